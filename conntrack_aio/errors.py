@@ -1,0 +1,191 @@
+"""Every exception of the library, in one tree under :class:`ConntrackError`.
+
+A closed or busy connection, dump or stream raises anyio's own
+:exc:`anyio.ClosedResourceError` and :exc:`anyio.BusyResourceError`.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+
+__all__ = [
+    "AlreadyExists",
+    "ConntrackError",
+    "DecodeError",
+    "DumpInterrupted",
+    "EncodeError",
+    "EventsLost",
+    "InvalidRequest",
+    "KernelError",
+    "NamespaceError",
+    "NoReply",
+    "NotFound",
+    "NotSupported",
+    "PermissionDenied",
+    "ResourceBusy",
+    "ResourceExhausted",
+    "UnsafeRequest",
+    "UnsupportedPlatform",
+]
+
+
+class ConntrackError(Exception):
+    """The base of every error that this library defines."""
+
+
+class _CodecError(ConntrackError, ValueError):
+    def __init__(self, reason: str, path: tuple[str, ...] = ()) -> None:
+        super().__init__(reason, path)
+        self.reason = reason
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{'/'.join(self.path)}: {self.reason}" if self.path else self.reason
+
+
+class DecodeError(_CodecError):
+    """Bytes that are not a message of this protocol.
+
+    ``path`` names the attribute, outermost first, in the kernel's names where they are known:
+    ``("CTA_TUPLE_ORIG", "CTA_TUPLE_IP", "CTA_IP_V4_SRC")``. A stream that raised it goes on with
+    the next message.
+    """
+
+
+class EncodeError(_CodecError):
+    """A value that cannot be sent: out of range, of the wrong type, or incomplete.
+
+    ``path`` names the field: ``("orig", "sport")``. Nothing was sent.
+    """
+
+
+class UnsafeRequest(ConntrackError, ValueError):
+    """Refused before anything was sent, because it would act wider than what was asked.
+
+    The kernel takes a delete without a tuple for a flush; this library does not send one.
+    """
+
+
+class KernelError(ConntrackError, OSError):
+    """The kernel refused a request.
+
+    ``errno`` is its code, ``request`` what was asked (``"create 10.0.0.1:…"``), ``detail`` the
+    kernel's own words from the extended acknowledgement, where it had any.
+    """
+
+    hint = ""
+
+    def __init__(self, errno: int, request: str, detail: str | None = None, hint: str = "") -> None:
+        super().__init__(errno, os.strerror(errno))
+        self.request = request
+        self.detail = detail
+        self.hint = hint or type(self).hint
+
+    def __str__(self) -> str:
+        name = _errno.errorcode.get(self.errno or 0, str(self.errno))
+        kernel = f"{self.detail} ({name})" if self.detail else f"{self.strerror} ({name})"
+        text = f"{self.request}: {kernel}"
+        return f"{text}. {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[type[KernelError], tuple[int, str, str | None, str]]:
+        return type(self), (self.errno or 0, self.request, self.detail, self.hint)
+
+
+class NotFound(KernelError):
+    """ENOENT: no such entry, or one with another id."""
+
+
+class AlreadyExists(KernelError):
+    """EEXIST: an entry has this tuple already, in either direction."""
+
+
+class PermissionDenied(KernelError):
+    """EPERM, EACCES: the capability is missing, or the entry forbids the change."""
+
+    hint = (
+        "This needs CAP_NET_ADMIN in the user namespace that owns the network namespace: "
+        "run as root, or give the program the capability"
+    )
+
+
+class NotSupported(KernelError):
+    """EOPNOTSUPP, EPROTONOSUPPORT and their like: this kernel, or this entry, can't do that."""
+
+
+class InvalidRequest(KernelError):
+    """EINVAL, ERANGE: the kernel does not accept the request as it is."""
+
+
+class ResourceBusy(KernelError):
+    """EBUSY: it is in use, or it may not be changed to that."""
+
+
+class ResourceExhausted(KernelError):
+    """ENOMEM, ENOSPC, EMFILE, ENOBUFS: a table, an extension or a buffer is full."""
+
+
+_CLASSES: dict[int, type[KernelError]] = {
+    _errno.ENOENT: NotFound,
+    _errno.EEXIST: AlreadyExists,
+    _errno.EPERM: PermissionDenied,
+    _errno.EACCES: PermissionDenied,
+    _errno.EOPNOTSUPP: NotSupported,
+    _errno.EPROTONOSUPPORT: NotSupported,
+    _errno.EAFNOSUPPORT: NotSupported,
+    _errno.EINVAL: InvalidRequest,
+    _errno.ERANGE: InvalidRequest,
+    _errno.EBUSY: ResourceBusy,
+    _errno.ENOMEM: ResourceExhausted,
+    _errno.ENOSPC: ResourceExhausted,
+    _errno.EMFILE: ResourceExhausted,
+    _errno.ENOBUFS: ResourceExhausted,
+}
+
+
+def kernel_error(
+    errno: int, request: str, detail: str | None = None, hint: str = ""
+) -> KernelError:
+    """The class of :class:`KernelError` that ``errno`` has, made."""
+    return _CLASSES.get(errno, KernelError)(errno, request, detail, hint)
+
+
+class NamespaceError(KernelError):
+    """A network namespace could not be found or entered."""
+
+
+class NoReply(ConntrackError):
+    """The kernel's answer to a request did not come in time, or was lost.
+
+    Whether the request was carried out is unknown.
+    """
+
+
+class DumpInterrupted(ConntrackError):
+    """The table changed under a dump so that it is not consistent (``NLM_F_DUMP_INTR``).
+
+    ctnetlink of Linux 4.19 to 7.1 never says so; entries may be missed or repeated all the same.
+    """
+
+
+class EventsLost(ConntrackError):
+    """The kernel dropped events at this place of the stream, because the socket's buffer was full.
+
+    ``lost`` is how many, by the socket's own counter, or ``None`` where the kernel does not tell.
+    The stream goes on: iterate again for the events after the gap.
+    """
+
+    def __init__(self, lost: int | None) -> None:
+        super().__init__(lost)
+        self.lost = lost
+
+    def __str__(self) -> str:
+        count = "some" if self.lost is None else str(self.lost)
+        return (
+            f"{count} events were lost here: they came faster than they were read. "
+            "The stream goes on; a larger receive_buffer holds more"
+        )
+
+
+class UnsupportedPlatform(ConntrackError):
+    """Connection tracking is Linux's: elsewhere only the types and the codec work."""

@@ -1,0 +1,1 @@
+"""What users hold: attrs classes, whose fields declare the attributes that carry them."""

@@ -1,0 +1,201 @@
+"""Declaring an attribute beside the field that holds its value.
+
+A class made by :func:`message` is an attrs class whose fields say, with :func:`attribute` or
+:func:`variants`, where in a message their value stands and what it looks like there. That is all
+there is: decoding, encoding and JSON are derived from it, so that a new kernel attribute is one
+line::
+
+    mark: int | None = attribute(CTA.MARK, U32, default=None)
+
+A field without a default is one that the kernel always sends. ``None`` is absent, ``0`` is zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, Generic, TypeVar, dataclass_transform, overload
+
+import attrs
+
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+U = TypeVar("U")
+V = TypeVar("V")
+I = TypeVar("I", bound=int)  # noqa: E741 - an integer's type
+I_co = TypeVar("I_co", bound=int, covariant=True)
+C = TypeVar("C")
+
+Path = int | tuple[int, ...]
+"""An attribute's number, or those of the nests around it, outermost first, and its own."""
+
+
+class Wire(Generic[T_co]):
+    """How a value stands in an attribute's payload."""
+
+
+@attrs.frozen
+class Integer(Wire[I_co]):
+    """An integer of ``size`` bytes, in network byte order unless ``host_order``.
+
+    ``enum`` is what it is read as; a value that an :class:`enum.IntEnum` does not know stays an
+    ``int``.
+    """
+
+    size: int
+    signed: bool = False
+    host_order: bool = False
+    enum: type[I_co] | None = None
+
+
+@attrs.frozen
+class Address(Wire[T_co]):
+    """An IP address."""
+
+    cls: type[T_co]
+    size: int
+
+
+@attrs.frozen
+class Text(Wire[str]):
+    """A NUL-terminated string, of ``maximum`` bytes with the NUL."""
+
+    maximum: int
+
+
+@attrs.frozen
+class Bytes(Wire[bytes]):
+    """Bytes as they are, ``maximum`` of them at most."""
+
+    maximum: int
+
+
+@attrs.frozen
+class Bitmap(Wire[int]):
+    """``unsigned long`` words in host byte order, ``size`` bytes, read as one integer.
+
+    Bit n of the kernel's bitmap is bit n of the integer.
+    """
+
+    size: int
+
+
+@attrs.frozen
+class MaskedFlags(Wire[I_co]):
+    """``struct nf_ct_tcp_flags``: a byte of flags, and one that says which of them are meant.
+
+    The kernel sends the second as 0; what is encoded means all of them (0xff).
+    """
+
+    enum: type[I_co]
+
+
+@attrs.frozen
+class Nest(Wire[T_co]):
+    """Further attributes, which are an object of their own."""
+
+    cls: type[T_co]
+
+
+U8: Final = Integer[int](1)
+U16: Final = Integer[int](2)
+U32: Final = Integer[int](4)
+S32: Final = Integer[int](4, signed=True)
+U64: Final = Integer[int](8)
+HOST_U32: Final = Integer[int](4, host_order=True)
+IPV4: Final = Address(IPv4Address, 4)
+IPV6: Final = Address(IPv6Address, 16)
+
+
+def u8(enum: type[I]) -> Integer[I]:
+    """A byte that is one of ``enum``."""
+    return Integer(1, enum=enum)
+
+
+def u32(enum: type[I]) -> Integer[I]:
+    """Four bytes that are one of ``enum``."""
+    return Integer(4, enum=enum)
+
+
+@attrs.frozen
+class At(Generic[T_co]):
+    """One place where a field's value can stand."""
+
+    path: tuple[int, ...]
+    wire: Wire[T_co]
+    when: tuple[str, int] | None = None
+    """Encoded here only if this other field of the object has this value."""
+
+
+def at(path: Path, wire: Wire[T], *, when: tuple[str, int] | None = None) -> At[T]:
+    """One of the places given to :func:`variants`."""
+    return At(path if isinstance(path, tuple) else (path,), wire, when)
+
+
+PLACES: Final = "conntrack_aio.places"
+INLINE: Final = "conntrack_aio.inline"
+
+
+@overload
+def attribute(path: Path, wire: Wire[T]) -> T: ...
+@overload
+def attribute(path: Path, wire: Wire[T], *, default: None) -> T | None: ...
+def attribute(path: Path, wire: Wire[object], *, default: object = attrs.NOTHING) -> object:
+    """A field whose value stands at ``path``. Without a default it is never absent."""
+    return _field((at(path, wire),), default)
+
+
+@overload
+def variants(first: At[T], second: At[U], /) -> T | U: ...
+@overload
+def variants(first: At[T], second: At[U], /, *, default: None) -> T | U | None: ...
+@overload
+def variants(
+    first: At[T], second: At[U], third: At[V], /, *, default: None
+) -> T | U | V | None: ...
+def variants(*places: At[object], default: object = attrs.NOTHING) -> object:
+    """A field whose value stands at one of several places, by its type or by another field."""
+    return _field(places, default)
+
+
+def inlined(cls: type[T]) -> T:
+    """A field that is an object made of the attributes beside its owner's own."""
+    field: T = attrs.field(metadata={INLINE: cls})
+    return field
+
+
+def _field(places: tuple[At[object], ...], default: object) -> object:
+    field: object = attrs.field(default=default, metadata={PLACES: places})
+    return field
+
+
+@attrs.frozen
+class UnknownAttribute:
+    """An attribute that this library does not know, or whose value is larger than it knows.
+
+    ``path`` counts from the message: the numbers of the nests around it, and its own. It is
+    encoded again where it stood.
+    """
+
+    path: tuple[int, ...]
+    payload: bytes
+    nested: bool = False
+    """Whether it bore the flag of a nest."""
+
+
+@overload
+def message(cls: type[C], /) -> type[C]: ...
+@overload
+def message(*, hashable: bool) -> Callable[[type[C]], type[C]]: ...
+@dataclass_transform(
+    kw_only_default=True, field_specifiers=(attribute, variants, inlined, attrs.field)
+)
+def message(
+    cls: type[C] | None = None, /, *, hashable: bool = False
+) -> type[C] | Callable[[type[C]], type[C]]:
+    """Make an attrs class, slotted and keyword-only, of a class with declared fields."""
+
+    def make(cls: type[C]) -> type[C]:
+        return attrs.define(cls, kw_only=True, unsafe_hash=hashable or None)
+
+    return make(cls) if cls is not None else make

@@ -1,0 +1,45 @@
+"""What the event stream yields."""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+
+import attrs
+
+from ..uapi.nfnetlink_conntrack import CTA
+from .declare import U64, attribute, inlined, message
+from .flow import Flow, as_datetime
+
+
+class EventType(enum.Enum):
+    """What happened to a flow."""
+
+    NEW = "new"
+    """It is confirmed: its first packet has passed, or a program made it."""
+    UPDATE = "update"
+    """Its state, status, mark, labels or the like changed. Never for its counters or timeout."""
+    DESTROY = "destroy"
+    """It is gone: deleted, expired or flushed."""
+
+
+@message
+class FlowEvent:
+    """One event, as the kernel told it.
+
+    The flow is partial: the tuples, id, zone and status always, of the rest what changed or what
+    the kernel thought worth telling. Absence means "not told", not "removed".
+    """
+
+    type: EventType = attrs.field()
+    flow: Flow = inlined(Flow)
+    port_id: int = attrs.field(default=0)
+    """The netlink port of the program whose request caused it; 0 for packets and timeouts."""
+    timestamp: int | None = attribute(CTA.TIMESTAMP_EVENT, U64, default=None)
+    """When it happened, nanoseconds since 1970: since Linux 6.14, with ``nf_conntrack_timestamp``
+    on when the entry was made."""
+
+    @property
+    def time(self) -> datetime | None:
+        """:attr:`timestamp` to the microsecond."""
+        return as_datetime(self.timestamp)

@@ -1,0 +1,261 @@
+"""The flow: an entry of the kernel's connection tracking table."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import attrs
+
+from ..errors import EncodeError
+from ..uapi.nf_conntrack_common import IPS
+from ..uapi.nfnetlink_conntrack import (
+    CTA,
+    CTA_COUNTERS,
+    CTA_HELP,
+    CTA_PROTOINFO,
+    CTA_SECCTX,
+    CTA_SEQADJ,
+    CTA_SYNPROXY,
+    CTA_TIMESTAMP,
+)
+from .declare import (
+    S32,
+    U16,
+    U32,
+    U64,
+    Bitmap,
+    Bytes,
+    Nest,
+    Text,
+    UnknownAttribute,
+    at,
+    attribute,
+    message,
+    u32,
+    variants,
+)
+from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo, TCPState
+from .tuples import AddressLike, Tuple
+
+Status = IPS
+
+LABELS = Bitmap(16)
+"""128 labels, ``NF_CT_LABELS_MAX_SIZE``."""
+
+
+@message(hashable=True)
+class Counters:
+    """Packets and bytes of one direction, since the entry was made or last reset."""
+
+    packets: int | None = attribute(CTA_COUNTERS.PACKETS, U64, default=None)
+    bytes: int | None = attribute(CTA_COUNTERS.BYTES, U64, default=None)
+
+
+@message(hashable=True)
+class Timestamp:
+    """When the entry was made, and when it ended: nanoseconds since 1970, UTC."""
+
+    start: int | None = attribute(CTA_TIMESTAMP.START, U64, default=None)
+    stop: int | None = attribute(CTA_TIMESTAMP.STOP, U64, default=None)
+    """Absent until the entry has ended."""
+
+    @property
+    def start_time(self) -> datetime | None:
+        """:attr:`start` to the microsecond, which is all that a datetime holds."""
+        return as_datetime(self.start)
+
+    @property
+    def stop_time(self) -> datetime | None:
+        """:attr:`stop` to the microsecond."""
+        return as_datetime(self.stop)
+
+
+def as_datetime(nanoseconds: int | None) -> datetime | None:
+    """Nanoseconds since 1970 as an aware datetime; ``None`` for one beyond the year 9999."""
+    if nanoseconds is None:
+        return None
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    try:
+        moment = datetime.fromtimestamp(seconds, timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        return None
+    return moment.replace(microsecond=rest // 1000)
+
+
+@message(hashable=True)
+class Helper:
+    """The connection tracking helper of an entry."""
+
+    name: str | None = attribute(CTA_HELP.NAME, Text(16), default=None)
+    info: bytes | None = attribute(CTA_HELP.INFO, Bytes(32), default=None)
+    """A user-space helper's own data."""
+
+
+@message(hashable=True)
+class SeqAdj:
+    """By how much the TCP sequence numbers of one direction are shifted."""
+
+    correction_pos: int | None = attribute(CTA_SEQADJ.CORRECTION_POS, U32, default=None)
+    offset_before: int | None = attribute(CTA_SEQADJ.OFFSET_BEFORE, S32, default=None)
+    offset_after: int | None = attribute(CTA_SEQADJ.OFFSET_AFTER, S32, default=None)
+
+
+@message(hashable=True)
+class SynProxy:
+    """What SYNPROXY knows of a connection it stands in for (since Linux 4.17)."""
+
+    isn: int | None = attribute(CTA_SYNPROXY.ISN, U32, default=None)
+    its: int | None = attribute(CTA_SYNPROXY.ITS, U32, default=None)
+    tsoff: int | None = attribute(CTA_SYNPROXY.TSOFF, U32, default=None)
+
+
+@message
+class Flow:
+    """An entry of the connection tracking table, as the kernel tells of it.
+
+    ``None`` is "not told", 0 is zero. The kernel always tells the tuples. The rest may be missing:
+    an update event has what changed, a destroy event may have only the TCP state, an offloaded
+    flow has no timeout, and counters and timestamps exist only where the sysctls
+    ``nf_conntrack_acct`` and ``nf_conntrack_timestamp`` were on when the entry was made.
+
+    Flows compare by all their fields; :attr:`key` tells whether two are the same entry.
+
+    On the wire: ``ctattr_type`` (linux/netfilter/nfnetlink_conntrack.h), written by
+    ``ctnetlink_fill_info`` and ``ctnetlink_conntrack_event``.
+    """
+
+    orig: Tuple = attribute(CTA.TUPLE_ORIG, Nest(Tuple))
+    """The direction of the first packet, as it was before any translation."""
+    reply: Tuple = attribute(CTA.TUPLE_REPLY, Nest(Tuple))
+    """The direction of the answers, as they arrive: with NAT not the inverse of :attr:`orig`."""
+    master: Tuple | None = attribute(CTA.TUPLE_MASTER, Nest(Tuple), default=None)
+    """The original tuple of the connection that this one was expected by."""
+    status: Status | None = attribute(CTA.STATUS, u32(Status), default=None)
+    timeout: int | None = attribute(CTA.TIMEOUT, U32, default=None)
+    """Seconds until the entry expires."""
+    mark: int | None = attribute(CTA.MARK, U32, default=None)
+    """An event of an entry without a mark may leave it out."""
+    zone: int | None = attribute(CTA.ZONE, U16, default=None)
+    """The zone of both directions; absent in zone 0, and where a tuple has a zone of its own."""
+    id: int | None = attribute(CTA.ID, U32, default=None)
+    """Opaque: equal as long as it is the same entry. A hash since 5.2, before a pointer."""
+    use: int | None = attribute(CTA.USE, U32, default=None)
+    """The kernel's reference count; never in events."""
+    protoinfo: ProtoInfo | None = variants(
+        at((CTA.PROTOINFO, CTA_PROTOINFO.TCP), Nest(TCPInfo)),
+        at((CTA.PROTOINFO, CTA_PROTOINFO.DCCP), Nest(DCCPInfo)),
+        at((CTA.PROTOINFO, CTA_PROTOINFO.SCTP), Nest(SCTPInfo)),
+        default=None,
+    )
+    counters_orig: Counters | None = attribute(CTA.COUNTERS_ORIG, Nest(Counters), default=None)
+    """In dumps, answers to ``get`` and destroy events; not in new and update events."""
+    counters_reply: Counters | None = attribute(CTA.COUNTERS_REPLY, Nest(Counters), default=None)
+    timestamp: Timestamp | None = attribute(CTA.TIMESTAMP, Nest(Timestamp), default=None)
+    helper: Helper | None = attribute(CTA.HELP, Nest(Helper), default=None)
+    labels: int | None = attribute(CTA.LABELS, LABELS, default=None)
+    """128 bits: ``labels >> n & 1`` is label n. Absent where no label is set."""
+    seqadj_orig: SeqAdj | None = attribute(CTA.SEQ_ADJ_ORIG, Nest(SeqAdj), default=None)
+    seqadj_reply: SeqAdj | None = attribute(CTA.SEQ_ADJ_REPLY, Nest(SeqAdj), default=None)
+    synproxy: SynProxy | None = attribute(CTA.SYNPROXY, Nest(SynProxy), default=None)
+    """Every entry made through ctnetlink has one, all zero."""
+    secctx: str | None = attribute((CTA.SECCTX, CTA_SECCTX.NAME), Text(4096), default=None)
+    """The security context that a Linux security module has for the connection."""
+    unknown: tuple[UnknownAttribute, ...] = attrs.field(default=())
+    """What the kernel sent that this version does not know."""
+
+    @property
+    def key(self) -> tuple[Tuple, int | None, int | None]:
+        """Original tuple, zone and id: hashable, and equal only for the same entry."""
+        return self.orig, self.zone, self.id
+
+    @classmethod
+    def tcp(
+        cls,
+        src: AddressLike,
+        sport: int,
+        dst: AddressLike,
+        dport: int,
+        *,
+        timeout: int,
+        state: TCPState = TCPState.ESTABLISHED,
+        status: Status | None = None,
+        mark: int | None = None,
+        zone: int | None = None,
+    ) -> Flow:
+        """A new TCP flow, its reply the inverse of its original direction; ``timeout`` seconds.
+
+        Raises :exc:`ValueError` for an address that is none.
+        """
+        return cls._of(
+            Tuple.tcp(src, sport, dst, dport), timeout, status, mark, zone, TCPInfo(state=state)
+        )
+
+    @classmethod
+    def udp(
+        cls,
+        src: AddressLike,
+        sport: int,
+        dst: AddressLike,
+        dport: int,
+        *,
+        timeout: int,
+        status: Status | None = None,
+        mark: int | None = None,
+        zone: int | None = None,
+    ) -> Flow:
+        """A new UDP flow, its reply the inverse of its original direction; ``timeout`` seconds.
+
+        Raises :exc:`ValueError` for an address that is none.
+        """
+        return cls._of(Tuple.udp(src, sport, dst, dport), timeout, status, mark, zone)
+
+    @classmethod
+    def icmp(
+        cls,
+        src: AddressLike,
+        dst: AddressLike,
+        *,
+        id: int,
+        timeout: int,
+        type: int | None = None,
+        code: int = 0,
+        status: Status | None = None,
+        mark: int | None = None,
+        zone: int | None = None,
+    ) -> Flow:
+        """A new ICMP or ICMPv6 flow (by its addresses), an echo request by default.
+
+        Raises :exc:`ValueError` for an address that is none, and :exc:`EncodeError` (which is
+        one) for a type without an answer.
+        """
+        orig = Tuple.icmp(src, dst, id=id, type=type, code=code)
+        return cls._of(orig, timeout, status, mark, zone)
+
+    @classmethod
+    def _of(
+        cls,
+        orig: Tuple,
+        timeout: int,
+        status: Status | None,
+        mark: int | None,
+        zone: int | None,
+        protoinfo: ProtoInfo | None = None,
+    ) -> Flow:
+        return cls(
+            orig=orig,
+            reply=orig.inverse,
+            timeout=timeout,
+            status=status,
+            mark=mark,
+            zone=zone,
+            protoinfo=protoinfo,
+        )
+
+    def validate(self) -> None:
+        """Raises :exc:`EncodeError` if the two directions can't belong to one entry."""
+        if self.orig.family != self.reply.family:
+            raise EncodeError(
+                "its addresses are not of the original direction's family", ("reply",)
+            )
+        if self.orig.proto != self.reply.proto:
+            raise EncodeError("its protocol is not the original direction's", ("reply", "proto"))

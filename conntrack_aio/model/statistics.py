@@ -1,0 +1,43 @@
+"""Counters: the kernel's, and the library's own."""
+
+from __future__ import annotations
+
+import attrs
+
+from ..uapi.nfnetlink_conntrack import CTA_STATS_GLOBAL
+from .declare import U32, attribute, message
+
+
+@message
+class GlobalStatistics:
+    """The answer to ``IPCTNL_MSG_CT_GET_STATS``."""
+
+    entries: int | None = attribute(CTA_STATS_GLOBAL.ENTRIES, U32, default=None)
+    """Entries of this namespace, with those whose destroy event still waits to be delivered."""
+    max_entries: int | None = attribute(CTA_STATS_GLOBAL.MAX_ENTRIES, U32, default=None)
+    """``nf_conntrack_max`` (since 5.10): machine-wide."""
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionStatistics:
+    """What a connection has done so far. All but the two ``open_`` counts only grow."""
+
+    requests: int
+    """Requests sent, each create counting as two (it reads the entry back)."""
+    requests_offloaded: int
+    """Those of them that ran on a worker thread, because a table walk was under way."""
+    stray_replies: int
+    """Answers to requests whose caller had been cancelled, dropped."""
+    datagrams_received: int
+    bytes_received: int
+    flows_decoded: int
+    events_decoded: int
+    decode_errors: int
+    forged: int
+    """Messages that another program sent to our sockets or into the event groups, dropped."""
+    overruns: int
+    """Times that a socket's buffer was full."""
+    events_lost: int
+    """Events that the kernel dropped for that, as far as it tells."""
+    open_dumps: int
+    open_streams: int

@@ -1,0 +1,203 @@
+"""The tuple: what identifies one direction of a connection."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from socket import AF_INET, AF_INET6
+from typing import Final
+
+from ..errors import EncodeError
+from ..uapi.nfnetlink_conntrack import CTA_IP, CTA_PROTO, CTA_TUPLE
+from .declare import IPV4, IPV6, U8, U16, at, attribute, message, variants
+
+IPAddress = IPv4Address | IPv6Address
+AddressLike = str | IPv4Address | IPv6Address
+
+ICMP: Final = 1
+TCP: Final = 6
+UDP: Final = 17
+ICMPV6: Final = 58
+PROTOCOL_NAMES: Final = {
+    ICMP: "icmp",
+    TCP: "tcp",
+    UDP: "udp",
+    33: "dccp",
+    47: "gre",
+    50: "esp",
+    51: "ah",
+    ICMPV6: "icmpv6",
+    132: "sctp",
+    136: "udplite",
+}
+"""The protocols that people meet; the numbers are IANA's."""
+
+WITH_PORTS: Final = frozenset({TCP, UDP, 33, 47, 132, 136})
+"""Protocols whose tuples have ports (GRE: its 16-bit keys, in the ports' place)."""
+
+_ICMP_INVERSE: Final = {0: 8, 8: 0, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}
+_ICMPV6_INVERSE: Final = {128: 129, 129: 128, 139: 140, 140: 139}
+
+
+@message(hashable=True)
+class Tuple:
+    """One direction of a connection: addresses, protocol, and the ports or ICMP fields.
+
+    A hashable value. Its fields can be assigned, for the sake of speed; don't, once it is a key.
+
+    On the wire: ``ctattr_tuple`` and the nests in it (linux/netfilter/nfnetlink_conntrack.h).
+    """
+
+    src: IPAddress = variants(
+        at((CTA_TUPLE.IP, CTA_IP.V4_SRC), IPV4), at((CTA_TUPLE.IP, CTA_IP.V6_SRC), IPV6)
+    )
+    dst: IPAddress = variants(
+        at((CTA_TUPLE.IP, CTA_IP.V4_DST), IPV4), at((CTA_TUPLE.IP, CTA_IP.V6_DST), IPV6)
+    )
+    proto: int = attribute((CTA_TUPLE.PROTO, CTA_PROTO.NUM), U8)
+    """The protocol's number, as IANA gives it: 6 is TCP."""
+    sport: int | None = attribute((CTA_TUPLE.PROTO, CTA_PROTO.SRC_PORT), U16, default=None)
+    dport: int | None = attribute((CTA_TUPLE.PROTO, CTA_PROTO.DST_PORT), U16, default=None)
+    icmp_id: int | None = variants(
+        at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_ID), U16, when=("proto", ICMP)),
+        at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_ID), U16, when=("proto", ICMPV6)),
+        default=None,
+    )
+    icmp_type: int | None = variants(
+        at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_TYPE), U8, when=("proto", ICMP)),
+        at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_TYPE), U8, when=("proto", ICMPV6)),
+        default=None,
+    )
+    icmp_code: int | None = variants(
+        at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_CODE), U8, when=("proto", ICMP)),
+        at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_CODE), U8, when=("proto", ICMPV6)),
+        default=None,
+    )
+    zone: int | None = attribute(CTA_TUPLE.ZONE, U16, default=None)
+    """The zone of this direction alone; a zone of both directions is :attr:`Flow.zone`."""
+
+    @classmethod
+    def tcp(
+        cls,
+        src: AddressLike,
+        sport: int,
+        dst: AddressLike,
+        dport: int,
+        *,
+        zone: int | None = None,
+    ) -> Tuple:
+        """A TCP tuple; the addresses may be text. Raises :exc:`ValueError` for a bad one."""
+        return cls(
+            src=ip_address(src), dst=ip_address(dst), proto=TCP, sport=sport, dport=dport, zone=zone
+        )
+
+    @classmethod
+    def udp(
+        cls,
+        src: AddressLike,
+        sport: int,
+        dst: AddressLike,
+        dport: int,
+        *,
+        zone: int | None = None,
+    ) -> Tuple:
+        """A UDP tuple; the addresses may be text. Raises :exc:`ValueError` for a bad one."""
+        return cls(
+            src=ip_address(src), dst=ip_address(dst), proto=UDP, sport=sport, dport=dport, zone=zone
+        )
+
+    @classmethod
+    def icmp(
+        cls,
+        src: AddressLike,
+        dst: AddressLike,
+        *,
+        id: int,
+        type: int | None = None,
+        code: int = 0,
+        zone: int | None = None,
+    ) -> Tuple:
+        """An ICMP tuple, or an ICMPv6 one if the addresses are IPv6; an echo request by default.
+
+        Raises :exc:`ValueError` for an address that is none.
+        """
+        source = ip_address(src)
+        proto, echo = (ICMP, 8) if source.version == 4 else (ICMPV6, 128)
+        return cls(
+            src=source,
+            dst=ip_address(dst),
+            proto=proto,
+            icmp_id=id,
+            icmp_type=echo if type is None else type,
+            icmp_code=code,
+            zone=zone,
+        )
+
+    @property
+    def family(self) -> int:
+        """``AF_INET`` or ``AF_INET6``, by the addresses.
+
+        Raises :exc:`EncodeError` if they are not two addresses of one family.
+        """
+        if isinstance(self.src, IPv4Address) and isinstance(self.dst, IPv4Address):
+            return AF_INET
+        if isinstance(self.src, IPv6Address) and isinstance(self.dst, IPv6Address):
+            return AF_INET6
+        raise EncodeError(
+            f"{self.src!r} and {self.dst!r} are not two addresses of one family", ("dst",)
+        )
+
+    @property
+    def inverse(self) -> Tuple:
+        """The tuple of the answers, where nothing translates them; without a zone.
+
+        Raises :exc:`EncodeError` for an ICMP type that has no answer: the kernel tracks none.
+        """
+        icmp_type = self.icmp_type
+        if icmp_type is not None:
+            answers = _ICMP_INVERSE if self.proto == ICMP else _ICMPV6_INVERSE
+            if icmp_type not in answers:
+                raise EncodeError(f"ICMP type {icmp_type} has no answer", ("icmp_type",))
+            icmp_type = answers[icmp_type]
+        return Tuple(
+            src=self.dst,
+            dst=self.src,
+            proto=self.proto,
+            sport=self.dport,
+            dport=self.sport,
+            icmp_id=self.icmp_id,
+            icmp_type=icmp_type,
+            icmp_code=self.icmp_code,
+        )
+
+    def validate(self) -> None:
+        """Raises :exc:`EncodeError` for a tuple that can't be: addresses of two families."""
+        self.family  # noqa: B018 - it raises
+
+    def require_complete(self) -> None:
+        """Raises :exc:`EncodeError` unless the kernel takes it for one entry's tuple.
+
+        What it wants depends on the protocol (``nlattr_tuple_size`` and its like).
+        """
+        self.validate()
+        needed: tuple[str, ...] = ()
+        if self.proto in (ICMP, ICMPV6):
+            needed = ("icmp_id", "icmp_type", "icmp_code")
+        elif self.proto in WITH_PORTS:
+            needed = ("sport", "dport")
+        for name in needed:
+            if getattr(self, name) is None:
+                proto = PROTOCOL_NAMES.get(self.proto, f"protocol {self.proto}")
+                raise EncodeError(f"a tuple of {proto} needs it", (name,))
+
+    def __str__(self) -> str:
+        name = PROTOCOL_NAMES.get(self.proto, str(self.proto))
+        text = f"{name} {_endpoint(self.src, self.sport)} -> {_endpoint(self.dst, self.dport)}"
+        if self.icmp_type is not None:
+            text += f" type {self.icmp_type} code {self.icmp_code} id {self.icmp_id}"
+        return text if self.zone is None else f"{text} zone {self.zone}"
+
+
+def _endpoint(address: IPAddress, port: int | None) -> str:
+    if port is None:
+        return str(address)
+    return f"[{address}]:{port}" if isinstance(address, IPv6Address) else f"{address}:{port}"

@@ -1,0 +1,1 @@
+"""Generic netlink: messages, attributes, conversations and sockets. Knows nothing of conntrack."""

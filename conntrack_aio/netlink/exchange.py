@@ -1,0 +1,182 @@
+"""The conversation with the kernel, without any I/O: bytes out, datagrams in, outcomes.
+
+The rules that hold here:
+
+- Every request asks for an acknowledgement and ends with it, or with an error. ctnetlink marks
+  single answers as multipart although no DONE follows, and answers some requests with nothing
+  but the acknowledgement; neither must leave a caller waiting.
+- A dump ends with DONE, with an error, or with an acknowledgement (how the kernel says that there
+  was nothing to start).
+- An answer belongs to the request whose sequence number it carries. What carries another is
+  dropped and counted: it answers a request whose caller went away.
+- A request refused for want of privilege ends its datagram: the kernel does not answer the
+  requests behind it (``nfnetlink_rcv_skb``).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import attrs
+
+from ..errors import DecodeError, KernelError, NoReply, kernel_error
+from ..uapi.netlink import NLM_F
+from . import messages
+from .attributes import Buffer
+from .messages import Failure, Message
+
+_REQUEST = int(NLM_F.REQUEST | NLM_F.ACK)
+_DUMP = int(NLM_F.DUMP)
+_DUMP_INTR = int(NLM_F.DUMP_INTR)
+
+
+class Request(NamedTuple):
+    """One request: its type, flags beyond REQUEST and ACK, payload, and words for errors."""
+
+    verb: str
+    subject: object
+    type: int
+    flags: int
+    payload: bytes
+    hints: dict[int, str] = {}
+    """What to do about an errno, where the request knows better than the errno's class."""
+
+    def pack(self, seq: int) -> bytes:
+        return messages.pack(self.type, self.flags | _REQUEST, seq, self.payload)
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.subject}" if self.subject is not None else self.verb
+
+    def error(self, failure: Failure) -> KernelError:
+        """The exception that says how this request was refused."""
+        hint = self.hints.get(failure.errno, "")
+        return kernel_error(failure.errno, str(self), failure.detail, hint)
+
+
+class Reply(NamedTuple):
+    """A message that answers a request: its type, flags and payload (nfgenmsg first)."""
+
+    type: int
+    flags: int
+    payload: bytes
+
+
+@attrs.define
+class Outcome:
+    """What became of one request."""
+
+    request: Request
+    replies: list[Reply] = attrs.field(factory=list[Reply])
+    failure: Failure | None = None
+    """``None`` until the kernel has answered; errno 0 is success."""
+
+    @property
+    def error(self) -> KernelError | NoReply | None:
+        """The exception that this outcome amounts to, or ``None`` for success."""
+        if self.failure is None:
+            return NoReply(f"{self.request}: no answer came; it may have been carried out")
+        return self.request.error(self.failure) if self.failure.errno else None
+
+    def result(self) -> list[Reply]:
+        """The replies. Raises what :attr:`error` is."""
+        if (error := self.error) is not None:
+            raise error
+        return self.replies
+
+
+class Sequence32:
+    """Sequence numbers: 32 bits, never 0, which is that of events."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def take(self, count: int) -> int:
+        """The first of ``count`` consecutive numbers."""
+        first = self._last + 1
+        if first + count > 0xFFFFFFFF:
+            first = 1
+        self._last = first + count - 1
+        return first
+
+
+class Exchange:
+    """Requests sent as one datagram, each with its outcome."""
+
+    def __init__(self, requests: Sequence[Request], seq: int) -> None:
+        self.outcomes = [Outcome(request) for request in requests]
+        self.data = b"".join([request.pack(seq + i) for i, request in enumerate(requests)])
+        self.strays = 0
+        """Messages that answered nothing of this exchange."""
+        self._seq = seq
+        self._open = len(requests)
+
+    @property
+    def done(self) -> bool:
+        return self._open == 0
+
+    def feed(self, buffer: Buffer, length: int) -> None:
+        """Take in a datagram. Raises :exc:`DecodeError` if it is not netlink."""
+        for message in messages.walk(buffer, length):
+            index = message.seq - self._seq
+            if not 0 <= index < len(self.outcomes):
+                self.strays += 1
+            elif message.type == messages.ERROR:
+                self.settle(self.outcomes[index], messages.parse_error(buffer, message))
+            elif message.type == messages.DONE:
+                self.settle(self.outcomes[index], messages.parse_done(buffer, message))
+            else:
+                payload = bytes(buffer[message.start : message.end])
+                reply = Reply(message.type, message.flags, payload)
+                self.outcomes[index].replies.append(reply)
+
+    def dry(self) -> None:
+        """Nothing more is waiting: settle what the kernel then never will."""
+        first = self.outcomes[0].failure
+        if first is not None and first.errno == errno.EPERM:
+            for outcome in self.outcomes:
+                if outcome.failure is None:
+                    self.settle(outcome, first)
+
+    def settle(self, outcome: Outcome, failure: Failure) -> None:
+        if outcome.failure is None:
+            self._open -= 1
+            outcome.failure = failure
+
+
+class DumpExchange:
+    """One dump: a request, and datagrams full of entries until the kernel says that it is done."""
+
+    def __init__(self, request: Request, seq: int) -> None:
+        self.request = request
+        self.data = request._replace(flags=request.flags | _DUMP).pack(seq)
+        self.interrupted = False
+        self.strays = 0
+        self.failure: Failure | None = None
+        """``None`` until the dump has ended; errno 0 is its regular end."""
+        self._seq = seq
+
+    def feed(self, buffer: Buffer, length: int) -> list[Message]:
+        """Take in a datagram and return its entries.
+
+        Raises :exc:`DecodeError` if it is not netlink; the dump then ends with ``EBADMSG``,
+        because where the next message starts is unknown.
+        """
+        entries: list[Message] = []
+        try:
+            for message in messages.walk(buffer, length):
+                if message.seq != self._seq:
+                    self.strays += 1
+                    continue
+                if message.flags & _DUMP_INTR:
+                    self.interrupted = True
+                if message.type == messages.ERROR:
+                    self.failure = messages.parse_error(buffer, message)
+                elif message.type == messages.DONE:
+                    self.failure = messages.parse_done(buffer, message)
+                else:
+                    entries.append(message)
+        except DecodeError as error:
+            self.failure = Failure(errno.EBADMSG, str(error))
+        return entries

@@ -1,0 +1,111 @@
+"""Messages: ``struct nlmsghdr`` and the kernel's two of its own, error and done.
+
+All of it is in host byte order (linux/netlink.h).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..errors import DecodeError
+from ..uapi.netlink import NLM_F, NLMSG, NLMSGERR_ATTR
+from . import attributes
+from .attributes import Buffer
+
+HEADER = struct.Struct("=IHHII")
+HEADER_SIZE = HEADER.size
+_ERRNO = struct.Struct("=i")
+_OFFSET = struct.Struct("=I")
+_CAPPED = int(NLM_F.CAPPED)
+_ACK_TLVS = int(NLM_F.ACK_TLVS)
+
+
+class Message(NamedTuple):
+    """The header of a received message, and where in the buffer its payload lies."""
+
+    type: int
+    flags: int
+    seq: int
+    port: int
+    start: int
+    end: int
+
+
+def walk(buffer: Buffer, length: int) -> Iterator[Message]:
+    """Yield the messages in the first ``length`` bytes of a datagram.
+
+    Raises :exc:`DecodeError` at the first whose length cannot be.
+    """
+    offset = 0
+    while offset < length:
+        if length - offset < HEADER_SIZE:
+            raise DecodeError(f"{length - offset} bytes are left over after the last message")
+        size, kind, flags, seq, port = HEADER.unpack_from(buffer, offset)
+        if size < HEADER_SIZE or offset + size > length:
+            raise DecodeError(f"a message claims {size} bytes, {length - offset} are left")
+        yield Message(kind, flags, seq, port, offset + HEADER_SIZE, offset + size)
+        offset += (size + 3) & ~3
+
+
+def pack(kind: int, flags: int, seq: int, payload: bytes, port: int = 0) -> bytes:
+    """One message, with its padding. The kernel ignores the port of a request."""
+    size = HEADER_SIZE + len(payload)
+    return HEADER.pack(size, kind, flags, seq, port) + payload + bytes(-size & 3)
+
+
+class Failure(NamedTuple):
+    """What the kernel says of a request that it refused (``errno`` 0: that it carried out)."""
+
+    errno: int
+    detail: str | None = None
+    offset: int | None = None
+    """Where in the request the offending attribute stands, counted from its header."""
+
+
+def parse_done(buffer: Buffer, message: Message) -> Failure:
+    """The code at the end of a dump: 0 from most kernels and subsystems, absent from some."""
+    if message.end - message.start < 4:
+        return Failure(0)
+    (code,) = _ERRNO.unpack_from(buffer, message.start)
+    return Failure(-code, *_extended(buffer, message, message.start + 4))
+
+
+def parse_error(buffer: Buffer, message: Message) -> Failure:
+    """Read ``struct nlmsgerr`` and the extended acknowledgement behind it.
+
+    Raises :exc:`DecodeError` if it is too short to hold a code.
+    """
+    if message.end - message.start < 4:
+        raise DecodeError("an error message without a code")
+    (code,) = _ERRNO.unpack_from(buffer, message.start)
+    behind = message.start + 4 + HEADER_SIZE
+    if behind <= message.end and not message.flags & _CAPPED:
+        # The kernel echoes the whole request, aligned, before what it has to say. A success
+        # is always capped, whether its flags say so or not.
+        (echoed, *_) = HEADER.unpack_from(buffer, message.start + 4)
+        if code:
+            behind += (max(echoed, HEADER_SIZE) - HEADER_SIZE + 3) & ~3
+    return Failure(-code, *_extended(buffer, message, behind))
+
+
+def _extended(buffer: Buffer, message: Message, start: int) -> tuple[str | None, int | None]:
+    text: str | None = None
+    offset: int | None = None
+    if not message.flags & _ACK_TLVS:
+        return text, offset
+    try:
+        for number, _, first, last in attributes.walk(buffer, start, message.end):
+            if number == NLMSGERR_ATTR.MSG:
+                text = bytes(buffer[first:last]).split(b"\0", 1)[0].decode(errors="replace")
+            elif number == NLMSGERR_ATTR.OFFS and last - first >= 4:
+                (offset,) = _OFFSET.unpack_from(buffer, first)
+    except DecodeError:
+        # The code is what counts; a garbled explanation must not hide it.
+        pass
+    return text, offset
+
+
+ERROR = int(NLMSG.ERROR)
+DONE = int(NLMSG.DONE)

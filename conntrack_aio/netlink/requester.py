@@ -1,0 +1,114 @@
+"""Requests and their answers, over one socket that any number of tasks share.
+
+The kernel carries a request out, and queues the answer, before ``sendmsg`` returns. So a request
+is a send and a receive with nothing to wait for in between, and no point at which a cancellation
+could tear them apart. What an abandoned request leaves behind is told by its sequence number.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+from anyio import CapacityLimiter
+
+from .exchange import Exchange, Outcome, Request, Sequence32
+from .messages import Failure
+from .socket import NetlinkSocket
+from .walks import walking
+
+WINDOW = 64
+"""Requests in flight. An acknowledgement takes some 830 bytes of the receive buffer, a reply up
+to 2 KiB, and what does not fit is lost although the request was carried out: the default buffer
+of 208 KiB holds the answers to 64."""
+
+
+class Requester:
+    """The shared request socket."""
+
+    def __init__(self, socket: NetlinkSocket, *, offload: bool, reply_timeout: float) -> None:
+        self.socket = socket
+        self.requests = 0
+        self.offloaded = 0
+        self.strays = 0
+        self.overruns = 0
+        self._offload = offload
+        self._reply_timeout = reply_timeout
+        self._sequence = Sequence32()
+        self._lock = anyio.Lock()
+        self._limiter = CapacityLimiter(1)
+
+    async def run(self, requests: Sequence[Request], *, walk: bool = False) -> list[Outcome]:
+        """Send the requests in order, in datagrams of :data:`WINDOW`; an outcome for each.
+
+        ``walk`` says that the kernel walks its table for them. Raises
+        :exc:`anyio.ClosedResourceError`, and :exc:`DecodeError` for an answer that is not netlink.
+        """
+        outcomes: list[Outcome] = []
+        await anyio.lowlevel.checkpoint()
+        async with self._lock:
+            for start in range(0, len(requests), WINDOW):
+                if start:
+                    await anyio.lowlevel.checkpoint()
+                window = requests[start : start + WINDOW]
+                exchange = Exchange(window, self._sequence.take(len(window)))
+                self.requests += len(window)
+                await self._converse(exchange, walk)
+                self.strays += exchange.strays
+                outcomes += exchange.outcomes
+        return outcomes
+
+    async def _converse(self, exchange: Exchange, walk: bool) -> None:
+        if self.socket.closed:
+            raise anyio.ClosedResourceError
+        if walk or self._offload or walking.active or self.socket.in_use:
+            self.offloaded += len(exchange.outcomes)
+            await anyio.to_thread.run_sync(
+                self._send_and_receive, exchange, walk, limiter=self._limiter
+            )
+        else:
+            self._send_and_receive(exchange, False)
+        if not exchange.done:
+            await self._wait_for_the_rest(exchange)
+
+    def _send_and_receive(self, exchange: Exchange, walk: bool) -> None:
+        with self.socket.using():
+            try:
+                if walk:
+                    with walking():
+                        self.socket.send(exchange.data)
+                else:
+                    self.socket.send(exchange.data)
+            except OSError as error:
+                for outcome in exchange.outcomes:
+                    exchange.settle(outcome, Failure(error.errno or errno.EIO))
+                return
+            self._receive(exchange)
+
+    def _receive(self, exchange: Exchange) -> None:
+        while not exchange.done:
+            try:
+                size = self.socket.receive()
+            except BlockingIOError:
+                exchange.dry()
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.overruns += 1
+                continue
+            exchange.feed(self.socket.buffer, size)
+
+    async def _wait_for_the_rest(self, exchange: Exchange) -> None:
+        """Give a kernel that answers later its time; the outcomes it leaves open say so."""
+        with anyio.move_on_after(self._reply_timeout):
+            while not exchange.done:
+                await self.socket.wait_readable()
+                with self.socket.using():
+                    self._receive(exchange)
+
+    def close(self) -> None:
+        self.socket.close()

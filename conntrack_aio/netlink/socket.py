@@ -1,0 +1,219 @@
+"""Netlink sockets: options, receiving, readiness, and closing while a thread uses them.
+
+A socket belongs to one conversation. It never blocks; what walks a kernel table runs its system
+calls on a worker thread instead, because there "non-blocking" does not help: the kernel does the
+work inside ``sendmsg`` and ``recvmsg``.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import anyio
+
+from ..errors import DecodeError, UnsupportedPlatform, kernel_error
+from ..uapi.netlink import AF_NETLINK, NETLINK_OPTION, SOL_NETLINK
+from ..uapi.socket import SK_MEMINFO_DROPS, SO_MEMINFO, SO_RCVBUFFORCE
+
+RECEIVE_SIZE = 64 * 1024
+"""One fixed size for every read. The kernel fills at most 32 KiB of a dump, and makes its chunks
+as large as the largest buffer it ever saw on the socket: a smaller one later would lose data."""
+
+_KERNEL = (0, 0)
+_MSG_TRUNC = 0x20
+_MEMINFO = struct.Struct("=9I")
+
+
+class RawSocket(Protocol):
+    """What is used of a :class:`socket.socket`, so that a scripted kernel can stand in for it."""
+
+    def fileno(self) -> int: ...
+    def sendto(self, data: bytes, address: tuple[int, int], /) -> int: ...
+    def recv_into(self, buffer: memoryview, nbytes: int, flags: int, /) -> int: ...
+    def recvfrom_into(
+        self, buffer: memoryview, nbytes: int, flags: int, /
+    ) -> tuple[int, tuple[int, int]]: ...
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes: ...
+    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
+    def close(self) -> None: ...
+
+
+def open_socket(protocol: int, *, receive_buffer: int | None = None) -> NetlinkSocket:
+    """A socket of the calling thread's network namespace.
+
+    Raises :exc:`UnsupportedPlatform` where there is no netlink, and a :exc:`KernelError` where
+    this kernel lacks the protocol.
+    """
+    if not hasattr(socket, "AF_NETLINK"):
+        raise UnsupportedPlatform(
+            "conntrack_aio talks to the Linux kernel; on this system only its types and its "
+            "codec work"
+        )
+    try:
+        raw = socket.socket(
+            AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol
+        )
+    except OSError as error:
+        hint = "This kernel was built without it" if error.errno == errno.EPROTONOSUPPORT else ""
+        raise kernel_error(
+            error.errno or errno.EIO, f"open a netlink socket (protocol {protocol})", hint=hint
+        ) from error
+    try:
+        # An address of 0 lets the kernel choose; a process may have any number of sockets.
+        raw.bind((0, 0))
+        for option in (NETLINK_OPTION.CAP_ACK, NETLINK_OPTION.EXT_ACK):
+            try:
+                raw.setsockopt(SOL_NETLINK, option, 1)
+            except OSError:
+                pass  # older than 4.3 or 4.12: errors then come without words
+        if receive_buffer is not None:
+            set_receive_buffer(raw, receive_buffer)
+    except BaseException:
+        raw.close()
+        raise
+    return NetlinkSocket(raw)
+
+
+def set_receive_buffer(raw: RawSocket, size: int) -> None:
+    """Ask for room for ``size`` bytes: beyond the system's maximum where this process may.
+
+    SO_RCVBUFFORCE needs CAP_NET_ADMIN in the initial user namespace; SO_RCVBUF is cut to
+    ``net.core.rmem_max``.
+    """
+    try:
+        raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
+    except OSError:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+
+class NetlinkSocket:
+    """One conversation's socket, usable from the loop and from one worker thread at a time."""
+
+    def __init__(self, raw: RawSocket) -> None:
+        self.raw = raw
+        self.buffer = bytearray(RECEIVE_SIZE)
+        self.bytes_received = 0
+        self.datagrams_received = 0
+        self._view = memoryview(self.buffer)
+        self._lock = threading.Lock()
+        self._closing = False
+        self._awaited = False
+
+    @property
+    def closed(self) -> bool:
+        return self._closing
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a thread is inside :meth:`using`, perhaps one whose caller was cancelled."""
+        return self._lock.locked()
+
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        """Hold the socket: it stays open inside, whoever closes it meanwhile.
+
+        Raises :exc:`anyio.ClosedResourceError`.
+        """
+        with self._lock:
+            if self._closing:
+                raise anyio.ClosedResourceError
+            yield
+        if self._closing:
+            self.close()
+
+    def refuse_foreign_senders(self) -> None:
+        """Let nobody but the kernel send to this socket (others get ECONNREFUSED).
+
+        It does not keep foreign messages to multicast groups out; see :meth:`receive_checked`.
+        """
+        assert isinstance(self.raw, socket.socket)
+        self.raw.connect(_KERNEL)
+
+    def send(self, data: bytes) -> None:
+        """To the kernel, which has carried it out when this returns. Raises :exc:`OSError`."""
+        # The address is named although the socket may be connected: the kernel then asks for
+        # the capabilities of the sender alone, not also for those of whoever opened it.
+        self.raw.sendto(data, _KERNEL)
+
+    def receive(self) -> int:
+        """Read one datagram into :attr:`buffer`; its length.
+
+        Raises :exc:`BlockingIOError` when there is none, :exc:`OSError` (ENOBUFS) after an
+        overrun, :exc:`DecodeError` for one that is larger than any the kernel makes.
+        """
+        size = self.raw.recv_into(self._view, RECEIVE_SIZE, _MSG_TRUNC)
+        self._count(size)
+        return size
+
+    def receive_checked(self) -> tuple[int, bool]:
+        """As :meth:`receive`, and whether the kernel itself was the sender."""
+        size, sender = self.raw.recvfrom_into(self._view, RECEIVE_SIZE, _MSG_TRUNC)
+        self._count(size)
+        return size, sender[0] == 0
+
+    def _count(self, size: int) -> None:
+        self.datagrams_received += 1
+        self.bytes_received += size
+        if size > RECEIVE_SIZE:
+            raise DecodeError(f"a datagram of {size} bytes; {RECEIVE_SIZE} were expected at most")
+
+    def join(self, group: int) -> None:
+        """Subscribe to a multicast group. Raises :exc:`OSError`."""
+        self.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.ADD_MEMBERSHIP, group)
+
+    @property
+    def receive_buffer(self) -> int:
+        """The size of the receive buffer in the kernel's accounting (twice what was asked for)."""
+        size = self.raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4)
+        return int.from_bytes(size, sys.byteorder)
+
+    def drops(self) -> int | None:
+        """How many messages the kernel dropped on this socket since it was made (modulo 2^32).
+
+        ``None`` where the kernel does not tell (before 4.12).
+        """
+        try:
+            info = self.raw.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
+        except OSError:
+            return None
+        if len(info) < _MEMINFO.size:
+            return None
+        drops: int = _MEMINFO.unpack(info)[SK_MEMINFO_DROPS]
+        return drops
+
+    async def wait_readable(self) -> None:
+        """Wait until there is something to read.
+
+        Raises :exc:`anyio.ClosedResourceError` when the socket is closed meanwhile, and
+        :exc:`anyio.BusyResourceError` when another task waits already.
+        """
+        if self._closing:
+            raise anyio.ClosedResourceError
+        self._awaited = True
+        await anyio.wait_readable(self.raw.fileno())
+        self._awaited = False
+
+    def close(self) -> None:
+        """Close it now, or when the thread that uses it has finished. Wakes a waiting task."""
+        self._closing = True
+        if self._awaited:
+            self._wake_waiter()
+        if self._lock.acquire(blocking=False):
+            self.raw.close()
+            self._lock.release()
+
+    def _wake_waiter(self) -> None:
+        self._awaited = False
+        try:
+            anyio.notify_closing(self.raw.fileno())
+        except RuntimeError:
+            # No event loop here: a worker thread, or a finalizer after the loop's end. A task
+            # that waits would have kept both the loop and this socket alive.
+            pass

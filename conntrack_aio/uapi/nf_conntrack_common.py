@@ -1,0 +1,33 @@
+"""linux/netfilter/nf_conntrack_common.h: the status bits of an entry."""
+
+from enum import IntFlag
+
+
+class IPS(IntFlag):
+    """``enum ip_conntrack_status``: the status of an entry, a set of bits.
+
+    What ctnetlink accepts in ``CTA_STATUS`` (``ctnetlink_change_status``): SEEN_REPLY and ASSURED
+    can be set and never cleared; FIXED_TIMEOUT and HELPER can be set, and a wish to clear them is
+    silently not granted; EXPECTED, CONFIRMED and DYING must be what they are. The rest is the
+    kernel's alone.
+    """
+
+    EXPECTED = 0x1
+    SEEN_REPLY = 0x2
+    ASSURED = 0x4
+    CONFIRMED = 0x8
+    SRC_NAT = 0x10
+    DST_NAT = 0x20
+    NAT_MASK = 0x30
+    SEQ_ADJUST = 0x40
+    SRC_NAT_DONE = 0x80
+    DST_NAT_DONE = 0x100
+    NAT_DONE_MASK = 0x180
+    DYING = 0x200
+    FIXED_TIMEOUT = 0x400
+    TEMPLATE = 0x800
+    UNTRACKED = 0x1000  # inside the kernel NAT_CLASH since 5.8
+    HELPER = 0x2000
+    OFFLOAD = 0x4000  # since 4.16
+    HW_OFFLOAD = 0x8000  # since 5.8
+    UNCHANGEABLE_MASK = 0xDBF9

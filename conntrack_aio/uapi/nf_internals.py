@@ -1,0 +1,25 @@
+"""net/netfilter/nf_internals.h: the flags inside ``CTA_FILTER``, which no uapi header has."""
+
+from enum import IntFlag
+
+
+class CTA_FILTER_F(IntFlag):
+    """``CTA_FILTER_F_*``: which parts of a tuple a filter compares (since 5.8).
+
+    Traps (``ctnetlink_filter_match_tuple``): the address flags are inverted for IPv6 on every
+    kernel from 5.8 to 7.1; the port flags are compared for TCP and UDP alone; the zone flag is
+    never compared.
+    """
+
+    CTA_IP_SRC = 1 << 0
+    CTA_IP_DST = 1 << 1
+    CTA_TUPLE_ZONE = 1 << 2
+    CTA_PROTO_NUM = 1 << 3
+    CTA_PROTO_SRC_PORT = 1 << 4
+    CTA_PROTO_DST_PORT = 1 << 5
+    CTA_PROTO_ICMP_TYPE = 1 << 6
+    CTA_PROTO_ICMP_CODE = 1 << 7
+    CTA_PROTO_ICMP_ID = 1 << 8
+    CTA_PROTO_ICMPV6_TYPE = 1 << 9
+    CTA_PROTO_ICMPV6_CODE = 1 << 10
+    CTA_PROTO_ICMPV6_ID = 1 << 11

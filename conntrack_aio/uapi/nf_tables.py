@@ -1,0 +1,148 @@
+"""linux/netfilter/nf_tables.h: as much of nftables as a rule with one expression needs."""
+
+from enum import IntEnum
+
+
+class NFT_MSG(IntEnum):
+    """``enum nf_tables_msg_types``: the messages of ``NFNL_SUBSYS_NFTABLES``."""
+
+    NEWTABLE = 0
+    GETTABLE = 1
+    DELTABLE = 2
+    NEWCHAIN = 3
+    GETCHAIN = 4
+    DELCHAIN = 5
+    NEWRULE = 6
+    GETRULE = 7
+    DELRULE = 8
+    NEWSET = 9
+    GETSET = 10
+    DELSET = 11
+    NEWSETELEM = 12
+    GETSETELEM = 13
+    DELSETELEM = 14
+    NEWGEN = 15
+    GETGEN = 16
+    TRACE = 17
+    NEWOBJ = 18
+    GETOBJ = 19
+    DELOBJ = 20
+    GETOBJ_RESET = 21
+    NEWFLOWTABLE = 22
+    GETFLOWTABLE = 23
+    DELFLOWTABLE = 24
+
+
+class NFTA_LIST(IntEnum):
+    """``enum nft_list_attributes``: a list of expressions or other elements."""
+
+    UNSPEC = 0
+    ELEM = 1
+
+
+class NFTA_HOOK(IntEnum):
+    """``enum nft_hook_attributes``: where a base chain hooks in."""
+
+    UNSPEC = 0
+    HOOKNUM = 1
+    PRIORITY = 2
+    DEV = 3
+    DEVS = 4
+
+
+class NFTA_TABLE(IntEnum):
+    """``enum nft_table_attributes``: a table."""
+
+    UNSPEC = 0
+    NAME = 1
+    FLAGS = 2
+    USE = 3
+    HANDLE = 4
+    PAD = 5
+    USERDATA = 6
+    OWNER = 7
+
+
+class NFTA_CHAIN(IntEnum):
+    """``enum nft_chain_attributes``: a chain."""
+
+    UNSPEC = 0
+    TABLE = 1
+    HANDLE = 2
+    NAME = 3
+    HOOK = 4
+    POLICY = 5
+    USE = 6
+    TYPE = 7
+    COUNTERS = 8
+    PAD = 9
+    FLAGS = 10
+    ID = 11
+    USERDATA = 12
+
+
+class NFTA_RULE(IntEnum):
+    """``enum nft_rule_attributes``: a rule."""
+
+    UNSPEC = 0
+    TABLE = 1
+    CHAIN = 2
+    HANDLE = 3
+    EXPRESSIONS = 4
+    COMPAT = 5
+    POSITION = 6
+    USERDATA = 7
+    PAD = 8
+    ID = 9
+    POSITION_ID = 10
+    CHAIN_ID = 11
+
+
+class NFTA_EXPR(IntEnum):
+    """``enum nft_expr_attributes``: an expression."""
+
+    UNSPEC = 0
+    NAME = 1
+    DATA = 2
+
+
+class NFT_CT(IntEnum):
+    """``enum nft_ct_keys``: what the ``ct`` expression reads or sets."""
+
+    STATE = 0
+    DIRECTION = 1
+    STATUS = 2
+    MARK = 3
+    SECMARK = 4
+    EXPIRATION = 5
+    HELPER = 6
+    L3PROTOCOL = 7
+    SRC = 8
+    DST = 9
+    PROTOCOL = 10
+    PROTO_SRC = 11
+    PROTO_DST = 12
+    LABELS = 13
+    PKTS = 14
+    BYTES = 15
+    AVGPKT = 16
+    ZONE = 17
+    EVENTMASK = 18
+    SRC_IP = 19
+    DST_IP = 20
+    SRC_IP6 = 21
+    DST_IP6 = 22
+    ID = 23
+
+
+class NFTA_CT(IntEnum):
+    """``enum nft_ct_attributes``: the ``ct`` expression."""
+
+    UNSPEC = 0
+    DREG = 1
+    KEY = 2
+    DIRECTION = 3
+    SREG = 4
+
+
+NFT_REG_1 = 1
