@@ -1,0 +1,102 @@
+"""The Linux kernel's connection tracking, from asyncio and trio, in pure Python.
+
+::
+
+    async with conntrack_aio.connect() as conn:
+        async with conn.events() as stream:
+            async for event in stream:
+                print(event.type.name, event.flow.orig)
+"""
+
+from .connection import Connection, connect
+from .dumps import Dump
+from .errors import (
+    AlreadyExists,
+    ConntrackError,
+    DecodeError,
+    DumpInterrupted,
+    EncodeError,
+    EventsLost,
+    InvalidRequest,
+    KernelError,
+    NamespaceError,
+    NoReply,
+    NotFound,
+    NotSupported,
+    PermissionDenied,
+    ResourceBusy,
+    ResourceExhausted,
+    UnsafeRequest,
+    UnsupportedPlatform,
+)
+from .events import EventStream
+from .filters.match import Match
+from .model.declare import UnknownAttribute
+from .model.events import EventType, FlowEvent
+from .model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy, Timestamp
+from .model.protoinfo import (
+    DCCPInfo,
+    DCCPRole,
+    DCCPState,
+    SCTPInfo,
+    SCTPState,
+    TCPFlags,
+    TCPInfo,
+    TCPState,
+)
+from .model.requests import NATRange
+from .model.statistics import ConnectionStatistics
+from .model.tuples import Tuple
+from .netlink.namespaces import NetNS
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # connecting
+    "connect",
+    "Connection",
+    "NetNS",
+    "Dump",
+    "EventStream",
+    "Match",
+    "ConnectionStatistics",
+    # flows
+    "Flow",
+    "Tuple",
+    "Status",
+    "TCPInfo",
+    "TCPState",
+    "TCPFlags",
+    "SCTPInfo",
+    "SCTPState",
+    "DCCPInfo",
+    "DCCPState",
+    "DCCPRole",
+    "Counters",
+    "Timestamp",
+    "Helper",
+    "SeqAdj",
+    "SynProxy",
+    "UnknownAttribute",
+    "FlowEvent",
+    "EventType",
+    "NATRange",
+    # errors
+    "ConntrackError",
+    "DecodeError",
+    "EncodeError",
+    "UnsafeRequest",
+    "KernelError",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "NotSupported",
+    "InvalidRequest",
+    "ResourceBusy",
+    "ResourceExhausted",
+    "NamespaceError",
+    "NoReply",
+    "EventsLost",
+    "DumpInterrupted",
+    "UnsupportedPlatform",
+]

@@ -1,0 +1,1 @@
+"""What to select flows by."""

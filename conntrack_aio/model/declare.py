@@ -196,6 +196,19 @@ def message(
     """Make an attrs class, slotted and keyword-only, of a class with declared fields."""
 
     def make(cls: type[C]) -> type[C]:
+        cls.__repr__ = _repr  # type: ignore[assignment,method-assign]
         return attrs.define(cls, kw_only=True, unsafe_hash=hashable or None)
 
     return make(cls) if cls is not None else make
+
+
+def _repr(self: object) -> str:
+    """Only what is there: of a flow's two dozen fields, most are absent."""
+    fields: tuple[attrs.Attribute[object], ...] = attrs.fields(type(self))
+    values = [(field, getattr(self, field.name)) for field in fields]
+    told = [
+        f"{field.name}={value!r}"
+        for field, value in values
+        if value != field.default or value is attrs.NOTHING
+    ]
+    return f"{type(self).__name__}({', '.join(told)})"

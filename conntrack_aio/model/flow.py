@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import attrs
 
@@ -76,7 +76,7 @@ def as_datetime(nanoseconds: int | None) -> datetime | None:
         return None
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     try:
-        moment = datetime.fromtimestamp(seconds, timezone.utc)
+        moment = datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):
         return None
     return moment.replace(microsecond=rest // 1000)

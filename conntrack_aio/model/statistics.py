@@ -18,26 +18,26 @@ class GlobalStatistics:
     """``nf_conntrack_max`` (since 5.10): machine-wide."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class ConnectionStatistics:
     """What a connection has done so far. All but the two ``open_`` counts only grow."""
 
-    requests: int
+    requests: int = 0
     """Requests sent, each create counting as two (it reads the entry back)."""
-    requests_offloaded: int
+    requests_offloaded: int = 0
     """Those of them that ran on a worker thread, because a table walk was under way."""
-    stray_replies: int
+    stray_replies: int = 0
     """Answers to requests whose caller had been cancelled, dropped."""
-    datagrams_received: int
-    bytes_received: int
-    flows_decoded: int
-    events_decoded: int
-    decode_errors: int
-    forged: int
+    datagrams_received: int = 0
+    bytes_received: int = 0
+    flows_decoded: int = 0
+    events_decoded: int = 0
+    decode_errors: int = 0
+    forged: int = 0
     """Messages that another program sent to our sockets or into the event groups, dropped."""
-    overruns: int
+    overruns: int = 0
     """Times that a socket's buffer was full."""
-    events_lost: int
+    events_lost: int = 0
     """Events that the kernel dropped for that, as far as it tells."""
-    open_dumps: int
-    open_streams: int
+    open_dumps: int = 0
+    open_streams: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from socket import AF_INET, AF_INET6
 from typing import Final
@@ -168,6 +169,15 @@ class Tuple:
             icmp_type=icmp_type,
             icmp_code=self.icmp_code,
         )
+
+    @property
+    def without_zone(self) -> Tuple:
+        """The same tuple, for a request that says the zone elsewhere."""
+        if self.zone is None:
+            return self
+        other = copy(self)
+        other.zone = None
+        return other
 
     def validate(self) -> None:
         """Raises :exc:`EncodeError` for a tuple that can't be: addresses of two families."""

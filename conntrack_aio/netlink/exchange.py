@@ -16,7 +16,8 @@ The rules that hold here:
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import attrs
@@ -40,7 +41,7 @@ class Request(NamedTuple):
     type: int
     flags: int
     payload: bytes
-    hints: dict[int, str] = {}
+    hints: Mapping[int, str] = MappingProxyType({})
     """What to do about an errno, where the request knows better than the errno's class."""
 
     def pack(self, seq: int) -> bytes:

@@ -63,7 +63,7 @@ class NetNS:
             return value
         if isinstance(value, str) and "/" not in value:
             return cls.from_name(value)
-        if isinstance(value, (str, os.PathLike)):
+        if isinstance(value, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
             return cls.from_path(value)
         raise TypeError(
             f"netns takes a name, a path or a NetNS, not {value!r}; a number is ambiguous: "

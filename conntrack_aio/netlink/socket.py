@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -116,7 +116,7 @@ class NetlinkSocket:
         return self._lock.locked()
 
     @contextmanager
-    def using(self) -> Iterator[None]:
+    def using(self) -> Generator[None]:
         """Hold the socket: it stays open inside, whoever closes it meanwhile.
 
         Raises :exc:`anyio.ClosedResourceError`.

@@ -1,0 +1,223 @@
+"""The reference codec: interprets a schema, message by message, in both directions.
+
+What it promises, for any bytes:
+
+- It returns an object or raises :exc:`DecodeError` with the path of the attribute, and nothing
+  else.
+- The last of repeated attributes counts, as in the kernel.
+- An empty attribute where a number is expected is padding; the kernel aligns with such on some
+  architectures. A shorter one than expected is an error. A longer one is of a newer kernel: it is
+  kept as it came, and the field is absent.
+- What the schema does not know is kept, at any depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, TypeVar, runtime_checkable
+
+from ..errors import DecodeError, EncodeError
+from ..model.declare import UnknownAttribute
+from ..netlink.attributes import Buffer, pack, walk
+from .schema import Branch, Field, Leaf, Schema, kernel_name, schema_of
+
+C = TypeVar("C")
+Unknown = list[UnknownAttribute]
+
+
+@runtime_checkable
+class _Validated(Protocol):
+    def validate(self) -> None: ...
+
+
+def decode(cls: type[C], buffer: Buffer, start: int, end: int, **plain: object) -> C:
+    """Read an object of ``cls`` from the attributes between ``start`` and ``end``.
+
+    ``plain`` are the values of fields that no attribute holds. Raises :exc:`DecodeError`.
+    """
+    unknown: Unknown = []
+    return _read_object(schema_of(cls), buffer, start, end, (), unknown, True, plain)
+
+
+def _read_object(
+    schema: Schema[C],
+    buffer: Buffer,
+    start: int,
+    end: int,
+    prefix: tuple[int, ...],
+    unknown: Unknown,
+    outermost: bool = False,
+    plain: Mapping[str, object] = {},
+) -> C:
+    values: list[object] = [None] * schema.size
+    _read(schema.root, buffer, start, end, prefix, values, unknown)
+    return _build(schema, values, 0, tuple(unknown) if outermost else (), plain)
+
+
+def _read(
+    branch: Branch,
+    buffer: Buffer,
+    start: int,
+    end: int,
+    prefix: tuple[int, ...],
+    values: list[object],
+    unknown: Unknown,
+) -> None:
+    children = branch.children
+    for number, nested, first, last in walk(buffer, start, end):
+        child = children.get(number)
+        if child is None:
+            _keep(number, nested, buffer, first, last, prefix, unknown)
+            continue
+        try:
+            if isinstance(child, Branch):
+                _read(child, buffer, first, last, (*prefix, number), values, unknown)
+            elif child.nest is not None:
+                values[child.slot] = _read_object(
+                    child.nest, buffer, first, last, (*prefix, number), unknown
+                )
+            elif (scalar := child.scalar) is not None:
+                size = scalar.size
+                if size is None or size == last - first:
+                    values[child.slot] = scalar.decode(buffer, first, last)
+                elif last - first > size:
+                    _keep(number, nested, buffer, first, last, prefix, unknown)
+                elif last > first:
+                    raise DecodeError(f"{last - first} bytes where {size} are expected")
+        except DecodeError as error:
+            raise DecodeError(error.reason, (child.name, *error.path)) from None
+
+
+def _keep(
+    number: int,
+    nested: bool,
+    buffer: Buffer,
+    first: int,
+    last: int,
+    prefix: tuple[int, ...],
+    unknown: Unknown,
+) -> None:
+    unknown.append(UnknownAttribute((*prefix, number), bytes(buffer[first:last]), nested))
+
+
+def _build(
+    schema: Schema[C],
+    values: list[object],
+    offset: int,
+    unknown: tuple[UnknownAttribute, ...],
+    plain: Mapping[str, object],
+) -> C:
+    arguments = dict(plain)
+    for field in schema.fields:
+        value = values[offset + field.slot]
+        if value is None and field.required:
+            raise DecodeError(f"{schema.cls.__name__}.{field.name} is missing")
+        arguments[field.name] = value
+    for inline in schema.inlines:
+        arguments[inline.name] = _build(inline.schema, values, offset + inline.offset, unknown, {})
+    if schema.keeps_unknown:
+        arguments["unknown"] = unknown
+    return schema.cls(**arguments)
+
+
+def encode(obj: object) -> bytes:
+    """The attributes of an object. Raises :exc:`EncodeError` with the field's path."""
+    return _write_object(obj, getattr(obj, "unknown", ()))
+
+
+def encode_fields(cls: type[object], values: Mapping[str, object]) -> bytes:
+    """The attributes of some of a class's fields. ``None`` is left out.
+
+    Raises :exc:`EncodeError` with the field's path.
+    """
+    return _write(schema_of(cls), values, ())
+
+
+def _write_object(obj: object, unknown: tuple[UnknownAttribute, ...]) -> bytes:
+    schema = schema_of(type(obj))
+    if isinstance(obj, _Validated):
+        obj.validate()
+    parts = [
+        _write_object(getattr(obj, inline.name), getattr(getattr(obj, inline.name), "unknown", ()))
+        for inline in schema.inlines
+    ]
+    values = {field.name: getattr(obj, field.name) for field in schema.fields}
+    for field in schema.fields:
+        if field.required and values[field.name] is None:
+            raise EncodeError("it is never absent", (field.name,))
+    return b"".join([*parts, _write(schema, values, unknown)])
+
+
+def _write(
+    schema: Schema[C], values: Mapping[str, object], unknown: tuple[UnknownAttribute, ...]
+) -> bytes:
+    chosen: dict[Leaf, object] = {}
+    for field in schema.fields:
+        value = values.get(field.name)
+        if value is not None:
+            chosen[_place(field, value, values)] = value
+    return _assemble(schema.root, chosen, [(known.path, known) for known in unknown], schema)
+
+
+def _place(field: Field, value: object, values: Mapping[str, object]) -> Leaf:
+    """Of the places where a field can stand, the one for this value."""
+    misplaced = False
+    for leaf in field.leaves:
+        if not isinstance(value, leaf.types):
+            continue
+        if leaf.when is None or values.get(leaf.when[0]) == leaf.when[1]:
+            return leaf
+        misplaced = True
+    if misplaced:
+        names = {leaf.when[0] for leaf in field.leaves if leaf.when is not None}
+        others = ", ".join(f"{name} {values.get(name)}" for name in sorted(names))
+        raise EncodeError(f"it does not go with {others}", (field.name,))
+    raise EncodeError(f"{value!r} is of the wrong type", (field.name,))
+
+
+def _assemble(
+    branch: Branch,
+    chosen: Mapping[Leaf, object],
+    unknown: list[tuple[tuple[int, ...], UnknownAttribute]],
+    schema: Schema[C],
+) -> bytes:
+    parts: list[bytes] = []
+    for number, child in branch.children.items():
+        inside = [(path[1:], kept) for path, kept in unknown if path[0] == number and path[1:]]
+        if isinstance(child, Branch):
+            payload = _assemble(child, chosen, inside, schema)
+            if payload:
+                parts.append(pack(number, payload, nested=True))
+        elif child in chosen:
+            parts.append(_attribute(number, child, chosen[child], inside, schema))
+        elif inside and child.nest is not None:
+            payload = _assemble(child.nest.root, {}, inside, child.nest)
+            parts.append(pack(number, payload, nested=True))
+    for path, kept in unknown:
+        if len(path) == 1:
+            parts.append(pack(path[0], kept.payload, nested=kept.nested))
+        elif path[0] not in branch.children:
+            raise EncodeError(f"there is no nest {kernel_name(path[0])} in {branch.name}")
+    return b"".join(parts)
+
+
+def _attribute(
+    number: int,
+    leaf: Leaf,
+    value: object,
+    inside: list[tuple[tuple[int, ...], UnknownAttribute]],
+    schema: Schema[C],
+) -> bytes:
+    try:
+        if leaf.scalar is not None:
+            return pack(number, leaf.scalar.encode(value))
+        return pack(number, _write_object(value, _rebased(inside)), nested=True)
+    except EncodeError as error:
+        name = next(field.name for field in schema.fields if leaf in field.leaves)
+        raise EncodeError(error.reason, (name, *error.path)) from None
+
+
+def _rebased(
+    unknown: list[tuple[tuple[int, ...], UnknownAttribute]],
+) -> tuple[UnknownAttribute, ...]:
+    return tuple(UnknownAttribute(path, kept.payload, kept.nested) for path, kept in unknown)

@@ -1,0 +1,255 @@
+"""The requests, each made in one place, so that none can be sent that does what nobody asked.
+
+The kernel's traps closed here (``ctnetlink_del_conntrack``, ``ctnetlink_change_status``,
+``__nf_conntrack_update``): a delete without a tuple is a flush; a status must repeat the bits
+that may not change; a mark outside its mask toggles bits; labels shorter than the bitmap clear
+the rest.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from socket import AF_UNSPEC
+from types import MappingProxyType
+from typing import Final
+
+from ..errors import EncodeError
+from ..model.flow import Flow, Status
+from ..model.protoinfo import TCPFlags, TCPInfo, TCPState
+from ..model.requests import NATRange, RequestOnly
+from ..model.tuples import TCP, IPAddress, Tuple
+from ..netlink import nfnetlink
+from ..netlink.exchange import Request
+from ..uapi.netlink import NLM_F
+from ..uapi.nfnetlink import NFNL_SUBSYS
+from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
+from .reference import encode_fields
+
+Target = Flow | Tuple
+
+SETTABLE: Final = Status.SEEN_REPLY | Status.ASSURED | Status.FIXED_TIMEOUT | Status.HELPER
+"""The status bits that a request may set. No bit can be cleared."""
+
+_CREATED: Final = (
+    *("orig", "reply", "master", "timeout", "mark", "zone", "helper", "labels"),
+    *("seqadj_orig", "seqadj_reply", "synproxy"),
+)
+"""What of a flow goes into a new entry as it is. The rest only the kernel can give."""
+
+_LIBERAL = TCPFlags.BE_LIBERAL | TCPFlags.SACK_PERM
+_CREATE = int(NLM_F.CREATE | NLM_F.EXCL)
+
+_NO_ZONE_HINT = (
+    "There is no such entry; one in a zone is found only with its zone, and one that a Flow "
+    "names only while its id is the same"
+)
+_HINTS_LOOKUP: Mapping[int, str] = MappingProxyType({errno.ENOENT: _NO_ZONE_HINT})
+_HINTS_CREATE: Mapping[int, str] = MappingProxyType(
+    {
+        errno.EEXIST: "An entry has one of its two tuples already",
+        errno.ENOENT: "There is no entry with the tuple of its master",
+        errno.EOPNOTSUPP: "This kernel has no such helper, or no NAT",
+        errno.ENOMEM: "The table is full (net.netfilter.nf_conntrack_max), or no free address "
+        "and port was left to translate to",
+    }
+)
+_HINTS_UPDATE: Mapping[int, str] = MappingProxyType(
+    {
+        errno.ENOENT: _NO_ZONE_HINT,
+        errno.ENOSPC: "The entry was made before any rule of this namespace used labels, so it "
+        "has no room for them",
+        errno.EPERM: "This needs CAP_NET_ADMIN; the timeout of an entry with FIXED_TIMEOUT "
+        "can't be changed by anyone",
+        errno.EBUSY: "An entry keeps its helper; a helper can only be detached, with an empty name",
+        errno.EOPNOTSUPP: "A helper can only be given to a new entry",
+        errno.ETIME: "The entry has just expired",
+    }
+)
+
+
+def _request(
+    verb: str,
+    subject: object,
+    message: IPCTNL_MSG_CT,
+    flags: int,
+    family: int,
+    attributes: bytes,
+    hints: Mapping[int, str] = MappingProxyType({}),
+) -> Request:
+    kind = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, message)
+    return Request(verb, subject, kind, flags, nfnetlink.pack(family) + attributes, hints)
+
+
+def _lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
+    """The tuple and zone that find the target. Raises :exc:`EncodeError`.
+
+    The kernel compares the zone of the direction whose tuple it finds; either attribute says it.
+    """
+    if isinstance(target, Flow):
+        original, own = target.orig, target.zone
+    elif isinstance(target, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
+        original, own = target, None
+    else:
+        raise EncodeError(f"a target is a Flow or a Tuple, not {target!r}", ("target",))
+    original.require_complete()
+    if zone is not None:
+        return original.without_zone, zone
+    if own and original.zone is not None:
+        raise EncodeError("both directions have a zone and this one has another", ("orig", "zone"))
+    return original, own
+
+
+def get(target: Target, zone: int | None = None) -> Request:
+    """Read one entry. Raises :exc:`EncodeError`."""
+    found, zone = _lookup(target, zone)
+    attributes = encode_fields(Flow, {"orig": found, "zone": zone})
+    return _request("get", found, IPCTNL_MSG_CT.GET, 0, found.family, attributes, _HINTS_LOOKUP)
+
+
+def dump(family: int = AF_UNSPEC, mark: int | None = None, mark_mask: int | None = None) -> Request:
+    """Read the table, filtered in the kernel by family and mark."""
+    attributes = encode_fields(Flow, {"mark": mark})
+    attributes += encode_fields(RequestOnly, {"mark_mask": mark_mask})
+    return _request("dump", "the table", IPCTNL_MSG_CT.GET, int(NLM_F.DUMP), family, attributes)
+
+
+def delete(target: Target, zone: int | None = None) -> Request:
+    """Delete one entry: of a flow, only the very one with its id. Raises :exc:`EncodeError`."""
+    found, zone = _lookup(target, zone)
+    identity = target.id if isinstance(target, Flow) else None
+    attributes = encode_fields(Flow, {"orig": found, "zone": zone, "id": identity})
+    return _request(
+        "delete", found, IPCTNL_MSG_CT.DELETE, 0, found.family, attributes, _HINTS_LOOKUP
+    )
+
+
+def flush() -> Request:
+    """Delete every entry of the namespace. The only request without a tuple that deletes."""
+    return _request("flush", "the table", IPCTNL_MSG_CT.DELETE, 0, AF_UNSPEC, b"")
+
+
+def statistics() -> Request:
+    """Read the number of entries."""
+    return _request("count", "the table", IPCTNL_MSG_CT.GET_STATS, 0, AF_UNSPEC, b"")
+
+
+def create(
+    flow: Flow,
+    nat_src: NATRange | IPAddress | str | None = None,
+    nat_dst: NATRange | IPAddress | str | None = None,
+) -> Request:
+    """Make a new entry, never change one that is there. Raises :exc:`EncodeError`.
+
+    What of a flow only the kernel can give (id, counters, times, use) is left out.
+    """
+    flow.validate()
+    for name in ("orig", "reply", "master"):
+        tuple_: Tuple | None = getattr(flow, name)
+        if tuple_ is not None:
+            try:
+                tuple_.require_complete()
+            except EncodeError as error:
+                raise EncodeError(error.reason, (name, *error.path)) from None
+    if flow.timeout is None:
+        raise EncodeError("a new entry needs one", ("timeout",))
+    _check_zones(flow)
+    ranges = {
+        "nat_src": _range(flow, "nat_src", nat_src),
+        "nat_dst": _range(flow, "nat_dst", nat_dst),
+    }
+    values: dict[str, object] = {name: getattr(flow, name) for name in _CREATED}
+    values["status"] = _created_status(flow.status)
+    values["protoinfo"] = _created_protoinfo(flow)
+    attributes = encode_fields(Flow, values) + encode_fields(RequestOnly, ranges)
+    return _request(
+        "create",
+        flow.orig,
+        IPCTNL_MSG_CT.NEW,
+        _CREATE,
+        flow.orig.family,
+        attributes,
+        _HINTS_CREATE,
+    )
+
+
+def _check_zones(flow: Flow) -> None:
+    zones = [zone for zone in (flow.zone, flow.orig.zone, flow.reply.zone) if zone is not None]
+    if len(zones) > 1:
+        raise EncodeError(
+            "a new entry takes one zone: of both directions, or of one of its tuples", ("zone",)
+        )
+
+
+def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> NATRange | None:
+    """A NAT range that the kernel would not silently drop. Raises :exc:`EncodeError`."""
+    if value is None:
+        return None
+    if not isinstance(value, NATRange):
+        value = NATRange.of(value)
+    if value.address_min is not None and value.address_min.version != flow.orig.src.version:
+        raise EncodeError("not of the flow's family", (name, "address_min"))
+    if flow.reply.without_zone != flow.orig.inverse:
+        raise EncodeError(
+            "with NAT it is given as the inverse of orig; the kernel writes the translation in",
+            ("reply",),
+        )
+    return value
+
+
+def _created_status(status: Status | None) -> Status | None:
+    """The kernel demands CONFIRMED with any status, and refuses bits that it sets itself."""
+    return None if status is None else status & SETTABLE | Status.CONFIRMED
+
+
+def _created_protoinfo(flow: Flow) -> object:
+    """A TCP entry made by hand has no window data: without BE_LIBERAL its packets are invalid.
+
+    Without a state it would be NONE, as which no packet but a SYN fits.
+    """
+    if flow.orig.proto != TCP:
+        return flow.protoinfo
+    info = flow.protoinfo if isinstance(flow.protoinfo, TCPInfo) else TCPInfo()
+    return TCPInfo(
+        state=TCPState.ESTABLISHED if info.state is None else info.state,
+        wscale_orig=info.wscale_orig,
+        wscale_reply=info.wscale_reply,
+        flags_orig=_LIBERAL | (info.flags_orig or 0),
+        flags_reply=_LIBERAL | (info.flags_reply or 0),
+    )
+
+
+def update(target: Target, values: Mapping[str, object], zone: int | None = None) -> Request:
+    """Change what ``values`` names, by the names of :class:`Flow` and :class:`RequestOnly`.
+
+    A status must already be what :func:`updated_status` makes of it. Raises :exc:`EncodeError`.
+    """
+    found, zone = _lookup(target, zone)
+    for name, full in (("mark", 0xFFFFFFFF), ("labels", (1 << 128) - 1)):
+        value, mask = values.get(name), values.get(f"{name}_mask")
+        if mask is None:
+            continue
+        if not isinstance(value, int) or not isinstance(mask, int):
+            raise EncodeError(f"it says which bits of {name} change", (f"{name}_mask",))
+        if value & ~mask & full:
+            raise EncodeError(
+                f"{value:#x} has bits outside {name}_mask {mask:#x}; the kernel would toggle them",
+                (name,),
+            )
+    own = {"orig": found, "zone": zone}
+    flow_values = {k: v for k, v in values.items() if not k.endswith("_mask")}
+    mask_values = {k: v for k, v in values.items() if k.endswith("_mask")}
+    attributes = encode_fields(Flow, own | flow_values) + encode_fields(RequestOnly, mask_values)
+    return _request("update", found, IPCTNL_MSG_CT.NEW, 0, found.family, attributes, _HINTS_UPDATE)
+
+
+def updated_status(current: Status, wanted: Status) -> Status:
+    """``current`` and ``wanted``, as the kernel wants to hear it.
+
+    It takes the bits that may not change as they are, and refuses to clear SEEN_REPLY and
+    ASSURED. Raises :exc:`EncodeError` for a bit that can't be set.
+    """
+    refused = wanted & ~current & ~SETTABLE
+    if refused:
+        raise EncodeError(f"{refused!r} can't be set from outside the kernel", ("status",))
+    return current | wanted

@@ -1,0 +1,146 @@
+"""The declarations of a class, arranged the way a message is: a tree of attribute numbers."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Generic, TypeVar, cast
+
+import attrs
+
+from ..model.declare import INLINE, PLACES, At, Nest, Wire
+from .scalars import Scalar, scalar_of
+
+C = TypeVar("C")
+
+
+@attrs.frozen(eq=False)
+class Leaf:
+    """An attribute that holds a field's value."""
+
+    name: str
+    """The kernel's name of the attribute."""
+    slot: int
+    """Where the value goes in the list that a decoder fills."""
+    wire: Wire[object]
+    when: tuple[str, int] | None
+    scalar: Scalar | None
+    nest: Schema[object] | None
+    """The schema of the object that the value is; else there is a ``scalar``."""
+
+    @property
+    def types(self) -> tuple[type, ...]:
+        """What a value must be an instance of to be written here."""
+        if self.scalar is not None:
+            return self.scalar.types
+        assert self.nest is not None
+        return (self.nest.cls,)
+
+
+@attrs.frozen(eq=False)
+class Branch:
+    """A nest that groups attributes and is no object of its own, or the message itself."""
+
+    name: str
+    children: dict[int, Leaf | Branch] = attrs.field(factory=dict[int, "Leaf | Branch"])
+
+
+@attrs.frozen(eq=False)
+class Field:
+    """A field of the class: its places in the tree, and whether it may be absent."""
+
+    name: str
+    slot: int
+    required: bool
+    leaves: tuple[Leaf, ...]
+
+
+@attrs.frozen(eq=False)
+class Inline:
+    """A field that is an object, made of attributes that stand beside its owner's own."""
+
+    name: str
+    schema: Schema[object]
+    offset: int
+    """Its first slot."""
+
+
+@attrs.frozen(eq=False)
+class Schema(Generic[C]):
+    """How a class is read from attributes and written to them."""
+
+    cls: type[C]
+    root: Branch
+    fields: tuple[Field, ...]
+    inlines: tuple[Inline, ...]
+    size: int
+    """The number of slots, those of inlined objects included."""
+    keeps_unknown: bool
+
+
+def kernel_name(number: int) -> str:
+    """``CTA_TUPLE_ORIG`` for a member of the uapi enums, the number for a bare one."""
+    if isinstance(number, IntEnum):
+        name = number.name
+        return name if name.startswith("CTA_") else f"{type(number).__name__}_{name}"
+    return str(number)
+
+
+_schemas: dict[type, Schema[object]] = {}
+
+
+def schema_of(cls: type[C]) -> Schema[C]:
+    """The schema of a class made by :func:`~conntrack_aio.model.declare.message`."""
+    known = _schemas.get(cls)
+    if known is None:
+        known = _schemas[cls] = _derive(cls)
+    return cast("Schema[C]", known)
+
+
+def _derive(cls: type[object]) -> Schema[object]:
+    root = Branch(cls.__name__)
+    fields: list[Field] = []
+    inlines: list[Inline] = []
+    size = 0
+    keeps_unknown = False
+    for attribute in attrs.fields(cls):  # type: ignore[arg-type]
+        if INLINE in attribute.metadata:
+            inner = schema_of(attribute.metadata[INLINE])
+            root.children.update(_shifted(inner.root, size).children)
+            inlines.append(Inline(attribute.name, inner, size))
+            size += inner.size
+        elif PLACES in attribute.metadata:
+            places: tuple[At[object], ...] = attribute.metadata[PLACES]
+            leaves = tuple(_plant(root, place, size) for place in places)
+            required = attribute.default is attrs.NOTHING
+            fields.append(Field(attribute.name, size, required, leaves))
+            size += 1
+        elif attribute.name == "unknown":
+            keeps_unknown = True
+    return Schema(cls, root, tuple(fields), tuple(inlines), size, keeps_unknown)
+
+
+def _plant(root: Branch, place: At[object], slot: int) -> Leaf:
+    """Add the attribute to the tree, with the nests around it."""
+    branch = root
+    for number in place.path[:-1]:
+        child = branch.children.setdefault(int(number), Branch(kernel_name(number)))
+        assert isinstance(child, Branch), f"{kernel_name(number)} is a nest and a value"
+        branch = child
+    number = place.path[-1]
+    nest = schema_of(place.wire.cls) if isinstance(place.wire, Nest) else None
+    scalar = None if nest else scalar_of(place.wire)
+    leaf = Leaf(kernel_name(number), slot, place.wire, place.when, scalar, nest)
+    assert int(number) not in branch.children, f"{leaf.name} is declared twice"
+    branch.children[int(number)] = leaf
+    return leaf
+
+
+def _shifted(branch: Branch, offset: int) -> Branch:
+    """The same tree with its slots moved."""
+    copy = Branch(branch.name)
+    for number, child in branch.children.items():
+        if isinstance(child, Branch):
+            copy.children[number] = _shifted(child, offset)
+        else:
+            copy.children[number] = attrs.evolve(child, slot=child.slot + offset)
+    return copy

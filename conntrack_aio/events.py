@@ -1,0 +1,229 @@
+"""The event stream: what happens to flows, as it happens."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+import anyio
+import anyio.lowlevel
+
+from . import sysctls
+from .codec.messages import decode_event
+from .errors import DecodeError, EventsLost, kernel_error
+from .model.events import EventType, FlowEvent
+from .model.statistics import ConnectionStatistics
+from .netlink import messages
+from .netlink.endpoint import Endpoint
+from .netlink.socket import NetlinkSocket
+from .uapi.nfnetlink import NFNLGRP
+
+_GROUPS: Final = {
+    EventType.NEW: NFNLGRP.CONNTRACK_NEW,
+    EventType.UPDATE: NFNLGRP.CONNTRACK_UPDATE,
+    EventType.DESTROY: NFNLGRP.CONNTRACK_DESTROY,
+}
+_SYSCTL = "nf_conntrack_events"
+
+DEFAULT_RECEIVE_BUFFER: Final = 8 * 1024 * 1024
+"""Room for some 13,000 events; the memory is used only while they wait."""
+
+_READS: Final = 64
+"""Datagrams, of one event each, read before other tasks have their turn."""
+
+_LEAST_COST: Final = 512
+"""No event takes less of the receive buffer (1280 bytes were seen on x86-64): the buffer's size
+divided by this bounds how many can lie in it."""
+
+logger = logging.getLogger("conntrack_aio")
+
+
+class Subscription(NamedTuple):
+    """A socket that has joined the groups, and whether flows older than it will be heard of."""
+
+    socket: NetlinkSocket
+    covers_older_flows: bool | None
+
+
+def subscribe(endpoint: Endpoint, types: Iterable[EventType], receive_buffer: int) -> Subscription:
+    """Join the groups of ``types``, in the calling thread's namespace.
+
+    Raises :exc:`PermissionDenied` without CAP_NET_ADMIN.
+    """
+    socket = endpoint.open(receive_buffer)
+    try:
+        for kind in types:
+            socket.join(_GROUPS[kind])
+    except OSError as error:
+        socket.close()
+        raise kernel_error(error.errno or errno.EIO, "subscribe to events") from error
+    mode = sysctls.read(_SYSCTL)
+    return Subscription(socket, None if mode is None else mode == 1)
+
+
+class EventStream:
+    """Events of flows, an async iterator that never ends by itself; see :meth:`Connection.events`.
+
+    It is subscribed from the moment it exists. Hold it while you iterate, so that what is raised
+    while iterating doesn't throw it away::
+
+        async with conn.events() as stream:
+            async for event in stream:
+                ...
+
+    Iterating raises :exc:`EventsLost` in the place where the kernel dropped events because they
+    came faster than they were read, and :exc:`DecodeError` in place of an event that is none;
+    after both it goes on. It raises :exc:`anyio.ClosedResourceError` once the stream, or its
+    connection, is closed, and :exc:`anyio.BusyResourceError` while another task iterates.
+    """
+
+    covers_older_flows: bool | None
+    """Whether flows older than the first listener emit events: ``nf_conntrack_events`` is 1.
+
+    ``False`` with the kernel's default of 2 (flows made while nobody listened, on the whole
+    machine, stay silent for ever, even when they are destroyed) and with 0 (every flow is
+    silent). ``None`` if the setting can't be read. As of the subscription; a flow made under
+    another setting keeps to that one.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        counters: ConnectionStatistics,
+        on_close: Callable[[EventStream], None],
+    ) -> None:
+        self.socket, self.covers_older_flows = subscription
+        self._counters = counters
+        self._on_close = on_close
+        self._pending: deque[FlowEvent | EventsLost | DecodeError] = deque()
+        self._reading = False
+        self._gap: int | None = None
+        """After an overrun: how many further messages may still be older than the gap."""
+        self._drops_told = 0
+        if self.covers_older_flows is False:
+            logger.info(
+                "net.netfilter.%s is not 1 in this namespace: flows made before the first "
+                "listener, or while there was none, emit no events, not even when they end",
+                _SYSCTL,
+            )
+
+    @property
+    def receive_buffer(self) -> int:
+        """How many bytes may wait, as the kernel counts: twice what was granted.
+
+        An event takes some 1,280.
+        """
+        return self.socket.receive_buffer
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> FlowEvent:
+        if not self._pending:
+            await self._refill()
+        item = self._pending.popleft()
+        if isinstance(item, FlowEvent):
+            return item
+        raise item
+
+    async def _refill(self) -> None:
+        if self._reading:
+            raise anyio.BusyResourceError("reading from")
+        self._reading = True
+        try:
+            # Before anything is read: a cancellation here loses nothing.
+            await anyio.lowlevel.checkpoint()
+            while True:
+                if self.socket.closed:
+                    raise anyio.ClosedResourceError
+                self._read()
+                if self._pending:
+                    return
+                await self.socket.wait_readable()
+        finally:
+            self._reading = False
+
+    def _read(self) -> None:
+        """Take in what waits, within bounds."""
+        for _ in range(_READS):
+            try:
+                size, genuine = self.socket.receive_checked()
+            except BlockingIOError:
+                # The queue is empty, so what comes from now on is younger than the gap.
+                self._tell_gap()
+                return
+            except DecodeError as error:
+                self._fail(error)
+                continue
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # Said once, before the older messages that still wait in the buffer. A second
+                # overrun can only follow a read that emptied it: the first gap lies behind us.
+                self._tell_gap()
+                self._counters.overruns += 1
+                self._gap = self.receive_buffer // _LEAST_COST
+                continue
+            if genuine:
+                self._decode(size)
+            else:
+                self._counters.forged += 1
+
+    def _decode(self, size: int) -> None:
+        buffer = self.socket.buffer
+        try:
+            for message in messages.walk(buffer, size):
+                if self._gap is not None:
+                    # A storm may never let the queue run dry. What the buffer could hold when
+                    # it overran has been read by now; so the gap lies behind us.
+                    self._gap -= 1
+                    if self._gap < 0:
+                        self._tell_gap()
+                self._pending.append(decode_event(buffer, message))
+                self._counters.events_decoded += 1
+        except DecodeError as error:
+            self._fail(error)
+
+    def _fail(self, error: DecodeError) -> None:
+        self._counters.decode_errors += 1
+        self._pending.append(error)
+
+    def _tell_gap(self) -> None:
+        if self._gap is None:
+            return
+        self._gap = None
+        drops = self.socket.drops()
+        lost = None if drops is None else (drops - self._drops_told) & 0xFFFFFFFF
+        if drops is not None and lost is not None:
+            self._drops_told = drops
+            self._counters.events_lost += lost
+        self._pending.append(EventsLost(lost))
+
+    async def aclose(self) -> None:
+        """End it; what was not read is gone. Idempotent; a task that iterates is woken."""
+        self.close()
+
+    def close(self) -> None:
+        """As :meth:`aclose`, without a checkpoint."""
+        if not self.socket.closed:
+            self._pending.clear()
+            self.socket.close()
+            self._on_close(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()

@@ -1,0 +1,56 @@
+"""Where sockets come from: this thread's network namespace, or one that was named.
+
+Later sockets are made in the namespace of the first, so that a connection talks to one namespace
+all its life, whatever becomes of its name, and keeps it alive by its sockets alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from ..uapi.netlink import NETLINK
+from .namespaces import NetNS, run_beside, run_inside
+from .socket import NetlinkSocket, open_socket
+
+T = TypeVar("T")
+
+
+class Endpoint(Protocol):
+    """What a connection needs of a kernel: a first socket, and more beside it."""
+
+    def open_first(self) -> NetlinkSocket:
+        """The request socket."""
+        ...
+
+    def open(self, receive_buffer: int | None = None) -> NetlinkSocket:
+        """A socket of the calling thread's namespace; use it through :meth:`beside`."""
+        ...
+
+    def beside(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
+        """Call ``function`` in the namespace of the request socket."""
+        ...
+
+
+class Kernel:
+    """The kernel that this process runs on."""
+
+    def __init__(self, netns: NetNS | None = None) -> None:
+        self._netns = netns
+
+    def open_first(self) -> NetlinkSocket:
+        """Raises :exc:`NamespaceError`, and what :func:`open_socket` raises."""
+        if self._netns is None:
+            return self.open()
+        namespace = self._netns.open()
+        try:
+            return run_inside(namespace, self.open, str(self._netns))
+        finally:
+            os.close(namespace)
+
+    def open(self, receive_buffer: int | None = None) -> NetlinkSocket:
+        return open_socket(NETLINK.NETFILTER, receive_buffer=receive_buffer)
+
+    def beside(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
+        return run_beside(first.raw.fileno(), function)
