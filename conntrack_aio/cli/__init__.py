@@ -1,0 +1,12 @@
+"""The command ``conntrack-aio``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status: 0, 1 for a failure, 2 for bad arguments."""
+    from .command import run
+
+    return run(arguments)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, Generic, TypeVar, dataclass_transform, overload
+from typing import Final, Generic, TypeVar, cast, dataclass_transform, overload
 
 import attrs
 
@@ -196,7 +196,7 @@ def message(
     """Make an attrs class, slotted and keyword-only, of a class with declared fields."""
 
     def make(cls: type[C]) -> type[C]:
-        cls.__repr__ = _repr  # type: ignore[assignment,method-assign]
+        cls.__repr__ = _repr  # type: ignore[method-assign]
         return attrs.define(cls, kw_only=True, unsafe_hash=hashable or None)
 
     return make(cls) if cls is not None else make
@@ -204,7 +204,9 @@ def message(
 
 def _repr(self: object) -> str:
     """Only what is there: of a flow's two dozen fields, most are absent."""
-    fields: tuple[attrs.Attribute[object], ...] = attrs.fields(type(self))
+    fields: tuple[attrs.Attribute[object], ...] = attrs.fields(
+        cast("type[attrs.AttrsInstance]", type(self))
+    )
     values = [(field, getattr(self, field.name)) for field in fields]
     told = [
         f"{field.name}={value!r}"

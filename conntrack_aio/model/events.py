@@ -43,3 +43,7 @@ class FlowEvent:
     def time(self) -> datetime | None:
         """:attr:`timestamp` to the microsecond."""
         return as_datetime(self.timestamp)
+
+    def __str__(self) -> str:
+        author = f" (by port {self.port_id})" if self.port_id else ""
+        return f"{self.type.name:<7} {self.flow}{author}"

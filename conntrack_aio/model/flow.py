@@ -35,6 +35,7 @@ from .declare import (
     variants,
 )
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo, TCPState
+from .text import describe_flow
 from .tuples import AddressLike, Tuple
 
 Status = IPS
@@ -250,6 +251,9 @@ class Flow:
             zone=zone,
             protoinfo=protoinfo,
         )
+
+    def __str__(self) -> str:
+        return describe_flow(self)
 
     def validate(self) -> None:
         """Raises :exc:`EncodeError` if the two directions can't belong to one entry."""

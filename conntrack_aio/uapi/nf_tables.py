@@ -1,6 +1,32 @@
-"""linux/netfilter/nf_tables.h: as much of nftables as a rule with one expression needs."""
+"""linux/netfilter/nf_tables.h and linux/netfilter.h: what simple rules need, to Linux 6.1."""
 
 from enum import IntEnum
+
+
+class NFPROTO(IntEnum):
+    """``NFPROTO_*``: netfilter's address families."""
+
+    UNSPEC = 0
+    INET = 1
+    IPV4 = 2
+    ARP = 3
+    NETDEV = 5
+    BRIDGE = 7
+    IPV6 = 10
+    DECNET = 12
+    NUMPROTO = 13
+
+
+class NF_INET(IntEnum):
+    """``enum nf_inet_hooks``: where on a packet's way a chain of IPv4 or IPv6 may hook in."""
+
+    PRE_ROUTING = 0
+    LOCAL_IN = 1
+    FORWARD = 2
+    LOCAL_OUT = 3
+    POST_ROUTING = 4
+    NUMHOOKS = 5
+    INGRESS = 5
 
 
 class NFT_MSG(IntEnum):

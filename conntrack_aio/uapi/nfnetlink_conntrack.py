@@ -1,4 +1,4 @@
-"""linux/netfilter/nfnetlink_conntrack.h: the messages and attributes of ctnetlink, to Linux 6.18."""
+"""linux/netfilter/nfnetlink_conntrack.h: ctnetlink's messages and attributes, to Linux 6.18."""
 
 from enum import IntEnum
 

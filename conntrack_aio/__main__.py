@@ -1,0 +1,7 @@
+"""``python -m conntrack_aio``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

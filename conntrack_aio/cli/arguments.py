@@ -1,0 +1,45 @@
+"""What the command line means."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from .. import __version__
+from ..model.events import EventType
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the arguments; exits with status 2 for bad ones, as argparse does."""
+    parser = argparse.ArgumentParser(
+        prog="conntrack-aio",
+        description="The Linux kernel's connection tracking: who talks to whom.",
+    )
+    parser.add_argument("--version", action="version", version=f"conntrack-aio {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument(
+        "--netns", metavar="NAME", help="another network namespace: a name, or a path with a slash"
+    )
+    form = argparse.ArgumentParser(add_help=False)
+    form.add_argument("--json", action="store_true", help="JSON Lines instead of text")
+
+    commands.add_parser("list", parents=[where, form], help="the flows in the kernel's table")
+    events = commands.add_parser(
+        "events", parents=[where, form], help="what happens to flows, until interrupted"
+    )
+    events.add_argument(
+        "--type",
+        action="append",
+        default=[],
+        choices=[kind.value for kind in EventType],
+        help="only events of this type; may be given several times",
+    )
+    commands.add_parser("count", parents=[where], help="how many flows there are")
+    commands.add_parser(
+        "demo",
+        parents=[form],
+        help="watch the kernel track some connections, in a namespace of its own; needs no root",
+    )
+    return parser.parse_args(arguments)

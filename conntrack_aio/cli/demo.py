@@ -1,0 +1,106 @@
+"""The demo: real connections, tracked by this kernel, in a namespace that the demo makes.
+
+A user namespace can only be made by a process with one thread, and one does not come back from
+it; so the demo runs in a child process of its own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+
+import anyio
+import anyio.to_thread
+
+from ..connection import Connection, connect
+from ..errors import ConntrackError, EventsLost
+from ..events import EventStream
+from ..model.events import EventType
+from ..model.tuples import PROTOCOL_NAMES
+from ..sandbox import namespace, rules, traffic
+from .command import complain
+from .render import Render, renderer
+
+_PATIENCE = 10.0
+"""Seconds that the demo waits for events that ought to come at once."""
+
+_SYSCTLS = {"nf_conntrack_events": 1, "nf_conntrack_acct": 1, "nf_conntrack_timestamp": 1}
+
+_INTRODUCTION = """\
+In a network namespace of its own, this process now opens some connections over loopback.
+The kernel tracks them; here is what it says of them:
+"""
+
+
+def run_demo(*, json: bool) -> int:
+    """Run the demo in a child process; its exit status."""
+    command = [sys.executable, "-m", "conntrack_aio.cli.demo", *(["--json"] if json else [])]
+    return subprocess.run(command, check=False).returncode
+
+
+def main() -> int:
+    """The child: enter the sandbox, show the events, sum up."""
+    json = "--json" in sys.argv[1:]
+    try:
+        namespace.enter_sandbox()
+        for name, value in _SYSCTLS.items():
+            namespace.set_sysctl(f"net.netfilter.{name}", value)
+        rules.track_connections()
+        if not json:
+            print(_INTRODUCTION, flush=True)
+        summary = anyio.run(_watch, renderer(json=json))
+    except (ConntrackError, OSError) as error:
+        return complain(error)
+    except KeyboardInterrupt:
+        return 130
+    if not json:
+        print(f"\n{summary}")
+    return 0
+
+
+async def _watch(render: Render) -> str:
+    async with connect() as conn, conn.events() as stream:
+        await anyio.to_thread.run_sync(_traffic)
+        tracked = await conn.list()
+        await conn.flush()
+        counts: Counter[str] = Counter()
+        with anyio.move_on_after(_PATIENCE):
+            await _show(stream, render, counts)
+        protocols = Counter(flow.orig.proto for flow in tracked)
+        return _summary(conn, counts, protocols)
+
+
+def _traffic() -> None:
+    for address in ("127.0.0.1", "::1"):
+        traffic.tcp_exchange(address)
+        traffic.udp_exchange(address)
+        traffic.ping(address, id=7)
+
+
+async def _show(stream: EventStream, render: Render, counts: Counter[str]) -> None:
+    """Until every flow that began has ended."""
+    while True:
+        try:
+            async for event in stream:
+                print(render(event), flush=True)
+                counts[event.type.name] += 1
+                if counts[EventType.DESTROY.name] == counts[EventType.NEW.name]:
+                    return
+        except EventsLost as error:
+            complain(error)
+
+
+def _summary(conn: Connection, counts: Counter[str], protocols: Counter[int]) -> str:
+    events = ", ".join(f"{counts[kind.name]} {kind.name}" for kind in EventType)
+    flows = ", ".join(
+        f"{number} {PROTOCOL_NAMES[protocol]}" for protocol, number in protocols.items()
+    )
+    lost = conn.statistics().events_lost
+    return (
+        f"{counts.total()} events ({events}), {lost} lost, of {protocols.total()} flows ({flows})."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

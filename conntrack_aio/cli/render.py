@@ -1,0 +1,27 @@
+"""How an object becomes a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from ..codec.json import to_json
+from ..model.events import FlowEvent
+from ..model.flow import Flow
+
+Render = Callable[[Flow | FlowEvent], str]
+
+
+def as_text(item: Flow | FlowEvent) -> str:
+    """A line for people."""
+    return str(item)
+
+
+def as_json(item: Flow | FlowEvent) -> str:
+    """A line of JSON, with the field names of the classes."""
+    return json.dumps(to_json(item))
+
+
+def renderer(*, json: bool) -> Render:
+    """The one that was asked for."""
+    return as_json if json else as_text

@@ -1,0 +1,113 @@
+"""Interfaces, addresses and routes over rtnetlink, in the calling thread's network namespace.
+
+Every function raises a :exc:`KernelError` where the kernel refuses.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import struct
+
+from ..errors import kernel_error
+from ..netlink.attributes import pack, pack_nest, pack_text
+from ..netlink.exchange import Exchange, Request
+from ..uapi.if_addr import IFA, IFA_F
+from ..uapi.if_link import IFF_UP, IFLA, IFLA_INFO, VETH_INFO
+from ..uapi.netlink import NETLINK, NLM_F
+from ..uapi.rtnetlink import RT_SCOPE, RT_TABLE, RTA, RTM, RTN, RTPROT
+from .conversation import converse
+
+_IFINFOMSG = struct.Struct("=BxHiII")
+_IFADDRMSG = struct.Struct("=BBBBI")
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_U32 = struct.Struct("=I")
+_NEW = NLM_F.CREATE | NLM_F.EXCL
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def set_up(name: str) -> None:
+    """Bring an interface up; ``lo`` has its addresses from then on."""
+    change = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, IFF_UP, IFF_UP)
+    _request("set up", name, RTM.SETLINK, 0, change + pack_text(IFLA.IFNAME, name))
+
+
+def add_veth(name: str, peer: str, peer_namespace: int) -> None:
+    """Make a pair of interfaces joined by a wire, the one here and its peer over there.
+
+    ``peer_namespace`` is a descriptor of the other network namespace. Both are down at first.
+    """
+    blank = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    other_end = pack(
+        VETH_INFO.PEER,
+        blank + pack_text(IFLA.IFNAME, peer) + pack(IFLA.NET_NS_FD, _U32.pack(peer_namespace)),
+        nested=True,
+    )
+    kind = pack_nest(
+        IFLA.LINKINFO,
+        pack_text(IFLA_INFO.KIND, "veth"),
+        pack_nest(IFLA_INFO.DATA, other_end),
+    )
+    payload = blank + pack_text(IFLA.IFNAME, name) + kind
+    _request("add the veth", f"{name} to {peer}", RTM.NEWLINK, _NEW, payload)
+
+
+def add_address(interface: str, address: str) -> None:
+    """Give an interface an address with its prefix: ``"10.0.0.1/24"``, ``"fd00::1/64"``.
+
+    An IPv6 address is usable at once: nobody is asked whether he has it already. Raises
+    :exc:`ValueError` for what is not an address.
+    """
+    parsed = ipaddress.ip_interface(address)
+    # The kernel drops this flag of IPv4 addresses, which are never asked about.
+    head = _IFADDRMSG.pack(
+        _FAMILIES[parsed.version],
+        parsed.network.prefixlen,
+        IFA_F.NODAD,
+        RT_SCOPE.UNIVERSE,
+        _index(interface),
+    )
+    # Both, because IFA_ADDRESS alone would be the other end of a point-to-point link.
+    payload = head + pack(IFA.LOCAL, parsed.ip.packed) + pack(IFA.ADDRESS, parsed.ip.packed)
+    _request("add the address", f"{parsed} to {interface}", RTM.NEWADDR, _NEW, payload)
+
+
+def add_route(destination: str, via: str) -> None:
+    """Route a network, or ``"default"``, through the gateway ``via``.
+
+    Raises :exc:`ValueError` for what is not a network or an address, or for one of each family.
+    """
+    gateway = ipaddress.ip_address(via)
+    anywhere = "0.0.0.0/0" if gateway.version == 4 else "::/0"
+    network = ipaddress.ip_network(anywhere if destination == "default" else destination)
+    if network.version != gateway.version:
+        raise ValueError(f"{network} cannot be reached through {gateway}")
+    head = _RTMSG.pack(
+        _FAMILIES[gateway.version],
+        network.prefixlen,
+        0,
+        0,
+        RT_TABLE.MAIN,
+        RTPROT.STATIC,
+        RT_SCOPE.UNIVERSE,
+        RTN.UNICAST,
+        0,
+    )
+    payload = (
+        head + pack(RTA.DST, network.network_address.packed) + pack(RTA.GATEWAY, gateway.packed)
+    )
+    _request("add the route", f"to {destination} via {via}", RTM.NEWROUTE, _NEW, payload)
+
+
+def _index(interface: str) -> int:
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError as error:
+        raise kernel_error(
+            error.errno or errno.ENODEV, f"find the interface {interface}"
+        ) from error
+
+
+def _request(verb: str, subject: str, kind: int, flags: int, payload: bytes) -> None:
+    converse(NETLINK.ROUTE, Exchange([Request(verb, subject, kind, flags, payload)], seq=1))
