@@ -9,12 +9,13 @@ import errno
 import ipaddress
 import socket
 import struct
+import time
 
 from ..errors import kernel_error
-from ..netlink.attributes import pack, pack_nest, pack_text
-from ..netlink.exchange import Exchange, Request
+from ..netlink.attributes import pack, pack_nest, pack_text, walk
+from ..netlink.exchange import Exchange, Reply, Request
 from ..uapi.if_addr import IFA, IFA_F
-from ..uapi.if_link import IFF_UP, IFLA, IFLA_INFO, VETH_INFO
+from ..uapi.if_link import IF_OPER, IFF_UP, IFLA, IFLA_INFO, VETH_INFO
 from ..uapi.netlink import NETLINK, NLM_F
 from ..uapi.rtnetlink import RT_SCOPE, RT_TABLE, RTA, RTM, RTN, RTPROT
 from .conversation import converse
@@ -22,6 +23,7 @@ from .conversation import converse
 _IFINFOMSG = struct.Struct("=BxHiII")
 _IFADDRMSG = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
+_TIMEOUT = 2.0
 _U32 = struct.Struct("=I")
 _NEW = NLM_F.CREATE | NLM_F.EXCL
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -31,6 +33,28 @@ def set_up(name: str) -> None:
     """Bring an interface up; ``lo`` has its addresses from then on."""
     change = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, IFF_UP, IFF_UP)
     _request("set up", name, RTM.SETLINK, 0, change + pack_text(IFLA.IFNAME, name))
+
+
+def wait_until_up(name: str) -> None:
+    """Wait until an interface carries packets: a veth, until both of its ends are set up.
+
+    The kernel throws away what the first end sends before it has heard of the other, and that it
+    hears a little later. Raises :exc:`TimeoutError` after two seconds.
+    """
+    question = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + pack_text(IFLA.IFNAME, name)
+    deadline = time.monotonic() + _TIMEOUT
+    # Since 6.8 the kernel settles the matter before it answers, so that it is asked but once.
+    while not _is_up(*_request("look at", name, RTM.GETLINK, 0, question)):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{name} is not up")
+
+
+def _is_up(answer: Reply) -> bool:
+    payload = answer.payload
+    for number, _, start, _ in walk(payload, _IFINFOMSG.size, len(payload)):
+        if number == IFLA.OPERSTATE:
+            return payload[start] == IF_OPER.UP
+    return False
 
 
 def add_veth(name: str, peer: str, peer_namespace: int) -> None:
@@ -104,10 +128,10 @@ def _index(interface: str) -> int:
     try:
         return socket.if_nametoindex(interface)
     except OSError as error:
-        raise kernel_error(
-            error.errno or errno.ENODEV, f"find the interface {interface}"
-        ) from error
+        raise kernel_error(errno.ENODEV, f"find the interface {interface}") from error
 
 
-def _request(verb: str, subject: str, kind: int, flags: int, payload: bytes) -> None:
-    converse(NETLINK.ROUTE, Exchange([Request(verb, subject, kind, flags, payload)], seq=1))
+def _request(verb: str, subject: str, kind: int, flags: int, payload: bytes) -> list[Reply]:
+    exchange = Exchange([Request(verb, subject, kind, flags, payload)], seq=1)
+    converse(NETLINK.ROUTE, exchange)
+    return exchange.outcomes[0].replies

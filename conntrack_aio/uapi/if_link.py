@@ -82,6 +82,18 @@ class IFLA_INFO(IntEnum):
     SLAVE_DATA = 5
 
 
+class IF_OPER(IntEnum):
+    """``IF_OPER_*``: the operational state of an interface (RFC 2863)."""
+
+    UNKNOWN = 0
+    NOTPRESENT = 1
+    DOWN = 2
+    LOWERLAYERDOWN = 3
+    TESTING = 4
+    DORMANT = 5
+    UP = 6
+
+
 class VETH_INFO(IntEnum):
     """``VETH_INFO_*``: inside ``IFLA_INFO_DATA`` of a veth."""
 

@@ -1,0 +1,77 @@
+"""What every test shares: the event loops, and a namespace of one's own.
+
+Kernel tests need a network namespace each. As root that is no matter; else the whole test process
+moves into a user namespace first, while it has one thread. Where neither is allowed, they are
+skipped, and say why.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from support.lab import Lab
+
+from conntrack_aio import Connection, ConntrackError, connect
+from conntrack_aio.sandbox.namespace import enter_sandbox, new_network_namespace
+
+ROOTLESS = "CONNTRACK_AIO_TEST_ROOTLESS"
+"""Set to have the tests run in a user namespace even as root."""
+
+_obstacle: str | None = None
+
+
+def pytest_configure() -> None:
+    global _obstacle
+    try:
+        if os.environ.get(ROOTLESS):
+            enter_sandbox()
+        try:
+            os.close(new_network_namespace())
+        except ConntrackError:
+            enter_sandbox()
+            os.close(new_network_namespace())
+    except ConntrackError as error:
+        _obstacle = str(error)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _obstacle is not None and item.get_closest_marker("kernel"):
+            item.add_marker(pytest.mark.skip(reason=f"no network namespace: {_obstacle}"))
+        for marker in item.iter_markers("program"):
+            name, package = marker.args
+            if shutil.which(name) is None:
+                reason = f"{name} is missing: apt-get install {package}"
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+        pytest.param(("trio", {}), id="trio"),
+    ]
+)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    backend: tuple[str, dict[str, bool]] = request.param
+    return backend
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """A fresh network namespace with loopback up, whose flows all emit events."""
+    descriptor = new_network_namespace()
+    lab = Lab(descriptor)
+    lab.sysctl("nf_conntrack_events", 1)
+    yield lab
+    os.close(descriptor)
+
+
+@pytest.fixture
+async def conn(lab: Lab) -> AsyncIterator[Connection]:
+    """A connection to the lab."""
+    async with connect(netns=lab.netns) as connection:
+        yield connection

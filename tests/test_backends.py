@@ -1,0 +1,28 @@
+"""The fixture that says it runs on a loop really does."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import sniffio
+import uvloop
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_each_backend_really_runs(request: pytest.FixtureRequest) -> None:
+    name = request.node.callspec.id
+    assert sniffio.current_async_library() == ("trio" if name == "trio" else "asyncio")
+    if name != "trio":
+        is_uvloop = isinstance(asyncio.get_running_loop(), uvloop.Loop)
+        assert is_uvloop == (name == "uvloop")
+
+
+def test_every_backend_is_tried(request: pytest.FixtureRequest) -> None:
+    names = {
+        item.callspec.id
+        for item in request.session.items
+        if item.name.startswith("test_each_backend_really_runs")
+    }
+    assert names == {"asyncio", "uvloop", "trio"}
