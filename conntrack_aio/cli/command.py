@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -19,22 +19,37 @@ from .render import renderer
 def run(arguments: Sequence[str] | None) -> int:
     """Parse and act; the exit status."""
     options = parse(arguments)
-    try:
-        if options.command == "demo":
-            from .demo import run_demo
+    if options.command == "demo":
+        from .demo import run_demo
 
-            return run_demo(json=options.json)
-        anyio.run(_ACTIONS[options.command], options)
-    except ConntrackError as error:
-        return complain(error)
-    except (ValueError, TypeError) as error:  # a netns that names nothing
-        return complain(error)
+        return guarded(lambda: run_demo(json=options.json))
+    return guarded(lambda: anyio.run(_ACTIONS[options.command], options))
+
+
+def guarded(action: Callable[[], int | None]) -> int:
+    """Act; a failure becomes a sentence and an exit status."""
+    try:
+        status = action() or 0
+        # What can't be written is to fail here, not while Python exits.
+        print(end="", flush=True)
+        return status
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader had enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    except BrokenPipeError:  # the reader had enough
+        _discard_output()
+        return 0
+    except (ConntrackError, ValueError) as error:  # a ValueError: a netns that names nothing
+        return complain(error)
+    except OSError as error:
+        _discard_output()
+        return complain(error)
+
+
+def _discard_output() -> None:
+    """Python flushes once more when it exits, and would complain once more."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
 
 
 def complain(error: BaseException) -> int:

@@ -14,12 +14,12 @@ import anyio
 import anyio.to_thread
 
 from ..connection import Connection, connect
-from ..errors import ConntrackError, EventsLost
+from ..errors import EventsLost
 from ..events import EventStream
 from ..model.events import EventType
 from ..model.tuples import PROTOCOL_NAMES
 from ..sandbox import namespace, rules, traffic
-from .command import complain
+from .command import complain, guarded
 from .render import Render, renderer
 
 _PATIENCE = 10.0
@@ -41,22 +41,19 @@ def run_demo(*, json: bool) -> int:
 
 def main() -> int:
     """The child: enter the sandbox, show the events, sum up."""
-    json = "--json" in sys.argv[1:]
-    try:
-        namespace.enter_sandbox()
-        for name, value in _SYSCTLS.items():
-            namespace.set_sysctl(f"net.netfilter.{name}", value)
-        rules.track_connections()
-        if not json:
-            print(_INTRODUCTION, flush=True)
-        summary = anyio.run(_watch, renderer(json=json))
-    except (ConntrackError, OSError) as error:
-        return complain(error)
-    except KeyboardInterrupt:
-        return 130
+    return guarded(lambda: _demonstrate(json="--json" in sys.argv[1:]))
+
+
+def _demonstrate(*, json: bool) -> None:
+    namespace.enter_sandbox()
+    for name, value in _SYSCTLS.items():
+        namespace.set_sysctl(f"net.netfilter.{name}", value)
+    rules.track_connections()
+    if not json:
+        print(_INTRODUCTION, flush=True)
+    summary = anyio.run(_watch, renderer(json=json))
     if not json:
         print(f"\n{summary}")
-    return 0
 
 
 async def _watch(render: Render) -> str:
@@ -94,7 +91,7 @@ async def _show(stream: EventStream, render: Render, counts: Counter[str]) -> No
 def _summary(conn: Connection, counts: Counter[str], protocols: Counter[int]) -> str:
     events = ", ".join(f"{counts[kind.name]} {kind.name}" for kind in EventType)
     flows = ", ".join(
-        f"{number} {PROTOCOL_NAMES[protocol]}" for protocol, number in protocols.items()
+        f"{number} {PROTOCOL_NAMES[protocol]}" for protocol, number in sorted(protocols.items())
     )
     lost = conn.statistics().events_lost
     return (

@@ -64,7 +64,7 @@ def _read(
     unknown: Unknown,
 ) -> None:
     children = branch.children
-    for number, nested, first, last in walk(buffer, start, end):
+    for number, nested, first, last in walk(buffer, start, end, branch.name_of):
         child = children.get(number)
         if child is None:
             _keep(number, nested, buffer, first, last, prefix, unknown)
@@ -78,10 +78,10 @@ def _read(
                 )
             elif (scalar := child.scalar) is not None:
                 size = scalar.size
-                if size is None or size == last - first:
-                    values[child.slot] = scalar.decode(buffer, first, last)
-                elif last - first > size:
+                if last - first > scalar.maximum:
                     _keep(number, nested, buffer, first, last, prefix, unknown)
+                elif size is None or size == last - first:
+                    values[child.slot] = scalar.decode(buffer, first, last)
                 elif last > first:
                     raise DecodeError(f"{last - first} bytes where {size} are expected")
         except DecodeError as error:

@@ -84,20 +84,21 @@ def _request(
 def _lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
     """The tuple and zone that find the target. Raises :exc:`EncodeError`.
 
-    The kernel compares the zone of the direction whose tuple it finds; either attribute says it.
+    A direction's own zone goes out as that of both: the kernel compares the zone of the direction
+    in which it finds the tuple, and a zone inside the original tuple counts for that one alone.
     """
     if isinstance(target, Flow):
-        original, own = target.orig, target.zone
+        found, own = target.orig, target.zone
     elif isinstance(target, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-        original, own = target, None
+        found, own = target, None
     else:
         raise EncodeError(f"a target is a Flow or a Tuple, not {target!r}", ("target",))
-    original.require_complete()
-    if zone is not None:
-        return original.without_zone, zone
-    if own and original.zone is not None:
-        raise EncodeError("both directions have a zone and this one has another", ("orig", "zone"))
-    return original, own
+    found.require_complete()
+    if zone is None:
+        if own and found.zone:
+            raise EncodeError("it has a zone, and the flow has another", ("orig", "zone"))
+        zone = found.zone if found.zone is not None else own
+    return found.without_zone, zone
 
 
 def get(target: Target, zone: int | None = None) -> Request:

@@ -20,8 +20,10 @@ class Scalar(NamedTuple):
     """How one kind of value is read and written."""
 
     size: int | None
-    """The payload's size, where it is fixed. An empty one is padding, a larger one is of a newer
-    kernel; both are the caller's to see to."""
+    """The payload's size, where it is fixed. An empty one is padding, which is the caller's to
+    see to."""
+    maximum: int
+    """The largest payload. A larger one is of a newer kernel; that too is the caller's to see."""
     decode: Callable[[Buffer, int, int], object]
     """Of a payload from start to end. Raises :exc:`DecodeError`."""
     encode: Callable[[object], bytes]
@@ -67,7 +69,7 @@ def _integer(wire: Integer[int]) -> Scalar:
     def encode(value: object) -> bytes:
         return codec.pack(_checked(value, low, high))
 
-    return Scalar(wire.size, decode_enum if wire.enum else decode, encode, (int,))
+    return Scalar(wire.size, wire.size, decode_enum if wire.enum else decode, encode, (int,))
 
 
 def _checked(value: object, low: int, high: int) -> int:
@@ -109,7 +111,7 @@ def _address(wire: Address[object]) -> Scalar:
             raise EncodeError(f"{value} has a scope; the kernel's entries have none")
         return value.packed
 
-    return Scalar(wire.size, decode, encode, (cls,))
+    return Scalar(wire.size, wire.size, decode, encode, (cls,))
 
 
 def _text(wire: Text) -> Scalar:
@@ -118,14 +120,17 @@ def _text(wire: Text) -> Scalar:
 
     def encode(value: object) -> bytes:
         assert isinstance(value, str)
-        data = value.encode(errors="surrogateescape") + b"\0"
+        try:
+            data = value.encode(errors="surrogateescape") + b"\0"
+        except UnicodeEncodeError:
+            raise EncodeError(f"{value!r} has no bytes") from None
         if b"\0" in data[:-1]:
             raise EncodeError(f"{value!r} contains a NUL")
         if len(data) > wire.maximum:
             raise EncodeError(f"{value!r} is longer than {wire.maximum - 1} bytes")
         return data
 
-    return Scalar(None, decode, encode, (str,))
+    return Scalar(None, wire.maximum, decode, encode, (str,))
 
 
 def _bytes(wire: Bytes) -> Scalar:
@@ -138,7 +143,7 @@ def _bytes(wire: Bytes) -> Scalar:
             raise EncodeError(f"{len(value)} bytes are more than {wire.maximum}")
         return value
 
-    return Scalar(None, decode, encode, (bytes,))
+    return Scalar(None, wire.maximum, decode, encode, (bytes,))
 
 
 def _bitmap(wire: Bitmap) -> Scalar:
@@ -150,7 +155,7 @@ def _bitmap(wire: Bitmap) -> Scalar:
     def encode(value: object) -> bytes:
         return to_words(_checked(value, 0, (1 << 8 * wire.size) - 1), wire.size)
 
-    return Scalar(None, decode, encode, (int,))
+    return Scalar(None, wire.size, decode, encode, (int,))
 
 
 def from_words(data: bytes, byteorder: str = sys.byteorder, word: int = _WORD) -> int:
@@ -178,4 +183,4 @@ def _masked_flags(wire: MaskedFlags[int]) -> Scalar:
     def encode(value: object) -> bytes:
         return bytes((_checked(value, 0, 0xFF), 0xFF))
 
-    return Scalar(2, decode, encode, (int,))
+    return Scalar(2, 2, decode, encode, (int,))

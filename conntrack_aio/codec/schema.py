@@ -43,6 +43,11 @@ class Branch:
     name: str
     children: dict[int, Leaf | Branch] = attrs.field(factory=dict[int, "Leaf | Branch"])
 
+    def name_of(self, number: int) -> str:
+        """The kernel's name of an attribute in here, or its number."""
+        child = self.children.get(number)
+        return str(number) if child is None else child.name
+
 
 @attrs.frozen(eq=False)
 class Field:

@@ -9,6 +9,7 @@ import attrs
 from ..model.flow import Flow
 
 _U32 = 0xFFFFFFFF
+_VERSIONS = {AF_INET: 4, AF_INET6: 6}
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +40,7 @@ class Match:
             raise ValueError(
                 f"never true: mark {self.mark:#x} has bits outside mark_mask {self.mask:#x}"
             )
-        if self.family not in (None, AF_INET, AF_INET6):
+        if self.family is not None and self.family not in _VERSIONS:
             raise ValueError(f"family {self.family} is neither AF_INET nor AF_INET6")
 
     @property
@@ -53,7 +54,7 @@ class Match:
         return (self.mark is None or self.mask == 0) and self.family is None
 
     def __call__(self, flow: Flow) -> bool:
-        if self.family is not None and flow.orig.family != self.family:
+        if self.family is not None and flow.orig.src.version != _VERSIONS[self.family]:
             return False
         if self.mark is None or self.mask == 0:
             return True

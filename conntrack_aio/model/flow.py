@@ -139,7 +139,12 @@ class Flow:
     zone: int | None = attribute(CTA.ZONE, U16, default=None)
     """The zone of both directions; absent in zone 0, and where a tuple has a zone of its own."""
     id: int | None = attribute(CTA.ID, U32, default=None)
-    """Opaque: equal as long as it is the same entry. A hash since 5.2, before a pointer."""
+    """Opaque: the same as long as the entry lives; other entries have others.
+
+    A hash of the tuple and of the entry's place in memory (``nf_ct_get_id``, since 5.2; before, a
+    part of the address itself): an entry that was deleted and made again at once may find itself
+    in the same place and have the same id.
+    """
     use: int | None = attribute(CTA.USE, U32, default=None)
     """The kernel's reference count; never in events."""
     protoinfo: ProtoInfo | None = variants(
@@ -166,7 +171,7 @@ class Flow:
 
     @property
     def key(self) -> tuple[Tuple, int | None, int | None]:
-        """Original tuple, zone and id: hashable, and equal only for the same entry."""
+        """Original tuple, zone and id: hashable, and as unique as :attr:`id` is."""
         return self.orig, self.zone, self.id
 
     @classmethod

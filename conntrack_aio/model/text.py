@@ -37,13 +37,15 @@ def _direction(tuple_: Tuple) -> str:
     if tuple_.proto in (ICMP, ICMPV6):
         ends = f"{tuple_.src} -> {tuple_.dst}"
         text = f"{ends} type={tuple_.icmp_type} code={tuple_.icmp_code} id={tuple_.icmp_id}"
-        return text if tuple_.zone is None else f"{text} zone={tuple_.zone}"
-    return str(tuple_).split(" ", 1)[1]
+    else:
+        text = str(tuple_.without_zone).split(" ", 1)[1]
+    return text if tuple_.zone is None else f"{text} zone={tuple_.zone}"
 
 
 def _is_inverse(flow: Flow) -> bool:
+    """Without a zone of its own, too: an inverse has none."""
     try:
-        return flow.reply.without_zone == flow.orig.inverse
+        return flow.reply == flow.orig.inverse
     except EncodeError:
         return False
 

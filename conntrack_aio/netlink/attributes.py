@@ -7,7 +7,7 @@ its padding; the next one starts at the next multiple of four.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..errors import DecodeError
 from ..uapi.netlink import NLA_F_NESTED, NLA_TYPE_MASK
@@ -19,24 +19,25 @@ MAX_PAYLOAD = 0xFFFF - HEADER.size
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
-def walk(buffer: Buffer, start: int, end: int) -> Iterator[tuple[int, bool, int, int]]:
+def walk(
+    buffer: Buffer, start: int, end: int, name: Callable[[int], str] = str
+) -> Iterator[tuple[int, bool, int, int]]:
     """Yield ``(number, nested flag, payload start, payload end)`` of each attribute.
 
-    Raises :exc:`DecodeError` at the first that does not fit, after having yielded those before.
+    Raises :exc:`DecodeError` at the first that does not fit, after having yielded those before;
+    ``name`` says what its path calls the attribute.
     """
     while start < end:
         if end - start < 4:
             raise DecodeError(f"{end - start} bytes are left over after the last attribute")
         length, kind = HEADER.unpack_from(buffer, start)
+        number = kind & NLA_TYPE_MASK
         if length < 4:
-            raise DecodeError(f"an attribute of type {kind & NLA_TYPE_MASK} has length {length}")
+            raise DecodeError(f"its length of {length} has no room for its header", (name(number),))
         stop = start + length
         if stop > end:
-            raise DecodeError(
-                f"an attribute of type {kind & NLA_TYPE_MASK} claims {length} bytes, "
-                f"{end - start} are left"
-            )
-        yield kind & NLA_TYPE_MASK, bool(kind & NLA_F_NESTED), start + 4, stop
+            raise DecodeError(f"it claims {length} bytes, {end - start} are left", (name(number),))
+        yield number, bool(kind & NLA_F_NESTED), start + 4, stop
         start += (length + 3) & ~3
 
 

@@ -161,8 +161,8 @@ class DumpExchange:
     def feed(self, buffer: Buffer, length: int) -> list[Message]:
         """Take in a datagram and return its entries.
 
-        Raises :exc:`DecodeError` if it is not netlink; the dump then ends with ``EBADMSG``,
-        because where the next message starts is unknown.
+        One that is not netlink ends the dump with ``EBADMSG``, because where the next message
+        starts is unknown.
         """
         entries: list[Message] = []
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
+import time
 from typing import NamedTuple
 
 from ..errors import KernelError, NamespaceError
@@ -12,6 +14,8 @@ from ..uapi.sched import CLONE_NEWNET, CLONE_NEWUSER
 from .links import set_up
 
 _HERE = "/proc/thread-self/ns/net"
+_THREAD_END = 1.0
+"""Seconds that a thread's end may take."""
 
 
 class _Prohibition(NamedTuple):
@@ -65,7 +69,7 @@ def enter_sandbox() -> None:
     Raises :exc:`NamespaceError`, whose hint says what to do about it. The process may then be in
     a user namespace already, without any privilege.
     """
-    if len(os.listdir("/proc/self/task")) > 1:
+    if not _is_single_threaded():
         # The kernel would move the calling thread alone, or none.
         raise NamespaceError(
             errno.EINVAL, "enter a sandbox", hint="That takes a process with one thread"
@@ -75,6 +79,16 @@ def enter_sandbox() -> None:
         set_up("lo")
     except OSError as error:
         raise _explained(error, "enter a sandbox") from error
+
+
+def _is_single_threaded() -> bool:
+    # A thread that has been joined may still be about to leave the kernel.
+    deadline = time.monotonic() + _THREAD_END
+    while len(os.listdir("/proc/self/task")) > 1:
+        if threading.active_count() > 1 or time.monotonic() > deadline:
+            return False
+        os.sched_yield()
+    return True
 
 
 def _unshare() -> None:

@@ -1,0 +1,136 @@
+"""Cancelled anywhere, a verb leaves the connection usable, and no descriptor behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+from support import flows
+from support.lab import Lab
+
+from conntrack_aio import Connection, Match, Status, connect
+
+pytestmark = [pytest.mark.kernel]
+
+Verb = Callable[[Connection], Awaitable[object]]
+
+
+async def _dump(conn: Connection) -> None:
+    async with conn.dump() as dump:
+        async for _ in dump:
+            pass
+
+
+async def _create_and_delete(conn: Connection) -> None:
+    made = await conn.create(flows.tcp(5000))
+    await conn.delete(made)
+
+
+async def _event(conn: Connection) -> None:
+    async with conn.events() as stream:
+        await conn.update(flows.tcp(1), mark=9)
+        await anext(stream)
+
+
+async def _idle_stream(conn: Connection) -> None:
+    async with conn.events() as stream:
+        await anext(stream)
+
+
+VERBS: dict[str, Verb] = {
+    "get": lambda conn: conn.get(flows.tcp(1)),
+    "update": lambda conn: conn.update(flows.tcp(1), mark=3, status=Status.ASSURED),
+    "create and delete": _create_and_delete,
+    "count": lambda conn: conn.count(),
+    "list": lambda conn: conn.list(),
+    "dump": _dump,
+    "delete_matching": lambda conn: conn.delete_matching(Match(mark=77)),
+    "flush": lambda conn: conn.flush(),
+    "event": _event,
+    "idle stream": _idle_stream,
+}
+MOST = 40
+"""Turns of the loop after which each verb has surely ended, or waits for good."""
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def prepare(conn: Connection, turns: int) -> None:
+    """Enough flows for several chunks of a dump, while that is what is cancelled."""
+    for number in range(1, 400 if turns < 10 else 20):
+        await conn.create(flows.tcp(number, mark=77 if number % 2 else 0))
+
+
+async def check(conn: Connection) -> None:
+    """The connection answers right, whatever it went through."""
+    await conn.flush()
+    made = await conn.create(flows.tcp(1))
+    assert (await conn.get(made)).id == made.id
+    assert await conn.count() == len(await conn.list()) == 1
+    async with conn.events() as stream:
+        await conn.delete(made)
+        with anyio.fail_after(5):
+            assert (await anext(stream)).flow.id == made.id
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
+@pytest.mark.parametrize("name", VERBS)
+async def test_cancelled_at_every_point(lab: Lab, name: str, offload: bool) -> None:
+    async with connect(netns=lab.netns, offload=offload) as conn:
+        await conn.create(flows.tcp(1))
+        await check(conn)
+        before = descriptors()
+        for turns in range(MOST):
+            await prepare(conn, turns)
+            ended = await cancelled_after(turns, lambda: VERBS[name](conn))
+            await check(conn)
+            assert descriptors() == before
+            if ended:
+                break
+
+
+async def cancelled_after(turns: int, verb: Callable[[], Awaitable[object]]) -> bool:
+    """Cancel it after so many turns of the loop; whether it had ended by itself."""
+    ended = False
+
+    async def body() -> None:
+        nonlocal ended
+        await verb()
+        ended = True
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(body)
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    return ended
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
+@pytest.mark.parametrize("name", VERBS)
+async def test_cancelled_the_way_of_asyncio(lab: Lab, name: str, offload: bool) -> None:
+    """``task.cancel()`` tears a task from a worker thread that goes on without it."""
+    async with connect(netns=lab.netns, offload=offload) as conn:
+        for turns in range(MOST):
+            await prepare(conn, turns)
+
+            async def body() -> None:
+                await VERBS[name](conn)
+
+            task = asyncio.create_task(body())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            (result,) = await asyncio.gather(task, return_exceptions=True)
+            assert result is None or isinstance(result, asyncio.CancelledError)
+            await check(conn)
+            if result is None:
+                break
+    assert conn.statistics().open_dumps == conn.statistics().open_streams == 0

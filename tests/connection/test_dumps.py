@@ -1,0 +1,122 @@
+"""Dumps, on this machine's kernel."""
+
+from __future__ import annotations
+
+from socket import AF_INET, AF_INET6
+
+import anyio
+import pytest
+from support import flows
+
+from conntrack_aio import Connection, Flow, Match
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+
+
+async def fill(conn: Connection, count: int) -> list[Flow]:
+    made = [await conn.create(flows.tcp(number, mark=number % 2)) for number in range(count)]
+    made += [await conn.create(flows.udp6(number, mark=2)) for number in range(count // 2)]
+    return made
+
+
+async def test_every_flow_once(conn: Connection) -> None:
+    made = {flow.key for flow in await fill(conn, 1000)}
+    dumped = [flow.key async for flow in conn.dump()]
+    assert len(dumped) == len(made) == 1500
+    assert set(dumped) == made
+    assert {flow.key for flow in await conn.list()} == made
+
+
+async def test_an_empty_table(conn: Connection) -> None:
+    assert await conn.list() == []
+    assert [flow async for flow in conn.dump()] == []
+
+
+async def test_batch_by_batch(conn: Connection) -> None:
+    made = {flow.key for flow in await fill(conn, 1000)}
+    batches = [batch async for batch in conn.dump().batches()]
+    assert {flow.key for batch in batches for flow in batch} == made
+    assert 5 < len(batches) < 100
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        Match(),
+        Match(mark=0),
+        Match(mark=1),
+        Match(mark=2, mark_mask=6),
+        Match(family=AF_INET),
+        Match(family=AF_INET6, mark=2),
+        Match(family=AF_INET6, mark=1),
+    ],
+)
+async def test_what_matches(conn: Connection, match: Match) -> None:
+    made = await fill(conn, 40)
+    expected = {flow.id for flow in made if match(flow)}
+    assert {flow.id for flow in await conn.list(match)} == expected
+    assert {flow.id async for flow in conn.dump(match)} == expected
+
+
+async def test_leaving_early_closes_the_socket(conn: Connection) -> None:
+    await fill(conn, 1000)
+    async for _ in conn.dump():
+        break
+    assert conn.statistics().open_dumps == 0
+    async with conn.dump() as dump:
+        await anext(dump)
+        assert conn.statistics().open_dumps == 1
+    assert conn.statistics().open_dumps == 0
+    with pytest.raises(anyio.ClosedResourceError):
+        await anext(dump)
+
+
+async def test_dumps_and_requests_side_by_side(conn: Connection) -> None:
+    made = await fill(conn, 1000)
+    counts: list[int] = []
+
+    async def dump() -> None:
+        counts.append(len([flow async for flow in conn.dump()]))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(dump)
+        for flow in made[:200]:
+            assert (await conn.get(flow)).id == flow.id
+    assert counts == [1500] * 4
+
+
+async def test_a_second_reader_is_told(conn: Connection) -> None:
+    await fill(conn, 200)
+    dump = conn.dump()
+    errors: list[Exception] = []
+
+    async def read() -> None:
+        try:
+            await anext(dump)
+        except anyio.BusyResourceError as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        tasks.start_soon(read)
+    assert len(errors) == 1
+    await dump.aclose()
+
+
+async def test_a_dump_that_is_used_up_stays_at_its_end(conn: Connection) -> None:
+    dump = conn.dump()
+    assert [flow async for flow in dump] == []
+    assert [flow async for flow in dump] == []
+
+
+async def test_constant_memory(conn: Connection) -> None:
+    """A dump holds a step's chunks at most, however slowly it is read."""
+    await fill(conn, 3000)
+    dump = conn.dump()
+    for _ in range(300):
+        await anext(dump)
+    socket = dump.walk.socket
+    assert socket is not None
+    assert socket.datagrams_received <= 9
+    await dump.aclose()

@@ -1,0 +1,209 @@
+"""The event stream, on this machine's kernel."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import anyio
+import anyio.to_thread
+import pytest
+from support import flows
+from support.lab import Lab
+
+from conntrack_aio import (
+    Connection,
+    EventsLost,
+    EventStream,
+    EventType,
+    FlowEvent,
+    Status,
+    TCPInfo,
+    TCPState,
+    connect,
+)
+from conntrack_aio.sandbox import traffic
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+
+
+async def take(stream: EventStream, count: int) -> list[FlowEvent]:
+    """The next events, if they come within 5 seconds."""
+    with anyio.fail_after(5):
+        return [await anext(stream) for _ in range(count)]
+
+
+async def until_loss(stream: EventStream) -> tuple[int, EventsLost]:
+    """How many events came before the loss that must come within 5 seconds, and the loss."""
+    received = 0
+    with anyio.fail_after(5):
+        try:
+            async for _ in stream:
+                received += 1
+        except EventsLost as loss:
+            return received, loss
+    raise AssertionError("unreachable")
+
+
+async def test_new_update_and_destroy_are_told_apart(conn: Connection) -> None:
+    async with conn.events() as stream:
+        made = await conn.create(flows.tcp())
+        await conn.update(made, mark=5)
+        await conn.delete(made)
+        new, update, destroy = await take(stream, 3)
+    assert (new.type, update.type, destroy.type) == tuple(EventType)
+    assert {event.flow.id for event in (new, update, destroy)} == {made.id}
+    assert update.flow.mark == 5
+    assert len({event.port_id for event in (new, update, destroy)} - {0}) == 1
+
+
+async def test_it_is_subscribed_when_events_returns(conn: Connection) -> None:
+    stream = conn.events()
+    made = await conn.create(flows.tcp())
+    (event,) = await take(stream, 1)
+    assert event.flow.id == made.id
+    await stream.aclose()
+
+
+async def test_only_the_types_asked_for(conn: Connection) -> None:
+    async with conn.events(EventType.DESTROY) as stream:
+        made = await conn.create(flows.tcp())
+        await conn.update(made, mark=5)
+        await conn.delete(made)
+        (event,) = await take(stream, 1)
+    assert event.type is EventType.DESTROY
+
+
+async def test_real_tcp_over_loopback(lab: Lab, conn: Connection) -> None:
+    lab.track()
+    lab.sysctl("nf_conntrack_timestamp", 1)
+    async with conn.events() as stream:
+        sport, dport = await anyio.to_thread.run_sync(lab.run, traffic.tcp_exchange)
+        events = await take(stream, 6)
+    assert [event.type for event in events] == [EventType.NEW] + [EventType.UPDATE] * 5
+    assert {(event.flow.orig.sport, event.flow.orig.dport) for event in events} == {(sport, dport)}
+    assert {event.port_id for event in events} == {0}
+    states = [
+        event.flow.protoinfo.state for event in events if isinstance(event.flow.protoinfo, TCPInfo)
+    ]
+    assert states[:3] == [TCPState.SYN_SENT, TCPState.SYN_RECV, TCPState.ESTABLISHED]
+    assert states[-1] is TCPState.TIME_WAIT
+    times = [event.timestamp for event in events if event.timestamp is not None]
+    assert times == sorted(times)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_real_udp_and_icmp_over_loopback(lab: Lab, conn: Connection, address: str) -> None:
+    lab.track()
+    async with conn.events(EventType.NEW) as stream:
+        sport, dport = await anyio.to_thread.run_sync(lab.run, traffic.udp_exchange, address)
+        await anyio.to_thread.run_sync(lab.run, traffic.ping, address, 77)
+        udp, icmp = await take(stream, 2)
+    assert (udp.flow.orig.sport, udp.flow.orig.dport) == (sport, dport)
+    assert str(udp.flow.orig.src) == str(icmp.flow.orig.dst) == address
+    assert icmp.flow.orig.icmp_id == icmp.flow.reply.icmp_id == 77
+    assert icmp.flow.reply == icmp.flow.orig.inverse
+
+
+async def test_partial_updates_stay_partial(lab: Lab, conn: Connection) -> None:
+    lab.track()
+    lab.sysctl("nf_conntrack_acct", 1)
+    async with conn.events() as stream:
+        await anyio.to_thread.run_sync(lab.run, traffic.udp_exchange)
+        new, update = await take(stream, 2)
+        await conn.flush()
+        (destroy,) = await take(stream, 1)
+    assert update.flow.status is not None
+    assert update.flow.status & Status.SEEN_REPLY
+    for event in (new, update):
+        assert (event.flow.counters_orig, event.flow.use, event.flow.mark) == (None, None, None)
+    assert destroy.flow.counters_orig is not None
+    assert destroy.flow.counters_orig.packets == 1
+
+
+@pytest.mark.parametrize(("mode", "covers"), [(0, False), (1, True), (2, False)])
+async def test_whether_older_flows_are_covered(
+    lab: Lab, conn: Connection, caplog: pytest.LogCaptureFixture, mode: int, covers: bool
+) -> None:
+    lab.sysctl("nf_conntrack_events", mode)
+    with caplog.at_level(logging.INFO, logger="conntrack_aio"):
+        async with conn.events() as stream:
+            assert stream.covers_older_flows is covers
+    assert len(caplog.records) == (0 if covers else 1)
+
+
+async def test_a_loss_is_told_and_the_stream_goes_on(lab: Lab) -> None:
+    async with (
+        connect(netns=lab.netns, receive_buffer=8192) as conn,
+        conn.events(EventType.NEW) as stream,
+    ):
+        for number in range(100):
+            await conn.create(flows.tcp(number))
+        received, loss = await until_loss(stream)
+        assert loss.lost == 100 - received > 0
+        made = await conn.create(flows.tcp(1000))
+        (event,) = await take(stream, 1)
+        assert event.flow.id == made.id
+        assert conn.statistics().events_lost == loss.lost
+        assert conn.statistics().overruns == 1
+
+
+async def test_the_buffer_is_as_large_as_asked(conn: Connection) -> None:
+    async with conn.events(receive_buffer=100_000) as stream:
+        assert stream.receive_buffer == 200_000
+
+
+async def test_one_checkpoint_a_batch(conn: Connection) -> None:
+    """Events that wait already are handed over without a turn of the loop for each."""
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with conn.events(EventType.NEW) as stream, anyio.create_task_group() as tasks:
+        for number in range(60):
+            await conn.create(flows.tcp(number))
+        tasks.start_soon(count_turns)
+        before = turns
+        await take(stream, 60)
+        assert turns - before < 20
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_steady_stream_lets_others_run(conn: Connection) -> None:
+    """Even if the socket never runs dry."""
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with conn.events(EventType.NEW) as stream, anyio.create_task_group() as tasks:
+        for number in range(1000):
+            await conn.create(flows.tcp(number))
+        tasks.start_soon(count_turns)
+        await take(stream, 1000)
+        assert turns >= 10
+        tasks.cancel_scope.cancel()
+
+
+async def test_the_name_of_the_namespace_may_go(lab: Lab) -> None:
+    """What counts is the namespace, not the way it was named."""
+    path = f"/proc/self/fd/{lab.descriptor}"
+    async with connect(netns=path) as conn:
+        copy = os.dup(lab.descriptor)
+        os.close(lab.descriptor)
+        try:
+            async with conn.events() as stream:
+                made = await conn.create(flows.tcp())
+                (event,) = await take(stream, 1)
+                assert event.flow.id == made.id
+            assert len(await conn.list()) == 1
+        finally:
+            os.dup2(copy, lab.descriptor)
+            os.close(copy)

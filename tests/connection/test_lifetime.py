@@ -1,0 +1,173 @@
+"""Opening, closing, and what happens to those who wait meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import os
+import warnings
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+from support import flows
+from support.lab import Lab
+
+from conntrack_aio import Connection, EventType, Match, connect
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+class Trouble(Exception):
+    """What a body raises."""
+
+
+async def test_entered_or_awaited(lab: Lab) -> None:
+    async with connect(netns=lab.netns) as conn:
+        assert await conn.count() == 0
+    conn = await connect(netns=lab.netns)
+    assert await conn.count() == 0
+    await conn.aclose()
+    async with await connect(netns=lab.netns) as conn:
+        assert await conn.count() == 0
+
+
+async def test_what_the_body_raises_leaves_as_it_is(lab: Lab) -> None:
+    with pytest.raises(Trouble) as caught:  # noqa: PT012
+        async with (
+            connect(netns=lab.netns) as conn,
+            conn.events(),
+            conn.dump() as dump,
+        ):
+            await anext(dump, None)
+            raise Trouble
+    assert caught.value.__context__ is None or not isinstance(
+        caught.value.__context__, BaseExceptionGroup
+    )
+
+
+async def test_one_task_may_close_what_another_opened(lab: Lab) -> None:
+    opened: list[Connection] = []
+
+    async def open_it() -> None:
+        opened.append(await connect(netns=lab.netns))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(open_it)
+    conn = opened[0]
+    stream = conn.events()
+    await conn.create(flows.tcp())
+    assert (await anext(stream)).type is EventType.NEW
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(conn.aclose)
+
+
+async def test_closing_closes_everything(lab: Lab) -> None:
+    before = descriptors()
+    async with connect(netns=lab.netns) as conn:
+        for number in range(300):
+            await conn.create(flows.tcp(number))
+        dump, stream = conn.dump(), conn.events()
+        await anext(dump)
+        assert descriptors() > before + 2
+    assert descriptors() == before
+    for read in (dump.__anext__, stream.__anext__):
+        with pytest.raises(anyio.ClosedResourceError):
+            await read()
+    await conn.aclose()
+
+
+VERBS: dict[str, Callable[[Connection], Awaitable[object]]] = {
+    "get": lambda conn: conn.get(flows.tcp()),
+    "create": lambda conn: conn.create(flows.tcp()),
+    "update": lambda conn: conn.update(flows.tcp(), mark=1),
+    "delete": lambda conn: conn.delete(flows.tcp()),
+    "delete_matching": lambda conn: conn.delete_matching(Match(mark=1)),
+    "flush": lambda conn: conn.flush(),
+    "count": lambda conn: conn.count(),
+    "list": lambda conn: conn.list(),
+}
+
+
+@pytest.mark.parametrize("name", VERBS)
+async def test_a_closed_connection_says_so(lab: Lab, name: str) -> None:
+    async with connect(netns=lab.netns) as conn:
+        pass
+    with pytest.raises(anyio.ClosedResourceError):
+        await VERBS[name](conn)
+    with pytest.raises(anyio.ClosedResourceError):
+        conn.events()
+    with pytest.raises(anyio.ClosedResourceError):
+        conn.dump()
+
+
+@pytest.mark.parametrize("what", ["stream", "connection"])
+async def test_a_waiting_reader_is_woken_by_the_close(lab: Lab, what: str) -> None:
+    conn = await connect(netns=lab.netns)
+    stream = conn.events()
+    closed = anyio.Event()
+
+    async def read() -> None:
+        with pytest.raises(anyio.ClosedResourceError):
+            await anext(stream)
+        closed.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        await anyio.wait_all_tasks_blocked()
+        await (stream if what == "stream" else conn).aclose()
+        with anyio.fail_after(5):
+            await closed.wait()
+    await conn.aclose()
+
+
+async def test_a_second_reader_is_told(conn: Connection) -> None:
+    async with conn.events() as stream, anyio.create_task_group() as tasks:
+        tasks.start_soon(anext, stream)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(anyio.BusyResourceError):
+            await anext(stream)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_dropped_iterator_closes_its_socket(conn: Connection) -> None:
+    await conn.create(flows.tcp(1))
+    before = descriptors()
+
+    async def first_event() -> None:
+        async for _ in conn.events():
+            break
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first_event)
+        await anyio.wait_all_tasks_blocked()
+        await conn.create(flows.tcp(2))
+    async for _ in conn.dump():
+        break
+    gc.collect()
+    assert descriptors() == before
+
+
+async def test_a_dropped_connection_warns(lab: Lab) -> None:
+    before = descriptors()
+    conn = await connect(netns=lab.netns)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del conn
+        gc.collect()
+    assert [warning.category for warning in caught] == [ResourceWarning]
+    assert descriptors() == before
+
+
+async def test_a_namespace_is_kept_by_sockets_alone(lab: Lab) -> None:
+    """No descriptor of it is held: only the request socket."""
+    before = descriptors()
+    async with connect(netns=lab.netns) as conn:
+        assert descriptors() == before + 1
+        async with conn.events():
+            assert descriptors() == before + 2
+        assert descriptors() == before + 1

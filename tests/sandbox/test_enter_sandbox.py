@@ -1,0 +1,197 @@
+"""Entering the sandbox, with and without root, and what it says where that is forbidden."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from conntrack_aio.errors import NamespaceError
+from conntrack_aio.sandbox import namespace
+
+kernel = pytest.mark.kernel
+
+
+def child(script: str) -> str:
+    """Run a script in a process of its own, as whoever runs the tests."""
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert not result.returncode, result.stderr
+    return result.stdout
+
+
+USE = """
+import ctypes, os
+from conntrack_aio.sandbox import namespace, rules, traffic
+
+def use():
+    before = os.stat("/proc/self/ns/net")
+    namespace.enter_sandbox()
+    assert not os.path.samestat(os.stat("/proc/self/ns/net"), before)
+    assert os.geteuid() == os.getegid() == 0
+    rules.track_connections()
+    for address in ("127.0.0.1", "::1"):
+        traffic.tcp_exchange(address)
+        traffic.udp_exchange(address)
+        traffic.ping(address, 1)
+    namespace.set_sysctl("net.netfilter.nf_conntrack_acct", 1)
+    os.close(namespace.new_network_namespace())
+    print(namespace.read_sysctl("net.netfilter.nf_conntrack_count"))
+"""
+
+# Root of a user namespace may have nobody else in it, but then is not really root. Whoever gives up
+# root is not dumpable, and his own /proc/self not his, until he says so.
+NOBODY = """
+if os.geteuid() == 0 and int(open("/proc/self/uid_map").read().split()[2]) > 65534:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    assert ctypes.CDLL(None).prctl(4, 1, 0, 0, 0) == 0  # PR_SET_DUMPABLE
+"""
+
+
+@kernel
+@pytest.mark.parametrize("who", ["", NOBODY], ids=["whoever runs this", "nobody"])
+def test_the_sandbox_needs_no_root(who: str) -> None:
+    assert child(f"{USE}{who}use()") == "6\n"
+
+
+@kernel
+def test_threads_that_have_ended_are_no_obstacle() -> None:
+    script = f"""{USE}
+import threading
+for _ in range(20):
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+use()
+"""
+    assert child(script) == "6\n"
+
+
+@kernel
+def test_where_user_namespaces_are_forbidden_root_gets_along_without() -> None:
+    script = f"""{USE}
+from conntrack_aio.uapi.sched import CLONE_NEWUSER
+unshare = namespace.unshare
+def forbidden(kinds):
+    if kinds & CLONE_NEWUSER:
+        raise PermissionError(1, "no")
+    unshare(kinds)
+namespace._unshare()  # become root, whoever this is
+namespace.unshare = forbidden
+use()
+"""
+    assert child(script) == "6\n"
+
+
+@kernel
+def test_where_they_are_switched_off_the_error_says_what_to_do() -> None:
+    # In a user namespace of its own the limit can be set, as someone else than root, whose
+    # capabilities the next program does not get.
+    script = """
+import os, sys
+from conntrack_aio.netlink.namespaces import unshare
+from conntrack_aio.sandbox import namespace
+from conntrack_aio.uapi.sched import CLONE_NEWUSER
+uid, gid = os.geteuid(), os.getegid()
+unshare(CLONE_NEWUSER)
+for name, line in ("setgroups", "deny"), ("uid_map", f"7 {uid} 1"), ("gid_map", f"7 {gid} 1"):
+    with open(f"/proc/self/{name}", "w") as file:
+        file.write(line)
+namespace.set_sysctl("user.max_user_namespaces", 0)
+os.execv(sys.executable, [sys.executable, "-c", '''
+import os
+from conntrack_aio.errors import NamespaceError
+from conntrack_aio.sandbox.namespace import enter_sandbox
+assert os.geteuid() == 7
+try:
+    enter_sandbox()
+except NamespaceError as error:
+    print(error.errno, error)
+'''])
+"""
+    assert child(script) == (
+        f"{errno.ENOSPC} enter a sandbox: No space left on device (ENOSPC). "
+        "User namespaces are switched off here: run this as root, or do "
+        "`sysctl user.max_user_namespaces=10000`\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sysctls", "code", "words"),
+    [
+        (
+            {"kernel.apparmor_restrict_unprivileged_userns": "1"},
+            errno.EPERM,
+            "`sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
+        ),
+        (
+            {"kernel.apparmor_restrict_unprivileged_userns": "1"},
+            errno.EACCES,
+            "`sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
+        ),
+        (
+            {
+                "kernel.apparmor_restrict_unprivileged_userns": "0",
+                "kernel.unprivileged_userns_clone": "0",
+            },
+            errno.EPERM,
+            "`sysctl kernel.unprivileged_userns_clone=1`",
+        ),
+        ({"user.max_user_namespaces": "0"}, errno.EPERM, "--privileged"),
+        ({"user.max_user_namespaces": "9"}, errno.ENOSPC, "raise the sysctls"),
+        ({}, errno.EINVAL, "CONFIG_USER_NS"),
+    ],
+)
+# Refused at once; or granted, and then everything in it refused, as AppArmor also does.
+@pytest.mark.parametrize("step", ["_unshare", "set_up"])
+def test_the_remedy_fits_the_prohibition(
+    monkeypatch: pytest.MonkeyPatch,
+    sysctls: dict[str, str],
+    code: int,
+    words: str,
+    step: str,
+) -> None:
+    def read_sysctl(name: str) -> str:
+        if name not in sysctls:
+            raise FileNotFoundError(errno.ENOENT, name)
+        return sysctls[name]
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(namespace, "_is_single_threaded", lambda: True)
+    monkeypatch.setattr(namespace, "read_sysctl", read_sysctl)
+    monkeypatch.setattr(namespace, "_unshare", lambda: None)
+    monkeypatch.setattr(namespace, step, refuse)
+    with pytest.raises(NamespaceError, match=re.escape(words)) as caught:
+        namespace.enter_sandbox()
+    assert caught.value.errno == code
+    assert caught.value.request == "enter a sandbox"
+
+
+def test_a_process_with_threads_does_not_enter() -> None:
+    here = os.stat("/proc/self/ns/net")
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        with pytest.raises(NamespaceError, match="one thread"):
+            namespace.enter_sandbox()
+    finally:
+        done.set()
+        thread.join()
+    assert os.path.samestat(os.stat("/proc/self/ns/net"), here)

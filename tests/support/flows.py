@@ -1,0 +1,45 @@
+"""Flows to make, all different, and the bytes of one."""
+
+from __future__ import annotations
+
+import struct
+
+import attrs
+
+from conntrack_aio import Flow
+from conntrack_aio.codec.messages import CT_DELETE, CT_NEW
+from conntrack_aio.codec.reference import encode
+from conntrack_aio.netlink import messages
+
+
+def tcp(number: int = 1, *, timeout: int = 600, mark: int | None = None) -> Flow:
+    """The TCP flow of this number, of some 60,000."""
+    source = f"10.1.{number >> 8 & 255}.{number & 255}"
+    return Flow.tcp(source, 40000, "10.2.0.1", 80, timeout=timeout, mark=mark)
+
+
+def udp6(number: int = 1, *, timeout: int = 600, mark: int | None = None) -> Flow:
+    """The same over IPv6 and UDP."""
+    return Flow.udp(f"2001:db8::{number:x}", 40000, "2001:db8:1::1", 53, timeout=timeout, mark=mark)
+
+
+def ageless(flow: Flow) -> Flow:
+    """Without its timeout, which runs while a test looks."""
+    return attrs.evolve(flow, timeout=None)
+
+
+def payload(flow: Flow) -> bytes:
+    """What stands in a message about it."""
+    return struct.pack("!BBH", flow.orig.family, 0, 0) + encode(flow)
+
+
+def new_event(flow: Flow) -> bytes:
+    return messages.pack(CT_NEW, 0x600, 0, payload(flow))
+
+
+def update_event(flow: Flow) -> bytes:
+    return messages.pack(CT_NEW, 0, 0, payload(flow))
+
+
+def destroy_event(flow: Flow) -> bytes:
+    return messages.pack(CT_DELETE, 0, 0, payload(flow))
