@@ -60,10 +60,11 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-async def prepare(conn: Connection, turns: int) -> None:
+async def prepare(lab: Lab, turns: int) -> None:
     """Enough flows for several chunks of a dump, while that is what is cancelled."""
-    for number in range(1, 400 if turns < 10 else 20):
-        await conn.create(flows.tcp(number, mark=77 if number % 2 else 0))
+    async with connect(netns=lab.netns) as conn:
+        numbers = range(1, 400 if turns < 10 else 20)
+        await flows.fill(conn, (flows.tcp(n, mark=77 if n % 2 else 0) for n in numbers))
 
 
 async def check(conn: Connection) -> None:
@@ -87,7 +88,7 @@ async def test_cancelled_at_every_point(lab: Lab, name: str, offload: bool) -> N
         await check(conn)
         before = descriptors()
         for turns in range(MOST):
-            await prepare(conn, turns)
+            await prepare(lab, turns)
             ended = await cancelled_after(turns, lambda: VERBS[name](conn))
             await check(conn)
             assert descriptors() == before
@@ -119,7 +120,7 @@ async def test_cancelled_the_way_of_asyncio(lab: Lab, name: str, offload: bool) 
     """``task.cancel()`` tears a task from a worker thread that goes on without it."""
     async with connect(netns=lab.netns, offload=offload) as conn:
         for turns in range(MOST):
-            await prepare(conn, turns)
+            await prepare(lab, turns)
 
             async def body() -> None:
                 await VERBS[name](conn)

@@ -14,13 +14,17 @@ pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
 
 async def fill(conn: Connection, count: int) -> list[Flow]:
-    made = [await conn.create(flows.tcp(number, mark=number % 2)) for number in range(count)]
-    made += [await conn.create(flows.udp6(number, mark=2)) for number in range(count // 2)]
-    return made
+    """So many IPv4 flows of marks 0 and 1, and half as many IPv6 ones of mark 2."""
+    await flows.fill(conn, (flows.tcp(number, mark=number % 2) for number in range(count)))
+    await flows.fill(conn, (flows.udp6(number, mark=2) for number in range(count // 2)))
+    return await conn.list()
 
 
 async def test_every_flow_once(conn: Connection) -> None:
+    expected = {flows.tcp(number).orig for number in range(1000)}
+    expected |= {flows.udp6(number).orig for number in range(500)}
     made = {flow.key for flow in await fill(conn, 1000)}
+    assert {orig for orig, _, _ in made} == expected
     dumped = [flow.key async for flow in conn.dump()]
     assert len(dumped) == len(made) == 1500
     assert set(dumped) == made

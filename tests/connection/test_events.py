@@ -137,8 +137,7 @@ async def test_a_loss_is_told_and_the_stream_goes_on(lab: Lab) -> None:
         connect(netns=lab.netns, receive_buffer=8192) as conn,
         conn.events(EventType.NEW) as stream,
     ):
-        for number in range(100):
-            await conn.create(flows.tcp(number))
+        await flows.fill(conn, map(flows.tcp, range(100)))
         received, loss = await until_loss(stream)
         assert loss.lost == 100 - received > 0
         made = await conn.create(flows.tcp(1000))
@@ -164,8 +163,7 @@ async def test_one_checkpoint_a_batch(conn: Connection) -> None:
             turns += 1
 
     async with conn.events(EventType.NEW) as stream, anyio.create_task_group() as tasks:
-        for number in range(60):
-            await conn.create(flows.tcp(number))
+        await flows.fill(conn, map(flows.tcp, range(60)))
         tasks.start_soon(count_turns)
         before = turns
         await take(stream, 60)
@@ -184,8 +182,7 @@ async def test_a_steady_stream_lets_others_run(conn: Connection) -> None:
             turns += 1
 
     async with conn.events(EventType.NEW) as stream, anyio.create_task_group() as tasks:
-        for number in range(1000):
-            await conn.create(flows.tcp(number))
+        await flows.fill(conn, map(flows.tcp, range(1000)))
         tasks.start_soon(count_turns)
         await take(stream, 1000)
         assert turns >= 10

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 import attrs
 
-from conntrack_aio import Flow
+from conntrack_aio import Connection, Flow
+from conntrack_aio.codec import requests
 from conntrack_aio.codec.messages import CT_DELETE, CT_NEW
 from conntrack_aio.codec.reference import encode
 from conntrack_aio.netlink import messages
@@ -43,3 +45,8 @@ def update_event(flow: Flow) -> bytes:
 
 def destroy_event(flow: Flow) -> bytes:
     return messages.pack(CT_DELETE, 0, 0, payload(flow))
+
+
+async def fill(conn: Connection, made: Iterable[Flow]) -> None:
+    """Make many flows, a datagram full at a time; those that are there already stay."""
+    await conn._requester.run([requests.create(flow) for flow in made])
