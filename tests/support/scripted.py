@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
@@ -44,6 +45,7 @@ class ScriptedSocket:
         self.groups: list[int] = []
         self.closed = False
         self._script = script
+        self._lock = threading.Lock()  # a walk reads in a worker thread
         self._queue: deque[tuple[bytes, tuple[int, int]] | OSError] = deque()
         self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
@@ -93,11 +95,12 @@ class ScriptedSocket:
     ) -> tuple[int, tuple[int, int]]:
         if self.closed:
             raise OSError("closed")
-        if not self._queue:
-            raise BlockingIOError
-        item = self._queue.popleft()
-        if not self._queue:
-            os.eventfd_read(self._ready)
+        with self._lock:
+            if not self._queue:
+                raise BlockingIOError
+            item = self._queue.popleft()
+            if not self._queue:
+                os.eventfd_read(self._ready)
         if isinstance(item, OSError):
             raise item
         data, sender = item
@@ -119,9 +122,10 @@ class ScriptedSocket:
             os.close(self._ready)
 
     def _put(self, item: tuple[bytes, tuple[int, int]] | OSError) -> None:
-        if not self._queue:
-            os.eventfd_write(self._ready, 1)
-        self._queue.append(item)
+        with self._lock:
+            if not self._queue:
+                os.eventfd_write(self._ready, 1)
+            self._queue.append(item)
 
 
 class ScriptedKernel:
