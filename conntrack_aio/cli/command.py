@@ -15,6 +15,8 @@ from ..model.events import EventType
 from .arguments import parse
 from .render import renderer
 
+_STDOUT = 1
+
 
 def run(arguments: Sequence[str] | None) -> int:
     """Parse and act; the exit status."""
@@ -48,7 +50,7 @@ def guarded(action: Callable[[], int | None]) -> int:
 def _discard_output() -> None:
     """Python flushes once more when it exits, and would complain once more."""
     devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
+    os.dup2(devnull, _STDOUT)
     os.close(devnull)
 
 

@@ -1,0 +1,278 @@
+"""The command as people run it: a program of its own, in a namespace."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import anyio
+import attrs
+import pytest
+from support.lab import Lab
+from support.processes import DESTROY, NEW, PATIENCE, UPDATE, Process, subscribers, wait_until
+
+from conntrack_aio import Connection, Flow, Status, Tuple, connect
+
+pytestmark = pytest.mark.kernel
+
+COMMAND = (sys.executable, "-W", "error::ResourceWarning", "-m", "conntrack_aio")
+EVENTS = (*COMMAND, "events")
+
+TCP = Flow.tcp("10.0.0.1", 1000, "10.0.0.2", 80, timeout=600, mark=0x50)
+UDP = Flow.udp("fd00::1", 1000, "fd00::2", 53, timeout=600, zone=7)
+PING = Flow.icmp("10.0.0.1", "10.0.0.2", id=9, timeout=600)
+_PLAIN = Tuple.udp("10.0.0.1", 1000, "10.0.0.2", 53)
+ORIG_ZONE = Flow(orig=attrs.evolve(_PLAIN, zone=1), reply=_PLAIN.inverse, timeout=600)
+_OTHER = Tuple.udp("10.0.0.1", 1001, "10.0.0.2", 53)
+REPLY_ZONE = Flow(orig=_OTHER, reply=attrs.evolve(_OTHER.inverse, zone=2), timeout=600)
+
+LINES = [
+    "tcp ESTABLISHED 10.0.0.1:1000 -> 10.0.0.2:80 [UNREPLIED] timeout=N mark=0x50",
+    "udp [fd00::1]:1000 -> [fd00::2]:53 [UNREPLIED] timeout=N zone=7",
+    "icmp 10.0.0.1 -> 10.0.0.2 type=8 code=0 id=9 [UNREPLIED] timeout=N",
+    "udp 10.0.0.1:1000 -> 10.0.0.2:53 zone=1 [UNREPLIED] timeout=N",
+    "udp 10.0.0.1:1001 -> 10.0.0.2:53 (reply 10.0.0.2:53 -> 10.0.0.1:1001 zone=2) [UNREPLIED] "
+    "timeout=N",
+]
+
+
+@pytest.fixture(autouse=True)
+def buffered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that is written at the end fails at the end."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+
+
+def run(lab: Lab, *arguments: str, command: tuple[str, ...] = COMMAND) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error."""
+    start = partial(subprocess.run, (*command, *arguments), capture_output=True, text=True)
+    done = lab.run(partial(start, timeout=PATIENCE, check=False))
+    return done.returncode, done.stdout, done.stderr
+
+
+def do(lab: Lab, action: Callable[[Connection], Awaitable[object]]) -> None:
+    """Something with a connection of our own."""
+
+    async def main() -> None:
+        async with connect(netns=lab.netns) as conn:
+            await action(conn)
+
+    anyio.run(main)
+
+
+def make(lab: Lab, *flows: Flow) -> None:
+    async def action(conn: Connection) -> None:
+        for flow in flows:
+            await conn.create(flow)
+
+    do(lab, action)
+
+
+def timeless(line: str) -> str:
+    return re.sub(r"timeout=(\d+)", "timeout=N", line)
+
+
+# list, count
+
+
+def test_list_is_a_line_for_each_flow(lab: Lab) -> None:
+    make(lab, TCP, UDP, PING, ORIG_ZONE, REPLY_ZONE)
+    status, out, err = run(lab, "list")
+    assert (status, err) == (0, "")
+    assert sorted(map(timeless, out.splitlines())) == sorted(LINES)
+
+
+def test_list_in_json_has_the_fields_of_the_classes(lab: Lab) -> None:
+    make(lab, TCP, UDP)
+    status, out, err = run(lab, "list", "--json")
+    assert (status, err) == (0, "")
+    flows = {flow["orig"]["proto"]: flow for flow in map(json.loads, out.splitlines())}
+    tcp, udp = flows[6], flows[17]
+    orig = {"src": "10.0.0.1", "dst": "10.0.0.2", "proto": 6, "sport": 1000, "dport": 80}
+    reply = {"src": "10.0.0.2", "dst": "10.0.0.1", "proto": 6, "sport": 80, "dport": 1000}
+    assert (tcp["orig"], tcp["reply"], tcp["mark"]) == (orig, reply, 0x50)
+    assert (tcp["status"], tcp["protoinfo"]["state"]) == (["CONFIRMED"], "ESTABLISHED")
+    assert 580 <= tcp["timeout"] <= 600
+    assert udp["orig"]["src"] == "fd00::1"
+    assert (udp["zone"], udp["mark"]) == (7, 0)
+    assert "protoinfo" not in udp
+
+
+def test_an_empty_table(lab: Lab) -> None:
+    assert run(lab, "list") == (0, "", "")
+    assert run(lab, "list", "--json") == (0, "", "")
+    assert run(lab, "count") == (0, "0\n", "")
+
+
+def test_count(lab: Lab) -> None:
+    make(lab, TCP, UDP, PING)
+    assert run(lab, "count") == (0, "3\n", "")
+
+
+def test_another_namespace(lab: Lab) -> None:
+    make(lab, TCP, UDP)
+    path = f"/proc/{os.getpid()}/fd/{lab.descriptor}"
+    done = subprocess.run(
+        [*COMMAND, "count", "--netns", path], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+
+
+# events
+
+
+def test_events_as_they_happen(lab: Lab) -> None:
+    async def live_and_die(conn: Connection) -> None:
+        flow = await conn.create(TCP)
+        await conn.update(flow, mark=7, status=Status.ASSURED | Status.SEEN_REPLY)
+        await conn.delete(flow)
+
+    with Process(lab, *EVENTS, "--json") as events:
+        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        do(lab, live_and_die)
+        told = [json.loads(events.line()) for _ in range(3)]
+        assert [event["type"] for event in told] == ["new", "update", "destroy"]
+        assert [event["flow"].get("mark") for event in told] == [0x50, 7, 7]
+        assert len({(event["flow"]["id"], event["port_id"]) for event in told}) == 1
+        assert told[0]["flow"]["orig"]["sport"] == 1000
+        assert "ASSURED" in told[1]["flow"]["status"]
+        assert "DYING" in told[2]["flow"]["status"]
+        events.signal(signal.SIGINT)
+        assert events.end() == (130, "")
+
+
+def test_events_of_some_types_in_text(lab: Lab) -> None:
+    async def action(conn: Connection) -> None:
+        for flow in (PING, TCP):
+            await conn.update(await conn.create(flow), mark=1)
+            await conn.delete(flow)
+
+    with Process(lab, *EVENTS, "--type", "destroy") as events:
+        wait_until(lambda: subscribers(lab, DESTROY))
+        do(lab, action)
+        assert re.match(
+            r"DESTROY icmp 10\.0\.0\.1 -> 10\.0\.0\.2 type=8 .*\(by port", events.line()
+        )
+        assert re.match(r"DESTROY tcp ESTABLISHED .* mark=0x1 \(by port", events.line())
+        events.signal(signal.SIGINT)
+        assert events.end() == (130, "")
+
+
+def test_events_says_that_older_flows_are_silent(lab: Lab) -> None:
+    lab.sysctl("nf_conntrack_events", 2)
+    with Process(lab, *EVENTS) as events:
+        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        events.signal(signal.SIGINT)
+        status, told = events.end()
+        assert status == 130
+        assert re.fullmatch(r"conntrack-aio: .*older.*nf_conntrack_events is not 1.*\n", told)
+
+
+def test_events_says_what_was_lost_and_goes_on(lab: Lab) -> None:
+    def storm() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for port in range(1024, 24024):  # what its buffer holds, as root, and more
+                sender.sendto(b"", ("127.0.0.1", port))
+
+    lab.track()
+    with Process(lab, *EVENTS, "--type", "new", merged=True) as events:
+        wait_until(lambda: subscribers(lab, NEW))
+        events.pause()
+        lab.run(storm)
+        events.signal(signal.SIGCONT)
+        while not (line := events.line()).startswith("conntrack-aio: "):
+            assert line.startswith("NEW ")
+        assert re.match(r"conntrack-aio: [1-9]\d* events were lost here", line)
+        make(lab, TCP)
+        while " 10.0.0.1:1000 " not in events.line():
+            pass
+
+
+# How it ends
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_reader_of_a_long_list_may_stop(lab: Lab, form: list[str]) -> None:
+    # More than a pipe holds.
+    make(lab, *(Flow.udp("10.0.0.1", port, "10.0.0.2", 53, timeout=600) for port in range(2000)))
+    with Process(lab, *COMMAND, "list", *form) as listing:
+        assert "10.0.0.1" in listing.line()
+        listing.stop_reading()
+        assert listing.end() == (0, "")
+
+
+def test_a_reader_of_events_may_stop(lab: Lab) -> None:
+    with Process(lab, *EVENTS) as events:
+        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        make(lab, TCP)
+        assert events.line().startswith("NEW ")
+        events.stop_reading()
+        make(lab, UDP)
+        assert events.end() == (0, "")
+
+
+@pytest.mark.parametrize("command", ["list", "count"])
+def test_a_reader_may_be_gone_from_the_start(lab: Lab, command: str) -> None:
+    make(lab, TCP)
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "wb") as output:
+        start = partial(subprocess.run, (*COMMAND, command), stdout=output, stderr=subprocess.PIPE)
+        done = lab.run(partial(start, timeout=PATIENCE, check=False))
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("command", ["list", "count"])
+def test_a_full_disk_is_a_failure(lab: Lab, command: str) -> None:
+    make(lab, TCP)
+    with Path("/dev/full").open("wb") as output:
+        start = partial(subprocess.run, (*COMMAND, command), stdout=output, stderr=subprocess.PIPE)
+        done = lab.run(partial(start, timeout=PATIENCE, check=False))
+    assert done.returncode == 1
+    assert re.fullmatch(rb"conntrack-aio: .*No space left on device\n", done.stderr)
+
+
+@pytest.mark.parametrize("command", ["list", "count", "events"])
+@pytest.mark.parametrize(
+    ("netns", "words"),
+    [
+        ("no-such-thing", "'no-such-thing': .* There is no such namespace"),
+        ("/no/such/thing", "'/no/such/thing': .* There is no such namespace"),
+        ("/dev/null", "It is not a network namespace"),
+        ("", "'' is not the name of a network namespace"),
+        ("..", "'..' is not the name of a network namespace"),
+    ],
+)
+def test_a_namespace_that_is_none(lab: Lab, command: str, netns: str, words: str) -> None:
+    status, out, err = run(lab, command, "--netns", netns)
+    assert (status, out) == (1, "")
+    assert re.fullmatch(rf"conntrack-aio: .*{words}\n", err)
+
+
+UNPRIVILEGED = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_NET_ADMIN = 24, 12
+assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_NET_ADMIN, 0, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("command", ["list", "count", "events"])
+def test_without_the_capability_it_says_so(lab: Lab, command: str) -> None:
+    as_no_admin = (sys.executable, "-c", UNPRIVILEGED, *COMMAND)
+    status, out, err = run(lab, command, command=as_no_admin)
+    assert (status, out) == (1, "")
+    assert re.fullmatch(r"conntrack-aio: .*\(EPERM\)\. This needs CAP_NET_ADMIN .*\n", err)
+
+
+def test_bad_arguments(lab: Lab) -> None:
+    status, out, err = run(lab, "nonsense")
+    assert (status, out) == (2, "")
+    assert err.startswith("usage: conntrack-aio ")
