@@ -38,7 +38,7 @@ from .model.requests import NATRange
 from .model.statistics import ConnectionStatistics
 from .model.tuples import IPAddress
 from .netlink.endpoint import Endpoint, Kernel
-from .netlink.exchange import Outcome
+from .netlink.exchange import Outcome, Request
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .netlink.socket import NetlinkSocket
@@ -46,6 +46,9 @@ from .netlink.walks import Walk
 
 _ATTEMPTS = 5
 """At an update of the status, which packets may change between our look and our request."""
+
+_CONNECT = ("connect to", "connection tracking")
+"""What the first request is called in errors."""
 
 _WALKERS = 16
 """Worker threads that the dumps of one connection may occupy at a time."""
@@ -106,12 +109,12 @@ class Connecting:
             self._endpoint, requester, self._receive_buffer, self._reply_timeout
         )
         try:
-            await connection.count()
+            (await connection._ask(requests.statistics(*_CONNECT))).result()
         except InvalidRequest as error:
             connection.close()
             raise NotSupported(
                 errno.EOPNOTSUPP,
-                "connect",
+                " ".join(_CONNECT),
                 hint="This kernel was built without ctnetlink (CONFIG_NF_CT_NETLINK), or its "
                 "module can't be loaded",
             ) from error
@@ -203,6 +206,10 @@ class Connection:
         if self._requester.socket.closed:
             raise anyio.ClosedResourceError
 
+    async def _ask(self, request: Request) -> Outcome:
+        (outcome,) = await self._requester.run([request])
+        return outcome
+
     # -- reading ----------------------------------------------------------------------------
 
     def dump(self, match: Match | None = None) -> Dump:
@@ -235,7 +242,7 @@ class Connection:
         its tuple by now; :exc:`EncodeError` for an incomplete tuple.
         """
         request = requests.get(target, zone)
-        (outcome,) = await self._requester.run([request])
+        outcome = await self._ask(request)
         flow = _the_flow(outcome)
         if isinstance(target, Flow) and target.id is not None and flow.id != target.id:
             raise kernel_error(
@@ -249,7 +256,7 @@ class Connection:
         That includes those that ended and whose destroy event is still to be delivered.
         """
         request = requests.statistics()
-        (outcome,) = await self._requester.run([request])
+        outcome = await self._ask(request)
         replies = outcome.result()
         entries = global_statistics_of(replies[0]).entries if replies else None
         if entries is None:
@@ -363,7 +370,7 @@ class Connection:
         request = requests.update(target, values, zone)
         if isinstance(target, Flow) and target.id is not None:
             await self.get(target, zone=zone)
-        (outcome,) = await self._requester.run([request])
+        outcome = await self._ask(request)
         outcome.result()
 
     async def _update_with_status(
@@ -374,7 +381,7 @@ class Connection:
             current = (await self.get(target, zone=zone)).status or Status(0)
             status = requests.updated_status(current, wanted)
             request = requests.update(target, {**values, "status": status}, zone)
-            (outcome,) = await self._requester.run([request])
+            outcome = await self._ask(request)
             if not isinstance(outcome.error, ResourceBusy) or attempt == _ATTEMPTS - 1:
                 outcome.result()
                 return
@@ -387,7 +394,7 @@ class Connection:
 
         Raises :exc:`NotFound`; :exc:`EncodeError` for an incomplete tuple.
         """
-        (outcome,) = await self._requester.run([requests.delete(target, zone)])
+        outcome = await self._ask(requests.delete(target, zone))
         outcome.result()
 
     async def flush(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..model.events import EventType
+from ..netlink.namespaces import NetNS
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -20,7 +21,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument(
-        "--netns", metavar="NAME", help="another network namespace: a name, or a path with a slash"
+        "--netns",
+        type=_netns,
+        metavar="NAME",
+        help="another network namespace: a name, or a path with a slash",
     )
     form = argparse.ArgumentParser(add_help=False)
     form.add_argument("--json", action="store_true", help="JSON Lines instead of text")
@@ -43,3 +47,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="watch the kernel track some connections, in a namespace of its own; needs no root",
     )
     return parser.parse_args(arguments)
+
+
+def _netns(value: str) -> NetNS:
+    try:
+        return NetNS.of(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

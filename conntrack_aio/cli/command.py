@@ -40,7 +40,7 @@ def guarded(action: Callable[[], int | None]) -> int:
     except BrokenPipeError:  # the reader had enough
         _discard_output()
         return 0
-    except (ConntrackError, ValueError) as error:  # a ValueError: a netns that names nothing
+    except ConntrackError as error:
         return complain(error)
     except OSError as error:
         _discard_output()

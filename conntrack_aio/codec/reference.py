@@ -156,7 +156,9 @@ def _write(
         value = values.get(field.name)
         if value is not None:
             chosen[_place(field, value, values)] = value
-    return _assemble(schema.root, chosen, [(known.path, known) for known in unknown], schema)
+    if any(not kept.path for kept in unknown):
+        raise EncodeError("an unknown attribute has a number", ("unknown",))
+    return _assemble(schema.root, chosen, [(kept.path, kept) for kept in unknown], schema)
 
 
 def _place(field: Field, value: object, values: Mapping[str, object]) -> Leaf:
@@ -181,24 +183,50 @@ def _assemble(
     unknown: list[tuple[tuple[int, ...], UnknownAttribute]],
     schema: Schema[C],
 ) -> bytes:
+    # What belongs to a nest that another has taken the place of comes first: the last one counts.
+    outdone: list[bytes] = []
     parts: list[bytes] = []
+    taken = {leaf.slot for leaf in chosen}
     for number, child in branch.children.items():
         inside = [(path[1:], kept) for path, kept in unknown if path[0] == number and path[1:]]
         if isinstance(child, Branch):
             payload = _assemble(child, chosen, inside, schema)
             if payload:
-                parts.append(pack(number, payload, nested=True))
+                parts.append(_pack(number, payload, nested=True))
+        elif inside and child.nest is None:
+            raise EncodeError(f"{child.name} holds no attributes", ("unknown",))
         elif child in chosen:
             parts.append(_attribute(number, child, chosen[child], inside, schema))
         elif inside and child.nest is not None:
+            if child.slot not in taken:
+                raise EncodeError(f"{child.name}, in which it stands, is absent", ("unknown",))
             payload = _assemble(child.nest.root, {}, inside, child.nest)
-            parts.append(pack(number, payload, nested=True))
+            outdone.append(_pack(number, payload, nested=True))
     for path, kept in unknown:
         if len(path) == 1:
-            parts.append(pack(path[0], kept.payload, nested=kept.nested))
+            parts.append(_kept(branch.children.get(path[0]), path[0], kept))
         elif path[0] not in branch.children:
-            raise EncodeError(f"there is no nest {kernel_name(path[0])} in {branch.name}")
-    return b"".join(parts)
+            raise EncodeError(
+                f"there is no nest {kernel_name(path[0])} in {branch.name}", ("unknown",)
+            )
+    return b"".join([*outdone, *parts])
+
+
+def _kept(known: Leaf | Branch | None, number: int, kept: UnknownAttribute) -> bytes:
+    """An unknown attribute again, unless it would be read as a known one."""
+    if known is not None:
+        scalar = known.scalar if isinstance(known, Leaf) else None
+        if scalar is None or len(kept.payload) <= scalar.maximum:
+            raise EncodeError(f"{known.name} is known, its value is a field's", ("unknown",))
+    return _pack(number, kept.payload, nested=kept.nested)
+
+
+def _pack(number: int, payload: bytes, *, nested: bool = False) -> bytes:
+    """Only what nobody knows can be too long, or have a number that can't be."""
+    try:
+        return pack(number, payload, nested=nested)
+    except ValueError as error:
+        raise EncodeError(str(error), ("unknown",)) from None
 
 
 def _attribute(
@@ -210,8 +238,8 @@ def _attribute(
 ) -> bytes:
     try:
         if leaf.scalar is not None:
-            return pack(number, leaf.scalar.encode(value))
-        return pack(number, _write_object(value, _rebased(inside)), nested=True)
+            return _pack(number, leaf.scalar.encode(value))
+        return _pack(number, _write_object(value, _rebased(inside)), nested=True)
     except EncodeError as error:
         name = next(field.name for field in schema.fields if leaf in field.leaves)
         raise EncodeError(error.reason, (name, *error.path)) from None

@@ -130,9 +130,9 @@ def flush() -> Request:
     return _request("flush", "the table", IPCTNL_MSG_CT.DELETE, 0, AF_UNSPEC, b"")
 
 
-def statistics() -> Request:
-    """Read the number of entries."""
-    return _request("count", "the table", IPCTNL_MSG_CT.GET_STATS, 0, AF_UNSPEC, b"")
+def statistics(verb: str = "count", subject: str = "the entries") -> Request:
+    """Read the number of entries: what costs the kernel least, so also the first request."""
+    return _request(verb, subject, IPCTNL_MSG_CT.GET_STATS, 0, AF_UNSPEC, b"")
 
 
 def create(
@@ -206,17 +206,21 @@ def _created_status(status: Status | None) -> Status | None:
 def _created_protoinfo(flow: Flow) -> object:
     """A TCP entry made by hand has no window data: without BE_LIBERAL its packets are invalid.
 
-    Without a state it would be NONE, as which no packet but a SYN fits.
+    Without a state it would be NONE, as which no packet but a SYN fits. From TIME_WAIT on it also
+    gets CLOSE_INIT: only with that does a SYN that uses its ports again reopen it
+    (``nf_conntrack_tcp_packet``).
     """
     if flow.orig.proto != TCP:
         return flow.protoinfo
     info = flow.protoinfo if isinstance(flow.protoinfo, TCPInfo) else TCPInfo()
+    state = TCPState.ESTABLISHED if info.state is None else info.state
+    needed = _LIBERAL | (TCPFlags.CLOSE_INIT if state >= TCPState.TIME_WAIT else 0)
     return TCPInfo(
-        state=TCPState.ESTABLISHED if info.state is None else info.state,
+        state=state,
         wscale_orig=info.wscale_orig,
         wscale_reply=info.wscale_reply,
-        flags_orig=_LIBERAL | (info.flags_orig or 0),
-        flags_reply=_LIBERAL | (info.flags_reply or 0),
+        flags_orig=needed | (info.flags_orig or 0),
+        flags_reply=needed | (info.flags_reply or 0),
     )
 
 

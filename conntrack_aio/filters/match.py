@@ -9,7 +9,7 @@ import attrs
 from ..model.flow import Flow
 
 _U32 = 0xFFFFFFFF
-_VERSIONS = {AF_INET: 4, AF_INET6: 6}
+_VERSIONS: dict[int, int] = {AF_INET: 4, AF_INET6: 6}
 
 
 @attrs.frozen(kw_only=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
+from operator import attrgetter
 from typing import Final, Generic, TypeVar, cast, dataclass_transform, overload
 
 import attrs
@@ -181,6 +182,14 @@ class UnknownAttribute:
     payload: bytes
     nested: bool = False
     """Whether it bore the flag of a nest."""
+
+
+def by_path(unknown: tuple[UnknownAttribute, ...]) -> tuple[UnknownAttribute, ...]:
+    """What two messages compare by: attributes mean the same in any order, but for repeated ones.
+
+    Encoding keeps no order between nests.
+    """
+    return tuple(sorted(unknown, key=attrgetter("path"))) if len(unknown) > 1 else unknown
 
 
 @overload

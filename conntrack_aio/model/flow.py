@@ -30,6 +30,7 @@ from .declare import (
     UnknownAttribute,
     at,
     attribute,
+    by_path,
     message,
     u32,
     variants,
@@ -146,7 +147,7 @@ class Flow:
     in the same place and have the same id.
     """
     use: int | None = attribute(CTA.USE, U32, default=None)
-    """The kernel's reference count; never in events."""
+    """The kernel's reference count; never in events. Looking one entry up holds one itself."""
     protoinfo: ProtoInfo | None = variants(
         at((CTA.PROTOINFO, CTA_PROTOINFO.TCP), Nest(TCPInfo)),
         at((CTA.PROTOINFO, CTA_PROTOINFO.DCCP), Nest(DCCPInfo)),
@@ -166,7 +167,7 @@ class Flow:
     """Every entry made through ctnetlink has one, all zero."""
     secctx: str | None = attribute((CTA.SECCTX, CTA_SECCTX.NAME), Text(4096), default=None)
     """The security context that a Linux security module has for the connection."""
-    unknown: tuple[UnknownAttribute, ...] = attrs.field(default=())
+    unknown: tuple[UnknownAttribute, ...] = attrs.field(default=(), eq=by_path)
     """What the kernel sent that this version does not know."""
 
     @property

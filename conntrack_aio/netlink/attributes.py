@@ -42,10 +42,15 @@ def walk(
 
 
 def pack(number: int, payload: bytes, *, nested: bool = False) -> bytes:
-    """One attribute with its header and padding. Raises :exc:`ValueError` beyond 65531 bytes."""
+    """One attribute with its header and padding.
+
+    Raises :exc:`ValueError` beyond 65531 bytes, and for a number that is not of 14 bits.
+    """
     length = len(payload) + 4
     if length > 0xFFFF:
         raise ValueError(f"an attribute holds {MAX_PAYLOAD} bytes at most, not {len(payload)}")
+    if number & ~NLA_TYPE_MASK:
+        raise ValueError(f"{number} is not an attribute's number, which has 14 bits")
     kind = number | NLA_F_NESTED if nested else number
     return HEADER.pack(length, kind) + payload + _PADDING[length & 3]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conntrack_aio import __version__
+from conntrack_aio import NetNS, __version__
 from conntrack_aio.cli.arguments import parse
 
 EVENTS: dict[str, object] = {"command": "events", "netns": None, "json": False, "type": []}
@@ -14,8 +14,14 @@ EVENTS: dict[str, object] = {"command": "events", "netns": None, "json": False, 
     ("line", "options"),
     [
         ("list", {"command": "list", "netns": None, "json": False}),
-        ("list --json --netns blue", {"command": "list", "netns": "blue", "json": True}),
-        ("count --netns /proc/1/ns/net", {"command": "count", "netns": "/proc/1/ns/net"}),
+        (
+            "list --json --netns blue",
+            {"command": "list", "netns": NetNS.from_name("blue"), "json": True},
+        ),
+        (
+            "count --netns /proc/1/ns/net",
+            {"command": "count", "netns": NetNS.from_path("/proc/1/ns/net")},
+        ),
         ("events", EVENTS),
         ("events --type new --type=destroy", EVENTS | {"type": ["new", "destroy"]}),
         ("demo", {"command": "demo", "json": False}),
@@ -34,6 +40,7 @@ def test_what_is_understood(line: str, options: dict[str, object]) -> None:
         ("list --nonsense", "unrecognized arguments: --nonsense"),
         ("list something", "unrecognized arguments: something"),
         ("list --netns", "--netns: expected one argument"),
+        ("list --netns ..", "--netns: '..' is not the name of a network namespace"),
         ("list --type new", "unrecognized arguments: --type new"),
         ("events --type nonsense", "--type: invalid choice: 'nonsense'"),
         ("count --json", "unrecognized arguments: --json"),

@@ -172,7 +172,7 @@ def as_made(case: Case, maker: str) -> Flow:
     if isinstance(info, TCPInfo):
         assert info.state is not None
         flags = TCPFlags.BE_LIBERAL | TCPFlags.SACK_PERM
-        if maker == "conntrack(8)" and info.state >= TCPState.TIME_WAIT:
+        if info.state >= TCPState.TIME_WAIT:
             flags |= TCPFlags.CLOSE_INIT
         info = TCPInfo(
             state=info.state, wscale_orig=0, wscale_reply=0, flags_orig=flags, flags_reply=flags

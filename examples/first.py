@@ -1,0 +1,14 @@
+"""Print what happens to connections, as it happens. Run it as root."""
+
+import anyio
+
+import conntrack_aio
+
+
+async def main() -> None:
+    async with conntrack_aio.connect() as conn, conn.events() as stream:
+        async for event in stream:
+            print(event.type.name, event.flow.orig, event.flow.mark)
+
+
+anyio.run(main)

@@ -1,0 +1,66 @@
+"""The examples run as they stand, until an interrupt ends them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import flows
+from support.lab import Lab
+from support.processes import DESTROY, NEW, UPDATE, Process, subscribers, wait_until
+
+from conntrack_aio import Connection
+from conntrack_aio.sandbox import traffic
+
+pytestmark = pytest.mark.kernel
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@contextlib.contextmanager
+def running(lab: Lab, name: str, *arguments: str) -> Iterator[Process]:
+    """The example, and at its end an interrupt, which it takes without a traceback."""
+    with Process(lab, sys.executable, "-u", str(EXAMPLES / name), *arguments) as process:
+        yield process
+        process.signal(signal.SIGINT)
+        _, errors = process.end()
+        if name != "first.py":  # ten lines, that leave the interrupt to Python
+            assert errors == ""
+
+
+@pytest.mark.anyio
+async def test_first(lab: Lab, conn: Connection) -> None:
+    with running(lab, "first.py") as example:
+        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        await conn.create(flows.tcp(mark=7))
+        assert example.line() == "NEW tcp 10.1.0.1:40000 -> 10.2.0.1:80 7"
+
+
+def test_asyncio_server(lab: Lab) -> None:
+    lab.track()
+    with running(lab, "asyncio_server.py") as example:
+        found = re.fullmatch(r"listening on (\d+)", example.line())
+        assert found is not None
+        client = lab.run(socket.create_connection, ("127.0.0.1", int(found[1])), 5)
+        with client, client.makefile("rw") as lines:
+            lines.write("127.0.0.1\n")
+            lines.flush()
+            # Our own connection is the one that it has seen.
+            assert lines.readline() == "127.0.0.1 opened 1; 1 are open\n"
+
+
+@pytest.mark.anyio
+async def test_trio_application(lab: Lab, conn: Connection) -> None:
+    lab.track()
+    lab.sysctl("nf_conntrack_timestamp", 1)
+    arguments = ("--limit", "0", "--interval", "0.01")
+    with running(lab, "trio_application.py", *arguments) as example:
+        wait_until(lambda: subscribers(lab, DESTROY))
+        sport, _ = lab.run(traffic.tcp_exchange)
+        assert f"127.0.0.1:{sport} -> " in example.line()
