@@ -1,0 +1,84 @@
+"""The declarations are understood by type checkers, as by Python itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conntrack_aio import Flow, Tuple
+
+SNIPPET = """\
+from ipaddress import IPv4Address
+from conntrack_aio import EventStream, Flow, FlowEvent, TCPInfo, Tuple
+
+a = IPv4Address("10.0.0.1")
+t = Tuple(src=a, dst=a, proto=6)
+good = Flow(orig=t, reply=t, mark=1)
+Flow()  # WRONG
+Flow(orig=t)  # WRONG
+Tuple(src=a, dst=a)  # WRONG
+Tuple(src=a, dst=a, proto="tcp")  # WRONG
+Tuple(src="10.0.0.1", dst=a, proto=6)  # WRONG
+Flow(orig=t, reply=t, colour=1)  # WRONG
+Flow(t, t)  # WRONG
+mark: int | None = good.mark
+certain: int = good.mark  # WRONG
+version: int = good.orig.src.version
+good.protoinfo.state  # WRONG
+if isinstance(good.protoinfo, TCPInfo):
+    state: int | None = good.protoinfo.state
+
+
+async def read(stream: EventStream) -> None:
+    async for event in stream:
+        told: FlowEvent = event
+        print(told.flow.orig.src, told.flow.id)
+"""
+WRONG = {n for n, line in enumerate(SNIPPET.splitlines(), 1) if line.endswith("# WRONG")}
+
+
+@pytest.fixture
+def snippet(tmp_path: Path) -> Path:
+    path = tmp_path / "snippet.py"
+    path.write_text(SNIPPET)
+    return path
+
+
+def checker(name: str) -> str:
+    """The program, of this environment or on the path."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is missing: pip install {name}")
+    return found
+
+
+def test_mypy(snippet: Path) -> None:
+    command = [checker("mypy"), "--strict", "--python-executable", sys.executable, str(snippet)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=snippet.parent)
+    lines = {int(n) for n in re.findall(r"^snippet\.py:(\d+): error", done.stdout, re.MULTILINE)}
+    assert lines == WRONG, done.stdout
+
+
+def test_pyright(snippet: Path) -> None:
+    command = [checker("pyright"), "--pythonpath", sys.executable, "--outputjson", str(snippet)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=snippet.parent)
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    errors = [each for each in found if each["severity"] == "error"]
+    assert {each["range"]["start"]["line"] + 1 for each in errors} == WRONG, done.stdout
+
+
+def test_python() -> None:
+    tuple_ = Tuple.tcp("10.0.0.1", 1, "10.0.0.2", 2)
+    with pytest.raises(TypeError, match="orig"):
+        Flow()  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        Flow(tuple_, tuple_)  # type: ignore[misc]
+    with pytest.raises(TypeError, match="colour"):
+        Flow(orig=tuple_, reply=tuple_, colour=1)  # type: ignore[call-arg]
