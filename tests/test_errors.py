@@ -1,0 +1,70 @@
+"""What errors say, and what they are."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import pickle
+
+import pytest
+
+from conntrack_aio import errors
+from conntrack_aio.errors import ConntrackError, DecodeError, EventsLost, KernelError, kernel_error
+
+
+@pytest.mark.parametrize(
+    ("code", "cls"),
+    [
+        (errno.ENOENT, errors.NotFound),
+        (errno.EEXIST, errors.AlreadyExists),
+        (errno.EPERM, errors.PermissionDenied),
+        (errno.EACCES, errors.PermissionDenied),
+        (errno.EOPNOTSUPP, errors.NotSupported),
+        (errno.EINVAL, errors.InvalidRequest),
+        (errno.ERANGE, errors.InvalidRequest),
+        (errno.EBUSY, errors.ResourceBusy),
+        (errno.ENOSPC, errors.ResourceExhausted),
+        (errno.EIO, KernelError),
+        (9999, KernelError),
+    ],
+)
+def test_the_class_is_the_errnos(code: int, cls: type[KernelError]) -> None:
+    error = kernel_error(code, "delete x")
+    assert type(error) is cls
+    assert isinstance(error, OSError)
+    assert (error.errno, error.request) == (code, "delete x")
+
+
+def test_what_it_says() -> None:
+    error = kernel_error(errno.EINVAL, "update x", "reserved bit set", "Do otherwise")
+    assert str(error) == "update x: reserved bit set (EINVAL). Do otherwise"
+    plain = kernel_error(errno.EBUSY, "update x")
+    assert str(plain) == "update x: Device or resource busy (EBUSY)"
+    assert "CAP_NET_ADMIN" in str(kernel_error(errno.EPERM, "x"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        kernel_error(errno.ENOENT, "get x", "words", "hint"),
+        DecodeError("short", ("CTA_MARK",)),
+        EventsLost(7),
+        EventsLost(None),
+    ],
+)
+def test_errors_can_be_copied_and_pickled(error: ConntrackError) -> None:
+    for other in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(other) is type(error)
+        assert str(other) == str(error)
+
+
+def test_paths() -> None:
+    assert str(DecodeError("short", ("CTA_TUPLE_ORIG", "CTA_TUPLE_IP"))) == (
+        "CTA_TUPLE_ORIG/CTA_TUPLE_IP: short"
+    )
+    assert str(DecodeError("short")) == "short"
+
+
+def test_one_root() -> None:
+    for name in errors.__all__:
+        assert issubclass(getattr(errors, name), ConntrackError)
