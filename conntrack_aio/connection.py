@@ -109,7 +109,8 @@ class Connecting:
             self._endpoint, requester, self._receive_buffer, self._reply_timeout
         )
         try:
-            (await connection._ask(requests.statistics(*_CONNECT))).result()
+            (outcome,) = await requester.run([requests.statistics(*_CONNECT)])
+            outcome.result()
         except InvalidRequest as error:
             connection.close()
             raise NotSupported(
@@ -448,6 +449,7 @@ class Connection:
             + sum(socket.datagrams_received for socket in sockets),
             bytes_received=counters.bytes_received
             + sum(socket.bytes_received for socket in sockets),
+            forged=counters.forged + sum(socket.forged for socket in sockets),
             open_dumps=len(self._dumps),
             open_streams=len(self._streams),
         )
@@ -469,6 +471,7 @@ class Connection:
         if socket is not None:
             self._counters.datagrams_received += socket.datagrams_received
             self._counters.bytes_received += socket.bytes_received
+            self._counters.forged += socket.forged
 
 
 def _the_flow(outcome: Outcome) -> Flow:

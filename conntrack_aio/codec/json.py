@@ -64,5 +64,5 @@ def _flags(value: IntFlag) -> JSON:
     for member in type(value):
         if rest & member:
             named.append(member.name)
-            rest &= ~member
+            rest &= ~int(member)  # of a flag, ~ leaves out what the enum does not know
     return [*named, rest] if rest else named

@@ -236,7 +236,7 @@ def update(target: Target, values: Mapping[str, object], zone: int | None = None
             continue
         if not isinstance(value, int) or not isinstance(mask, int):
             raise EncodeError(f"it says which bits of {name} change", (f"{name}_mask",))
-        if value & ~mask & full:
+        if value & ~int(mask) & full:
             raise EncodeError(
                 f"{value:#x} has bits outside {name}_mask {mask:#x}; the kernel would toggle them",
                 (name,),
@@ -254,7 +254,7 @@ def updated_status(current: Status, wanted: Status) -> Status:
     It takes the bits that may not change as they are, and refuses to clear SEEN_REPLY and
     ASSURED. Raises :exc:`EncodeError` for a bit that can't be set.
     """
-    refused = wanted & ~current & ~SETTABLE
+    refused = int(wanted) & ~int(current) & ~int(SETTABLE)
     if refused:
-        raise EncodeError(f"{refused!r} can't be set from outside the kernel", ("status",))
+        raise EncodeError(f"{Status(refused)!r} can't be set from outside the kernel", ("status",))
     return current | wanted

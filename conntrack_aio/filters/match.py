@@ -36,7 +36,7 @@ class Match:
                 raise ValueError(f"{name} {value} is not of 32 bits")
         if self.mark is None and self.mark_mask is not None:
             raise ValueError("mark_mask says which bits of a mark count, and there is no mark")
-        if self.mark is not None and self.mark & ~self.mask:
+        if self.mark is not None and self.mark & ~int(self.mask):
             raise ValueError(
                 f"never true: mark {self.mark:#x} has bits outside mark_mask {self.mask:#x}"
             )

@@ -263,6 +263,11 @@ class Flow:
 
     def validate(self) -> None:
         """Raises :exc:`EncodeError` if the two directions can't belong to one entry."""
+        for name in ("orig", "reply"):
+            try:
+                getattr(self, name).validate()
+            except EncodeError as error:
+                raise EncodeError(error.reason, (name, *error.path)) from None
         if self.orig.family != self.reply.family:
             raise EncodeError(
                 "its addresses are not of the original direction's family", ("reply",)

@@ -34,7 +34,7 @@ class ConnectionStatistics:
     events_decoded: int = 0
     decode_errors: int = 0
     forged: int = 0
-    """Messages that another program sent to our sockets or into the event groups, dropped."""
+    """Datagrams that another program sent into the event groups, dropped."""
     overruns: int = 0
     """Times that a socket's buffer was full."""
     events_lost: int = 0

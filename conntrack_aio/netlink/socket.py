@@ -36,7 +36,6 @@ class RawSocket(Protocol):
 
     def fileno(self) -> int: ...
     def sendto(self, data: bytes, address: tuple[int, int], /) -> int: ...
-    def recv_into(self, buffer: memoryview, nbytes: int, flags: int, /) -> int: ...
     def recvfrom_into(
         self, buffer: memoryview, nbytes: int, flags: int, /
     ) -> tuple[int, tuple[int, int]]: ...
@@ -67,7 +66,10 @@ def open_socket(protocol: int, *, receive_buffer: int | None = None) -> NetlinkS
         ) from error
     try:
         # An address of 0 lets the kernel choose; a process may have any number of sockets.
-        raw.bind((0, 0))
+        raw.bind(_KERNEL)
+        # Other programs that send to this port get ECONNREFUSED, and can't fill the buffer. What
+        # they send to the groups still comes; the sender's address tells.
+        raw.connect(_KERNEL)
         for option in (NETLINK_OPTION.CAP_ACK, NETLINK_OPTION.EXT_ACK):
             try:
                 raw.setsockopt(SOL_NETLINK, option, 1)
@@ -101,6 +103,7 @@ class NetlinkSocket:
         self.buffer = bytearray(RECEIVE_SIZE)
         self.bytes_received = 0
         self.datagrams_received = 0
+        self.forged = 0
         self._view = memoryview(self.buffer)
         self._lock = threading.Lock()
         self._closing = False
@@ -121,20 +124,15 @@ class NetlinkSocket:
 
         Raises :exc:`anyio.ClosedResourceError`.
         """
-        with self._lock:
+        try:
+            with self._lock:
+                if self._closing:
+                    raise anyio.ClosedResourceError
+                yield
+        finally:
+            # Whoever closed it meanwhile could not, and left it to us.
             if self._closing:
-                raise anyio.ClosedResourceError
-            yield
-        if self._closing:
-            self.close()
-
-    def refuse_foreign_senders(self) -> None:
-        """Let nobody but the kernel send to this socket (others get ECONNREFUSED).
-
-        It does not keep foreign messages to multicast groups out; see :meth:`receive_checked`.
-        """
-        assert isinstance(self.raw, socket.socket)
-        self.raw.connect(_KERNEL)
+                self.close()
 
     def send(self, data: bytes) -> None:
         """To the kernel, which has carried it out when this returns. Raises :exc:`OSError`."""
@@ -143,26 +141,22 @@ class NetlinkSocket:
         self.raw.sendto(data, _KERNEL)
 
     def receive(self) -> int:
-        """Read one datagram into :attr:`buffer`; its length.
+        """Read one datagram into :attr:`buffer`; its length, 0 for one to pass over.
+
+        That is one which the kernel did not send: :attr:`forged` counts them.
 
         Raises :exc:`BlockingIOError` when there is none, :exc:`OSError` (ENOBUFS) after an
         overrun, :exc:`DecodeError` for one that is larger than any the kernel makes.
         """
-        size = self.raw.recv_into(self._view, RECEIVE_SIZE, _MSG_TRUNC)
-        self._count(size)
-        return size
-
-    def receive_checked(self) -> tuple[int, bool]:
-        """As :meth:`receive`, and whether the kernel itself was the sender."""
         size, sender = self.raw.recvfrom_into(self._view, RECEIVE_SIZE, _MSG_TRUNC)
-        self._count(size)
-        return size, sender[0] == 0
-
-    def _count(self, size: int) -> None:
+        if sender[0] != 0:
+            self.forged += 1
+            return 0
         self.datagrams_received += 1
         self.bytes_received += size
         if size > RECEIVE_SIZE:
             raise DecodeError(f"a datagram of {size} bytes; {RECEIVE_SIZE} were expected at most")
+        return size
 
     def join(self, group: int) -> None:
         """Subscribe to a multicast group. Raises :exc:`OSError`."""

@@ -87,9 +87,6 @@ class ScriptedSocket:
             self._script(self, asked)
         return len(data)
 
-    def recv_into(self, buffer: memoryview, nbytes: int, flags: int, /) -> int:
-        return self.recvfrom_into(buffer, nbytes, flags)[0]
-
     def recvfrom_into(
         self, buffer: memoryview, nbytes: int, flags: int, /
     ) -> tuple[int, tuple[int, int]]:

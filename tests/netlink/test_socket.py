@@ -1,0 +1,79 @@
+"""The socket: closing while a thread uses it, and its options."""
+
+from __future__ import annotations
+
+import errno
+
+import anyio
+import pytest
+from support.lab import Lab
+from support.scripted import ScriptedSocket
+
+from conntrack_aio.errors import DecodeError
+from conntrack_aio.netlink import socket as netlink_socket
+from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
+from conntrack_aio.uapi.netlink import NETLINK
+
+
+class Trouble(Exception):
+    """What happens inside."""
+
+
+def scripted() -> tuple[NetlinkSocket, ScriptedSocket]:
+    raw = ScriptedSocket(lambda socket, asked: None)
+    return NetlinkSocket(raw), raw
+
+
+@pytest.mark.parametrize("trouble", [False, True])
+def test_a_close_waits_for_whoever_uses_it(trouble: bool) -> None:
+    socket, raw = scripted()
+    try:
+        with socket.using():
+            assert socket.in_use
+            socket.close()
+            assert socket.closed
+            assert not raw.closed
+            if trouble:
+                raise Trouble
+    except Trouble:
+        pass
+    assert raw.closed
+    with pytest.raises(anyio.ClosedResourceError), socket.using():
+        pass
+    socket.close()
+
+
+def test_a_datagram_that_is_too_large() -> None:
+    socket, raw = scripted()
+    raw.deliver(bytes(netlink_socket.RECEIVE_SIZE + 1))
+    with pytest.raises(DecodeError, match="65537 bytes"):
+        socket.receive()
+    raw.deliver(bytes(netlink_socket.RECEIVE_SIZE))
+    assert socket.receive() == netlink_socket.RECEIVE_SIZE
+    assert socket.datagrams_received == 2
+    socket.close()
+
+
+def test_drops_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    socket, raw = scripted()
+    raw.drops = 5
+    assert socket.drops() == 5
+    monkeypatch.setattr(raw, "getsockopt", lambda *arguments: b"")
+    assert socket.drops() is None
+
+    def refuse(*arguments: object) -> bytes:
+        raise OSError(errno.ENOPROTOOPT, "no")
+
+    monkeypatch.setattr(raw, "getsockopt", refuse)
+    assert socket.drops() is None
+    socket.close()
+
+
+@pytest.mark.kernel
+def test_a_real_one(lab: Lab) -> None:
+    socket = lab.run(lambda: open_socket(NETLINK.NETFILTER, receive_buffer=100_000))
+    assert socket.receive_buffer == 200_000
+    assert socket.drops() == 0
+    with pytest.raises(BlockingIOError):
+        socket.receive()
+    socket.close()
