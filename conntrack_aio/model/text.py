@@ -68,7 +68,7 @@ def _extras(flow: Flow) -> list[str]:
     if flow.labels:
         bits = (str(bit) for bit in range(flow.labels.bit_length()) if flow.labels >> bit & 1)
         parts.append(f"labels={','.join(bits)}")
-    if flow.helper is not None:
+    if flow.helper is not None and flow.helper.name is not None:
         parts.append(f"helper={flow.helper.name}")
     if flow.master is not None:
         parts.append(f"master=({flow.master})")

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from ..uapi.netlink import NETLINK
 from .namespaces import NetNS, run_beside, run_inside
-from .socket import NetlinkSocket, open_socket
+from .socket import NetlinkSocket, open_socket, require_linux
 
 T = TypeVar("T")
 
@@ -41,6 +41,7 @@ class Kernel:
 
     def open_first(self) -> NetlinkSocket:
         """Raises :exc:`NamespaceError`, and what :func:`open_socket` raises."""
+        require_linux()
         if self._netns is None:
             return self.open()
         namespace = self._netns.open()

@@ -44,17 +44,22 @@ class RawSocket(Protocol):
     def close(self) -> None: ...
 
 
+def require_linux() -> None:
+    """Raises :exc:`UnsupportedPlatform` where there is no netlink."""
+    if not hasattr(socket, "AF_NETLINK"):
+        raise UnsupportedPlatform(
+            "conntrack_aio talks to the Linux kernel; on this system only its types and its "
+            "codec work"
+        )
+
+
 def open_socket(protocol: int, *, receive_buffer: int | None = None) -> NetlinkSocket:
     """A socket of the calling thread's network namespace.
 
     Raises :exc:`UnsupportedPlatform` where there is no netlink, and a :exc:`KernelError` where
     this kernel lacks the protocol.
     """
-    if not hasattr(socket, "AF_NETLINK"):
-        raise UnsupportedPlatform(
-            "conntrack_aio talks to the Linux kernel; on this system only its types and its "
-            "codec work"
-        )
+    require_linux()
     try:
         raw = socket.socket(
             AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..errors import KernelError, NamespaceError
 from ..netlink.namespaces import run_inside, unshare
+from ..netlink.socket import require_linux
 from ..uapi.sched import CLONE_NEWNET, CLONE_NEWUSER
 from .links import set_up
 
@@ -66,9 +67,10 @@ def enter_sandbox() -> None:
     Root is not needed: a user namespace of its own comes with it. Where those are forbidden, root
     gets the network namespace alone. The process must have one thread, and there is no way back.
 
-    Raises :exc:`NamespaceError`, whose hint says what to do about it. The process may then be in
-    a user namespace already, without any privilege.
+    Raises :exc:`UnsupportedPlatform`, and :exc:`NamespaceError`, whose hint says what to do about
+    it. The process may then be in a user namespace already, without any privilege.
     """
+    require_linux()
     if not _is_single_threaded():
         # The kernel would move the calling thread alone, or none.
         raise NamespaceError(

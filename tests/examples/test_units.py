@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.lab import Lab
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.program("setpriv", "util-linux")]
 
 UNITS = Path(__file__).parents[2] / "examples" / "systemd"
 HERE = "conntrack-server.service"

@@ -1,0 +1,64 @@
+"""On a system that is not Linux: the package imports, and its types and codec work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# What Python lacks there is taken away before the package is imported.
+ELSEWHERE = """
+import os, socket, sys
+import anyio
+
+sys.platform = "darwin"
+sys.modules["fcntl"] = None
+for name in ("AF_NETLINK", "SOCK_NONBLOCK", "SOCK_CLOEXEC"):
+    delattr(socket, name)
+del os.O_CLOEXEC
+for name in ("setns", "unshare", "eventfd"):
+    if hasattr(os, name):
+        delattr(os, name)
+import conntrack_aio
+from conntrack_aio import Flow, Match, UnsupportedPlatform
+from conntrack_aio.codec.json import to_json
+from conntrack_aio.codec.reference import decode, encode
+
+flow = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 2, timeout=5, mark=3)
+data = encode(flow)
+assert decode(Flow, data, 0, len(data)).orig == flow.orig
+assert to_json(flow)["mark"] == 3
+assert Match(mark=3)(flow)
+"""
+CONNECT = """
+async def main():
+    try:
+        await conntrack_aio.connect(netns={netns!r})
+    except UnsupportedPlatform as error:
+        print(error)
+
+anyio.run(main)
+"""
+COMMAND = """
+from conntrack_aio.cli import main
+sys.exit(main({arguments!r}))
+"""
+WORDS = (
+    "conntrack_aio talks to the Linux kernel; on this system only its types and its codec work\n"
+)
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("netns", [None, "blue"])
+def test_connecting_says_why_not(netns: str | None) -> None:
+    done = python(ELSEWHERE + CONNECT.format(netns=netns))
+    assert (done.stdout, done.stderr) == (WORDS, "")
+
+
+def test_the_command_says_why_not() -> None:
+    done = python(ELSEWHERE + COMMAND.format(arguments=["list"]))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"conntrack-aio: {WORDS}")
