@@ -1,55 +1,114 @@
-"""Attributes, walked and packed."""
+"""Walking and packing attributes."""
 
 from __future__ import annotations
 
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.cases import attr, be8, nest
 
-from conntrack_aio.errors import DecodeError
-from conntrack_aio.netlink.attributes import MAX_PAYLOAD, pack, pack_nest, walk
+from conntrack_aio import DecodeError
+from conntrack_aio.netlink.attributes import (
+    MAX_PAYLOAD,
+    pack,
+    pack_be32,
+    pack_nest,
+    pack_text,
+    walk,
+)
 
 
 def walked(data: bytes) -> list[tuple[int, bool, bytes]]:
-    return [(number, nested, data[a:b]) for number, nested, a, b in walk(data, 0, len(data))]
+    return [
+        (number, nested, data[first:last])
+        for number, nested, first, last in walk(data, 0, len(data))
+    ]
 
 
-@pytest.mark.parametrize("size", range(9))
-def test_what_is_packed_is_walked(size: int) -> None:
-    payload = bytes(range(size))
-    data = pack(7, payload) + pack_nest(8, pack(9, b"x"))
-    assert len(data) % 4 == 0
-    assert walked(data) == [(7, False, payload), (8, True, pack(9, b"x"))]
+@pytest.mark.parametrize("length", range(9))
+def test_padding_is_not_payload(length: int) -> None:
+    data = attr(1, b"x" * length) + attr(2, b"y")
+    assert walked(data) == [(1, False, b"x" * length), (2, False, b"y")]
+    assert pack(1, b"x" * length) + pack(2, b"y") == data
 
 
-def test_the_last_one_needs_no_padding() -> None:
-    assert walked(pack(1, b"abc") + pack(2, b"d")[:5]) == [(1, False, b"abc"), (2, False, b"d")]
+def test_flags_are_not_the_number() -> None:
+    data = attr(5, b"", 0x8000) + attr(5, b"", 0x4000) + attr(0x3FFF, b"", 0xC000)
+    assert walked(data) == [(5, True, b""), (5, False, b""), (0x3FFF, True, b"")]
 
 
-def test_the_byte_order_flag_is_no_part_of_the_number() -> None:
-    assert walked(struct.pack("=HH", 4, 0x4000 | 3)) == [(3, False, b"")]
+def test_the_last_may_lack_its_padding() -> None:
+    assert walked(attr(1, b"x")[:-3]) == [(1, False, b"x")]
+
+
+def test_nothing_is_no_attribute() -> None:
+    assert walked(b"") == []
+    assert list(walk(b"abcd", 4, 4)) == []
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("tail", "path"),
     [
-        (b"\1", "1 bytes are left over"),
-        (b"\1\0\0", "3 bytes are left over"),
-        (struct.pack("=HH", 0, 5), "its length of 0"),
-        (struct.pack("=HH", 3, 5), "its length of 3"),
-        (struct.pack("=HH", 9, 5) + bytes(4), "claims 9 bytes, 8 are left"),
-        (struct.pack("=HH", 65535, 5) + bytes(4), "claims 65535 bytes"),
+        (b"\0", ()),
+        (b"\0\0\0", ()),
+        (struct.pack("=HH", 0, 7), ("7",)),
+        (struct.pack("=HH", 3, 7), ("7",)),
+        (struct.pack("=HH", 5, 7), ("7",)),
+        (struct.pack("=HH", 65535, 0x8007), ("7",)),
     ],
 )
-def test_what_does_not_fit(data: bytes, words: str) -> None:
-    good = pack(1, b"good")
-    walker = walk(good + data, 0, len(good + data))
-    assert next(walker)[0] == 1
-    with pytest.raises(DecodeError, match=words):
-        next(walker)
+def test_errors_come_after_what_was_whole(tail: bytes, path: tuple[str, ...]) -> None:
+    data = attr(1, b"abc") + tail
+    attributes = walk(data, 0, len(data))
+    assert next(attributes) == (1, False, 4, 7)
+    with pytest.raises(DecodeError) as caught:
+        next(attributes)
+    assert caught.value.path == path
 
 
-def test_no_more_than_an_attribute_holds() -> None:
-    assert len(pack(1, bytes(MAX_PAYLOAD))) == 65536
-    with pytest.raises(ValueError, match="65531"):
-        pack(1, bytes(MAX_PAYLOAD + 1))
+def test_errors_call_the_attribute_by_its_name() -> None:
+    with pytest.raises(DecodeError) as caught:
+        list(walk(struct.pack("=HH", 0, 0x8007), 0, 4, "attribute {}".format))
+    assert caught.value.path == ("attribute 7",)
+
+
+def test_an_attribute_ends_where_its_nest_does() -> None:
+    data = nest(1, attr(2, b"abcd")) + attr(3, b"")
+    with pytest.raises(DecodeError):
+        list(walk(data, 4, 8))
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_end(data: bytes) -> None:
+    try:
+        seen = walked(data)
+    except DecodeError:
+        return
+    assert len(seen) <= len(data) // 4
+
+
+@given(st.lists(st.tuples(st.integers(0, 0x3FFF), st.booleans(), st.binary(max_size=20))))
+def test_what_is_packed_is_walked(attributes: list[tuple[int, bool, bytes]]) -> None:
+    data = b"".join(pack(number, payload, nested=nested) for number, nested, payload in attributes)
+    assert walked(data) == attributes
+    assert len(data) % 4 == 0
+
+
+def test_the_largest() -> None:
+    data = pack(1, bytes(MAX_PAYLOAD))
+    assert data[:2] == b"\xff\xff"
+    assert walked(data) == [(1, False, bytes(MAX_PAYLOAD))]
+
+
+@pytest.mark.parametrize(("number", "size"), [(1, MAX_PAYLOAD + 1), (0x4000, 0), (-1, 0)])
+def test_what_can_not_be_packed(number: int, size: int) -> None:
+    with pytest.raises(ValueError, match="attribute"):
+        pack(number, bytes(size))
+
+
+def test_packers() -> None:
+    assert pack_nest(1, be8(2, 3), be8(4, 5)) == nest(1, be8(2, 3), be8(4, 5))
+    assert pack_text(1, "lö") == attr(1, b"l\xc3\xb6\0")
+    assert pack_be32(1, 0x01020304) == attr(1, b"\1\2\3\4")

@@ -1,4 +1,4 @@
-"""The conversation's rules, without a socket."""
+"""The conversation's rules, each without a kernel."""
 
 from __future__ import annotations
 
@@ -6,143 +6,298 @@ import errno
 import struct
 
 import pytest
-from support.scripted import error_message
 
-from conntrack_aio.errors import InvalidRequest, NoReply, NotFound
+from conntrack_aio import (
+    DecodeError,
+    InvalidRequest,
+    KernelError,
+    NoReply,
+    NotFound,
+    PermissionDenied,
+)
 from conntrack_aio.netlink import messages
-from conntrack_aio.netlink.exchange import DumpExchange, Exchange, Request, Sequence32
+from conntrack_aio.netlink.exchange import (
+    DumpExchange,
+    Exchange,
+    Outcome,
+    Reply,
+    Request,
+    Sequence32,
+)
+from conntrack_aio.netlink.messages import Failure
 
 MULTI = 2
+GET = Request("get", "it", 0x101, 0, b"abcd")
 
 
-def request(flags: int = 0) -> Request:
-    return Request("ask", "something", 0x101, flags, b"payload!", {errno.ENOENT: "look elsewhere"})
+def ack(seq: int, code: int = 0) -> bytes:
+    payload = struct.pack("=i", code) + struct.pack("=IHHII", 20, 0x101, 5, seq, 0)
+    return messages.pack(2, 0x100, seq, payload)
 
 
-def feed(exchange: Exchange, *data: bytes) -> None:
-    for datagram in data:
-        exchange.feed(datagram, len(datagram))
+def done(seq: int, code: int = 0) -> bytes:
+    return messages.pack(3, MULTI, seq, struct.pack("=i", code))
 
 
-def reply(seq: int, payload: bytes = b"data", flags: int = MULTI) -> bytes:
+def entry(seq: int, payload: bytes = b"data", flags: int = MULTI) -> bytes:
     return messages.pack(0x100, flags, seq, payload)
 
 
-def test_a_request_asks_for_an_acknowledgement() -> None:
-    data = Exchange([request(), request()], 5).data
-    flags = [(message.flags, message.seq) for message in messages.walk(data, len(data))]
-    assert flags == [(5, 5), (5, 6)]
+def exchange(count: int = 1, seq: int = 10) -> Exchange:
+    return Exchange([GET] * count, seq)
 
 
-def test_a_reply_that_is_marked_multipart_ends_with_the_acknowledgement() -> None:
-    exchange = Exchange([request()], 5)
-    feed(exchange, reply(5))
-    assert not exchange.done
-    feed(exchange, error_message(5))
-    assert exchange.done
-    (outcome,) = exchange.outcomes
-    assert [each.payload for each in outcome.result()] == [b"data"]
+def feed(conversation: Exchange, *datagrams: bytes) -> None:
+    for data in datagrams:
+        conversation.feed(data, len(data))
+
+
+# Requests
+
+
+def test_requests_are_one_datagram_and_ask_for_acknowledgements() -> None:
+    flagged = GET._replace(flags=0x600, payload=b"abcde")
+    data = Exchange([GET, flagged], 10).data
+    assert data == (
+        struct.pack("=IHHII", 20, 0x101, 5, 10, 0)
+        + b"abcd"
+        + struct.pack("=IHHII", 21, 0x101, 0x605, 11, 0)
+        + b"abcde\0\0\0"
+    )
+
+
+def test_a_multipart_answer_without_done_ends_with_its_acknowledgement() -> None:
+    conversation = exchange()
+    feed(conversation, entry(10))
+    assert not conversation.done
+    feed(conversation, ack(10))
+    assert conversation.done
+    assert conversation.outcomes[0].result() == [Reply(0x100, MULTI, b"data")]
 
 
 def test_an_acknowledgement_alone_is_an_answer() -> None:
-    exchange = Exchange([request()], 5)
-    feed(exchange, error_message(5))
-    assert exchange.outcomes[0].result() == []
+    conversation = exchange()
+    feed(conversation, ack(10))
+    assert conversation.done
+    assert conversation.outcomes[0].result() == []
+    assert conversation.outcomes[0].error is None
 
 
-def test_a_refusal() -> None:
-    exchange = Exchange([request()], 5)
-    feed(exchange, error_message(5, errno.ENOENT))
-    with pytest.raises(NotFound, match=r"ask something: .*ENOENT.*look elsewhere"):
-        exchange.outcomes[0].result()
+def test_done_is_an_answer() -> None:
+    conversation = exchange()
+    feed(conversation, entry(10) + done(10))
+    assert conversation.done
+    assert len(conversation.outcomes[0].result()) == 1
 
 
-def test_each_request_has_its_own_outcome() -> None:
-    exchange = Exchange([request()] * 3, 5)
-    feed(exchange, error_message(5) + error_message(6, errno.EINVAL), error_message(7))
-    errors = [type(outcome.error) for outcome in exchange.outcomes]
-    assert errors == [type(None), InvalidRequest, type(None)]
+def test_an_error_is_its_requests() -> None:
+    conversation = exchange(3)
+    feed(conversation, ack(10), ack(11, -errno.ENOENT), ack(12))
+    assert conversation.done
+    assert [type(outcome.error) for outcome in conversation.outcomes] == [
+        type(None),
+        NotFound,
+        type(None),
+    ]
+    with pytest.raises(NotFound, match="get it"):
+        conversation.outcomes[1].result()
 
 
-@pytest.mark.parametrize("seq", [0, 4, 6, 0xFFFFFFFF])
-def test_what_answers_nothing_of_it_is_counted_and_dropped(seq: int) -> None:
-    exchange = Exchange([request()], 5)
-    feed(exchange, error_message(seq), reply(seq))
-    assert not exchange.done
-    assert exchange.strays == 2
+def test_answers_are_told_by_their_number_in_any_order() -> None:
+    conversation = exchange(2)
+    feed(conversation, entry(11, b"two") + entry(10, b"one"), ack(11), ack(10))
+    assert [outcome.result()[0].payload for outcome in conversation.outcomes] == [b"one", b"two"]
 
 
-def test_a_second_answer_does_not_count() -> None:
-    exchange = Exchange([request(), request()], 5)
-    feed(exchange, error_message(5), error_message(5, errno.ENOENT))
-    assert not exchange.done
-    assert exchange.outcomes[0].error is None
+def test_a_reply_outlives_the_buffer() -> None:
+    conversation = exchange()
+    buffer = bytearray(entry(10) + ack(10))
+    conversation.feed(buffer, len(buffer))
+    buffer[:] = bytes(len(buffer))
+    assert conversation.outcomes[0].result()[0].payload == b"data"
 
 
-def test_no_privilege_ends_the_datagram() -> None:
-    exchange = Exchange([request()] * 3, 5)
-    feed(exchange, error_message(5, errno.EPERM))
-    assert not exchange.done
-    exchange.dry()
-    assert exchange.done
-    assert {outcome.failure.errno for outcome in exchange.outcomes if outcome.failure} == {
-        errno.EPERM
-    }
+def test_only_what_was_received_counts() -> None:
+    conversation = exchange(2)
+    buffer = ack(10) + ack(11)
+    conversation.feed(buffer, len(ack(10)))
+    assert [outcome.failure for outcome in conversation.outcomes] == [Failure(0), None]
 
 
-def test_another_refusal_does_not() -> None:
-    exchange = Exchange([request()] * 2, 5)
-    feed(exchange, error_message(5, errno.ENOENT))
-    exchange.dry()
-    assert not exchange.done
-    assert isinstance(exchange.outcomes[1].error, NoReply)
+@pytest.mark.parametrize("seq", [0, 9, 12, 0xFFFFFFFF])
+def test_strays_are_counted_and_dropped(seq: int) -> None:
+    conversation = exchange(2)
+    feed(conversation, entry(seq) + ack(seq, -errno.EPERM) + done(seq))
+    assert conversation.strays == 3
+    assert not conversation.done
+    assert [outcome.failure for outcome in conversation.outcomes] == [None, None]
+    assert [outcome.replies for outcome in conversation.outcomes] == [[], []]
 
 
-def test_sequence_numbers_wrap_without_zero() -> None:
+def test_the_first_answer_counts() -> None:
+    conversation = exchange(2)
+    feed(conversation, ack(10), ack(10, -errno.ENOENT))
+    assert not conversation.done
+    assert conversation.outcomes[0].error is None
+
+
+def test_garbage_is_a_decode_error_and_the_answers_before_it_count() -> None:
+    conversation = exchange(2)
+    with pytest.raises(DecodeError):
+        feed(conversation, ack(10) + b"\1\2\3")
+    assert [outcome.failure for outcome in conversation.outcomes] == [Failure(0), None]
+
+
+def test_no_answer_is_no_reply() -> None:
+    conversation = exchange()
+    conversation.dry()
+    assert not conversation.done
+    with pytest.raises(NoReply, match="get it"):
+        conversation.outcomes[0].result()
+
+
+def test_want_of_privilege_ends_the_datagram() -> None:
+    conversation = exchange(3)
+    feed(conversation, ack(10, -errno.EPERM))
+    assert not conversation.done
+    conversation.dry()
+    assert conversation.done
+    assert {type(outcome.error) for outcome in conversation.outcomes} == {PermissionDenied}
+
+
+@pytest.mark.parametrize("code", [0, -errno.ENOENT, -errno.EACCES])
+def test_another_error_does_not(code: int) -> None:
+    conversation = exchange(2)
+    feed(conversation, ack(10, code))
+    conversation.dry()
+    assert not conversation.done
+    assert isinstance(conversation.outcomes[1].error, NoReply)
+
+
+def test_an_answer_that_came_is_not_overruled() -> None:
+    conversation = exchange(3)
+    feed(conversation, ack(10, -errno.EPERM), ack(11))
+    conversation.dry()
+    errors = [type(outcome.error) for outcome in conversation.outcomes]
+    assert errors == [PermissionDenied, type(None), PermissionDenied]
+
+
+# Words
+
+
+def test_errors_say_what_was_asked_and_what_the_request_knows() -> None:
+    request = Request("create", "a flow", 0x100, 0, b"", {errno.EINVAL: "Do better"})
+    refused = Outcome(request, failure=Failure(errno.EINVAL, "bad mark", 20)).error
+    assert isinstance(refused, InvalidRequest)
+    assert (refused.request, refused.detail, refused.hint) == (
+        "create a flow",
+        "bad mark",
+        "Do better",
+    )
+    other = request.error(Failure(errno.EPERM))
+    assert "CAP_NET_ADMIN" in other.hint
+
+
+def test_a_subject_may_be_absent() -> None:
+    assert str(GET) == "get it"
+    assert str(GET._replace(subject=None)) == "get"
+
+
+# Numbers
+
+
+def test_sequence_numbers_follow_each_other() -> None:
     sequence = Sequence32()
-    assert sequence.take(3) == 1
-    assert sequence.take(1) == 4
-    sequence._last = 0xFFFFFFF0
-    assert sequence.take(64) == 1
+    assert [sequence.take(1), sequence.take(3), sequence.take(1)] == [1, 2, 5]
 
 
-# -- dumps ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("count", [1, 2, 64])
+@pytest.mark.parametrize("left", [0, 1, 2, 63, 64, 65])
+def test_sequence_numbers_are_32_bits_and_never_0(count: int, left: int) -> None:
+    sequence = Sequence32()
+    sequence._last = 0xFFFFFFFF - left
+    for _ in range(3):
+        first = sequence.take(count)
+        assert first > 0
+        assert first + count - 1 <= 0xFFFFFFFF
+        Exchange([GET] * count, first)  # it packs
+
+
+def test_an_exchange_at_the_end_of_the_numbers() -> None:
+    conversation = exchange(2, 0xFFFFFFFE)
+    feed(conversation, ack(0xFFFFFFFE), ack(0), ack(0xFFFFFFFF))
+    assert conversation.done
+    assert conversation.strays == 1
+
+
+# Dumps
 
 
 def dump() -> DumpExchange:
-    return DumpExchange(request(), 1)
+    return DumpExchange(GET, 1)
 
 
-def entries(exchange: DumpExchange, data: bytes) -> int:
-    return len(exchange.feed(data, len(data)))
+def test_a_dump_asks_for_one() -> None:
+    assert dump().data == struct.pack("=IHHII", 20, 0x101, 0x305, 1, 0) + b"abcd"
 
 
-def test_a_dump_is_asked_for_with_an_acknowledgement() -> None:
-    (message,) = messages.walk(dump().data, len(dump().data))
-    assert message.flags == 0x305
+def test_a_dump_ends_with_done() -> None:
+    walk = dump()
+    first = entry(1) + entry(1, b"more")
+    assert [(m.start, m.end) for m in walk.feed(first, len(first))] == [(16, 20), (36, 40)]
+    assert walk.failure is None
+    last = entry(1) + done(1)
+    assert len(walk.feed(last, len(last))) == 1
+    assert walk.failure == Failure(0)
+    assert not walk.interrupted
 
 
 @pytest.mark.parametrize(
-    ("ending", "code"),
+    ("ending", "failure"),
     [
-        (messages.pack(messages.DONE, MULTI, 1, bytes(4)), 0),
-        (messages.pack(messages.DONE, MULTI, 1, struct.pack("=i", -errno.EIO)), errno.EIO),
-        (error_message(1), 0),
-        (error_message(1, errno.EPERM), errno.EPERM),
-        (b"garbage" * 5, errno.EBADMSG),
+        (ack(1), Failure(0)),
+        (ack(1, -errno.EBUSY), Failure(errno.EBUSY)),
+        (done(1, -errno.EIO), Failure(errno.EIO)),
+        (messages.pack(3, MULTI, 1, b""), Failure(0)),
     ],
+    ids=["an acknowledgement", "an error", "done with a code", "done without"],
 )
-def test_how_a_dump_ends(ending: bytes, code: int) -> None:
-    exchange = dump()
-    assert entries(exchange, reply(1) + reply(1)) == 2
-    assert exchange.failure is None
-    assert entries(exchange, reply(1) + ending) == 1
-    assert exchange.failure is not None
-    assert exchange.failure.errno == code
+def test_a_dump_ends_otherwise(ending: bytes, failure: Failure) -> None:
+    walk = dump()
+    assert walk.feed(ending, len(ending)) == []
+    assert walk.failure == failure
 
 
-def test_an_interruption_is_noted_and_strays_are_counted() -> None:
-    exchange = dump()
-    assert entries(exchange, reply(1) + reply(2) + reply(1, flags=MULTI | 0x10)) == 2
-    assert exchange.interrupted
-    assert exchange.strays == 1
+@pytest.mark.parametrize(
+    "garbage", [b"\1\2\3", bytes(16), messages.pack(2, 0, 1, b"")], ids=["short", "zeros", "error"]
+)
+def test_a_dump_ends_with_garbage(garbage: bytes) -> None:
+    walk = dump()
+    data = entry(1) + garbage
+    assert len(walk.feed(data, len(data))) == 1
+    assert walk.failure is not None
+    assert walk.failure.errno == errno.EBADMSG
+    refused = GET.error(walk.failure)
+    assert type(refused) is KernelError
+    assert refused.detail
+
+
+def test_strays_in_a_dump() -> None:
+    walk = dump()
+    data = entry(0) + entry(2) + done(2) + ack(2, -1)
+    assert walk.feed(data, len(data)) == []
+    assert (walk.strays, walk.failure) == (4, None)
+
+
+@pytest.mark.parametrize("where", [entry(1, flags=MULTI | 0x10), messages.pack(3, 0x12, 1, b"")])
+def test_a_dump_that_was_interrupted(where: bytes) -> None:
+    walk = dump()
+    walk.feed(where, len(where))
+    assert walk.interrupted
+
+
+def test_another_dump_was_interrupted() -> None:
+    walk = dump()
+    data = entry(2, flags=0x10)
+    walk.feed(data, len(data))
+    assert not walk.interrupted

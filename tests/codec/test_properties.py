@@ -1,0 +1,153 @@
+"""What holds for any object, and for any bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from socket import AF_INET6
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.captured import CAPTURED
+from support.cases import BOTH, CASES, attr, nest
+from support.strategies import messages as classes
+from support.strategies import objects
+
+from conntrack_aio import DecodeError, EncodeError, Flow, FlowEvent, Match
+from conntrack_aio.codec.json import to_json
+from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.codec.reference import decode, encode
+from conntrack_aio.codec.schema import schema_of
+from conntrack_aio.netlink import messages
+from conntrack_aio.netlink.messages import HEADER_SIZE, Message
+
+bounded = settings(
+    deadline=timedelta(seconds=5),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+"""A hang fails, a busy machine doesn't."""
+
+PAYLOADS = [capture.data[HEADER_SIZE + 4 :] for capture in CAPTURED]
+
+
+def plain(obj: Any) -> dict[str, object]:
+    """The fields that no attribute holds."""
+    schema = schema_of(type(obj))
+    told = {field.name for field in schema.fields} | {inline.name for inline in schema.inlines}
+    return {
+        field.name: getattr(obj, field.name)
+        for field in attrs.fields(type(obj))
+        if field.name not in told | {"unknown"}
+    }
+
+
+@pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
+@bounded
+@given(data=st.data())
+def test_any_object_survives(cls: type, data: st.DataObject) -> None:
+    obj = data.draw(objects(cls))
+    encoded = encode(obj)
+    assert decode(cls, encoded, 0, len(encoded), **plain(obj)) == obj
+
+
+@pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
+@settings(bounded, max_examples=30)
+@given(data=st.data())
+def test_any_object_is_json_and_has_a_text(cls: type, data: st.DataObject) -> None:
+    obj = data.draw(objects(cls))
+    assert json.loads(json.dumps(to_json(obj))) == to_json(obj)
+    assert str(obj)
+    assert repr(obj).startswith(cls.__name__ + "(")
+
+
+def attempt(read: Callable[[], Any]) -> Any:
+    """What was read, or ``None`` for a DecodeError; anything else is the test's failure."""
+    try:
+        return read()
+    except DecodeError:
+        return None
+
+
+def check(read: Callable[[], Any]) -> None:
+    obj = attempt(read)
+    if obj is None:
+        return
+    str(obj), repr(obj), json.dumps(to_json(obj))
+    flow = obj.flow if isinstance(obj, FlowEvent) else obj
+    if isinstance(flow, Flow):
+        Match(family=AF_INET6, mark=1)(flow)
+        hash(flow.key)
+    try:
+        encoded = encode(obj)
+    except EncodeError:
+        return  # bytes may say what no kernel would take: addresses of two families
+    assert decode(type(obj), encoded, 0, len(encoded), **plain(obj)) == obj
+
+
+def edited(payloads: list[bytes]) -> st.SearchStrategy[bytes]:
+    """One of them, with a few bytes changed, cut out, or put in."""
+
+    @st.composite
+    def edit(draw: st.DrawFn) -> bytes:
+        data = bytearray(draw(st.sampled_from(payloads)))
+        for _ in range(draw(st.integers(1, 5))):
+            start = draw(st.integers(0, len(data)))
+            length = draw(st.integers(0, 8))
+            data[start : start + length] = draw(
+                st.binary(min_size=length, max_size=length) | st.binary(max_size=8)
+            )
+        return bytes(data)
+
+    return edit()
+
+
+@pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
+@bounded
+@given(data=st.binary(max_size=200))
+def test_any_bytes_are_an_object_or_an_error(cls: type, data: bytes) -> None:
+    given_ = {"type": None, "port_id": 0} if cls is FlowEvent else {}
+    attempt(lambda: decode(cls, data, 0, len(data), **given_))
+
+
+@bounded
+@given(st.binary(max_size=300))
+def test_any_bytes_behind_tuples(data: bytes) -> None:
+    check(lambda: decode(Flow, BOTH + data, 0, len(BOTH) + len(data)))
+
+
+@settings(bounded, max_examples=1000)
+@given(edited(PAYLOADS + [case.data for case in CASES if isinstance(case.object, Flow)]))
+def test_edited_messages(data: bytes) -> None:
+    check(lambda: decode(Flow, data, 0, len(data)))
+
+
+@settings(bounded, max_examples=500)
+@given(edited([capture.data for capture in CAPTURED]))
+def test_edited_datagrams(data: bytes) -> None:
+    def every(decoder: Callable[[bytes, Message], Any]) -> None:
+        for message in attempt(lambda: list(messages.walk(data, len(data)))) or ():
+            attempt(lambda message=message: decoder(data, message))
+
+    every(decode_flow)
+    every(decode_event)
+
+
+@pytest.mark.parametrize("capture", CAPTURED, ids=lambda capture: capture.name)
+def test_every_truncation(capture: Any) -> None:
+    for end in range(len(capture.data)):
+        data = capture.data[:end]
+        attempt(lambda data=data: list(messages.walk(data, len(data))))
+        if end >= HEADER_SIZE + 4:
+            check(lambda data=data: decode(Flow, data, HEADER_SIZE + 4, len(data)))
+
+
+def test_a_buffer_of_nothing_but_headers_takes_no_time() -> None:
+    """64 KiB of the smallest attributes, in a nest."""
+    empty = attr(99, b"") * 16380
+    data = BOTH + nest(9, empty)
+    flow = decode(Flow, data, 0, len(data))
+    assert len(flow.unknown) == 16380

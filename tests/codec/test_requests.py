@@ -1,0 +1,264 @@
+"""The requests, byte by byte, and those that are refused before anything is sent."""
+
+from __future__ import annotations
+
+import errno
+from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, AF_UNSPEC
+
+import attrs
+import pytest
+from support.cases import (
+    A6,
+    IP6,
+    TCP4,
+    TCP4_BACK,
+    TCP4_BACK_INSIDE,
+    TCP4_INSIDE,
+    attr,
+    be8,
+    be16,
+    be32,
+    expect,
+    flow,
+    longs,
+    nest,
+)
+
+from conntrack_aio import (
+    Counters,
+    EncodeError,
+    Flow,
+    Helper,
+    Status,
+    Tuple,
+)
+from conntrack_aio.codec import requests
+from conntrack_aio.codec.requests import updated_status
+from conntrack_aio.netlink.exchange import Request
+
+NEW, GET, DELETE, GET_STATS = 0x100, 0x101, 0x102, 0x105
+ORIG = nest(1, TCP4_INSIDE)
+V6 = Tuple(src=A6, dst=ip_address("2001:db8::2"), proto=50)
+
+
+# Finding
+
+
+@pytest.mark.parametrize(("ask", "kind"), [(requests.get, GET), (requests.delete, DELETE)])
+def test_lookup_by_either_tuple(ask, kind: int) -> None:  # type: ignore[no-untyped-def]
+    expect(ask(TCP4), kind, 0, AF_INET, ORIG)
+    expect(ask(TCP4_BACK), kind, 0, AF_INET, nest(1, TCP4_BACK_INSIDE))
+    expect(ask(flow()), kind, 0, AF_INET, ORIG)
+
+
+@pytest.mark.parametrize("ask", [requests.get, requests.delete])
+@pytest.mark.parametrize(
+    ("target", "zone", "sent"),
+    [
+        (flow(zone=7), None, 7),
+        (flow(zone=7), 8, 8),
+        (flow(zone=7), 0, 0),
+        (flow(), 8, 8),
+        (TCP4, 8, 8),
+        (attrs.evolve(TCP4, zone=5), None, 5),
+        (attrs.evolve(TCP4, zone=5), 8, 8),
+        (attrs.evolve(flow(), orig=attrs.evolve(TCP4, zone=5)), None, 5),
+    ],
+)
+def test_lookup_in_a_zone(ask, target: Flow | Tuple, zone: int | None, sent: int) -> None:  # type: ignore[no-untyped-def]
+    expect(ask(target, zone), ask(TCP4).type, 0, AF_INET, ORIG + be16(18, sent))
+
+
+def test_lookup_refuses_two_zones() -> None:
+    both = attrs.evolve(flow(zone=7), orig=attrs.evolve(TCP4, zone=5))
+    with pytest.raises(EncodeError) as caught:
+        requests.get(both)
+    assert caught.value.path == ("orig", "zone")
+
+
+def test_family_is_that_of_the_addresses() -> None:
+    inside = nest(1, IP6, nest(2, be8(1, 50)))
+    expect(requests.get(V6), GET, 0, AF_INET6, inside)
+    expect(requests.delete(V6), DELETE, 0, AF_INET6, inside)
+    expect(requests.update(V6, {"mark": 1}), NEW, 0, AF_INET6, inside + be32(8, 1))
+    made = requests.create(Flow(orig=V6, reply=V6.inverse, timeout=1))
+    assert made.payload[0] == AF_INET6
+
+
+@pytest.mark.parametrize(
+    ("target", "missing"),
+    [
+        (attrs.evolve(TCP4, sport=None), "sport"),
+        (attrs.evolve(TCP4, dport=None), "dport"),
+        *(
+            (attrs.evolve(TCP4, proto=proto, dport=None), "dport")
+            for proto in (17, 33, 47, 132, 136)
+        ),
+        (Tuple(src=TCP4.src, dst=TCP4.dst, proto=1, icmp_type=8, icmp_code=0), "icmp_id"),
+        (Tuple(src=TCP4.src, dst=TCP4.dst, proto=1, icmp_id=8, icmp_code=0), "icmp_type"),
+        (Tuple(src=A6, dst=A6, proto=58, icmp_id=1, icmp_type=128), "icmp_code"),
+        (attrs.evolve(TCP4, dst=A6), "dst"),
+    ],
+)
+def test_incomplete_tuples_are_refused(target: Tuple, missing: str) -> None:
+    for ask in (requests.get, requests.delete, lambda target: requests.update(target, {"mark": 1})):
+        with pytest.raises(EncodeError) as caught:
+            ask(target)
+        assert caught.value.path[-1] == missing
+    for name in ("orig", "reply", "master"):
+        broken = attrs.evolve(flow(timeout=1), **{name: target})
+        with pytest.raises(EncodeError) as caught:
+            requests.create(broken)
+        assert caught.value.path[-1] in (missing, "proto", "reply")  # or it is not the other's
+
+
+@pytest.mark.parametrize("target", [None, 1, "10.0.0.1", b"", Counters()])
+def test_target_must_be_a_flow_or_a_tuple(target: object) -> None:
+    for ask in (requests.get, requests.delete):
+        with pytest.raises(EncodeError) as caught:
+            ask(target)  # type: ignore[arg-type]
+        assert caught.value.path == ("target",)
+
+
+# Deleting
+
+
+def test_delete_of_a_flow_carries_its_id_and_zone() -> None:
+    request = requests.delete(flow(id=0x01020304, zone=7))
+    expect(request, DELETE, 0, AF_INET, ORIG + be16(18, 7) + be32(12, 0x01020304))
+
+
+def test_delete_carries_an_id_of_zero() -> None:
+    expect(requests.delete(flow(id=0)), DELETE, 0, AF_INET, ORIG + be32(12, 0))
+
+
+def test_only_flush_deletes_without_a_tuple() -> None:
+    expect(requests.flush(), DELETE, 0, AF_UNSPEC, b"")
+    for target in (TCP4, flow(), flow(id=1), flow(mark=5, status=Status(8))):
+        payload = requests.delete(target).payload
+        assert payload[4:].startswith(ORIG)
+        assert len(payload) > len(requests.flush().payload)
+
+
+def test_nothing_but_the_identity_is_in_a_delete() -> None:
+    rich = flow(mark=1, status=Status(8), timeout=4, labels=1, zone=0)
+    expect(requests.delete(rich), DELETE, 0, AF_INET, ORIG + be16(18, 0))
+
+
+# Reading
+
+
+def test_dump() -> None:
+    expect(requests.dump(), GET, 0x300, AF_UNSPEC, b"")
+    expect(requests.dump(AF_INET6), GET, 0x300, AF_INET6, b"")
+    expect(requests.dump(AF_INET, 0, 0xFF), GET, 0x300, AF_INET, be32(8, 0) + be32(21, 0xFF))
+
+
+def test_statistics() -> None:
+    expect(requests.statistics(), GET_STATS, 0, AF_UNSPEC, b"")
+
+
+# Updating
+
+
+def test_update_sends_what_is_named() -> None:
+    values = {"mark": 0, "timeout": None, "labels": 0, "helper": Helper(name="")}
+    expect(
+        requests.update(TCP4, values),
+        NEW,
+        0,
+        AF_INET,
+        ORIG + be32(8, 0) + nest(5, attr(1, b"\0")) + attr(22, bytes(16)),
+    )
+
+
+def test_update_with_masks() -> None:
+    values = {"mark": 5, "mark_mask": 7, "labels": 1, "labels_mask": 1 << 127 | 1}
+    expect(
+        requests.update(flow(id=1, zone=7), values),
+        NEW,
+        0,
+        AF_INET,
+        ORIG
+        + be32(8, 5)
+        + be16(18, 7)
+        + attr(22, longs(1))
+        + be32(21, 7)
+        + attr(23, longs(1 << 127 | 1)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        ({"mark_mask": 1}, "mark_mask"),
+        ({"labels_mask": 1}, "labels_mask"),
+        ({"mark": 2, "mark_mask": 1}, "mark"),
+        ({"mark": 1, "mark_mask": 0}, "mark"),
+        ({"labels": 1 << 100, "labels_mask": (1 << 100) - 1}, "labels"),
+        ({"mark": 1, "mark_mask": "1"}, "mark_mask"),
+        ({"mark": 0, "mark_mask": 1 << 32}, "mark_mask"),
+        ({"mark": 1 << 32}, "mark"),
+        ({"labels": 1 << 128}, "labels"),
+        ({"timeout": -1}, "timeout"),
+        ({"helper": Helper(name="a" * 16)}, "helper/name"),
+    ],
+)
+def test_update_refuses(values: dict[str, object], path: str) -> None:
+    with pytest.raises(EncodeError) as caught:
+        requests.update(TCP4, values)
+    assert "/".join(caught.value.path) == path
+
+
+def test_updated_status_repeats_what_may_not_change() -> None:
+    current = Status.CONFIRMED | Status.SEEN_REPLY | Status.SRC_NAT_DONE | Status.EXPECTED
+    assert updated_status(current, Status.ASSURED) == current | Status.ASSURED
+    assert updated_status(current, Status(0)) == current
+    assert updated_status(current, Status.EXPECTED | Status.FIXED_TIMEOUT) == (
+        current | Status.FIXED_TIMEOUT
+    )
+
+
+@pytest.mark.parametrize(
+    "bit", [*(bit for bit in Status if bit not in requests.SETTABLE), Status(1 << 16)], ids=repr
+)
+def test_updated_status_refuses_what_can_not_be_set(bit: Status) -> None:
+    with pytest.raises(EncodeError) as caught:
+        updated_status(Status(0), bit)
+    assert caught.value.path == ("status",)
+    assert updated_status(bit, bit) == bit
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (requests.get(TCP4), "get tcp 10.0.0.1:1024 -> 10.0.0.2:80"),
+        (requests.delete(flow()), "delete tcp 10.0.0.1:1024 -> 10.0.0.2:80"),
+        (requests.update(TCP4, {}), "update tcp 10.0.0.1:1024 -> 10.0.0.2:80"),
+        (requests.create(flow(timeout=1)), "create tcp 10.0.0.1:1024 -> 10.0.0.2:80"),
+        (requests.flush(), "flush the table"),
+        (requests.dump(), "dump the table"),
+        (requests.statistics(), "count the entries"),
+    ],
+)
+def test_request_says_what_it_is(request_: Request, words: str) -> None:
+    assert str(request_) == words
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "hint"),
+    [
+        (requests.get(TCP4), errno.ENOENT, "zone"),
+        (requests.create(flow(timeout=1)), errno.EEXIST, "tuples"),
+        (requests.create(flow(timeout=1)), errno.ENOMEM, "nf_conntrack_max"),
+        (requests.update(TCP4, {}), errno.ENOSPC, "labels"),
+        (requests.update(TCP4, {}), errno.EPERM, "FIXED_TIMEOUT"),
+        (requests.delete(TCP4), errno.ENOENT, "zone"),
+    ],
+)
+def test_request_knows_what_to_do(request_: Request, code: int, hint: str) -> None:
+    assert hint in request_.hints[code]

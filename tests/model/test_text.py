@@ -1,0 +1,57 @@
+"""A flow in one line, with what the kernel really says of some."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from support.captured import CAPTURED
+from support.cases import TCP4_BACK, flow
+
+from conntrack_aio import Counters, Helper, Status, TCPInfo
+from conntrack_aio.codec.messages import decode_event
+from conntrack_aio.netlink import messages
+
+LINES = {
+    "tcp_dnat": "UPDATE  tcp ESTABLISHED 10.1.0.1:57738 -> 10.9.9.9:80 (reply 10.1.0.2:8080 -> "
+    "10.1.0.1:5143) [ASSURED] timeout=431999 mark=0x2a labels=3 packets=4/3 bytes=220/168 "
+    "(by port 6750)",
+    "icmp_destroy": "DESTROY icmp 10.1.0.1 -> 10.1.0.2 type=8 code=0 id=77 [DYING] timeout=29 "
+    "packets=1/1 bytes=28/28 (by port 6765)",
+    "zone_original": "UPDATE  udp 10.1.0.1:33286 -> 10.1.0.2:7002 zone=7 timeout=29 packets=1/1 "
+    "bytes=29/29 (by port 6750)",
+    "zone_reply": "UPDATE  udp 10.1.0.1:1 -> 10.1.0.2:2 (reply 10.1.0.2:2 -> 10.1.0.1:1 zone=9) "
+    "[UNREPLIED] timeout=29 packets=0/0 bytes=0/0 (by port 6750)",
+    "sctp": "UPDATE  sctp ESTABLISHED [fd00::1]:1000 -> [fd00::2]:2000 [UNREPLIED] timeout=99 "
+    "packets=0/0 bytes=0/0 (by port 6750)",
+    "ftp_data_new": "NEW     tcp SYN_SENT 10.1.0.2:20 -> 10.1.0.1:2050 [UNREPLIED] [EXPECTED] "
+    "timeout=120 master=(tcp 10.1.0.1:58563 -> 10.1.0.2:21)",
+}
+
+
+@pytest.mark.skipif(sys.byteorder == "big", reason="captured on a little-endian machine")
+@pytest.mark.parametrize("name", LINES)
+def test_captured_events_in_a_line(name: str) -> None:
+    data = next(capture.data for capture in CAPTURED if capture.name == name)
+    (message,) = messages.walk(data, len(data))
+    assert str(decode_event(data, message)) == LINES[name]
+
+
+TUPLE = "10.0.0.1:1024 -> 10.0.0.2:80"
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({}, f"tcp {TUPLE}"),
+        ({"mark": 0, "labels": 0, "timeout": 0, "zone": 0}, f"tcp {TUPLE} timeout=0 zone=0"),
+        ({"status": Status(0)}, f"tcp {TUPLE} [UNREPLIED]"),
+        ({"status": Status.SEEN_REPLY | Status.OFFLOAD}, f"tcp {TUPLE} [OFFLOAD]"),
+        ({"protoinfo": TCPInfo(wscale_orig=1)}, f"tcp {TUPLE}"),
+        ({"helper": Helper(info=b"x")}, f"tcp {TUPLE}"),
+        ({"counters_reply": Counters(bytes=0)}, f"tcp {TUPLE} bytes=/0"),
+        ({"master": TCP4_BACK}, f"tcp {TUPLE} master=(tcp 10.0.0.2:80 -> 10.0.0.1:1024)"),
+    ],
+)
+def test_only_what_is_told(fields: dict[str, object], line: str) -> None:
+    assert str(flow(**fields)) == line

@@ -1,0 +1,178 @@
+"""Hypothesis strategies for the objects of the model, derived from their declarations.
+
+A new attribute is covered by being declared. What is written here by hand are the rules between
+fields, which the classes' ``validate`` has: one family, one protocol, a range that is one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, get_type_hints
+
+import attrs
+from hypothesis import strategies as st
+
+import conntrack_aio.model
+from conntrack_aio import Flow, NATRange, UnknownAttribute
+from conntrack_aio.codec.schema import Branch, Field, Leaf, schema_of
+from conntrack_aio.model.declare import (
+    INLINE,
+    PLACES,
+    Address,
+    Bitmap,
+    Bytes,
+    Integer,
+    MaskedFlags,
+    Text,
+    Wire,
+)
+
+Address_ = type[IPv4Address] | type[IPv6Address]
+
+NUMBERS = st.integers(0, 0x3FFF)
+
+
+def messages() -> list[type]:
+    """Every class of the model that has declared attributes."""
+    found: list[type] = []
+    for module in pkgutil.iter_modules(conntrack_aio.model.__path__):
+        names = vars(importlib.import_module(f"conntrack_aio.model.{module.name}"))
+        for cls in names.values():
+            declares = isinstance(cls, type) and attrs.has(cls) and _declares(cls)
+            if declares and cls not in found:
+                found.append(cls)
+    return found
+
+
+def _declares(cls: type) -> bool:
+    return any({PLACES, INLINE} & set(field.metadata) for field in attrs.fields(cls))
+
+
+def scalars(wire: Wire[Any]) -> st.SearchStrategy[Any]:
+    """The values that a place can hold."""
+    if isinstance(wire, Integer):
+        bits = 8 * wire.size
+        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if wire.signed else (0, (1 << bits) - 1)
+        numbers = st.integers(low, high) | st.sampled_from([low, 0, high])
+        return numbers if wire.enum is None else numbers | st.sampled_from(list(wire.enum))
+    if isinstance(wire, MaskedFlags):
+        return st.builds(wire.enum, st.integers(0, 0xFF))
+    if isinstance(wire, Address):
+        return st.binary(min_size=wire.size, max_size=wire.size).map(wire.cls)
+    if isinstance(wire, Bitmap):
+        return st.integers(0, (1 << 8 * wire.size) - 1)
+    if isinstance(wire, Bytes):
+        return st.binary(max_size=wire.maximum)
+    if isinstance(wire, Text):
+        data = st.binary(max_size=min(wire.maximum, 40) - 1).filter(lambda data: 0 not in data)
+        return data.map(lambda data: data.decode(errors="surrogateescape"))
+    raise AssertionError(f"no strategy for {wire}")
+
+
+def _fits(leaf: Leaf, address: Address_, values: dict[str, Any]) -> bool:
+    if isinstance(leaf.wire, Address):
+        return leaf.wire.cls is address
+    return leaf.when is None or values.get(leaf.when[0]) == leaf.when[1]
+
+
+@st.composite
+def objects(
+    draw: st.DrawFn,
+    cls: type,
+    address: Address_ | None = None,
+    given: dict[str, Any] | None = None,
+) -> Any:
+    """Valid objects of a class. ``given`` are values that are settled already."""
+    address = address or draw(st.sampled_from([IPv4Address, IPv6Address]))
+    schema = schema_of(cls)
+    values: dict[str, Any] = dict(given or {})
+    conditions = {leaf.when for field in schema.fields for leaf in field.leaves} - {None}
+    for field in schema.fields:
+        if field.name in values:
+            continue
+        asked = [value for name, value in conditions if name == field.name]  # type: ignore[misc]
+        if asked and draw(st.booleans()):
+            values[field.name] = draw(st.sampled_from(asked))
+        else:
+            values[field.name] = draw(_values(cls, field, address, values))
+    for inline in schema.inlines:
+        values[inline.name] = draw(objects(inline.schema.cls, address))
+    for attribute in attrs.fields(cls):
+        if attribute.name not in values and attribute.name != "unknown":
+            hints = get_type_hints(cls)
+            values[attribute.name] = draw(st.from_type(hints[attribute.name]))
+    if schema.keeps_unknown:
+        values["unknown"] = draw(_unknown(schema.root, values, schema.fields))
+    if cls is NATRange:
+        _order(values)
+    return cls(**values)
+
+
+def _values(
+    cls: type, field: Field, address: Address_, values: dict[str, Any]
+) -> st.SearchStrategy[Any]:
+    given = {"proto": values["orig"].proto} if cls is Flow and field.name == "reply" else None
+    choices: list[st.SearchStrategy[Any]] = [] if field.required else [st.none()]
+    for leaf in field.leaves:
+        if leaf.nest is not None:
+            choices.append(objects(leaf.nest.cls, address, given))
+        elif _fits(leaf, address, values):
+            choices.append(scalars(leaf.wire))
+    return st.one_of(choices)
+
+
+def _order(values: dict[str, Any]) -> None:
+    """Make it a range that translates something."""
+    if values["address_min"] is None and values["port_min"] is None:
+        values["port_min"] = 1
+    for name in ("address", "port"):
+        first, last = values[f"{name}_min"], values[f"{name}_max"]
+        if first is None:
+            values[f"{name}_max"] = None
+        elif last is not None:
+            values[f"{name}_min"], values[f"{name}_max"] = sorted([first, last])
+
+
+EVERYWHERE = {number for cls in messages() for number in schema_of(cls).root.children}
+
+
+def _unknown(
+    root: Branch, values: dict[str, Any], fields: tuple[Field, ...]
+) -> st.SearchStrategy[tuple[UnknownAttribute, ...]]:
+    """Attributes that no declaration knows, in the nests that are there."""
+    strange: list[st.SearchStrategy[UnknownAttribute]] = []
+
+    def visit(branch: Branch, path: tuple[int, ...], present: Callable[[Leaf], bool]) -> None:
+        # At the top too what only an event or a request has is known to somebody.
+        known = EVERYWHERE | set(branch.children) if not path else set(branch.children)
+        number = NUMBERS.filter(lambda number: number not in known)
+        strange.append(
+            st.builds(
+                UnknownAttribute,
+                number.map(lambda number: (*path, number)),
+                st.binary(max_size=20),
+                st.booleans(),
+            )
+        )
+        for number_, child in branch.children.items():
+            here = (*path, number_)
+            if isinstance(child, Branch):
+                visit(child, here, present)
+            elif child.scalar is not None:
+                size = child.scalar.maximum
+                payload = st.binary(min_size=size + 1, max_size=size + 9)
+                strange.append(st.builds(UnknownAttribute, st.just(here), payload, st.booleans()))
+            elif child.nest is not None and present(child):
+                value = values[next(f.name for f in fields if child in f.leaves)]
+                inner = {f.slot: getattr(value, f.name) for f in child.nest.fields}
+                visit(child.nest.root, here, lambda leaf, inner=inner: inner[leaf.slot] is not None)
+
+    def at_the_top(leaf: Leaf) -> bool:
+        value = values[next(field.name for field in fields if leaf in field.leaves)]
+        return isinstance(value, leaf.types)
+
+    visit(root, (), at_the_top)
+    return st.just(()) | st.lists(st.one_of(strange), max_size=4).map(tuple)
