@@ -7,12 +7,12 @@ import os
 import warnings
 from collections.abc import Generator, Sequence
 from types import TracebackType
-from typing import Self
 from weakref import WeakSet
 
 import anyio
 import attrs
 from anyio import CapacityLimiter
+from anyio.abc import AsyncResource
 
 from .codec import requests
 from .codec.messages import flow_of, global_statistics_of
@@ -138,7 +138,7 @@ class Connecting:
             await self._connection.aclose()
 
 
-class Connection:
+class Connection(AsyncResource):
     """A connection to the connection tracking of one network namespace; see :func:`connect`.
 
     Any number of tasks may use it. Requests share one socket and are answered in turn; every dump
@@ -181,17 +181,6 @@ class Connection:
         for stream in tuple(self._streams):
             stream.close()
         self._requester.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     def __del__(self) -> None:
         if not self._requester.socket.closed:

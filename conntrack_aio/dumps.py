@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
+
+from anyio.abc import AsyncResource
 
 from .codec.messages import decode_flow
 from .errors import DecodeError
@@ -15,7 +16,7 @@ from .model.statistics import ConnectionStatistics
 from .netlink.walks import Walk
 
 
-class Dump:
+class Dump(AsyncResource):
     """The entries of the table, as an async iterator of flows; see :meth:`Connection.dump`.
 
     It starts at the first iteration, on a socket of its own, and may be left at any time: the
@@ -112,17 +113,6 @@ class Dump:
         if not self._retired:
             self._retired = True
             self._on_close(self)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         self.close()

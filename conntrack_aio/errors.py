@@ -77,7 +77,8 @@ class KernelError(ConntrackError, OSError):
     hint = ""
 
     def __init__(self, errno: int, request: str, detail: str | None = None, hint: str = "") -> None:
-        super().__init__(errno, os.strerror(errno))
+        # A code that no kernel has must not raise anything else than what it is.
+        super().__init__(errno, os.strerror(errno) if 0 <= errno < 4096 else "unknown error")
         self.request = request
         self.detail = detail
         self.hint = hint or type(self).hint

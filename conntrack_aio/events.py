@@ -6,11 +6,11 @@ import errno
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 import anyio
 import anyio.lowlevel
+from anyio.abc import AsyncResource
 
 from . import sysctls
 from .codec.messages import decode_event
@@ -65,7 +65,7 @@ def subscribe(endpoint: Endpoint, types: Iterable[EventType], receive_buffer: in
     return Subscription(socket, None if mode is None else mode == 1)
 
 
-class EventStream:
+class EventStream(AsyncResource):
     """Events of flows, an async iterator that never ends by itself; see :meth:`Connection.events`.
 
     It is subscribed from the moment it exists. Hold it while you iterate, so that what is raised
@@ -210,17 +210,6 @@ class EventStream:
             self._pending.clear()
             self.socket.close()
             self._on_close(self)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         self.close()

@@ -26,6 +26,7 @@ from conntrack_aio.errors import ConntrackError, DecodeError, EventsLost, Kernel
         (errno.ENOSPC, errors.ResourceExhausted),
         (errno.EIO, KernelError),
         (9999, KernelError),
+        (1 << 31, KernelError),
     ],
 )
 def test_the_class_is_the_errnos(code: int, cls: type[KernelError]) -> None:

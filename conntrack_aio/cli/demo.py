@@ -19,7 +19,7 @@ from ..events import EventStream
 from ..model.events import EventType
 from ..model.tuples import PROTOCOL_NAMES
 from ..sandbox import namespace, rules, traffic
-from .command import complain, guarded
+from .failures import complain, guarded
 from .render import Render, renderer
 
 _PATIENCE = 10.0

@@ -16,9 +16,9 @@ from typing import Final
 
 from ..errors import EncodeError
 from ..model.flow import Flow, Status
-from ..model.protoinfo import TCPFlags, TCPInfo, TCPState
+from ..model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
 from ..model.requests import NATRange, RequestOnly
-from ..model.tuples import TCP, IPAddress, Tuple
+from ..model.tuples import PROTOCOL_NAMES, TCP, IPAddress, Tuple
 from ..netlink import nfnetlink
 from ..netlink.exchange import Request
 from ..uapi.netlink import NLM_F
@@ -36,6 +36,8 @@ _CREATED: Final = (
     *("seqadj_orig", "seqadj_reply", "synproxy"),
 )
 """What of a flow goes into a new entry as it is. The rest only the kernel can give."""
+
+_PROTOINFO: Final[Mapping[int, type]] = {TCP: TCPInfo, 33: DCCPInfo, 132: SCTPInfo}
 
 _LIBERAL = TCPFlags.BE_LIBERAL | TCPFlags.SACK_PERM
 _CREATE = int(NLM_F.CREATE | NLM_F.EXCL)
@@ -93,7 +95,11 @@ def _lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
         found, own = target, None
     else:
         raise EncodeError(f"a target is a Flow or a Tuple, not {target!r}", ("target",))
-    found.require_complete()
+    try:
+        found.require_complete()
+    except EncodeError as error:
+        path = ("orig", *error.path) if isinstance(target, Flow) else error.path
+        raise EncodeError(error.reason, path) from None
     if zone is None:
         if own and found.zone:
             raise EncodeError("it has a zone, and the flow has another", ("orig", "zone"))
@@ -155,6 +161,7 @@ def create(
     if flow.timeout is None:
         raise EncodeError("a new entry needs one", ("timeout",))
     _check_zones(flow)
+    _check_protoinfo(flow.protoinfo, flow.orig.proto)
     ranges = {
         "nat_src": _range(flow, "nat_src", nat_src),
         "nat_dst": _range(flow, "nat_dst", nat_dst),
@@ -180,6 +187,19 @@ def _check_zones(flow: Flow) -> None:
         raise EncodeError(
             "a new entry takes one zone: of both directions, or of one of its tuples", ("zone",)
         )
+    if flow.master is not None and flow.master.zone is not None:
+        raise EncodeError("its master is looked up in the new entry's zone", ("master", "zone"))
+
+
+def _check_protoinfo(info: object, proto: int) -> None:
+    """The kernel ignores what is of another protocol, and wants the whole of SCTP's."""
+    if info is None:
+        return
+    if not isinstance(info, _PROTOINFO.get(proto, ())):
+        name = PROTOCOL_NAMES.get(proto, f"protocol {proto}")
+        raise EncodeError(f"{info!r} does not go with {name}", ("protoinfo",))
+    if isinstance(info, SCTPInfo) and None in (info.state, info.vtag_orig, info.vtag_reply):
+        raise EncodeError("state, vtag_orig and vtag_reply are written together", ("protoinfo",))
 
 
 def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> NATRange | None:
@@ -230,6 +250,7 @@ def update(target: Target, values: Mapping[str, object], zone: int | None = None
     A status must already be what :func:`updated_status` makes of it. Raises :exc:`EncodeError`.
     """
     found, zone = _lookup(target, zone)
+    _check_protoinfo(values.get("protoinfo"), found.proto)
     for name, full in (("mark", 0xFFFFFFFF), ("labels", (1 << 128) - 1)):
         value, mask = values.get(name), values.get(f"{name}_mask")
         if mask is None:

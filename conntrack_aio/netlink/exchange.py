@@ -110,6 +110,8 @@ class Exchange:
         self.data = b"".join([request.pack(seq + i) for i, request in enumerate(requests)])
         self.strays = 0
         """Messages that answered nothing of this exchange."""
+        self.lossy = False
+        """Whether answers were dropped on the way: what is unanswered may have been carried out."""
         self._seq = seq
         self._open = len(requests)
 
@@ -135,6 +137,8 @@ class Exchange:
     def dry(self) -> None:
         """Nothing more is waiting: settle what the kernel then never will."""
         first = self.outcomes[0].failure
+        if self.lossy:
+            return
         if first is not None and first.errno == errno.EPERM:
             for outcome in self.outcomes:
                 if outcome.failure is None:

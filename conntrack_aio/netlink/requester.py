@@ -99,6 +99,7 @@ class Requester:
                 if error.errno != errno.ENOBUFS:
                     raise
                 self.overruns += 1
+                exchange.lossy = True
                 continue
             exchange.feed(self.socket.buffer, size)
 

@@ -45,6 +45,9 @@ from conntrack_aio import (
 from conntrack_aio.codec import requests
 
 NEW = 0x100
+TCP_FLOW = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 2, timeout=9)
+SCTP_TUPLE = attrs.evolve(TCP_FLOW.orig, proto=132)
+SCTP_FLOW = Flow(orig=SCTP_TUPLE, reply=SCTP_TUPLE.inverse, timeout=9)
 CREATED_TCP = nest(4, nest(1, be8(1, 3), attr(4, b"\x0a\xff"), attr(5, b"\x0a\xff")))
 """ESTABLISHED, and liberal on both sides."""
 V6 = Tuple(src=A6, dst=ip_address("2001:db8::2"), proto=50)
@@ -228,3 +231,21 @@ def test_a_translation_is_asked_of_the_untranslated() -> None:
     with pytest.raises(EncodeError) as caught:
         requests.create(translated, nat_src="10.0.0.3")
     assert caught.value.path == ("reply",)
+
+
+@pytest.mark.parametrize(
+    ("flow", "path"),
+    [
+        (
+            attrs.evolve(TCP_FLOW, protoinfo=SCTPInfo(state=3, vtag_orig=1, vtag_reply=2)),
+            "protoinfo",
+        ),
+        (attrs.evolve(SCTP_FLOW, protoinfo=SCTPInfo(state=3)), "protoinfo"),
+        (attrs.evolve(SCTP_FLOW, protoinfo=TCPInfo(state=3)), "protoinfo"),
+        (attrs.evolve(TCP_FLOW, master=Tuple.tcp("10.0.0.1", 1, "10.0.0.2", 2, zone=1)), "master"),
+    ],
+)
+def test_what_the_kernel_would_ignore_or_refuse(flow: Flow, path: str) -> None:
+    with pytest.raises(EncodeError) as caught:
+        requests.create(flow)
+    assert caught.value.path[0] == path

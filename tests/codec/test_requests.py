@@ -196,6 +196,8 @@ def test_update_with_masks() -> None:
         ({"labels_mask": 1}, "labels_mask"),
         ({"mark": 2, "mark_mask": 1}, "mark"),
         ({"mark": 1, "mark_mask": 0}, "mark"),
+        ({"mark": 8, "mark_mask": Status.EXPECTED}, "mark"),
+        ({"mark": 1 << 20, "mark_mask": Status.EXPECTED}, "mark"),  # a bit its enum has not
         ({"labels": 1 << 100, "labels_mask": (1 << 100) - 1}, "labels"),
         ({"mark": 1, "mark_mask": "1"}, "mark_mask"),
         ({"mark": 0, "mark_mask": 1 << 32}, "mark_mask"),

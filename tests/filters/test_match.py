@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from socket import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC
 
+import attrs
 import pytest
 from support import flows
 
-from conntrack_aio import Match
+from conntrack_aio import Match, Status
 from conntrack_aio.filters.dump import DumpFilter, compile_dump
 
 V4, V6 = flows.tcp(mark=5), flows.udp6(mark=0)
@@ -51,6 +52,18 @@ def test_a_predicate(match: Match, flow: object, result: bool) -> None:
 def test_a_mistake_is_told_when_it_is_made(values: dict[str, int], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Match(**values)
+
+
+def test_bits_that_the_masks_own_enum_has_not() -> None:
+    with pytest.raises(ValueError, match="never true"):
+        Match(mark=1 << 20, mark_mask=Status.EXPECTED)
+
+
+@pytest.mark.parametrize("family", [AF_INET, AF_INET6])
+def test_a_tuple_of_two_families_is_no_error(family: int) -> None:
+    """Bytes may say so; a dump that is filtered must not fail over it."""
+    torn = attrs.evolve(V4, orig=attrs.evolve(V4.orig, dst=V6.orig.dst))
+    assert Match(family=family)(torn) is (family == AF_INET)
 
 
 def test_a_match_is_a_value() -> None:

@@ -301,3 +301,11 @@ def test_another_dump_was_interrupted() -> None:
     data = entry(2, flags=0x10)
     walk.feed(data, len(data))
     assert not walk.interrupted
+
+
+def test_what_was_lost_is_not_guessed() -> None:
+    conversation = exchange(2)
+    feed(conversation, ack(10, -errno.EPERM))
+    conversation.lossy = True
+    conversation.dry()
+    assert conversation.outcomes[1].failure is None

@@ -332,8 +332,8 @@ REQUESTS = [
     Case("masks of zero", RequestOnly(mark_mask=0), be32(21, 0)),
     Case(
         "a filter, in host byte order",
-        RequestOnly(filter=FilterFlags(orig_flags=0x3B, reply_flags=0)),
-        nest(25, host32(1, 0x3B), host32(2, 0)),
+        RequestOnly(filter=FilterFlags(orig_flags=0x3B, reply_flags=0x09)),
+        nest(25, host32(1, 0x3B), host32(2, 0x09)),
     ),
 ]
 
