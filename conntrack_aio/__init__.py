@@ -8,6 +8,7 @@
                 print(event.type.name, event.flow.orig)
 """
 
+from .codec.requests import Target
 from .connection import Connection, connect
 from .dumps import Dump
 from .errors import (
@@ -38,6 +39,7 @@ from .model.protoinfo import (
     DCCPInfo,
     DCCPRole,
     DCCPState,
+    ProtoInfo,
     SCTPInfo,
     SCTPState,
     TCPFlags,
@@ -46,7 +48,7 @@ from .model.protoinfo import (
 )
 from .model.requests import NATRange
 from .model.statistics import ConnectionStatistics
-from .model.tuples import Tuple
+from .model.tuples import IPAddress, Tuple
 from .netlink.namespaces import NetNS
 
 __version__ = "0.1.0"
@@ -63,6 +65,9 @@ __all__ = [
     # flows
     "Flow",
     "Tuple",
+    "Target",
+    "IPAddress",
+    "ProtoInfo",
     "Status",
     "TCPInfo",
     "TCPState",

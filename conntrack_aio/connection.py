@@ -80,11 +80,12 @@ def connect(
     Entering or awaiting it raises :exc:`PermissionDenied` without CAP_NET_ADMIN;
     :exc:`NotSupported` on a kernel without ctnetlink; :exc:`NamespaceError`;
     :exc:`UnsupportedPlatform` outside Linux. ``connect`` itself raises :exc:`TypeError` or
-    :exc:`ValueError` for a ``netns`` that can't name one.
+    :exc:`ValueError` for a ``netns`` that can't name one, or another parameter that can't be.
     """
-    return Connecting(
-        Kernel(None if netns is None else NetNS.of(netns)), receive_buffer, offload, reply_timeout
-    )
+    if not reply_timeout > 0:
+        raise ValueError(f"reply_timeout is a number of seconds, not {reply_timeout!r}")
+    endpoint = Kernel(None if netns is None else NetNS.of(netns))
+    return Connecting(endpoint, _check_buffer(receive_buffer), offload, reply_timeout)
 
 
 class Connecting:
@@ -125,6 +126,8 @@ class Connecting:
         return connection
 
     async def __aenter__(self) -> Connection:
+        if self._connection is not None:
+            raise RuntimeError("this connect() was entered before; call it again for another")
         self._connection = await self._open()
         return self._connection
 
@@ -175,7 +178,7 @@ class Connection(AsyncResource):
         await anyio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """As :meth:`aclose`, without a checkpoint."""
+        """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
         for dump in tuple(self._dumps):
             dump.close()
         for stream in tuple(self._streams):
@@ -208,6 +211,8 @@ class Connection(AsyncResource):
         The kernel filters by what it can; the rest is checked here.
         """
         self._check_open()
+        if match is not None:
+            _check_match(match)
         request = requests.dump(*compile_dump(match))
         walk = Walk(self._open_beside, request, self._limiter, self._reply_timeout)
         dump = Dump(walk, match, self._counters, self._retire_dump)
@@ -261,7 +266,7 @@ class Connection(AsyncResource):
         Raises :exc:`PermissionDenied` without CAP_NET_ADMIN.
         """
         self._check_open()
-        size = self._receive_buffer if receive_buffer is None else receive_buffer
+        size = self._receive_buffer if receive_buffer is None else _check_buffer(receive_buffer)
         subscription = self._endpoint.beside(
             self._requester.socket,
             lambda: subscribe(self._endpoint, types or tuple(EventType), size),
@@ -288,6 +293,9 @@ class Connection(AsyncResource):
         :param nat_src: translate the source to this address, or to one of this range. Give the
             flow with its untranslated inverse as the reply.
         :param nat_dst: translate the destination.
+
+        The kernel cuts a timeout to 2^31 of its ticks (8,589,934 seconds at 250 a second), and
+        leaves out labels where no rule of the namespace uses any.
 
         Raises :exc:`AlreadyExists` if an entry has one of its tuples; :exc:`EncodeError`;
         :exc:`ResourceExhausted` if the table is full; :exc:`NotFound` if its master is missing, or
@@ -400,6 +408,7 @@ class Connection(AsyncResource):
 
         Raises :exc:`UnsafeRequest` for a match that is always true: that is :meth:`flush`.
         """
+        _check_match(match)
         if match.always:
             raise UnsafeRequest(
                 "delete_matching with a match that is always true; flush() deletes everything"
@@ -461,6 +470,20 @@ class Connection(AsyncResource):
             self._counters.datagrams_received += socket.datagrams_received
             self._counters.bytes_received += socket.bytes_received
             self._counters.forged += socket.forged
+
+
+def _check_match(match: Match) -> None:
+    if not isinstance(match, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"flows are chosen by a Match, not by {match!r}")
+
+
+def _check_buffer(size: int) -> int:
+    """The kernel doubles the size, in 32 bits."""
+    if not isinstance(size, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"receive_buffer is a number of bytes, not {size!r}")
+    if not 0 < size < 1 << 30:
+        raise ValueError(f"receive_buffer is a number of bytes from 1 to 2^30, not {size}")
+    return size
 
 
 def _the_flow(outcome: Outcome) -> Flow:

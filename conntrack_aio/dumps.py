@@ -104,7 +104,7 @@ class Dump(AsyncResource):
         self.close()
 
     def close(self) -> None:
-        """As :meth:`aclose`, without a checkpoint."""
+        """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
         self._pending.clear()
         self._finish()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple, Self
 
 import anyio
@@ -49,11 +49,17 @@ class Subscription(NamedTuple):
     covers_older_flows: bool | None
 
 
-def subscribe(endpoint: Endpoint, types: Iterable[EventType], receive_buffer: int) -> Subscription:
+def subscribe(
+    endpoint: Endpoint, types: Collection[EventType], receive_buffer: int
+) -> Subscription:
     """Join the groups of ``types``, in the calling thread's namespace.
 
-    Raises :exc:`PermissionDenied` without CAP_NET_ADMIN.
+    Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, and :exc:`TypeError` for what is no
+    :class:`EventType`.
     """
+    for kind in types:
+        if not isinstance(kind, EventType):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"events are chosen by members of EventType, not by {kind!r}")
     socket = endpoint.open(receive_buffer)
     try:
         for kind in types:
@@ -205,7 +211,7 @@ class EventStream(AsyncResource):
         self.close()
 
     def close(self) -> None:
-        """As :meth:`aclose`, without a checkpoint."""
+        """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
         if not self.socket.closed:
             self._pending.clear()
             self.socket.close()

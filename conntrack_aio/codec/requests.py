@@ -150,6 +150,8 @@ def create(
 
     What of a flow only the kernel can give (id, counters, times, use) is left out.
     """
+    if not isinstance(flow, Flow):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise EncodeError(f"a new entry is made of a Flow, not of {flow!r}")
     flow.validate()
     for name in ("orig", "reply", "master"):
         tuple_: Tuple | None = getattr(flow, name)
@@ -208,7 +210,7 @@ def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> N
         return None
     if not isinstance(value, NATRange):
         value = NATRange.of(value)
-    if value.address_min is not None and value.address_min.version != flow.orig.src.version:
+    if value.address_min is not None and type(value.address_min) is not type(flow.orig.src):
         raise EncodeError("not of the flow's family", (name, "address_min"))
     if flow.reply.without_zone != flow.orig.inverse:
         raise EncodeError(

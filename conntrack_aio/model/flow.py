@@ -264,6 +264,8 @@ class Flow:
     def validate(self) -> None:
         """Raises :exc:`EncodeError` if the two directions can't belong to one entry."""
         for name in ("orig", "reply"):
+            if not isinstance(getattr(self, name), Tuple):
+                raise EncodeError(f"{getattr(self, name)!r} is not a Tuple", (name,))
             try:
                 getattr(self, name).validate()
             except EncodeError as error:

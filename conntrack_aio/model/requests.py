@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 from ..errors import EncodeError
 from ..uapi.nfnetlink_conntrack import CTA, CTA_FILTER, CTA_NAT, CTA_PROTONAT
 from .declare import HOST_U32, IPV4, IPV6, U16, U32, Nest, at, attribute, message, variants
 from .flow import LABELS
-from .tuples import AddressLike, IPAddress
+from .tuples import AddressLike, IPAddress, parse_address
 
 
 @message(hashable=True)
@@ -33,7 +31,7 @@ class NATRange:
     def of(cls, address: AddressLike | None = None, port: int | None = None) -> NATRange:
         """One address, one port, or both. Raises :exc:`ValueError` for an address that is none."""
         return cls(
-            address_min=None if address is None else ip_address(address),
+            address_min=None if address is None else parse_address(address),
             port_min=port,
         )
 

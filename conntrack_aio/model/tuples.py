@@ -39,6 +39,19 @@ _ICMP_INVERSE: Final = {0: 8, 8: 0, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 
 _ICMPV6_INVERSE: Final = {128: 129, 129: 128, 139: 140, 140: 139}
 
 
+def parse_address(address: AddressLike) -> IPAddress:
+    """An address from its text, or as it is.
+
+    Raises :exc:`ValueError` for a text that is none, and :exc:`TypeError` for a number, which
+    :func:`ipaddress.ip_address` would take for an address too.
+    """
+    if isinstance(address, str):
+        return ip_address(address)
+    if isinstance(address, IPv4Address | IPv6Address):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return address
+    raise TypeError(f"{address!r} is not an address: that is text, or an ipaddress object")
+
+
 @message(hashable=True)
 class Tuple:
     """One direction of a connection: addresses, protocol, and the ports or ICMP fields.
@@ -87,9 +100,7 @@ class Tuple:
         zone: int | None = None,
     ) -> Tuple:
         """A TCP tuple; the addresses may be text. Raises :exc:`ValueError` for a bad one."""
-        return cls(
-            src=ip_address(src), dst=ip_address(dst), proto=TCP, sport=sport, dport=dport, zone=zone
-        )
+        return cls._of(src, sport, dst, dport, TCP, zone)
 
     @classmethod
     def udp(
@@ -102,9 +113,28 @@ class Tuple:
         zone: int | None = None,
     ) -> Tuple:
         """A UDP tuple; the addresses may be text. Raises :exc:`ValueError` for a bad one."""
-        return cls(
-            src=ip_address(src), dst=ip_address(dst), proto=UDP, sport=sport, dport=dport, zone=zone
+        return cls._of(src, sport, dst, dport, UDP, zone)
+
+    @classmethod
+    def _of(
+        cls,
+        src: AddressLike,
+        sport: int,
+        dst: AddressLike,
+        dport: int,
+        proto: int,
+        zone: int | None,
+    ) -> Tuple:
+        made = cls(
+            src=parse_address(src),
+            dst=parse_address(dst),
+            proto=proto,
+            sport=sport,
+            dport=dport,
+            zone=zone,
         )
+        made.validate()
+        return made
 
     @classmethod
     def icmp(
@@ -121,11 +151,11 @@ class Tuple:
 
         Raises :exc:`ValueError` for an address that is none.
         """
-        source = ip_address(src)
+        source = parse_address(src)
         proto, echo = (ICMP, 8) if source.version == 4 else (ICMPV6, 128)
         return cls(
             src=source,
-            dst=ip_address(dst),
+            dst=parse_address(dst),
             proto=proto,
             icmp_id=id,
             icmp_type=echo if type is None else type,
@@ -144,7 +174,9 @@ class Tuple:
         if isinstance(self.src, IPv6Address) and isinstance(self.dst, IPv6Address):
             return AF_INET6
         raise EncodeError(
-            f"{self.src!r} and {self.dst!r} are not two addresses of one family", ("dst",)
+            f"{self.src!r} and {self.dst!r} are not two addresses of one family "
+            "(ipaddress objects; Tuple.tcp() and its like take text)",
+            ("dst",),
         )
 
     @property

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import attrs
 
-from ..errors import NamespaceError
+from ..errors import NamespaceError, kernel_error
 from ..uapi.sched import CLONE_NEWNET
 from ..uapi.socket import SIOCGSKNS
 
@@ -81,8 +81,13 @@ class NetNS:
             assert self._path is not None
             return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            hint = "There is no such namespace" if error.errno == errno.ENOENT else ""
+            hint = {
+                errno.ENOENT: "There is no such namespace",
+                errno.EACCES: "To look into another user's process takes CAP_SYS_PTRACE",
+            }.get(error.errno or 0, "")
             raise NamespaceError(error.errno or errno.EIO, f"open the {self}", hint=hint) from error
+        except OverflowError as error:
+            raise NamespaceError(errno.EBADF, f"open the {self}") from error
 
 
 def run_inside(fd: int, function: Callable[[], T], label: str = "network namespace") -> T:
@@ -129,6 +134,8 @@ def run_beside(fd: int, function: Callable[[], T]) -> T:
     try:
         namespace = fcntl.ioctl(fd, SIOCGSKNS)
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise kernel_error(error.errno, "open another socket") from error
         hint = "This needs CAP_NET_ADMIN" if error.errno == errno.EPERM else ""
         raise NamespaceError(
             error.errno or errno.EIO, "find the connection's network namespace", hint=hint

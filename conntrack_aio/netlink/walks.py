@@ -99,6 +99,8 @@ class Walk:
     async def _receive(self) -> tuple[bytes, list[Message]] | None:
         await anyio.lowlevel.checkpoint()
         while True:
+            if self._closed:  # by another task, while this one waited
+                raise anyio.ClosedResourceError
             if self._chunks:
                 chunk = self._chunks.pop(0)
                 entries = self.exchange.feed(chunk, len(chunk))

@@ -1,0 +1,133 @@
+"""Bad use: a clear error, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+from support import flows
+from support.lab import Lab
+from support.scripted import ScriptedKernel
+
+from conntrack_aio import (
+    Connection,
+    Dump,
+    EncodeError,
+    Flow,
+    NamespaceError,
+    NATRange,
+    NetNS,
+    Tuple,
+    connect,
+)
+
+pytestmark = pytest.mark.kernel
+
+CALLS: dict[str, tuple[Callable[[Connection], Awaitable[object]], type[Exception]]] = {
+    "create a tuple": (lambda conn: conn.create(flows.tcp().orig), EncodeError),  # type: ignore[arg-type]
+    "create text": (lambda conn: conn.create("x"), EncodeError),  # type: ignore[arg-type]
+    "a flow of text": (lambda conn: conn.create(Flow(orig="a", reply="b")), EncodeError),  # type: ignore[arg-type]
+    "a tuple of text": (
+        lambda conn: conn.get(Tuple(src="10.0.0.1", dst="10.0.0.2", proto=6, sport=1, dport=2)),  # type: ignore[arg-type]
+        EncodeError,
+    ),
+    "a range of text": (
+        lambda conn: conn.create(flows.tcp(), nat_src=NATRange(address_min="1.1.1.1")),  # type: ignore[arg-type]
+        EncodeError,
+    ),
+    "an address that is a number": (
+        lambda conn: conn.create(flows.tcp(), nat_src=5),  # type: ignore[arg-type]
+        TypeError,
+    ),
+    "a match that is a function": (lambda conn: conn.list(lambda flow: True), TypeError),  # type: ignore[arg-type]
+    "no match": (lambda conn: conn.delete_matching(None), TypeError),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.anyio
+async def test_a_wrong_argument(conn: Connection, name: str) -> None:
+    call, error = CALLS[name]
+    with pytest.raises(error):
+        await call(conn)
+    assert await conn.count() == 0
+
+
+@pytest.mark.parametrize("kind", ["new", 1, ["new"]])
+@pytest.mark.anyio
+async def test_a_type_of_event_that_is_none(conn: Connection, kind: object) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(TypeError, match="EventType"):
+        conn.events(kind)  # type: ignore[arg-type]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"receive_buffer": "8M"}, TypeError),
+        ({"receive_buffer": 0}, ValueError),
+        ({"receive_buffer": 1 << 40}, ValueError),
+        ({"reply_timeout": 0}, ValueError),
+        ({"reply_timeout": "5"}, TypeError),
+    ],
+)
+@pytest.mark.anyio
+async def test_a_parameter_that_can_not_be(
+    values: dict[str, object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        connect(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_a_buffer_that_can_not_be(conn: Connection) -> None:
+    with pytest.raises(ValueError, match="2\\^30"):
+        conn.events(receive_buffer=1 << 40)
+
+
+@pytest.mark.parametrize("descriptor", [2**40, 9999, -1])
+@pytest.mark.anyio
+async def test_a_descriptor_that_is_none(descriptor: int) -> None:
+    with pytest.raises(NamespaceError):
+        await connect(netns=NetNS.from_fd(descriptor))
+
+
+@pytest.mark.anyio
+async def test_entered_twice(lab: Lab) -> None:
+    connecting = connect(netns=lab.netns)
+    async with connecting:
+        with pytest.raises(RuntimeError, match="entered before"):
+            await connecting.__aenter__()
+
+
+async def read_closed(dump: Dump) -> None:
+    """It may have ended before it was closed."""
+    with pytest.raises((anyio.ClosedResourceError, StopAsyncIteration)):
+        await anext(dump)
+
+
+@pytest.mark.anyio
+async def test_a_dump_closed_before_it_began_stays_closed() -> None:
+    kernel = ScriptedKernel()
+    async with kernel.connect() as conn:
+        for turns in range(6):
+            dump = conn.dump()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read_closed, dump)
+                for _ in range(turns):
+                    await anyio.lowlevel.checkpoint()
+                dump.close()
+        assert conn.statistics().open_dumps == 0
+        assert all(socket.closed for socket in kernel.sockets[1:])
+
+
+def test_a_number_is_no_address() -> None:
+    for bad in (5, b"abcd"):
+        with pytest.raises(TypeError, match="not an address"):
+            Tuple.tcp(bad, 1, "10.0.0.1", 2)  # type: ignore[arg-type]
+    with pytest.raises(EncodeError, match="one family"):
+        Tuple.tcp("::1", 1, "10.0.0.1", 2)
