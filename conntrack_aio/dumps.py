@@ -80,10 +80,13 @@ class Dump(AsyncResource):
         """Decode the next chunk; ``False`` at the end."""
         if self._ended:
             return False
-        received = await self.walk.receive()
+        try:
+            received = await self.walk.receive()
+        finally:
+            if self.walk.closed:  # at its end, or for a failure
+                self._finish()
         if received is None:
             self._ended = True
-            self._finish()
             return False
         chunk, entries = received
         match = self._match

@@ -78,6 +78,10 @@ class Walk:
         self._busy = False
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     async def receive(self) -> tuple[bytes, list[Message]] | None:
         """The next chunk and the entries in it; ``None`` at the end.
 
