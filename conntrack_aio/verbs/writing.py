@@ -53,7 +53,8 @@ class Writing(Reading):
         The kernel cuts a timeout to 2^31 of its ticks (8,589,934 seconds at 250 a second), and
         leaves out labels where no rule of the namespace uses any.
 
-        Raises :exc:`AlreadyExists` if an entry has one of its tuples; :exc:`EncodeError`;
+        Raises :exc:`AlreadyExists` if an entry has one of its tuples, or all of a range to
+        translate to is taken; :exc:`EncodeError`;
         :exc:`ResourceExhausted` if the table is full; :exc:`NotFound` if its master is missing, or
         if it was gone (its timeout 0) before it could be read back.
         """

@@ -51,7 +51,10 @@ async def test_the_same_tuple_in_each_zone(conn: Connection) -> None:
     for flow in zones:
         await conn.update(flow, mark=flow.zone or 0)
     assert {flow.zone: flow.mark for flow in await conn.list()} == {
-        None: 0, 1: 1, 2: 2, 65535: 65535
+        None: 0,
+        1: 1,
+        2: 2,
+        65535: 65535,
     }
     await conn.delete(zones[1])
     assert {flow.zone for flow in await conn.list()} == {None, 2, 65535}
