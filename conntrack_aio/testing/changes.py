@@ -195,10 +195,11 @@ def _change_seqadj(direction: int, attribute: int) -> Change:
         if entry.seqadj is None:
             return
         nest = parse_nest(given[attribute], CTA_SEQADJ.OFFSET_AFTER, _SEQADJ_POLICY)
-        position, before, after = (_required_u32(nest, part) for part in _SEQADJ_POLICY)
-        sides = list(entry.seqadj)
-        sides[direction] = SeqAdj(correction_pos=position, offset_before=before, offset_after=after)
-        entry.seqadj = (sides[ORIG], sides[REPLY])
+        side = entry.seqadj[direction]
+        # One after the other: what comes before one that is missing stays.
+        side.correction_pos = _required_u32(nest, CTA_SEQADJ.CORRECTION_POS)
+        side.offset_before = _required_u32(nest, CTA_SEQADJ.OFFSET_BEFORE)
+        side.offset_after = _required_u32(nest, CTA_SEQADJ.OFFSET_AFTER)
         entry.status |= Status.SEQ_ADJUST
 
     return change

@@ -169,10 +169,15 @@ class TableDump:
             self._flags |= _FILTERED
         self._bucket = 0
         self._resume: int | None = None
+        self._ended = False
 
     def __call__(self, room: int) -> bytes:
         parts: list[bytes] = []
-        while (found := self._state.table.bucket_from(self._bucket)) is not None:
+        while not self._ended:
+            found = self._state.table.bucket_from(self._bucket)
+            if found is None:
+                self._ended = True
+                break
             bucket, entries = found
             if bucket != self._bucket:
                 self._bucket, self._resume = bucket, None

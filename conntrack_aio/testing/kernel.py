@@ -279,7 +279,7 @@ class FakeKernel:
         with self._state.lock:
             for socket in self._state.open_sockets():
                 if group in socket.groups:
-                    socket.send_multicast(datagram, group, sender)
+                    socket.send_event(datagram, group, sender)
 
     def overrun(self, lost: int = 1) -> None:
         """Have every event socket lose so many events; see :meth:`FakeSocket.overrun`."""

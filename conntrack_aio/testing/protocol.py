@@ -177,7 +177,11 @@ class Receiver:
             if refused.offset is not None:
                 refused.offset += _HEAD
             raise
-        handler.carry_out(Call(self._state, socket, asked, parsed.attributes, parsed.nested))
+        try:
+            handler.carry_out(Call(self._state, socket, asked, parsed.attributes, parsed.nested))
+        except Refused as refused:
+            refused.detail = refused.detail or parsed.warning
+            raise
         return parsed.warning
 
     def _acknowledge(self, socket: FakeSocket, asked: Asked, result: Refused) -> None:

@@ -207,12 +207,12 @@ class FakeSocket:
 
     # -- from the kernel --------------------------------------------------------------------
 
-    def send_unicast(self, datagram: bytes, size: int | None = None) -> bool:
+    def send_unicast(self, datagram: bytes) -> bool:
         """An answer. Whether it found room."""
-        return self._send(datagram, KERNEL, truesize(len(datagram)) if size is None else size)
+        return self._send(datagram, KERNEL, truesize(len(datagram)))
 
-    def send_multicast(self, datagram: bytes, group: int, sender: int = 0) -> bool:
-        """An event. Whether it found room."""
+    def send_event(self, datagram: bytes, group: int, sender: int = 0) -> bool:
+        """An event, to a member of the group or to who asked for an echo. Whether it found room."""
         return self._send(datagram, (sender, 1 << (group - 1)), EVENT_SIZE)
 
     @property

@@ -16,7 +16,7 @@ from ..uapi.netlink import NETLINK_OPTION
 from . import ages, events
 from .ages import Release
 from .events import IPCT
-from .sockets import EVENT_SIZE, FakeSocket
+from .sockets import FakeSocket
 from .table import Count, Entry, Table
 from .tuples import Zone
 
@@ -265,12 +265,12 @@ class State:
         for socket in self.open_sockets():
             if report and socket.port_id == port:
                 continue
-            if group in socket.groups and not socket.send_multicast(datagram, group):
+            if group in socket.groups and not socket.send_event(datagram, group):
                 told &= NETLINK_OPTION.BROADCAST_ERROR not in socket.options
         if report:
             for socket in self.open_sockets():
                 if socket.port_id == port:
-                    told &= socket.send_unicast(datagram, EVENT_SIZE)
+                    told &= socket.send_event(datagram, group)
         return told
 
     def redeliver(self) -> None:
