@@ -27,6 +27,7 @@ _POLICY: Final[Policy] = {
 }
 _PROTO_POLICY: Final[Policy] = {CTA_PROTONAT.PORT_MIN: U16, CTA_PROTONAT.PORT_MAX: U16}
 _ATTEMPTS: Final = 128
+_GRE: Final = 47
 
 
 @attrs.define
@@ -101,21 +102,25 @@ def _unique(state: State, entry: Entry, current: Tuple, wanted: Range, is_source
 
     if is_source and _in_range(current, wanted) and free(current):
         return current
-    name = "src" if is_source else "dst"
-    candidate = current
-    for address in _addresses(getattr(current, name), wanted):
-        candidate = copy(current)
-        setattr(candidate, name, address)
-        if _fits(candidate, wanted, is_source) and (
-            free(candidate) or (wanted.ports and wanted.ports[0] == wanted.ports[1])
-        ):
+    exact = wanted.ports is not None and wanted.ports[0] == wanted.ports[1]
+    candidates = [
+        _with_address(current, a, is_source) for a in _addresses(current, wanted, is_source)
+    ]
+    for candidate in candidates:
+        if _fits(candidate, wanted, is_source) and (exact or free(candidate)):
             return candidate
-        for port in _ports(state, candidate, wanted, is_source):
-            moved = copy(candidate)
-            setattr(moved, _key(candidate, is_source), port)
-            candidate = moved
-            if free(moved):
-                return moved
+    moved = candidates[0]
+    for port in _ports(state, moved, wanted, is_source):
+        moved = copy(moved)
+        setattr(moved, _key(moved, is_source), port)
+        if free(moved):
+            break
+    return moved
+
+
+def _with_address(current: Tuple, address: IPAddress, is_source: bool) -> Tuple:
+    candidate = copy(current)
+    setattr(candidate, "src" if is_source else "dst", address)
     return candidate
 
 
@@ -141,10 +146,10 @@ def _fits(tuple_: Tuple, wanted: Range, is_source: bool) -> bool:
     return value is not None and wanted.ports[0] <= value <= wanted.ports[1]
 
 
-def _addresses(current: IPAddress, wanted: Range) -> Iterator[IPAddress]:
-    """The first of a range, and where that is taken the following ones."""
+def _addresses(current: Tuple, wanted: Range, is_source: bool) -> Iterator[IPAddress]:
+    """Those of the range, from its start."""
     if wanted.addresses is None:
-        yield current
+        yield current.src if is_source else current.dst
         return
     first, last = wanted.addresses
     yield first
@@ -153,8 +158,11 @@ def _addresses(current: IPAddress, wanted: Range) -> Iterator[IPAddress]:
 
 
 def _ports(state: State, tuple_: Tuple, wanted: Range, is_source: bool) -> Iterator[int]:
-    """The ports to try: those of the range, or for a source those of its kind."""
-    if not parts_of(tuple_.proto, state.release):
+    """The ports to try: those of the range, or for a source those of its kind.
+
+    The keys of GRE are left alone: they are PPTP's, and a new entry is none of its.
+    """
+    if not parts_of(tuple_.proto, state.release) or tuple_.proto == _GRE:
         return
     if wanted.ports is not None:
         first, last = wanted.ports

@@ -100,9 +100,7 @@ def ask(socket: NetlinkSocket, *requests: bytes) -> list[Answer]:
 
 def numbers(payload: bytes) -> dict[int, bytes]:
     """The attributes at the top."""
-    return {
-        number: payload[start:end] for number, _, start, end in walk(payload, 4, len(payload))
-    }
+    return {number: payload[start:end] for number, _, start, end in walk(payload, 4, len(payload))}
 
 
 def codes(answers: Iterable[Answer]) -> list[int | None]:

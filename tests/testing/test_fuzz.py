@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import pprint
 import struct
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from support.lab import Lab
 from support.raw import CTA, be16, byte, pack, pack_be32, pack_nest
 
 from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
+from conntrack_aio.sandbox.namespace import new_network_namespace
 from conntrack_aio.testing import FakeKernel
 from conntrack_aio.uapi.netlink import NETLINK
 
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.kernel
 
 # -- what is asked ----------------------------------------------------------------------------
 
+SYSCTLS = {"nf_conntrack_events": 1, "nf_conntrack_acct": 1}
 ADDRESSES = {2: ("10.0.0.1", "10.0.0.2"), 10: ("2001:db8::1", "2001:db8::2")}
 
 
@@ -36,7 +39,9 @@ def proto_parts(draw: st.DrawFn, reply: bool) -> bytes:
     parts = [byte(1, proto)]
     if proto in (1, 58):
         base = 4 if proto == 1 else 7
-        kinds = ((0, 8) if reply else (8, 0)) if proto == 1 else ((129, 128) if reply else (128, 129))
+        kinds = (
+            ((0, 8) if reply else (8, 0)) if proto == 1 else ((129, 128) if reply else (128, 129))
+        )
         kind = draw(mostly(kinds[0], st.sampled_from((kinds[1], 3, 13, 200))))
         parts += [be16(base, 5), byte(base + 1, kind), byte(base + 2, 0)]
     else:
@@ -106,9 +111,20 @@ FLAGS = st.sampled_from((0, 1, 2, 3, 8, 0x18, 0x28, 0x38, 0x10, 4, 12, 0xFFF, 0x
 GARBAGE = st.builds(pack, st.integers(1, 40), st.binary(max_size=20))
 
 
-def settable() -> st.SearchStrategy[bytes]:
+def nat(number: int, family: int) -> st.SearchStrategy[bytes]:
+    """A translation to one address, one port, or both: which of several is drawn by lot."""
+    address = pack(1, b"\x0a\0\0\x09") if family == 2 else pack(4, bytes(15) + b"\x09")
+    port = pack_nest(3, be16(1, 700), be16(2, 700))
+    parts = st.sampled_from(((address,), (port,), (address, port), (), (pack(1, b"x"),)))
+    return parts.map(lambda chosen: pack_nest(number, *chosen))
+
+
+def settable(family: int) -> st.SearchStrategy[bytes]:
     """An attribute of a new or changed entry."""
     return st.one_of(
+        nat(CTA.NAT_SRC, family),
+        nat(CTA.NAT_DST, family),
+        whole(family).map(lambda pair: pack_nest(CTA.TUPLE_MASTER, pair[0][4:])),
         st.builds(pack_be32, st.just(CTA.MARK), MARKS),
         st.builds(pack_be32, st.just(CTA.MARK_MASK), MARKS),
         st.builds(pack_be32, st.just(CTA.STATUS), STATUSES),
@@ -151,9 +167,24 @@ def selecting(family: int) -> st.SearchStrategy[bytes]:
 
 
 @st.composite
+def tuple_filters(draw: st.DrawFn, family: int) -> list[bytes]:
+    """A filter of parts of the tuples, and now and then one by something else."""
+    flags = [struct.pack("=I", draw(FLAGS)) for _ in range(2)]
+    chosen = pack_nest(CTA.FILTER, pack(1, flags[0]), pack(2, flags[1]))
+    others = draw(st.lists(selecting(family), max_size=1))
+    return [*draw(whole(family)), chosen, *others]
+
+
+KINDS = (
+    *(raw.NEW, raw.NEW, raw.NEW, raw.NEW, raw.GET, raw.GET, raw.DELETE, raw.GET_CTRZERO),
+    *(raw.GET_STATS, 0x106, 0x107, 0x108, 0xD00, 0x7),
+)
+
+
+@st.composite
 def requests(draw: st.DrawFn) -> tuple[int, int, int, int, bytes]:
     """Type, flags, family, version and attributes."""
-    kind = draw(st.sampled_from((raw.NEW, raw.NEW, raw.NEW, raw.GET, raw.DELETE, raw.GET_CTRZERO)))
+    kind = draw(st.sampled_from(KINDS))
     family = draw(st.sampled_from((2, 2, 2, 10)))
     flags = raw.REQUEST | draw(st.sampled_from((raw.ACK, raw.ACK, 0, raw.ACK | raw.ECHO)))
     parts: list[bytes] = []
@@ -163,19 +194,19 @@ def requests(draw: st.DrawFn) -> tuple[int, int, int, int, bytes]:
         flags |= draw(st.sampled_from((0x600, 0x600, 0x400, 0, 0x200)))
         parts += draw(st.one_of(whole(family), whole(family), both(family)))
         parts += [pack_be32(CTA.TIMEOUT, draw(st.sampled_from((1000, 2000, 1 << 31))))]
-        parts += draw(st.lists(settable(), max_size=3))
+        parts += draw(st.lists(settable(family), max_size=3))
         if draw(st.integers(0, 4)) == 0:
             parts.append(be16(CTA.ZONE, draw(st.integers(0, 2))))
         if draw(st.integers(0, 9)) == 0:
             parts.pop(draw(st.integers(0, len(parts) - 1)))
-    elif draw(st.booleans()):
+    elif kind in (raw.NEW, raw.GET, raw.DELETE, raw.GET_CTRZERO) and draw(st.booleans()):
         parts += draw(whole(family))[: draw(st.integers(1, 2))]
         if draw(st.integers(0, 4)) == 0:
             parts.append(be16(CTA.ZONE, draw(st.integers(0, 2))))
     else:
         if kind != raw.DELETE:
             flags |= draw(st.sampled_from((0x300, 0x300, 0x100, 0x200)))
-        parts += draw(st.lists(selecting(family), max_size=3))
+        parts += draw(st.one_of(st.lists(selecting(family), max_size=3), tuple_filters(family)))
         version = draw(st.integers(0, 1))
     if draw(st.integers(0, 19)) == 0:
         parts.append(draw(st.binary(min_size=1, max_size=3)))
@@ -227,30 +258,45 @@ def difference(expected: list[object], got: list[object]) -> str:
     return "\n".join(difflib.unified_diff(one, two, "real", "fake", lineterm="", n=0))
 
 
-@pytest.fixture(scope="module")
-def module_lab() -> Iterator[Lab]:
-    import os
+LABELS = """
+table inet labels {
+    chain out {
+        type filter hook output priority 0
+        ct label set 5
+    }
+}
+"""
 
-    from conntrack_aio.sandbox.namespace import new_network_namespace
 
+@pytest.fixture(
+    scope="module",
+    params=[False, pytest.param(True, marks=pytest.mark.program("nft", "nftables"))],
+    ids=["plain", "labels"],
+)
+def setting(request: pytest.FixtureRequest) -> Iterator[tuple[Lab, bool]]:
+    """A namespace for all the examples, with a rule that uses labels or not."""
     descriptor = new_network_namespace()
     lab = Lab(descriptor)
-    lab.sysctl("nf_conntrack_events", 1)
-    lab.sysctl("nf_conntrack_acct", 1)
-    yield lab
+    for name, value in SYSCTLS.items():
+        lab.sysctl(name, value)
+    if request.param:
+        lab.program("nft", "-f", "-", input=LABELS)
+    yield lab, request.param
     os.close(descriptor)
 
 
 @settings(
-    max_examples=int(__import__("os").environ.get("N","300")),
+    max_examples=int(__import__("os").environ.get("N", "300")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(batches=st.lists(st.lists(requests(), min_size=1, max_size=3), min_size=1, max_size=12))
 def test_the_answers_are_the_same(
-    module_lab: Lab, batches: list[list[tuple[int, int, int, int, bytes]]]
+    setting: tuple[Lab, bool], batches: list[list[tuple[int, int, int, int, bytes]]]
 ) -> None:
-    fake = FakeKernel(sysctls={"nf_conntrack_events": 1, "nf_conntrack_acct": 1})
+    lab, labels = setting
+    fake = FakeKernel(sysctls=SYSCTLS)
+    fake.labels_used = labels
 
     def open_real() -> NetlinkSocket:
         return open_socket(NETLINK.NETFILTER)
@@ -261,7 +307,7 @@ def test_the_answers_are_the_same(
             listener.join(group)
         return Reader(open_one(), listener)
 
-    real_reader = module_lab.run(readers, open_real)
+    real_reader = lab.run(readers, open_real)
     fake_reader = readers(fake._endpoint.open)
     try:
         raw.ask(real_reader.socket, raw.request(raw.DELETE, family=0))
