@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from ..errors import DecodeError
 from ..model.events import EventType, FlowEvent
+from ..model.expectations import Expectation, ExpectEvent
 from ..model.flow import Flow
-from ..model.statistics import GlobalStatistics
+from ..model.statistics import ExpectCPUStatistics, GlobalStatistics
 from ..netlink import nfnetlink
 from ..netlink.attributes import Buffer
 from ..netlink.exchange import Reply
 from ..netlink.messages import Message
 from ..uapi.netlink import NLM_F
 from ..uapi.nfnetlink import NFNL_SUBSYS
-from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
+from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT, IPCTNL_MSG_EXP
 from .reference import decode
 
 _CT = NFNL_SUBSYS.CTNETLINK
 CT_NEW = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.NEW)
 CT_DELETE = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.DELETE)
 _CREATE = int(NLM_F.CREATE)
+_EXP = NFNL_SUBSYS.CTNETLINK_EXP
+EXP_NEW = nfnetlink.message_type(_EXP, IPCTNL_MSG_EXP.NEW)
+EXP_DELETE = nfnetlink.message_type(_EXP, IPCTNL_MSG_EXP.DELETE)
+EXP_GET_STATS_CPU = nfnetlink.message_type(_EXP, IPCTNL_MSG_EXP.GET_STATS_CPU)
 
 
 def decode_flow(buffer: Buffer, message: Message) -> Flow:
@@ -55,6 +60,43 @@ def global_statistics_of(reply: Reply) -> GlobalStatistics:
     """The answer to ``IPCTNL_MSG_CT_GET_STATS``. Raises :exc:`DecodeError`."""
     nfnetlink.parse(reply.payload, _whole(reply))
     return decode(GlobalStatistics, reply.payload, nfnetlink.SIZE, len(reply.payload))
+
+
+def decode_expectation(buffer: Buffer, message: Message) -> Expectation:
+    """An expectation, as dumps and answers to GET have it. Raises :exc:`DecodeError`."""
+    if message.type != EXP_NEW:
+        raise DecodeError(f"a message of type {message.type:#x} is not an expectation")
+    nfnetlink.parse(buffer, message)
+    return decode(Expectation, buffer, message.start + nfnetlink.SIZE, message.end)
+
+
+def decode_expect_event(buffer: Buffer, message: Message) -> ExpectEvent:
+    """An event of an expectation: new or gone. Raises :exc:`DecodeError`."""
+    if message.type not in (EXP_NEW, EXP_DELETE):
+        raise DecodeError(f"a message of type {message.type:#x} is not an expectation's event")
+    kind = EventType.NEW if message.type == EXP_NEW else EventType.DESTROY
+    nfnetlink.parse(buffer, message)
+    start = message.start + nfnetlink.SIZE
+    return decode(ExpectEvent, buffer, start, message.end, type=kind, port_id=message.port)
+
+
+def expectation_of(reply: Reply) -> Expectation:
+    """The expectation in an answer. Raises :exc:`DecodeError`."""
+    return decode_expectation(reply.payload, _whole(reply))
+
+
+def decode_expect_cpu_statistics(buffer: Buffer, message: Message) -> ExpectCPUStatistics:
+    """One processor's part of the answer to ``IPCTNL_MSG_EXP_GET_STATS_CPU``.
+
+    To 6.18 at least, the kernel puts the other subsystem's number in its type
+    (``ctnetlink_exp_stat_fill_info``): it reads as ``IPCTNL_MSG_CT_GET_CTRZERO``.
+    Raises :exc:`DecodeError`.
+    """
+    if message.type not in (EXP_GET_STATS_CPU, _CT << 8 | IPCTNL_MSG_EXP.GET_STATS_CPU):
+        raise DecodeError(f"a message of type {message.type:#x} is not of expectation statistics")
+    head = nfnetlink.parse(buffer, message)
+    start = message.start + nfnetlink.SIZE
+    return decode(ExpectCPUStatistics, buffer, start, message.end, cpu=head.resource)
 
 
 def _whole(reply: Reply) -> Message:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..errors import EncodeError
-from ..uapi.nfnetlink_conntrack import CTA, CTA_FILTER, CTA_NAT, CTA_PROTONAT
-from .declare import HOST_U32, IPV4, IPV6, U16, U32, Nest, at, attribute, message, variants
+from ..uapi.nfnetlink_conntrack import CTA, CTA_EXPECT, CTA_FILTER, CTA_NAT, CTA_PROTONAT
+from .declare import HOST_U32, IPV4, IPV6, U16, U32, Access, Nest, at, attribute, message, variants
 from .flow import LABELS
 from .tuples import AddressLike, IPAddress, parse_address
 
@@ -71,3 +71,11 @@ class RequestOnly:
     status_mask: int | None = attribute(CTA.STATUS_MASK, U32, default=None)
     """Which bits a status filter compares (5.15). Never read in an update."""
     filter: FilterFlags | None = attribute(CTA.FILTER, Nest(FilterFlags), default=None)
+
+
+@message
+class ExpectRequestOnly:
+    """The attributes of a request that no expectation has."""
+
+    zone: int | None = attribute(CTA_EXPECT.ZONE, U16, default=None, access=Access.WRITE)
+    """The zone of the master; absent is zone 0."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from ..uapi.nfnetlink_conntrack import CTA_STATS_GLOBAL
-from .declare import U32, attribute, message
+from ..uapi.nfnetlink_conntrack import CTA_STATS_EXP, CTA_STATS_GLOBAL
+from .declare import U32, Access, attribute, message
 
 
 @message
@@ -16,6 +16,24 @@ class GlobalStatistics:
     """Entries of this namespace, with those whose destroy event still waits to be delivered."""
     max_entries: int | None = attribute(CTA_STATS_GLOBAL.MAX_ENTRIES, U32, default=None)
     """``nf_conntrack_max`` (since 5.10): machine-wide."""
+
+
+@message
+class ExpectCPUStatistics:
+    """What one processor has done with this namespace's expectations, since it was booted.
+
+    Four bytes each, which wrap (``ip_conntrack_stat``, written by
+    ``ctnetlink_exp_stat_fill_info``).
+    """
+
+    cpu: int = attrs.field()
+    """The processor's number."""
+    new: int | None = attribute(CTA_STATS_EXP.NEW, U32, default=None, access=Access.READ)
+    """Connections that met one."""
+    create: int | None = attribute(CTA_STATS_EXP.CREATE, U32, default=None, access=Access.READ)
+    """Expectations made."""
+    delete: int | None = attribute(CTA_STATS_EXP.DELETE, U32, default=None, access=Access.READ)
+    """Expectations that ended, whatever by."""
 
 
 @attrs.define(kw_only=True)

@@ -1,4 +1,4 @@
-"""A flow in one line, for people."""
+"""A flow or an expectation in one line, for people."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from ..errors import EncodeError
-from ..uapi.nf_conntrack_common import IPS
+from ..uapi.nf_conntrack_common import IPS, NF_CT_EXPECT
 from .tuples import ICMP, ICMPV6, PROTOCOL_NAMES, Tuple
 
 if TYPE_CHECKING:
+    from .expectations import Expectation
     from .flow import Counters, Flow
 
 _TOLD = IPS.EXPECTED | IPS.ASSURED | IPS.DYING | IPS.FIXED_TIMEOUT | IPS.OFFLOAD | IPS.HW_OFFLOAD
@@ -82,3 +83,46 @@ def _extras(flow: Flow) -> list[str]:
 def _count(counters: Counters | None, name: str) -> str:
     value = None if counters is None else getattr(counters, name)
     return "" if value is None else str(value)
+
+
+def describe_expectation(expectation: Expectation) -> str:
+    """``tcp 10.0.0.2 -> 10.1.0.2:2050 timeout=299 helper=ftp master=(tcp 10.0.0.2:…)``.
+
+    The source as far as the mask looks: ``any`` for an address of which it looks at nothing, and
+    no port where any will do.
+    """
+    tuple_ = expectation.tuple
+    parts = [PROTOCOL_NAMES.get(tuple_.proto, f"proto-{tuple_.proto}")]
+    parts.append(_expected_source(tuple_, expectation.mask))
+    parts.append(f"-> {_end(str(tuple_.dst), tuple_.dport)}")
+    if tuple_.icmp_type is not None:
+        parts.append(f"type={tuple_.icmp_type} code={tuple_.icmp_code}")
+        if expectation.mask.icmp_id:
+            parts.append(f"id={tuple_.icmp_id}")
+    flags = expectation.flags or NF_CT_EXPECT(0)
+    parts += [f"[{bit.name}]" for bit in NF_CT_EXPECT if bit & flags]
+    for name in ("timeout", "helper", "function"):
+        if (value := getattr(expectation, name)) is not None:
+            parts.append(f"{name}={value}")
+    if expectation.expect_class:
+        parts.append(f"class={expectation.expect_class}")
+    if (nat := expectation.nat) is not None:
+        parts.append(f"nat={_end(str(nat.tuple.src), nat.tuple.sport)}")
+    return " ".join([*parts, f"master=({expectation.master})"])
+
+
+def _expected_source(tuple_: Tuple, mask: Tuple) -> str:
+    bits = int(mask.src)
+    address = "any" if bits == 0 else str(tuple_.src)
+    if 0 < bits < (1 << mask.src.max_prefixlen) - 1:
+        address += f"/{mask.src}"
+    if not mask.sport:
+        return address
+    port = _end(address, tuple_.sport)
+    return port if mask.sport == 0xFFFF else f"{port}/{mask.sport:#x}"
+
+
+def _end(address: str, port: int | None) -> str:
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

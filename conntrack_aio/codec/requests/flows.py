@@ -86,7 +86,7 @@ def _request(
     )
 
 
-def _lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
+def lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
     """The tuple and zone that find the target. Raises :exc:`EncodeError`.
 
     A direction's own zone goes out as that of both: the kernel compares the zone of the direction
@@ -112,7 +112,7 @@ def _lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
 
 def get(target: Target, zone: int | None = None) -> Request:
     """Read one entry. Raises :exc:`EncodeError`."""
-    found, zone = _lookup(target, zone)
+    found, zone = lookup(target, zone)
     attributes = encode_fields(Flow, {"orig": found, "zone": zone})
     return _request(
         "get", found, IPCTNL_MSG_CT.GET, attributes, family=found.family, hints=_HINTS_LOOKUP
@@ -130,7 +130,7 @@ def dump(family: int = AF_UNSPEC, mark: int | None = None, mark_mask: int | None
 
 def delete(target: Target, zone: int | None = None) -> Request:
     """Delete one entry: of a flow, only the very one with its id. Raises :exc:`EncodeError`."""
-    found, zone = _lookup(target, zone)
+    found, zone = lookup(target, zone)
     identity = target.id if isinstance(target, Flow) else None
     attributes = encode_fields(Flow, {"orig": found, "zone": zone, "id": identity})
     return _request(
@@ -258,7 +258,7 @@ def update(target: Target, values: Mapping[str, object], zone: int | None = None
 
     A status must already be what :func:`updated_status` makes of it. Raises :exc:`EncodeError`.
     """
-    found, zone = _lookup(target, zone)
+    found, zone = lookup(target, zone)
     _check_protoinfo(values.get("protoinfo"), found.proto)
     for name, full in (("mark", 0xFFFFFFFF), ("labels", (1 << 128) - 1)):
         value, mask = values.get(name), values.get(f"{name}_mask")
