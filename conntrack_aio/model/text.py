@@ -107,7 +107,8 @@ def describe_expectation(expectation: Expectation) -> str:
     if expectation.expect_class:
         parts.append(f"class={expectation.expect_class}")
     if (nat := expectation.nat) is not None:
-        parts.append(f"nat={_end(str(nat.tuple.src), nat.tuple.sport)}")
+        way = nat.direction.name if isinstance(nat.direction, IntEnum) else nat.direction
+        parts.append(f"nat=({way} {_end(str(nat.tuple.src), nat.tuple.sport)})")
     return " ".join([*parts, f"master=({expectation.master})"])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 from socket import AF_UNSPEC
 from typing import Final
 
@@ -45,7 +44,7 @@ class Expectations:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def cpu_statistics(self) -> Sequence[ExpectCPUStatistics]:
+    async def cpu_statistics(self) -> list[ExpectCPUStatistics]:
         """What each processor has done with expectations, in the order of their numbers."""
         request = requests.cpu_statistics()
         async with self._session.dump(request, decode_expect_cpu_statistics) as dump:
@@ -126,12 +125,13 @@ class Expectations:
         :param helper: the helper of the connection that is expected. Only kernels older than a
             correction of March 2026 (in 6.12.81 and 6.18.22, too) look at it. Those look at
             ``expect_class`` only where this is given, and compare it with this helper's classes.
-        :param zone: the zone of the master.
+        :param zone: the zone of the master. Where only its replies are in one, give its reply
+            tuple as ``expectation.master``: by the other it is found, and the expectation is not.
 
         Raises :exc:`NotFound` if there is no such master, or if the expectation was met or had
-        expired (its timeout 0) before it could be read back; :exc:`NotSupported` if the master has
-        no helper; :exc:`AlreadyExists` if its tuple is expected already; :exc:`ResourceBusy` if it
-        overlaps with another; :exc:`ResourceExhausted` at ``nf_conntrack_expect_max``;
+        expired before it could be read back; :exc:`NotSupported` if the master has no helper;
+        :exc:`AlreadyExists` if its tuple is expected already; :exc:`ResourceBusy` if it overlaps
+        with another; :exc:`ResourceExhausted` at ``nf_conntrack_expect_max``;
         :exc:`InvalidRequest` for a function that the kernel does not have, or a class that the
         helper does not; :exc:`EncodeError`.
         """
@@ -152,7 +152,10 @@ class Expectations:
             updated.result()
             return _the_expectation(outcome)
         except NotFound as error:
-            hint = "It was made, and was gone before it could be read back"
+            hint = (
+                "It was made, and was gone before it could be read back (unless its master has a "
+                "zone for its replies alone: then name the master by its reply tuple, and the zone)"
+            )
             raise NotFound(errno.ENOENT, str(made), hint=hint) from error
 
     async def update(

@@ -44,13 +44,11 @@ _HINTS_LOOKUP: Mapping[int, str] = MappingProxyType(
         errno.ETIME: "The expectation has just expired",
     }
 )
-_NO_MASTER = (
-    "There is no flow with the tuple of its master; one in a zone is found only with its zone"
-)
+_NO_MASTER = "There is no such flow; one in a zone is found only with its zone"
 _HINTS_DUMP: Mapping[int, str] = MappingProxyType({errno.ENOENT: _NO_MASTER})
 _HINTS_CREATE: Mapping[int, str] = MappingProxyType(
     {
-        errno.ENOENT: _NO_MASTER,
+        errno.ENOENT: f"It has no master. {_NO_MASTER}",
         errno.EOPNOTSUPP: "Its master has no helper (a rule or create() gives one to a new flow), "
         "or this kernel has no helper of the name that was given",
         errno.ESHUTDOWN: "Its master has lost its helper",
@@ -159,8 +157,14 @@ def create(expectation: Expectation, helper: str | None = None, zone: int | None
     """
     if not isinstance(expectation, Expectation):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise EncodeError(f"a new expectation is made of an Expectation, not of {expectation!r}")
+    _check_tuple(expectation.master, "master")
+    _check_tuple(expectation.tuple, "tuple")
+    if expectation.tuple.family != expectation.master.family:
+        raise EncodeError("its addresses are not of its master's family", ("tuple",))
     values = {
-        **_three_tuples(expectation),
+        "master": expectation.master,
+        "tuple": expectation.tuple,
+        "mask": _sent_mask(expectation),
         "flags": _created_flags(expectation.flags),
         "expect_class": expectation.expect_class,
         "nat": _created_nat(expectation),
@@ -176,19 +180,6 @@ def create(expectation: Expectation, helper: str | None = None, zone: int | None
         family=expectation.tuple.family,
         hints=_HINTS_CREATE,
     )
-
-
-def _three_tuples(expectation: Expectation) -> dict[str, object]:
-    """What the kernel demands of a new expectation, and of one to be changed."""
-    _check_tuple(expectation.master, "master")
-    _check_tuple(expectation.tuple, "tuple")
-    if expectation.tuple.family != expectation.master.family:
-        raise EncodeError("its addresses are not of its master's family", ("tuple",))
-    return {
-        "master": expectation.master,
-        "tuple": expectation.tuple,
-        "mask": _sent_mask(expectation),
-    }
 
 
 def _sent_mask(expectation: Expectation) -> Tuple:
@@ -251,10 +242,15 @@ def update(found: Expectation, timeout: int, zone: int | None = None) -> Request
     """Have an expectation expire after ``timeout`` seconds; it must be as the kernel told it.
 
     The kernel finds it by its tuple, and wants to hear its master and mask without looking at
-    them. Raises :exc:`EncodeError`.
+    them. Without NLM_F_CREATE it never makes one. Raises :exc:`EncodeError`.
     """
     check_timeout(timeout)
-    values = {**_three_tuples(found), "timeout": timeout}
+    values = {
+        "master": found.master,
+        "tuple": found.tuple,
+        "mask": found.mask,
+        "timeout": timeout,
+    }
     return _request(
         "update expectation",
         found.tuple,
