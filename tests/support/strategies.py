@@ -145,7 +145,7 @@ def _unknown(
     """Attributes that no declaration knows, in the nests that are there."""
     strange: list[st.SearchStrategy[UnknownAttribute]] = []
 
-    def visit(branch: Branch, path: tuple[int, ...], present: Callable[[Leaf], bool]) -> None:
+    def visit(branch: Branch, path: tuple[int, ...], present: Callable[[Leaf], Any]) -> None:
         # At the top too what only an event or a request has is known to somebody.
         known = EVERYWHERE | set(branch.children) if not path else set(branch.children)
         number = NUMBERS.filter(lambda number: number not in known)
@@ -165,14 +165,19 @@ def _unknown(
                 size = child.scalar.maximum
                 payload = st.binary(min_size=size + 1, max_size=size + 9)
                 strange.append(st.builds(UnknownAttribute, st.just(here), payload, st.booleans()))
-            elif child.nest is not None and present(child):
-                value = values[next(f.name for f in fields if child in f.leaves)]
-                inner = {f.slot: getattr(value, f.name) for f in child.nest.fields}
-                visit(child.nest.root, here, lambda leaf, inner=inner: inner[leaf.slot] is not None)
+            elif child.nest is not None and (value := present(child)) is not None:
+                inside = {field.name: getattr(value, field.name) for field in child.nest.fields}
+                visit(child.nest.root, here, _present(inside, child.nest.fields))
 
-    def at_the_top(leaf: Leaf) -> bool:
-        value = values[next(field.name for field in fields if leaf in field.leaves)]
-        return isinstance(value, leaf.types)
-
-    visit(root, (), at_the_top)
+    visit(root, (), _present(values, fields))
     return st.just(()) | st.lists(st.one_of(strange), max_size=4).map(tuple)
+
+
+def _present(values: dict[str, Any], fields: tuple[Field, ...]) -> Callable[[Leaf], Any]:
+    """What tells the value that stands at a place; ``None`` where there is none."""
+
+    def value_at(leaf: Leaf) -> Any:
+        value = values[next(field.name for field in fields if leaf in field.leaves)]
+        return value if isinstance(value, leaf.types) else None
+
+    return value_at
