@@ -6,7 +6,7 @@ from ..errors import DecodeError
 from ..model.events import EventType, FlowEvent
 from ..model.expectations import Expectation, ExpectEvent
 from ..model.flow import Flow
-from ..model.statistics import ExpectCPUStatistics, GlobalStatistics
+from ..model.statistics import CPUStatistics, ExpectCPUStatistics, GlobalStatistics
 from ..netlink import nfnetlink
 from ..netlink.attributes import Buffer
 from ..netlink.exchange import Reply
@@ -18,6 +18,7 @@ from .reference import decode
 
 _CT = NFNL_SUBSYS.CTNETLINK
 CT_NEW = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.NEW)
+CT_STATS_CPU = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.GET_STATS_CPU)
 CT_DELETE = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.DELETE)
 _CREATE = int(NLM_F.CREATE)
 _EXP = NFNL_SUBSYS.CTNETLINK_EXP
@@ -60,6 +61,18 @@ def global_statistics_of(reply: Reply) -> GlobalStatistics:
     """The answer to ``IPCTNL_MSG_CT_GET_STATS``. Raises :exc:`DecodeError`."""
     nfnetlink.parse(reply.payload, _whole(reply))
     return decode(GlobalStatistics, reply.payload, nfnetlink.SIZE, len(reply.payload))
+
+
+def decode_cpu_statistics(buffer: Buffer, message: Message) -> CPUStatistics:
+    """A processor's share of ``IPCTNL_MSG_CT_GET_STATS_CPU``; its number is in the nfgenmsg.
+
+    Raises :exc:`DecodeError`.
+    """
+    if message.type != CT_STATS_CPU:
+        raise DecodeError(f"a message of type {message.type:#x} has no statistics")
+    head = nfnetlink.parse(buffer, message)
+    start = message.start + nfnetlink.SIZE
+    return decode(CPUStatistics, buffer, start, message.end, cpu=head.resource)
 
 
 def decode_expectation(buffer: Buffer, message: Message) -> Expectation:
