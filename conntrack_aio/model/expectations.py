@@ -24,7 +24,7 @@ from .declare import (
 )
 from .events import EventType
 from .text import describe_expectation
-from .tuples import ICMP, ICMPV6, TCP, WITH_PORTS, AddressLike, IPAddress, Tuple, parse_address
+from .tuples import TCP, AddressLike, IPAddress, Tuple, parse_address
 
 ExpectFlags = NF_CT_EXPECT
 Direction = IP_CT_DIR
@@ -157,9 +157,9 @@ def _mask(of: Tuple, any_src: bool, any_sport: bool) -> Tuple:
     ones = ALL_ONES[type(of.src)]
     port = 0 if any_sport else 0xFFFF
     mask = Tuple(src=type(of.src)(0) if any_src else ones, dst=ones, proto=of.proto)
-    if of.proto in WITH_PORTS:
+    if of.dport is not None:
         mask.sport, mask.dport = port, 0xFFFF
-    elif of.proto in (ICMP, ICMPV6):
+    if of.icmp_type is not None:
         mask.icmp_id, mask.icmp_type, mask.icmp_code = port, 0xFF, 0xFF
     return mask
 

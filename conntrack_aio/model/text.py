@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import EncodeError
 from ..uapi.nf_conntrack_common import IPS, NF_CT_EXPECT
-from .tuples import ICMP, ICMPV6, PROTOCOL_NAMES, Tuple
+from .tuples import ICMP, ICMPV6, PROTOCOL_NAMES, Tuple, describe_endpoint
 
 if TYPE_CHECKING:
     from .expectations import Expectation
@@ -94,7 +94,7 @@ def describe_expectation(expectation: Expectation) -> str:
     tuple_ = expectation.tuple
     parts = [PROTOCOL_NAMES.get(tuple_.proto, f"proto-{tuple_.proto}")]
     parts.append(_expected_source(tuple_, expectation.mask))
-    parts.append(f"-> {_end(str(tuple_.dst), tuple_.dport)}")
+    parts.append(f"-> {describe_endpoint(tuple_.dst, tuple_.dport)}")
     if tuple_.icmp_type is not None:
         parts.append(f"type={tuple_.icmp_type} code={tuple_.icmp_code}")
         if expectation.mask.icmp_id:
@@ -108,22 +108,16 @@ def describe_expectation(expectation: Expectation) -> str:
         parts.append(f"class={expectation.expect_class}")
     if (nat := expectation.nat) is not None:
         way = nat.direction.name if isinstance(nat.direction, IntEnum) else nat.direction
-        parts.append(f"nat=({way} {_end(str(nat.tuple.src), nat.tuple.sport)})")
+        parts.append(f"nat=({way} {describe_endpoint(nat.tuple.src, nat.tuple.sport)})")
     return " ".join([*parts, f"master=({expectation.master})"])
 
 
 def _expected_source(tuple_: Tuple, mask: Tuple) -> str:
     bits = int(mask.src)
-    address = "any" if bits == 0 else str(tuple_.src)
-    if 0 < bits < (1 << mask.src.max_prefixlen) - 1:
-        address += f"/{mask.src}"
-    if not mask.sport:
-        return address
-    port = _end(address, tuple_.sport)
-    return port if mask.sport == 0xFFFF else f"{port}/{mask.sport:#x}"
-
-
-def _end(address: str, port: int | None) -> str:
-    if port is None:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    port = tuple_.sport if mask.sport else None
+    text = describe_endpoint(tuple_.src, port)
+    if bits == 0:
+        text = "any" if port is None else f"any:{port}"
+    elif bits < (1 << mask.src.max_prefixlen) - 1:
+        text += f"/{mask.src}"
+    return text if port is None or mask.sport == 0xFFFF else f"{text}/{mask.sport:#x}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..codec.messages import flow_of
+from ..codec.messages import expectation_of, flow_of
 from ..errors import NoReply
+from ..model.expectations import Expectation
 from ..model.flow import Flow
 from ..netlink.exchange import Outcome
 
@@ -14,3 +15,11 @@ def the_flow(outcome: Outcome) -> Flow:
     if not replies:
         raise NoReply(f"{outcome.request}: the kernel's answer has no entry")
     return flow_of(replies[0])
+
+
+def the_expectation(outcome: Outcome) -> Expectation:
+    """The expectation in the answer to a request. Raises what was refused, or :exc:`NoReply`."""
+    replies = outcome.result()
+    if not replies:
+        raise NoReply(f"{outcome.request}: the kernel's answer has no expectation")
+    return expectation_of(replies[0])

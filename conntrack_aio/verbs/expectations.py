@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 from socket import AF_UNSPEC
 from typing import Final
@@ -10,21 +11,20 @@ from ..codec.messages import (
     decode_expect_cpu_statistics,
     decode_expect_event,
     decode_expectation,
-    expectation_of,
 )
 from ..codec.requests import expectations as requests
 from ..codec.requests.expectations import ExpectTarget
 from ..codec.requests.flows import Target
 from ..dumps import Dump
-from ..errors import EncodeError, NoReply, NotFound, kernel_error
+from ..errors import EncodeError, NotFound, kernel_error
 from ..events import EventStream
 from ..model.events import EventType
 from ..model.expectations import Expectation, ExpectEvent
 from ..model.statistics import ExpectCPUStatistics
 from ..model.tuples import Tuple
-from ..netlink.exchange import Outcome
 from ..session import Session
 from ..uapi.nfnetlink import NFNLGRP
+from .answers import the_expectation
 from .reading import groups_of
 
 _GROUPS: Final = {
@@ -43,12 +43,6 @@ class Expectations:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-
-    async def cpu_statistics(self) -> list[ExpectCPUStatistics]:
-        """What each processor has done with expectations, in the order of their numbers."""
-        request = requests.cpu_statistics()
-        async with self._session.dump(request, decode_expect_cpu_statistics) as dump:
-            return [told async for told in dump]
 
     def dump(
         self,
@@ -107,7 +101,7 @@ class Expectations:
 
         Raises :exc:`NotFound`; :exc:`EncodeError` for an incomplete tuple.
         """
-        return _the_expectation(await self._session.ask(requests.get(packet, zone, "find")))
+        return the_expectation(await self._session.ask(requests.get(packet, zone, "find")))
 
     async def create(
         self, expectation: Expectation, *, helper: str | None = None, zone: int | None = None
@@ -142,7 +136,7 @@ class Expectations:
         created, outcome = await self._session.run([made, read])
         created.result()
         try:
-            found = _the_expectation(outcome)
+            found = the_expectation(outcome)
             if expectation.timeout is None:
                 return found
             # Not in the same datagram: had the first been refused, the second would have changed
@@ -150,7 +144,7 @@ class Expectations:
             changed = requests.update(found, expectation.timeout, zone)
             updated, outcome = await self._session.run([changed, read])
             updated.result()
-            return _the_expectation(outcome)
+            return the_expectation(outcome)
         except NotFound as error:
             hint = (
                 "It was made, and was gone before it could be read back (unless its master has a "
@@ -209,6 +203,12 @@ class Expectations:
         (outcome,) = await self._session.run([requests.flush()], walk=True)
         outcome.result()
 
+    async def cpu_statistics(self) -> builtins.list[ExpectCPUStatistics]:
+        """What each processor has done with expectations, of all that the machine could have."""
+        request = requests.cpu_statistics()
+        async with self._session.dump(request, decode_expect_cpu_statistics) as dump:
+            return [told async for told in dump]
+
     def events(
         self, *types: EventType, receive_buffer: int | None = None
     ) -> EventStream[ExpectEvent]:
@@ -229,7 +229,7 @@ class Expectations:
         """The expectation with this very tuple, and id if it has one. Raises :exc:`NotFound`."""
         tuple_ = requests.tuple_of(target)
         request = requests.get(tuple_, zone, verb)
-        found = _the_expectation(await self._session.ask(request))
+        found = the_expectation(await self._session.ask(request))
         if found.tuple != tuple_:
             hint = f"There is only one that its packets would meet: {found.tuple}, by its mask"
         elif isinstance(target, Expectation) and target.id not in (None, found.id):
@@ -241,12 +241,4 @@ class Expectations:
     async def _has_id(self, tuple_: Tuple, id: int | None, zone: int | None) -> bool:
         """Whether the tuple finds the expectation with this id."""
         outcome = await self._session.ask(requests.get(tuple_, zone))
-        return not isinstance(outcome.error, NotFound) and _the_expectation(outcome).id == id
-
-
-def _the_expectation(outcome: Outcome) -> Expectation:
-    """The entry in the answer to a request. Raises what was refused, or :exc:`NoReply`."""
-    replies = outcome.result()
-    if not replies:
-        raise NoReply(f"{outcome.request}: the kernel's answer has no expectation")
-    return expectation_of(replies[0])
+        return not isinstance(outcome.error, NotFound) and the_expectation(outcome).id == id

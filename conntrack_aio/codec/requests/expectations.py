@@ -17,7 +17,7 @@ from typing import Final
 from ...errors import EncodeError
 from ...model.expectations import ALL_ONES, Direction, Expectation, ExpectFlags, ExpectNAT
 from ...model.requests import ExpectRequestOnly
-from ...model.tuples import ICMP, ICMPV6, WITH_PORTS, Tuple
+from ...model.tuples import Tuple
 from ...netlink.exchange import Request
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
@@ -194,13 +194,9 @@ def _sent_mask(expectation: Expectation) -> Tuple:
         raise EncodeError("its addresses are not of the tuple's family", ("mask",))
     if mask.proto != tuple_.proto:
         raise EncodeError("its protocol is not the tuple's", ("mask", "proto"))
-    whole: dict[str, object] = {"dst": ALL_ONES[type(mask.dst)]}
-    if mask.proto in WITH_PORTS:
-        whole |= {"dport": 0xFFFF}
-    elif mask.proto in (ICMP, ICMPV6):
-        whole |= {"icmp_type": 0xFF, "icmp_code": 0xFF}
+    whole = {"dst": ALL_ONES[type(mask.dst)], "dport": 0xFFFF, "icmp_type": 0xFF, "icmp_code": 0xFF}
     for name, ones in whole.items():
-        if getattr(mask, name) != ones:
+        if getattr(tuple_, name) is not None and getattr(mask, name) != ones:
             raise EncodeError(f"it is always compared whole, so it is {ones}", ("mask", name))
     return Tuple(
         src=mask.src,
