@@ -7,6 +7,7 @@ from typing import Final
 
 import attrs
 
+from ..errors import EncodeError
 from ..uapi.nf_conntrack_common import NF_CT_EXPECT
 from ..uapi.nf_conntrack_tuple_common import IP_CT_DIR
 from ..uapi.nfnetlink_conntrack import CTA_EXPECT, CTA_EXPECT_NAT
@@ -136,7 +137,12 @@ class Expectation:
         :param tuple: what its first packet will look like.
         :param any_src: from whatever source address; the tuple's own is not looked at.
         :param any_sport: from whatever source port (of ICMP: with whatever id).
+
+        Raises :exc:`EncodeError` for what is no tuple.
         """
+        if not isinstance(tuple, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise EncodeError(f"{tuple!r} is not a Tuple", ("tuple",))
+        tuple.validate()
         return cls(
             master=master,
             tuple=tuple,

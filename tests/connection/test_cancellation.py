@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
-from support import flows
+from support import expectations, flows
 from support.lab import Lab
 
 from conntrack_aio import Connection, Match, Status, connect
@@ -40,6 +40,13 @@ async def _idle_stream(conn: Connection) -> None:
         await anext(stream)
 
 
+async def _expect(conn: Connection) -> None:
+    made = await expectations.expected(conn)
+    await conn.expectations.update(made, timeout=60)
+    assert await conn.expectations.list(master=made.master)
+    await conn.expectations.delete(made.tuple)
+
+
 VERBS: dict[str, Verb] = {
     "get": lambda conn: conn.get(flows.tcp(1)),
     "update": lambda conn: conn.update(flows.tcp(1), mark=3, status=Status.ASSURED),
@@ -49,6 +56,7 @@ VERBS: dict[str, Verb] = {
     "dump": _dump,
     "delete_matching": lambda conn: conn.delete_matching(Match(mark=77)),
     "flush": lambda conn: conn.flush(),
+    "expect": _expect,
     "event": _event,
     "idle stream": _idle_stream,
 }
