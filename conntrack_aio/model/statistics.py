@@ -72,10 +72,9 @@ class CPUStatistics:
 
 @message
 class ExpectCPUStatistics:
-    """What one processor has done with this namespace's expectations, since it was booted.
+    """What one processor has done with this namespace's expectations since it was made.
 
-    Four bytes each, which wrap (``ip_conntrack_stat``, written by
-    ``ctnetlink_exp_stat_fill_info``).
+    All wrap at 2^32 (``ip_conntrack_stat``, written by ``ctnetlink_exp_stat_fill_info``).
     """
 
     cpu: int = attrs.field()

@@ -53,9 +53,9 @@ class Expectations:
     ) -> Dump[Expectation]:
         """The expectations of the namespace, or of one flow: an async iterator.
 
-        :param master: the flow whose they are, or the tuple of either of its directions. One
-            without a helper has none. Where there is no such flow, iterating raises
-            :exc:`NotFound`.
+        :param master: the flow whose they are, or the tuple of either of its directions; it is
+            found by tuple and zone. One without a helper has none. Where there is no such flow,
+            iterating raises :exc:`NotFound`.
         :param zone: the zone to look for the master in, instead of its own.
         :param family: those of ``AF_INET`` or ``AF_INET6`` alone.
 
@@ -109,8 +109,8 @@ class Expectations:
         """Make a new expectation, and return it as the kernel then has it, id included.
 
         Its master must be in the table, and have a helper. Each class of a helper has a limit for
-        one master (``ftp`` 1, ``sip`` 1 and 32, ``irc`` 8): beyond it the oldest one goes, without
-        a word but its DESTROY event. The events of an expectation need a master that emits any.
+        one master (``ftp`` 1, ``irc`` 8, ``sip`` 1 to 4): beyond it the oldest one goes, without a
+        word but its DESTROY event. The events of an expectation need a master that emits any.
 
         The kernel gives it its helper's timeout; where ``expectation`` has one, a second request
         sets that. Of the flags it takes PERMANENT and INACTIVE. Its helper's name and its id are
@@ -176,8 +176,9 @@ class Expectations:
     async def delete(self, target: ExpectTarget, *, zone: int | None = None) -> None:
         """Delete one expectation, only if its id is still the same.
 
-        A tuple is looked up first, for the id. (Linux 5.4 to 6.1 and 6.8 refuse every id. There
-        it is looked up again, its id compared here, and deleted by its tuple.)
+        A tuple is looked up first, for the id. (Kernels from 5.4 to 6.8 refuse every id, unless
+        they were corrected. There it is looked up, its id compared here, and it is deleted by its
+        tuple.)
 
         Raises :exc:`NotFound`; :exc:`EncodeError` for an incomplete tuple.
         """
