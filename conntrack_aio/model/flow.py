@@ -23,6 +23,7 @@ from .declare import (
     U16,
     U32,
     U64,
+    Access,
     Bitmap,
     Bytes,
     Nest,
@@ -49,16 +50,16 @@ LABELS = Bitmap(16)
 class Counters:
     """Packets and bytes of one direction, since the entry was made or last reset."""
 
-    packets: int | None = attribute(CTA_COUNTERS.PACKETS, U64, default=None)
-    bytes: int | None = attribute(CTA_COUNTERS.BYTES, U64, default=None)
+    packets: int | None = attribute(CTA_COUNTERS.PACKETS, U64, default=None, access=Access.READ)
+    bytes: int | None = attribute(CTA_COUNTERS.BYTES, U64, default=None, access=Access.READ)
 
 
 @message(hashable=True)
 class Timestamp:
     """When the entry was made, and when it ended: nanoseconds since 1970, UTC."""
 
-    start: int | None = attribute(CTA_TIMESTAMP.START, U64, default=None)
-    stop: int | None = attribute(CTA_TIMESTAMP.STOP, U64, default=None)
+    start: int | None = attribute(CTA_TIMESTAMP.START, U64, default=None, access=Access.READ)
+    stop: int | None = attribute(CTA_TIMESTAMP.STOP, U64, default=None, access=Access.READ)
     """Absent until the entry has ended."""
 
     @property
@@ -146,18 +147,24 @@ class Flow:
     part of the address itself): an entry that was deleted and made again at once may find itself
     in the same place and have the same id.
     """
-    use: int | None = attribute(CTA.USE, U32, default=None)
+    use: int | None = attribute(CTA.USE, U32, default=None, access=Access.READ)
     """The kernel's reference count; never in events. Looking one entry up holds one itself."""
     protoinfo: ProtoInfo | None = variants(
         at((CTA.PROTOINFO, CTA_PROTOINFO.TCP), Nest(TCPInfo)),
-        at((CTA.PROTOINFO, CTA_PROTOINFO.DCCP), Nest(DCCPInfo)),
+        at((CTA.PROTOINFO, CTA_PROTOINFO.DCCP), Nest(DCCPInfo), until="6.16"),
         at((CTA.PROTOINFO, CTA_PROTOINFO.SCTP), Nest(SCTPInfo)),
         default=None,
     )
-    counters_orig: Counters | None = attribute(CTA.COUNTERS_ORIG, Nest(Counters), default=None)
+    counters_orig: Counters | None = attribute(
+        CTA.COUNTERS_ORIG, Nest(Counters), default=None, access=Access.READ
+    )
     """In dumps, answers to ``get`` and destroy events; not in new and update events."""
-    counters_reply: Counters | None = attribute(CTA.COUNTERS_REPLY, Nest(Counters), default=None)
-    timestamp: Timestamp | None = attribute(CTA.TIMESTAMP, Nest(Timestamp), default=None)
+    counters_reply: Counters | None = attribute(
+        CTA.COUNTERS_REPLY, Nest(Counters), default=None, access=Access.READ
+    )
+    timestamp: Timestamp | None = attribute(
+        CTA.TIMESTAMP, Nest(Timestamp), default=None, access=Access.READ
+    )
     helper: Helper | None = attribute(CTA.HELP, Nest(Helper), default=None)
     labels: int | None = attribute(CTA.LABELS, LABELS, default=None)
     """128 bits: ``labels >> n & 1`` is label n. Absent where no label is set."""
@@ -165,7 +172,9 @@ class Flow:
     seqadj_reply: SeqAdj | None = attribute(CTA.SEQ_ADJ_REPLY, Nest(SeqAdj), default=None)
     synproxy: SynProxy | None = attribute(CTA.SYNPROXY, Nest(SynProxy), default=None)
     """Every entry made through ctnetlink has one, all zero."""
-    secctx: str | None = attribute((CTA.SECCTX, CTA_SECCTX.NAME), Text(4096), default=None)
+    secctx: str | None = attribute(
+        (CTA.SECCTX, CTA_SECCTX.NAME), Text(4096), default=None, access=Access.READ
+    )
     """The security context that a Linux security module has for the connection."""
     unknown: tuple[UnknownAttribute, ...] = attrs.field(default=(), eq=by_path)
     """What the kernel sent that this version does not know."""

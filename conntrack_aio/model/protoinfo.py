@@ -55,9 +55,15 @@ class SCTPInfo:
 class DCCPInfo:
     """A DCCP connection's state, on kernels that track DCCP (until 6.16)."""
 
-    state: DCCPState | int | None = attribute(CTA_PROTOINFO_DCCP.STATE, u8(DCCPState), default=None)
-    role: DCCPRole | int | None = attribute(CTA_PROTOINFO_DCCP.ROLE, u8(DCCPRole), default=None)
-    handshake_seq: int | None = attribute(CTA_PROTOINFO_DCCP.HANDSHAKE_SEQ, U64, default=None)
+    state: DCCPState | int | None = attribute(
+        CTA_PROTOINFO_DCCP.STATE, u8(DCCPState), default=None, until="6.16"
+    )
+    role: DCCPRole | int | None = attribute(
+        CTA_PROTOINFO_DCCP.ROLE, u8(DCCPRole), default=None, until="6.16"
+    )
+    handshake_seq: int | None = attribute(
+        CTA_PROTOINFO_DCCP.HANDSHAKE_SEQ, U64, default=None, until="6.16"
+    )
 
 
 ProtoInfo = TCPInfo | SCTPInfo | DCCPInfo

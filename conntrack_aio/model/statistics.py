@@ -5,17 +5,19 @@ from __future__ import annotations
 import attrs
 
 from ..uapi.nfnetlink_conntrack import CTA_STATS_GLOBAL
-from .declare import U32, attribute, message
+from .declare import U32, Access, attribute, message
 
 
 @message
 class GlobalStatistics:
     """The answer to ``IPCTNL_MSG_CT_GET_STATS``."""
 
-    entries: int | None = attribute(CTA_STATS_GLOBAL.ENTRIES, U32, default=None)
+    entries: int | None = attribute(CTA_STATS_GLOBAL.ENTRIES, U32, default=None, access=Access.READ)
     """Entries of this namespace, with those whose destroy event still waits to be delivered."""
-    max_entries: int | None = attribute(CTA_STATS_GLOBAL.MAX_ENTRIES, U32, default=None)
-    """``nf_conntrack_max`` (since 5.10): machine-wide."""
+    max_entries: int | None = attribute(
+        CTA_STATS_GLOBAL.MAX_ENTRIES, U32, default=None, access=Access.READ
+    )
+    """``nf_conntrack_max``: machine-wide."""
 
 
 @attrs.define(kw_only=True)
