@@ -226,6 +226,7 @@ class UnknownAttribute:
 
     path: tuple[int, ...]
     payload: bytes
+    """Its value, as it came."""
     nested: bool = False
     """Whether it bore the flag of a nest."""
 

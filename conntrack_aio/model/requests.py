@@ -23,17 +23,21 @@ class NATRange:
         at(CTA_NAT.V6_MINIP, IPV6, access=Access.WRITE),
         default=None,
     )
+    """The first address, or the only one."""
     address_max: IPAddress | None = variants(
         at(CTA_NAT.V4_MAXIP, IPV4, access=Access.WRITE),
         at(CTA_NAT.V6_MAXIP, IPV6, access=Access.WRITE),
         default=None,
     )
+    """The last address; absent, it is the first."""
     port_min: int | None = attribute(
         (CTA_NAT.PROTO, CTA_PROTONAT.PORT_MIN), U16, default=None, access=Access.WRITE
     )
+    """The first port, or the only one."""
     port_max: int | None = attribute(
         (CTA_NAT.PROTO, CTA_PROTONAT.PORT_MAX), U16, default=None, access=Access.WRITE
     )
+    """The last port; absent, it is the first."""
 
     @classmethod
     def of(cls, address: AddressLike | None = None, port: int | None = None) -> NATRange:
@@ -66,9 +70,11 @@ class FilterFlags:
     orig_flags: int | None = attribute(
         CTA_FILTER.ORIG_FLAGS, HOST_U32, default=None, access=Access.WRITE, since="5.8"
     )
+    """Of the original tuple."""
     reply_flags: int | None = attribute(
         CTA_FILTER.REPLY_FLAGS, HOST_U32, default=None, access=Access.WRITE, since="5.8"
     )
+    """Of the reply tuple, which kernels before 5.15 read by the other flags."""
 
 
 @message
@@ -78,12 +84,15 @@ class RequestOnly:
     nat_src: NATRange | None = attribute(
         CTA.NAT_SRC, Nest(NATRange), default=None, access=Access.WRITE
     )
+    """What a new entry's source is translated to."""
     nat_dst: NATRange | None = attribute(
         CTA.NAT_DST, Nest(NATRange), default=None, access=Access.WRITE
     )
+    """What a new entry's destination is translated to."""
     mark_mask: int | None = attribute(CTA.MARK_MASK, U32, default=None, access=Access.WRITE)
     """Which bits a mark filter compares, or a mark update changes (5.3; older ones ignore it)."""
     labels_mask: int | None = attribute(CTA.LABELS_MASK, LABELS, default=None, access=Access.WRITE)
+    """Which labels an update changes."""
     status_mask: int | None = attribute(
         CTA.STATUS_MASK, U32, default=None, access=Access.WRITE, since="5.15"
     )
@@ -91,3 +100,4 @@ class RequestOnly:
     filter: FilterFlags | None = attribute(
         CTA.FILTER, Nest(FilterFlags), default=None, access=Access.WRITE, since="5.8"
     )
+    """Makes the tuples of a dump a filter, and since 6.12 those of a flush."""
