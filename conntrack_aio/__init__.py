@@ -35,6 +35,8 @@ from .filters.match import Match
 from .model.declare import UnknownAttribute
 from .model.events import EventType, FlowEvent
 from .model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy, Timestamp
+from .model.labels import Label, LabelNames
+from .model.nat import NAT, Endpoint, Translation
 from .model.protoinfo import (
     DCCPInfo,
     DCCPRole,
@@ -88,6 +90,11 @@ __all__ = [
     "FlowEvent",
     "EventType",
     "NATRange",
+    "NAT",
+    "Translation",
+    "Endpoint",
+    "Label",
+    "LabelNames",
     # errors
     "ConntrackError",
     "DecodeError",

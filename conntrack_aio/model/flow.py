@@ -36,6 +36,7 @@ from .declare import (
     u32,
     variants,
 )
+from .nat import NAT, translation
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo, TCPState
 from .text import describe_flow
 from .tuples import AddressLike, Tuple
@@ -180,7 +181,8 @@ class Flow:
     helper: Helper | None = attribute(CTA.HELP, Nest(Helper), default=None)
     """Not in destroy events."""
     labels: int | None = attribute(CTA.LABELS, LABELS, default=None)
-    """128 bits: ``labels >> n & 1`` is label n. Absent where no label is set."""
+    """128 bits: ``labels >> n & 1`` is label n; :class:`LabelNames` has their names. Absent where
+    no label is set."""
     seqadj_orig: SeqAdj | None = attribute(CTA.SEQ_ADJ_ORIG, Nest(SeqAdj), default=None)
     """Where a helper has changed the length of what TCP carries."""
     seqadj_reply: SeqAdj | None = attribute(CTA.SEQ_ADJ_REPLY, Nest(SeqAdj), default=None)
@@ -198,6 +200,16 @@ class Flow:
     def key(self) -> tuple[Tuple, int | None, int | None]:
         """Original tuple, zone and id: hashable, and as unique as :attr:`id` is."""
         return self.orig, self.zone, self.id
+
+    @property
+    def nat(self) -> NAT | None:
+        """What is translated to what, or ``None`` if nothing is.
+
+        Told from the tuples. Where the status is known, an end counts only if the kernel marked it
+        as translated (SRC_NAT, DST_NAT): an entry that a program made with tuples that differ and
+        without those bits changes no packet.
+        """
+        return translation(self.orig, self.reply, self.status)
 
     @classmethod
     def tcp(

@@ -32,8 +32,11 @@ PROTOCOL_NAMES: Final = {
 }
 """The protocols that people meet; the numbers are IANA's."""
 
-WITH_PORTS: Final = frozenset({TCP, UDP, 33, 47, 132, 136})
-"""Protocols whose tuples have ports (GRE: its 16-bit keys, in the ports' place)."""
+_WITH_PORTS: Final = frozenset({TCP, UDP, 47, 132})
+"""Protocols whose tuples always have ports (GRE: its 16-bit keys, in the ports' place).
+
+Those of DCCP and UDPLITE have none on kernels that no longer track them: since 6.17 and 7.1.
+"""
 
 _ICMP_INVERSE: Final = {0: 8, 8: 0, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}
 _ICMPV6_INVERSE: Final = {128: 129, 129: 128, 139: 140, 140: 139}
@@ -230,7 +233,7 @@ class Tuple:
         needed: tuple[str, ...] = ()
         if self.proto in (ICMP, ICMPV6):
             needed = ("icmp_id", "icmp_type", "icmp_code")
-        elif self.proto in WITH_PORTS:
+        elif self.proto in _WITH_PORTS:
             needed = ("sport", "dport")
         for name in needed:
             if getattr(self, name) is None:
@@ -239,13 +242,15 @@ class Tuple:
 
     def __str__(self) -> str:
         name = PROTOCOL_NAMES.get(self.proto, str(self.proto))
-        text = f"{name} {_endpoint(self.src, self.sport)} -> {_endpoint(self.dst, self.dport)}"
+        ends = (self.src, self.sport), (self.dst, self.dport)
+        text = f"{name} {' -> '.join(describe_endpoint(*end) for end in ends)}"
         if self.icmp_type is not None:
             text += f" type {self.icmp_type} code {self.icmp_code} id {self.icmp_id}"
         return text if self.zone is None else f"{text} zone {self.zone}"
 
 
-def _endpoint(address: IPAddress, port: int | None) -> str:
+def describe_endpoint(address: IPAddress, port: int | None) -> str:
+    """``10.0.0.1:80``, ``[2001:db8::1]:80``, or the bare address."""
     if port is None:
         return str(address)
     return f"[{address}]:{port}" if isinstance(address, IPv6Address) else f"{address}:{port}"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from functools import cached_property
 
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
-from ..errors import EncodeError, NotFound, ResourceBusy, UnsafeRequest
+from ..errors import EncodeError, NotFound, ResourceBusy, ResourceExhausted, UnsafeRequest
 from ..filters.match import Match
 from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy
+from ..model.labels import Label, LabelNames
 from ..model.protoinfo import ProtoInfo
 from ..model.requests import NATRange
 from ..model.tuples import IPAddress
@@ -22,6 +24,14 @@ _ATTEMPTS = 5
 
 class Writing(Reading):
     """The verbs of a connection that write flows."""
+
+    @cached_property
+    def label_names(self) -> LabelNames:
+        """The names of labels: those of this machine's ``connlabel.conf``, or what it is set to.
+
+        The file is read at first use. Raises what :meth:`LabelNames.read` does.
+        """
+        return LabelNames.read()
 
     async def create(
         self,
@@ -43,7 +53,8 @@ class Writing(Reading):
         The kernel cuts a timeout to 2^31 of its ticks (8,589,934 seconds at 250 a second), and
         leaves out labels where no rule of the namespace uses any.
 
-        Raises :exc:`AlreadyExists` if an entry has one of its tuples; :exc:`EncodeError`;
+        Raises :exc:`AlreadyExists` if an entry has one of its tuples, or all of a range to
+        translate to is taken; :exc:`EncodeError`;
         :exc:`ResourceExhausted` if the table is full; :exc:`NotFound` if its master is missing, or
         if it was gone (its timeout 0) before it could be read back.
         """
@@ -129,6 +140,32 @@ class Writing(Reading):
             if not isinstance(outcome.error, ResourceBusy) or attempt == _ATTEMPTS - 1:
                 outcome.result()
                 return
+
+    async def set_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
+        """Give a flow these labels, by bit or by name, and no others.
+
+        Names are those of :attr:`label_names`. Raises :exc:`EncodeError` for a label that there
+        is not, and what :meth:`update` raises, above all :exc:`ResourceExhausted` (ENOSPC): an
+        entry that was made before a rule of its namespace used labels has no room for any.
+        """
+        await self.update(target, labels=self.label_names.mask(*labels), zone=zone)
+
+    async def add_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
+        """Give a flow these labels too. Raises what :meth:`set_labels` does."""
+        mask = self.label_names.mask(*labels)
+        await self.update(target, labels=mask, labels_mask=mask, zone=zone)
+
+    async def remove_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
+        """Take these labels from a flow, if it has them. Raises what :meth:`set_labels` does.
+
+        From an entry without room for labels there is nothing to take: that is no error.
+        """
+        mask = self.label_names.mask(*labels)
+        try:
+            await self.update(target, labels=0, labels_mask=mask, zone=zone)
+        except ResourceExhausted as error:
+            if error.errno != errno.ENOSPC:
+                raise
 
     async def delete(self, target: Target, *, zone: int | None = None) -> None:
         """Delete one entry. A flow as the target is deleted only if its id is still the same.

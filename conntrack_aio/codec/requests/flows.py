@@ -50,7 +50,8 @@ _NO_ZONE_HINT = (
 _HINTS_LOOKUP: Mapping[int, str] = MappingProxyType({errno.ENOENT: _NO_ZONE_HINT})
 _HINTS_CREATE: Mapping[int, str] = MappingProxyType(
     {
-        errno.EEXIST: "An entry has one of its two tuples already",
+        errno.EEXIST: "An entry has one of its two tuples already; with a range to translate to, "
+        "perhaps all of it is taken",
         errno.ENOENT: "There is no entry with the tuple of its master",
         errno.EOPNOTSUPP: "This kernel has no such helper, or no NAT",
         errno.ENOMEM: "The table is full (net.netfilter.nf_conntrack_max), or no free address "
