@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from types import NoneType
 from typing import Final, NamedTuple, cast, get_args, get_origin, get_type_hints
@@ -38,15 +39,16 @@ from conntrack_aio.model.declare import (
 )
 from conntrack_aio.model.events import FlowEvent
 from conntrack_aio.model.flow import Flow
+from conntrack_aio.model.nat import NAT
 from conntrack_aio.model.requests import RequestOnly
-from conntrack_aio.model.statistics import ConnectionStatistics, GlobalStatistics
+from conntrack_aio.model.statistics import ConnectionStatistics, CPUStatistics, GlobalStatistics
 
 PAGE: Final = Path(__file__).with_name("reference.md")
 
 PARTS: Final[Mapping[str, tuple[type, ...]]] = {
-    "Flows": (Flow, FlowEvent),
+    "Flows": (Flow, FlowEvent, NAT),
     "What only a request has": (RequestOnly,),
-    "Statistics": (GlobalStatistics, ConnectionStatistics),
+    "Statistics": (GlobalStatistics, CPUStatistics, ConnectionStatistics),
 }
 """The page's parts, and the classes in them. What a class holds follows it by itself."""
 
@@ -137,9 +139,9 @@ def _string(node: ast.stmt | None) -> str | None:
     return None
 
 
-def first_paragraph(cls: type) -> str:
+def first_paragraph(thing: object) -> str:
     """Of the docstring, in one line."""
-    return " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
 
 
 # Markdown
@@ -321,7 +323,7 @@ def _json_of(cls: type) -> str:
         (enum.Enum, "value"),
         (bool, "true or false"),
         (int, "number"),
-        (str, "text"),
+        (str | IPv4Address | IPv6Address, "text"),
         (bytes, "hexadecimal text"),
     ):
         if issubclass(cls, known):
@@ -369,6 +371,13 @@ def field_rows(cls: type) -> Iterator[tuple[str, ...]]:
             yield (*head, "", "", "", _plain_json(hints[field.name]))
 
 
+def property_lines(cls: type) -> Iterator[str]:
+    """What is made of the fields."""
+    for name, member in vars(cls).items():
+        if isinstance(member, property) and not name.startswith("_"):
+            yield f"- {code(name)}: {prose(first_paragraph(member))}"
+
+
 def nests_of(cls: type) -> Iterator[str]:
     """Where in the listed classes the class stands."""
     for owner in LISTED:
@@ -382,6 +391,7 @@ def nests_of(cls: type) -> Iterator[str]:
 def class_section(cls: type) -> str:
     """A class of the model."""
     nests = list(nests_of(cls))
+    properties = "\n".join(property_lines(cls))
     return section(
         3,
         public_name(cls),
@@ -389,6 +399,7 @@ def class_section(cls: type) -> str:
         "" if cls.__name__ in conntrack_aio.__all__ else "The library's own; not a public name.",
         f"In {', '.join(nests)}." if nests else "",
         table(FIELD_COLUMNS, field_rows(cls)),
+        f"Properties:\n\n{properties}" if properties else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import re
 from collections import Counter
@@ -12,14 +13,23 @@ import attrs
 import make_reference
 import pytest
 from make_reference import PAGE, anchor, field_rows, page, prose, public_name, table
-from support.cases import CASES, Case
+from support.cases import CASES
 from support.strategies import messages
 
 import conntrack_aio
-from conntrack_aio import Flow, FlowEvent, Tuple
+from conntrack_aio import (
+    NAT,
+    ConnectionStatistics,
+    Endpoint,
+    Flow,
+    FlowEvent,
+    Translation,
+    Tuple,
+)
 from conntrack_aio.codec.json import to_json
 from conntrack_aio.codec.schema import kernel_name
 from conntrack_aio.model.declare import PLACES, At, Wire, attribute, message
+from conntrack_aio.model.tuples import parse_address
 
 TEXT = page()
 
@@ -43,6 +53,7 @@ def test_every_public_class_of_the_model_has_a_section() -> None:
         thing.__name__
         for thing in things
         if inspect.isclass(thing)
+        and (attrs.has(thing) or issubclass(thing, enum.Enum))
         and thing.__module__.startswith("conntrack_aio.model.")
         and thing not in make_reference.LISTED
     ]
@@ -166,12 +177,20 @@ def test_where_a_class_stands_is_said() -> None:
     assert "\nIn `Flow.protoinfo` (`CTA_PROTOINFO / CTA_PROTOINFO_TCP`).\n" in TEXT
 
 
+def test_properties_are_listed() -> None:
+    assert "\n- `stop_time`: `stop` to the microsecond.\n" in section_of("Timestamp")
+    assert "Properties" not in section_of("Helper")
+
+
 def test_what_users_cannot_import_is_said() -> None:
     for cls in make_reference.LISTED:
         private = "not a public name" in section_of(public_name(cls))
         assert private == (public_name(cls) not in conntrack_aio.__all__)
 
 
+SOURCE = Translation(
+    Endpoint(parse_address("10.0.0.1"), 1), Endpoint(parse_address("2001:db8::1"), 2)
+)
 FORMS: dict[str, type | tuple[type, ...]] = {
     "object": dict,
     "number": int,
@@ -187,11 +206,19 @@ FORMS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_json_has_the_shape_that_is_said(case: Case) -> None:
-    rows = field_rows(type(case.object))
+NAMELESS = [ConnectionStatistics(), NAT(src=SOURCE), SOURCE, SOURCE.before]
+"""Objects whose fields no attribute holds."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [pytest.param(case.object, id=case.name) for case in CASES] + NAMELESS,
+    ids=lambda value: type(value).__name__,
+)
+def test_json_has_the_shape_that_is_said(value: object) -> None:
+    rows = field_rows(type(value))
     shapes = {row[0].partition("<br>")[0].strip("`"): row[-1] for row in rows if row[0]}
-    for name, written in to_json(case.object).items():
+    for name, written in to_json(value).items():
         assert isinstance(written, FORMS[shapes[name]]), name
         if shapes[name] == "hexadecimal text":
             bytes.fromhex(str(written))
