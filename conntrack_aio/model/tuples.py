@@ -32,11 +32,11 @@ PROTOCOL_NAMES: Final = {
 }
 """The protocols that people meet; the numbers are IANA's."""
 
-_WITH_PORTS: Final = frozenset({TCP, UDP, 47, 132})
-"""Protocols whose tuples always have ports (GRE: its 16-bit keys, in the ports' place).
+_WITH_PORTS: Final = frozenset({TCP, UDP, 33, 47, 132, 136})
+"""Protocols whose tuples have ports (GRE: its 16-bit keys, in the ports' place)."""
 
-Those of DCCP and UDPLITE have none on kernels that no longer track them: since 6.17 and 7.1.
-"""
+_UNTRACKED_SOMEWHERE: Final = frozenset({33, 136})
+"""DCCP, since 6.17, and UDPLITE, since 7.1: their tuples then have no ports."""
 
 _ICMP_INVERSE: Final = {0: 8, 8: 0, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}
 _ICMPV6_INVERSE: Final = {128: 129, 129: 128, 139: 140, 140: 139}
@@ -234,7 +234,8 @@ class Tuple:
         if self.proto in (ICMP, ICMPV6):
             needed = ("icmp_id", "icmp_type", "icmp_code")
         elif self.proto in _WITH_PORTS:
-            needed = ("sport", "dport")
+            portless = self.sport is self.dport is None and self.proto in _UNTRACKED_SOMEWHERE
+            needed = () if portless else ("sport", "dport")
         for name in needed:
             if getattr(self, name) is None:
                 proto = PROTOCOL_NAMES.get(self.proto, f"protocol {self.proto}")

@@ -8,15 +8,26 @@ from functools import cached_property
 
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
-from ..errors import EncodeError, NotFound, ResourceBusy, ResourceExhausted, UnsafeRequest
+from ..errors import (
+    EncodeError,
+    NotFound,
+    NotSupported,
+    ResourceBusy,
+    ResourceExhausted,
+    UnsafeRequest,
+)
 from ..filters.match import Match
 from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy
 from ..model.labels import Label, LabelNames
 from ..model.protoinfo import ProtoInfo
 from ..model.requests import NATRange
 from ..model.tuples import IPAddress
+from ..netlink.exchange import Outcome
 from .answers import the_flow
 from .reading import Reading, check_match
+
+_EXTENSIONS = ("seqadj_orig", "seqadj_reply", "synproxy")
+"""What the kernel passes over in silence where an entry has no room for it."""
 
 _ATTEMPTS = 5
 """At an update of the status, which packets may change between our look and our request."""
@@ -99,11 +110,15 @@ class Writing(Reading):
         :param labels: 128 bits; with ``labels_mask`` only those in it change.
         :param helper: the name that the entry has already, to pass on ``info``; an empty name
             detaches it.
+        :param seqadj_orig: all three of its numbers, for an entry that has room for them: one
+            made by a program, or with a helper or SYNPROXY in it.
+        :param synproxy: the same, for an entry made by a program or behind SYNPROXY.
         :param zone: the zone to look in, instead of the target's own.
 
         Raises :exc:`NotFound`; :exc:`EncodeError`; :exc:`ResourceExhausted` for labels on an
-        entry without room for them; :exc:`PermissionDenied` for the timeout of one with
-        FIXED_TIMEOUT.
+        entry without room for them; :exc:`NotSupported` for the same with ``seqadj_orig``,
+        ``seqadj_reply`` and ``synproxy``, which the kernel would pass over in silence;
+        :exc:`PermissionDenied` for the timeout of one with FIXED_TIMEOUT.
         """
         values: dict[str, object] = {
             "mark": mark,
@@ -122,10 +137,9 @@ class Writing(Reading):
         if status is not None:
             await self._update_with_status(target, values, status, zone)
             return
-        request = requests.update(target, values, zone)
         if isinstance(target, Flow) and target.id is not None:
             await self.get(target, zone=zone)
-        outcome = await self._session.ask(request)
+        outcome = await self._send_update(target, values, zone)
         outcome.result()
 
     async def _update_with_status(
@@ -135,11 +149,26 @@ class Writing(Reading):
         for attempt in range(_ATTEMPTS):
             current = (await self.get(target, zone=zone)).status or Status(0)
             status = requests.updated_status(current, wanted)
-            request = requests.update(target, {**values, "status": status}, zone)
-            outcome = await self._session.ask(request)
+            outcome = await self._send_update(target, {**values, "status": status}, zone)
             if not isinstance(outcome.error, ResourceBusy) or attempt == _ATTEMPTS - 1:
                 outcome.result()
                 return
+
+    async def _send_update(
+        self, target: Target, values: dict[str, object], zone: int | None
+    ) -> Outcome:
+        request = requests.update(target, values, zone)
+        written = [name for name in _EXTENSIONS if values.get(name) is not None]
+        if not written:
+            return await self._session.ask(request)
+        updated, read = await self._session.run([request, requests.get(target, zone)])
+        if updated.error is None:
+            flow = the_flow(read)
+            for name in written:
+                if getattr(flow, name) is None:
+                    hint = f"The entry has no room for {name}: packets made it. The rest was done"
+                    raise NotSupported(errno.EOPNOTSUPP, str(request), hint=hint)
+        return updated
 
     async def set_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
         """Give a flow these labels, by bit or by name, and no others.

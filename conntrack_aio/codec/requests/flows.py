@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ...errors import EncodeError
-from ...model.flow import Flow, Status
+from ...model.flow import Flow, SeqAdj, Status
 from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
 from ...model.requests import NATRange, RequestOnly
 from ...model.tuples import PROTOCOL_NAMES, TCP, IPAddress, Tuple
@@ -194,6 +194,7 @@ def create(
         raise EncodeError("a new entry needs one", ("timeout",))
     _check_zones(flow)
     _check_protoinfo(flow.protoinfo, flow.orig.proto)
+    _check_seqadj({name: getattr(flow, name) for name in ("seqadj_orig", "seqadj_reply")})
     ranges = {
         "nat_src": _range(flow, "nat_src", nat_src),
         "nat_dst": _range(flow, "nat_dst", nat_dst),
@@ -232,6 +233,20 @@ def _check_protoinfo(info: object, proto: int) -> None:
         raise EncodeError(f"{info!r} does not go with {name}", ("protoinfo",))
     if isinstance(info, SCTPInfo) and None in (info.state, info.vtag_orig, info.vtag_reply):
         raise EncodeError("state, vtag_orig and vtag_reply are written together", ("protoinfo",))
+
+
+def _check_seqadj(values: Mapping[str, object]) -> None:
+    """The kernel wants the whole of it."""
+    for name in ("seqadj_orig", "seqadj_reply"):
+        seqadj = values.get(name)
+        if isinstance(seqadj, SeqAdj) and None in (
+            seqadj.correction_pos,
+            seqadj.offset_before,
+            seqadj.offset_after,
+        ):
+            raise EncodeError(
+                "correction_pos, offset_before and offset_after are written together", (name,)
+            )
 
 
 def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> NATRange | None:
@@ -283,6 +298,7 @@ def update(target: Target, values: Mapping[str, object], zone: int | None = None
     """
     found, zone = _lookup(target, zone)
     _check_protoinfo(values.get("protoinfo"), found.proto)
+    _check_seqadj(values)
     for name, full in (("mark", 0xFFFFFFFF), ("labels", (1 << 128) - 1)):
         value, mask = values.get(name), values.get(f"{name}_mask")
         if mask is None:
