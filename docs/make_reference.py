@@ -38,6 +38,7 @@ from conntrack_aio.model.declare import (
     Wire,
 )
 from conntrack_aio.model.events import FlowEvent
+from conntrack_aio.model.features import Features
 from conntrack_aio.model.flow import Flow
 from conntrack_aio.model.nat import NAT
 from conntrack_aio.model.requests import RequestOnly
@@ -48,6 +49,7 @@ PAGE: Final = Path(__file__).with_name("reference.md")
 PARTS: Final[Mapping[str, tuple[type, ...]]] = {
     "Flows": (Flow, FlowEvent, NAT),
     "What only a request has": (RequestOnly,),
+    "What a kernel supports": (Features,),
     "Statistics": (GlobalStatistics, CPUStatistics, ConnectionStatistics),
 }
 """The page's parts, and the classes in them. What a class holds follows it by itself."""
