@@ -32,11 +32,11 @@ PROTOCOL_NAMES: Final = {
 }
 """The protocols that people meet; the numbers are IANA's."""
 
-_WITH_PORTS: Final = frozenset({TCP, UDP, 47, 132})
-"""Protocols whose tuples always have ports (GRE: its 16-bit keys, in the ports' place).
+_WITH_PORTS: Final = frozenset({TCP, UDP, 33, 47, 132, 136})
+"""Protocols whose tuples have ports (GRE: its 16-bit keys, in the ports' place)."""
 
-Those of DCCP and UDPLITE have none on kernels that no longer track them: since 6.17 and 7.1.
-"""
+_UNTRACKED_SOMEWHERE: Final = frozenset({33, 136})
+"""DCCP, since 6.17, and UDPLITE, since 7.1: their tuples then have no ports."""
 
 _ICMP_INVERSE: Final = {0: 8, 8: 0, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}
 _ICMPV6_INVERSE: Final = {128: 129, 129: 128, 139: 140, 140: 139}
@@ -67,23 +67,29 @@ class Tuple:
     src: IPAddress = variants(
         at((CTA_TUPLE.IP, CTA_IP.V4_SRC), IPV4), at((CTA_TUPLE.IP, CTA_IP.V6_SRC), IPV6)
     )
+    """The sender's address."""
     dst: IPAddress = variants(
         at((CTA_TUPLE.IP, CTA_IP.V4_DST), IPV4), at((CTA_TUPLE.IP, CTA_IP.V6_DST), IPV6)
     )
+    """The receiver's address."""
     proto: int = attribute((CTA_TUPLE.PROTO, CTA_PROTO.NUM), U8)
     """The protocol's number, as IANA gives it: 6 is TCP."""
     sport: int | None = attribute((CTA_TUPLE.PROTO, CTA_PROTO.SRC_PORT), U16, default=None)
+    """The sender's port, of TCP, UDP, SCTP, DCCP and UDP-Lite; of GRE its key. Others have none."""
     dport: int | None = attribute((CTA_TUPLE.PROTO, CTA_PROTO.DST_PORT), U16, default=None)
+    """The receiver's port, or GRE key."""
     icmp_id: int | None = variants(
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_ID), U16, when=("proto", ICMP)),
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_ID), U16, when=("proto", ICMPV6)),
         default=None,
     )
+    """The identifier of a query and its answers."""
     icmp_type: int | None = variants(
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_TYPE), U8, when=("proto", ICMP)),
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_TYPE), U8, when=("proto", ICMPV6)),
         default=None,
     )
+    """An echo request is 8, or 128 of ICMPv6; its answer 0, or 129."""
     icmp_code: int | None = variants(
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_CODE), U8, when=("proto", ICMP)),
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_CODE), U8, when=("proto", ICMPV6)),
@@ -228,7 +234,8 @@ class Tuple:
         if self.proto in (ICMP, ICMPV6):
             needed = ("icmp_id", "icmp_type", "icmp_code")
         elif self.proto in _WITH_PORTS:
-            needed = ("sport", "dport")
+            portless = self.sport is self.dport is None and self.proto in _UNTRACKED_SOMEWHERE
+            needed = () if portless else ("sport", "dport")
         for name in needed:
             if getattr(self, name) is None:
                 proto = PROTOCOL_NAMES.get(self.proto, f"protocol {self.proto}")

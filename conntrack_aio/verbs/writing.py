@@ -19,8 +19,8 @@ from ..errors import (
 from ..filters.match import Match
 from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy
 from ..model.labels import Label, LabelNames
+from ..model.nat import NATRange
 from ..model.protoinfo import ProtoInfo
-from ..model.requests import NATRange
 from ..model.tuples import IPAddress
 from ..netlink.exchange import Outcome
 from .answers import the_flow
@@ -103,7 +103,8 @@ class Writing(Reading):
         that it refuses stays.
 
         :param target: a flow, or the tuple of either direction.
-        :param mark_mask: only these bits of the mark change.
+        :param mark_mask: only these bits of the mark change. On a kernel before 5.8 the mark is
+            read first: a change that another program makes just then to the rest is undone.
         :param timeout: seconds from now.
         :param status: bits to set, of SEEN_REPLY, ASSURED, FIXED_TIMEOUT and HELPER. No bit can
             be cleared; those that are set already may be named.
@@ -158,6 +159,11 @@ class Writing(Reading):
         self, target: Target, values: dict[str, object], zone: int | None
     ) -> Outcome:
         request = requests.update(target, values, zone)
+        if values.get("mark_mask") is not None and not await self._probes.has("mark_mask"):
+            # Kernels before 5.3 ignore the mask, and would replace the whole mark.
+            current = (await self.get(target, zone=zone)).mark or 0
+            whole = requests.merged_mark(current, values)
+            request = requests.update(target, values | whole, zone)
         written = [name for name in _EXTENSIONS if values.get(name) is not None]
         if not written:
             return await self._session.ask(request)

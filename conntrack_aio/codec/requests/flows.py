@@ -16,8 +16,9 @@ from typing import Final
 
 from ...errors import EncodeError
 from ...model.flow import Flow, SeqAdj, Status
+from ...model.nat import NATRange
 from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
-from ...model.requests import NATRange, RequestOnly
+from ...model.requests import RequestOnly
 from ...model.tuples import PROTOCOL_NAMES, TCP, IPAddress, Tuple
 from ...netlink.exchange import Request
 from ...uapi.netlink import NLM_F
@@ -48,6 +49,12 @@ _NO_ZONE_HINT = (
     "names only while its id is the same"
 )
 _HINTS_LOOKUP: Mapping[int, str] = MappingProxyType({errno.ENOENT: _NO_ZONE_HINT})
+_HINTS_DELETE: Mapping[int, str] = MappingProxyType(
+    {
+        errno.ENOENT: _NO_ZONE_HINT,
+        errno.EBUSY: "Before Linux 6.6, an entry that is offloaded can't be deleted",
+    }
+)
 _HINTS_CREATE: Mapping[int, str] = MappingProxyType(
     {
         errno.EEXIST: "An entry has one of its two tuples already; with a range to translate to, "
@@ -150,7 +157,7 @@ def delete(target: Target, zone: int | None = None) -> Request:
     identity = target.id if isinstance(target, Flow) else None
     attributes = encode_fields(Flow, {"orig": found, "zone": zone, "id": identity})
     return _request(
-        "delete", found, IPCTNL_MSG_CT.DELETE, attributes, family=found.family, hints=_HINTS_LOOKUP
+        "delete", found, IPCTNL_MSG_CT.DELETE, attributes, family=found.family, hints=_HINTS_DELETE
     )
 
 
@@ -317,6 +324,13 @@ def update(target: Target, values: Mapping[str, object], zone: int | None = None
     return _request(
         "update", found, IPCTNL_MSG_CT.NEW, attributes, family=found.family, hints=_HINTS_UPDATE
     )
+
+
+def merged_mark(current: int, values: Mapping[str, object]) -> dict[str, object]:
+    """The whole mark that a masked update of ``current`` results in, for values without a mask."""
+    mark, mask = values["mark"], values["mark_mask"]
+    assert isinstance(mark, int) and isinstance(mask, int)  # noqa: PT018 - update() checked both
+    return {"mark": current & ~int(mask) | mark, "mark_mask": None}
 
 
 def updated_status(current: Status, wanted: Status) -> Status:
