@@ -38,19 +38,31 @@ from conntrack_aio.model.declare import (
     Wire,
 )
 from conntrack_aio.model.events import FlowEvent
+from conntrack_aio.model.expectations import Expectation, ExpectEvent
 from conntrack_aio.model.features import Features
 from conntrack_aio.model.flow import Flow
 from conntrack_aio.model.nat import NAT
-from conntrack_aio.model.requests import RequestOnly
-from conntrack_aio.model.statistics import ConnectionStatistics, CPUStatistics, GlobalStatistics
+from conntrack_aio.model.requests import ExpectRequestOnly, RequestOnly
+from conntrack_aio.model.statistics import (
+    ConnectionStatistics,
+    CPUStatistics,
+    ExpectCPUStatistics,
+    GlobalStatistics,
+)
 
 PAGE: Final = Path(__file__).with_name("reference.md")
 
 PARTS: Final[Mapping[str, tuple[type, ...]]] = {
     "Flows": (Flow, FlowEvent, NAT),
-    "What only a request has": (RequestOnly,),
+    "Expectations": (Expectation, ExpectEvent),
+    "What only a request has": (RequestOnly, ExpectRequestOnly),
     "What a kernel supports": (Features,),
-    "Statistics": (GlobalStatistics, CPUStatistics, ConnectionStatistics),
+    "Statistics": (
+        GlobalStatistics,
+        CPUStatistics,
+        ExpectCPUStatistics,
+        ConnectionStatistics,
+    ),
 }
 """The page's parts, and the classes in them. What a class holds follows it by itself."""
 

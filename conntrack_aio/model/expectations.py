@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -35,8 +36,6 @@ ALL_ONES: Final[dict[type[IPAddress], IPAddress]] = {
     IPv6Address: IPv6Address((1 << 128) - 1),
 }
 """The mask of an address that is compared whole."""
-
-_Unknown = tuple[UnknownAttribute, ...]  # in the class below, "tuple" is a field
 
 
 @message(hashable=True)
@@ -107,6 +106,7 @@ class Expectation:
     helper: str | None = attribute(CTA_EXPECT.HELP_NAME, Text(16), default=None)
     """The name of the helper that expects it: the one of its master."""
     flags: ExpectFlags | None = attribute(CTA_EXPECT.FLAGS, u32(ExpectFlags), default=None)
+    """Whether it stays when it is met, and whether it is met at all."""
     expect_class: int | None = attribute(CTA_EXPECT.CLASS, U32, default=None)
     """Which of the helper's kinds of expectation it is: those have a limit and a timeout each."""
     nat: ExpectNAT | None = attribute(CTA_EXPECT.NAT, Nest(ExpectNAT), default=None)
@@ -114,7 +114,7 @@ class Expectation:
     function: str | None = attribute(CTA_EXPECT.FN, Text(64), default=None)
     """What the kernel calls for the new connection: ``nat-follow-master`` translates it by
     :attr:`nat`, ``sip``, ``Q.931`` and ``callforwarding`` are of SIP and H.323."""
-    unknown: _Unknown = attrs.field(default=(), eq=by_path)
+    unknown: builtins.tuple[UnknownAttribute, ...] = attrs.field(default=(), eq=by_path)
     """What the kernel sent that this version does not know."""
 
     @classmethod

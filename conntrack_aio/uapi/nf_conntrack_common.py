@@ -41,9 +41,6 @@ class NF_CT_EXPECT(IntFlag):
     stored before.
     """
 
-    PERMANENT = 0x1
-    """It stays when a connection has met it, until its time is up."""
-    INACTIVE = 0x2
-    """No connection meets it."""
-    USERSPACE = 0x4
-    """A helper in user space made it."""
+    PERMANENT = 0x1  # it stays when a connection has met it, until its time is up
+    INACTIVE = 0x2  # no connection meets it
+    USERSPACE = 0x4  # a helper in user space made it

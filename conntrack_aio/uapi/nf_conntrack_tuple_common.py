@@ -6,5 +6,5 @@ from enum import IntEnum
 class IP_CT_DIR(IntEnum):
     """``enum ip_conntrack_dir``: the directions."""
 
-    ORIGINAL = 0
-    REPLY = 1
+    ORIGINAL = 0  # that of the first packet
+    REPLY = 1  # that of the answers
