@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from conntrack_aio import Connection, EventStream, EventType, Flow, connect
-from conntrack_aio.codec import requests
+from conntrack_aio import Connection, EventStream, EventType, Flow, FlowEvent, connect
+from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.netlink.endpoint import Kernel
 from conntrack_aio.netlink.exchange import DumpExchange
 from conntrack_aio.netlink.namespaces import unshare
 from conntrack_aio.netlink.socket import NetlinkSocket
-from conntrack_aio.sandbox.namespace import enter_sandbox, set_sysctl
+from conntrack_aio.sandbox.namespace import enter_sandbox
+from conntrack_aio.sysctls import set_sysctl
 from conntrack_aio.uapi.sched import CLONE_NEWNET
 
 Contender = Callable[[], Awaitable[tuple[float, int]]]
@@ -65,7 +66,7 @@ class Bench:
     async def create(self) -> tuple[float, int]:
         await self.conn.flush()
         start = time.perf_counter()
-        outcomes = await self.conn._requester.run([requests.create(new) for new in self.flows])
+        outcomes = await self.conn._session.run([requests.create(new) for new in self.flows])
         elapsed = time.perf_counter() - start
         return elapsed, sum(outcome.error is None for outcome in outcomes)
 
@@ -73,7 +74,7 @@ class Bench:
         await self.conn.flush()
         ready = [requests.create(new) for new in self.flows]
         start = time.perf_counter()
-        outcomes = await self.conn._requester.run(ready)
+        outcomes = await self.conn._session.run(ready)
         elapsed = time.perf_counter() - start
         return elapsed, sum(outcome.error is None for outcome in outcomes)
 
@@ -92,11 +93,11 @@ class Bench:
             count = drain(stream.socket)
             return time.perf_counter() - start, count
 
-    async def _queue_up(self, stream: EventStream) -> int:
+    async def _queue_up(self, stream: EventStream[FlowEvent]) -> int:
         """Cause events, as many as surely fit: root has a larger buffer than others."""
         await self.conn.flush()
         count = min(10_000, len(self.flows), stream.receive_buffer // 2048)
-        await self.conn._requester.run([requests.create(new) for new in self.flows[:count]])
+        await self.conn._session.run([requests.create(new) for new in self.flows[:count]])
         return count
 
 

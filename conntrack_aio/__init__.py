@@ -8,7 +8,7 @@
                 print(event.type.name, event.flow.orig)
 """
 
-from .codec.requests import Target
+from .codec.requests.flows import Target
 from .connection import Connection, connect
 from .dumps import Dump
 from .errors import (

@@ -1,27 +1,32 @@
-"""A dump: the table, entry by entry, in constant memory."""
+"""A dump: a table of the kernel's, entry by entry, in constant memory."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from anyio.abc import AsyncResource
 
-from .codec.messages import decode_flow
 from .errors import DecodeError
-from .filters.match import Match
-from .model.flow import Flow
 from .model.statistics import ConnectionStatistics
+from .netlink.attributes import Buffer
+from .netlink.messages import Message
 from .netlink.walks import Walk
 
+T = TypeVar("T")
 
-class Dump(AsyncResource):
-    """The entries of the table, as an async iterator of flows; see :meth:`Connection.dump`.
+Decoder = Callable[[Buffer, Message], T]
+"""Makes an object of a message. Raises :exc:`DecodeError`."""
+
+
+class Dump(AsyncResource, Generic[T]):
+    """The entries of a table, as an async iterator; see :meth:`Connection.dump`.
 
     It starts at the first iteration, on a socket of its own, and may be left at any time: the
     socket closes when it is used up, closed, or dropped. The kernel walks its table bucket by
-    bucket and takes no snapshot: a flow that comes or goes meanwhile may be missed, or told twice.
+    bucket and takes no snapshot: an entry that comes or goes meanwhile may be missed, or told
+    twice.
 
     Iterating raises a :exc:`KernelError` for what the kernel answers; :exc:`DecodeError` at an
     entry that is none, after which it goes on; :exc:`NoReply`;
@@ -32,22 +37,24 @@ class Dump(AsyncResource):
     def __init__(
         self,
         walk: Walk,
-        match: Match | None,
+        decode: Decoder[T],
+        keep: Callable[[T], bool] | None,
         counters: ConnectionStatistics,
-        on_close: Callable[[Dump], None],
+        on_close: Callable[[Dump[T]], None],
     ) -> None:
         self.walk = walk
-        self._match = match
+        self._decode = decode
+        self._keep = keep
         self._counters = counters
         self._on_close = on_close
-        self._pending: deque[Flow | DecodeError] = deque()
+        self._pending: deque[T | DecodeError] = deque()
         self._ended = False
         self._retired = False
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Flow:
+    async def __anext__(self) -> T:
         while not self._pending:
             if not await self._refill():
                 raise StopAsyncIteration
@@ -56,13 +63,13 @@ class Dump(AsyncResource):
             raise item
         return item
 
-    def batches(self) -> Batches:
-        """The same dump, a list of flows at a time (some 130), in the order of the table."""
+    def batches(self) -> Batches[T]:
+        """The same dump, a list at a time (some 130), in the order of the table."""
         return Batches(self)
 
-    async def next_batch(self) -> list[Flow]:
-        """The flows up to the end of the next chunk; an empty list at the end of the dump."""
-        batch: list[Flow] = []
+    async def next_batch(self) -> list[T]:
+        """The entries up to the end of the next chunk; an empty list at the end of the dump."""
+        batch: list[T] = []
         while not batch:
             if not self._pending and not await self._refill():
                 break
@@ -89,17 +96,17 @@ class Dump(AsyncResource):
             self._ended = True
             return False
         chunk, entries = received
-        match = self._match
+        keep = self._keep
         for entry in entries:
             try:
-                flow = decode_flow(chunk, entry)
+                item = self._decode(chunk, entry)
             except DecodeError as error:
                 self._counters.decode_errors += 1
                 self._pending.append(error)
                 continue
-            if match is None or match(flow):
-                self._pending.append(flow)
-        self._counters.flows_decoded += len(entries)
+            if keep is None or keep(item):
+                self._pending.append(item)
+        self._counters.entries_decoded += len(entries)
         return True
 
     async def aclose(self) -> None:
@@ -121,16 +128,16 @@ class Dump(AsyncResource):
         self.close()
 
 
-class Batches:
-    """A dump, a list of flows at a time; see :meth:`Dump.batches`."""
+class Batches(Generic[T]):
+    """A dump, a list at a time; see :meth:`Dump.batches`."""
 
-    def __init__(self, dump: Dump) -> None:
+    def __init__(self, dump: Dump[T]) -> None:
         self._dump = dump
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> list[Flow]:
+    async def __anext__(self) -> list[T]:
         batch = await self._dump.next_batch()
         if not batch:
             raise StopAsyncIteration

@@ -1,4 +1,4 @@
-"""The event stream: what happens to flows, as it happens."""
+"""The event stream: what happens in a table of the kernel's, as it happens."""
 
 from __future__ import annotations
 
@@ -6,28 +6,24 @@ import errno
 import logging
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Final, NamedTuple, Self
+from typing import Final, Generic, NamedTuple, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import AsyncResource
 
-from . import sysctls
-from .codec.messages import decode_event
 from .errors import DecodeError, EventsLost, kernel_error
-from .model.events import EventType, FlowEvent
 from .model.statistics import ConnectionStatistics
 from .netlink import messages
+from .netlink.attributes import Buffer
 from .netlink.endpoint import Endpoint
+from .netlink.messages import Message
 from .netlink.socket import NetlinkSocket
-from .uapi.nfnetlink import NFNLGRP
+from .sysctls import CONNTRACK, read_number
 
-_GROUPS: Final = {
-    EventType.NEW: NFNLGRP.CONNTRACK_NEW,
-    EventType.UPDATE: NFNLGRP.CONNTRACK_UPDATE,
-    EventType.DESTROY: NFNLGRP.CONNTRACK_DESTROY,
-}
-_SYSCTL = "nf_conntrack_events"
+E = TypeVar("E")
+
+_SYSCTL = f"{CONNTRACK}events"
 
 DEFAULT_RECEIVE_BUFFER: Final = 8 * 1024 * 1024
 """Room for some 13,000 events; the memory is used only while they wait."""
@@ -49,30 +45,24 @@ class Subscription(NamedTuple):
     covers_older_flows: bool | None
 
 
-def subscribe(
-    endpoint: Endpoint, types: Collection[EventType], receive_buffer: int
-) -> Subscription:
-    """Join the groups of ``types``, in the calling thread's namespace.
+def subscribe(endpoint: Endpoint, groups: Collection[int], receive_buffer: int) -> Subscription:
+    """Join multicast groups, in the calling thread's namespace.
 
-    Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, and :exc:`TypeError` for what is no
-    :class:`EventType`.
+    Raises :exc:`PermissionDenied` without CAP_NET_ADMIN.
     """
-    for kind in types:
-        if not isinstance(kind, EventType):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"events are chosen by members of EventType, not by {kind!r}")
     socket = endpoint.open(receive_buffer)
     try:
-        for kind in types:
-            socket.join(_GROUPS[kind])
+        for group in groups:
+            socket.join(group)
     except OSError as error:
         socket.close()
         raise kernel_error(error.errno or errno.EIO, "subscribe to events") from error
-    mode = sysctls.read(_SYSCTL)
+    mode = read_number(endpoint.sysctls, _SYSCTL)
     return Subscription(socket, None if mode is None else mode == 1)
 
 
-class EventStream(AsyncResource):
-    """Events of flows, an async iterator that never ends by itself; see :meth:`Connection.events`.
+class EventStream(AsyncResource, Generic[E]):
+    """Events, an async iterator that never ends by itself; see :meth:`Connection.events`.
 
     It is subscribed from the moment it exists. Hold it while you iterate, so that what is raised
     while iterating doesn't throw it away::
@@ -99,20 +89,22 @@ class EventStream(AsyncResource):
     def __init__(
         self,
         subscription: Subscription,
+        decode: Callable[[Buffer, Message], E],
         counters: ConnectionStatistics,
-        on_close: Callable[[EventStream], None],
+        on_close: Callable[[EventStream[E]], None],
     ) -> None:
         self.socket, self.covers_older_flows = subscription
+        self._decode = decode
         self._counters = counters
         self._on_close = on_close
-        self._pending: deque[FlowEvent | EventsLost | DecodeError] = deque()
+        self._pending: deque[E | EventsLost | DecodeError] = deque()
         self._reading = False
         self._gap: int | None = None
         """After an overrun: how many further messages may still be older than the gap."""
         self._drops_told = 0
         if self.covers_older_flows is False:
             logger.info(
-                "net.netfilter.%s is not 1 in this namespace: flows made before the first "
+                "%s is not 1 in this namespace: flows made before the first "
                 "listener, or while there was none, emit no events, not even when they end",
                 _SYSCTL,
             )
@@ -128,13 +120,13 @@ class EventStream(AsyncResource):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> FlowEvent:
+    async def __anext__(self) -> E:
         if not self._pending:
             await self._refill()
         item = self._pending.popleft()
-        if isinstance(item, FlowEvent):
-            return item
-        raise item
+        if isinstance(item, (EventsLost, DecodeError)):
+            raise item
+        return item
 
     async def _refill(self) -> None:
         if self._reading:
@@ -174,9 +166,9 @@ class EventStream(AsyncResource):
                 self._counters.overruns += 1
                 self._gap = self.receive_buffer // _LEAST_COST
                 continue
-            self._decode(size)
+            self._take(size)
 
-    def _decode(self, size: int) -> None:
+    def _take(self, size: int) -> None:
         buffer = self.socket.buffer
         try:
             for message in messages.walk(buffer, size):
@@ -186,7 +178,7 @@ class EventStream(AsyncResource):
                     self._gap -= 1
                     if self._gap < 0:
                         self._tell_gap()
-                self._pending.append(decode_event(buffer, message))
+                self._pending.append(self._decode(buffer, message))
                 self._counters.events_decoded += 1
         except DecodeError as error:
             self._fail(error)

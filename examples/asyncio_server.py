@@ -9,10 +9,10 @@ import asyncio
 from collections import Counter
 
 import conntrack_aio
-from conntrack_aio import Connection, EventsLost, EventStream, EventType
+from conntrack_aio import Connection, EventsLost, EventStream, EventType, FlowEvent
 
 
-async def follow(stream: EventStream, opened: Counter[str]) -> None:
+async def follow(stream: EventStream[FlowEvent], opened: Counter[str]) -> None:
     """Count who opens connections, for ever. A loss is a gap in the count, not its end."""
     while True:
         try:

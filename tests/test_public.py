@@ -35,8 +35,9 @@ def documented() -> Iterator[tuple[str, object]]:
         thing = getattr(conntrack_aio, name)
         yield name, thing
         if inspect.isclass(thing) and not issubclass(thing, enum.Enum):
-            for member, value in vars(thing).items():
-                if member.startswith("_"):
+            for member in dir(thing):
+                value = inspect.getattr_static(thing, member)
+                if member.startswith("_") or hasattr(object, member):
                     continue
                 if isinstance(value, classmethod | staticmethod):
                     value = value.__func__

@@ -16,16 +16,17 @@ import anyio.to_thread
 from ..connection import Connection, connect
 from ..errors import EventsLost
 from ..events import EventStream
-from ..model.events import EventType
+from ..model.events import EventType, FlowEvent
 from ..model.tuples import PROTOCOL_NAMES
 from ..sandbox import namespace, rules, traffic
+from ..sysctls import CONNTRACK, set_sysctl
 from .failures import complain, guarded
 from .render import Render, renderer
 
 _PATIENCE = 10.0
 """Seconds that the demo waits for events that ought to come at once."""
 
-_SYSCTLS = {"nf_conntrack_events": 1, "nf_conntrack_acct": 1, "nf_conntrack_timestamp": 1}
+_SYSCTLS = {"events": 1, "acct": 1, "timestamp": 1}
 
 _INTRODUCTION = """\
 In a network namespace of its own, this process now opens some connections over loopback.
@@ -47,7 +48,7 @@ def main() -> int:
 def _demonstrate(*, json: bool) -> None:
     namespace.enter_sandbox()
     for name, value in _SYSCTLS.items():
-        namespace.set_sysctl(f"net.netfilter.{name}", value)
+        set_sysctl(f"{CONNTRACK}{name}", value)
     rules.track_connections()
     if not json:
         print(_INTRODUCTION, flush=True)
@@ -75,7 +76,7 @@ def _traffic() -> None:
         traffic.ping(address, id=7)
 
 
-async def _show(stream: EventStream, render: Render, counts: Counter[str]) -> None:
+async def _show(stream: EventStream[FlowEvent], render: Render, counts: Counter[str]) -> None:
     """Until every flow that began has ended."""
     while True:
         try:

@@ -12,6 +12,7 @@ A field without a default is one that the kernel always sends. ``None`` is absen
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from operator import attrgetter
@@ -29,6 +30,16 @@ C = TypeVar("C")
 
 Path = int | tuple[int, ...]
 """An attribute's number, or those of the nests around it, outermost first, and its own."""
+
+
+class Access(enum.Enum):
+    """Who says an attribute to whom."""
+
+    READ = "read"
+    """The kernel tells it; what a program sends of it is ignored, refused, or only compared."""
+    WRITE = "write"
+    """A program sends it; the kernel never does."""
+    BOTH = "read, write"
 
 
 class Wire(Generic[T_co]):
@@ -126,11 +137,24 @@ class At(Generic[T_co]):
     wire: Wire[T_co]
     when: tuple[str, int] | None = None
     """Encoded here only if this other field of the object has this value."""
+    access: Access = Access.BOTH
+    since: str = ""
+    """The kernel that had it first, where that is later than 4.19."""
+    until: str = ""
+    """The last kernel that had it."""
 
 
-def at(path: Path, wire: Wire[T], *, when: tuple[str, int] | None = None) -> At[T]:
+def at(
+    path: Path,
+    wire: Wire[T],
+    *,
+    when: tuple[str, int] | None = None,
+    access: Access = Access.BOTH,
+    since: str = "",
+    until: str = "",
+) -> At[T]:
     """One of the places given to :func:`variants`."""
-    return At(path if isinstance(path, tuple) else (path,), wire, when)
+    return At(path if isinstance(path, tuple) else (path,), wire, when, access, since, until)
 
 
 PLACES: Final = "conntrack_aio.places"
@@ -138,12 +162,33 @@ INLINE: Final = "conntrack_aio.inline"
 
 
 @overload
-def attribute(path: Path, wire: Wire[T]) -> T: ...
+def attribute(
+    path: Path, wire: Wire[T], *, access: Access = Access.BOTH, since: str = "", until: str = ""
+) -> T: ...
 @overload
-def attribute(path: Path, wire: Wire[T], *, default: None) -> T | None: ...
-def attribute(path: Path, wire: Wire[object], *, default: object = attrs.NOTHING) -> object:
-    """A field whose value stands at ``path``. Without a default it is never absent."""
-    return _field((at(path, wire),), default)
+def attribute(
+    path: Path,
+    wire: Wire[T],
+    *,
+    default: None,
+    access: Access = Access.BOTH,
+    since: str = "",
+    until: str = "",
+) -> T | None: ...
+def attribute(
+    path: Path,
+    wire: Wire[object],
+    *,
+    default: object = attrs.NOTHING,
+    access: Access = Access.BOTH,
+    since: str = "",
+    until: str = "",
+) -> object:
+    """A field whose value stands at ``path``. Without a default it is never absent.
+
+    ``access``, ``since`` and ``until`` are for the reference page that is made from this.
+    """
+    return _field((at(path, wire, access=access, since=since, until=until),), default)
 
 
 @overload

@@ -30,7 +30,8 @@ class ConnectionStatistics:
     """Answers to requests whose caller had been cancelled, dropped."""
     datagrams_received: int = 0
     bytes_received: int = 0
-    flows_decoded: int = 0
+    entries_decoded: int = 0
+    """Of dumps: flows, expectations and the rest."""
     events_decoded: int = 0
     decode_errors: int = 0
     forged: int = 0

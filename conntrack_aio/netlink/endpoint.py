@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from ..sysctls import Files, Sysctls
 from ..uapi.netlink import NETLINK
 from .namespaces import NetNS, run_beside, run_inside
 from .socket import NetlinkSocket, open_socket, require_linux
@@ -18,7 +19,12 @@ T = TypeVar("T")
 
 
 class Endpoint(Protocol):
-    """What a connection needs of a kernel: a first socket, and more beside it."""
+    """What a connection needs of a kernel: a first socket, more beside it, and the settings."""
+
+    @property
+    def sysctls(self) -> Sysctls:
+        """The settings of the calling thread's namespace; use it through :meth:`beside`."""
+        ...
 
     def open_first(self) -> NetlinkSocket:
         """The request socket."""
@@ -38,6 +44,7 @@ class Kernel:
 
     def __init__(self, netns: NetNS | None = None) -> None:
         self._netns = netns
+        self.sysctls: Sysctls = Files()
 
     def open_first(self) -> NetlinkSocket:
         """Raises :exc:`NamespaceError`, and what :func:`open_socket` raises."""

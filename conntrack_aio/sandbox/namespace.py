@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ..errors import KernelError, NamespaceError
 from ..netlink.namespaces import run_inside, unshare
 from ..netlink.socket import require_linux
+from ..sysctls import read_sysctl
 from ..uapi.sched import CLONE_NEWNET, CLONE_NEWUSER
 from .links import set_up
 
@@ -156,23 +157,3 @@ def _remedy(code: int) -> str:
             if forbidden:
                 return prohibition.remedy
     return _REMEDIES.get(code, "")
-
-
-def read_sysctl(name: str) -> str:
-    """The value of ``"net.netfilter.nf_conntrack_acct"`` and its like, without the line's end.
-
-    Those of the network are the calling thread's namespace's. Raises :exc:`OSError`; ENOENT says
-    that the kernel has none of that name, or has not loaded its module yet.
-    """
-    with open(_path(name)) as file:
-        return file.read().rstrip("\n")
-
-
-def set_sysctl(name: str, value: str | int) -> None:
-    """Set what :func:`read_sysctl` reads. Raises :exc:`OSError`."""
-    with open(_path(name), "w") as file:
-        file.write(str(value))
-
-
-def _path(name: str) -> str:
-    return "/proc/sys/" + name.replace(".", "/")

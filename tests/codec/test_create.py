@@ -42,7 +42,7 @@ from conntrack_aio import (
     Timestamp,
     Tuple,
 )
-from conntrack_aio.codec import requests
+from conntrack_aio.codec.requests import flows as requests
 
 NEW = 0x100
 TCP_FLOW = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 2, timeout=9)

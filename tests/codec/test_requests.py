@@ -33,8 +33,8 @@ from conntrack_aio import (
     Status,
     Tuple,
 )
-from conntrack_aio.codec import requests
-from conntrack_aio.codec.requests import updated_status
+from conntrack_aio.codec.requests import flows as requests
+from conntrack_aio.codec.requests.flows import updated_status
 from conntrack_aio.netlink.exchange import Request
 
 NEW, GET, DELETE, GET_STATS = 0x100, 0x101, 0x102, 0x105

@@ -27,13 +27,13 @@ from conntrack_aio.sandbox import traffic
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
 
-async def take(stream: EventStream, count: int) -> list[FlowEvent]:
+async def take(stream: EventStream[FlowEvent], count: int) -> list[FlowEvent]:
     """The next events, if they come within 5 seconds."""
     with anyio.fail_after(5):
         return [await anext(stream) for _ in range(count)]
 
 
-async def until_loss(stream: EventStream) -> tuple[int, EventsLost]:
+async def until_loss(stream: EventStream[FlowEvent]) -> tuple[int, EventsLost]:
     """How many events came before the loss that must come within 5 seconds, and the loss."""
     received = 0
     with anyio.fail_after(5):

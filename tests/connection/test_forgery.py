@@ -41,7 +41,7 @@ async def test_forged_events(conn: Connection, forger: socket.socket) -> None:
 async def test_nobody_else_can_send_to_the_request_socket(
     conn: Connection, forger: socket.socket
 ) -> None:
-    port = conn._requester.socket.raw.getsockname()[0]  # type: ignore[attr-defined]
+    port = conn._session.requester.socket.raw.getsockname()[0]  # type: ignore[attr-defined]
     with forger, pytest.raises(ConnectionRefusedError):
         forger.sendto(error_message(2), (port, 0))
     assert await conn.count() == 0

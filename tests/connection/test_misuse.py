@@ -103,7 +103,7 @@ async def test_entered_twice(lab: Lab) -> None:
             await connecting.__aenter__()
 
 
-async def read_closed(dump: Dump) -> None:
+async def read_closed(dump: Dump[Flow]) -> None:
     """It may have ended before it was closed."""
     with pytest.raises((anyio.ClosedResourceError, StopAsyncIteration)):
         await anext(dump)

@@ -300,7 +300,9 @@ async def test_a_flush_runs_off_the_loop() -> None:
 # -- events -----------------------------------------------------------------------------------
 
 
-async def streaming(conn: Connection, kernel: ScriptedKernel) -> tuple[EventStream, ScriptedSocket]:
+async def streaming(
+    conn: Connection, kernel: ScriptedKernel
+) -> tuple[EventStream[FlowEvent], ScriptedSocket]:
     return conn.events(), kernel.sockets[-1]
 
 
@@ -308,7 +310,7 @@ def event(number: int) -> bytes:
     return flows.new_event(flows.tcp(number))
 
 
-async def numbers(stream: EventStream, count: int) -> list[int | EventsLost]:
+async def numbers(stream: EventStream[FlowEvent], count: int) -> list[int | EventsLost]:
     """The flows' numbers of so many events, with the losses among them."""
     seen: list[int | EventsLost] = []
     with anyio.fail_after(5):

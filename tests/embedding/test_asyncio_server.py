@@ -56,4 +56,4 @@ async def test_a_cleanup_context_of_aiohttp(lab: Lab) -> None:
         await app[CONNECTION].create(flows.tcp())
         answer = await client.get("/count")
         assert await answer.json() == 1
-    assert app[CONNECTION]._requester.socket.closed
+    assert app[CONNECTION]._session.requester.socket.closed

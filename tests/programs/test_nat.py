@@ -22,6 +22,7 @@ from conntrack_aio import (
     EventStream,
     EventType,
     Flow,
+    FlowEvent,
     NATRange,
     Status,
     TCPInfo,
@@ -29,7 +30,8 @@ from conntrack_aio import (
     Tuple,
 )
 from conntrack_aio.sandbox import links, traffic
-from conntrack_aio.sandbox.namespace import new_network_namespace, set_sysctl
+from conntrack_aio.sandbox.namespace import new_network_namespace
+from conntrack_aio.sysctls import set_sysctl
 
 pytestmark = [
     pytest.mark.anyio,
@@ -175,7 +177,7 @@ def view(end: socket.socket) -> Tuple:
     return make(*end.getsockname()[:2], *end.getpeername()[:2])
 
 
-async def wait_for(stream: EventStream, state: TCPState) -> None:
+async def wait_for(stream: EventStream[FlowEvent], state: TCPState) -> None:
     """The last packet may still be on its way through the router."""
     with anyio.fail_after(PATIENCE):
         async for event in stream:

@@ -21,6 +21,7 @@ from conntrack_aio.errors import (
 )
 from conntrack_aio.netlink.namespaces import run_inside
 from conntrack_aio.sandbox import links, namespace, rules, traffic
+from conntrack_aio.sysctls import read_sysctl, set_sysctl
 from conntrack_aio.uapi.nf_tables import NF_INET, NFT_CT
 
 kernel = pytest.mark.kernel
@@ -43,7 +44,7 @@ def new_namespace() -> Iterator[Callable[[], int]]:
 
 def tracked() -> tuple[int, list[str] | None]:
     """How many connections are tracked in this thread's namespace, and a line about each."""
-    count = int(namespace.read_sysctl("net.netfilter.nf_conntrack_count"))
+    count = int(read_sysctl("net.netfilter.nf_conntrack_count"))
     return count, PROCFS.read_text().splitlines() if PROCFS.exists() else None
 
 
@@ -76,11 +77,11 @@ def test_a_new_namespace_is_another_one_with_its_loopback_up(
 def test_sysctls_are_those_of_the_namespace(new_namespace: Callable[[], int]) -> None:
     one, other = new_namespace(), new_namespace()
     name = "net.ipv4.ip_default_ttl"
-    run_inside(one, lambda: namespace.set_sysctl(name, 17))
-    assert run_inside(one, lambda: namespace.read_sysctl(name)) == "17"
-    assert run_inside(other, lambda: namespace.read_sysctl(name)) == "64"
+    run_inside(one, lambda: set_sysctl(name, 17))
+    assert run_inside(one, lambda: read_sysctl(name)) == "17"
+    assert run_inside(other, lambda: read_sysctl(name)) == "64"
     with pytest.raises(FileNotFoundError):
-        namespace.read_sysctl("net.ipv4.no_such_thing")
+        read_sysctl("net.ipv4.no_such_thing")
 
 
 # Tracking
@@ -238,7 +239,7 @@ def through_a_router(new_namespace: Callable[[], int], net: str) -> tuple[int, i
     """A client and a router with a server behind it: their namespaces, and its address."""
     client, router, server = new_namespace(), new_namespace(), new_namespace()
     for sysctl in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
-        run_inside(router, partial(namespace.set_sysctl, sysctl, 1))
+        run_inside(router, partial(set_sysctl, sysctl, 1))
     join(client, net.format(1, 2), router, net.format(1, 1))
     join(server, net.format(2, 2), router, net.format(2, 1))
     far = [net.format(n, 1).split("/")[0] for n in (1, 2)]

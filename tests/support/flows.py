@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import attrs
 
 from conntrack_aio import Connection, Flow
-from conntrack_aio.codec import requests
 from conntrack_aio.codec.messages import CT_DELETE, CT_NEW
 from conntrack_aio.codec.reference import encode
+from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.netlink import messages
 
 
@@ -49,4 +49,4 @@ def destroy_event(flow: Flow) -> bytes:
 
 async def fill(conn: Connection, made: Iterable[Flow]) -> None:
     """Make many flows, a datagram full at a time; those that are there already stay."""
-    await conn._requester.run([requests.create(flow) for flow in made])
+    await conn._session.run([requests.create(flow) for flow in made])

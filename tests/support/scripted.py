@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 from conntrack_aio.connection import Connecting
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.socket import NetlinkSocket
+from conntrack_aio.sysctls import Files, Sysctls
 
 T = TypeVar("T")
 
@@ -130,6 +131,7 @@ class ScriptedKernel:
 
     def __init__(self, script: Script | None = None) -> None:
         self.sockets: list[ScriptedSocket] = []
+        self.sysctls: Sysctls = Files()
         self.script = script or (lambda socket, asked: socket.ack(asked))
 
     def open_first(self) -> NetlinkSocket:

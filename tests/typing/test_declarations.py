@@ -35,7 +35,7 @@ if isinstance(good.protoinfo, TCPInfo):
     state: int | None = good.protoinfo.state
 
 
-async def read(stream: EventStream) -> None:
+async def read(stream: EventStream[FlowEvent]) -> None:
     async for event in stream:
         told: FlowEvent = event
         print(told.flow.orig.src, told.flow.id)

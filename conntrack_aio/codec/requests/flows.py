@@ -1,4 +1,4 @@
-"""The requests, each made in one place, so that none can be sent that does what nobody asked.
+"""Requests about flows: subsystem ``NFNL_SUBSYS_CTNETLINK``.
 
 The kernel's traps closed here (``ctnetlink_del_conntrack``, ``ctnetlink_change_status``,
 ``__nf_conntrack_update``): a delete without a tuple is a flush; a status must repeat the bits
@@ -14,17 +14,17 @@ from socket import AF_UNSPEC
 from types import MappingProxyType
 from typing import Final
 
-from ..errors import EncodeError
-from ..model.flow import Flow, Status
-from ..model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
-from ..model.requests import NATRange, RequestOnly
-from ..model.tuples import PROTOCOL_NAMES, TCP, IPAddress, Tuple
-from ..netlink import nfnetlink
-from ..netlink.exchange import Request
-from ..uapi.netlink import NLM_F
-from ..uapi.nfnetlink import NFNL_SUBSYS
-from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
-from .reference import encode_fields
+from ...errors import EncodeError
+from ...model.flow import Flow, Status
+from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
+from ...model.requests import NATRange, RequestOnly
+from ...model.tuples import PROTOCOL_NAMES, TCP, IPAddress, Tuple
+from ...netlink.exchange import Request
+from ...uapi.netlink import NLM_F
+from ...uapi.nfnetlink import NFNL_SUBSYS
+from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
+from ..reference import encode_fields
+from .common import NO_HINTS, request
 
 Target = Flow | Tuple
 
@@ -74,13 +74,16 @@ def _request(
     verb: str,
     subject: object,
     message: IPCTNL_MSG_CT,
-    flags: int,
-    family: int,
-    attributes: bytes,
-    hints: Mapping[int, str] = MappingProxyType({}),
+    attributes: bytes = b"",
+    *,
+    flags: int = 0,
+    family: int = AF_UNSPEC,
+    hints: Mapping[int, str] = NO_HINTS,
 ) -> Request:
-    kind = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, message)
-    return Request(verb, subject, kind, flags, nfnetlink.pack(family) + attributes, hints)
+    subsystem = NFNL_SUBSYS.CTNETLINK
+    return request(
+        verb, subject, subsystem, message, attributes, flags=flags, family=family, hints=hints
+    )
 
 
 def _lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
@@ -111,14 +114,18 @@ def get(target: Target, zone: int | None = None) -> Request:
     """Read one entry. Raises :exc:`EncodeError`."""
     found, zone = _lookup(target, zone)
     attributes = encode_fields(Flow, {"orig": found, "zone": zone})
-    return _request("get", found, IPCTNL_MSG_CT.GET, 0, found.family, attributes, _HINTS_LOOKUP)
+    return _request(
+        "get", found, IPCTNL_MSG_CT.GET, attributes, family=found.family, hints=_HINTS_LOOKUP
+    )
 
 
 def dump(family: int = AF_UNSPEC, mark: int | None = None, mark_mask: int | None = None) -> Request:
     """Read the table, filtered in the kernel by family and mark."""
     attributes = encode_fields(Flow, {"mark": mark})
     attributes += encode_fields(RequestOnly, {"mark_mask": mark_mask})
-    return _request("dump", "the table", IPCTNL_MSG_CT.GET, int(NLM_F.DUMP), family, attributes)
+    return _request(
+        "dump", "the table", IPCTNL_MSG_CT.GET, attributes, flags=int(NLM_F.DUMP), family=family
+    )
 
 
 def delete(target: Target, zone: int | None = None) -> Request:
@@ -127,18 +134,18 @@ def delete(target: Target, zone: int | None = None) -> Request:
     identity = target.id if isinstance(target, Flow) else None
     attributes = encode_fields(Flow, {"orig": found, "zone": zone, "id": identity})
     return _request(
-        "delete", found, IPCTNL_MSG_CT.DELETE, 0, found.family, attributes, _HINTS_LOOKUP
+        "delete", found, IPCTNL_MSG_CT.DELETE, attributes, family=found.family, hints=_HINTS_LOOKUP
     )
 
 
 def flush() -> Request:
     """Delete every entry of the namespace. The only request without a tuple that deletes."""
-    return _request("flush", "the table", IPCTNL_MSG_CT.DELETE, 0, AF_UNSPEC, b"")
+    return _request("flush", "the table", IPCTNL_MSG_CT.DELETE)
 
 
 def statistics(verb: str = "count", subject: str = "the entries") -> Request:
     """Read the number of entries: what costs the kernel least, so also the first request."""
-    return _request(verb, subject, IPCTNL_MSG_CT.GET_STATS, 0, AF_UNSPEC, b"")
+    return _request(verb, subject, IPCTNL_MSG_CT.GET_STATS)
 
 
 def create(
@@ -176,10 +183,10 @@ def create(
         "create",
         flow.orig,
         IPCTNL_MSG_CT.NEW,
-        _CREATE,
-        flow.orig.family,
         attributes,
-        _HINTS_CREATE,
+        flags=_CREATE,
+        family=flow.orig.family,
+        hints=_HINTS_CREATE,
     )
 
 
@@ -268,7 +275,9 @@ def update(target: Target, values: Mapping[str, object], zone: int | None = None
     flow_values = {k: v for k, v in values.items() if not k.endswith("_mask")}
     mask_values = {k: v for k, v in values.items() if k.endswith("_mask")}
     attributes = encode_fields(Flow, own | flow_values) + encode_fields(RequestOnly, mask_values)
-    return _request("update", found, IPCTNL_MSG_CT.NEW, 0, found.family, attributes, _HINTS_UPDATE)
+    return _request(
+        "update", found, IPCTNL_MSG_CT.NEW, attributes, family=found.family, hints=_HINTS_UPDATE
+    )
 
 
 def updated_status(current: Status, wanted: Status) -> Status:

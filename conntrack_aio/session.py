@@ -1,0 +1,147 @@
+"""The session: what all the verbs of a connection share. Its sockets, its books and its life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+import anyio
+import attrs
+from anyio import CapacityLimiter
+
+from .dumps import Decoder, Dump
+from .events import EventStream, subscribe
+from .model.statistics import ConnectionStatistics
+from .netlink.endpoint import Endpoint
+from .netlink.exchange import Outcome, Request
+from .netlink.requester import Requester
+from .netlink.socket import NetlinkSocket
+from .netlink.walks import Walk
+
+T = TypeVar("T")
+
+_WALKERS = 16
+"""Worker threads that the dumps of one connection may occupy at a time."""
+
+
+class Session:
+    """One network namespace, spoken to: requests, dumps and streams of whatever subsystem."""
+
+    def __init__(
+        self, endpoint: Endpoint, requester: Requester, receive_buffer: int, reply_timeout: float
+    ) -> None:
+        self.endpoint = endpoint
+        self.requester = requester
+        self._receive_buffer = receive_buffer
+        self._reply_timeout = reply_timeout
+        self._limiter = CapacityLimiter(_WALKERS)
+        self._counters = ConnectionStatistics()
+        self._dumps: WeakSet[Dump[Any]] = WeakSet()
+        self._streams: WeakSet[EventStream[Any]] = WeakSet()
+
+    # -- life -------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        return self.requester.socket.closed
+
+    def check_open(self) -> None:
+        """Raises :exc:`anyio.ClosedResourceError`."""
+        if self.closed:
+            raise anyio.ClosedResourceError
+
+    def close(self) -> None:
+        """Close the sockets of requests, dumps and streams. Idempotent."""
+        for dump in tuple(self._dumps):
+            dump.close()
+        for stream in tuple(self._streams):
+            stream.close()
+        self.requester.close()
+
+    # -- conversations ----------------------------------------------------------------------
+
+    async def ask(self, request: Request) -> Outcome:
+        """Send one request; what became of it."""
+        (outcome,) = await self.requester.run([request])
+        return outcome
+
+    async def run(self, requests: Sequence[Request], *, walk: bool = False) -> list[Outcome]:
+        """Send requests in order; an outcome for each. See :meth:`Requester.run`."""
+        return await self.requester.run(requests, walk=walk)
+
+    def dump(
+        self, request: Request, decode: Decoder[T], keep: Callable[[T], bool] | None = None
+    ) -> Dump[T]:
+        """Entries of a table, on a socket of their own; those that ``keep`` is true of."""
+        self.check_open()
+        walk = Walk(self._open_beside, request, self._limiter, self._reply_timeout)
+        dump = Dump(walk, decode, keep, self._counters, self._retire_dump)
+        self._dumps.add(dump)
+        return dump
+
+    def subscribe(
+        self, groups: Collection[int], decode: Decoder[T], receive_buffer: int | None
+    ) -> EventStream[T]:
+        """Events of multicast groups, on a socket of their own, joined when this returns."""
+        self.check_open()
+        size = self._receive_buffer if receive_buffer is None else check_buffer(receive_buffer)
+        subscription = self.beside(lambda: subscribe(self.endpoint, groups, size))
+        stream = EventStream(subscription, decode, self._counters, self._retire_stream)
+        self._streams.add(stream)
+        return stream
+
+    def beside(self, function: Callable[[], T]) -> T:
+        """Call ``function`` in the session's namespace: here, or on a thread made for it."""
+        return self.endpoint.beside(self.requester.socket, function)
+
+    def _open_beside(self) -> NetlinkSocket:
+        self.check_open()
+        return self.beside(self.endpoint.open)
+
+    # -- the books --------------------------------------------------------------------------
+
+    def statistics(self) -> ConnectionStatistics:
+        """What was done so far, by what is closed and what is open."""
+        sockets = [self.requester.socket]
+        sockets += [dump.walk.socket for dump in self._dumps if dump.walk.socket is not None]
+        sockets += [stream.socket for stream in self._streams]
+        counters = self._counters
+        return attrs.evolve(
+            counters,
+            requests=self.requester.requests,
+            requests_offloaded=self.requester.offloaded,
+            stray_replies=counters.stray_replies + self.requester.strays,
+            overruns=counters.overruns + self.requester.overruns,
+            datagrams_received=counters.datagrams_received
+            + sum(socket.datagrams_received for socket in sockets),
+            bytes_received=counters.bytes_received
+            + sum(socket.bytes_received for socket in sockets),
+            forged=counters.forged + sum(socket.forged for socket in sockets),
+            open_dumps=len(self._dumps),
+            open_streams=len(self._streams),
+        )
+
+    def _retire_dump(self, dump: Dump[Any]) -> None:
+        self._dumps.discard(dump)
+        self._counters.stray_replies += dump.walk.exchange.strays
+        self._add_traffic(dump.walk.socket)
+
+    def _retire_stream(self, stream: EventStream[Any]) -> None:
+        self._streams.discard(stream)
+        self._add_traffic(stream.socket)
+
+    def _add_traffic(self, socket: NetlinkSocket | None) -> None:
+        if socket is not None:
+            self._counters.datagrams_received += socket.datagrams_received
+            self._counters.bytes_received += socket.bytes_received
+            self._counters.forged += socket.forged
+
+
+def check_buffer(size: int) -> int:
+    """The kernel doubles the size, in 32 bits. Raises :exc:`TypeError` or :exc:`ValueError`."""
+    if not isinstance(size, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"receive_buffer is a number of bytes, not {size!r}")
+    if not 0 < size < 1 << 30:
+        raise ValueError(f"receive_buffer is a number of bytes from 1 to 2^30, not {size}")
+    return size
