@@ -50,6 +50,7 @@ from .model.requests import NATRange
 from .model.statistics import ConnectionStatistics
 from .model.tuples import IPAddress, Tuple
 from .netlink.namespaces import NetNS
+from .trace.switch import arm as _arm_trace
 
 __version__ = "0.1.0"
 
@@ -105,3 +106,5 @@ __all__ = [
     "DumpInterrupted",
     "UnsupportedPlatform",
 ]
+
+_arm_trace()
