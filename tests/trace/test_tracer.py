@@ -16,9 +16,13 @@ from support.lab import Lab
 from support.scripted import FORGER, Asked, ScriptedKernel, ScriptedSocket
 
 from conntrack_aio import DecodeError, EventsLost, NotFound, connect
-from conntrack_aio.netlink.socket import RECEIVE_SIZE, NetlinkSocket
+from conntrack_aio.netlink import messages, nfnetlink
+from conntrack_aio.netlink.attributes import pack
+from conntrack_aio.netlink.socket import RECEIVE_SIZE, NetlinkSocket, open_socket
 from conntrack_aio.trace import tracer
 from conntrack_aio.trace.switch import LOGGER
+from conntrack_aio.uapi.netlink import NETLINK
+from conntrack_aio.uapi.nfnetlink_conntrack import CTA
 
 logger = logging.getLogger(LOGGER)
 
@@ -298,3 +302,19 @@ async def test_a_real_session(
     ):
         assert line in texts
     assert not [line for line in texts.split("\n") if line.lstrip().startswith("!")]
+
+
+@pytest.mark.kernel
+def test_the_kernels_own_words(lab: Lab, heard: Heard) -> None:
+    """A mask that is too short: the kernel says what of the request it means, and why."""
+    socket = lab.run(lambda: open_socket(NETLINK.NETFILTER))
+    inside = pack(CTA.MARK, bytes(4)) + pack(CTA.MARK_MASK, b"\x01")
+    socket.send(messages.pack(0x101, 0x5, 1, nfnetlink.pack(2) + inside))
+    socket.receive()
+    socket.close()
+    sent, received = heard.texts
+    assert "\n  CTA_MARK_MASK 0x01 (1 bytes where 4 are expected)\n" in sent
+    assert " error=-ERANGE (" in received
+    match = re.search(r"\n  NLMSGERR_ATTR_MSG '.*'\n  NLMSGERR_ATTR_OFFS (\d+) ", received)
+    assert match, received
+    assert bytes_of(sent.split("\n"))[int(match[1]) :].startswith(pack(CTA.MARK_MASK, b"\x01"))
