@@ -8,6 +8,8 @@
                 print(event.type.name, event.flow.orig)
 """
 
+from .codec.json import from_json, to_json
+from .codec.json_values import JSON
 from .codec.requests.flows import Target
 from .connection import Connection, connect
 from .dumps import Dump
@@ -97,6 +99,10 @@ __all__ = [
     "Endpoint",
     "Label",
     "LabelNames",
+    # as JSON
+    "to_json",
+    "from_json",
+    "JSON",
     # errors
     "ConntrackError",
     "DecodeError",

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from ..model.events import FlowEvent
 from ..model.requests import RequestOnly
-from ..model.statistics import GlobalStatistics
+from ..model.statistics import CPUStatistics, GlobalStatistics
 from ..netlink.nfnetlink import message_type
 from ..uapi.nf_tables import NFT_MSG
 from ..uapi.nfnetlink import NFNL_MSG, NFNL_SUBSYS
@@ -27,7 +27,7 @@ _ROWS: Final[tuple[Row, ...]] = (
     (NFNL_SUBSYS.NONE, NFNL_MSG, ()),
     (NFNL_SUBSYS.CTNETLINK, IPCTNL_MSG_CT, (FlowEvent, RequestOnly)),
     (NFNL_SUBSYS.CTNETLINK, (IPCTNL_MSG_CT.GET_STATS,), (GlobalStatistics,)),
-    (NFNL_SUBSYS.CTNETLINK, (IPCTNL_MSG_CT.GET_STATS_CPU,), ()),
+    (NFNL_SUBSYS.CTNETLINK, (IPCTNL_MSG_CT.GET_STATS_CPU,), (CPUStatistics,)),
     (NFNL_SUBSYS.CTNETLINK_EXP, IPCTNL_MSG_EXP, ()),
     (NFNL_SUBSYS.NFTABLES, NFT_MSG, ()),
 )

@@ -11,6 +11,7 @@ import pytest
 from support.cases import A6, CASES, TCP4, Case, flow
 
 from conntrack_aio import (
+    NAT,
     ConnectionStatistics,
     Counters,
     DCCPInfo,
@@ -351,3 +352,16 @@ def test_statistics() -> None:
     statistics = ConnectionStatistics(requests=3)
     assert to_json(statistics)["requests"] == 3
     assert from_json(ConnectionStatistics, to_json(statistics)) == statistics
+
+
+def test_what_is_made_of_a_flow() -> None:
+    masked = attrs.evolve(flow(), reply=attrs.evolve(flow().reply, dst=A6, dport=9))
+    assert masked.nat is not None
+    written = to_json(masked.nat)
+    assert written == {
+        "src": {
+            "before": {"address": "10.0.0.1", "port": 1024},
+            "after": {"address": "2001:db8::1", "port": 9},
+        }
+    }
+    assert from_json(NAT, written) == masked.nat

@@ -211,6 +211,13 @@ def test_an_answer_about_the_whole_table() -> None:
     ]
 
 
+def test_an_answer_of_one_processor() -> None:
+    data = packed(0x104, b"\0\0\0\x03" + be32(2, 5), 2)
+    head, inside = single(data, answer=True)
+    assert head.endswith(" family=AF_UNSPEC version=0 res_id=3")
+    assert inside == "  CTA_STATS_FOUND 5"
+
+
 def test_the_statistics_of_expectations_come_under_a_type_that_is_not_theirs() -> None:
     data = entry(be32(1, 3), kind=0x103)
     assert single(data, answer=True)[0].split()[2] == "type=IPCTNL_MSG_EXP_GET_STATS_CPU"
