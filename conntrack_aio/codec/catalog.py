@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..model.events import FlowEvent
-from ..model.requests import RequestOnly
-from ..model.statistics import CPUStatistics, GlobalStatistics
+from ..model.expectations import ExpectEvent
+from ..model.requests import ExpectRequestOnly, RequestOnly
+from ..model.statistics import CPUStatistics, ExpectCPUStatistics, GlobalStatistics
 from ..netlink.nfnetlink import message_type
 from ..uapi.nf_tables import NFT_MSG
 from ..uapi.nfnetlink import NFNL_MSG, NFNL_SUBSYS
@@ -28,7 +29,8 @@ _ROWS: Final[tuple[Row, ...]] = (
     (NFNL_SUBSYS.CTNETLINK, IPCTNL_MSG_CT, (FlowEvent, RequestOnly)),
     (NFNL_SUBSYS.CTNETLINK, (IPCTNL_MSG_CT.GET_STATS,), (GlobalStatistics,)),
     (NFNL_SUBSYS.CTNETLINK, (IPCTNL_MSG_CT.GET_STATS_CPU,), (CPUStatistics,)),
-    (NFNL_SUBSYS.CTNETLINK_EXP, IPCTNL_MSG_EXP, ()),
+    (NFNL_SUBSYS.CTNETLINK_EXP, IPCTNL_MSG_EXP, (ExpectEvent, ExpectRequestOnly)),
+    (NFNL_SUBSYS.CTNETLINK_EXP, (IPCTNL_MSG_EXP.GET_STATS_CPU,), (ExpectCPUStatistics,)),
     (NFNL_SUBSYS.NFTABLES, NFT_MSG, ()),
 )
 
