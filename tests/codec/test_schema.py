@@ -131,6 +131,8 @@ def test_what_is_required() -> None:
 def test_slots_are_each_fields_own(cls: type) -> None:
     schema = schema_of(cls)
     slots = [field.slot for field in schema.fields]
+    for sequence in schema.sequences:
+        slots += [leaf.slot for leaf in (sequence.count, *sequence.leaves)]
     for inline in schema.inlines:
         slots += range(inline.offset, inline.offset + inline.schema.size)
     assert sorted(slots) == list(range(schema.size))
