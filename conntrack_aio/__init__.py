@@ -47,7 +47,7 @@ from .model.protoinfo import (
     TCPState,
 )
 from .model.requests import NATRange
-from .model.statistics import ConnectionStatistics
+from .model.statistics import ConnectionStatistics, CPUStatistics, GlobalStatistics
 from .model.tuples import IPAddress, Tuple
 from .netlink.namespaces import NetNS
 
@@ -62,6 +62,8 @@ __all__ = [
     "EventStream",
     "Match",
     "ConnectionStatistics",
+    "CPUStatistics",
+    "GlobalStatistics",
     # flows
     "Flow",
     "Tuple",

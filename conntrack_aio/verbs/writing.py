@@ -13,7 +13,8 @@ from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy
 from ..model.protoinfo import ProtoInfo
 from ..model.requests import NATRange
 from ..model.tuples import IPAddress
-from .reading import Reading, check_match, the_flow
+from .answers import the_flow
+from .reading import Reading, check_match
 
 _ATTEMPTS = 5
 """At an update of the status, which packets may change between our look and our request."""

@@ -41,6 +41,7 @@ _PROTOINFO: Final[Mapping[int, type]] = {TCP: TCPInfo, 33: DCCPInfo, 132: SCTPIn
 
 _LIBERAL = TCPFlags.BE_LIBERAL | TCPFlags.SACK_PERM
 _CREATE = int(NLM_F.CREATE | NLM_F.EXCL)
+_DUMP = int(NLM_F.DUMP)
 
 _NO_ZONE_HINT = (
     "There is no such entry; one in a zone is found only with its zone, and one that a Flow "
@@ -112,20 +113,34 @@ def _lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
 
 def get(target: Target, zone: int | None = None) -> Request:
     """Read one entry. Raises :exc:`EncodeError`."""
+    return _get("get", IPCTNL_MSG_CT.GET, target, zone)
+
+
+def get_and_reset(target: Target, zone: int | None = None) -> Request:
+    """Read one entry, and set its counters to zero. Raises :exc:`EncodeError`.
+
+    For one entry the kernel has room for the answer before it takes the counters; in a dump it
+    may not, and loses them.
+    """
+    return _get("get and reset", IPCTNL_MSG_CT.GET_CTRZERO, target, zone)
+
+
+def _get(verb: str, message: IPCTNL_MSG_CT, target: Target, zone: int | None) -> Request:
     found, zone = _lookup(target, zone)
     attributes = encode_fields(Flow, {"orig": found, "zone": zone})
-    return _request(
-        "get", found, IPCTNL_MSG_CT.GET, attributes, family=found.family, hints=_HINTS_LOOKUP
-    )
+    return _request(verb, found, message, attributes, family=found.family, hints=_HINTS_LOOKUP)
 
 
 def dump(family: int = AF_UNSPEC, mark: int | None = None, mark_mask: int | None = None) -> Request:
     """Read the table, filtered in the kernel by family and mark."""
     attributes = encode_fields(Flow, {"mark": mark})
     attributes += encode_fields(RequestOnly, {"mark_mask": mark_mask})
-    return _request(
-        "dump", "the table", IPCTNL_MSG_CT.GET, attributes, flags=int(NLM_F.DUMP), family=family
-    )
+    return _request("dump", "the table", IPCTNL_MSG_CT.GET, attributes, flags=_DUMP, family=family)
+
+
+def dump_special(which: IPCTNL_MSG_CT, subject: str, family: int = AF_UNSPEC) -> Request:
+    """Read the list of dying or of unconfirmed entries, filtered in the kernel by family."""
+    return _request("dump", subject, which, flags=_DUMP, family=family)
 
 
 def delete(target: Target, zone: int | None = None) -> Request:
@@ -146,6 +161,13 @@ def flush() -> Request:
 def statistics(verb: str = "count", subject: str = "the entries") -> Request:
     """Read the number of entries: what costs the kernel least, so also the first request."""
     return _request(verb, subject, IPCTNL_MSG_CT.GET_STATS)
+
+
+def cpu_statistics() -> Request:
+    """Read the counters of each processor. (Asked for without DUMP, the kernel tells nothing.)"""
+    return _request(
+        "read", "the statistics of each processor", IPCTNL_MSG_CT.GET_STATS_CPU, flags=_DUMP
+    )
 
 
 def create(
