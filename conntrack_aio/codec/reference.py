@@ -40,6 +40,15 @@ def decode(cls: type[C], buffer: Buffer, start: int, end: int, **plain: object) 
     return _read_object(schema_of(cls), buffer, start, end, (), unknown, True, plain)
 
 
+def decode_fields(cls: type[object], buffer: Buffer, start: int, end: int) -> dict[str, object]:
+    """The values of those of a class's fields that are there. Raises :exc:`DecodeError`."""
+    schema = schema_of(cls)
+    values: list[object] = [None] * schema.size
+    _read(schema.root, buffer, start, end, (), values, [])
+    told = {field.name: values[field.slot] for field in schema.fields}
+    return {name: value for name, value in told.items() if value is not None}
+
+
 def _read_object(
     schema: Schema[C],
     buffer: Buffer,

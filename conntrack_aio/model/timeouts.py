@@ -203,7 +203,7 @@ class TimeoutPolicy:
         return self.use is not None and self.use > 1
 
 
-def protocol_of(kind: type[ProtocolTimeouts], protocol: int | None = None) -> int:
+def protocol_of(kind: type[object], protocol: int | None = None) -> int:
     """The protocol that a class of timeouts is of. Raises :exc:`EncodeError` for another one."""
     numbers = [place.when[1] for place in _DATA if place.when and place.wire == Nest(kind)]
     if not numbers:

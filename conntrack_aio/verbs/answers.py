@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..codec.messages import flow_of
+from ..codec.messages import flow_of, timeout_policy_of
 from ..errors import NoReply
 from ..model.flow import Flow
+from ..model.timeouts import TimeoutPolicy
 from ..netlink.exchange import Outcome
 
 
@@ -14,3 +15,11 @@ def the_flow(outcome: Outcome) -> Flow:
     if not replies:
         raise NoReply(f"{outcome.request}: the kernel's answer has no entry")
     return flow_of(replies[0])
+
+
+def the_policy(outcome: Outcome) -> TimeoutPolicy:
+    """The same of a timeout policy."""
+    replies = outcome.result()
+    if not replies:
+        raise NoReply(f"{outcome.request}: the kernel's answer has no policy")
+    return timeout_policy_of(replies[0])

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from copy import copy
 from socket import AF_INET, AF_INET6
 from types import MappingProxyType
-from typing import Final
 
 from ...errors import EncodeError
 from ...model.timeouts import ProtocolTimeouts, TimeoutPolicy, protocol_of
@@ -22,15 +21,7 @@ from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_cttimeout import CTA_TIMEOUT, IPCTNL_MSG_TIMEOUT
 from ..reference import encode, encode_fields
 from ..schema import schema_of
-from .common import NO_HINTS, dump_all, request
-
-LONGEST: Final = ((1 << 31) - 1) // 1000
-"""The longest timeout, in seconds: 2,147,483, some 24 days.
-
-The kernel multiplies by its ticks a second and keeps 32 bits; an entry that has 2^31 ticks or more
-to live is taken for one that expired (``nf_ct_is_expired``). How many ticks a second has, up to
-1000, is the kernel's own affair, so this fits them all.
-"""
+from .common import NO_HINTS, check_seconds, dump_all, request
 
 _SUBJECT = "timeout policies"
 _MISSING = (
@@ -94,17 +85,40 @@ def delete(name: str) -> Request:
     return _request("delete", _named(name), IPCTNL_MSG_TIMEOUT.DELETE, _name(name), _HINTS_DELETE)
 
 
+def delete_listed(policy: TimeoutPolicy) -> Request:
+    """Delete a policy that was told of, be its name empty, which :func:`delete` refuses."""
+    attributes = encode_fields(TimeoutPolicy, {"name": policy.name})
+    named = _named(policy.name)
+    return _request("delete", named, IPCTNL_MSG_TIMEOUT.DELETE, attributes, _HINTS_DELETE)
+
+
 def create(policy: TimeoutPolicy) -> Request:
     """Make a new policy, never change one that is there. Raises :exc:`EncodeError`."""
+    _check(policy)
     return _write("create", policy, NLM_F.CREATE | NLM_F.EXCL, _HINTS_CREATE)
 
 
-def replace(policy: TimeoutPolicy, verb: str = "replace") -> Request:
+def replace(policy: TimeoutPolicy) -> Request:
     """Make a policy, or give the one of its name these timeouts. Raises :exc:`EncodeError`."""
-    return _write(verb, policy, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
+    _check(policy)
+    return _write("replace", policy, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
 
 
-def get_defaults(kind: type[ProtocolTimeouts], protocol: int | None) -> Request:
+def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
+    """Replace a policy by itself, as it was read, with those timeouts changed that are told.
+
+    Raises :exc:`EncodeError`.
+    """
+    protocol_of(type(timeouts), policy.protocol)
+    _check_changes(timeouts)
+    changed = copy(policy)
+    changed.timeouts = copy(policy.timeouts or timeouts)
+    for name, value in _told(timeouts).items():
+        setattr(changed.timeouts, name, value)
+    return _write("update", changed, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
+
+
+def get_defaults(kind: type[object], protocol: int | None) -> Request:
     """Read a protocol's defaults. Raises :exc:`EncodeError`."""
     number = protocol_of(kind, protocol)
     attributes = encode_fields(TimeoutPolicy, {"family": AF_INET, "protocol": number})
@@ -118,21 +132,11 @@ def set_defaults(timeouts: ProtocolTimeouts, protocol: int | None) -> Request:
     The family is only looked for, by kernels up to 6.8; the defaults are those of both.
     """
     number = protocol_of(type(timeouts), protocol)
-    _check_timeouts(timeouts)
+    _check_changes(timeouts)
     values = {"family": AF_INET, "protocol": number, "timeouts": timeouts}
     attributes = encode_fields(TimeoutPolicy, values)
     subject = f"{type(timeouts).__name__} by default"
     return _request("set", subject, IPCTNL_MSG_TIMEOUT.DEFAULT_SET, attributes, _HINTS_DEFAULTS)
-
-
-def updated(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> TimeoutPolicy:
-    """The policy, with those of its timeouts changed that are told. Raises :exc:`EncodeError`."""
-    protocol_of(type(timeouts), policy.protocol)
-    changed = copy(policy)
-    changed.timeouts = copy(policy.timeouts or timeouts)
-    for name, value in _told(timeouts).items():
-        setattr(changed.timeouts, name, value)
-    return changed
 
 
 def _named(name: str) -> str:
@@ -149,19 +153,6 @@ def _name(name: str) -> bytes:
 
 
 def _write(verb: str, policy: TimeoutPolicy, flags: NLM_F, hints: Mapping[int, str]) -> Request:
-    if not isinstance(policy, TimeoutPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise EncodeError(f"a policy is made of a TimeoutPolicy, not of {policy!r}")
-    _name(policy.name)
-    if policy.family not in (AF_INET, AF_INET6):
-        raise EncodeError(f"{policy.family!r} is neither AF_INET nor AF_INET6", ("family",))
-    kept = any(unknown.path[:1] == (CTA_TIMEOUT.DATA,) for unknown in policy.unknown)
-    if policy.timeouts is not None:
-        protocol_of(type(policy.timeouts), policy.protocol)
-        _check_timeouts(policy.timeouts)
-    elif not kept:
-        raise EncodeError(
-            "a new policy needs them; of none that is told it has the defaults", ("timeouts",)
-        )
     sent = copy(policy)
     sent.use = None
     return _request(
@@ -169,14 +160,29 @@ def _write(verb: str, policy: TimeoutPolicy, flags: NLM_F, hints: Mapping[int, s
     )
 
 
+def _check(policy: TimeoutPolicy) -> None:
+    """Raises :exc:`EncodeError` for one that the kernel would not take, or no rule could use."""
+    if not isinstance(policy, TimeoutPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise EncodeError(f"a policy is made of a TimeoutPolicy, not of {policy!r}")
+    _name(policy.name)
+    if policy.family not in (AF_INET, AF_INET6):
+        raise EncodeError(f"{policy.family!r} is neither AF_INET nor AF_INET6", ("family",))
+    if policy.timeouts is not None:
+        protocol_of(type(policy.timeouts), policy.protocol)
+        _check_timeouts(policy.timeouts)
+    elif not any(kept.path[:1] == (CTA_TIMEOUT.DATA,) for kept in policy.unknown):
+        raise EncodeError("a policy has some, if only none that is told", ("timeouts",))
+
+
+def _check_changes(timeouts: ProtocolTimeouts) -> None:
+    if not _told(timeouts):
+        raise EncodeError("an update that changes nothing", ("timeouts",))
+    _check_timeouts(timeouts)
+
+
 def _check_timeouts(timeouts: ProtocolTimeouts) -> None:
     for name, value in _told(timeouts).items():
-        if isinstance(value, int) and value > LONGEST:
-            raise EncodeError(
-                f"{value} seconds are more than {LONGEST}; the kernel would let flows expire at "
-                "once, or after a remainder",
-                ("timeouts", name),
-            )
+        check_seconds(value, ("timeouts", name))
 
 
 def _told(timeouts: ProtocolTimeouts) -> dict[str, object]:
