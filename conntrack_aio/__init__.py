@@ -34,7 +34,10 @@ from .events import EventStream
 from .filters.match import Match
 from .model.declare import UnknownAttribute
 from .model.events import EventType, FlowEvent
+from .model.features import Features
 from .model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy, Timestamp
+from .model.labels import Label, LabelNames
+from .model.nat import NAT, Endpoint, Translation
 from .model.protoinfo import (
     DCCPInfo,
     DCCPRole,
@@ -61,6 +64,7 @@ __all__ = [
     "Dump",
     "EventStream",
     "Match",
+    "Features",
     "ConnectionStatistics",
     "CPUStatistics",
     "GlobalStatistics",
@@ -88,6 +92,11 @@ __all__ = [
     "FlowEvent",
     "EventType",
     "NATRange",
+    "NAT",
+    "Translation",
+    "Endpoint",
+    "Label",
+    "LabelNames",
     # errors
     "ConntrackError",
     "DecodeError",

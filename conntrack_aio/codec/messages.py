@@ -55,6 +55,10 @@ def decode_event(buffer: Buffer, message: Message) -> FlowEvent:
     return decode(FlowEvent, buffer, start, message.end, type=kind, port_id=message.port)
 
 
+def skip(buffer: Buffer, message: Message) -> None:
+    """For a dump of which only its beginning or its refusal matters."""
+
+
 def flow_of(reply: Reply) -> Flow:
     """The entry in an answer. Raises :exc:`DecodeError`."""
     return decode_flow(reply.payload, _whole(reply))

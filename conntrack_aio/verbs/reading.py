@@ -21,6 +21,7 @@ from ..events import EventStream
 from ..filters.dump import compile_dump
 from ..filters.match import Match
 from ..model.events import EventType, FlowEvent
+from ..model.features import Features
 from ..model.flow import Flow
 from ..model.statistics import CPUStatistics, GlobalStatistics
 from ..netlink.exchange import Request
@@ -28,6 +29,7 @@ from ..session import Session
 from ..uapi.nfnetlink import NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .answers import the_flow
+from .probes import Probes
 from .resets import Resets, ResetStage
 
 _GROUPS: Final = {
@@ -43,6 +45,7 @@ class Reading:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._resets = Resets(session)
+        self._probes = Probes(session)
 
     def dump(self, match: Match | None = None, *, zero_counters: bool = False) -> Dump[Flow]:
         """The flows of the table, or those that ``match``: an async iterator.
@@ -150,6 +153,14 @@ class Reading:
         """What each processor has counted: one object for each that the machine could have."""
         async with self._session.dump(requests.cpu_statistics(), decode_cpu_statistics) as dump:
             return [statistics async for statistics in dump]
+
+    async def features(self) -> Features:
+        """What this kernel supports beyond Linux 4.19, by harmless questions. Asked once.
+
+        Where it matters, the library asks by itself; this is for programs that want to know.
+        Raises :exc:`PermissionDenied` without CAP_NET_ADMIN.
+        """
+        return await self._probes.features()
 
     def events(
         self, *types: EventType, receive_buffer: int | None = None

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ...errors import EncodeError
-from ...model.flow import Flow, Status
+from ...model.flow import Flow, SeqAdj, Status
 from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
 from ...model.requests import NATRange, RequestOnly
 from ...model.tuples import PROTOCOL_NAMES, TCP, IPAddress, Tuple
@@ -48,9 +48,16 @@ _NO_ZONE_HINT = (
     "names only while its id is the same"
 )
 _HINTS_LOOKUP: Mapping[int, str] = MappingProxyType({errno.ENOENT: _NO_ZONE_HINT})
+_HINTS_DELETE: Mapping[int, str] = MappingProxyType(
+    {
+        errno.ENOENT: _NO_ZONE_HINT,
+        errno.EBUSY: "Before Linux 6.6, an entry that is offloaded can't be deleted",
+    }
+)
 _HINTS_CREATE: Mapping[int, str] = MappingProxyType(
     {
-        errno.EEXIST: "An entry has one of its two tuples already",
+        errno.EEXIST: "An entry has one of its two tuples already; with a range to translate to, "
+        "perhaps all of it is taken",
         errno.ENOENT: "There is no entry with the tuple of its master",
         errno.EOPNOTSUPP: "This kernel has no such helper, or no NAT",
         errno.ENOMEM: "The table is full (net.netfilter.nf_conntrack_max), or no free address "
@@ -149,7 +156,7 @@ def delete(target: Target, zone: int | None = None) -> Request:
     identity = target.id if isinstance(target, Flow) else None
     attributes = encode_fields(Flow, {"orig": found, "zone": zone, "id": identity})
     return _request(
-        "delete", found, IPCTNL_MSG_CT.DELETE, attributes, family=found.family, hints=_HINTS_LOOKUP
+        "delete", found, IPCTNL_MSG_CT.DELETE, attributes, family=found.family, hints=_HINTS_DELETE
     )
 
 
@@ -193,6 +200,7 @@ def create(
         raise EncodeError("a new entry needs one", ("timeout",))
     _check_zones(flow)
     _check_protoinfo(flow.protoinfo, flow.orig.proto)
+    _check_seqadj({name: getattr(flow, name) for name in ("seqadj_orig", "seqadj_reply")})
     ranges = {
         "nat_src": _range(flow, "nat_src", nat_src),
         "nat_dst": _range(flow, "nat_dst", nat_dst),
@@ -231,6 +239,20 @@ def _check_protoinfo(info: object, proto: int) -> None:
         raise EncodeError(f"{info!r} does not go with {name}", ("protoinfo",))
     if isinstance(info, SCTPInfo) and None in (info.state, info.vtag_orig, info.vtag_reply):
         raise EncodeError("state, vtag_orig and vtag_reply are written together", ("protoinfo",))
+
+
+def _check_seqadj(values: Mapping[str, object]) -> None:
+    """The kernel wants the whole of it."""
+    for name in ("seqadj_orig", "seqadj_reply"):
+        seqadj = values.get(name)
+        if isinstance(seqadj, SeqAdj) and None in (
+            seqadj.correction_pos,
+            seqadj.offset_before,
+            seqadj.offset_after,
+        ):
+            raise EncodeError(
+                "correction_pos, offset_before and offset_after are written together", (name,)
+            )
 
 
 def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> NATRange | None:
@@ -282,6 +304,7 @@ def update(target: Target, values: Mapping[str, object], zone: int | None = None
     """
     found, zone = _lookup(target, zone)
     _check_protoinfo(values.get("protoinfo"), found.proto)
+    _check_seqadj(values)
     for name, full in (("mark", 0xFFFFFFFF), ("labels", (1 << 128) - 1)):
         value, mask = values.get(name), values.get(f"{name}_mask")
         if mask is None:
@@ -300,6 +323,13 @@ def update(target: Target, values: Mapping[str, object], zone: int | None = None
     return _request(
         "update", found, IPCTNL_MSG_CT.NEW, attributes, family=found.family, hints=_HINTS_UPDATE
     )
+
+
+def merged_mark(current: int, values: Mapping[str, object]) -> dict[str, object]:
+    """The whole mark that a masked update of ``current`` results in, for values without a mask."""
+    mark, mask = values["mark"], values["mark_mask"]
+    assert isinstance(mark, int) and isinstance(mask, int)  # noqa: PT018 - update() checked both
+    return {"mark": current & ~int(mask) | mark, "mark_mask": None}
 
 
 def updated_status(current: Status, wanted: Status) -> Status:
