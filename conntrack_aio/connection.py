@@ -134,8 +134,8 @@ class Connection(Writing, AsyncResource):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.timeouts = Timeouts(session)
-        self.helpers = Helpers(session)
+        self.timeouts = Timeouts(session, self._probes)
+        self.helpers = Helpers(session, self._probes)
 
     # -- life -------------------------------------------------------------------------------
 

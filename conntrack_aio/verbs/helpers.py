@@ -12,6 +12,7 @@ from ..errors import NotFound
 from ..model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
+from .probes import Probes
 from .subsystem import Subsystem
 
 
@@ -30,8 +31,8 @@ class Helpers(Subsystem[UserspaceHelper]):
     number, all three: :attr:`UserspaceHelper.key`.
     """
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session, requests.dump(), decode_helper)
+    def __init__(self, session: Session, probes: Probes) -> None:
+        super().__init__(session, probes, "helpers", requests.dump(), decode_helper)
 
     def dump(
         self, *, name: str | None = None, family: int | None = None, protocol: int | None = None

@@ -10,6 +10,7 @@ from ..dumps import Decoder, Dump
 from ..errors import InvalidRequest, NotSupported
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
+from .probes import Probes
 
 T = TypeVar("T")
 
@@ -17,8 +18,17 @@ T = TypeVar("T")
 class Subsystem(Generic[T]):
     """What the verbs of such a part share: its table, and a clear word where it is missing."""
 
-    def __init__(self, session: Session, everything: Request, decode: Decoder[T]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        probes: Probes,
+        feature: str,
+        everything: Request,
+        decode: Decoder[T],
+    ) -> None:
         self._session = session
+        self._probes = probes
+        self._feature = feature
         self._everything = everything
         self._decode = decode
 
@@ -33,17 +43,12 @@ class Subsystem(Generic[T]):
         """Send requests in order; an outcome for each.
 
         EINVAL is what the kernel says of a subsystem that it lacks, and of a request that it does
-        not like. A dump tells the two apart: where it is refused there is no subsystem. Then
-        :exc:`NotSupported` is raised, with the words of the request at ``named``.
+        not like. If it is the former, :exc:`NotSupported` is raised, with the words of the request
+        at ``named``.
         """
         outcomes = await self._session.run(requests)
-        if any(isinstance(outcome.error, InvalidRequest) for outcome in outcomes):
-            await self._check_presence(requests[named])
+        refused = any(isinstance(outcome.error, InvalidRequest) for outcome in outcomes)
+        if refused and not await self._probes.has(self._feature):
+            hint = self._everything.hints[errno.EOPNOTSUPP]
+            raise NotSupported(errno.EOPNOTSUPP, str(requests[named]), hint=hint)
         return outcomes
-
-    async def _check_presence(self, request: Request) -> None:
-        try:
-            async with self._dump() as dump:
-                await dump.next_batch()
-        except NotSupported as error:
-            raise NotSupported(errno.EOPNOTSUPP, str(request), hint=error.hint) from None

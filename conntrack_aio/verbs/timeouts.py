@@ -13,6 +13,7 @@ from ..model.timeouts import ProtocolTimeouts, TimeoutPolicy
 from ..netlink.exchange import Request
 from ..session import Session
 from .answers import the_policy
+from .probes import Probes
 from .subsystem import Subsystem
 
 K = TypeVar("K", bound=ProtocolTimeouts)
@@ -28,8 +29,8 @@ class Timeouts(Subsystem[TimeoutPolicy]):
     CONFIG_NF_CT_NETLINK_TIMEOUT, and what the verbs of :class:`Connection` do.
     """
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session, requests.dump(), decode_timeout_policy)
+    def __init__(self, session: Session, probes: Probes) -> None:
+        super().__init__(session, probes, "timeouts", requests.dump(), decode_timeout_policy)
 
     def dump(self) -> Dump[TimeoutPolicy]:
         """The policies: an async iterator."""
