@@ -126,7 +126,7 @@ async def test_we_read_what_it_writes(
 
 
 async def test_each_deletes_what_the_other_made(conn: Connection, lab: Lab) -> None:
-    lab.program("nfct", "add", "timeout", "theirs", *"inet udp replied 5".split())
+    lab.program("nfct", "add", "timeout", "theirs", *["inet", "udp", "replied", "5"])
     await conn.timeouts.delete("theirs")
     await conn.timeouts.create(TimeoutPolicy.of("ours", UDPTimeouts(), family=AF_INET))
     lab.program("nfct", "delete", "timeout", "ours")
