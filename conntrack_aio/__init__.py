@@ -37,7 +37,7 @@ from .model.events import EventType, FlowEvent
 from .model.features import Features
 from .model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy, Timestamp
 from .model.labels import Label, LabelNames
-from .model.nat import NAT, Endpoint, Translation
+from .model.nat import NAT, Endpoint, NATRange, Translation
 from .model.protoinfo import (
     DCCPInfo,
     DCCPRole,
@@ -49,7 +49,6 @@ from .model.protoinfo import (
     TCPInfo,
     TCPState,
 )
-from .model.requests import NATRange
 from .model.statistics import ConnectionStatistics, CPUStatistics, GlobalStatistics
 from .model.tuples import IPAddress, Tuple
 from .netlink.namespaces import NetNS
