@@ -83,8 +83,6 @@ def _read(
         try:
             if isinstance(child, Branch):
                 _read(child, buffer, first, last, (*prefix, number), values, unknown)
-            elif isinstance(child, Fork):
-                forks.append((child, number, first, last))
             elif child.nest is not None:
                 values[child.slot] = _read_object(
                     child.nest, buffer, first, last, (*prefix, number), unknown
@@ -97,6 +95,8 @@ def _read(
                     values[child.slot] = scalar.decode(buffer, first, last)
                 elif last > first:
                     raise DecodeError(f"{last - first} bytes where {size} are expected")
+            elif isinstance(child, Fork):
+                forks.append((child, number, first, last))
         except DecodeError as error:
             raise DecodeError(error.reason, (child.name, *error.path)) from None
     for fork, number, first, last in forks:

@@ -47,6 +47,9 @@ class Fork:
     """Of that other field."""
     leaves: dict[int, Leaf] = attrs.field(factory=dict[int, Leaf])
     """By that field's value."""
+    scalar: None = None
+    nest: None = None
+    """What it holds, its leaves say."""
 
 
 @attrs.frozen(eq=False)
