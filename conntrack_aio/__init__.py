@@ -8,6 +8,8 @@
                 print(event.type.name, event.flow.orig)
 """
 
+from .codec.json import from_json, to_json
+from .codec.json_values import JSON
 from .codec.requests.flows import Target
 from .connection import Connection, connect
 from .dumps import Dump
@@ -52,6 +54,7 @@ from .model.protoinfo import (
 from .model.statistics import ConnectionStatistics, CPUStatistics, GlobalStatistics
 from .model.tuples import IPAddress, Tuple
 from .netlink.namespaces import NetNS
+from .trace.switch import arm as _arm_trace
 
 __version__ = "0.1.0"
 
@@ -96,6 +99,10 @@ __all__ = [
     "Endpoint",
     "Label",
     "LabelNames",
+    # as JSON
+    "to_json",
+    "from_json",
+    "JSON",
     # errors
     "ConntrackError",
     "DecodeError",
@@ -115,3 +122,5 @@ __all__ = [
     "DumpInterrupted",
     "UnsupportedPlatform",
 ]
+
+_arm_trace()

@@ -91,8 +91,10 @@ The columns of the tables:
   first or the last Linux that has the attribute; without one, every Linux from 4.19 on has it,
   which is as far back as this page looks.
 - **JSON**: the shape of the value, under the name of the field. Of a state it is the name, of
-  flags the list of their names, each a number where the kernel has no name for it. What is absent
-  is left out. [`conntrack_aio/codec/json.py`](../conntrack_aio/codec/json.py) says it in full.
+  flags the list of their names, each a number where the kernel has no name for it. An object that
+  stands where there could be one of another class says which it is by its `kind`, the attribute's
+  name in small letters: `tcp`. What is absent is left out.
+  [`conntrack_aio/codec/json.py`](../conntrack_aio/codec/json.py) says it in full.
 """
 
 
