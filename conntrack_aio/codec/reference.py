@@ -81,26 +81,27 @@ def _read(
             _keep(number, nested, buffer, first, last, prefix, unknown)
             continue
         try:
-            if isinstance(child, Branch):
-                _read(child, buffer, first, last, (*prefix, number), values, unknown)
-            elif child.nest is not None:
-                values[child.slot] = _read_object(
-                    child.nest, buffer, first, last, (*prefix, number), unknown
-                )
-            elif (scalar := child.scalar) is not None:
-                size = scalar.size
-                if last - first > scalar.maximum:
+            if isinstance(child, Leaf):
+                scalar = child.scalar
+                if scalar is None:
+                    assert child.nest is not None
+                    values[child.slot] = _read_object(
+                        child.nest, buffer, first, last, (*prefix, number), unknown
+                    )
+                elif last - first > scalar.maximum:
                     _keep(number, nested, buffer, first, last, prefix, unknown)
-                elif size is None or size == last - first:
+                elif scalar.size is None or scalar.size == last - first:
                     values[child.slot] = scalar.decode(buffer, first, last)
                 elif last > first:
-                    raise DecodeError(f"{last - first} bytes where {size} are expected")
-            elif isinstance(child, Fork):
+                    raise DecodeError(f"{last - first} bytes where {scalar.size} are expected")
+            elif isinstance(child, Branch):
+                _read(child, buffer, first, last, (*prefix, number), values, unknown)
+            else:
                 forks.append((child, number, first, last))
         except DecodeError as error:
             raise DecodeError(error.reason, (child.name, *error.path)) from None
     for fork, number, first, last in forks:
-        leaf = fork.leaves.get(cast("int", values[fork.slot]))
+        leaf = fork.leaves.get(cast("int", values[cast("Leaf", children[fork.by]).slot]))
         meant = Branch(branch.name, {} if leaf is None else {number: leaf})
         _read(meant, buffer, first - HEADER.size, last, prefix, values, unknown)
 
@@ -225,13 +226,12 @@ def _spread(sequence: Sequence, value: object) -> dict[Leaf, object]:
 
 
 def _meant(
-    child: Leaf | Fork | Branch | None, chosen: Mapping[Leaf, object]
+    child: Leaf | Fork | Branch, branch: Branch, chosen: Mapping[Leaf, object]
 ) -> Leaf | Branch | None:
     """What an attribute is in this object; ``None`` if nobody knows."""
     if not isinstance(child, Fork):
         return child
-    said = [value for leaf, value in chosen.items() if leaf.slot == child.slot]
-    return child.leaves.get(cast("int", said[0])) if said else None
+    return child.leaves.get(cast("int", chosen.get(cast("Leaf", branch.children[child.by]))))
 
 
 def _assemble(
@@ -244,7 +244,7 @@ def _assemble(
     outdone: list[bytes] = []
     parts: list[bytes] = []
     taken = {leaf.slot for leaf in chosen}
-    known = {number: _meant(child, chosen) for number, child in branch.children.items()}
+    known = {number: _meant(child, branch, chosen) for number, child in branch.children.items()}
     for number, child in known.items():
         inside = [(path[1:], kept) for path, kept in unknown if path[0] == number and path[1:]]
         if child is None:

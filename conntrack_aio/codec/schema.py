@@ -40,16 +40,13 @@ class Leaf:
 
 @attrs.frozen(eq=False)
 class Fork:
-    """An attribute that is one thing or another, as the value of another field says."""
+    """An attribute that is one thing or another, as another one in the same nest says."""
 
     name: str
-    slot: int
-    """Of that other field."""
+    by: int
+    """The number of that other one."""
     leaves: dict[int, Leaf] = attrs.field(factory=dict[int, Leaf])
-    """By that field's value."""
-    scalar: None = None
-    nest: None = None
-    """What it holds, its leaves say."""
+    """By its value."""
 
 
 @attrs.frozen(eq=False)
@@ -175,24 +172,34 @@ def _plant(root: Branch, place: At[object], slot: int, slots: Mapping[str, int])
     scalar = None if nest else scalar_of(place.wire)
     leaf = Leaf(kernel_name(number), slot, place.wire, place.when, scalar, nest)
     there = branch.children.get(int(number))
-    branch.children[int(number)] = leaf if there is None else _forked(there, leaf, slots)
+    branch.children[int(number)] = leaf if there is None else _forked(there, leaf, branch, slots)
     return leaf
 
 
-def _forked(there: Leaf | Fork | Branch, leaf: Leaf, slots: Mapping[str, int]) -> Fork:
+def _forked(
+    there: Leaf | Fork | Branch, leaf: Leaf, branch: Branch, slots: Mapping[str, int]
+) -> Fork:
     """A place that is taken, shared with one more that depends on the same field."""
     twice = f"{leaf.name} is declared twice"
     fork = there
     if isinstance(there, Leaf) and there.when is not None and there.slot == leaf.slot:
         name, value = there.when
-        fork = Fork(there.name, slots[name], {value: there})
+        fork = Fork(there.name, _number_in(branch, name, slots), {value: there})
     assert isinstance(fork, Fork), twice
     assert leaf.when is not None, twice
     name, value = leaf.when
-    assert fork.slot == slots[name], twice
+    assert fork.by == _number_in(branch, name, slots), twice
     assert value not in fork.leaves, twice
     fork.leaves[value] = leaf
     return fork
+
+
+def _number_in(branch: Branch, name: str, slots: Mapping[str, int]) -> int:
+    """The attribute that holds a field, in the nest where another depends on it."""
+    for number, child in branch.children.items():
+        if isinstance(child, Leaf) and child.slot == slots.get(name):
+            return number
+    raise AssertionError(f"{name} is not declared before, in {branch.name}")
 
 
 def _shifted(branch: Branch, offset: int) -> Branch:
@@ -203,7 +210,7 @@ def _shifted(branch: Branch, offset: int) -> Branch:
             copy.children[number] = _shifted(child, offset)
         elif isinstance(child, Fork):
             leaves = {value: _moved(leaf, offset) for value, leaf in child.leaves.items()}
-            copy.children[number] = Fork(child.name, child.slot + offset, leaves)
+            copy.children[number] = Fork(child.name, child.by, leaves)
         else:
             copy.children[number] = _moved(child, offset)
     return copy

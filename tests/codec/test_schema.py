@@ -182,6 +182,26 @@ def test_what_an_attribute_depends_on_is_one_field() -> None:
             schema_of(cls)
 
 
+def test_what_an_attribute_depends_on_stands_beside_it() -> None:
+    @message
+    class Behind:
+        one: int | None = variants(
+            at(CTA.MARK, U16, when=("kind", 1)), at(CTA.MARK, U32, when=("kind", 2)), default=None
+        )
+        kind: int | None = attribute(1, U8, default=None)
+
+    @message
+    class Elsewhere:
+        kind: int = attribute((1, 1), U8)
+        one: int | None = variants(
+            at(CTA.MARK, U16, when=("kind", 1)), at(CTA.MARK, U32, when=("kind", 2)), default=None
+        )
+
+    for cls in (Behind, Elsewhere):
+        with pytest.raises(AssertionError, match=f"kind is not declared before, in {cls.__name__}"):
+            schema_of(cls)
+
+
 def test_a_tuple_has_a_place_for_each_item() -> None:
     schema = schema_of(UserspaceHelper)
     (row,) = schema.sequences

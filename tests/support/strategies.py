@@ -174,7 +174,9 @@ def _unknown(
         for number, child in branch.children.items():
             here = (*path, number)
             if isinstance(child, Fork):
-                leaf = child.leaves.get(slots[child.slot])
+                decider = branch.children[child.by]
+                assert isinstance(decider, Leaf)
+                leaf = child.leaves.get(slots[decider.slot])
                 if leaf is None:
                     add(st.just(here), st.binary(max_size=20))
                     continue
