@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple, cast
 
 from ..model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
+from .scalars import describe_number
 
 JSON = None | bool | int | str | list["JSON"] | dict[str, "JSON"]
 """What :func:`json.loads` gives, and :func:`json.dumps` takes. Of fractions there are none."""
@@ -34,8 +35,7 @@ def shown(data: object) -> str:
     if isinstance(data, str):
         return repr(data) if len(data) <= 40 else f"{data[:40]!r}…"
     if isinstance(data, int):
-        bits = data.bit_length()
-        return str(int(data)) if bits <= 128 else f"a number of {bits} bits"
+        return describe_number(data)
     return str(data) if isinstance(data, float) else f"a {type(data).__name__}"
 
 
