@@ -39,7 +39,10 @@ class ExpectPolicy:
     name: str = attribute(NFCTH_POLICY.NAME, _NAME)
     """Up to 15 bytes."""
     expect_max: int = attribute(NFCTH_POLICY.EXPECT_MAX, U32)
-    """How many expectations a connection may have at a time, up to 255; the oldest makes room."""
+    """How many expectations a connection may have at a time, up to 255; the oldest makes room.
+
+    0 is no limit of the helper's own.
+    """
     expect_timeout: int = attribute(NFCTH_POLICY.EXPECT_TIMEOUT, U32)
     """Seconds that an expectation waits."""
 
