@@ -20,6 +20,8 @@ from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .session import Session, check_buffer
 from .verbs.expectations import Expectations
+from .verbs.helpers import Helpers
+from .verbs.timeouts import Timeouts
 from .verbs.writing import Writing
 
 _CONNECT = ("connect to", "connection tracking")
@@ -128,10 +130,16 @@ class Connection(Writing, AsyncResource):
 
     expectations: Expectations
     """The connections that helpers expect."""
+    timeouts: Timeouts
+    """The namespace's timeout policies, and its timeouts by default."""
+    helpers: Helpers
+    """The machine's user-space helpers."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.expectations = Expectations(session)
+        self.timeouts = Timeouts(session, self._probes)
+        self.helpers = Helpers(session, self._probes)
 
     # -- life -------------------------------------------------------------------------------
 

@@ -6,7 +6,9 @@ from ..errors import DecodeError
 from ..model.events import EventType, FlowEvent
 from ..model.expectations import Expectation, ExpectEvent
 from ..model.flow import Flow
+from ..model.helpers import UserspaceHelper
 from ..model.statistics import CPUStatistics, ExpectCPUStatistics, GlobalStatistics
+from ..model.timeouts import TimeoutPolicy
 from ..netlink import nfnetlink
 from ..netlink.attributes import Buffer
 from ..netlink.exchange import Reply
@@ -14,12 +16,18 @@ from ..netlink.messages import Message
 from ..uapi.netlink import NLM_F
 from ..uapi.nfnetlink import NFNL_SUBSYS
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT, IPCTNL_MSG_EXP
-from .reference import decode
+from ..uapi.nfnetlink_cthelper import NFNL_MSG_CTHELPER
+from ..uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
+from .reference import decode, decode_fields
 
 _CT = NFNL_SUBSYS.CTNETLINK
 CT_NEW = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.NEW)
 CT_STATS_CPU = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.GET_STATS_CPU)
 CT_DELETE = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.DELETE)
+_TIMEOUT = NFNL_SUBSYS.CTNETLINK_TIMEOUT
+TIMEOUT_NEW = nfnetlink.message_type(_TIMEOUT, IPCTNL_MSG_TIMEOUT.NEW)
+TIMEOUT_DEFAULT_SET = nfnetlink.message_type(_TIMEOUT, IPCTNL_MSG_TIMEOUT.DEFAULT_SET)
+CTHELPER_NEW = nfnetlink.message_type(NFNL_SUBSYS.CTHELPER, NFNL_MSG_CTHELPER.NEW)
 _CREATE = int(NLM_F.CREATE)
 _EXP = NFNL_SUBSYS.CTNETLINK_EXP
 EXP_NEW = nfnetlink.message_type(_EXP, IPCTNL_MSG_EXP.NEW)
@@ -114,6 +122,44 @@ def decode_expect_cpu_statistics(buffer: Buffer, message: Message) -> ExpectCPUS
     head = nfnetlink.parse(buffer, message)
     start = message.start + nfnetlink.SIZE
     return decode(ExpectCPUStatistics, buffer, start, message.end, cpu=head.resource)
+
+
+def decode_timeout_policy(buffer: Buffer, message: Message) -> TimeoutPolicy:
+    """A timeout policy, as dumps and answers to GET have it. Raises :exc:`DecodeError`."""
+    if message.type != TIMEOUT_NEW:
+        raise DecodeError(f"a message of type {message.type:#x} is not a timeout policy")
+    nfnetlink.parse(buffer, message)
+    return decode(TimeoutPolicy, buffer, message.start + nfnetlink.SIZE, message.end)
+
+
+def timeout_policy_of(reply: Reply) -> TimeoutPolicy:
+    """The policy in an answer. Raises :exc:`DecodeError`."""
+    return decode_timeout_policy(reply.payload, _whole(reply))
+
+
+def default_timeouts_of(reply: Reply) -> object:
+    """The timeouts in the answer to ``DEFAULT_GET``, which comes as a ``DEFAULT_SET``.
+
+    ``None`` if it has none that are known. Raises :exc:`DecodeError`.
+    """
+    if reply.type != TIMEOUT_DEFAULT_SET:
+        raise DecodeError(f"a message of type {reply.type:#x} has no timeouts by default")
+    nfnetlink.parse(reply.payload, _whole(reply))
+    told = decode_fields(TimeoutPolicy, reply.payload, nfnetlink.SIZE, len(reply.payload))
+    return told.get("timeouts")
+
+
+def decode_helper(buffer: Buffer, message: Message) -> UserspaceHelper:
+    """A user-space helper, as dumps and answers to GET have it. Raises :exc:`DecodeError`."""
+    if message.type != CTHELPER_NEW:
+        raise DecodeError(f"a message of type {message.type:#x} is not a helper")
+    nfnetlink.parse(buffer, message)
+    return decode(UserspaceHelper, buffer, message.start + nfnetlink.SIZE, message.end)
+
+
+def helper_of(reply: Reply) -> UserspaceHelper:
+    """The helper in an answer. Raises :exc:`DecodeError`."""
+    return decode_helper(reply.payload, _whole(reply))
 
 
 def _whole(reply: Reply) -> Message:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
-from types import MappingProxyType
-from typing import NamedTuple
 
 from conntrack_aio import (
     Counters,
@@ -41,42 +38,8 @@ from conntrack_aio.model.requests import ExpectRequestOnly, FilterFlags, Request
 from conntrack_aio.model.statistics import CPUStatistics, ExpectCPUStatistics, GlobalStatistics
 from conntrack_aio.netlink.exchange import Request
 
-
-class Case(NamedTuple):
-    name: str
-    object: object
-    data: bytes
-    plain: Mapping[str, object] = MappingProxyType({})
-    """Fields of the object that no attribute holds."""
-
-
-def attr(number: int, payload: bytes, flags: int = 0) -> bytes:
-    """``struct nlattr``, payload and padding."""
-    return struct.pack("=HH", 4 + len(payload), number | flags) + payload + bytes(-len(payload) % 4)
-
-
-def nest(number: int, *attributes: bytes) -> bytes:
-    return attr(number, b"".join(attributes), 0x8000)
-
-
-def be8(number: int, value: int) -> bytes:
-    return attr(number, struct.pack(">B", value))
-
-
-def be16(number: int, value: int) -> bytes:
-    return attr(number, struct.pack(">H", value))
-
-
-def be32(number: int, value: int) -> bytes:
-    return attr(number, struct.pack(">I", value))
-
-
-def be64(number: int, value: int) -> bytes:
-    return attr(number, struct.pack(">Q", value))
-
-
-def host32(number: int, value: int) -> bytes:
-    return attr(number, struct.pack("=I", value))
+from .policy_cases import HELPERS, POLICIES
+from .wire import Case, attr, be8, be16, be32, be64, host32, nest
 
 
 def longs(value: int) -> bytes:
@@ -468,4 +431,4 @@ MESSAGES = [
     ),
 ]
 
-CASES = [*TUPLES, *PROTOINFOS, *FLOWS, *REQUESTS, *EXPECTATIONS, *MESSAGES]
+CASES = [*TUPLES, *PROTOINFOS, *FLOWS, *REQUESTS, *EXPECTATIONS, *MESSAGES, *POLICIES, *HELPERS]

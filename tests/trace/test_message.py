@@ -14,6 +14,7 @@ from support.hexdumps import DUMPED, bytes_of
 from conntrack_aio import Flow, FlowEvent
 from conntrack_aio.codec.catalog import kind_of
 from conntrack_aio.codec.requests import flows as requests
+from conntrack_aio.codec.requests import helpers
 from conntrack_aio.codec.schema import Branch, schema_of
 from conntrack_aio.model.expectations import Expectation, ExpectEvent
 from conntrack_aio.model.requests import ExpectRequestOnly, RequestOnly
@@ -82,6 +83,33 @@ def entry(inside: bytes, kind: int = 0x100, flags: int = 0) -> bytes:
 
 
 # Requests
+
+
+def test_what_an_attribute_is_another_says() -> None:
+    """In whatever order; what the other does not know is as it is."""
+    timeouts = nest(4, be32(1, 30))
+    for protocol, inside in (
+        (b"\x11", ["  CTA_TIMEOUT_DATA", "    CTA_TIMEOUT_UDP_UNREPLIED 30 (0x1e)"]),
+        (b"\x06", ["  CTA_TIMEOUT_DATA", "    CTA_TIMEOUT_TCP_SYN_SENT 30 (0x1e)"]),
+        (b"\xc8", ["  CTA_TIMEOUT_DATA", "    1 0x0000001e"]),
+        (b"\x11\x11", ["  CTA_TIMEOUT_DATA", "    1 0x0000001e"]),
+    ):
+        for data in (attr(3, protocol) + timeouts, timeouts + attr(3, protocol)):
+            (line, *lines) = single(packed(0x800, bytes(4) + data), answer=True)
+            assert " type=IPCTNL_MSG_TIMEOUT_NEW " in line
+            assert [line for line in lines if "L4PROTO" not in line] == inside
+    cut = attr(3, b"\x11") + timeouts + b"\1"
+    assert "CTA_TIMEOUT_UDP_UNREPLIED" in "".join(single(packed(0x800, bytes(4) + cut)))
+
+
+def test_helpers() -> None:
+    (_, *lines) = single(helpers.delete(("ftp", 2, 6)).pack(5))
+    assert lines == [
+        "  NFCTH_NAME 'ftp'",
+        "  NFCTH_TUPLE",
+        "    NFCTH_TUPLE_L3PROTONUM 2",
+        "    NFCTH_TUPLE_L4PROTONUM 6",
+    ]
 
 
 @pytest.mark.parametrize(
