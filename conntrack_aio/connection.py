@@ -19,6 +19,9 @@ from .netlink.endpoint import Endpoint, Kernel
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .session import Session, check_buffer
+from .verbs.expectations import Expectations
+from .verbs.helpers import Helpers
+from .verbs.timeouts import Timeouts
 from .verbs.writing import Writing
 
 _CONNECT = ("connect to", "connection tracking")
@@ -124,6 +127,19 @@ class Connection(Writing, AsyncResource):
     connection is closed, a :exc:`KernelError` for what the kernel refuses, and :exc:`NoReply` if
     it does not answer.
     """
+
+    expectations: Expectations
+    """The connections that helpers expect."""
+    timeouts: Timeouts
+    """The namespace's timeout policies, and its timeouts by default."""
+    helpers: Helpers
+    """The machine's user-space helpers."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.expectations = Expectations(session)
+        self.timeouts = Timeouts(session, self._probes)
+        self.helpers = Helpers(session, self._probes)
 
     # -- life -------------------------------------------------------------------------------
 

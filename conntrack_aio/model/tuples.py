@@ -67,23 +67,29 @@ class Tuple:
     src: IPAddress = variants(
         at((CTA_TUPLE.IP, CTA_IP.V4_SRC), IPV4), at((CTA_TUPLE.IP, CTA_IP.V6_SRC), IPV6)
     )
+    """The sender's address."""
     dst: IPAddress = variants(
         at((CTA_TUPLE.IP, CTA_IP.V4_DST), IPV4), at((CTA_TUPLE.IP, CTA_IP.V6_DST), IPV6)
     )
+    """The receiver's address."""
     proto: int = attribute((CTA_TUPLE.PROTO, CTA_PROTO.NUM), U8)
     """The protocol's number, as IANA gives it: 6 is TCP."""
     sport: int | None = attribute((CTA_TUPLE.PROTO, CTA_PROTO.SRC_PORT), U16, default=None)
+    """The sender's port, of TCP, UDP, SCTP, DCCP and UDP-Lite; of GRE its key. Others have none."""
     dport: int | None = attribute((CTA_TUPLE.PROTO, CTA_PROTO.DST_PORT), U16, default=None)
+    """The receiver's port, or GRE key."""
     icmp_id: int | None = variants(
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_ID), U16, when=("proto", ICMP)),
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_ID), U16, when=("proto", ICMPV6)),
         default=None,
     )
+    """The identifier of a query and its answers."""
     icmp_type: int | None = variants(
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_TYPE), U8, when=("proto", ICMP)),
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_TYPE), U8, when=("proto", ICMPV6)),
         default=None,
     )
+    """An echo request is 8, or 128 of ICMPv6; its answer 0, or 129."""
     icmp_code: int | None = variants(
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_CODE), U8, when=("proto", ICMP)),
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_CODE), U8, when=("proto", ICMPV6)),
