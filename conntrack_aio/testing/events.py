@@ -55,14 +55,16 @@ class Notice(NamedTuple):
     payload: bytes
 
 
-def compose(entry: Entry, events: IPCT, release: Release, now: float) -> Notice:
-    """The event of what happened to an entry."""
+def compose(entry: Entry, events: IPCT, release: Release, now: float, time: int) -> Notice:
+    """The event of what happened to an entry, ``now`` by its clock and at that ``time``."""
     message, flags, group = IPCTNL_MSG_CT.NEW, 0, NFNLGRP.CONNTRACK_UPDATE
     if events & IPCT.DESTROY:
         message, group = IPCTNL_MSG_CT.DELETE, NFNLGRP.CONNTRACK_DESTROY
     elif events & (IPCT.NEW | IPCT.RELATED):
         flags, group = int(NLM_F.CREATE | NLM_F.EXCL), NFNLGRP.CONNTRACK_NEW
     parts = [nfnetlink.pack(entry.family), *_attributes(entry, events, release, now)]
+    if entry.started is not None and release.has(ages.EVENT_TIMESTAMP):
+        parts.append(pack(CTA.TIMESTAMP_EVENT, time.to_bytes(8, "big")))
     kind = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, message)
     return Notice(kind, flags, group, b"".join(parts))
 
@@ -78,8 +80,6 @@ def _attributes(entry: Entry, events: IPCT, release: Release, now: float) -> Ite
         yield from _changes(entry, events, release)
     if entry.mark or events & IPCT.MARK:
         yield pack_be32(CTA.MARK, entry.mark)
-    if entry.event_time is not None and release.has(ages.EVENT_TIMESTAMP):
-        yield pack(CTA.TIMESTAMP_EVENT, entry.event_time.to_bytes(8, "big"))
 
 
 def _ending(entry: Entry, release: Release, now: float) -> Iterator[bytes]:

@@ -112,8 +112,6 @@ def change(state: State, entry: Entry, values: Mapping[str, object]) -> None:
     _set(entry, values)
     events = _changed(before, entry)
     if events:
-        if entry.event_time is not None:
-            entry.event_time = state.wall_clock
         state.tell(entry, events)
 
 

@@ -185,8 +185,6 @@ class State:
         if self.sysctls["nf_conntrack_timestamp"]:
             entry.started = 0
         entry.emits = self.would_emit()
-        if entry.emits and entry.started is not None:
-            entry.event_time = self.wall_clock
         if self.labels_used:
             entry.labels = 0
         if entry.protoinfo is None:
@@ -250,7 +248,9 @@ class State:
         """
         if not entry.emits:
             return True
-        notice = events.compose(entry, what | IPCT(entry.missed), self.release, self.now)
+        notice = events.compose(
+            entry, what | IPCT(entry.missed), self.release, self.now, self.wall_clock
+        )
         datagram = messages.pack(notice.type, notice.flags, 0, notice.payload, port)
         told = self.notify(datagram, notice.group, port, report=report)
         if not told:

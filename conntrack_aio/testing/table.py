@@ -53,7 +53,6 @@ class Entry:
     synproxy: SynProxy | None = None
     emits: bool = False
     """Whether it has the event cache, without which it never emits an event."""
-    event_time: int | None = None
     missed: int = 0
     """Events that could not be delivered and go with its next one."""
     writer: int = 0
