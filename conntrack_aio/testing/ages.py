@@ -17,7 +17,7 @@ OLDEST: Final = (4, 19)
 """The oldest kernel that can be imitated."""
 
 _NEWEST_PATCH = 1 << 16
-_RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:[-+.].*)?")
+_RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:[-+].*)?")
 
 
 @attrs.frozen
