@@ -19,6 +19,7 @@ from .netlink.endpoint import Endpoint, Kernel
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .session import Session, check_buffer
+from .verbs.sysctls import Sysctls
 from .verbs.writing import Writing
 
 _CONNECT = ("connect to", "connection tracking")
@@ -124,6 +125,13 @@ class Connection(Writing, AsyncResource):
     connection is closed, a :exc:`KernelError` for what the kernel refuses, and :exc:`NoReply` if
     it does not answer.
     """
+
+    sysctls: Sysctls
+    """The settings of connection tracking in this namespace."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.sysctls = Sysctls(session)
 
     # -- life -------------------------------------------------------------------------------
 

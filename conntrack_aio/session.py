@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 import anyio
+import anyio.to_thread
 import attrs
 from anyio import CapacityLimiter
 
@@ -94,6 +95,19 @@ class Session:
     def beside(self, function: Callable[[], T]) -> T:
         """Call ``function`` in the session's namespace: here, or on a thread made for it."""
         return self.endpoint.beside(self.requester.socket, function)
+
+    async def aside(self, function: Callable[[], T]) -> T:
+        """As :meth:`beside`, on a worker thread: for what may block.
+
+        It runs to its end even if the caller is cancelled meanwhile.
+        """
+
+        def work() -> T:
+            # The socket says which namespace it is, so nobody may close it now.
+            with self.requester.socket.using():
+                return self.beside(function)
+
+        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
 
     def _open_beside(self) -> NetlinkSocket:
         self.check_open()

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from ..sysctls import Files, Sysctls
+from ..sysctls import Files, SysctlTree
 from ..uapi.netlink import NETLINK
 from .namespaces import NetNS, run_beside, run_inside
 from .socket import NetlinkSocket, open_socket, require_linux
@@ -22,7 +22,7 @@ class Endpoint(Protocol):
     """What a connection needs of a kernel: a first socket, more beside it, and the settings."""
 
     @property
-    def sysctls(self) -> Sysctls:
+    def sysctls(self) -> SysctlTree:
         """The settings of the calling thread's namespace; use it through :meth:`beside`."""
         ...
 
@@ -44,7 +44,7 @@ class Kernel:
 
     def __init__(self, netns: NetNS | None = None) -> None:
         self._netns = netns
-        self.sysctls: Sysctls = Files()
+        self.sysctls: SysctlTree = Files()
 
     def open_first(self) -> NetlinkSocket:
         """Raises :exc:`NamespaceError`, and what :func:`open_socket` raises."""

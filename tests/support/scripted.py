@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from conntrack_aio.connection import Connecting
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.socket import NetlinkSocket
-from conntrack_aio.sysctls import Files, Sysctls
+from conntrack_aio.sysctls import Files, SysctlTree
 
 T = TypeVar("T")
 
@@ -131,7 +131,7 @@ class ScriptedKernel:
 
     def __init__(self, script: Script | None = None) -> None:
         self.sockets: list[ScriptedSocket] = []
-        self.sysctls: Sysctls = Files()
+        self.sysctls: SysctlTree = Files()
         self.script = script or (lambda socket, asked: socket.ack(asked))
 
     def open_first(self) -> NetlinkSocket:

@@ -15,7 +15,8 @@ from conntrack_aio import Flow, Tuple
 
 SNIPPET = """\
 from ipaddress import IPv4Address
-from conntrack_aio import EventStream, Flow, FlowEvent, TCPInfo, Tuple
+from conntrack_aio import Connection, EventStream, Flow, FlowEvent, TCPInfo, Tuple
+from conntrack_aio.model.sysctls import EventMode
 
 a = IPv4Address("10.0.0.1")
 t = Tuple(src=a, dst=a, proto=6)
@@ -39,6 +40,14 @@ async def read(stream: EventStream[FlowEvent]) -> None:
     async for event in stream:
         told: FlowEvent = event
         print(told.flow.orig.src, told.flow.id)
+
+
+async def settings(conn: Connection) -> bool | None:
+    await conn.sysctls.set(acct=True, events=EventMode.ALWAYS)
+    await conn.sysctls.set(acct="1")  # WRONG
+    await conn.sysctls.set(count=1)  # WRONG
+    await conn.sysctls.set(colour=1)  # WRONG
+    return (await conn.sysctls.read()).acct
 """
 WRONG = {n for n, line in enumerate(SNIPPET.splitlines(), 1) if line.endswith("# WRONG")}
 
