@@ -34,7 +34,10 @@ from .events import EventStream
 from .filters.match import Match
 from .model.declare import UnknownAttribute
 from .model.events import EventType, FlowEvent
+from .model.features import Features
 from .model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy, Timestamp
+from .model.labels import Label, LabelNames
+from .model.nat import NAT, Endpoint, Translation
 from .model.protoinfo import (
     DCCPInfo,
     DCCPRole,
@@ -47,7 +50,7 @@ from .model.protoinfo import (
     TCPState,
 )
 from .model.requests import NATRange
-from .model.statistics import ConnectionStatistics
+from .model.statistics import ConnectionStatistics, CPUStatistics, GlobalStatistics
 from .model.tuples import IPAddress, Tuple
 from .netlink.namespaces import NetNS
 
@@ -61,7 +64,10 @@ __all__ = [
     "Dump",
     "EventStream",
     "Match",
+    "Features",
     "ConnectionStatistics",
+    "CPUStatistics",
+    "GlobalStatistics",
     # flows
     "Flow",
     "Tuple",
@@ -86,6 +92,11 @@ __all__ = [
     "FlowEvent",
     "EventType",
     "NATRange",
+    "NAT",
+    "Translation",
+    "Endpoint",
+    "Label",
+    "LabelNames",
     # errors
     "ConntrackError",
     "DecodeError",

@@ -143,6 +143,7 @@ class Connection(Writing, AsyncResource):
     def close(self) -> None:
         """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
         self._session.close()
+        self._resets.close()
 
     def __del__(self) -> None:
         if not self._session.closed:

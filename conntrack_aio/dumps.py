@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Generic, Self, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, Protocol, Self, TypeVar
 
+import anyio
 from anyio.abc import AsyncResource
 
-from .errors import DecodeError
+from .errors import ConntrackError, DecodeError
 from .model.statistics import ConnectionStatistics
 from .netlink.attributes import Buffer
 from .netlink.messages import Message
@@ -18,6 +19,26 @@ T = TypeVar("T")
 
 Decoder = Callable[[Buffer, Message], T]
 """Makes an object of a message. Raises :exc:`DecodeError`."""
+
+
+class Stage(Protocol[T]):
+    """What is done with the entries of a chunk before they are handed out.
+
+    Its results must not be lost: what a dump that is cancelled or left has not handed out waits
+    for a later one.
+    """
+
+    def waiting(self) -> list[T | ConntrackError]:
+        """Take the results that an earlier dump left."""
+        ...
+
+    async def process(self, entries: Sequence[T], /) -> list[T | ConntrackError]:
+        """Do it. Cancelled, its results wait."""
+        ...
+
+    def put_back(self, results: Iterable[T | ConntrackError], /) -> None:
+        """Results that were not handed out."""
+        ...
 
 
 class Dump(AsyncResource, Generic[T]):
@@ -41,13 +62,16 @@ class Dump(AsyncResource, Generic[T]):
         keep: Callable[[T], bool] | None,
         counters: ConnectionStatistics,
         on_close: Callable[[Dump[T]], None],
+        stage: Stage[T] | None = None,
     ) -> None:
         self.walk = walk
         self._decode = decode
         self._keep = keep
         self._counters = counters
         self._on_close = on_close
-        self._pending: deque[T | DecodeError] = deque()
+        self._stage = stage
+        self._pending: deque[T | ConntrackError] = deque()
+        self._busy = False
         self._ended = False
         self._retired = False
 
@@ -59,7 +83,7 @@ class Dump(AsyncResource, Generic[T]):
             if not await self._refill():
                 raise StopAsyncIteration
         item = self._pending.popleft()
-        if isinstance(item, DecodeError):
+        if isinstance(item, ConntrackError):
             raise item
         return item
 
@@ -75,15 +99,28 @@ class Dump(AsyncResource, Generic[T]):
                 break
             while self._pending:
                 item = self._pending[0]
-                if isinstance(item, DecodeError):
-                    if not batch:
-                        raise self._pending.popleft()  # type: ignore[misc]
-                    break
+                if isinstance(item, ConntrackError):
+                    if batch:
+                        break
+                    self._pending.popleft()
+                    raise item
                 batch.append(item)
                 self._pending.popleft()
         return batch
 
     async def _refill(self) -> bool:
+        """Have more to hand out; ``False`` at the end."""
+        if self._busy:
+            raise anyio.BusyResourceError("iterating over")
+        self._busy = True
+        try:
+            if self._stage is not None and not self.walk.closed:
+                self._pending += self._stage.waiting()
+            return bool(self._pending) or await self._advance()
+        finally:
+            self._busy = False
+
+    async def _advance(self) -> bool:
         """Decode the next chunk; ``False`` at the end."""
         if self._ended:
             return False
@@ -95,19 +132,36 @@ class Dump(AsyncResource, Generic[T]):
         if received is None:
             self._ended = True
             return False
-        chunk, entries = received
+        entries = self._take(*received)
+        if self._stage is not None:
+            errors: list[T | ConntrackError] = [
+                entry for entry in entries if isinstance(entry, ConntrackError)
+            ]
+            results = await self._stage.process(
+                [entry for entry in entries if not isinstance(entry, ConntrackError)]
+            )
+            if self._retired:  # closed by another task meanwhile
+                self._stage.put_back(results)
+                raise anyio.ClosedResourceError
+            entries = errors + results
+        self._pending += entries
+        return True
+
+    def _take(self, chunk: bytes, messages: Sequence[Message]) -> list[T | ConntrackError]:
+        """The entries of a chunk that are to be kept, and errors in the place of what is none."""
+        entries: list[T | ConntrackError] = []
         keep = self._keep
-        for entry in entries:
+        for message in messages:
             try:
-                item = self._decode(chunk, entry)
+                entry = self._decode(chunk, message)
             except DecodeError as error:
                 self._counters.decode_errors += 1
-                self._pending.append(error)
+                entries.append(error)
                 continue
-            if keep is None or keep(item):
-                self._pending.append(item)
-        self._counters.entries_decoded += len(entries)
-        return True
+            if keep is None or keep(entry):
+                entries.append(entry)
+        self._counters.entries_decoded += len(messages)
+        return entries
 
     async def aclose(self) -> None:
         """End it. Idempotent; another task may call it while one iterates."""
@@ -115,6 +169,8 @@ class Dump(AsyncResource, Generic[T]):
 
     def close(self) -> None:
         """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
+        if self._stage is not None:
+            self._stage.put_back(self._pending)
         self._pending.clear()
         self._finish()
 

@@ -11,11 +11,11 @@ import anyio.to_thread
 import attrs
 from anyio import CapacityLimiter
 
-from .dumps import Decoder, Dump
+from .dumps import Decoder, Dump, Stage
 from .events import EventStream, subscribe
 from .model.statistics import ConnectionStatistics
 from .netlink.endpoint import Endpoint
-from .netlink.exchange import Outcome, Request
+from .netlink.exchange import Outcome, Request, Taker
 from .netlink.requester import Requester
 from .netlink.socket import NetlinkSocket
 from .netlink.walks import Walk
@@ -67,17 +67,23 @@ class Session:
         (outcome,) = await self.requester.run([request])
         return outcome
 
-    async def run(self, requests: Sequence[Request], *, walk: bool = False) -> list[Outcome]:
+    async def run(
+        self, requests: Sequence[Request], *, walk: bool = False, taker: Taker | None = None
+    ) -> list[Outcome]:
         """Send requests in order; an outcome for each. See :meth:`Requester.run`."""
-        return await self.requester.run(requests, walk=walk)
+        return await self.requester.run(requests, walk=walk, taker=taker)
 
     def dump(
-        self, request: Request, decode: Decoder[T], keep: Callable[[T], bool] | None = None
+        self,
+        request: Request,
+        decode: Decoder[T],
+        keep: Callable[[T], bool] | None = None,
+        stage: Stage[T] | None = None,
     ) -> Dump[T]:
         """Entries of a table, on a socket of their own; those that ``keep`` is true of."""
         self.check_open()
         walk = Walk(self._open_beside, request, self._limiter, self._reply_timeout)
-        dump = Dump(walk, decode, keep, self._counters, self._retire_dump)
+        dump = Dump(walk, decode, keep, self._counters, self._retire_dump, stage)
         self._dumps.add(dump)
         return dump
 

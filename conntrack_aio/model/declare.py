@@ -36,10 +36,11 @@ class Access(enum.Enum):
     """Who says an attribute to whom."""
 
     READ = "read"
-    """The kernel tells it; what a program sends of it is ignored, refused, or only compared."""
+    """The kernel tells it; what a program sends of it is ignored or refused."""
     WRITE = "write"
     """A program sends it; the kernel never does."""
     BOTH = "read, write"
+    """Either tells it. Of a program's it may be only compared: an id, by a delete."""
 
 
 class Wire(Generic[T_co]):
@@ -225,6 +226,7 @@ class UnknownAttribute:
 
     path: tuple[int, ...]
     payload: bytes
+    """Its value, as it came."""
     nested: bool = False
     """Whether it bore the flag of a nest."""
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import attrs
 
 from ..uapi.nfnetlink_conntrack import CTA
-from .declare import U64, attribute, inlined, message
+from .declare import U64, Access, attribute, inlined, message
 from .flow import Flow, as_datetime
 
 
@@ -35,7 +35,9 @@ class FlowEvent:
     flow: Flow = inlined(Flow)
     port_id: int = attrs.field(default=0)
     """The netlink port of the program whose request caused it; 0 for packets and timeouts."""
-    timestamp: int | None = attribute(CTA.TIMESTAMP_EVENT, U64, default=None)
+    timestamp: int | None = attribute(
+        CTA.TIMESTAMP_EVENT, U64, default=None, access=Access.READ, since="6.14"
+    )
     """When it happened, nanoseconds since 1970: since Linux 6.14, with ``nf_conntrack_timestamp``
     on when the entry was made."""
 

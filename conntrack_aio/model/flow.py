@@ -23,6 +23,7 @@ from .declare import (
     U16,
     U32,
     U64,
+    Access,
     Bitmap,
     Bytes,
     Nest,
@@ -35,6 +36,7 @@ from .declare import (
     u32,
     variants,
 )
+from .nat import NAT, translation
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo, TCPState
 from .text import describe_flow
 from .tuples import AddressLike, Tuple
@@ -49,16 +51,17 @@ LABELS = Bitmap(16)
 class Counters:
     """Packets and bytes of one direction, since the entry was made or last reset."""
 
-    packets: int | None = attribute(CTA_COUNTERS.PACKETS, U64, default=None)
-    bytes: int | None = attribute(CTA_COUNTERS.BYTES, U64, default=None)
+    packets: int | None = attribute(CTA_COUNTERS.PACKETS, U64, default=None, access=Access.READ)
+    bytes: int | None = attribute(CTA_COUNTERS.BYTES, U64, default=None, access=Access.READ)
+    """Of IP packets, with their headers."""
 
 
 @message(hashable=True)
 class Timestamp:
     """When the entry was made, and when it ended: nanoseconds since 1970, UTC."""
 
-    start: int | None = attribute(CTA_TIMESTAMP.START, U64, default=None)
-    stop: int | None = attribute(CTA_TIMESTAMP.STOP, U64, default=None)
+    start: int | None = attribute(CTA_TIMESTAMP.START, U64, default=None, access=Access.READ)
+    stop: int | None = attribute(CTA_TIMESTAMP.STOP, U64, default=None, access=Access.READ)
     """Absent until the entry has ended."""
 
     @property
@@ -89,6 +92,7 @@ class Helper:
     """The connection tracking helper of an entry."""
 
     name: str | None = attribute(CTA_HELP.NAME, Text(16), default=None)
+    """Such as ``ftp``; an empty one, in an update, detaches it."""
     info: bytes | None = attribute(CTA_HELP.INFO, Bytes(32), default=None)
     """A user-space helper's own data."""
 
@@ -98,8 +102,11 @@ class SeqAdj:
     """By how much the TCP sequence numbers of one direction are shifted."""
 
     correction_pos: int | None = attribute(CTA_SEQADJ.CORRECTION_POS, U32, default=None)
+    """The sequence number at which the shift last changed."""
     offset_before: int | None = attribute(CTA_SEQADJ.OFFSET_BEFORE, S32, default=None)
+    """The shift of what is before that position."""
     offset_after: int | None = attribute(CTA_SEQADJ.OFFSET_AFTER, S32, default=None)
+    """The shift of what is after it."""
 
 
 @message(hashable=True)
@@ -107,8 +114,11 @@ class SynProxy:
     """What SYNPROXY knows of a connection it stands in for (since Linux 4.17)."""
 
     isn: int | None = attribute(CTA_SYNPROXY.ISN, U32, default=None)
+    """The proxy's initial sequence number."""
     its: int | None = attribute(CTA_SYNPROXY.ITS, U32, default=None)
+    """The proxy's initial TCP timestamp."""
     tsoff: int | None = attribute(CTA_SYNPROXY.TSOFF, U32, default=None)
+    """How far the server's timestamps are ahead of the proxy's."""
 
 
 @message
@@ -133,6 +143,7 @@ class Flow:
     master: Tuple | None = attribute(CTA.TUPLE_MASTER, Nest(Tuple), default=None)
     """The original tuple of the connection that this one was expected by."""
     status: Status | None = attribute(CTA.STATUS, u32(Status), default=None)
+    """What the kernel knows of the entry, as bits. A program can set few, and clear none."""
     timeout: int | None = attribute(CTA.TIMEOUT, U32, default=None)
     """Seconds until the entry expires."""
     mark: int | None = attribute(CTA.MARK, U32, default=None)
@@ -146,26 +157,41 @@ class Flow:
     part of the address itself): an entry that was deleted and made again at once may find itself
     in the same place and have the same id.
     """
-    use: int | None = attribute(CTA.USE, U32, default=None)
+    use: int | None = attribute(CTA.USE, U32, default=None, access=Access.READ)
     """The kernel's reference count; never in events. Looking one entry up holds one itself."""
     protoinfo: ProtoInfo | None = variants(
         at((CTA.PROTOINFO, CTA_PROTOINFO.TCP), Nest(TCPInfo)),
-        at((CTA.PROTOINFO, CTA_PROTOINFO.DCCP), Nest(DCCPInfo)),
+        at((CTA.PROTOINFO, CTA_PROTOINFO.DCCP), Nest(DCCPInfo), until="6.16"),
         at((CTA.PROTOINFO, CTA_PROTOINFO.SCTP), Nest(SCTPInfo)),
         default=None,
     )
-    counters_orig: Counters | None = attribute(CTA.COUNTERS_ORIG, Nest(Counters), default=None)
+    """The state of the connection's own protocol. Other protocols have none."""
+    counters_orig: Counters | None = attribute(
+        CTA.COUNTERS_ORIG, Nest(Counters), default=None, access=Access.READ
+    )
     """In dumps, answers to ``get`` and destroy events; not in new and update events."""
-    counters_reply: Counters | None = attribute(CTA.COUNTERS_REPLY, Nest(Counters), default=None)
-    timestamp: Timestamp | None = attribute(CTA.TIMESTAMP, Nest(Timestamp), default=None)
+    counters_reply: Counters | None = attribute(
+        CTA.COUNTERS_REPLY, Nest(Counters), default=None, access=Access.READ
+    )
+    """Where :attr:`counters_orig` is."""
+    timestamp: Timestamp | None = attribute(
+        CTA.TIMESTAMP, Nest(Timestamp), default=None, access=Access.READ
+    )
+    """In dumps, answers to ``get`` and destroy events; not in new and update events."""
     helper: Helper | None = attribute(CTA.HELP, Nest(Helper), default=None)
+    """Not in destroy events."""
     labels: int | None = attribute(CTA.LABELS, LABELS, default=None)
-    """128 bits: ``labels >> n & 1`` is label n. Absent where no label is set."""
+    """128 bits: ``labels >> n & 1`` is label n; :class:`LabelNames` has their names. Absent where
+    no label is set."""
     seqadj_orig: SeqAdj | None = attribute(CTA.SEQ_ADJ_ORIG, Nest(SeqAdj), default=None)
+    """Where a helper has changed the length of what TCP carries."""
     seqadj_reply: SeqAdj | None = attribute(CTA.SEQ_ADJ_REPLY, Nest(SeqAdj), default=None)
+    """Where :attr:`seqadj_orig` is."""
     synproxy: SynProxy | None = attribute(CTA.SYNPROXY, Nest(SynProxy), default=None)
     """Every entry made through ctnetlink has one, all zero."""
-    secctx: str | None = attribute((CTA.SECCTX, CTA_SECCTX.NAME), Text(4096), default=None)
+    secctx: str | None = attribute(
+        (CTA.SECCTX, CTA_SECCTX.NAME), Text(4096), default=None, access=Access.READ
+    )
     """The security context that a Linux security module has for the connection."""
     unknown: tuple[UnknownAttribute, ...] = attrs.field(default=(), eq=by_path)
     """What the kernel sent that this version does not know."""
@@ -174,6 +200,16 @@ class Flow:
     def key(self) -> tuple[Tuple, int | None, int | None]:
         """Original tuple, zone and id: hashable, and as unique as :attr:`id` is."""
         return self.orig, self.zone, self.id
+
+    @property
+    def nat(self) -> NAT | None:
+        """What is translated to what, or ``None`` if nothing is.
+
+        Told from the tuples. Where the status is known, an end counts only if the kernel marked it
+        as translated (SRC_NAT, DST_NAT): an entry that a program made with tuples that differ and
+        without those bits changes no packet.
+        """
+        return translation(self.orig, self.reply, self.status)
 
     @classmethod
     def tcp(

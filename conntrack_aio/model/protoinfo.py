@@ -33,6 +33,7 @@ class TCPInfo:
     The kernel stores it only if both are given and WINDOW_SCALE stands in both sides' flags.
     """
     wscale_reply: int | None = attribute(CTA_PROTOINFO_TCP.WSCALE_REPLY, U8, default=None)
+    """The reply direction's."""
     flags_orig: TCPFlags | None = attribute(
         CTA_PROTOINFO_TCP.FLAGS_ORIGINAL, MaskedFlags(TCPFlags), default=None
     )
@@ -48,16 +49,24 @@ class SCTPInfo:
 
     state: SCTPState | int | None = attribute(CTA_PROTOINFO_SCTP.STATE, u8(SCTPState), default=None)
     vtag_orig: int | None = attribute(CTA_PROTOINFO_SCTP.VTAG_ORIGINAL, U32, default=None)
+    """The verification tag in packets of the original direction."""
     vtag_reply: int | None = attribute(CTA_PROTOINFO_SCTP.VTAG_REPLY, U32, default=None)
+    """The one in packets of the reply direction."""
 
 
 @message(hashable=True)
 class DCCPInfo:
     """A DCCP connection's state, on kernels that track DCCP (until 6.16)."""
 
-    state: DCCPState | int | None = attribute(CTA_PROTOINFO_DCCP.STATE, u8(DCCPState), default=None)
-    role: DCCPRole | int | None = attribute(CTA_PROTOINFO_DCCP.ROLE, u8(DCCPRole), default=None)
-    handshake_seq: int | None = attribute(CTA_PROTOINFO_DCCP.HANDSHAKE_SEQ, U64, default=None)
+    state: DCCPState | int | None = attribute(
+        CTA_PROTOINFO_DCCP.STATE, u8(DCCPState), default=None, until="6.16"
+    )
+    role: DCCPRole | int | None = attribute(
+        CTA_PROTOINFO_DCCP.ROLE, u8(DCCPRole), default=None, until="6.16"
+    )
+    handshake_seq: int | None = attribute(
+        CTA_PROTOINFO_DCCP.HANDSHAKE_SEQ, U64, default=None, until="6.16"
+    )
 
 
 ProtoInfo = TCPInfo | SCTPInfo | DCCPInfo

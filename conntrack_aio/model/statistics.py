@@ -4,18 +4,70 @@ from __future__ import annotations
 
 import attrs
 
-from ..uapi.nfnetlink_conntrack import CTA_STATS_GLOBAL
-from .declare import U32, attribute, message
+from ..uapi.nfnetlink_conntrack import CTA_STATS, CTA_STATS_GLOBAL
+from .declare import U32, Access, attribute, message
 
 
 @message
 class GlobalStatistics:
-    """The answer to ``IPCTNL_MSG_CT_GET_STATS``."""
+    """How full the table is: the answer to ``IPCTNL_MSG_CT_GET_STATS``."""
 
-    entries: int | None = attribute(CTA_STATS_GLOBAL.ENTRIES, U32, default=None)
+    entries: int | None = attribute(CTA_STATS_GLOBAL.ENTRIES, U32, default=None, access=Access.READ)
     """Entries of this namespace, with those whose destroy event still waits to be delivered."""
-    max_entries: int | None = attribute(CTA_STATS_GLOBAL.MAX_ENTRIES, U32, default=None)
-    """``nf_conntrack_max`` (since 5.10): machine-wide."""
+    max_entries: int | None = attribute(
+        CTA_STATS_GLOBAL.MAX_ENTRIES, U32, default=None, access=Access.READ
+    )
+    """``nf_conntrack_max``, which holds for each namespace of the machine."""
+
+
+@message
+class CPUStatistics:
+    """What one processor has counted in this namespace since it was made (``ip_conntrack_stat``).
+
+    A counter that this kernel does not have is ``None``. All wrap at 2^32.
+    """
+
+    cpu: int = attrs.field()
+    """The processor's number. There is an object for each that the machine could have."""
+    found: int | None = attribute(CTA_STATS.FOUND, U32, default=None, access=Access.READ)
+    """Look-ups that found an entry."""
+    invalid: int | None = attribute(CTA_STATS.INVALID, U32, default=None, access=Access.READ)
+    """Packets that belong to no connection and may not begin one."""
+    insert: int | None = attribute(CTA_STATS.INSERT, U32, default=None, access=Access.READ)
+    """Entries put into the table by programs; those that packets make are not counted."""
+    insert_failed: int | None = attribute(
+        CTA_STATS.INSERT_FAILED, U32, default=None, access=Access.READ
+    )
+    """Entries that were not, because another with the same tuple came first."""
+    drop: int | None = attribute(CTA_STATS.DROP, U32, default=None, access=Access.READ)
+    """Packets dropped because no entry could be made for them, or put into the table."""
+    early_drop: int | None = attribute(CTA_STATS.EARLY_DROP, U32, default=None, access=Access.READ)
+    """Entries ended before their time, to make room."""
+    error: int | None = attribute(CTA_STATS.ERROR, U32, default=None, access=Access.READ)
+    """Packets that could not be tracked, such as ICMP errors about no known connection."""
+    search_restart: int | None = attribute(
+        CTA_STATS.SEARCH_RESTART, U32, default=None, access=Access.READ
+    )
+    """Look-ups begun anew, because the table changed under them."""
+    clash_resolve: int | None = attribute(
+        CTA_STATS.CLASH_RESOLVE, U32, default=None, access=Access.READ, since="5.10"
+    )
+    """Packets of one new connection on two processors, whose two entries became one."""
+    chain_toolong: int | None = attribute(
+        CTA_STATS.CHAIN_TOOLONG, U32, default=None, access=Access.READ, since="5.15"
+    )
+    """Entries refused because too many others have their hash."""
+    ignore: int | None = attribute(
+        CTA_STATS.IGNORE, U32, default=None, access=Access.READ, until="5.9"
+    )
+    """Packets that were tracked already, or that no tracker looks at."""
+    searched: int | None = attribute(CTA_STATS.SEARCHED, U32, default=None, access=Access.READ)
+    """No kernel since 4.19 tells it, nor the next three."""
+    new: int | None = attribute(CTA_STATS.NEW, U32, default=None, access=Access.READ)
+    delete: int | None = attribute(CTA_STATS.DELETE, U32, default=None, access=Access.READ)
+    delete_list: int | None = attribute(
+        CTA_STATS.DELETE_LIST, U32, default=None, access=Access.READ
+    )
 
 
 @attrs.define(kw_only=True)

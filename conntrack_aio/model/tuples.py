@@ -32,8 +32,11 @@ PROTOCOL_NAMES: Final = {
 }
 """The protocols that people meet; the numbers are IANA's."""
 
-WITH_PORTS: Final = frozenset({TCP, UDP, 33, 47, 132, 136})
+_WITH_PORTS: Final = frozenset({TCP, UDP, 33, 47, 132, 136})
 """Protocols whose tuples have ports (GRE: its 16-bit keys, in the ports' place)."""
+
+_UNTRACKED_SOMEWHERE: Final = frozenset({33, 136})
+"""DCCP, since 6.17, and UDPLITE, since 7.1: their tuples then have no ports."""
 
 _ICMP_INVERSE: Final = {0: 8, 8: 0, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}
 _ICMPV6_INVERSE: Final = {128: 129, 129: 128, 139: 140, 140: 139}
@@ -64,23 +67,29 @@ class Tuple:
     src: IPAddress = variants(
         at((CTA_TUPLE.IP, CTA_IP.V4_SRC), IPV4), at((CTA_TUPLE.IP, CTA_IP.V6_SRC), IPV6)
     )
+    """The sender's address."""
     dst: IPAddress = variants(
         at((CTA_TUPLE.IP, CTA_IP.V4_DST), IPV4), at((CTA_TUPLE.IP, CTA_IP.V6_DST), IPV6)
     )
+    """The receiver's address."""
     proto: int = attribute((CTA_TUPLE.PROTO, CTA_PROTO.NUM), U8)
     """The protocol's number, as IANA gives it: 6 is TCP."""
     sport: int | None = attribute((CTA_TUPLE.PROTO, CTA_PROTO.SRC_PORT), U16, default=None)
+    """The sender's port, of TCP, UDP, SCTP, DCCP and UDP-Lite; of GRE its key. Others have none."""
     dport: int | None = attribute((CTA_TUPLE.PROTO, CTA_PROTO.DST_PORT), U16, default=None)
+    """The receiver's port, or GRE key."""
     icmp_id: int | None = variants(
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_ID), U16, when=("proto", ICMP)),
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_ID), U16, when=("proto", ICMPV6)),
         default=None,
     )
+    """The identifier of a query and its answers."""
     icmp_type: int | None = variants(
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_TYPE), U8, when=("proto", ICMP)),
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_TYPE), U8, when=("proto", ICMPV6)),
         default=None,
     )
+    """An echo request is 8, or 128 of ICMPv6; its answer 0, or 129."""
     icmp_code: int | None = variants(
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_CODE), U8, when=("proto", ICMP)),
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_CODE), U8, when=("proto", ICMPV6)),
@@ -224,8 +233,9 @@ class Tuple:
         needed: tuple[str, ...] = ()
         if self.proto in (ICMP, ICMPV6):
             needed = ("icmp_id", "icmp_type", "icmp_code")
-        elif self.proto in WITH_PORTS:
-            needed = ("sport", "dport")
+        elif self.proto in _WITH_PORTS:
+            portless = self.sport is self.dport is None and self.proto in _UNTRACKED_SOMEWHERE
+            needed = () if portless else ("sport", "dport")
         for name in needed:
             if getattr(self, name) is None:
                 proto = PROTOCOL_NAMES.get(self.proto, f"protocol {self.proto}")
@@ -233,13 +243,15 @@ class Tuple:
 
     def __str__(self) -> str:
         name = PROTOCOL_NAMES.get(self.proto, str(self.proto))
-        text = f"{name} {_endpoint(self.src, self.sport)} -> {_endpoint(self.dst, self.dport)}"
+        ends = (self.src, self.sport), (self.dst, self.dport)
+        text = f"{name} {' -> '.join(describe_endpoint(*end) for end in ends)}"
         if self.icmp_type is not None:
             text += f" type {self.icmp_type} code {self.icmp_code} id {self.icmp_id}"
         return text if self.zone is None else f"{text} zone {self.zone}"
 
 
-def _endpoint(address: IPAddress, port: int | None) -> str:
+def describe_endpoint(address: IPAddress, port: int | None) -> str:
+    """``10.0.0.1:80``, ``[2001:db8::1]:80``, or the bare address."""
     if port is None:
         return str(address)
     return f"[{address}]:{port}" if isinstance(address, IPv6Address) else f"{address}:{port}"

@@ -16,7 +16,7 @@ The rules that hold here:
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -102,11 +102,18 @@ class Sequence32:
         return first
 
 
+Taker = Callable[[list[Outcome]], None]
+"""Takes the outcomes of an exchange that has ended, though its caller may have been cancelled."""
+
+
 class Exchange:
     """Requests sent as one datagram, each with its outcome."""
 
-    def __init__(self, requests: Sequence[Request], seq: int) -> None:
+    def __init__(self, requests: Sequence[Request], seq: int, taker: Taker | None = None) -> None:
         self.outcomes = [Outcome(request) for request in requests]
+        self.abandoned = False
+        """Whether its caller went away."""
+        self._taker = taker
         self.data = b"".join([request.pack(seq + i) for i, request in enumerate(requests)])
         self.strays = 0
         """Messages that answered nothing of this exchange."""
@@ -148,6 +155,14 @@ class Exchange:
         if outcome.failure is None:
             self._open -= 1
             outcome.failure = failure
+            if self.done:
+                self.end()
+
+    def end(self) -> None:
+        """Nothing more is waited for: hand the outcomes to the taker, once."""
+        taker, self._taker = self._taker, None
+        if taker is not None:
+            taker(self.outcomes)
 
 
 class DumpExchange:

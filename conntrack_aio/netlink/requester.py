@@ -15,15 +15,17 @@ import anyio.lowlevel
 import anyio.to_thread
 from anyio import CapacityLimiter
 
-from .exchange import Exchange, Outcome, Request, Sequence32
+from .exchange import Exchange, Outcome, Request, Sequence32, Taker
 from .messages import Failure
 from .socket import NetlinkSocket
 from .walks import walking
 
 WINDOW = 64
-"""Requests in flight. An acknowledgement takes some 830 bytes of the receive buffer, a reply up
-to 2 KiB, and what does not fit is lost although the request was carried out: the default buffer
-of 208 KiB holds the answers to 64."""
+"""Requests in flight at most: the default buffer of 208 KiB holds the answers to so many."""
+
+_ANSWER = 3072
+"""What the answer to one request takes of the receive buffer at most: a reply up to 2 KiB, its
+acknowledgement some 830 bytes. What does not fit is lost although the request was carried out."""
 
 
 class Requester:
@@ -37,26 +39,37 @@ class Requester:
         self.overruns = 0
         self._offload = offload
         self._reply_timeout = reply_timeout
+        self._window = max(1, min(WINDOW, socket.receive_buffer // _ANSWER))
         self._sequence = Sequence32()
         self._lock = anyio.Lock()
         self._limiter = CapacityLimiter(1)
 
-    async def run(self, requests: Sequence[Request], *, walk: bool = False) -> list[Outcome]:
-        """Send the requests in order, in datagrams of :data:`WINDOW`; an outcome for each.
+    async def run(
+        self, requests: Sequence[Request], *, walk: bool = False, taker: Taker | None = None
+    ) -> list[Outcome]:
+        """Send the requests in order, some in each datagram; an outcome for each.
 
-        ``walk`` says that the kernel walks its table for them. Raises
+        ``walk`` says that the kernel walks its table for them. ``taker`` is called with the
+        outcomes of each datagram, perhaps on a worker thread, and whether or not this call is
+        cancelled meanwhile: for answers that must not be lost. Raises
         :exc:`anyio.ClosedResourceError`, and :exc:`DecodeError` for an answer that is not netlink.
         """
         outcomes: list[Outcome] = []
         await anyio.lowlevel.checkpoint()
         async with self._lock:
-            for start in range(0, len(requests), WINDOW):
+            for start in range(0, len(requests), self._window):
                 if start:
                     await anyio.lowlevel.checkpoint()
-                window = requests[start : start + WINDOW]
-                exchange = Exchange(window, self._sequence.take(len(window)))
+                window = requests[start : start + self._window]
+                exchange = Exchange(window, self._sequence.take(len(window)), taker)
                 self.requests += len(window)
-                await self._converse(exchange, walk)
+                try:
+                    await self._converse(exchange, walk)
+                finally:
+                    # A thread that is still at it, its caller cancelled, ends it itself.
+                    exchange.abandoned = True
+                    if not self.socket.in_use:
+                        exchange.end()
                 self.strays += exchange.strays
                 outcomes += exchange.outcomes
         return outcomes
@@ -75,6 +88,13 @@ class Requester:
             await self._wait_for_the_rest(exchange)
 
     def _send_and_receive(self, exchange: Exchange, walk: bool) -> None:
+        try:
+            self._send_and_receive_held(exchange, walk)
+        finally:
+            if exchange.abandoned:
+                exchange.end()
+
+    def _send_and_receive_held(self, exchange: Exchange, walk: bool) -> None:
         with self.socket.using():
             try:
                 if walk:

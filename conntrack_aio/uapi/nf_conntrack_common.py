@@ -12,22 +12,22 @@ class IPS(IntFlag):
     kernel's alone.
     """
 
-    EXPECTED = 0x1
-    SEEN_REPLY = 0x2
-    ASSURED = 0x4
-    CONFIRMED = 0x8
-    SRC_NAT = 0x10
-    DST_NAT = 0x20
-    NAT_MASK = 0x30
-    SEQ_ADJUST = 0x40
-    SRC_NAT_DONE = 0x80
-    DST_NAT_DONE = 0x100
-    NAT_DONE_MASK = 0x180
-    DYING = 0x200
-    FIXED_TIMEOUT = 0x400
-    TEMPLATE = 0x800
+    EXPECTED = 0x1  # an expectation was waiting for it
+    SEEN_REPLY = 0x2  # packets have passed in both directions
+    ASSURED = 0x4  # not dropped early when the table is full
+    CONFIRMED = 0x8  # it is in the table: its first packet has passed
+    SRC_NAT = 0x10  # the original direction's source is translated
+    DST_NAT = 0x20  # the original direction's destination is translated
+    NAT_MASK = 0x30  # SRC_NAT and DST_NAT
+    SEQ_ADJUST = 0x40  # TCP sequence numbers are shifted
+    SRC_NAT_DONE = 0x80  # whether to translate the source is settled
+    DST_NAT_DONE = 0x100  # whether to translate the destination is settled
+    NAT_DONE_MASK = 0x180  # SRC_NAT_DONE and DST_NAT_DONE
+    DYING = 0x200  # it has left the table
+    FIXED_TIMEOUT = 0x400  # packets do not renew the timeout
+    TEMPLATE = 0x800  # no connection: what a rule has new ones begin with
     UNTRACKED = 0x1000  # inside the kernel NAT_CLASH since 5.8
-    HELPER = 0x2000
-    OFFLOAD = 0x4000  # since 4.16
-    HW_OFFLOAD = 0x8000  # since 5.8
-    UNCHANGEABLE_MASK = 0xDBF9
+    HELPER = 0x2000  # a rule or a program gave it its helper
+    OFFLOAD = 0x4000  # a flow table forwards it, since 4.16
+    HW_OFFLOAD = 0x8000  # hardware forwards it, since 5.8
+    UNCHANGEABLE_MASK = 0xDBF9  # all that only the kernel sets

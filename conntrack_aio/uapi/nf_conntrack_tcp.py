@@ -20,7 +20,7 @@ class TCP_CONNTRACK(IntEnum):
     CLOSE = 8
     SYN_SENT2 = 9  # the header's first name for it, LISTEN, is obsolete
     LISTEN = 9
-    MAX = 10
+    MAX = 10  # from here on never in a message
     IGNORE = 11
     RETRANS = 12
     UNACK = 13

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from ..codec.messages import decode_event, decode_flow, flow_of, global_statistics_of
+from ..codec.messages import (
+    decode_cpu_statistics,
+    decode_event,
+    decode_flow,
+    global_statistics_of,
+)
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
 from ..dumps import Dump
-from ..errors import NoReply, kernel_error
+from ..errors import ConntrackError, NoReply, kernel_error
 from ..events import EventStream
 from ..filters.dump import compile_dump
 from ..filters.match import Match
 from ..model.events import EventType, FlowEvent
+from ..model.features import Features
 from ..model.flow import Flow
-from ..netlink.exchange import Outcome
+from ..model.statistics import CPUStatistics, GlobalStatistics
+from ..netlink.exchange import Request
 from ..session import Session
 from ..uapi.nfnetlink import NFNLGRP
+from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
+from .answers import the_flow
+from .probes import Probes
+from .resets import Resets, ResetStage
 
 _GROUPS: Final = {
     EventType.NEW: NFNLGRP.CONNTRACK_NEW,
@@ -32,37 +44,85 @@ class Reading:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._resets = Resets(session)
+        self._probes = Probes(session)
 
-    def dump(self, match: Match | None = None) -> Dump[Flow]:
+    def dump(self, match: Match | None = None, *, zero_counters: bool = False) -> Dump[Flow]:
         """The flows of the table, or those that ``match``: an async iterator.
 
         The kernel filters by what it can; the rest is checked here.
+
+        :param zero_counters: set the counters of each flow to zero as it is read. Every packet is
+            told once: by a flow of such a dump, or, of a flow that ends before its turn, by its
+            destroy event. The flows are reset some at a time; those of them that the reader
+            leaves, or is cancelled before, come first in the next such dump of this connection
+            that they match. A flow whose answer was lost stands there as the error that says so.
         """
         if match is not None:
             check_match(match)
-        return self._session.dump(requests.dump(*compile_dump(match)), decode_flow, match)
+        stage = ResetStage(self._resets, match) if zero_counters else None
+        return self._session.dump(requests.dump(*compile_dump(match)), decode_flow, match, stage)
 
-    async def list(self, match: Match | None = None) -> list[Flow]:
+    async def list(self, match: Match | None = None, *, zero_counters: bool = False) -> list[Flow]:
         """The flows of :meth:`dump`, all of them."""
         flows: list[Flow] = []
-        async with self.dump(match) as dump:
-            async for batch in dump.batches():
-                flows += batch
+        try:
+            async with self.dump(match, zero_counters=zero_counters) as dump:
+                async for batch in dump.batches():
+                    flows += batch
+        except BaseException:
+            if zero_counters:
+                self._resets.put_back(flows)
+            raise
         return flows
 
-    async def get(self, target: Target, *, zone: int | None = None) -> Flow:
+    def dying(self, match: Match | None = None) -> Dump[Flow]:
+        """Flows that have ended and are still kept, or those of them that ``match``.
+
+        Since Linux 5.19 these are the ones whose destroy event could not be delivered to a
+        listener that insists on it, and is tried again; before, also any that somebody still
+        holds. They count in :meth:`count`. (``ctnetlink_dump_dying``)
+        """
+        return self._special(IPCTNL_MSG_CT.GET_DYING, "the dying entries", match)
+
+    def unconfirmed(self, match: Match | None = None) -> Dump[Flow]:
+        """Flows whose first packet is still on its way through, or those of them that ``match``.
+
+        Always empty since Linux 5.19, which keeps no list of them any more.
+        (``ctnetlink_dump_unconfirmed``)
+        """
+        return self._special(IPCTNL_MSG_CT.GET_UNCONFIRMED, "the unconfirmed entries", match)
+
+    def _special(self, which: IPCTNL_MSG_CT, subject: str, match: Match | None) -> Dump[Flow]:
+        if match is not None:
+            check_match(match)
+        request = requests.dump_special(which, subject, compile_dump(match).family)
+        return self._session.dump(request, decode_flow, match)
+
+    async def get(
+        self, target: Target, *, zone: int | None = None, zero_counters: bool = False
+    ) -> Flow:
         """One flow, as the kernel has it now.
 
         :param target: a flow, or the tuple of either direction.
         :param zone: the zone to look in, instead of the target's own.
+        :param zero_counters: set its counters to zero as it is read. If this is cancelled then,
+            or the flow is another than ``target``, it comes in the next :meth:`dump` that does so.
 
         Raises :exc:`NotFound` if there is none, or if ``target`` is a flow and another one has
         its tuple by now; :exc:`EncodeError` for an incomplete tuple.
         """
         request = requests.get(target, zone)
-        outcome = await self._session.ask(request)
-        flow = the_flow(outcome)
+        if zero_counters:
+            (answer,) = await self._resets.reset([target], zone)
+            if isinstance(answer, ConntrackError):
+                raise answer
+            flow = answer
+        else:
+            flow = the_flow(await self._session.ask(request))
         if isinstance(target, Flow) and target.id is not None and flow.id != target.id:
+            if zero_counters:
+                self._resets.put_back([flow])
             raise kernel_error(
                 errno.ENOENT, str(request), hint="Another flow, with another id, has this tuple now"
             )
@@ -74,12 +134,33 @@ class Reading:
         That includes those that ended and whose destroy event is still to be delivered.
         """
         request = requests.statistics()
-        outcome = await self._session.ask(request)
-        replies = outcome.result()
-        entries = global_statistics_of(replies[0]).entries if replies else None
+        entries = (await self._global_statistics(request)).entries
         if entries is None:
             raise NoReply(f"{request}: the kernel's answer has no count")
         return entries
+
+    async def global_statistics(self) -> GlobalStatistics:
+        """How many entries the namespace has, and how many a namespace may have."""
+        return await self._global_statistics(requests.statistics("read", "the statistics"))
+
+    async def _global_statistics(self, request: Request) -> GlobalStatistics:
+        replies = (await self._session.ask(request)).result()
+        if not replies:
+            raise NoReply(f"{request}: the kernel's answer is empty")
+        return global_statistics_of(replies[0])
+
+    async def cpu_statistics(self) -> builtins.list[CPUStatistics]:
+        """What each processor has counted: one object for each that the machine could have."""
+        async with self._session.dump(requests.cpu_statistics(), decode_cpu_statistics) as dump:
+            return [statistics async for statistics in dump]
+
+    async def features(self) -> Features:
+        """What this kernel supports beyond Linux 4.19, by harmless questions. Asked once.
+
+        Where it matters, the library asks by itself; this is for programs that want to know.
+        Raises :exc:`PermissionDenied` without CAP_NET_ADMIN.
+        """
+        return await self._probes.features()
 
     def events(
         self, *types: EventType, receive_buffer: int | None = None
@@ -106,11 +187,3 @@ def check_match(match: Match) -> None:
     """Raises :exc:`TypeError` for what is none."""
     if not isinstance(match, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"flows are chosen by a Match, not by {match!r}")
-
-
-def the_flow(outcome: Outcome) -> Flow:
-    """The entry in the answer to a request. Raises what was refused, or :exc:`NoReply`."""
-    replies = outcome.result()
-    if not replies:
-        raise NoReply(f"{outcome.request}: the kernel's answer has no entry")
-    return flow_of(replies[0])

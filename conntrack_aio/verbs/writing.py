@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from functools import cached_property
 
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
-from ..errors import EncodeError, NotFound, ResourceBusy, UnsafeRequest
+from ..errors import (
+    EncodeError,
+    NotFound,
+    NotSupported,
+    ResourceBusy,
+    ResourceExhausted,
+    UnsafeRequest,
+)
 from ..filters.match import Match
 from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy
+from ..model.labels import Label, LabelNames
 from ..model.protoinfo import ProtoInfo
 from ..model.requests import NATRange
 from ..model.tuples import IPAddress
-from .reading import Reading, check_match, the_flow
+from ..netlink.exchange import Outcome
+from .answers import the_flow
+from .reading import Reading, check_match
+
+_EXTENSIONS = ("seqadj_orig", "seqadj_reply", "synproxy")
+"""What the kernel passes over in silence where an entry has no room for it."""
 
 _ATTEMPTS = 5
 """At an update of the status, which packets may change between our look and our request."""
@@ -21,6 +35,14 @@ _ATTEMPTS = 5
 
 class Writing(Reading):
     """The verbs of a connection that write flows."""
+
+    @cached_property
+    def label_names(self) -> LabelNames:
+        """The names of labels: those of this machine's ``connlabel.conf``, or what it is set to.
+
+        The file is read at first use. Raises what :meth:`LabelNames.read` does.
+        """
+        return LabelNames.read()
 
     async def create(
         self,
@@ -42,7 +64,8 @@ class Writing(Reading):
         The kernel cuts a timeout to 2^31 of its ticks (8,589,934 seconds at 250 a second), and
         leaves out labels where no rule of the namespace uses any.
 
-        Raises :exc:`AlreadyExists` if an entry has one of its tuples; :exc:`EncodeError`;
+        Raises :exc:`AlreadyExists` if an entry has one of its tuples, or all of a range to
+        translate to is taken; :exc:`EncodeError`;
         :exc:`ResourceExhausted` if the table is full; :exc:`NotFound` if its master is missing, or
         if it was gone (its timeout 0) before it could be read back.
         """
@@ -80,18 +103,23 @@ class Writing(Reading):
         that it refuses stays.
 
         :param target: a flow, or the tuple of either direction.
-        :param mark_mask: only these bits of the mark change.
+        :param mark_mask: only these bits of the mark change. On a kernel before 5.8 the mark is
+            read first: a change that another program makes just then to the rest is undone.
         :param timeout: seconds from now.
         :param status: bits to set, of SEEN_REPLY, ASSURED, FIXED_TIMEOUT and HELPER. No bit can
             be cleared; those that are set already may be named.
         :param labels: 128 bits; with ``labels_mask`` only those in it change.
         :param helper: the name that the entry has already, to pass on ``info``; an empty name
             detaches it.
+        :param seqadj_orig: all three of its numbers, for an entry that has room for them: one
+            made by a program, or with a helper or SYNPROXY in it.
+        :param synproxy: the same, for an entry made by a program or behind SYNPROXY.
         :param zone: the zone to look in, instead of the target's own.
 
         Raises :exc:`NotFound`; :exc:`EncodeError`; :exc:`ResourceExhausted` for labels on an
-        entry without room for them; :exc:`PermissionDenied` for the timeout of one with
-        FIXED_TIMEOUT.
+        entry without room for them; :exc:`NotSupported` for the same with ``seqadj_orig``,
+        ``seqadj_reply`` and ``synproxy``, which the kernel would pass over in silence;
+        :exc:`PermissionDenied` for the timeout of one with FIXED_TIMEOUT.
         """
         values: dict[str, object] = {
             "mark": mark,
@@ -110,10 +138,9 @@ class Writing(Reading):
         if status is not None:
             await self._update_with_status(target, values, status, zone)
             return
-        request = requests.update(target, values, zone)
         if isinstance(target, Flow) and target.id is not None:
             await self.get(target, zone=zone)
-        outcome = await self._session.ask(request)
+        outcome = await self._send_update(target, values, zone)
         outcome.result()
 
     async def _update_with_status(
@@ -123,11 +150,57 @@ class Writing(Reading):
         for attempt in range(_ATTEMPTS):
             current = (await self.get(target, zone=zone)).status or Status(0)
             status = requests.updated_status(current, wanted)
-            request = requests.update(target, {**values, "status": status}, zone)
-            outcome = await self._session.ask(request)
+            outcome = await self._send_update(target, {**values, "status": status}, zone)
             if not isinstance(outcome.error, ResourceBusy) or attempt == _ATTEMPTS - 1:
                 outcome.result()
                 return
+
+    async def _send_update(
+        self, target: Target, values: dict[str, object], zone: int | None
+    ) -> Outcome:
+        request = requests.update(target, values, zone)
+        if values.get("mark_mask") is not None and not await self._probes.has("mark_mask"):
+            # Kernels before 5.3 ignore the mask, and would replace the whole mark.
+            current = (await self.get(target, zone=zone)).mark or 0
+            whole = requests.merged_mark(current, values)
+            request = requests.update(target, values | whole, zone)
+        written = [name for name in _EXTENSIONS if values.get(name) is not None]
+        if not written:
+            return await self._session.ask(request)
+        updated, read = await self._session.run([request, requests.get(target, zone)])
+        if updated.error is None:
+            flow = the_flow(read)
+            for name in written:
+                if getattr(flow, name) is None:
+                    hint = f"The entry has no room for {name}: packets made it. The rest was done"
+                    raise NotSupported(errno.EOPNOTSUPP, str(request), hint=hint)
+        return updated
+
+    async def set_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
+        """Give a flow these labels, by bit or by name, and no others.
+
+        Names are those of :attr:`label_names`. Raises :exc:`EncodeError` for a label that there
+        is not, and what :meth:`update` raises, above all :exc:`ResourceExhausted` (ENOSPC): an
+        entry that was made before a rule of its namespace used labels has no room for any.
+        """
+        await self.update(target, labels=self.label_names.mask(*labels), zone=zone)
+
+    async def add_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
+        """Give a flow these labels too. Raises what :meth:`set_labels` does."""
+        mask = self.label_names.mask(*labels)
+        await self.update(target, labels=mask, labels_mask=mask, zone=zone)
+
+    async def remove_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
+        """Take these labels from a flow, if it has them. Raises what :meth:`set_labels` does.
+
+        From an entry without room for labels there is nothing to take: that is no error.
+        """
+        mask = self.label_names.mask(*labels)
+        try:
+            await self.update(target, labels=0, labels_mask=mask, zone=zone)
+        except ResourceExhausted as error:
+            if error.errno != errno.ENOSPC:
+                raise
 
     async def delete(self, target: Target, *, zone: int | None = None) -> None:
         """Delete one entry. A flow as the target is deleted only if its id is still the same.

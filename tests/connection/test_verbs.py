@@ -313,3 +313,12 @@ async def test_any_number_of_tasks_share_a_connection(conn: Connection) -> None:
         for number in range(1, 101):
             tasks.start_soon(work, number)
     assert len(seen) == await conn.count() == 100
+
+
+async def test_a_protocol_that_this_kernel_no_longer_tracks(conn: Connection) -> None:
+    """Its tuple has lost its ports, and finds the entry all the same."""
+    dccp = attrs.evolve(flows.tcp().orig, proto=33)
+    made = await conn.create(Flow(orig=dccp, reply=dccp.inverse, timeout=60))
+    assert (await conn.get(made)).id == made.id
+    await conn.delete(made)
+    assert await conn.count() == 0

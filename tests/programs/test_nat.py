@@ -17,8 +17,11 @@ from support.lab import Lab
 from support.processes import PATIENCE
 
 from conntrack_aio import (
+    NAT,
+    AlreadyExists,
     Connection,
     Counters,
+    Endpoint,
     EventStream,
     EventType,
     Flow,
@@ -27,6 +30,7 @@ from conntrack_aio import (
     Status,
     TCPInfo,
     TCPState,
+    Translation,
     Tuple,
 )
 from conntrack_aio.sandbox import links, traffic
@@ -177,6 +181,15 @@ def view(end: socket.socket) -> Tuple:
     return make(*end.getsockname()[:2], *end.getpeername()[:2])
 
 
+def place(address: str, port: int | None) -> Endpoint:
+    return Endpoint(ip_address(address), port)
+
+
+def translated(before: tuple[str, int], after: tuple[str, int]) -> Translation:
+    """Between what two sockets have seen."""
+    return Translation(place(*before[:2]), place(*after[:2]))
+
+
 async def wait_for(stream: EventStream[FlowEvent], state: TCPState) -> None:
     """The last packet may still be on its way through the router."""
     with anyio.fail_after(PATIENCE):
@@ -218,6 +231,9 @@ async def test_what_passed_is_what_both_list(network: Network, lab: Lab, conn: C
         assert masqueraded.reply.dst == ip_address(server.gateway)
         assert (masqueraded.status or 0) & BOTH == Status.SRC_NAT
         assert (masqueraded.status or 0) & Status.ASSURED
+        assert masqueraded.nat == NAT(
+            src=translated(straight[0].getsockname(), straight[1].getpeername())
+        )
         assert masqueraded.mark == 0x80
         assert isinstance(masqueraded.protoinfo, TCPInfo)
         assert masqueraded.protoinfo.state is TCPState.ESTABLISHED
@@ -226,6 +242,10 @@ async def test_what_passed_is_what_both_list(network: Network, lab: Lab, conn: C
         assert redirected.reply == seen_around[1]
         assert redirected.reply.src == ip_address(server.address)
         assert (redirected.status or 0) & BOTH == BOTH
+        assert redirected.nat is not None
+        assert redirected.nat.dst == translated((client.gateway, 8080), (server.address, 80))
+        assert redirected.nat.src is not None
+        assert redirected.nat.src.after == place(server.gateway, seen_around[1].dport)
         assert isinstance(redirected.protoinfo, TCPInfo)
         assert redirected.protoinfo.state is TCPState.TIME_WAIT
 
@@ -233,6 +253,7 @@ async def test_what_passed_is_what_both_list(network: Network, lab: Lab, conn: C
         assert question.reply == view(answerer)
         assert question.reply.dst == ip_address(network.other)
         assert (question.reply.dport or 0) in range(4000, 5000)
+        assert question.nat == NAT(src=translated(asker.getsockname(), answerer.getpeername()))
         assert question.zone == 5
         header = 28 if question.orig.src.version == 4 else 48
         counters = Counters(packets=1, bytes=header + len("question"))
@@ -241,6 +262,10 @@ async def test_what_passed_is_what_both_list(network: Network, lab: Lab, conn: C
         ping = flows[Tuple.icmp(client.address, server.address, id=7)]
         assert ping.reply.dst == ip_address(server.gateway)
         assert ping.reply.src == ip_address(server.address)
+        assert ping.nat is not None
+        assert ping.nat.dst is None
+        assert ping.nat.src is not None
+        assert ping.nat.src.after.address == ip_address(server.gateway)
         assert ping.labels == 1 << 5 | 1 << 127
         assert ping.counters_orig == Counters(packets=1, bytes=header)
 
@@ -262,3 +287,90 @@ async def test_real_packets_follow_an_entry_that_was_made(
         (flow,) = await check_listing(lab, conn)
         assert (flow.key, flow.orig, flow.reply) == (made.key, view(asker), view(answerer))
         assert (flow.status or 0) & (BOTH | Status.SEEN_REPLY) == BOTH | Status.SEEN_REPLY
+
+
+async def test_the_kernel_picks_from_a_range(network: Network, lab: Lab, conn: Connection) -> None:
+    """Two connections to one server's port, each from another port of a range of two."""
+    client, server = network.client, network.server
+    ports = NATRange(
+        address_min=ip_address(network.other),
+        address_max=ip_address(network.other),
+        port_min=4000,
+        port_max=4001,
+    )
+    seen: set[int] = set()
+    with server.bind(socket.SOCK_DGRAM, 53) as answerer:
+        for _ in range(2):
+            with client.bind(socket.SOCK_DGRAM) as asker:
+                asker.connect((server.address, 53))
+                port = asker.getsockname()[1]
+                flow = Flow.udp(client.address, port, server.address, 53, timeout=60, zone=5)
+                made = await conn.create(flow, nat_src=ports)
+                assert made.nat is not None
+                assert made.nat.dst is None
+                assert made.nat.src is not None
+                assert made.nat.src.before == place(client.address, port)
+                assert made.nat.src.after.address == ip_address(network.other)
+                asker.send(b"question")
+                _, peer = answerer.recvfrom(64)
+                assert made.nat.src.after == place(*peer[:2])
+                answerer.sendto(b"answer", peer)
+                assert asker.recv(64) == b"answer"
+                seen.add(peer[1])
+        assert seen == {4000, 4001}
+        with client.bind(socket.SOCK_DGRAM) as asker:
+            port = asker.getsockname()[1]
+            flow = Flow.udp(client.address, port, server.address, 53, timeout=60, zone=5)
+            with pytest.raises(AlreadyExists, match="all of it is taken"):
+                await conn.create(flow, nat_src=ports)
+
+
+async def test_a_range_of_addresses(network: Network, lab: Lab, conn: Connection) -> None:
+    client, server = network.client, network.server
+    first = ip_address(network.other)
+    addresses = NATRange(address_min=first, address_max=first + 3)
+    with server.bind(socket.SOCK_DGRAM, 53) as answerer, client.bind(socket.SOCK_DGRAM) as asker:
+        asker.connect((server.address, 53))
+        port = asker.getsockname()[1]
+        made = await conn.create(
+            Flow.udp(client.address, port, server.address, 53, timeout=60, zone=5),
+            nat_src=addresses,
+        )
+        exchange_udp(asker, answerer)
+        peer = ip_address(answerer.getpeername()[0])
+        assert first <= peer <= first + 3
+        assert made.nat == NAT(
+            src=Translation(place(client.address, port), Endpoint(peer, answerer.getpeername()[1]))
+        )
+
+
+async def test_tcp_through_an_entry_that_was_made(
+    network: Network, lab: Lab, conn: Connection
+) -> None:
+    """As a failover does it: the entry is there before its first packet, then it is removed."""
+    client, server = network.client, network.server
+    async with conn.events(EventType.UPDATE) as stream:
+        with client.bind(socket.SOCK_STREAM) as ours, server.bind(socket.SOCK_STREAM, 80) as they:
+            they.listen()
+            port = ours.getsockname()[1]
+            made = await conn.create(
+                Flow.tcp(
+                    *(client.address, port, client.gateway, 7777),
+                    timeout=60,
+                    state=TCPState.SYN_SENT,
+                ),
+                nat_src=server.gateway,
+                nat_dst=NATRange.of(server.address, 80),
+            )
+            assert made.nat is not None
+            ours.connect((client.gateway, 7777))
+            theirs, _ = they.accept()
+            theirs.settimeout(PATIENCE)
+            with theirs:
+                assert made.nat.src is not None
+                assert made.nat.src.after == place(*theirs.getpeername()[:2])
+                ours.sendall(b"over the router")
+                assert theirs.recv(64) == b"over the router"
+                close_tcp(ours, theirs)
+            await wait_for(stream, TCPState.TIME_WAIT)
+    assert (await conn.get(made)).nat == made.nat

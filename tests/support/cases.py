@@ -31,7 +31,7 @@ from conntrack_aio import (
     UnknownAttribute,
 )
 from conntrack_aio.model.requests import FilterFlags, RequestOnly
-from conntrack_aio.model.statistics import GlobalStatistics
+from conntrack_aio.model.statistics import CPUStatistics, GlobalStatistics
 from conntrack_aio.netlink.exchange import Request
 
 
@@ -345,6 +345,30 @@ MESSAGES = [
         {"type": EventType.NEW, "port_id": 5},
     ),
     Case("statistics", GlobalStatistics(entries=0, max_entries=9), be32(1, 0) + be32(2, 9)),
+    Case(
+        "a processor's statistics, of Linux 6.18",
+        CPUStatistics(
+            cpu=3,
+            found=1,
+            invalid=2,
+            insert=3,
+            insert_failed=4,
+            drop=5,
+            early_drop=6,
+            error=7,
+            search_restart=8,
+            clash_resolve=9,
+            chain_toolong=10,
+        ),
+        b"".join(map(be32, (2, 4, 8, 9, 10, 11, 12, 13, 14, 15), range(1, 11))),
+        {"cpu": 3},
+    ),
+    Case(
+        "a processor's statistics, of what no kernel tells any more",
+        CPUStatistics(cpu=0, ignore=1, searched=2, new=3, delete=4, delete_list=5),
+        b"".join(map(be32, (5, 1, 3, 6, 7), range(1, 6))),
+        {"cpu": 0},
+    ),
 ]
 
 CASES = [*TUPLES, *PROTOINFOS, *FLOWS, *REQUESTS, *MESSAGES]

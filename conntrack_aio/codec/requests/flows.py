@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ...errors import EncodeError
-from ...model.flow import Flow, Status
+from ...model.flow import Flow, SeqAdj, Status
 from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
 from ...model.requests import NATRange, RequestOnly
 from ...model.tuples import PROTOCOL_NAMES, TCP, IPAddress, Tuple
@@ -41,15 +41,23 @@ _PROTOINFO: Final[Mapping[int, type]] = {TCP: TCPInfo, 33: DCCPInfo, 132: SCTPIn
 
 _LIBERAL = TCPFlags.BE_LIBERAL | TCPFlags.SACK_PERM
 _CREATE = int(NLM_F.CREATE | NLM_F.EXCL)
+_DUMP = int(NLM_F.DUMP)
 
 _NO_ZONE_HINT = (
     "There is no such entry; one in a zone is found only with its zone, and one that a Flow "
     "names only while its id is the same"
 )
 _HINTS_LOOKUP: Mapping[int, str] = MappingProxyType({errno.ENOENT: _NO_ZONE_HINT})
+_HINTS_DELETE: Mapping[int, str] = MappingProxyType(
+    {
+        errno.ENOENT: _NO_ZONE_HINT,
+        errno.EBUSY: "Before Linux 6.6, an entry that is offloaded can't be deleted",
+    }
+)
 _HINTS_CREATE: Mapping[int, str] = MappingProxyType(
     {
-        errno.EEXIST: "An entry has one of its two tuples already",
+        errno.EEXIST: "An entry has one of its two tuples already; with a range to translate to, "
+        "perhaps all of it is taken",
         errno.ENOENT: "There is no entry with the tuple of its master",
         errno.EOPNOTSUPP: "This kernel has no such helper, or no NAT",
         errno.ENOMEM: "The table is full (net.netfilter.nf_conntrack_max), or no free address "
@@ -112,20 +120,34 @@ def _lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
 
 def get(target: Target, zone: int | None = None) -> Request:
     """Read one entry. Raises :exc:`EncodeError`."""
+    return _get("get", IPCTNL_MSG_CT.GET, target, zone)
+
+
+def get_and_reset(target: Target, zone: int | None = None) -> Request:
+    """Read one entry, and set its counters to zero. Raises :exc:`EncodeError`.
+
+    For one entry the kernel has room for the answer before it takes the counters; in a dump it
+    may not, and loses them.
+    """
+    return _get("get and reset", IPCTNL_MSG_CT.GET_CTRZERO, target, zone)
+
+
+def _get(verb: str, message: IPCTNL_MSG_CT, target: Target, zone: int | None) -> Request:
     found, zone = _lookup(target, zone)
     attributes = encode_fields(Flow, {"orig": found, "zone": zone})
-    return _request(
-        "get", found, IPCTNL_MSG_CT.GET, attributes, family=found.family, hints=_HINTS_LOOKUP
-    )
+    return _request(verb, found, message, attributes, family=found.family, hints=_HINTS_LOOKUP)
 
 
 def dump(family: int = AF_UNSPEC, mark: int | None = None, mark_mask: int | None = None) -> Request:
     """Read the table, filtered in the kernel by family and mark."""
     attributes = encode_fields(Flow, {"mark": mark})
     attributes += encode_fields(RequestOnly, {"mark_mask": mark_mask})
-    return _request(
-        "dump", "the table", IPCTNL_MSG_CT.GET, attributes, flags=int(NLM_F.DUMP), family=family
-    )
+    return _request("dump", "the table", IPCTNL_MSG_CT.GET, attributes, flags=_DUMP, family=family)
+
+
+def dump_special(which: IPCTNL_MSG_CT, subject: str, family: int = AF_UNSPEC) -> Request:
+    """Read the list of dying or of unconfirmed entries, filtered in the kernel by family."""
+    return _request("dump", subject, which, flags=_DUMP, family=family)
 
 
 def delete(target: Target, zone: int | None = None) -> Request:
@@ -134,7 +156,7 @@ def delete(target: Target, zone: int | None = None) -> Request:
     identity = target.id if isinstance(target, Flow) else None
     attributes = encode_fields(Flow, {"orig": found, "zone": zone, "id": identity})
     return _request(
-        "delete", found, IPCTNL_MSG_CT.DELETE, attributes, family=found.family, hints=_HINTS_LOOKUP
+        "delete", found, IPCTNL_MSG_CT.DELETE, attributes, family=found.family, hints=_HINTS_DELETE
     )
 
 
@@ -146,6 +168,13 @@ def flush() -> Request:
 def statistics(verb: str = "count", subject: str = "the entries") -> Request:
     """Read the number of entries: what costs the kernel least, so also the first request."""
     return _request(verb, subject, IPCTNL_MSG_CT.GET_STATS)
+
+
+def cpu_statistics() -> Request:
+    """Read the counters of each processor. (Asked for without DUMP, the kernel tells nothing.)"""
+    return _request(
+        "read", "the statistics of each processor", IPCTNL_MSG_CT.GET_STATS_CPU, flags=_DUMP
+    )
 
 
 def create(
@@ -171,6 +200,7 @@ def create(
         raise EncodeError("a new entry needs one", ("timeout",))
     _check_zones(flow)
     _check_protoinfo(flow.protoinfo, flow.orig.proto)
+    _check_seqadj({name: getattr(flow, name) for name in ("seqadj_orig", "seqadj_reply")})
     ranges = {
         "nat_src": _range(flow, "nat_src", nat_src),
         "nat_dst": _range(flow, "nat_dst", nat_dst),
@@ -209,6 +239,20 @@ def _check_protoinfo(info: object, proto: int) -> None:
         raise EncodeError(f"{info!r} does not go with {name}", ("protoinfo",))
     if isinstance(info, SCTPInfo) and None in (info.state, info.vtag_orig, info.vtag_reply):
         raise EncodeError("state, vtag_orig and vtag_reply are written together", ("protoinfo",))
+
+
+def _check_seqadj(values: Mapping[str, object]) -> None:
+    """The kernel wants the whole of it."""
+    for name in ("seqadj_orig", "seqadj_reply"):
+        seqadj = values.get(name)
+        if isinstance(seqadj, SeqAdj) and None in (
+            seqadj.correction_pos,
+            seqadj.offset_before,
+            seqadj.offset_after,
+        ):
+            raise EncodeError(
+                "correction_pos, offset_before and offset_after are written together", (name,)
+            )
 
 
 def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> NATRange | None:
@@ -260,6 +304,7 @@ def update(target: Target, values: Mapping[str, object], zone: int | None = None
     """
     found, zone = _lookup(target, zone)
     _check_protoinfo(values.get("protoinfo"), found.proto)
+    _check_seqadj(values)
     for name, full in (("mark", 0xFFFFFFFF), ("labels", (1 << 128) - 1)):
         value, mask = values.get(name), values.get(f"{name}_mask")
         if mask is None:
@@ -278,6 +323,13 @@ def update(target: Target, values: Mapping[str, object], zone: int | None = None
     return _request(
         "update", found, IPCTNL_MSG_CT.NEW, attributes, family=found.family, hints=_HINTS_UPDATE
     )
+
+
+def merged_mark(current: int, values: Mapping[str, object]) -> dict[str, object]:
+    """The whole mark that a masked update of ``current`` results in, for values without a mask."""
+    mark, mask = values["mark"], values["mark_mask"]
+    assert isinstance(mark, int) and isinstance(mask, int)  # noqa: PT018 - update() checked both
+    return {"mark": current & ~int(mask) | mark, "mark_mask": None}
 
 
 def updated_status(current: Status, wanted: Status) -> Status:

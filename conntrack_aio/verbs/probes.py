@@ -1,0 +1,87 @@
+"""Finding out what the kernel supports: by asking it, not by its version."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from ..codec.messages import skip
+from ..codec.requests import probes
+from ..errors import InvalidRequest, NotFound, PermissionDenied
+from ..model.features import Features
+from ..netlink.exchange import Request
+from ..session import Session
+from ..uapi.nfnetlink import NFNL_SUBSYS
+from ..uapi.nfnetlink_conntrack import CTA, IPCTNL_MSG_EXP
+
+_ATTRIBUTES: Final = {
+    "tuple_filter": (CTA.FILTER, 1),
+    "mark_mask": (CTA.FILTER, 1),
+    "status_filter": (CTA.STATUS_MASK, 1),
+    "reply_filter": (CTA.STATUS_MASK, 1),
+    "event_timestamp": (CTA.TIMESTAMP_EVENT, 8),
+}
+"""Attributes that came with a feature, each with a size at which the kernel shows that it knows
+them."""
+
+_SUBSYSTEMS: Final = {
+    "expectations": (NFNL_SUBSYS.CTNETLINK_EXP, IPCTNL_MSG_EXP.GET),
+    "timeouts": (NFNL_SUBSYS.CTNETLINK_TIMEOUT, 1),
+    "helpers": (NFNL_SUBSYS.CTHELPER, 1),
+}
+
+
+class Probes:
+    """What is known of a connection's kernel, each thing asked for once."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[str, bool] = {}
+
+    async def features(self) -> Features:
+        """All of it. Raises :exc:`PermissionDenied`, and what else the kernel may refuse."""
+        names = [field.name for field in attrs.fields(Features)]
+        return Features(**{name: await self.has(name) for name in names})
+
+    async def has(self, feature: str) -> bool:
+        """One field of :class:`Features`."""
+        if feature not in self._known:
+            self._known[feature] = await self._ask(feature)
+        return self._known[feature]
+
+    async def _ask(self, feature: str) -> bool:
+        if feature in _SUBSYSTEMS:
+            return not await self._refuses(probes.subsystem(*_SUBSYSTEMS[feature]))
+        if feature in _ATTRIBUTES:
+            return await self._knows(probes.attribute(*_ATTRIBUTES[feature]))
+        if feature == "zone_filter":
+            return await self._refuses(probes.zone_filter())
+        return await self._looks_at_filters_of_deletes()
+
+    async def _knows(self, request: Request) -> bool:
+        outcome = await self._session.ask(request)
+        if isinstance(outcome.error, PermissionDenied):
+            raise outcome.error
+        return probes.is_known(outcome.failure)
+
+    async def _refuses(self, request: Request) -> bool:
+        """Whether a dump is refused as invalid. One that is not is left after its first chunk."""
+        async with self._session.dump(request, skip) as dump:
+            try:
+                await anext(dump, None)
+            except InvalidRequest:
+                return True
+            except PermissionDenied:
+                # Of helpers in user space only the machine's root may speak: but they exist.
+                if request.type >> 8 != NFNL_SUBSYS.CTHELPER:
+                    raise
+            return False
+
+    async def _looks_at_filters_of_deletes(self) -> bool:
+        error = (await self._session.ask(probes.flush_filter())).error
+        if isinstance(error, NotFound):
+            return False  # it looked for the tuple alone
+        if error is not None and not isinstance(error, InvalidRequest):
+            raise error
+        return True

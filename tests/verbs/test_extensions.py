@@ -1,0 +1,111 @@
+"""What only some entries have: helpers, sequence adjustment, SYNPROXY."""
+
+from __future__ import annotations
+
+import anyio.to_thread
+import attrs
+import pytest
+from support import flows
+from support.lab import Lab
+
+from conntrack_aio import (
+    Connection,
+    EncodeError,
+    Flow,
+    Helper,
+    NotSupported,
+    ResourceBusy,
+    SeqAdj,
+    Status,
+    SynProxy,
+    Tuple,
+)
+from conntrack_aio.sandbox import traffic
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+
+
+def with_(**fields: object) -> Flow:
+    return attrs.evolve(flows.tcp(), **fields)
+
+
+FTP = Helper(name="ftp")
+
+
+async def test_a_helper_is_given_at_birth(conn: Connection) -> None:
+    flow = await conn.create(with_(helper=FTP))
+    assert flow.helper == FTP
+    assert (flow.status or 0) & Status.HELPER
+    async with conn.events() as stream:
+        await conn.update(flow, helper="ftp")  # it is what it has
+        assert (await anext(stream)).flow.helper == FTP
+
+
+async def test_a_helper_can_only_be_detached(conn: Connection) -> None:
+    flow = await conn.create(with_(helper=FTP))
+    with pytest.raises(ResourceBusy, match="keeps its helper"):
+        await conn.update(flow, helper="sip")
+    await conn.update(flow, helper="")
+    assert (await conn.get(flow)).helper is None
+    with pytest.raises(ResourceBusy, match="can only be detached"):
+        await conn.update(flow, helper="ftp")
+
+
+async def test_an_entry_without_one_gets_none(conn: Connection) -> None:
+    flow = await conn.create(flows.tcp())
+    with pytest.raises(NotSupported, match="only be given to a new entry"):
+        await conn.update(flow, helper="ftp")
+
+
+@pytest.mark.parametrize("name", ["nosuch", "", "H.245"])
+async def test_a_helper_that_the_kernel_lacks(conn: Connection, name: str) -> None:
+    with pytest.raises(NotSupported, match="no such helper"):
+        await conn.create(with_(helper=Helper(name=name)))
+    assert await conn.count() == 0
+
+
+ONE = SeqAdj(correction_pos=1000, offset_before=-5, offset_after=5)
+TWO = SeqAdj(correction_pos=0xFFFFFFFF, offset_before=0, offset_after=-1)
+
+
+async def test_sequence_adjustment(conn: Connection) -> None:
+    flow = await conn.create(with_(seqadj_orig=ONE, seqadj_reply=TWO))
+    assert (flow.seqadj_orig, flow.seqadj_reply) == (ONE, TWO)
+    assert (flow.status or 0) & Status.SEQ_ADJUST
+    await conn.update(flow, seqadj_orig=TWO)
+    flow = await conn.get(flow)
+    assert (flow.seqadj_orig, flow.seqadj_reply) == (TWO, TWO)
+    await conn.update(flow, seqadj_reply=ONE, status=Status.ASSURED)
+    assert (await conn.get(flow)).seqadj_reply == ONE
+
+
+@pytest.mark.parametrize("name", ["correction_pos", "offset_before", "offset_after"])
+async def test_half_an_adjustment_is_refused(conn: Connection, name: str) -> None:
+    half = attrs.evolve(ONE, **{name: None})
+    with pytest.raises(EncodeError, match=r"seqadj_orig: .* written together"):
+        await conn.create(with_(seqadj_orig=half))
+    flow = await conn.create(flows.tcp())
+    with pytest.raises(EncodeError, match=r"seqadj_reply: .* written together"):
+        await conn.update(flow, seqadj_reply=half)
+
+
+async def test_synproxy(conn: Connection) -> None:
+    flow = await conn.create(flows.tcp())
+    assert flow.synproxy == SynProxy(isn=0, its=0, tsoff=0)
+    told = SynProxy(isn=1, its=2, tsoff=0xFFFFFFFF)
+    await conn.update(flow, synproxy=told)
+    assert (await conn.get(flow)).synproxy == told
+    made = await conn.create(attrs.evolve(flows.tcp(2), synproxy=told))
+    assert made.synproxy == told
+
+
+async def test_an_entry_of_packets_has_no_room(lab: Lab, conn: Connection) -> None:
+    """The kernel would say nothing."""
+    lab.track()
+    sport, dport = await anyio.to_thread.run_sync(lab.run, traffic.tcp_exchange)
+    target = Tuple.tcp("127.0.0.1", sport, "127.0.0.1", dport)
+    with pytest.raises(NotSupported, match="no room for seqadj_orig"):
+        await conn.update(target, seqadj_orig=ONE)
+    with pytest.raises(NotSupported, match="no room for synproxy"):
+        await conn.update(target, synproxy=SynProxy(isn=1, its=1, tsoff=1), mark=5)
+    assert (await conn.get(target)).mark == 5

@@ -1,0 +1,347 @@
+"""Counters read and reset: every packet is told once, whatever the reader does."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import logging
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterable
+
+import anyio
+import anyio.to_thread
+import pytest
+from support import flows
+from support.lab import Lab
+from support.scripted import Asked, ScriptedKernel, ScriptedSocket
+
+from conntrack_aio import (
+    AlreadyExists,
+    Connection,
+    DecodeError,
+    Dump,
+    EventType,
+    Flow,
+    Match,
+    NoReply,
+    NotFound,
+    connect,
+)
+from conntrack_aio.codec.messages import CT_NEW
+from conntrack_aio.netlink import messages
+
+MANY = 700
+"""Flows of several chunks of a dump."""
+
+GET, GET_CTRZERO = 0x101, 0x103
+
+
+class Senders:
+    """Sockets inside the lab that each have a flow to one receiver there."""
+
+    def __init__(self, lab: Lab, count: int) -> None:
+        self.sent = 0
+        self._receiver, self._senders = lab.run(self._open, count)
+
+    @staticmethod
+    def _open(count: int) -> tuple[socket.socket, list[socket.socket]]:
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        receiver.bind(("127.0.0.1", 0))
+        senders = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
+        for sender in senders:
+            sender.connect(receiver.getsockname())
+        return receiver, senders
+
+    def send(self) -> None:
+        """A datagram from each. What the receiver has no room for was tracked all the same."""
+        for sender in self._senders:
+            sender.send(b"count me")
+            self.sent += 1
+
+    def close(self) -> None:
+        for end in (self._receiver, *self._senders):
+            end.close()
+
+
+@pytest.fixture
+def counting(lab: Lab) -> Lab:
+    """A namespace that tracks and counts."""
+    lab.sysctl("nf_conntrack_acct", 1)
+    lab.track()
+    return lab
+
+
+@pytest.fixture
+async def conn(counting: Lab) -> AsyncIterator[Connection]:
+    async with connect(netns=counting.netns) as connection:
+        yield connection
+
+
+def packets(told: Iterable[Flow]) -> int:
+    """How many packets these flows tell of."""
+    counters = [c for flow in told for c in (flow.counters_orig, flow.counters_reply) if c]
+    return sum(each.packets or 0 for each in counters)
+
+
+@pytest.fixture
+def senders(counting: Lab) -> Iterable[Senders]:
+    made = Senders(counting, MANY)
+    made.send()
+    yield made
+    made.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.kernel
+async def test_every_packet_once(conn: Connection, senders: Senders) -> None:
+    told = await conn.list(zero_counters=True)
+    assert len(told) == MANY
+    assert packets(told) == senders.sent == MANY
+    assert packets(await conn.list(zero_counters=True)) == 0
+    senders.send()
+    assert packets(await conn.list(zero_counters=True)) == MANY
+
+
+@pytest.mark.anyio
+@pytest.mark.kernel
+async def test_with_traffic_running_and_flows_that_end(conn: Connection, senders: Senders) -> None:
+    """What ends between two rounds reports in its destroy event."""
+    stop = threading.Event()
+
+    def traffic() -> None:
+        while not stop.is_set():
+            senders.send()
+
+    told = 0
+    thread = threading.Thread(target=traffic)
+    async with conn.events(EventType.DESTROY, receive_buffer=64 << 20) as destroyed:
+        ended = 0
+        thread.start()
+        try:
+            for _ in range(5):
+                async with conn.dump(zero_counters=True) as dump:
+                    async for flow in dump:
+                        told += packets([flow])
+                        if (flow.orig.sport or 0) % 50 == 0:
+                            try:
+                                await conn.delete(flow)
+                                ended += 1
+                            except NotFound:
+                                continue
+        finally:
+            stop.set()
+            await anyio.to_thread.run_sync(thread.join)
+        with anyio.fail_after(10):
+            for _ in range(ended):
+                told += packets([(await anext(destroyed)).flow])
+    told += packets(await conn.list(zero_counters=True))
+    assert ended > 0
+    assert told == senders.sent
+
+
+@pytest.mark.anyio
+@pytest.mark.kernel
+@pytest.mark.parametrize("leave", ["close", "drop"])
+async def test_what_a_reader_leaves_comes_in_the_next_dump(
+    conn: Connection, senders: Senders, leave: str
+) -> None:
+    told: list[Flow] = []
+    dump = conn.dump(zero_counters=True)
+    async for flow in dump:
+        told.append(flow)
+        if len(told) == 10:
+            break
+    if leave == "close":
+        await dump.aclose()
+    else:
+        del dump
+        gc.collect()
+    rest = await conn.list(zero_counters=True)
+    assert packets(rest[:1]) == 1  # the oldest first
+    assert packets(told) + packets(rest) == senders.sent
+
+
+@pytest.mark.anyio
+@pytest.mark.kernel
+async def test_what_waits_is_for_who_asks_for_it(conn: Connection, senders: Senders) -> None:
+    (await anext(conn.dump(zero_counters=True))).id  # noqa: B018 - the rest of its chunk is left
+    gc.collect()
+    assert await conn.list(Match(mark=5), zero_counters=True) == []
+    waiting = await conn.list(zero_counters=True)
+    assert packets(waiting) == senders.sent - 1
+
+
+@pytest.mark.anyio
+@pytest.mark.kernel
+@pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
+async def test_cancelled_at_every_point(counting: Lab, senders: Senders, offload: bool) -> None:
+    told: list[Flow] = []
+    async with connect(netns=counting.netns, offload=offload) as conn:
+        for turns in range(60):
+
+            async def read() -> None:
+                async with conn.dump(zero_counters=True) as dump:
+                    async for batch in dump.batches():
+                        told.extend(batch)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read)
+                for _ in range(turns):
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+            senders.send()
+        told += await conn.list(zero_counters=True)
+    assert packets(told) == senders.sent
+
+
+@pytest.mark.asyncio
+@pytest.mark.kernel
+@pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
+async def test_cancelled_the_way_of_asyncio(counting: Lab, senders: Senders, offload: bool) -> None:
+    """``list`` gives back what it has, and the thread that goes on alone leaves its answers."""
+    told: list[Flow] = []
+    async with connect(netns=counting.netns, offload=offload) as conn:
+        for turns in range(60):
+            task = asyncio.create_task(conn.list(zero_counters=True))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            (result,) = await asyncio.gather(task, return_exceptions=True)
+            if isinstance(result, list):
+                told += result
+            senders.send()
+        told += await conn.list(zero_counters=True)
+    assert packets(told) == senders.sent
+
+
+@pytest.mark.anyio
+@pytest.mark.kernel
+async def test_one_flow(conn: Connection, senders: Senders) -> None:
+    flow = (await conn.list())[0]
+    assert packets([await conn.get(flow)]) == 1
+    assert packets([await conn.get(flow, zero_counters=True)]) == 1
+    assert packets([await conn.get(flow)]) == 0
+    with pytest.raises(NotFound):
+        await conn.get(flows.tcp(), zero_counters=True)
+
+
+@pytest.mark.anyio
+@pytest.mark.kernel
+async def test_another_flow_with_the_tuple_is_not_lost(conn: Connection, senders: Senders) -> None:
+    flow = (await conn.list())[0]
+    another = flow
+    assert flow.id is not None
+    another.id = flow.id ^ 1
+    with pytest.raises(NotFound, match="another id"):
+        await conn.get(another, zero_counters=True)
+    assert packets(await conn.list(zero_counters=True)) == senders.sent
+
+
+@pytest.mark.anyio
+@pytest.mark.kernel
+async def test_left_when_the_connection_closes_is_told(
+    counting: Lab, senders: Senders, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connect(netns=counting.netns) as conn:
+        dump = conn.dump(zero_counters=True)
+        await anext(dump)
+        await dump.aclose()
+    with caplog.at_level(logging.WARNING):
+        assert "flows whose counters had been reset" in caplog.text
+        caplog.clear()
+        async with connect(netns=counting.netns) as conn:
+            await conn.list(zero_counters=True)
+    assert not caplog.records
+
+
+# -- what the real kernel does not do on demand ------------------------------------------------
+
+
+FLOW = flows.payload(flows.tcp())
+
+
+def table(answer: bytes | None, code: int = 0) -> ScriptedKernel:
+    """A kernel with one flow, which is read and reset with this answer."""
+
+    def script(socket: ScriptedSocket, asked: Asked) -> None:
+        if asked.type == GET:
+            socket.answer(asked, CT_NEW, FLOW)
+            socket.done(asked)
+        elif asked.type == GET_CTRZERO:
+            if answer is not None:
+                socket.answer(asked, CT_NEW, answer)
+            if code >= 0:
+                socket.ack(asked, code)
+
+    return ScriptedKernel(script)
+
+
+@pytest.mark.anyio
+async def test_the_kernels_own_dump_and_reset_is_never_asked_for() -> None:
+    kernel = table(FLOW)
+    async with kernel.connect() as conn:
+        assert await conn.list(zero_counters=True) == [flows.tcp()]
+        await conn.get(flows.tcp(), zero_counters=True)
+    asked = [each for socket in kernel.sockets for each in socket.asked]
+    assert {each.type for each in asked} == {0x105, GET, GET_CTRZERO}
+    assert all(each.type == GET or not each.flags & 0x300 for each in asked)
+
+
+@pytest.mark.anyio
+async def test_a_flow_that_has_ended_is_left_out() -> None:
+    async with table(None, errno.ENOENT).connect() as conn:
+        assert await conn.list(zero_counters=True) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("kernel", "error"),
+    [
+        (table(FLOW[:-2]), DecodeError),
+        (table(None), NoReply),
+        (table(None, -1), NoReply),
+        (table(None, errno.EEXIST), AlreadyExists),
+    ],
+)
+async def test_an_answer_that_is_none_is_told(
+    kernel: ScriptedKernel, error: type[Exception]
+) -> None:
+    async with kernel.connect() as conn:
+        dump: Dump[Flow] = conn.dump(zero_counters=True)
+        with pytest.raises(error):
+            await anext(dump)
+        assert [flow async for flow in dump] == []
+
+
+@pytest.mark.anyio
+async def test_closed_while_it_resets() -> None:
+    """The answers wait for the next one."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def script(socket: ScriptedSocket, asked: Asked) -> None:
+        if asked.type == GET:
+            socket.answer(asked, CT_NEW, FLOW)
+            socket.done(asked)
+        else:
+            started.set()
+            assert go_on.wait(5)
+            socket.deliver(messages.pack(CT_NEW, 2, asked.seq, FLOW))
+            socket.ack(asked)
+
+    async with ScriptedKernel(script).connect(offload=True) as conn:
+        dump = conn.dump(zero_counters=True)
+
+        async def close() -> None:
+            await anyio.to_thread.run_sync(started.wait)
+            with pytest.raises(anyio.BusyResourceError):
+                await anext(dump)
+            await dump.aclose()
+            go_on.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(close)
+            with pytest.raises(anyio.ClosedResourceError):
+                await anext(dump)
+        assert await anext(conn.dump(zero_counters=True)) == flows.tcp()

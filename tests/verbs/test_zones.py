@@ -1,0 +1,140 @@
+"""Zones: of both directions, or of one."""
+
+from __future__ import annotations
+
+import anyio.to_thread
+import attrs
+import pytest
+from support.lab import Lab
+
+from conntrack_aio import Connection, EncodeError, Flow, NotFound, Tuple
+from conntrack_aio.sandbox import traffic
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+
+PLAIN = Tuple.udp("10.0.0.1", 1000, "10.0.0.2", 53)
+
+
+def made(*, zone: int | None = None, orig: int | None = None, reply: int | None = None) -> Flow:
+    return Flow(
+        orig=attrs.evolve(PLAIN, zone=orig),
+        reply=attrs.evolve(PLAIN.inverse, zone=reply),
+        zone=zone,
+        timeout=60,
+    )
+
+
+KINDS = {
+    "none": made(),
+    "both directions": made(zone=7),
+    "original direction": made(orig=7),
+    "reply direction": made(reply=7),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_told_as_it_was_made(conn: Connection, kind: str) -> None:
+    flow = await conn.create(KINDS[kind])
+    assert (flow.orig, flow.reply, flow.zone) == (
+        KINDS[kind].orig,
+        KINDS[kind].reply,
+        KINDS[kind].zone,
+    )
+    async with conn.events() as stream:
+        await conn.update(flow, mark=1)
+        assert (await anext(stream)).flow.key == flow.key
+
+
+async def test_the_same_tuple_in_each_zone(conn: Connection) -> None:
+    zones = [await conn.create(made(zone=zone)) for zone in (None, 1, 2, 65535)]
+    assert await conn.count() == 4
+    for flow in zones:
+        await conn.update(flow, mark=flow.zone or 0)
+    assert {flow.zone: flow.mark for flow in await conn.list()} == {
+        None: 0,
+        1: 1,
+        2: 2,
+        65535: 65535,
+    }
+    await conn.delete(zones[1])
+    assert {flow.zone for flow in await conn.list()} == {None, 2, 65535}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_flow_finds_itself_and_its_delete_echoes_the_zone(
+    conn: Connection, kind: str
+) -> None:
+    bystander = await conn.create(made(zone=9))
+    flow = await conn.create(KINDS[kind])
+    assert (await conn.get(flow)).key == flow.key
+    await conn.update(flow, mark=3)
+    assert (await conn.get(flow, zero_counters=True)).mark == 3
+    await conn.delete(flow)
+    with pytest.raises(NotFound):
+        await conn.get(flow)
+    assert [left.key for left in await conn.list()] == [bystander.key]
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "zone"),
+    [
+        ("both directions", PLAIN, 7),
+        ("both directions", PLAIN.inverse, 7),
+        ("original direction", PLAIN, 7),
+        ("original direction", PLAIN.inverse, None),
+        ("reply direction", PLAIN, None),
+        ("reply direction", PLAIN.inverse, 7),
+        ("none", PLAIN, None),
+        ("none", PLAIN.inverse, None),
+    ],
+)
+async def test_a_tuple_is_found_in_its_directions_zone_alone(
+    conn: Connection, kind: str, target: Tuple, zone: int | None
+) -> None:
+    flow = await conn.create(KINDS[kind])
+    for wrong in {None, 7, 8} - {zone}:
+        for verb in (conn.get, conn.delete):
+            with pytest.raises(NotFound, match="only with its zone"):
+                await verb(target, zone=wrong)
+    assert (await conn.get(target, zone=zone)).key == flow.key
+    # The zone may stand in the tuple as well.
+    assert (await conn.get(attrs.evolve(target, zone=zone))).key == flow.key
+    await conn.delete(attrs.evolve(target, zone=zone))
+    assert await conn.count() == 0
+
+
+@pytest.mark.parametrize(
+    "flow", [made(zone=1, orig=2), made(zone=1, reply=2), made(orig=1, reply=1)]
+)
+async def test_two_zones_are_refused(conn: Connection, flow: Flow) -> None:
+    with pytest.raises(EncodeError, match="one zone"):
+        await conn.create(flow)
+    assert await conn.count() == 0
+
+
+RULES = """
+table inet t {{
+    chain raw {{
+        type filter hook output priority raw
+        ct {} zone set 7
+    }}
+}}
+"""
+
+
+@pytest.mark.program("nft", "nftables")
+@pytest.mark.parametrize(
+    ("direction", "zones"),
+    [("", (7, None, None)), ("original", (None, 7, None)), ("reply", (None, None, 7))],
+)
+async def test_packets_in_zones(
+    lab: Lab, conn: Connection, direction: str, zones: tuple[int | None, ...]
+) -> None:
+    lab.program("nft", "-f", "-", input=RULES.format(direction))
+    sport, dport = await anyio.to_thread.run_sync(lab.run, traffic.udp_exchange)
+    flow = next(flow for flow in await conn.list() if flow.orig.dport == dport)
+    assert (flow.orig.sport, flow.orig.dport) == (sport, dport)
+    assert (flow.zone, flow.orig.zone, flow.reply.zone) == zones
+    await conn.delete(flow)
+    with pytest.raises(NotFound):
+        await conn.get(flow)
