@@ -12,7 +12,7 @@ import attrs
 from anyio import CapacityLimiter
 
 from .dumps import Decoder, Dump, Stage
-from .events import EventStream, subscribe
+from .events import E, EventStream, subscribe
 from .model.statistics import ConnectionStatistics
 from .netlink.endpoint import Endpoint
 from .netlink.exchange import Outcome, Request, Taker
@@ -88,12 +88,19 @@ class Session:
         return dump
 
     def subscribe(
-        self, groups: Collection[int], decode: Decoder[T], receive_buffer: int | None
-    ) -> EventStream[T]:
+        self,
+        groups: Collection[int],
+        decode: Decoder[E],
+        receive_buffer: int | None,
+        *,
+        all_netns: bool = False,
+    ) -> EventStream[E]:
         """Events of multicast groups, on a socket of their own, joined when this returns."""
         self.check_open()
         size = self._receive_buffer if receive_buffer is None else check_buffer(receive_buffer)
-        subscription = self.beside(lambda: subscribe(self.endpoint, groups, size))
+        subscription = self.beside(
+            lambda: subscribe(self.endpoint, groups, size, all_netns=all_netns)
+        )
         stream = EventStream(subscription, decode, self._counters, self._retire_stream)
         self._streams.add(stream)
         return stream

@@ -35,6 +35,13 @@ class FlowEvent:
     flow: Flow = inlined(Flow)
     port_id: int = attrs.field(default=0)
     """The netlink port of the program whose request caused it; 0 for packets and timeouts."""
+    nsid: int | None = attrs.field(default=None)
+    """In a stream of all namespaces, the id of the one it happened in, as the connection's own
+    has it; ``None`` is that one itself. The kernel gives an id to another namespace once its
+    holder is gone."""
+    netns: str | None = attrs.field(default=None)
+    """The name of the namespace with this id, of those that ``ip netns`` knows here; ``None`` if
+    it has none, or if it can't be told (the id was another's while events waited)."""
     timestamp: int | None = attribute(
         CTA.TIMESTAMP_EVENT, U64, default=None, access=Access.READ, since="6.14"
     )
@@ -48,4 +55,5 @@ class FlowEvent:
 
     def __str__(self) -> str:
         author = f" (by port {self.port_id})" if self.port_id else ""
-        return f"{self.type.name:<7} {self.flow}{author}"
+        place = "" if self.nsid is None else f" in {self.netns or f'namespace {self.nsid}'}"
+        return f"{self.type.name:<7} {self.flow}{place}{author}"

@@ -30,7 +30,9 @@ class Endpoint(Protocol):
         """The request socket."""
         ...
 
-    def open(self, receive_buffer: int | None = None) -> NetlinkSocket:
+    def open(
+        self, receive_buffer: int | None = None, protocol: int = NETLINK.NETFILTER
+    ) -> NetlinkSocket:
         """A socket of the calling thread's namespace; use it through :meth:`beside`."""
         ...
 
@@ -57,8 +59,10 @@ class Kernel:
         finally:
             os.close(namespace)
 
-    def open(self, receive_buffer: int | None = None) -> NetlinkSocket:
-        return open_socket(NETLINK.NETFILTER, receive_buffer=receive_buffer)
+    def open(
+        self, receive_buffer: int | None = None, protocol: int = NETLINK.NETFILTER
+    ) -> NetlinkSocket:
+        return open_socket(protocol, receive_buffer=receive_buffer)
 
     def beside(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
         return run_beside(first.raw.fileno(), function)

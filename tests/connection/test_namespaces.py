@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 @pytest.fixture
 def name(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The lab as ``ip netns`` would name it, in a directory of the test's."""
-    monkeypatch.setattr(namespaces, "_NAMED", str(tmp_path))
+    monkeypatch.setattr(namespaces, "NAMED", str(tmp_path))
     (tmp_path / "lab").symlink_to(f"/proc/{os.getpid()}/fd/{lab.descriptor}")
     return "lab"
 
