@@ -38,8 +38,11 @@ def connect(
     Use it as ``async with connect() as conn:``, or ``conn = await connect()`` and, in whatever
     task, ``await conn.aclose()``.
 
-    :param netns: a name that ``ip netns`` knows, a path (with a slash), or a :class:`NetNS`. The
-        connection keeps that namespace alive, as any socket does. Needs CAP_SYS_ADMIN.
+    :param netns: a name that ``ip netns`` knows, a path (with a slash), or a :class:`NetNS`; this
+        thread's own unless given. It is entered on threads made for that, which then end; no
+        other thread leaves its own. What counts is the namespace, not its name: that may go, and
+        the namespace lives until the connection is closed, as with any socket. Only sockets hold
+        it, never a descriptor. Needs CAP_SYS_ADMIN.
     :param receive_buffer: bytes of events that may wait in a stream's socket, unless
         :meth:`Connection.events` says otherwise. The kernel doubles the number and takes some
         1,280 for an event. More than ``net.core.rmem_max`` is granted to root alone.

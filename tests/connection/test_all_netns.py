@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import pytest
 from support import flows
 from support.lab import Lab
-from support.processes import PATIENCE
+from support.neighbours import Neighbourhood
 
 from conntrack_aio import (
     Connection,
@@ -24,71 +21,10 @@ from conntrack_aio import (
     FlowEvent,
     connect,
 )
-from conntrack_aio.netlink import messages, namespaces, nsids
-from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
+from conntrack_aio.netlink import nsids
 from conntrack_aio.sandbox import links, traffic
-from conntrack_aio.sandbox.namespace import new_network_namespace
-from conntrack_aio.uapi.netlink import NETLINK
-from conntrack_aio.uapi.rtnetlink import RTM, RTNLGRP
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
-
-
-class Neighbourhood:
-    """Other namespaces, with names in a directory of the test's, and with ids in the lab."""
-
-    def __init__(self, lab: Lab, directory: Path) -> None:
-        self.labs: list[Lab] = []
-        self._lab = lab
-        self._directory = directory
-        self._notices: NetlinkSocket = lab.run(open_socket, NETLINK.ROUTE)
-        self._notices.join(RTNLGRP.NSID)
-
-    def new(self, name: str | None = None, *, id: int | None = None) -> Lab:
-        """Another namespace, whose flows emit events."""
-        lab = Lab(new_network_namespace())
-        self.labs.append(lab)
-        lab.sysctl("nf_conntrack_events", 1)
-        if name is not None:
-            self.name(lab, name)
-        if id is not None:
-            assert self._lab.run(links.assign_nsid, lab.descriptor, id) == id
-        return lab
-
-    def name(self, lab: Lab, name: str) -> None:
-        """As ``ip netns`` would."""
-        (self._directory / name).symlink_to(f"/proc/{os.getpid()}/fd/{lab.descriptor}")
-
-    def unname(self, name: str) -> None:
-        (self._directory / name).unlink()
-
-    def end(self, lab: Lab) -> None:
-        """Let go of it. Returns when it is gone, which it never is if anybody keeps it alive."""
-        self.labs.remove(lab)
-        os.close(lab.descriptor)
-        while RTM.DELNSID not in self._heard():
-            ready, _, _ = select.select([self._notices.raw.fileno()], [], [], PATIENCE)
-            assert ready, "something keeps the namespace alive"
-
-    def _heard(self) -> set[int]:
-        try:
-            size = self._notices.receive()
-        except BlockingIOError:
-            return set()
-        return {message.type for message in messages.walk(self._notices.buffer, size)}
-
-    def close(self) -> None:
-        self._notices.close()
-        for lab in self.labs:
-            os.close(lab.descriptor)
-
-
-@pytest.fixture
-def around(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Neighbourhood]:
-    monkeypatch.setattr(namespaces, "NAMED", str(tmp_path))
-    around = Neighbourhood(lab, tmp_path)
-    yield around
-    around.close()
 
 
 async def make(lab: Lab, *numbers: int) -> None:
@@ -390,30 +326,50 @@ def test_without_the_capability_it_says_so(lab: Lab) -> None:
 
 
 NAMED = """
+import os
 import subprocess
 import anyio
-from conntrack_aio import EventType, Flow, connect
+from conntrack_aio import EventType, Flow, NetNS, connect
 from conntrack_aio.model.sysctls import EventMode
+from conntrack_aio.sandbox import links
+from conntrack_aio.sandbox.namespace import new_network_namespace
 
-def ip(*words):
-    subprocess.run(["ip", *words], check=True)
+def run(*words):
+    subprocess.run(words, check=True)
 
-async def make(name, number):
-    async with connect(netns=name) as conn:
+async def make(netns, number):
+    async with connect(netns=netns) as conn:
         await conn.sysctls.set(events=EventMode.ALWAYS)
         await conn.create(Flow.udp("10.0.0.1", number, "10.0.0.2", 53, timeout=60))
 
+async def tell(stream):
+    with anyio.fail_after(20):
+        event = await anext(stream)
+    print(event.flow.orig.sport, event.nsid, event.netns)
+
 async def main():
     async with connect() as conn, conn.events(EventType.NEW, all_netns=True) as stream:
-        for number, (name, former) in enumerate([("blue", None), ("green", "blue"), ("red", None)]):
-            if former is not None:
-                ip("netns", "del", former)
-            ip("netns", "add", name)
-            ip("netns", "set", name, str(number))
-            await make(name, number + 1)
-            with anyio.fail_after(20):
-                event = await anext(stream)
-            print(event.flow.orig.sport, event.nsid, event.netns)
+        run("ip", "netns", "add", "blue")
+        run("ip", "netns", "set", "blue", "5")
+        await make("blue", 1)
+        await tell(stream)
+        run("ip", "netns", "del", "blue")
+        run("ip", "netns", "add", "green")
+        run("ip", "netns", "set", "green", "6")
+        await make("green", 2)
+        await tell(stream)
+
+        # A file is there, and looked at, before a namespace is mounted on it.
+        other = new_network_namespace()
+        links.assign_nsid(other, 7)
+        open("/run/netns/red", "w").close()
+        os.utime("/run/netns", (0, 0))
+        await make(NetNS.from_fd(other), 3)
+        await tell(stream)
+        run("mount", "--bind", f"/proc/{os.getpid()}/fd/{other}", "/run/netns/red")
+        assert os.stat("/run/netns").st_mtime == 0
+        await make(NetNS.from_fd(other), 4)
+        await tell(stream)
 
 anyio.run(main)
 """
@@ -423,4 +379,9 @@ anyio.run(main)
 def test_names_that_ip_netns_makes(lab: Lab) -> None:
     """In a mount namespace of its own, so that nothing of the machine's changes."""
     private = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh")
-    assert python(lab, NAMED, before=private) == "1 0 blue\n2 1 green\n3 2 red\n"
+    assert python(lab, NAMED, before=private).splitlines() == [
+        "1 5 blue",
+        "2 6 green",
+        "3 7 None",
+        "4 7 red",
+    ]
