@@ -8,6 +8,8 @@
                 print(event.type.name, event.flow.orig)
 """
 
+from .codec.json import from_json, to_json
+from .codec.json_values import JSON
 from .codec.requests.flows import Target
 from .connection import Connection, connect
 from .dumps import Dump
@@ -37,7 +39,7 @@ from .model.events import EventType, FlowEvent
 from .model.features import Features
 from .model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy, Timestamp
 from .model.labels import Label, LabelNames
-from .model.nat import NAT, Endpoint, Translation
+from .model.nat import NAT, Endpoint, NATRange, Translation
 from .model.protoinfo import (
     DCCPInfo,
     DCCPRole,
@@ -49,10 +51,10 @@ from .model.protoinfo import (
     TCPInfo,
     TCPState,
 )
-from .model.requests import NATRange
 from .model.statistics import ConnectionStatistics, CPUStatistics, GlobalStatistics
 from .model.tuples import IPAddress, Tuple
 from .netlink.namespaces import NetNS
+from .trace.switch import arm as _arm_trace
 
 __version__ = "0.1.0"
 
@@ -97,6 +99,10 @@ __all__ = [
     "Endpoint",
     "Label",
     "LabelNames",
+    # as JSON
+    "to_json",
+    "from_json",
+    "JSON",
     # errors
     "ConntrackError",
     "DecodeError",
@@ -116,3 +122,5 @@ __all__ = [
     "DumpInterrupted",
     "UnsupportedPlatform",
 ]
+
+_arm_trace()

@@ -45,11 +45,12 @@ class _CodecError(ConntrackError, ValueError):
 
 
 class DecodeError(_CodecError):
-    """Bytes that are not a message of this protocol.
+    """Bytes that are not a message of this protocol, or JSON that is not an object of the model.
 
     ``path`` names the attribute, outermost first, in the kernel's names where they are known:
-    ``("CTA_TUPLE_ORIG", "CTA_TUPLE_IP", "CTA_IP_V4_SRC")``. A stream that raised it goes on with
-    the next message.
+    ``("CTA_TUPLE_ORIG", "CTA_TUPLE_IP", "CTA_IP_V4_SRC")``; of JSON it is the keys, and the
+    indices of lists: ``("unknown", "0", "path")``. A stream that raised it goes on with the next
+    message.
     """
 
 

@@ -43,6 +43,7 @@ from conntrack_aio.model.flow import Flow
 from conntrack_aio.model.nat import NAT
 from conntrack_aio.model.requests import RequestOnly
 from conntrack_aio.model.statistics import ConnectionStatistics, CPUStatistics, GlobalStatistics
+from conntrack_aio.model.sysctls import SETTINGS, BlindSpot, ConntrackSysctls, sysctl_of
 
 PAGE: Final = Path(__file__).with_name("reference.md")
 
@@ -50,6 +51,7 @@ PARTS: Final[Mapping[str, tuple[type, ...]]] = {
     "Flows": (Flow, FlowEvent, NAT),
     "What only a request has": (RequestOnly,),
     "What a kernel supports": (Features,),
+    "Settings": (ConntrackSysctls, BlindSpot),
     "Statistics": (GlobalStatistics, CPUStatistics, ConnectionStatistics),
 }
 """The page's parts, and the classes in them. What a class holds follows it by itself."""
@@ -85,8 +87,10 @@ The columns of the tables:
   first or the last Linux that has the attribute; without one, every Linux from 4.19 on has it,
   which is as far back as this page looks.
 - **JSON**: the shape of the value, under the name of the field. Of a state it is the name, of
-  flags the list of their names, each a number where the kernel has no name for it. What is absent
-  is left out. [`conntrack_aio/codec/json.py`](../conntrack_aio/codec/json.py) says it in full.
+  flags the list of their names, each a number where the kernel has no name for it. An object that
+  stands where there could be one of another class says which it is by its `kind`, the attribute's
+  name in small letters: `tcp`. What is absent is left out.
+  [`conntrack_aio/codec/json.py`](../conntrack_aio/codec/json.py) says it in full.
 """
 
 
@@ -346,9 +350,13 @@ def attribute(place: At[object]) -> str:
 
 def access(place: At[object]) -> str:
     """Who tells it, and in which kernels."""
-    versions = (("since", place.since), ("until", place.until))
-    told = [f"{word} {version}" for word, version in versions if version]
-    return "<br>".join([place.access.value, *told])
+    return "<br>".join([place.access.value, *_versions(place.since, place.until)])
+
+
+def _versions(since: str, until: str) -> list[str]:
+    return [
+        f"{word} {version}" for word, version in (("since", since), ("until", until)) if version
+    ]
 
 
 # Sections
@@ -373,6 +381,28 @@ def field_rows(cls: type) -> Iterator[tuple[str, ...]]:
             yield (*head, "", "", "", _plain_json(hints[field.name]))
 
 
+SETTING_COLUMNS: Final = ("Field", "What it is", "Setting", "Unit", "Access", "JSON")
+
+
+def setting_rows() -> Iterator[tuple[str, ...]]:
+    """The settings of the kernel, in the order of their fields."""
+    texts = told(ConntrackSysctls)
+    hints = get_type_hints(ConntrackSysctls)
+    for field in fields_of(ConntrackSysctls):
+        said, setting = texts[field.name], SETTINGS[field.name]
+        who = "read, write" if field.init else "read"
+        if setting.machine:
+            who = "read; write in the initial network namespace"
+        yield (
+            f"{code(field.name)}<br>{code(said.annotation)}",
+            prose(said.text),
+            code(sysctl_of(field.name)),
+            setting.form.unit,
+            "<br>".join([who, *_versions(setting.since, setting.until)]),
+            _plain_json(hints[field.name]),
+        )
+
+
 def property_lines(cls: type) -> Iterator[str]:
     """What is made of the fields."""
     for name, member in vars(cls).items():
@@ -390,6 +420,11 @@ def nests_of(cls: type) -> Iterator[str]:
                     yield f"{code(f'{public_name(owner)}.{field.name}')} ({code(path)})"
 
 
+def _standing(cls: type) -> str:
+    public = public_name(cls) in conntrack_aio.__all__
+    return "" if public else "The library's own; not a public name."
+
+
 def class_section(cls: type) -> str:
     """A class of the model."""
     nests = list(nests_of(cls))
@@ -398,9 +433,11 @@ def class_section(cls: type) -> str:
         3,
         public_name(cls),
         prose(first_paragraph(cls)),
-        "" if cls.__name__ in conntrack_aio.__all__ else "The library's own; not a public name.",
+        _standing(cls),
         f"In {', '.join(nests)}." if nests else "",
-        table(FIELD_COLUMNS, field_rows(cls)),
+        table(SETTING_COLUMNS, setting_rows())
+        if cls is ConntrackSysctls
+        else table(FIELD_COLUMNS, field_rows(cls)),
         f"Properties:\n\n{properties}" if properties else "",
     )
 
@@ -423,6 +460,7 @@ def enum_section(cls: type[enum.Enum]) -> str:
         3,
         public_name(cls),
         prose(first_paragraph(cls)),
+        _standing(cls),
         f"In {', '.join(uses)}." if uses else "",
         table(("Name", number, "What it is"), member_rows(cls)),
     )

@@ -22,6 +22,7 @@ FLOORS = {
     "sandbox": 2,
     "codec": 3,
     "filters": 4,
+    "trace": 4,
     "dumps": 5,
     "events": 5,
     "session": 6,

@@ -72,11 +72,17 @@ def _integer(wire: Integer[int]) -> Scalar:
     return Scalar(wire.size, wire.size, decode_enum if wire.enum else decode, encode, (int,))
 
 
+def describe_number(value: int) -> str:
+    """For errors: Python refuses to write out an integer of thousands of digits."""
+    bits = value.bit_length()
+    return str(int(value)) if bits <= 128 else f"a number of {bits} bits"
+
+
 def _checked(value: object, low: int, high: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise EncodeError(f"{value!r} is not an integer")
     if not low <= value <= high:
-        raise EncodeError(f"{int(value)} is not in the range from {low} to {high}")
+        raise EncodeError(f"{describe_number(value)} is not in the range from {low} to {high}")
     return value
 
 

@@ -1,11 +1,68 @@
-"""Network address translation, as a flow's two tuples tell of it."""
+"""Network address translation: as it is asked for, and as a flow's two tuples tell of it."""
 
 from __future__ import annotations
 
 import attrs
 
+from ..errors import EncodeError
 from ..uapi.nf_conntrack_common import IPS
-from .tuples import IPAddress, Tuple, describe_endpoint
+from ..uapi.nfnetlink_conntrack import CTA_NAT, CTA_PROTONAT
+from .declare import IPV4, IPV6, U16, Access, at, attribute, message, variants
+from .tuples import AddressLike, IPAddress, Tuple, describe_endpoint, parse_address
+
+
+@message(hashable=True)
+class NATRange:
+    """Addresses and ports to translate to; the kernel picks one that is free.
+
+    ``address_max`` and ``port_max`` default to the minimum. Ports without an address translate
+    the port alone. An empty range would make the kernel mark the flow as translated and translate
+    nothing, so it is an :exc:`EncodeError`.
+    """
+
+    address_min: IPAddress | None = variants(
+        at(CTA_NAT.V4_MINIP, IPV4, access=Access.WRITE),
+        at(CTA_NAT.V6_MINIP, IPV6, access=Access.WRITE),
+        default=None,
+    )
+    """The first address, or the only one."""
+    address_max: IPAddress | None = variants(
+        at(CTA_NAT.V4_MAXIP, IPV4, access=Access.WRITE),
+        at(CTA_NAT.V6_MAXIP, IPV6, access=Access.WRITE),
+        default=None,
+    )
+    """The last address; absent, it is the first."""
+    port_min: int | None = attribute(
+        (CTA_NAT.PROTO, CTA_PROTONAT.PORT_MIN), U16, default=None, access=Access.WRITE
+    )
+    """The first port, or the only one."""
+    port_max: int | None = attribute(
+        (CTA_NAT.PROTO, CTA_PROTONAT.PORT_MAX), U16, default=None, access=Access.WRITE
+    )
+    """The last port; absent, it is the first."""
+
+    @classmethod
+    def of(cls, address: AddressLike | None = None, port: int | None = None) -> NATRange:
+        """One address, one port, or both. Raises :exc:`ValueError` for an address that is none."""
+        return cls(
+            address_min=None if address is None else parse_address(address),
+            port_min=port,
+        )
+
+    def validate(self) -> None:
+        """Raises :exc:`EncodeError` for a range that is empty, reversed or of two families."""
+        if self.address_min is None and self.port_min is None:
+            raise EncodeError("a range without an address or a port translates nothing")
+        for name in ("address", "port"):
+            first, last = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if last is None:
+                continue
+            if first is None:
+                raise EncodeError("a maximum without a minimum", (f"{name}_max",))
+            if type(first) is not type(last):
+                raise EncodeError("not of the minimum's family", (f"{name}_max",))
+            if last < first:
+                raise EncodeError("below the minimum", (f"{name}_max",))
 
 
 @attrs.frozen
@@ -28,6 +85,11 @@ class Translation:
     """As it stands in packets of the original direction that arrive."""
     after: Endpoint
     """As it stands in them when they leave, and in the answers."""
+
+    @property
+    def range(self) -> NATRange:
+        """What makes this very translation, for :meth:`Connection.create`."""
+        return NATRange.of(self.after.address, self.after.port)
 
     def __str__(self) -> str:
         return f"{self.before} => {self.after}"

@@ -80,14 +80,20 @@ def parse_error(buffer: Buffer, message: Message) -> Failure:
     if message.end - message.start < 4:
         raise DecodeError("an error message without a code")
     (code,) = _ERRNO.unpack_from(buffer, message.start)
+    return Failure(-code, *_extended(buffer, message, explanation_of(buffer, message)))
+
+
+def explanation_of(buffer: Buffer, message: Message) -> int:
+    """Where the attributes of an error's extended acknowledgement start, if it has any."""
     behind = message.start + 4 + HEADER_SIZE
     if behind <= message.end and not message.flags & _CAPPED:
         # The kernel echoes the whole request, aligned, before what it has to say. A success
         # is always capped, whether its flags say so or not.
+        (code,) = _ERRNO.unpack_from(buffer, message.start)
         (echoed, *_) = HEADER.unpack_from(buffer, message.start + 4)
         if code:
             behind += (max(echoed, HEADER_SIZE) - HEADER_SIZE + 3) & ~3
-    return Failure(-code, *_extended(buffer, message, behind))
+    return behind
 
 
 def _extended(buffer: Buffer, message: Message, start: int) -> tuple[str | None, int | None]:

@@ -34,7 +34,8 @@ from . import messages, namespaces
 from .attributes import Buffer, pack, walk
 from .exchange import Exchange, Request, Sequence32
 from .holders import Holders, Identity, Name
-from .socket import NetlinkSocket, RawSocket
+from .raw import RawSocket
+from .socket import NetlinkSocket
 
 _CONTROL_SIZE = 64
 _ASKED_AT_ONCE = 32

@@ -14,13 +14,13 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Protocol
 
 import anyio
 
 from ..errors import DecodeError, UnsupportedPlatform, kernel_error
 from ..uapi.netlink import AF_NETLINK, NETLINK_OPTION, SOL_NETLINK
 from ..uapi.socket import SK_MEMINFO_DROPS, SO_MEMINFO, SO_RCVBUFFORCE
+from .raw import RawSocket, observed
 
 RECEIVE_SIZE = 64 * 1024
 """One fixed size for every read. The kernel fills at most 32 KiB of a dump, and makes its chunks
@@ -29,22 +29,6 @@ as large as the largest buffer it ever saw on the socket: a smaller one later wo
 _KERNEL = (0, 0)
 _MSG_TRUNC = 0x20
 _MEMINFO = struct.Struct("=9I")
-
-
-class RawSocket(Protocol):
-    """What is used of a :class:`socket.socket`, so that a scripted kernel can stand in for it."""
-
-    def fileno(self) -> int: ...
-    def sendto(self, data: bytes, address: tuple[int, int], /) -> int: ...
-    def recvfrom_into(
-        self, buffer: memoryview, nbytes: int, flags: int, /
-    ) -> tuple[int, tuple[int, int]]: ...
-    def recvmsg_into(
-        self, buffers: list[memoryview], ancbufsize: int, flags: int, /
-    ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[int, int]]: ...
-    def getsockopt(self, level: int, option: int, size: int, /) -> bytes: ...
-    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
-    def close(self) -> None: ...
 
 
 def require_linux() -> None:
@@ -107,7 +91,7 @@ class NetlinkSocket:
     """One conversation's socket, usable from the loop and from one worker thread at a time."""
 
     def __init__(self, raw: RawSocket) -> None:
-        self.raw = raw
+        self.raw = observed(raw)
         self.buffer = bytearray(RECEIVE_SIZE)
         self.bytes_received = 0
         self.datagrams_received = 0

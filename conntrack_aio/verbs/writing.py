@@ -19,8 +19,8 @@ from ..errors import (
 from ..filters.match import Match
 from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy
 from ..model.labels import Label, LabelNames
+from ..model.nat import NATRange
 from ..model.protoinfo import ProtoInfo
-from ..model.requests import NATRange
 from ..model.tuples import IPAddress
 from ..netlink.exchange import Outcome
 from .answers import the_flow

@@ -255,6 +255,7 @@ def test_a_destroy_event_is_no_entry() -> None:
         (Tuple(src=IPv6Address("fe80::1%eth0"), dst=A6, proto=6), "src"),
         (flow(mark=1 << 32), "mark"),
         (flow(mark=-1), "mark"),
+        (flow(mark=10**5000), "mark"),
         (flow(timeout=1 << 32), "timeout"),
         (flow(status=Status(1 << 32)), "status"),
         (flow(labels=1 << 128), "labels"),

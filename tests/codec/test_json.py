@@ -1,18 +1,29 @@
-"""Objects as JSON."""
+"""Objects as JSON, and back."""
 
 from __future__ import annotations
 
 import json
+from ipaddress import IPv6Address
+from socket import IPPROTO_TCP
 
 import attrs
 import pytest
 from support.cases import A6, CASES, TCP4, Case, flow
 
 from conntrack_aio import (
+    NAT,
+    ConnectionStatistics,
     Counters,
+    DCCPInfo,
+    DCCPRole,
+    DCCPState,
+    DecodeError,
+    EncodeError,
     EventType,
+    Flow,
     FlowEvent,
     Helper,
+    NetNS,
     SCTPInfo,
     Status,
     TCPFlags,
@@ -21,7 +32,7 @@ from conntrack_aio import (
     Tuple,
     UnknownAttribute,
 )
-from conntrack_aio.codec.json import to_json
+from conntrack_aio.codec.json import JSON, from_json, to_json
 
 ORIG = {"src": "10.0.0.1", "dst": "10.0.0.2", "proto": 6, "sport": 1024, "dport": 80}
 REPLY = {"src": "10.0.0.2", "dst": "10.0.0.1", "proto": 6, "sport": 80, "dport": 1024}
@@ -31,6 +42,14 @@ BOTH = {"orig": ORIG, "reply": REPLY}
 def test_absent_is_left_out_and_zero_is_not() -> None:
     assert to_json(flow()) == BOTH
     assert to_json(flow(mark=0, timeout=0)) == BOTH | {"mark": 0, "timeout": 0}
+
+
+def test_the_form_is_the_fields_whatever_the_value_is_made_of() -> None:
+    """A number of another enum, or one that stands for a name."""
+    assert to_json(attrs.evolve(TCP4, proto=IPPROTO_TCP)) == ORIG
+    plain = flow(status=6, protoinfo=TCPInfo(state=3))
+    assert to_json(plain)["status"] == ["SEEN_REPLY", "ASSURED"]
+    assert to_json(plain)["protoinfo"] == {"kind": "tcp", "state": "ESTABLISHED"}
 
 
 def test_tuple() -> None:
@@ -51,15 +70,23 @@ def test_tuple() -> None:
         ({"status": Status(0x80010008)}, {"status": ["CONFIRMED", 0x80010000]}),
         ({"labels": 0}, {"labels": []}),
         ({"labels": 1 << 127 | 5}, {"labels": [0, 2, 127]}),
-        ({"protoinfo": TCPInfo(state=TCPState.CLOSE)}, {"protoinfo": {"state": "CLOSE"}}),
-        ({"protoinfo": TCPInfo(state=99)}, {"protoinfo": {"state": 99}}),
-        ({"protoinfo": TCPInfo()}, {"protoinfo": {}}),
-        ({"protoinfo": SCTPInfo(vtag_orig=0)}, {"protoinfo": {"vtag_orig": 0}}),
+        (
+            {"protoinfo": TCPInfo(state=TCPState.CLOSE)},
+            {"protoinfo": {"kind": "tcp", "state": "CLOSE"}},
+        ),
+        ({"protoinfo": TCPInfo(state=99)}, {"protoinfo": {"kind": "tcp", "state": 99}}),
+        ({"protoinfo": TCPInfo()}, {"protoinfo": {"kind": "tcp"}}),
+        ({"protoinfo": SCTPInfo(vtag_orig=0)}, {"protoinfo": {"kind": "sctp", "vtag_orig": 0}}),
+        (
+            {"protoinfo": DCCPInfo(role=DCCPRole.CLIENT)},
+            {"protoinfo": {"kind": "dccp", "role": "CLIENT"}},
+        ),
         (
             {"protoinfo": TCPInfo(flags_orig=TCPFlags.BE_LIBERAL)},
-            {"protoinfo": {"flags_orig": ["BE_LIBERAL"]}},
+            {"protoinfo": {"kind": "tcp", "flags_orig": ["BE_LIBERAL"]}},
         ),
         ({"helper": Helper(name="", info=b"\x00\xff")}, {"helper": {"name": "", "info": "00ff"}}),
+        ({"helper": Helper(name="\udcff")}, {"helper": {"name": "\udcff"}}),
         ({"counters_orig": Counters(packets=0)}, {"counters_orig": {"packets": 0}}),
         ({"master": TCP4}, {"master": ORIG}),
         (
@@ -69,26 +96,272 @@ def test_tuple() -> None:
     ],
 )
 def test_fields(fields: dict[str, object], told: dict[str, object]) -> None:
-    assert to_json(flow(**fields)) == BOTH | told
+    written = to_json(flow(**fields))
+    assert written == BOTH | told
+    assert from_json(Flow, json.loads(json.dumps(written))) == flow(**fields)
 
 
 def test_event() -> None:
     event = FlowEvent(type=EventType.DESTROY, flow=flow(mark=1), timestamp=5)
-    assert to_json(event) == {
+    written = to_json(event)
+    assert written == {
         "type": "destroy",
         "flow": BOTH | {"mark": 1},
         "port_id": 0,
         "timestamp": 5,
     }
+    assert from_json(FlowEvent, written) == event
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_case_is_json(case: Case) -> None:
     told = to_json(case.object)
     assert json.loads(json.dumps(told)) == told
+    assert from_json(type(case.object), told) == case.object
     present = [
         field.name
         for field in attrs.fields(type(case.object))  # type: ignore[arg-type]
         if getattr(case.object, field.name) not in (None, ())
     ]
-    assert list(told) == present
+    assert [name for name in told if name != "kind"] == present
+
+
+# Reading
+
+
+def test_states_and_flags_are_read_as_members() -> None:
+    read = from_json(
+        Flow, BOTH | {"status": ["ASSURED", 8], "protoinfo": {"kind": "tcp", "state": 3}}
+    )
+    assert repr(read.status) == "<IPS.ASSURED|CONFIRMED: 12>"
+    assert isinstance(read.protoinfo, TCPInfo)
+    assert read.protoinfo.state is TCPState.ESTABLISHED
+
+
+@pytest.mark.parametrize(
+    ("told", "read"),
+    [
+        ({"mark": None, "protoinfo": None, "helper": {"name": None}}, {"helper": Helper()}),
+        ({"status": []}, {"status": Status(0)}),
+        ({"status": ["ASSURED", "ASSURED", 4]}, {"status": Status.ASSURED}),
+        ({"status": ["NAT_MASK"]}, {"status": Status.SRC_NAT | Status.DST_NAT}),
+        ({"labels": [5, 0, 5]}, {"labels": 33}),
+        ({"helper": {"info": "00FF"}}, {"helper": Helper(info=b"\x00\xff")}),
+        ({"unknown": []}, {}),
+        (
+            {"protoinfo": {"state": "OPEN", "kind": "dccp"}},
+            {"protoinfo": DCCPInfo(state=DCCPState.OPEN)},
+        ),
+    ],
+)
+def test_what_is_read_though_it_is_not_written_so(
+    told: dict[str, JSON], read: dict[str, object]
+) -> None:
+    assert from_json(Flow, BOTH | told) == flow(**read)
+
+
+def test_protoinfo_of_another_protocol_survives() -> None:
+    odd = flow(protoinfo=SCTPInfo(vtag_orig=1))
+    assert odd.orig.proto == 6
+    assert from_json(Flow, to_json(odd)) == odd
+
+
+BAD = [
+    ([], "", "a list is not an object"),
+    (None, "", "null is not an object"),
+    ("{}", "", "'{}' is not an object"),
+    ({}, "orig", "Flow is never without it"),
+    (BOTH | {"orig": None}, "orig", "null is not an object"),
+    (BOTH | {"orig": {}}, "orig/src", "Tuple is never without it"),
+    (BOTH | {"marc": 1}, "", "'marc' is no field of Flow"),
+    (BOTH | {1: 1}, "", "1 is no field of Flow"),
+    (BOTH | {"x" * 50: 1}, "", f"'{'x' * 40}'… is no field of Flow"),
+    (BOTH | {"orig": ORIG | {"protocol": 6}}, "orig", "'protocol' is no field of Tuple"),
+    (BOTH | {"orig": ORIG | {"src": "10.0.0"}}, "orig/src", "'10.0.0' is not an address"),
+    (BOTH | {"orig": ORIG | {"src": 167772161}}, "orig/src", "167772161 is not an address"),
+    (
+        BOTH | {"orig": ORIG | {"src": "fe80::1%eth0"}},
+        "orig/src",
+        "'fe80::1%eth0' has a scope; the kernel's entries have none",
+    ),
+    (BOTH | {"orig": ORIG | {"proto": None}}, "orig/proto", "null is not a whole number"),
+    (BOTH | {"mark": True}, "mark", "true is not a whole number"),
+    (BOTH | {"mark": 1.0}, "mark", "1.0 is not a whole number"),
+    (BOTH | {"mark": float("nan")}, "mark", "nan is not a whole number"),
+    (BOTH | {"mark": "1"}, "mark", "'1' is not a whole number"),
+    (BOTH | {"mark": -1}, "mark", "-1 is not in the range from 0 to 4294967295"),
+    (
+        BOTH | {"mark": 10**5000},
+        "mark",
+        "a number of 16610 bits is not in the range from 0 to 4294967295",
+    ),
+    (BOTH | {"zone": 65536}, "zone", "65536 is not in the range from 0 to 65535"),
+    (
+        BOTH | {"seqadj_orig": {"offset_after": 1 << 31}},
+        "seqadj_orig/offset_after",
+        "2147483648 is not in the range from -2147483648 to 2147483647",
+    ),
+    (BOTH | {"status": "ASSURED"}, "status", "'ASSURED' is not a list"),
+    (BOTH | {"status": 4}, "status", "4 is not a list"),
+    (BOTH | {"status": [1 << 32]}, "status", "4294967296 is not in the range from 0 to 4294967295"),
+    (BOTH | {"status": [None]}, "status", "null is not a whole number"),
+    (BOTH | {"labels": [128]}, "labels", "128 is not in the range from 0 to 127"),
+    (BOTH | {"labels": [False]}, "labels", "false is not a whole number"),
+    (BOTH | {"labels": 1}, "labels", "1 is not a list"),
+    (BOTH | {"protoinfo": 3}, "protoinfo", "3 is not an object"),
+    (BOTH | {"protoinfo": {}}, "protoinfo/kind", "null is none of tcp, dccp, sctp"),
+    (BOTH | {"protoinfo": {"kind": "TCP"}}, "protoinfo/kind", "'TCP' is none of tcp, dccp, sctp"),
+    (BOTH | {"protoinfo": {"kind": []}}, "protoinfo/kind", "a list is none of tcp, dccp, sctp"),
+    (
+        BOTH | {"protoinfo": {"kind": "sctp", "wscale_orig": 1}},
+        "protoinfo",
+        "'wscale_orig' is no field of SCTPInfo",
+    ),
+    (
+        BOTH | {"protoinfo": {"kind": "dccp", "role": "BOSS"}},
+        "protoinfo/role",
+        "'BOSS' is none of CLIENT, SERVER",
+    ),
+    (
+        BOTH | {"protoinfo": {"kind": "tcp", "state": 256}},
+        "protoinfo/state",
+        "256 is not in the range from 0 to 255",
+    ),
+    (BOTH | {"protoinfo": {"kind": "tcp", "kin": 1}}, "protoinfo", "'kin' is no field of TCPInfo"),
+    (BOTH | {"counters_orig": {"kind": "tcp"}}, "counters_orig", "'kind' is no field of Counters"),
+    (BOTH | {"helper": {"name": 1}}, "helper/name", "1 is not text"),
+    (BOTH | {"helper": {"name": "a\0"}}, "helper/name", "'a\\x00' contains a NUL"),
+    (BOTH | {"helper": {"name": "\ud800"}}, "helper/name", "'\\ud800' has no bytes"),
+    (BOTH | {"helper": {"name": "é" * 9}}, "helper/name", "'ééééééééé' is longer than 16 bytes"),
+    (BOTH | {"helper": {"info": "0"}}, "helper/info", "'0' is not hexadecimal"),
+    (BOTH | {"helper": {"info": "00 ff"}}, "helper/info", "'00 ff' is not hexadecimal"),
+    (BOTH | {"helper": {"info": {}}}, "helper/info", "an object is not hexadecimal"),
+    (BOTH | {"helper": {"info": "00" * 33}}, "helper/info", "33 bytes are more than 32"),
+    (BOTH | {"unknown": None}, "unknown", "null is not a list"),
+    (BOTH | {"unknown": {}}, "unknown", "an object is not a list"),
+    (BOTH | {"unknown": [1]}, "unknown/0", "1 is not an object"),
+    (BOTH | {"unknown": [{"path": 5}]}, "unknown/0/path", "5 is not a list"),
+    (
+        BOTH | {"unknown": [{"path": [9, "x"], "payload": ""}]},
+        "unknown/0/path/1",
+        "'x' is not a whole number",
+    ),
+    (
+        BOTH | {"unknown": [{"path": [9]}]},
+        "unknown/0/payload",
+        "UnknownAttribute is never without it",
+    ),
+    (
+        BOTH | {"unknown": [{"path": [9], "payload": "", "nested": 0}]},
+        "unknown/0/nested",
+        "0 is neither true nor false",
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "path", "reason"), BAD, ids=[case[2] for case in BAD])
+def test_bad_json_says_what_and_where(data: JSON, path: str, reason: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        from_json(Flow, data)
+    assert ("/".join(caught.value.path), caught.value.reason) == (path, reason)
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "reason"),
+    [
+        ({"type": "NEW"}, "type", "'NEW' is none of new, update, destroy"),
+        ({"type": 1}, "type", "1 is none of new, update, destroy"),
+        ({"flow": {"orig": ORIG}}, "flow/reply", "Flow is never without it"),
+        ({"port_id": None}, "port_id", "null is not a whole number"),
+        (
+            {"port_id": 1 << 64},
+            "port_id",
+            "18446744073709551616 is not in the range from "
+            "-9223372036854775808 to 18446744073709551615",
+        ),
+    ],
+)
+def test_a_bad_event(fields: dict[str, JSON], path: str, reason: str) -> None:
+    event: dict[str, JSON] = {"type": "new", "flow": BOTH}
+    assert from_json(FlowEvent, event) == FlowEvent(type=EventType.NEW, flow=flow())
+    with pytest.raises(DecodeError) as caught:
+        from_json(FlowEvent, event | fields)
+    assert ("/".join(caught.value.path), caught.value.reason) == (path, reason)
+
+
+def test_nesting_beyond_all_measure() -> None:
+    deep: JSON = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(DecodeError, match="mark: a list is not a whole number"):
+        from_json(Flow, BOTH | {"mark": deep})
+    with pytest.raises(DecodeError, match="unknown/0: a list is not an object"):
+        from_json(Flow, BOTH | {"unknown": deep})
+
+
+# What has no form
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"mark": "1"}, "mark"),
+        ({"mark": 1 << 32}, "mark"),
+        ({"orig": None}, "orig"),
+        ({"orig": ORIG}, "orig"),
+        ({"orig": attrs.evolve(TCP4, src="10.0.0.1")}, "orig/src"),
+        ({"orig": attrs.evolve(TCP4, src=IPv6Address("fe80::1%lo"))}, "orig/src"),
+        ({"status": "ASSURED"}, "status"),
+        ({"labels": -1}, "labels"),
+        ({"protoinfo": Counters()}, "protoinfo"),
+        ({"helper": Helper(name=b"ftp")}, "helper/name"),  # type: ignore[arg-type]
+        ({"helper": Helper(info="00")}, "helper/info"),  # type: ignore[arg-type]
+        ({"unknown": [1]}, "unknown"),
+        ({"unknown": (1,)}, "unknown/0"),
+    ],
+)
+def test_a_value_that_its_field_cant_hold(fields: dict[str, object], path: str) -> None:
+    with pytest.raises(EncodeError) as caught:
+        to_json(attrs.evolve(flow(), **fields))
+    assert "/".join(caught.value.path) == path
+
+
+@pytest.mark.parametrize("cls", [int, dict, EventType, NetNS, DecodeError, "Flow", None, TCP4])
+def test_only_classes_of_the_model_are_read(cls: type) -> None:
+    with pytest.raises(TypeError, match=r"no class of the model|private fields"):
+        from_json(cls, {})
+
+
+@pytest.mark.parametrize("obj", [1, {}, None, Flow, EventType.NEW, NetNS.from_name("blue")])
+def test_only_objects_of_the_model_are_written(obj: object) -> None:
+    with pytest.raises(TypeError, match=r"no class of the model|private fields"):
+        to_json(obj)
+
+
+def test_a_field_without_a_form() -> None:
+    @attrs.frozen
+    class Other:
+        number: int
+        fraction: float = 0.5
+
+    with pytest.raises(TypeError, match="float"):
+        to_json(Other(1))
+
+
+def test_statistics() -> None:
+    statistics = ConnectionStatistics(requests=3)
+    assert to_json(statistics)["requests"] == 3
+    assert from_json(ConnectionStatistics, to_json(statistics)) == statistics
+
+
+def test_what_is_made_of_a_flow() -> None:
+    masked = attrs.evolve(flow(), reply=attrs.evolve(flow().reply, dst=A6, dport=9))
+    assert masked.nat is not None
+    written = to_json(masked.nat)
+    assert written == {
+        "src": {
+            "before": {"address": "10.0.0.1", "port": 1024},
+            "after": {"address": "2001:db8::1", "port": 9},
+        }
+    }
+    assert from_json(NAT, written) == masked.nat

@@ -17,8 +17,8 @@ from support.cases import BOTH, CASES, attr, nest
 from support.strategies import messages as classes
 from support.strategies import objects
 
-from conntrack_aio import DecodeError, EncodeError, Flow, FlowEvent, Match
-from conntrack_aio.codec.json import to_json
+from conntrack_aio import DecodeError, EncodeError, Flow, FlowEvent, Match, UnknownAttribute
+from conntrack_aio.codec.json import from_json, to_json
 from conntrack_aio.codec.messages import decode_event, decode_flow
 from conntrack_aio.codec.reference import decode, encode
 from conntrack_aio.codec.schema import schema_of
@@ -60,7 +60,9 @@ def test_any_object_survives(cls: type, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_any_object_is_json_and_has_a_text(cls: type, data: st.DataObject) -> None:
     obj = data.draw(objects(cls))
-    assert json.loads(json.dumps(to_json(obj))) == to_json(obj)
+    told = json.loads(json.dumps(to_json(obj)))
+    assert told == to_json(obj)
+    assert from_json(cls, told) == obj
     assert str(obj)
     assert repr(obj).startswith(cls.__name__ + "(")
 
@@ -77,7 +79,8 @@ def check(read: Callable[[], Any]) -> None:
     obj = attempt(read)
     if obj is None:
         return
-    str(obj), repr(obj), json.dumps(to_json(obj))
+    str(obj), repr(obj)
+    assert from_json(type(obj), json.loads(json.dumps(to_json(obj)))) == obj
     flow = obj.flow if isinstance(obj, FlowEvent) else obj
     if isinstance(flow, Flow):
         Match(family=AF_INET6, mark=1)(flow)
@@ -156,3 +159,69 @@ def test_a_buffer_of_nothing_but_headers_takes_no_time() -> None:
     data = BOTH + nest(9, empty)
     flow = decode(Flow, data, 0, len(data))
     assert len(flow.unknown) == 16380
+
+
+# Any JSON
+
+SCRAPS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([-1, 1 << 31, 1 << 32, 1 << 64, 1 << 500])
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["10.0.0.1", "::1", "00ff", "ASSURED", "ESTABLISHED", "tcp", "new"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+def places(told: Any) -> list[tuple[Any, Any]]:
+    """Every container in it with every key or index, outermost first."""
+    keys = list(told) if isinstance(told, dict) else list(range(len(told)))
+    found = [(told, key) for key in keys]
+    for key in keys:
+        if isinstance(told[key], dict | list):
+            found += places(told[key])
+    return found
+
+
+@st.composite
+def edited_json(draw: st.DrawFn, cls: type) -> Any:
+    """What was written of an object, with a piece or two changed, taken away, or put in."""
+    told = json.loads(json.dumps(to_json(draw(objects(cls)))))
+    for _ in range(draw(st.integers(1, 2))):
+        every = places(told)
+        if not every:
+            break
+        container, key = draw(st.sampled_from(every))
+        act = draw(st.integers(0, 2))
+        if act == 0:
+            del container[key]
+        elif act == 1:
+            container[key] = draw(SCRAPS)
+        elif isinstance(container, dict):
+            container[draw(st.text(max_size=8) | st.sampled_from(["kind", "mark", "src"]))] = draw(
+                SCRAPS
+            )
+        else:
+            container.append(draw(SCRAPS))
+    return told
+
+
+@pytest.mark.parametrize("cls", [*classes(), UnknownAttribute], ids=lambda cls: cls.__name__)
+@bounded
+@given(data=st.data())
+def test_any_json_is_an_object_or_an_error(cls: type, data: st.DataObject) -> None:
+    scrap = data.draw(SCRAPS)
+    read = attempt(lambda: from_json(cls, scrap))
+    assert read is None or from_json(cls, to_json(read)) == read
+
+
+@pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
+@bounded
+@given(data=st.data())
+def test_edited_json(cls: type, data: st.DataObject) -> None:
+    told = data.draw(edited_json(cls))
+    read = attempt(lambda: from_json(cls, told))
+    assert read is None or from_json(cls, json.loads(json.dumps(to_json(read)))) == read

@@ -11,7 +11,6 @@ import pytest
 from support import flows
 from support.scripted import (
     FORGER,
-    LISTEN_ALL_NSID,
     Asked,
     ScriptedKernel,
     ScriptedSocket,

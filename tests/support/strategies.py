@@ -33,6 +33,8 @@ from conntrack_aio.model.declare import (
 Address_ = type[IPv4Address] | type[IPv6Address]
 
 NUMBERS = st.integers(0, 0x3FFF)
+PLAIN = st.integers(-(1 << 63), (1 << 64) - 1)
+"""Of a field that no attribute holds."""
 
 
 def messages() -> list[type]:
@@ -103,7 +105,8 @@ def objects(
     for attribute in attrs.fields(cls):
         if attribute.name not in values and attribute.name != "unknown":
             hints = get_type_hints(cls)
-            values[attribute.name] = draw(st.from_type(hints[attribute.name]))
+            hint = hints[attribute.name]
+            values[attribute.name] = draw(PLAIN if hint is int else st.from_type(hint))
     if schema.keeps_unknown:
         values["unknown"] = draw(_unknown(schema.root, values, schema.fields))
     if cls is NATRange:

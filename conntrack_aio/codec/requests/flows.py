@@ -16,8 +16,9 @@ from typing import Final
 
 from ...errors import EncodeError
 from ...model.flow import Flow, SeqAdj, Status
+from ...model.nat import NATRange
 from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
-from ...model.requests import NATRange, RequestOnly
+from ...model.requests import RequestOnly
 from ...model.tuples import PROTOCOL_NAMES, TCP, IPAddress, Tuple
 from ...netlink.exchange import Request
 from ...uapi.netlink import NLM_F

@@ -1,0 +1,502 @@
+"""Messages as text: what is shown of each kind, and of what is none."""
+
+from __future__ import annotations
+
+import re
+import struct
+import sys
+
+import pytest
+from support.captured import CAPTURED, Captured
+from support.cases import BOTH, CASES, Case, attr, be8, be16, be32, host32, longs, nest
+from support.hexdumps import DUMPED, bytes_of
+
+from conntrack_aio import Flow, FlowEvent
+from conntrack_aio.codec.catalog import kind_of
+from conntrack_aio.codec.requests import flows as requests
+from conntrack_aio.codec.schema import Branch, schema_of
+from conntrack_aio.model.requests import RequestOnly
+from conntrack_aio.netlink import attributes, messages
+from conntrack_aio.netlink.exchange import DumpExchange, Request
+from conntrack_aio.trace.message import hexdump, render
+from conntrack_aio.uapi.netlink import NETLINK
+from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
+from conntrack_aio.uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
+
+FLOW = Flow.udp("10.0.0.1", 1024, "10.0.0.2", 53, timeout=30)
+UDP4 = """
+  CTA_TUPLE_ORIG
+    CTA_TUPLE_IP
+      CTA_IP_V4_SRC 10.0.0.1
+      CTA_IP_V4_DST 10.0.0.2
+    CTA_TUPLE_PROTO
+      CTA_PROTO_NUM 17
+      CTA_PROTO_SRC_PORT 1024
+      CTA_PROTO_DST_PORT 53
+"""
+UDP4_BACK = """
+  CTA_TUPLE_REPLY
+    CTA_TUPLE_IP
+      CTA_IP_V4_SRC 10.0.0.2
+      CTA_IP_V4_DST 10.0.0.1
+    CTA_TUPLE_PROTO
+      CTA_PROTO_NUM 17
+      CTA_PROTO_SRC_PORT 53
+      CTA_PROTO_DST_PORT 1024
+"""
+
+
+def shown(
+    data: bytes, *, answer: bool = False, protocol: int = NETLINK.NETFILTER
+) -> list[list[str]]:
+    """The lines of each message, its bytes left out: those are what the datagram has."""
+    told: list[list[str]] = []
+    rest = data
+    for text in render(">", data, protocol, answer=answer):
+        lines = text.splitlines()
+        told.append([line for line in lines if not DUMPED.fullmatch(line)])
+        dumped = bytes_of(lines)
+        assert rest.startswith(dumped)
+        rest = rest[(len(dumped) + 3) & ~3 :]
+    assert rest == b""
+    return told
+
+
+def single(data: bytes, *, answer: bool = False, protocol: int = NETLINK.NETFILTER) -> list[str]:
+    (lines,) = shown(data, answer=answer, protocol=protocol)
+    return lines
+
+
+def lines_of(*texts: str) -> list[str]:
+    return [line for text in texts for line in text.strip("\n").splitlines()]
+
+
+def packed(kind: int, inside: bytes = b"", flags: int = 0, seq: int = 7, port: int = 0) -> bytes:
+    return messages.pack(kind, flags, seq, inside, port)
+
+
+def entry(inside: bytes, kind: int = 0x100, flags: int = 0) -> bytes:
+    """With an nfgenmsg of IPv4."""
+    return packed(kind, b"\x02\0\0\0" + inside, flags)
+
+
+# Requests
+
+
+@pytest.mark.parametrize(
+    ("request_", "line", "inside"),
+    [
+        (
+            requests.get(FLOW.orig),
+            "> len=72 type=IPCTNL_MSG_CT_GET flags=NLM_F_REQUEST|NLM_F_ACK seq=5 pid=0 "
+            "family=AF_INET version=0 res_id=0",
+            [UDP4],
+        ),
+        (
+            requests.delete(FLOW.orig, zone=7),
+            "> len=80 type=IPCTNL_MSG_CT_DELETE flags=NLM_F_REQUEST|NLM_F_ACK seq=5 pid=0 "
+            "family=AF_INET version=0 res_id=0",
+            [UDP4, "  CTA_ZONE 7"],
+        ),
+        (
+            requests.create(FLOW, nat_src="10.0.0.9"),
+            "> len=144 type=IPCTNL_MSG_CT_NEW "
+            "flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_EXCL|NLM_F_CREATE seq=5 pid=0 "
+            "family=AF_INET version=0 res_id=0",
+            [
+                UDP4,
+                UDP4_BACK,
+                "  CTA_TIMEOUT 30 (0x1e)",
+                "  CTA_NAT_SRC\n    CTA_NAT_V4_MINIP 10.0.0.9",
+            ],
+        ),
+        (
+            requests.update(FLOW.orig, {"mark": 1, "mark_mask": 255, "labels": 5}),
+            "> len=108 type=IPCTNL_MSG_CT_NEW flags=NLM_F_REQUEST|NLM_F_ACK seq=5 pid=0 "
+            "family=AF_INET version=0 res_id=0",
+            [
+                UDP4,
+                "  CTA_MARK 1",
+                "  CTA_LABELS bits [0, 2]",
+                "  CTA_MARK_MASK 255 (0xff)",
+            ],
+        ),
+        (
+            requests.flush(),
+            "> len=20 type=IPCTNL_MSG_CT_DELETE flags=NLM_F_REQUEST|NLM_F_ACK seq=5 pid=0 "
+            "family=AF_UNSPEC version=0 res_id=0",
+            [],
+        ),
+        (
+            requests.statistics(),
+            "> len=20 type=IPCTNL_MSG_CT_GET_STATS flags=NLM_F_REQUEST|NLM_F_ACK seq=5 pid=0 "
+            "family=AF_UNSPEC version=0 res_id=0",
+            [],
+        ),
+    ],
+    ids=str,
+)
+def test_a_request(request_: Request, line: str, inside: list[str]) -> None:
+    assert single(request_.pack(5)) == [line, *lines_of(*inside)]
+
+
+def test_a_dump_with_a_filter() -> None:
+    dump = DumpExchange(requests.dump(10, mark=2, mark_mask=3), seq=1)
+    assert single(dump.data) == [
+        "> len=36 type=IPCTNL_MSG_CT_GET flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_DUMP seq=1 pid=0 "
+        "family=AF_INET6 version=0 res_id=0",
+        "  CTA_MARK 2",
+        "  CTA_MARK_MASK 3",
+    ]
+
+
+def test_several_requests_in_a_datagram() -> None:
+    data = b"".join(requests.get(FLOW.orig).pack(seq) for seq in (1, 2, 3))
+    assert [lines[0].split()[4] for lines in shown(data)] == ["seq=1", "seq=2", "seq=3"]
+
+
+# What the kernel sends
+
+
+def test_an_entry_with_values_of_every_sort() -> None:
+    data = entry(
+        be32(3, 0x8000000E)
+        + nest(4, nest(1, be8(1, 3), attr(4, b"\x09\x00"), attr(5, b"\x80\xff"), be8(2, 200)))
+        + nest(5, attr(1, b"f'tp\xff\0"), attr(2, b"\x00\x01"))
+        + nest(9, struct.pack("=HH", 12, 1) + struct.pack(">Q", 1 << 63))
+        + be32(12, 0xDEADBEEF)
+        + nest(15, be32(2, 0xFFFFFFFF))
+        + attr(22, longs(1 << 127)),
+        flags=0x22,
+    )
+    assert single(data, answer=True)[1:] == [
+        "  CTA_STATUS SEEN_REPLY|ASSURED|CONFIRMED|0x80000000",
+        "  CTA_PROTOINFO",
+        "    CTA_PROTOINFO_TCP",
+        "      CTA_PROTOINFO_TCP_STATE ESTABLISHED (3)",
+        "      CTA_PROTOINFO_TCP_FLAGS_ORIGINAL WINDOW_SCALE|BE_LIBERAL mask 0x00",
+        "      CTA_PROTOINFO_TCP_FLAGS_REPLY SIMULTANEOUS_OPEN mask 0xff",
+        "      CTA_PROTOINFO_TCP_WSCALE_ORIGINAL 200",
+        "  CTA_HELP",
+        '    CTA_HELP_NAME "f\'tp\\udcff"',
+        "    CTA_HELP_INFO 0x0001",
+        "  CTA_COUNTERS_ORIG",
+        "    CTA_COUNTERS_PACKETS 9223372036854775808 (0x8000000000000000)",
+        "  CTA_ID 3735928559 (0xdeadbeef)",
+        "  CTA_SEQ_ADJ_ORIG",
+        "    CTA_SEQADJ_OFFSET_BEFORE -1",
+        "  CTA_LABELS bits [127]",
+    ]
+
+
+@pytest.mark.skipif(sys.byteorder == "big", reason="captured on a little-endian machine")
+@pytest.mark.parametrize("capture", CAPTURED, ids=lambda capture: capture.name)
+def test_captured_messages_are_read_to_the_last_byte(capture: Captured) -> None:
+    lines = single(capture.data, answer=True)
+    assert "family=AF_INET" in lines[0]
+    text = "\n".join(lines[1:])
+    assert "!" not in text
+    assert "expected" not in text
+    for line in lines[1:]:
+        assert re.match(r" +[A-Z]", line), line
+
+
+def test_an_answer_about_the_whole_table() -> None:
+    data = packed(0x105, bytes(4) + be32(1, 3) + be32(2, 262144), 2)
+    assert single(data, answer=True) == [
+        "> len=36 type=IPCTNL_MSG_CT_GET_STATS flags=NLM_F_MULTI seq=7 pid=0 "
+        "family=AF_UNSPEC version=0 res_id=0",
+        "  CTA_STATS_GLOBAL_ENTRIES 3",
+        "  CTA_STATS_GLOBAL_MAX_ENTRIES 262144 (0x40000)",
+    ]
+
+
+def test_an_answer_of_one_processor() -> None:
+    data = packed(0x104, b"\0\0\0\x03" + be32(2, 5), 2)
+    head, inside = single(data, answer=True)
+    assert head.endswith(" family=AF_UNSPEC version=0 res_id=3")
+    assert inside == "  CTA_STATS_FOUND 5"
+
+
+def test_the_statistics_of_expectations_come_under_a_type_that_is_not_theirs() -> None:
+    data = entry(be32(1, 3), kind=0x103)
+    assert single(data, answer=True)[0].split()[2] == "type=IPCTNL_MSG_EXP_GET_STATS_CPU"
+    assert single(data)[0].split()[2] == "type=IPCTNL_MSG_CT_GET_CTRZERO"
+
+
+# Errors, acknowledgements and ends
+
+REQUEST_HEADER = struct.pack("=IHHII", 24, 0x102, 0x105, 7, 0)
+OF = "  of len=24 type=IPCTNL_MSG_CT_DELETE flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_NONREC seq=7 pid=0"
+
+
+def code(number: int) -> bytes:
+    return struct.pack("=i", number)
+
+
+def test_an_acknowledgement() -> None:
+    data = packed(2, code(0) + REQUEST_HEADER, 0x100, port=99)
+    assert single(data, answer=True) == [
+        "> len=36 type=NLMSG_ERROR flags=NLM_F_CAPPED seq=7 pid=99 error=0",
+        OF,
+    ]
+
+
+def test_an_error() -> None:
+    data = packed(2, code(-2) + REQUEST_HEADER, 0x100)
+    assert single(data, answer=True) == [
+        "> len=36 type=NLMSG_ERROR flags=NLM_F_CAPPED seq=7 pid=0 "
+        "error=-ENOENT (No such file or directory)",
+        OF,
+    ]
+
+
+EXPLAINED = (
+    attr(1, b"Attribute failed policy validation\0")
+    + host32(2, 20)
+    + nest(4, host32(1, 3))
+    + host32(5, 8)
+)
+EXPLAINED_LINES = [
+    "  NLMSGERR_ATTR_MSG 'Attribute failed policy validation'",
+    "  NLMSGERR_ATTR_OFFS 20 (0x14)",
+    "  4",
+    f"    1 0x{struct.pack('=I', 3).hex()}",
+    "  NLMSGERR_ATTR_MISS_TYPE 8",
+]
+
+
+@pytest.mark.parametrize(
+    ("echo", "flags"),
+    [(b"", 0x300), (b"\x02\0\0\0\x01\0\0\0", 0x200)],
+    ids=["capped", "with the whole request"],
+)
+def test_an_error_with_the_kernels_words(echo: bytes, flags: int) -> None:
+    data = packed(2, code(-34) + REQUEST_HEADER + echo + EXPLAINED, flags)
+    head, *inside = single(data, answer=True)
+    assert head.endswith("seq=7 pid=0 error=-ERANGE (Numerical result out of range)")
+    assert inside == [OF, *EXPLAINED_LINES]
+
+
+@pytest.mark.parametrize(
+    ("inside", "told"),
+    [
+        (b"", ""),
+        (b"\0\0", ""),
+        (code(0), " error=0"),
+        (code(-9999), " error=-9999"),
+        (code(5), " error=5"),
+        (code(-2) + REQUEST_HEADER[:8], " error=-ENOENT (No such file or directory)"),
+    ],
+)
+def test_an_error_that_is_cut_short(inside: bytes, told: str) -> None:
+    data = packed(2, inside)
+    (line,) = single(data, answer=True)
+    assert line == f"> len={16 + len(inside)} type=NLMSG_ERROR flags=0 seq=7 pid=0{told}"
+
+
+def test_the_end_of_a_dump() -> None:
+    assert single(packed(3, code(0), 2), answer=True) == [
+        "> len=20 type=NLMSG_DONE flags=NLM_F_MULTI seq=7 pid=0 error=0"
+    ]
+    assert single(packed(3, code(-34) + EXPLAINED, 0x202), answer=True) == [
+        f"> len={20 + len(EXPLAINED)} type=NLMSG_DONE flags=NLM_F_MULTI|NLM_F_ACK_TLVS seq=7 pid=0 "
+        "error=-ERANGE (Numerical result out of range)",
+        *EXPLAINED_LINES,
+    ]
+
+
+# Types and flags
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "answer", "told"),
+    [
+        (0x100, 0x700, False, "type=IPCTNL_MSG_CT_NEW flags=NLM_F_REPLACE|NLM_F_EXCL|NLM_F_CREATE"),
+        (0x100, 0x600, True, "type=IPCTNL_MSG_CT_NEW flags=NLM_F_EXCL|NLM_F_CREATE"),
+        (0x100, 0x32, True, "type=IPCTNL_MSG_CT_NEW flags=NLM_F_MULTI|NLM_F_DUMP_INTR|"
+         "NLM_F_DUMP_FILTERED"),
+        (0x101, 0x301, False, "type=IPCTNL_MSG_CT_GET flags=NLM_F_REQUEST|NLM_F_DUMP"),
+        (0x101, 0x101, False, "type=IPCTNL_MSG_CT_GET flags=NLM_F_REQUEST|NLM_F_ROOT"),
+        (0x101, 0x600, False, "type=IPCTNL_MSG_CT_GET flags=NLM_F_MATCH|NLM_F_ATOMIC"),
+        (0x103, 0x309, False, "type=IPCTNL_MSG_CT_GET_CTRZERO flags=NLM_F_REQUEST|NLM_F_ECHO|"
+         "NLM_F_DUMP"),
+        (0x102, 0x305, False, "type=IPCTNL_MSG_CT_DELETE flags=NLM_F_REQUEST|NLM_F_ACK|"
+         "NLM_F_NONREC|NLM_F_BULK"),
+        (0x102, 0x8000, False, "type=IPCTNL_MSG_CT_DELETE flags=0x8000"),
+        (0x200, 0x400, False, "type=IPCTNL_MSG_EXP_NEW flags=NLM_F_CREATE"),
+        (0x202, 0x100, False, "type=IPCTNL_MSG_EXP_DELETE flags=NLM_F_NONREC"),
+        (0xA06, 0x805, False, "type=NFT_MSG_NEWRULE flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_APPEND"),
+        (0xA0B, 0x200, False, "type=NFT_MSG_DELSET flags=NLM_F_BULK"),
+        (0x010, 0x1, False, "type=NFNL_MSG_BATCH_BEGIN flags=NLM_F_REQUEST"),
+        (0x3FF, 0x301, False, "type=NFNL_SUBSYS_QUEUE<<8|255 flags=NLM_F_REQUEST|0x300"),
+        (0x1FF, 0x0, False, "type=NFNL_SUBSYS_CTNETLINK<<8|255 flags=0"),
+        (0xD00, 0x0, False, "type=0xd00 flags=0"),
+        (0xFFFF, 0xFFFF, True, "type=0xffff flags=NLM_F_REQUEST|NLM_F_MULTI|NLM_F_ACK|NLM_F_ECHO|"
+         "NLM_F_DUMP_INTR|NLM_F_DUMP_FILTERED|0xffc0"),
+        (0x1, 0x0, True, "type=NLMSG_NOOP flags=0"),
+        (0x4, 0x0, True, "type=NLMSG_OVERRUN flags=0"),
+        (0xF, 0x0, True, "type=0xf flags=0"),
+    ],
+)  # fmt: skip
+def test_the_same_bits_have_names_by_the_type(
+    kind: int, flags: int, answer: bool, told: str
+) -> None:
+    line = single(entry(b"", kind, flags), answer=answer)[0]
+    assert line.startswith(f"> len=20 {told} seq=7 pid=0")
+
+
+def test_every_message_of_ctnetlink_has_its_name() -> None:
+    for number in IPCTNL_MSG_CT:
+        kind = kind_of(NFNL_SUBSYS.CTNETLINK << 8 | number, answer=False)
+        assert kind is not None
+        assert kind.name == f"IPCTNL_MSG_CT_{number.name}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [(16, "RTM_NEWLINK"), (19, "RTM_SETLINK"), (2, "NLMSG_ERROR"), (999, "0x3e7")],
+)
+def test_rtnetlink_has_names_and_no_nfgenmsg(kind: int, told: str) -> None:
+    (line,) = single(packed(kind, bytes(16), 1), protocol=NETLINK.ROUTE)
+    assert line.startswith(f"> len=32 type={told} flags=NLM_F_REQUEST seq=7 pid=0")
+
+
+def test_other_protocols_are_bytes() -> None:
+    (line,) = single(entry(BOTH), protocol=16)
+    assert line == f"> len={20 + len(BOTH)} type=0x100 flags=0 seq=7 pid=0"
+
+
+# Attributes
+
+
+NAMES = {FlowEvent: 0x100, Flow: 0x100, RequestOnly: 0x100}
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if type(case.object) in NAMES], ids=lambda case: case.name
+)
+def test_every_attribute_of_a_case_is_named(case: Case) -> None:
+    lines = single(entry(case.data))
+    told = {line.split()[0] for line in lines[1:]}
+    names = _names(schema_of(type(case.object)).root, case.data, 0, len(case.data))
+    assert names <= told
+    assert not [line for line in lines[1:] if "!" in line]
+
+
+def _names(branch: Branch, data: bytes, start: int, end: int) -> set[str]:
+    names: set[str] = set()
+    for number, _, first, last in attributes.walk(data, start, end):
+        child = branch.children.get(number)
+        if child is None:
+            continue
+        names.add(child.name)
+        if isinstance(child, Branch):
+            names |= _names(child, data, first, last)
+        elif child.nest is not None:
+            names |= _names(child.nest.root, data, first, last)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("inside", "told"),
+    [
+        # what nobody knows
+        (attr(99, b""), ["  99 empty"]),
+        (attr(99, b"\x01\x02"), ["  99 0x0102"]),
+        (attr(99, bytes(70)), [f"  99 0x{'00' * 64}… (70 bytes)"]),
+        (nest(99, be8(1, 1), nest(2)), ["  99", "    1 0x01", "    2"]),
+        (nest(1, nest(77, be8(1, 1))), ["  CTA_TUPLE_ORIG", "    77", "      1 0x01"]),
+        # flags of an attribute
+        (attr(8, b"\0\0\0\1", 0x8000), ["  CTA_MARK NLA_F_NESTED 1"]),
+        (attr(8, b"\0\0\0\1", 0x4000), ["  CTA_MARK NLA_F_NET_BYTEORDER 1"]),
+        (
+            attr(25, host32(1, 1)),
+            ["  CTA_FILTER (without NLA_F_NESTED)", "    CTA_FILTER_ORIG_FLAGS 1"],
+        ),
+        # values that are not what they ought to be
+        (attr(8, b""), ["  CTA_MARK empty"]),
+        (attr(8, b"\1\2\3"), ["  CTA_MARK 0x010203 (3 bytes where 4 are expected)"]),
+        (attr(8, b"\1\2\3\4\5"), ["  CTA_MARK 0x0102030405 (5 bytes where 4 are expected)"]),
+        (attr(22, b"\1\0\0"), ["  CTA_LABELS 0x010000 (a bitmap of 3 bytes is not made of words)"]),
+        (attr(22, longs(1)[:8]), [f"  CTA_LABELS bits [0] = 0x{longs(1)[:8].hex()}"]),
+        (
+            nest(5, attr(1, b"ftp\0secret")),
+            ["  CTA_HELP", "    CTA_HELP_NAME 'ftp' = 0x66747000736563726574"],
+        ),
+        (nest(5, attr(1, b"ftp")), ["  CTA_HELP", "    CTA_HELP_NAME 'ftp' = 0x667470"]),
+        (be32(3, 0), ["  CTA_STATUS 0"]),
+        (
+            nest(4, nest(1, be8(1, 99))),
+            ["  CTA_PROTOINFO", "    CTA_PROTOINFO_TCP", "      CTA_PROTOINFO_TCP_STATE 99"],
+        ),
+        # what stands twice is shown twice
+        (be16(18, 1) + be16(18, 2), ["  CTA_ZONE 1", "  CTA_ZONE 2"]),
+        # what doesn't fit
+        (
+            be16(18, 1) + b"\x03\x00\x08\x00",
+            [
+                "  CTA_ZONE 1",
+                "  ! CTA_MARK: its length of 3 has no room for its header: 0x03000800",
+            ],
+        ),
+        (
+            be16(18, 1) + b"\x0c\x00\x08\x00\xff",
+            ["  CTA_ZONE 1", "  ! CTA_MARK: it claims 12 bytes, 5 are left: 0x0c000800ff"],
+        ),
+        (
+            nest(1, b"\x09\x00") + be16(18, 2),
+            [
+                "  CTA_TUPLE_ORIG",
+                "    ! 2 bytes are left over after the last attribute: 0x0900",
+                "  CTA_ZONE 2",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_attributes(inside: bytes, told: list[str]) -> None:
+    # The length in the header is what it is, whether the attributes end there or not.
+    data = struct.pack("=IHHII", 20 + len(inside), 0x100, 0, 7, 0) + b"\x02\0\0\0" + inside
+    assert single(data)[1:] == told
+
+
+def test_nests_without_end() -> None:
+    data = b""
+    for _ in range(5000):
+        data = nest(99, data)
+    lines = single(entry(data))
+    assert len(lines) < 25
+    assert lines[-1].startswith(f"{' ' * 34}99 NLA_F_NESTED 0x")
+
+
+# Datagrams that are none
+
+
+def test_what_is_no_message() -> None:
+    assert shown(b"") == [["> an empty datagram"]]
+    assert shown(b"\x01\x02\x03") == [["> 3 bytes are left over after the last message"]]
+    assert shown(struct.pack("=IHHII", 8, 0x100, 0, 7, 0)) == [
+        ["> a message claims 8 bytes, 16 are left"]
+    ]
+    assert shown(packed(0x100, b"\x02\0")) == [
+        [
+            "> len=18 type=IPCTNL_MSG_CT_NEW flags=0 seq=7 pid=0 "
+            "(a message of 2 bytes has no nfgenmsg)"
+        ]
+    ]
+
+
+def test_a_datagram_goes_on_as_far_as_it_goes() -> None:
+    data = entry(be16(18, 1)) + struct.pack("=IHHII", 99, 0x100, 0, 7, 0)
+    first, second = shown(data)
+    assert first[1:] == ["  CTA_ZONE 1"]
+    assert second == ["> a message claims 99 bytes, 16 are left"]
+
+
+def test_the_bytes() -> None:
+    data = bytes(range(30, 30 + 18)) + b"\x7f\xff"
+    assert list(hexdump(data)) == [
+        "  0000  1e 1f 20 21 22 23 24 25  26 27 28 29 2a 2b 2c 2d  |.. !\"#$%&'()*+,-|",
+        "  0010  2e 2f 7f ff                                       |./..|",
+    ]
+    assert list(hexdump(b"")) == []

@@ -1,0 +1,89 @@
+"""The trace of any bytes whatever: it ends, raises nothing, and shows those very bytes."""
+
+from __future__ import annotations
+
+import struct
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.captured import CAPTURED
+from support.cases import CASES
+from support.hexdumps import bytes_of
+
+from conntrack_aio.netlink.messages import HEADER_SIZE
+from conntrack_aio.trace.message import render
+from conntrack_aio.uapi.netlink import NETLINK
+
+bounded = settings(deadline=timedelta(seconds=5))
+"""A hang fails, a busy machine doesn't."""
+
+TYPES = st.sampled_from([0x2, 0x3, 0x10, *range(0x100, 0x108), *range(0x200, 0x204), 0x800, 0xA06])
+PROTOCOLS = st.sampled_from([NETLINK.NETFILTER, NETLINK.NETFILTER, NETLINK.ROUTE])
+
+
+def check(data: bytes, protocol: int, answer: bool) -> None:
+    """Its bytes are there, all of them and no others but the padding between messages."""
+    shown = list(render("recv port=1", data, protocol, answer=answer))
+    assert shown
+    rest = data
+    for text in shown:
+        assert text.startswith("recv port=1 ")
+        text.encode()  # whatever the bytes are, a terminal can take it
+        dumped = bytes_of(text.split("\n"))
+        assert rest.startswith(dumped)
+        rest = rest[(len(dumped) + 3) & ~3 :]
+    assert not rest
+
+
+@bounded
+@given(st.binary(max_size=300), PROTOCOLS, st.booleans())
+def test_any_bytes(data: bytes, protocol: int, answer: bool) -> None:
+    check(data, protocol, answer)
+
+
+@settings(bounded, max_examples=500)
+@given(
+    TYPES,
+    st.integers(0, 0xFFFF),
+    st.binary(max_size=200) | st.sampled_from([case.data for case in CASES]),
+    PROTOCOLS,
+    st.booleans(),
+)
+def test_any_payload_behind_a_header(
+    kind: int, flags: int, payload: bytes, protocol: int, answer: bool
+) -> None:
+    size = HEADER_SIZE + 4 + len(payload)
+    check(struct.pack("=IHHIII", size, kind, flags, 1, 0, 0) + payload, protocol, answer)
+
+
+@st.composite
+def edited(draw: st.DrawFn) -> bytes:
+    """A message of the kernel's, with a few bytes changed, cut out, or put in."""
+    data = bytearray(draw(st.sampled_from([capture.data for capture in CAPTURED])))
+    for _ in range(draw(st.integers(1, 5))):
+        start = draw(st.integers(0, len(data)))
+        data[start : start + draw(st.integers(0, 8))] = draw(st.binary(max_size=8))
+    return bytes(data)
+
+
+@settings(bounded, max_examples=500)
+@given(edited(), st.booleans())
+def test_edited_messages(data: bytes, answer: bool) -> None:
+    check(data, NETLINK.NETFILTER, answer)
+
+
+@pytest.mark.parametrize("capture", CAPTURED, ids=lambda capture: capture.name)
+def test_every_truncation(capture: object) -> None:
+    data: bytes = capture.data  # type: ignore[attr-defined]
+    for end in range(len(data)):
+        check(data[:end], NETLINK.NETFILTER, True)
+        if end >= HEADER_SIZE:  # cut, and the header says so
+            check(struct.pack("=I", end) + data[4:end], NETLINK.NETFILTER, True)
+
+
+def test_a_datagram_of_nothing_but_headers_takes_no_time() -> None:
+    empty = struct.pack("=HH", 4, 99) * 16000
+    size = HEADER_SIZE + 4 + len(empty)
+    check(struct.pack("=IHHIII", size, 0x100, 0, 1, 0, 0) + empty, NETLINK.NETFILTER, True)

@@ -1,0 +1,320 @@
+"""Who looks on: what is told of a socket, and that nothing of it reaches the conversation."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from support.flows import destroy_event, new_event, payload, tcp
+from support.hexdumps import bytes_of, datagram_of
+from support.lab import Lab
+from support.scripted import FORGER, Asked, ScriptedKernel, ScriptedSocket
+
+from conntrack_aio import DecodeError, EventsLost, NotFound, connect
+from conntrack_aio.netlink import messages, nfnetlink
+from conntrack_aio.netlink.attributes import pack
+from conntrack_aio.netlink.socket import RECEIVE_SIZE, NetlinkSocket, open_socket
+from conntrack_aio.trace import tracer
+from conntrack_aio.trace.switch import LOGGER
+from conntrack_aio.uapi.netlink import NETLINK
+from conntrack_aio.uapi.nfnetlink_conntrack import CTA
+
+logger = logging.getLogger(LOGGER)
+
+
+class Heard(logging.Handler):
+    """The records, as text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.levels: set[int] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+        self.levels.add(record.levelno)
+
+    @property
+    def lines(self) -> list[str]:
+        """The first line of each."""
+        return [text.split("\n")[0] for text in self.texts]
+
+
+def summary(line: str) -> str:
+    """Its direction and type."""
+    match = re.search("type=([^ ]*)", line)
+    return f"{line.split()[0]} {match[1] if match else line.split()[-1]}"
+
+
+@contextmanager
+def listening(handler: logging.Handler) -> Iterator[None]:
+    """As a program does that wants to see the trace."""
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    handler = Heard()
+    with listening(handler):
+        yield handler
+
+
+def scripted() -> tuple[NetlinkSocket, ScriptedSocket]:
+    raw = ScriptedSocket(lambda socket, asked: None)
+    return NetlinkSocket(raw), raw
+
+
+# What is told
+
+
+def test_what_is_sent_and_received(heard: Heard) -> None:
+    socket, raw = scripted()
+    where = f"fd={raw.fileno()}"
+    event = new_event(tcp())
+    socket.send(event)
+    raw.deliver(event)
+    raw.deliver(event, (0, 0b101))
+    raw.deliver(event, (0, 1 << 31))
+    raw.deliver(event, FORGER)
+    for _ in range(4):
+        socket.receive()
+    kind = f"len={len(event)} type=IPCTNL_MSG_CT_NEW flags=NLM_F_EXCL|NLM_F_CREATE"
+    assert [line.split(" seq")[0] for line in heard.lines] == [
+        f"sent {where} {kind}",
+        f"recv {where} {kind}",
+        f"recv {where} group=NFNLGRP_CONNTRACK_NEW|NFNLGRP_CONNTRACK_DESTROY {kind}",
+        f"recv {where} group=32 {kind}",
+        f"recv {where} from=4711 {kind}",
+    ]
+    assert [bytes_of(text.split("\n")) for text in heard.texts] == [event] * 5
+    assert heard.levels == {logging.DEBUG}
+    socket.close()
+
+
+def test_every_message_of_a_datagram_is_a_record(heard: Heard) -> None:
+    socket, raw = scripted()
+    data = b"".join([new_event(tcp(1)), destroy_event(tcp(2)), new_event(tcp(3))])
+    raw.deliver(data)
+    socket.receive()
+    assert [line.split()[3] for line in heard.lines] == [
+        "type=IPCTNL_MSG_CT_NEW",
+        "type=IPCTNL_MSG_CT_DELETE",
+        "type=IPCTNL_MSG_CT_NEW",
+    ]
+    assert datagram_of(heard.texts) == data
+    socket.close()
+
+
+def test_what_does_not_happen(heard: Heard) -> None:
+    """A queue that is empty is no failure; what fails is told, with what wasn't sent."""
+    socket, raw = scripted()
+    where = f"fd={raw.fileno()}"
+    with pytest.raises(BlockingIOError):
+        socket.receive()
+    assert heard.texts == []
+    raw.fail(errno.ENOBUFS)
+    with pytest.raises(OSError, match="No buffer space"):
+        socket.receive()
+    assert heard.lines == [f"recv {where} ENOBUFS (No buffer space available)"]
+
+    def refuse(data: bytes, address: object) -> int:
+        raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+
+    raw.sendto = refuse  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="Message too long"):
+        socket.send(new_event(tcp()))
+    assert heard.lines[1] == f"send {where} EMSGSIZE (Message too long)"
+    assert heard.lines[2].startswith(f"unsent {where} len=")
+    assert bytes_of(heard.texts[2].split("\n")) == new_event(tcp())
+    socket.close()
+
+
+def test_an_error_without_a_number(heard: Heard) -> None:
+    socket, raw = scripted()
+    where = f"fd={raw.fileno()}"
+    socket.close()
+    with pytest.raises(OSError, match="closed"):
+        socket.receive()
+    assert heard.lines == [f"recv {where} error (closed)"]
+
+
+def test_a_datagram_that_is_too_large_is_shown_as_far_as_it_was_read(heard: Heard) -> None:
+    socket, raw = scripted()
+    raw.deliver(bytes(RECEIVE_SIZE + 1))
+    with pytest.raises(DecodeError):
+        socket.receive()
+    assert heard.lines[0].endswith("a message claims 0 bytes, 65536 are left")
+    assert len(bytes_of(heard.texts[0].split("\n"))) == RECEIVE_SIZE
+    socket.close()
+
+
+# What must not happen
+
+
+class Broken(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RuntimeError("no space on the device")
+
+
+def test_a_handler_that_fails(heard: Heard) -> None:
+    with listening(Broken()):
+        socket, raw = scripted()
+        socket.send(new_event(tcp()))
+        raw.deliver(new_event(tcp()))
+        assert socket.receive() == len(new_event(tcp()))
+        socket.close()
+    assert len(heard.texts) == 2  # the other one heard it
+
+
+def test_a_mistake_of_the_trace(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def confused(*arguments: object, **options: object) -> Iterator[str]:
+        raise RuntimeError("it is confused")
+
+    monkeypatch.setattr(tracer, "render", confused)
+    socket, raw = scripted()
+    raw.deliver(new_event(tcp()))
+    assert socket.receive() == len(new_event(tcp()))
+    (text,) = heard.texts
+    assert text.startswith(
+        f"recv fd={raw.fileno()} could not be read: RuntimeError('it is confused')\n"
+    )
+    assert bytes_of(text.split("\n")) == new_event(tcp())
+    socket.close()
+
+
+def test_the_level_is_looked_at_when_a_socket_is_made() -> None:
+    before, _ = scripted()
+    handler = Heard()
+    with listening(handler):
+        during, _ = scripted()
+        before.send(b"")
+        assert handler.texts == []
+        during.send(b"")
+        assert len(handler.texts) == 1
+        logger.setLevel(logging.INFO)
+        during.send(b"")
+        assert len(handler.texts) == 1
+    for socket in (before, during):
+        socket.close()
+
+
+@pytest.mark.anyio
+async def test_a_scripted_conversation(
+    heard: Heard, anyio_backend: tuple[str, dict[str, bool]]
+) -> None:
+    """The trace has the datagrams that passed, those of worker threads too."""
+
+    def answer(socket: ScriptedSocket, asked: Asked) -> None:
+        if asked.flags & 0x300:
+            socket.answer(asked, 0x100, payload(tcp(1)))
+            socket.answer(asked, 0x100, payload(tcp(2)))
+            socket.done(asked)
+        else:
+            socket.ack(asked, errno.ENOENT)
+
+    kernel = ScriptedKernel(answer)
+    async with kernel.connect() as conn, conn.events() as stream:
+        assert len(await conn.list()) == 2
+        with pytest.raises(NotFound):
+            await conn.delete(tcp())
+        kernel.sockets[1].fail(errno.ENOBUFS)
+        kernel.sockets[1].deliver(new_event(tcp(3)), (0, 1))
+        events = [await anext(stream)]
+        with pytest.raises(EventsLost):
+            await anext(stream)
+    assert [event.flow.orig for event in events] == [tcp(3).orig]
+    assert [summary(line) for line in heard.lines] == [
+        "sent IPCTNL_MSG_CT_GET_STATS",
+        "recv IPCTNL_MSG_CT_GET_STATS",
+        "recv NLMSG_ERROR",
+        "sent IPCTNL_MSG_CT_GET",
+        "recv IPCTNL_MSG_CT_NEW",
+        "recv IPCTNL_MSG_CT_NEW",
+        "recv NLMSG_DONE",
+        "sent IPCTNL_MSG_CT_DELETE",
+        "recv NLMSG_ERROR",
+        "recv available)",  # No buffer space
+        "recv IPCTNL_MSG_CT_NEW",
+    ]
+    sent = [data for socket in kernel.sockets for data in socket.sent]
+    told = [text for text in heard.texts if text.startswith("sent")]
+    assert sorted(bytes_of(text.split("\n")) for text in told) == sorted(sent)
+
+
+@pytest.mark.kernel
+@pytest.mark.anyio
+async def test_a_real_session(
+    lab: Lab, heard: Heard, anyio_backend: tuple[str, dict[str, bool]]
+) -> None:
+    async with connect(netns=lab.netns) as conn, conn.events() as stream:
+        made = await conn.create(tcp(mark=7), nat_src="192.0.2.1")
+        event = await anext(stream)
+        assert [flow.id for flow in await conn.list()] == [made.id]
+        await conn.delete(made)
+        with pytest.raises(NotFound):
+            await conn.delete(made)
+    texts = "\n".join(heard.texts)
+    assert [summary(line) for line in heard.lines] == [
+        "sent IPCTNL_MSG_CT_GET_STATS",
+        "recv IPCTNL_MSG_CT_GET_STATS",
+        "recv NLMSG_ERROR",
+        # create: it reads the entry back
+        "sent IPCTNL_MSG_CT_NEW",
+        "sent IPCTNL_MSG_CT_GET",
+        "recv NLMSG_ERROR",
+        "recv IPCTNL_MSG_CT_NEW",
+        "recv NLMSG_ERROR",
+        # the event, then the dump
+        "recv IPCTNL_MSG_CT_NEW",
+        "sent IPCTNL_MSG_CT_GET",
+        "recv IPCTNL_MSG_CT_NEW",
+        "recv NLMSG_DONE",
+        # delete
+        "sent IPCTNL_MSG_CT_DELETE",
+        "recv NLMSG_ERROR",
+        "sent IPCTNL_MSG_CT_DELETE",
+        "recv NLMSG_ERROR",
+    ]
+    assert heard.lines[-1].endswith("error=-ENOENT (No such file or directory)")
+    ports = [re.search(r" port=(\d+) ", line) for line in heard.lines]
+    assert len({match[1] for match in ports if match}) == 3  # requests, events, the dump
+    assert all(ports)
+    assert event.flow.orig == tcp().orig
+    assert "group=NFNLGRP_CONNTRACK_NEW" in texts
+    for line in (
+        "\n  CTA_NAT_SRC\n    CTA_NAT_V4_MINIP 192.0.2.1\n",
+        "\n  CTA_MARK 7\n",
+        f"\n  CTA_ID {made.id} ({made.id:#x})\n",
+        "type=IPCTNL_MSG_CT_GET flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_DUMP ",
+        "type=NLMSG_DONE flags=NLM_F_MULTI ",
+    ):
+        assert line in texts
+    assert not [line for line in texts.split("\n") if line.lstrip().startswith("!")]
+
+
+@pytest.mark.kernel
+def test_the_kernels_own_words(lab: Lab, heard: Heard) -> None:
+    """A mask that is too short: the kernel says what of the request it means, and why."""
+    socket = lab.run(lambda: open_socket(NETLINK.NETFILTER))
+    inside = pack(CTA.MARK, bytes(4)) + pack(CTA.MARK_MASK, b"\x01")
+    socket.send(messages.pack(0x101, 0x5, 1, nfnetlink.pack(2) + inside))
+    socket.receive()
+    socket.close()
+    sent, received = heard.texts
+    assert "\n  CTA_MARK_MASK 0x01 (1 bytes where 4 are expected)\n" in sent
+    assert " error=-ERANGE (" in received
+    match = re.search(r"\n  NLMSGERR_ATTR_MSG '.*'\n  NLMSGERR_ATTR_OFFS (\d+) ", received)
+    assert match, received
+    assert bytes_of(sent.split("\n"))[int(match[1]) :].startswith(pack(CTA.MARK_MASK, b"\x01"))
