@@ -43,7 +43,13 @@ from conntrack_aio.model.flow import Flow
 from conntrack_aio.model.nat import NAT
 from conntrack_aio.model.requests import RequestOnly
 from conntrack_aio.model.statistics import ConnectionStatistics, CPUStatistics, GlobalStatistics
-from conntrack_aio.model.sysctls import SETTINGS, BlindSpot, ConntrackSysctls, sysctl_of
+from conntrack_aio.model.sysctls import (
+    SETTINGS,
+    BlindSpot,
+    ConntrackSysctls,
+    SettableSysctls,
+    sysctl_of,
+)
 
 PAGE: Final = Path(__file__).with_name("reference.md")
 
@@ -386,11 +392,12 @@ SETTING_COLUMNS: Final = ("Field", "What it is", "Setting", "Unit", "Access", "J
 
 def setting_rows() -> Iterator[tuple[str, ...]]:
     """The settings of the kernel, in the order of their fields."""
-    texts = told(ConntrackSysctls)
+    settable = told(SettableSysctls)
+    texts = {**settable, **told(ConntrackSysctls)}
     hints = get_type_hints(ConntrackSysctls)
     for field in fields_of(ConntrackSysctls):
         said, setting = texts[field.name], SETTINGS[field.name]
-        who = "read, write" if field.init else "read"
+        who = "read, write" if field.name in settable else "read"
         if setting.machine:
             who = "read; write in the initial network namespace"
         yield (

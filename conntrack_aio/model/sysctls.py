@@ -108,7 +108,6 @@ def setting(
     form: Form[T],
     *,
     default: None,
-    init: bool = True,
     prefix: str = CONNTRACK,
     machine: bool = False,
     since: str = "",
@@ -117,7 +116,7 @@ def setting(
 ) -> T | None:
     """A field with a setting's value; ``None`` where the kernel has none."""
     declared = Setting(form, prefix, machine, since, until, hides)
-    field: T | None = attrs.field(default=default, init=init, metadata={SETTING: declared})
+    field: T | None = attrs.field(default=default, metadata={SETTING: declared})
     return field
 
 
@@ -146,14 +145,8 @@ class BlindSpot:
 
 
 @_settings
-class ConntrackSysctls:
-    """The settings of connection tracking in one network namespace.
-
-    ``None`` where this kernel has none of that name here: it is older or newer, was built without
-    that part, or (5.4 and its like, of the first three) hides it in a namespace that a user owns.
-    Timeouts are in seconds, and hold for a flow from its next packet on; what is said of the first
-    three is decided when a flow is made.
-    """
+class SettableSysctls:
+    """The settings that can be changed."""
 
     events: EventMode | None = setting(
         MODE,
@@ -170,8 +163,6 @@ class ConntrackSysctls:
         SWITCH, default=None, hides={0: "flows and their events have no timestamps"}
     )
     """Whether it is noted when flows begin and end."""
-    count: int | None = setting(NUMBER, default=None, init=False)
-    """The entries in this namespace. Only the kernel writes it."""
     max: int | None = setting(NUMBER, default=None, machine=True)
     """How many entries each namespace may have."""
     buckets: int | None = setting(NUMBER, default=None, machine=True)
@@ -243,6 +234,20 @@ class ConntrackSysctls:
     """Without effect since Linux 4.17, but that it is not above ``frag6_high_thresh``."""
     frag6_high_thresh: int | None = setting(BYTES, default=None)
     """What fragments may take up; beyond it they are thrown away."""
+
+
+@_settings
+class ConntrackSysctls(SettableSysctls):
+    """The settings of connection tracking in one network namespace.
+
+    ``None`` where this kernel has none of that name here: it is older or newer, was built without
+    that part, or (5.4 and its like, of the first three) hides it in a namespace that a user owns.
+    Timeouts are in seconds, and hold for a flow from its next packet on; what the first three say
+    is decided when a flow is made.
+    """
+
+    count: int | None = setting(NUMBER, default=None)
+    """The entries in this namespace. Only the kernel writes it."""
 
     def blind_spots(self) -> list[BlindSpot]:
         """What a user does not see here, and the settings that hide it."""

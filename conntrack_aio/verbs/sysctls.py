@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from ..errors import DecodeError, KernelError, NotSupported, PermissionDenied, kernel_error
-from ..model.sysctls import SETTINGS, ConntrackSysctls, Setting, sysctl_of
+from ..model.sysctls import SETTINGS, ConntrackSysctls, SettableSysctls, Setting, sysctl_of
 from ..session import Session
 from ..sysctls import SysctlTree
 
@@ -69,13 +69,14 @@ class Sysctls:
         """
         return await self._session.aside(lambda: _read_all(self._session.endpoint.sysctls))
 
-    @_keywords_of(ConntrackSysctls)
-    async def set(self, changes: ConntrackSysctls) -> None:
+    @_keywords_of(SettableSysctls)
+    async def set(self, changes: SettableSysctls) -> None:
         """Set those that are named: ``await conn.sysctls.set(acct=True, timestamp=True)``.
 
-        The names and types are the fields of :class:`ConntrackSysctls`; what is not named, or
-        ``None``, stays as it is. They are set one after the other, in the order of the fields. If
-        one is refused, those before it stay set, and the error's ``hint`` names them.
+        The names and types are the fields of :class:`ConntrackSysctls`, but for ``count``; what is
+        not named, or ``None``, stays as it is. They are set one after the other, in the order of
+        the fields. If one is refused, those before it stay set, and the error's ``hint`` names
+        them.
 
         The call raises :exc:`TypeError` or :exc:`ValueError` before anything is set, for a name
         that is none, a value of another type, or one that is negative. Setting raises
@@ -87,7 +88,7 @@ class Sysctls:
         chosen = {
             name: declared.check(name, value)
             for name, declared in SETTINGS.items()
-            if (value := getattr(changes, name)) is not None
+            if (value := getattr(changes, name, None)) is not None
         }
         await self._session.aside(lambda: _write(self._session.endpoint.sysctls, chosen))
 

@@ -7,6 +7,7 @@ import os
 import pytest
 from support.lab import Lab
 
+from conntrack_aio.codec.json import from_json, to_json
 from conntrack_aio.errors import DecodeError
 from conntrack_aio.model.sysctls import (
     SETTINGS,
@@ -113,9 +114,13 @@ def test_blind_spots() -> None:
 
 
 def test_a_namespace_without_flows() -> None:
-    settings = ConntrackSysctls()
-    settings.count = 1
-    assert settings.blind_spots() == []
-    settings.count = 0
-    (spot,) = settings.blind_spots()
+    assert ConntrackSysctls(count=1).blind_spots() == []
+    (spot,) = ConntrackSysctls(count=0).blind_spots()
     assert "until a firewall rule there asks for it" in str(spot)
+
+
+def test_they_are_json() -> None:
+    settings = ConntrackSysctls(events=EventMode.AUTO, acct=False, udp_timeout=30, count=0)
+    data = to_json(settings)
+    assert data == {"events": "AUTO", "acct": False, "udp_timeout": 30, "count": 0}
+    assert from_json(ConntrackSysctls, data) == settings
