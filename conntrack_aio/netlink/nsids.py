@@ -4,9 +4,9 @@ A socket with NETLINK_LISTEN_ALL_NSID also hears the namespaces that have an id 
 told the id beside each datagram. Their names are the files that ``ip netns`` makes; which id
 belongs to which the kernel tells of a descriptor (RTM_GETNSID). The rules that hold here:
 
-- A name is never wrong. A datagram waits in a queue, and meanwhile its namespace may end and its
-  id be given to another. The group RTNLGRP_NSID tells of that: where an id has changed hands, what
-  may have waited then has no name.
+- A name is never another's. A datagram waits in a queue, and meanwhile its namespace may end and
+  its id be given away. The group RTNLGRP_NSID tells of that: where an id has changed hands, what
+  may have waited then has no name (:mod:`.holders`).
 - No namespace is kept alive. A file is opened to ask the kernel about it, and closed.
 - Nothing is asked twice: a name holds as long as its file is the same namespace; that there is
   none, as long as nothing is made or mounted in their directory. Asking, some 20 µs for a name,
@@ -41,6 +41,7 @@ _CONTROL_SIZE = 64
 _ASKED_AT_ONCE = 32
 _JUST_NOW = 20_000_000
 """Nanoseconds within which a directory may change again without a new time."""
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 _RTGENMSG = bytes(4)  # a family of zero, and padding
 _U32 = struct.Struct("=I")
@@ -123,16 +124,19 @@ class Origins:
         self._directory = namespaces.NAMED if directory is None else directory
         self._notices = notices
         self._asker = asker
-        self._mounts = _Mounts()
         self._sequence = Sequence32()
         self._holders = Holders(socket.receive_buffer // least_cost)
         self._limiter: CapacityLimiter | None = None
         try:
             notices.join(RTNLGRP.NSID)
             socket.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.LISTEN_ALL_NSID, 1)
-            self._raw = socket.raw = Everywhere(socket.raw, notices.raw)
+            self._mounts = _Mounts()
+            try:
+                self._raw = socket.raw = Everywhere(socket.raw, notices.raw)
+            except BaseException:
+                self._mounts.close()
+                raise
         except OSError as error:
-            self._mounts.close()
             raise _refused(error) from error
 
     @property
@@ -180,7 +184,8 @@ class Origins:
         state = self._state()
         if unknown := [id for id in asked if not self._is_known(id, state)]:
             found = await self._find()
-            self._holders.learn(found, unknown, state)
+            # What could not be found out now is to be asked again.
+            self._holders.learn(found or {}, unknown, object() if found is None else state)
             self.look()
         names = [None if id is None else self._holders.name_of(id) for id in ids]
         self._holders.end(len(ids), dry=dry)
@@ -209,11 +214,15 @@ class Origins:
 
     # -- asking, on a worker thread ---------------------------------------------------------
 
-    async def _find(self) -> dict[int, Name]:
+    async def _find(self) -> dict[int, Name] | None:
+        """What :meth:`_scan` does; ``None`` if the kernel did not answer, or has no files left."""
         if self._limiter is None:
             self._limiter = CapacityLimiter(1)
         known = self._holders.by_name()
-        return await anyio.to_thread.run_sync(self._scan, known, limiter=self._limiter)
+        try:
+            return await anyio.to_thread.run_sync(self._scan, known, limiter=self._limiter)
+        except (OSError, DecodeError):
+            return None
 
     def _scan(self, known: Mapping[str, tuple[int, Name]]) -> dict[int, Name]:
         """The name of each id that has one: of several, the first of the alphabet."""
@@ -240,6 +249,8 @@ class Origins:
                 if (fd := _open(f"{self._directory}/{name}")) is not None:
                     info = os.fstat(fd)
                     opened.append((fd, Name(name, (info.st_dev, info.st_ino), None)))
+            if not opened:
+                return []
             questions = [_question(fd, str(name.name)) for fd, name in opened]
             exchange = Exchange(questions, self._sequence.take(len(questions)))
             self._converse(exchange)
@@ -256,12 +267,10 @@ class Origins:
 
     def _converse(self, exchange: Exchange) -> None:
         """Nothing waits: the kernel has answered when ``send`` returns."""
-        try:
-            self._asker.send(exchange.data)
-            while not exchange.done:
-                exchange.feed(self._asker.buffer, self._asker.receive())
-        except (OSError, DecodeError):
-            pass  # what was answered counts; the rest has no name for now
+        self._asker.send(exchange.data)
+        while not exchange.done:
+            size = self._asker.receive()
+            exchange.feed(self._asker.buffer, size)
 
     def close(self) -> None:
         """Close all but the socket that was given."""
@@ -279,7 +288,7 @@ class _Mounts:
         self._fd: int | None = None
         try:
             self._fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+        except (FileNotFoundError, PermissionError):
             return  # no /proc here
         self._poll.register(self._fd, select.POLLPRI)
 
@@ -298,7 +307,7 @@ class _Mounts:
 def _files(directory: str) -> list[str]:
     try:
         return sorted(os.listdir(directory))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
 
 
@@ -312,10 +321,12 @@ def _identity(path: str) -> Identity | None:
 
 
 def _open(path: str) -> int | None:
-    """A descriptor of what may be a namespace, if it can be had."""
+    """A descriptor of what may be a namespace; ``None`` if it can't be opened."""
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+    except OSError as error:
+        if error.errno in _EXHAUSTED:
+            raise
         return None
 
 

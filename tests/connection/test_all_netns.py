@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -163,6 +164,7 @@ async def test_no_namespace_is_kept_alive(around: Neighbourhood, conn: Connectio
 
 async def test_no_descriptor_is_left(around: Neighbourhood, conn: Connection) -> None:
     blue = around.new("blue", id=4)
+    gc.collect()  # the loops of the tests before
     before = len(os.listdir("/proc/self/fd"))
     async with conn.events(all_netns=True) as stream:
         held = len(os.listdir("/proc/self/fd"))
@@ -174,6 +176,7 @@ async def test_no_descriptor_is_left(around: Neighbourhood, conn: Connection) ->
 
 async def test_a_dropped_stream_closes_everything(around: Neighbourhood, conn: Connection) -> None:
     blue = around.new("blue", id=4)
+    gc.collect()  # the loops of the tests before
     before = len(os.listdir("/proc/self/fd"))
     stream = conn.events(all_netns=True)
     await make(blue, 1)

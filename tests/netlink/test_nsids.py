@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import struct
 import threading
@@ -209,13 +210,33 @@ async def test_without_a_directory(world: World) -> None:
 
 
 async def test_answers_that_do_not_come(world: World) -> None:
-    before = len(os.listdir("/proc/self/fd"))
     world.refusal = errno.EINVAL
     assert await world.names(1) == [None]
     world.refusal = 0
     world.age()
     assert await world.names(1) == ["blue"]
-    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_every_file_is_closed(world: World) -> None:
+    world.refusal = errno.EINVAL
+    await world.names(1)
+    world.refusal = 0
+    await world.names(2)
+    held = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    assert not [path for path in held if path.startswith(str(world.directory))]
+
+
+@pytest.mark.parametrize("call", ["open", "listdir"])
+async def test_without_descriptors_it_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, refuse)
+        assert await world.names(1) == [None]
+    assert await world.names(1) == ["blue"]
 
 
 async def test_late_answers_are_not_taken_for_others(world: World) -> None:
@@ -227,7 +248,6 @@ async def test_late_answers_are_not_taken_for_others(world: World) -> None:
     for asked in held:
         world.asker.answer(asked, RTM.NEWNSID, told(2), flags=0)
     world.asker._script = answer
-    world.age()
     assert await world.names(1, 2) == ["blue", "green"]
 
 
@@ -353,6 +373,7 @@ def test_a_refusal(code: int, error: type[KernelError], words: str) -> None:
     def refuse(level: int, option: int, value: int) -> None:
         raise OSError(code, os.strerror(code))
 
+    gc.collect()  # the loops of the tests before
     before = len(os.listdir("/proc/self/fd"))
     sockets = [ScriptedSocket(lambda socket, asked: None) for _ in range(3)]
     sockets[0].setsockopt = refuse  # type: ignore[method-assign]
