@@ -82,6 +82,11 @@ class World:
     async def names(self, *ids: int | None, dry: bool = True) -> list[str | None]:
         return await self.origins.name(ids, dry=dry)
 
+    def opened(self) -> list[str]:
+        """The names that this process has a descriptor of."""
+        held = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+        return [path for path in held if path.startswith(str(self.directory))]
+
     def take_asked(self) -> list[str]:
         asked, self.asked = self.asked, []
         return asked
@@ -222,8 +227,7 @@ async def test_every_file_is_closed(world: World) -> None:
     await world.names(1)
     world.refusal = 0
     await world.names(2)
-    held = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
-    assert not [path for path in held if path.startswith(str(world.directory))]
+    assert world.opened() == []
 
 
 @pytest.mark.parametrize("call", ["open", "listdir"])
