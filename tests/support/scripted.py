@@ -15,12 +15,13 @@ from typing import NamedTuple, TypeVar
 from conntrack_aio.connection import Connecting
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.socket import NetlinkSocket
-from conntrack_aio.sysctls import Files, Sysctls
+from conntrack_aio.sysctls import Files, SysctlTree
 
 T = TypeVar("T")
 
 KERNEL = (0, 0)
 FORGER = (4711, 0)
+SOL_NETLINK, LISTEN_ALL_NSID = 270, 8
 
 
 class Asked(NamedTuple):
@@ -47,14 +48,16 @@ class ScriptedSocket:
         self.closed = False
         self._script = script
         self._lock = threading.Lock()  # a walk reads in a worker thread
-        self._queue: deque[tuple[bytes, tuple[int, int]] | OSError] = deque()
+        self._queue: deque[tuple[bytes, tuple[int, int], int | None] | OSError] = deque()
         self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     # what a test says
 
-    def deliver(self, datagram: bytes, sender: tuple[int, int] = KERNEL) -> None:
-        """Queue a datagram."""
-        self._put((datagram, sender))
+    def deliver(
+        self, datagram: bytes, sender: tuple[int, int] = KERNEL, nsid: int | None = None
+    ) -> None:
+        """Queue a datagram, of another namespace if it has an id."""
+        self._put((datagram, sender, nsid))
 
     def fail(self, code: int) -> None:
         """Queue an error for the next read."""
@@ -91,6 +94,12 @@ class ScriptedSocket:
     def recvfrom_into(
         self, buffer: memoryview, nbytes: int, flags: int, /
     ) -> tuple[int, tuple[int, int]]:
+        size, _, _, sender = self.recvmsg_into([buffer[:nbytes]], 0, flags)
+        return size, sender
+
+    def recvmsg_into(
+        self, buffers: list[memoryview], ancbufsize: int, flags: int, /
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[int, int]]:
         if self.closed:
             raise OSError("closed")
         with self._lock:
@@ -101,10 +110,12 @@ class ScriptedSocket:
                 os.eventfd_read(self._ready)
         if isinstance(item, OSError):
             raise item
-        data, sender = item
-        size = min(len(data), nbytes)
+        data, sender, nsid = item
+        (buffer,) = buffers
+        size = min(len(data), len(buffer))
         buffer[:size] = data[:size]
-        return len(data), sender
+        control = [] if nsid is None else [(SOL_NETLINK, LISTEN_ALL_NSID, struct.pack("=i", nsid))]
+        return len(data), control, 0, sender
 
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
         if size == 4:
@@ -119,7 +130,7 @@ class ScriptedSocket:
             self.closed = True
             os.close(self._ready)
 
-    def _put(self, item: tuple[bytes, tuple[int, int]] | OSError) -> None:
+    def _put(self, item: tuple[bytes, tuple[int, int], int | None] | OSError) -> None:
         with self._lock:
             if not self._queue:
                 os.eventfd_write(self._ready, 1)
@@ -131,13 +142,13 @@ class ScriptedKernel:
 
     def __init__(self, script: Script | None = None) -> None:
         self.sockets: list[ScriptedSocket] = []
-        self.sysctls: Sysctls = Files()
+        self.sysctls: SysctlTree = Files()
         self.script = script or (lambda socket, asked: socket.ack(asked))
 
     def open_first(self) -> NetlinkSocket:
         return self.open()
 
-    def open(self, receive_buffer: int | None = None) -> NetlinkSocket:
+    def open(self, receive_buffer: int | None = None, protocol: int = 12) -> NetlinkSocket:
         self.sockets.append(ScriptedSocket(self._respond))
         return NetlinkSocket(self.sockets[-1])
 
