@@ -21,6 +21,7 @@ from .netlink.requester import Requester
 from .session import Session, check_buffer
 from .verbs.expectations import Expectations
 from .verbs.helpers import Helpers
+from .verbs.sysctls import Sysctls
 from .verbs.timeouts import Timeouts
 from .verbs.writing import Writing
 
@@ -40,8 +41,11 @@ def connect(
     Use it as ``async with connect() as conn:``, or ``conn = await connect()`` and, in whatever
     task, ``await conn.aclose()``.
 
-    :param netns: a name that ``ip netns`` knows, a path (with a slash), or a :class:`NetNS`. The
-        connection keeps that namespace alive, as any socket does. Needs CAP_SYS_ADMIN.
+    :param netns: a name that ``ip netns`` knows, a path (with a slash), or a :class:`NetNS`; this
+        thread's own unless given. It is entered on threads made for that, which then end; no
+        other thread leaves its own. What counts is the namespace, not its name: that may go, and
+        the namespace lives until the connection is closed, as with any socket. Only sockets hold
+        it, never a descriptor. Needs CAP_SYS_ADMIN.
     :param receive_buffer: bytes of events that may wait in a stream's socket, unless
         :meth:`Connection.events` says otherwise. The kernel doubles the number and takes some
         1,280 for an event. More than ``net.core.rmem_max`` is granted to root alone.
@@ -134,12 +138,15 @@ class Connection(Writing, AsyncResource):
     """The namespace's timeout policies, and its timeouts by default."""
     helpers: Helpers
     """The machine's user-space helpers."""
+    sysctls: Sysctls
+    """The settings of connection tracking in this namespace."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.expectations = Expectations(session)
         self.timeouts = Timeouts(session, self._probes)
         self.helpers = Helpers(session, self._probes)
+        self.sysctls = Sysctls(session)
 
     # -- life -------------------------------------------------------------------------------
 

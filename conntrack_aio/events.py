@@ -6,6 +6,7 @@ import errno
 import logging
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from typing import Final, Generic, NamedTuple, Self, TypeVar
 
 import anyio
@@ -13,15 +14,18 @@ import anyio.lowlevel
 from anyio.abc import AsyncResource
 
 from .errors import DecodeError, EventsLost, kernel_error
+from .model.events import Event
 from .model.statistics import ConnectionStatistics
 from .netlink import messages
 from .netlink.attributes import Buffer
 from .netlink.endpoint import Endpoint
 from .netlink.messages import Message
+from .netlink.nsids import Origins
 from .netlink.socket import NetlinkSocket
 from .sysctls import CONNTRACK, read_number
+from .uapi.netlink import NETLINK
 
-E = TypeVar("E")
+E = TypeVar("E", bound=Event)
 
 _SYSCTL = f"{CONNTRACK}events"
 
@@ -43,22 +47,52 @@ class Subscription(NamedTuple):
 
     socket: NetlinkSocket
     covers_older_flows: bool | None
+    origins: Origins | None = None
+    """Of what a stream of all namespaces hears."""
 
 
-def subscribe(endpoint: Endpoint, groups: Collection[int], receive_buffer: int) -> Subscription:
-    """Join multicast groups, in the calling thread's namespace.
+def subscribe(
+    endpoint: Endpoint, groups: Collection[int], receive_buffer: int, *, all_netns: bool = False
+) -> Subscription:
+    """Join multicast groups, in the calling thread's namespace, or in all that have an id there.
 
-    Raises :exc:`PermissionDenied` without CAP_NET_ADMIN.
+    Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, or CAP_NET_BROADCAST for all namespaces.
     """
-    socket = endpoint.open(receive_buffer)
-    try:
-        for group in groups:
-            socket.join(group)
-    except OSError as error:
-        socket.close()
-        raise kernel_error(error.errno or errno.EIO, "subscribe to events") from error
-    mode = read_number(endpoint.sysctls, _SYSCTL)
-    return Subscription(socket, None if mode is None else mode == 1)
+    with ExitStack() as failing:
+
+        def opened(socket: NetlinkSocket) -> NetlinkSocket:
+            failing.callback(socket.close)
+            return socket
+
+        socket = opened(endpoint.open(receive_buffer))
+        origins: Origins | None = None
+        if all_netns:  # before there is anything to hear
+            notices = opened(endpoint.open(protocol=NETLINK.ROUTE))
+            asker = opened(endpoint.open(protocol=NETLINK.ROUTE))
+            origins = Origins(socket, notices, asker, least_cost=_LEAST_COST)
+            failing.callback(origins.close)
+        try:
+            for group in groups:
+                socket.join(group)
+        except OSError as error:
+            raise kernel_error(error.errno or errno.EIO, "subscribe to events") from error
+        mode = read_number(endpoint.sysctls, _SYSCTL)
+        failing.pop_all()
+        return Subscription(socket, None if mode is None else mode == 1, origins)
+
+
+def _placing(
+    decode: Callable[[Buffer, Message], E], origins: Origins, placed: list[E]
+) -> Callable[[Buffer, Message], E]:
+    """Decode, and note where it comes from."""
+
+    def decode_and_place(buffer: Buffer, message: Message) -> E:
+        event = decode(buffer, message)
+        event.nsid = origins.nsid
+        placed.append(event)
+        return event
+
+    return decode_and_place
 
 
 class EventStream(AsyncResource, Generic[E]):
@@ -83,7 +117,8 @@ class EventStream(AsyncResource, Generic[E]):
     ``False`` with the kernel's default of 2 (flows made while nobody listened, on the whole
     machine, stay silent for ever, even when they are destroyed) and with 0 (every flow is
     silent). ``None`` if the setting can't be read. As of the subscription; a flow made under
-    another setting keeps to that one.
+    another setting keeps to that one. With ``all_netns`` it is of the connection's own namespace;
+    each of the others has a setting of its own.
     """
 
     def __init__(
@@ -93,12 +128,18 @@ class EventStream(AsyncResource, Generic[E]):
         counters: ConnectionStatistics,
         on_close: Callable[[EventStream[E]], None],
     ) -> None:
-        self.socket, self.covers_older_flows = subscription
-        self._decode = decode
+        self.socket, self.covers_older_flows, self._origins = subscription
         self._counters = counters
         self._on_close = on_close
         self._pending: deque[E | EventsLost | DecodeError] = deque()
+        self._unnamed: list[E] = []
+        """Those of them whose namespaces are still to be named."""
+        self._decode = decode
+        if self._origins is not None:
+            self._decode = _placing(decode, self._origins, self._unnamed)
         self._reading = False
+        self._dry = False
+        """Whether the last look at the socket found all that there was."""
         self._gap: int | None = None
         """After an overrun: how many further messages may still be older than the gap."""
         self._drops_told = 0
@@ -121,7 +162,7 @@ class EventStream(AsyncResource, Generic[E]):
         return self
 
     async def __anext__(self) -> E:
-        if not self._pending:
+        if self._unnamed or not self._pending:
             await self._refill()
         item = self._pending.popleft()
         if isinstance(item, (EventsLost, DecodeError)):
@@ -138,22 +179,30 @@ class EventStream(AsyncResource, Generic[E]):
             while True:
                 if self.socket.closed:
                     raise anyio.ClosedResourceError
-                self._read()
-                if self._pending:
+                if not self._pending:
+                    self._read()
+                if self._unnamed:
+                    await self._name()
+                elif self._pending:
                     return
-                await self.socket.wait_readable()
+                else:
+                    await self.socket.wait_readable()
         finally:
             self._reading = False
 
     def _read(self) -> None:
         """Take in what waits, within bounds."""
+        self._dry = False
+        if self._origins is not None:
+            self._origins.look()
         for _ in range(_READS):
             try:
                 size = self.socket.receive()
             except BlockingIOError:
                 # The queue is empty, so what comes from now on is younger than the gap.
                 self._tell_gap()
-                return
+                self._dry = True
+                break
             except DecodeError as error:
                 self._fail(error)
                 continue
@@ -167,6 +216,15 @@ class EventStream(AsyncResource, Generic[E]):
                 self._gap = self.receive_buffer // _LEAST_COST
                 continue
             self._take(size)
+        if self._dry and self._origins is not None and not self._unnamed:
+            self._origins.idle()
+
+    async def _name(self) -> None:
+        assert self._origins is not None
+        names = await self._origins.name([event.nsid for event in self._unnamed], dry=self._dry)
+        for event, name in zip(self._unnamed, names, strict=True):
+            event.netns = name
+        self._unnamed.clear()
 
     def _take(self, size: int) -> None:
         buffer = self.socket.buffer
@@ -206,7 +264,10 @@ class EventStream(AsyncResource, Generic[E]):
         """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
         if not self.socket.closed:
             self._pending.clear()
+            self._unnamed.clear()
             self.socket.close()
+            if self._origins is not None:
+                self._origins.close()
             self._on_close(self)
 
     def __del__(self) -> None:

@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 import anyio
+import anyio.to_thread
 import attrs
 from anyio import CapacityLimiter
 
 from .dumps import Decoder, Dump, Stage
-from .events import EventStream, subscribe
+from .events import E, EventStream, subscribe
 from .model.statistics import ConnectionStatistics
 from .netlink.endpoint import Endpoint
 from .netlink.exchange import Outcome, Request, Taker
@@ -87,12 +88,19 @@ class Session:
         return dump
 
     def subscribe(
-        self, groups: Collection[int], decode: Decoder[T], receive_buffer: int | None
-    ) -> EventStream[T]:
+        self,
+        groups: Collection[int],
+        decode: Decoder[E],
+        receive_buffer: int | None,
+        *,
+        all_netns: bool = False,
+    ) -> EventStream[E]:
         """Events of multicast groups, on a socket of their own, joined when this returns."""
         self.check_open()
         size = self._receive_buffer if receive_buffer is None else check_buffer(receive_buffer)
-        subscription = self.beside(lambda: subscribe(self.endpoint, groups, size))
+        subscription = self.beside(
+            lambda: subscribe(self.endpoint, groups, size, all_netns=all_netns)
+        )
         stream = EventStream(subscription, decode, self._counters, self._retire_stream)
         self._streams.add(stream)
         return stream
@@ -100,6 +108,19 @@ class Session:
     def beside(self, function: Callable[[], T]) -> T:
         """Call ``function`` in the session's namespace: here, or on a thread made for it."""
         return self.endpoint.beside(self.requester.socket, function)
+
+    async def aside(self, function: Callable[[], T]) -> T:
+        """As :meth:`beside`, on a worker thread: for what may block.
+
+        It runs to its end even if the caller is cancelled meanwhile.
+        """
+
+        def work() -> T:
+            # The socket says which namespace it is, so nobody may close it now.
+            with self.requester.socket.using():
+                return self.beside(function)
+
+        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
 
     def _open_beside(self) -> NetlinkSocket:
         self.check_open()

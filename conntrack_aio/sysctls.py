@@ -8,7 +8,7 @@ CONNTRACK = "net.netfilter.nf_conntrack_"
 """What the names of connection tracking's settings begin with."""
 
 
-class Sysctls(Protocol):
+class SysctlTree(Protocol):
     """Where settings are read and written."""
 
     def read(self, name: str, /) -> str:
@@ -47,7 +47,7 @@ class Files:
     write = staticmethod(set_sysctl)
 
 
-def read_number(sysctls: Sysctls, name: str) -> int | None:
+def read_number(sysctls: SysctlTree, name: str) -> int | None:
     """A setting that is a number; ``None`` where it can't be read."""
     try:
         return int(sysctls.read(name))

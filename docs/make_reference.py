@@ -52,6 +52,13 @@ from conntrack_aio.model.statistics import (
     ExpectCPUStatistics,
     GlobalStatistics,
 )
+from conntrack_aio.model.sysctls import (
+    SETTINGS,
+    BlindSpot,
+    ConntrackSysctls,
+    SettableSysctls,
+    sysctl_of,
+)
 from conntrack_aio.model.timeouts import TimeoutPolicy
 
 PAGE: Final = Path(__file__).with_name("reference.md")
@@ -63,6 +70,7 @@ PARTS: Final[Mapping[str, tuple[type, ...]]] = {
     "User-space helpers": (UserspaceHelper,),
     "What only a request has": (RequestOnly, ExpectRequestOnly),
     "What a kernel supports": (Features,),
+    "Settings": (ConntrackSysctls, BlindSpot),
     "Statistics": (
         GlobalStatistics,
         CPUStatistics,
@@ -382,9 +390,13 @@ def attribute(place: At[object]) -> str:
 
 def access(place: At[object]) -> str:
     """Who tells it, and in which kernels."""
-    versions = (("since", place.since), ("until", place.until))
-    told = [f"{word} {version}" for word, version in versions if version]
-    return "<br>".join([place.access.value, *told])
+    return "<br>".join([place.access.value, *_versions(place.since, place.until)])
+
+
+def _versions(since: str, until: str) -> list[str]:
+    return [
+        f"{word} {version}" for word, version in (("since", since), ("until", until)) if version
+    ]
 
 
 # Sections
@@ -408,6 +420,29 @@ def field_rows(cls: type) -> Iterator[tuple[str, ...]]:
             yield (*head, f"those of {link(inner)}", "", "", "object")
         elif not places_of(field):
             yield (*head, "", "", "", _plain_json(hints[field.name]))
+
+
+SETTING_COLUMNS: Final = ("Field", "What it is", "Setting", "Unit", "Access", "JSON")
+
+
+def setting_rows() -> Iterator[tuple[str, ...]]:
+    """The settings of the kernel, in the order of their fields."""
+    settable = told(SettableSysctls)
+    texts = {**settable, **told(ConntrackSysctls)}
+    hints = get_type_hints(ConntrackSysctls)
+    for field in fields_of(ConntrackSysctls):
+        said, setting = texts[field.name], SETTINGS[field.name]
+        who = "read, write" if field.name in settable else "read"
+        if setting.machine:
+            who = "read; write in the initial network namespace"
+        yield (
+            f"{code(field.name)}<br>{code(said.annotation)}",
+            prose(said.text),
+            code(sysctl_of(field.name)),
+            setting.form.unit,
+            "<br>".join([who, *_versions(setting.since, setting.until)]),
+            _plain_json(hints[field.name]),
+        )
 
 
 def property_lines(cls: type) -> Iterator[str]:
@@ -443,7 +478,9 @@ def class_section(cls: type) -> str:
         prose(first_paragraph(cls)),
         publicity(cls),
         f"In {', '.join(nests)}." if nests else "",
-        table(FIELD_COLUMNS, field_rows(cls)),
+        table(SETTING_COLUMNS, setting_rows())
+        if cls is ConntrackSysctls
+        else table(FIELD_COLUMNS, field_rows(cls)),
         f"Properties:\n\n{properties}" if properties else "",
     )
 

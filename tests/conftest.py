@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from support.lab import Lab
+from support.neighbours import Neighbourhood
 
 from conntrack_aio import Connection, ConntrackError, connect
+from conntrack_aio.netlink import namespaces
 from conntrack_aio.sandbox.namespace import enter_sandbox, new_network_namespace
 
 ROOTLESS = "CONNTRACK_AIO_TEST_ROOTLESS"
@@ -25,6 +29,9 @@ _obstacle: str | None = None
 
 def pytest_configure() -> None:
     global _obstacle
+    # A shell has its background jobs ignore interrupts, and their children with them; some tests
+    # end a program by one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if os.environ.get(ROOTLESS):
             enter_sandbox()
@@ -75,3 +82,12 @@ async def conn(lab: Lab) -> AsyncIterator[Connection]:
     """A connection to the lab."""
     async with connect(netns=lab.netns) as connection:
         yield connection
+
+
+@pytest.fixture
+def around(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Neighbourhood]:
+    """Namespaces around the lab, with names in a directory of the test's own."""
+    monkeypatch.setattr(namespaces, "NAMED", str(tmp_path))
+    around = Neighbourhood(lab, tmp_path)
+    yield around
+    around.close()

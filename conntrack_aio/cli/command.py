@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import anyio
 
-from ..connection import connect
-from ..errors import DecodeError, EventsLost
+from ..connection import Connection, connect
+from ..errors import ConntrackError, DecodeError, EventsLost
 from ..model.events import EventType
 from .arguments import parse
 from .failures import complain, guarded
@@ -28,9 +28,26 @@ def run(arguments: Sequence[str] | None) -> int:
 
 async def _list(options: argparse.Namespace) -> None:
     render = renderer(json=options.json)
-    async with connect(netns=options.netns) as conn, conn.dump() as dump:
-        async for flow in dump:
+    listed, uncounted = 0, 0
+    async with connect(netns=options.netns) as conn:
+        async for flow in conn.dump():
             print(render(flow))
+            listed += 1
+            uncounted += flow.counters_orig is None
+        if not options.json and (uncounted or not listed):
+            await _say_what_is_unseen(conn, "acct" if listed else "count")
+
+
+async def _say_what_is_unseen(conn: Connection, setting: str) -> None:
+    """On standard error, if this setting hides something."""
+    try:
+        settings = await conn.sysctls.read()
+    except ConntrackError:
+        return  # the list is complete all the same
+    for spot in settings.blind_spots():
+        if spot.setting == setting:
+            print(end="", flush=True)  # what was listed comes first
+            print(f"conntrack-aio: {spot}", file=sys.stderr)
 
 
 async def _events(options: argparse.Namespace) -> None:

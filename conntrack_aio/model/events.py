@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
+from typing import Protocol
 
 import attrs
 
@@ -23,6 +24,22 @@ class EventType(enum.Enum):
     """It is gone: deleted, expired or flushed."""
 
 
+class Event(Protocol):
+    """What every event has."""
+
+    type: EventType
+    port_id: int
+    nsid: int | None
+    netns: str | None
+
+
+def describe_event(event: Event, subject: object) -> str:
+    """An event in one line, for people: what, of what, where, and by whom."""
+    author = f" (by port {event.port_id})" if event.port_id else ""
+    place = "" if event.nsid is None else f" in {event.netns or f'namespace {event.nsid}'}"
+    return f"{event.type.name:<7} {subject}{place}{author}"
+
+
 @message
 class FlowEvent:
     """One event, as the kernel told it.
@@ -35,6 +52,13 @@ class FlowEvent:
     flow: Flow = inlined(Flow)
     port_id: int = attrs.field(default=0)
     """The netlink port of the program whose request caused it; 0 for packets and timeouts."""
+    nsid: int | None = attrs.field(default=None)
+    """In a stream of all namespaces, the id of the one it happened in, as the connection's own
+    has it; ``None`` is that one itself. The kernel gives an id to another namespace once its
+    holder is gone."""
+    netns: str | None = attrs.field(default=None)
+    """The name of the namespace with this id, of those that ``ip netns`` knows here; ``None`` if
+    it has none, or if it can't be told (the id was another's while events waited)."""
     timestamp: int | None = attribute(
         CTA.TIMESTAMP_EVENT, U64, default=None, access=Access.READ, since="6.14"
     )
@@ -47,5 +71,4 @@ class FlowEvent:
         return as_datetime(self.timestamp)
 
     def __str__(self) -> str:
-        author = f" (by port {self.port_id})" if self.port_id else ""
-        return f"{self.type.name:<7} {self.flow}{author}"
+        return describe_event(self, self.flow)

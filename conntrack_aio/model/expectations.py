@@ -24,7 +24,7 @@ from .declare import (
     message,
     u32,
 )
-from .events import EventType
+from .events import EventType, describe_event
 from .text import describe_expectation
 from .tuples import TCP, AddressLike, IPAddress, Tuple, parse_address
 
@@ -180,7 +180,10 @@ class ExpectEvent:
     expectation: Expectation = inlined(Expectation)
     port_id: int = attrs.field(default=0)
     """The netlink port of the program whose request caused it; 0 for packets and timeouts."""
+    nsid: int | None = attrs.field(default=None)
+    """As :attr:`FlowEvent.nsid`."""
+    netns: str | None = attrs.field(default=None)
+    """As :attr:`FlowEvent.netns`."""
 
     def __str__(self) -> str:
-        author = f" (by port {self.port_id})" if self.port_id else ""
-        return f"{self.type.name:<7} {self.expectation}{author}"
+        return describe_event(self, self.expectation)

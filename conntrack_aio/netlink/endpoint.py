@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final, Protocol, TypeVar
 
-from ..sysctls import Files, Sysctls
+from ..sysctls import Files, SysctlTree
 from ..uapi.netlink import NETLINK
 from .namespaces import NetNS, run_beside, run_inside
 from .socket import NetlinkSocket, open_socket, require_linux
@@ -23,7 +23,7 @@ class Endpoint(Protocol):
     """What a connection needs of a kernel: a first socket, more beside it, and the settings."""
 
     @property
-    def sysctls(self) -> Sysctls:
+    def sysctls(self) -> SysctlTree:
         """The settings of the calling thread's namespace; use it through :meth:`beside`."""
         ...
 
@@ -31,7 +31,9 @@ class Endpoint(Protocol):
         """The request socket."""
         ...
 
-    def open(self, receive_buffer: int | None = None) -> NetlinkSocket:
+    def open(
+        self, receive_buffer: int | None = None, protocol: int = NETLINK.NETFILTER
+    ) -> NetlinkSocket:
         """A socket of the calling thread's namespace; use it through :meth:`beside`."""
         ...
 
@@ -45,7 +47,7 @@ class Kernel:
 
     def __init__(self, netns: NetNS | None = None) -> None:
         self._netns = netns
-        self.sysctls: Sysctls = Files()
+        self.sysctls: SysctlTree = Files()
 
     def open_first(self) -> NetlinkSocket:
         """Raises :exc:`NamespaceError`, and what :func:`open_socket` raises."""
@@ -58,8 +60,10 @@ class Kernel:
         finally:
             os.close(namespace)
 
-    def open(self, receive_buffer: int | None = None) -> NetlinkSocket:
-        return open_socket(NETLINK.NETFILTER, receive_buffer=receive_buffer)
+    def open(
+        self, receive_buffer: int | None = None, protocol: int = NETLINK.NETFILTER
+    ) -> NetlinkSocket:
+        return open_socket(protocol, receive_buffer=receive_buffer)
 
     def beside(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
         return run_beside(first.raw.fileno(), function)

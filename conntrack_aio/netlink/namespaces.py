@@ -22,7 +22,7 @@ from ..uapi.socket import SIOCGSKNS
 
 T = TypeVar("T")
 
-_NAMED = "/run/netns"
+NAMED = "/run/netns"
 """Where ``ip netns`` keeps its names."""
 
 
@@ -39,7 +39,7 @@ class NetNS:
         """A namespace that ``ip netns add`` made."""
         if not name or "/" in name or name in {".", ".."}:
             raise ValueError(f"{name!r} is not the name of a network namespace")
-        return cls(f"{_NAMED}/{name}", None, f"namespace {name!r}")
+        return cls(f"{NAMED}/{name}", None, f"namespace {name!r}")
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str]) -> NetNS:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Protocol
 
 
@@ -14,6 +15,9 @@ class RawSocket(Protocol):
     def recvfrom_into(
         self, buffer: memoryview, nbytes: int, flags: int, /
     ) -> tuple[int, tuple[int, int]]: ...
+    def recvmsg_into(
+        self, buffers: list[memoryview], ancbufsize: int, flags: int, /
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[int, int]]: ...
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes: ...
     def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
     def close(self) -> None: ...
@@ -57,15 +61,29 @@ class ObservedSocket:
     def recvfrom_into(
         self, buffer: memoryview, nbytes: int, flags: int, /
     ) -> tuple[int, tuple[int, int]]:
-        try:
+        with self._failures():
             size, sender = self._raw.recvfrom_into(buffer, nbytes, flags)
+        self._observer.received(bytes(buffer[: min(size, nbytes)]), sender)
+        return size, sender
+
+    def recvmsg_into(
+        self, buffers: list[memoryview], ancbufsize: int, flags: int, /
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[int, int]]:
+        with self._failures():
+            size, control, told, sender = self._raw.recvmsg_into(buffers, ancbufsize, flags)
+        self._observer.received(b"".join(buffers)[:size], sender)
+        return size, control, told, sender
+
+    @contextmanager
+    def _failures(self) -> Generator[None]:
+        """Of a read, other than by finding nothing."""
+        try:
+            yield
         except BlockingIOError:
             raise
         except OSError as error:
             self._observer.failed(error, None)
             raise
-        self._observer.received(bytes(buffer[: min(size, nbytes)]), sender)
-        return size, sender
 
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
         return self._raw.getsockopt(level, option, size)

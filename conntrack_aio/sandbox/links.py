@@ -16,6 +16,7 @@ from ..netlink.attributes import pack, pack_nest, pack_text, walk
 from ..netlink.exchange import Exchange, Reply, Request
 from ..uapi.if_addr import IFA, IFA_F
 from ..uapi.if_link import IF_OPER, IFF_UP, IFLA, IFLA_INFO, VETH_INFO
+from ..uapi.net_namespace import NETNSA, NETNSA_NSID_NOT_ASSIGNED
 from ..uapi.netlink import NETLINK, NLM_F
 from ..uapi.rtnetlink import RT_SCOPE, RT_TABLE, RTA, RTM, RTN, RTPROT
 from .conversation import converse
@@ -24,7 +25,9 @@ _IFINFOMSG = struct.Struct("=BxHiII")
 _IFADDRMSG = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _TIMEOUT = 2.0
+_RTGENMSG = bytes(4)  # a family of zero, and padding
 _U32 = struct.Struct("=I")
+_S32 = struct.Struct("=i")
 _NEW = NLM_F.CREATE | NLM_F.EXCL
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -122,6 +125,22 @@ def add_route(destination: str, via: str) -> None:
         head + pack(RTA.DST, network.network_address.packed) + pack(RTA.GATEWAY, gateway.packed)
     )
     _request("add the route", f"to {destination} via {via}", RTM.NEWROUTE, _NEW, payload)
+
+
+def assign_nsid(namespace: int, id: int = NETNSA_NSID_NOT_ASSIGNED) -> int:
+    """Give the network namespace of this descriptor an id here; the id.
+
+    The kernel chooses one unless told. It keeps it as long as both namespaces live, and may give
+    it away again after. One that has an id keeps that: :exc:`AlreadyExists`.
+    """
+    which = _RTGENMSG + pack(NETNSA.FD, _U32.pack(namespace))
+    _request("assign", f"the id {id}", RTM.NEWNSID, 0, which + pack(NETNSA.NSID, _S32.pack(id)))
+    (answer,) = _request("look up", "the id", RTM.GETNSID, 0, which)
+    payload = answer.payload
+    for number, _, start, end in walk(payload, len(_RTGENMSG), len(payload)):
+        if number == NETNSA.NSID:
+            (id,) = _S32.unpack(payload[start:end])
+    return id
 
 
 def _index(interface: str) -> int:

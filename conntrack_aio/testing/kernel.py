@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from ..codec.reference import decode, encode
 from ..connection import Connecting, connect
+from ..errors import kernel_error
 from ..events import DEFAULT_RECEIVE_BUFFER
 from ..model.events import EventType, FlowEvent
 from ..model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy
@@ -20,8 +21,8 @@ from ..netlink import messages, nfnetlink
 from ..netlink.endpoint import Endpoint, endpoint_for
 from ..netlink.namespaces import NetNS
 from ..netlink.socket import NetlinkSocket, set_receive_buffer
-from ..sysctls import Sysctls
-from ..uapi.netlink import NETLINK_OPTION, NLM_F, SOL_NETLINK
+from ..sysctls import SysctlTree
+from ..uapi.netlink import NETLINK, NETLINK_OPTION, NLM_F, SOL_NETLINK
 from ..uapi.nfnetlink import NFNL_SUBSYS, NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from . import faults, packets, render
@@ -362,12 +363,21 @@ class _Endpoint:
     def __init__(self, state: State, receiver: Receiver) -> None:
         self._state = state
         self._home = _Home(state, receiver)
-        self.sysctls: Sysctls = _Settings(state)
+        self.sysctls: SysctlTree = _Settings(state)
 
     def open_first(self) -> NetlinkSocket:
         return self.open()
 
-    def open(self, receive_buffer: int | None = None) -> NetlinkSocket:
+    def open(
+        self, receive_buffer: int | None = None, protocol: int = NETLINK.NETFILTER
+    ) -> NetlinkSocket:
+        """Raises :exc:`NotSupported` for another protocol: there are no other namespaces here."""
+        if protocol != NETLINK.NETFILTER:
+            raise kernel_error(
+                errno.EPROTONOSUPPORT,
+                f"open a netlink socket (protocol {protocol})",
+                hint="A FakeKernel has but netfilter's",
+            )
         with self._state.lock:
             taken = len(self._state.sockets)
             # The first port of a process is its id, further ones are large numbers.

@@ -53,6 +53,7 @@ class _Queued(NamedTuple):
     data: bytes
     sender: Sender
     size: int
+    nsid: int | None = None
 
 
 class _Dump(NamedTuple):
@@ -153,10 +154,13 @@ class FakeSocket:
 
     # -- by hand ----------------------------------------------------------------------------
 
-    def deliver(self, datagram: bytes, sender: Sender = KERNEL) -> None:
-        """Queue a datagram, whatever already waits. A ``sender`` is ``(port, groups)``."""
+    def deliver(self, datagram: bytes, sender: Sender = KERNEL, nsid: int | None = None) -> None:
+        """Queue a datagram, whatever already waits.
+
+        A ``sender`` is ``(port, groups)``. With ``nsid`` it comes from the namespace of this id.
+        """
         with self._lock:
-            self._put(datagram, sender, truesize(len(datagram)))
+            self._put(_Queued(datagram, sender, truesize(len(datagram)), nsid))
 
     def fail(self, code: int) -> None:
         """Have the next read fail with this errno, before what waits already."""
@@ -243,7 +247,7 @@ class FakeSocket:
         """Queue what was held back."""
         with self._lock:
             for item in queue:
-                self._put(*item)
+                self._put(item)
 
     def _send(self, datagram: bytes, sender: Sender, size: int) -> bool:
         if self.closed:
@@ -252,7 +256,7 @@ class FakeSocket:
         if self._congested or (self._queue and after > self.receive_buffer):
             self._drop()
             return False
-        self._put(datagram, sender, size)
+        self._put(_Queued(datagram, sender, size))
         return True
 
     def _drop(self) -> None:
@@ -262,13 +266,12 @@ class FakeSocket:
             self._error = errno.ENOBUFS
             self._tell()
 
-    def _put(self, datagram: bytes, sender: Sender, size: int) -> None:
-        item = _Queued(datagram, sender, size)
+    def _put(self, item: _Queued) -> None:
         if self._held is not None:
             self._held.queue.append(item)
             return
         self._queue.append(item)
-        self._waiting += size
+        self._waiting += item.size
         self._tell()
 
     def _advance(self) -> None:
@@ -281,7 +284,7 @@ class FakeSocket:
         if not data:
             self._dump = None
             data = messages.pack(messages.DONE, _MULTI, seq, bytes(4), self.port_id)
-        self._put(data, KERNEL, truesize(room))
+        self._put(_Queued(data, KERNEL, truesize(room)))
 
     # -- what the library calls -------------------------------------------------------------
 
@@ -300,32 +303,43 @@ class FakeSocket:
         return len(data)
 
     def recvfrom_into(self, buffer: memoryview, nbytes: int, flags: int, /) -> tuple[int, Sender]:
+        size, _, _, sender = self.recvmsg_into([buffer[:nbytes]], 0, flags)
+        return size, sender
+
+    def recvmsg_into(
+        self, buffers: list[memoryview], ancbufsize: int, flags: int, /
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, Sender]:
+        (buffer,) = buffers
         with self._lock:
             if self.closed:
                 raise _error(errno.EBADF)
             try:
-                data, sender = self._take(nbytes)
+                data, sender, _, nsid = self._take(len(buffer))
             finally:
                 if not self._queue:
                     self._congested = False
                 self._tell()
             self._home.was_read(self)
-        size = min(len(data), nbytes)
+        size = min(len(data), len(buffer))
         buffer[:size] = data[:size]
-        return (len(data) if flags & _MSG_TRUNC else size), sender
+        control: list[tuple[int, int, bytes]] = []
+        if nsid is not None and ancbufsize:
+            told = struct.pack("=i", nsid)
+            control.append((SOL_NETLINK, int(NETLINK_OPTION.LISTEN_ALL_NSID), told))
+        return (len(data) if flags & _MSG_TRUNC else size), control, 0, sender
 
-    def _take(self, nbytes: int) -> tuple[bytes, Sender]:
+    def _take(self, nbytes: int) -> _Queued:
         if self._error:
             code, self._error = self._error, 0
             raise _error(code)
         if not self._queue:
             raise _error(errno.EAGAIN)
-        data, sender, size = self._queue.popleft()
-        self._waiting -= size
+        item = self._queue.popleft()
+        self._waiting -= item.size
         self._largest_read = max(self._largest_read, nbytes)
         if self._dump is not None and self._waiting <= self.receive_buffer // 2:
             self._advance()
-        return data, sender
+        return item
 
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
         with self._lock:

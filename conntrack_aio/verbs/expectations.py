@@ -211,7 +211,10 @@ class Expectations:
             return [told async for told in dump]
 
     def events(
-        self, *types: EventType, receive_buffer: int | None = None
+        self,
+        *types: EventType,
+        receive_buffer: int | None = None,
+        all_netns: bool = False,
     ) -> EventStream[ExpectEvent]:
         """Subscribe to events: NEW, DESTROY, or both. Subscribed when this returns.
 
@@ -219,12 +222,16 @@ class Expectations:
         :attr:`EventStream.covers_older_flows`.
 
         :param receive_buffer: bytes that may wait, instead of the connection's.
+        :param all_netns: hear every namespace that has an id here, as :meth:`Connection.events`.
 
-        Raises :exc:`PermissionDenied` without CAP_NET_ADMIN; :exc:`ValueError` for UPDATE, which
+        Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, for ``all_netns`` CAP_NET_BROADCAST
+        too; :exc:`ValueError` for UPDATE, which
         the kernel never sends; :exc:`TypeError` for what is no :class:`EventType`.
         """
         groups = groups_of(types, _GROUPS)
-        return self._session.subscribe(groups, decode_expect_event, receive_buffer)
+        return self._session.subscribe(
+            groups, decode_expect_event, receive_buffer, all_netns=all_netns
+        )
 
     async def _get(self, target: ExpectTarget, zone: int | None, verb: str) -> Expectation:
         """The expectation with this very tuple, and id if it has one. Raises :exc:`NotFound`."""

@@ -163,16 +163,26 @@ class Reading:
         return await self._probes.features()
 
     def events(
-        self, *types: EventType, receive_buffer: int | None = None
+        self,
+        *types: EventType,
+        receive_buffer: int | None = None,
+        all_netns: bool = False,
     ) -> EventStream[FlowEvent]:
         """Subscribe to events: of the ``types`` given, or of all. Subscribed when this returns.
 
         :param receive_buffer: bytes that may wait, instead of the connection's.
+        :param all_netns: hear every network namespace that has an id in the connection's own
+            (``ip netns set NAME auto`` gives one, and so does the kernel for a veth's other end),
+            if this program has CAP_NET_BROADCAST there. Each event names its namespace by
+            :attr:`FlowEvent.nsid` and, as ``ip netns`` does, by :attr:`FlowEvent.netns`. None of
+            them is kept alive by that. Linux 5.19 to 6.5 has flows emit events only if a program
+            listens in their very namespace, unless ``nf_conntrack_events`` is 1 there.
 
-        Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, and :exc:`TypeError` for what is no
-        :class:`EventType`.
+        Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, for ``all_netns`` CAP_NET_BROADCAST
+        too, and :exc:`TypeError` for what is no :class:`EventType`.
         """
-        return self._session.subscribe(groups_of(types, _GROUPS), decode_event, receive_buffer)
+        groups = groups_of(types, _GROUPS)
+        return self._session.subscribe(groups, decode_event, receive_buffer, all_netns=all_netns)
 
 
 def groups_of(types: Collection[EventType], groups: Mapping[EventType, int]) -> list[int]:

@@ -44,6 +44,9 @@ LINES = [
 ]
 
 
+UNCOUNTED = "conntrack-aio: flows have no counters here: net.netfilter.nf_conntrack_acct is 0\n"
+
+
 @pytest.fixture(autouse=True)
 def buffered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Output that is written at the end fails at the end."""
@@ -85,7 +88,7 @@ def timeless(line: str) -> str:
 def test_list_is_a_line_for_each_flow(lab: Lab) -> None:
     make(lab, TCP, UDP, PING, ORIG_ZONE, REPLY_ZONE)
     status, out, err = run(lab, "list")
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, UNCOUNTED)
     assert sorted(map(timeless, out.splitlines())) == sorted(LINES)
 
 
@@ -105,8 +108,32 @@ def test_list_in_json_has_the_fields_of_the_classes(lab: Lab) -> None:
     assert "protoinfo" not in udp
 
 
+def test_list_says_why_there_are_no_counters(lab: Lab) -> None:
+    make(lab, TCP)
+    lab.sysctl("nf_conntrack_acct", 1)
+    # The flow is older than the setting: it has none, but not for the reason that would be said.
+    assert run(lab, "list")[2] == ""
+    make(lab, UDP)
+    lab.sysctl("nf_conntrack_acct", 0)
+    assert run(lab, "list")[2] == UNCOUNTED
+    do(lab, lambda conn: conn.delete(TCP))
+    status, out, err = run(lab, "list")
+    assert (status, err) == (0, "")
+    assert "bytes" in out
+
+
+def test_the_hint_stands_behind_the_list(lab: Lab) -> None:
+    """Where both go to one place."""
+    make(lab, TCP)
+    with Process(lab, *COMMAND, "list", merged=True) as listing:
+        assert listing.line().startswith("tcp ")
+        assert f"{listing.line()}\n" == UNCOUNTED
+
+
 def test_an_empty_table(lab: Lab) -> None:
-    assert run(lab, "list") == (0, "", "")
+    status, out, err = run(lab, "list")
+    assert (status, out) == (0, "")
+    assert re.fullmatch(r"conntrack-aio: no flow is tracked here: .* firewall rule .*\n", err)
     assert run(lab, "list", "--json") == (0, "", "")
     assert run(lab, "count") == (0, "0\n", "")
 

@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
 from support import flows
 from support.lab import Lab
+from support.neighbours import Neighbourhood
 
-from conntrack_aio import NamespaceError, NetNS, connect
+from conntrack_aio import Connection, NamespaceError, NetNS, connect
 from conntrack_aio.netlink import namespaces
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
@@ -22,15 +24,26 @@ pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 @pytest.fixture
 def name(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The lab as ``ip netns`` would name it, in a directory of the test's."""
-    monkeypatch.setattr(namespaces, "_NAMED", str(tmp_path))
+    monkeypatch.setattr(namespaces, "NAMED", str(tmp_path))
     (tmp_path / "lab").symlink_to(f"/proc/{os.getpid()}/fd/{lab.descriptor}")
     return "lab"
 
 
-FORMS: dict[str, Callable[[Lab, str, Path], str | Path | NetNS]] = {
+class OtherPath:
+    """Something else than a :class:`Path` that names a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+
+FORMS: dict[str, Callable[[Lab, str, Path], str | os.PathLike[str] | NetNS]] = {
     "a name": lambda lab, name, path: name,
     "a path as text": lambda lab, name, path: str(path / name),
     "a path": lambda lab, name, path: path / name,
+    "another kind of path": lambda lab, name, path: OtherPath(path / name),
     "from_name": lambda lab, name, path: NetNS.from_name(name),
     "from_path": lambda lab, name, path: NetNS.from_path(path / name),
     "from_fd": lambda lab, name, path: NetNS.from_fd(lab.descriptor),
@@ -44,6 +57,7 @@ async def test_each_form(lab: Lab, name: str, tmp_path: Path, form: str) -> None
     async with connect(netns=FORMS[form](lab, name, tmp_path)) as conn:
         assert await conn.count() == 1
         assert len(await conn.list()) == 1
+        assert (await conn.sysctls.read()).count == 1
 
 
 async def test_of_a_process(lab: Lab) -> None:
@@ -61,10 +75,19 @@ async def test_of_a_process(lab: Lab) -> None:
         sleeper.communicate()
 
 
+async def use(conn: Connection) -> None:
+    """Everything that takes another socket, or a file, of the namespace."""
+    assert await conn.list() == []
+    async with conn.events(), conn.events(all_netns=True):
+        pass
+    await conn.sysctls.set(acct=True)
+    assert (await conn.sysctls.read()).acct is True
+
+
 async def test_no_thread_is_left_in_it(lab: Lab) -> None:
     here = os.stat("/proc/thread-self/ns/net")
     async with connect(netns=lab.netns) as conn, conn.events():
-        await conn.list()
+        await use(conn)
         assert os.path.samestat(os.stat("/proc/thread-self/ns/net"), here)
         for thread in threading.enumerate():
             try:
@@ -72,6 +95,71 @@ async def test_no_thread_is_left_in_it(lab: Lab) -> None:
             except FileNotFoundError:
                 continue
             assert os.path.samestat(where, here)
+
+
+async def test_it_is_entered_on_threads_made_for_that(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the loop's nor a pooled one: a thread that could not go back would be lost."""
+    entered: list[threading.Thread] = []
+    plain = namespaces.setns
+
+    def setns(fd: int, kind: int) -> None:
+        entered.append(threading.current_thread())
+        plain(fd, kind)
+
+    async with connect(netns=lab.netns) as conn:
+        await use(conn)  # so that the pool has its threads
+        monkeypatch.setattr(namespaces, "setns", setns)
+        before = set(threading.enumerate())
+        async with connect(netns=lab.netns) as other:
+            assert len(entered) == 1
+            await use(other)
+    assert len(entered) == len(set(entered)) >= 6
+    assert not before & set(entered)
+    assert not [thread for thread in entered if thread.is_alive()]
+
+
+def namespaces_held() -> list[str]:
+    """The network namespaces that descriptors of this process are of."""
+    held: list[str] = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{descriptor}")
+        except FileNotFoundError:
+            continue  # of the directory itself
+        if target.startswith("net:"):
+            held.append(target)
+    return sorted(held)
+
+
+async def test_no_descriptor_of_it_is_kept(lab: Lab) -> None:
+    before = namespaces_held()
+    assert len(before) >= 1  # the lab's own, which shows that they are seen
+    async with connect(netns=lab.netns) as conn:
+        assert namespaces_held() == before
+        await conn.create(flows.tcp())
+        async with conn.events(), conn.events(all_netns=True), conn.dump() as dump:
+            await anext(dump)
+            await conn.sysctls.read()
+            assert namespaces_held() == before
+
+
+async def test_it_lives_as_long_as_the_connection(around: Neighbourhood) -> None:
+    blue = around.new("blue", id=4)
+    conn = await connect(netns="blue")
+    around.unname("blue")
+    around.let_go(blue)
+    with pytest.raises(NamespaceError, match="There is no such namespace"):
+        await connect(netns="blue")
+    async with conn.events() as stream:
+        made = await conn.create(flows.tcp())
+        with anyio.fail_after(5):
+            assert (await anext(stream)).flow.id == made.id
+    assert len(await conn.list()) == 1
+    assert (await conn.sysctls.read()).count == 1
+    await conn.aclose()
+    around.wait_until_gone()
 
 
 async def test_a_connection_stays_where_it_was_made(lab: Lab) -> None:

@@ -383,3 +383,22 @@ async def test_a_message_that_is_none_is_told_and_the_stream_goes_on() -> None:
                 await anext(stream)
             assert await numbers(stream, 1) == [2]
         assert conn.statistics().decode_errors == 5
+
+
+async def test_events_of_all_namespaces() -> None:
+    kernel = ScriptedKernel()
+    async with kernel.connect() as conn:
+        stream = conn.events(all_netns=True)
+        socket, notices, asker = kernel.sockets[-3:]
+        socket.deliver(event(1), nsid=5)
+        socket.deliver(event(2))
+        socket.deliver(event(3), sender=FORGER, nsid=5)
+        socket.deliver(GARBAGE, nsid=5)
+        socket.deliver(event(4), nsid=6)
+        with anyio.fail_after(5):
+            assert [(await anext(stream)).nsid for _ in range(2)] == [5, None]
+            with pytest.raises(DecodeError):
+                await anext(stream)
+            assert (await anext(stream)).nsid == 6
+        await stream.aclose()
+        assert all(each.closed for each in (socket, notices, asker))

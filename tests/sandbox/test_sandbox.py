@@ -278,6 +278,19 @@ def test_other_rules_are_made_of_the_same_parts(new_namespace: Callable[[], int]
 
 
 @kernel
+def test_an_id_for_another_namespace(new_namespace: Callable[[], int]) -> None:
+    one, other = new_namespace(), new_namespace()
+
+    def body() -> None:
+        assert links.assign_nsid(one, 7) == 7
+        assert links.assign_nsid(other) == 0
+        with pytest.raises(AlreadyExists, match=r"assign the id 8: .*EEXIST"):
+            links.assign_nsid(one, 8)
+
+    run_inside(new_namespace(), body)
+
+
+@kernel
 def test_links_say_what_was_refused(new_namespace: Callable[[], int]) -> None:
     def body() -> None:
         with pytest.raises(KernelError, match=r"set up none: .*ENODEV"):

@@ -38,9 +38,15 @@ class ScriptedKernel(FakeKernel):
         return True
 
 
-def lone_socket() -> tuple[NetlinkSocket, FakeSocket]:
-    """A socket of no connection, and its other end, which answers nothing."""
-    kernel = FakeKernel(script=lambda socket, asked: True)
+def lone_socket(script: Script | None = None) -> tuple[NetlinkSocket, FakeSocket]:
+    """A socket of no connection, and its other end, which answers nothing by itself."""
+
+    def respond(socket: FakeSocket, asked: Asked) -> bool:
+        if script is not None:
+            script(socket, asked)
+        return True
+
+    kernel = FakeKernel(script=respond)
     socket = kernel._endpoint.open()
     return socket, kernel.sockets[0]
 

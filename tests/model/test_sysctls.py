@@ -1,0 +1,126 @@
+"""The declarations of settings: complete for this kernel, and what they say of values."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from support.lab import Lab
+
+from conntrack_aio.codec.json import from_json, to_json
+from conntrack_aio.errors import DecodeError
+from conntrack_aio.model.sysctls import (
+    SETTINGS,
+    BlindSpot,
+    ConntrackSysctls,
+    EventMode,
+    sysctl_of,
+)
+
+NEIGHBOURS = {"nf_log", "nf_log_all_netns", "nf_hooks_lwtunnel"}
+"""What else is in the directory: of logging, and of another part."""
+
+
+def names(**criteria: object) -> set[str]:
+    """The settings with these values in their declaration."""
+    return {
+        name
+        for name, declared in SETTINGS.items()
+        if all(getattr(declared, key) == value for key, value in criteria.items())
+    }
+
+
+@pytest.mark.kernel
+def test_every_file_of_this_kernel_is_declared(lab: Lab) -> None:
+    files = set(lab.run(os.listdir, "/proc/sys/net/netfilter"))
+    ours = {sysctl_of(name).removeprefix("net.netfilter.") for name in SETTINGS}
+    assert files - ours <= NEIGHBOURS
+    lasting = {sysctl_of(name).removeprefix("net.netfilter.") for name in names(since="", until="")}
+    # Each of these may be left out of a kernel; the rest is always there.
+    optional = ("events", "timestamp", "frag6", "sctp", "gre", "flowtable")
+    assert not [file for file in lasting - files if not any(word in file for word in optional)]
+
+
+@pytest.mark.kernel
+def test_who_may_write_them(lab: Lab) -> None:
+    def writable() -> set[str]:
+        return {
+            name
+            for name in SETTINGS
+            if os.path.exists(path := "/proc/sys/" + sysctl_of(name).replace(".", "/"))
+            and os.stat(path).st_mode & 0o200
+        }
+
+    assert not lab.run(writable) & (names(machine=True) | {"count"})
+    assert lab.run(writable) >= {"events", "acct", "timestamp", "udp_timeout"}
+
+
+def test_names() -> None:
+    assert sysctl_of("acct") == "net.netfilter.nf_conntrack_acct"
+    assert sysctl_of("flowtable_udp_timeout") == "net.netfilter.nf_flowtable_udp_timeout"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("acct", "0", False),
+        ("acct", "1", True),
+        ("tcp_loose", "2", True),  # an int in 5.4
+        ("events", "2", EventMode.AUTO),
+        ("events", "3", 3),
+        ("udp_timeout", "-1", -1),
+        ("frag6_high_thresh", "18446744073709551615", (1 << 64) - 1),
+    ],
+)
+def test_reading(name: str, text: str, value: object) -> None:
+    read = SETTINGS[name].read(text)
+    assert (read, type(read)) == (value, type(value))
+
+
+def test_what_is_no_number() -> None:
+    with pytest.raises(DecodeError, match="'x' is not a number"):
+        SETTINGS["acct"].read("x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("acct", 1, TypeError),
+        ("acct", "1", TypeError),
+        ("events", 1, TypeError),
+        ("events", True, TypeError),
+        ("udp_timeout", True, TypeError),
+        ("udp_timeout", 1.5, TypeError),
+        ("udp_timeout", -1, ValueError),
+    ],
+)
+def test_what_is_no_value(name: str, value: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"^{name} "):
+        SETTINGS[name].check(name, value)
+
+
+def test_blind_spots() -> None:
+    def spots(events: EventMode | None = None, **switches: bool) -> dict[str, BlindSpot]:
+        settings = ConntrackSysctls(events=events, **switches)  # type: ignore[arg-type]
+        return {spot.setting: spot for spot in settings.blind_spots()}
+
+    assert spots() == spots(events=EventMode.ALWAYS, acct=True, timestamp=True) == {}
+    assert spots(acct=False, timestamp=False).keys() == {"acct", "timestamp"}
+    assert str(spots(acct=False)["acct"]) == (
+        "flows have no counters here: net.netfilter.nf_conntrack_acct is 0"
+    )
+    assert spots(events=EventMode.AUTO)["events"].what.endswith("nobody listened emit no events")
+    assert spots(events=EventMode.OFF)["events"].why.endswith("nf_conntrack_events is 0")
+
+
+def test_a_namespace_without_flows() -> None:
+    assert ConntrackSysctls(count=1).blind_spots() == []
+    (spot,) = ConntrackSysctls(count=0).blind_spots()
+    assert "until a firewall rule there asks for it" in str(spot)
+
+
+def test_they_are_json() -> None:
+    settings = ConntrackSysctls(events=EventMode.AUTO, acct=False, udp_timeout=30, count=0)
+    data = to_json(settings)
+    assert data == {"events": "AUTO", "acct": False, "udp_timeout": 30, "count": 0}
+    assert from_json(ConntrackSysctls, data) == settings

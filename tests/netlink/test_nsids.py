@@ -1,0 +1,384 @@
+"""Where datagrams come from: names, and when the kernel is asked about them."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+from support.cases import attr
+from support.scripted import lone_socket
+
+from conntrack_aio.errors import KernelError, PermissionDenied
+from conntrack_aio.netlink import messages, nsids
+from conntrack_aio.netlink.nsids import Origins
+from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.uapi.rtnetlink import RTM
+
+pytestmark = pytest.mark.anyio
+
+
+def told(id: int) -> bytes:
+    """What stands in a message about an id."""
+    return bytes(4) + attr(1, struct.pack("=i", id))
+
+
+class World:
+    """Files for namespaces, their ids, and a kernel that knows both."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.ids: dict[str, int] = {}
+        self.asked: list[str] = []
+        self.threads: set[int] = set()
+        self.refusal = 0
+        self.answer = self._answer
+        """What the kernel says to who asks about a name."""
+        events, self.events = lone_socket()
+        notices, self.notices = lone_socket()
+        asker, self.asker = lone_socket(lambda socket, asked: self.answer(socket, asked))
+        self.origins = Origins(events, notices, asker, least_cost=10_000, directory=str(directory))
+
+    def add(self, name: str, id: int | None = None) -> None:
+        """A name that was there long before anybody looked."""
+        (self.directory / name).write_text("")
+        self.age()
+        if id is not None:
+            self.ids[name] = id
+
+    def age(self) -> None:
+        os.utime(self.directory, ns=(0, os.stat(self.directory).st_mtime_ns - 10**9))
+
+    def remove(self, name: str) -> None:
+        (self.directory / name).unlink()
+        self.age()
+
+    def notice(self, kind: RTM, id: int) -> None:
+        # The number of whoever asked for it, which may be one of ours.
+        self.notices.deliver(messages.pack(kind, 0, 1, told(id), port=4711))
+
+    def _answer(self, socket: FakeSocket, asked: Asked) -> None:
+        self.threads.add(threading.get_ident())
+        (fd,) = struct.unpack("=I", asked.payload[8:12])
+        name = Path(os.readlink(f"/proc/self/fd/{fd}")).name
+        self.asked.append(name)
+        if self.refusal:
+            socket.ack(asked, self.refusal)
+            return
+        socket.answer(asked, RTM.NEWNSID, told(self.ids.get(name, -1)), flags=0)
+        socket.ack(asked)
+
+    async def names(self, *ids: int | None, dry: bool = True) -> list[str | None]:
+        return await self.origins.name(ids, dry=dry)
+
+    def opened(self) -> list[str]:
+        """The names that this process has a descriptor of."""
+        held = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+        return [path for path in held if path.startswith(str(self.directory))]
+
+    def take_asked(self) -> list[str]:
+        asked, self.asked = self.asked, []
+        return asked
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path / "names")
+    world.directory.mkdir()
+    world.add("blue", 1)
+    world.add("green", 2)
+    yield world
+    world.origins.close()
+    for socket in (world.events, world.notices, world.asker):
+        socket.close()
+
+
+async def test_names(world: World) -> None:
+    assert await world.names(2, None, 1, 3, 2) == ["green", None, "blue", None, "green"]
+
+
+async def test_the_kernel_is_asked_once(world: World) -> None:
+    await world.names(1)
+    assert world.take_asked() == ["blue", "green"]
+    assert await world.names(2, 1) == ["green", "blue"]
+    assert world.take_asked() == []
+
+
+async def test_it_is_asked_on_another_thread(world: World) -> None:
+    await world.names(1)
+    assert threading.get_ident() not in world.threads
+
+
+async def test_the_own_namespace_asks_nothing(world: World) -> None:
+    assert await world.names(None, None) == [None, None]
+    assert world.asked == []
+
+
+async def test_only_what_is_new_is_asked_about(world: World) -> None:
+    await world.names(1)
+    world.take_asked()
+    world.add("red", 3)
+    world.notice(RTM.NEWNSID, 3)
+    assert await world.names(3) == ["red"]
+    assert world.take_asked() == ["red"]
+
+
+async def test_that_there_is_no_name_is_asked_once(world: World) -> None:
+    for _ in range(3):
+        assert await world.names(7) == [None]
+    assert world.take_asked() == ["blue", "green"]
+    world.add("red", 7)
+    assert await world.names(7) == ["red"]
+
+
+async def test_a_change_at_this_moment_may_be_followed_by_another(world: World) -> None:
+    """Which would not change the directory's time."""
+    (world.directory / "grey").write_text("")
+    await world.names(7)
+    assert world.take_asked() == ["blue", "green", "grey"]
+    await world.names(7)
+    assert world.take_asked() == ["grey"]
+
+
+async def test_a_mount_is_looked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ip netns` makes a file first, which is a namespace only once that is mounted there."""
+    world.add("red")
+    assert await world.names(7) == [None]
+    world.ids["red"] = 7
+    assert await world.names(7) == [None]
+    changes = world.origins._mounts.changes
+    monkeypatch.setattr(world.origins._mounts, "changes", lambda: changes() + 1)
+    assert await world.names(7) == ["red"]
+
+
+async def test_a_name_that_goes_is_not_told_any_more(world: World) -> None:
+    await world.names(1)
+    world.remove("blue")
+    assert await world.names(1, 2) == [None, "green"]
+
+
+async def test_a_name_that_is_given_to_another(world: World) -> None:
+    await world.names(1)
+    (world.directory / "new").write_text("")
+    (world.directory / "new").replace(world.directory / "blue")
+    world.age()
+    world.ids = {"blue": 9, "green": 2}
+    assert await world.names(1, 9, 2) == [None, "blue", "green"]
+
+
+async def test_of_several_names_the_first(world: World) -> None:
+    world.add("aqua", 1)
+    assert await world.names(1) == ["aqua"]
+    world.remove("aqua")
+    assert await world.names(1) == ["blue"]
+
+
+async def test_more_names_than_are_asked_about_at_once(world: World) -> None:
+    for number in range(100):
+        world.add(f"n{number:03}", 100 + number)
+    assert await world.names(*range(100, 200)) == [f"n{number:03}" for number in range(100)]
+
+
+@pytest.mark.parametrize("what", ["directory", "fifo", "dangling"])
+async def test_what_is_no_namespace_is_passed_over(world: World, what: str) -> None:
+    path = world.directory / "odd"
+    if what == "directory":
+        path.mkdir()
+    elif what == "fifo":
+        os.mkfifo(path)  # which a plain open would wait at
+    else:
+        path.symlink_to("/nosuch")
+    with anyio.fail_after(5):
+        assert await world.names(1, 2) == ["blue", "green"]
+
+
+async def test_without_a_directory(world: World) -> None:
+    for name in ("blue", "green"):
+        world.remove(name)
+    world.directory.rmdir()
+    assert await world.names(1) == [None]
+    assert await world.names(1) == [None]
+    world.directory.mkdir()
+    world.add("blue", 1)
+    assert await world.names(1) == ["blue"]
+
+
+async def test_answers_that_do_not_come(world: World) -> None:
+    world.refusal = errno.EINVAL
+    assert await world.names(1) == [None]
+    world.refusal = 0
+    world.age()
+    assert await world.names(1) == ["blue"]
+
+
+async def test_every_file_is_closed(world: World) -> None:
+    world.refusal = errno.EINVAL
+    await world.names(1)
+    world.refusal = 0
+    await world.names(2)
+    assert world.opened() == []
+
+
+@pytest.mark.parametrize("call", ["open", "listdir"])
+async def test_without_descriptors_it_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, refuse)
+        assert await world.names(1) == [None]
+    assert await world.names(1) == ["blue"]
+
+
+async def test_late_answers_are_not_taken_for_others(world: World) -> None:
+    """What one question left behind has another number than the next."""
+    answer = world._answer
+    held: list[Asked] = []
+    world.answer = lambda socket, asked: held.append(asked)
+    assert await world.names(1) == [None]
+    for asked in held:
+        world.asker.answer(asked, RTM.NEWNSID, told(2), flags=0)
+    world.answer = answer
+    assert await world.names(1, 2) == ["blue", "green"]
+
+
+# -- ids that change hands ------------------------------------------------------------------
+
+
+async def test_the_last_of_a_namespace_that_is_gone(world: World) -> None:
+    await world.names(1)
+    world.remove("blue")
+    del world.ids["blue"]
+    world.notice(RTM.DELNSID, 1)
+    assert await world.names(1) == ["blue"]
+
+
+async def test_an_id_that_changed_hands(world: World) -> None:
+    await world.names(1)
+    world.remove("blue")
+    world.add("red", 1)
+    world.notice(RTM.DELNSID, 1)
+    world.notice(RTM.NEWNSID, 1)
+    assert await world.names(1, 2, dry=False) == [None, "green"]
+    assert await world.names(1, 2, dry=True) == [None, "green"]
+    assert await world.names(1, 2) == ["red", "green"]
+
+
+async def test_an_id_that_changed_hands_while_nothing_came(world: World) -> None:
+    await world.names(1)
+    world.remove("blue")
+    world.add("red", 1)
+    world.notice(RTM.DELNSID, 1)
+    world.notice(RTM.NEWNSID, 1)
+    world.origins.look()
+    world.origins.idle()
+    assert await world.names(1) == ["red"]
+
+
+async def test_an_id_that_changes_hands_while_the_kernel_is_asked(world: World) -> None:
+    plain = world._answer
+
+    def change(socket: FakeSocket, asked: Asked) -> None:
+        plain(socket, asked)
+        world.notice(RTM.DELNSID, 1)
+        world.notice(RTM.NEWNSID, 1)
+
+    world.answer = change
+    assert await world.names(1) == [None]
+    assert await world.names(1, dry=False) == [None]
+
+
+@pytest.mark.parametrize("how", ["overrun", "garbage", "cut"])
+async def test_notices_that_are_lost(world: World, how: str) -> None:
+    await world.names(1)
+    if how == "overrun":
+        world.notices.fail(errno.ENOBUFS)
+    else:
+        data = messages.pack(RTM.NEWNSID, 0, 1, told(1))
+        world.notices.deliver(b"\xff" * 40 if how == "garbage" else data[:-2])
+    assert await world.names(1) == [None]
+    assert await world.names(1) == [None]
+    assert await world.names(1) == ["blue"]
+
+
+async def test_another_failure_is_told(world: World) -> None:
+    world.notices.fail(errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        await world.names(1)
+
+
+# -- life -----------------------------------------------------------------------------------
+
+
+async def test_a_cancelled_look_is_repeated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, go_on = threading.Event(), threading.Event()
+    plain: Callable[[str], list[str]] = nsids._files
+
+    def slow(directory: str) -> list[str]:
+        started.set()
+        assert go_on.wait(5)
+        return plain(directory)
+
+    monkeypatch.setattr(nsids, "_files", slow)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.names, 1)
+        await anyio.to_thread.run_sync(started.wait)
+        tasks.cancel_scope.cancel()
+        go_on.set()
+    assert await world.names(1) == ["blue"]
+
+
+async def test_closed_while_the_kernel_is_asked(world: World) -> None:
+    plain = world._answer
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow(socket: FakeSocket, asked: Asked) -> None:
+        started.set()
+        assert go_on.wait(5)
+        plain(socket, asked)
+
+    async def look() -> None:
+        with pytest.raises(anyio.ClosedResourceError):
+            await world.names(1)
+
+    world.answer = slow
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look)
+        await anyio.to_thread.run_sync(started.wait)
+        world.origins.close()
+        assert not world.asker.closed
+        go_on.set()
+    assert world.asker.closed
+    with pytest.raises(anyio.ClosedResourceError):
+        await world.names(1)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        (errno.EPERM, PermissionDenied, "CAP_NET_BROADCAST"),
+        (errno.ENOPROTOOPT, KernelError, "listen to all network namespaces"),
+    ],
+)
+def test_a_refusal(code: int, error: type[KernelError], words: str) -> None:
+    def refuse(level: int, option: int, value: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    gc.collect()  # the loops of the tests before
+    before = len(os.listdir("/proc/self/fd"))
+    pairs = [lone_socket() for _ in range(3)]
+    pairs[0][1].setsockopt = refuse  # type: ignore[method-assign]
+    with pytest.raises(error, match=words):
+        Origins(*(socket for socket, _ in pairs), least_cost=1)
+    for socket, _ in pairs:
+        socket.close()
+    assert len(os.listdir("/proc/self/fd")) == before

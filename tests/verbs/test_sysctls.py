@@ -1,0 +1,258 @@
+"""The settings through a connection: those of its namespace, and what is said of refusals."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import threading
+
+import anyio
+import attrs
+import pytest
+from support import flows
+from support.lab import Lab
+from support.scripted import ScriptedKernel
+
+from conntrack_aio import (
+    Connection,
+    DecodeError,
+    InvalidRequest,
+    KernelError,
+    NotSupported,
+    PermissionDenied,
+    ResourceExhausted,
+    connect,
+)
+from conntrack_aio.model.sysctls import SETTINGS, EventMode, sysctl_of
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+
+
+class Tree:
+    """Settings that are kept here. A number for a value is the code to refuse it with."""
+
+    def __init__(self, **values: str | int) -> None:
+        self.values = {sysctl_of(name): value for name, value in values.items()}
+        self.threads: set[int] = set()
+
+    def read(self, name: str, /) -> str:
+        self.threads.add(threading.get_ident())
+        return self._value(name)
+
+    def write(self, name: str, value: str | int, /) -> None:
+        self.threads.add(threading.get_ident())
+        self._value(name)
+        self.values[name] = str(value)
+
+    def _value(self, name: str) -> str:
+        value = self.values.get(name, errno.ENOENT)
+        if isinstance(value, int):
+            raise OSError(value, os.strerror(value))
+        return value
+
+
+def scripted(**values: str | int) -> tuple[ScriptedKernel, Tree]:
+    kernel, tree = ScriptedKernel(), Tree(**values)
+    kernel._endpoint.sysctls = tree
+    return kernel, tree
+
+
+# -- reading --------------------------------------------------------------------------------
+
+
+async def test_they_are_those_of_the_namespace(lab: Lab, conn: Connection) -> None:
+    lab.sysctl("nf_conntrack_acct", 1)
+    lab.sysctl("nf_conntrack_udp_timeout", 17)
+    await conn.create(flows.tcp())
+    settings = await conn.sysctls.read()
+    assert (settings.acct, settings.udp_timeout, settings.count) == (True, 17, 1)
+    assert settings.events is EventMode.ALWAYS
+    async with connect() as here:
+        assert (await here.sysctls.read()).udp_timeout != 17
+
+
+async def test_all_that_are_there_are_read(lab: Lab, conn: Connection) -> None:
+    settings = attrs.asdict(await conn.sysctls.read())
+    for name, value in settings.items():
+        sysctl = sysctl_of(name).removeprefix("net.netfilter.")
+        try:
+            assert value == int(lab.read_sysctl(sysctl)), name
+        except FileNotFoundError:
+            assert value is None, name
+
+
+async def test_what_the_kernel_has_not_is_none() -> None:
+    kernel, tree = scripted(acct="1", events="7")
+    async with kernel.connect() as conn:
+        settings = await conn.sysctls.read()
+    told = {name: value for name, value in attrs.asdict(settings).items() if value is not None}
+    assert told == {"acct": True, "events": 7}
+    assert threading.get_ident() not in tree.threads
+
+
+async def test_one_that_can_not_be_read() -> None:
+    kernel, _ = scripted(acct=errno.EACCES)
+    async with kernel.connect() as conn:
+        with pytest.raises(PermissionDenied, match=r"read net\.netfilter\.nf_conntrack_acct"):
+            await conn.sysctls.read()
+    kernel, _ = scripted(acct="on")
+    async with kernel.connect() as conn:
+        with pytest.raises(DecodeError, match="nf_conntrack_acct: 'on' is not a number"):
+            await conn.sysctls.read()
+
+
+# -- setting --------------------------------------------------------------------------------
+
+
+async def test_set_is_seen_by_the_kernel(lab: Lab, conn: Connection) -> None:
+    await conn.sysctls.set(acct=True, events=EventMode.AUTO, tcp_timeout_established=3600)
+    assert lab.read_sysctl("nf_conntrack_acct") == "1"
+    assert lab.read_sysctl("nf_conntrack_events") == "2"
+    assert lab.read_sysctl("nf_conntrack_tcp_timeout_established") == "3600"
+    assert (await conn.create(flows.tcp())).counters_orig is not None
+    await conn.sysctls.set(acct=False)
+    assert lab.read_sysctl("nf_conntrack_acct") == "0"
+    assert lab.read_sysctl("nf_conntrack_events") == "2"
+
+
+async def test_nothing_named_nothing_set() -> None:
+    kernel, tree = scripted(acct="0")
+    async with kernel.connect() as conn:
+        await conn.sysctls.set()
+        await conn.sysctls.set(acct=None)
+    assert set(tree.values.values()) == {"0"}
+
+
+@pytest.mark.parametrize("name", [name for name, declared in SETTINGS.items() if declared.machine])
+async def test_the_machines_are_not_set_elsewhere(conn: Connection, name: str) -> None:
+    with pytest.raises(PermissionDenied, match="initial network namespace") as caught:
+        await conn.sysctls.set(**{name: 5})  # type: ignore[arg-type]
+    assert caught.value.request == f"set {sysctl_of(name)} to 5"
+    assert "Set before it" not in caught.value.hint
+
+
+async def test_a_number_that_the_kernel_does_not_take(lab: Lab, conn: Connection) -> None:
+    with pytest.raises(InvalidRequest, match="log_invalid to 256"):
+        await conn.sysctls.set(log_invalid=256)
+    assert lab.read_sysctl("nf_conntrack_log_invalid") == "0"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("acct", True, "does not have it"),
+        ("helper", True, "until 6.0"),
+        ("gre_timeout", 5, "since 5.0"),
+    ],
+)
+async def test_one_that_the_kernel_has_not(name: str, value: object, hint: str) -> None:
+    kernel, tree = scripted()
+    async with kernel.connect() as conn:
+        with pytest.raises(NotSupported, match=hint):
+            await conn.sysctls.set(**{name: value})  # type: ignore[arg-type]
+    assert tree.values == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "hint"),
+    [
+        (errno.EACCES, PermissionDenied, "CAP_NET_ADMIN"),
+        (errno.EPERM, PermissionDenied, "CAP_NET_ADMIN"),
+        (errno.EROFS, PermissionDenied, "read-only"),
+        (errno.ENOMEM, ResourceExhausted, ""),
+        (errno.EIO, KernelError, ""),
+    ],
+)
+async def test_a_refusal_says_why_and_what_was_set(
+    code: int, error: type[KernelError], hint: str
+) -> None:
+    kernel, tree = scripted(events="2", acct="0", timestamp=code, tcp_loose="1")
+    async with kernel.connect() as conn:
+        with pytest.raises(error) as caught:
+            await conn.sysctls.set(
+                tcp_loose=False, timestamp=True, acct=True, events=EventMode.ALWAYS
+            )
+    assert caught.value.errno == code
+    assert hint in str(caught.value)
+    assert str(caught.value).endswith("Set before it, and still so: events, acct")
+    assert list(tree.values.values()) == ["1", "1", code, "1"]
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"acct": True, "events": 1}, TypeError),
+        ({"acct": True, "timestamp": 1}, TypeError),
+        ({"acct": True, "udp_timeout": -1}, ValueError),
+        ({"acct": True, "nonsense": 1}, TypeError),
+        ({"acct": True, "count": 1}, TypeError),
+    ],
+)
+async def test_what_can_not_be_is_seen_before_anything_is_set(
+    values: dict[str, object], error: type[Exception]
+) -> None:
+    kernel, tree = scripted(acct="0", events="2", timestamp="0", udp_timeout="30")
+    async with kernel.connect() as conn:
+        with pytest.raises(error):
+            await conn.sysctls.set(**values)  # type: ignore[arg-type]
+    assert tree.threads == set()
+
+
+# -- life -----------------------------------------------------------------------------------
+
+
+async def test_a_closed_connection_says_so(lab: Lab) -> None:
+    async with connect(netns=lab.netns) as conn:
+        pass
+    with pytest.raises(anyio.ClosedResourceError):
+        await conn.sysctls.read()
+    with pytest.raises(anyio.ClosedResourceError):
+        await conn.sysctls.set(acct=True)
+    assert lab.read_sysctl("nf_conntrack_acct") == "0"
+
+
+async def test_a_cancelled_set_is_done_all_the_same(conn: Connection) -> None:
+    started, go_on = threading.Event(), threading.Event()
+    kernel, tree = scripted(acct="0", timestamp="0")
+    plain = tree.write
+
+    def slow(name: str, value: str | int) -> None:
+        started.set()
+        assert go_on.wait(5)
+        plain(name, value)
+
+    tree.write = slow  # type: ignore[method-assign]
+    async with kernel.connect() as conn, anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: conn.sysctls.set(acct=True, timestamp=True))
+        await anyio.to_thread.run_sync(started.wait)
+        tasks.cancel_scope.cancel()
+        go_on.set()
+    assert set(tree.values.values()) == {"1"}
+
+
+async def test_a_close_waits_for_what_is_being_set() -> None:
+    """The socket tells the namespace: another file with its number could tell another one."""
+    started, go_on = threading.Event(), threading.Event()
+    kernel, tree = scripted(acct="0")
+    plain = tree.write
+
+    def slow(name: str, value: str | int) -> None:
+        started.set()
+        assert go_on.wait(5)
+        plain(name, value)
+
+    tree.write = slow  # type: ignore[method-assign]
+    async with kernel.connect() as conn, anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: conn.sysctls.set(acct=True))
+        await anyio.to_thread.run_sync(started.wait)
+        conn.close()
+        assert not kernel.sockets[0].closed
+        go_on.set()
+    assert kernel.sockets[0].closed
+    assert set(tree.values.values()) == {"1"}
+
+
+async def test_the_signature_has_the_settings(conn: Connection) -> None:
+    parameters = inspect.signature(conn.sysctls.set).parameters
+    assert set(parameters) == set(SETTINGS) - {"count"}
