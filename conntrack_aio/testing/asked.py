@@ -103,7 +103,7 @@ def _describe(places: list[_Place], data: bytes, start: int, end: int) -> dict[s
             if isinstance(child, Branch):
                 found |= _describe([(schema, child)], data, first, last)
                 break
-            if child is not None:
+            if isinstance(child, Leaf):
                 found[_field_of(schema, child)] = _value(child, data, first, last)
                 break
         else:

@@ -11,7 +11,6 @@ from typing import Final, TypeVar
 
 from ..codec.reference import decode, encode
 from ..connection import Connecting, connect
-from ..errors import kernel_error
 from ..events import DEFAULT_RECEIVE_BUFFER
 from ..model.events import EventType, FlowEvent
 from ..model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy
@@ -257,7 +256,14 @@ class FakeKernel:
 
     # -- events by hand ---------------------------------------------------------------------
 
-    def emit(self, event: FlowEvent | bytes, *, group: int | None = None, sender: int = 0) -> None:
+    def emit(
+        self,
+        event: FlowEvent | bytes,
+        *,
+        group: int | None = None,
+        sender: int = 0,
+        nsid: int | None = None,
+    ) -> None:
         """Send an event, whatever the table says.
 
         :param event: an event of the model, or a datagram as it is.
@@ -265,6 +271,8 @@ class FakeKernel:
             (:class:`~conntrack_aio.uapi.nfnetlink.NFNLGRP`).
         :param sender: the port of the program that sends it; 0 is the kernel, anything else a
             forger.
+        :param nsid: the id of another namespace that it comes from: only streams of all
+            namespaces hear it. Nothing here tells the name of such a namespace.
 
         Raises :exc:`ValueError` for a datagram without a group, and :exc:`EncodeError`.
         """
@@ -279,8 +287,9 @@ class FakeKernel:
             raise ValueError("a datagram goes to a group")
         with self._state.lock:
             for socket in self._state.open_sockets():
-                if group in socket.groups:
-                    socket.send_event(datagram, group, sender)
+                everywhere = NETLINK_OPTION.LISTEN_ALL_NSID in socket.options
+                if group in socket.groups and (nsid is None or everywhere):
+                    socket.send_event(datagram, group, sender, nsid)
 
     def overrun(self, lost: int = 1) -> None:
         """Have every event socket lose so many events; see :meth:`FakeSocket.overrun`."""
@@ -371,18 +380,11 @@ class _Endpoint:
     def open(
         self, receive_buffer: int | None = None, protocol: int = NETLINK.NETFILTER
     ) -> NetlinkSocket:
-        """Raises :exc:`NotSupported` for another protocol: there are no other namespaces here."""
-        if protocol != NETLINK.NETFILTER:
-            raise kernel_error(
-                errno.EPROTONOSUPPORT,
-                f"open a netlink socket (protocol {protocol})",
-                hint="A FakeKernel has but netfilter's",
-            )
         with self._state.lock:
             taken = len(self._state.sockets)
             # The first port of a process is its id, further ones are large numbers.
             port = os.getpid() if not taken else 0xFFFFF000 - taken
-            raw = FakeSocket(port, self._home)
+            raw = FakeSocket(port, self._home, protocol)
             for option in (NETLINK_OPTION.CAP_ACK, NETLINK_OPTION.EXT_ACK):
                 raw.setsockopt(SOL_NETLINK, option, 1)
             if receive_buffer is not None:

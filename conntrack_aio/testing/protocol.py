@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, NoReturn
 import attrs
 
 from ..netlink import messages, nfnetlink
-from ..uapi.netlink import NLM_F, NLMSG
+from ..uapi.netlink import NETLINK, NLM_F, NLMSG
 from .asked import Asked
 from .attributes import Policy, Refused, parse
 from .sockets import Chunk, FakeSocket
@@ -116,7 +116,7 @@ class Receiver:
         for asked, complete in self._requests(socket, data):
             if complete:
                 socket.asked.append(asked)
-            if "CAP_NET_ADMIN" in self._state.lacks:
+            if "CAP_NET_ADMIN" in self._state.lacks and socket.protocol == NETLINK.NETFILTER:
                 with self._state.lock:
                     self._acknowledge(socket, asked, Refused(errno.EPERM))
                 return
@@ -139,10 +139,13 @@ class Receiver:
             yield self._describe(socket, kind, flags, seq, payload), complete
             start += (size + 3) & ~3
 
+    def _subsystem(self, socket: FakeSocket, kind: int) -> Subsystem | None:
+        return self._subsystems.get(kind >> 8) if socket.protocol == NETLINK.NETFILTER else None
+
     def _describe(
         self, socket: FakeSocket, kind: int, flags: int, seq: int, payload: bytes
     ) -> Asked:
-        subsystem = self._subsystems.get(kind >> 8)
+        subsystem = self._subsystem(socket, kind)
         if subsystem is None or kind & 0xFF not in subsystem.handlers:
             return Asked(kind, flags, seq, payload, socket.port_id, f"{kind:#x}")
         verb = subsystem.verb(kind & 0xFF, flags, payload)
@@ -167,7 +170,7 @@ class Receiver:
 
     def _handle(self, socket: FakeSocket, asked: Asked) -> str | None:
         """What the kernel warns of. Raises :exc:`Refused`."""
-        subsystem = self._subsystems.get(asked.subsystem)
+        subsystem = self._subsystem(socket, asked.type)
         handler = None if subsystem is None else subsystem.handlers.get(asked.message)
         if handler is None:
             raise Refused(errno.EINVAL)

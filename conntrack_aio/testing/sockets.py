@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, Protocol
 
 from ..netlink import messages
 from ..netlink.attributes import pack, pack_text
-from ..uapi.netlink import NETLINK_OPTION, NLM_F, NLMSGERR_ATTR, SOL_NETLINK
+from ..uapi.netlink import NETLINK, NETLINK_OPTION, NLM_F, NLMSGERR_ATTR, SOL_NETLINK
 from ..uapi.socket import SO_MEMINFO, SO_RCVBUFFORCE
 from .asked import Asked
 
@@ -123,7 +123,9 @@ class FakeSocket:
     documented here put things into it by hand; the rest is what the library calls.
     """
 
-    def __init__(self, port_id: int, home: Home) -> None:
+    def __init__(self, port_id: int, home: Home, protocol: int = NETLINK.NETFILTER) -> None:
+        self.protocol = protocol
+        """The netlink protocol. But netfilter's, the kernel speaks none: it refuses all of it."""
         self.port_id = port_id
         """Its netlink port, by which events name who caused them."""
         self.asked: list[Asked] = []
@@ -213,11 +215,13 @@ class FakeSocket:
 
     def send_unicast(self, datagram: bytes) -> bool:
         """An answer. Whether it found room."""
-        return self._send(datagram, KERNEL, truesize(len(datagram)))
+        return self._send(_Queued(datagram, KERNEL, truesize(len(datagram))))
 
-    def send_event(self, datagram: bytes, group: int, sender: int = 0) -> bool:
+    def send_event(
+        self, datagram: bytes, group: int, sender: int = 0, nsid: int | None = None
+    ) -> bool:
         """An event, to a member of the group or to who asked for an echo. Whether it found room."""
-        return self._send(datagram, (sender, 1 << (group - 1)), EVENT_SIZE)
+        return self._send(_Queued(datagram, (sender, 1 << (group - 1)), EVENT_SIZE, nsid))
 
     @property
     def is_dumping(self) -> bool:
@@ -249,14 +253,14 @@ class FakeSocket:
             for item in queue:
                 self._put(item)
 
-    def _send(self, datagram: bytes, sender: Sender, size: int) -> bool:
+    def _send(self, item: _Queued) -> bool:
         if self.closed:
             return True
-        after = self._waiting + size
+        after = self._waiting + item.size
         if self._congested or (self._queue and after > self.receive_buffer):
             self._drop()
             return False
-        self._put(_Queued(datagram, sender, size))
+        self._put(item)
         return True
 
     def _drop(self) -> None:

@@ -12,7 +12,7 @@ from ..model.flow import Status
 from ..model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo
 from ..model.tuples import TCP, Tuple
 from ..netlink import messages
-from ..uapi.netlink import NETLINK_OPTION
+from ..uapi.netlink import NETLINK, NETLINK_OPTION
 from . import ages, events
 from .ages import Release
 from .events import IPCT
@@ -288,4 +288,7 @@ class State:
     # -- sockets ----------------------------------------------------------------------------
 
     def open_sockets(self) -> Iterator[FakeSocket]:
-        return (socket for socket in self.sockets if not socket.closed)
+        """Those of netfilter's protocol that are open."""
+        for socket in self.sockets:
+            if not socket.closed and socket.protocol == NETLINK.NETFILTER:
+                yield socket

@@ -221,6 +221,22 @@ async def test_a_forger_is_not_believed() -> None:
         assert conn.statistics().forged == 1
 
 
+async def test_events_of_other_namespaces() -> None:
+    kernel = FakeKernel()
+    async with (
+        kernel.connect() as conn,
+        conn.events() as own,
+        conn.events(all_netns=True) as everywhere,
+    ):
+        kernel.emit(FlowEvent(type=EventType.NEW, flow=flows.tcp(1)), nsid=5)
+        kernel.emit(FlowEvent(type=EventType.NEW, flow=flows.tcp(2)))
+        there, here = await take(everywhere, 2)
+        (only,) = await take(own)
+    assert [(event.nsid, event.netns) for event in (there, here)] == [(5, None), (None, None)]
+    assert there.flow.orig == flows.tcp(1).orig
+    assert here.flow == only.flow
+
+
 async def test_only_members_of_a_group_hear() -> None:
     kernel = FakeKernel(sysctls=ALWAYS)
     async with kernel.connect() as conn, conn.events(EventType.DESTROY) as stream:
