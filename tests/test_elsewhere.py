@@ -40,6 +40,21 @@ async def main():
 
 anyio.run(main)
 """
+FAKE = """
+from conntrack_aio import connect
+from conntrack_aio.testing import FakeKernel
+
+async def follow():
+    kernel = FakeKernel(flows=[flow])
+    with kernel.installed():
+        async with connect() as conn, conn.events() as stream:
+            kernel.remove(kernel.add(flow2))
+            print((await anext(stream)).type.name, (await anext(stream)).type.name)
+            print(len(await conn.list()))
+
+flow2 = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 3, timeout=5)
+anyio.run(follow)
+"""
 COMMAND = """
 from conntrack_aio.cli import main
 sys.exit(main({arguments!r}))
@@ -57,6 +72,11 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 def test_connecting_says_why_not(netns: str | None) -> None:
     done = python(ELSEWHERE + CONNECT.format(netns=netns))
     assert (done.stdout, done.stderr) == (WORDS, "")
+
+
+def test_a_fake_kernel_works() -> None:
+    done = python(ELSEWHERE + FAKE)
+    assert (done.stdout, done.stderr) == ("NEW DESTROY\n1\n", "")
 
 
 def test_the_command_says_why_not() -> None:

@@ -28,6 +28,7 @@ FLOORS = {
     "session": 6,
     "verbs": 7,
     "connection": 8,
+    "testing": 9,
     "__init__": 9,
     "cli": 10,
     "__main__": 11,

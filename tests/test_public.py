@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 import conntrack_aio
+import conntrack_aio.testing
 
 NAMES = conntrack_aio.__all__
+MODULES = {"": conntrack_aio, "testing.": conntrack_aio.testing}
 
 
 def test_all_is_all() -> None:
@@ -29,10 +31,15 @@ def test_the_version_is_the_distributions() -> None:
     assert metadata.version("conntrack_aio") == conntrack_aio.__version__
 
 
+def public_things() -> Iterator[tuple[str, object]]:
+    for prefix, module in MODULES.items():
+        for name in module.__all__:
+            yield prefix + name, getattr(module, name)
+
+
 def documented() -> Iterator[tuple[str, object]]:
     """Every public thing, and every public method and property of the classes."""
-    for name in NAMES:
-        thing = getattr(conntrack_aio, name)
+    for name, thing in public_things():
         yield name, thing
         if inspect.isclass(thing) and not issubclass(thing, enum.Enum):
             for member in dir(thing):

@@ -80,7 +80,7 @@ def create(call: Call, orig: Tuple, reply: Tuple, zone: Zone) -> tuple[Entry, IP
     if CTA.TUPLE_MASTER in given:
         _set_master(call, entry)
     if state.table.taken(entry.orig, zone) or state.table.taken(entry.reply, zone):
-        state.count("insert_failed")
+        state.note("insert_failed")
         raise Refused(errno.EEXIST)
     state.insert(entry)
     return entry, _what_happened(state, entry, given)

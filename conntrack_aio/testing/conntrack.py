@@ -266,7 +266,7 @@ def get_statistics(call: Call) -> None:
     call.answer(
         _MSG.GET_STATS,
         0,
-        pack_be32(CTA_STATS_GLOBAL.ENTRIES, len(state.table) + len(state.dying)),
+        pack_be32(CTA_STATS_GLOBAL.ENTRIES, state.entries),
         pack_be32(CTA_STATS_GLOBAL.MAX_ENTRIES, state.sysctls["nf_conntrack_max"]),
     )
 

@@ -29,6 +29,7 @@ from .ages import Release
 from .asked import Asked
 from .faults import Delayed, Faults, When
 from .protocol import Receiver
+from .settings import Tree
 from .sockets import FakeSocket
 from .state import Lack, State
 from .subsystems import subsystems_of
@@ -45,7 +46,6 @@ _EVENTS: Final = {
     EventType.UPDATE: (NFNLGRP.CONNTRACK_UPDATE, IPCTNL_MSG_CT.NEW, NLM_F(0)),
     EventType.DESTROY: (NFNLGRP.CONNTRACK_DESTROY, IPCTNL_MSG_CT.DELETE, NLM_F(0)),
 }
-_SYSCTLS: Final = "net.netfilter."
 _NO_KERNELS: Final[Mapping[str | os.PathLike[str] | NetNS, FakeKernel]] = MappingProxyType({})
 
 
@@ -372,7 +372,7 @@ class _Endpoint:
     def __init__(self, state: State, receiver: Receiver) -> None:
         self._state = state
         self._home = _Home(state, receiver)
-        self.sysctls: SysctlTree = _Settings(state)
+        self.sysctls: SysctlTree = Tree(state.sysctls, lambda: state.entries, state.release)
 
     def open_first(self) -> NetlinkSocket:
         return self.open()
@@ -422,25 +422,3 @@ class _Home:
     def check_force(self) -> None:
         if self._state.lacks & {"CAP_NET_ADMIN", "SO_RCVBUFFORCE"}:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-
-
-class _Settings:
-    """The settings, as ``/proc/sys`` has them."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def read(self, name: str, /) -> str:
-        own = name.removeprefix(_SYSCTLS)
-        if own == "nf_conntrack_count":
-            return str(len(self._state.table) + len(self._state.dying))
-        if own not in self._state.sysctls:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        return str(self._state.sysctls[own])
-
-    def write(self, name: str, value: str | int, /) -> None:
-        self.read(name)
-        try:
-            self._state.sysctls[name.removeprefix(_SYSCTLS)] = int(value)
-        except ValueError:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name) from None

@@ -293,9 +293,11 @@ class FakeSocket:
     # -- what the library calls -------------------------------------------------------------
 
     def fileno(self) -> int:
+        """A descriptor that is readable as long as something waits; -1 once it is closed."""
         return -1 if self.closed else self._signal.fileno()
 
     def sendto(self, data: bytes, address: Sender, /) -> int:
+        """To the kernel, which has carried it out when this returns. Raises :exc:`OSError`."""
         if self.closed:
             raise _error(errno.EBADF)
         if address != KERNEL:
@@ -307,12 +309,14 @@ class FakeSocket:
         return len(data)
 
     def recvfrom_into(self, buffer: memoryview, nbytes: int, flags: int, /) -> tuple[int, Sender]:
+        """One datagram, and who sent it. Raises :exc:`OSError`."""
         size, _, _, sender = self.recvmsg_into([buffer[:nbytes]], 0, flags)
         return size, sender
 
     def recvmsg_into(
         self, buffers: list[memoryview], ancbufsize: int, flags: int, /
     ) -> tuple[int, list[tuple[int, int, bytes]], int, Sender]:
+        """As :meth:`recvfrom_into`, with the id of the namespace that it came from."""
         (buffer,) = buffers
         with self._lock:
             if self.closed:
@@ -346,6 +350,7 @@ class FakeSocket:
         return item
 
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
+        """SO_RCVBUF and SO_MEMINFO. Raises :exc:`OSError`."""
         with self._lock:
             if (level, option) == (socket.SOL_SOCKET, socket.SO_RCVBUF):
                 return struct.pack("=i", self.receive_buffer)[:size]
@@ -355,6 +360,7 @@ class FakeSocket:
         raise _error(errno.ENOPROTOOPT)
 
     def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        """The size of the buffer, and netlink's own options. Raises :exc:`OSError`."""
         with self._lock:
             if level == socket.SOL_SOCKET and option in (socket.SO_RCVBUF, SO_RCVBUFFORCE):
                 self._set_receive_buffer(value, forced=option == SO_RCVBUFFORCE)
@@ -378,9 +384,11 @@ class FakeSocket:
         self.receive_buffer = max(2 * granted, _SMALLEST_BUFFER)
 
     def getsockname(self) -> Sender:
+        """Its port, and its groups as a mask."""
         return (self.port_id, sum(1 << (group - 1) for group in self.groups))
 
     def close(self) -> None:
+        """Idempotent."""
         with self._lock:
             if not self.closed:
                 self.closed = True

@@ -16,6 +16,7 @@ from ..uapi.netlink import NETLINK, NETLINK_OPTION
 from . import ages, events
 from .ages import Release
 from .events import IPCT
+from .settings import default_sysctls
 from .sockets import FakeSocket
 from .table import Count, Entry, Table
 from .tuples import Zone
@@ -40,45 +41,6 @@ TICKS: Final = 250
 """Of the clock a second (``CONFIG_HZ``): a timeout is cut to 2^31 of them."""
 
 _CONNTRACK_GROUPS: Final = frozenset(range(1, 7))
-_SYSCTLS: Final[Mapping[str, int]] = {
-    "nf_conntrack_acct": 0,
-    "nf_conntrack_buckets": 262144,
-    "nf_conntrack_checksum": 1,
-    "nf_conntrack_events": 2,
-    "nf_conntrack_expect_max": 4096,
-    "nf_conntrack_generic_timeout": 600,
-    "nf_conntrack_gre_timeout": 30,
-    "nf_conntrack_gre_timeout_stream": 180,
-    "nf_conntrack_icmp_timeout": 30,
-    "nf_conntrack_icmpv6_timeout": 30,
-    "nf_conntrack_log_invalid": 0,
-    "nf_conntrack_max": 262144,
-    "nf_conntrack_sctp_timeout_closed": 10,
-    "nf_conntrack_sctp_timeout_cookie_echoed": 3,
-    "nf_conntrack_sctp_timeout_cookie_wait": 3,
-    "nf_conntrack_sctp_timeout_established": 210,
-    "nf_conntrack_sctp_timeout_heartbeat_sent": 30,
-    "nf_conntrack_sctp_timeout_shutdown_ack_sent": 3,
-    "nf_conntrack_sctp_timeout_shutdown_recd": 3,
-    "nf_conntrack_sctp_timeout_shutdown_sent": 3,
-    "nf_conntrack_tcp_be_liberal": 0,
-    "nf_conntrack_tcp_loose": 1,
-    "nf_conntrack_tcp_max_retrans": 3,
-    "nf_conntrack_tcp_timeout_close": 10,
-    "nf_conntrack_tcp_timeout_close_wait": 60,
-    "nf_conntrack_tcp_timeout_established": 432000,
-    "nf_conntrack_tcp_timeout_fin_wait": 120,
-    "nf_conntrack_tcp_timeout_last_ack": 30,
-    "nf_conntrack_tcp_timeout_max_retrans": 300,
-    "nf_conntrack_tcp_timeout_syn_recv": 60,
-    "nf_conntrack_tcp_timeout_syn_sent": 120,
-    "nf_conntrack_tcp_timeout_time_wait": 120,
-    "nf_conntrack_tcp_timeout_unacknowledged": 300,
-    "nf_conntrack_timestamp": 0,
-    "nf_conntrack_udp_timeout": 30,
-    "nf_conntrack_udp_timeout_stream": 120,
-}
-
 _V4, _V6 = frozenset({AF_INET}), frozenset({AF_INET, AF_INET6})
 _HELPERS: Final[Mapping[str, tuple[frozenset[int], frozenset[int]]]] = {
     "ftp": (_V6, frozenset({6})),
@@ -96,15 +58,6 @@ _HELPERS: Final[Mapping[str, tuple[frozenset[int], frozenset[int]]]] = {
     "snmp_trap": (_V4, frozenset({17})),
 }
 """The helpers of a kernel with all its modules, by name: families and protocols."""
-
-
-def default_sysctls(release: Release) -> dict[str, int]:
-    """The settings as a kernel of this age has them when it starts."""
-    sysctls = dict(_SYSCTLS)
-    if not release.has(ages.EVENTS_AUTODETECT):
-        sysctls |= {"nf_conntrack_events": 1, "nf_conntrack_helper": 0}
-    sysctls["net.core.rmem_max"] = 4194304 if release.has(ages.LARGE_RMEM_MAX) else 212992
-    return sysctls
 
 
 def check_lacks(lacks: Collection[str]) -> frozenset[str]:
@@ -174,9 +127,14 @@ class State:
             found = self.table.find(tuple_, zone)
         return None if found is None else found[0]
 
+    @property
+    def entries(self) -> int:
+        """How many the kernel counts: those that are dying too."""
+        return len(self.table) + len(self.dying)
+
     def is_full(self) -> bool:
         most = self.sysctls["nf_conntrack_max"]
-        return bool(most) and len(self.table) + len(self.dying) >= most
+        return bool(most) and self.entries >= most
 
     def extend(self, entry: Entry) -> None:
         """Give a new entry what the settings of this moment say that it gets."""
@@ -208,9 +166,9 @@ class State:
         self.table.insert(entry)
         if entry.master is not None:
             entry.master.children += 1
-        self.count("insert")
+        self.note("insert")
 
-    def count(self, name: str) -> None:
+    def note(self, name: str) -> None:
         """One more of the statistics of the processor that does all the work here."""
         counters = self.cpu_counters[0]
         counters[name] = counters.get(name, 0) + 1

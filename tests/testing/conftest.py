@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 from support.anykernel import AnyKernel, Fake, Real
 
 from conntrack_aio.netlink.socket import NetlinkSocket
-from conntrack_aio.testing import FakeKernel
+from conntrack_aio.testing import FakeKernel, ages
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.kernel)])
 def anykernel(request: pytest.FixtureRequest) -> AnyKernel:
     """A kernel without flows, whose flows all emit events."""
     if request.param == "fake":
-        return Fake(FakeKernel(sysctls={"nf_conntrack_events": 1}))
+        return Fake(FakeKernel("6.18", sysctls={"nf_conntrack_events": 1}))
+    if abilities(os.uname().release) != abilities("6.18"):
+        pytest.skip("this kernel is of another age than the one that is imitated here")
     return Real(request.getfixturevalue("lab"))
+
+
+def abilities(release: str) -> list[bool]:
+    """Which of the features that came or went at some time a kernel has."""
+    features = [each for each in vars(ages).values() if isinstance(each, ages.Feature)]
+    return [ages.Release.parse(release).has(feature) for feature in features]
 
 
 Opener = Callable[..., NetlinkSocket]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import threading
 
 import anyio
 import attrs
 import pytest
 from support import flows
+from support.lab import Lab
 
 import conntrack_aio
 from conntrack_aio import (
     Counters,
     DecodeError,
+    EventMode,
     EventsLost,
     EventStream,
     EventType,
@@ -405,8 +408,33 @@ async def test_settings() -> None:
     for bad in ("net.ipv4.ip_forward", name + "nothing"):
         with pytest.raises(FileNotFoundError):
             settings.read(bad)
-    with pytest.raises(OSError, match="Invalid argument"):
-        settings.write(name + "acct", "many")
+    for setting, value in (("acct", "many"), ("events", 3)):
+        with pytest.raises(OSError, match="Invalid argument"):
+            settings.write(name + setting, value)
+    with pytest.raises(PermissionError):
+        settings.write(name + "count", 1)
+
+
+@pytest.mark.kernel
+def test_the_settings_are_those_of_this_kernel(lab: Lab) -> None:
+    """A kernel may be built without some; others than these there are not."""
+    there = lab.run(os.listdir, "/proc/sys/net/netfilter")
+    mine = FakeKernel(os.uname().release).sysctls.keys() | {"nf_conntrack_count"}
+    assert {name for name in there if name.startswith("nf_conntrack")} <= mine
+    assert len(mine & set(there)) > 30
+
+
+async def test_settings_come_and_go_with_the_kernels() -> None:
+    async with FakeKernel("6.18").connect() as new, FakeKernel("4.19").connect() as old:
+        one, two = await new.sysctls.read(), await old.sysctls.read()
+        assert (one.events, two.events) == (EventMode.AUTO, EventMode.ALWAYS)
+        assert (one.helper, two.helper) == (None, False)
+        assert (one.dccp_loose, two.dccp_loose) == (None, True)
+        assert (one.gre_timeout, two.gre_timeout) == (30, None)
+        await new.sysctls.set(acct=True)
+        assert (await new.sysctls.read()).acct
+        with pytest.raises(conntrack_aio.InvalidRequest):
+            await old.sysctls.set(events=EventMode.AUTO)
 
 
 async def test_statistics_of_processors() -> None:

@@ -1,0 +1,125 @@
+"""The settings as a kernel of some age has them when it starts, and as ``/proc/sys`` shows them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, MutableMapping
+from typing import Final
+
+from ..model.sysctls import SETTINGS, sysctl_of
+from . import ages
+from .ages import Release
+
+_PREFIX: Final = "net.netfilter."
+_COUNT: Final = "nf_conntrack_count"
+_RMEM_MAX: Final = "net.core.rmem_max"
+_DEFAULTS: Final = {
+    "events": 2,
+    "acct": 0,
+    "timestamp": 0,
+    "max": 262144,
+    "buckets": 262144,
+    "expect_max": 4096,
+    "checksum": 1,
+    "log_invalid": 0,
+    "helper": 0,
+    "tcp_loose": 1,
+    "tcp_be_liberal": 0,
+    "tcp_ignore_invalid_rst": 0,
+    "tcp_max_retrans": 3,
+    "generic_timeout": 600,
+    "tcp_timeout_syn_sent": 120,
+    "tcp_timeout_syn_recv": 60,
+    "tcp_timeout_established": 432000,
+    "tcp_timeout_fin_wait": 120,
+    "tcp_timeout_close_wait": 60,
+    "tcp_timeout_last_ack": 30,
+    "tcp_timeout_time_wait": 120,
+    "tcp_timeout_close": 10,
+    "tcp_timeout_max_retrans": 300,
+    "tcp_timeout_unacknowledged": 300,
+    "udp_timeout": 30,
+    "udp_timeout_stream": 120,
+    "icmp_timeout": 30,
+    "icmpv6_timeout": 30,
+    "gre_timeout": 30,
+    "gre_timeout_stream": 180,
+    "sctp_timeout_closed": 10,
+    "sctp_timeout_cookie_wait": 3,
+    "sctp_timeout_cookie_echoed": 3,
+    "sctp_timeout_established": 210,
+    "sctp_timeout_shutdown_sent": 3,
+    "sctp_timeout_shutdown_recd": 3,
+    "sctp_timeout_shutdown_ack_sent": 3,
+    "sctp_timeout_heartbeat_sent": 30,
+    "sctp_timeout_heartbeat_acked": 210,
+    "dccp_loose": 1,
+    "dccp_timeout_request": 240,
+    "dccp_timeout_respond": 480,
+    "dccp_timeout_partopen": 480,
+    "dccp_timeout_open": 43200,
+    "dccp_timeout_closereq": 64,
+    "dccp_timeout_closing": 64,
+    "dccp_timeout_timewait": 240,
+    "frag6_timeout": 60,
+    "frag6_low_thresh": 3145728,
+    "frag6_high_thresh": 4194304,
+}
+"""By the names of :data:`SETTINGS`, which says of each since when and until when it is there."""
+
+
+def default_sysctls(release: Release) -> dict[str, int]:
+    """Those that a kernel of this age has. The flow table's module is not loaded."""
+    found = {
+        sysctl_of(name).removeprefix(_PREFIX): value
+        for name, value in _DEFAULTS.items()
+        if _is_there(name, release)
+    }
+    if not release.has(ages.EVENTS_AUTODETECT):
+        found["nf_conntrack_events"] = 1
+    found[_RMEM_MAX] = 4194304 if release.has(ages.LARGE_RMEM_MAX) else 212992
+    return found
+
+
+def _is_there(name: str, release: Release) -> bool:
+    declared = SETTINGS[name]
+    if declared.since and release.series < Release.parse(declared.since).series:
+        return False
+    return not declared.until or release.series <= Release.parse(declared.until).series
+
+
+class Tree:
+    """The settings by their full names (:class:`~conntrack_aio.sysctls.SysctlTree`)."""
+
+    def __init__(
+        self, sysctls: MutableMapping[str, int], count: Callable[[], int], release: Release
+    ) -> None:
+        self._sysctls = sysctls
+        self._count = count
+        self._modes = 2 if release.has(ages.EVENTS_AUTODETECT) else 1
+
+    def read(self, name: str, /) -> str:
+        own = name.removeprefix(_PREFIX)
+        if own == _COUNT:
+            return str(self._count())
+        if own not in self._sysctls:
+            raise _error(errno.ENOENT, name)
+        return str(int(self._sysctls[own]))
+
+    def write(self, name: str, value: str | int, /) -> None:
+        own = name.removeprefix(_PREFIX)
+        self.read(name)
+        if own == _COUNT:
+            raise _error(errno.EACCES, name)
+        try:
+            number = int(value)
+        except ValueError:
+            raise _error(errno.EINVAL, name) from None
+        if own == "nf_conntrack_events" and not 0 <= number <= self._modes:
+            raise _error(errno.EINVAL, name)
+        self._sysctls[own] = number
+
+
+def _error(code: int, name: str) -> OSError:
+    return OSError(code, os.strerror(code), name)
