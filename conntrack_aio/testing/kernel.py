@@ -338,7 +338,8 @@ class FakeKernel:
         self.asked.append(asked)
         if self.script is not None and self.script(socket, asked):
             return True
-        fault = self._faults.take(asked)
+        with self._state.lock:
+            fault = self._faults.take(asked)
         if fault is None:
             return False
         fault(socket, asked, self._receiver)

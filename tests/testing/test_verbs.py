@@ -47,9 +47,8 @@ async def conn(anykernel: AnyKernel) -> AsyncIterator[Connection]:
 
 
 def plain(flow: Flow) -> Flow:
-    """Without what can't be the same: the id, and the second that may have passed."""
-    assert flow.timeout is None or flow.timeout % 100 in (0, 99)
-    timeout = None if flow.timeout is None else (flow.timeout + 1) // 100 * 100
+    """Without what can't be the same: the id, and the seconds that passed."""
+    timeout = None if flow.timeout is None else (flow.timeout + 5) // 100 * 100
     return attrs.evolve(flow, id=None, timeout=timeout)
 
 
@@ -125,9 +124,15 @@ async def test_what_is_not_there(conn: Connection) -> None:
 
 
 async def test_an_entry_made_again_at_once_has_the_same_id(conn: Connection) -> None:
-    made = await conn.create(udp())
-    await conn.delete(made)
-    assert (await conn.create(udp())).id == made.id
+    """If it finds itself in the same place of the memory, which is not always so."""
+    for _ in range(20):
+        made = await conn.create(udp())
+        await conn.delete(made)
+        again = await conn.create(udp())
+        await conn.delete(again)
+        if again.id == made.id:
+            return
+    raise AssertionError("never")
 
 
 async def test_another_id_is_another_flow(conn: Connection) -> None:
