@@ -97,8 +97,8 @@ was made while nobody listened never emits an event, unless ``nf_conntrack_event
 library's own tests send the same random requests to it and to Linux, and compare the answers byte
 by byte.
 
-It knows flows alone: it has no packets, no rules, no expectations, timeout policies and user-space
-helpers (those subsystems are absent), and sees no socket filters.
+It knows flows and user-space helpers: it has no packets and no rules, its kernels are built without
+expectations and timeout policies, and it sees no socket filters.
 """
 
 from .asked import Asked

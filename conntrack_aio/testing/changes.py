@@ -112,7 +112,7 @@ def _set_master(call: Call, entry: Entry) -> None:
 
 def _give_helper(state: State, entry: Entry, data: bytes) -> None:
     name = _helper_name(data)
-    if (name, entry.family, entry.orig.proto) not in state.helpers:
+    if not state.has_helper(name, entry.family, entry.orig.proto):
         raise Refused(errno.EOPNOTSUPP)
     entry.helped, entry.helper = True, Helper(name=name)
     if state.release.has(ages.HELPER_BIT_ON_CREATE):
@@ -147,7 +147,7 @@ def _change_helper(state: State, entry: Entry, given: Attributes) -> None:
             raise Refused(errno.EBUSY)
     elif not name:
         entry.helper = None
-    elif (name, entry.family, entry.orig.proto) not in state.helpers or not entry.helped:
+    elif not entry.helped or not state.has_helper(name, entry.family, entry.orig.proto):
         raise Refused(errno.EOPNOTSUPP)
     elif name != current:
         raise Refused(errno.EBUSY)

@@ -26,7 +26,7 @@ from .attributes import NEST, REJECTED, U16, U32, Policy, Refused, Rule, parse, 
 from .changes import create, update
 from .events import IPCT, WRITTEN
 from .filters import Filter, parse_filter
-from .protocol import Call, Handler, Subsystem
+from .protocol import Call, Handler, ListDump, Subsystem
 from .sockets import Chunk
 from .state import State
 from .table import ORIG, REPLY, Entry
@@ -219,33 +219,17 @@ class TableDump:
         return messages.pack(_ENTRY, self._flags, self._seq, b"".join(parts), self._port)
 
 
-def list_dump(call: Call, entries: Iterable[Entry], *, extensions: bool = True) -> Chunk:
+def list_dump(call: Call, entries: Iterable[Entry]) -> Chunk:
     """Entries that are in no table, of the family that is asked for."""
-    state, family = call.state, call.asked.family
-    waiting = [
-        messages.pack(
-            _ENTRY,
-            _MULTI,
-            call.asked.seq,
-            nfnetlink.pack(entry.family)
-            + b"".join(
-                render.information(
-                    entry, state.release, state.now, 1, zero=False, extensions=extensions
-                )
-            ),
-            call.port,
+    release, now, family = call.state.release, call.state.now, call.asked.family
+    payloads = [
+        b"".join(
+            [nfnetlink.pack(each.family), *render.information(each, release, now, 1, zero=False)]
         )
-        for entry in entries
-        if family in (0, entry.family)
+        for each in entries
+        if family in (0, each.family)
     ]
-
-    def chunk(room: int) -> bytes:
-        taken = b""
-        while waiting and len(taken) + len(waiting[0]) <= room:
-            taken += waiting.pop(0)
-        return taken
-
-    return chunk
+    return ListDump(call, _ENTRY, payloads)
 
 
 def get_dying(call: Call) -> None:
@@ -276,17 +260,8 @@ def get_cpu_statistics(call: Call) -> None:
     if not call.asked.is_dump:
         return
     kind = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, _MSG.GET_STATS_CPU)
-    told = [
-        messages.pack(kind, _MULTI, call.asked.seq, _cpu(call.state, cpu), call.port)
-        for cpu in range(len(call.state.cpu_counters))
-    ]
-
-    def chunk(room: int) -> bytes:
-        taken = b"".join(told)
-        told.clear()
-        return taken
-
-    call.dump(lambda: chunk)
+    payloads = [_cpu(call.state, cpu) for cpu in range(len(call.state.cpu_counters))]
+    call.dump(lambda: ListDump(call, kind, payloads))
 
 
 def _cpu(state: State, cpu: int) -> bytes:

@@ -14,6 +14,7 @@ from ..connection import Connecting, connect
 from ..events import DEFAULT_RECEIVE_BUFFER
 from ..model.events import EventType, FlowEvent
 from ..model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy
+from ..model.helpers import UserspaceHelper
 from ..model.protoinfo import ProtoInfo
 from ..model.tuples import Tuple
 from ..netlink import messages, nfnetlink
@@ -80,6 +81,12 @@ class FakeKernel:
     """The function that gets each request first, if there is one."""
     cpu_counters: list[dict[str, int]]
     """The statistics of each processor, by names like ``"insert_failed"``."""
+    builtin_helpers: set[tuple[str, int, int]]
+    """The helpers inside the kernel: name, family and protocol. At first, all that there are."""
+    helpers: list[UserspaceHelper]
+    """The user-space helpers."""
+    helpers_in_use: set[tuple[str, int, int]]
+    """Those of them that a rule gives to connections, by their keys: they can't be deleted."""
 
     def __init__(
         self,
@@ -96,6 +103,9 @@ class FakeKernel:
         self.sysctls.update(sysctls)
         self.sockets = self._state.sockets
         self.cpu_counters = self._state.cpu_counters
+        self.builtin_helpers = self._state.builtin_helpers
+        self.helpers = self._state.userspace_helpers
+        self.helpers_in_use = self._state.helpers_in_use
         self.asked = []
         self.namespaces = []
         self.script = script
@@ -421,5 +431,5 @@ class _Home:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     def check_force(self) -> None:
-        if self._state.lacks & {"CAP_NET_ADMIN", "SO_RCVBUFFORCE"}:
+        if self._state.lacks & {"CAP_NET_ADMIN", "initial CAP_NET_ADMIN"}:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))

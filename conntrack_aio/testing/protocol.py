@@ -7,7 +7,8 @@ CAP_NET_ADMIN, after which the rest of the datagram is not answered.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, NoReturn
 
 import attrs
@@ -95,6 +96,21 @@ class Subsystem:
     def verb(self, message: int, flags: int, payload: bytes) -> str:
         """What a request is called, as :attr:`.Asked.verb`."""
         raise NotImplementedError
+
+
+class ListDump:
+    """A dump of messages that are all there when it begins."""
+
+    def __init__(self, call: Call, kind: int, payloads: Iterable[bytes]) -> None:
+        self._waiting = deque(
+            messages.pack(kind, _MULTI, call.asked.seq, payload, call.port) for payload in payloads
+        )
+
+    def __call__(self, room: int) -> bytes:
+        taken = b""
+        while self._waiting and len(taken) + len(self._waiting[0]) <= room:
+            taken += self._waiting.popleft()
+        return taken
 
 
 Intercept = Callable[[FakeSocket, Asked], bool]

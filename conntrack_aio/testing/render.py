@@ -45,7 +45,7 @@ def tuples(entry: Entry, release: Release) -> Iterator[bytes]:
 
 
 def information(
-    entry: Entry, release: Release, now: float, use: int, *, zero: bool, extensions: bool = True
+    entry: Entry, release: Release, now: float, use: int, *, zero: bool
 ) -> Iterator[bytes]:
     """An entry in a dump or an answer.
 
@@ -63,13 +63,12 @@ def information(
     if not offloaded:
         yield timeout(entry, now)
         yield from protoinfo(entry)
-    if extensions:
-        yield from counters(entry, zero=zero)
-        yield from timestamps(entry)
-        yield from helper(entry)
-        yield from labels(entry)
-        yield from seqadj(entry)
-        yield from synproxy(entry)
+    yield from counters(entry, zero=zero)
+    yield from timestamps(entry)
+    yield from helper(entry)
+    yield from labels(entry)
+    yield from seqadj(entry)
+    yield from synproxy(entry)
     for kept in entry.unknown:
         yield pack(kept.path[-1], kept.payload, nested=kept.nested)
 

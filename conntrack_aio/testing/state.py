@@ -9,6 +9,7 @@ from threading import RLock
 from typing import Final, Literal, get_args
 
 from ..model.flow import Status
+from ..model.helpers import UserspaceHelper
 from ..model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo
 from ..model.tuples import TCP, Tuple
 from ..netlink import messages
@@ -23,18 +24,17 @@ from .tuples import Zone
 
 Lack = Literal[
     "CAP_NET_ADMIN",
-    "SO_RCVBUFFORCE",
+    "initial CAP_NET_ADMIN",
     "ctnetlink",
-    "ctnetlink_exp",
-    "ctnetlink_timeout",
     "cthelper",
     "nat",
 ]
 """What a kernel, or the program's rights, can lack.
 
-``CAP_NET_ADMIN`` refuses everything with EPERM; ``SO_RCVBUFFORCE`` only receive buffers beyond
-``net.core.rmem_max``, as in a container. The subsystems answer EINVAL where they are absent, and
-without ``nat`` no entry can be made with a translation.
+Without ``CAP_NET_ADMIN`` everything is refused with EPERM; without that in the initial user
+namespace, as in a container, receive buffers beyond ``net.core.rmem_max`` and user-space helpers
+are. A subsystem that is absent answers EINVAL, and without ``nat`` no entry can be made with a
+translation.
 """
 
 TICKS: Final = 250
@@ -76,12 +76,14 @@ class State:
         self.lacks = check_lacks(lacks)
         self.sysctls = default_sysctls(release)
         self.table = Table(hashed_ids=release.has(ages.HASHED_IDS))
-        self.helpers = {
-            (name, family, proto)
+        self.builtin_helpers: set[tuple[str, int, int]] = {
+            (name, int(family), proto)
             for name, (families, protos) in _HELPERS.items()
             for family in families
             for proto in protos
         }
+        self.userspace_helpers: list[UserspaceHelper] = []
+        self.helpers_in_use: set[tuple[str, int, int]] = set()
         self.labels_used = False
         self.listeners_elsewhere = False
         self.cpu_counters: list[dict[str, int]] = [{}, {}]
@@ -186,6 +188,11 @@ class State:
             self.dying.append(entry)
         for callback in self.on_destroy:
             callback(entry, port, report)
+
+    def has_helper(self, name: str, family: int, proto: int) -> bool:
+        """Whether a flow of that family and protocol can have this helper."""
+        key = (name, family, proto)
+        return key in self.builtin_helpers or key in (each.key for each in self.userspace_helpers)
 
     # -- events -----------------------------------------------------------------------------
 

@@ -7,11 +7,13 @@ from typing import Final
 
 from ..uapi.nfnetlink import NFNL_SUBSYS
 from .conntrack import Conntrack
+from .cthelper import UserspaceHelpers
 from .protocol import Subsystem
 from .state import Lack, State
 
 SUBSYSTEMS: Final[Mapping[int, tuple[Lack, Callable[[State], Subsystem]]]] = {
     NFNL_SUBSYS.CTNETLINK: ("ctnetlink", Conntrack),
+    NFNL_SUBSYS.CTHELPER: ("cthelper", UserspaceHelpers),
 }
 """By number: what a kernel lacks that lacks it, and what makes its handlers.
 

@@ -1,4 +1,4 @@
-"""User-space helpers: by a stand-in for their subsystem, and on a kernel that has none."""
+"""User-space helpers: on a fake kernel, and on a real one that has none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 from socket import AF_INET, AF_INET6
 
 import pytest
-from support.cthelper import Helpers
 from support.policy_cases import HELPER_KEY, expect_policy
 from support.scripted import ScriptedKernel
 from support.wire import attr, be32, nest
@@ -23,7 +22,7 @@ from conntrack_aio import (
 from conntrack_aio.codec.requests import helpers as requests
 from conntrack_aio.model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from conntrack_aio.netlink import attributes
-from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +37,13 @@ def helper(name: str = "ftp", family: int = AF_INET, protocol: int = 6) -> Users
 KEY = helper().key
 
 
+def kernel_of_one() -> FakeKernel:
+    """A kernel which has one helper itself: FTP over IPv6."""
+    kernel = FakeKernel()
+    kernel.builtin_helpers &= {("ftp", int(AF_INET6), 6)}
+    return kernel
+
+
 async def fill(conn: Connection) -> None:
     """Four helpers, of three names."""
     for each in (
@@ -50,8 +56,8 @@ async def fill(conn: Connection) -> None:
 
 
 async def test_what_is_made_is_there() -> None:
-    table = Helpers()
-    async with table.kernel().connect() as conn:
+    kernel = kernel_of_one()
+    async with kernel.connect() as conn:
         made = await conn.helpers.create(helper())
         assert made == UserspaceHelper(
             name="ftp",
@@ -69,11 +75,11 @@ async def test_what_is_made_is_there() -> None:
         assert await conn.helpers.get(*KEY) == made
         with pytest.raises(AlreadyExists, match=r"create helper 'ftp' \(tcp, IPv4\).*update\(\)"):
             await conn.helpers.create(helper())
-        assert len(table.list) == 2
+        assert len(kernel.helpers) == 2
 
 
 async def test_a_name_inside_the_kernel_is_taken() -> None:
-    async with Helpers().kernel().connect() as conn:
+    async with kernel_of_one().connect() as conn:
         with pytest.raises(ResourceBusy, match="inside the kernel"):
             await conn.helpers.create(helper(family=AF_INET6))
 
@@ -91,7 +97,7 @@ async def test_a_name_inside_the_kernel_is_taken() -> None:
     ],
 )
 async def test_some_of_the_helpers(chosen: dict[str, int | str], found: list[str]) -> None:
-    async with Helpers().kernel().connect() as conn:
+    async with kernel_of_one().connect() as conn:
         await fill(conn)
         listed = await conn.helpers.list(**chosen)  # type: ignore[arg-type]
         assert [each.name for each in listed] == found
@@ -100,14 +106,14 @@ async def test_some_of_the_helpers(chosen: dict[str, int | str], found: list[str
 
 
 async def test_of_two_of_a_name_each_is_got() -> None:
-    async with Helpers().kernel().connect() as conn:
+    async with kernel_of_one().connect() as conn:
         await fill(conn)
         for family in (AF_INET, AF_INET6):
             assert (await conn.helpers.get("sip", family, 17)).family == family
 
 
 async def test_update_changes_what_is_named_alone() -> None:
-    async with Helpers().kernel().connect() as conn:
+    async with kernel_of_one().connect() as conn:
         await fill(conn)
         others = await conn.helpers.list(protocol=17)
         await conn.helpers.update(*KEY, queue=7)
@@ -129,7 +135,7 @@ async def test_update_changes_what_is_named_alone() -> None:
     "policies", [[CONTROL], [CONTROL, DATA, DATA], [DATA, CONTROL], [CONTROL, CONTROL]]
 )
 async def test_a_helper_keeps_its_policies_names(policies: list[ExpectPolicy]) -> None:
-    async with Helpers().kernel().connect() as conn:
+    async with kernel_of_one().connect() as conn:
         await fill(conn)
         before = await conn.helpers.list()
         with pytest.raises(ResourceBusy, match="number, the order and the names"):
@@ -140,8 +146,8 @@ async def test_a_helper_keeps_its_policies_names(policies: list[ExpectPolicy]) -
 @pytest.mark.parametrize("empty", [False, True])
 async def test_what_is_not_there_is_not_found(empty: bool) -> None:
     """The kernel itself makes what it should update, and deletes in vain with success."""
-    table = Helpers()
-    async with table.kernel().connect() as conn:
+    kernel = kernel_of_one()
+    async with kernel.connect() as conn:
         if not empty:
             await fill(conn)
         before = await conn.helpers.list()
@@ -169,7 +175,7 @@ async def test_a_kernel_that_says_so_is_understood_too() -> None:
 
 
 async def test_delete_deletes_one() -> None:
-    async with Helpers().kernel().connect() as conn:
+    async with kernel_of_one().connect() as conn:
         await fill(conn)
         (first, second) = await conn.helpers.list(name="sip")
         await conn.helpers.delete(*first.key)
@@ -181,8 +187,7 @@ async def test_delete_deletes_one() -> None:
     "key", [("", AF_INET, 6), (None, AF_INET, 6), ("ftp", None, 6), ("ftp", AF_INET, None)]
 )
 async def test_less_than_a_key_deletes_nothing(key: tuple[str, int, int]) -> None:
-    table = Helpers()
-    kernel = table.kernel()
+    kernel = kernel_of_one()
     async with kernel.connect() as conn:
         await fill(conn)
         asked = len(kernel.sockets[0].asked)
@@ -190,30 +195,29 @@ async def test_less_than_a_key_deletes_nothing(key: tuple[str, int, int]) -> Non
             with pytest.raises(EncodeError):
                 await verb
         assert len(kernel.sockets[0].asked) == asked
-        assert len(table.list) == 4
+        assert len(kernel.helpers) == 4
 
 
 async def test_one_in_use_stays() -> None:
-    table = Helpers()
-    async with table.kernel().connect() as conn:
+    kernel = kernel_of_one()
+    async with kernel.connect() as conn:
         await fill(conn)
-        table.list[0].users = 1
+        kernel.helpers_in_use.add(KEY)
         with pytest.raises(ResourceBusy, match=r"delete helper 'ftp'.*A rule or a connection"):
             await conn.helpers.delete(*KEY)
         await conn.helpers.flush()
         assert [each.name for each in await conn.helpers.list()] == ["ftp"]
         with pytest.raises(ResourceBusy, match=r"flush user-space helpers.*A rule"):
             await conn.helpers.flush()
-        table.list[0].users = 0
+        kernel.helpers_in_use.clear()
         await conn.helpers.flush()
         await conn.helpers.flush()  # of nothing
-        assert table.list == []
+        assert kernel.helpers == []
 
 
 async def test_without_the_machines_privilege() -> None:
-    table = Helpers()
-    table.privileged = False
-    async with table.kernel().connect() as conn:
+    kernel = FakeKernel(without=["initial CAP_NET_ADMIN"])
+    async with kernel.connect() as conn:
         for verb in (
             conn.helpers.list(),
             conn.helpers.get(*KEY),
@@ -227,7 +231,7 @@ async def test_without_the_machines_privilege() -> None:
 
 
 async def test_many_helpers_are_several_datagrams() -> None:
-    async with Helpers().kernel().connect() as conn:
+    async with kernel_of_one().connect() as conn:
         for number in range(50):
             await conn.helpers.create(helper(f"h{number}"))
         async with conn.helpers.dump() as dump:
