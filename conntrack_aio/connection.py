@@ -19,7 +19,10 @@ from .netlink.endpoint import Endpoint, Kernel
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .session import Session, check_buffer
+from .verbs.expectations import Expectations
+from .verbs.helpers import Helpers
 from .verbs.sysctls import Sysctls
+from .verbs.timeouts import Timeouts
 from .verbs.writing import Writing
 
 _CONNECT = ("connect to", "connection tracking")
@@ -129,11 +132,20 @@ class Connection(Writing, AsyncResource):
     it does not answer.
     """
 
+    expectations: Expectations
+    """The connections that helpers expect."""
+    timeouts: Timeouts
+    """The namespace's timeout policies, and its timeouts by default."""
+    helpers: Helpers
+    """The machine's user-space helpers."""
     sysctls: Sysctls
     """The settings of connection tracking in this namespace."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
+        self.expectations = Expectations(session)
+        self.timeouts = Timeouts(session, self._probes)
+        self.helpers = Helpers(session, self._probes)
         self.sysctls = Sysctls(session)
 
     # -- life -------------------------------------------------------------------------------

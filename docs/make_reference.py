@@ -27,6 +27,7 @@ from conntrack_aio.codec.schema import kernel_name
 from conntrack_aio.model.declare import (
     INLINE,
     PLACES,
+    SEQUENCE,
     Address,
     At,
     Bitmap,
@@ -37,12 +38,20 @@ from conntrack_aio.model.declare import (
     Text,
     Wire,
 )
+from conntrack_aio.model.declare import Sequence as Row
 from conntrack_aio.model.events import FlowEvent
+from conntrack_aio.model.expectations import Expectation, ExpectEvent
 from conntrack_aio.model.features import Features
 from conntrack_aio.model.flow import Flow
+from conntrack_aio.model.helpers import UserspaceHelper
 from conntrack_aio.model.nat import NAT
-from conntrack_aio.model.requests import RequestOnly
-from conntrack_aio.model.statistics import ConnectionStatistics, CPUStatistics, GlobalStatistics
+from conntrack_aio.model.requests import ExpectRequestOnly, RequestOnly
+from conntrack_aio.model.statistics import (
+    ConnectionStatistics,
+    CPUStatistics,
+    ExpectCPUStatistics,
+    GlobalStatistics,
+)
 from conntrack_aio.model.sysctls import (
     SETTINGS,
     BlindSpot,
@@ -50,15 +59,24 @@ from conntrack_aio.model.sysctls import (
     SettableSysctls,
     sysctl_of,
 )
+from conntrack_aio.model.timeouts import TimeoutPolicy
 
 PAGE: Final = Path(__file__).with_name("reference.md")
 
 PARTS: Final[Mapping[str, tuple[type, ...]]] = {
     "Flows": (Flow, FlowEvent, NAT),
-    "What only a request has": (RequestOnly,),
+    "Expectations": (Expectation, ExpectEvent),
+    "Timeout policies": (TimeoutPolicy,),
+    "User-space helpers": (UserspaceHelper,),
+    "What only a request has": (RequestOnly, ExpectRequestOnly),
     "What a kernel supports": (Features,),
     "Settings": (ConntrackSysctls, BlindSpot),
-    "Statistics": (GlobalStatistics, CPUStatistics, ConnectionStatistics),
+    "Statistics": (
+        GlobalStatistics,
+        CPUStatistics,
+        ExpectCPUStatistics,
+        ConnectionStatistics,
+    ),
 }
 """The page's parts, and the classes in them. What a class holds follows it by itself."""
 
@@ -222,7 +240,15 @@ def fields_of(cls: type) -> tuple[attrs.Attribute[object], ...]:
     return fields
 
 
+def row_of(field: attrs.Attribute[object]) -> Row[object] | None:
+    """The places of a tuple's items."""
+    return cast("Row[object] | None", field.metadata.get(SEQUENCE))
+
+
 def places_of(field: attrs.Attribute[object]) -> tuple[At[object], ...]:
+    row = row_of(field)
+    if row is not None:
+        return (*row.items, row.count)
     return cast("tuple[At[object], ...]", field.metadata.get(PLACES, ()))
 
 
@@ -343,6 +369,14 @@ def _json_of(cls: type) -> str:
     return "object"
 
 
+def shape_of(field: attrs.Attribute[object], place: At[object]) -> str:
+    """What the field is in JSON, with its value at this place."""
+    row = row_of(field)
+    if row is None:
+        return json_shape(place.wire)
+    return "" if place is row.count else f"list of {json_shape(place.wire)}s"
+
+
 def _plain_json(hint: object) -> str:
     shapes = dict.fromkeys(_json_of(cls) for cls in _flat(hint) if cls is not NoneType)
     text = " or ".join(shapes)
@@ -379,7 +413,8 @@ def field_rows(cls: type) -> Iterator[tuple[str, ...]]:
         head = (f"{code(field.name)}<br>{code(said.annotation)}", prose(said.text))
         inner = inlined_in(field)
         for place in places_of(field):
-            yield (*head, attribute(place), wire_text(place), access(place), json_shape(place.wire))
+            shape = shape_of(field, place)
+            yield (*head, attribute(place), wire_text(place), access(place), shape)
             head = ("", "")
         if inner is not None:
             yield (*head, f"those of {link(inner)}", "", "", "object")
@@ -427,20 +462,21 @@ def nests_of(cls: type) -> Iterator[str]:
                     yield f"{code(f'{public_name(owner)}.{field.name}')} ({code(path)})"
 
 
-def _standing(cls: type) -> str:
+def publicity(cls: type) -> str:
+    """A word about what users can't import."""
     public = public_name(cls) in conntrack_aio.__all__
     return "" if public else "The library's own; not a public name."
 
 
 def class_section(cls: type) -> str:
     """A class of the model."""
-    nests = list(nests_of(cls))
+    nests = list(dict.fromkeys(nests_of(cls)))
     properties = "\n".join(property_lines(cls))
     return section(
         3,
         public_name(cls),
         prose(first_paragraph(cls)),
-        _standing(cls),
+        publicity(cls),
         f"In {', '.join(nests)}." if nests else "",
         table(SETTING_COLUMNS, setting_rows())
         if cls is ConntrackSysctls
@@ -467,7 +503,7 @@ def enum_section(cls: type[enum.Enum]) -> str:
         3,
         public_name(cls),
         prose(first_paragraph(cls)),
-        _standing(cls),
+        publicity(cls),
         f"In {', '.join(uses)}." if uses else "",
         table(("Name", number, "What it is"), member_rows(cls)),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -28,6 +29,9 @@ _obstacle: str | None = None
 
 def pytest_configure() -> None:
     global _obstacle
+    # A shell has its background jobs ignore interrupts, and their children with them; some tests
+    # end a program by one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if os.environ.get(ROOTLESS):
             enter_sandbox()

@@ -11,12 +11,17 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..model.events import FlowEvent
-from ..model.requests import RequestOnly
-from ..model.statistics import CPUStatistics, GlobalStatistics
+from ..model.expectations import ExpectEvent
+from ..model.helpers import UserspaceHelper
+from ..model.requests import ExpectRequestOnly, RequestOnly
+from ..model.statistics import CPUStatistics, ExpectCPUStatistics, GlobalStatistics
+from ..model.timeouts import TimeoutPolicy
 from ..netlink.nfnetlink import message_type
 from ..uapi.nf_tables import NFT_MSG
 from ..uapi.nfnetlink import NFNL_MSG, NFNL_SUBSYS
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT, IPCTNL_MSG_EXP
+from ..uapi.nfnetlink_cthelper import NFNL_MSG_CTHELPER
+from ..uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
 from .schema import Branch, kernel_name, schema_of
 
 Row = tuple[NFNL_SUBSYS, Iterable[IntEnum], tuple[type, ...]]
@@ -28,7 +33,10 @@ _ROWS: Final[tuple[Row, ...]] = (
     (NFNL_SUBSYS.CTNETLINK, IPCTNL_MSG_CT, (FlowEvent, RequestOnly)),
     (NFNL_SUBSYS.CTNETLINK, (IPCTNL_MSG_CT.GET_STATS,), (GlobalStatistics,)),
     (NFNL_SUBSYS.CTNETLINK, (IPCTNL_MSG_CT.GET_STATS_CPU,), (CPUStatistics,)),
-    (NFNL_SUBSYS.CTNETLINK_EXP, IPCTNL_MSG_EXP, ()),
+    (NFNL_SUBSYS.CTNETLINK_EXP, IPCTNL_MSG_EXP, (ExpectEvent, ExpectRequestOnly)),
+    (NFNL_SUBSYS.CTNETLINK_EXP, (IPCTNL_MSG_EXP.GET_STATS_CPU,), (ExpectCPUStatistics,)),
+    (NFNL_SUBSYS.CTNETLINK_TIMEOUT, IPCTNL_MSG_TIMEOUT, (TimeoutPolicy,)),
+    (NFNL_SUBSYS.CTHELPER, NFNL_MSG_CTHELPER, (UserspaceHelper,)),
     (NFNL_SUBSYS.NFTABLES, NFT_MSG, ()),
 )
 

@@ -18,7 +18,9 @@ fields that are added.
   ``"\\udcff"``, as Python's surrogateescape has it: leave :func:`json.dumps` its ``ensure_ascii``.
 - Where a field may hold objects of **several kinds**, they have a ``"kind"`` before their fields,
   the kernel's name of the attribute in small letters: the ``protoinfo`` of a flow is
-  ``{"kind": "tcp", "state": "ESTABLISHED"}``, or of the kind ``sctp`` or ``dccp``.
+  ``{"kind": "tcp", "state": "ESTABLISHED"}``, or of the kind ``sctp`` or ``dccp``. Where one
+  attribute holds them all it is the name of what is inside: the ``timeouts`` of a policy are
+  ``{"kind": "udp", "replied": 120}``, and of the kind ``generic`` for any other protocol.
 - An :class:`~conntrack_aio.EventType` is its value: ``"destroy"``.
 - What the library does not know is in ``unknown``, as
   ``{"path": [4, 1, 99], "payload": "00ff", "nested": false}``.
@@ -171,7 +173,12 @@ def _of_places(places: Iterable[At[object]]) -> Form:
 def _name(place: At[object]) -> str:
     number = place.path[-1]
     assert isinstance(number, IntEnum), "an attribute without the kernel's name"
-    return number.name.lower()
+    if place.when is None:
+        return number.name.lower()
+    # CTA_TIMEOUT_UDP is the enum inside, CTA_TIMEOUT that of the attribute around it.
+    first = attrs.fields(cast("Nest[attrs.AttrsInstance]", place.wire).cls)[0]
+    (inner,) = cast("tuple[At[object], ...]", first.metadata[PLACES])
+    return type(inner.path[-1]).__name__.removeprefix(f"{type(number).__name__}_").lower()
 
 
 def _of_hint(hint: object) -> tuple[Form, bool]:

@@ -9,17 +9,18 @@ What it promises, for any bytes:
   architectures. A shorter one than expected is an error. A longer one is of a newer kernel: it is
   kept as it came, and the field is absent.
 - What the schema does not know is kept, at any depth.
+- What an attribute means may be said by another one, wherever in the same nest that stands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from ..errors import DecodeError, EncodeError
 from ..model.declare import UnknownAttribute
-from ..netlink.attributes import Buffer, pack, walk
-from .schema import Branch, Field, Leaf, Schema, kernel_name, schema_of
+from ..netlink.attributes import HEADER, Buffer, pack, walk
+from .schema import Branch, Field, Fork, Leaf, Schema, Sequence, kernel_name, schema_of
 
 C = TypeVar("C")
 Unknown = list[UnknownAttribute]
@@ -37,6 +38,15 @@ def decode(cls: type[C], buffer: Buffer, start: int, end: int, **plain: object) 
     """
     unknown: Unknown = []
     return _read_object(schema_of(cls), buffer, start, end, (), unknown, True, plain)
+
+
+def decode_fields(cls: type[object], buffer: Buffer, start: int, end: int) -> dict[str, object]:
+    """The values of those of a class's fields that are there. Raises :exc:`DecodeError`."""
+    schema = schema_of(cls)
+    values: list[object] = [None] * schema.size
+    _read(schema.root, buffer, start, end, (), values, [])
+    told = {field.name: values[field.slot] for field in schema.fields}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _read_object(
@@ -64,28 +74,36 @@ def _read(
     unknown: Unknown,
 ) -> None:
     children = branch.children
+    forks: list[tuple[Fork, int, int, int]] = []
     for number, nested, first, last in walk(buffer, start, end, branch.name_of):
         child = children.get(number)
         if child is None:
             _keep(number, nested, buffer, first, last, prefix, unknown)
             continue
         try:
-            if isinstance(child, Branch):
-                _read(child, buffer, first, last, (*prefix, number), values, unknown)
-            elif child.nest is not None:
-                values[child.slot] = _read_object(
-                    child.nest, buffer, first, last, (*prefix, number), unknown
-                )
-            elif (scalar := child.scalar) is not None:
-                size = scalar.size
-                if last - first > scalar.maximum:
+            if isinstance(child, Leaf):
+                scalar = child.scalar
+                if scalar is None:
+                    assert child.nest is not None
+                    values[child.slot] = _read_object(
+                        child.nest, buffer, first, last, (*prefix, number), unknown
+                    )
+                elif last - first > scalar.maximum:
                     _keep(number, nested, buffer, first, last, prefix, unknown)
-                elif size is None or size == last - first:
+                elif scalar.size is None or scalar.size == last - first:
                     values[child.slot] = scalar.decode(buffer, first, last)
                 elif last > first:
-                    raise DecodeError(f"{last - first} bytes where {size} are expected")
+                    raise DecodeError(f"{last - first} bytes where {scalar.size} are expected")
+            elif isinstance(child, Branch):
+                _read(child, buffer, first, last, (*prefix, number), values, unknown)
+            else:
+                forks.append((child, number, first, last))
         except DecodeError as error:
             raise DecodeError(error.reason, (child.name, *error.path)) from None
+    for fork, number, first, last in forks:
+        leaf = fork.leaves.get(cast("int", values[cast("Leaf", children[fork.by]).slot]))
+        meant = Branch(branch.name, {} if leaf is None else {number: leaf})
+        _read(meant, buffer, first - HEADER.size, last, prefix, values, unknown)
 
 
 def _keep(
@@ -113,11 +131,23 @@ def _build(
         if value is None and field.required:
             raise DecodeError(f"{schema.cls.__name__}.{field.name} is missing")
         arguments[field.name] = value
+    for sequence in schema.sequences:
+        arguments[sequence.name] = _items(sequence, values, offset)
     for inline in schema.inlines:
         arguments[inline.name] = _build(inline.schema, values, offset + inline.offset, unknown, {})
     if schema.keeps_unknown:
         arguments["unknown"] = unknown
     return schema.cls(**arguments)
+
+
+def _items(sequence: Sequence, values: list[object], offset: int) -> tuple[object, ...]:
+    """Those that are there, whatever their number is said to be."""
+    items = [values[offset + leaf.slot] for leaf in sequence.leaves]
+    while items and items[-1] is None:
+        items.pop()
+    if None in items:
+        raise DecodeError(f"{sequence.leaves[items.index(None)].name} is missing")
+    return tuple(items)
 
 
 def encode(obj: object) -> bytes:
@@ -141,7 +171,8 @@ def _write_object(obj: object, unknown: tuple[UnknownAttribute, ...]) -> bytes:
         _write_object(getattr(obj, inline.name), getattr(getattr(obj, inline.name), "unknown", ()))
         for inline in schema.inlines
     ]
-    values = {field.name: getattr(obj, field.name) for field in schema.fields}
+    names = [field.name for field in schema.fields] + [row.name for row in schema.sequences]
+    values = {name: getattr(obj, name) for name in names}
     for field in schema.fields:
         if field.required and values[field.name] is None:
             raise EncodeError("it is never absent", (field.name,))
@@ -156,6 +187,8 @@ def _write(
         value = values.get(field.name)
         if value is not None:
             chosen[_place(field, value, values)] = value
+    for sequence in schema.sequences:
+        chosen.update(_spread(sequence, values.get(sequence.name)))
     if any(not kept.path for kept in unknown):
         raise EncodeError("an unknown attribute has a number", ("unknown",))
     return _assemble(schema.root, chosen, [(kept.path, kept) for kept in unknown], schema)
@@ -177,6 +210,30 @@ def _place(field: Field, value: object, values: Mapping[str, object]) -> Leaf:
     raise EncodeError(f"{value!r} is of the wrong type", (field.name,))
 
 
+def _spread(sequence: Sequence, value: object) -> dict[Leaf, object]:
+    """The items of a tuple, each in its place, and their number."""
+    if value is None or value == ():
+        return {}
+    if not isinstance(value, tuple):
+        raise EncodeError(f"{value!r} is not a tuple", (sequence.name,))
+    items = cast("tuple[object, ...]", value)
+    if len(items) > len(sequence.leaves):
+        raise EncodeError(f"{len(items)} are more than {len(sequence.leaves)}", (sequence.name,))
+    for index, (leaf, item) in enumerate(zip(sequence.leaves, items, strict=False)):
+        if not isinstance(item, leaf.types):
+            raise EncodeError(f"{item!r} is of the wrong type", (sequence.name, str(index)))
+    return {sequence.count: len(items), **dict(zip(sequence.leaves, items, strict=False))}
+
+
+def _meant(
+    child: Leaf | Fork | Branch, branch: Branch, chosen: Mapping[Leaf, object]
+) -> Leaf | Branch | None:
+    """What an attribute is in this object; ``None`` if nobody knows."""
+    if not isinstance(child, Fork):
+        return child
+    return child.leaves.get(cast("int", chosen.get(cast("Leaf", branch.children[child.by]))))
+
+
 def _assemble(
     branch: Branch,
     chosen: Mapping[Leaf, object],
@@ -187,8 +244,11 @@ def _assemble(
     outdone: list[bytes] = []
     parts: list[bytes] = []
     taken = {leaf.slot for leaf in chosen}
-    for number, child in branch.children.items():
+    known = {number: _meant(child, branch, chosen) for number, child in branch.children.items()}
+    for number, child in known.items():
         inside = [(path[1:], kept) for path, kept in unknown if path[0] == number and path[1:]]
+        if child is None:
+            continue
         if isinstance(child, Branch):
             payload = _assemble(child, chosen, inside, schema)
             if payload:
@@ -204,8 +264,8 @@ def _assemble(
             outdone.append(_pack(number, payload, nested=True))
     for path, kept in unknown:
         if len(path) == 1:
-            parts.append(_kept(branch.children.get(path[0]), path[0], kept))
-        elif path[0] not in branch.children:
+            parts.append(_kept(known.get(path[0]), path[0], kept))
+        elif known.get(path[0]) is None:
             raise EncodeError(
                 f"there is no nest {kernel_name(path[0])} in {branch.name}", ("unknown",)
             )
@@ -241,8 +301,15 @@ def _attribute(
             return _pack(number, leaf.scalar.encode(value))
         return _pack(number, _write_object(value, _rebased(inside)), nested=True)
     except EncodeError as error:
-        name = next(field.name for field in schema.fields if leaf in field.leaves)
-        raise EncodeError(error.reason, (name, *error.path)) from None
+        raise EncodeError(error.reason, (*_path(leaf, schema), *error.path)) from None
+
+
+def _path(leaf: Leaf, schema: Schema[C]) -> tuple[str, ...]:
+    """Of the field whose value a leaf is."""
+    for sequence in schema.sequences:
+        if leaf in sequence.leaves:
+            return sequence.name, str(sequence.leaves.index(leaf))
+    return (next(field.name for field in schema.fields if leaf in field.leaves),)
 
 
 def _rebased(

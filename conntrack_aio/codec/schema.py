@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Generic, TypeVar, cast
 
 import attrs
 
-from ..model.declare import INLINE, PLACES, At, Nest, Wire
+from ..model import declare
+from ..model.declare import INLINE, PLACES, SEQUENCE, At, Nest, Wire
 from .scalars import Scalar, scalar_of
 
 C = TypeVar("C")
@@ -37,11 +39,24 @@ class Leaf:
 
 
 @attrs.frozen(eq=False)
+class Fork:
+    """An attribute that is one thing or another, as another one in the same nest says."""
+
+    name: str
+    by: int
+    """The number of that other one."""
+    leaves: dict[int, Leaf] = attrs.field(factory=dict[int, Leaf])
+    """By its value."""
+
+
+@attrs.frozen(eq=False)
 class Branch:
     """A nest that groups attributes and is no object of its own, or the message itself."""
 
     name: str
-    children: dict[int, Leaf | Branch] = attrs.field(factory=dict[int, "Leaf | Branch"])
+    children: dict[int, Leaf | Fork | Branch] = attrs.field(
+        factory=dict[int, "Leaf | Fork | Branch"]
+    )
 
     def name_of(self, number: int) -> str:
         """The kernel's name of an attribute in here, or its number."""
@@ -57,6 +72,15 @@ class Field:
     slot: int
     required: bool
     leaves: tuple[Leaf, ...]
+
+
+@attrs.frozen(eq=False)
+class Sequence:
+    """A field that is a tuple, the places of its items in order, and that of their number."""
+
+    name: str
+    leaves: tuple[Leaf, ...]
+    count: Leaf
 
 
 @attrs.frozen(eq=False)
@@ -76,6 +100,7 @@ class Schema(Generic[C]):
     cls: type[C]
     root: Branch
     fields: tuple[Field, ...]
+    sequences: tuple[Sequence, ...]
     inlines: tuple[Inline, ...]
     size: int
     """The number of slots, those of inlined objects included."""
@@ -85,8 +110,8 @@ class Schema(Generic[C]):
 def kernel_name(number: int) -> str:
     """``CTA_TUPLE_ORIG`` for a member of the uapi enums, the number for a bare one."""
     if isinstance(number, IntEnum):
-        name = number.name
-        return name if name.startswith("CTA_") else f"{type(number).__name__}_{name}"
+        name, prefix = number.name, type(number).__name__
+        return name if name.startswith(prefix.split("_")[0] + "_") else f"{prefix}_{name}"
     return str(number)
 
 
@@ -104,27 +129,38 @@ def schema_of(cls: type[C]) -> Schema[C]:
 def _derive(cls: type[object]) -> Schema[object]:
     root = Branch(cls.__name__)
     fields: list[Field] = []
+    sequences: list[Sequence] = []
     inlines: list[Inline] = []
+    slots: dict[str, int] = {}
     size = 0
     keeps_unknown = False
     for attribute in attrs.fields(cls):  # type: ignore[arg-type]
+        slots[attribute.name] = size
         if INLINE in attribute.metadata:
             inner = schema_of(attribute.metadata[INLINE])
             root.children.update(_shifted(inner.root, size).children)
             inlines.append(Inline(attribute.name, inner, size))
             size += inner.size
+        elif SEQUENCE in attribute.metadata:
+            declared: declare.Sequence[object] = attribute.metadata[SEQUENCE]
+            planted = [
+                _plant(root, place, size + i, slots)
+                for i, place in enumerate((declared.count, *declared.items))
+            ]
+            sequences.append(Sequence(attribute.name, tuple(planted[1:]), planted[0]))
+            size += len(planted)
         elif PLACES in attribute.metadata:
             places: tuple[At[object], ...] = attribute.metadata[PLACES]
-            leaves = tuple(_plant(root, place, size) for place in places)
+            leaves = tuple(_plant(root, place, size, slots) for place in places)
             required = attribute.default is attrs.NOTHING
             fields.append(Field(attribute.name, size, required, leaves))
             size += 1
         elif attribute.name == "unknown":
             keeps_unknown = True
-    return Schema(cls, root, tuple(fields), tuple(inlines), size, keeps_unknown)
+    return Schema(cls, root, tuple(fields), tuple(sequences), tuple(inlines), size, keeps_unknown)
 
 
-def _plant(root: Branch, place: At[object], slot: int) -> Leaf:
+def _plant(root: Branch, place: At[object], slot: int, slots: Mapping[str, int]) -> Leaf:
     """Add the attribute to the tree, with the nests around it."""
     branch = root
     for number in place.path[:-1]:
@@ -135,9 +171,35 @@ def _plant(root: Branch, place: At[object], slot: int) -> Leaf:
     nest = schema_of(place.wire.cls) if isinstance(place.wire, Nest) else None
     scalar = None if nest else scalar_of(place.wire)
     leaf = Leaf(kernel_name(number), slot, place.wire, place.when, scalar, nest)
-    assert int(number) not in branch.children, f"{leaf.name} is declared twice"
-    branch.children[int(number)] = leaf
+    there = branch.children.get(int(number))
+    branch.children[int(number)] = leaf if there is None else _forked(there, leaf, branch, slots)
     return leaf
+
+
+def _forked(
+    there: Leaf | Fork | Branch, leaf: Leaf, branch: Branch, slots: Mapping[str, int]
+) -> Fork:
+    """A place that is taken, shared with one more that depends on the same field."""
+    twice = f"{leaf.name} is declared twice"
+    fork = there
+    if isinstance(there, Leaf) and there.when is not None and there.slot == leaf.slot:
+        name, value = there.when
+        fork = Fork(there.name, _number_in(branch, name, slots), {value: there})
+    assert isinstance(fork, Fork), twice
+    assert leaf.when is not None, twice
+    name, value = leaf.when
+    assert fork.by == _number_in(branch, name, slots), twice
+    assert value not in fork.leaves, twice
+    fork.leaves[value] = leaf
+    return fork
+
+
+def _number_in(branch: Branch, name: str, slots: Mapping[str, int]) -> int:
+    """The attribute that holds a field, in the nest where another depends on it."""
+    for number, child in branch.children.items():
+        if isinstance(child, Leaf) and child.slot == slots.get(name):
+            return number
+    raise AssertionError(f"{name} is not declared before, in {branch.name}")
 
 
 def _shifted(branch: Branch, offset: int) -> Branch:
@@ -146,6 +208,13 @@ def _shifted(branch: Branch, offset: int) -> Branch:
     for number, child in branch.children.items():
         if isinstance(child, Branch):
             copy.children[number] = _shifted(child, offset)
+        elif isinstance(child, Fork):
+            leaves = {value: _moved(leaf, offset) for value, leaf in child.leaves.items()}
+            copy.children[number] = Fork(child.name, child.by, leaves)
         else:
-            copy.children[number] = attrs.evolve(child, slot=child.slot + offset)
+            copy.children[number] = _moved(child, offset)
     return copy
+
+
+def _moved(leaf: Leaf, offset: int) -> Leaf:
+    return attrs.evolve(leaf, slot=leaf.slot + offset)

@@ -1,9 +1,9 @@
 """Declaring an attribute beside the field that holds its value.
 
-A class made by :func:`message` is an attrs class whose fields say, with :func:`attribute` or
-:func:`variants`, where in a message their value stands and what it looks like there. That is all
-there is: decoding, encoding and JSON are derived from it, so that a new kernel attribute is one
-line::
+A class made by :func:`message` is an attrs class whose fields say, with :func:`attribute`,
+:func:`variants` or :func:`sequence`, where in a message their value stands and what it looks like
+there. That is all there is: decoding, encoding and JSON are derived from it, so that a new kernel
+attribute is one line::
 
     mark: int | None = attribute(CTA.MARK, U32, default=None)
 
@@ -137,7 +137,11 @@ class At(Generic[T_co]):
     path: tuple[int, ...]
     wire: Wire[T_co]
     when: tuple[str, int] | None = None
-    """Encoded here only if this other field of the object has this value."""
+    """Encoded here only if this other field of the object has this value.
+
+    Several places may be the same attribute, each for another value of one field: then that says
+    as what it is decoded too. The field is declared before, and stands in the same nest.
+    """
     access: Access = Access.BOTH
     since: str = ""
     """The kernel that had it first, where that is later than 4.19."""
@@ -159,6 +163,7 @@ def at(
 
 
 PLACES: Final = "conntrack_aio.places"
+SEQUENCE: Final = "conntrack_aio.sequence"
 INLINE: Final = "conntrack_aio.inline"
 
 
@@ -200,9 +205,28 @@ def variants(first: At[T], second: At[U], /, *, default: None) -> T | U | None: 
 def variants(
     first: At[T], second: At[U], third: At[V], /, *, default: None
 ) -> T | U | V | None: ...
+@overload
+def variants(*places: At[T], default: None) -> T | None: ...
 def variants(*places: At[object], default: object = attrs.NOTHING) -> object:
     """A field whose value stands at one of several places, by its type or by another field."""
     return _field(places, default)
+
+
+@attrs.frozen
+class Sequence(Generic[T_co]):
+    """The places of a tuple's items, and of their number."""
+
+    items: tuple[At[T_co], ...]
+    count: At[int]
+
+
+def sequence(*items: At[T], count: At[int], default: tuple[()]) -> tuple[T, ...]:
+    """A field that is a tuple: the first item stands at the first place, and so on.
+
+    Their number stands at ``count``. An empty tuple is absent.
+    """
+    field: tuple[T, ...] = attrs.field(default=default, metadata={SEQUENCE: Sequence(items, count)})
+    return field
 
 
 def inlined(cls: type[T]) -> T:
@@ -244,7 +268,7 @@ def message(cls: type[C], /) -> type[C]: ...
 @overload
 def message(*, hashable: bool) -> Callable[[type[C]], type[C]]: ...
 @dataclass_transform(
-    kw_only_default=True, field_specifiers=(attribute, variants, inlined, attrs.field)
+    kw_only_default=True, field_specifiers=(attribute, variants, sequence, inlined, attrs.field)
 )
 def message(
     cls: type[C] | None = None, /, *, hashable: bool = False

@@ -10,6 +10,7 @@ import attrs
 from ..uapi.nfnetlink_conntrack import CTA
 from .declare import U64, Access, attribute, inlined, message
 from .flow import Flow, as_datetime
+from .text import describe_origin
 
 
 class EventType(enum.Enum):
@@ -54,6 +55,5 @@ class FlowEvent:
         return as_datetime(self.timestamp)
 
     def __str__(self) -> str:
-        author = f" (by port {self.port_id})" if self.port_id else ""
-        place = "" if self.nsid is None else f" in {self.netns or f'namespace {self.nsid}'}"
-        return f"{self.type.name:<7} {self.flow}{place}{author}"
+        where = describe_origin(self.nsid, self.netns, self.port_id)
+        return f"{self.type.name:<7} {self.flow}{where}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..uapi.nfnetlink_conntrack import CTA, CTA_FILTER
-from .declare import HOST_U32, U32, Access, Nest, attribute, message
+from ..uapi.nfnetlink_conntrack import CTA, CTA_EXPECT, CTA_FILTER
+from .declare import HOST_U32, U16, U32, Access, Nest, attribute, message
 from .flow import LABELS
 from .nat import NATRange
 
@@ -46,3 +46,11 @@ class RequestOnly:
         CTA.FILTER, Nest(FilterFlags), default=None, access=Access.WRITE, since="5.8"
     )
     """Makes the tuples of a dump a filter, and since 6.12 those of a flush."""
+
+
+@message
+class ExpectRequestOnly:
+    """The attributes of a request that no expectation has."""
+
+    zone: int | None = attribute(CTA_EXPECT.ZONE, U16, default=None, access=Access.WRITE)
+    """The zone of the master; absent is zone 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ..uapi.nfnetlink_conntrack import CTA_STATS, CTA_STATS_GLOBAL
+from ..uapi.nfnetlink_conntrack import CTA_STATS, CTA_STATS_EXP, CTA_STATS_GLOBAL
 from .declare import U32, Access, attribute, message
 
 
@@ -68,6 +68,23 @@ class CPUStatistics:
     delete_list: int | None = attribute(
         CTA_STATS.DELETE_LIST, U32, default=None, access=Access.READ
     )
+
+
+@message
+class ExpectCPUStatistics:
+    """What one processor has done with this namespace's expectations since it was made.
+
+    All wrap at 2^32 (``ip_conntrack_stat``, written by ``ctnetlink_exp_stat_fill_info``).
+    """
+
+    cpu: int = attrs.field()
+    """The processor's number."""
+    new: int | None = attribute(CTA_STATS_EXP.NEW, U32, default=None, access=Access.READ)
+    """Connections that met one."""
+    create: int | None = attribute(CTA_STATS_EXP.CREATE, U32, default=None, access=Access.READ)
+    """Expectations made."""
+    delete: int | None = attribute(CTA_STATS_EXP.DELETE, U32, default=None, access=Access.READ)
+    """Expectations that ended, whatever by."""
 
 
 @attrs.define(kw_only=True)

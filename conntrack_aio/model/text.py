@@ -1,4 +1,4 @@
-"""A flow in one line, for people."""
+"""A flow or an expectation in one line, for people."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from ..errors import EncodeError
-from ..uapi.nf_conntrack_common import IPS
-from .tuples import ICMP, ICMPV6, PROTOCOL_NAMES, Tuple
+from ..uapi.nf_conntrack_common import IPS, NF_CT_EXPECT
+from .tuples import ICMP, ICMPV6, PROTOCOL_NAMES, Tuple, describe_endpoint
 
 if TYPE_CHECKING:
+    from .expectations import Expectation
     from .flow import Counters, Flow
 
 _TOLD = IPS.EXPECTED | IPS.ASSURED | IPS.DYING | IPS.FIXED_TIMEOUT | IPS.OFFLOAD | IPS.HW_OFFLOAD
@@ -31,6 +32,12 @@ def describe_flow(flow: Flow) -> str:
     parts += _status(flow.status)
     parts += _extras(flow)
     return " ".join(parts)
+
+
+def describe_origin(nsid: int | None, netns: str | None, port_id: int) -> str:
+    """`` in blue (by port 4711)``: where an event happened, if not here, and by whose hand."""
+    place = "" if nsid is None else f" in {netns or f'namespace {nsid}'}"
+    return f"{place} (by port {port_id})" if port_id else place
 
 
 def _direction(tuple_: Tuple) -> str:
@@ -82,3 +89,41 @@ def _extras(flow: Flow) -> list[str]:
 def _count(counters: Counters | None, name: str) -> str:
     value = None if counters is None else getattr(counters, name)
     return "" if value is None else str(value)
+
+
+def describe_expectation(expectation: Expectation) -> str:
+    """``tcp 10.0.0.2 -> 10.1.0.2:2050 timeout=299 helper=ftp master=(tcp 10.0.0.2:…)``.
+
+    The source as far as the mask looks: ``any`` for an address of which it looks at nothing, and
+    no port where any will do.
+    """
+    tuple_ = expectation.tuple
+    parts = [PROTOCOL_NAMES.get(tuple_.proto, f"proto-{tuple_.proto}")]
+    parts.append(_expected_source(tuple_, expectation.mask))
+    parts.append(f"-> {describe_endpoint(tuple_.dst, tuple_.dport)}")
+    if tuple_.icmp_type is not None:
+        parts.append(f"type={tuple_.icmp_type} code={tuple_.icmp_code}")
+        if expectation.mask.icmp_id:
+            parts.append(f"id={tuple_.icmp_id}")
+    flags = expectation.flags or NF_CT_EXPECT(0)
+    parts += [f"[{bit.name}]" for bit in NF_CT_EXPECT if bit & flags]
+    for name in ("timeout", "helper", "function"):
+        if (value := getattr(expectation, name)) is not None:
+            parts.append(f"{name}={value}")
+    if expectation.expect_class:
+        parts.append(f"class={expectation.expect_class}")
+    if (nat := expectation.nat) is not None:
+        way = nat.direction.name if isinstance(nat.direction, IntEnum) else nat.direction
+        parts.append(f"nat=({way} {describe_endpoint(nat.tuple.src, nat.tuple.sport)})")
+    return " ".join([*parts, f"master=({expectation.master})"])
+
+
+def _expected_source(tuple_: Tuple, mask: Tuple) -> str:
+    bits = int(mask.src)
+    port = tuple_.sport if mask.sport else None
+    text = describe_endpoint(tuple_.src, port)
+    if bits == 0:
+        text = "any" if port is None else f"any:{port}"
+    elif bits < (1 << mask.src.max_prefixlen) - 1:
+        text += f"/{mask.src}"
+    return text if port is None or mask.sport == 0xFFFF else f"{text}/{mask.sport:#x}"

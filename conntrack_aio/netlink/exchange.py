@@ -43,6 +43,8 @@ class Request(NamedTuple):
     payload: bytes
     hints: Mapping[int, str] = MappingProxyType({})
     """What to do about an errno, where the request knows better than the errno's class."""
+    meanings: Mapping[int, int] = MappingProxyType({})
+    """The errno that the kernel ought to have answered, for one that says something else."""
 
     def pack(self, seq: int) -> bytes:
         return messages.pack(self.type, self.flags | _REQUEST, seq, self.payload)
@@ -52,8 +54,8 @@ class Request(NamedTuple):
 
     def error(self, failure: Failure) -> KernelError:
         """The exception that says how this request was refused."""
-        hint = self.hints.get(failure.errno, "")
-        return kernel_error(failure.errno, str(self), failure.detail, hint)
+        code = self.meanings.get(failure.errno, failure.errno)
+        return kernel_error(code, str(self), failure.detail, self.hints.get(code, ""))
 
 
 class Reply(NamedTuple):

@@ -11,7 +11,7 @@ from enum import IntEnum, IntFlag
 from typing import cast
 
 from ..codec.json_values import form_of
-from ..codec.schema import Branch, Leaf
+from ..codec.schema import Branch, Fork, Leaf
 from ..errors import DecodeError, EncodeError
 from ..model.declare import Bitmap, MaskedFlags
 from ..netlink.attributes import HEADER, walk
@@ -30,22 +30,40 @@ _MOST = 64
 def tree(data: bytes, start: int, end: int, known: Branch, depth: int = 1) -> Iterator[str]:
     """A line for each attribute between ``start`` and ``end``, those in a nest indented."""
     rest = start
+    said: dict[int, object] | None = None
     try:
         for number, _, first, last in walk(data, start, end, known.name_of):
             rest = min(first + ((last - first + 3) & ~3), end)
-            yield from _attribute(data, first, last, number, known, depth)
+            child = known.children.get(number)
+            if isinstance(child, Fork):
+                said = _said(data, start, end, known) if said is None else said
+                child = child.leaves.get(cast("int", said.get(child.by)))
+            yield from _attribute(data, first, last, known.name_of(number), child, depth)
     except DecodeError as error:
         yield f"{'  ' * depth}! {error}: {_hex(data[rest:end])}"
 
 
+def _said(data: bytes, start: int, end: int, known: Branch) -> dict[int, object]:
+    """The attributes that say what others in the same nest are. The last one counts."""
+    said: dict[int, object] = {}
+    deciding = {child.by for child in known.children.values() if isinstance(child, Fork)}
+    try:
+        for number, _, first, last in walk(data, start, end):
+            child = known.children[number] if number in deciding else None
+            if isinstance(child, Leaf) and child.scalar and child.scalar.size == last - first:
+                said[number] = child.scalar.decode(data, first, last)
+    except DecodeError:
+        pass  # what can't be walked over is told where it stands
+    return said
+
+
 def _attribute(
-    data: bytes, first: int, last: int, number: int, known: Branch, depth: int
+    data: bytes, first: int, last: int, name: str, child: Leaf | Branch | None, depth: int
 ) -> Iterator[str]:
-    child = known.children.get(number)
     _, kind = HEADER.unpack_from(data, first - HEADER.size)
     nested = bool(kind & NLA_F_NESTED)
     inside = _inside(child, nested) if depth <= _DEEPEST else None
-    line = "  " * depth + known.name_of(number)
+    line = "  " * depth + name
     if nested and inside is None:
         line += " NLA_F_NESTED"
     elif inside is not None and not nested:

@@ -1,4 +1,4 @@
-"""linux/netfilter/nf_conntrack_common.h: the status bits of an entry."""
+"""linux/netfilter/nf_conntrack_common.h: an entry's status bits, an expectation's flags."""
 
 from enum import IntFlag
 
@@ -31,3 +31,16 @@ class IPS(IntFlag):
     OFFLOAD = 0x4000  # a flow table forwards it, since 4.16
     HW_OFFLOAD = 0x8000  # hardware forwards it, since 5.8
     UNCHANGEABLE_MASK = 0xDBF9  # all that only the kernel sets
+
+
+class NF_CT_EXPECT(IntFlag):
+    """``NF_CT_EXPECT_*``: the flags of an expectation, a set of bits.
+
+    What ctnetlink accepts in ``CTA_EXPECT_FLAGS`` of a new one (``ctnetlink_alloc_expect``):
+    PERMANENT and INACTIVE. It drops USERSPACE; what it does not know it refuses since 2026, and
+    stored before.
+    """
+
+    PERMANENT = 0x1  # it stays when a connection has met it, until its time is up
+    INACTIVE = 0x2  # no connection meets it
+    USERSPACE = 0x4  # a helper in user space made it

@@ -1,16 +1,41 @@
-"""What the answers to requests are read as."""
+"""What the answers to requests are read as.
+
+Each raises what the request was refused with; :exc:`NoReply` for an answer without what was asked
+for; and :exc:`DecodeError`.
+"""
 
 from __future__ import annotations
 
-from ..codec.messages import flow_of
+from collections.abc import Callable
+from typing import TypeVar
+
+from ..codec.messages import expectation_of, flow_of, timeout_policy_of
 from ..errors import NoReply
+from ..model.expectations import Expectation
 from ..model.flow import Flow
-from ..netlink.exchange import Outcome
+from ..model.timeouts import TimeoutPolicy
+from ..netlink.exchange import Outcome, Reply
+
+T = TypeVar("T")
 
 
 def the_flow(outcome: Outcome) -> Flow:
-    """The entry in the answer to a request. Raises what was refused, or :exc:`NoReply`."""
+    """The entry in the answer."""
+    return _the_one(outcome, "entry", flow_of)
+
+
+def the_expectation(outcome: Outcome) -> Expectation:
+    """The expectation in the answer."""
+    return _the_one(outcome, "expectation", expectation_of)
+
+
+def the_policy(outcome: Outcome) -> TimeoutPolicy:
+    """The timeout policy in the answer."""
+    return _the_one(outcome, "policy", timeout_policy_of)
+
+
+def _the_one(outcome: Outcome, what: str, read: Callable[[Reply], T]) -> T:
     replies = outcome.result()
     if not replies:
-        raise NoReply(f"{outcome.request}: the kernel's answer has no entry")
-    return flow_of(replies[0])
+        raise NoReply(f"{outcome.request}: the kernel's answer has no {what}")
+    return read(replies[0])

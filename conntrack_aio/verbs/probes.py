@@ -14,6 +14,8 @@ from ..netlink.exchange import Request
 from ..session import Session
 from ..uapi.nfnetlink import NFNL_SUBSYS
 from ..uapi.nfnetlink_conntrack import CTA, IPCTNL_MSG_EXP
+from ..uapi.nfnetlink_cthelper import NFNL_MSG_CTHELPER
+from ..uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
 
 _ATTRIBUTES: Final = {
     "tuple_filter": (CTA.FILTER, 1),
@@ -27,8 +29,8 @@ them."""
 
 _SUBSYSTEMS: Final = {
     "expectations": (NFNL_SUBSYS.CTNETLINK_EXP, IPCTNL_MSG_EXP.GET),
-    "timeouts": (NFNL_SUBSYS.CTNETLINK_TIMEOUT, 1),
-    "helpers": (NFNL_SUBSYS.CTHELPER, 1),
+    "timeouts": (NFNL_SUBSYS.CTNETLINK_TIMEOUT, IPCTNL_MSG_TIMEOUT.GET),
+    "helpers": (NFNL_SUBSYS.CTHELPER, NFNL_MSG_CTHELPER.GET),
 }
 
 

@@ -186,10 +186,15 @@ class Reading:
 
 
 def groups_of(types: Collection[EventType], groups: Mapping[EventType, int]) -> list[int]:
-    """The multicast groups of the types chosen, or all. Raises :exc:`TypeError`."""
+    """The multicast groups of the types chosen, or all.
+
+    Raises :exc:`TypeError`, and :exc:`ValueError` for a type that has no group.
+    """
     for kind in types:
         if not isinstance(kind, EventType):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"events are chosen by members of EventType, not by {kind!r}")
+        if kind not in groups:
+            raise ValueError(f"the kernel sends no {kind.name} events here")
     return [groups[kind] for kind in types or groups]
 
 

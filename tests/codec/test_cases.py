@@ -60,7 +60,7 @@ def test_every_declared_attribute_is_in_a_case() -> None:
 def _declared(branch: Branch) -> set[str]:
     names: set[str] = set()
     for child in branch.children.values():
-        names |= {child.name} if isinstance(child, Leaf) else _declared(child)
+        names |= _declared(child) if isinstance(child, Branch) else {child.name}
     return names
 
 
@@ -72,7 +72,7 @@ def _told(branch: Branch, data: bytes, start: int, end: int) -> set[str]:
             names |= _told(child, data, first, last)
         elif child is not None:
             names.add(child.name)
-            if child.nest is not None:
+            if isinstance(child, Leaf) and child.nest is not None:
                 names |= _told(child.nest.root, data, first, last)
     return names
 

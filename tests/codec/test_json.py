@@ -9,6 +9,7 @@ from socket import IPPROTO_TCP
 import attrs
 import pytest
 from support.cases import A6, CASES, TCP4, Case, flow
+from support.policy_cases import PER_PROTOCOL
 
 from conntrack_aio import (
     NAT,
@@ -33,6 +34,8 @@ from conntrack_aio import (
     UnknownAttribute,
 )
 from conntrack_aio.codec.json import JSON, from_json, to_json
+from conntrack_aio.model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
+from conntrack_aio.model.timeouts import TimeoutPolicy
 
 ORIG = {"src": "10.0.0.1", "dst": "10.0.0.2", "proto": 6, "sport": 1024, "dport": 80}
 REPLY = {"src": "10.0.0.2", "dst": "10.0.0.1", "proto": 6, "sport": 80, "dport": 1024}
@@ -99,6 +102,39 @@ def test_fields(fields: dict[str, object], told: dict[str, object]) -> None:
     written = to_json(flow(**fields))
     assert written == BOTH | told
     assert from_json(Flow, json.loads(json.dumps(written))) == flow(**fields)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kind"),
+    [
+        *((1, "icmp"), (6, "tcp"), (17, "udp"), (33, "dccp"), (47, "gre"), (58, "icmpv6")),
+        *((132, "sctp"), (136, "udp"), (255, "generic")),
+    ],
+)
+def test_timeouts_have_the_kind_of_their_attributes(protocol: int, kind: str) -> None:
+    (timeouts,) = (timeouts for number, timeouts, _ in PER_PROTOCOL if number == protocol)
+    policy = TimeoutPolicy(name="a", family=2, protocol=protocol, timeouts=timeouts)
+    written = to_json(policy)
+    assert written.pop("timeouts") == {"kind": kind} | to_json(timeouts)
+    assert written == {"name": "a", "family": 2, "protocol": protocol}
+    assert from_json(TimeoutPolicy, to_json(policy)) == policy
+
+
+def test_helper_of_a_program() -> None:
+    policies = (ExpectPolicy(name="b", expect_max=1, expect_timeout=2),)
+    helper = UserspaceHelper(
+        name="a", family=2, protocol=6, policies=policies, queue=0, status=HelperStatus.ENABLED
+    )
+    written = to_json(helper)
+    assert written == {
+        "name": "a",
+        "family": 2,
+        "protocol": 6,
+        "policies": [{"name": "b", "expect_max": 1, "expect_timeout": 2}],
+        "queue": 0,
+        "status": "ENABLED",
+    }
+    assert from_json(UserspaceHelper, written) == helper
 
 
 def test_event() -> None:

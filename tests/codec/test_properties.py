@@ -12,17 +12,23 @@ import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.captured import CAPTURED
+from support.captured import CAPTURED, EXPECTATIONS
 from support.cases import BOTH, CASES, attr, nest
 from support.strategies import messages as classes
 from support.strategies import objects
 
 from conntrack_aio import DecodeError, EncodeError, Flow, FlowEvent, Match, UnknownAttribute
 from conntrack_aio.codec.json import from_json, to_json
-from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.codec.messages import (
+    decode_event,
+    decode_expect_event,
+    decode_expectation,
+    decode_flow,
+)
 from conntrack_aio.codec.reference import decode, encode
 from conntrack_aio.codec.schema import schema_of
 from conntrack_aio.model.declare import INLINE, PLACES
+from conntrack_aio.model.expectations import Expectation
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.messages import HEADER_SIZE, Message
 
@@ -134,7 +140,13 @@ def test_edited_messages(data: bytes) -> None:
 
 
 @settings(bounded, max_examples=500)
-@given(edited([capture.data for capture in CAPTURED]))
+@given(edited([case.data for case in CASES if isinstance(case.object, Expectation)]))
+def test_edited_expectations(data: bytes) -> None:
+    check(lambda: decode(Expectation, data, 0, len(data)))
+
+
+@settings(bounded, max_examples=500)
+@given(edited([capture.data for capture in [*CAPTURED, *EXPECTATIONS]]))
 def test_edited_datagrams(data: bytes) -> None:
     def every(decoder: Callable[[bytes, Message], Any]) -> None:
         for message in attempt(lambda: list(messages.walk(data, len(data)))) or ():
@@ -142,6 +154,8 @@ def test_edited_datagrams(data: bytes) -> None:
 
     every(decode_flow)
     every(decode_event)
+    every(decode_expectation)
+    every(decode_expect_event)
 
 
 @pytest.mark.parametrize("capture", CAPTURED, ids=lambda capture: capture.name)

@@ -11,14 +11,35 @@ import pytest
 from support.strategies import messages as classes
 
 from conntrack_aio import Flow, FlowEvent, Tuple
-from conntrack_aio.codec.schema import Branch, Leaf, kernel_name, schema_of
-from conntrack_aio.model.declare import PLACES, U16, U32, At, Nest, attribute, message
+from conntrack_aio.codec.schema import Branch, Fork, Leaf, kernel_name, schema_of
+from conntrack_aio.model.declare import (
+    PLACES,
+    SEQUENCE,
+    U8,
+    U16,
+    U32,
+    At,
+    Nest,
+    Sequence,
+    at,
+    attribute,
+    message,
+    sequence,
+    variants,
+)
+from conntrack_aio.model.helpers import UserspaceHelper
 from conntrack_aio.model.requests import RequestOnly
-from conntrack_aio.uapi import nfnetlink_conntrack
+from conntrack_aio.model.timeouts import TimeoutPolicy
+from conntrack_aio.uapi import nfnetlink_conntrack, nfnetlink_cthelper, nfnetlink_cttimeout
 from conntrack_aio.uapi.nfnetlink_conntrack import CTA, CTA_COUNTERS, CTA_IP, CTA_TUPLE
+from conntrack_aio.uapi.nfnetlink_cthelper import NFCTH, NFCTH_POLICY, NFCTH_POLICY_SET
+from conntrack_aio.uapi.nfnetlink_cttimeout import CTA_TIMEOUT, CTA_TIMEOUT_TCP
 
 OTHER_MESSAGES = {"CTA_EXPECT", "CTA_EXPECT_NAT", "CTA_STATS_EXP"}
 """Attributes of messages that the library does not speak."""
+
+SAME_AS_ANOTHER = {"CTA_TIMEOUT_UDPLITE"}
+"""Enums whose numbers are declared under another's name: UDP's."""
 
 UNDECLARED = {
     CTA.SECMARK,  # obsolete
@@ -27,17 +48,25 @@ UNDECLARED = {
 }
 
 
-def places(cls: type) -> list[At[object]]:
-    return [
-        place
-        for field in attrs.fields(cls)
-        for place in cast("tuple[At[object], ...]", field.metadata.get(PLACES, ()))
-    ]
+def places(cls: type) -> list[list[At[object]]]:
+    """Those of each field."""
+    found: list[list[At[object]]] = []
+    for field in attrs.fields(cls):
+        found.append(list(cast("tuple[At[object], ...]", field.metadata.get(PLACES, ()))))
+        row = cast("Sequence[object] | None", field.metadata.get(SEQUENCE))
+        if row is not None:
+            found.append([row.count, *row.items])
+    return found
 
 
 def declared() -> Counter[tuple[str, str]]:
-    """How often each attribute is declared as the place of a value, by enum and name."""
-    return Counter(named(place.path[-1]) for cls in classes() for place in places(cls))
+    """How many fields have each attribute as the place of their value, by enum and name."""
+    return Counter(
+        name
+        for cls in classes()
+        for field in places(cls)
+        for name in {named(place.path[-1]) for place in field}
+    )
 
 
 def named(number: int) -> tuple[str, str]:
@@ -47,15 +76,22 @@ def named(number: int) -> tuple[str, str]:
 
 ENUMS = [
     enum
-    for name, enum in vars(nfnetlink_conntrack).items()
-    if name.startswith("CTA") and name not in OTHER_MESSAGES
+    for module in (nfnetlink_conntrack, nfnetlink_cttimeout, nfnetlink_cthelper)
+    for name, enum in vars(module).items()
+    if name.startswith(("CTA", "NFCTH")) and name not in OTHER_MESSAGES | SAME_AS_ANOTHER
 ]
 
 
 @pytest.mark.parametrize("enum", ENUMS, ids=lambda enum: enum.__name__)
 def test_every_attribute_is_declared_once(enum: type[IntEnum]) -> None:
     values = declared()
-    nests = {named(number) for cls in classes() for at in places(cls) for number in at.path[:-1]}
+    nests = {
+        named(number)
+        for cls in classes()
+        for field in places(cls)
+        for place in field
+        for number in place.path[:-1]
+    }
     expected = {
         named(member)
         for member in enum
@@ -71,7 +107,7 @@ def map_of(enum: type[IntEnum]) -> set[IntEnum]:
 
 
 def test_the_enums_are_those_of_the_header() -> None:
-    assert len(ENUMS) + len(OTHER_MESSAGES) == 22
+    assert len(ENUMS) + len(OTHER_MESSAGES) + len(SAME_AS_ANOTHER) == 22 + 10 + 4
 
 
 def test_no_two_classes_of_a_flows_message_share_a_number() -> None:
@@ -104,6 +140,87 @@ def test_a_nest_is_not_also_a_value() -> None:
         schema_of(Torn)
 
 
+def test_an_attribute_may_depend_on_another() -> None:
+    fork = schema_of(TimeoutPolicy).root.children[CTA_TIMEOUT.DATA]
+    assert isinstance(fork, Fork)
+    assert fork.name == "CTA_TIMEOUT_DATA"
+    assert fork.leaves.keys() == {1, 6, 17, 33, 47, 58, 132, 136, 255}
+    assert len({leaf.slot for leaf in fork.leaves.values()}) == 1
+
+
+def test_what_an_attribute_depends_on_is_one_field() -> None:
+    @message
+    class Torn:
+        kind: int = attribute(1, U8)
+        other: int = attribute(2, U8)
+        one: int | None = variants(
+            at(CTA.MARK, U16, when=("kind", 1)), at(CTA.MARK, U32, when=("other", 2)), default=None
+        )
+
+    @message
+    class Same:
+        kind: int = attribute(1, U8)
+        one: int | None = variants(
+            at(CTA.MARK, U16, when=("kind", 1)), at(CTA.MARK, U32, when=("kind", 1)), default=None
+        )
+
+    @message
+    class Always:
+        kind: int = attribute(1, U8)
+        one: int | None = variants(
+            at(CTA.MARK, U16, when=("kind", 1)), at(CTA.MARK, U32), default=None
+        )
+
+    @message
+    class Fields:
+        kind: int = attribute(1, U8)
+        one: int | None = variants(at(CTA.MARK, U16, when=("kind", 1)), default=None)
+        other: int | None = variants(at(CTA.MARK, U32, when=("kind", 2)), default=None)
+
+    for cls in (Torn, Same, Always, Fields):
+        with pytest.raises(AssertionError, match="CTA_MARK is declared twice"):
+            schema_of(cls)
+
+
+def test_what_an_attribute_depends_on_stands_beside_it() -> None:
+    @message
+    class Behind:
+        one: int | None = variants(
+            at(CTA.MARK, U16, when=("kind", 1)), at(CTA.MARK, U32, when=("kind", 2)), default=None
+        )
+        kind: int | None = attribute(1, U8, default=None)
+
+    @message
+    class Elsewhere:
+        kind: int = attribute((1, 1), U8)
+        one: int | None = variants(
+            at(CTA.MARK, U16, when=("kind", 1)), at(CTA.MARK, U32, when=("kind", 2)), default=None
+        )
+
+    for cls in (Behind, Elsewhere):
+        with pytest.raises(AssertionError, match=f"kind is not declared before, in {cls.__name__}"):
+            schema_of(cls)
+
+
+def test_a_tuple_has_a_place_for_each_item() -> None:
+    schema = schema_of(UserspaceHelper)
+    (row,) = schema.sequences
+    policies = schema.root.children[NFCTH.POLICY]
+    assert isinstance(policies, Branch)
+    assert list(policies.children) == [1, 2, 3, 4, 5]
+    assert [policies.children[2 + i] for i in range(4)] == list(row.leaves)
+    assert policies.children[1] is row.count
+
+    @message
+    class Twice:
+        one: tuple[int, ...] = sequence(
+            at(CTA.MARK, U32), at(CTA.MARK, U32), count=at(CTA.ID, U32), default=()
+        )
+
+    with pytest.raises(AssertionError, match="CTA_MARK is declared twice"):
+        schema_of(Twice)
+
+
 def test_a_new_attribute_is_one_line() -> None:
     @message
     class Tomorrow:
@@ -131,6 +248,8 @@ def test_what_is_required() -> None:
 def test_slots_are_each_fields_own(cls: type) -> None:
     schema = schema_of(cls)
     slots = [field.slot for field in schema.fields]
+    for row in schema.sequences:
+        slots += [leaf.slot for leaf in (row.count, *row.leaves)]
     for inline in schema.inlines:
         slots += range(inline.offset, inline.offset + inline.schema.size)
     assert sorted(slots) == list(range(schema.size))
@@ -143,6 +262,11 @@ def test_slots_are_each_fields_own(cls: type) -> None:
         (CTA_TUPLE.IP, "CTA_TUPLE_IP"),
         (CTA_IP.V4_SRC, "CTA_IP_V4_SRC"),
         (CTA_COUNTERS.CTA_COUNTERS32_BYTES, "CTA_COUNTERS32_BYTES"),
+        (CTA_TIMEOUT_TCP.SYN_SENT, "CTA_TIMEOUT_TCP_SYN_SENT"),
+        (NFCTH.NAME, "NFCTH_NAME"),
+        (NFCTH_POLICY.NAME, "NFCTH_POLICY_NAME"),
+        (NFCTH_POLICY_SET.NUM, "NFCTH_POLICY_SET_NUM"),
+        (NFCTH_POLICY_SET.NFCTH_POLICY_SET2, "NFCTH_POLICY_SET2"),
         (99, "99"),
     ],
 )

@@ -10,7 +10,7 @@ import threading
 import anyio
 import anyio.to_thread
 import pytest
-from support import flows
+from support import expectations, flows
 from support.lab import Lab
 from support.neighbours import Neighbourhood
 
@@ -87,6 +87,22 @@ async def test_all_types_with_traffic(around: Neighbourhood, conn: Connection) -
     assert (new.type, new.nsid, new.netns, new.port_id) == (EventType.NEW, 0, "blue", 0)
     assert (destroy.type, destroy.nsid, destroy.netns) == (EventType.DESTROY, 0, "blue")
     assert " in blue" in str(new)
+
+
+async def test_expectations(around: Neighbourhood, conn: Connection) -> None:
+    blue = around.new("blue", id=4)
+    async with conn.expectations.events(all_netns=True) as stream:
+        async with connect(netns=blue.netns) as there:
+            made = await expectations.expected(there)
+            await there.expectations.delete(made)
+        await expectations.expected(conn)
+        events = await expectations.take(stream, 3)
+    assert [(event.type, event.nsid, event.netns) for event in events] == [
+        (EventType.NEW, 4, "blue"),
+        (EventType.DESTROY, 4, "blue"),
+        (EventType.NEW, None, None),
+    ]
+    assert f" in blue (by port {events[0].port_id})" in str(events[0])
 
 
 async def test_one_without_an_id_is_not_heard(around: Neighbourhood, conn: Connection) -> None:

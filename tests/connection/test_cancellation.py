@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
+from socket import AF_INET
 
 import anyio
 import pytest
-from support import flows
+from support import expectations, flows
 from support.lab import Lab
 
-from conntrack_aio import Connection, Match, Status, connect
+from conntrack_aio import (
+    Connection,
+    Match,
+    NotFound,
+    NotSupported,
+    PermissionDenied,
+    Status,
+    connect,
+)
+from conntrack_aio.model.timeouts import ICMPTimeouts, TimeoutPolicy
 
 pytestmark = [pytest.mark.kernel]
 
@@ -35,9 +46,28 @@ async def _event(conn: Connection) -> None:
         await anext(stream)
 
 
+async def _policies(conn: Connection) -> None:
+    await conn.timeouts.replace(TimeoutPolicy.of("a", ICMPTimeouts(), family=AF_INET))
+    await conn.timeouts.update("a", ICMPTimeouts(timeout=5))
+    await conn.timeouts.delete_unused()
+
+
+async def _helper(conn: Connection) -> None:
+    """One that there is not, perhaps on a kernel that has none at all."""
+    with contextlib.suppress(NotFound, NotSupported, PermissionDenied):
+        await conn.helpers.delete("nothing", AF_INET, 6)
+
+
 async def _idle_stream(conn: Connection) -> None:
     async with conn.events() as stream:
         await anext(stream)
+
+
+async def _expect(conn: Connection) -> None:
+    made = await expectations.expected(conn)
+    await conn.expectations.update(made, timeout=60)
+    assert await conn.expectations.list(master=made.master)
+    await conn.expectations.delete(made.tuple)
 
 
 VERBS: dict[str, Verb] = {
@@ -48,7 +78,10 @@ VERBS: dict[str, Verb] = {
     "list": lambda conn: conn.list(),
     "dump": _dump,
     "delete_matching": lambda conn: conn.delete_matching(Match(mark=77)),
+    "timeout policies": _policies,
+    "a helper": _helper,
     "flush": lambda conn: conn.flush(),
+    "expect": _expect,
     "event": _event,
     "idle stream": _idle_stream,
 }

@@ -22,6 +22,7 @@ from conntrack_aio import (
     Tuple,
     connect,
 )
+from conntrack_aio.model.expectations import Expectation
 
 pytestmark = pytest.mark.kernel
 
@@ -40,6 +41,11 @@ CALLS: dict[str, tuple[Callable[[Connection], Awaitable[object]], type[Exception
     "an address that is a number": (
         lambda conn: conn.create(flows.tcp(), nat_src=5),  # type: ignore[arg-type]
         TypeError,
+    ),
+    "expect a flow": (lambda conn: conn.expectations.create(flows.tcp()), EncodeError),  # type: ignore[arg-type]
+    "an expectation of text": (
+        lambda conn: conn.expectations.create(Expectation(master="a", tuple="b", mask="c")),  # type: ignore[arg-type]
+        EncodeError,
     ),
     "a match that is a function": (lambda conn: conn.list(lambda flow: True), TypeError),  # type: ignore[arg-type]
     "no match": (lambda conn: conn.delete_matching(None), TypeError),  # type: ignore[arg-type]

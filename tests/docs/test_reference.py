@@ -12,7 +12,16 @@ from pathlib import Path
 import attrs
 import make_reference
 import pytest
-from make_reference import PAGE, anchor, field_rows, page, prose, public_name, table
+from make_reference import (
+    PAGE,
+    anchor,
+    field_rows,
+    page,
+    places_of,
+    prose,
+    public_name,
+    table,
+)
 from support.cases import CASES
 from support.strategies import messages
 
@@ -28,7 +37,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.codec.json import to_json
 from conntrack_aio.codec.schema import kernel_name
-from conntrack_aio.model.declare import PLACES, At, Wire, attribute, message
+from conntrack_aio.model.declare import At, Wire, attribute, message
 from conntrack_aio.model.tuples import parse_address
 
 TEXT = page()
@@ -76,12 +85,11 @@ def test_a_class_that_another_holds_needs_no_place() -> None:
 @pytest.mark.parametrize("cls", messages(), ids=lambda cls: cls.__name__)
 def test_every_attribute_has_a_row(cls: type) -> None:
     rows = list(rows_of(public_name(cls)))
-    told = {(row["Attribute"], row["Access"]) for row in rows}
+    told = {(row["Attribute"], row.get("Access")) for row in rows}
     fields = {row["Field"].partition("<br>")[0] for row in rows}
     for field in attrs.fields(cls):
         assert f"`{field.name}`" in fields
-        places: tuple[At[object], ...] = field.metadata.get(PLACES, ())
-        for place in places:
+        for place in places_of(field):
             path = " / ".join(f"`{kernel_name(number)}` {number:d}" for number in place.path)
             access = place.access.value
             access += f"<br>since {place.since}" * bool(place.since)
@@ -155,6 +163,28 @@ def test_every_attribute_has_a_row(cls: type) -> None:
                 "JSON": "list of numbers",
             },
         ),
+        (
+            "TimeoutPolicy",
+            {
+                "Field": "",
+                "What it is": "",
+                "Attribute": "`CTA_TIMEOUT_DATA` 4",
+                "On the wire": "nest: [`DCCPTimeouts`](#dccptimeouts), if `protocol` is 33",
+                "Access": "read, write<br>until 6.16",
+                "JSON": "object",
+            },
+        ),
+        (
+            "UserspaceHelper",
+            {
+                "Field": "`policies`<br>`tuple[ExpectPolicy, ...]`",
+                "What it is": "One to four, by the number of the class.",
+                "Attribute": "`NFCTH_POLICY` 4 / `NFCTH_POLICY_SET` 2",
+                "On the wire": "nest: [`ExpectPolicy`](#expectpolicy)",
+                "Access": "read, write",
+                "JSON": "list of objects",
+            },
+        ),
         ("Status", {"Name": "`DYING`", "Number": "0x200", "What it is": "it has left the table"}),
         ("DCCPRole", {"Name": "`SERVER`", "Number": "1"}),
         (
@@ -174,6 +204,7 @@ def test_row(section: str, row: dict[str, str]) -> None:
 
 def test_where_a_class_stands_is_said() -> None:
     assert "\nIn `RequestOnly.nat_src` (`CTA_NAT_SRC`), `RequestOnly.nat_dst`" in TEXT
+    assert "\nIn `TimeoutPolicy.timeouts` (`CTA_TIMEOUT_DATA`).\n" in section_of("UDPTimeouts")
     assert "\nIn `Flow.protoinfo` (`CTA_PROTOINFO / CTA_PROTOINFO_TCP`).\n" in TEXT
 
 

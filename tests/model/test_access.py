@@ -33,7 +33,7 @@ from conntrack_aio import (
     Tuple,
 )
 from conntrack_aio.codec.requests import flows as requests
-from conntrack_aio.model.declare import INLINE, PLACES, Access, At, Nest
+from conntrack_aio.model.declare import INLINE, PLACES, SEQUENCE, Access, At, Nest
 from conntrack_aio.model.requests import RequestOnly
 from conntrack_aio.model.tuples import parse_address
 from conntrack_aio.netlink import attributes
@@ -46,6 +46,8 @@ Path = tuple[int, ...]
 def places(cls: type) -> Iterator[At[object]]:
     for field in attrs.fields(cls):
         yield from field.metadata.get(PLACES, ())
+        if SEQUENCE in field.metadata:
+            yield from (field.metadata[SEQUENCE].count, *field.metadata[SEQUENCE].items)
 
 
 PLACES_OF_ALL = [place for cls in messages() for place in places(cls)]

@@ -13,6 +13,7 @@ from conntrack_aio import (
     KernelError,
     NoReply,
     NotFound,
+    NotSupported,
     PermissionDenied,
 )
 from conntrack_aio.netlink import messages
@@ -101,6 +102,19 @@ def test_an_error_is_its_requests() -> None:
     ]
     with pytest.raises(NotFound, match="get it"):
         conversation.outcomes[1].result()
+
+
+def test_an_error_may_mean_another() -> None:
+    asked = GET._replace(
+        hints={errno.EOPNOTSUPP: "it is missing", errno.EINVAL: "never"},
+        meanings={errno.EINVAL: errno.EOPNOTSUPP},
+    )
+    conversation = Exchange([asked, asked], 10)
+    feed(conversation, ack(10, -errno.EINVAL), ack(11, -errno.ENOENT))
+    told, untold = (outcome.error for outcome in conversation.outcomes)
+    assert isinstance(told, NotSupported)
+    assert (told.errno, told.hint) == (errno.EOPNOTSUPP, "it is missing")
+    assert isinstance(untold, NotFound)
 
 
 def test_answers_are_told_by_their_number_in_any_order() -> None:

@@ -24,10 +24,11 @@ from conntrack_aio import (
     Timestamp,
     Tuple,
 )
+from conntrack_aio.model.expectations import Direction, ExpectFlags, ExpectNAT
 
 
 class Captured(NamedTuple):
-    """A message, and what it tells: fields of the flow, by their dotted names."""
+    """A message, and what it tells: fields of the flow or expectation, by their dotted names."""
 
     name: str
     event: EventType | None
@@ -408,3 +409,91 @@ CAPTURED = [
         ),
     ),
 ]
+
+CONTROL = Tuple.tcp("10.1.0.2", 57112, "10.2.0.2", 2121)
+"""Of FTP, by way of a router that masquerades the client as 10.2.0.1."""
+
+EXPECTATIONS = [
+    # What the server's answer to PASV announced; from a dump.
+    Captured(
+        "ftp_passive",
+        None,
+        {
+            "master": CONTROL,
+            "tuple": Tuple.tcp("10.1.0.2", 0, "10.2.0.2", 39941),
+            "mask": Tuple.tcp("255.255.255.255", 0, "255.255.255.255", 65535),
+            "timeout": 299,
+            "id": 0xC98B2B9E,
+            "helper": "ftp",
+            "flags": ExpectFlags(0),
+            "expect_class": 0,
+            "nat": ExpectNAT.of("0.0.0.0", 39941),
+            "function": "nat-follow-master",
+        },
+        bytes.fromhex(
+            "300100000002020001000000971324c4020000003400028014000180080001000a010002080002000a02"
+            "00021c00028005000100060000000600020000000000060003009c050000340003801400018008000100"
+            "ffffffff08000200ffffffff1c0002800500010006000000060002000000000006000300ffff00003400"
+            "018014000180080001000a010002080002000a0200021c000280050001000600000006000200df180000"
+            "060003000849000040000a80080001000000000034000280140001800800010000000000080002000000"
+            "00001c0002800500010006000000060002009c0500000600030000000000080004000000012b08000500"
+            "c98b2b9e08000800000000000800090000000000080006006674700016000b006e61742d666f6c6c6f77"
+            "2d6d6173746572000000"
+        ),
+    ),
+    # What the client's PORT announced: to the server, the router's address; its event.
+    Captured(
+        "ftp_active_new",
+        EventType.NEW,
+        {
+            "master": CONTROL,
+            "tuple": Tuple.tcp("10.2.0.2", 0, "10.2.0.1", 35095),
+            "timeout": 300,
+            "nat": ExpectNAT.of("0.0.0.0", 35095, direction=Direction.REPLY),
+        },
+        bytes.fromhex(
+            "30010000000200060000000000000000020000003400028014000180080001000a020002080002000a02"
+            "00011c000280050001000600000006000200000000000600030089170000340003801400018008000100"
+            "ffffffff08000200ffffffff1c0002800500010006000000060002000000000006000300ffff00003400"
+            "018014000180080001000a010002080002000a0200021c000280050001000600000006000200df180000"
+            "060003000849000040000a80080001000000000134000280140001800800010000000000080002000000"
+            "00001c000280050001000600000006000200891700000600030000000000080004000000012c08000500"
+            "e4af819308000800000000000800090000000000080006006674700016000b006e61742d666f6c6c6f77"
+            "2d6d6173746572000000"
+        ),
+    ),
+    # One made by ctnetlink with all that can be given, from any address and port; deleted by it.
+    Captured(
+        "sip_destroy",
+        EventType.DESTROY,
+        {
+            "master": Tuple.udp("fd00::1", 1000, "fd00::2", 5060),
+            "tuple": Tuple.udp("fd00::1", 0, "fd00::2", 4000),
+            "mask.src": IPv6Address("::"),
+            "mask.sport": 0,
+            "timeout": 29,
+            "helper": "sip",
+            "flags": ExpectFlags.PERMANENT | ExpectFlags.INACTIVE,
+            "expect_class": 1,
+            "nat": ExpectNAT.of("fd00::9", 99, direction=Direction.REPLY, proto=17),
+            "function": "sip",
+        },
+        bytes.fromhex(
+            "800100000202000000000000574800000a0000004c0002802c00018014000300fd000000000000000000"
+            "00000000000114000400fd0000000000000000000000000000021c000280050001001100000006000200"
+            "00000000060003000fa000004c0003802c00018014000300000000000000000000000000000000001400"
+            "0400ffffffffffffffffffffffffffffffff1c0002800500010011000000060002000000000006000300"
+            "ffff00004c0001802c00018014000300fd00000000000000000000000000000114000400fd0000000000"
+            "000000000000000000021c00028005000100110000000600020003e800000600030013c4000058000a80"
+            "08000100000000014c0002802c00018014000300fd000000000000000000000000000009140004000000"
+            "00000000000000000000000000001c000280050001001100000006000200006300000600030000000000"
+            "080004000000001d080005002b778cc90800080000000003080009000000000108000600736970000800"
+            "0b0073697000"
+        ),
+    ),
+]
+
+STATISTICS = bytes.fromhex(
+    "2c00000003010200010000007394cef300000001080001000000000108000200000000020800030000000002"
+)
+"""What processor 1 had done: met 1 expectation, made 2 and ended 2."""

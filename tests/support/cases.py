@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
-from types import MappingProxyType
-from typing import NamedTuple
 
 from conntrack_aio import (
     Counters,
@@ -30,46 +27,19 @@ from conntrack_aio import (
     Tuple,
     UnknownAttribute,
 )
-from conntrack_aio.model.requests import FilterFlags, RequestOnly
-from conntrack_aio.model.statistics import CPUStatistics, GlobalStatistics
+from conntrack_aio.model.expectations import (
+    Direction,
+    Expectation,
+    ExpectEvent,
+    ExpectFlags,
+    ExpectNAT,
+)
+from conntrack_aio.model.requests import ExpectRequestOnly, FilterFlags, RequestOnly
+from conntrack_aio.model.statistics import CPUStatistics, ExpectCPUStatistics, GlobalStatistics
 from conntrack_aio.netlink.exchange import Request
 
-
-class Case(NamedTuple):
-    name: str
-    object: object
-    data: bytes
-    plain: Mapping[str, object] = MappingProxyType({})
-    """Fields of the object that no attribute holds."""
-
-
-def attr(number: int, payload: bytes, flags: int = 0) -> bytes:
-    """``struct nlattr``, payload and padding."""
-    return struct.pack("=HH", 4 + len(payload), number | flags) + payload + bytes(-len(payload) % 4)
-
-
-def nest(number: int, *attributes: bytes) -> bytes:
-    return attr(number, b"".join(attributes), 0x8000)
-
-
-def be8(number: int, value: int) -> bytes:
-    return attr(number, struct.pack(">B", value))
-
-
-def be16(number: int, value: int) -> bytes:
-    return attr(number, struct.pack(">H", value))
-
-
-def be32(number: int, value: int) -> bytes:
-    return attr(number, struct.pack(">I", value))
-
-
-def be64(number: int, value: int) -> bytes:
-    return attr(number, struct.pack(">Q", value))
-
-
-def host32(number: int, value: int) -> bytes:
-    return attr(number, struct.pack("=I", value))
+from .policy_cases import HELPERS, POLICIES
+from .wire import Case, attr, be8, be16, be32, be64, host32, nest
 
 
 def longs(value: int) -> bytes:
@@ -95,6 +65,26 @@ BOTH = nest(1, TCP4_INSIDE) + nest(2, TCP4_BACK_INSIDE)
 
 def flow(**fields: object) -> Flow:
     return Flow(orig=TCP4, reply=TCP4_BACK, **fields)  # type: ignore[arg-type]
+
+
+EXPECTED4 = Tuple(src=A, dst=B, proto=6, sport=0, dport=2050)
+EXPECTED4_INSIDE = IP4 + nest(2, be8(1, 6), be16(2, 0), be16(3, 2050))
+MASK4 = Tuple(
+    src=IPv4Address("255.255.255.255"),
+    dst=IPv4Address("255.255.255.255"),
+    proto=6,
+    sport=0,
+    dport=0xFFFF,
+)
+MASK4_INSIDE = nest(1, attr(1, b"\xff" * 4), attr(2, b"\xff" * 4)) + nest(
+    2, be8(1, 6), be16(2, 0), be16(3, 0xFFFF)
+)
+ALL_THREE = nest(1, TCP4_INSIDE) + nest(2, EXPECTED4_INSIDE) + nest(3, MASK4_INSIDE)
+"""Master, tuple and mask, which every expectation has: a connection from any port."""
+
+
+def expectation(**fields: object) -> Expectation:
+    return Expectation(master=TCP4, tuple=EXPECTED4, mask=MASK4, **fields)  # type: ignore[arg-type]
 
 
 def expect(request: Request, kind: int, flags: int, family: int, attributes: bytes) -> None:
@@ -337,12 +327,82 @@ REQUESTS = [
     ),
 ]
 
+EXPECTATIONS = [
+    Case("an expectation's tuples alone", expectation(), ALL_THREE),
+    Case(
+        "an expectation",
+        expectation(
+            timeout=300,
+            id=0x01020304,
+            helper="ftp",
+            flags=ExpectFlags.PERMANENT | ExpectFlags.USERSPACE,
+            expect_class=1,
+            function="nat-follow-master",
+        ),
+        ALL_THREE
+        + be32(4, 300)
+        + be32(5, 0x01020304)
+        + attr(6, b"ftp\0")
+        + be32(8, 5)
+        + be32(9, 1)
+        + attr(11, b"nat-follow-master\0"),
+    ),
+    Case(
+        "an expectation's zeros",
+        expectation(timeout=0, id=0, helper="", flags=ExpectFlags(0), expect_class=0, function=""),
+        ALL_THREE
+        + be32(4, 0)
+        + be32(5, 0)
+        + attr(6, b"\0")
+        + be32(8, 0)
+        + be32(9, 0)
+        + attr(11, b"\0"),
+    ),
+    Case(
+        "an expectation's flags of tomorrow",
+        expectation(flags=ExpectFlags(0x80000008)),
+        ALL_THREE + be32(8, 0x80000008),
+    ),
+    Case(
+        "an expectation's translation",
+        expectation(nat=ExpectNAT(direction=Direction.REPLY, tuple=TCP4)),
+        ALL_THREE + nest(10, be32(1, 1), nest(2, TCP4_INSIDE)),
+    ),
+    Case(
+        "a translation in a direction of tomorrow",
+        ExpectNAT(direction=2, tuple=TCP4),
+        be32(1, 2) + nest(2, TCP4_INSIDE),
+    ),
+    Case(
+        "an expectation's unknown parts",
+        expectation(unknown=(UnknownAttribute((2, 9), b"1"), UnknownAttribute((12,), b"two"))),
+        nest(1, TCP4_INSIDE)
+        + nest(2, EXPECTED4_INSIDE, attr(9, b"1"))
+        + nest(3, MASK4_INSIDE)
+        + attr(12, b"two"),
+    ),
+    Case("an expectation's zone", ExpectRequestOnly(zone=65535), be16(7, 65535)),
+    Case("an expectation's zone 0", ExpectRequestOnly(zone=0), be16(7, 0)),
+]
+
 MESSAGES = [
     Case(
         "an event with its time",
         FlowEvent(type=EventType.NEW, flow=flow(mark=1), port_id=5, timestamp=1 << 60),
         BOTH + be32(8, 1) + be64(27, 1 << 60),
         {"type": EventType.NEW, "port_id": 5},
+    ),
+    Case(
+        "an event of an expectation",
+        ExpectEvent(type=EventType.DESTROY, expectation=expectation(id=7), port_id=5),
+        ALL_THREE + be32(5, 7),
+        {"type": EventType.DESTROY, "port_id": 5},
+    ),
+    Case(
+        "a processor's statistics of expectations",
+        ExpectCPUStatistics(cpu=3, new=0, create=1, delete=0xFFFFFFFF),
+        be32(1, 0) + be32(2, 1) + be32(3, 0xFFFFFFFF),
+        {"cpu": 3},
     ),
     Case("statistics", GlobalStatistics(entries=0, max_entries=9), be32(1, 0) + be32(2, 9)),
     Case(
@@ -371,4 +431,4 @@ MESSAGES = [
     ),
 ]
 
-CASES = [*TUPLES, *PROTOINFOS, *FLOWS, *REQUESTS, *MESSAGES]
+CASES = [*TUPLES, *PROTOINFOS, *FLOWS, *REQUESTS, *EXPECTATIONS, *MESSAGES, *POLICIES, *HELPERS]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from types import UnionType
 from typing import Any, get_args, get_type_hints
@@ -18,10 +17,11 @@ from hypothesis import strategies as st
 
 import conntrack_aio.model
 from conntrack_aio import Flow, NATRange, UnknownAttribute
-from conntrack_aio.codec.schema import Branch, Field, Leaf, schema_of
+from conntrack_aio.codec.schema import Branch, Field, Fork, Leaf, Schema, schema_of
 from conntrack_aio.model.declare import (
     INLINE,
     PLACES,
+    SEQUENCE,
     Address,
     Bitmap,
     Bytes,
@@ -56,7 +56,7 @@ def messages() -> list[type]:
 
 
 def _declares(cls: type) -> bool:
-    return any({PLACES, INLINE} & set(field.metadata) for field in attrs.fields(cls))
+    return any({PLACES, SEQUENCE, INLINE} & set(field.metadata) for field in attrs.fields(cls))
 
 
 def scalars(wire: Wire[Any]) -> st.SearchStrategy[Any]:
@@ -106,6 +106,11 @@ def objects(
             values[field.name] = draw(st.sampled_from(asked))
         else:
             values[field.name] = draw(_values(cls, field, address, values))
+    for sequence in schema.sequences:
+        item = sequence.leaves[0].nest
+        assert item is not None
+        items = st.lists(objects(item.cls, address), max_size=len(sequence.leaves))
+        values[sequence.name] = tuple(draw(items))
     for inline in schema.inlines:
         values[inline.name] = draw(objects(inline.schema.cls, address))
     for attribute in attrs.fields(cls):
@@ -113,7 +118,7 @@ def objects(
             hints = get_type_hints(cls)
             values[attribute.name] = draw(_plain(hints[attribute.name]))
     if schema.keeps_unknown:
-        values["unknown"] = draw(_unknown(schema.root, values, schema.fields))
+        values["unknown"] = draw(_unknown(schema, values))
     if cls is NATRange:
         _order(values)
     return cls(**values)
@@ -130,9 +135,11 @@ def _values(
     given = {"proto": values["orig"].proto} if cls is Flow and field.name == "reply" else None
     choices: list[st.SearchStrategy[Any]] = [] if field.required else [st.none()]
     for leaf in field.leaves:
+        if not _fits(leaf, address, values):
+            continue
         if leaf.nest is not None:
             choices.append(objects(leaf.nest.cls, address, given))
-        elif _fits(leaf, address, values):
+        else:
             choices.append(scalars(leaf.wire))
     return st.one_of(choices)
 
@@ -152,40 +159,51 @@ def _order(values: dict[str, Any]) -> None:
 EVERYWHERE = {number for cls in messages() for number in schema_of(cls).root.children}
 
 
+def _slots(schema: Schema[Any], values: dict[str, Any]) -> dict[int, Any]:
+    """What a decoder would have in each slot."""
+    slots = {field.slot: values[field.name] for field in schema.fields}
+    for sequence in schema.sequences:
+        items = values[sequence.name]
+        slots[sequence.count.slot] = len(items) or None
+        for i, leaf in enumerate(sequence.leaves):
+            slots[leaf.slot] = items[i] if i < len(items) else None
+    return slots
+
+
 def _unknown(
-    root: Branch, values: dict[str, Any], fields: tuple[Field, ...]
+    schema: Schema[Any], values: dict[str, Any]
 ) -> st.SearchStrategy[tuple[UnknownAttribute, ...]]:
     """Attributes that no declaration knows, in the nests that are there."""
     strange: list[st.SearchStrategy[UnknownAttribute]] = []
 
-    def visit(branch: Branch, path: tuple[int, ...], present: Callable[[Leaf], bool]) -> None:
+    def visit(branch: Branch, path: tuple[int, ...], slots: dict[int, Any]) -> None:
         # At the top too what only an event or a request has is known to somebody.
         known = EVERYWHERE | set(branch.children) if not path else set(branch.children)
-        number = NUMBERS.filter(lambda number: number not in known)
-        strange.append(
-            st.builds(
-                UnknownAttribute,
-                number.map(lambda number: (*path, number)),
-                st.binary(max_size=20),
-                st.booleans(),
-            )
-        )
-        for number_, child in branch.children.items():
-            here = (*path, number_)
+        numbers = NUMBERS.filter(lambda number: number not in known)
+        add(numbers.map(lambda number: (*path, number)), st.binary(max_size=20))
+        for number, child in branch.children.items():
+            here = (*path, number)
+            if isinstance(child, Fork):
+                decider = branch.children[child.by]
+                assert isinstance(decider, Leaf)
+                leaf = child.leaves.get(slots[decider.slot])
+                if leaf is None:
+                    add(st.just(here), st.binary(max_size=20))
+                    continue
+                child = leaf
             if isinstance(child, Branch):
-                visit(child, here, present)
+                visit(child, here, slots)
             elif child.scalar is not None:
                 size = child.scalar.maximum
-                payload = st.binary(min_size=size + 1, max_size=size + 9)
-                strange.append(st.builds(UnknownAttribute, st.just(here), payload, st.booleans()))
-            elif child.nest is not None and present(child):
-                value = values[next(f.name for f in fields if child in f.leaves)]
-                inner = {f.slot: getattr(value, f.name) for f in child.nest.fields}
-                visit(child.nest.root, here, lambda leaf, inner=inner: inner[leaf.slot] is not None)
+                add(st.just(here), st.binary(min_size=size + 1, max_size=size + 9))
+            elif child.nest is not None:
+                value = slots[child.slot]
+                if isinstance(value, child.types):
+                    inner = {name: getattr(value, name) for name in attrs.fields_dict(type(value))}
+                    visit(child.nest.root, here, _slots(child.nest, inner))
 
-    def at_the_top(leaf: Leaf) -> bool:
-        value = values[next(field.name for field in fields if leaf in field.leaves)]
-        return isinstance(value, leaf.types)
+    def add(path: st.SearchStrategy[tuple[int, ...]], payload: st.SearchStrategy[bytes]) -> None:
+        strange.append(st.builds(UnknownAttribute, path, payload, st.booleans()))
 
-    visit(root, (), at_the_top)
+    visit(schema.root, (), _slots(schema, values))
     return st.just(()) | st.lists(st.one_of(strange), max_size=4).map(tuple)

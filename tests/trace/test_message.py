@@ -7,15 +7,17 @@ import struct
 import sys
 
 import pytest
-from support.captured import CAPTURED, Captured
+from support.captured import CAPTURED, EXPECTATIONS, STATISTICS, Captured
 from support.cases import BOTH, CASES, Case, attr, be8, be16, be32, host32, longs, nest
 from support.hexdumps import DUMPED, bytes_of
 
 from conntrack_aio import Flow, FlowEvent
 from conntrack_aio.codec.catalog import kind_of
 from conntrack_aio.codec.requests import flows as requests
+from conntrack_aio.codec.requests import helpers
 from conntrack_aio.codec.schema import Branch, schema_of
-from conntrack_aio.model.requests import RequestOnly
+from conntrack_aio.model.expectations import Expectation, ExpectEvent
+from conntrack_aio.model.requests import ExpectRequestOnly, RequestOnly
 from conntrack_aio.netlink import attributes, messages
 from conntrack_aio.netlink.exchange import DumpExchange, Request
 from conntrack_aio.trace.message import hexdump, render
@@ -81,6 +83,33 @@ def entry(inside: bytes, kind: int = 0x100, flags: int = 0) -> bytes:
 
 
 # Requests
+
+
+def test_what_an_attribute_is_another_says() -> None:
+    """In whatever order; what the other does not know is as it is."""
+    timeouts = nest(4, be32(1, 30))
+    for protocol, inside in (
+        (b"\x11", ["  CTA_TIMEOUT_DATA", "    CTA_TIMEOUT_UDP_UNREPLIED 30 (0x1e)"]),
+        (b"\x06", ["  CTA_TIMEOUT_DATA", "    CTA_TIMEOUT_TCP_SYN_SENT 30 (0x1e)"]),
+        (b"\xc8", ["  CTA_TIMEOUT_DATA", "    1 0x0000001e"]),
+        (b"\x11\x11", ["  CTA_TIMEOUT_DATA", "    1 0x0000001e"]),
+    ):
+        for data in (attr(3, protocol) + timeouts, timeouts + attr(3, protocol)):
+            (line, *lines) = single(packed(0x800, bytes(4) + data), answer=True)
+            assert " type=IPCTNL_MSG_TIMEOUT_NEW " in line
+            assert [line for line in lines if "L4PROTO" not in line] == inside
+    cut = attr(3, b"\x11") + timeouts + b"\1"
+    assert "CTA_TIMEOUT_UDP_UNREPLIED" in "".join(single(packed(0x800, bytes(4) + cut)))
+
+
+def test_helpers() -> None:
+    (_, *lines) = single(helpers.delete(("ftp", 2, 6)).pack(5))
+    assert lines == [
+        "  NFCTH_NAME 'ftp'",
+        "  NFCTH_TUPLE",
+        "    NFCTH_TUPLE_L3PROTONUM 2",
+        "    NFCTH_TUPLE_L4PROTONUM 6",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +219,7 @@ def test_an_entry_with_values_of_every_sort() -> None:
 
 
 @pytest.mark.skipif(sys.byteorder == "big", reason="captured on a little-endian machine")
-@pytest.mark.parametrize("capture", CAPTURED, ids=lambda capture: capture.name)
+@pytest.mark.parametrize("capture", [*CAPTURED, *EXPECTATIONS], ids=lambda capture: capture.name)
 def test_captured_messages_are_read_to_the_last_byte(capture: Captured) -> None:
     lines = single(capture.data, answer=True)
     assert "family=AF_INET" in lines[0]
@@ -222,6 +251,17 @@ def test_the_statistics_of_expectations_come_under_a_type_that_is_not_theirs() -
     data = entry(be32(1, 3), kind=0x103)
     assert single(data, answer=True)[0].split()[2] == "type=IPCTNL_MSG_EXP_GET_STATS_CPU"
     assert single(data)[0].split()[2] == "type=IPCTNL_MSG_CT_GET_CTRZERO"
+
+
+@pytest.mark.skipif(sys.byteorder == "big", reason="captured on a little-endian machine")
+def test_the_statistics_of_expectations() -> None:
+    head, *inside = single(STATISTICS, answer=True)
+    assert head.endswith(" family=AF_UNSPEC version=0 res_id=1")
+    assert inside == [
+        "  CTA_STATS_EXP_NEW 1",
+        "  CTA_STATS_EXP_CREATE 2",
+        "  CTA_STATS_EXP_DELETE 2",
+    ]
 
 
 # Errors, acknowledgements and ends
@@ -370,14 +410,17 @@ def test_other_protocols_are_bytes() -> None:
 # Attributes
 
 
-NAMES = {FlowEvent: 0x100, Flow: 0x100, RequestOnly: 0x100}
+NAMES = {
+    **dict.fromkeys((FlowEvent, Flow, RequestOnly), 0x100),
+    **dict.fromkeys((ExpectEvent, Expectation, ExpectRequestOnly), 0x200),
+}
 
 
 @pytest.mark.parametrize(
     "case", [case for case in CASES if type(case.object) in NAMES], ids=lambda case: case.name
 )
 def test_every_attribute_of_a_case_is_named(case: Case) -> None:
-    lines = single(entry(case.data))
+    lines = single(entry(case.data, NAMES[type(case.object)]))
     told = {line.split()[0] for line in lines[1:]}
     names = _names(schema_of(type(case.object)).root, case.data, 0, len(case.data))
     assert names <= told

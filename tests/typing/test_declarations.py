@@ -16,7 +16,9 @@ from conntrack_aio import Flow, Tuple
 SNIPPET = """\
 from ipaddress import IPv4Address
 from conntrack_aio import Connection, EventStream, Flow, FlowEvent, TCPInfo, Tuple
+from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
 from conntrack_aio.model.sysctls import EventMode
+from conntrack_aio.model.timeouts import TCPTimeouts, TimeoutPolicy, UDPTimeouts
 
 a = IPv4Address("10.0.0.1")
 t = Tuple(src=a, dst=a, proto=6)
@@ -40,6 +42,30 @@ async def read(stream: EventStream[FlowEvent]) -> None:
     async for event in stream:
         told: FlowEvent = event
         print(told.flow.orig.src, told.flow.id)
+
+
+policy = TimeoutPolicy(name="a", family=2, protocol=6, timeouts=TCPTimeouts(close=1))
+TimeoutPolicy(name="a", family=2, protocol=6, timeouts=TCPInfo())  # WRONG
+TimeoutPolicy.of("a", UDPTimeouts(replied=1), family=2)
+TimeoutPolicy.of("a", UDPTimeouts(replied=1))  # WRONG
+policy.timeouts.close  # WRONG
+if isinstance(policy.timeouts, TCPTimeouts):
+    close: int | None = policy.timeouts.close
+expected = ExpectPolicy(name="b", expect_max=1, expect_timeout=1)
+helper = UserspaceHelper(name="a", family=2, protocol=6, policies=(expected,))
+UserspaceHelper(name="a", family=2, protocol=6, policies=(policy,))  # WRONG
+first: ExpectPolicy = helper.policies[0]
+
+
+async def ask(conn: Connection) -> None:
+    tcp: TCPTimeouts = await conn.timeouts.get_defaults(TCPTimeouts)
+    udp: UDPTimeouts = await conn.timeouts.get_defaults(TCPTimeouts)  # WRONG
+    await conn.timeouts.get_defaults(TCPInfo)  # WRONG
+    policies: list[TimeoutPolicy] = await conn.timeouts.list()
+    async for each in conn.timeouts.dump():
+        named: TimeoutPolicy = each
+    await conn.helpers.delete(*helper.key)
+    await conn.helpers.delete("ftp")  # WRONG
 
 
 async def settings(conn: Connection) -> bool | None:

@@ -95,7 +95,7 @@ def _request(
     )
 
 
-def _lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
+def lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
     """The tuple and zone that find the target. Raises :exc:`EncodeError`.
 
     A direction's own zone goes out as that of both: the kernel compares the zone of the direction
@@ -134,7 +134,7 @@ def get_and_reset(target: Target, zone: int | None = None) -> Request:
 
 
 def _get(verb: str, message: IPCTNL_MSG_CT, target: Target, zone: int | None) -> Request:
-    found, zone = _lookup(target, zone)
+    found, zone = lookup(target, zone)
     attributes = encode_fields(Flow, {"orig": found, "zone": zone})
     return _request(verb, found, message, attributes, family=found.family, hints=_HINTS_LOOKUP)
 
@@ -153,7 +153,7 @@ def dump_special(which: IPCTNL_MSG_CT, subject: str, family: int = AF_UNSPEC) ->
 
 def delete(target: Target, zone: int | None = None) -> Request:
     """Delete one entry: of a flow, only the very one with its id. Raises :exc:`EncodeError`."""
-    found, zone = _lookup(target, zone)
+    found, zone = lookup(target, zone)
     identity = target.id if isinstance(target, Flow) else None
     attributes = encode_fields(Flow, {"orig": found, "zone": zone, "id": identity})
     return _request(
@@ -303,7 +303,7 @@ def update(target: Target, values: Mapping[str, object], zone: int | None = None
 
     A status must already be what :func:`updated_status` makes of it. Raises :exc:`EncodeError`.
     """
-    found, zone = _lookup(target, zone)
+    found, zone = lookup(target, zone)
     _check_protoinfo(values.get("protoinfo"), found.proto)
     _check_seqadj(values)
     for name, full in (("mark", 0xFFFFFFFF), ("labels", (1 << 128) - 1)):

@@ -1,0 +1,192 @@
+"""Requests about timeout policies: subsystem ``NFNL_SUBSYS_CTNETLINK_TIMEOUT``.
+
+The kernel's traps closed here (``nfnetlink_cttimeout.c``): a delete without a name is one of all
+policies, so there is none; a replacement resets what it does not name to the namespace's defaults;
+seconds become ticks without a look at whether they fit.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from copy import copy
+from socket import AF_INET, AF_INET6
+from types import MappingProxyType
+
+from ...errors import EncodeError
+from ...model.timeouts import ProtocolTimeouts, TimeoutPolicy, protocol_of
+from ...netlink.exchange import Request
+from ...uapi.netlink import NLM_F
+from ...uapi.nfnetlink import NFNL_SUBSYS
+from ...uapi.nfnetlink_cttimeout import CTA_TIMEOUT, IPCTNL_MSG_TIMEOUT
+from ..reference import encode, encode_fields
+from ..schema import schema_of
+from .common import NO_HINTS, check_seconds, dump_all, request
+
+_SUBJECT = "timeout policies"
+_MISSING = (
+    "This kernel was built without timeout policies (CONFIG_NF_CONNTRACK_TIMEOUT and "
+    "CONFIG_NF_CT_NETLINK_TIMEOUT), or their module can't be loaded"
+)
+_UNKNOWN = (
+    "There is no policy of that name in this network namespace (the ct timeout objects of nftables "
+    "are others, and not to be had here)"
+)
+_NO_PROTOCOL = (
+    "This kernel has no timeouts of that protocol; it dropped DCCP in 6.17 and UDP-Lite in 7.1"
+)
+_HINTS_DUMP: Mapping[int, str] = MappingProxyType({errno.EOPNOTSUPP: _MISSING})
+_HINTS_GET: Mapping[int, str] = MappingProxyType({errno.ENOENT: _UNKNOWN})
+_HINTS_CREATE: Mapping[int, str] = MappingProxyType(
+    {
+        errno.EEXIST: "A policy of this namespace has that name; update() and replace() change it",
+        errno.EOPNOTSUPP: _NO_PROTOCOL,
+    }
+)
+_HINTS_REPLACE: Mapping[int, str] = MappingProxyType(
+    {
+        errno.EINVAL: "The policy of that name is for another family or protocol, and keeps them",
+        errno.EOPNOTSUPP: _NO_PROTOCOL,
+    }
+)
+_HINTS_DELETE: Mapping[int, str] = MappingProxyType(
+    {
+        errno.ENOENT: _UNKNOWN,
+        errno.EBUSY: "A rule has it (iptables ... -j CT --timeout): delete that first",
+    }
+)
+_HINTS_DEFAULTS: Mapping[int, str] = MappingProxyType({errno.EOPNOTSUPP: _NO_PROTOCOL})
+
+
+def _request(
+    verb: str,
+    subject: object,
+    message: IPCTNL_MSG_TIMEOUT,
+    attributes: bytes,
+    hints: Mapping[int, str] = NO_HINTS,
+    flags: int = 0,
+) -> Request:
+    subsystem = NFNL_SUBSYS.CTNETLINK_TIMEOUT
+    return request(verb, subject, subsystem, message, attributes, flags=flags, hints=hints)
+
+
+def dump() -> Request:
+    """Read all policies. Also what tells whether there is the subsystem at all."""
+    return dump_all(_SUBJECT, NFNL_SUBSYS.CTNETLINK_TIMEOUT, IPCTNL_MSG_TIMEOUT.GET, _HINTS_DUMP)
+
+
+def get(name: str) -> Request:
+    """Read one policy. Raises :exc:`EncodeError`."""
+    return _request("get", _named(name), IPCTNL_MSG_TIMEOUT.GET, _name(name), _HINTS_GET)
+
+
+def delete(name: str) -> Request:
+    """Delete one policy. Raises :exc:`EncodeError`."""
+    return _request("delete", _named(name), IPCTNL_MSG_TIMEOUT.DELETE, _name(name), _HINTS_DELETE)
+
+
+def delete_listed(policy: TimeoutPolicy) -> Request:
+    """Delete a policy that was told of, be its name empty, which :func:`delete` refuses."""
+    attributes = encode_fields(TimeoutPolicy, {"name": policy.name})
+    named = _named(policy.name)
+    return _request("delete", named, IPCTNL_MSG_TIMEOUT.DELETE, attributes, _HINTS_DELETE)
+
+
+def create(policy: TimeoutPolicy) -> Request:
+    """Make a new policy, never change one that is there. Raises :exc:`EncodeError`."""
+    _check(policy)
+    return _write("create", policy, NLM_F.CREATE | NLM_F.EXCL, _HINTS_CREATE)
+
+
+def replace(policy: TimeoutPolicy) -> Request:
+    """Make a policy, or give the one of its name these timeouts. Raises :exc:`EncodeError`."""
+    _check(policy)
+    return _write("replace", policy, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
+
+
+def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
+    """Replace a policy by itself, as it was read, with those timeouts changed that are told.
+
+    Raises :exc:`EncodeError`.
+    """
+    protocol_of(type(timeouts), policy.protocol)
+    _check_changes(timeouts)
+    changed = copy(policy)
+    changed.timeouts = copy(policy.timeouts or timeouts)
+    for name, value in _told(timeouts).items():
+        setattr(changed.timeouts, name, value)
+    return _write("update", changed, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
+
+
+def get_defaults(kind: type[object], protocol: int | None) -> Request:
+    """Read a protocol's defaults. Raises :exc:`EncodeError`."""
+    number = protocol_of(kind, protocol)
+    attributes = encode_fields(TimeoutPolicy, {"family": AF_INET, "protocol": number})
+    subject = f"{kind.__name__} by default"
+    return _request("get", subject, IPCTNL_MSG_TIMEOUT.DEFAULT_GET, attributes, _HINTS_DEFAULTS)
+
+
+def set_defaults(timeouts: ProtocolTimeouts, protocol: int | None) -> Request:
+    """Change those of a protocol's defaults that are told. Raises :exc:`EncodeError`.
+
+    The family is only looked for, by kernels up to 6.8; the defaults are those of both.
+    """
+    number = protocol_of(type(timeouts), protocol)
+    _check_changes(timeouts)
+    values = {"family": AF_INET, "protocol": number, "timeouts": timeouts}
+    attributes = encode_fields(TimeoutPolicy, values)
+    subject = f"{type(timeouts).__name__} by default"
+    return _request("set", subject, IPCTNL_MSG_TIMEOUT.DEFAULT_SET, attributes, _HINTS_DEFAULTS)
+
+
+def _named(name: str) -> str:
+    return f"timeout policy {name!r}"
+
+
+def _name(name: str) -> bytes:
+    """The kernel takes an empty one too, which nothing could use."""
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise EncodeError(f"a policy is found by its name, not by {name!r}", ("name",))
+    if not name:
+        raise EncodeError("it is empty", ("name",))
+    return encode_fields(TimeoutPolicy, {"name": name})
+
+
+def _write(verb: str, policy: TimeoutPolicy, flags: NLM_F, hints: Mapping[int, str]) -> Request:
+    sent = copy(policy)
+    sent.use = None
+    return _request(
+        verb, _named(policy.name), IPCTNL_MSG_TIMEOUT.NEW, encode(sent), hints, int(flags)
+    )
+
+
+def _check(policy: TimeoutPolicy) -> None:
+    """Raises :exc:`EncodeError` for one that the kernel would not take, or no rule could use."""
+    if not isinstance(policy, TimeoutPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise EncodeError(f"a policy is made of a TimeoutPolicy, not of {policy!r}")
+    _name(policy.name)
+    if policy.family not in (AF_INET, AF_INET6):
+        raise EncodeError(f"{policy.family!r} is neither AF_INET nor AF_INET6", ("family",))
+    if policy.timeouts is not None:
+        protocol_of(type(policy.timeouts), policy.protocol)
+        _check_timeouts(policy.timeouts)
+    elif not any(kept.path[:1] == (CTA_TIMEOUT.DATA,) for kept in policy.unknown):
+        raise EncodeError("a policy has some, if only none that is told", ("timeouts",))
+
+
+def _check_changes(timeouts: ProtocolTimeouts) -> None:
+    if not _told(timeouts):
+        raise EncodeError("an update that changes nothing", ("timeouts",))
+    _check_timeouts(timeouts)
+
+
+def _check_timeouts(timeouts: ProtocolTimeouts) -> None:
+    for name, value in _told(timeouts).items():
+        check_seconds(value, ("timeouts", name))
+
+
+def _told(timeouts: ProtocolTimeouts) -> dict[str, object]:
+    """What is not absent, by the names of the fields."""
+    names = [field.name for field in schema_of(type(timeouts)).fields]
+    told = {name: getattr(timeouts, name) for name in names}
+    return {name: value for name, value in told.items() if value is not None}

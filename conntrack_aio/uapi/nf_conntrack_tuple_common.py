@@ -1,0 +1,10 @@
+"""linux/netfilter/nf_conntrack_tuple_common.h: the two directions of a connection."""
+
+from enum import IntEnum
+
+
+class IP_CT_DIR(IntEnum):
+    """``enum ip_conntrack_dir``: the directions."""
+
+    ORIGINAL = 0  # that of the first packet
+    REPLY = 1  # that of the answers

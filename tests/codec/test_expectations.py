@@ -1,0 +1,147 @@
+"""Messages about expectations: those of a real kernel, and others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from operator import attrgetter
+
+import attrs
+import pytest
+from support.captured import EXPECTATIONS, STATISTICS, Captured
+from support.cases import ALL_THREE, expectation
+
+from conntrack_aio import DecodeError, EventType
+from conntrack_aio.codec.messages import (
+    decode_expect_cpu_statistics,
+    decode_expect_event,
+    decode_expectation,
+)
+from conntrack_aio.codec.reference import decode, encode
+from conntrack_aio.model.expectations import Expectation, ExpectEvent
+from conntrack_aio.model.statistics import ExpectCPUStatistics
+from conntrack_aio.netlink import attributes, messages
+from conntrack_aio.netlink.attributes import Buffer
+from conntrack_aio.netlink.messages import Message
+
+little_endian = pytest.mark.skipif(
+    sys.byteorder == "big", reason="captured on a little-endian machine"
+)
+captured = pytest.mark.parametrize("capture", EXPECTATIONS, ids=lambda capture: capture.name)
+
+
+def message_of(data: bytes) -> Message:
+    (message,) = messages.walk(data, len(data))
+    return message
+
+
+def read(capture: Captured) -> Expectation:
+    message = message_of(capture.data)
+    if capture.event is None:
+        return decode_expectation(capture.data, message)
+    event = decode_expect_event(capture.data, message)
+    assert event.type is capture.event
+    return event.expectation
+
+
+@little_endian
+@captured
+def test_captured_message_tells(capture: Captured) -> None:
+    found = read(capture)
+    assert {name: attrgetter(name)(found) for name in capture.told} == capture.told
+    assert found.unknown == ()
+
+
+@little_endian
+@captured
+def test_captured_message_is_written_as_the_kernel_wrote_it(capture: Captured) -> None:
+    ours = encode(read(capture))
+    start = message_of(capture.data).start + 4
+    theirs = capture.data[start:]
+    assert sorted(parts(ours)) == sorted(parts(theirs))
+
+
+def parts(data: bytes) -> list[tuple[int, bytes]]:
+    return [(number, data[a:b]) for number, _, a, b in attributes.walk(data, 0, len(data))]
+
+
+@little_endian
+@captured
+def test_every_truncation(capture: Captured) -> None:
+    for end in range(20, len(capture.data)):
+        data = capture.data[:end]
+        try:
+            found = decode(Expectation, data, 20, end)
+        except DecodeError:
+            continue
+        assert found.master == read(capture).master
+
+
+@little_endian
+def test_captured_event_knows_its_author() -> None:
+    events = [decode_expect_event(c.data, message_of(c.data)) for c in EXPECTATIONS if c.event]
+    assert [event.port_id for event in events] == [0, 18519]
+
+
+@little_endian
+def test_captured_statistics() -> None:
+    told = decode_expect_cpu_statistics(STATISTICS, message_of(STATISTICS))
+    assert told == ExpectCPUStatistics(cpu=1, new=1, create=2, delete=2)
+
+
+Decoder = Callable[[Buffer, Message], object]
+
+
+@pytest.mark.parametrize(
+    ("decoder", "kind", "expected"),
+    [
+        (decode_expectation, 0x200, expectation()),
+        (decode_expect_event, 0x200, ExpectEvent(type=EventType.NEW, expectation=expectation())),
+        (
+            decode_expect_event,
+            0x202,
+            ExpectEvent(type=EventType.DESTROY, expectation=expectation()),
+        ),
+        # The kernel's number, and the one that it ought to be.
+        (decode_expect_cpu_statistics, 0x103, ExpectCPUStatistics(cpu=7)),
+        (decode_expect_cpu_statistics, 0x203, ExpectCPUStatistics(cpu=7)),
+    ],
+)
+def test_types_of_messages(decoder: Decoder, kind: int, expected: object) -> None:
+    body = b"" if isinstance(expected, ExpectCPUStatistics) else ALL_THREE
+    data = messages.pack(kind, 0, 0, b"\2\0\0\7" + body)
+    assert decoder(data, message_of(data)) == expected
+
+
+@pytest.mark.parametrize(
+    ("decoder", "kinds"),
+    [
+        (decode_expectation, {0x200}),
+        (decode_expect_event, {0x200, 0x202}),
+        (decode_expect_cpu_statistics, {0x103, 0x203}),
+    ],
+)
+def test_other_messages_are_refused(decoder: Decoder, kinds: set[int]) -> None:
+    others = {0x100, 0x101, 0x102, 0x103, 0x104, 0x200, 0x201, 0x202, 0x203} - kinds
+    for kind in others:
+        data = messages.pack(kind, 0, 0, b"\2\0\0\0" + ALL_THREE)
+        with pytest.raises(DecodeError, match=f"{kind:#x}"):
+            decoder(data, message_of(data))
+    for kind in kinds:
+        data = messages.pack(kind, 0, 0, b"\2\0")
+        with pytest.raises(DecodeError, match="nfgenmsg"):
+            decoder(data, message_of(data))
+
+
+@pytest.mark.parametrize("name", ["master", "tuple", "mask"])
+def test_the_three_tuples_are_never_absent(name: str) -> None:
+    data = encode(expectation())
+    number = {"master": 1, "tuple": 2, "mask": 3}[name]
+    rest = b"".join(attributes.pack(n, d, nested=True) for n, d in parts(data) if n != number)
+    with pytest.raises(DecodeError, match=f"{name} is missing"):
+        decode(Expectation, rest, 0, len(rest))
+
+
+def test_expectations_compare_by_all_fields() -> None:
+    assert expectation(id=1) == expectation(id=1) != expectation(id=2)
+    assert attrs.evolve(expectation(id=2), id=1) == expectation(id=1)

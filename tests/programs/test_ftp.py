@@ -1,0 +1,225 @@
+"""FTP by way of a router: its helper hears of the data connection, expects it, and it comes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from ftplib import FTP
+
+import anyio
+import attrs
+import pytest
+from support import conntrack8_expect as conntrack8
+from support import expectations as some
+from support.ftp import CONTENT, FTPServer
+from support.hosts import Host, wire
+from support.lab import Lab
+from support.processes import PATIENCE
+
+from conntrack_aio import Connection, EventType, Flow, Helper, Status, Tuple
+from conntrack_aio.model.expectations import Direction, Expectation, ExpectFlags, ExpectNAT
+from conntrack_aio.sandbox.namespace import new_network_namespace
+from conntrack_aio.sysctls import set_sysctl
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.kernel,
+    pytest.mark.program("nft", "nftables"),
+    pytest.mark.program("conntrack", "conntrack"),
+    pytest.mark.program("unshare", "util-linux"),
+]
+
+PORT = 2121
+RULES = f"""
+table inet t {{
+    ct helper ftp {{
+        type "ftp" protocol tcp
+    }}
+    chain attach {{
+        type filter hook prerouting priority filter
+        tcp dport {PORT} ct helper set "ftp"
+    }}
+}}
+"""
+MASQUERADE = """
+table inet nat {
+    chain postrouting {
+        type nat hook postrouting priority srcnat
+        oifname "server" masquerade
+    }
+}
+"""
+
+
+@attrs.frozen
+class Network:
+    client: Host
+    server: Host
+    masquerades: bool
+
+    @property
+    def seen(self) -> str:
+        """The address by which the server knows the client."""
+        return self.server.gateway if self.masquerades else self.client.address
+
+
+@pytest.fixture(params=["10.{}.0.{}/24", "fd00:{}::{}/64"], ids=["IPv4", "IPv6"])
+def network(lab: Lab, request: pytest.FixtureRequest, masquerade: bool) -> Iterator[Network]:
+    """A client and a server, each on one side of the lab."""
+    net: str = request.param
+    with ExitStack() as stack:
+        hosts: list[Host] = []
+        for number, name in enumerate(("client", "server"), 1):
+            descriptor = new_network_namespace()
+            stack.callback(os.close, descriptor)
+            hosts.append(wire(lab, name, net.format(number, 1), descriptor, net.format(number, 2)))
+        for sysctl in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            lab.run(set_sysctl, sysctl, 1)
+        lab.program("nft", "-f", "-", input=RULES + MASQUERADE * masquerade)
+        yield Network(*hosts, masquerades=masquerade)
+
+
+def view(end: socket.socket) -> Tuple:
+    """What it sends."""
+    return Tuple.tcp(*end.getsockname()[:2], *end.getpeername()[:2])
+
+
+def announce(network: Network, ftp: FTP, passive: bool) -> tuple[socket.socket | None, Tuple]:
+    """Agree on where the data will go: a listener if that is here, and what is to be expected."""
+    client, server = network.client.address, network.server.address
+    if passive:
+        _, port = ftp.makepasv()
+        return None, Tuple.tcp(client, 0, server, port)
+    listener = network.client.lab.run(ftp.makeport)
+    return listener, Tuple.tcp(server, 0, network.seen, listener.getsockname()[1])
+
+
+def fetch(network: Network, ftp: FTP, listener: socket.socket | None, port: int) -> bytes:
+    """What comes over the data connection."""
+    with ExitStack() as stack:
+        if listener is not None:
+            stack.enter_context(listener)
+            ftp.sendcmd("RETR file")
+            data, _ = listener.accept()
+        else:
+            data = network.client.bind(socket.SOCK_STREAM)
+            data.connect((network.server.address, port))
+            ftp.sendcmd("RETR file")
+        stack.enter_context(data)
+        content = b"".join(iter(lambda: data.recv(4096), b""))
+    ftp.voidresp()
+    return content
+
+
+def check_expectation(
+    network: Network, control: Flow, found: Expectation, announced: Tuple, passive: bool
+) -> None:
+    """It is what was announced, from any port, and translated as its master is."""
+    assert found == attrs.evolve(
+        Expectation.of(control.orig, announced, any_sport=True, flags=ExpectFlags(0)),
+        timeout=found.timeout,
+        id=found.id,
+        helper="ftp",
+        expect_class=0,
+        nat=found.nat,
+        function="nat-follow-master" if network.masquerades else None,
+    )
+    assert (found.timeout or 0) > 200
+    if not network.masquerades:
+        assert found.nat is None
+        return
+    assert announced.dport is not None
+    way = Direction.ORIGINAL if passive else Direction.REPLY
+    nowhere = "::" if ":" in network.client.address else "0.0.0.0"
+    assert found.nat == ExpectNAT.of(nowhere, announced.dport, direction=way)
+
+
+@pytest.mark.parametrize("masquerade", [False, True], ids=["routed", "masqueraded"])
+@pytest.mark.parametrize("passive", [True, False], ids=["passive", "active"])
+async def test_a_transfer(lab: Lab, conn: Connection, network: Network, passive: bool) -> None:
+    with FTPServer(network.server, PORT), FTP(timeout=PATIENCE) as ftp:
+        network.client.lab.run(ftp.connect, network.server.address, PORT)
+        ftp.login()
+        ftp.set_pasv(passive)
+        control = await conn.get(view(ftp.sock))
+        assert control.helper == Helper(name="ftp")
+        assert str(control.reply.dst) == network.seen
+        assert await conn.expectations.list(master=control) == []
+
+        async with conn.expectations.events() as stream, conn.events(EventType.NEW) as flows:
+            # The announcement makes an expectation,
+            listener, announced = announce(network, ftp, passive)
+            (new,) = await some.take(stream, 1)
+            assert (new.type, new.port_id) == (EventType.NEW, 0)
+            check_expectation(network, control, new.expectation, announced, passive)
+            for found in (
+                await conn.expectations.get(announced),
+                await conn.expectations.get(new.expectation),
+                await conn.expectations.find(attrs.evolve(announced, sport=12345)),
+                *await conn.expectations.list(),
+                *await conn.expectations.list(master=control),
+            ):
+                assert some.ageless(found) == some.ageless(new.expectation)
+            lines, _ = conntrack8.listed(lab, announced.src.version)
+            ours = attrs.evolve(new.expectation, timeout=lines[0]["timeout"])
+            assert lines == [conntrack8.facts(ours)]
+
+            # the connection meets it,
+            assert announced.dport is not None
+            assert fetch(network, ftp, listener, announced.dport) == CONTENT
+            (met,) = await some.take(stream, 1)
+            assert (met.type, met.port_id) == (EventType.DESTROY, 0)
+            assert some.ageless(met.expectation) == some.ageless(new.expectation)
+            assert await conn.expectations.list() == []
+
+            # and is a flow that knows its master.
+            with anyio.fail_after(PATIENCE):
+                event = await anext(flows)
+            assert attrs.evolve(event.flow.orig, sport=0) == announced
+            assert event.flow.master == control.orig
+            assert (event.flow.status or 0) & Status.EXPECTED
+            related = await conn.get(event.flow)
+            assert related.master == control.orig
+            assert (related.status or 0) & Status.ASSURED
+            ends = {related.orig.src, related.reply.src}
+            assert ends == {control.orig.src, control.reply.src}
+
+        counted = await conn.expectations.cpu_statistics()
+        assert sum(cpu.new or 0 for cpu in counted) == 1
+
+
+@pytest.mark.parametrize("masquerade", [True], ids=["masqueraded"])
+async def test_a_transfer_that_a_program_expects(
+    lab: Lab, conn: Connection, network: Network
+) -> None:
+    """Its own expectation in the place of the helper's: translated by its master, to a port."""
+    with FTPServer(network.server, PORT), FTP(timeout=PATIENCE) as ftp:
+        network.client.lab.run(ftp.connect, network.server.address, PORT)
+        control = await conn.get(
+            Tuple.tcp(*ftp.sock.getsockname()[:2], *ftp.sock.getpeername()[:2])
+        )
+        # Whoever comes from the server to the router's port 4000 is sent on to the client's 5000.
+        await conn.expectations.create(
+            Expectation.of(
+                control.orig,
+                Tuple.tcp(network.server.address, 0, network.seen, 4000),
+                any_sport=True,
+                nat=ExpectNAT.of(network.client.address, 5000, direction=Direction.REPLY),
+                function="nat-follow-master",
+            )
+        )
+        with (
+            network.client.bind(socket.SOCK_STREAM, 5000) as listener,
+            network.server.bind(socket.SOCK_STREAM) as caller,
+        ):
+            listener.listen()
+            caller.connect((network.seen, 4000))
+            called, peer = listener.accept()
+            called.close()
+            flow = await conn.get(view(caller))
+        assert flow.master == control.orig
+        assert flow.orig.dport == 4000
+        assert flow.reply == Tuple.tcp(network.client.address, 5000, *peer[:2])
+        assert (flow.status or 0) & Status.DST_NAT

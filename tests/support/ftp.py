@@ -1,0 +1,101 @@
+"""A server that speaks as much of FTP (RFC 959, RFC 2428) as a helper in the kernel hears."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+
+from .hosts import Host
+from .processes import PATIENCE
+
+CONTENT = b"what the data connection carries\r\n" * 4
+
+
+class FTPServer:
+    """Serves one client in a thread, on a host, until it says QUIT. :data:`CONTENT` is its file.
+
+    It is passive by PASV and EPSV, and connects to the client by PORT and EPRT.
+    """
+
+    def __init__(self, host: Host, port: int) -> None:
+        self._host = host
+        self._listener = self._listen(port)
+        self._data: socket.socket | None = None
+        """Where the data connection will come in, if the server is passive."""
+        self._client: tuple[str, int] | None = None
+        """Where the client wants it, if that is."""
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._thread.join()
+        self._listener.close()
+
+    def _listen(self, port: int) -> socket.socket:
+        listener = self._host.bind(socket.SOCK_STREAM, port)
+        listener.listen()
+        return listener
+
+    def _serve(self) -> None:
+        control, _ = self._listener.accept()
+        control.settimeout(PATIENCE)
+        with control, control.makefile("rwb", buffering=0) as lines:
+            lines.write(b"220 at your service\r\n")
+            for line in lines:
+                command, _, argument = line.decode().strip().partition(" ")
+                for reply in self._obey(command, argument):
+                    lines.write(reply.encode() + b"\r\n")
+                if command == "QUIT":
+                    break
+
+    def _obey(self, command: str, argument: str) -> list[str]:
+        match command:
+            case "USER":
+                return ["230 you are known"]
+            case "PASV":
+                high, low = divmod(self._open_data(), 256)
+                numbers = ",".join([*self._host.address.split("."), str(high), str(low)])
+                return [f"227 Entering Passive Mode ({numbers})"]
+            case "EPSV":
+                return [f"229 Entering Extended Passive Mode (|||{self._open_data()}|)"]
+            case "PORT":
+                *address, high, low = argument.split(",")
+                self._client = ".".join(address), int(high) << 8 | int(low)
+                return ["200 there, then"]
+            case "EPRT":
+                _, _, there, port, _ = argument.split(argument[0])
+                self._client = there, int(port)
+                return ["200 there, then"]
+            case "RETR":
+                self._send()
+                return ["150 here it comes", "226 that was it"]
+            case "TYPE" | "QUIT":
+                return ["200 yes"]
+        return ["502 what?"]
+
+    def _open_data(self) -> int:
+        self._data = self._listen(0)
+        port: int = self._data.getsockname()[1]
+        return port
+
+    def _send(self) -> None:
+        if self._data is not None:
+            with self._data:
+                end, _ = self._data.accept()
+        else:
+            assert self._client is not None
+            end = self._host.bind(socket.SOCK_STREAM)
+            end.connect(self._client)
+        with end:
+            end.sendall(CONTENT)
+        self._data = self._client = None

@@ -1,0 +1,45 @@
+"""Attributes, made without the library's help, and what is compared with them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class Case(NamedTuple):
+    name: str
+    object: object
+    data: bytes
+    plain: Mapping[str, object] = MappingProxyType({})
+    """Fields of the object that no attribute holds."""
+
+
+def attr(number: int, payload: bytes, flags: int = 0) -> bytes:
+    """``struct nlattr``, payload and padding."""
+    return struct.pack("=HH", 4 + len(payload), number | flags) + payload + bytes(-len(payload) % 4)
+
+
+def nest(number: int, *attributes: bytes) -> bytes:
+    return attr(number, b"".join(attributes), 0x8000)
+
+
+def be8(number: int, value: int) -> bytes:
+    return attr(number, struct.pack(">B", value))
+
+
+def be16(number: int, value: int) -> bytes:
+    return attr(number, struct.pack(">H", value))
+
+
+def be32(number: int, value: int) -> bytes:
+    return attr(number, struct.pack(">I", value))
+
+
+def be64(number: int, value: int) -> bytes:
+    return attr(number, struct.pack(">Q", value))
+
+
+def host32(number: int, value: int) -> bytes:
+    return attr(number, struct.pack("=I", value))

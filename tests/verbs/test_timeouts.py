@@ -1,0 +1,520 @@
+"""Timeout policies, on this machine's kernel."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from socket import AF_INET, AF_INET6
+
+import anyio
+import attrs
+import pytest
+from support.lab import Lab
+from support.policy_cases import seconds
+from support.scripted import Asked, ScriptedKernel, ScriptedSocket
+
+from conntrack_aio import (
+    AlreadyExists,
+    Connection,
+    EncodeError,
+    Flow,
+    InvalidRequest,
+    NoReply,
+    NotFound,
+    NotSupported,
+    ResourceBusy,
+    UnknownAttribute,
+    connect,
+)
+from conntrack_aio.codec.reference import encode
+from conntrack_aio.codec.requests.common import LONGEST, request
+from conntrack_aio.model.timeouts import (
+    GenericTimeouts,
+    GRETimeouts,
+    ICMPTimeouts,
+    ICMPv6Timeouts,
+    ProtocolTimeouts,
+    SCTPTimeouts,
+    TCPTimeouts,
+    TimeoutPolicy,
+    UDPTimeouts,
+)
+from conntrack_aio.netlink import nfnetlink
+from conntrack_aio.sandbox import traffic
+from conntrack_aio.sandbox.namespace import new_network_namespace
+from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
+from conntrack_aio.uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
+
+pytestmark = pytest.mark.anyio
+kernel = pytest.mark.kernel
+iptables = pytest.mark.program("iptables-legacy", "iptables")
+
+LINUX = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+COARSE_CLOCK = 6
+"""``CLOCK_MONOTONIC_COARSE``, which counts the kernel's ticks."""
+
+TCP = TCPTimeouts(
+    syn_sent=1,
+    syn_recv=2,
+    established=3,
+    fin_wait=4,
+    close_wait=5,
+    last_ack=6,
+    time_wait=7,
+    close=8,
+    syn_sent2=9,
+    retrans=10,
+    unack=11,
+)
+SCTP = SCTPTimeouts(
+    closed=1,
+    cookie_wait=2,
+    cookie_echoed=3,
+    established=4,
+    shutdown_sent=5,
+    shutdown_recd=6,
+    shutdown_ack_sent=7,
+    heartbeat_sent=8,
+)
+EVERY: list[ProtocolTimeouts] = [
+    TCP,
+    UDPTimeouts(unreplied=0, replied=2),
+    SCTP,
+    ICMPTimeouts(timeout=5),
+    ICMPv6Timeouts(timeout=6),
+    GRETimeouts(unreplied=7, replied=8),
+    GenericTimeouts(timeout=9),
+]
+
+
+def udp(name: str = "a", unreplied: int | None = None, replied: int | None = None) -> TimeoutPolicy:
+    return TimeoutPolicy.of(name, UDPTimeouts(unreplied=unreplied, replied=replied), family=AF_INET)
+
+
+# Writing and reading
+
+
+@kernel
+@pytest.mark.parametrize("timeouts", EVERY, ids=lambda timeouts: type(timeouts).__name__)
+async def test_what_is_made_is_there(conn: Connection, timeouts: ProtocolTimeouts) -> None:
+    wanted = TimeoutPolicy.of("a" * 31, timeouts, family=AF_INET6)
+    made = await conn.timeouts.create(wanted)
+    if isinstance(made.timeouts, SCTPTimeouts):
+        made.timeouts.heartbeat_acked = None  # not ours: kernels since 6.6 tell 0
+    assert made == TimeoutPolicy(
+        name="a" * 31, family=AF_INET6, protocol=wanted.protocol, timeouts=timeouts, use=1
+    )
+    assert not made.in_use
+
+
+@kernel
+async def test_create_never_changes_what_is_there(conn: Connection) -> None:
+    made = await conn.timeouts.create(udp(unreplied=5))
+    with pytest.raises(AlreadyExists, match=r"create timeout policy 'a'.*update\(\)"):
+        await conn.timeouts.create(udp(unreplied=6))
+    assert await conn.timeouts.get("a") == made
+
+
+@kernel
+async def test_a_new_policy_has_the_defaults_of_what_it_does_not_tell(conn: Connection) -> None:
+    await conn.timeouts.set_defaults(UDPTimeouts(replied=77))
+    made = await conn.timeouts.create(udp(unreplied=5))
+    assert made.timeouts == UDPTimeouts(unreplied=5, replied=77)
+    made = await conn.timeouts.create(udp("b"))
+    assert made.timeouts == await conn.timeouts.get_defaults(UDPTimeouts)
+
+
+@kernel
+async def test_update_changes_what_is_told_alone(conn: Connection) -> None:
+    await conn.timeouts.create(TimeoutPolicy.of("a", TCP, family=AF_INET))
+    updated = await conn.timeouts.update("a", TCPTimeouts(close=0))
+    assert updated.timeouts == attrs.evolve(TCP, close=0)
+    assert await conn.timeouts.get("a") == updated
+
+
+@kernel
+async def test_replace_resets_what_is_not_told(conn: Connection) -> None:
+    await conn.timeouts.set_defaults(UDPTimeouts(replied=77))
+    await conn.timeouts.create(udp(unreplied=5, replied=6))
+    replaced = await conn.timeouts.replace(udp(unreplied=7))
+    assert replaced.timeouts == UDPTimeouts(unreplied=7, replied=77)
+
+
+@kernel
+async def test_replace_makes_what_is_missing(conn: Connection) -> None:
+    assert (await conn.timeouts.replace(udp(unreplied=5))).use == 1
+    assert [policy.name for policy in await conn.timeouts.list()] == ["a"]
+
+
+@kernel
+async def test_a_policy_keeps_its_family_and_protocol(conn: Connection) -> None:
+    made = await conn.timeouts.create(udp())
+    other = TimeoutPolicy.of("a", UDPTimeouts(), family=AF_INET6)
+    for policy in (other, TimeoutPolicy.of("a", TCP, family=AF_INET)):
+        with pytest.raises(InvalidRequest, match="another family or protocol"):
+            await conn.timeouts.replace(policy)
+    with pytest.raises(EncodeError, match="TCPTimeouts does not go with protocol 17"):
+        await conn.timeouts.update("a", TCP)
+    assert await conn.timeouts.get("a") == made
+
+
+@kernel
+async def test_what_is_not_there_is_not_found(conn: Connection) -> None:
+    for verb in (
+        conn.timeouts.get("a"),
+        conn.timeouts.update("a", TCP),
+        conn.timeouts.delete("a"),
+    ):
+        with pytest.raises(NotFound, match=r"timeout policy 'a'.*nftables"):
+            await verb
+    assert await conn.timeouts.list() == []
+
+
+@kernel
+async def test_a_protocol_that_the_kernel_has_no_timeouts_of(conn: Connection) -> None:
+    data = UnknownAttribute((4,), seconds(5), nested=True)
+    unheard = TimeoutPolicy(name="a", family=AF_INET, protocol=200, unknown=(data,))
+    for write in (conn.timeouts.create, conn.timeouts.replace):
+        with pytest.raises(NotSupported, match=r"create|replace .* no timeouts of that protocol"):
+            await write(unheard)
+
+
+@kernel
+@pytest.mark.parametrize("name", ["ä" * 15, "\udcff", "a b", "'"])
+async def test_a_name_is_bytes(conn: Connection, name: str) -> None:
+    await conn.timeouts.create(udp(name))
+    assert [policy.name for policy in await conn.timeouts.list()] == [name]
+    await conn.timeouts.delete(name)
+
+
+@kernel
+async def test_many_policies(conn: Connection) -> None:
+    """More than a chunk of a dump holds."""
+    names = {f"policy{n}" for n in range(400)}
+    for name in names:
+        await conn.timeouts.create(udp(name, unreplied=int(name[6:])))
+    listed = await conn.timeouts.list()
+    assert len(listed) == 400
+    assert {policy.name for policy in listed} == names
+    seen: set[str] = set()
+    async with conn.timeouts.dump() as dump:
+        async for policy in dump:
+            assert isinstance(policy.timeouts, UDPTimeouts)
+            assert policy.timeouts.unreplied == int(policy.name[6:])
+            seen.add(policy.name)
+    assert seen == names
+    assert await conn.timeouts.delete_unused() == 400
+
+
+@kernel
+async def test_delete_deletes_one(conn: Connection) -> None:
+    for name in "abc":
+        await conn.timeouts.create(udp(name))
+    await conn.timeouts.delete("b")
+    for name in ("", None):
+        with pytest.raises(EncodeError):
+            await conn.timeouts.delete(name)  # type: ignore[arg-type]
+    assert [policy.name for policy in await conn.timeouts.list()] == ["a", "c"]
+
+
+@kernel
+async def test_policies_are_a_namespaces_own(conn: Connection) -> None:
+    await conn.timeouts.create(udp())
+    await conn.timeouts.set_defaults(UDPTimeouts(replied=99))
+    descriptor = new_network_namespace()
+    async with connect(netns=Lab(descriptor).netns) as elsewhere:
+        assert await elsewhere.timeouts.list() == []
+        assert (await elsewhere.timeouts.get_defaults(UDPTimeouts)).replied != 99
+    os.close(descriptor)
+
+
+# Defaults
+
+SYSCTLS: list[tuple[type[ProtocolTimeouts], dict[str, str]]] = [
+    (
+        TCPTimeouts,
+        {
+            "syn_sent": "tcp_timeout_syn_sent",
+            "syn_recv": "tcp_timeout_syn_recv",
+            "established": "tcp_timeout_established",
+            "fin_wait": "tcp_timeout_fin_wait",
+            "close_wait": "tcp_timeout_close_wait",
+            "last_ack": "tcp_timeout_last_ack",
+            "time_wait": "tcp_timeout_time_wait",
+            "close": "tcp_timeout_close",
+            "retrans": "tcp_timeout_max_retrans",
+            "unack": "tcp_timeout_unacknowledged",
+        },
+    ),
+    (UDPTimeouts, {"unreplied": "udp_timeout", "replied": "udp_timeout_stream"}),
+    (
+        SCTPTimeouts,
+        {
+            name: f"sctp_timeout_{name}"
+            for name in (
+                *("closed", "cookie_wait", "cookie_echoed", "established", "shutdown_sent"),
+                *("shutdown_recd", "shutdown_ack_sent", "heartbeat_sent"),
+            )
+        },
+    ),
+    (ICMPTimeouts, {"timeout": "icmp_timeout"}),
+    (ICMPv6Timeouts, {"timeout": "icmpv6_timeout"}),
+    (GRETimeouts, {"unreplied": "gre_timeout", "replied": "gre_timeout_stream"}),
+    (GenericTimeouts, {"timeout": "generic_timeout"}),
+]
+
+
+@kernel
+@pytest.mark.parametrize(
+    ("kind", "names"), SYSCTLS, ids=lambda value: getattr(value, "__name__", "")
+)
+async def test_defaults_are_the_sysctls(
+    conn: Connection, lab: Lab, kind: type[ProtocolTimeouts], names: dict[str, str]
+) -> None:
+    def shown() -> dict[str, int]:
+        return {
+            field: int(lab.read_sysctl(f"nf_conntrack_{name}")) for field, name in names.items()
+        }
+
+    def told(timeouts: ProtocolTimeouts) -> dict[str, int]:
+        return {field: getattr(timeouts, field) for field in names}
+
+    before = shown()
+    assert told(await conn.timeouts.get_defaults(kind)) == before
+    wanted = before.copy()
+    for number, (field, name) in enumerate(names.items(), 1001):
+        # One by one: what is not told stays.
+        wanted[field] = number
+        await conn.timeouts.set_defaults(kind(**{field: number}))
+        assert shown() == told(await conn.timeouts.get_defaults(kind)) == wanted
+        lab.sysctl(f"nf_conntrack_{name}", number + 1000)
+        wanted[field] = number + 1000
+        assert told(await conn.timeouts.get_defaults(kind)) == wanted
+
+
+@kernel
+async def test_policies_keep_what_they_have(conn: Connection) -> None:
+    made = await conn.timeouts.create(udp())
+    await conn.timeouts.set_defaults(UDPTimeouts(unreplied=1, replied=2))
+    assert await conn.timeouts.get("a") == made
+
+
+# In use
+
+
+def rule(lab: Lab, change: str, name: str, protocol: str, program: str = "iptables-legacy") -> None:
+    """``change`` is ``-A`` or ``-D``."""
+    # Its lock is the machine's, and not everybody's; in a namespace nobody else writes rules.
+    unlocked = ("env", f"XTABLES_LOCKFILE={os.devnull}")
+    what = ("OUTPUT", "-p", protocol, "-j", "CT", "--timeout", name)
+    lab.program(*unlocked, program, "-t", "raw", change, *what)
+
+
+@contextmanager
+def sender(lab: Lab) -> Iterator[Callable[[], object]]:
+    """Sends a datagram of one flow, whenever it is called."""
+    make = lambda: socket.socket(AF_INET, socket.SOCK_DGRAM)  # noqa: E731
+    with lab.run(make) as end, lab.run(make) as other:
+        other.bind(("127.0.0.1", 0))
+        end.connect(other.getsockname())
+        yield lambda: end.send(b"x")
+
+
+REPLACE, EXCL = 0x100, 0x200
+
+
+async def write(conn: Connection, policy: TimeoutPolicy, flags: int) -> None:
+    """One that the library would not."""
+    message = IPCTNL_MSG_TIMEOUT.NEW
+    asked = request(
+        "write", policy, NFNL_SUBSYS.CTNETLINK_TIMEOUT, message, encode(policy), flags=flags
+    )
+    (await conn._session.ask(asked)).result()
+
+
+async def the_timeout(conn: Connection) -> int:
+    """That of the only flow, which was set just now."""
+    (flow,) = await conn.list()
+    assert flow.timeout is not None
+    return flow.timeout
+
+
+def lately(timeout: int) -> tuple[int, ...]:
+    """What is left of it after a test's while."""
+    return tuple(range(timeout - 9, timeout + 1))
+
+
+@kernel
+@iptables
+@pytest.mark.parametrize(
+    ("program", "name", "timeouts", "exchange", "expected"),
+    [
+        ("iptables-legacy", "tcp", TCPTimeouts(time_wait=5000), traffic.tcp_exchange, 5000),
+        ("iptables-legacy", "udp", UDPTimeouts(unreplied=6000), traffic.udp_exchange, 6000),
+        ("iptables-legacy", "icmp", ICMPTimeouts(timeout=LONGEST), traffic.ping, LONGEST),
+        ("ip6tables-legacy", "udp", UDPTimeouts(unreplied=7000), traffic.udp_exchange, 7000),
+        ("ip6tables-legacy", "icmpv6", ICMPv6Timeouts(timeout=8000), traffic.ping, 8000),
+    ],
+)
+async def test_a_flow_has_the_timeout_of_its_policy(
+    conn: Connection,
+    lab: Lab,
+    program: str,
+    name: str,
+    timeouts: ProtocolTimeouts,
+    exchange: Callable[[str], object],
+    expected: int,
+) -> None:
+    lab.track()
+    v6 = program.startswith("ip6")
+    await conn.timeouts.create(TimeoutPolicy.of("a", timeouts, family=AF_INET6 if v6 else AF_INET))
+    rule(lab, "-A", "a", name, program)
+    await anyio.to_thread.run_sync(lab.run, exchange, "::1" if v6 else "127.0.0.1")
+    flows: list[Flow] = [flow for flow in await conn.list() if (flow.orig.src.version == 6) == v6]
+    assert [flow.timeout in lately(expected) for flow in flows] == [True]
+
+
+@kernel
+@iptables
+async def test_the_longest_timeout_is_one_and_a_longer_one_none(conn: Connection, lab: Lab) -> None:
+    """Why there is a limit: with 2^31 ticks to live a flow is gone before it is seen."""
+    lab.track()
+    await conn.timeouts.create(udp(unreplied=LONGEST, replied=LONGEST))
+    rule(lab, "-A", "a", "udp")
+    with sender(lab) as send:
+        send()
+        assert await the_timeout(conn) in lately(LONGEST)
+    await conn.flush()
+    ticks = round(1 / time.clock_getres(COARSE_CLOCK))
+    await write(conn, udp(unreplied=(1 << 31) // ticks + 1), REPLACE)
+    with sender(lab) as send:
+        send()
+        assert await conn.list() == []
+
+
+@kernel
+@iptables
+@pytest.mark.skipif(LINUX >= (7, 1), reason="Linux 7.1 deletes what a rule has")
+async def test_a_policy_in_use(conn: Connection, lab: Lab) -> None:
+    lab.track()
+    await conn.timeouts.create(udp(unreplied=1000))
+    await conn.timeouts.create(udp("unused"))
+    rule(lab, "-A", "a", "udp")
+    rule(lab, "-A", "a", "udp")
+    with sender(lab) as send:
+        send()
+        assert await the_timeout(conn) in lately(1000)
+        policy = await conn.timeouts.get("a")
+        assert (policy.use, policy.in_use) == (3, True)
+
+        # What changes, changes for the flows that have it.
+        assert (await conn.timeouts.update("a", UDPTimeouts(unreplied=2000))).use == 3
+        send()
+        assert await the_timeout(conn) in lately(2000)
+
+        # It can't be deleted, by whatever verb.
+        assert await conn.timeouts.delete_unused() == 1
+        assert [each.name for each in await conn.timeouts.list()] == ["a"]
+        for _ in range(2):
+            with pytest.raises(ResourceBusy, match=r"delete timeout policy 'a'.*-j CT --timeout"):
+                await conn.timeouts.delete("a")
+            rule(lab, "-D", "a", "udp")
+        policy = await conn.timeouts.get("a")
+        assert (policy.use, policy.in_use) == (1, False)
+
+        # The flow still has it, and goes by the defaults once it is gone.
+        send()
+        assert await the_timeout(conn) in lately(2000)
+        await conn.timeouts.delete("a")
+        send()
+        assert await the_timeout(conn) in lately(30)
+
+
+@kernel
+async def test_delete_unused_deletes_what_has_an_empty_name_too(conn: Connection) -> None:
+    """The kernel takes such a one; it is no delete without a name."""
+    await write(conn, udp(""), EXCL)
+    assert [policy.name for policy in await conn.timeouts.list()] == [""]
+    assert await conn.timeouts.delete_unused() == 1
+    assert await conn.timeouts.list() == []
+
+
+@kernel
+@pytest.mark.program("nft", "nftables")
+async def test_the_timeouts_of_nftables_are_others(conn: Connection, lab: Lab) -> None:
+    lab.program(
+        "nft",
+        "add table t; add ct timeout t n { protocol udp; l3proto ip; policy = { replied: 10 }; };"
+        "add chain t c { type filter hook output priority 0; }; add rule t c ct timeout set n",
+    )
+    assert await conn.timeouts.list() == []
+    with pytest.raises(NotFound):
+        await conn.timeouts.get("n")
+    # Under the same name, side by side.
+    await conn.timeouts.create(udp("n"))
+    await conn.timeouts.delete("n")
+
+
+# What this kernel does not do
+
+
+def missing(socket: ScriptedSocket, asked: Asked) -> None:
+    """A kernel that was built without timeout policies."""
+    socket.ack(asked, errno.EINVAL)
+
+
+async def test_a_kernel_without_timeout_policies() -> None:
+    kernel = ScriptedKernel(missing)
+    async with kernel.connect() as conn:
+        calls = {
+            "dump": conn.timeouts.list(),
+            "get timeout policy": conn.timeouts.get("a"),
+            "create": conn.timeouts.create(udp()),
+            "replace": conn.timeouts.replace(udp()),
+            "get timeout policy 'b'": conn.timeouts.update("b", TCP),
+            "delete": conn.timeouts.delete("a"),
+            "dump timeout policies": conn.timeouts.delete_unused(),
+            "get TCPTimeouts by default": conn.timeouts.get_defaults(TCPTimeouts),
+            "set TCPTimeouts by default": conn.timeouts.set_defaults(TCP),
+        }
+        for words, call in calls.items():
+            with pytest.raises(NotSupported, match=f"{words}.*CONFIG_NF_CT_NETLINK_TIMEOUT") as e:
+                await call
+            assert "CONFIG_NF_CONNTRACK_TIMEOUT" in str(e.value)
+        assert not (await conn.features()).timeouts
+
+
+async def test_an_answer_without_what_was_asked_for() -> None:
+    async with ScriptedKernel().connect() as conn:
+        with pytest.raises(NoReply, match="get timeout policy 'a'"):
+            await conn.timeouts.get("a")
+        with pytest.raises(NoReply, match="UDPTimeouts by default"):
+            await conn.timeouts.get_defaults(UDPTimeouts)
+
+
+async def test_a_delete_that_another_program_was_faster_with() -> None:
+    """Between the list and the deletes one policy goes, and one gets a rule."""
+    uses = {"gone": 1, "taken": 1, "free": 1, "used": 2}
+    refused = {"gone": errno.ENOENT, "taken": errno.EBUSY}
+    deleted: list[str] = []
+
+    def answer(socket: ScriptedSocket, asked: Asked) -> None:
+        if asked.type == 0x801:
+            for name, use in uses.items():
+                listed = attrs.evolve(udp(name), use=use)
+                socket.answer(asked, 0x800, nfnetlink.pack(0) + encode(listed))
+            socket.done(asked)
+            return
+        assert asked.type == 0x802
+        name = asked.payload[8:].split(b"\0")[0].decode()
+        deleted.append(name)
+        socket.ack(asked, refused.get(name, 0))
+
+    async with ScriptedKernel(answer).connect() as conn:
+        assert await conn.timeouts.delete_unused() == 1
+    assert deleted == ["gone", "taken", "free"]
