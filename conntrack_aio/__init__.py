@@ -10,6 +10,7 @@
 
 from .codec.json import from_json, to_json
 from .codec.json_values import JSON
+from .codec.requests.expectations import ExpectTarget
 from .codec.requests.flows import Target
 from .connection import Connection, connect
 from .dumps import Dump
@@ -36,8 +37,10 @@ from .events import EventStream
 from .filters.match import Match
 from .model.declare import UnknownAttribute
 from .model.events import EventType, FlowEvent
+from .model.expectations import Direction, Expectation, ExpectEvent, ExpectFlags, ExpectNAT
 from .model.features import Features
 from .model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy, Timestamp
+from .model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from .model.labels import Label, LabelNames
 from .model.nat import NAT, Endpoint, NATRange, Translation
 from .model.protoinfo import (
@@ -51,10 +54,32 @@ from .model.protoinfo import (
     TCPInfo,
     TCPState,
 )
-from .model.statistics import ConnectionStatistics, CPUStatistics, GlobalStatistics
+from .model.statistics import (
+    ConnectionStatistics,
+    CPUStatistics,
+    ExpectCPUStatistics,
+    GlobalStatistics,
+)
+from .model.sysctls import BlindSpot, ConntrackSysctls, EventMode
+from .model.timeouts import (
+    DCCPTimeouts,
+    GenericTimeouts,
+    GRETimeouts,
+    ICMPTimeouts,
+    ICMPv6Timeouts,
+    ProtocolTimeouts,
+    SCTPTimeouts,
+    TCPTimeouts,
+    TimeoutPolicy,
+    UDPTimeouts,
+)
 from .model.tuples import IPAddress, Tuple
 from .netlink.namespaces import NetNS
 from .trace.switch import arm as _arm_trace
+from .verbs.expectations import Expectations
+from .verbs.helpers import Helpers
+from .verbs.sysctls import Sysctls
+from .verbs.timeouts import Timeouts
 
 __version__ = "0.1.0"
 
@@ -99,6 +124,37 @@ __all__ = [
     "Endpoint",
     "Label",
     "LabelNames",
+    # expectations
+    "Expectations",
+    "Expectation",
+    "ExpectTarget",
+    "ExpectFlags",
+    "ExpectNAT",
+    "Direction",
+    "ExpectEvent",
+    "ExpectCPUStatistics",
+    # timeout policies
+    "Timeouts",
+    "TimeoutPolicy",
+    "ProtocolTimeouts",
+    "TCPTimeouts",
+    "UDPTimeouts",
+    "SCTPTimeouts",
+    "ICMPTimeouts",
+    "ICMPv6Timeouts",
+    "GRETimeouts",
+    "GenericTimeouts",
+    "DCCPTimeouts",
+    # helpers in user space
+    "Helpers",
+    "UserspaceHelper",
+    "ExpectPolicy",
+    "HelperStatus",
+    # settings
+    "Sysctls",
+    "ConntrackSysctls",
+    "EventMode",
+    "BlindSpot",
     # as JSON
     "to_json",
     "from_json",

@@ -7,13 +7,14 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from typing import Final, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Final, Generic, NamedTuple, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import AsyncResource
 
 from .errors import DecodeError, EventsLost, kernel_error
+from .model.events import Event
 from .model.statistics import ConnectionStatistics
 from .netlink import messages
 from .netlink.attributes import Buffer
@@ -23,14 +24,6 @@ from .netlink.nsids import Origins
 from .netlink.socket import NetlinkSocket
 from .sysctls import CONNTRACK, read_number
 from .uapi.netlink import NETLINK
-
-
-class Event(Protocol):
-    """What every event has: where it happened."""
-
-    nsid: int | None
-    netns: str | None
-
 
 E = TypeVar("E", bound=Event)
 

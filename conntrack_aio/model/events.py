@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
+from typing import Protocol
 
 import attrs
 
 from ..uapi.nfnetlink_conntrack import CTA
 from .declare import U64, Access, attribute, inlined, message
 from .flow import Flow, as_datetime
-from .text import describe_origin
 
 
 class EventType(enum.Enum):
@@ -22,6 +22,22 @@ class EventType(enum.Enum):
     """Its state, status, mark, labels or the like changed. Never for its counters or timeout."""
     DESTROY = "destroy"
     """It is gone: deleted, expired or flushed."""
+
+
+class Event(Protocol):
+    """What every event has."""
+
+    type: EventType
+    port_id: int
+    nsid: int | None
+    netns: str | None
+
+
+def describe_event(event: Event, subject: object) -> str:
+    """An event in one line, for people: what, of what, where, and by whom."""
+    author = f" (by port {event.port_id})" if event.port_id else ""
+    place = "" if event.nsid is None else f" in {event.netns or f'namespace {event.nsid}'}"
+    return f"{event.type.name:<7} {subject}{place}{author}"
 
 
 @message
@@ -55,5 +71,4 @@ class FlowEvent:
         return as_datetime(self.timestamp)
 
     def __str__(self) -> str:
-        where = describe_origin(self.nsid, self.netns, self.port_id)
-        return f"{self.type.name:<7} {self.flow}{where}"
+        return describe_event(self, self.flow)

@@ -24,8 +24,8 @@ from .declare import (
     message,
     u32,
 )
-from .events import EventType
-from .text import describe_expectation, describe_origin
+from .events import EventType, describe_event
+from .text import describe_expectation
 from .tuples import TCP, AddressLike, IPAddress, Tuple, parse_address
 
 ExpectFlags = NF_CT_EXPECT
@@ -186,5 +186,4 @@ class ExpectEvent:
     """As :attr:`FlowEvent.netns`."""
 
     def __str__(self) -> str:
-        where = describe_origin(self.nsid, self.netns, self.port_id)
-        return f"{self.type.name:<7} {self.expectation}{where}"
+        return describe_event(self, self.expectation)

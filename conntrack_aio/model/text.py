@@ -34,12 +34,6 @@ def describe_flow(flow: Flow) -> str:
     return " ".join(parts)
 
 
-def describe_origin(nsid: int | None, netns: str | None, port_id: int) -> str:
-    """`` in blue (by port 4711)``: where an event happened, if not here, and by whose hand."""
-    place = "" if nsid is None else f" in {netns or f'namespace {nsid}'}"
-    return f"{place} (by port {port_id})" if port_id else place
-
-
 def _direction(tuple_: Tuple) -> str:
     if tuple_.proto in (ICMP, ICMPV6):
         ends = f"{tuple_.src} -> {tuple_.dst}"

@@ -222,7 +222,7 @@ class Expectations:
         :attr:`EventStream.covers_older_flows`.
 
         :param receive_buffer: bytes that may wait, instead of the connection's.
-        :param all_netns: hear other network namespaces too, as :meth:`Connection.events` does.
+        :param all_netns: hear every namespace that has an id here, as :meth:`Connection.events`.
 
         Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, for ``all_netns`` CAP_NET_BROADCAST
         too; :exc:`ValueError` for UPDATE, which the kernel never sends; :exc:`TypeError` for what

@@ -10,7 +10,8 @@ import threading
 import anyio
 import anyio.to_thread
 import pytest
-from support import expectations, flows
+from support import expectations as some
+from support import flows
 from support.lab import Lab
 from support.neighbours import Neighbourhood
 
@@ -87,22 +88,6 @@ async def test_all_types_with_traffic(around: Neighbourhood, conn: Connection) -
     assert (new.type, new.nsid, new.netns, new.port_id) == (EventType.NEW, 0, "blue", 0)
     assert (destroy.type, destroy.nsid, destroy.netns) == (EventType.DESTROY, 0, "blue")
     assert " in blue" in str(new)
-
-
-async def test_expectations(around: Neighbourhood, conn: Connection) -> None:
-    blue = around.new("blue", id=4)
-    async with conn.expectations.events(all_netns=True) as stream:
-        async with connect(netns=blue.netns) as there:
-            made = await expectations.expected(there)
-            await there.expectations.delete(made)
-        await expectations.expected(conn)
-        events = await expectations.take(stream, 3)
-    assert [(event.type, event.nsid, event.netns) for event in events] == [
-        (EventType.NEW, 4, "blue"),
-        (EventType.DESTROY, 4, "blue"),
-        (EventType.NEW, None, None),
-    ]
-    assert f" in blue (by port {events[0].port_id})" in str(events[0])
 
 
 async def test_one_without_an_id_is_not_heard(around: Neighbourhood, conn: Connection) -> None:
@@ -404,3 +389,17 @@ def test_names_that_ip_netns_makes(lab: Lab) -> None:
         "3 7 None",
         "4 7 red",
     ]
+
+
+async def test_expectations_of_all_namespaces(around: Neighbourhood, conn: Connection) -> None:
+    blue = around.new("blue", id=4)
+    async with conn.expectations.events(all_netns=True) as stream:
+        async with connect(netns=blue.netns) as there:
+            for each in (conn, there):
+                master = await each.create(some.ftp())
+                await each.expectations.create(some.data(master))
+        with anyio.fail_after(5):
+            here, elsewhere = await anext(stream), await anext(stream)
+    assert (here.type, here.nsid, here.netns) == (EventType.NEW, None, None)
+    assert (elsewhere.type, elsewhere.nsid, elsewhere.netns) == (EventType.NEW, 4, "blue")
+    assert str(elsewhere).endswith(f"in blue (by port {elsewhere.port_id})")

@@ -17,8 +17,8 @@ SNIPPET = """\
 from ipaddress import IPv4Address
 from conntrack_aio import Connection, EventStream, Flow, FlowEvent, TCPInfo, Tuple
 from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
-from conntrack_aio.model.sysctls import EventMode
 from conntrack_aio.model.timeouts import TCPTimeouts, TimeoutPolicy, UDPTimeouts
+from conntrack_aio.model.sysctls import EventMode
 
 a = IPv4Address("10.0.0.1")
 t = Tuple(src=a, dst=a, proto=6)
@@ -66,8 +66,6 @@ async def ask(conn: Connection) -> None:
         named: TimeoutPolicy = each
     await conn.helpers.delete(*helper.key)
     await conn.helpers.delete("ftp")  # WRONG
-
-
 async def settings(conn: Connection) -> bool | None:
     await conn.sysctls.set(acct=True, events=EventMode.ALWAYS)
     await conn.sysctls.set(acct="1")  # WRONG
