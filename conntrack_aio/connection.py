@@ -15,7 +15,7 @@ from .codec.requests import flows as requests
 from .errors import InvalidRequest, NotSupported
 from .events import DEFAULT_RECEIVE_BUFFER
 from .model.statistics import ConnectionStatistics
-from .netlink.endpoint import Endpoint, Kernel
+from .netlink.endpoint import Endpoint, endpoint_for
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .session import Session, check_buffer
@@ -62,7 +62,7 @@ def connect(
     """
     if not reply_timeout > 0:
         raise ValueError(f"reply_timeout is a number of seconds, not {reply_timeout!r}")
-    endpoint = Kernel(None if netns is None else NetNS.of(netns))
+    endpoint = endpoint_for.get()(None if netns is None else NetNS.of(netns))
     return Connecting(endpoint, check_buffer(receive_buffer), offload, reply_timeout)
 
 

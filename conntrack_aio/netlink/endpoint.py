@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from contextvars import ContextVar
+from typing import Final, Protocol, TypeVar
 
 from ..sysctls import Files, SysctlTree
 from ..uapi.netlink import NETLINK
@@ -66,3 +67,9 @@ class Kernel:
 
     def beside(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
         return run_beside(first.raw.fileno(), function)
+
+
+endpoint_for: Final[ContextVar[Callable[[NetNS | None], Endpoint]]] = ContextVar(
+    "conntrack_aio endpoint", default=Kernel
+)
+"""What makes a connection's endpoint of the namespace it is to be in: tests put a fake there."""

@@ -9,13 +9,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import flows
-from support.scripted import (
-    FORGER,
-    Asked,
-    ScriptedKernel,
-    ScriptedSocket,
-    error_message,
-)
+from support.scripted import FORGER, ScriptedKernel, error_message
 
 from conntrack_aio import (
     Connection,
@@ -32,6 +26,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.codec.messages import CT_NEW
 from conntrack_aio.netlink import messages
+from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
 
 pytestmark = pytest.mark.anyio
 
@@ -39,27 +34,19 @@ GARBAGE = b"\xff\xff\xff\xff" * 6
 FLOW = flows.payload(flows.tcp())
 
 
-def silent(socket: ScriptedSocket, asked: Asked) -> None:
+def silent(socket: FakeSocket, asked: Asked) -> None:
     """A kernel that does not answer."""
 
 
 async def test_a_kernel_without_ctnetlink() -> None:
-    def refuse(socket: ScriptedSocket, asked: Asked) -> None:
-        socket.ack(asked, errno.EINVAL)
-
-    kernel = ScriptedKernel()
-    kernel._respond = refuse  # type: ignore[method-assign]
+    kernel = FakeKernel(without=["ctnetlink"])
     with pytest.raises(NotSupported, match="CONFIG_NF_CT_NETLINK"):
         await kernel.connect()
     assert kernel.sockets[0].closed
 
 
 async def test_no_permission() -> None:
-    def refuse(socket: ScriptedSocket, asked: Asked) -> None:
-        socket.ack(asked, errno.EPERM)
-
-    kernel = ScriptedKernel()
-    kernel._respond = refuse  # type: ignore[method-assign]
+    kernel = FakeKernel(without=["CAP_NET_ADMIN"])
     with pytest.raises(PermissionDenied, match="CAP_NET_ADMIN"):
         await kernel.connect()
     assert kernel.sockets[0].closed
@@ -95,7 +82,7 @@ async def test_an_answer_after_its_caller_went_away_is_dropped() -> None:
 
 
 async def test_a_lost_answer_is_not_taken_for_success() -> None:
-    def overrun(socket: ScriptedSocket, asked: Asked) -> None:
+    def overrun(socket: FakeSocket, asked: Asked) -> None:
         socket.fail(errno.ENOBUFS)
 
     async with ScriptedKernel(overrun).connect() as conn:
@@ -109,7 +96,7 @@ async def test_a_refusal_ends_its_datagram() -> None:
     """The first of two requests is refused for want of privilege, the second is not answered."""
     seen: list[Asked] = []
 
-    def refuse_once(socket: ScriptedSocket, asked: Asked) -> None:
+    def refuse_once(socket: FakeSocket, asked: Asked) -> None:
         if not seen:
             socket.ack(asked, errno.EPERM)
         seen.append(asked)
@@ -120,7 +107,7 @@ async def test_a_refusal_ends_its_datagram() -> None:
 
 
 async def test_an_answer_that_is_marked_multipart_stands_alone() -> None:
-    def answer(socket: ScriptedSocket, asked: Asked) -> None:
+    def answer(socket: FakeSocket, asked: Asked) -> None:
         socket.answer(asked, CT_NEW, FLOW, flags=2)
         socket.ack(asked)
 
@@ -135,7 +122,7 @@ async def test_an_answer_without_an_entry() -> None:
 
 
 async def test_garbage_for_an_answer() -> None:
-    def garbage(socket: ScriptedSocket, asked: Asked) -> None:
+    def garbage(socket: FakeSocket, asked: Asked) -> None:
         socket.deliver(GARBAGE)
         socket.ack(asked)
 
@@ -165,7 +152,7 @@ async def read_all(conn: Connection) -> int:
 
 
 async def test_a_dump_that_stops_halfway() -> None:
-    def half(socket: ScriptedSocket, asked: Asked) -> None:
+    def half(socket: FakeSocket, asked: Asked) -> None:
         socket.answer(asked, CT_NEW, FLOW)
 
     async with ScriptedKernel(half).connect() as conn:
@@ -195,7 +182,7 @@ async def test_a_dump_that_comes_later() -> None:
 
 
 async def test_a_dump_that_is_interrupted() -> None:
-    def interrupted(socket: ScriptedSocket, asked: Asked) -> None:
+    def interrupted(socket: FakeSocket, asked: Asked) -> None:
         socket.answer(asked, CT_NEW, FLOW, flags=2 | 0x10)
         socket.done(asked)
 
@@ -221,7 +208,7 @@ async def test_a_dump_that_ends_with_an_acknowledgement_is_empty() -> None:
 
 
 async def test_an_entry_that_is_none_is_told_in_its_place() -> None:
-    def broken(socket: ScriptedSocket, asked: Asked) -> None:
+    def broken(socket: FakeSocket, asked: Asked) -> None:
         good = messages.pack(CT_NEW, 2, asked.seq, FLOW)
         bad = messages.pack(CT_NEW, 2, asked.seq, FLOW[:-2])
         socket.deliver(good + bad + good)
@@ -241,7 +228,7 @@ async def test_an_entry_that_is_none_is_told_in_its_place() -> None:
 
 
 async def test_a_dump_that_turns_into_garbage_ends() -> None:
-    def garbage(socket: ScriptedSocket, asked: Asked) -> None:
+    def garbage(socket: FakeSocket, asked: Asked) -> None:
         socket.deliver(messages.pack(CT_NEW, 2, asked.seq, FLOW) + GARBAGE)
 
     async with ScriptedKernel(garbage).connect() as conn:
@@ -252,7 +239,7 @@ async def test_a_dump_that_turns_into_garbage_ends() -> None:
 
 
 async def test_a_datagram_that_does_not_fit_is_not_read_as_a_shorter_one() -> None:
-    def huge(socket: ScriptedSocket, asked: Asked) -> None:
+    def huge(socket: FakeSocket, asked: Asked) -> None:
         socket.deliver(bytes(70_000))
 
     async with ScriptedKernel(huge).connect() as conn:
@@ -270,7 +257,7 @@ async def test_walks_run_off_the_loop_and_requests_beside_them_too() -> None:
     walking, go_on = threading.Event(), threading.Event()
     threads: dict[int, int] = {}
 
-    def script(socket: ScriptedSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: Asked) -> None:
         threads[asked.type] = threading.get_ident()
         if asked.flags & 0x300 == 0x300:
             walking.set()
@@ -292,7 +279,7 @@ async def test_walks_run_off_the_loop_and_requests_beside_them_too() -> None:
 async def test_a_flush_runs_off_the_loop() -> None:
     threads: list[int] = []
 
-    def script(socket: ScriptedSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: Asked) -> None:
         threads.append(threading.get_ident())
         socket.ack(asked)
 
@@ -308,7 +295,7 @@ async def test_a_flush_runs_off_the_loop() -> None:
 
 async def streaming(
     conn: Connection, kernel: ScriptedKernel
-) -> tuple[EventStream[FlowEvent], ScriptedSocket]:
+) -> tuple[EventStream[FlowEvent], FakeSocket]:
     return conn.events(), kernel.sockets[-1]
 
 

@@ -14,12 +14,12 @@ import anyio
 import anyio.to_thread
 import pytest
 from support.cases import attr
-from support.scripted import Asked, ScriptedSocket
+from support.scripted import lone_socket
 
 from conntrack_aio.errors import KernelError, PermissionDenied
 from conntrack_aio.netlink import messages, nsids
 from conntrack_aio.netlink.nsids import Origins
-from conntrack_aio.netlink.socket import NetlinkSocket
+from conntrack_aio.testing import Asked, FakeSocket
 from conntrack_aio.uapi.rtnetlink import RTM
 
 pytestmark = pytest.mark.anyio
@@ -39,16 +39,12 @@ class World:
         self.asked: list[str] = []
         self.threads: set[int] = set()
         self.refusal = 0
-        self.events = ScriptedSocket(lambda socket, asked: None)
-        self.notices = ScriptedSocket(lambda socket, asked: None)
-        self.asker = ScriptedSocket(self._answer)
-        self.origins = Origins(
-            NetlinkSocket(self.events),
-            NetlinkSocket(self.notices),
-            NetlinkSocket(self.asker),
-            least_cost=10_000,
-            directory=str(directory),
-        )
+        self.answer = self._answer
+        """What the kernel says to who asks about a name."""
+        events, self.events = lone_socket()
+        notices, self.notices = lone_socket()
+        asker, self.asker = lone_socket(lambda socket, asked: self.answer(socket, asked))
+        self.origins = Origins(events, notices, asker, least_cost=10_000, directory=str(directory))
 
     def add(self, name: str, id: int | None = None) -> None:
         """A name that was there long before anybody looked."""
@@ -68,7 +64,7 @@ class World:
         # The number of whoever asked for it, which may be one of ours.
         self.notices.deliver(messages.pack(kind, 0, 1, told(id), port=4711))
 
-    def _answer(self, socket: ScriptedSocket, asked: Asked) -> None:
+    def _answer(self, socket: FakeSocket, asked: Asked) -> None:
         self.threads.add(threading.get_ident())
         (fd,) = struct.unpack("=I", asked.payload[8:12])
         name = Path(os.readlink(f"/proc/self/fd/{fd}")).name
@@ -247,11 +243,11 @@ async def test_late_answers_are_not_taken_for_others(world: World) -> None:
     """What one question left behind has another number than the next."""
     answer = world._answer
     held: list[Asked] = []
-    world.asker._script = lambda socket, asked: held.append(asked)
+    world.answer = lambda socket, asked: held.append(asked)
     assert await world.names(1) == [None]
     for asked in held:
         world.asker.answer(asked, RTM.NEWNSID, told(2), flags=0)
-    world.asker._script = answer
+    world.answer = answer
     assert await world.names(1, 2) == ["blue", "green"]
 
 
@@ -291,12 +287,12 @@ async def test_an_id_that_changed_hands_while_nothing_came(world: World) -> None
 async def test_an_id_that_changes_hands_while_the_kernel_is_asked(world: World) -> None:
     plain = world._answer
 
-    def change(socket: ScriptedSocket, asked: Asked) -> None:
+    def change(socket: FakeSocket, asked: Asked) -> None:
         plain(socket, asked)
         world.notice(RTM.DELNSID, 1)
         world.notice(RTM.NEWNSID, 1)
 
-    world.asker._script = change
+    world.answer = change
     assert await world.names(1) == [None]
     assert await world.names(1, dry=False) == [None]
 
@@ -345,7 +341,7 @@ async def test_closed_while_the_kernel_is_asked(world: World) -> None:
     plain = world._answer
     started, go_on = threading.Event(), threading.Event()
 
-    def slow(socket: ScriptedSocket, asked: Asked) -> None:
+    def slow(socket: FakeSocket, asked: Asked) -> None:
         started.set()
         assert go_on.wait(5)
         plain(socket, asked)
@@ -354,7 +350,7 @@ async def test_closed_while_the_kernel_is_asked(world: World) -> None:
         with pytest.raises(anyio.ClosedResourceError):
             await world.names(1)
 
-    world.asker._script = slow
+    world.answer = slow
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(look)
         await anyio.to_thread.run_sync(started.wait)
@@ -379,10 +375,10 @@ def test_a_refusal(code: int, error: type[KernelError], words: str) -> None:
 
     gc.collect()  # the loops of the tests before
     before = len(os.listdir("/proc/self/fd"))
-    sockets = [ScriptedSocket(lambda socket, asked: None) for _ in range(3)]
-    sockets[0].setsockopt = refuse  # type: ignore[method-assign]
+    pairs = [lone_socket() for _ in range(3)]
+    pairs[0][1].setsockopt = refuse  # type: ignore[method-assign]
     with pytest.raises(error, match=words):
-        Origins(*map(NetlinkSocket, sockets), least_cost=1)  # type: ignore[misc]
-    for socket in sockets:
+        Origins(*(socket for socket, _ in pairs), least_cost=1)
+    for socket, _ in pairs:
         socket.close()
     assert len(os.listdir("/proc/self/fd")) == before

@@ -7,11 +7,11 @@ import errno
 import anyio
 import pytest
 from support.lab import Lab
-from support.scripted import ScriptedSocket
+from support.scripted import lone_socket
 
 from conntrack_aio.errors import DecodeError
 from conntrack_aio.netlink import socket as netlink_socket
-from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
+from conntrack_aio.netlink.socket import open_socket
 from conntrack_aio.uapi.netlink import NETLINK
 
 
@@ -19,14 +19,9 @@ class Trouble(Exception):
     """What happens inside."""
 
 
-def scripted() -> tuple[NetlinkSocket, ScriptedSocket]:
-    raw = ScriptedSocket(lambda socket, asked: None)
-    return NetlinkSocket(raw), raw
-
-
 @pytest.mark.parametrize("trouble", [False, True])
 def test_a_close_waits_for_whoever_uses_it(trouble: bool) -> None:
-    socket, raw = scripted()
+    socket, raw = lone_socket()
     try:
         with socket.using():
             assert socket.in_use
@@ -44,7 +39,7 @@ def test_a_close_waits_for_whoever_uses_it(trouble: bool) -> None:
 
 
 def test_a_datagram_that_is_too_large() -> None:
-    socket, raw = scripted()
+    socket, raw = lone_socket()
     raw.deliver(bytes(netlink_socket.RECEIVE_SIZE + 1))
     with pytest.raises(DecodeError, match="65537 bytes"):
         socket.receive()
@@ -55,7 +50,7 @@ def test_a_datagram_that_is_too_large() -> None:
 
 
 def test_drops_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    socket, raw = scripted()
+    socket, raw = lone_socket()
     raw.drops = 5
     assert socket.drops() == 5
     monkeypatch.setattr(raw, "getsockopt", lambda *arguments: b"")

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import attrs
 
 from conntrack_aio.netlink import attributes, nfnetlink
+from conntrack_aio.testing import Asked, FakeSocket
 
-from .scripted import Asked, ScriptedKernel, ScriptedSocket
+from .scripted import ScriptedKernel
 from .wire import attr, be8, be16, be32, nest
 
 NEW, GET, DELETE = 0x900, 0x901, 0x902
@@ -67,7 +68,7 @@ class Helpers:
         """One that has them."""
         return ScriptedKernel(self.respond)
 
-    def respond(self, socket: ScriptedSocket, asked: Asked) -> None:
+    def respond(self, socket: FakeSocket, asked: Asked) -> None:
         """The script of such a kernel."""
         try:
             answers = self._carry_out(asked)

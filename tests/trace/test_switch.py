@@ -84,9 +84,9 @@ def test_who_wants_to_hear_everything_does_not_mean_this(before: str) -> None:
 def test_off_costs_nothing() -> None:
     behind = """
 from conntrack_aio.netlink.socket import NetlinkSocket
-from support.scripted import ScriptedSocket
-raw = ScriptedSocket(None)
-assert NetlinkSocket(raw).raw is raw
+from support.scripted import lone_socket
+socket, raw = lone_socket()
+assert socket.raw is raw
 """
     run(behind=behind)
 

@@ -13,12 +13,13 @@ import pytest
 from support.flows import destroy_event, new_event, payload, tcp
 from support.hexdumps import bytes_of, datagram_of
 from support.lab import Lab
-from support.scripted import FORGER, Asked, ScriptedKernel, ScriptedSocket
+from support.scripted import FORGER, ScriptedKernel, lone_socket
 
 from conntrack_aio import DecodeError, EventsLost, NotFound, connect
 from conntrack_aio.netlink import messages, nfnetlink
 from conntrack_aio.netlink.attributes import pack
-from conntrack_aio.netlink.socket import RECEIVE_SIZE, NetlinkSocket, open_socket
+from conntrack_aio.netlink.socket import RECEIVE_SIZE, open_socket
+from conntrack_aio.testing import Asked, FakeSocket
 from conntrack_aio.trace import tracer
 from conntrack_aio.trace.switch import LOGGER
 from conntrack_aio.uapi.netlink import NETLINK
@@ -71,16 +72,11 @@ def heard() -> Iterator[Heard]:
         yield handler
 
 
-def scripted() -> tuple[NetlinkSocket, ScriptedSocket]:
-    raw = ScriptedSocket(lambda socket, asked: None)
-    return NetlinkSocket(raw), raw
-
-
 # What is told
 
 
 def test_what_is_sent_and_received(heard: Heard) -> None:
-    socket, raw = scripted()
+    socket, raw = lone_socket()
     where = f"fd={raw.fileno()}"
     event = new_event(tcp())
     socket.send(event)
@@ -104,7 +100,7 @@ def test_what_is_sent_and_received(heard: Heard) -> None:
 
 
 def test_every_message_of_a_datagram_is_a_record(heard: Heard) -> None:
-    socket, raw = scripted()
+    socket, raw = lone_socket()
     data = b"".join([new_event(tcp(1)), destroy_event(tcp(2)), new_event(tcp(3))])
     raw.deliver(data)
     socket.receive()
@@ -119,7 +115,7 @@ def test_every_message_of_a_datagram_is_a_record(heard: Heard) -> None:
 
 def test_what_does_not_happen(heard: Heard) -> None:
     """A queue that is empty is no failure; what fails is told, with what wasn't sent."""
-    socket, raw = scripted()
+    socket, raw = lone_socket()
     where = f"fd={raw.fileno()}"
     with pytest.raises(BlockingIOError):
         socket.receive()
@@ -142,16 +138,21 @@ def test_what_does_not_happen(heard: Heard) -> None:
 
 
 def test_an_error_without_a_number(heard: Heard) -> None:
-    socket, raw = scripted()
+    socket, raw = lone_socket()
     where = f"fd={raw.fileno()}"
-    socket.close()
+
+    def fail(*arguments: object) -> tuple[int, tuple[int, int]]:
+        raise OSError("closed")
+
+    raw.recvfrom_into = fail  # type: ignore[method-assign]
     with pytest.raises(OSError, match="closed"):
         socket.receive()
+    socket.close()
     assert heard.lines == [f"recv {where} error (closed)"]
 
 
 def test_a_datagram_that_is_too_large_is_shown_as_far_as_it_was_read(heard: Heard) -> None:
-    socket, raw = scripted()
+    socket, raw = lone_socket()
     raw.deliver(bytes(RECEIVE_SIZE + 1))
     with pytest.raises(DecodeError):
         socket.receive()
@@ -170,7 +171,7 @@ class Broken(logging.Handler):
 
 def test_a_handler_that_fails(heard: Heard) -> None:
     with listening(Broken()):
-        socket, raw = scripted()
+        socket, raw = lone_socket()
         socket.send(new_event(tcp()))
         raw.deliver(new_event(tcp()))
         assert socket.receive() == len(new_event(tcp()))
@@ -183,7 +184,7 @@ def test_a_mistake_of_the_trace(heard: Heard, monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("it is confused")
 
     monkeypatch.setattr(tracer, "render", confused)
-    socket, raw = scripted()
+    socket, raw = lone_socket()
     raw.deliver(new_event(tcp()))
     assert socket.receive() == len(new_event(tcp()))
     (text,) = heard.texts
@@ -195,10 +196,10 @@ def test_a_mistake_of_the_trace(heard: Heard, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_level_is_looked_at_when_a_socket_is_made() -> None:
-    before, _ = scripted()
+    before, _ = lone_socket()
     handler = Heard()
     with listening(handler):
-        during, _ = scripted()
+        during, _ = lone_socket()
         before.send(b"")
         assert handler.texts == []
         during.send(b"")
@@ -216,7 +217,7 @@ async def test_a_scripted_conversation(
 ) -> None:
     """The trace has the datagrams that passed, those of worker threads too."""
 
-    def answer(socket: ScriptedSocket, asked: Asked) -> None:
+    def answer(socket: FakeSocket, asked: Asked) -> None:
         if asked.flags & 0x300:
             socket.answer(asked, 0x100, payload(tcp(1)))
             socket.answer(asked, 0x100, payload(tcp(2)))

@@ -7,7 +7,7 @@ import errno
 import attrs
 import pytest
 from support import expectations as some
-from support.scripted import Asked, ScriptedKernel, ScriptedSocket
+from support.scripted import ScriptedKernel
 
 from conntrack_aio import (
     Connection,
@@ -22,6 +22,7 @@ from conntrack_aio.codec.messages import EXP_DELETE, EXP_NEW
 from conntrack_aio.model.expectations import Expectation
 from conntrack_aio.model.statistics import ExpectCPUStatistics
 from conntrack_aio.netlink import attributes, messages
+from conntrack_aio.testing import Asked, FakeSocket
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +39,7 @@ class Table:
         self.asked: list[int] = []
         self.timeouts: list[bytes] = []
 
-    def __call__(self, socket: ScriptedSocket, asked: Asked) -> None:
+    def __call__(self, socket: FakeSocket, asked: Asked) -> None:
         self.asked.append(asked.type)
         numbers = {
             number: asked.payload[start:end]
@@ -100,7 +101,7 @@ async def test_a_create_that_is_refused_changes_no_timeout() -> None:
     """An update in the same datagram would have been carried out all the same."""
     asked: list[Asked] = []
 
-    def exists(socket: ScriptedSocket, request: Asked) -> None:
+    def exists(socket: FakeSocket, request: Asked) -> None:
         asked.append(request)
         if request.type == GET:
             socket.answer(request, EXP_NEW, some.payload(THERE))
@@ -113,7 +114,7 @@ async def test_a_create_that_is_refused_changes_no_timeout() -> None:
 
 
 async def test_one_that_is_met_at_once_says_so() -> None:
-    def script(socket: ScriptedSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: Asked) -> None:
         socket.ack(asked, errno.ENOENT if asked.type == GET else 0)
 
     async with ScriptedKernel(script).connect() as conn:
@@ -151,7 +152,7 @@ async def statistics(conn: Connection) -> list[ExpectCPUStatistics]:
 
 @pytest.mark.parametrize("kind", [0x103, 0x203])
 async def test_statistics_of_either_type(kind: int) -> None:
-    def script(socket: ScriptedSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: Asked) -> None:
         both = (
             messages.pack(kind, 2, asked.seq, bytes((0, 0, 0, cpu)) + attributes.pack_be32(1, cpu))
             for cpu in (0, 3)
@@ -171,7 +172,7 @@ async def test_an_event_that_is_none_is_told_and_the_stream_goes_on() -> None:
     async with kernel.connect() as conn:
         stream = conn.expectations.events(EventType.DESTROY)
         socket = kernel.sockets[-1]
-        assert socket.groups == [6]
+        assert socket.groups == {6}
         payload = some.payload(THERE)
         socket.deliver(messages.pack(EXP_DELETE, 0, 0, payload[:-2]))
         socket.deliver(messages.pack(EXP_DELETE, 0, 0, payload, port=7))

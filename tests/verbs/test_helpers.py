@@ -8,7 +8,7 @@ from socket import AF_INET, AF_INET6
 import pytest
 from support.cthelper import Helpers
 from support.policy_cases import HELPER_KEY, expect_policy
-from support.scripted import Asked, ScriptedKernel, ScriptedSocket
+from support.scripted import ScriptedKernel
 from support.wire import attr, be32, nest
 
 from conntrack_aio import (
@@ -23,6 +23,7 @@ from conntrack_aio import (
 from conntrack_aio.codec.requests import helpers as requests
 from conntrack_aio.model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from conntrack_aio.netlink import attributes
+from conntrack_aio.testing import Asked, FakeSocket
 
 pytestmark = pytest.mark.anyio
 
@@ -158,7 +159,7 @@ async def test_what_is_not_there_is_not_found(empty: bool) -> None:
 async def test_a_kernel_that_says_so_is_understood_too() -> None:
     """One that answers ENOENT to a GET by the key, as it was meant to."""
 
-    def refuse(socket: ScriptedSocket, asked: Asked) -> None:
+    def refuse(socket: FakeSocket, asked: Asked) -> None:
         socket.ack(asked, errno.ENOENT if asked.type == 0x901 else 0)
 
     async with ScriptedKernel(refuse).connect() as conn:

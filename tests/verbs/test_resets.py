@@ -15,7 +15,7 @@ import anyio.to_thread
 import pytest
 from support import flows
 from support.lab import Lab
-from support.scripted import Asked, ScriptedKernel, ScriptedSocket
+from support.scripted import ScriptedKernel
 
 from conntrack_aio import (
     AlreadyExists,
@@ -31,6 +31,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.codec.messages import CT_NEW
 from conntrack_aio.netlink import messages
+from conntrack_aio.testing import Asked, FakeSocket
 
 MANY = 700
 """Flows of several chunks of a dump."""
@@ -265,7 +266,7 @@ FLOW = flows.payload(flows.tcp())
 def table(answer: bytes | None, code: int = 0) -> ScriptedKernel:
     """A kernel with one flow, which is read and reset with this answer."""
 
-    def script(socket: ScriptedSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: Asked) -> None:
         if asked.type == GET:
             socket.answer(asked, CT_NEW, FLOW)
             socket.done(asked)
@@ -320,7 +321,7 @@ async def test_closed_while_it_resets() -> None:
     """The answers wait for the next one."""
     started, go_on = threading.Event(), threading.Event()
 
-    def script(socket: ScriptedSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: Asked) -> None:
         if asked.type == GET:
             socket.answer(asked, CT_NEW, FLOW)
             socket.done(asked)

@@ -54,7 +54,7 @@ class Tree:
 
 def scripted(**values: str | int) -> tuple[ScriptedKernel, Tree]:
     kernel, tree = ScriptedKernel(), Tree(**values)
-    kernel.sysctls = tree
+    kernel._endpoint.sysctls = tree
     return kernel, tree
 
 

@@ -16,7 +16,7 @@ import attrs
 import pytest
 from support.lab import Lab
 from support.policy_cases import seconds
-from support.scripted import Asked, ScriptedKernel, ScriptedSocket
+from support.scripted import ScriptedKernel
 
 from conntrack_aio import (
     AlreadyExists,
@@ -47,6 +47,7 @@ from conntrack_aio.model.timeouts import (
 from conntrack_aio.netlink import nfnetlink
 from conntrack_aio.sandbox import traffic
 from conntrack_aio.sandbox.namespace import new_network_namespace
+from conntrack_aio.testing import Asked, FakeSocket
 from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
 from conntrack_aio.uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
 
@@ -463,7 +464,7 @@ async def test_the_timeouts_of_nftables_are_others(conn: Connection, lab: Lab) -
 # What this kernel does not do
 
 
-def missing(socket: ScriptedSocket, asked: Asked) -> None:
+def missing(socket: FakeSocket, asked: Asked) -> None:
     """A kernel that was built without timeout policies."""
     socket.ack(asked, errno.EINVAL)
 
@@ -503,7 +504,7 @@ async def test_a_delete_that_another_program_was_faster_with() -> None:
     refused = {"gone": errno.ENOENT, "taken": errno.EBUSY}
     deleted: list[str] = []
 
-    def answer(socket: ScriptedSocket, asked: Asked) -> None:
+    def answer(socket: FakeSocket, asked: Asked) -> None:
         if asked.type == 0x801:
             for name, use in uses.items():
                 listed = attrs.evolve(udp(name), use=use)

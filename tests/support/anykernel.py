@@ -1,0 +1,59 @@
+"""The fake kernel and the real one, behind one face: what holds of the one must of the other."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from conntrack_aio import connect
+from conntrack_aio.connection import Connecting
+from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
+from conntrack_aio.testing import FakeKernel
+from conntrack_aio.uapi.netlink import NETLINK
+
+from .lab import Lab
+
+
+class AnyKernel(Protocol):
+    def connect(self) -> Connecting:
+        """A connection to it."""
+        ...
+
+    def open(self, receive_buffer: int | None = None) -> NetlinkSocket:
+        """A socket of one's own, for requests that the library never sends."""
+        ...
+
+    def sysctl(self, name: str, value: int) -> None:
+        """Set ``net.netfilter.NAME``."""
+        ...
+
+
+class Real:
+    """This machine's, in a namespace."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def connect(self) -> Connecting:
+        return connect(netns=self._lab.netns)
+
+    def open(self, receive_buffer: int | None = None) -> NetlinkSocket:
+        return self._lab.run(lambda: open_socket(NETLINK.NETFILTER, receive_buffer=receive_buffer))
+
+    def sysctl(self, name: str, value: int) -> None:
+        self._lab.sysctl(name, value)
+
+
+class Fake:
+    """The one of :mod:`conntrack_aio.testing`."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self.kernel = kernel
+
+    def connect(self) -> Connecting:
+        return self.kernel.connect()
+
+    def open(self, receive_buffer: int | None = None) -> NetlinkSocket:
+        return self.kernel._endpoint.open(receive_buffer)
+
+    def sysctl(self, name: str, value: int) -> None:
+        self.kernel.sysctls[name] = value

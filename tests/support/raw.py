@@ -1,0 +1,138 @@
+"""Requests and answers of ctnetlink byte by byte, for what the library never sends."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from conntrack_aio.netlink import messages, nfnetlink
+from conntrack_aio.netlink.attributes import pack, pack_be32, pack_nest, walk
+from conntrack_aio.netlink.socket import NetlinkSocket
+from conntrack_aio.uapi.nfnetlink_conntrack import CTA, CTA_IP, CTA_PROTO, CTA_TUPLE
+
+NEW, GET, DELETE, GET_CTRZERO, GET_STATS_CPU, GET_STATS = range(0x100, 0x106)
+REQUEST, ACK, ECHO, DUMP, EXCL, CREATE = 1, 4, 8, 0x300, 0x200, 0x400
+
+
+class Answer(NamedTuple):
+    """One message: of an error its code, extended ack included, of others the attributes."""
+
+    type: int
+    flags: int
+    seq: int
+    port: int
+    groups: int
+    code: int | None
+    detail: str | None
+    offset: int | None
+    payload: bytes
+
+
+def be16(number: int, value: int) -> bytes:
+    return pack(number, struct.pack("!H", value))
+
+
+def byte(number: int, value: int) -> bytes:
+    return pack(number, bytes([value]))
+
+
+def addresses(source: str, destination: str) -> bytes:
+    """``CTA_TUPLE_IP``."""
+    src, dst = ip_address(source), ip_address(destination)
+    numbers = (CTA_IP.V4_SRC, CTA_IP.V4_DST) if src.version == 4 else (CTA_IP.V6_SRC, CTA_IP.V6_DST)
+    return pack_nest(CTA_TUPLE.IP, pack(numbers[0], src.packed), pack(numbers[1], dst.packed))
+
+
+def ports(proto: int, sport: int | None = None, dport: int | None = None) -> bytes:
+    """``CTA_TUPLE_PROTO``."""
+    parts = [byte(CTA_PROTO.NUM, proto)]
+    if sport is not None:
+        parts.append(be16(CTA_PROTO.SRC_PORT, sport))
+    if dport is not None:
+        parts.append(be16(CTA_PROTO.DST_PORT, dport))
+    return pack_nest(CTA_TUPLE.PROTO, *parts)
+
+
+def request(
+    kind: int,
+    *attributes: bytes,
+    flags: int = REQUEST | ACK,
+    seq: int = 1,
+    family: int = 2,
+    version: int = 0,
+) -> bytes:
+    """One request."""
+    payload = nfnetlink.pack(family, version) + b"".join(attributes)
+    return messages.pack(kind, flags, seq, payload)
+
+
+def read(socket: NetlinkSocket) -> list[Answer]:
+    """What waits, to the end. An error of reading stands there with its errno as the code."""
+    answers: list[Answer] = []
+    while True:
+        try:
+            size, sender = socket.raw.recvfrom_into(memoryview(socket.buffer), 65536, 0x20)
+        except BlockingIOError:
+            return answers
+        except OSError as error:
+            answers.append(Answer(0, 0, 0, 0, 0, error.errno, None, None, b""))
+            continue
+        for message in messages.walk(socket.buffer, size):
+            answers.append(_answer(socket, message, sender[1]))
+
+
+def _answer(socket: NetlinkSocket, message: messages.Message, groups: int) -> Answer:
+    kind, flags, seq, port, start, end = message
+    payload = bytes(socket.buffer[start:end])
+    if kind != messages.ERROR:
+        return Answer(kind, flags, seq, port, groups, None, None, None, payload)
+    failure = messages.parse_error(socket.buffer, message)
+    return Answer(kind, flags, seq, port, groups, *failure, payload[4:20])
+
+
+def ask(socket: NetlinkSocket, *requests: bytes) -> list[Answer]:
+    """Send them as one datagram; all that comes back."""
+    socket.send(b"".join(requests))
+    return read(socket)
+
+
+def numbers(payload: bytes) -> dict[int, bytes]:
+    """The attributes at the top."""
+    return {number: payload[start:end] for number, _, start, end in walk(payload, 4, len(payload))}
+
+
+def codes(answers: Iterable[Answer]) -> list[int | None]:
+    """The errnos of acknowledgements and refusals."""
+    return [answer.code for answer in answers if answer.code is not None]
+
+
+__all__ = [
+    "ACK",
+    "CREATE",
+    "CTA",
+    "DELETE",
+    "DUMP",
+    "ECHO",
+    "EXCL",
+    "GET",
+    "GET_CTRZERO",
+    "GET_STATS",
+    "GET_STATS_CPU",
+    "NEW",
+    "REQUEST",
+    "Answer",
+    "addresses",
+    "ask",
+    "be16",
+    "byte",
+    "codes",
+    "numbers",
+    "pack",
+    "pack_be32",
+    "pack_nest",
+    "ports",
+    "read",
+    "request",
+]

@@ -1,0 +1,396 @@
+"""Older kernels, as the fake has them: what each feature was like before it came."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+import attrs
+import pytest
+from support import flows, raw
+from support.raw import CTA, DUMP, REQUEST, ask, codes, pack, pack_be32, request
+
+from conntrack_aio import (
+    AlreadyExists,
+    DCCPInfo,
+    EventType,
+    Flow,
+    Helper,
+    Match,
+    NotFound,
+    PermissionDenied,
+    Status,
+    TCPInfo,
+    Tuple,
+)
+from conntrack_aio.netlink.socket import NetlinkSocket
+from conntrack_aio.testing import FakeKernel, ages
+from conntrack_aio.testing.ages import Feature, Release
+
+from .test_protocol import count, dumped, filtered, make, orig, reply
+
+RELEASES = ["4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.12", "6.18", "7.1"]
+
+
+_opened: list[NetlinkSocket] = []
+
+
+@pytest.fixture(autouse=True)
+def _close() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
+def open_on(kernel: FakeKernel) -> NetlinkSocket:
+    """A socket of a kernel, closed when the test ends."""
+    _opened.append(kernel._endpoint.open())
+    return _opened[-1]
+
+
+def socket_of(release: str) -> NetlinkSocket:
+    """A socket of a kernel of that age."""
+    return open_on(FakeKernel(release))
+
+
+# -- releases ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "release"),
+    [
+        ("6.18", Release(6, 18)),
+        ("5.15.24", Release(5, 15, 24)),
+        ("6.1.0-13-amd64", Release(6, 1, 0)),
+        ("6.18.44-fc-v657", Release(6, 18, 44)),
+        ("6.12-rc3", Release(6, 12)),
+        ("4.19", Release(4, 19)),
+    ],
+)
+def test_a_release(text: str, release: Release) -> None:
+    assert Release.parse(text) == release
+
+
+@pytest.mark.parametrize("text", ["", "six", "6", "4.18", "3.10.0", "6.18.x"])
+def test_what_is_no_release(text: str) -> None:
+    with pytest.raises(ValueError, match=r"version of a kernel|older"):
+        FakeKernel(text)
+
+
+def test_when_a_feature_is_there() -> None:
+    feature = Feature((6, 8), until=(7, 0), stable={(6, 6): 30})
+    having = [
+        text
+        for text in ("6.5", "6.6.29", "6.6.30", "6.6", "6.7.9", "6.8", "6.18", "7.0")
+        if Release.parse(text).has(feature)
+    ]
+    assert having == ["6.6.30", "6.6", "6.8", "6.18"]
+
+
+def test_every_feature_makes_a_difference_between_releases() -> None:
+    features = {name: each for name, each in vars(ages).items() if isinstance(each, Feature)}
+    assert len(features) > 20
+    for name, feature in features.items():
+        having = {Release.parse(text).has(feature) for text in [*RELEASES, "7.0"]}
+        assert having == {True, False}, name
+
+
+# -- the library on each --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.anyio
+async def test_the_verbs(release: str) -> None:
+    """Whatever the kernel ignores: nothing acts wider than what was asked."""
+    kernel = FakeKernel(release, sysctls={"nf_conntrack_events": 1})
+    async with kernel.connect() as conn, conn.events() as stream:
+        for number, mark in enumerate((0, 5, 0x15)):
+            await conn.create(flows.tcp(number, mark=mark))
+        await conn.create(flows.udp6(1, mark=5))
+        with pytest.raises(AlreadyExists):
+            await conn.create(flows.tcp(1))
+        assert len(await conn.list(Match(mark=5))) == 2
+        assert len(await conn.list(Match(mark=5, mark_mask=7))) == 3
+        assert len(await conn.list(Match(family=10))) == 1
+        assert await conn.delete_matching(Match(mark=5, family=2)) == 1
+        one = (await conn.list(Match(family=10)))[0]
+        await conn.delete(one)
+        with pytest.raises(NotFound):
+            await conn.delete(one)
+        assert await conn.count() == len(kernel.flows) == 2
+        await conn.flush()
+        events = [(await anext(stream)).type for _ in range(8)]
+    assert events == [EventType.NEW] * 4 + [EventType.DESTROY] * 4
+    assert kernel.flows == []
+
+
+# -- each feature -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("release", "same"), [("4.19", True), ("5.4", False)])
+def test_what_an_id_is_made_of(release: str, same: bool) -> None:
+    """Before 5.2 of the place in memory alone, which the next flow gets."""
+    kernel = FakeKernel(release)
+    first = kernel.add(flows.tcp(1))
+    kernel.remove(first)
+    assert (kernel.add(flows.tcp(2)).id == first.id) is same
+
+
+@pytest.mark.parametrize(("release", "mark"), [("4.19", 0x3), ("5.4", 0xF3)])
+def test_the_mask_of_an_update(release: str, mark: int) -> None:
+    socket = socket_of(release)
+    make(socket, 1, 17, pack_be32(CTA.MARK, 0xF0))
+    parts = (pack_be32(CTA.MARK, 0x3), pack_be32(CTA.MARK_MASK, 0x0F))
+    assert codes(ask(socket, request(raw.NEW, orig(), *parts))) == [0]
+    answer, _ = ask(socket, request(raw.GET, orig()))
+    assert raw.numbers(answer.payload)[CTA.MARK] == mark.to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(("release", "left"), [("4.19", 0), ("5.4", 2)])
+def test_a_flush_of_one_family(release: str, left: int) -> None:
+    socket = socket_of(release)
+    make(socket, 1)
+    make(socket, 2)
+    assert codes(ask(socket, request(raw.DELETE, family=10, version=1))) == [0]
+    assert count(socket) == left
+
+
+@pytest.mark.parametrize(
+    ("attribute", "since"),
+    [
+        (pack_be32(CTA.MARK, 1), "5.8"),
+        (pack_be32(CTA.STATUS, 2), "5.15"),
+        (pack(CTA.ZONE, b"\0\7"), "6.8"),
+    ],
+)
+def test_a_filter_that_is_not_known_filters_nothing(attribute: bytes, since: str) -> None:
+    """In a dump that is too much, in a flush it is everything."""
+    for release in [*RELEASES, "5.8", "6.8"]:
+        socket = socket_of(release)
+        make(socket, 1)
+        knows = Release.parse(release) >= Release.parse(since)
+        assert len(dumped(socket, attribute)) == (0 if knows else 1), release
+        assert codes(ask(socket, request(raw.DELETE, attribute))) == [0]
+        assert count(socket) == (1 if knows else 0), release
+
+
+def test_a_filter_by_tuple() -> None:
+    other = raw.pack_nest(1, raw.addresses("9.9.9.9", "9.9.9.9"), raw.ports(17, 1, 2))
+    for release in RELEASES:
+        socket = socket_of(release)
+        make(socket, 1)
+        entries = dumped(socket, other, filtered(3))
+        old = release in ("4.19", "5.4")
+        assert len(entries) == (1 if old else 0), release
+        (entry,) = dumped(socket)
+        assert entry.flags == (2 if old else 0x22)
+
+
+@pytest.mark.parametrize(
+    ("release", "bare", "beside"),
+    [
+        ("5.4", (0, 0), (errno.ENOENT, 1)),
+        ("5.10", (errno.EOPNOTSUPP, 1), (errno.ENOENT, 1)),
+        ("6.6", (errno.EOPNOTSUPP, 1), (errno.ENOENT, 1)),
+        ("6.12", (errno.EINVAL, 1), (0, 1)),
+    ],
+)
+def test_a_delete_with_a_filter(
+    release: str, bare: tuple[int, int], beside: tuple[int, int]
+) -> None:
+    """Without a tuple, and beside one that no flow has."""
+    for parts, (code, left) in (((filtered(3),), bare), ((orig(9), filtered(3)), beside)):
+        socket = socket_of(release)
+        make(socket, 1)
+        assert codes(ask(socket, request(raw.DELETE, *parts))) == [code]
+        assert count(socket) == left
+
+
+@pytest.mark.parametrize(("release", "found"), [("5.10", 0), ("5.15", 1)])
+def test_a_filter_by_the_reply(release: str, found: int) -> None:
+    """Before 5.15 it was read by the flags of the other side, and compared with zeros."""
+    socket = socket_of(release)
+    make(socket, 1)
+    assert len(dumped(socket, reply(1), filtered(0, 3))) == found
+
+
+def test_the_address_filter_of_ipv6_is_wrong_at_any_age() -> None:
+    for release in RELEASES[2:]:
+        kernel = FakeKernel(release, flows=[flows.udp6(1), flows.udp6(2)])
+        socket = open_on(kernel)
+        one = flows.udp6(1).orig
+        given = raw.pack_nest(1, raw.addresses(str(one.src), str(one.dst)), raw.ports(17, 1, 2))
+        (entry,) = dumped(socket, given, filtered(1), family=10)
+        assert flows.udp6(2).orig.src.packed in entry.payload
+
+
+@pytest.mark.parametrize(("release", "codes_"), [("5.10", 95), ("6.6", 95), ("6.12", 22)])
+def test_flags_of_a_filter_that_there_are_not(release: str, codes_: int) -> None:
+    dump = request(raw.GET, orig(), filtered(0x1000), flags=REQUEST | DUMP)
+    assert codes(ask(socket_of(release), dump)) == [codes_]
+
+
+@pytest.mark.parametrize(
+    ("release", "code"),
+    [("6.6", errno.EINVAL), ("6.12.80", errno.EINVAL), ("6.12.81", errno.ERANGE)],
+)
+def test_a_state_out_of_range(release: str, code: int) -> None:
+    socket = socket_of(release)
+    make(socket, 1, 6)
+    info = raw.pack_nest(CTA.PROTOINFO, raw.pack_nest(1, raw.byte(1, 10)))
+    assert codes(ask(socket, request(raw.NEW, orig(1, 6), info))) == [code]
+
+
+def test_the_probes_of_what_is_known() -> None:
+    for number, since in ((CTA.FILTER, "5.8"), (CTA.STATUS_MASK, "5.15")):
+        for release in RELEASES:
+            (answer,) = ask(socket_of(release), request(raw.GET, pack(number, b"\0")))
+            knows = Release.parse(release) >= Release.parse(since)
+            assert answer.code == (errno.ERANGE if knows else errno.EINVAL)
+            assert (answer.offset == 20) is knows
+    for release in RELEASES:
+        (answer,) = ask(socket_of(release), request(raw.GET, pack(CTA.TIMESTAMP_EVENT, bytes(8))))
+        assert (answer.offset == 20) is (Release.parse(release) >= Release(6, 14))
+
+
+@pytest.mark.parametrize(
+    ("release", "counted"),
+    [
+        ("5.4", [2, 4, 5, 8, 9, 10, 11, 12, 13]),
+        ("5.10", [2, 4, 8, 9, 10, 11, 12, 13, 14]),
+        ("5.15", [2, 4, 8, 9, 10, 11, 12, 13, 14, 15]),
+    ],
+)
+def test_what_is_counted(release: str, counted: list[int]) -> None:
+    answers = ask(socket_of(release), request(raw.GET_STATS_CPU, flags=REQUEST | DUMP))
+    assert list(raw.numbers(answers[0].payload)) == counted
+
+
+# -- events and flows -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("release", "told"), [("5.10", False), ("5.11", True)])
+@pytest.mark.anyio
+async def test_what_a_destroy_event_tells(release: str, told: bool) -> None:
+    kernel = FakeKernel(release, sysctls={"nf_conntrack_events": 1})
+    async with kernel.connect() as conn, conn.events(EventType.DESTROY) as stream:
+        kernel.remove(kernel.add(flows.tcp()))
+        flow = (await anext(stream)).flow
+    assert flow.protoinfo == (TCPInfo(state=3) if told else None)
+    assert flow.timeout == (600 if told else None)
+
+
+@pytest.mark.parametrize(("release", "told"), [("6.13", False), ("6.14", True)])
+@pytest.mark.anyio
+async def test_the_time_of_an_event(release: str, told: bool) -> None:
+    kernel = FakeKernel(release, sysctls={"nf_conntrack_events": 1, "nf_conntrack_timestamp": 1})
+    async with kernel.connect() as conn, conn.events() as stream:
+        flow = kernel.add(flows.tcp())
+        kernel.advance(1.5)
+        kernel.change(flow, mark=1)
+        new, update = await anext(stream), await anext(stream)
+    assert flow.timestamp is not None
+    if told:
+        assert new.timestamp == flow.timestamp.start
+        assert update.timestamp == (new.timestamp or 0) + 1_500_000_000
+    else:
+        assert (new.timestamp, update.timestamp) == (None, None)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.anyio
+async def test_older_flows_are_silent_by_default_since_there_is_a_choice(release: str) -> None:
+    kernel = FakeKernel(release)
+    older = kernel.add(flows.tcp(1))
+    async with kernel.connect() as conn, conn.events() as stream:
+        kernel.remove(older)
+        kernel.add(flows.tcp(2))
+        event = await anext(stream)
+        assert stream.covers_older_flows is (release < "6")
+    first = EventType.DESTROY if release < "6" else EventType.NEW
+    assert event.type is first
+
+
+@pytest.mark.parametrize(("release", "heard"), [("6.1", False), ("6.6", True)])
+@pytest.mark.anyio
+async def test_listeners_elsewhere_on_the_machine(release: str, heard: bool) -> None:
+    kernel = FakeKernel(release)
+    kernel.listeners_elsewhere = True
+    older = kernel.add(flows.tcp(1))
+    async with kernel.connect() as conn, conn.events() as stream:
+        kernel.remove(older)
+        kernel.add(flows.tcp(2))
+        event = await anext(stream)
+    assert (event.type is EventType.DESTROY) is heard
+
+
+@pytest.mark.parametrize(("release", "told"), [("4.19", True), ("5.4", False)])
+def test_a_flow_that_is_offloaded(release: str, told: bool) -> None:
+    kernel = FakeKernel(release)
+    flow = kernel.change(kernel.add(flows.tcp()), status=Status.OFFLOAD)
+    assert (flow.timeout is not None) is told
+    assert (flow.protoinfo is not None) is told
+
+
+@pytest.mark.parametrize(("release", "code", "left"), [("6.1", errno.EBUSY, 1), ("6.6", 0, 0)])
+def test_an_offloaded_flow_is_deleted(release: str, code: int, left: int) -> None:
+    kernel = FakeKernel(release, flows=[flows.tcp()])
+    kernel.change(kernel.flows[0], status=Status.OFFLOAD)
+    socket = open_on(kernel)
+    one = kernel.flows[0].orig
+    given = raw.pack_nest(1, raw.addresses(str(one.src), str(one.dst)), raw.ports(6, 40000, 80))
+    assert codes(ask(socket, request(raw.DELETE, given))) == [code]
+    assert codes(ask(socket, request(raw.DELETE))) == [0]
+    assert count(socket) == left
+
+
+@pytest.mark.parametrize(("release", "kept"), [("5.15", False), ("6.1", True)])
+@pytest.mark.anyio
+async def test_a_timeout_that_is_fixed(release: str, kept: bool) -> None:
+    kernel = FakeKernel(release)
+    async with kernel.connect() as conn:
+        flow = await conn.create(attrs.evolve(flows.tcp(), status=Status.FIXED_TIMEOUT))
+        if kept:
+            with pytest.raises(PermissionDenied):
+                await conn.update(flow, timeout=5)
+        else:
+            await conn.update(flow, timeout=5)
+    assert kernel.flows[0].timeout == (600 if kept else 5)
+
+
+@pytest.mark.parametrize(("release", "bit"), [("5.10", Status(0)), ("5.15", Status.HELPER)])
+@pytest.mark.anyio
+async def test_the_bit_of_a_helper(release: str, bit: Status) -> None:
+    async with FakeKernel(release).connect() as conn:
+        flow = await conn.create(attrs.evolve(flows.tcp(), helper=Helper(name="ftp")))
+    assert flow.status == Status.CONFIRMED | bit
+
+
+@pytest.mark.parametrize(("release", "tracked"), [("6.16", True), ("6.17", False)])
+@pytest.mark.anyio
+async def test_dccp(release: str, tracked: bool) -> None:
+    one = flows.tcp().orig
+    dccp = Tuple(src=one.src, dst=one.dst, proto=33, sport=1, dport=2)
+    kernel = FakeKernel(release)
+    flow = Flow(orig=dccp, reply=dccp.inverse, timeout=600)
+    async with kernel.connect() as conn:
+        made = await conn.create(flow)
+        if tracked:
+            info = DCCPInfo(state=4, role=1, handshake_seq=1 << 40)
+            await conn.update(made, protoinfo=info)
+            assert (await conn.get(made)).protoinfo == info
+    assert made.orig.sport == (1 if tracked else None)
+
+
+@pytest.mark.parametrize(("release", "granted"), [("6.12", 2 * 212992), ("6.18", 2 * 4194304)])
+@pytest.mark.anyio
+async def test_the_largest_buffer_without_privilege(release: str, granted: int) -> None:
+    kernel = FakeKernel(release, without=["SO_RCVBUFFORCE"])
+    async with kernel.connect(receive_buffer=1 << 24) as conn, conn.events() as stream:
+        assert stream.receive_buffer == granted
+
+
+def test_old_kernels_do_not_check_the_family_of_tuples() -> None:
+    get = request(raw.GET, orig(), family=0)
+    assert codes(ask(socket_of("4.19"), get)) == [errno.ENOENT]
+    assert codes(ask(socket_of("5.4"), get)) == [errno.EOPNOTSUPP]
