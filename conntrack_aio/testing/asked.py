@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 
 from ..codec.reference import decode
-from ..codec.schema import Branch, Leaf, Schema, schema_of
+from ..codec.schema import Branch, Fork, Leaf, Schema, schema_of
 from ..errors import DecodeError
 from ..netlink import nfnetlink
 from ..netlink.attributes import walk
@@ -97,9 +97,13 @@ _Place = tuple[Schema[object], Branch]
 def _describe(places: list[_Place], data: bytes, start: int, end: int) -> dict[str, object]:
     """The fields that stand between ``start`` and ``end``, whichever there are."""
     found: dict[str, object] = {}
-    for number, _, first, last in walk(data, start, end):
+    attributes = {number: (first, last) for number, _, first, last in walk(data, start, end)}
+    for number, (first, last) in attributes.items():
         for schema, branch in places:
             child = branch.children.get(number)
+            if isinstance(child, Fork):
+                decider = slice(*attributes.get(child.by, (0, 0)))
+                child = child.leaves.get(int.from_bytes(data[decider], "big"))
             if isinstance(child, Branch):
                 found |= _describe([(schema, child)], data, first, last)
                 break
@@ -112,7 +116,11 @@ def _describe(places: list[_Place], data: bytes, start: int, end: int) -> dict[s
 
 
 def _field_of(schema: Schema[object], leaf: Leaf) -> str:
-    return next(field.name for field in schema.fields if field.slot == leaf.slot)
+    names = {field.slot: field.name for field in schema.fields}
+    for sequence in schema.sequences:
+        names[sequence.count.slot] = f"len({sequence.name})"
+        names |= {item.slot: f"{sequence.name}[{i}]" for i, item in enumerate(sequence.leaves)}
+    return names[leaf.slot]
 
 
 def _value(leaf: Leaf, data: bytes, start: int, end: int) -> object:

@@ -225,8 +225,8 @@ class Expectations:
         :param all_netns: hear every namespace that has an id here, as :meth:`Connection.events`.
 
         Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, for ``all_netns`` CAP_NET_BROADCAST
-        too; :exc:`ValueError` for UPDATE, which
-        the kernel never sends; :exc:`TypeError` for what is no :class:`EventType`.
+        too; :exc:`ValueError` for UPDATE, which the kernel never sends; :exc:`TypeError` for what
+        is no :class:`EventType`.
         """
         groups = groups_of(types, _GROUPS)
         return self._session.subscribe(

@@ -13,12 +13,14 @@ from typing import NamedTuple
 import anyio
 import anyio.to_thread
 import pytest
+from support import expectations as some
 from support import flows
 from support.lab import Lab
 
 from conntrack_aio import Connection, Flow, NATRange
 from conntrack_aio.sandbox import traffic
 
+PATIENCE = 20.0
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 
 Action = Callable[[Lab, Connection], Awaitable[object]]
@@ -73,6 +75,15 @@ async def room_for_labels(lab: Lab, conn: Connection) -> None:
     await conn.create(flows.tcp())
 
 
+async def no_events(lab: Lab, conn: Connection) -> None:
+    lab.sysctl("nf_conntrack_events", 0)
+
+
+async def an_expectation(lab: Lab, conn: Connection) -> None:
+    master = await conn.create(some.ftp())
+    await conn.expectations.create(some.data(master))
+
+
 RECIPES = {
     "Who talks to whom": Recipe(("10.0.0.70 3", "10.1.0.1 1"), some_flows),
     "Which address is behind the NAT": Recipe(
@@ -95,6 +106,24 @@ RECIPES = {
     "Ask what this kernel supports": Recipe(
         ("filters dumps by zone: (True|False)", "has timeout policies: (True|False)")
     ),
+    "Have counters and times, and events of every flow": Recipe(
+        ("no flow is tracked here: .*firewall rule",), no_events
+    ),
+    "See what FTP and SIP are about to open": Recipe(
+        ("ftp expects tcp 10.0.0.1:0 -> 10.0.0.2:2050 of tcp 10.0.0.1:1000",), an_expectation
+    ),
+    "Open a port for a connection that is expected": Recipe(
+        (r"expected for (29|30) seconds: tcp 198.51.100.9:0 -> 10.0.0.2:50000",)
+    ),
+    "Give some flows timeouts of their own": Recipe(
+        (r"dns UDPTimeouts\(unreplied=5, replied=10\)",)
+    ),
+    "Shorten the timeouts of a namespace": Recipe(("86400",)),
+    "Look into another namespace": Recipe((r"\d+ flows there",)),
+    "Follow all namespaces of a machine": Recipe(
+        ("here NEW udp 127.0.0.1", "here DESTROY"), accounting, a_flow_ends, endless=True
+    ),
+    "Test a program without root": Recipe(("1 ended, 1 left",)),
 }
 
 
@@ -160,13 +189,13 @@ async def test_recipe(lab: Lab, conn: Connection, heading: str) -> None:
         assert not recipe.endless
 
     async with anyio.create_task_group() as tasks:
-        with anyio.fail_after(20):
-            if not recipe.endless:
-                await run()
-            else:
+        with anyio.move_on_after(PATIENCE):
+            if recipe.endless:
                 tasks.start_soon(run)
                 await anyio.wait_all_tasks_blocked()
-            tasks.start_soon(recipe.meanwhile, lab, conn)
-            await printed.complete.wait()
+                tasks.start_soon(recipe.meanwhile, lab, conn)
+                await printed.complete.wait()
+            else:
+                await run()
         tasks.cancel_scope.cancel()
     assert printed.complete.is_set(), printed.lines

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_type_hints
 
 import attrs
 from hypothesis import strategies as st
@@ -33,8 +34,13 @@ from conntrack_aio.model.declare import (
 Address_ = type[IPv4Address] | type[IPv6Address]
 
 NUMBERS = st.integers(0, 0x3FFF)
-PLAIN = st.integers(-(1 << 63), (1 << 64) - 1)
-"""Of a field that no attribute holds."""
+PLAIN: dict[object, st.SearchStrategy[Any]] = {
+    int: st.integers(-(1 << 63), (1 << 64) - 1),
+    str: st.binary(max_size=40)
+    .filter(lambda data: 0 not in data)
+    .map(lambda data: data.decode(errors="surrogateescape")),
+}
+"""Of a field that no attribute holds, by its type."""
 
 
 def messages() -> list[type]:
@@ -110,13 +116,17 @@ def objects(
     for attribute in attrs.fields(cls):
         if attribute.name not in values and attribute.name != "unknown":
             hints = get_type_hints(cls)
-            hint = hints[attribute.name]
-            values[attribute.name] = draw(PLAIN if hint is int else st.from_type(hint))
+            values[attribute.name] = draw(_plain(hints[attribute.name]))
     if schema.keeps_unknown:
         values["unknown"] = draw(_unknown(schema, values))
     if cls is NATRange:
         _order(values)
     return cls(**values)
+
+
+def _plain(hint: Any) -> st.SearchStrategy[Any]:
+    parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return st.one_of([PLAIN[part] if part in PLAIN else st.from_type(part) for part in parts])
 
 
 def _values(

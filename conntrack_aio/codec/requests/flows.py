@@ -107,6 +107,8 @@ def lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
         found, own = target, None
     else:
         raise EncodeError(f"a target is a Flow or a Tuple, not {target!r}", ("target",))
+    if not isinstance(found, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise EncodeError(f"{found!r} is not a Tuple", ("orig",))
     try:
         found.require_complete()
     except EncodeError as error:
