@@ -21,6 +21,7 @@ from conntrack_aio import (
     EventsLost,
     EventStream,
     EventType,
+    ExpectPolicy,
     Flow,
     FlowEvent,
     Helper,
@@ -36,6 +37,7 @@ from conntrack_aio import (
     Timestamp,
     Tuple,
     UnknownAttribute,
+    UserspaceHelper,
 )
 from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
 from conntrack_aio.uapi.nfnetlink import NFNLGRP
@@ -194,6 +196,41 @@ async def test_labels_need_a_rule_that_uses_them() -> None:
         await conn.update(flow, labels=0b101, labels_mask=0b111)
         assert kernel.labels_used
         assert kernel.flows[0].labels == 0b101
+
+
+async def test_counters_are_read_and_reset() -> None:
+    flow = flows.tcp()
+    flow.counters_orig = Counters(packets=3, bytes=180)
+    kernel = FakeKernel(flows=[flow])
+    async with kernel.connect() as conn:
+        read = await conn.get(flow.orig, zero_counters=True)
+        again = await conn.get(flow.orig)
+    assert read.counters_orig == flow.counters_orig
+    assert again.counters_orig == Counters(packets=0, bytes=0)
+    verbs = [asked.verb for asked in kernel.asked]
+    assert verbs == ["count", "get and reset", "get"]
+
+
+async def test_a_flow_with_a_helper_that_is_a_program() -> None:
+    kernel = FakeKernel()
+    policy = ExpectPolicy(name="x", expect_max=1, expect_timeout=60)
+    mine = UserspaceHelper(name="mine", family=2, protocol=6, policies=(policy,))
+    async with kernel.connect() as conn:
+        with pytest.raises(conntrack_aio.NotSupported):
+            await conn.create(attrs.evolve(flows.tcp(), helper=Helper(name="mine")))
+        await conn.helpers.create(mine)
+        await conn.create(attrs.evolve(flows.tcp(), helper=Helper(name="mine")))
+        assert [helper.key for helper in kernel.helpers] == [mine.key]
+        kernel.helpers_in_use.add(mine.key)
+        with pytest.raises(conntrack_aio.ResourceBusy):
+            await conn.helpers.delete(*mine.key)
+    verbs = [asked.verb for asked in kernel.asked]
+    assert "create helper" in verbs
+    assert kernel.asked[-1].attributes["name"] == "mine"
+    lacking = FakeKernel(without=["cthelper"])
+    async with lacking.connect() as conn:
+        with pytest.raises(conntrack_aio.NotSupported):
+            await conn.helpers.list()
 
 
 # -- events by hand ---------------------------------------------------------------------------
