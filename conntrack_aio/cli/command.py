@@ -28,24 +28,25 @@ def run(arguments: Sequence[str] | None) -> int:
 
 async def _list(options: argparse.Namespace) -> None:
     render = renderer(json=options.json)
-    listed, uncounted = 0, 0
+    unseen = {"count"}
     async with connect(netns=options.netns) as conn:
         async for flow in conn.dump():
             print(render(flow))
-            listed += 1
-            uncounted += flow.counters_orig is None
-        if not options.json and (uncounted or not listed):
-            await _say_what_is_unseen(conn, "acct" if listed else "count")
+            unseen |= {"events"}
+            unseen |= set() if flow.counters_orig else {"acct"}
+            unseen |= set() if flow.timestamp else {"timestamp"}
+        if not options.json:
+            await _say_what_is_unseen(conn, unseen)
 
 
-async def _say_what_is_unseen(conn: Connection, setting: str) -> None:
-    """On standard error, if this setting hides something."""
+async def _say_what_is_unseen(conn: Connection, unseen: set[str]) -> None:
+    """On standard error, which of these settings hide something."""
     try:
         settings = await conn.sysctls.read()
     except ConntrackError:
         return  # the list is complete all the same
     for spot in settings.blind_spots():
-        if spot.setting == setting:
+        if spot.setting in unseen:
             print(end="", flush=True)  # what was listed comes first
             print(f"conntrack-aio: {spot}", file=sys.stderr)
 

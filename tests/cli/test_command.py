@@ -44,7 +44,12 @@ LINES = [
 ]
 
 
-UNCOUNTED = "conntrack-aio: flows have no counters here: net.netfilter.nf_conntrack_acct is 0\n"
+UNSEEN = (
+    "conntrack-aio: flows have no counters here: net.netfilter.nf_conntrack_acct is 0\n"
+    "conntrack-aio: flows and their events have no timestamps here: "
+    "net.netfilter.nf_conntrack_timestamp is 0\n"
+)
+"""What ``list`` says with the kernel's defaults, but for events."""
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +93,7 @@ def timeless(line: str) -> str:
 def test_list_is_a_line_for_each_flow(lab: Lab) -> None:
     make(lab, TCP, UDP, PING, ORIG_ZONE, REPLY_ZONE)
     status, out, err = run(lab, "list")
-    assert (status, err) == (0, UNCOUNTED)
+    assert (status, err) == (0, UNSEEN)
     assert sorted(map(timeless, out.splitlines())) == sorted(LINES)
 
 
@@ -110,16 +115,28 @@ def test_list_in_json_has_the_fields_of_the_classes(lab: Lab) -> None:
 
 def test_list_says_why_there_are_no_counters(lab: Lab) -> None:
     make(lab, TCP)
-    lab.sysctl("nf_conntrack_acct", 1)
-    # The flow is older than the setting: it has none, but not for the reason that would be said.
+    for name in ("acct", "timestamp"):
+        lab.sysctl(f"nf_conntrack_{name}", 1)
+    # The flow is older than the settings: it has neither, but not for the reason that would be
+    # said.
     assert run(lab, "list")[2] == ""
     make(lab, UDP)
-    lab.sysctl("nf_conntrack_acct", 0)
-    assert run(lab, "list")[2] == UNCOUNTED
+    for name in ("acct", "timestamp"):
+        lab.sysctl(f"nf_conntrack_{name}", 0)
+    assert run(lab, "list")[2] == UNSEEN
     do(lab, lambda conn: conn.delete(TCP))
     status, out, err = run(lab, "list")
     assert (status, err) == (0, "")
     assert "bytes" in out
+
+
+def test_list_says_what_emits_no_events(lab: Lab) -> None:
+    make(lab, TCP)
+    lab.sysctl("nf_conntrack_events", 2)
+    assert run(lab, "list")[2] == (
+        "conntrack-aio: flows that were made while nobody listened emit no events here: "
+        f"net.netfilter.nf_conntrack_events is 2\n{UNSEEN}"
+    )
 
 
 def test_the_hint_stands_behind_the_list(lab: Lab) -> None:
@@ -127,7 +144,7 @@ def test_the_hint_stands_behind_the_list(lab: Lab) -> None:
     make(lab, TCP)
     with Process(lab, *COMMAND, "list", merged=True) as listing:
         assert listing.line().startswith("tcp ")
-        assert f"{listing.line()}\n" == UNCOUNTED
+        assert f"{listing.line()}\n{listing.line()}\n" == UNSEEN
 
 
 def test_an_empty_table(lab: Lab) -> None:
