@@ -136,6 +136,15 @@ STRICT_RANGES: Final = Feature((7, 1), stable={(6, 12): 81, (6, 18): 24})
 """Values out of range are refused by the policy: ERANGE for a TCP or SCTP state, EINVAL for the
 flags of a filter."""
 
+DEFAULTS_WITHOUT_FAMILY: Final = Feature((6, 9))
+"""The default timeouts of a protocol are set without the number of a family."""
+
+POLICY_DELETED_IN_USE: Final = Feature((7, 1))
+"""A timeout policy that a rule has can be deleted; before, EBUSY."""
+
+HEARTBEAT_ACKED: Final = Feature(OLDEST, until=(6, 6))
+"""SCTP's state of that name, with a setting of its own for the timeout."""
+
 LARGE_RMEM_MAX: Final = Feature((6, 16))
 """``net.core.rmem_max`` is 4 MiB by default; before, 208 KiB."""
 

@@ -16,6 +16,7 @@ from ..model.events import EventType, FlowEvent
 from ..model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy
 from ..model.helpers import UserspaceHelper
 from ..model.protoinfo import ProtoInfo
+from ..model.timeouts import TimeoutPolicy
 from ..model.tuples import Tuple
 from ..netlink import messages, nfnetlink
 from ..netlink.endpoint import Endpoint, endpoint_for
@@ -87,6 +88,9 @@ class FakeKernel:
     """The user-space helpers."""
     helpers_in_use: set[tuple[str, int, int]]
     """Those of them that a rule gives to connections, by their keys: they can't be deleted."""
+    timeout_policies: list[TimeoutPolicy]
+    """The namespace's timeout policies. To be changed at will: ``use`` is 1, and 1 more for each
+    rule that has the policy; the timeouts that are ``None`` become the defaults."""
 
     def __init__(
         self,
@@ -106,6 +110,7 @@ class FakeKernel:
         self.builtin_helpers = self._state.builtin_helpers
         self.helpers = self._state.userspace_helpers
         self.helpers_in_use = self._state.helpers_in_use
+        self.timeout_policies = self._state.timeout_policies
         self.asked = []
         self.namespaces = []
         self.script = script

@@ -11,6 +11,7 @@ from typing import Final, Literal, get_args
 from ..model.flow import Status
 from ..model.helpers import UserspaceHelper
 from ..model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo
+from ..model.timeouts import TimeoutPolicy
 from ..model.tuples import TCP, Tuple
 from ..netlink import messages
 from ..uapi.netlink import NETLINK, NETLINK_OPTION
@@ -26,6 +27,7 @@ Lack = Literal[
     "CAP_NET_ADMIN",
     "initial CAP_NET_ADMIN",
     "ctnetlink",
+    "ctnetlink_timeout",
     "cthelper",
     "nat",
 ]
@@ -84,6 +86,7 @@ class State:
         }
         self.userspace_helpers: list[UserspaceHelper] = []
         self.helpers_in_use: set[tuple[str, int, int]] = set()
+        self.timeout_policies: list[TimeoutPolicy] = []
         self.labels_used = False
         self.listeners_elsewhere = False
         self.cpu_counters: list[dict[str, int]] = [{}, {}]

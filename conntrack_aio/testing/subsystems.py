@@ -10,9 +10,11 @@ from .conntrack import Conntrack
 from .cthelper import UserspaceHelpers
 from .protocol import Subsystem
 from .state import Lack, State
+from .timeouts import Timeouts
 
 SUBSYSTEMS: Final[Mapping[int, tuple[Lack, Callable[[State], Subsystem]]]] = {
     NFNL_SUBSYS.CTNETLINK: ("ctnetlink", Conntrack),
+    NFNL_SUBSYS.CTNETLINK_TIMEOUT: ("ctnetlink_timeout", Timeouts),
     NFNL_SUBSYS.CTHELPER: ("cthelper", UserspaceHelpers),
 }
 """By number: what a kernel lacks that lacks it, and what makes its handlers.

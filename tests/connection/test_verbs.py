@@ -35,7 +35,8 @@ async def test_create_returns_the_flow_as_the_kernel_has_it(conn: Connection) ->
     made = await conn.create(flows.tcp(mark=7))
     assert made.id is not None
     assert made.status == Status.CONFIRMED
-    assert (made.mark, made.timeout) == (7, 600)
+    assert made.mark == 7
+    assert made.timeout in (599, 600)  # a tick may have passed
     assert flows.ageless(await conn.get(made)) == flows.ageless(made)
 
 

@@ -26,6 +26,10 @@ class AnyKernel(Protocol):
         """Set ``net.netfilter.NAME``."""
         ...
 
+    def read_sysctl(self, name: str) -> int:
+        """What ``net.netfilter.NAME`` is."""
+        ...
+
 
 class Real:
     """This machine's, in a namespace."""
@@ -42,6 +46,9 @@ class Real:
     def sysctl(self, name: str, value: int) -> None:
         self._lab.sysctl(name, value)
 
+    def read_sysctl(self, name: str) -> int:
+        return int(self._lab.read_sysctl(name))
+
 
 class Fake:
     """The one of :mod:`conntrack_aio.testing`."""
@@ -57,3 +64,6 @@ class Fake:
 
     def sysctl(self, name: str, value: int) -> None:
         self.kernel.sysctls[name] = value
+
+    def read_sysctl(self, name: str) -> int:
+        return self.kernel.sysctls[name]

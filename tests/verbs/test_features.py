@@ -10,6 +10,7 @@ from support.lab import Lab
 
 from conntrack_aio import Connection, Features, KernelError, PermissionDenied
 from conntrack_aio.testing import FakeKernel
+from conntrack_aio.testing.state import Lack
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +47,18 @@ async def test_by_age(release: str) -> None:
         kernel.add(flows.udp6())
         assert (await anext(stream)).flow.orig == flows.udp6().orig
         assert conn.statistics().open_dumps == 0
+
+
+SUBSYSTEMS: dict[str, Lack] = {"timeouts": "ctnetlink_timeout"}
+"""And what a kernel lacks that lacks it."""
+
+
+@pytest.mark.parametrize("missing", [None, *SUBSYSTEMS])
+async def test_by_what_was_built(missing: str | None) -> None:
+    lacks = [] if missing is None else [SUBSYSTEMS[missing]]
+    async with FakeKernel(without=lacks).connect() as conn:
+        features = await conn.features()
+        assert told(features) & SUBSYSTEMS.keys() == SUBSYSTEMS.keys() - {missing}
 
 
 @pytest.mark.kernel

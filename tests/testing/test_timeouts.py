@@ -1,0 +1,295 @@
+"""Timeout policies of the fake and of the real kernel: the same outcomes; and of other ages."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator
+from contextlib import closing
+from socket import AF_INET, AF_INET6
+
+import attrs
+import pytest
+from support import raw
+from support.anykernel import AnyKernel, Fake, Real
+from support.lab import Lab
+from support.policy_cases import policy_head, seconds
+from support.raw import ACK, DUMP, REQUEST, be16, byte, pack, pack_be32, pack_nest
+
+from conntrack_aio import (
+    AlreadyExists,
+    Connection,
+    DCCPTimeouts,
+    GenericTimeouts,
+    GRETimeouts,
+    ICMPTimeouts,
+    ICMPv6Timeouts,
+    InvalidRequest,
+    NotFound,
+    NotSupported,
+    ResourceBusy,
+    SCTPTimeouts,
+    TCPTimeouts,
+    TimeoutPolicy,
+    UDPTimeouts,
+)
+from conntrack_aio.testing import FakeKernel
+
+pytestmark = pytest.mark.anyio
+
+KINDS = (
+    *(TCPTimeouts, UDPTimeouts, SCTPTimeouts, ICMPTimeouts),
+    *(ICMPv6Timeouts, GRETimeouts, GenericTimeouts),
+)
+
+
+@pytest.fixture
+async def conn(anykernel: AnyKernel) -> AsyncIterator[Connection]:
+    async with anykernel.connect() as connection:
+        yield connection
+
+
+def udp(name: str = "a", unreplied: int | None = None, replied: int | None = None) -> TimeoutPolicy:
+    return TimeoutPolicy.of(name, UDPTimeouts(unreplied=unreplied, replied=replied), family=AF_INET)
+
+
+async def test_the_defaults_are_the_same(conn: Connection) -> None:
+    told = [await conn.timeouts.get_defaults(kind) for kind in KINDS]
+    assert told[0] == TCPTimeouts(
+        syn_sent=120,
+        syn_recv=60,
+        established=432000,
+        fin_wait=120,
+        close_wait=60,
+        last_ack=30,
+        time_wait=120,
+        close=10,
+        syn_sent2=120,
+        retrans=300,
+        unack=300,
+    )
+    assert told[1:] == [
+        UDPTimeouts(unreplied=30, replied=120),
+        SCTPTimeouts(
+            closed=10,
+            cookie_wait=3,
+            cookie_echoed=3,
+            established=210,
+            shutdown_sent=3,
+            shutdown_recd=3,
+            shutdown_ack_sent=3,
+            heartbeat_sent=30,
+            heartbeat_acked=0,
+        ),
+        ICMPTimeouts(timeout=30),
+        ICMPv6Timeouts(timeout=30),
+        GRETimeouts(unreplied=30, replied=180),
+        GenericTimeouts(timeout=600),
+    ]
+    assert await conn.timeouts.get_defaults(UDPTimeouts, protocol=136) == told[1]
+
+
+async def test_a_policy_lives(conn: Connection) -> None:
+    await conn.timeouts.set_defaults(UDPTimeouts(replied=77))
+    made = await conn.timeouts.create(udp(unreplied=5))
+    assert made == attrs.evolve(udp(unreplied=5, replied=77), use=1)
+    with pytest.raises(AlreadyExists):
+        await conn.timeouts.create(udp(unreplied=6))
+    other = await conn.timeouts.create(TimeoutPolicy.of("b", TCPTimeouts(), family=AF_INET6))
+    assert other.timeouts == await conn.timeouts.get_defaults(TCPTimeouts)
+    assert await conn.timeouts.list() == [made, other]
+    updated = await conn.timeouts.update("a", UDPTimeouts(unreplied=0))
+    assert updated.timeouts == UDPTimeouts(unreplied=0, replied=77)
+    replaced = await conn.timeouts.replace(udp(replied=9))
+    assert replaced.timeouts == UDPTimeouts(unreplied=30, replied=9)
+    for policy in (
+        TimeoutPolicy.of("a", UDPTimeouts(), family=AF_INET6),
+        TimeoutPolicy.of("a", TCPTimeouts(), family=AF_INET),
+    ):
+        with pytest.raises(InvalidRequest, match="another family or protocol"):
+            await conn.timeouts.replace(policy)
+    await conn.timeouts.set_defaults(UDPTimeouts(unreplied=1))
+    assert await conn.timeouts.get("a") == replaced
+    await conn.timeouts.delete("a")
+    with pytest.raises(NotFound):
+        await conn.timeouts.delete("a")
+    assert await conn.timeouts.list() == [other]
+    assert await conn.timeouts.delete_unused() == 1
+    assert await conn.timeouts.list() == []
+
+
+async def test_defaults_are_the_settings(anykernel: AnyKernel, conn: Connection) -> None:
+    anykernel.sysctl("nf_conntrack_udp_timeout", 45)
+    assert (await conn.timeouts.get_defaults(UDPTimeouts)).unreplied == 45
+    await conn.timeouts.set_defaults(TCPTimeouts(unack=7, syn_sent2=8))
+    told = await conn.timeouts.get_defaults(TCPTimeouts)
+    assert (told.unack, told.syn_sent2, told.retrans) == (7, 8, 300)
+    assert anykernel.read_sysctl("nf_conntrack_tcp_timeout_unacknowledged") == 7
+
+
+async def test_a_name_is_bytes(conn: Connection) -> None:
+    for name in ("ä" * 15, "\udcff", "a b"):
+        await conn.timeouts.create(udp(name))
+    assert [policy.name for policy in await conn.timeouts.list()] == ["ä" * 15, "\udcff", "a b"]
+
+
+async def test_many_policies(conn: Connection) -> None:
+    names = [f"policy{n}" for n in range(300)]
+    for name in names:
+        await conn.timeouts.create(udp(name))
+    assert [policy.name for policy in await conn.timeouts.list()] == names
+
+
+NEW, GET, DELETE, DEFAULT_SET, DEFAULT_GET = range(0x800, 0x805)
+HEAD, DATA = policy_head(b"a", 2, 17), pack_nest(4, seconds(5))
+POLICY = HEAD + DATA
+REQUESTS: dict[str, tuple[int, int, bytes, int]] = {
+    "a new one": (NEW, 0, policy_head(b"b", 2, 17) + DATA, 0),
+    "without a family": (NEW, 0, pack(1, b"b\0") + byte(3, 17) + DATA, errno.EINVAL),
+    "without timeouts": (NEW, 0, policy_head(b"b", 2, 17), errno.EINVAL),
+    "without a name": (NEW, 0, be16(2, 2) + byte(3, 17) + DATA, errno.EINVAL),
+    "an empty name": (NEW, 0, policy_head(b"", 2, 17) + DATA, 0),
+    "a long name": (NEW, 0, policy_head(b"b" * 32, 2, 17) + DATA, errno.EINVAL),
+    "a name without its end": (NEW, 0, pack(1, b"b") + HEAD[8:] + DATA, errno.EINVAL),
+    "a family that is none": (NEW, 0, policy_head(b"b", 99, 17) + DATA, 0),
+    "an unknown protocol": (NEW, 0, policy_head(b"b", 2, 200) + DATA, errno.EOPNOTSUPP),
+    "what it did not know": (
+        NEW,
+        0,
+        policy_head(b"b", 2, 17) + pack_nest(4, seconds(*[1] * 30)),
+        0,
+    ),
+    "too short": (NEW, 0, policy_head(b"b", 2, 17) + pack_nest(4, be16(1, 5)), errno.ERANGE),
+    "too many seconds": (NEW, 0, policy_head(b"b", 2, 17) + pack_nest(4, seconds(0xFFFFFFFF)), 0),
+    "again": (NEW, 0, POLICY, errno.EBUSY),
+    "again, exclusively": (NEW, 0x200, POLICY, errno.EEXIST),
+    "again, both": (NEW, 0x300, POLICY, errno.EEXIST),
+    "replaced": (NEW, 0x100, POLICY, 0),
+    "replaced by another": (NEW, 0x100, policy_head(b"a", 10, 17) + DATA, errno.EINVAL),
+    "replaced by an unknown": (NEW, 0x100, policy_head(b"a", 2, 200) + DATA, errno.EINVAL),
+    "read": (GET, 0, pack(1, b"a\0"), 0),
+    "read without a name": (GET, 0, b"", errno.EINVAL),
+    "read what is not there": (GET, 0, pack(1, b"c\0"), errno.ENOENT),
+    "dumped": (GET, DUMP, pack(1, b"c\0"), 0),
+    "deleted": (DELETE, 0, pack(1, b"a\0"), 0),
+    "deleted what is not there": (DELETE, 0, pack(1, b"c\0"), errno.ENOENT),
+    "all deleted": (DELETE, 0, b"", 0),
+    "defaults read": (DEFAULT_GET, 0, be16(2, 77) + byte(3, 6), 0),
+    "defaults of no family": (DEFAULT_GET, 0, byte(3, 6), errno.EINVAL),
+    "defaults of an unknown protocol": (DEFAULT_GET, 0, be16(2, 2) + byte(3, 9), errno.EOPNOTSUPP),
+    "defaults set": (DEFAULT_SET, 0, be16(2, 2) + byte(3, 17) + DATA, 0),
+    "defaults set without a family": (DEFAULT_SET, 0, byte(3, 17) + DATA, 0),
+    "defaults set to nothing": (DEFAULT_SET, 0, be16(2, 2) + byte(3, 17), errno.EINVAL),
+    "defaults set of an unknown": (
+        DEFAULT_SET,
+        0,
+        be16(2, 2) + byte(3, 9) + DATA,
+        errno.EOPNOTSUPP,
+    ),
+    "no such message": (0x805, 0, b"", errno.EINVAL),
+}
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", REQUESTS)
+def test_the_answers_are_the_same(lab: Lab, name: str) -> None:
+    """Byte by byte, and what is there afterwards."""
+    kind, flags, data, code = REQUESTS[name]
+    told: list[object] = []
+    for kernel in (Fake(FakeKernel()), Real(lab)):
+        with closing(kernel.open()) as socket:
+            raw.ask(socket, raw.request(NEW, POLICY, family=0))
+            answers = raw.ask(socket, raw.request(kind, data, flags=REQUEST | ACK | flags))
+            after = raw.ask(socket, raw.request(GET, flags=REQUEST | DUMP))
+            after += raw.ask(socket, raw.request(DEFAULT_GET, be16(2, 2) + byte(3, 17)))
+            told.append([answer._replace(port=0) for answer in answers + after])
+            assert raw.codes(answers)[:1] in ([code], [] if flags == DUMP else [code])
+    assert told[0] == told[1]
+
+
+# -- what this machine's kernel does not show -----------------------------------------------------
+
+
+async def test_by_age() -> None:
+    for release, dccp, udplite in (
+        ("5.4", True, True),
+        ("6.18", False, True),
+        ("7.1", False, False),
+    ):
+        kernel = FakeKernel(release)
+        async with kernel.connect() as conn:
+            for there, timeouts, protocol in (
+                (dccp, DCCPTimeouts(open=7), None),
+                (udplite, UDPTimeouts(replied=7), 136),
+            ):
+                policy = TimeoutPolicy.of(
+                    str(protocol), timeouts, family=AF_INET, protocol=protocol
+                )
+                if there:
+                    await conn.timeouts.create(policy)
+                    await conn.timeouts.set_defaults(timeouts, protocol=protocol)
+                    defaults = await conn.timeouts.get_defaults(type(timeouts), protocol=protocol)
+                    assert 7 in attrs.astuple(defaults)
+                else:
+                    with pytest.raises(NotSupported):
+                        await conn.timeouts.create(policy)
+                    with pytest.raises(NotSupported):
+                        await conn.timeouts.set_defaults(timeouts, protocol=protocol)
+        assert kernel.sysctls.get("nf_conntrack_dccp_timeout_open") == (7 if dccp else None)
+
+
+@pytest.mark.parametrize("release", ["6.8", "6.12"])
+def test_a_family_was_wanted_once(release: str) -> None:
+    kernel = FakeKernel(release)
+    with closing(kernel._endpoint.open()) as socket:
+        data = byte(3, 17) + pack_nest(4, pack_be32(1, 5))
+        (answer,) = raw.ask(socket, raw.request(DEFAULT_SET, data))
+    assert answer.code == (errno.EINVAL if release == "6.8" else 0)
+    assert kernel.sysctls["nf_conntrack_udp_timeout"] == (30 if release == "6.8" else 5)
+
+
+async def test_a_test_prepares_policies_and_says_who_has_them() -> None:
+    kernel = FakeKernel(sysctls={"nf_conntrack_udp_timeout": 31})
+    kernel.timeout_policies += [udp("a"), udp("b", unreplied=5)]
+    async with kernel.connect() as conn:
+        told = await conn.timeouts.list()
+        assert told == [
+            attrs.evolve(udp("a", 31, 120), use=1),
+            attrs.evolve(udp("b", 5, 120), use=1),
+        ]
+        kernel.timeout_policies[0].use = 2
+        with pytest.raises(ResourceBusy):
+            await conn.timeouts.delete("a")
+        assert await conn.timeouts.delete_unused() == 1
+        assert [policy.name for policy in kernel.timeout_policies] == ["a"]
+        assert [asked.verb for asked in kernel.asked[1:]] == ["dump", "delete", "dump", "delete"]
+
+
+def test_what_was_asked_can_be_read() -> None:
+    kernel = FakeKernel()
+    with closing(kernel._endpoint.open()) as socket:
+        for kind, flags, data in (
+            (NEW, 0x600, POLICY),
+            (NEW, 0x100, POLICY),
+            (GET, 0, HEAD[:8]),
+            (GET, DUMP, b""),
+            (DELETE, 0, HEAD[:8]),
+            (DELETE, 0, b""),
+            (DEFAULT_SET, 0, byte(3, 17) + DATA),
+            (DEFAULT_GET, 0, byte(3, 17)),
+        ):
+            raw.ask(socket, raw.request(kind, data, flags=REQUEST | flags))
+    assert [asked.verb for asked in kernel.asked] == [
+        *("create", "replace", "get", "dump", "delete", "flush", "set defaults", "get defaults"),
+    ]
+    assert kernel.asked[0].attributes == {
+        "name": "a",
+        "family": 2,
+        "protocol": 17,
+        "timeouts": UDPTimeouts(unreplied=5),
+    }
+
+
+async def test_a_kernel_without_them() -> None:
+    async with FakeKernel(without=["ctnetlink_timeout"]).connect() as conn:
+        with pytest.raises(NotSupported, match="CONFIG_NF_CONNTRACK_TIMEOUT"):
+            await conn.timeouts.create(udp())

@@ -1,0 +1,116 @@
+"""The foot-guns of the other subsystems, through the public interface, on kernels of every age.
+
+Each of them takes a delete that names nothing for one of all. Nothing goes that was not asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
+from socket import AF_INET, AF_INET6
+
+import pytest
+
+from conntrack_aio import (
+    Connection,
+    EncodeError,
+    InvalidRequest,
+    NotFound,
+    ResourceBusy,
+    TCPTimeouts,
+    TimeoutPolicy,
+    UDPTimeouts,
+)
+from conntrack_aio.testing import FakeKernel
+
+pytestmark = pytest.mark.anyio
+
+RELEASES = ("4.19", "5.4", "5.15", "6.1", "6.8", "6.12", "6.18", "7.1")
+
+
+@pytest.fixture(params=RELEASES)
+def kernel(request: pytest.FixtureRequest) -> FakeKernel:
+    release: str = request.param
+    return FakeKernel(release, sysctls={"nf_conntrack_events": 1})
+
+
+@pytest.fixture
+async def conn(kernel: FakeKernel) -> AsyncIterator[Connection]:
+    async with kernel.connect() as connection:
+        yield connection
+
+
+Call = Callable[[Connection], Awaitable[object]]
+
+
+# -- timeout policies -----------------------------------------------------------------------------
+
+
+def udp(name: str) -> TimeoutPolicy:
+    return TimeoutPolicy.of(name, UDPTimeouts(unreplied=5, replied=6), family=AF_INET)
+
+
+NO_POLICY: dict[str, tuple[type[Exception], Call]] = {
+    "no name": (EncodeError, lambda c: c.timeouts.delete("")),
+    "nothing": (EncodeError, lambda c: c.timeouts.delete(None)),  # type: ignore[arg-type]
+    "a policy": (EncodeError, lambda c: c.timeouts.delete(udp("a"))),  # type: ignore[arg-type]
+    "a name's start": (EncodeError, lambda c: c.timeouts.delete("a\0b")),
+    "too long a name": (EncodeError, lambda c: c.timeouts.delete("a" * 32)),
+    "another's name": (NotFound, lambda c: c.timeouts.delete("c")),
+    "an update of none": (NotFound, lambda c: c.timeouts.update("c", UDPTimeouts(replied=1))),
+    "an update to nothing": (EncodeError, lambda c: c.timeouts.update("a", UDPTimeouts())),
+    "of another protocol": (
+        InvalidRequest,
+        lambda c: c.timeouts.replace(TimeoutPolicy.of("a", TCPTimeouts(), family=AF_INET)),
+    ),
+    "of another family": (
+        InvalidRequest,
+        lambda c: c.timeouts.replace(TimeoutPolicy.of("a", UDPTimeouts(), family=AF_INET6)),
+    ),
+    "more than fits": (
+        EncodeError,
+        lambda c: c.timeouts.update("a", UDPTimeouts(replied=1 << 31)),
+    ),
+    "defaults of nothing": (EncodeError, lambda c: c.timeouts.set_defaults(UDPTimeouts())),
+}
+
+
+@pytest.mark.parametrize("name", NO_POLICY)
+async def test_no_policy_goes_or_changes(conn: Connection, kernel: FakeKernel, name: str) -> None:
+    for each in ("a", "b"):
+        await conn.timeouts.create(udp(each))
+    before, settings = await conn.timeouts.list(), dict(kernel.sysctls)
+    error, call = NO_POLICY[name]
+    with pytest.raises(error):
+        await call(conn)
+    assert await conn.timeouts.list() == before
+    assert kernel.sysctls == settings
+
+
+async def test_the_unused_policies_are_deleted_alone(conn: Connection, kernel: FakeKernel) -> None:
+    """The kernel's own delete of all takes those in use with it, from 7.1 on."""
+    kernel.timeout_policies += [udp("a"), udp("b"), udp("")]
+    kernel.timeout_policies[0].use = 2
+    assert await conn.timeouts.delete_unused() == 2
+    assert [policy.name for policy in kernel.timeout_policies] == ["a"]
+    spared = kernel.release != "7.1"
+    with pytest.raises(ResourceBusy) if spared else nullcontext():
+        await conn.timeouts.delete("a")
+    assert len(kernel.timeout_policies) == int(spared)
+    assert "flush" not in [asked.verb for asked in kernel.asked]
+
+
+async def test_a_default_that_is_set_leaves_the_others(
+    conn: Connection, kernel: FakeKernel
+) -> None:
+    """Kernels until 6.8 want to hear a family."""
+    before = dict(kernel.sysctls)
+    await conn.timeouts.set_defaults(TCPTimeouts(established=7))
+    assert kernel.sysctls == before | {"nf_conntrack_tcp_timeout_established": 7}
+
+
+async def test_an_update_keeps_what_it_does_not_tell(conn: Connection) -> None:
+    """The kernel resets it to the defaults."""
+    await conn.timeouts.create(udp("a"))
+    updated = await conn.timeouts.update("a", UDPTimeouts(replied=9))
+    assert updated.timeouts == UDPTimeouts(unreplied=5, replied=9)
