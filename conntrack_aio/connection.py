@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Generator
 from types import TracebackType
+from typing import Self
 
 import anyio
 from anyio.abc import AsyncResource
@@ -60,6 +61,8 @@ def connect(
     :exc:`UnsupportedPlatform` outside Linux. ``connect`` itself raises :exc:`TypeError` or
     :exc:`ValueError` for a ``netns`` that can't name one, or another parameter that can't be.
     """
+    if not isinstance(reply_timeout, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"reply_timeout is a number of seconds, not {reply_timeout!r}")
     if not reply_timeout > 0:
         raise ValueError(f"reply_timeout is a number of seconds, not {reply_timeout!r}")
     endpoint = endpoint_for.get()(None if netns is None else NetNS.of(netns))
@@ -149,6 +152,10 @@ class Connection(Writing, AsyncResource):
         self.sysctls = Sysctls(session)
 
     # -- life -------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._session.check_open()
+        return self
 
     async def aclose(self) -> None:
         """Close it, with its dumps and streams. Idempotent."""

@@ -142,7 +142,7 @@ class Dump(AsyncResource, Generic[T]):
             )
             if self._retired:  # closed by another task meanwhile
                 self._stage.put_back(results)
-                raise anyio.ClosedResourceError
+                raise anyio.ClosedResourceError("the dump is closed")
             entries = errors + results
         self._pending += entries
         return True

@@ -178,7 +178,7 @@ class EventStream(AsyncResource, Generic[E]):
             await anyio.lowlevel.checkpoint()
             while True:
                 if self.socket.closed:
-                    raise anyio.ClosedResourceError
+                    raise anyio.ClosedResourceError("the event stream is closed")
                 if not self._pending:
                     self._read()
                 if self._unnamed:

@@ -50,7 +50,7 @@ class Session:
     def check_open(self) -> None:
         """Raises :exc:`anyio.ClosedResourceError`."""
         if self.closed:
-            raise anyio.ClosedResourceError
+            raise anyio.ClosedResourceError("the connection is closed")
 
     def close(self) -> None:
         """Close the sockets of requests, dumps and streams. Idempotent."""

@@ -20,7 +20,8 @@ class Match:
     matches no mark: in events, that is one without a mark.
 
     Raises :exc:`ValueError` for a match that is never true by mistake: a mark outside its mask, a
-    mask without a mark, a number that is not of 32 bits, a family that is not tracked.
+    mask without a mark, a number that is not of 32 bits, a family that is not tracked; and
+    :exc:`TypeError` for what is no number.
     """
 
     mark: int | None = None
@@ -32,6 +33,8 @@ class Match:
     def __attrs_post_init__(self) -> None:
         for name in ("mark", "mark_mask"):
             value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+                raise TypeError(f"{name} is a number, not {value!r}")
             if value is not None and not 0 <= value <= _U32:
                 raise ValueError(f"{name} {value} is not of 32 bits")
         if self.mark is None and self.mark_mask is not None:

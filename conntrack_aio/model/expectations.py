@@ -140,8 +140,9 @@ class Expectation:
 
         Raises :exc:`EncodeError` for what is no tuple.
         """
-        if not isinstance(tuple, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise EncodeError(f"{tuple!r} is not a Tuple", ("tuple",))
+        for name, each in (("master", master), ("tuple", tuple)):
+            if not isinstance(each, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise EncodeError(f"{each!r} is not a Tuple", (name,))
         tuple.validate()
         return cls(
             master=master,

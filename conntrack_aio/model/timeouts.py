@@ -207,7 +207,8 @@ def protocol_of(kind: type[object], protocol: int | None = None) -> int:
     """The protocol that a class of timeouts is of. Raises :exc:`EncodeError` for another one."""
     numbers = [place.when[1] for place in _DATA if place.when and place.wire == Nest(kind)]
     if not numbers:
-        raise EncodeError(f"{kind!r} is no class of timeouts", ("timeouts",))
+        name = kind.__name__
+        raise EncodeError(f"{name} is no class of timeouts, as TCPTimeouts is", ("timeouts",))
     if protocol is None:
         return numbers[0]
     if protocol not in numbers:

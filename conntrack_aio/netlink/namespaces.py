@@ -49,6 +49,8 @@ class NetNS:
     @classmethod
     def from_pid(cls, pid: int) -> NetNS:
         """The namespace that a process lives in when it is used."""
+        if not isinstance(pid, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"the id of a process is a number, not {pid!r}")
         return cls(f"/proc/{pid:d}/ns/net", None, f"namespace of process {pid}")
 
     @classmethod

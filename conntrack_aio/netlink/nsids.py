@@ -147,7 +147,7 @@ class Origins:
     def look(self) -> None:
         """Hear which ids have changed hands. Raises :exc:`anyio.ClosedResourceError`."""
         if self._notices.closed:
-            raise anyio.ClosedResourceError
+            raise anyio.ClosedResourceError("the event stream is closed")
         while True:
             try:
                 self._hear(self._notices.receive())

@@ -76,7 +76,7 @@ class Requester:
 
     async def _converse(self, exchange: Exchange, walk: bool) -> None:
         if self.socket.closed:
-            raise anyio.ClosedResourceError
+            raise anyio.ClosedResourceError("the connection is closed")
         if walk or self._offload or walking.active or self.socket.in_use:
             self.offloaded += len(exchange.outcomes)
             await anyio.to_thread.run_sync(

@@ -119,7 +119,7 @@ class NetlinkSocket:
         try:
             with self._lock:
                 if self._closing:
-                    raise anyio.ClosedResourceError
+                    raise anyio.ClosedResourceError("the socket is closed")
                 yield
         finally:
             # Whoever closed it meanwhile could not, and left it to us.
@@ -181,7 +181,7 @@ class NetlinkSocket:
         :exc:`anyio.BusyResourceError` when another task waits already.
         """
         if self._closing:
-            raise anyio.ClosedResourceError
+            raise anyio.ClosedResourceError("the socket is closed")
         self._awaited = True
         await anyio.wait_readable(self.raw.fileno())
         self._awaited = False

@@ -91,7 +91,7 @@ class Walk:
         in here.
         """
         if self._closed:
-            raise anyio.ClosedResourceError
+            raise anyio.ClosedResourceError("the dump is closed")
         if self._busy:
             raise anyio.BusyResourceError("iterating over")
         self._busy = True
@@ -104,7 +104,7 @@ class Walk:
         await anyio.lowlevel.checkpoint()
         while True:
             if self._closed:  # by another task, while this one waited
-                raise anyio.ClosedResourceError
+                raise anyio.ClosedResourceError("the dump is closed")
             if self._chunks:
                 chunk = self._chunks.pop(0)
                 entries = self.exchange.feed(chunk, len(chunk))

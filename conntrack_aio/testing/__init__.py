@@ -82,7 +82,7 @@ What a test does with it:
 - **The table**: :attr:`~FakeKernel.flows` is what a dump tells. :meth:`~FakeKernel.add`,
   :meth:`~FakeKernel.change` and :meth:`~FakeKernel.remove` are what packets do; the events follow.
   The clock stands still until :meth:`~FakeKernel.advance`.
-- **Timeout policies**: :attr:`~FakeKernel.timeout_policies`, and what rules have them.
+- **Timeout policies**: :attr:`~FakeKernel.timeout_policies`, and whether rules have them.
 - **Events**: any by hand with :meth:`~FakeKernel.emit`, from a forger too. More than a socket's
   buffer holds are lost as the kernel loses them; :meth:`~FakeKernel.overrun` loses some at once.
 - **Faults**: :meth:`~FakeKernel.refuse`, :meth:`~FakeKernel.ignore`, :meth:`~FakeKernel.garble`
@@ -98,9 +98,8 @@ was made while nobody listened never emits an event, unless ``nf_conntrack_event
 library's own tests send the same random requests to it and to Linux, and compare the answers byte
 by byte.
 
-It knows flows, timeout policies and user-space helpers. It has no packets and no rules (a policy is
-kept, and holds for no flow), its kernels are built without expectations, and it sees no socket
-filters.
+It knows flows, timeout policies and user-space helpers. It has no packets and no rules, so that a
+policy holds for no flow; its kernels are built without expectations, and it sees no socket filters.
 """
 
 from .asked import Asked

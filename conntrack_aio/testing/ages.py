@@ -44,6 +44,8 @@ class Release(NamedTuple):
 
         Raises :exc:`ValueError` for a text that is none, or older than :data:`OLDEST`.
         """
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"the version of a kernel is text, like '6.18', not {text!r}")
         found = _RELEASE.fullmatch(text)
         if found is None:
             raise ValueError(f"{text!r} is not the version of a kernel, like '6.18' or '5.15.24'")
@@ -141,9 +143,6 @@ DEFAULTS_WITHOUT_FAMILY: Final = Feature((6, 9))
 
 POLICY_DELETED_IN_USE: Final = Feature((7, 1))
 """A timeout policy that a rule has can be deleted; before, EBUSY."""
-
-HEARTBEAT_ACKED: Final = Feature(OLDEST, until=(6, 6))
-"""SCTP's state of that name, with a setting of its own for the timeout."""
 
 LARGE_RMEM_MAX: Final = Feature((6, 16))
 """``net.core.rmem_max`` is 4 MiB by default; before, 208 KiB."""

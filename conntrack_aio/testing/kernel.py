@@ -64,7 +64,7 @@ class FakeKernel:
     :param without: what it lacks, of :data:`.Lack`: ``"CAP_NET_ADMIN"``, ``"ctnetlink"``, …
     :param script: a function that gets each request first, and may answer by hand.
 
-    Raises :exc:`ValueError` for a release, a lack or a flow that can't be.
+    Raises :exc:`ValueError` for a release, a setting, a lack or a flow that can't be.
     """
 
     release: str
@@ -82,15 +82,15 @@ class FakeKernel:
     """The function that gets each request first, if there is one."""
     cpu_counters: list[dict[str, int]]
     """The statistics of each processor, by names like ``"insert_failed"``."""
+    timeout_policies: list[TimeoutPolicy]
+    """The namespace's timeout policies. To be changed at will: ``use`` is 1, and 1 more for each
+    rule that has the policy; the timeouts that are ``None`` become the defaults."""
     builtin_helpers: set[tuple[str, int, int]]
     """The helpers inside the kernel: name, family and protocol. At first, all that there are."""
     helpers: list[UserspaceHelper]
     """The user-space helpers."""
     helpers_in_use: set[tuple[str, int, int]]
     """Those of them that a rule gives to connections, by their keys: they can't be deleted."""
-    timeout_policies: list[TimeoutPolicy]
-    """The namespace's timeout policies. To be changed at will: ``use`` is 1, and 1 more for each
-    rule that has the policy; the timeouts that are ``None`` become the defaults."""
 
     def __init__(
         self,
@@ -104,13 +104,16 @@ class FakeKernel:
         self.release = release
         self._state = State(Release.parse(release), without)
         self.sysctls = self._state.sysctls
-        self.sysctls.update(sysctls)
+        for name, value in sysctls.items():
+            if name not in self.sysctls and "." not in name:
+                raise ValueError(f"Linux {release} has no setting net.netfilter.{name}")
+            self.sysctls[name] = value
         self.sockets = self._state.sockets
         self.cpu_counters = self._state.cpu_counters
+        self.timeout_policies = self._state.timeout_policies
         self.builtin_helpers = self._state.builtin_helpers
         self.helpers = self._state.userspace_helpers
         self.helpers_in_use = self._state.helpers_in_use
-        self.timeout_policies = self._state.timeout_policies
         self.asked = []
         self.namespaces = []
         self.script = script

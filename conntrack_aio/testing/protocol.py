@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple, NoReturn, TypeVar
+from typing import Final, NamedTuple, NoReturn
 
 import attrs
 
@@ -25,8 +25,6 @@ _ACK: Final = int(NLM_F.ACK)
 _REQUEST: Final = int(NLM_F.REQUEST)
 _ECHO: Final = int(NLM_F.ECHO)
 _MULTI: Final = int(NLM_F.MULTI)
-
-T = TypeVar("T")
 
 
 class NoAcknowledgement(Exception):
@@ -72,30 +70,6 @@ class Call:
             raise Refused(errno.EBUSY)
         self.socket.start_dump(self.asked.seq, begin())
         raise NoAcknowledgement
-
-
-def listing(
-    call: Call, message: int, things: Iterable[T], render: Callable[[T], bytes | None]
-) -> Chunk:
-    """A dump of things that a list has, a message for each.
-
-    :param render: a message's payload, when its turn comes; ``None`` for what is no longer there.
-    """
-    kind = nfnetlink.message_type(call.asked.subsystem, message)
-    payloads = filter(None, map(render, things))
-    waiting: list[bytes] = []
-
-    def chunk(room: int) -> bytes:
-        taken = waiting.pop() if waiting else b""
-        for payload in payloads:
-            data = messages.pack(kind, _MULTI, call.asked.seq, payload, call.port)
-            if taken and len(taken) + len(data) > room:
-                waiting.append(data)
-                break
-            taken += data
-        return taken
-
-    return chunk
 
 
 class Handler(NamedTuple):

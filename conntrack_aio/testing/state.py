@@ -84,9 +84,9 @@ class State:
             for family in families
             for proto in protos
         }
+        self.timeout_policies: list[TimeoutPolicy] = []
         self.userspace_helpers: list[UserspaceHelper] = []
         self.helpers_in_use: set[tuple[str, int, int]] = set()
-        self.timeout_policies: list[TimeoutPolicy] = []
         self.labels_used = False
         self.listeners_elsewhere = False
         self.cpu_counters: list[dict[str, int]] = [{}, {}]

@@ -14,8 +14,8 @@ from .timeouts import Timeouts
 
 SUBSYSTEMS: Final[Mapping[int, tuple[Lack, Callable[[State], Subsystem]]]] = {
     NFNL_SUBSYS.CTNETLINK: ("ctnetlink", Conntrack),
-    NFNL_SUBSYS.CTNETLINK_TIMEOUT: ("ctnetlink_timeout", Timeouts),
     NFNL_SUBSYS.CTHELPER: ("cthelper", UserspaceHelpers),
+    NFNL_SUBSYS.CTNETLINK_TIMEOUT: ("ctnetlink_timeout", Timeouts),
 }
 """By number: what a kernel lacks that lacks it, and what makes its handlers.
 

@@ -27,11 +27,12 @@ from ..model.tuples import ICMP, ICMPV6, TCP, UDP
 from ..netlink import nfnetlink
 from ..netlink.attributes import pack, pack_be32, pack_nest
 from ..uapi.netlink import NLM_F
+from ..uapi.nfnetlink import NFNL_SUBSYS
 from ..uapi.nfnetlink_cttimeout import CTA_TIMEOUT, CTNL_TIMEOUT_NAME_MAX, IPCTNL_MSG_TIMEOUT
 from . import ages
 from .ages import Release
 from .attributes import NEST, U8, U16, U32, Policy, Refused, Rule, parse, parse_nest, text, u16, u32
-from .protocol import Call, Handler, Subsystem, listing
+from .protocol import Call, Handler, ListDump, Subsystem
 from .state import TICKS, State
 
 _MSG: Final = IPCTNL_MSG_TIMEOUT
@@ -132,12 +133,12 @@ class Timeouts(Subsystem):
 
     def verb(self, message: int, flags: int, payload: bytes) -> str:
         if message == _MSG.NEW:
-            return "replace" if flags & NLM_F.REPLACE else "create"
+            return "replace policy" if flags & NLM_F.REPLACE else "create policy"
         if message == _MSG.GET:
-            return "dump" if flags & NLM_F.DUMP else "get"
+            return "dump policies" if flags & NLM_F.DUMP else "get policy"
         if message == _MSG.DELETE:
             given = parse(payload[nfnetlink.SIZE :], CTA_TIMEOUT.USE, {}).attributes
-            return "delete" if CTA_TIMEOUT.NAME in given else "flush"
+            return "delete policy" if CTA_TIMEOUT.NAME in given else "flush policies"
         return "set defaults" if message == _MSG.DEFAULT_SET else "get defaults"
 
     def _policies(self) -> list[TimeoutPolicy]:
@@ -184,18 +185,15 @@ class Timeouts(Subsystem):
 
     def _get(self, call: Call) -> None:
         if call.asked.is_dump:
-            policies = list(self._policies())
-            call.dump(lambda: listing(call, _MSG.NEW, policies, self._listed))
+            kind = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK_TIMEOUT, _MSG.NEW)
+            payloads = [nfnetlink.pack(0) + _render(policy) for policy in self._policies()]
+            call.dump(lambda: ListDump(call, kind, payloads))
         if CTA_TIMEOUT.NAME not in call.attributes:
             raise Refused(errno.EINVAL)
         found = self._find(text(call.attributes[CTA_TIMEOUT.NAME]))
         if found is None:
             raise Refused(errno.ENOENT)
         call.answer(_MSG.NEW, 0, _render(found))
-
-    def _listed(self, policy: TimeoutPolicy) -> bytes | None:
-        there = any(policy is each for each in self.state.timeout_policies)
-        return nfnetlink.pack(0) + _render(policy) if there else None
 
     def _delete(self, call: Call) -> None:
         """Without a name: of all. Those that rules have stay, on kernels that mind them."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from functools import cached_property
 
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
@@ -36,13 +35,23 @@ _ATTEMPTS = 5
 class Writing(Reading):
     """The verbs of a connection that write flows."""
 
-    @cached_property
+    _label_names: LabelNames | None = None
+
+    @property
     def label_names(self) -> LabelNames:
         """The names of labels: those of this machine's ``connlabel.conf``, or what it is set to.
 
         The file is read at first use. Raises what :meth:`LabelNames.read` does.
         """
-        return LabelNames.read()
+        if self._label_names is None:
+            self._label_names = LabelNames.read()
+        return self._label_names
+
+    @label_names.setter
+    def label_names(self, names: LabelNames) -> None:
+        if not isinstance(names, LabelNames):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"names of labels are LabelNames(…), not {names!r}")
+        self._label_names = names
 
     async def create(
         self,
@@ -136,6 +145,8 @@ class Writing(Reading):
         if status is None and all(value is None for value in values.values()):
             raise EncodeError("an update that changes nothing")
         if status is not None:
+            if not isinstance(status, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise EncodeError(f"{status!r} is no Status", ("status",))
             await self._update_with_status(target, values, status, zone)
             return
         if isinstance(target, Flow) and target.id is not None:
@@ -183,19 +194,28 @@ class Writing(Reading):
         is not, and what :meth:`update` raises, above all :exc:`ResourceExhausted` (ENOSPC): an
         entry that was made before a rule of its namespace used labels has no room for any.
         """
-        await self.update(target, labels=self.label_names.mask(*labels), zone=zone)
+        mask = self.label_names.mask(*labels)
+        if mask:
+            await self.update(target, labels=mask, zone=zone)
+        else:
+            await self._clear_labels(target, None, zone)
 
     async def add_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
         """Give a flow these labels too. Raises what :meth:`set_labels` does."""
         mask = self.label_names.mask(*labels)
-        await self.update(target, labels=mask, labels_mask=mask, zone=zone)
+        if mask:
+            await self.update(target, labels=mask, labels_mask=mask, zone=zone)
+        else:
+            await self.get(target, zone=zone)
 
     async def remove_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
         """Take these labels from a flow, if it has them. Raises what :meth:`set_labels` does.
 
         From an entry without room for labels there is nothing to take: that is no error.
         """
-        mask = self.label_names.mask(*labels)
+        await self._clear_labels(target, self.label_names.mask(*labels), zone)
+
+    async def _clear_labels(self, target: Target, mask: int | None, zone: int | None) -> None:
         try:
             await self.update(target, labels=0, labels_mask=mask, zone=zone)
         except ResourceExhausted as error:

@@ -16,9 +16,12 @@ from conntrack_aio import (
     Dump,
     EncodeError,
     Flow,
+    Match,
     NamespaceError,
     NATRange,
     NetNS,
+    TCPState,
+    TCPTimeouts,
     Tuple,
     connect,
 )
@@ -137,3 +140,61 @@ def test_a_number_is_no_address() -> None:
             Tuple.tcp(bad, 1, "10.0.0.1", 2)  # type: ignore[arg-type]
     with pytest.raises(EncodeError, match="one family"):
         Tuple.tcp("::1", 1, "10.0.0.1", 2)
+
+
+WRONG: dict[str, tuple[Callable[[Connection], Awaitable[object]], str]] = {
+    "a status of text": (
+        lambda conn: conn.update(flows.tcp(), status="ASSURED"),  # type: ignore[arg-type]
+        "is no Status",
+    ),
+    "a state for protoinfo": (
+        lambda conn: conn.update(flows.tcp(), protoinfo=TCPState.CLOSE),  # type: ignore[arg-type]
+        "it has TCPInfo",
+    ),
+    "a range of text": (
+        lambda conn: conn.create(flows.tcp(), nat_src=NATRange(address_min="1.1.1.1")),  # type: ignore[arg-type]
+        r"NATRange\.of\(\) takes text",
+    ),
+    "a class for timeouts": (
+        lambda conn: conn.timeouts.set_defaults(TCPTimeouts),  # type: ignore[arg-type]
+        "no class of timeouts",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.anyio
+async def test_the_error_says_what_is_wanted(conn: Connection, name: str) -> None:
+    call, words = WRONG[name]
+    with pytest.raises(EncodeError, match=words):
+        await call(conn)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Match(mark="7"),  # type: ignore[arg-type]
+        lambda: Match(mark=7.0),  # type: ignore[arg-type]
+        lambda: Match(mark=True),
+        lambda: NetNS.from_pid("1"),  # type: ignore[arg-type]
+        lambda: connect(reply_timeout="5"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_number(make: Callable[[], object]) -> None:
+    with pytest.raises(TypeError, match="number"):
+        make()
+
+
+@pytest.mark.anyio
+async def test_names_of_labels_that_are_none(conn: Connection) -> None:
+    with pytest.raises(TypeError, match="LabelNames"):
+        conn.label_names = {"web": 3}  # type: ignore[assignment]
+
+
+@pytest.mark.anyio
+async def test_a_closed_connection_is_not_entered_again(lab: Lab) -> None:
+    async with connect(netns=lab.netns) as conn:
+        pass
+    with pytest.raises(anyio.ClosedResourceError, match="the connection is closed"):
+        async with conn:
+            pass

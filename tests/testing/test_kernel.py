@@ -558,3 +558,17 @@ async def test_a_script() -> None:
         kernel.script = None
         await conn.delete(flows.tcp().orig)
         assert await conn.count() == 0
+
+
+def test_a_typing_error_in_its_making_is_told() -> None:
+    with pytest.raises(ValueError, match=r"no setting net\.netfilter\.acct"):
+        FakeKernel(sysctls={"acct": 1})
+    with pytest.raises(TypeError, match="is text"):
+        FakeKernel(6.18)  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_it_keeps_no_expectations_and_says_so() -> None:
+    async with FakeKernel().connect() as conn:
+        with pytest.raises(conntrack_aio.NotSupported, match="keeps no expectations"):
+            await conn.expectations.list()

@@ -261,7 +261,9 @@ async def test_a_test_prepares_policies_and_says_who_has_them() -> None:
             await conn.timeouts.delete("a")
         assert await conn.timeouts.delete_unused() == 1
         assert [policy.name for policy in kernel.timeout_policies] == ["a"]
-        assert [asked.verb for asked in kernel.asked[1:]] == ["dump", "delete", "dump", "delete"]
+        assert [asked.verb for asked in kernel.asked[1:]] == [
+            *("dump policies", "delete policy", "dump policies", "delete policy"),
+        ]
 
 
 def test_what_was_asked_can_be_read() -> None:
@@ -279,7 +281,8 @@ def test_what_was_asked_can_be_read() -> None:
         ):
             raw.ask(socket, raw.request(kind, data, flags=REQUEST | flags))
     assert [asked.verb for asked in kernel.asked] == [
-        *("create", "replace", "get", "dump", "delete", "flush", "set defaults", "get defaults"),
+        *("create policy", "replace policy", "get policy", "dump policies"),
+        *("delete policy", "flush policies", "set defaults", "get defaults"),
     ]
     assert kernel.asked[0].attributes == {
         "name": "a",

@@ -49,7 +49,7 @@ async def test_by_age(release: str) -> None:
         assert conn.statistics().open_dumps == 0
 
 
-SUBSYSTEMS: dict[str, Lack] = {"timeouts": "ctnetlink_timeout"}
+SUBSYSTEMS: dict[str, Lack] = {"timeouts": "ctnetlink_timeout", "helpers": "cthelper"}
 """And what a kernel lacks that lacks it."""
 
 

@@ -14,12 +14,14 @@ import pytest
 from conntrack_aio import (
     Connection,
     EncodeError,
+    ExpectPolicy,
     InvalidRequest,
     NotFound,
     ResourceBusy,
     TCPTimeouts,
     TimeoutPolicy,
     UDPTimeouts,
+    UserspaceHelper,
 )
 from conntrack_aio.testing import FakeKernel
 
@@ -97,7 +99,7 @@ async def test_the_unused_policies_are_deleted_alone(conn: Connection, kernel: F
     with pytest.raises(ResourceBusy) if spared else nullcontext():
         await conn.timeouts.delete("a")
     assert len(kernel.timeout_policies) == int(spared)
-    assert "flush" not in [asked.verb for asked in kernel.asked]
+    assert "flush policies" not in [asked.verb for asked in kernel.asked]
 
 
 async def test_a_default_that_is_set_leaves_the_others(
@@ -114,3 +116,59 @@ async def test_an_update_keeps_what_it_does_not_tell(conn: Connection) -> None:
     await conn.timeouts.create(udp("a"))
     updated = await conn.timeouts.update("a", UDPTimeouts(replied=9))
     assert updated.timeouts == UDPTimeouts(unreplied=5, replied=9)
+
+
+# -- user-space helpers ---------------------------------------------------------------------------
+
+
+def helper(name: str, family: int = AF_INET) -> UserspaceHelper:
+    policy = ExpectPolicy(name="a", expect_max=1, expect_timeout=300)
+    return UserspaceHelper(name=name, family=family, protocol=6, policies=(policy,))
+
+
+OTHER = (ExpectPolicy(name="b", expect_max=1, expect_timeout=300),)
+NO_HELPER: dict[str, tuple[type[Exception], Call]] = {
+    "no name": (EncodeError, lambda c: c.helpers.delete("", AF_INET, 6)),
+    "nothing": (EncodeError, lambda c: c.helpers.delete(None, None, None)),  # type: ignore[arg-type]
+    "a name alone": (EncodeError, lambda c: c.helpers.delete("rpc", None, None)),  # type: ignore[arg-type]
+    "no protocol": (EncodeError, lambda c: c.helpers.delete("rpc", AF_INET, None)),  # type: ignore[arg-type]
+    "a helper": (TypeError, lambda c: c.helpers.delete(helper("rpc"))),  # type: ignore[arg-type, call-arg]
+    "another name": (NotFound, lambda c: c.helpers.delete("tns", AF_INET, 6)),
+    "another protocol": (NotFound, lambda c: c.helpers.delete("rpc", AF_INET, 17)),
+    "an update of none": (NotFound, lambda c: c.helpers.update("tns", AF_INET, 6, queue=1)),
+    "an update that would make one": (
+        NotFound,
+        lambda c: c.helpers.update("tns", AF_INET, 6, policies=helper("tns").policies),
+    ),
+    "an update to nothing": (EncodeError, lambda c: c.helpers.update("rpc", AF_INET, 6)),
+    "other policies": (
+        ResourceBusy,
+        lambda c: c.helpers.update("rpc", AF_INET, 6, queue=1, policies=OTHER),
+    ),
+    "a queue of more bits": (
+        EncodeError,
+        lambda c: c.helpers.update("rpc", AF_INET, 6, queue=1 << 16),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_HELPER)
+async def test_no_helper_goes_or_changes(conn: Connection, name: str) -> None:
+    for each in (helper("rpc"), helper("rpc", AF_INET6), helper("mdns")):
+        await conn.helpers.create(each)
+    before = await conn.helpers.list()
+    error, call = NO_HELPER[name]
+    with pytest.raises(error):
+        await call(conn)
+    assert await conn.helpers.list() == before
+
+
+async def test_one_of_two_helpers_of_a_name(conn: Connection, kernel: FakeKernel) -> None:
+    """The kernel itself deletes all that match, and of several answers with the first."""
+    for each in (helper("rpc"), helper("rpc", AF_INET6)):
+        await conn.helpers.create(each)
+    await conn.helpers.delete("rpc", AF_INET6, 6)
+    assert [each.key for each in kernel.helpers] == [("rpc", AF_INET, 6)]
+    with pytest.raises(NotFound):
+        await conn.helpers.delete("rpc", AF_INET6, 6)
+    assert len(kernel.helpers) == 1

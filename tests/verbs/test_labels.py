@@ -89,6 +89,9 @@ async def test_an_entry_without_room(lab: Lab, conn: Connection) -> None:
         ):
             await verb(flow, 5)
     await conn.remove_labels(flow, 5)
+    # Where nothing is asked for, nothing is missing.
+    await conn.set_labels(flow)
+    await conn.add_labels(flow)
     # A rule that comes later does not help it; a flow that comes later has room.
     lab.program("nft", "-f", "-", input=RULE)
     with pytest.raises(ResourceExhausted):

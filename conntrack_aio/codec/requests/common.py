@@ -23,7 +23,7 @@ the kernel's own affair; with 1000, the most there are, this fits.
 """
 
 NO_HINTS: Mapping[int, str] = MappingProxyType({})
-_ABSENT: Mapping[int, int] = MappingProxyType({errno.EINVAL: errno.EOPNOTSUPP})
+ABSENT: Mapping[int, int] = MappingProxyType({errno.EINVAL: errno.EOPNOTSUPP})
 
 
 def request(
@@ -51,7 +51,7 @@ def dump_all(
     told from a request that the subsystem refuses.
     """
     made = request("dump", subject, subsystem, message, flags=int(NLM_F.DUMP), hints=hints)
-    return made._replace(meanings=_ABSENT)
+    return made._replace(meanings=ABSENT)
 
 
 def check_seconds(value: object, path: tuple[str, ...]) -> None:

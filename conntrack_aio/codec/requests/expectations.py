@@ -24,7 +24,7 @@ from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_EXP
 from ..reference import encode_fields
 from . import flows
-from .common import NO_HINTS, request
+from .common import ABSENT, NO_HINTS, request
 
 ExpectTarget = Expectation | Tuple
 
@@ -45,6 +45,9 @@ _HINTS_LOOKUP: Mapping[int, str] = MappingProxyType(
     }
 )
 _NO_MASTER = "There is no such flow; one in a zone is found only with its zone"
+_ABSENCE: Mapping[int, str] = MappingProxyType(
+    {errno.EOPNOTSUPP: "This kernel keeps no expectations (NFNL_SUBSYS_CTNETLINK_EXP)"}
+)
 _HINTS_DUMP: Mapping[int, str] = MappingProxyType({errno.ENOENT: _NO_MASTER})
 _HINTS_CREATE: Mapping[int, str] = MappingProxyType(
     {
@@ -130,7 +133,9 @@ def dump(family: int = AF_UNSPEC) -> Request:
     if family not in (AF_UNSPEC, AF_INET, AF_INET6):
         raise EncodeError(f"{family!r} is not AF_INET, AF_INET6 or AF_UNSPEC", ("family",))
     message = IPCTNL_MSG_EXP.GET
-    return _request("dump", "the expectations", message, flags=_DUMP, family=family)
+    made = _request("dump", "the expectations", message, flags=_DUMP, family=family, hints=_ABSENCE)
+    # Without attributes, EINVAL can mean nothing else.
+    return made._replace(meanings=ABSENT)
 
 
 def dump_of(master: flows.Target, zone: int | None = None) -> Request:

@@ -239,7 +239,8 @@ def _check_protoinfo(info: object, proto: int) -> None:
         return
     if not isinstance(info, _PROTOINFO.get(proto, ())):
         name = PROTOCOL_NAMES.get(proto, f"protocol {proto}")
-        raise EncodeError(f"{info!r} does not go with {name}", ("protoinfo",))
+        wanted = _PROTOINFO[proto].__name__ if proto in _PROTOINFO else "none"
+        raise EncodeError(f"{info!r} does not go with {name}: it has {wanted}", ("protoinfo",))
     if isinstance(info, SCTPInfo) and None in (info.state, info.vtag_orig, info.vtag_reply):
         raise EncodeError("state, vtag_orig and vtag_reply are written together", ("protoinfo",))
 
@@ -265,7 +266,10 @@ def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> N
     if not isinstance(value, NATRange):
         value = NATRange.of(value)
     if value.address_min is not None and type(value.address_min) is not type(flow.orig.src):
-        raise EncodeError("not of the flow's family", (name, "address_min"))
+        raise EncodeError(
+            f"{value.address_min!r} is no address of the flow's family (NATRange.of() takes text)",
+            (name, "address_min"),
+        )
     if flow.reply.without_zone != flow.orig.inverse:
         raise EncodeError(
             "with NAT it is given as the inverse of orig; the kernel writes the translation in",
