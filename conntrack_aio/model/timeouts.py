@@ -207,7 +207,7 @@ def protocol_of(kind: type[object], protocol: int | None = None) -> int:
     """The protocol that a class of timeouts is of. Raises :exc:`EncodeError` for another one."""
     numbers = [place.when[1] for place in _DATA if place.when and place.wire == Nest(kind)]
     if not numbers:
-        name = kind.__name__
+        name = getattr(kind, "__name__", repr(kind))
         raise EncodeError(f"{name} is no class of timeouts, as TCPTimeouts is", ("timeouts",))
     if protocol is None:
         return numbers[0]
