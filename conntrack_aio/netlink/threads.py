@@ -1,0 +1,89 @@
+"""Work on other threads that goes on while the loop does something else.
+
+``anyio.to_thread`` is for work whose result is awaited at once. What receives ahead, or sends
+ahead, has nobody who awaits it: it runs here, and rings when there is something to fetch.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+
+
+class Threads:
+    """Some threads, started when there is work for them, which end with their owner."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._executor: ThreadPoolExecutor | None = None
+
+    def start(self, work: Callable[[], object]) -> None:
+        """Have it done, as soon as a thread is free. It must not raise, nor wait for long."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._limit, "conntrack_aio")
+        self._executor.submit(work)
+
+    def close(self) -> None:
+        """What was started is still done. Idempotent."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False)
+
+
+class Doorbell:
+    """Wakes one task from other threads: an eventfd, which every event loop can wait for."""
+
+    def __init__(self) -> None:
+        self._fd: int | None = None
+        self._rung = False
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def ring(self) -> None:
+        """Wake the task that waits, or the next that will. From any thread."""
+        with self._lock:
+            self._rung = True
+            if self._fd is not None:
+                os.eventfd_write(self._fd, 1)
+
+    async def wait(self) -> None:
+        """Return once it was rung since the last return.
+
+        Raises :exc:`anyio.ClosedResourceError` when it is closed, :exc:`anyio.BusyResourceError`
+        when another task waits, and :exc:`OSError` if there are no descriptors left.
+        """
+        while not self._take():
+            if self._closed:
+                raise anyio.ClosedResourceError("it is closed")
+            fd = self._fd
+            if fd is None:
+                # Whoever never has to wait needs no descriptor.
+                with self._lock:
+                    fd = self._fd = os.eventfd(int(self._rung), os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            await anyio.wait_readable(fd)
+
+    def _take(self) -> bool:
+        with self._lock:
+            rung, self._rung = self._rung, False
+            if rung and self._fd is not None:
+                try:
+                    os.eventfd_read(self._fd)
+                except BlockingIOError:
+                    pass  # rung before there was a descriptor
+            return rung
+
+    def close(self) -> None:
+        """Wake who waits, with an error. In the event loop's thread, if a task may be waiting."""
+        self._closed = True
+        with self._lock:
+            fd, self._fd = self._fd, None
+        if fd is not None:
+            try:
+                anyio.notify_closing(fd)
+            except RuntimeError:
+                pass  # no event loop here, so nobody waits
+            os.close(fd)
