@@ -56,94 +56,92 @@ class Skeleton:
     schema: Schema[object]
     values: list[Found | None]
     """By the schema's slots."""
-    fixed: list[tuple[int, int]]
-    """From where to where stand the bytes that make it what it is."""
 
 
-class Survey(NamedTuple):
+@attrs.define(eq=False)
+class Survey:
     """Of a whole message."""
 
     skeleton: Skeleton
     kept: list[Kept]
+    fixed: list[tuple[int, int]]
+    """From where to where stand the bytes that make the skeleton what it is."""
 
 
 def survey(cls: type[object], buffer: Buffer, start: int, end: int) -> Survey:
     """Find the values of a class in the attributes from start to end. Raises :exc:`DecodeError`."""
-    kept: list[Kept] = []
-    return Survey(_object(schema_of(cls), buffer, start, end, (), kept), kept)
-
-
-def _object(
-    schema: Schema[object],
-    buffer: Buffer,
-    start: int,
-    end: int,
-    prefix: tuple[int, ...],
-    kept: list[Kept],
-) -> Skeleton:
-    skeleton = Skeleton(schema, [None] * schema.size, [])
-    _Walk(buffer, skeleton, kept).branch(schema.root, start, end, prefix, ())
-    return skeleton
+    walk = _Walk(buffer)
+    return Survey(walk.object(schema_of(cls), start, end, ()), walk.kept, walk.fixed)
 
 
 class _Walk:
-    """Through the attributes of one object, and of those in it."""
+    """Through the attributes of a message."""
 
-    def __init__(self, buffer: Buffer, skeleton: Skeleton, kept: list[Kept]) -> None:
+    def __init__(self, buffer: Buffer) -> None:
+        self.kept: list[Kept] = []
+        self.fixed: list[tuple[int, int]] = []
         self._buffer = buffer
-        self._skeleton = skeleton
-        self._kept = kept
 
-    def branch(
-        self, branch: Branch, start: int, end: int, prefix: tuple[int, ...], names: tuple[str, ...]
+    def object(
+        self, schema: Schema[object], start: int, end: int, prefix: tuple[int, ...]
+    ) -> Skeleton:
+        values: list[Found | None] = [None] * schema.size
+        self._branch(schema.root, start, end, prefix, (), values)
+        return Skeleton(schema, values)
+
+    def _branch(
+        self,
+        branch: Branch,
+        start: int,
+        end: int,
+        prefix: tuple[int, ...],
+        names: tuple[str, ...],
+        values: list[Found | None],
     ) -> None:
         forks: list[tuple[Fork, int, int, int]] = []
         for number, nested, first, last in walk(self._buffer, start, end, branch.name_of):
-            self._skeleton.fixed.append((first - HEADER.size, first))
+            self.fixed.append((first - HEADER.size, first))
             child = branch.children.get(number)
+            path = (*prefix, number)
             if child is None:
-                self._kept.append(Kept((*prefix, number), nested, first, last))
+                self.kept.append(Kept(path, nested, first, last))
                 continue
             try:
                 if isinstance(child, Leaf):
-                    self._leaf(child, nested, first, last, (*prefix, number), names)
+                    if self._is_read(child, first, last):
+                        found = values[child.slot] = Found(child, first, last, names)
+                        if child.nest is not None:
+                            found.inside = self.object(child.nest, first, last, path)
+                    elif last > first:
+                        self.kept.append(Kept(path, nested, first, last))
                 elif isinstance(child, Branch):
-                    self.branch(child, first, last, (*prefix, number), (*names, child.name))
+                    self._branch(child, first, last, path, (*names, child.name), values)
                 else:
                     forks.append((child, number, first, last))
             except DecodeError as error:
                 raise DecodeError(error.reason, (child.name, *error.path)) from None
         for fork, number, first, last in forks:
-            leaf = fork.leaves.get(self._told(cast("Leaf", branch.children[fork.by])))
+            leaf = fork.leaves.get(self._told(values[cast("Leaf", branch.children[fork.by]).slot]))
             meant = Branch(branch.name, {} if leaf is None else {number: leaf})
-            self.branch(meant, first - HEADER.size, last, prefix, names)
+            self._branch(meant, first - HEADER.size, last, prefix, names, values)
 
-    def _leaf(
-        self,
-        leaf: Leaf,
-        nested: bool,
-        first: int,
-        last: int,
-        path: tuple[int, ...],
-        names: tuple[str, ...],
-    ) -> None:
-        scalar = leaf.scalar
+    def _is_read(self, leaf: Leaf, first: int, last: int) -> bool:
+        """Whether its value is; else it is padding, or kept. Raises :exc:`DecodeError`."""
+        scalar, size = leaf.scalar, last - first
         if scalar is None:
-            assert leaf.nest is not None
-            inside = _object(leaf.nest, self._buffer, first, last, path, self._kept)
-            self._skeleton.values[leaf.slot] = Found(leaf, first, last, names, inside)
-        elif last - first > scalar.maximum:
-            self._kept.append(Kept(path, nested, first, last))
-        elif scalar.size is None or scalar.size == last - first:
-            self._skeleton.values[leaf.slot] = Found(leaf, first, last, names)
-        elif last > first:
-            raise DecodeError(f"{last - first} bytes where {scalar.size} are expected")
+            return True
+        if size > scalar.maximum:
+            return False
+        if scalar.size is None or scalar.size == size:
+            return True
+        if size:
+            raise DecodeError(f"{size} bytes where {scalar.size} are expected")
+        return False
 
-    def _told(self, leaf: Leaf) -> int:
+    def _told(self, found: Found | None) -> int:
         """The value that another attribute depends on: so it is a part of the skeleton."""
-        found = self._skeleton.values[leaf.slot]
         if found is None:
             return -1  # which no number on the wire is
-        self._skeleton.fixed.append((found.start, found.end))
-        assert leaf.scalar is not None
-        return cast("int", leaf.scalar.decode(self._buffer, found.start, found.end))
+        self.fixed.append((found.start, found.end))
+        assert found.leaf.scalar is not None
+        return cast("int", found.leaf.scalar.decode(self._buffer, found.start, found.end))
