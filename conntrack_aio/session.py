@@ -11,9 +11,9 @@ import anyio.to_thread
 import attrs
 from anyio import CapacityLimiter
 
-from . import dumps, events
 from .dumps import Dump, Stage
 from .events import E, EventStream, subscribe
+from .items import Reader
 from .model.statistics import ConnectionStatistics
 from .netlink.endpoint import Endpoint
 from .netlink.exchange import Outcome, Request, Taker
@@ -81,7 +81,7 @@ class Session:
     def dump(
         self,
         request: Request,
-        reader: dumps.Reader[T],
+        reader: Reader[T],
         keep: Callable[[T], bool] | None = None,
         stage: Stage[T] | None = None,
     ) -> Dump[T]:
@@ -95,7 +95,7 @@ class Session:
     def subscribe(
         self,
         groups: Collection[int],
-        reader: events.Reader[E],
+        reader: Reader[E],
         receive_buffer: int | None,
         *,
         all_netns: bool = False,
