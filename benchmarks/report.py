@@ -42,6 +42,7 @@ class Figure:
     lines: Sequence[Line] = ()
     notes: Sequence[str] = ()
     """What was measured on, and what was left out and why."""
+    failed: bool = False
 
 
 @attrs.frozen

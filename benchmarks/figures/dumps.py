@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 import attrs
 
 from conntrack_aio import Flow, KernelError, connect
+from conntrack_aio.model.tuples import PROTOCOL_NAMES
 
 from .. import tables
 from ..contenders import command, floor, library, ours, pyroute
@@ -51,25 +55,25 @@ def mixed(options: Options, rivals: Rivals) -> Figure:
 
 
 async def _composition() -> str:
-    """What the kernel has of each, in words."""
-    kinds: dict[str, int] = {}
+    """How many of each kind the kernel really has."""
+    kinds: Counter[str] = Counter()
     async with connect() as conn:
         async for flow in conn.dump():
-            for kind in _kinds(flow):
-                kinds[kind] = kinds.get(kind, 0) + 1
-    return "Of the flows " + ", ".join(f"{kinds[kind]:,} {kind}" for kind in sorted(kinds)) + "."
+            kinds.update(_kinds(flow))
+    return ", ".join(f"{kind}: {kinds[kind]:,}" for kind in sorted(kinds))
 
 
-def _kinds(flow: Flow) -> list[str]:
-    found = {
-        f"are IPv{flow.orig.src.version}": True,
-        f"are of protocol {flow.orig.proto}": True,
-        "are translated": flow.nat is not None,
-        "have counters": flow.counters_orig is not None,
-        "have times": flow.timestamp is not None,
-        "have labels": flow.labels is not None,
-    }
-    return [kind for kind, holds in found.items() if holds]
+def _kinds(flow: Flow) -> Iterator[str]:
+    yield f"IPv{flow.orig.src.version}"
+    yield PROTOCOL_NAMES[flow.orig.proto]
+    if flow.nat is not None:
+        yield "translated"
+    if flow.counters_orig is not None:
+        yield "with counters"
+    if flow.timestamp is not None:
+        yield "with times"
+    if flow.labels is not None:
+        yield "with labels"
 
 
 def _contenders(flows: int, rivals: Rivals) -> list[Contender]:
