@@ -24,7 +24,7 @@ _COUNT: Final = "conntrack-aio count"
 
 def processes(options: Options, rivals: Rivals) -> Figure:
     """Whole processes, in a namespace without flows, all modules compiled beforehand."""
-    commands = {
+    commands: dict[str, tuple[str, ...]] = {
         _PYTHON: (sys.executable, "-c", "pass"),
         _IMPORT: (sys.executable, "-c", "import conntrack_aio"),
         _COUNT: (sys.executable, "-m", "conntrack_aio", "count"),
