@@ -80,6 +80,14 @@ def test_a_table_too_large_is_told() -> None:
     assert "Left out: 1,099,511,627,776 flows are more than" in done.stdout
 
 
+@pytest.mark.parametrize("kind", [(), ("--mixed",)], ids=["alike", "mixed"])
+def test_the_workload_is_read_again_and_again(kind: tuple[str, ...]) -> None:
+    module = (sys.executable, "-m", "benchmarks.workload", "--flows", "100", "--rounds", "2")
+    done = subprocess.run([*module, *kind], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1:] for line in done.stdout.splitlines()] == [["µs", "a", "flow"]] * 2
+
+
 def test_what_can_not_be_is_refused() -> None:
     done = run("--runs", "0")
     assert done.returncode == 2
