@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, cast
@@ -29,12 +29,12 @@ class Memo(dict[Any, object]):
 
     def __init__(self, meaning: Callable[[Any], object], limit: int) -> None:
         super().__init__()
+        self.limit = limit
         self._meaning = meaning
-        self._limit = limit
 
     def __missing__(self, raw: object) -> object:
         value = self._meaning(raw)
-        if len(self) >= self._limit:
+        if len(self) >= self.limit:
             self.clear()
         self[raw] = value
         return value
@@ -61,6 +61,9 @@ class Scalar:
     """Raises :exc:`EncodeError`."""
     types: tuple[type, ...]
     """What a value must be an instance of for this place to take it."""
+    parts: Mapping[str, str] | None = None
+    """Where ``memo`` does not know a raw value yet and calling the class would take longer than
+    the rest of a message: the attributes of the object that it means, as source for ``raw``."""
     _unpack: Callable[[Buffer, int], tuple[object]] | None = attrs.field(
         init=False, default=attrs.Factory(lambda self: _unpacker(self.code), takes_self=True)
     )
@@ -159,7 +162,21 @@ def _address(wire: Address[object]) -> Scalar:
             raise EncodeError(f"{value} has a scope; the kernel's entries have none")
         return value.packed
 
-    return Scalar(wire.size, wire.size, code, memo, encode, (cls,))
+    return Scalar(wire.size, wire.size, code, memo, encode, (cls,), _parts_of(cls))
+
+
+def _parts_of(cls: type[object]) -> Mapping[str, str] | None:
+    """The insides of an address, if they are here what they are in every Python so far."""
+    try:
+        if cls is IPv4Address:
+            four = object.__new__(IPv4Address)
+            four._ip = 0x7F000001  # type: ignore[attr-defined]
+            return {"_ip": "raw"} if four == IPv4Address("127.0.0.1") else None
+        six = object.__new__(IPv6Address)
+        six._ip, six._scope_id = 1, None  # type: ignore[attr-defined]
+        return {"_ip": "number(raw, 'big')", "_scope_id": "None"} if str(six) == "::1" else None
+    except AttributeError:
+        return None
 
 
 def _text(wire: Text) -> Scalar:
