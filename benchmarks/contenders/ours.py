@@ -11,6 +11,7 @@ from conntrack_aio import Connection, EventStream, EventType, Flow, FlowEvent, c
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.netlink.exchange import Outcome
 
+from ..isolation import apart
 from ..timing import Contender, Seen, Stopwatch, Timing
 from .floor import flush
 
@@ -114,6 +115,15 @@ def dump(reading: Reading, backend: str = "asyncio") -> Contender:
         lambda: on_backend(timed, backend),
         lambda: on_backend(checked, backend),
     )
+
+
+def first_dump() -> Contender:
+    """The first dump of a process: nothing is compiled, nothing remembered."""
+    return Contender(f"{FLOW_BY_FLOW.name}, for the first time", lambda: apart(_first_dump))
+
+
+def _first_dump() -> Timing:
+    return dump(FLOW_BY_FLOW).run()
 
 
 def events(cause: Callable[[], None], count: int, receive_buffer: int) -> Contender:

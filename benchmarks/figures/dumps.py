@@ -81,6 +81,7 @@ def _contenders(flows: int, rivals: Rivals) -> list[Contender]:
         floor.dump(flows),
         ours.dump(ours.FLOW_BY_FLOW),
         ours.dump(ours.BATCH_BY_BATCH),
+        ours.first_dump(),
         *(ours.dump(ours.FLOW_BY_FLOW, name) for name in BACKENDS if name in rivals),
     ]
     if rivals.program is not None:
