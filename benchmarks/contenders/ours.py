@@ -155,7 +155,8 @@ def events(cause: Callable[[], None], count: int, receive_buffer: int) -> Conten
 
 
 async def _create(conn: Connection, flows: Sequence[Flow]) -> list[Outcome]:
-    return await conn._session.run([requests.create(flow) for flow in flows])
+    session = conn._session  # pyright: ignore[reportPrivateUsage]
+    return await session.run([requests.create(flow) for flow in flows])
 
 
 def create(flows: Sequence[Flow]) -> Contender:
