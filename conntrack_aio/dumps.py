@@ -7,11 +7,13 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from .codec.decoder import pack_seq
+from .codec.decoder import Datagram, pack_seq
 from .errors import ConntrackError, DecodeError
-from .items import Items, Reader
 from .model.statistics import ConnectionStatistics
+from .netlink.attributes import Buffer
+from .netlink.messages import Message
 from .netlink.walks import Walk
+from .received import Reader, Received
 
 T = TypeVar("T")
 
@@ -36,7 +38,7 @@ class Stage(Protocol[T]):
         ...
 
 
-class Dump(Items[T]):
+class Dump(Received[T]):
     """The entries of a table, as an async iterator; see :meth:`Connection.dump`.
 
     It starts at the first iteration, on a socket of its own, and may be left at any time: the
@@ -59,12 +61,10 @@ class Dump(Items[T]):
         on_close: Callable[[Dump[T]], None],
         stage: Stage[T] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(reader, counters)
         self.walk = walk
-        self._reader = reader
         self._seq = pack_seq(walk.exchange.seq)
         self._keep = keep
-        self._counters = counters
         self._on_close = on_close
         self._stage = stage
         self._busy = False
@@ -80,55 +80,55 @@ class Dump(Items[T]):
             if self._stage is not None and not self.walk.closed:
                 self._flawed = True
                 self._pending += self._stage.waiting()
-            while not self._pending:
-                if not await self._advance():
-                    return False
-            return True
+            return bool(self._pending) or await self._advance()
         finally:
             self._busy = False
 
     async def _advance(self) -> bool:
-        """Decode the next chunk; ``False`` at the end."""
+        """Receive the next chunk; ``False`` at the end."""
         if self._ended:
             return False
         try:
-            received = await self.walk.receive()
+            chunk = await self.walk.receive()
         finally:
             if self.walk.closed:  # at its end, or for a failure
                 self._finish()
-        if received is None:
+        if chunk is None:
             self._ended = True
             return False
-        errors = self._counters.decode_errors
-        entries = self._take(received)
-        self._flawed = self._stage is not None or self._counters.decode_errors > errors
-        self._pending += await self._staged(entries)
+        self._received.append(Datagram(chunk))
+        if self._stage is not None:
+            await self._process(self._stage)
         return True
 
-    def _take(self, chunk: bytes) -> list[T | DecodeError]:
-        """The entries of a chunk that are to be kept, and errors in the place of what is none."""
-        entries: list[T | DecodeError] = []
-        exchange, keep = self.walk.exchange, self._keep
-        try:
-            self._reader.read_all(chunk, exchange.takes, self._seq, entries, self._counters)
-        except DecodeError as error:
-            exchange.broken(error)
-        self._counters.entries_decoded += len(entries)
-        if keep is None:
-            return entries
-        return [entry for entry in entries if isinstance(entry, DecodeError) or keep(entry)]
-
-    async def _staged(self, entries: list[T | DecodeError]) -> Sequence[T | ConntrackError]:
-        if self._stage is None:
-            return entries
-        errors = [entry for entry in entries if isinstance(entry, DecodeError)]
-        results = await self._stage.process(
-            [entry for entry in entries if not isinstance(entry, DecodeError)]
+    async def _process(self, stage: Stage[T]) -> None:
+        """Take what was received through the stage."""
+        while self._received:
+            self._decode()
+        entries = list(self._pending)
+        self._pending.clear()
+        results = await stage.process(
+            [entry for entry in entries if not isinstance(entry, ConntrackError)]
         )
         if self._retired:  # closed by another task meanwhile
-            self._stage.put_back(results)
+            stage.put_back(results)
             raise anyio.ClosedResourceError("the dump is closed")
-        return [*errors, *results]
+        self._flawed = True
+        self._pending += [entry for entry in entries if isinstance(entry, ConntrackError)]
+        self._pending += results
+
+    def _takes(self, buffer: Buffer, message: Message) -> bool:
+        return self.walk.exchange.takes(buffer, message)
+
+    def _keeps(self, items: list[T | DecodeError]) -> list[T | DecodeError]:
+        self._counters.entries_decoded += len(items)
+        keep = self._keep
+        if keep is None:
+            return items
+        return [item for item in items if isinstance(item, DecodeError) or keep(item)]
+
+    def _broken(self, error: DecodeError) -> None:
+        self.walk.exchange.broken(error)
 
     async def aclose(self) -> None:
         """End it. Idempotent; another task may call it while one iterates."""
@@ -139,6 +139,7 @@ class Dump(Items[T]):
         if self._stage is not None:
             self._stage.put_back(self._pending)
         self._pending.clear()
+        self._received.clear()
         self._finish()
 
     def _finish(self) -> None:

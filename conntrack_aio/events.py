@@ -12,15 +12,14 @@ from typing import Final, NamedTuple, TypeVar
 import anyio
 import anyio.lowlevel
 
+from .codec.decoder import Datagram
 from .errors import ConntrackError, DecodeError, EventsLost, kernel_error
-from .items import Items, Reader
 from .model.events import Event
 from .model.statistics import ConnectionStatistics
-from .netlink.attributes import Buffer
 from .netlink.endpoint import Endpoint
-from .netlink.messages import Message
 from .netlink.nsids import Origins
 from .netlink.socket import NetlinkSocket
+from .received import Reader, Received
 from .sysctls import CONNTRACK, read_number
 from .uapi.netlink import NETLINK
 
@@ -39,10 +38,6 @@ _LEAST_COST: Final = 512
 divided by this bounds how many can lie in it."""
 
 logger = logging.getLogger("conntrack_aio")
-
-
-def _every(buffer: Buffer, message: Message) -> bool:
-    return True
 
 
 class Subscription(NamedTuple):
@@ -84,7 +79,7 @@ def subscribe(
         return Subscription(socket, None if mode is None else mode == 1, origins)
 
 
-class EventStream(Items[E]):
+class EventStream(Received[E]):
     """Events, an async iterator that never ends by itself; see :meth:`Connection.events`.
 
     It is subscribed from the moment it exists. Hold it while you iterate, so that what is raised
@@ -117,10 +112,8 @@ class EventStream(Items[E]):
         counters: ConnectionStatistics,
         on_close: Callable[[EventStream[E]], None],
     ) -> None:
-        super().__init__()
+        super().__init__(reader, counters)
         self.socket, self.covers_older_flows, self._origins = subscription
-        self._reader = reader
-        self._counters = counters
         self._on_close = on_close
         self._unnamed: list[E] = []
         """Those that are pending and whose namespaces are still to be named."""
@@ -145,9 +138,6 @@ class EventStream(Items[E]):
         """
         return self.socket.receive_buffer
 
-    def _is_ready(self) -> bool:
-        return bool(self._pending) and not self._unnamed
-
     async def _refill(self) -> bool:
         if self._reading:
             raise anyio.BusyResourceError("reading from")
@@ -158,11 +148,11 @@ class EventStream(Items[E]):
             while True:
                 if self.socket.closed:
                     raise anyio.ClosedResourceError("the event stream is closed")
-                if not self._pending:
+                if not self._pending and not self._received:
                     self._read()
                 if self._unnamed:
                     await self._name()
-                elif self._pending:
+                elif self._pending or self._received:
                     return True
                 else:
                     await self.socket.wait_readable()
@@ -171,7 +161,7 @@ class EventStream(Items[E]):
 
     def _read(self) -> None:
         """Take in what waits, within bounds."""
-        self._dry = self._flawed = False
+        self._dry = False
         if self._origins is None:
             self._read_some(_READS)
             return
@@ -179,10 +169,13 @@ class EventStream(Items[E]):
         for _ in range(_READS):
             already = len(self._pending)
             self._read_some(1)
+            while self._received:
+                self._decode()
             for item in islice(self._pending, already, None):
                 if not isinstance(item, ConntrackError):
                     item.nsid = self._origins.nsid
                     self._unnamed.append(item)
+                    self._held = True
             if self._dry:
                 break
         if self._dry and not self._unnamed:
@@ -202,7 +195,9 @@ class EventStream(Items[E]):
             if error.errno != errno.ENOBUFS:
                 raise
             overrun = True
-        self._decode(datagrams)
+        self._received += [
+            each if isinstance(each, DecodeError) else Datagram(each) for each in datagrams
+        ]
         if self._gap is not None:
             # A storm may never let the queue run dry. What the buffer could hold when it overran
             # has been read when so many came; so the gap lies behind us.
@@ -216,23 +211,14 @@ class EventStream(Items[E]):
             self._counters.overruns += 1
             self._gap = self.receive_buffer // _LEAST_COST
 
-    def _decode(self, datagrams: list[bytes | DecodeError]) -> None:
-        """Make events of what came, each a message, whatever its sequence number."""
-        items: list[E | DecodeError] = []
-        counters = self._counters
-        errors = counters.decode_errors
-        for datagram in datagrams:
-            try:
-                if isinstance(datagram, DecodeError):
-                    raise datagram
-                self._reader.read_all(datagram, _every, None, items, counters)
-            except DecodeError as error:
-                counters.decode_errors += 1
-                items.append(error)
-        errors = counters.decode_errors - errors
-        counters.events_decoded += len(items) - errors
-        self._flawed |= bool(errors)
-        self._pending += items
+    def _keeps(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
+        errors = sum(isinstance(item, DecodeError) for item in items) if self._flawed else 0
+        self._counters.events_decoded += len(items) - errors
+        return items
+
+    def _broken(self, error: DecodeError) -> None:
+        self._counters.decode_errors += 1
+        self._received.appendleft(error)
 
     async def _name(self) -> None:
         assert self._origins is not None
@@ -240,6 +226,7 @@ class EventStream(Items[E]):
         for event, name in zip(self._unnamed, names, strict=True):
             event.netns = name
         self._unnamed.clear()
+        self._held = False
 
     def _tell_gap(self) -> None:
         if self._gap is None:
@@ -250,8 +237,7 @@ class EventStream(Items[E]):
         if drops is not None and lost is not None:
             self._drops_told = drops
             self._counters.events_lost += lost
-        self._flawed = True
-        self._pending.append(EventsLost(lost))
+        self._received.append(EventsLost(lost))
 
     async def aclose(self) -> None:
         """End it; what was not read is gone. Idempotent; a task that iterates is woken."""
@@ -261,7 +247,9 @@ class EventStream(Items[E]):
         """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
         if not self.socket.closed:
             self._pending.clear()
+            self._received.clear()
             self._unnamed.clear()
+            self._held = False
             self.socket.close()
             if self._origins is not None:
                 self._origins.close()

@@ -4,30 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable
-from typing import Generic, Protocol, Self, TypeVar, cast
+from typing import Generic, Self, TypeVar, cast
 
 from anyio.abc import AsyncResource
 
-from .errors import ConntrackError, DecodeError
-from .model.statistics import ConnectionStatistics
-from .netlink.messages import Message
+from .errors import ConntrackError
 
 T = TypeVar("T")
-
-
-class Reader(Protocol[T]):
-    """Makes objects of messages: a :class:`~conntrack_aio.codec.decoder.Decoder`."""
-
-    def read_all(
-        self,
-        buffer: bytes,
-        takes: Callable[[bytes, Message], bool],
-        seq: bytes | None,
-        items: list[T | DecodeError],
-        counters: ConnectionStatistics,
-        /,
-    ) -> None: ...
 
 
 class Items(AsyncResource, Generic[T]):
@@ -40,28 +23,32 @@ class Items(AsyncResource, Generic[T]):
         self._pending: deque[T | ConntrackError] = deque()
         self._flawed = False
         """Whether there may be errors among what is pending."""
+        self._held = False
+        """Whether what is pending may not be handed out yet."""
 
     @abstractmethod
     async def _refill(self) -> bool:
-        """Have something pending; ``False`` at the end."""
+        """Have something to be had; ``False`` at the end."""
 
     def _is_ready(self) -> bool:
-        """Whether what is pending may be handed out."""
-        return bool(self._pending)
+        """Whether something is pending that may be handed out. What is at hand is made so."""
+        return bool(self._pending) and not self._held
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
-        if not self._is_ready() and not await self._refill():
-            raise StopAsyncIteration
+        if not self._pending or self._held:
+            while not self._is_ready():
+                if not await self._refill():
+                    raise StopAsyncIteration
         item = self._pending.popleft()
         if isinstance(item, ConntrackError):
             raise item
         return item
 
     def batches(self) -> Batches[T]:
-        """The same items in the same order, a list at a time: as many as came together.
+        """The same items in the same order, a list at a time: some dozens, or what there is.
 
         A loop over a list costs less for each item than an ``async for`` does. An error stands
         between two batches.
@@ -69,9 +56,10 @@ class Items(AsyncResource, Generic[T]):
         return Batches(self)
 
     async def next_batch(self) -> list[T]:
-        """What came together, or what is left of it; an empty list at the end."""
-        if not self._is_ready() and not await self._refill():
-            return []
+        """The next list of :meth:`batches`; an empty one at the end."""
+        while not self._is_ready():
+            if not await self._refill():
+                return []
         pending = self._pending
         batch: list[T] = []
         if not self._flawed:

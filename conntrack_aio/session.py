@@ -13,7 +13,6 @@ from anyio import CapacityLimiter
 
 from .dumps import Dump, Stage
 from .events import E, EventStream, subscribe
-from .items import Reader
 from .model.statistics import ConnectionStatistics
 from .netlink.endpoint import Endpoint
 from .netlink.exchange import Outcome, Request, Taker
@@ -21,6 +20,7 @@ from .netlink.requester import Requester
 from .netlink.socket import NetlinkSocket
 from .netlink.threads import Threads
 from .netlink.walks import Walk
+from .received import Reader
 
 T = TypeVar("T")
 

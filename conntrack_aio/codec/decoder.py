@@ -35,6 +35,11 @@ To compile one takes as long as to read some 50 messages without. A stream in wh
 like another takes less than twice the time by this; it would take fifty times as long else.
 """
 
+PORTION: Final = 40
+"""Messages read at a time. What is made of them, and of as many before that their reader still
+holds, is less than what the garbage collector waits for (700 objects) before it looks through it
+all: a reader who keeps nothing is spared that, which is a quarter of the time."""
+
 _RUN: Final = 32
 """So many messages alike are compared together."""
 
@@ -42,6 +47,49 @@ _PORT: Final = Head(12, scalar_of(HOST_U32))
 _RESOURCE: Final = Head(18, scalar_of(U16))
 _INTERRUPTED: Final = int(NLM_F.DUMP_INTR)
 _PAYLOAD: Final = HEADER_SIZE + nfnetlink.SIZE
+
+
+class Datagram:
+    """A received datagram, and how far it has been read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.offset = 0
+        self.alike_until = 0
+        """Up to here the messages are of one skeleton, as is known already."""
+        self.retry = 0
+        """From here on it may be looked for such messages again."""
+        self._layout: Layout | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.offset >= len(self.data)
+
+    def look_ahead(self, layout: Layout, offset: int, seq: bytes | None) -> bool:
+        """Whether many messages from here on are of the first one's skeleton."""
+        data, step = self.data, layout.step
+        self.retry = offset + _RUN * step
+        last = self.retry - step
+        if data[offset : offset + 8] != data[last : last + 8] or layout.size != step:
+            return False
+        count = layout.run(data, offset, seq)
+        if count < _RUN:
+            return False
+        self.alike_until = offset + count * step
+        self._layout = layout
+        return True
+
+    def read_alike(self, offset: int, limit: int, items: list[Any]) -> int:
+        """Read some messages of those that are alike; how many bytes they were."""
+        layout, already = self._layout, len(items)
+        assert layout is not None
+        stop = min(self.alike_until, offset + limit * layout.step)
+        rows = layout.struct.iter_unpack(memoryview(self.data)[offset:stop])
+        try:
+            layout.build(rows, items.append)
+        except Unfit:
+            self.alike_until = 0  # those before it are read
+        return (len(items) - already) * layout.step
 
 
 class Decoder(Generic[T]):
@@ -81,39 +129,38 @@ class Decoder(Generic[T]):
         plain = self._plain(buffer, message)
         return self._made(self._survey(buffer, message), buffer, plain)
 
-    def read_all(
+    def read(
         self,
-        buffer: bytes,
+        datagram: Datagram,
         takes: Callable[[bytes, Message], bool],
         seq: bytes | None,
         items: list[T | DecodeError],
         counters: ConnectionStatistics,
     ) -> None:
-        """Read the messages of a datagram into ``items``, with errors in the place of bad ones.
+        """Read the next messages of a datagram, some :data:`PORTION`, with errors among them.
 
         ``takes`` is asked of each that no layout knows whether it is one to read. ``seq`` is the
         sequence number, as it stands in the header, that one must have to be read unasked.
         Raises :exc:`DecodeError` where it is not known where the next message starts.
         """
         number, find, add = int.from_bytes, self._layouts.get, items.append
-        offset, retry, end = 0, 0, len(buffer)
-        while offset < end:
-            key = buffer[offset : offset + 8]
-            for layout in find(key, ()):
-                size = layout.size
+        buffer, offset, end = datagram.data, datagram.offset, len(datagram.data)
+        for _ in range(PORTION):
+            if offset < datagram.alike_until:
+                done = datagram.read_alike(offset, PORTION - len(items), items)
+                offset += done
+                if done:
+                    break
+            if offset >= end:
+                break
+            for layout in find(buffer[offset : offset + 8], ()):
                 if (
-                    number(buffer[offset : offset + size], "little") & layout.mask
+                    number(buffer[offset : offset + layout.size], "little") & layout.mask
                     == layout.template
                     and (seq is None or buffer[offset + 8 : offset + 12] == seq)
-                    and offset + size <= end
+                    and offset + layout.size <= end
                 ):
-                    done = 0
-                    if offset >= retry:
-                        retry = offset + _RUN * layout.step
-                        if buffer[retry : retry + 8] == key:
-                            done = _read_run(layout, buffer, offset, seq, items)
-                    if done:
-                        offset += done
+                    if offset >= datagram.retry and datagram.look_ahead(layout, offset, seq):
                         break
                     try:
                         layout.build((layout.struct.unpack_from(buffer, offset),), add)
@@ -126,6 +173,7 @@ class Decoder(Generic[T]):
                 if takes(buffer, message):
                     items.append(self._read(buffer, offset, message, counters))
                 offset = (message.end + 3) & ~3
+        datagram.offset = offset
 
     def _read(
         self, buffer: bytes, offset: int, message: Message, counters: ConnectionStatistics
@@ -180,22 +228,6 @@ class Decoder(Generic[T]):
 
     def _made(self, surveyed: Survey, buffer: Buffer, plain: Plain) -> T:
         return cast("T", decode_surveyed(surveyed, buffer, plain))
-
-
-def _read_run(
-    layout: Layout, buffer: bytes, offset: int, seq: bytes | None, items: list[T | DecodeError]
-) -> int:
-    """Read the messages from here on that are alike, if they are many; how many bytes it were."""
-    count = layout.run(buffer, offset, seq)
-    if count < _RUN or layout.size != layout.step:
-        return 0
-    already = len(items)
-    rows = layout.struct.iter_unpack(memoryview(buffer)[offset : offset + count * layout.step])
-    try:
-        layout.build(rows, items.append)
-    except Unfit:
-        pass  # those before it are read
-    return (len(items) - already) * layout.step
 
 
 def pack_seq(seq: int) -> bytes:

@@ -26,7 +26,7 @@ from ..uapi.nfnetlink import NFNL_SUBSYS
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT, IPCTNL_MSG_EXP
 from ..uapi.nfnetlink_cthelper import NFNL_MSG_CTHELPER
 from ..uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
-from .decoder import Decoder, Plain
+from .decoder import Datagram, Decoder, Plain
 from .reference import decode_fields
 
 T = TypeVar("T")
@@ -112,16 +112,18 @@ class Skip:
 
     def __call__(self, buffer: Buffer, message: Message) -> None: ...
 
-    def read_all(
+    def read(
         self,
-        buffer: bytes,
+        datagram: Datagram,
         takes: Callable[[bytes, Message], bool],
         seq: bytes | None,
         items: list[DecodeError | None],
         counters: ConnectionStatistics,
     ) -> None:
-        """As :meth:`Decoder.read_all`, and reads nothing of it."""
-        items += [None for message in messages.walk(buffer, len(buffer)) if takes(buffer, message)]
+        """As :meth:`Decoder.read`, and reads nothing of it."""
+        data = datagram.data
+        items += [None for message in messages.walk(data, len(data)) if takes(data, message)]
+        datagram.offset = len(data)
 
 
 skip: Final = Skip()

@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 
 from ..dumps import Dump
 from ..errors import InvalidRequest, NotSupported
-from ..items import Reader
 from ..netlink.exchange import Outcome, Request
+from ..received import Reader
 from ..session import Session
 from .probes import Probes
 
