@@ -77,6 +77,7 @@ _HINTS_UPDATE: Mapping[int, str] = MappingProxyType(
         errno.ETIME: "The entry has just expired",
     }
 )
+_HINTS: Final = {"create": _HINTS_CREATE, "delete": _HINTS_DELETE}
 
 
 def _request(
@@ -161,6 +162,12 @@ def delete(target: Target, zone: int | None = None) -> Request:
     return _request(
         "delete", found, IPCTNL_MSG_CT.DELETE, attributes, family=found.family, hints=_HINTS_DELETE
     )
+
+
+def words(verb: str, target: object) -> Request:
+    """What a request of this verb about a flow is called in errors, and nothing that is sent."""
+    subject = target.orig if isinstance(target, Flow) else target
+    return Request(verb, subject, 0, 0, b"", _HINTS[verb])
 
 
 def flush() -> Request:
