@@ -8,6 +8,7 @@
                 print(event.type.name, event.flow.orig)
 """
 
+from .bulk.new_flow import NewFlow
 from .bulk.outcomes import Bulk, Outcome
 from .codec.json import from_json, to_json
 from .codec.json_values import JSON
@@ -55,7 +56,6 @@ from .model.protoinfo import (
     TCPInfo,
     TCPState,
 )
-from .model.requests import NewFlow
 from .model.statistics import (
     ConnectionStatistics,
     CPUStatistics,

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
-from anyio.abc import AsyncResource
 
+from .codec.decoder import pack_seq
 from .errors import ConntrackError, DecodeError
+from .items import Items
 from .model.statistics import ConnectionStatistics
-from .netlink.attributes import Buffer
 from .netlink.messages import Message
 from .netlink.walks import Walk
 
 T = TypeVar("T")
 
-Decoder = Callable[[Buffer, Message], T]
-"""Makes an object of a message. Raises :exc:`DecodeError`."""
+
+class Reader(Protocol[T]):
+    """Makes objects of messages: a :class:`~conntrack_aio.codec.decoder.Decoder`."""
+
+    def read_all(
+        self,
+        buffer: bytes,
+        takes: Callable[[bytes, Message], bool],
+        seq: bytes | None,
+        items: list[T | DecodeError],
+        counters: ConnectionStatistics,
+        /,
+    ) -> None: ...
 
 
 class Stage(Protocol[T]):
@@ -41,7 +51,7 @@ class Stage(Protocol[T]):
         ...
 
 
-class Dump(AsyncResource, Generic[T]):
+class Dump(Items[T]):
     """The entries of a table, as an async iterator; see :meth:`Connection.dump`.
 
     It starts at the first iteration, on a socket of its own, and may be left at any time: the
@@ -58,55 +68,23 @@ class Dump(AsyncResource, Generic[T]):
     def __init__(
         self,
         walk: Walk,
-        decode: Decoder[T],
+        reader: Reader[T],
         keep: Callable[[T], bool] | None,
         counters: ConnectionStatistics,
         on_close: Callable[[Dump[T]], None],
         stage: Stage[T] | None = None,
     ) -> None:
+        super().__init__()
         self.walk = walk
-        self._decode = decode
+        self._reader = reader
+        self._seq = pack_seq(walk.exchange.seq)
         self._keep = keep
         self._counters = counters
         self._on_close = on_close
         self._stage = stage
-        self._pending: deque[T | ConntrackError] = deque()
         self._busy = False
         self._ended = False
         self._retired = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        while not self._pending:
-            if not await self._refill():
-                raise StopAsyncIteration
-        item = self._pending.popleft()
-        if isinstance(item, ConntrackError):
-            raise item
-        return item
-
-    def batches(self) -> Batches[T]:
-        """The same dump, a list at a time (some 130), in the order of the table."""
-        return Batches(self)
-
-    async def next_batch(self) -> list[T]:
-        """The entries up to the end of the next chunk; an empty list at the end of the dump."""
-        batch: list[T] = []
-        while not batch:
-            if not self._pending and not await self._refill():
-                break
-            while self._pending:
-                item = self._pending[0]
-                if isinstance(item, ConntrackError):
-                    if batch:
-                        break
-                    self._pending.popleft()
-                    raise item
-                batch.append(item)
-                self._pending.popleft()
-        return batch
 
     async def _refill(self) -> bool:
         """Have more to hand out; ``False`` at the end."""
@@ -115,8 +93,12 @@ class Dump(AsyncResource, Generic[T]):
         self._busy = True
         try:
             if self._stage is not None and not self.walk.closed:
+                self._flawed = True
                 self._pending += self._stage.waiting()
-            return bool(self._pending) or await self._advance()
+            while not self._pending:
+                if not await self._advance():
+                    return False
+            return True
         finally:
             self._busy = False
 
@@ -132,36 +114,36 @@ class Dump(AsyncResource, Generic[T]):
         if received is None:
             self._ended = True
             return False
-        entries = self._take(*received)
-        if self._stage is not None:
-            errors: list[T | ConntrackError] = [
-                entry for entry in entries if isinstance(entry, ConntrackError)
-            ]
-            results = await self._stage.process(
-                [entry for entry in entries if not isinstance(entry, ConntrackError)]
-            )
-            if self._retired:  # closed by another task meanwhile
-                self._stage.put_back(results)
-                raise anyio.ClosedResourceError("the dump is closed")
-            entries = errors + results
-        self._pending += entries
+        errors = self._counters.decode_errors
+        entries = self._take(received)
+        self._flawed = self._stage is not None or self._counters.decode_errors > errors
+        self._pending += await self._staged(entries)
         return True
 
-    def _take(self, chunk: bytes, messages: Sequence[Message]) -> list[T | ConntrackError]:
+    def _take(self, chunk: bytes) -> list[T | DecodeError]:
         """The entries of a chunk that are to be kept, and errors in the place of what is none."""
-        entries: list[T | ConntrackError] = []
-        keep = self._keep
-        for message in messages:
-            try:
-                entry = self._decode(chunk, message)
-            except DecodeError as error:
-                self._counters.decode_errors += 1
-                entries.append(error)
-                continue
-            if keep is None or keep(entry):
-                entries.append(entry)
-        self._counters.entries_decoded += len(messages)
-        return entries
+        entries: list[T | DecodeError] = []
+        exchange, keep = self.walk.exchange, self._keep
+        try:
+            self._reader.read_all(chunk, exchange.takes, self._seq, entries, self._counters)
+        except DecodeError as error:
+            exchange.broken(error)
+        self._counters.entries_decoded += len(entries)
+        if keep is None:
+            return entries
+        return [entry for entry in entries if isinstance(entry, DecodeError) or keep(entry)]
+
+    async def _staged(self, entries: list[T | DecodeError]) -> Sequence[T | ConntrackError]:
+        if self._stage is None:
+            return entries
+        errors = [entry for entry in entries if isinstance(entry, DecodeError)]
+        results = await self._stage.process(
+            [entry for entry in entries if not isinstance(entry, DecodeError)]
+        )
+        if self._retired:  # closed by another task meanwhile
+            self._stage.put_back(results)
+            raise anyio.ClosedResourceError("the dump is closed")
+        return [*errors, *results]
 
     async def aclose(self) -> None:
         """End it. Idempotent; another task may call it while one iterates."""
@@ -182,23 +164,3 @@ class Dump(AsyncResource, Generic[T]):
 
     def __del__(self) -> None:
         self.close()
-
-
-class Batches(Generic[T]):
-    """A dump, a list at a time; see :meth:`Dump.batches`."""
-
-    def __init__(self, dump: Dump[T]) -> None:
-        self._dump = dump
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> list[T]:
-        batch = await self._dump.next_batch()
-        if not batch:
-            raise StopAsyncIteration
-        return batch
-
-    async def aclose(self) -> None:
-        """End the dump."""
-        await self._dump.aclose()

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from typing import Final, Generic, NamedTuple, Self, TypeVar
+from itertools import islice
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import AsyncResource
 
-from .errors import DecodeError, EventsLost, kernel_error
+from .errors import ConntrackError, DecodeError, EventsLost, kernel_error
+from .items import Items
 from .model.events import Event
 from .model.statistics import ConnectionStatistics
-from .netlink import messages
-from .netlink.attributes import Buffer
 from .netlink.endpoint import Endpoint
-from .netlink.messages import Message
 from .netlink.nsids import Origins
 from .netlink.socket import NetlinkSocket
 from .sysctls import CONNTRACK, read_number
@@ -40,6 +37,18 @@ _LEAST_COST: Final = 512
 divided by this bounds how many can lie in it."""
 
 logger = logging.getLogger("conntrack_aio")
+
+
+class Reader(Protocol[E]):
+    """Makes events of datagrams: a :class:`~conntrack_aio.codec.decoder.Decoder`."""
+
+    def read_each(
+        self,
+        datagrams: Sequence[bytes],
+        items: list[E | DecodeError],
+        counters: ConnectionStatistics,
+        /,
+    ) -> None: ...
 
 
 class Subscription(NamedTuple):
@@ -81,21 +90,7 @@ def subscribe(
         return Subscription(socket, None if mode is None else mode == 1, origins)
 
 
-def _placing(
-    decode: Callable[[Buffer, Message], E], origins: Origins, placed: list[E]
-) -> Callable[[Buffer, Message], E]:
-    """Decode, and note where it comes from."""
-
-    def decode_and_place(buffer: Buffer, message: Message) -> E:
-        event = decode(buffer, message)
-        event.nsid = origins.nsid
-        placed.append(event)
-        return event
-
-    return decode_and_place
-
-
-class EventStream(AsyncResource, Generic[E]):
+class EventStream(Items[E]):
     """Events, an async iterator that never ends by itself; see :meth:`Connection.events`.
 
     It is subscribed from the moment it exists. Hold it while you iterate, so that what is raised
@@ -124,19 +119,17 @@ class EventStream(AsyncResource, Generic[E]):
     def __init__(
         self,
         subscription: Subscription,
-        decode: Callable[[Buffer, Message], E],
+        reader: Reader[E],
         counters: ConnectionStatistics,
         on_close: Callable[[EventStream[E]], None],
     ) -> None:
+        super().__init__()
         self.socket, self.covers_older_flows, self._origins = subscription
+        self._reader = reader
         self._counters = counters
         self._on_close = on_close
-        self._pending: deque[E | EventsLost | DecodeError] = deque()
         self._unnamed: list[E] = []
-        """Those of them whose namespaces are still to be named."""
-        self._decode = decode
-        if self._origins is not None:
-            self._decode = _placing(decode, self._origins, self._unnamed)
+        """Those that are pending and whose namespaces are still to be named."""
         self._reading = False
         self._dry = False
         """Whether the last look at the socket found all that there was."""
@@ -158,18 +151,10 @@ class EventStream(AsyncResource, Generic[E]):
         """
         return self.socket.receive_buffer
 
-    def __aiter__(self) -> Self:
-        return self
+    def _is_ready(self) -> bool:
+        return bool(self._pending) and not self._unnamed
 
-    async def __anext__(self) -> E:
-        if self._unnamed or not self._pending:
-            await self._refill()
-        item = self._pending.popleft()
-        if isinstance(item, (EventsLost, DecodeError)):
-            raise item
-        return item
-
-    async def _refill(self) -> None:
+    async def _refill(self) -> bool:
         if self._reading:
             raise anyio.BusyResourceError("reading from")
         self._reading = True
@@ -184,7 +169,7 @@ class EventStream(AsyncResource, Generic[E]):
                 if self._unnamed:
                     await self._name()
                 elif self._pending:
-                    return
+                    return True
                 else:
                     await self.socket.wait_readable()
         finally:
@@ -192,32 +177,73 @@ class EventStream(AsyncResource, Generic[E]):
 
     def _read(self) -> None:
         """Take in what waits, within bounds."""
-        self._dry = False
-        if self._origins is not None:
-            self._origins.look()
+        self._dry = self._flawed = False
+        if self._origins is None:
+            self._read_some(_READS)
+            return
+        self._origins.look()
         for _ in range(_READS):
-            try:
-                size = self.socket.receive()
-            except BlockingIOError:
-                # The queue is empty, so what comes from now on is younger than the gap.
-                self._tell_gap()
-                self._dry = True
+            already = len(self._pending)
+            self._read_some(1)
+            for item in islice(self._pending, already, None):
+                if not isinstance(item, ConntrackError):
+                    item.nsid = self._origins.nsid
+                    self._unnamed.append(item)
+            if self._dry:
                 break
-            except DecodeError as error:
-                self._fail(error)
-                continue
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                # Said once, before the older messages that still wait in the buffer. A second
-                # overrun can only follow a read that emptied it: the first gap lies behind us.
-                self._tell_gap()
-                self._counters.overruns += 1
-                self._gap = self.receive_buffer // _LEAST_COST
-                continue
-            self._take(size)
-        if self._dry and self._origins is not None and not self._unnamed:
+        if self._dry and not self._unnamed:
             self._origins.idle()
+
+    def _read_some(self, limit: int) -> None:
+        """Take in so many datagrams at most."""
+        datagrams: list[bytes] = []
+        overrun = False
+        failure: DecodeError | None = None
+        try:
+            self.socket.receive_some(datagrams, limit)
+        except BlockingIOError:
+            self._dry = True
+        except DecodeError as error:
+            failure = error
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            overrun = True
+        self._take(datagrams)
+        if failure is not None:
+            self._counters.decode_errors += 1
+            self._flawed = True
+            self._pending.append(failure)
+        if self._dry or overrun:
+            # The queue is empty, so what comes from now on is younger than the gap. Or it ran over
+            # again, which can only follow a read that emptied it: the first gap lies behind us.
+            self._tell_gap()
+        if overrun:
+            # Said once, before the older messages that still wait in the buffer.
+            self._counters.overruns += 1
+            self._gap = self.receive_buffer // _LEAST_COST
+
+    def _take(self, datagrams: list[bytes]) -> None:
+        """Events, each a datagram of its own, and the gap in its place among them."""
+        if self._gap is not None:
+            # A storm may never let the queue run dry. What the buffer could hold when it overran
+            # has been read when so many came; so the gap lies behind us.
+            if len(datagrams) <= self._gap:
+                self._gap -= len(datagrams)
+            else:
+                older, datagrams = datagrams[: self._gap], datagrams[self._gap :]
+                self._decode(older)
+                self._tell_gap()
+        self._decode(datagrams)
+
+    def _decode(self, datagrams: list[bytes]) -> None:
+        items: list[E | DecodeError] = []
+        errors = self._counters.decode_errors
+        self._reader.read_each(datagrams, items, self._counters)
+        errors = self._counters.decode_errors - errors
+        self._counters.events_decoded += len(items) - errors
+        self._flawed |= bool(errors)
+        self._pending += items
 
     async def _name(self) -> None:
         assert self._origins is not None
@@ -225,25 +251,6 @@ class EventStream(AsyncResource, Generic[E]):
         for event, name in zip(self._unnamed, names, strict=True):
             event.netns = name
         self._unnamed.clear()
-
-    def _take(self, size: int) -> None:
-        buffer = self.socket.buffer
-        try:
-            for message in messages.walk(buffer, size):
-                if self._gap is not None:
-                    # A storm may never let the queue run dry. What the buffer could hold when
-                    # it overran has been read by now; so the gap lies behind us.
-                    self._gap -= 1
-                    if self._gap < 0:
-                        self._tell_gap()
-                self._pending.append(self._decode(buffer, message))
-                self._counters.events_decoded += 1
-        except DecodeError as error:
-            self._fail(error)
-
-    def _fail(self, error: DecodeError) -> None:
-        self._counters.decode_errors += 1
-        self._pending.append(error)
 
     def _tell_gap(self) -> None:
         if self._gap is None:
@@ -254,6 +261,7 @@ class EventStream(AsyncResource, Generic[E]):
         if drops is not None and lost is not None:
             self._drops_told = drops
             self._counters.events_lost += lost
+        self._flawed = True
         self._pending.append(EventsLost(lost))
 
     async def aclose(self) -> None:

@@ -11,9 +11,10 @@ import anyio.to_thread
 import attrs
 from anyio import CapacityLimiter
 
+from . import dumps, events
 from .bulk.outcomes import Bulk, Work
 from .bulk.sources import Source
-from .dumps import Decoder, Dump, Stage
+from .dumps import Dump, Stage
 from .events import E, EventStream, subscribe
 from .model.statistics import ConnectionStatistics
 from .netlink.endpoint import Endpoint
@@ -26,8 +27,9 @@ from .netlink.walks import Walk
 
 T = TypeVar("T")
 
-_WALKERS = 16
-"""Worker threads that the dumps of one connection may occupy at a time."""
+_THREADS = 16
+"""Threads that one connection may occupy at a time to receive ahead; and as many for what is asked
+aside."""
 
 
 class Session:
@@ -40,8 +42,8 @@ class Session:
         self.requester = requester
         self._receive_buffer = receive_buffer
         self._reply_timeout = reply_timeout
-        self.threads = Threads(_WALKERS)
-        self._limiter = CapacityLimiter(_WALKERS)
+        self._threads = Threads(_THREADS)
+        self._limiter = CapacityLimiter(_THREADS)
         self._counters = ConnectionStatistics()
         self._dumps: WeakSet[Dump[Any]] = WeakSet()
         self._streams: WeakSet[EventStream[Any]] = WeakSet()
@@ -66,8 +68,8 @@ class Session:
             stream.close()
         for bulk in tuple(self._bulks):
             bulk.close()
-        self.threads.close()
         self.requester.close()
+        self._threads.close()
 
     # -- conversations ----------------------------------------------------------------------
 
@@ -85,21 +87,21 @@ class Session:
     def dump(
         self,
         request: Request,
-        decode: Decoder[T],
+        reader: dumps.Reader[T],
         keep: Callable[[T], bool] | None = None,
         stage: Stage[T] | None = None,
     ) -> Dump[T]:
         """Entries of a table, on a socket of their own; those that ``keep`` is true of."""
         self.check_open()
-        walk = Walk(self._open_beside, request, self._limiter, self._reply_timeout)
-        dump = Dump(walk, decode, keep, self._counters, self._retire_dump, stage)
+        walk = Walk(self._open_beside, request, self._threads, self._reply_timeout)
+        dump = Dump(walk, reader, keep, self._counters, self._retire_dump, stage)
         self._dumps.add(dump)
         return dump
 
     def subscribe(
         self,
         groups: Collection[int],
-        decode: Decoder[E],
+        reader: events.Reader[E],
         receive_buffer: int | None,
         *,
         all_netns: bool = False,
@@ -110,7 +112,7 @@ class Session:
         subscription = self.beside(
             lambda: subscribe(self.endpoint, groups, size, all_netns=all_netns)
         )
-        stream = EventStream(subscription, decode, self._counters, self._retire_stream)
+        stream = EventStream(subscription, reader, self._counters, self._retire_stream)
         self._streams.add(stream)
         return stream
 
@@ -147,7 +149,7 @@ class Session:
     def _open_pipeline(self, answer: int) -> Pipeline:
         self.check_open()
         socket = self.beside(lambda: self.endpoint.open(RECEIVE_BUFFER))
-        return Pipeline(socket, self.threads, self._reply_timeout, answer)
+        return Pipeline(socket, self._threads, self._reply_timeout, answer)
 
     # -- the books --------------------------------------------------------------------------
 

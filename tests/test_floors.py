@@ -23,6 +23,7 @@ FLOORS = {
     "codec": 3,
     "filters": 4,
     "trace": 4,
+    "items": 4,
     "bulk": 5,
     "dumps": 5,
     "events": 5,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
 import attrs
-from anyio.abc import AsyncResource
 
 from ..errors import ConntrackError
+from ..items import Items
 from ..netlink.pipeline import DEPTH, Pipeline
 from .sources import Source
 
@@ -66,7 +66,7 @@ class Work(Protocol[T]):
         ...
 
 
-class Bulk(AsyncResource, Generic[T]):
+class Bulk(Items[Outcome[T]], Generic[T]):
     """The outcomes of many requests, in the order of the items: what the bulk verbs return.
 
     An async iterator of :class:`Outcome`; :meth:`batches` gives them in lists, and ``await bulk``
@@ -94,6 +94,7 @@ class Bulk(AsyncResource, Generic[T]):
         *,
         stop_on_error: bool = False,
     ) -> None:
+        super().__init__()
         self.pipeline: Pipeline | None = None
         self._open_pipeline = open_pipeline
         self._source = source
@@ -102,37 +103,11 @@ class Bulk(AsyncResource, Generic[T]):
         self._stop_on_error = stop_on_error
         self._depth = 1 if stop_on_error else DEPTH
         self._started: deque[Window[T]] = deque()
-        self._outcomes: list[Outcome[T]] = []
-        self._told = 0
         self._error: Exception | None = None
         self._exhausted = False
         self._busy = False
         self._closed = False
         self._retired = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Outcome[T]:
-        while self._told == len(self._outcomes):
-            if not await self._refill():
-                raise StopAsyncIteration
-        outcome = self._outcomes[self._told]
-        self._told += 1
-        return outcome
-
-    def batches(self) -> OutcomeBatches[T]:
-        """The same outcomes, a list at a time (up to 256)."""
-        return OutcomeBatches(self)
-
-    async def next_batch(self) -> list[Outcome[T]]:
-        """The outcomes up to the end of a window; an empty list at the end."""
-        while self._told == len(self._outcomes):
-            if not await self._refill():
-                return []
-        batch = self._outcomes[self._told :] if self._told else self._outcomes
-        self._outcomes, self._told = [], 0
-        return batch
 
     def __await__(self) -> Generator[object, None, list[Outcome[T]]]:
         return self._all().__await__()
@@ -174,7 +149,7 @@ class Bulk(AsyncResource, Generic[T]):
         outcomes = await self._started[0].finish()
         self._check_open()
         self._started.popleft()
-        self._outcomes, self._told = outcomes, 0
+        self._pending += outcomes
         if self._stop_on_error and any(outcome.error is not None for outcome in outcomes):
             self._exhausted = True
         return True
@@ -217,7 +192,7 @@ class Bulk(AsyncResource, Generic[T]):
         """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
         self._closed = True
         self._started.clear()
-        self._outcomes, self._told = [], 0
+        self._pending.clear()
         self._finish()
 
     def _finish(self) -> None:
@@ -229,23 +204,3 @@ class Bulk(AsyncResource, Generic[T]):
 
     def __del__(self) -> None:
         self.close()
-
-
-class OutcomeBatches(Generic[T]):
-    """A bulk, a list of outcomes at a time; see :meth:`Bulk.batches`."""
-
-    def __init__(self, bulk: Bulk[T]) -> None:
-        self._bulk = bulk
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> list[Outcome[T]]:
-        batch = await self._bulk.next_batch()
-        if not batch:
-            raise StopAsyncIteration
-        return batch
-
-    async def aclose(self) -> None:
-        """End the bulk."""
-        await self._bulk.aclose()

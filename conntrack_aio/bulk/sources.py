@@ -31,7 +31,7 @@ class Source(Protocol[T]):
         ...
 
 
-class Items(Generic[T]):
+class FromIterable(Generic[T]):
     """The items of an iterable, which is never waited for."""
 
     def __init__(self, items: Iterable[T]) -> None:
@@ -54,7 +54,7 @@ class Items(Generic[T]):
         return taken
 
 
-class AsyncItems(Generic[T]):
+class FromAsyncIterable(Generic[T]):
     """The items of an async iterable."""
 
     def __init__(self, items: AsyncIterable[T]) -> None:
@@ -91,7 +91,7 @@ class AsyncItems(Generic[T]):
         return taken
 
 
-class Lists(Generic[T]):
+class FromLists(Generic[T]):
     """Items that come in lists."""
 
     def __init__(self, lists: AsyncIterable[list[T]]) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final, TypeVar
+
 from ..errors import DecodeError
 from ..model.events import EventType, FlowEvent
 from ..model.expectations import Expectation, ExpectEvent
 from ..model.flow import Flow
 from ..model.helpers import UserspaceHelper
-from ..model.statistics import CPUStatistics, ExpectCPUStatistics, GlobalStatistics
+from ..model.statistics import (
+    ConnectionStatistics,
+    CPUStatistics,
+    ExpectCPUStatistics,
+    GlobalStatistics,
+)
 from ..model.timeouts import TimeoutPolicy
-from ..netlink import nfnetlink
+from ..netlink import messages, nfnetlink
 from ..netlink.attributes import Buffer
 from ..netlink.exchange import Reply
 from ..netlink.messages import Message
@@ -18,7 +26,10 @@ from ..uapi.nfnetlink import NFNL_SUBSYS
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT, IPCTNL_MSG_EXP
 from ..uapi.nfnetlink_cthelper import NFNL_MSG_CTHELPER
 from ..uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
-from .reference import decode, decode_fields
+from .decoder import Decoder, Plain
+from .reference import decode_fields
+
+T = TypeVar("T")
 
 _CT = NFNL_SUBSYS.CTNETLINK
 CT_NEW = nfnetlink.message_type(_CT, IPCTNL_MSG_CT.NEW)
@@ -35,106 +46,110 @@ EXP_DELETE = nfnetlink.message_type(_EXP, IPCTNL_MSG_EXP.DELETE)
 EXP_GET_STATS_CPU = nfnetlink.message_type(_EXP, IPCTNL_MSG_EXP.GET_STATS_CPU)
 
 
-def decode_flow(buffer: Buffer, message: Message) -> Flow:
-    """An entry, as dumps and answers to GET have it. Raises :exc:`DecodeError`."""
-    if message.type != CT_NEW:
-        raise DecodeError(f"a message of type {message.type:#x} is not a conntrack entry")
-    nfnetlink.parse(buffer, message)
-    return decode(Flow, buffer, message.start + nfnetlink.SIZE, message.end)
+def _only(*types: int) -> Callable[[int, int], Plain | None]:
+    return lambda kind, _: {} if kind in types else None
 
 
-def decode_event(buffer: Buffer, message: Message) -> FlowEvent:
-    """An event. A new flow is told from a changed one by the header's flags.
+def _flow_event(type: int, flags: int) -> Plain | None:
+    """The first event of a flow has NLM_F_CREATE and NLM_F_EXCL, an update has neither.
 
-    The first event of a flow has NLM_F_CREATE and NLM_F_EXCL, an update has neither
-    (``ctnetlink_conntrack_event``). Raises :exc:`DecodeError`.
+    (``ctnetlink_conntrack_event``)
     """
-    if message.type == CT_DELETE:
-        kind = EventType.DESTROY
-    elif message.type == CT_NEW:
-        kind = EventType.NEW if message.flags & _CREATE else EventType.UPDATE
-    else:
-        raise DecodeError(f"a message of type {message.type:#x} is not a conntrack event")
-    nfnetlink.parse(buffer, message)
-    start = message.start + nfnetlink.SIZE
-    return decode(FlowEvent, buffer, start, message.end, type=kind, port_id=message.port)
+    if type == CT_DELETE:
+        return {"type": EventType.DESTROY}
+    if type == CT_NEW:
+        return {"type": EventType.NEW if flags & _CREATE else EventType.UPDATE}
+    return None
 
 
-def skip(buffer: Buffer, message: Message) -> None:
+def _expect_event(type: int, flags: int) -> Plain | None:
+    if type not in (EXP_NEW, EXP_DELETE):
+        return None
+    return {"type": EventType.NEW if type == EXP_NEW else EventType.DESTROY}
+
+
+decode_flow: Final = Decoder(Flow, "a conntrack entry", _only(CT_NEW))
+"""As dumps and answers to GET have it."""
+
+decode_event: Final = Decoder(FlowEvent, "a conntrack event", _flow_event, port="port_id")
+
+decode_cpu_statistics: Final = Decoder(
+    CPUStatistics, "the statistics of a processor", _only(CT_STATS_CPU), resource="cpu"
+)
+"""A processor's share of ``IPCTNL_MSG_CT_GET_STATS_CPU``; its number is in the nfgenmsg."""
+
+decode_expectation: Final = Decoder(Expectation, "an expectation", _only(EXP_NEW))
+"""As dumps and answers to GET have it."""
+
+decode_expect_event: Final = Decoder(
+    ExpectEvent, "an expectation's event", _expect_event, port="port_id"
+)
+"""New or gone."""
+
+decode_expect_cpu_statistics: Final = Decoder(
+    ExpectCPUStatistics,
+    "the statistics of expectations",
+    # To 6.18 at least, the kernel puts the other subsystem's number in its type
+    # (ctnetlink_exp_stat_fill_info): it reads as IPCTNL_MSG_CT_GET_CTRZERO.
+    _only(EXP_GET_STATS_CPU, _CT << 8 | IPCTNL_MSG_EXP.GET_STATS_CPU),
+    resource="cpu",
+)
+"""One processor's part of the answer to ``IPCTNL_MSG_EXP_GET_STATS_CPU``."""
+
+decode_timeout_policy: Final = Decoder(TimeoutPolicy, "a timeout policy", _only(TIMEOUT_NEW))
+"""As dumps and answers to GET have it."""
+
+decode_helper: Final = Decoder(UserspaceHelper, "a helper", _only(CTHELPER_NEW))
+"""As dumps and answers to GET have it."""
+
+_decode_global_statistics: Final = Decoder(
+    GlobalStatistics, "the statistics of the table", lambda kind, flags: {}
+)
+
+
+class Skip:
     """For a dump of which only its beginning or its refusal matters."""
+
+    def __call__(self, buffer: Buffer, message: Message) -> None: ...
+
+    def read_all(
+        self,
+        buffer: bytes,
+        takes: Callable[[bytes, Message], bool],
+        seq: bytes | None,
+        items: list[DecodeError | None],
+        counters: ConnectionStatistics,
+    ) -> None:
+        """As :meth:`Decoder.read_all`, and reads nothing of it."""
+        items += [None for message in messages.walk(buffer, len(buffer)) if takes(buffer, message)]
+
+
+skip: Final = Skip()
 
 
 def flow_of(reply: Reply) -> Flow:
     """The entry in an answer. Raises :exc:`DecodeError`."""
-    return decode_flow(reply.payload, _whole(reply))
+    return _read(decode_flow, reply)
 
 
 def global_statistics_of(reply: Reply) -> GlobalStatistics:
     """The answer to ``IPCTNL_MSG_CT_GET_STATS``. Raises :exc:`DecodeError`."""
-    nfnetlink.parse(reply.payload, _whole(reply))
-    return decode(GlobalStatistics, reply.payload, nfnetlink.SIZE, len(reply.payload))
-
-
-def decode_cpu_statistics(buffer: Buffer, message: Message) -> CPUStatistics:
-    """A processor's share of ``IPCTNL_MSG_CT_GET_STATS_CPU``; its number is in the nfgenmsg.
-
-    Raises :exc:`DecodeError`.
-    """
-    if message.type != CT_STATS_CPU:
-        raise DecodeError(f"a message of type {message.type:#x} has no statistics")
-    head = nfnetlink.parse(buffer, message)
-    start = message.start + nfnetlink.SIZE
-    return decode(CPUStatistics, buffer, start, message.end, cpu=head.resource)
-
-
-def decode_expectation(buffer: Buffer, message: Message) -> Expectation:
-    """An expectation, as dumps and answers to GET have it. Raises :exc:`DecodeError`."""
-    if message.type != EXP_NEW:
-        raise DecodeError(f"a message of type {message.type:#x} is not an expectation")
-    nfnetlink.parse(buffer, message)
-    return decode(Expectation, buffer, message.start + nfnetlink.SIZE, message.end)
-
-
-def decode_expect_event(buffer: Buffer, message: Message) -> ExpectEvent:
-    """An event of an expectation: new or gone. Raises :exc:`DecodeError`."""
-    if message.type not in (EXP_NEW, EXP_DELETE):
-        raise DecodeError(f"a message of type {message.type:#x} is not an expectation's event")
-    kind = EventType.NEW if message.type == EXP_NEW else EventType.DESTROY
-    nfnetlink.parse(buffer, message)
-    start = message.start + nfnetlink.SIZE
-    return decode(ExpectEvent, buffer, start, message.end, type=kind, port_id=message.port)
+    return _read(_decode_global_statistics, reply)
 
 
 def expectation_of(reply: Reply) -> Expectation:
     """The expectation in an answer. Raises :exc:`DecodeError`."""
-    return decode_expectation(reply.payload, _whole(reply))
-
-
-def decode_expect_cpu_statistics(buffer: Buffer, message: Message) -> ExpectCPUStatistics:
-    """One processor's part of the answer to ``IPCTNL_MSG_EXP_GET_STATS_CPU``.
-
-    To 6.18 at least, the kernel puts the other subsystem's number in its type
-    (``ctnetlink_exp_stat_fill_info``): it reads as ``IPCTNL_MSG_CT_GET_CTRZERO``.
-    Raises :exc:`DecodeError`.
-    """
-    if message.type not in (EXP_GET_STATS_CPU, _CT << 8 | IPCTNL_MSG_EXP.GET_STATS_CPU):
-        raise DecodeError(f"a message of type {message.type:#x} is not of expectation statistics")
-    head = nfnetlink.parse(buffer, message)
-    start = message.start + nfnetlink.SIZE
-    return decode(ExpectCPUStatistics, buffer, start, message.end, cpu=head.resource)
-
-
-def decode_timeout_policy(buffer: Buffer, message: Message) -> TimeoutPolicy:
-    """A timeout policy, as dumps and answers to GET have it. Raises :exc:`DecodeError`."""
-    if message.type != TIMEOUT_NEW:
-        raise DecodeError(f"a message of type {message.type:#x} is not a timeout policy")
-    nfnetlink.parse(buffer, message)
-    return decode(TimeoutPolicy, buffer, message.start + nfnetlink.SIZE, message.end)
+    return _read(decode_expectation, reply)
 
 
 def timeout_policy_of(reply: Reply) -> TimeoutPolicy:
     """The policy in an answer. Raises :exc:`DecodeError`."""
-    return decode_timeout_policy(reply.payload, _whole(reply))
+    return _read(decode_timeout_policy, reply)
+
+
+def helper_of(reply: Reply) -> UserspaceHelper:
+    """The helper in an answer. Raises :exc:`DecodeError`."""
+    return _read(decode_helper, reply)
 
 
 def default_timeouts_of(reply: Reply) -> object:
@@ -149,17 +164,8 @@ def default_timeouts_of(reply: Reply) -> object:
     return told.get("timeouts")
 
 
-def decode_helper(buffer: Buffer, message: Message) -> UserspaceHelper:
-    """A user-space helper, as dumps and answers to GET have it. Raises :exc:`DecodeError`."""
-    if message.type != CTHELPER_NEW:
-        raise DecodeError(f"a message of type {message.type:#x} is not a helper")
-    nfnetlink.parse(buffer, message)
-    return decode(UserspaceHelper, buffer, message.start + nfnetlink.SIZE, message.end)
-
-
-def helper_of(reply: Reply) -> UserspaceHelper:
-    """The helper in an answer. Raises :exc:`DecodeError`."""
-    return decode_helper(reply.payload, _whole(reply))
+def _read(decode: Decoder[T], reply: Reply) -> T:
+    return decode(reply.payload, _whole(reply))
 
 
 def _whole(reply: Reply) -> Message:

@@ -1,15 +1,7 @@
 """The reference codec: interprets a schema, message by message, in both directions.
 
-What it promises, for any bytes:
-
-- It returns an object or raises :exc:`DecodeError` with the path of the attribute, and nothing
-  else.
-- The last of repeated attributes counts, as in the kernel.
-- An empty attribute where a number is expected is padding; the kernel aligns with such on some
-  architectures. A shorter one than expected is an error. A longer one is of a newer kernel: it is
-  kept as it came, and the field is absent.
-- What the schema does not know is kept, at any depth.
-- What an attribute means may be said by another one, wherever in the same nest that stands.
+For any bytes it returns an object or raises :exc:`DecodeError` with the path of the attribute, and
+nothing else. How attributes are read: :mod:`.skeleton`.
 """
 
 from __future__ import annotations
@@ -19,11 +11,11 @@ from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from ..errors import DecodeError, EncodeError
 from ..model.declare import UnknownAttribute
-from ..netlink.attributes import HEADER, Buffer, pack, walk
+from ..netlink.attributes import Buffer, pack
 from .schema import Branch, Field, Fork, Leaf, Schema, Sequence, kernel_name, schema_of
+from .skeleton import Found, Skeleton, Survey, survey
 
 C = TypeVar("C")
-Unknown = list[UnknownAttribute]
 
 
 @runtime_checkable
@@ -36,118 +28,72 @@ def decode(cls: type[C], buffer: Buffer, start: int, end: int, **plain: object) 
 
     ``plain`` are the values of fields that no attribute holds. Raises :exc:`DecodeError`.
     """
-    unknown: Unknown = []
-    return _read_object(schema_of(cls), buffer, start, end, (), unknown, True, plain)
+    return cast("C", decode_surveyed(survey(cls, buffer, start, end), buffer, plain))
+
+
+def decode_surveyed(surveyed: Survey, buffer: Buffer, plain: Mapping[str, object]) -> object:
+    """As :func:`decode`, of a message whose skeleton is known. Raises :exc:`DecodeError`."""
+    unknown = tuple(
+        [
+            UnknownAttribute(kept.path, bytes(buffer[kept.start : kept.end]), kept.nested)
+            for kept in surveyed.kept
+        ]
+    )
+    return _build(surveyed.skeleton.schema, surveyed.skeleton, 0, buffer, unknown, plain)
 
 
 def decode_fields(cls: type[object], buffer: Buffer, start: int, end: int) -> dict[str, object]:
     """The values of those of a class's fields that are there. Raises :exc:`DecodeError`."""
-    schema = schema_of(cls)
-    values: list[object] = [None] * schema.size
-    _read(schema.root, buffer, start, end, (), values, [])
-    told = {field.name: values[field.slot] for field in schema.fields}
-    return {name: value for name, value in told.items() if value is not None}
-
-
-def _read_object(
-    schema: Schema[C],
-    buffer: Buffer,
-    start: int,
-    end: int,
-    prefix: tuple[int, ...],
-    unknown: Unknown,
-    outermost: bool = False,
-    plain: Mapping[str, object] = {},
-) -> C:
-    values: list[object] = [None] * schema.size
-    _read(schema.root, buffer, start, end, prefix, values, unknown)
-    return _build(schema, values, 0, tuple(unknown) if outermost else (), plain)
-
-
-def _read(
-    branch: Branch,
-    buffer: Buffer,
-    start: int,
-    end: int,
-    prefix: tuple[int, ...],
-    values: list[object],
-    unknown: Unknown,
-) -> None:
-    children = branch.children
-    forks: list[tuple[Fork, int, int, int]] = []
-    for number, nested, first, last in walk(buffer, start, end, branch.name_of):
-        child = children.get(number)
-        if child is None:
-            _keep(number, nested, buffer, first, last, prefix, unknown)
-            continue
-        try:
-            if isinstance(child, Leaf):
-                scalar = child.scalar
-                if scalar is None:
-                    assert child.nest is not None
-                    values[child.slot] = _read_object(
-                        child.nest, buffer, first, last, (*prefix, number), unknown
-                    )
-                elif last - first > scalar.maximum:
-                    _keep(number, nested, buffer, first, last, prefix, unknown)
-                elif scalar.size is None or scalar.size == last - first:
-                    values[child.slot] = scalar.decode(buffer, first, last)
-                elif last > first:
-                    raise DecodeError(f"{last - first} bytes where {scalar.size} are expected")
-            elif isinstance(child, Branch):
-                _read(child, buffer, first, last, (*prefix, number), values, unknown)
-            else:
-                forks.append((child, number, first, last))
-        except DecodeError as error:
-            raise DecodeError(error.reason, (child.name, *error.path)) from None
-    for fork, number, first, last in forks:
-        leaf = fork.leaves.get(cast("int", values[cast("Leaf", children[fork.by]).slot]))
-        meant = Branch(branch.name, {} if leaf is None else {number: leaf})
-        _read(meant, buffer, first - HEADER.size, last, prefix, values, unknown)
-
-
-def _keep(
-    number: int,
-    nested: bool,
-    buffer: Buffer,
-    first: int,
-    last: int,
-    prefix: tuple[int, ...],
-    unknown: Unknown,
-) -> None:
-    unknown.append(UnknownAttribute((*prefix, number), bytes(buffer[first:last]), nested))
+    skeleton = survey(cls, buffer, start, end).skeleton
+    told = {field.name: skeleton.values[field.slot] for field in skeleton.schema.fields}
+    return {name: _value(found, buffer) for name, found in told.items() if found is not None}
 
 
 def _build(
-    schema: Schema[C],
-    values: list[object],
+    schema: Schema[object],
+    skeleton: Skeleton,
     offset: int,
+    buffer: Buffer,
     unknown: tuple[UnknownAttribute, ...],
     plain: Mapping[str, object],
-) -> C:
+) -> object:
+    """The object whose slots begin at ``offset``."""
     arguments = dict(plain)
     for field in schema.fields:
-        value = values[offset + field.slot]
-        if value is None and field.required:
+        found = skeleton.values[offset + field.slot]
+        if found is None and field.required:
             raise DecodeError(f"{schema.cls.__name__}.{field.name} is missing")
-        arguments[field.name] = value
+        arguments[field.name] = None if found is None else _value(found, buffer)
     for sequence in schema.sequences:
-        arguments[sequence.name] = _items(sequence, values, offset)
+        items = items_of(sequence, skeleton, offset)
+        arguments[sequence.name] = tuple([_value(found, buffer) for found in items])
     for inline in schema.inlines:
-        arguments[inline.name] = _build(inline.schema, values, offset + inline.offset, unknown, {})
+        arguments[inline.name] = _build(
+            inline.schema, skeleton, offset + inline.offset, buffer, unknown, {}
+        )
     if schema.keeps_unknown:
         arguments["unknown"] = unknown
     return schema.cls(**arguments)
 
 
-def _items(sequence: Sequence, values: list[object], offset: int) -> tuple[object, ...]:
-    """Those that are there, whatever their number is said to be."""
-    items = [values[offset + leaf.slot] for leaf in sequence.leaves]
+def _value(found: Found, buffer: Buffer) -> object:
+    try:
+        if found.inside is not None:
+            return _build(found.inside.schema, found.inside, 0, buffer, (), {})
+        assert found.leaf.scalar is not None
+        return found.leaf.scalar.decode(buffer, found.start, found.end)
+    except DecodeError as error:
+        raise found.error(error) from None
+
+
+def items_of(sequence: Sequence, skeleton: Skeleton, offset: int) -> list[Found]:
+    """Those that are there, whatever their number is said to be. Raises :exc:`DecodeError`."""
+    items = [skeleton.values[offset + leaf.slot] for leaf in sequence.leaves]
     while items and items[-1] is None:
         items.pop()
     if None in items:
         raise DecodeError(f"{sequence.leaves[items.index(None)].name} is missing")
-    return tuple(items)
+    return [found for found in items if found is not None]
 
 
 def encode(obj: object) -> bytes:

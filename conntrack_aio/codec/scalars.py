@@ -4,32 +4,79 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable
-from functools import cache, lru_cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from ipaddress import IPv4Address, IPv6Address
-from typing import NamedTuple, cast
+from typing import Any, Final, cast
+
+import attrs
 
 from ..errors import DecodeError, EncodeError
 from ..model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
 from ..netlink.attributes import Buffer
 
 _WORD = struct.calcsize("l")
+_FEW: Final = 1 << 10
+_MANY: Final = 1 << 14
+"""Values that are remembered: two sizes."""
 
 
-class Scalar(NamedTuple):
-    """How one kind of value is read and written."""
+class Memo(dict[Any, object]):
+    """What raw values mean, each worked out once: ``memo[raw]``.
+
+    Bounded: one that is full starts anew, which costs little against finding the eldest each time.
+    """
+
+    def __init__(self, meaning: Callable[[Any], object], limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+        self._meaning = meaning
+
+    def __missing__(self, raw: object) -> object:
+        value = self._meaning(raw)
+        if len(self) >= self.limit:
+            self.clear()
+        self[raw] = value
+        return value
+
+
+@attrs.frozen(eq=False)
+class Scalar:
+    """How one kind of value is read and written.
+
+    Reading has two steps, so that many values can be unpacked at once: ``code`` gives what is raw,
+    ``memo`` what it means.
+    """
 
     size: int | None
     """The payload's size, where it is fixed. An empty one is padding, which is the caller's to
     see to."""
     maximum: int
     """The largest payload. A larger one is of a newer kernel; that too is the caller's to see."""
-    decode: Callable[[Buffer, int, int], object]
-    """Of a payload from start to end. Raises :exc:`DecodeError`."""
-    encode: Callable[[object], bytes]
+    code: str | None
+    """What :mod:`struct` calls it, in network byte order; ``None``: the payload's bytes."""
+    memo: Memo | None
+    """What a raw value means; ``None``: itself. Raises :exc:`DecodeError`."""
+    encode: Callable[[Any], bytes]
     """Raises :exc:`EncodeError`."""
     types: tuple[type, ...]
     """What a value must be an instance of for this place to take it."""
+    parts: Mapping[str, str] | None = None
+    """Where ``memo`` does not know a raw value yet and calling the class would take longer than
+    the rest of a message: the attributes of the object that it means, as source for ``raw``."""
+    _unpack: Callable[[Buffer, int], tuple[object]] | None = attrs.field(
+        init=False, default=attrs.Factory(lambda self: _unpacker(self.code), takes_self=True)
+    )
+
+    def decode(self, buffer: Buffer, start: int, end: int) -> object:
+        """A payload from start to end. Raises :exc:`DecodeError`."""
+        unpack = self._unpack
+        raw = bytes(buffer[start:end]) if unpack is None else unpack(buffer, start)[0]
+        return raw if self.memo is None else self.memo[raw]
+
+
+def _unpacker(code: str | None) -> Callable[[Buffer, int], tuple[object]] | None:
+    return None if code is None else struct.Struct(f"!{code}").unpack_from
 
 
 @cache
@@ -50,26 +97,27 @@ def scalar_of(wire: Wire[object]) -> Scalar:
     raise TypeError(f"{wire!r} is not a scalar")
 
 
-_FORMATS = {(1, False): "B", (2, False): "H", (4, False): "I", (4, True): "i", (8, False): "Q"}
+_CODES = {(1, False): "B", (2, False): "H", (4, False): "I", (4, True): "i", (8, False): "Q"}
 
 
 def _integer(wire: Integer[int]) -> Scalar:
-    codec = struct.Struct(("=" if wire.host_order else "!") + _FORMATS[wire.size, wire.signed])
+    code = _CODES[wire.size, wire.signed]
     bits = 8 * wire.size
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if wire.signed else (0, (1 << bits) - 1)
-    unpack_from = codec.unpack_from
-    convert = _converter(wire.enum)
-
-    def decode(buffer: Buffer, start: int, end: int) -> object:
-        return unpack_from(buffer, start)[0]
-
-    def decode_enum(buffer: Buffer, start: int, end: int) -> object:
-        return convert(unpack_from(buffer, start)[0])
+    pack = struct.Struct(("=" if wire.host_order else "!") + code).pack
 
     def encode(value: object) -> bytes:
-        return codec.pack(_checked(value, low, high))
+        return pack(_checked(value, low, high))
 
-    return Scalar(wire.size, wire.size, decode_enum if wire.enum else decode, encode, (int,))
+    memo = None if wire.enum is None else _members(wire.enum)
+    if wire.host_order:
+        assert memo is None
+        code, memo = f"{wire.size}s", Memo(partial(_from_host, signed=wire.signed), _FEW)
+    return Scalar(wire.size, wire.size, code, memo, encode, (int,))
+
+
+def _from_host(data: bytes, *, signed: bool) -> int:
+    return int.from_bytes(data, sys.byteorder, signed=signed)
 
 
 def describe_number(value: int) -> str:
@@ -86,30 +134,27 @@ def _checked(value: object, low: int, high: int) -> int:
     return value
 
 
-def _converter(enum: type[int] | None) -> Callable[[int], int]:
-    """From the number to the enum's member; what the enum does not know stays a number."""
-    if enum is None:
-        return int
+def _members(enum: type[int]) -> Memo:
+    """From the number to the enum's member; what the enum does not know stays a number.
 
-    # Bounded: a flag enum makes a member for every combination it meets.
-    @lru_cache(maxsize=1024)
-    def convert(value: int) -> int:
+    Bounded, for a flag enum makes a member for every combination it meets.
+    """
+
+    def member(value: int) -> int:
         try:
             return enum(value)
         except ValueError:
             return value
 
-    return convert
+    return Memo(member, _FEW)
 
 
 def _address(wire: Address[object]) -> Scalar:
     cls = wire.cls
     assert cls in (IPv4Address, IPv6Address)
+    code = "I" if cls is IPv4Address else "16s"
     # Tables repeat their addresses: taking one from here is ten times cheaper than making it.
-    make = lru_cache(maxsize=1 << 16)(cls)
-
-    def decode(buffer: Buffer, start: int, end: int) -> object:
-        return make(bytes(buffer[start:end]))
+    memo = Memo(cls, _MANY)
 
     def encode(value: object) -> bytes:
         assert isinstance(value, (IPv4Address, IPv6Address))
@@ -117,12 +162,26 @@ def _address(wire: Address[object]) -> Scalar:
             raise EncodeError(f"{value} has a scope; the kernel's entries have none")
         return value.packed
 
-    return Scalar(wire.size, wire.size, decode, encode, (cls,))
+    return Scalar(wire.size, wire.size, code, memo, encode, (cls,), _parts_of(cls))
+
+
+def _parts_of(cls: type[object]) -> Mapping[str, str] | None:
+    """The insides of an address, if they are here what they are in every Python so far."""
+    try:
+        if cls is IPv4Address:
+            four = object.__new__(IPv4Address)
+            four._ip = 0x7F000001  # type: ignore[attr-defined]
+            return {"_ip": "raw"} if four == IPv4Address("127.0.0.1") else None
+        six = object.__new__(IPv6Address)
+        six._ip, six._scope_id = 1, None  # type: ignore[attr-defined]
+        return {"_ip": "number(raw, 'big')", "_scope_id": "None"} if str(six) == "::1" else None
+    except AttributeError:
+        return None
 
 
 def _text(wire: Text) -> Scalar:
-    def decode(buffer: Buffer, start: int, end: int) -> object:
-        return bytes(buffer[start:end]).split(b"\0", 1)[0].decode(errors="surrogateescape")
+    def text(data: bytes) -> str:
+        return data.split(b"\0", 1)[0].decode(errors="surrogateescape")
 
     def encode(value: object) -> bytes:
         assert isinstance(value, str)
@@ -136,32 +195,29 @@ def _text(wire: Text) -> Scalar:
             raise EncodeError(f"{value!r} is longer than {wire.maximum - 1} bytes")
         return data
 
-    return Scalar(None, wire.maximum, decode, encode, (str,))
+    return Scalar(None, wire.maximum, None, Memo(text, _FEW), encode, (str,))
 
 
 def _bytes(wire: Bytes) -> Scalar:
-    def decode(buffer: Buffer, start: int, end: int) -> object:
-        return bytes(buffer[start:end])
-
     def encode(value: object) -> bytes:
         assert isinstance(value, bytes)
         if len(value) > wire.maximum:
             raise EncodeError(f"{len(value)} bytes are more than {wire.maximum}")
         return value
 
-    return Scalar(None, wire.maximum, decode, encode, (bytes,))
+    return Scalar(None, wire.maximum, None, None, encode, (bytes,))
 
 
 def _bitmap(wire: Bitmap) -> Scalar:
-    def decode(buffer: Buffer, start: int, end: int) -> object:
-        if (end - start) % 4:
-            raise DecodeError(f"a bitmap of {end - start} bytes is not made of words")
-        return from_words(bytes(buffer[start:end]))
+    def number(data: bytes) -> int:
+        if len(data) % 4:
+            raise DecodeError(f"a bitmap of {len(data)} bytes is not made of words")
+        return from_words(data)
 
     def encode(value: object) -> bytes:
         return to_words(_checked(value, 0, (1 << 8 * wire.size) - 1), wire.size)
 
-    return Scalar(None, wire.size, decode, encode, (int,))
+    return Scalar(None, wire.size, None, Memo(number, _FEW), encode, (int,))
 
 
 def from_words(data: bytes, byteorder: str = sys.byteorder, word: int = _WORD) -> int:
@@ -181,12 +237,7 @@ def to_words(value: int, size: int, byteorder: str = sys.byteorder, word: int = 
 
 
 def _masked_flags(wire: MaskedFlags[int]) -> Scalar:
-    convert = _converter(wire.enum)
-
-    def decode(buffer: Buffer, start: int, end: int) -> object:
-        return convert(buffer[start])
-
     def encode(value: object) -> bytes:
         return bytes((_checked(value, 0, 0xFF), 0xFF))
 
-    return Scalar(2, 2, decode, encode, (int,))
+    return Scalar(2, 2, "Bx", _members(wire.enum), encode, (int,))

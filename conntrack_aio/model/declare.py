@@ -263,21 +263,37 @@ def by_path(unknown: tuple[UnknownAttribute, ...]) -> tuple[UnknownAttribute, ..
     return tuple(sorted(unknown, key=attrgetter("path"))) if len(unknown) > 1 else unknown
 
 
+_shared: Final[set[type]] = set()
+
+
+def is_shared(cls: type) -> bool:
+    """Whether equal objects of a message class may be one and the same."""
+    return cls in _shared
+
+
 @overload
 def message(cls: type[C], /) -> type[C]: ...
 @overload
-def message(*, hashable: bool) -> Callable[[type[C]], type[C]]: ...
+def message(*, hashable: bool = False, shared: bool = False) -> Callable[[type[C]], type[C]]: ...
 @dataclass_transform(
     kw_only_default=True, field_specifiers=(attribute, variants, sequence, inlined, attrs.field)
 )
 def message(
-    cls: type[C] | None = None, /, *, hashable: bool = False
+    cls: type[C] | None = None, /, *, hashable: bool = False, shared: bool = False
 ) -> type[C] | Callable[[type[C]], type[C]]:
-    """Make an attrs class, slotted and keyword-only, of a class with declared fields."""
+    """Make an attrs class, slotted and keyword-only, of a class with declared fields.
+
+    ``shared`` is for small objects of few values, which tables repeat endlessly: they can't be
+    changed, so that flows may have one between them.
+    """
 
     def make(cls: type[C]) -> type[C]:
         cls.__repr__ = _repr  # type: ignore[method-assign]
-        return attrs.define(cls, kw_only=True, unsafe_hash=hashable or None)
+        unsafe_hash = hashable or shared or None
+        made = attrs.define(cls, kw_only=True, unsafe_hash=unsafe_hash, frozen=shared)
+        if shared:
+            _shared.add(made)
+        return made
 
     return make(cls) if cls is not None else make
 

@@ -19,11 +19,12 @@ DCCPState = CT_DCCP
 DCCPRole = CT_DCCP_ROLE
 
 
-@message(hashable=True)
+@message(shared=True)
 class TCPInfo:
     """A TCP connection's state, and what window tracking knows of its two sides.
 
-    A destroy event carries the state alone, since Linux 5.11; before, nothing.
+    A destroy event carries the state alone, since Linux 5.11; before, nothing. It can't be
+    changed, for flows share it: ``attrs.evolve()`` makes another.
     """
 
     state: TCPState | int | None = attribute(CTA_PROTOINFO_TCP.STATE, u8(TCPState), default=None)

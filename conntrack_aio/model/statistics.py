@@ -102,6 +102,9 @@ class ConnectionStatistics:
     entries_decoded: int = 0
     """Of dumps: flows, expectations and the rest."""
     events_decoded: int = 0
+    fallbacks: int = 0
+    """Messages of dumps and streams that no compiled layout fitted, read the slow way: the first
+    of their kind, and bad ones."""
     decode_errors: int = 0
     forged: int = 0
     """Datagrams that another program sent into the event groups, dropped."""

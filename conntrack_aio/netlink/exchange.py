@@ -215,28 +215,23 @@ class DumpExchange:
         self.strays = 0
         self.failure: Failure | None = None
         """``None`` until the dump has ended; errno 0 is its regular end."""
-        self._seq = seq
+        self.seq = seq
 
-    def feed(self, buffer: Buffer, length: int) -> list[Message]:
-        """Take in a datagram and return its entries.
+    def takes(self, buffer: Buffer, message: Message) -> bool:
+        """Whether a message is one of the entries; what else it says is noted."""
+        if message.seq != self.seq:
+            self.strays += 1
+            return False
+        if message.flags & _DUMP_INTR:
+            self.interrupted = True
+        if message.type == messages.ERROR:
+            self.failure = messages.parse_error(buffer, message)
+        elif message.type == messages.DONE:
+            self.failure = messages.parse_done(buffer, message)
+        else:
+            return True
+        return False
 
-        One that is not netlink ends the dump with ``EBADMSG``, because where the next message
-        starts is unknown.
-        """
-        entries: list[Message] = []
-        try:
-            for message in messages.walk(buffer, length):
-                if message.seq != self._seq:
-                    self.strays += 1
-                    continue
-                if message.flags & _DUMP_INTR:
-                    self.interrupted = True
-                if message.type == messages.ERROR:
-                    self.failure = messages.parse_error(buffer, message)
-                elif message.type == messages.DONE:
-                    self.failure = messages.parse_done(buffer, message)
-                else:
-                    entries.append(message)
-        except DecodeError as error:
-            self.failure = Failure(errno.EBADMSG, str(error))
-        return entries
+    def broken(self, error: DecodeError) -> None:
+        """What came is not netlink: that ends it, for where the next message starts is unknown."""
+        self.failure = Failure(errno.EBADMSG, str(error))

@@ -34,6 +34,19 @@ class Message(NamedTuple):
     end: int
 
 
+def at(buffer: Buffer, offset: int, length: int) -> Message:
+    """The message at ``offset`` in a datagram of ``length`` bytes.
+
+    Raises :exc:`DecodeError` if its length cannot be.
+    """
+    if length - offset < HEADER_SIZE:
+        raise DecodeError(f"{length - offset} bytes are left over after the last message")
+    size, kind, flags, seq, port = HEADER.unpack_from(buffer, offset)
+    if size < HEADER_SIZE or offset + size > length:
+        raise DecodeError(f"a message claims {size} bytes, {length - offset} are left")
+    return Message(kind, flags, seq, port, offset + HEADER_SIZE, offset + size)
+
+
 def walk(buffer: Buffer, length: int) -> Iterator[Message]:
     """Yield the messages in the first ``length`` bytes of a datagram.
 
@@ -41,13 +54,9 @@ def walk(buffer: Buffer, length: int) -> Iterator[Message]:
     """
     offset = 0
     while offset < length:
-        if length - offset < HEADER_SIZE:
-            raise DecodeError(f"{length - offset} bytes are left over after the last message")
-        size, kind, flags, seq, port = HEADER.unpack_from(buffer, offset)
-        if size < HEADER_SIZE or offset + size > length:
-            raise DecodeError(f"a message claims {size} bytes, {length - offset} are left")
-        yield Message(kind, flags, seq, port, offset + HEADER_SIZE, offset + size)
-        offset += (size + 3) & ~3
+        message = at(buffer, offset, length)
+        yield message
+        offset = (message.end + 3) & ~3
 
 
 def pack(kind: int, flags: int, seq: int, payload: bytes, port: int = 0) -> bytes:

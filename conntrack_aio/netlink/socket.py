@@ -150,6 +150,16 @@ class NetlinkSocket:
             raise DecodeError(f"a datagram of {size} bytes; {RECEIVE_SIZE} were expected at most")
         return size
 
+    def receive_some(self, datagrams: list[bytes], limit: int) -> None:
+        """Read datagrams, so many at most. Those read before an error are in the list.
+
+        Raises what :meth:`receive` does: :exc:`BlockingIOError` when no more are there.
+        """
+        view = self._view
+        for _ in range(limit):
+            if size := self.receive():
+                datagrams.append(bytes(view[:size]))
+
     def join(self, group: int) -> None:
         """Subscribe to a multicast group. Raises :exc:`OSError`."""
         self.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.ADD_MEMBERSHIP, group)

@@ -40,6 +40,7 @@ class Doorbell:
     def __init__(self) -> None:
         self._fd: int | None = None
         self._rung = False
+        self._awaited = False
         self._closed = False
         self._lock = threading.Lock()
 
@@ -47,7 +48,9 @@ class Doorbell:
         """Wake the task that waits, or the next that will. From any thread."""
         with self._lock:
             self._rung = True
-            if self._fd is not None:
+            # To write is a system call, after which another thread may be running.
+            if self._awaited and self._fd is not None:
+                self._awaited = False
                 os.eventfd_write(self._fd, 1)
 
     async def wait(self) -> None:
@@ -56,30 +59,31 @@ class Doorbell:
         Raises :exc:`anyio.ClosedResourceError` when it is closed, :exc:`anyio.BusyResourceError`
         when another task waits, and :exc:`OSError` if there are no descriptors left.
         """
-        while not self._take():
-            if self._closed:
-                raise anyio.ClosedResourceError("it is closed")
-            fd = self._fd
-            if fd is None:
-                # Whoever never has to wait needs no descriptor.
-                with self._lock:
-                    fd = self._fd = os.eventfd(int(self._rung), os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        while (fd := self._answer()) is not None:
             await anyio.wait_readable(fd)
 
-    def _take(self) -> bool:
+    def _answer(self) -> int | None:
+        """``None`` if it was rung; else what to wait for."""
         with self._lock:
+            if self._closed:
+                raise anyio.ClosedResourceError("it is closed")
             rung, self._rung = self._rung, False
-            if rung and self._fd is not None:
+            self._awaited = not rung
+            if self._fd is None:
+                if rung:
+                    return None  # whoever never has to wait needs no descriptor
+                self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            elif rung:
                 try:
                     os.eventfd_read(self._fd)
                 except BlockingIOError:
-                    pass  # rung before there was a descriptor
-            return rung
+                    pass  # nobody waited
+            return None if rung else self._fd
 
     def close(self) -> None:
         """Wake who waits, with an error. In the event loop's thread, if a task may be waiting."""
-        self._closed = True
         with self._lock:
+            self._closed = True
             fd, self._fd = self._fd, None
         if fd is not None:
             try:

@@ -11,21 +11,24 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
-from anyio import CapacityLimiter
 
 from ..errors import DumpInterrupted, NoReply
 from .exchange import DumpExchange, Request
-from .messages import Failure, Message
+from .messages import Failure
 from .socket import NetlinkSocket
+from .threads import Doorbell, Threads
 
-CHUNKS_PER_STEP = 8
-"""How many chunks (of 32 KiB) one visit to the worker thread brings back."""
+AHEAD = 16
+"""Chunks (of 32 KiB, some 140 flows) that are received before they are asked for."""
+
+_FEW = AHEAD // 2
+"""Of them so many may be left before a thread goes on."""
 
 
 class _Gauge:
@@ -56,25 +59,25 @@ walking = _Gauge()
 class Walk:
     """One dump, on a socket of its own, chunk by chunk.
 
-    Nothing happens before the first :meth:`receive`. Abandoning it (:meth:`close`, or dropping
-    it) closes the socket, and the kernel stops.
+    Nothing happens before the first :meth:`receive`. From then on a thread receives ahead, some
+    chunks at most: the kernel makes a chunk in the very call that takes the one before, and so does
+    its work while what came is decoded. Abandoning it (:meth:`close`, or dropping it) closes the
+    socket, and the kernel stops.
     """
 
     def __init__(
         self,
         open_socket: Callable[[], NetlinkSocket],
         request: Request,
-        limiter: CapacityLimiter,
+        threads: Threads,
         reply_timeout: float,
     ) -> None:
         self.exchange = DumpExchange(request, seq=1)
         self.socket: NetlinkSocket | None = None
         self._open_socket = open_socket
-        self._limiter = limiter
+        self._threads = threads
         self._reply_timeout = reply_timeout
-        self._chunks: list[bytes] = []
-        self._failure: OSError | None = None
-        self._sent = False
+        self._ahead: _Ahead | None = None
         self._busy = False
         self._closed = False
 
@@ -82,8 +85,8 @@ class Walk:
     def closed(self) -> bool:
         return self._closed
 
-    async def receive(self) -> tuple[bytes, list[Message]] | None:
-        """The next chunk and the entries in it; ``None`` at the end.
+    async def receive(self) -> bytes | None:
+        """The next chunk, for :attr:`exchange` to be asked of each message; ``None`` at the end.
 
         Raises what the kernel answers as a :exc:`KernelError`; :exc:`DumpInterrupted` instead of
         the end, if the kernel says that the dump is not consistent; :exc:`NoReply`;
@@ -100,23 +103,27 @@ class Walk:
         finally:
             self._busy = False
 
-    async def _receive(self) -> tuple[bytes, list[Message]] | None:
+    async def _receive(self) -> bytes | None:
         await anyio.lowlevel.checkpoint()
         while True:
             if self._closed:  # by another task, while this one waited
                 raise anyio.ClosedResourceError("the dump is closed")
-            if self._chunks:
-                chunk = self._chunks.pop(0)
-                entries = self.exchange.feed(chunk, len(chunk))
-                if entries:
-                    return chunk, entries
-            elif self.exchange.failure is not None:
+            if self.exchange.failure is not None:
                 self._finish(self.exchange.failure)
                 return None
-            elif self._failure is not None:
-                self._finish(Failure(self._failure.errno or errno.EIO))
-            else:
-                await self._advance()
+            if self._ahead is None:
+                self.socket = self._open_socket()
+                self._ahead = _Ahead(self.socket, self.exchange.data, self._threads)
+            try:
+                return await self._ahead.take(self._reply_timeout)
+            except TimeoutError:
+                self.close()
+                raise NoReply(f"{self.exchange.request}: the dump stopped halfway") from None
+            except OSError as error:
+                self._finish(Failure(error.errno or errno.EIO))
+            except Exception:
+                self.close()
+                raise
 
     def _finish(self, failure: Failure) -> None:
         self.close()
@@ -125,37 +132,72 @@ class Walk:
         if self.exchange.interrupted:
             raise DumpInterrupted(f"{self.exchange.request}: the table changed under it")
 
-    async def _advance(self) -> None:
-        """Have more chunks, or a failure, by the worker's hand."""
-        if self.socket is None:
-            self.socket = self._open_socket()
-        await anyio.to_thread.run_sync(self._step, self.socket, limiter=self._limiter)
-        if not self._chunks and self._failure is None:
-            # The kernel makes the next chunk in the very call that takes this one, so a real
-            # one never gets here with the dump unfinished; a scripted one may.
-            with anyio.move_on_after(self._reply_timeout) as scope:
-                await self.socket.wait_readable()
-            if scope.cancelled_caught:
-                self.close()
-                raise NoReply(f"{self.exchange.request}: the dump stopped halfway")
-
-    def _step(self, socket: NetlinkSocket) -> None:
-        try:
-            with socket.using():
-                if not self._sent:
-                    self._sent = True
-                    with walking():
-                        socket.send(self.exchange.data)
-                for _ in range(CHUNKS_PER_STEP):
-                    size = socket.receive()
-                    self._chunks.append(bytes(memoryview(socket.buffer)[:size]))
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._failure = error
-
     def close(self) -> None:
-        """End it: idempotent, and safe while the worker is at it."""
+        """End it: idempotent, and safe while the thread is at it."""
         self._closed = True
+        if self._ahead is not None:
+            self._ahead.bell.close()
         if self.socket is not None:
             self.socket.close()
+
+
+class _Ahead:
+    """The chunks that have been received, and the work of receiving more."""
+
+    def __init__(self, socket: NetlinkSocket, request: bytes, threads: Threads) -> None:
+        self.bell = Doorbell()
+        self._socket = socket
+        self._request: bytes | None = request
+        self._threads = threads
+        self._chunks: deque[bytes] = deque()
+        self._active = False
+        """Whether a thread is at it, or will be. What it has done is seen once it is not."""
+        self._dry = False
+        self._failure: Exception | None = None
+
+    async def take(self, patience: float) -> bytes:
+        """The next chunk.
+
+        Raises :exc:`OSError` and whatever else the socket does, :exc:`TimeoutError` if nothing
+        comes for so many seconds, and :exc:`anyio.ClosedResourceError`.
+        """
+        while True:
+            active = self._active
+            chunk = self._chunks.popleft() if self._chunks else None
+            more = not active and not self._dry and self._failure is None
+            if more and len(self._chunks) <= _FEW:
+                self._active = active = True
+                self._threads.start(self._receive)
+            if chunk is not None:
+                return chunk
+            if active:
+                await self.bell.wait()
+            elif self._failure is not None:
+                raise self._failure
+            else:
+                # The kernel makes the next chunk in the very call that takes this one, so a real
+                # one never gets here with the dump unfinished; a scripted one may.
+                with anyio.fail_after(patience):
+                    await self._socket.wait_readable()
+                self._dry = False
+
+    def _receive(self) -> None:
+        """On a thread: until enough wait, or nothing more comes."""
+        socket = self._socket
+        try:
+            with socket.using():
+                if self._request is not None:
+                    request, self._request = self._request, None
+                    with walking():
+                        socket.send(request)
+                while len(self._chunks) < AHEAD and not socket.closed:
+                    if size := socket.receive():
+                        self._chunks.append(bytes(memoryview(socket.buffer)[:size]))
+                        self.bell.ring()
+        except BlockingIOError:
+            self._dry = True
+        except Exception as error:
+            self._failure = error
+        finally:
+            self._active = False
+            self.bell.ring()

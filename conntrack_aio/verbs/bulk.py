@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable
 from typing import TypeVar
 
+from ..bulk.new_flow import NewFlow, as_range
 from ..bulk.outcomes import Bulk
-from ..bulk.sources import AsyncItems, Items, Lists, Source
+from ..bulk.sources import FromAsyncIterable, FromIterable, FromLists, Source
 from ..codec.requests.flows import Target
 from ..errors import NotFound, UnsafeRequest
 from ..filters.match import Match
 from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy
 from ..model.nat import NATRange
 from ..model.protoinfo import ProtoInfo
-from ..model.requests import NewFlow, as_range
 from ..model.tuples import IPAddress
 from .reading import check_match
 from .updates import Change
@@ -33,7 +33,7 @@ class BulkWriting(Writing):
     one that fails does not stop the rest, unless ``stop_on_error``: then nothing is sent once an
     outcome of the window before has an error, and the iteration ends with that window. A window is
     256 items, fewer where the system grants less receive buffer; those of it behind the error were
-    on their way and have their outcomes. Items behind one that can't be encoded have none.
+    on their way and have their outcomes. FromIterable behind one that can't be encoded have none.
 
     Each raises :exc:`TypeError` for what is not iterable.
     """
@@ -137,7 +137,7 @@ class BulkWriting(Writing):
         deleted = 0
         async with (
             self.dump(match) as dump,
-            self._session.bulk(Lists(dump.batches()), Deletions()) as bulk,
+            self._session.bulk(FromLists(dump.batches()), Deletions()) as bulk,
         ):
             async for outcomes in bulk.batches():
                 for outcome in outcomes:
@@ -150,5 +150,5 @@ class BulkWriting(Writing):
 def _source(items: Iterable[T] | AsyncIterable[T]) -> Source[T]:
     """Raises :exc:`TypeError` for what is no iterable."""
     if isinstance(items, AsyncIterable):
-        return AsyncItems(items)
-    return Items(items)
+        return FromAsyncIterable(items)
+    return FromIterable(items)

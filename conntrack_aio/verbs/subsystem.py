@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from ..dumps import Decoder, Dump
+from ..dumps import Dump, Reader
 from ..errors import InvalidRequest, NotSupported
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
@@ -24,16 +24,16 @@ class Subsystem(Generic[T]):
         probes: Probes,
         feature: str,
         everything: Request,
-        decode: Decoder[T],
+        reader: Reader[T],
     ) -> None:
         self._session = session
         self._probes = probes
         self._feature = feature
         self._everything = everything
-        self._decode = decode
+        self._reader = reader
 
     def _dump(self, keep: Callable[[T], bool] | None = None) -> Dump[T]:
-        return self._session.dump(self._everything, self._decode, keep)
+        return self._session.dump(self._everything, self._reader, keep)
 
     async def _list(self, keep: Callable[[T], bool] | None = None) -> list[T]:
         async with self._dump(keep) as dump:

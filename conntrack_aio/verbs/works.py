@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
+from ..bulk.new_flow import NewFlow
 from ..bulk.outcomes import Outcome
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
 from ..errors import ConntrackError, EncodeError
 from ..model.flow import Flow
 from ..model.nat import NATRange
-from ..model.requests import NewFlow
 from ..netlink import exchange
 from ..netlink.exchange import Request
 from ..netlink.messages import SUCCESS

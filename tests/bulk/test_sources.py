@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import anyio
 import pytest
 
-from conntrack_aio.bulk.sources import AsyncItems, Items, Lists, Source
+from conntrack_aio.bulk.sources import FromAsyncIterable, FromIterable, FromLists, Source
 
 pytestmark = pytest.mark.anyio
 
@@ -41,18 +41,18 @@ async def listed(*lists: list[int]) -> AsyncIterator[list[int]]:
 
 
 async def test_windows_of_an_iterable() -> None:
-    assert await drain(Items(range(5)), 2) == [[0, 1], [2, 3], [4]]
-    assert await drain(Items([]), 2) == []
+    assert await drain(FromIterable(range(5)), 2) == [[0, 1], [2, 3], [4]]
+    assert await drain(FromIterable([]), 2) == []
 
 
 async def test_windows_of_an_async_iterable() -> None:
-    assert await drain(AsyncItems(counting(5)), 2) == [[0, 1], [2, 3], [4]]
-    assert await drain(AsyncItems(slowly(5)), 2) == [[0, 1], [2, 3], [4]]
-    assert await drain(AsyncItems(counting(0)), 2) == []
+    assert await drain(FromAsyncIterable(counting(5)), 2) == [[0, 1], [2, 3], [4]]
+    assert await drain(FromAsyncIterable(slowly(5)), 2) == [[0, 1], [2, 3], [4]]
+    assert await drain(FromAsyncIterable(counting(0)), 2) == []
 
 
 async def test_windows_of_lists() -> None:
-    assert await drain(Lists(listed([0, 1, 2], [3])), 2) == [[0, 1], [2], [3]]
+    assert await drain(FromLists(listed([0, 1, 2], [3])), 2) == [[0, 1], [2], [3]]
 
 
 async def test_an_iterable_that_fails_gives_first_what_came_before() -> None:
@@ -64,7 +64,7 @@ async def test_an_iterable_that_fails_gives_first_what_came_before() -> None:
         yield 1
         raise LookupError
 
-    for source in (Items(failing()), AsyncItems(failing_too())):
+    for source in (FromIterable(failing()), FromAsyncIterable(failing_too())):
         assert await source.take(5, refuse) == [1]
         with pytest.raises(LookupError):
             await source.take(5, refuse)
@@ -83,7 +83,7 @@ async def test_what_it_has_is_offered_before_it_waits() -> None:
         await anyio.lowlevel.checkpoint()
         yield 3
 
-    source = AsyncItems(two_and_one())
+    source = FromAsyncIterable(two_and_one())
     assert await source.take(9, accept) == []
     assert offered == [[1, 2]]
     assert await source.take(9, accept) == [3]
@@ -97,7 +97,7 @@ async def test_an_iterable_that_fails_after_its_items_were_accepted() -> None:
         await anyio.lowlevel.checkpoint()
         raise LookupError
 
-    source = AsyncItems(failing())
+    source = FromAsyncIterable(failing())
     assert await source.take(9, lambda items: True) == []
     with pytest.raises(LookupError):
         await source.take(9, lambda items: True)
@@ -123,7 +123,7 @@ async def test_cancelled_it_has_lost_nothing() -> None:
             return self.number
 
     slow = Slow()
-    source = AsyncItems(slow)
+    source = FromAsyncIterable(slow)
     with anyio.move_on_after(0.01) as scope:
         await source.take(9, refuse)
     assert scope.cancelled_caught
@@ -143,5 +143,5 @@ async def test_an_exception_that_is_thrown_into_the_wait_goes_to_the_iterable() 
             cleaned.append(True)
 
     with anyio.move_on_after(0.01):
-        await AsyncItems(generator()).take(1, refuse)
+        await FromAsyncIterable(generator()).take(1, refuse)
     assert cleaned == [True]
