@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar, cast
 
 from anyio.abc import AsyncResource
 
@@ -58,7 +58,7 @@ class Items(AsyncResource, Generic[T]):
         pending = self._pending
         batch: list[T] = []
         if not self._flawed:
-            batch += pending  # type: ignore[arg-type]  # as there are no errors
+            batch += cast("deque[T]", pending)
             pending.clear()
             return batch
         while pending and not isinstance(item := pending[0], ConntrackError):

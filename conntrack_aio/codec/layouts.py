@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from struct import Struct
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import attrs
 
@@ -87,7 +87,7 @@ class Column:
     def __init__(
         self, code: Literal["I", "B"], at: int, step: int, number: bytes, most: int
     ) -> None:
-        self._code = code
+        self._code: Literal["I", "B"] = code
         self._at = at // len(number)
         self._step = step // len(number)
         self._number = number
@@ -263,9 +263,7 @@ class _Code:
         # Only names and numbers of our own are in it: nothing of the message's bytes.
         source = f"def build(rows, add):\n    for ({names}) in rows:\n        {body}\n"
         exec(source, self._names)
-        build = self._names["build"]
-        assert callable(build)
-        return build
+        return cast("Callable[..., None]", self._names["build"])
 
 
 @cache

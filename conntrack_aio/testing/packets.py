@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import copy
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import attrs
 
@@ -151,11 +150,11 @@ def _set_protoinfo(entry: Entry, value: object) -> None:
     info = entry.protoinfo
     if info is None or type(info) is not type(value):
         raise ValueError(f"{value!r} does not go with protocol {entry.orig.proto}")
-    entry.protoinfo = copy(info)
+    merged: dict[str, Any] = {}
     for field in schema_of(type(info)).fields:
         given = getattr(value, field.name)
-        if given is not None:
-            setattr(entry.protoinfo, field.name, given)
+        merged[field.name] = getattr(info, field.name) if given is None else given
+    entry.protoinfo = type(info)(**merged)
 
 
 def _set_counters(direction: int) -> Callable[[Entry, object], None]:

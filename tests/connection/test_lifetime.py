@@ -74,7 +74,9 @@ async def test_closing_closes_everything(lab: Lab) -> None:
         dump, stream = conn.dump(), conn.events()
         await anext(dump)
         assert descriptors() > before + 2
-    assert descriptors() == before
+    with anyio.fail_after(10):  # a thread that is inside a system call closes its socket itself
+        while descriptors() != before:
+            await anyio.lowlevel.checkpoint()
     for read in (dump.__anext__, stream.__anext__):
         with pytest.raises(anyio.ClosedResourceError):
             await read()
