@@ -9,26 +9,11 @@ import anyio
 
 from .codec.decoder import pack_seq
 from .errors import ConntrackError, DecodeError
-from .items import Items
+from .items import Items, Reader
 from .model.statistics import ConnectionStatistics
-from .netlink.messages import Message
 from .netlink.walks import Walk
 
 T = TypeVar("T")
-
-
-class Reader(Protocol[T]):
-    """Makes objects of messages: a :class:`~conntrack_aio.codec.decoder.Decoder`."""
-
-    def read_all(
-        self,
-        buffer: bytes,
-        takes: Callable[[bytes, Message], bool],
-        seq: bytes | None,
-        items: list[T | DecodeError],
-        counters: ConnectionStatistics,
-        /,
-    ) -> None: ...
 
 
 class Stage(Protocol[T]):

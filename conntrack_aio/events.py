@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from itertools import islice
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import anyio
 import anyio.lowlevel
 
 from .errors import ConntrackError, DecodeError, EventsLost, kernel_error
-from .items import Items
+from .items import Items, Reader
 from .model.events import Event
 from .model.statistics import ConnectionStatistics
+from .netlink.attributes import Buffer
 from .netlink.endpoint import Endpoint
+from .netlink.messages import Message
 from .netlink.nsids import Origins
 from .netlink.socket import NetlinkSocket
 from .sysctls import CONNTRACK, read_number
@@ -39,16 +41,8 @@ divided by this bounds how many can lie in it."""
 logger = logging.getLogger("conntrack_aio")
 
 
-class Reader(Protocol[E]):
-    """Makes events of datagrams: a :class:`~conntrack_aio.codec.decoder.Decoder`."""
-
-    def read_each(
-        self,
-        datagrams: Sequence[bytes],
-        items: list[E | DecodeError],
-        counters: ConnectionStatistics,
-        /,
-    ) -> None: ...
+def _every(buffer: Buffer, message: Message) -> bool:
+    return True
 
 
 class Subscription(NamedTuple):
@@ -196,25 +190,24 @@ class EventStream(Items[E]):
 
     def _read_some(self, limit: int) -> None:
         """Take in so many datagrams at most."""
-        datagrams: list[bytes] = []
+        datagrams: list[bytes | DecodeError] = []
+        count = 0
         overrun = False
-        failure: DecodeError | None = None
         try:
-            self.socket.receive_some(datagrams, limit)
+            while count < limit:
+                count += self.socket.receive_some(datagrams, limit - count)
         except BlockingIOError:
             self._dry = True
-        except DecodeError as error:
-            failure = error
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
             overrun = True
-        self._take(datagrams)
-        if failure is not None:
-            self._counters.decode_errors += 1
-            self._flawed = True
-            self._pending.append(failure)
-        if self._dry or overrun:
+        self._decode(datagrams)
+        if self._gap is not None:
+            # A storm may never let the queue run dry. What the buffer could hold when it overran
+            # has been read when so many came; so the gap lies behind us.
+            self._gap -= count
+        if self._dry or overrun or (self._gap is not None and self._gap < 0):
             # The queue is empty, so what comes from now on is younger than the gap. Or it ran over
             # again, which can only follow a read that emptied it: the first gap lies behind us.
             self._tell_gap()
@@ -223,25 +216,21 @@ class EventStream(Items[E]):
             self._counters.overruns += 1
             self._gap = self.receive_buffer // _LEAST_COST
 
-    def _take(self, datagrams: list[bytes]) -> None:
-        """Events, each a datagram of its own, and the gap in its place among them."""
-        if self._gap is not None:
-            # A storm may never let the queue run dry. What the buffer could hold when it overran
-            # has been read when so many came; so the gap lies behind us.
-            if len(datagrams) <= self._gap:
-                self._gap -= len(datagrams)
-            else:
-                older, datagrams = datagrams[: self._gap], datagrams[self._gap :]
-                self._decode(older)
-                self._tell_gap()
-        self._decode(datagrams)
-
-    def _decode(self, datagrams: list[bytes]) -> None:
+    def _decode(self, datagrams: list[bytes | DecodeError]) -> None:
+        """Make events of what came, each a message, whatever its sequence number."""
         items: list[E | DecodeError] = []
-        errors = self._counters.decode_errors
-        self._reader.read_each(datagrams, items, self._counters)
-        errors = self._counters.decode_errors - errors
-        self._counters.events_decoded += len(items) - errors
+        counters = self._counters
+        errors = counters.decode_errors
+        for datagram in datagrams:
+            try:
+                if isinstance(datagram, DecodeError):
+                    raise datagram
+                self._reader.read_all(datagram, _every, None, items, counters)
+            except DecodeError as error:
+                counters.decode_errors += 1
+                items.append(error)
+        errors = counters.decode_errors - errors
+        counters.events_decoded += len(items) - errors
         self._flawed |= bool(errors)
         self._pending += items
 

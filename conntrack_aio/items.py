@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from typing import Generic, Self, TypeVar, cast
+from collections.abc import Callable
+from typing import Generic, Protocol, Self, TypeVar, cast
 
 from anyio.abc import AsyncResource
 
-from .errors import ConntrackError
+from .errors import ConntrackError, DecodeError
+from .model.statistics import ConnectionStatistics
+from .netlink.messages import Message
 
 T = TypeVar("T")
+
+
+class Reader(Protocol[T]):
+    """Makes objects of messages: a :class:`~conntrack_aio.codec.decoder.Decoder`."""
+
+    def read_all(
+        self,
+        buffer: bytes,
+        takes: Callable[[bytes, Message], bool],
+        seq: bytes | None,
+        items: list[T | DecodeError],
+        counters: ConnectionStatistics,
+        /,
+    ) -> None: ...
 
 
 class Items(AsyncResource, Generic[T]):

@@ -11,11 +11,11 @@ import anyio.to_thread
 import attrs
 from anyio import CapacityLimiter
 
-from . import dumps, events
 from .bulk.outcomes import Bulk, Work
 from .bulk.sources import Source
 from .dumps import Dump, Stage
 from .events import E, EventStream, subscribe
+from .items import Reader
 from .model.statistics import ConnectionStatistics
 from .netlink.endpoint import Endpoint
 from .netlink.exchange import Outcome, Request, Taker
@@ -87,7 +87,7 @@ class Session:
     def dump(
         self,
         request: Request,
-        reader: dumps.Reader[T],
+        reader: Reader[T],
         keep: Callable[[T], bool] | None = None,
         stage: Stage[T] | None = None,
     ) -> Dump[T]:
@@ -101,7 +101,7 @@ class Session:
     def subscribe(
         self,
         groups: Collection[int],
-        reader: events.Reader[E],
+        reader: Reader[E],
         receive_buffer: int | None,
         *,
         all_netns: bool = False,

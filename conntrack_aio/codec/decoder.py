@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar, cast
 
 from ..errors import DecodeError
@@ -127,35 +127,6 @@ class Decoder(Generic[T]):
                     items.append(self._read(buffer, offset, message, counters))
                 offset = (message.end + 3) & ~3
 
-    def read_each(
-        self,
-        datagrams: Sequence[bytes],
-        items: list[T | DecodeError],
-        counters: ConnectionStatistics,
-    ) -> None:
-        """Read datagrams of one message each, whatever its sequence number: events.
-
-        The errors of what is not netlink are among the ``items`` too.
-        """
-        number, find, add = int.from_bytes, self._layouts.get, items.append
-        for datagram in datagrams:
-            for layout in find(datagram[:8], ()):
-                if (
-                    number(datagram, "little") & layout.mask == layout.template
-                    and len(datagram) == layout.size
-                ):
-                    try:
-                        layout.build((layout.struct.unpack(datagram),), add)
-                    except Unfit:
-                        continue
-                    break
-            else:
-                try:
-                    self.read_all(datagram, _every, None, items, counters)
-                except DecodeError as error:
-                    counters.decode_errors += 1
-                    add(error)
-
     def _read(
         self, buffer: bytes, offset: int, message: Message, counters: ConnectionStatistics
     ) -> T | DecodeError:
@@ -225,10 +196,6 @@ def _read_run(
     except Unfit:
         pass  # those before it are read
     return (len(items) - already) * layout.step
-
-
-def _every(buffer: Buffer, message: Message) -> bool:
-    return True
 
 
 def pack_seq(seq: int) -> bytes:

@@ -14,20 +14,23 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import anyio
 
 from ..errors import DecodeError, UnsupportedPlatform, kernel_error
 from ..uapi.netlink import AF_NETLINK, NETLINK_OPTION, SOL_NETLINK
-from ..uapi.socket import SK_MEMINFO_DROPS, SO_MEMINFO, SO_RCVBUFFORCE
+from ..uapi.socket import MSG_TRUNC, SK_MEMINFO_DROPS, SO_MEMINFO, SO_RCVBUFFORCE
 from .raw import RawSocket, observed
+
+if TYPE_CHECKING:
+    from .recvmmsg import Rooms
 
 RECEIVE_SIZE = 64 * 1024
 """One fixed size for every read. The kernel fills at most 32 KiB of a dump, and makes its chunks
 as large as the largest buffer it ever saw on the socket: a smaller one later would lose data."""
 
 _KERNEL = (0, 0)
-_MSG_TRUNC = 0x20
 _MEMINFO = struct.Struct("=9I")
 
 
@@ -87,6 +90,10 @@ def set_receive_buffer(raw: RawSocket, size: int) -> None:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
 
+def _too_large(size: int) -> DecodeError:
+    return DecodeError(f"a datagram of {size} bytes; {RECEIVE_SIZE} were expected at most")
+
+
 class NetlinkSocket:
     """One conversation's socket, usable from the loop and from one worker thread at a time."""
 
@@ -100,6 +107,7 @@ class NetlinkSocket:
         self._lock = threading.Lock()
         self._closing = False
         self._awaited = False
+        self._rooms: Rooms | None = None
 
     @property
     def closed(self) -> bool:
@@ -140,25 +148,66 @@ class NetlinkSocket:
         Raises :exc:`BlockingIOError` when there is none, :exc:`OSError` (ENOBUFS) after an
         overrun, :exc:`DecodeError` for one that is larger than any the kernel makes.
         """
-        size, sender = self.raw.recvfrom_into(self._view, RECEIVE_SIZE, _MSG_TRUNC)
+        size, sender = self.raw.recvfrom_into(self._view, RECEIVE_SIZE, MSG_TRUNC)
         if sender[0] != 0:
             self.forged += 1
             return 0
         self.datagrams_received += 1
         self.bytes_received += size
         if size > RECEIVE_SIZE:
-            raise DecodeError(f"a datagram of {size} bytes; {RECEIVE_SIZE} were expected at most")
+            raise _too_large(size)
         return size
 
-    def receive_some(self, datagrams: list[bytes], limit: int) -> None:
-        """Read datagrams, so many at most. Those read before an error are in the list.
+    def receive_some(self, datagrams: list[bytes | DecodeError], limit: int) -> int:
+        """Read datagrams, so many at most; how many it were, forged ones counted too.
 
-        Raises what :meth:`receive` does: :exc:`BlockingIOError` when no more are there.
+        Those of one message each, as events are, are joined. In the place of one that is larger
+        than any the kernel makes stands the error. Raises :exc:`BlockingIOError` when there is
+        none, and :exc:`OSError` (ENOBUFS) after an overrun.
         """
-        view = self._view
-        for _ in range(limit):
-            if size := self.receive():
-                datagrams.append(bytes(view[:size]))
+        rooms = self._rooms or self._make_rooms(limit)
+        if rooms is None:
+            try:
+                if size := self.receive():
+                    datagrams.append(bytes(self._view[:size]))
+            except DecodeError as error:
+                datagrams.append(error)
+            return 1
+        count = rooms.receive(self.raw.fileno(), limit)
+        datagrams += self._received(rooms, count)
+        return count
+
+    def _make_rooms(self, limit: int) -> Rooms | None:
+        """``None`` where somebody stands in for the system call, or looks on."""
+        if type(self.raw) is not socket.socket:
+            return None
+        # At first use: to load ctypes takes some milliseconds.
+        from .recvmmsg import Rooms, is_there
+
+        self._rooms = Rooms(limit, RECEIVE_SIZE) if is_there() else None
+        return self._rooms
+
+    def _received(self, rooms: Rooms, count: int) -> list[bytes | DecodeError]:
+        starts, sizes = list(rooms.starts[:count]), rooms.lengths[:count].tolist()
+        words = rooms.words[:count].tolist()
+        ports = rooms.ports[:count].tolist()
+        if any(ports):
+            starts, sizes, words = (
+                [each for each, port in zip(column, ports, strict=True) if port == 0]
+                for column in (starts, sizes, words)
+            )
+            self.forged += count - len(sizes)
+        self.datagrams_received += len(sizes)
+        self.bytes_received += sum(sizes)
+        view = rooms.view
+        parts = [view[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+        # A message starts with its length. If that is the datagram's, there is no other in it.
+        if words == sizes and not any(size & 3 for size in sizes):
+            return [b"".join(parts)] if parts else []
+        return [
+            bytes(part) if size <= RECEIVE_SIZE else _too_large(size)
+            for part, size in zip(parts, sizes, strict=True)
+        ]
 
     def join(self, group: int) -> None:
         """Subscribe to a multicast group. Raises :exc:`OSError`."""

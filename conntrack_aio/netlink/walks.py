@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import anyio
 import anyio.lowlevel
 
-from ..errors import DumpInterrupted, NoReply
+from ..errors import DecodeError, DumpInterrupted, NoReply
 from .exchange import DumpExchange, Request
 from .messages import Failure
 from .socket import NetlinkSocket
@@ -26,6 +26,10 @@ from .threads import Doorbell, Threads
 
 AHEAD = 16
 """Chunks (of 32 KiB, some 140 flows) that are received before they are asked for."""
+
+AT_ONCE = 4
+"""Of them so many come in one system call. A thread that comes back from one waits until the loop's
+thread lets it run; so the fewer calls, the less of the kernel's work is put off."""
 
 _FEW = AHEAD // 2
 """Of them so many may be left before a thread goes on."""
@@ -149,7 +153,7 @@ class _Ahead:
         self._socket = socket
         self._request: bytes | None = request
         self._threads = threads
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[bytes | DecodeError] = deque()
         self._active = False
         """Whether a thread is at it, or will be. What it has done is seen once it is not."""
         self._dry = False
@@ -168,6 +172,8 @@ class _Ahead:
             if more and len(self._chunks) <= _FEW:
                 self._active = active = True
                 self._threads.start(self._receive)
+            if isinstance(chunk, DecodeError):
+                raise chunk
             if chunk is not None:
                 return chunk
             if active:
@@ -191,9 +197,10 @@ class _Ahead:
                     with walking():
                         socket.send(request)
                 while len(self._chunks) < AHEAD and not socket.closed:
-                    if size := socket.receive():
-                        self._chunks.append(bytes(memoryview(socket.buffer)[:size]))
-                        self.bell.ring()
+                    chunks: list[bytes | DecodeError] = []
+                    socket.receive_some(chunks, AT_ONCE)
+                    self._chunks += chunks
+                    self.bell.ring()
         except BlockingIOError:
             self._dry = True
         except Exception as error:

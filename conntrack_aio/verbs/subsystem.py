@@ -6,8 +6,9 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from ..dumps import Dump, Reader
+from ..dumps import Dump
 from ..errors import InvalidRequest, NotSupported
+from ..items import Reader
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
 from .probes import Probes

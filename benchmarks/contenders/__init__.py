@@ -1,0 +1,1 @@
+"""What is timed: the floor, this library, and others where they are installed."""

@@ -1,0 +1,32 @@
+"""What is measured: a function for each figure, to be called in a namespace of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from ..options import Options
+from ..report import Figure
+from ..rivals import Rivals
+from .create import create
+from .dumps import dump, mixed
+from .events import events
+from .gaps import gaps
+from .memory import memory
+from .processes import processes
+from .scaling import scaling
+
+MEASURE: Final[Mapping[str, Callable[[Options, Rivals], Figure]]] = MappingProxyType(
+    {
+        "dump": dump,
+        "mixed": mixed,
+        "events": events,
+        "create": create,
+        "scaling": scaling,
+        "memory": memory,
+        "gaps": gaps,
+        "processes": processes,
+    }
+)
+"""By the names of :data:`~benchmarks.options.FIGURES`."""

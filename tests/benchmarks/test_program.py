@@ -1,0 +1,94 @@
+"""The program as people run it, with tables so small that its figures say nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FIGURES = ["dump", "mixed", "events", "create", "scaling", "memory", "gaps", "processes"]
+COMPARED = FIGURES[:4]
+
+pytestmark = pytest.mark.kernel
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = (sys.executable, "-m", "benchmarks", "--quick", *arguments)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def report() -> Any:
+    done = run("--json", "-")
+    assert done.returncode == 0, done.stderr + done.stdout
+    return json.loads(done.stdout)
+
+
+def test_every_figure_is_measured_or_says_why_not(report: Any) -> None:
+    assert [figure["name"] for figure in report["figures"]] == FIGURES
+    for figure in report["figures"]:
+        assert not figure["failed"]
+        assert figure["lines"] or figure["notes"][0].startswith("Left out: "), figure
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_all_contenders_are_there(report: Any, name: str) -> None:
+    (figure,) = (each for each in report["figures"] if each["name"] == name)
+    floor, *others = figure["lines"]
+    assert floor["name"] == "floor"
+    assert floor["ratio"] is None
+    assert all(line["ratio"]["median"] > 0 and line["cpu"]["median"] > 0 for line in others)
+    names = [line["name"] for line in others]
+    assert names[0] == "conntrack_aio"
+    left_out = any(text.startswith("libnetfilter_conntrack") for text in report["missing"])
+    assert ("libnetfilter_conntrack" in names) is not left_out
+
+
+def test_the_mixed_table_has_something_of_everything(report: Any) -> None:
+    (figure,) = (each for each in report["figures"] if each["name"] == "mixed")
+    size = report["sizes"]["mixed"]
+    kinds = {
+        kind: int(number.replace(",", ""))
+        for kind, number in (part.split(": ") for part in figure["notes"][-1].split(", "))
+    }
+    assert kinds["IPv4"] + kinds["IPv6"] == size
+    assert kinds["tcp"] + kinds["udp"] + kinds["icmp"] + kinds["icmpv6"] == size
+    assert kinds["with counters"] == kinds["with times"] == size
+    assert 0 < kinds["translated"] < size
+    assert 0 < kinds["with labels"] < size
+
+
+def test_sizes_can_be_given_and_figures_chosen(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    done = run("--only", "dump", "--flows", "300", "--json", str(file), "--markdown")
+    assert done.returncode == 0, done.stderr
+    assert "**stream 300 IPv4 TCP flows**" in done.stdout
+    assert "| floor | " in done.stdout
+    (figure,) = json.loads(file.read_text())["figures"]
+    assert figure["title"] == "stream 300 IPv4 TCP flows"
+
+
+def test_a_table_too_large_is_told() -> None:
+    """Of a size that not even root can have: the setting is of 31 bits."""
+    done = run("--only", "gaps", "--large", str(1 << 40))
+    assert done.returncode == 0, done.stderr
+    assert "Left out: 1,099,511,627,776 flows are more than" in done.stdout
+
+
+@pytest.mark.parametrize("kind", [(), ("--mixed",)], ids=["alike", "mixed"])
+def test_the_workload_is_read_again_and_again(kind: tuple[str, ...]) -> None:
+    module = (sys.executable, "-m", "benchmarks.workload", "--flows", "100", "--rounds", "2")
+    done = subprocess.run([*module, *kind], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1:] for line in done.stdout.splitlines()] == [["µs", "a", "flow"]] * 2
+
+
+def test_what_can_not_be_is_refused() -> None:
+    done = run("--runs", "0")
+    assert done.returncode == 2
+    assert "it takes at least one" in done.stderr
