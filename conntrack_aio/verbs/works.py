@@ -68,8 +68,8 @@ class Creations(OneRequest[F]):
 
     def message(self, item: F, seq: int) -> bytes:
         if isinstance(item, NewFlow):
-            return requests.create(item.flow, item.nat_src, item.nat_dst).pack(seq)
-        return requests.create(item, self._nat_src, self._nat_dst).pack(seq)
+            return requests.create_message(item.flow, item.nat_src, item.nat_dst, seq)
+        return requests.create_message(item, self._nat_src, self._nat_dst, seq)
 
     def words(self, item: F) -> Request:
         return requests.words("create", item.flow if isinstance(item, NewFlow) else item)
@@ -82,7 +82,7 @@ class Deletions(OneRequest[D]):
         self._zone = zone
 
     def message(self, item: D, seq: int) -> bytes:
-        return requests.delete(item, self._zone).pack(seq)
+        return requests.delete_message(item, self._zone, seq)
 
     def words(self, item: D) -> Request:
         return requests.words("delete", item)
