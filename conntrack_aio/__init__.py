@@ -8,6 +8,8 @@
                 print(event.type.name, event.flow.orig)
 """
 
+from .bulk.new_flow import NewFlow
+from .bulk.outcomes import Bulk, Outcome
 from .codec.json import from_json, to_json
 from .codec.json_values import JSON
 from .codec.requests.expectations import ExpectTarget
@@ -90,6 +92,8 @@ __all__ = [
     "NetNS",
     "Dump",
     "EventStream",
+    "Bulk",
+    "Outcome",
     "Match",
     "Features",
     "ConnectionStatistics",
@@ -118,6 +122,7 @@ __all__ = [
     "UnknownAttribute",
     "FlowEvent",
     "EventType",
+    "NewFlow",
     "NATRange",
     "NAT",
     "Translation",

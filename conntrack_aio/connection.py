@@ -20,11 +20,11 @@ from .netlink.endpoint import Endpoint, endpoint_for
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .session import Session, check_buffer
+from .verbs.bulk import BulkWriting
 from .verbs.expectations import Expectations
 from .verbs.helpers import Helpers
 from .verbs.sysctls import Sysctls
 from .verbs.timeouts import Timeouts
-from .verbs.writing import Writing
 
 _CONNECT = ("connect to", "connection tracking")
 """What the first request is called in errors."""
@@ -122,7 +122,7 @@ class Connecting:
             await self._connection.aclose()
 
 
-class Connection(Writing, AsyncResource):
+class Connection(BulkWriting, AsyncResource):
     """A connection to the connection tracking of one network namespace; see :func:`connect`.
 
     Any number of tasks may use it. Requests share one socket and are answered in turn; every dump

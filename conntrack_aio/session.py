@@ -11,11 +11,14 @@ import anyio.to_thread
 import attrs
 from anyio import CapacityLimiter
 
+from .bulk.outcomes import Bulk, Work
+from .bulk.sources import Source
 from .dumps import Dump, Stage
 from .events import E, EventStream, subscribe
 from .model.statistics import ConnectionStatistics
 from .netlink.endpoint import Endpoint
 from .netlink.exchange import Outcome, Request, Taker
+from .netlink.pipeline import RECEIVE_BUFFER, Pipeline
 from .netlink.requester import Requester
 from .netlink.socket import NetlinkSocket
 from .netlink.threads import Threads
@@ -44,6 +47,7 @@ class Session:
         self._counters = ConnectionStatistics()
         self._dumps: WeakSet[Dump[Any]] = WeakSet()
         self._streams: WeakSet[EventStream[Any]] = WeakSet()
+        self._bulks: WeakSet[Bulk[Any]] = WeakSet()
 
     # -- life -------------------------------------------------------------------------------
 
@@ -57,11 +61,13 @@ class Session:
             raise anyio.ClosedResourceError("the connection is closed")
 
     def close(self) -> None:
-        """Close the sockets of requests, dumps and streams. Idempotent."""
+        """Close the sockets of requests, dumps, bulks and streams. Idempotent."""
         for dump in tuple(self._dumps):
             dump.close()
         for stream in tuple(self._streams):
             stream.close()
+        for bulk in tuple(self._bulks):
+            bulk.close()
         self.requester.close()
         self._threads.close()
 
@@ -110,6 +116,15 @@ class Session:
         self._streams.add(stream)
         return stream
 
+    def bulk(self, source: Source[T], work: Work[T], *, stop_on_error: bool = False) -> Bulk[T]:
+        """Requests for many items, on a socket of their own."""
+        self.check_open()
+        bulk = Bulk(
+            self._open_pipeline, source, work, self._retire_bulk, stop_on_error=stop_on_error
+        )
+        self._bulks.add(bulk)
+        return bulk
+
     def beside(self, function: Callable[[], T]) -> T:
         """Call ``function`` in the session's namespace: here, or on a thread made for it."""
         return self.endpoint.beside(self.requester.socket, function)
@@ -131,6 +146,11 @@ class Session:
         self.check_open()
         return self.beside(self.endpoint.open)
 
+    def _open_pipeline(self, answer: int) -> Pipeline:
+        self.check_open()
+        socket = self.beside(lambda: self.endpoint.open(RECEIVE_BUFFER))
+        return Pipeline(socket, self._threads, self._reply_timeout, answer)
+
     # -- the books --------------------------------------------------------------------------
 
     def statistics(self) -> ConnectionStatistics:
@@ -138,13 +158,21 @@ class Session:
         sockets = [self.requester.socket]
         sockets += [dump.walk.socket for dump in self._dumps if dump.walk.socket is not None]
         sockets += [stream.socket for stream in self._streams]
+        pipelines = [bulk.pipeline for bulk in self._bulks if bulk.pipeline is not None]
+        sockets += [pipeline.socket for pipeline in pipelines]
         counters = self._counters
         return attrs.evolve(
             counters,
-            requests=self.requester.requests,
+            requests=counters.requests
+            + self.requester.requests
+            + sum(pipeline.requests for pipeline in pipelines),
             requests_offloaded=self.requester.offloaded,
-            stray_replies=counters.stray_replies + self.requester.strays,
-            overruns=counters.overruns + self.requester.overruns,
+            stray_replies=counters.stray_replies
+            + self.requester.strays
+            + sum(pipeline.strays for pipeline in pipelines),
+            overruns=counters.overruns
+            + self.requester.overruns
+            + sum(pipeline.overruns for pipeline in pipelines),
             datagrams_received=counters.datagrams_received
             + sum(socket.datagrams_received for socket in sockets),
             bytes_received=counters.bytes_received
@@ -152,6 +180,7 @@ class Session:
             forged=counters.forged + sum(socket.forged for socket in sockets),
             open_dumps=len(self._dumps),
             open_streams=len(self._streams),
+            open_bulks=len(self._bulks),
         )
 
     def _retire_dump(self, dump: Dump[Any]) -> None:
@@ -162,6 +191,14 @@ class Session:
     def _retire_stream(self, stream: EventStream[Any]) -> None:
         self._streams.discard(stream)
         self._add_traffic(stream.socket)
+
+    def _retire_bulk(self, bulk: Bulk[Any]) -> None:
+        self._bulks.discard(bulk)
+        if bulk.pipeline is not None:
+            self._counters.requests += bulk.pipeline.requests
+            self._counters.stray_replies += bulk.pipeline.strays
+            self._counters.overruns += bulk.pipeline.overruns
+            self._add_traffic(bulk.pipeline.socket)
 
     def _add_traffic(self, socket: NetlinkSocket | None) -> None:
         if socket is not None:

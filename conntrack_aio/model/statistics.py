@@ -89,7 +89,7 @@ class ExpectCPUStatistics:
 
 @attrs.define(kw_only=True)
 class ConnectionStatistics:
-    """What a connection has done so far. All but the two ``open_`` counts only grow."""
+    """What a connection has done so far. All but the three ``open_`` counts only grow."""
 
     requests: int = 0
     """Requests sent, each create counting as two (it reads the entry back)."""
@@ -114,3 +114,4 @@ class ConnectionStatistics:
     """Events that the kernel dropped for that, as far as it tells."""
     open_dumps: int = 0
     open_streams: int = 0
+    open_bulks: int = 0

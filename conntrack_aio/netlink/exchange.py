@@ -108,57 +108,95 @@ Taker = Callable[[list[Outcome]], None]
 """Takes the outcomes of an exchange that has ended, though its caller may have been cancelled."""
 
 
-class Exchange:
-    """Requests sent as one datagram, each with its outcome."""
+class Answers:
+    """What requests of consecutive sequence numbers are answered, in the order in which they went.
 
-    def __init__(self, requests: Sequence[Request], seq: int, taker: Taker | None = None) -> None:
-        self.outcomes = [Outcome(request) for request in requests]
-        self.abandoned = False
-        """Whether its caller went away."""
-        self._taker = taker
-        self.data = b"".join([request.pack(seq + i) for i, request in enumerate(requests)])
+    Most answers say that it was done, and nothing else: those cost no object.
+    """
+
+    def __init__(self, seq: int, count: int) -> None:
+        self.failures: list[Failure | None] = [None] * count
+        """``None`` until the kernel has answered; errno 0 is success."""
+        self.replies: dict[int, list[Reply]] = {}
+        """Of the requests, by their index, that were answered with something."""
         self.strays = 0
-        """Messages that answered nothing of this exchange."""
+        """Messages that answered nothing of this."""
         self.lossy = False
         """Whether answers were dropped on the way: what is unanswered may have been carried out."""
+        self.following: Answers | None = None
+        """What was asked next on the same socket: its answers may come while some here are due."""
+        self.open = count
+        """How many are unanswered."""
         self._seq = seq
-        self._open = len(requests)
 
     @property
     def done(self) -> bool:
-        return self._open == 0
+        return self.open == 0
 
     def feed(self, buffer: Buffer, length: int) -> None:
         """Take in a datagram. Raises :exc:`DecodeError` if it is not netlink."""
+        seq = messages.acknowledged(buffer, length)
+        if seq is not None:
+            self._take(seq, messages.SUCCESS)
+            return
         for message in messages.walk(buffer, length):
-            index = message.seq - self._seq
-            if not 0 <= index < len(self.outcomes):
-                self.strays += 1
-            elif message.type == messages.ERROR:
-                self.settle(self.outcomes[index], messages.parse_error(buffer, message))
+            if message.type == messages.ERROR:
+                self._take(message.seq, messages.parse_error(buffer, message))
             elif message.type == messages.DONE:
-                self.settle(self.outcomes[index], messages.parse_done(buffer, message))
+                self._take(message.seq, messages.parse_done(buffer, message))
             else:
                 payload = bytes(buffer[message.start : message.end])
-                reply = Reply(message.type, message.flags, payload)
-                self.outcomes[index].replies.append(reply)
+                self._take(message.seq, Reply(message.type, message.flags, payload))
+
+    def _take(self, seq: int, answer: Failure | Reply) -> None:
+        index = seq - self._seq
+        if not 0 <= index < len(self.failures):
+            if self.following is None:
+                self.strays += 1
+            else:
+                self.following._take(seq, answer)
+        elif isinstance(answer, Reply):
+            self.replies.setdefault(index, []).append(answer)
+        elif self.failures[index] is None:
+            self.failures[index] = answer
+            self.open -= 1
+            if not self.open:
+                self.end()
 
     def dry(self) -> None:
         """Nothing more is waiting: settle what the kernel then never will."""
-        first = self.outcomes[0].failure
-        if self.lossy:
-            return
-        if first is not None and first.errno == errno.EPERM:
-            for outcome in self.outcomes:
-                if outcome.failure is None:
-                    self.settle(outcome, first)
+        first = self.failures[0]
+        if first is not None and first.errno == errno.EPERM and not self.lossy:
+            self.settle(first)
 
-    def settle(self, outcome: Outcome, failure: Failure) -> None:
-        if outcome.failure is None:
-            self._open -= 1
-            outcome.failure = failure
-            if self.done:
-                self.end()
+    def settle(self, failure: Failure) -> None:
+        """Have all that is unanswered answered with this."""
+        for index, known in enumerate(self.failures):
+            if known is None:
+                self._take(self._seq + index, failure)
+
+    def end(self) -> None:
+        """Nothing more is waited for."""
+
+
+class Exchange(Answers):
+    """Requests sent as one datagram, each with its outcome."""
+
+    def __init__(self, requests: Sequence[Request], seq: int, taker: Taker | None = None) -> None:
+        super().__init__(seq, len(requests))
+        self.requests = requests
+        self.data = b"".join([request.pack(seq + i) for i, request in enumerate(requests)])
+        self.abandoned = False
+        """Whether its caller went away."""
+        self._taker = taker
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What became of each so far."""
+        return [
+            Outcome(request, self.replies.get(index, []), self.failures[index])
+            for index, request in enumerate(self.requests)
+        ]
 
     def end(self) -> None:
         """Nothing more is waited for: hand the outcomes to the taker, once."""

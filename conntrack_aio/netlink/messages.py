@@ -17,6 +17,7 @@ from .attributes import Buffer
 HEADER = struct.Struct("=IHHII")
 HEADER_SIZE = HEADER.size
 _ERRNO = struct.Struct("=i")
+_ACK = struct.Struct("=IHHIIi16x")
 _OFFSET = struct.Struct("=I")
 _CAPPED = int(NLM_F.CAPPED)
 _ACK_TLVS = int(NLM_F.ACK_TLVS)
@@ -71,6 +72,20 @@ class Failure(NamedTuple):
     detail: str | None = None
     offset: int | None = None
     """Where in the request the offending attribute stands, counted from its header."""
+
+
+SUCCESS = Failure(0)
+
+
+def acknowledged(buffer: Buffer, length: int) -> int | None:
+    """The request that a datagram says was carried out, if that is all it says; else ``None``.
+
+    What :func:`walk` and :func:`parse_error` would find out too, at a third of the cost.
+    """
+    if length != _ACK.size:
+        return None
+    size, kind, _, seq, _, code = _ACK.unpack_from(buffer)
+    return seq if size == length and kind == ERROR and not code else None
 
 
 def parse_done(buffer: Buffer, message: Message) -> Failure:

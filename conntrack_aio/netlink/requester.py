@@ -78,7 +78,7 @@ class Requester:
         if self.socket.closed:
             raise anyio.ClosedResourceError("the connection is closed")
         if walk or self._offload or walking.active or self.socket.in_use:
-            self.offloaded += len(exchange.outcomes)
+            self.offloaded += len(exchange.requests)
             await anyio.to_thread.run_sync(
                 self._send_and_receive, exchange, walk, limiter=self._limiter
             )
@@ -103,8 +103,7 @@ class Requester:
                 else:
                     self.socket.send(exchange.data)
             except OSError as error:
-                for outcome in exchange.outcomes:
-                    exchange.settle(outcome, Failure(error.errno or errno.EIO))
+                exchange.settle(Failure(error.errno or errno.EIO))
                 return
             self._receive(exchange)
 

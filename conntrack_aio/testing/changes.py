@@ -256,18 +256,24 @@ def _tcp(info: TCPInfo, data: bytes, strict: bool) -> TCPInfo:
             part.FLAGS_REPLY: Rule(2),
         },
     )
-    info = copy(info)
+    told = info.state
     if part.STATE in nest:
-        if nest[part.STATE][0] > 9:
+        told = nest[part.STATE][0]
+        if told > 9:
             raise Refused(errno.EINVAL)
-        info.state = nest[part.STATE][0]
-    info.flags_orig = _flags(info.flags_orig, nest.get(part.FLAGS_ORIGINAL))
-    info.flags_reply = _flags(info.flags_reply, nest.get(part.FLAGS_REPLY))
-    scaled = info.flags_orig & info.flags_reply & TCPFlags.WINDOW_SCALE
+    flags_orig = _flags(info.flags_orig, nest.get(part.FLAGS_ORIGINAL))
+    flags_reply = _flags(info.flags_reply, nest.get(part.FLAGS_REPLY))
+    scales = info.wscale_orig, info.wscale_reply
+    scaled = flags_orig & flags_reply & TCPFlags.WINDOW_SCALE
     if scaled and part.WSCALE_ORIGINAL in nest and part.WSCALE_REPLY in nest:
-        info.wscale_orig = nest[part.WSCALE_ORIGINAL][0]
-        info.wscale_reply = nest[part.WSCALE_REPLY][0]
-    return info
+        scales = nest[part.WSCALE_ORIGINAL][0], nest[part.WSCALE_REPLY][0]
+    return TCPInfo(
+        state=told,
+        wscale_orig=scales[0],
+        wscale_reply=scales[1],
+        flags_orig=flags_orig,
+        flags_reply=flags_reply,
+    )
 
 
 def _flags(current: TCPFlags | None, data: bytes | None) -> TCPFlags:

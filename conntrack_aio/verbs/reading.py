@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import errno
 from collections.abc import Collection, Mapping
 from typing import Final
 
@@ -16,7 +15,7 @@ from ..codec.messages import (
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
 from ..dumps import Dump
-from ..errors import ConntrackError, NoReply, kernel_error
+from ..errors import ConntrackError, NoReply, NotFound
 from ..events import EventStream
 from ..filters.dump import compile_dump
 from ..filters.match import Match
@@ -28,7 +27,7 @@ from ..netlink.exchange import Request
 from ..session import Session
 from ..uapi.nfnetlink import NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
-from .answers import the_flow
+from .answers import check_same, the_flow
 from .probes import Probes
 from .resets import Resets, ResetStage
 
@@ -120,12 +119,12 @@ class Reading:
             flow = answer
         else:
             flow = the_flow(await self._session.ask(request))
-        if isinstance(target, Flow) and target.id is not None and flow.id != target.id:
+        try:
+            check_same(target, flow, request)
+        except NotFound:
             if zero_counters:
                 self._resets.put_back([flow])
-            raise kernel_error(
-                errno.ENOENT, str(request), hint="Another flow, with another id, has this tuple now"
-            )
+            raise
         return flow
 
     async def count(self) -> int:

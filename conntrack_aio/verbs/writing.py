@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from contextlib import suppress
 
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
-from ..errors import (
-    EncodeError,
-    NotFound,
-    NotSupported,
-    ResourceBusy,
-    ResourceExhausted,
-    UnsafeRequest,
-)
-from ..filters.match import Match
+from ..errors import NotFound, ResourceExhausted
 from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy
 from ..model.labels import Label, LabelNames
 from ..model.nat import NATRange
 from ..model.protoinfo import ProtoInfo
 from ..model.tuples import IPAddress
-from ..netlink.exchange import Outcome
 from .answers import the_flow
-from .reading import Reading, check_match
-
-_EXTENSIONS = ("seqadj_orig", "seqadj_reply", "synproxy")
-"""What the kernel passes over in silence where an entry has no room for it."""
-
-_ATTEMPTS = 5
-"""At an update of the status, which packets may change between our look and our request."""
+from .reading import Reading
+from .updates import Change, updating
 
 
 class Writing(Reading):
@@ -130,62 +116,28 @@ class Writing(Reading):
         ``seqadj_reply`` and ``synproxy``, which the kernel would pass over in silence;
         :exc:`PermissionDenied` for the timeout of one with FIXED_TIMEOUT.
         """
-        values: dict[str, object] = {
-            "mark": mark,
-            "mark_mask": mark_mask,
-            "timeout": timeout,
-            "labels": labels,
-            "labels_mask": labels_mask,
-            "protoinfo": protoinfo,
-            "helper": Helper(name=helper) if isinstance(helper, str) else helper,
-            "seqadj_orig": seqadj_orig,
-            "seqadj_reply": seqadj_reply,
-            "synproxy": synproxy,
-        }
-        if status is None and all(value is None for value in values.values()):
-            raise EncodeError("an update that changes nothing")
-        if status is not None:
-            if not isinstance(status, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise EncodeError(f"{status!r} is no Status", ("status",))
-            await self._update_with_status(target, values, status, zone)
-            return
-        if isinstance(target, Flow) and target.id is not None:
-            await self.get(target, zone=zone)
-        outcome = await self._send_update(target, values, zone)
-        outcome.result()
-
-    async def _update_with_status(
-        self, target: Target, values: dict[str, object], wanted: Status, zone: int | None
-    ) -> None:
-        """The kernel wants the bits repeated that may not change; packets may change them."""
-        for attempt in range(_ATTEMPTS):
-            current = (await self.get(target, zone=zone)).status or Status(0)
-            status = requests.updated_status(current, wanted)
-            outcome = await self._send_update(target, {**values, "status": status}, zone)
-            if not isinstance(outcome.error, ResourceBusy) or attempt == _ATTEMPTS - 1:
-                outcome.result()
-                return
-
-    async def _send_update(
-        self, target: Target, values: dict[str, object], zone: int | None
-    ) -> Outcome:
-        request = requests.update(target, values, zone)
-        if values.get("mark_mask") is not None and not await self._probes.has("mark_mask"):
-            # Kernels before 5.3 ignore the mask, and would replace the whole mark.
-            current = (await self.get(target, zone=zone)).mark or 0
-            whole = requests.merged_mark(current, values)
-            request = requests.update(target, values | whole, zone)
-        written = [name for name in _EXTENSIONS if values.get(name) is not None]
-        if not written:
-            return await self._session.ask(request)
-        updated, read = await self._session.run([request, requests.get(target, zone)])
-        if updated.error is None:
-            flow = the_flow(read)
-            for name in written:
-                if getattr(flow, name) is None:
-                    hint = f"The entry has no room for {name}: packets made it. The rest was done"
-                    raise NotSupported(errno.EOPNOTSUPP, str(request), hint=hint)
-        return updated
+        change = Change.of(
+            {
+                "mark": mark,
+                "mark_mask": mark_mask,
+                "timeout": timeout,
+                "labels": labels,
+                "labels_mask": labels_mask,
+                "protoinfo": protoinfo,
+                "helper": helper,
+                "seqadj_orig": seqadj_orig,
+                "seqadj_reply": seqadj_reply,
+                "synproxy": synproxy,
+            },
+            status,
+            zone,
+        )
+        masks = not change.masked or await self._probes.has("mark_mask")
+        steps = updating(target, change, masks=masks)
+        request = next(steps)
+        with suppress(StopIteration):
+            while True:
+                request = steps.send(await self._session.ask(request))
 
     async def set_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
         """Give a flow these labels, by bit or by name, and no others.
@@ -237,32 +189,3 @@ class Writing(Reading):
         """Delete every entry of the namespace. To delete some: :meth:`delete_matching`."""
         (outcome,) = await self._session.run([requests.flush()], walk=True)
         outcome.result()
-
-    async def delete_matching(self, match: Match) -> int:
-        """Delete the flows that match, and return how many they were.
-
-        The table is dumped, each flow checked here, and deleted by tuple, zone and id: what does
-        not match is never touched.
-
-        Raises :exc:`UnsafeRequest` for a match that is always true: that is :meth:`flush`.
-        """
-        check_match(match)
-        if match.always:
-            raise UnsafeRequest(
-                "delete_matching with a match that is always true; flush() deletes everything"
-            )
-        deleted = 0
-        async with self.dump(match) as dump:
-            async for batch in dump.batches():
-                deleted += await self._delete_all(batch)
-        return deleted
-
-    async def _delete_all(self, flows: Sequence[Flow]) -> int:
-        outcomes = await self._session.run([requests.delete(flow) for flow in flows])
-        deleted = 0
-        for outcome in outcomes:
-            # One that ended meanwhile is not there any more, which is what was wanted.
-            if not isinstance(outcome.error, NotFound):
-                outcome.result()
-                deleted += 1
-        return deleted

@@ -9,7 +9,8 @@ the rest.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from functools import partial
 from socket import AF_UNSPEC
 from types import MappingProxyType
 from typing import Final
@@ -21,9 +22,12 @@ from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
 from ...model.requests import RequestOnly
 from ...model.tuples import PROTOCOL_NAMES, TCP, IPAddress, Tuple
 from ...netlink.exchange import Request
+from ...netlink.messages import HEADER_SIZE
+from ...netlink.nfnetlink import message_type
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
+from ..packers import Packers, Part, Unfit
 from ..reference import encode_fields
 from .common import NO_HINTS, request
 
@@ -41,7 +45,7 @@ _CREATED: Final = (
 _PROTOINFO: Final[Mapping[int, type]] = {TCP: TCPInfo, 33: DCCPInfo, 132: SCTPInfo}
 
 _LIBERAL = TCPFlags.BE_LIBERAL | TCPFlags.SACK_PERM
-_CREATE = int(NLM_F.CREATE | NLM_F.EXCL)
+_EXCLUSIVE = int(NLM_F.CREATE | NLM_F.EXCL)
 _DUMP = int(NLM_F.DUMP)
 
 _NO_ZONE_HINT = (
@@ -77,6 +81,7 @@ _HINTS_UPDATE: Mapping[int, str] = MappingProxyType(
         errno.ETIME: "The entry has just expired",
     }
 )
+_HINTS: Final = {"create": _HINTS_CREATE, "delete": _HINTS_DELETE}
 
 
 def _request(
@@ -123,7 +128,13 @@ def lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
 
 def get(target: Target, zone: int | None = None) -> Request:
     """Read one entry. Raises :exc:`EncodeError`."""
-    return _get("get", IPCTNL_MSG_CT.GET, target, zone)
+    packed = get_message(target, zone, 0)
+    return _about("get", _named(target), IPCTNL_MSG_CT.GET, packed, _HINTS_LOOKUP)
+
+
+def get_message(target: Target, zone: int | None, seq: int) -> bytes:
+    """The whole of it, so numbered."""
+    return _GET.pack(_hint_of(target), seq, target, zone)
 
 
 def get_and_reset(target: Target, zone: int | None = None) -> Request:
@@ -132,13 +143,60 @@ def get_and_reset(target: Target, zone: int | None = None) -> Request:
     For one entry the kernel has room for the answer before it takes the counters; in a dump it
     may not, and loses them.
     """
-    return _get("get and reset", IPCTNL_MSG_CT.GET_CTRZERO, target, zone)
+    packed = _RESET.pack(_hint_of(target), 0, target, zone)
+    return _about("get and reset", _named(target), IPCTNL_MSG_CT.GET_CTRZERO, packed, _HINTS_LOOKUP)
 
 
-def _get(verb: str, message: IPCTNL_MSG_CT, target: Target, zone: int | None) -> Request:
+def _make_get(message: IPCTNL_MSG_CT, target: Target, zone: int | None) -> bytes:
     found, zone = lookup(target, zone)
     attributes = encode_fields(Flow, {"orig": found, "zone": zone})
-    return _request(verb, found, message, attributes, family=found.family, hints=_HINTS_LOOKUP)
+    return _request("", None, message, attributes, family=found.family).pack(0)
+
+
+def _about(
+    verb: str,
+    subject: Tuple,
+    message: IPCTNL_MSG_CT,
+    packed: bytes,
+    hints: Mapping[int, str],
+    flags: int = 0,
+) -> Request:
+    """The request that was packed."""
+    kind = message_type(NFNL_SUBSYS.CTNETLINK, message)
+    return Request(verb, subject, kind, flags, packed[HEADER_SIZE:], hints)
+
+
+def _named(target: Target) -> Tuple:
+    """What a target is called in errors."""
+    return (target.orig if isinstance(target, Flow) else target).without_zone
+
+
+def _lookup_parts(target: Target, zone: int | None) -> list[Part]:
+    """What a request about an entry depends on."""
+    if type(target) is Tuple:
+        parts = [Part("target", target, Flow, "orig")]
+    elif type(target) is Flow:
+        parts = [Part("target.orig", target.orig, Flow, "orig")]
+        if zone is None:
+            parts.append(Part("target.zone", target.zone, Flow, "zone"))
+    else:
+        raise Unfit
+    if zone is not None:
+        parts.append(Part("zone", zone, Flow, "zone"))
+    return parts
+
+
+def _delete_parts(target: Target, zone: int | None) -> list[Part]:
+    parts = _lookup_parts(target, zone)
+    if isinstance(target, Flow):
+        parts.append(Part("target.id", target.id, Flow, "id"))
+    return parts
+
+
+def _hint_of(target: object) -> Hashable:
+    """What is cheap of a target's shape. ``None`` for what is none."""
+    tuple_ = target.orig if isinstance(target, Flow) else target
+    return (tuple_.proto, type(tuple_.src)) if isinstance(tuple_, Tuple) else None
 
 
 def dump(family: int = AF_UNSPEC, mark: int | None = None, mark_mask: int | None = None) -> Request:
@@ -155,12 +213,28 @@ def dump_special(which: IPCTNL_MSG_CT, subject: str, family: int = AF_UNSPEC) ->
 
 def delete(target: Target, zone: int | None = None) -> Request:
     """Delete one entry: of a flow, only the very one with its id. Raises :exc:`EncodeError`."""
+    packed = delete_message(target, zone, 0)
+    return _about("delete", _named(target), IPCTNL_MSG_CT.DELETE, packed, _HINTS_DELETE)
+
+
+def delete_message(target: Target, zone: int | None, seq: int) -> bytes:
+    """The whole of it, so numbered."""
+    return _DELETE.pack(_hint_of(target), seq, target, zone)
+
+
+def _make_delete(target: Target, zone: int | None) -> bytes:
     found, zone = lookup(target, zone)
     identity = target.id if isinstance(target, Flow) else None
     attributes = encode_fields(Flow, {"orig": found, "zone": zone, "id": identity})
-    return _request(
-        "delete", found, IPCTNL_MSG_CT.DELETE, attributes, family=found.family, hints=_HINTS_DELETE
-    )
+    return _request("", None, IPCTNL_MSG_CT.DELETE, attributes, family=found.family).pack(0)
+
+
+def words(verb: str, target: object) -> Request:
+    """What a request of this verb about a flow is called in errors, and nothing that is sent."""
+    subject = target.orig if isinstance(target, Flow) else target
+    if isinstance(subject, Tuple) and verb != "create":
+        subject = subject.without_zone
+    return Request(verb, subject, 0, 0, b"", _HINTS[verb])
 
 
 def flush() -> Request:
@@ -189,6 +263,39 @@ def create(
 
     What of a flow only the kernel can give (id, counters, times, use) is left out.
     """
+    packed = create_message(flow, nat_src, nat_dst, 0)
+    return _about("create", flow.orig, IPCTNL_MSG_CT.NEW, packed, _HINTS_CREATE, _EXCLUSIVE)
+
+
+def create_message(
+    flow: Flow,
+    nat_src: NATRange | IPAddress | str | None,
+    nat_dst: NATRange | IPAddress | str | None,
+    seq: int,
+) -> bytes:
+    """The whole of it, so numbered."""
+    return _CREATE.pack(_hint_of(flow), seq, flow, nat_src, nat_dst)
+
+
+def _create_parts(flow: Flow, nat_src: object, nat_dst: object) -> list[Part]:
+    """What a new entry depends on.
+
+    Whether its translation goes with it is told by comparing, so that is nothing for a packer.
+    """
+    if type(flow) is not Flow or nat_src is not None or nat_dst is not None:
+        raise Unfit
+    return [
+        *[Part(f"flow.{name}", getattr(flow, name), Flow, name) for name in _CREATED],
+        Part("flow.status", flow.status, Flow, "status", changed=True),
+        Part("flow.protoinfo", flow.protoinfo, Flow, "protoinfo", changed=True),
+    ]
+
+
+def _make_create(
+    flow: Flow,
+    nat_src: NATRange | IPAddress | str | None,
+    nat_dst: NATRange | IPAddress | str | None,
+) -> bytes:
     if not isinstance(flow, Flow):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise EncodeError(f"a new entry is made of a Flow, not of {flow!r}")
     flow.validate()
@@ -212,15 +319,9 @@ def create(
     values["status"] = _created_status(flow.status)
     values["protoinfo"] = _created_protoinfo(flow)
     attributes = encode_fields(Flow, values) + encode_fields(RequestOnly, ranges)
-    return _request(
-        "create",
-        flow.orig,
-        IPCTNL_MSG_CT.NEW,
-        attributes,
-        flags=_CREATE,
-        family=flow.orig.family,
-        hints=_HINTS_CREATE,
-    )
+    new = IPCTNL_MSG_CT.NEW
+    family = flow.orig.family
+    return _request("", None, new, attributes, flags=_EXCLUSIVE, family=family).pack(0)
 
 
 def _check_zones(flow: Flow) -> None:
@@ -349,3 +450,11 @@ def updated_status(current: Status, wanted: Status) -> Status:
     if refused:
         raise EncodeError(f"{Status(refused)!r} can't be set from outside the kernel", ("status",))
     return current | wanted
+
+
+_CREATE: Final = Packers("flow, nat_src, nat_dst", _make_create, _create_parts)
+_DELETE: Final = Packers("target, zone", _make_delete, _delete_parts)
+_GET: Final = Packers("target, zone", partial(_make_get, IPCTNL_MSG_CT.GET), _lookup_parts)
+_RESET: Final = Packers(
+    "target, zone", partial(_make_get, IPCTNL_MSG_CT.GET_CTRZERO), _lookup_parts
+)

@@ -1,0 +1,1 @@
+"""Many requests of one kind: where their items come from, and what became of each."""

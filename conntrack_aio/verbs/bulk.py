@@ -1,0 +1,154 @@
+"""Writing many flows: requests one behind the other, and an outcome for each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable
+from typing import TypeVar
+
+from ..bulk.new_flow import NewFlow, as_range
+from ..bulk.outcomes import Bulk
+from ..bulk.sources import FromAsyncIterable, FromIterable, FromLists, Source
+from ..codec.requests.flows import Target
+from ..errors import NotFound, UnsafeRequest
+from ..filters.match import Match
+from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy
+from ..model.nat import NATRange
+from ..model.protoinfo import ProtoInfo
+from ..model.tuples import IPAddress
+from .reading import check_match
+from .updates import Change
+from .works import Creations, Deletions, Updates
+from .writing import Writing
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Flow | NewFlow)
+D = TypeVar("D", bound=Target)
+
+
+class BulkWriting(Writing):
+    """The verbs of a connection that write many flows.
+
+    Each takes any iterable or async iterable and returns a :class:`Bulk`: an async iterator of
+    outcomes in the order of the items, or, awaited, a list of them. The items are pipelined, and
+    one that fails does not stop the rest, unless ``stop_on_error``: then nothing is sent once an
+    outcome of the window before has an error, and the iteration ends with that window. A window is
+    256 items, fewer where the system grants less receive buffer; those of it behind the error were
+    on their way and have their outcomes. Items behind one that can't be encoded have none.
+
+    Each raises :exc:`TypeError` for what is not iterable.
+    """
+
+    def create_many(
+        self,
+        flows: Iterable[F] | AsyncIterable[F],
+        *,
+        nat_src: NATRange | IPAddress | str | None = None,
+        nat_dst: NATRange | IPAddress | str | None = None,
+        stop_on_error: bool = False,
+    ) -> Bulk[F]:
+        """Make new entries, each as :meth:`create` does, but for reading it back.
+
+        :param flows: a :class:`Flow` is made with ``nat_src`` and ``nat_dst``, a
+            :class:`NewFlow` with the translation that it says itself.
+        :param stop_on_error: see :class:`BulkWriting`.
+
+        Outcomes have the errors that :meth:`create` raises. Raises :exc:`ValueError` or
+        :exc:`TypeError` for a translation to what is no address.
+        """
+        work: Creations[F] = Creations(as_range(nat_src), as_range(nat_dst))
+        return self._session.bulk(_source(flows), work, stop_on_error=stop_on_error)
+
+    def update_many(
+        self,
+        targets: Iterable[D] | AsyncIterable[D],
+        *,
+        mark: int | None = None,
+        mark_mask: int | None = None,
+        timeout: int | None = None,
+        status: Status | None = None,
+        labels: int | None = None,
+        labels_mask: int | None = None,
+        protoinfo: ProtoInfo | None = None,
+        helper: Helper | str | None = None,
+        seqadj_orig: SeqAdj | None = None,
+        seqadj_reply: SeqAdj | None = None,
+        synproxy: SynProxy | None = None,
+        zone: int | None = None,
+        stop_on_error: bool = False,
+    ) -> Bulk[D]:
+        """Change the same of each target, as :meth:`update` does with the same parameters.
+
+        Where that looks an entry up first, a window of them is looked up, and then changed.
+
+        :param stop_on_error: see :class:`BulkWriting`.
+
+        Outcomes have the errors that :meth:`update` raises. Raises :exc:`EncodeError` if nothing
+        is to be changed.
+        """
+        change = Change.of(
+            {
+                "mark": mark,
+                "mark_mask": mark_mask,
+                "timeout": timeout,
+                "labels": labels,
+                "labels_mask": labels_mask,
+                "protoinfo": protoinfo,
+                "helper": helper,
+                "seqadj_orig": seqadj_orig,
+                "seqadj_reply": seqadj_reply,
+                "synproxy": synproxy,
+            },
+            status,
+            zone,
+        )
+        work: Updates[D] = Updates(change, self._probes)
+        return self._session.bulk(_source(targets), work, stop_on_error=stop_on_error)
+
+    def delete_many(
+        self,
+        targets: Iterable[D] | AsyncIterable[D],
+        *,
+        zone: int | None = None,
+        stop_on_error: bool = False,
+    ) -> Bulk[D]:
+        """Delete entries, each as :meth:`delete` does.
+
+        :param zone: the zone to look in, instead of each target's own.
+        :param stop_on_error: see :class:`BulkWriting`.
+
+        Outcomes have the errors that :meth:`delete` raises: :exc:`NotFound` for what was gone.
+        """
+        work: Deletions[D] = Deletions(zone)
+        return self._session.bulk(_source(targets), work, stop_on_error=stop_on_error)
+
+    async def delete_matching(self, match: Match) -> int:
+        """Delete the flows that match, and return how many they were.
+
+        The table is dumped, each flow checked here, and deleted by tuple, zone and id: what does
+        not match is never touched. One that ended meanwhile is not counted.
+
+        Raises :exc:`UnsafeRequest` for a match that is always true: that is :meth:`flush`.
+        """
+        check_match(match)
+        if match.always:
+            raise UnsafeRequest(
+                "delete_matching with a match that is always true; flush() deletes everything"
+            )
+        deleted = 0
+        async with (
+            self.dump(match) as dump,
+            self._session.bulk(FromLists(dump.batches()), Deletions()) as bulk,
+        ):
+            async for outcomes in bulk.batches():
+                for outcome in outcomes:
+                    if not isinstance(outcome.error, NotFound):
+                        outcome.result()
+                        deleted += 1
+        return deleted
+
+
+def _source(items: Iterable[T] | AsyncIterable[T]) -> Source[T]:
+    """Raises :exc:`TypeError` for what is no iterable."""
+    if isinstance(items, AsyncIterable):
+        return FromAsyncIterable(items)
+    return FromIterable(items)

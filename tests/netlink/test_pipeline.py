@@ -1,0 +1,344 @@
+"""Requests in windows, sent by a thread: what the kernel does, and what it does not on demand."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
+import anyio.to_thread
+import pytest
+from support.scripted import FORGER, Script, lone_socket
+
+from conntrack_aio.netlink import messages
+from conntrack_aio.netlink.exchange import Reply
+from conntrack_aio.netlink.messages import Failure
+from conntrack_aio.netlink.pipeline import (
+    ACKNOWLEDGEMENT,
+    ANSWER,
+    DEPTH,
+    WINDOW,
+    Flight,
+    Pipeline,
+)
+from conntrack_aio.netlink.threads import Threads
+from conntrack_aio.testing import Asked, FakeSocket
+
+pytestmark = pytest.mark.anyio
+
+DONE = Failure(0)
+
+
+def acknowledge(socket: FakeSocket, asked: Asked) -> None:
+    socket.ack(asked)
+
+
+def silent(socket: FakeSocket, asked: Asked) -> None:
+    """A kernel that does not answer."""
+
+
+@contextmanager
+def pipeline(
+    script: Script = acknowledge, *, reply_timeout: float = 5, answer: int = ACKNOWLEDGEMENT
+) -> Iterator[tuple[Pipeline, FakeSocket]]:
+    socket, fake = lone_socket(script)
+    threads = Threads(4)
+    made = Pipeline(socket, threads, reply_timeout, answer)
+    yield made, fake
+    made.close()
+    threads.close()
+
+
+def push(pipe: Pipeline, count: int, size: int = 4) -> Flight:
+    seq = pipe.reserve(count)
+    requests = [messages.pack(0x101, 5, seq + i, bytes([i % 256]) * size) for i in range(count)]
+    return pipe.push(requests, seq)
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_every_request_is_answered() -> None:
+    with pipeline() as (pipe, fake):
+        flights = [push(pipe, 3), push(pipe, 2)]
+        for flight in flights:
+            await pipe.finish(flight)
+        assert [flight.failures for flight in flights] == [[DONE] * 3, [DONE] * 2]
+        assert [len(asked.payload) for asked in fake.asked] == [4] * 5
+        assert len(fake.sent) == 2
+        assert pipe.requests == 5
+        assert pipe.strays == pipe.overruns == 0
+
+
+async def test_refusals_are_of_the_request_that_was_refused() -> None:
+    def refuse_some(socket: FakeSocket, asked: Asked) -> None:
+        socket.ack(asked, errno.EEXIST if asked.payload[0] % 2 else 0)
+
+    with pipeline(refuse_some) as (pipe, _):
+        flight = push(pipe, 4)
+        await pipe.finish(flight)
+        refused = Failure(errno.EEXIST)
+        assert flight.failures == [DONE, refused, DONE, refused]
+
+
+async def test_replies_are_of_the_request_that_was_answered() -> None:
+    def answer(socket: FakeSocket, asked: Asked) -> None:
+        socket.answer(asked, 0x100, asked.payload)
+        socket.ack(asked)
+
+    with pipeline(answer) as (pipe, _):
+        flights = [push(pipe, 2), push(pipe, 1)]
+        for flight in flights:
+            await pipe.finish(flight)
+        assert flights[0].replies == {
+            0: [Reply(0x100, 2, b"\0\0\0\0")],
+            1: [Reply(0x100, 2, b"\1\1\1\1")],
+        }
+        assert flights[1].replies == {0: [Reply(0x100, 2, b"\0\0\0\0")]}
+
+
+async def test_flights_may_be_finished_in_any_order() -> None:
+    with pipeline() as (pipe, _):
+        first, second = push(pipe, 2), push(pipe, 3)
+        await pipe.finish(second)
+        await pipe.finish(first)
+        assert first.failures + second.failures == [DONE] * 5
+        assert pipe.strays == 0
+
+
+async def test_no_requests_send_nothing() -> None:
+    with pipeline() as (pipe, fake):
+        await pipe.finish(push(pipe, 0))
+        assert fake.sent == []
+
+
+async def test_the_window_is_what_the_buffer_holds_answers_for() -> None:
+    with pipeline() as (pipe, fake):
+        assert pipe.window == fake.receive_buffer // (DEPTH * ACKNOWLEDGEMENT) < WINDOW
+    with pipeline(answer=ANSWER) as (pipe, fake):
+        assert pipe.window == fake.receive_buffer // (DEPTH * ANSWER)
+    socket, _ = lone_socket()
+    socket.raw.setsockopt(1, 33, 1 << 24)  # SO_RCVBUFFORCE
+    assert Pipeline(socket, Threads(1), 1, ANSWER).window == WINDOW
+    socket.raw.setsockopt(1, 33, 1)
+    assert Pipeline(socket, Threads(1), 1, ANSWER).window == 1
+    socket.close()
+
+
+async def test_a_window_that_is_too_large_goes_in_several_datagrams() -> None:
+    with pipeline() as (pipe, fake):
+        flight = push(pipe, 100, size=5000)
+        await pipe.finish(flight)
+        assert flight.failures == [DONE] * 100
+        assert len(fake.sent) == 4
+        assert max(map(len, fake.sent)) <= 128 * 1024
+        assert [asked.seq for asked in fake.asked] == list(range(1, 101))
+
+
+async def test_the_loop_goes_on_while_a_thread_sends() -> None:
+    gate = threading.Event()
+
+    def wait(socket: FakeSocket, asked: Asked) -> None:
+        assert gate.wait(10)
+        socket.ack(asked)
+
+    with pipeline(wait) as (pipe, _):
+        flights = [push(pipe, 1), push(pipe, 1)]
+        finished = anyio.Event()
+
+        async def finish() -> None:
+            for flight in flights:
+                await pipe.finish(flight)
+            finished.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(finish)
+            await anyio.wait_all_tasks_blocked()
+            assert not finished.is_set()
+            gate.set()
+        assert [flight.failures for flight in flights] == [[DONE], [DONE]]
+
+
+async def test_finishing_can_be_cancelled_and_called_again() -> None:
+    gate = threading.Event()
+
+    def wait(socket: FakeSocket, asked: Asked) -> None:
+        assert gate.wait(10)
+        socket.ack(asked)
+
+    with pipeline(wait) as (pipe, _):
+        flight = push(pipe, 2)
+        with anyio.move_on_after(0.01) as scope:
+            await pipe.finish(flight)
+        assert scope.cancelled_caught
+        gate.set()
+        await pipe.finish(flight)
+        assert flight.failures == [DONE] * 2
+
+
+# -- answers that do not come ---------------------------------------------------------------
+
+
+async def test_a_refusal_for_want_of_privilege_ends_its_datagram_alone() -> None:
+    """The kernel leaves the rest of it unanswered, and answers the next."""
+    seen: list[Asked] = []
+
+    def refuse_first(socket: FakeSocket, asked: Asked) -> None:
+        seen.append(asked)
+        if len(seen) == 1:
+            socket.ack(asked, errno.EPERM)
+        elif len(seen) > 3:
+            socket.ack(asked)
+
+    with pipeline(refuse_first) as (pipe, _):
+        flights = [push(pipe, 3), push(pipe, 2)]
+        await anyio.to_thread.run_sync(wait_for, lambda: all(each.sent for each in flights))
+        for flight in flights:
+            await pipe.finish(flight)
+        assert flights[0].failures == [Failure(errno.EPERM)] * 3
+        assert flights[1].failures == [DONE] * 2
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """On a thread: until another thread has got so far."""
+    pause = threading.Event()
+    while not condition():
+        pause.wait(0.001)
+
+
+async def test_an_answer_that_was_lost_is_not_waited_for() -> None:
+    def lose_one(socket: FakeSocket, asked: Asked) -> None:
+        if asked.seq == 2:
+            socket.overrun()
+        else:
+            socket.ack(asked)
+
+    with pipeline(lose_one, reply_timeout=1000) as (pipe, _):
+        flight = push(pipe, 3)
+        await pipe.finish(flight)
+        assert flight.failures == [DONE, None, DONE]
+        assert pipe.overruns == 1
+        again = push(pipe, 1)
+        await pipe.finish(again)
+        assert again.failures == [DONE]
+
+
+async def test_garbage_among_the_answers() -> None:
+    def garbage(socket: FakeSocket, asked: Asked) -> None:
+        if asked.seq == 1:
+            socket.deliver(b"\xff\xff\xff\xff" * 6)
+        else:
+            socket.ack(asked)
+
+    with pipeline(garbage, reply_timeout=1000) as (pipe, _):
+        flight = push(pipe, 2)
+        await pipe.finish(flight)
+        assert flight.failures == [None, DONE]
+
+
+async def test_a_late_answer_is_waited_for() -> None:
+    with pipeline(silent) as (pipe, fake):
+        flight = push(pipe, 2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pipe.finish, flight)
+            await anyio.to_thread.run_sync(wait_for, lambda: flight.sent)
+            await anyio.wait_all_tasks_blocked()
+            for asked in fake.asked:
+                fake.ack(asked)
+        assert flight.failures == [DONE] * 2
+
+
+async def test_an_answer_that_never_comes_is_given_up() -> None:
+    with pipeline(silent, reply_timeout=0.01) as (pipe, fake):
+        flight = push(pipe, 1)
+        await pipe.finish(flight)
+        assert flight.failures == [None]
+        # Should it come yet, it is nobody's.
+        fake.ack(fake.asked[0])
+        last = push(pipe, 1)
+        await anyio.to_thread.run_sync(wait_for, lambda: last.sent)
+        fake.ack(fake.asked[1])
+        await pipe.finish(last)
+        assert last.failures == [DONE]
+        assert pipe.strays == 1
+
+
+async def test_what_another_program_sends_is_passed_over() -> None:
+    def forge(socket: FakeSocket, asked: Asked) -> None:
+        socket.deliver(socket.error_message(asked, errno.ENOENT), FORGER)
+        socket.ack(asked)
+
+    with pipeline(forge) as (pipe, _):
+        flight = push(pipe, 2)
+        await pipe.finish(flight)
+        assert flight.failures == [DONE] * 2
+        assert pipe.socket.forged == 2
+
+
+async def test_a_send_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(data: bytes, address: tuple[int, int]) -> int:
+        raise OSError(errno.ENOMEM, "no")
+
+    with pipeline() as (pipe, fake):
+        monkeypatch.setattr(fake, "sendto", refuse)
+        flight = push(pipe, 2)
+        await pipe.finish(flight)
+        assert flight.failures == [Failure(errno.ENOMEM)] * 2
+        monkeypatch.undo()
+        again = push(pipe, 1)
+        await pipe.finish(again)
+        assert again.failures == [DONE]
+
+
+async def test_what_goes_wrong_on_the_thread_is_raised_here() -> None:
+    def fault(socket: FakeSocket, asked: Asked) -> None:
+        raise ZeroDivisionError
+
+    with pipeline(fault) as (pipe, _):
+        flight = push(pipe, 1)
+        with pytest.raises(ZeroDivisionError):
+            await pipe.finish(flight)
+
+
+# -- closing --------------------------------------------------------------------------------
+
+
+async def test_closing_wakes_who_waits_and_sends_no_more() -> None:
+    before = open_files()
+    gate, begun = threading.Event(), threading.Event()
+
+    def wait(socket: FakeSocket, asked: Asked) -> None:
+        begun.set()
+        assert gate.wait(10)
+
+    with pipeline(wait) as (pipe, fake):
+        flights = [push(pipe, 1), push(pipe, 1)]
+        await anyio.to_thread.run_sync(begun.wait)
+
+        async def finish() -> None:
+            with pytest.raises(anyio.ClosedResourceError):
+                await pipe.finish(flights[0])
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(finish)
+            await anyio.wait_all_tasks_blocked()
+            pipe.close()
+        assert not fake.closed  # a thread is inside
+        gate.set()
+        await anyio.to_thread.run_sync(wait_for, lambda: fake.closed)
+        assert len(fake.sent) == 1
+        assert not flights[1].sent
+    assert open_files() <= before
+
+
+async def test_what_is_pushed_into_a_closed_one_is_not_sent() -> None:
+    with pipeline() as (pipe, fake):
+        pipe.close()
+        flight = push(pipe, 1)
+        with pytest.raises(anyio.ClosedResourceError):
+            await pipe.finish(flight)
+        assert fake.sent == []

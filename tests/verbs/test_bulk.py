@@ -1,0 +1,335 @@
+"""The life of a bulk: its windows, its socket, cancellation, and answers that don't come."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import threading
+from collections.abc import AsyncIterator
+
+import anyio
+import anyio.to_thread
+import pytest
+from support import flows
+from support.lab import Lab
+from support.scripted import ScriptedKernel
+
+from conntrack_aio import (
+    Bulk,
+    Connection,
+    Flow,
+    Match,
+    NoReply,
+    PermissionDenied,
+    ResourceBusy,
+    ResourceExhausted,
+    Status,
+    connect,
+    session,
+)
+from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
+
+pytestmark = pytest.mark.anyio
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def at_rest(before: int) -> None:
+    """A thread that was left sending has ended, and closed its socket."""
+    with anyio.fail_after(5):
+        while open_files() > before:
+            await anyio.lowlevel.checkpoint()
+
+
+# -- on this machine's kernel ---------------------------------------------------------------
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("size", [4096, 20_000, 1 << 20])
+async def test_no_answer_is_lost_whatever_the_buffer(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(session, "RECEIVE_BUFFER", size)
+    new = [flows.tcp(number) for number in range(1500)]
+    assert all(outcome.ok for outcome in await conn.create_many(new))
+    # Refusals, and replies beside the acknowledgements.
+    assert not any(outcome.ok for outcome in await conn.create_many(new))
+    live = await conn.list()
+    assert all(outcome.ok for outcome in await conn.update_many(live, status=Status.ASSURED))
+    assert all(outcome.ok for outcome in await conn.delete_many(live))
+    assert conn.statistics().overruns == conn.statistics().stray_replies == 0
+
+
+@pytest.mark.kernel
+async def test_it_is_counted(conn: Connection) -> None:
+    before = conn.statistics()
+    bulk = conn.create_many(map(flows.tcp, range(300)))
+    await anext(bulk)
+    during = conn.statistics()
+    assert during.open_bulks == 1
+    assert during.requests > before.requests
+    await bulk.aclose()
+    after = conn.statistics()
+    assert after.open_bulks == 0
+    assert after.requests == before.requests + 300
+    assert after.datagrams_received >= before.datagrams_received + 256
+
+
+@pytest.mark.kernel
+async def test_nothing_happens_before_it_is_iterated(conn: Connection) -> None:
+    before = open_files()
+    bulk = conn.create_many([flows.tcp()])
+    assert open_files() == before
+    assert await conn.count() == 0
+    await bulk
+    assert await conn.count() == 1
+    with pytest.raises(anyio.ClosedResourceError):
+        await bulk
+
+
+@pytest.mark.kernel
+async def test_left_early_it_sends_no_more(conn: Connection) -> None:
+    before = open_files()
+    async with conn.create_many(map(flows.tcp, range(5000))) as bulk:
+        async for _ in bulk:
+            break
+    async with conn.create_many(map(flows.tcp, range(5000, 10000))) as bulk:
+        async for _ in bulk.batches():
+            break
+    await at_rest(before)
+    assert await conn.count() <= 2 * 2 * 256
+
+
+@pytest.mark.kernel
+async def test_dropped_it_is_closed(conn: Connection) -> None:
+    before = open_files()
+    bulk = conn.create_many(map(flows.tcp, range(5000)))
+    await anext(bulk)
+    del bulk
+    gc.collect()
+    assert conn.statistics().open_bulks == 0
+    await at_rest(before)
+
+
+@pytest.mark.kernel
+async def test_cancelled_it_can_be_iterated_on(conn: Connection) -> None:
+    """At whatever point: no item is missing, and none is twice."""
+    new = [flows.tcp(number) for number in range(600)]
+    for turns in range(60):
+        told: list[Flow] = []
+        bulk = conn.update_many(new, status=Status.ASSURED)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, bulk, told)
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        at_once = len(told) == len(new)
+        await read(bulk, told)
+        assert told == new
+        assert conn.statistics().open_bulks == 0
+        if at_once:
+            break
+
+
+async def read(bulk: Bulk[Flow], told: list[Flow]) -> None:
+    async for outcome in bulk:
+        told.append(outcome.item)
+
+
+@pytest.mark.kernel
+async def test_closing_the_connection_ends_it(lab: Lab) -> None:
+    async with connect(netns=lab.netns) as conn:
+        bulk = conn.create_many(map(flows.tcp, range(1000)))
+        await anext(bulk)
+    with pytest.raises(anyio.ClosedResourceError):
+        await anext(bulk)
+    with pytest.raises(anyio.ClosedResourceError):
+        conn.create_many([])
+
+
+@pytest.mark.kernel
+async def test_many_at_a_time(conn: Connection) -> None:
+    async def make(part: int) -> None:
+        new = [flows.tcp(number) for number in range(part * 500, part * 500 + 500)]
+        assert all(outcome.ok for outcome in await conn.create_many(new))
+
+    async with anyio.create_task_group() as tasks:
+        for part in range(20):
+            tasks.start_soon(make, part)
+    assert await conn.count() == 10_000
+
+
+@pytest.mark.kernel
+async def test_the_loop_goes_on(conn: Connection) -> None:
+    """Other tasks get their turns between the windows."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(count)
+        await conn.create_many(map(flows.tcp, range(256 * 20)))
+        tasks.cancel_scope.cancel()
+    assert turns >= 20
+
+
+# -- misuse ---------------------------------------------------------------------------------
+
+
+async def test_one_task_iterates() -> None:
+    begun = anyio.Event()
+
+    async def endless() -> AsyncIterator[Flow]:
+        begun.set()
+        await anyio.sleep_forever()
+        yield flows.tcp()
+
+    async with FakeKernel().connect() as conn, anyio.create_task_group() as tasks:
+        bulk = conn.create_many(endless())
+
+        async def wait() -> None:
+            await begun.wait()
+            with pytest.raises(anyio.BusyResourceError):
+                await anext(bulk)
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(wait)
+        await anext(bulk)
+    assert begun.is_set()
+
+
+async def test_closed_by_another_task_while_its_iterable_is_waited_for() -> None:
+    waiting, goes_on = anyio.Event(), anyio.Event()
+
+    async def slow() -> AsyncIterator[Flow]:
+        waiting.set()
+        await goes_on.wait()
+        yield flows.tcp()
+
+    kernel = FakeKernel()
+    async with kernel.connect() as conn, anyio.create_task_group() as tasks:
+        bulk = conn.create_many(slow())
+
+        async def read() -> None:
+            with pytest.raises(anyio.ClosedResourceError):
+                await anext(bulk)
+
+        tasks.start_soon(read)
+        await waiting.wait()
+        await bulk.aclose()
+        goes_on.set()
+    assert kernel.flows == []
+
+
+# -- what the kernel does not do on demand --------------------------------------------------
+
+
+async def test_answers_that_are_lost() -> None:
+    def lose_one(socket: FakeSocket, asked: Asked) -> None:
+        if asked.seq == 3 and asked.verb == "delete":
+            socket.overrun()
+        else:
+            socket.ack(asked)
+
+    async with ScriptedKernel(lose_one).connect(reply_timeout=1000) as conn:
+        outcomes = await conn.delete_many(map(flows.tcp, range(5)))
+        assert [outcome.ok for outcome in outcomes] == [True, True, False, True, True]
+        with pytest.raises(NoReply, match=r"delete tcp 10\.1\.0\.2.*may have been carried out"):
+            outcomes[2].result()
+        assert conn.statistics().overruns == 1
+
+
+async def test_without_privileges_every_item_says_so() -> None:
+    def refuse(socket: FakeSocket, asked: Asked) -> None:
+        if asked.seq == 1:
+            socket.ack(asked, errno.EPERM)
+
+    async with ScriptedKernel(refuse).connect() as conn:
+        outcomes = await conn.create_many(map(flows.tcp, range(3)))
+        assert [type(outcome.error) for outcome in outcomes] == [PermissionDenied] * 3
+
+
+async def test_a_send_that_fails() -> None:
+    kernel = ScriptedKernel()
+    async with kernel.connect() as conn:
+        bulk = conn.delete_many(map(flows.tcp, range(1000)))
+        assert (await anext(bulk)).ok
+
+        def refuse(data: bytes, address: tuple[int, int]) -> int:
+            raise OSError(errno.ENOMEM, "no")
+
+        kernel.sockets[1].sendto = refuse  # type: ignore[method-assign]
+        errors = [outcome.error async for outcome in bulk]
+        assert len(errors) == 999
+        assert isinstance(errors[-1], ResourceExhausted)
+        assert "delete tcp 10.1.3.231" in str(errors[-1])
+
+
+async def test_a_status_that_stays_busy_is_given_up() -> None:
+    def busy(socket: FakeSocket, asked: Asked) -> None:
+        if asked.verb == "get":
+            socket.answer(asked, 0x100, flows.payload(flows.tcp(1)))
+            socket.ack(asked)
+        else:
+            socket.ack(asked, errno.EBUSY)
+
+    kernel = ScriptedKernel(busy)
+    async with kernel.connect() as conn:
+        (outcome,) = await conn.update_many([flows.tcp(1)], status=Status.ASSURED)
+        assert isinstance(outcome.error, ResourceBusy)
+        assert len(kernel.sockets[1].asked) == 10
+        with pytest.raises(ResourceBusy):
+            await conn.update(flows.tcp(1), status=Status.ASSURED)
+
+
+@pytest.mark.parametrize("release", ["4.19", "5.4", "6.18"])
+async def test_bits_of_the_mark_on_kernels_of_every_age(release: str) -> None:
+    kernel = FakeKernel(release, flows=[flows.tcp(n, mark=0x50 + n) for n in range(3)])
+    async with kernel.connect() as conn:
+        outcomes = await conn.update_many(map(flows.tcp, range(3)), mark=0x90, mark_mask=0xF0)
+        assert all(outcome.ok for outcome in outcomes)
+    assert sorted(flow.mark or 0 for flow in kernel.flows) == [0x90, 0x91, 0x92]
+
+
+async def test_delete_matching_tells_of_a_refusal() -> None:
+    def refuse(socket: FakeSocket, asked: Asked) -> bool:
+        if asked.verb == "delete":
+            socket.ack(asked, errno.EBUSY)
+        return asked.verb == "delete"
+
+    kernel = FakeKernel(flows=[flows.tcp(n, mark=7) for n in range(3)], script=refuse)
+    async with kernel.connect() as conn:
+        with pytest.raises(ResourceBusy, match="delete tcp"):
+            await conn.delete_matching(Match(mark=7))
+        assert conn.statistics().open_bulks == conn.statistics().open_dumps == 0
+
+
+async def test_a_window_that_is_being_sent_when_it_is_left() -> None:
+    """The thread ends it, and closes the socket."""
+    gate, begun = threading.Event(), threading.Event()
+
+    def wait(socket: FakeSocket, asked: Asked) -> None:
+        begun.set()
+        assert gate.wait(10)
+        socket.ack(asked)
+
+    kernel = ScriptedKernel(wait)
+    before = open_files()
+    async with kernel.connect() as conn:
+        bulk = conn.create_many(map(flows.tcp, range(10)))
+        with anyio.move_on_after(0.01) as scope:
+            await anext(bulk)
+        assert scope.cancelled_caught
+        await anyio.to_thread.run_sync(begun.wait)
+        await bulk.aclose()
+        gate.set()
+        assert conn.statistics().open_bulks == 0
+    await at_rest(before)
+    assert kernel.sockets[1].closed
