@@ -8,8 +8,6 @@ from typing import Final, NamedTuple, TypeVar
 import anyio
 
 from conntrack_aio import Connection, EventStream, EventType, Flow, FlowEvent, connect
-from conntrack_aio.codec.requests import flows as requests
-from conntrack_aio.netlink.exchange import Outcome
 
 from ..isolation import apart
 from ..timing import Contender, Seen, Stopwatch, Timing
@@ -33,6 +31,14 @@ class Reading(NamedTuple):
     """As a program would, reading four things of each flow; how many there were."""
     flows: Callable[[Connection], AsyncIterator[Flow]]
     """The same, for the sake of what it hands out."""
+
+
+class Making(NamedTuple):
+    """A way to make many flows."""
+
+    name: str
+    make: Callable[[Connection, Sequence[Flow]], Awaitable[tuple[int, int]]]
+    """Returns how many outcomes there were, and how many of them good."""
 
 
 async def _flow_by_flow(conn: Connection) -> int:
@@ -154,25 +160,37 @@ def events(cause: Callable[[], None], count: int, receive_buffer: int) -> Conten
     return Contender("conntrack_aio", lambda: on_backend(timed), lambda: on_backend(checked))
 
 
-async def _create(conn: Connection, flows: Sequence[Flow]) -> list[Outcome]:
-    session = conn._session  # pyright: ignore[reportPrivateUsage]
-    return await session.run([requests.create(flow) for flow in flows])
+async def _list(conn: Connection, flows: Sequence[Flow]) -> tuple[int, int]:
+    outcomes = await conn.create_many(flows)
+    return len(outcomes), sum(outcome.error is None for outcome in outcomes)
 
 
-def create(flows: Sequence[Flow]) -> Contender:
-    """Make flows of objects that exist, with an outcome for each."""
+async def _batches(conn: Connection, flows: Sequence[Flow]) -> tuple[int, int]:
+    count = made = 0
+    async for batch in conn.create_many(flows).batches():
+        count += len(batch)
+        made += sum(outcome.error is None for outcome in batch)
+    return count, made
+
+
+ALL_OUTCOMES: Final = Making("conntrack_aio", _list)
+OUTCOMES_IN_BATCHES: Final = Making("conntrack_aio, in batches", _batches)
+
+
+def create(making: Making, flows: Sequence[Flow]) -> Contender:
+    """Make flows of objects that exist, and look at the outcome of each."""
 
     async def timed() -> Timing:
         flush()
         async with connect() as conn:
             watch = Stopwatch()
-            outcomes = await _create(conn, flows)
-            return watch.stop(len(outcomes))
+            count, _ = await making.make(conn, flows)
+            return watch.stop(count)
 
     async def checked() -> Seen:
         flush()
         async with connect() as conn:
-            outcomes = await _create(conn, flows)
-            return Seen(sum(outcome.error is None for outcome in outcomes))
+            _, made = await making.make(conn, flows)
+            return Seen(made)
 
-    return Contender("conntrack_aio", lambda: on_backend(timed), lambda: on_backend(checked))
+    return Contender(making.name, lambda: on_backend(timed), lambda: on_backend(checked))
