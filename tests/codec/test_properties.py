@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.captured import CAPTURED, EXPECTATIONS
 from support.cases import BOTH, CASES, attr, nest
+from support.strategies import edited, objects
 from support.strategies import messages as classes
-from support.strategies import objects
 
 from conntrack_aio import DecodeError, EncodeError, Flow, FlowEvent, Match, UnknownAttribute
 from conntrack_aio.codec.json import from_json, to_json
@@ -96,23 +96,6 @@ def check(read: Callable[[], Any]) -> None:
     except EncodeError:
         return  # bytes may say what no kernel would take: addresses of two families
     assert decode(type(obj), encoded, 0, len(encoded), **plain(obj)) == obj
-
-
-def edited(payloads: list[bytes]) -> st.SearchStrategy[bytes]:
-    """One of them, with a few bytes changed, cut out, or put in."""
-
-    @st.composite
-    def edit(draw: st.DrawFn) -> bytes:
-        data = bytearray(draw(st.sampled_from(payloads)))
-        for _ in range(draw(st.integers(1, 5))):
-            start = draw(st.integers(0, len(data)))
-            length = draw(st.integers(0, 8))
-            data[start : start + length] = draw(
-                st.binary(min_size=length, max_size=length) | st.binary(max_size=8)
-            )
-        return bytes(data)
-
-    return edit()
 
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)

@@ -207,3 +207,20 @@ def _unknown(
 
     visit(schema.root, (), _slots(schema, values))
     return st.just(()) | st.lists(st.one_of(strange), max_size=4).map(tuple)
+
+
+def edited(payloads: list[bytes]) -> st.SearchStrategy[bytes]:
+    """One of them, with a few bytes changed, cut out, or put in."""
+
+    @st.composite
+    def edit(draw: st.DrawFn) -> bytes:
+        data = bytearray(draw(st.sampled_from(payloads)))
+        for _ in range(draw(st.integers(1, 5))):
+            start = draw(st.integers(0, len(data)))
+            length = draw(st.integers(0, 8))
+            data[start : start + length] = draw(
+                st.binary(min_size=length, max_size=length) | st.binary(max_size=8)
+            )
+        return bytes(data)
+
+    return edit()
