@@ -185,6 +185,8 @@ class EventStream(Received[E]):
         """Take in so many datagrams at most."""
         datagrams: list[bytes | DecodeError] = []
         count = 0
+        if self._gap is not None:
+            limit = min(limit, self._gap)
         overrun = False
         try:
             while count < limit:
@@ -202,7 +204,7 @@ class EventStream(Received[E]):
             # A storm may never let the queue run dry. What the buffer could hold when it overran
             # has been read when so many came; so the gap lies behind us.
             self._gap -= count
-        if self._dry or overrun or (self._gap is not None and self._gap < 0):
+        if self._dry or overrun or self._gap == 0:
             # The queue is empty, so what comes from now on is younger than the gap. Or it ran over
             # again, which can only follow a read that emptied it: the first gap lies behind us.
             self._tell_gap()
@@ -217,7 +219,6 @@ class EventStream(Received[E]):
         return items
 
     def _broken(self, error: DecodeError) -> None:
-        self._counters.decode_errors += 1
         self._received.appendleft(error)
 
     async def _name(self) -> None:

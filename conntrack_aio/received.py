@@ -66,6 +66,7 @@ class Received(Items[T]):
         if isinstance(datagram, ConntrackError):
             self._received.popleft()
             self._flawed = True
+            self._counters.decode_errors += isinstance(datagram, DecodeError)
             self._pending.append(datagram)
             return
         items: list[T | DecodeError] = []

@@ -132,7 +132,35 @@ def _first_dump() -> Timing:
     return dump(FLOW_BY_FLOW).run()
 
 
-def events(cause: Callable[[], None], count: int, receive_buffer: int) -> Contender:
+class Following(NamedTuple):
+    """A way to read events."""
+
+    name: str
+    read: Callable[[EventStream[FlowEvent], int], Awaitable[None]]
+    """Read so many."""
+
+
+async def _event_by_event(stream: EventStream[FlowEvent], count: int) -> None:
+    async for _ in stream:
+        count -= 1
+        if not count:
+            return
+
+
+async def _events_in_batches(stream: EventStream[FlowEvent], count: int) -> None:
+    async for batch in stream.batches():
+        count -= len(batch)
+        if not count:
+            return
+
+
+EVENT_BY_EVENT: Final = Following("conntrack_aio", _event_by_event)
+EVENTS_IN_BATCHES: Final = Following("conntrack_aio, in batches", _events_in_batches)
+
+
+def events(
+    following: Following, cause: Callable[[], None], count: int, receive_buffer: int
+) -> Contender:
     """Read the events that ``cause`` has queued."""
 
     def listening(conn: Connection) -> EventStream[FlowEvent]:
@@ -141,12 +169,8 @@ def events(cause: Callable[[], None], count: int, receive_buffer: int) -> Conten
     async def timed() -> Timing:
         async with connect() as conn, listening(conn) as stream:
             cause()
-            left = count
             watch = Stopwatch()
-            async for _ in stream:
-                left -= 1
-                if not left:
-                    break
+            await following.read(stream, count)
             return watch.stop(count)
 
     async def checked() -> Seen:
@@ -157,7 +181,7 @@ def events(cause: Callable[[], None], count: int, receive_buffer: int) -> Conten
                 total += digest((await anext(stream)).flow)
             return Seen(count, total & _BITS64)
 
-    return Contender("conntrack_aio", lambda: on_backend(timed), lambda: on_backend(checked))
+    return Contender(following.name, lambda: on_backend(timed), lambda: on_backend(checked))
 
 
 async def _list(conn: Connection, flows: Sequence[Flow]) -> tuple[int, int]:

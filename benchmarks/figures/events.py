@@ -28,10 +28,14 @@ def events(options: Options, rivals: Rivals) -> Figure:
             note = "Left out: a receive buffer that holds so many takes root."
             return Figure("events", title, notes=[note])
     cause = partial(_cause, tables.tcp_shapes(), options)
-    contenders = [floor.events(cause, buffer), ours.events(cause, count, buffer)]
+    contenders = [
+        floor.events(cause, buffer),
+        ours.events(ours.EVENT_BY_EVENT, cause, count, buffer),
+        ours.events(ours.EVENTS_IN_BATCHES, cause, count, buffer),
+    ]
     if rivals.program is not None:
         contenders.append(library.events(rivals.program, cause, count, buffer))
-    wanted = {contender.name: "3.3 x" for contender in contenders[1:2]}
+    wanted = {contender.name: "3.3 x" for contender in contenders[1:3]}
     return Figure("events", title, compared(contenders, options.runs, count, wanted))
 
 

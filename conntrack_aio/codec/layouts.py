@@ -35,8 +35,10 @@ class Unfit(Exception):
 
 @attrs.define(eq=False)
 class Layout:
-    """A compiled reader. The header's length, type and flags are for the caller to compare."""
+    """A compiled reader."""
 
+    head: bytes
+    """The header's length, type and flags, which are for the caller to compare."""
     size: int
     step: int
     """The size with the padding behind it."""
@@ -54,20 +56,20 @@ class Layout:
 
         Compared column by column, for a third of what it takes one by one, if they are many.
         """
-        count = (len(buffer) - offset) // self.step
+        count = min((len(buffer) - offset) // self.step, MOST_BYTES // self.step)
         if self._columns is None:
             self._columns = self._make_columns()
         view = memoryview(buffer)[offset : offset + count * self.step]
         for column in self._columns:
             count = column.same(view, count)
         if seq is not None:
-            count = Column("I", 8, self.step, seq, 1 + MOST_BYTES // self.step).same(view, count)
+            count = Column("I", 8, self.step, seq, MOST_BYTES // self.step).same(view, count)
         return count
 
     def _make_columns(self) -> list[Column]:
-        mask = self.mask.to_bytes(self.step, "little")
-        template = self.template.to_bytes(self.step, "little")
-        most = 1 + MOST_BYTES // self.step
+        mask = b"\xff" * 8 + self.mask.to_bytes(self.step, "little")[8:]
+        template = self.head + self.template.to_bytes(self.step, "little")[8:]
+        most = MOST_BYTES // self.step
         columns: list[Column] = []
         for at in range(0, self.step, 4):
             if mask[at : at + 4] == b"\xff\xff\xff\xff":
@@ -130,6 +132,7 @@ def compile_layout(
         mask[start:end] = bytes(end - start)
     number = int.from_bytes(mask, "little")
     return Layout(
+        message[:8],
         len(message),
         (len(message) + 3) & ~3,
         number,

@@ -12,9 +12,8 @@ import mmap
 import os
 from collections.abc import Callable
 from functools import cache
+from socket import MSG_DONTWAIT, MSG_TRUNC
 from typing import Final, cast
-
-from ..uapi.socket import MSG_DONTWAIT, MSG_TRUNC
 
 _ADDRESS: Final = 12
 """``struct sockaddr_nl``: family, padding, port, groups."""

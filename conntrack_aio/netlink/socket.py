@@ -20,7 +20,7 @@ import anyio
 
 from ..errors import DecodeError, UnsupportedPlatform, kernel_error
 from ..uapi.netlink import AF_NETLINK, NETLINK_OPTION, SOL_NETLINK
-from ..uapi.socket import MSG_TRUNC, SK_MEMINFO_DROPS, SO_MEMINFO, SO_RCVBUFFORCE
+from ..uapi.socket import SK_MEMINFO_DROPS, SO_MEMINFO, SO_RCVBUFFORCE
 from .raw import RawSocket, observed
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ RECEIVE_SIZE = 64 * 1024
 as large as the largest buffer it ever saw on the socket: a smaller one later would lose data."""
 
 _KERNEL = (0, 0)
+_MSG_TRUNC = 0x20
 _MEMINFO = struct.Struct("=9I")
 
 
@@ -148,7 +149,7 @@ class NetlinkSocket:
         Raises :exc:`BlockingIOError` when there is none, :exc:`OSError` (ENOBUFS) after an
         overrun, :exc:`DecodeError` for one that is larger than any the kernel makes.
         """
-        size, sender = self.raw.recvfrom_into(self._view, RECEIVE_SIZE, MSG_TRUNC)
+        size, sender = self.raw.recvfrom_into(self._view, RECEIVE_SIZE, _MSG_TRUNC)
         if sender[0] != 0:
             self.forged += 1
             return 0

@@ -31,8 +31,8 @@ EVENT = re.compile(r"(NEW|UPDATE|DESTROY) +(\w+) (?:[A-Z_0-9]+ )?\[?(127\.0\.0\.
 # not dumpable, and his /proc/self not his, until he says so. Root of a user namespace has nobody
 # else in it, but then is not really root.
 NOBODY = """
-import codecs, ctypes, os, sys
-import anyio._backends._asyncio, anyio._core._eventloop
+import codecs, os, sys
+import anyio._backends._asyncio, anyio._core._eventloop, conntrack_aio.netlink.recvmmsg, ctypes
 from conntrack_aio.cli import demo
 codecs.lookup("ascii")
 if int(open("/proc/self/uid_map").read().split()[2]) > 65534:

@@ -98,7 +98,7 @@ async def test_statistics_that_are_none() -> None:
 
     kernel = ScriptedKernel(script)
     async with kernel.connect() as conn:
-        with pytest.raises(DecodeError, match="no statistics"):
+        with pytest.raises(DecodeError, match="not the statistics of a processor"):
             await conn.cpu_statistics()
         kernel.script = acknowledge
         with pytest.raises(NoReply, match="read the statistics"):
