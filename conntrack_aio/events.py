@@ -30,7 +30,7 @@ _SYSCTL = f"{CONNTRACK}events"
 DEFAULT_RECEIVE_BUFFER: Final = 8 * 1024 * 1024
 """Room for some 13,000 events; the memory is used only while they wait."""
 
-_READS: Final = 64
+_READS: Final = 256
 """Datagrams, of one event each, read before other tasks have their turn."""
 
 _LEAST_COST: Final = 512
