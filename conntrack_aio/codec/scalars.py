@@ -17,7 +17,7 @@ from ..netlink.attributes import Buffer
 
 _WORD = struct.calcsize("l")
 _FEW: Final = 1 << 10
-_MANY: Final = 1 << 14
+_MANY: Final = 1 << 12
 """Values that are remembered: two sizes."""
 
 
