@@ -21,7 +21,6 @@ from typing import Any, Final, NamedTuple, cast
 
 import attrs
 
-from ..errors import DecodeError
 from ..model.declare import Bitmap, Integer, Wire
 from ..netlink.attributes import HEADER
 from ..netlink.messages import HEADER_SIZE
@@ -30,7 +29,7 @@ from .scalars import Scalar, to_words
 from .schema import Leaf, Schema, schema_of
 from .skeleton import Found, Skeleton, survey
 
-SHAPES: Final = 64
+SHAPES: Final = 16
 """Packers that are kept for one hint, the last used ones first."""
 
 FREE: Final = 64
@@ -117,8 +116,8 @@ class Packers:
             packer = code.compile(arguments, self._parts(*arguments))
             if packer(0, *arguments) != data:
                 return
-        except (Unfit, DecodeError):
-            return
+        except Exception:
+            return  # whatever it is, the reference can do it
         self._packers[hint] = [packer, *self._packers.get(hint, [])[: SHAPES - 1]]
 
 

@@ -249,3 +249,18 @@ def test_what_the_kernel_would_ignore_or_refuse(flow: Flow, path: str) -> None:
     with pytest.raises(EncodeError) as caught:
         requests.create(flow)
     assert caught.value.path[0] == path
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("status", attrs.evolve(flow(timeout=1), status="x")),
+        ("status", attrs.evolve(flow(timeout=1), status=True)),
+        ("protoinfo/state", attrs.evolve(flow(timeout=1), protoinfo=TCPInfo(state="x"))),  # type: ignore[arg-type]
+        ("protoinfo/flags_orig", attrs.evolve(flow(timeout=1), protoinfo=TCPInfo(flags_orig=[]))),  # type: ignore[arg-type]
+        ("protoinfo/flags_reply", attrs.evolve(flow(timeout=1), protoinfo=TCPInfo(flags_reply=-1))),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_added_to_must_be_a_number(path: str, wrong: Flow) -> None:
+    with pytest.raises(EncodeError, match=f"{path}: "):
+        requests.create(wrong)

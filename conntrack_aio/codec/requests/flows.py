@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping
 from functools import partial
 from socket import AF_UNSPEC
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 from ...errors import EncodeError
 from ...model.flow import Flow, SeqAdj, Status
@@ -379,9 +379,16 @@ def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> N
     return value
 
 
-def _created_status(status: Status | None) -> Status | None:
+def _number(value: object, *path: str) -> int:
+    """Raises :exc:`EncodeError` for what is none."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise EncodeError(f"{value!r} is not an integer", path)
+    return int(value)
+
+
+def _created_status(status: Status | None) -> int | None:
     """The kernel demands CONFIRMED with any status, and refuses bits that it sets itself."""
-    return None if status is None else status & SETTABLE | Status.CONFIRMED
+    return None if status is None else _number(status, "status") & SETTABLE | Status.CONFIRMED
 
 
 def _created_protoinfo(flow: Flow) -> object:
@@ -395,13 +402,20 @@ def _created_protoinfo(flow: Flow) -> object:
         return flow.protoinfo
     info = flow.protoinfo if isinstance(flow.protoinfo, TCPInfo) else TCPInfo()
     state = TCPState.ESTABLISHED if info.state is None else info.state
-    needed = _LIBERAL | (TCPFlags.CLOSE_INIT if state >= TCPState.TIME_WAIT else 0)
+    closing = _number(state, "protoinfo", "state") >= TCPState.TIME_WAIT
+    needed = int(_LIBERAL | TCPFlags.CLOSE_INIT if closing else _LIBERAL)
+
+    def flags(name: str) -> TCPFlags:
+        told = getattr(info, name)
+        given = 0 if told is None else _number(told, "protoinfo", name)
+        return cast("TCPFlags", needed | given)
+
     return TCPInfo(
         state=state,
         wscale_orig=info.wscale_orig,
         wscale_reply=info.wscale_reply,
-        flags_orig=needed | (info.flags_orig or 0),
-        flags_reply=needed | (info.flags_reply or 0),
+        flags_orig=flags("flags_orig"),
+        flags_reply=flags("flags_reply"),
     )
 
 
