@@ -182,9 +182,9 @@ async def test_a_steady_stream_lets_others_run(conn: Connection) -> None:
             turns += 1
 
     async with conn.events(EventType.NEW) as stream, anyio.create_task_group() as tasks:
-        await flows.fill(conn, map(flows.tcp, range(1000)))
+        await flows.fill(conn, map(flows.tcp, range(3000)))
         tasks.start_soon(count_turns)
-        await take(stream, 1000)
+        await take(stream, 3000)
         assert turns >= 10
         tasks.cancel_scope.cancel()
 

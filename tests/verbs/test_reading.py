@@ -139,7 +139,8 @@ async def test_dying_are_those_whose_end_could_not_be_told(
     assert await conn.list() == []
     assert await conn.count() == len(dying)
     odd = [flow async for flow in conn.dying(Match(mark=1))]
-    assert odd == [flow for flow in dying if flow.mark == 1]
+    # The kernel tries them again meanwhile, in turn; and their time runs on.
+    assert {flow.key for flow in odd} == {flow.key for flow in dying if flow.mark == 1}
     with anyio.fail_after(10):
         while await conn.count():
             with contextlib.suppress(OSError):  # of the overrun

@@ -1,0 +1,137 @@
+"""Many datagrams in one system call."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Generator
+
+import pytest
+from support.lab import Lab
+
+from conntrack_aio.errors import DecodeError
+from conntrack_aio.netlink import messages
+from conntrack_aio.netlink.recvmmsg import Rooms, is_there
+from conntrack_aio.netlink.socket import RECEIVE_SIZE, NetlinkSocket
+from conntrack_aio.uapi.netlink import AF_NETLINK
+
+NETLINK_USERSOCK = 2
+"""For programs to talk to each other; nothing of the kernel listens there."""
+
+
+@pytest.fixture
+def pair() -> Generator[tuple[socket.socket, socket.socket]]:
+    """Datagrams as whoever sends them likes them, from nobody's port."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_this_system_has_it() -> None:
+    assert is_there()
+
+
+def test_rooms_are_filled_in_order(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    sent = [bytes([n]) * (4 * n + 4) for n in range(5)]
+    for datagram in sent:
+        theirs.send(datagram)
+    rooms = Rooms(3, 100)
+    assert rooms.receive(ours.fileno(), 10) == 3
+    assert [
+        bytes(rooms.view[start : start + size])
+        for start, size in zip(rooms.starts, rooms.lengths.tolist(), strict=True)
+    ] == sent[:3]
+    assert rooms.receive(ours.fileno(), 1) == 1
+    assert rooms.lengths[0] == len(sent[3])
+    assert rooms.receive(ours.fileno(), 10) == 1
+    with pytest.raises(BlockingIOError):
+        rooms.receive(ours.fileno(), 10)
+
+
+def test_one_that_does_not_fit_leaves_its_neighbours_alone(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    for datagram in (b"a" * 8, b"b" * 500, b"c" * 8):
+        theirs.send(datagram)
+    rooms = Rooms(3, 100)
+    assert rooms.receive(ours.fileno(), 3) == 3
+    assert rooms.lengths.tolist() == [8, 500, 8]
+    third = rooms.starts[2]
+    assert bytes(rooms.view[third : third + 8]) == b"c" * 8
+
+
+def test_an_error_of_the_system_call() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor") as failed:
+        Rooms(1, 100).receive(-1, 1)
+    assert failed.value.errno == errno.EBADF
+
+
+# What a socket makes of it
+
+
+def message(number: int, size: int = 4) -> bytes:
+    return messages.pack(0x100, 0, number, bytes([number]) * size)
+
+
+def received(sock: NetlinkSocket, limit: int = 64) -> list[bytes | DecodeError]:
+    datagrams: list[bytes | DecodeError] = []
+    sock.receive_some(datagrams, limit)
+    return datagrams
+
+
+def test_messages_of_a_datagram_each_are_joined(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    sent = [message(number, 4 * number) for number in range(1, 6)]
+    for datagram in sent:
+        theirs.send(datagram)
+    sock = NetlinkSocket(ours)
+    assert received(sock) == [b"".join(sent)]
+    assert (sock.datagrams_received, sock.bytes_received) == (5, len(b"".join(sent)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [message(1) + message(2), b"\1\2\3\4\5\6\7\10", message(1)[:-2], message(1) + b"\0\0\0\0"],
+    ids=["of two messages", "of none", "cut", "with something behind"],
+)
+def test_any_other_datagram_stays_what_it_is(
+    pair: tuple[socket.socket, socket.socket], other: bytes
+) -> None:
+    """Else what is wrong with one would be taken for a part of the next."""
+    ours, theirs = pair
+    for datagram in (message(7), other, message(8)):
+        theirs.send(datagram)
+    assert received(NetlinkSocket(ours)) == [message(7), other, message(8)]
+
+
+def test_what_is_too_large_is_an_error_between_the_others(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    for datagram in (message(7), bytes(RECEIVE_SIZE + 1), message(8)):
+        theirs.send(datagram)
+    first, second, third = received(NetlinkSocket(ours))
+    assert (first, third) == (message(7), message(8))
+    assert isinstance(second, DecodeError)
+    assert str(RECEIVE_SIZE + 1) in str(second)
+
+
+@pytest.mark.kernel
+def test_what_others_sent_is_dropped_and_counted(lab: Lab) -> None:
+    def open_forger() -> socket.socket:
+        raw = socket.socket(AF_NETLINK, socket.SOCK_RAW, NETLINK_USERSOCK)
+        raw.bind((0, 0))
+        return raw
+
+    raw, forger = lab.run(lambda: (open_forger(), open_forger()))
+    with raw, forger:
+        for number in range(5):
+            forger.sendto(message(number), (raw.getsockname()[0], 0))
+        sock = NetlinkSocket(raw)
+        assert received(sock) == []
+        assert (sock.forged, sock.datagrams_received) == (5, 0)
