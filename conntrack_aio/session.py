@@ -13,6 +13,7 @@ from anyio import CapacityLimiter
 
 from .bulk.outcomes import Bulk, Work
 from .bulk.sources import Source
+from .codec.decoder import count_layouts
 from .dumps import Dump, Stage
 from .events import E, EventStream, subscribe
 from .model.statistics import ConnectionStatistics
@@ -178,6 +179,7 @@ class Session:
             bytes_received=counters.bytes_received
             + sum(socket.bytes_received for socket in sockets),
             forged=counters.forged + sum(socket.forged for socket in sockets),
+            layouts=count_layouts(),
             open_dumps=len(self._dumps),
             open_streams=len(self._streams),
             open_bulks=len(self._bulks),

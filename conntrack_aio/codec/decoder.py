@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar, cast
+from weakref import WeakSet
 
 from ..errors import DecodeError
 from ..model.declare import HOST_U32, U16
@@ -92,6 +93,14 @@ class Datagram:
         return (len(items) - already) * layout.step
 
 
+_decoders: Final[WeakSet[Decoder[Any]]] = WeakSet()
+
+
+def count_layouts() -> int:
+    """Of all decoders of this process."""
+    return sum(decoder.layouts for decoder in _decoders)
+
+
 class Decoder(Generic[T]):
     """Reads one kind of message.
 
@@ -123,6 +132,12 @@ class Decoder(Generic[T]):
         """By the first eight bytes of a header: length, type and flags."""
         self._compiled = 0
         self._missed = 0
+        _decoders.add(self)
+
+    @property
+    def layouts(self) -> int:
+        """How many it has."""
+        return sum(map(len, tuple(self._layouts.values())))
 
     def __call__(self, buffer: Buffer, message: Message) -> T:
         """Read one message by the reference. Raises :exc:`DecodeError`."""

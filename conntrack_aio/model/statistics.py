@@ -89,7 +89,10 @@ class ExpectCPUStatistics:
 
 @attrs.define(kw_only=True)
 class ConnectionStatistics:
-    """What a connection has done so far. All but the three ``open_`` counts only grow."""
+    """What a connection has done so far.
+
+    All but ``layouts`` and the three ``open_`` counts only grow.
+    """
 
     requests: int = 0
     """Requests sent, each create counting as two (it reads the entry back)."""
@@ -105,6 +108,9 @@ class ConnectionStatistics:
     fallbacks: int = 0
     """Messages of dumps and streams that no compiled layout fitted, read the slow way: the first
     of their kind, and bad ones."""
+    layouts: int = 0
+    """Compiled layouts that this process has at the moment, for all its connections: a dozen or
+    two, and never more than 256 for a kind of message, whatever comes."""
     decode_errors: int = 0
     forged: int = 0
     """Datagrams that another program sent into the event groups, dropped."""
