@@ -7,7 +7,7 @@ and a window full of them go the same way.
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 
 import attrs
 
@@ -54,13 +54,24 @@ class Change:
         return self.values.get("mark_mask") is not None
 
 
-def updating(target: Target, change: Change, *, masks: bool) -> Steps:
+def updating(
+    target: Target,
+    change: Change,
+    *,
+    masks: bool,
+    encode: Callable[[Target], Request] | None = None,
+) -> Steps:
     """Change one flow; ``masks`` says whether this kernel looks at ``mark_mask``.
+
+    ``encode`` makes the request of the change, if there is a quicker way than the usual one.
 
     What can't be encoded is an :exc:`EncodeError` before the first request. Raises what
     :meth:`Connection.update` does.
     """
-    request = requests.update(target, change.values, change.zone)
+    if encode is None:
+        request = requests.update(target, change.values, change.zone)
+    else:
+        request = encode(target)
     if change.status is None:
         if isinstance(target, Flow) and target.id is not None:
             yield from _look(target, change.zone)

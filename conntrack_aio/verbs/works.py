@@ -133,6 +133,7 @@ class Updates(Generic[D]):
         self.change = change
         self.masks = True
         self._probes = probes
+        self._encode = requests.update_of_many(change.values, change.zone)
 
     async def prepare(self) -> None:
         if self.change.masked:
@@ -141,7 +142,8 @@ class Updates(Generic[D]):
     def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> Rounds[D]:
         rounds: Rounds[D] = Rounds(pipeline)
         for item in items:
-            outcome = rounds.begin(item, updating(item, self.change, masks=self.masks))
+            steps = updating(item, self.change, masks=self.masks, encode=self._encode)
+            outcome = rounds.begin(item, steps)
             if until_error and outcome.error is not None:
                 break
         rounds.send()

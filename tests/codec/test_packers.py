@@ -224,6 +224,27 @@ def test_what_is_no_flow(wrong: object) -> None:
     fresh.check(flow(), wrong, None)
 
 
+@settings(bounded, max_examples=50)
+@given(
+    target=objects(Tuple) | creatable() | st.sampled_from(NASTY),
+    other=objects(Tuple) | creatable(),
+    zone=st.sampled_from([None, 0, 7, "4"]),
+    values=st.sampled_from(
+        [
+            {"mark": 7, "mark_mask": 15},
+            {"protoinfo": TCPInfo(state=3)},
+            {"helper": Helper(name="a")},
+        ]
+    ),
+)
+def test_updates_of_many(target: Any, other: Any, zone: Any, values: dict[str, object]) -> None:
+    encode = requests.update_of_many(values, zone)
+    for each in (target, other, target, other):
+        assert attempt(lambda each=each: encode(each)) == attempt(  # type: ignore[misc]
+            lambda each=each: requests.update(each, values, zone)  # type: ignore[misc]
+        )
+
+
 # -- what it is for -------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ the rest.
 from __future__ import annotations
 
 import errno
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from socket import AF_UNSPEC
 from types import MappingProxyType
@@ -445,6 +445,21 @@ def update(target: Target, values: Mapping[str, object], zone: int | None = None
     return _request(
         "update", found, IPCTNL_MSG_CT.NEW, attributes, family=found.family, hints=_HINTS_UPDATE
     )
+
+
+def update_of_many(values: Mapping[str, object], zone: int | None) -> Callable[[Target], Request]:
+    """:func:`update` of the same values for many targets: a packer is worth its making then."""
+
+    def make(target: Target, zone: int | None) -> bytes:
+        return update(target, values, zone).pack(0)
+
+    packers = Packers("target, zone", make, _lookup_parts)
+
+    def request(target: Target) -> Request:
+        packed = packers.pack(_hint_of(target), 0, target, zone)
+        return _about("update", _named(target), IPCTNL_MSG_CT.NEW, packed, _HINTS_UPDATE)
+
+    return request
 
 
 def merged_mark(current: int, values: Mapping[str, object]) -> dict[str, object]:
