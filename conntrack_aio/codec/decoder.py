@@ -186,22 +186,32 @@ class Decoder(Generic[T]):
             else:
                 message = messages.at(buffer, offset, end)
                 if takes(buffer, message):
-                    items.append(self._read(buffer, offset, message, counters))
+                    counters.fallbacks += 1
+                    try:
+                        add(self._read(buffer, offset, message))
+                    except DecodeError as error:
+                        counters.decode_errors += 1
+                        add(error)
                 offset = (message.end + 3) & ~3
         datagram.offset = offset
 
-    def _read(
-        self, buffer: bytes, offset: int, message: Message, counters: ConnectionStatistics
-    ) -> T | DecodeError:
+    def one(self, data: bytes) -> T:
+        """Read a message that stands alone, headers and all. Raises :exc:`DecodeError`."""
+        items: list[T] = []
+        for layout in self._layouts.get(data[:8], ()):
+            known = int.from_bytes(data[: layout.size], "little") & layout.mask == layout.template
+            if known and layout.size <= len(data):
+                try:
+                    layout.build((layout.struct.unpack_from(data),), items.append)
+                except Unfit:
+                    continue
+                return items[0]
+        return self._read(data, 0, messages.at(data, 0, len(data)))
+
+    def _read(self, buffer: bytes, offset: int, message: Message) -> T:
         """By the reference, and learn from it how to read the next one like it."""
-        counters.fallbacks += 1
-        try:
-            plain = self._plain(buffer, message)
-            surveyed = self._survey(buffer, message)
-            made = self._made(surveyed, buffer, plain)
-        except DecodeError as error:
-            counters.decode_errors += 1
-            return error
+        plain = self._plain(buffer, message)
+        made = self._made(self._survey(buffer, message), buffer, plain)
         self._missed += 1
         if self._may_learn() and not message.flags & _INTERRUPTED:
             self._learn(buffer[offset : message.end], message)

@@ -167,7 +167,8 @@ def default_timeouts_of(reply: Reply) -> object:
 
 
 def _read(decode: Decoder[T], reply: Reply) -> T:
-    return decode(reply.payload, _whole(reply))
+    # Of the header its type and flags are kept; nobody asks an answer for the rest.
+    return decode.one(messages.pack(reply.type, reply.flags, 0, reply.payload))
 
 
 def _whole(reply: Reply) -> Message:

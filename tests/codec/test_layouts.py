@@ -214,6 +214,21 @@ def test_any_datagram_of_many(data: st.DataObject) -> None:
         assert by_layouts(decoder, datagram, 1) == by_reference(decoder, datagram, 1)
 
 
+@kinds
+@settings(bounded, max_examples=100)
+@given(data=st.data())
+def test_a_message_alone(decoder: Decoder[Any], known: list[bytes], data: st.DataObject) -> None:
+    decoder = fresh(decoder)
+    for each in [*known, *known, data.draw(edited(known))]:
+        whole = each[: int.from_bytes(each[:4], "little")]  # what is behind it is another's
+        told = by_reference(decoder, whole)
+        try:
+            alone: Items = [decoder.one(whole)]
+        except DecodeError as error:
+            alone = [error]
+        assert comparable(alone) == told or not whole
+
+
 # What tells messages apart
 
 
