@@ -197,9 +197,10 @@ class EventStream(Received[E]):
             if error.errno != errno.ENOBUFS:
                 raise
             overrun = True
-        self._received += [
-            each if isinstance(each, DecodeError) else Datagram(each) for each in datagrams
-        ]
+        finally:
+            self._received += [
+                each if isinstance(each, DecodeError) else Datagram(each) for each in datagrams
+            ]
         if self._gap is not None:
             # A storm may never let the queue run dry. What the buffer could hold when it overran
             # has been read when so many came; so the gap lies behind us.
