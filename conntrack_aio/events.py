@@ -225,6 +225,8 @@ class EventStream(Received[E]):
     async def _name(self) -> None:
         assert self._origins is not None
         names = await self._origins.name([event.nsid for event in self._unnamed], dry=self._dry)
+        if self.socket.closed:
+            raise anyio.ClosedResourceError("the event stream is closed")
         for event, name in zip(self._unnamed, names, strict=True):
             event.netns = name
         self._unnamed.clear()

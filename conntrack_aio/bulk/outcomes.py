@@ -77,7 +77,9 @@ class Bulk(Items[Outcome[T]], Generic[T]):
 
     To leave it early (``break``, a cancellation, :meth:`aclose`) is to send nothing more. Of the
     items taken by then whose outcome was not told, those of the last two windows, each may have
-    been done or not. A bulk that was cancelled can be iterated on, and then nothing is missing.
+    been done or not. A bulk that was cancelled can be iterated on, and then nothing is missing; but
+    an async generator in which the cancellation struck has ended by that. A task that waits for an
+    item of an async iterable is not woken when the bulk is closed.
 
     Iterating raises what the iterable of items raises, unwrapped, after the outcomes of the items
     before; :exc:`anyio.ClosedResourceError` once it, or its connection, is closed; and
@@ -133,10 +135,12 @@ class Bulk(Items[Outcome[T]], Generic[T]):
     async def _advance(self) -> bool:
         # Between windows the loop is let go, though there was nothing to wait for.
         await anyio.lowlevel.checkpoint()
+        self._check_open()
         if self._retired:
             return False
         if self.pipeline is None:
             await self._work.prepare()
+            self._check_open()
             self.pipeline = self._open_pipeline(self._work.answer)
         await self._fill(self.pipeline)
         self._check_open()
@@ -177,6 +181,7 @@ class Bulk(Items[Outcome[T]], Generic[T]):
                 self._exhausted = True
 
     def _start(self, pipeline: Pipeline, items: list[T]) -> None:
+        self._check_open()  # by another task, while items were waited for
         self._started.append(self._work.start(pipeline, items, self._stop_on_error))
 
     def _check_open(self) -> None:

@@ -230,6 +230,8 @@ class Tuple:
         What it wants depends on the protocol (``nlattr_tuple_size`` and its like).
         """
         self.validate()
+        if not isinstance(self.proto, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise EncodeError(f"{self.proto!r} is not a protocol's number", ("proto",))
         needed: tuple[str, ...] = ()
         if self.proto in (ICMP, ICMPV6):
             needed = ("icmp_id", "icmp_type", "icmp_code")

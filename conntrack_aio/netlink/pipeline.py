@@ -116,7 +116,13 @@ class Pipeline:
             start = bool(self._queue) and not self._sending
             self._sending = self._sending or start
         if start:
-            self._threads.start(self._send)
+            try:
+                self._threads.start(self._send)
+            except RuntimeError as error:  # no thread can be had: whoever waits for it is told
+                with self._lock:
+                    self._sending = False
+                    self._queue.clear()
+                flight.error, flight.sent = error, True
         return flight
 
     def _send(self) -> None:

@@ -21,6 +21,7 @@ import anyio
 from ..errors import DecodeError, UnsupportedPlatform, kernel_error
 from ..uapi.netlink import AF_NETLINK, NETLINK_OPTION, SOL_NETLINK
 from ..uapi.socket import SK_MEMINFO_DROPS, SO_MEMINFO, SO_RCVBUFFORCE
+from .messages import HEADER_SIZE
 from .raw import RawSocket, observed
 
 if TYPE_CHECKING:
@@ -89,6 +90,11 @@ def set_receive_buffer(raw: RawSocket, size: int) -> None:
         raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
     except OSError:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+
+def _is_odd(size: int) -> bool:
+    """Whether a datagram of this size is no message such as the kernel makes."""
+    return bool(size & 3) or not HEADER_SIZE <= size <= RECEIVE_SIZE
 
 
 def _too_large(size: int) -> DecodeError:
@@ -203,7 +209,7 @@ class NetlinkSocket:
         view = rooms.view
         parts = [view[start : start + size] for start, size in zip(starts, sizes, strict=True)]
         # A message starts with its length. If that is the datagram's, there is no other in it.
-        if words == sizes and not any(size & 3 for size in sizes):
+        if words == sizes and not any(map(_is_odd, sizes)):
             return [b"".join(parts)] if parts else []
         return [
             bytes(part) if size <= RECEIVE_SIZE else _too_large(size)

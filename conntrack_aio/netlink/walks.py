@@ -171,7 +171,11 @@ class _Ahead:
             more = not active and not self._dry and self._failure is None
             if more and len(self._chunks) <= _FEW:
                 self._active = active = True
-                self._threads.start(self._receive)
+                try:
+                    self._threads.start(self._receive)
+                except RuntimeError:  # no thread can be had
+                    self._active = False
+                    raise
             if isinstance(chunk, DecodeError):
                 raise chunk
             if chunk is not None:

@@ -24,6 +24,18 @@ F = TypeVar("F", bound=Flow | NewFlow)
 D = TypeVar("D", bound=Target)
 
 
+_BAD_INPUT = (EncodeError, AttributeError, TypeError, ValueError)
+"""What an item is refused with, one that is not at all what its type says among them."""
+
+
+def _refused(error: Exception) -> EncodeError:
+    if isinstance(error, EncodeError):
+        return error
+    refusal = EncodeError(f"it can't be written: {type(error).__name__}: {error}")
+    refusal.__cause__ = error
+    return refusal
+
+
 class OneRequest(Generic[T]):
     """A request for each item, which is acknowledged, and no more."""
 
@@ -48,9 +60,9 @@ class OneRequest(Generic[T]):
         for item in items:
             try:
                 messages.append(make(item, seq))
-            except EncodeError as error:
+            except _BAD_INPUT as error:
                 index = len(messages) + len(refused)
-                refused[index] = error
+                refused[index] = _refused(error)
                 if until_error:
                     items = items[: index + 1]
                     break
@@ -192,5 +204,7 @@ class Rounds(Generic[D]):
             pass
         except ConntrackError as error:
             outcome.error = error
+        except _BAD_INPUT as error:
+            outcome.error = _refused(error)
         else:
             self._asking.append((outcome, steps, request))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 from collections.abc import Generator
 
 import pytest
@@ -96,8 +97,14 @@ def test_messages_of_a_datagram_each_are_joined(
 
 @pytest.mark.parametrize(
     "other",
-    [message(1) + message(2), b"\1\2\3\4\5\6\7\10", message(1)[:-2], message(1) + b"\0\0\0\0"],
-    ids=["of two messages", "of none", "cut", "with something behind"],
+    [
+        message(1) + message(2),
+        b"\1\2\3\4\5\6\7\10",
+        struct.pack("=II", 8, 0),
+        message(1)[:-2],
+        message(1) + b"\0\0\0\0",
+    ],
+    ids=["of two messages", "of none", "shorter than a header", "cut", "with something behind"],
 )
 def test_any_other_datagram_stays_what_it_is(
     pair: tuple[socket.socket, socket.socket], other: bytes
@@ -119,6 +126,18 @@ def test_what_is_too_large_is_an_error_between_the_others(
     assert (first, third) == (message(7), message(8))
     assert isinstance(second, DecodeError)
     assert str(RECEIVE_SIZE + 1) in str(second)
+
+
+def test_one_that_says_itself_how_large_it_is_is_too_large_all_the_same(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    size = RECEIVE_SIZE + 4
+    theirs.send(struct.pack("=I", size) + bytes(size - 4))
+    theirs.send(message(8))
+    first, second = received(NetlinkSocket(ours))
+    assert isinstance(first, DecodeError)
+    assert second == message(8)
 
 
 @pytest.mark.kernel

@@ -18,6 +18,7 @@ from support.scripted import ScriptedKernel
 from conntrack_aio import (
     Bulk,
     Connection,
+    EncodeError,
     Flow,
     Match,
     NoReply,
@@ -29,6 +30,7 @@ from conntrack_aio import (
     session,
 )
 from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
+from conntrack_aio.verbs.probes import Probes
 
 pytestmark = pytest.mark.anyio
 
@@ -333,3 +335,96 @@ async def test_a_window_that_is_being_sent_when_it_is_left() -> None:
         assert conn.statistics().open_bulks == 0
     await at_rest(before)
     assert kernel.sockets[1].closed
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["the bulk", "the connection"])
+async def test_closed_at_any_turn_it_never_ends_as_if_it_were_complete(
+    lab: Lab, whole: bool
+) -> None:
+    for turns in range(12):
+        async with connect(netns=lab.netns) as conn, anyio.create_task_group() as group:
+            bulk = conn.create_many(map(flows.tcp, range(5000)))
+            told: list[Flow] = []
+
+            async def reader(bulk: Bulk[Flow] = bulk, told: list[Flow] = told) -> None:
+                with pytest.raises(anyio.ClosedResourceError):
+                    await read(bulk, told)
+
+            group.start_soon(reader)
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            if whole:
+                await conn.aclose()
+            else:
+                bulk.close()
+
+
+async def test_closed_while_it_finds_out_what_the_kernel_can_do(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent, and nothing left open."""
+    before = open_files()
+    inside, go_on = anyio.Event(), anyio.Event()
+
+    async def has(probes: Probes, feature: str) -> bool:
+        inside.set()
+        await go_on.wait()
+        return True
+
+    monkeypatch.setattr(Probes, "has", has)
+    async with connect(netns=lab.netns) as conn:
+        made = await conn.create(flows.tcp(1))
+        bulk = conn.update_many([made.orig], mark=7, mark_mask=7)
+        async with anyio.create_task_group() as group:
+
+            async def reader() -> None:
+                with pytest.raises(anyio.ClosedResourceError):
+                    await bulk.next_batch()
+
+            group.start_soon(reader)
+            await inside.wait()
+            bulk.close()
+            go_on.set()
+        assert not (await conn.get(made)).mark
+    await at_rest(before)
+
+
+async def test_an_item_that_is_not_at_all_what_it_should_be_is_refused_alone(
+    conn: Connection,
+) -> None:
+    """Whatever is raised where it is written."""
+    good = [flows.tcp(number) for number in range(600)]
+    bad, worse = flows.tcp(1000), flows.tcp(1001)
+    bad.master = 5  # type: ignore[assignment]
+    worse.orig.proto = []  # type: ignore[assignment]
+    vast = flows.tcp(1002)
+    vast.mark = "x" * 10  # type: ignore[assignment]
+    items = [*good[:100], bad, worse, vast, *good[100:]]
+    outcomes = await conn.create_many(items)
+    assert [outcome.item for outcome in outcomes] == items
+    refused = [outcome for outcome in outcomes if not outcome.ok]
+    assert [outcome.item for outcome in refused] == [bad, worse, vast]
+    assert all(isinstance(outcome.error, EncodeError) for outcome in refused)
+    wide = Status(1 << 20000)
+    told = await conn.update_many(good[:20], status=wide)
+    assert all(isinstance(outcome.error, EncodeError) for outcome in told)
+
+
+async def test_where_no_thread_can_be_had_it_says_so(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("conntrack_aio_"):
+            raise RuntimeError("can't start new thread")
+        start(thread)  # what enters a namespace
+
+    bulk = conn.create_many(map(flows.tcp, range(600)))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await bulk.next_batch()
+    with anyio.fail_after(10), pytest.raises(RuntimeError, match="new thread"):
+        await bulk.next_batch()
+    await bulk.aclose()

@@ -300,8 +300,10 @@ def _make_create(
         raise EncodeError(f"a new entry is made of a Flow, not of {flow!r}")
     flow.validate()
     for name in ("orig", "reply", "master"):
-        tuple_: Tuple | None = getattr(flow, name)
+        tuple_: object = getattr(flow, name)
         if tuple_ is not None:
+            if not isinstance(tuple_, Tuple):
+                raise EncodeError(f"{tuple_!r} is not a Tuple", (name,))
             try:
                 tuple_.require_complete()
             except EncodeError as error:
