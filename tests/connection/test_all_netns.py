@@ -403,3 +403,28 @@ async def test_expectations_of_all_namespaces(around: Neighbourhood, conn: Conne
     assert (here.type, here.nsid, here.netns) == (EventType.NEW, None, None)
     assert (elsewhere.type, elsewhere.nsid, elsewhere.netns) == (EventType.NEW, 4, "blue")
     assert str(elsewhere).endswith(f"in blue (by port {elsewhere.port_id})")
+
+
+async def test_closed_while_names_are_looked_for(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, go_on = anyio.Event(), anyio.Event()
+
+    async def name(origins: nsids.Origins, ids: list[int | None], *, dry: bool) -> list[None]:
+        inside.set()
+        await go_on.wait()
+        return [None for _ in ids]
+
+    monkeypatch.setattr(nsids.Origins, "name", name)
+    stream = conn.events(all_netns=True)
+    await conn.create(flows.tcp(1))
+    async with anyio.create_task_group() as tasks:
+
+        async def reader() -> None:
+            with pytest.raises(anyio.ClosedResourceError):
+                await anext(stream)
+
+        tasks.start_soon(reader)
+        await inside.wait()
+        await stream.aclose()
+        go_on.set()
