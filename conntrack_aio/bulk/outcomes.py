@@ -78,8 +78,11 @@ class Bulk(Items[Outcome[T]], Generic[T]):
     To leave it early (``break``, a cancellation, :meth:`aclose`) is to send nothing more. Of the
     items taken by then whose outcome was not told, those of the last two windows, each may have
     been done or not. A bulk that was cancelled can be iterated on, and then nothing is missing; but
-    an async generator in which the cancellation struck has ended by that. A task that waits for an
-    item of an async iterable is not woken when the bulk is closed.
+    an async generator in which the cancellation struck has ended by that. ``await bulk`` closes it
+    in any case: cancelled, or with a source that raises, it tells no outcomes.
+
+    While an async iterable waits, no outcome is told: those of what was sent come when it goes on.
+    Nor is the task that waits for it woken when the bulk is closed, nor is it closed itself.
 
     Iterating raises what the iterable of items raises, unwrapped, after the outcomes of the items
     before; :exc:`anyio.ClosedResourceError` once it, or its connection, is closed; and

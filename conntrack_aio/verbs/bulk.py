@@ -50,7 +50,9 @@ class BulkWriting(Writing):
 
         :param flows: a :class:`Flow` is made with ``nat_src`` and ``nat_dst``, a
             :class:`NewFlow` with the translation that it says itself.
-        :param stop_on_error: see :class:`BulkWriting`.
+        :param stop_on_error: send nothing once an outcome has an error; those of its window of
+            256 behind it were on their way, and have their outcomes. Behind an item that can't be
+            encoded nothing is sent.
 
         Outcomes have the errors that :meth:`create` raises. Raises :exc:`ValueError` or
         :exc:`TypeError` for a translation to what is no address.
@@ -78,9 +80,14 @@ class BulkWriting(Writing):
     ) -> Bulk[D]:
         """Change the same of each target, as :meth:`update` does with the same parameters.
 
-        Where that looks an entry up first, a window of them is looked up, and then changed.
+        Where that looks an entry up first (of a flow with an id, or for a status), a window of
+        them is looked up, and then changed. Of an async iterable that waits, the flows that it gave
+        are looked up meanwhile, and changed when it goes on: to follow a stream of events, update
+        each by :meth:`update`, or name it by its tuple.
 
-        :param stop_on_error: see :class:`BulkWriting`.
+        :param stop_on_error: send nothing once an outcome has an error; those of its window of
+            256 behind it were on their way, and have their outcomes. Behind an item that can't be
+            encoded nothing is sent.
 
         Outcomes have the errors that :meth:`update` raises. Raises :exc:`EncodeError` if nothing
         is to be changed.
@@ -114,7 +121,9 @@ class BulkWriting(Writing):
         """Delete entries, each as :meth:`delete` does.
 
         :param zone: the zone to look in, instead of each target's own.
-        :param stop_on_error: see :class:`BulkWriting`.
+        :param stop_on_error: send nothing once an outcome has an error; those of its window of
+            256 behind it were on their way, and have their outcomes. Behind an item that can't be
+            encoded nothing is sent.
 
         Outcomes have the errors that :meth:`delete` raises: :exc:`NotFound` for what was gone.
         """
