@@ -12,6 +12,7 @@ import anyio
 import pytest
 from support import expectations, flows
 from support.lab import Lab
+from support.waiting import until
 
 from conntrack_aio import (
     Connection,
@@ -108,9 +109,7 @@ def descriptors() -> int:
 
 async def at_rest(before: int) -> None:
     """A thread that was left sending has ended, and closed its socket."""
-    with anyio.fail_after(5):
-        while descriptors() != before:
-            await anyio.lowlevel.checkpoint()
+    await until(lambda: descriptors() == before)
 
 
 async def prepare(lab: Lab, turns: int) -> None:
@@ -138,14 +137,15 @@ async def check(conn: Connection) -> None:
 async def test_cancelled_at_every_point(lab: Lab, name: str, offload: bool) -> None:
     async with connect(netns=lab.netns, offload=offload) as conn:
         await conn.create(flows.tcp(1))
-        await check(conn)
         before = descriptors()
+        await check(conn)
+        await at_rest(before)
         for turns in range(MOST):
             await prepare(lab, turns)
             ended = await cancelled_after(turns, lambda: VERBS[name](conn))
             await at_rest(before)
             await check(conn)
-            assert descriptors() == before
+            await at_rest(before)
             if ended:
                 break
 

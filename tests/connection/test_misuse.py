@@ -10,6 +10,7 @@ import pytest
 from support import flows
 from support.lab import Lab
 from support.scripted import ScriptedKernel
+from support.waiting import until
 
 from conntrack_aio import (
     Connection,
@@ -131,7 +132,7 @@ async def test_a_dump_closed_before_it_began_stays_closed() -> None:
                     await anyio.lowlevel.checkpoint()
                 dump.close()
         assert conn.statistics().open_dumps == 0
-        assert all(socket.closed for socket in kernel.sockets[1:])
+        await until(lambda: all(socket.closed for socket in kernel.sockets[1:]))
 
 
 def test_a_number_is_no_address() -> None:

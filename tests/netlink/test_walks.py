@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 
 import anyio
 import pytest
 from support.scripted import Script, lone_socket
+from support.waiting import until
 
 from conntrack_aio.errors import DecodeError, KernelError, NoReply
 from conntrack_aio.netlink import messages, walks
@@ -71,13 +72,6 @@ async def read(walk: Walk) -> list[int]:
             if walk.exchange.takes(chunk, message):
                 numbers.append(int.from_bytes(chunk[message.start : message.end], "big"))
     return numbers
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """A thread will have it so."""
-    with anyio.fail_after(10):
-        while not condition():
-            await anyio.lowlevel.checkpoint()
 
 
 async def test_all_of_it_in_order(bench: Bench) -> None:

@@ -12,6 +12,7 @@ import attrs
 import pytest
 from support import flows
 from support.lab import Lab
+from support.waiting import until
 
 import conntrack_aio
 from conntrack_aio import (
@@ -405,7 +406,7 @@ async def test_nothing_stays_open() -> None:
         async for _ in conn.dump():
             break
     assert len(kernel.sockets) == 3
-    assert all(socket.closed for socket in kernel.sockets)
+    await until(lambda: all(socket.closed for socket in kernel.sockets))
     assert kernel.sockets[0].fileno() == -1
     assert "closed" in repr(kernel.sockets[0])
     assert repr(kernel) == "<FakeKernel 6.18, 300 flows>"

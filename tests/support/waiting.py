@@ -1,0 +1,15 @@
+"""Waiting for what a thread will have done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import anyio.lowlevel
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return once it holds. A socket, above all, closes when the thread that uses it is done."""
+    with anyio.fail_after(10):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
