@@ -6,7 +6,7 @@ ahead, has nobody who awaits it: it runs here, and rings when there is something
 
 from __future__ import annotations
 
-import os
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,10 +35,10 @@ class Threads:
 
 
 class Doorbell:
-    """Wakes one task from other threads: an eventfd, which every event loop can wait for."""
+    """Wakes one task from other threads: two sockets, of which every event loop can await one."""
 
     def __init__(self) -> None:
-        self._fd: int | None = None
+        self._pair: tuple[socket.socket, socket.socket] | None = None
         self._rung = False
         self._awaited = False
         self._closed = False
@@ -48,10 +48,10 @@ class Doorbell:
         """Wake the task that waits, or the next that will. From any thread."""
         with self._lock:
             self._rung = True
-            # To write is a system call, after which another thread may be running.
-            if self._awaited and self._fd is not None:
+            # To send is a system call, after which another thread may be running.
+            if self._awaited and self._pair is not None:
                 self._awaited = False
-                os.eventfd_write(self._fd, 1)
+                self._pair[1].send(b"\0")
 
     async def wait(self) -> None:
         """Return once it was rung since the last return.
@@ -59,35 +59,38 @@ class Doorbell:
         Raises :exc:`anyio.ClosedResourceError` when it is closed, :exc:`anyio.BusyResourceError`
         when another task waits, and :exc:`OSError` if there are no descriptors left.
         """
-        while (fd := self._answer()) is not None:
-            await anyio.wait_readable(fd)
+        while (awaited := self._answer()) is not None:
+            await anyio.wait_readable(awaited)
 
-    def _answer(self) -> int | None:
+    def _answer(self) -> socket.socket | None:
         """``None`` if it was rung; else what to wait for."""
         with self._lock:
             if self._closed:
                 raise anyio.ClosedResourceError("it is closed")
             rung, self._rung = self._rung, False
             self._awaited = not rung
-            if self._fd is None:
+            if self._pair is None:
                 if rung:
-                    return None  # whoever never has to wait needs no descriptor
-                self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                    return None  # whoever never has to wait needs no descriptors
+                self._pair = socket.socketpair()
+                for each in self._pair:
+                    each.setblocking(False)
             elif rung:
                 try:
-                    os.eventfd_read(self._fd)
+                    self._pair[0].recv(64)
                 except BlockingIOError:
                     pass  # nobody waited
-            return None if rung else self._fd
+            return None if rung else self._pair[0]
 
     def close(self) -> None:
         """Wake who waits, with an error. In the event loop's thread, if a task may be waiting."""
         with self._lock:
             self._closed = True
-            fd, self._fd = self._fd, None
-        if fd is not None:
+            pair, self._pair = self._pair, None
+        if pair is not None:
             try:
-                anyio.notify_closing(fd)
+                anyio.notify_closing(pair[0])
             except RuntimeError:
                 pass  # no event loop here, so nobody waits
-            os.close(fd)
+            for each in pair:
+                each.close()
