@@ -61,6 +61,7 @@ from .model.statistics import (
     CPUStatistics,
     ExpectCPUStatistics,
     GlobalStatistics,
+    StreamStatistics,
 )
 from .model.sysctls import BlindSpot, ConntrackSysctls, EventMode
 from .model.timeouts import (
@@ -99,6 +100,7 @@ __all__ = [
     "ConnectionStatistics",
     "CPUStatistics",
     "GlobalStatistics",
+    "StreamStatistics",
     # flows
     "Flow",
     "Tuple",

@@ -65,6 +65,7 @@ class Dump(Received[T]):
         self.walk = walk
         self._seq = pack_seq(walk.exchange.seq)
         self._keep = keep
+        self._statistics = counters
         self._on_close = on_close
         self._stage = stage
         self._busy = False
@@ -121,7 +122,7 @@ class Dump(Received[T]):
         return self.walk.exchange.takes(buffer, message)
 
     def _keeps(self, items: list[T | DecodeError]) -> list[T | DecodeError]:
-        self._counters.entries_decoded += len(items)
+        self._statistics.entries_decoded += len(items)
         keep = self._keep
         if keep is None:
             return items

@@ -11,13 +11,15 @@ from typing import Final, NamedTuple, TypeVar
 
 import anyio
 import anyio.lowlevel
+import attrs
 
 from .codec.decoder import Datagram
 from .errors import ConntrackError, DecodeError, EventsLost, kernel_error
 from .model.events import Event
-from .model.statistics import ConnectionStatistics
+from .model.statistics import StreamStatistics
 from .netlink.endpoint import Endpoint
 from .netlink.nsids import Origins
+from .netlink.progress import Progress
 from .netlink.socket import NetlinkSocket
 from .received import Reader, Received
 from .sysctls import CONNTRACK, read_number
@@ -109,10 +111,10 @@ class EventStream(Received[E]):
         self,
         subscription: Subscription,
         reader: Reader[E],
-        counters: ConnectionStatistics,
         on_close: Callable[[EventStream[E]], None],
     ) -> None:
-        super().__init__(reader, counters)
+        self._statistics = StreamStatistics()
+        super().__init__(reader, self._statistics)
         self.socket, self.covers_older_flows, self._origins = subscription
         self._on_close = on_close
         self._unnamed: list[E] = []
@@ -120,8 +122,9 @@ class EventStream(Received[E]):
         self._reading = False
         self._dry = False
         """Whether the last look at the socket found all that there was."""
-        self._gap: int | None = None
-        """After an overrun: how many further messages may still be older than the gap."""
+        self._progress = Progress(_LEAST_COST)
+        self._settled = 0
+        """The position before the last look at the socket, by which all had been handed out."""
         self._drops_told = 0
         if self.covers_older_flows is False:
             logger.info(
@@ -134,20 +137,112 @@ class EventStream(Received[E]):
     def receive_buffer(self) -> int:
         """How many bytes may wait, as the kernel counts: twice what was granted.
 
-        An event takes some 1,280.
+        An event takes some 1,280. It is 0 once the stream is closed.
         """
-        return self.socket.receive_buffer
+        return 0 if self.socket.closed else self.socket.receive_buffer
 
-    async def _refill(self) -> bool:
+    def statistics(self) -> StreamStatistics:
+        """What this stream has done so far, and how full it is; also of one that is closed."""
+        backlog = None if self.socket.closed else self.socket.backlog()
+        undecoded = [each.left for each in self._received if isinstance(each, Datagram)]
+        errors = len(self._received) - len(undecoded)
+        return attrs.evolve(
+            self._statistics,
+            datagrams_received=self.socket.datagrams_received,
+            bytes_received=self.socket.bytes_received,
+            forged=self.socket.forged,
+            waiting_bytes=0 if backlog is None else backlog.waiting,
+            queued=len(self._pending) + sum(undecoded) + errors,
+            receive_buffer=self.receive_buffer,
+        )
+
+    # -- without waiting ----------------------------------------------------------------------
+
+    def batch_nowait(self) -> list[E]:
+        """Events that were received, or can be without waiting; ``[]`` if nothing waited.
+
+        These are some hundreds at most: what was received before and not handed out or, if there
+        is none, what up to 256 further datagrams have. It does not let other tasks run: a loop
+        around it has to.
+
+        An error is raised in its place, as by :meth:`next_batch`: :exc:`EventsLost` (unless it is
+        an item of this stream), :exc:`DecodeError`; then it can be called again. Raises
+        :exc:`anyio.ClosedResourceError` once the stream is closed,
+        :exc:`anyio.BusyResourceError` while a task reads from it or waits for its next event, and
+        :exc:`RuntimeError` if it is of all namespaces, because to name those takes waiting.
+        """
+        self._check_free()
+        if self._origins is not None:
+            raise RuntimeError(
+                "a stream of all namespaces has no batch_nowait(): their names are asked for"
+            )
+        self._check_open()
+        if not self._is_ready() and not self._look():
+            return []
+        while self._received:
+            self._decode()
+        return self._take()
+
+    def _look(self) -> bool:
+        """Take in some of what waits at this moment; whether any of it is to be handed out.
+
+        A look may have nothing but forged datagrams, or the news of an overrun.
+        """
+        until = self.mark()
+        self._read()
+        while not self._is_ready() and (self._progress.has_gap or not self.passed(until)):
+            self._read()
+        return self._is_ready()
+
+    def mark(self) -> int:
+        """A mark of this moment, for :meth:`passed`.
+
+        For programs that must know when they have been told all that had happened by now: the
+        kernel queues an event before the call that caused it returns. Raises
+        :exc:`anyio.ClosedResourceError`.
+        """
+        self._check_open()
+        backlog = self.socket.backlog()
+        if backlog is None:  # as much as can be
+            return self._progress.mark(self.receive_buffer)
+        return self._progress.mark(backlog.waiting, lost=backlog.drops != self._drops_told)
+
+    def passed(self, mark: int) -> bool:
+        """Whether all that had been queued when :meth:`mark` was called has been handed out.
+
+        That is: every event that the kernel had put into the socket's buffer by then, or that was
+        in our hands, and, where some had been dropped by then, the :exc:`EventsLost` that says so.
+        It is known when the socket is found empty, or, if events come so fast that it never is,
+        when as many were read as can have waited: a few times as many as there were. That may be by
+        a read that has nothing to hand out. So a program that must not miss the moment reads by
+        :meth:`batch_nowait` until that returns ``[]``, and asks here before it waits for more.
+
+        Raises :exc:`anyio.ClosedResourceError`: of a stream that is closed, nothing more is handed
+        out.
+        """
+        self._check_open()
+        # What is in our hands came by the last look at the socket, before which they were empty.
+        held = self._pending or self._received
+        return (self._settled if held else self._progress.told) >= mark
+
+    def _check_free(self) -> None:
         if self._reading:
             raise anyio.BusyResourceError("reading from")
+
+    def _check_open(self) -> None:
+        if self.socket.closed:
+            raise anyio.ClosedResourceError("the event stream is closed")
+
+    # -- reading ------------------------------------------------------------------------------
+
+    async def _refill(self) -> bool:
+        self._check_free()
         self._reading = True
         try:
             # Before anything is read: a cancellation here loses nothing.
             await anyio.lowlevel.checkpoint()
             while True:
-                if self.socket.closed:
-                    raise anyio.ClosedResourceError("the event stream is closed")
+                self._check_open()
                 if not self._pending and not self._received:
                     self._read()
                 if self._unnamed:
@@ -160,8 +255,9 @@ class EventStream(Received[E]):
             self._reading = False
 
     def _read(self) -> None:
-        """Take in what waits, within bounds."""
+        """Take in what waits, within bounds. Our hands are empty."""
         self._dry = False
+        self._settled = self._progress.told
         if self._origins is None:
             self._read_some(_READS)
             return
@@ -185,8 +281,8 @@ class EventStream(Received[E]):
         """Take in so many datagrams at most."""
         datagrams: list[bytes | DecodeError] = []
         count = 0
-        if self._gap is not None:
-            limit = min(limit, self._gap)
+        if (until_gap := self._progress.until_gap) is not None:
+            limit = min(limit, until_gap)
         overrun = False
         try:
             while count < limit:
@@ -201,22 +297,22 @@ class EventStream(Received[E]):
             self._received += [
                 each if isinstance(each, DecodeError) else Datagram(each) for each in datagrams
             ]
-        if self._gap is not None:
-            # A storm may never let the queue run dry. What the buffer could hold when it overran
-            # has been read when so many came; so the gap lies behind us.
-            self._gap -= count
-        if self._dry or overrun or self._gap == 0:
+        self._progress.read(count)
+        if self._dry:
+            self._progress.dry()
+        if self._progress.has_gap and (self._dry or overrun or self._progress.until_gap == 0):
             # The queue is empty, so what comes from now on is younger than the gap. Or it ran over
-            # again, which can only follow a read that emptied it: the first gap lies behind us.
+            # again, which can only follow a read that emptied it: the first gap lies behind us. Or,
+            # in a storm that never lets it run dry, what it could hold has been read.
             self._tell_gap()
         if overrun:
             # Said once, before the older messages that still wait in the buffer.
-            self._counters.overruns += 1
-            self._gap = self.receive_buffer // _LEAST_COST
+            self._statistics.overruns += 1
+            self._progress.open_gap(self.receive_buffer)
 
     def _keeps(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
         errors = sum(isinstance(item, DecodeError) for item in items) if self._flawed else 0
-        self._counters.events_decoded += len(items) - errors
+        self._statistics.events_decoded += len(items) - errors
         return items
 
     def _broken(self, error: DecodeError) -> None:
@@ -225,23 +321,21 @@ class EventStream(Received[E]):
     async def _name(self) -> None:
         assert self._origins is not None
         names = await self._origins.name([event.nsid for event in self._unnamed], dry=self._dry)
-        if self.socket.closed:
-            raise anyio.ClosedResourceError("the event stream is closed")
+        self._check_open()
         for event, name in zip(self._unnamed, names, strict=True):
             event.netns = name
         self._unnamed.clear()
         self._held = False
 
     def _tell_gap(self) -> None:
-        if self._gap is None:
-            return
-        self._gap = None
-        drops = self.socket.drops()
-        lost = None if drops is None else (drops - self._drops_told) & 0xFFFFFFFF
-        if drops is not None and lost is not None:
-            self._drops_told = drops
-            self._counters.events_lost += lost
-        self._received.append(EventsLost(lost))
+        self._progress.close_gap()
+        lost = 0
+        if (backlog := self.socket.backlog()) is not None:
+            lost = (backlog.drops - self._drops_told) & 0xFFFFFFFF
+            self._drops_told = backlog.drops
+            self._statistics.events_lost += lost
+        # None were counted if those of this gap had been dropped when the last one was told.
+        self._received.append(EventsLost(lost or None))
 
     async def aclose(self) -> None:
         """End it; what was not read is gone. Idempotent; a task that iterates is woken."""

@@ -25,6 +25,8 @@ class Items(AsyncResource, Generic[T]):
         """Whether there may be errors among what is pending."""
         self._held = False
         """Whether what is pending may not be handed out yet."""
+        self._raises: type[ConntrackError] = ConntrackError
+        """Which errors are raised in their places. The others are items like the rest."""
 
     @abstractmethod
     async def _refill(self) -> bool:
@@ -43,9 +45,9 @@ class Items(AsyncResource, Generic[T]):
                 if not await self._refill():
                     raise StopAsyncIteration
         item = self._pending.popleft()
-        if isinstance(item, ConntrackError):
+        if isinstance(item, self._raises):
             raise item
-        return item
+        return cast("T", item)
 
     def batches(self) -> Batches[T]:
         """The same items in the same order, a list at a time: some dozens, or what there is.
@@ -60,14 +62,18 @@ class Items(AsyncResource, Generic[T]):
         while not self._is_ready():
             if not await self._refill():
                 return []
+        return self._take()
+
+    def _take(self) -> list[T]:
+        """What is pending, up to an error; or raise the error that comes first."""
         pending = self._pending
         batch: list[T] = []
         if not self._flawed:
             batch += cast("deque[T]", pending)
             pending.clear()
             return batch
-        while pending and not isinstance(item := pending[0], ConntrackError):
-            batch.append(item)
+        while pending and not isinstance(item := pending[0], self._raises):
+            batch.append(cast("T", item))
             pending.popleft()
         if not batch:
             error = pending.popleft()

@@ -7,10 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from .codec.decoder import Datagram
+from .codec.decoder import Counters, Datagram
 from .errors import ConntrackError, DecodeError
 from .items import Items
-from .model.statistics import ConnectionStatistics
 from .netlink.attributes import Buffer
 from .netlink.messages import Message
 
@@ -26,7 +25,7 @@ class Reader(Protocol[T]):
         takes: Callable[[bytes, Message], bool],
         seq: bytes | None,
         items: list[T | DecodeError],
-        counters: ConnectionStatistics,
+        counters: Counters,
         /,
     ) -> None: ...
 
@@ -34,7 +33,7 @@ class Reader(Protocol[T]):
 class Received(Items[T]):
     """Items that come as messages in datagrams."""
 
-    def __init__(self, reader: Reader[T], counters: ConnectionStatistics) -> None:
+    def __init__(self, reader: Reader[T], counters: Counters) -> None:
         super().__init__()
         self._reader = reader
         self._counters = counters

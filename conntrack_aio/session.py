@@ -16,7 +16,7 @@ from .bulk.sources import Source
 from .codec.decoder import count_layouts
 from .dumps import Dump, Stage
 from .events import E, EventStream, subscribe
-from .model.statistics import ConnectionStatistics
+from .model.statistics import ConnectionStatistics, StreamStatistics
 from .netlink.endpoint import Endpoint
 from .netlink.exchange import Outcome, Request, Taker
 from .netlink.pipeline import RECEIVE_BUFFER, Pipeline
@@ -113,7 +113,7 @@ class Session:
         subscription = self.beside(
             lambda: subscribe(self.endpoint, groups, size, all_netns=all_netns)
         )
-        stream = EventStream(subscription, reader, self._counters, self._retire_stream)
+        stream = EventStream(subscription, reader, self._retire_stream)
         self._streams.add(stream)
         return stream
 
@@ -156,57 +156,65 @@ class Session:
 
     def statistics(self) -> ConnectionStatistics:
         """What was done so far, by what is closed and what is open."""
-        sockets = [self.requester.socket]
-        sockets += [dump.walk.socket for dump in self._dumps if dump.walk.socket is not None]
-        sockets += [stream.socket for stream in self._streams]
-        pipelines = [bulk.pipeline for bulk in self._bulks if bulk.pipeline is not None]
-        sockets += [pipeline.socket for pipeline in pipelines]
-        counters = self._counters
-        return attrs.evolve(
-            counters,
-            requests=counters.requests
-            + self.requester.requests
-            + sum(pipeline.requests for pipeline in pipelines),
+        books = attrs.evolve(
+            self._counters,
             requests_offloaded=self.requester.offloaded,
-            stray_replies=counters.stray_replies
-            + self.requester.strays
-            + sum(pipeline.strays for pipeline in pipelines),
-            overruns=counters.overruns
-            + self.requester.overruns
-            + sum(pipeline.overruns for pipeline in pipelines),
-            datagrams_received=counters.datagrams_received
-            + sum(socket.datagrams_received for socket in sockets),
-            bytes_received=counters.bytes_received
-            + sum(socket.bytes_received for socket in sockets),
-            forged=counters.forged + sum(socket.forged for socket in sockets),
             layouts=count_layouts(),
             open_dumps=len(self._dumps),
             open_streams=len(self._streams),
             open_bulks=len(self._bulks),
         )
+        _add_requests(books, self.requester)
+        for dump in self._dumps:
+            _add_dump(books, dump)
+        for stream in self._streams:
+            _add_stream(books, stream)
+        for bulk in self._bulks:
+            _add_requests(books, bulk.pipeline)
+        return books
 
     def _retire_dump(self, dump: Dump[Any]) -> None:
         self._dumps.discard(dump)
-        self._counters.stray_replies += dump.walk.exchange.strays
-        self._add_traffic(dump.walk.socket)
+        _add_dump(self._counters, dump)
 
     def _retire_stream(self, stream: EventStream[Any]) -> None:
         self._streams.discard(stream)
-        self._add_traffic(stream.socket)
+        _add_stream(self._counters, stream)
 
     def _retire_bulk(self, bulk: Bulk[Any]) -> None:
         self._bulks.discard(bulk)
-        if bulk.pipeline is not None:
-            self._counters.requests += bulk.pipeline.requests
-            self._counters.stray_replies += bulk.pipeline.strays
-            self._counters.overruns += bulk.pipeline.overruns
-            self._add_traffic(bulk.pipeline.socket)
+        _add_requests(self._counters, bulk.pipeline)
 
-    def _add_traffic(self, socket: NetlinkSocket | None) -> None:
-        if socket is not None:
-            self._counters.datagrams_received += socket.datagrams_received
-            self._counters.bytes_received += socket.bytes_received
-            self._counters.forged += socket.forged
+
+def _add_requests(books: ConnectionStatistics, asker: Requester | Pipeline | None) -> None:
+    if asker is not None:
+        books.requests += asker.requests
+        books.stray_replies += asker.strays
+        books.overruns += asker.overruns
+        _add_traffic(books, asker.socket)
+
+
+def _add_dump(books: ConnectionStatistics, dump: Dump[Any]) -> None:
+    """What it decoded is in the books already."""
+    books.stray_replies += dump.walk.exchange.strays
+    if dump.walk.socket is not None:
+        _add_traffic(books, dump.walk.socket)
+
+
+def _add_stream(books: ConnectionStatistics, stream: EventStream[Any]) -> None:
+    told = stream.statistics()
+    books.events_decoded += told.events_decoded
+    books.events_lost += told.events_lost
+    books.overruns += told.overruns
+    books.fallbacks += told.fallbacks
+    books.decode_errors += told.decode_errors
+    _add_traffic(books, told)
+
+
+def _add_traffic(books: ConnectionStatistics, traffic: NetlinkSocket | StreamStatistics) -> None:
+    books.datagrams_received += traffic.datagrams_received
+    books.bytes_received += traffic.bytes_received
+    books.forged += traffic.forged
 
 
 def check_buffer(size: int) -> int:

@@ -51,6 +51,7 @@ from conntrack_aio.model.statistics import (
     CPUStatistics,
     ExpectCPUStatistics,
     GlobalStatistics,
+    StreamStatistics,
 )
 from conntrack_aio.model.sysctls import (
     SETTINGS,
@@ -76,6 +77,7 @@ PARTS: Final[Mapping[str, tuple[type, ...]]] = {
         CPUStatistics,
         ExpectCPUStatistics,
         ConnectionStatistics,
+        StreamStatistics,
     ),
 }
 """The page's parts, and the classes in them. What a class holds follows it by itself."""

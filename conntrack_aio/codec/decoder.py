@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 from ..errors import DecodeError
 from ..model.declare import HOST_U32, U16
-from ..model.statistics import ConnectionStatistics
 from ..netlink import messages, nfnetlink
 from ..netlink.attributes import Buffer
 from ..netlink.messages import HEADER_SIZE, Message
@@ -50,6 +49,15 @@ _INTERRUPTED: Final = int(NLM_F.DUMP_INTR)
 _PAYLOAD: Final = HEADER_SIZE + nfnetlink.SIZE
 
 
+class Counters(Protocol):
+    """Where it is counted how reading went."""
+
+    fallbacks: int
+    """Messages that no layout fitted."""
+    decode_errors: int
+    """Those of them that were none."""
+
+
 class Datagram:
     """A received datagram, and how far it has been read."""
 
@@ -65,6 +73,18 @@ class Datagram:
     @property
     def done(self) -> bool:
         return self.offset >= len(self.data)
+
+    @property
+    def left(self) -> int:
+        """How many messages are still to be read; a rest that is not netlink counts as one."""
+        count, offset = 0, self.offset
+        while offset < len(self.data):
+            count += 1
+            try:
+                offset = (messages.at(self.data, offset, len(self.data)).end + 3) & ~3
+            except DecodeError:
+                break
+        return count
 
     def look_ahead(self, layout: Layout, offset: int, seq: bytes | None) -> bool:
         """Whether many messages from here on are of the first one's skeleton."""
@@ -150,7 +170,7 @@ class Decoder(Generic[T]):
         takes: Callable[[bytes, Message], bool],
         seq: bytes | None,
         items: list[T | DecodeError],
-        counters: ConnectionStatistics,
+        counters: Counters,
     ) -> None:
         """Read the next messages of a datagram, some :data:`PORTION`, with errors among them.
 

@@ -11,7 +11,6 @@ from ..model.expectations import Expectation, ExpectEvent
 from ..model.flow import Flow
 from ..model.helpers import UserspaceHelper
 from ..model.statistics import (
-    ConnectionStatistics,
     CPUStatistics,
     ExpectCPUStatistics,
     GlobalStatistics,
@@ -26,7 +25,7 @@ from ..uapi.nfnetlink import NFNL_SUBSYS
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT, IPCTNL_MSG_EXP
 from ..uapi.nfnetlink_cthelper import NFNL_MSG_CTHELPER
 from ..uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
-from .decoder import Datagram, Decoder, Plain
+from .decoder import Counters, Datagram, Decoder, Plain
 from .reference import decode_fields
 
 T = TypeVar("T")
@@ -118,7 +117,7 @@ class Skip:
         takes: Callable[[bytes, Message], bool],
         seq: bytes | None,
         items: list[DecodeError | None],
-        counters: ConnectionStatistics,
+        counters: Counters,
     ) -> None:
         """As :meth:`Decoder.read`, and reads nothing of it."""
         data = datagram.data

@@ -121,3 +121,36 @@ class ConnectionStatistics:
     open_dumps: int = 0
     open_streams: int = 0
     open_bulks: int = 0
+
+
+@attrs.define(kw_only=True)
+class StreamStatistics:
+    """What one event stream has done so far, and how full it is.
+
+    All but the last three only grow. Those of a connection have the sums of all its streams.
+    """
+
+    datagrams_received: int = 0
+    """One for each event, forged ones left out."""
+    bytes_received: int = 0
+    events_decoded: int = 0
+    fallbacks: int = 0
+    """Messages that no compiled layout fitted, read the slow way: the first of their kind, and bad
+    ones."""
+    decode_errors: int = 0
+    overruns: int = 0
+    """Times that the socket's buffer was full."""
+    events_lost: int = 0
+    """Events that the kernel dropped for that, as far as it tells. Its counter is of messages:
+    where others forge events, those of them that were dropped are in it."""
+    forged: int = 0
+    """Datagrams that another program sent into the event groups, dropped."""
+    waiting_bytes: int = 0
+    """What lies in the socket's receive buffer at this moment, in the kernel's accounting; 0 where
+    the kernel does not tell (before 4.12), and of a stream that is closed."""
+    queued: int = 0
+    """Events that were received and not handed out yet, some hundreds at most: those that are
+    decoded, those that are not, and the errors among them."""
+    receive_buffer: int = 0
+    """What :attr:`waiting_bytes` may grow to, in the same accounting; 0 of a stream that is
+    closed."""

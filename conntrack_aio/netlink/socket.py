@@ -14,13 +14,13 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
 from ..errors import DecodeError, UnsupportedPlatform, kernel_error
 from ..uapi.netlink import AF_NETLINK, NETLINK_OPTION, SOL_NETLINK
-from ..uapi.socket import SK_MEMINFO_DROPS, SO_MEMINFO, SO_RCVBUFFORCE
+from ..uapi.socket import SK_MEMINFO_DROPS, SK_MEMINFO_RMEM_ALLOC, SO_MEMINFO, SO_RCVBUFFORCE
 from .messages import HEADER_SIZE
 from .raw import RawSocket, observed
 
@@ -99,6 +99,15 @@ def _is_odd(size: int) -> bool:
 
 def _too_large(size: int) -> DecodeError:
     return DecodeError(f"a datagram of {size} bytes; {RECEIVE_SIZE} were expected at most")
+
+
+class Backlog(NamedTuple):
+    """What the kernel tells of a socket (``SO_MEMINFO``)."""
+
+    waiting: int
+    """Bytes of the receive buffer that are taken."""
+    drops: int
+    """Messages dropped since it was made, modulo 2^32."""
 
 
 class NetlinkSocket:
@@ -226,19 +235,17 @@ class NetlinkSocket:
         size = self.raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4)
         return int.from_bytes(size, sys.byteorder)
 
-    def drops(self) -> int | None:
-        """How many messages the kernel dropped on this socket since it was made (modulo 2^32).
-
-        ``None`` where the kernel does not tell (before 4.12).
-        """
+    def backlog(self) -> Backlog | None:
+        """What waits here, and what was dropped; ``None`` where the kernel does not tell
+        (before 4.12), and once the socket is closed."""
         try:
             info = self.raw.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
         except OSError:
             return None
         if len(info) < _MEMINFO.size:
             return None
-        drops: int = _MEMINFO.unpack(info)[SK_MEMINFO_DROPS]
-        return drops
+        told: tuple[int, ...] = _MEMINFO.unpack(info)
+        return Backlog(told[SK_MEMINFO_RMEM_ALLOC], told[SK_MEMINFO_DROPS])
 
     async def wait_readable(self) -> None:
         """Wait until there is something to read.

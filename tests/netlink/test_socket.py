@@ -49,18 +49,18 @@ def test_a_datagram_that_is_too_large() -> None:
     socket.close()
 
 
-def test_drops_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_backlog_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     socket, raw = lone_socket()
     raw.drops = 5
-    assert socket.drops() == 5
+    assert socket.backlog() == (0, 5)
     monkeypatch.setattr(raw, "getsockopt", lambda *arguments: b"")
-    assert socket.drops() is None
+    assert socket.backlog() is None
 
     def refuse(*arguments: object) -> bytes:
         raise OSError(errno.ENOPROTOOPT, "no")
 
     monkeypatch.setattr(raw, "getsockopt", refuse)
-    assert socket.drops() is None
+    assert socket.backlog() is None
     socket.close()
 
 
@@ -68,7 +68,7 @@ def test_drops_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -
 def test_a_real_one(lab: Lab) -> None:
     socket = lab.run(lambda: open_socket(NETLINK.NETFILTER, receive_buffer=100_000))
     assert socket.receive_buffer == 200_000
-    assert socket.drops() == 0
+    assert socket.backlog() == (0, 0)
     with pytest.raises(BlockingIOError):
         socket.receive()
     socket.close()
