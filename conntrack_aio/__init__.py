@@ -64,6 +64,7 @@ from .model.statistics import (
     StreamStatistics,
 )
 from .model.sysctls import BlindSpot, ConntrackSysctls, EventMode
+from .model.table import Cause, Change, ChangeType, TableMode, TableStatistics
 from .model.timeouts import (
     DCCPTimeouts,
     GenericTimeouts,
@@ -78,6 +79,8 @@ from .model.timeouts import (
 )
 from .model.tuples import IPAddress, Tuple
 from .netlink.namespaces import NetNS
+from .table.changes import Changes
+from .table.table import FlowTable
 from .trace.switch import arm as _arm_trace
 from .verbs.expectations import Expectations
 from .verbs.helpers import Helpers
@@ -131,6 +134,14 @@ __all__ = [
     "Endpoint",
     "Label",
     "LabelNames",
+    # the live table
+    "FlowTable",
+    "Changes",
+    "Change",
+    "ChangeType",
+    "Cause",
+    "TableMode",
+    "TableStatistics",
     # expectations
     "Expectations",
     "Expectation",

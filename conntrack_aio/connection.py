@@ -20,11 +20,10 @@ from .netlink.endpoint import Endpoint, endpoint_for
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .session import Session, check_buffer
-from .verbs.bulk import BulkWriting
 from .verbs.expectations import Expectations
 from .verbs.helpers import Helpers
-from .verbs.sysctls import Sysctls
 from .verbs.timeouts import Timeouts
+from .verbs.watching import Watching
 
 _CONNECT = ("connect to", "connection tracking")
 """What the first request is called in errors."""
@@ -122,7 +121,7 @@ class Connecting:
             await self._connection.aclose()
 
 
-class Connection(BulkWriting, AsyncResource):
+class Connection(Watching, AsyncResource):
     """A connection to the connection tracking of one network namespace; see :func:`connect`.
 
     Any number of tasks may use it. Requests share one socket and are answered in turn; every dump
@@ -141,15 +140,12 @@ class Connection(BulkWriting, AsyncResource):
     """The namespace's timeout policies, and its timeouts by default."""
     helpers: Helpers
     """The machine's user-space helpers."""
-    sysctls: Sysctls
-    """The settings of connection tracking in this namespace."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.expectations = Expectations(session)
         self.timeouts = Timeouts(session, self._probes)
         self.helpers = Helpers(session, self._probes)
-        self.sysctls = Sysctls(session)
 
     # -- life -------------------------------------------------------------------------------
 

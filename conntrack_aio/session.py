@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
 import anyio
@@ -33,6 +33,14 @@ _THREADS = 16
 aside."""
 
 
+class Table(Protocol):
+    """A live table."""
+
+    @property
+    def resyncs(self) -> int: ...
+    def close(self) -> None: ...
+
+
 class Session:
     """One network namespace, spoken to: requests, dumps and streams of whatever subsystem."""
 
@@ -49,6 +57,7 @@ class Session:
         self._dumps: WeakSet[Dump[Any]] = WeakSet()
         self._streams: WeakSet[EventStream[Any]] = WeakSet()
         self._bulks: WeakSet[Bulk[Any]] = WeakSet()
+        self._tables: WeakSet[Table] = WeakSet()
 
     # -- life -------------------------------------------------------------------------------
 
@@ -62,7 +71,9 @@ class Session:
             raise anyio.ClosedResourceError("the connection is closed")
 
     def close(self) -> None:
-        """Close the sockets of requests, dumps, bulks and streams. Idempotent."""
+        """Close the tables, and the sockets of requests, dumps, bulks and streams. Idempotent."""
+        for table in tuple(self._tables):
+            table.close()
         for dump in tuple(self._dumps):
             dump.close()
         for stream in tuple(self._streams):
@@ -117,6 +128,17 @@ class Session:
         self._streams.add(stream)
         return stream
 
+    def keep(self, table: Table) -> None:
+        """A table that ends with this session."""
+        self.check_open()
+        self._tables.add(table)
+
+    def forget(self, table: Table) -> None:
+        """One that has ended."""
+        if table in self._tables:
+            self._tables.discard(table)
+            self._counters.resyncs += table.resyncs
+
     def bulk(self, source: Source[T], work: Work[T], *, stop_on_error: bool = False) -> Bulk[T]:
         """Requests for many items, on a socket of their own."""
         self.check_open()
@@ -163,6 +185,8 @@ class Session:
             open_dumps=len(self._dumps),
             open_streams=len(self._streams),
             open_bulks=len(self._bulks),
+            open_tables=len(self._tables),
+            resyncs=self._counters.resyncs + sum(table.resyncs for table in self._tables),
         )
         _add_requests(books, self.requester)
         for dump in self._dumps:

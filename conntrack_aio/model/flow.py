@@ -36,7 +36,7 @@ from .declare import (
     u32,
     variants,
 )
-from .nat import NAT, translation
+from .nat import NAT, translate, translation
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo, TCPState
 from .text import describe_flow
 from .tuples import AddressLike, Tuple
@@ -210,6 +210,16 @@ class Flow:
         without those bits changes no packet.
         """
         return translation(self.orig, self.reply, self.status)
+
+    def translate(self, packet: Tuple) -> Tuple | None:
+        """A packet of this connection as it looks on the other side of the translation.
+
+        The packet is told by its addresses and ports, in a tuple whose zone does not count. It may
+        be of either direction and be seen on either side: one that arrives is told as it leaves,
+        and one that leaves as it arrived. Where nothing is translated, that is the same. ``None``
+        if the packet is not of this connection.
+        """
+        return translate(self.orig, self.reply, self.status, packet)
 
     @classmethod
     def tcp(

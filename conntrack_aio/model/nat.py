@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import attrs
 
 from ..errors import EncodeError
@@ -121,6 +123,35 @@ def translation(orig: Tuple, reply: Tuple, status: IPS | None) -> NAT | None:
         src = src if status & IPS.SRC_NAT else None
         dst = dst if status & IPS.DST_NAT else None
     return NAT(src, dst) if src or dst else None
+
+
+def translate(orig: Tuple, reply: Tuple, status: IPS | None, packet: Tuple) -> Tuple | None:
+    """How a packet that is told by its tuple looks on the other side; see :meth:`Flow.translate`."""
+    nat = translation(orig, reply, status) or NAT()
+    orig, reply, packet = orig.without_zone, reply.without_zone, packet.without_zone
+    outward = _with_ends(
+        orig, nat.src and nat.src.after, nat.dst and nat.dst.after
+    )
+    inward = _with_ends(reply, nat.dst and nat.dst.before, nat.src and nat.src.before)
+    for one, other in ((orig, outward), (reply, inward), (outward, orig), (inward, reply)):
+        if packet == one:
+            return other
+    return None
+
+
+def _with_ends(packet: Tuple, src: Endpoint | None, dst: Endpoint | None) -> Tuple:
+    """The packet with these ends instead of its own."""
+    if src is None and dst is None:
+        return packet
+    other = copy(packet)
+    for name, end in (("src", src), ("dst", dst)):
+        if end is not None:
+            setattr(other, name, end.address)
+            if other.icmp_id is None:
+                setattr(other, "sport" if name == "src" else "dport", end.port)
+            elif end.port is not None:
+                other.icmp_id = end.port
+    return other
 
 
 def _between(before: Endpoint, after: Endpoint) -> Translation | None:

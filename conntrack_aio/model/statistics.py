@@ -91,7 +91,7 @@ class ExpectCPUStatistics:
 class ConnectionStatistics:
     """What a connection has done so far.
 
-    All but ``layouts`` and the three ``open_`` counts only grow.
+    All but ``layouts`` and the four ``open_`` counts only grow.
     """
 
     requests: int = 0
@@ -118,9 +118,12 @@ class ConnectionStatistics:
     """Times that a socket's buffer was full."""
     events_lost: int = 0
     """Events that the kernel dropped for that, as far as it tells."""
+    resyncs: int = 0
+    """Times that a live table was compared with the kernel's because events had been lost."""
     open_dumps: int = 0
     open_streams: int = 0
     open_bulks: int = 0
+    open_tables: int = 0
 
 
 @attrs.define(kw_only=True)

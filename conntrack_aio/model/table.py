@@ -1,0 +1,98 @@
+"""What the live table tells: changes, and how far it can be trusted."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from .flow import Flow
+from .statistics import StreamStatistics
+
+
+class ChangeType(enum.Enum):
+    """What happened to an entry of the live table."""
+
+    APPEARED = "appeared"
+    """It is in the table now, and was not when this reader was last told of its tuple."""
+    CHANGED = "changed"
+    """Some of its fields are others; see :attr:`Change.fields`."""
+    VANISHED = "vanished"
+    """It has ended, or matches no more."""
+
+
+class Cause(enum.Enum):
+    """How the table came to know of a change."""
+
+    PRESENT = "present"
+    """The entry was there when the reader came."""
+    EVENT = "event"
+    """The kernel told of it as it happened."""
+    RECONCILED = "reconciled"
+    """It was found by comparing with the kernel's table: no event had come."""
+    REPLACED = "replaced"
+    """Another entry has its tuple: this one must have ended without an event."""
+    UNMATCHED = "unmatched"
+    """It lives on, but is not one of those that the table is to have."""
+
+
+@attrs.frozen
+class Change:
+    """A change of one entry, since the reader was last told of it."""
+
+    type: ChangeType
+    flow: Flow
+    """The entry as it is now; of one that vanished, as it was last known, with what its destroy
+    event told: counters, the time of its end."""
+    cause: Cause
+    before: Flow | None = None
+    """The entry as the reader was last told of it; ``None`` if it appeared."""
+    fields: frozenset[str] = frozenset()
+    """If it changed: the names of the fields of :class:`Flow` in which it differs from
+    :attr:`before`. ``timeout``, ``use``, ``timestamp`` and the counters are not counted: no event
+    tells of them."""
+
+    def __str__(self) -> str:
+        names = f" ({', '.join(sorted(self.fields))})" if self.fields else ""
+        return f"{self.type.name:<8} {self.flow}{names}"
+
+
+class TableMode(enum.Enum):
+    """How far a live table can be trusted between two comparisons with the kernel's."""
+
+    FOLLOWED = "followed"
+    """Every entry emits events: the table is true."""
+    PARTLY = "partly"
+    """Entries that are older than the table, and were never heard of, may be silent for ever: their
+    changes and ends are found by comparing. ``nf_conntrack_events`` is 2, or was not 1 when the
+    table was opened."""
+    POLLED = "polled"
+    """``nf_conntrack_events`` is 0, so that new entries are silent as well: all is found by
+    comparing."""
+
+
+@attrs.define(kw_only=True)
+class TableStatistics:
+    """What a live table has done so far, and how large it is.
+
+    All but the sizes and the duration only grow.
+    """
+
+    entries: int = 0
+    unheard: int = 0
+    """Entries that were read, and that no event has told of since: perhaps silent ones."""
+    events_applied: int = 0
+    looked_up: int = 0
+    """Entries that were asked for one by one, because an event told of one that was not known."""
+    comparisons: int = 0
+    """Times that the kernel's table was read, the first included."""
+    resyncs: int = 0
+    """Those of them that a loss made necessary."""
+    last_comparison: float = 0.0
+    """Seconds that the last took."""
+    readers: int = 0
+    """Iterators of changes that are open."""
+    changes_waiting: int = 0
+    """Changes that wait for the slowest of them."""
+    stream: StreamStatistics = attrs.field(factory=StreamStatistics)
+    """Of the table's event stream: what was received, lost and forged, and what waits."""

@@ -1,0 +1,176 @@
+"""The changes of a live table, as one reader has them told."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import anyio
+import anyio.lowlevel
+import attrs
+
+from ..items import Items
+from ..model.flow import Flow
+from ..model.table import Cause, Change, ChangeType
+from .entries import Entries
+from .merging import differences
+
+_AT_ONCE: Final = 40
+"""Changes in a batch."""
+
+_TURN: Final = 256
+"""Changes told before other tasks have their turn."""
+
+
+@attrs.define
+class _Note:
+    """What is to be told of one entry: it was ``before`` when the reader was last told of it."""
+
+    before: Flow | None
+    cause: Cause
+    final: Flow | None = None
+    """The state in which that one ended. Another may be there by now."""
+    ended_by: Cause | None = None
+
+
+class Changes(Items[Change]):
+    """Changes of a live table: an async iterator that never ends by itself; see
+    :meth:`FlowTable.changes`.
+
+    At most one change an entry waits to be read: what happens to an entry meanwhile becomes one,
+    from the state that was told last to the present one. (An entry that ended and whose tuple
+    another has by now makes two.) Entries are told in the order in which they first changed.
+
+    Iterating raises what the table failed for; :exc:`anyio.ClosedResourceError` once it, the table
+    or the connection is closed; and :exc:`anyio.BusyResourceError` while another task iterates.
+    """
+
+    def __init__(
+        self, check: Callable[[], None], entries: Entries, on_close: Callable[[Changes], None]
+    ) -> None:
+        """``check`` raises why there will be no more changes."""
+        super().__init__()
+        self._check_table = check
+        self._entries = entries
+        self._on_close = on_close
+        self._unopened = set(entries.keys)
+        """The entries that were there at first, and that the reader was not told of yet."""
+        # A dict of which the first is taken again and again looks through all that were taken.
+        self._notes: OrderedDict[int, _Note] = OrderedDict()
+        self._left = _TURN
+        self._news: anyio.Event | None = None
+        self._reading = False
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many entries there are something to tell of."""
+        return len(self._unopened) + len(self._notes) + len(self._pending)
+
+    # -- the table's side -------------------------------------------------------------------
+
+    def note(self, key: int, before: Flow | None, final: Flow | None, cause: Cause, /) -> None:
+        """See :class:`~conntrack_aio.table.mirror.Listener`."""
+        if key in self._unopened:
+            if final is not None:
+                self._unopened.remove(key)
+            return
+        note = self._notes.get(key)
+        if note is None:
+            note = self._notes[key] = _Note(before, cause)
+        if final is None:
+            note.cause = cause
+        elif note.before is None:
+            del self._notes[key]  # it came and went, and nobody was told
+            return
+        elif note.final is None:
+            note.final, note.ended_by = final, cause
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the reader look again."""
+        if self._news is not None:
+            self._news.set()
+
+    # -- the reader's side ------------------------------------------------------------------
+
+    def _is_ready(self) -> bool:
+        """One entry at a time, so that what is not read yet may still change."""
+        if self._reading or not self._left:
+            return False
+        self._check()
+        while not self._pending and self._has_news:
+            self._pending.extend(self._tell_one())
+        self._left -= 1
+        return bool(self._pending)
+
+    @property
+    def _has_news(self) -> bool:
+        return bool(self._notes or self._unopened)
+
+    async def _refill(self) -> bool:
+        if self._reading:
+            raise anyio.BusyResourceError("reading from")
+        self._check()
+        self._reading = True
+        try:
+            await anyio.lowlevel.checkpoint()
+            if not (self._has_news or self._closed):
+                self._news = anyio.Event()
+                await self._news.wait()
+        finally:
+            self._news = None
+            self._reading = False
+        self._left = _TURN
+        return True
+
+    async def next_batch(self) -> list[Change]:
+        batch = [await anext(self)]
+        while len(batch) < _AT_ONCE and self._is_ready():
+            item = self._pending.popleft()
+            assert isinstance(item, Change)
+            batch.append(item)
+        return batch
+
+    def _check(self) -> None:
+        if self._closed:
+            raise anyio.ClosedResourceError("these changes of the table are closed")
+        self._check_table()
+
+    def _tell_one(self) -> Iterator[Change]:
+        """What there is to tell of the next entry, which may be nothing."""
+        if not self._unopened:
+            yield from self._tell(*self._notes.popitem(last=False))
+            return
+        flow = self._entries.get(self._unopened.pop())
+        assert flow is not None
+        yield Change(ChangeType.APPEARED, flow, Cause.PRESENT)
+
+    def _tell(self, key: int, note: _Note) -> Iterator[Change]:
+        before, flow = note.before, self._entries.get(key)
+        if note.final is not None:
+            assert note.ended_by is not None
+            yield Change(ChangeType.VANISHED, note.final, note.ended_by, before)
+            before = None
+        if flow is None:
+            return
+        if before is None:
+            yield Change(ChangeType.APPEARED, flow, note.cause)
+        elif fields := differences(before, flow):
+            yield Change(ChangeType.CHANGED, flow, note.cause, before, fields)
+
+    async def aclose(self) -> None:
+        """End it. Idempotent; a task that iterates is woken."""
+        self.close()
+        await anyio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
+        if not self._closed:
+            self._closed = True
+            self._pending.clear()
+            self._notes.clear()
+            self._unopened.clear()
+            self._on_close(self)
+            self.wake()

@@ -1,0 +1,258 @@
+"""What keeps a mirror true: it follows the events, and compares with the kernel's table.
+
+Comparisons have numbers. One that is asked for must begin after that: the number up to which all
+are done says whether it was. After a loss, one is asked for when the stream says that the gap lies
+behind; the kernel drops silently until then.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+import anyio.lowlevel
+
+from ..errors import DecodeError, DumpInterrupted, EventsLost, NoReply, ResourceExhausted
+from ..model.table import TableMode, TableStatistics
+from .mirror import Mirror
+from .upstream import Upstream
+
+_LONGEST_PAUSE: Final = 5.0
+"""Seconds between two comparisons that follow each other, at most."""
+
+_ATTEMPTS: Final = 5
+"""Comparisons in a row that may fail for want of memory, or for an answer that was lost."""
+
+
+class Keeper:
+    """Keeps a mirror true, while :meth:`run` runs."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        mirror: Mirror,
+        interval: float | None,
+        check: Callable[[], None],
+    ) -> None:
+        """``interval`` is of seconds between two looks for what silent flows did; ``check`` raises
+        why there is nothing to wait for any more."""
+        self._upstream = upstream
+        self._check = check
+        self._mirror = mirror
+        self._interval = math.inf if interval is None else interval
+        self._counters = TableStatistics()
+        self._setting: int | None = None
+        self._covered: bool = False
+        """Whether flows from before the subscription emit events."""
+        self._requested, self._completed = 1, 0
+        """Comparisons: the number of the last that was asked for, and of the last that is done."""
+        self._lost_at = 0
+        """The number of the one that the last loss asked for."""
+        self._mark: int | None = None
+        """When this has passed, what events tell is younger than what was read."""
+        self._comparing = self._looking_up = False
+        self._progress: anyio.Event | None = None
+
+    # -- what is known ----------------------------------------------------------------------
+
+    @property
+    def mode(self) -> TableMode:
+        if self._setting == 0:
+            return TableMode.POLLED
+        heard = self._covered or not self._mirror.unheard
+        return TableMode.FOLLOWED if heard and self._setting is not None else TableMode.PARTLY
+
+    @property
+    def behind(self) -> bool:
+        return self._lost_at > self._completed
+
+    def statistics(self) -> TableStatistics:
+        """Its own part of them."""
+        return self._counters
+
+    # -- waiting ----------------------------------------------------------------------------
+
+    async def begun(self) -> None:
+        """Return when the kernel's table was read, and what was lost meanwhile is repaired."""
+        await self.until(lambda: self._completed > 0)
+        await self.synced()
+
+    async def synced(self) -> None:
+        """See :meth:`FlowTable.synced`."""
+        stream = self._upstream.stream
+        mark = stream.mark()
+        await self.until(lambda: not self._looking_up and stream.passed(mark))
+        lost_at = self._lost_at
+        await self.until(lambda: self._completed >= lost_at)
+
+    async def reconciled(self) -> None:
+        """See :meth:`FlowTable.reconcile`."""
+        wanted = self._want()
+        await self.until(lambda: self._completed >= wanted)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Return once it holds."""
+        await anyio.lowlevel.checkpoint()
+        self._check()
+        while not condition():
+            if self._progress is None:
+                self._progress = anyio.Event()
+            await self._progress.wait()
+            self._check()
+
+    def announce(self) -> None:
+        """Have those who wait look again."""
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            progress.set()
+
+    # -- following --------------------------------------------------------------------------
+
+    async def subscribe(self, prepare: Callable[[], Awaitable[None]] | None) -> None:
+        """Have the kernel tell of what happens from now on, after a look at its settings."""
+        self._setting = await self._upstream.read_number("events")
+        self._covered = self._setting == 1
+        if prepare is not None:
+            await prepare()
+        self._upstream.subscribe()
+
+    async def run(self) -> None:
+        """Never returns; raises what it can't go on for, perhaps in a group."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._follow)
+            tasks.start_soon(self._compare_at_need)
+
+    async def _follow(self) -> None:
+        """Apply what events tell."""
+        stream = self._upstream.stream
+        while True:
+            try:
+                batch = stream.batch_nowait()
+            except DecodeError:
+                self._lose()  # something happened, and it can't be read what
+                continue
+            for item in batch:
+                if isinstance(item, EventsLost):
+                    self._lose()
+                else:
+                    self._mirror.apply(item)
+            if self._mirror.strangers:
+                await self._look_up()
+            if self._mark is not None and stream.passed(self._mark):
+                self._mark = None
+                self._mirror.settled = not self._comparing
+            self.announce()
+            if batch:
+                await anyio.lowlevel.checkpoint()
+            else:
+                await stream.socket.wait_readable()
+
+    def _lose(self) -> None:
+        self._lost_at = self._want()
+
+    def _want(self) -> int:
+        """Ask for a comparison that begins from now on; its number."""
+        self._requested += 1
+        self.announce()
+        return self._requested
+
+    async def _look_up(self) -> None:
+        """Ask for the entries that updates told of and that are not known."""
+        strangers, self._mirror.strangers = self._mirror.strangers, {}
+        self._looking_up = True
+        try:
+            found = await self._upstream.look_up(strangers)
+        except (DecodeError, NoReply, ResourceExhausted):
+            self._lose()
+            return
+        finally:
+            self._looking_up = False
+        self._counters.looked_up += len(found)
+        for key, flow in found.items():
+            self._mirror.looked_up(key, flow)
+        self._unsettle()
+
+    def _unsettle(self) -> None:
+        """What was just read may be ahead of events that still wait."""
+        self._mirror.settled = False
+        self._mark = self._upstream.stream.mark()
+
+    # -- comparing --------------------------------------------------------------------------
+
+    async def _compare_at_need(self) -> None:
+        """After each loss, at request, and every so often while there may be silent flows."""
+        failures = 0
+        while True:
+            started, number = time.monotonic(), self._requested
+            for_loss = self.behind
+            try:
+                complete = await self._compare()
+                failures = 0
+            except (NoReply, ResourceExhausted):
+                failures += 1
+                if failures == _ATTEMPTS:
+                    raise
+                complete = False
+            took = time.monotonic() - started
+            self._counters.resyncs += for_loss
+            self._counters.comparisons += 1
+            self._counters.last_comparison = took
+            if complete:
+                self._completed = number
+            self.announce()
+            if self._requested > self._completed:
+                # Half of the time at most, so that who can't keep up with events is not kept from
+                # them by what they made necessary.
+                await anyio.sleep(min(took, _LONGEST_PAUSE))
+            else:
+                await self._need()
+
+    async def _need(self) -> None:
+        while self._requested == self._completed:
+            with anyio.move_on_after(self._interval):
+                await self.until(lambda: self._requested > self._completed)
+                return
+            self._setting = await self._upstream.read_number("events")
+            if self._mirror.unheard or self._setting == 0:
+                self._want()
+
+    async def _compare(self) -> bool:
+        """Read the kernel's table, and find the differences. Whether that was conclusive."""
+        self._setting = await self._upstream.read_number("events")
+        buckets = await self._upstream.read_number("buckets")
+        self._comparing = True
+        self._mirror.open_window()
+        try:
+            conclusive = await self._read_all()
+            # While the table is rehashed a walk can miss entries.
+            if conclusive and buckets == await self._upstream.read_number("buckets"):
+                for _ in self._mirror.sweep():
+                    await anyio.lowlevel.checkpoint()
+            else:
+                conclusive = False
+        finally:
+            self._mirror.close_window()
+            self._comparing = False
+        if self._mirror.strangers:
+            await self._look_up()
+        self._unsettle()
+        return conclusive
+
+    async def _read_all(self) -> bool:
+        conclusive = True
+        async with self._upstream.dump() as dump:
+            while True:
+                try:
+                    batch = await dump.next_batch()
+                except DecodeError:
+                    conclusive = False  # of an entry that is known, perhaps
+                    continue
+                except DumpInterrupted:
+                    return False
+                if not batch:
+                    return conclusive
+                for flow in batch:
+                    self._mirror.found(flow)

@@ -1,0 +1,53 @@
+"""What entries are found by: one number for a tuple and its zone.
+
+A tuple hashes in a microsecond and compares in two, since addresses do that in Python; a number
+takes half of that, once, and then the dictionary's own time. It is exact: no two tuples share one.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from ..model.flow import Flow
+from ..model.tuples import Tuple
+
+
+def key_of(tuple_: Tuple, zone: int) -> int:
+    """The number of a tuple in a zone."""
+    src = tuple_.src
+    width, six = (32, 0) if type(src) is IPv4Address else (128, 1)
+    if tuple_.icmp_id is None:
+        ends = (tuple_.sport or 0) << 16 | (tuple_.dport or 0)
+    else:
+        kind = (tuple_.icmp_type or 0) << 8 | (tuple_.icmp_code or 0)
+        ends = tuple_.icmp_id << 16 | kind
+    addresses = int(src) << width | int(tuple_.dst)
+    return ((addresses << 32 | ends) << 8 | tuple_.proto) << 17 | zone << 1 | six
+
+
+def orig_key(flow: Flow) -> int:
+    """The number of a flow's original tuple. No two entries of a namespace share it."""
+    orig = flow.orig
+    return key_of(orig, (flow.zone if orig.zone is None else orig.zone) or 0)
+
+
+def reply_key(flow: Flow) -> int:
+    """The number of its reply tuple, which no other entry has either."""
+    reply = flow.reply
+    return key_of(reply, (flow.zone if reply.zone is None else reply.zone) or 0)
+
+
+def is_plain(flow: Flow) -> bool:
+    """Whether the reply tuple is the original one with its ends exchanged, in the same zone.
+
+    So are most; their numbers of the other direction need not be kept.
+    """
+    orig, reply = flow.orig, flow.reply
+    # Addresses that are the same object need no comparing, within a tuple of them.
+    return (
+        orig.sport == reply.dport
+        and orig.dport == reply.sport
+        and orig.icmp_id is reply.icmp_id is None
+        and orig.zone is reply.zone is None
+        and (orig.src, orig.dst) == (reply.dst, reply.src)
+    )

@@ -1,0 +1,104 @@
+"""Flows put together of what dumps and events tell of them.
+
+Flows of the table are not changed once they are in it: who was handed one may keep it.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Final, cast
+
+import attrs
+
+from ..model.flow import Flow
+from ..model.protoinfo import ProtoInfo
+
+_TUPLES: Final = ("orig", "reply")
+_FIELDS: Final = tuple(
+    field.name for field in attrs.fields(Flow) if field.name not in (*_TUPLES, "unknown")
+)
+_values = cast("attrgetter[tuple[object, ...]]", attrgetter(*_FIELDS))
+
+UNTOLD: Final = frozenset({"timeout", "use", "timestamp", "counters_orig", "counters_reply"})
+"""What no update event is for: these change all the time, and are as the kernel last told them."""
+
+
+def same_entry(one: Flow, other: Flow) -> bool:
+    """Whether two flows with the same tuple are the same entry, as far as can be told.
+
+    An entry that is made where an equal one was just deleted may have its very id; the time when
+    it was made, where the kernel keeps that, still tells them apart.
+    """
+    if one.id != other.id and one.id is not None and other.id is not None:
+        return False
+    if one.timestamp is None or other.timestamp is None:
+        return True
+    return one.timestamp.start == other.timestamp.start
+
+
+def lay_over(base: Flow, told: Flow) -> frozenset[str]:
+    """Complete ``told``, which is fresh, by what ``base`` knows more; the names that differ.
+
+    ``told`` is of an event, in which absence means "not told", but for the helper: that is told
+    where there is one.
+    """
+    changed: list[str] = []
+    told.orig, told.reply = base.orig, base.reply  # equal: it is the same entry
+    if base.helper is not None and told.helper is None:
+        changed.append("helper")
+    for name, old, new in zip(_FIELDS, _values(base), _values(told), strict=True):
+        if new is None:
+            if old is not None and name != "helper":
+                setattr(told, name, old)
+        elif old is new:
+            continue
+        elif old == new:
+            setattr(told, name, old)  # one object for both
+        elif name not in UNTOLD and (old is not None or name != "mark" or new):
+            changed.append(name)
+    told.unknown = told.unknown or base.unknown
+    return frozenset(changed)
+
+
+def finish(base: Flow, told: Flow) -> Flow:
+    """Complete ``told``, of a destroy event, which has no helper and, of TCP, the state alone."""
+    final = told.protoinfo
+    lay_over(base, told)
+    told.helper = base.helper
+    if type(final) is type(base.protoinfo) and final is not None:
+        told.protoinfo = _completed(final, base.protoinfo)
+    return told
+
+
+def _completed(final: ProtoInfo, base: ProtoInfo | None) -> ProtoInfo:
+    missing = {
+        name: getattr(base, name)
+        for name in attrs.fields_dict(type(final))
+        if getattr(final, name) is None
+    }
+    return attrs.evolve(final, **missing) if missing else final
+
+
+def differences(before: Flow, after: Flow) -> frozenset[str]:
+    """The names of the fields in which two states of an entry differ, both of them complete."""
+    if before is after:
+        return frozenset()
+    changed = [
+        name
+        for name, old, new in zip(_FIELDS, _values(before), _values(after), strict=True)
+        if old is not new and old != new and name not in UNTOLD
+    ]
+    if "mark" in changed and not before.mark and not after.mark:
+        changed.remove("mark")  # a new event leaves a mark of 0 out, a dump does not
+    if before.unknown != after.unknown:
+        changed.append("unknown")
+    return frozenset(changed)
+
+
+def may_hide_labels(before: Flow, told: Flow, changed: frozenset[str], by_program: bool) -> bool:
+    """Whether an update, completed by now, may have cleared all labels, of which it has no word.
+
+    Events have labels if they changed and some are set (``ctnetlink_dump_labels``). A program's
+    request always tells of a change; packets that change nothing else have changed them.
+    """
+    return before.labels is not None and told.labels is before.labels and (by_program or not changed)

@@ -1,0 +1,295 @@
+"""The live table: its life, and what it can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.lowlevel
+import attrs
+from anyio.abc import AsyncResource
+
+from .. import background
+from ..errors import EncodeError
+from ..model.flow import Flow
+from ..model.table import TableMode, TableStatistics
+from ..model.tuples import Tuple
+from .changes import Changes
+from .keeper import Keeper
+from .keys import key_of, orig_key
+from .merging import same_entry
+from .mirror import Mirror
+from .upstream import Upstream
+
+
+class FlowTable(AsyncResource):
+    """A mirror of the kernel's table, kept true while its ``async with`` lasts; see
+    :meth:`Connection.table`.
+
+    Look-ups and iteration are plain calls: what they see is what had been applied when the task
+    had its last turn; :meth:`synced` waits for what the kernel has told since. The flows are as the
+    kernel last told them, and are not to be changed: an entry that changes gets another object.
+    Their timeouts and counters are of their last event or comparison, for no event tells of those.
+
+    Every method but :meth:`aclose` raises :exc:`anyio.ClosedResourceError` before the table is
+    entered and once it, or its connection, is closed; and, if the table can no longer be kept true,
+    the error that it failed for.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        keep: Callable[[Flow], bool] | None,
+        reconcile: float | None,
+        prepare: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        self._upstream = upstream
+        self._prepare = prepare
+        self._mirror = Mirror(keep)
+        self._entries = self._mirror.entries
+        self._keeper = Keeper(upstream, self._mirror, reconcile, self.check)
+        self._readers: set[Changes] = set()
+        self._entered = self._closed = False
+        self._failure: Exception | None = None
+        self._failed_at: TracebackType | None = None
+        self._scope = anyio.CancelScope()
+        self._ended: anyio.Event | None = None
+
+    # -- look-ups ---------------------------------------------------------------------------
+
+    def by_orig(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
+        """The entry whose original tuple this is; ``None`` if there is none.
+
+        :param zone: the zone to look in, instead of the tuple's own; 0 if neither is given.
+
+        Raises :exc:`TypeError` for what is no tuple.
+        """
+        self.check()
+        return self._entries.get(key_of(tuple_, _zone_of(tuple_, zone)))
+
+    def by_reply(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
+        """The entry whose reply tuple this is; otherwise as :meth:`by_orig`."""
+        self.check()
+        return self._entries.by_reply(tuple_, _zone_of(tuple_, zone))
+
+    def get(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
+        """The entry that has this tuple in either direction; otherwise as :meth:`by_orig`.
+
+        As the kernel does with a packet, whose tuple no two entries have.
+        """
+        found = self.by_orig(tuple_, zone=zone)
+        return self.by_reply(tuple_, zone=zone) if found is None else found
+
+    def by_id(self, id: int) -> list[Flow]:
+        """The entries with this :attr:`Flow.id`.
+
+        It is a hash of 32 bits: of a million entries, some hundred share theirs with another.
+        """
+        self.check()
+        return self._entries.by_id(id)
+
+    def translate(self, packet: Tuple, *, zone: int | None = None) -> Tuple | None:
+        """A packet's addresses and ports as they are on the other side of NAT; ``None`` if it
+        belongs to no entry. Where nothing is translated, they are the same.
+
+        The packet may be of either direction, and be seen on either side, before or after the
+        translation (:meth:`Flow.translate`). If it could be one that arrives, by some entry, and
+        one that leaves, by another, it is taken for the first.
+
+        :param zone: as of :meth:`by_orig`.
+        """
+        flow = self.get(packet, zone=zone)
+        if flow is None:
+            try:
+                flow = self.get(packet.inverse, zone=_zone_of(packet, zone))
+            except EncodeError:  # an ICMP type without an answer, which nothing tracks
+                return None
+        return None if flow is None else flow.translate(packet)
+
+    def __len__(self) -> int:
+        self.check()
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Flow]:
+        """The entries as they are now, whatever happens to the table meanwhile."""
+        self.check()
+        return iter(tuple(self._entries.flows))
+
+    def __contains__(self, item: object) -> bool:
+        """Whether an entry has this tuple, in either direction; or whether this flow is there: the
+        same entry, be it in another state."""
+        if isinstance(item, Tuple):
+            return self.get(item) is not None
+        if not isinstance(item, Flow):
+            return False
+        self.check()
+        stored = self._entries.get(orig_key(item))
+        return stored is not None and same_entry(stored, item)
+
+    # -- what it knows of itself ------------------------------------------------------------
+
+    @property
+    def mode(self) -> TableMode:
+        """How far it can be trusted between two comparisons.
+
+        As of the last: the setting ``nf_conntrack_events`` may be another by now. It can't tell of
+        single flows that rules have silenced (nftables' ``ct event set``).
+        """
+        self.check()
+        return self._keeper.mode
+
+    @property
+    def behind(self) -> bool:
+        """Whether events were lost, and the comparison that repairs it is not done yet."""
+        self.check()
+        return self._keeper.behind
+
+    @property
+    def resyncs(self) -> int:
+        """Times that it was compared with the kernel's table because events had been lost."""
+        return self._keeper.statistics().resyncs
+
+    def statistics(self) -> TableStatistics:
+        """What it has done so far. Works on a closed table too."""
+        return attrs.evolve(
+            self._keeper.statistics(),
+            entries=len(self._entries),
+            unheard=len(self._mirror.unheard),
+            events_applied=self._mirror.applied,
+            readers=len(self._readers),
+            changes_waiting=max((reader.waiting for reader in self._readers), default=0),
+            stream=self._upstream.statistics(),
+        )
+
+    # -- waiting ----------------------------------------------------------------------------
+
+    async def synced(self) -> None:
+        """Return when everything is applied that the kernel had queued at the call.
+
+        If events had been lost by then, that includes the comparison that repairs it. What a
+        silent flow did (:attr:`mode`) is not included: :meth:`reconcile` finds it.
+        """
+        self.check()
+        await self._keeper.synced()
+
+    async def reconcile(self) -> None:
+        """Compare with the kernel's table now, and return when that is done.
+
+        It finds what silent flows did, and brings timeouts and counters up to date.
+        """
+        self.check()
+        await self._keeper.reconciled()
+
+    def changes(self) -> Changes:
+        """What changes, as an async iterator that starts with the entries that are there.
+
+        Each call is a subscription of its own, from now on. Whoever does nothing but apply the
+        changes to a dict of :attr:`Flow.orig` and :attr:`Flow.zone` has this table in it, whatever
+        was lost and however slow they are: what is not read yet takes the room of one change an
+        entry at most.
+        """
+        self.check()
+        reader = Changes(self.check, self._entries, self._forget)
+        self._readers.add(reader)
+        self._mirror.listeners.append(reader)
+        return reader
+
+    def _forget(self, reader: Changes) -> None:
+        self._readers.discard(reader)
+        self._mirror.listeners.remove(reader)
+
+    # -- life -------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Subscribe, read the kernel's table, and follow it.
+
+        Raises :exc:`RuntimeError` if it was entered before; :exc:`PermissionDenied` without
+        CAP_NET_ADMIN, or without the right to change the setting; what else the kernel refuses;
+        and :exc:`anyio.ClosedResourceError`.
+        """
+        if self._entered:
+            raise RuntimeError("this table was entered before; call table() again for another")
+        self._entered = True
+        self._upstream.begin(self)
+        try:
+            await self._keeper.subscribe(self._prepare)
+            self._ended = anyio.Event()
+            background.start(self._run, "conntrack_aio table")
+            await self._keeper.begun()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def check(self) -> None:
+        """Raises what every method does once the table can't be used."""
+        if self._failure is not None:
+            # Each raising would make its traceback longer.
+            raise self._failure.with_traceback(self._failed_at)
+        if self._closed:
+            raise anyio.ClosedResourceError("the table is closed")
+        if not self._upstream.is_subscribed:
+            raise anyio.ClosedResourceError(
+                "the table is not open yet: use it inside `async with conn.table() as table`"
+            )
+
+    async def aclose(self) -> None:
+        """End it. Idempotent; whoever waits for it, or reads its changes, is woken."""
+        self.close()
+        with anyio.CancelScope(shield=True):
+            if self._ended is not None:
+                await self._ended.wait()
+        await anyio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """As :meth:`aclose`, without waiting. To be called in the event loop's thread."""
+        if not self._closed:
+            self._closed = True
+            self._scope.cancel()
+            self._upstream.close()
+            self._upstream.end(self)
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        self._keeper.announce()
+        for reader in self._readers:
+            reader.wake()
+
+    async def _run(self) -> None:
+        """Its task, which never ends by itself."""
+        assert self._ended is not None
+        try:
+            with self._scope:
+                await self._keeper.run()
+        except Exception as error:
+            if not self._closed:
+                self._failure = _first_of(error)
+                self._failed_at = self._failure.__traceback__
+        finally:
+            self.close()  # it failed, was closed, or the event loop ends
+            self._ended.set()
+            self._wake_all()
+
+
+def _first_of(error: Exception) -> Exception:
+    """What a task group raised, without the group."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _zone_of(tuple_: Tuple, zone: int | None) -> int:
+    """The zone to look in. Raises :exc:`TypeError` for what is no tuple."""
+    if not isinstance(tuple_, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"entries are looked up by a Tuple, not by {tuple_!r}")
+    return (tuple_.zone if zone is None else zone) or 0

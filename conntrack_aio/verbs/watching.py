@@ -1,0 +1,78 @@
+"""Watching: the live table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..filters.match import Match
+from ..model.flow import Flow
+from ..model.sysctls import EventMode
+from ..session import Session, check_buffer
+from ..table.table import FlowTable
+from ..table.upstream import Buffering, Upstream
+from .bulk import BulkWriting
+from .sysctls import Sysctls
+
+
+class Watching(BulkWriting):
+    """The verb of a connection that keeps a table."""
+
+    sysctls: Sysctls
+    """The settings of connection tracking in this namespace."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.sysctls = Sysctls(session)
+
+    def table(
+        self,
+        match: Match | Callable[[Flow], bool] | None = None,
+        *,
+        reconcile: float | None = 60.0,
+        enable_events: bool = False,
+        receive_buffer: int | None = None,
+        receive_buffer_max: int | None = None,
+        reliable: bool = False,
+    ) -> FlowTable:
+        """A live mirror of the kernel's table: ``async with conn.table() as table:``.
+
+        It is true from the first moment: it subscribes, then reads the table, and applies what
+        happened meanwhile. Lost events are repaired by reading it again. The connection lasts
+        longer than the table, which is closed with it.
+
+        :param match: the flows to have: a :class:`Match`, of which the kernel does what it can when
+            the table is read, or any function, which must not change the flow and is asked again
+            whenever one changes. A flow that matches no more leaves the table. A match saves memory
+            and time, but each update event of a flow that does not match costs a request.
+        :param reconcile: seconds between two comparisons with the kernel's table, by which the
+            changes and ends of flows are found that emit no events (:attr:`FlowTable.mode`); each
+            costs what a dump does, some 4 µs a flow. They are left out while every entry has been
+            heard of. ``None``: none but after losses and by :meth:`FlowTable.reconcile`.
+        :param enable_events: set ``nf_conntrack_events`` to 1 in the connection's namespace first,
+            and leave it so: flows made from then on emit events, whoever listens.
+        :param receive_buffer: bytes of events that may wait, instead of the connection's.
+        :param receive_buffer_max: see :meth:`events`.
+        :param reliable: see :meth:`events`.
+
+        Raises :exc:`TypeError` and :exc:`ValueError` for parameters that can't be; what entering it
+        raises is told at :meth:`FlowTable.__aenter__`.
+        """
+        if match is not None and not callable(match):  # pyright: ignore[reportUnnecessaryComparison]
+            raise TypeError(f"flows are chosen by a Match or a function, not by {match!r}")
+        if reconcile is not None and not reconcile > 0:
+            raise ValueError(f"reconcile is a number of seconds or None, not {reconcile!r}")
+        if receive_buffer is not None:
+            check_buffer(receive_buffer)
+        self._session.check_open()
+        filter_ = match if isinstance(match, Match) else None
+        keep = None if filter_ is not None and filter_.always else match
+        buffering = Buffering(receive_buffer, receive_buffer_max, reliable)
+        return FlowTable(
+            Upstream(self._session, filter_, buffering),
+            keep,
+            reconcile,
+            self._enable_events if enable_events else None,
+        )
+
+    async def _enable_events(self) -> None:
+        await self.sysctls.set(events=EventMode.ALWAYS)
