@@ -129,9 +129,7 @@ def translate(orig: Tuple, reply: Tuple, status: IPS | None, packet: Tuple) -> T
     """How a packet that is told by its tuple looks on the other side; see :meth:`Flow.translate`."""
     nat = translation(orig, reply, status) or NAT()
     orig, reply, packet = orig.without_zone, reply.without_zone, packet.without_zone
-    outward = _with_ends(
-        orig, nat.src and nat.src.after, nat.dst and nat.dst.after
-    )
+    outward = _with_ends(orig, nat.src and nat.src.after, nat.dst and nat.dst.after)
     inward = _with_ends(reply, nat.dst and nat.dst.before, nat.src and nat.src.before)
     for one, other in ((orig, outward), (reply, inward), (outward, orig), (inward, reply)):
         if packet == one:

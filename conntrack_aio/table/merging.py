@@ -47,11 +47,11 @@ def lay_over(base: Flow, told: Flow) -> frozenset[str]:
     if base.helper is not None and told.helper is None:
         changed.append("helper")
     for name, old, new in zip(_FIELDS, _values(base), _values(told), strict=True):
-        if new is None:
-            if old is not None and name != "helper":
-                setattr(told, name, old)
-        elif old is new:
+        if old is new:
             continue
+        if new is None:
+            if name != "helper":
+                setattr(told, name, old)
         elif old == new:
             setattr(told, name, old)  # one object for both
         elif name not in UNTOLD and (old is not None or name != "mark" or new):
@@ -62,21 +62,20 @@ def lay_over(base: Flow, told: Flow) -> frozenset[str]:
 
 def finish(base: Flow, told: Flow) -> Flow:
     """Complete ``told``, of a destroy event, which has no helper and, of TCP, the state alone."""
-    final = told.protoinfo
+    final, known = told.protoinfo, base.protoinfo
     lay_over(base, told)
     told.helper = base.helper
-    if type(final) is type(base.protoinfo) and final is not None:
-        told.protoinfo = _completed(final, base.protoinfo)
+    if final is not None and type(final) is type(known):
+        told.protoinfo = _completed(final, known)
     return told
 
 
-def _completed(final: ProtoInfo, base: ProtoInfo | None) -> ProtoInfo:
-    missing = {
-        name: getattr(base, name)
-        for name in attrs.fields_dict(type(final))
-        if getattr(final, name) is None
-    }
-    return attrs.evolve(final, **missing) if missing else final
+def _completed(final: ProtoInfo, known: ProtoInfo) -> ProtoInfo:
+    if final.state == known.state:
+        return known
+    names = attrs.fields_dict(type(final))
+    told = {name: value for name in names if (value := getattr(final, name)) is not None}
+    return attrs.evolve(known, **told)
 
 
 def differences(before: Flow, after: Flow) -> frozenset[str]:
@@ -101,4 +100,6 @@ def may_hide_labels(before: Flow, told: Flow, changed: frozenset[str], by_progra
     Events have labels if they changed and some are set (``ctnetlink_dump_labels``). A program's
     request always tells of a change; packets that change nothing else have changed them.
     """
-    return before.labels is not None and told.labels is before.labels and (by_program or not changed)
+    return (
+        before.labels is not None and told.labels is before.labels and (by_program or not changed)
+    )

@@ -129,7 +129,8 @@ class Mirror:
         # With another id it is one that ended before this one came: the event is an old one, which
         # the kernel could not deliver at the time, or was overtaken by what was read.
         if stored is not None and same_entry(stored, flow):
-            self._remove(key, finish(stored, flow), Cause.EVENT, before=stored)
+            final = finish(stored, flow) if self.listeners else stored
+            self._remove(key, final, Cause.EVENT, before=stored)
 
     def _tell_window(self, window: _Window, key: int, flow: Flow) -> None:
         flow = copy(flow)
