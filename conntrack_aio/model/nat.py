@@ -126,7 +126,7 @@ def translation(orig: Tuple, reply: Tuple, status: IPS | None) -> NAT | None:
 
 
 def translate(orig: Tuple, reply: Tuple, status: IPS | None, packet: Tuple) -> Tuple | None:
-    """How a packet that is told by its tuple looks on the other side; see :meth:`Flow.translate`."""
+    """How a packet, told by its tuple, looks on the other side; see :meth:`Flow.translate`."""
     nat = translation(orig, reply, status) or NAT()
     orig, reply, packet = orig.without_zone, reply.without_zone, packet.without_zone
     outward = _with_ends(orig, nat.src and nat.src.after, nat.dst and nat.dst.after)

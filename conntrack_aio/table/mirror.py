@@ -187,9 +187,10 @@ class Mirror:
         window, self._window = self._window, None
         assert window is not None
         for key, told in window.told.items():
-            if told.flow is not None and self.entries.get(key) is None:
-                if not told.whole:
-                    self.strangers[key] = told.flow
+            if told.flow is None or told.whole:
+                continue
+            if self.entries.get(key) is None:
+                self.strangers[key] = told.flow
 
     def looked_up(self, key: int, flow: Flow | None) -> None:
         """What a stranger was found to be; the mirror's from now on."""

@@ -1,0 +1,68 @@
+"""The numbers that entries are found by."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import strategies
+
+from conntrack_aio import Flow, Tuple
+from conntrack_aio.table.keys import is_plain, key_of, orig_key, reply_key
+
+zones = st.integers(0, 0xFFFF)
+
+
+def same(one: Tuple, other: Tuple) -> bool:
+    """Absent and zero are one to the kernel, in the fields that a protocol does not have."""
+
+    def fields(tuple_: Tuple) -> list[object]:
+        names = ("sport", "dport", "icmp_id", "icmp_type", "icmp_code")
+        numbers = [getattr(tuple_, name) or 0 for name in names]
+        return [tuple_.src, tuple_.dst, tuple_.proto, *numbers]
+
+    return fields(one) == fields(other)
+
+
+@given(strategies.tuples(), strategies.tuples(), zones, zones)
+def test_no_two_share_one(one: Tuple, other: Tuple, zone: int, elsewhere: int) -> None:
+    equal = same(one, other) and zone == elsewhere
+    assert (key_of(one, zone) == key_of(other, elsewhere)) == equal
+    assert key_of(one, zone) == key_of(copy.copy(one), zone)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("sport", 1), ("dport", 1), ("proto", 17), ("zone", None)]
+)
+def test_every_field_counts_but_the_tuples_own_zone(field: str, value: int | None) -> None:
+    one = Tuple.tcp("10.0.0.1", 4, "10.0.0.2", 5, zone=3)
+    other = copy.copy(one)
+    setattr(other, field, value)
+    assert (key_of(one, 3) == key_of(other, 3)) == (field == "zone")
+
+
+def test_the_families_are_apart() -> None:
+    assert key_of(Tuple.tcp("0.0.0.1", 0, "0.0.0.2", 0), 0) != key_of(
+        Tuple.tcp("::1", 0, "::2", 0), 0
+    )
+
+
+def test_zones_of_one_direction() -> None:
+    flow = Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=1)
+    flow.orig.zone = 7
+    assert orig_key(flow) == key_of(flow.orig, 7)
+    assert reply_key(flow) == key_of(flow.reply, 0)
+    assert not is_plain(flow)
+
+
+def test_a_zone_of_both_directions() -> None:
+    flow = Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=1, zone=7)
+    assert orig_key(flow) == key_of(flow.orig, 7)
+    assert reply_key(flow) == key_of(flow.reply, 7)
+    assert is_plain(flow)
+
+
+def test_a_ping_is_not_plain() -> None:
+    assert not is_plain(Flow.icmp("10.0.0.1", "10.0.0.2", id=1, timeout=1))

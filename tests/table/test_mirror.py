@@ -1,0 +1,365 @@
+"""The mirror, against a kernel that does everything at the worst moment."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conntrack_aio import Cause, EventType, Flow, FlowEvent, Status, Timestamp
+from conntrack_aio.table.keys import orig_key
+from conntrack_aio.table.mirror import SWEPT_AT_ONCE, Mirror
+
+KEYS = 3
+"""Few tuples, so that all happens to the same ones."""
+
+
+def flow(number: int, **fields: object) -> Flow:
+    made = Flow.udp("10.0.0.1", number, "10.0.0.2", 53, timeout=30)
+    return attrs.evolve(made, **fields) if fields else made
+
+
+class Replay:
+    """Whoever does nothing but apply what a mirror's listener is told."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.flows: dict[int, Flow] = {}
+        self.causes: list[Cause] = []
+        self._mirror = mirror
+        mirror.listeners.append(self)
+
+    def note(self, key: int, before: Flow | None, final: Flow | None, cause: Cause) -> None:
+        self.causes.append(cause)
+        assert (key in self.flows) == (before is not None)
+        if final is not None:
+            del self.flows[key]
+            return
+        now = self._mirror.entries.get(key)
+        assert now is not None
+        self.flows[key] = now
+
+
+@attrs.define
+class Entry:
+    """What the model kernel has."""
+
+    id: int
+    mark: int
+    silent: bool
+
+
+class Kernel:
+    """A table, the events that wait in a socket, and a walk that is somewhere in the table."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.mirror = mirror
+        self.table: dict[int, Entry] = {}
+        self.queue: deque[FlowEvent] = deque()
+        self.full = self.lost = False
+        self.walk: Iterator[None] | None = None
+
+    def told(self, number: int) -> Flow:
+        entry = self.table[number]
+        return flow(number, id=entry.id, mark=entry.mark, status=Status.CONFIRMED)
+
+    def emit(self, kind: EventType, told: Flow, *, silent: bool) -> None:
+        if silent:
+            return
+        if self.full:
+            self.lost = True
+        else:
+            self.queue.append(FlowEvent(type=kind, flow=told))
+
+    def create(self, number: int, id: int, silent: bool) -> None:
+        if number not in self.table:
+            self.table[number] = Entry(id, 0, silent)
+            self.emit(EventType.NEW, self.told(number), silent=silent)
+
+    def update(self, number: int, mark: int) -> None:
+        if (entry := self.table.get(number)) is not None:
+            entry.mark = mark
+            self.emit(EventType.UPDATE, self.told(number), silent=entry.silent)
+
+    def delete(self, number: int) -> None:
+        if number in self.table:
+            told = attrs.evolve(self.told(number), mark=None)
+            entry = self.table.pop(number)
+            self.emit(EventType.DESTROY, told, silent=entry.silent)
+
+    def read_event(self) -> None:
+        if self.queue:
+            self.mirror.apply(self.queue.popleft())
+        else:
+            self.full = False
+
+    def look_up(self) -> None:
+        strangers, self.mirror.strangers = self.mirror.strangers, {}
+        for key, stranger in strangers.items():
+            number = stranger.orig.sport
+            assert number is not None
+            found = self.told(number) if number in self.table else None
+            self.mirror.looked_up(key, found)
+
+    def step(self) -> None:
+        """One more entry of the walk; a new walk after its end."""
+        if self.walk is None:
+            self.walk = self._walking()
+        if next(self.walk, self) is self:
+            self.walk = None
+
+    def _walking(self) -> Iterator[None]:
+        self.mirror.open_window()
+        yield
+        for number in range(KEYS):
+            if number in self.table:
+                self.mirror.found(self.told(number))
+            yield
+        for _ in self.mirror.sweep():
+            pass
+        yield
+        self.mirror.close_window()
+
+    def come_to_rest(self) -> None:
+        """No more happens; all that is left is read."""
+        while self.walk is not None:
+            self.step()
+        while self.queue or self.full or self.mirror.strangers:
+            self.read_event()
+            self.look_up()
+        self.mirror.settled = True
+
+
+numbers = st.integers(0, KEYS - 1)
+ids = st.integers(1, 2)
+"""Few of them: an entry that is made anew may have the id of the one before."""
+
+
+def steps(*, silent: st.SearchStrategy[bool]) -> st.SearchStrategy[list[Callable[[Kernel], None]]]:
+    create = st.builds(lambda n, i, s: lambda k: k.create(n, i, s), numbers, ids, silent)
+    update = st.builds(lambda n, m: lambda k: k.update(n, m), numbers, st.integers(0, 5))
+    delete = st.builds(lambda n: lambda k: k.delete(n), numbers)
+    simple = st.sampled_from([Kernel.read_event, Kernel.step, Kernel.look_up])
+    return st.lists(st.one_of(create, update, delete, simple, simple), max_size=60)
+
+
+def fill_up(kernel: Kernel) -> None:
+    kernel.full = True
+
+
+def state(flows: dict[int, Flow]) -> dict[int, tuple[int | None, int]]:
+    return {key: (flow.id, flow.mark or 0) for key, flow in flows.items()}
+
+
+def check(kernel: Kernel, replay: Replay) -> None:
+    mirror = kernel.mirror
+    expected = {orig_key(flow(number)): kernel.told(number) for number in kernel.table}
+    entries = {key: mirror.entries.get(key) for key in mirror.entries.keys}
+    assert state({key: each for key, each in entries.items() if each}) == state(expected)
+    assert state(replay.flows) == state(expected)
+    for told in expected.values():
+        assert told.id is not None
+        assert orig_key(told) in {orig_key(each) for each in mirror.entries.by_id(told.id)}
+        found = mirror.entries.by_reply(told.reply, 0)
+        assert found is not None
+        assert found.id == told.id
+
+
+@settings(max_examples=1500, deadline=None)
+@given(steps(silent=st.just(False)))
+def test_nothing_is_missed_in_any_order(done: list[Callable[[Kernel], None]]) -> None:
+    """The kernel does, the walk goes and events are read in any order."""
+    mirror = Mirror(None)
+    kernel, replay = Kernel(mirror), Replay(mirror)
+    kernel.step()
+    for each in done:
+        each(kernel)
+    kernel.come_to_rest()
+    check(kernel, replay)
+
+
+@settings(max_examples=800, deadline=None)
+@given(
+    st.lists(
+        st.tuples(steps(silent=st.booleans()), st.booleans()),
+        max_size=4,
+    )
+)
+def test_losses_and_silent_flows_are_repaired(
+    parts: list[tuple[list[Callable[[Kernel], None]], bool]],
+) -> None:
+    """By one walk that begins when what was lost lies behind."""
+    mirror = Mirror(None)
+    kernel, replay = Kernel(mirror), Replay(mirror)
+    kernel.step()
+    for done, full in parts:
+        kernel.full |= full
+        for each in done:
+            each(kernel)
+    kernel.come_to_rest()
+    kernel.step()
+    kernel.come_to_rest()
+    check(kernel, replay)
+
+
+# -- one by one -------------------------------------------------------------------------------
+
+
+def mirror_of(*flows: Flow, keep: Callable[[Flow], bool] | None = None) -> tuple[Mirror, Replay]:
+    """A mirror that has read these, and is settled."""
+    mirror = Mirror(keep)
+    replay = Replay(mirror)
+    mirror.open_window()
+    for each in flows:
+        mirror.found(each)
+    mirror.close_window()
+    mirror.settled = True
+    replay.causes.clear()
+    return mirror, replay
+
+
+def tell(mirror: Mirror, kind: EventType, told: Flow, *, port_id: int = 0) -> None:
+    mirror.apply(FlowEvent(type=kind, flow=told, port_id=port_id))
+
+
+def test_a_flow_destroyed_during_the_walk_stays_away() -> None:
+    mirror = Mirror(None)
+    mirror.open_window()
+    tell(mirror, EventType.DESTROY, flow(1, id=7))
+    mirror.found(flow(1, id=7))
+    mirror.close_window()
+    assert len(mirror.entries) == 0
+
+
+def test_a_younger_flow_with_its_tuple_does_not() -> None:
+    mirror = Mirror(None)
+    mirror.open_window()
+    tell(mirror, EventType.DESTROY, flow(1, id=7))
+    mirror.found(flow(1, id=8))
+    mirror.close_window()
+    assert [each.id for each in mirror.entries.flows] == [8]
+
+
+def test_a_silent_flow_whose_tuple_and_id_are_used_again() -> None:
+    """Nobody told of its end, but one that is new can't be the one that was there."""
+    mirror, replay = mirror_of(flow(1, id=7, mark=5))
+    assert mirror.unheard == set(mirror.entries.keys)
+    tell(mirror, EventType.NEW, flow(1, id=7))
+    assert replay.causes == [Cause.REPLACED, Cause.EVENT]
+    assert [each.mark for each in mirror.entries.flows] == [None]
+    assert not mirror.unheard
+
+
+def test_the_time_of_its_making_tells_a_flow_from_one_with_its_id() -> None:
+    mirror, replay = mirror_of(flow(1, id=7, timestamp=Timestamp(start=1)))
+    mirror.open_window()
+    mirror.found(flow(1, id=7, timestamp=Timestamp(start=2)))
+    mirror.close_window()
+    assert replay.causes == [Cause.REPLACED, Cause.RECONCILED]
+
+
+def test_an_end_that_was_told_late_does_not_end_the_next() -> None:
+    """The kernel tries again, where a listener insists on it, until it can be delivered."""
+    mirror, replay = mirror_of(flow(1, id=8))
+    tell(mirror, EventType.DESTROY, flow(1, id=7))
+    assert len(mirror.entries) == 1
+    assert not replay.causes
+
+
+def test_an_update_of_an_unknown_flow_is_to_be_looked_up() -> None:
+    mirror, replay = mirror_of()
+    tell(mirror, EventType.UPDATE, flow(1, id=7))
+    ((key, _),) = mirror.strangers.items()
+    assert not replay.causes
+    mirror.looked_up(key, flow(1, id=7, mark=3))
+    assert [each.mark for each in mirror.entries.flows] == [3]
+    assert replay.causes == [Cause.RECONCILED]
+
+
+def test_a_stranger_that_ended_is_not_looked_up() -> None:
+    mirror, _ = mirror_of()
+    tell(mirror, EventType.UPDATE, flow(1, id=7))
+    tell(mirror, EventType.DESTROY, flow(1, id=7))
+    assert not mirror.strangers
+
+
+def test_updates_are_laid_over_what_is_known() -> None:
+    mirror, _ = mirror_of(flow(1, id=7, mark=3, labels=1, use=1))
+    tell(mirror, EventType.UPDATE, flow(1, id=7, status=Status.ASSURED, labels=1))
+    (merged,) = mirror.entries.flows
+    assert (merged.mark, merged.labels, merged.status) == (3, 1, Status.ASSURED)
+
+
+def test_labels_that_may_be_gone_are_looked_up() -> None:
+    """An event has no word of labels that were all cleared."""
+    mirror, _ = mirror_of(flow(1, id=7, labels=1, status=Status(8)))
+    tell(mirror, EventType.UPDATE, flow(1, id=7, status=Status(12)))
+    assert not mirror.strangers, "packets changed the status"
+    tell(mirror, EventType.UPDATE, flow(1, id=7, status=Status(12)))
+    assert mirror.strangers, "packets changed something that is not told"
+    mirror.strangers.clear()
+    tell(mirror, EventType.UPDATE, flow(1, id=7, status=Status(14)), port_id=77)
+    assert mirror.strangers, "a program may have changed anything"
+
+
+def test_a_helper_that_is_not_told_is_gone() -> None:
+    from conntrack_aio import Helper
+
+    mirror, _ = mirror_of(flow(1, id=7, helper=Helper(name="ftp")))
+    tell(mirror, EventType.UPDATE, flow(1, id=7))
+    (merged,) = mirror.entries.flows
+    assert merged.helper is None
+
+
+def test_what_was_handed_out_never_changes() -> None:
+    mirror, replay = mirror_of(flow(1, id=7, mark=1))
+    (held,) = mirror.entries.flows
+    copied = copy.deepcopy(held)
+    tell(mirror, EventType.UPDATE, flow(1, id=7, mark=2))
+    tell(mirror, EventType.DESTROY, flow(1, id=7))
+    assert held == copied
+    assert replay.flows == {}
+
+
+def test_a_flow_that_matches_no_more_leaves() -> None:
+    mirror, replay = mirror_of(
+        flow(1, id=7, mark=1), flow(2, id=8, mark=2), keep=lambda each: each.mark == 1
+    )
+    assert len(mirror.entries) == 1
+    tell(mirror, EventType.UPDATE, flow(1, id=7, mark=2))
+    assert replay.causes == [Cause.UNMATCHED]
+    assert len(mirror.entries) == 0
+    tell(mirror, EventType.NEW, flow(3, id=9, mark=2))
+    assert len(mirror.entries) == 0
+    assert not mirror.unheard
+
+
+def test_one_that_comes_to_match_is_looked_up() -> None:
+    mirror, _ = mirror_of(flow(1, id=7, mark=2), keep=lambda each: each.mark == 1)
+    tell(mirror, EventType.UPDATE, flow(1, id=7, mark=1))
+    ((key, _),) = mirror.strangers.items()
+    mirror.looked_up(key, flow(1, id=7, mark=1))
+    assert len(mirror.entries) == 1
+
+
+def test_sweeping_lets_others_run() -> None:
+    mirror, replay = mirror_of(*(flow(number, id=number) for number in range(3 * SWEPT_AT_ONCE)))
+    mirror.open_window()
+    assert sum(1 for _ in mirror.sweep()) == 3
+    mirror.close_window()
+    assert len(mirror.entries) == 0
+    assert set(replay.causes) == {Cause.RECONCILED}
+
+
+def test_ids_are_shared_by_chance() -> None:
+    mirror, _ = mirror_of(flow(1, id=7), flow(2, id=7), flow(3, id=7))
+    assert [each.orig.sport for each in mirror.entries.by_id(7)] == [1, 2, 3]
+    tell(mirror, EventType.DESTROY, flow(2, id=7))
+    assert [each.orig.sport for each in mirror.entries.by_id(7)] == [1, 3]
+    tell(mirror, EventType.DESTROY, flow(1, id=7))
+    assert [each.orig.sport for each in mirror.entries.by_id(7)] == [3]
+    tell(mirror, EventType.DESTROY, flow(3, id=7))
+    assert mirror.entries.by_id(7) == []
