@@ -6,11 +6,13 @@ task that entered it. What runs here is held by neither: it ends with the object
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class _Lowlevel(Protocol):
@@ -39,6 +41,8 @@ def start(work: Callable[[], Coroutine[object, object, None]], name: str) -> Non
     if lowlevel is not None and lowlevel.in_trio_task():
         lowlevel.spawn_system_task(work, name=name, context=contextvars.copy_context())
         return
+    import asyncio  # whoever gets here has imported it already
+
     task = asyncio.get_running_loop().create_task(work(), name=name)
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)

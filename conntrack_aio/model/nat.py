@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from typing import Literal
 
 import attrs
 
@@ -129,27 +130,28 @@ def translate(orig: Tuple, reply: Tuple, status: IPS | None, packet: Tuple) -> T
     """How a packet, told by its tuple, looks on the other side; see :meth:`Flow.translate`."""
     nat = translation(orig, reply, status) or NAT()
     orig, reply, packet = orig.without_zone, reply.without_zone, packet.without_zone
-    outward = _with_ends(orig, nat.src and nat.src.after, nat.dst and nat.dst.after)
-    inward = _with_ends(reply, nat.dst and nat.dst.before, nat.src and nat.src.before)
+    outward, inward = orig, reply
+    if nat.src is not None:
+        outward = _with_end(outward, "src", nat.src.after)
+        inward = _with_end(inward, "dst", nat.src.before)
+    if nat.dst is not None:
+        outward = _with_end(outward, "dst", nat.dst.after)
+        inward = _with_end(inward, "src", nat.dst.before)
     for one, other in ((orig, outward), (reply, inward), (outward, orig), (inward, reply)):
         if packet == one:
             return other
     return None
 
 
-def _with_ends(packet: Tuple, src: Endpoint | None, dst: Endpoint | None) -> Tuple:
-    """The packet with these ends instead of its own."""
-    if src is None and dst is None:
-        return packet
-    other = copy(packet)
-    for name, end in (("src", src), ("dst", dst)):
-        if end is not None:
-            setattr(other, name, end.address)
-            if other.icmp_id is None:
-                setattr(other, "sport" if name == "src" else "dport", end.port)
-            elif end.port is not None:
-                other.icmp_id = end.port
-    return other
+def _with_end(packet: Tuple, end: Literal["src", "dst"], other: Endpoint) -> Tuple:
+    """The packet with another one of its ends."""
+    packet = copy(packet)
+    setattr(packet, end, other.address)
+    if packet.icmp_id is None:
+        setattr(packet, "sport" if end == "src" else "dport", other.port)
+    elif other.port is not None:
+        packet.icmp_id = other.port
+    return packet
 
 
 def _between(before: Endpoint, after: Endpoint) -> Translation | None:

@@ -54,6 +54,8 @@ class Keeper:
         self._mark: int | None = None
         """When this has passed, what events tell is younger than what was read."""
         self._comparing = self._looking_up = False
+        self._idle: anyio.CancelScope | None = None
+        """The follower's waiting for more."""
         self._progress: anyio.Event | None = None
 
     # -- what is known ----------------------------------------------------------------------
@@ -131,24 +133,23 @@ class Keeper:
         while True:
             try:
                 batch = stream.batch_nowait()
-            except DecodeError:
+            except (EventsLost, DecodeError):
                 self._lose()  # something happened, and it can't be read what
                 continue
             for item in batch:
-                if isinstance(item, EventsLost):
-                    self._lose()
-                else:
-                    self._mirror.apply(item)
+                self._mirror.apply(item)
             if self._mirror.strangers:
                 await self._look_up()
             if self._mark is not None and stream.passed(self._mark):
                 self._mark = None
                 self._mirror.settled = not self._comparing
             self.announce()
-            if batch:
+            if batch or self._mirror.strangers:
                 await anyio.lowlevel.checkpoint()
             else:
-                await stream.socket.wait_readable()
+                with anyio.CancelScope() as self._idle:
+                    await stream.socket.wait_readable()
+                self._idle = None
 
     def _lose(self) -> None:
         self._lost_at = self._want()
@@ -236,9 +237,11 @@ class Keeper:
         finally:
             self._mirror.close_window()
             self._comparing = False
-        if self._mirror.strangers:
-            await self._look_up()
         self._unsettle()
+        # Only the follower may ask for them: nobody else applies events meanwhile.
+        if self._idle is not None:
+            self._idle.cancel()
+        await self.until(lambda: not (self._mirror.strangers or self._looking_up))
         return conclusive
 
     async def _read_all(self) -> bool:

@@ -13,10 +13,13 @@ import attrs
 from ..model.flow import Flow
 from ..model.protoinfo import ProtoInfo
 
+
+def _names_of(cls: type) -> list[str]:
+    return [field.name for field in attrs.fields(cls)]
+
+
 _TUPLES: Final = ("orig", "reply")
-_FIELDS: Final = tuple(
-    field.name for field in attrs.fields(Flow) if field.name not in (*_TUPLES, "unknown")
-)
+_FIELDS: Final = tuple(name for name in _names_of(Flow) if name not in (*_TUPLES, "unknown"))
 _values = cast("attrgetter[tuple[object, ...]]", attrgetter(*_FIELDS))
 
 UNTOLD: Final = frozenset({"timeout", "use", "timestamp", "counters_orig", "counters_reply"})
@@ -65,7 +68,7 @@ def finish(base: Flow, told: Flow) -> Flow:
     final, known = told.protoinfo, base.protoinfo
     lay_over(base, told)
     told.helper = base.helper
-    if final is not None and type(final) is type(known):
+    if final is not None and known is not None and type(final) is type(known):
         told.protoinfo = _completed(final, known)
     return told
 
@@ -73,9 +76,10 @@ def finish(base: Flow, told: Flow) -> Flow:
 def _completed(final: ProtoInfo, known: ProtoInfo) -> ProtoInfo:
     if final.state == known.state:
         return known
-    names = attrs.fields_dict(type(final))
-    told = {name: value for name in names if (value := getattr(final, name)) is not None}
-    return attrs.evolve(known, **told)
+    told = {name: getattr(final, name) for name in _names_of(type(final))}
+    return type(final)(
+        **{name: getattr(known, name) if value is None else value for name, value in told.items()}
+    )
 
 
 def differences(before: Flow, after: Flow) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import anyio
 import anyio.lowlevel
@@ -284,7 +284,7 @@ class FlowTable(AsyncResource):
 def _first_of(error: Exception) -> Exception:
     """What a task group raised, without the group."""
     while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
+        error = cast("ExceptionGroup[Exception]", error).exceptions[0]
     return error
 
 

@@ -10,7 +10,7 @@ import attrs
 from ..codec.messages import decode_event, decode_flow, flow_of
 from ..codec.requests import flows as requests
 from ..dumps import Dump
-from ..errors import EncodeError, EventsLost, NoReply, NotFound
+from ..errors import EncodeError, NoReply, NotFound
 from ..events import EventStream
 from ..filters.dump import compile_dump
 from ..filters.match import Match
@@ -45,14 +45,14 @@ class Upstream:
         self._session = session
         self._match = match
         self._buffering = buffering
-        self._stream: EventStream[FlowEvent | EventsLost] | None = None
+        self._stream: EventStream[FlowEvent] | None = None
 
     @property
     def is_subscribed(self) -> bool:
         return self._stream is not None
 
     @property
-    def stream(self) -> EventStream[FlowEvent | EventsLost]:
+    def stream(self) -> EventStream[FlowEvent]:
         """Once it is subscribed."""
         assert self._stream is not None
         return self._stream
@@ -60,7 +60,7 @@ class Upstream:
     def subscribe(self) -> None:
         """Raises :exc:`PermissionDenied` and :exc:`anyio.ClosedResourceError`."""
         self._stream = self._session.subscribe(
-            _GROUPS, decode_event, on_loss="item", **attrs.asdict(self._buffering)
+            _GROUPS, decode_event, self._buffering.receive_buffer
         )
 
     def statistics(self) -> StreamStatistics:
