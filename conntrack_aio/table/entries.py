@@ -77,5 +77,5 @@ class Entries:
             return
         keys = self._ids.pop(flow.id)
         if isinstance(keys, tuple):
-            rest = tuple(each for each in keys if each != key)
-            self._ids[flow.id] = rest if len(rest) > 1 else rest[0]
+            first, *rest = (each for each in keys if each != key)
+            self._ids[flow.id] = (first, *rest) if rest else first

@@ -1,0 +1,445 @@
+"""The live table, on this machine's kernel."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+from support import flows
+from support.lab import Lab
+from support.waiting import until
+
+from conntrack_aio import (
+    Cause,
+    Change,
+    Changes,
+    ChangeType,
+    Connection,
+    Flow,
+    FlowTable,
+    Match,
+    NATRange,
+    Status,
+    TableMode,
+    TCPInfo,
+    TCPState,
+    Tuple,
+    connect,
+)
+from conntrack_aio.sandbox import traffic
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+
+
+LABELS = """
+table ip t {
+    chain c {
+        type filter hook output priority 0
+        ct label set 5
+    }
+}
+"""
+"""Entries have room for labels only if a rule uses some."""
+
+
+@pytest.fixture
+async def table(conn: Connection) -> AsyncIterator[FlowTable]:
+    async with conn.table(reconcile=None) as table:
+        yield table
+
+
+def essence(flow: Flow) -> Flow:
+    """Without what no event tells of."""
+    same = copy.copy(flow)
+    same.timeout = same.use = same.counters_orig = same.counters_reply = same.timestamp = None
+    same.mark = same.mark or 0
+    return same
+
+
+def by_tuple(found: object) -> dict[tuple[Tuple, int | None], Flow]:
+    assert isinstance(found, FlowTable | list)
+    return {(flow.orig, flow.zone): essence(flow) for flow in found}
+
+
+async def check(conn: Connection, table: FlowTable) -> None:
+    """The table is the kernel's."""
+    await table.synced()
+    assert by_tuple(table) == by_tuple(await conn.list())
+
+
+async def read(changes: Changes, count: int) -> list[Change]:
+    with anyio.fail_after(5):
+        return [await anext(changes) for _ in range(count)]
+
+
+# -- what it has --------------------------------------------------------------------------------
+
+
+async def test_what_was_there_and_what_comes(lab: Lab) -> None:
+    async with connect(netns=lab.netns) as conn:
+        await flows.fill(conn, map(flows.tcp, range(300)))
+        async with conn.table() as table:
+            assert len(table) == 300
+            await conn.create(flows.udp6(), nat_src="2001:db8:5::1")
+            await conn.update(flows.tcp(3), mark=7, timeout=1000, status=Status.ASSURED)
+            await conn.delete(flows.tcp(4))
+            await conn.create(flows.tcp(301, mark=3))
+            await check(conn, table)
+            assert len(table) == 301
+            await conn.flush()
+            await check(conn, table)
+            assert len(table) == 0
+
+
+async def test_look_ups(conn: Connection, table: FlowTable) -> None:
+    plain = await conn.create(flows.tcp(1))
+    translated = await conn.create(flows.tcp(2), nat_src="192.0.2.1")
+    ping = await conn.create(Flow.icmp("10.0.0.1", "10.0.0.2", id=7, timeout=30))
+    zoned = await conn.create(Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=30, zone=9))
+    await table.synced()
+    for made in (plain, translated, ping, zoned):
+        assert made.id is not None
+        found = table.by_orig(made.orig, zone=made.zone)
+        assert found is not None
+        assert found.id == made.id
+        assert table.by_reply(made.reply, zone=made.zone) is found
+        assert table.get(made.reply, zone=made.zone) is found
+        assert table.by_id(made.id) == [found]
+        assert made in table
+        assert copy.copy(made) in table
+    assert ping.orig in table
+    assert zoned.orig not in table
+    assert table.by_orig(zoned.orig, zone=8) is None
+    assert table.by_reply(plain.orig) is None
+    assert table.by_orig(plain.reply) is None
+    assert table.by_reply(translated.orig.inverse) is None
+    assert table.by_id(1) == []
+    assert "tcp" not in table
+    assert flows.tcp(5) not in table
+    other = copy.copy(plain)
+    other.id = 1
+    assert other not in table
+    assert {flow.id for flow in table} == {flow.id for flow in await conn.list()}
+
+
+async def test_translating(conn: Connection, table: FlowTable) -> None:
+    client, router, server = "10.0.0.1", "192.0.2.1", "198.51.100.9"
+    made = await conn.create(
+        Flow.tcp(client, 4000, router, 80, timeout=60),
+        nat_src=NATRange.of("203.0.113.5", 6000),
+        nat_dst=NATRange.of(server, 8080),
+    )
+    await conn.create(Flow.udp(client, 1, server, 2, timeout=60))
+    await table.synced()
+    inside, outside = made.orig, Tuple.tcp("203.0.113.5", 6000, server, 8080)
+    assert table.translate(inside) == outside
+    assert table.translate(outside) == inside
+    assert table.translate(outside.inverse) == inside.inverse
+    assert table.translate(inside.inverse) == outside.inverse
+    plain = Tuple.udp(client, 1, server, 2)
+    assert table.translate(plain) == plain
+    assert table.translate(plain.inverse) == plain.inverse
+    assert table.translate(Tuple.udp(client, 1, server, 3)) is None
+    assert table.translate(inside, zone=3) is None
+    assert table.translate(Tuple.icmp(client, server, id=1, type=5)) is None
+
+
+async def test_real_traffic(lab: Lab, conn: Connection, table: FlowTable) -> None:
+    lab.track()
+    await anyio.to_thread.run_sync(lab.run, traffic.tcp_exchange)
+    await anyio.to_thread.run_sync(lab.run, traffic.udp_exchange, "::1")
+    await anyio.to_thread.run_sync(lab.run, traffic.ping, "127.0.0.1", 7)
+    await check(conn, table)
+    states = [flow.protoinfo.state for flow in table if isinstance(flow.protoinfo, TCPInfo)]
+    assert states == [TCPState.TIME_WAIT]
+    assert len(table) == 3
+    assert table.statistics().looked_up == 0
+
+
+@pytest.mark.program("nft", "nftables")
+async def test_labels_that_are_cleared(lab: Lab, conn: Connection, table: FlowTable) -> None:
+    """No event tells of that."""
+    lab.program("nft", "-f", "-", input=LABELS)
+    made = await conn.create(flows.tcp())
+    await conn.set_labels(made, 5)
+    await table.synced()
+    assert [flow.labels for flow in table] == [1 << 5]
+    await conn.set_labels(made)
+    await check(conn, table)
+    assert [flow.labels or 0 for flow in table] == [0]
+
+
+async def test_the_part_that_matches(conn: Connection) -> None:
+    await flows.fill(conn, [flows.tcp(n, mark=n % 2) for n in range(100)])
+    async with conn.table(Match(mark=1), reconcile=None) as table:
+        assert len(table) == 50
+        changes = table.changes()
+        await read(changes, 50)
+        await conn.update(flows.tcp(1), mark=2)
+        await conn.update(flows.tcp(2), mark=1)
+        await conn.create(flows.tcp(101, mark=1))
+        await conn.create(flows.tcp(102, mark=2))
+        await table.synced()
+        assert {flow.mark for flow in table} == {1}
+        assert by_tuple(table) == by_tuple(await conn.list(Match(mark=1)))
+        left, came, new = await read(changes, 3)
+        assert (left.type, left.cause) == (ChangeType.VANISHED, Cause.UNMATCHED)
+        assert left.flow.mark == 2
+        assert (came.type, came.flow.orig) == (ChangeType.APPEARED, flows.tcp(2).orig)
+        assert (new.type, new.cause) == (ChangeType.APPEARED, Cause.EVENT)
+
+
+async def test_a_function_as_match(conn: Connection) -> None:
+    await flows.fill(conn, map(flows.tcp, range(10)))
+    await flows.fill(conn, map(flows.udp6, range(10)))
+    async with conn.table(lambda flow: flow.orig.src.version == 6) as table:
+        assert len(table) == 10
+
+
+# -- changes ------------------------------------------------------------------------------------
+
+
+async def test_changes_with_their_reasons(conn: Connection, table: FlowTable) -> None:
+    changes = table.changes()
+    made = await conn.create(flows.tcp(mark=1))
+    (appeared,) = await read(changes, 1)
+    await conn.update(made, mark=2)
+    (changed,) = await read(changes, 1)
+    await conn.delete(made)
+    (vanished,) = await read(changes, 1)
+    assert [each.cause for each in (appeared, changed, vanished)] == [Cause.EVENT] * 3
+    assert changed.fields == {"mark"}
+    assert vanished.flow.mark == 2
+    assert vanished.flow.status is not None
+    assert vanished.flow.status & Status.DYING
+
+
+@asynccontextmanager
+async def silenced(lab: Lab) -> AsyncIterator[None]:
+    """What is made inside emits no events."""
+    lab.sysctl("nf_conntrack_events", 0)
+    yield
+    lab.sysctl("nf_conntrack_events", 1)
+
+
+async def test_silent_flows_are_found_by_comparing(
+    lab: Lab, conn: Connection, table: FlowTable
+) -> None:
+    changes = table.changes()
+    async with silenced(lab):
+        await conn.create(flows.tcp(1))
+    await conn.create(flows.tcp(2))
+    await read(changes, 1)
+    await table.synced()
+    assert len(table) == 1
+    await table.reconcile()
+    (appeared,) = await read(changes, 1)
+    assert (appeared.type, appeared.cause) == (ChangeType.APPEARED, Cause.RECONCILED)
+    await conn.update(flows.tcp(1), mark=7)
+    await table.reconcile()
+    (changed,) = await read(changes, 1)
+    assert (changed.type, changed.fields) == (ChangeType.CHANGED, {"mark"})
+    await conn.delete(flows.tcp(1))
+    await table.synced()
+    assert flows.tcp(1).orig in table
+    await table.reconcile()
+    (vanished,) = await read(changes, 1)
+    assert (vanished.type, vanished.cause) == (ChangeType.VANISHED, Cause.RECONCILED)
+    await check(conn, table)
+
+
+async def test_a_silent_flow_is_replaced_by_one_with_its_tuple(lab: Lab, conn: Connection) -> None:
+    async with silenced(lab):
+        await conn.create(flows.tcp(1, mark=5))
+    async with conn.table(reconcile=None) as table:
+        changes = table.changes()
+        await read(changes, 1)
+        await conn.delete(flows.tcp(1))
+        await conn.create(flows.tcp(1, mark=6))
+        vanished, appeared = await read(changes, 2)
+        assert (vanished.cause, vanished.flow.mark) == (Cause.REPLACED, 5)
+        assert (appeared.cause, appeared.flow.mark) == (Cause.EVENT, 6)
+        assert table.statistics().unheard == 0
+
+
+async def test_comparing_every_so_often(lab: Lab, conn: Connection) -> None:
+    async with silenced(lab):
+        await conn.create(flows.tcp(1))
+        async with conn.table(reconcile=0.05) as table:
+            changes = table.changes()
+            await read(changes, 1)
+            await conn.delete(flows.tcp(1))
+            (vanished,) = await read(changes, 1)
+            assert (vanished.type, vanished.cause) == (ChangeType.VANISHED, Cause.RECONCILED)
+
+
+async def test_no_comparing_where_all_are_heard_of(conn: Connection) -> None:
+    async with conn.table(reconcile=0.001) as table:
+        await conn.create(flows.tcp(1))
+        await table.synced()
+        done = table.statistics().comparisons
+        for _ in range(20):
+            await anyio.sleep(0.001)
+        assert table.statistics().comparisons == done
+
+
+# -- how far it can be trusted ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "mode", "later"),
+    [
+        (0, TableMode.POLLED, TableMode.POLLED),
+        (1, TableMode.FOLLOWED, TableMode.FOLLOWED),
+        (2, TableMode.PARTLY, TableMode.FOLLOWED),
+    ],
+)
+async def test_mode(
+    lab: Lab, conn: Connection, setting: int, mode: TableMode, later: TableMode
+) -> None:
+    lab.sysctl("nf_conntrack_events", setting)
+    await conn.create(flows.tcp(1))
+    async with conn.table() as table:
+        assert table.mode is mode
+        assert table.statistics().unheard == 1
+        await conn.delete(flows.tcp(1))
+        await table.reconcile()
+        assert table.mode is later
+
+
+async def test_events_are_enabled_when_asked_for(lab: Lab, conn: Connection) -> None:
+    lab.sysctl("nf_conntrack_events", 0)
+    await conn.create(flows.tcp(1))
+    async with conn.table(enable_events=True) as table:
+        assert lab.read_sysctl("nf_conntrack_events") == "1"
+        assert table.mode is TableMode.PARTLY, "the older flow is silent"
+        await conn.create(flows.tcp(2))
+        await table.synced()
+        assert len(table) == 2
+    assert lab.read_sysctl("nf_conntrack_events") == "1"
+
+
+async def test_losses_are_repaired(conn: Connection) -> None:
+    async with conn.table(receive_buffer=4096, reconcile=None) as table:
+        changes = table.changes()
+        for start in range(0, 2000, 200):
+            await flows.fill(conn, map(flows.tcp, range(start, start + 200)))
+            await conn.update_many([flows.tcp(start)], mark=9)
+        await check(conn, table)
+        told = table.statistics()
+        assert told.resyncs > 0
+        assert told.stream.events_lost > 0
+        assert conn.statistics().resyncs == told.resyncs
+        assert not table.behind
+        await conn.flush()
+        await check(conn, table)
+        assert len(table) == 0
+        assert changes.waiting == 0, "nobody read, so there is nothing left to tell"
+
+
+# -- its life -----------------------------------------------------------------------------------
+
+
+async def test_what_the_body_raises_leaves_as_it_is(conn: Connection) -> None:
+    with pytest.raises(ZeroDivisionError) as raised:
+        async with conn.table():
+            raise ZeroDivisionError
+    assert raised.value.__context__ is None
+    assert conn.statistics().open_tables == conn.statistics().open_streams == 0
+
+
+async def test_a_cancelled_body(conn: Connection) -> None:
+    with anyio.CancelScope() as scope:
+        async with conn.table() as table:
+            scope.cancel()
+            await table.changes().next_batch()
+    assert scope.cancelled_caught
+    assert conn.statistics().open_tables == conn.statistics().open_streams == 0
+
+
+async def test_any_task_may_close_it(conn: Connection) -> None:
+    table = await conn.table().__aenter__()
+    waiting: list[str] = []
+
+    async def wait(name: str) -> None:
+        waiting.append(name)
+        with pytest.raises(anyio.ClosedResourceError):
+            await anext(table.changes())
+        waiting.remove(name)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait, "one")
+        tasks.start_soon(wait, "other")
+        await anyio.wait_all_tasks_blocked()
+        await table.aclose()
+    assert not waiting
+    await table.aclose()
+
+
+async def test_used_before_and_after(conn: Connection) -> None:
+    table = conn.table()
+    with pytest.raises(anyio.ClosedResourceError, match="async with"):
+        len(table)
+    async with table:
+        changes = table.changes()
+        with pytest.raises(RuntimeError, match="entered before"):
+            await table.__aenter__()
+        assert len(table) == 0
+    for use in (
+        lambda: len(table),
+        lambda: list(table),
+        lambda: table.by_id(1),
+        lambda: table.get(flows.tcp().orig),
+        lambda: flows.tcp() in table,
+        lambda: table.translate(flows.tcp().orig),
+        lambda: table.mode,
+        lambda: table.behind,
+        lambda: table.changes(),
+    ):
+        with pytest.raises(anyio.ClosedResourceError, match="the table is closed"):
+            use()
+    for wait in (table.synced, table.reconcile, changes.next_batch):
+        with pytest.raises(anyio.ClosedResourceError, match="the table is closed"):
+            await wait()
+    assert table.statistics().entries == 0
+
+
+async def test_it_ends_with_the_connection(lab: Lab) -> None:
+    async with connect(netns=lab.netns) as conn, conn.table() as table:
+        await conn.aclose()
+        with pytest.raises(anyio.ClosedResourceError):
+            len(table)
+    with pytest.raises(anyio.ClosedResourceError):
+        conn.table()
+
+
+async def test_bad_parameters(conn: Connection) -> None:
+    for wrong, error in (
+        ({"match": 7}, TypeError),
+        ({"reconcile": 0}, ValueError),
+        ({"reconcile": -1.0}, ValueError),
+        ({"receive_buffer": 0}, ValueError),
+    ):
+        with pytest.raises(error):
+            conn.table(**wrong)  # type: ignore[arg-type]
+    async with conn.table() as table:
+        for look_up in (table.by_orig, table.by_reply, table.get, table.translate):
+            with pytest.raises(TypeError, match="Tuple"):
+                look_up("10.0.0.1")  # type: ignore[arg-type]
+
+
+async def test_nothing_is_left(conn: Connection) -> None:
+    await conn.create(flows.tcp(1))
+    async with conn.table():
+        pass
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        async with conn.table() as table:
+            await table.reconcile()
+    await until(lambda: len(os.listdir("/proc/self/fd")) == before)
