@@ -7,6 +7,7 @@ behind; the kernel drops silently until then.
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,15 @@ from typing import Final
 import anyio
 import anyio.lowlevel
 
-from ..errors import DecodeError, DumpInterrupted, EventsLost, NoReply, ResourceExhausted
+from ..errors import (
+    ConntrackError,
+    DecodeError,
+    DumpInterrupted,
+    EventsLost,
+    KernelError,
+    NoReply,
+    ResourceExhausted,
+)
 from ..model.table import TableMode, TableStatistics
 from .mirror import Mirror
 from .upstream import Upstream
@@ -25,6 +34,16 @@ _LONGEST_PAUSE: Final = 5.0
 
 _ATTEMPTS: Final = 5
 """Comparisons in a row that may fail for want of memory, or for an answer that was lost."""
+
+_RETRY: Final = 0.1
+"""Seconds before the first is tried again; each further one waits twice as long."""
+
+
+def _may_pass(error: ConntrackError) -> bool:
+    """Whether another attempt may do better: there was no memory, or the answer was damaged."""
+    if isinstance(error, KernelError):
+        return isinstance(error, ResourceExhausted) or error.errno == errno.EBADMSG
+    return True
 
 
 class Keeper:
@@ -166,7 +185,9 @@ class Keeper:
         self._looking_up = True
         try:
             found = await self._upstream.look_up(strangers)
-        except (DecodeError, NoReply, ResourceExhausted):
+        except (KernelError, DecodeError, NoReply) as error:
+            if not _may_pass(error):
+                raise
             self._lose()
             return
         finally:
@@ -192,9 +213,9 @@ class Keeper:
             try:
                 complete = await self._compare()
                 failures = 0
-            except (NoReply, ResourceExhausted):
+            except (KernelError, NoReply) as error:
                 failures += 1
-                if failures == _ATTEMPTS:
+                if failures == _ATTEMPTS or not _may_pass(error):
                     raise
                 complete = False
             took = time.monotonic() - started
@@ -204,7 +225,9 @@ class Keeper:
             if complete:
                 self._completed = number
             self.announce()
-            if self._requested > self._completed:
+            if failures:
+                await anyio.sleep(_RETRY * 2 ** (failures - 1))
+            elif self._requested > self._completed:
                 # Half of the time at most, so that who can't keep up with events is not kept from
                 # them by what they made necessary.
                 await anyio.sleep(min(took, _LONGEST_PAUSE))
