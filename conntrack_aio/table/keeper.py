@@ -11,6 +11,7 @@ import errno
 import math
 import time
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Final
 
 import anyio
@@ -28,6 +29,9 @@ from ..errors import (
 from ..model.table import TableMode, TableStatistics
 from .mirror import Mirror
 from .upstream import Upstream
+
+_AT_ONCE: Final = 256
+"""Entries that are looked up by one call."""
 
 _LONGEST_PAUSE: Final = 5.0
 """Seconds between two comparisons that follow each other, at most."""
@@ -182,19 +186,21 @@ class Keeper:
     async def _look_up(self) -> None:
         """Ask for the entries that updates told of and that are not known."""
         strangers, self._mirror.strangers = self._mirror.strangers, {}
+        asked = iter(strangers.items())
         self._looking_up = True
         try:
-            found = await self._upstream.look_up(strangers)
+            # Some at a time: other tasks have requests, too.
+            while some := dict(islice(asked, _AT_ONCE)):
+                found = await self._upstream.look_up(some)
+                self._counters.looked_up += len(found)
+                for key, flow in found.items():
+                    self._mirror.looked_up(key, flow)
         except (KernelError, DecodeError, NoReply) as error:
             if not _may_pass(error):
                 raise
             self._lose()
-            return
         finally:
             self._looking_up = False
-        self._counters.looked_up += len(found)
-        for key, flow in found.items():
-            self._mirror.looked_up(key, flow)
         self._unsettle()
 
     def _unsettle(self) -> None:
