@@ -6,7 +6,7 @@ from collections.abc import Collection, KeysView
 
 from ..model.flow import Flow
 from ..model.tuples import Tuple
-from .keys import is_plain, key_of, reply_key
+from .keys import asked_key, is_plain, key_of, reply_key
 
 
 class Entries:
@@ -36,8 +36,15 @@ class Entries:
     def get(self, key: int) -> Flow | None:
         return self._flows.get(key)
 
+    def by_orig(self, tuple_: Tuple, zone: int) -> Flow | None:
+        key = asked_key(tuple_, zone)
+        return None if key is None else self._flows.get(key)
+
     def by_reply(self, tuple_: Tuple, zone: int) -> Flow | None:
-        key = self._translated.get(key_of(tuple_, zone))
+        number = asked_key(tuple_, zone)
+        if number is None:
+            return None
+        key = self._translated.get(number)
         if key is not None:
             return self._flows[key]
         if tuple_.icmp_id is not None or tuple_.icmp_type is not None:

@@ -25,6 +25,20 @@ def key_of(tuple_: Tuple, zone: int) -> int:
     return ((addresses << 32 | ends) << 8 | tuple_.proto) << 17 | zone << 1 | six
 
 
+def asked_key(tuple_: Tuple, zone: int) -> int | None:
+    """The number of a tuple that somebody made up; ``None`` of one that no entry can have.
+
+    What the kernel tells is always in range, and so are the numbers of two tuples never the same.
+    """
+    numbers = (tuple_.sport, tuple_.dport, tuple_.icmp_id, zone)
+    octets = (tuple_.proto, tuple_.icmp_type, tuple_.icmp_code)
+    if any(number and number >> 16 for number in numbers):
+        return None
+    if any(octet and octet >> 8 for octet in octets) or type(tuple_.src) is not type(tuple_.dst):
+        return None
+    return key_of(tuple_, zone)
+
+
 def orig_key(flow: Flow) -> int:
     """The number of a flow's original tuple. No two entries of a namespace share it."""
     orig = flow.orig

@@ -17,11 +17,13 @@ from typing import Final, Protocol
 import attrs
 
 from ..model.events import EventType, FlowEvent
-from ..model.flow import Flow
+from ..model.flow import Flow, Status
 from ..model.table import Cause
 from .entries import Entries
 from .keys import orig_key
 from .merging import differences, finish, lay_over, may_hide_labels, same_entry
+
+_DYING: Final = int(Status.DYING)
 
 SWEPT_AT_ONCE: Final = 2048
 """Entries, between two turns of the loop."""
@@ -55,6 +57,14 @@ class _Window:
         self.unseen: Final = set(known)
         """Entries from before it that it has not told of."""
         self.told: Final[dict[int, _Told]] = {}
+
+
+def _is_dying(flow: Flow) -> bool:
+    """Whether it has ended, and its event was sent, but it is still in the kernel's table.
+
+    Nobody will tell of its end again (``nf_ct_delete``: the event comes before the removal).
+    """
+    return flow.status is not None and bool(int(flow.status) & _DYING)
 
 
 class Mirror:
@@ -107,11 +117,10 @@ class Mirror:
             self._change(key, stored, flow, changed, Cause.EVENT)
 
     def _update(self, key: int, flow: Flow, *, by_program: bool) -> None:
-        if self._window is not None:
-            self._tell_window(self._window, key, flow)
+        known = self._window is not None and self._tell_window(self._window, key, flow)
         stored = self.entries.get(key)
         if stored is None:
-            if self._window is None:
+            if not known:
                 self.strangers[key] = flow
         elif not same_entry(stored, flow):
             self.strangers[key] = flow
@@ -132,14 +141,22 @@ class Mirror:
             final = finish(stored, flow) if self.listeners else stored
             self._remove(key, final, Cause.EVENT, before=stored)
 
-    def _tell_window(self, window: _Window, key: int, flow: Flow) -> None:
-        flow = copy(flow)
+    def _tell_window(self, window: _Window, key: int, flow: Flow) -> bool:
+        """Keep what an update tells. Whether that can be laid over what the dump will find."""
         told = window.told.get(key)
-        if told is None or told.flow is None or not same_entry(told.flow, flow):
-            window.told[key] = _Told(flow, None, whole=False)
+        if told is None:
+            window.told[key] = _Told(copy(flow), None, whole=False)
+        elif told.flow is None:
+            # A packet's update may be queued behind the end, by another processor. Or an entry that
+            # is made anew was not told of.
+            return False
+        elif not same_entry(told.flow, flow):
+            return False
         else:
+            flow = copy(flow)
             lay_over(told.flow, flow)
             told.flow = flow
+        return True
 
     # -- what is read -----------------------------------------------------------------------
 
@@ -152,6 +169,8 @@ class Mirror:
         """An entry that the dump tells of; the mirror's from now on."""
         window = self._window
         assert window is not None
+        if _is_dying(flow):
+            return
         key = orig_key(flow)
         window.unseen.discard(key)
         told = window.told.get(key)
@@ -195,6 +214,8 @@ class Mirror:
     def looked_up(self, key: int, flow: Flow | None) -> None:
         """What a stranger was found to be; the mirror's from now on."""
         self.settled = False
+        if flow is not None and _is_dying(flow):
+            flow = None
         if self._window is not None:
             kept = None if flow is None else copy(flow)
             self._window.told[key] = _Told(kept, None, whole=True)

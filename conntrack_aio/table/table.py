@@ -18,7 +18,7 @@ from ..model.table import TableMode, TableStatistics
 from ..model.tuples import Tuple
 from .changes import Changes
 from .keeper import Keeper
-from .keys import key_of, orig_key
+from .keys import orig_key
 from .merging import same_entry
 from .mirror import Mirror
 from .upstream import Upstream
@@ -67,7 +67,7 @@ class FlowTable(AsyncResource):
         Raises :exc:`TypeError` for what is no tuple.
         """
         self.check()
-        return self._entries.get(key_of(tuple_, _zone_of(tuple_, zone)))
+        return self._entries.by_orig(tuple_, _zone_of(tuple_, zone))
 
     def by_reply(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
         """The entry whose reply tuple this is; otherwise as :meth:`by_orig`."""

@@ -207,7 +207,7 @@ async def test_a_long_reading_lets_others_run(table: Table) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(count_turns)
         await read(table.changes(), 3000)
-        assert turns >= 10
+        assert turns >= 5
         tasks.cancel_scope.cancel()
 
 

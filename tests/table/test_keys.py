@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from ipaddress import IPv6Address
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from support import strategies
 
 from conntrack_aio import Flow, Tuple
-from conntrack_aio.table.keys import is_plain, key_of, orig_key, reply_key
+from conntrack_aio.table.keys import asked_key, is_plain, key_of, orig_key, reply_key
 
 zones = st.integers(0, 0xFFFF)
 
@@ -41,6 +42,26 @@ def test_every_field_counts_but_the_tuples_own_zone(field: str, value: int | Non
     other = copy.copy(one)
     setattr(other, field, value)
     assert (key_of(one, 3) == key_of(other, 3)) == (field == "zone")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"sport": 1 << 16}, {"dport": -1}, {"proto": 256}, {"icmp_id": 1 << 16}, {"icmp_code": 256}],
+)
+def test_what_no_entry_can_have(wrong: dict[str, int]) -> None:
+    """It must not be taken for another one."""
+    tuple_ = Tuple.tcp("10.0.0.1", 4, "10.0.0.2", 5)
+    assert asked_key(tuple_, 0) == key_of(tuple_, 0)
+    assert asked_key(tuple_, 1 << 16) is None
+    for name, value in wrong.items():
+        setattr(tuple_, name, value)
+    assert asked_key(tuple_, 0) is None
+
+
+def test_addresses_of_two_families() -> None:
+    tuple_ = Tuple.tcp("10.0.0.1", 4, "10.0.0.2", 5)
+    tuple_.dst = IPv6Address(int(tuple_.dst))
+    assert asked_key(tuple_, 0) is None
 
 
 def test_the_families_are_apart() -> None:

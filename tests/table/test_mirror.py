@@ -283,6 +283,31 @@ def test_an_end_that_was_told_late_does_not_end_the_next() -> None:
     assert not replay.causes
 
 
+def test_a_dying_flow_that_is_still_found_has_ended() -> None:
+    """Its destroy event was sent before the kernel takes it out of its table."""
+    dying = flow(1, id=7, status=Status.CONFIRMED | Status.DYING)
+    mirror, _ = mirror_of(copy.copy(dying))
+    assert len(mirror.entries) == 0
+    tell(mirror, EventType.UPDATE, flow(1, id=7))
+    ((key, _),) = mirror.strangers.items()
+    mirror.looked_up(key, dying)
+    assert len(mirror.entries) == 0
+
+
+def test_an_update_that_comes_behind_the_end() -> None:
+    """From another processor. The walk may find the entry all the same, if it was there before."""
+    mirror = Mirror(None)
+    mirror.open_window()
+    tell(mirror, EventType.DESTROY, flow(1, id=7))
+    tell(mirror, EventType.UPDATE, flow(1, id=7))
+    ((key, _),) = mirror.strangers.items()
+    mirror.found(flow(1, id=7))
+    mirror.looked_up(key, None)
+    mirror.close_window()
+    assert len(mirror.entries) == 0
+    assert not mirror.strangers or mirror.strangers.keys() == {key}
+
+
 def test_an_update_of_an_unknown_flow_is_to_be_looked_up() -> None:
     mirror, replay = mirror_of()
     tell(mirror, EventType.UPDATE, flow(1, id=7))

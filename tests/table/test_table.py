@@ -436,8 +436,6 @@ async def test_bad_parameters(conn: Connection) -> None:
 
 async def test_nothing_is_left(conn: Connection) -> None:
     await conn.create(flows.tcp(1))
-    async with conn.table():
-        pass
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         async with conn.table() as table:
