@@ -63,6 +63,8 @@ class Kernel:
         self.queue: deque[FlowEvent] = deque()
         self.full = self.lost = False
         self.walk: Iterator[None] | None = None
+        self.ahead: deque[Flow] = deque()
+        """What the walk has read, and the mirror was not told yet."""
 
     def told(self, number: int) -> Flow:
         entry = self.table[number]
@@ -119,12 +121,20 @@ class Kernel:
         yield
         for number in range(KEYS):
             if number in self.table:
-                self.mirror.found(self.told(number))
+                self.ahead.append(self.told(number))
+            yield
+        while self.ahead:
+            self.find()
             yield
         for _ in self.mirror.sweep():
             pass
         yield
         self.mirror.close_window()
+
+    def find(self) -> None:
+        """The mirror is told of one entry that the walk has read."""
+        if self.ahead:
+            self.mirror.found(self.ahead.popleft())
 
     def come_to_rest(self) -> None:
         """No more happens; all that is left is read."""
@@ -160,7 +170,7 @@ def steps(*, silent: st.SearchStrategy[bool]) -> st.SearchStrategy[list[Step]]:
     create = st.builds(creating, numbers, ids, silent)
     update = st.builds(updating, numbers, st.integers(0, 5))
     delete = st.builds(deleting, numbers)
-    simple = st.sampled_from([Kernel.read_event, Kernel.step, Kernel.look_up])
+    simple = st.sampled_from([Kernel.read_event, Kernel.step, Kernel.find, Kernel.look_up])
     return st.lists(st.one_of(create, update, delete, simple, simple), max_size=60)
 
 
@@ -292,6 +302,47 @@ def test_a_dying_flow_that_is_still_found_has_ended() -> None:
     ((key, _),) = mirror.strangers.items()
     mirror.looked_up(key, dying)
     assert len(mirror.entries) == 0
+
+
+def test_events_are_laid_over_what_was_read_before_them() -> None:
+    """Only what they told, not what was known before: that may be what was lost."""
+    mirror, _ = mirror_of(flow(1, id=7, mark=1, status=Status(8)))
+    mirror.open_window()
+    tell(mirror, EventType.UPDATE, flow(1, id=7, status=Status(12)))
+    mirror.found(flow(1, id=7, mark=2, status=Status(8)))
+    mirror.close_window()
+    (merged,) = mirror.entries.flows
+    assert (merged.mark, merged.status) == (2, Status(12))
+
+
+def test_one_that_was_made_anew_behind_the_walk_is_not_swept() -> None:
+    mirror, _ = mirror_of(flow(1, id=7))
+    mirror.open_window()
+    tell(mirror, EventType.DESTROY, flow(1, id=7))
+    tell(mirror, EventType.NEW, flow(1, id=7))
+    assert list(mirror.sweep()) == []
+    mirror.close_window()
+    assert len(mirror.entries) == 1
+
+
+def test_the_walk_is_no_younger_than_a_look_up() -> None:
+    mirror, _ = mirror_of(flow(1, id=7))
+    mirror.open_window()
+    tell(mirror, EventType.UPDATE, flow(1, id=8))
+    ((key, _),) = mirror.strangers.items()
+    mirror.looked_up(key, None)
+    mirror.found(flow(1, id=8))
+    mirror.close_window()
+    assert len(mirror.entries) == 0
+
+
+def test_an_update_of_what_the_walk_did_not_find_is_to_be_looked_up() -> None:
+    mirror, _ = mirror_of()
+    mirror.open_window()
+    tell(mirror, EventType.UPDATE, flow(1, id=8))
+    assert not mirror.strangers
+    mirror.close_window()
+    assert mirror.strangers
 
 
 def test_an_update_that_comes_behind_the_end() -> None:
