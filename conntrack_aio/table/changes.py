@@ -20,7 +20,7 @@ _AT_ONCE: Final = 40
 """Changes in a batch."""
 
 _TURN: Final = 256
-"""Changes told before other tasks have their turn."""
+"""Entries looked at before other tasks have their turn."""
 
 
 @attrs.define
@@ -54,7 +54,7 @@ class Changes(Items[Change]):
         self._check_table = check
         self._entries = entries
         self._on_close = on_close
-        self._unopened = set(entries.keys)
+        self._unopened = entries.copy()
         """The entries that were there at first, and that the reader was not told of yet."""
         # A dict of which the first is taken again and again looks through all that were taken.
         self._notes: OrderedDict[int, _Note] = OrderedDict()
@@ -74,7 +74,7 @@ class Changes(Items[Change]):
         """See :class:`~conntrack_aio.table.mirror.Listener`."""
         if key in self._unopened:
             if final is not None:
-                self._unopened.remove(key)
+                del self._unopened[key]
             return
         note = self._notes.get(key)
         if note is None:
@@ -97,12 +97,12 @@ class Changes(Items[Change]):
 
     def _is_ready(self) -> bool:
         """One entry at a time, so that what is not read yet may still change."""
-        if self._reading or not self._left:
+        if self._reading:
             return False
         self._check()
-        while not self._pending and self._has_news:
+        while self._left and self._has_news and not self._pending:
+            self._left -= 1
             self._pending.extend(self._tell_one())
-        self._left -= 1
         return bool(self._pending)
 
     @property
@@ -143,7 +143,8 @@ class Changes(Items[Change]):
         if not self._unopened:
             yield from self._tell(*self._notes.popitem(last=False))
             return
-        flow = self._entries.get(self._unopened.pop())
+        key, _ = self._unopened.popitem()
+        flow = self._entries.get(key)
         assert flow is not None
         yield Change(ChangeType.APPEARED, flow, Cause.PRESENT)
 

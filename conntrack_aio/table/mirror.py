@@ -10,7 +10,7 @@ as the dump's beginning, and what events have said since is laid over it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, KeysView
+from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Final, Protocol
 
@@ -53,8 +53,8 @@ class _Told:
 class _Window:
     """A dump under way."""
 
-    def __init__(self, known: KeysView[int]) -> None:
-        self.unseen: Final = set(known)
+    def __init__(self, known: dict[int, Flow]) -> None:
+        self.unseen: Final = known
         """Entries from before it that it has not told of."""
         self.told: Final[dict[int, _Told]] = {}
 
@@ -163,7 +163,7 @@ class Mirror:
     def open_window(self) -> None:
         """A dump begins."""
         self.settled = False
-        self._window = _Window(self.entries.keys)
+        self._window = _Window(self.entries.copy())
 
     def found(self, flow: Flow) -> None:
         """An entry that the dump tells of; the mirror's from now on."""
@@ -172,7 +172,7 @@ class Mirror:
         if _is_dying(flow):
             return
         key = orig_key(flow)
-        window.unseen.discard(key)
+        window.unseen.pop(key, None)
         told = window.told.get(key)
         if told is None:
             pass

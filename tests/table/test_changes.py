@@ -211,6 +211,24 @@ async def test_a_long_reading_lets_others_run(table: Table) -> None:
         tasks.cancel_scope.cancel()
 
 
+async def test_changes_that_were_undone_let_others_run(table: Table) -> None:
+    changes = table.changes()
+    for number in range(3000):
+        table.tell(NEW, number, mark=1)
+    await read(changes, 3000)
+    for mark in (2, 1):
+        for number in range(3000):
+            table.tell(UPDATE, number, mark=mark)
+    turns = 0
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anext, changes)
+        while changes.waiting:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+        tasks.cancel_scope.cancel()
+    assert turns >= 5
+
+
 async def test_batches(table: Table) -> None:
     for number in range(100):
         table.tell(NEW, number)
