@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Awaitable, Callable, Generator
 from socket import AF_INET
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -72,7 +75,31 @@ async def _helper(conn: Connection) -> None:
 
 async def _idle_stream(conn: Connection) -> None:
     async with conn.events() as stream:
-        await anext(stream)
+        with anyio.move_on_after(0.02):
+            await anext(stream)
+
+
+async def _table(conn: Connection) -> None:
+    async with conn.table(reconcile=None) as table, table.changes() as changes:
+        await changes.next_batch()
+        await conn.update(flows.tcp(1), mark=9)
+        await table.synced()
+        await table.reconcile()
+        await changes.next_batch()
+
+
+async def _table_after_a_loss(conn: Connection) -> None:
+    async with conn.table(reconcile=None, receive_buffer=2048) as table:
+        await conn.create_many(map(flows.tcp, range(5000, 5020)))
+        await table.synced()
+        assert table.by_orig(flows.tcp(5019).orig) is not None
+
+
+async def _idle_changes(conn: Connection) -> None:
+    async with conn.table(reconcile=None) as table, table.changes() as changes:
+        with anyio.move_on_after(0.02):
+            while True:
+                await changes.next_batch()
 
 
 async def _expect(conn: Connection) -> None:
@@ -98,9 +125,10 @@ VERBS: dict[str, Verb] = {
     "expect": _expect,
     "event": _event,
     "idle stream": _idle_stream,
+    "table": _table,
+    "table after a loss": _table_after_a_loss,
+    "idle changes": _idle_changes,
 }
-MOST = 40
-"""Turns of the loop after which each verb has surely ended, or waits for good."""
 
 
 def descriptors() -> int:
@@ -112,11 +140,10 @@ async def at_rest(before: int) -> None:
     await until(lambda: descriptors() == before)
 
 
-async def prepare(lab: Lab, turns: int) -> None:
-    """Enough flows for several chunks of a dump, while that is what is cancelled."""
+async def prepare(lab: Lab) -> None:
+    """Enough flows for several chunks of a dump."""
     async with connect(netns=lab.netns) as conn:
-        numbers = range(1, 400 if turns < 10 else 20)
-        await flows.fill(conn, (flows.tcp(n, mark=77 if n % 2 else 0) for n in numbers))
+        await flows.fill(conn, (flows.tcp(n, mark=77 if n % 2 else 0) for n in range(1, 400)))
 
 
 async def check(conn: Connection) -> None:
@@ -131,40 +158,54 @@ async def check(conn: Connection) -> None:
             assert (await anext(stream)).flow.id == made.id
 
 
+class Awaits:
+    """Counts what a coroutine waits for, and has it cancelled while it waits for one of them."""
+
+    def __init__(self, number: int, cancel: Callable[[], object]) -> None:
+        self.cancelled = False
+        self._left = number
+        self._cancel = cancel
+
+    @types.coroutine
+    def __call__(self, awaitable: Awaitable[object]) -> Generator[object, object, None]:
+        steps = cast("Generator[object, object, object]", awaitable.__await__())
+        step, value = steps.send, cast("Any", None)
+        while True:
+            try:
+                waited_for = step(value)
+            except StopIteration:
+                return
+            self._left -= 1
+            if self._left == 0:
+                self.cancelled = True
+                self._cancel()
+            try:
+                step, value = steps.send, (yield waited_for)
+            except BaseException as error:
+                step, value = steps.throw, error
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
 @pytest.mark.parametrize("name", VERBS)
-async def test_cancelled_at_every_point(lab: Lab, name: str, offload: bool) -> None:
+async def test_cancelled_at_every_await(lab: Lab, name: str, offload: bool) -> None:
     async with connect(netns=lab.netns, offload=offload) as conn:
         await conn.create(flows.tcp(1))
         before = descriptors()
         await check(conn)
         await at_rest(before)
-        for turns in range(MOST):
-            await prepare(lab, turns)
-            ended = await cancelled_after(turns, lambda: VERBS[name](conn))
+        for number in itertools.count(1):
+            await prepare(lab)
+            scope = anyio.CancelScope()
+            awaits = Awaits(number, scope.cancel)
+            with anyio.fail_after(10), scope:
+                await awaits(VERBS[name](conn))
             await at_rest(before)
             await check(conn)
             await at_rest(before)
-            if ended:
+            if not awaits.cancelled:
                 break
-
-
-async def cancelled_after(turns: int, verb: Callable[[], Awaitable[object]]) -> bool:
-    """Cancel it after so many turns of the loop; whether it had ended by itself."""
-    ended = False
-
-    async def body() -> None:
-        nonlocal ended
-        await verb()
-        ended = True
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(body)
-        for _ in range(turns):
-            await anyio.lowlevel.checkpoint()
-        tasks.cancel_scope.cancel()
-    return ended
+        assert number > 1
 
 
 @pytest.mark.asyncio
@@ -174,21 +215,24 @@ async def test_cancelled_the_way_of_asyncio(lab: Lab, name: str, offload: bool) 
     """``task.cancel()`` tears a task from a worker thread that goes on without it."""
     async with connect(netns=lab.netns, offload=offload) as conn:
         before = descriptors()
-        for turns in range(MOST):
-            await prepare(lab, turns)
+        for number in itertools.count(1):
+            await prepare(lab)
 
-            async def body() -> None:
-                await VERBS[name](conn)
+            async def body(number: int = number) -> bool:
+                task = asyncio.current_task()
+                assert task is not None
+                awaits = Awaits(number, task.cancel)
+                await awaits(VERBS[name](conn))
+                return awaits.cancelled
 
-            task = asyncio.create_task(body())
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            task.cancel()
-            (result,) = await asyncio.gather(task, return_exceptions=True)
-            assert result is None or isinstance(result, asyncio.CancelledError)
+            async with asyncio.timeout(10):
+                (result,) = await asyncio.gather(
+                    asyncio.create_task(body()), return_exceptions=True
+                )
             await at_rest(before)
             await check(conn)
-            if result is None:
+            if result is False:
                 break
+            assert result is True or isinstance(result, asyncio.CancelledError)
     told = conn.statistics()
-    assert told.open_dumps == told.open_streams == told.open_bulks == 0
+    assert told.open_dumps == told.open_streams == told.open_bulks == told.open_tables == 0
