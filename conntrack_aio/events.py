@@ -249,7 +249,9 @@ class EventStream(Received[E]):
                     await self._name()
                 elif self._pending or self._received:
                     return True
-                else:
+                elif self._dry or not self._progress.has_gap:
+                    # Not behind the news of an overrun: the queue may be empty already, and then
+                    # the next look, which tells the gap, would only come with the next event.
                     await self.socket.wait_readable()
         finally:
             self._reading = False
