@@ -25,6 +25,7 @@ FLOORS = {
     "trace": 4,
     "items": 4,
     "received": 5,
+    "subscriptions": 5,
     "bulk": 5,
     "dumps": 6,
     "events": 6,
