@@ -43,9 +43,9 @@ class EventStream(Received[E]):
     Iterating raises :exc:`EventsLost` in the place where the kernel dropped events because they
     came faster than they were read, and :exc:`DecodeError` in place of an event that is none;
     after both it goes on. With ``on_loss="item"`` an :class:`EventsLost` is an item like the
-    events, also within a batch. Each gap is told once: at the latest when all that can have waited in front
-    of it has been handed out. It raises :exc:`anyio.ClosedResourceError` once the stream, or its
-    connection, is closed, and :exc:`anyio.BusyResourceError` while another task iterates.
+    events, also within a batch. Each gap is told once: at the latest when all that can have waited
+    in front of it has been handed out. It raises :exc:`anyio.ClosedResourceError` once the stream,
+    or its connection, is closed, and :exc:`anyio.BusyResourceError` while another task iterates.
     """
 
     covers_older_flows: bool | None
