@@ -14,12 +14,12 @@ from anyio.abc import AsyncResource
 
 from .codec.requests import flows as requests
 from .errors import InvalidRequest, NotSupported
-from .events import DEFAULT_RECEIVE_BUFFER
 from .model.statistics import ConnectionStatistics
 from .netlink.endpoint import Endpoint, endpoint_for
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
-from .session import Session, check_buffer
+from .session import Session, check_buffers
+from .subscriptions import DEFAULT_RECEIVE_BUFFER, Buffer
 from .verbs.expectations import Expectations
 from .verbs.helpers import Helpers
 from .verbs.timeouts import Timeouts
@@ -33,6 +33,7 @@ def connect(
     *,
     netns: str | os.PathLike[str] | NetNS | None = None,
     receive_buffer: int = DEFAULT_RECEIVE_BUFFER,
+    receive_buffer_max: int | None = None,
     offload: bool = False,
     reply_timeout: float = 5.0,
 ) -> Connecting:
@@ -49,6 +50,9 @@ def connect(
     :param receive_buffer: bytes of events that may wait in a stream's socket, unless
         :meth:`Connection.events` says otherwise. The kernel doubles the number and takes some
         1,280 for an event. More than ``net.core.rmem_max`` is granted to root alone.
+    :param receive_buffer_max: what a stream's buffer may grow to. Each time that it was full, it is
+        doubled, as far as the system grants it; unless this is given, it stays as it is. The memory
+        is used only while events wait.
     :param offload: run every request on a worker thread. The kernel blocks a request while any
         program walks the table, for up to hundreds of milliseconds at a million flows. Requests
         beside this process's own walks are offloaded in any case.
@@ -65,17 +69,18 @@ def connect(
     if not reply_timeout > 0:
         raise ValueError(f"reply_timeout is a number of seconds, not {reply_timeout!r}")
     endpoint = endpoint_for.get()(None if netns is None else NetNS.of(netns))
-    return Connecting(endpoint, check_buffer(receive_buffer), offload, reply_timeout)
+    buffer = check_buffers(receive_buffer, receive_buffer_max)
+    return Connecting(endpoint, buffer, offload, reply_timeout)
 
 
 class Connecting:
     """What :func:`connect` returns: to be awaited, or entered."""
 
     def __init__(
-        self, endpoint: Endpoint, receive_buffer: int, offload: bool, reply_timeout: float
+        self, endpoint: Endpoint, buffer: Buffer, offload: bool, reply_timeout: float
     ) -> None:
         self._endpoint = endpoint
-        self._receive_buffer = receive_buffer
+        self._buffer = buffer
         self._offload = offload
         self._reply_timeout = reply_timeout
         self._connection: Connection | None = None
@@ -87,7 +92,7 @@ class Connecting:
         socket = self._endpoint.open_first()
         requester = Requester(socket, offload=self._offload, reply_timeout=self._reply_timeout)
         connection = Connection(
-            Session(self._endpoint, requester, self._receive_buffer, self._reply_timeout)
+            Session(self._endpoint, requester, self._buffer, self._reply_timeout)
         )
         try:
             (outcome,) = await requester.run([requests.statistics(*_CONNECT)])

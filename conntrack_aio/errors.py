@@ -173,8 +173,9 @@ class DumpInterrupted(ConntrackError):
 class EventsLost(ConntrackError):
     """The kernel dropped events at this place of the stream, because the socket's buffer was full.
 
-    ``lost`` is how many, by the socket's own counter, or ``None`` where the kernel does not tell.
-    The stream goes on: iterate again for the events after the gap.
+    ``lost`` is how many messages, by the socket's own counter, or ``None`` where the kernel does
+    not tell or cannot tell them from the gap before, and of a reliable stream, whose counter has
+    failed tries too. The stream goes on: iterate again for the events after the gap.
     """
 
     def __init__(self, lost: int | None) -> None:

@@ -4,81 +4,30 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from collections.abc import Callable
 from itertools import islice
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, Literal, TypeVar
 
 import anyio
 import anyio.lowlevel
 import attrs
 
 from .codec.decoder import Datagram
-from .errors import ConntrackError, DecodeError, EventsLost, kernel_error
+from .errors import ConntrackError, DecodeError, EventsLost
 from .model.events import Event
 from .model.statistics import StreamStatistics
-from .netlink.endpoint import Endpoint
-from .netlink.nsids import Origins
 from .netlink.progress import Progress
-from .netlink.socket import NetlinkSocket
 from .received import Reader, Received
-from .sysctls import CONNTRACK, read_number
-from .uapi.netlink import NETLINK
+from .subscriptions import EVENTS_SYSCTL, LEAST_COST, Subscription
 
-E = TypeVar("E", bound=Event)
+E = TypeVar("E", bound="Event | EventsLost")
 
-_SYSCTL = f"{CONNTRACK}events"
-
-DEFAULT_RECEIVE_BUFFER: Final = 8 * 1024 * 1024
-"""Room for some 13,000 events; the memory is used only while they wait."""
+OnLoss = Literal["raise", "item"]
 
 _READS: Final = 256
 """Datagrams, of one event each, read before other tasks have their turn."""
 
-_LEAST_COST: Final = 512
-"""No event takes less of the receive buffer (1280 bytes were seen on x86-64): the buffer's size
-divided by this bounds how many can lie in it."""
-
 logger = logging.getLogger("conntrack_aio")
-
-
-class Subscription(NamedTuple):
-    """A socket that has joined the groups, and whether flows older than it will be heard of."""
-
-    socket: NetlinkSocket
-    covers_older_flows: bool | None
-    origins: Origins | None = None
-    """Of what a stream of all namespaces hears."""
-
-
-def subscribe(
-    endpoint: Endpoint, groups: Collection[int], receive_buffer: int, *, all_netns: bool = False
-) -> Subscription:
-    """Join multicast groups, in the calling thread's namespace, or in all that have an id there.
-
-    Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, or CAP_NET_BROADCAST for all namespaces.
-    """
-    with ExitStack() as failing:
-
-        def opened(socket: NetlinkSocket) -> NetlinkSocket:
-            failing.callback(socket.close)
-            return socket
-
-        socket = opened(endpoint.open(receive_buffer))
-        origins: Origins | None = None
-        if all_netns:  # before there is anything to hear
-            notices = opened(endpoint.open(protocol=NETLINK.ROUTE))
-            asker = opened(endpoint.open(protocol=NETLINK.ROUTE))
-            origins = Origins(socket, notices, asker, least_cost=_LEAST_COST)
-            failing.callback(origins.close)
-        try:
-            for group in groups:
-                socket.join(group)
-        except OSError as error:
-            raise kernel_error(error.errno or errno.EIO, "subscribe to events") from error
-        mode = read_number(endpoint.sysctls, _SYSCTL)
-        failing.pop_all()
-        return Subscription(socket, None if mode is None else mode == 1, origins)
 
 
 class EventStream(Received[E]):
@@ -93,8 +42,10 @@ class EventStream(Received[E]):
 
     Iterating raises :exc:`EventsLost` in the place where the kernel dropped events because they
     came faster than they were read, and :exc:`DecodeError` in place of an event that is none;
-    after both it goes on. It raises :exc:`anyio.ClosedResourceError` once the stream, or its
-    connection, is closed, and :exc:`anyio.BusyResourceError` while another task iterates.
+    after both it goes on. With ``on_loss="item"`` an :class:`EventsLost` is an item like the
+    events, also within a batch. Each gap is told once: at the latest when all that can have waited
+    in front of it has been handed out. It raises :exc:`anyio.ClosedResourceError` once the stream,
+    or its connection, is closed, and :exc:`anyio.BusyResourceError` while another task iterates.
     """
 
     covers_older_flows: bool | None
@@ -112,17 +63,23 @@ class EventStream(Received[E]):
         subscription: Subscription,
         reader: Reader[E],
         on_close: Callable[[EventStream[E]], None],
+        on_loss: OnLoss = "raise",
     ) -> None:
         self._statistics = StreamStatistics()
         super().__init__(reader, self._statistics)
-        self.socket, self.covers_older_flows, self._origins = subscription
+        self._raises = ConntrackError if on_loss == "raise" else DecodeError
+        self._subscription = subscription
+        self.socket = subscription.socket
+        self.covers_older_flows = subscription.covers_older_flows
+        self._origins = subscription.origins
+        self._asked = subscription.buffer.size
         self._on_close = on_close
-        self._unnamed: list[E] = []
+        self._unnamed: list[Event] = []
         """Those that are pending and whose namespaces are still to be named."""
         self._reading = False
         self._dry = False
         """Whether the last look at the socket found all that there was."""
-        self._progress = Progress(_LEAST_COST)
+        self._progress = Progress(LEAST_COST)
         self._settled = 0
         """The position before the last look at the socket, by which all had been handed out."""
         self._drops_told = 0
@@ -130,7 +87,7 @@ class EventStream(Received[E]):
             logger.info(
                 "%s is not 1 in this namespace: flows made before the first "
                 "listener, or while there was none, emit no events, not even when they end",
-                _SYSCTL,
+                EVENTS_SYSCTL,
             )
 
     @property
@@ -205,7 +162,8 @@ class EventStream(Received[E]):
         backlog = self.socket.backlog()
         if backlog is None:  # as much as can be
             return self._progress.mark(self.receive_buffer)
-        return self._progress.mark(backlog.waiting, lost=backlog.drops != self._drops_told)
+        lost = backlog.drops != self._drops_told and not self._subscription.lossless
+        return self._progress.mark(backlog.waiting, lost=lost)
 
     def passed(self, mark: int) -> bool:
         """Whether all that had been queued when :meth:`mark` was called has been handed out.
@@ -249,7 +207,9 @@ class EventStream(Received[E]):
                     await self._name()
                 elif self._pending or self._received:
                     return True
-                else:
+                elif self._dry or not self._progress.has_gap:
+                    # Not behind the news of an overrun: the queue may be empty already, and then
+                    # the next look, which tells the gap, would only come with the next event.
                     await self.socket.wait_readable()
         finally:
             self._reading = False
@@ -308,7 +268,18 @@ class EventStream(Received[E]):
         if overrun:
             # Said once, before the older messages that still wait in the buffer.
             self._statistics.overruns += 1
-            self._progress.open_gap(self.receive_buffer)
+            if not self._subscription.lossless:
+                self._progress.open_gap(self.receive_buffer)
+            self._grow()
+
+    def _grow(self) -> None:
+        """Have twice as much room after an overrun, up to what was allowed."""
+        largest = self._subscription.buffer.largest
+        if largest is not None and self._asked < largest:
+            self._asked = min(2 * self._asked, largest)
+            self.socket.grow(self._asked)
+            if self._origins is not None:
+                self._origins.grown(self.receive_buffer)
 
     def _keeps(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
         errors = sum(isinstance(item, DecodeError) for item in items) if self._flawed else 0
@@ -331,8 +302,10 @@ class EventStream(Received[E]):
         self._progress.close_gap()
         lost = 0
         if (backlog := self.socket.backlog()) is not None:
-            lost = (backlog.drops - self._drops_told) & 0xFFFFFFFF
+            dropped = (backlog.drops - self._drops_told) & 0xFFFFFFFF
             self._drops_told = backlog.drops
+            # With retries, what is dropped is not lost, or is dropped again.
+            lost = 0 if self._subscription.reliable else dropped
             self._statistics.events_lost += lost
         # None were counted if those of this gap had been dropped when the last one was told.
         self._received.append(EventsLost(lost or None))

@@ -15,7 +15,7 @@ from .bulk.outcomes import Bulk, Work
 from .bulk.sources import Source
 from .codec.decoder import count_layouts
 from .dumps import Dump, Stage
-from .events import E, EventStream, subscribe
+from .events import E, EventStream, OnLoss
 from .model.statistics import ConnectionStatistics, StreamStatistics
 from .netlink.endpoint import Endpoint
 from .netlink.exchange import Outcome, Request, Taker
@@ -25,6 +25,7 @@ from .netlink.socket import NetlinkSocket
 from .netlink.threads import Threads
 from .netlink.walks import Walk
 from .received import Reader
+from .subscriptions import Buffer, subscribe
 
 T = TypeVar("T")
 
@@ -45,11 +46,11 @@ class Session:
     """One network namespace, spoken to: requests, dumps and streams of whatever subsystem."""
 
     def __init__(
-        self, endpoint: Endpoint, requester: Requester, receive_buffer: int, reply_timeout: float
+        self, endpoint: Endpoint, requester: Requester, buffer: Buffer, reply_timeout: float
     ) -> None:
         self.endpoint = endpoint
         self.requester = requester
-        self._receive_buffer = receive_buffer
+        self._buffer = buffer
         self._reply_timeout = reply_timeout
         self._threads = Threads(_THREADS)
         self._limiter = CapacityLimiter(_THREADS)
@@ -114,19 +115,32 @@ class Session:
         self,
         groups: Collection[int],
         reader: Reader[E],
-        receive_buffer: int | None,
         *,
+        receive_buffer: int | None = None,
+        receive_buffer_max: int | None = None,
         all_netns: bool = False,
+        on_loss: OnLoss = "raise",
+        reliable: bool = False,
     ) -> EventStream[E]:
         """Events of multicast groups, on a socket of their own, joined when this returns."""
         self.check_open()
-        size = self._receive_buffer if receive_buffer is None else check_buffer(receive_buffer)
+        if on_loss not in ("raise", "item"):
+            raise ValueError(f'on_loss is "raise" or "item", not {on_loss!r}')
+        buffer = self.buffer_of(receive_buffer, receive_buffer_max)
         subscription = self.beside(
-            lambda: subscribe(self.endpoint, groups, size, all_netns=all_netns)
+            lambda: subscribe(self.endpoint, groups, buffer, all_netns=all_netns, reliable=reliable)
         )
-        stream = EventStream(subscription, reader, self._retire_stream)
+        stream = EventStream(subscription, reader, self._retire_stream, on_loss)
         self._streams.add(stream)
         return stream
+
+    def buffer_of(self, size: int | None, largest: int | None) -> Buffer:
+        """The buffer of a stream, of which what is not given is the connection's.
+
+        Raises :exc:`TypeError` and :exc:`ValueError`.
+        """
+        buffer = check_buffers(self._buffer.size if size is None else size, largest)
+        return buffer._replace(largest=self._buffer.largest) if largest is None else buffer
 
     def keep(self, table: Table) -> None:
         """A table that ends with this session."""
@@ -241,10 +255,21 @@ def _add_traffic(books: ConnectionStatistics, traffic: NetlinkSocket | StreamSta
     books.forged += traffic.forged
 
 
-def check_buffer(size: int) -> int:
-    """The kernel doubles the size, in 32 bits. Raises :exc:`TypeError` or :exc:`ValueError`."""
+def check_buffers(size: int, largest: int | None) -> Buffer:
+    """The sizes of a receive buffer, checked.
+
+    Raises :exc:`TypeError`, and :exc:`ValueError` for one that the kernel could not double in 32
+    bits, or a largest one that is smaller.
+    """
+    _check_buffer("receive_buffer", size)
+    if largest is not None and _check_buffer("receive_buffer_max", largest) < size:
+        raise ValueError(f"receive_buffer_max is {largest}, below the receive_buffer of {size}")
+    return Buffer(size, largest)
+
+
+def _check_buffer(name: str, size: int) -> int:
     if not isinstance(size, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"receive_buffer is a number of bytes, not {size!r}")
+        raise TypeError(f"{name} is a number of bytes, not {size!r}")
     if not 0 < size < 1 << 30:
-        raise ValueError(f"receive_buffer is a number of bytes from 1 to 2^30, not {size}")
+        raise ValueError(f"{name} is a number of bytes from 1 to 2^30, not {size}")
     return size

@@ -26,6 +26,7 @@ FLOORS = {
     "items": 4,
     "background": 4,
     "received": 5,
+    "subscriptions": 5,
     "bulk": 5,
     "dumps": 6,
     "events": 6,

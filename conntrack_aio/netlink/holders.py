@@ -70,6 +70,11 @@ class Holders:
             if id not in found:
                 self.known[id] = Name(None, None, state)
 
+    def grow(self, backlog: int) -> None:
+        """From now on so many datagrams can wait."""
+        self._horizon += backlog - self._backlog
+        self._backlog = backlog
+
     # -- what is read -----------------------------------------------------------------------
 
     def begin(self, count: int) -> None:

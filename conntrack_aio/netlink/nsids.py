@@ -125,6 +125,7 @@ class Origins:
         self._notices = notices
         self._asker = asker
         self._sequence = Sequence32()
+        self._least_cost = least_cost
         self._holders = Holders(socket.receive_buffer // least_cost)
         self._limiter: CapacityLimiter | None = None
         try:
@@ -143,6 +144,10 @@ class Origins:
     def nsid(self) -> int | None:
         """Of the last datagram; ``None`` for the socket's own namespace."""
         return self._raw.nsid
+
+    def grown(self, receive_buffer: int) -> None:
+        """The socket's buffer is so large now."""
+        self._holders.grow(receive_buffer // self._least_cost)
 
     def look(self) -> None:
         """Hear which ids have changed hands. Raises :exc:`anyio.ClosedResourceError`."""

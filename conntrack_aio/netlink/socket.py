@@ -72,24 +72,25 @@ def open_socket(protocol: int, *, receive_buffer: int | None = None) -> NetlinkS
                 raw.setsockopt(SOL_NETLINK, option, 1)
             except OSError:
                 pass  # older than 4.3 or 4.12: errors then come without words
-        if receive_buffer is not None:
-            set_receive_buffer(raw, receive_buffer)
+        forced = receive_buffer is not None and set_receive_buffer(raw, receive_buffer)
     except BaseException:
         raw.close()
         raise
-    return NetlinkSocket(raw)
+    return NetlinkSocket(raw, forced=forced)
 
 
-def set_receive_buffer(raw: RawSocket, size: int) -> None:
+def set_receive_buffer(raw: RawSocket, size: int) -> bool:
     """Ask for room for ``size`` bytes: beyond the system's maximum where this process may.
 
-    SO_RCVBUFFORCE needs CAP_NET_ADMIN in the initial user namespace; SO_RCVBUF is cut to
-    ``net.core.rmem_max``.
+    Whether it may. SO_RCVBUFFORCE needs CAP_NET_ADMIN in the initial user namespace; SO_RCVBUF is
+    cut to ``net.core.rmem_max``.
     """
     try:
         raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
     except OSError:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        return False
+    return True
 
 
 def _is_odd(size: int) -> bool:
@@ -113,12 +114,14 @@ class Backlog(NamedTuple):
 class NetlinkSocket:
     """One conversation's socket, usable from the loop and from one worker thread at a time."""
 
-    def __init__(self, raw: RawSocket) -> None:
+    def __init__(self, raw: RawSocket, *, forced: bool = False) -> None:
+        """``forced``: its receive buffer may be beyond the system's maximum."""
         self.raw = observed(raw)
         self.buffer = bytearray(RECEIVE_SIZE)
         self.bytes_received = 0
         self.datagrams_received = 0
         self.forged = 0
+        self._forced = forced
         self._view = memoryview(self.buffer)
         self._lock = threading.Lock()
         self._closing = False
@@ -234,6 +237,20 @@ class NetlinkSocket:
         """The size of the receive buffer in the kernel's accounting (twice what was asked for)."""
         size = self.raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4)
         return int.from_bytes(size, sys.byteorder)
+
+    def grow(self, size: int) -> None:
+        """Ask for more room than there is, as far as the system grants it; it never gets less."""
+        try:
+            self.raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
+        except OSError:
+            # A program may have dropped its privileges since. SO_RCVBUF would then cut down to the
+            # system's maximum what was forced beyond it.
+            if not self._forced:
+                self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+    def insist(self) -> None:
+        """Have the kernel try again to deliver what it can retry (``NETLINK_BROADCAST_ERROR``)."""
+        self.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.BROADCAST_ERROR, 1)
 
     def backlog(self) -> Backlog | None:
         """What waits here, and what was dropped; ``None`` where the kernel does not tell

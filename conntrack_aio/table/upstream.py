@@ -60,7 +60,7 @@ class Upstream:
     def subscribe(self) -> None:
         """Raises :exc:`PermissionDenied` and :exc:`anyio.ClosedResourceError`."""
         self._stream = self._session.subscribe(
-            _GROUPS, decode_event, self._buffering.receive_buffer
+            _GROUPS, decode_event, **attrs.asdict(self._buffering)
         )
 
     def statistics(self) -> StreamStatistics:

@@ -11,7 +11,6 @@ from typing import Final, TypeVar
 
 from ..codec.reference import decode, encode
 from ..connection import Connecting, connect
-from ..events import DEFAULT_RECEIVE_BUFFER
 from ..model.events import EventType, FlowEvent
 from ..model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy
 from ..model.helpers import UserspaceHelper
@@ -22,6 +21,7 @@ from ..netlink import messages, nfnetlink
 from ..netlink.endpoint import Endpoint, endpoint_for
 from ..netlink.namespaces import NetNS
 from ..netlink.socket import NetlinkSocket, set_receive_buffer
+from ..subscriptions import DEFAULT_RECEIVE_BUFFER
 from ..sysctls import SysctlTree
 from ..uapi.netlink import NETLINK, NETLINK_OPTION, NLM_F, SOL_NETLINK
 from ..uapi.nfnetlink import NFNL_SUBSYS, NFNLGRP
@@ -129,13 +129,17 @@ class FakeKernel:
         self,
         *,
         receive_buffer: int = DEFAULT_RECEIVE_BUFFER,
+        receive_buffer_max: int | None = None,
         offload: bool = False,
         reply_timeout: float = 5.0,
     ) -> Connecting:
         """As :func:`conntrack_aio.connect`, to this kernel."""
         with _override(lambda netns: self._endpoint):
             return connect(
-                receive_buffer=receive_buffer, offload=offload, reply_timeout=reply_timeout
+                receive_buffer=receive_buffer,
+                receive_buffer_max=receive_buffer_max,
+                offload=offload,
+                reply_timeout=reply_timeout,
             )
 
     @contextmanager
@@ -406,10 +410,9 @@ class _Endpoint:
             raw = FakeSocket(port, self._home, protocol)
             for option in (NETLINK_OPTION.CAP_ACK, NETLINK_OPTION.EXT_ACK):
                 raw.setsockopt(SOL_NETLINK, option, 1)
-            if receive_buffer is not None:
-                set_receive_buffer(raw, receive_buffer)
+            forced = receive_buffer is not None and set_receive_buffer(raw, receive_buffer)
             self._state.sockets.append(raw)
-        return NetlinkSocket(raw)
+        return NetlinkSocket(raw, forced=forced)
 
     def beside(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
         return function()

@@ -242,14 +242,16 @@ class State:
         return told
 
     def redeliver(self) -> None:
-        """Try again to tell of the entries that are dying (the kernel does so at intervals)."""
+        """Try again to tell of the entries that are dying, up to the first that finds no room.
+
+        (The kernel does so at intervals: ``ecache_work_evict_list``.)
+        """
         if self._redelivering:
             return
         self._redelivering = True
         try:
-            self.dying = [
-                entry for entry in self.dying if not self.tell(entry, IPCT.DESTROY, entry.writer)
-            ]
+            while self.dying and self.tell(self.dying[0], IPCT.DESTROY, self.dying[0].writer):
+                self.dying.pop(0)
         finally:
             self._redelivering = False
 

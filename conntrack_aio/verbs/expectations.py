@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import errno
 from socket import AF_UNSPEC
-from typing import Final
+from typing import Final, Literal, overload
 
 from ..codec.messages import (
     decode_expect_cpu_statistics,
@@ -16,8 +16,8 @@ from ..codec.requests import expectations as requests
 from ..codec.requests.expectations import ExpectTarget
 from ..codec.requests.flows import Target
 from ..dumps import Dump
-from ..errors import EncodeError, NotFound, kernel_error
-from ..events import EventStream
+from ..errors import EncodeError, EventsLost, NotFound, kernel_error
+from ..events import EventStream, OnLoss
 from ..model.events import EventType
 from ..model.expectations import Expectation, ExpectEvent
 from ..model.statistics import ExpectCPUStatistics
@@ -210,27 +210,53 @@ class Expectations:
         async with self._session.dump(request, decode_expect_cpu_statistics) as dump:
             return [told async for told in dump]
 
+    @overload
     def events(
         self,
         *types: EventType,
         receive_buffer: int | None = None,
+        receive_buffer_max: int | None = None,
         all_netns: bool = False,
-    ) -> EventStream[ExpectEvent]:
+        on_loss: Literal["raise"] = "raise",
+    ) -> EventStream[ExpectEvent]: ...
+
+    @overload
+    def events(
+        self,
+        *types: EventType,
+        receive_buffer: int | None = None,
+        receive_buffer_max: int | None = None,
+        all_netns: bool = False,
+        on_loss: Literal["item"],
+    ) -> EventStream[ExpectEvent | EventsLost]: ...
+
+    def events(
+        self,
+        *types: EventType,
+        receive_buffer: int | None = None,
+        receive_buffer_max: int | None = None,
+        all_netns: bool = False,
+        on_loss: OnLoss = "raise",
+    ) -> EventStream[ExpectEvent] | EventStream[ExpectEvent | EventsLost]:
         """Subscribe to events: NEW, DESTROY, or both. Subscribed when this returns.
 
         An expectation whose master emits no events emits none either: see
-        :attr:`EventStream.covers_older_flows`.
+        :attr:`EventStream.covers_older_flows`. No stream of them is reliable: the kernel does not
+        try again to deliver any (``ctnetlink_expect_event``).
 
-        :param receive_buffer: bytes that may wait, instead of the connection's.
-        :param all_netns: hear every namespace that has an id here, as :meth:`Connection.events`.
+        The parameters are those of :meth:`Connection.events`.
 
         Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, for ``all_netns`` CAP_NET_BROADCAST
-        too; :exc:`ValueError` for UPDATE, which the kernel never sends; :exc:`TypeError` for what
-        is no :class:`EventType`.
+        too; :exc:`ValueError` for UPDATE, which the kernel never sends, and for parameters that
+        can't be; :exc:`TypeError` for what is no :class:`EventType`.
         """
-        groups = groups_of(types, _GROUPS)
         return self._session.subscribe(
-            groups, decode_expect_event, receive_buffer, all_netns=all_netns
+            groups_of(types, _GROUPS),
+            decode_expect_event,
+            receive_buffer=receive_buffer,
+            receive_buffer_max=receive_buffer_max,
+            all_netns=all_netns,
+            on_loss=on_loss,
         )
 
     async def _get(self, target: ExpectTarget, zone: int | None, verb: str) -> Expectation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Final, Literal, overload
 
 from ..codec.messages import (
     decode_cpu_statistics,
@@ -15,8 +15,8 @@ from ..codec.messages import (
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
 from ..dumps import Dump
-from ..errors import ConntrackError, NoReply, NotFound
-from ..events import EventStream
+from ..errors import ConntrackError, EventsLost, NoReply, NotFound
+from ..events import EventStream, OnLoss
 from ..filters.dump import compile_dump
 from ..filters.match import Match
 from ..model.events import EventType, FlowEvent
@@ -161,27 +161,73 @@ class Reading:
         """
         return await self._probes.features()
 
+    @overload
     def events(
         self,
         *types: EventType,
         receive_buffer: int | None = None,
+        receive_buffer_max: int | None = None,
         all_netns: bool = False,
-    ) -> EventStream[FlowEvent]:
+        on_loss: Literal["raise"] = "raise",
+        reliable: bool = False,
+    ) -> EventStream[FlowEvent]: ...
+
+    @overload
+    def events(
+        self,
+        *types: EventType,
+        receive_buffer: int | None = None,
+        receive_buffer_max: int | None = None,
+        all_netns: bool = False,
+        on_loss: Literal["item"],
+        reliable: bool = False,
+    ) -> EventStream[FlowEvent | EventsLost]: ...
+
+    def events(
+        self,
+        *types: EventType,
+        receive_buffer: int | None = None,
+        receive_buffer_max: int | None = None,
+        all_netns: bool = False,
+        on_loss: OnLoss = "raise",
+        reliable: bool = False,
+    ) -> EventStream[FlowEvent] | EventStream[FlowEvent | EventsLost]:
         """Subscribe to events: of the ``types`` given, or of all. Subscribed when this returns.
 
         :param receive_buffer: bytes that may wait, instead of the connection's.
+        :param receive_buffer_max: what that may grow to, instead of the connection's: each time it
+            was full it is doubled, as far as the system grants it.
         :param all_netns: hear every network namespace that has an id in the connection's own
             (``ip netns set NAME auto`` gives one, and so does the kernel for a veth's other end),
             if this program has CAP_NET_BROADCAST there. Each event names its namespace by
             :attr:`FlowEvent.nsid` and, as ``ip netns`` does, by :attr:`FlowEvent.netns`. None of
             them is kept alive by that. Linux 5.19 to 6.5 has flows emit events only if a program
             listens in their very namespace, unless ``nf_conntrack_events`` is 1 there.
+        :param on_loss: ``"item"`` has an :class:`EventsLost` stand among the events, in the place
+            where it would be raised.
+        :param reliable: have the kernel try again to deliver a DESTROY that found no room, at first
+            after a second, then every 10 ms, until it is delivered: each arrives, once. Until then
+            the flow is kept among the dying (:meth:`dying` shows them): it takes memory, and counts
+            in :meth:`count` and against ``nf_conntrack_max``. **A reliable stream that is not read
+            can fill the table**, so that no new connection gets in; closing it lets them go. NEW
+            and UPDATE are not retried, and their loss is told. But ``EventsLost.lost`` is ``None``
+            then, and ``events_lost`` in the statistics does not grow: the socket's counter has the
+            failed tries as well. Of DESTROY alone nothing is lost, and no :exc:`EventsLost` comes;
+            only ``overruns`` are counted. (``NETLINK_BROADCAST_ERROR``, ``ecache_work``)
 
         Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, for ``all_netns`` CAP_NET_BROADCAST
-        too, and :exc:`TypeError` for what is no :class:`EventType`.
+        too; :exc:`TypeError` for what is no :class:`EventType`; :exc:`ValueError` for another
+        ``on_loss``, or a ``receive_buffer_max`` below the receive buffer.
         """
-        groups = groups_of(types, _GROUPS)
-        return self._session.subscribe(groups, decode_event, receive_buffer, all_netns=all_netns)
+        return self._session.subscribe(
+            groups_of(types, _GROUPS),
+            decode_event,
+            receive_buffer=receive_buffer,
+            receive_buffer_max=receive_buffer_max,
+            all_netns=all_netns,
+            on_loss=on_loss,
+            reliable=reliable,
+        )
 
 
 def groups_of(types: Collection[EventType], groups: Mapping[EventType, int]) -> list[int]:

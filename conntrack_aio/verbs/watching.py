@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..filters.match import Match
 from ..model.flow import Flow
 from ..model.sysctls import EventMode
-from ..session import Session, check_buffer
+from ..session import Session
 from ..table.table import FlowTable
 from ..table.upstream import Buffering, Upstream
 from .bulk import BulkWriting
@@ -61,9 +61,8 @@ class Watching(BulkWriting):
             raise TypeError(f"flows are chosen by a Match or a function, not by {match!r}")
         if reconcile is not None and not reconcile > 0:
             raise ValueError(f"reconcile is a number of seconds or None, not {reconcile!r}")
-        if receive_buffer is not None:
-            check_buffer(receive_buffer)
         self._session.check_open()
+        self._session.buffer_of(receive_buffer, receive_buffer_max)
         filter_ = match if isinstance(match, Match) else None
         keep = None if filter_ is not None and filter_.always else match
         buffering = Buffering(receive_buffer, receive_buffer_max, reliable)

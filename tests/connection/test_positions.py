@@ -9,7 +9,7 @@ import anyio
 import pytest
 from support import flows
 from support.lab import Lab
-from support.scripted import FORGER, ScriptedKernel
+from support.scripted import FORGER, ScriptedKernel, error_message
 
 from conntrack_aio import Connection, DecodeError, EventsLost, EventStream, FlowEvent, connect
 from conntrack_aio.testing import FakeSocket
@@ -112,9 +112,9 @@ async def test_another_task_reads(fed: Fed) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(anext, fed.stream)
         await anyio.wait_all_tasks_blocked()
-        with pytest.raises(anyio.BusyResourceError, match="another task is already reading"):
+        with pytest.raises(anyio.BusyResourceError, match="nother task is already reading"):
             fed.stream.batch_nowait()
-        with pytest.raises(anyio.BusyResourceError, match="another task is already reading"):
+        with pytest.raises(anyio.BusyResourceError, match="nother task is already reading"):
             await fed.stream.next_batch()
         fed.queue(1)
 
@@ -258,7 +258,7 @@ async def test_overruns_one_after_the_other_in_a_storm(fed: Fed) -> None:
         except EventsLost:
             losses += 1
             fed.lose(1)
-        fed.queue(100)
+        fed.queue(max(0, 200 - len(fed.socket._queue)))
     assert read >= 200
     assert losses
 
@@ -305,7 +305,7 @@ async def test_a_connection_sums_its_streams_up() -> None:
             stream = conn.events()
             for _ in range(times):
                 kernel.sockets[-1].deliver(EVENT)
-                kernel.sockets[-1].deliver(b"\1")
+                kernel.sockets[-1].deliver(error_message(0))
                 kernel.sockets[-1].deliver(EVENT, sender=FORGER)
                 kernel.sockets[-1].overrun(2)
                 for error in (None, DecodeError, EventsLost):
@@ -333,4 +333,4 @@ def check(conn: Connection, times: int) -> None:
     told = conn.statistics()
     assert (told.events_decoded, told.decode_errors, told.forged) == (times, times, times)
     assert (told.overruns, told.events_lost) == (times, 2 * times)
-    assert told.fallbacks >= times
+    assert told.fallbacks >= times  # the bad ones at least

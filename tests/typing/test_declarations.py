@@ -15,7 +15,9 @@ from conntrack_aio import Flow, Tuple
 
 SNIPPET = """\
 from ipaddress import IPv4Address
+from typing import assert_type
 from conntrack_aio import Connection, EventStream, Flow, FlowEvent, TCPInfo, Tuple
+from conntrack_aio import EventsLost, EventType, ExpectEvent
 from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
 from conntrack_aio.model.timeouts import TCPTimeouts, TimeoutPolicy, UDPTimeouts
 from conntrack_aio.model.sysctls import EventMode
@@ -36,6 +38,24 @@ version: int = good.orig.src.version
 good.protoinfo.state  # WRONG
 if isinstance(good.protoinfo, TCPInfo):
     state: int | None = good.protoinfo.state
+
+
+async def lose(conn: Connection) -> None:
+    assert_type(conn.events(), EventStream[FlowEvent])
+    assert_type(conn.events(EventType.NEW, on_loss="raise"), EventStream[FlowEvent])
+    items = conn.events(EventType.NEW, on_loss="item", reliable=True)
+    assert_type(items, EventStream[FlowEvent | EventsLost])
+    assert_type(await items.next_batch(), list[FlowEvent | EventsLost])
+    assert_type(items.batch_nowait(), list[FlowEvent | EventsLost])
+    async for item in items:
+        item.flow  # WRONG
+        if not isinstance(item, EventsLost):
+            assert_type(item, FlowEvent)
+    assert_type(conn.expectations.events(), EventStream[ExpectEvent])
+    expected = conn.expectations.events(on_loss="item")
+    assert_type(expected, EventStream[ExpectEvent | EventsLost])
+    conn.events(on_loss="other")  # WRONG
+    conn.expectations.events(reliable=True)  # WRONG
 
 
 async def read(stream: EventStream[FlowEvent]) -> None:
