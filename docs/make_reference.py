@@ -60,6 +60,7 @@ from conntrack_aio.model.sysctls import (
     SettableSysctls,
     sysctl_of,
 )
+from conntrack_aio.model.table import Change, TableMode, TableStatistics
 from conntrack_aio.model.timeouts import TimeoutPolicy
 
 PAGE: Final = Path(__file__).with_name("reference.md")
@@ -70,6 +71,7 @@ PARTS: Final[Mapping[str, tuple[type, ...]]] = {
     "Timeout policies": (TimeoutPolicy,),
     "User-space helpers": (UserspaceHelper,),
     "What only a request has": (RequestOnly, ExpectRequestOnly),
+    "The live table": (Change, TableMode, TableStatistics),
     "What a kernel supports": (Features,),
     "Settings": (ConntrackSysctls, BlindSpot),
     "Statistics": (

@@ -96,6 +96,12 @@ RECIPES = {
     "Follow events, and survive a loss": Recipe(
         ("NEW .*10.1.0.3:40000", "DESTROY .*10.1.0.3:40000"), nothing, a_flood, endless=True
     ),
+    "Keep a copy of the table that is always true": Recipe(
+        ("ended: udp 127.0.0.1.* known by: event",), accounting, a_flow_ends, endless=True
+    ),
+    "Translate packets that were seen on one side of a NAT": Recipe(
+        ("inside it is tcp 198.51.100.9:443 -> 10.0.0.2:40422",), a_translated_flow
+    ),
     "Hand a connection over to another router": Recipe(("NAT.*10.0.0.2.*40422.*192.0.2.1.*61000",)),
     "Save the table, and restore it": Recipe(("2 of 2 restored",), a_translated_flow),
     "Change some bits of the mark": Recipe(("1 changed",), some_flows),

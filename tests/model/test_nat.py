@@ -72,3 +72,56 @@ def test_what_the_kernel_does_not_mark_it_does_not_translate() -> None:
     assert told is not None
     assert told.src is None
     assert told.dst is not None
+
+
+# -- packets on either side ---------------------------------------------------------------------
+
+
+def sides(flow: Flow) -> list[tuple[Tuple, Tuple]]:
+    """A packet of each direction, as it arrives and as it leaves."""
+    return [(flow.orig, flow.reply.inverse), (flow.reply, flow.orig.inverse)]
+
+
+@pytest.mark.parametrize("orig", [TCP, PING, Tuple.udp("::1", 1, "::2", 2)])
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"src": "back"}, {"dst": "front"}, {"src": "back", "dst": "front"}],
+    ids=["none", "destination", "source", "both"],
+)
+def test_packets_are_translated_both_ways(orig: Tuple, changed: dict[str, str]) -> None:
+    reply = orig.inverse
+    for name, which in changed.items():
+        number = 1 if which == "back" else 2
+        base = ip_address("203.0.113.0" if orig.src.version == 4 else "2001:db8::")
+        setattr(reply, name, base + number)
+    flow = Flow(orig=orig, reply=reply, status=BOTH)
+    for arrives, leaves in sides(flow):
+        assert flow.translate(arrives) == leaves
+        assert flow.translate(leaves) == arrives
+    assert flow.translate(Tuple.tcp("192.0.2.77", 1, "192.0.2.78", 2)) is None
+
+
+def test_ports_are_translated_too() -> None:
+    flow = Flow(orig=TCP, reply=attrs.evolve(TCP.inverse, sport=80, dport=5), status=BOTH)
+    assert flow.translate(TCP) == Tuple.tcp(CLIENT, 5, ROUTER, 80)
+    assert flow.translate(Tuple.tcp(ROUTER, 80, CLIENT, 5)) == TCP.inverse
+
+
+def test_the_identifier_of_a_ping_is_translated() -> None:
+    flow = Flow(orig=PING, reply=attrs.evolve(PING.inverse, icmp_id=9), status=BOTH)
+    leaves = Tuple.icmp(CLIENT, SERVER, id=9)
+    assert flow.translate(PING) == leaves
+    assert flow.translate(leaves.inverse) == PING.inverse
+
+
+def test_what_the_kernel_does_not_translate_is_not() -> None:
+    """Tuples that differ alone change no packet."""
+    flow = Flow(orig=TCP, reply=Tuple.tcp(SERVER, 80, CLIENT, 1), status=Status(0))
+    assert flow.translate(flow.orig) == flow.orig
+    assert flow.translate(flow.reply) == flow.reply
+
+
+def test_the_zone_of_a_packet_does_not_count() -> None:
+    flow = Flow(orig=attrs.evolve(TCP, zone=3), reply=TCP.inverse)
+    assert flow.translate(TCP) == TCP
+    assert flow.translate(attrs.evolve(TCP, zone=5)) == TCP
