@@ -47,13 +47,13 @@ class Change:
     cause: Cause
     before: Flow | None = None
     """The entry as the reader was last told of it; ``None`` if it appeared."""
-    fields: frozenset[str] = frozenset()
+    fields: tuple[str, ...] = ()
     """If it changed: the names of the fields of :class:`Flow` in which it differs from
     :attr:`before`. ``timeout``, ``use``, ``timestamp`` and the counters are not counted: no event
     tells of them."""
 
     def __str__(self) -> str:
-        names = f" ({', '.join(sorted(self.fields))})" if self.fields else ""
+        names = f" ({', '.join(self.fields)})" if self.fields else ""
         return f"{self.type.name:<8} {self.flow}{names}"
 
 
@@ -88,8 +88,8 @@ class TableStatistics:
     """Times that the kernel's table was read, the first included."""
     resyncs: int = 0
     """Those of them that a loss made necessary."""
-    last_comparison: float = 0.0
-    """Seconds that the last took."""
+    last_comparison: int = 0
+    """Nanoseconds that the last took."""
     readers: int = 0
     """Iterators of changes that are open."""
     changes_waiting: int = 0

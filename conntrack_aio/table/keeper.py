@@ -214,7 +214,7 @@ class Keeper:
         """After each loss, at request, and every so often while there may be silent flows."""
         failures = 0
         while True:
-            started, number = time.monotonic(), self._requested
+            started, number = time.monotonic_ns(), self._requested
             for_loss = self.behind
             try:
                 complete = await self._compare()
@@ -224,7 +224,7 @@ class Keeper:
                 if failures == _ATTEMPTS or not _may_pass(error):
                     raise
                 complete = False
-            took = time.monotonic() - started
+            took = time.monotonic_ns() - started
             self._counters.resyncs += for_loss
             self._counters.comparisons += 1
             self._counters.last_comparison = took
@@ -236,7 +236,7 @@ class Keeper:
             elif self._requested > self._completed:
                 # Half of the time at most, so that who can't keep up with events is not kept from
                 # them by what they made necessary.
-                await anyio.sleep(min(took, _LONGEST_PAUSE))
+                await anyio.sleep(min(took / 1e9, _LONGEST_PAUSE))
             else:
                 await self._need()
 

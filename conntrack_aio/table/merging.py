@@ -39,7 +39,7 @@ def same_entry(one: Flow, other: Flow) -> bool:
     return one.timestamp.start == other.timestamp.start
 
 
-def lay_over(base: Flow, told: Flow) -> frozenset[str]:
+def lay_over(base: Flow, told: Flow) -> tuple[str, ...]:
     """Complete ``told``, which is fresh, by what ``base`` knows more; the names that differ.
 
     ``told`` is of an event, in which absence means "not told", but for the helper: that is told
@@ -60,7 +60,7 @@ def lay_over(base: Flow, told: Flow) -> frozenset[str]:
         elif name not in UNTOLD and (old is not None or name != "mark" or new):
             changed.append(name)
     told.unknown = told.unknown or base.unknown
-    return frozenset(changed)
+    return tuple(changed)
 
 
 def finish(base: Flow, told: Flow) -> Flow:
@@ -82,10 +82,10 @@ def _completed(final: ProtoInfo, known: ProtoInfo) -> ProtoInfo:
     )
 
 
-def differences(before: Flow, after: Flow) -> frozenset[str]:
+def differences(before: Flow, after: Flow) -> tuple[str, ...]:
     """The names of the fields in which two states of an entry differ, both of them complete."""
     if before is after:
-        return frozenset()
+        return ()
     changed = [
         name
         for name, old, new in zip(_FIELDS, _values(before), _values(after), strict=True)
@@ -95,10 +95,10 @@ def differences(before: Flow, after: Flow) -> frozenset[str]:
         changed.remove("mark")  # a new event leaves a mark of 0 out, a dump does not
     if before.unknown != after.unknown:
         changed.append("unknown")
-    return frozenset(changed)
+    return tuple(changed)
 
 
-def may_hide_labels(before: Flow, told: Flow, changed: frozenset[str], by_program: bool) -> bool:
+def may_hide_labels(before: Flow, told: Flow, changed: tuple[str, ...], by_program: bool) -> bool:
     """Whether an update, completed by now, may have cleared all labels, of which it has no word.
 
     Events have labels if they changed and some are set (``ctnetlink_dump_labels``). A program's

@@ -248,7 +248,7 @@ class Mirror:
         return True
 
     def _change(
-        self, key: int, before: Flow, flow: Flow, changed: frozenset[str], cause: Cause
+        self, key: int, before: Flow, flow: Flow, changed: tuple[str, ...], cause: Cause
     ) -> None:
         if self._keep is not None and not self._keep(flow):
             self._remove(key, flow, Cause.UNMATCHED, before=before)

@@ -13,6 +13,9 @@ from support.policy_cases import PER_PROTOCOL
 
 from conntrack_aio import (
     NAT,
+    Cause,
+    Change,
+    ChangeType,
     ConnectionStatistics,
     Counters,
     DCCPInfo,
@@ -27,6 +30,8 @@ from conntrack_aio import (
     NetNS,
     SCTPInfo,
     Status,
+    StreamStatistics,
+    TableStatistics,
     TCPFlags,
     TCPInfo,
     TCPState,
@@ -388,6 +393,16 @@ def test_statistics() -> None:
     statistics = ConnectionStatistics(requests=3)
     assert to_json(statistics)["requests"] == 3
     assert from_json(ConnectionStatistics, to_json(statistics)) == statistics
+    table = TableStatistics(entries=3, stream=StreamStatistics(forged=1))
+    assert from_json(TableStatistics, to_json(table)) == table
+
+
+def test_a_change_of_the_live_table() -> None:
+    flow = Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=3)
+    change = Change(ChangeType.CHANGED, flow, Cause.EVENT, flow, ("mark",))
+    written = to_json(change)
+    assert (written["type"], written["cause"], written["fields"]) == ("changed", "event", ["mark"])
+    assert from_json(Change, written) == change
 
 
 def test_what_is_made_of_a_flow() -> None:

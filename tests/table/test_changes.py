@@ -100,7 +100,7 @@ async def test_one_change_after_the_other(table: Table) -> None:
     (vanished,) = await read(changes, 1)
     assert told(appeared) == (ChangeType.APPEARED, 1, Cause.EVENT)
     assert told(changed) == (ChangeType.CHANGED, 1, Cause.EVENT)
-    assert changed.fields == {"mark", "status"}
+    assert changed.fields == ("status", "mark")
     assert changed.before is appeared.flow
     assert told(vanished) == (ChangeType.VANISHED, 1, Cause.EVENT)
     assert vanished.before is changed.flow
@@ -116,7 +116,7 @@ async def test_updates_become_one(table: Table) -> None:
         table.tell(UPDATE, 1, mark=mark, status=Status.ASSURED)
     assert changes.waiting == 1
     (changed,) = await read(changes, 1)
-    assert (changed.flow.mark, changed.fields) == (99, {"mark", "status"})
+    assert (changed.flow.mark, changed.fields) == (99, ("status", "mark"))
     assert changed.before is not None
     assert changed.before.mark is None
 
@@ -289,8 +289,8 @@ async def test_a_failure_of_the_table_is_raised(table: Table) -> None:
     [
         (Change(ChangeType.APPEARED, flow(1), Cause.EVENT), "APPEARED udp 10.0.0.1:1 -> "),
         (
-            Change(ChangeType.CHANGED, flow(1), Cause.EVENT, flow(1), frozenset({"mark", "id"})),
-            "CHANGED  udp 10.0.0.1:1 -> 10.0.0.2:53 timeout=30 (id, mark)",
+            Change(ChangeType.CHANGED, flow(1), Cause.EVENT, flow(1), ("mark", "id")),
+            "CHANGED  udp 10.0.0.1:1 -> 10.0.0.2:53 timeout=30 (mark, id)",
         ),
     ],
 )

@@ -214,7 +214,7 @@ async def test_changes_with_their_reasons(conn: Connection, table: FlowTable) ->
     await conn.delete(made)
     (vanished,) = await read(changes, 1)
     assert [each.cause for each in (appeared, changed, vanished)] == [Cause.EVENT] * 3
-    assert changed.fields == {"mark"}
+    assert changed.fields == ("mark",)
     assert vanished.flow.mark == 2
     assert vanished.flow.status is not None
     assert vanished.flow.status & Status.DYING
@@ -244,7 +244,7 @@ async def test_silent_flows_are_found_by_comparing(
     await conn.update(flows.tcp(1), mark=7)
     await table.reconcile()
     (changed,) = await read(changes, 1)
-    assert (changed.type, changed.fields) == (ChangeType.CHANGED, {"mark"})
+    assert (changed.type, changed.fields) == (ChangeType.CHANGED, ("mark",))
     await conn.delete(flows.tcp(1))
     await table.synced()
     assert flows.tcp(1).orig in table
