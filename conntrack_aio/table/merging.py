@@ -22,8 +22,16 @@ _TUPLES: Final = ("orig", "reply")
 _FIELDS: Final = tuple(name for name in _names_of(Flow) if name not in (*_TUPLES, "unknown"))
 _values = cast("attrgetter[tuple[object, ...]]", attrgetter(*_FIELDS))
 
+_all_names: Final = tuple(_names_of(Flow))
+_all_values = attrgetter(*_all_names)
+
 UNTOLD: Final = frozenset({"timeout", "use", "timestamp", "counters_orig", "counters_reply"})
 """What no update event is for: these change all the time, and are as the kernel last told them."""
+
+
+def duplicate(flow: Flow) -> Flow:
+    """Another flow with the same fields: :func:`copy.copy` takes three times as long."""
+    return Flow(**dict(zip(_all_names, _all_values(flow), strict=True)))
 
 
 def same_entry(one: Flow, other: Flow) -> bool:

@@ -11,7 +11,6 @@ as the dump's beginning, and what events have said since is laid over it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from copy import copy
 from typing import Final, Protocol
 
 import attrs
@@ -21,7 +20,7 @@ from ..model.flow import Flow, Status
 from ..model.table import Cause
 from .entries import Entries
 from .keys import orig_key
-from .merging import differences, finish, lay_over, may_hide_labels, same_entry
+from .merging import differences, duplicate, finish, lay_over, may_hide_labels, same_entry
 
 _DYING: Final = int(Status.DYING)
 
@@ -105,7 +104,7 @@ class Mirror:
     def _begin(self, key: int, flow: Flow) -> None:
         self.strangers.pop(key, None)
         if self._window is not None:
-            self._window.told[key] = _Told(copy(flow), None, whole=True)
+            self._window.told[key] = _Told(duplicate(flow), None, whole=True)
         stored = self.entries.get(key)
         if stored is None:
             self._add(key, flow, Cause.EVENT)
@@ -145,7 +144,7 @@ class Mirror:
         """Keep what an update tells. Whether that can be laid over what the dump will find."""
         told = window.told.get(key)
         if told is None:
-            window.told[key] = _Told(copy(flow), None, whole=False)
+            window.told[key] = _Told(duplicate(flow), None, whole=False)
         elif told.flow is None:
             # A packet's update may be queued behind the end, by another processor. Or an entry that
             # is made anew was not told of.
@@ -153,7 +152,7 @@ class Mirror:
         elif not same_entry(told.flow, flow):
             return False
         else:
-            flow = copy(flow)
+            flow = duplicate(flow)
             lay_over(told.flow, flow)
             told.flow = flow
         return True
@@ -180,7 +179,7 @@ class Mirror:
             if told.id is None or told.id == flow.id:
                 return
         elif same_entry(told.flow, flow):
-            later = copy(told.flow)
+            later = duplicate(told.flow)
             lay_over(flow, later)
             flow = later
         else:
@@ -217,7 +216,7 @@ class Mirror:
         if flow is not None and _is_dying(flow):
             flow = None
         if self._window is not None:
-            kept = None if flow is None else copy(flow)
+            kept = None if flow is None else duplicate(flow)
             self._window.told[key] = _Told(kept, None, whole=True)
         if flow is not None:
             self._set(key, flow)
