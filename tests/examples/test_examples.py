@@ -15,7 +15,7 @@ from support import flows
 from support.lab import Lab
 from support.processes import DESTROY, NEW, UPDATE, Process, subscribers, wait_until
 
-from conntrack_aio import Connection
+from conntrack_aio import Connection, Flow, NATRange
 from conntrack_aio.sandbox import traffic
 
 pytestmark = pytest.mark.kernel
@@ -64,3 +64,22 @@ async def test_trio_application(lab: Lab, conn: Connection) -> None:
         wait_until(lambda: subscribers(lab, DESTROY))
         sport, _ = lab.run(traffic.tcp_exchange)
         assert f"127.0.0.1:{sport} -> " in example.line()
+
+
+@pytest.mark.anyio
+async def test_live_table(lab: Lab, conn: Connection) -> None:
+    outside = Flow.tcp("10.0.0.2", 40422, "198.51.100.9", 443, timeout=60)
+    with running(lab, "live_table.py") as example:
+        assert example.line() == "0 connections, followed"
+        port = int(example.line().removeprefix("listening on "))
+        await conn.create(outside, nat_src=NATRange.of("192.0.2.1", 61000))
+        with lab.run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client:
+            client.settimeout(5)
+            client.connect(("127.0.0.1", port))
+            answers: set[bytes] = set()
+            while b"tcp 198.51.100.9:443 -> 10.0.0.2:40422" not in answers:
+                client.send(b"tcp 198.51.100.9 443 192.0.2.1 61000")
+                answers.add(client.recv(1000))
+            assert answers <= {b"of no connection", b"tcp 198.51.100.9:443 -> 10.0.0.2:40422"}
+            client.send(b"hello")
+            assert client.recv(1000) == b"not a packet"
