@@ -246,6 +246,7 @@ def _add_stream(books: ConnectionStatistics, stream: EventStream[Any]) -> None:
     books.overruns += told.overruns
     books.fallbacks += told.fallbacks
     books.decode_errors += told.decode_errors
+    books.waiting_bytes += told.waiting_bytes  # nothing, of one that is closed
     _add_traffic(books, told)
 
 

@@ -91,7 +91,7 @@ class ExpectCPUStatistics:
 class ConnectionStatistics:
     """What a connection has done so far.
 
-    All but ``layouts`` and the four ``open_`` counts only grow.
+    All but ``layouts``, ``waiting_bytes`` and the four ``open_`` counts only grow.
     """
 
     requests: int = 0
@@ -120,6 +120,8 @@ class ConnectionStatistics:
     """Events that the kernel dropped for that, as far as it tells."""
     resyncs: int = 0
     """Times that a live table was compared with the kernel's because events had been lost."""
+    waiting_bytes: int = 0
+    """Of events, in the receive buffers of all open streams, in the kernel's accounting."""
     open_dumps: int = 0
     open_streams: int = 0
     open_bulks: int = 0

@@ -197,13 +197,16 @@ class NetlinkSocket:
         return count
 
     def _make_rooms(self, limit: int) -> Rooms | None:
-        """``None`` where somebody stands in for the system call, or looks on."""
+        """``None`` where somebody stands in for the system call, looks on, or memory is short."""
         if type(self.raw) is not socket.socket:
             return None
         # At first use: to load ctypes takes some milliseconds.
         from .recvmmsg import Rooms, is_there
 
-        self._rooms = Rooms(limit, RECEIVE_SIZE) if is_there() else None
+        try:
+            self._rooms = Rooms(limit, RECEIVE_SIZE) if is_there() else None
+        except (OSError, MemoryError):
+            return None  # then they come one by one
         return self._rooms
 
     def _received(self, rooms: Rooms, count: int) -> list[bytes | DecodeError]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 
@@ -150,6 +151,27 @@ async def test_a_loss_is_told_and_the_stream_goes_on(lab: Lab) -> None:
 async def test_the_buffer_is_as_large_as_asked(conn: Connection) -> None:
     async with conn.events(receive_buffer=100_000) as stream:
         assert stream.receive_buffer == 200_000
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOMEM, "no memory"), MemoryError()])
+async def test_without_memory_for_many_they_come_one_by_one(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def no_rooms(count: int, size: int) -> None:
+        raise error
+
+    async with conn.events() as stream:
+        await flows.fill(conn, map(flows.tcp, range(3)))
+        monkeypatch.setattr("conntrack_aio.netlink.recvmmsg.Rooms", no_rooms)
+        assert len(await take(stream, 3)) == 3
+
+
+async def test_what_waits_is_in_the_connections_books(conn: Connection) -> None:
+    async with conn.events() as stream:
+        await flows.fill(conn, map(flows.tcp, range(3)))
+        assert conn.statistics().waiting_bytes == stream.statistics().waiting_bytes > 3 * 500
+        await take(stream, 3)
+        assert conn.statistics().waiting_bytes == 0
 
 
 async def test_one_checkpoint_a_batch(conn: Connection) -> None:
