@@ -17,7 +17,7 @@ SNIPPET = """\
 from ipaddress import IPv4Address
 from typing import assert_type
 from conntrack_aio import Connection, EventStream, Flow, FlowEvent, TCPInfo, Tuple
-from conntrack_aio import EventsLost, EventType, ExpectEvent
+from conntrack_aio import Change, EventsLost, EventType, ExpectEvent, FlowTable, Match
 from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
 from conntrack_aio.model.timeouts import TCPTimeouts, TimeoutPolicy, UDPTimeouts
 from conntrack_aio.model.sysctls import EventMode
@@ -56,6 +56,25 @@ async def lose(conn: Connection) -> None:
     assert_type(expected, EventStream[ExpectEvent | EventsLost])
     conn.events(on_loss="other")  # WRONG
     conn.expectations.events(reliable=True)  # WRONG
+
+
+async def watch(conn: Connection) -> None:
+    async with conn.table(Match(mark=1), reconcile=5) as table:
+        assert_type(table, FlowTable)
+        assert_type(table.by_orig(t), Flow | None)
+        assert_type(table.by_id(7), list[Flow])
+        assert_type(table.translate(t), Tuple | None)
+        table.by_reply("10.0.0.1")  # WRONG
+        async for change in table.changes():
+            assert_type(change, Change)
+            change.fields = ()  # WRONG
+            change.before.orig  # WRONG
+        async for batch in table.changes().batches():
+            assert_type(batch, list[Change])
+        ports = {flow.orig.sport for flow in table}
+        assert_type(ports, set[int | None])
+    conn.table(lambda flow: flow.mark == 1)
+    conn.table(lambda: True)  # WRONG
 
 
 async def read(stream: EventStream[FlowEvent]) -> None:
