@@ -156,3 +156,30 @@ def test_that_there_is_no_name_is_known_too(holders: Holders) -> None:
     assert holders.known[7] == Name(None, None, "state")
     assert holders.name_of(7) is None
     assert holders.by_name().keys() == {"a"}
+
+
+def test_more_can_wait_after_the_buffer_grew(holders: Holders) -> None:
+    """What is freed then is doubtful for as much longer; what was freed before is not."""
+    holders.begin(1)
+    holders.grow(3 * BACKLOG)
+    holders.freed(5)
+    for _ in range(3 * BACKLOG):
+        assert holders.name_of(5) == "a"
+        holders.end(1, dry=False)
+        holders.begin(1)
+    assert holders.name_of(5) == "a"
+    holders.end(1, dry=False)
+    holders.begin(1)
+    holders.end(1, dry=False)
+    assert holders.name_of(5) is None
+
+
+def test_what_was_freed_before_the_buffer_grew(holders: Holders) -> None:
+    holders.begin(1)
+    holders.freed(5)
+    holders.grow(100 * BACKLOG)
+    holders.end(1, dry=False)
+    for _ in range(BACKLOG + 1):
+        holders.begin(1)
+        holders.end(1, dry=False)
+    assert holders.name_of(5) is None

@@ -41,6 +41,14 @@ def test_a_gap_is_waited_for() -> None:
     assert progress.told >= max(before, within)
 
 
+def test_a_gap_itself_is_something_to_be_told() -> None:
+    progress = Progress(COST)
+    progress.open_gap(4 * COST)
+    mark = progress.mark(0)
+    progress.close_gap()
+    assert progress.told >= mark
+
+
 def test_drops_without_a_gap_are_waited_for() -> None:
     progress = Progress(COST)
     mark = progress.mark(0, lost=True)

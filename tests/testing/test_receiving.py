@@ -8,7 +8,7 @@ import socket as sockets
 import struct
 
 import pytest
-from support import raw
+from support import flows, raw
 from support.anykernel import AnyKernel, Fake
 from support.lab import Lab
 from support.raw import CTA, DUMP, REQUEST, ask, codes, pack_be32, request
@@ -16,6 +16,7 @@ from support.raw import CTA, DUMP, REQUEST, ask, codes, pack_be32, request
 from conntrack_aio import Counters, Flow
 from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.sandbox import rules
+from conntrack_aio.testing import FakeKernel
 from conntrack_aio.uapi.netlink import NETLINK_OPTION, SOL_NETLINK
 from conntrack_aio.uapi.socket import SO_MEMINFO
 
@@ -175,6 +176,49 @@ def test_who_insists_on_destroy_events_gets_them_all(opened: Opener) -> None:
         seen |= {raw.numbers(answer.payload)[1] for answer in raw.read(listener)}
     (end,) = ask(socket, request(0x106, flags=REQUEST | DUMP, family=0))
     assert end.type == 3
+
+
+def test_who_insists_is_told_of_overruns_too(opened: Opener) -> None:
+    """Each retry that finds no room is counted as a drop; all events come, and once."""
+    socket, listener = opened(), opened(6000, groups=(3,))
+    listener.insist()
+    for number in range(1, 41):
+        make(socket, number)
+    ask(socket, request(raw.DELETE))
+    held = 12000 // EVENT
+    first = meminfo(listener)
+    assert first[0] == held * EVENT
+    with pytest.raises(OSError, match="No buffer space"):
+        listener.receive()
+    seen: list[bytes] = []
+    while len(seen) < 40:
+        assert select.select([listener.raw.fileno()], [], [], 5)[0]
+        seen += [
+            raw.numbers(answer.payload)[CTA.ID] for answer in raw.read(listener) if answer.payload
+        ]
+    assert len(set(seen)) == 40
+    assert meminfo(listener)[2] >= first[2] > 0
+
+
+def test_the_fake_kernel_retries_up_to_the_first_that_finds_no_room() -> None:
+    kernel = FakeKernel(flows=map(flows.tcp, range(40)), sysctls={"nf_conntrack_events": 1})
+    endpoint = kernel._endpoint
+    socket, listener = endpoint.open(), endpoint.open(6000)
+    listener.join(3)
+    listener.insist()
+    ask(socket, request(raw.DELETE))
+    drops = meminfo(listener)[2]
+    assert len(kernel.dying) == 40 - 12000 // EVENT == 31
+    with pytest.raises(OSError, match="No buffer space"):
+        listener.receive()
+    for _ in range(8):
+        listener.receive()
+    assert meminfo(listener)[2] == drops + 8
+    assert len(kernel.dying) == 31
+    listener.receive()  # the last: now there is room for nine more
+    assert len(kernel.dying) == 31 - 9
+    socket.close()
+    listener.close()
 
 
 def test_what_was_missed_comes_with_the_next(opened: Opener) -> None:
