@@ -42,7 +42,8 @@ from .seeds import DECODERS
 
 Items = list[Any]
 
-_CLASSES = sorted({type(case.object) for case in CASES}, key=lambda cls: cls.__name__)
+CLASSES = sorted({type(case.object) for case in CASES}, key=lambda cls: cls.__name__)
+"""Those of the model."""
 
 
 # -- layouts beside the reference -------------------------------------------------------------
@@ -259,7 +260,7 @@ def texts(data: bytes) -> None:
 
     The first byte chooses the class.
     """
-    cls = _CLASSES[data[0] % len(_CLASSES)] if data else _CLASSES[0]
+    cls = CLASSES[data[0] % len(CLASSES)] if data else CLASSES[0]
     try:
         told = json.loads(data[1:])
     except (ValueError, RecursionError):

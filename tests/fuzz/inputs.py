@@ -60,6 +60,15 @@ def _by_kind() -> list[bytes]:
     return found + _optional(seeds.DATAGRAMS, [0])
 
 
+def _texts() -> list[bytes]:
+    """Each for the class that it is of, and for another."""
+    found: list[bytes] = []
+    for number, (cls, text) in enumerate(seeds.TEXTS):
+        own = harnesses.CLASSES.index(cls)
+        found += [bytes([own]) + text, bytes([number % len(harnesses.CLASSES)]) + text]
+    return found
+
+
 @attrs.frozen
 class Target:
     """Something that reads bytes."""
@@ -95,7 +104,7 @@ TARGETS = {
             "texts",
             harnesses.texts,
             _of_text,
-            _optional(seeds.TEXTS, range(len(harnesses._CLASSES))),
+            _texts(),
             8,
         ),
         Target(
@@ -114,8 +123,13 @@ _KEPT = 400
 
 
 def inputs(target: Target, random: Random) -> Generator[bytes]:
-    """Its seeds, and then mutations of them, and of those, without end."""
+    """Its seeds, and then mutations of them."""
     yield from target.seeds
+    yield from mutations(target, random)
+
+
+def mutations(target: Target, random: Random) -> Generator[bytes]:
+    """Mutations of its seeds, and of those, without end."""
     mutator = Mutator(random, seeds.DONORS)
     kept: list[bytes] = []
     while True:

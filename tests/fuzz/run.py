@@ -8,109 +8,26 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import inspect
 import logging
 import sys
 import time
 import traceback
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
-from random import Random
-from typing import Any
-
-import anyio
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fuzz.inputs import TARGETS, Target, inputs
-from fuzz.watch import Hang, Watch, descriptors, resident
+from fuzz.campaign import Campaign, Failed, run_some
+from fuzz.inputs import TARGETS
+from fuzz.large import LARGE
+from fuzz.watch import Watch, descriptors, resident
 
-BACKENDS: Sequence[tuple[str, dict[str, Any]]] = (
-    ("asyncio", {"use_uvloop": False}),
-    ("asyncio", {"use_uvloop": True}),
-    ("trio", {}),
-)
 _BLOCK = 500
 """Inputs of one target, one after the other, on one event loop."""
 
 _GROWTH = 24 << 20
 """Bytes that the process may grow by once it is warm. (Layouts come and go, some hundreds of them
 of each kind, and are not all of a size.)"""
-
-
-class Failed(Exception):
-    """An input did what it should not."""
-
-    def __init__(self, target: str, data: bytes) -> None:
-        super().__init__(target, data)
-        self.target = target
-        self.data = data
-
-
-def run_some(target: Target, data: Iterator[bytes], watch: Watch, backend: int = 0) -> int:
-    """Give these inputs to the target; how many they were. Raises :exc:`Failed`."""
-    if not inspect.iscoroutinefunction(target.run):
-        return _run_plainly(target, data, watch)
-    name, options = BACKENDS[backend % len(BACKENDS)]
-    return anyio.run(_run_on_loop, target, data, watch, backend=name, backend_options=options)
-
-
-def _run_plainly(target: Target, data: Iterator[bytes], watch: Watch) -> int:
-    count = 0
-    for each in data:
-        count += 1
-        try:
-            with watch():
-                target.run(each)
-        except (Exception, Hang) as error:
-            raise Failed(target.name, each) from error
-    return count
-
-
-async def _run_on_loop(target: Target, data: Iterator[bytes], watch: Watch) -> int:
-    count = 0
-    for each in data:
-        count += 1
-        try:
-            with watch():
-                running = target.run(each)
-                assert running is not None
-                await running
-        except (Exception, Hang) as error:
-            raise Failed(target.name, each) from error
-    return count
-
-
-class Campaign:
-    """Inputs for all targets, by their shares."""
-
-    def __init__(self, seed: int, names: Sequence[str], watch: Watch) -> None:
-        self.watch = watch
-        self.counts: Counter[str] = Counter()
-        self.seconds: Counter[str] = Counter()
-        self._random = Random(seed)
-        self._targets = [TARGETS[name] for name in names]
-        self._inputs = {
-            target.name: inputs(target, Random(f"{seed} {target.name}")) for target in self._targets
-        }
-        self._turns = 0
-
-    def run(self, count: int) -> None:
-        """So many inputs, all for one target. Raises :exc:`Failed`."""
-        weights = [target.weight for target in self._targets]
-        (target,) = self._random.choices(self._targets, weights)
-        began = time.process_time()
-        some = islice(self._inputs[target.name], count)
-        self.counts[target.name] += run_some(target, some, self.watch, self._turns)
-        self.seconds[target.name] += time.process_time() - began
-        self._turns += 1
-
-    @property
-    def done(self) -> int:
-        return self.counts.total()
 
 
 def main() -> int:
@@ -132,6 +49,8 @@ def fuzz(campaign: Campaign, options: argparse.Namespace) -> int:
     began = time.monotonic()
     shown, warm, files = began, 0, descriptors()
     try:
+        for name, data in LARGE:
+            run_some(TARGETS[name], iter([data]), campaign.watch)
         while campaign.done < options.inputs and time.monotonic() - began < options.seconds:
             campaign.run(min(_BLOCK, options.inputs - campaign.done))
             if not warm and _is_warm(campaign, options, began):

@@ -199,6 +199,5 @@ def scripts(conversations: Iterable[Sequence[Step]], options: int) -> list[bytes
     return [script.pack(steps, option) for steps in conversations for option in range(options)]
 
 
-TEXTS = [json.dumps(to_json(case.object)).encode() for case in CASES]
-TEXTS += [b"null", b"[]", b"{}", b'{"unknown": [{"path": [4, 1], "payload": "00ff"}]}']
-"""Objects as JSON."""
+TEXTS = [(type(case.object), json.dumps(to_json(case.object)).encode()) for case in CASES]
+"""Objects as JSON, each with its class."""
