@@ -132,6 +132,15 @@ VERBS: tuple[Verb, ...] = (
 )
 
 
+THREADED = 5 * len(VERBS)
+"""From this option on a verb has real threads."""
+
+OPTIONS = [
+    *range(len(VERBS)),
+    *(THREADED + number for number in range(13, 23)),  # dumps and bulk verbs
+]
+
+
 class _Inline(Threads):
     """Does the work at once, where a thread would cost more than it."""
 
@@ -158,7 +167,7 @@ def _end(conn: Connection, endpoint: FedEndpoint, *, inline: bool) -> None:
 async def verbs(data: bytes) -> None:
     """A verb, which the first byte chooses, ends as the public docstrings say."""
     option, steps = script.unpack(data)
-    verb, inline = VERBS[option % len(VERBS)], option < 240
+    verb, inline = VERBS[option % len(VERBS)], option < THREADED
     endpoint = FedEndpoint(Feed(steps, endless=False))
     conn = _connection(endpoint, inline=inline)
     try:

@@ -90,14 +90,14 @@ TARGETS = {
             "answers",
             harnesses.answers,
             _of_script,
-            seeds.scripts(seeds.CONVERSATIONS, 5),
+            seeds.scripts(seeds.CONVERSATIONS, range(5)),
             14,
         ),
         Target(
             "rooms",
             harnesses.rooms,
             _of_script,
-            seeds.scripts([*seeds.CONVERSATIONS, *seeds.STREAMS], len(seeds.DECODERS)),
+            seeds.scripts([*seeds.CONVERSATIONS, *seeds.STREAMS], range(len(seeds.DECODERS))),
             8,
         ),
         Target(
@@ -111,10 +111,12 @@ TARGETS = {
             "verbs",
             conversations.verbs,
             _of_script,
-            seeds.scripts(seeds.CONVERSATIONS, len(conversations.VERBS)),
+            seeds.scripts(seeds.CONVERSATIONS, conversations.OPTIONS),
             14,
         ),
-        Target("streams", conversations.streams, _of_script, seeds.scripts(seeds.STREAMS, 8), 8),
+        Target(
+            "streams", conversations.streams, _of_script, seeds.scripts(seeds.STREAMS, range(8)), 8
+        ),
     )
 }
 

@@ -128,12 +128,13 @@ class FedSocket:
         return len(data), control, 0, (4711 if what == What.FORGED else 0, 0)
 
     def _take(self) -> Step:
-        if not self._queue:
+        try:
+            step = self._queue.popleft()
+        except IndexError:
             if self._endless and self._dry:
-                raise Exhausted(errno.EBADF, "the script is at its end")
+                raise Exhausted(errno.EBADF, "the script is at its end") from None
             self._dry = True
-            raise BlockingIOError(errno.EAGAIN, "nothing waits")
-        step = self._queue.popleft()
+            raise BlockingIOError(errno.EAGAIN, "nothing waits") from None
         if step.what == What.NOTHING:
             raise BlockingIOError(errno.EAGAIN, "nothing waits")
         if step.what == What.OVERRUN:

@@ -194,9 +194,9 @@ STREAMS: Sequence[Sequence[Step]] = (
 )
 
 
-def scripts(conversations: Iterable[Sequence[Step]], options: int) -> list[bytes]:
-    """Each conversation with every number for its reader below ``options``."""
-    return [script.pack(steps, option) for steps in conversations for option in range(options)]
+def scripts(conversations: Iterable[Sequence[Step]], options: Sequence[int]) -> list[bytes]:
+    """Each conversation with each of these numbers for its reader."""
+    return [script.pack(steps, option) for steps in conversations for option in options]
 
 
 TEXTS = [(type(case.object), json.dumps(to_json(case.object)).encode()) for case in CASES]
