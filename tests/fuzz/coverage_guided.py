@@ -72,7 +72,8 @@ def main() -> None:
             # A choice of them: libFuzzer makes the others.
             for at, seed in enumerate(target.seeds[:: max(1, len(target.seeds) // 100)]):
                 Path(corpus, f"{target.name}{at}").write_bytes(bytes([number]) + seed)
-        atheris.Setup([*sys.argv, *_DEFAULTS, corpus], one, custom_mutator=mutate)
+        options = [sys.argv[0], *_DEFAULTS, *sys.argv[1:], corpus]
+        atheris.Setup(options, one, custom_mutator=mutate)
         with _watch:
             atheris.Fuzz()
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from conntrack_aio.codec.decoder import count_layouts
 from fuzz.campaign import Campaign, Failed, run_some
 from fuzz.inputs import TARGETS
 from fuzz.large import LARGE
@@ -81,7 +82,7 @@ def _is_warm(campaign: Campaign, options: argparse.Namespace, began: float) -> b
 def _show(campaign: Campaign, spent: float) -> None:
     print(
         f"{campaign.done:,} inputs in {spent:.0f} s, the slowest {campaign.watch.slowest:.3f} s, "
-        f"{resident() >> 20} MiB",
+        f"{count_layouts()} layouts, {resident() >> 20} MiB",
         flush=True,
     )
 
