@@ -1,7 +1,8 @@
 """Fuzzing guided by coverage: ``python tests/fuzz/coverage_guided.py -max_total_time=60``.
 
 It needs atheris (``pip install -e '.[fuzz]'``), and takes the options of libFuzzer, and directories
-for what it finds. Which target an input is for, its first byte says.
+for what it finds. Which target an input is for, its first byte says. libFuzzer ends the process at
+once, so that temporary directories are left behind (``conntrack_aio_fuzz*`` below ``$TMPDIR``).
 """
 
 from __future__ import annotations
@@ -67,15 +68,15 @@ def mutate(data: bytes, most: int, seed: int) -> bytes:
 
 def main() -> None:
     logging.getLogger("conntrack_aio").addHandler(logging.NullHandler())
-    with tempfile.TemporaryDirectory(prefix="conntrack_aio_fuzz") as corpus:
-        for number, target in enumerate(_targets):
-            # A choice of them: libFuzzer makes the others.
-            for at, seed in enumerate(target.seeds[:: max(1, len(target.seeds) // 100)]):
-                Path(corpus, f"{target.name}{at}").write_bytes(bytes([number]) + seed)
-        options = [sys.argv[0], *_DEFAULTS, *sys.argv[1:], corpus]
-        atheris.Setup(options, one, custom_mutator=mutate)
-        with _watch:
-            atheris.Fuzz()
+    corpus = tempfile.mkdtemp(prefix="conntrack_aio_fuzz")
+    for number, target in enumerate(_targets):
+        # A choice of them: libFuzzer makes the others.
+        for at, seed in enumerate(target.seeds[:: max(1, len(target.seeds) // 100)]):
+            Path(corpus, f"{target.name}{at}").write_bytes(bytes([number]) + seed)
+    options = [sys.argv[0], *_DEFAULTS, *sys.argv[1:], corpus]
+    atheris.Setup(options, one, custom_mutator=mutate)
+    with _watch:
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":
