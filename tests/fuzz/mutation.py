@@ -167,6 +167,10 @@ class Mutator:
                 case _:
                     messages[at] = self.message(messages[at])
         data = join(messages)[: LARGEST + 4]
+        if random.random() < 0.1 and messages:
+            data = join(messages[:-1]) + messages[-1]  # without its padding
+        elif random.random() < 0.1:
+            data = data[: -random.randint(1, 24)]
         if random.random() < 0.05:
             raw = bytearray(data)
             random.choice(self._on_bytes)(raw)
