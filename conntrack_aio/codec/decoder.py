@@ -40,6 +40,10 @@ PORTION: Final = 40
 holds, is less than what the garbage collector waits for (700 objects) before it looks through it
 all: a reader who keeps nothing is spared that, which is a quarter of the time."""
 
+_LARGEST: Final = 4096
+"""Bytes of a message of which a layout is made. The kernel makes none that is larger than a page;
+a layout for 64 KiB of attributes would take a fifth of a second to compile, and 5 MB."""
+
 _RUN: Final = 32
 """So many messages alike are compared together."""
 
@@ -233,7 +237,8 @@ class Decoder(Generic[T]):
         plain = self._plain(buffer, message)
         made = self._made(self._survey(buffer, message), buffer, plain)
         self._missed += 1
-        if self._may_learn() and not message.flags & _INTERRUPTED:
+        small = message.end - offset <= _LARGEST
+        if small and self._may_learn() and not message.flags & _INTERRUPTED:
             self._learn(buffer[offset : message.end], message)
         return made
 

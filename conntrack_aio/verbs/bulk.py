@@ -136,7 +136,8 @@ class BulkWriting(Writing):
         The table is dumped, each flow checked here, and deleted by tuple, zone and id: what does
         not match is never touched. One that ended meanwhile is not counted.
 
-        Raises :exc:`UnsafeRequest` for a match that is always true: that is :meth:`flush`.
+        Raises :exc:`UnsafeRequest` for a match that is always true: that is :meth:`flush`; and
+        :exc:`EncodeError` for a flow that the kernel tells so incompletely that it can't be named.
         """
         check_match(match)
         if match.always:

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Sequence
 
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
-from ..errors import ConntrackError, NotFound
+from ..errors import ConntrackError, DecodeError, EncodeError, NotFound
 from ..filters.match import Match
 from ..model.flow import Flow
-from ..netlink.exchange import Outcome
+from ..netlink.exchange import Outcome, Request
 from ..session import Session
 from .answers import the_flow
 
@@ -40,12 +40,19 @@ class Resets:
     async def reset(
         self, targets: Sequence[Target], zone: int | None = None
     ) -> list[Flow | ConntrackError]:
-        """Read and reset each. One that is gone, or whose answer was lost, is an error.
+        """Read and reset each. One that is gone, or whose answer was lost, is an error; so is one
+        that can't be asked about.
 
         Whatever ends this before it returns, a cancellation above all: the answers wait then.
         """
-        asked = [requests.get_and_reset(target, zone) for target in targets]
+        asked: list[Request] = []
         answers: deque[Flow | ConntrackError] = deque()
+        for target in targets:
+            try:
+                asked.append(requests.get_and_reset(target, zone))
+            except EncodeError as error:
+                # The kernel told it, and could not be asked about it: the others are there yet.
+                answers.append(DecodeError(error.reason, error.path))
         left = False
 
         def take(outcomes: list[Outcome]) -> None:
@@ -55,7 +62,7 @@ class Resets:
                 leave()
 
         def leave() -> None:
-            for _ in range(len(asked)):
+            for _ in range(len(targets)):
                 try:
                     answer = answers.popleft()
                 except IndexError:

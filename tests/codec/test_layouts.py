@@ -387,6 +387,15 @@ def test_a_stream_of_which_no_message_is_like_another_grows_nothing() -> None:
     assert all(len(alike) <= decoders._ALIKE for alike in decoder._layouts.values())
 
 
+def test_no_layout_is_made_of_a_message_such_as_no_kernel_sends() -> None:
+    decoder = fresh(decode_flow)
+    fitting = (decoders._LARGEST - len(message(BOTH))) // 4
+    for count, known in ((fitting, True), (fitting + 1, False)):
+        data = message(BOTH + attr(99, b"") * count)
+        assert by_layouts(decoder, data) == by_reference(decoder, data)
+        assert is_known(decoder, data) == known
+
+
 def test_after_such_a_stream_what_is_usual_is_learnt_again() -> None:
     decoder = fresh(decode_flow)
     for number in range(3000):

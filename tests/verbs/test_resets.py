@@ -16,6 +16,7 @@ import pytest
 from support import flows
 from support.lab import Lab
 from support.scripted import ScriptedKernel
+from support.wire import be16
 
 from conntrack_aio import (
     AlreadyExists,
@@ -314,6 +315,28 @@ async def test_an_answer_that_is_none_is_told(
         with pytest.raises(error):
             await anext(dump)
         assert [flow async for flow in dump] == []
+
+
+@pytest.mark.anyio
+async def test_an_entry_that_cannot_be_asked_about_hides_no_other() -> None:
+    incomplete = FLOW.replace(be16(3, 80), be16(9, 80))
+    assert incomplete != FLOW
+
+    def script(socket: FakeSocket, asked: Asked) -> None:
+        if asked.type == GET:
+            entries = [messages.pack(CT_NEW, 2, asked.seq, each) for each in (incomplete, FLOW)]
+            socket.deliver(b"".join(entries))
+            socket.done(asked)
+        else:
+            socket.deliver(messages.pack(CT_NEW, 2, asked.seq, FLOW))
+            socket.ack(asked)
+
+    async with ScriptedKernel(script).connect() as conn:
+        dump = conn.dump(zero_counters=True)
+        with pytest.raises(DecodeError, match="needs it") as caught:
+            await anext(dump)
+        assert caught.value.path == ("orig", "dport")
+        assert [flow async for flow in dump] == [flows.tcp()]
 
 
 @pytest.mark.anyio

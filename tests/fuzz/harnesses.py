@@ -1,0 +1,270 @@
+"""What reads a kernel's bytes, each held to what it promises.
+
+A harness takes an input and returns; or it raises what nobody told that it would.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from support.cases import CASES, TCP4
+from support.hexdumps import bytes_of
+
+from conntrack_aio.codec import decoder as decoders
+from conntrack_aio.codec.decoder import Datagram, Decoder, pack_seq
+from conntrack_aio.codec.json import from_json, to_json
+from conntrack_aio.codec.messages import (
+    default_timeouts_of,
+    expectation_of,
+    flow_of,
+    global_statistics_of,
+    helper_of,
+    timeout_policy_of,
+)
+from conntrack_aio.codec.reference import decode, encode
+from conntrack_aio.codec.requests import expectations, flows
+from conntrack_aio.errors import DecodeError, EncodeError, KernelError, NoReply
+from conntrack_aio.model.statistics import ConnectionStatistics
+from conntrack_aio.netlink import messages
+from conntrack_aio.netlink.exchange import Exchange, Request
+from conntrack_aio.netlink.messages import Message
+from conntrack_aio.netlink.pipeline import Flight
+from conntrack_aio.netlink.recvmmsg import Rooms
+from conntrack_aio.netlink.socket import RECEIVE_SIZE
+from conntrack_aio.trace.message import render
+from conntrack_aio.uapi.netlink import NETLINK
+
+from . import script
+from .script import FedEndpoint, Feed, What
+from .seeds import DECODERS
+
+Items = list[Any]
+
+CLASSES = sorted({type(case.object) for case in CASES}, key=lambda cls: cls.__name__)
+"""Those of the model."""
+
+
+# -- layouts beside the reference -------------------------------------------------------------
+
+
+def _comparable(items: Iterable[Any]) -> Items:
+    return [
+        (type(item), item.reason, item.path) if isinstance(item, DecodeError) else item
+        for item in items
+    ]
+
+
+def by_reference(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
+    """All the items of a datagram, errors among them, as the declarations have it."""
+    items: Items = []
+    try:
+        for each in messages.walk(data, len(data)):
+            if seq is not None and each.seq != seq:
+                continue
+            try:
+                items.append(decoder(data, each))
+            except DecodeError as error:
+                items.append(error)
+    except DecodeError as error:
+        items.append(error)
+    return items
+
+
+def by_layouts(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
+    """The same, as streams and dumps read."""
+    wanted = None if seq is None else pack_seq(seq)
+    counters = ConnectionStatistics()
+    datagram = Datagram(data)
+    items: Items = []
+
+    def takes(buffer: bytes, message: Message) -> bool:
+        return seq is None or message.seq == seq
+
+    try:
+        while not datagram.done:
+            portion: Items = []
+            before = datagram.offset
+            try:
+                decoder.read(datagram, takes, wanted, portion, counters)
+            finally:
+                assert len(portion) <= decoders.PORTION
+                items += portion
+            assert datagram.offset > before
+    except DecodeError as error:
+        items.append(error)
+    return items
+
+
+def layouts(data: bytes) -> None:
+    """A datagram, read twice by layouts (which learn), is what the reference reads.
+
+    The first byte chooses the kind of message.
+    """
+    option = data[0] if data else 0
+    decoder, _ = DECODERS[option % len(DECODERS)]
+    seq = 1 if option & 0x40 else None
+    data = data[1:]
+    expected = by_reference(decoder, data, seq)
+    wanted = _comparable(expected)
+    for _ in range(2):
+        got = by_layouts(decoder, data, seq)
+        assert _comparable(got) == wanted
+        if option & 0x80:  # an enum's member and its number are equal
+            assert repr(got) == repr(expected)
+    for each in messages.walk(data, len(data)) if not _broken(expected) else ():
+        alone = data[each.start - messages.HEADER_SIZE : each.end]
+        try:
+            one = decoder.one(alone)
+        except DecodeError as error:
+            one = error
+        assert _comparable([one]) == _comparable(by_reference(decoder, alone, None))
+        break
+    for item in expected[:4]:
+        if not isinstance(item, DecodeError):
+            roundtrip(item)
+
+
+def _broken(items: Items) -> bool:
+    return bool(items) and isinstance(items[-1], DecodeError)
+
+
+def roundtrip(item: Any) -> None:
+    """What was read is the same by way of JSON, and by way of bytes if it can be written."""
+    text = json.dumps(to_json(item))
+    assert from_json(type(item), json.loads(text)) == item
+    str(item)
+    try:
+        data = encode(item)
+    except EncodeError:
+        return
+    plain = {
+        name: getattr(item, name) for name in ("type", "port_id", "cpu") if hasattr(item, name)
+    }
+    again = decode(type(item), data, 0, len(data), **plain)
+    assert again == item
+    assert encode(again) == data
+
+
+# -- the trace --------------------------------------------------------------------------------
+
+
+def trace(data: bytes) -> None:
+    """The text of a datagram has all of its bytes. The first byte chooses whose it is."""
+    option = data[0] if data else 0
+    data = data[1:]
+    protocol = NETLINK.ROUTE if option & 1 else NETLINK.NETFILTER
+    rest = data
+    for text in render("recv", data, protocol, answer=bool(option & 2)):
+        assert text.startswith("recv ")
+        text.encode()
+        dumped = bytes_of(text.split("\n"))
+        assert rest.startswith(dumped)
+        rest = rest[(len(dumped) + 3) & ~3 :]  # what pads a message is not shown
+    assert not rest
+
+
+# -- what requests are answered ---------------------------------------------------------------
+
+_ASKED: list[Request] = [
+    flows.get(TCP4),
+    flows.delete(TCP4),
+    flows.update(TCP4, {"mark": 1}),
+    flows.statistics(),
+    expectations.get(TCP4),
+]
+_READERS = (
+    flow_of,
+    expectation_of,
+    timeout_policy_of,
+    helper_of,
+    global_statistics_of,
+    default_timeouts_of,
+)
+
+
+def answers(data: bytes) -> None:
+    """Requests on one socket, and those that follow them: every outcome can be had."""
+    option, steps = script.unpack(data)
+    exchange = Exchange(_ASKED[: 1 + option % len(_ASKED)], 1)
+    flight = Flight([request.pack(0) for request in _ASKED], 1 + len(exchange.requests))
+    exchange.following = flight
+    for step in steps:
+        try:
+            exchange.feed(step.data, len(step.data))
+        except DecodeError:
+            exchange.lossy = True
+        exchange.dry()
+    assert exchange.open == exchange.failures.count(None)
+    assert flight.open == flight.failures.count(None)
+    for outcome in exchange.outcomes:
+        try:
+            replies = outcome.result()
+        except (KernelError, NoReply) as error:
+            str(error)
+            continue
+        for reply in replies:
+            for read in _READERS:
+                try:
+                    read(reply)
+                except DecodeError as error:
+                    str(error)
+
+
+# -- many datagrams in a call -----------------------------------------------------------------
+
+_rooms = Rooms(32, RECEIVE_SIZE)
+
+
+def rooms(data: bytes) -> None:
+    """Datagrams received together are those received one by one."""
+    option, steps = script.unpack(data)
+    socket = FedEndpoint(Feed([], endless=False)).open()
+    decoder, _ = DECODERS[option % len(DECODERS)]
+    wanted: Items = []
+    steps = steps[: _rooms.count]
+    for at, (what, datagram) in enumerate(steps):
+        size = RECEIVE_SIZE + 1 if what == What.TOO_LARGE else len(datagram)
+        start = _rooms.starts[at]
+        _rooms.view[start : start + len(datagram)] = datagram
+        _rooms.lengths[at] = size
+        _rooms.ports[at] = 4711 if what == What.FORGED else 0
+        if what == What.TOO_LARGE:
+            wanted.append(DecodeError)
+        elif what != What.FORGED:
+            wanted += _comparable(by_layouts(decoder, datagram, None))
+    got: Items = []
+    for each in socket._received(_rooms, len(steps)):
+        if isinstance(each, DecodeError):
+            got.append(DecodeError)
+        else:
+            got += _comparable(by_layouts(decoder, each, None))
+    assert got == wanted
+    assert socket.forged + socket.datagrams_received == len(steps)
+
+
+# -- JSON -------------------------------------------------------------------------------------
+
+
+def texts(data: bytes) -> None:
+    """Any JSON is an object of the model, which is written as it was read, or no such object.
+
+    The first byte chooses the class.
+    """
+    cls = CLASSES[data[0] % len(CLASSES)] if data else CLASSES[0]
+    try:
+        told = json.loads(data[1:])
+    except (ValueError, RecursionError):
+        return
+    try:
+        made: Any = from_json(cls, told)
+    except DecodeError as error:
+        str(error)
+        return
+    assert from_json(cls, json.loads(json.dumps(to_json(made)))) == made
+    str(made)
+    try:
+        encode(made)
+    except EncodeError as error:
+        str(error)

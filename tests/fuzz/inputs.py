@@ -1,0 +1,147 @@
+"""Targets: what is fuzzed, what it starts from, and how its inputs are mutated."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from random import Random
+
+import attrs
+
+from . import conversations, harnesses, seeds
+from .mutation import Mutator
+
+Mutate = Callable[[Mutator, Random, bytes, bytes], bytes]
+"""Makes an input of two others."""
+
+
+def _of_datagram(mutator: Mutator, random: Random, data: bytes, other: bytes) -> bytes:
+    """A byte, and a datagram."""
+    option = data[:1] if random.random() < 0.9 else other[:1]
+    return option + mutator.datagram(data[1:])
+
+
+def _of_script(mutator: Mutator, random: Random, data: bytes, other: bytes) -> bytes:
+    return mutator.script(data, other)
+
+
+_TOKENS = (b"null", b"-1", b"0", b"1.0", b"1e999", b"true", b"[]", b"{}", b'""', b'"\\ud800"')
+_TOKENS += (b"4294967296", b"18446744073709551616", b'"kind"', b'"tcp"', b'"0.0.0.0"', b'"::"')
+_TOKENS += (b"9" * 5000, b'"00ff"', b'"0"', b"[0, 127, 128]", b'"unknown"', b'["SEEN_REPLY", 1]')
+
+
+def _of_text(mutator: Mutator, random: Random, data: bytes, other: bytes) -> bytes:
+    """A byte, and JSON of which values change places with others."""
+    cuts = [at for at, byte in enumerate(data) if at and byte in b"[]{},:"]
+    if len(cuts) < 2 or random.random() < 0.1:
+        return data[:1] + random.choice(_TOKENS)
+    at = random.randrange(len(cuts) - 1)
+    first, last = cuts[at] + 1, cuts[min(at + random.choice((1, 1, 1, 3)), len(cuts) - 1)]
+    colons = [each for each in cuts if other[each : each + 1] == b":"]
+    given = random.choice(_TOKENS)
+    if colons and random.random() < 0.3:
+        start = random.choice(colons) + 1
+        given = other[start : other.find(b",", start)]
+    return data[:first] + given + data[last:]
+
+
+def _optional(datagrams: Sequence[bytes], options: Sequence[int]) -> list[bytes]:
+    return [bytes([option]) + data for data in datagrams for option in options]
+
+
+def _by_kind() -> list[bytes]:
+    """Datagrams of each kind of message, for the decoder that reads it."""
+    found = [
+        bytes([number | more]) + data
+        for number, (_, known) in enumerate(seeds.DECODERS)
+        for data in [*known, known[0] * 40, b"".join(known)]
+        for more in (0, 0xC0)
+    ]
+    return found + _optional(seeds.DATAGRAMS, [0])
+
+
+def _texts() -> list[bytes]:
+    """Each for the class that it is of, and for another."""
+    found: list[bytes] = []
+    for number, (cls, text) in enumerate(seeds.TEXTS):
+        own = harnesses.CLASSES.index(cls)
+        found += [bytes([own]) + text, bytes([number % len(harnesses.CLASSES)]) + text]
+    return found
+
+
+@attrs.frozen
+class Target:
+    """Something that reads bytes."""
+
+    name: str
+    run: Callable[[bytes], Awaitable[None] | None]
+    mutate: Mutate
+    seeds: Sequence[bytes]
+    weight: int
+    """Its share of the inputs, beside those of the others."""
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("layouts", harnesses.layouts, _of_datagram, _by_kind(), 40),
+        Target("trace", harnesses.trace, _of_datagram, _optional(seeds.DATAGRAMS, [0, 1, 2, 3]), 8),
+        Target(
+            "answers",
+            harnesses.answers,
+            _of_script,
+            seeds.scripts(seeds.CONVERSATIONS, range(5)),
+            14,
+        ),
+        Target(
+            "rooms",
+            harnesses.rooms,
+            _of_script,
+            seeds.scripts([*seeds.CONVERSATIONS, *seeds.STREAMS], range(len(seeds.DECODERS))),
+            8,
+        ),
+        Target(
+            "texts",
+            harnesses.texts,
+            _of_text,
+            _texts(),
+            8,
+        ),
+        Target(
+            "verbs",
+            conversations.verbs,
+            _of_script,
+            seeds.scripts(seeds.CONVERSATIONS, conversations.OPTIONS),
+            14,
+        ),
+        Target(
+            "streams", conversations.streams, _of_script, seeds.scripts(seeds.STREAMS, range(8)), 8
+        ),
+    )
+}
+
+_KEPT = 400
+"""Inputs of one target that are mutated further, besides its seeds."""
+
+
+def inputs(target: Target, random: Random) -> Generator[bytes]:
+    """Its seeds, and then mutations of them."""
+    yield from target.seeds
+    yield from mutations(target, random)
+
+
+def mutations(target: Target, random: Random) -> Generator[bytes]:
+    """Mutations of its seeds, and of those, without end."""
+    mutator = Mutator(random, seeds.DONORS)
+    kept: list[bytes] = []
+    while True:
+        pool = kept if kept and random.random() < 0.3 else target.seeds
+        made = target.mutate(mutator, random, random.choice(pool), random.choice(target.seeds))
+        yield made
+        if len(made) > 4096 and random.random() < 0.95:
+            continue  # large ones are slow, and breed others
+        if zlib.crc32(made) % 8 == 0:
+            if len(kept) < _KEPT:
+                kept.append(made)
+            else:
+                kept[random.randrange(_KEPT)] = made

@@ -1,0 +1,91 @@
+"""Fuzzing by mutation: ``python tests/fuzz/run.py --inputs 1000000``.
+
+Shows what each target took, and how much memory the process has. At the first input that does
+what it should not, shows that and ends with a status of 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import logging
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from conntrack_aio.codec.decoder import count_layouts
+from fuzz.campaign import Campaign, Failed, run_some
+from fuzz.inputs import TARGETS
+from fuzz.large import LARGE
+from fuzz.watch import Watch, descriptors, resident
+
+_BLOCK = 500
+"""Inputs of one target, one after the other, on one event loop."""
+
+_GROWTH = 24 << 20
+"""Bytes that the process may grow by once it is warm. (Layouts come and go, some hundreds of them
+of each kind, and are not all of a size.)"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--inputs", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after these")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--target", action="append", choices=TARGETS, help="(all)")
+    options = parser.parse_args()
+    faulthandler.enable()
+    warnings.simplefilter("error")
+    logging.getLogger("conntrack_aio").addHandler(logging.NullHandler())
+    with Watch() as watch:
+        return fuzz(Campaign(options.seed, options.target or list(TARGETS), watch), options)
+
+
+def fuzz(campaign: Campaign, options: argparse.Namespace) -> int:
+    """Until there were inputs enough, or one failed; the status to end with."""
+    began = time.monotonic()
+    shown, warm, files = began, 0, descriptors()
+    try:
+        for name, data in LARGE:
+            run_some(TARGETS[name], iter([data]), campaign.watch)
+        while campaign.done < options.inputs and time.monotonic() - began < options.seconds:
+            campaign.run(min(_BLOCK, options.inputs - campaign.done))
+            if not warm and _is_warm(campaign, options, began):
+                warm = resident()
+            if time.monotonic() - shown > 10:
+                shown = time.monotonic()
+                _show(campaign, shown - began)
+    except Failed as failure:
+        traceback.print_exception(failure)
+        print(f"failed: {failure.target} {failure.data.hex()}")
+        return 1
+    _show(campaign, time.monotonic() - began)
+    for name, count in campaign.counts.most_common():
+        each = campaign.seconds[name] / count * 1e6
+        print(f"  {name:9} {count:9,} inputs, {each:6.0f} µs each")
+    grown = resident() - warm
+    print(f"memory: {warm >> 20} MiB once warm, {(warm + grown) >> 20} MiB at the end")
+    print(f"descriptors: {files} before, {descriptors()} after")
+    return int(bool(warm) and grown > _GROWTH)
+
+
+def _is_warm(campaign: Campaign, options: argparse.Namespace, began: float) -> bool:
+    """After a third of it."""
+    spent = time.monotonic() - began
+    return campaign.done > options.inputs / 3 or spent > options.seconds / 3
+
+
+def _show(campaign: Campaign, spent: float) -> None:
+    print(
+        f"{campaign.done:,} inputs in {spent:.0f} s, the slowest {campaign.watch.slowest:.3f} s, "
+        f"{count_layouts()} layouts, {resident() >> 20} MiB",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""What comes, one thing after the other, to the sockets of a connection; as bytes, for a fuzzer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from typing import NamedTuple, TypeVar
+
+from conntrack_aio.netlink.socket import RECEIVE_SIZE, NetlinkSocket
+from conntrack_aio.uapi.netlink import NETLINK, NETLINK_OPTION, SOL_NETLINK
+from conntrack_aio.uapi.socket import SO_MEMINFO
+
+T = TypeVar("T")
+
+RECEIVE_BUFFER = 12288
+"""Small, so that requests go in several windows, and a gap ends after 24 datagrams."""
+
+_STEP = struct.Struct("<BH")
+_NSIDS = (-1, 0, 1, 2, 1 << 31 - 1)
+
+
+class What(IntEnum):
+    """What a read finds."""
+
+    DATAGRAM = 0
+    ELSEWHERE = 1
+    """A datagram from another namespace, whose id the first byte chooses."""
+    FORGED = 2
+    OVERRUN = 3
+    TOO_LARGE = 4
+    NOTICE = 5
+    """A datagram for the socket of rtnetlink's notices."""
+    ANSWER = 6
+    """A datagram for the socket that asks rtnetlink."""
+    NOTHING = 7
+    """Nothing now, though more comes later."""
+
+
+class Step(NamedTuple):
+    what: What
+    data: bytes = b""
+
+
+def pack(steps: Iterable[Step], option: int = 0) -> bytes:
+    """A script as bytes, behind a number for its reader."""
+    parts = [bytes([option])]
+    for what, data in steps:
+        parts.append(_STEP.pack(what, min(len(data), 0xFFFF)) + data[:0xFFFF])
+    return b"".join(parts)
+
+
+def unpack(data: bytes) -> tuple[int, list[Step]]:
+    """The inverse of :func:`pack`; any bytes are a script."""
+    steps: list[Step] = []
+    at = 1
+    while at + _STEP.size <= len(data):
+        what, size = _STEP.unpack_from(data, at)
+        at += _STEP.size
+        steps.append(Step(What(what & 7), data[at : at + size]))
+        at += size
+    return (data[0] if data else 0), steps
+
+
+class Exhausted(OSError):
+    """The script is at its end: how a harness gets out of a stream that would wait for more."""
+
+
+class Feed:
+    """A script as it is read."""
+
+    def __init__(self, steps: Iterable[Step], *, endless: bool) -> None:
+        """``endless`` is for a stream, which waits for ever: it is told that it is exhausted."""
+        self.endless = endless
+        self.overruns = 0
+        self.main: deque[Step] = deque()
+        self.notices: deque[Step] = deque()
+        self.answers: deque[Step] = deque()
+        for step in steps:
+            queues = {What.NOTICE: self.notices, What.ANSWER: self.answers}
+            queues.get(step.what, self.main).append(step)
+
+
+class FedSocket:
+    """A raw socket that reads from one queue of a feed."""
+
+    def __init__(self, feed: Feed, queue: deque[Step], *, endless: bool) -> None:
+        self.closed = False
+        self._feed = feed
+        self._queue = queue
+        self._endless = endless
+        self._dry = False
+        self._fd: int | None = None
+
+    def fileno(self) -> int:
+        """Always readable for a stream, else never."""
+        if self.closed:
+            return -1
+        if self._fd is None:
+            self._fd = os.eventfd(int(self._endless), os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        return self._fd
+
+    def sendto(self, data: bytes, address: tuple[int, int], /) -> int:
+        return len(data)
+
+    def recvfrom_into(
+        self, buffer: memoryview, nbytes: int, flags: int, /
+    ) -> tuple[int, tuple[int, int]]:
+        size, _, _, sender = self.recvmsg_into([buffer], 0, flags)
+        return size, sender
+
+    def recvmsg_into(
+        self, buffers: list[memoryview], ancbufsize: int, flags: int, /
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[int, int]]:
+        assert not self.closed
+        what, data = self._take()
+        if what == What.TOO_LARGE:
+            return RECEIVE_SIZE + 1 + len(data), [], 0, (0, 0)
+        buffers[0][: len(data)] = data
+        control: list[tuple[int, int, bytes]] = []
+        if what == What.ELSEWHERE and ancbufsize and data:
+            nsid = _NSIDS[data[0] % len(_NSIDS)]
+            told = struct.pack("=i", nsid)
+            control.append((SOL_NETLINK, int(NETLINK_OPTION.LISTEN_ALL_NSID), told))
+        return len(data), control, 0, (4711 if what == What.FORGED else 0, 0)
+
+    def _take(self) -> Step:
+        try:
+            step = self._queue.popleft()
+        except IndexError:
+            if self._endless and self._dry:
+                raise Exhausted(errno.EBADF, "the script is at its end") from None
+            self._dry = True
+            raise BlockingIOError(errno.EAGAIN, "nothing waits") from None
+        if step.what == What.NOTHING:
+            raise BlockingIOError(errno.EAGAIN, "nothing waits")
+        if step.what == What.OVERRUN:
+            self._feed.overruns += 1
+            raise OSError(errno.ENOBUFS, "an overrun")
+        return step
+
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
+        if option == SO_MEMINFO:
+            return struct.pack("=9I", *bytes(8), 3 * self._feed.overruns)
+        return struct.pack("=i", RECEIVE_BUFFER)
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class Settings:
+    """Of the kernel: one is known, the others are missing."""
+
+    def read(self, name: str, /) -> str:
+        if name.endswith("_events"):
+            return "1"
+        raise FileNotFoundError(errno.ENOENT, name)
+
+    def write(self, name: str, value: str | int, /) -> None: ...
+
+
+class FedEndpoint:
+    """A kernel that says what is in the script, whichever socket reads."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.sockets: list[FedSocket] = []
+        self.sysctls = Settings()
+        self._feed = feed
+        self._queues = [feed.notices, feed.answers]
+
+    def open_first(self) -> NetlinkSocket:
+        return self.open()
+
+    def open(
+        self, receive_buffer: int | None = None, protocol: int = NETLINK.NETFILTER
+    ) -> NetlinkSocket:
+        feed, queue, endless = self._feed, self._feed.main, self._feed.endless
+        if protocol != NETLINK.NETFILTER:
+            queue, endless = self._queues.pop(0), False
+        raw = FedSocket(feed, queue, endless=endless)
+        self.sockets.append(raw)
+        return NetlinkSocket(raw)
+
+    def beside(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
+        return function()
