@@ -121,6 +121,21 @@ class Replay:
             async for change in self._changes:
                 self.apply(change)
 
+    async def read_until(self, condition: Callable[[], bool]) -> None:
+        """For one whom nobody else has follow: read until it holds."""
+        with anyio.fail_after(20):
+            while not condition():
+                self.apply(await anext(self._changes))
+
+    async def read_at_most(self, count: int) -> None:
+        """The same, but nothing that does not wait already."""
+        for _ in range(min(count, self._changes.waiting)):
+            with anyio.move_on_after(0):
+                self.apply(await anext(self._changes))
+
+    async def aclose(self) -> None:
+        await self._changes.aclose()
+
     def apply(self, change: Change) -> None:
         key = key_of(change.flow)
         known = self.flows.get(key)
