@@ -72,7 +72,8 @@ class Mirrored:
             await self.table.synced()
         assert not self.table.behind
         truth = await kernel_truth(self.conn)
-        assert not differences(by_key(self.table), truth)
+        mirror = by_key(self.table)
+        assert not differences(mirror, truth)
         assert len(self.table) == len(truth)
         sample = islice(truth.values(), SAMPLE)
         assert not wrong_answers(self.table, sample)
@@ -81,7 +82,7 @@ class Mirrored:
                 tasks.start_soon(replay.follow)
             for replay in (*self.replays, *self.unread):
                 await replay.until_it_has(key_of(last))
-                assert not differences(replay.flows, truth)
+                assert not differences(replay.flows, mirror)
             tasks.cancel_scope.cancel()
         assert self.table.statistics().stream.overruns >= overruns
 
