@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -43,13 +43,14 @@ from conntrack_aio.sysctls import CONNTRACK, set_sysctl
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK
 
 from .contenders.ours import BACKENDS, on_backend
+from .figures.memory import resident
 from .isolation import enter_namespace
 
 # The storms, and what is compared after them, are those of the tests.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from support import flows  # noqa: E402
-from support.lab import Lab  # noqa: E402
-from support.mirrors import (  # noqa: E402
+from support import flows
+from support.lab import Lab
+from support.mirrors import (
     Replay,
     by_key,
     differences,
@@ -57,7 +58,7 @@ from support.mirrors import (  # noqa: E402
     key_of,
     wrong_answers,
 )
-from support.storm import SMALL_BUFFER, Storm, plan, use_labels  # noqa: E402
+from support.storm import SMALL_BUFFER, Storm, plan, use_labels
 
 _STORMS: Final = 8
 """Storms that differ, made before all begins, so that what they take does not grow."""
@@ -112,7 +113,7 @@ class Soak:
 
     async def run(self) -> None:
         """Until the time is up."""
-        what: list[Callable[[], Awaitable[None]]] = [
+        what: list[Callable[[], Coroutine[object, object, None]]] = [
             self._storm,
             self._sample,
             self._dump,
@@ -282,7 +283,7 @@ class Soak:
             found += [f"table: {each}" for each in differences(by_key(table), truth)]
             found += wrong_answers(table, truth.values())
             await quick.until_it_has(last)
-            await slow.read_until(lambda reader=slow: last in reader.flows)  # type: ignore[misc]
+            await slow.read_until_it_has(last)
             found += [f"quick reader: {each}" for each in differences(quick.flows, truth)]
             found += [f"slow reader: {each}" for each in differences(slow.flows, truth)]
         found += self._growth()
@@ -320,12 +321,6 @@ async def _first_events(conn: Connection) -> None:
             await anext(stream)
 
 
-def resident() -> int:
-    """Bytes of memory that this process takes."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
-
-
 def descriptors() -> int:
     """How many files are open."""
     return len(os.listdir("/proc/self/fd"))
@@ -341,7 +336,7 @@ def living_tasks(backend: str) -> int:
 
 
 @asynccontextmanager
-async def soaking(options: Options) -> AsyncIterator[Soak]:
+async def soaking(options: Options) -> AsyncGenerator[Soak]:
     """The connection, its tables and those who read their changes at once."""
     async with (
         connect() as conn,
@@ -370,8 +365,10 @@ async def _soak(options: Options) -> list[str]:
         complaints = await soak.complaints()
         print(dict(soak.done), soak.conn.statistics(), sep="\n")
     with anyio.move_on_after(10):
-        while descriptors() > opened or living_tasks(options.backend) > living:
-            await anyio.sleep(0.05)  # for threads that still close what they used
+        while (  # noqa: ASYNC110 - nobody tells
+            descriptors() > opened or living_tasks(options.backend) > living
+        ):
+            await anyio.sleep(0.05)  # threads still close what they used
     if (left := descriptors() - opened) > 0:
         complaints.append(f"{left} descriptors are left open")
     if (left := living_tasks(options.backend) - living) > 0:

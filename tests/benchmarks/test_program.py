@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FIGURES = ["dump", "mixed", "events", "create", "scaling", "memory", "gaps", "processes"]
+FIGURES = [
+    *("dump", "mixed", "events", "create"),
+    *("table", "scaling", "memory", "gaps", "processes"),
+]
 COMPARED = FIGURES[:4]
 
 pytestmark = pytest.mark.kernel

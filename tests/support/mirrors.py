@@ -132,6 +132,9 @@ class Replay:
             while not condition():
                 self.apply(await anext(self._changes))
 
+    async def read_until_it_has(self, key: Key) -> None:
+        await self.read_until(lambda: key in self.flows)
+
     async def read_at_most(self, count: int) -> None:
         """The same, but nothing that does not wait already."""
         for _ in range(min(count, self._changes.waiting)):

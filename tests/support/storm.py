@@ -36,9 +36,7 @@ STEPS: Final = 24_000
 SMALL_BUFFER: Final = 1 << 16
 """Bytes of a receive buffer that has room for some hundred events."""
 
-_GATEWAYS = NATRange(
-    address_min=IPv4Address("192.0.2.1"), address_max=IPv4Address("192.0.2.254")
-)
+_GATEWAYS = NATRange(address_min=IPv4Address("192.0.2.1"), address_max=IPv4Address("192.0.2.254"))
 _GATEWAYS6 = NATRange(
     address_min=IPv6Address("2001:db8:2::1"), address_max=IPv6Address("2001:db8:2::ff")
 )

@@ -13,7 +13,6 @@ from contextlib import ExitStack, suppress
 from typing import TypeVar
 
 import anyio
-import attrs
 import pytest
 from anyio.from_thread import start_blocking_portal
 from hypothesis import HealthCheck, settings
@@ -33,7 +32,6 @@ from support.mirrors import (
 from support.storm import pool, use_labels
 
 from conntrack_aio import (
-    Flow,
     KernelError,
     SeqAdj,
     Status,
@@ -49,8 +47,6 @@ from conntrack_aio.sandbox.namespace import new_network_namespace
 
 pytestmark = pytest.mark.kernel
 
-import hypothesis
-NOSHRINK=[hypothesis.Phase.generate]
 T = TypeVar("T")
 
 BACKENDS = [
@@ -173,9 +169,7 @@ class TableMachine(RuleBasedStateMachine):
         self.ask(*again * times)
         self._made(number)
 
-    @rule(
-        number=NUMBERS, change=st.sampled_from([each for each in CHANGES if "mark" in each])
-    )
+    @rule(number=NUMBERS, change=st.sampled_from([each for each in CHANGES if "mark" in each]))
     def make_again_and_change(self, number: int, change: dict[str, object]) -> None:
         flow = POOL[number][0]
         self.ask(requests.delete(flow), creation(number), requests.update(flow, change))
@@ -220,8 +214,7 @@ class TableMachine(RuleBasedStateMachine):
     def leave(self, data: st.DataObject) -> None:
         place = data.draw(st.integers(0, len(self.quick) + len(self.slow) - 1))
         if place < len(self.quick):
-            replay, future = self.quick.pop(place)
-            future.cancel()
+            self.quick.pop(place)[1].cancel()
         else:
             self.portal.call(self.slow.pop(place - len(self.quick)).aclose)
 
@@ -252,7 +245,9 @@ class TableMachine(RuleBasedStateMachine):
         truth = await kernel_truth(self.conn)
         heard = {key: flow for key, flow in truth.items() if key not in untold}
         found = {key: flow for key, flow in by_key(self.table).items() if key not in untold}
-        absent = [flow for flow, _ in POOL if key_of(flow) not in truth and key_of(flow) not in untold]
+        absent = [
+            flow for flow, _ in POOL if key_of(flow) not in truth and key_of(flow) not in untold
+        ]
         return [
             *differences(found, heard),
             *wrong_answers(self.table, heard.values()),
@@ -268,7 +263,7 @@ class TableMachine(RuleBasedStateMachine):
             await replay.until_it_has(last)
             assert not differences(replay.flows, truth)
         for replay in self.slow:
-            await replay.read_until(lambda: last in replay.flows)
+            await replay.read_until_it_has(last)
             assert not differences(replay.flows, truth)
 
     async def _last_change(self) -> Key:
@@ -297,9 +292,8 @@ class TableMachine(RuleBasedStateMachine):
 
 TestModel = TableMachine.TestCase
 TestModel.settings = settings(
-    max_examples=int(os.environ.get('EX','40')),
+    max_examples=60,
     stateful_step_count=30,
     deadline=None,
-    phases=NOSHRINK,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

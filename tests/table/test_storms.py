@@ -16,12 +16,12 @@ from itertools import islice
 import anyio
 import anyio.to_thread
 import pytest
-from benchmarks import isolation, tables
 from support import flows
 from support.lab import Lab
 from support.mirrors import Replay, by_key, differences, kernel_truth, key_of, wrong_answers
 from support.storm import SMALL_BUFFER, TUPLES, Storm, plan, pool, use_labels
 
+from benchmarks import isolation, tables
 from conntrack_aio import Connection, Flow, FlowTable, connect
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
