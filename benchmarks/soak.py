@@ -60,12 +60,14 @@ from support.mirrors import (
 )
 from support.storm import SMALL_BUFFER, Storm, plan, use_labels
 
-_STORMS: Final = 8
+_STORMS: Final = 4
 """Storms that differ, made before all begins, so that what they take does not grow."""
 _SAMPLE: Final = 5.0
 """Seconds between two lines."""
 _GROWTH: Final = 1.1
 """By how much memory may have grown between the second quarter and the last."""
+_WARM: Final = 60.0
+"""Seconds within which it may still grow."""
 _LAST: Final = flows.tcp(60_000)
 _STACK: Final = 1 << 19
 _MIB: Final = 1 << 20
@@ -102,7 +104,7 @@ class Soak:
         self.samples: list[Sample] = []
         self.quick = [Replay(table) for table in tables]
         self.slow = [Replay(table) for table in tables]
-        self._plans = [plan(options.seed * _STORMS + each) for each in range(_STORMS)]
+        self._plans = [plan(options.seed * _STORMS + each, steps=12_000) for each in range(_STORMS)]
         self._lab = Lab(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         self._started = time.monotonic()
 
@@ -291,7 +293,7 @@ class Soak:
 
     def _growth(self) -> list[str]:
         quarter = len(self.samples) // 4
-        if not quarter:
+        if self.options.seconds < _WARM:
             return []
         before = max(each.resident for each in self.samples[quarter : 2 * quarter])
         after = max(each.resident for each in self.samples[-quarter:])

@@ -18,6 +18,7 @@ from anyio.from_thread import start_blocking_portal
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from support import expectations as some
 from support import flows
 from support.lab import Lab
 from support.mirrors import (
@@ -32,7 +33,9 @@ from support.mirrors import (
 from support.storm import pool, use_labels
 
 from conntrack_aio import (
+    Flow,
     KernelError,
+    NATRange,
     SeqAdj,
     Status,
     SynProxy,
@@ -57,7 +60,22 @@ BACKENDS = [
 TINY_BUFFER = 8192
 """Room for a dozen events: what is asked in one breath, while the loop stands, overruns it."""
 
-POOL = list(pool(48))
+
+def _with_a_master(flow: Flow) -> Flow:
+    flow.master = some.ftp().orig
+    return flow
+
+
+POOL: list[tuple[Flow, dict[str, NATRange | str]]] = [
+    *((flow, {} if gateways is None else {"nat_src": gateways}) for flow, gateways in pool(40)),
+    (Flow.udp("10.4.0.1", 1000, "10.4.0.2", 53, timeout=600), {"nat_dst": "192.0.2.200"}),
+    (Flow.tcp("10.4.0.1", 1000, "10.4.0.2", 80, timeout=600), {"nat_src": "192.0.2.201"}),
+    (Flow.icmp("10.4.0.1", "10.4.0.2", id=7, timeout=600), {}),
+    (Flow.icmp("fd00::1", "fd00::2", id=7, timeout=600), {}),
+    (some.ftp(), {}),
+    (some.sip(), {}),
+    (_with_a_master(Flow.tcp("10.0.0.1", 3000, "10.0.0.2", 20, timeout=600)), {}),
+]
 NUMBERS = st.integers(0, len(POOL) - 1)
 SEQADJ = SeqAdj(correction_pos=1, offset_before=2, offset_after=-3)
 CHANGES: list[dict[str, object]] = [
@@ -73,14 +91,15 @@ CHANGES: list[dict[str, object]] = [
     {"seqadj_reply": SEQADJ},
     {"synproxy": SynProxy(isn=1, its=2, tsoff=3)},
     {"synproxy": SynProxy(isn=0, its=0, tsoff=0)},
+    {"helper": ""},
     {"protoinfo": TCPInfo(state=TCPState.FIN_WAIT)},
     {"protoinfo": TCPInfo(state=TCPState.ESTABLISHED, wscale_orig=7)},
 ]
 
 
 def creation(number: int) -> Request:
-    flow, gateways = POOL[number]
-    return requests.create(flow, gateways)
+    flow, translation = POOL[number]
+    return requests.create(flow, **translation)
 
 
 class TableMachine(RuleBasedStateMachine):
@@ -146,9 +165,9 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(number=NUMBERS)
     def create(self, number: int) -> None:
-        flow, gateways = POOL[number]
+        flow, translation = POOL[number]
         with suppress(KernelError):
-            self.call(lambda: self.conn.create(flow, nat_src=gateways))
+            self.call(lambda: self.conn.create(flow, **translation))
             self._made(number)
 
     @rule(number=NUMBERS, change=st.sampled_from(CHANGES))
