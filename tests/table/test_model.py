@@ -67,7 +67,7 @@ def _with_a_master(flow: Flow) -> Flow:
 
 
 POOL: list[tuple[Flow, dict[str, NATRange | str]]] = [
-    *((flow, {} if gateways is None else {"nat_src": gateways}) for flow, gateways in pool(40)),
+    *((flow, {} if gateways is None else {"nat_src": gateways}) for flow, gateways in pool(16)),
     (Flow.udp("10.4.0.1", 1000, "10.4.0.2", 53, timeout=600), {"nat_dst": "192.0.2.200"}),
     (Flow.tcp("10.4.0.1", 1000, "10.4.0.2", 80, timeout=600), {"nat_src": "192.0.2.201"}),
     (Flow.icmp("10.4.0.1", "10.4.0.2", id=7, timeout=600), {}),
@@ -76,7 +76,8 @@ POOL: list[tuple[Flow, dict[str, NATRange | str]]] = [
     (some.sip(), {}),
     (_with_a_master(Flow.tcp("10.0.0.1", 3000, "10.0.0.2", 20, timeout=600)), {}),
 ]
-NUMBERS = st.integers(0, len(POOL) - 1)
+NUMBERS = st.sampled_from([0, 8, 10]) | st.integers(0, len(POOL) - 1)
+"""Of entries; some are met again and again."""
 SEQADJ = SeqAdj(correction_pos=1, offset_before=2, offset_after=-3)
 CHANGES: list[dict[str, object]] = [
     *({"mark": mark} for mark in (0, 1, 0xFFFFFFFF)),
@@ -170,12 +171,21 @@ class TableMachine(RuleBasedStateMachine):
             self.call(lambda: self.conn.create(flow, **translation))
             self._made(number)
 
-    @rule(number=NUMBERS, change=st.sampled_from(CHANGES))
-    def update(self, number: int, change: dict[str, object]) -> None:
-        flow, _ = POOL[number]
+    @rule(number=NUMBERS, changes=st.lists(st.sampled_from(CHANGES), min_size=1, max_size=5))
+    def update(self, number: int, changes: list[dict[str, object]]) -> None:
+        for change in changes:
+            self.change(POOL[number][0], change)
+
+    def change(self, flow: Flow, change: dict[str, object]) -> None:
         if "protoinfo" not in change or flow.orig.proto == 6:
             with suppress(KernelError):
                 self.call(lambda: self.conn.update(flow, **change))  # type: ignore[arg-type]
+
+    @rule(number=NUMBERS, labels=st.sampled_from([1, 1 << 127]))
+    def label_and_clear(self, number: int, labels: int) -> None:
+        """No event tells of the end of the last label."""
+        self.change(POOL[number][0], {"labels": labels})
+        self.change(POOL[number][0], {"labels": 0})
 
     @rule(number=NUMBERS)
     def delete(self, number: int) -> None:

@@ -36,8 +36,8 @@ MANY = 500_000
 ALL = [flow for flow, _ in pool(TUPLES)]
 SAMPLE = 8_000
 """Entries that are looked up."""
-LAST = flows.tcp(60_000)
-"""Made when all is over: who knows of it knows all."""
+ROOMY = 1 << 24
+"""Bytes of a receive buffer that has room for half of what a storm's events take."""
 
 
 def spread(numbers: Iterable[int]) -> list[object]:
@@ -63,13 +63,15 @@ class Mirrored:
         self.replays = replays
         self.unread: list[Replay] = []
         """They read nothing before all is over."""
+        self.checks = 0
 
     async def check(self, *, overruns: int = 0) -> None:
         """All of them have what the kernel has; and that was not easily had."""
         with anyio.fail_after(60):
             await self.table.synced()
+            self.checks += 1
             # What was lost is repaired, so that no change comes behind this one.
-            last = await self.conn.create(LAST)
+            last = await self.conn.create(flows.tcp(60_000 - self.checks))
             await self.table.synced()
         assert not self.table.behind
         truth = await kernel_truth(self.conn)
@@ -195,6 +197,32 @@ async def test_synced_in_the_storm(lab: Lab, conn: Connection) -> None:
                 assert made not in all_.table
             await storm.ended()
             await all_.check()
+
+
+async def test_compared_in_a_storm(lab: Lab, conn: Connection) -> None:
+    """While the table changes it is read, again and again; and nothing is lost that would have it
+    read once more when all is still."""
+    with Storm(lab, plan(104)) as storm:
+        async with conn.table(receive_buffer=ROOMY) as table:
+            quick = Replay(table)
+            all_ = Mirrored(conn, table, [quick])
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(quick.follow)
+                for _ in range(3):
+                    async with anyio.create_task_group() as comparing:
+                        comparing.start_soon(compare_again_and_again, table)
+                        await storm.run(pause=0.005)
+                        comparing.cancel_scope.cancel()
+                    await all_.check()
+                tasks.cancel_scope.cancel()
+            statistics = table.statistics()
+            assert statistics.stream.overruns == 0
+            assert statistics.comparisons > 10
+
+
+async def compare_again_and_again(table: FlowTable) -> None:
+    while True:
+        await table.reconcile()
 
 
 @pytest.mark.parametrize("anyio_backend", [BACKENDS["trio"]], ids=["trio"], indirect=True)
