@@ -16,6 +16,7 @@ from .gaps import gaps
 from .memory import memory
 from .processes import processes
 from .scaling import scaling
+from .table import table
 
 MEASURE: Final[Mapping[str, Callable[[Options, Rivals], Figure]]] = MappingProxyType(
     {
@@ -23,6 +24,7 @@ MEASURE: Final[Mapping[str, Callable[[Options, Rivals], Figure]]] = MappingProxy
         "mixed": mixed,
         "events": events,
         "create": create,
+        "table": table,
         "scaling": scaling,
         "memory": memory,
         "gaps": gaps,

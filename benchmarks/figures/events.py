@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from socket import SO_RCVBUF, SOL_SOCKET
@@ -14,7 +15,7 @@ from ..report import Figure
 from ..rivals import Rivals
 from .lines import compared
 
-_TRUESIZE: Final = 1280
+TRUESIZE: Final = 1280
 """Bytes that one event takes of the receive buffer (x86-64), which is of twice the size asked."""
 
 
@@ -22,12 +23,12 @@ def events(options: Options, rivals: Rivals) -> Figure:
     """As many as are queued while new flows are made, the receive buffer large enough for all."""
     count = options.events
     title = f"drain {count:,} queued events, senders checked"
-    buffer = count * _TRUESIZE
+    buffer = count * TRUESIZE
     with closing(floor.open_socket(buffer)) as sock:
         if sock.getsockopt(SOL_SOCKET, SO_RCVBUF) < buffer:
             note = "Left out: a receive buffer that holds so many takes root."
             return Figure("events", title, notes=[note])
-    cause = partial(_cause, tables.tcp_shapes(), options)
+    cause = cause_of(options)
     contenders = [
         floor.events(cause, buffer),
         ours.events(ours.EVENT_BY_EVENT, cause, count, buffer),
@@ -37,6 +38,11 @@ def events(options: Options, rivals: Rivals) -> Figure:
         contenders.append(library.events(rivals.program, cause, count, buffer))
     wanted = {contender.name: "3.3 x" for contender in contenders[1:3]}
     return Figure("events", title, compared(contenders, options.runs, count, wanted))
+
+
+def cause_of(options: Options) -> Callable[[], None]:
+    """What queues them."""
+    return partial(_cause, tables.tcp_shapes(), options)
 
 
 def _cause(shapes: list[tables.Shape], options: Options) -> None:

@@ -44,9 +44,9 @@ def _kept() -> int:
     async def grown() -> int:
         async with connect() as conn:
             gc.collect()
-            before = _resident()
+            before = resident()
             flows = await conn.list()
-            after = _resident()
+            after = resident()
             assert flows
             return after - before
 
@@ -60,14 +60,15 @@ def _streamed() -> int:
         async with connect() as conn:
             gc.collect()
             _forget_peak()
-            before = _resident()
+            before = resident()
             await ours.FLOW_BY_FLOW.consume(conn)
             return _peak() - before
 
     return ours.on_backend(grown)
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Bytes of memory that this process takes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 

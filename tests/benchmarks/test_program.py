@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FIGURES = ["dump", "mixed", "events", "create", "scaling", "memory", "gaps", "processes"]
+FIGURES = [
+    *("dump", "mixed", "events", "create"),
+    *("table", "scaling", "memory", "gaps", "processes"),
+]
 COMPARED = FIGURES[:4]
 
 pytestmark = pytest.mark.kernel
@@ -86,6 +89,14 @@ def test_the_workload_is_read_again_and_again(kind: tuple[str, ...]) -> None:
     done = subprocess.run([*module, *kind], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [line.split()[1:] for line in done.stdout.splitlines()] == [["µs", "a", "flow"]] * 2
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_short_soak(backend: str) -> None:
+    module = (sys.executable, "-m", "benchmarks.soak", "--minutes", "0.02", "--backend", backend)
+    done = subprocess.run(module, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "All is as the kernel has it, and nothing is left." in done.stdout
 
 
 def test_what_can_not_be_is_refused() -> None:

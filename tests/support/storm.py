@@ -1,0 +1,230 @@
+"""Storms: creates, updates and deletes faster than anyone reads the events, all of a seed."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+import attrs
+
+from conntrack_aio import Flow, NATRange, Status, TCPInfo, TCPState
+from conntrack_aio.codec.requests import flows as requests
+from conntrack_aio.netlink import messages
+from conntrack_aio.netlink.attributes import pack_be32
+from conntrack_aio.netlink.exchange import Request
+from conntrack_aio.sandbox import rules
+from conntrack_aio.uapi.netlink import NLM_F
+from conntrack_aio.uapi.nf_tables import NF_INET, NFT_CT, NFT_REG_1, NFTA_CT
+
+from .lab import Lab
+
+TUPLES: Final = 8_000
+STEPS: Final = 24_000
+SMALL_BUFFER: Final = 1 << 16
+"""Bytes of a receive buffer that has room for some hundred events."""
+
+_GATEWAYS = NATRange(address_min=IPv4Address("192.0.2.1"), address_max=IPv4Address("192.0.2.254"))
+_GATEWAYS6 = NATRange(
+    address_min=IPv6Address("2001:db8:2::1"), address_max=IPv6Address("2001:db8:2::ff")
+)
+_SEEN = Status.CONFIRMED | Status.SEEN_REPLY
+"""As an update repeats it, of an entry that may have no more."""
+
+_EXPECTED_REFUSALS: Final = {errno.ENOENT, errno.EEXIST, errno.ENOBUFS}
+"""What a storm asks for in vain: it also deletes what is gone, and makes what is there."""
+
+_UPDATES: Final[Sequence[Mapping[str, object]]] = (
+    *({"mark": mark} for mark in (0, 1, 0xCAFE, 0xFFFFFFFF)),
+    {"mark": 0x30, "mark_mask": 0xF0},
+    {"mark": 0, "mark_mask": 0xFF},
+    *({"timeout": timeout} for timeout in (600, 7200)),
+    {"status": _SEEN | Status.ASSURED},
+    *({"labels": labels} for labels in (0, 1 << 3, 1 << 127 | 1)),
+    {"labels": 1 << 64, "labels_mask": 1 << 64},
+    {"mark": 7, "timeout": 900, "labels": 1 << 9},
+)
+_UPDATES_OF_TCP: Final[Sequence[Mapping[str, object]]] = (
+    {"protoinfo": TCPInfo(state=TCPState.FIN_WAIT)},
+    {"protoinfo": TCPInfo(state=TCPState.ESTABLISHED), "mark": 0x22},
+)
+
+
+def pool(count: int) -> Iterator[tuple[Flow, NATRange | None]]:
+    """Flows to make, of all kinds: how each is translated stands beside it."""
+    for number in range(count):
+        port = 1024 + number // 16
+        client, server = f"10.1.0.{number % 16 + 1}", "10.2.0.1"
+        client6, server6 = f"2001:db8::{number % 16 + 1:x}", "2001:db8:1::1"
+        kind = number % 16
+        if kind in (0, 1, 2, 3):
+            yield Flow.tcp(client, port, server, 443, timeout=3600), None
+        elif kind in (4, 5):
+            yield Flow.tcp(client6, port, server6, 443, timeout=3600), None
+        elif kind in (6, 7):
+            yield Flow.udp(client, port, server, 53, timeout=3600), None
+        elif kind in (8, 9):
+            yield Flow.udp(client6, port, server6, 53, timeout=3600), None
+        elif kind == 10:
+            yield Flow.tcp(client, port, server, 80, timeout=3600), _GATEWAYS
+        elif kind == 11:
+            yield Flow.udp(client6, port, server6, 53, timeout=3600), _GATEWAYS6
+        elif kind in (12, 13, 14):  # the same tuple in several zones
+            zone = (None, 1, 2)[kind - 12]
+            yield Flow.udp("10.3.0.1", port, server, 53, timeout=3600, zone=zone), None
+        else:  # a zone of the original direction alone
+            flow = Flow.udp("10.3.0.2", port, server, 53, timeout=3600)
+            yield attrs.evolve(flow, orig=attrs.evolve(flow.orig, zone=3)), None
+
+
+def _packed(request: Request, flags: int = 0) -> bytes:
+    """Without ACK the kernel answers those alone that it refuses."""
+    return messages.pack(request.type, int(NLM_F.REQUEST) | flags, 0, request.payload)
+
+
+class _Orders:
+    """The requests that a storm is made of, each encoded once."""
+
+    def __init__(self, tuples: int) -> None:
+        self._flows = list(pool(tuples))
+        self._makers = [
+            [requests.update_of_many(values, None) for values in updates]
+            for updates in (_UPDATES, (*_UPDATES, *_UPDATES_OF_TCP))
+        ]
+        self.create = cache(self._create)
+        self.update = cache(self._update)
+        self.delete = cache(self._delete)
+
+    def _create(self, number: int, mark: int | None) -> bytes:
+        flow, gateways = self._flows[number]
+        flow = copy.copy(flow)
+        flow.mark = mark
+        return _packed(requests.create(flow, gateways), int(NLM_F.CREATE | NLM_F.EXCL))
+
+    def _update(self, number: int, choice: float) -> bytes:
+        flow, _ = self._flows[number]
+        makers = self._makers[flow.orig.proto == 6]
+        return _packed(makers[int(choice * len(makers))](flow))
+
+    def _delete(self, number: int) -> bytes:
+        return _packed(requests.delete(self._flows[number][0]))
+
+
+@cache
+def _orders(tuples: int) -> _Orders:
+    return _Orders(tuples)
+
+
+def plan(seed: int, *, tuples: int = TUPLES, steps: int = STEPS) -> list[bytes]:
+    """The datagrams of a storm. Most requests do something; a few are in vain."""
+    rng = random.Random(seed)
+    orders = _orders(tuples)
+    alive = bytearray(tuples)
+    datagrams: list[bytes] = []
+    while steps > 0:
+        size = min(steps, rng.randint(20, 250))
+        steps -= size
+        if rng.random() < 0.3:  # the same few again and again
+            hot = [rng.randrange(tuples) for _ in range(10)]
+            numbers = rng.choices(hot, k=size)
+        else:
+            numbers = rng.choices(range(tuples), k=size)
+        deletes = rng.choice((0.02, 0.2, 0.7))
+        datagrams.append(
+            b"".join([_step(rng, orders, alive, number, deletes) for number in numbers])
+        )
+    return datagrams
+
+
+def _step(
+    rng: random.Random, orders: _Orders, alive: bytearray, number: int, deletes: float
+) -> bytes:
+    there = alive[number] != (rng.random() < 0.02)
+    if not there:
+        alive[number] = 1
+        return orders.create(number, rng.choice((None, 1, 0xCAFE)))
+    if rng.random() < deletes:
+        alive[number] = 0
+        return orders.delete(number)
+    return orders.update(number, rng.randrange(16) / 16)
+
+
+class Storm:
+    """Datagrams that a process in the lab sends at full speed when told to.
+
+    ``with`` it; :meth:`begin` has all of them sent, :meth:`ended` waits until they are, and then
+    they may be sent again.
+    """
+
+    def __init__(self, lab: Lab, datagrams: Sequence[bytes]) -> None:
+        command = (sys.executable, "-I", "-S", str(Path(__file__).with_name("blast.py")))
+        pipe = subprocess.PIPE
+        self._process = lab.run(partial(subprocess.Popen, command, stdin=pipe, stdout=pipe))
+        sized = [struct.pack("!I", len(each)) + each for each in datagrams]
+        self._tell(struct.pack("!I", len(datagrams)) + b"".join(sized))
+
+    def begin(self, rounds: int = 1, *, pause: float = 0.0) -> None:
+        """Have it all sent so many times over, with at most so many seconds in between.
+
+        A second time it does nearly as much: what is there then is not made again, but changed.
+        """
+        self._tell(json.dumps([rounds, pause]).encode() + b"\n")
+
+    async def ended(self) -> None:
+        """Return once all of it is sent; fail if the kernel refused what it should not."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        with anyio.fail_after(30):
+            await anyio.wait_readable(stdout)
+        refused = {int(code): count for code, count in json.loads(stdout.readline()).items()}
+        unexpected = {os.strerror(code): refused[code] for code in {*refused} - _EXPECTED_REFUSALS}
+        assert not unexpected, unexpected
+
+    async def run(self, rounds: int = 1, *, pause: float = 0.0) -> None:
+        self.begin(rounds, pause=pause)
+        await self.ended()
+
+    def _tell(self, data: bytes) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        stdin.write(data)
+        stdin.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        with self._process:  # close its pipes, and wait
+            pass
+
+
+def use_labels(lab: Lab) -> None:
+    """Have the lab's flows have room for labels from now on, by a rule that no packet meets."""
+    load = rules.load_ct(NFT_CT.LABELS)
+    store = rules.expression(
+        "ct", pack_be32(NFTA_CT.KEY, NFT_CT.LABELS), pack_be32(NFTA_CT.SREG, NFT_REG_1)
+    )
+    changes = (
+        rules.new_table("labels"),
+        rules.new_chain("labels", "label", NF_INET.LOCAL_OUT),
+        rules.new_rule("labels", "label", load, store),
+    )
+    lab.run(rules.commit, *changes)

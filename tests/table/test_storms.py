@@ -1,0 +1,245 @@
+"""The live table in storms that overrun its socket again and again: in the end it is the kernel's.
+
+What is compared is a dump of the library's own, taken when nothing happens any more.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from itertools import islice
+
+import anyio
+import anyio.to_thread
+import pytest
+from support import flows
+from support.lab import Lab
+from support.mirrors import Replay, by_key, differences, kernel_truth, key_of, wrong_answers
+from support.storm import SMALL_BUFFER, TUPLES, Storm, plan, pool, use_labels
+
+from benchmarks import isolation, tables
+from conntrack_aio import Connection, FlowTable, connect
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+
+SEEDS = range(20)
+BACKENDS = {
+    "asyncio": ("asyncio", {"use_uvloop": False}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+MANY = 500_000
+ALL = [flow for flow, _ in pool(TUPLES)]
+SAMPLE = 8_000
+"""Entries that are looked up."""
+ROOMY = 1 << 24
+"""Bytes of a receive buffer that has room for half of what a storm's events take."""
+
+
+def spread(numbers: Iterable[int]) -> list[object]:
+    """Each number on one of the backends."""
+    names = [*BACKENDS]
+    chosen = [(number, names[number % len(names)]) for number in numbers]
+    return [pytest.param(number, BACKENDS[name], id=f"{number}-{name}") for number, name in chosen]
+
+
+@pytest.fixture
+def lab(lab: Lab) -> Lab:
+    """Its flows have room for labels."""
+    use_labels(lab)
+    return lab
+
+
+class Mirrored:
+    """A table, those who follow its changes, and the checks at the end."""
+
+    def __init__(self, conn: Connection, table: FlowTable, replays: list[Replay]) -> None:
+        self.conn = conn
+        self.table = table
+        self.replays = replays
+        self.unread: list[Replay] = []
+        """They read nothing before all is over."""
+        self.checks = 0
+
+    async def check(self, *, overruns: int = 0) -> None:
+        """All of them have what the kernel has; and that was not easily had."""
+        with anyio.fail_after(60):
+            await self.table.synced()
+            self.checks += 1
+            # What was lost is repaired, so that no change comes behind this one.
+            last = await self.conn.create(flows.tcp(60_000 - self.checks))
+            await self.table.synced()
+        assert not self.table.behind
+        truth = await kernel_truth(self.conn)
+        mirror = by_key(self.table)
+        assert not differences(mirror, truth)
+        assert len(self.table) == len(truth)
+        assert not wrong_answers(self.table, islice(truth.values(), SAMPLE))
+        absent = [flow for flow in ALL if key_of(flow) not in truth]
+        assert not [flow for flow in absent if self.table.by_orig(flow.orig, zone=flow.zone)]
+        assert not [flow for flow in absent if flow in self.table]
+        async with anyio.create_task_group() as tasks:
+            for replay in self.unread:
+                tasks.start_soon(replay.follow)
+            for replay in (*self.replays, *self.unread):
+                await replay.until_it_has(key_of(last))
+                assert not differences(replay.flows, mirror)
+            tasks.cancel_scope.cancel()
+        assert self.table.statistics().stream.overruns >= overruns
+
+
+@asynccontextmanager
+async def mirrored(conn: Connection) -> AsyncIterator[Mirrored]:
+    """A table of little room, one who reads its changes at once, and one who reads none yet."""
+    async with (
+        conn.table(receive_buffer=SMALL_BUFFER) as table,
+        anyio.create_task_group() as tasks,
+    ):
+        quick = Replay(table)
+        all_ = Mirrored(conn, table, [quick])
+        all_.unread.append(Replay(table))
+        tasks.start_soon(quick.follow)
+        yield all_
+        tasks.cancel_scope.cancel()
+
+
+async def replay_from(all_: Mirrored, moment: int) -> None:
+    """Follow the changes, from the so manieth on."""
+    await all_.replays[0].until(lambda: all_.replays[0].count >= moment)
+    late = Replay(all_.table)
+    all_.replays.append(late)
+    await late.follow()
+
+
+@pytest.mark.parametrize(("seed", "anyio_backend"), spread(SEEDS), indirect=["anyio_backend"])
+async def test_the_table_is_the_kernels_in_the_end(lab: Lab, seed: int) -> None:
+    rng = random.Random(seed)
+    rounds, pause = rng.choice([(8, 0.0), (5, 0.0005), (2, 0.004)])
+    moments = sorted(rng.sample(range(3_000), 3))
+    async with AsyncExitStack() as stack:
+        storm = stack.enter_context(Storm(lab, plan(seed)))
+        conn = await stack.enter_async_context(connect(netns=lab.netns))
+        during = rng.random() < 0.5
+        if during:
+            storm.begin(rounds, pause=pause)
+        all_ = await stack.enter_async_context(mirrored(conn))
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        for moment in moments:
+            tasks.start_soon(replay_from, all_, moment)
+        storm.begin(rounds, pause=pause)
+        for _ in range(1 + during):
+            await storm.ended()
+        await all_.check(overruns=10)
+        assert len(all_.replays) == 1 + len(moments)
+        tasks.cancel_scope.cancel()
+
+
+async def test_the_loop_stands_still(lab: Lab, conn: Connection) -> None:
+    """Whoever holds the loop has the table fall behind, not go wrong."""
+    with Storm(lab, plan(100)) as storm:
+        async with mirrored(conn) as all_:
+            storm.begin(3)
+            time.sleep(1)  # noqa: ASYNC251 - that is what is tested
+            storm.begin(3)
+            await storm.ended()
+            time.sleep(1)  # noqa: ASYNC251
+            await storm.ended()
+            await all_.check(overruns=1)
+
+
+async def test_the_namespaces_name_goes(lab: Lab) -> None:
+    """Each resynchronization opens a socket, and knows of the namespace by its sockets alone."""
+    copy = os.dup(lab.descriptor)
+    try:
+        with Storm(lab, plan(101)) as storm:
+            async with connect(netns=f"/proc/self/fd/{copy}") as conn, mirrored(conn) as all_:
+                storm.begin(8)
+                os.close(copy)
+                copy = -1
+                await storm.ended()
+                await all_.check(overruns=10)
+    finally:
+        if copy >= 0:
+            os.close(copy)
+
+
+async def test_flushed_in_the_storm(lab: Lab, conn: Connection) -> None:
+    with Storm(lab, plan(102)) as storm:
+        async with mirrored(conn) as all_:
+            for _ in range(3):
+                storm.begin(2, pause=0.001)
+                await all_.replays[0].until(lambda: len(all_.table) > 100)
+                await conn.flush()
+                await storm.ended()
+            await all_.check(overruns=10)
+            await conn.flush()
+            await all_.table.synced()
+            assert len(all_.table) == 0
+
+
+async def test_synced_in_the_storm(lab: Lab, conn: Connection) -> None:
+    """What had happened at the call is there after it, whatever happens meanwhile."""
+    with Storm(lab, plan(103)) as storm:
+        async with mirrored(conn) as all_:
+            storm.begin(8, pause=0.001)
+            for number in range(5):
+                made = await conn.create(flows.tcp(50_000 + number))
+                with anyio.fail_after(30):
+                    await all_.table.synced()
+                assert made in all_.table
+                await conn.delete(made)
+                with anyio.fail_after(30):
+                    await all_.table.synced()
+                assert made not in all_.table
+            await storm.ended()
+            await all_.check()
+
+
+async def test_compared_in_a_storm(lab: Lab, conn: Connection) -> None:
+    """While the table changes it is read, again and again; and nothing is lost that would have it
+    read once more when all is still."""
+    with Storm(lab, plan(104)) as storm:
+        async with conn.table(receive_buffer=ROOMY) as table:
+            quick = Replay(table)
+            all_ = Mirrored(conn, table, [quick])
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(quick.follow)
+                for _ in range(3):
+                    async with anyio.create_task_group() as comparing:
+                        comparing.start_soon(compare_again_and_again, table)
+                        await storm.run(pause=0.005)
+                        comparing.cancel_scope.cancel()
+                    await all_.check()
+                tasks.cancel_scope.cancel()
+            statistics = table.statistics()
+            assert statistics.stream.overruns == 0
+            assert statistics.comparisons > 10
+
+
+async def compare_again_and_again(table: FlowTable) -> None:
+    while True:
+        await table.reconcile()
+
+
+@pytest.mark.parametrize("anyio_backend", [BACKENDS["trio"]], ids=["trio"], indirect=True)
+async def test_many_flows(lab: Lab) -> None:
+    """As many as there may be, and a storm on top."""
+    with isolation.room_for(MANY + 20_000):
+        count = min(MANY, isolation.room() - 20_000)
+        fill = partial(lab.run, tables.fill, tables.tcp_shapes(), 0, count)
+        with Storm(lab, plan(105)) as storm:
+            async with (
+                connect(netns=lab.netns) as conn,
+                conn.table(receive_buffer=SMALL_BUFFER) as table,
+            ):
+                await anyio.to_thread.run_sync(fill)
+                await storm.run(8)
+                await Mirrored(conn, table, []).check(overruns=10)
+                assert len(table) > count
+                await conn.flush()
+                await table.synced()
+                assert len(table) == 0
