@@ -31,6 +31,7 @@ from conntrack_aio.netlink import namespaces
 from conntrack_aio.netlink.requester import Requester
 from conntrack_aio.netlink.threads import Threads
 from conntrack_aio.session import Session
+from conntrack_aio.subscriptions import Buffer
 
 from . import script
 from .script import Exhausted, FedEndpoint, Feed
@@ -150,7 +151,7 @@ class _Inline(Threads):
 
 def _connection(endpoint: FedEndpoint, *, inline: bool) -> Connection:
     requester = Requester(endpoint.open(), offload=False, reply_timeout=0)
-    session = Session(endpoint, requester, script.RECEIVE_BUFFER, 0)
+    session = Session(endpoint, requester, Buffer(script.RECEIVE_BUFFER, None), 0)
     if inline:
         session._threads = _Inline(1)
     return Connection(session)
