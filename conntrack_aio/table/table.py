@@ -223,14 +223,6 @@ class FlowTable(AsyncResource):
             raise
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
     def check(self) -> None:
         """Raises what every method does once the table can't be used."""
         if self._failure is not None:
