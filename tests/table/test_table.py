@@ -440,4 +440,4 @@ async def test_nothing_is_left(conn: Connection) -> None:
     for _ in range(5):
         async with conn.table() as table:
             await table.reconcile()
-    await until(lambda: len(os.listdir("/proc/self/fd")) == before)
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= before)  # an older one may close, too
