@@ -337,7 +337,7 @@ class TableMachine(RuleBasedStateMachine):
 
 TestModel = TableMachine.TestCase
 TestModel.settings = settings(
-    max_examples=35,
+    max_examples=80,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
