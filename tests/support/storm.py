@@ -32,7 +32,7 @@ from conntrack_aio.uapi.nf_tables import NF_INET, NFT_CT, NFT_REG_1, NFTA_CT
 from .lab import Lab
 
 TUPLES: Final = 8_000
-STEPS: Final = 24_000
+STEPS: Final = 16_000
 SMALL_BUFFER: Final = 1 << 16
 """Bytes of a receive buffer that has room for some hundred events."""
 

@@ -34,6 +34,7 @@ from support.storm import pool, use_labels
 
 from conntrack_aio import (
     Flow,
+    FlowTable,
     KernelError,
     NATRange,
     SeqAdj,
@@ -98,13 +99,21 @@ CHANGES: list[dict[str, object]] = [
 ]
 
 
+def is_marked(flow: Flow) -> bool:
+    return bool(flow.mark)
+
+
 def creation(number: int) -> Request:
     flow, translation = POOL[number]
     return requests.create(flow, **translation)
 
 
 class TableMachine(RuleBasedStateMachine):
-    """A namespace, a table of it, and whatever happens there."""
+    """A namespace, two tables of it, and whatever happens there."""
+
+    table: FlowTable
+    marked: FlowTable
+    """With only those entries that have a mark."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,8 +144,9 @@ class TableMachine(RuleBasedStateMachine):
         self.ask(*map(creation, there))
         if events != 1:
             self.silent.update(key_of(POOL[number][0]) for number in there)
-        table = self.portal.call(lambda: self.conn.table(reconcile=None))
-        self.table = self.stack.enter_context(wrap(table))
+        for name, match in (("table", None), ("marked", is_marked)):
+            table = self.portal.call(lambda: self.conn.table(match, reconcile=None))  # noqa: B023
+            setattr(self, name, self.stack.enter_context(wrap(table)))
 
     def call(self, function: Callable[[], Awaitable[T]]) -> T:
         """Have it done in the event loop; whatever takes longer has hung."""
@@ -253,13 +263,15 @@ class TableMachine(RuleBasedStateMachine):
     def quiet(self) -> None:
         """All is still: what emits events is known."""
         self.call(self.table.synced)
+        self.call(self.marked.synced)
         assert not self.portal.call(lambda: self._differences(self.silent))
 
     @rule()
     def compare(self) -> None:
         """After a comparison all is known, and whoever follows knows it too."""
-        self.call(self.table.synced)
+        self.quiet()
         self.call(self.table.reconcile)
+        self.call(self.marked.reconcile)
         assert not self.portal.call(lambda: self._differences(set()))
         mode = self.portal.call(lambda: self._mode())
         assert (mode is TableMode.POLLED) is (self.events == 0)
@@ -271,14 +283,18 @@ class TableMachine(RuleBasedStateMachine):
     async def _differences(self, untold: set[Key]) -> list[str]:
         """Between the table and the kernel, but for entries of these keys."""
         assert not self.table.behind
+        assert not self.marked.behind
         truth = await kernel_truth(self.conn)
         heard = {key: flow for key, flow in truth.items() if key not in untold}
         found = {key: flow for key, flow in by_key(self.table).items() if key not in untold}
+        chosen = {key: flow for key, flow in by_key(self.marked).items() if key not in untold}
+        marked = {key: flow for key, flow in heard.items() if is_marked(flow)}
         absent = [
             flow for flow, _ in POOL if key_of(flow) not in truth and key_of(flow) not in untold
         ]
         return [
             *differences(found, heard),
+            *(f"of those with a mark: {each}" for each in differences(chosen, marked)),
             *wrong_answers(self.table, heard.values()),
             *(f"found: {flow}" for flow in absent if self.table.by_orig(flow.orig, zone=flow.zone)),
         ]
@@ -321,7 +337,7 @@ class TableMachine(RuleBasedStateMachine):
 
 TestModel = TableMachine.TestCase
 TestModel.settings = settings(
-    max_examples=60,
+    max_examples=80,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -118,7 +118,7 @@ async def replay_from(all_: Mirrored, moment: int) -> None:
 @pytest.mark.parametrize(("seed", "anyio_backend"), spread(SEEDS), indirect=["anyio_backend"])
 async def test_the_table_is_the_kernels_in_the_end(lab: Lab, seed: int) -> None:
     rng = random.Random(seed)
-    rounds, pause = rng.choice([(8, 0.0), (5, 0.0005), (2, 0.004)])
+    rounds, pause = rng.choice([(8, 0.0), (4, 0.0005), (1, 0.004)])
     moments = sorted(rng.sample(range(3_000), 3))
     async with AsyncExitStack() as stack:
         storm = stack.enter_context(Storm(lab, plan(seed)))
@@ -208,7 +208,7 @@ async def test_compared_in_a_storm(lab: Lab, conn: Connection) -> None:
             all_ = Mirrored(conn, table, [quick])
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(quick.follow)
-                for _ in range(3):
+                for _ in range(2):
                     async with anyio.create_task_group() as comparing:
                         comparing.start_soon(compare_again_and_again, table)
                         await storm.run(pause=0.005)
@@ -217,7 +217,7 @@ async def test_compared_in_a_storm(lab: Lab, conn: Connection) -> None:
                 tasks.cancel_scope.cancel()
             statistics = table.statistics()
             assert statistics.stream.overruns == 0
-            assert statistics.comparisons > 10
+            assert statistics.comparisons > 4
 
 
 async def compare_again_and_again(table: FlowTable) -> None:
@@ -232,11 +232,11 @@ async def test_many_flows(lab: Lab) -> None:
         count = min(MANY, isolation.room() - 20_000)
         fill = partial(lab.run, tables.fill, tables.tcp_shapes(), 0, count)
         with Storm(lab, plan(105)) as storm:
+            await anyio.to_thread.run_sync(fill)
             async with (
                 connect(netns=lab.netns) as conn,
                 conn.table(receive_buffer=SMALL_BUFFER) as table,
             ):
-                await anyio.to_thread.run_sync(fill)
                 await storm.run(8)
                 await Mirrored(conn, table, []).check(overruns=10)
                 assert len(table) > count
