@@ -10,6 +10,7 @@ as the dump's beginning, and what events have said since is laid over it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
@@ -23,6 +24,9 @@ from .keys import orig_key
 from .merging import differences, duplicate, finish, lay_over, may_hide_labels, same_entry
 
 _DYING: Final = int(Status.DYING)
+
+_MOST_ENDS: Final = 64
+"""Ids of ended entries with one tuple that are kept apart."""
 
 SWEPT_AT_ONCE: Final = 2048
 """Entries, between two turns of the loop."""
@@ -39,14 +43,26 @@ class Listener(Protocol):
 
 @attrs.define
 class _Told:
-    """What events have said of one entry since the dump under way began."""
+    """What events have said of the entries with one tuple since the dump under way began."""
 
-    flow: Flow | None
-    """``None`` once it has ended."""
-    id: int | None
-    """Of one that has ended; ``None`` for whatever was there."""
-    whole: bool
-    """Whether they told of its beginning, so that it may be younger than what the dump finds."""
+    flow: Flow | None = None
+    """The one that lives, as far as they told; ``None`` if it has ended."""
+    whole: bool = False
+    """Whether it is younger than the dump, or was looked up since, so that nothing which the dump
+    finds can add to it."""
+    ended: set[int | None] = attrs.field(factory=set[int | None])
+    """The ids of those that ended; ``None`` for any."""
+
+    def end(self, id: int | None) -> None:
+        """The one that lived, and had this id, has ended."""
+        self.flow, self.whole = None, False
+        self.ended.add(id)
+        if len(self.ended) > _MOST_ENDS:
+            self.ended = {None}
+
+    def begin(self, flow: Flow) -> None:
+        """Another one lives, and this is all of it."""
+        self.flow, self.whole = flow, True
 
 
 class _Window:
@@ -55,7 +71,7 @@ class _Window:
     def __init__(self, known: dict[int, Flow]) -> None:
         self.unseen: Final = known
         """Entries from before it that it has not told of."""
-        self.told: Final[dict[int, _Told]] = {}
+        self.told: Final[defaultdict[int, _Told]] = defaultdict(_Told)
 
 
 def _is_dying(flow: Flow) -> bool:
@@ -104,7 +120,7 @@ class Mirror:
     def _begin(self, key: int, flow: Flow) -> None:
         self.strangers.pop(key, None)
         if self._window is not None:
-            self._window.told[key] = _Told(duplicate(flow), None, whole=True)
+            self._window.told[key].begin(duplicate(flow))
         stored = self.entries.get(key)
         if stored is None:
             self._add(key, flow, Cause.EVENT)
@@ -132,7 +148,7 @@ class Mirror:
     def _end(self, key: int, flow: Flow) -> None:
         self.strangers.pop(key, None)
         if self._window is not None:
-            self._window.told[key] = _Told(None, flow.id, whole=True)
+            self._window.told[key].end(flow.id)
         stored = self.entries.get(key)
         # With another id it is one that ended before this one came: the event is an old one, which
         # the kernel could not deliver at the time, or was overtaken by what was read.
@@ -142,19 +158,19 @@ class Mirror:
 
     def _tell_window(self, window: _Window, key: int, flow: Flow) -> bool:
         """Keep what an update tells. Whether that can be laid over what the dump will find."""
-        told = window.told.get(key)
-        if told is None:
-            window.told[key] = _Told(duplicate(flow), None, whole=False)
-        elif told.flow is None:
-            # A packet's update may be queued behind the end, by another processor. Or an entry that
-            # is made anew was not told of.
+        told = window.told[key]
+        if told.flow is None:
+            if told.ended:
+                # A packet's update may be queued behind the end, by another processor. Or the
+                # beginning of another entry was not told.
+                return False
+            told.flow = duplicate(flow)
+            return True
+        if not same_entry(told.flow, flow):
             return False
-        elif not same_entry(told.flow, flow):
-            return False
-        else:
-            flow = duplicate(flow)
-            lay_over(told.flow, flow)
-            told.flow = flow
+        flow = duplicate(flow)
+        lay_over(told.flow, flow)
+        told.flow = flow
         return True
 
     # -- what is read -----------------------------------------------------------------------
@@ -176,15 +192,18 @@ class Mirror:
         if told is None:
             pass
         elif told.flow is None:
-            if told.id is None or told.id == flow.id:
+            if flow.id in told.ended or None in told.ended:
                 return
+        elif told.whole:
+            return
         elif same_entry(told.flow, flow):
             later = duplicate(told.flow)
             lay_over(flow, later)
+            if later.labels is not None:
+                self.strangers[key] = later  # they may have been cleared since
             flow = later
         else:
-            if not told.whole:
-                self.strangers[key] = flow
+            self.strangers[key] = flow
             return
         if self._set(key, flow) and told is None:
             self.unheard.add(key)
@@ -216,8 +235,11 @@ class Mirror:
         if flow is not None and _is_dying(flow):
             flow = None
         if self._window is not None:
-            kept = None if flow is None else duplicate(flow)
-            self._window.told[key] = _Told(kept, None, whole=True)
+            told = self._window.told[key]
+            if flow is None:
+                told.end(None)
+            else:
+                told.begin(duplicate(flow))
         if flow is not None:
             self._set(key, flow)
         elif (stored := self.entries.get(key)) is not None:

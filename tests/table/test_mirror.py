@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 import attrs
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,7 +82,9 @@ class Kernel:
     def create(self, number: int, id: int, silent: bool) -> None:
         if number not in self.table:
             self.table[number] = Entry(id, 0, silent)
-            self.emit(EventType.NEW, self.told(number), silent=silent)
+            told = self.told(number)
+            told.mark = None  # as the kernel leaves it out, if it is 0
+            self.emit(EventType.NEW, told, silent=silent)
 
     def update(self, number: int, mark: int) -> None:
         if (entry := self.table.get(number)) is not None:
@@ -341,6 +344,63 @@ def test_an_update_of_what_the_walk_did_not_find_is_to_be_looked_up() -> None:
     tell(mirror, EventType.UPDATE, flow(1, id=8))
     assert not mirror.strangers
     mirror.close_window()
+    assert mirror.strangers
+
+
+def test_all_that_ended_during_the_walk_stay_away() -> None:
+    """The walk may have read the first of them long ago."""
+    mirror, _ = mirror_of(flow(1, id=7))
+    mirror.open_window()
+    tell(mirror, EventType.DESTROY, flow(1, id=7))
+    tell(mirror, EventType.NEW, flow(1, id=8))
+    tell(mirror, EventType.DESTROY, flow(1, id=8))
+    mirror.found(flow(1, id=7))
+    mirror.close_window()
+    assert len(mirror.entries) == 0
+
+
+@pytest.mark.parametrize("ends", [10, 1000])
+def test_however_many_they_are(ends: int) -> None:
+    mirror, _ = mirror_of()
+    mirror.open_window()
+    for id in range(ends):
+        tell(mirror, EventType.NEW, flow(1, id=id))
+        tell(mirror, EventType.DESTROY, flow(1, id=id))
+    for id in range(ends):
+        mirror.found(flow(1, id=id))
+    mirror.close_window()
+    assert len(mirror.entries) == 0
+
+
+def test_one_made_anew_with_the_same_id_has_nothing_of_the_old_one() -> None:
+    mirror, _ = mirror_of()
+    mirror.open_window()
+    tell(mirror, EventType.DESTROY, flow(1, id=7))
+    tell(mirror, EventType.NEW, flow(1, id=7))
+    mirror.found(flow(1, id=7, mark=5, labels=1, timestamp=Timestamp(start=1)))
+    mirror.close_window()
+    (found,) = mirror.entries.flows
+    assert (found.mark, found.labels, found.timestamp) == (None, None, None)
+    assert not mirror.strangers
+
+
+def test_labels_that_went_during_the_walk_do_not_come_back() -> None:
+    mirror, _ = mirror_of(flow(1, id=7, labels=1))
+    mirror.open_window()
+    tell(mirror, EventType.UPDATE, flow(1, id=7), port_id=77)
+    ((key, _),) = mirror.strangers.items()
+    mirror.strangers.clear()
+    mirror.looked_up(key, flow(1, id=7))
+    mirror.found(flow(1, id=7, labels=1))
+    mirror.close_window()
+    assert [each.labels for each in mirror.entries.flows] == [None]
+
+
+def test_labels_that_an_update_may_have_cleared_are_looked_up() -> None:
+    mirror, _ = mirror_of()
+    mirror.open_window()
+    tell(mirror, EventType.UPDATE, flow(1, id=7), port_id=77)
+    mirror.found(flow(1, id=7, labels=1))
     assert mirror.strangers
 
 
