@@ -102,7 +102,7 @@ def table(options: Options, rivals: Rivals) -> Figure:
         growth = Spread(much.median / little.median, much.low / little.high, much.high / little.low)
         lines.append(Line(f"{name}: of {_FEW:,}", little, "µs"))
         lines.append(Line(f"{name}: of {options.large:,}", much, "µs"))
-        lines.append(Line(f"{name}: {options.large:,} / {_FEW:,}", growth, "x", wanted="1.5 x"))
+        lines.append(Line(f"{name}: {options.large:,} / {_FEW:,}", growth, "x", wanted="2 x"))
     lines += _applied(options, notes)
     return Figure("table", title, lines, notes)
 

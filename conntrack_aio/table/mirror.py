@@ -132,11 +132,13 @@ class Mirror:
             self._change(key, stored, flow, changed, Cause.EVENT)
 
     def _update(self, key: int, flow: Flow, *, by_program: bool) -> None:
-        known = self._window is not None and self._tell_window(self._window, key, flow)
+        told = None if self._window is None else self._tell_window(self._window, key, flow)
         stored = self.entries.get(key)
         if stored is None:
-            if not known:
+            if told is None or told.flow is None:
                 self.strangers[key] = flow
+            elif told.whole:  # it was not one to keep; perhaps it is now
+                self._add(key, duplicate(told.flow), Cause.EVENT)
         elif not same_entry(stored, flow):
             self.strangers[key] = flow
         else:
@@ -156,22 +158,20 @@ class Mirror:
             final = finish(stored, flow) if self.listeners else stored
             self._remove(key, final, Cause.EVENT, before=stored)
 
-    def _tell_window(self, window: _Window, key: int, flow: Flow) -> bool:
-        """Keep what an update tells. Whether that can be laid over what the dump will find."""
+    def _tell_window(self, window: _Window, key: int, flow: Flow) -> _Told | None:
+        """Keep what an update tells; ``None`` if it can't be laid over what else is known."""
         told = window.told[key]
-        if told.flow is None:
-            if told.ended:
-                # A packet's update may be queued behind the end, by another processor. Or the
-                # beginning of another entry was not told.
-                return False
+        if told.flow is None and not told.ended:
             told.flow = duplicate(flow)
-            return True
-        if not same_entry(told.flow, flow):
-            return False
-        flow = duplicate(flow)
-        lay_over(told.flow, flow)
-        told.flow = flow
-        return True
+        elif told.flow is not None and same_entry(told.flow, flow):
+            flow = duplicate(flow)
+            lay_over(told.flow, flow)
+            told.flow = flow
+        else:
+            # A packet's update may be queued behind the end, by another processor. Or the
+            # beginning of another entry was not told.
+            return None
+        return told
 
     # -- what is read -----------------------------------------------------------------------
 

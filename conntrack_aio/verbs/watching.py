@@ -46,7 +46,7 @@ class Watching(BulkWriting):
             and time, but each update event of a flow that does not match costs a request.
         :param reconcile: seconds between two comparisons with the kernel's table, by which the
             changes and ends of flows are found that emit no events (:attr:`FlowTable.mode`); each
-            costs what a dump does, some 4 µs a flow. They are left out while every entry has been
+            costs some 8 µs a flow. They are left out while every entry has been
             heard of. ``None``: none but after losses and by :meth:`FlowTable.reconcile`.
         :param enable_events: set ``nf_conntrack_events`` to 1 in the connection's namespace first,
             and leave it so: flows made from then on emit events, whoever listens.

@@ -492,6 +492,18 @@ def test_one_that_comes_to_match_is_looked_up() -> None:
     assert len(mirror.entries) == 1
 
 
+def test_one_that_comes_to_match_during_a_walk_is_known() -> None:
+    """All of it was told since the walk began, which may have passed it by."""
+    mirror, replay = mirror_of(keep=lambda each: each.mark == 1)
+    mirror.open_window()
+    tell(mirror, EventType.NEW, flow(1, id=7))
+    mirror.found(flow(1, id=7))
+    tell(mirror, EventType.UPDATE, flow(1, id=7, mark=1))
+    mirror.close_window()
+    assert [each.mark for each in mirror.entries.flows] == [1]
+    assert replay.causes == [Cause.EVENT]
+
+
 def test_sweeping_lets_others_run() -> None:
     mirror, replay = mirror_of(*(flow(number, id=number) for number in range(3 * SWEPT_AT_ONCE)))
     mirror.open_window()
