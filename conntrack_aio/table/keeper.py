@@ -37,7 +37,8 @@ _LONGEST_PAUSE: Final = 5.0
 """Seconds between two comparisons that follow each other, at most."""
 
 _ATTEMPTS: Final = 5
-"""Comparisons in a row that may fail for want of memory, or for an answer that was lost."""
+"""Comparisons in a row that may fail: for want of memory, for an answer that was lost, or because
+the table was rehashed meanwhile."""
 
 _RETRY: Final = 0.1
 """Seconds before the first is tried again; each further one waits twice as long."""
@@ -158,6 +159,7 @@ class Keeper:
                 batch = stream.batch_nowait()
             except (EventsLost, DecodeError):
                 self._lose()  # something happened, and it can't be read what
+                await anyio.lowlevel.checkpoint()
                 continue
             for item in batch:
                 self._mirror.apply(item)
@@ -217,21 +219,20 @@ class Keeper:
             started, number = time.monotonic_ns(), self._requested
             for_loss = self.behind
             try:
-                complete = await self._compare()
-                failures = 0
+                whole = await self._compare(last=failures == _ATTEMPTS - 1)
             except (KernelError, NoReply) as error:
-                failures += 1
-                if failures == _ATTEMPTS or not _may_pass(error):
+                if failures == _ATTEMPTS - 1 or not _may_pass(error):
                     raise
-                complete = False
+                whole = False
+            failures = 0 if whole else failures + 1
             took = time.monotonic_ns() - started
             self._counters.resyncs += for_loss
             self._counters.comparisons += 1
             self._counters.last_comparison = took
-            if complete:
+            if whole:
                 self._completed = number
             self.announce()
-            if failures:
+            if not whole:
                 await anyio.sleep(_RETRY * 2 ** (failures - 1))
             elif self._requested > self._completed:
                 # Half of the time at most, so that who can't keep up with events is not kept from
@@ -249,20 +250,22 @@ class Keeper:
             if self._mirror.unheard or self._setting == 0:
                 self._want()
 
-    async def _compare(self) -> bool:
-        """Read the kernel's table, and find the differences. Whether that was conclusive."""
+    async def _compare(self, *, last: bool) -> bool:
+        """Read the kernel's table, and find the differences.
+
+        Whether it was read as a whole; of the ``last`` attempt that is taken as it is.
+        """
         self._setting = await self._upstream.read_number("events")
         buckets = await self._upstream.read_number("buckets")
         self._comparing = True
         self._mirror.open_window()
         try:
-            conclusive = await self._read_all()
+            whole, readable = await self._read_all()
             # While the table is rehashed a walk can miss entries.
-            if conclusive and buckets == await self._upstream.read_number("buckets"):
-                for _ in self._mirror.sweep():
+            whole = whole and buckets == await self._upstream.read_number("buckets")
+            if whole or last:
+                for _ in self._mirror.sweep(certain=whole and readable):
                     await anyio.lowlevel.checkpoint()
-            else:
-                conclusive = False
         finally:
             self._mirror.close_window()
             self._comparing = False
@@ -271,20 +274,21 @@ class Keeper:
         if self._idle is not None:
             self._idle.cancel()
         await self.until(lambda: not (self._mirror.strangers or self._looking_up))
-        return conclusive
+        return whole or last
 
-    async def _read_all(self) -> bool:
-        conclusive = True
+    async def _read_all(self) -> tuple[bool, bool]:
+        """Whether all entries were told, and whether they could be read."""
+        readable = True
         async with self._upstream.dump() as dump:
             while True:
                 try:
                     batch = await dump.next_batch()
                 except DecodeError:
-                    conclusive = False  # of an entry that is known, perhaps
+                    readable = False  # of an entry that is known, perhaps
                     continue
                 except DumpInterrupted:
-                    return False
+                    return False, readable
                 if not batch:
-                    return conclusive
+                    return True, readable
                 for flow in batch:
                     self._mirror.found(flow)

@@ -208,16 +208,23 @@ class Mirror:
         if self._set(key, flow) and told is None:
             self.unheard.add(key)
 
-    def sweep(self) -> Iterator[None]:
-        """Remove what neither the dump nor events since its beginning know; some at a time."""
+    def sweep(self, *, certain: bool = True) -> Iterator[None]:
+        """Remove what neither the dump nor events since its beginning know; some at a time.
+
+        If it is not ``certain`` that the dump had all, they are strangers from now on.
+        """
         window = self._window
         assert window is not None
         for number, key in enumerate(window.unseen):
             if number % SWEPT_AT_ONCE == SWEPT_AT_ONCE - 1:
                 yield
             stored = self.entries.get(key)
-            if stored is not None and key not in window.told:
+            if stored is None or key in window.told:
+                continue
+            if certain:
                 self._remove(key, stored, Cause.RECONCILED)
+            else:
+                self.strangers[key] = stored
 
     def close_window(self) -> None:
         """The dump has ended, be it halfway."""

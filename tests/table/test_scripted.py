@@ -24,7 +24,8 @@ from conntrack_aio import (
     Status,
     TableMode,
 )
-from conntrack_aio.testing import FakeKernel
+from conntrack_aio.codec.messages import CT_NEW
+from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
 from conntrack_aio.uapi.nfnetlink import NFNLGRP
 
 pytestmark = pytest.mark.anyio
@@ -242,6 +243,43 @@ async def test_a_table_that_is_rehashed_is_read_again(kernel: FakeKernel, table:
 
 def _rehash(kernel: FakeKernel) -> None:
     kernel.sysctls["nf_conntrack_buckets"] = 2 * int(kernel.sysctls["nf_conntrack_buckets"])
+
+
+async def test_one_that_is_rehashed_again_and_again(
+    kernel: FakeKernel, table: FlowTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At last each entry that was not found is asked for."""
+    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
+
+    def rehash(socket: FakeSocket, asked: Asked) -> bool:
+        if asked.verb == "dump":
+            _rehash(kernel)
+        return False
+
+    kernel.script = rehash
+    with anyio.fail_after(5):
+        await table.reconcile()
+    await check(kernel, table)
+    assert table.statistics().comparisons == 6
+
+
+async def test_an_entry_that_no_dump_can_tell(kernel: FakeKernel, table: FlowTable) -> None:
+    """It does not stand in the way of the others; whether they are there is asked one by one."""
+    kernel.overrun()
+    for flow in kernel.flows[:2]:
+        kernel.remove(flow)  # and nobody is told
+
+    def tell_what_is_none(socket: FakeSocket, asked: Asked) -> bool:
+        if asked.verb == "dump":
+            socket.answer(asked, CT_NEW, b"\2\0\0\0" + b"\xff" * 8)
+            socket.done(asked)
+        return asked.verb == "dump"
+
+    kernel.script = tell_what_is_none
+    await check(kernel, table)
+    assert len(table) == 1
+    assert verbs(kernel).count("get") == 3
+    assert table.statistics().comparisons == 2
 
 
 async def test_a_kernel_without_the_setting() -> None:
