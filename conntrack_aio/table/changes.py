@@ -34,41 +34,20 @@ class _Note:
     ended_by: Cause | None = None
 
 
-class Changes(Items[Change]):
-    """Changes of a live table: an async iterator that never ends by itself; see
-    :meth:`FlowTable.changes`.
+class Backlog:
+    """What waits for one reader: at most one change an entry."""
 
-    At most one change an entry waits to be read: what happens to an entry meanwhile becomes one,
-    from the state that was told last to the present one. (An entry that ended and whose tuple
-    another has by now makes two.) Entries are told in the order in which they first changed.
-
-    Iterating raises what the table failed for; :exc:`anyio.ClosedResourceError` once it, the table
-    or the connection is closed; and :exc:`anyio.BusyResourceError` while another task iterates.
-    """
-
-    def __init__(
-        self, check: Callable[[], None], entries: Entries, on_close: Callable[[Changes], None]
-    ) -> None:
-        """``check`` raises why there will be no more changes."""
-        super().__init__()
-        self._check_table = check
+    def __init__(self, entries: Entries) -> None:
         self._entries = entries
-        self._on_close = on_close
         self._unopened = entries.copy()
         """The entries that were there at first, and that the reader was not told of yet."""
         # A dict of which the first is taken again and again looks through all that were taken.
         self._notes: OrderedDict[int, _Note] = OrderedDict()
-        self._left = _TURN
         self._news: anyio.Event | None = None
-        self._reading = False
-        self._closed = False
 
-    @property
-    def waiting(self) -> int:
-        """How many entries there are something to tell of."""
-        return len(self._unopened) + len(self._notes) + len(self._pending)
-
-    # -- the table's side -------------------------------------------------------------------
+    def __len__(self) -> int:
+        """How many entries there is something to tell of."""
+        return len(self._unopened) + len(self._notes)
 
     def note(self, key: int, before: Flow | None, final: Flow | None, cause: Cause, /) -> None:
         """See :class:`~conntrack_aio.table.mirror.Listener`."""
@@ -93,52 +72,15 @@ class Changes(Items[Change]):
         if self._news is not None:
             self._news.set()
 
-    # -- the reader's side ------------------------------------------------------------------
-
-    def _is_ready(self) -> bool:
-        """One entry at a time, so that what is not read yet may still change."""
-        if self._reading:
-            return False
-        self._check()
-        while self._left and self._has_news and not self._pending:
-            self._left -= 1
-            self._pending.extend(self._tell_one())
-        return bool(self._pending)
-
-    @property
-    def _has_news(self) -> bool:
-        return bool(self._notes or self._unopened)
-
-    async def _refill(self) -> bool:
-        if self._reading:
-            raise anyio.BusyResourceError("reading from")
-        self._check()
-        self._reading = True
+    async def wait(self) -> None:
+        """Return when the reader is to look again."""
+        self._news = anyio.Event()
         try:
-            await anyio.lowlevel.checkpoint()
-            if not (self._has_news or self._closed):
-                self._news = anyio.Event()
-                await self._news.wait()
+            await self._news.wait()
         finally:
             self._news = None
-            self._reading = False
-        self._left = _TURN
-        return True
 
-    async def next_batch(self) -> list[Change]:
-        batch = [await anext(self)]
-        while len(batch) < _AT_ONCE and self._is_ready():
-            item = self._pending.popleft()
-            assert isinstance(item, Change)
-            batch.append(item)
-        return batch
-
-    def _check(self) -> None:
-        if self._closed:
-            raise anyio.ClosedResourceError("these changes of the table are closed")
-        self._check_table()
-
-    def _tell_one(self) -> Iterator[Change]:
+    def take(self) -> Iterator[Change]:
         """What there is to tell of the next entry, which may be nothing."""
         if not self._unopened:
             yield from self._tell(*self._notes.popitem(last=False))
@@ -161,6 +103,78 @@ class Changes(Items[Change]):
         elif fields := differences(before, flow):
             yield Change(ChangeType.CHANGED, flow, note.cause, before, fields)
 
+
+class Changes(Items[Change]):
+    """Changes of a live table: an async iterator that never ends by itself; see
+    :meth:`FlowTable.changes`.
+
+    At most one change an entry waits to be read: what happens to an entry meanwhile becomes one,
+    from the state that was told last to the present one. (An entry that ended and whose tuple
+    another has by now makes two.) Entries are told in the order in which they first changed. It is
+    closed when it is dropped.
+
+    Iterating raises what the table failed for; :exc:`anyio.ClosedResourceError` once it, the table
+    or the connection is closed; and :exc:`anyio.BusyResourceError` while another task iterates.
+    """
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        check: Callable[[], None],
+        on_close: Callable[[Backlog], None],
+    ) -> None:
+        """``check`` raises why there will be no more changes. Only the backlog is known to the
+        table, so that who drops the iterator is not written for any more."""
+        super().__init__()
+        self._backlog = backlog
+        self._check_table = check
+        self._on_close = on_close
+        self._left = _TURN
+        self._reading = False
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many entries there is something to tell of."""
+        return len(self._backlog) + len(self._pending)
+
+    def _is_ready(self) -> bool:
+        """One entry at a time, so that what is not read yet may still change."""
+        if self._reading:
+            return False
+        self._check()
+        while self._left and self._backlog and not self._pending:
+            self._left -= 1
+            self._pending.extend(self._backlog.take())
+        return bool(self._pending)
+
+    async def _refill(self) -> bool:
+        if self._reading:
+            raise anyio.BusyResourceError("reading from")
+        self._check()
+        self._reading = True
+        try:
+            await anyio.lowlevel.checkpoint()
+            if not self._backlog and not self._closed:
+                await self._backlog.wait()
+        finally:
+            self._reading = False
+        self._left = _TURN
+        return True
+
+    async def next_batch(self) -> list[Change]:
+        batch = [await anext(self)]
+        while len(batch) < _AT_ONCE and self._is_ready():
+            item = self._pending.popleft()
+            assert isinstance(item, Change)
+            batch.append(item)
+        return batch
+
+    def _check(self) -> None:
+        if self._closed:
+            raise anyio.ClosedResourceError("these changes of the table are closed")
+        self._check_table()
+
     async def aclose(self) -> None:
         """End it. Idempotent; a task that iterates is woken."""
         self.close()
@@ -171,7 +185,8 @@ class Changes(Items[Change]):
         if not self._closed:
             self._closed = True
             self._pending.clear()
-            self._notes.clear()
-            self._unopened.clear()
-            self._on_close(self)
-            self.wake()
+            self._on_close(self._backlog)
+            self._backlog.wake()
+
+    def __del__(self) -> None:
+        self.close()

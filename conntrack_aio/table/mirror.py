@@ -91,7 +91,9 @@ class Mirror:
 
     def __init__(self, keep: Callable[[Flow], bool] | None) -> None:
         self.entries: Final = Entries()
-        self.listeners: Final[list[Listener]] = []
+        self.listeners: tuple[Listener, ...] = ()
+        """Another tuple takes its place when one comes or goes, which may be at any moment: when a
+        reader is collected as garbage, while others are told."""
         self.unheard: Final[set[int]] = set()
         """Those that were read, and that no event has told of."""
         self.strangers: dict[int, Flow] = {}

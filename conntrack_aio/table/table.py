@@ -16,7 +16,7 @@ from ..errors import EncodeError
 from ..model.flow import Flow
 from ..model.table import TableMode, TableStatistics
 from ..model.tuples import Tuple
-from .changes import Changes
+from .changes import Backlog, Changes
 from .keeper import Keeper
 from .keys import orig_key
 from .merging import same_entry
@@ -50,7 +50,7 @@ class FlowTable(AsyncResource):
         self._mirror = Mirror(keep)
         self._entries = self._mirror.entries
         self._keeper = Keeper(upstream, self._mirror, reconcile, self.check)
-        self._readers: set[Changes] = set()
+        self._backlogs: tuple[Backlog, ...] = ()
         self._entered = self._closed = False
         self._failure: Exception | None = None
         self._failed_at: TracebackType | None = None
@@ -158,8 +158,8 @@ class FlowTable(AsyncResource):
             entries=len(self._entries),
             unheard=len(self._mirror.unheard),
             events_applied=self._mirror.applied,
-            readers=len(self._readers),
-            changes_waiting=max((reader.waiting for reader in self._readers), default=0),
+            readers=len(self._backlogs),
+            changes_waiting=max(map(len, self._backlogs), default=0),
             stream=self._upstream.statistics(),
         )
 
@@ -191,14 +191,15 @@ class FlowTable(AsyncResource):
         entry at most.
         """
         self.check()
-        reader = Changes(self.check, self._entries, self._forget)
-        self._readers.add(reader)
-        self._mirror.listeners.append(reader)
-        return reader
+        backlog = Backlog(self._entries)
+        self._tell((*self._backlogs, backlog))
+        return Changes(backlog, self.check, self._forget)
 
-    def _forget(self, reader: Changes) -> None:
-        self._readers.discard(reader)
-        self._mirror.listeners.remove(reader)
+    def _forget(self, backlog: Backlog) -> None:
+        self._tell(tuple(each for each in self._backlogs if each is not backlog))
+
+    def _tell(self, backlogs: tuple[Backlog, ...]) -> None:
+        self._backlogs = self._mirror.listeners = backlogs
 
     # -- life -------------------------------------------------------------------------------
 
@@ -254,8 +255,8 @@ class FlowTable(AsyncResource):
 
     def _wake_all(self) -> None:
         self._keeper.announce()
-        for reader in self._readers:
-            reader.wake()
+        for backlog in self._backlogs:
+            backlog.wake()
 
     async def _run(self) -> None:
         """Its task, which never ends by itself."""

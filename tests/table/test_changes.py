@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import anyio
 import anyio.lowlevel
 import attrs
@@ -9,6 +11,7 @@ import pytest
 
 from conntrack_aio import Cause, Change, Changes, ChangeType, Flow, FlowEvent, Status
 from conntrack_aio.model.events import EventType
+from conntrack_aio.table.changes import Backlog
 from conntrack_aio.table.mirror import Mirror
 
 pytestmark = pytest.mark.anyio
@@ -30,20 +33,21 @@ class Table:
         self.mirror = Mirror(None)
         self.mirror.settled = True
         self.failure: Exception | None = None
-        self.closed: list[Changes] = []
+        self.closed: list[Backlog] = []
 
     def check(self) -> None:
         if self.failure is not None:
             raise self.failure
 
-    def forget(self, changes: Changes) -> None:
-        self.closed.append(changes)
-        self.mirror.listeners.remove(changes)
+    def forget(self, backlog: Backlog) -> None:
+        self.closed.append(backlog)
+        rest = (each for each in self.mirror.listeners if each is not backlog)
+        self.mirror.listeners = tuple(rest)
 
     def changes(self) -> Changes:
-        changes = Changes(self.check, self.mirror.entries, self.forget)
-        self.mirror.listeners.append(changes)
-        return changes
+        backlog = Backlog(self.mirror.entries)
+        self.mirror.listeners = (*self.mirror.listeners, backlog)
+        return Changes(backlog, self.check, self.forget)
 
     def tell(self, kind: EventType, number: int, **fields: object) -> None:
         self.mirror.apply(FlowEvent(type=kind, flow=flow(number, **fields)))
@@ -272,7 +276,15 @@ async def test_closing_wakes_the_reader(table: Table, waits: bool) -> None:
         with anyio.fail_after(5), pytest.raises(anyio.ClosedResourceError):
             await anext(changes)
     await changes.aclose()
-    assert table.closed == [changes]
+    assert len(table.closed) == 1
+
+
+async def test_one_that_is_dropped_is_not_written_for_any_more(table: Table) -> None:
+    table.tell(NEW, 1)
+    async for _ in table.changes():
+        break
+    gc.collect()
+    assert not table.mirror.listeners
 
 
 async def test_a_failure_of_the_table_is_raised(table: Table) -> None:

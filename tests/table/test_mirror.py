@@ -33,7 +33,7 @@ class Replay:
         self.flows: dict[int, Flow] = {}
         self.causes: list[Cause] = []
         self._mirror = mirror
-        mirror.listeners.append(self)
+        mirror.listeners = (*mirror.listeners, self)
 
     def note(self, key: int, before: Flow | None, final: Flow | None, cause: Cause) -> None:
         self.causes.append(cause)
