@@ -221,7 +221,8 @@ class Mirror:
             if number % SWEPT_AT_ONCE == SWEPT_AT_ONCE - 1:
                 yield
             stored = self.entries.get(key)
-            if stored is None or key in window.told:
+            told = window.told.get(key)
+            if stored is None or (told is not None and told.flow is not None):
                 continue
             if certain:
                 self._remove(key, stored, Cause.RECONCILED)

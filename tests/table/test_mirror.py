@@ -327,6 +327,16 @@ def test_one_that_was_made_anew_behind_the_walk_is_not_swept() -> None:
     assert len(mirror.entries) == 1
 
 
+def test_the_end_of_another_one_does_not_keep_what_is_gone() -> None:
+    """What is known may be older than what was lost."""
+    mirror, _ = mirror_of(flow(1, id=7))
+    mirror.open_window()
+    tell(mirror, EventType.DESTROY, flow(1, id=8))
+    assert list(mirror.sweep()) == []
+    mirror.close_window()
+    assert len(mirror.entries) == 0
+
+
 def test_the_walk_is_no_younger_than_a_look_up() -> None:
     mirror, _ = mirror_of(flow(1, id=7))
     mirror.open_window()
