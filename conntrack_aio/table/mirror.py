@@ -129,9 +129,10 @@ class Mirror:
         elif self.settled or not same_entry(stored, flow):
             self._remove(key, stored, Cause.REPLACED)
             self._add(key, flow, Cause.EVENT)
-        else:  # it was read, before its event came
-            changed = lay_over(stored, flow)
-            self._change(key, stored, flow, changed, Cause.EVENT)
+        else:
+            # It was read before its event came; or that was another one with its id, of which
+            # nothing may be left. What came after the beginning has events of its own.
+            self._change(key, stored, flow, differences(stored, flow), Cause.EVENT)
 
     def _update(self, key: int, flow: Flow, *, by_program: bool) -> None:
         told = None if self._window is None else self._tell_window(self._window, key, flow)
@@ -154,9 +155,14 @@ class Mirror:
         if self._window is not None:
             self._window.told[key].end(flow.id)
         stored = self.entries.get(key)
-        # With another id it is one that ended before this one came: the event is an old one, which
-        # the kernel could not deliver at the time, or was overtaken by what was read.
-        if stored is not None and same_entry(stored, flow):
+        if stored is None:
+            return
+        if not same_entry(stored, flow):
+            # It ended before the one that is known came: the event is an old one, which the kernel
+            # could not deliver at the time, or was overtaken by what was read. Or the one that is
+            # known was gone before, and nobody told.
+            self.strangers[key] = stored
+        else:
             final = finish(stored, flow) if self.listeners else stored
             self._remove(key, final, Cause.EVENT, before=stored)
 
@@ -189,7 +195,6 @@ class Mirror:
         if _is_dying(flow):
             return
         key = orig_key(flow)
-        window.unseen.pop(key, None)
         told = window.told.get(key)
         if told is None:
             pass
@@ -207,6 +212,7 @@ class Mirror:
         else:
             self.strangers[key] = flow
             return
+        window.unseen.pop(key, None)
         if self._set(key, flow) and told is None:
             self.unheard.add(key)
 
