@@ -5,10 +5,11 @@ What is compared is a dump of the library's own, taken when nothing happens any 
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import islice
@@ -234,6 +235,15 @@ async def compare_again_and_again(table: FlowTable) -> None:
         await table.reconcile()
 
 
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Without the garbage collector, which looks through millions of objects time and again."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize("anyio_backend", [BACKENDS["trio"]], ids=["trio"], indirect=True)
 async def test_many_flows(lab: Lab) -> None:
     """As many as there may be, and a storm on top."""
