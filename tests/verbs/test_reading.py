@@ -143,8 +143,9 @@ async def test_dying_are_those_whose_end_could_not_be_told(
     assert {flow.key for flow in odd} == {flow.key for flow in dying if flow.mark == 1}
     with anyio.fail_after(10):
         while await conn.count():
-            with contextlib.suppress(OSError):  # of the overrun
-                await anyio.to_thread.run_sync(deaf.recv, 4096)
+            # Of the overrun; or all are told, and the kernel lets them go a moment later.
+            with contextlib.suppress(OSError):
+                deaf.recv(4096, socket.MSG_DONTWAIT)
 
 
 @pytest.mark.kernel
