@@ -248,7 +248,9 @@ class Mirror:
     def looked_up(self, key: int, flow: Flow | None) -> None:
         """What a stranger was found to be; the mirror's from now on."""
         self.settled = False
-        if flow is not None and _is_dying(flow):
+        # The kernel finds an entry by either tuple: this may be one of the other direction, which
+        # has come into being since this one ended.
+        if flow is not None and (_is_dying(flow) or orig_key(flow) != key):
             flow = None
         if self._window is not None:
             told = self._window.told[key]

@@ -497,6 +497,18 @@ def test_a_stranger_that_ended_is_not_looked_up() -> None:
     assert not mirror.strangers
 
 
+def test_one_whose_tuple_is_the_answers_of_another_by_now() -> None:
+    """The kernel finds an entry by either tuple."""
+    mirror, replay = mirror_of()
+    tell(mirror, EventType.UPDATE, flow(1, id=7))
+    ((key, _),) = mirror.strangers.items()
+    backwards = Flow.udp("10.0.0.2", 53, "10.0.0.1", 1, timeout=30)
+    backwards.id = 8
+    mirror.looked_up(key, backwards)
+    assert len(mirror.entries) == 0
+    assert replay.causes == []
+
+
 def test_updates_are_laid_over_what_is_known() -> None:
     mirror, _ = mirror_of(flow(1, id=7, mark=3, labels=1, use=1))
     tell(mirror, EventType.UPDATE, flow(1, id=7, status=Status.ASSURED, labels=1))
