@@ -121,6 +121,8 @@ class Mirror:
 
     def _begin(self, key: int, flow: Flow) -> None:
         self.strangers.pop(key, None)
+        # Left out here, and here alone, where it is 0; whether a flow matches may depend on it.
+        flow.mark = flow.mark or 0
         if self._window is not None:
             self._window.told[key].begin(duplicate(flow))
         stored = self.entries.get(key)

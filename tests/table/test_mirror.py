@@ -327,7 +327,7 @@ def test_a_silent_flow_whose_tuple_and_id_are_used_again() -> None:
     assert mirror.unheard == mirror.entries.copy().keys()
     tell(mirror, EventType.NEW, flow(1, id=7))
     assert replay.causes == [Cause.REPLACED, Cause.EVENT]
-    assert [each.mark for each in mirror.entries.flows] == [None]
+    assert [each.mark for each in mirror.entries.flows] == [0]
     assert not mirror.unheard
 
 
@@ -442,7 +442,7 @@ def test_one_made_anew_with_the_same_id_has_nothing_of_the_old_one() -> None:
     mirror.found(flow(1, id=7, mark=5, labels=1, timestamp=Timestamp(start=1)))
     mirror.close_window()
     (found,) = mirror.entries.flows
-    assert (found.mark, found.labels, found.timestamp) == (None, None, None)
+    assert (found.mark, found.labels, found.timestamp) == (0, None, None)
     assert not mirror.strangers
 
 
@@ -556,6 +556,16 @@ def test_a_flow_that_matches_no_more_leaves() -> None:
     tell(mirror, EventType.NEW, flow(3, id=9, mark=2))
     assert len(mirror.entries) == 0
     assert not mirror.unheard
+
+
+def test_a_mark_that_a_beginning_does_not_tell_is_zero() -> None:
+    mirror, replay = mirror_of(keep=lambda each: each.mark == 0)
+    tell(mirror, EventType.NEW, flow(1, id=7))
+    mirror.open_window()
+    tell(mirror, EventType.NEW, flow(2, id=8, mark=1))
+    tell(mirror, EventType.NEW, flow(2, id=9))
+    assert [each.mark for each in mirror.entries.flows] == [0, 0]
+    assert replay.causes == [Cause.EVENT] * 2
 
 
 def test_one_that_comes_to_match_is_looked_up() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -76,6 +77,12 @@ async def check(conn: Connection, table: FlowTable) -> None:
 async def read(changes: Changes, count: int) -> list[Change]:
     with anyio.fail_after(5):
         return [await anext(changes) for _ in range(count)]
+
+
+def send_one_datagram() -> None:
+    """A flow with one packet, which emits one event."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"", ("127.0.0.1", 9))
 
 
 # -- what it has --------------------------------------------------------------------------------
@@ -193,6 +200,18 @@ async def test_the_part_that_matches(conn: Connection) -> None:
         assert left.flow.mark == 2
         assert (came.type, came.flow.orig) == (ChangeType.APPEARED, flows.tcp(2).orig)
         assert (new.type, new.cause) == (ChangeType.APPEARED, Cause.EVENT)
+
+
+@pytest.mark.parametrize("match", [Match(mark=0), lambda flow: flow.mark == 0])
+async def test_flows_without_a_mark(
+    lab: Lab, conn: Connection, match: Match | Callable[[Flow], bool]
+) -> None:
+    """No event tells of a mark that is 0."""
+    lab.track()
+    async with conn.table(match, reconcile=None) as table:
+        lab.run(send_one_datagram)
+        await table.synced()
+        assert [flow.mark for flow in table] == [0]
 
 
 async def test_a_function_as_match(conn: Connection) -> None:
