@@ -332,6 +332,22 @@ async def test_mode(
         assert table.mode is later
 
 
+async def test_what_was_made_without_events_stays_silent(
+    lab: Lab, conn: Connection, table: FlowTable
+) -> None:
+    assert table.mode is TableMode.FOLLOWED
+    lab.sysctl("nf_conntrack_events", 0)
+    await conn.create(flows.tcp())
+    await table.reconcile()
+    assert table.mode is TableMode.POLLED
+    lab.sysctl("nf_conntrack_events", 1)
+    await table.reconcile()
+    assert table.mode is TableMode.PARTLY
+    await conn.delete(flows.tcp())
+    await table.reconcile()
+    assert table.mode is TableMode.FOLLOWED
+
+
 async def test_events_are_enabled_when_asked_for(lab: Lab, conn: Connection) -> None:
     lab.sysctl("nf_conntrack_events", 0)
     await conn.create(flows.tcp(1))
