@@ -216,6 +216,9 @@ class FlowTable(AsyncResource):
         self._upstream.begin(self)
         try:
             await self._keeper.subscribe(self._prepare)
+            if self._closed:  # by another task, while the settings were read
+                self._upstream.close()
+            self.check()
             self._ended = anyio.Event()
             background.start(self._run, "conntrack_aio table")
             await self._keeper.begun()

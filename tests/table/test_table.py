@@ -454,6 +454,21 @@ async def test_it_ends_with_the_connection(lab: Lab) -> None:
         conn.table()
 
 
+async def test_closed_while_it_is_entered(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it has subscribed: nothing may stay open."""
+    table = conn.table()
+
+    async def read_number(setting: str) -> None:
+        table.close()
+
+    monkeypatch.setattr(table._upstream, "read_number", read_number)
+    with pytest.raises(anyio.ClosedResourceError):
+        await table.__aenter__()
+    assert conn.statistics().open_streams == 0
+
+
 async def test_bad_parameters(conn: Connection) -> None:
     for wrong, error in (
         ({"match": 7}, TypeError),
