@@ -112,6 +112,9 @@ class Keeper:
         mark = stream.mark()
         await self.until(lambda: not self._looking_up and stream.passed(mark))
         lost_at = self._lost_at
+        if self._mirror.puzzled:
+            done = self._counters.comparisons
+            await self.until(lambda: self._counters.comparisons > done)
         await self.until(lambda: self._completed >= lost_at)
 
     async def reconciled(self) -> None:

@@ -72,6 +72,8 @@ class _Window:
         self.unseen: Final = known
         """Entries from before it that it has not told of."""
         self.told: Final[defaultdict[int, _Told]] = defaultdict(_Told)
+        self.puzzled = False
+        """Whether updates told of entries that are not known, and that it may tell of yet."""
 
 
 def _is_dying(flow: Flow) -> bool:
@@ -103,6 +105,11 @@ class Mirror:
         self.applied = 0
         self._keep = keep
         self._window: _Window | None = None
+
+    @property
+    def puzzled(self) -> bool:
+        """Whether the dump under way, or look-ups after it, may be needed for what events told."""
+        return bool(self.strangers) or (self._window is not None and self._window.puzzled)
 
     # -- events -----------------------------------------------------------------------------
 
@@ -140,10 +147,12 @@ class Mirror:
         told = None if self._window is None else self._tell_window(self._window, key, flow)
         stored = self.entries.get(key)
         if stored is None:
-            if told is None or told.flow is None:
+            if self._window is None or told is None or told.flow is None:
                 self.strangers[key] = flow
             elif told.whole:  # it was not one to keep; perhaps it is now
                 self._add(key, duplicate(told.flow), Cause.EVENT)
+            else:
+                self._window.puzzled = True
         elif not same_entry(stored, flow):
             self.strangers[key] = flow
         else:

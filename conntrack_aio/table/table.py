@@ -169,7 +169,8 @@ class FlowTable(AsyncResource):
         """Return when everything is applied that the kernel had queued at the call.
 
         If events had been lost by then, that includes the comparison that repairs it. What a
-        silent flow did (:attr:`mode`) is not included: :meth:`reconcile` finds it.
+        silent flow did (:attr:`mode`) is not included: :meth:`reconcile` finds it. Beside a
+        comparison it may take as long as that.
         """
         self.check()
         await self._keeper.synced()

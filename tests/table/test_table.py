@@ -214,6 +214,38 @@ async def test_flows_without_a_mark(
         assert [flow.mark for flow in table] == [0]
 
 
+async def test_synced_beside_a_comparison(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update of a flow that was not one to have: the comparison may tell of it."""
+    await conn.create(flows.tcp())
+    async with (
+        conn.table(Match(mark=7), reconcile=None) as table,
+        anyio.create_task_group() as tasks,
+    ):
+        comparing, go_on = anyio.Event(), anyio.Event()
+
+        async def read_number(setting: str) -> int:
+            if table._mirror._window is not None:
+                comparing.set()
+                await go_on.wait()
+            return 1
+
+        monkeypatch.setattr(table._upstream, "read_number", read_number)
+        tasks.start_soon(table.reconcile)
+        await comparing.wait()
+        await conn.update(flows.tcp(), mark=7)
+
+        async def wait() -> None:
+            await table.synced()
+            assert len(table) == 1
+
+        tasks.start_soon(wait)
+        await until(lambda: table.statistics().events_applied == 1)
+        await anyio.wait_all_tasks_blocked()
+        go_on.set()
+
+
 async def test_a_function_as_match(conn: Connection) -> None:
     await flows.fill(conn, map(flows.tcp, range(10)))
     await flows.fill(conn, map(flows.udp6, range(10)))
