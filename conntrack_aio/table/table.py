@@ -270,7 +270,7 @@ class FlowTable(AsyncResource):
                 await self._keeper.run()
         except Exception as error:
             if not self._closed:
-                self._failure = _first_of(error)
+                self._failure = _cause_of(error)
                 self._failed_at = self._failure.__traceback__
         finally:
             self.close()  # it failed, was closed, or the event loop ends
@@ -278,10 +278,10 @@ class FlowTable(AsyncResource):
             self._wake_all()
 
 
-def _first_of(error: Exception) -> Exception:
-    """What a task group raised, without the group."""
-    while isinstance(error, ExceptionGroup):
-        error = cast("ExceptionGroup[Exception]", error).exceptions[0]
+def _cause_of(error: Exception) -> Exception:
+    """What a task group raised, without the group: a function of the user's may raise another."""
+    if isinstance(error, ExceptionGroup):
+        return cast("ExceptionGroup[Exception]", error).exceptions[0]
     return error
 
 

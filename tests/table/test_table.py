@@ -421,6 +421,18 @@ async def test_what_the_body_raises_leaves_as_it_is(conn: Connection) -> None:
     assert conn.statistics().open_tables == conn.statistics().open_streams == 0
 
 
+@pytest.mark.parametrize("error", [KeyError("mine"), ExceptionGroup("mine", [KeyError()])])
+async def test_what_a_function_raises_leaves_as_it_is(conn: Connection, error: Exception) -> None:
+    def match(flow: Flow) -> bool:
+        raise error
+
+    async with conn.table(match) as table:
+        await conn.create(flows.tcp())
+        with pytest.raises(type(error)) as raised:
+            await anext(table.changes())
+        assert raised.value.args == error.args
+
+
 async def test_a_cancelled_body(conn: Connection) -> None:
     with anyio.CancelScope() as scope:
         async with conn.table() as table:
