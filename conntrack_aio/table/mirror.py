@@ -118,7 +118,6 @@ class Mirror:
         self.applied += 1
         flow = event.flow
         key = orig_key(flow)
-        self.unheard.discard(key)
         if event.type is EventType.UPDATE:
             self._update(key, flow, by_program=event.port_id != 0)
         elif event.type is EventType.NEW:
@@ -135,12 +134,15 @@ class Mirror:
         stored = self.entries.get(key)
         if stored is None:
             self._add(key, flow, Cause.EVENT)
-        elif self.settled or not same_entry(stored, flow):
+        elif not same_entry(stored, flow) or (self.settled and key in self.unheard):
             self._remove(key, stored, Cause.REPLACED)
             self._add(key, flow, Cause.EVENT)
         else:
-            # It was read before its event came; or that was another one with its id, of which
-            # nothing may be left. What came after the beginning has events of its own.
+            # It was read before its event came. Or it is told again: what the kernel could not
+            # deliver to some program that insists, it tells all programs with the next event. Or
+            # that was another one with its id, of which nothing may be left. What came after the
+            # beginning has events of its own, or is told with it.
+            self.unheard.discard(key)
             self._change(key, stored, flow, differences(stored, flow), Cause.EVENT)
 
     def _update(self, key: int, flow: Flow, *, by_program: bool) -> None:
@@ -156,6 +158,7 @@ class Mirror:
         elif not same_entry(stored, flow):
             self.strangers[key] = flow
         else:
+            self.unheard.discard(key)
             changed = lay_over(stored, flow)
             self._change(key, stored, flow, changed, Cause.EVENT)
             if may_hide_labels(stored, flow, changed, by_program):

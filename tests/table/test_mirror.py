@@ -331,6 +331,26 @@ def test_a_silent_flow_whose_tuple_and_id_are_used_again() -> None:
     assert not mirror.unheard
 
 
+def test_a_beginning_that_is_told_again_is_none() -> None:
+    """It could not be delivered to another program, which insists."""
+    mirror, replay = mirror_of()
+    mirror.settled = True
+    tell(mirror, EventType.NEW, flow(1, id=7))
+    tell(mirror, EventType.NEW, flow(1, id=7, mark=5))
+    assert replay.causes == [Cause.EVENT, Cause.EVENT]
+    assert [each.mark for each in mirror.entries.flows] == [5]
+    assert [each.mark for each in replay.flows.values()] == [5]
+
+
+def test_an_event_of_another_flow_is_no_word_of_a_silent_one() -> None:
+    mirror, _ = mirror_of(flow(1, id=7))
+    tell(mirror, EventType.UPDATE, flow(1, id=6))
+    tell(mirror, EventType.DESTROY, flow(1, id=6))
+    assert mirror.unheard == mirror.entries.copy().keys()
+    tell(mirror, EventType.UPDATE, flow(1, id=7))
+    assert not mirror.unheard
+
+
 def test_the_time_of_its_making_tells_a_flow_from_one_with_its_id() -> None:
     mirror, replay = mirror_of(flow(1, id=7, timestamp=Timestamp(start=1)))
     mirror.open_window()
