@@ -18,7 +18,6 @@ from ..model.table import TableMode, TableStatistics
 from ..model.tuples import Tuple
 from .changes import Backlog, Changes
 from .keeper import Keeper
-from .keys import orig_key
 from .merging import same_entry
 from .mirror import Mirror
 from .upstream import Upstream
@@ -124,8 +123,8 @@ class FlowTable(AsyncResource):
             return self.get(item) is not None
         if not isinstance(item, Flow):
             return False
-        self.check()
-        stored = self._entries.get(orig_key(item))
+        orig = item.orig
+        stored = self.by_orig(orig, zone=item.zone if orig.zone is None else orig.zone)
         return stored is not None and same_entry(stored, item)
 
     # -- what it knows of itself ------------------------------------------------------------

@@ -129,6 +129,8 @@ async def test_look_ups(conn: Connection, table: FlowTable) -> None:
     assert table.by_id(1) == []
     assert "tcp" not in table
     assert flows.tcp(5) not in table
+    # A number out of range is no other tuple's.
+    assert Flow.tcp("10.1.0.1", 40000 | 1 << 16, "10.2.0.0", 80, timeout=600) not in table
     other = copy.copy(plain)
     other.id = 1
     assert other not in table
