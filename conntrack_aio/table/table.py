@@ -30,7 +30,8 @@ class FlowTable(AsyncResource):
     Look-ups and iteration are plain calls: what they see is what had been applied when the task
     had its last turn; :meth:`synced` waits for what the kernel has told since. The flows are as the
     kernel last told them, and are not to be changed: an entry that changes gets another object.
-    Their timeouts and counters are of their last event or comparison, for no event tells of those.
+    Their timeouts, counters and timestamps are as of a comparison or an event, few of which tell
+    of those.
 
     Every method but :meth:`aclose` raises :exc:`anyio.ClosedResourceError` before the table is
     entered and once it, or its connection, is closed; and, if the table can no longer be kept true,
