@@ -70,7 +70,7 @@ class Keeper:
         self._counters = TableStatistics()
         self._setting: int | None = None
         self._covered: bool = False
-        """Whether flows from before the subscription emit events."""
+        """Whether all flows emit events that were made before, as far as the setting tells."""
         self._requested, self._completed = 1, 0
         """Comparisons: the number of the last that was asked for, and of the last that is done."""
         self._lost_at = 0
@@ -112,6 +112,9 @@ class Keeper:
         mark = stream.mark()
         await self.until(lambda: not self._looking_up and stream.passed(mark))
         lost_at = self._lost_at
+        if self._mirror.puzzled:
+            done = self._counters.comparisons
+            await self.until(lambda: self._counters.comparisons > done)
         await self.until(lambda: self._completed >= lost_at)
 
     async def reconciled(self) -> None:
@@ -139,11 +142,16 @@ class Keeper:
 
     async def subscribe(self, prepare: Callable[[], Awaitable[None]] | None) -> None:
         """Have the kernel tell of what happens from now on, after a look at its settings."""
-        self._setting = await self._upstream.read_number("events")
+        await self._read_setting()
         self._covered = self._setting == 1
         if prepare is not None:
             await prepare()
         self._upstream.subscribe()
+
+    async def _read_setting(self) -> None:
+        self._setting = await self._upstream.read_number("events")
+        if self._setting == 0:
+            self._covered = False  # what is made now stays silent, whatever the setting is later
 
     async def run(self) -> None:
         """Never returns; raises what it can't go on for, perhaps in a group."""
@@ -246,7 +254,7 @@ class Keeper:
             with anyio.move_on_after(self._interval):
                 await self.until(lambda: self._requested > self._completed)
                 return
-            self._setting = await self._upstream.read_number("events")
+            await self._read_setting()
             if self._mirror.unheard or self._setting == 0:
                 self._want()
 
@@ -255,7 +263,7 @@ class Keeper:
 
         Whether it was read as a whole; of the ``last`` attempt that is taken as it is.
         """
-        self._setting = await self._upstream.read_number("events")
+        await self._read_setting()
         buckets = await self._upstream.read_number("buckets")
         self._comparing = True
         self._mirror.open_window()

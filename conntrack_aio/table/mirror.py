@@ -72,6 +72,8 @@ class _Window:
         self.unseen: Final = known
         """Entries from before it that it has not told of."""
         self.told: Final[defaultdict[int, _Told]] = defaultdict(_Told)
+        self.puzzled = False
+        """Whether updates told of entries that are not known, and that it may tell of yet."""
 
 
 def _is_dying(flow: Flow) -> bool:
@@ -104,6 +106,11 @@ class Mirror:
         self._keep = keep
         self._window: _Window | None = None
 
+    @property
+    def puzzled(self) -> bool:
+        """Whether the dump under way, or look-ups after it, may be needed for what events told."""
+        return bool(self.strangers) or (self._window is not None and self._window.puzzled)
+
     # -- events -----------------------------------------------------------------------------
 
     def apply(self, event: FlowEvent) -> None:
@@ -111,7 +118,6 @@ class Mirror:
         self.applied += 1
         flow = event.flow
         key = orig_key(flow)
-        self.unheard.discard(key)
         if event.type is EventType.UPDATE:
             self._update(key, flow, by_program=event.port_id != 0)
         elif event.type is EventType.NEW:
@@ -121,30 +127,38 @@ class Mirror:
 
     def _begin(self, key: int, flow: Flow) -> None:
         self.strangers.pop(key, None)
+        # Left out here, and here alone, where it is 0; whether a flow matches may depend on it.
+        flow.mark = flow.mark or 0
         if self._window is not None:
             self._window.told[key].begin(duplicate(flow))
         stored = self.entries.get(key)
         if stored is None:
             self._add(key, flow, Cause.EVENT)
-        elif self.settled or not same_entry(stored, flow):
+        elif not same_entry(stored, flow) or (self.settled and key in self.unheard):
             self._remove(key, stored, Cause.REPLACED)
             self._add(key, flow, Cause.EVENT)
         else:
-            # It was read before its event came; or that was another one with its id, of which
-            # nothing may be left. What came after the beginning has events of its own.
+            # It was read before its event came. Or it is told again: what the kernel could not
+            # deliver to some program that insists, it tells all programs with the next event. Or
+            # that was another one with its id, of which nothing may be left. What came after the
+            # beginning has events of its own, or is told with it.
+            self.unheard.discard(key)
             self._change(key, stored, flow, differences(stored, flow), Cause.EVENT)
 
     def _update(self, key: int, flow: Flow, *, by_program: bool) -> None:
         told = None if self._window is None else self._tell_window(self._window, key, flow)
         stored = self.entries.get(key)
         if stored is None:
-            if told is None or told.flow is None:
+            if self._window is None or told is None or told.flow is None:
                 self.strangers[key] = flow
             elif told.whole:  # it was not one to keep; perhaps it is now
                 self._add(key, duplicate(told.flow), Cause.EVENT)
+            else:
+                self._window.puzzled = True
         elif not same_entry(stored, flow):
             self.strangers[key] = flow
         else:
+            self.unheard.discard(key)
             changed = lay_over(stored, flow)
             self._change(key, stored, flow, changed, Cause.EVENT)
             if may_hide_labels(stored, flow, changed, by_program):
@@ -248,7 +262,9 @@ class Mirror:
     def looked_up(self, key: int, flow: Flow | None) -> None:
         """What a stranger was found to be; the mirror's from now on."""
         self.settled = False
-        if flow is not None and _is_dying(flow):
+        # The kernel finds an entry by either tuple: this may be one of the other direction, which
+        # has come into being since this one ended.
+        if flow is not None and (_is_dying(flow) or orig_key(flow) != key):
             flow = None
         if self._window is not None:
             told = self._window.told[key]

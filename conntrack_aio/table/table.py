@@ -18,7 +18,6 @@ from ..model.table import TableMode, TableStatistics
 from ..model.tuples import Tuple
 from .changes import Backlog, Changes
 from .keeper import Keeper
-from .keys import orig_key
 from .merging import same_entry
 from .mirror import Mirror
 from .upstream import Upstream
@@ -31,7 +30,8 @@ class FlowTable(AsyncResource):
     Look-ups and iteration are plain calls: what they see is what had been applied when the task
     had its last turn; :meth:`synced` waits for what the kernel has told since. The flows are as the
     kernel last told them, and are not to be changed: an entry that changes gets another object.
-    Their timeouts and counters are of their last event or comparison, for no event tells of those.
+    Their timeouts, counters and timestamps are as of a comparison or an event, few of which tell
+    of those.
 
     Every method but :meth:`aclose` raises :exc:`anyio.ClosedResourceError` before the table is
     entered and once it, or its connection, is closed; and, if the table can no longer be kept true,
@@ -124,8 +124,8 @@ class FlowTable(AsyncResource):
             return self.get(item) is not None
         if not isinstance(item, Flow):
             return False
-        self.check()
-        stored = self._entries.get(orig_key(item))
+        orig = item.orig
+        stored = self.by_orig(orig, zone=item.zone if orig.zone is None else orig.zone)
         return stored is not None and same_entry(stored, item)
 
     # -- what it knows of itself ------------------------------------------------------------
@@ -169,7 +169,8 @@ class FlowTable(AsyncResource):
         """Return when everything is applied that the kernel had queued at the call.
 
         If events had been lost by then, that includes the comparison that repairs it. What a
-        silent flow did (:attr:`mode`) is not included: :meth:`reconcile` finds it.
+        silent flow did (:attr:`mode`) is not included: :meth:`reconcile` finds it. Beside a
+        comparison it may take as long as that.
         """
         self.check()
         await self._keeper.synced()
@@ -216,6 +217,9 @@ class FlowTable(AsyncResource):
         self._upstream.begin(self)
         try:
             await self._keeper.subscribe(self._prepare)
+            if self._closed:  # by another task, while the settings were read
+                self._upstream.close()
+            self.check()
             self._ended = anyio.Event()
             background.start(self._run, "conntrack_aio table")
             await self._keeper.begun()
@@ -266,7 +270,7 @@ class FlowTable(AsyncResource):
                 await self._keeper.run()
         except Exception as error:
             if not self._closed:
-                self._failure = _first_of(error)
+                self._failure = _cause_of(error)
                 self._failed_at = self._failure.__traceback__
         finally:
             self.close()  # it failed, was closed, or the event loop ends
@@ -274,10 +278,10 @@ class FlowTable(AsyncResource):
             self._wake_all()
 
 
-def _first_of(error: Exception) -> Exception:
-    """What a task group raised, without the group."""
-    while isinstance(error, ExceptionGroup):
-        error = cast("ExceptionGroup[Exception]", error).exceptions[0]
+def _cause_of(error: Exception) -> Exception:
+    """What a task group raised, without the group: a function of the user's may raise another."""
+    if isinstance(error, ExceptionGroup):
+        return cast("ExceptionGroup[Exception]", error).exceptions[0]
     return error
 
 

@@ -327,7 +327,27 @@ def test_a_silent_flow_whose_tuple_and_id_are_used_again() -> None:
     assert mirror.unheard == mirror.entries.copy().keys()
     tell(mirror, EventType.NEW, flow(1, id=7))
     assert replay.causes == [Cause.REPLACED, Cause.EVENT]
-    assert [each.mark for each in mirror.entries.flows] == [None]
+    assert [each.mark for each in mirror.entries.flows] == [0]
+    assert not mirror.unheard
+
+
+def test_a_beginning_that_is_told_again_is_none() -> None:
+    """It could not be delivered to another program, which insists."""
+    mirror, replay = mirror_of()
+    mirror.settled = True
+    tell(mirror, EventType.NEW, flow(1, id=7))
+    tell(mirror, EventType.NEW, flow(1, id=7, mark=5))
+    assert replay.causes == [Cause.EVENT, Cause.EVENT]
+    assert [each.mark for each in mirror.entries.flows] == [5]
+    assert [each.mark for each in replay.flows.values()] == [5]
+
+
+def test_an_event_of_another_flow_is_no_word_of_a_silent_one() -> None:
+    mirror, _ = mirror_of(flow(1, id=7))
+    tell(mirror, EventType.UPDATE, flow(1, id=6))
+    tell(mirror, EventType.DESTROY, flow(1, id=6))
+    assert mirror.unheard == mirror.entries.copy().keys()
+    tell(mirror, EventType.UPDATE, flow(1, id=7))
     assert not mirror.unheard
 
 
@@ -442,7 +462,7 @@ def test_one_made_anew_with_the_same_id_has_nothing_of_the_old_one() -> None:
     mirror.found(flow(1, id=7, mark=5, labels=1, timestamp=Timestamp(start=1)))
     mirror.close_window()
     (found,) = mirror.entries.flows
-    assert (found.mark, found.labels, found.timestamp) == (None, None, None)
+    assert (found.mark, found.labels, found.timestamp) == (0, None, None)
     assert not mirror.strangers
 
 
@@ -497,6 +517,18 @@ def test_a_stranger_that_ended_is_not_looked_up() -> None:
     assert not mirror.strangers
 
 
+def test_one_whose_tuple_is_the_answers_of_another_by_now() -> None:
+    """The kernel finds an entry by either tuple."""
+    mirror, replay = mirror_of()
+    tell(mirror, EventType.UPDATE, flow(1, id=7))
+    ((key, _),) = mirror.strangers.items()
+    backwards = Flow.udp("10.0.0.2", 53, "10.0.0.1", 1, timeout=30)
+    backwards.id = 8
+    mirror.looked_up(key, backwards)
+    assert len(mirror.entries) == 0
+    assert replay.causes == []
+
+
 def test_updates_are_laid_over_what_is_known() -> None:
     mirror, _ = mirror_of(flow(1, id=7, mark=3, labels=1, use=1))
     tell(mirror, EventType.UPDATE, flow(1, id=7, status=Status.ASSURED, labels=1))
@@ -544,6 +576,16 @@ def test_a_flow_that_matches_no_more_leaves() -> None:
     tell(mirror, EventType.NEW, flow(3, id=9, mark=2))
     assert len(mirror.entries) == 0
     assert not mirror.unheard
+
+
+def test_a_mark_that_a_beginning_does_not_tell_is_zero() -> None:
+    mirror, replay = mirror_of(keep=lambda each: each.mark == 0)
+    tell(mirror, EventType.NEW, flow(1, id=7))
+    mirror.open_window()
+    tell(mirror, EventType.NEW, flow(2, id=8, mark=1))
+    tell(mirror, EventType.NEW, flow(2, id=9))
+    assert [each.mark for each in mirror.entries.flows] == [0, 0]
+    assert replay.causes == [Cause.EVENT] * 2
 
 
 def test_one_that_comes_to_match_is_looked_up() -> None:

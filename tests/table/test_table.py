@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -78,6 +79,12 @@ async def read(changes: Changes, count: int) -> list[Change]:
         return [await anext(changes) for _ in range(count)]
 
 
+def send_one_datagram() -> None:
+    """A flow with one packet, which emits one event."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"", ("127.0.0.1", 9))
+
+
 # -- what it has --------------------------------------------------------------------------------
 
 
@@ -122,6 +129,8 @@ async def test_look_ups(conn: Connection, table: FlowTable) -> None:
     assert table.by_id(1) == []
     assert "tcp" not in table
     assert flows.tcp(5) not in table
+    # A number out of range is no other tuple's.
+    assert Flow.tcp("10.1.0.1", 40000 | 1 << 16, "10.2.0.0", 80, timeout=600) not in table
     other = copy.copy(plain)
     other.id = 1
     assert other not in table
@@ -193,6 +202,50 @@ async def test_the_part_that_matches(conn: Connection) -> None:
         assert left.flow.mark == 2
         assert (came.type, came.flow.orig) == (ChangeType.APPEARED, flows.tcp(2).orig)
         assert (new.type, new.cause) == (ChangeType.APPEARED, Cause.EVENT)
+
+
+@pytest.mark.parametrize("match", [Match(mark=0), lambda flow: flow.mark == 0])
+async def test_flows_without_a_mark(
+    lab: Lab, conn: Connection, match: Match | Callable[[Flow], bool]
+) -> None:
+    """No event tells of a mark that is 0."""
+    lab.track()
+    async with conn.table(match, reconcile=None) as table:
+        lab.run(send_one_datagram)
+        await table.synced()
+        assert [flow.mark for flow in table] == [0]
+
+
+async def test_synced_beside_a_comparison(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update of a flow that was not one to have: the comparison may tell of it."""
+    await conn.create(flows.tcp())
+    async with (
+        conn.table(Match(mark=7), reconcile=None) as table,
+        anyio.create_task_group() as tasks,
+    ):
+        comparing, go_on = anyio.Event(), anyio.Event()
+
+        async def read_number(setting: str) -> int:
+            if table._mirror._window is not None:
+                comparing.set()
+                await go_on.wait()
+            return 1
+
+        monkeypatch.setattr(table._upstream, "read_number", read_number)
+        tasks.start_soon(table.reconcile)
+        await comparing.wait()
+        await conn.update(flows.tcp(), mark=7)
+
+        async def wait() -> None:
+            await table.synced()
+            assert len(table) == 1
+
+        tasks.start_soon(wait)
+        await until(lambda: table.statistics().events_applied == 1)
+        await anyio.wait_all_tasks_blocked()
+        go_on.set()
 
 
 async def test_a_function_as_match(conn: Connection) -> None:
@@ -313,6 +366,22 @@ async def test_mode(
         assert table.mode is later
 
 
+async def test_what_was_made_without_events_stays_silent(
+    lab: Lab, conn: Connection, table: FlowTable
+) -> None:
+    assert table.mode is TableMode.FOLLOWED
+    lab.sysctl("nf_conntrack_events", 0)
+    await conn.create(flows.tcp())
+    await table.reconcile()
+    assert table.mode is TableMode.POLLED
+    lab.sysctl("nf_conntrack_events", 1)
+    await table.reconcile()
+    assert table.mode is TableMode.PARTLY
+    await conn.delete(flows.tcp())
+    await table.reconcile()
+    assert table.mode is TableMode.FOLLOWED
+
+
 async def test_events_are_enabled_when_asked_for(lab: Lab, conn: Connection) -> None:
     lab.sysctl("nf_conntrack_events", 0)
     await conn.create(flows.tcp(1))
@@ -352,6 +421,18 @@ async def test_what_the_body_raises_leaves_as_it_is(conn: Connection) -> None:
             raise ZeroDivisionError
     assert raised.value.__context__ is None
     assert conn.statistics().open_tables == conn.statistics().open_streams == 0
+
+
+@pytest.mark.parametrize("error", [KeyError("mine"), ExceptionGroup("mine", [KeyError()])])
+async def test_what_a_function_raises_leaves_as_it_is(conn: Connection, error: Exception) -> None:
+    def match(flow: Flow) -> bool:
+        raise error
+
+    async with conn.table(match) as table:
+        await conn.create(flows.tcp())
+        with pytest.raises(type(error)) as raised:
+            await anext(table.changes())
+        assert raised.value.args == error.args
 
 
 async def test_a_cancelled_body(conn: Connection) -> None:
@@ -417,6 +498,21 @@ async def test_it_ends_with_the_connection(lab: Lab) -> None:
             len(table)
     with pytest.raises(anyio.ClosedResourceError):
         conn.table()
+
+
+async def test_closed_while_it_is_entered(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it has subscribed: nothing may stay open."""
+    table = conn.table()
+
+    async def read_number(setting: str) -> None:
+        table.close()
+
+    monkeypatch.setattr(table._upstream, "read_number", read_number)
+    with pytest.raises(anyio.ClosedResourceError):
+        await table.__aenter__()
+    assert conn.statistics().open_streams == 0
 
 
 async def test_bad_parameters(conn: Connection) -> None:
