@@ -272,5 +272,5 @@ def _check_buffer(name: str, size: int) -> int:
     if not isinstance(size, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{name} is a number of bytes, not {size!r}")
     if not 0 < size < 1 << 30:
-        raise ValueError(f"{name} is a number of bytes from 1 to 2^30, not {size}")
+        raise ValueError(f"{name} is a number of bytes, at least 1 and below 2^30, not {size}")
     return size

@@ -13,7 +13,7 @@ from ..errors import ConntrackError, DecodeError, EventsLost
 from ..model.events import EventType
 from .arguments import parse
 from .failures import complain, guarded
-from .render import renderer
+from .render import lost_as_json, renderer
 
 
 def run(arguments: Sequence[str] | None) -> int:
@@ -66,6 +66,8 @@ async def _events(options: argparse.Namespace) -> None:
                 async for event in stream:
                     print(render(event), flush=True)
             except (EventsLost, DecodeError) as error:
+                if options.json and isinstance(error, EventsLost):
+                    print(lost_as_json(error), flush=True)
                 complain(error)
 
 

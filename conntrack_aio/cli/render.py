@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 from ..codec.json import to_json
+from ..errors import EventsLost
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 
@@ -20,6 +21,11 @@ def as_text(item: Flow | FlowEvent) -> str:
 def as_json(item: Flow | FlowEvent) -> str:
     """A line of JSON, with the field names of the classes."""
     return json.dumps(to_json(item))
+
+
+def lost_as_json(loss: EventsLost) -> str:
+    """The line of JSON that stands where events were lost; their number may not be known."""
+    return json.dumps({"type": "lost", "lost": loss.lost})
 
 
 def renderer(*, json: bool) -> Render:

@@ -46,7 +46,9 @@ class Change:
     event told: counters, the time of its end."""
     cause: Cause
     before: Flow | None = None
-    """The entry as the reader was last told of it; ``None`` if it appeared."""
+    """The entry as the reader was last told of it; ``None`` if it appeared. A comparison may have
+    brought its timeout and counters up to date since, and tells of no change for that: don't
+    subtract them."""
     fields: tuple[str, ...] = ()
     """If it changed: the names of the fields of :class:`Flow` in which it differs from
     :attr:`before`. ``timeout``, ``use``, ``timestamp`` and the counters are not counted: no event

@@ -8,6 +8,7 @@ behind; the kernel drops silently until then.
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,8 @@ from ..errors import (
 from ..model.table import TableMode, TableStatistics
 from .mirror import Mirror
 from .upstream import Upstream
+
+logger = logging.getLogger("conntrack_aio")
 
 _AT_ONCE: Final = 256
 """Entries that are looked up by one call."""
@@ -226,6 +229,8 @@ class Keeper:
         while True:
             started, number = time.monotonic_ns(), self._requested
             for_loss = self.behind
+            if for_loss:
+                logger.warning("the live table has lost events: the kernel's is read again")
             try:
                 whole = await self._compare(last=failures == _ATTEMPTS - 1)
             except (KernelError, NoReply) as error:

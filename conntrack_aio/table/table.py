@@ -90,22 +90,28 @@ class FlowTable(AsyncResource):
         self.check()
         return self._entries.by_id(id)
 
+    def find(self, packet: Tuple, *, zone: int | None = None) -> Flow | None:
+        """The entry that a packet belongs to; ``None`` if there is none.
+
+        The packet may be of either direction, and be seen on either side, before or after the
+        translation. If it could be one that arrives, by some entry, and one that leaves, by
+        another, it is taken for the first. Otherwise as :meth:`by_orig`.
+        """
+        found = self.get(packet, zone=zone)
+        if found is None:
+            try:
+                found = self.get(packet.inverse, zone=_zone_of(packet, zone))
+            except EncodeError:  # an ICMP type without an answer, which nothing tracks
+                return None
+        return found
+
     def translate(self, packet: Tuple, *, zone: int | None = None) -> Tuple | None:
         """A packet's addresses and ports as they are on the other side of NAT; ``None`` if it
         belongs to no entry. Where nothing is translated, they are the same.
 
-        The packet may be of either direction, and be seen on either side, before or after the
-        translation (:meth:`Flow.translate`). If it could be one that arrives, by some entry, and
-        one that leaves, by another, it is taken for the first.
-
-        :param zone: as of :meth:`by_orig`.
+        The packet is what :meth:`find` takes, and the answer :meth:`Flow.translate`'s.
         """
-        flow = self.get(packet, zone=zone)
-        if flow is None:
-            try:
-                flow = self.get(packet.inverse, zone=_zone_of(packet, zone))
-            except EncodeError:  # an ICMP type without an answer, which nothing tracks
-                return None
+        flow = self.find(packet, zone=zone)
         return None if flow is None else flow.translate(packet)
 
     def __len__(self) -> int:
@@ -169,8 +175,9 @@ class FlowTable(AsyncResource):
         """Return when everything is applied that the kernel had queued at the call.
 
         If events had been lost by then, that includes the comparison that repairs it. What a
-        silent flow did (:attr:`mode`) is not included: :meth:`reconcile` finds it. Beside a
-        comparison it may take as long as that.
+        silent flow did (:attr:`mode`) is not included: :meth:`reconcile` finds it. It takes some
+        microseconds where nothing waits, and in a storm as long as a comparison, which is seconds
+        at a million entries: nothing to do before each look-up.
         """
         self.check()
         await self._keeper.synced()
@@ -189,7 +196,7 @@ class FlowTable(AsyncResource):
         Each call is a subscription of its own, from now on. Whoever does nothing but apply the
         changes to a dict of :attr:`Flow.orig` and :attr:`Flow.zone` has this table in it, whatever
         was lost and however slow they are: what is not read yet takes the room of one change an
-        entry at most.
+        entry at most. After :meth:`synced`, they are up to date once :attr:`Changes.waiting` is 0.
         """
         self.check()
         backlog = Backlog(self._entries)
@@ -288,5 +295,8 @@ def _cause_of(error: Exception) -> Exception:
 def _zone_of(tuple_: Tuple, zone: int | None) -> int:
     """The zone to look in. Raises :exc:`TypeError` for what is no tuple."""
     if not isinstance(tuple_, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"entries are looked up by a Tuple, not by {tuple_!r}")
+        hint = "; use its orig" if isinstance(tuple_, Flow) else f": {tuple_!r}"
+        raise TypeError(f"entries are looked up by a Tuple, not by a {type(tuple_).__name__}{hint}")
+    if zone is not None and not isinstance(zone, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"zone is a number, not {zone!r}")
     return (tuple_.zone if zone is None else zone) or 0

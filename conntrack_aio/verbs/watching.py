@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 from ..filters.match import Match
@@ -38,7 +39,8 @@ class Watching(BulkWriting):
 
         It is true from the first moment: it subscribes, then reads the table, and applies what
         happened meanwhile. Lost events are repaired by reading it again. The connection lasts
-        longer than the table, which is closed with it.
+        longer than the table, which is closed with it. It needs its privileges as long as it lives:
+        each comparison opens a socket.
 
         :param match: the flows to have: a :class:`Match`, of which the kernel does what it can when
             the table is read, or any function, which must not change the flow and is asked again
@@ -59,6 +61,10 @@ class Watching(BulkWriting):
         """
         if match is not None and not callable(match):  # pyright: ignore[reportUnnecessaryComparison]
             raise TypeError(f"flows are chosen by a Match or a function, not by {match!r}")
+        if inspect.iscoroutinefunction(match):
+            raise TypeError(f"flows are chosen by a plain function; {match!r} is an async one")
+        if not isinstance(reconcile, int | float | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"reconcile is a number of seconds or None, not {reconcile!r}")
         if reconcile is not None and not reconcile > 0:
             raise ValueError(f"reconcile is a number of seconds or None, not {reconcile!r}")
         self._session.check_open()

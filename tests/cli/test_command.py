@@ -219,23 +219,30 @@ def test_events_says_that_older_flows_are_silent(lab: Lab) -> None:
         assert re.fullmatch(r"conntrack-aio: .*older.*nf_conntrack_events is not 1.*\n", told)
 
 
-def test_events_says_what_was_lost_and_goes_on(lab: Lab) -> None:
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_events_says_what_was_lost_and_goes_on(lab: Lab, form: list[str]) -> None:
     def storm() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             for port in range(1024, 24024):  # what its buffer holds, as root, and more
                 sender.sendto(b"", ("127.0.0.1", port))
 
     lab.track()
-    with Process(lab, *EVENTS, "--type", "new", merged=True) as events:
+    with Process(lab, *EVENTS, "--type", "new", *form, merged=True) as events:
         wait_until(lambda: subscribers(lab, NEW))
         events.pause()
         lab.run(storm)
         events.signal(signal.SIGCONT)
+        before = ""
         while not (line := events.line()).startswith("conntrack-aio: "):
-            assert line.startswith("NEW ")
+            assert line.startswith('{"type": "new"' if form else "NEW ") or '"lost"' in line
+            before = line
+        if form:
+            lost = json.loads(before)["lost"]
+            assert f" {lost} events were lost" in line
         assert re.match(r"conntrack-aio: [1-9]\d* events were lost here", line)
         make(lab, TCP)
-        while " 10.0.0.1:1000 " not in events.line():
+        wanted = '"src": "10.0.0.1", "dst"' if form else " 10.0.0.1:1000 "
+        while wanted not in events.line():
             pass
 
 

@@ -153,6 +153,11 @@ async def test_translating(conn: Connection, table: FlowTable) -> None:
     assert table.translate(inside.inverse) == outside.inverse
     plain = Tuple.udp(client, 1, server, 2)
     assert table.translate(plain) == plain
+    for packet in (inside, outside, inside.inverse, outside.inverse):
+        found = table.find(packet)
+        assert found is not None
+        assert found.id == made.id
+    assert table.find(Tuple.udp(client, 1, server, 3)) is None
     assert table.translate(plain.inverse) == plain.inverse
     assert table.translate(Tuple.udp(client, 1, server, 3)) is None
     assert table.translate(inside, zone=3) is None
@@ -515,9 +520,15 @@ async def test_closed_while_it_is_entered(
     assert conn.statistics().open_streams == 0
 
 
+async def asynchronous(flow: Flow) -> bool:
+    return True
+
+
 async def test_bad_parameters(conn: Connection) -> None:
     for wrong, error in (
         ({"match": 7}, TypeError),
+        ({"match": asynchronous}, TypeError),
+        ({"reconcile": "60"}, TypeError),
         ({"reconcile": 0}, ValueError),
         ({"reconcile": -1.0}, ValueError),
         ({"receive_buffer": 0}, ValueError),
@@ -528,6 +539,10 @@ async def test_bad_parameters(conn: Connection) -> None:
         for look_up in (table.by_orig, table.by_reply, table.get, table.translate):
             with pytest.raises(TypeError, match="Tuple"):
                 look_up("10.0.0.1")  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="its orig"):
+                look_up(flows.tcp())  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="zone"):
+                look_up(flows.tcp().orig, zone="a")  # type: ignore[arg-type]
 
 
 async def test_nothing_is_left(conn: Connection) -> None:
