@@ -213,7 +213,8 @@ class Mirror:
     def looked_up(self, key: int, flow: Flow | None) -> None:
         """What a stranger was found to be; the mirror's from now on."""
         self.settled = False
-        if flow is not None and _is_dying(flow):
+        # The kernel looks in both directions: it may have found another by its reply tuple.
+        if flow is not None and (_is_dying(flow) or orig_key(flow) != key):
             flow = None
         if self._window is not None:
             kept = None if flow is None else duplicate(flow)

@@ -50,24 +50,24 @@ def _of_cases(cls: type, kind: int, flags: int = _MULTI) -> list[bytes]:
     return [message(b"\2\0\0\0" + data, kind, flags) for data in found]
 
 
-def _numbered(data: bytes, seq: int) -> bytes:
+def numbered(data: bytes, seq: int) -> bytes:
     return data[:8] + struct.pack("=I", seq) + data[12:]
 
 
 def _captured(events: bool) -> list[bytes]:
-    return [_numbered(c.data, 1) for c in CAPTURED if (c.event is not None) == events]
+    return [numbered(c.data, 1) for c in CAPTURED if (c.event is not None) == events]
 
 
 FLOWS = _captured(False) + _of_cases(Flow, 0x100)
-EVENTS = [_numbered(data, 0) for data in _captured(True)]
+EVENTS = [numbered(data, 0) for data in _captured(True)]
 EVENTS += _of_cases(FlowEvent, 0x100, _NEW) + _of_cases(Flow, 0x102, 0)
-EXPECTED = [_numbered(c.data, 1) for c in EXPECTATIONS if c.event is None]
+EXPECTED = [numbered(c.data, 1) for c in EXPECTATIONS if c.event is None]
 EXPECTED += _of_cases(Expectation, 0x200)
 EXPECT_EVENTS = [c.data for c in EXPECTATIONS if c.event is not None]
 EXPECT_EVENTS += _of_cases(Expectation, 0x202, 0)
 POLICIES = _of_cases(TimeoutPolicy, 0x800)
 HELPERS = _of_cases(UserspaceHelper, 0x900)
-CPU = [_numbered(STATISTICS, 1), *_of_cases(CPUStatistics, 0x104)]
+CPU = [numbered(STATISTICS, 1), *_of_cases(CPUStatistics, 0x104)]
 EXPECT_CPU = _of_cases(ExpectCPUStatistics, 0x203)
 GLOBAL = _of_cases(GlobalStatistics, 0x105)
 REQUESTS = _of_cases(RequestOnly, 0x101, 5) + _of_cases(ExpectRequestOnly, 0x201, 5)
@@ -137,12 +137,12 @@ def _datagrams(parts: Iterable[bytes]) -> list[Step]:
 
 def _answered(*parts: bytes) -> list[Step]:
     """Each request is answered with one of these, and acknowledged."""
-    numbered = zip(parts, count(1), strict=False)
-    return _datagrams(_numbered(part, seq) + verdict(0, seq) for part, seq in numbered)
+    pairs = zip(parts, count(1), strict=False)
+    return _datagrams(numbered(part, seq) + verdict(0, seq) for part, seq in pairs)
 
 
 def _refused(first: int, parts: Iterable[bytes]) -> list[Step]:
-    return _datagrams(_numbered(part, seq) for part, seq in zip(parts, count(first), strict=False))
+    return _datagrams(numbered(part, seq) for part, seq in zip(parts, count(first), strict=False))
 
 
 def _acknowledged(first: int, times: int) -> list[Step]:
@@ -188,9 +188,64 @@ STREAMS: Sequence[Sequence[Step]] = (
         for step in (
             Step(What.NOTICE, NOTICES[at % len(NOTICES)]),
             Step(What.ELSEWHERE, data),
-            Step(What.ANSWER, _numbered(NOTICES[1], at + 1) + verdict(0, at + 1)),
+            Step(What.ANSWER, numbered(NOTICES[1], at + 1) + verdict(0, at + 1)),
         )
     ],
+)
+
+
+# Live tables: events, dumps, answers, and what their user does, each by its own steps
+
+
+def _table(
+    events: Sequence[bytes] = (),
+    dumps: Sequence[bytes] = (),
+    answers: Sequence[bytes] = (),
+    acts: Sequence[int] = (),
+) -> list[Step]:
+    """An empty datagram stands for ``NOTHING``."""
+    parts = (events, dumps, answers, [bytes([act, 7]) for act in acts])
+    return [
+        Step(What.DATAGRAM if data else What.NOTHING, data, to)
+        for to, part in enumerate(parts)
+        for data in part
+    ]
+
+
+def _gone(data: bytes) -> bytes:
+    """A destroy event of what is told of."""
+    return data[:4] + struct.pack("=HHI", 0x102, 0, 0) + data[12:]
+
+
+def _told(data: bytes, flags: int = 0) -> bytes:
+    """An update event of it; or that it is new."""
+    return data[:4] + struct.pack("=HHI", 0x100, flags, 0) + data[12:]
+
+
+_ALL = b"".join(FLOWS)
+_LATER = [part for at, data in enumerate(EVENTS) for part in ([b"", data] if at % 3 else [data])]
+_ANSWERS = [data + verdict(0) for data in FLOWS]
+_ACTS = [1, 0, 3, 6, 0, 2, 4, 0, 9, 1, 3, 0, 8, 0, 1, 6, 2]
+
+TABLES: Sequence[Sequence[Step]] = (
+    _table(EVENTS, [_ALL, done()], _ANSWERS, [1, 6]),
+    _table(_LATER, [_ALL, done(), b"", _ALL, done()], _ANSWERS, _ACTS),
+    _table(_LATER, [done()], [], _ACTS),
+    _table([_told(data) for data in FLOWS], [], _ANSWERS, [1, 3, 6, 2, 6]),
+    _table(
+        [part for data in FLOWS for part in (_told(data, _NEW), b"", _told(data), b"", _gone(data))],
+        [*FLOWS, done(), b"", _ALL, done(), b"", *FLOWS[::-1], done()],
+        _ANSWERS,
+        _ACTS * 3,
+    ),
+    [
+        step
+        for each in _table(_LATER, [_ALL, done(), b"", _ALL, done()], _ANSWERS, _ACTS)
+        for step in ([Step(What.OVERRUN), each] if each.data in EVENTS[::4] else [each])
+    ],
+    _table(_LATER, [FLOWS[0], b"", FLOWS[1] + done(errno.ENOMEM), b"", done(errno.EPERM)], [], [1]),
+    _table(EVENTS * 2, [_INTERRUPTED, done(), b"", _ALL, done()], VERDICTS, [*_ACTS, 10, 1]),
+    _table(_LATER, [_ALL + done()], VERDICTS, [*_ACTS[:6], 11, 1]),
 )
 
 
