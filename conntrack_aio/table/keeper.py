@@ -37,7 +37,7 @@ _LONGEST_PAUSE: Final = 5.0
 """Seconds between two comparisons that follow each other, at most."""
 
 _ATTEMPTS: Final = 5
-"""Comparisons in a row that may fail for want of memory, or for an answer that was lost."""
+"""Comparisons in a row that may fail for want of memory, or for what was lost or can't be read."""
 
 _RETRY: Final = 0.1
 """Seconds before the first is tried again; each further one waits twice as long."""
@@ -219,7 +219,7 @@ class Keeper:
             try:
                 complete = await self._compare()
                 failures = 0
-            except (KernelError, NoReply) as error:
+            except (KernelError, NoReply, DecodeError) as error:
                 failures += 1
                 if failures == _ATTEMPTS or not _may_pass(error):
                     raise
@@ -274,17 +274,21 @@ class Keeper:
         return conclusive
 
     async def _read_all(self) -> bool:
-        conclusive = True
+        """Whether it is consistent. Raises :exc:`DecodeError` in the end, if something was none."""
+        flaw: DecodeError | None = None
         async with self._upstream.dump() as dump:
-            while True:
+            while flaw is None or not dump.walk.closed:
                 try:
                     batch = await dump.next_batch()
-                except DecodeError:
-                    conclusive = False  # of an entry that is known, perhaps
+                except DecodeError as error:
+                    flaw = error  # of an entry that is known, perhaps
                     continue
                 except DumpInterrupted:
                     return False
                 if not batch:
-                    return conclusive
+                    break
                 for flow in batch:
                     self._mirror.found(flow)
+        if flaw is not None:
+            raise flaw
+        return True

@@ -224,7 +224,7 @@ def rooms(data: bytes) -> None:
     decoder, _ = DECODERS[option % len(DECODERS)]
     wanted: Items = []
     steps = steps[: _rooms.count]
-    for at, (what, datagram) in enumerate(steps):
+    for at, (what, datagram, _) in enumerate(steps):
         size = RECEIVE_SIZE + 1 if what == What.TOO_LARGE else len(datagram)
         start = _rooms.starts[at]
         _rooms.view[start : start + len(datagram)] = datagram

@@ -130,9 +130,9 @@ TARGETS = {
             tables.tables,
             _of_script,
             seeds.scripts(seeds.TABLES, tables.OPTIONS),
-            10,
+            3,
         ),
-        Target("mirrors", mirrors.mirrors, _of_program, mirrors.programs(Random(0)), 6),
+        Target("mirrors", mirrors.mirrors, _of_program, mirrors.programs(Random(0)), 1),
     )
 }
 

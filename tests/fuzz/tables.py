@@ -19,7 +19,7 @@ import anyio.lowlevel
 from anyio.abc import TaskStatus
 
 from conntrack_aio import Connection, Flow, FlowTable, Match
-from conntrack_aio.errors import KernelError, NoReply
+from conntrack_aio.errors import DecodeError, KernelError, NoReply
 from conntrack_aio.model.table import Change
 from conntrack_aio.netlink.requester import Requester
 from conntrack_aio.netlink.socket import NetlinkSocket
@@ -32,13 +32,17 @@ from . import script
 from .conversations import Inline
 from .mirrors import Account, Replies, check
 from .mutation import join, split
-from .script import Feed, FedSocket, Settings, Step, What
+from .script import FedSocket, Feed, Settings, Step, What
 from .seeds import done, numbered, verdict
 
 T = TypeVar("T")
 
 PATIENCE = 10.0
 """Seconds after which who waits for the table is hanging."""
+
+
+_FAILURES = (DecodeError, KernelError, NoReply)
+"""What a table may fail for."""
 
 
 class To(IntEnum):
@@ -367,7 +371,7 @@ async def _use(
     """Raises :exc:`Refused`."""
     try:
         await table.__aenter__()
-    except (KernelError, NoReply) as error:
+    except _FAILURES as error:
         str(error)
         raise Refused from error
     user = _User(conn, table, endpoint)
@@ -385,7 +389,7 @@ async def _use(
     except* anyio.ClosedResourceError:
         assert user.closed
         raise Refused from None
-    except* (KernelError, NoReply):
+    except* _FAILURES:
         assert table._failure is not None
         raise Refused from None
 
@@ -402,7 +406,7 @@ async def _follow(
     try:
         async for change in changes:
             account.apply(change)
-    except (anyio.ClosedResourceError, KernelError, NoReply):
+    except (anyio.ClosedResourceError, *_FAILURES):
         await changes.aclose()
         return
     raise AssertionError("changes without end")
