@@ -294,7 +294,8 @@ async def _read(stream: EventStream[Any], option: int) -> list[Any]:
         return [await anext(stream)]
     except (EventsLost, DecodeError) as error:
         str(error)
-        assert isinstance(error, DecodeError) or not option & _Stream.ITEMS
+        if isinstance(error, EventsLost) and option & _Stream.ITEMS:
+            raise AssertionError("a loss is raised that should be an item") from error
         return [error]
 
 

@@ -28,8 +28,8 @@ _BLOCK = 500
 """Inputs of one target, one after the other, on one event loop."""
 
 _GROWTH = 24 << 20
-"""Bytes that the process may grow by once it is warm, after a third. (Layouts come and go, some hundreds of them
-of each kind, and are not all of a size.)"""
+"""Bytes that the process may grow by once it is warm, after a third. (Layouts come and go, some
+hundreds of them of each kind, and are not all of a size.)"""
 
 
 def main() -> int:

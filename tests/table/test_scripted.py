@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 import anyio.lowlevel
@@ -15,6 +15,7 @@ from support import flows
 from conntrack_aio import (
     Change,
     ChangeType,
+    DecodeError,
     EventType,
     Flow,
     FlowEvent,
@@ -24,6 +25,9 @@ from conntrack_aio import (
     Status,
     TableMode,
 )
+from conntrack_aio.codec.decoder import Counters, Datagram
+from conntrack_aio.codec.messages import decode_flow
+from conntrack_aio.netlink.messages import Message
 from conntrack_aio.testing import FakeKernel
 from conntrack_aio.uapi.nfnetlink import NFNLGRP
 
@@ -141,6 +145,46 @@ async def test_an_answer_that_does_not_come(
     getattr(kernel, fault)("dump")
     kernel.overrun()
     await check(kernel, table)
+
+
+class Flawed:
+    """Reads flows, and something behind them that is none, so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def read(
+        self,
+        datagram: Datagram,
+        takes: Callable[[bytes, Message], bool],
+        seq: bytes | None,
+        items: list[Flow | DecodeError],
+        counters: Counters,
+    ) -> None:
+        decode_flow.read(datagram, takes, seq, items, counters)
+        if self.times and datagram.done:
+            self.times -= 1
+            counters.decode_errors += 1
+            items.append(DecodeError("not a flow"))
+
+
+async def test_an_entry_that_can_not_be_read_once(
+    kernel: FakeKernel, table: FlowTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.upstream.decode_flow", Flawed(2))
+    kernel.overrun()
+    await check(kernel, table)
+    assert table.statistics().comparisons >= 3
+
+
+async def test_an_entry_that_can_never_be_read(
+    kernel: FakeKernel, table: FlowTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.upstream.decode_flow", Flawed(1000))
+    with anyio.fail_after(5), pytest.raises(DecodeError):
+        await table.reconcile()
 
 
 async def test_an_event_that_can_not_be_read_is_a_loss(
