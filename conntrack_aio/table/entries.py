@@ -70,8 +70,12 @@ class Entries:
                 self._ids[flow.id] = (*others, key)
 
     def replace(self, key: int, flow: Flow) -> None:
-        """The same entry in a later state."""
-        self._flows[key] = flow
+        """The same entry in a later state, with the same tuples."""
+        if self._flows[key].id == flow.id:
+            self._flows[key] = flow
+        else:  # the one state has no id
+            self.remove(key)
+            self.add(key, flow)
 
     def remove(self, key: int) -> None:
         """One that is there."""

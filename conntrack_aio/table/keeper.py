@@ -298,6 +298,8 @@ class Keeper:
                     batch = await dump.next_batch()
                 except DecodeError:
                     readable = False  # of an entry that is known, perhaps
+                    if dump.walk.closed:
+                        return False, readable
                     continue
                 except DumpInterrupted:
                     return False, readable

@@ -42,6 +42,8 @@ def same_entry(one: Flow, other: Flow) -> bool:
     """
     if one.id != other.id and one.id is not None and other.id is not None:
         return False
+    if one.zone != other.zone:  # where the tuple has a zone of its own, they have the same number
+        return False
     if one.timestamp is None or other.timestamp is None:
         return True
     return one.timestamp.start == other.timestamp.start
@@ -68,6 +70,8 @@ def lay_over(base: Flow, told: Flow) -> tuple[str, ...]:
         elif name not in UNTOLD and (old is not None or name != "mark" or new):
             changed.append(name)
     told.unknown = told.unknown or base.unknown
+    if told.unknown != base.unknown:
+        changed.append("unknown")
     return tuple(changed)
 
 
@@ -112,6 +116,6 @@ def may_hide_labels(before: Flow, told: Flow, changed: tuple[str, ...], by_progr
     Events have labels if they changed and some are set (``ctnetlink_dump_labels``). A program's
     request always tells of a change; packets that change nothing else have changed them.
     """
-    return (
-        before.labels is not None and told.labels is before.labels and (by_program or not changed)
-    )
+    # What the library does not know may be told with every event.
+    silent = by_program or changed in ((), ("unknown",))
+    return before.labels is not None and told.labels is before.labels and silent

@@ -216,7 +216,7 @@ class FlowTable(AsyncResource):
 
         Raises :exc:`RuntimeError` if it was entered before; :exc:`PermissionDenied` without
         CAP_NET_ADMIN, or without the right to change the setting; what else the kernel refuses;
-        and :exc:`anyio.ClosedResourceError`.
+        :exc:`NoReply`, after some attempts; and :exc:`anyio.ClosedResourceError`.
         """
         if self._entered:
             raise RuntimeError("this table was entered before; call table() again for another")

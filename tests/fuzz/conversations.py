@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,6 +15,8 @@ import attrs
 from support.cases import TCP4, TCP4_BACK, expectation, flow
 
 from conntrack_aio import Connection, Match, Status
+from conntrack_aio.codec.decoder import Decoder
+from conntrack_aio.codec.messages import decode_event, decode_expect_event
 from conntrack_aio.errors import (
     ConntrackError,
     DecodeError,
@@ -29,12 +32,14 @@ from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
 from conntrack_aio.model.timeouts import TCPTimeouts, TimeoutPolicy
 from conntrack_aio.netlink import namespaces
 from conntrack_aio.netlink.requester import Requester
+from conntrack_aio.netlink.socket import RECEIVE_SIZE, _too_large
 from conntrack_aio.netlink.threads import Threads
 from conntrack_aio.session import Session
 from conntrack_aio.subscriptions import Buffer
 
 from . import script
-from .script import Exhausted, FedEndpoint, Feed
+from .harnesses import by_layouts, comparable
+from .script import DROPS, Exhausted, FedEndpoint, FedSocket, Feed, What
 
 TOLD = (DecodeError, DumpInterrupted, EventsLost, KernelError, NoReply)
 """What the public docstrings say that the kernel's answers may raise."""
@@ -142,7 +147,7 @@ OPTIONS = [
 ]
 
 
-class _Inline(Threads):
+class Inline(Threads):
     """Does the work at once, where a thread would cost more than it."""
 
     def start(self, work: Callable[[], object]) -> None:
@@ -153,7 +158,7 @@ def _connection(endpoint: FedEndpoint, *, inline: bool) -> Connection:
     requester = Requester(endpoint.open(), offload=False, reply_timeout=0)
     session = Session(endpoint, requester, Buffer(script.RECEIVE_BUFFER, None), 0)
     if inline:
-        session._threads = _Inline(1)
+        session._threads = Inline(1)
     return Connection(session)
 
 
@@ -187,33 +192,141 @@ for _name in ("blue", "red"):
     Path(_named, _name).touch()
 
 
+class _Stream(IntEnum):
+    """Bits of the number of a stream's script."""
+
+    EXPECTATIONS = 1
+    EVERYWHERE = 2
+    """Of all namespaces: its names are looked for on a thread."""
+    BATCHES = 4
+    NOWAIT = 8
+    """Without waiting, unless it is of all namespaces."""
+    ITEMS = 16
+    """Losses are items."""
+    RELIABLE = 32
+    GROW = 64
+    MARKS = 128
+
+
+STREAM_OPTIONS = (*range(10), 16, 20, 24, 40, 64, 72, 128, 132, 136, 152, 154, 176, 200, 201)
+"""Numbers to begin with."""
+
+
+def _open_stream(conn: Connection, option: int) -> EventStream[Any]:
+    on_loss: Any = "item" if option & _Stream.ITEMS else "raise"
+    largest = 5 * script.RECEIVE_BUFFER if option & _Stream.GROW else None
+    reliable = bool(option & _Stream.RELIABLE)
+    if option & _Stream.EXPECTATIONS:
+        return conn.expectations.events(on_loss=on_loss, receive_buffer_max=largest)
+    with mock.patch.object(namespaces, "NAMED", _named):
+        return conn.events(
+            all_netns=bool(option & _Stream.EVERYWHERE),
+            on_loss=on_loss,
+            receive_buffer_max=largest,
+            reliable=reliable,
+        )
+
+
+class _Told:
+    """What a stream has told, beside what it was to tell by then."""
+
+    def __init__(self, stream: EventStream[Any], raw: FedSocket, decoder: Decoder[Any]) -> None:
+        self.lost = self.gaps = 0
+        self.items: list[Any] = []
+        self._stream, self._raw = stream, raw
+        self._wanted: list[Any] = []
+        self._ends = [0]
+        """How many items the first steps have."""
+        for step in raw.steps:
+            self._wanted += _items_of(step, decoder)
+            self._ends.append(len(self._wanted))
+        self._marks: list[tuple[int, int, int]] = []
+
+    def take(self, items: Iterable[Any]) -> None:
+        for item in items:
+            if isinstance(item, EventsLost):
+                self.gaps += 1
+                self.lost += item.lost or 0
+            else:
+                if not isinstance(item, DecodeError):
+                    item.nsid = item.netns = None  # what is wanted was not heard from elsewhere
+                self.items.append(item)
+
+    def mark(self) -> None:
+        """What waits by now, and what is in its hands, is to be told when this has passed."""
+        raw = self._raw
+        waits = self._ends[raw.until_nothing()]
+        self._marks.append((self._stream.mark(), waits, raw.drops))
+
+    def look(self, *, reliable: bool) -> None:
+        """At which marks have passed."""
+        for mark in self._marks[:]:
+            number, waits, drops = mark
+            if self._stream.passed(number):
+                self._marks.remove(mark)
+                assert len(self.items) >= waits, "passed, and not all was told"
+                assert self.lost >= drops or reliable, "passed, and a loss was not told"
+
+    def check(self, *, reliable: bool) -> None:
+        """All was told, in order; and every mark has passed."""
+        assert comparable(self.items) == comparable(self._wanted)
+        self.look(reliable=reliable)
+        assert not self._marks, "a mark that does not pass"
+
+
+def _items_of(step: script.Step, decoder: Decoder[Any]) -> list[Any]:
+    if step.what == What.TOO_LARGE:
+        return [_too_large(RECEIVE_SIZE + 1 + len(step.data))]
+    if step.what in (What.DATAGRAM, What.ELSEWHERE):
+        return by_layouts(decoder, step.data, None)
+    return []
+
+
+async def _read(stream: EventStream[Any], option: int) -> list[Any]:
+    """Some items; an error is one."""
+    try:
+        if option & _Stream.NOWAIT and not option & _Stream.EVERYWHERE:
+            return stream.batch_nowait()
+        if option & _Stream.BATCHES:
+            batch = await stream.next_batch()
+            assert batch
+            return batch
+        return [await anext(stream)]
+    except (EventsLost, DecodeError) as error:
+        str(error)
+        if isinstance(error, EventsLost) and option & _Stream.ITEMS:
+            raise AssertionError("a loss is raised that should be an item") from error
+        return [error]
+
+
 async def streams(data: bytes) -> None:
     """A stream tells whatever comes, in order, until the script is at its end.
 
     The first byte chooses what kind of events, from all namespaces or one, and how it is read.
     """
     option, steps = script.unpack(data)
+    if option & _Stream.EXPECTATIONS:
+        option &= ~(_Stream.EVERYWHERE | _Stream.RELIABLE)
+    reliable = bool(option & _Stream.RELIABLE)
     endpoint = FedEndpoint(Feed(steps, endless=True))
     conn = _connection(endpoint, inline=True)
-    everywhere = bool(option & 2) and option < 64  # its names are looked for on a thread
-    with mock.patch.object(namespaces, "NAMED", _named):
-        stream: EventStream[Any] = (
-            conn.expectations.events() if option & 1 else conn.events(all_netns=everywhere)
-        )
-    read = stream.next_batch if option & 4 else stream.__anext__
-    lost = 0
+    stream = _open_stream(conn, option)
+    decoder = decode_expect_event if option & _Stream.EXPECTATIONS else decode_event
+    told = _Told(stream, endpoint.sockets[1], decoder)
     async with stream:
-        for _ in range(1 << 20):
+        for turn in range(1 << 20):
+            if option & _Stream.MARKS and turn % 3 == 0:
+                told.mark()
             try:
-                assert await read()
+                told.take(await _read(stream, option))
             except Exhausted:
                 break
-            except EventsLost as error:
-                lost += error.lost or 0
-            except DecodeError as error:
-                str(error)
+            told.look(reliable=reliable)
         else:
             raise AssertionError("a stream without end")
+        told.check(reliable=reliable)
+        str(stream.statistics())
     counted = conn.statistics()
-    assert lost == counted.events_lost <= 3 * counted.overruns
+    assert told.lost == counted.events_lost <= DROPS * counted.overruns
+    assert told.gaps == counted.overruns
     _end(conn, endpoint, inline=True)

@@ -49,7 +49,7 @@ CLASSES = sorted({type(case.object) for case in CASES}, key=lambda cls: cls.__na
 # -- layouts beside the reference -------------------------------------------------------------
 
 
-def _comparable(items: Iterable[Any]) -> Items:
+def comparable(items: Iterable[Any]) -> Items:
     return [
         (type(item), item.reason, item.path) if isinstance(item, DecodeError) else item
         for item in items
@@ -107,10 +107,10 @@ def layouts(data: bytes) -> None:
     seq = 1 if option & 0x40 else None
     data = data[1:]
     expected = by_reference(decoder, data, seq)
-    wanted = _comparable(expected)
+    wanted = comparable(expected)
     for _ in range(2):
         got = by_layouts(decoder, data, seq)
-        assert _comparable(got) == wanted
+        assert comparable(got) == wanted
         if option & 0x80:  # an enum's member and its number are equal
             assert repr(got) == repr(expected)
     for each in messages.walk(data, len(data)) if not _broken(expected) else ():
@@ -119,7 +119,7 @@ def layouts(data: bytes) -> None:
             one = decoder.one(alone)
         except DecodeError as error:
             one = error
-        assert _comparable([one]) == _comparable(by_reference(decoder, alone, None))
+        assert comparable([one]) == comparable(by_reference(decoder, alone, None))
         break
     for item in expected[:4]:
         if not isinstance(item, DecodeError):
@@ -224,7 +224,7 @@ def rooms(data: bytes) -> None:
     decoder, _ = DECODERS[option % len(DECODERS)]
     wanted: Items = []
     steps = steps[: _rooms.count]
-    for at, (what, datagram) in enumerate(steps):
+    for at, (what, datagram, _) in enumerate(steps):
         size = RECEIVE_SIZE + 1 if what == What.TOO_LARGE else len(datagram)
         start = _rooms.starts[at]
         _rooms.view[start : start + len(datagram)] = datagram
@@ -233,13 +233,13 @@ def rooms(data: bytes) -> None:
         if what == What.TOO_LARGE:
             wanted.append(DecodeError)
         elif what != What.FORGED:
-            wanted += _comparable(by_layouts(decoder, datagram, None))
+            wanted += comparable(by_layouts(decoder, datagram, None))
     got: Items = []
     for each in socket._received(_rooms, len(steps)):
         if isinstance(each, DecodeError):
             got.append(DecodeError)
         else:
-            got += _comparable(by_layouts(decoder, each, None))
+            got += comparable(by_layouts(decoder, each, None))
     assert got == wanted
     assert socket.forged + socket.datagrams_received == len(steps)
 

@@ -8,7 +8,7 @@ from random import Random
 
 import attrs
 
-from . import conversations, harnesses, seeds
+from . import conversations, harnesses, mirrors, seeds, tables
 from .mutation import Mutator
 
 Mutate = Callable[[Mutator, Random, bytes, bytes], bytes]
@@ -23,6 +23,10 @@ def _of_datagram(mutator: Mutator, random: Random, data: bytes, other: bytes) ->
 
 def _of_script(mutator: Mutator, random: Random, data: bytes, other: bytes) -> bytes:
     return mutator.script(data, other)
+
+
+def _of_program(mutator: Mutator, random: Random, data: bytes, other: bytes) -> bytes:
+    return mirrors.mutate(random, data, other)
 
 
 _TOKENS = (b"null", b"-1", b"0", b"1.0", b"1e999", b"true", b"[]", b"{}", b'""', b'"\\ud800"')
@@ -115,8 +119,20 @@ TARGETS = {
             14,
         ),
         Target(
-            "streams", conversations.streams, _of_script, seeds.scripts(seeds.STREAMS, range(8)), 8
+            "streams",
+            conversations.streams,
+            _of_script,
+            seeds.scripts(seeds.STREAMS, conversations.STREAM_OPTIONS),
+            8,
         ),
+        Target(
+            "tables",
+            tables.tables,
+            _of_script,
+            seeds.scripts(seeds.TABLES, tables.OPTIONS),
+            3,
+        ),
+        Target("mirrors", mirrors.mirrors, _of_program, mirrors.programs(Random(0)), 1),
     )
 }
 

@@ -132,11 +132,14 @@ class Mutator:
                 case 2:
                     random.shuffle(steps)
                 case 3:
-                    steps.insert(at, Step(random.choice((What.OVERRUN, What.NOTHING))))
+                    what = random.choice((What.OVERRUN, What.NOTHING))
+                    steps.insert(at, Step(what, to=step.to))
                 case 4:
-                    steps[at] = Step(random.choice(tuple(What)), step.data)
+                    steps[at] = step._replace(what=random.choice(tuple(What)))
+                case _ if len(step.data) <= 2:  # what a user does
+                    steps[at] = step._replace(data=random.randbytes(2))
                 case _:
-                    steps[at] = Step(step.what, self.datagram(step.data))
+                    steps[at] = step._replace(data=self.datagram(step.data))
         if random.random() < 0.02:
             option = random.randrange(256)
         return script.pack(steps, option)

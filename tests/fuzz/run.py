@@ -14,10 +14,11 @@ import time
 import traceback
 import warnings
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from conntrack_aio.codec.decoder import count_layouts
+from conntrack_aio.codec import decoder
 from fuzz.campaign import Campaign, Failed, run_some
 from fuzz.inputs import TARGETS
 from fuzz.large import LARGE
@@ -27,8 +28,8 @@ _BLOCK = 500
 """Inputs of one target, one after the other, on one event loop."""
 
 _GROWTH = 24 << 20
-"""Bytes that the process may grow by once it is warm. (Layouts come and go, some hundreds of them
-of each kind, and are not all of a size.)"""
+"""Bytes that the process may grow by once it is warm, after a third. (Layouts come and go, some
+hundreds of them of each kind, and are not all of a size.)"""
 
 
 def main() -> int:
@@ -36,26 +37,29 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after these")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--layouts", type=int, default=decoder.MOST, help="of a kind, at most")
     parser.add_argument("--target", action="append", choices=TARGETS, help="(all)")
     options = parser.parse_args()
     faulthandler.enable()
     warnings.simplefilter("error")
     logging.getLogger("conntrack_aio").addHandler(logging.NullHandler())
-    with Watch() as watch:
+    with mock.patch.object(decoder, "MOST", options.layouts), Watch() as watch:
         return fuzz(Campaign(options.seed, options.target or list(TARGETS), watch), options)
 
 
 def fuzz(campaign: Campaign, options: argparse.Namespace) -> int:
     """Until there were inputs enough, or one failed; the status to end with."""
     began = time.monotonic()
-    shown, warm, files = began, 0, descriptors()
+    shown, files = began, descriptors()
+    sizes: list[int] = []
+    """Of the process, at each tenth."""
     try:
         for name, data in LARGE:
             run_some(TARGETS[name], iter([data]), campaign.watch)
         while campaign.done < options.inputs and time.monotonic() - began < options.seconds:
             campaign.run(min(_BLOCK, options.inputs - campaign.done))
-            if not warm and _is_warm(campaign, options, began):
-                warm = resident()
+            if _share(campaign, options, began) * 10 >= len(sizes) + 1:
+                sizes.append(resident())
             if time.monotonic() - shown > 10:
                 shown = time.monotonic()
                 _show(campaign, shown - began)
@@ -67,22 +71,21 @@ def fuzz(campaign: Campaign, options: argparse.Namespace) -> int:
     for name, count in campaign.counts.most_common():
         each = campaign.seconds[name] / count * 1e6
         print(f"  {name:9} {count:9,} inputs, {each:6.0f} µs each")
-    grown = resident() - warm
-    print(f"memory: {warm >> 20} MiB once warm, {(warm + grown) >> 20} MiB at the end")
+    print(f"MiB at each tenth: {' '.join(str(size >> 20) for size in sizes)}")
     print(f"descriptors: {files} before, {descriptors()} after")
-    return int(bool(warm) and grown > _GROWTH)
+    warm = sizes[len(sizes) // 3 :]
+    return int(len(warm) > 1 and warm[-1] - warm[0] > _GROWTH)
 
 
-def _is_warm(campaign: Campaign, options: argparse.Namespace, began: float) -> bool:
-    """After a third of it."""
-    spent = time.monotonic() - began
-    return campaign.done > options.inputs / 3 or spent > options.seconds / 3
+def _share(campaign: Campaign, options: argparse.Namespace, began: float) -> float:
+    """How much of it is done."""
+    return max(campaign.done / options.inputs, (time.monotonic() - began) / options.seconds)
 
 
 def _show(campaign: Campaign, spent: float) -> None:
     print(
         f"{campaign.done:,} inputs in {spent:.0f} s, the slowest {campaign.watch.slowest:.3f} s, "
-        f"{count_layouts()} layouts, {resident() >> 20} MiB",
+        f"{decoder.count_layouts()} layouts, {resident() >> 20} MiB",
         flush=True,
     )
 

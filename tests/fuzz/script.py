@@ -8,16 +8,23 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import IntEnum
+from itertools import takewhile
 from typing import NamedTuple, TypeVar
 
 from conntrack_aio.netlink.socket import RECEIVE_SIZE, NetlinkSocket
 from conntrack_aio.uapi.netlink import NETLINK, NETLINK_OPTION, SOL_NETLINK
-from conntrack_aio.uapi.socket import SO_MEMINFO
+from conntrack_aio.uapi.socket import SO_MEMINFO, SO_RCVBUFFORCE
 
 T = TypeVar("T")
 
 RECEIVE_BUFFER = 12288
 """Small, so that requests go in several windows, and a gap ends after 24 datagrams."""
+
+DROPS = 3
+"""Messages that are lost by an overrun."""
+
+_COST = 1280
+"""What a message takes of the buffer."""
 
 _STEP = struct.Struct("<BH")
 _NSIDS = (-1, 0, 1, 2, 1 << 31 - 1)
@@ -43,13 +50,15 @@ class What(IntEnum):
 class Step(NamedTuple):
     what: What
     data: bytes = b""
+    to: int = 0
+    """Whose it is, where several have scripts of their own; up to 3."""
 
 
 def pack(steps: Iterable[Step], option: int = 0) -> bytes:
     """A script as bytes, behind a number for its reader."""
     parts = [bytes([option])]
-    for what, data in steps:
-        parts.append(_STEP.pack(what, min(len(data), 0xFFFF)) + data[:0xFFFF])
+    for what, data, to in steps:
+        parts.append(_STEP.pack(what | to << 3, min(len(data), 0xFFFF)) + data[:0xFFFF])
     return b"".join(parts)
 
 
@@ -60,7 +69,7 @@ def unpack(data: bytes) -> tuple[int, list[Step]]:
     while at + _STEP.size <= len(data):
         what, size = _STEP.unpack_from(data, at)
         at += _STEP.size
-        steps.append(Step(What(what & 7), data[at : at + size]))
+        steps.append(Step(What(what & 7), data[at : at + size], what >> 3 & 3))
         at += size
     return (data[0] if data else 0), steps
 
@@ -89,11 +98,14 @@ class FedSocket:
 
     def __init__(self, feed: Feed, queue: deque[Step], *, endless: bool) -> None:
         self.closed = False
+        self.steps = tuple(queue)
+        """All that it ever reads."""
         self._feed = feed
         self._queue = queue
         self._endless = endless
         self._dry = False
         self._fd: int | None = None
+        self._buffer = RECEIVE_BUFFER
 
     def fileno(self) -> int:
         """Always readable for a stream, else never."""
@@ -116,7 +128,7 @@ class FedSocket:
         self, buffers: list[memoryview], ancbufsize: int, flags: int, /
     ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[int, int]]:
         assert not self.closed
-        what, data = self._take()
+        what, data, _ = self._take()
         if what == What.TOO_LARGE:
             return RECEIVE_SIZE + 1 + len(data), [], 0, (0, 0)
         buffers[0][: len(data)] = data
@@ -144,10 +156,29 @@ class FedSocket:
 
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
         if option == SO_MEMINFO:
-            return struct.pack("=9I", *bytes(8), 3 * self._feed.overruns)
-        return struct.pack("=i", RECEIVE_BUFFER)
+            waiting = _COST * len(self.waiting())
+            return struct.pack("=9I", waiting, *bytes(7), self.drops)
+        return struct.pack("=i", self._buffer)
 
-    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
+    def waiting(self) -> list[Step]:
+        """What it would read before it found nothing."""
+        steps = takewhile(lambda step: step.what != What.NOTHING, self._queue)
+        return [step for step in steps if step.what != What.OVERRUN]
+
+    def until_nothing(self) -> int:
+        """How many of its steps are read before it finds nothing."""
+        read = len(self.steps) - len(self._queue)
+        return read + len(list(takewhile(lambda step: step.what != What.NOTHING, self._queue)))
+
+    @property
+    def drops(self) -> int:
+        """Messages dropped so far. An overrun is told before all that waits."""
+        now = bool(self._queue) and self._queue[0].what == What.OVERRUN
+        return DROPS * (self._feed.overruns + now)
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        if option == SO_RCVBUFFORCE:
+            self._buffer = 2 * value
 
     def close(self) -> None:
         self.closed = True

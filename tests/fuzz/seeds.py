@@ -50,24 +50,24 @@ def _of_cases(cls: type, kind: int, flags: int = _MULTI) -> list[bytes]:
     return [message(b"\2\0\0\0" + data, kind, flags) for data in found]
 
 
-def _numbered(data: bytes, seq: int) -> bytes:
+def numbered(data: bytes, seq: int) -> bytes:
     return data[:8] + struct.pack("=I", seq) + data[12:]
 
 
 def _captured(events: bool) -> list[bytes]:
-    return [_numbered(c.data, 1) for c in CAPTURED if (c.event is not None) == events]
+    return [numbered(c.data, 1) for c in CAPTURED if (c.event is not None) == events]
 
 
 FLOWS = _captured(False) + _of_cases(Flow, 0x100)
-EVENTS = [_numbered(data, 0) for data in _captured(True)]
+EVENTS = [numbered(data, 0) for data in _captured(True)]
 EVENTS += _of_cases(FlowEvent, 0x100, _NEW) + _of_cases(Flow, 0x102, 0)
-EXPECTED = [_numbered(c.data, 1) for c in EXPECTATIONS if c.event is None]
+EXPECTED = [numbered(c.data, 1) for c in EXPECTATIONS if c.event is None]
 EXPECTED += _of_cases(Expectation, 0x200)
 EXPECT_EVENTS = [c.data for c in EXPECTATIONS if c.event is not None]
 EXPECT_EVENTS += _of_cases(Expectation, 0x202, 0)
 POLICIES = _of_cases(TimeoutPolicy, 0x800)
 HELPERS = _of_cases(UserspaceHelper, 0x900)
-CPU = [_numbered(STATISTICS, 1), *_of_cases(CPUStatistics, 0x104)]
+CPU = [numbered(STATISTICS, 1), *_of_cases(CPUStatistics, 0x104)]
 EXPECT_CPU = _of_cases(ExpectCPUStatistics, 0x203)
 GLOBAL = _of_cases(GlobalStatistics, 0x105)
 REQUESTS = _of_cases(RequestOnly, 0x101, 5) + _of_cases(ExpectRequestOnly, 0x201, 5)
@@ -137,12 +137,12 @@ def _datagrams(parts: Iterable[bytes]) -> list[Step]:
 
 def _answered(*parts: bytes) -> list[Step]:
     """Each request is answered with one of these, and acknowledged."""
-    numbered = zip(parts, count(1), strict=False)
-    return _datagrams(_numbered(part, seq) + verdict(0, seq) for part, seq in numbered)
+    pairs = zip(parts, count(1), strict=False)
+    return _datagrams(numbered(part, seq) + verdict(0, seq) for part, seq in pairs)
 
 
 def _refused(first: int, parts: Iterable[bytes]) -> list[Step]:
-    return _datagrams(_numbered(part, seq) for part, seq in zip(parts, count(first), strict=False))
+    return _datagrams(numbered(part, seq) for part, seq in zip(parts, count(first), strict=False))
 
 
 def _acknowledged(first: int, times: int) -> list[Step]:
@@ -175,7 +175,15 @@ CONVERSATIONS: Sequence[Sequence[Step]] = (
     [*_datagrams([FLOWS[0]]), Step(What.TOO_LARGE), *_datagrams([done()])],
     [*_datagrams([FLOWS[0] + done()]), *_answered(FLOWS[0]), *_acknowledged(1, 3)],
 )
+
+
+def _unpadded(data: bytes) -> bytes:
+    """A message that ends within a word, as none of the kernel's does."""
+    return (len(data) - 3).to_bytes(4, "little") + data[4:-3]
+
+
 STREAMS: Sequence[Sequence[Step]] = (
+    _datagrams(map(_unpadded, EVENTS)),
     _datagrams(EVENTS),
     _datagrams(EXPECT_EVENTS),
     [Step(What.OVERRUN), *_datagrams(EVENTS)],
@@ -188,10 +196,69 @@ STREAMS: Sequence[Sequence[Step]] = (
         for step in (
             Step(What.NOTICE, NOTICES[at % len(NOTICES)]),
             Step(What.ELSEWHERE, data),
-            Step(What.ANSWER, _numbered(NOTICES[1], at + 1) + verdict(0, at + 1)),
+            Step(What.ANSWER, numbered(NOTICES[1], at + 1) + verdict(0, at + 1)),
         )
     ],
 )
+
+
+# Live tables: events, dumps, answers, and what their user does, each by its own steps
+
+
+def _table(
+    events: Sequence[bytes] = (),
+    dumps: Sequence[bytes] = (),
+    answers: Sequence[bytes] = (),
+    acts: Sequence[int] = (),
+) -> list[Step]:
+    """An empty datagram stands for ``NOTHING``."""
+    parts = (events, dumps, answers, [bytes([act, 7]) for act in acts])
+    return [
+        Step(What.DATAGRAM if data else What.NOTHING, data, to)
+        for to, part in enumerate(parts)
+        for data in part
+    ]
+
+
+def _gone(data: bytes) -> bytes:
+    """A destroy event of what is told of."""
+    return data[:4] + struct.pack("=HHI", 0x102, 0, 0) + data[12:]
+
+
+def _told(data: bytes, flags: int = 0) -> bytes:
+    """An update event of it; or that it is new."""
+    return data[:4] + struct.pack("=HHI", 0x100, flags, 0) + data[12:]
+
+
+def _tables(flows: Sequence[bytes], events: Sequence[bytes]) -> list[list[Step]]:
+    """Conversations about some flows, and events of those and others."""
+    everything, end, wait = b"".join(flows), done(), b""
+    later = [part for data in events for part in (data, wait)]
+    lives = [
+        part for data in flows for part in (_told(data, _NEW), wait, _told(data), wait, _gone(data))
+    ]
+    answers = [data + verdict(0) for data in flows]
+    acts = [1, 0, 3, 6, 0, 2, 4, 0, 9, 1, 3, 0, 8, 0, 1, 6, 2]
+    twice = _table(later, [everything, end, wait, everything, end], answers, acts)
+    failing = [flows[0], wait, flows[1] + done(errno.ENOMEM), wait, done(errno.EPERM)]
+    return [
+        _table(events, [everything, end], answers, [1, 6]),
+        twice,
+        [part for step in twice for part in (Step(What.OVERRUN), step)][:-30],
+        _table(later, [end], [], acts),
+        _table([_told(data) for data in flows], [], answers, [1, 3, 6, 2, 6]),
+        _table(lives, [*flows, end, wait, everything, end, wait, *flows[::-1]], answers, acts),
+        _table(later, failing, [], [1]),
+        _table(events * 2, [_INTERRUPTED, end, wait, everything + end], VERDICTS, [*acts, 10, 1]),
+        _table(later, [everything + end], VERDICTS, [*acts[:6], 11, 1]),
+    ]
+
+
+TABLES = [
+    conversation
+    for first in range(3)
+    for conversation in _tables(FLOWS[first::6], EVENTS[first::5] + EVENTS[:2])
+]
 
 
 def scripts(conversations: Iterable[Sequence[Step]], options: Sequence[int]) -> list[bytes]:

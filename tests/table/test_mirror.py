@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conntrack_aio import Cause, EventType, Flow, FlowEvent, Helper, Status, Timestamp
+from conntrack_aio import (
+    Cause,
+    EventType,
+    Flow,
+    FlowEvent,
+    Helper,
+    Status,
+    Timestamp,
+    UnknownAttribute,
+)
 from conntrack_aio.table.keys import orig_key
 from conntrack_aio.table.mirror import SWEPT_AT_ONCE, Mirror
 
@@ -508,6 +517,50 @@ def test_an_update_of_an_unknown_flow_is_to_be_looked_up() -> None:
     mirror.looked_up(key, flow(1, id=7, mark=3))
     assert [each.mark for each in mirror.entries.flows] == [3]
     assert replay.causes == [Cause.RECONCILED]
+
+
+def test_an_answer_about_another_entry() -> None:
+    """The kernel looks in both directions: this one has the tuple in the other."""
+    mirror, replay = mirror_of(flow(1, id=7))
+    back = flow(1, id=8)
+    back.orig, back.reply = back.reply, back.orig
+    tell(mirror, EventType.UPDATE, back)
+    ((key, _),) = mirror.strangers.items()
+    mirror.looked_up(key, flow(1, id=7))
+    assert [orig_key(each) for each in mirror.entries.flows] == [orig_key(flow(1))]
+    assert not replay.causes
+
+
+def test_an_entry_whose_id_is_told_later() -> None:
+    mirror, _ = mirror_of(flow(1))
+    tell(mirror, EventType.UPDATE, flow(1, id=7))
+    assert mirror.entries.by_id(7) == list(mirror.entries.flows)
+    tell(mirror, EventType.DESTROY, flow(1))
+    assert not mirror.entries.by_id(7)
+
+
+def test_another_zone_is_another_entry() -> None:
+    """Also where the original tuple has a zone of its own."""
+
+    def told(**fields: object) -> Flow:
+        made = flow(1, **fields)
+        made.orig = attrs.evolve(made.orig, zone=3)
+        made.reply = attrs.evolve(made.reply, dport=5000)
+        return made
+
+    mirror, replay = mirror_of(told(id=7, zone=1))
+    tell(mirror, EventType.NEW, told(id=7, zone=2))
+    assert replay.causes == [Cause.REPLACED, Cause.EVENT]
+    tell(mirror, EventType.DESTROY, told(id=7, zone=2))
+    assert mirror.entries.by_reply(told().reply, 1) is None
+
+
+def test_what_the_library_does_not_know_changes_too() -> None:
+    one, two = (UnknownAttribute((99,), payload) for payload in (b"1", b"2"))
+    mirror, replay = mirror_of(flow(1, id=7, labels=1, unknown=(one,)))
+    tell(mirror, EventType.UPDATE, flow(1, id=7, unknown=(two,)))
+    assert replay.causes == [Cause.EVENT]
+    assert mirror.strangers, "labels may have been cleared besides"
 
 
 def test_a_stranger_that_ended_is_not_looked_up() -> None:

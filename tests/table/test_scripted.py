@@ -25,6 +25,7 @@ from conntrack_aio import (
     TableMode,
 )
 from conntrack_aio.codec.messages import CT_NEW
+from conntrack_aio.netlink.socket import RECEIVE_SIZE
 from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
 from conntrack_aio.uapi.nfnetlink import NFNLGRP
 
@@ -142,6 +143,29 @@ async def test_an_answer_that_does_not_come(
     getattr(kernel, fault)("dump")
     kernel.overrun()
     await check(kernel, table)
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+async def test_a_dump_that_ends_with_what_is_no_message(
+    kernel: FakeKernel, table: FlowTable, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be read behind it; if that is always so, the table is asked for entry by entry."""
+    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
+    left = times
+
+    def answer(socket: FakeSocket, asked: Asked) -> bool:
+        nonlocal left
+        if asked.verb != "dump" or not left:
+            return False
+        left -= 1
+        socket.deliver(bytes(RECEIVE_SIZE + 4))
+        return True
+
+    kernel.script = answer
+    kernel.overrun()
+    kernel.remove(kernel.flows[0])
+    await check(kernel, table)
+    assert table.statistics().comparisons == (3 if times == 1 else 6)
 
 
 async def test_an_event_that_can_not_be_read_is_a_loss(

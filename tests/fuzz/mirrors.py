@@ -1,0 +1,328 @@
+"""The live table's mirror, without I/O: events and entries in any order, and what must hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from random import Random
+
+import attrs
+
+from conntrack_aio import Flow, FlowEvent, Helper, Status, Timestamp, UnknownAttribute
+from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.model.events import EventType
+from conntrack_aio.model.table import Cause, Change, ChangeType
+from conntrack_aio.table.changes import Changes
+from conntrack_aio.table.entries import Entries
+from conntrack_aio.table.keys import is_plain, orig_key, reply_key
+from conntrack_aio.table.merging import differences, duplicate
+from conntrack_aio.table.mirror import Mirror
+
+from . import seeds
+
+# -- what must hold ---------------------------------------------------------------------------
+
+
+def _zone_of_orig(flow: Flow) -> int:
+    return (flow.zone if flow.orig.zone is None else flow.orig.zone) or 0
+
+
+def _zone_of_reply(flow: Flow) -> int:
+    return (flow.zone if flow.reply.zone is None else flow.reply.zone) or 0
+
+
+class Replies:
+    """Reply tuples that entries shared, which real ones do not: one hides the other."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._entries = mirror.entries
+        self._counts = Counter(map(reply_key, mirror.entries.flows))
+        self.shared = {number for number, count in self._counts.items() if count > 1}
+        mirror.listeners.append(self)
+
+    def note(self, key: int, before: Flow | None, final: Flow | None, cause: Cause) -> None:
+        flow = self._entries.get(key) if final is None else final
+        assert flow is not None
+        number = reply_key(flow)
+        if before is None:
+            self._counts[number] += 1
+            if self._counts[number] > 1:
+                self.shared.add(number)
+        elif final is not None:
+            self._counts[number] -= 1
+
+
+def check(mirror: Mirror, shared: Collection[int]) -> None:
+    """Each entry is found by all that it can be found by, and the indices have nothing else."""
+    entries = mirror.entries
+    flows = entries.copy()
+    ids = plain = 0
+    for key, flow in flows.items():
+        assert orig_key(flow) == key, f"kept as another: {flow}"
+        assert entries.by_orig(flow.orig, _zone_of_orig(flow)) is flow, f"not by orig: {flow}"
+        if reply_key(flow) not in shared:
+            found = entries.by_reply(flow.reply, _zone_of_reply(flow))
+            assert found is flow, f"not by reply: {flow}"
+        if flow.id is not None:
+            ids += 1
+            assert any(each is flow for each in entries.by_id(flow.id)), f"not by id: {flow}"
+        plain += is_plain(flow)
+    by_id = entries._ids.values()
+    assert sum(1 if isinstance(keys, int) else len(keys) for keys in by_id) == ids
+    for number, key in entries._translated.items():
+        assert reply_key(flows[key]) == number, "a reply tuple that its entry lacks"
+    assert len(entries._translated) <= len(flows) - plain
+    assert mirror.unheard <= flows.keys()
+
+
+class Account:
+    """What one has who does nothing but apply changes."""
+
+    def __init__(self) -> None:
+        self._flows: dict[object, Flow] = {}
+
+    def apply(self, change: Change) -> None:
+        flow, before = change.flow, change.before
+        key = flow.orig, flow.zone
+        known = self._flows.get(key)
+        if change.type is ChangeType.APPEARED:
+            assert known is before is None, change
+            self._flows[key] = flow
+            return
+        assert known is not None, change
+        assert before is not None, change
+        assert not differences(known, before), change
+        if change.type is ChangeType.VANISHED:
+            del self._flows[key]
+            return
+        assert change.fields, change
+        assert change.fields == differences(before, flow), change
+        self._flows[key] = flow
+
+    def check(self, entries: Entries) -> None:
+        """It is the table."""
+        there = {(flow.orig, flow.zone): flow for flow in entries.flows}
+        assert self._flows.keys() == there.keys()
+        for key, flow in self._flows.items():
+            assert not (differing := differences(flow, there[key])), differing
+
+
+class Reader:
+    """A reader of changes and the account that it has, without an event loop."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self.account = Account()
+        self.changes = Changes(lambda: None, mirror.entries, self._forget)
+        mirror.listeners.append(self.changes)
+
+    def _forget(self, changes: Changes) -> None:
+        self._mirror.listeners.remove(changes)
+
+    def read(self, most: int) -> None:
+        """So many entries at most."""
+        changes = self.changes
+        changes._left = most
+        while changes._is_ready():
+            change = changes._pending.popleft()
+            assert isinstance(change, Change)
+            self.account.apply(change)
+
+    def check(self) -> None:
+        """Having read all, it has the table."""
+        assert self.changes.waiting <= 2 * len(self._mirror.entries) + len(self.changes._notes)
+        self.read(1 << 30)
+        assert not self.changes.waiting
+        self.account.check(self._mirror.entries)
+
+
+# -- a program of operations ------------------------------------------------------------------
+
+
+def _bases() -> list[Flow]:
+    """Flows of all kinds, and some that share a tuple or an id with another."""
+    flows = [event.flow for event in map(decode_event.one, seeds.EVENTS)]
+    flows += map(decode_flow.one, seeds.FLOWS)
+    kinds = list({orig_key(flow): flow for flow in flows}.values())[:11]
+    one, two = (Flow.tcp("10.0.0.1", port, "10.0.0.2", 80, timeout=60) for port in (1, 2))
+    return [
+        *kinds,
+        one,
+        attrs.evolve(two, reply=one.reply),
+        attrs.evolve(two, orig=attrs.evolve(two.orig, sport=3)),
+        attrs.evolve(one, orig=attrs.evolve(one.orig, zone=3)),
+        attrs.evolve(one, orig=attrs.evolve(one.orig, zone=4), reply=two.reply),
+    ]
+
+
+_VARIANTS: list[dict[str, object]] = [
+    {"id": 1},
+    {"id": 1, "mark": None},
+    {"id": 1, "mark": 0},
+    {"id": 1, "mark": 5},
+    {"id": 1, "mark": 6, "labels": 8},
+    {"id": 1, "labels": None},
+    {"id": 1, "labels": 16},
+    {"id": 1, "helper": Helper(name="ftp")},
+    {"id": 1, "helper": None, "timestamp": None, "protoinfo": None},
+    {"id": 1, "status": Status.DYING | Status.CONFIRMED},
+    {"id": 1, "status": Status.CONFIRMED, "timeout": 77},
+    {"id": 1, "timestamp": Timestamp(start=1)},
+    {"id": 1, "timestamp": Timestamp(start=2)},
+    {"id": 1, "unknown": (UnknownAttribute((99,), b"x"),)},
+    {"id": 1, "unknown": (UnknownAttribute((99,), b"y"),)},
+    {"id": 1, "unknown": ()},
+    {"id": 2},
+    {"id": 2, "mark": 5, "timestamp": None},
+    {"id": 2, "labels": 1, "mark": 6},
+    {"id": 3, "mark": None},
+    {"id": None},
+    {"id": None, "mark": 6},
+    {"id": 1, "zone": 7},
+    {"id": 1, "zone": None},
+]
+_POOL = [[attrs.evolve(base, **variant) for variant in _VARIANTS] for base in _bases()]  # type: ignore[arg-type]
+_FLOWS = [flow for flows in _POOL for flow in flows]
+_SAME: dict[int, list[Flow]] = {}
+for _flow in _FLOWS:
+    _SAME.setdefault(orig_key(_flow), []).append(_flow)
+_SOME = 4
+"""Of a pool of flows, so many are what an operation is likely to be about."""
+
+
+def _keep(flow: Flow) -> bool:
+    return flow.mark != 6
+
+
+class _Player:
+    """Does to a mirror what three bytes say, as its keeper might."""
+
+    def __init__(self, keep: bool) -> None:
+        self.mirror = Mirror(_keep if keep else None)
+        self.replies = Replies(self.mirror)
+        self.readers = [Reader(self.mirror)]
+        self._window = False
+        self._sweep: Iterator[None] | None = None
+
+    def play(self, what: int, which: int, how: int) -> None:
+        mirror = self.mirror
+        flow = duplicate(_FLOWS[(which << 8 | how) % len(_FLOWS)])
+        match what % 16:
+            case 0 | 1 | 2:
+                mirror.apply(FlowEvent(type=EventType.NEW, flow=flow))
+            case 3 | 4 | 5 | 6:
+                mirror.apply(FlowEvent(type=EventType.UPDATE, flow=flow, port_id=what >> 4 & 1))
+            case 7 | 8:
+                mirror.apply(FlowEvent(type=EventType.DESTROY, flow=flow))
+            case 9 | 10:
+                self.open()
+                mirror.found(flow)
+            case 11:
+                self.look_up(which, how)
+            case 12:
+                self.close(swept=bool(what & 16))
+            case 13:
+                mirror.settled = not self._window
+            case 14:
+                self.readers[which % len(self.readers)].read(how)
+            case _:
+                self.come_or_go(which)
+
+    def open(self) -> None:
+        if not self._window:
+            self.mirror.open_window()
+            self._window = True
+
+    def close(self, *, swept: bool) -> None:
+        if self._window:
+            if swept:
+                for _ in self.mirror.sweep():
+                    pass
+            self.mirror.close_window()
+            self._window = False
+
+    def look_up(self, which: int, how: int) -> None:
+        """The answers about all strangers, after what has happened up to now."""
+        strangers, self.mirror.strangers = self.mirror.strangers, {}
+        for key in strangers:
+            # An answer may be about another entry: the kernel looks in both directions.
+            alike = _FLOWS if (how + key) % 7 == 0 else _SAME[key]
+            answer = (which + key) % 4 and duplicate(alike[(how + key) % len(alike)])
+            self.mirror.looked_up(key, answer or None)
+
+    def come_or_go(self, which: int) -> None:
+        if which & 1 and len(self.readers) > 1:
+            self.readers.pop(which % len(self.readers)).changes.close()
+        elif len(self.readers) < 4:
+            self.readers.append(Reader(self.mirror))
+
+    def end(self) -> None:
+        """What holds in the end, and when nothing is left."""
+        check(self.mirror, self.replies.shared)
+        for reader in self.readers:
+            reader.check()
+        self.open()
+        self.close(swept=True)
+        self.mirror.open_window()
+        for _ in self.mirror.sweep():
+            pass
+        self.mirror.close_window()
+        check(self.mirror, ())
+        assert not len(self.mirror.entries)
+        for reader in self.readers:
+            reader.check()
+            reader.changes.close()
+
+
+def mirrors(data: bytes) -> None:
+    """A mirror is consistent whatever is done to it, and its readers have what it has.
+
+    The first byte says whether only some flows are kept, and how often all is looked at.
+    """
+    option = data[0] if data else 0
+    player = _Player(keep=bool(option & 1))
+    often = 4 if option & 0x80 else 64
+    for at in range(1, len(data) - 2, 3):
+        player.play(data[at], data[at + 1], data[at + 2])
+        if at // 3 % often == 0:
+            check(player.mirror, player.replies.shared)
+    player.end()
+
+
+def programs(random: Random) -> list[bytes]:
+    """Some to begin with: about few flows or all, without looking or with."""
+    made: list[bytes] = []
+    for number in range(24):
+        steps = bytearray([number & 1 | (0x80 if number % 3 == 0 else 0)])
+        some = [random.randrange(len(_FLOWS)) for _ in range(_SOME * (1 + number))]
+        same = [_FLOWS.index(each) for each in random.choice(list(_SAME.values()))[:24]]
+        for _ in range(40 + 20 * number):
+            chosen = random.choice(same if number & 2 else some)
+            steps += bytes([random.randrange(32), chosen >> 8, chosen & 0xFF])
+        made.append(bytes(steps))
+    return made
+
+
+def mutate(random: Random, data: bytes, other: bytes) -> bytes:
+    """Operations changed, moved, doubled, left out, and taken from another program."""
+    steps = [data[at : at + 3] for at in range(1, len(data) - 2, 3)]
+    given = [other[at : at + 3] for at in range(1, len(other) - 2, 3)]
+    for _ in range(random.choice((1, 2, 4, 16))):
+        at = random.randint(0, len(steps))
+        match random.randrange(6):
+            case 0:
+                del steps[at : at + random.choice((1, 1, 8))]
+            case 1:
+                steps[at:at] = steps[at : at + random.choice((1, 4))]
+            case 2:
+                start = random.randint(0, len(given))
+                steps[at:at] = given[start : start + random.choice((1, 4, 16))]
+            case 3:
+                steps.insert(at, random.randbytes(3))
+            case _:
+                if at < len(steps):
+                    changed = bytearray(steps[at])
+                    changed[random.randrange(3)] = random.randrange(256)
+                    steps[at] = bytes(changed)
+    option = data[:1] if random.random() < 0.9 else random.randbytes(1)
+    return (option or b"\0") + b"".join(steps[:1000])
