@@ -12,7 +12,7 @@ from conntrack_aio import Flow, FlowEvent, Helper, Status, Timestamp, UnknownAtt
 from conntrack_aio.codec.messages import decode_event, decode_flow
 from conntrack_aio.model.events import EventType
 from conntrack_aio.model.table import Cause, Change, ChangeType
-from conntrack_aio.table.changes import Changes
+from conntrack_aio.table.changes import Backlog, Changes
 from conntrack_aio.table.entries import Entries
 from conntrack_aio.table.keys import is_plain, orig_key, reply_key
 from conntrack_aio.table.merging import differences, duplicate
@@ -38,7 +38,7 @@ class Replies:
         self._entries = mirror.entries
         self._counts = Counter(map(reply_key, mirror.entries.flows))
         self.shared = {number for number, count in self._counts.items() if count > 1}
-        mirror.listeners.append(self)
+        mirror.listeners = (*mirror.listeners, self)
 
     def note(self, key: int, before: Flow | None, final: Flow | None, cause: Cause) -> None:
         flow = self._entries.get(key) if final is None else final
@@ -113,11 +113,13 @@ class Reader:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self.account = Account()
-        self.changes = Changes(lambda: None, mirror.entries, self._forget)
-        mirror.listeners.append(self.changes)
+        self.backlog = Backlog(mirror.entries)
+        self.changes = Changes(self.backlog, lambda: None, self._forget)
+        mirror.listeners = (*mirror.listeners, self.backlog)
 
-    def _forget(self, changes: Changes) -> None:
-        self._mirror.listeners.remove(changes)
+    def _forget(self, backlog: Backlog) -> None:
+        others = (each for each in self._mirror.listeners if each is not backlog)
+        self._mirror.listeners = tuple(others)
 
     def read(self, most: int) -> None:
         """So many entries at most."""
@@ -130,7 +132,8 @@ class Reader:
 
     def check(self) -> None:
         """Having read all, it has the table."""
-        assert self.changes.waiting <= 2 * len(self._mirror.entries) + len(self.changes._notes)
+        notes = self.backlog._notes
+        assert self.changes.waiting <= 2 * len(self._mirror.entries) + len(notes)
         self.read(1 << 30)
         assert not self.changes.waiting
         self.account.check(self._mirror.entries)

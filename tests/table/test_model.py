@@ -337,7 +337,7 @@ class TableMachine(RuleBasedStateMachine):
 
 TestModel = TableMachine.TestCase
 TestModel.settings = settings(
-    max_examples=50,
+    max_examples=25,
     stateful_step_count=30,
     deadline=None,
     # What the kernel does depends on the moment: to shrink what failed takes minutes, and fails.

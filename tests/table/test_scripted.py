@@ -149,7 +149,7 @@ async def test_an_answer_that_does_not_come(
 async def test_a_dump_that_ends_with_what_is_no_message(
     kernel: FakeKernel, table: FlowTable, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing can be read behind it; if that is always so, the table is asked for entry by entry."""
+    """Nothing behind it can be read; if that is always so, entries are asked for one by one."""
     monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
     left = times
 
