@@ -61,7 +61,9 @@ def is_plain(flow: Flow) -> bool:
     return (
         orig.sport == reply.dport
         and orig.dport == reply.sport
+        and orig.proto == reply.proto
         and orig.icmp_id is reply.icmp_id is None
+        and orig.icmp_type is reply.icmp_type is None
         and orig.zone is reply.zone is None
         and (orig.src, orig.dst) == (reply.dst, reply.src)
     )

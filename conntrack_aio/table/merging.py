@@ -34,7 +34,7 @@ def duplicate(flow: Flow) -> Flow:
     return Flow(**dict(zip(_all_names, _all_values(flow), strict=True)))
 
 
-def same_entry(one: Flow, other: Flow) -> bool:
+def may_be_same(one: Flow, other: Flow) -> bool:
     """Whether two flows with the same tuple are the same entry, as far as can be told.
 
     An entry that is made where an equal one was just deleted may have its very id; the time when
@@ -47,6 +47,14 @@ def same_entry(one: Flow, other: Flow) -> bool:
     if one.timestamp is None or other.timestamp is None:
         return True
     return one.timestamp.start == other.timestamp.start
+
+
+def same_entry(one: Flow, other: Flow) -> bool:
+    """The same, of two that the kernel told of.
+
+    One that is made where an equal one was just deleted may be translated otherwise.
+    """
+    return may_be_same(one, other) and (one.reply is other.reply or one.reply == other.reply)
 
 
 def lay_over(base: Flow, told: Flow) -> tuple[str, ...]:

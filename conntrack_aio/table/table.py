@@ -18,7 +18,7 @@ from ..model.table import TableMode, TableStatistics
 from ..model.tuples import Tuple
 from .changes import Backlog, Changes
 from .keeper import Keeper
-from .merging import same_entry
+from .merging import may_be_same
 from .mirror import Mirror
 from .upstream import Upstream
 
@@ -132,7 +132,7 @@ class FlowTable(AsyncResource):
             return False
         orig = item.orig
         stored = self.by_orig(orig, zone=item.zone if orig.zone is None else orig.zone)
-        return stored is not None and same_entry(stored, item)
+        return stored is not None and may_be_same(stored, item)
 
     # -- what it knows of itself ------------------------------------------------------------
 

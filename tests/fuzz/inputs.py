@@ -136,7 +136,7 @@ TARGETS = {
     )
 }
 
-_KEPT = 400
+KEPT = 400
 """Inputs of one target that are mutated further, besides its seeds."""
 
 
@@ -157,7 +157,7 @@ def mutations(target: Target, random: Random) -> Generator[bytes]:
         if len(made) > 4096 and random.random() < 0.95:
             continue  # large ones are slow, and breed others
         if zlib.crc32(made) % 8 == 0:
-            if len(kept) < _KEPT:
+            if len(kept) < KEPT:
                 kept.append(made)
             else:
-                kept[random.randrange(_KEPT)] = made
+                kept[random.randrange(KEPT)] = made

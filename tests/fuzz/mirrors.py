@@ -8,11 +8,11 @@ from random import Random
 
 import attrs
 
-from conntrack_aio import Flow, FlowEvent, Helper, Status, Timestamp, UnknownAttribute
+from conntrack_aio import Flow, FlowEvent, Helper, Status, Timestamp, Tuple, UnknownAttribute
 from conntrack_aio.codec.messages import decode_event, decode_flow
 from conntrack_aio.model.events import EventType
-from conntrack_aio.model.table import Cause, Change, ChangeType
-from conntrack_aio.table.changes import Backlog, Changes
+from conntrack_aio.model.table import Change, ChangeType
+from conntrack_aio.table.changes import Backlog
 from conntrack_aio.table.entries import Entries
 from conntrack_aio.table.keys import is_plain, orig_key, reply_key
 from conntrack_aio.table.merging import differences, duplicate
@@ -34,22 +34,25 @@ def _zone_of_reply(flow: Flow) -> int:
 class Replies:
     """Reply tuples that entries shared, which real ones do not: one hides the other."""
 
-    def __init__(self, mirror: Mirror) -> None:
-        self._entries = mirror.entries
-        self._counts = Counter(map(reply_key, mirror.entries.flows))
+    def __init__(self, entries: Entries) -> None:
+        self._counts = Counter(map(reply_key, entries.flows))
         self.shared = {number for number, count in self._counts.items() if count > 1}
-        mirror.listeners = (*mirror.listeners, self)
+        self._entries = entries
+        self._add, self._remove = entries.add, entries.remove
+        entries.add, entries.remove = self.add, self.remove  # type: ignore[method-assign]
 
-    def note(self, key: int, before: Flow | None, final: Flow | None, cause: Cause) -> None:
-        flow = self._entries.get(key) if final is None else final
-        assert flow is not None
+    def add(self, key: int, flow: Flow) -> None:
         number = reply_key(flow)
-        if before is None:
-            self._counts[number] += 1
-            if self._counts[number] > 1:
-                self.shared.add(number)
-        elif final is not None:
-            self._counts[number] -= 1
+        self._counts[number] += 1
+        if self._counts[number] > 1:
+            self.shared.add(number)
+        self._add(key, flow)
+
+    def remove(self, key: int) -> None:
+        flow = self._entries.get(key)
+        assert flow is not None
+        self._counts[reply_key(flow)] -= 1
+        self._remove(key)
 
 
 def check(mirror: Mirror, shared: Collection[int]) -> None:
@@ -114,28 +117,24 @@ class Reader:
         self._mirror = mirror
         self.account = Account()
         self.backlog = Backlog(mirror.entries)
-        self.changes = Changes(self.backlog, lambda: None, self._forget)
         mirror.listeners = (*mirror.listeners, self.backlog)
-
-    def _forget(self, backlog: Backlog) -> None:
-        others = (each for each in self._mirror.listeners if each is not backlog)
-        self._mirror.listeners = tuple(others)
 
     def read(self, most: int) -> None:
         """So many entries at most."""
-        changes = self.changes
-        changes._left = most
-        while changes._is_ready():
-            change = changes._pending.popleft()
-            assert isinstance(change, Change)
-            self.account.apply(change)
+        while self.backlog and most > 0:
+            most -= 1
+            for change in self.backlog.take():
+                self.account.apply(change)
+
+    def close(self) -> None:
+        self._mirror.listeners = tuple(
+            each for each in self._mirror.listeners if each is not self.backlog
+        )
 
     def check(self) -> None:
         """Having read all, it has the table."""
-        notes = self.backlog._notes
-        assert self.changes.waiting <= 2 * len(self._mirror.entries) + len(notes)
         self.read(1 << 30)
-        assert not self.changes.waiting
+        assert not self.backlog
         self.account.check(self._mirror.entries)
 
 
@@ -152,6 +151,12 @@ def _bases() -> list[Flow]:
         *kinds,
         one,
         attrs.evolve(two, reply=one.reply),
+        attrs.evolve(one, reply=attrs.evolve(one.reply, proto=17)),
+        attrs.evolve(
+            one,
+            orig=Tuple(src=one.orig.src, dst=one.orig.dst, proto=1, icmp_type=3),
+            reply=Tuple(src=one.orig.dst, dst=one.orig.src, proto=1, icmp_type=4),
+        ),
         attrs.evolve(two, orig=attrs.evolve(two.orig, sport=3)),
         attrs.evolve(one, orig=attrs.evolve(one.orig, zone=3)),
         attrs.evolve(one, orig=attrs.evolve(one.orig, zone=4), reply=two.reply),
@@ -202,7 +207,7 @@ class _Player:
 
     def __init__(self, keep: bool) -> None:
         self.mirror = Mirror(_keep if keep else None)
-        self.replies = Replies(self.mirror)
+        self.replies = Replies(self.mirror.entries)
         self.readers = [Reader(self.mirror)]
         self._window = False
         self._sweep: Iterator[None] | None = None
@@ -223,7 +228,7 @@ class _Player:
             case 11:
                 self.look_up(which, how)
             case 12:
-                self.close(swept=bool(what & 16))
+                self.close(swept=bool(what & 16), certain=bool(which & 1))
             case 13:
                 mirror.settled = not self._window
             case 14:
@@ -236,10 +241,10 @@ class _Player:
             self.mirror.open_window()
             self._window = True
 
-    def close(self, *, swept: bool) -> None:
+    def close(self, *, swept: bool, certain: bool = True) -> None:
         if self._window:
             if swept:
-                for _ in self.mirror.sweep():
+                for _ in self.mirror.sweep(certain=certain):
                     pass
             self.mirror.close_window()
             self._window = False
@@ -255,7 +260,7 @@ class _Player:
 
     def come_or_go(self, which: int) -> None:
         if which & 1 and len(self.readers) > 1:
-            self.readers.pop(which % len(self.readers)).changes.close()
+            self.readers.pop(which % len(self.readers)).close()
         elif len(self.readers) < 4:
             self.readers.append(Reader(self.mirror))
 
@@ -274,7 +279,7 @@ class _Player:
         assert not len(self.mirror.entries)
         for reader in self.readers:
             reader.check()
-            reader.changes.close()
+            reader.close()
 
 
 def mirrors(data: bytes) -> None:

@@ -13,12 +13,14 @@ import sys
 import time
 import traceback
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from conntrack_aio.codec import decoder
+from fuzz import inputs
 from fuzz.campaign import Campaign, Failed, run_some
 from fuzz.inputs import TARGETS
 from fuzz.large import LARGE
@@ -38,12 +40,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after these")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--layouts", type=int, default=decoder.MOST, help="of a kind, at most")
+    parser.add_argument("--kept", type=int, default=inputs.KEPT, help="inputs to mutate further")
     parser.add_argument("--target", action="append", choices=TARGETS, help="(all)")
     options = parser.parse_args()
     faulthandler.enable()
     warnings.simplefilter("error")
     logging.getLogger("conntrack_aio").addHandler(logging.NullHandler())
-    with mock.patch.object(decoder, "MOST", options.layouts), Watch() as watch:
+    bounds = (decoder, "MOST", options.layouts), (inputs, "KEPT", options.kept)
+    with ExitStack() as stack:
+        for bound in bounds:
+            stack.enter_context(mock.patch.object(*bound))
+        watch = stack.enter_context(Watch())
         return fuzz(Campaign(options.seed, options.target or list(TARGETS), watch), options)
 
 

@@ -8,7 +8,6 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import IntEnum
-from itertools import takewhile
 from typing import NamedTuple, TypeVar
 
 from conntrack_aio.netlink.socket import RECEIVE_SIZE, NetlinkSocket
@@ -105,6 +104,7 @@ class FedSocket:
         self._endless = endless
         self._dry = False
         self._fd: int | None = None
+        self._congested = False
         self._buffer = RECEIVE_BUFFER
 
     def fileno(self) -> int:
@@ -140,16 +140,16 @@ class FedSocket:
         return len(data), control, 0, (4711 if what == What.FORGED else 0, 0)
 
     def _take(self) -> Step:
-        try:
-            step = self._queue.popleft()
-        except IndexError:
+        if not self._queue:
             if self._endless and self._dry:
-                raise Exhausted(errno.EBADF, "the script is at its end") from None
+                raise Exhausted(errno.EBADF, "the script is at its end")
             self._dry = True
-            raise BlockingIOError(errno.EAGAIN, "nothing waits") from None
+        step = self._queue.popleft() if self._queue else Step(What.NOTHING)
         if step.what == What.NOTHING:
+            self._congested = False
             raise BlockingIOError(errno.EAGAIN, "nothing waits")
         if step.what == What.OVERRUN:
+            self._congested = True
             self._feed.overruns += 1
             raise OSError(errno.ENOBUFS, "an overrun")
         return step
@@ -160,21 +160,31 @@ class FedSocket:
             return struct.pack("=9I", waiting, *bytes(7), self.drops)
         return struct.pack("=i", self._buffer)
 
+    def _visible(self) -> list[Step]:
+        """What lies before it now. Once it has run over, it only does so again after it was empty
+        (``NETLINK_S_CONGESTED``): what stands behind such an overrun came later."""
+        steps: list[Step] = []
+        congested = self._congested
+        for step in self._queue:
+            if step.what == What.NOTHING or (congested and step.what == What.OVERRUN):
+                break
+            congested |= step.what == What.OVERRUN
+            steps.append(step)
+        return steps
+
     def waiting(self) -> list[Step]:
-        """What it would read before it found nothing."""
-        steps = takewhile(lambda step: step.what != What.NOTHING, self._queue)
-        return [step for step in steps if step.what != What.OVERRUN]
+        """The messages that it would read before it found nothing."""
+        return [step for step in self._visible() if step.what != What.OVERRUN]
 
     def until_nothing(self) -> int:
         """How many of its steps are read before it finds nothing."""
-        read = len(self.steps) - len(self._queue)
-        return read + len(list(takewhile(lambda step: step.what != What.NOTHING, self._queue)))
+        return len(self.steps) - len(self._queue) + len(self._visible())
 
     @property
     def drops(self) -> int:
         """Messages dropped so far. An overrun is told before all that waits."""
-        now = bool(self._queue) and self._queue[0].what == What.OVERRUN
-        return DROPS * (self._feed.overruns + now)
+        now = self._visible()[:1]
+        return DROPS * (self._feed.overruns + any(step.what == What.OVERRUN for step in now))
 
     def setsockopt(self, level: int, option: int, value: int, /) -> None:
         if option == SO_RCVBUFFORCE:

@@ -250,9 +250,11 @@ class _Reader:
 class _User:
     """Uses a table as the script says."""
 
-    def __init__(self, conn: Connection, table: FlowTable, endpoint: _Endpoint) -> None:
+    def __init__(
+        self, conn: Connection, table: FlowTable, endpoint: _Endpoint, replies: Replies
+    ) -> None:
         self.conn, self.table, self.events = conn, table, endpoint.events
-        self.replies = Replies(table._mirror)
+        self.replies = replies
         self.readers = [_Reader(table)]
         self.closed = False
 
@@ -369,12 +371,13 @@ async def _use(
     conn: Connection, table: FlowTable, endpoint: _Endpoint, acts: Sequence[bytes]
 ) -> None:
     """Raises :exc:`Refused`."""
+    replies = Replies(table._entries)
     try:
         await table.__aenter__()
     except _FAILURES as error:
         str(error)
         raise Refused from error
-    user = _User(conn, table, endpoint)
+    user = _User(conn, table, endpoint, replies)
     follower = Account()
     try:
         async with anyio.create_task_group() as tasks:

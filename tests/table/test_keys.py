@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from ipaddress import IPv6Address
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +88,13 @@ def test_a_zone_of_both_directions() -> None:
 
 def test_a_ping_is_not_plain() -> None:
     assert not is_plain(Flow.icmp("10.0.0.1", "10.0.0.2", id=1, timeout=1))
+
+
+def test_only_the_exact_inverse_is_plain() -> None:
+    """No real entry is otherwise, but all are to be found by what they have."""
+    flow = Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=9)
+    assert is_plain(flow)
+    assert not is_plain(attrs.evolve(flow, reply=attrs.evolve(flow.reply, proto=6)))
+    for tuple_ in ("orig", "reply"):
+        told = attrs.evolve(getattr(flow, tuple_), icmp_type=3)
+        assert not is_plain(attrs.evolve(flow, **{tuple_: told}))

@@ -519,24 +519,30 @@ def test_an_update_of_an_unknown_flow_is_to_be_looked_up() -> None:
     assert replay.causes == [Cause.RECONCILED]
 
 
-def test_an_answer_about_another_entry() -> None:
-    """The kernel looks in both directions: this one has the tuple in the other."""
-    mirror, replay = mirror_of(flow(1, id=7))
-    back = flow(1, id=8)
-    back.orig, back.reply = back.reply, back.orig
-    tell(mirror, EventType.UPDATE, back)
-    ((key, _),) = mirror.strangers.items()
-    mirror.looked_up(key, flow(1, id=7))
-    assert [orig_key(each) for each in mirror.entries.flows] == [orig_key(flow(1))]
-    assert not replay.causes
-
-
 def test_an_entry_whose_id_is_told_later() -> None:
     mirror, _ = mirror_of(flow(1))
     tell(mirror, EventType.UPDATE, flow(1, id=7))
     assert mirror.entries.by_id(7) == list(mirror.entries.flows)
     tell(mirror, EventType.DESTROY, flow(1))
     assert not mirror.entries.by_id(7)
+
+
+def test_an_entry_made_anew_that_is_translated_otherwise() -> None:
+    """With the same tuple, in the same place of memory, and so with the same id."""
+
+    def translated(port: int) -> Flow:
+        made = flow(1, id=7)
+        made.reply = attrs.evolve(made.reply, dport=port)
+        return made
+
+    mirror, replay = mirror_of(translated(5000))
+    tell(mirror, EventType.NEW, translated(5001))
+    assert replay.causes == [Cause.REPLACED, Cause.EVENT]
+    mirror.open_window()
+    mirror.found(translated(5002))
+    assert replay.causes[2:] == [Cause.REPLACED, Cause.RECONCILED]
+    assert mirror.entries.by_reply(translated(5001).reply, 0) is None
+    assert mirror.entries.by_reply(translated(5002).reply, 0) in mirror.entries.flows
 
 
 def test_another_zone_is_another_entry() -> None:
