@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import sys
 import threading
 
@@ -12,6 +10,7 @@ import anyio.to_thread
 import pytest
 from support import expectations as some
 from support import flows
+from support.files import OpenFiles
 from support.lab import Lab
 from support.neighbours import Neighbourhood
 
@@ -165,25 +164,23 @@ async def test_no_namespace_is_kept_alive(around: Neighbourhood, conn: Connectio
 
 async def test_no_descriptor_is_left(around: Neighbourhood, conn: Connection) -> None:
     blue = around.new("blue", id=4)
-    gc.collect()  # the loops of the tests before
-    before = len(os.listdir("/proc/self/fd"))
+    files = OpenFiles()
     async with conn.events(all_netns=True) as stream:
-        held = len(os.listdir("/proc/self/fd"))
+        held = OpenFiles()
         await make(blue, 1)
         assert await take(stream, 1) == [(1, 4, "blue")]
-        assert len(os.listdir("/proc/self/fd")) == held
-    assert len(os.listdir("/proc/self/fd")) == before
+        assert not held.new()
+    assert not files.new()
 
 
 async def test_a_dropped_stream_closes_everything(around: Neighbourhood, conn: Connection) -> None:
     blue = around.new("blue", id=4)
-    gc.collect()  # the loops of the tests before
-    before = len(os.listdir("/proc/self/fd"))
+    files = OpenFiles()
     stream = conn.events(all_netns=True)
     await make(blue, 1)
     assert await take(stream, 1) == [(1, 4, "blue")]
     del stream
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not files.new()
 
 
 @pytest.mark.parametrize("what", ["stream", "connection"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import types
 from collections.abc import Awaitable, Callable, Generator
 from socket import AF_INET
@@ -14,8 +13,8 @@ from typing import Any, cast
 import anyio
 import pytest
 from support import expectations, flows
+from support.files import OpenFiles
 from support.lab import Lab
-from support.waiting import until
 
 from conntrack_aio import (
     Connection,
@@ -131,15 +130,6 @@ VERBS: dict[str, Verb] = {
 }
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-async def at_rest(before: int) -> None:
-    """A thread that was left sending has ended, and closed its socket."""
-    await until(lambda: descriptors() == before)
-
-
 async def prepare(lab: Lab) -> None:
     """Enough flows for several chunks of a dump."""
     async with connect(netns=lab.netns) as conn:
@@ -191,18 +181,18 @@ class Awaits:
 async def test_cancelled_at_every_await(lab: Lab, name: str, offload: bool) -> None:
     async with connect(netns=lab.netns, offload=offload) as conn:
         await conn.create(flows.tcp(1))
-        before = descriptors()
+        files = OpenFiles()
         await check(conn)
-        await at_rest(before)
+        await files.closed()
         for number in itertools.count(1):
             await prepare(lab)
             scope = anyio.CancelScope()
             awaits = Awaits(number, scope.cancel)
             with anyio.fail_after(10), scope:
                 await awaits(VERBS[name](conn))
-            await at_rest(before)
+            await files.closed()
             await check(conn)
-            await at_rest(before)
+            await files.closed()
             if not awaits.cancelled:
                 break
         assert number > 1
@@ -214,7 +204,7 @@ async def test_cancelled_at_every_await(lab: Lab, name: str, offload: bool) -> N
 async def test_cancelled_the_way_of_asyncio(lab: Lab, name: str, offload: bool) -> None:
     """``task.cancel()`` tears a task from a worker thread that goes on without it."""
     async with connect(netns=lab.netns, offload=offload) as conn:
-        before = descriptors()
+        files = OpenFiles()
         for number in itertools.count(1):
             await prepare(lab)
 
@@ -229,7 +219,7 @@ async def test_cancelled_the_way_of_asyncio(lab: Lab, name: str, offload: bool) 
                 (result,) = await asyncio.gather(
                     asyncio.create_task(body()), return_exceptions=True
                 )
-            await at_rest(before)
+            await files.closed()
             await check(conn)
             if result is False:
                 break

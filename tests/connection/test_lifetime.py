@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import gc
-import os
 import warnings
 from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
 from support import flows
+from support.files import OpenFiles
 from support.lab import Lab
-from support.waiting import until
 
 from conntrack_aio import Connection, EventType, Match, connect
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 class Trouble(Exception):
@@ -68,14 +63,14 @@ async def test_one_task_may_close_what_another_opened(lab: Lab) -> None:
 
 
 async def test_closing_closes_everything(lab: Lab) -> None:
-    before = descriptors()
+    files = OpenFiles()
     async with connect(netns=lab.netns) as conn:
         for number in range(300):
             await conn.create(flows.tcp(number))
         dump, stream = conn.dump(), conn.events()
         await anext(dump)
-        assert descriptors() > before + 2
-    await until(lambda: descriptors() == before)
+        assert len(files.new()) > 2
+    await files.closed()
     for read in (dump.__anext__, stream.__anext__):
         with pytest.raises(anyio.ClosedResourceError):
             await read()
@@ -137,7 +132,7 @@ async def test_a_second_reader_is_told(conn: Connection) -> None:
 
 async def test_a_dropped_iterator_closes_its_socket(conn: Connection) -> None:
     await conn.create(flows.tcp(1))
-    before = descriptors()
+    files = OpenFiles()
 
     async def first_event() -> None:
         async for _ in conn.events():
@@ -150,25 +145,25 @@ async def test_a_dropped_iterator_closes_its_socket(conn: Connection) -> None:
     async for _ in conn.dump():
         break
     gc.collect()
-    assert descriptors() == before
+    assert not files.new()
 
 
 async def test_a_dropped_connection_warns(lab: Lab) -> None:
-    before = descriptors()
+    files = OpenFiles()
     conn = await connect(netns=lab.netns)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         del conn
         gc.collect()
     assert [warning.category for warning in caught] == [ResourceWarning]
-    assert descriptors() == before
+    assert not files.new()
 
 
 async def test_a_namespace_is_kept_by_sockets_alone(lab: Lab) -> None:
     """No descriptor of it is held: only the request socket."""
-    before = descriptors()
+    files = OpenFiles()
     async with connect(netns=lab.netns) as conn:
-        assert descriptors() == before + 1
+        assert len(files.new()) == 1
         async with conn.events():
-            assert descriptors() == before + 2
-        assert descriptors() == before + 1
+            assert len(files.new()) == 2
+        assert len(files.new()) == 1

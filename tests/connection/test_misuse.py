@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
 from support import flows
+from support.files import OpenFiles
 from support.lab import Lab
 from support.scripted import ScriptedKernel
 from support.waiting import until
@@ -68,10 +68,10 @@ async def test_a_wrong_argument(conn: Connection, name: str) -> None:
 @pytest.mark.parametrize("kind", ["new", 1, ["new"]])
 @pytest.mark.anyio
 async def test_a_type_of_event_that_is_none(conn: Connection, kind: object) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    files = OpenFiles()
     with pytest.raises(TypeError, match="EventType"):
         conn.events(kind)  # type: ignore[arg-type]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not files.new()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import struct
 import threading
@@ -14,6 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from support.cases import attr
+from support.files import OpenFiles
 from support.scripted import lone_socket
 
 from conntrack_aio.errors import KernelError, PermissionDenied
@@ -373,12 +373,11 @@ def test_a_refusal(code: int, error: type[KernelError], words: str) -> None:
     def refuse(level: int, option: int, value: int) -> None:
         raise OSError(code, os.strerror(code))
 
-    gc.collect()  # the loops of the tests before
-    before = len(os.listdir("/proc/self/fd"))
+    files = OpenFiles()
     pairs = [lone_socket() for _ in range(3)]
     pairs[0][1].setsockopt = refuse  # type: ignore[method-assign]
     with pytest.raises(error, match=words):
         Origins(*(socket for socket, _ in pairs), least_cost=1)
     for socket, _ in pairs:
         socket.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not files.new()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ from contextlib import contextmanager
 import anyio
 import anyio.to_thread
 import pytest
+from support.files import OpenFiles
 from support.scripted import FORGER, Script, lone_socket
-from support.waiting import until
 
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.exchange import Reply
@@ -57,10 +56,6 @@ def push(pipe: Pipeline, count: int, size: int = 4) -> Flight:
     seq = pipe.reserve(count)
     requests = [messages.pack(0x101, 5, seq + i, bytes([i % 256]) * size) for i in range(count)]
     return pipe.push(requests, seq)
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 async def test_every_request_is_answered() -> None:
@@ -309,7 +304,7 @@ async def test_what_goes_wrong_on_the_thread_is_raised_here() -> None:
 
 
 async def test_closing_wakes_who_waits_and_sends_no_more() -> None:
-    before = open_files()
+    files = OpenFiles()
     gate, begun = threading.Event(), threading.Event()
 
     def wait(socket: FakeSocket, asked: Asked) -> None:
@@ -333,7 +328,7 @@ async def test_closing_wakes_who_waits_and_sends_no_more() -> None:
         await anyio.to_thread.run_sync(wait_for, lambda: fake.closed)
         assert len(fake.sent) == 1
         assert not flights[1].sent
-    await until(lambda: open_files() <= before)
+    await files.closed()
 
 
 async def test_what_is_pushed_into_a_closed_one_is_not_sent() -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 import anyio
 import pytest
+from support.files import OpenFiles
 
 from conntrack_aio.netlink.threads import Doorbell, Threads
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.anyio
@@ -36,12 +32,12 @@ class TestDoorbell:
         threads.close()
 
     async def test_rung_before_it_is_not_waited_for(self) -> None:
-        before = open_files()
+        files = OpenFiles()
         bell = Doorbell()
         bell.ring()
         bell.ring()
         await bell.wait()
-        assert open_files() == before
+        assert not files.new()
         bell.close()
 
     async def test_each_wait_needs_a_ring_of_its_own(self) -> None:
@@ -57,7 +53,7 @@ class TestDoorbell:
 
     async def test_closing_wakes_the_task_with_an_error(self) -> None:
         bell = Doorbell()
-        before = open_files()
+        files = OpenFiles()
         async with anyio.create_task_group() as group:
 
             async def wait() -> None:
@@ -67,7 +63,7 @@ class TestDoorbell:
             group.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
             bell.close()
-        assert open_files() == before
+        assert not files.new()
         bell.ring()  # by a thread that has not heard of it: nothing is written anywhere
         bell.close()
 

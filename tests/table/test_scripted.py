@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import errno
-import os
 from collections.abc import AsyncIterator
 
 import anyio
 import anyio.lowlevel
 import pytest
 from support import flows
+from support.files import OpenFiles
 
 from conntrack_aio import (
     Change,
@@ -315,15 +315,12 @@ async def test_a_kernel_without_the_setting() -> None:
 
 
 async def test_no_descriptor_is_left(kernel: FakeKernel) -> None:
-    def descriptors() -> int:
-        return len(os.listdir("/proc/self/fd"))
-
     async with kernel.connect() as conn:
         async with conn.table():
             pass
-        before = descriptors()
+        files = OpenFiles()
         kernel.refuse(errno.EPERM, "dump", times=3)
         for _ in range(3):
             with pytest.raises(PermissionDenied):
                 await conn.table().__aenter__()
-        assert descriptors() == before
+        assert not files.new()

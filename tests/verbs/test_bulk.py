@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import os
 import threading
 from collections.abc import AsyncIterator
 
@@ -12,6 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import flows
+from support.files import OpenFiles
 from support.lab import Lab
 from support.scripted import ScriptedKernel
 
@@ -33,17 +33,6 @@ from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
 from conntrack_aio.verbs.probes import Probes
 
 pytestmark = pytest.mark.anyio
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-async def at_rest(before: int) -> None:
-    """A thread that was left sending has ended, and closed its socket."""
-    with anyio.fail_after(5):
-        while open_files() > before:
-            await anyio.lowlevel.checkpoint()
 
 
 # -- on this machine's kernel ---------------------------------------------------------------
@@ -82,9 +71,9 @@ async def test_it_is_counted(conn: Connection) -> None:
 
 @pytest.mark.kernel
 async def test_nothing_happens_before_it_is_iterated(conn: Connection) -> None:
-    before = open_files()
+    files = OpenFiles()
     bulk = conn.create_many([flows.tcp()])
-    assert open_files() == before
+    assert not files.new()
     assert await conn.count() == 0
     await bulk
     assert await conn.count() == 1
@@ -94,26 +83,26 @@ async def test_nothing_happens_before_it_is_iterated(conn: Connection) -> None:
 
 @pytest.mark.kernel
 async def test_left_early_it_sends_no_more(conn: Connection) -> None:
-    before = open_files()
+    files = OpenFiles()
     async with conn.create_many(map(flows.tcp, range(5000))) as bulk:
         async for _ in bulk:
             break
     async with conn.create_many(map(flows.tcp, range(5000, 10000))) as bulk:
         async for _ in bulk.batches():
             break
-    await at_rest(before)
+    await files.closed()
     assert await conn.count() <= 2 * 2 * 256
 
 
 @pytest.mark.kernel
 async def test_dropped_it_is_closed(conn: Connection) -> None:
-    before = open_files()
+    files = OpenFiles()
     bulk = conn.create_many(map(flows.tcp, range(5000)))
     await anext(bulk)
     del bulk
     gc.collect()
     assert conn.statistics().open_bulks == 0
-    await at_rest(before)
+    await files.closed()
 
 
 @pytest.mark.kernel
@@ -323,7 +312,7 @@ async def test_a_window_that_is_being_sent_when_it_is_left() -> None:
         socket.ack(asked)
 
     kernel = ScriptedKernel(wait)
-    before = open_files()
+    files = OpenFiles()
     async with kernel.connect() as conn:
         bulk = conn.create_many(map(flows.tcp, range(10)))
         with anyio.move_on_after(0.01) as scope:
@@ -333,7 +322,7 @@ async def test_a_window_that_is_being_sent_when_it_is_left() -> None:
         await bulk.aclose()
         gate.set()
         assert conn.statistics().open_bulks == 0
-    await at_rest(before)
+    await files.closed()
     assert kernel.sockets[1].closed
 
 
@@ -363,7 +352,7 @@ async def test_closed_while_it_finds_out_what_the_kernel_can_do(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is sent, and nothing left open."""
-    before = open_files()
+    files = OpenFiles()
     inside, go_on = anyio.Event(), anyio.Event()
 
     async def has(probes: Probes, feature: str) -> bool:
@@ -386,7 +375,7 @@ async def test_closed_while_it_finds_out_what_the_kernel_can_do(
             bulk.close()
             go_on.set()
         assert not (await conn.get(made)).mark
-    await at_rest(before)
+    await files.closed()
 
 
 async def test_an_item_that_is_not_at_all_what_it_should_be_is_refused_alone(
