@@ -9,7 +9,7 @@ from typing import Generic, TypeVar, cast
 import attrs
 
 from ..model import declare
-from ..model.declare import INLINE, PLACES, SEQUENCE, At, Nest, Wire
+from ..model.declare import ALIKE, INLINE, PLACES, SEQUENCE, At, Nest, Wire
 from .scalars import Scalar, scalar_of
 
 C = TypeVar("C")
@@ -72,6 +72,8 @@ class Field:
     slot: int
     required: bool
     leaves: tuple[Leaf, ...]
+    alike: Field | None = None
+    """Another field, of which the value stands at the leaf with the same number."""
 
 
 @attrs.frozen(eq=False)
@@ -153,7 +155,9 @@ def _derive(cls: type[object]) -> Schema[object]:
             places: tuple[At[object], ...] = attribute.metadata[PLACES]
             leaves = tuple(_plant(root, place, size, slots) for place in places)
             required = attribute.default is attrs.NOTHING
-            fields.append(Field(attribute.name, size, required, leaves))
+            other = attribute.metadata[ALIKE]
+            alike = next((field for field in fields if field.name == other), None)
+            fields.append(Field(attribute.name, size, required, leaves, alike))
             size += 1
         elif attribute.name == "unknown":
             keeps_unknown = True

@@ -10,6 +10,7 @@ one's value. The rules of reading hold here:
   kept as it came, and the field is absent.
 - What the schema does not know is kept, at any depth.
 - What an attribute means may be said by another one, wherever in the same nest that stands.
+- An address of one family beside one of another is an error; the kernel has no such tuples.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import attrs
 
 from ..errors import DecodeError
 from ..netlink.attributes import HEADER, Buffer, walk
-from .schema import Branch, Fork, Leaf, Schema, schema_of
+from .schema import Branch, Field, Fork, Leaf, Schema, schema_of
 
 
 @attrs.define(eq=False)
@@ -74,6 +75,14 @@ def survey(cls: type[object], buffer: Buffer, start: int, end: int) -> Survey:
     return Survey(walk.object(schema_of(cls), start, end, ()), walk.kept, walk.fixed)
 
 
+def _check_alike(field: Field, found: Found | None, other: Field, beside: Found | None) -> None:
+    """Raises :exc:`DecodeError`."""
+    if found is None or beside is None:
+        return
+    if field.leaves.index(found.leaf) != other.leaves.index(beside.leaf):
+        raise DecodeError(f"{beside.leaf.name} beside {found.leaf.name}")
+
+
 class _Walk:
     """Through the attributes of a message."""
 
@@ -87,6 +96,9 @@ class _Walk:
     ) -> Skeleton:
         values: list[Found | None] = [None] * schema.size
         self._branch(schema.root, start, end, prefix, (), values)
+        for field in schema.fields:
+            if field.alike is not None:
+                _check_alike(field, values[field.slot], field.alike, values[field.alike.slot])
         return Skeleton(schema, values)
 
     def _branch(

@@ -163,6 +163,7 @@ def at(
 
 
 PLACES: Final = "conntrack_aio.places"
+ALIKE: Final = "conntrack_aio.alike"
 SEQUENCE: Final = "conntrack_aio.sequence"
 INLINE: Final = "conntrack_aio.inline"
 
@@ -198,7 +199,7 @@ def attribute(
 
 
 @overload
-def variants(first: At[T], second: At[U], /) -> T | U: ...
+def variants(first: At[T], second: At[U], /, *, alike: str = "") -> T | U: ...
 @overload
 def variants(first: At[T], second: At[U], /, *, default: None) -> T | U | None: ...
 @overload
@@ -207,9 +208,12 @@ def variants(
 ) -> T | U | V | None: ...
 @overload
 def variants(*places: At[T], default: None) -> T | None: ...
-def variants(*places: At[object], default: object = attrs.NOTHING) -> object:
-    """A field whose value stands at one of several places, by its type or by another field."""
-    return _field(places, default)
+def variants(*places: At[object], default: object = attrs.NOTHING, alike: str = "") -> object:
+    """A field whose value stands at one of several places, by its type or by another field.
+
+    ``alike`` names a field before it, with as many places, that must stand at the same of them.
+    """
+    return _field(places, default, alike)
 
 
 @attrs.frozen
@@ -235,8 +239,8 @@ def inlined(cls: type[T]) -> T:
     return field
 
 
-def _field(places: tuple[At[object], ...], default: object) -> object:
-    field: object = attrs.field(default=default, metadata={PLACES: places})
+def _field(places: tuple[At[object], ...], default: object, alike: str = "") -> object:
+    field: object = attrs.field(default=default, metadata={PLACES: places, ALIKE: alike})
     return field
 
 

@@ -69,7 +69,9 @@ class Tuple:
     )
     """The sender's address."""
     dst: IPAddress = variants(
-        at((CTA_TUPLE.IP, CTA_IP.V4_DST), IPV4), at((CTA_TUPLE.IP, CTA_IP.V6_DST), IPV6)
+        at((CTA_TUPLE.IP, CTA_IP.V4_DST), IPV4),
+        at((CTA_TUPLE.IP, CTA_IP.V6_DST), IPV6),
+        alike="src",
     )
     """The receiver's address."""
     proto: int = attribute((CTA_TUPLE.PROTO, CTA_PROTO.NUM), U8)

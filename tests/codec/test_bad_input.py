@@ -115,6 +115,11 @@ REPLY = nest(2, TCP4_INSIDE)
         pytest.param(
             BOTH + nest(14, nest(2, be8(1, 6))), "CTA_TUPLE_MASTER", id="a master without addresses"
         ),
+        pytest.param(
+            nest(1, nest(1, attr(1, bytes(4)), attr(4, bytes(16))), nest(2, be8(1, 17))) + REPLY,
+            "CTA_TUPLE_ORIG",
+            id="an IPv4 and an IPv6 address",
+        ),
         pytest.param(BOTH + b"\0", "", id="leftovers"),
         pytest.param(b"", "", id="nothing"),
         pytest.param(REPLY, "", id="one tuple"),
