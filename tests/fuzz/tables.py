@@ -265,7 +265,7 @@ class _User:
             case Act.RELEASE:
                 self.events.release()
             case Act.SYNCED:
-                await table.synced()
+                await self.sync()
                 assert not self.closed
             case Act.RECONCILE:
                 await table.reconcile()
@@ -316,13 +316,20 @@ class _User:
         assert table.mode is not None
         assert table.behind in (False, True)
 
+    async def sync(self) -> None:
+        due = self.events.waiting()
+        await self.table.synced()
+        left = self.events.waiting()
+        assert not {*map(id, due)} & {*map(id, left)}, "synced, and something waits"
+
     async def finish(self) -> None:
         """Have all applied that there is to come; then readers have what the table has."""
         while self.events.parts:
             self.events.release()
-            await self.table.synced()
-        await self.table.synced()
-        assert not self.events.waiting(), "synced, and something waits"
+            await self.sync()
+        await self.sync()
+        while self.events.waiting():  # behind a second overrun, and so not there before
+            await self.sync()
         while self.table.behind:  # by what was found when it was synced
             await self.table.reconcile()
         self.look_up()
