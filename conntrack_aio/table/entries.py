@@ -47,10 +47,11 @@ class Entries:
         key = self._translated.get(number)
         if key is not None:
             return self._flows[key]
-        if tuple_.icmp_id is not None or tuple_.icmp_type is not None:
-            return None  # all of those are in the index
-        flow = self._flows.get(key_of(tuple_.inverse, zone))
-        return flow if flow is not None and is_plain(flow) else None
+        if tuple_.icmp_id is tuple_.icmp_type is tuple_.icmp_code is None:
+            flow = self._flows.get(key_of(tuple_.inverse, zone))
+            if flow is not None and is_plain(flow):
+                return flow
+        return None  # those of ICMP are all in the index
 
     def by_id(self, id: int) -> list[Flow]:
         keys = self._ids.get(id)

@@ -15,14 +15,14 @@ from ..model.tuples import Tuple
 def key_of(tuple_: Tuple, zone: int) -> int:
     """The number of a tuple in a zone."""
     src = tuple_.src
-    width, six = (32, 0) if type(src) is IPv4Address else (128, 1)
-    if tuple_.icmp_id is None:
-        ends = (tuple_.sport or 0) << 16 | (tuple_.dport or 0)
-    else:
+    width, form = (32, 0) if type(src) is IPv4Address else (128, 1)
+    number = int(src) << width | int(tuple_.dst)
+    number = number << 32 | (tuple_.sport or 0) << 16 | (tuple_.dport or 0)
+    if tuple_.icmp_id or tuple_.icmp_type or tuple_.icmp_code:
         kind = (tuple_.icmp_type or 0) << 8 | (tuple_.icmp_code or 0)
-        ends = tuple_.icmp_id << 16 | kind
-    addresses = int(src) << width | int(tuple_.dst)
-    return ((addresses << 32 | ends) << 8 | tuple_.proto) << 17 | zone << 1 | six
+        number = number << 32 | (tuple_.icmp_id or 0) << 16 | kind
+        form |= 2
+    return (number << 8 | tuple_.proto) << 18 | zone << 2 | form
 
 
 def asked_key(tuple_: Tuple, zone: int) -> int | None:
@@ -64,6 +64,7 @@ def is_plain(flow: Flow) -> bool:
         and orig.proto == reply.proto
         and orig.icmp_id is reply.icmp_id is None
         and orig.icmp_type is reply.icmp_type is None
+        and orig.icmp_code is reply.icmp_code is None
         and orig.zone is reply.zone is None
         and (orig.src, orig.dst) == (reply.dst, reply.src)
     )

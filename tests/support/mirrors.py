@@ -128,7 +128,7 @@ class Replay:
 
     async def read_until(self, condition: Callable[[], bool]) -> None:
         """For one whom nobody else has follow: read until it holds."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not condition():
                 self.apply(await anext(self._changes))
 
@@ -171,7 +171,7 @@ class Replay:
         event = anyio.Event()
         self._wanted.append((condition, event))
         self._tell()
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await event.wait()
 
     async def until_it_has(self, key: Key) -> None:

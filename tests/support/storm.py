@@ -186,7 +186,7 @@ class Storm:
         """Return once all of it is sent; fail if the kernel refused what it should not."""
         stdout = self._process.stdout
         assert stdout is not None
-        with anyio.fail_after(30):
+        with anyio.fail_after(90):
             await anyio.wait_readable(stdout)
         refused = {int(code): count for code, count in json.loads(stdout.readline()).items()}
         unexpected = {os.strerror(code): refused[code] for code in {*refused} - _EXPECTED_REFUSALS}

@@ -10,6 +10,6 @@ import anyio.lowlevel
 
 async def until(condition: Callable[[], bool]) -> None:
     """Return once it holds. A socket, above all, closes when the thread that uses it is done."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while not condition():
             await anyio.lowlevel.checkpoint()

@@ -7,7 +7,7 @@ from ipaddress import IPv6Address
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support import strategies
 
@@ -28,7 +28,14 @@ def same(one: Tuple, other: Tuple) -> bool:
     return fields(one) == fields(other)
 
 
+_ADDRESSES = {"src": IPv6Address(0), "dst": IPv6Address(0)}
+
+
 @given(strategies.objects(Tuple), strategies.objects(Tuple), zones, zones)
+@example(
+    Tuple(**_ADDRESSES, proto=1, sport=1), Tuple(**_ADDRESSES, proto=1, sport=1, icmp_code=1), 0, 0
+)
+@example(Tuple(**_ADDRESSES, proto=1, icmp_id=1), Tuple(**_ADDRESSES, proto=1, sport=1), 0, 0)
 def test_no_two_share_one(one: Tuple, other: Tuple, zone: int, elsewhere: int) -> None:
     equal = same(one, other) and zone == elsewhere
     assert (key_of(one, zone) == key_of(other, elsewhere)) == equal

@@ -69,13 +69,13 @@ class Mirrored:
 
     async def overrun(self, storm: Storm, times: int) -> None:
         """Have it storm until so many overruns were survived."""
-        with anyio.fail_after(60):
+        with anyio.fail_after(100):
             while self.table.statistics().stream.overruns < times:
                 await storm.run()
 
     async def check(self) -> None:
         """All of them have what the kernel has."""
-        with anyio.fail_after(60):
+        with anyio.fail_after(100):
             await self.table.synced()
             self.checks += 1
             # What was lost is repaired, so that no change comes behind this one.
@@ -199,11 +199,11 @@ async def test_synced_in_the_storm(lab: Lab, conn: Connection) -> None:
             storm.begin(8, pause=0.001)
             for number in range(5):
                 made = await conn.create(flows.tcp(50_000 + number))
-                with anyio.fail_after(30):
+                with anyio.fail_after(90):
                     await all_.table.synced()
                 assert made in all_.table
                 await conn.delete(made)
-                with anyio.fail_after(30):
+                with anyio.fail_after(90):
                     await all_.table.synced()
                 assert made not in all_.table
             await storm.ended()
