@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from support.effort import examples
 from support.lab import Lab
 from support.neighbours import Neighbourhood
 
@@ -32,6 +34,8 @@ def pytest_configure() -> None:
     # A shell has its background jobs ignore interrupts, and their children with them; some tests
     # end a program by one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("effort", max_examples=examples(100))
+    settings.load_profile("effort")
     try:
         if os.environ.get(ROOTLESS):
             enter_sandbox()

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.captured import CAPTURED, EXPECTATIONS
 from support.cases import BOTH, CASES, TCP4_BACK_INSIDE, attr, be8, be16, be32, nest
+from support.effort import examples
 from support.strategies import edited
 
 from conntrack_aio import DecodeError, EventType, Expectation, Flow, FlowEvent, TCPInfo, TCPState
@@ -164,7 +165,7 @@ def flow_in(item: Any) -> Any:
 
 
 @kinds
-@settings(bounded, max_examples=300)
+@settings(bounded, max_examples=examples(300))
 @given(data=st.data())
 def test_any_bytes_are_read_as_the_reference_does(
     decoder: Decoder[Any], known: list[bytes], data: st.DataObject
@@ -176,7 +177,7 @@ def test_any_bytes_are_read_as_the_reference_does(
         assert by_layouts(decoder, each) == by_reference(decoder, each)
 
 
-@settings(bounded, max_examples=200)
+@settings(bounded, max_examples=examples(200))
 @given(data=st.data())
 def test_any_values_are_read_as_the_reference_does(data: st.DataObject) -> None:
     """Every byte that is no header may be anything."""
@@ -195,7 +196,7 @@ def test_any_values_are_read_as_the_reference_does(data: st.DataObject) -> None:
     assert by_layouts(decoder, changed) == by_reference(decoder, changed)
 
 
-@settings(bounded, max_examples=200)
+@settings(bounded, max_examples=examples(200))
 @given(data=st.data())
 def test_any_datagram_of_many(data: st.DataObject) -> None:
     """Runs of messages alike, broken by others and by what is none."""
@@ -215,7 +216,7 @@ def test_any_datagram_of_many(data: st.DataObject) -> None:
 
 
 @kinds
-@settings(bounded, max_examples=100)
+@settings(bounded, max_examples=examples(100))
 @given(data=st.data())
 def test_a_message_alone(decoder: Decoder[Any], known: list[bytes], data: st.DataObject) -> None:
     decoder = fresh(decoder)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import flows
+from support.effort import examples
 from support.strategies import objects
 
 from conntrack_aio import (
@@ -155,7 +156,7 @@ def test_every_change_in_every_place(kind: str, sample: str) -> None:
 
 
 @by_kind
-@settings(bounded, max_examples=100)
+@settings(bounded, max_examples=examples(100))
 @given(data=st.data())
 def test_any_change_of_any_flow(kind: str, data: st.DataObject) -> None:
     """A packer that was made for one is tried with what differs from it in a place or two."""
@@ -179,7 +180,7 @@ def test_any_change_of_any_flow(kind: str, data: st.DataObject) -> None:
 
 
 @by_kind
-@settings(bounded, max_examples=40)
+@settings(bounded, max_examples=examples(40))
 @given(data=st.data())
 def test_any_two_flows(kind: str, data: st.DataObject) -> None:
     model, rest = MODELS[kind]
@@ -191,7 +192,7 @@ def test_any_two_flows(kind: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("kind", ["delete", "get"])
-@settings(bounded, max_examples=50)
+@settings(bounded, max_examples=examples(50))
 @given(
     target=objects(Tuple) | creatable(),
     other=objects(Tuple) | creatable() | st.sampled_from(NASTY),
@@ -205,7 +206,7 @@ def test_targets_and_zones(kind: str, target: Any, other: Any, zones: tuple[Any,
             BUSY[kind].check(each, zone)
 
 
-@settings(bounded, max_examples=50)
+@settings(bounded, max_examples=examples(50))
 @given(creatable(), st.none() | objects(NATRange), st.none() | objects(NATRange))
 def test_translations(sample: Flow, src: NATRange | None, dst: NATRange | None) -> None:
     """What is compared with something else, the reference sees to each time."""
@@ -224,7 +225,7 @@ def test_what_is_no_flow(wrong: object) -> None:
     fresh.check(flow(), wrong, None)
 
 
-@settings(bounded, max_examples=50)
+@settings(bounded, max_examples=examples(50))
 @given(
     target=objects(Tuple) | creatable() | st.sampled_from(NASTY),
     other=objects(Tuple) | creatable(),

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.captured import CAPTURED, EXPECTATIONS
 from support.cases import BOTH, CASES, attr, nest
+from support.effort import examples
 from support.strategies import edited, objects
 from support.strategies import messages as classes
 
@@ -62,7 +63,7 @@ def test_any_object_survives(cls: type, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
-@settings(bounded, max_examples=30)
+@settings(bounded, max_examples=examples(30))
 @given(data=st.data())
 def test_any_object_is_json_and_has_a_text(cls: type, data: st.DataObject) -> None:
     obj = data.draw(objects(cls))
@@ -116,19 +117,19 @@ def test_any_bytes_behind_tuples(data: bytes) -> None:
     check(lambda: decode(Flow, BOTH + data, 0, len(BOTH) + len(data)))
 
 
-@settings(bounded, max_examples=1000)
+@settings(bounded, max_examples=examples(1000))
 @given(edited(PAYLOADS + [case.data for case in CASES if isinstance(case.object, Flow)]))
 def test_edited_messages(data: bytes) -> None:
     check(lambda: decode(Flow, data, 0, len(data)))
 
 
-@settings(bounded, max_examples=500)
+@settings(bounded, max_examples=examples(500))
 @given(edited([case.data for case in CASES if isinstance(case.object, Expectation)]))
 def test_edited_expectations(data: bytes) -> None:
     check(lambda: decode(Expectation, data, 0, len(data)))
 
 
-@settings(bounded, max_examples=500)
+@settings(bounded, max_examples=examples(500))
 @given(edited([capture.data for capture in [*CAPTURED, *EXPECTATIONS]]))
 def test_edited_datagrams(data: bytes) -> None:
     def every(decoder: Callable[[bytes, Message], Any]) -> None:

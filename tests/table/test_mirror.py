@@ -11,6 +11,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 
 from conntrack_aio import (
     Cause,
@@ -227,7 +228,7 @@ def check(kernel: Kernel, replay: Replay) -> None:
         assert found.id == told.id
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(steps(silent=st.just(False)))
 def test_nothing_is_missed_in_any_order(done: list[Step]) -> None:
     """The kernel does, the walk goes and events are read in any order."""
@@ -240,7 +241,7 @@ def test_nothing_is_missed_in_any_order(done: list[Step]) -> None:
     check(kernel, replay)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(
         st.tuples(steps(silent=st.booleans()), st.booleans()),

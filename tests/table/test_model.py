@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from support import expectations as some
 from support import flows
+from support.effort import examples
 from support.lab import Lab
 from support.mirrors import (
     Key,
@@ -337,7 +338,7 @@ class TableMachine(RuleBasedStateMachine):
 
 TestModel = TableMachine.TestCase
 TestModel.settings = settings(
-    max_examples=25,
+    max_examples=examples(25),
     stateful_step_count=30,
     deadline=None,
     # What the kernel does depends on the moment: to shrink what failed takes minutes, and fails.

@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import flows
+from support.effort import of
 from support.lab import Lab
 from support.mirrors import Replay, by_key, differences, kernel_truth, key_of, wrong_answers
 from support.storm import SMALL_BUFFER, TUPLES, Storm, plan, pool, use_labels
@@ -27,14 +28,14 @@ from conntrack_aio import Connection, FlowTable, connect
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
-SEEDS = range(20)
+SEEDS = range(of(20, 6))
 BACKENDS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
     "uvloop": ("asyncio", {"use_uvloop": True}),
     "trio": ("trio", {}),
 }
-MANY = int(os.environ.get("CONNTRACK_AIO_TEST_FLOWS", "500000"))
-"""Of a large table. ``.ci/run`` has fewer on all Pythons but the first."""
+MANY = of(500_000, 50_000)
+"""Of a large table."""
 ALL = [flow for flow, _ in pool(TUPLES)]
 SAMPLE = 8_000
 """Entries that are looked up."""

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import raw
+from support.effort import examples
 from support.lab import Lab
 from support.raw import CTA, be16, byte, pack, pack_be32, pack_nest
 
@@ -286,7 +287,7 @@ def setting(request: pytest.FixtureRequest) -> Iterator[tuple[Lab, bool]]:
 
 
 @settings(
-    max_examples=100,
+    max_examples=examples(100),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

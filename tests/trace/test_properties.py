@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.captured import CAPTURED
 from support.cases import CASES
+from support.effort import examples
 from support.hexdumps import bytes_of
 
 from conntrack_aio.netlink.messages import HEADER_SIZE
@@ -48,7 +49,7 @@ def test_any_bytes(data: bytes, protocol: int, answer: bool) -> None:
     check(data, protocol, answer)
 
 
-@settings(bounded, max_examples=500)
+@settings(bounded, max_examples=examples(500))
 @given(
     TYPES,
     st.integers(0, 0xFFFF),
@@ -73,7 +74,7 @@ def edited(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(bounded, max_examples=500)
+@settings(bounded, max_examples=examples(500))
 @given(edited(), st.booleans())
 def test_edited_messages(data: bytes, answer: bool) -> None:
     check(data, NETLINK.NETFILTER, answer)

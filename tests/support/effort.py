@@ -1,0 +1,19 @@
+"""How hard the tests try: as a rule all that they can, and less where they have done so before."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+SHORT: Final = bool(os.environ.get("CONNTRACK_AIO_TEST_SHORT"))
+"""Set by ``.ci/run`` for all runs but that of the README's command."""
+
+
+def examples(count: int) -> int:
+    """So many examples of Hypothesis, or, in a short run, a fifth."""
+    return max(count // 5, 5) if SHORT else count
+
+
+def of(much: int, little: int) -> int:
+    """The first, or, in a short run, the second."""
+    return little if SHORT else much
