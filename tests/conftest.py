@@ -48,8 +48,11 @@ def pytest_configure() -> None:
         _obstacle = str(error)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if "lab" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.kernel)
         if _obstacle is not None and item.get_closest_marker("kernel"):
             item.add_marker(pytest.mark.skip(reason=f"no network namespace: {_obstacle}"))
         for marker in item.iter_markers("program"):
