@@ -165,7 +165,7 @@ def flow_in(item: Any) -> Any:
 
 
 @kinds
-@settings(bounded, max_examples=examples(300))
+@settings(bounded, max_examples=examples(150))
 @given(data=st.data())
 def test_any_bytes_are_read_as_the_reference_does(
     decoder: Decoder[Any], known: list[bytes], data: st.DataObject
@@ -177,7 +177,7 @@ def test_any_bytes_are_read_as_the_reference_does(
         assert by_layouts(decoder, each) == by_reference(decoder, each)
 
 
-@settings(bounded, max_examples=examples(200))
+@settings(bounded, max_examples=examples(100))
 @given(data=st.data())
 def test_any_values_are_read_as_the_reference_does(data: st.DataObject) -> None:
     """Every byte that is no header may be anything."""
@@ -196,7 +196,7 @@ def test_any_values_are_read_as_the_reference_does(data: st.DataObject) -> None:
     assert by_layouts(decoder, changed) == by_reference(decoder, changed)
 
 
-@settings(bounded, max_examples=examples(200))
+@settings(bounded, max_examples=examples(100))
 @given(data=st.data())
 def test_any_datagram_of_many(data: st.DataObject) -> None:
     """Runs of messages alike, broken by others and by what is none."""

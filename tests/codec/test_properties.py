@@ -54,7 +54,7 @@ def plain(obj: Any) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
-@bounded
+@settings(bounded, max_examples=examples(50))
 @given(data=st.data())
 def test_any_object_survives(cls: type, data: st.DataObject) -> None:
     obj = data.draw(objects(cls))
@@ -217,7 +217,7 @@ def test_any_json_is_an_object_or_an_error(cls: type, data: st.DataObject) -> No
 
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
-@bounded
+@settings(bounded, max_examples=examples(50))
 @given(data=st.data())
 def test_edited_json(cls: type, data: st.DataObject) -> None:
     told = data.draw(edited_json(cls))
