@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
 
@@ -11,11 +11,23 @@ from .codec.decoder import Datagram, pack_seq
 from .errors import ConntrackError, DecodeError
 from .model.statistics import ConnectionStatistics
 from .netlink.attributes import Buffer
+from .netlink.exchange import Request
 from .netlink.messages import Message
 from .netlink.walks import Walk
 from .received import Reader, Received
 
 T = TypeVar("T")
+
+
+class Plan(NamedTuple, Generic[T]):
+    """What a dump is to ask for, and what of the answers it is to keep: all, without ``keep``."""
+
+    request: Request
+    keep: Callable[[T], bool] | None = None
+
+
+Planner = Callable[[], Awaitable[Plan[T]]]
+"""Makes the plan when the dump begins, of what has to be found out first."""
 
 
 class Stage(Protocol[T]):
@@ -60,6 +72,7 @@ class Dump(Received[T]):
         counters: ConnectionStatistics,
         on_close: Callable[[Dump[T]], None],
         stage: Stage[T] | None = None,
+        planner: Planner[T] | None = None,
     ) -> None:
         super().__init__(reader, counters)
         self.walk = walk
@@ -68,6 +81,7 @@ class Dump(Received[T]):
         self._statistics = counters
         self._on_close = on_close
         self._stage = stage
+        self._planner = planner
         self._busy = False
         self._ended = False
         self._retired = False
@@ -89,6 +103,11 @@ class Dump(Received[T]):
         """Receive the next chunk; ``False`` at the end."""
         if self._ended:
             return False
+        if self._planner is not None:
+            plan = await self._planner()
+            self._planner = None
+            self.walk.ask(plan.request)
+            self._keep = plan.keep
         try:
             chunk = await self.walk.receive()
         finally:

@@ -18,6 +18,7 @@ __all__ = [
     "EventsLost",
     "InvalidRequest",
     "KernelError",
+    "MatchError",
     "NamespaceError",
     "NoReply",
     "NotFound",
@@ -59,6 +60,31 @@ class EncodeError(_CodecError):
 
     ``path`` names the field: ``("orig", "sport")``. Nothing was sent.
     """
+
+
+class MatchError(ConntrackError, ValueError):
+    """A match that can't be: conditions that no flow can meet, or a text that is none.
+
+    ``reason`` says what is wrong. Of a text, ``text`` is all of it, and ``column`` where in it,
+    counted from 1.
+    """
+
+    def __init__(self, reason: str, text: str | None = None, column: int | None = None) -> None:
+        super().__init__(reason, text, column)
+        self.reason = reason
+        self.text = text
+        self.column = column
+
+    def __str__(self) -> str:
+        if self.text is None or self.column is None:
+            return self.reason
+        before = self.text[: self.column - 1]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        shown = self.text.splitlines()[line - 1] if self.text else ""
+        start = max(0, column - 60)
+        where = f"line {line}, column {column}" if "\n" in self.text else f"column {column}"
+        pointer = " " * (column - 1 - start) + "^"
+        return f"{self.reason}, at {where}:\n  {shown[start : start + 80]}\n  {pointer}"
 
 
 class UnsafeRequest(ConntrackError, ValueError):

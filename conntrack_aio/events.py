@@ -14,6 +14,7 @@ import attrs
 
 from .codec.decoder import Datagram
 from .errors import ConntrackError, DecodeError, EventsLost
+from .filters.program import EventFilter
 from .model.events import Event
 from .model.statistics import StreamStatistics
 from .netlink.progress import Progress
@@ -64,11 +65,13 @@ class EventStream(Received[E]):
         reader: Reader[E],
         on_close: Callable[[EventStream[E]], None],
         on_loss: OnLoss = "raise",
+        keep: Callable[[E], bool] | None = None,
     ) -> None:
         self._statistics = StreamStatistics()
         super().__init__(reader, self._statistics)
         self._raises = ConntrackError if on_loss == "raise" else DecodeError
         self._subscription = subscription
+        self._keep = keep
         self.socket = subscription.socket
         self.covers_older_flows = subscription.covers_older_flows
         self._origins = subscription.origins
@@ -97,6 +100,12 @@ class EventStream(Received[E]):
         An event takes some 1,280. It is 0 once the stream is closed.
         """
         return 0 if self.socket.closed else self.socket.receive_buffer
+
+    @property
+    def kernel_filter(self) -> EventFilter | None:
+        """The program that the kernel runs on each event before it is queued here; ``None`` if
+        there is none. ``str(stream.kernel_filter.program)`` lists it."""
+        return self._subscription.filter
 
     def statistics(self) -> StreamStatistics:
         """What this stream has done so far, and how full it is; also of one that is closed."""
@@ -284,7 +293,10 @@ class EventStream(Received[E]):
     def _keeps(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
         errors = sum(isinstance(item, DecodeError) for item in items) if self._flawed else 0
         self._statistics.events_decoded += len(items) - errors
-        return items
+        keep = self._keep
+        if keep is None:
+            return items
+        return [item for item in items if isinstance(item, DecodeError) or keep(item)]
 
     def _broken(self, error: DecodeError) -> None:
         self._received.appendleft(error)

@@ -14,7 +14,7 @@ from anyio import CapacityLimiter
 from .bulk.outcomes import Bulk, Work
 from .bulk.sources import Source
 from .codec.decoder import count_layouts
-from .dumps import Dump, Stage
+from .dumps import Dump, Planner, Stage
 from .events import E, EventStream, OnLoss
 from .model.statistics import ConnectionStatistics, StreamStatistics
 from .netlink.endpoint import Endpoint
@@ -25,7 +25,7 @@ from .netlink.socket import NetlinkSocket
 from .netlink.threads import Threads
 from .netlink.walks import Walk
 from .received import Reader
-from .subscriptions import Buffer, subscribe
+from .subscriptions import Buffer, Sieve, subscribe
 
 T = TypeVar("T")
 
@@ -103,11 +103,15 @@ class Session:
         reader: Reader[T],
         keep: Callable[[T], bool] | None = None,
         stage: Stage[T] | None = None,
+        planner: Planner[T] | None = None,
     ) -> Dump[T]:
-        """Entries of a table, on a socket of their own; those that ``keep`` is true of."""
+        """Entries of a table, on a socket of their own; those that ``keep`` is true of.
+
+        :param planner: makes another request, and another ``keep``, when the dump begins.
+        """
         self.check_open()
         walk = Walk(self._open_beside, request, self._threads, self._reply_timeout)
-        dump = Dump(walk, reader, keep, self._counters, self._retire_dump, stage)
+        dump = Dump(walk, reader, keep, self._counters, self._retire_dump, stage, planner)
         self._dumps.add(dump)
         return dump
 
@@ -121,6 +125,7 @@ class Session:
         all_netns: bool = False,
         on_loss: OnLoss = "raise",
         reliable: bool = False,
+        sieve: Sieve[E] | None = None,
     ) -> EventStream[E]:
         """Events of multicast groups, on a socket of their own, joined when this returns."""
         self.check_open()
@@ -128,9 +133,17 @@ class Session:
             raise ValueError(f'on_loss is "raise" or "item", not {on_loss!r}')
         buffer = self.buffer_of(receive_buffer, receive_buffer_max)
         subscription = self.beside(
-            lambda: subscribe(self.endpoint, groups, buffer, all_netns=all_netns, reliable=reliable)
+            lambda: subscribe(
+                self.endpoint,
+                groups,
+                buffer,
+                all_netns=all_netns,
+                reliable=reliable,
+                filters=() if sieve is None else sieve.filters(),
+            )
         )
-        stream = EventStream(subscription, reader, self._retire_stream, on_loss)
+        keep = None if sieve is None or subscription.exact else sieve.keep
+        stream = EventStream(subscription, reader, self._retire_stream, on_loss, keep)
         self._streams.add(stream)
         return stream
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from .errors import kernel_error
+from .filters.program import EventFilter
 from .netlink.endpoint import Endpoint
 from .netlink.nsids import Origins
 from .netlink.socket import NetlinkSocket
@@ -25,12 +26,24 @@ LEAST_COST: Final = 512
 divided by this bounds how many can lie in it."""
 
 
+E = TypeVar("E")
+
+
 class Buffer(NamedTuple):
     """How much may wait, as asked for; the kernel doubles it for its own bookkeeping."""
 
     size: int
     largest: int | None
     """What it may grow to as it overruns; ``None`` or less than the size: it stays as it is."""
+
+
+class Sieve(NamedTuple, Generic[E]):
+    """Which events are wanted."""
+
+    keep: Callable[[E], bool] | None
+    """``None``, if it does not matter what else comes."""
+    filters: Callable[[], Iterable[EventFilter]]
+    """Programs that the kernel may filter them by; the first one that fits is taken."""
 
 
 class Subscription(NamedTuple):
@@ -45,6 +58,13 @@ class Subscription(NamedTuple):
     """Whether all that the groups have is retried, so that nothing is ever missing."""
     origins: Origins | None
     """Of what a stream of all namespaces hears."""
+    filter: EventFilter | None
+    """What the kernel filters events by."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the kernel lets through only what is wanted."""
+        return self.filter is not None and self.filter.exact
 
 
 def subscribe(
@@ -54,8 +74,11 @@ def subscribe(
     *,
     all_netns: bool = False,
     reliable: bool = False,
+    filters: Iterable[EventFilter] = (),
 ) -> Subscription:
     """Join multicast groups, in the calling thread's namespace, or in all that have an id there.
+
+    :param filters: what the kernel may filter the events by; the first that it has room for does.
 
     Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, or CAP_NET_BROADCAST for all namespaces.
     """
@@ -73,6 +96,7 @@ def subscribe(
             origins = Origins(socket, notices, asker, least_cost=LEAST_COST)
             failing.callback(origins.close)
         try:
+            filter_ = _attach(socket, filters)  # before there is anything to hear
             if reliable:
                 socket.insist()
             for group in groups:
@@ -83,4 +107,22 @@ def subscribe(
         failing.pop_all()
         covers = None if mode is None else mode == 1
         lossless = reliable and set(groups) == {NFNLGRP.CONNTRACK_DESTROY}
-        return Subscription(socket, buffer, covers, reliable, lossless, origins)
+        return Subscription(socket, buffer, covers, reliable, lossless, origins, filter_)
+
+
+def _attach(socket: NetlinkSocket, filters: Iterable[EventFilter]) -> EventFilter | None:
+    """Have the kernel filter by one of them, or by none if it has room or use for none.
+
+    Raises :exc:`OSError`.
+    """
+    for each in filters:
+        try:
+            socket.attach(each.program)
+        except OSError as error:
+            if error.errno == errno.ENOMEM:  # net.core.optmem_max
+                continue
+            if error.errno == errno.ENOPROTOOPT:  # something that is not quite Linux
+                return None
+            raise
+        return each
+    return None

@@ -1,30 +1,224 @@
-"""A match as what the kernel filters a dump by: perhaps less than the match, never other."""
+"""A match as what the kernel selects a dump by: perhaps less than the match, never other.
+
+First it is found what a match *needs*: what single fields must be, whatever else it says. Then,
+what of it the kernel at hand can look at.
+"""
 
 from __future__ import annotations
 
-from socket import AF_UNSPEC
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from ipaddress import IPv4Address
+from socket import AF_INET, AF_INET6, AF_UNSPEC
+from typing import Final, NamedTuple, Protocol
 
-from .match import Match
+import attrs
+
+from ..model.requests import Masked, Selection
+from ..model.tuples import ICMP, ICMP_INVERSE, ICMPV6, ICMPV6_INVERSE, TCP, UDP
+from .fields import FAMILY, MARK, PROTO, STATUS, ZONE
+from .intervals import single
+from .nodes import Addresses, All, Any, Bits, Node, Not, Numbers
+from .tree import negate
+
+_WHOLE: Final = -1
+"""The mask of a field that must be one value."""
+
+_ZONE_ID: Final = "zone.id"
+"""The id of an entry's zone: of both directions, or of the one that has its own."""
 
 
-class DumpFilter(NamedTuple):
-    """The family of the request's header, and a mark with its mask."""
+class FilterFeatures(Protocol):
+    """What the kernel at hand can select by: :class:`~conntrack_aio.Features` has it."""
 
-    family: int = AF_UNSPEC
-    mark: int | None = None
-    mark_mask: int | None = None
+    @property
+    def tuple_filter(self) -> bool: ...
+    @property
+    def reply_filter(self) -> bool: ...
+    @property
+    def status_filter(self) -> bool: ...
+    @property
+    def zone_filter(self) -> bool: ...
 
 
-def compile_dump(match: Match | None) -> DumpFilter:
-    """What the kernel can do of ``match``; it may let too much through.
+class Needs(NamedTuple):
+    """What must be so, for a flow to match."""
 
-    The mask is always sent with the mark: kernels before 5.8 ignore a mark without one. A mask
-    alone is never sent: it would filter nothing or be refused.
+    values: Mapping[str, Masked]
+    """By the name of the field."""
+    enough: bool
+    """Whether nothing else need be so."""
+
+
+@attrs.frozen
+class DumpFilter:
+    """What a dump is selected by in the kernel."""
+
+    selection: Selection = attrs.field(factory=Selection)
+    exact: bool = False
+    """Whether the kernel leaves out all that does not match, and nothing else."""
+
+
+def compile_dump(node: Node, features: FilterFeatures | None = None) -> DumpFilter:
+    """What the kernel can do of a match; it may let too much through.
+
+    Without ``features``, what every kernel can do: select by family and mark.
     """
-    if match is None:
-        return DumpFilter()
-    family = AF_UNSPEC if match.family is None else match.family
-    if match.mark is None or match.mask == 0:
-        return DumpFilter(family)
-    return DumpFilter(family, match.mark, match.mask)
+    needs = needs_of(node)
+    values = dict(needs.values)
+    family = values.pop(FAMILY.name, Masked(AF_UNSPEC, _WHOLE)).value
+    # That a mark is looked at at all, and not left alone by a kernel built without marks, is shown
+    # by the question about zones.
+    proven = features is not None and features.zone_filter
+    mark = values.pop(MARK.name, None)
+    status = zone = None
+    if features is not None and features.status_filter:
+        status = values.pop(STATUS.name, None)
+    if features is not None and features.zone_filter and _ZONE_ID in values:
+        zone = values.pop(_ZONE_ID).value
+    sides = [_side(side, values, family, features) for side in ("orig", "reply")]
+    if sides[0]:
+        values.pop(PROTO.name, None)
+    exact = needs.enough and not values and (mark is None or proven)
+    selection = Selection(
+        family=family, mark=mark, status=status, zone=zone, orig=sides[0], reply=sides[1]
+    )
+    return DumpFilter(selection, exact)
+
+
+def wants_features(node: Node) -> bool:
+    """Whether more could be selected by, if the kernel can do it."""
+    return bool(needs_of(node).values.keys() - {FAMILY.name, MARK.name})
+
+
+def may_be_exact(node: Node) -> bool:
+    """Whether a kernel may do all of it."""
+    return needs_of(node).enough
+
+
+# -- what is needed -----------------------------------------------------------------------------
+
+
+def needs_of(node: Node) -> Needs:
+    """What a match needs."""
+    if isinstance(node, All):
+        return _both(map(needs_of, node.parts))
+    if isinstance(node, Any):
+        return _either(map(needs_of, node.parts))
+    if isinstance(node, Not):
+        return _needs_of_not(node.part)
+    if isinstance(node, Bits):
+        if node.field in (MARK, STATUS):
+            return Needs({node.field.name: Masked(node.value, node.mask)}, enough=True)
+        return _NOTHING
+    if isinstance(node, Addresses):
+        return _needs_of_addresses(node)
+    value = single(node.values) if isinstance(node, Numbers) else None
+    if value is None:
+        return _NOTHING
+    if node.field is ZONE:
+        # A zone of one direction alone is that of an entry with this id, too; but no entry whose
+        # id is 0 has any.
+        return Needs({_ZONE_ID: Masked(value, _WHOLE)}, enough=value == 0)
+    if node.field.name.endswith(".zone"):
+        return Needs({_ZONE_ID: Masked(value, _WHOLE)}, enough=False) if value else _NOTHING
+    return Needs({node.field.name: Masked(value, _WHOLE)}, enough=True)
+
+
+def _needs_of_addresses(node: Addresses) -> Needs:
+    if node.v4 and node.v6:
+        return _NOTHING
+    family = AF_INET if node.v4 else AF_INET6
+    found = {FAMILY.name: Masked(family, _WHOLE)}
+    # The kernel turns the comparison of IPv6 addresses around.
+    address = single(node.v4)
+    if address is None:
+        return Needs(found, enough=False)
+    return Needs({**found, node.field.name: Masked(address, _WHOLE)}, enough=True)
+
+
+def _needs_of_not(part: Node) -> Needs:
+    if isinstance(part, All):
+        return _either(needs_of(negate(each)) for each in part.parts)
+    if isinstance(part, Any):
+        return _both(needs_of(negate(each)) for each in part.parts)
+    if isinstance(part, Bits) and part.field in (MARK, STATUS) and part.mask.bit_count() == 1:
+        return Needs({part.field.name: Masked(part.value ^ part.mask, part.mask)}, enough=True)
+    if isinstance(part, Numbers) and part.field is FAMILY:
+        (other,) = {AF_INET, AF_INET6} - {single(part.values)}
+        return Needs({FAMILY.name: Masked(other, _WHOLE)}, enough=True)
+    return _NOTHING
+
+
+_NOTHING: Final = Needs({}, enough=False)
+
+
+def _both(parts: Iterable[Needs]) -> Needs:
+    return reduce(_with, parts, Needs({}, enough=True))
+
+
+def _with(one: Needs, other: Needs) -> Needs:
+    values = dict(one.values)
+    for name, value in other.values.items():
+        known = values.setdefault(name, value)
+        if (known.value ^ value.value) & known.mask & value.mask:
+            return Needs(one.values, enough=False)  # nothing matches: then this is true as well
+        values[name] = Masked(known.value | value.value, known.mask | value.mask)
+    return Needs(values, one.enough and other.enough)
+
+
+def _either(parts: Iterable[Needs]) -> Needs:
+    found = [*parts]
+    if not found:  # nothing matches
+        return _NOTHING
+    values = reduce(_common, (each.values for each in found))
+    return Needs(values, enough=len(found) == 1 and found[0].enough)
+
+
+def _common(one: Mapping[str, Masked], other: Mapping[str, Masked]) -> Mapping[str, Masked]:
+    """What both need."""
+    values: dict[str, Masked] = {}
+    for name in one.keys() & other.keys():
+        a, b = one[name], other[name]
+        if a == b:
+            values[name] = a
+        elif name in (MARK.name, STATUS.name):
+            mask = a.mask & b.mask & ~(a.value ^ b.value)
+            if mask:
+                values[name] = Masked(a.value & mask, mask)
+    return values
+
+
+# -- what the kernel looks at -------------------------------------------------------------------
+
+_PORTS: Final = ("sport", "dport")
+_ICMP: Final = ("icmp_type", "icmp_code", "icmp_id")
+_INVERSE: Final = {ICMP: ICMP_INVERSE, ICMPV6: ICMPV6_INVERSE}
+
+
+def _side(
+    side: str, values: dict[str, Masked], family: int, features: FilterFeatures | None
+) -> dict[str, object]:
+    """What is needed of one direction's tuple and can be selected by: it is taken out of the
+    values."""
+    if features is None or not family:
+        return {}
+    if not (features.reply_filter if side == "reply" else features.tuple_filter):
+        return {}
+    found: dict[str, object] = {}
+    proto = values.get(PROTO.name)
+    # Ports of other protocols are not compared, and an ICMP type that has no answer is refused.
+    wanted = ["src", "dst"]
+    if proto is not None and proto.value in (TCP, UDP):
+        wanted += _PORTS
+    elif proto is not None and proto.value in _INVERSE:
+        type_ = values.get(f"{side}.icmp_type")
+        if type_ is None or type_.value in _INVERSE[proto.value]:
+            wanted += _ICMP
+    for name in wanted:
+        value = values.pop(f"{side}.{name}", None)
+        if value is not None:
+            found[name] = IPv4Address(value.value) if name in ("src", "dst") else value.value
+    if proto is not None and (side == "orig" or found):
+        found["proto"] = proto.value
+    return found

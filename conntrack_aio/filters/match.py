@@ -1,64 +1,158 @@
-"""A condition on flows: a plain predicate, and what other forms are compiled from."""
+"""A condition on flows: one value, for dumps, events, deletes and tables."""
 
 from __future__ import annotations
 
-from socket import AF_INET, AF_INET6
+from collections.abc import Iterable
+from typing import Self, Unpack
 
 import attrs
 
 from ..model.flow import Flow
+from ..model.labels import LabelNames
+from .conditions import Conditions, node_of
+from .nodes import Node
+from .parser import Parser
+from .predicate import Predicate, compile_predicate
+from .tree import every, is_always, negate, some
+from .words import describe
 
-_U32 = 0xFFFFFFFF
-_VERSIONS: dict[int, int] = {AF_INET: 4, AF_INET6: 6}
 
-
-@attrs.frozen(kw_only=True)
+@attrs.frozen(init=False, repr=False)
 class Match:
-    """Flows of one family, of one mark, or both; ``Match()`` is every flow.
+    """Flows that meet all of some conditions; ``Match()`` is every flow.
 
-    An immutable value, which works as a predicate: ``match(flow)``. A flow whose mark is not told
-    matches no mark: in events, that is one without a mark.
+    An immutable, hashable value, of which others are made: ``a & b``, ``a | b``, ``~a``. It is a
+    predicate too: ``match(flow)``. Its text, ``str(match)``, is what :meth:`parse` reads.
 
-    Raises :exc:`ValueError` for a match that is never true by mistake: a mark outside its mask, a
-    mask without a mark, a number that is not of 32 bits, a family that is not tracked; and
-    :exc:`TypeError` for what is no number.
+    What a flow does not tell: a mark, status and labels then have no bit set, and a zone is 0; of
+    anything else no condition holds, and so its opposite does. (A mark of 0, and labels of which
+    none is set, are what the kernel leaves out.)
     """
 
-    mark: int | None = None
-    mark_mask: int | None = None
-    """Which bits of the mark count; all, if it is ``None``."""
-    family: int | None = None
-    """``socket.AF_INET`` or ``socket.AF_INET6``."""
+    node: Node
+    """Its conditions, for what is made of them."""
+    _predicate: Predicate | None = attrs.field(eq=False)
 
-    def __attrs_post_init__(self) -> None:
-        for name in ("mark", "mark_mask"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-                raise TypeError(f"{name} is a number, not {value!r}")
-            if value is not None and not 0 <= value <= _U32:
-                raise ValueError(f"{name} {value} is not of 32 bits")
-        if self.mark is None and self.mark_mask is not None:
-            raise ValueError("mark_mask says which bits of a mark count, and there is no mark")
-        if self.mark is not None and self.mark & ~int(self.mask):
-            raise ValueError(
-                f"never true: mark {self.mark:#x} has bits outside mark_mask {self.mask:#x}"
-            )
-        if self.family is not None and self.family not in _VERSIONS:
-            raise ValueError(f"family {self.family} is neither AF_INET nor AF_INET6")
+    def __init__(self, **conditions: Unpack[Conditions]) -> None:
+        """Each condition that is given has to hold; of several values, one. ``None`` is no
+        condition. Numbers and networks are objects or text, as they are and in any iterable.
 
-    @property
-    def mask(self) -> int:
-        """:attr:`mark_mask`, or all the bits."""
-        return _U32 if self.mark_mask is None else self.mark_mask
+        :param family: ``socket.AF_INET`` or ``socket.AF_INET6``.
+        :param proto: the protocol's number, or its name: ``"tcp"``.
+        :param orig_src: the original direction's source: an address, a network or a range, an
+            object of :mod:`ipaddress` or text; or several. So ``orig_dst``, ``reply_src`` and
+            ``reply_dst``.
+        :param orig_sport: a port, ``range(1024, 65536)``, ``"80-90"``; or several. So
+            ``orig_dport``, ``reply_sport``, ``reply_dport``; and ``orig_icmp_type``,
+            ``orig_icmp_code``, ``orig_icmp_id`` and those of the reply.
+        :param zone: the zone of both directions; 0 is the default zone. A flow of which one
+            direction has a zone of its own has none.
+        :param orig_zone: the zone of the original direction, be it its own or that of both. So
+            ``reply_zone``.
+        :param mark: those bits of the mark that ``mark_mask`` has: all, without one.
+        :param status: bits that are all set.
+        :param status_unset: bits of which none is set.
+        :param state: the state of TCP, SCTP or DCCP, or its name. ``"established"`` is that of
+            whatever protocol, ``"tcp.established"`` that of one.
+        :param labels: labels that are all set, by number or by name.
+        :param label_names: what the names of labels mean, instead of the system's connlabel.conf.
+        :param helper: the name of the helper.
+        :param timeout: seconds until it expires.
+        :param orig_packets: packets of the original direction, where they are counted
+            (``nf_conntrack_acct``); events tell counters only when a flow has ended. So
+            ``orig_bytes``, ``reply_packets`` and ``reply_bytes``.
+        :param snat: whether its source is translated (``SRC_NAT``), or what to.
+        :param dnat: whether its destination is translated (``DST_NAT``), or what to.
+        :param id: the kernel's id of the flow.
+
+        Raises :exc:`MatchError` for what can never be true: a value out of bounds, an empty set,
+        conditions that exclude each other (a port of an ICMP flow, an IPv6 address of an IPv4
+        family), a mark outside its mask, a label without a name; and :exc:`TypeError` for a value
+        of another type.
+        """
+        self._begin(node_of(conditions))
+
+    def _begin(self, node: Node) -> None:
+        object.__setattr__(self, "node", node)
+        object.__setattr__(self, "_predicate", None)
+
+    @classmethod
+    def _of(cls, node: Node) -> Self:
+        made = cls.__new__(cls)
+        made._begin(node)
+        return made
+
+    @classmethod
+    def parse(cls, text: str, *, label_names: LabelNames | None = None) -> Self:
+        """The match that a text says, as ``proto tcp and not orig.dst in 10.0.0.0/8``.
+
+        Conditions are joined by ``and``, ``or``, ``not`` and parentheses; ``not`` binds most and
+        ``or`` least. A condition is the name of a field and a value, or several as in
+        ``orig.dport in {80, 443, 8000-8080}``; ``in``, ``=`` and ``==`` may stand between, and
+        ``!=`` denies it. Numbers can be compared: ``timeout < 30``. The fields are named as the
+        parameters of :class:`Match`, with a point after the direction: ``orig.src``. Bits are
+        named one by one, ``status assured``, ``label web``; a mark is ``3``, or ``0x3/0xff`` under
+        a mask. ``snat`` and ``dnat`` stand alone, or before ``to 192.0.2.0/24``. ``all`` is every
+        flow, ``none`` no flow.
+
+        Raises :exc:`MatchError`, which says the column, for a text that is no match or can never
+        be true.
+        """
+        return cls._of(Parser(text, label_names).parse())
+
+    @classmethod
+    def all(cls, matches: Iterable[Match]) -> Match:
+        """Flows that match all of them. Raises :exc:`MatchError` where none can."""
+        return Match._of(every(match.node for match in matches))
+
+    @classmethod
+    def any(cls, matches: Iterable[Match]) -> Match:
+        """Flows that match any of them: of thousands, sooner made than by ``|``."""
+        return Match._of(some(match.node for match in matches))
+
+    def __and__(self, other: Match) -> Match:
+        """Flows that match both. Raises :exc:`MatchError` where none can."""
+        if not isinstance(other, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return NotImplemented
+        return Match._of(every((self.node, other.node)))
+
+    def __or__(self, other: Match) -> Match:
+        """Flows that match either."""
+        if not isinstance(other, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return NotImplemented
+        return Match._of(some((self.node, other.node)))
+
+    def __invert__(self) -> Match:
+        """Flows that do not match."""
+        return Match._of(negate(self.node))
 
     @property
     def always(self) -> bool:
-        """Whether every flow matches."""
-        return (self.mark is None or self.mask == 0) and self.family is None
+        """Whether every flow matches, as far as its form tells: so do those of ``x or not x``."""
+        return is_always(self.node)
+
+    @property
+    def predicate(self) -> Predicate:
+        """The function that calling it calls."""
+        predicate = self._predicate
+        if predicate is None:
+            predicate = compile_predicate(self.node)
+            object.__setattr__(self, "_predicate", predicate)
+        return predicate
 
     def __call__(self, flow: Flow) -> bool:
-        if self.family is not None and flow.orig.src.version != _VERSIONS[self.family]:
-            return False
-        if self.mark is None or self.mask == 0:
-            return True
-        return flow.mark is not None and flow.mark & self.mask == self.mark
+        """Whether a flow matches."""
+        return self.predicate(flow)
+
+    def __str__(self) -> str:
+        return describe(self.node)
+
+    def __repr__(self) -> str:
+        return f"Match.parse({str(self)!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (self.node,)
+
+
+def _restore(node: Node) -> Match:
+    return Match._of(node)  # pyright: ignore[reportPrivateUsage]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from socket import AF_UNSPEC
+
+import attrs
+
 from ..uapi.nfnetlink_conntrack import CTA, CTA_EXPECT, CTA_FILTER
 from .declare import HOST_U32, U16, U32, Access, Nest, attribute, message
 from .flow import LABELS
@@ -20,6 +25,31 @@ class FilterFlags:
         CTA_FILTER.REPLY_FLAGS, HOST_U32, default=None, access=Access.WRITE, since="5.8"
     )
     """Of the reply tuple, which kernels before 5.15 read by the other flags."""
+
+
+@attrs.frozen
+class Masked:
+    """Bits that must be so, of those in the mask."""
+
+    value: int
+    mask: int
+
+
+@attrs.frozen(kw_only=True)
+class Selection:
+    """What the kernel is to select entries by, in a dump or a flush: all of it together."""
+
+    family: int = AF_UNSPEC
+    mark: Masked | None = None
+    status: Masked | None = None
+    """The mask is not 0."""
+    zone: int | None = None
+    """The id of an entry's zone, whichever direction it is of."""
+    orig: Mapping[str, object] = attrs.field(factory=dict[str, object])
+    """What fields of the original tuple are. Needs a family; ports and ICMP's fields, a
+    protocol."""
+    reply: Mapping[str, object] = attrs.field(factory=dict[str, object])
+    """What fields of the reply tuple are."""
 
 
 @message

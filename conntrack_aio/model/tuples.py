@@ -32,14 +32,14 @@ PROTOCOL_NAMES: Final = {
 }
 """The protocols that people meet; the numbers are IANA's."""
 
-_WITH_PORTS: Final = frozenset({TCP, UDP, 33, 47, 132, 136})
+PORTED: Final = frozenset({TCP, UDP, 33, 47, 132, 136})
 """Protocols whose tuples have ports (GRE: its 16-bit keys, in the ports' place)."""
 
 _UNTRACKED_SOMEWHERE: Final = frozenset({33, 136})
 """DCCP, since 6.17, and UDPLITE, since 7.1: their tuples then have no ports."""
 
-_ICMP_INVERSE: Final = {0: 8, 8: 0, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}
-_ICMPV6_INVERSE: Final = {128: 129, 129: 128, 139: 140, 140: 139}
+ICMP_INVERSE: Final = {0: 8, 8: 0, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}
+ICMPV6_INVERSE: Final = {128: 129, 129: 128, 139: 140, 140: 139}
 
 
 def parse_address(address: AddressLike) -> IPAddress:
@@ -198,7 +198,7 @@ class Tuple:
         """
         icmp_type = self.icmp_type
         if icmp_type is not None:
-            answers = _ICMP_INVERSE if self.proto == ICMP else _ICMPV6_INVERSE
+            answers = ICMP_INVERSE if self.proto == ICMP else ICMPV6_INVERSE
             if icmp_type not in answers:
                 raise EncodeError(f"ICMP type {icmp_type} has no answer", ("icmp_type",))
             icmp_type = answers[icmp_type]
@@ -237,7 +237,7 @@ class Tuple:
         needed: tuple[str, ...] = ()
         if self.proto in (ICMP, ICMPV6):
             needed = ("icmp_id", "icmp_type", "icmp_code")
-        elif self.proto in _WITH_PORTS:
+        elif self.proto in PORTED:
             portless = self.sport is self.dport is None and self.proto in _UNTRACKED_SOMEWHERE
             needed = () if portless else ("sport", "dport")
         for name in needed:

@@ -91,7 +91,7 @@ class Everywhere:
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
         return self._raw.getsockopt(level, option, size)
 
-    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
         self._raw.setsockopt(level, option, value)
 
     def close(self) -> None:

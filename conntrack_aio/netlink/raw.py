@@ -19,7 +19,7 @@ class RawSocket(Protocol):
         self, buffers: list[memoryview], ancbufsize: int, flags: int, /
     ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[int, int]]: ...
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes: ...
-    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
     def close(self) -> None: ...
 
 
@@ -88,7 +88,7 @@ class ObservedSocket:
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
         return self._raw.getsockopt(level, option, size)
 
-    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
         self._raw.setsockopt(level, option, value)
 
     def close(self) -> None:

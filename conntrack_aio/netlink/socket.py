@@ -20,7 +20,14 @@ import anyio
 
 from ..errors import DecodeError, UnsupportedPlatform, kernel_error
 from ..uapi.netlink import AF_NETLINK, NETLINK_OPTION, SOL_NETLINK
-from ..uapi.socket import SK_MEMINFO_DROPS, SK_MEMINFO_RMEM_ALLOC, SO_MEMINFO, SO_RCVBUFFORCE
+from ..uapi.socket import (
+    SK_MEMINFO_DROPS,
+    SK_MEMINFO_RMEM_ALLOC,
+    SO_ATTACH_FILTER,
+    SO_MEMINFO,
+    SO_RCVBUFFORCE,
+)
+from .bpf import Program
 from .messages import HEADER_SIZE
 from .raw import RawSocket, observed
 
@@ -33,6 +40,7 @@ as large as the largest buffer it ever saw on the socket: a smaller one later wo
 
 _KERNEL = (0, 0)
 _MSG_TRUNC = 0x20
+_SOCK_FPROG = struct.Struct("HP")
 _MEMINFO = struct.Struct("=9I")
 
 
@@ -250,6 +258,19 @@ class NetlinkSocket:
             # system's maximum what was forced beyond it.
             if not self._forced:
                 self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+    def attach(self, program: Program) -> None:
+        """Have the kernel run a program on each message before it is queued here.
+
+        Raises :exc:`OSError`: ENOMEM for one that is larger than ``net.core.optmem_max`` allows.
+        """
+        # The option's value is a pointer to the program. To load ctypes takes some milliseconds.
+        import ctypes
+
+        data = program.pack()
+        room = ctypes.create_string_buffer(data, len(data))
+        value = _SOCK_FPROG.pack(len(program), ctypes.addressof(room))
+        self.raw.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, value)
 
     def insist(self) -> None:
         """Have the kernel try again to deliver what it can retry (``NETLINK_BROADCAST_ERROR``)."""

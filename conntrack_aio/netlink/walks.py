@@ -89,6 +89,10 @@ class Walk:
     def closed(self) -> bool:
         return self._closed
 
+    def ask(self, request: Request) -> None:
+        """Send this request, and not the one it was made with. Before the first :meth:`receive`."""
+        self.exchange = DumpExchange(request, self.exchange.seq)
+
     async def receive(self) -> bytes | None:
         """The next chunk, for :attr:`exchange` to be asked of each message; ``None`` at the end.
 

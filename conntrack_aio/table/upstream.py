@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import attrs
 
-from ..codec.messages import decode_event, decode_flow, flow_of
+from ..codec.messages import decode_event, flow_of
 from ..codec.requests import flows as requests
 from ..dumps import Dump
 from ..errors import EncodeError, NoReply, NotFound
 from ..events import EventStream
-from ..filters.dump import compile_dump
-from ..filters.match import Match
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.statistics import StreamStatistics
 from ..netlink.exchange import Outcome, Request
 from ..session import Session, Table
+from ..subscriptions import Sieve
 from ..sysctls import CONNTRACK, read_number
 from ..uapi.nfnetlink import NFNLGRP
 
@@ -41,9 +40,17 @@ class Buffering:
 class Upstream:
     """One namespace's connection tracking, as far as a table needs it."""
 
-    def __init__(self, session: Session, match: Match | None, buffering: Buffering) -> None:
+    def __init__(
+        self,
+        session: Session,
+        dump: Callable[[], Dump[Flow]],
+        sieve: Sieve[FlowEvent] | None,
+        buffering: Buffering,
+    ) -> None:
+        """``dump`` reads all entries that may be wanted, and ``sieve`` is for what is heard."""
         self._session = session
-        self._match = match
+        self._sieve = sieve
+        self.dump = dump
         self._buffering = buffering
         self._stream: EventStream[FlowEvent] | None = None
 
@@ -60,15 +67,11 @@ class Upstream:
     def subscribe(self) -> None:
         """Raises :exc:`PermissionDenied` and :exc:`anyio.ClosedResourceError`."""
         self._stream = self._session.subscribe(
-            _GROUPS, decode_event, **attrs.asdict(self._buffering)
+            _GROUPS, decode_event, sieve=self._sieve, **attrs.asdict(self._buffering)
         )
 
     def statistics(self) -> StreamStatistics:
         return StreamStatistics() if self._stream is None else self._stream.statistics()
-
-    def dump(self) -> Dump[Flow]:
-        """All entries, or those of them that may match."""
-        return self._session.dump(requests.dump(*compile_dump(self._match)), decode_flow)
 
     async def look_up(self, strangers: Mapping[int, Flow]) -> dict[int, Flow | None]:
         """What the kernel has now in the place of each; ``None`` where that is nothing.

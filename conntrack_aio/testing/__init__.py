@@ -11,7 +11,7 @@ A program that connects by itself::
 
     async def end_marked(mark: int) -> int:
         async with connect() as conn:
-            return await conn.delete_matching(Match(mark=mark))
+            return await conn.delete_matching(Match(mark=mark, orig_dport=[80, 443]))
 
 is tested with the kernel installed in :func:`conntrack_aio.connect`'s place. With pytest-asyncio::
 

@@ -144,6 +144,9 @@ DEFAULTS_WITHOUT_FAMILY: Final = Feature((6, 9))
 POLICY_DELETED_IN_USE: Final = Feature((7, 1))
 """A timeout policy that a rule has can be deleted; before, EBUSY."""
 
+LARGE_OPTMEM_MAX: Final = Feature((6, 8))
+"""``net.core.optmem_max`` is 128 KiB by default; before, 20 KiB."""
+
 LARGE_RMEM_MAX: Final = Feature((6, 16))
 """``net.core.rmem_max`` is 4 MiB by default; before, 208 KiB."""
 

@@ -430,6 +430,10 @@ class _Home:
     def largest_buffer(self) -> int:
         return self._state.sysctls["net.core.rmem_max"]
 
+    @property
+    def option_memory(self) -> int:
+        return self._state.sysctls["net.core.optmem_max"]
+
     def receive(self, socket: FakeSocket, data: bytes) -> None:
         self._receiver.receive(socket, data)
 

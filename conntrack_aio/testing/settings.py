@@ -14,6 +14,7 @@ from .ages import Release
 _PREFIX: Final = "net.netfilter."
 _COUNT: Final = "nf_conntrack_count"
 _RMEM_MAX: Final = "net.core.rmem_max"
+_OPTMEM_MAX: Final = "net.core.optmem_max"
 _DEFAULTS: Final = {
     "events": 2,
     "acct": 0,
@@ -78,6 +79,7 @@ def default_sysctls(release: Release) -> dict[str, int]:
     }
     if not release.has(ages.EVENTS_AUTODETECT):
         found["nf_conntrack_events"] = 1
+    found[_OPTMEM_MAX] = 131072 if release.has(ages.LARGE_OPTMEM_MAX) else 20480
     found[_RMEM_MAX] = 4194304 if release.has(ages.LARGE_RMEM_MAX) else 212992
     return found
 

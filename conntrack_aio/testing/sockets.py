@@ -7,6 +7,7 @@ that is told.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
@@ -19,8 +20,10 @@ from typing import Final, NamedTuple, Protocol
 
 from ..netlink import messages
 from ..netlink.attributes import pack, pack_text
+from ..netlink.bpf import Instruction
 from ..uapi.netlink import NETLINK, NETLINK_OPTION, NLM_F, NLMSGERR_ATTR, SOL_NETLINK
-from ..uapi.socket import SO_MEMINFO, SO_RCVBUFFORCE
+from ..uapi.socket import SO_ATTACH_FILTER, SO_MEMINFO, SO_RCVBUFFORCE
+from . import bpf
 from .asked import Asked
 
 KERNEL: Final = (0, 0)
@@ -88,6 +91,11 @@ class Home(Protocol):
         """``net.core.rmem_max``."""
         ...
 
+    @property
+    def option_memory(self) -> int:
+        """``net.core.optmem_max``."""
+        ...
+
     def receive(self, socket: FakeSocket, data: bytes) -> None:
         """Carry out a datagram of requests."""
         ...
@@ -140,6 +148,8 @@ class FakeSocket:
         """What may wait, in the kernel's accounting."""
         self.drops = 0
         """How many messages the kernel dropped here (``SO_MEMINFO``)."""
+        self.filter: tuple[Instruction, ...] = ()
+        """The program that is attached, which each message must pass."""
         self.closed = False
         self._home = home
         self._lock = home.lock
@@ -256,6 +266,8 @@ class FakeSocket:
     def _send(self, item: _Queued) -> bool:
         if self.closed:
             return True
+        if self.filter and not bpf.run(self.filter, item.data):
+            return True
         after = self._waiting + item.size
         if self._congested or (self._queue and after > self.receive_buffer):
             self._drop()
@@ -359,10 +371,14 @@ class FakeSocket:
                 return struct.pack("=9I", *info, self.drops)[:size]
         raise _error(errno.ENOPROTOOPT)
 
-    def setsockopt(self, level: int, option: int, value: int, /) -> None:
-        """The size of the buffer, and netlink's own options. Raises :exc:`OSError`."""
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
+        """The size of the buffer, a filter, and netlink's own options. Raises :exc:`OSError`."""
         with self._lock:
-            if level == socket.SOL_SOCKET and option in (socket.SO_RCVBUF, SO_RCVBUFFORCE):
+            if isinstance(value, bytes):
+                if (level, option) != (socket.SOL_SOCKET, SO_ATTACH_FILTER):
+                    raise _error(errno.ENOPROTOOPT)
+                self._attach(value)
+            elif level == socket.SOL_SOCKET and option in (socket.SO_RCVBUF, SO_RCVBUFFORCE):
                 self._set_receive_buffer(value, forced=option == SO_RCVBUFFORCE)
             elif level != SOL_NETLINK:
                 raise _error(errno.ENOPROTOOPT)
@@ -375,6 +391,17 @@ class FakeSocket:
                 (self.options.add if value else self.options.discard)(option)
             else:
                 raise _error(errno.ENOPROTOOPT)
+
+    def _attach(self, value: bytes) -> None:
+        """``struct sock_fprog``: how many instructions, and where they lie."""
+        count, address = struct.unpack("HP", value)
+        data = ctypes.string_at(address, 8 * count)
+        if len(data) > self._home.option_memory:
+            raise _error(errno.ENOMEM)
+        try:
+            self.filter = bpf.parse(data)
+        except ValueError:
+            raise _error(errno.EINVAL) from None
 
     def _set_receive_buffer(self, size: int, *, forced: bool) -> None:
         """The kernel doubles it, for its own bookkeeping."""

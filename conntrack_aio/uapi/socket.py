@@ -4,6 +4,7 @@ The values are the generic header's, which x86, Arm, RISC-V, PowerPC's newer ABI
 share. Alpha, PA-RISC and SPARC number theirs otherwise; this library was not made for them.
 """
 
+SO_ATTACH_FILTER = 26
 SO_RCVBUFFORCE = 33
 SO_MEMINFO = 55
 SO_NETNS_COOKIE = 71  # since 5.14

@@ -30,6 +30,7 @@ from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .answers import check_same, the_flow
 from .probes import Probes
 from .resets import Resets, ResetStage
+from .selecting import Selecting, check_match
 
 _GROUPS: Final = {
     EventType.NEW: NFNLGRP.CONNTRACK_NEW,
@@ -45,6 +46,7 @@ class Reading:
         self._session = session
         self._resets = Resets(session)
         self._probes = Probes(session)
+        self._selecting = Selecting(session, self._probes)
 
     def dump(self, match: Match | None = None, *, zero_counters: bool = False) -> Dump[Flow]:
         """The flows of the table, or those that ``match``: an async iterator.
@@ -60,7 +62,7 @@ class Reading:
         if match is not None:
             check_match(match)
         stage = ResetStage(self._resets, match) if zero_counters else None
-        return self._session.dump(requests.dump(*compile_dump(match)), decode_flow, match, stage)
+        return self._selecting.dump(match, stage=stage)
 
     async def list(self, match: Match | None = None, *, zero_counters: bool = False) -> list[Flow]:
         """The flows of :meth:`dump`, all of them."""
@@ -93,10 +95,12 @@ class Reading:
         return self._special(IPCTNL_MSG_CT.GET_UNCONFIRMED, "the unconfirmed entries", match)
 
     def _special(self, which: IPCTNL_MSG_CT, subject: str, match: Match | None) -> Dump[Flow]:
-        if match is not None:
-            check_match(match)
-        request = requests.dump_special(which, subject, compile_dump(match).family)
-        return self._session.dump(request, decode_flow, match)
+        if match is None:
+            return self._session.dump(requests.dump_special(which, subject), decode_flow)
+        check_match(match)
+        family = compile_dump(match.node).selection.family
+        request = requests.dump_special(which, subject, family)
+        return self._session.dump(request, decode_flow, match.predicate)
 
     async def get(
         self, target: Target, *, zone: int | None = None, zero_counters: bool = False
@@ -127,11 +131,17 @@ class Reading:
             raise
         return flow
 
-    async def count(self) -> int:
+    async def count(self, match: Match | None = None) -> int:
         """How many entries the namespace has, by the kernel's own count.
 
         That includes those that ended and whose destroy event is still to be delivered.
+
+        :param match: how many flows match, instead. They are counted by a :meth:`dump`, which does
+            not decode them where the kernel does all of the match.
         """
+        if match is not None:
+            check_match(match)
+            return await self._selecting.count(match)
         request = requests.statistics()
         entries = (await self._global_statistics(request)).entries
         if entries is None:
@@ -165,6 +175,7 @@ class Reading:
     def events(
         self,
         *types: EventType,
+        match: Match | None = None,
         receive_buffer: int | None = None,
         receive_buffer_max: int | None = None,
         all_netns: bool = False,
@@ -176,6 +187,7 @@ class Reading:
     def events(
         self,
         *types: EventType,
+        match: Match | None = None,
         receive_buffer: int | None = None,
         receive_buffer_max: int | None = None,
         all_netns: bool = False,
@@ -186,6 +198,7 @@ class Reading:
     def events(
         self,
         *types: EventType,
+        match: Match | None = None,
         receive_buffer: int | None = None,
         receive_buffer_max: int | None = None,
         all_netns: bool = False,
@@ -194,6 +207,10 @@ class Reading:
     ) -> EventStream[FlowEvent] | EventStream[FlowEvent | EventsLost]:
         """Subscribe to events: of the ``types`` given, or of all. Subscribed when this returns.
 
+        :param match: the flows to hear of. The kernel runs a program that drops other events before
+            they are queued, so that they cost neither time nor room; what it can't decide is
+            decided here. Each event is judged by what it tells itself: an update has what changed,
+            and few events have counters. To follow flows by what changes, keep a :meth:`table`.
         :param receive_buffer: bytes that may wait, instead of the connection's.
         :param receive_buffer_max: what that may grow to, instead of the connection's: each time it
             was full it is doubled, as far as the system grants it.
@@ -219,6 +236,8 @@ class Reading:
         too; :exc:`TypeError` for what is no :class:`EventType`; :exc:`ValueError` for another
         ``on_loss``, or a ``receive_buffer_max`` below the receive buffer.
         """
+        if match is not None:
+            check_match(match)
         return self._session.subscribe(
             groups_of(types, _GROUPS),
             decode_event,
@@ -227,6 +246,7 @@ class Reading:
             all_netns=all_netns,
             on_loss=on_loss,
             reliable=reliable,
+            sieve=None if match is None else self._selecting.sieve(match),
         )
 
 
@@ -241,9 +261,3 @@ def groups_of(types: Collection[EventType], groups: Mapping[EventType, int]) -> 
         if kind not in groups:
             raise ValueError(f"the kernel sends no {kind.name} events here")
     return [groups[kind] for kind in types or groups]
-
-
-def check_match(match: Match) -> None:
-    """Raises :exc:`TypeError` for what is none."""
-    if not isinstance(match, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"flows are chosen by a Match, not by {match!r}")

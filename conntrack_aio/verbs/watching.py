@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 
 from ..filters.match import Match
 from ..model.flow import Flow
@@ -44,8 +45,10 @@ class Watching(BulkWriting):
 
         :param match: the flows to have: a :class:`Match`, of which the kernel does what it can when
             the table is read, or any function, which must not change the flow and is asked again
-            whenever one changes. A flow that matches no more leaves the table. A match saves memory
-            and time, but each update event of a flow that does not match costs a request.
+            whenever one changes. A flow that matches no more leaves the table. Events are dropped
+            in the kernel by what never changes (the tuples, the zone, the id); but each update of a
+            flow that passes there and does not match costs a request. Conditions on timeouts and
+            counters are judged by what the last comparison, or an event, told.
         :param reconcile: seconds between two comparisons with the kernel's table, by which the
             changes and ends of flows are found that emit no events (:attr:`FlowTable.mode`); each
             costs some 8 µs a flow. They are left out while every entry has been
@@ -70,10 +73,12 @@ class Watching(BulkWriting):
         self._session.check_open()
         self._session.buffer_of(receive_buffer, receive_buffer_max)
         filter_ = match if isinstance(match, Match) else None
-        keep = None if filter_ is not None and filter_.always else match
+        keep = match if filter_ is None else None if filter_.always else filter_.predicate
+        sieve = None if filter_ is None else self._selecting.coarse_sieve(filter_)
         buffering = Buffering(receive_buffer, receive_buffer_max, reliable)
+        dump = partial(self._selecting.dump, filter_, checked=False)
         return FlowTable(
-            Upstream(self._session, filter_, buffering),
+            Upstream(self._session, dump, sieve, buffering),
             keep,
             reconcile,
             self._enable_events if enable_events else None,

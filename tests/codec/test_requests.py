@@ -35,6 +35,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.codec.requests.flows import updated_status
+from conntrack_aio.model.requests import Masked, Selection
 from conntrack_aio.netlink.exchange import Request
 
 NEW, GET, DELETE, GET_STATS = 0x100, 0x101, 0x102, 0x105
@@ -151,8 +152,10 @@ def test_nothing_but_the_identity_is_in_a_delete() -> None:
 
 def test_dump() -> None:
     expect(requests.dump(), GET, 0x300, AF_UNSPEC, b"")
-    expect(requests.dump(AF_INET6), GET, 0x300, AF_INET6, b"")
-    expect(requests.dump(AF_INET, 0, 0xFF), GET, 0x300, AF_INET, be32(8, 0) + be32(21, 0xFF))
+    expect(requests.dump(Selection(family=AF_INET6)), GET, 0x300, AF_INET6, b"")
+    # A mask always goes with a mark, and never alone.
+    marked = Selection(family=AF_INET, mark=Masked(0, 0xFF))
+    expect(requests.dump(marked), GET, 0x300, AF_INET, be32(8, 0) + be32(21, 0xFF))
 
 
 def test_statistics() -> None:

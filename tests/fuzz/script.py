@@ -186,7 +186,7 @@ class FedSocket:
         now = self._visible()[:1]
         return DROPS * (self._feed.overruns + any(step.what == What.OVERRUN for step in now))
 
-    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
         if option == SO_RCVBUFFORCE:
             self._buffer = 2 * value
 

@@ -17,7 +17,7 @@ from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.codec.requests import helpers
 from conntrack_aio.codec.schema import Branch, schema_of
 from conntrack_aio.model.expectations import Expectation, ExpectEvent
-from conntrack_aio.model.requests import ExpectRequestOnly, RequestOnly
+from conntrack_aio.model.requests import ExpectRequestOnly, Masked, RequestOnly, Selection
 from conntrack_aio.netlink import attributes, messages
 from conntrack_aio.netlink.exchange import DumpExchange, Request
 from conntrack_aio.trace.message import hexdump, render
@@ -170,7 +170,7 @@ def test_a_request(request_: Request, line: str, inside: list[str]) -> None:
 
 
 def test_a_dump_with_a_filter() -> None:
-    dump = DumpExchange(requests.dump(10, mark=2, mark_mask=3), seq=1)
+    dump = DumpExchange(requests.dump(Selection(family=10, mark=Masked(2, 3))), seq=1)
     assert single(dump.data) == [
         "> len=36 type=IPCTNL_MSG_CT_GET flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_DUMP seq=1 pid=0 "
         "family=AF_INET6 version=0 res_id=0",

@@ -298,7 +298,7 @@ async def test_delete_matching_tells_of_a_refusal() -> None:
     kernel = FakeKernel(flows=[flows.tcp(n, mark=7) for n in range(3)], script=refuse)
     async with kernel.connect() as conn:
         with pytest.raises(ResourceBusy, match="delete tcp"):
-            await conn.delete_matching(Match(mark=7))
+            await conn.delete_matching(Match(mark=7, orig_dport=range(65536)))
         assert conn.statistics().open_bulks == conn.statistics().open_dumps == 0
 
 

@@ -15,11 +15,11 @@ from socket import AF_UNSPEC
 from types import MappingProxyType
 from typing import Final, cast
 
-from ...errors import EncodeError
+from ...errors import EncodeError, UnsafeRequest
 from ...model.flow import Flow, SeqAdj, Status
 from ...model.nat import NATRange
 from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
-from ...model.requests import RequestOnly
+from ...model.requests import RequestOnly, Selection
 from ...model.tuples import PROTOCOL_NAMES, TCP, IPAddress, Tuple
 from ...netlink.exchange import Request
 from ...netlink.messages import HEADER_SIZE
@@ -30,6 +30,7 @@ from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from ..packers import Packers, Part, Unfit
 from ..reference import encode_fields
 from .common import NO_HINTS, request
+from .selection import select
 
 Target = Flow | Tuple
 
@@ -199,11 +200,13 @@ def _hint_of(target: object) -> Hashable:
     return (tuple_.proto, type(tuple_.src)) if isinstance(tuple_, Tuple) else None
 
 
-def dump(family: int = AF_UNSPEC, mark: int | None = None, mark_mask: int | None = None) -> Request:
-    """Read the table, filtered in the kernel by family and mark."""
-    attributes = encode_fields(Flow, {"mark": mark})
-    attributes += encode_fields(RequestOnly, {"mark_mask": mark_mask})
-    return _request("dump", "the table", IPCTNL_MSG_CT.GET, attributes, flags=_DUMP, family=family)
+def dump(selection: Selection | None = None) -> Request:
+    """Read the table, or what is selected of it."""
+    selection = selection or Selection()
+    attributes = select(selection)
+    return _request(
+        "dump", "the table", IPCTNL_MSG_CT.GET, attributes, flags=_DUMP, family=selection.family
+    )
 
 
 def dump_special(which: IPCTNL_MSG_CT, subject: str, family: int = AF_UNSPEC) -> Request:
@@ -238,8 +241,23 @@ def words(verb: str, target: object) -> Request:
 
 
 def flush() -> Request:
-    """Delete every entry of the namespace. The only request without a tuple that deletes."""
+    """Delete every entry of the namespace."""
     return _request("flush", "the table", IPCTNL_MSG_CT.DELETE)
+
+
+def flush_selected(selection: Selection) -> Request:
+    """Delete what is selected. A kernel that does not know one of its filters deletes more: each
+    has to be known to be known.
+
+    The filter of tuples is always among them, because it has the kernel look at the family, too.
+    Raises :exc:`UnsafeRequest` for a selection of everything.
+    """
+    if selection == Selection():
+        raise UnsafeRequest("a selection of nothing but what is there is a flush of everything")
+    attributes = select(selection, flags=True)
+    return _request(
+        "flush", "what matches", IPCTNL_MSG_CT.DELETE, attributes, family=selection.family
+    )
 
 
 def statistics(verb: str = "count", subject: str = "the entries") -> Request:

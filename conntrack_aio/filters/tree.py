@@ -1,0 +1,240 @@
+"""Trees of conditions: how they are put together, and what can be told of them.
+
+:func:`every`, :func:`some` and :func:`negate` put together what belongs together, and refuse what
+can never be true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial, reduce
+from itertools import product
+from typing import Final, TypeVar
+
+import attrs
+
+from ..errors import MatchError
+from ..model.tuples import ICMP, ICMPV6, PORTED
+from .fields import FAMILY, PROTO, STATE, NumberField
+from .intervals import Intervals, intersection, normalize
+from .nodes import (
+    FALSE,
+    TRUE,
+    Addresses,
+    All,
+    Any,
+    Atom,
+    Bits,
+    Node,
+    Not,
+    Numbers,
+    Texts,
+    depth,
+)
+from .words import describe
+
+DEEPEST: Final = 40
+"""So deep may conditions be nested in each other; what stands side by side counts once."""
+
+_MOST_TRIED: Final = 12
+"""So many different conditions are tried in all combinations, to see whether one is false."""
+
+_V4: Final = ((0, (1 << 32) - 1),)
+_V6: Final = ((0, (1 << 128) - 1),)
+_PORTED: Final = normalize((number, number) for number in PORTED)
+_ICMP: Final = normalize(((ICMP, ICMP), (ICMPV6, ICMPV6)))
+
+T = TypeVar("T", Numbers, Addresses, Texts)
+
+
+def atom(node: Atom) -> Node:
+    """A condition as it is, or, where it says nothing, what is always true."""
+    if isinstance(node, Bits) and not node.mask:
+        return TRUE
+    if isinstance(node, Addresses) and (node.v4, node.v6) == (_V4, _V6):
+        return TRUE
+    if isinstance(node, Numbers) and node.field.always and node.values == _all_of(node.field):
+        return TRUE
+    return node
+
+
+def _all_of(field: NumberField) -> Intervals:
+    if field is FAMILY:
+        return normalize((number, number) for number in FAMILY.words.values())
+    return ((0, field.maximum),)
+
+
+def every(parts: Iterable[Node]) -> Node:
+    """All of them. Raises :exc:`MatchError` for conditions that exclude each other, and for what
+    is nested too deep."""
+    flat = list(dict.fromkeys(_flatten(All, parts)))
+    if FALSE in flat:
+        return FALSE
+    if reason := contradiction(flat):
+        raise MatchError(f"never true: {reason}")
+    flat = _together(flat, all_=True)
+    for part in flat:
+        if isinstance(part, Numbers | Addresses | Texts) and is_void(part):
+            raise MatchError(f"never true: no {part.field.name} is in all of these sets")
+    return _checked(flat[0] if len(flat) == 1 else All(tuple(flat)))
+
+
+def some(parts: Iterable[Node]) -> Node:
+    """Any of them. Raises :exc:`MatchError` for what is nested too deep."""
+    flat = _together(list(dict.fromkeys(_flatten(Any, parts))), all_=False)
+    # If what they deny can't be true together, one of the denials always holds.
+    if TRUE in flat or contradiction([negate(part) for part in flat if isinstance(part, Not)]):
+        return TRUE
+    known = set(flat)
+    if any(isinstance(part, Not) and part.part in known for part in flat):
+        return TRUE
+    return _checked(flat[0] if len(flat) == 1 else Any(tuple(flat)))
+
+
+def negate(part: Node) -> Node:
+    """The opposite. Raises :exc:`MatchError` for what is nested too deep."""
+    if isinstance(part, Not):
+        return part.part
+    if part in (TRUE, FALSE):
+        return FALSE if part == TRUE else TRUE
+    return _checked(Not(part))
+
+
+def _checked(node: Node) -> Node:
+    if depth(node) > DEEPEST:
+        raise MatchError(f"conditions are nested more than {DEEPEST} deep")
+    return node
+
+
+def _flatten(kind: type[All | Any], parts: Iterable[Node]) -> Iterator[Node]:
+    for part in parts:
+        if isinstance(part, kind):
+            yield from part.parts
+        else:
+            yield part
+
+
+def _together(parts: list[Node], *, all_: bool) -> list[Node]:
+    """One condition on each field, where the first stood, instead of several."""
+    found: dict[object, list[Node]] = {}
+    for part in parts:
+        key = (type(part), part.field) if isinstance(part, Numbers | Addresses | Texts) else part
+        found.setdefault(key, []).append(part)
+    joined = (reduce(partial(_join, all_=all_), same) for same in found.values())
+    return list(dict.fromkeys(joined))
+
+
+def _join(one: Node, other: Node, *, all_: bool) -> Node:
+    """Of one field: what both hold of, or either."""
+
+    def of(one: Intervals, other: Intervals) -> Intervals:
+        return intersection(one, other) if all_ else normalize((*one, *other))
+
+    if isinstance(one, Numbers) and isinstance(other, Numbers):
+        return atom(attrs.evolve(one, values=of(one.values, other.values)))
+    if isinstance(one, Addresses) and isinstance(other, Addresses):
+        return atom(attrs.evolve(one, v4=of(one.v4, other.v4), v6=of(one.v6, other.v6)))
+    assert isinstance(one, Texts)
+    assert isinstance(other, Texts)
+    texts = set(one.values) & set(other.values) if all_ else {*one.values, *other.values}
+    return attrs.evolve(one, values=tuple(sorted(texts)))
+
+
+# -- what can't be ------------------------------------------------------------------------------
+
+
+def contradiction(parts: list[Node]) -> str | None:
+    """Why these can't hold together, where that is seen; ``None`` where it is not."""
+    known = set(parts)
+    for part in parts:
+        if isinstance(part, Not) and part.part in known:
+            return f"{describe(part.part)!r} can't hold and not hold"
+    atoms = [part for part in parts if isinstance(part, Numbers | Addresses | Bits | Texts)]
+    for number, one in enumerate(atoms):
+        for other in atoms[:number]:
+            if why := _excludes(other, one):
+                return f"{describe(other)!r} and {describe(one)!r}: {why}"
+    return None
+
+
+def _excludes(one: Atom, other: Atom) -> str | None:
+    """Why two conditions exclude each other, or ``None``."""
+    if one.field is other.field and _is_empty(one, other):
+        return f"a flow has one {one.field.name}"
+    if not intersection(_families(one), _families(other)):
+        return "these are of two families"
+    if not intersection(_protocols(one), _protocols(other)):
+        return "no protocol has both"
+    return None
+
+
+def _is_empty(one: Atom, other: Atom) -> bool:
+    if isinstance(one, Bits) and isinstance(other, Bits):
+        return bool((one.value ^ other.value) & one.mask & other.mask)
+    joined = _join(one, other, all_=True)
+    return isinstance(joined, Numbers | Addresses | Texts) and is_void(joined)
+
+
+def is_void(node: Numbers | Addresses | Texts) -> bool:
+    """Whether it has no value that could be had."""
+    return not (node.v4 or node.v6 if isinstance(node, Addresses) else node.values)
+
+
+def _families(node: Atom) -> Intervals:
+    """Of which families a flow may be."""
+    if isinstance(node, Numbers) and node.field is FAMILY:
+        return node.values
+    if isinstance(node, Addresses):
+        told = zip((node.v4, node.v6), FAMILY.words.values(), strict=True)
+        return normalize((number, number) for values, number in told if values)
+    return _all_of(FAMILY)
+
+
+def _protocols(node: Atom) -> Intervals:
+    """Of which protocols a flow may be."""
+    if isinstance(node, Numbers):
+        if node.field is PROTO:
+            return node.values
+        if node.field is STATE:
+            return normalize((first >> 8, last >> 8) for first, last in node.values)
+        if node.field.name.endswith("port"):
+            return _PORTED
+        if ".icmp_" in node.field.name:
+            return _ICMP
+    return _all_of(PROTO)
+
+
+# -- what is always so --------------------------------------------------------------------------
+
+
+def is_always(node: Node) -> bool:
+    """Whether it is true of every flow, as far as its form tells.
+
+    That is: whatever its conditions are, each for itself, it holds. With very many of them it is
+    not looked at further.
+    """
+    if node == TRUE:
+        return True
+    atoms = list(dict.fromkeys(_atoms(node)))
+    if len(atoms) > _MOST_TRIED:
+        return False
+    tried = product((False, True), repeat=len(atoms))
+    return all(_holds(node, dict(zip(atoms, values, strict=True))) for values in tried)
+
+
+def _atoms(node: Node) -> Iterator[Atom]:
+    if isinstance(node, All | Any):
+        for part in node.parts:
+            yield from _atoms(part)
+    elif isinstance(node, Not):
+        yield from _atoms(node.part)
+    else:
+        yield node
+
+
+def _holds(node: Node, values: dict[Atom, bool]) -> bool:
+    if isinstance(node, All):
+        return all(_holds(part, values) for part in node.parts)
+    if isinstance(node, Any):
+        return any(_holds(part, values) for part in node.parts)
+    return not _holds(node.part, values) if isinstance(node, Not) else values[node]

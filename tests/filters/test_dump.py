@@ -1,0 +1,200 @@
+"""What a dump is selected by: as far as the kernel at hand can, and never by too much."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from support import matches
+from support.cases import be16, be32, host32, nest
+from support.effort import examples
+
+from conntrack_aio import EncodeError, Features, Flow, Match, UnsafeRequest
+from conntrack_aio.codec.requests import flows as requests
+from conntrack_aio.codec.requests.selection import select
+from conntrack_aio.filters.dump import compile_dump
+from conntrack_aio.model.requests import Masked, Selection
+
+
+def features(*lacking: str) -> Features:
+    """Of the newest kernel, without some."""
+    names = list(Features.__annotations__)
+    return Features(**{name: name not in lacking for name in names})
+
+
+NEW = features()
+OLD = features(*Features.__annotations__)
+SOURCE = {"src": IPv4Address("10.0.0.1")}
+
+
+@pytest.mark.parametrize(
+    ("text", "selection", "exact"),
+    [
+        ("all", Selection(), True),
+        ("none", Selection(), False),
+        ("family ipv6", Selection(family=AF_INET6), True),
+        ("not family ipv6", Selection(family=AF_INET), True),
+        ("mark 3", Selection(mark=Masked(3, 0xFFFFFFFF)), True),
+        ("mark 0x1/0x3 and mark 0x4/0xc", Selection(mark=Masked(5, 15)), True),
+        ("not mark 0x1/0x1", Selection(mark=Masked(0, 1)), True),
+        ("not mark 0x1/0x3", Selection(), False),
+        ("status assured", Selection(status=Masked(4, 4)), True),
+        ("status assured and not status dying", Selection(status=Masked(4, 0x204)), True),
+        ("status assured or status dying", Selection(), False),
+        ("zone 0", Selection(zone=0), True),
+        ("zone 7", Selection(zone=7), False),
+        ("orig.zone 7", Selection(zone=7), False),
+        ("orig.zone 0", Selection(), False),
+        ("orig.src 10.0.0.1", Selection(family=AF_INET, orig=SOURCE), True),
+        ("reply.src 10.0.0.1", Selection(family=AF_INET, reply=SOURCE), True),
+        ("orig.src in 10.0.0.0/8", Selection(family=AF_INET), False),
+        ("orig.src 2001:db8::1", Selection(family=AF_INET6), False),
+        ("orig.src in {10.0.0.1, ::1}", Selection(), False),
+        ("proto tcp", Selection(), False),
+        ("proto tcp and family ipv6", Selection(family=AF_INET6, orig={"proto": 6}), True),
+        (
+            "proto tcp and family ipv4 and reply.sport 80",
+            Selection(family=AF_INET, orig={"proto": 6}, reply={"proto": 6, "sport": 80}),
+            True,
+        ),
+        ("orig.dport 80 and family ipv4", Selection(family=AF_INET), False),
+        (
+            "proto sctp and orig.dport 80 and family ipv4",
+            Selection(family=AF_INET, orig={"proto": 132}),
+            False,
+        ),
+        (
+            "proto icmp and orig.icmp_type 8 and orig.icmp_id 1 and family ipv4",
+            Selection(family=AF_INET, orig={"proto": 1, "icmp_type": 8, "icmp_id": 1}),
+            True,
+        ),
+        (
+            "proto icmp and orig.icmp_type 3 and family ipv4",
+            Selection(family=AF_INET, orig={"proto": 1}),
+            False,
+        ),
+        ("mark 1 and zone 1 or mark 1 and zone 2", Selection(mark=Masked(1, 0xFFFFFFFF)), False),
+        ("not (mark 0x1/0x1 or family ipv6)", Selection(family=AF_INET, mark=Masked(0, 1)), True),
+        ("mark 1 and timeout <= 5", Selection(mark=Masked(1, 0xFFFFFFFF)), False),
+    ],
+)
+def test_what_the_newest_kernel_selects_by(text: str, selection: Selection, exact: bool) -> None:
+    found = compile_dump(Match.parse(text).node, NEW)
+    assert found.selection == selection
+    assert found.exact is exact
+
+
+@pytest.mark.parametrize(
+    ("text", "lacking", "selection", "exact"),
+    [
+        ("status assured", "status_filter", Selection(), False),
+        ("zone 0", "zone_filter", Selection(), False),
+        ("mark 3", "zone_filter", Selection(mark=Masked(3, 0xFFFFFFFF)), False),
+        ("family ipv4", "zone_filter", Selection(family=AF_INET), True),
+        ("orig.src 10.0.0.1", "tuple_filter", Selection(family=AF_INET), False),
+        ("reply.src 10.0.0.1", "reply_filter", Selection(family=AF_INET), False),
+        ("orig.src 10.0.0.1", "reply_filter", Selection(family=AF_INET, orig=SOURCE), True),
+    ],
+)
+def test_what_an_older_one_does_not(
+    text: str, lacking: str, selection: Selection, exact: bool
+) -> None:
+    found = compile_dump(Match.parse(text).node, features(lacking))
+    assert (found.selection, found.exact) == (selection, exact)
+
+
+def test_what_every_kernel_does() -> None:
+    match = Match(family=AF_INET, mark=3, zone=0, proto="tcp")
+    expected = Selection(family=AF_INET, mark=Masked(3, 0xFFFFFFFF))
+    for each in (None, OLD):
+        assert compile_dump(match.node, each).selection == expected
+
+
+def selects(selection: Selection, flow: Flow) -> bool:
+    """As the kernel does (``ctnetlink_filter_match``); IPv6 addresses are never asked for."""
+    zone = flow.zone or flow.orig.zone or flow.reply.zone or 0
+    for side, tuple_ in ((selection.orig, flow.orig), (selection.reply, flow.reply)):
+        for name, value in side.items():
+            assert not isinstance(value, IPv6Address)
+            if getattr(tuple_, name) != value:
+                return False
+    mark, status = selection.mark or Masked(0, 0), selection.status or Masked(0, 0)
+    return (
+        selection.family in (0, flow.orig.family)
+        and (flow.mark or 0) & mark.mask == mark.value
+        and int(flow.status or 0) & status.mask == status.value
+        and selection.zone in (None, zone)
+    )
+
+
+@st.composite
+def kernels(draw: st.DrawFn) -> Features | None:
+    lacking = draw(st.none() | st.lists(st.sampled_from(list(Features.__annotations__))))
+    return None if lacking is None else features(*lacking)
+
+
+@settings(max_examples=examples(1500), deadline=None)
+@given(matches.matches(), matches.flows(), kernels())
+def test_it_selects_what_matches(match: Match, flow: Flow, kernel: Features | None) -> None:
+    assume(flow.orig.proto == flow.reply.proto)
+    found = compile_dump(match.node, kernel)
+    selected = selects(found.selection, flow)
+    assert selected or not match(flow)
+    if found.exact:
+        assert selected is match(flow)
+    assert select(found.selection) is not None  # it can be sent
+
+
+# -- on the wire --------------------------------------------------------------------------------
+
+
+def test_the_attributes() -> None:
+    selection = Selection(
+        family=AF_INET,
+        mark=Masked(1, 3),
+        status=Masked(4, 4),
+        zone=0,
+        orig={"src": IPv4Address("10.0.0.1"), "proto": 6, "dport": 80},
+        reply={"proto": 6},
+    )
+    data = select(selection)
+    parts = [
+        be32(3, 4),
+        be32(8, 1),
+        be16(18, 0),
+        be32(21, 3),
+        be32(26, 4),
+        nest(
+            1, nest(1, be32(1, 0x0A000001)), nest(2, struct.pack("=HHBxxx", 5, 1, 6), be16(3, 80))
+        ),
+        nest(2, nest(2, struct.pack("=HHBxxx", 5, 1, 6))),
+        nest(25, host32(1, 0x1 | 0x8 | 0x20), host32(2, 0x8)),
+    ]
+    assert sorted(pieces(data)) == sorted(parts)
+
+
+def pieces(data: bytes) -> Iterator[bytes]:
+    while data:
+        size = struct.unpack_from("=H", data)[0] + 3 & ~3
+        yield data[:size]
+        data = data[size:]
+
+
+def test_what_the_kernel_would_turn_around_is_never_sent() -> None:
+    with pytest.raises(EncodeError, match="do not have this address"):
+        select(Selection(family=AF_INET6, orig={"src": IPv6Address("::1")}))
+    with pytest.raises(EncodeError, match="nothing that the kernel selects by"):
+        select(Selection(family=AF_INET, orig={"zone": 1}))
+
+
+def test_a_filtered_flush_always_has_its_filter() -> None:
+    """Without which the kernel would not look at the family, and an older one would flush all."""
+    request = requests.flush_selected(Selection(family=AF_INET))
+    assert request.payload[4:] == nest(25)
+    with pytest.raises(UnsafeRequest):
+        requests.flush_selected(Selection())

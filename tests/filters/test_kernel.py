@@ -1,0 +1,256 @@
+"""On this machine's kernel: what each compiler lets through, checked, is what matches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+import anyio
+import attrs
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import matches
+from support.effort import examples
+from support.lab import Lab
+from support.storm import pool, use_labels
+
+from conntrack_aio import (
+    Cause,
+    ChangeType,
+    Connection,
+    EventStream,
+    Flow,
+    FlowEvent,
+    Helper,
+    Match,
+    Status,
+    TCPInfo,
+    TCPState,
+    UnsafeRequest,
+    connect,
+)
+from conntrack_aio.sandbox.namespace import new_network_namespace
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+
+TUPLES = 320
+FLOWS = [*pool(TUPLES)]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Lab]:
+    """One lab for all examples, whose flows have room for labels."""
+    descriptor = new_network_namespace()
+    lab = Lab(descriptor)
+    lab.sysctl("nf_conntrack_events", 1)
+    lab.sysctl("nf_conntrack_acct", 1)
+    use_labels(lab)
+    yield lab
+    os.close(descriptor)
+
+
+async def fill(conn: Connection, numbers: Sequence[int]) -> None:
+    """Make some flows, of all kinds, and then change some of them."""
+    for number in numbers:
+        flow, gateways = FLOWS[number]
+        made = attrs.evolve(flow, mark=matches.MARKS[number % 6])
+        await conn.create(made, nat_src=gateways)
+        if number % 3 == 0:
+            await conn.update(flow, status=Status.ASSURED, labels=1 << number % 128)
+        if number % 5 == 0:
+            await conn.update(flow, mark=0, timeout=29)
+        if number % 7 == 0 and flow.orig.proto == 6:
+            await conn.update(flow, protoinfo=TCPInfo(state=TCPState.FIN_WAIT))
+        if number % 11 == 0:
+            await conn.delete(flow)
+
+
+def everything(stream: EventStream[FlowEvent]) -> list[FlowEvent]:
+    events: list[FlowEvent] = []
+    while batch := stream.batch_nowait():
+        events += batch
+    return events
+
+
+def key(flow: Flow) -> object:
+    return flow.orig, flow.zone, flow.id
+
+
+numbers = st.lists(st.integers(0, TUPLES - 1), min_size=1, max_size=25, unique=True)
+
+
+def test_any_match_on_any_table(shared: Lab) -> None:
+    """Dumps, counts and events; then what is deleted, and what is not."""
+
+    async def judge(found: list[Match], made: list[int]) -> None:
+        async with connect(netns=shared.netns) as conn:
+            unfiltered = conn.events()
+            streams = [conn.events(match=match) for match in found]
+            await fill(conn, made)
+            heard = everything(unfiltered)
+            there = await conn.list()
+            for match, stream in zip(found, streams, strict=True):
+                assert everything(stream) == [each for each in heard if match(each.flow)], match
+                wanted = {key(flow) for flow in there if match(flow)}
+                assert {key(flow) for flow in await conn.list(match)} == wanted, match
+                assert await conn.count(match) == len(wanted), match
+            left = {key(flow) for flow in there}
+            for match in found:
+                if match.always:
+                    with pytest.raises(UnsafeRequest):
+                        await conn.delete_matching(match)
+                    continue
+                gone = {key(flow) for flow in there if match(flow)} & left
+                assert await conn.delete_matching(match) == len(gone), match
+                left -= gone
+                assert {key(flow) for flow in await conn.list()} == left, match
+            await conn.flush()
+
+    @settings(
+        max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(st.lists(matches.matches("timeout"), min_size=1, max_size=4), numbers)
+    def run(found: list[Match], made: list[int]) -> None:
+        anyio.run(judge, found, made)
+
+    run()
+
+
+def test_any_match_of_a_table(shared: Lab) -> None:
+    """It has what matches, whatever changed on the way.
+
+    (Without timeouts, which change by themselves, from one dump to the next.)
+    """
+
+    async def judge(match: Match, made: list[int], more: list[int]) -> None:
+        async with connect(netns=shared.netns) as conn:
+            await fill(conn, made)
+            async with conn.table(match) as table:
+                await conn.update_matching(Match(proto="udp"), mark=0xCAFE)
+                await fill(conn, [number for number in more if number not in made])
+                # Of counters events say nothing.
+                counted = "packets" in str(match) or "bytes" in str(match)
+                await (table.reconcile() if counted else table.synced())
+                wanted = {key(flow) for flow in await conn.list() if match(flow)}
+                assert {key(flow) for flow in table} == wanted
+            await conn.flush()
+
+    @settings(
+        max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(matches.matches("timeout"), numbers, numbers)
+    def run(match: Match, made: list[int], more: list[int]) -> None:
+        anyio.run(judge, match, made, more)
+
+    run()
+
+
+async def test_three_thousand_networks(lab: Lab, conn: Connection) -> None:
+    """The kernel drops what is in none of them, to the last."""
+    nets = [f"10.{n >> 4 & 255}.{(n & 15) << 4}.0/{20 + n % 13}" for n in range(3000)]
+    match = Match(orig_src=nets)
+    async with conn.events(match=match) as stream:
+        wanted = 0
+        for n in range(0, 3000, 50):
+            inside = f"10.{n >> 4 & 255}.{(n & 15) << 4}.0"
+            outside = f"11.{n >> 4 & 255}.{(n & 15) << 4}.1"
+            for number, source in enumerate((inside, outside)):
+                flow = Flow.udp(source, 1000 + number, "192.0.2.1", 53, timeout=60)
+                await conn.create(flow)
+                wanted += match(flow)
+        assert len(everything(stream)) == wanted == 60
+        told = stream.statistics()
+        assert told.datagrams_received == 60
+        assert stream.kernel_filter is not None
+        assert stream.kernel_filter.exact
+
+
+async def test_what_is_dropped_takes_no_room(lab: Lab, conn: Connection) -> None:
+    """A storm of other events overruns nothing."""
+    async with conn.events(match=Match(orig_dport=9), receive_buffer=4096) as stream:
+        await conn.create_many(
+            Flow.udp("10.0.0.1", number, "10.0.0.2", 53, timeout=60) for number in range(2000, 7000)
+        )
+        await conn.create(Flow.udp("10.0.0.1", 1, "10.0.0.2", 9, timeout=60))
+        (event,) = everything(stream)
+        assert event.flow.orig.dport == 9
+        assert stream.statistics().overruns == 0
+
+
+FLOW = Flow.tcp("10.0.0.1", 1000, "10.0.0.2", 80, timeout=600)
+TOGGLES = {
+    "mark 1": {"mark": 1},
+    "mark 0x2/0x6": {"mark": 2, "mark_mask": 6},
+    "status assured": {"status": Status.ASSURED},
+    "label 3": {"labels": 1 << 3},
+    "state time_wait": {"protoinfo": TCPInfo(state=TCPState.TIME_WAIT)},
+    "timeout >= 5000": {"timeout": 7200},
+}
+
+
+@pytest.mark.parametrize("text", TOGGLES)
+@pytest.mark.parametrize("denied", [False, True], ids=["in and out", "out and in"])
+async def test_a_condition_that_changes(
+    lab: Lab, conn: Connection, text: str, denied: bool
+) -> None:
+    """A flow that comes to match appears in the table, and one that ceases to leaves it."""
+    use_labels(lab)
+    match = Match.parse(f"proto tcp and orig.dport 80 and {'not' if denied else ''} {text}")
+    await conn.create(FLOW)
+    async with conn.table(match) as table, table.changes() as changes:
+        assert (FLOW.orig in {flow.orig for flow in table}) is denied
+        if denied:
+            assert (await anext(changes)).type is ChangeType.APPEARED
+        await conn.update(FLOW, **TOGGLES[text])  # type: ignore[arg-type]
+        with anyio.fail_after(10):
+            change = await anext(changes)
+        if denied:
+            assert (change.type, change.cause) == (ChangeType.VANISHED, Cause.UNMATCHED)
+        else:
+            assert change.type is ChangeType.APPEARED
+        await table.synced()
+        assert len(table) == (0 if denied else 1)
+
+
+async def test_a_helper_and_a_zone(lab: Lab, conn: Connection) -> None:
+    ftp = attrs.evolve(FLOW, helper=Helper(name="ftp"), zone=7)
+    await conn.create(ftp)
+    await conn.create(FLOW)
+    for match in (Match(helper="ftp"), Match(zone=7), Match(orig_zone=7), ~Match(zone=0)):
+        assert [flow.zone for flow in await conn.list(match)] == [7]
+
+
+async def test_updates_of_what_matches(lab: Lab, conn: Connection) -> None:
+    await conn.create_many(FLOWS[number][0] for number in range(12))
+    udp = await conn.count(Match(proto="udp"))
+    assert await conn.update_matching(Match(proto="udp"), mark=99) == udp > 0
+    assert {flow.orig.proto for flow in await conn.list(Match(mark=99))} == {17}
+    assert await conn.update_matching(Match(mark=98), mark=99) == 0
+
+
+async def test_zeroed_counters_of_what_matches(lab: Lab, conn: Connection) -> None:
+    await conn.create_many(FLOWS[number][0] for number in range(12))
+    match = Match(proto="tcp", family=2)
+    assert len(await conn.list(match, zero_counters=True)) == await conn.count(match) > 0
+
+
+async def test_a_table_hears_of_nothing_else(lab: Lab, conn: Connection) -> None:
+    """What can never match is dropped before it is queued."""
+    async with conn.table(Match(orig_dport=80, mark=1)) as table:
+        await conn.create_many(
+            Flow.udp("10.0.0.1", number, "10.0.0.2", 53, timeout=60) for number in range(2000, 2500)
+        )
+        await conn.create(attrs.evolve(FLOW, mark=1))
+        await table.synced()
+        assert [flow.orig for flow in table] == [FLOW.orig]
+        assert table.statistics().events_applied == 1
+
+
+async def test_what_is_no_match(conn: Connection) -> None:
+    with pytest.raises(TypeError, match="by a Match"):
+        conn.events(match="proto tcp")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="by a Match"):
+        await conn.count("proto tcp")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="by a Match"):
+        await conn.update_matching("proto tcp", mark=1)  # type: ignore[arg-type]

@@ -1,0 +1,212 @@
+"""The text of a match, both ways, and what is said of one that is none."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import matches
+from support.effort import examples
+
+from conntrack_aio import LabelNames, Match, MatchError
+from conntrack_aio.filters.fields import FIELDS
+
+CANONICAL = [
+    "all",
+    "none",
+    "family ipv6",
+    "proto tcp",
+    "proto in {6-17, sctp}",
+    "proto in 6-17",
+    "orig.src 10.0.0.1",
+    "orig.src in 10.0.0.0/8",
+    "orig.src in {10.0.0.0/8, 192.0.2.1-192.0.2.9, 2001:db8::/32}",
+    "reply.dst 2001:db8::1",
+    "orig.dport 86",
+    "orig.dport in {80, 443, 8000-8080}",
+    "orig.dport >= 1024",
+    "timeout <= 29",
+    "orig.icmp_type 8 and orig.icmp_code 0 and reply.icmp_id 77",
+    "mark 3",
+    "mark 0x3/0xff",
+    "zone 7 and orig.zone 7",
+    "status assured and not status dying",
+    "status 20",
+    "label 3",
+    "state established",
+    "state tcp.established",
+    "state in {tcp.14, closed}",
+    "helper ftp",
+    'helper in {"a b", "and", netbios-ns}',
+    "orig.bytes >= 1000000",
+    "id 4294967295",
+    "proto tcp and orig.dst in 10.0.0.0/8 and not status assured and orig.dport in {80, 443}",
+    "not (proto tcp or mark 1) or (zone 1 and timeout <= 9)",
+]
+
+
+@pytest.mark.parametrize("text", CANONICAL)
+def test_it_prints_back(text: str) -> None:
+    match = Match.parse(text)
+    assert str(match) == text
+    assert eval(repr(match)) == match
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("orig.src in {10.0.0.0/9, 10.128.0.0/9}", "orig.src in 10.0.0.0/8"),
+        ("orig.dport in {80-90, 91, 85}", "orig.dport in 80-91"),
+        ("proto = TCP or proto == udp", "proto in {tcp, udp}"),
+        ("proto != tcp", "not proto tcp"),
+        ("timeout < 30", "timeout <= 29"),
+        ("timeout > 29", "timeout >= 30"),
+        ("mark 3/0xff", "mark 0x3/0xff"),
+        ("mark 0x10", "mark 16"),
+        ("mark in {1, 2/2}", "mark 1 or mark 0x2/0x2"),
+        ("status in {assured, dying}", "status assured or status dying"),
+        ("snat", "status src_nat"),
+        ("dnat to 192.0.2.1", "status dst_nat and reply.src 192.0.2.1"),
+        ("snat to in {192.0.2.1, ::1}", "status src_nat and reply.dst in {192.0.2.1, ::1}"),
+        ("((proto tcp))", "proto tcp"),
+        ("not not proto tcp", "proto tcp"),
+        ("proto tcp and (mark 1 and zone 2)", "proto tcp and mark 1 and zone 2"),
+        ("proto tcp or proto udp and zone 1", "proto tcp or (proto udp and zone 1)"),
+        ("proto tcp\n  and zone 1", "proto tcp and zone 1"),
+        ("mark 0/0", "all"),
+        ("family ipv4 or family ipv6", "all"),
+        ("orig.src in {0.0.0.0/0, ::/0}", "all"),
+        ("orig.dport in {80, 80}", "orig.dport 80"),
+        ("state close and state in {close, closed}", "state close"),
+    ],
+)
+def test_what_means_the_same(text: str, same: str) -> None:
+    assert str(Match.parse(text)) == same
+
+
+def test_labels_by_name() -> None:
+    names = LabelNames({"web": 3, "3x": 4})
+    assert Match.parse("label web", label_names=names) == Match(labels=3)
+    assert Match.parse("label in {web, 3x}", label_names=names) == Match(labels=3) | Match(labels=4)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "words"),
+    [
+        ("", 1, "empty"),
+        ("   ", 1, "empty"),
+        ("orig.prt 80", 1, "perhaps orig.sport"),
+        ("proto tcp and orig.dport 70000", 26, "not between 0 and 65535"),
+        ("proto tcp and", 14, "not the end"),
+        ("proto tcp or or mark 1", 14, "not 'or'"),
+        ("proto tcp zone 1", 11, "'and', 'or' or the end"),
+        ("(proto tcp", 11, "')' is missing"),
+        ("proto tcp)", 10, "not ')'"),
+        ("proto", 6, "a value of proto"),
+        ("proto foo", 7, "is no number, nor one of"),
+        ("orig.dport in {80 443}", 19, "',' or '}'"),
+        ("orig.dport in {}", 16, "a value of orig.dport"),
+        ("orig.dport 90-80", 12, "ends before it begins"),
+        ("orig.src 300.1.1.1", 10, "300.1.1.1"),
+        ("orig.src in {10.0.0.1, 10.0.0.1/8}", 24, "host bits"),
+        ("orig.src fe80::1%eth0", 10, "scope"),
+        ("orig.src 10.0.0.9-10.0.0.1", 10, "ends before"),
+        ("orig.src 10.0.0.9-::1", 10, "two families"),
+        ("mark 5/3", 6, "outside its mask"),
+        ("mark x", 6, "neither a mark"),
+        ("status up", 8, "no bit of the status"),
+        ("state up", 7, "is no state"),
+        ("label 128", 7, "0 to 127"),
+        ("label nosuch", 7, "no label named 'nosuch'"),
+        ('helper "sixteen letters!"', 8, "1 to 15 bytes"),
+        ('helper "ftp', 8, "can't be read"),
+        ("timeout < 0", 11, "never true"),
+        ("timeout >= 1-2", 12, "takes one number"),
+        ("zone 1 and proto icmp and orig.dport 80", 1, "no protocol has both"),
+        ("mark 1 or (family ipv4 and orig.src ::1)", 12, "two families"),
+        ("proto tcp and proto udp", 1, "a flow has one proto"),
+        ("zone 1 and not zone 1", 1, "can't hold and not hold"),
+        ("proto tcp and\norig.dport x", 26, "is no number"),
+        ("mark 1 ; mark 2", 8, "'and', 'or' or the end"),
+    ],
+)
+def test_a_mistake_is_pointed_at(text: str, column: int, words: str) -> None:
+    with pytest.raises(MatchError) as raised:
+        Match.parse(text)
+    assert (raised.value.text, raised.value.column) == (text, column)
+    assert words in str(raised.value)
+
+
+def test_the_pointer() -> None:
+    with pytest.raises(MatchError) as raised:
+        Match.parse("proto tcp and\n  orig.dport x or zone 1")
+    assert str(raised.value).splitlines() == [
+        "orig.dport: 'x' is no number, at line 2, column 14:",
+        "    orig.dport x or zone 1",
+        "               ^",
+    ]
+
+
+def test_a_long_text_is_shown_in_part() -> None:
+    text = " or ".join(["proto tcp"] * 500) + " or proto foo"
+    with pytest.raises(MatchError) as raised:
+        Match.parse(text)
+    _first, shown, pointer = str(raised.value).splitlines()
+    assert len(shown) < 90
+    assert shown[pointer.index("^") :].startswith("foo")
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 5000, "not " * 5000 + "proto tcp", "not (" * 60 + "mark 1" + ")" * 60]
+)
+def test_depth_is_bounded(text: str) -> None:
+    with pytest.raises(MatchError, match="nested more than 40 deep"):
+        Match.parse(text)
+
+
+def test_width_is_not() -> None:
+    text = " or ".join(
+        f"(orig.src 10.0.{n >> 8}.{n & 255} and orig.dport {n})" for n in range(3000)
+    )
+    assert str(Match.parse(text)).count(" or ") == 2999
+
+
+@settings(max_examples=examples(500), deadline=None)
+@given(matches.matches())
+def test_any_match_prints_back(match: Match) -> None:
+    assert Match.parse(str(match)) == match
+
+
+WORDS = [
+    *FIELDS,
+    "and",
+    "or",
+    "not",
+    "in",
+    "(",
+    ")",
+    "{",
+    "}",
+    ",",
+    ">=",
+    "80",
+    "tcp",
+    "10.0.0.0/8",
+    "3/0xff",
+    '"',
+    "all",
+]
+
+
+@settings(max_examples=examples(500), deadline=None)
+@given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join) | st.text(max_size=40))
+def test_any_text_is_a_match_or_an_error(text: str) -> None:
+    try:
+        match = Match.parse(text)
+    except MatchError as error:
+        column = error.column
+    else:
+        assert Match.parse(str(match)) == match
+        return
+    assert column is not None
+    assert 1 <= column <= len(text) + 1

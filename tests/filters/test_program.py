@@ -1,0 +1,221 @@
+"""The program for events: what it takes, told by running it; and that the kernel takes it."""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import flows as made
+from support import matches
+from support.effort import examples
+
+from conntrack_aio import Flow, Match
+from conntrack_aio.filters.program import EventFilter, compile_program
+from conntrack_aio.netlink.bpf import MOST
+from conntrack_aio.netlink.socket import NetlinkSocket
+from conntrack_aio.testing import bpf
+
+
+def passes(filter_: EventFilter | None, flow: Flow) -> bool:
+    """Whether an event that tells of the flow is taken."""
+    if filter_ is None:
+        return True
+    program = bpf.parse(filter_.program.pack())
+    return bool(bpf.run(program, made.update_event(flow)))
+
+
+def strictly(filter_: EventFilter | None) -> EventFilter:
+    assert filter_ is not None
+    return filter_
+
+
+@settings(max_examples=examples(1500), deadline=None)
+@given(matches.matches(), matches.flows())
+def test_it_takes_what_matches(match: Match, flow: Flow) -> None:
+    filter_ = compile_program(match.node)
+    taken = passes(filter_, flow)
+    assert taken or not match(flow)
+    if filter_ is not None and filter_.exact:
+        assert taken is match(flow)
+
+
+@settings(max_examples=examples(500), deadline=None)
+@given(matches.matches(), matches.flows(), st.integers(2, 60))
+def test_a_short_one_takes_no_less(match: Match, flow: Flow, limit: int) -> None:
+    filter_ = compile_program(match.node, limit=limit)
+    assert filter_ is None or len(filter_.program) <= limit
+    taken = passes(filter_, flow)
+    assert taken or not match(flow)
+    if filter_ is not None and filter_.exact:
+        assert taken is match(flow)
+
+
+@settings(max_examples=examples(500), deadline=None)
+@given(matches.matches(), matches.flows(), matches.flows())
+def test_by_what_never_changes(match: Match, one: Flow, other: Flow) -> None:
+    """What is taken of one state of a flow is taken of any, and so is what may ever match."""
+    filter_ = compile_program(match.node, constant=True)
+    later = attrs.evolve(
+        other, orig=one.orig, reply=one.reply, zone=one.zone, id=one.id, protoinfo=one.protoinfo
+    )
+    taken = passes(filter_, one)
+    assert taken is passes(filter_, later)
+    assert taken or not (match(one) or match(later))
+
+
+@pytest.mark.parametrize(
+    ("text", "exact"),
+    [
+        ("proto tcp and orig.dport in {80, 443}", True),
+        ("not orig.src in 10.0.0.0/8", True),
+        ("orig.src in 2001:db8::/32 or zone 3 or mark 3/0xff", True),
+        ("none", True),
+        ("status assured", False),
+        ("state established and proto tcp", False),
+        ("label 3", False),
+        ("timeout <= 5", False),
+        ("helper ftp", False),
+    ],
+)
+def test_what_is_exact(text: str, exact: bool) -> None:
+    assert strictly(compile_program(Match.parse(text).node)).exact is exact
+
+
+def test_what_would_take_all_is_no_program() -> None:
+    assert compile_program(Match().node) is None
+    assert compile_program(Match(mark=1).node, constant=True) is None
+    assert compile_program((~Match(mark=1)).node, constant=True) is None
+
+
+def networks(count: int) -> list[IPv4Network]:
+    """Of mixed lengths, none in another."""
+    rng = random.Random(6)
+    found: list[IPv4Network] = []
+    for number in rng.sample(range(1, 1 << 14), count):
+        length = rng.choice([22, 24, 25, 27, 28, 30, 31, 32])
+        found.append(IPv4Network(((10 << 24) + (number << 10), length)))
+    return found
+
+
+def test_three_thousand_networks_exactly() -> None:
+    nets = networks(3000)
+    filter_ = strictly(compile_program(Match(orig_src=nets).node))
+    assert filter_.exact
+    assert len(filter_.program) < 3600
+    program = bpf.parse(filter_.program.pack())
+    wanted = Match(orig_src=nets)
+    for net in nets:
+        for number in (-1, 0, net.num_addresses - 1, net.num_addresses):
+            flow = Flow.udp(
+                IPv4Address(int(net.network_address) + number), 1, "192.0.2.1", 53, timeout=1
+            )
+            assert bool(bpf.run(program, made.new_event(flow))) is wanted(flow)
+
+
+def test_a_thousand_networks_of_ipv6() -> None:
+    rng = random.Random(7)
+    nets = [
+        IPv6Network(
+            ((0x20010DB8 << 96) | rng.getrandbits(96) >> 128 - length << 128 - length, length)
+        )
+        for length in rng.choices([40, 48, 56, 64, 96, 128], k=800)
+    ]
+    filter_ = strictly(compile_program(Match(reply_dst=nets).node))
+    program = bpf.parse(filter_.program.pack())
+    wanted = Match(reply_dst=nets)
+    for net in nets:
+        for number in (-1, 0, net.num_addresses - 1, net.num_addresses):
+            address = net.network_address + number
+            flow = Flow.udp(address, 1, "2001:db8::1", 53, timeout=1)
+            assert bool(bpf.run(program, made.new_event(flow))) >= wanted(flow)
+            assert not filter_.exact or bool(bpf.run(program, made.new_event(flow))) is wanted(flow)
+
+
+def test_too_many_for_a_program_are_made_fewer() -> None:
+    """Pairs, of which no single field says much."""
+    pairs = [Match(orig_src=f"10.{n >> 8}.{n & 255}.1", orig_dport=n) for n in range(3000)]
+    filter_ = strictly(compile_program(Match.any(pairs).node))
+    assert len(filter_.program) <= MOST
+    assert not filter_.exact
+    for n in range(0, 3000, 7):
+        assert passes(filter_, Flow.tcp(f"10.{n >> 8}.{n & 255}.1", 1, "192.0.2.1", n, timeout=1))
+    assert not passes(filter_, Flow.tcp("11.0.0.1", 1, "192.0.2.1", 80, timeout=1))
+    assert not passes(filter_, Flow.tcp("10.0.0.1", 1, "192.0.2.1", 30000, timeout=1))
+
+
+# -- the kernel's own judgement -----------------------------------------------------------------
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[socket.socket, NetlinkSocket]]:
+    """A pair of sockets: the kernel runs a filter on whatever is sent, netlink or not."""
+    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiver.setblocking(False)
+    with sender:
+        attached = NetlinkSocket(receiver)
+        yield sender, attached
+        attached.close()
+
+
+def received(pipe: tuple[socket.socket, NetlinkSocket], data: bytes) -> bool:
+    sender, receiver = pipe
+    sender.send(data)
+    try:
+        return receiver.raw.recv(1 << 16) == data  # type: ignore[attr-defined]
+    except BlockingIOError:
+        return False
+
+
+def test_the_kernel_does_as_the_interpreter() -> None:
+    """Of programs and events at random."""
+
+    @settings(max_examples=examples(400), deadline=None)
+    @given(matches.matches(), st.lists(matches.flows(), min_size=1, max_size=6))
+    def judge(match: Match, told: list[Flow]) -> None:
+        filter_ = compile_program(match.node)
+        if filter_ is None:
+            return
+        sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        receiver.setblocking(False)
+        attached = NetlinkSocket(receiver)
+        with sender:
+            attached.attach(filter_.program)
+            for flow in told:
+                data = made.update_event(flow)
+                assert received((sender, attached), data) is passes(filter_, flow)
+        attached.close()
+
+    judge()
+
+
+def test_the_kernel_takes_three_thousand_networks(
+    pipe: tuple[socket.socket, NetlinkSocket],
+) -> None:
+    nets = networks(3000)
+    filter_ = strictly(compile_program(Match(orig_src=nets).node))
+    pipe[1].attach(filter_.program)
+    for net in (*nets[:50], *nets[-50:]):
+        inside = Flow.udp(net.broadcast_address, 1, "192.0.2.1", 53, timeout=1)
+        outside = Flow.udp("11.1.1.1", 1, "192.0.2.1", 53, timeout=1)
+        assert received(pipe, made.new_event(inside))
+        assert not received(pipe, made.new_event(outside))
+
+
+def test_what_the_kernel_refuses_the_interpreter_refuses() -> None:
+    for data in (
+        b"",
+        struct.pack("=HBBI", 0x15, 0, 0, 1),  # no return at the end
+        struct.pack("=HBBIHBBI", 0x15, 1, 0, 1, 6, 0, 0, 1),  # a jump beyond the end
+        struct.pack("=HBBIHBBI", 0x60, 0, 0, 3, 6, 0, 0, 1),  # memory that was not written
+        struct.pack("=HBBIHBBI", 0x60, 0, 0, 16, 6, 0, 0, 1),
+        struct.pack("=HBBIHBBI", 0xFF, 0, 0, 0, 6, 0, 0, 1),
+    ):
+        with pytest.raises(ValueError, match="instruction"):
+            bpf.parse(data)

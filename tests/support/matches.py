@@ -1,0 +1,271 @@
+"""Matches at random, and what they mean, worked out in another way than the library does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6
+from typing import Any, Final
+
+import attrs
+from hypothesis import strategies as st
+
+from conntrack_aio import (
+    Counters,
+    DCCPInfo,
+    DCCPState,
+    Flow,
+    Helper,
+    Match,
+    MatchError,
+    SCTPInfo,
+    SCTPState,
+    Status,
+    TCPInfo,
+    TCPState,
+    Tuple,
+)
+from conntrack_aio.filters.nodes import Addresses, All, Bits, Node, Not, Numbers, Texts
+from conntrack_aio.filters.nodes import Any as Some
+
+PORTS: Final = [53, 80, 443, *range(1024, 1032)]
+ZONES: Final = [0, 1, 2, 3, 7]
+MARKS: Final = [0, 1, 0x22, 0x30, 0xCAFE, 0xFFFFFFFF]
+TIMEOUTS: Final = [0, 29, 30, 600, 3600, 7200]
+V4: Final = [IPv4Address(f"10.{net}.0.{host}") for net in (1, 2, 3) for host in range(1, 6)]
+V6: Final = [IPv6Address(f"2001:db8:{net}::{host:x}") for net in (0, 1) for host in range(1, 6)]
+GATEWAYS: Final = [IPv4Address("192.0.2.1"), IPv6Address("2001:db8:2::1")]
+
+
+# -- what a match means -------------------------------------------------------------------------
+
+
+def holds(node: Node, flow: Flow) -> bool:
+    """Whether a flow matches, told slowly."""
+    if isinstance(node, All):
+        return all(holds(part, flow) for part in node.parts)
+    if isinstance(node, Some):
+        return any(holds(part, flow) for part in node.parts)
+    if isinstance(node, Not):
+        return not holds(node.part, flow)
+    value = READ[node.field.name](flow)
+    if isinstance(node, Bits):
+        return (value or 0) & node.mask == node.value
+    if value is None:
+        return False
+    if isinstance(node, Texts):
+        return value in node.values
+    if isinstance(node, Numbers):
+        return any(first <= value <= last for first, last in node.values)
+    assert isinstance(node, Addresses)
+    ranges = node.v4 if value.version == 4 else node.v6
+    return any(first <= int(value) <= last for first, last in ranges)
+
+
+def _of(*path: str) -> Callable[[Flow], Any]:
+    return lambda flow: reduce(
+        lambda value, name: None if value is None else getattr(value, name), path, flow
+    )
+
+
+def _state(flow: Flow) -> int | None:
+    for kind, proto in ((TCPInfo, 6), (SCTPInfo, 132), (DCCPInfo, 33)):
+        if isinstance(flow.protoinfo, kind) and flow.protoinfo.state is not None:
+            return proto * 256 + flow.protoinfo.state
+    return None
+
+
+def _zone(flow: Flow) -> int | None:
+    apart = flow.orig.zone is not None or flow.reply.zone is not None
+    return None if apart else (flow.zone or 0)
+
+
+def _zone_of(side: str) -> Callable[[Flow], int]:
+    def read(flow: Flow) -> int:
+        own: int | None = getattr(flow, side).zone
+        return own if own is not None else (flow.zone or 0)
+
+    return read
+
+
+READ: Final[dict[str, Callable[[Flow], Any]]] = {
+    "family": lambda flow: AF_INET if flow.orig.src.version == 4 else AF_INET6,
+    "proto": _of("orig", "proto"),
+    **{
+        f"{side}.{name}": _of(side, name)
+        for side in ("orig", "reply")
+        for name in ("src", "dst", "sport", "dport", "icmp_type", "icmp_code", "icmp_id")
+    },
+    "zone": _zone,
+    "orig.zone": _zone_of("orig"),
+    "reply.zone": _zone_of("reply"),
+    "mark": _of("mark"),
+    "status": _of("status"),
+    "label": _of("labels"),
+    "state": _state,
+    "helper": _of("helper", "name"),
+    "timeout": _of("timeout"),
+    "id": _of("id"),
+    **{
+        f"{side}.{name}": _of(f"counters_{side}", name)
+        for side in ("orig", "reply")
+        for name in ("packets", "bytes")
+    },
+}
+
+
+# -- matches ------------------------------------------------------------------------------------
+
+
+def _some(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return values | st.lists(values, min_size=1, max_size=4)
+
+
+def _numbers(values: list[int], largest: int) -> st.SearchStrategy[Any]:
+    one = st.sampled_from(values) | st.integers(0, largest)
+    ranges = st.tuples(one, one).map(lambda ends: range(min(ends), max(ends) + 1))
+    return _some(one | ranges)
+
+
+def _networks() -> st.SearchStrategy[Any]:
+    v4 = st.sampled_from([*V4, GATEWAYS[0]]) | st.sampled_from(
+        ["10.1.0.0/16", "10.0.0.0/8", "0.0.0.0/0", "10.2.0.0/30", "10.1.0.2-10.2.0.2"]
+    )
+    v6 = st.sampled_from([*V6, GATEWAYS[1]]) | st.sampled_from(
+        ["2001:db8::/64", "2001:db8::/32", "::/0", "2001:db8:1::/126", "2001:db8::2-2001:db8:1::3"]
+    )
+    return _some(v4) | _some(v6) | _some(v4 | v6)
+
+
+_STATES: Final = [
+    *(TCPState.ESTABLISHED, TCPState.FIN_WAIT, SCTPState.CLOSED, DCCPState.OPEN),
+    *("established", "none", "tcp.14"),
+]
+_CONDITIONS: Final[dict[str, st.SearchStrategy[Any]]] = {
+    "family": st.sampled_from([AF_INET, AF_INET6]),
+    "proto": _numbers([6, 17, 1, 58, 132, 33, 47], 255),
+    **{f"{side}_{end}": _networks() for side in ("orig", "reply") for end in ("src", "dst")},
+    **{
+        f"{side}_{end}": _numbers(PORTS, 0xFFFF)
+        for side in ("orig", "reply")
+        for end in ("sport", "dport")
+    },
+    **{
+        f"{side}_icmp_{name}": _numbers([0, 8, 128, 129], 255)
+        for side in ("orig", "reply")
+        for name in ("type", "code")
+    },
+    "orig_icmp_id": _numbers([0, 7], 0xFFFF),
+    "zone": _numbers(ZONES, 0xFFFF),
+    "orig_zone": _numbers(ZONES, 0xFFFF),
+    "reply_zone": _numbers(ZONES, 0xFFFF),
+    "status": st.sampled_from([Status.ASSURED, Status.SEEN_REPLY | Status.CONFIRMED]),
+    "status_unset": st.sampled_from([Status.ASSURED, Status.DYING | Status.SRC_NAT]),
+    "state": _some(st.sampled_from(_STATES)),
+    "labels": _some(st.sampled_from([0, 3, 9, 64, 127])),
+    "helper": _some(st.sampled_from(["ftp", "sip", "netbios-ns"])),
+    "timeout": _numbers(TIMEOUTS, 0xFFFFFFFF),
+    "orig_packets": _numbers([0, 1, 1 << 32, (1 << 64) - 1], (1 << 64) - 1),
+    "reply_bytes": _numbers([0, 1, 1 << 32, (1 << 32) - 1], (1 << 64) - 1),
+    "snat": st.booleans() | _networks(),
+    "dnat": st.booleans() | _networks(),
+    "id": _numbers([0, 1, 2], 0xFFFFFFFF),
+}
+
+
+@st.composite
+def _conditions(draw: st.DrawFn, without: frozenset[str]) -> Match:
+    """A condition, or a few that go together."""
+    known = sorted({*_CONDITIONS, "mark"} - without)
+    names = draw(st.lists(st.sampled_from(known), min_size=1, max_size=3))
+    match = Match()
+    for name in names:
+        if name == "mark":
+            mask = draw(st.sampled_from([None, 0xFF, 0xF0, 1]))
+            mark = draw(st.sampled_from(MARKS)) & (0xFFFFFFFF if mask is None else mask)
+            one = Match(mark=mark, mark_mask=mask)
+        else:
+            one = Match(**{name: draw(_CONDITIONS[name])})  # type: ignore[misc]
+        match = _both(match, one)
+    return match
+
+
+def _both(one: Match, other: Match) -> Match:
+    """The first alone where they exclude each other."""
+    try:
+        return one & other
+    except MatchError:
+        return one
+
+
+def matches(*without: str) -> st.SearchStrategy[Match]:
+    """Any, nested or not, ``without`` some conditions."""
+    return st.recursive(
+        _conditions(frozenset(without)),
+        lambda inner: st.one_of(
+            st.builds(lambda one: ~one, inner),
+            st.builds(lambda one, other: one | other, inner, inner),
+            st.builds(_both, inner, inner),
+        ),
+        max_leaves=6,
+    )
+
+
+# -- flows --------------------------------------------------------------------------------------
+
+
+@st.composite
+def _tuples(draw: st.DrawFn, version: int, proto: int) -> Tuple:
+    addresses = st.sampled_from([*V4, GATEWAYS[0]] if version == 4 else [*V6, GATEWAYS[1]])
+    made = Tuple(src=draw(addresses), dst=draw(addresses), proto=proto)
+    if proto in (1, 58):
+        made.icmp_id = draw(st.sampled_from([0, 7, 9]))
+        made.icmp_type = draw(st.sampled_from([0, 8, 128, 129]))
+        made.icmp_code = draw(st.sampled_from([0, 1]))
+    elif proto in (6, 17, 132):
+        made.sport, made.dport = draw(st.sampled_from(PORTS)), draw(st.sampled_from(PORTS))
+    return made
+
+
+def _maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | values
+
+
+_COUNTERS: Final = st.builds(
+    Counters,
+    packets=st.sampled_from([0, 1, 1 << 32, (1 << 64) - 1]),
+    bytes=st.sampled_from([0, 1, (1 << 32) - 1, 1 << 32]),
+)
+_INFO: Final[dict[int, st.SearchStrategy[Any]]] = {
+    6: st.builds(TCPInfo, state=_maybe(st.sampled_from([3, 4, 14]))),
+    132: st.builds(SCTPInfo, state=_maybe(st.sampled_from(list(SCTPState)[:6]))),
+}
+
+
+@st.composite
+def flows(draw: st.DrawFn) -> Flow:
+    """As the kernel tells of them, all or a part."""
+    version = draw(st.sampled_from([4, 6]))
+    proto = draw(st.sampled_from([6, 6, 17, 1 if version == 4 else 58, 132, 50]))
+    flow = Flow(orig=draw(_tuples(version, proto)), reply=draw(_tuples(version, proto)))
+    zone = draw(st.sampled_from(ZONES))
+    if zone:
+        where = draw(st.sampled_from(["both", "orig", "reply"]))
+        if where == "both":
+            flow.zone = zone
+        else:
+            side = attrs.evolve(getattr(flow, where), zone=zone)
+            setattr(flow, where, side)
+    flow.mark = draw(_maybe(st.sampled_from(MARKS)))
+    flow.status = draw(_maybe(st.integers(0, 0xFFFF).map(Status)))
+    flow.labels = draw(_maybe(st.sampled_from([0, 1, 1 << 3, 1 << 127 | 1 << 9, 1 << 64])))
+    flow.protoinfo = draw(_maybe(_INFO[proto])) if proto in _INFO else None
+    flow.helper = draw(
+        _maybe(st.sampled_from(["ftp", "sip", "ftp-x"]).map(lambda n: Helper(name=n)))
+    )
+    flow.timeout = draw(_maybe(st.sampled_from(TIMEOUTS)))
+    flow.id = draw(_maybe(st.sampled_from([0, 1, 2, 0xFFFFFFFF])))
+    flow.counters_orig = draw(_maybe(_COUNTERS))
+    flow.counters_reply = draw(_maybe(_COUNTERS))
+    return flow
