@@ -20,9 +20,10 @@ T = TypeVar("T")
 
 
 class Plan(NamedTuple, Generic[T]):
-    """What a dump is to ask for, and what of the answers it is to keep: all, without ``keep``."""
+    """What a dump is to ask for, one after the other, and what of the answers it is to keep: all,
+    without ``keep``."""
 
-    request: Request
+    requests: Sequence[Request]
     keep: Callable[[T], bool] | None = None
 
 
@@ -106,7 +107,7 @@ class Dump(Received[T]):
         if self._planner is not None:
             plan = await self._planner()
             self._planner = None
-            self.walk.ask(plan.request)
+            self.walk.ask(plan.requests)
             self._keep = plan.keep
         try:
             chunk = await self.walk.receive()

@@ -247,9 +247,9 @@ def _add_requests(books: ConnectionStatistics, asker: Requester | Pipeline | Non
 
 def _add_dump(books: ConnectionStatistics, dump: Dump[Any]) -> None:
     """What it decoded is in the books already."""
-    books.stray_replies += dump.walk.exchange.strays
-    if dump.walk.socket is not None:
-        _add_traffic(books, dump.walk.socket)
+    books.stray_replies += dump.walk.strays
+    for socket in dump.walk.sockets:
+        _add_traffic(books, socket)
 
 
 def _add_stream(books: ConnectionStatistics, stream: EventStream[Any]) -> None:

@@ -52,9 +52,9 @@ class Needs(NamedTuple):
 
 @attrs.frozen
 class DumpFilter:
-    """What a dump is selected by in the kernel."""
+    """What dumps, one after the other, are selected by in the kernel: each flow is in one."""
 
-    selection: Selection = attrs.field(factory=Selection)
+    selections: tuple[Selection, ...] = (Selection(),)
     exact: bool = False
     """Whether the kernel leaves out all that does not match, and nothing else."""
 
@@ -76,14 +76,18 @@ def compile_dump(node: Node, features: FilterFeatures | None = None) -> DumpFilt
         status = values.pop(STATUS.name, None)
     if features is not None and features.zone_filter and _ZONE_ID in values:
         zone = values.pop(_ZONE_ID).value
-    sides = [_side(side, values, family, features) for side in ("orig", "reply")]
-    if sides[0]:
+    families = [family]
+    if not family and any(_sides(dict(values), AF_INET, features)):
+        families = [AF_INET, AF_INET6]  # of tuples it looks only at those of one family
+    orig, reply = _sides(values, families[0], features)
+    if orig:
         values.pop(PROTO.name, None)
     exact = needs.enough and not values and (mark is None or proven)
-    selection = Selection(
-        family=family, mark=mark, status=status, zone=zone, orig=sides[0], reply=sides[1]
-    )
-    return DumpFilter(selection, exact)
+    selections = [
+        Selection(family=each, mark=mark, status=status, zone=zone, orig=orig, reply=reply)
+        for each in families
+    ]
+    return DumpFilter(tuple(selections), exact)
 
 
 def wants_features(node: Node) -> bool:
@@ -194,6 +198,12 @@ def _common(one: Mapping[str, Masked], other: Mapping[str, Masked]) -> Mapping[s
 _PORTS: Final = ("sport", "dport")
 _ICMP: Final = ("icmp_type", "icmp_code", "icmp_id")
 _INVERSE: Final = {ICMP: ICMP_INVERSE, ICMPV6: ICMPV6_INVERSE}
+
+
+def _sides(
+    values: dict[str, Masked], family: int, features: FilterFeatures | None
+) -> list[dict[str, object]]:
+    return [_side(side, values, family, features) for side in ("orig", "reply")]
 
 
 def _side(

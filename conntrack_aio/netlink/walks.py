@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 import anyio
@@ -61,7 +61,7 @@ walking = _Gauge()
 
 
 class Walk:
-    """One dump, on a socket of its own, chunk by chunk.
+    """One dump, chunk by chunk, or several, one after the other; each on a socket of its own.
 
     Nothing happens before the first :meth:`receive`. From then on a thread receives ahead, some
     chunks at most: the kernel makes a chunk in the very call that takes the one before, and so does
@@ -77,7 +77,10 @@ class Walk:
         reply_timeout: float,
     ) -> None:
         self.exchange = DumpExchange(request, seq=1)
-        self.socket: NetlinkSocket | None = None
+        self.sockets: list[NetlinkSocket] = []
+        """Of the dump that is under way, and of those before it, which are closed."""
+        self._more: list[Request] = []
+        self._strays = 0
         self._open_socket = open_socket
         self._threads = threads
         self._reply_timeout = reply_timeout
@@ -89,9 +92,17 @@ class Walk:
     def closed(self) -> bool:
         return self._closed
 
-    def ask(self, request: Request) -> None:
-        """Send this request, and not the one it was made with. Before the first :meth:`receive`."""
-        self.exchange = DumpExchange(request, self.exchange.seq)
+    @property
+    def strays(self) -> int:
+        """Replies that answered something else."""
+        return self._strays + self.exchange.strays
+
+    def ask(self, requests: Sequence[Request]) -> None:
+        """Send these, one when the one before is answered, and not the one that it was made with.
+        Before the first :meth:`receive`."""
+        first, *self._more = requests
+        self._strays += self.exchange.strays
+        self.exchange = DumpExchange(first, self.exchange.seq)
 
     async def receive(self) -> bytes | None:
         """The next chunk, for :attr:`exchange` to be asked of each message; ``None`` at the end.
@@ -118,10 +129,12 @@ class Walk:
                 raise anyio.ClosedResourceError("the dump is closed")
             if self.exchange.failure is not None:
                 self._finish(self.exchange.failure)
-                return None
+                if self._closed:
+                    return None
             if self._ahead is None:
-                self.socket = self._open_socket()
-                self._ahead = _Ahead(self.socket, self.exchange.data, self._threads)
+                socket = self._open_socket()
+                self.sockets.append(socket)
+                self._ahead = _Ahead(socket, self.exchange.data, self._threads)
             try:
                 return await self._ahead.take(self._reply_timeout)
             except TimeoutError:
@@ -134,19 +147,24 @@ class Walk:
                 raise
 
     def _finish(self, failure: Failure) -> None:
+        """One dump is at its end: go on to the next, or close."""
         self.close()
         if failure.errno:
             raise self.exchange.request.error(failure)
         if self.exchange.interrupted:
             raise DumpInterrupted(f"{self.exchange.request}: the table changed under it")
+        if self._more:
+            self.ask(self._more)
+            self._ahead = None
+            self._closed = False
 
     def close(self) -> None:
         """End it: idempotent, and safe while the thread is at it."""
         self._closed = True
         if self._ahead is not None:
             self._ahead.bell.close()
-        if self.socket is not None:
-            self.socket.close()
+        if self.sockets:
+            self.sockets[-1].close()
 
 
 class _Ahead:

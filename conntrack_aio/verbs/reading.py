@@ -98,8 +98,8 @@ class Reading:
         if match is None:
             return self._session.dump(requests.dump_special(which, subject), decode_flow)
         check_match(match)
-        family = compile_dump(match.node).selection.family
-        request = requests.dump_special(which, subject, family)
+        (selection,) = compile_dump(match.node).selections
+        request = requests.dump_special(which, subject, selection.family)
         return self._session.dump(request, decode_flow, match.predicate)
 
     async def get(

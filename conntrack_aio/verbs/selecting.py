@@ -51,23 +51,24 @@ class Selecting:
         async def plan() -> Plan[Flow]:
             assert match is not None
             filter_ = await self.filter_of(match)
-            return Plan(requests.dump(filter_.selection), None if filter_.exact else keep)
+            asked = [requests.dump(each) for each in filter_.selections]
+            return Plan(asked, None if filter_.exact else keep)
 
         planner = plan if match is not None and wants_features(match.node) else None
-        request = requests.dump(first.selection)
+        request = requests.dump(*first.selections)
         return self._session.dump(request, decode_flow, keep, stage, planner)
 
     async def count(self, match: Match) -> int:
         """How many flows match."""
         filter_ = await self.filter_of(match)
-        request = requests.dump(filter_.selection)
         count = 0
         if filter_.exact:
-            async with self._session.dump(request, skip) as messages:
-                async for batch in messages.batches():
-                    count += len(batch)
+            for each in filter_.selections:
+                async with self._session.dump(requests.dump(each), skip) as messages:
+                    async for batch in messages.batches():
+                        count += len(batch)
         else:
-            async with self._session.dump(request, decode_flow, match.predicate) as flows:
+            async with self.dump(match) as flows:
                 async for flow_batch in flows.batches():
                     count += len(flow_batch)
         return count
@@ -77,7 +78,7 @@ class Selecting:
         if not may_be_exact(match.node):
             return False
         filter_ = await self.filter_of(match)
-        if not filter_.exact or filter_.selection == Selection():
+        if not filter_.exact or Selection() in filter_.selections:
             return False
         return await self._probes.has("flush_filter")
 
@@ -85,9 +86,9 @@ class Selecting:
         """Have it do so."""
         filter_ = await self.filter_of(match)
         assert filter_.exact
-        request = requests.flush_selected(filter_.selection)
-        (outcome,) = await self._session.run([request], walk=True)
-        outcome.result()
+        asked = [requests.flush_selected(each) for each in filter_.selections]
+        for outcome in await self._session.run(asked, walk=True):
+            outcome.result()
 
     async def filter_of(self, match: Match) -> DumpFilter:
         """What this kernel can do of a match; it is asked only where that makes a difference."""

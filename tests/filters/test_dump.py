@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from socket import AF_INET, AF_INET6
 
+import attrs
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -55,7 +56,6 @@ SOURCE = {"src": IPv4Address("10.0.0.1")}
         ("orig.src in 10.0.0.0/8", Selection(family=AF_INET), False),
         ("orig.src 2001:db8::1", Selection(family=AF_INET6), False),
         ("orig.src in {10.0.0.1, ::1}", Selection(), False),
-        ("proto tcp", Selection(), False),
         ("proto tcp and family ipv6", Selection(family=AF_INET6, orig={"proto": 6}), True),
         (
             "proto tcp and family ipv4 and reply.sport 80",
@@ -85,13 +85,33 @@ SOURCE = {"src": IPv4Address("10.0.0.1")}
 )
 def test_what_the_newest_kernel_selects_by(text: str, selection: Selection, exact: bool) -> None:
     found = compile_dump(Match.parse(text).node, NEW)
-    assert found.selection == selection
+    assert found.selections == (selection,)
+    assert found.exact is exact
+
+
+@pytest.mark.parametrize(
+    ("text", "selection", "exact"),
+    [
+        ("proto tcp", Selection(orig={"proto": 6}), True),
+        ("proto tcp and orig.dport 80", Selection(orig={"proto": 6, "dport": 80}), True),
+        (
+            "proto udp and mark 1 and reply.sport in {53, 853}",
+            Selection(mark=Masked(1, 0xFFFFFFFF), orig={"proto": 17}),
+            False,
+        ),
+    ],
+)
+def test_what_takes_a_dump_of_each_family(text: str, selection: Selection, exact: bool) -> None:
+    found = compile_dump(Match.parse(text).node, NEW)
+    families = (AF_INET, AF_INET6)
+    assert found.selections == tuple(attrs.evolve(selection, family=each) for each in families)
     assert found.exact is exact
 
 
 @pytest.mark.parametrize(
     ("text", "lacking", "selection", "exact"),
     [
+        ("proto tcp", "tuple_filter", Selection(), False),
         ("status assured", "status_filter", Selection(), False),
         ("zone 0", "zone_filter", Selection(), False),
         ("mark 3", "zone_filter", Selection(mark=Masked(3, 0xFFFFFFFF)), False),
@@ -105,14 +125,14 @@ def test_what_an_older_one_does_not(
     text: str, lacking: str, selection: Selection, exact: bool
 ) -> None:
     found = compile_dump(Match.parse(text).node, features(lacking))
-    assert (found.selection, found.exact) == (selection, exact)
+    assert (found.selections, found.exact) == ((selection,), exact)
 
 
 def test_what_every_kernel_does() -> None:
     match = Match(family=AF_INET, mark=3, zone=0, proto="tcp")
     expected = Selection(family=AF_INET, mark=Masked(3, 0xFFFFFFFF))
     for each in (None, OLD):
-        assert compile_dump(match.node, each).selection == expected
+        assert compile_dump(match.node, each).selections == (expected,)
 
 
 def selects(selection: Selection, flow: Flow) -> bool:
@@ -143,11 +163,12 @@ def kernels(draw: st.DrawFn) -> Features | None:
 def test_it_selects_what_matches(match: Match, flow: Flow, kernel: Features | None) -> None:
     assume(flow.orig.proto == flow.reply.proto)
     found = compile_dump(match.node, kernel)
-    selected = selects(found.selection, flow)
-    assert selected or not match(flow)
+    selected = [selects(each, flow) for each in found.selections].count(True)
+    assert selected >= match(flow)
+    assert selected <= 1
     if found.exact:
-        assert selected is match(flow)
-    assert select(found.selection) is not None  # it can be sent
+        assert selected == match(flow)
+    assert all(select(each) is not None for each in found.selections)  # it can be sent
 
 
 # -- on the wire --------------------------------------------------------------------------------

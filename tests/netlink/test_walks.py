@@ -34,11 +34,17 @@ class Bench:
         self.sockets: list[FakeSocket] = []
         self.open: list[NetlinkSocket] = []
 
-    def walk(self, script: Script, patience: float = PATIENCE) -> Walk:
-        socket, fake = lone_socket(script)
-        self.sockets.append(fake)
-        self.open.append(socket)
-        return Walk(lambda: socket, GET, self.threads, patience)
+    def walk(self, *scripts: Script, patience: float = PATIENCE) -> Walk:
+        """Of so many dumps, one after the other."""
+        ready: list[NetlinkSocket] = []
+        for script in scripts:
+            socket, fake = lone_socket(script)
+            self.sockets.append(fake)
+            ready.append(socket)
+        self.open += ready
+        walk = Walk(lambda: ready.pop(0), GET, self.threads, patience)
+        walk.ask([GET] * len(scripts))
+        return walk
 
 
 @pytest.fixture
@@ -83,19 +89,38 @@ async def test_all_of_it_in_order(bench: Bench) -> None:
 
 async def test_nothing_happens_before_it_is_asked_for(bench: Bench) -> None:
     walk = bench.walk(entries(1))
-    assert walk.socket is None
+    assert not walk.sockets
     assert not bench.sockets[0].sent
     walk.close()
     with pytest.raises(anyio.ClosedResourceError):
         await walk.receive()
 
 
+async def test_several_are_one(bench: Bench) -> None:
+    walk = bench.walk(entries(20), entries(0), entries(3))
+    assert await read(walk) == [*range(20), *range(3)]
+    assert walk.closed
+    assert [len(fake.sent) for fake in bench.sockets] == [1, 1, 1]
+    assert sum(socket.datagrams_received for socket in walk.sockets) == 23 + 3
+
+
+async def test_one_of_several_fails(bench: Bench) -> None:
+    def script(socket: FakeSocket, asked: Asked) -> None:
+        socket.answer(asked, messages.ERROR, (-errno.EIO).to_bytes(4, "little", signed=True))
+
+    walk = bench.walk(entries(1), script, entries(1))
+    assert await walk.receive()
+    with pytest.raises(KernelError):
+        await read(walk)
+    assert walk.closed
+    assert not bench.sockets[2].sent
+
+
 async def test_only_so_much_is_received_ahead(bench: Bench) -> None:
     """Whoever is slow holds some chunks, whatever the table's size."""
     walk = bench.walk(entries(100))
     assert await walk.receive()
-    assert walk.socket is not None
-    socket = walk.socket
+    (socket,) = walk.sockets
     await until(lambda: socket.datagrams_received >= walks.AHEAD and not socket.in_use)
     assert socket.datagrams_received <= walks.AHEAD + 1
     assert await read(walk) == list(range(1, 100))
