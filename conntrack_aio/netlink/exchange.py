@@ -16,6 +16,7 @@ The rules that hold here:
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -186,9 +187,10 @@ class Exchange(Answers):
         super().__init__(seq, len(requests))
         self.requests = requests
         self.data = b"".join([request.pack(seq + i) for i, request in enumerate(requests)])
-        self.abandoned = False
-        """Whether its caller went away."""
+        self.sent = False
         self._taker = taker
+        self._held = threading.Lock()
+        self._holders = 1
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -197,6 +199,21 @@ class Exchange(Answers):
             Outcome(request, self.replies.get(index, []), self.failures[index])
             for index, request in enumerate(self.requests)
         ]
+
+    def begin(self) -> bool:
+        """Whether it is to be sent, perhaps by a thread: not, if its caller has left it."""
+        with self._held:
+            if self._holders:
+                self._holders += 1
+            return self._holders > 0
+
+    def leave(self) -> None:
+        """To be called by its caller and by who sent it: the last ends it."""
+        with self._held:
+            self._holders -= 1
+            last = not self._holders
+        if last and self.sent:
+            self.end()
 
     def end(self) -> None:
         """Nothing more is waited for: hand the outcomes to the taker, once."""

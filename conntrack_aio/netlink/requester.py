@@ -66,10 +66,9 @@ class Requester:
                 try:
                     await self._converse(exchange, walk)
                 finally:
-                    # A thread that is still at it, its caller cancelled, ends it itself.
-                    exchange.abandoned = True
-                    if not self.socket.in_use:
-                        exchange.end()
+                    # A thread that is still at it, its caller cancelled, ends it itself; one that
+                    # has not begun won't.
+                    exchange.leave()
                 self.strays += exchange.strays
                 outcomes += exchange.outcomes
         return outcomes
@@ -88,24 +87,24 @@ class Requester:
             await self._wait_for_the_rest(exchange)
 
     def _send_and_receive(self, exchange: Exchange, walk: bool) -> None:
-        try:
-            self._send_and_receive_held(exchange, walk)
-        finally:
-            if exchange.abandoned:
-                exchange.end()
-
-    def _send_and_receive_held(self, exchange: Exchange, walk: bool) -> None:
-        with self.socket.using():
+        if exchange.begin():
             try:
-                if walk:
-                    with walking():
-                        self.socket.send(exchange.data)
-                else:
+                with self.socket.using():
+                    self._send(exchange, walk)
+                    self._receive(exchange)
+            finally:
+                exchange.leave()
+
+    def _send(self, exchange: Exchange, walk: bool) -> None:
+        exchange.sent = True
+        try:
+            if walk:
+                with walking():
                     self.socket.send(exchange.data)
-            except OSError as error:
-                exchange.settle(Failure(error.errno or errno.EIO))
-                return
-            self._receive(exchange)
+            else:
+                self.socket.send(exchange.data)
+        except OSError as error:
+            exchange.settle(Failure(error.errno or errno.EIO))
 
     def _receive(self, exchange: Exchange) -> None:
         while not exchange.done:

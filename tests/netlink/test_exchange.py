@@ -335,3 +335,23 @@ def test_what_was_lost_is_not_guessed() -> None:
     conversation.lossy = True
     conversation.dry()
     assert conversation.outcomes[1].failure is None
+
+
+def test_what_its_caller_has_left_is_not_sent() -> None:
+    taken: list[Outcome] = []
+    conversation = Exchange([GET], 10, taken.extend)
+    conversation.leave()
+    assert not conversation.begin()
+    assert not taken
+
+
+def test_the_last_who_leaves_ends_it() -> None:
+    taken: list[Outcome] = []
+    conversation = Exchange([GET, GET], 10, taken.extend)
+    assert conversation.begin()
+    conversation.sent = True
+    conversation.leave()
+    feed(conversation, ack(10))
+    assert not taken
+    conversation.leave()
+    assert [type(outcome.error) for outcome in taken] == [type(None), NoReply]
