@@ -37,7 +37,9 @@ from .errors import (
     UnsupportedPlatform,
 )
 from .events import EventStream
+from .filters.explain import Explanation
 from .filters.match import Match
+from .filters.program import EventFilter
 from .model.declare import UnknownAttribute
 from .model.events import EventType, FlowEvent
 from .model.expectations import Direction, Expectation, ExpectEvent, ExpectFlags, ExpectNAT
@@ -96,6 +98,7 @@ __all__ = [
     "Connection",
     "NetNS",
     "Dump",
+    "EventFilter",
     "EventStream",
     "Bulk",
     "Outcome",
@@ -146,6 +149,7 @@ __all__ = [
     # expectations
     "Expectations",
     "Expectation",
+    "Explanation",
     "ExpectTarget",
     "ExpectFlags",
     "ExpectNAT",

@@ -89,21 +89,23 @@ def relaxed(node: Node) -> Node:
 
     It holds wherever the node does.
     """
-    if isinstance(node, All):
-        return every(map(relaxed, node.parts))
-    if not isinstance(node, Any):
-        return node
-    told = [dict(_by_field(part)) for part in node.parts]
-    if not told:
-        return node
     try:
-        return every(
-            some(each[field] for each in told)
-            for field in told[0]
-            if all(field in each for each in told)
-        )
-    except MatchError:  # none of them can ever hold
-        return node
+        if isinstance(node, All):
+            return every(map(relaxed, node.parts))
+        if isinstance(node, Any) and node.parts:
+            return _relaxed([dict(_by_field(part)) for part in node.parts])
+    except MatchError:  # it can never hold
+        pass
+    return node
+
+
+def _relaxed(told: list[dict[Field, Node]]) -> Node:
+    """What all of these say something of, and what any of them says."""
+    return every(
+        some(each[field] for each in told)
+        for field in told[0]
+        if all(field in each for each in told)
+    )
 
 
 def _by_field(part: Node) -> Iterator[tuple[Field, Node]]:

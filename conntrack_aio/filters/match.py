@@ -10,6 +10,7 @@ import attrs
 from ..model.flow import Flow
 from ..model.labels import LabelNames
 from .conditions import Conditions, node_of
+from .explain import Explanation, Kernel, explain
 from .nodes import Node
 from .parser import Parser
 from .predicate import Predicate, compile_predicate
@@ -143,6 +144,13 @@ class Match:
     def __call__(self, flow: Flow) -> bool:
         """Whether a flow matches."""
         return self.predicate(flow)
+
+    async def explain(self, conn: Kernel) -> Explanation:
+        """What is done of it where, with this connection's kernel: ``print`` it.
+
+        Raises what :meth:`Connection.features` does: it asks the kernel what it can do.
+        """
+        return explain(self.node, await conn.features())
 
     def __str__(self) -> str:
         return describe(self.node)

@@ -30,6 +30,7 @@ from .coarse import broader, narrower, relaxed
 from .fields import DCCP, FAMILY, LABEL, MARK, SCTP, STATE, ZONE, NumberField, Place, places
 from .intervals import Intervals, prefixes
 from .nodes import Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Texts
+from .tree import is_always
 
 _START: Final = HEADER_SIZE + nfnetlink.SIZE
 """Where the attributes begin."""
@@ -66,6 +67,8 @@ def compile_program(
 
     :param constant: judge by what never changes while a flow lives, alone.
     """
+    if is_always(node):
+        return None
     for each, most in _versions(node):
         compiler = _Compiler(limit, most, constant=constant)
         try:

@@ -57,6 +57,14 @@ def test_a_short_one_takes_no_less(match: Match, flow: Flow, limit: int) -> None
         assert taken is match(flow)
 
 
+@pytest.mark.parametrize("limit", [2, 30])
+def test_a_short_one_of_what_can_never_hold(limit: int) -> None:
+    ported = "orig.dport 53"
+    match = Match.parse(f"orig.icmp_code 0 and (({ported} and not status dying) or {ported})")
+    filter_ = compile_program(match.node, limit=limit)
+    assert filter_ is None or len(filter_.program) <= limit
+
+
 @settings(max_examples=examples(500), deadline=None)
 @given(matches.matches(), matches.flows(), matches.flows())
 def test_by_what_never_changes(match: Match, one: Flow, other: Flow) -> None:

@@ -1,0 +1,160 @@
+"""What is said of a match, and that it is so."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from support import matches
+from support.effort import examples
+from support.storm import pool
+
+from conntrack_aio import Match
+from conntrack_aio.testing import FakeKernel
+
+FLOWS = [flow for flow, gateways in pool(60) if gateways is None]
+
+READ = "flows are read as by a dump, and each that matches is deleted by tuple, zone and id"
+ASKED = "the kernel deletes what matches, asked once it is counted"
+ALL = "the kernel sends all flows, and each is checked here"
+CHANGES = "each flow is checked here whenever it changes"
+
+
+TAKEN = "the kernel queues those that a program of {} instructions takes"
+CONSTANT = f"the kernel queues events by what never changes: {{}} instructions; {CHANGES}"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("text", "release", "dump", "delete", "events", "table"),
+    [
+        (
+            "all",
+            "6.18",
+            *("all flows", "refused, because all flows match"),
+            *("all events", "all flows"),
+        ),
+        (
+            *("proto tcp and family ipv4", "6.18"),
+            "the kernel sends those of: family ipv4 and proto tcp, and no others",
+            ASKED,
+            f"{TAKEN}, and no others",
+            CONSTANT,
+        ),
+        (
+            *("proto tcp", "6.18"),
+            "the kernel sends those of: "
+            "proto tcp (in two dumps, one for each family), and no others",
+            ASKED,
+            f"{TAKEN}, and no others",
+            CONSTANT,
+        ),
+        (
+            *("proto tcp", "4.19"),
+            f"{ALL} (a newer kernel would send those of: "
+            "proto tcp (in two dumps, one for each family))",
+            READ,
+            f"{TAKEN}, and no others",
+            CONSTANT,
+        ),
+        (
+            *("mark 1/3 and not status assured and status dying and timeout < 9", "6.18"),
+            "the kernel sends those of: mark 0x1/0x3 and not status assured and status dying; "
+            "each is checked here, for timeout",
+            READ,
+            f"{TAKEN}; each is checked here, for status, timeout",
+            f"the kernel queues all events; {CHANGES}",
+        ),
+        (
+            *("zone 7 and reply.dst 10.0.0.1", "6.18"),
+            "the kernel sends those of: family ipv4 and reply.dst 10.0.0.1 and zone 7; "
+            "each is checked here, for zone",
+            READ,
+            f"{TAKEN}, and no others",
+            CONSTANT,
+        ),
+        (
+            *("mark 1 or mark 3", "6.18"),
+            "the kernel sends those of: mark 0x1/0xfffffffd; "
+            "each is checked here, because it is simplified for the kernel",
+            READ,
+            f"{TAKEN}, and no others",
+            f"the kernel queues all events; {CHANGES}",
+        ),
+        (
+            *("not timeout < 9", "6.18"),
+            ALL,
+            READ,
+            f"{TAKEN}; each is checked here, for timeout",
+            f"the kernel queues all events; {CHANGES}",
+        ),
+        (
+            *("timeout < 9 or label 1 or mark 1", "6.12"),
+            ALL,
+            READ,
+            f"{TAKEN}; each is checked here, for timeout, label",
+            f"the kernel queues all events; {CHANGES}",
+        ),
+    ],
+)
+async def test_what_is_said(
+    text: str, release: str, dump: str, delete: str, events: str, table: str
+) -> None:
+    match = Match.parse(text)
+    async with FakeKernel(release).connect() as conn:
+        told = await match.explain(conn)
+    events = events.format(len(told.event_program or ()))
+    table = table.format(len(told.table_program or ()))
+    assert (told.dump, told.delete, told.events, told.table) == (dump, delete, events, table)
+    assert str(told).splitlines() == [
+        f"match:   {match}",
+        f"dump:    {dump}",
+        f"delete:  {delete}",
+        f"events:  {events}",
+        f"table:   {table}",
+    ]
+
+
+@pytest.mark.parametrize("release", ["4.19", "5.8", "5.15", "6.8", "6.18"])
+def test_it_is_so(release: str) -> None:
+    async def judge(match: Match) -> None:
+        kernel = FakeKernel(release, flows=FLOWS)
+        async with kernel.connect() as conn:
+            told = await match.explain(conn)
+            before = conn.statistics().entries_decoded
+            found = len(await conn.list(match))
+            decoded = conn.statistics().entries_decoded - before
+            if ", and no others" in told.dump:
+                assert decoded == found
+            if told.dump == ALL:
+                assert decoded == len(FLOWS)
+            async with conn.events(match=match) as stream:
+                attached = stream.kernel_filter
+                assert (attached and attached.program) == told.event_program
+                exact = attached is not None and attached.exact
+                assert exact is (", and no others" in told.events)
+
+    @settings(max_examples=examples(50), deadline=None)
+    @given(matches.matches())
+    def run(match: Match) -> None:
+        anyio.run(judge, match)
+
+    run()
+
+
+@pytest.mark.anyio
+async def test_a_listing() -> None:
+    async with FakeKernel().connect() as conn:
+        told = await Match(mark=3).explain(conn)
+    assert told.table_program is None
+    assert str(told.event_program).splitlines() == [
+        "   0: A = 0x14",
+        "   1: X = 8",
+        "   2: A = where attribute X is, from A on",
+        "   3: if A = 0x0 go to 7, else to 4",
+        "   4: X = A",
+        "   5: A = 4 bytes at X + 4",
+        "   6: if A = 0x3 go to 8, else to 7",
+        "   7: drop",
+        "   8: accept",
+    ]
