@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 
 from .. import __version__
+from ..errors import MatchError
+from ..filters.match import Match
 from ..model.events import EventType
 from ..netlink.namespaces import NetNS
 
@@ -29,9 +31,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     form = argparse.ArgumentParser(add_help=False)
     form.add_argument("--json", action="store_true", help="JSON Lines instead of text")
 
-    commands.add_parser("list", parents=[where, form], help="the flows in the kernel's table")
+    which = argparse.ArgumentParser(add_help=False)
+    which.add_argument(
+        "match",
+        nargs="*",
+        metavar="MATCH",
+        help="which flows, as one argument or as several: proto tcp and orig.dst in 10.0.0.0/8",
+    )
+
+    commands.add_parser(
+        "list", parents=[where, form, which], help="the flows in the kernel's table"
+    )
     events = commands.add_parser(
-        "events", parents=[where, form], help="what happens to flows, until interrupted"
+        "events", parents=[where, form, which], help="what happens to flows, until interrupted"
     )
     events.add_argument(
         "--type",
@@ -40,13 +52,25 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=[kind.value for kind in EventType],
         help="only events of this type; may be given several times",
     )
-    commands.add_parser("count", parents=[where], help="how many flows there are")
+    commands.add_parser("count", parents=[where, which], help="how many flows there are")
+    explain = commands.add_parser(
+        "explain", parents=[where, which], help="what this kernel filters by, and what is left"
+    )
+    explain.add_argument(
+        "--program", action="store_true", help="list the program that events are filtered by, too"
+    )
     commands.add_parser(
         "demo",
         parents=[form],
         help="watch the kernel track some connections, in a namespace of its own; needs no root",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if "match" in options:
+        try:
+            options.match = Match.parse(" ".join(options.match) or "all")
+        except MatchError as error:
+            parser.error(f"argument MATCH: {error}")
+    return options
 
 
 def _netns(value: str) -> NetNS:

@@ -30,7 +30,7 @@ async def _list(options: argparse.Namespace) -> None:
     render = renderer(json=options.json)
     unseen = {"count"}
     async with connect(netns=options.netns) as conn:
-        async for flow in conn.dump():
+        async for flow in conn.dump(options.match):
             print(render(flow))
             unseen |= {"events"}
             unseen |= set() if flow.counters_orig else {"acct"}
@@ -54,7 +54,10 @@ async def _say_what_is_unseen(conn: Connection, unseen: set[str]) -> None:
 async def _events(options: argparse.Namespace) -> None:
     render = renderer(json=options.json)
     types = [EventType(name) for name in options.type]
-    async with connect(netns=options.netns) as conn, conn.events(*types) as stream:
+    async with (
+        connect(netns=options.netns) as conn,
+        conn.events(*types, match=options.match) as stream,
+    ):
         if stream.covers_older_flows is False:
             print(
                 "conntrack-aio: flows older than the first listener stay silent "
@@ -73,7 +76,15 @@ async def _events(options: argparse.Namespace) -> None:
 
 async def _count(options: argparse.Namespace) -> None:
     async with connect(netns=options.netns) as conn:
-        print(await conn.count())
+        print(await (conn.count() if options.match.always else conn.count(options.match)))
 
 
-_ACTIONS = {"list": _list, "events": _events, "count": _count}
+async def _explain(options: argparse.Namespace) -> None:
+    async with connect(netns=options.netns) as conn:
+        explanation = await options.match.explain(conn)
+    print(explanation)
+    if options.program:
+        print(explanation.event_program or "no program")
+
+
+_ACTIONS = {"list": _list, "events": _events, "count": _count, "explain": _explain}

@@ -160,6 +160,25 @@ def test_count(lab: Lab) -> None:
     assert run(lab, "count") == (0, "3\n", "")
 
 
+def test_those_that_match(lab: Lab) -> None:
+    make(lab, TCP, UDP, PING)
+    status, out, _ = run(lab, "list", "proto", "tcp", "or", "zone", "7")
+    assert status == 0
+    assert sorted(line.split()[0] for line in out.splitlines()) == ["tcp", "udp"]
+    assert run(lab, "count", "not (proto icmp or mark 0x50)") == (0, "1\n", "")
+    assert run(lab, "count", "orig.dport >= 81") == (0, "0\n", "")
+
+
+def test_what_is_done_where(lab: Lab) -> None:
+    status, out, err = run(lab, "explain", "mark", "3", "--program")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "match:   mark 3"
+    assert lines[1] == "dump:    the kernel sends those of: mark 3, and no others"
+    assert lines[-1] == "   8: accept"
+    assert run(lab, "explain", "all", "--program")[1].splitlines()[-1] == "no program"
+
+
 def test_another_namespace(lab: Lab) -> None:
     make(lab, TCP, UDP)
     path = f"/proc/{os.getpid()}/fd/{lab.descriptor}"
@@ -205,6 +224,15 @@ def test_events_of_some_types_in_text(lab: Lab) -> None:
             r"DESTROY icmp 10\.0\.0\.1 -> 10\.0\.0\.2 type=8 .*\(by port", events.line()
         )
         assert re.match(r"DESTROY tcp ESTABLISHED .* mark=0x1 \(by port", events.line())
+        events.signal(signal.SIGINT)
+        assert events.end() == (130, "")
+
+
+def test_events_that_match(lab: Lab) -> None:
+    with Process(lab, *EVENTS, "mark 0x50 or zone 7") as events:
+        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        make(lab, PING, TCP, UDP)
+        assert [events.line().split()[:2] for _ in range(2)] == [["NEW", "tcp"], ["NEW", "udp"]]
         events.signal(signal.SIGINT)
         assert events.end() == (130, "")
 
