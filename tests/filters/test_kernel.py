@@ -108,9 +108,9 @@ def test_any_match_on_any_table(shared: Lab) -> None:
             await conn.flush()
 
     @settings(
-        max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
-    @given(st.lists(matches.matches("timeout"), min_size=1, max_size=4), numbers)
+    @given(st.lists(matches.matches("timeout"), min_size=1, max_size=8), numbers)
     def run(found: list[Match], made: list[int]) -> None:
         anyio.run(judge, found, made)
 

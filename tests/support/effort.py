@@ -8,10 +8,14 @@ from typing import Final
 SHORT: Final = bool(os.environ.get("CONNTRACK_AIO_TEST_SHORT"))
 """Set by ``.ci/run`` for all runs but that of the README's command."""
 
+TIMES: Final = int(os.environ.get("CONNTRACK_AIO_TEST_TIMES", "1"))
+"""To be set by hand, for so many times as many examples; with ``--hypothesis-seed`` they are the
+same again."""
+
 
 def examples(count: int) -> int:
     """So many examples of Hypothesis, or, in a short run, a fifth."""
-    return max(count // 5, 5) if SHORT else count
+    return max(count // 5, 5) if SHORT else count * TIMES
 
 
 def of(much: int, little: int) -> int:
