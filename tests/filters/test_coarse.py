@@ -1,0 +1,80 @@
+"""Conditions of fewer ranges: which way they err."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import matches
+from support.effort import examples
+
+from conntrack_aio import Flow, Match
+from conntrack_aio.filters.coarse import Ranged, broader, narrower, relaxed
+from conntrack_aio.filters.intervals import intersection, prefixes
+from conntrack_aio.filters.nodes import Addresses, Numbers
+
+PORTS = st.lists(st.integers(0, 200), min_size=1, max_size=40)
+V4 = st.lists(st.integers(0, 2000).map(lambda n: IPv4Address(n * 977)), min_size=1, max_size=40)
+V6 = st.lists(st.integers(0, 2000).map(lambda n: IPv6Address(n << 77)), min_size=1, max_size=40)
+
+
+def of(node: object) -> Ranged:
+    assert isinstance(node, Numbers | Addresses)
+    return node
+
+
+def within(one: Ranged, other: Ranged) -> bool:
+    """Whether all that the one has the other has, too."""
+    if isinstance(one, Numbers):
+        assert isinstance(other, Numbers)
+        return intersection(one.values, other.values) == one.values
+    assert isinstance(other, Addresses)
+    return (intersection(one.v4, other.v4), intersection(one.v6, other.v6)) == (one.v4, one.v6)
+
+
+def counts(node: Ranged) -> list[int]:
+    if isinstance(node, Numbers):
+        return [len(node.values)]
+    return [len(node.v4), len(prefixes(node.v6, 128))]
+
+
+@given(
+    st.builds(lambda ports: Match(orig_dport=ports), PORTS)
+    | st.builds(lambda v4, v6: Match(orig_src=[*v4, *v6]), V4, V6),
+    st.sampled_from([1, 2, 4, 16, 64]),
+)
+def test_they_err_on_their_side(match: Match, most: int) -> None:
+    node = of(match.node)
+    wide, narrow = broader(node, most), narrower(node, most)
+    assert within(node, wide)
+    assert within(narrow, node)
+    assert max(counts(wide)) <= most
+    assert max(counts(narrow)) <= most
+    if max(counts(node)) <= most:
+        assert wide == narrow == node
+
+
+@pytest.mark.parametrize(
+    ("text", "relaxation"),
+    [
+        (
+            "orig.src 10.0.0.1 and orig.dport 80 or orig.src 10.0.0.2 and orig.dport 443",
+            "orig.src in 10.0.0.1-10.0.0.2 and orig.dport in {80, 443}",
+        ),
+        ("orig.dport 80 or mark 1", "all"),
+        ("mark 1 or mark 2", "all"),
+        ("mark 1 and (orig.dport 80 and zone 1 or zone 2)", "mark 1 and zone in 1-2"),
+        ("not (zone 1 or mark 1)", "not (zone 1 or mark 1)"),
+        ("none", "none"),
+    ],
+)
+def test_what_any_of_many_need(text: str, relaxation: str) -> None:
+    assert relaxed(Match.parse(text).node) == Match.parse(relaxation).node
+
+
+@settings(max_examples=examples(300), deadline=None)
+@given(matches.matches(), matches.flows())
+def test_what_they_need_holds_where_they_do(match: Match, flow: Flow) -> None:
+    assert matches.holds(relaxed(match.node), flow) or not match(flow)
