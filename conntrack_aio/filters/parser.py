@@ -12,6 +12,7 @@ from ..errors import MatchError
 from ..model.labels import LabelNames
 from . import values
 from .fields import (
+    FAMILY,
     FIELDS,
     LABEL,
     STATE,
@@ -169,7 +170,11 @@ class Parser:
     # -- values -------------------------------------------------------------------------------
 
     def _values(self, field: Field) -> Node:
-        if isinstance(field, NumberField) and (sign := self._take(">=", "<=", ">", "<")):
+        if (
+            isinstance(field, NumberField)
+            and field not in (FAMILY, STATE)
+            and (sign := self._take(">=", "<=", ">", "<"))
+        ):
             return self._limit(field, sign)
         self._take("=", "==")
         self._take("in")

@@ -127,6 +127,8 @@ def test_labels_by_name() -> None:
         ("proto tcp and proto udp", 1, "a flow has one proto"),
         ("zone 1 and not zone 1", 1, "can't hold and not hold"),
         ("proto tcp and\norig.dport x", 26, "is no number"),
+        ("state >= 3", 7, "a value of state"),
+        ("family > 2", 8, "a value of family"),
         ("mark 1 ; mark 2", 8, "'and', 'or' or the end"),
     ],
 )
