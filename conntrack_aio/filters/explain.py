@@ -12,7 +12,7 @@ from ..model.requests import Selection
 from ..netlink.bpf import Program
 from .dump import DumpFilter, compile_dump
 from .fields import FAMILY, FIELDS, MARK, STATUS, ZONE, AddressField, Field, NumberField
-from .nodes import All, Any, Bits, Node, Not
+from .nodes import Bits, Node, atoms
 from .program import EventFilter, compile_program
 from .tree import every, is_always, negate
 from .values import addresses, bit, numbers
@@ -168,12 +168,6 @@ def _names(fields: Iterable[Field]) -> str:
     return f"for {names}" if names else "because it is simplified for the kernel"
 
 
-def _fields(node: Node) -> Iterator[Field]:
+def _fields(node: Node) -> list[Field]:
     """What its conditions are on."""
-    if isinstance(node, All | Any):
-        for part in node.parts:
-            yield from _fields(part)
-    elif isinstance(node, Not):
-        yield from _fields(node.part)
-    else:
-        yield node.field
+    return [each.field for each in atoms(node)]

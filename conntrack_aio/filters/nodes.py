@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import attrs
@@ -80,3 +81,14 @@ def depth(node: Node) -> int:
     if isinstance(node, All | Any):
         return 1 + max((depth(part) for part in node.parts), default=0)
     return 1 + depth(node.part) if isinstance(node, Not) else 0
+
+
+def atoms(node: Node) -> Iterator[Atom]:
+    """The single conditions that it is made of."""
+    if isinstance(node, All | Any):
+        for part in node.parts:
+            yield from atoms(part)
+    elif isinstance(node, Not):
+        yield from atoms(node.part)
+    else:
+        yield node

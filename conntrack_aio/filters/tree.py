@@ -29,6 +29,7 @@ from .nodes import (
     Not,
     Numbers,
     Texts,
+    atoms,
     depth,
 )
 from .words import describe
@@ -149,9 +150,9 @@ def contradiction(parts: list[Node]) -> str | None:
     for part in parts:
         if isinstance(part, Not) and part.part in known:
             return f"{describe(part.part)!r} can't hold and not hold"
-    atoms = [part for part in parts if isinstance(part, Numbers | Addresses | Bits | Texts)]
-    for number, one in enumerate(atoms):
-        for other in atoms[:number]:
+    single = [part for part in parts if isinstance(part, Numbers | Addresses | Bits | Texts)]
+    for number, one in enumerate(single):
+        for other in single[:number]:
             if why := _excludes(other, one):
                 return f"{describe(other)!r} and {describe(one)!r}: {why}"
     return None
@@ -215,21 +216,11 @@ def is_always(node: Node) -> bool:
     """
     if node == TRUE:
         return True
-    atoms = list(dict.fromkeys(_atoms(node)))
-    if len(atoms) > _MOST_TRIED:
+    found = list(dict.fromkeys(atoms(node)))
+    if len(found) > _MOST_TRIED:
         return False
-    tried = product((False, True), repeat=len(atoms))
-    return all(_holds(node, dict(zip(atoms, values, strict=True))) for values in tried)
-
-
-def _atoms(node: Node) -> Iterator[Atom]:
-    if isinstance(node, All | Any):
-        for part in node.parts:
-            yield from _atoms(part)
-    elif isinstance(node, Not):
-        yield from _atoms(node.part)
-    else:
-        yield node
+    tried = product((False, True), repeat=len(found))
+    return all(_holds(node, dict(zip(found, values, strict=True))) for values in tried)
 
 
 def _holds(node: Node, values: dict[Atom, bool]) -> bool:
