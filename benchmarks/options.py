@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 FIGURES: Final = (
-    *("dump", "mixed", "events", "create"),
+    *("dump", "mixed", "events", "create", "selected", "filtered"),
     *("table", "scaling", "memory", "gaps", "processes"),
 )
 """In the order in which they are measured."""
@@ -69,10 +69,10 @@ QUICK: Final = Options(
 _HELP: Final = {
     "flows": "IPv4 TCP flows in the table that is dumped",
     "mixed": "flows of all kinds in the other table that is dumped",
-    "events": "events that wait to be read, or to be applied to a live table",
+    "events": "events that wait to be read, to be applied to a live table, or to be filtered",
     "creates": "flows to make",
     "small": "flows in the small table, for how cost grows",
-    "large": "flows in the large one, also for memory, gaps and the live table",
+    "large": "flows in the large one, also for memory, gaps, the live table and filtered dumps",
     "slow": "flows for what is a hundred times slower",
     "runs": "runs of each contender, in turns",
     "large_runs": "runs with the large table",

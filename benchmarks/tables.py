@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from copy import copy
 from ipaddress import IPv4Address
+from itertools import cycle, islice
 from typing import Final
 
 import attrs
@@ -39,10 +40,14 @@ _CLIENT6: Final = "2001:db8:1111:2222:3333:4444:5555:6666"
 _PORT: Final = 0xBEAD
 """Placeholders, which stand for nothing else in a request."""
 
-_FIRST4: Final = int(IPv4Address("10.0.0.1"))
+FIRST_CLIENT: Final = IPv4Address("10.0.0.1")
+_FIRST4: Final = int(FIRST_CLIENT)
 _FIRST_PORT, _PORTS = 1024, 64_000
 _SERVICES: Final = ((443, 0), (80, 1), (22, 0x10), (5432, 0xCAFE))
 """Ports of servers, and marks that go with them."""
+
+RARE_PORT: Final = 8443
+"""Of a server that few flows are to."""
 
 _write_address = struct.Struct("!I").pack_into
 _write_port = struct.Struct("!H").pack_into
@@ -96,6 +101,12 @@ def tcp_shapes() -> list[Shape]:
         for server in (f"198.51.100.{number}" for number in range(1, 17))
         for port, mark in _SERVICES
     ]
+
+
+def shapes_one_in(many: int) -> list[Shape]:
+    """The same, but for one in so many, which is to the rare port."""
+    rare = Flow.tcp(_CLIENT4, _PORT, "198.51.100.1", RARE_PORT, timeout=_HOUR, status=_SEEN)
+    return [*islice(cycle(tcp_shapes()), many - 1), Shape.of(rare)]
 
 
 def mixed_shapes() -> list[Shape]:

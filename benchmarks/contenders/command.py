@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 import resource
+import signal
 import subprocess
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
-from ..timing import Contender, Seen, Timing
+import attrs
+
+from ..timing import Contender, Disagreement, Seen, Stopwatch, Timing
 
 NAME: Final = "conntrack -L"
-_SHOWN = re.compile(r"(\d+) flow entries have been shown")
+_SHOWN = re.compile(r"(\d+) flow (?:entries|events) have been shown")
+_GROUPS, _RMEM, _DROPS = 3, 4, 8
+"""Columns of /proc/net/netlink."""
 
 
 def dump() -> Contender:
@@ -19,11 +26,20 @@ def dump() -> Contender:
     return Contender(NAME, _run, lambda: Seen(_run().count), "a whole process")
 
 
-def _run() -> Timing:
+def dump_matching(options: Sequence[str], size: int) -> Contender:
+    """``conntrack -L`` with options that say which flows, of a table of this size."""
+
+    def run() -> Timing:
+        return attrs.evolve(_run(options), count=size)
+
+    return Contender(NAME, run, lambda: Seen(_run(options).count), "a whole process")
+
+
+def _run(options: Sequence[str] = ()) -> Timing:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     done = subprocess.run(
-        ("conntrack", "-L"),
+        ("conntrack", "-L", *options),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -31,7 +47,53 @@ def _run() -> Timing:
     )
     wall = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    shown = _SHOWN.search(done.stderr)
-    assert shown is not None, done.stderr
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Timing(wall, cpu, int(shown[1]))
+    return Timing(wall, cpu, _shown(done.stderr))
+
+
+def _shown(said: str) -> int:
+    shown = _SHOWN.search(said)
+    assert shown is not None, said
+    return int(shown[1])
+
+
+def listen(
+    options: Sequence[str], cause: Callable[[], None], count: int, receive_buffer: int
+) -> Contender:
+    """``conntrack -E`` of new flows, whose buffer holds all events that ``cause`` makes."""
+    words = ("conntrack", "-E", "-e", "NEW", "-b", str(receive_buffer), *options)
+
+    def run() -> tuple[Timing, int]:
+        watch = Stopwatch()
+        with subprocess.Popen(
+            words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            _wait_for(lambda: bool(_listener()))
+            cause()
+            _wait_for(lambda: _listener()[_RMEM] == "0")
+            dropped = int(_listener()[_DROPS])
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        if dropped:
+            raise Disagreement(f"conntrack -E lost {dropped} events")
+        return attrs.evolve(watch.stop(count), cpu=cpu), _shown(said)
+
+    return Contender("conntrack -E", lambda: run()[0], lambda: Seen(run()[1]), "a whole process")
+
+
+def _listener() -> list[str]:
+    """The line of the one socket of this namespace that has joined groups; empty, without one."""
+    lines = [line.split() for line in Path("/proc/self/net/netlink").read_text().splitlines()]
+    none: list[str] = []
+    return next((line for line in lines[1:] if int(line[_GROUPS], 16)), none)
+
+
+def _wait_for(true: Callable[[], bool]) -> None:
+    for _ in range(60_000):
+        if true():
+            return
+        time.sleep(0.001)
+    raise TimeoutError("conntrack -E does not get on")

@@ -12,6 +12,7 @@ from ..rivals import Rivals
 from .create import create
 from .dumps import dump, mixed
 from .events import events
+from .filters import filtered, selected
 from .gaps import gaps
 from .memory import memory
 from .processes import processes
@@ -24,6 +25,8 @@ MEASURE: Final[Mapping[str, Callable[[Options, Rivals], Figure]]] = MappingProxy
         "mixed": mixed,
         "events": events,
         "create": create,
+        "selected": selected,
+        "filtered": filtered,
         "table": table,
         "scaling": scaling,
         "memory": memory,

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FIGURES = [
-    *("dump", "mixed", "events", "create"),
+    *("dump", "mixed", "events", "create", "selected", "filtered"),
     *("table", "scaling", "memory", "gaps", "processes"),
 ]
 COMPARED = FIGURES[:4]
@@ -50,6 +50,24 @@ def test_all_contenders_are_there(report: Any, name: str) -> None:
     assert names[0] == "conntrack_aio"
     left_out = any(text.startswith("libnetfilter_conntrack") for text in report["missing"])
     assert ("libnetfilter_conntrack" in names) is not left_out
+
+
+@pytest.mark.parametrize(
+    ("name", "some"),
+    [
+        ("selected", ["checked by the kernel", "all checked here", "conntrack -L"]),
+        (
+            "filtered",
+            ["listen, checked by the kernel", "conntrack -E", "make a flow, nobody listens"],
+        ),
+    ],
+)
+def test_filters_are_measured(report: Any, name: str, some: list[str]) -> None:
+    (figure,) = (each for each in report["figures"] if each["name"] == name)
+    if figure["lines"]:
+        assert {line["name"] for line in figure["lines"]} >= set(some)
+    else:
+        assert figure["notes"][0].startswith("Left out: ")
 
 
 def test_the_mixed_table_has_something_of_everything(report: Any) -> None:
