@@ -19,6 +19,8 @@ NAME: Final = "conntrack -L"
 _SHOWN = re.compile(r"(\d+) flow (?:entries|events) have been shown")
 _GROUPS, _RMEM, _DROPS = 3, 4, 8
 """Columns of /proc/net/netlink."""
+_AT_ONCE = 100
+"""Events that there is room for in a receive buffer of the usual size."""
 
 
 def dump() -> Contender:
@@ -57,11 +59,10 @@ def _shown(said: str) -> int:
     return int(shown[1])
 
 
-def listen(
-    options: Sequence[str], cause: Callable[[], None], count: int, receive_buffer: int
-) -> Contender:
-    """``conntrack -E`` of new flows, whose buffer holds all events that ``cause`` makes."""
-    words = ("conntrack", "-E", "-e", "NEW", "-b", str(receive_buffer), *options)
+def listen(options: Sequence[str], make: Callable[[int, int], None], count: int) -> Contender:
+    """``conntrack -E`` of new flows, which ``make`` makes: those of some numbers at a time, and no
+    more before it has read of these, so that it loses none."""
+    words = ("conntrack", "-E", "-e", "NEW", *options)
 
     def run() -> tuple[Timing, int]:
         watch = Stopwatch()
@@ -69,8 +70,9 @@ def listen(
             words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as process:
             _wait_for(lambda: bool(_listener()))
-            cause()
-            _wait_for(lambda: _listener()[_RMEM] == "0")
+            for number in range(0, count, _AT_ONCE):
+                make(number, min(number + _AT_ONCE, count))
+                _wait_for(lambda: _listener()[_RMEM] == "0")
             dropped = int(_listener()[_DROPS])
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             process.send_signal(signal.SIGINT)
@@ -92,8 +94,8 @@ def _listener() -> list[str]:
 
 
 def _wait_for(true: Callable[[], bool]) -> None:
-    for _ in range(60_000):
+    for _ in range(100_000):
         if true():
             return
-        time.sleep(0.001)
+        time.sleep(0.0001)
     raise TimeoutError("conntrack -E does not get on")

@@ -74,9 +74,13 @@ def filtered(options: Options, rivals: Rivals) -> Figure:
     shapes = tables.shapes_one_in(_ONE_IN)
     make = partial(tables.fill, shapes, 0, count, options.per_client)
 
+    def make_some(first: int, last: int) -> None:
+        if not first:
+            floor.flush()
+        tables.fill(shapes, first, last, options.per_client)
+
     def cause() -> None:
-        floor.flush()
-        make()
+        make_some(0, count)
 
     networks = Match(orig_src=_networks(count // options.per_client))
     some = matching.listening(_RARE, buffer)
@@ -88,7 +92,7 @@ def filtered(options: Options, rivals: Rivals) -> Figure:
         matching.hear("listen, checked here", all_, _RARE, cause, count),
     ]
     if command.NAME in rivals:
-        listeners.append(command.listen(_OPTIONS, cause, count, buffer))
+        listeners.append(command.listen(_OPTIONS, make_some, count))
     check(listeners, count // _ONE_IN)
     makers = [
         matching.make_beside("make a flow, nobody listens", None, make, count),

@@ -85,9 +85,7 @@ def _nodes_of(name: str, value: object, given: Conditions) -> Iterable[Node]:
     elif name == "mark":
         yield values.mark(cast("int", value), given.get("mark_mask"))
     elif name == "labels":
-        labels = [value] if isinstance(value, int | str) else cast("Iterable[int | str]", value)
-        for label in labels:
-            yield values.label(label, given.get("label_names"))
+        yield from values.labels(cast("Label | Iterable[Label]", value), given.get("label_names"))
     elif name.startswith("status"):
         for bit in values.status(cast("Status", value)):
             yield bit if name == "status" else negate(bit)

@@ -50,6 +50,9 @@ class Parser:
     """One text."""
 
     def __init__(self, text: str, labels: LabelNames | None) -> None:
+        """Raises :exc:`TypeError` for what is no text."""
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a match is read of text, not of {values.shown(text)}")
         self._text = text
         self._labels = labels
         self._tokens = self._split()
@@ -62,7 +65,8 @@ class Parser:
             raise self._error("an empty text is no match; 'all' is every flow")
         node = self._some()
         if self._now.kind != "end":
-            raise self._error(f"'and', 'or' or the end was expected, not {self._now.text!r}")
+            found = values.shown(self._now.text)
+            raise self._error(f"'and', 'or' or the end was expected, not {found}")
         return node
 
     # -- tokens -------------------------------------------------------------------------------
@@ -150,13 +154,11 @@ class Parser:
             return self._nat(*values.NAT[name.text])
         field = FIELDS.get(name.text)
         if field is None:
-            near = get_close_matches(name.text, [*FIELDS, *values.NAT], 3, 0.5) or [
-                *FIELDS,
-                *values.NAT,
-            ]
-            raise self._error(
-                f"{name.text!r} is nothing that a flow has; perhaps {', '.join(near)}", name.column
-            )
+            known = [*FIELDS, *values.NAT]
+            near = get_close_matches(name.text[:40].lower(), known, 3, 0.5)
+            hint = f"perhaps {', '.join(near)}" if near else f"there are {', '.join(known)}"
+            shown = values.shown(name.text)
+            raise self._error(f"{shown} is nothing that a flow has; {hint}", name.column)
         if self._take("!="):
             return negate(self._values(field))
         return self._values(field)
@@ -178,6 +180,8 @@ class Parser:
             return self._limit(field, sign)
         self._take("=", "==")
         self._take("in")
+        if self._now.text.startswith(("(", "[")):
+            raise self._error(f"several values of {field.name} stand in braces: {{…, …}}")
         if not self._take("{"):
             return self._of(field, [self._item(field)])
         items = [self._item(field)]
@@ -189,6 +193,10 @@ class Parser:
 
     def _item(self, field: Field) -> tuple[_Token, str]:
         token = self._next()
+        if token.text == "not":
+            raise self._error(
+                f"'not' stands before the condition: not {field.name} …", token.column
+            )
         if token.kind == "word":
             return token, token.text
         if token.kind == "quoted":

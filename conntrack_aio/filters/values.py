@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from functools import cache
@@ -57,7 +58,18 @@ NAT: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 
 Range = tuple[int, int]
 
+_NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]{1,32}|[0-9]{1,32}")
+_LONGEST_NETWORK: Final = 100
+"""Characters: there are no addresses of so many."""
+
+
 _PROTOCOLS: Final[dict[type[IntEnum], int]] = {TCPState: TCP, SCTPState: SCTP, DCCPState: DCCP}
+
+
+def shown(given: object) -> str:
+    """What was given, in one line that is not long."""
+    text = repr(given)
+    return text if len(text) <= 80 else f"{text[:60]}…"
 
 
 def numbers(field: NumberField, given: Number | Iterable[Number]) -> Node:
@@ -90,13 +102,20 @@ def _number_text(field: NumberField, text: str) -> Range:
         return number, number
     first, dash, last = text.partition("-")
     try:
-        found = int(first, 0), int(last if dash else first, 0)
+        found = _digits(first), _digits(last if dash else first)
     except ValueError:
         known = f", nor one of {', '.join(field.words)}" if field.words else ""
-        raise MatchError(f"{field.name}: {text!r} is no number{known}") from None
+        raise MatchError(f"{field.name}: {shown(text)} is no number{known}") from None
     if found[0] > found[1]:
         raise MatchError(f"{field.name}: the range {text} ends before it begins")
     return found
+
+
+def _digits(text: str) -> int:
+    """Decimal, or hexadecimal behind ``0x``. Raises :exc:`ValueError`."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError
+    return int(text, 0)
 
 
 def addresses(field: AddressField, given: Network | Iterable[Network]) -> Node:
@@ -118,6 +137,9 @@ def network(field: AddressField, item: Network) -> tuple[int, Range]:
             return _network_text(item)
         except ValueError as error:
             raise MatchError(f"{field.name}: {error}") from None
+    scoped = item.network_address if isinstance(item, IPv6Network) else item
+    if isinstance(scoped, IPv6Address) and scoped.scope_id is not None:
+        raise MatchError(f"{field.name}: {_scoped(item)}")
     if isinstance(item, IPv4Network | IPv6Network):
         return item.version, (int(item.network_address), int(item.broadcast_address))
     if isinstance(item, IPv4Address | IPv6Address):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -125,9 +147,15 @@ def network(field: AddressField, item: Network) -> tuple[int, Range]:
     raise TypeError(f"{field.name}: {item!r} is neither an address nor a network, nor the text")
 
 
+def _scoped(item: object) -> str:
+    return f"{item}: addresses in packets have no scope"
+
+
 def _network_text(text: str) -> tuple[int, Range]:
+    if len(text) > _LONGEST_NETWORK:
+        raise ValueError(f"{shown(text)} is neither an address nor a network")
     if "%" in text:
-        raise ValueError(f"{text}: addresses in packets have no scope")
+        raise ValueError(_scoped(text))
     if "/" in text:
         found = ip_network(text)
         return found.version, (int(found.network_address), int(found.broadcast_address))
@@ -158,9 +186,11 @@ def mark_text(text: str) -> Node:
     """``3``, or with a mask ``0x3/0xff``."""
     value, slash, mask = text.partition("/")
     try:
-        found = int(value, 0), int(mask, 0) if slash else None
+        found = _digits(value), _digits(mask) if slash else None
     except ValueError:
-        raise MatchError(f"{text!r} is neither a mark nor a mark and a mask, as 0x3/0xff") from None
+        raise MatchError(
+            f"{shown(text)} is neither a mark nor a mark and its mask, as 0x3/0xff"
+        ) from None
     return mark(*found)
 
 
@@ -173,9 +203,9 @@ def status_text(text: str) -> Node:
     """The bit of this name, or number, is set."""
     if text.lower() in STATUS.words:
         return bit(STATUS, STATUS.words[text.lower()])
-    if text.isdecimal() and int(text) < STATUS.width:
-        return bit(STATUS, int(text))
-    raise MatchError(f"{text!r} is no bit of the status; these are {', '.join(STATUS.words)}")
+    if _NUMBER.fullmatch(text) and _digits(text) < STATUS.width:
+        return bit(STATUS, _digits(text))
+    raise MatchError(f"{shown(text)} is no bit of the status; these are {', '.join(STATUS.words)}")
 
 
 def status(value: Status | int) -> list[Node]:
@@ -183,7 +213,15 @@ def status(value: Status | int) -> list[Node]:
     number = _integer("status", value)
     if not 0 <= number < 1 << STATUS.width:
         raise MatchError(f"status {number:#x} is not of {STATUS.width} bits")
+    if not number:
+        raise MatchError("a status of no bits says nothing of a flow")
     return [bit(STATUS, at) for at in range(number.bit_length()) if number >> at & 1]
+
+
+def labels(given: Label | Iterable[Label], names: LabelNames | None) -> list[Node]:
+    """For each of these labels, that it is set. Raises :exc:`MatchError` and :exc:`TypeError`."""
+    items = cast("list[Label]", _items("labels", given, (int,)))
+    return [label(each, names) for each in items]
 
 
 def label(given: Label, names: LabelNames | None) -> Node:
@@ -192,8 +230,8 @@ def label(given: Label, names: LabelNames | None) -> Node:
     Without ``names``, those of the system's connlabel.conf. Raises :exc:`MatchError` for a name
     that is not among them.
     """
-    if isinstance(given, str) and given.isdecimal():
-        given = int(given)
+    if isinstance(given, str) and _NUMBER.fullmatch(given):
+        given = _digits(given)
     if isinstance(given, str) and names is None:
         names = LabelNames.read()
     try:
@@ -222,11 +260,11 @@ def _state_text(text: str) -> frozenset[int]:
     if text in names:
         return names[text]
     proto, dot, name = text.partition(".")
-    if dot and name.isdecimal() and int(name) < 256:
+    if dot and _NUMBER.fullmatch(name) and _digits(name) < 256:
         for number in STATES:
             if proto == proto_name(number):
-                return frozenset({state_number(number, int(name))})
-    raise MatchError(f"{text!r} is no state; the states are {', '.join(state_names())}")
+                return frozenset({state_number(number, _digits(name))})
+    raise MatchError(f"{shown(text)} is no state; the states are {', '.join(state_names())}")
 
 
 @cache
@@ -250,7 +288,7 @@ def text(field: TextField, item: str) -> str:
     if not isinstance(item, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{field.name}: {item!r} is no text")
     if not item or not item.isprintable() or len(item.encode()) > field.longest:
-        raise MatchError(f"{field.name}: {item!r} is not a name of 1 to {field.longest} bytes")
+        raise MatchError(f"{field.name}: {shown(item)} is not a name of 1 to {field.longest} bytes")
     return item
 
 
