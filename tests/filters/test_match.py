@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from ipaddress import IPv6Address
 from socket import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC
 
 import attrs
@@ -61,7 +62,16 @@ def test_a_predicate(match: Match, flow: object, result: bool) -> None:
         ({"orig_src": "10.0.0.1/8"}, "host bits"),
         ({"status": Status.ASSURED, "status_unset": Status.ASSURED}, "can't hold and not hold"),
         ({"status": 1 << 32}, "32 bits"),
+        ({"status": Status(0)}, "no bits says nothing"),
+        ({"status_unset": Status(0)}, "no bits says nothing"),
         ({"labels": 128}, "0 to 127"),
+        ({"labels": []}, "one of none"),
+        ({"labels": [None]}, "a label is a bit"),
+        ({"orig_src": IPv6Address("fe80::1%eth0")}, "no scope"),
+        ({"orig_src": "1" * 5000}, "1…? is neither an address"),
+        ({"orig_dport": "9" * 5000}, "9…? is no number"),
+        ({"orig_dport": "8_0"}, "no number"),
+        ({"orig_dport": "\u0663"}, "no number"),
         ({"labels": "nosuch"}, "no label named"),
         ({"helper": ""}, "1 to 15 bytes"),
         ({"state": "up"}, "is no state"),
@@ -85,6 +95,7 @@ def test_a_mistake_is_told_when_it_is_made(values: dict[str, object], words: str
         ({"orig_src": [5]}, "neither an address nor a network"),
         ({"state": [3]}, "neither a TCPState"),
         ({"helper": [5]}, "is no text"),
+        ({"labels": 1.5}, "neither a value nor some"),
     ],
 )
 def test_a_wrong_type_is_told_too(values: dict[str, object], words: str) -> None:

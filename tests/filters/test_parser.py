@@ -127,6 +127,13 @@ def test_labels_by_name() -> None:
         ("proto tcp and proto udp", 1, "a flow has one proto"),
         ("zone 1 and not zone 1", 1, "can't hold and not hold"),
         ("proto tcp and\norig.dport x", 26, "is no number"),
+        ("orig.src not in 10.0.0.0/8", 10, "'not' stands before the condition: not orig.src"),
+        ("orig.dport in (80, 443)", 15, "stand in braces"),
+        ("orig.dport in [80, 443]", 15, "stand in braces"),
+        ("PROTO tcp", 1, "perhaps proto"),
+        ("zzzz 1", 1, "there are family, proto"),
+        ("z" * 5000, 1, "zz… is nothing"),
+        ("orig.dport 0b11", 12, "no number"),
         ("state >= 3", 7, "a value of state"),
         ("family > 2", 8, "a value of family"),
         ("mark 1 ; mark 2", 8, "'and', 'or' or the end"),
@@ -137,6 +144,12 @@ def test_a_mistake_is_pointed_at(text: str, column: int, words: str) -> None:
         Match.parse(text)
     assert (raised.value.text, raised.value.column) == (text, column)
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("text", [None, b"proto tcp", 5])
+def test_what_is_no_text(text: object) -> None:
+    with pytest.raises(TypeError, match="read of text"):
+        Match.parse(text)  # type: ignore[arg-type]
 
 
 def test_the_pointer() -> None:
