@@ -6,10 +6,10 @@ can never be true.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import partial, reduce
-from itertools import product
-from typing import Final, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
+from itertools import chain, product
+from typing import Final, cast
 
 import attrs
 
@@ -44,8 +44,6 @@ _V4: Final = ((0, (1 << 32) - 1),)
 _V6: Final = ((0, (1 << 128) - 1),)
 _PORTED: Final = normalize((number, number) for number in PORTED)
 _ICMP: Final = normalize(((ICMP, ICMP), (ICMPV6, ICMPV6)))
-
-T = TypeVar("T", Numbers, Addresses, Texts)
 
 
 def atom(node: Atom) -> Node:
@@ -121,24 +119,28 @@ def _together(parts: list[Node], *, all_: bool) -> list[Node]:
     for part in parts:
         key = (type(part), part.field) if isinstance(part, Numbers | Addresses | Texts) else part
         found.setdefault(key, []).append(part)
-    joined = (reduce(partial(_join, all_=all_), same) for same in found.values())
+    joined = (same[0] if len(same) == 1 else _joined(same, all_=all_) for same in found.values())
     return list(dict.fromkeys(joined))
 
 
-def _join(one: Node, other: Node, *, all_: bool) -> Node:
-    """Of one field: what both hold of, or either."""
+def _joined(same: Sequence[Node], *, all_: bool) -> Node:
+    """Of one field: what all hold of, or any."""
 
-    def of(one: Intervals, other: Intervals) -> Intervals:
-        return intersection(one, other) if all_ else normalize((*one, *other))
+    def of(values: Iterable[Intervals]) -> Intervals:
+        return reduce(intersection, values) if all_ else normalize(chain.from_iterable(values))
 
-    if isinstance(one, Numbers) and isinstance(other, Numbers):
-        return atom(attrs.evolve(one, values=of(one.values, other.values)))
-    if isinstance(one, Addresses) and isinstance(other, Addresses):
-        return atom(attrs.evolve(one, v4=of(one.v4, other.v4), v6=of(one.v6, other.v6)))
-    assert isinstance(one, Texts)
-    assert isinstance(other, Texts)
-    texts = set(one.values) & set(other.values) if all_ else {*one.values, *other.values}
-    return attrs.evolve(one, values=tuple(sorted(texts)))
+    first = same[0]
+    if isinstance(first, Numbers):
+        numbers = cast("Sequence[Numbers]", same)
+        return atom(attrs.evolve(first, values=of(each.values for each in numbers)))
+    if isinstance(first, Addresses):
+        nets = cast("Sequence[Addresses]", same)
+        v4, v6 = of(each.v4 for each in nets), of(each.v6 for each in nets)
+        return atom(attrs.evolve(first, v4=v4, v6=v6))
+    assert isinstance(first, Texts)
+    texts = [frozenset(each.values) for each in cast("Sequence[Texts]", same)]
+    found = texts[0].intersection(*texts) if all_ else texts[0].union(*texts)
+    return attrs.evolve(first, values=tuple(sorted(found)))
 
 
 # -- what can't be ------------------------------------------------------------------------------
@@ -172,7 +174,7 @@ def _excludes(one: Atom, other: Atom) -> str | None:
 def _is_empty(one: Atom, other: Atom) -> bool:
     if isinstance(one, Bits) and isinstance(other, Bits):
         return bool((one.value ^ other.value) & one.mask & other.mask)
-    joined = _join(one, other, all_=True)
+    joined = _joined((one, other), all_=True)
     return isinstance(joined, Numbers | Addresses | Texts) and is_void(joined)
 
 
