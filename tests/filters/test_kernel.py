@@ -30,6 +30,7 @@ from conntrack_aio import (
     UnsafeRequest,
     connect,
 )
+from conntrack_aio.sandbox import traffic
 from conntrack_aio.sandbox.namespace import new_network_namespace
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
@@ -211,6 +212,31 @@ async def test_a_condition_that_changes(
             assert change.type is ChangeType.APPEARED
         await table.synced()
         assert len(table) == (0 if denied else 1)
+
+
+async def test_a_helper_that_is_taken_away(lab: Lab, conn: Connection) -> None:
+    await conn.create(attrs.evolve(FLOW, helper=Helper(name="ftp")))
+    with_it, without = Match(helper="ftp"), ~Match(helper="ftp")
+    async with conn.table(with_it) as one, conn.table(without) as other:
+        assert (len(one), len(other)) == (1, 0)
+        await conn.update(FLOW, helper="")
+        await one.synced()
+        await other.synced()
+        assert (len(one), len(other)) == (0, 1)
+
+
+async def test_counters_that_are_zeroed(lab: Lab, conn: Connection) -> None:
+    """No event tells: the next comparison finds it."""
+    lab.sysctl("nf_conntrack_acct", 1)
+    lab.track()
+    lab.run(traffic.udp_exchange, "127.0.0.1")
+    async with conn.table(Match.parse("orig.packets > 0")) as table, table.changes() as changes:
+        appeared = await anext(changes)
+        await conn.get(appeared.flow, zero_counters=True)
+        await table.reconcile()
+        change = await anext(changes)
+        assert (change.type, change.cause) == (ChangeType.VANISHED, Cause.UNMATCHED)
+        assert len(table) == 0
 
 
 async def test_a_helper_and_a_zone(lab: Lab, conn: Connection) -> None:
