@@ -32,6 +32,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.sandbox import traffic
 from conntrack_aio.sandbox.namespace import new_network_namespace
+from conntrack_aio.sysctls import set_sysctl
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
@@ -165,6 +166,26 @@ async def test_three_thousand_networks(lab: Lab, conn: Connection) -> None:
         assert told.datagrams_received == 60
         assert stream.kernel_filter is not None
         assert stream.kernel_filter.exact
+
+
+@pytest.mark.parametrize("memory", [20480, 4096, 100])
+async def test_where_there_is_little_room_for_programs(
+    lab: Lab, conn: Connection, memory: int
+) -> None:
+    """20 KiB is what kernels before 6.8 have. What a shorter program lets through is checked."""
+    lab.run(set_sysctl, "net.core.optmem_max", memory)
+    nets = [f"10.{n >> 4 & 255}.{(n & 15) << 4}.0/{20 + n % 13}" for n in range(3000)]
+    match = Match(orig_src=nets)
+    flows = [Flow.udp(f"10.{n}.16.9", 1000, "192.0.2.1", 53, timeout=60) for n in range(200)]
+    async with conn.events(match=match) as stream, conn.events() as all_:
+        await conn.create_many(flows)
+        assert everything(stream) == [each for each in everything(all_) if match(each.flow)] != []
+        if memory > 100:
+            assert stream.kernel_filter is not None
+            assert not stream.kernel_filter.exact
+            assert len(stream.kernel_filter.program) * 8 < memory
+        else:
+            assert stream.kernel_filter is None
 
 
 async def test_what_is_dropped_takes_no_room(lab: Lab, conn: Connection) -> None:
