@@ -79,6 +79,14 @@ async def _idle_stream(conn: Connection) -> None:
             await anext(stream)
 
 
+async def _filtered(conn: Connection) -> None:
+    """On this kernel the dump is two, one for each family, and the delete one request for each."""
+    async with conn.events(match=Match(proto="tcp")):
+        await conn.list(Match(proto="tcp"))
+    await conn.update_matching(Match(orig_sport=flows.tcp(1).orig.sport), mark=5)
+    await conn.delete_matching(Match(proto="tcp"))
+
+
 async def _table(conn: Connection) -> None:
     async with conn.table(reconcile=None) as table, table.changes() as changes:
         await changes.next_batch()
@@ -117,6 +125,7 @@ VERBS: dict[str, Verb] = {
     "list": lambda conn: conn.list(),
     "dump": _dump,
     "delete_matching": lambda conn: conn.delete_matching(Match(mark=77)),
+    "filtered": _filtered,
     "bulk": _bulk,
     "bulk of a dump": _bulk_of_a_dump,
     "timeout policies": _policies,

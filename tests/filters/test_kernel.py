@@ -276,9 +276,9 @@ async def test_updates_of_what_matches(lab: Lab, conn: Connection) -> None:
     assert await conn.update_matching(Match(mark=98), mark=99) == 0
 
 
-async def test_zeroed_counters_of_what_matches(lab: Lab, conn: Connection) -> None:
+@pytest.mark.parametrize("match", [Match(proto="tcp", family=2), Match(proto="udp")], ids=str)
+async def test_zeroed_counters_of_what_matches(lab: Lab, conn: Connection, match: Match) -> None:
     await conn.create_many(FLOWS[number][0] for number in range(12))
-    match = Match(proto="tcp", family=2)
     assert len(await conn.list(match, zero_counters=True)) == await conn.count(match) > 0
 
 
