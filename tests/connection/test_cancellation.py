@@ -83,7 +83,6 @@ async def _filtered(conn: Connection) -> None:
     """On this kernel the dump is two, one for each family, and the delete one request for each."""
     async with conn.events(match=Match(proto="tcp")):
         await conn.list(Match(proto="tcp"))
-    await conn.update_matching(Match(orig_sport=flows.tcp(1).orig.sport), mark=5)
     await conn.delete_matching(Match(proto="tcp"))
 
 
