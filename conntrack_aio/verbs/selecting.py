@@ -126,4 +126,5 @@ def _filters(match: Match, *, constant: bool) -> Iterator[EventFilter]:
 def check_match(match: Match) -> None:
     """Raises :exc:`TypeError` for what is none."""
     if not isinstance(match, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"flows are chosen by a Match, not by {match!r}")
+        hint = "; Match.parse() reads text" if isinstance(match, str) else ""
+        raise TypeError(f"flows are chosen by a Match, not by {match!r}{hint}")

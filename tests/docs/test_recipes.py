@@ -96,6 +96,12 @@ RECIPES = {
     "Follow events, and survive a loss": Recipe(
         ("NEW .*10.1.0.3:40000", "DESTROY .*10.1.0.3:40000"), nothing, a_flood, endless=True
     ),
+    "Follow some flows alone, filtered in the kernel": Recipe(
+        ("events: +the kernel queues those that a program of", "tcp .*10.1.0.19:40000"),
+        nothing,
+        a_flood,
+        endless=True,
+    ),
     "Keep a copy of the table that is always true": Recipe(
         ("ended: udp 127.0.0.1.* known by: event",), accounting, a_flow_ends, endless=True
     ),
