@@ -72,7 +72,7 @@ def listen(options: Sequence[str], make: Callable[[int, int], None], count: int)
             _wait_for(lambda: bool(_listener()))
             for number in range(0, count, _AT_ONCE):
                 make(number, min(number + _AT_ONCE, count))
-                _wait_for(lambda: _listener()[_RMEM] == "0")
+                _wait_for(lambda: _listener()[_RMEM] == "0" and _sleeps(process.pid))
             dropped = int(_listener()[_DROPS])
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             process.send_signal(signal.SIGINT)
@@ -91,6 +91,11 @@ def _listener() -> list[str]:
     lines = [line.split() for line in Path("/proc/self/net/netlink").read_text().splitlines()]
     none: list[str] = []
     return next((line for line in lines[1:] if int(line[_GROUPS], 16)), none)
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether a process waits, having done with what it read."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def _wait_for(true: Callable[[], bool]) -> None:
