@@ -6,6 +6,7 @@ import random
 import socket
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import attrs
@@ -27,8 +28,10 @@ def passes(filter_: EventFilter | None, flow: Flow) -> bool:
     """Whether an event that tells of the flow is taken."""
     if filter_ is None:
         return True
-    program = bpf.parse(filter_.program.pack())
-    return bool(bpf.run(program, made.update_event(flow)))
+    return bool(bpf.run(_parsed(filter_.program.pack()), made.update_event(flow)))
+
+
+_parsed = lru_cache(1)(bpf.parse)
 
 
 def strictly(filter_: EventFilter | None) -> EventFilter:

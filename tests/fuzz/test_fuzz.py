@@ -7,6 +7,7 @@ from itertools import chain, islice
 from random import Random
 
 import pytest
+from support.effort import of
 
 from fuzz import script, watch
 from fuzz.campaign import BACKENDS, Failed, run_some
@@ -18,7 +19,7 @@ from fuzz.script import Step, What
 from fuzz.seeds import DATAGRAMS, DONORS
 from fuzz.watch import Hang, Watch
 
-SOME = 400
+SOME = of(400, 150)
 """Inputs of a target, on each event loop."""
 
 

@@ -29,10 +29,11 @@ from conntrack_aio.sandbox import rules
 from conntrack_aio.uapi.netlink import NLM_F
 from conntrack_aio.uapi.nf_tables import NF_INET, NFT_CT, NFT_REG_1, NFTA_CT
 
+from .effort import of
 from .lab import Lab
 
 TUPLES: Final = 8_000
-STEPS: Final = 16_000
+STEPS: Final = of(16_000, 8_000)
 SMALL_BUFFER: Final = 1 << 16
 """Bytes of a receive buffer that has room for some hundred events."""
 
