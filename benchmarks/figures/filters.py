@@ -29,7 +29,7 @@ _RARE: Final = Match(family="ipv4", proto="tcp", orig_dport=_PORT)
 _IN_PART: Final = Match(family="ipv4", proto="tcp", orig_dport=[_PORT, _PORT + 1])
 """In dumps the kernel compares one port, but not two."""
 _OPTIONS: Final = ("-f", "ipv4", "-p", "tcp", "--dport", str(_PORT))
-"""The same for conntrack(8), which has the kernel compare nothing but the family of a dump."""
+"""The same for conntrack(8), of which the kernel compares nothing but the family of a dump."""
 
 
 def selected(options: Options, rivals: Rivals) -> Figure:
