@@ -98,8 +98,9 @@ __all__ = [
     "Connection",
     "NetNS",
     "Dump",
-    "EventFilter",
     "EventStream",
+    "EventFilter",
+    "Explanation",
     "Bulk",
     "Outcome",
     "Match",
@@ -149,7 +150,6 @@ __all__ = [
     # expectations
     "Expectations",
     "Expectation",
-    "Explanation",
     "ExpectTarget",
     "ExpectFlags",
     "ExpectNAT",

@@ -80,7 +80,7 @@ class MatchError(ConntrackError, ValueError):
             return self.reason
         before = self.text[: self.column - 1]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        shown = self.text.splitlines()[line - 1] if self.text else ""
+        shown = self.text.split("\n")[line - 1]
         start = max(0, column - 60)
         where = f"line {line}, column {column}" if "\n" in self.text else f"column {column}"
         pointer = " " * (column - 1 - start) + "^"

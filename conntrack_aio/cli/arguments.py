@@ -11,6 +11,8 @@ from ..filters.match import Match
 from ..model.events import EventType
 from ..netlink.namespaces import NetNS
 
+_MATCH = "which flows, as one argument or as several: proto tcp and orig.dst in 10.0.0.0/8"
+
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the arguments; exits with status 2 for bad ones, as argparse does."""
@@ -32,12 +34,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     form.add_argument("--json", action="store_true", help="JSON Lines instead of text")
 
     which = argparse.ArgumentParser(add_help=False)
-    which.add_argument(
-        "match",
-        nargs="*",
-        metavar="MATCH",
-        help="which flows, as one argument or as several: proto tcp and orig.dst in 10.0.0.0/8",
-    )
+    which.add_argument("match", nargs="*", metavar="MATCH", help=_MATCH)
 
     commands.add_parser(
         "list", parents=[where, form, which], help="the flows in the kernel's table"
@@ -54,8 +51,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     commands.add_parser("count", parents=[where, which], help="how many flows there are")
     explain = commands.add_parser(
-        "explain", parents=[where, which], help="what this kernel filters by, and what is left"
+        "explain", parents=[where], help="what this kernel filters by, and what is left"
     )
+    explain.add_argument("match", nargs="+", metavar="MATCH", help=_MATCH)
     explain.add_argument(
         "--program", action="store_true", help="list the program that events are filtered by, too"
     )
@@ -66,8 +64,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_args(arguments)
     if "match" in options:
+        words = " ".join(options.match)
         try:
-            options.match = Match.parse(" ".join(options.match) or "all")
+            options.match = Match.parse(words) if words else None
         except MatchError as error:
             parser.error(f"argument MATCH: {error}")
     return options

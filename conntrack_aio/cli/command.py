@@ -76,7 +76,7 @@ async def _events(options: argparse.Namespace) -> None:
 
 async def _count(options: argparse.Namespace) -> None:
     async with connect(netns=options.netns) as conn:
-        print(await (conn.count() if options.match.always else conn.count(options.match)))
+        print(await conn.count(options.match))
 
 
 async def _explain(options: argparse.Namespace) -> None:

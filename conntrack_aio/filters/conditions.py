@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, Final, TypedDict, cast
 
@@ -15,6 +14,7 @@ from .fields import FIELDS, STATE, AddressField, Field, NumberField, TextField
 from .nodes import Node
 from .tree import every, negate
 from .values import Network, Number, State
+from .words import near
 
 Numbers = Number | Iterable[Number]
 """A number, its text or a range of them, or any of several."""
@@ -68,8 +68,8 @@ def node_of(given: Conditions) -> Node:
     told = {name: value for name, value in given.items() if value is not None}
     for name in told:
         if name not in Conditions.__annotations__:
-            near = get_close_matches(name, Conditions.__annotations__, 3, 0.5)
-            hint = f"; perhaps {', '.join(near)}" if near else ""
+            meant = near(name, Conditions.__annotations__)
+            hint = f"; perhaps {', '.join(meant)}" if meant else ""
             raise TypeError(f"a Match has no condition {name!r}{hint}")
     if "mark_mask" in told and "mark" not in told:
         raise MatchError("mark_mask says which bits of a mark count, and there is no mark")

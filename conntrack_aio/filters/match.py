@@ -159,8 +159,4 @@ class Match:
         return f"Match.parse({str(self)!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (self.node,)
-
-
-def _restore(node: Node) -> Match:
-    return Match._of(node)  # pyright: ignore[reportPrivateUsage]
+        return self._of, (self.node,)

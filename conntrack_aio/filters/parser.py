@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
@@ -25,7 +24,7 @@ from .fields import (
 from .intervals import normalize
 from .nodes import FALSE, TRUE, Addresses, Node, Numbers, Texts
 from .tree import DEEPEST, atom, every, negate, some
-from .words import KEYWORDS
+from .words import KEYWORDS, near
 
 T = TypeVar("T")
 
@@ -155,8 +154,8 @@ class Parser:
         field = FIELDS.get(name.text)
         if field is None:
             known = [*FIELDS, *values.NAT]
-            near = get_close_matches(name.text[:40].lower(), known, 3, 0.5)
-            hint = f"perhaps {', '.join(near)}" if near else f"there are {', '.join(known)}"
+            meant = near(name.text, known)
+            hint = f"perhaps {', '.join(meant)}" if meant else f"there are {', '.join(known)}"
             shown = values.shown(name.text)
             raise self._error(f"{shown} is nothing that a flow has; {hint}", name.column)
         if self._take("!="):

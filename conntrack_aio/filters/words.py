@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -114,6 +114,14 @@ def _state_of_one(number: int) -> str:
     names = STATES.get(proto, {})
     name = next((name for name, each in names.items() if each == state), str(state))
     return f"{proto_name(proto)}.{name}"
+
+
+def near(name: str, known: Iterable[str]) -> list[str]:
+    """Of the names that are known, those that may have been meant: the likeliest first."""
+    # Only who has made a mistake has to load it.
+    from difflib import get_close_matches
+
+    return get_close_matches(name[:40].lower(), known, 3, 0.5)
 
 
 def quoted(text: str) -> str:

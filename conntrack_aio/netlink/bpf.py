@@ -33,10 +33,8 @@ from ..uapi.filter import (
     BPF_LD,
     BPF_LDX,
     BPF_MAXINSNS,
-    BPF_MEM,
     BPF_MISC,
     BPF_RET,
-    BPF_ST,
     BPF_TAX,
     BPF_W,
     SKF_AD_NLATTR,
@@ -91,9 +89,9 @@ class Program(tuple[Instruction, ...]):
 class Assembler:
     """A program in the making, from its end.
 
-    Registers: A, of which everything is loaded and compared; X, an offset or an attribute's type;
-    and 16 words of memory. Each method returns the :data:`Label` of what it has put in front, and
-    raises :exc:`TooLong` where that is too much.
+    Registers: A, into which everything is loaded and which is compared, and X, an offset or an
+    attribute's type. Each method returns the :data:`Label` of what it has put in front, and raises
+    :exc:`TooLong` where that is too much.
     """
 
     def __init__(self, limit: int = BPF_MAXINSNS) -> None:
@@ -168,18 +166,6 @@ class Assembler:
         """A = k."""
         return self._before(after, BPF_LD | BPF_IMM, k)
 
-    def load_memory(self, slot: int, after: Label) -> Label:
-        """A = a word of memory."""
-        return self._before(after, BPF_LD | BPF_MEM, slot)
-
-    def load_index_memory(self, slot: int, after: Label) -> Label:
-        """X = a word of memory."""
-        return self._before(after, BPF_LDX | BPF_MEM, slot)
-
-    def store(self, slot: int, after: Label) -> Label:
-        """A word of memory = A."""
-        return self._before(after, BPF_ST, slot)
-
     def to_index(self, after: Label) -> Label:
         """X = A."""
         return self._before(after, BPF_MISC | BPF_TAX, 0)
@@ -225,10 +211,7 @@ _LOADED: Final = {BPF_W: "4 bytes", BPF_H: "2 bytes", BPF_B: "1 byte"}
 _TESTS: Final = {BPF_JEQ: "=", BPF_JGE: ">=", BPF_JGT: ">", BPF_JSET: "&"}
 _SIMPLE: Final = {
     BPF_LD | BPF_IMM: "A = {k:#x}",
-    BPF_LD | BPF_MEM: "A = M[{k}]",
     BPF_LDX | BPF_IMM: "X = {k}",
-    BPF_LDX | BPF_MEM: "X = M[{k}]",
-    BPF_ST: "M[{k}] = A",
     BPF_MISC | BPF_TAX: "X = A",
     BPF_ALU | BPF_AND | BPF_K: "A = A & {k:#x}",
 }

@@ -25,11 +25,8 @@ from ..uapi.filter import (
     BPF_LD,
     BPF_LDX,
     BPF_MAXINSNS,
-    BPF_MEM,
-    BPF_MEMWORDS,
     BPF_MISC,
     BPF_RET,
-    BPF_ST,
     BPF_TAX,
     BPF_W,
     SKF_AD_NLATTR,
@@ -48,7 +45,6 @@ _CONDITIONS: Final = {BPF_JMP | test | BPF_K for test in (BPF_JEQ, BPF_JGT, BPF_
 _LOADS: Final = {
     BPF_LD | size | mode for size in (BPF_W, BPF_H, BPF_B) for mode in (BPF_ABS, BPF_IND)
 }
-_MEMORY: Final = {BPF_LD | BPF_MEM, BPF_LDX | BPF_MEM, BPF_ST}
 _OTHERS: Final = {
     BPF_LD | BPF_IMM,
     BPF_LDX | BPF_IMM,
@@ -68,40 +64,17 @@ def parse(data: bytes) -> tuple[Instruction, ...]:
     if not 0 < len(program) <= BPF_MAXINSNS or program[-1].code != BPF_RET | BPF_K:
         raise ValueError("a program has 1 to 4096 instructions, and ends with a return")
     for at, (code, jt, jf, k) in enumerate(program):
-        if code not in _CONDITIONS | _LOADS | _MEMORY | _OTHERS:
+        if code not in _CONDITIONS | _LOADS | _OTHERS:
             raise ValueError(f"instruction {at} is none: {code:#x}")
-        if code in _MEMORY and k >= BPF_MEMWORDS:
-            raise ValueError(f"instruction {at}: there is no M[{k}]")
         jumps = (k,) if code == BPF_JMP | BPF_JA else (jt, jf) if code in _CONDITIONS else ()
         if any(at + 1 + each >= len(program) for each in jumps):
             raise ValueError(f"instruction {at} jumps beyond the end")
-    _check_memory(program)
     return program
-
-
-def _check_memory(program: Sequence[Instruction]) -> None:
-    """No word is read that was not written, on whatever way (``check_load_and_stores``)."""
-    known = [(1 << BPF_MEMWORDS) - 1] * len(program)
-    valid = 0
-    for at, (code, jt, jf, k) in enumerate(program):
-        valid &= known[at]
-        if code == BPF_ST:
-            valid |= 1 << k
-        elif code in _MEMORY and not valid >> k & 1:
-            raise ValueError(f"instruction {at} reads M[{k}], which may not have been written")
-        elif code == BPF_JMP | BPF_JA:
-            known[at + 1 + k] &= valid
-            valid = -1
-        elif code in _CONDITIONS:
-            known[at + 1 + jt] &= valid
-            known[at + 1 + jf] &= valid
-            valid = -1
 
 
 def run(program: Sequence[Instruction], message: bytes) -> int:
     """How much of the message is taken; 0 drops it."""
     a = x = at = 0
-    memory = [0] * BPF_MEMWORDS
     while True:
         code, jt, jf, k = program[at]
         at += 1
@@ -120,12 +93,6 @@ def run(program: Sequence[Instruction], message: bytes) -> int:
             a = k
         elif code == BPF_LDX | BPF_IMM:
             x = k
-        elif code == BPF_LD | BPF_MEM:
-            a = memory[k]
-        elif code == BPF_LDX | BPF_MEM:
-            x = memory[k]
-        elif code == BPF_ST:
-            memory[k] = a
         elif code == BPF_MISC | BPF_TAX:
             x = a
         else:

@@ -25,8 +25,8 @@ _LIMITS: Final = (MOST, MOST // 2, MOST // 4, MOST // 8)
 which is room for some 2,500."""
 
 
-class FilterFeatures(NamedTuple):
-    """What the kernel at hand can select by."""
+class _Known(NamedTuple):
+    """What the kernel at hand can select by, and nothing that is of no use for that."""
 
     tuple_filter: bool
     reply_filter: bool
@@ -94,12 +94,12 @@ class Selecting:
         """What this kernel can do of a match; it is asked only where that makes a difference."""
         if not (wants_features(match.node) or may_be_exact(match.node)):
             return compile_dump(match.node)
-        return compile_dump(match.node, await self.features())
+        return compile_dump(match.node, await self._features())
 
-    async def features(self) -> FilterFeatures:
+    async def _features(self) -> _Known:
         """Each is asked for once."""
         has = self._probes.has
-        return FilterFeatures(*[await has(name) for name in FilterFeatures._fields])
+        return _Known(*[await has(name) for name in _Known._fields])
 
     def sieve(self, match: Match) -> Sieve[FlowEvent]:
         """The events of flows that match."""

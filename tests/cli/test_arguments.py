@@ -7,7 +7,7 @@ import pytest
 from conntrack_aio import Match, NetNS, __version__
 from conntrack_aio.cli.arguments import parse
 
-LIST: dict[str, object] = {"command": "list", "netns": None, "json": False, "match": Match()}
+LIST: dict[str, object] = {"command": "list", "netns": None, "json": False, "match": None}
 EVENTS = LIST | {"command": "events", "type": []}
 WEB = Match(proto="tcp", orig_dport=[80, 443])
 
@@ -26,7 +26,7 @@ WEB = Match(proto="tcp", orig_dport=[80, 443])
         ),
         (
             "count --netns /proc/1/ns/net",
-            {"command": "count", "netns": NetNS.from_path("/proc/1/ns/net"), "match": Match()},
+            {"command": "count", "netns": NetNS.from_path("/proc/1/ns/net"), "match": None},
         ),
         ("count mark 3", {"command": "count", "netns": None, "match": Match(mark=3)}),
         (
@@ -51,6 +51,7 @@ def test_what_is_understood(line: str, options: dict[str, object]) -> None:
         ("list --netns ..", "--netns: '..' is not the name of a network namespace"),
         ("list --type new", "unrecognized arguments: --type"),
         ("events --type nonsense", "--type: invalid choice: 'nonsense'"),
+        ("explain", "the following arguments are required: MATCH"),
         ("count --json", "unrecognized arguments: --json"),
         ("demo --netns blue", "unrecognized arguments: --netns blue"),
     ],

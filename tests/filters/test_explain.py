@@ -143,6 +143,14 @@ def test_it_is_so(release: str) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_filter_that_is_too_large() -> None:
+    pairs = [Match(orig_src=f"10.{n >> 8}.{n & 255}.1", orig_dport=n) for n in range(3000)]
+    async with FakeKernel().connect() as conn:
+        told = await Match.any(pairs).explain(conn)
+    assert told.events.endswith("; each is checked here, because it is simplified for the kernel")
+
+
+@pytest.mark.anyio
 async def test_a_listing() -> None:
     async with FakeKernel().connect() as conn:
         told = await Match(mark=3).explain(conn)

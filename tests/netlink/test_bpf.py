@@ -142,10 +142,3 @@ def test_a_listing() -> None:
         "  13: drop",
         "  14: accept",
     ]
-
-
-def test_memory() -> None:
-    code = Assembler()
-    end = code.jump_equal(7, code.ret(1), code.ret(2))
-    start = code.load(7, code.store(3, code.load(0, code.load_memory(3, end))))
-    assert bpf.run(bpf.parse(code.program(start).pack()), b"") == 1
