@@ -103,9 +103,10 @@ def filtered(options: Options, rivals: Rivals) -> Figure:
     inside = flows_in(nets, count, options.per_client)
     some = matching.Audience(_RARE, count // _ONE_IN, buffer)
     many = matching.Audience(Match(orig_src=nets), inside, buffer)
-    cause = partial(_make_some, options, 0, count)
+    make = partial(_make_some, tables.shapes_one_in(_ONE_IN), options.per_client)
+    cause = partial(make, 0, count)
     by_network = matching.hear(f"listen, {_NETWORKS:,} networks, the same", many, cause, count)
-    first, *others = by_port = _by_port(options, rivals, some)
+    first, *others = by_port = _by_port(make, count, rivals, some)
     check(by_port, some.expected)
     check([by_network], many.expected)
     listeners = [first, by_network, *others]
@@ -119,24 +120,24 @@ def filtered(options: Options, rivals: Rivals) -> Figure:
     return Figure("filtered", title, lines, notes)
 
 
-def _by_port(options: Options, rivals: Rivals, some: matching.Audience) -> list[Contender]:
-    count = options.events
-    cause = partial(_make_some, options, 0, count)
+def _by_port(
+    make: Callable[[int, int], None], count: int, rivals: Rivals, some: matching.Audience
+) -> list[Contender]:
+    cause = partial(make, 0, count)
     all_ = attrs.evolve(some, filtered=False)
     listeners = [
         matching.hear("listen, checked by the kernel", some, cause, count),
         matching.hear("listen, checked here", all_, cause, count),
     ]
     if command.NAME in rivals:
-        make = partial(_make_some, options)
         listeners.append(command.listen(_OPTIONS, make, count, some.expected))
     return listeners
 
 
-def _make_some(options: Options, first: int, last: int) -> None:
+def _make_some(shapes: Sequence[tables.Shape], per_client: int, first: int, last: int) -> None:
     if not first:
         floor.flush()
-    tables.fill(tables.shapes_one_in(_ONE_IN), first, last, options.per_client)
+    tables.fill(shapes, first, last, per_client)
 
 
 def _makers(options: Options, some: matching.Audience, many: matching.Audience) -> list[Contender]:
