@@ -59,9 +59,12 @@ def _shown(said: str) -> int:
     return int(shown[1])
 
 
-def listen(options: Sequence[str], make: Callable[[int, int], None], count: int) -> Contender:
+def listen(
+    options: Sequence[str], make: Callable[[int, int], None], count: int, expected: int
+) -> Contender:
     """``conntrack -E`` of new flows, which ``make`` makes: those of some numbers at a time, and no
-    more before it has read of these, so that it loses none."""
+    more before it has read of these, so that it loses none. Each run must hear of all that it
+    should."""
     words = ("conntrack", "-E", "-e", "NEW", *options)
 
     def run() -> tuple[Timing, int]:
@@ -81,7 +84,9 @@ def listen(options: Sequence[str], make: Callable[[int, int], None], count: int)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         if dropped:
             raise Disagreement(f"conntrack -E lost {dropped} events")
-        return attrs.evolve(watch.stop(count), cpu=cpu), _shown(said)
+        if (shown := _shown(said)) != expected:
+            raise Disagreement(f"there are {expected}; conntrack -E showed {shown}")
+        return attrs.evolve(watch.stop(count), cpu=cpu), shown
 
     return Contender("conntrack -E", lambda: run()[0], lambda: Seen(run()[1]), "a whole process")
 

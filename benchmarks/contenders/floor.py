@@ -11,6 +11,7 @@ from typing import Final
 
 from conntrack_aio import Flow
 from conntrack_aio.codec.requests import flows as requests
+from conntrack_aio.model.requests import Selection
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.socket import RECEIVE_SIZE, set_receive_buffer
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK, NETLINK_OPTION, SOL_NETLINK
@@ -64,9 +65,9 @@ def flush() -> None:
                 raise OSError(code, os.strerror(code))
 
 
-def dump(flows: int) -> Contender:
-    """Ask for a dump and receive it."""
-    request = requests.dump().pack(1)
+def dump(flows: int, selection: Selection | None = None, name: str = FLOOR) -> Contender:
+    """Ask for a dump of a table of so many flows, or of what is selected of it, and receive it."""
+    request = requests.dump(selection).pack(1)
 
     def run() -> Timing:
         buffer = bytearray(RECEIVE_SIZE)
@@ -86,7 +87,7 @@ def dump(flows: int) -> Contender:
             sock.send(request)
             return Seen(sum(kind != messages.DONE for kind, _ in answers(sock)))
 
-    return Contender(FLOOR, run, check)
+    return Contender(name, run, check)
 
 
 def events(cause: Callable[[], None], receive_buffer: int) -> Contender:

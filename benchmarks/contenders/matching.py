@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from conntrack_aio import Connection, EventStream, EventType, FlowEvent, Match, connect
+import attrs
+
+from conntrack_aio import (
+    Connection,
+    EventFilter,
+    EventStream,
+    EventType,
+    FlowEvent,
+    Match,
+    connect,
+)
+from conntrack_aio.filters.dump import DumpFilter, compile_dump
 
 from ..timing import Contender, Disagreement, Seen, Stopwatch, Timing
 from .floor import flush
 from .ours import on_backend
-
-Listening = Callable[[Connection], EventStream[FlowEvent]]
 
 
 def dump(name: str, match: Match, size: int) -> Contender:
@@ -56,55 +65,93 @@ def _asking(name: str, ask: Callable[[Connection], Awaitable[int]], size: int) -
     return Contender(name, lambda: on_backend(timed), lambda: on_backend(checked))
 
 
-def listening(match: Match | None, receive_buffer: int) -> Listening:
-    """A stream of new flows, filtered by the kernel as far as it can be."""
-    return lambda conn: conn.events(EventType.NEW, match=match, receive_buffer=receive_buffer)
+def dump_filter(match: Match) -> DumpFilter:
+    """What this kernel can do of it in a dump."""
+
+    async def compiled() -> DumpFilter:
+        async with connect() as conn:
+            return compile_dump(match.node, await conn.features())
+
+    return on_backend(compiled)
 
 
-def hear(
-    name: str, listen: Listening, match: Match, cause: Callable[[], None], count: int
-) -> Contender:
-    """Read what was queued of so many events that ``cause`` makes, and check each that the kernel
-    has not checked."""
+@attrs.frozen
+class Audience:
+    """Who listens to new flows, and wants those that match."""
 
-    async def read(stream: EventStream[FlowEvent]) -> int:
+    match: Match
+    expected: int
+    """How many match."""
+    receive_buffer: int
+    filtered: bool = True
+    """By the kernel, as far as it can be."""
+
+    def listen(self, conn: Connection) -> EventStream[FlowEvent]:
+        match = self.match if self.filtered else None
+        return conn.events(EventType.NEW, match=match, receive_buffer=self.receive_buffer)
+
+    def read(self, stream: EventStream[FlowEvent]) -> int:
+        """Read what is queued, and check each that the stream has not; how many match.
+
+        Raises :exc:`Disagreement`, in timed runs too: a run that lost some has cost less.
+        (:exc:`EventsLost` of the stream, where the buffer was too small.)
+        """
         found = 0
-        checked = stream.kernel_filter is not None
+        match = self.match
         while batch := stream.batch_nowait():
-            found += len(batch) if checked else sum(match(event.flow) for event in batch)
-        if lost := stream.statistics().overruns:
-            raise Disagreement(f"{lost} overruns")
+            found += len(batch) if self.filtered else sum(match(event.flow) for event in batch)
+        if found != self.expected:
+            raise Disagreement(f"there are {self.expected}; heard of were {found}")
         return found
 
+    def program(self) -> EventFilter | None:
+        """What the kernel runs on each event."""
+
+        async def attached() -> EventFilter | None:
+            async with connect() as conn, self.listen(conn) as stream:
+                return stream.kernel_filter
+
+        return on_backend(attached)
+
+
+def hear(name: str, audience: Audience, cause: Callable[[], None], count: int) -> Contender:
+    """Read what was queued of so many events that ``cause`` makes."""
+
     async def timed() -> Timing:
-        async with connect() as conn, listen(conn) as stream:
+        async with connect() as conn, audience.listen(conn) as stream:
             cause()
             watch = Stopwatch()
-            await read(stream)
+            audience.read(stream)
             return watch.stop(count)
 
     async def checked() -> Seen:
-        async with connect() as conn, listen(conn) as stream:
+        async with connect() as conn, audience.listen(conn) as stream:
             cause()
-            return Seen(await read(stream))
+            return Seen(audience.read(stream))
 
     return Contender(name, lambda: on_backend(timed), lambda: on_backend(checked))
 
 
 def make_beside(
-    name: str, listen: Listening | None, make: Callable[[], None], count: int
+    name: str, audience: Audience | None, make: Callable[[], None], count: int
 ) -> Contender:
     """Make so many flows while somebody listens, or nobody."""
 
-    async def timed() -> Timing:
+    async def alone() -> Timing:
         flush()
-        async with connect() as conn:
-            stream = None if listen is None else listen(conn)
+        watch = Stopwatch()
+        make()
+        return watch.stop(count)
+
+    async def beside(audience: Audience) -> Timing:
+        flush()
+        async with connect() as conn, audience.listen(conn) as stream:
             watch = Stopwatch()
             make()
             timing = watch.stop(count)
-            if stream is not None:
-                await stream.aclose()
-        return timing
+            audience.read(stream)  # to drop an event is cheaper than to queue it
+            return timing
 
-    return Contender(name, lambda: on_backend(timed))
+    if audience is None:
+        return Contender(name, lambda: on_backend(alone))
+    return Contender(name, lambda: on_backend(lambda: beside(audience)))

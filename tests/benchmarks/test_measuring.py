@@ -10,7 +10,9 @@ import pytest
 from support.lab import Lab
 
 from benchmarks import isolation, tables
+from benchmarks.contenders.matching import Audience, make_beside
 from benchmarks.contenders.ours import digest, seen
+from benchmarks.figures.filters import flows_in, networks
 from benchmarks.options import Options
 from benchmarks.report import Figure, Line, Report, as_markdown, as_text
 from benchmarks.timing import (
@@ -24,7 +26,7 @@ from benchmarks.timing import (
     in_turns,
     ratios,
 )
-from conntrack_aio import Connection, Flow
+from conntrack_aio import Connection, EventsLost, Flow, Match
 
 
 def contender(
@@ -97,6 +99,51 @@ def test_a_flow_that_the_kernel_refuses_is_told(lab: Lab) -> None:
     lab.run(tables.fill, tables.tcp_shapes(), 0, 10)
     with pytest.raises(tables.Unfilled, match="from number 0 on: File exists"):
         lab.run(tables.fill, tables.tcp_shapes(), 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("flows", "per_client"),
+    [(50, 1), (150, 1), (1_000, 7), (100_000, 1), (400_000, 1), (1_000_000, 1)],
+)
+def test_networks_are_as_many_and_the_flows_in_them_are_known(flows: int, per_client: int) -> None:
+    nets = networks(flows // per_client)
+    assert len({*nets}) == 3_000
+    inside = flows_in(nets, flows, per_client)
+    if flows <= 1_000:
+        clients = [tables.FIRST_CLIENT + number // per_client for number in range(flows)]
+        assert inside == sum(any(client in net for net in nets) for client in clients)
+    else:
+        assert inside == flows // 100
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    ("filtered", "expected", "room", "said"),
+    [
+        (True, 3, 1 << 20, "there are 3; heard of were 2"),
+        (False, 3, 1 << 20, "there are 3; heard of were 2"),
+        (False, 2, 4096, "events were lost here"),
+    ],
+)
+def test_who_hears_of_too_few_is_caught(
+    lab: Lab, filtered: bool, expected: int, room: int, said: str
+) -> None:
+    with pytest.raises((Disagreement, EventsLost), match=said):
+        lab.run(beside_200(filtered, expected, room).run)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("filtered", [True, False])
+def test_who_hears_of_all_is_timed(lab: Lab, filtered: bool) -> None:
+    assert lab.run(beside_200(filtered, 2, 1 << 20).run).count == 200
+
+
+def beside_200(filtered: bool, expected: int, receive_buffer: int) -> Contender:
+    """Flows of which two are wanted."""
+    wanted = Match(orig_dport=tables.RARE_PORT)
+    audience = Audience(wanted, expected, receive_buffer, filtered)
+    shapes = tables.shapes_one_in(100)
+    return make_beside("beside", audience, lambda: tables.fill(shapes, 0, 200), 200)
 
 
 def test_a_process_of_its_own_hands_back_what_comes_of_it() -> None:

@@ -55,7 +55,13 @@ def test_all_contenders_are_there(report: Any, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "some"),
     [
-        ("selected", ["checked by the kernel", "all checked here", "conntrack -L"]),
+        (
+            "selected",
+            [
+                *("floor, of those that match", "checked by the kernel", "floor, of all"),
+                *("all checked here", "conntrack -L"),
+            ],
+        ),
         (
             "filtered",
             ["listen, checked by the kernel", "conntrack -E", "make a flow, nobody listens"],
@@ -68,6 +74,22 @@ def test_filters_are_measured(report: Any, name: str, some: list[str]) -> None:
         assert {line["name"] for line in figure["lines"]} >= set(some)
     else:
         assert figure["notes"][0].startswith("Left out: ")
+
+
+def test_the_lengths_of_programs_are_told(report: Any) -> None:
+    (figure,) = (each for each in report["figures"] if each["name"] == "filtered")
+    if figure["lines"]:
+        assert [note.split(" the kernel ")[0] for note in figure["notes"]] == [
+            "For the port",
+            "For 3,000 networks",
+        ]
+
+
+@pytest.mark.parametrize("sizes", [("150", "1"), ("1000", "7")])
+def test_streams_need_not_be_of_whole_hundreds(sizes: tuple[str, str]) -> None:
+    events, per_client = sizes
+    done = run("--only", "filtered", "--events", events, "--per-client", per_client)
+    assert done.returncode == 0, done.stderr + done.stdout
 
 
 def test_the_mixed_table_has_something_of_everything(report: Any) -> None:
