@@ -15,6 +15,8 @@ import conntrack_aio
 PACKAGE = Path(conntrack_aio.__file__).parent
 FLOORS = {
     "errors": 0,
+    "generated": 0,
+    "plain": 0,
     "uapi": 0,
     "sysctls": 0,
     "netlink": 1,

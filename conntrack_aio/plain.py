@@ -1,0 +1,83 @@
+"""Normalize values that users pass to plain built-in objects.
+
+A subclass of ``int`` or ``str`` may print, compare and hash as it likes. So what a user passes is
+replaced by the plain object of the same value before it is stored, packed, remembered or compared:
+members of enums, NumPy integers, ``bool`` and subclasses of the :mod:`ipaddress` classes.
+"""
+
+from __future__ import annotations
+
+import operator
+from ipaddress import IPv4Address, IPv6Address
+
+
+def as_int(value: object) -> int:
+    """Return the plain ``int`` of an integer: of a subclass, or of what has ``__index__``.
+
+    :raises TypeError: when the value is not an integer.
+    """
+    if type(value) is int:
+        return value
+    if not isinstance(value, int):
+        try:
+            value = operator.index(value)  # type: ignore[arg-type]
+        except Exception as error:
+            raise TypeError(f"{type(value).__name__} is not an integer") from error
+    # The method of int itself: a subclass may have another one.
+    return int.__index__(value)
+
+
+def as_str(value: object) -> str:
+    """Return the plain ``str`` of a text, which may be of a subclass.
+
+    :raises TypeError: when the value is not text.
+    """
+    if type(value) is str:
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} is not text")
+    return str.__str__(value)
+
+
+def as_bytes(value: object) -> bytes:
+    """Return the plain ``bytes`` of a bytes-like object.
+
+    :raises TypeError: when the value is not bytes-like.
+    """
+    if type(value) is bytes:
+        return value
+    try:
+        return memoryview(value).tobytes()  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{type(value).__name__} is not bytes") from None
+
+
+def as_address(value: object) -> IPv4Address | IPv6Address:
+    """Return the plain address object of an address object, which may be of a subclass.
+
+    A scope is kept: refusing one is up to the caller. A mapped address is kept, too; see
+    :func:`unmapped`.
+
+    :raises TypeError: when the value is not an address object.
+    """
+    if type(value) is IPv4Address or type(value) is IPv6Address:
+        return value
+    if isinstance(value, IPv4Address):
+        return IPv4Address(IPv4Address.__int__(value))
+    if not isinstance(value, IPv6Address):
+        raise TypeError(f"{type(value).__name__} is not an address")
+    plain = IPv6Address(IPv6Address.__int__(value))
+    scope = value.scope_id
+    return plain if scope is None else IPv6Address(f"{plain}%{scope}")
+
+
+def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """Return the IPv4 address inside an IPv4-mapped IPv6 address, or the address as it is.
+
+    A dual-stack socket names its IPv4 peers by mapped addresses (``::ffff:10.0.0.1``), while the
+    kernel's table has them as IPv4 (RFC 4291, section 2.5.5.2).
+    """
+    if type(address) is IPv6Address and address.scope_id is None:
+        four = address.ipv4_mapped
+        return address if four is None else four
+    return address
