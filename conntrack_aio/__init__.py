@@ -35,6 +35,7 @@ from .errors import (
     ResourceExhausted,
     UnsafeRequest,
     UnsupportedPlatform,
+    UsedElsewhere,
 )
 from .events import EventStream
 from .filters.explain import Explanation
@@ -200,6 +201,7 @@ __all__ = [
     "NoReply",
     "EventsLost",
     "DumpInterrupted",
+    "UsedElsewhere",
     "UnsupportedPlatform",
 ]
 

@@ -38,12 +38,21 @@ class Stage(Protocol[T]):
     for a later one.
     """
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether :meth:`process` was cancelled before it had done with all of its entries."""
+        ...
+
     def waiting(self) -> list[T | ConntrackError]:
         """Take the results that an earlier dump left."""
         ...
 
     async def process(self, entries: Sequence[T], /) -> list[T | ConntrackError]:
-        """Do it. Cancelled, its results wait."""
+        """Process entries, and those before them that are unfinished.
+
+        Cancelled, it keeps the results for the next dump, and the rest of the entries for the next
+        call.
+        """
         ...
 
     def put_back(self, results: Iterable[T | ConntrackError], /) -> None:
@@ -61,8 +70,10 @@ class Dump(Received[T]):
 
     Iterating raises a :exc:`KernelError` for what the kernel answers; :exc:`DecodeError` at an
     entry that is none, after which it goes on; :exc:`NoReply`;
-    :exc:`anyio.ClosedResourceError` once it, or its connection, is closed; and
-    :exc:`anyio.BusyResourceError` while another task iterates.
+    :exc:`ResourceExhausted` for want of descriptors or threads, after which it goes on;
+    :exc:`anyio.ClosedResourceError` once it, or its connection, is closed;
+    :exc:`anyio.BusyResourceError` while another task iterates; and :exc:`UsedElsewhere` in another
+    process or event loop.
     """
 
     def __init__(
@@ -89,6 +100,7 @@ class Dump(Received[T]):
 
     async def _refill(self) -> bool:
         """Have more to hand out; ``False`` at the end."""
+        self.walk.owner.check()
         if self._busy:
             raise anyio.BusyResourceError("iterating over")
         self._busy = True
@@ -102,6 +114,9 @@ class Dump(Received[T]):
 
     async def _advance(self) -> bool:
         """Receive the next chunk; ``False`` at the end."""
+        if self._stage is not None and self._stage.unfinished:
+            await self._process(self._stage)
+            return True
         if self._ended:
             return False
         if self._planner is not None:
@@ -126,16 +141,19 @@ class Dump(Received[T]):
         """Take what was received through the stage."""
         while self._received:
             self._decode()
-        entries = list(self._pending)
+        received = list(self._pending)
         self._pending.clear()
-        results = await stage.process(
-            [entry for entry in entries if not isinstance(entry, ConntrackError)]
-        )
+        errors = [item for item in received if isinstance(item, ConntrackError)]
+        entries = [item for item in received if not isinstance(item, ConntrackError)]
+        self._flawed = True
+        try:
+            results = await stage.process(entries)
+        finally:
+            if not self._retired:
+                self._pending += errors
         if self._retired:  # closed by another task meanwhile
             stage.put_back(results)
             raise anyio.ClosedResourceError("the dump is closed")
-        self._flawed = True
-        self._pending += [entry for entry in entries if isinstance(entry, ConntrackError)]
         self._pending += results
 
     def _takes(self, buffer: Buffer, message: Message) -> bool:

@@ -28,6 +28,7 @@ __all__ = [
     "ResourceExhausted",
     "UnsafeRequest",
     "UnsupportedPlatform",
+    "UsedElsewhere",
 ]
 
 
@@ -150,7 +151,8 @@ class ResourceBusy(KernelError):
 
 
 class ResourceExhausted(KernelError):
-    """ENOMEM, ENOSPC, EMFILE, ENOBUFS: a table, an extension or a buffer is full."""
+    """ENOMEM, ENOSPC, ENOBUFS: a table, an extension or a buffer is full; EMFILE, ENFILE: there
+    are no descriptors left; EAGAIN: no thread can be started."""
 
 
 _CLASSES: dict[int, type[KernelError]] = {
@@ -166,7 +168,9 @@ _CLASSES: dict[int, type[KernelError]] = {
     _errno.EBUSY: ResourceBusy,
     _errno.ENOMEM: ResourceExhausted,
     _errno.ENOSPC: ResourceExhausted,
+    _errno.EAGAIN: ResourceExhausted,
     _errno.EMFILE: ResourceExhausted,
+    _errno.ENFILE: ResourceExhausted,
     _errno.ENOBUFS: ResourceExhausted,
 }
 
@@ -214,6 +218,14 @@ class EventsLost(ConntrackError):
             f"{count} events were lost here: they came faster than they were read. "
             "The stream goes on; a larger receive_buffer holds more"
         )
+
+
+class UsedElsewhere(ConntrackError, RuntimeError):
+    """A connection was used in another process or event loop than the one that opened it.
+
+    The same holds for everything that came of the connection: dumps, streams, bulks and tables.
+    A process that was forked, and each event loop, opens a connection of its own.
+    """
 
 
 class UnsupportedPlatform(ConntrackError):

@@ -13,10 +13,11 @@ import anyio.lowlevel
 import attrs
 
 from .codec.decoder import Datagram
-from .errors import ConntrackError, DecodeError, EventsLost
+from .errors import ConntrackError, DecodeError, EventsLost, kernel_error
 from .filters.program import EventFilter
 from .model.events import Event
 from .model.statistics import StreamStatistics
+from .netlink.owner import Owner
 from .netlink.progress import Progress
 from .received import Reader, Received
 from .subscriptions import EVENTS_SYSCTL, LEAST_COST, Subscription
@@ -66,7 +67,10 @@ class EventStream(Received[E]):
         on_close: Callable[[EventStream[E]], None],
         on_loss: OnLoss = "raise",
         keep: Callable[[E], bool] | None = None,
+        owner: Owner | None = None,
     ) -> None:
+        """``owner`` is where it may be used; unless given, where it is made."""
+        self._owner = Owner() if owner is None else owner
         self._statistics = StreamStatistics()
         super().__init__(reader, self._statistics)
         self._raises = ConntrackError if on_loss == "raise" else DecodeError
@@ -193,16 +197,19 @@ class EventStream(Received[E]):
         return (self._settled if held else self._progress.told) >= mark
 
     def _check_free(self) -> None:
+        self._owner.check_call()
         if self._reading:
             raise anyio.BusyResourceError("reading from")
 
     def _check_open(self) -> None:
+        self._owner.check_process()
         if self.socket.closed:
             raise anyio.ClosedResourceError("the event stream is closed")
 
     # -- reading ------------------------------------------------------------------------------
 
     async def _refill(self) -> bool:
+        self._owner.check()
         self._check_free()
         self._reading = True
         try:
@@ -260,7 +267,7 @@ class EventStream(Received[E]):
             self._dry = True
         except OSError as error:
             if error.errno != errno.ENOBUFS:
-                raise
+                raise kernel_error(error.errno or errno.EIO, "receive events") from error
             overrun = True
         finally:
             self._received += [

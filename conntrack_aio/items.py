@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections import deque
-from typing import Generic, Self, TypeVar, cast
+from typing import Any, Final, Generic, Self, TypeVar, cast
+from weakref import WeakSet
 
 from anyio.abc import AsyncResource
 
 from .errors import ConntrackError
 
 T = TypeVar("T")
+
+
+_alive: Final[WeakSet[Items[Any]]] = WeakSet()
+
+
+def _hold_all() -> None:
+    """In a forked process: what was received in the other one is not handed out here.
+
+    Whoever asks for more is refused then, as for anything else of the connection.
+    """
+    for items in list(_alive):
+        items._held = True  # pyright: ignore[reportPrivateUsage]
+
+
+os.register_at_fork(after_in_child=_hold_all)
 
 
 class Items(AsyncResource, Generic[T]):
@@ -27,6 +44,7 @@ class Items(AsyncResource, Generic[T]):
         """Whether what is pending may not be handed out yet."""
         self._raises: type[ConntrackError] = ConntrackError
         """Which errors are raised in their places. The others are items like the rest."""
+        _alive.add(self)
 
     @abstractmethod
     async def _refill(self) -> bool:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, TypeVar
-from weakref import WeakSet
 
 import anyio
-import anyio.to_thread
 import attrs
 from anyio import CapacityLimiter
 
@@ -19,12 +17,14 @@ from .events import E, EventStream, OnLoss
 from .model.statistics import ConnectionStatistics, StreamStatistics
 from .netlink.endpoint import Endpoint
 from .netlink.exchange import Outcome, Request, Taker
+from .netlink.owner import Owner
 from .netlink.pipeline import RECEIVE_BUFFER, Pipeline
 from .netlink.requester import Requester
 from .netlink.socket import NetlinkSocket
-from .netlink.threads import Threads
+from .netlink.threads import Threads, run_in_thread
 from .netlink.walks import Walk
 from .received import Reader
+from .registry import Registry
 from .subscriptions import Buffer, Sieve, subscribe
 
 T = TypeVar("T")
@@ -55,10 +55,10 @@ class Session:
         self._threads = Threads(_THREADS)
         self._limiter = CapacityLimiter(_THREADS)
         self._counters = ConnectionStatistics()
-        self._dumps: WeakSet[Dump[Any]] = WeakSet()
-        self._streams: WeakSet[EventStream[Any]] = WeakSet()
-        self._bulks: WeakSet[Bulk[Any]] = WeakSet()
-        self._tables: WeakSet[Table] = WeakSet()
+        self._dumps: Registry[Dump[Any]] = Registry()
+        self._streams: Registry[EventStream[Any]] = Registry()
+        self._bulks: Registry[Bulk[Any]] = Registry()
+        self._tables: Registry[Table] = Registry()
 
     # -- life -------------------------------------------------------------------------------
 
@@ -66,21 +66,22 @@ class Session:
     def closed(self) -> bool:
         return self.requester.socket.closed
 
+    @property
+    def owner(self) -> Owner:
+        """The process and the event loop that opened it."""
+        return self.requester.owner
+
     def check_open(self) -> None:
-        """Raises :exc:`anyio.ClosedResourceError`."""
+        """Raises :exc:`anyio.ClosedResourceError` and :exc:`UsedElsewhere`."""
+        self.owner.check_call()
         if self.closed:
             raise anyio.ClosedResourceError("the connection is closed")
 
     def close(self) -> None:
         """Close the tables, and the sockets of requests, dumps, bulks and streams. Idempotent."""
-        for table in tuple(self._tables):
-            table.close()
-        for dump in tuple(self._dumps):
-            dump.close()
-        for stream in tuple(self._streams):
-            stream.close()
-        for bulk in tuple(self._bulks):
-            bulk.close()
+        for registry in (self._tables, self._dumps, self._streams, self._bulks):
+            for each in registry.members():
+                each.close()
         self.requester.close()
         self._threads.close()
 
@@ -92,10 +93,15 @@ class Session:
         return outcome
 
     async def run(
-        self, requests: Sequence[Request], *, walk: bool = False, taker: Taker | None = None
+        self,
+        requests: Sequence[Request],
+        *,
+        walk: bool = False,
+        taker: Taker | None = None,
+        on_unsent: Callable[[int], None] | None = None,
     ) -> list[Outcome]:
         """Send requests in order; an outcome for each. See :meth:`Requester.run`."""
-        return await self.requester.run(requests, walk=walk, taker=taker)
+        return await self.requester.run(requests, walk=walk, taker=taker, on_unsent=on_unsent)
 
     def dump(
         self,
@@ -110,7 +116,7 @@ class Session:
         :param planner: makes another request, and another ``keep``, when the dump begins.
         """
         self.check_open()
-        walk = Walk(self._open_beside, request, self._threads, self._reply_timeout)
+        walk = Walk(self._open_beside, request, self._threads, self._reply_timeout, self.owner)
         dump = Dump(walk, reader, keep, self._counters, self._retire_dump, stage, planner)
         self._dumps.add(dump)
         return dump
@@ -143,7 +149,7 @@ class Session:
             )
         )
         keep = None if sieve is None or subscription.exact else sieve.keep
-        stream = EventStream(subscription, reader, self._retire_stream, on_loss, keep)
+        stream = EventStream(subscription, reader, self._retire_stream, on_loss, keep, self.owner)
         self._streams.add(stream)
         return stream
 
@@ -170,7 +176,12 @@ class Session:
         """Requests for many items, on a socket of their own."""
         self.check_open()
         bulk = Bulk(
-            self._open_pipeline, source, work, self._retire_bulk, stop_on_error=stop_on_error
+            self.owner,
+            self._open_pipeline,
+            source,
+            work,
+            self._retire_bulk,
+            stop_on_error=stop_on_error,
         )
         self._bulks.add(bulk)
         return bulk
@@ -182,15 +193,17 @@ class Session:
     async def aside(self, function: Callable[[], T]) -> T:
         """As :meth:`beside`, on a worker thread: for what may block.
 
-        It runs to its end even if the caller is cancelled meanwhile.
+        It runs to its end even if the caller is cancelled meanwhile. Raises
+        :exc:`ResourceExhausted` if no thread can be started.
         """
+        self.owner.check()
 
         def work() -> T:
             # The socket says which namespace it is, so nobody may close it now.
             with self.requester.socket.using():
                 return self.beside(function)
 
-        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        return await run_in_thread(work, self._limiter)
 
     def _open_beside(self) -> NetlinkSocket:
         self.check_open()
@@ -205,22 +218,26 @@ class Session:
 
     def statistics(self) -> ConnectionStatistics:
         """What was done so far, by what is closed and what is open."""
+        self.owner.check_process()
+        # Held here, none of them can be dropped, and counted as closed, while this adds them up.
+        dumps, streams = self._dumps.members(), self._streams.members()
+        bulks, tables = self._bulks.members(), self._tables.members()
         books = attrs.evolve(
             self._counters,
             requests_offloaded=self.requester.offloaded,
             layouts=count_layouts(),
-            open_dumps=len(self._dumps),
-            open_streams=len(self._streams),
-            open_bulks=len(self._bulks),
-            open_tables=len(self._tables),
-            resyncs=self._counters.resyncs + sum(table.resyncs for table in self._tables),
+            open_dumps=len(dumps),
+            open_streams=len(streams),
+            open_bulks=len(bulks),
+            open_tables=len(tables),
+            resyncs=self._counters.resyncs + sum(table.resyncs for table in tables),
         )
         _add_requests(books, self.requester)
-        for dump in self._dumps:
+        for dump in dumps:
             _add_dump(books, dump)
-        for stream in self._streams:
+        for stream in streams:
             _add_stream(books, stream)
-        for bulk in self._bulks:
+        for bulk in bulks:
             _add_requests(books, bulk.pipeline)
         return books
 

@@ -26,7 +26,8 @@ FLOORS = {
     "filters": 4,
     "trace": 4,
     "items": 4,
-    "background": 4,
+    "eventloop": 0,
+    "registry": 0,
     "received": 5,
     "subscriptions": 5,
     "bulk": 5,
@@ -92,7 +93,7 @@ def test_third_parties_are_anyio_and_attrs(module: Path) -> None:
 
 def test_the_rules_can_fail() -> None:
     assert rooms(Path("connection.py")) >= {"codec", "session", "verbs", "netlink"}
-    assert rooms(Path("netlink/socket.py")) == {"errors", "uapi"}
+    assert rooms(Path("netlink/socket.py")) == {"errors", "eventloop", "uapi"}
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -12,6 +13,7 @@ import attrs
 
 from ..errors import ConntrackError
 from ..items import Items
+from ..netlink.owner import Owner
 from ..netlink.pipeline import DEPTH, Pipeline
 from .sources import Source
 
@@ -70,7 +72,8 @@ class Bulk(Items[Outcome[T]], Generic[T]):
     """The outcomes of many requests, in the order of the items: what the bulk verbs return.
 
     An async iterator of :class:`Outcome`; :meth:`batches` gives them in lists, and ``await bulk``
-    all of them in one. Nothing happens before. Items are taken, and requests sent, up to two
+    all of them in one. Nothing happens before; one that is dropped without either warns, with a
+    :exc:`RuntimeWarning`. Items are taken, and requests sent, up to two
     windows ahead of the outcomes that were told (a window is 256 items, fewer where the system
     grants less receive buffer), on a socket of its own. So an async iterable must not wait for the
     outcome of an item that it gave. What it gave is sent before it is waited for.
@@ -85,13 +88,16 @@ class Bulk(Items[Outcome[T]], Generic[T]):
     Nor is the task that waits for it woken when the bulk is closed, nor is it closed itself.
 
     Iterating raises what the iterable of items raises, unwrapped, after the outcomes of the items
-    before; :exc:`anyio.ClosedResourceError` once it, or its connection, is closed; and
-    :exc:`anyio.BusyResourceError` while another task iterates. What becomes of an item is never
+    before; :exc:`ResourceExhausted` where there is no descriptor for its socket, before anything is
+    sent; :exc:`anyio.ClosedResourceError` once it, or its connection, is closed;
+    :exc:`anyio.BusyResourceError` while another task iterates; and :exc:`UsedElsewhere` in another
+    process or event loop. What becomes of an item is never
     raised: it is in its outcome.
     """
 
     def __init__(
         self,
+        owner: Owner,
         open_pipeline: Callable[[int], Pipeline],
         source: Source[T],
         work: Work[T],
@@ -100,6 +106,7 @@ class Bulk(Items[Outcome[T]], Generic[T]):
         stop_on_error: bool = False,
     ) -> None:
         super().__init__()
+        self._owner = owner
         self.pipeline: Pipeline | None = None
         self._open_pipeline = open_pipeline
         self._source = source
@@ -110,12 +117,19 @@ class Bulk(Items[Outcome[T]], Generic[T]):
         self._started: deque[Window[T]] = deque()
         self._error: Exception | None = None
         self._exhausted = False
+        self._used = False
+        """Whether anybody has iterated over it, awaited it or closed it."""
         self._busy = False
         self._closed = False
         self._retired = False
 
     def __await__(self) -> Generator[object, None, list[Outcome[T]]]:
+        self._used = True
         return self._all().__await__()
+
+    async def __aenter__(self) -> Self:
+        self._used = True
+        return self
 
     async def _all(self) -> list[Outcome[T]]:
         outcomes: list[Outcome[T]] = []
@@ -126,6 +140,8 @@ class Bulk(Items[Outcome[T]], Generic[T]):
 
     async def _refill(self) -> bool:
         """Have more to tell; ``False`` at the end."""
+        self._used = True
+        self._owner.check()
         self._check_open()
         if self._busy:
             raise anyio.BusyResourceError("iterating over")
@@ -193,6 +209,7 @@ class Bulk(Items[Outcome[T]], Generic[T]):
 
     async def aclose(self) -> None:
         """End it: nothing more is sent. Idempotent; another task may call it."""
+        self._used = True
         self.close()
         await anyio.lowlevel.checkpoint()
 
@@ -211,4 +228,11 @@ class Bulk(Items[Outcome[T]], Generic[T]):
             self._on_close(self)
 
     def __del__(self) -> None:
+        if not self._used:
+            warnings.warn(
+                "a bulk operation was never awaited or iterated over: nothing was sent",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )
         self.close()

@@ -187,9 +187,14 @@ class Exchange(Answers):
         super().__init__(seq, len(requests))
         self.requests = requests
         self.data = b"".join([request.pack(seq + i) for i, request in enumerate(requests)])
+        self.begun = False
+        """Whether it was sent, or a thread is about to."""
         self.sent = False
+        self.unreadable = False
+        """Whether the system refused to hand out the answers."""
         self._taker = taker
-        self._held = threading.Lock()
+        # The collector may have its caller leave while this very thread is in here.
+        self._held = threading.RLock()
         self._holders = 1
 
     @property
@@ -205,6 +210,7 @@ class Exchange(Answers):
         with self._held:
             if self._holders:
                 self._holders += 1
+                self.begun = True
             return self._holders > 0
 
     def leave(self) -> None:

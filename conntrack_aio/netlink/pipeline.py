@@ -12,14 +12,16 @@ window that is nothing; once an answer it would be all there is.
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import anyio
 
-from ..errors import DecodeError
+from ..errors import DecodeError, KernelError, ResourceExhausted
 from .exchange import Answers, Sequence32
 from .messages import Failure
 from .socket import NetlinkSocket
@@ -90,8 +92,10 @@ class Pipeline:
         self._threads = threads
         self._reply_timeout = reply_timeout
         self._sequence = Sequence32()
+        self._pid = os.getpid()
         self._bell = Doorbell()
-        self._lock = threading.Lock()
+        # The collector may close it while this very thread is in here.
+        self._lock = threading.RLock()
         self._queue: deque[Flight] = deque()
         self._sending = False
         self._unanswered: deque[Flight] = deque()
@@ -118,7 +122,7 @@ class Pipeline:
         if start:
             try:
                 self._threads.start(self._send)
-            except RuntimeError as error:  # no thread can be had: whoever waits for it is told
+            except ResourceExhausted as error:  # nothing of it was sent
                 with self._lock:
                     self._sending = False
                     self._queue.clear()
@@ -154,7 +158,8 @@ class Pipeline:
         if isinstance(flight.error, OSError):
             # Of several datagrams the first may have gone: what was answered stays so.
             self._receive(flight)
-            flight.settle(Failure(flight.error.errno or errno.EIO))
+            detail = flight.error.detail if isinstance(flight.error, KernelError) else None
+            flight.settle(Failure(flight.error.errno or errno.EIO, detail))
         elif flight.error is not None:
             raise flight.error
         else:
@@ -184,10 +189,10 @@ class Pipeline:
             except DecodeError:
                 self._lose(first)
             except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self.overruns += 1
                 self._lose(first)
+                if error.errno != errno.ENOBUFS:
+                    return  # the answers can't be read, though the requests were carried out
+                self.overruns += 1
 
     def _lose(self, flight: Answers | None) -> None:
         """Answers are missing, of this or of what follows."""
@@ -197,7 +202,7 @@ class Pipeline:
 
     async def _wait_for_the_rest(self, flight: Flight) -> None:
         """Give a kernel that answers later its time."""
-        with anyio.move_on_after(self._reply_timeout):
+        with anyio.move_on_after(self._reply_timeout), suppress(ResourceExhausted):
             while flight.open and not flight.lossy:
                 await self.socket.wait_readable()
                 self._receive(flight)
@@ -211,7 +216,8 @@ class Pipeline:
 
         What the thread is sending just now is carried out; it closes the socket afterwards.
         """
-        with self._lock:
-            self._queue.clear()
+        if self._pid == os.getpid():
+            with self._lock:
+                self._queue.clear()
         self.socket.close()
         self._bell.close()

@@ -8,16 +8,19 @@ could tear them apart. What an abandoned request leaves behind is told by its se
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 from anyio import CapacityLimiter
 
+from ..errors import ResourceExhausted
 from .exchange import Exchange, Outcome, Request, Sequence32, Taker
 from .messages import Failure
+from .owner import Owner
 from .socket import NetlinkSocket
+from .threads import NO_THREAD, run_in_thread
 from .walks import walking
 
 WINDOW = 64
@@ -32,6 +35,8 @@ class Requester:
     """The shared request socket."""
 
     def __init__(self, socket: NetlinkSocket, *, offload: bool, reply_timeout: float) -> None:
+        """:raises RuntimeError: when no event loop runs here: it belongs to the one that does."""
+        self.owner = Owner()
         self.socket = socket
         self.requests = 0
         self.offloaded = 0
@@ -45,32 +50,52 @@ class Requester:
         self._limiter = CapacityLimiter(1)
 
     async def run(
-        self, requests: Sequence[Request], *, walk: bool = False, taker: Taker | None = None
+        self,
+        requests: Sequence[Request],
+        *,
+        walk: bool = False,
+        taker: Taker | None = None,
+        on_unsent: Callable[[int], None] | None = None,
     ) -> list[Outcome]:
         """Send the requests in order, some in each datagram; an outcome for each.
 
-        ``walk`` says that the kernel walks its table for them. ``taker`` is called with the
-        outcomes of each datagram, perhaps on a worker thread, and whether or not this call is
-        cancelled meanwhile: for answers that must not be lost. Raises
-        :exc:`anyio.ClosedResourceError`, and :exc:`DecodeError` for an answer that is not netlink.
+        What can't be sent for want of a thread has an outcome that says so.
+
+        :param walk: whether the kernel walks its table for them.
+        :param taker: called with the outcomes of each datagram, perhaps on a worker thread, and
+            whether or not this call is cancelled meanwhile: for answers that must not be lost.
+        :param on_unsent: called when this call is cancelled or raises, with the number of requests,
+            the last ones, that will never be sent.
+
+        Raises :exc:`anyio.ClosedResourceError`, :exc:`UsedElsewhere`, and :exc:`DecodeError` for an
+        answer that is not netlink.
         """
+        self.owner.check()
         outcomes: list[Outcome] = []
-        await anyio.lowlevel.checkpoint()
-        async with self._lock:
-            for start in range(0, len(requests), self._window):
-                if start:
-                    await anyio.lowlevel.checkpoint()
-                window = requests[start : start + self._window]
-                exchange = Exchange(window, self._sequence.take(len(window)), taker)
-                self.requests += len(window)
-                try:
-                    await self._converse(exchange, walk)
-                finally:
-                    # A thread that is still at it, its caller cancelled, ends it itself; one that
-                    # has not begun won't.
-                    exchange.leave()
-                self.strays += exchange.strays
-                outcomes += exchange.outcomes
+        unsent = len(requests)
+        try:
+            await anyio.lowlevel.checkpoint()
+            async with self._lock:
+                for start in range(0, len(requests), self._window):
+                    if start:
+                        await anyio.lowlevel.checkpoint()
+                    window = requests[start : start + self._window]
+                    exchange = Exchange(window, self._sequence.take(len(window)), taker)
+                    self.requests += len(window)
+                    try:
+                        await self._converse(exchange, walk)
+                    finally:
+                        # A thread that is still at it, its caller cancelled, ends it itself; one
+                        # that has not begun won't.
+                        exchange.leave()
+                        if exchange.begun:
+                            unsent -= len(window)
+                    self.strays += exchange.strays
+                    outcomes += exchange.outcomes
+        except BaseException:
+            if on_unsent is not None:
+                on_unsent(unsent)
+            raise
         return outcomes
 
     async def _converse(self, exchange: Exchange, walk: bool) -> None:
@@ -78,13 +103,16 @@ class Requester:
             raise anyio.ClosedResourceError("the connection is closed")
         if walk or self._offload or walking.active or self.socket.in_use:
             self.offloaded += len(exchange.requests)
-            await anyio.to_thread.run_sync(
-                self._send_and_receive, exchange, walk, limiter=self._limiter
-            )
+            try:
+                await run_in_thread(lambda: self._send_and_receive(exchange, walk), self._limiter)
+            except ResourceExhausted as error:
+                exchange.settle(Failure(error.errno or errno.EAGAIN, NO_THREAD))
         else:
             self._send_and_receive(exchange, False)
-        if not exchange.done:
-            await self._wait_for_the_rest(exchange)
+        # What can't be read, or waited for, was carried out all the same: without an answer.
+        if not exchange.done and not exchange.unreadable:
+            with suppress(OSError):
+                await self._wait_for_the_rest(exchange)
 
     def _send_and_receive(self, exchange: Exchange, walk: bool) -> None:
         if exchange.begin():
@@ -92,6 +120,8 @@ class Requester:
                 with self.socket.using():
                     self._send(exchange, walk)
                     self._receive(exchange)
+            except OSError:
+                exchange.unreadable = True
             finally:
                 exchange.leave()
 
@@ -107,6 +137,7 @@ class Requester:
             exchange.settle(Failure(error.errno or errno.EIO))
 
     def _receive(self, exchange: Exchange) -> None:
+        """Take in what has come. Raises :exc:`OSError` where that can't be read."""
         while not exchange.done:
             try:
                 size = self.socket.receive()

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
+from .. import eventloop
 from ..errors import DecodeError, UnsupportedPlatform, kernel_error
+from ..eventloop import Wait
 from ..uapi.netlink import AF_NETLINK, NETLINK_OPTION, SOL_NETLINK
 from ..uapi.socket import (
     SK_MEMINFO_DROPS,
@@ -133,7 +135,7 @@ class NetlinkSocket:
         self._view = memoryview(self.buffer)
         self._lock = threading.Lock()
         self._closing = False
-        self._awaited = False
+        self._wait: Wait | None = None
         self._rooms: Rooms | None = None
 
     @property
@@ -291,29 +293,30 @@ class NetlinkSocket:
     async def wait_readable(self) -> None:
         """Wait until there is something to read.
 
-        Raises :exc:`anyio.ClosedResourceError` when the socket is closed meanwhile, and
-        :exc:`anyio.BusyResourceError` when another task waits already.
+        Raises :exc:`anyio.ClosedResourceError` when the socket is closed meanwhile,
+        :exc:`anyio.BusyResourceError` when another task waits already, and
+        :exc:`ResourceExhausted` when the system can't watch one more descriptor.
         """
         if self._closing:
             raise anyio.ClosedResourceError("the socket is closed")
-        self._awaited = True
-        await anyio.wait_readable(self.raw.fileno())
-        self._awaited = False
+        if self._wait is not None:
+            raise anyio.BusyResourceError("reading from")
+        try:
+            self._wait = eventloop.current().wait_readable(self.raw.fileno())
+            await self._wait.finish()
+        except OSError as error:
+            raise kernel_error(error.errno or errno.EIO, "wait for a netlink socket") from error
+        finally:
+            self._wait = None
 
     def close(self) -> None:
-        """Close it now, or when the thread that uses it has finished. Wakes a waiting task."""
+        """Close it now, or when the thread that uses it has finished. Wakes a waiting task.
+
+        To be called in the event loop's thread while a task waits; the loop need not run.
+        """
         self._closing = True
-        if self._awaited:
-            self._wake_waiter()
+        if self._wait is not None:
+            self._wait.give_up()
         if self._lock.acquire(blocking=False):
             self.raw.close()
             self._lock.release()
-
-    def _wake_waiter(self) -> None:
-        self._awaited = False
-        try:
-            anyio.notify_closing(self.raw.fileno())
-        except RuntimeError:
-            # No event loop here: a worker thread, or a finalizer after the loop's end. A task
-            # that waits would have kept both the loop and this socket alive.
-            pass

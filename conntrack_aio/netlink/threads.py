@@ -6,12 +6,57 @@ ahead, has nobody who awaits it: it runs here, and rings when there is something
 
 from __future__ import annotations
 
-import socket
+import errno
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
 
 import anyio
+import anyio.to_thread
+from anyio import CapacityLimiter
+
+from .. import eventloop
+from ..errors import ResourceExhausted
+from ..eventloop import EventLoop
+
+T = TypeVar("T")
+
+NO_THREAD: Final = "no thread can be started, and nothing was sent"
+"""Why a request that has to run on a thread was not carried out."""
+
+_LIMITS: Final = (
+    "The process or the system has reached its limit of tasks (ulimit -u, the cgroup's pids.max)"
+)
+
+
+def no_thread() -> ResourceExhausted:
+    """Return the error that says that no thread can be started."""
+    return ResourceExhausted(errno.EAGAIN, "start a thread", NO_THREAD, _LIMITS)
+
+
+async def run_in_thread(function: Callable[[], T], limiter: CapacityLimiter) -> T:
+    """Call ``function`` on a worker thread, and return what it returns.
+
+    It runs to its end even if the caller is cancelled meanwhile.
+
+    :raises ResourceExhausted: when no thread can be started; then it has not been called.
+    """
+    begun = False
+
+    def begin() -> T:
+        nonlocal begun
+        begun = True
+        return function()
+
+    try:
+        return await anyio.to_thread.run_sync(begin, limiter=limiter)
+    except RuntimeError as error:
+        # What threading raises has no class of its own.
+        if begun or "thread" not in str(error):
+            raise
+        raise no_thread() from error
 
 
 class Threads:
@@ -20,77 +65,80 @@ class Threads:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._executor: ThreadPoolExecutor | None = None
+        self._pid = os.getpid()
 
     def start(self, work: Callable[[], object]) -> None:
-        """Have it done, as soon as a thread is free. It must not raise, nor wait for long."""
+        """Have ``work`` called as soon as a thread is free. It must not raise, nor wait for long.
+
+        :raises ResourceExhausted: when no thread can be started; then it is never called.
+        """
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._limit, "conntrack_aio")
-        self._executor.submit(work)
+        waiting = [work]
+        try:
+            self._executor.submit(lambda: waiting and waiting[0]())
+        except RuntimeError as error:
+            # The executor keeps what it could not start a thread for, for a later one.
+            waiting.clear()
+            raise no_thread() from error
 
     def close(self) -> None:
         """What was started is still done. Idempotent."""
         executor, self._executor = self._executor, None
-        if executor is not None:
+        # In a forked process there are no such threads, and their locks may be held for ever.
+        if executor is not None and self._pid == os.getpid():
             executor.shutdown(wait=False)
 
 
 class Doorbell:
-    """Wakes one task from other threads: two sockets, of which every event loop can await one."""
+    """Wakes one task from other threads. It takes no descriptor."""
 
     def __init__(self) -> None:
-        self._pair: tuple[socket.socket, socket.socket] | None = None
+        self._pid = os.getpid()
         self._rung = False
-        self._awaited = False
         self._closed = False
-        self._lock = threading.Lock()
+        self._waiter: tuple[EventLoop, anyio.Event] | None = None
+        # The collector may close it while this very thread is in here.
+        self._lock = threading.RLock()
 
     def ring(self) -> None:
         """Wake the task that waits, or the next that will. From any thread."""
         with self._lock:
             self._rung = True
-            # To send is a system call, after which another thread may be running.
-            if self._awaited and self._pair is not None:
-                self._awaited = False
-                self._pair[1].send(b"\0")
+            waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            loop, event = waiter
+            loop.call_soon(event.set)
 
     async def wait(self) -> None:
         """Return once it was rung since the last return.
 
-        Raises :exc:`anyio.ClosedResourceError` when it is closed, :exc:`anyio.BusyResourceError`
-        when another task waits, and :exc:`OSError` if there are no descriptors left.
+        :raises anyio.ClosedResourceError: when it is closed.
         """
-        while (awaited := self._answer()) is not None:
-            await anyio.wait_readable(awaited)
+        while (event := self._answer()) is not None:
+            await event.wait()
 
-    def _answer(self) -> socket.socket | None:
+    def _answer(self) -> anyio.Event | None:
         """``None`` if it was rung; else what to wait for."""
         with self._lock:
             if self._closed:
                 raise anyio.ClosedResourceError("it is closed")
             rung, self._rung = self._rung, False
-            self._awaited = not rung
-            if self._pair is None:
-                if rung:
-                    return None  # whoever never has to wait needs no descriptors
-                self._pair = socket.socketpair()
-                for each in self._pair:
-                    each.setblocking(False)
-            elif rung:
-                try:
-                    self._pair[0].recv(64)
-                except BlockingIOError:
-                    pass  # nobody waited
-            return None if rung else self._pair[0]
+            if rung:
+                return None
+            event = anyio.Event()
+            self._waiter = eventloop.current(), event
+            return event
 
     def close(self) -> None:
-        """Wake who waits, with an error. In the event loop's thread, if a task may be waiting."""
+        """Wake the task that waits, with an error. In the event loop's thread, if one may be."""
+        if self._pid != os.getpid():
+            return  # a thread of the other process may have held the lock when this one was forked
         with self._lock:
             self._closed = True
-            pair, self._pair = self._pair, None
-        if pair is not None:
+            waiter, self._waiter = self._waiter, None
+        if waiter is not None:
             try:
-                anyio.notify_closing(pair[0])
+                waiter[1].set()
             except RuntimeError:
-                pass  # no event loop here, so nobody waits
-            for each in pair:
-                each.close()
+                pass  # the loop is closed, and nobody waits

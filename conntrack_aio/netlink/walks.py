@@ -18,9 +18,10 @@ from contextlib import contextmanager
 import anyio
 import anyio.lowlevel
 
-from ..errors import DecodeError, DumpInterrupted, NoReply
+from ..errors import DecodeError, DumpInterrupted, NoReply, ResourceExhausted
 from .exchange import DumpExchange, Request
 from .messages import Failure
+from .owner import Owner
 from .socket import NetlinkSocket
 from .threads import Doorbell, Threads
 
@@ -33,6 +34,9 @@ thread lets it run; so the fewer calls, the less of the kernel's work is put off
 
 _FEW = AHEAD // 2
 """Of them so many may be left before a thread goes on."""
+
+_SCHEDULING = 1.0
+"""Seconds that a thread may take to begin, on a busy machine, before the kernel's time counts."""
 
 
 class _Gauge:
@@ -75,7 +79,13 @@ class Walk:
         request: Request,
         threads: Threads,
         reply_timeout: float,
+        owner: Owner | None = None,
     ) -> None:
+        """``reply_timeout`` is how many seconds the kernel may take to hand out a chunk.
+
+        ``owner`` is where it may be used; unless given, where it is made.
+        """
+        self.owner = Owner() if owner is None else owner
         self.exchange = DumpExchange(request, seq=1)
         self.sockets: list[NetlinkSocket] = []
         """Of the dump that is under way, and of those before it, which are closed."""
@@ -109,9 +119,11 @@ class Walk:
 
         Raises what the kernel answers as a :exc:`KernelError`; :exc:`DumpInterrupted` instead of
         the end, if the kernel says that the dump is not consistent; :exc:`NoReply`;
+        :exc:`ResourceExhausted`, after which it may be called again;
         :exc:`anyio.ClosedResourceError`; :exc:`anyio.BusyResourceError` while another task is
-        in here.
+        in here; :exc:`UsedElsewhere`.
         """
+        self.owner.check()
         if self._closed:
             raise anyio.ClosedResourceError("the dump is closed")
         if self._busy:
@@ -140,6 +152,8 @@ class Walk:
             except TimeoutError:
                 self.close()
                 raise NoReply(f"{self.exchange.request}: the dump stopped halfway") from None
+            except ResourceExhausted:
+                raise  # nothing was lost by it
             except OSError as error:
                 self._finish(Failure(error.errno or errno.EIO))
             except Exception:
@@ -185,25 +199,21 @@ class _Ahead:
         """The next chunk.
 
         Raises :exc:`OSError` and whatever else the socket does, :exc:`TimeoutError` if nothing
-        comes for so many seconds, and :exc:`anyio.ClosedResourceError`.
+        comes for so many seconds, :exc:`ResourceExhausted` if no thread can be started, and
+        :exc:`anyio.ClosedResourceError`.
         """
         while True:
             active = self._active
             chunk = self._chunks.popleft() if self._chunks else None
             more = not active and not self._dry and self._failure is None
             if more and len(self._chunks) <= _FEW:
-                self._active = active = True
-                try:
-                    self._threads.start(self._receive)
-                except RuntimeError:  # no thread can be had
-                    self._active = False
-                    raise
+                active = self._start(required=chunk is None)
             if isinstance(chunk, DecodeError):
                 raise chunk
             if chunk is not None:
                 return chunk
             if active:
-                await self.bell.wait()
+                await self._wait(patience)
             elif self._failure is not None:
                 raise self._failure
             else:
@@ -212,6 +222,33 @@ class _Ahead:
                 with anyio.fail_after(patience):
                     await self._socket.wait_readable()
                 self._dry = False
+
+    def _start(self, *, required: bool) -> bool:
+        """Have a thread receive more; whether one does, or has done by now.
+
+        Raises :exc:`ResourceExhausted`, if it is ``required``.
+        """
+        self._active = True
+        try:
+            self._threads.start(self._receive)
+        except ResourceExhausted:
+            self._active = False
+            if required:
+                raise
+            return False
+        return True
+
+    async def _wait(self, patience: float) -> None:
+        """Wait for the thread, which waits for the kernel.
+
+        Raises :exc:`TimeoutError` if nothing comes for so many seconds.
+        """
+        with anyio.move_on_after(patience + _SCHEDULING):
+            await self.bell.wait()
+            return
+        # This process may have been stopped for that long, and the thread too.
+        if self._active and not self._chunks:
+            raise TimeoutError
 
     def _receive(self) -> None:
         """On a thread: until enough wait, or nothing more comes."""

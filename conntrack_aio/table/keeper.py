@@ -27,6 +27,7 @@ from ..errors import (
     NoReply,
     ResourceExhausted,
 )
+from ..eventloop import Work
 from ..model.table import TableMode, TableStatistics
 from .mirror import Mirror
 from .upstream import Upstream
@@ -156,11 +157,13 @@ class Keeper:
         if self._setting == 0:
             self._covered = False  # what is made now stays silent, whatever the setting is later
 
-    async def run(self) -> None:
-        """Never returns; raises what it can't go on for, perhaps in a group."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._follow)
-            tasks.start_soon(self._compare_at_need)
+    @property
+    def works(self) -> tuple[Work, ...]:
+        """What keeps the mirror true: each is to run in a task of its own while the table is open.
+
+        They return only by raising what the table can't go on for.
+        """
+        return self._follow, self._compare_at_need
 
     async def _follow(self) -> None:
         """Apply what events tell."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 import anyio
 import anyio.lowlevel
 import attrs
 from anyio.abc import AsyncResource
 
-from .. import background
+from .. import eventloop
 from ..errors import EncodeError
 from ..model.flow import Flow
 from ..model.table import TableMode, TableStatistics
@@ -52,10 +52,14 @@ class FlowTable(AsyncResource):
         self._keeper = Keeper(upstream, self._mirror, reconcile, self.check)
         self._backlogs: tuple[Backlog, ...] = ()
         self._entered = self._closed = False
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._failed_at: TracebackType | None = None
-        self._scope = anyio.CancelScope()
+        self._cancels: list[Callable[[], None]] = []
+        """What cancels its tasks, of those that were started."""
+        self._running = 0
+        """How many of them have not ended."""
         self._ended: anyio.Event | None = None
+        """Set when the last of them has ended."""
 
     # -- look-ups ---------------------------------------------------------------------------
 
@@ -179,6 +183,7 @@ class FlowTable(AsyncResource):
         microseconds where nothing waits, and in a storm as long as a comparison, which is seconds
         at a million entries: nothing to do before each look-up.
         """
+        self._upstream.owner.check()
         self.check()
         await self._keeper.synced()
 
@@ -187,6 +192,7 @@ class FlowTable(AsyncResource):
 
         It finds what silent flows did, and brings timeouts and counters up to date.
         """
+        self._upstream.owner.check()
         self.check()
         await self._keeper.reconciled()
 
@@ -227,8 +233,7 @@ class FlowTable(AsyncResource):
             if self._closed:  # by another task, while the settings were read
                 self._upstream.close()
             self.check()
-            self._ended = anyio.Event()
-            background.start(self._run, "conntrack_aio table")
+            self._start()
             await self._keeper.begun()
         except BaseException:
             await self.aclose()
@@ -237,6 +242,7 @@ class FlowTable(AsyncResource):
 
     def check(self) -> None:
         """Raises what every method does once the table can't be used."""
+        self._upstream.owner.check_process()
         if self._failure is not None:
             # Each raising would make its traceback longer.
             raise self._failure.with_traceback(self._failed_at)
@@ -250,8 +256,9 @@ class FlowTable(AsyncResource):
     async def aclose(self) -> None:
         """End it. Idempotent; whoever waits for it, or reads its changes, is woken."""
         self.close()
-        with anyio.CancelScope(shield=True):
-            if self._ended is not None:
+        # In another event loop nothing could wake this task.
+        if self._ended is not None and self._upstream.owner.is_running_here:
+            with anyio.CancelScope(shield=True):
                 await self._ended.wait()
         await anyio.lowlevel.checkpoint()
 
@@ -259,7 +266,9 @@ class FlowTable(AsyncResource):
         """As :meth:`aclose`, without waiting. To be called in the event loop's thread."""
         if not self._closed:
             self._closed = True
-            self._scope.cancel()
+            for cancel in self._cancels:
+                cancel()
+            self._cancels.clear()
             self._upstream.close()
             self._upstream.end(self)
             self._wake_all()
@@ -269,27 +278,23 @@ class FlowTable(AsyncResource):
         for backlog in self._backlogs:
             backlog.wake()
 
-    async def _run(self) -> None:
-        """Its task, which never ends by itself."""
-        assert self._ended is not None
-        try:
-            with self._scope:
-                await self._keeper.run()
-        except Exception as error:
-            if not self._closed:
-                self._failure = _cause_of(error)
-                self._failed_at = self._failure.__traceback__
-        finally:
-            self.close()  # it failed, was closed, or the event loop ends
+    def _start(self) -> None:
+        """Start its tasks, none of which ends by itself."""
+        loop = eventloop.current()
+        self._ended = anyio.Event()
+        for work in self._keeper.works:
+            self._running += 1
+            self._cancels.append(loop.start(work, "conntrack_aio table", self._end))
+
+    def _end(self, error: BaseException | None) -> None:
+        """One of its tasks has ended: it failed, or was cancelled, perhaps with the event loop."""
+        if error is not None and not self._closed:
+            self._failure, self._failed_at = error, error.__traceback__
+        self.close()
+        self._running -= 1
+        if not self._running and self._ended is not None:
             self._ended.set()
-            self._wake_all()
-
-
-def _cause_of(error: Exception) -> Exception:
-    """What a task group raised, without the group: a function of the user's may raise another."""
-    if isinstance(error, ExceptionGroup):
-        return cast("ExceptionGroup[Exception]", error).exceptions[0]
-    return error
+        self._wake_all()
 
 
 def _zone_of(tuple_: Tuple, zone: int | None) -> int:

@@ -16,6 +16,7 @@ from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.statistics import StreamStatistics
 from ..netlink.exchange import Outcome, Request
+from ..netlink.owner import Owner
 from ..session import Session, Table
 from ..subscriptions import Sieve
 from ..sysctls import CONNTRACK, read_number
@@ -53,6 +54,11 @@ class Upstream:
         self.dump = dump
         self._buffering = buffering
         self._stream: EventStream[FlowEvent] | None = None
+
+    @property
+    def owner(self) -> Owner:
+        """The process and the event loop that opened the connection."""
+        return self._session.owner
 
     @property
     def is_subscribed(self) -> bool:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
@@ -23,6 +24,8 @@ from ..model.flow import Flow
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
 from .answers import the_flow
+
+T = TypeVar("T", bound=Target)
 
 logger = logging.getLogger("conntrack_aio")
 
@@ -38,18 +41,24 @@ class Resets:
         return len(self._waiting)
 
     async def reset(
-        self, targets: Sequence[Target], zone: int | None = None
+        self,
+        targets: Sequence[T],
+        zone: int | None = None,
+        on_unsent: Callable[[Sequence[T]], None] | None = None,
     ) -> list[Flow | ConntrackError]:
         """Read and reset each. One that is gone, or whose answer was lost, is an error; so is one
         that can't be asked about.
 
-        Whatever ends this before it returns, a cancellation above all: the answers wait then.
+        Whatever ends this before it returns, a cancellation above all: the answers wait then, and
+        ``on_unsent`` is called with the targets that will not be reset.
         """
         asked: list[Request] = []
+        askable: list[T] = []
         answers: deque[Flow | ConntrackError] = deque()
         for target in targets:
             try:
                 asked.append(requests.get_and_reset(target, zone))
+                askable.append(target)
             except EncodeError as error:
                 # The kernel told it, and could not be asked about it: the others are there yet.
                 answers.append(DecodeError(error.reason, error.path))
@@ -70,8 +79,12 @@ class Resets:
                 if not isinstance(answer, NotFound):
                     self._waiting.append(answer)
 
+        def report_unsent(count: int) -> None:
+            if on_unsent is not None:
+                on_unsent(askable[len(askable) - count :])
+
         try:
-            await self._session.run(asked, taker=take)
+            await self._session.run(asked, taker=take, on_unsent=report_unsent)
         except BaseException:
             left = True
             leave()
@@ -115,12 +128,19 @@ class ResetStage:
     def __init__(self, resets: Resets, match: Match | None) -> None:
         self._resets = resets
         self._match = match
+        self._left: list[Flow] = []
+        """Entries that the dump has read, and that were not reset before it was cancelled."""
+
+    @property
+    def unfinished(self) -> bool:
+        return bool(self._left)
 
     def waiting(self) -> list[Flow | ConntrackError]:
         return self._resets.take(self._match)
 
     async def process(self, entries: Sequence[Flow]) -> list[Flow | ConntrackError]:
-        answers = await self._resets.reset(entries)
+        targets, self._left = [*self._left, *entries], []
+        answers = await self._resets.reset(targets, on_unsent=self._left.extend)
         # One that is gone has ended, and its destroy event tells what it had counted.
         return [answer for answer in answers if not isinstance(answer, NotFound)]
 
