@@ -55,6 +55,10 @@ class Stage(Protocol[T]):
         """
         ...
 
+    async def settle(self) -> None:
+        """Return once no thread is at work for a call of :meth:`process` that was cancelled."""
+        ...
+
     def put_back(self, results: Iterable[T | ConntrackError], /) -> None:
         """Results that were not handed out."""
         ...
@@ -86,7 +90,7 @@ class Dump(Received[T]):
         stage: Stage[T] | None = None,
         planner: Planner[T] | None = None,
     ) -> None:
-        super().__init__(reader, counters)
+        super().__init__(walk.owner, reader, counters)
         self.walk = walk
         self._seq = pack_seq(walk.exchange.seq)
         self._keep = keep
@@ -95,12 +99,14 @@ class Dump(Received[T]):
         self._stage = stage
         self._planner = planner
         self._busy = False
+        self._walked = False
+        """Whether the kernel's table has been read to its end."""
         self._ended = False
         self._retired = False
 
     async def _refill(self) -> bool:
         """Have more to hand out; ``False`` at the end."""
-        self.walk.owner.check()
+        self._owner.check()
         if self._busy:
             raise anyio.BusyResourceError("iterating over")
         self._busy = True
@@ -113,12 +119,26 @@ class Dump(Received[T]):
             self._busy = False
 
     async def _advance(self) -> bool:
-        """Receive the next chunk; ``False`` at the end."""
+        """Have the next chunk ready to be handed out; ``False`` at the end."""
         if self._stage is not None and self._stage.unfinished:
             await self._process(self._stage)
             return True
         if self._ended:
             return False
+        if self._walked or not await self._receive():
+            self._walked = True
+            if self._stage is not None:
+                await self._stage.settle()
+                self._flawed = True
+                self._pending += self._stage.waiting()
+            self._ended = True
+            return bool(self._pending)
+        if self._stage is not None:
+            await self._process(self._stage)
+        return True
+
+    async def _receive(self) -> bool:
+        """Receive the next chunk; ``False`` at the end."""
         if self._planner is not None:
             plan = await self._planner()
             self._planner = None
@@ -129,13 +149,9 @@ class Dump(Received[T]):
         finally:
             if self.walk.closed:  # at its end, or for a failure
                 self._finish()
-        if chunk is None:
-            self._ended = True
-            return False
-        self._received.append(Datagram(chunk))
-        if self._stage is not None:
-            await self._process(self._stage)
-        return True
+        if chunk is not None:
+            self._received.append(Datagram(chunk))
+        return chunk is not None
 
     async def _process(self, stage: Stage[T]) -> None:
         """Take what was received through the stage."""

@@ -41,6 +41,16 @@ def current() -> EventLoop:
     return _Asyncio(asyncio.get_running_loop())
 
 
+def wake(event: anyio.Event) -> None:
+    """Set an event, so that the tasks that wait for it are woken.
+
+    To be called in the thread of their loop. The loop need not run; once it has ended, and in a
+    process that was forked, no task waits.
+    """
+    with suppress(RuntimeError):
+        event.set()
+
+
 class Wait(Protocol):
     """One wait for a descriptor to become readable."""
 

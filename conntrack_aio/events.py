@@ -70,9 +70,8 @@ class EventStream(Received[E]):
         owner: Owner | None = None,
     ) -> None:
         """``owner`` is where it may be used; unless given, where it is made."""
-        self._owner = Owner() if owner is None else owner
         self._statistics = StreamStatistics()
-        super().__init__(reader, self._statistics)
+        super().__init__(Owner() if owner is None else owner, reader, self._statistics)
         self._raises = ConntrackError if on_loss == "raise" else DecodeError
         self._subscription = subscription
         self._keep = keep

@@ -11,6 +11,7 @@ from weakref import WeakSet
 from anyio.abc import AsyncResource
 
 from .errors import ConntrackError
+from .netlink.owner import Owner
 
 T = TypeVar("T")
 
@@ -36,7 +37,9 @@ class Items(AsyncResource, Generic[T]):
     An error is raised in its place; after it, iteration goes on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Owner) -> None:
+        """``owner`` is the process and the event loop that may use it."""
+        self._owner = owner
         self._pending: deque[T | ConntrackError] = deque()
         self._flawed = False
         """Whether there may be errors among what is pending."""
@@ -55,6 +58,7 @@ class Items(AsyncResource, Generic[T]):
         return bool(self._pending) and not self._held
 
     def __aiter__(self) -> Self:
+        self._owner.check_call()
         return self
 
     async def __anext__(self) -> T:
@@ -77,6 +81,7 @@ class Items(AsyncResource, Generic[T]):
 
     async def next_batch(self) -> list[T]:
         """The next list of :meth:`batches`; an empty one at the end."""
+        self._owner.check()
         while not self._is_ready():
             if not await self._refill():
                 return []

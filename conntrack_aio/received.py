@@ -12,6 +12,7 @@ from .errors import ConntrackError, DecodeError
 from .items import Items
 from .netlink.attributes import Buffer
 from .netlink.messages import Message
+from .netlink.owner import Owner
 
 T = TypeVar("T")
 
@@ -33,8 +34,8 @@ class Reader(Protocol[T]):
 class Received(Items[T]):
     """Items that come as messages in datagrams."""
 
-    def __init__(self, reader: Reader[T], counters: Counters) -> None:
-        super().__init__()
+    def __init__(self, owner: Owner, reader: Reader[T], counters: Counters) -> None:
+        super().__init__(owner)
         self._reader = reader
         self._counters = counters
         self._received: deque[Datagram | ConntrackError] = deque()

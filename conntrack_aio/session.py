@@ -79,9 +79,11 @@ class Session:
 
     def close(self) -> None:
         """Close the tables, and the sockets of requests, dumps, bulks and streams. Idempotent."""
-        for registry in (self._tables, self._dumps, self._streams, self._bulks):
+        for registry in (self._tables, self._dumps, self._streams):
             for each in registry.members():
                 each.close()
+        for bulk in self._bulks.members():
+            bulk.shut()
         self.requester.close()
         self._threads.close()
 

@@ -105,8 +105,7 @@ class Bulk(Items[Outcome[T]], Generic[T]):
         *,
         stop_on_error: bool = False,
     ) -> None:
-        super().__init__()
-        self._owner = owner
+        super().__init__(owner)
         self.pipeline: Pipeline | None = None
         self._open_pipeline = open_pipeline
         self._source = source
@@ -209,12 +208,16 @@ class Bulk(Items[Outcome[T]], Generic[T]):
 
     async def aclose(self) -> None:
         """End it: nothing more is sent. Idempotent; another task may call it."""
-        self._used = True
         self.close()
         await anyio.lowlevel.checkpoint()
 
     def close(self) -> None:
         """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
+        self._used = True
+        self.shut()
+
+    def shut(self) -> None:
+        """Close it with its connection, or when it is dropped: nobody may have used it."""
         self._closed = True
         self._started.clear()
         self._pending.clear()
@@ -235,4 +238,4 @@ class Bulk(Items[Outcome[T]], Generic[T]):
                 stacklevel=2,
                 source=self,
             )
-        self.close()
+        self.shut()

@@ -8,6 +8,7 @@ could tear them apart. What an abandoned request leaves behind is told by its se
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -48,6 +49,8 @@ class Requester:
         self._sequence = Sequence32()
         self._lock = anyio.Lock()
         self._limiter = CapacityLimiter(1)
+        self._at_work = threading.Lock()
+        """Held while an exchange is sent and answered, and its outcomes are taken."""
 
     async def run(
         self,
@@ -115,15 +118,28 @@ class Requester:
                 await self._wait_for_the_rest(exchange)
 
     def _send_and_receive(self, exchange: Exchange, walk: bool) -> None:
-        if exchange.begin():
-            try:
-                with self.socket.using():
-                    self._send(exchange, walk)
-                    self._receive(exchange)
-            except OSError:
-                exchange.unreadable = True
-            finally:
-                exchange.leave()
+        with self._at_work:
+            if exchange.begin():
+                try:
+                    with self.socket.using():
+                        self._send(exchange, walk)
+                        self._receive(exchange)
+                except OSError:
+                    exchange.unreadable = True
+                finally:
+                    exchange.leave()
+
+    async def settle(self) -> None:
+        """Return once no thread is at work for a call of :meth:`run` that was cancelled.
+
+        Raises :exc:`ResourceExhausted` if no thread can be started to wait for it.
+        """
+        if self._at_work.locked():
+            await run_in_thread(self._wait_for_the_thread, self._limiter)
+
+    def _wait_for_the_thread(self) -> None:
+        with self._at_work:
+            pass
 
     def _send(self, exchange: Exchange, walk: bool) -> None:
         exchange.sent = True

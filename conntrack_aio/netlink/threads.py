@@ -138,7 +138,4 @@ class Doorbell:
             self._closed = True
             waiter, self._waiter = self._waiter, None
         if waiter is not None:
-            try:
-                waiter[1].set()
-            except RuntimeError:
-                pass  # the loop is closed, and nobody waits
+            eventloop.wake(waiter[1])

@@ -10,9 +10,11 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+from ..eventloop import wake
 from ..items import Items
 from ..model.flow import Flow
 from ..model.table import Cause, Change, ChangeType
+from ..netlink.owner import Owner
 from .entries import Entries
 from .merging import differences
 
@@ -70,7 +72,7 @@ class Backlog:
     def wake(self) -> None:
         """Have the reader look again."""
         if self._news is not None:
-            self._news.set()
+            wake(self._news)
 
     async def wait(self) -> None:
         """Return when the reader is to look again."""
@@ -119,13 +121,14 @@ class Changes(Items[Change]):
 
     def __init__(
         self,
+        owner: Owner,
         backlog: Backlog,
         check: Callable[[], None],
         on_close: Callable[[Backlog], None],
     ) -> None:
         """``check`` raises why there will be no more changes. Only the backlog is known to the
         table, so that who drops the iterator is not written for any more."""
-        super().__init__()
+        super().__init__(owner)
         self._backlog = backlog
         self._check_table = check
         self._on_close = on_close
@@ -151,6 +154,7 @@ class Changes(Items[Change]):
     async def _refill(self) -> bool:
         if self._reading:
             raise anyio.BusyResourceError("reading from")
+        self._owner.check()
         self._check()
         self._reading = True
         try:
@@ -163,6 +167,7 @@ class Changes(Items[Change]):
         return True
 
     async def next_batch(self) -> list[Change]:
+        self._owner.check()
         batch = [await anext(self)]
         while len(batch) < _AT_ONCE and self._is_ready():
             item = self._pending.popleft()

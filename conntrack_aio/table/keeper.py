@@ -27,7 +27,7 @@ from ..errors import (
     NoReply,
     ResourceExhausted,
 )
-from ..eventloop import Work
+from ..eventloop import Work, wake
 from ..model.table import TableMode, TableStatistics
 from .mirror import Mirror
 from .upstream import Upstream
@@ -140,7 +140,7 @@ class Keeper:
         """Have those who wait look again."""
         progress, self._progress = self._progress, None
         if progress is not None:
-            progress.set()
+            wake(progress)
 
     # -- following --------------------------------------------------------------------------
 

@@ -207,7 +207,7 @@ class FlowTable(AsyncResource):
         self.check()
         backlog = Backlog(self._entries)
         self._tell((*self._backlogs, backlog))
-        return Changes(backlog, self.check, self._forget)
+        return Changes(self._upstream.owner, backlog, self.check, self._forget)
 
     def _forget(self, backlog: Backlog) -> None:
         self._tell(tuple(each for each in self._backlogs if each is not backlog))

@@ -91,6 +91,10 @@ class Resets:
             raise
         return list(answers)
 
+    async def settle(self) -> None:
+        """Return once no answer is still to come for a reset that was cancelled."""
+        await self._session.requester.settle()
+
     def take(self, match: Match | None) -> list[Flow | ConntrackError]:
         """What waits, of the flows that match; errors always do."""
         taken: list[Flow | ConntrackError] = []
@@ -143,6 +147,9 @@ class ResetStage:
         answers = await self._resets.reset(targets, on_unsent=self._left.extend)
         # One that is gone has ended, and its destroy event tells what it had counted.
         return [answer for answer in answers if not isinstance(answer, NotFound)]
+
+    async def settle(self) -> None:
+        await self._resets.settle()
 
     def put_back(self, results: Iterable[Flow | ConntrackError]) -> None:
         self._resets.put_back(results)

@@ -3,159 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import types
 from collections.abc import Awaitable, Callable, Generator
-from socket import AF_INET
 from typing import Any, cast
 
 import anyio
 import pytest
-from support import expectations, flows
+from support import flows
 from support.effort import of
 from support.files import OpenFiles
 from support.lab import Lab
+from support.uses import VERBS, check, prepare
 
-from conntrack_aio import (
-    Connection,
-    Match,
-    NotFound,
-    NotSupported,
-    PermissionDenied,
-    Status,
-    connect,
-)
-from conntrack_aio.model.timeouts import ICMPTimeouts, TimeoutPolicy
+from conntrack_aio import connect
 
 pytestmark = [pytest.mark.kernel]
-
-Verb = Callable[[Connection], Awaitable[object]]
-
-
-async def _dump(conn: Connection) -> None:
-    async with conn.dump() as dump:
-        async for _ in dump:
-            pass
-
-
-async def _create_and_delete(conn: Connection) -> None:
-    made = await conn.create(flows.tcp(5000))
-    await conn.delete(made)
-
-
-async def _event(conn: Connection) -> None:
-    async with conn.events() as stream:
-        await conn.update(flows.tcp(1), mark=9)
-        await anext(stream)
-
-
-async def _bulk(conn: Connection) -> None:
-    await conn.create_many(map(flows.tcp, range(5000, 5600)))
-    await conn.update_many(map(flows.tcp, range(5000, 5600)), status=Status.ASSURED)
-    await conn.delete_many(map(flows.tcp, range(5000, 5600)))
-
-
-async def _bulk_of_a_dump(conn: Connection) -> None:
-    async with conn.dump() as dump:
-        await conn.delete_many(dump)
-
-
-async def _policies(conn: Connection) -> None:
-    await conn.timeouts.replace(TimeoutPolicy.of("a", ICMPTimeouts(), family=AF_INET))
-    await conn.timeouts.update("a", ICMPTimeouts(timeout=5))
-    await conn.timeouts.delete_unused()
-
-
-async def _helper(conn: Connection) -> None:
-    """One that there is not, perhaps on a kernel that has none at all."""
-    with contextlib.suppress(NotFound, NotSupported, PermissionDenied):
-        await conn.helpers.delete("nothing", AF_INET, 6)
-
-
-async def _idle_stream(conn: Connection) -> None:
-    async with conn.events() as stream:
-        with anyio.move_on_after(0.02):
-            await anext(stream)
-
-
-async def _filtered(conn: Connection) -> None:
-    """On this kernel the dump is two, one for each family, and the delete one request for each."""
-    async with conn.events(match=Match(proto="tcp")):
-        await conn.list(Match(proto="tcp"))
-    await conn.delete_matching(Match(proto="tcp"))
-
-
-async def _table(conn: Connection) -> None:
-    async with conn.table(reconcile=None) as table, table.changes() as changes:
-        await changes.next_batch()
-        await conn.update(flows.tcp(1), mark=9)
-        await table.synced()
-        await table.reconcile()
-        await changes.next_batch()
-
-
-async def _table_after_a_loss(conn: Connection) -> None:
-    async with conn.table(reconcile=None, receive_buffer=2048) as table:
-        await conn.create_many(map(flows.tcp, range(5000, 5020)))
-        await table.synced()
-        assert table.by_orig(flows.tcp(5019).orig) is not None
-
-
-async def _idle_changes(conn: Connection) -> None:
-    async with conn.table(reconcile=None) as table, table.changes() as changes:
-        with anyio.move_on_after(0.02):
-            while True:
-                await changes.next_batch()
-
-
-async def _expect(conn: Connection) -> None:
-    made = await expectations.expected(conn)
-    await conn.expectations.update(made, timeout=60)
-    assert await conn.expectations.list(master=made.master)
-    await conn.expectations.delete(made.tuple)
-
-
-VERBS: dict[str, Verb] = {
-    "get": lambda conn: conn.get(flows.tcp(1)),
-    "update": lambda conn: conn.update(flows.tcp(1), mark=3, status=Status.ASSURED),
-    "create and delete": _create_and_delete,
-    "count": lambda conn: conn.count(),
-    "list": lambda conn: conn.list(),
-    "dump": _dump,
-    "delete_matching": lambda conn: conn.delete_matching(Match(mark=77)),
-    "filtered": _filtered,
-    "bulk": _bulk,
-    "bulk of a dump": _bulk_of_a_dump,
-    "timeout policies": _policies,
-    "a helper": _helper,
-    "flush": lambda conn: conn.flush(),
-    "expect": _expect,
-    "event": _event,
-    "idle stream": _idle_stream,
-    "table": _table,
-    "table after a loss": _table_after_a_loss,
-    "idle changes": _idle_changes,
-}
-
-
-async def prepare(lab: Lab) -> None:
-    """Enough flows for several chunks of a dump."""
-    async with connect(netns=lab.netns) as conn:
-        await flows.fill(conn, (flows.tcp(n, mark=77 if n % 2 else 0) for n in range(1, 400)))
-
-
-async def check(conn: Connection) -> None:
-    """The connection answers right, whatever it went through."""
-    await conn.flush()
-    made = await conn.create(flows.tcp(1))
-    assert (await conn.get(made)).id == made.id
-    assert await conn.count() == len(await conn.list()) == 1
-    async with conn.events() as stream:
-        await conn.delete(made)
-        with anyio.fail_after(5):
-            assert (await anext(stream)).flow.id == made.id
-
 
 EVERY = of(1, 3)
 """Which awaits are cancelled: in a full run all, each in its turn."""

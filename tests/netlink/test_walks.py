@@ -217,6 +217,31 @@ async def test_closed_while_the_thread_is_in_a_system_call(bench: Bench) -> None
     await until(lambda: bench.sockets[0].closed)
 
 
+async def test_a_kernel_that_never_returns_is_given_up(bench: Bench) -> None:
+    """The thread is left in its system call; the socket closes when that is over."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def script(socket: FakeSocket, asked: Asked) -> None:
+        inside.set()
+        go_on.wait(10)
+
+    walk = bench.walk(script)
+    with anyio.fail_after(5), pytest.raises(NoReply):
+        await walk.receive()
+    assert inside.is_set()
+    assert walk.closed
+    go_on.set()
+    await until(lambda: bench.sockets[0].closed)
+
+
+async def test_a_reader_may_take_its_time(bench: Bench) -> None:
+    """Only the kernel has a deadline."""
+    walk = bench.walk(entries(60))
+    assert await walk.receive()
+    await anyio.sleep(3 * PATIENCE)
+    assert await read(walk) == list(range(1, 60))
+
+
 async def test_a_second_reader_is_told(bench: Bench) -> None:
     walk = bench.walk(lambda socket, asked: None, patience=10)
     async with anyio.create_task_group() as group:

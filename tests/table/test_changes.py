@@ -11,6 +11,7 @@ import pytest
 
 from conntrack_aio import Cause, Change, Changes, ChangeType, Flow, FlowEvent, Status
 from conntrack_aio.model.events import EventType
+from conntrack_aio.netlink.owner import Owner
 from conntrack_aio.table.changes import Backlog
 from conntrack_aio.table.mirror import Mirror
 
@@ -47,7 +48,7 @@ class Table:
     def changes(self) -> Changes:
         backlog = Backlog(self.mirror.entries)
         self.mirror.listeners = (*self.mirror.listeners, backlog)
-        return Changes(backlog, self.check, self.forget)
+        return Changes(Owner(), backlog, self.check, self.forget)
 
     def tell(self, kind: EventType, number: int, **fields: object) -> None:
         self.mirror.apply(FlowEvent(type=kind, flow=flow(number, **fields)))

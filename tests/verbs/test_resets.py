@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Iterable
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from support import flows
@@ -196,6 +197,68 @@ async def test_cancelled_at_every_point(counting: Lab, senders: Senders, offload
             senders.send()
         told += await conn.list(zero_counters=True)
     assert packets(told) == senders.sent
+
+
+@pytest.mark.anyio
+@pytest.mark.kernel
+@pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
+async def test_cancelled_and_gone_on_with(counting: Lab, senders: Senders, offload: bool) -> None:
+    """The same dump has every flow once, wherever its reader was cancelled, and however often."""
+    async with connect(netns=counting.netns, offload=offload) as conn:
+        everything = {flow.id for flow in await conn.list()}
+        for turns in (*range(1, 25), 40, 80):
+            told: list[Flow] = []
+            ended = False
+            async with conn.dump(zero_counters=True) as dump:
+                while not ended:
+                    async with anyio.create_task_group() as tasks:
+
+                        async def cancel(turns: int = turns) -> None:
+                            for _ in range(turns):
+                                await anyio.lowlevel.checkpoint()
+                            tasks.cancel_scope.cancel()
+
+                        tasks.start_soon(cancel)
+                        while batch := await dump.next_batch():
+                            told += batch
+                        ended = True
+                        tasks.cancel_scope.cancel()
+                    if turns < 4:
+                        turns += 1  # so few that it would never get anywhere
+            assert sorted(flow.id or 0 for flow in told) == sorted(id or 0 for id in everything)
+            assert packets(told) == senders.sent
+            senders.sent = 0
+            senders.send()
+
+
+@pytest.mark.asyncio
+@pytest.mark.kernel
+@pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
+async def test_a_task_cancelled_and_another_goes_on(
+    counting: Lab, senders: Senders, offload: bool
+) -> None:
+    """The thread of the first one is still at work when the other begins."""
+    async with connect(netns=counting.netns, offload=offload) as conn:
+        everything = {flow.id for flow in await conn.list()}
+        for turns in range(1, 80, 2):
+            told: list[Flow] = []
+            async with conn.dump(zero_counters=True) as dump:
+
+                async def read(dump: Dump[Flow] = dump, told: list[Flow] = told) -> None:
+                    while batch := await dump.next_batch():
+                        told += batch
+
+                for _ in range(3):
+                    task = asyncio.create_task(read())
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+                await read()
+            assert sorted(flow.id or 0 for flow in told) == sorted(id or 0 for id in everything)
+            assert packets(told) == senders.sent
+            senders.sent = 0
+            senders.send()
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,176 @@
+"""The end of an event loop, at any step: nothing hangs, and nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+import anyio
+import pytest
+from support import flows
+from support.effort import of
+from support.files import OpenFiles
+from support.lab import Lab
+from support.steps import (
+    BACKENDS,
+    Main,
+    interrupt_at_call,
+    interrupt_at_step,
+    run_until_cancelled,
+)
+from support.uses import VERBS
+
+from conntrack_aio import Connection, connect
+
+pytestmark = [pytest.mark.kernel]
+
+
+async def _everything(conn: Connection) -> None:
+    """All kinds of things are open, and used, at the same time."""
+    async with (
+        conn.events() as stream,
+        conn.dump() as dump,
+        conn.table(reconcile=None) as table,
+        table.changes() as changes,
+        conn.delete_many(map(flows.tcp, range(5000, 5600))) as bulk,
+    ):
+        await anext(dump)
+        await anext(bulk)
+        await conn.update(flows.tcp(1), mark=9)
+        await anext(stream)
+        await table.synced()
+        await changes.next_batch()
+        await table.reconcile()
+
+
+async def _left_open(conn: Connection) -> None:
+    """Nothing is closed but the connection."""
+    table = conn.table(reconcile=None)
+    await table.__aenter__()
+    dump, stream, changes = conn.dump(), conn.events(), table.changes()
+    await anext(dump)
+    await conn.update(flows.tcp(1), mark=9)
+    await anext(stream)
+    await anext(changes)
+
+
+USES = VERBS | {"everything": _everything, "left open": _left_open}
+
+FEW = ["table", "bulk", "reset", "everything", "left open"]
+"""Those with tasks and threads of their own, and those of which the order matters most."""
+
+
+def main_of(lab: Lab, name: str) -> Main:
+    async def main() -> None:
+        async with connect(netns=lab.netns) as conn:
+            await USES[name](conn)
+
+    return main
+
+
+async def _reset(conn: Connection) -> None:
+    await conn.list(zero_counters=True)
+
+
+USES["reset"] = _reset
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing is complained of by the event loop: no task was lost, no exception never seen."""
+    yield
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+def closed(files: OpenFiles) -> None:
+    """Return once nothing new is open: a thread closes what it uses when it is done."""
+    deadline = time.monotonic() + 10
+    while files.new():
+        gc.collect()
+        assert time.monotonic() < deadline, files.new()
+
+
+async def _fill(lab: Lab) -> None:
+    async with connect(netns=lab.netns) as conn:
+        await conn.flush()
+        await flows.fill(conn, (flows.tcp(n, mark=77 if n % 2 else 0) for n in range(1, 300)))
+
+
+def begin(lab: Lab, backend: str) -> OpenFiles:
+    """Have the backend open what it keeps for the whole process; what is open then."""
+    run_until_cancelled(backend, lambda: _fill(lab), 1 << 30)
+    return OpenFiles()
+
+
+def every_step(run: Callable[[int], bool], most: int) -> None:
+    """Run it with the numbers from 1 on until there are no more steps; some, in a short run."""
+    stride = of(1, 7)
+    for number in itertools.count(1, stride):
+        if not run(number):
+            assert number > 1
+            return
+        assert number < most
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", USES)
+def test_all_tasks_are_cancelled(
+    lab: Lab, name: str, backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "asyncio")
+    files = begin(lab, backend)
+
+    def run(number: int) -> bool:
+        anyio.run(_fill, lab)
+        reached = run_until_cancelled(backend, main_of(lab, name), number)
+        closed(files)
+        return reached
+
+    every_step(run, 3000)
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", FEW)
+def test_an_interrupt_between_steps(lab: Lab, name: str, backend: str) -> None:
+    files = begin(lab, backend)
+
+    def run(number: int) -> bool:
+        anyio.run(_fill, lab)
+        try:
+            reached = interrupt_at_step(backend, main_of(lab, name), number)
+        except KeyboardInterrupt:
+            reached = True
+        else:
+            # The last step may be over before the loop looks at the signal.
+            assert not reached or backend != "trio"
+        closed(files)
+        return reached
+
+    every_step(run, 3000)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a socket that nothing has yet
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", FEW)
+def test_an_interrupt_inside_the_library(lab: Lab, name: str, backend: str) -> None:
+    """It leaves as itself, wherever it strikes: in the program's task, or in one of the library."""
+    files = begin(lab, backend)
+    anyio.run(_fill, lab)
+    calls = interrupt_at_call(backend, main_of(lab, name), 0)
+    assert calls > 300
+    interrupted = 0
+    # Others come into play from time to time: the steps of the threads are not the same.
+    for number in range(1, calls, calls // of(60, 8)):
+        anyio.run(_fill, lab)
+        try:
+            interrupt_at_call(backend, main_of(lab, name), number)
+        except KeyboardInterrupt:
+            interrupted += 1
+        closed(files)
+    assert interrupted > of(40, 4)

@@ -1,0 +1,190 @@
+"""Event loops whose tasks are counted step by step, and broken into at one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from typing import Any, cast
+
+import trio
+import uvloop
+
+import conntrack_aio
+
+Main = Callable[[], Coroutine[object, object, object]]
+
+BACKENDS = ("asyncio", "uvloop", "trio")
+
+PATIENCE = 30
+"""Seconds after which a loop that does not end is one that hangs."""
+
+
+class Hangs(BaseException):
+    """The loop has not ended. (An Exception might be caught by what hangs.)"""
+
+
+@contextlib.contextmanager
+def deadline() -> Iterator[None]:
+    """Raise :exc:`Hangs` in what does not end."""
+
+    def late(number: int, frame: object) -> None:
+        raise Hangs
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Steps:
+    """Counts the steps of all tasks, and calls ``strike`` before one of them."""
+
+    def __init__(self, number: int, strike: Callable[[], object]) -> None:
+        self.reached = False
+        """Whether there were that many."""
+        self._left = number
+        self._strike = strike
+
+    def step(self) -> None:
+        """The next one is about to begin."""
+        self._left -= 1
+        if self._left == 0:
+            self.reached = True
+            self._strike()
+
+    @types.coroutine
+    def counted(self, awaitable: Awaitable[object]) -> Generator[object, object, object]:
+        """Do what the awaitable does, and count its steps."""
+        steps = cast("Generator[object, object, object]", awaitable.__await__())
+        step, value = steps.send, cast("Any", None)
+        try:
+            while True:
+                self.step()
+                try:
+                    waited_for = step(value)
+                except StopIteration as end:
+                    return end.value
+                try:
+                    step, value = steps.send, (yield waited_for)
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    step, value = steps.throw, error
+        finally:
+            steps.close()
+
+
+def run_until_cancelled(backend: str, main: Main, number: int) -> bool:
+    """Run ``main``, and cancel all tasks of the loop before the step of this number.
+
+    Returns whether there were so many steps. Whatever ``main`` raises is raised, but for its
+    cancellation; :exc:`Hangs` when the loop does not end.
+    """
+    with deadline():
+        if backend == "trio":
+            return _cancel_in_trio(main, number)
+        return _cancel_in_asyncio(backend, main, number)
+
+
+def _cancel_in_asyncio(backend: str, main: Main, number: int) -> bool:
+    def strike() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
+
+    steps = Steps(number, strike)
+
+    def factory(
+        loop: asyncio.AbstractEventLoop, coro: Coroutine[object, object, object], **options: Any
+    ) -> asyncio.Task[object]:
+        # Only a task of a coroutine has a name and a context of its own.
+        async def body() -> object:
+            return await steps.counted(coro)
+
+        return asyncio.Task(body(), loop=loop, **options)
+
+    new_loop = uvloop.new_event_loop if backend == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.get_loop().set_task_factory(cast("Any", factory))
+        with contextlib.suppress(asyncio.CancelledError):
+            runner.run(main())
+    return steps.reached
+
+
+class _Counting(trio.abc.Instrument):
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._steps.step()
+
+
+def _cancel_in_trio(main: Main, number: int) -> bool:
+    scope = trio.CancelScope()
+    # What an instrument does must not disturb the scheduler that calls it.
+    steps = Steps(number, lambda: trio.lowlevel.current_trio_token().run_sync_soon(scope.cancel))
+
+    async def root() -> None:
+        with scope:
+            await main()
+
+    trio.run(root, instruments=[_Counting(steps)])
+    return steps.reached
+
+
+# -- SIGINT -------------------------------------------------------------------------------------
+
+
+def interrupt_at_step(backend: str, main: Main, number: int) -> bool:
+    """Run ``main`` as a program does, with a SIGINT before the step of this number."""
+    steps = Steps(number, lambda: signal.raise_signal(signal.SIGINT))
+    with deadline():
+        if backend == "trio":
+            trio.run(main, instruments=[_Counting(steps)])
+            return steps.reached
+
+        async def counted() -> object:
+            return await steps.counted(main())
+
+        new_loop = uvloop.new_event_loop if backend == "uvloop" else asyncio.new_event_loop
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(counted())
+    return steps.reached
+
+
+_PACKAGE = conntrack_aio.__path__[0]
+
+
+def interrupt_at_call(backend: str, main: Main, number: int) -> int:
+    """Run ``main`` with a SIGINT inside the library: at the call of this number in it.
+
+    Returns how many calls there were, of a run that was not interrupted.
+    """
+    calls = 0
+
+    def profile(frame: types.FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        if event == "call" and frame.f_code.co_filename.startswith(_PACKAGE):
+            calls += 1
+            if calls == number:
+                sys.setprofile(None)
+                signal.raise_signal(signal.SIGINT)
+
+    with deadline():
+        sys.setprofile(profile)
+        try:
+            if backend == "trio":
+                trio.run(main)
+            else:
+                new_loop = uvloop.new_event_loop if backend == "uvloop" else asyncio.new_event_loop
+                with asyncio.Runner(loop_factory=new_loop) as runner:
+                    runner.run(main())
+        finally:
+            sys.setprofile(None)
+    return calls
