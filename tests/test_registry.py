@@ -34,10 +34,11 @@ def test_members_are_there_until_they_are_dropped() -> None:
 def test_they_may_be_dropped_while_they_are_looked_at() -> None:
     registry: Registry[Thing] = Registry()
     things = [Thing(registry) for _ in range(10)]
-    for _ in registry.members():
+    for member in registry.members():
         things.clear()
         Thing(registry)
         gc.collect()
+        del member
     assert registry.members() == []
 
 
