@@ -5,7 +5,8 @@
     python -m benchmarks.soak --minutes 3 --memory-limit 512M --backend trio
 
 Storms, streams of all kinds, two live tables with quick and slow readers, dumps, bulk verbs, forged
-events, and calls that are cancelled whenever it suits least. In the end each table and each reader
+events, and calls that are cancelled whenever it suits least; shortages of descriptors and threads,
+forks, and programs beside it that are interrupted. In the end each table and each reader
 must have what the kernel has, and nothing may be left: no descriptor, no task. A line every few
 seconds tells what was done so far, and what memory it takes.
 """
@@ -37,12 +38,14 @@ from conntrack_aio import (
     EventsLost,
     EventType,
     FlowTable,
+    ResourceExhausted,
     connect,
 )
 from conntrack_aio.sysctls import CONNTRACK, set_sysctl
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK
 
 from .contenders.ours import BACKENDS, on_backend
+from .faults import SHORT_OF, Faults
 from .figures.memory import resident
 from .isolation import enter_namespace
 
@@ -107,6 +110,7 @@ class Soak:
         self._plans = [plan(options.seed * _STORMS + each, steps=12_000) for each in range(_STORMS)]
         self._lab = Lab(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         self._started = time.monotonic()
+        self._faults = Faults(self.rng, options.backend, conn, tables)
 
     def close(self) -> None:
         os.close(self._lab.descriptor)
@@ -116,22 +120,35 @@ class Soak:
     async def run(self) -> None:
         """Until the time is up."""
         what: list[Callable[[], Coroutine[object, object, None]]] = [
-            self._storm,
+            partial(self._through_shortages, self._storm),
+            partial(self._through_shortages, self._dump),
+            partial(self._through_shortages, self._forge),
+            partial(self._through_shortages, self._reconcile),
+            *[partial(self._through_shortages, partial(self._bulk, number)) for number in range(2)],
+            *[
+                partial(self._through_shortages, each)
+                for each in (self._raising, self._telling, self._reliable)
+            ],
             self._sample,
-            self._dump,
-            self._forge,
-            self._reconcile,
             self._cancel,
-            *[partial(self._bulk, number) for number in range(2)],
             *[partial(self._read_slowly, replay) for replay in self.slow],
-            self._raising,
-            self._telling,
-            self._reliable,
+            *self._faults.works,
         ]
         with anyio.move_on_after(self.options.seconds):
             async with anyio.create_task_group() as group:
                 for each in what:
                     group.start_soon(each)
+
+    async def _through_shortages(self, work: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Begin it anew whenever it fails for a shortage."""
+        while True:
+            try:
+                await work()
+            except OSError as error:
+                if error.errno not in SHORT_OF:
+                    raise
+                self.done["shortages met"] += 1
+                await self._pause(0.5)
 
     async def _pause(self, longest: float) -> None:
         await anyio.sleep(self.rng.random() * longest)
@@ -191,8 +208,9 @@ class Soak:
                 self.conn.delete_many(some),
             ):
                 async with bulk:
-                    async for _ in bulk:
+                    async for outcome in bulk:
                         self.done["bulk"] += 1
+                        self.done["not sent"] += isinstance(outcome.error, ResourceExhausted)
                         if self.rng.random() < 0.0001:
                             break  # with some of it under way
             await self._pause(1)
@@ -278,7 +296,8 @@ class Soak:
         for table in self.tables:
             await table.synced()
         last = key_of(await self.conn.create(_LAST))
-        found: list[str] = []
+        found: list[str] = [*self._faults.complaints]
+        self.done += self._faults.done
         for table, quick, slow in zip(self.tables, self.quick, self.slow, strict=True):
             await table.synced()
             truth = await kernel_truth(self.conn)

@@ -7,8 +7,6 @@ import contextlib
 import errno
 import itertools
 import os
-import resource
-import threading
 from collections.abc import Callable, Iterator
 
 import anyio
@@ -17,6 +15,7 @@ import pytest
 from support import flows
 from support.files import OpenFiles
 from support.lab import Lab
+from support.shortages import descriptors, threads
 from support.uses import VERBS, check, prepare
 
 from conntrack_aio import Connection, NoReply, ResourceExhausted, connect
@@ -64,56 +63,9 @@ NEEDS_NOTHING = {"get", "update", "create and delete", "count", "expect", "a hel
 """Those that need no further descriptor."""
 
 
-@contextlib.contextmanager
-def descriptors(spare: int) -> Iterator[None]:
-    """No more than so many further descriptors can be had."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = sorted(int(name) for name in os.listdir("/proc/self/fd"))
-    top = used[-1] + 1
-    fillers: list[int] = []
-    try:
-        while (number := os.open("/dev/null", os.O_RDONLY)) < top:
-            fillers.append(number)
-        os.close(number)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (number + spare, limits[1]))
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        for number in fillers:
-            os.close(number)
-
-
 @pytest.mark.parametrize("name", NAMES)
 async def test_descriptors(lab: Lab, name: str) -> None:
     await walk_through(lab, name, descriptors)
-
-
-@contextlib.contextmanager
-def threads(spare: int) -> Iterator[None]:
-    """No more than so many threads can be started."""
-    names = [
-        name for name in ("_start_new_thread", "_start_joinable_thread") if hasattr(threading, name)
-    ]
-    real = {name: getattr(threading, name) for name in names}
-    left = spare
-
-    def start(name: str) -> Callable[..., object]:
-        def start_one(*arguments: object, **options: object) -> object:
-            nonlocal left
-            if left <= 0:
-                raise RuntimeError("can't start new thread")
-            left -= 1
-            return real[name](*arguments, **options)
-
-        return start_one
-
-    for name in names:
-        setattr(threading, name, start(name))
-    try:
-        yield
-    finally:
-        for name in names:
-            setattr(threading, name, real[name])
 
 
 @pytest.mark.parametrize("name", NAMES)
