@@ -130,7 +130,10 @@ class AlreadyExists(KernelError):
 
 
 class PermissionDenied(KernelError):
-    """EPERM, EACCES: the capability is missing, or the entry forbids the change."""
+    """EPERM, EACCES: the capability is missing, or the entry forbids the change.
+
+    Or a seccomp profile or a security module forbids a system call; the ``hint`` says so then.
+    """
 
     hint = (
         "This needs CAP_NET_ADMIN in the user namespace that owns the network namespace: "
@@ -139,7 +142,8 @@ class PermissionDenied(KernelError):
 
 
 class NotSupported(KernelError):
-    """EOPNOTSUPP, EPROTONOSUPPORT and their like: this kernel, or this entry, can't do that."""
+    """EOPNOTSUPP, EPROTONOSUPPORT, ENOPROTOOPT and their like: this kernel, or this entry, can't
+    do that."""
 
 
 class InvalidRequest(KernelError):
@@ -163,6 +167,7 @@ _CLASSES: dict[int, type[KernelError]] = {
     _errno.EOPNOTSUPP: NotSupported,
     _errno.EPROTONOSUPPORT: NotSupported,
     _errno.EAFNOSUPPORT: NotSupported,
+    _errno.ENOPROTOOPT: NotSupported,
     _errno.EINVAL: InvalidRequest,
     _errno.ERANGE: InvalidRequest,
     _errno.EBUSY: ResourceBusy,
@@ -180,6 +185,48 @@ def kernel_error(
 ) -> KernelError:
     """The class of :class:`KernelError` that ``errno`` has, made."""
     return _CLASSES.get(errno, KernelError)(errno, request, detail, hint)
+
+
+REFUSALS = frozenset((_errno.EPERM, _errno.EACCES, _errno.ENOSYS))
+"""What a system call fails with where a seccomp profile or a security module forbids it."""
+
+_FORBIDDEN = (
+    "a seccomp profile or a security module, as containers and service managers have them, "
+    "forbids this system call"
+)
+
+
+def call_error(
+    error: OSError, call: str, *, needs: str = "", cls: type[KernelError] | None = None
+) -> KernelError:
+    """Return the error of a system call that failed before the kernel saw a request.
+
+    :param call: the system call, and the option where it is one of a socket's; it becomes the
+        error's ``request``.
+    :param needs: the capability that the call takes, in words, if it takes any: without one only a
+        seccomp profile or a security module can have refused it.
+    :param cls: the class of the error, unless it is the errno's.
+
+    An error that is a :exc:`KernelError` already says what it is, and stays that.
+    """
+    if isinstance(error, KernelError):
+        return error
+    code = error.errno or _errno.EIO
+    hint = ""
+    if code == _errno.ENOSYS or (code in REFUSALS and not needs):
+        hint = f"{_FORBIDDEN[0].upper()}{_FORBIDDEN[1:]}: allow it there"
+    elif code in REFUSALS:
+        hint = f"{needs}; or {_FORBIDDEN}"
+    return (cls or _CLASSES.get(code, KernelError))(code, call, hint=hint)
+
+
+def failed(request: str, error: OSError) -> KernelError:
+    """Return the error of a request that failed by ``error``, perhaps by what :func:`call_error`
+    made, whose class and hint it keeps."""
+    if isinstance(error, KernelError):
+        text = f"{request}: {error.request}"
+        return type(error)(error.errno or _errno.EIO, text, error.detail, error.hint)
+    return kernel_error(error.errno or _errno.EIO, request)
 
 
 class NamespaceError(KernelError):

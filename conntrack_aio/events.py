@@ -13,7 +13,7 @@ import anyio.lowlevel
 import attrs
 
 from .codec.decoder import Datagram
-from .errors import ConntrackError, DecodeError, EventsLost, kernel_error
+from .errors import ConntrackError, DecodeError, EventsLost, failed
 from .filters.program import EventFilter
 from .model.events import Event
 from .model.statistics import StreamStatistics
@@ -172,8 +172,10 @@ class EventStream(Received[E]):
         """
         self._check_open()
         backlog = self.socket.backlog()
-        if backlog is None:  # as much as can be
-            return self._progress.mark(self.receive_buffer)
+        if backlog is None:
+            # As much as can be, and perhaps a gap that nobody knows of yet; or else nothing.
+            waits = self.socket.is_readable()
+            return self._progress.mark(self.receive_buffer if waits else 0, lost=waits)
         lost = backlog.drops != self._drops_told and not self._subscription.lossless
         return self._progress.mark(backlog.waiting, lost=lost)
 
@@ -266,7 +268,7 @@ class EventStream(Received[E]):
             self._dry = True
         except OSError as error:
             if error.errno != errno.ENOBUFS:
-                raise kernel_error(error.errno or errno.EIO, "receive events") from error
+                raise failed("receive events", error) from error
             overrun = True
         finally:
             self._received += [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from .errors import kernel_error
+from .errors import failed
 from .filters.program import EventFilter
 from .netlink.endpoint import Endpoint
 from .netlink.nsids import Origins
@@ -102,7 +102,7 @@ def subscribe(
             for group in groups:
                 socket.join(group)
         except OSError as error:
-            raise kernel_error(error.errno or errno.EIO, "subscribe to events") from error
+            raise failed("subscribe to events", error) from error
         mode = read_number(endpoint.sysctls, EVENTS_SYSCTL)
         failing.pop_all()
         covers = None if mode is None else mode == 1
@@ -111,9 +111,9 @@ def subscribe(
 
 
 def _attach(socket: NetlinkSocket, filters: Iterable[EventFilter]) -> EventFilter | None:
-    """Have the kernel filter by one of them, or by none if it has room or use for none.
+    """Have the kernel filter by one of them, or by none if it has room for none.
 
-    Raises :exc:`OSError`.
+    Nor does it filter where that is forbidden: the events are filtered here then.
     """
     for each in filters:
         try:
@@ -121,8 +121,6 @@ def _attach(socket: NetlinkSocket, filters: Iterable[EventFilter]) -> EventFilte
         except OSError as error:
             if error.errno == errno.ENOMEM:  # net.core.optmem_max
                 continue
-            if error.errno == errno.ENOPROTOOPT:  # something that is not quite Linux
-                return None
-            raise
+            return None
         return each
     return None

@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from ..sysctls import Files, SysctlTree
 from ..uapi.netlink import NETLINK
+from . import namespaces
 from .namespaces import NetNS, run_beside, run_inside
 from .socket import NetlinkSocket, open_socket, require_linux
 
@@ -53,10 +54,14 @@ class Kernel:
         """Raises :exc:`NamespaceError`, and what :func:`open_socket` raises."""
         require_linux()
         if self._netns is None:
-            return self.open()
+            first = self.open()
+            first.namespace = namespaces.current()
+            return first
         namespace = self._netns.open()
         try:
-            return run_inside(namespace, self.open, str(self._netns))
+            first = run_inside(namespace, self.open, str(self._netns))
+            first.namespace = namespaces.identify(namespace)
+            return first
         finally:
             os.close(namespace)
 
@@ -66,7 +71,7 @@ class Kernel:
         return open_socket(protocol, receive_buffer=receive_buffer)
 
     def beside(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
-        return run_beside(first.raw.fileno(), function)
+        return run_beside(first.raw.fileno(), first.namespace, self._netns, function)
 
 
 endpoint_for: Final[ContextVar[Callable[[NetNS | None], Endpoint]]] = ContextVar(

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import attrs
 
-from ..errors import DecodeError, KernelError, NoReply, kernel_error
+from ..errors import DecodeError, KernelError, NoReply, failed, kernel_error
 from ..uapi.netlink import NLM_F
 from . import messages
 from .attributes import Buffer
@@ -55,6 +55,8 @@ class Request(NamedTuple):
 
     def error(self, failure: Failure) -> KernelError:
         """The exception that says how this request was refused."""
+        if failure.call is not None:
+            return failed(str(self), failure.call)
         code = self.meanings.get(failure.errno, failure.errno)
         return kernel_error(code, str(self), failure.detail, self.hints.get(code, ""))
 
@@ -75,12 +77,15 @@ class Outcome:
     replies: list[Reply] = attrs.field(factory=list[Reply])
     failure: Failure | None = None
     """``None`` until the kernel has answered; errno 0 is success."""
+    unreadable: OSError | None = None
+    """Why the answer can't be read, if that is so."""
 
     @property
     def error(self) -> KernelError | NoReply | None:
         """The exception that this outcome amounts to, or ``None`` for success."""
         if self.failure is None:
-            return NoReply(f"{self.request}: no answer came; it may have been carried out")
+            why = "" if self.unreadable is None else f", for it can't be read: {self.unreadable}"
+            return NoReply(f"{self.request}: no answer came; it may have been carried out{why}")
         return self.request.error(self.failure) if self.failure.errno else None
 
     def result(self) -> list[Reply]:
@@ -124,6 +129,8 @@ class Answers:
         """Messages that answered nothing of this."""
         self.lossy = False
         """Whether answers were dropped on the way: what is unanswered may have been carried out."""
+        self.unreadable: OSError | None = None
+        """Why the answers can't be read, if the system refuses to hand them out."""
         self.following: Answers | None = None
         """What was asked next on the same socket: its answers may come while some here are due."""
         self.open = count
@@ -190,8 +197,6 @@ class Exchange(Answers):
         self.begun = False
         """Whether it was sent, or a thread is about to."""
         self.sent = False
-        self.unreadable = False
-        """Whether the system refused to hand out the answers."""
         self._taker = taker
         # The collector may have its caller leave while this very thread is in here.
         self._held = threading.RLock()
@@ -201,7 +206,7 @@ class Exchange(Answers):
     def outcomes(self) -> list[Outcome]:
         """What became of each so far."""
         return [
-            Outcome(request, self.replies.get(index, []), self.failures[index])
+            Outcome(request, self.replies.get(index, []), self.failures[index], self.unreadable)
             for index, request in enumerate(self.requests)
         ]
 

@@ -5,11 +5,12 @@ All of it is in host byte order (linux/netlink.h).
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..errors import DecodeError
+from ..errors import REFUSALS, DecodeError, KernelError
 from ..uapi.netlink import NLM_F, NLMSG, NLMSGERR_ATTR
 from . import attributes
 from .attributes import Buffer
@@ -72,6 +73,15 @@ class Failure(NamedTuple):
     detail: str | None = None
     offset: int | None = None
     """Where in the request the offending attribute stands, counted from its header."""
+    call: KernelError | None = None
+    """The system call that was refused, if the kernel never saw the request."""
+
+    @classmethod
+    def of(cls, error: OSError) -> Failure:
+        """What a socket raised instead of sending a request, or of receiving the answer."""
+        known = error if isinstance(error, KernelError) else None
+        refused = known if error.errno in REFUSALS else None
+        return cls(error.errno or errno.EIO, None if known is None else known.detail, call=refused)
 
 
 SUCCESS = Failure(0)

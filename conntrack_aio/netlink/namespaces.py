@@ -3,6 +3,10 @@
 A namespace is entered on a thread made for it, which then ends: ``setns()`` moves a thread, and a
 thread that went back could fail to. libc's ``setns`` and ``unshare`` are called through ctypes on
 Python 3.11, which lacks them.
+
+Nothing is ever done in a namespace because it may be the right one. What identifies a namespace is
+its file's device and inode, which no other one has while it lives; a socket that was made in it
+keeps it alive.
 """
 
 from __future__ import annotations
@@ -16,11 +20,17 @@ from typing import TypeVar
 
 import attrs
 
-from ..errors import NamespaceError, kernel_error
+from ..errors import KernelError, NamespaceError, call_error, failed, kernel_error
 from ..uapi.sched import CLONE_NEWNET
 from ..uapi.socket import SIOCGSKNS
 
 T = TypeVar("T")
+
+Identity = tuple[int, int]
+"""What no other living namespace has: the device and the inode of its file."""
+
+_HERE = "/proc/thread-self/ns/net"
+_SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN))
 
 NAMED = "/run/netns"
 """Where ``ip netns`` keeps its names."""
@@ -76,13 +86,17 @@ class NetNS:
         return self._label
 
     def open(self) -> int:
-        """A new descriptor of the namespace. Raises :exc:`NamespaceError`."""
+        """A new descriptor of the namespace.
+
+        Raises :exc:`NamespaceError`, and :exc:`ResourceExhausted` if there are no more descriptors.
+        """
         try:
             if self._fd is not None:
                 return os.dup(self._fd)
             assert self._path is not None
             return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
+            _check_shortage(error, f"open the {self}")
             hint = {
                 errno.ENOENT: "There is no such namespace",
                 errno.EACCES: "To look into another user's process takes CAP_SYS_PTRACE",
@@ -95,7 +109,8 @@ class NetNS:
 def run_inside(fd: int, function: Callable[[], T], label: str = "network namespace") -> T:
     """Call ``function`` on a new thread inside the namespace ``fd``, and wait for it.
 
-    Raises what it raises, and :exc:`NamespaceError` where the namespace can't be entered.
+    Raises what it raises, :exc:`NamespaceError` where the namespace can't be entered, and
+    :exc:`ResourceExhausted` if no thread can be had for it.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -105,56 +120,102 @@ def run_inside(fd: int, function: Callable[[], T], label: str = "network namespa
             try:
                 setns(fd, CLONE_NEWNET)
             except OSError as error:
-                hint = {
-                    errno.EPERM: "That needs CAP_SYS_ADMIN, here and in the user namespace "
-                    "that owns the network namespace",
-                    errno.EINVAL: "It is not a network namespace",
-                }.get(error.errno or 0, "")
-                raise NamespaceError(
-                    error.errno or errno.EIO, f"enter the {label}", hint=hint
-                ) from error
+                raise _not_entered(error, label) from error
             results.append(function())
         except BaseException as error:
             errors.append(error)
 
     thread = threading.Thread(target=body, name="conntrack_aio netns", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise kernel_error(
+            errno.EAGAIN, f"start a thread to enter the {label}", hint="No thread can be had"
+        ) from error
     thread.join()
     if errors:
         raise errors[0]
     return results[0]
 
 
-def run_beside(fd: int, function: Callable[[], T]) -> T:
+def _not_entered(error: OSError, label: str) -> KernelError:
+    refusal = call_error(
+        error,
+        "setns()",
+        needs="That needs CAP_SYS_ADMIN, here and in the user namespace that owns the network "
+        "namespace",
+        cls=NamespaceError,
+    )
+    if error.errno == errno.EINVAL:
+        refusal.hint = "It is not a network namespace"
+    return failed(f"enter the {label}", refusal)
+
+
+def run_beside(fd: int, home: Identity | None, name: NetNS | None, function: Callable[[], T]) -> T:
     """Call ``function`` in the namespace that the socket ``fd`` was made in.
 
     That is here, if this thread lives there too, else on a thread made for it. The namespace is
-    asked of the socket (SIOCGSKNS, Linux 4.9), so that nobody has to keep a descriptor of it.
-    """
-    import fcntl
+    asked of the socket (SIOCGSKNS, Linux 4.9), so that nobody has to keep a descriptor of it. Where
+    that is refused, it is opened by its name once more, and taken if it is still the same.
 
+    :param home: identifies the namespace; ``None`` where nothing did when the socket was made.
+    :param name: what it was opened by, if it was.
+
+    Raises what it raises; :exc:`NamespaceError` if there is no way to the namespace, or none that
+    is known to lead there; and :exc:`ResourceExhausted` without descriptors or threads.
+    """
+    if home is not None and home == current():
+        return function()
+    namespace = _namespace_of(fd, home, name)
     try:
-        namespace = fcntl.ioctl(fd, SIOCGSKNS)
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise kernel_error(error.errno, "open another socket") from error
-        hint = "This needs CAP_NET_ADMIN" if error.errno == errno.EPERM else ""
-        raise NamespaceError(
-            error.errno or errno.EIO, "find the connection's network namespace", hint=hint
-        ) from error
-    try:
-        if _is_current(namespace):
+        if home is None and current() is not None and identify(namespace) == current():
             return function()
         return run_inside(namespace, function, "connection's network namespace")
     finally:
         os.close(namespace)
 
 
-def _is_current(namespace: int) -> bool:
+def _namespace_of(fd: int, home: Identity | None, name: NetNS | None) -> int:
+    import fcntl
+
     try:
-        return os.path.samestat(os.fstat(namespace), os.stat("/proc/thread-self/ns/net"))
+        return fcntl.ioctl(fd, SIOCGSKNS)
+    except OSError as error:
+        request = "find the connection's network namespace"
+        _check_shortage(error, request)
+        if name is not None and home is not None:
+            namespace = name.open()
+            if identify(namespace) == home:
+                return namespace
+            os.close(namespace)
+        refusal = call_error(
+            error, "ioctl(SIOCGSKNS)", needs="This needs CAP_NET_ADMIN", cls=NamespaceError
+        )
+        raise failed(request, refusal) from error
+
+
+def identify(namespace: int) -> Identity | None:
+    """Return what identifies the namespace of a descriptor; ``None`` if that can't be known."""
+    try:
+        info = os.fstat(namespace)
     except OSError:
-        return False  # no /proc here: the other way always works
+        return None
+    return info.st_dev, info.st_ino
+
+
+def current() -> Identity | None:
+    """Return what identifies the calling thread's namespace; ``None`` without a /proc."""
+    try:
+        info = os.stat(_HERE)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+def _check_shortage(error: OSError, request: str) -> None:
+    """Raises :exc:`ResourceExhausted` if that is what the error means."""
+    if error.errno in _SHORTAGES:
+        raise kernel_error(error.errno, request) from error
 
 
 if sys.version_info >= (3, 12):
@@ -170,9 +231,15 @@ if sys.version_info >= (3, 12):
 else:
 
     def _libc(name: str, *arguments: int) -> None:
-        import ctypes
+        try:
+            import ctypes
 
-        function = getattr(ctypes.CDLL(None, use_errno=True), name)
+            function = getattr(ctypes.CDLL(None, use_errno=True), name)
+        except (ImportError, AttributeError, MemoryError, OSError) as error:
+            # Of a Python without ctypes, of a C library without the call, or where memory may not
+            # be both written and executed.
+            hint = f"Python 3.11 makes this call by ctypes, which can't be loaded: {error!r}"
+            raise NamespaceError(errno.ENOSYS, f"{name}()", hint=hint) from error
         if function(*arguments):
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))

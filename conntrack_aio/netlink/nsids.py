@@ -26,7 +26,7 @@ import anyio
 import anyio.to_thread
 from anyio import CapacityLimiter
 
-from ..errors import DecodeError, KernelError, kernel_error
+from ..errors import REFUSALS, DecodeError, failed
 from ..uapi.net_namespace import NETNSA, NETNSA_NSID_NOT_ASSIGNED
 from ..uapi.netlink import NETLINK_OPTION, SOL_NETLINK
 from ..uapi.rtnetlink import RTM, RTNLGRP
@@ -41,6 +41,10 @@ _CONTROL_SIZE = 64
 _ASKED_AT_ONCE = 32
 _JUST_NOW = 20_000_000
 """Nanoseconds within which a directory may change again without a new time."""
+_NEEDS_BROADCAST = (
+    "This needs CAP_NET_BROADCAST in the user namespace that owns the connection's network "
+    "namespace: run as root, or give the program the capability"
+)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 _RTGENMSG = bytes(4)  # a family of zero, and padding
@@ -59,15 +63,23 @@ class Everywhere:
         self.nsid: int | None = None
         """The id of the namespace that the last datagram came from; ``None`` for the own one."""
         self._raw = raw
-        self._both = select.epoll()
+        self._both: select.epoll | None = None
         try:
+            self._both = select.epoll()
             for each in (raw, notices):
                 self._both.register(each.fileno(), select.EPOLLIN)
-        except BaseException:
-            self._both.close()
-            raise
+        except OSError as error:
+            if self._both is not None:
+                self._both.close()
+            if error.errno not in REFUSALS:
+                raise
+            # Notices then wait until an event comes. If there are too many, some are lost, and the
+            # ids that were known before have no name any more for that one read.
+            self._both = None
 
     def fileno(self) -> int:
+        if self._both is None:
+            return self._raw.fileno()
         return -1 if self._both.closed else self._both.fileno()
 
     def sendto(self, data: bytes, address: tuple[int, int], /) -> int:
@@ -95,7 +107,8 @@ class Everywhere:
         self._raw.setsockopt(level, option, value)
 
     def close(self) -> None:
-        self._both.close()
+        if self._both is not None:
+            self._both.close()
         self._raw.close()
 
 
@@ -130,7 +143,7 @@ class Origins:
         self._limiter: CapacityLimiter | None = None
         try:
             notices.join(RTNLGRP.NSID)
-            socket.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.LISTEN_ALL_NSID, 1)
+            socket.set_option(NETLINK_OPTION.LISTEN_ALL_NSID, 1, needs=_NEEDS_BROADCAST)
             self._mounts = _Mounts()
             try:
                 self._raw = socket.raw = Everywhere(socket.raw, notices.raw)
@@ -138,7 +151,7 @@ class Origins:
                 self._mounts.close()
                 raise
         except OSError as error:
-            raise _refused(error) from error
+            raise failed("listen to all network namespaces", error) from error
 
     @property
     def nsid(self) -> int | None:
@@ -162,7 +175,7 @@ class Origins:
                 self._holders.doubt_all()
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
-                    raise
+                    raise failed("hear about network namespaces", error) from error
                 self._holders.doubt_all()
 
     def _hear(self, size: int) -> None:
@@ -226,7 +239,7 @@ class Origins:
         known = self._holders.by_name()
         try:
             return await anyio.to_thread.run_sync(self._scan, known, limiter=self._limiter)
-        except (OSError, DecodeError):
+        except (OSError, DecodeError, RuntimeError):  # the last, if no thread can be had
             return None
 
     def _scan(self, known: Mapping[str, tuple[int, Name]]) -> dict[int, Name]:
@@ -293,14 +306,19 @@ class _Mounts:
         self._fd: int | None = None
         try:
             self._fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, PermissionError):
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                raise
             return  # no /proc here
         self._poll.register(self._fd, select.POLLPRI)
 
     def changes(self) -> int:
-        """Another number than before if there were any."""
-        if self._fd is not None and self._poll.poll(0):
-            self._changes += 1
+        """Another number than before if there were any, or if that can't be known."""
+        try:
+            changed = self._fd is not None and bool(self._poll.poll(0))
+        except OSError:
+            changed = True  # poll(2) is forbidden
+        self._changes += changed
         return self._changes
 
     def close(self) -> None:
@@ -347,15 +365,3 @@ def _id_in(buffer: Buffer, start: int, end: int) -> int:
             (id,) = _S32.unpack_from(buffer, first)
             return int(id)
     return NETNSA_NSID_NOT_ASSIGNED
-
-
-def _refused(error: OSError) -> KernelError:
-    hint = (
-        "This needs CAP_NET_BROADCAST in the user namespace that owns the connection's network "
-        "namespace: run as root, or give the program the capability"
-    )
-    return kernel_error(
-        error.errno or errno.EIO,
-        "listen to all network namespaces",
-        hint=hint if isinstance(error, PermissionError) else "",
-    )

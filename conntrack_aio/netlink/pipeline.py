@@ -21,7 +21,7 @@ from typing import Final
 
 import anyio
 
-from ..errors import DecodeError, KernelError, ResourceExhausted
+from ..errors import DecodeError, ResourceExhausted
 from .exchange import Answers, Sequence32
 from .messages import Failure
 from .socket import NetlinkSocket
@@ -84,7 +84,7 @@ class Pipeline:
         self, socket: NetlinkSocket, threads: Threads, reply_timeout: float, answer: int
     ) -> None:
         self.socket = socket
-        self.window = max(1, min(WINDOW, socket.receive_buffer // (DEPTH * answer)))
+        self.window = max(1, min(WINDOW, socket.least_receive_buffer // (DEPTH * answer)))
         """How many requests a :meth:`push` may take."""
         self.requests = 0
         self.strays = 0
@@ -158,8 +158,7 @@ class Pipeline:
         if isinstance(flight.error, OSError):
             # Of several datagrams the first may have gone: what was answered stays so.
             self._receive(flight)
-            detail = flight.error.detail if isinstance(flight.error, KernelError) else None
-            flight.settle(Failure(flight.error.errno or errno.EIO, detail))
+            flight.settle(Failure.of(flight.error))
         elif flight.error is not None:
             raise flight.error
         else:
@@ -189,15 +188,18 @@ class Pipeline:
             except DecodeError:
                 self._lose(first)
             except OSError as error:
-                self._lose(first)
                 if error.errno != errno.ENOBUFS:
-                    return  # the answers can't be read, though the requests were carried out
+                    # The answers can't be read, though the requests were carried out.
+                    self._lose(first, error)
+                    return
+                self._lose(first)
                 self.overruns += 1
 
-    def _lose(self, flight: Answers | None) -> None:
-        """Answers are missing, of this or of what follows."""
+    def _lose(self, flight: Answers | None, error: OSError | None = None) -> None:
+        """Answers are missing, of this or of what follows; ``error`` is why none can be read."""
         while flight is not None:
             flight.lossy = True
+            flight.unreadable = error
             flight = flight.following
 
     async def _wait_for_the_rest(self, flight: Flight) -> None:

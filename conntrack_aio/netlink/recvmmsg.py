@@ -42,6 +42,17 @@ class _MMsgHdr(ctypes.Structure):
     _fields_ = (("hdr", _MsgHdr), ("len", ctypes.c_uint32))
 
 
+_REFUSALS: Final = frozenset(
+    (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT)
+)
+"""What the call fails with where it is forbidden, or lacking: a netlink socket fails with none of
+these. A socket that may not be read at all fails alike, and so does ``recvfrom`` then."""
+
+
+_refused = False
+"""Whether it was: by a seccomp profile, say, which may come at any time and never goes again."""
+
+
 @cache
 def _system_call() -> Callable[..., int] | None:
     """``None`` where the C library does not have it."""
@@ -56,8 +67,8 @@ def _system_call() -> Callable[..., int] | None:
 
 
 def is_there() -> bool:
-    """Whether this system has the call."""
-    return _system_call() is not None
+    """Whether this system has the call, and has not refused it yet."""
+    return not _refused and _system_call() is not None
 
 
 class Rooms:
@@ -88,11 +99,13 @@ class Rooms:
         self.words: Final = self.view.cast("I")[:: step // 4]
         """The first four bytes of each."""
 
-    def receive(self, fd: int, limit: int) -> int:
-        """Fill some of the rooms, from the first on; how many.
+    def receive(self, fd: int, limit: int) -> int | None:
+        """Fill some of the rooms, from the first on; how many. ``None`` where this process may not
+        make the call: nothing was read then, and :func:`is_there` is false from now on.
 
         Raises :exc:`OSError`: :exc:`BlockingIOError` where nothing waits.
         """
+        global _refused
         call = _system_call()
         assert call is not None
         wanted = min(limit, self.count)
@@ -101,5 +114,8 @@ class Rooms:
             if count >= 0:
                 return count
             code = ctypes.get_errno()
+            if code in _REFUSALS:
+                _refused = True
+                return None
             if code != errno.EINTR:
                 raise OSError(code, os.strerror(code))

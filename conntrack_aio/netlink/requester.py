@@ -45,7 +45,7 @@ class Requester:
         self.overruns = 0
         self._offload = offload
         self._reply_timeout = reply_timeout
-        self._window = max(1, min(WINDOW, socket.receive_buffer // _ANSWER))
+        self._window = max(1, min(WINDOW, socket.least_receive_buffer // _ANSWER))
         self._sequence = Sequence32()
         self._lock = anyio.Lock()
         self._limiter = CapacityLimiter(1)
@@ -113,7 +113,7 @@ class Requester:
         else:
             self._send_and_receive(exchange, False)
         # What can't be read, or waited for, was carried out all the same: without an answer.
-        if not exchange.done and not exchange.unreadable:
+        if not exchange.done and exchange.unreadable is None:
             with suppress(OSError):
                 await self._wait_for_the_rest(exchange)
 
@@ -124,8 +124,8 @@ class Requester:
                     with self.socket.using():
                         self._send(exchange, walk)
                         self._receive(exchange)
-                except OSError:
-                    exchange.unreadable = True
+                except OSError as error:
+                    exchange.unreadable = error
                 finally:
                     exchange.leave()
 
@@ -150,7 +150,7 @@ class Requester:
             else:
                 self.socket.send(exchange.data)
         except OSError as error:
-            exchange.settle(Failure(error.errno or errno.EIO))
+            exchange.settle(Failure.of(error))
 
     def _receive(self, exchange: Exchange) -> None:
         """Take in what has come. Raises :exc:`OSError` where that can't be read."""

@@ -8,22 +8,34 @@ work inside ``sendmsg`` and ``recvmsg``.
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
 import sys
 import threading
+from array import array
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
 
 from .. import eventloop
-from ..errors import DecodeError, UnsupportedPlatform, kernel_error
+from ..errors import (
+    REFUSALS,
+    DecodeError,
+    KernelError,
+    UnsupportedPlatform,
+    call_error,
+    failed,
+)
 from ..eventloop import Wait
 from ..uapi.netlink import AF_NETLINK, NETLINK_OPTION, SOL_NETLINK
 from ..uapi.socket import (
     SK_MEMINFO_DROPS,
+    SK_MEMINFO_RCVBUF,
     SK_MEMINFO_RMEM_ALLOC,
     SO_ATTACH_FILTER,
     SO_MEMINFO,
@@ -44,6 +56,15 @@ _KERNEL = (0, 0)
 _MSG_TRUNC = 0x20
 _SOCK_FPROG = struct.Struct("HP")
 _MEMINFO = struct.Struct("=9I")
+
+_SMALLEST_BUFFER: Final = 2304
+"""No receive buffer is smaller (``SOCK_MIN_RCVBUF`` on 64-bit machines)."""
+_LARGEST_BUFFER: Final = 2**31 - 1
+
+_NEEDS_ADMIN: Final = (
+    "This needs CAP_NET_ADMIN in the user namespace that owns the network namespace: "
+    "run as root, or give the program the capability"
+)
 
 
 def require_linux() -> None:
@@ -67,40 +88,111 @@ def open_socket(protocol: int, *, receive_buffer: int | None = None) -> NetlinkS
             AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol
         )
     except OSError as error:
-        hint = "This kernel was built without it" if error.errno == errno.EPROTONOSUPPORT else ""
-        raise kernel_error(
-            error.errno or errno.EIO, f"open a netlink socket (protocol {protocol})", hint=hint
-        ) from error
+        refusal = failed(
+            f"open a netlink socket (protocol {protocol})", call_error(error, "socket(AF_NETLINK)")
+        )
+        if hint := _NO_SOCKET.get(refusal.errno or 0):
+            refusal.hint = hint
+        raise refusal from error
     try:
-        # An address of 0 lets the kernel choose; a process may have any number of sockets.
-        raw.bind(_KERNEL)
-        # Other programs that send to this port get ECONNREFUSED, and can't fill the buffer. What
-        # they send to the groups still comes; the sender's address tells.
-        raw.connect(_KERNEL)
+        _bind(raw)
         for option in (NETLINK_OPTION.CAP_ACK, NETLINK_OPTION.EXT_ACK):
             try:
                 raw.setsockopt(SOL_NETLINK, option, 1)
             except OSError:
-                pass  # older than 4.3 or 4.12: errors then come without words
-        forced = receive_buffer is not None and set_receive_buffer(raw, receive_buffer)
+                pass  # older than 4.3 or 4.12, or forbidden: errors then come without words
+        opened = NetlinkSocket(raw)
+        if receive_buffer is not None:
+            opened.grow(receive_buffer)
     except BaseException:
         raw.close()
         raise
-    return NetlinkSocket(raw, forced=forced)
+    return opened
 
 
-def set_receive_buffer(raw: RawSocket, size: int) -> bool:
+_NO_SOCKET: Final = {
+    errno.EPROTONOSUPPORT: "This kernel was built without it",
+    errno.EAFNOSUPPORT: "A seccomp profile forbids sockets of this family to this process, as "
+    "systemd's RestrictAddressFamilies= does: allow AF_NETLINK there",
+}
+
+
+def _bind(raw: socket.socket) -> None:
+    """Give the socket an address of its own: either call does, if the other one is forbidden.
+
+    Without an address it would hear no event that a packet causes. Raises :exc:`KernelError`.
+    """
+    refusal: OSError | None = None
+    try:
+        # An address of 0 lets the kernel choose; a process may have any number of sockets.
+        raw.bind(_KERNEL)
+    except OSError as error:
+        refusal = error
+    try:
+        # Other programs that send to this port get ECONNREFUSED, and can't fill the buffer. What
+        # they send to the groups still comes; the sender's address tells.
+        raw.connect(_KERNEL)
+    except OSError:
+        if refusal is not None:
+            raise failed(
+                "open a netlink socket", call_error(refusal, "bind() and connect()")
+            ) from refusal
+
+
+def set_receive_buffer(raw: RawSocket, size: int, *, forced_only: bool = False) -> bool | None:
     """Ask for room for ``size`` bytes: beyond the system's maximum where this process may.
 
-    Whether it may. SO_RCVBUFFORCE needs CAP_NET_ADMIN in the initial user namespace; SO_RCVBUF is
-    cut to ``net.core.rmem_max``.
+    Return ``True`` if it may, ``False`` if the size was cut to ``net.core.rmem_max``, and ``None``
+    if the buffer stays as it was, because either option was refused. SO_RCVBUFFORCE needs
+    CAP_NET_ADMIN in the initial user namespace; ``forced_only`` leaves SO_RCVBUF alone, which is
+    cut.
     """
     try:
         raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
     except OSError:
+        if forced_only:
+            return None
+    else:
+        return True
+    try:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-        return False
-    return True
+    except OSError:
+        return None
+    return False
+
+
+@cache
+def _recvmmsg() -> ModuleType | None:
+    """The module of that name; ``None`` where Python lacks ctypes, or can't load it.
+
+    Where memory may not be both written and executed, loading it may raise :exc:`MemoryError`.
+    """
+    try:
+        from . import recvmmsg
+    except (ImportError, MemoryError, OSError):
+        return None
+    return recvmmsg
+
+
+def _doubled(size: int) -> int:
+    """What the kernel makes of a size that was asked for, for its own bookkeeping."""
+    return max(2 * size, _SMALLEST_BUFFER)
+
+
+def _is_readable(descriptor: int) -> bool:
+    """Whether something waits to be read, an error among it; ``True`` if that can't be known."""
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(0))
+    except OSError:
+        pass  # forbidden; what event loops call is not
+    try:
+        with select.epoll() as epoll:
+            epoll.register(descriptor, select.EPOLLIN)
+            return bool(epoll.poll(0))
+    except OSError:
+        return True
 
 
 def _is_odd(size: int) -> bool:
@@ -124,14 +216,20 @@ class Backlog(NamedTuple):
 class NetlinkSocket:
     """One conversation's socket, usable from the loop and from one worker thread at a time."""
 
-    def __init__(self, raw: RawSocket, *, forced: bool = False) -> None:
-        """``forced``: its receive buffer may be beyond the system's maximum."""
+    def __init__(self, raw: RawSocket) -> None:
         self.raw = observed(raw)
         self.buffer = bytearray(RECEIVE_SIZE)
         self.bytes_received = 0
         self.datagrams_received = 0
         self.forged = 0
-        self._forced = forced
+        self.namespace: tuple[int, int] | None = None
+        """What identifies the network namespace that it was made in, where that is known."""
+        self._asked_size: int | None = None
+        """What was asked for last of the receive buffer, and not refused."""
+        self._forced = False
+        """Whether that was granted, though it may be beyond the system's maximum."""
+        self._has_meminfo = True
+        self._has_recvfrom = True
         self._view = memoryview(self.buffer)
         self._lock = threading.Lock()
         self._closing = False
@@ -167,7 +265,12 @@ class NetlinkSocket:
         """To the kernel, which has carried it out when this returns. Raises :exc:`OSError`."""
         # The address is named although the socket may be connected: the kernel then asks for
         # the capabilities of the sender alone, not also for those of whoever opened it.
-        self.raw.sendto(data, _KERNEL)
+        try:
+            self.raw.sendto(data, _KERNEL)
+        except OSError as error:
+            if error.errno in REFUSALS:
+                raise call_error(error, "sendto()") from error
+            raise
 
     def receive(self) -> int:
         """Read one datagram into :attr:`buffer`; its length, 0 for one to pass over.
@@ -177,7 +280,19 @@ class NetlinkSocket:
         Raises :exc:`BlockingIOError` when there is none, :exc:`OSError` (ENOBUFS) after an
         overrun, :exc:`DecodeError` for one that is larger than any the kernel makes.
         """
-        size, sender = self.raw.recvfrom_into(self._view, RECEIVE_SIZE, _MSG_TRUNC)
+        try:
+            size, sender = (
+                self.raw.recvfrom_into(self._view, RECEIVE_SIZE, _MSG_TRUNC)
+                if self._has_recvfrom
+                else self._receive_message()
+            )
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno not in REFUSALS or isinstance(error, KernelError):
+                raise
+            self._has_recvfrom = False
+            size, sender = self._receive_message()
         if sender[0] != 0:
             self.forged += 1
             return 0
@@ -187,6 +302,16 @@ class NetlinkSocket:
             raise _too_large(size)
         return size
 
+    def _receive_message(self) -> tuple[int, tuple[int, int]]:
+        """As ``recvfrom_into``, where that is forbidden."""
+        try:
+            size, _, _, sender = self.raw.recvmsg_into([self._view], 0, _MSG_TRUNC)
+        except OSError as error:
+            if error.errno in REFUSALS:
+                raise call_error(error, "recvfrom() and recvmsg()") from error
+            raise
+        return size, sender
+
     def receive_some(self, datagrams: list[bytes | DecodeError], limit: int) -> int:
         """Read datagrams, so many at most; how many it were, forged ones counted too.
 
@@ -195,26 +320,30 @@ class NetlinkSocket:
         none, and :exc:`OSError` (ENOBUFS) after an overrun.
         """
         rooms = self._rooms or self._make_rooms(limit)
-        if rooms is None:
-            try:
-                if size := self.receive():
-                    datagrams.append(bytes(self._view[:size]))
-            except DecodeError as error:
-                datagrams.append(error)
-            return 1
-        count = rooms.receive(self.raw.fileno(), limit)
-        datagrams += self._received(rooms, count)
-        return count
+        if rooms is not None:
+            count = rooms.receive(self.raw.fileno(), limit)
+            if count is not None:
+                datagrams += self._received(rooms, count)
+                return count
+            self._rooms = None  # from now on they come one by one
+        try:
+            if size := self.receive():
+                datagrams.append(bytes(self._view[:size]))
+        except DecodeError as error:
+            datagrams.append(error)
+        return 1
 
     def _make_rooms(self, limit: int) -> Rooms | None:
-        """``None`` where somebody stands in for the system call, looks on, or memory is short."""
+        """``None`` where the system call is forbidden or somebody stands in for it or looks on, and
+        where memory is short."""
         if type(self.raw) is not socket.socket:
             return None
         # At first use: to load ctypes takes some milliseconds.
-        from .recvmmsg import Rooms, is_there
-
+        recvmmsg = _recvmmsg()
+        if recvmmsg is None or not recvmmsg.is_there():
+            return None
         try:
-            self._rooms = Rooms(limit, RECEIVE_SIZE) if is_there() else None
+            self._rooms = recvmmsg.Rooms(limit, RECEIVE_SIZE)
         except (OSError, MemoryError):
             return None  # then they come one by one
         return self._rooms
@@ -242,53 +371,102 @@ class NetlinkSocket:
         ]
 
     def join(self, group: int) -> None:
-        """Subscribe to a multicast group. Raises :exc:`OSError`."""
-        self.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.ADD_MEMBERSHIP, group)
+        """Subscribe to a multicast group. Raises :exc:`KernelError`."""
+        self.set_option(NETLINK_OPTION.ADD_MEMBERSHIP, group, needs=_NEEDS_ADMIN)
+
+    def set_option(self, option: NETLINK_OPTION, value: int, *, needs: str = "") -> None:
+        """Set an option of netlink's that must be had.
+
+        Raises :exc:`KernelError`, which names the option; ``needs`` is what it says of the
+        capability that the option takes.
+        """
+        try:
+            self.raw.setsockopt(SOL_NETLINK, option, value)
+        except OSError as error:
+            call = f"setsockopt(NETLINK_{option.name})"
+            raise call_error(error, call, needs=needs) from error
+
+    # -- the receive buffer -------------------------------------------------------------------
 
     @property
     def receive_buffer(self) -> int:
-        """The size of the receive buffer in the kernel's accounting (twice what was asked for)."""
-        size = self.raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4)
+        """The size of the receive buffer in the kernel's accounting (twice what was granted).
+
+        Where the kernel may not be asked, it is what the buffer may have at most.
+        """
+        size = self._read_receive_buffer()
+        if size is not None:
+            return size
+        return _LARGEST_BUFFER if self._asked_size is None else _doubled(self._asked_size)
+
+    @property
+    def least_receive_buffer(self) -> int:
+        """As :attr:`receive_buffer`; where the kernel may not be asked, what it has at least."""
+        size = self._read_receive_buffer()
+        if size is not None:
+            return size
+        granted = self._forced and self._asked_size is not None
+        return _doubled(self._asked_size or 0) if granted else _SMALLEST_BUFFER
+
+    def _read_receive_buffer(self) -> int | None:
+        try:
+            size = self.raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4)
+        except OSError:
+            info = self._read_meminfo()
+            return None if info is None else info[SK_MEMINFO_RCVBUF]
         return int.from_bytes(size, sys.byteorder)
 
     def grow(self, size: int) -> None:
-        """Ask for more room than there is, as far as the system grants it; it never gets less."""
-        try:
-            self.raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
-        except OSError:
-            # A program may have dropped its privileges since. SO_RCVBUF would then cut down to the
-            # system's maximum what was forced beyond it.
-            if not self._forced:
-                self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        """Ask for room for so many bytes, as far as the system grants it.
+
+        What was granted beyond the system's maximum never gets less: a program may have dropped
+        its privileges since, and would be cut down to that.
+        """
+        granted = set_receive_buffer(self.raw, size, forced_only=self._forced)
+        if granted is not None:
+            self._asked_size, self._forced = size, granted
 
     def attach(self, program: Program) -> None:
         """Have the kernel run a program on each message before it is queued here.
 
         Raises :exc:`OSError`: ENOMEM for one that is larger than ``net.core.optmem_max`` allows.
         """
-        # The option's value is a pointer to the program. To load ctypes takes some milliseconds.
-        import ctypes
-
-        data = program.pack()
-        room = ctypes.create_string_buffer(data, len(data))
-        value = _SOCK_FPROG.pack(len(program), ctypes.addressof(room))
+        # The option's value is a pointer to the program.
+        room = array("B", program.pack())
+        address, _ = room.buffer_info()
+        value = _SOCK_FPROG.pack(len(program), address)
         self.raw.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, value)
 
     def insist(self) -> None:
-        """Have the kernel try again to deliver what it can retry (``NETLINK_BROADCAST_ERROR``)."""
-        self.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.BROADCAST_ERROR, 1)
+        """Have the kernel try again to deliver what it can retry (``NETLINK_BROADCAST_ERROR``).
+
+        Raises :exc:`KernelError`.
+        """
+        self.set_option(NETLINK_OPTION.BROADCAST_ERROR, 1)
 
     def backlog(self) -> Backlog | None:
         """What waits here, and what was dropped; ``None`` where the kernel does not tell
-        (before 4.12), and once the socket is closed."""
+        (before 4.12) or may not be asked, and once the socket is closed."""
+        info = self._read_meminfo()
+        return (
+            None if info is None else Backlog(info[SK_MEMINFO_RMEM_ALLOC], info[SK_MEMINFO_DROPS])
+        )
+
+    def _read_meminfo(self) -> tuple[int, ...] | None:
+        if not self._has_meminfo or self._closing:
+            return None
         try:
             info = self.raw.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
         except OSError:
-            return None
+            info = b""
         if len(info) < _MEMINFO.size:
+            self._has_meminfo = False
             return None
-        told: tuple[int, ...] = _MEMINFO.unpack(info)
-        return Backlog(told[SK_MEMINFO_RMEM_ALLOC], told[SK_MEMINFO_DROPS])
+        return _MEMINFO.unpack(info)
+
+    def is_readable(self) -> bool:
+        """Whether something waits to be read at this moment, an error among it."""
+        return _is_readable(self.raw.fileno())
 
     async def wait_readable(self) -> None:
         """Wait until there is something to read.
@@ -305,7 +483,7 @@ class NetlinkSocket:
             self._wait = eventloop.current().wait_readable(self.raw.fileno())
             await self._wait.finish()
         except OSError as error:
-            raise kernel_error(error.errno or errno.EIO, "wait for a netlink socket") from error
+            raise failed("wait for a netlink socket", error) from error
         finally:
             self._wait = None
 

@@ -9,7 +9,6 @@ a worker thread as well.
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -155,7 +154,7 @@ class Walk:
             except ResourceExhausted:
                 raise  # nothing was lost by it
             except OSError as error:
-                self._finish(Failure(error.errno or errno.EIO))
+                self._finish(Failure.of(error))
             except Exception:
                 self.close()
                 raise

@@ -54,8 +54,12 @@ _PROHIBITIONS = (
 )
 
 _REMEDIES = {
-    errno.EPERM: "Something forbids new namespaces here, as the usual seccomp profile of a "
-    "container does: run this as root outside of it, or in one started with --privileged",
+    errno.EPERM: "Something forbids new namespaces here (unshare, setns), as the usual seccomp "
+    "profile of a container does: run this as root outside of it, or in one started with "
+    "--privileged",
+    errno.ENOSYS: "Something forbids new namespaces here (unshare, setns), or Python 3.11 lacks "
+    "ctypes, by which it makes them: run this outside of a container, or in one started with "
+    "--privileged",
     errno.ENOSPC: "There are as many namespaces as there may be: raise the sysctls "
     "user.max_user_namespaces and user.max_net_namespaces",
     errno.EINVAL: "This takes a kernel with namespaces (CONFIG_USER_NS, CONFIG_NET_NS)",

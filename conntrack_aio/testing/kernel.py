@@ -20,7 +20,7 @@ from ..model.tuples import Tuple
 from ..netlink import messages, nfnetlink
 from ..netlink.endpoint import Endpoint, endpoint_for
 from ..netlink.namespaces import NetNS
-from ..netlink.socket import NetlinkSocket, set_receive_buffer
+from ..netlink.socket import NetlinkSocket
 from ..subscriptions import DEFAULT_RECEIVE_BUFFER
 from ..sysctls import SysctlTree
 from ..uapi.netlink import NETLINK, NETLINK_OPTION, NLM_F, SOL_NETLINK
@@ -410,9 +410,11 @@ class _Endpoint:
             raw = FakeSocket(port, self._home, protocol)
             for option in (NETLINK_OPTION.CAP_ACK, NETLINK_OPTION.EXT_ACK):
                 raw.setsockopt(SOL_NETLINK, option, 1)
-            forced = receive_buffer is not None and set_receive_buffer(raw, receive_buffer)
+            opened = NetlinkSocket(raw)
+            if receive_buffer is not None:
+                opened.grow(receive_buffer)
             self._state.sockets.append(raw)
-        return NetlinkSocket(raw, forced=forced)
+        return opened
 
     def beside(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
         return function()

@@ -7,7 +7,6 @@ that is told.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
@@ -395,6 +394,8 @@ class FakeSocket:
     def _attach(self, value: bytes) -> None:
         """``struct sock_fprog``: how many instructions, and where they lie."""
         count, address = struct.unpack("HP", value)
+        import ctypes  # which a Python without libffi lacks, and nothing else here needs
+
         data = ctypes.string_at(address, 8 * count)
         if len(data) > self._home.option_memory:
             raise _error(errno.ENOMEM)

@@ -132,8 +132,11 @@ class Sent(Generic[T]):
                 yield error
             else:
                 failure = next(failures)
-                done = failure is not None and not failure.errno
-                yield None if done else exchange.Outcome(self._words(item), [], failure).error
+                if failure is not None and not failure.errno:
+                    yield None
+                else:
+                    why = self._flight.unreadable
+                    yield exchange.Outcome(self._words(item), [], failure, why).error
 
 
 class Updates(Generic[D]):
@@ -192,7 +195,9 @@ class Rounds(Generic[D]):
             asked, self._asking = self._asking, []
             for index, (outcome, steps, request) in enumerate(asked):
                 replies = flight.replies.get(index, [])
-                answer = exchange.Outcome(request, replies, flight.failures[index])
+                answer = exchange.Outcome(
+                    request, replies, flight.failures[index], flight.unreadable
+                )
                 self._step(outcome, steps, answer)
             self.send()
         return self._outcomes

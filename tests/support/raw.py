@@ -89,7 +89,7 @@ def _answer(socket: NetlinkSocket, message: messages.Message, groups: int) -> An
     if kind != messages.ERROR:
         return Answer(kind, flags, seq, port, groups, None, None, None, payload)
     failure = messages.parse_error(socket.buffer, message)
-    return Answer(kind, flags, seq, port, groups, *failure, payload[4:20])
+    return Answer(kind, flags, seq, port, groups, *failure[:3], payload[4:20])
 
 
 def ask(socket: NetlinkSocket, *requests: bytes) -> list[Answer]:
