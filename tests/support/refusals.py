@@ -1,0 +1,507 @@
+"""A program that tries the library where system calls are refused.
+
+It imports everything once, and then forks for each job: a filter of system calls can't be removed.
+A job is a line of JSON on its standard input, a :class:`Job`; each is answered by a line with what
+came of its situations. It leaves the network namespace that it was started in, so it needs root.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn, Self
+
+import anyio
+import trio  # noqa: F401  (so that no child has to)
+import uvloop  # noqa: F401
+
+from conntrack_aio import (
+    Connection,
+    ConntrackError,
+    EventsLost,
+    EventStream,
+    EventType,
+    Flow,
+    FlowEvent,
+    FlowTable,
+    Match,
+    NetNS,
+    connect,
+)
+from conntrack_aio.codec.requests import flows as requests
+from conntrack_aio.netlink import namespaces
+from conntrack_aio.netlink.exchange import Exchange
+from conntrack_aio.netlink.namespaces import run_inside, unshare
+from conntrack_aio.sandbox import links
+from conntrack_aio.sandbox.conversation import converse
+from conntrack_aio.sandbox.namespace import new_network_namespace
+from conntrack_aio.sysctls import set_sysctl
+from conntrack_aio.uapi.netlink import NETLINK
+from conntrack_aio.uapi.sched import CLONE_NEWNET
+
+from .seccomp import Denial, deny
+from .waiting import until
+
+BACKENDS: Final[dict[str, tuple[str, dict[str, bool]]]] = {
+    "asyncio": ("asyncio", {"use_uvloop": False}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+
+SOON: Final = 10.0
+"""Seconds within which a situation has to end."""
+_HANGS: Final = 40.0
+"""Seconds after which a job is killed."""
+
+_MANY: Final = 400
+"""Events that the default receive buffer has no room for."""
+
+Results = dict[str, Any]
+
+
+class Job(NamedTuple):
+    """What is refused, and what is tried then."""
+
+    backend: str
+    denials: list[Denial]
+    situations: list[str]
+    late: bool = False
+    """Refuse it only once everything is open and in use."""
+    ctypes: str | None = None
+    """The name of the exception that importing ctypes raises."""
+
+
+class Worker:
+    """The program, started by a test."""
+
+    def __init__(self) -> None:
+        here = Path(__file__).parent.parent
+        path = os.pathsep.join([str(here), str(here.parent)])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "support.refusals"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+            text=True,
+        )
+
+    def run(self, job: Job) -> Results:
+        """What came of each situation: its result, or what :func:`_shown` makes of an error."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], _HANGS + 10)[0]:
+            raise TimeoutError
+        results: Results = json.loads(self._process.stdout.readline())
+        return results
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._process:
+            self._process.kill()
+
+
+class World:
+    """The child's own namespace, another one, and the denials of its job."""
+
+    def __init__(self, directory: str, job: Job) -> None:
+        unshare(CLONE_NEWNET)
+        links.set_up("lo")
+        set_sysctl("net.netfilter.nf_conntrack_events", 1)
+        self.other = new_network_namespace()
+        run_inside(self.other, lambda: set_sysctl("net.netfilter.nf_conntrack_events", 1))
+        links.assign_nsid(self.other, 7)
+        namespaces.NAMED = directory
+        self.name = Path(directory) / "blue"
+        self.name.symlink_to(f"/proc/{os.getpid()}/fd/{self.other}")
+        self._job = job
+
+    def lock(self) -> None:
+        if self._job.ctypes is not None:
+            _hide_ctypes(self._job.ctypes)
+        deny(self._job.denials)
+
+
+def _hide_ctypes(error: str) -> None:
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, *arguments: object) -> None:
+            if name == "ctypes":
+                raise {"ImportError": ImportError, "MemoryError": MemoryError}[error](name)
+
+    deny([])  # loads what it needs
+    for name in [name for name in sys.modules if name.split(".")[0] == "ctypes"]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]
+
+
+# Situations
+
+
+FLOWS: Final = [Flow.udp("10.0.0.1", port, "10.0.0.2", 53, timeout=600) for port in range(1, 9)]
+MATCH: Final = Match.parse("proto udp and orig.sport <= 3")
+EVENTS: Final = Match.parse("orig.sport in {1, 3}")
+
+
+def ports(flows: list[Flow]) -> list[int | None]:
+    return sorted(flow.orig.sport or 0 for flow in flows)
+
+
+def many(start: int = 100) -> list[Flow]:
+    return [
+        Flow.udp("10.0.0.1", port, "10.0.0.3", 53, timeout=600)
+        for port in range(start, start + _MANY)
+    ]
+
+
+def storm(first: int = 100) -> None:
+    """Make flows before any other task has its turn: more than most buffers hold events."""
+    flows = many(first)
+    for start in range(0, _MANY, 100):
+        created = [requests.create(flow) for flow in flows[start : start + 100]]
+        converse(NETLINK.NETFILTER, Exchange(created, seq=1))
+
+
+async def made(conn: Connection, flows: list[Flow]) -> int:
+    return sum(outcome.ok for outcome in await conn.create_many(flows))
+
+
+async def dump(world: World) -> object:
+    async with connect() as conn:
+        await made(conn, FLOWS)
+        found = [ports(await conn.list()), ports(await conn.list(MATCH)), await conn.count(MATCH)]
+        async with conn.dump() as entries:
+            await anext(entries)  # and leave it
+        return [found, len(await conn.list(zero_counters=True)), await conn.delete_matching(MATCH)]
+
+
+async def large_dump(world: World) -> object:
+    async with connect() as conn:
+        storm()
+        return ports(await conn.list()) == list(range(100, 100 + _MANY))
+
+
+async def events(world: World) -> object:
+    async with connect() as conn, conn.events(match=EVENTS) as stream:
+        return await use_events(conn, stream)
+
+
+async def use_events(conn: Connection, stream: EventStream[FlowEvent]) -> object:
+    idle = stream.mark()
+    seen: list[object] = [stream.passed(idle), stream.batch_nowait(), stream.passed(idle)]
+    await made(conn, FLOWS)
+    for _ in range(2):
+        event = await anext(stream)
+        seen.append([event.type.name, event.flow.orig.sport])
+    await conn.flush()
+    mark = stream.mark()
+    seen.append(stream.passed(mark))
+    while batch := stream.batch_nowait():
+        seen.append([batch[0].type.name, ports([event.flow for event in batch])])
+    seen.append(stream.passed(mark))
+    seen.append([stream.statistics().events_lost, stream.statistics().queued])
+    return seen
+
+
+async def loss(world: World) -> object:
+    async with connect() as conn, conn.events(EventType.NEW, receive_buffer=20_000) as stream:
+        storm()
+        mark, before, lost = stream.mark(), 0, False
+        while not (lost and stream.passed(mark)):
+            try:
+                before += (await anext(stream)) is not None
+            except EventsLost as gap:
+                if gap.lost is not None and gap.lost + before != _MANY:
+                    return gap.lost
+                lost = True
+        assert 0 < before < _MANY
+        await conn.create(FLOWS[0])
+        return (await anext(stream)).flow.orig.sport
+
+
+async def growing(world: World) -> object:
+    stream: EventStream[FlowEvent | EventsLost]
+    async with (
+        connect() as conn,
+        conn.events(
+            EventType.NEW, receive_buffer=20_000, receive_buffer_max=1 << 24, on_loss="item"
+        ) as stream,
+    ):
+        losses = 0
+        for start in range(100, 100 + 3 * _MANY, _MANY):
+            storm(start)
+            mark = stream.mark()
+            while not stream.passed(mark):
+                losses += sum(isinstance(each, EventsLost) for each in stream.batch_nowait())
+        return losses > 0
+
+
+async def reliable(world: World) -> object:
+    async with connect() as conn, conn.events(EventType.DESTROY, reliable=True) as stream:
+        await made(conn, FLOWS)
+        await conn.flush()
+        return ports([(await anext(stream)).flow for _ in FLOWS])
+
+
+async def table(world: World) -> object:
+    async with connect() as conn, conn.table(reconcile=None) as live:
+        return await use_table(conn, live)
+
+
+async def matched_table(world: World) -> object:
+    async with connect() as conn, conn.table(MATCH) as live:
+        await made(conn, FLOWS)
+        await live.synced()
+        return ports(list(live))
+
+
+async def use_table(conn: Connection, live: FlowTable) -> object:
+    await live.synced()
+    seen: list[object] = [len(live)]
+    await made(conn, FLOWS)
+    await live.synced()
+    seen.append(ports(list(live)))
+    await conn.update(FLOWS[0], mark=5)
+    await live.synced()
+    seen.append(sorted(flow.mark or 0 for flow in live))
+    await live.reconcile()
+    await conn.flush()
+    await live.synced()
+    return [*seen, len(live), live.mode.name, live.behind]
+
+
+async def lossy_table(world: World) -> object:
+    async with connect() as conn, conn.table(receive_buffer=20_000, reconcile=None) as live:
+        storm()
+        await live.synced()
+        same = ports(list(live)) == ports(await conn.list())
+        return [same, live.statistics().resyncs > 0, live.behind]
+
+
+async def bulk(world: World) -> object:
+    async with connect() as conn:
+        count = [await made(conn, FLOWS), await made(conn, FLOWS)]
+        count.append(sum([each.ok async for each in conn.update_many(FLOWS, mark=3)]))
+        flows = await conn.list()
+        count.append(sum(flow.mark == 3 for flow in flows))
+        count.append(sum([each.ok async for each in conn.delete_many(FLOWS[:2])]))
+        return [*count, await conn.delete_matching(MATCH), await conn.count()]
+
+
+async def netns(world: World) -> object:
+    async with connect(netns="blue") as conn:
+        return await use_netns(conn)
+
+
+async def use_netns(conn: Connection) -> object:
+    await made(conn, FLOWS)
+    async with conn.events(EventType.DESTROY) as stream, conn.table() as live:
+        found = [ports(await conn.list()), len(live), (await conn.sysctls.read()).count]
+        await conn.flush()
+        return [found, ports([(await anext(stream)).flow for _ in FLOWS])]
+
+
+async def lost_name(world: World) -> object:
+    async with connect(netns="blue") as conn:
+        world.name.unlink()
+        world.name.symlink_to("/proc/self/ns/net")  # which is another one now
+        world.lock()
+        return len(await conn.list())
+
+
+async def all_netns(world: World) -> object:
+    async with (
+        connect() as conn,
+        connect(netns=NetNS.from_fd(world.other)) as other,
+        conn.events(EventType.NEW, all_netns=True) as stream,
+    ):
+        return await use_all(conn, other, stream)
+
+
+async def use_all(conn: Connection, other: Connection, stream: EventStream[FlowEvent]) -> object:
+    seen: list[object] = []
+    for each in (conn, other, other):
+        await each.create(FLOWS[len(seen)])
+        event = await anext(stream)
+        seen.append([event.flow.orig.sport, event.nsid, event.netns])
+    await conn.flush()
+    await other.flush()
+    return seen
+
+
+async def sysctls(world: World) -> object:
+    async with connect() as conn:
+        await conn.sysctls.set(acct=True)
+        return (await conn.sysctls.read()).acct
+
+
+async def count(world: World) -> object:
+    async with connect() as conn:
+        return await conn.count()
+
+
+async def all_at_once(world: World) -> object:
+    """All of it is open and in use when the calls are refused, and goes on."""
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        conn = await enter(connect())
+        other = await enter(connect(netns="blue"))
+        stream = await enter(conn.events(match=EVENTS))
+        everywhere = await enter(conn.events(EventType.NEW, all_netns=True))
+        live = await enter(conn.table(reconcile=None))
+
+        async def use() -> list[object]:
+            seen = [await use_events(conn, stream), await use_table(conn, live)]
+            seen.append(await use_netns(other))
+            while not everywhere.passed(everywhere.mark()):
+                await everywhere.next_batch()
+            seen.append(await use_all(conn, other, everywhere))
+            while stream.batch_nowait():  # of no interest here
+                pass
+            return [*seen, len(await conn.list(MATCH))]
+
+        before = await use()
+        world.lock()
+        assert await use() == before
+        return before
+
+
+async def sending_later(world: World) -> object:
+    """What was open and in use may not send any more."""
+    async with connect() as conn, conn.table(reconcile=None) as live, conn.dump() as opened:
+        await made(conn, FLOWS)
+        await live.synced()
+        world.lock()
+        errors: list[str] = []
+
+        async def fails(call: Callable[[], Awaitable[object]]) -> None:
+            try:
+                errors.append(f"returned {await call()}")
+            except ConntrackError as error:
+                errors.append(str(error))
+
+        await fails(conn.count)
+        await fails(conn.list)
+        await fails(lambda: anext(opened))
+        await fails(lambda: conn.create(FLOWS[0]))
+        for outcome in await conn.create_many(FLOWS[:2]):
+            errors.append(str(outcome.error))
+        await fails(live.reconcile)
+        return errors
+
+
+SITUATIONS: Final[dict[str, Callable[[World], Awaitable[object]]]] = {
+    each.__name__: each
+    for each in (
+        *(dump, large_dump, events, loss, growing, reliable, table, matched_table, lossy_table),
+        *(bulk, netns, all_netns, sysctls, count, lost_name, all_at_once, sending_later),
+    )
+}
+EARLY: Final = list(SITUATIONS)[:13]
+"""Those that open all that they use themselves, and work where nothing is refused."""
+
+
+# The program
+
+
+async def _try_all(world: World, job: Job) -> Results:
+    results: Results = {}
+    if not job.late:  # but the loop has what it needs
+        world.lock()
+    for name in job.situations:
+        before = _open_files()
+        started = time.monotonic()
+        try:
+            with anyio.fail_after(SOON):
+                results[name] = await SITUATIONS[name](world)
+        except TimeoutError:
+            results[name] = "hung"
+        except Exception as error:
+            results[name] = _shown(error, time.monotonic() - started)
+        with suppress(ConntrackError, RuntimeError):  # as far as that is not refused
+            async with connect() as conn:
+                await conn.flush()
+        gc.collect()
+        with anyio.move_on_after(5):  # a thread closes what it uses when it is done
+            await until(partial(_open_no_more_than, before))
+        if (new := _open_files() - before) > 0:
+            results[name] = f"{results[name]}, and {new} descriptors are left open"
+    return results
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _open_no_more_than(number: int) -> bool:
+    return _open_files() <= number
+
+
+def _shown(error: Exception, seconds: float) -> dict[str, object]:
+    return {
+        "error": type(error).__name__,
+        "ours": isinstance(error, ConntrackError),
+        "text": str(error),
+        "soon": seconds < 2,
+    }
+
+
+def _child(job: Job, output: int) -> NoReturn:
+    logging.disable()  # of losses, which are made on purpose
+    faulthandler.dump_traceback_later(_HANGS - 2, exit=True)
+    with tempfile.TemporaryDirectory() as directory:
+        world = World(directory, job)
+        backend, options = BACKENDS[job.backend]
+        results = anyio.run(_try_all, world, job, backend=backend, backend_options=options)
+    os.write(output, json.dumps(results).encode() + b"\n")
+    os._exit(0)
+
+
+def _denial(call: str, code: int, arguments: dict[str, int], flags: dict[str, int]) -> Denial:
+    """As it was before it was written as JSON, whose keys are strings."""
+    numbers = [{int(index): value for index, value in each.items()} for each in (arguments, flags)]
+    return Denial(call, code, *numbers)
+
+
+def main() -> None:
+    gc.collect()
+    gc.freeze()  # so that a child's collections are short
+    for line in sys.stdin:
+        job = Job(*json.loads(line))
+        job = job._replace(denials=[_denial(*each) for each in job.denials])
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(reader)
+            try:
+                _child(job, writer)
+            except BaseException as error:
+                os.write(writer, json.dumps({"": repr(error)}).encode() + b"\n")
+            finally:
+                os._exit(1)
+        os.close(writer)
+        with open(reader) as answer:
+            if not select.select([answer], [], [], _HANGS)[0]:
+                os.kill(child, signal.SIGKILL)
+            print(answer.readline().strip() or json.dumps({"": "killed"}), flush=True)
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main()
