@@ -100,7 +100,8 @@ class EventStream(Received[E]):
     def receive_buffer(self) -> int:
         """How many bytes may wait, as the kernel counts: twice what was granted.
 
-        An event takes some 1,280. It is 0 once the stream is closed.
+        An event takes some 1,280. It is 0 once the stream is closed. Where the kernel may not be
+        asked (a seccomp profile forbids ``getsockopt``), it is the most that can have been granted.
         """
         return 0 if self.socket.closed else self.socket.receive_buffer
 

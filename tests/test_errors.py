@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import copy
 import errno
+import os
 import pickle
 
 import pytest
 
 from conntrack_aio import errors
-from conntrack_aio.errors import ConntrackError, DecodeError, EventsLost, KernelError, kernel_error
+from conntrack_aio.errors import (
+    ConntrackError,
+    DecodeError,
+    EventsLost,
+    KernelError,
+    NamespaceError,
+    call_error,
+    failed,
+    kernel_error,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +34,10 @@ from conntrack_aio.errors import ConntrackError, DecodeError, EventsLost, Kernel
         (errno.ERANGE, errors.InvalidRequest),
         (errno.EBUSY, errors.ResourceBusy),
         (errno.ENOSPC, errors.ResourceExhausted),
+        (errno.EMFILE, errors.ResourceExhausted),
+        (errno.ENFILE, errors.ResourceExhausted),
+        (errno.EAGAIN, errors.ResourceExhausted),
+        (errno.ENOPROTOOPT, errors.NotSupported),
         (errno.EIO, KernelError),
         (9999, KernelError),
         (1 << 31, KernelError),
@@ -42,6 +56,28 @@ def test_what_it_says() -> None:
     plain = kernel_error(errno.EBUSY, "update x")
     assert str(plain) == "update x: Device or resource busy (EBUSY)"
     assert "CAP_NET_ADMIN" in str(kernel_error(errno.EPERM, "x"))
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.ENOSYS])
+def test_a_system_call_that_is_refused(code: int) -> None:
+    error = call_error(OSError(code, os.strerror(code)), "sendto()")
+    assert (type(error), error.request) == (type(kernel_error(code, "")), "sendto()")
+    assert "seccomp" in str(error)
+    assert "CAP_" not in str(error)
+    needy = call_error(OSError(code, os.strerror(code)), "setns()", needs="This needs CAP_X")
+    assert "seccomp" in str(needy)
+    assert ("CAP_X" in str(needy)) == (code != errno.ENOSYS)
+    assert call_error(error, "something else") is error
+    named = failed("dump the table", error)
+    assert type(named) is type(error)
+    assert str(named) == f"dump the table: {error}"
+
+
+def test_a_system_call_that_fails_for_another_reason() -> None:
+    error = call_error(OSError(errno.EIO, "no"), "sendto()", needs="CAP_X", cls=NamespaceError)
+    assert type(error) is NamespaceError
+    assert str(error) == "sendto(): Input/output error (EIO)"
+    assert str(failed("dump it", OSError(errno.EMFILE, "no"))).startswith("dump it: Too many open")
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ class StreamStatistics:
     """Datagrams that another program sent into the event groups, dropped."""
     waiting_bytes: int = 0
     """What lies in the socket's receive buffer at this moment, in the kernel's accounting; 0 where
-    the kernel does not tell (before 4.12), and of a stream that is closed."""
+    the kernel does not tell (before 4.12) or may not be asked, and of a stream that is closed."""
     queued: int = 0
     """Events that were received and not handed out yet, some hundreds at most: those that are
     decoded, those that are not, and the errors among them."""

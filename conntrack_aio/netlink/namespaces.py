@@ -97,11 +97,15 @@ class NetNS:
             return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             _check_shortage(error, f"open the {self}")
-            hint = {
+            refusal = call_error(
+                error, "dup()" if self._path is None else "open()", cls=NamespaceError
+            )
+            refusal.hint = {
                 errno.ENOENT: "There is no such namespace",
-                errno.EACCES: "To look into another user's process takes CAP_SYS_PTRACE",
-            }.get(error.errno or 0, "")
-            raise NamespaceError(error.errno or errno.EIO, f"open the {self}", hint=hint) from error
+                errno.EACCES: "This program may not open it; to look into another user's process "
+                "takes CAP_SYS_PTRACE",
+            }.get(error.errno or 0, refusal.hint)
+            raise failed(f"open the {self}", refusal) from error
         except OverflowError as error:
             raise NamespaceError(errno.EBADF, f"open the {self}") from error
 

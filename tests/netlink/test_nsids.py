@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import anyio
 import anyio.to_thread
@@ -16,7 +18,7 @@ from support.cases import attr
 from support.files import OpenFiles
 from support.scripted import lone_socket
 
-from conntrack_aio.errors import KernelError, PermissionDenied
+from conntrack_aio.errors import KernelError, PermissionDenied, ResourceExhausted
 from conntrack_aio.netlink import messages, nsids
 from conntrack_aio.netlink.nsids import Origins
 from conntrack_aio.testing import Asked, FakeSocket
@@ -237,6 +239,66 @@ async def test_without_descriptors_it_is_tried_again(
         patched.setattr(os, call, refuse)
         assert await world.names(1) == [None]
     assert await world.names(1) == ["blue"]
+
+
+async def test_without_a_thread_it_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(anyio.to_thread, "run_sync", refuse)
+        assert await world.names(1) == [None]
+    assert await world.names(1) == ["blue"]
+
+
+async def test_without_poll_any_name_may_have_come(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        def poll(self, timeout: int) -> NoReturn:
+            raise PermissionError(errno.EPERM, "no")
+
+    monkeypatch.setattr(world.origins._mounts, "_poll", Refusing())
+    world.add("red")
+    assert await world.names(7) == [None]
+    world.ids["red"] = 7
+    assert await world.names(7) == ["red"]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS])
+async def test_without_epoll_notices_wait_for_an_event(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
+) -> None:
+    def refuse() -> NoReturn:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(select, "epoll", refuse)
+    world = World(tmp_path)
+    world.add("blue", 1)
+    assert await world.names(1) == ["blue"]
+    world.remove("blue")
+    world.notice(RTM.DELNSID, 1)
+    world.notice(RTM.NEWNSID, 1)
+    assert await world.names(1) == [None]
+    world.origins.close()
+    for socket in (world.events, world.notices, world.asker):
+        socket.close()
+
+
+def test_without_descriptors_for_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(select, "epoll", refuse)
+    files = OpenFiles()
+    sockets = [lone_socket()[0] for _ in range(3)]
+    with pytest.raises(ResourceExhausted, match="listen to all"):
+        Origins(*sockets, least_cost=1)
+    for socket in sockets:
+        socket.close()
+    assert not files.new()
 
 
 async def test_late_answers_are_not_taken_for_others(world: World) -> None:

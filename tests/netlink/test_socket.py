@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
+import os
+import select
+from collections.abc import Callable
+from typing import NoReturn
 
 import anyio
 import pytest
 from support.lab import Lab
 from support.scripted import lone_socket
 
-from conntrack_aio.errors import DecodeError
+from conntrack_aio.errors import DecodeError, KernelError
 from conntrack_aio.netlink import socket as netlink_socket
 from conntrack_aio.netlink.socket import open_socket
 from conntrack_aio.uapi.netlink import NETLINK
+from conntrack_aio.uapi.socket import SO_MEMINFO, SO_RCVBUFFORCE
 
 
 class Trouble(Exception):
@@ -55,12 +60,107 @@ def test_the_backlog_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPa
     assert socket.backlog() == (0, 5)
     monkeypatch.setattr(raw, "getsockopt", lambda *arguments: b"")
     assert socket.backlog() is None
+    socket.close()
 
-    def refuse(*arguments: object) -> bytes:
-        raise OSError(errno.ENOPROTOOPT, "no")
-
-    monkeypatch.setattr(raw, "getsockopt", refuse)
+    socket, raw = lone_socket()
+    monkeypatch.setattr(raw, "getsockopt", refuse(errno.ENOPROTOOPT))
     assert socket.backlog() is None
+    socket.close()
+
+
+def refuse(code: int) -> Callable[..., NoReturn]:
+    def refused(*arguments: object) -> NoReturn:
+        raise OSError(code, os.strerror(code))
+
+    return refused
+
+
+def test_the_size_of_a_buffer_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was granted is known if it was forced; else what it has at least, and at most."""
+    socket, raw = lone_socket()
+    monkeypatch.setattr(raw, "getsockopt", refuse(errno.EPERM))
+    assert (socket.least_receive_buffer, socket.receive_buffer) == (2304, 2**31 - 1)
+    socket.grow(100_000)
+    assert (socket.least_receive_buffer, socket.receive_buffer) == (200_000, 200_000)
+    socket.close()
+
+    socket, raw = lone_socket()
+    kernel_sets = raw.setsockopt
+
+    def set_option(level: int, option: int, value: int | bytes) -> None:
+        if option == SO_RCVBUFFORCE:
+            raise OSError(errno.EPERM, "no")
+        kernel_sets(level, option, value)
+
+    monkeypatch.setattr(raw, "setsockopt", set_option)
+    socket.grow(100_000_000)
+    granted = socket.receive_buffer
+    assert granted < 200_000_000
+    monkeypatch.setattr(raw, "getsockopt", refuse(errno.EPERM))
+    assert socket.least_receive_buffer <= granted <= socket.receive_buffer == 200_000_000
+    monkeypatch.setattr(raw, "setsockopt", refuse(errno.EPERM))
+    socket.grow(1_000)
+    assert socket.receive_buffer == 200_000_000
+    socket.close()
+
+
+def test_the_size_of_a_buffer_is_in_its_memory_info(monkeypatch: pytest.MonkeyPatch) -> None:
+    socket, raw = lone_socket()
+    size = socket.receive_buffer
+    kernel_gets = raw.getsockopt
+
+    def get_option(level: int, option: int, size: int) -> bytes:
+        return refuse(errno.EPERM)() if option != SO_MEMINFO else kernel_gets(level, option, size)
+
+    monkeypatch.setattr(raw, "getsockopt", get_option)
+    assert socket.receive_buffer == socket.least_receive_buffer == size
+    socket.close()
+
+
+def test_whether_anything_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As poll(2) says, or else epoll; and something may, if neither may be asked."""
+    socket, raw = lone_socket()
+    for attribute in ("", "poll", "epoll"):
+        if attribute:
+            monkeypatch.setattr(select, attribute, refuse(errno.EPERM))
+        assert socket.is_readable() == (attribute == "epoll")
+        raw.deliver(bytes(16))
+        assert socket.is_readable()
+        socket.receive()
+    socket.close()
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.ENOSYS])
+def test_it_receives_by_the_other_call(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    socket, raw = lone_socket()
+    asked: list[object] = []
+
+    def receive(*arguments: object) -> NoReturn:
+        asked.append(arguments)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(raw, "recvfrom_into", receive)
+    for size in (16, 32):
+        raw.deliver(bytes(size))
+        assert socket.receive() == size
+    assert len(asked) == 1, "what was refused is not tried again"
+    with pytest.raises(BlockingIOError):
+        socket.receive()
+    monkeypatch.setattr(raw, "recvmsg_into", refuse(code))
+    with pytest.raises(KernelError, match=r"recvfrom\(\) and recvmsg\(\): .*seccomp"):
+        socket.receive()
+    socket.close()
+
+
+def test_what_fails_for_another_reason_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    socket, raw = lone_socket()
+    monkeypatch.setattr(raw, "sendto", refuse(errno.ENOBUFS))
+    with pytest.raises(OSError, match="buffer space") as failed:
+        socket.send(b"")
+    assert not isinstance(failed.value, KernelError)
+    raw.fail(errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        socket.receive()
     socket.close()
 
 

@@ -1,0 +1,144 @@
+"""Doing something in a namespace: where it is, and what there may be too little of."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from support.files import OpenFiles
+from support.lab import Lab
+
+from conntrack_aio.errors import NamespaceError, ResourceExhausted
+from conntrack_aio.netlink import namespaces
+from conntrack_aio.netlink.namespaces import NetNS, current, identify, run_beside, run_inside
+from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
+from conntrack_aio.sandbox.namespace import new_network_namespace
+from conntrack_aio.uapi.netlink import NETLINK
+
+pytestmark = pytest.mark.kernel
+
+
+def fail(code: int) -> Callable[..., NoReturn]:
+    def failing(*arguments: object, **options: object) -> NoReturn:
+        raise OSError(code, os.strerror(code))
+
+    return failing
+
+
+@pytest.fixture
+def inside(lab: Lab) -> NetlinkSocket:
+    """A socket of the lab."""
+    return lab.run(lambda: open_socket(NETLINK.NETFILTER))
+
+
+def beside(socket: NetlinkSocket, home: tuple[int, int] | None, name: NetNS | None) -> object:
+    """Where a function runs that is to run in the socket's namespace."""
+    return run_beside(socket.raw.fileno(), home, name, current)
+
+
+def test_where_it_runs(lab: Lab, inside: NetlinkSocket) -> None:
+    home = identify(lab.descriptor)
+    assert home != current()
+    for known in (home, None):
+        assert beside(inside, known, None) == home
+        assert lab.run(beside, inside, known, None) == home
+    inside.close()
+
+
+def test_it_runs_at_once_where_it_lives(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor is needed for that, nor a thread, nor to ask the socket."""
+    socket = open_socket(NETLINK.NETFILTER)
+    monkeypatch.setattr(fcntl, "ioctl", fail(errno.EMFILE))
+    threads: list[int] = []
+    run_beside(socket.raw.fileno(), current(), None, lambda: threads.append(threading.get_ident()))
+    assert threads == [threading.get_ident()]
+    socket.close()
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTTY, errno.ENOSYS])
+def test_a_socket_that_does_not_say_its_namespace(
+    lab: Lab, inside: NetlinkSocket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Its name leads there, as long as it is the same namespace's; another one is never taken."""
+    path = tmp_path / "name"
+    path.symlink_to(f"/proc/{os.getpid()}/fd/{lab.descriptor}")
+    name, home = NetNS.from_path(path), identify(lab.descriptor)
+    monkeypatch.setattr(fcntl, "ioctl", fail(code))
+    files = OpenFiles()
+    assert beside(inside, home, name) == home
+    for unknown in [(None, name), (home, None), (None, None)]:
+        with pytest.raises(NamespaceError, match=r"ioctl\(SIOCGSKNS\)"):
+            beside(inside, *unknown)
+    other = new_network_namespace()
+    path.unlink()
+    path.symlink_to(f"/proc/{os.getpid()}/fd/{other}")
+    with pytest.raises(NamespaceError, match=r"ioctl\(SIOCGSKNS\)"):
+        beside(inside, home, name)
+    path.unlink()
+    with pytest.raises(NamespaceError, match="no such namespace"):
+        beside(inside, home, name)
+    os.close(other)
+    assert not files.new()
+    inside.close()
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("call", ["open", "dup", "ioctl"])
+def test_without_descriptors(
+    lab: Lab, inside: NetlinkSocket, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    calls: dict[str, tuple[object, Callable[[], object]]] = {
+        "open": (os, NetNS.from_path("/proc/self/ns/net").open),
+        "dup": (os, lab.netns.open),
+        "ioctl": (fcntl, lambda: beside(inside, identify(lab.descriptor), lab.netns)),
+    }
+    module, action = calls[call]
+    with monkeypatch.context() as patched:
+        patched.setattr(module, call, fail(code))
+        with pytest.raises(ResourceExhausted) as raised:
+            action()
+    assert raised.value.errno == code
+    inside.close()
+
+
+def test_without_threads(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(ResourceExhausted, match="start a thread to enter the place") as raised:
+        run_inside(lab.descriptor, current, "place")
+    assert raised.value.errno == errno.EAGAIN
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.EPERM, "CAP_SYS_ADMIN.*seccomp"),
+        (errno.ENOSYS, "seccomp"),
+        (errno.EINVAL, "not a network namespace"),
+    ],
+)
+def test_a_namespace_that_may_not_be_entered(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    monkeypatch.setattr(namespaces, "setns", fail(code))
+    with pytest.raises(NamespaceError, match=rf"enter the place: setns\(\): .*{words}") as raised:
+        run_inside(lab.descriptor, current, "place")
+    assert raised.value.errno == code
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.ENOENT])
+def test_a_namespace_that_may_not_be_opened(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    for name, call in ((NetNS.from_name("x"), "open"), (NetNS.from_fd(0), "dup")):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, call, fail(code))
+            with pytest.raises(NamespaceError, match=rf"{call}\(\): ") as raised:
+                name.open()
+        assert raised.value.hint
