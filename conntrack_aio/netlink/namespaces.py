@@ -23,6 +23,7 @@ import attrs
 from ..errors import KernelError, NamespaceError, call_error, failed, kernel_error
 from ..uapi.sched import CLONE_NEWNET
 from ..uapi.socket import SIOCGSKNS
+from .threads import no_thread
 
 T = TypeVar("T")
 
@@ -133,9 +134,7 @@ def run_inside(fd: int, function: Callable[[], T], label: str = "network namespa
     try:
         thread.start()
     except RuntimeError as error:
-        raise kernel_error(
-            errno.EAGAIN, f"start a thread to enter the {label}", hint="No thread can be had"
-        ) from error
+        raise failed(f"enter the {label}", no_thread()) from error
     thread.join()
     if errors:
         raise errors[0]

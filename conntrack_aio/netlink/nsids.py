@@ -23,7 +23,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 import anyio
-import anyio.to_thread
 from anyio import CapacityLimiter
 
 from ..errors import REFUSALS, DecodeError, failed
@@ -36,6 +35,7 @@ from .exchange import Exchange, Request, Sequence32
 from .holders import Holders, Identity, Name
 from .raw import RawSocket
 from .socket import NetlinkSocket
+from .threads import run_in_thread
 
 _CONTROL_SIZE = 64
 _ASKED_AT_ONCE = 32
@@ -233,13 +233,14 @@ class Origins:
     # -- asking, on a worker thread ---------------------------------------------------------
 
     async def _find(self) -> dict[int, Name] | None:
-        """What :meth:`_scan` does; ``None`` if the kernel did not answer, or has no files left."""
+        """What :meth:`_scan` does; ``None`` if the kernel did not answer, or there is no
+        descriptor or thread left."""
         if self._limiter is None:
             self._limiter = CapacityLimiter(1)
         known = self._holders.by_name()
         try:
-            return await anyio.to_thread.run_sync(self._scan, known, limiter=self._limiter)
-        except (OSError, DecodeError, RuntimeError):  # the last, if no thread can be had
+            return await run_in_thread(lambda: self._scan(known), self._limiter)
+        except (OSError, DecodeError):
             return None
 
     def _scan(self, known: Mapping[str, tuple[int, Name]]) -> dict[int, Name]:

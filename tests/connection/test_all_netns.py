@@ -320,9 +320,11 @@ def python(lab: Lab, *arguments: str, before: tuple[str, ...] = ()) -> str:
 
 def test_without_the_capability_it_says_so(lab: Lab) -> None:
     assert python(lab, UNPRIVILEGED, SUBSCRIBE) == (
-        "listen to all network namespaces: Operation not permitted (EPERM). This needs "
-        "CAP_NET_BROADCAST in the user namespace that owns the connection's network namespace: "
-        "run as root, or give the program the capability\n"
+        "listen to all network namespaces: setsockopt(NETLINK_LISTEN_ALL_NSID): Operation not "
+        "permitted (EPERM). This needs CAP_NET_BROADCAST in the user namespace that owns the "
+        "connection's network namespace: run as root, or give the program the capability; or a "
+        "seccomp profile or a security module, as containers and service managers have them, "
+        "forbids this system call\n"
     )
 
 

@@ -112,7 +112,7 @@ def test_without_threads(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(ResourceExhausted, match="start a thread to enter the place") as raised:
+    with pytest.raises(ResourceExhausted, match="enter the place: start a thread") as raised:
         run_inside(lab.descriptor, current, "place")
     assert raised.value.errno == errno.EAGAIN
 

@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Iterator
 from itertools import chain
-from socket import SOCK_NONBLOCK
 from typing import NamedTuple
 
 import pytest
@@ -55,8 +54,6 @@ RECVFROM: Pattern = [("recvfrom", {}, {3: MSG_TRUNC})]
 RECVMSG: Pattern = [("recvmsg", {}, {2: MSG_TRUNC})]
 SENDTO: Pattern = [("sendto", {5: ADDRESS}, {})]
 POLL: Pattern = [("poll", {}, {})]
-SOCKETPAIR: Pattern = [("socketpair", {}, {1: SOCK_NONBLOCK})]
-"""Of those that event loops make, none is so."""
 EPOLL: Pattern = [("epoll_create1", {}, {})]
 SOCKET: Pattern = [("socket", {0: AF_NETLINK}, {})]
 SETNS: Pattern = [("setns", {}, {})]
@@ -78,7 +75,6 @@ OPTIONAL: dict[str, tuple[Pattern, list[int]]] = {
     "recvfrom": (RECVFROM, [errno.EPERM, errno.ENOSYS]),
     "recvfrom, recvmmsg": (RECVFROM + RECVMMSG, [errno.EPERM]),
     "poll": (POLL + MEMINFO, [errno.EPERM]),
-    "socketpair": (SOCKETPAIR, [errno.EPERM]),
     "epoll": (EPOLL, [errno.EPERM]),
     "all": (RECVMMSG + ACKS + FORCED + MEMINFO + SIZE + FILTER + HOME + CONNECT, [errno.EPERM]),
 }
@@ -193,7 +189,11 @@ REQUIRED = {
     ),
     "send": Required(SENDTO, [errno.EPERM, errno.ENOSYS], ["count", "events"], "sendto()"),
     "receive": Required(
-        RECVFROM + RECVMSG, [errno.EPERM, errno.ENOSYS], ["count"], "recvfrom() and recvmsg()"
+        RECVFROM + RECVMSG,
+        [errno.EPERM, errno.ENOSYS],
+        ["count"],
+        "recvfrom() and recvmsg()",
+        "NoReply",
     ),
     "enter": Required(
         SETNS,

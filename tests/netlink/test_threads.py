@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
 import threading
-from typing import NoReturn
 
 import anyio
 import pytest
@@ -43,31 +39,6 @@ class TestDoorbell:
         await bell.wait()
         assert not files.new()
         bell.close()
-
-    @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS, errno.EMFILE])
-    async def test_without_a_pair_of_sockets(
-        self, monkeypatch: pytest.MonkeyPatch, code: int
-    ) -> None:
-        """A pipe does it as well, unless there are no descriptors left."""
-
-        def refuse(**arguments: object) -> NoReturn:
-            raise OSError(code, os.strerror(code))
-
-        monkeypatch.setattr(socket, "socketpair", refuse)
-        files = OpenFiles()
-        bell = Doorbell()
-        if code == errno.EMFILE:
-            with pytest.raises(OSError, match="Too many open files"):
-                await bell.wait()
-        else:
-            for _ in range(3):
-                with anyio.move_on_after(0.01) as scope:
-                    await bell.wait()
-                assert scope.cancelled_caught
-                bell.ring()
-                await bell.wait()
-        bell.close()
-        assert not files.new()
 
     async def test_each_wait_needs_a_ring_of_its_own(self) -> None:
         bell = Doorbell()
