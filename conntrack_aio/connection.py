@@ -59,6 +59,9 @@ def connect(
     :param reply_timeout: seconds after which a request without an answer raises
         :exc:`NoReply`. The kernel answers at once; this is for one that doesn't.
 
+    A seccomp profile or a security module may forbid system calls, also later. The library works
+    without those that it does not need; for the others, the error names the call.
+
     Entering or awaiting it raises :exc:`PermissionDenied` without CAP_NET_ADMIN;
     :exc:`NotSupported` on a kernel without ctnetlink; :exc:`NamespaceError`;
     :exc:`UnsupportedPlatform` outside Linux. ``connect`` itself raises :exc:`TypeError` or

@@ -269,11 +269,14 @@ def test_what_is_required_is_an_error_that_names_the_call(
         assert not may_lack or str(required.capability) in text
 
 
-def test_no_thread_to_enter_a_namespace(worker: Worker, backend: str) -> None:
-    for code in (errno.EAGAIN, errno.EPERM):
-        results = worker.run(Job(backend, denials(THREADS, code), ["netns"]))
-        assert results["netns"]["error"] == "ResourceExhausted"
-        assert "start a thread" in results["netns"]["text"]
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.EPERM])
+def test_no_thread_can_be_had(worker: Worker, backend: str, code: int) -> None:
+    situations = ["netns", "large_dump"]
+    results = worker.run(Job(backend, denials(THREADS, code), situations))
+    for name in situations:
+        assert results[name]["error"] == "ResourceExhausted"
+        assert results[name]["soon"]
+        assert "start a thread" in results[name]["text"]
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS])
