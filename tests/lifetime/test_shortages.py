@@ -59,7 +59,7 @@ async def walk_through(
         assert met or name in NEEDS_NOTHING
 
 
-NEEDS_NOTHING = {"get", "update", "create and delete", "count", "expect", "a helper"}
+NEEDS_NOTHING = {"get", "update", "create and delete", "count", "expect", "a helper", "flush"}
 """Those that need no further descriptor."""
 
 
