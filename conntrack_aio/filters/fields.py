@@ -18,7 +18,8 @@ import attrs
 from ..model.declare import PLACES, At, Nest, Wire
 from ..model.flow import LABELS, Flow, Status
 from ..model.protoinfo import DCCPState, SCTPState, TCPState
-from ..model.tuples import PROTOCOL_NAMES, TCP
+from ..model.protocols import PROTOCOL_NAMES
+from ..model.tuples import TCP
 
 U16: Final = 0xFFFF
 U32: Final = 0xFFFFFFFF
