@@ -9,12 +9,13 @@ import attrs
 
 from ..model.flow import Flow
 from ..model.labels import LabelNames
+from .compiled import Compiled
 from .conditions import Conditions, node_of
 from .explain import Explanation, Kernel, explain
 from .nodes import Node
 from .parser import Parser
-from .predicate import Predicate, compile_predicate
-from .tree import every, is_always, negate, some
+from .predicate import Predicate
+from .tree import every, negate, some
 from .words import describe
 
 
@@ -32,7 +33,8 @@ class Match:
 
     node: Node
     """Its conditions, for what is made of them."""
-    _predicate: Predicate | None = attrs.field(eq=False)
+    compiled: Compiled = attrs.field(eq=False)
+    """What was worked out of them so far."""
 
     def __init__(self, *text: str, **conditions: Unpack[Conditions]) -> None:
         """Each text and each condition that is given has to hold; of several values, one. ``None``
@@ -90,7 +92,7 @@ class Match:
 
     def _begin(self, node: Node) -> None:
         object.__setattr__(self, "node", node)
-        object.__setattr__(self, "_predicate", None)
+        object.__setattr__(self, "compiled", Compiled(node))
 
     @classmethod
     def _of(cls, node: Node) -> Self:
@@ -153,27 +155,24 @@ class Match:
     @property
     def always(self) -> bool:
         """Whether every flow matches, as far as its form tells: so do those of ``x or not x``."""
-        return is_always(self.node)
+        return self.compiled.always
 
     @property
     def predicate(self) -> Predicate:
-        """The function that calling it calls."""
-        predicate = self._predicate
-        if predicate is None:
-            predicate = compile_predicate(self.node)
-            object.__setattr__(self, "_predicate", predicate)
-        return predicate
+        """The function that calling it calls. It is made when it is first needed."""
+        return self.compiled.predicate
 
     def __call__(self, flow: Flow) -> bool:
         """Whether a flow matches."""
-        return self.predicate(flow)
+        return self.compiled.predicate(flow)
 
     async def explain(self, conn: Kernel) -> Explanation:
         """What is done of it where, with this connection's kernel: ``print`` it.
 
         Raises what :meth:`Connection.features` does: it asks the kernel what it can do.
         """
-        return explain(self.node, await conn.features())
+        features = await conn.features()
+        return await self.compiled.ready(lambda: explain(self.compiled, features))
 
     def __str__(self) -> str:
         return describe(self.node)

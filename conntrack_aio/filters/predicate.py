@@ -24,7 +24,7 @@ from functools import partial
 from ipaddress import IPv4Address
 from itertools import product
 from math import prod
-from typing import Final
+from typing import Final, cast
 
 from ..generated import compile_function
 from ..model.flow import Flow
@@ -48,14 +48,17 @@ _FEW: Final = 4
 def compile_predicate(node: Node) -> Predicate:
     """A function that is true of the flows that match."""
     compiler = _Compiler()
-    predicate = compiler.compile(node)
-    # Tracebacks show the source as long as the factories live.
-    predicate.__dict__["factories"] = list(compiler.factories.values())
+    source = _Source(compiler)
+    text = f"def match(f):\n  return {source.of(node)}\n"
+    names = {f"c{number}": value for number, value in enumerate(source.values)}
+    predicate = cast("Predicate", compile_function("match", text, {**_FUNCTIONS, **names}, "match"))
+    # Tracebacks show the sources as long as the factories live.
+    predicate.__dict__["factories"] = compiler.factories
     return predicate
 
 
 class _Compiler:
-    """Makes a function, and those that it calls."""
+    """Makes the functions that a predicate calls: many, of few forms."""
 
     def __init__(self) -> None:
         self.factories: dict[str, Callable[..., Predicate]] = {}

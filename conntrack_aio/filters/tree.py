@@ -210,7 +210,7 @@ class _Group:
         denied = isinstance(nodes[0], Not)
         ranged = [cast("Ranged", node.part if isinstance(node, Not) else node) for node in nodes]
         if self._all is denied:
-            found = _unite(ranged)
+            found = unite(ranged)
             if atom(found) == TRUE:
                 self._never(f"every flow has one of these: {ranged[0].field.name}")
         else:
@@ -287,7 +287,7 @@ def _meet(one: Ranged, other: Ranged) -> Ranged:
     return Texts(cast("Texts", one).field, tuple(sorted(texts)))
 
 
-def _unite(ranged: Sequence[Ranged]) -> Ranged:
+def unite(ranged: Sequence[Ranged]) -> Ranged:
     """What any of them holds of; they are on one field."""
     first = ranged[0]
     if isinstance(first, Numbers):
