@@ -166,6 +166,18 @@ class Match:
         """Whether a flow matches."""
         return self.compiled.predicate(flow)
 
+    async def prepare(self) -> Self:
+        """Work out what events are filtered by, and the predicate, and return the match.
+
+        Whatever is awaited does so by itself, and of a match of many conditions on a worker thread.
+        :meth:`Connection.events` can't wait: of a match of thousands it takes some 10 µs of each
+        condition on the event loop, and as much again at the first event, unless this was awaited
+        before. What is worked out is kept with this very object.
+        """
+        compiled = self.compiled
+        await compiled.ready(lambda: (compiled.program(), compiled.predicate))
+        return self
+
     async def explain(self, conn: Kernel) -> Explanation:
         """What is done of it where, with this connection's kernel: ``print`` it.
 

@@ -47,7 +47,6 @@ _V4: Final = ((0, (1 << 32) - 1),)
 _V6: Final = ((0, (1 << 128) - 1),)
 _PORTED: Final = normalize((number, number) for number in PORTED)
 _ICMP: Final = normalize(((ICMP, ICMP), (ICMPV6, ICMPV6)))
-_ANY_PROTOCOL: Final = ((0, PROTO.maximum),)
 
 A = TypeVar("A", bound=Atom)
 
@@ -252,14 +251,23 @@ class _Group:
                 inner, outer = (holds, denied) if self._all else (denied, holds)
                 if _meet(inner, outer) == inner:
                     self._clash(holds)
-        for of, why in ((_families, "these are of two families"), (_protocols, _NO_PROTOCOL)):
-            left = of(claims[0]) if claims else ()
-            for number, claim in enumerate(claims[1:], 1):
-                left = intersection(left, of(claim))
-                if not left:
-                    apart = partial(_apart, of)
-                    self._never(_pair(claims[:number], claim, apart, why))
-                    return
+        self._compare_by(_families, claims, "these are of two families")
+        self._compare_by(_protocols, claims, "no protocol has both")
+
+    def _compare_by(
+        self, of: Callable[[Ranged], Intervals | None], claims: list[Ranged], why: str
+    ) -> None:
+        left: Intervals | None = None
+        known: list[Ranged] = []
+        for claim in claims:
+            wanted = of(claim)
+            if wanted is None:
+                continue
+            left = wanted if left is None or left == wanted else intersection(left, wanted)
+            if not left:
+                self._never(_pair(known, claim, partial(_apart, of), why))
+                return
+            known.append(claim)
 
 
 def _key(node: Node) -> object:
@@ -308,8 +316,6 @@ def _is_void(node: Ranged) -> bool:
 
 # -- why not ------------------------------------------------------------------------------------
 
-_NO_PROTOCOL: Final = "no protocol has both"
-
 
 def _why_void(ranged: Sequence[Ranged]) -> str:
     """Why conditions on one field can't hold together."""
@@ -337,8 +343,8 @@ def _differ(one: Bits, other: Bits) -> bool:
     return one.field is other.field and bool((one.value ^ other.value) & one.mask & other.mask)
 
 
-def _apart(of: Callable[[Ranged], Intervals], one: Ranged, other: Ranged) -> bool:
-    return not intersection(of(one), of(other))
+def _apart(of: Callable[[Ranged], Intervals | None], one: Ranged, other: Ranged) -> bool:
+    return not intersection(of(one) or (), of(other) or ())
 
 
 def _quoted(node: Node) -> str:
@@ -347,18 +353,17 @@ def _quoted(node: Node) -> str:
     return repr(text if len(text) <= 80 else f"{text[:60]}…")
 
 
-def _families(node: Ranged) -> Intervals:
-    """Of which families a flow may be."""
+def _families(node: Ranged) -> Intervals | None:
+    """Of which families a flow may be; ``None``, of any."""
     if isinstance(node, Numbers) and node.field is FAMILY:
         return node.values
-    if isinstance(node, Addresses):
-        told = zip((node.v4, node.v6), FAMILIES, strict=True)
-        return tuple(number for values, number in told if values)
-    return FAMILIES
+    if isinstance(node, Addresses) and not (node.v4 and node.v6):
+        return FAMILIES[:1] if node.v4 else FAMILIES[1:]
+    return None
 
 
-def _protocols(node: Ranged) -> Intervals:
-    """Of which protocols a flow may be."""
+def _protocols(node: Ranged) -> Intervals | None:
+    """Of which protocols a flow may be; ``None``, of any."""
     if isinstance(node, Numbers):
         if node.field is PROTO:
             return node.values
@@ -368,7 +373,7 @@ def _protocols(node: Ranged) -> Intervals:
             return _PORTED
         if ".icmp_" in node.field.name:
             return _ICMP
-    return _ANY_PROTOCOL
+    return None
 
 
 # -- what is always so --------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from typing import Final, cast
 from ..errors import EncodeError, MatchError
 from ..model.flow import Status
 from ..model.labels import Label, LabelNames
+from ..model.protocols import PROTOCOL_NAMES
 from ..model.protoinfo import DCCPState, SCTPState, TCPState
 from ..model.tuples import TCP
 from ..plain import as_address, as_int, as_str
@@ -94,7 +95,7 @@ def shown(given: object) -> str:
 
 def numbers(field: NumberField, given: Number | Iterable[Number]) -> Node:
     """The field is one of these. Raises :exc:`MatchError` and :exc:`TypeError`."""
-    items = cast("list[Number]", _items(field.name, _accepted(field), given, (range,)))
+    items = cast("list[Number]", _items(field.name, _accepted(field), given))
     wanted = (each for each in items if each or not isinstance(each, range))
     return one_of(field, [number(field, each) for each in wanted])
 
@@ -150,7 +151,7 @@ def _number_text(field: NumberField, text: str) -> Range:
 
 def _no_number(field: NumberField, text: str) -> str:
     if field is PROTO:
-        meant = near(text, (*PROTO.words, *PROTO.aliases))
+        meant = near(text, PROTOCOL_NAMES.values()) or near(text, (*PROTO.words, *PROTO.aliases))
         hint = f"; did you mean {', '.join(meant)}?" if meant else ""
         kinds = "expected a number or a name such as tcp, udp, icmp"
         return f"unknown protocol {shown(text)}; {kinds}{hint}"
@@ -225,7 +226,7 @@ def _network_text(text: str) -> tuple[int, Range]:
         raise ValueError(f"{shown(text)} is neither an address nor a network")
     if "%" in text:
         raise ValueError(_scoped(text))
-    bare = _KEPT.sub(r"\1", text)
+    bare = _KEPT.sub(r"\1", text) if "[" in text else text
     if "/" in text:
         found = ip_network(bare)
         version, interval = found.version, (int(found[0]), int(found[-1]))
@@ -248,7 +249,7 @@ _MARKS: Final = "a number, its text with or without a mask, as 0x3/0xff, or a li
 
 def marks(given: Masked | Iterable[Masked], mask: Masked | None = None) -> Node:
     """The mark is one of these. Raises :exc:`MatchError` and :exc:`TypeError`."""
-    items = cast("list[Masked]", _items("mark", _MARKS, given, (range,)))
+    items = cast("list[Masked]", _items("mark", _MARKS, given))
     return some(mark(each, mask) for each in items)
 
 
@@ -319,7 +320,7 @@ _STATUS: Final = "bits of Status, names as in 'assured,seen_reply', or a list of
 def status(name: str, given: Status | int | str | Iterable[Status | int | str]) -> list[Node]:
     """For each of these bits, that it is set. Raises :exc:`MatchError` and :exc:`TypeError`."""
     found: list[Node] = []
-    for item in _items(name, _STATUS, given, (range,)):
+    for item in _items(name, _STATUS, given):
         if isinstance(item, str):
             found += map(_status_name, as_str(item).split(","))
             continue
@@ -383,6 +384,11 @@ def label(given: Label, names: Names) -> Node:
             if slash:
                 return _masked(LABEL, given, None)
             given = _digits(given)
+            if given >= LABEL.width:
+                raise MatchError(
+                    f"a label is a bit from 0 to 127 or a name, not {given}; "
+                    f"a value of the labels has a mask: {given:#x}/{(1 << LABEL.width) - 1:#x}"
+                )
     return bit(LABEL, names.bit(given))
 
 
@@ -465,7 +471,7 @@ def _integer(name: str, accepted: str, value: object) -> int:
 
 def _items(name: str, accepted: str, given: object, single: tuple[type, ...] = ()) -> list[object]:
     """The items of what may be one alone. An integer is one, though a flag can be iterated."""
-    if isinstance(given, (str, int, *single)):
+    if isinstance(given, (str, int, range, *single)):
         return [given]
     if hasattr(type(given), "__index__") and not hasattr(given, "__len__"):
         return [given]
