@@ -109,9 +109,9 @@ class Dump(Received[T]):
             plan = await self._planner()
             self._planner = None
             if not plan.requests:
-                await anyio.lowlevel.checkpoint()
                 self._ended = True
                 self._finish()
+                await anyio.lowlevel.checkpoint()
                 return False
             self.walk.ask(plan.requests)
             self._keep = plan.keep

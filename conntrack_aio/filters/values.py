@@ -96,7 +96,7 @@ def shown(given: object) -> str:
 def numbers(field: NumberField, given: Number | Iterable[Number]) -> Node:
     """The field is one of these. Raises :exc:`MatchError` and :exc:`TypeError`."""
     items = cast("list[Number]", _items(field.name, _accepted(field), given))
-    wanted = (each for each in items if each or not isinstance(each, range))
+    wanted = (each for each in items if not (isinstance(each, range) and not each))
     return one_of(field, [number(field, each) for each in wanted])
 
 
@@ -176,8 +176,7 @@ _NETWORKS: Final = "an address, a network, a range, or a list of these"
 
 def addresses(field: AddressField, given: Network | Iterable[Network]) -> Node:
     """The address is one of these. Raises :exc:`MatchError` and :exc:`TypeError`."""
-    single = (IPv4Address, IPv6Address, IPv4Network, IPv6Network)
-    items = cast("list[Network]", _items(field.name, _NETWORKS, given, single))
+    items = cast("list[Network]", _items(field.name, _NETWORKS, given))
     return one_network_of(field, [network(field, each) for each in items])
 
 
@@ -384,11 +383,11 @@ def label(given: Label, names: Names) -> Node:
             if slash:
                 return _masked(LABEL, given, None)
             given = _digits(given)
-            if given >= LABEL.width:
-                raise MatchError(
-                    f"a label is a bit from 0 to 127 or a name, not {given}; "
-                    f"a value of the labels has a mask: {given:#x}/{(1 << LABEL.width) - 1:#x}"
-                )
+    if isinstance(given, int) and LABEL.width <= as_int(given) < 1 << LABEL.width:
+        raise MatchError(
+            f"a label is a bit from 0 to 127 or a name, not {as_int(given)}; a value of the labels "
+            f"has a mask: {as_int(given):#x}/{(1 << LABEL.width) - 1:#x}, or labels_mask"
+        )
     return bit(LABEL, names.bit(given))
 
 
@@ -469,9 +468,13 @@ def _integer(name: str, accepted: str, value: object) -> int:
         raise TypeError(f"{name} must be {accepted}; got {shown(value)}") from None
 
 
-def _items(name: str, accepted: str, given: object, single: tuple[type, ...] = ()) -> list[object]:
-    """The items of what may be one alone. An integer is one, though a flag can be iterated."""
-    if isinstance(given, (str, int, range, *single)):
+_SINGLE: Final = (str, int, range, IPv4Address, IPv6Address, IPv4Network, IPv6Network)
+"""What is one item, though flags, ranges and networks can be iterated: for very long."""
+
+
+def _items(name: str, accepted: str, given: object) -> list[object]:
+    """The items of what may be one alone."""
+    if isinstance(given, _SINGLE):
         return [given]
     if hasattr(type(given), "__index__") and not hasattr(given, "__len__"):
         return [given]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import linecache
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from socket import AF_INET, AF_INET6
 from typing import Any
@@ -20,7 +20,7 @@ from conntrack_aio.filters.fields import FAMILY
 from conntrack_aio.filters.nodes import Addresses, Bits, Numbers, Texts, atoms
 from conntrack_aio.model.protocols import PROTOCOL_ALIASES, PROTOCOL_NAMES, PROTOCOL_NUMBERS
 
-CODE = "(_ for _ in ()).throw(SystemExit)"
+CODE = "(_ for _ in ()).throw(RuntimeError)"
 
 
 class Evil(int):
@@ -47,7 +47,7 @@ class Evil(int):
         return 98
 
     def __and__(self, other: object) -> Any:
-        raise SystemExit
+        raise RuntimeError
 
     __lt__ = __gt__ = __le__ = __ge__ = __add__ = __sub__ = __and__  # type: ignore[assignment]
     __rand__ = __radd__ = __rshift__ = __invert__ = __bool__ = __and__  # type: ignore[assignment]
@@ -87,7 +87,7 @@ class Text(str):
         return CODE
 
     def partition(self, sep: str) -> Any:
-        raise SystemExit
+        raise RuntimeError
 
     def encode(self, *args: object, **kwargs: object) -> bytes:
         return b""
@@ -333,7 +333,7 @@ def test_texts_beside_conditions() -> None:
         ("::ffff:10.0.0.1-::ffff:10.0.0.9", "in 10.0.0.1-10.0.0.9"),
         ("::/0", "in ::/0"),
         ("::/64", "in ::/64"),
-        ("::ffff:0:0/95", "in ::fffe:0:0/95"),
+        ("::fffe:0:0/95", "in ::fffe:0:0/95"),
         ("::-::ffff:10.0.0.1", None),
         ("[::ffff:10.0.0.1]", "[::ffff:a00:1]"),
         ("[::ffff:10.0.0.0]/104", "in [::ffff:a00:0]/104"),
@@ -342,8 +342,6 @@ def test_texts_beside_conditions() -> None:
 )
 @pytest.mark.parametrize("name", ADDRESSES)
 def test_mapped_addresses(name: str, given: object, text: str | None) -> None:
-    if given == "::ffff:0:0/95":
-        given = "::fffe:0:0/95"
     match = Match(**{name: given})  # type: ignore[misc]
     field = name.replace("_", ".")
     if text is not None:
@@ -355,7 +353,7 @@ def test_mapped_addresses(name: str, given: object, text: str | None) -> None:
         assert Match(f"{field} {given}") == Match(f"{field} in {{{given}}}") == match
     translation = {"reply_dst": "snat", "reply_src": "dnat"}.get(name)
     if translation is not None:
-        assert Match(**{translation: given}) == match & Match(**{translation: True})  # type: ignore[misc]
+        assert Match(**{translation: given}) == Match(**{translation: True}) & match  # type: ignore[misc]
 
 
 def test_entries_that_have_mapped_addresses() -> None:
@@ -430,16 +428,11 @@ def test_it_has_no_truth_value() -> None:
         lambda: bool(one),
         lambda: any([one]),
         lambda: 1 if one else 0,
-        lambda: zone_range(one),
+        lambda: all([other, one]),
     ]
     for operation in operations:
         with pytest.raises(TypeError, match=r"join matches by &, \| and ~"):
             operation()
-
-
-def zone_range(match: Match) -> Iterator[int]:
-    assert match
-    yield 1
 
 
 def test_a_traceback_shows_the_source() -> None:
