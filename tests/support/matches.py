@@ -183,7 +183,7 @@ _CONDITIONS: Final[dict[str, st.SearchStrategy[Any]]] = {
 }
 
 
-_SINGLE: Final[dict[str, list[Any]]] = {
+SINGLE: Final[dict[str, list[Any]]] = {
     "family": [AF_INET, AF_INET6],
     "proto": [6, 17, 1, 58, 132, 50],
     **{
@@ -209,13 +209,13 @@ _SINGLE: Final[dict[str, list[Any]]] = {
 def services(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
     """Many alternatives of a few forms, each a conjunction with single values of some fields, as a
     table of services has."""
-    known = sorted(_SINGLE.keys() - without)
+    known = sorted(SINGLE.keys() - without)
     forms = draw(st.lists(st.lists(st.sampled_from(known), max_size=3), min_size=1, max_size=2))
     found: list[Match] = []
-    for number in range(draw(st.integers(1, 16))):
+    for number in range(draw(st.integers(1, 10))):
         match = Match()
         for name in forms[number % len(forms)]:
-            value = st.sampled_from(_SINGLE[name])
+            value = st.sampled_from(SINGLE[name])
             values = value if name == "mark" else value | st.lists(value, min_size=1, max_size=3)
             match = _both(match, Match(**{name: draw(values)}))  # type: ignore[misc]
         if draw(st.booleans()):
