@@ -7,7 +7,6 @@ it has it done on a worker thread (:meth:`Compiled.ready`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import Final, TypeVar
 
 import anyio.to_thread
@@ -36,7 +35,13 @@ class Compiled:
     """What is known of one match. Two threads at once may work out the same, with one result."""
 
     def __init__(self, node: Node) -> None:
+        # Not by cached_property, which before Python 3.12 has one lock for all objects: a thread
+        # that works out a large match would hold up the event loop, that needs a small one.
         self.node = node
+        self._always: bool | None = None
+        self._predicate: Predicate | None = None
+        self._needed: Needs | None = None
+        self._compiler = ProgramCompiler(node)
         self._dumps: dict[_Known, DumpFilter] = {}
         """By the features of the kernel: of each set of them one, 17 at most."""
         self._programs: dict[tuple[bool, int], EventFilter | None] = {}
@@ -46,19 +51,25 @@ class Compiled:
     def is_large(self) -> bool:
         return self.node.weight > LARGE
 
-    @cached_property
+    @property
     def always(self) -> bool:
         """Whether every flow matches, as far as its form tells."""
-        return is_always(self.node)
+        if self._always is None:
+            self._always = is_always(self.node)
+        return self._always
 
-    @cached_property
+    @property
     def predicate(self) -> Predicate:
         """A function that is true of the flows that match."""
-        return compile_predicate(self.node)
+        if self._predicate is None:
+            self._predicate = compile_predicate(self.node)
+        return self._predicate
 
-    @cached_property
+    @property
     def _needs(self) -> Needs:
-        return needs_of(self.node)
+        if self._needed is None:
+            self._needed = needs_of(self.node)
+        return self._needed
 
     @property
     def wants_features(self) -> bool:
@@ -101,10 +112,6 @@ class Compiled:
         if key not in self._programs:
             self._programs[key] = self._compiler.compile(constant=constant, limit=limit)
         return self._programs[key]
-
-    @cached_property
-    def _compiler(self) -> ProgramCompiler:
-        return ProgramCompiler(self.node)
 
     async def ready(self, work: Callable[[], T]) -> T:
         """Return what ``work`` does with this: of a large match, done on a worker thread."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from itertools import groupby
 from typing import Final, cast
 
@@ -76,21 +75,20 @@ class ProgramCompiler:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._relaxed: Node | None = None
 
-    @cached_property
-    def _is_always(self) -> bool:
-        return is_always(self._node)
-
-    @cached_property
-    def _relaxed(self) -> Node:
-        return relaxed(self._node)
+    def _broader(self) -> Node:
+        """What the match needs of single fields, worked out once."""
+        if self._relaxed is None:
+            self._relaxed = relaxed(self._node)
+        return self._relaxed
 
     def compile(self, *, constant: bool, limit: int) -> EventFilter | None:
         """As :func:`compile_program`."""
-        if self._is_always:
+        if is_always(self._node):
             return None
         for relax in (False, True):
-            node = self._relaxed if relax else self._node
+            node = self._broader() if relax else self._node
             for most in _COARSENESS:
                 found = self._try(node, most, constant=constant, limit=limit)
                 if found is not None:

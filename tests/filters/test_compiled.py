@@ -19,6 +19,7 @@ from conntrack_aio import EventType, Features, Flow, Match
 from conntrack_aio.filters import compiled as module
 from conntrack_aio.filters.compiled import LARGE
 from conntrack_aio.filters.dump import compile_dump
+from conntrack_aio.filters.nodes import Node
 from conntrack_aio.filters.predicate import Predicate, compile_predicate
 from conntrack_aio.filters.program import ProgramCompiler, compile_program
 from conntrack_aio.testing import FakeKernel
@@ -54,7 +55,7 @@ def test_each_thing_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(module, name, call)
 
-    for name in ("compile_dump", "needs_of", "compile_predicate", "is_always", "ProgramCompiler"):
+    for name in ("compile_dump", "needs_of", "compile_predicate", "is_always"):
         counted(name)
     match = Match(proto="tcp", orig_dport=[80, 443])
     flow = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 80, timeout=60)
@@ -72,7 +73,7 @@ def test_each_thing_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     anyio.run(use)
     assert sorted(calls) == sorted(set(calls))
-    assert len(calls) == 5
+    assert len(calls) == 4
 
 
 def test_what_is_kept_is_bounded() -> None:
@@ -123,8 +124,15 @@ async def test_a_large_match_is_worked_out_on_another_thread(
 
         monkeypatch.setattr(module, name, call)
 
-    for name in ("compile_dump", "needs_of", "compile_predicate", "ProgramCompiler"):
+    for name in ("compile_dump", "needs_of", "compile_predicate"):
         noted(name)
+    compile_ = ProgramCompiler.compile
+
+    def compiled(self: ProgramCompiler, *, constant: bool, limit: int) -> object:
+        where.setdefault("programs", set()).add(threading.current_thread())
+        return compile_(self, constant=constant, limit=limit)
+
+    monkeypatch.setattr(ProgramCompiler, "compile", compiled)
     flow = Flow.udp("10.0.0.1", 1, "198.51.0.7", 53, timeout=60)
     async with FakeKernel(flows=[flow]).connect() as conn:
         conn.dump(services(LARGE)).close()
@@ -144,15 +152,38 @@ async def test_a_large_match_is_worked_out_on_another_thread(
             assert len(table) == 0
         match = await services(LARGE).prepare()
         conn.events(EventType.NEW, match=match).close()
-        assert [*conn.dying(services(LARGE)).__dict__] != []
         async for _ in conn.dying(services(LARGE)):
             raise AssertionError
-    assert where.keys() == {"compile_dump", "needs_of", "compile_predicate", "ProgramCompiler"}
+    assert where.keys() == {"compile_dump", "needs_of", "compile_predicate", "programs"}
     assert threading.current_thread() not in set().union(*where.values())
     where.clear()
     async with FakeKernel(flows=[flow]).connect() as conn:
         await conn.list(services(2))
     assert set().union(*where.values()) == {threading.current_thread()}
+
+
+def test_while_one_is_worked_out_another_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no lock that they share."""
+    begun, go_on = threading.Event(), threading.Event()
+    before = module.compile_predicate
+
+    def slowly(node: Node) -> Predicate:
+        begun.set()
+        assert go_on.wait(10)
+        return before(node)
+
+    monkeypatch.setattr(module, "compile_predicate", slowly)
+    thread = threading.Thread(target=lambda: Match(zone=1).predicate)
+    thread.start()
+    assert begun.wait(10)
+    monkeypatch.undo()
+    other = Match(zone=2)
+    done = threading.Thread(target=lambda: other.predicate)
+    done.start()
+    done.join(5)
+    assert not done.is_alive()
+    go_on.set()
+    thread.join()
 
 
 @pytest.mark.anyio
