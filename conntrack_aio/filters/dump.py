@@ -7,7 +7,6 @@ what of it the kernel at hand can look at.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import reduce
 from ipaddress import IPv4Address
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 from typing import Final, NamedTuple, Protocol
@@ -171,11 +170,15 @@ def _both(parts: Iterable[Needs]) -> Needs:
 
 
 def _either(parts: Iterable[Needs]) -> Needs:
-    found = [*parts]
-    if not found:  # nothing matches
-        return _NOTHING
-    values = reduce(_common, (each.values for each in found))
-    return Needs(values, enough=len(found) == 1 and found[0].enough)
+    common: Needs | None = None
+    for part in parts:
+        if common is None:
+            common = part
+            continue
+        common = Needs(_common(common.values, part.values), enough=False)
+        if not common.values:
+            break
+    return _NOTHING if common is None else common  # of no parts nothing matches
 
 
 def _common(one: Mapping[str, Masked], other: Mapping[str, Masked]) -> Mapping[str, Masked]:
