@@ -478,7 +478,7 @@ def _items(name: str, accepted: str, given: object) -> list[object]:
         return [given]
     if hasattr(type(given), "__index__") and not hasattr(given, "__len__"):
         return [given]
-    is_binary = isinstance(given, bytes | bytearray | memoryview)  # which would be numbers
-    if isinstance(given, Iterable) and not is_binary:
+    # Of bytes, the items would be numbers.
+    if isinstance(given, Iterable) and not issubclass(type(given), bytes | bytearray | memoryview):
         return list(cast("Iterable[object]", given))
     raise TypeError(f"{name} must be {accepted}; got {shown(given)}")
