@@ -478,7 +478,7 @@ def _items(name: str, accepted: str, given: object) -> list[object]:
         return [given]
     if hasattr(type(given), "__index__") and not hasattr(given, "__len__"):
         return [given]
-    # Of bytes, the items would be numbers.
-    if isinstance(given, Iterable) and not issubclass(type(given), bytes | bytearray | memoryview):
+    binary = issubclass(type(given), (bytes, bytearray, memoryview))  # its items would be numbers
+    if isinstance(given, Iterable) and not binary:
         return list(cast("Iterable[object]", given))
-    raise TypeError(f"{name} must be {accepted}; got {shown(given)}")
+    raise TypeError(f"{name} must be {accepted}; got {shown(cast('object', given))}")
