@@ -479,6 +479,6 @@ def _items(name: str, accepted: str, given: object) -> list[object]:
     if hasattr(type(given), "__index__") and not hasattr(given, "__len__"):
         return [given]
     binary = issubclass(type(given), (bytes, bytearray, memoryview))  # its items would be numbers
-    if isinstance(given, Iterable) and not binary:
+    if issubclass(type(given), Iterable) and not binary:
         return list(cast("Iterable[object]", given))
-    raise TypeError(f"{name} must be {accepted}; got {shown(cast('object', given))}")
+    raise TypeError(f"{name} must be {accepted}; got {shown(given)}")
