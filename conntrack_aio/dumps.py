@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
+import anyio.lowlevel
 
 from .codec.decoder import Datagram, pack_seq
 from .errors import ConntrackError, DecodeError
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 class Plan(NamedTuple, Generic[T]):
     """What a dump is to ask for, one after the other, and what of the answers it is to keep: all,
-    without ``keep``."""
+    without ``keep``. Of what needs no request, there is nothing."""
 
     requests: Sequence[Request]
     keep: Callable[[T], bool] | None = None
@@ -142,6 +143,11 @@ class Dump(Received[T]):
         if self._planner is not None:
             plan = await self._planner()
             self._planner = None
+            if not plan.requests:
+                self._ended = True
+                self._finish()
+                await anyio.lowlevel.checkpoint()
+                return False
             self.walk.ask(plan.requests)
             self._keep = plan.keep
         try:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import attrs
 
 from conntrack_aio import Flow, KernelError, connect
-from conntrack_aio.model.tuples import PROTOCOL_NAMES
+from conntrack_aio.model.protocols import PROTOCOL_NAMES
 
 from .. import tables
 from ..contenders import command, floor, library, ours, pyroute

@@ -17,7 +17,7 @@ from ..connection import Connection, connect
 from ..errors import EventsLost
 from ..events import EventStream
 from ..model.events import EventType, FlowEvent
-from ..model.tuples import PROTOCOL_NAMES
+from ..model.protocols import PROTOCOL_NAMES
 from ..sandbox import namespace, rules, traffic
 from ..sysctls import CONNTRACK, set_sysctl
 from .failures import complain, guarded

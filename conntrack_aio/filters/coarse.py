@@ -10,7 +10,7 @@ from ..errors import MatchError
 from .fields import Field
 from .intervals import Intervals, normalize, prefixes
 from .nodes import Addresses, All, Any, Node, Numbers
-from .tree import every, some
+from .tree import atom, every, unite
 
 Ranged = Numbers | Addresses
 
@@ -99,16 +99,16 @@ def relaxed(node: Node) -> Node:
     return node
 
 
-def _relaxed(told: list[dict[Field, Node]]) -> Node:
+def _relaxed(told: list[dict[Field, Ranged]]) -> Node:
     """What all of these say something of, and what any of them says."""
     return every(
-        some(each[field] for each in told)
+        atom(unite([each[field] for each in told]))
         for field in told[0]
         if all(field in each for each in told)
     )
 
 
-def _by_field(part: Node) -> Iterator[tuple[Field, Node]]:
+def _by_field(part: Node) -> Iterator[tuple[Field, Ranged]]:
     """The ranges that a condition has of single fields."""
     for each in part.parts if isinstance(part, All) else (part,):
         if isinstance(each, Numbers | Addresses):

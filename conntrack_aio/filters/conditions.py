@@ -13,7 +13,7 @@ from . import values
 from .fields import FIELDS, STATE, AddressField, Field, NumberField, TextField
 from .nodes import Node
 from .tree import every, negate
-from .values import Network, Number, State
+from .values import Masked, Network, Number, State
 from .words import near
 
 Numbers = Number | Iterable[Number]
@@ -21,6 +21,9 @@ Numbers = Number | Iterable[Number]
 
 Networks = Network | Iterable[Network]
 """An address or a network, or any of several."""
+
+StatusBits = Status | int | str
+"""Bits of the status: a flag, the names of bits with commas between, or any of several."""
 
 
 class Conditions(TypedDict, total=False):
@@ -45,12 +48,13 @@ class Conditions(TypedDict, total=False):
     zone: Numbers | None
     orig_zone: Numbers | None
     reply_zone: Numbers | None
-    mark: int | None
-    mark_mask: int | None
-    status: Status | None
-    status_unset: Status | None
+    mark: Masked | Iterable[Masked] | None
+    mark_mask: Masked | None
+    status: StatusBits | Iterable[StatusBits] | None
+    status_unset: StatusBits | Iterable[StatusBits] | None
     state: State | Iterable[State] | None
     labels: Label | Iterable[Label] | None
+    labels_mask: Masked | None
     label_names: LabelNames | None
     helper: str | Iterable[str] | None
     timeout: Numbers | None
@@ -69,26 +73,33 @@ def node_of(given: Conditions) -> Node:
     for name in told:
         if name not in Conditions.__annotations__:
             meant = near(name, Conditions.__annotations__)
-            hint = f"; perhaps {', '.join(meant)}" if meant else ""
-            raise TypeError(f"a Match has no condition {name!r}{hint}")
-    if "mark_mask" in told and "mark" not in told:
-        raise MatchError("mark_mask says which bits of a mark count, and there is no mark")
-    return every(part for name, value in told.items() for part in _nodes_of(name, value, given))
+            hint = f"; did you mean {', '.join(meant)}?" if meant else ""
+            raise TypeError(f"unknown condition {values.shown(name)}{hint}")
+    for name in ("mark", "labels"):
+        if f"{name}_mask" in told and name not in told:
+            raise MatchError(f"{name}_mask needs {name}: it says which of its bits count")
+    names = values.Names(given.get("label_names"))
+    return every(
+        part for name, value in told.items() for part in _nodes_of(name, value, told, names)
+    )
 
 
-def _nodes_of(name: str, value: object, given: Conditions) -> Iterable[Node]:
+def _nodes_of(
+    name: str, value: Any, told: Mapping[str, Any], names: values.Names
+) -> Iterable[Node]:
     """The conditions that one parameter stands for."""
     if name in _MAKERS:
         yield _MAKERS[name](value)
     elif name in values.NAT:
-        yield from _translated(name, cast("Networks | bool", value))
+        yield from _translated(name, value)
     elif name == "mark":
-        yield values.mark(cast("int", value), given.get("mark_mask"))
+        yield values.marks(value, told.get("mark_mask"))
     elif name == "labels":
-        yield from values.labels(cast("Label | Iterable[Label]", value), given.get("label_names"))
-    elif name.startswith("status"):
-        for bit in values.status(cast("Status", value)):
-            yield bit if name == "status" else negate(bit)
+        yield from values.labels(value, told.get("labels_mask"), names)
+    elif name == "status":
+        yield from values.status(name, value)
+    elif name == "status_unset":
+        yield from map(negate, values.status(name, value))
 
 
 def _translated(name: str, given: Networks | bool) -> Iterable[Node]:

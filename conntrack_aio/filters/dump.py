@@ -7,7 +7,6 @@ what of it the kernel at hand can look at.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import reduce
 from ipaddress import IPv4Address
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 from typing import Final, NamedTuple, Protocol
@@ -18,7 +17,7 @@ from ..model.requests import Masked, Selection
 from ..model.tuples import ICMP, ICMP_INVERSE, ICMPV6, ICMPV6_INVERSE, TCP, UDP
 from .fields import FAMILY, MARK, PROTO, STATUS, ZONE
 from .intervals import single
-from .nodes import Addresses, All, Any, Bits, Node, Not, Numbers
+from .nodes import FALSE, Addresses, All, Any, Bits, Node, Not, Numbers
 from .tree import negate
 
 _WHOLE: Final = -1
@@ -55,16 +54,23 @@ class DumpFilter:
     """What dumps, one after the other, are selected by in the kernel: each flow is in one."""
 
     selections: tuple[Selection, ...] = (Selection(),)
+    """None, if no flow can match: then there is nothing to ask."""
     exact: bool = False
     """Whether the kernel leaves out all that does not match, and nothing else."""
 
 
-def compile_dump(node: Node, features: FilterFeatures | None = None) -> DumpFilter:
+def compile_dump(
+    node: Node, features: FilterFeatures | None = None, needs: Needs | None = None
+) -> DumpFilter:
     """What the kernel can do of a match; it may let too much through.
 
     Without ``features``, what every kernel can do: select by family and mark.
+
+    :param needs: what the match needs, where that is known.
     """
-    needs = needs_of(node)
+    if node == FALSE:
+        return DumpFilter((), exact=True)
+    needs = needs_of(node) if needs is None else needs
     values = dict(needs.values)
     family = values.pop(FAMILY.name, Masked(AF_UNSPEC, _WHOLE)).value
     # That a mark is looked at at all, and not left alone by a kernel built without marks, is shown
@@ -88,16 +94,6 @@ def compile_dump(node: Node, features: FilterFeatures | None = None) -> DumpFilt
         for each in families
     ]
     return DumpFilter(tuple(selections), exact)
-
-
-def wants_features(node: Node) -> bool:
-    """Whether more could be selected by, if the kernel can do it."""
-    return bool(needs_of(node).values.keys() - {FAMILY.name, MARK.name})
-
-
-def may_be_exact(node: Node) -> bool:
-    """Whether a kernel may do all of it."""
-    return needs_of(node).enough
 
 
 # -- what is needed -----------------------------------------------------------------------------
@@ -158,25 +154,31 @@ _NOTHING: Final = Needs({}, enough=False)
 
 
 def _both(parts: Iterable[Needs]) -> Needs:
-    return reduce(_with, parts, Needs({}, enough=True))
-
-
-def _with(one: Needs, other: Needs) -> Needs:
-    values = dict(one.values)
-    for name, value in other.values.items():
-        known = values.setdefault(name, value)
-        if (known.value ^ value.value) & known.mask & value.mask:
-            return Needs(one.values, enough=False)  # nothing matches: then this is true as well
-        values[name] = Masked(known.value | value.value, known.mask | value.mask)
-    return Needs(values, one.enough and other.enough)
+    values: dict[str, Masked] = {}
+    enough = True
+    for part in parts:
+        enough &= part.enough
+        for name, value in part.values.items():
+            known = values.setdefault(name, value)
+            if known is value:
+                continue
+            if (known.value ^ value.value) & known.mask & value.mask:
+                # Nothing matches: then what is known so far is true as well.
+                return Needs(values, enough=False)
+            values[name] = Masked(known.value | value.value, known.mask | value.mask)
+    return Needs(values, enough)
 
 
 def _either(parts: Iterable[Needs]) -> Needs:
-    found = [*parts]
-    if not found:  # nothing matches
-        return _NOTHING
-    values = reduce(_common, (each.values for each in found))
-    return Needs(values, enough=len(found) == 1 and found[0].enough)
+    common: Needs | None = None
+    for part in parts:
+        if common is None:
+            common = part
+            continue
+        common = Needs(_common(common.values, part.values), enough=False)
+        if not common.values:
+            break
+    return _NOTHING if common is None else common  # of no parts nothing matches
 
 
 def _common(one: Mapping[str, Masked], other: Mapping[str, Masked]) -> Mapping[str, Masked]:

@@ -10,11 +10,12 @@ import attrs
 from ..model.features import Features
 from ..model.requests import Selection
 from ..netlink.bpf import Program
-from .dump import DumpFilter, compile_dump
+from .compiled import Compiled
+from .dump import DumpFilter
 from .fields import FAMILY, FIELDS, MARK, STATUS, ZONE, AddressField, Field, NumberField
 from .nodes import Bits, Node, atoms
-from .program import EventFilter, compile_program
-from .tree import every, is_always, negate
+from .program import EventFilter
+from .tree import every, negate
 from .values import addresses, bit, numbers
 from .words import describe
 
@@ -56,17 +57,17 @@ class Explanation:
         return "\n".join(f"{name + ':':8} {getattr(self, name)}" for name in names)
 
 
-def explain(node: Node, features: Features) -> Explanation:
+def explain(match: Compiled, features: Features) -> Explanation:
     """What a kernel that has these features does of it, and what is left."""
-    dump = compile_dump(node, features)
-    events = compile_program(node)
-    table = compile_program(node, constant=True)
+    dump = match.dump(features)
+    events = match.program()
+    table = match.program(constant=True)
     return Explanation(
-        describe(node),
-        _of_dump(node, dump),
-        _of_delete(node, dump, features),
-        _of_events(node, events),
-        _of_table(node, table),
+        describe(match.node),
+        _of_dump(match, dump),
+        _of_delete(match, dump, features),
+        _of_events(match, events),
+        _of_table(match, table),
         events.program if events else None,
         table.program if table else None,
     )
@@ -75,23 +76,31 @@ def explain(node: Node, features: Features) -> Explanation:
 # -- dumps and deletes --------------------------------------------------------------------------
 
 
-def _of_dump(node: Node, dump: DumpFilter) -> str:
-    if is_always(node):
+_NOTHING: Final = "nothing: no flow can match"
+
+
+def _of_dump(match: Compiled, dump: DumpFilter) -> str:
+    node = match.node
+    if match.always:
         return "all flows"
+    if not dump.selections:
+        return _NOTHING
     if dump.selections == (Selection(),):
         told = "the kernel sends all flows, and each is checked here"
     else:
         told = f"the kernel sends those of: {_selected(dump)}"
         told += ", and no others" if dump.exact else f"; each is checked here, {_for(node, dump)}"
-    best = compile_dump(node, _NEWEST)
+    best = match.dump(_NEWEST)
     if best.selections != dump.selections:
         told += f" (a newer kernel would send those of: {_selected(best)})"
     return told
 
 
-def _of_delete(node: Node, dump: DumpFilter, features: Features) -> str:
-    if is_always(node):
+def _of_delete(match: Compiled, dump: DumpFilter, features: Features) -> str:
+    if match.always:
         return "refused, because all flows match"
+    if not dump.selections:
+        return _NOTHING
     if dump.exact and features.flush_filter and Selection() not in dump.selections:
         return "the kernel deletes what matches, asked once it is counted"
     return "flows are read as by a dump, and each that matches is deleted by tuple, zone and id"
@@ -137,20 +146,20 @@ def _for(node: Node, dump: DumpFilter) -> str:
 # -- events -------------------------------------------------------------------------------------
 
 
-def _of_events(node: Node, events: EventFilter | None) -> str:
-    if is_always(node):
+def _of_events(match: Compiled, events: EventFilter | None) -> str:
+    if match.always:
         return "all events"
     if events is None:
         return "the kernel queues all events, and each is checked here"
     told = f"the kernel queues those that a program of {len(events.program)} instructions takes"
     if events.exact:
         return f"{told}, and no others"
-    unknown = (each for each in _fields(node) if not each.constant and each is not MARK)
+    unknown = (each for each in _fields(match.node) if not each.constant and each is not MARK)
     return f"{told}; each is checked here, {_names(unknown)}"
 
 
-def _of_table(node: Node, table: EventFilter | None) -> str:
-    if is_always(node):
+def _of_table(match: Compiled, table: EventFilter | None) -> str:
+    if match.always:
         return "all flows"
     if table is None:
         told = "the kernel queues all events"

@@ -17,8 +17,9 @@ import attrs
 
 from ..model.declare import PLACES, At, Nest, Wire
 from ..model.flow import LABELS, Flow, Status
+from ..model.protocols import PROTOCOL_ALIASES, PROTOCOL_NUMBERS
 from ..model.protoinfo import DCCPState, SCTPState, TCPState
-from ..model.tuples import PROTOCOL_NAMES, TCP
+from ..model.tuples import TCP
 
 U16: Final = 0xFFFF
 U32: Final = 0xFFFFFFFF
@@ -56,7 +57,9 @@ class NumberField(Field):
     always: bool = False
     """Whether every flow has it."""
     words: Mapping[str, int] = MappingProxyType({})
-    """Names that numbers have."""
+    """Names that numbers have, as they are printed."""
+    aliases: Mapping[str, int] = MappingProxyType({})
+    """Further names, that are read."""
 
     @property
     def size(self) -> int:
@@ -115,14 +118,18 @@ FAMILY: Final = NumberField(
     maximum=0xFF,
     always=True,
     words=MappingProxyType({"ipv4": int(AF_INET), "ipv6": int(AF_INET6)}),
+    aliases=MappingProxyType({"inet": int(AF_INET), "inet6": int(AF_INET6)}),
 )
+FAMILIES: Final = tuple((number, number) for number in FAMILY.words.values())
+"""Both of them, as a set of numbers: IPv4 first."""
 PROTO: Final = NumberField(
     name="proto",
     path=("orig", "proto"),
     constant=True,
     maximum=0xFF,
     always=True,
-    words=MappingProxyType({name: number for number, name in PROTOCOL_NAMES.items()}),
+    words=PROTOCOL_NUMBERS,
+    aliases=PROTOCOL_ALIASES,
 )
 ZONE: Final = NumberField(name="zone", path=(), constant=True, maximum=U16)
 ZONES: Final = tuple(

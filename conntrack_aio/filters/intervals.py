@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from math import inf
 
 Intervals = tuple[tuple[int, int], ...]
 """First and last of each range."""
+
+_FEW = 8
+"""So many ranges are put into a larger set one by one, instead of sorting all."""
 
 
 def normalize(ranges: Iterable[tuple[int, int]]) -> Intervals:
@@ -19,19 +24,40 @@ def normalize(ranges: Iterable[tuple[int, int]]) -> Intervals:
     return tuple(found)
 
 
+def union(sets: Sequence[Intervals]) -> Intervals:
+    """Return what is in any of the sets."""
+    if len(sets) == 2:
+        small, large = sorted(sets, key=len)
+        if len(small) <= _FEW:
+            for each in small:
+                large = _with(large, *each)
+            return large
+    return normalize([each for every in sets for each in every])
+
+
+def _with(values: Intervals, first: int, last: int) -> Intervals:
+    """One range more: what does not touch it is copied as it is."""
+    start = bisect_left(values, (first,))
+    if start and values[start - 1][1] >= first - 1:
+        start -= 1
+    end = bisect_right(values, (last + 1, inf))
+    if start < end:
+        first = min(first, values[start][0])
+        last = max(last, values[end - 1][1])
+    return (*values[:start], (first, last), *values[end:])
+
+
 def intersection(one: Intervals, other: Intervals) -> Intervals:
     """What is in both."""
+    small, large = sorted((one, other), key=len)
     found: list[tuple[int, int]] = []
-    i = j = 0
-    while i < len(one) and j < len(other):
-        first = max(one[i][0], other[j][0])
-        last = min(one[i][1], other[j][1])
-        if first <= last:
-            found.append((first, last))
-        if one[i][1] < other[j][1]:
-            i += 1
-        else:
-            j += 1
+    for first, last in small:
+        at = bisect_left(large, (first,))
+        if at and large[at - 1][1] >= first:
+            at -= 1
+        while at < len(large) and large[at][0] <= last:
+            found.append((max(first, large[at][0]), min(last, large[at][1])))
+            at += 1
     return tuple(found)
 
 

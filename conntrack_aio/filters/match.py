@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self, Unpack
+from typing import NoReturn, Self, Unpack
 
 import attrs
 
 from ..model.flow import Flow
 from ..model.labels import LabelNames
+from .compiled import Compiled
 from .conditions import Conditions, node_of
 from .explain import Explanation, Kernel, explain
 from .nodes import Node
 from .parser import Parser
-from .predicate import Predicate, compile_predicate
-from .tree import every, is_always, negate, some
+from .predicate import Predicate
+from .tree import every, negate, some
 from .words import describe
 
 
@@ -32,17 +33,24 @@ class Match:
 
     node: Node
     """Its conditions, for what is made of them."""
-    _predicate: Predicate | None = attrs.field(eq=False)
+    compiled: Compiled = attrs.field(eq=False)
+    """What was worked out of them so far."""
 
-    def __init__(self, **conditions: Unpack[Conditions]) -> None:
-        """Each condition that is given has to hold; of several values, one. ``None`` is no
-        condition. Numbers and networks are objects or text, as they are and in any iterable.
+    def __init__(self, *text: str, **conditions: Unpack[Conditions]) -> None:
+        """Each text and each condition that is given has to hold; of several values, one. ``None``
+        is no condition. Numbers and networks are objects or text, as they are and in any iterable:
+        of an empty one none holds. Integers are members of enums and NumPy's, too, and ``bool``.
 
-        :param family: ``socket.AF_INET`` or ``socket.AF_INET6``.
-        :param proto: the protocol's number, or its name: ``"tcp"``.
+        :param text: as :meth:`parse` reads it: ``Match("proto tcp and orig.dport 80")``.
+        :param family: ``socket.AF_INET`` or ``socket.AF_INET6``; ``"ipv4"`` or ``"inet"``,
+            ``"ipv6"`` or ``"inet6"``.
+        :param proto: the protocol's number, or its name as in ``/etc/protocols``: ``"tcp"``.
         :param orig_src: the original direction's source: an address, a network or a range, an
             object of :mod:`ipaddress` or text; or several. So ``orig_dst``, ``reply_src`` and
-            ``reply_dst``.
+            ``reply_dst``. IPv4-mapped addresses, and networks and ranges in ``::ffff:0:0/96``, are
+            meant as IPv4: a socket of both families names its IPv4 peers so. Entries of the kernel
+            that have such addresses as IPv6 are covered by wider networks, as ``::/0``, and by
+            text with the address in brackets: ``"[::ffff:10.0.0.1]"``.
         :param orig_sport: a port, ``range(1024, 65536)``, ``"80-90"``; or several. So
             ``orig_dport``, ``reply_sport``, ``reply_dport``; and ``orig_icmp_type``,
             ``orig_icmp_code``, ``orig_icmp_id`` and those of the reply.
@@ -50,12 +58,18 @@ class Match:
             direction has a zone of its own has none.
         :param orig_zone: the zone of the original direction, be it its own or that of both. So
             ``reply_zone``.
-        :param mark: those bits of the mark that ``mark_mask`` has: all, without one.
-        :param status: bits that are all set.
+        :param mark: those bits of the mark that ``mark_mask`` has: all, without one. Text may have
+            the mask, too: ``"0x3/0xff"``.
+        :param status: bits that are all set: a flag of :class:`Status`, names as in
+            ``"assured,seen_reply"``, or several. ``"unreplied"`` is that ``seen_reply`` is not set.
+            Several that are none ask for nothing, and are always so.
         :param status_unset: bits of which none is set.
         :param state: the state of TCP, SCTP or DCCP, or its name. ``"established"`` is that of
             whatever protocol, ``"tcp.established"`` that of one.
-        :param labels: labels that are all set, by number or by name.
+        :param labels: labels that are all set, by number or by name. Several that are none ask for
+            nothing, and are always so. With ``labels_mask``, one number of 128 bits: what those
+            bits of the labels that the mask has are. Text may have the mask, too:
+            ``"0x3/0xff"``.
         :param label_names: what the names of labels mean, instead of the system's connlabel.conf.
         :param helper: the name of the helper.
         :param timeout: seconds until it expires.
@@ -66,16 +80,19 @@ class Match:
         :param dnat: whether its destination is translated (``DST_NAT``), or what to.
         :param id: the kernel's id of the flow.
 
-        Raises :exc:`MatchError` for what can never be true: a value out of bounds, an empty set,
-        conditions that exclude each other (a port of an ICMP flow, an IPv6 address of an IPv4
-        family), a mark outside its mask, a label without a name; and :exc:`TypeError` for a value
-        of another type.
+        Raises :exc:`MatchError` for what can never be true: a value out of bounds, conditions that
+        exclude each other (a port of an ICMP flow, an IPv6 address of an IPv4 family), a mark
+        outside its mask, a label without a name; for a text that is no match, and a status of 0;
+        and :exc:`TypeError` for a value of another type, and a condition that there is not.
         """
-        self._begin(node_of(conditions))
+        names = conditions.get("label_names")
+        read = [Parser(each, names).parse() for each in text]
+        made = node_of(conditions)
+        self._begin(every([*read, made]) if read else made)
 
     def _begin(self, node: Node) -> None:
         object.__setattr__(self, "node", node)
-        object.__setattr__(self, "_predicate", None)
+        object.__setattr__(self, "compiled", Compiled(node))
 
     @classmethod
     def _of(cls, node: Node) -> Self:
@@ -90,14 +107,15 @@ class Match:
         Conditions are joined by ``and``, ``or``, ``not`` and parentheses; ``not`` binds most and
         ``or`` least. A condition is the name of a field and a value, or several as in
         ``orig.dport in {80, 443, 8000-8080}``; ``in``, ``=`` and ``==`` may stand between, and
-        ``!=`` denies it. Numbers can be compared: ``timeout < 30``. The fields are named as the
-        parameters of :class:`Match`, with a point after the direction: ``orig.src``. Bits are
+        ``!=`` denies it; of the empty set ``{}`` none holds. Numbers can be compared:
+        ``timeout < 30``; they are decimal, or hexadecimal as in ``0x1f``. The fields are named as
+        the parameters of :class:`Match`, with a point after the direction: ``orig.src``. Bits are
         named one by one, ``status assured``, ``label web``; a mark is ``3``, or ``0x3/0xff`` under
-        a mask. ``snat`` and ``dnat`` stand alone, or before ``to 192.0.2.0/24``. ``all`` is every
-        flow, ``none`` no flow.
+        a mask, and so are the bits of all labels: ``label 0x3/0xff``. ``snat`` and ``dnat`` stand
+        alone, or before ``to 192.0.2.0/24``. ``all`` is every flow, ``none`` no flow.
 
         Raises :exc:`MatchError`, which says the column, for a text that is no match or can never
-        be true.
+        be true, and for a connlabel.conf that can't be read; :exc:`TypeError` for what is no text.
         """
         return cls._of(Parser(text, label_names).parse())
 
@@ -127,30 +145,46 @@ class Match:
         """Flows that do not match."""
         return Match._of(negate(self.node))
 
+    def __bool__(self) -> NoReturn:
+        """Raises :exc:`TypeError`: ``a and b`` would be ``b`` alone, silently."""
+        raise TypeError(
+            "a Match has no truth value: join matches by &, | and ~ instead of and, or and not; "
+            "match(flow) says whether a flow matches"
+        )
+
     @property
     def always(self) -> bool:
         """Whether every flow matches, as far as its form tells: so do those of ``x or not x``."""
-        return is_always(self.node)
+        return self.compiled.always
 
     @property
     def predicate(self) -> Predicate:
-        """The function that calling it calls."""
-        predicate = self._predicate
-        if predicate is None:
-            predicate = compile_predicate(self.node)
-            object.__setattr__(self, "_predicate", predicate)
-        return predicate
+        """The function that calling it calls. It is made when it is first needed."""
+        return self.compiled.predicate
 
     def __call__(self, flow: Flow) -> bool:
         """Whether a flow matches."""
-        return self.predicate(flow)
+        return self.compiled.predicate(flow)
+
+    async def prepare(self) -> Self:
+        """Work out what events are filtered by, and the predicate, and return the match.
+
+        Whatever is awaited does so by itself, and of a match of many conditions on a worker thread.
+        :meth:`Connection.events` can't wait: of a match of thousands it takes some 10 µs of each
+        condition on the event loop, and as much again at the first event, unless this was awaited
+        before. What is worked out is kept with this very object.
+        """
+        compiled = self.compiled
+        await compiled.ready(lambda: (compiled.program(), compiled.predicate))
+        return self
 
     async def explain(self, conn: Kernel) -> Explanation:
         """What is done of it where, with this connection's kernel: ``print`` it.
 
         Raises what :meth:`Connection.features` does: it asks the kernel what it can do.
         """
-        return explain(self.node, await conn.features())
+        features = await conn.features()
+        return await self.compiled.ready(lambda: explain(self.compiled, features))
 
     def __str__(self) -> str:
         return describe(self.node)

@@ -18,6 +18,11 @@ class Numbers:
     field: NumberField
     values: Intervals
 
+    @property
+    def weight(self) -> int:
+        """How much there is to look at: ranges, networks, names."""
+        return len(self.values)
+
 
 @attrs.frozen(cache_hash=True)
 class Addresses:
@@ -27,17 +32,25 @@ class Addresses:
     v4: Intervals
     v6: Intervals
 
+    @property
+    def weight(self) -> int:
+        return len(self.v4) + len(self.v6)
+
 
 @attrs.frozen(cache_hash=True)
 class Bits:
     """Of the bits in the mask, just those of the value are set.
 
-    Of status and labels, it is one bit, and that is set.
+    Of status, it is one bit, and that is set.
     """
 
     field: BitsField
     mask: int
     value: int
+
+    @property
+    def weight(self) -> int:
+        return 1
 
 
 @attrs.frozen(cache_hash=True)
@@ -47,6 +60,10 @@ class Texts:
     field: TextField
     values: tuple[str, ...]
 
+    @property
+    def weight(self) -> int:
+        return len(self.values)
+
 
 @attrs.frozen(cache_hash=True)
 class Not:
@@ -54,33 +71,66 @@ class Not:
 
     part: Node
 
+    @property
+    def weight(self) -> int:
+        return self.part.weight
+
+
+def _depth(node: _Parts) -> int:
+    return 1 + max(map(depth_of, node.parts), default=0)
+
+
+def _weight(node: _Parts) -> int:
+    return sum(part.weight for part in node.parts)
+
 
 @attrs.frozen(cache_hash=True)
-class All:
+class _Parts:
+    """Several conditions. How deep they are nested and how many they are is known to who puts one
+    more to thousands, and worked out otherwise."""
+
+    parts: tuple[Node, ...]
+    depth: int = attrs.field(
+        default=attrs.Factory(_depth, takes_self=True), eq=False, repr=False, kw_only=True
+    )
+    weight: int = attrs.field(
+        default=attrs.Factory(_weight, takes_self=True), eq=False, repr=False, kw_only=True
+    )
+    group: object = attrs.field(default=None, eq=False, repr=False, kw_only=True)
+    """What putting them together has found out, for putting more to them (:mod:`.tree`)."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.parts,)
+
+
+@attrs.frozen(cache_hash=True)
+class All(_Parts):
     """Each of them holds."""
 
-    parts: tuple[Node, ...]
-
 
 @attrs.frozen(cache_hash=True)
-class Any:
+class Any(_Parts):
     """Some of them hold."""
 
-    parts: tuple[Node, ...]
 
+Ranged = Numbers | Addresses | Texts
+"""Conditions that the value of a field is one of some."""
 
-Atom = Numbers | Addresses | Bits | Texts
+Atom = Ranged | Bits
 Node = Atom | Not | All | Any
+
+
+def depth_of(node: Node) -> int:
+    """How deep it is nested; a condition alone is not."""
+    depth = 0
+    while isinstance(node, Not):
+        node = node.part
+        depth += 1
+    return depth + node.depth if isinstance(node, _Parts) else depth
+
 
 TRUE: Final = All(())
 FALSE: Final = Any(())
-
-
-def depth(node: Node) -> int:
-    """How deep it is nested; a condition alone is not."""
-    if isinstance(node, All | Any):
-        return 1 + max((depth(part) for part in node.parts), default=0)
-    return 1 + depth(node.part) if isinstance(node, Not) else 0
 
 
 def atoms(node: Node) -> Iterator[Atom]:

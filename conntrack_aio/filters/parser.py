@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from ..errors import MatchError
 from ..model.labels import LabelNames
+from ..plain import as_str
 from . import values
 from .fields import (
     FAMILY,
@@ -21,8 +22,7 @@ from .fields import (
     NumberField,
     TextField,
 )
-from .intervals import normalize
-from .nodes import FALSE, TRUE, Addresses, Node, Numbers, Texts
+from .nodes import FALSE, TRUE, Node, Numbers
 from .tree import DEEPEST, atom, every, negate, some
 from .words import KEYWORDS, near
 
@@ -50,10 +50,11 @@ class Parser:
 
     def __init__(self, text: str, labels: LabelNames | None) -> None:
         """Raises :exc:`TypeError` for what is no text."""
-        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"a match is read of text, not of {values.shown(text)}")
-        self._text = text
-        self._labels = labels
+        try:
+            self._text = as_str(text)
+        except TypeError:
+            raise TypeError(f"a match is read of text, not of {values.shown(text)}") from None
+        self._labels = values.Names(labels)
         self._tokens = self._split()
         self._at = 0
         self._depth = 0
@@ -155,9 +156,8 @@ class Parser:
         if field is None:
             known = [*FIELDS, *values.NAT]
             meant = near(name.text, known)
-            hint = f"perhaps {', '.join(meant)}" if meant else f"there are {', '.join(known)}"
-            shown = values.shown(name.text)
-            raise self._error(f"{shown} is nothing that a flow has; {hint}", name.column)
+            hint = f"did you mean {', '.join(meant)}?" if meant else f"there are {', '.join(known)}"
+            raise self._error(f"unknown field {values.shown(name.text)}; {hint}", name.column)
         if self._take("!="):
             return negate(self._values(field))
         return self._values(field)
@@ -179,10 +179,13 @@ class Parser:
             return self._limit(field, sign)
         self._take("=", "==")
         self._take("in")
-        if self._now.text.startswith(("(", "[")):
+        kept = isinstance(field, AddressField) and "]" in self._now.text
+        if self._now.text.startswith(("(", "[")) and not kept:
             raise self._error(f"several values of {field.name} stand in braces: {{…, …}}")
         if not self._take("{"):
             return self._of(field, [self._item(field)])
+        if self._take("}"):
+            return FALSE
         items = [self._item(field)]
         while self._take(","):
             items.append(self._item(field))
@@ -207,20 +210,14 @@ class Parser:
             return [self._at_column(token.column, partial(make, text)) for token, text in items]
 
         if field is STATE:
-            found = {number for numbers in each(values.state) for number in numbers}
-            return Numbers(STATE, normalize((number, number) for number in found))
+            states = each(values.state)
+            return values.one_of(STATE, [(number, number) for of in states for number in of])
         if isinstance(field, NumberField):
-            return atom(Numbers(field, normalize(each(lambda text: values.number(field, text)))))
+            return values.one_of(field, each(lambda text: values.number(field, text)))
         if isinstance(field, AddressField):
-            ranges = each(lambda text: values.network(field, text))
-            v4, v6 = (
-                normalize(each for version, each in ranges if version == wanted)
-                for wanted in (4, 6)
-            )
-            return atom(Addresses(field, v4, v6))
+            return values.one_network_of(field, each(lambda text: values.network(field, text)))
         if isinstance(field, TextField):
-            names = each(lambda text: values.text(field, text))
-            return Texts(field, tuple(sorted({*names})))
+            return values.one_text_of(field, each(lambda text: values.text(field, text)))
         return some(each(self._bits(field)))
 
     def _bits(self, field: Field) -> Callable[[str], Node]:
@@ -228,7 +225,7 @@ class Parser:
             return values.status_text
         if field is LABEL:
             return lambda text: values.label(text, self._labels)
-        return values.mark_text
+        return values.mark
 
     def _limit(self, field: NumberField, sign: str) -> Node:
         token, text = self._item(field)

@@ -8,98 +8,301 @@ What it reads of a flow, by the field, and what an absent one means, is this:
 - A zone that is not told is 0. ``zone`` is that of both directions; where one has a zone of its
   own, there is none. ``orig.zone`` and ``reply.zone`` are always there.
 - Of everything else, what is not told is no value: the condition does not hold.
+
+The source consists of the names of fields and of ``c0``, ``c1``: what a match is made of is bound
+to these and never becomes source. So matches of one form have one source.
+
+Of many alternatives, those that need single values of the same fields are found in a dictionary by
+what a flow has there, and only what else they need is looked at (:class:`_Index`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from ipaddress import IPv4Address
-from itertools import count
+from itertools import product
+from math import prod
 from typing import Final, cast
 
+from ..generated import compile_function
 from ..model.flow import Flow
 from ..model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from ..model.tuples import TCP, IPAddress
-from .fields import DCCP, FAMILY, SCTP, STATE, STATUS, ZONE, NumberField, state_number
+from .fields import DCCP, FAMILY, MARK, SCTP, STATE, STATUS, ZONE, Field, state_number
 from .intervals import Intervals
-from .nodes import Addresses, All, Any, Bits, Node, Not, Numbers
+from .nodes import TRUE, Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Texts
 
 Predicate = Callable[[Flow], bool]
 
 _MOST_LISTED: Final = 1024
 """Numbers that are looked for in a set, instead of among ranges."""
 
+_AND: Final = " and\n    "
+_OR: Final = " or\n    "
+_FEW: Final = 4
+"""Of fewer alternatives, each is tried."""
+
 
 def compile_predicate(node: Node) -> Predicate:
     """A function that is true of the flows that match."""
-    source = _Source()
-    return cast("Predicate", eval(f"lambda f: {source.of(node)}", source.names))
+    compiler = _Compiler()
+    source = _Source(compiler)
+    text = f"def match(f):\n  return {source.of(node)}\n"
+    names = {f"c{number}": value for number, value in enumerate(source.values)}
+    predicate = cast("Predicate", compile_function("match", text, {**_FUNCTIONS, **names}, "match"))
+    # Tracebacks show the sources as long as the factories live.
+    predicate.__dict__["factories"] = compiler.factories
+    return predicate
+
+
+class _Compiler:
+    """Makes the functions that a predicate calls: many, of few forms."""
+
+    def __init__(self) -> None:
+        self.factories: dict[str, Callable[..., Predicate]] = {}
+        """What makes functions of a form, by the source."""
+        self._made: dict[Node, Predicate] = {TRUE: _always}
+
+    def compile(self, node: Node) -> Predicate:
+        """A function that is true where the node holds; the same for the same node."""
+        predicate = self._made.get(node)
+        if predicate is None:
+            predicate = self._made[node] = self._compile(node)
+        return predicate
+
+    def _compile(self, node: Node) -> Predicate:
+        source = _Source(self)
+        expression = source.of(node)
+        names = ", ".join(f"c{number}" for number in range(len(source.values)))
+        text = f"def make({names}):\n  def match(f):\n    return {expression}\n  return match\n"
+        factory = self.factories.get(text)
+        if factory is None:
+            factory = compile_function("make", text, dict(_FUNCTIONS), "match")
+            self.factories[text] = factory
+        return factory(*source.values)
 
 
 class _Source:
-    """An expression, and the objects that it names."""
+    """An expression, and the values that it names."""
 
-    def __init__(self) -> None:
-        self.names: dict[str, object] = {"AND": int.__and__}
-        self._counted = count()
+    def __init__(self, compiler: _Compiler) -> None:
+        self._compiler = compiler
+        self.values: list[object] = []
 
     def of(self, node: Node) -> str:
         if isinstance(node, All):
-            return f"({' and '.join(map(self.of, node.parts))})" if node.parts else "True"
+            return self._every(node.parts)
         if isinstance(node, Any):
-            return f"({' or '.join(map(self.of, node.parts))})" if node.parts else "False"
+            return self._some(node.parts)
         if isinstance(node, Not):
             return f"(not {self.of(node.part)})"
         if isinstance(node, Numbers):
             return self._numbers(node)
         if isinstance(node, Addresses):
-            within = self._name(partial(_within, _Ranges(node.v4), _Ranges(node.v6)))
-            return f"{within}(f.{'.'.join(node.field.path)})"
+            return self._addresses(node)
         if isinstance(node, Bits):
             return self._bits(node)
         names = self._name(frozenset(node.values))
         return f"((x := f.helper) is not None and x.name in {names})"
 
+    def _every(self, parts: Sequence[Node]) -> str:
+        denied = [part.part for part in parts if isinstance(part, Not)]
+        if len(denied) >= _FEW:
+            texts = [self.of(part) for part in parts if not isinstance(part, Not)]
+            texts.append(f"not {self._some(denied)}")
+        else:
+            texts = [self.of(part) for part in parts]
+        return f"({_AND.join(texts)})" if texts else "True"
+
+    def _some(self, parts: Sequence[Node]) -> str:
+        tables, rest = _indexed(parts) if len(parts) >= _FEW else ([], parts)
+        texts = [self._found(table) for table in tables]
+        texts += [self.of(part) for part in rest]
+        return f"({_OR.join(texts)})" if texts else "False"
+
+    def _found(self, table: _Index) -> str:
+        """Whether what else the alternatives need holds, of those that the table has for a flow."""
+        compile_ = self._compiler.compile
+        found = {key: compile_(_any_of(rest)) for key, rest in table.alternatives.items()}
+        read = ", ".join(map(self._read, table.fields))
+        key = read if len(table.fields) == 1 else f"({read})"
+        return f"((g := {self._name(found.get)}({key})) is not None and g(f))"
+
     def _name(self, thing: object) -> str:
-        name = f"c{next(self._counted)}"
-        self.names[name] = thing
-        return name
+        self.values.append(thing)
+        return f"c{len(self.values) - 1}"
 
     def _bits(self, node: Bits) -> str:
-        path = f"f.{node.field.path[0]}"
+        value = self._name(node.value)
+        if node.mask == (1 << node.field.width) - 1:
+            return f"{self._read(node.field)} == {value}"
+        mask = self._name(node.mask)
         if node.field is STATUS:  # the & of its enum takes ten times as long
-            return f"((x := {path}) is not None and AND(x, {node.mask}) == {node.value})"
-        return f"({path} or 0) & {node.mask} == {node.value}"
+            return f"((x := f.status) is not None and AND(x, {mask}) == {value})"
+        return f"{self._read(node.field)} & {mask} == {value}"
 
     def _numbers(self, node: Numbers) -> str:
         value = self._read(node.field)
         if len(node.values) == 1:
             ((first, last),) = node.values
             if first == last:
-                return f"{value} == {first}"
+                return f"{value} == {self._name(first)}"
+            low, high = self._name(first), self._name(last)
             if not node.field.always:
-                return f"((x := {value}) is not None and {first} <= x <= {last})"
-            return f"{first} <= {value} <= {last}"
-        if sum(last - first + 1 for first, last in node.values) <= _MOST_LISTED:
-            numbers = (range(first, last + 1) for first, last in node.values)
-            return f"{value} in {self._name(frozenset(n for each in numbers for n in each))}"
+                return f"((x := {value}) is not None and {low} <= x <= {high})"
+            return f"{low} <= {value} <= {high}"
+        if _count(node.values) <= _MOST_LISTED:
+            return f"{value} in {self._name(frozenset(_all_in(node.values)))}"
         return f"{self._name(_Ranges(node.values).have)}({value})"
 
-    def _read(self, field: NumberField) -> str:
+    def _addresses(self, node: Addresses) -> str:
+        if _count(node.v4) + _count(node.v6) <= _MOST_LISTED:
+            numbers = frozenset(_address_numbers(node))
+            return f"{self._read(node.field)} in {self._name(numbers)}"
+        within = self._name(partial(_within, _Ranges(node.v4), _Ranges(node.v6)))
+        return f"{within}(f.{'.'.join(node.field.path)})"
+
+    def _read(self, field: Field) -> str:
+        """What a flow has of a field, or ``None``: as :func:`_values` has it."""
         if field is FAMILY:
-            return f"{self._name(_family)}(f.orig.src)"
+            return "family(f.orig.src)"
         if field is STATE:
-            return f"{self._name(_state)}(f.protoinfo)"
+            return "state(f.protoinfo)"
         if field is ZONE:
-            return f"{self._name(_zone)}(f)"
-        if field.name.endswith(".zone"):
-            return f"{self._name(_zone_of)}(f.{field.name}, f.zone)"
-        first, *rest = field.path
-        if first.startswith("counters"):
+            return "zone(f)"
+        first, *rest = field.path or field.name.split(".")
+        if rest == ["zone"]:
+            return f"zone_of(f.{field.name}, f.zone)"
+        if rest in (["src"], ["dst"]):
+            return f"address(f.{first}.{rest[0]})"
+        if first in ("orig", "reply"):
+            return f"f.{first}.{rest[0]}"
+        if first in ("mark", "labels"):
+            return f"(f.{first} or 0)"
+        if rest:  # of the counters and the helper
             return f"(None if (x := f.{first}) is None else x.{rest[0]})"
-        return f"f.{'.'.join(field.path)}"
+        return f"f.{first}"
+
+
+# -- alternatives that are looked up ------------------------------------------------------------
+
+
+class _Index:
+    """Alternatives that need single values of the same fields."""
+
+    def __init__(self, fields: tuple[Field, ...]) -> None:
+        self.fields = fields
+        self.alternatives: dict[object, list[Node]] = {}
+        """By the value of the field, or the values of all: what else each alternative needs."""
+
+    def add(self, values: Sequence[Sequence[object]], rest: Node) -> None:
+        keys: Iterable[object] = product(*values) if len(values) > 1 else values[0]
+        for key in keys:
+            self.alternatives.setdefault(key, []).append(rest)
+
+
+def _indexed(parts: Sequence[Node]) -> tuple[list[_Index], list[Node]]:
+    """Tables of the alternatives that can be looked up, and the others."""
+    found: dict[tuple[Field, ...], list[tuple[Node, dict[Field, Atom]]]] = {}
+    rest: list[Node] = []
+    for part in parts:
+        single = _single_values(part)
+        if single:
+            found.setdefault(tuple(single), []).append((part, single))
+        else:
+            rest.append(part)
+    tables: list[_Index] = []
+    for fields, alternatives in found.items():
+        if len(alternatives) < _FEW:
+            rest += [part for part, _ in alternatives]
+            continue
+        table = _Index(fields)
+        for part, single in alternatives:
+            known = {id(each) for each in single.values()}
+            left = tuple(each for each in _parts_of(part) if id(each) not in known)
+            values = [list(_values(each)) for each in single.values()]
+            table.add(values, left[0] if len(left) == 1 else All(left) if left else TRUE)
+        tables.append(table)
+    return tables, rest
+
+
+def _parts_of(node: Node) -> tuple[Node, ...]:
+    return node.parts if isinstance(node, All) else (node,)
+
+
+def _single_values(part: Node) -> dict[Field, Atom]:
+    """The conditions of an alternative that the field has one of few values, in a fixed order.
+
+    All combinations of their values become keys. So that these are not too many, ranges are left to
+    be compared, as are other sets where there are more of them; addresses tell most.
+    """
+    most = 64 + 4 * part.weight
+    found = {
+        each.field: each
+        for each in _parts_of(part)
+        if not isinstance(each, All | Any | Not) and 0 < _size(each) <= most
+    }
+    fields = sorted(
+        found, key=lambda field: (field.path[-1:] not in (("src",), ("dst",)), field.name)
+    )
+    while prod(_size(found[field]) for field in fields) > most:
+        fields.pop()
+    return {field: found[field] for field in fields}
+
+
+def _size(node: Atom) -> int:
+    """How many values the field may have; 0, if it is not looked up by them."""
+    if isinstance(node, Numbers):
+        return _count(node.values)
+    if isinstance(node, Addresses):
+        return _count(node.v4) + _count(node.v6)
+    if isinstance(node, Texts):
+        return len(node.values)
+    return int(node.field is MARK and node.mask == (1 << MARK.width) - 1)
+
+
+def _values(node: Atom) -> Iterable[object]:
+    """Those values, as :meth:`_Source._read` has them."""
+    if isinstance(node, Numbers):
+        return _all_in(node.values)
+    if isinstance(node, Addresses):
+        return _address_numbers(node)
+    return node.values if isinstance(node, Texts) else (node.value,)
+
+
+def _any_of(parts: list[Node]) -> Node:
+    different = tuple(dict.fromkeys(parts)) if len(parts) > 1 else tuple(parts)
+    if TRUE in different:
+        return TRUE
+    return different[0] if len(different) == 1 else Any(different)
+
+
+# -- what the source calls ----------------------------------------------------------------------
+
+
+def _count(values: Intervals) -> int:
+    return sum(last - first + 1 for first, last in values)
+
+
+def _all_in(values: Intervals) -> Iterable[int]:
+    return (number for first, last in values for number in range(first, last + 1))
+
+
+def _address_numbers(node: Addresses) -> Iterable[int]:
+    """As :func:`_address` has them."""
+    yield from _all_in(node.v4)
+    yield from (~number for number in _all_in(node.v6))
+
+
+def _always(flow: Flow) -> bool:
+    return True
+
+
+def _address(address: IPAddress) -> int:
+    """One number for an address of either family."""
+    return int(address) if isinstance(address, IPv4Address) else ~int(address)
 
 
 class _Ranges:
@@ -141,3 +344,12 @@ def _state(info: ProtoInfo | None) -> int | None:
 
 
 _PROTOCOLS: Final = {TCPInfo: TCP, SCTPInfo: SCTP, DCCPInfo: DCCP}
+
+_FUNCTIONS: Final = {
+    "AND": int.__and__,
+    "address": _address,
+    "family": _family,
+    "state": _state,
+    "zone": _zone,
+    "zone_of": _zone_of,
+}

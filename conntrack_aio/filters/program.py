@@ -11,7 +11,7 @@ mark, a zone and what tuples have is not left out, but where it is 0, or the pro
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Final, cast
 
@@ -67,31 +67,54 @@ def compile_program(
 
     :param constant: judge by what never changes while a flow lives, alone.
     """
-    if is_always(node):
+    return ProgramCompiler(node).compile(constant=constant, limit=limit)
+
+
+class ProgramCompiler:
+    """Makes programs of one match."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._relaxed: Node | None = None
+
+    def _broader(self) -> Node:
+        """What the match needs of single fields, worked out once."""
+        if self._relaxed is None:
+            self._relaxed = relaxed(self._node)
+        return self._relaxed
+
+    def compile(self, *, constant: bool, limit: int) -> EventFilter | None:
+        """As :func:`compile_program`."""
+        if is_always(self._node):
+            return None
+        for relax in (False, True):
+            node = self._broader() if relax else self._node
+            for most in _COARSENESS:
+                found = self._try(node, most, constant=constant, limit=limit)
+                if found is not None:
+                    program, exact = found
+                    if len(program) == 1:  # it takes all
+                        return None
+                    return EventFilter(program, exact and node is self._node)
+                # Where the shortest is too long, so are those between.
+                if most is None and self._try(node, 1, constant=constant, limit=limit) is None:
+                    break
         return None
-    for each, most in _versions(node):
+
+    def _try(
+        self, node: Node, most: int | None, *, constant: bool, limit: int
+    ) -> tuple[Program, bool] | None:
         compiler = _Compiler(limit, most, constant=constant)
         try:
-            program = compiler.compile(each)
+            return compiler.compile(node), compiler.exact
         except TooLong:
-            continue
-        if len(program) == 1:  # it takes all
             return None
-        return EventFilter(program, compiler.exact and each is node)
-    return None
-
-
-def _versions(node: Node) -> Iterator[tuple[Node, int | None]]:
-    for most in _COARSENESS:
-        yield node, most
-    relaxation = relaxed(node)
-    for most in _COARSENESS:
-        yield relaxation, most
 
 
 class _Compiler:
     def __init__(self, limit: int, most: int | None, *, constant: bool) -> None:
         self.exact = True
+        self._limit = limit
         self._most = most
         self._constant = constant
         self._code = Assembler(limit)
@@ -107,6 +130,8 @@ class _Compiler:
         return self._code.program(start)
 
     def _node(self, node: Node, then: Label, other: Label, *, wide: bool) -> Label:
+        if isinstance(node, All | Any) and not self._constant and len(node.parts) > self._limit:
+            raise TooLong("each part takes an instruction")
         if isinstance(node, All):
             for part in reversed(node.parts):
                 then = self._node(part, then, other, wide=wide)
@@ -121,7 +146,10 @@ class _Compiler:
         if self._constant and not node.field.constant:
             self.exact = False
             return unknown
-        return self._atom(self._simplified(node, wide=wide), then, other, unknown)
+        simple = self._simplified(node, wide=wide)
+        if simple.weight > self._limit:
+            raise TooLong("each range takes an instruction")
+        return self._atom(simple, then, other, unknown)
 
     def _simplified(self, node: Atom, *, wide: bool) -> Atom:
         """A condition of few enough ranges."""
@@ -140,7 +168,7 @@ class _Compiler:
                 return self._mark(node, then, other)
             self.exact = False
             if node.field is LABEL:
-                return self._label(node, then, other, unknown)
+                return self._labels(node, then, other, unknown)
             return self._find_and_load(
                 places(*node.field.path)[0], self._code.jump_any(node.mask, then, other), unknown
             )
@@ -302,12 +330,26 @@ class _Compiler:
             test = self._code.mask(node.mask, test)
         return self._find_and_load(places("mark")[0], test, other if node.value else then)
 
-    def _label(self, node: Bits, then: Label, other: Label, unknown: Label) -> Label:
+    def _labels(self, node: Bits, then: Label, other: Label, unknown: Label) -> Label:
+        """Whether the bits of the mask are as they should be, word by word.
+
+        The bytes of the attribute are in this machine's order, in words as long as a pointer: they
+        are taken from the codec, and loaded as what they are in network byte order.
+        """
         (place,) = places("labels")
-        bitmap = encode_fields(Flow, {"labels": node.mask})[_VALUE:]
-        ((at, byte),) = [(at, byte) for at, byte in enumerate(bitmap) if byte]
-        test = self._code.jump_any(byte, then, other)
-        return self._find(place.path, self._code.load_relative(1, _VALUE + at, test), unknown)
+        mask = encode_fields(Flow, {"labels": node.mask})[_VALUE:]
+        value = encode_fields(Flow, {"labels": node.value})[_VALUE:]
+        for at in reversed(range(0, len(mask), 4)):
+            bits = int.from_bytes(mask[at : at + 4], "big")
+            if not bits:
+                continue
+            wanted = int.from_bytes(value[at : at + 4], "big")
+            if bits == wanted and bits.bit_count() == 1:
+                test = self._code.jump_any(bits, then, other)
+            else:
+                test = self._code.mask(bits, self._code.jump_equal(wanted, then, other))
+            then = self._code.load_relative(4, _VALUE + at, test)
+        return self._find(place.path, then, unknown)
 
     def _texts(self, node: Texts, then: Label, other: Label, unknown: Label) -> Label:
         (place,) = places(*node.field.path)

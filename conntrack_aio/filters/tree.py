@@ -1,22 +1,20 @@
 """Trees of conditions: how they are put together, and what can be told of them.
 
 :func:`every`, :func:`some` and :func:`negate` put together what belongs together, and refuse what
-can never be true.
+excludes each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import reduce
-from itertools import chain, product
-from typing import Final, cast
-
-import attrs
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial, reduce
+from itertools import product
+from typing import Final, TypeVar, cast
 
 from ..errors import MatchError
 from ..model.tuples import ICMP, ICMPV6, PORTED
-from .fields import FAMILY, PROTO, STATE, NumberField
-from .intervals import Intervals, intersection, normalize
+from .fields import FAMILIES, FAMILY, FIELDS, PROTO, STATE, BitsField, Field, NumberField
+from .intervals import Intervals, intersection, normalize, union
 from .nodes import (
     FALSE,
     TRUE,
@@ -28,9 +26,10 @@ from .nodes import (
     Node,
     Not,
     Numbers,
+    Ranged,
     Texts,
     atoms,
-    depth,
+    depth_of,
 )
 from .words import describe
 
@@ -40,10 +39,19 @@ DEEPEST: Final = 40
 _MOST_TRIED: Final = 12
 """So many different conditions are tried in all combinations, to see whether one is false."""
 
+_KEPT: Final = 8
+"""Of more parts than this, what putting them together has found out is kept for putting more to
+them."""
+
 _V4: Final = ((0, (1 << 32) - 1),)
 _V6: Final = ((0, (1 << 128) - 1),)
 _PORTED: Final = normalize((number, number) for number in PORTED)
 _ICMP: Final = normalize(((ICMP, ICMP), (ICMPV6, ICMPV6)))
+
+A = TypeVar("A", bound=Atom)
+
+_DENIED: Final = {field: ("not", field) for field in FIELDS.values()}
+"""What conditions on a field that are denied are found by."""
 
 
 def atom(node: Atom) -> Node:
@@ -58,36 +66,20 @@ def atom(node: Atom) -> Node:
 
 
 def _all_of(field: NumberField) -> Intervals:
-    if field is FAMILY:
-        return normalize((number, number) for number in FAMILY.words.values())
-    return ((0, field.maximum),)
+    return FAMILIES if field is FAMILY else ((0, field.maximum),)
 
 
 def every(parts: Iterable[Node]) -> Node:
     """All of them. Raises :exc:`MatchError` for conditions that exclude each other, and for what
     is nested too deep."""
-    flat = list(dict.fromkeys(_flatten(All, parts)))
-    if FALSE in flat:
-        return FALSE
-    if reason := contradiction(flat):
-        raise MatchError(f"never true: {reason}")
-    flat = _together(flat, all_=True)
-    for part in flat:
-        if isinstance(part, Numbers | Addresses | Texts) and is_void(part):
-            raise MatchError(f"never true: no {part.field.name} is in all of these sets")
-    return _checked(flat[0] if len(flat) == 1 else All(tuple(flat)))
+    given = list(parts)
+    return FALSE if FALSE in given else _put_together(given, all_=True)
 
 
 def some(parts: Iterable[Node]) -> Node:
     """Any of them. Raises :exc:`MatchError` for what is nested too deep."""
-    flat = _together(list(dict.fromkeys(_flatten(Any, parts))), all_=False)
-    # If what they deny can't be true together, one of the denials always holds.
-    if TRUE in flat or contradiction([negate(part) for part in flat if isinstance(part, Not)]):
-        return TRUE
-    known = set(flat)
-    if any(isinstance(part, Not) and part.part in known for part in flat):
-        return TRUE
-    return _checked(flat[0] if len(flat) == 1 else Any(tuple(flat)))
+    given = list(parts)
+    return TRUE if TRUE in given else _put_together(given, all_=False)
 
 
 def negate(part: Node) -> Node:
@@ -100,101 +92,278 @@ def negate(part: Node) -> Node:
 
 
 def _checked(node: Node) -> Node:
-    if depth(node) > DEEPEST:
+    if depth_of(node) > DEEPEST:
         raise MatchError(f"conditions are nested more than {DEEPEST} deep")
     return node
 
 
-def _flatten(kind: type[All | Any], parts: Iterable[Node]) -> Iterator[Node]:
-    for part in parts:
-        if isinstance(part, kind):
-            yield from part.parts
+def _put_together(given: Sequence[Node], *, all_: bool) -> Node:
+    kind = All if all_ else Any
+    group = _Group(all_=all_)
+    for node in given:
+        if not isinstance(node, kind):
+            group.add(node)
+        elif not isinstance(node.group, _Group):
+            for part in node.parts:
+                group.add(part)
+        elif group.slots:
+            group.absorb(node.group)
         else:
-            yield part
+            group = node.group.copy()
+    group.finish()
+    if group.settled:
+        return TRUE
+    found = tuple(group.slots.values())
+    if len(found) == 1:
+        return found[0]
+    kept = group if len(found) > _KEPT else None
+    return _checked(kind(found, depth=1 + group.depth, weight=group.weight, group=kept))
 
 
-def _together(parts: list[Node], *, all_: bool) -> list[Node]:
-    """One condition on each field, where the first stood, instead of several."""
-    found: dict[object, list[Node]] = {}
-    for part in parts:
-        key = (type(part), part.field) if isinstance(part, Numbers | Addresses | Texts) else part
-        found.setdefault(key, []).append(part)
-    joined = (same[0] if len(same) == 1 else _joined(same, all_=all_) for same in found.values())
-    return list(dict.fromkeys(joined))
+class _Group:
+    """Conditions that stand side by side: all of them hold, or any of them.
+
+    There is one condition on the values of each field, and one ``not`` of such a condition, instead
+    of several. What is kept beside the conditions makes it cheap to put one more to thousands:
+    nothing here looks at each of them.
+
+    Where all hold, :exc:`MatchError` is raised for what can't hold together. Where any holds, the
+    same is looked for in what is denied: then one of the denials always holds.
+    """
+
+    __slots__ = (
+        *("_all", "_bits", "_pending", "_ranged"),
+        *("depth", "settled", "slots", "weight"),
+    )
+
+    def __init__(self, *, all_: bool) -> None:
+        self._all = all_
+        self.slots: dict[object, Node] = {}
+        """The conditions, in order, by what there is one of (:func:`_key`)."""
+        self.depth = 0
+        self.weight = 0
+        self.settled = False
+        """Whether any of them always holds."""
+        self._ranged: dict[object, None] = {}
+        """The keys of conditions on a field's values, and of their opposites: few."""
+        self._bits: dict[BitsField, tuple[int, int]] = {}
+        """Mask and value of all bits that hold; or else, of all that are denied."""
+        self._pending: dict[object, list[Node]] = {}
+        """Of these keys there are several conditions, still to be joined."""
+
+    def copy(self) -> _Group:
+        """The same, to be put more to. Only of one that is finished."""
+        other = _Group(all_=self._all)
+        other.slots = self.slots.copy()
+        other.depth, other.weight = self.depth, self.weight
+        other._ranged = self._ranged.copy()
+        other._bits = self._bits.copy()
+        return other
+
+    def add(self, node: Node) -> None:
+        """Put one more to them. Raises :exc:`MatchError`."""
+        self.depth = max(self.depth, depth_of(node))
+        self.weight += node.weight
+        key = _key(node)
+        if key is not node:
+            if key in self.slots:
+                self._pending.setdefault(key, [self.slots[key]]).append(node)
+            else:
+                self.slots[key] = node
+                self._ranged[key] = None
+        elif node not in self.slots:
+            if _opposite(node) in self.slots:
+                self._clash(node)
+            part = node.part if isinstance(node, Not) else node
+            if isinstance(part, Bits) and isinstance(node, Not) is not self._all:
+                self._claim(part)
+            self.slots[node] = node
+
+    def absorb(self, other: _Group) -> None:
+        """Put those of a finished group to them. Raises :exc:`MatchError`."""
+        small, large = (self, other) if len(self.slots) < len(other.slots) else (other, self)
+        for node in small.slots.values():
+            if _key(node) is node and _opposite(node) in large.slots:
+                self._clash(node)
+        for key in [key for key in self._ranged if key in other._ranged]:
+            self._pending.setdefault(key, [self.slots[key]]).append(other.slots[key])
+        for field, (mask, value) in other._bits.items():
+            self._claim(Bits(field, mask, value))
+        self.slots.update(other.slots)  # what is here already stays where it is
+        self.depth = max(self.depth, other.depth)
+        self.weight += other.weight
+        self._ranged |= other._ranged
+
+    def finish(self) -> None:
+        """Join what belongs together. Raises :exc:`MatchError`."""
+        for key, nodes in self._pending.items():
+            self.slots[key] = self._joined(nodes)
+        self._pending = {}
+        if len(self._ranged) > 1 and not self.settled:
+            self._compare()
+
+    # -- what belongs together ----------------------------------------------------------------
+
+    def _joined(self, nodes: list[Node]) -> Node:
+        """One condition instead of several on one field, or instead of their opposites."""
+        denied = isinstance(nodes[0], Not)
+        ranged = [cast("Ranged", node.part if isinstance(node, Not) else node) for node in nodes]
+        if self._all is denied:
+            found = unite(ranged)
+            if atom(found) == TRUE:
+                self._never(f"every flow has one of these: {ranged[0].field.name}")
+        else:
+            found = reduce(_meet, ranged)
+            if _is_void(found):
+                self._never(_why_void(ranged))
+        return Not(found) if denied else found
+
+    def _claim(self, bits: Bits) -> None:
+        """These bits are so, with those that are claimed already."""
+        mask, value = self._bits.get(bits.field, (0, 0))
+        if (value ^ bits.value) & mask & bits.mask:
+            known = (each for each in self.slots.values() if isinstance(each, Bits))
+            self._never(_pair(known, bits, _differ, f"a flow has one {bits.field.name}"))
+        self._bits[bits.field] = mask | bits.mask, value | bits.value
+
+    # -- what excludes each other -------------------------------------------------------------
+
+    def _never(self, reason: str) -> None:
+        """What is to hold, or what is denied, can't hold together."""
+        if self._all:
+            raise MatchError(f"never true: {reason}")
+        self.settled = True
+
+    def _clash(self, node: Node) -> None:
+        part = node.part if isinstance(node, Not) else node
+        self._never(f"{_quoted(part)} can't hold and not hold" if self._all else "")
+
+    def _compare(self) -> None:
+        """See what the conditions on the values of fields say of each other."""
+        claims: list[Ranged] = []
+        for key in self._ranged:
+            node = self.slots[key]
+            if isinstance(node, Not) is not self._all:
+                claims.append(cast("Ranged", node.part if isinstance(node, Not) else node))
+            if isinstance(key, Field) and _DENIED[key] in self._ranged:
+                holds, denial = cast("Ranged", node), cast("Not", self.slots[_DENIED[key]])
+                denied = cast("Ranged", denial.part)
+                inner, outer = (holds, denied) if self._all else (denied, holds)
+                if _meet(inner, outer) == inner:
+                    self._clash(holds)
+        self._compare_by(_families, claims, "these are of two families")
+        self._compare_by(_protocols, claims, "no protocol has both")
+
+    def _compare_by(
+        self, of: Callable[[Ranged], Intervals | None], claims: list[Ranged], why: str
+    ) -> None:
+        left: Intervals | None = None
+        known: list[Ranged] = []
+        for claim in claims:
+            wanted = of(claim)
+            if wanted is None:
+                continue
+            left = wanted if left is None or left == wanted else intersection(left, wanted)
+            if not left:
+                self._never(_pair(known, claim, partial(_apart, of), why))
+                return
+            known.append(claim)
 
 
-def _joined(same: Sequence[Node], *, all_: bool) -> Node:
-    """Of one field: what all hold of, or any."""
+def _key(node: Node) -> object:
+    """What there is one of in a group: a condition on a field's values, and its opposite, are found
+    by the field, and everything else by itself."""
+    if isinstance(node, Numbers | Addresses | Texts):
+        return node.field
+    if isinstance(node, Not) and isinstance(node.part, Numbers | Addresses | Texts):
+        return _DENIED[node.part.field]
+    return node
 
-    def of(values: Iterable[Intervals]) -> Intervals:
-        return reduce(intersection, values) if all_ else normalize(chain.from_iterable(values))
 
-    first = same[0]
+def _opposite(node: Node) -> Node:
+    return node.part if isinstance(node, Not) else Not(node)
+
+
+def _meet(one: Ranged, other: Ranged) -> Ranged:
+    """What both hold of; they are on one field."""
+    if isinstance(one, Numbers) and isinstance(other, Numbers):
+        return Numbers(one.field, intersection(one.values, other.values))
+    if isinstance(one, Addresses) and isinstance(other, Addresses):
+        v4, v6 = intersection(one.v4, other.v4), intersection(one.v6, other.v6)
+        return Addresses(one.field, v4, v6)
+    texts = {*cast("Texts", one).values} & {*cast("Texts", other).values}
+    return Texts(cast("Texts", one).field, tuple(sorted(texts)))
+
+
+def unite(ranged: Sequence[Ranged]) -> Ranged:
+    """What any of them holds of; they are on one field."""
+    first = ranged[0]
     if isinstance(first, Numbers):
-        numbers = cast("Sequence[Numbers]", same)
-        return atom(attrs.evolve(first, values=of(each.values for each in numbers)))
+        numbers = cast("Sequence[Numbers]", ranged)
+        return Numbers(first.field, union([each.values for each in numbers]))
     if isinstance(first, Addresses):
-        nets = cast("Sequence[Addresses]", same)
-        v4, v6 = of(each.v4 for each in nets), of(each.v6 for each in nets)
-        return atom(attrs.evolve(first, v4=v4, v6=v6))
-    assert isinstance(first, Texts)
-    texts = [frozenset(each.values) for each in cast("Sequence[Texts]", same)]
-    found = texts[0].intersection(*texts) if all_ else texts[0].union(*texts)
-    return attrs.evolve(first, values=tuple(sorted(found)))
+        nets = cast("Sequence[Addresses]", ranged)
+        v4, v6 = union([each.v4 for each in nets]), union([each.v6 for each in nets])
+        return Addresses(first.field, v4, v6)
+    texts = cast("Sequence[Texts]", ranged)
+    return Texts(first.field, tuple(sorted({text for each in texts for text in each.values})))
 
 
-# -- what can't be ------------------------------------------------------------------------------
-
-
-def contradiction(parts: list[Node]) -> str | None:
-    """Why these can't hold together, where that is seen; ``None`` where it is not."""
-    known = set(parts)
-    for part in parts:
-        if isinstance(part, Not) and part.part in known:
-            return f"{describe(part.part)!r} can't hold and not hold"
-    single = [part for part in parts if isinstance(part, Numbers | Addresses | Bits | Texts)]
-    for number, one in enumerate(single):
-        for other in single[:number]:
-            if why := _excludes(other, one):
-                return f"{describe(other)!r} and {describe(one)!r}: {why}"
-    return None
-
-
-def _excludes(one: Atom, other: Atom) -> str | None:
-    """Why two conditions exclude each other, or ``None``."""
-    if one.field is other.field and _is_empty(one, other):
-        return f"a flow has one {one.field.name}"
-    if not intersection(_families(one), _families(other)):
-        return "these are of two families"
-    if not intersection(_protocols(one), _protocols(other)):
-        return "no protocol has both"
-    return None
-
-
-def _is_empty(one: Atom, other: Atom) -> bool:
-    if isinstance(one, Bits) and isinstance(other, Bits):
-        return bool((one.value ^ other.value) & one.mask & other.mask)
-    joined = _joined((one, other), all_=True)
-    return isinstance(joined, Numbers | Addresses | Texts) and is_void(joined)
-
-
-def is_void(node: Numbers | Addresses | Texts) -> bool:
+def _is_void(node: Ranged) -> bool:
     """Whether it has no value that could be had."""
     return not (node.v4 or node.v6 if isinstance(node, Addresses) else node.values)
 
 
-def _families(node: Atom) -> Intervals:
-    """Of which families a flow may be."""
+# -- why not ------------------------------------------------------------------------------------
+
+
+def _why_void(ranged: Sequence[Ranged]) -> str:
+    """Why conditions on one field can't hold together."""
+    left = ranged[0]
+    for number, each in enumerate(ranged[1:], 1):
+        left = _meet(left, each)
+        if _is_void(left):
+            name = each.field.name
+            for other in ranged[:number]:
+                if _is_void(_meet(other, each)):
+                    return f"{_quoted(other)} and {_quoted(each)}: a flow has one {name}"
+            return f"no {name} is in all of these sets"
+    raise AssertionError  # something is in all of them
+
+
+def _pair(known: Iterable[A], one: A, excludes: Callable[[A, A], bool], why: str) -> str:
+    """Which two conditions exclude each other, and why."""
+    for other in known:
+        if excludes(other, one):
+            return f"{_quoted(other)} and {_quoted(one)}: {why}"
+    return f"{_quoted(one)} and what stands with it: {why}"
+
+
+def _differ(one: Bits, other: Bits) -> bool:
+    return one.field is other.field and bool((one.value ^ other.value) & one.mask & other.mask)
+
+
+def _apart(of: Callable[[Ranged], Intervals | None], one: Ranged, other: Ranged) -> bool:
+    return not intersection(of(one) or (), of(other) or ())
+
+
+def _quoted(node: Node) -> str:
+    """The text of a condition, or its beginning."""
+    text = describe(node)
+    return repr(text if len(text) <= 80 else f"{text[:60]}…")
+
+
+def _families(node: Ranged) -> Intervals | None:
+    """Of which families a flow may be; ``None``, of any."""
     if isinstance(node, Numbers) and node.field is FAMILY:
         return node.values
-    if isinstance(node, Addresses):
-        told = zip((node.v4, node.v6), FAMILY.words.values(), strict=True)
-        return normalize((number, number) for values, number in told if values)
-    return _all_of(FAMILY)
+    if isinstance(node, Addresses) and not (node.v4 and node.v6):
+        return FAMILIES[:1] if node.v4 else FAMILIES[1:]
+    return None
 
 
-def _protocols(node: Atom) -> Intervals:
-    """Of which protocols a flow may be."""
+def _protocols(node: Ranged) -> Intervals | None:
+    """Of which protocols a flow may be; ``None``, of any."""
     if isinstance(node, Numbers):
         if node.field is PROTO:
             return node.values
@@ -204,7 +373,7 @@ def _protocols(node: Atom) -> Intervals:
             return _PORTED
         if ".icmp_" in node.field.name:
             return _ICMP
-    return _all_of(PROTO)
+    return None
 
 
 # -- what is always so --------------------------------------------------------------------------
@@ -218,9 +387,11 @@ def is_always(node: Node) -> bool:
     """
     if node == TRUE:
         return True
-    found = list(dict.fromkeys(atoms(node)))
-    if len(found) > _MOST_TRIED:
-        return False
+    found: dict[Atom, None] = {}
+    for each in atoms(node):
+        found[each] = None
+        if len(found) > _MOST_TRIED:
+            return False
     tried = product((False, True), repeat=len(found))
     return all(_holds(node, dict(zip(found, values, strict=True))) for values in tried)
 

@@ -1,4 +1,8 @@
-"""Conditions of what people write: numbers, ranges, networks, names; objects or their text."""
+"""Conditions of what people write: numbers, ranges, networks, names; objects or their text.
+
+Whatever is passed becomes a plain ``int`` or ``str`` here (:mod:`conntrack_aio.plain`): what
+subclasses print, compare or hash as is of no effect in a match.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,16 @@ from typing import Final, cast
 from ..errors import EncodeError, MatchError
 from ..model.flow import Status
 from ..model.labels import Label, LabelNames
+from ..model.protocols import PROTOCOL_NAMES
 from ..model.protoinfo import DCCPState, SCTPState, TCPState
 from ..model.tuples import TCP
+from ..plain import as_address, as_int, as_str
 from .fields import (
     DCCP,
     FAMILY,
     LABEL,
     MARK,
+    PROTO,
     SCTP,
     STATE,
     STATES,
@@ -38,9 +45,9 @@ from .fields import (
     state_number,
 )
 from .intervals import normalize
-from .nodes import Addresses, Bits, Node, Numbers, Texts
-from .tree import atom
-from .words import proto_name, state_names
+from .nodes import FALSE, Addresses, Bits, Node, Numbers, Texts
+from .tree import atom, negate, some
+from .words import is_mapped, near, proto_name, state_names
 
 Number = int | str | range
 """A number, its text (also ``"80-90"``, or a name such as ``"tcp"``), or a range."""
@@ -51,14 +58,22 @@ Network = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
 State = TCPState | SCTPState | DCCPState | str
 """A state, or its name: of one protocol (``"tcp.close"``), or of all that have it."""
 
+Masked = int | str
+"""A value of bits: a number, or its text; the text may have a mask behind a slash."""
+
 NAT: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {"snat": ("src_nat", "reply.dst"), "dnat": ("dst_nat", "reply.src")}
 )
 """What the kernel translates: the bit that says so, and the address that it is translated to."""
 
+UNREPLIED: Final = "unreplied"
+"""A word for the bit ``seen_reply`` not being set, as flows print it."""
+
 Range = tuple[int, int]
 
-_NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]{1,32}|[0-9]{1,32}")
+_NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]{1,32}|[0-9]{1,40}")
+_KEPT: Final = re.compile(r"\[([^\][]*:[^\][]*)\]")
+"""An IPv6 address in brackets: it is kept as it is, though it may be an IPv4-mapped one."""
 _LONGEST_NETWORK: Final = 100
 """Characters: there are no addresses of so many."""
 
@@ -68,83 +83,137 @@ _PROTOCOLS: Final[dict[type[IntEnum], int]] = {TCPState: TCP, SCTPState: SCTP, D
 
 def shown(given: object) -> str:
     """What was given, in one line that is not long."""
-    text = repr(given)
+    try:
+        text = repr(given)
+    except Exception:  # a number of thousands of digits, and whatever a user's object raises
+        return f"an object of type {type(given).__name__}"
     return text if len(text) <= 80 else f"{text[:60]}…"
+
+
+# -- numbers ------------------------------------------------------------------------------------
 
 
 def numbers(field: NumberField, given: Number | Iterable[Number]) -> Node:
     """The field is one of these. Raises :exc:`MatchError` and :exc:`TypeError`."""
-    items = cast("list[Number]", _items(field.name, given, (int, range)))
-    return atom(Numbers(field, normalize(number(field, each) for each in items)))
+    items = cast("list[Number]", _items(field.name, _accepted(field), given))
+    wanted = (each for each in items if not (isinstance(each, range) and not each))
+    return one_of(field, [number(field, each) for each in wanted])
+
+
+def one_of(field: NumberField, ranges: Iterable[Range]) -> Node:
+    """The field is in one of these ranges: if there are none, never."""
+    values = normalize(ranges)
+    return atom(Numbers(field, values)) if values else FALSE
 
 
 def number(field: NumberField, item: Number) -> Range:
-    """First and last of what is meant by one item."""
+    """First and last of what is meant by one item, which is no empty range."""
     if isinstance(item, str):
-        first, last = _number_text(field, item)
+        first, last = _number_text(field, as_str(item))
     elif isinstance(item, range):
-        if item.step != 1 or not item:
-            raise MatchError(f"{field.name}: {item!r} is not a range of one number or more")
-        first, last = item[0], item[-1]
+        start, stop, step = as_int(item.start), as_int(item.stop), as_int(item.step)
+        if step != 1:
+            raise MatchError(
+                f"{field.name}: a range has a step of 1, not {shown(step)}; a list may have any"
+            )
+        first, last = start, stop - 1
     else:
-        first = last = _integer(field.name, item)
+        first = last = _integer(field.name, _accepted(field), item)
     for each in (first, last):
         if not 0 <= each <= field.maximum:
-            raise MatchError(f"{field.name} {each} is not between 0 and {field.maximum}")
+            raise MatchError(f"{field.name} {shown(each)} is not between 0 and {field.maximum}")
         if field is FAMILY and each not in field.words.values():
             raise MatchError(f"family {each} is neither AF_INET nor AF_INET6")
     return first, last
 
 
+def _accepted(field: NumberField) -> str:
+    """What can be passed, as errors say it."""
+    if field is FAMILY:
+        return "socket.AF_INET, socket.AF_INET6, ipv4, ipv6, or a list of these"
+    named = ", a name such as tcp" if field is PROTO else ""
+    return f"a number{named}, a range, the text of these, or a list of them"
+
+
 def _number_text(field: NumberField, text: str) -> Range:
-    if text.lower() in field.words:
-        number = field.words[text.lower()]
-        return number, number
+    for names in (field.words, field.aliases):
+        if (number := names.get(text.lower())) is not None:
+            return number, number
     first, dash, last = text.partition("-")
     try:
         found = _digits(first), _digits(last if dash else first)
     except ValueError:
-        known = f", nor one of {', '.join(field.words)}" if field.words else ""
-        raise MatchError(f"{field.name}: {shown(text)} is no number{known}") from None
+        raise MatchError(_no_number(field, text)) from None
     if found[0] > found[1]:
-        raise MatchError(f"{field.name}: the range {text} ends before it begins")
+        raise MatchError(f"{field.name}: the range {shown(text)} ends before it begins")
     return found
 
 
+def _no_number(field: NumberField, text: str) -> str:
+    if field is PROTO:
+        meant = near(text, PROTOCOL_NAMES.values()) or near(text, (*PROTO.words, *PROTO.aliases))
+        hint = f"; did you mean {', '.join(meant)}?" if meant else ""
+        kinds = "expected a number or a name such as tcp, udp, icmp"
+        return f"unknown protocol {shown(text)}; {kinds}{hint}"
+    known = f", nor one of {', '.join((*field.words, *field.aliases))}" if field.words else ""
+    return f"{field.name}: {shown(text)} is no number{known}"
+
+
 def _digits(text: str) -> int:
-    """Decimal, or hexadecimal behind ``0x``. Raises :exc:`ValueError`."""
+    """Decimal, with zeros in front or not, or hexadecimal behind ``0x``.
+
+    Raises :exc:`ValueError`.
+    """
     if not _NUMBER.fullmatch(text):
         raise ValueError
-    return int(text, 0)
+    return int(text, 16 if text[:2] in ("0x", "0X") else 10)
+
+
+# -- addresses ----------------------------------------------------------------------------------
+
+_NETWORKS: Final = "an address, a network, a range, or a list of these"
 
 
 def addresses(field: AddressField, given: Network | Iterable[Network]) -> Node:
     """The address is one of these. Raises :exc:`MatchError` and :exc:`TypeError`."""
-    single = (IPv4Address, IPv6Address, IPv4Network, IPv6Network)
-    items = cast("list[Network]", _items(field.name, given, single))
-    v4: list[Range] = []
-    v6: list[Range] = []
-    for item in items:
-        version, found = network(field, item)
-        (v4 if version == 4 else v6).append(found)
-    return atom(Addresses(field, normalize(v4), normalize(v6)))
+    items = cast("list[Network]", _items(field.name, _NETWORKS, given))
+    return one_network_of(field, [network(field, each) for each in items])
+
+
+def one_network_of(field: AddressField, ranges: Iterable[tuple[int, Range]]) -> Node:
+    """The address is in one of these ranges, of which each has a version: if there are none,
+    never."""
+    found: dict[int, list[Range]] = {4: [], 6: []}
+    for version, each in ranges:
+        found[version].append(each)
+    v4, v6 = normalize(found[4]), normalize(found[6])
+    return atom(Addresses(field, v4, v6)) if v4 or v6 else FALSE
 
 
 def network(field: AddressField, item: Network) -> tuple[int, Range]:
     """The version, and first and last of what is meant by one item."""
     if isinstance(item, str):
         try:
-            return _network_text(item)
+            return _network_text(as_str(item))
         except ValueError as error:
             raise MatchError(f"{field.name}: {error}") from None
-    scoped = item.network_address if isinstance(item, IPv6Network) else item
-    if isinstance(scoped, IPv6Address) and scoped.scope_id is not None:
-        raise MatchError(f"{field.name}: {_scoped(item)}")
     if isinstance(item, IPv4Network | IPv6Network):
-        return item.version, (int(item.network_address), int(item.broadcast_address))
-    if isinstance(item, IPv4Address | IPv6Address):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return item.version, (int(item), int(item))
-    raise TypeError(f"{field.name}: {item!r} is neither an address nor a network, nor the text")
+        first = as_address(item.network_address)
+        size = first.max_prefixlen - as_int(item.prefixlen)
+    elif isinstance(item, IPv4Address | IPv6Address):  # pyright: ignore[reportUnnecessaryIsInstance]
+        first, size = as_address(item), 0
+    else:
+        raise TypeError(f"{field.name} must be {_NETWORKS}; got {shown(item)}")
+    if isinstance(first, IPv6Address) and first.scope_id is not None:
+        raise MatchError(f"{field.name}: {_scoped(first)}")
+    return _meant(first.version, (int(first), int(first) + (1 << size) - 1))
+
+
+def _meant(version: int, interval: Range) -> tuple[int, Range]:
+    """IPv4, where all addresses are IPv4-mapped ones: so a socket of both families names IPv4."""
+    if version == 6 and is_mapped(interval):
+        return 4, (interval[0] & 0xFFFFFFFF, interval[1] & 0xFFFFFFFF)
+    return version, interval
 
 
 def _scoped(item: object) -> str:
@@ -156,42 +225,69 @@ def _network_text(text: str) -> tuple[int, Range]:
         raise ValueError(f"{shown(text)} is neither an address nor a network")
     if "%" in text:
         raise ValueError(_scoped(text))
+    bare = _KEPT.sub(r"\1", text) if "[" in text else text
     if "/" in text:
-        found = ip_network(text)
-        return found.version, (int(found.network_address), int(found.broadcast_address))
-    first_text, dash, last_text = text.partition("-")
-    first = ip_address(first_text.strip())
-    last = ip_address(last_text.strip()) if dash else first
-    if first.version != last.version:
-        raise ValueError(f"the range {text} is of two families")
-    if int(last) < int(first):
-        raise ValueError(f"the range {text} ends before it begins")
-    return first.version, (int(first), int(last))
+        found = ip_network(bare)
+        version, interval = found.version, (int(found[0]), int(found[-1]))
+    else:
+        first_text, dash, last_text = bare.partition("-")
+        first = ip_address(first_text.strip())
+        last = ip_address(last_text.strip()) if dash else first
+        if first.version != last.version:
+            raise ValueError(f"the range {text} is of two families")
+        if int(last) < int(first):
+            raise ValueError(f"the range {text} ends before it begins")
+        version, interval = first.version, (int(first), int(last))
+    return (version, interval) if bare != text else _meant(version, interval)
 
 
-def mark(value: int, mask: int | None = None) -> Node:
+# -- marks, status and labels -------------------------------------------------------------------
+
+_MARKS: Final = "a number, its text with or without a mask, as 0x3/0xff, or a list of these"
+
+
+def marks(given: Masked | Iterable[Masked], mask: Masked | None = None) -> Node:
+    """The mark is one of these. Raises :exc:`MatchError` and :exc:`TypeError`."""
+    items = cast("list[Masked]", _items("mark", _MARKS, given))
+    return some(mark(each, mask) for each in items)
+
+
+def mark(value: Masked, mask: Masked | None = None) -> Node:
     """The mark, under the mask, is this. Raises :exc:`MatchError` and :exc:`TypeError`."""
-    full = (1 << MARK.width) - 1
-    mask = full if mask is None else _integer("mark_mask", mask)
-    _integer("mark", value)
-    for name, each in (("mark", value), ("mark_mask", mask)):
+    return _masked(MARK, value, mask)
+
+
+def _masked(field: BitsField, value: Masked, mask: Masked | None) -> Node:
+    name = "labels" if field is LABEL else "mark"
+    if isinstance(value, str):
+        text = as_str(value)
+        value_text, slash, mask_text = text.partition("/")
+        if slash and mask is not None:
+            raise MatchError(f"{shown(text)} has a mask, and so has {name}_mask")
+        try:
+            value, mask = _digits(value_text), _digits(mask_text) if slash else mask
+        except ValueError:
+            raise MatchError(
+                f"{shown(text)} is neither a {name} nor a {name} and its mask, as 0x3/0xff"
+            ) from None
+    full = (1 << field.width) - 1
+    value = _integer(name, _MARKS, value)
+    mask = full if mask is None else _mask_of(f"{name}_mask", mask)
+    for what, each in ((name, value), (f"{name}_mask", mask)):
         if not 0 <= each <= full:
-            raise MatchError(f"{name} {each} is not of 32 bits")
+            raise MatchError(f"{what} {shown(each)} is not of {field.width} bits")
     if value & ~mask:
-        raise MatchError(f"never true: mark {value:#x} has bits outside its mask {mask:#x}")
-    return atom(Bits(MARK, mask, value))
+        raise MatchError(f"never true: {name} {value:#x} has bits outside its mask {mask:#x}")
+    return atom(Bits(field, mask, value))
 
 
-def mark_text(text: str) -> Node:
-    """``3``, or with a mask ``0x3/0xff``."""
-    value, slash, mask = text.partition("/")
-    try:
-        found = _digits(value), _digits(mask) if slash else None
-    except ValueError:
-        raise MatchError(
-            f"{shown(text)} is neither a mark nor a mark and its mask, as 0x3/0xff"
-        ) from None
-    return mark(*found)
+def _mask_of(name: str, mask: Masked) -> int:
+    if isinstance(mask, str):
+        try:
+            return _digits(as_str(mask))
+        except ValueError:
+            raise MatchError(f"{name}: {shown(mask)} is no number") from None
+    return _integer(name, "a number or its text, as 0xff", mask)
 
 
 def bit(field: BitsField, number: int) -> Node:
@@ -201,58 +297,120 @@ def bit(field: BitsField, number: int) -> Node:
 
 def status_text(text: str) -> Node:
     """The bit of this name, or number, is set."""
-    if text.lower() in STATUS.words:
-        return bit(STATUS, STATUS.words[text.lower()])
     if _NUMBER.fullmatch(text) and _digits(text) < STATUS.width:
         return bit(STATUS, _digits(text))
-    raise MatchError(f"{shown(text)} is no bit of the status; these are {', '.join(STATUS.words)}")
+    return _status_name(text)
 
 
-def status(value: Status | int) -> list[Node]:
+def _status_name(text: str) -> Node:
+    """The bit of this name is set; or, of ``unreplied``, is not."""
+    name = text.strip().lower()
+    if name in STATUS.words:
+        return bit(STATUS, STATUS.words[name])
+    if name == UNREPLIED:
+        return negate(bit(STATUS, STATUS.words["seen_reply"]))
+    known = ", ".join((*STATUS.words, UNREPLIED))
+    raise MatchError(f"{shown(text)} is no bit of the status; these are {known}")
+
+
+_STATUS: Final = "bits of Status, names as in 'assured,seen_reply', or a list of these"
+
+
+def status(name: str, given: Status | int | str | Iterable[Status | int | str]) -> list[Node]:
     """For each of these bits, that it is set. Raises :exc:`MatchError` and :exc:`TypeError`."""
-    number = _integer("status", value)
-    if not 0 <= number < 1 << STATUS.width:
-        raise MatchError(f"status {number:#x} is not of {STATUS.width} bits")
-    if not number:
-        raise MatchError("a status of no bits says nothing of a flow")
-    return [bit(STATUS, at) for at in range(number.bit_length()) if number >> at & 1]
+    found: list[Node] = []
+    for item in _items(name, _STATUS, given):
+        if isinstance(item, str):
+            found += map(_status_name, as_str(item).split(","))
+            continue
+        number = _integer(name, _STATUS, item)
+        if not 0 <= number < 1 << STATUS.width:
+            raise MatchError(f"{name} {shown(number)} is not of {STATUS.width} bits")
+        if not number:
+            raise MatchError(
+                f"a {name} of no bits says nothing of a flow; "
+                "for flows of which none is set, name all in status_unset"
+            )
+        found += [bit(STATUS, at) for at in range(number.bit_length()) if number >> at & 1]
+    return found
 
 
-def labels(given: Label | Iterable[Label], names: LabelNames | None) -> list[Node]:
-    """For each of these labels, that it is set. Raises :exc:`MatchError` and :exc:`TypeError`."""
-    items = cast("list[Label]", _items("labels", given, (int,)))
+_LABELS: Final = "labels by bit or by name, or a list of these"
+
+
+class Names:
+    """The names of labels: those that are given, or the system's, which are read once they are
+    needed."""
+
+    def __init__(self, names: LabelNames | None) -> None:
+        """Raises :exc:`TypeError`."""
+        if not isinstance(names, LabelNames | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"label_names must be LabelNames(…); got {shown(names)}")
+        self._names = names
+
+    def bit(self, label: Label) -> int:
+        """Raises :exc:`MatchError`, for a file that can't be read, too."""
+        try:
+            if self._names is None:
+                if not isinstance(label, str):
+                    return LabelNames().bit(label)
+                self._names = LabelNames.read()
+            return self._names.bit(label)
+        except EncodeError as error:
+            raise MatchError(error.reason) from None
+
+
+def labels(given: Label | Iterable[Label], mask: Masked | None, names: Names) -> list[Node]:
+    """For each of these labels, that it is set; or, with a mask, that the bits in it have this
+    value. Raises :exc:`MatchError` and :exc:`TypeError`."""
+    items = cast("list[Label]", _items("labels", _LABELS, given))
+    if mask is not None:
+        if len(items) != 1:
+            raise MatchError("labels must be one number of 128 bits where there is a labels_mask")
+        return [_masked(LABEL, items[0], mask)]
     return [label(each, names) for each in items]
 
 
-def label(given: Label, names: LabelNames | None) -> Node:
-    """The label is set.
+def label(given: Label, names: Names) -> Node:
+    """The label is set; or, of a text as ``0x3/0xff``, the bits in the mask have this value.
 
-    Without ``names``, those of the system's connlabel.conf. Raises :exc:`MatchError` for a name
-    that is not among them.
+    Raises :exc:`MatchError` for a name that is not among ``names``.
     """
-    if isinstance(given, str) and _NUMBER.fullmatch(given):
-        given = _digits(given)
-    if isinstance(given, str) and names is None:
-        names = LabelNames.read()
-    try:
-        return bit(LABEL, (names or LabelNames()).bit(given))
-    except EncodeError as error:
-        raise MatchError(error.reason) from None
+    if isinstance(given, str):
+        given = as_str(given)
+        value, slash, mask = given.partition("/")
+        if _NUMBER.fullmatch(value) and (not slash or _NUMBER.fullmatch(mask)):
+            if slash:
+                return _masked(LABEL, given, None)
+            given = _digits(given)
+    if isinstance(given, int) and LABEL.width <= as_int(given) < 1 << LABEL.width:
+        raise MatchError(
+            f"a label is a bit from 0 to 127 or a name, not {as_int(given)}; a value of the labels "
+            f"has a mask: {as_int(given):#x}/{(1 << LABEL.width) - 1:#x}, or labels_mask"
+        )
+    return bit(LABEL, names.bit(given))
+
+
+# -- states and texts ---------------------------------------------------------------------------
+
+_STATES: Final = (
+    "a TCPState, SCTPState or DCCPState, a name such as established, or a list of these"
+)
 
 
 def states(given: State | Iterable[State]) -> Node:
     """The connection is in one of these states. Raises :exc:`MatchError` and :exc:`TypeError`."""
-    items = cast("list[State]", _items("state", given, tuple(_PROTOCOLS)))
-    return Numbers(STATE, normalize((each, each) for item in items for each in state(item)))
+    items = cast("list[State]", _items("state", _STATES, given))
+    return one_of(STATE, [(each, each) for item in items for each in state(item)])
 
 
 def state(item: State) -> frozenset[int]:
     """The numbers of what is meant by one item."""
     if isinstance(item, str):
-        return _state_text(item.lower())
+        return _state_text(as_str(item).lower())
     if type(item) not in _PROTOCOLS:
-        raise TypeError(f"state: {item!r} is neither a TCPState, SCTPState or DCCPState nor a name")
-    return frozenset({state_number(_PROTOCOLS[type(item)], item)})
+        raise TypeError(f"state must be {_STATES}; got {shown(item)}")
+    return frozenset({state_number(_PROTOCOLS[type(item)], as_int(item))})
 
 
 def _state_text(text: str) -> frozenset[int]:
@@ -279,32 +437,48 @@ def _known_states() -> dict[str, frozenset[int]]:
 
 def texts(field: TextField, given: str | Iterable[str]) -> Node:
     """The field is one of these texts. Raises :exc:`MatchError` and :exc:`TypeError`."""
-    items = cast("list[str]", _items(field.name, given))
-    return Texts(field, tuple(sorted({text(field, each) for each in items})))
+    items = cast("list[str]", _items(field.name, "a name or a list of names", given))
+    return one_text_of(field, [text(field, each) for each in items])
+
+
+def one_text_of(field: TextField, found: Iterable[str]) -> Node:
+    """The field is one of these texts, which are checked: if there are none, never."""
+    values = tuple(sorted({*found}))
+    return Texts(field, values) if values else FALSE
 
 
 def text(field: TextField, item: str) -> str:
     """One of them."""
-    if not isinstance(item, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{field.name}: {item!r} is no text")
+    try:
+        item = as_str(item)
+    except TypeError:
+        raise TypeError(f"{field.name} must be a name; {shown(item)} is no text") from None
     if not item or not item.isprintable() or len(item.encode()) > field.longest:
         raise MatchError(f"{field.name}: {shown(item)} is not a name of 1 to {field.longest} bytes")
     return item
 
 
-def _integer(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} is a number, not {value!r}")
-    return int(value)
+# -- what is passed -----------------------------------------------------------------------------
 
 
-def _items(name: str, given: object, single: tuple[type, ...] = ()) -> list[object]:
-    """The items of what may be one alone; at least one."""
-    if isinstance(given, (str, *single)):
+def _integer(name: str, accepted: str, value: object) -> int:
+    try:
+        return as_int(value)
+    except TypeError:
+        raise TypeError(f"{name} must be {accepted}; got {shown(value)}") from None
+
+
+_SINGLE: Final = (str, int, range, IPv4Address, IPv6Address, IPv4Network, IPv6Network)
+"""What is one item, though flags, ranges and networks can be iterated: for very long."""
+
+
+def _items(name: str, accepted: str, given: object) -> list[object]:
+    """The items of what may be one alone."""
+    if isinstance(given, _SINGLE):
         return [given]
-    if not isinstance(given, Iterable):
-        raise TypeError(f"{name}: {given!r} is neither a value nor some")
-    items = list(cast("Iterable[object]", given))
-    if not items:
-        raise MatchError(f"never true: {name} is to be one of none")
-    return items
+    if hasattr(type(given), "__index__") and not hasattr(given, "__len__"):
+        return [given]
+    binary = issubclass(type(given), (bytes, bytearray, memoryview))  # its items would be numbers
+    if issubclass(type(given), Iterable) and not binary:
+        return list(cast("Iterable[object]", given))
+    raise TypeError(f"{name} must be {accepted}; got {shown(given)}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from .fields import MARK, PROTO, STATE, STATES, NumberField
+from .fields import LABEL, MARK, PROTO, STATE, STATES, NumberField
 from .intervals import Intervals, prefixes
-from .nodes import FALSE, TRUE, Addresses, All, Any, Atom, Node, Not, Numbers, Texts
+from .nodes import FALSE, TRUE, Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Texts
 
 KEYWORDS: Final = frozenset({"and", "or", "not", "in", "all", "none"})
 
@@ -47,11 +48,17 @@ def _value(node: Atom) -> str:
         if node.field is STATE:
             return _set(_states(node.values))
         return _limit(node) or _set(_numbers(node), node.values)
-    if node.field is MARK:
-        full = node.mask == (1 << MARK.width) - 1
-        return str(node.value) if full else f"{node.value:#x}/{node.mask:#x}"
-    bit = node.mask.bit_length() - 1
-    return next((name for name, each in node.field.words.items() if each == bit), str(bit))
+    return _bits(node)
+
+
+def _bits(node: Bits) -> str:
+    field, mask, value = node.field, node.mask, node.value
+    if field is MARK and mask == (1 << MARK.width) - 1:
+        return str(value)
+    if field is MARK or (field is LABEL and (mask.bit_count() != 1 or mask != value)):
+        return f"{value:#x}/{mask:#x}"
+    bit = mask.bit_length() - 1
+    return next((name for name, each in field.words.items() if each == bit), str(bit))
 
 
 def _set(items: list[str], ranges: Intervals = ()) -> str:
@@ -81,7 +88,13 @@ def _numbers(node: Numbers) -> list[str]:
 
 def number_name(field: NumberField, number: int) -> str:
     """The name that a number has, or its digits."""
-    return next((name for name, each in field.words.items() if each == number), str(number))
+    return _names_of(field).get(number) or str(number)
+
+
+@cache
+def _names_of(field: NumberField) -> dict[int, str]:
+    """By the number. There are as many of these as fields."""
+    return {number: name for name, number in field.words.items()}
 
 
 def proto_name(proto: int) -> str:
@@ -136,8 +149,19 @@ def _address(
     interval: tuple[int, int], kind: Callable[[int], IPv4Address | IPv6Address], width: int
 ) -> str:
     first, last = interval
+
+    def text(number: int) -> str:
+        # In brackets, for without them an address like this is meant as IPv4.
+        return f"[{kind(number)}]" if width == 128 and is_mapped(interval) else str(kind(number))
+
     if first == last:
-        return str(kind(first))
+        return text(first)
     if len(found := prefixes((interval,), width)) == 1:
-        return f"{kind(first)}/{found[0][1]}"
-    return f"{kind(first)}-{kind(last)}"
+        return f"{text(first)}/{found[0][1]}"
+    return f"{text(first)}-{text(last)}"
+
+
+def is_mapped(interval: tuple[int, int]) -> bool:
+    """Whether IPv6 addresses are all IPv4-mapped ones: ``::ffff:0:0/96``."""
+    first, last = interval
+    return first >> 32 == last >> 32 == 0xFFFF

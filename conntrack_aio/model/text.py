@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import EncodeError
 from ..uapi.nf_conntrack_common import IPS, NF_CT_EXPECT
-from .tuples import ICMP, ICMPV6, PROTOCOL_NAMES, Tuple, describe_endpoint
+from .protocols import PROTOCOL_NAMES
+from .tuples import ICMP, ICMPV6, Tuple, describe_endpoint
 
 if TYPE_CHECKING:
     from .expectations import Expectation

@@ -10,6 +10,7 @@ from typing import Final
 from ..errors import EncodeError
 from ..uapi.nfnetlink_conntrack import CTA_IP, CTA_PROTO, CTA_TUPLE
 from .declare import IPV4, IPV6, U8, U16, at, attribute, message, variants
+from .protocols import PROTOCOL_NAMES as PROTOCOL_NAMES
 
 IPAddress = IPv4Address | IPv6Address
 AddressLike = str | IPv4Address | IPv6Address
@@ -18,19 +19,6 @@ ICMP: Final = 1
 TCP: Final = 6
 UDP: Final = 17
 ICMPV6: Final = 58
-PROTOCOL_NAMES: Final = {
-    ICMP: "icmp",
-    TCP: "tcp",
-    UDP: "udp",
-    33: "dccp",
-    47: "gre",
-    50: "esp",
-    51: "ah",
-    ICMPV6: "icmpv6",
-    132: "sctp",
-    136: "udplite",
-}
-"""The protocols that people meet; the numbers are IANA's."""
 
 PORTED: Final = frozenset({TCP, UDP, 33, 47, 132, 136})
 """Protocols whose tuples have ports (GRE: its 16-bit keys, in the ports' place)."""

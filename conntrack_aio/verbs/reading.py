@@ -9,7 +9,6 @@ from typing import Final, Literal, overload
 from ..codec.messages import (
     decode_cpu_statistics,
     decode_event,
-    decode_flow,
     global_statistics_of,
 )
 from ..codec.requests import flows as requests
@@ -17,7 +16,6 @@ from ..codec.requests.flows import Target
 from ..dumps import Dump
 from ..errors import ConntrackError, EventsLost, NoReply, NotFound
 from ..events import EventStream, OnLoss
-from ..filters.dump import compile_dump
 from ..filters.match import Match
 from ..model.events import EventType, FlowEvent
 from ..model.features import Features
@@ -95,12 +93,9 @@ class Reading:
         return self._special(IPCTNL_MSG_CT.GET_UNCONFIRMED, "the unconfirmed entries", match)
 
     def _special(self, which: IPCTNL_MSG_CT, subject: str, match: Match | None) -> Dump[Flow]:
-        if match is None:
-            return self._session.dump(requests.dump_special(which, subject), decode_flow)
-        check_match(match)
-        (selection,) = compile_dump(match.node).selections
-        request = requests.dump_special(which, subject, selection.family)
-        return self._session.dump(request, decode_flow, match.predicate)
+        if match is not None:
+            check_match(match)
+        return self._selecting.dump_special(which, subject, match)
 
     async def get(
         self, target: Target, *, zone: int | None = None, zero_counters: bool = False

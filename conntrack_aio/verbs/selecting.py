@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from ..codec.messages import decode_flow, skip
 from ..codec.requests import flows as requests
 from ..dumps import Dump, Plan, Stage
-from ..filters.dump import DumpFilter, compile_dump, may_be_exact, wants_features
+from ..filters.dump import DumpFilter
 from ..filters.match import Match
-from ..filters.program import EventFilter, compile_program
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.requests import Selection
-from ..netlink.bpf import MOST
 from ..session import Session
 from ..subscriptions import Sieve
+from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .probes import Probes
-
-_LIMITS: Final = (MOST, MOST // 2, MOST // 4, MOST // 8)
-"""Instructions of the programs that are tried: ``net.core.optmem_max`` is 20 KiB on older kernels,
-which is room for some 2,500."""
 
 
 class _Known(NamedTuple):
@@ -44,19 +39,38 @@ class Selecting:
     def dump(
         self, match: Match | None, *, stage: Stage[Flow] | None = None, checked: bool = True
     ) -> Dump[Flow]:
-        """The flows that match; or, not ``checked``, those that the kernel lets through."""
-        first = DumpFilter() if match is None else compile_dump(match.node)
-        keep = None if match is None or not checked or first.exact else match.predicate
+        """The flows that match; or, not ``checked``, those that the kernel lets through.
+
+        What to ask for is found out when the dump begins.
+        """
+        if match is None:
+            return self._session.dump(requests.dump(), decode_flow, None, stage)
+        compiled = match.compiled
 
         async def plan() -> Plan[Flow]:
-            assert match is not None
             filter_ = await self.filter_of(match)
             asked = [requests.dump(each) for each in filter_.selections]
-            return Plan(asked, None if filter_.exact else keep)
+            if filter_.exact or not checked:
+                return Plan(asked)
+            return Plan(asked, await compiled.ready(lambda: compiled.predicate))
 
-        planner = plan if match is not None and wants_features(match.node) else None
-        request = requests.dump(*first.selections)
-        return self._session.dump(request, decode_flow, keep, stage, planner)
+        return self._session.dump(requests.dump(), decode_flow, None, stage, plan)
+
+    def dump_special(self, which: IPCTNL_MSG_CT, subject: str, match: Match | None) -> Dump[Flow]:
+        """The entries of a list that the kernel filters by family alone."""
+        request = requests.dump_special(which, subject)
+        if match is None:
+            return self._session.dump(request, decode_flow)
+        compiled = match.compiled
+
+        async def plan() -> Plan[Flow]:
+            filter_ = await compiled.ready(compiled.dump)
+            asked = [
+                requests.dump_special(which, subject, each.family) for each in filter_.selections
+            ]
+            return Plan(asked, await compiled.ready(lambda: compiled.predicate))
+
+        return self._session.dump(request, decode_flow, planner=plan)
 
     async def count(self, match: Match) -> int:
         """How many flows match."""
@@ -75,10 +89,8 @@ class Selecting:
 
     async def can_flush(self, match: Match) -> bool:
         """Whether this kernel is known to delete just what matches, asked to do so."""
-        if not may_be_exact(match.node):
-            return False
         filter_ = await self.filter_of(match)
-        if not filter_.exact or Selection() in filter_.selections:
+        if not filter_.exact or not filter_.selections or Selection() in filter_.selections:
             return False
         return await self._probes.has("flush_filter")
 
@@ -92,9 +104,11 @@ class Selecting:
 
     async def filter_of(self, match: Match) -> DumpFilter:
         """What this kernel can do of a match; it is asked only where that makes a difference."""
-        if not (wants_features(match.node) or may_be_exact(match.node)):
-            return compile_dump(match.node)
-        return compile_dump(match.node, await self._features())
+        compiled = match.compiled
+        if not await compiled.ready(lambda: compiled.wants_features or compiled.may_be_exact):
+            return compiled.dump()
+        features = await self._features()
+        return await compiled.ready(lambda: compiled.dump(features))
 
     async def _features(self) -> _Known:
         """Each is asked for once."""
@@ -103,28 +117,33 @@ class Selecting:
 
     def sieve(self, match: Match) -> Sieve[FlowEvent]:
         """The events of flows that match."""
-        predicate = match.predicate
-
-        def keep(event: FlowEvent) -> bool:
-            return predicate(event.flow)
-
-        return Sieve(keep, partial(_filters, match, constant=False))
+        return Sieve(_judge(match), match.compiled.programs)
 
     def coarse_sieve(self, match: Match) -> Sieve[FlowEvent]:
         """The events of flows that may ever match, and of others."""
-        return Sieve(None, partial(_filters, match, constant=True))
+        return Sieve(None, partial(match.compiled.programs, constant=True))
+
+    async def prepare_table(self, match: Match) -> None:
+        """Work out what a table of a large match needs, so that it costs the event loop nothing."""
+        compiled = match.compiled
+        await compiled.ready(lambda: (compiled.predicate, compiled.program(constant=True)))
 
 
-def _filters(match: Match, *, constant: bool) -> Iterator[EventFilter]:
-    for limit in _LIMITS:
-        found = compile_program(match.node, constant=constant, limit=limit)
-        if found is None:
-            return
-        yield found
+def _judge(match: Match) -> Callable[[FlowEvent], bool]:
+    """Whether the flow of an event matches. Nothing is worked out before there is one."""
+    predicate: Callable[[Flow], bool] | None = None
+
+    def keep(event: FlowEvent) -> bool:
+        nonlocal predicate
+        if predicate is None:
+            predicate = match.predicate
+        return predicate(event.flow)
+
+    return keep
 
 
 def check_match(match: Match) -> None:
     """Raises :exc:`TypeError` for what is none."""
     if not isinstance(match, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
-        hint = "; Match.parse() reads text" if isinstance(match, str) else ""
+        hint = "; Match(…) reads text" if isinstance(match, str) else ""
         raise TypeError(f"flows are chosen by a Match, not by {match!r}{hint}")

@@ -73,15 +73,22 @@ class Watching(BulkWriting):
         self._session.check_open()
         self._session.buffer_of(receive_buffer, receive_buffer_max)
         filter_ = match if isinstance(match, Match) else None
-        keep = match if filter_ is None else None if filter_.always else filter_.predicate
+        keep = None if filter_ is not None and filter_.always else match
         sieve = None if filter_ is None else self._selecting.coarse_sieve(filter_)
         buffering = Buffering(receive_buffer, receive_buffer_max, reliable)
+
+        async def prepare() -> None:
+            if filter_ is not None:
+                await self._selecting.prepare_table(filter_)
+            if enable_events:
+                await self._enable_events()
+
         dump = partial(self._selecting.dump, filter_, checked=False)
         return FlowTable(
             Upstream(self._session, dump, sieve, buffering),
             keep,
             reconcile,
-            self._enable_events if enable_events else None,
+            prepare,
         )
 
     async def _enable_events(self) -> None:

@@ -174,9 +174,8 @@ async def test_the_error_says_what_is_wanted(conn: Connection, name: str) -> Non
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Match(mark="7"),  # type: ignore[arg-type]
         lambda: Match(mark=7.0),  # type: ignore[arg-type]
-        lambda: Match(mark=True),
+        lambda: Match(zone=b"7"),
         lambda: NetNS.from_pid("1"),  # type: ignore[arg-type]
         lambda: connect(reply_timeout="5"),  # type: ignore[arg-type]
     ],

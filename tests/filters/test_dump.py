@@ -37,7 +37,6 @@ SOURCE = {"src": IPv4Address("10.0.0.1")}
     ("text", "selection", "exact"),
     [
         ("all", Selection(), True),
-        ("none", Selection(), False),
         ("family ipv6", Selection(family=AF_INET6), True),
         ("not family ipv6", Selection(family=AF_INET), True),
         ("mark 3", Selection(mark=Masked(3, 0xFFFFFFFF)), True),
@@ -126,6 +125,12 @@ def test_what_an_older_one_does_not(
 ) -> None:
     found = compile_dump(Match.parse(text).node, features(lacking))
     assert (found.selections, found.exact) == ((selection,), exact)
+
+
+@pytest.mark.parametrize("kernel", [NEW, OLD, None])
+def test_of_what_can_never_match_nothing_is_asked(kernel: Features | None) -> None:
+    found = compile_dump(Match.parse("none").node, kernel)
+    assert (found.selections, found.exact) == ((), True)
 
 
 def test_what_every_kernel_does() -> None:

@@ -206,6 +206,7 @@ TOGGLES = {
     "mark 0x2/0x6": {"mark": 2, "mark_mask": 6},
     "status assured": {"status": Status.ASSURED},
     "label 3": {"labels": 1 << 3},
+    "label 0x500000000/0x700000000": {"labels": 5 << 32},
     "state time_wait": {"protoinfo": TCPInfo(state=TCPState.TIME_WAIT)},
     "timeout >= 5000": {"timeout": 7200},
 }
@@ -266,6 +267,54 @@ async def test_a_helper_and_a_zone(lab: Lab, conn: Connection) -> None:
     await conn.create(FLOW)
     for match in (Match(helper="ftp"), Match(zone=7), Match(orig_zone=7), ~Match(zone=0)):
         assert [flow.zone for flow in await conn.list(match)] == [7]
+
+
+async def test_labels_that_hold_a_value(lab: Lab, conn: Connection) -> None:
+    """A gateway's hardware address in the low 48 bits, as OVN has it, beside other bits."""
+    use_labels(lab)
+    mac, mask = 0x0A580A800102, (1 << 48) - 1
+    match = Match(labels=mac, labels_mask=mask)
+    held = {1: mac, 2: mac | 1, 3: mac | 1 << 127, 4: mac >> 1, 5: 0}
+    async with conn.events(match=match) as stream, conn.events() as all_:
+        for port, labels in held.items():
+            flow = Flow.udp("10.0.0.1", port, "10.0.0.2", 53, timeout=60)
+            await conn.create(attrs.evolve(flow, labels=labels or None))
+        for asked in (match, Match(str(match))):
+            assert sorted(flow.orig.sport or 0 for flow in await conn.list(asked)) == [1, 3]
+            assert await conn.count(asked) == 2
+        none = Match(labels=0, labels_mask=mask)
+        assert [flow.orig.sport for flow in await conn.list(none)] == [5]
+        heard, wanted = everything(stream), [each for each in everything(all_) if match(each.flow)]
+        assert heard == wanted != []
+        told = stream.statistics()
+        assert told.datagrams_received < all_.statistics().datagrams_received
+        assert await conn.delete_matching(match) == 2
+        assert await conn.count() == 3
+
+
+async def test_entries_of_mapped_addresses(lab: Lab, conn: Connection) -> None:
+    """A program may make one of IPv6; what a dual-stack server names its peers by is IPv4."""
+    v4 = Flow.udp("10.0.0.1", 1, "10.0.0.2", 53, timeout=60)
+    await conn.create(v4)
+    lab.program(
+        *("conntrack", "-I", "-p", "udp", "-t", "60", "-s", "::ffff:10.0.0.1"),
+        *("-d", "::ffff:10.0.0.2", "--sport", "2", "--dport", "53"),
+    )
+    for text, port in (
+        ("orig.src ::ffff:10.0.0.1", 1),
+        ("orig.src in ::ffff:0:0/96", 1),
+        ("orig.src in ::/0", 2),
+        ("orig.src in ::/64", 2),
+        ("orig.src [::ffff:10.0.0.1]", 2),
+    ):
+        match = Match(text)
+        async with conn.table(match) as table:
+            assert [flow.orig.sport for flow in table] == [port], text
+        assert [flow.orig.sport for flow in await conn.list(match)] == [port], text
+        assert await conn.count(match) == 1
+    assert await conn.delete_matching(Match(orig_src="::ffff:10.0.0.1")) == 1
+    assert [flow.orig.sport for flow in await conn.list()] == [2]
+    assert await conn.delete_matching(Match(orig_src="::/0")) == 1
 
 
 async def test_updates_of_what_matches(lab: Lab, conn: Connection) -> None:

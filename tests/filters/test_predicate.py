@@ -117,3 +117,22 @@ def test_many_values() -> None:
 def test_it_says_what_it_means(match: Match, flow: Flow) -> None:
     assert match(flow) is matches.holds(match.node, flow)
     assert (~match)(flow) is not match(flow)
+
+
+@settings(max_examples=examples(500), deadline=None)
+@given(matches.services(), matches.flows())
+def test_alternatives_that_are_looked_up(match: Match, flow: Flow) -> None:
+    assert match(flow) is matches.holds(match.node, flow)
+
+
+def test_alternatives_are_looked_up_whatever_field_they_share() -> None:
+    """Of each field that has single values, a flow that has one and a flow that has none."""
+    for name, values in matches.SINGLE.items():
+        for text in ("not timeout 5", "not mark 99"):
+            found = [Match(text, **{name: value}) for value in values]  # type: ignore[misc]
+            match = Match.any([*found, *(one & Match(orig_bytes=77) for one in found)] * 2)
+            many = Match.any([match, *(Match(id=n, zone=n) for n in range(100, 105))])
+            for flow in (FULL, BARE, PING, made.udp6()):
+                wanted = any(one(flow) for one in found)
+                assert match(flow) is many(flow) is wanted, (name, text)
+                assert (~many)(flow) is not wanted

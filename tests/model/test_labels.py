@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 
 import pytest
 
-from conntrack_aio import EncodeError, LabelNames
+from conntrack_aio import EncodeError, LabelNames, Match, MatchError
 from conntrack_aio.model import labels
 
 CONF = """\
@@ -53,14 +54,16 @@ def test_a_file_that_was_named_is_to_be_there(tmp_path: Path) -> None:
     [
         ("1 a\nx b", "line 2: 'x b'"),
         ("128 a", "line 1: .* not one of 0 to 127"),
-        ("-1 a", "not one of 0 to 127"),
+        ("-1 a", "line 1: .* '-1' is no number"),
+        ("1_0 a", "line 1: .* '1_0' is no number"),
+        ("9999999999 a", "line 1: .* is no number"),
         ("7", "is not the name of a label"),
         ("0xg a", "line 1"),
-        ("1 a\n2 a", "line 2: 'a' has two bits"),
+        ("1 a\n2 a", "line 2: '2 a': 'a' has two bits"),
     ],
 )
 def test_a_bad_file(text: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(EncodeError, match=words):
         LabelNames.parse(text)
 
 
@@ -70,11 +73,76 @@ def test_the_same_line_twice_is_no_matter() -> None:
 
 @pytest.mark.parametrize("bits", [{"": 1}, {" a": 1}, {"a": 128}, {"a": -1}])
 def test_bad_names(bits: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="label"):
+    with pytest.raises(EncodeError, match="label"):
         LabelNames(bits)
 
 
-@pytest.mark.parametrize("label", [128, -1, True, 1.0, None, b"web"])
+@pytest.mark.parametrize("label", [128, -1, 1 << 70, 1.0, None, b"web", [1]])
 def test_what_is_no_label(label: object) -> None:
     with pytest.raises(EncodeError, match="from 0 to 127"):
         LabelNames({"web": 1}).mask(label)  # type: ignore[arg-type]
+
+
+class Bit(enum.IntEnum):
+    WEB = 3
+
+    def __str__(self) -> str:
+        return "no number"
+
+
+class Name(str):
+    """A text that is equal to none."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+
+def test_members_of_enums_and_subclasses_are_what_they_are() -> None:
+    names = LabelNames({Name("web"): Bit.WEB})
+    assert names.bit("web") == names.bit(Name("web")) == names.bit(Bit.WEB) == 3
+    assert type(names.bit("web")) is int
+    assert (names.bit(True), names.bit(False)) == (1, 0)
+    assert names.of(8) == ["web"]
+
+
+def test_leading_zeros() -> None:
+    assert LabelNames.parse("007 web\n0x07 www").mask("web", "www") == 1 << 7
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"oops web\n", "line 1: 'oops web'"),
+        (b"1 web\n\n2 w\xff\n", "line 3: this is not UTF-8"),
+        (b"1 web\n2 a\n3 web\n", "line 3: '3 web': 'web' has two bits"),
+        (None, "can't be read: Is a directory"),
+    ],
+)
+def test_a_file_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, words: str
+) -> None:
+    """Whoever reads it: the error names the file, and is one of the library's."""
+    path = tmp_path / "connlabel.conf"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(EncodeError, match=f"{path}.*{words}"):
+        LabelNames.read(path)
+    monkeypatch.setattr(labels, "PATHS", (str(path),))
+    with pytest.raises(EncodeError, match=f"{path}.*{words}"):
+        LabelNames.read()
+    for made in (lambda: Match("label web"), lambda: Match(labels="web")):
+        with pytest.raises(MatchError, match=f"{path}.*{words}"):
+            made()
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(EncodeError, match="can't be read: Permission denied"):
+        LabelNames.read(tmp_path / "connlabel.conf")

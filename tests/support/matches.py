@@ -32,6 +32,7 @@ from conntrack_aio.filters.nodes import Any as Some
 PORTS: Final = [53, 80, 443, *range(1024, 1032)]
 ZONES: Final = [0, 1, 2, 3, 7]
 MARKS: Final = [0, 1, 0x22, 0x30, 0xCAFE, 0xFFFFFFFF]
+LABELS: Final = [0, 1, 1 << 3, 1 << 127 | 1 << 9, 1 << 64]
 TIMEOUTS: Final = [0, 29, 30, 600, 3600, 7200]
 V4: Final = [IPv4Address(f"10.{net}.0.{host}") for net in (1, 2, 3) for host in range(1, 6)]
 V6: Final = [IPv6Address(f"2001:db8:{net}::{host:x}") for net in (0, 1) for host in range(1, 6)]
@@ -119,7 +120,7 @@ READ: Final[dict[str, Callable[[Flow], Any]]] = {
 
 
 def _some(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return values | st.lists(values, min_size=1, max_size=4)
+    return values | st.lists(values, max_size=4)
 
 
 def _numbers(values: list[int], largest: int) -> st.SearchStrategy[Any]:
@@ -133,7 +134,15 @@ def _networks() -> st.SearchStrategy[Any]:
         ["10.1.0.0/16", "10.0.0.0/8", "0.0.0.0/0", "10.2.0.0/30", "10.1.0.2-10.2.0.2"]
     )
     v6 = st.sampled_from([*V6, GATEWAYS[1]]) | st.sampled_from(
-        ["2001:db8::/64", "2001:db8::/32", "::/0", "2001:db8:1::/126", "2001:db8::2-2001:db8:1::3"]
+        [
+            "::ffff:10.1.0.3",
+            "::ffff:10.2.0.0/120",
+            "2001:db8::/64",
+            "2001:db8::/32",
+            "::/0",
+            "2001:db8:1::/126",
+            "2001:db8::2-2001:db8:1::3",
+        ]
     )
     return _some(v4) | _some(v6) | _some(v4 | v6)
 
@@ -174,10 +183,54 @@ _CONDITIONS: Final[dict[str, st.SearchStrategy[Any]]] = {
 }
 
 
+SINGLE: Final[dict[str, list[Any]]] = {
+    "family": [AF_INET, AF_INET6],
+    "proto": [6, 17, 1, 58, 132, 50],
+    **{
+        f"{side}_{end}": [*V4, *V6, *GATEWAYS]
+        for side in ("orig", "reply")
+        for end in ("src", "dst")
+    },
+    **{f"{side}_{end}": PORTS for side in ("orig", "reply") for end in ("sport", "dport")},
+    "orig_icmp_type": [0, 8, 128, 129],
+    "zone": ZONES,
+    "reply_zone": ZONES,
+    "mark": MARKS,
+    "state": [TCPState.ESTABLISHED, SCTPState.CLOSED, "established", "none"],
+    "helper": ["ftp", "sip", "ftp-x"],
+    "timeout": TIMEOUTS,
+    "orig_packets": [0, 1],
+    "id": [0, 1, 2],
+}
+"""Values of fields that alternatives can be looked up by."""
+
+
+@st.composite
+def services(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
+    """Many alternatives of a few forms, each a conjunction with single values of some fields, as a
+    table of services has."""
+    known = sorted(SINGLE.keys() - without)
+    forms = draw(st.lists(st.lists(st.sampled_from(known), max_size=3), min_size=1, max_size=2))
+    found: list[Match] = []
+    for number in range(draw(st.integers(1, 10))):
+        match = Match()
+        for name in forms[number % len(forms)]:
+            value = st.sampled_from(SINGLE[name])
+            values = value if name == "mark" else value | st.lists(value, min_size=1, max_size=3)
+            match = _both(match, Match(**{name: draw(values)}))  # type: ignore[misc]
+        if draw(st.booleans()):
+            other = draw(_conditions(without))
+            match = _both(match, ~other if draw(st.booleans()) else other)
+        found.append(match)
+    if draw(st.booleans()):
+        return Match.any(found)
+    return reduce(_both, (~match for match in found), Match())
+
+
 @st.composite
 def _conditions(draw: st.DrawFn, without: frozenset[str]) -> Match:
     """A condition, or a few that go together."""
-    known = sorted({*_CONDITIONS, "mark"} - without)
+    known = sorted({*_CONDITIONS, "mark", "label"} - without)
     names = draw(st.lists(st.sampled_from(known), min_size=1, max_size=3))
     match = Match()
     for name in names:
@@ -185,6 +238,10 @@ def _conditions(draw: st.DrawFn, without: frozenset[str]) -> Match:
             mask = draw(st.sampled_from([None, 0xFF, 0xF0, 1]))
             mark = draw(st.sampled_from(MARKS)) & (0xFFFFFFFF if mask is None else mask)
             one = Match(mark=mark, mark_mask=mask)
+        elif name == "label":
+            mask = draw(st.sampled_from([0, 1, 1 << 3 | 1 << 64, (1 << 128) - 1, 3 << 126]))
+            label = draw(st.sampled_from(LABELS)) & mask
+            one = Match(labels=label, labels_mask=mask)
         else:
             one = Match(**{name: draw(_CONDITIONS[name])})  # type: ignore[misc]
         match = _both(match, one)
@@ -202,7 +259,7 @@ def _both(one: Match, other: Match) -> Match:
 def matches(*without: str) -> st.SearchStrategy[Match]:
     """Any, nested or not, ``without`` some conditions."""
     return st.recursive(
-        _conditions(frozenset(without)),
+        _conditions(frozenset(without)) | services(frozenset(without)),
         lambda inner: st.one_of(
             st.builds(lambda one: ~one, inner),
             st.builds(lambda one, other: one | other, inner, inner),
@@ -259,7 +316,7 @@ def flows(draw: st.DrawFn) -> Flow:
             setattr(flow, where, side)
     flow.mark = draw(_maybe(st.sampled_from(MARKS)))
     flow.status = draw(_maybe(st.integers(0, 0xFFFF).map(Status)))
-    flow.labels = draw(_maybe(st.sampled_from([0, 1, 1 << 3, 1 << 127 | 1 << 9, 1 << 64])))
+    flow.labels = draw(_maybe(st.sampled_from(LABELS)))
     flow.protoinfo = draw(_maybe(_INFO[proto])) if proto in _INFO else None
     flow.helper = draw(
         _maybe(st.sampled_from(["ftp", "sip", "ftp-x"]).map(lambda n: Helper(name=n)))

@@ -18,9 +18,10 @@ from typing import Final, cast
 from ...errors import EncodeError, UnsafeRequest
 from ...model.flow import Flow, SeqAdj, Status
 from ...model.nat import NATRange
+from ...model.protocols import PROTOCOL_NAMES
 from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
 from ...model.requests import RequestOnly, Selection
-from ...model.tuples import PROTOCOL_NAMES, TCP, IPAddress, Tuple
+from ...model.tuples import TCP, IPAddress, Tuple
 from ...netlink.exchange import Request
 from ...netlink.messages import HEADER_SIZE
 from ...netlink.nfnetlink import message_type

@@ -15,7 +15,7 @@ from typing import Final
 
 from ...errors import EncodeError
 from ...model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
-from ...model.tuples import PROTOCOL_NAMES
+from ...model.protocols import PROTOCOL_NAMES
 from ...netlink.exchange import Request
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS

@@ -1,0 +1,190 @@
+"""The names of transport protocols, in a table of the package: no file of the system is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+PROTOCOL_NAMES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        1: "icmp",
+        6: "tcp",
+        17: "udp",
+        33: "dccp",
+        47: "gre",
+        50: "esp",
+        51: "ah",
+        58: "icmpv6",
+        132: "sctp",
+        136: "udplite",
+    }
+)
+"""The protocols that people meet, as flows and tuples print them."""
+
+_IANA: Final = """
+0 hopopt ip
+1 icmp
+2 igmp
+3 ggp
+4 ipencap ip-encap ipv4
+5 st
+6 tcp
+7 cbt
+8 egp
+9 igp
+10 bbn-rcc-mon bbn-rcc
+11 nvp-ii nvp
+12 pup
+13 argus
+14 emcon
+15 xnet
+16 chaos
+17 udp
+18 mux
+19 dcn-meas dcn
+20 hmp
+21 prm
+22 xns-idp
+23 trunk-1
+24 trunk-2
+25 leaf-1
+26 leaf-2
+27 rdp
+28 irtp
+29 iso-tp4
+30 netblt
+31 mfe-nsp
+32 merit-inp
+33 dccp
+34 3pc
+35 idpr
+36 xtp
+37 ddp
+38 idpr-cmtp
+39 tp++
+40 il
+41 ipv6
+42 sdrp
+43 ipv6-route
+44 ipv6-frag
+45 idrp
+46 rsvp
+47 gre
+48 dsr
+49 bna
+50 esp ipsec-esp ipv6-crypt
+51 ah ipsec-ah ipv6-auth
+52 i-nlsp
+53 swipe
+54 narp
+55 mobile min-ipv4
+56 tlsp
+57 skip
+58 icmpv6 ipv6-icmp icmp6
+59 ipv6-nonxt
+60 ipv6-opts
+62 cftp
+64 sat-expak
+65 kryptolan
+66 rvd
+67 ippc
+69 sat-mon
+70 visa
+71 ipcv
+72 cpnx
+73 cphb rspf
+74 wsn
+75 pvp
+76 br-sat-mon
+77 sun-nd
+78 wb-mon
+79 wb-expak
+80 iso-ip
+81 vmtp
+82 secure-vmtp
+83 vines
+84 ttp iptm
+85 nsfnet-igp
+86 dgp
+87 tcf
+88 eigrp
+89 ospf ospfigp
+90 sprite-rpc
+91 larp
+92 mtp
+93 ax.25
+94 ipip
+95 micp
+96 scc-sp
+97 etherip
+98 encap
+100 gmtp
+101 ifmp
+102 pnni
+103 pim
+104 aris
+105 scps
+106 qnx
+107 a/n
+108 ipcomp
+109 snp
+110 compaq-peer
+111 ipx-in-ip
+112 vrrp carp
+113 pgm
+115 l2tp
+116 ddx
+117 iatp
+118 stp
+119 srp
+120 uti
+121 smp
+122 sm
+123 ptp
+124 isis
+125 fire
+126 crtp
+127 crudp
+128 sscopmce
+129 iplt
+130 sps
+131 pipe
+132 sctp
+133 fc
+134 rsvp-e2e-ignore
+135 mobility-header mh ipv6-mh
+136 udplite udp-lite
+137 mpls-in-ip
+138 manet
+139 hip
+140 shim6
+141 wesp
+142 rohc
+143 ethernet
+144 aggfrag
+145 nsh
+146 homa
+147 bit-emu
+"""
+"""IANA's "Assigned Internet Protocol Numbers", and the names that /etc/protocols of the usual
+distributions and ip6tables have for the same: the one that is printed comes first."""
+
+
+def _names() -> tuple[dict[str, int], dict[str, int]]:
+    printed: dict[str, int] = {}
+    others: dict[str, int] = {}
+    for line in _IANA.split("\n")[1:-1]:
+        number, name, *more = line.split(" ")
+        printed[name] = int(number)
+        others |= dict.fromkeys(more, int(number))
+    return printed, others
+
+
+_PRINTED, _OTHERS = _names()
+
+PROTOCOL_NUMBERS: Final[Mapping[str, int]] = MappingProxyType(_PRINTED)
+"""The number of each protocol that has a name, by the name that is printed, in lower case."""
+
+PROTOCOL_ALIASES: Final[Mapping[str, int]] = MappingProxyType(_OTHERS)
+"""Further names of the same protocols."""

@@ -1,0 +1,300 @@
+"""What is worked out of a match: once, in bounds, off the event loop, and in near linear time."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import linecache
+import operator
+import threading
+import time
+from collections.abc import Callable
+from functools import reduce
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from conntrack_aio import EventType, Features, Flow, Match
+from conntrack_aio.filters import compiled as module
+from conntrack_aio.filters.compiled import LARGE
+from conntrack_aio.filters.dump import compile_dump
+from conntrack_aio.filters.nodes import Node
+from conntrack_aio.filters.predicate import Predicate, compile_predicate
+from conntrack_aio.filters.program import ProgramCompiler, compile_program
+from conntrack_aio.testing import FakeKernel
+
+
+def pairs(count: int) -> list[Match]:
+    return [Match(orig_src=f"10.{n >> 8}.{n & 255}.1", orig_dport=n) for n in range(count)]
+
+
+def services(count: int) -> Match:
+    """Each an address and a port, and none of two endpoints."""
+    return Match.any(
+        Match(
+            proto="udp", orig_dst=f"198.{51 + n // 25000}.{n // 250 % 100}.{n % 250}", orig_dport=53
+        )
+        & ~Match(reply_src=["10.9.0.1", f"10.9.{n >> 8}.{n & 255}"])
+        for n in range(count)
+    )
+
+
+# -- once, and in bounds ------------------------------------------------------------------------
+
+
+def test_each_thing_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def counted(name: str) -> None:
+        before = getattr(module, name)
+
+        def call(*args: object) -> object:
+            calls.append(name)
+            return before(*args)
+
+        monkeypatch.setattr(module, name, call)
+
+    for name in ("compile_dump", "needs_of", "compile_predicate", "is_always"):
+        counted(name)
+    match = Match(proto="tcp", orig_dport=[80, 443])
+    flow = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 80, timeout=60)
+
+    async def use() -> None:
+        async with FakeKernel(flows=[flow]).connect() as conn:
+            for _ in range(3):
+                assert len(await conn.list(match)) == await conn.count(match) == 1
+                assert not match.always
+                conn.events(match=match).close()
+                async with conn.table(match) as table:
+                    assert len(table) == 1
+                await match.explain(conn)
+                await match.prepare()
+
+    anyio.run(use)
+    assert sorted(calls) == sorted(set(calls))
+    assert len(calls) == 4
+
+
+def test_what_is_kept_is_bounded() -> None:
+    match = Match(proto="tcp", orig_dport=[80, 443], zone=3)
+    names = list(Features.__annotations__)
+    for lacking in itertools.product((False, True), repeat=len(names)):
+        features = Features(**dict(zip(names, lacking, strict=True)))
+        found = match.compiled.dump(features)
+        assert found == compile_dump(match.node, features)
+        assert match.compiled.dump(features) is found
+    match.compiled.dump()
+    assert len(match.compiled._dumps) == 17
+    for _ in range(3):
+        for constant in (False, True):
+            programs = list(match.compiled.programs(constant=constant))
+            assert programs[0] == compile_program(match.node, constant=constant)
+            assert len(programs) == 4
+    assert len(match.compiled._programs) == 8
+
+
+def test_nothing_is_kept_of_a_match_that_is_gone() -> None:
+    """Neither its predicate, nor the sources that tracebacks show."""
+    gc.collect()
+    before = len(linecache.cache)
+    match = services(50)
+    assert not match(Flow.tcp("10.0.0.1", 1, "10.0.0.2", 80, timeout=60))
+    assert before < len(linecache.cache) <= before + 4  # one form, one source
+    del match
+    gc.collect()
+    assert len(linecache.cache) == before
+
+
+# -- off the event loop -------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_large_match_is_worked_out_on_another_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    where: dict[str, set[threading.Thread]] = {}
+
+    def noted(name: str) -> None:
+        before = getattr(module, name)
+
+        def call(*args: object) -> object:
+            where.setdefault(name, set()).add(threading.current_thread())
+            return before(*args)
+
+        monkeypatch.setattr(module, name, call)
+
+    for name in ("compile_dump", "needs_of", "compile_predicate"):
+        noted(name)
+    compile_ = ProgramCompiler.compile
+
+    def compiled(self: ProgramCompiler, *, constant: bool, limit: int) -> object:
+        where.setdefault("programs", set()).add(threading.current_thread())
+        return compile_(self, constant=constant, limit=limit)
+
+    monkeypatch.setattr(ProgramCompiler, "compile", compiled)
+    flow = Flow.udp("10.0.0.1", 1, "198.51.0.7", 53, timeout=60)
+    async with FakeKernel(flows=[flow]).connect() as conn:
+        conn.dump(services(LARGE)).close()
+        assert not where  # nothing, before it begins
+        uses: list[Callable[[Match], object]] = [
+            conn.list,
+            conn.count,
+            lambda match: conn.list(match, zero_counters=True),
+            lambda match: anext(conn.dump(match)),
+            lambda match: match.explain(conn),
+            lambda match: match.prepare(),
+            conn.delete_matching,
+        ]
+        for use in uses:
+            await use(services(LARGE))  # type: ignore[misc]
+        async with conn.table(services(LARGE)) as table:
+            assert len(table) == 0
+        match = await services(LARGE).prepare()
+        conn.events(EventType.NEW, match=match).close()
+        async for _ in conn.dying(services(LARGE)):
+            raise AssertionError
+    assert where.keys() == {"compile_dump", "needs_of", "compile_predicate", "programs"}
+    assert threading.current_thread() not in set().union(*where.values())
+    where.clear()
+    async with FakeKernel(flows=[flow]).connect() as conn:
+        await conn.list(services(2))
+    assert set().union(*where.values()) == {threading.current_thread()}
+
+
+def test_while_one_is_worked_out_another_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no lock that they share."""
+    begun, go_on = threading.Event(), threading.Event()
+    before = module.compile_predicate
+
+    def slowly(node: Node) -> Predicate:
+        begun.set()
+        assert go_on.wait(10)
+        return before(node)
+
+    monkeypatch.setattr(module, "compile_predicate", slowly)
+    thread = threading.Thread(target=lambda: Match(zone=1).predicate)
+    thread.start()
+    assert begun.wait(10)
+    monkeypatch.undo()
+    other = Match(zone=2)
+    done = threading.Thread(target=lambda: other.predicate)
+    done.start()
+    done.join(5)
+    assert not done.is_alive()
+    go_on.set()
+    thread.join()
+
+
+@pytest.mark.anyio
+async def test_without_threads_it_is_worked_out_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refused(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", refused)
+    assert await services(LARGE).compiled.ready(lambda: 5) == 5
+
+
+# -- in near linear time ------------------------------------------------------------------------
+
+
+def taken(work: Callable[[], object]) -> float:
+    """The shortest of a few times, of this thread alone: others may use the processor."""
+    times: list[float] = []
+    for _ in range(3):
+        start = time.thread_time()
+        work()
+        times.append(time.thread_time() - start)
+    return min(times)
+
+
+RANGES = [Match(orig_src=f"10.{n >> 8}.{n & 255}.1-10.{n >> 8}.{n & 255}.9") for n in range(2000)]
+PAIRS = pairs(2000)
+MIXED = [match for both in zip(RANGES[:1000], PAIRS[:1000], strict=True) for match in both]
+JOINS: dict[str, Callable[[list[Match]], Match]] = {
+    "or": lambda found: reduce(operator.or_, found),
+    "or from behind": lambda found: reduce(lambda one, other: other | one, found),
+    "and not": lambda found: reduce(lambda one, other: one & ~other, found, Match()),
+    "and not from behind": lambda found: reduce(lambda one, other: ~other & one, found, Match()),
+    "or not": lambda found: reduce(lambda one, other: one | ~other, found, Match(zone=1)),
+    "any": Match.any,
+    "all": lambda found: Match.all(~each for each in found),
+}
+
+
+@pytest.mark.parametrize("join", JOINS)
+@pytest.mark.parametrize("given", [RANGES, PAIRS, MIXED], ids=["ranges", "pairs", "mixed"])
+def test_two_thousand_are_joined_in_no_time(join: str, given: list[Match]) -> None:
+    """A quarter of a second is the goal; a mistake that looks at all pairs takes 6."""
+    assert taken(lambda: JOINS[join](given)) < 0.5
+
+
+@pytest.mark.parametrize("join", JOINS)
+@pytest.mark.parametrize("given", [RANGES, PAIRS, MIXED], ids=["ranges", "pairs", "mixed"])
+def test_and_mean_the_same(join: str, given: list[Match]) -> None:
+    joined = JOINS[join](given[:60])
+    flows = [
+        Flow.udp(f"10.0.{n}.{host}", 1, "10.0.0.2", n, timeout=1)
+        for n in (0, 7, 29, 59, 99)
+        for host in (1, 5, 77)
+    ]
+    for flow in flows:
+        found = [match(flow) for match in given[:60]]
+        expected = {
+            "and not": not any(found),
+            "and not from behind": not any(found),
+            "all": not any(found),
+            "or not": not all(found),
+        }.get(join, any(found))
+        assert joined(flow) is expected
+
+
+def test_a_match_of_many_services_costs_what_a_dictionary_does() -> None:
+    """Ten microseconds a flow is the goal; trying each takes 300 and more."""
+    flows = [Flow.udp("10.0.0.1", 1, f"198.51.7.{n}", 53, timeout=1) for n in range(200)]
+    for count in (1000, 5000):
+        made = services(count)
+        for match in (made, ~made, made & ~Match(zone=7)):
+            start = time.thread_time()
+            predicate = compile_predicate(match.node)
+            assert time.thread_time() - start < 1
+
+            def judge(predicate: Predicate = predicate) -> None:
+                for flow in flows:
+                    predicate(flow)
+
+            assert taken(judge) < len(flows) * 10e-6
+
+
+def test_it_is_found_where_nothing_else_is_needed_and_where_several_are() -> None:
+    ports = range(9)
+    match = Match.any(
+        [
+            *(Match(orig_dst="10.0.0.2", orig_dport=n) for n in ports),
+            *(Match(orig_dst="10.0.0.2", orig_dport=n, zone=n) for n in ports),
+            *(Match(orig_dst="10.0.0.3", orig_dport=n, timeout=[1, 2 * n + 5]) for n in ports),
+            *(Match(orig_dst="10.0.0.3", orig_dport=n) & ~Match(mark=n) for n in ports),
+        ]
+    )
+    for n in range(10):
+        assert match(Flow.udp("10.0.0.1", 1, "10.0.0.2", n, timeout=9)) is (n < 9)
+        for mark, timeout in itertools.product((n, n + 1), (1, 2 * n + 5, 99)):
+            flow = Flow.udp("10.0.0.1", 1, "10.0.0.3", n, timeout=timeout, mark=mark)
+            assert match(flow) is (n < 9 and (mark != n or timeout != 99))
+
+
+def test_a_program_of_many_is_made_once_the_exact_one_is_found_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[int | None] = []
+    before = ProgramCompiler._try
+
+    def noted(self: ProgramCompiler, node: object, most: int | None, **kwargs: object) -> object:
+        tried.append(most)
+        return before(self, node, most, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ProgramCompiler, "_try", noted)
+    assert compile_program(Match.any(pairs(3000)).node) is not None
+    assert tried == [None, 1, None]  # of each, and then of the ranges of single fields

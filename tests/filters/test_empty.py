@@ -1,0 +1,125 @@
+"""Sets of nothing: none of their members matches, whatever field it is, and however it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import anyio
+import pytest
+
+from conntrack_aio import EventType, Flow, Match, MatchError, UnsafeRequest
+from conntrack_aio.filters.conditions import Conditions
+from conntrack_aio.filters.fields import FIELDS
+from conntrack_aio.filters.nodes import FALSE
+from conntrack_aio.testing import FakeKernel
+
+OF_ALL = {"labels", "status", "status_unset"}
+"""Of several of these, all have to be so: of none, that is always the case."""
+SETS = sorted(
+    Conditions.__annotations__.keys() - OF_ALL - {"mark_mask", "labels_mask", "label_names"}
+)
+EMPTY: list[Callable[[], Iterable[Any]]] = [list, tuple, set, dict, lambda: iter(())]
+FLOW = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 80, timeout=60)
+
+
+@pytest.mark.parametrize("empty", EMPTY)
+@pytest.mark.parametrize("name", SETS)
+def test_an_empty_set_matches_nothing(name: str, empty: Callable[[], Iterable[Any]]) -> None:
+    match = Match(**{name: empty()})  # type: ignore[misc]
+    assert match == Match.any([]) == ~Match() == Match.parse("none")
+    assert match.node is FALSE or match.node == FALSE
+    assert str(match) == "none"
+    assert not match(FLOW)
+    assert not match.always
+    assert ~match == Match()
+    assert (~match).always
+    assert Match(proto="tcp") & match == match
+    assert Match(proto="tcp") | match == Match(proto="tcp")
+    assert Match(proto="tcp") & ~match == Match(proto="tcp")
+    assert Match("proto tcp", **{name: empty()}) == match  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", sorted(OF_ALL))
+def test_of_none_all_are_so(name: str) -> None:
+    match = Match(**{name: []})  # type: ignore[misc]
+    assert match == Match()
+    assert match.always
+    assert Match(proto="tcp", **{name: []}) == Match(proto="tcp")  # type: ignore[misc]
+    with pytest.raises(MatchError, match="no bits says nothing" if "status" in name else "mask"):
+        Match(**({name: 0} if "status" in name else {name: 1, "labels_mask": 0}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [*FIELDS, "snat to", "dnat to"])
+def test_an_empty_set_in_a_text(name: str) -> None:
+    for text in (f"{name} {{}}", f"{name} in {{ }}", f"{name} = {{}}"):
+        assert Match.parse(text) == ~Match()
+        assert Match.parse(f"not ({text})") == Match()
+        assert Match.parse(f"proto tcp and not ({text})") == Match(proto="tcp")
+        assert Match.parse(f"proto tcp or {text}") == Match(proto="tcp")
+    if name in FIELDS:
+        assert Match.parse(f"{name} != {{}}") == Match()
+
+
+def test_empty_ranges() -> None:
+    assert Match(orig_dport=range(0)) == Match(orig_dport=[range(5, 5), range(9, 3)]) == ~Match()
+    assert Match(orig_dport=[80, range(0)]) == Match(orig_dport=80)
+
+
+ALWAYS: list[Callable[[], Match]] = [
+    *(lambda name=name: ~Match(**{name: []}) for name in SETS),  # type: ignore[misc]
+    *(lambda name=name: Match(**{name: []}) for name in OF_ALL),  # type: ignore[misc]
+    lambda: Match.all([]),
+    lambda: ~Match.any([]),
+    lambda: ~(Match(zone=1) & Match(reply_src=[])),
+    lambda: Match(proto="tcp") | ~Match(reply_src=[]),
+    lambda: Match.parse("not orig.dport in {}"),
+    lambda: Match.parse("orig.dport != {}"),
+    lambda: Match.any([Match(zone=1), ~Match(zone=[])]),
+    lambda: Match(mark=0, mark_mask=0),
+    lambda: Match(labels=0, labels_mask=0),
+    lambda: ~Match(snat=[]) & Match(status=[]),
+]
+
+
+@pytest.mark.anyio
+async def test_a_delete_of_what_is_always_so_is_refused() -> None:
+    kernel = FakeKernel(flows=[FLOW])
+    async with kernel.connect() as conn:
+        for make in ALWAYS:
+            with pytest.raises(UnsafeRequest):
+                await conn.delete_matching(make())
+        assert await conn.count() == 1
+
+
+@pytest.mark.anyio
+async def test_what_can_never_match_is_allowed_everywhere() -> None:
+    """And costs no request, but for what a table and a stream are."""
+    never = Match(reply_src=[])
+    async with FakeKernel(flows=[FLOW]).connect() as conn:
+        asked = conn.statistics()
+        assert await conn.list(never) == []
+        assert await conn.list(never, zero_counters=True) == []
+        assert [flow async for flow in conn.dump(never)] == []
+        assert [flow async for flow in conn.dying(never)] == []
+        assert [flow async for flow in conn.unconfirmed(never)] == []
+        assert await conn.count(never) == 0
+        assert await conn.delete_matching(never) == 0
+        assert await conn.update_matching(never, mark=1) == 0
+        after = conn.statistics()
+        assert after.requests == asked.requests
+        assert after.datagrams_received == asked.datagrams_received
+        assert after.open_dumps == after.open_bulks == 0
+        assert "nothing: no flow can match" in str(await never.explain(conn))
+        async with conn.table(never) as table:
+            async with conn.events(EventType.NEW, match=never) as stream:
+                await conn.create(Flow.tcp("10.0.0.1", 2, "10.0.0.2", 80, timeout=60))
+                assert stream.batch_nowait() == []
+            await table.synced()
+            assert len(table) == 0
+        dump = conn.dump(never)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await anext(dump)
+        assert scope.cancelled_caught
+        assert [flow async for flow in dump] == []
