@@ -23,6 +23,7 @@ from ..model.flow import Flow
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
 from .answers import the_flow
+from .naming import carry_out, check_same, difference, is_identified, looking
 
 logger = logging.getLogger("conntrack_aio")
 
@@ -37,22 +38,14 @@ class Resets:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def reset(
-        self, targets: Sequence[Target], zone: int | None = None
-    ) -> list[Flow | ConntrackError]:
-        """Read and reset each. One that is gone, or whose answer was lost, is an error; so is one
-        that can't be asked about.
+    async def reset(self, asked: Sequence[Request]) -> list[Flow | ConntrackError]:
+        """Send requests that read and reset, and return their answers in the same order.
+
+        An entry that is gone is an error, and so is an answer that was lost.
 
         Whatever ends this before it returns, a cancellation above all: the answers wait then.
         """
-        asked: list[Request] = []
         answers: deque[Flow | ConntrackError] = deque()
-        for target in targets:
-            try:
-                asked.append(requests.get_and_reset(target, zone))
-            except EncodeError as error:
-                # The kernel told it, and could not be asked about it: the others are there yet.
-                answers.append(DecodeError(error.reason, error.path))
         left = False
 
         def take(outcomes: list[Outcome]) -> None:
@@ -62,7 +55,7 @@ class Resets:
                 leave()
 
         def leave() -> None:
-            for _ in range(len(targets)):
+            for _ in range(len(asked)):
                 try:
                     answer = answers.popleft()
                 except IndexError:
@@ -77,6 +70,68 @@ class Resets:
             leave()
             raise
         return list(answers)
+
+    async def reset_one(self, target: Target, zone: int | None) -> Flow:
+        """Read and reset the entry that a target stands for.
+
+        A flow is looked up first, so that no other entry's counters are taken for its own.
+        """
+        request = requests.get_and_reset(target, zone)
+        if is_identified(target):
+            name, _ = await carry_out(self._session, looking(target, zone))
+            if name is not None:
+                request = requests.reset_by(name)
+        (answer,) = await self.reset([request])
+        if isinstance(answer, ConntrackError):
+            raise answer
+        try:
+            check_same(target, answer, request)
+        except NotFound:
+            self.put_back([answer])
+            raise
+        return answer
+
+    async def reset_each(
+        self, entries: Sequence[Flow], match: Match | None
+    ) -> list[Flow | ConntrackError]:
+        """Read and reset each entry of a dump, and return the answers.
+
+        What is gone by now is left out: its destroy event tells what it had counted.
+        """
+        told: list[Flow | ConntrackError] = []
+        asked: list[Request] = []
+        asked_for: list[Flow] = []
+        for entry in entries:
+            try:
+                asked.append(requests.get_and_reset(entry))
+                asked_for.append(entry)
+            except EncodeError as error:
+                # The kernel told it, and could not be asked about it: the others are there yet.
+                told.append(DecodeError(error.reason, error.path))
+        answers = await self.reset(asked)
+        missed: list[Flow] = []
+        for entry, answer in zip(asked_for, answers, strict=True):
+            if isinstance(answer, Flow) and difference(entry, answer) is not None:
+                missed.append(entry)
+                # Another entry has its tuple. What that one had counted must be told, too.
+                if match is None or match(answer):
+                    told.append(answer)
+                else:
+                    self.put_back([answer])
+            elif not isinstance(answer, NotFound):
+                told.append(answer)
+        try:
+            for entry in missed:
+                try:
+                    told.append(await self.reset_one(entry, None))
+                except NotFound:
+                    continue
+                except ConntrackError as error:
+                    told.append(error)
+        except BaseException:
+            self.put_back(told)
+            raise
+        return told
 
     def take(self, match: Match | None) -> list[Flow | ConntrackError]:
         """What waits, of the flows that match; errors always do."""
@@ -120,9 +175,7 @@ class ResetStage:
         return self._resets.take(self._match)
 
     async def process(self, entries: Sequence[Flow]) -> list[Flow | ConntrackError]:
-        answers = await self._resets.reset(entries)
-        # One that is gone has ended, and its destroy event tells what it had counted.
-        return [answer for answer in answers if not isinstance(answer, NotFound)]
+        return await self._resets.reset_each(entries, self._match)
 
     def put_back(self, results: Iterable[Flow | ConntrackError]) -> None:
         self._resets.put_back(results)

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from ..bulk.new_flow import NewFlow
-from ..bulk.outcomes import Outcome
+from ..bulk.outcomes import Outcome, Window
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
-from ..errors import ConntrackError, EncodeError
+from ..errors import ConntrackError, EncodeError, NotFound
 from ..model.flow import Flow
 from ..model.nat import NATRange
+from ..model.values import describe_error
 from ..netlink import exchange
 from ..netlink.exchange import Request
 from ..netlink.messages import SUCCESS
 from ..netlink.pipeline import ACKNOWLEDGEMENT, ANSWER, Flight, Pipeline
+from .naming import Steps, deleting, deleting_again, is_identified, start_of
 from .probes import Probes
-from .updates import Change, Steps, updating
+from .updates import Change, updating
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Flow | NewFlow)
 D = TypeVar("D", bound=Target)
 
 
-_BAD_INPUT = (EncodeError, AttributeError, TypeError, ValueError)
-"""What an item is refused with, one that is not at all what its type says among them."""
-
-
 def _refused(error: Exception) -> EncodeError:
+    """The error in the outcome of an item that no request can be made of, whatever it is.
+
+    Reading an item's fields may run code of the program: what that raises is its cause.
+    """
     if isinstance(error, EncodeError):
         return error
-    refusal = EncodeError(f"it can't be written: {type(error).__name__}: {error}")
+    if type(error) is TypeError:
+        refusal = EncodeError(describe_error(error))
+    else:
+        refusal = EncodeError(
+            f"it can't be written: {type(error).__name__}: {describe_error(error)}"
+        )
     refusal.__cause__ = error
     return refusal
 
@@ -52,7 +60,11 @@ class OneRequest(Generic[T]):
     async def prepare(self) -> None:
         """Nothing."""
 
-    def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> Sent[T]:
+    def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> Window[T]:
+        return self.send(pipeline, items, until_error)
+
+    def send(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> Sent[T]:
+        """Send a request for each item: for those before a bad one, if ``until_error``."""
         refused: dict[int, ConntrackError] = {}
         messages: list[bytes] = []
         first = seq = pipeline.reserve(len(items))
@@ -60,7 +72,7 @@ class OneRequest(Generic[T]):
         for item in items:
             try:
                 messages.append(make(item, seq))
-            except _BAD_INPUT as error:
+            except Exception as error:
                 index = len(messages) + len(refused)
                 refused[index] = _refused(error)
                 if until_error:
@@ -99,6 +111,27 @@ class Deletions(OneRequest[D]):
     def words(self, item: D) -> Request:
         return requests.words("delete", item)
 
+    def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> Window[D]:
+        if any(_has_start(item) for item in items):
+            # The kernel compares ids alone, so that each is looked up first.
+            return _rounds(
+                pipeline,
+                items,
+                lambda item: deleting(item, self._zone),
+                until_error,
+                _few(pipeline),
+            )
+        return Deleting(self.send(pipeline, items, until_error), pipeline, self._zone)
+
+
+def _has_start(item: object) -> bool:
+    return isinstance(item, Flow) and item.timestamp is not None and start_of(item) is not None
+
+
+def _few(pipeline: Pipeline) -> int:
+    """How many answers there is room for where the window is one of acknowledgements."""
+    return max(1, pipeline.window * ACKNOWLEDGEMENT // ANSWER)
+
 
 class Sent(Generic[T]):
     """A window of them."""
@@ -136,6 +169,30 @@ class Sent(Generic[T]):
                 yield None if done else exchange.Outcome(self._words(item), [], failure).error
 
 
+class Deleting(Generic[D]):
+    """A window of deletes: what was not found by its first name is looked for by its others."""
+
+    def __init__(self, sent: Sent[D], pipeline: Pipeline, zone: int | None) -> None:
+        self._sent = sent
+        self._pipeline = pipeline
+        self._zone = zone
+        self._outcomes: list[Outcome[D]] | None = None
+        self._again: Rounds[D] | None = None
+
+    async def finish(self) -> list[Outcome[D]]:
+        if self._outcomes is None:
+            self._outcomes = await self._sent.finish()
+        if self._again is None:
+            self._again = Rounds(self._pipeline, _few(self._pipeline))
+            for outcome in self._outcomes:
+                item, error = outcome.item, outcome.error
+                if isinstance(error, NotFound) and isinstance(item, Flow) and is_identified(item):
+                    self._again.take(outcome, deleting_again(item, self._zone, error))
+            self._again.send()
+        await self._again.finish()
+        return self._outcomes
+
+
 class Updates(Generic[D]):
     """Updates, each of which may take several requests."""
 
@@ -152,37 +209,55 @@ class Updates(Generic[D]):
             self.masks = await self._probes.has("mark_mask")
 
     def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> Rounds[D]:
-        rounds: Rounds[D] = Rounds(pipeline)
-        for item in items:
-            steps = updating(item, self.change, masks=self.masks, encode=self._encode)
-            outcome = rounds.begin(item, steps)
-            if until_error and outcome.error is not None:
-                break
-        rounds.send()
-        return rounds
+        def steps(item: D) -> Steps[None]:
+            return updating(item, self.change, masks=self.masks, encode=self._encode)
+
+        return _rounds(pipeline, items, steps, until_error, pipeline.window)
+
+
+def _rounds(
+    pipeline: Pipeline,
+    items: Sequence[D],
+    steps: Callable[[D], Steps[None]],
+    until_error: bool,
+    most: int,
+) -> Rounds[D]:
+    """Begin a window of items: of those before a bad one, if ``until_error``."""
+    rounds: Rounds[D] = Rounds(pipeline, most)
+    for item in items:
+        outcome = Outcome(item)
+        rounds.take(outcome, steps(item))
+        if until_error and outcome.error is not None:
+            break
+    rounds.send()
+    return rounds
 
 
 class Rounds(Generic[D]):
-    """A window of updates: the next request of all that need one more, round by round."""
+    """A window of items: the next request of all that need one more, round by round."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, most: int) -> None:
+        """``most`` requests are under way at a time, so that there is room for the answers."""
         self._pipeline = pipeline
+        self._most = most
         self._outcomes: list[Outcome[D]] = []
-        self._asking: list[tuple[Outcome[D], Steps, Request]] = []
+        self._waiting: deque[tuple[Outcome[D], Steps[None], Request]] = deque()
+        self._asking: list[tuple[Outcome[D], Steps[None], Request]] = []
         self._flight: Flight | None = None
 
-    def begin(self, item: D, steps: Steps) -> Outcome[D]:
+    def take(self, outcome: Outcome[D], steps: Steps[None]) -> None:
         """Take in one more. What can't be encoded has its error already."""
-        outcome: Outcome[D] = Outcome(item)
         self._outcomes.append(outcome)
+        outcome.error = None
         self._step(outcome, steps, None)
-        return outcome
 
     def send(self) -> None:
         """Ask what there is to ask."""
         self._flight = None
-        if self._asking:
-            seq = self._pipeline.reserve(len(self._asking))
+        count = min(len(self._waiting), self._most)
+        if count:
+            self._asking = [self._waiting.popleft() for _ in range(count)]
+            seq = self._pipeline.reserve(count)
             messages = [request.pack(seq + i) for i, (_, _, request) in enumerate(self._asking)]
             self._flight = self._pipeline.push(messages, seq)
 
@@ -197,14 +272,16 @@ class Rounds(Generic[D]):
             self.send()
         return self._outcomes
 
-    def _step(self, outcome: Outcome[D], steps: Steps, answer: exchange.Outcome | None) -> None:
+    def _step(
+        self, outcome: Outcome[D], steps: Steps[None], answer: exchange.Outcome | None
+    ) -> None:
         try:
             request = next(steps) if answer is None else steps.send(answer)
         except StopIteration:
             pass
         except ConntrackError as error:
             outcome.error = error
-        except _BAD_INPUT as error:
+        except Exception as error:
             outcome.error = _refused(error)
         else:
-            self._asking.append((outcome, steps, request))
+            self._waiting.append((outcome, steps, request))
