@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..plain import as_str
+from ..plain import as_int, as_str
 
 _LONGEST: Final = 200
 
@@ -29,3 +29,11 @@ def describe_error(error: BaseException) -> str:
     except Exception:
         return f"an error of type {type(error).__name__}"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def as_seconds(value: object) -> float:
+    """Return the plain number of seconds, of an integer or a float.
+
+    :raises TypeError: when the value is neither.
+    """
+    return float.__float__(value) if isinstance(value, float) else as_int(value)

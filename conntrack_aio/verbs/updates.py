@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import attrs
 
@@ -53,7 +54,7 @@ class Change:
         helper = values.get("helper")
         if isinstance(helper, str):
             plain["helper"] = Helper(name=as_str(helper))
-        bits = None if status is None else Status(_status_bits(status))
+        bits = None if status is None else cast("Status", plain_number(status, "status"))
         return cls(plain, bits, None if zone is None else plain_number(zone, "zone"))
 
     @property
@@ -128,11 +129,3 @@ def _write(where: Target | Name, request: Request, change: Change) -> Steps[Outc
                 hint = f"The entry has no room for {name}: packets made it. The rest was done"
                 raise NotSupported(errno.EOPNOTSUPP, str(request), hint=hint)
     return outcome
-
-
-def _status_bits(status: object) -> int:
-    """Raises :exc:`EncodeError`."""
-    bits = plain_number(status, "status")
-    if not 0 <= bits < 1 << 32:
-        raise EncodeError("it is not in the range from 0 to 4294967295", ("status",))
-    return bits

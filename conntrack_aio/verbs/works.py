@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from ..bulk.new_flow import NewFlow
+from ..bulk.new_flow import NewFlow, flow_of, masters_first
 from ..bulk.outcomes import Outcome, Window
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
@@ -98,6 +98,27 @@ class Creations(OneRequest[F]):
     def words(self, item: F) -> Request:
         return requests.words("create", item.flow if isinstance(item, NewFlow) else item)
 
+    def start(self, pipeline: Pipeline, items: Sequence[F], until_error: bool) -> Window[F]:
+        sent = self.send(pipeline, items, until_error)
+        return Again(sent, pipeline, self._again, _by_masters)
+
+    def _again(self, item: F, error: NotFound) -> Steps[None] | None:
+        """The master of a flow may stand behind it in the same window."""
+        return None if flow_of(item).master is None else self._creating(item)
+
+    def _creating(self, item: F) -> Steps[None]:
+        if isinstance(item, NewFlow):
+            request = requests.create(item.flow, item.nat_src, item.nat_dst)
+        else:
+            request = requests.create(item, self._nat_src, self._nat_dst)
+        (yield request).result()
+
+
+def _by_masters(outcomes: list[Outcome[F]]) -> list[Outcome[F]]:
+    """Those of masters before those of their flows."""
+    places = {id(item): i for i, item in enumerate(masters_first([o.item for o in outcomes]))}
+    return sorted(outcomes, key=lambda outcome: places[id(outcome.item)])
+
 
 class Deletions(OneRequest[D]):
     """Entries to delete."""
@@ -121,7 +142,13 @@ class Deletions(OneRequest[D]):
                 until_error,
                 _few(pipeline),
             )
-        return Deleting(self.send(pipeline, items, until_error), pipeline, self._zone)
+        return Again(self.send(pipeline, items, until_error), pipeline, self._again)
+
+    def _again(self, item: D, error: NotFound) -> Steps[None] | None:
+        """Another tuple may find the entry of a flow."""
+        if isinstance(item, Flow) and is_identified(item):
+            return deleting_again(item, self._zone, error)
+        return None
 
 
 def _has_start(item: object) -> bool:
@@ -169,28 +196,45 @@ class Sent(Generic[T]):
                 yield None if done else exchange.Outcome(self._words(item), [], failure).error
 
 
-class Deleting(Generic[D]):
-    """A window of deletes: what was not found by its first name is looked for by its others."""
+Another = Callable[[T, NotFound], "Steps[None] | None"]
+"""What else to try for an item that was answered with this; ``None`` for nothing."""
 
-    def __init__(self, sent: Sent[D], pipeline: Pipeline, zone: int | None) -> None:
+
+class Again(Generic[T]):
+    """A window of requests, and another try for items that the kernel found nothing for."""
+
+    def __init__(
+        self,
+        sent: Sent[T],
+        pipeline: Pipeline,
+        another: Another[T],
+        order: Callable[[list[Outcome[T]]], list[Outcome[T]]] = list,
+    ) -> None:
         self._sent = sent
         self._pipeline = pipeline
-        self._zone = zone
-        self._outcomes: list[Outcome[D]] | None = None
-        self._again: Rounds[D] | None = None
+        self._another = another
+        self._order = order
+        self._outcomes: list[Outcome[T]] | None = None
+        self._rounds: Rounds[T] | None = None
 
-    async def finish(self) -> list[Outcome[D]]:
+    async def finish(self) -> list[Outcome[T]]:
         if self._outcomes is None:
             self._outcomes = await self._sent.finish()
-        if self._again is None:
-            self._again = Rounds(self._pipeline, _few(self._pipeline))
-            for outcome in self._outcomes:
-                item, error = outcome.item, outcome.error
-                if isinstance(error, NotFound) and isinstance(item, Flow) and is_identified(item):
-                    self._again.take(outcome, deleting_again(item, self._zone, error))
-            self._again.send()
-        await self._again.finish()
+        if self._rounds is None:
+            self._rounds = self._begin(self._outcomes)
+        await self._rounds.finish()
         return self._outcomes
+
+    def _begin(self, outcomes: list[Outcome[T]]) -> Rounds[T]:
+        rounds: Rounds[T] = Rounds(self._pipeline, _few(self._pipeline))
+        missed = [outcome for outcome in outcomes if isinstance(outcome.error, NotFound)]
+        for outcome in self._order(missed):
+            assert isinstance(outcome.error, NotFound)
+            steps = self._another(outcome.item, outcome.error)
+            if steps is not None:
+                rounds.take(outcome, steps)
+        rounds.send()
+        return rounds
 
 
 class Updates(Generic[D]):
@@ -233,19 +277,19 @@ def _rounds(
     return rounds
 
 
-class Rounds(Generic[D]):
+class Rounds(Generic[T]):
     """A window of items: the next request of all that need one more, round by round."""
 
     def __init__(self, pipeline: Pipeline, most: int) -> None:
         """``most`` requests are under way at a time, so that there is room for the answers."""
         self._pipeline = pipeline
         self._most = most
-        self._outcomes: list[Outcome[D]] = []
-        self._waiting: deque[tuple[Outcome[D], Steps[None], Request]] = deque()
-        self._asking: list[tuple[Outcome[D], Steps[None], Request]] = []
+        self._outcomes: list[Outcome[T]] = []
+        self._waiting: deque[tuple[Outcome[T], Steps[None], Request]] = deque()
+        self._asking: list[tuple[Outcome[T], Steps[None], Request]] = []
         self._flight: Flight | None = None
 
-    def take(self, outcome: Outcome[D], steps: Steps[None]) -> None:
+    def take(self, outcome: Outcome[T], steps: Steps[None]) -> None:
         """Take in one more. What can't be encoded has its error already."""
         self._outcomes.append(outcome)
         outcome.error = None
@@ -261,7 +305,7 @@ class Rounds(Generic[D]):
             messages = [request.pack(seq + i) for i, (_, _, request) in enumerate(self._asking)]
             self._flight = self._pipeline.push(messages, seq)
 
-    async def finish(self) -> list[Outcome[D]]:
+    async def finish(self) -> list[Outcome[T]]:
         while (flight := self._flight) is not None:
             await self._pipeline.finish(flight)
             asked, self._asking = self._asking, []
@@ -273,7 +317,7 @@ class Rounds(Generic[D]):
         return self._outcomes
 
     def _step(
-        self, outcome: Outcome[D], steps: Steps[None], answer: exchange.Outcome | None
+        self, outcome: Outcome[T], steps: Steps[None], answer: exchange.Outcome | None
     ) -> None:
         try:
             request = next(steps) if answer is None else steps.send(answer)

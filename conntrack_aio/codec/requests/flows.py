@@ -583,8 +583,9 @@ def updated_status(current: Status, wanted: Status) -> Status:
     """
     refused = int(wanted) & ~int(current) & ~int(SETTABLE)
     if refused:
-        raise EncodeError(f"{Status(refused)!r} can't be set from outside the kernel", ("status",))
-    return current | wanted
+        shown = describe_value(Status(refused) if 0 < refused < 1 << 32 else refused)
+        raise EncodeError(f"{shown} can't be set from outside the kernel", ("status",))
+    return Status(int(current) | int(wanted))
 
 
 _CREATE: Final = Packers("flow, nat_src, nat_dst", _make_create, _create_parts)
