@@ -15,6 +15,7 @@ from ..filters.program import EventFilter, compile_program
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.requests import Selection
+from ..model.values import describe_value
 from ..netlink.bpf import MOST
 from ..session import Session
 from ..subscriptions import Sieve
@@ -127,4 +128,4 @@ def check_match(match: Match) -> None:
     """Raises :exc:`TypeError` for what is none."""
     if not isinstance(match, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
         hint = "; Match.parse() reads text" if isinstance(match, str) else ""
-        raise TypeError(f"flows are chosen by a Match, not by {match!r}{hint}")
+        raise TypeError(f"flows are chosen by a Match, not by {describe_value(match)}{hint}")

@@ -114,10 +114,11 @@ class Creations(OneRequest[F]):
         (yield request).result()
 
 
-def _by_masters(outcomes: list[Outcome[F]]) -> list[Outcome[F]]:
+def _by_masters(tries: Tries[F]) -> Tries[F]:
     """Those of masters before those of their flows."""
-    places = {id(item): i for i, item in enumerate(masters_first([o.item for o in outcomes]))}
-    return sorted(outcomes, key=lambda outcome: places[id(outcome.item)])
+    ordered = masters_first([outcome.item for outcome, _ in tries])
+    places = {id(item): place for place, item in enumerate(ordered)}
+    return sorted(tries, key=lambda each: places[id(each[0].item)])
 
 
 class Deletions(OneRequest[D]):
@@ -152,7 +153,10 @@ class Deletions(OneRequest[D]):
 
 
 def _has_start(item: object) -> bool:
-    return isinstance(item, Flow) and item.timestamp is not None and start_of(item) is not None
+    try:
+        return isinstance(item, Flow) and item.timestamp is not None and start_of(item) is not None
+    except Exception:
+        return False  # what is wrong with it, its outcome says
 
 
 def _few(pipeline: Pipeline) -> int:
@@ -200,6 +204,9 @@ Another = Callable[[T, NotFound], "Steps[None] | None"]
 """What else to try for an item that was answered with this; ``None`` for nothing."""
 
 
+Tries = list[tuple[Outcome[T], "Steps[None]"]]
+
+
 class Again(Generic[T]):
     """A window of requests, and another try for items that the kernel found nothing for."""
 
@@ -208,7 +215,7 @@ class Again(Generic[T]):
         sent: Sent[T],
         pipeline: Pipeline,
         another: Another[T],
-        order: Callable[[list[Outcome[T]]], list[Outcome[T]]] = list,
+        order: Callable[[Tries[T]], Tries[T]] = list,
     ) -> None:
         self._sent = sent
         self._pipeline = pipeline
@@ -227,12 +234,14 @@ class Again(Generic[T]):
 
     def _begin(self, outcomes: list[Outcome[T]]) -> Rounds[T]:
         rounds: Rounds[T] = Rounds(self._pipeline, _few(self._pipeline))
-        missed = [outcome for outcome in outcomes if isinstance(outcome.error, NotFound)]
-        for outcome in self._order(missed):
-            assert isinstance(outcome.error, NotFound)
-            steps = self._another(outcome.item, outcome.error)
-            if steps is not None:
-                rounds.take(outcome, steps)
+        again: Tries[T] = []
+        for outcome in outcomes:
+            if isinstance(outcome.error, NotFound):
+                steps = self._another(outcome.item, outcome.error)
+                if steps is not None:
+                    again.append((outcome, steps))
+        for outcome, steps in self._order(again):
+            rounds.take(outcome, steps)
         rounds.send()
         return rounds
 

@@ -131,7 +131,7 @@ def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
 
     Raises :exc:`EncodeError`.
     """
-    timeouts = _plain_timeouts(timeouts)
+    timeouts = plain_timeouts(timeouts)
     protocol_of(type(timeouts), policy.protocol)
     _check_changes(timeouts)
     changed = copy(policy)
@@ -143,7 +143,7 @@ def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
 
 def get_defaults(kind: type[object], protocol: int | None) -> Request:
     """Read a protocol's defaults. Raises :exc:`EncodeError`."""
-    if kind not in PROTOCOL_TIMEOUTS:
+    if not any(kind is each for each in PROTOCOL_TIMEOUTS):
         raise wrong_kind(kind, "kind is a class of timeouts, as TCPTimeouts is")
     number = protocol_of(kind, protocol)
     attributes = encode_fields(TimeoutPolicy, {"family": AF_INET, "protocol": number})
@@ -156,7 +156,7 @@ def set_defaults(timeouts: ProtocolTimeouts, protocol: int | None) -> Request:
 
     The family is only looked for, by kernels up to 6.8; the defaults are those of both.
     """
-    timeouts = _plain_timeouts(timeouts)
+    timeouts = plain_timeouts(timeouts)
     number = protocol_of(type(timeouts), protocol)
     _check_changes(timeouts)
     values = {"family": AF_INET, "protocol": number, "timeouts": timeouts}
@@ -165,7 +165,7 @@ def set_defaults(timeouts: ProtocolTimeouts, protocol: int | None) -> Request:
     return _request("set", subject, IPCTNL_MSG_TIMEOUT.DEFAULT_SET, attributes, _HINTS_DEFAULTS)
 
 
-def _plain_timeouts(timeouts: ProtocolTimeouts) -> ProtocolTimeouts:
+def plain_timeouts(timeouts: ProtocolTimeouts) -> ProtocolTimeouts:
     """Timeouts with plain values. Raises :exc:`TypeError` for what is none."""
     for kind in PROTOCOL_TIMEOUTS:
         if issubclass(type(timeouts), kind):
