@@ -17,6 +17,7 @@ from ..codec.requests.common import plain_number
 from ..codec.requests.flows import Name, Target
 from ..errors import EncodeError, NotSupported, ResourceBusy
 from ..model.flow import Helper, Status
+from ..model.values import describe_value
 from ..netlink.exchange import Outcome, Request
 from ..plain import as_str
 from .answers import the_flow
@@ -51,6 +52,10 @@ class Change:
         for name in _NUMBERS:
             if plain.get(name) is not None:
                 plain[name] = plain_number(plain[name], name)
+        if isinstance(status, str):
+            shown = describe_value(status)
+            hint = "it has members, as Status.ASSURED, which are joined by |"
+            raise EncodeError(f"{shown} is no Status: {hint}", ("status",))
         helper = values.get("helper")
         if isinstance(helper, str):
             plain["helper"] = Helper(name=as_str(helper))
