@@ -83,10 +83,11 @@ def from_json(cls: type[C], data: JSON) -> C:
     :exc:`TypeError` if ``cls`` is no class of the model.
     """
     fields = _fields_of(cls)
+    has_mapped = cls in (Tuple,)
     values: dict[str, object] = {}
     mapped = False
     for name, item in _mapping(data).items():
-        if name == _MAPPED and cls is Tuple:
+        if name == _MAPPED and has_mapped:
             mapped = _inside(name, DecodeError, _truth, item)
             continue
         field = fields.get(name)

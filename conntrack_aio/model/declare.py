@@ -399,7 +399,7 @@ class Plain(NamedTuple):
 def plain_of(wire: Wire[object]) -> Plain | None:
     """Return what values of a wire type are normalized to; ``None`` for objects."""
     if isinstance(wire, Integer | MaskedFlags):
-        enum = cast("type[int] | None", wire.enum)
+        enum = cast("Integer[int] | MaskedFlags[int]", wire).enum
         if enum is None:
             return Plain((int,), _plain_int)
         most = 0xFF if isinstance(wire, MaskedFlags) else (1 << 8 * wire.size) - 1
@@ -430,8 +430,9 @@ def _nests_of(cls: type) -> Mapping[str, tuple[type, ...]]:
     """Return, by their names, the classes of what stands in the fields that hold objects."""
     found: dict[str, tuple[type, ...]] = {}
     for field in attrs.fields(cls):
-        wires = [place.wire for place in field.metadata.get(PLACES, ())]
-        nests = tuple([wire.cls for wire in wires if isinstance(wire, Nest)])
+        places: tuple[At[object], ...] = field.metadata.get(PLACES, ())
+        wires = [place.wire for place in places if isinstance(place.wire, Nest)]
+        nests: tuple[type, ...] = tuple([wire.cls for wire in wires])
         if INLINE in field.metadata:
             nests = (field.metadata[INLINE],)
         if nests:
@@ -446,7 +447,7 @@ def _compile_normalizing(cls: type) -> Callable[[Any], None]:
     for number, (name, plain) in enumerate(normalizers_of(cls).items()):
         names[f"normalize{number}"] = plain.normalize
         names[f"set{number}"] = getattr(cls, name).__set__
-        tests = []
+        tests: list[str] = []
         for i, each in enumerate(plain.types):
             names[f"type{number}_{i}"] = each
             tests.append(f"kind is not type{number}_{i}")

@@ -134,7 +134,7 @@ def get(tuple_: Tuple, zone: int | None = None, verb: str = "get") -> Request:
     An expectation's own tuple finds itself: one whose mask let another's tuple in would overlap
     with that, and the kernel has no two that do (``expect_clash``).
     """
-    if not issubclass(type(tuple_), Tuple):
+    if not issubclass(type(tuple_), Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise wrong_kind(tuple_, "a packet is a Tuple")
     tuple_ = _check_tuple(tuple_)
     return _request(
