@@ -8,7 +8,7 @@
                 print(event.type.name, event.flow.orig)
 """
 
-from .bulk.new_flow import NewFlow
+from .bulk.new_flow import NewFlow, masters_first
 from .bulk.outcomes import Bulk, Outcome
 from .codec.json import from_json, to_json
 from .codec.json_values import JSON
@@ -134,6 +134,7 @@ __all__ = [
     "FlowEvent",
     "EventType",
     "NewFlow",
+    "masters_first",
     "NATRange",
     "NAT",
     "Translation",

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Generator
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import anyio
 from anyio.abc import AsyncResource
@@ -15,6 +15,7 @@ from anyio.abc import AsyncResource
 from .codec.requests import flows as requests
 from .errors import InvalidRequest, NotSupported
 from .model.statistics import ConnectionStatistics
+from .model.values import as_seconds, describe_value
 from .netlink.endpoint import Endpoint, endpoint_for
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
@@ -67,8 +68,11 @@ def connect(
     :exc:`UnsupportedPlatform` outside Linux. ``connect`` itself raises :exc:`TypeError` or
     :exc:`ValueError` for a ``netns`` that can't name one, or another parameter that can't be.
     """
-    if not isinstance(reply_timeout, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"reply_timeout is a number of seconds, not {reply_timeout!r}")
+    try:
+        reply_timeout = as_seconds(reply_timeout)
+    except TypeError:
+        shown = describe_value(reply_timeout)
+        raise TypeError(f"reply_timeout is a number of seconds, not {shown}") from None
     if not reply_timeout > 0:
         raise ValueError(f"reply_timeout is a number of seconds, not {reply_timeout!r}")
     endpoint = endpoint_for.get()(None if netns is None else NetNS.of(netns))
@@ -90,6 +94,12 @@ class Connecting:
 
     def __await__(self) -> Generator[object, None, Connection]:
         return self._open().__await__()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = ""
+        if not name.startswith("_") and hasattr(Connection, name):
+            hint = "; it is a Connection's: conn = await connect(), or async with connect() as conn"
+        raise AttributeError(f"connect() has no {name!r}{hint}", name=name, obj=self)
 
     async def _open(self) -> Connection:
         socket = self._endpoint.open_first()

@@ -60,13 +60,18 @@ def as_address(value: object) -> IPv4Address | IPv6Address:
 
     :raises TypeError: when the value is not an address object.
     """
-    if type(value) is IPv4Address or type(value) is IPv6Address:
-        return value
     if isinstance(value, IPv4Address):
-        return IPv4Address(IPv4Address.__int__(value))
+        # An address keeps the number that it was made of as it is, of whatever subclass.
+        number = IPv4Address.__int__(value)
+        if type(value) is IPv4Address and type(number) is int:
+            return value
+        return IPv4Address(as_int(number))
     if not isinstance(value, IPv6Address):
         raise TypeError(f"{type(value).__name__} is not an address")
-    plain = IPv6Address(IPv6Address.__int__(value))
+    number = IPv6Address.__int__(value)
+    if type(value) is IPv6Address and type(number) is int:
+        return value
+    plain = IPv6Address(as_int(number))
     scope = value.scope_id
     return plain if scope is None else IPv6Address(f"{plain}%{scope}")
 

@@ -15,6 +15,7 @@ from .codec.decoder import count_layouts
 from .dumps import Dump, Planner, Stage
 from .events import E, EventStream, OnLoss
 from .model.statistics import ConnectionStatistics, StreamStatistics
+from .model.values import describe_value
 from .netlink.endpoint import Endpoint
 from .netlink.exchange import Outcome, Request, Taker
 from .netlink.owner import Owner
@@ -23,6 +24,7 @@ from .netlink.requester import Requester
 from .netlink.socket import NetlinkSocket
 from .netlink.threads import Threads, run_in_thread
 from .netlink.walks import Walk
+from .plain import as_int
 from .received import Reader
 from .registry import Registry
 from .subscriptions import Buffer, Sieve, subscribe
@@ -294,15 +296,19 @@ def check_buffers(size: int, largest: int | None) -> Buffer:
     Raises :exc:`TypeError`, and :exc:`ValueError` for one that the kernel could not double in 32
     bits, or a largest one that is smaller.
     """
-    _check_buffer("receive_buffer", size)
-    if largest is not None and _check_buffer("receive_buffer_max", largest) < size:
+    size = _check_buffer("receive_buffer", size)
+    if largest is not None:
+        largest = _check_buffer("receive_buffer_max", largest)
+    if largest is not None and largest < size:
         raise ValueError(f"receive_buffer_max is {largest}, below the receive_buffer of {size}")
     return Buffer(size, largest)
 
 
 def _check_buffer(name: str, size: int) -> int:
-    if not isinstance(size, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{name} is a number of bytes, not {size!r}")
+    try:
+        size = as_int(size)
+    except TypeError:
+        raise TypeError(f"{name} is a number of bytes, not {describe_value(size)}") from None
     if not 0 < size < 1 << 30:
         raise ValueError(f"{name} is a number of bytes, at least 1 and below 2^30, not {size}")
     return size

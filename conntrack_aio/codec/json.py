@@ -13,6 +13,10 @@ fields that are added.
   its end: ``["SEEN_REPLY", "CONFIRMED", 65536]``.
 - **Labels** are the list of those that are set: ``[0, 127]``.
 - An **address** is text, of either family: ``"2001:db8::1"``.
+- A **tuple** of IPv4-mapped IPv6 addresses (``::ffff:10.0.0.1``) is read as one of the IPv4
+  addresses: dual-stack servers have such for their IPv4 peers. A tuple that the kernel itself has
+  sent with such addresses, of an IPv6 entry that a program made, is written with ``"mapped": true``
+  behind its fields, and read as it is written.
 - **Bytes** are hexadecimal: ``"00ff"``.
 - **Text** is text. A byte of it that is not UTF-8 is a lone surrogate, ``"\\udc80"`` to
   ``"\\udcff"``, as Python's surrogateescape has it: leave :func:`json.dumps` its ``ensure_ascii``.
@@ -34,13 +38,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from functools import cache
+from ipaddress import IPv6Address
 from types import NoneType, UnionType
 from typing import NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import attrs
 
 from ..errors import DecodeError, EncodeError
-from ..model.declare import INLINE, PLACES, At, Nest
+from ..model.declare import INLINE, PLACES, At, Nest, normalized, raw
+from ..model.tuples import Tuple
 from .json_values import JSON, Form, form_of, plain_form_of, shown
 
 C = TypeVar("C")
@@ -48,6 +54,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 _KIND = "kind"
+_MAPPED = "mapped"
 
 
 def to_json(obj: object) -> dict[str, JSON]:
@@ -56,12 +63,16 @@ def to_json(obj: object) -> dict[str, JSON]:
     Raises :exc:`EncodeError`, with the path of fields, for a value that its field can't hold, and
     :exc:`TypeError` for what is no object of the model.
     """
+    fields = _fields_of(type(obj))
+    obj = normalized(obj)
     written: dict[str, JSON] = {}
-    for name, field in _fields_of(type(obj)).items():
+    for name, field in fields.items():
         value = getattr(obj, name)
         if (value is None and field.nullable) or (field.empty and not value):
             continue
         written[name] = _inside(name, EncodeError, field.form.write, value)
+    if isinstance(obj, Tuple) and _is_mapped(obj.src, obj.dst):
+        written[_MAPPED] = True
     return written
 
 
@@ -72,8 +83,13 @@ def from_json(cls: type[C], data: JSON) -> C:
     :exc:`TypeError` if ``cls`` is no class of the model.
     """
     fields = _fields_of(cls)
+    has_mapped = cls in (Tuple,)
     values: dict[str, object] = {}
+    mapped = False
     for name, item in _mapping(data).items():
+        if name == _MAPPED and has_mapped:
+            mapped = _inside(name, DecodeError, _truth, item)
+            continue
         field = fields.get(name)
         if field is None:
             raise DecodeError(f"{shown(name)} is no field of {cls.__name__}")
@@ -84,7 +100,26 @@ def from_json(cls: type[C], data: JSON) -> C:
             if not field.nullable:
                 raise DecodeError(f"{cls.__name__} is never without it", (name,))
             values[name] = None
-    return cls(**values)
+    try:
+        made = cls(**values)
+    except EncodeError as error:  # of a tuple, whose fields must go together
+        raise DecodeError(error.reason, error.path) from None
+    if not mapped:
+        return made
+    if not _is_mapped(values["src"], values["dst"]):
+        raise DecodeError("its addresses are not IPv4-mapped", (_MAPPED,))
+    return raw(cls)(**values)
+
+
+def _is_mapped(*addresses: object) -> bool:
+    """Whether all are IPv4-mapped IPv6 addresses."""
+    return all(isinstance(each, IPv6Address) and each.ipv4_mapped for each in addresses)
+
+
+def _truth(data: JSON) -> bool:
+    if not isinstance(data, bool):
+        raise DecodeError(f"{shown(data)} is neither true nor false")
+    return data
 
 
 def _inside(

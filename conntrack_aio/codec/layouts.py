@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from struct import Struct
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple
 
 import attrs
 
 from ..errors import DecodeError
+from ..generated import compile_function
 from ..model.declare import UnknownAttribute, is_shared
 from .reference import decode_surveyed, items_of
 from .scalars import Memo, Scalar
@@ -235,7 +236,8 @@ class _Code:
             raise DecodeError("a shared object that is not whole")
         size = kept.end - kept.start
         raw = self._take(kept.start, f"{size}s", size)
-        return f"{self._constant(UnknownAttribute)}({kept.path}, {raw}, {kept.nested})"
+        path, nested = self._constant(kept.path), self._constant(kept.nested)
+        return f"{self._constant(UnknownAttribute)}({path}, {raw}, {nested})"
 
     # -- the parts of the source ------------------------------------------------------------
 
@@ -263,10 +265,9 @@ class _Code:
     def function(self, made: str) -> Callable[..., None]:
         names = "".join([f"r{start}, " for start in sorted(self._raw)])
         body = "\n        ".join([*self._lines, f"add({made})"])
-        # Only names and numbers of our own are in it: nothing of the message's bytes.
+        # Only names of our own and positions are in it: nothing of the message's bytes.
         source = f"def build(rows, add):\n    for ({names}) in rows:\n        {body}\n"
-        exec(source, self._names)
-        return cast("Callable[..., None]", self._names["build"])
+        return compile_function("build", source, self._names, "layout")
 
 
 @cache

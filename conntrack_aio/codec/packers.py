@@ -17,11 +17,15 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Final, NamedTuple, cast
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Final, NamedTuple
 
 import attrs
 
-from ..model.declare import Bitmap, Integer, Wire
+from ..generated import compile_function
+from ..model.declare import Bitmap, Integer, Wire, is_message, normalizers_of
+from ..model.flow import Flow
 from ..netlink.attributes import HEADER
 from ..netlink.messages import HEADER_SIZE
 from ..netlink.nfnetlink import SIZE
@@ -150,8 +154,7 @@ class _Code:
         body += [*self._learned, f"return pack({', '.join(values)})"]
         # Only names of our own and of fields are in it: nothing of any value.
         source = f"def packer(seq, {self._arguments}):\n    " + "\n    ".join(body) + "\n"
-        exec(source, self._names)
-        return cast("Pack", self._names["packer"])
+        return compile_function("packer", source, self._names, "packer")
 
     # -- values -----------------------------------------------------------------------------
 
@@ -198,7 +201,7 @@ class _Code:
         if scalar.code == "I":
             return "I", f"{name}._ip"
         self._guards(name, 1).absent.append(f"{name}._scope_id")
-        return "16s", f"{name}._ip.to_bytes(16, 'big')"
+        return "16s", f"{self._constant(int.to_bytes)}({name}._ip, 16, 'big')"
 
     def _object(self, name: str, value: object, skeleton: Skeleton) -> None:
         """One whose fields are written as they are declared."""
@@ -265,13 +268,19 @@ class _Code:
         return name
 
     def _check(self, name: str, value: object) -> None:
-        """Have it be of this type, or absent."""
+        """Have it be of this type, or absent.
+
+        Raises :exc:`Unfit` for a type that is not plain: its objects may compare and hash as they
+        like, and what is remembered of them would be of no value.
+        """
         self._depths.setdefault(name, 0)
         guards = self._guards(name)
         if value is None:
             guards.absent.append(name)
-        else:
+        elif _is_plain(type(value)):
             guards.types.setdefault(type(value), []).append(name)
+        else:
+            raise Unfit
 
     def _constant(self, value: object) -> str:
         for name, known in self._names.items():
@@ -340,6 +349,29 @@ class _Guards:
         told += self.equal
         check = [f"if not ({' and '.join(told)}): return None"] if told else []
         return [*self.loads, *check]
+
+
+_PLAIN: Final = frozenset({int, str, bytes, IPv4Address, IPv6Address})
+
+
+def _is_plain(cls: type) -> bool:
+    """Whether objects of just this type are what they compare as: ours, and built-in ones."""
+    return cls in _PLAIN or is_message(cls) or cls in _declared_enums()
+
+
+@cache
+def _declared_enums() -> frozenset[type]:
+    """The enums that fields of flows are declared with."""
+    found: set[type] = set()
+    for cls in (Flow, *_nested(Flow)):
+        found.update(each for plain in normalizers_of(cls).values() for each in plain.types)
+    return frozenset(found)
+
+
+def _nested(cls: type[object]) -> list[type[object]]:
+    """The classes of the objects inside, at any depth."""
+    nests = [leaf.nest for field in schema_of(cls).fields for leaf in field.leaves if leaf.nest]
+    return [each for nest in nests for each in (nest.cls, *_nested(nest.cls))]
 
 
 def _deciding(schema: Schema[object]) -> set[str]:

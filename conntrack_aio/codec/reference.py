@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from ..errors import DecodeError, EncodeError
-from ..model.declare import UnknownAttribute
+from ..model.declare import UnknownAttribute, normalized, raw
+from ..model.values import describe_value
 from ..netlink.attributes import Buffer, pack
+from ..plain import as_bytes, as_int
 from .schema import Branch, Field, Fork, Leaf, Schema, Sequence, kernel_name, schema_of
 from .skeleton import Found, Skeleton, Survey, survey
 
@@ -73,7 +75,7 @@ def _build(
         )
     if schema.keeps_unknown:
         arguments["unknown"] = unknown
-    return schema.cls(**arguments)
+    return raw(schema.cls)(**arguments)
 
 
 def _value(found: Found, buffer: Buffer) -> object:
@@ -98,7 +100,7 @@ def items_of(sequence: Sequence, skeleton: Skeleton, offset: int) -> list[Found]
 
 def encode(obj: object) -> bytes:
     """The attributes of an object. Raises :exc:`EncodeError` with the field's path."""
-    return _write_object(obj, getattr(obj, "unknown", ()))
+    return _write_object(obj)
 
 
 def encode_fields(cls: type[object], values: Mapping[str, object]) -> bytes:
@@ -109,26 +111,59 @@ def encode_fields(cls: type[object], values: Mapping[str, object]) -> bytes:
     return _write(schema_of(cls), values, ())
 
 
-def _write_object(obj: object, unknown: tuple[UnknownAttribute, ...]) -> bytes:
+def _write_object(obj: object, unknown: tuple[UnknownAttribute, ...] | None = None) -> bytes:
+    """The attributes of an object; ``unknown`` are those inside of it that its owner keeps."""
+    try:
+        obj = normalized(obj)
+    except Exception as error:
+        raise EncodeError(f"it can't be read: {describe_value(error)}") from error
     schema = schema_of(type(obj))
     if isinstance(obj, _Validated):
         obj.validate()
-    parts = [
-        _write_object(getattr(obj, inline.name), getattr(getattr(obj, inline.name), "unknown", ()))
-        for inline in schema.inlines
-    ]
+    parts: list[bytes] = []
+    for inline in schema.inlines:
+        inner = getattr(obj, inline.name)
+        if not isinstance(inner, inline.schema.cls):
+            wanted = inline.schema.cls.__name__
+            raise EncodeError(f"{describe_value(inner)} is not a {wanted}", (inline.name,))
+        parts.append(_write_object(inner))
     names = [field.name for field in schema.fields] + [row.name for row in schema.sequences]
     values = {name: getattr(obj, name) for name in names}
     for field in schema.fields:
         if field.required and values[field.name] is None:
             raise EncodeError("it is never absent", (field.name,))
+    if unknown is None:
+        unknown = _plain_unknown(obj.unknown) if schema.keeps_unknown else ()  # type: ignore[attr-defined]
     return b"".join([*parts, _write(schema, values, unknown)])
+
+
+def _plain_unknown(unknown: object) -> tuple[UnknownAttribute, ...]:
+    """What an object keeps, with plain values. Raises :exc:`EncodeError`."""
+    try:
+        return tuple(
+            [
+                UnknownAttribute(
+                    tuple(map(as_int, kept.path)), as_bytes(kept.payload), bool(kept.nested)
+                )
+                for kept in cast("tuple[UnknownAttribute, ...]", unknown)
+            ]
+        )
+    except Exception:
+        raise EncodeError("it is not a tuple of UnknownAttribute", ("unknown",)) from None
 
 
 def _write(
     schema: Schema[C], values: Mapping[str, object], unknown: tuple[UnknownAttribute, ...]
 ) -> bytes:
     chosen: dict[Leaf, object] = {}
+    values = {
+        **values,
+        **{
+            field.name: field.plain.normalize(values[field.name])
+            for field in schema.fields
+            if field.plain is not None and values.get(field.name) is not None
+        },
+    }
     for field in schema.fields:
         value = values.get(field.name)
         if value is not None:
@@ -144,7 +179,7 @@ def _place(field: Field, value: object, values: Mapping[str, object]) -> Leaf:
     """Of the places where a field can stand, the one for this value."""
     misplaced = False
     for leaf in field.leaves:
-        if not isinstance(value, leaf.types):
+        if not issubclass(type(value), leaf.types):
             continue
         if leaf.when is None or values.get(leaf.when[0]) == leaf.when[1]:
             return leaf
@@ -153,21 +188,35 @@ def _place(field: Field, value: object, values: Mapping[str, object]) -> Leaf:
         names = {leaf.when[0] for leaf in field.leaves if leaf.when is not None}
         others = ", ".join(f"{name} {values.get(name)}" for name in sorted(names))
         raise EncodeError(f"it does not go with {others}", (field.name,))
-    raise EncodeError(f"{value!r} is of the wrong type", (field.name,))
+    raise EncodeError(_misfit(field.leaves[0], value), (field.name,))
+
+
+def _misfit(leaf: Leaf, value: object) -> str:
+    """What is wrong with a value of another type, and what is accepted."""
+    types = leaf.types
+    if types == (int,):
+        return f"{describe_value(value)} is not an integer"
+    names: dict[type, str] = {str: "text", bytes: "bytes"}
+    wanted = names.get(types[0], "an address of the ipaddress module")
+    if leaf.scalar is None:
+        wanted = f"a {types[0].__name__}"
+    return f"{describe_value(value)} is of the wrong type: it must be {wanted}"
 
 
 def _spread(sequence: Sequence, value: object) -> dict[Leaf, object]:
     """The items of a tuple, each in its place, and their number."""
-    if value is None or value == ():
+    if value is None:
         return {}
     if not isinstance(value, tuple):
-        raise EncodeError(f"{value!r} is not a tuple", (sequence.name,))
+        raise EncodeError(f"{describe_value(value)} is not a tuple", (sequence.name,))
+    if not value:
+        return {}
     items = cast("tuple[object, ...]", value)
     if len(items) > len(sequence.leaves):
         raise EncodeError(f"{len(items)} are more than {len(sequence.leaves)}", (sequence.name,))
     for index, (leaf, item) in enumerate(zip(sequence.leaves, items, strict=False)):
-        if not isinstance(item, leaf.types):
-            raise EncodeError(f"{item!r} is of the wrong type", (sequence.name, str(index)))
+        if not issubclass(type(item), leaf.types):
+            raise EncodeError(_misfit(leaf, item), (sequence.name, str(index)))
     return {sequence.count: len(items), **dict(zip(sequence.leaves, items, strict=False))}
 
 
@@ -210,7 +259,8 @@ def _assemble(
             outdone.append(_pack(number, payload, nested=True))
     for path, kept in unknown:
         if len(path) == 1:
-            parts.append(_kept(known.get(path[0]), path[0], kept))
+            pad = path[0] in branch.pads and path[0] not in branch.children
+            parts.append(_kept(known.get(path[0]), path[0], kept, pad=pad))
         elif known.get(path[0]) is None:
             raise EncodeError(
                 f"there is no nest {kernel_name(path[0])} in {branch.name}", ("unknown",)
@@ -218,8 +268,10 @@ def _assemble(
     return b"".join([*outdone, *parts])
 
 
-def _kept(known: Leaf | Branch | None, number: int, kept: UnknownAttribute) -> bytes:
-    """An unknown attribute again, unless it would be read as a known one."""
+def _kept(known: Leaf | Branch | None, number: int, kept: UnknownAttribute, *, pad: bool) -> bytes:
+    """An unknown attribute again, unless it would be read as a known one, or as padding."""
+    if pad and not kept.payload:
+        raise EncodeError("an empty attribute of this number is padding", ("unknown",))
     if known is not None:
         scalar = known.scalar if isinstance(known, Leaf) else None
         if scalar is None or len(kept.payload) <= scalar.maximum:

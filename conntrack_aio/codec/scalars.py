@@ -13,7 +13,9 @@ import attrs
 
 from ..errors import DecodeError, EncodeError
 from ..model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
+from ..model.values import describe_value
 from ..netlink.attributes import Buffer
+from ..plain import as_address, as_bytes, as_int, as_str
 
 _WORD = struct.calcsize("l")
 _FEW: Final = 1 << 10
@@ -126,12 +128,19 @@ def describe_number(value: int) -> str:
     return str(int(value)) if bits <= 128 else f"a number of {bits} bits"
 
 
+def plain_number(value: object) -> int:
+    """Return the plain integer of a value. Raises :exc:`EncodeError` for what is none."""
+    try:
+        return as_int(value)
+    except Exception:
+        raise EncodeError(f"{describe_value(value)} is not an integer") from None
+
+
 def _checked(value: object, low: int, high: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise EncodeError(f"{value!r} is not an integer")
-    if not low <= value <= high:
-        raise EncodeError(f"{describe_number(value)} is not in the range from {low} to {high}")
-    return value
+    number = plain_number(value)
+    if not low <= number <= high:
+        raise EncodeError(f"{describe_number(number)} is not in the range from {low} to {high}")
+    return number
 
 
 def _members(enum: type[int]) -> Memo:
@@ -157,10 +166,10 @@ def _address(wire: Address[object]) -> Scalar:
     memo = Memo(cls, _MANY)
 
     def encode(value: object) -> bytes:
-        assert isinstance(value, (IPv4Address, IPv6Address))
-        if isinstance(value, IPv6Address) and value.scope_id is not None:
-            raise EncodeError(f"{value} has a scope; the kernel's entries have none")
-        return value.packed
+        address = as_address(value)
+        if isinstance(address, IPv6Address) and address.scope_id is not None:
+            raise EncodeError(f"{address} has a scope; the kernel's entries have none")
+        return address.packed
 
     return Scalar(wire.size, wire.size, code, memo, encode, (cls,), _parts_of(cls))
 
@@ -184,15 +193,16 @@ def _text(wire: Text) -> Scalar:
         return data.split(b"\0", 1)[0].decode(errors="surrogateescape")
 
     def encode(value: object) -> bytes:
-        assert isinstance(value, str)
+        text = as_str(value)
         try:
-            data = value.encode(errors="surrogateescape") + b"\0"
+            data = text.encode(errors="surrogateescape") + b"\0"
         except UnicodeEncodeError:
-            raise EncodeError(f"{value!r} has no bytes") from None
+            raise EncodeError(f"{describe_value(text)} has no bytes") from None
         if b"\0" in data[:-1]:
-            raise EncodeError(f"{value!r} contains a NUL")
+            raise EncodeError(f"{describe_value(text)} contains a NUL")
         if len(data) > wire.maximum:
-            raise EncodeError(f"{value!r} is longer than {wire.maximum - 1} bytes")
+            shown = describe_value(text)
+            raise EncodeError(f"{shown} is longer than {wire.maximum - 1} bytes")
         return data
 
     return Scalar(None, wire.maximum, None, Memo(text, _FEW), encode, (str,))
@@ -200,10 +210,10 @@ def _text(wire: Text) -> Scalar:
 
 def _bytes(wire: Bytes) -> Scalar:
     def encode(value: object) -> bytes:
-        assert isinstance(value, bytes)
-        if len(value) > wire.maximum:
-            raise EncodeError(f"{len(value)} bytes are more than {wire.maximum}")
-        return value
+        data = as_bytes(value)
+        if len(data) > wire.maximum:
+            raise EncodeError(f"{len(data)} bytes are more than {wire.maximum}")
+        return data
 
     return Scalar(None, wire.maximum, None, None, encode, (bytes,))
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar, cast
 import attrs
 
 from ..model import declare
-from ..model.declare import ALIKE, INLINE, PLACES, SEQUENCE, At, Nest, Wire
+from ..model.declare import ALIKE, INLINE, PLACES, SEQUENCE, At, Nest, Plain, Wire, plain_of
 from .scalars import Scalar, scalar_of
 
 C = TypeVar("C")
@@ -58,6 +58,10 @@ class Branch:
         factory=dict[int, "Leaf | Fork | Branch"]
     )
 
+    pads: set[int] = attrs.field(factory=set[int])
+    """The numbers of the kernel's pad attributes in here: where it aligns 64-bit values, an empty
+    one stands before each (``nla_put_64bit``)."""
+
     def name_of(self, number: int) -> str:
         """The kernel's name of an attribute in here, or its number."""
         child = self.children.get(number)
@@ -72,6 +76,8 @@ class Field:
     slot: int
     required: bool
     leaves: tuple[Leaf, ...]
+    plain: Plain | None
+    """What its values are normalized to; ``None`` for objects."""
     alike: Field | None = None
     """Another field, of which the value stands at the leaf with the same number."""
 
@@ -141,6 +147,7 @@ def _derive(cls: type[object]) -> Schema[object]:
         if INLINE in attribute.metadata:
             inner = schema_of(attribute.metadata[INLINE])
             root.children.update(_shifted(inner.root, size).children)
+            root.pads.update(inner.root.pads)
             inlines.append(Inline(attribute.name, inner, size))
             size += inner.size
         elif SEQUENCE in attribute.metadata:
@@ -157,7 +164,8 @@ def _derive(cls: type[object]) -> Schema[object]:
             required = attribute.default is attrs.NOTHING
             other = attribute.metadata[ALIKE]
             alike = next((field for field in fields if field.name == other), None)
-            fields.append(Field(attribute.name, size, required, leaves, alike))
+            plain = plain_of(places[0].wire)
+            fields.append(Field(attribute.name, size, required, leaves, plain, alike))
             size += 1
         elif attribute.name == "unknown":
             keeps_unknown = True
@@ -172,6 +180,9 @@ def _plant(root: Branch, place: At[object], slot: int, slots: Mapping[str, int])
         assert isinstance(child, Branch), f"{kernel_name(number)} is a nest and a value"
         branch = child
     number = place.path[-1]
+    pad = getattr(type(number), "PAD", None)
+    if pad is not None:
+        branch.pads.add(int(pad))
     nest = schema_of(place.wire.cls) if isinstance(place.wire, Nest) else None
     scalar = None if nest else scalar_of(place.wire)
     leaf = Leaf(kernel_name(number), slot, place.wire, place.when, scalar, nest)
@@ -208,7 +219,7 @@ def _number_in(branch: Branch, name: str, slots: Mapping[str, int]) -> int:
 
 def _shifted(branch: Branch, offset: int) -> Branch:
     """The same tree with its slots moved."""
-    copy = Branch(branch.name)
+    copy = Branch(branch.name, pads=branch.pads)
     for number, child in branch.children.items():
         if isinstance(child, Branch):
             copy.children[number] = _shifted(child, offset)

@@ -8,7 +8,11 @@ one's value. The rules of reading hold here:
 - An empty attribute where a number is expected is padding; the kernel aligns with such on some
   architectures. A shorter one than expected is an error. A longer one is of a newer kernel: it is
   kept as it came, and the field is absent.
-- What the schema does not know is kept, at any depth.
+- An empty attribute with the number that the nest's enum has for padding (``CTA_COUNTERS_PAD``)
+  is dropped, too. Where a message is padded at its top level, the kernel uses a number that is
+  another attribute's there: ``CTA_TIMESTAMP_PAD`` is ``CTA_STATUS``.
+- Anything else that the schema does not know is kept, at any depth, even if it is empty: it may
+  be a flag (``NLA_FLAG``).
 - What an attribute means may be said by another one, wherever in the same nest that stands.
 - An address of one family beside one of another is an error; the kernel has no such tuples.
 """
@@ -116,6 +120,8 @@ class _Walk:
             child = branch.children.get(number)
             path = (*prefix, number)
             if child is None:
+                if first == last and number in branch.pads:
+                    continue
                 self.kept.append(Kept(path, nested, first, last))
                 continue
             try:
@@ -134,7 +140,7 @@ class _Walk:
                 raise DecodeError(error.reason, (child.name, *error.path)) from None
         for fork, number, first, last in forks:
             leaf = fork.leaves.get(self._told(values[cast("Leaf", branch.children[fork.by]).slot]))
-            meant = Branch(branch.name, {} if leaf is None else {number: leaf})
+            meant = Branch(branch.name, {} if leaf is None else {number: leaf}, branch.pads)
             self._branch(meant, first - HEADER.size, last, prefix, names, values)
 
     def _is_read(self, leaf: Leaf, first: int, last: int) -> bool:

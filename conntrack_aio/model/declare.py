@@ -13,12 +13,16 @@ A field without a default is one that the kernel always sends. ``None`` is absen
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from operator import attrgetter
-from typing import Final, Generic, TypeVar, cast, dataclass_transform, overload
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast, dataclass_transform, overload
 
 import attrs
+
+from ..generated import compile_function
+from ..plain import as_address, as_bytes, as_int, as_str
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -289,14 +293,25 @@ def message(
 
     ``shared`` is for small objects of few values, which tables repeat endlessly: they can't be
     changed, so that flows may have one between them.
+
+    The constructor normalizes the values of declared fields (:func:`normalizers_of`), unless the
+    class has an ``__attrs_post_init__`` of its own. Assigning a field does not: an attribute store
+    that calls a function would cost decoding a third more time. So requests normalize again
+    (:func:`normalized`).
     """
 
     def make(cls: type[C]) -> type[C]:
         cls.__repr__ = _repr  # type: ignore[method-assign]
         unsafe_hash = hashable or shared or None
+        checked = "__attrs_post_init__" in vars(cls)
+        if not checked:
+            cls.__attrs_post_init__ = _nothing  # type: ignore[attr-defined]
         made = attrs.define(cls, kw_only=True, unsafe_hash=unsafe_hash, frozen=shared)
         if shared:
             _shared.add(made)
+        _messages.add(made)
+        if not checked:
+            made.__attrs_post_init__ = _compile_normalizing(made)  # type: ignore[attr-defined]
         return made
 
     return make(cls) if cls is not None else make
@@ -314,3 +329,201 @@ def _repr(self: object) -> str:
         if value != field.default or value is attrs.NOTHING
     ]
     return f"{type(self).__name__}({', '.join(told)})"
+
+
+# Plain values
+
+
+def is_message(cls: type) -> bool:
+    """Whether a class was made by :func:`message`."""
+    return cls in _messages
+
+
+Normalizer = Callable[[object], object]
+"""Returns the plain object for a value, or the value itself where that can't be in the field."""
+
+_messages: Final[set[type]] = set()
+
+
+def _nothing(self: object) -> None:
+    """Stand where the generated function will."""
+
+
+def _plain_int(value: object) -> object:
+    try:
+        return as_int(value)
+    except Exception:
+        return value
+
+
+def _plain_text(value: object) -> object:
+    return as_str(value) if isinstance(value, str) else value
+
+
+def _plain_bytes(value: object) -> object:
+    try:
+        return as_bytes(value)
+    except Exception:
+        return value
+
+
+def _plain_address(value: object) -> object:
+    try:
+        return as_address(value)
+    except Exception:
+        return value
+
+
+def _plain_member(enum: type[int], most: int) -> Normalizer:
+    def plain(value: object) -> object:
+        number = _plain_int(value)
+        # Each number that a flag enum is asked for stays in its memory.
+        if type(number) is not int or not 0 <= number <= most:
+            return number
+        try:
+            return enum(number)
+        except ValueError:
+            return number
+
+    return plain
+
+
+class Plain(NamedTuple):
+    """What a field's values are normalized to."""
+
+    types: tuple[type, ...]
+    """The exact types of values that are plain."""
+    normalize: Normalizer
+
+
+def plain_of(wire: Wire[object]) -> Plain | None:
+    """Return what values of a wire type are normalized to; ``None`` for objects."""
+    if isinstance(wire, Integer | MaskedFlags):
+        enum = cast("Integer[int] | MaskedFlags[int]", wire).enum
+        if enum is None:
+            return Plain((int,), _plain_int)
+        most = 0xFF if isinstance(wire, MaskedFlags) else (1 << 8 * wire.size) - 1
+        return Plain((enum,), _plain_member(enum, most))
+    if isinstance(wire, Bitmap):
+        return Plain((int,), _plain_int)
+    if isinstance(wire, Address):
+        return Plain((IPv4Address, IPv6Address), _plain_address)
+    if isinstance(wire, Text):
+        return Plain((str,), _plain_text)
+    return Plain((bytes,), _plain_bytes) if isinstance(wire, Bytes) else None
+
+
+@cache
+def normalizers_of(cls: type) -> Mapping[str, Plain]:
+    """Return, by their names, how values of the fields with attributes of their own are plain."""
+    found: dict[str, Plain] = {}
+    for field in attrs.fields(cls):
+        places: tuple[At[object], ...] = field.metadata.get(PLACES, ())
+        plain = plain_of(places[0].wire) if places else None
+        if plain is not None:
+            found[field.name] = plain
+    return found
+
+
+@cache
+def _nests_of(cls: type) -> Mapping[str, tuple[type, ...]]:
+    """Return, by their names, the classes of what stands in the fields that hold objects."""
+    found: dict[str, tuple[type, ...]] = {}
+    for field in attrs.fields(cls):
+        places: tuple[At[object], ...] = field.metadata.get(PLACES, ())
+        wires = [place.wire for place in places if isinstance(place.wire, Nest)]
+        nests: tuple[type, ...] = tuple([wire.cls for wire in wires])
+        if INLINE in field.metadata:
+            nests = (field.metadata[INLINE],)
+        if nests:
+            found[field.name] = nests
+    return found
+
+
+def _compile_normalizing(cls: type) -> Callable[[Any], None]:
+    """Return the function that makes the values of a new object plain."""
+    names: dict[str, object] = {}
+    lines = ["def normalize(self):", "    pass"]
+    for number, (name, plain) in enumerate(normalizers_of(cls).items()):
+        names[f"normalize{number}"] = plain.normalize
+        names[f"set{number}"] = getattr(cls, name).__set__
+        tests: list[str] = []
+        for i, each in enumerate(plain.types):
+            names[f"type{number}_{i}"] = each
+            tests.append(f"kind is not type{number}_{i}")
+        lines += [
+            f"    value = self.{name}",
+            "    if value is not None:",
+            "        kind = type(value)",
+            f"        if {' and '.join(tests)}: set{number}(self, normalize{number}(value))",
+        ]
+    source = "\n".join(lines) + "\n"
+    return compile_function("normalize", source, names, f"values of {cls.__name__}")
+
+
+_makers: Final[dict[type, Callable[..., Any]]] = {}
+
+
+def raw(cls: type[C]) -> Callable[..., C]:
+    """Return a function that makes an object of fields as they are, by their names.
+
+    The values are neither normalized nor checked: they are what the kernel sent, or have been
+    normalized before.
+    """
+    known = _makers.get(cls)
+    if known is None:
+        known = _makers[cls] = _compile_maker(cls)
+    return known
+
+
+def _compile_maker(cls: type[object]) -> Callable[..., Any]:
+    names: dict[str, object] = {"_new": object.__new__, "_class": cls}
+    parameters: list[str] = []
+    lines: list[str] = []
+    fields: tuple[attrs.Attribute[object], ...] = attrs.fields(cls)  # type: ignore[arg-type]
+    for number, field in enumerate(fields):
+        if field.default is attrs.NOTHING:
+            parameters.append(field.name)
+        else:
+            names[f"_default{number}"] = field.default
+            parameters.append(f"{field.name}=_default{number}")
+        if cls in _shared:
+            names[f"_set{number}"] = getattr(cls, field.name).__set__
+            lines.append(f"    _set{number}(_made, {field.name})")
+        else:
+            lines.append(f"    _made.{field.name} = {field.name}")
+    source = "\n".join(
+        [
+            f"def make(*, {', '.join(parameters)}):",
+            "    _made = _new(_class)",
+            *lines,
+            "    return _made",
+            "",
+        ]
+    )
+    return compile_function("make", source, names, f"raw {cls.__name__}")
+
+
+def normalized(obj: T) -> T:
+    """Return a message object with plain values in every field, at any depth.
+
+    It is the object itself if they are, else a copy. Of what can't be in a field, encoding says so.
+    Something that is no message object is returned as it is. What an object raises when its
+    fields are read is raised.
+    """
+    cls = next((each for each in type(obj).__mro__ if each in _messages), None)
+    if cls is None:
+        return obj
+    changed = cls is not type(obj)
+    plain, nests = normalizers_of(cls), _nests_of(cls)
+    values: dict[str, object] = {}
+    for field in attrs.fields(cls):
+        new = value = getattr(obj, field.name)
+        if value is not None:
+            if (known := plain.get(field.name)) is not None:
+                new = value if type(value) in known.types else known.normalize(value)
+            elif issubclass(type(value), nests.get(field.name, ())):
+                new = normalized(value)
+        changed = changed or new is not value
+        values[field.name] = new
+    return cast("T", raw(cls)(**values)) if changed else obj

@@ -22,11 +22,13 @@ from .declare import (
     by_path,
     inlined,
     message,
+    normalized,
     u32,
 )
 from .events import EventType, describe_event
 from .text import describe_expectation
 from .tuples import TCP, AddressLike, IPAddress, Tuple, parse_address
+from .values import describe_value
 
 ExpectFlags = NF_CT_EXPECT
 Direction = IP_CT_DIR
@@ -142,7 +144,7 @@ class Expectation:
         """
         for name, each in (("master", master), ("tuple", tuple)):
             if not isinstance(each, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise EncodeError(f"{each!r} is not a Tuple", (name,))
+                raise EncodeError(f"{describe_value(each)} is not a Tuple", (name,))
         tuple.validate()
         return cls(
             master=master,
@@ -161,6 +163,7 @@ class Expectation:
 
 def _mask(of: Tuple, any_src: bool, any_sport: bool) -> Tuple:
     """A whole mask, as the kernel tells them."""
+    of = normalized(of)
     ones = ALL_ONES[type(of.src)]
     port = 0 if any_sport else 0xFFFF
     mask = Tuple(src=type(of.src)(0) if any_src else ones, dst=ones, proto=of.proto)

@@ -39,7 +39,8 @@ from .declare import (
 from .nat import NAT, translate, translation
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo, TCPState
 from .text import describe_flow
-from .tuples import AddressLike, Tuple
+from .tuples import AddressLike, Tuple, proto_number
+from .values import describe_value
 
 Status = IPS
 
@@ -237,7 +238,8 @@ class Flow:
     ) -> Flow:
         """A new TCP flow, its reply the inverse of its original direction; ``timeout`` seconds.
 
-        Raises :exc:`ValueError` for an address that is none.
+        Raises :exc:`EncodeError`, which is a :exc:`ValueError`, for an address or a port that
+        can't be.
         """
         return cls._of(
             Tuple.tcp(src, sport, dst, dport), timeout, status, mark, zone, TCPInfo(state=state)
@@ -258,7 +260,8 @@ class Flow:
     ) -> Flow:
         """A new UDP flow, its reply the inverse of its original direction; ``timeout`` seconds.
 
-        Raises :exc:`ValueError` for an address that is none.
+        Raises :exc:`EncodeError`, which is a :exc:`ValueError`, for an address or a port that
+        can't be.
         """
         return cls._of(Tuple.udp(src, sport, dst, dport), timeout, status, mark, zone)
 
@@ -278,8 +281,8 @@ class Flow:
     ) -> Flow:
         """A new ICMP or ICMPv6 flow (by its addresses), an echo request by default.
 
-        Raises :exc:`ValueError` for an address that is none, and :exc:`EncodeError` (which is
-        one) for a type without an answer.
+        Raises :exc:`EncodeError`, which is a :exc:`ValueError`, for an address that can't be,
+        for two of different families, and for a type without an answer.
         """
         orig = Tuple.icmp(src, dst, id=id, type=type, code=code)
         return cls._of(orig, timeout, status, mark, zone)
@@ -311,14 +314,15 @@ class Flow:
         """Raises :exc:`EncodeError` if the two directions can't belong to one entry."""
         for name in ("orig", "reply"):
             if not isinstance(getattr(self, name), Tuple):
-                raise EncodeError(f"{getattr(self, name)!r} is not a Tuple", (name,))
+                raise EncodeError(f"{describe_value(getattr(self, name))} is not a Tuple", (name,))
             try:
                 getattr(self, name).validate()
+                proto_number(getattr(self, name).proto)
             except EncodeError as error:
                 raise EncodeError(error.reason, (name, *error.path)) from None
         if self.orig.family != self.reply.family:
             raise EncodeError(
                 "its addresses are not of the original direction's family", ("reply",)
             )
-        if self.orig.proto != self.reply.proto:
+        if proto_number(self.orig.proto) != proto_number(self.reply.proto):
             raise EncodeError("its protocol is not the original direction's", ("reply", "proto"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 import attrs
@@ -10,8 +11,9 @@ import attrs
 from ..errors import EncodeError
 from ..uapi.nf_conntrack_common import IPS
 from ..uapi.nfnetlink_conntrack import CTA_NAT, CTA_PROTONAT
-from .declare import IPV4, IPV6, U16, Access, at, attribute, message, variants
+from .declare import IPV4, IPV6, U16, Access, at, attribute, message, normalized, raw, variants
 from .tuples import AddressLike, IPAddress, Tuple, describe_endpoint, parse_address
+from .values import describe_value
 
 
 @message(hashable=True)
@@ -20,7 +22,10 @@ class NATRange:
 
     ``address_max`` and ``port_max`` default to the minimum. Ports without an address translate
     the port alone. An empty range would make the kernel mark the flow as translated and translate
-    nothing, so it is an :exc:`EncodeError`.
+    nothing, so it is an :exc:`EncodeError` when a request is made of it.
+
+    The constructor takes addresses as text, too, and IPv4-mapped ones as the IPv4 addresses. It
+    raises :exc:`EncodeError`, which is a :exc:`ValueError`, for what is not an address.
     """
 
     address_min: IPAddress | None = variants(
@@ -44,9 +49,26 @@ class NATRange:
     )
     """The last port; absent, it is the first."""
 
+    def __attrs_post_init__(self) -> None:
+        for name in ("address_min", "address_max"):
+            value = getattr(self, name)
+            if value is not None:
+                try:
+                    setattr(self, name, parse_address(value))
+                except Exception:
+                    raise EncodeError(
+                        f"{describe_value(value)} is not an address", (name,)
+                    ) from None
+        plain = normalized(self)
+        self.port_min, self.port_max = plain.port_min, plain.port_max
+
     @classmethod
     def of(cls, address: AddressLike | None = None, port: int | None = None) -> NATRange:
-        """One address, one port, or both. Raises :exc:`ValueError` for an address that is none."""
+        """One address, one port, or both.
+
+        Raises :exc:`ValueError` for a text that is not an address, and :exc:`TypeError` for
+        anything else.
+        """
         return cls(
             address_min=None if address is None else parse_address(address),
             port_min=port,
@@ -54,17 +76,18 @@ class NATRange:
 
     def validate(self) -> None:
         """Raises :exc:`EncodeError` for a range that is empty, reversed or of two families."""
-        if self.address_min is None and self.port_min is None:
+        plain = normalized(self)
+        if plain.address_min is None and plain.port_min is None:
             raise EncodeError("a range without an address or a port translates nothing")
         for name in ("address", "port"):
-            first, last = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            first, last = getattr(plain, f"{name}_min"), getattr(plain, f"{name}_max")
             if last is None:
                 continue
             if first is None:
                 raise EncodeError("a maximum without a minimum", (f"{name}_max",))
             if type(first) is not type(last):
                 raise EncodeError("not of the minimum's family", (f"{name}_max",))
-            if last < first:
+            if type(last) in (int, IPv4Address, IPv6Address) and last < first:
                 raise EncodeError("below the minimum", (f"{name}_max",))
 
 
@@ -92,7 +115,8 @@ class Translation:
     @property
     def range(self) -> NATRange:
         """What makes this very translation, for :meth:`Connection.create`."""
-        return NATRange.of(self.after.address, self.after.port)
+        # As the flow has it: the constructor would unmap the address of an IPv6 flow.
+        return raw(NATRange)(address_min=self.after.address, port_min=self.after.port)
 
     def __str__(self) -> str:
         return f"{self.before} => {self.after}"

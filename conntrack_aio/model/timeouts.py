@@ -5,7 +5,7 @@ All times are seconds; a policy's are stored in ticks, of which a kernel makes 1
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, get_args
 
 import attrs
 
@@ -37,7 +37,7 @@ from .declare import (
     message,
     variants,
 )
-from .tuples import ICMP, ICMPV6, TCP, UDP
+from .tuples import ICMP, ICMPV6, TCP, UDP, proto_number
 
 _DCCP: Final = 33
 _GRE: Final = 47
@@ -148,6 +148,9 @@ ProtocolTimeouts = (
     | DCCPTimeouts
 )
 
+PROTOCOL_TIMEOUTS: Final = get_args(ProtocolTimeouts)
+"""The classes of timeouts."""
+
 
 _DATA: Final[tuple[At[ProtocolTimeouts], ...]] = (
     at(CTA_TIMEOUT.DATA, Nest(TCPTimeouts), when=("protocol", TCP)),
@@ -211,6 +214,7 @@ def protocol_of(kind: type[object], protocol: int | None = None) -> int:
         raise EncodeError(f"{name} is no class of timeouts, as TCPTimeouts is", ("timeouts",))
     if protocol is None:
         return numbers[0]
-    if protocol not in numbers:
-        raise EncodeError(f"{kind.__name__} does not go with protocol {protocol}", ("timeouts",))
-    return protocol
+    number = proto_number(protocol, "protocol")
+    if number not in numbers:
+        raise EncodeError(f"{kind.__name__} does not go with protocol {number}", ("timeouts",))
+    return number

@@ -8,9 +8,14 @@ from socket import AF_INET, AF_INET6
 from typing import Final
 
 from ..errors import EncodeError
+from ..plain import as_address, as_int, as_str, unmapped
 from ..uapi.nfnetlink_conntrack import CTA_IP, CTA_PROTO, CTA_TUPLE
-from .declare import IPV4, IPV6, U8, U16, at, attribute, message, variants
+from .declare import IPV4, IPV6, U8, U16, at, attribute, message, normalized, raw, variants
+from .protocols import PROTOCOL_ALIASES, PROTOCOL_NUMBERS
 from .protocols import PROTOCOL_NAMES as PROTOCOL_NAMES
+from .values import describe_value
+
+_ICMP_FIELDS: Final = (("icmp_id", 0xFFFF), ("icmp_type", 0xFF), ("icmp_code", 0xFF))
 
 IPAddress = IPv4Address | IPv6Address
 AddressLike = str | IPv4Address | IPv6Address
@@ -31,23 +36,87 @@ ICMPV6_INVERSE: Final = {128: 129, 129: 128, 139: 140, 140: 139}
 
 
 def parse_address(address: AddressLike) -> IPAddress:
-    """An address from its text, or as it is.
+    """Return the plain address of a text or of an address object, unmapped if it is mapped.
 
-    Raises :exc:`ValueError` for a text that is none, and :exc:`TypeError` for a number, which
-    :func:`ipaddress.ip_address` would take for an address too.
+    :raises ValueError: for a text that is not an address.
+    :raises TypeError: for anything else; :func:`ipaddress.ip_address` would take a number.
     """
+    return unmapped(_plain_address(address))
+
+
+def _plain_address(address: object) -> IPAddress:
     if isinstance(address, str):
-        return ip_address(address)
-    if isinstance(address, IPv4Address | IPv6Address):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return address
-    raise TypeError(f"{address!r} is not an address: that is text, or an ipaddress object")
+        return ip_address(as_str(address))
+    if isinstance(address, IPv4Address | IPv6Address):
+        return as_address(address)
+    raise TypeError(
+        f"{describe_value(address)} is not an address: that is text, or an ipaddress object"
+    )
+
+
+def _field_address(name: str, value: object) -> IPAddress:
+    """Return the plain address for a field. Raises :exc:`EncodeError`."""
+    if value is None:
+        raise EncodeError("it is never absent", (name,))
+    try:
+        address = _plain_address(value)
+    except Exception as error:
+        reason = str(error) if type(error) in (TypeError, ValueError) else "it is not an address"
+        raise EncodeError(reason, (name,)) from None
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        raise EncodeError(f"{address} has a scope; the kernel's entries have none", (name,))
+    return address
+
+
+def unmapped_pair(one: IPAddress, other: IPAddress) -> tuple[IPAddress, IPAddress]:
+    """Return two addresses of one tuple, unmapped if that makes both of them IPv4.
+
+    Beside another IPv6 address a mapped one is kept: no IPv4 entry has both.
+    """
+    first, second = unmapped(one), unmapped(other)
+    return (first, second) if first.version == second.version == 4 else (one, other)
+
+
+def field_number(name: str, value: object, most: int) -> int:
+    """Return the plain number for a field of a tuple. Raises :exc:`EncodeError`."""
+    try:
+        number = as_int(value)
+    except Exception:
+        raise EncodeError(f"{describe_value(value)} is not an integer", (name,)) from None
+    if not 0 <= number <= most:
+        raise EncodeError(f"{describe_value(number)} is not in the range from 0 to {most}", (name,))
+    return number
+
+
+def proto_number(value: object, field: str = "proto") -> int:
+    """Return the number of a protocol, of its number or its name. Raises :exc:`EncodeError`."""
+    if value is None:
+        raise EncodeError("it is never absent", (field,))
+    if isinstance(value, str):
+        name = as_str(value).lower()
+        number = PROTOCOL_NUMBERS.get(name, PROTOCOL_ALIASES.get(name))
+        if number is not None:
+            return number
+        raise EncodeError(
+            f"unknown protocol {name!r}; expected a number or a name such as tcp, udp, icmp",
+            (field,),
+        )
+    return field_number(field, value, 0xFF)
 
 
 @message(hashable=True)
 class Tuple:
     """One direction of a connection: addresses, protocol, and the ports or ICMP fields.
 
+    The constructor takes addresses as text, too, and protocols by name. It raises
+    :exc:`EncodeError`, which is a :exc:`ValueError`, for a field that is out of range and for
+    addresses of two families. Two IPv4-mapped IPv6 addresses (``::ffff:10.0.0.1``), which
+    dual-stack sockets have for their IPv4 peers, are taken as the IPv4 addresses. What the kernel
+    sent is kept as it came: :func:`copy.copy` keeps it, :func:`attrs.evolve` calls the
+    constructor.
+
     A hashable value. Its fields can be assigned, for the sake of speed; don't, once it is a key.
+    What is assigned is checked when a request is made of it.
 
     On the wire: ``ctattr_tuple`` and the nests in it (linux/netfilter/nfnetlink_conntrack.h).
     """
@@ -88,6 +157,27 @@ class Tuple:
     zone: int | None = attribute(CTA_TUPLE.ZONE, U16, default=None)
     """The zone of this direction alone; a zone of both directions is :attr:`Flow.zone`."""
 
+    def __attrs_post_init__(self) -> None:
+        src, dst = _field_address("src", self.src), _field_address("dst", self.dst)
+        if type(src) is IPv6Address or type(dst) is IPv6Address:
+            src, dst = unmapped_pair(src, dst)
+        if type(src) is not type(dst):
+            raise EncodeError(f"{src} and {dst} are not two addresses of one family", ("dst",))
+        self.src, self.dst = src, dst
+        self.proto = proto = proto_number(self.proto)
+        if self.sport is not None:
+            self.sport = field_number("sport", self.sport, 0xFFFF)
+        if self.dport is not None:
+            self.dport = field_number("dport", self.dport, 0xFFFF)
+        if self.zone is not None:
+            self.zone = field_number("zone", self.zone, 0xFFFF)
+        for name, most in _ICMP_FIELDS:
+            value = getattr(self, name)
+            if value is not None:
+                if proto not in (ICMP, ICMPV6):
+                    raise EncodeError(f"it does not go with proto {proto}", (name,))
+                setattr(self, name, field_number(name, value, most))
+
     @classmethod
     def tcp(
         cls,
@@ -98,7 +188,7 @@ class Tuple:
         *,
         zone: int | None = None,
     ) -> Tuple:
-        """A TCP tuple; the addresses may be text. Raises :exc:`ValueError` for a bad one."""
+        """A TCP tuple; the addresses may be text. Raises :exc:`EncodeError` for a bad one."""
         return cls._of(src, sport, dst, dport, TCP, zone)
 
     @classmethod
@@ -111,7 +201,7 @@ class Tuple:
         *,
         zone: int | None = None,
     ) -> Tuple:
-        """A UDP tuple; the addresses may be text. Raises :exc:`ValueError` for a bad one."""
+        """A UDP tuple; the addresses may be text. Raises :exc:`EncodeError` for a bad one."""
         return cls._of(src, sport, dst, dport, UDP, zone)
 
     @classmethod
@@ -124,16 +214,17 @@ class Tuple:
         proto: int,
         zone: int | None,
     ) -> Tuple:
-        made = cls(
-            src=parse_address(src),
-            dst=parse_address(dst),
+        for name, port in (("sport", sport), ("dport", dport)):
+            if port is None:  # pyright: ignore[reportUnnecessaryComparison]
+                raise EncodeError("it is never absent", (name,))
+        return cls(
+            src=src,  # type: ignore[arg-type]
+            dst=dst,  # type: ignore[arg-type]
             proto=proto,
             sport=sport,
             dport=dport,
             zone=zone,
         )
-        made.validate()
-        return made
 
     @classmethod
     def icmp(
@@ -148,13 +239,14 @@ class Tuple:
     ) -> Tuple:
         """An ICMP tuple, or an ICMPv6 one if the addresses are IPv6; an echo request by default.
 
-        Raises :exc:`ValueError` for an address that is none.
+        Raises :exc:`EncodeError` for an address that is none, and for two of different families.
         """
-        source = parse_address(src)
+        source, target = _field_address("src", src), _field_address("dst", dst)
+        source, target = unmapped_pair(source, target)
         proto, echo = (ICMP, 8) if source.version == 4 else (ICMPV6, 128)
         return cls(
             src=source,
-            dst=parse_address(dst),
+            dst=target,
             proto=proto,
             icmp_id=id,
             icmp_type=echo if type is None else type,
@@ -173,8 +265,8 @@ class Tuple:
         if isinstance(self.src, IPv6Address) and isinstance(self.dst, IPv6Address):
             return AF_INET6
         raise EncodeError(
-            f"{self.src!r} and {self.dst!r} are not two addresses of one family "
-            "(ipaddress objects; Tuple.tcp() and its like take text)",
+            f"{describe_value(self.src)} and {describe_value(self.dst)} are not two addresses of "
+            "one family (text is taken by the constructor, not by an assignment)",
             ("dst",),
         )
 
@@ -184,16 +276,18 @@ class Tuple:
 
         Raises :exc:`EncodeError` for an ICMP type that has no answer: the kernel tracks none.
         """
-        icmp_type = self.icmp_type
+        self.validate()
+        proto, icmp_type = proto_number(self.proto), self.icmp_type
         if icmp_type is not None:
-            answers = ICMP_INVERSE if self.proto == ICMP else ICMPV6_INVERSE
+            answers = ICMP_INVERSE if proto == ICMP else ICMPV6_INVERSE
+            icmp_type = field_number("icmp_type", icmp_type, 0xFF)
             if icmp_type not in answers:
                 raise EncodeError(f"ICMP type {icmp_type} has no answer", ("icmp_type",))
             icmp_type = answers[icmp_type]
-        return Tuple(
+        return raw(Tuple)(
             src=self.dst,
             dst=self.src,
-            proto=self.proto,
+            proto=proto,
             sport=self.dport,
             dport=self.sport,
             icmp_id=self.icmp_id,
@@ -220,20 +314,20 @@ class Tuple:
         What it wants depends on the protocol (``nlattr_tuple_size`` and its like).
         """
         self.validate()
-        if not isinstance(self.proto, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise EncodeError(f"{self.proto!r} is not a protocol's number", ("proto",))
+        proto = proto_number(self.proto)
         needed: tuple[str, ...] = ()
-        if self.proto in (ICMP, ICMPV6):
+        if proto in (ICMP, ICMPV6):
             needed = ("icmp_id", "icmp_type", "icmp_code")
-        elif self.proto in PORTED:
-            portless = self.sport is self.dport is None and self.proto in _UNTRACKED_SOMEWHERE
+        elif proto in PORTED:
+            portless = self.sport is self.dport is None and proto in _UNTRACKED_SOMEWHERE
             needed = () if portless else ("sport", "dport")
         for name in needed:
             if getattr(self, name) is None:
-                proto = PROTOCOL_NAMES.get(self.proto, f"protocol {self.proto}")
-                raise EncodeError(f"a tuple of {proto} needs it", (name,))
+                named = PROTOCOL_NAMES.get(proto, f"protocol {proto}")
+                raise EncodeError(f"a tuple of {named} needs it", (name,))
 
     def __str__(self) -> str:
+        self = normalized(self)
         name = PROTOCOL_NAMES.get(self.proto, str(self.proto))
         ends = (self.src, self.sport), (self.dst, self.dport)
         text = f"{name} {' -> '.join(describe_endpoint(*end) for end in ends)}"

@@ -21,6 +21,7 @@ from typing import TypeVar
 import attrs
 
 from ..errors import KernelError, NamespaceError, call_error, failed, kernel_error
+from ..plain import as_int
 from ..uapi.sched import CLONE_NEWNET
 from ..uapi.socket import SIOCGSKNS
 from .threads import no_thread
@@ -60,13 +61,16 @@ class NetNS:
     @classmethod
     def from_pid(cls, pid: int) -> NetNS:
         """The namespace that a process lives in when it is used."""
-        if not isinstance(pid, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"the id of a process is a number, not {pid!r}")
+        try:
+            pid = as_int(pid)
+        except TypeError as error:
+            raise TypeError(f"the id of a process is a number: {error}") from None
         return cls(f"/proc/{pid:d}/ns/net", None, f"namespace of process {pid}")
 
     @classmethod
     def from_fd(cls, fd: int) -> NetNS:
         """A namespace by a descriptor, which stays the caller's and open until it was used."""
+        fd = as_int(fd)
         return cls(None, fd, f"namespace at descriptor {fd}")
 
     @classmethod

@@ -196,6 +196,8 @@ class TableDump:
             if self._state.expired(entry):
                 self._state.destroy(entry)
                 continue
+            if entry.status & Status.UNTRACKED:
+                continue  # a dump walks the original directions, in which it is not hashed
             if self._chosen is not None and not self._chosen(entry):
                 continue
             message = self._message(entry, left)

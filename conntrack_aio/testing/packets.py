@@ -49,7 +49,9 @@ def add(state: State, flow: Flow) -> Entry:
     entry = Entry(
         normal(flow.orig, state.release), normal(flow.reply, state.release), zone, flow.orig.family
     )
-    for tuple_ in (entry.orig, entry.reply):
+    # One that has lost a race for its original tuple is there by its reply tuple alone.
+    clashed = flow.status is not None and bool(flow.status & Status.UNTRACKED)
+    for tuple_ in (entry.reply,) if clashed else (entry.orig, entry.reply):
         if state.table.taken(tuple_, zone):
             raise ValueError(f"an entry has the tuple {tuple_} already")
     state.extend(entry)

@@ -19,6 +19,15 @@ ORIG: Final = 0
 REPLY: Final = 1
 
 
+def _hashed(entry: Entry) -> tuple[int, ...]:
+    """The directions in which an entry is found.
+
+    One with ``IPS_NAT_CLASH``, which user space knows as UNTRACKED, has lost a race for its
+    original tuple (``nf_ct_resolve_clash_harder``).
+    """
+    return (REPLY,) if entry.status & Status.UNTRACKED else (ORIG, REPLY)
+
+
 @attrs.define
 class Count:
     """The accounting of one direction."""
@@ -126,8 +135,8 @@ class Table:
         place = 0x80010000 + 320 * entry.slot
         entry.id = zlib.crc32(digest.to_bytes(4, "big"), place) if self._hashed_ids else place
         entry.bucket = digest >> 14  # 262,144 of them
-        for direction in (ORIG, REPLY):
-            self._found.setdefault(entry.tuple_at(direction), []).append((entry, direction))
+        for direction in _hashed(entry):
+            self._found.setdefault(entry.tuple_at(direction), []).insert(0, (entry, direction))
         if entry.bucket not in self._buckets:
             insort(self._order, entry.bucket)
         self._buckets.setdefault(entry.bucket, []).insert(0, entry)
@@ -136,7 +145,7 @@ class Table:
     def remove(self, entry: Entry) -> None:
         """Take one out."""
         entry.dead = True
-        for direction in (ORIG, REPLY):
+        for direction in _hashed(entry):
             found = self._found[entry.tuple_at(direction)]
             found.remove((entry, direction))
             if not found:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 from socket import AF_INET, AF_INET6
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import attrs
 
+from ..model.declare import raw
 from ..model.tuples import ICMP, ICMPV6, TCP, UDP, Tuple
 from ..netlink.attributes import pack, pack_nest
 from ..uapi.nf_internals import CTA_FILTER_F
@@ -132,9 +133,8 @@ def parse_tuple(
 
 
 def make_tuple(fields: Mapping[str, object]) -> Tuple:
-    """A tuple of its fields by name."""
-    make = cast("Callable[..., Tuple]", Tuple)
-    return make(**fields)
+    """A tuple of its fields by name, as the request has them: mapped addresses stay IPv6."""
+    return raw(Tuple)(**fields)
 
 
 def _required(nest: Mapping[int, bytes], number: int) -> bytes:

@@ -6,17 +6,15 @@ for; and :exc:`DecodeError`.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from typing import TypeVar
 
 from ..codec.messages import expectation_of, flow_of, timeout_policy_of
-from ..codec.requests.flows import Target
-from ..errors import NoReply, kernel_error
+from ..errors import NoReply
 from ..model.expectations import Expectation
 from ..model.flow import Flow
 from ..model.timeouts import TimeoutPolicy
-from ..netlink.exchange import Outcome, Reply, Request
+from ..netlink.exchange import Outcome, Reply
 
 T = TypeVar("T")
 
@@ -24,14 +22,6 @@ T = TypeVar("T")
 def the_flow(outcome: Outcome) -> Flow:
     """The entry in the answer."""
     return _the_one(outcome, "entry", flow_of)
-
-
-def check_same(target: Target, flow: Flow, request: Request) -> None:
-    """Raises :exc:`NotFound` if ``target`` is a flow, and its tuple has another one by now."""
-    if isinstance(target, Flow) and target.id is not None and flow.id != target.id:
-        raise kernel_error(
-            errno.ENOENT, str(request), hint="Another flow, with another id, has this tuple now"
-        )
 
 
 def the_expectation(outcome: Outcome) -> Expectation:

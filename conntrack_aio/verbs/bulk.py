@@ -35,7 +35,8 @@ class BulkWriting(Writing):
     256 items, fewer where the system grants less receive buffer; those of it behind the error were
     on their way and have their outcomes. Items behind one that can't be encoded have none.
 
-    Each raises :exc:`TypeError` for what is not iterable.
+    Each raises :exc:`TypeError` for what is not iterable. An item that no request can be made of,
+    whatever it is, has an :exc:`EncodeError` as its outcome.
     """
 
     def create_many(
@@ -47,6 +48,9 @@ class BulkWriting(Writing):
         stop_on_error: bool = False,
     ) -> Bulk[F]:
         """Make new entries, each as :meth:`create` does, but for reading it back.
+
+        A related flow needs its master in the table. Within a window of 256 items it may stand
+        before its master; :func:`masters_first` orders any number of flows, as a restore needs.
 
         :param flows: a :class:`Flow` is made with ``nat_src`` and ``nat_dst``, a
             :class:`NewFlow` with the translation that it says itself.
@@ -90,7 +94,7 @@ class BulkWriting(Writing):
             encoded nothing is sent.
 
         Outcomes have the errors that :meth:`update` raises. Raises :exc:`EncodeError` if nothing
-        is to be changed.
+        is to be changed, and for a value that is no number.
         """
         change = Change.of(
             {
@@ -125,7 +129,12 @@ class BulkWriting(Writing):
             256 behind it were on their way, and have their outcomes. Behind an item that can't be
             encoded nothing is sent.
 
-        Outcomes have the errors that :meth:`delete` raises: :exc:`NotFound` for what was gone.
+        A flow that tells its start time is looked up first, as :meth:`delete` does it: a window of
+        flows at a time. Without start times there is one request for each. One that finds nothing
+        is followed by another by the reply tuple.
+
+        Outcomes have the errors that :meth:`delete` raises: :exc:`NotFound` for what was gone, and
+        :exc:`EncodeError` for an item that is not a target.
         """
         work: Deletions[D] = Deletions(zone)
         return self._session.bulk(_source(targets), work, stop_on_error=stop_on_error)
@@ -133,8 +142,12 @@ class BulkWriting(Writing):
     async def delete_matching(self, match: Match) -> int:
         """Delete the flows that match, and return how many they were.
 
-        The table is dumped, each flow checked here, and deleted by tuple, zone and id: what does
-        not match is never touched. One that ended meanwhile is not counted. Where the kernel is
+        The table is dumped, each flow checked here, and deleted by tuple, zone, id and, where it
+        tells that, its start time. One that ended meanwhile is not counted. **An entry may change
+        between the dump and its deletion**: one that matched when it was read is deleted, though
+        its mark or state may be another by then. And without start times
+        (``nf_conntrack_timestamp``) an entry that was made again at once, with the same tuple,
+        can't be told from the one that was read. Where the kernel is
         known to honour every part of the match (Linux 6.12 has filters of deletes, which know
         IPv4 addresses, but not IPv6 ones; no sets, no ranges), they are counted first, and then
         deleted by one request: of a busy table, the count is that of a moment before.
@@ -172,8 +185,9 @@ class BulkWriting(Writing):
         """Change the same of each flow that matches, as :meth:`update_many` does with the same
         parameters, and return how many they were.
 
-        The table is dumped, each flow checked here, and changed by tuple, zone and id. One that
-        ended meanwhile is not counted.
+        The table is dumped, each flow checked here, and changed by tuple, zone, id and, where it
+        tells that, its start time. One that ended meanwhile is not counted; one that has changed
+        since it was read is changed all the same.
 
         Raises what :meth:`update` raises, for the first flow that it can't be done to: those before
         it are changed, and some behind it; and :exc:`EncodeError` if nothing is to be changed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import errno
 from socket import AF_UNSPEC
-from typing import Final, Literal, overload
+from typing import Final, Literal, Never, overload
 
 from ..codec.messages import (
     decode_expect_cpu_statistics,
@@ -199,8 +199,16 @@ class Expectations:
         (outcome,) = await self._session.run([requests.delete_by_helper(name)], walk=True)
         outcome.result()
 
-    async def flush(self) -> None:
-        """Delete every expectation of the namespace."""
+    async def flush(self, *refused: Never, **also_refused: Never) -> None:
+        """Delete every expectation of the namespace.
+
+        :raises TypeError: for any argument.
+        """
+        if refused or also_refused:
+            raise TypeError(
+                "flush() takes no argument, for it deletes every expectation; delete(expectation) "
+                "deletes one, and delete_by_helper(name) those of a helper"
+            )
         (outcome,) = await self._session.run([requests.flush()], walk=True)
         outcome.result()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from typing import Never
 
 from ..codec.messages import decode_helper, helper_of
 from ..codec.requests import helpers as requests
@@ -97,11 +98,18 @@ class Helpers(Subsystem[UserspaceHelper]):
         key = name, family, protocol
         await self._do(key, requests.delete(key))
 
-    async def flush(self) -> None:
+    async def flush(self, *refused: Never, **also_refused: Never) -> None:
         """Delete the machine's user-space helpers, whosever they are.
 
         Those that a rule or a connection has stay; :exc:`ResourceBusy` is raised only if all do.
+
+        :raises TypeError: for any argument.
         """
+        if refused or also_refused:
+            raise TypeError(
+                "flush() takes no argument, for it deletes every helper; delete(*helper.key) "
+                "deletes one"
+            )
         (outcome,) = await self._run([requests.flush()])
         outcome.result()
 

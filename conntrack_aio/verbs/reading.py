@@ -14,18 +14,19 @@ from ..codec.messages import (
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
 from ..dumps import Dump
-from ..errors import ConntrackError, EventsLost, NoReply, NotFound
+from ..errors import EventsLost, NoReply
 from ..events import EventStream, OnLoss
 from ..filters.match import Match
 from ..model.events import EventType, FlowEvent
 from ..model.features import Features
 from ..model.flow import Flow
 from ..model.statistics import CPUStatistics, GlobalStatistics
+from ..model.values import describe_value
 from ..netlink.exchange import Request
 from ..session import Session
 from ..uapi.nfnetlink import NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
-from .answers import check_same, the_flow
+from .naming import carry_out, looking
 from .probes import Probes
 from .resets import Resets, ResetStage
 from .selecting import Selecting, check_match
@@ -100,30 +101,26 @@ class Reading:
     async def get(
         self, target: Target, *, zone: int | None = None, zero_counters: bool = False
     ) -> Flow:
-        """One flow, as the kernel has it now.
+        """Return one flow, as the kernel has it now.
+
+        A flow as the target stands for the entry with its id and, where it tells that, its start
+        time. It is looked up by its original tuple and, if that finds another entry or none, by
+        its reply tuple: with a zone for each direction, two living entries may share a tuple.
 
         :param target: a flow, or the tuple of either direction.
         :param zone: the zone to look in, instead of the target's own.
         :param zero_counters: set its counters to zero as it is read. If this is cancelled then,
-            or the flow is another than ``target``, it comes in the next :meth:`dump` that does so.
+            or the entry was replaced just then, what was read comes in the next :meth:`dump` that
+            does so.
 
-        Raises :exc:`NotFound` if there is none, or if ``target`` is a flow and another one has
-        its tuple by now; :exc:`EncodeError` for an incomplete tuple.
+        :raises NotFound: if there is no such entry, or if ``target`` is a flow and another entry
+            has its tuples by now.
+        :raises EncodeError: for an incomplete tuple, or a value that can't be.
+        :raises TypeError: for a target that is neither a :class:`Flow` nor a :class:`Tuple`.
         """
-        request = requests.get(target, zone)
         if zero_counters:
-            (answer,) = await self._resets.reset([target], zone)
-            if isinstance(answer, ConntrackError):
-                raise answer
-            flow = answer
-        else:
-            flow = the_flow(await self._session.ask(request))
-        try:
-            check_same(target, flow, request)
-        except NotFound:
-            if zero_counters:
-                self._resets.put_back([flow])
-            raise
+            return await self._resets.reset_one(target, zone)
+        _, flow = await carry_out(self._session, looking(target, zone))
         return flow
 
     async def count(self, match: Match | None = None) -> int:
@@ -252,7 +249,8 @@ def groups_of(types: Collection[EventType], groups: Mapping[EventType, int]) -> 
     """
     for kind in types:
         if not isinstance(kind, EventType):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"events are chosen by members of EventType, not by {kind!r}")
+            shown = describe_value(kind)
+            raise TypeError(f"events are chosen by members of EventType, not by {shown}")
         if kind not in groups:
             raise ValueError(f"the kernel sends no {kind.name} events here")
     return [groups[kind] for kind in types or groups]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from functools import partial
 
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
@@ -24,8 +24,7 @@ from ..model.flow import Flow
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
 from .answers import the_flow
-
-T = TypeVar("T", bound=Target)
+from .naming import carry_out, check_same, difference, is_identified, looking
 
 logger = logging.getLogger("conntrack_aio")
 
@@ -41,27 +40,16 @@ class Resets:
         return len(self._waiting)
 
     async def reset(
-        self,
-        targets: Sequence[T],
-        zone: int | None = None,
-        on_unsent: Callable[[Sequence[T]], None] | None = None,
+        self, asked: Sequence[Request], on_unsent: Callable[[int], None] | None = None
     ) -> list[Flow | ConntrackError]:
-        """Read and reset each. One that is gone, or whose answer was lost, is an error; so is one
-        that can't be asked about.
+        """Send requests that read and reset, and return their answers in the same order.
+
+        An entry that is gone is an error, and so is an answer that was lost.
 
         Whatever ends this before it returns, a cancellation above all: the answers wait then, and
-        ``on_unsent`` is called with the targets that will not be reset.
+        ``on_unsent`` is called with the number of requests, the last ones, that were not sent.
         """
-        asked: list[Request] = []
-        askable: list[T] = []
         answers: deque[Flow | ConntrackError] = deque()
-        for target in targets:
-            try:
-                asked.append(requests.get_and_reset(target, zone))
-                askable.append(target)
-            except EncodeError as error:
-                # The kernel told it, and could not be asked about it: the others are there yet.
-                answers.append(DecodeError(error.reason, error.path))
         left = False
 
         def take(outcomes: list[Outcome]) -> None:
@@ -71,7 +59,7 @@ class Resets:
                 leave()
 
         def leave() -> None:
-            for _ in range(len(targets)):
+            for _ in range(len(asked)):
                 try:
                     answer = answers.popleft()
                 except IndexError:
@@ -79,17 +67,100 @@ class Resets:
                 if not isinstance(answer, NotFound):
                     self._waiting.append(answer)
 
-        def report_unsent(count: int) -> None:
-            if on_unsent is not None:
-                on_unsent(askable[len(askable) - count :])
-
         try:
-            await self._session.run(asked, taker=take, on_unsent=report_unsent)
+            await self._session.run(asked, taker=take, on_unsent=on_unsent)
         except BaseException:
             left = True
             leave()
             raise
         return list(answers)
+
+    async def reset_one(
+        self, target: Target, zone: int | None, on_unsent: Callable[[], None] | None = None
+    ) -> Flow:
+        """Read and reset the entry that a target stands for.
+
+        A flow is looked up first, so that no other entry's counters are taken for its own.
+        ``on_unsent`` is called when this is cancelled before the counters were reset.
+        """
+        request = requests.get_and_reset(target, zone)
+        unsent = True
+
+        def report(count: int) -> None:
+            nonlocal unsent
+            unsent = count > 0
+
+        try:
+            if is_identified(target):
+                name, _ = await carry_out(self._session, looking(target, zone))
+                if name is not None:
+                    request = requests.reset_by(name)
+            (answer,) = await self.reset([request], report)
+        except ConntrackError:
+            raise
+        except BaseException:
+            if unsent and on_unsent is not None:
+                on_unsent()
+            raise
+        if isinstance(answer, ConntrackError):
+            raise answer
+        try:
+            check_same(target, answer, request)
+        except NotFound:
+            self.put_back([answer])
+            raise
+        return answer
+
+    async def reset_each(
+        self, entries: Sequence[Flow], match: Match | None, left: list[Flow]
+    ) -> list[Flow | ConntrackError]:
+        """Read and reset each entry of a dump, and return the answers.
+
+        What is gone by now is left out: its destroy event tells what it had counted.
+
+        :param left: when this is cancelled, the entries that were not reset are added to it.
+        """
+        told: list[Flow | ConntrackError] = []
+        asked: list[Request] = []
+        asked_for: list[Flow] = []
+        for entry in entries:
+            try:
+                asked.append(requests.get_and_reset(entry))
+                asked_for.append(entry)
+            except EncodeError as error:
+                # The kernel told it, and could not be asked about it: the others are there yet.
+                told.append(DecodeError(error.reason, error.path))
+        missed: list[Flow] = []
+        try:
+            answers = await self.reset(
+                asked, lambda count: left.extend(asked_for[len(asked_for) - count :])
+            )
+        except BaseException:
+            self.put_back(told)
+            raise
+        for entry, answer in zip(asked_for, answers, strict=True):
+            if isinstance(answer, Flow) and difference(entry, answer) is not None:
+                missed.append(entry)
+                # Another entry has its tuple. What that one had counted must be told, too.
+                if match is None or match(answer):
+                    told.append(answer)
+                else:
+                    self.put_back([answer])
+            elif not isinstance(answer, NotFound):
+                told.append(answer)
+        while missed:
+            entry = missed.pop()
+            try:
+                told.append(await self.reset_one(entry, None, partial(missed.append, entry)))
+            except NotFound:
+                continue
+            except ConntrackError as error:
+                told.append(error)
+            except BaseException:
+                self.put_back(told)
+                left.extend(missed)
+                raise
+        return told
 
     async def settle(self) -> None:
         """Return once no answer is still to come for a reset that was cancelled."""
@@ -143,10 +214,8 @@ class ResetStage:
         return self._resets.take(self._match)
 
     async def process(self, entries: Sequence[Flow]) -> list[Flow | ConntrackError]:
-        targets, self._left = [*self._left, *entries], []
-        answers = await self._resets.reset(targets, on_unsent=self._left.extend)
-        # One that is gone has ended, and its destroy event tells what it had counted.
-        return [answer for answer in answers if not isinstance(answer, NotFound)]
+        asked, self._left = [*self._left, *entries], []
+        return await self._resets.reset_each(asked, self._match, self._left)
 
     async def settle(self) -> None:
         await self._resets.settle()

@@ -14,6 +14,7 @@ from ..filters.match import Match
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.requests import Selection
+from ..model.values import describe_value
 from ..session import Session
 from ..subscriptions import Sieve
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
@@ -146,4 +147,4 @@ def check_match(match: Match) -> None:
     """Raises :exc:`TypeError` for what is none."""
     if not isinstance(match, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
         hint = "; Match(…) reads text" if isinstance(match, str) else ""
-        raise TypeError(f"flows are chosen by a Match, not by {match!r}{hint}")
+        raise TypeError(f"flows are chosen by a Match, not by {describe_value(match)}{hint}")

@@ -41,7 +41,12 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         return await self._list()
 
     async def get(self, name: str) -> TimeoutPolicy:
-        """One policy, by its name. Raises :exc:`NotFound` and :exc:`EncodeError`."""
+        """Return one policy, by its name.
+
+        :raises NotFound: if there is none of that name.
+        :raises EncodeError: for a name that can't be.
+        :raises TypeError: for what is no text.
+        """
         return await self._answered([requests.get(name)])
 
     async def create(self, policy: TimeoutPolicy) -> TimeoutPolicy:
@@ -76,6 +81,7 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         Raises :exc:`NotFound`; :exc:`EncodeError` for timeouts of another protocol, for none that
         is told, and as :meth:`create`.
         """
+        timeouts = requests.plain_timeouts(timeouts)
         policy = await self.get(name)
         return await self._answered([requests.update(policy, timeouts), requests.get(name)])
 

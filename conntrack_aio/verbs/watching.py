@@ -9,6 +9,7 @@ from functools import partial
 from ..filters.match import Match
 from ..model.flow import Flow
 from ..model.sysctls import EventMode
+from ..model.values import describe_value
 from ..session import Session
 from ..table.table import FlowTable
 from ..table.upstream import Buffering, Upstream
@@ -63,7 +64,8 @@ class Watching(BulkWriting):
         raises is told at :meth:`FlowTable.__aenter__`.
         """
         if match is not None and not callable(match):  # pyright: ignore[reportUnnecessaryComparison]
-            raise TypeError(f"flows are chosen by a Match or a function, not by {match!r}")
+            shown = describe_value(match)
+            raise TypeError(f"flows are chosen by a Match or a function, not by {shown}")
         if inspect.iscoroutinefunction(match):
             raise TypeError(f"flows are chosen by a plain function; {match!r} is an async one")
         if not isinstance(reconcile, int | float | None):  # pyright: ignore[reportUnnecessaryIsInstance]

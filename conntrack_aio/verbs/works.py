@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from ..bulk.new_flow import NewFlow
-from ..bulk.outcomes import Outcome
+from ..bulk.new_flow import NewFlow, flow_of, masters_first
+from ..bulk.outcomes import Outcome, Window
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
-from ..errors import ConntrackError, EncodeError
+from ..errors import ConntrackError, EncodeError, NotFound
 from ..model.flow import Flow
 from ..model.nat import NATRange
+from ..model.values import describe_error
 from ..netlink import exchange
 from ..netlink.exchange import Request
 from ..netlink.messages import SUCCESS
 from ..netlink.pipeline import ACKNOWLEDGEMENT, ANSWER, Flight, Pipeline
+from .naming import Steps, deleting, deleting_again, is_identified, start_of
 from .probes import Probes
-from .updates import Change, Steps, updating
+from .updates import Change, updating
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Flow | NewFlow)
 D = TypeVar("D", bound=Target)
 
 
-_BAD_INPUT = (EncodeError, AttributeError, TypeError, ValueError)
-"""What an item is refused with, one that is not at all what its type says among them."""
-
-
 def _refused(error: Exception) -> EncodeError:
+    """The error in the outcome of an item that no request can be made of, whatever it is.
+
+    Reading an item's fields may run code of the program: what that raises is its cause.
+    """
     if isinstance(error, EncodeError):
         return error
-    refusal = EncodeError(f"it can't be written: {type(error).__name__}: {error}")
+    if type(error) is TypeError:
+        refusal = EncodeError(describe_error(error))
+    else:
+        refusal = EncodeError(
+            f"it can't be written: {type(error).__name__}: {describe_error(error)}"
+        )
     refusal.__cause__ = error
     return refusal
 
@@ -52,7 +60,11 @@ class OneRequest(Generic[T]):
     async def prepare(self) -> None:
         """Nothing."""
 
-    def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> Sent[T]:
+    def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> Window[T]:
+        return self.send(pipeline, items, until_error)
+
+    def send(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> Sent[T]:
+        """Send a request for each item: for those before a bad one, if ``until_error``."""
         refused: dict[int, ConntrackError] = {}
         messages: list[bytes] = []
         first = seq = pipeline.reserve(len(items))
@@ -60,7 +72,7 @@ class OneRequest(Generic[T]):
         for item in items:
             try:
                 messages.append(make(item, seq))
-            except _BAD_INPUT as error:
+            except Exception as error:
                 index = len(messages) + len(refused)
                 refused[index] = _refused(error)
                 if until_error:
@@ -86,6 +98,28 @@ class Creations(OneRequest[F]):
     def words(self, item: F) -> Request:
         return requests.words("create", item.flow if isinstance(item, NewFlow) else item)
 
+    def start(self, pipeline: Pipeline, items: Sequence[F], until_error: bool) -> Window[F]:
+        sent = self.send(pipeline, items, until_error)
+        return Again(sent, pipeline, self._again, _by_masters)
+
+    def _again(self, item: F, error: NotFound) -> Steps[None] | None:
+        """The master of a flow may stand behind it in the same window."""
+        return None if flow_of(item).master is None else self._creating(item)
+
+    def _creating(self, item: F) -> Steps[None]:
+        if isinstance(item, NewFlow):
+            request = requests.create(item.flow, item.nat_src, item.nat_dst)
+        else:
+            request = requests.create(item, self._nat_src, self._nat_dst)
+        (yield request).result()
+
+
+def _by_masters(tries: Tries[F]) -> Tries[F]:
+    """Those of masters before those of their flows."""
+    ordered = masters_first([outcome.item for outcome, _ in tries])
+    places = {id(item): place for place, item in enumerate(ordered)}
+    return sorted(tries, key=lambda each: places[id(each[0].item)])
+
 
 class Deletions(OneRequest[D]):
     """Entries to delete."""
@@ -98,6 +132,36 @@ class Deletions(OneRequest[D]):
 
     def words(self, item: D) -> Request:
         return requests.words("delete", item)
+
+    def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> Window[D]:
+        if any(_has_start(item) for item in items):
+            # The kernel compares ids alone, so that each is looked up first.
+            return _rounds(
+                pipeline,
+                items,
+                lambda item: deleting(item, self._zone),
+                until_error,
+                _few(pipeline),
+            )
+        return Again(self.send(pipeline, items, until_error), pipeline, self._again)
+
+    def _again(self, item: D, error: NotFound) -> Steps[None] | None:
+        """Another tuple may find the entry of a flow."""
+        if isinstance(item, Flow) and is_identified(item):
+            return deleting_again(item, self._zone, error)
+        return None
+
+
+def _has_start(item: object) -> bool:
+    try:
+        return isinstance(item, Flow) and item.timestamp is not None and start_of(item) is not None
+    except Exception:
+        return False  # what is wrong with it, its outcome says
+
+
+def _few(pipeline: Pipeline) -> int:
+    """How many answers there is room for where the window is one of acknowledgements."""
+    return max(1, pipeline.window * ACKNOWLEDGEMENT // ANSWER)
 
 
 class Sent(Generic[T]):
@@ -139,6 +203,52 @@ class Sent(Generic[T]):
                     yield exchange.Outcome(self._words(item), [], failure, why).error
 
 
+Another = Callable[[T, NotFound], "Steps[None] | None"]
+"""What else to try for an item that was answered with this; ``None`` for nothing."""
+
+
+Tries = list[tuple[Outcome[T], "Steps[None]"]]
+
+
+class Again(Generic[T]):
+    """A window of requests, and another try for items that the kernel found nothing for."""
+
+    def __init__(
+        self,
+        sent: Sent[T],
+        pipeline: Pipeline,
+        another: Another[T],
+        order: Callable[[Tries[T]], Tries[T]] = list,
+    ) -> None:
+        self._sent = sent
+        self._pipeline = pipeline
+        self._another = another
+        self._order = order
+        self._outcomes: list[Outcome[T]] | None = None
+        self._rounds: Rounds[T] | None = None
+
+    async def finish(self) -> list[Outcome[T]]:
+        if self._outcomes is None:
+            self._outcomes = await self._sent.finish()
+        if self._rounds is None:
+            self._rounds = self._begin(self._outcomes)
+        await self._rounds.finish()
+        return self._outcomes
+
+    def _begin(self, outcomes: list[Outcome[T]]) -> Rounds[T]:
+        rounds: Rounds[T] = Rounds(self._pipeline, _few(self._pipeline))
+        again: Tries[T] = []
+        for outcome in outcomes:
+            if isinstance(outcome.error, NotFound):
+                steps = self._another(outcome.item, outcome.error)
+                if steps is not None:
+                    again.append((outcome, steps))
+        for outcome, steps in self._order(again):
+            rounds.take(outcome, steps)
+        rounds.send()
+        return rounds
+
+
 class Updates(Generic[D]):
     """Updates, each of which may take several requests."""
 
@@ -155,41 +265,59 @@ class Updates(Generic[D]):
             self.masks = await self._probes.has("mark_mask")
 
     def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> Rounds[D]:
-        rounds: Rounds[D] = Rounds(pipeline)
-        for item in items:
-            steps = updating(item, self.change, masks=self.masks, encode=self._encode)
-            outcome = rounds.begin(item, steps)
-            if until_error and outcome.error is not None:
-                break
-        rounds.send()
-        return rounds
+        def steps(item: D) -> Steps[None]:
+            return updating(item, self.change, masks=self.masks, encode=self._encode)
+
+        return _rounds(pipeline, items, steps, until_error, pipeline.window)
 
 
-class Rounds(Generic[D]):
-    """A window of updates: the next request of all that need one more, round by round."""
+def _rounds(
+    pipeline: Pipeline,
+    items: Sequence[D],
+    steps: Callable[[D], Steps[None]],
+    until_error: bool,
+    most: int,
+) -> Rounds[D]:
+    """Begin a window of items: of those before a bad one, if ``until_error``."""
+    rounds: Rounds[D] = Rounds(pipeline, most)
+    for item in items:
+        outcome = Outcome(item)
+        rounds.take(outcome, steps(item))
+        if until_error and outcome.error is not None:
+            break
+    rounds.send()
+    return rounds
 
-    def __init__(self, pipeline: Pipeline) -> None:
+
+class Rounds(Generic[T]):
+    """A window of items: the next request of all that need one more, round by round."""
+
+    def __init__(self, pipeline: Pipeline, most: int) -> None:
+        """``most`` requests are under way at a time, so that there is room for the answers."""
         self._pipeline = pipeline
-        self._outcomes: list[Outcome[D]] = []
-        self._asking: list[tuple[Outcome[D], Steps, Request]] = []
+        self._most = most
+        self._outcomes: list[Outcome[T]] = []
+        self._waiting: deque[tuple[Outcome[T], Steps[None], Request]] = deque()
+        self._asking: list[tuple[Outcome[T], Steps[None], Request]] = []
         self._flight: Flight | None = None
 
-    def begin(self, item: D, steps: Steps) -> Outcome[D]:
+    def take(self, outcome: Outcome[T], steps: Steps[None]) -> None:
         """Take in one more. What can't be encoded has its error already."""
-        outcome: Outcome[D] = Outcome(item)
         self._outcomes.append(outcome)
+        outcome.error = None
         self._step(outcome, steps, None)
-        return outcome
 
     def send(self) -> None:
         """Ask what there is to ask."""
         self._flight = None
-        if self._asking:
-            seq = self._pipeline.reserve(len(self._asking))
+        count = min(len(self._waiting), self._most)
+        if count:
+            self._asking = [self._waiting.popleft() for _ in range(count)]
+            seq = self._pipeline.reserve(count)
             messages = [request.pack(seq + i) for i, (_, _, request) in enumerate(self._asking)]
             self._flight = self._pipeline.push(messages, seq)
 
-    async def finish(self) -> list[Outcome[D]]:
+    async def finish(self) -> list[Outcome[T]]:
         while (flight := self._flight) is not None:
             await self._pipeline.finish(flight)
             asked, self._asking = self._asking, []
@@ -202,14 +330,16 @@ class Rounds(Generic[D]):
             self.send()
         return self._outcomes
 
-    def _step(self, outcome: Outcome[D], steps: Steps, answer: exchange.Outcome | None) -> None:
+    def _step(
+        self, outcome: Outcome[T], steps: Steps[None], answer: exchange.Outcome | None
+    ) -> None:
         try:
             request = next(steps) if answer is None else steps.send(answer)
         except StopIteration:
             pass
         except ConntrackError as error:
             outcome.error = error
-        except _BAD_INPUT as error:
+        except Exception as error:
             outcome.error = _refused(error)
         else:
-            self._asking.append((outcome, steps, request))
+            self._waiting.append((outcome, steps, request))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
+from typing import Never
 
 from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
@@ -13,7 +13,7 @@ from ..model.labels import Label, LabelNames
 from ..model.nat import NATRange
 from ..model.protoinfo import ProtoInfo
 from ..model.tuples import IPAddress
-from .answers import the_flow
+from .naming import carry_out, deleting, reading_back
 from .reading import Reading
 from .updates import Change, updating
 
@@ -60,7 +60,7 @@ class Writing(Reading):
         leaves out labels where no rule of the namespace uses any.
 
         Raises :exc:`AlreadyExists` if an entry has one of its tuples, or all of a range to
-        translate to is taken; :exc:`EncodeError`;
+        translate to is taken; :exc:`EncodeError`; :exc:`TypeError` for what is no :class:`Flow`;
         :exc:`ResourceExhausted` if the table is full; :exc:`NotFound` if its master is missing, or
         if it was gone (its timeout 0) before it could be read back.
         """
@@ -68,7 +68,7 @@ class Writing(Reading):
         created, read = await self._session.run([made, requests.get(flow)])
         created.result()
         try:
-            return the_flow(read)
+            return await carry_out(self._session, reading_back(flow, read))
         except NotFound as error:
             hint = "It was made, and was gone before it could be read back"
             raise NotFound(errno.ENOENT, str(made), hint=hint) from error
@@ -92,7 +92,8 @@ class Writing(Reading):
     ) -> None:
         """Change what is named, and nothing else. ``None`` leaves a thing as it is; 0 is zero.
 
-        A flow as the target is the one with its id: it is looked up first. (The kernel does not
+        A flow as the target is the entry with its id and, where it tells that, its start time: it
+        is looked up first, by its original tuple and then by its reply tuple. (The kernel does not
         compare ids in updates; should the entry be replaced just in between, its successor is
         changed.) The kernel applies the parts one after the other, and what came before a part
         that it refuses stays.
@@ -111,7 +112,9 @@ class Writing(Reading):
         :param synproxy: the same, for an entry made by a program or behind SYNPROXY.
         :param zone: the zone to look in, instead of the target's own.
 
-        Raises :exc:`NotFound`; :exc:`EncodeError`; :exc:`ResourceExhausted` for labels on an
+        Raises :exc:`NotFound`; :exc:`EncodeError` for a value that can't be, or no change at all;
+        :exc:`TypeError` for a target that is neither a :class:`Flow` nor a :class:`Tuple`;
+        :exc:`ResourceExhausted` for labels on an
         entry without room for them; :exc:`NotSupported` for the same with ``seqadj_orig``,
         ``seqadj_reply`` and ``synproxy``, which the kernel would pass over in silence;
         :exc:`PermissionDenied` for the timeout of one with FIXED_TIMEOUT.
@@ -132,12 +135,9 @@ class Writing(Reading):
             status,
             zone,
         )
+        requests.as_target(target)  # what is wrong with it is said before the kernel is asked
         masks = not change.masked or await self._probes.has("mark_mask")
-        steps = updating(target, change, masks=masks)
-        request = next(steps)
-        with suppress(StopIteration):
-            while True:
-                request = steps.send(await self._session.ask(request))
+        await carry_out(self._session, updating(target, change, masks=masks))
 
     async def set_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
         """Give a flow these labels, by bit or by name, and no others.
@@ -175,17 +175,32 @@ class Writing(Reading):
                 raise
 
     async def delete(self, target: Target, *, zone: int | None = None) -> None:
-        """Delete one entry. A flow as the target is deleted only if its id is still the same.
+        """Delete one entry.
+
+        A flow as the target stands for the entry with its id; the kernel compares that. But an
+        entry that is made again at once, with the same tuple, mostly has the same id. If the flow
+        tells its start time (``nf_conntrack_timestamp``), the entry is looked up first and that is
+        compared, too; otherwise such a successor is deleted. Where the original tuple finds
+        another entry or none, the reply tuple is tried.
 
         :param target: a flow, or the tuple of either direction.
         :param zone: the zone to look in, instead of the target's own.
 
-        Raises :exc:`NotFound`; :exc:`EncodeError` for an incomplete tuple.
+        :raises NotFound: if there is no such entry (any more).
+        :raises EncodeError: for an incomplete tuple, or a value that can't be.
+        :raises TypeError: for a target that is neither a :class:`Flow` nor a :class:`Tuple`.
         """
-        outcome = await self._session.ask(requests.delete(target, zone))
-        outcome.result()
+        await carry_out(self._session, deleting(target, zone))
 
-    async def flush(self) -> None:
-        """Delete every entry of the namespace. To delete some: :meth:`delete_matching`."""
+    async def flush(self, *refused: Never, **also_refused: Never) -> None:
+        """Delete every entry of the namespace. To delete some: :meth:`delete_matching`.
+
+        :raises TypeError: for any argument.
+        """
+        if refused or also_refused:
+            raise TypeError(
+                "flush() takes no argument, for it deletes every entry; delete_matching(match) "
+                "deletes those that match"
+            )
         (outcome,) = await self._session.run([requests.flush()], walk=True)
         outcome.result()

@@ -255,7 +255,7 @@ def test_what_the_kernel_would_ignore_or_refuse(flow: Flow, path: str) -> None:
     ("path", "wrong"),
     [
         ("status", attrs.evolve(flow(timeout=1), status="x")),
-        ("status", attrs.evolve(flow(timeout=1), status=True)),
+        ("status", attrs.evolve(flow(timeout=1), status=1.0)),
         ("protoinfo/state", attrs.evolve(flow(timeout=1), protoinfo=TCPInfo(state="x"))),  # type: ignore[arg-type]
         ("protoinfo/flags_orig", attrs.evolve(flow(timeout=1), protoinfo=TCPInfo(flags_orig=[]))),  # type: ignore[arg-type]
         ("protoinfo/flags_reply", attrs.evolve(flow(timeout=1), protoinfo=TCPInfo(flags_reply=-1))),  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ from support.cases import (
     flow,
     nest,
 )
+from support.wire import assigned
 
 from conntrack_aio import EncodeError, Tuple
 from conntrack_aio.codec.requests import expectations as requests
@@ -54,9 +55,11 @@ def test_lookup_by_tuple() -> None:
 def test_dump() -> None:
     expect(requests.dump(), GET, 0x300, AF_UNSPEC, b"")
     expect(requests.dump(AF_INET6), GET, 0x300, AF_INET6, b"")
-    for family in (1, 7, "ipv4"):
+    for family in (1, 7):
         with pytest.raises(EncodeError, match="AF_INET6"):
-            requests.dump(family)  # type: ignore[arg-type]
+            requests.dump(family)
+    with pytest.raises(EncodeError, match="not an integer"):
+        requests.dump("ipv4")  # type: ignore[arg-type]
 
 
 def test_dump_of_a_master() -> None:
@@ -70,9 +73,8 @@ def test_dump_of_a_master() -> None:
     with pytest.raises(EncodeError) as caught:
         requests.dump_of(attrs.evolve(TCP4, sport=None))
     assert caught.value.path == ("master", "sport")
-    with pytest.raises(EncodeError) as caught:
+    with pytest.raises(TypeError, match="a target is a Flow"):
         requests.dump_of(expectation())  # type: ignore[arg-type]
-    assert caught.value.path == ("master", "target")
 
 
 # Deleting
@@ -86,10 +88,13 @@ def test_delete() -> None:
 def test_only_flush_deletes_without_a_tuple_or_a_name() -> None:
     expect(requests.flush(), DELETE, 0, AF_UNSPEC, b"")
     expect(requests.delete_by_helper("ftp"), DELETE, 0, AF_UNSPEC, attr(6, b"ftp\0"))
-    for name in ("", None, b"ftp", 1, "a" * 16, "a\0"):
+    for name in ("", "a" * 16, "a\0"):
         with pytest.raises(EncodeError) as caught:
-            requests.delete_by_helper(name)  # type: ignore[arg-type]
+            requests.delete_by_helper(name)
         assert caught.value.path == ("helper",)
+    for other in (None, b"ftp", 1):
+        with pytest.raises(TypeError, match="named by text"):
+            requests.delete_by_helper(other)  # type: ignore[arg-type]
     for tuple_ in (None, 1, expectation(), flow()):
         with pytest.raises(EncodeError):
             requests.delete(tuple_, 5)  # type: ignore[arg-type]
@@ -97,9 +102,8 @@ def test_only_flush_deletes_without_a_tuple_or_a_name() -> None:
 
 @pytest.mark.parametrize("target", [None, 1, "10.0.0.1", flow(), EXPECTED4.src])
 def test_target_must_be_an_expectation_or_a_tuple(target: Any) -> None:
-    with pytest.raises(EncodeError) as caught:
+    with pytest.raises(TypeError, match="an Expectation, or its own Tuple"):
         requests.tuple_of(target)
-    assert caught.value.path == ("target",)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,7 @@ def test_target_must_be_an_expectation_or_a_tuple(target: Any) -> None:
     [
         (attrs.evolve(EXPECTED4, sport=None), "sport"),
         (attrs.evolve(EXPECTED4, dport=None), "dport"),
-        (attrs.evolve(EXPECTED4, dst=A6), "dst"),
+        (assigned(EXPECTED4, dst=A6), "dst"),
         (attrs.evolve(EXPECTED4, zone=0), "zone"),
         (Tuple(src=A6, dst=A6, proto=58, icmp_id=1, icmp_type=128), "icmp_code"),
     ],
@@ -227,7 +231,7 @@ def test_create_refuses_arguments(arguments: dict[str, Any], path: str) -> None:
 
 @pytest.mark.parametrize("what", [None, EXPECTED4, flow()])
 def test_create_takes_an_expectation(what: Any) -> None:
-    with pytest.raises(EncodeError, match="made of an Expectation"):
+    with pytest.raises(TypeError, match="made of an Expectation"):
         requests.create(what)
 
 
@@ -240,7 +244,7 @@ def test_update_has_all_three_tuples_and_never_creates() -> None:
     expect(requests.update(found, 9, 7), NEW, 0, AF_INET, ALL_THREE + be32(4, 9) + be16(7, 7))
 
 
-@pytest.mark.parametrize("timeout", [-1, requests.MAX_TIMEOUT + 1, 1.5, None, True, "60"])
+@pytest.mark.parametrize("timeout", [-1, requests.MAX_TIMEOUT + 1, 1.5, None, "60"])
 def test_update_refuses_timeouts_that_would_be_others(timeout: Any) -> None:
     with pytest.raises(EncodeError) as caught:
         requests.update(expectation(), timeout)

@@ -30,6 +30,8 @@ from conntrack_aio.codec.messages import (
     decode_helper,
     decode_timeout_policy,
 )
+from conntrack_aio.codec.scalars import scalar_of
+from conntrack_aio.model.declare import IPV4
 from conntrack_aio.model.helpers import UserspaceHelper
 from conntrack_aio.model.statistics import ConnectionStatistics
 from conntrack_aio.model.timeouts import TimeoutPolicy
@@ -397,6 +399,17 @@ def test_no_layout_is_made_of_a_message_such_as_no_kernel_sends() -> None:
         assert is_known(decoder, data) == known
 
 
+def test_layouts_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of messages that differ in their length, too: those are looked for in other places."""
+    monkeypatch.setattr(decoders, "MOST", 8)
+    decoder = fresh(decode_flow)
+    most = 0
+    for number in range(decoders._AT_ONCE):
+        by_layouts(decoder, message(BOTH + attr(99, bytes(4 * number))))
+        most = max(most, decoder.layouts)
+    assert most == 8
+
+
 def test_after_such_a_stream_what_is_usual_is_learnt_again() -> None:
     decoder = fresh(decode_flow)
     for number in range(3000):
@@ -409,10 +422,13 @@ def test_after_such_a_stream_what_is_usual_is_learnt_again() -> None:
 
 def test_a_memory_of_values_starts_anew_when_it_is_full() -> None:
     decoder = fresh(decode_flow)
+    memory = scalar_of(IPV4).memo
+    assert memory is not None
     for number in range(1 << 15):
         source = be32(1, number) + be32(2, 1)
         data = message(nest(1, nest(1, source) + port(1)) + nest(2, TCP4_BACK_INSIDE))
         (flow,) = by_layouts(decoder, data)
         assert int(flow.orig.src) == number
+        assert len(memory) <= memory.limit < 1 << 15
     flow_layouts = [layout for alike in decoder._layouts.values() for layout in alike]
     assert len(flow_layouts) == 1

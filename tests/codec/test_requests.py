@@ -24,6 +24,7 @@ from support.cases import (
     longs,
     nest,
 )
+from support.wire import assigned
 
 from conntrack_aio import (
     Counters,
@@ -99,7 +100,7 @@ def test_family_is_that_of_the_addresses() -> None:
         (Tuple(src=TCP4.src, dst=TCP4.dst, proto=1, icmp_type=8, icmp_code=0), "icmp_id"),
         (Tuple(src=TCP4.src, dst=TCP4.dst, proto=1, icmp_id=8, icmp_code=0), "icmp_type"),
         (Tuple(src=A6, dst=A6, proto=58, icmp_id=1, icmp_type=128), "icmp_code"),
-        (attrs.evolve(TCP4, dst=A6), "dst"),
+        (assigned(TCP4, dst=A6), "dst"),
     ],
 )
 def test_incomplete_tuples_are_refused(target: Tuple, missing: str) -> None:
@@ -117,9 +118,8 @@ def test_incomplete_tuples_are_refused(target: Tuple, missing: str) -> None:
 @pytest.mark.parametrize("target", [None, 1, "10.0.0.1", b"", Counters()])
 def test_target_must_be_a_flow_or_a_tuple(target: object) -> None:
     for ask in (requests.get, requests.delete):
-        with pytest.raises(EncodeError) as caught:
+        with pytest.raises(TypeError, match="a Flow, or the Tuple"):
             ask(target)  # type: ignore[arg-type]
-        assert caught.value.path == ("target",)
 
 
 # Deleting

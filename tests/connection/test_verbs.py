@@ -294,7 +294,7 @@ async def test_a_target_that_is_none_leaves_the_table_alone(
 ) -> None:
     await conn.create(flows.tcp())
     for verb in (conn.get(target), conn.delete(target), conn.update(target, mark=1)):
-        with pytest.raises(EncodeError):
+        with pytest.raises(EncodeError if isinstance(target, Tuple) else TypeError):
             await verb
     assert await conn.count() == 1
     assert conn.statistics().requests == 4  # connect, create's two, count

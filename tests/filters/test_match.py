@@ -7,9 +7,9 @@ import pickle
 from ipaddress import IPv6Address
 from socket import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC
 
-import attrs
 import pytest
 from support import flows
+from support.wire import assigned
 
 from conntrack_aio import Flow, Match, MatchError, Status
 
@@ -155,7 +155,7 @@ def test_bits_that_the_masks_own_enum_has_not() -> None:
 @pytest.mark.parametrize("family", [AF_INET, AF_INET6])
 def test_a_tuple_of_two_families_is_no_error(family: int) -> None:
     """Bytes may say so; a dump that is filtered must not fail over it."""
-    torn = attrs.evolve(V4, orig=attrs.evolve(V4.orig, dst=V6.orig.dst))
+    torn = assigned(V4, orig=assigned(V4.orig, dst=V6.orig.dst))
     assert Match(family=family)(torn) is (family == AF_INET)
 
 

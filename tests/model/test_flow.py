@@ -62,7 +62,10 @@ def test_an_icmp_type_without_an_answer(address: str) -> None:
 def test_families() -> None:
     assert TCP.family == AF_INET
     assert Tuple.udp("::1", 1, "::2", 2).family == AF_INET6
-    mixed = Tuple(src=IPv4Address("10.0.0.1"), dst=IPv6Address("::1"), proto=6)
+    with pytest.raises(EncodeError, match="one family"):
+        Tuple(src=IPv4Address("10.0.0.1"), dst=IPv6Address("::1"), proto=6)
+    mixed = copy.copy(TCP)
+    mixed.dst = IPv6Address("::1")
     with pytest.raises(EncodeError, match="one family"):
         mixed.validate()
 

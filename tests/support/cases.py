@@ -275,7 +275,7 @@ FLOWS = [
                 UnknownAttribute((1, 2, 78), b"", nested=True),
                 UnknownAttribute((1, 79), b"two"),
                 UnknownAttribute((4, 1, 80), b"\x03"),
-                UnknownAttribute((9, 5), b""),
+                UnknownAttribute((9, 6), b""),
                 UnknownAttribute((3,), bytes(8)),
                 UnknownAttribute((16383,), b"end"),
             ),
@@ -289,7 +289,7 @@ FLOWS = [
         + nest(2, TCP4_BACK_INSIDE)
         + be32(3, 0)
         + nest(4, nest(1, attr(80, b"\x03")))
-        + nest(9, be64(1, 1), attr(5, b""))
+        + nest(9, be64(1, 1), attr(6, b""))
         + attr(3, bytes(8))
         + attr(16383, b"end"),
     ),

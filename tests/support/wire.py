@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from copy import copy
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 class Case(NamedTuple):
@@ -43,3 +46,11 @@ def be64(number: int, value: int) -> bytes:
 
 def host32(number: int, value: int) -> bytes:
     return attr(number, struct.pack("=I", value))
+
+
+def assigned(obj: T, **values: object) -> T:
+    """A copy of an object with fields assigned: the constructor, which checks, is not called."""
+    other = copy(obj)
+    for name, value in values.items():
+        object.__setattr__(other, name, value)
+    return other

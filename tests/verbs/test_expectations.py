@@ -238,7 +238,7 @@ async def test_a_master_without_a_helper_has_none(conn: Connection) -> None:
     ids=str,
 )
 async def test_dumps_that_are_none(conn: Connection, arguments: dict[str, Any]) -> None:
-    with pytest.raises(EncodeError):
+    with pytest.raises(TypeError if arguments.get("master") == "tcp" else EncodeError):
         conn.expectations.dump(**arguments)
 
 
@@ -410,7 +410,7 @@ async def test_bad_input_is_refused_before_anything_is_sent(
     """To the kernel a delete without a tuple is a flush."""
     made = await some.expected(conn)
     requests = conn.statistics().requests
-    with pytest.raises(EncodeError):
+    with pytest.raises((EncodeError, TypeError)):
         await verb(conn)
     assert conn.statistics().requests == requests
     (left,) = await conn.expectations.list()

@@ -54,8 +54,8 @@ def udp(name: str) -> TimeoutPolicy:
 
 NO_POLICY: dict[str, tuple[type[Exception], Call]] = {
     "no name": (EncodeError, lambda c: c.timeouts.delete("")),
-    "nothing": (EncodeError, lambda c: c.timeouts.delete(None)),  # type: ignore[arg-type]
-    "a policy": (EncodeError, lambda c: c.timeouts.delete(udp("a"))),  # type: ignore[arg-type]
+    "nothing": (TypeError, lambda c: c.timeouts.delete(None)),  # type: ignore[arg-type]
+    "a policy": (TypeError, lambda c: c.timeouts.delete(udp("a"))),  # type: ignore[arg-type]
     "a name's start": (EncodeError, lambda c: c.timeouts.delete("a\0b")),
     "too long a name": (EncodeError, lambda c: c.timeouts.delete("a" * 32)),
     "another's name": (NotFound, lambda c: c.timeouts.delete("c")),

@@ -10,21 +10,32 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from socket import AF_INET, AF_INET6, AF_UNSPEC
+from socket import AF_UNSPEC
 from types import MappingProxyType
 from typing import Final
 
 from ...errors import EncodeError
+from ...model.declare import raw
 from ...model.expectations import ALL_ONES, Direction, Expectation, ExpectFlags, ExpectNAT
 from ...model.requests import ExpectRequestOnly
 from ...model.tuples import Tuple
+from ...model.values import describe_value
 from ...netlink.exchange import Request
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_EXP
 from ..reference import encode_fields
 from . import flows
-from .common import ABSENT, NO_HINTS, request
+from .common import (
+    ABSENT,
+    NO_HINTS,
+    as_argument,
+    plain_family,
+    plain_name,
+    plain_number,
+    request,
+    wrong_kind,
+)
 
 ExpectTarget = Expectation | Tuple
 
@@ -86,29 +97,35 @@ def _encode(values: Mapping[str, object], zone: int | None) -> bytes:
 
 
 def tuple_of(target: ExpectTarget) -> Tuple:
-    """The tuple that finds the target. Raises :exc:`EncodeError`."""
-    if isinstance(target, Expectation):
-        _check_tuple(target.tuple, "tuple")
-        return target.tuple
-    if isinstance(target, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-        _check_tuple(target)
-        return target
-    raise EncodeError(f"a target is an Expectation or a Tuple, not {target!r}", ("target",))
+    """Return the tuple that finds the target.
+
+    :raises TypeError: for what is neither an Expectation nor a Tuple.
+    :raises EncodeError: for a tuple that is incomplete or can't be.
+    """
+    if issubclass(type(target), Tuple):
+        return _check_tuple(target)
+    wanted = "a target is an Expectation, or its own Tuple"
+    return _check_tuple(as_argument(target, Expectation, wanted).tuple, "tuple")
 
 
-def _check_tuple(tuple_: Tuple, *path: str) -> None:
-    """Raises :exc:`EncodeError` for one that is incomplete, or that has a zone."""
-    if not isinstance(tuple_, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise EncodeError(f"{tuple_!r} is not a Tuple", path)
+def _check_tuple(tuple_: object, *path: str) -> Tuple:
+    """Return a tuple with plain values.
+
+    Raises :exc:`EncodeError` for one that is incomplete, or that has a zone.
+    """
+    if not issubclass(type(tuple_), Tuple):
+        raise EncodeError(f"{describe_value(tuple_)} is not a Tuple", path)
     try:
-        tuple_.require_complete()
+        plain = as_argument(tuple_, Tuple, "")
+        plain.require_complete()
     except EncodeError as error:
         raise EncodeError(error.reason, (*path, *error.path)) from None
-    if tuple_.zone is not None:
+    if plain.zone is not None:
         raise EncodeError(
             "the kernel refuses it here: the verbs take the zone, which is the master's",
             (*path, "zone"),
         )
+    return plain
 
 
 def get(tuple_: Tuple, zone: int | None = None, verb: str = "get") -> Request:
@@ -117,7 +134,9 @@ def get(tuple_: Tuple, zone: int | None = None, verb: str = "get") -> Request:
     An expectation's own tuple finds itself: one whose mask let another's tuple in would overlap
     with that, and the kernel has no two that do (``expect_clash``).
     """
-    _check_tuple(tuple_)
+    if not issubclass(type(tuple_), Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise wrong_kind(tuple_, "a packet is a Tuple")
+    tuple_ = _check_tuple(tuple_)
     return _request(
         f"{verb} expectation",
         tuple_,
@@ -130,8 +149,7 @@ def get(tuple_: Tuple, zone: int | None = None, verb: str = "get") -> Request:
 
 def dump(family: int = AF_UNSPEC) -> Request:
     """Read the table, or what is of one family. Raises :exc:`EncodeError`."""
-    if family not in (AF_UNSPEC, AF_INET, AF_INET6):
-        raise EncodeError(f"{family!r} is not AF_INET, AF_INET6 or AF_UNSPEC", ("family",))
+    family = plain_family(family, AF_UNSPEC)
     message = IPCTNL_MSG_EXP.GET
     made = _request("dump", "the expectations", message, flags=_DUMP, family=family, hints=_ABSENCE)
     # Without attributes, EINVAL can mean nothing else.
@@ -160,8 +178,8 @@ def create(expectation: Expectation, helper: str | None = None, zone: int | None
 
     The timeout is no part of it: the kernel takes one in an update alone.
     """
-    if not isinstance(expectation, Expectation):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise EncodeError(f"a new expectation is made of an Expectation, not of {expectation!r}")
+    wanted = "a new expectation is made of an Expectation"
+    expectation = as_argument(expectation, Expectation, wanted)
     _check_tuple(expectation.master, "master")
     _check_tuple(expectation.tuple, "tuple")
     if expectation.tuple.family != expectation.master.family:
@@ -203,7 +221,7 @@ def _sent_mask(expectation: Expectation) -> Tuple:
     for name, ones in whole.items():
         if getattr(tuple_, name) is not None and getattr(mask, name) != ones:
             raise EncodeError(f"it is always compared whole, so it is {ones}", ("mask", name))
-    return Tuple(
+    return raw(Tuple)(
         src=mask.src,
         dst=mask.dst,
         proto=mask.proto,
@@ -217,12 +235,13 @@ def _sent_mask(expectation: Expectation) -> Tuple:
 
 def _created_flags(flags: ExpectFlags | None) -> ExpectFlags | None:
     """Without USERSPACE, which the kernel drops. It would keep bits that nobody knows."""
-    if not isinstance(flags, int):
-        return flags  # absent, or to be refused for its type
-    unknown = int(flags) & ~sum(ExpectFlags)
+    if flags is None:
+        return None
+    number = plain_number(flags, "flags")
+    unknown = number & ~sum(ExpectFlags)
     if unknown:
         raise EncodeError(f"there are no flags {unknown:#x}", ("flags",))
-    return flags & SETTABLE
+    return ExpectFlags(number) & SETTABLE
 
 
 def _created_nat(expectation: Expectation) -> ExpectNAT | None:
@@ -230,12 +249,14 @@ def _created_nat(expectation: Expectation) -> ExpectNAT | None:
     if nat is None:
         return None
     if not isinstance(nat, ExpectNAT):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise EncodeError(f"{nat!r} is not an ExpectNAT", ("nat",))
+        raise EncodeError(f"{describe_value(nat)} is not an ExpectNAT", ("nat",))
     _check_tuple(nat.tuple, "nat", "tuple")
     if nat.tuple.family != expectation.master.family:
         raise EncodeError("its addresses are not of the master's family", ("nat", "tuple"))
-    if nat.direction not in tuple(Direction):
-        raise EncodeError(f"{nat.direction!r} is not a direction", ("nat", "direction"))
+    if plain_number(nat.direction, "nat", "direction") not in tuple(Direction):
+        raise EncodeError(
+            f"{describe_value(nat.direction)} is not a direction", ("nat", "direction")
+        )
     return nat
 
 
@@ -245,7 +266,7 @@ def update(found: Expectation, timeout: int, zone: int | None = None) -> Request
     The kernel finds it by its tuple, and wants to hear its master and mask without looking at
     them. Without NLM_F_CREATE it never makes one. Raises :exc:`EncodeError`.
     """
-    check_timeout(timeout)
+    timeout = check_timeout(timeout)
     values = {
         "master": found.master,
         "tuple": found.tuple,
@@ -262,17 +283,21 @@ def update(found: Expectation, timeout: int, zone: int | None = None) -> Request
     )
 
 
-def check_timeout(timeout: int) -> None:
-    """Raises :exc:`EncodeError` for what the kernel would take for another one."""
-    if not isinstance(timeout, int) or isinstance(timeout, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise EncodeError(f"{timeout!r} is not a number of seconds", ("timeout",))
-    if not 0 <= timeout <= MAX_TIMEOUT:
-        raise EncodeError(f"{timeout} is not in the range from 0 to {MAX_TIMEOUT}", ("timeout",))
+def check_timeout(timeout: int) -> int:
+    """Return the plain number.
+
+    Raises :exc:`EncodeError` for what the kernel would take for another one.
+    """
+    seconds = plain_number(timeout, "timeout")
+    if not 0 <= seconds <= MAX_TIMEOUT:
+        shown = describe_value(seconds)
+        raise EncodeError(f"{shown} is not in the range from 0 to {MAX_TIMEOUT}", ("timeout",))
+    return seconds
 
 
 def delete(tuple_: Tuple, id: int | None, zone: int | None = None) -> Request:
     """Delete the expectation that the tuple finds, if it has this id. Raises :exc:`EncodeError`."""
-    _check_tuple(tuple_)
+    tuple_ = _check_tuple(tuple_)
     return _request(
         "delete expectation",
         tuple_,
@@ -285,8 +310,7 @@ def delete(tuple_: Tuple, id: int | None, zone: int | None = None) -> Request:
 
 def delete_by_helper(name: str) -> Request:
     """Delete the expectations of all flows with this helper. Raises :exc:`EncodeError`."""
-    if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise EncodeError(f"{name!r} is not a helper's name", ("helper",))
+    name = plain_name(name, "a helper", "helper")
     return _request(
         "delete the expectations of helper",
         name,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from socket import AF_UNSPEC
 from types import MappingProxyType
-from typing import Final, cast
+from typing import Final, Literal, NamedTuple, cast
 
 from ...errors import EncodeError, UnsafeRequest
 from ...model.flow import Flow, SeqAdj, Status
@@ -22,6 +22,7 @@ from ...model.protocols import PROTOCOL_NAMES
 from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
 from ...model.requests import RequestOnly, Selection
 from ...model.tuples import TCP, IPAddress, Tuple
+from ...model.values import describe_value
 from ...netlink.exchange import Request
 from ...netlink.messages import HEADER_SIZE
 from ...netlink.nfnetlink import message_type
@@ -30,7 +31,7 @@ from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from ..packers import Packers, Part, Unfit
 from ..reference import encode_fields
-from .common import NO_HINTS, request
+from .common import NO_HINTS, as_argument, plain_number, request
 from .selection import select
 
 Target = Flow | Tuple
@@ -65,7 +66,8 @@ _HINTS_CREATE: Mapping[int, str] = MappingProxyType(
     {
         errno.EEXIST: "An entry has one of its two tuples already; with a range to translate to, "
         "perhaps all of it is taken",
-        errno.ENOENT: "There is no entry with the tuple of its master",
+        errno.ENOENT: "There is no entry with the tuple of its master (of many flows, "
+        "masters_first() puts those before)",
         errno.EOPNOTSUPP: "This kernel has no such helper, or no NAT",
         errno.ENOMEM: "The table is full (net.netfilter.nf_conntrack_max), or no free address "
         "and port was left to translate to",
@@ -103,29 +105,112 @@ def _request(
 
 
 def lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
-    """The tuple and zone that find the target. Raises :exc:`EncodeError`.
+    """Return the tuple and zone that find the target.
 
     A direction's own zone goes out as that of both: the kernel compares the zone of the direction
     in which it finds the tuple, and a zone inside the original tuple counts for that one alone.
+
+    :raises TypeError: for what is neither a Flow nor a Tuple.
+    :raises EncodeError: for a tuple that is incomplete or can't be.
     """
-    if isinstance(target, Flow):
-        found, own = target.orig, target.zone
-    elif isinstance(target, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-        found, own = target, None
-    else:
-        raise EncodeError(f"a target is a Flow or a Tuple, not {target!r}", ("target",))
-    if not isinstance(found, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise EncodeError(f"{found!r} is not a Tuple", ("orig",))
-    try:
-        found.require_complete()
-    except EncodeError as error:
-        path = ("orig", *error.path) if isinstance(target, Flow) else error.path
-        raise EncodeError(error.reason, path) from None
+    target = as_target(target)
+    found, own = (target.orig, target.zone) if isinstance(target, Flow) else (target, None)
+    _check_named(found, "orig" if isinstance(target, Flow) else None)
     if zone is None:
         if own and found.zone:
             raise EncodeError("it has a zone, and the flow has another", ("orig", "zone"))
         zone = found.zone if found.zone is not None else own
-    return found.without_zone, zone
+    return found.without_zone, None if zone is None else plain_number(zone, "zone")
+
+
+def as_target(target: object) -> Target:
+    """Return a target with plain values.
+
+    Raises :exc:`TypeError` for what is none, and :exc:`EncodeError` for one that can't be read.
+    """
+    if issubclass(type(target), Tuple):
+        return as_argument(target, Tuple, "")
+    wanted = "a target is a Flow, or the Tuple of either direction"
+    if isinstance(target, str):
+        wanted += ", as Tuple.tcp(…) makes one"
+    return as_argument(target, Flow, wanted)
+
+
+def _check_named(found: object, path: str | None) -> None:
+    """Raises :exc:`EncodeError` for a tuple that the kernel does not take for an entry's."""
+    above = () if path is None else (path,)
+    if not isinstance(found, Tuple):
+        raise EncodeError(f"{describe_value(found)} is not a Tuple", above)
+    try:
+        found.require_complete()
+    except EncodeError as error:
+        raise EncodeError(error.reason, (*above, *error.path)) from None
+
+
+class Name(NamedTuple):
+    """What the kernel finds an entry by: one of its tuples, and the zone of the request."""
+
+    direction: Literal["orig", "reply"]
+    """In which attribute the tuple goes out."""
+    tuple: Tuple
+    """With a zone, that is compared in this direction alone, and zone 0 in the other."""
+    zone: int | None
+
+    def values(self, **more: object) -> dict[str, object]:
+        """The fields of a request about the entry."""
+        return {self.direction: self.tuple, "zone": self.zone, **more}
+
+
+def names_of(flow: Flow, zone: int | None) -> list[Name]:
+    """Return all that may find this flow, where :func:`lookup` found another one or none.
+
+    Two living entries may have a tuple and zone in common, in different directions: the kernel
+    compares the zone of the direction in which it finds a tuple, but when an entry is added that
+    of the new one in that same direction (``nf_ct_key_equal``). And of an entry with ``NAT_CLASH``
+    only the reply tuple is in the table. So the first name is that of :func:`lookup`, and the
+    others are tried in turn until one finds an entry with the flow's id. Raises what
+    :func:`lookup` does.
+    """
+    flow = as_argument(flow, Flow, "")
+    names = [Name("orig", *lookup(flow, zone))]
+    reply = flow.reply
+    try:
+        _check_named(reply, "reply")
+    except EncodeError:
+        return names  # without it, there is no other name
+    own = zone if zone is not None else flow.zone
+    if zone is None and not flow.zone and flow.orig.zone:
+        names.append(Name("orig", flow.orig, None))
+    of_reply = reply.zone if zone is None and reply.zone is not None else own
+    names.append(
+        Name("reply", reply.without_zone, None if of_reply is None else plain_number(of_reply))
+    )
+    if zone is None and not flow.zone and reply.zone:
+        names.append(Name("reply", reply, None))
+    return names
+
+
+def get_by(name: Name, verb: str = "get") -> Request:
+    """Read the entry of a name."""
+    return _by(name, verb, IPCTNL_MSG_CT.GET, _HINTS_LOOKUP)
+
+
+def reset_by(name: Name) -> Request:
+    """Read the entry of a name, and set its counters to zero."""
+    return _by(name, "get and reset", IPCTNL_MSG_CT.GET_CTRZERO, _HINTS_LOOKUP)
+
+
+def delete_by(name: Name, id: int | None) -> Request:
+    """Delete the entry of a name, if it has this id."""
+    return _by(name, "delete", IPCTNL_MSG_CT.DELETE, _HINTS_DELETE, id=id)
+
+
+def _by(
+    name: Name, verb: str, message: IPCTNL_MSG_CT, hints: Mapping[int, str], **more: object
+) -> Request:
+    attributes = encode_fields(Flow, name.values(**more))
+    family = name.tuple.family
+    return _request(verb, name.tuple.without_zone, message, attributes, family=family, hints=hints)
 
 
 def get(target: Target, zone: int | None = None) -> Request:
@@ -227,6 +312,7 @@ def delete_message(target: Target, zone: int | None, seq: int) -> bytes:
 
 
 def _make_delete(target: Target, zone: int | None) -> bytes:
+    target = as_target(target)
     found, zone = lookup(target, zone)
     identity = target.id if isinstance(target, Flow) else None
     attributes = encode_fields(Flow, {"orig": found, "zone": zone, "id": identity})
@@ -315,18 +401,12 @@ def _make_create(
     nat_src: NATRange | IPAddress | str | None,
     nat_dst: NATRange | IPAddress | str | None,
 ) -> bytes:
-    if not isinstance(flow, Flow):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise EncodeError(f"a new entry is made of a Flow, not of {flow!r}")
+    flow = as_argument(flow, Flow, "a new entry is made of a Flow")
     flow.validate()
     for name in ("orig", "reply", "master"):
         tuple_: object = getattr(flow, name)
         if tuple_ is not None:
-            if not isinstance(tuple_, Tuple):
-                raise EncodeError(f"{tuple_!r} is not a Tuple", (name,))
-            try:
-                tuple_.require_complete()
-            except EncodeError as error:
-                raise EncodeError(error.reason, (name, *error.path)) from None
+            _check_named(tuple_, name)
     if flow.timeout is None:
         raise EncodeError("a new entry needs one", ("timeout",))
     _check_zones(flow)
@@ -362,7 +442,8 @@ def _check_protoinfo(info: object, proto: int) -> None:
     if not isinstance(info, _PROTOINFO.get(proto, ())):
         name = PROTOCOL_NAMES.get(proto, f"protocol {proto}")
         wanted = _PROTOINFO[proto].__name__ if proto in _PROTOINFO else "none"
-        raise EncodeError(f"{info!r} does not go with {name}: it has {wanted}", ("protoinfo",))
+        shown = describe_value(info)
+        raise EncodeError(f"{shown} does not go with {name}: it has {wanted}", ("protoinfo",))
     if isinstance(info, SCTPInfo) and None in (info.state, info.vtag_orig, info.vtag_reply):
         raise EncodeError("state, vtag_orig and vtag_reply are written together", ("protoinfo",))
 
@@ -385,11 +466,13 @@ def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> N
     """A NAT range that the kernel would not silently drop. Raises :exc:`EncodeError`."""
     if value is None:
         return None
-    if not isinstance(value, NATRange):
-        value = NATRange.of(value)
+    if issubclass(type(value), NATRange):
+        value = as_argument(value, NATRange, "")
+    else:
+        value = NATRange.of(cast("IPAddress | str", value))
     if value.address_min is not None and type(value.address_min) is not type(flow.orig.src):
         raise EncodeError(
-            f"{value.address_min!r} is no address of the flow's family (NATRange.of() takes text)",
+            f"{describe_value(value.address_min)} is no address of the flow's family",
             (name, "address_min"),
         )
     if flow.reply.without_zone != flow.orig.inverse:
@@ -400,16 +483,9 @@ def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> N
     return value
 
 
-def _number(value: object, *path: str) -> int:
-    """Raises :exc:`EncodeError` for what is none."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise EncodeError(f"{value!r} is not an integer", path)
-    return int(value)
-
-
 def _created_status(status: Status | None) -> int | None:
     """The kernel demands CONFIRMED with any status, and refuses bits that it sets itself."""
-    return None if status is None else _number(status, "status") & SETTABLE | Status.CONFIRMED
+    return None if status is None else plain_number(status, "status") & SETTABLE | Status.CONFIRMED
 
 
 def _created_protoinfo(flow: Flow) -> object:
@@ -423,12 +499,12 @@ def _created_protoinfo(flow: Flow) -> object:
         return flow.protoinfo
     info = flow.protoinfo if isinstance(flow.protoinfo, TCPInfo) else TCPInfo()
     state = TCPState.ESTABLISHED if info.state is None else info.state
-    closing = _number(state, "protoinfo", "state") >= TCPState.TIME_WAIT
+    closing = plain_number(state, "protoinfo", "state") >= TCPState.TIME_WAIT
     needed = int(_LIBERAL | TCPFlags.CLOSE_INIT if closing else _LIBERAL)
 
     def flags(name: str) -> TCPFlags:
         told = getattr(info, name)
-        given = 0 if told is None else _number(told, "protoinfo", name)
+        given = 0 if told is None else plain_number(told, "protoinfo", name)
         return cast("TCPFlags", needed | given)
 
     return TCPInfo(
@@ -440,31 +516,41 @@ def _created_protoinfo(flow: Flow) -> object:
     )
 
 
-def update(target: Target, values: Mapping[str, object], zone: int | None = None) -> Request:
+def update(target: Target | Name, values: Mapping[str, object], zone: int | None = None) -> Request:
     """Change what ``values`` names, by the names of :class:`Flow` and :class:`RequestOnly`.
 
     A status must already be what :func:`updated_status` makes of it. Raises :exc:`EncodeError`.
     """
-    found, zone = lookup(target, zone)
+    if issubclass(type(target), Name):
+        name = cast("Name", target)
+    else:
+        name = Name("orig", *lookup(cast("Target", target), zone))
+    found = name.tuple
     _check_protoinfo(values.get("protoinfo"), found.proto)
     _check_seqadj(values)
-    for name, full in (("mark", 0xFFFFFFFF), ("labels", (1 << 128) - 1)):
-        value, mask = values.get(name), values.get(f"{name}_mask")
+    for field, full in (("mark", 0xFFFFFFFF), ("labels", (1 << 128) - 1)):
+        value, mask = values.get(field), values.get(f"{field}_mask")
         if mask is None:
             continue
-        if not isinstance(value, int) or not isinstance(mask, int):
-            raise EncodeError(f"it says which bits of {name} change", (f"{name}_mask",))
-        if value & ~int(mask) & full:
+        if value is None:
+            raise EncodeError(f"it says which bits of {field} change", (f"{field}_mask",))
+        value, mask = plain_number(value, field), plain_number(mask, f"{field}_mask")
+        if value & ~mask & full:
             raise EncodeError(
-                f"{value:#x} has bits outside {name}_mask {mask:#x}; the kernel would toggle them",
-                (name,),
+                f"{value:#x} has bits outside {field}_mask {mask:#x}; the kernel would toggle them",
+                (field,),
             )
-    own = {"orig": found, "zone": zone}
+    own = name.values()
     flow_values = {k: v for k, v in values.items() if not k.endswith("_mask")}
     mask_values = {k: v for k, v in values.items() if k.endswith("_mask")}
     attributes = encode_fields(Flow, own | flow_values) + encode_fields(RequestOnly, mask_values)
     return _request(
-        "update", found, IPCTNL_MSG_CT.NEW, attributes, family=found.family, hints=_HINTS_UPDATE
+        "update",
+        found.without_zone,
+        IPCTNL_MSG_CT.NEW,
+        attributes,
+        family=found.family,
+        hints=_HINTS_UPDATE,
     )
 
 
@@ -498,8 +584,9 @@ def updated_status(current: Status, wanted: Status) -> Status:
     """
     refused = int(wanted) & ~int(current) & ~int(SETTABLE)
     if refused:
-        raise EncodeError(f"{Status(refused)!r} can't be set from outside the kernel", ("status",))
-    return current | wanted
+        shown = describe_value(Status(refused) if 0 < refused < 1 << 32 else refused)
+        raise EncodeError(f"{shown} can't be set from outside the kernel", ("status",))
+    return Status(int(current) | int(wanted))
 
 
 _CREATE: Final = Packers("flow, nat_src, nat_dst", _make_create, _create_parts)

@@ -16,12 +16,21 @@ from typing import Final
 from ...errors import EncodeError
 from ...model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from ...model.protocols import PROTOCOL_NAMES
+from ...model.values import describe_value
 from ...netlink.exchange import Request
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_cthelper import NFNL_MSG_CTHELPER
 from ..reference import encode_fields
-from .common import check_seconds, dump_all, request
+from .common import (
+    as_argument,
+    check_seconds,
+    dump_all,
+    plain_family,
+    plain_name,
+    plain_number,
+    request,
+)
 
 Key = tuple[str, int, int]
 """What identifies a helper: name, family and protocol."""
@@ -83,7 +92,10 @@ def dump() -> Request:
 
 
 def get(key: Key) -> Request:
-    """Read one helper. If there is none the answer is empty. Raises :exc:`EncodeError`."""
+    """Read one helper. If there is none the answer is empty.
+
+    Raises :exc:`TypeError` for a name that is no text, and :exc:`EncodeError`.
+    """
     attributes = encode_fields(UserspaceHelper, _identity(key))
     return _request("get", _named(key), NFNL_MSG_CTHELPER.GET, attributes)
 
@@ -101,11 +113,9 @@ def flush() -> Request:
 
 def create(helper: UserspaceHelper) -> Request:
     """Make a new helper, never change one that is there. Raises :exc:`EncodeError`."""
-    if not isinstance(helper, UserspaceHelper):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise EncodeError(f"a helper is made of a UserspaceHelper, not of {helper!r}")
-    values = _identity(helper.key)
-    if helper.family not in (AF_INET, AF_INET6):
-        raise EncodeError(f"{helper.family!r} is neither AF_INET nor AF_INET6", ("family",))
+    helper = as_argument(helper, UserspaceHelper, "a helper is made of a UserspaceHelper")
+    values = _identity(helper.key, of=EncodeError)
+    plain_family(helper.family)
     if not helper.policies:
         raise EncodeError("a helper has at least one", ("policies",))
     length = 0 if helper.private_data_length is None else helper.private_data_length
@@ -145,16 +155,28 @@ def update(
 
 def _named(key: Key) -> str:
     name, family, protocol = key
+    family, protocol = plain_number(family, "family"), plain_number(protocol, "protocol")
     version = {int(AF_INET): "IPv4", int(AF_INET6): "IPv6"}.get(family, f"family {family}")
     return f"helper {name!r} ({PROTOCOL_NAMES.get(protocol, protocol)}, {version})"
 
 
-def _identity(key: Key) -> dict[str, object]:
-    """What the kernel finds a helper by: all of it. Raises :exc:`EncodeError` for less."""
+def _identity(key: Key, of: type[Exception] = TypeError) -> dict[str, object]:
+    """What the kernel finds a helper by: all of it.
+
+    Raises :exc:`EncodeError` for less, and ``of`` for a name that is no text.
+    """
     values: dict[str, object] = dict(zip(("name", "family", "protocol"), key, strict=True))
     for name, value in values.items():
-        if value is None or value == "":
+        if value is None:
             raise EncodeError("a helper is found by its name, family and protocol", (name,))
+    try:
+        values["name"] = plain_name(key[0], "a helper", "name")
+    except TypeError as error:
+        if of is TypeError:
+            raise
+        raise EncodeError(str(error), ("name",)) from None
+    values["family"] = plain_number(key[1], "family")
+    values["protocol"] = plain_number(key[2], "protocol")
     return values
 
 
@@ -163,17 +185,24 @@ def _settings(
 ) -> dict[str, object]:
     """What may change of a helper. Raises :exc:`EncodeError` for what the kernel would not take."""
     _check_most(queue, LAST_QUEUE, ("queue",))
-    if status is not None and status not in tuple(HelperStatus):
-        raise EncodeError(f"{status!r} is no HelperStatus", ("status",))
-    for index, policy in enumerate(policies or ()):
+    if status is not None and plain_number(status, "status") not in tuple(HelperStatus):
+        raise EncodeError(f"{describe_value(status)} is no HelperStatus", ("status",))
+    told = None
+    if policies is not None:
+        try:
+            told = tuple(policies)
+        except Exception:
+            raise EncodeError(
+                f"{describe_value(policies)} is not a sequence of ExpectPolicy", ("policies",)
+            ) from None
+    for index, policy in enumerate(told or ()):
         path = ("policies", str(index))
         if isinstance(policy, ExpectPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
             _check_most(policy.expect_max, MOST_EXPECTATIONS, (*path, "expect_max"))
             check_seconds(policy.expect_timeout, (*path, "expect_timeout"))
-    told = None if policies is None else tuple(policies)
     return {"queue": queue, "policies": told, "status": status}
 
 
 def _check_most(value: object, most: int, path: tuple[str, ...]) -> None:
-    if isinstance(value, int) and value > most:
-        raise EncodeError(f"{value} is more than {most}", path)
+    if value is not None and (number := plain_number(value, *path)) > most:
+        raise EncodeError(f"{describe_value(number)} is more than {most}", path)

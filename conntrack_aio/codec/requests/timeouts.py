@@ -10,18 +10,34 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from copy import copy
-from socket import AF_INET, AF_INET6
+from socket import AF_INET
 from types import MappingProxyType
+from typing import cast
 
 from ...errors import EncodeError
-from ...model.timeouts import ProtocolTimeouts, TimeoutPolicy, protocol_of
+from ...model.timeouts import (
+    PROTOCOL_TIMEOUTS,
+    ProtocolTimeouts,
+    TimeoutPolicy,
+    protocol_of,
+)
+from ...model.values import describe_value
 from ...netlink.exchange import Request
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_cttimeout import CTA_TIMEOUT, IPCTNL_MSG_TIMEOUT
 from ..reference import encode, encode_fields
 from ..schema import schema_of
-from .common import NO_HINTS, check_seconds, dump_all, request
+from .common import (
+    NO_HINTS,
+    as_argument,
+    check_seconds,
+    dump_all,
+    plain_family,
+    plain_name,
+    request,
+    wrong_kind,
+)
 
 _SUBJECT = "timeout policies"
 _MISSING = (
@@ -93,14 +109,20 @@ def delete_listed(policy: TimeoutPolicy) -> Request:
 
 
 def create(policy: TimeoutPolicy) -> Request:
-    """Make a new policy, never change one that is there. Raises :exc:`EncodeError`."""
-    _check(policy)
+    """Make a new policy, never change one that is there.
+
+    Raises :exc:`TypeError` for what is no policy, and :exc:`EncodeError`.
+    """
+    policy = _check(policy)
     return _write("create", policy, NLM_F.CREATE | NLM_F.EXCL, _HINTS_CREATE)
 
 
 def replace(policy: TimeoutPolicy) -> Request:
-    """Make a policy, or give the one of its name these timeouts. Raises :exc:`EncodeError`."""
-    _check(policy)
+    """Make a policy, or give the one of its name these timeouts.
+
+    Raises :exc:`TypeError` for what is no policy, and :exc:`EncodeError`.
+    """
+    policy = _check(policy)
     return _write("replace", policy, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
 
 
@@ -109,6 +131,7 @@ def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
 
     Raises :exc:`EncodeError`.
     """
+    timeouts = plain_timeouts(timeouts)
     protocol_of(type(timeouts), policy.protocol)
     _check_changes(timeouts)
     changed = copy(policy)
@@ -120,6 +143,8 @@ def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
 
 def get_defaults(kind: type[object], protocol: int | None) -> Request:
     """Read a protocol's defaults. Raises :exc:`EncodeError`."""
+    if not any(kind is each for each in PROTOCOL_TIMEOUTS):
+        raise wrong_kind(kind, "kind is a class of timeouts, as TCPTimeouts is")
     number = protocol_of(kind, protocol)
     attributes = encode_fields(TimeoutPolicy, {"family": AF_INET, "protocol": number})
     subject = f"{kind.__name__} by default"
@@ -131,6 +156,7 @@ def set_defaults(timeouts: ProtocolTimeouts, protocol: int | None) -> Request:
 
     The family is only looked for, by kernels up to 6.8; the defaults are those of both.
     """
+    timeouts = plain_timeouts(timeouts)
     number = protocol_of(type(timeouts), protocol)
     _check_changes(timeouts)
     values = {"family": AF_INET, "protocol": number, "timeouts": timeouts}
@@ -139,17 +165,21 @@ def set_defaults(timeouts: ProtocolTimeouts, protocol: int | None) -> Request:
     return _request("set", subject, IPCTNL_MSG_TIMEOUT.DEFAULT_SET, attributes, _HINTS_DEFAULTS)
 
 
+def plain_timeouts(timeouts: ProtocolTimeouts) -> ProtocolTimeouts:
+    """Timeouts with plain values. Raises :exc:`TypeError` for what is none."""
+    for kind in PROTOCOL_TIMEOUTS:
+        if issubclass(type(timeouts), kind):
+            return cast("ProtocolTimeouts", as_argument(timeouts, kind, ""))
+    raise wrong_kind(timeouts, "timeouts are those of a protocol, as TCPTimeouts is")
+
+
 def _named(name: str) -> str:
-    return f"timeout policy {name!r}"
+    return f"timeout policy {describe_value(name)}"
 
 
 def _name(name: str) -> bytes:
     """The kernel takes an empty one too, which nothing could use."""
-    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise EncodeError(f"a policy is found by its name, not by {name!r}", ("name",))
-    if not name:
-        raise EncodeError("it is empty", ("name",))
-    return encode_fields(TimeoutPolicy, {"name": name})
+    return encode_fields(TimeoutPolicy, {"name": plain_name(name, "a policy", "name")})
 
 
 def _write(verb: str, policy: TimeoutPolicy, flags: NLM_F, hints: Mapping[int, str]) -> Request:
@@ -160,18 +190,23 @@ def _write(verb: str, policy: TimeoutPolicy, flags: NLM_F, hints: Mapping[int, s
     )
 
 
-def _check(policy: TimeoutPolicy) -> None:
-    """Raises :exc:`EncodeError` for one that the kernel would not take, or no rule could use."""
-    if not isinstance(policy, TimeoutPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise EncodeError(f"a policy is made of a TimeoutPolicy, not of {policy!r}")
-    _name(policy.name)
-    if policy.family not in (AF_INET, AF_INET6):
-        raise EncodeError(f"{policy.family!r} is neither AF_INET nor AF_INET6", ("family",))
+def _check(policy: TimeoutPolicy) -> TimeoutPolicy:
+    """Return the policy with plain values.
+
+    Raises :exc:`EncodeError` for one that the kernel would not take, or no rule could use.
+    """
+    policy = as_argument(policy, TimeoutPolicy, "a policy is made of a TimeoutPolicy")
+    try:
+        _name(policy.name)
+    except TypeError as error:
+        raise EncodeError(str(error), ("name",)) from None
+    plain_family(policy.family)
     if policy.timeouts is not None:
         protocol_of(type(policy.timeouts), policy.protocol)
         _check_timeouts(policy.timeouts)
     elif not any(kept.path[:1] == (CTA_TIMEOUT.DATA,) for kept in policy.unknown):
         raise EncodeError("a policy has some, if only none that is told", ("timeouts",))
+    return policy
 
 
 def _check_changes(timeouts: ProtocolTimeouts) -> None:

@@ -1,0 +1,143 @@
+"""Generated code: values come into it by name, and tracebacks show it."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import pytest
+from support.cases import BOTH
+from support.passed import INTEGERS, LyingText
+from support.strategies import messages as message_classes
+from support.wire import assigned, attr, be32, nest
+
+from conntrack_aio import Flow, Helper, Status, Tuple
+from conntrack_aio.codec import layouts, packers
+from conntrack_aio.codec.decoder import Decoder
+from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.codec.requests import flows as requests
+from conntrack_aio.generated import compile_function
+from conntrack_aio.model import declare
+from conntrack_aio.netlink import messages
+
+FIELDS = {field.name for cls in message_classes() for field in attrs.fields(cls)}
+METHODS = {"get", "clear"}
+"""Of the dicts that values are remembered in."""
+INSIDE = {"_ip", "_scope_id"}
+"""Of address objects."""
+
+
+class Sources:
+    """What is compiled while a test runs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.texts: list[str] = []
+        self.functions: list[Callable[..., Any]] = []
+        for module in (layouts, packers, declare):
+            monkeypatch.setattr(module, "compile_function", self._compile)
+
+    def _compile(
+        self, name: str, source: str, names: dict[str, object], about: str
+    ) -> Callable[..., Any]:
+        self.texts.append(source)
+        function = compile_function(name, source, names, about)
+        self.functions.append(function)
+        return function
+
+
+@pytest.fixture
+def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
+    return Sources(monkeypatch)
+
+
+def fresh(decoder: Decoder[Any]) -> Decoder[Any]:
+    return Decoder(decoder._cls, decoder._what, decoder._kind, port=decoder._port)
+
+
+def read_all(decoder: Decoder[Any], datas: list[bytes]) -> None:
+    for data in datas:
+        decoder.one(data)
+
+
+def message(attributes: bytes) -> bytes:
+    return messages.pack(0x100, 0x600, 7, b"\2\0\0\0" + attributes)
+
+
+MARK = 0x5A5A1234
+"""A number, and a text, that stand in what is read and sent, and in no source."""
+WORD = "helper_word"
+
+
+def compiled(sources: Sources) -> None:
+    """Have everything compiled that there is to compile."""
+    for decoder in (decode_flow, decode_event):
+        read_all(
+            fresh(decoder),
+            [
+                message(BOTH),
+                message(BOTH + be32(8, MARK) + be32(3, 14) + nest(9, attr(5, b""))),
+                message(BOTH + attr(MARK & 0x3FFF, b"x") + nest(5, attr(1, WORD.encode()))),
+                message(BOTH + nest(4, nest(1, attr(1, b"\3")))),
+            ],
+        )
+    flow = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 2, timeout=5, mark=MARK, zone=3)
+    flow.helper, flow.status, flow.labels = Helper(name=WORD), Status.ASSURED, MARK
+    six = Flow.icmp("2001:db8::1", "2001:db8::2", id=MARK & 0xFFFF, timeout=9)
+    lying = [assigned(flow, mark=make(MARK)) for make in INTEGERS.values()]
+    lying.append(assigned(flow, helper=assigned(Helper(), name=LyingText(WORD))))
+    for model in (requests._CREATE, requests._DELETE, requests._GET):
+        rest = (None, None) if model is requests._CREATE else (None,)
+        tried = packers.Packers(model._arguments, model._make, model._parts)
+        for each in (flow, six, *lying, flow):
+            tried.pack(requests._hint_of(each), 1, each, *rest)
+    for cls in message_classes():
+        declare._compile_maker(cls)
+        declare._compile_normalizing(cls)
+    assert len(sources.texts) > 20
+
+
+def constants(source: str) -> Iterator[object]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant):
+            yield node.value
+
+
+def test_only_declarations_and_our_own_numbers_are_in_it(sources: Sources) -> None:
+    compiled(sources)
+    for source in sources.texts:
+        for value in constants(source):
+            # Positions, sizes and bounds; the order of bytes; what is absent.
+            assert value in (None, "big") or (type(value) is int and 0 <= value <= 1 << 16)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Attribute):
+                assert node.attr in FIELDS | METHODS | INSIDE
+        assert str(MARK) not in source
+        assert str(MARK & 0x3FFF) not in source
+        assert WORD not in source
+        assert "import" not in source
+
+
+def test_tracebacks_show_it(sources: Sources) -> None:
+    compiled(sources)
+    for function, source in zip(sources.functions, sources.texts, strict=True):
+        assert linecache.getlines(function.__code__.co_filename) == source.splitlines(keepends=True)
+    make = declare.raw(Tuple)
+    with pytest.raises(TypeError):
+        make()
+    normalize = declare._compile_normalizing(Flow)
+    try:
+        normalize(object())
+    except AttributeError as error:
+        shown = "".join(traceback.format_exception(error))
+        assert "value = self.status" in shown
+
+
+def test_what_is_gone_is_forgotten(sources: Sources) -> None:
+    compiled(sources)
+    names = [function.__code__.co_filename for function in sources.functions]
+    sources.functions.clear()
+    assert not any(name in linecache.cache for name in names)

@@ -1,0 +1,128 @@
+"""Kernels that align 64-bit values put an empty attribute before each: it is not kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support.cases import BOTH
+from support.strategies import messages as message_classes
+from support.wire import attr, be32, be64, nest
+
+from conntrack_aio import Counters, Flow, Timestamp, UnknownAttribute
+from conntrack_aio.codec.decoder import Decoder
+from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.codec.reference import decode, encode
+from conntrack_aio.codec.schema import Branch, Fork, schema_of
+from conntrack_aio.errors import EncodeError
+from conntrack_aio.netlink import messages
+from conntrack_aio.uapi import nfnetlink_conntrack as uapi
+
+
+def padded_nests() -> set[type]:
+    """The enums of nests that the kernel's headers have a pad in."""
+    return {
+        enum
+        for enum in vars(uapi).values()
+        if isinstance(enum, type) and hasattr(enum, "__members__") and "PAD" in enum.__members__
+    }
+
+
+def branches(branch: Branch) -> Iterator[Branch]:
+    yield branch
+    for child in branch.children.values():
+        if isinstance(child, Branch):
+            yield from branches(child)
+
+
+def test_every_nest_that_has_a_pad_knows_it() -> None:
+    known = {
+        (number, child.name)
+        for cls in message_classes()
+        for branch in branches(schema_of(cls).root)
+        for number in branch.pads
+        for child in branch.children.values()
+        if not isinstance(child, (Branch, Fork))
+    }
+    for enum in padded_nests():
+        assert any(name.startswith(enum.__name__) for _, name in known), enum
+    assert {enum.__name__ for enum in padded_nests()} >= {"CTA_COUNTERS", "CTA_TIMESTAMP"}
+
+
+def u64(number: int, value: int, pad: int, *, padded: bool) -> bytes:
+    return (attr(pad, b"") if padded else b"") + be64(number, value)
+
+
+def entry(*, padded: bool, number: int = 7) -> bytes:
+    counters = [
+        nest(
+            kind,
+            u64(1, number, 5, padded=padded) + u64(2, 100 * number, 5, padded=padded),
+        )
+        for kind in (9, 10)
+    ]
+    start = nest(20, u64(1, 10**18 + number, 3, padded=padded))
+    return BOTH + be32(3, 14) + counters[0] + counters[1] + start
+
+
+def flow_message(attributes: bytes, flags: int = 2) -> bytes:
+    return messages.pack(0x100, flags, 1, b"\2\0\0\0" + attributes)
+
+
+def test_it_is_dropped() -> None:
+    data = entry(padded=True)
+    seen = decode(Flow, data, 0, len(data))
+    plain = entry(padded=False)
+    assert seen == decode(Flow, plain, 0, len(plain))
+    assert seen.counters_orig == Counters(packets=7, bytes=700)
+    assert seen.timestamp == Timestamp(start=10**18 + 7)
+    assert seen.unknown == ()
+    assert encode(seen) == plain
+
+
+def test_layouts_read_such_messages_and_are_used_again() -> None:
+    decoder: Decoder[Any] = Decoder(
+        decode_flow._cls, decode_flow._what, decode_flow._kind, port=decode_flow._port
+    )
+    for number in range(100):
+        seen = decoder.one(flow_message(entry(padded=True, number=number)))
+        assert seen == decoder.one(flow_message(entry(padded=False, number=number)))
+        assert seen.unknown == ()
+    assert decoder.layouts == 2
+
+
+def test_before_the_time_of_an_event_it_has_the_number_of_another_attribute() -> None:
+    data = BOTH + be32(3, 14) + attr(3, b"") + be64(27, 10**18)
+    for _ in range(2):
+        event = decode_event.one(flow_message(data, 0x600))
+        assert event.timestamp == 10**18
+        assert event.flow.status == 14
+        assert event.flow.unknown == ()
+    # Where the kernel puts it, status has not been told yet, or has: the last that is one counts.
+    turned = BOTH + attr(3, b"") + be64(27, 10**18) + be32(3, 14)
+    assert decode_event.one(flow_message(turned, 0x600)) == event
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        (nest(9, attr(5, b"x")), (9, 5)),  # it is not empty
+        (nest(9, attr(6, b"")), (9, 6)),  # not the number
+        (nest(5, attr(5, b"")), (5, 5)),  # not the nest
+        (attr(5 + 95, b""), (100,)),
+    ],
+)
+def test_what_is_no_padding_is_kept(data: bytes, path: tuple[int, ...]) -> None:
+    """An empty attribute may be a flag of a newer kernel."""
+    whole = BOTH + data
+    (kept,) = decode(Flow, whole, 0, len(whole)).unknown
+    assert kept.path == path
+
+
+def test_no_padding_is_written() -> None:
+    data = entry(padded=False)
+    flow = decode(Flow, data, 0, len(data))
+    flow.unknown = (UnknownAttribute((9, 5), b""),)
+    with pytest.raises(EncodeError, match="padding"):
+        encode(flow)

@@ -1,0 +1,83 @@
+"""What people pass in for a number, a text or an address, and what lies about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, IntEnum
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, NoReturn
+
+
+def _refuse(*arguments: object) -> NoReturn:
+    raise AssertionError("code of a value that was passed in ran")
+
+
+class LyingInt(int):
+    """Prints, compares and hashes as it likes: what it is used as runs its code."""
+
+    __str__ = __repr__ = __format__ = __int__ = __hash__ = _refuse  # type: ignore[assignment]
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse  # type: ignore[assignment]
+    __index__ = __and__ = __rand__ = __or__ = __ror__ = __bool__ = _refuse  # type: ignore[assignment]
+    to_bytes = bit_length = _refuse  # type: ignore[assignment]
+
+
+class LyingText(str):
+    __str__ = __repr__ = __format__ = __hash__ = __eq__ = __ne__ = _refuse  # type: ignore[assignment]
+    encode = lower = strip = split = _refuse  # type: ignore[assignment]
+
+
+class LyingBytes(bytes):
+    __str__ = __repr__ = __hash__ = __eq__ = __ne__ = __bytes__ = _refuse  # type: ignore[assignment]
+    hex = _refuse  # type: ignore[assignment]
+
+
+class LyingIPv4(IPv4Address):
+    __str__ = __repr__ = __hash__ = __eq__ = __int__ = __lt__ = _refuse  # type: ignore[assignment]
+    packed = property(_refuse)  # type: ignore[assignment]
+
+
+class LyingIPv6(IPv6Address):
+    __str__ = __repr__ = __hash__ = __eq__ = __int__ = __lt__ = _refuse  # type: ignore[assignment]
+    packed = ipv4_mapped = property(_refuse)  # type: ignore[assignment]
+
+
+class Index:
+    """An integer of a library such as NumPy: no ``int``, but it has ``__index__``."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __index__(self) -> int:
+        return self._value
+
+    __hash__ = __eq__ = _refuse  # type: ignore[assignment]
+
+
+def member(value: int) -> Any:
+    """A member of a plain enum that is an integer, too."""
+    return Enum("Mark", {"WEB": value}, type=int).WEB  # type: ignore[attr-defined]
+
+
+def int_member(value: int) -> Any:
+    return IntEnum("Mark", {"WEB": value}).WEB  # type: ignore[attr-defined]
+
+
+INTEGERS: dict[str, Callable[[int], Any]] = {
+    "a member of an enum": member,
+    "a member of an IntEnum": int_member,
+    "an object with __index__": Index,
+    "a subclass that lies": LyingInt,
+}
+
+
+class Hostile:
+    """Whatever is done with it raises, and not always what one would expect."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        object.__setattr__(self, "_error", error)
+
+    def _raise(self, *arguments: object) -> NoReturn:
+        raise object.__getattribute__(self, "_error")("hostile")
+
+    __repr__ = __str__ = __index__ = __hash__ = __eq__ = __bool__ = __iter__ = _raise  # type: ignore[assignment]
+    __getattr__ = __len__ = __int__ = __lt__ = __buffer__ = _raise  # type: ignore[assignment]

@@ -1,0 +1,378 @@
+"""What verbs say of arguments: of the wrong kind a TypeError, with a wrong value an EncodeError."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from socket import AF_INET
+from typing import Any
+
+import attrs
+import pytest
+from support import expectations as some
+from support import flows
+from support.passed import INTEGERS, Hostile, LyingText
+from support.wire import assigned
+
+from conntrack_aio import (
+    Connection,
+    EncodeError,
+    Expectation,
+    Expectations,
+    ExpectPolicy,
+    Flow,
+    Helpers,
+    Match,
+    NATRange,
+    NewFlow,
+    Status,
+    TCPTimeouts,
+    TimeoutPolicy,
+    Timeouts,
+    Timestamp,
+    Tuple,
+    UDPTimeouts,
+    UserspaceHelper,
+    connect,
+)
+from conntrack_aio.testing import FakeKernel
+
+pytestmark = pytest.mark.anyio
+
+FLOW = flows.tcp(1)
+POLICY = TimeoutPolicy.of("a", UDPTimeouts(replied=5), family=AF_INET)
+HELPER = UserspaceHelper(
+    name="mine",
+    family=AF_INET,
+    protocol=6,
+    policies=(ExpectPolicy(name="a", expect_max=1, expect_timeout=5),),
+)
+
+
+@pytest.fixture
+async def conn() -> AsyncIterator[Connection]:
+    async with FakeKernel("6.18").connect() as connection:
+        await connection.create(FLOW)
+        await connection.timeouts.create(POLICY)
+        yield connection
+
+
+GOOD: dict[str, Any] = {
+    "target": FLOW,
+    "targets": [FLOW],
+    "flow": flows.tcp(2),
+    "flows": [flows.tcp(3)],
+    "match": Match(mark=1),
+    "packet": some.EXPECTED,
+    "expectation": some.data(some.ftp()),
+    "policy": POLICY,
+    "timeouts": UDPTimeouts(replied=1),
+    "kind": TCPTimeouts,
+    "helper": HELPER,
+    "name": "a",
+    "family": AF_INET,
+    "protocol": 6,
+    "master": FLOW,
+    "timeout": 5,
+    "mark": 1,
+}
+"""A right value for each parameter that needs one."""
+
+OBJECTS = {
+    "target",
+    "targets",
+    "flow",
+    "flows",
+    "match",
+    "packet",
+    "expectation",
+    "policy",
+    "timeouts",
+    "kind",
+    "helper",
+    "name",
+    "master",
+}
+"""Parameters that take an object, or a name, of one kind."""
+
+HINTS = {
+    "target": r"Flow|Expectation",
+    "targets": "iterable",
+    "flow": "Flow",
+    "flows": "iterable",
+    "match": "Match",
+    "packet": "Tuple",
+    "expectation": "Expectation",
+    "policy": "TimeoutPolicy",
+    "timeouts": "TCPTimeouts",
+    "kind": "TCPTimeouts",
+    "helper": "UserspaceHelper",
+    "name": "text",
+    "master": "Flow",
+}
+
+
+def kind_of(value: object) -> str:
+    return type(value).__name__
+
+
+def verbs() -> list[Any]:
+    """Each parameter of each verb that takes an object."""
+    found: list[Any] = []
+    for holder, cls in (
+        ("", Connection),
+        ("expectations", Expectations),
+        ("timeouts", Timeouts),
+        ("helpers", Helpers),
+    ):
+        for name, verb in inspect.getmembers(cls, inspect.isfunction):
+            if name.startswith("_"):
+                continue
+            for parameter in inspect.signature(verb).parameters:
+                if parameter in OBJECTS and not takes_a_value(cls, name, parameter):
+                    shown = f"{holder}.{name}({parameter})"
+                    found.append(pytest.param(holder, name, parameter, id=shown))
+    return found
+
+
+def takes_a_value(cls: type, verb: str, parameter: str) -> bool:
+    """A value of an attribute under the same name, and what is only compared."""
+    return (parameter == "helper" and not (cls is Helpers and verb == "create")) or (
+        cls is Helpers and verb in ("dump", "list")
+    )
+
+
+async def call(conn: Connection, holder: str, name: str, arguments: dict[str, Any]) -> object:
+    verb = getattr(getattr(conn, holder) if holder else conn, name)
+    given: dict[str, Any] = {}
+    for parameter in inspect.signature(verb).parameters.values():
+        required = parameter.default is inspect.Parameter.empty
+        positional = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.name in arguments:
+            given[parameter.name] = arguments[parameter.name]
+        elif required and not positional:
+            given[parameter.name] = GOOD[parameter.name]
+    if name.startswith("update") and "mark" in inspect.signature(verb).parameters:
+        given.setdefault("mark", 1)
+    result = verb(**given)
+    if inspect.isawaitable(result):
+        return await result
+    async with result as entered:
+        if hasattr(entered, "__anext__"):
+            entered.close()
+    return None
+
+
+def test_every_verb_is_tried() -> None:
+    assert len(verbs()) > 30
+
+
+@pytest.mark.parametrize(("holder", "name", "parameter"), verbs())
+@pytest.mark.parametrize("wrong", ["x", 5, b"x", object(), Hostile(KeyError)], ids=kind_of)
+async def test_an_argument_of_the_wrong_kind(
+    conn: Connection, holder: str, name: str, parameter: str, wrong: object
+) -> None:
+    if parameter == "name" and isinstance(wrong, str):
+        return  # it is a name, which may be of nothing
+    if parameter in ("targets", "flows") and isinstance(wrong, (str, bytes, Hostile)):
+        return  # iterables, of what is no target, or that raise what is theirs to raise
+    before = conn.statistics().requests
+    with pytest.raises(TypeError, match=HINTS[parameter]):
+        await call(conn, holder, name, {parameter: wrong})
+    assert conn.statistics().requests == before
+
+
+@pytest.mark.parametrize("holder", ["", "expectations", "helpers"])
+async def test_flush_says_what_deletes_some(conn: Connection, holder: str) -> None:
+    flush = (getattr(conn, holder) if holder else conn).flush
+    for arguments in ((Match(mark=1),), ("x",)):
+        with pytest.raises(TypeError, match="delete"):
+            await flush(*arguments)
+    with pytest.raises(TypeError, match="delete"):
+        await flush(match=Match(mark=1))
+    assert await conn.count() == 1
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in vars(Connection) | {"list": 0, "get": 0, "dump": 0} if name[0] != "_"]
+)
+def test_what_is_not_connected_yet_says_how(name: str) -> None:
+    connecting = connect()
+    if hasattr(type(connecting), name):
+        return
+    with pytest.raises(AttributeError, match=r"await connect\(\)"):
+        getattr(connecting, name)
+    assert not hasattr(connecting, "no_verb_at_all")
+
+
+# Values
+
+
+NUMBERS = ("mark", "mark_mask", "timeout", "status", "labels", "labels_mask", "zone")
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+@pytest.mark.parametrize("parameter", NUMBERS)
+async def test_a_number_may_be_of_any_kind(conn: Connection, kind: str, parameter: str) -> None:
+    make = INTEGERS[kind]
+    number = make(int(Status.ASSURED) if parameter == "status" else 7)
+    with_mask = {"mark_mask": {"mark": 7}, "labels_mask": {"labels": 7}, "zone": {"mark": 7}}
+    given = {**with_mask.get(parameter, {}), parameter: number}
+    if parameter == "zone":
+        await conn.create(attrs.evolve(FLOW, zone=7))
+    if parameter in ("labels", "labels_mask"):
+        return  # no room for them in the fake kernel; the codec's tests write them
+    await conn.update(FLOW, **given)
+    (outcome,) = await conn.update_many([FLOW], **given)
+    assert outcome.ok
+    found = await conn.get(FLOW, zone=number if parameter == "zone" else None)
+    assert found.timeout == 7 if parameter == "timeout" else found.timeout
+    assert found.mark == (7 if "mark" in given else 0)
+
+
+@pytest.mark.parametrize("parameter", NUMBERS)
+@pytest.mark.parametrize(
+    "wrong", ["0x7", 1.5, b"7", object(), Hostile(RecursionError)], ids=kind_of
+)
+async def test_what_is_no_number(conn: Connection, parameter: str, wrong: Any) -> None:
+    given = {"mark": 1, parameter: wrong}
+    for ask in (
+        lambda: conn.update(FLOW, **given),
+        lambda: conn.update_matching(Match(mark=0), **given),
+    ):
+        if parameter == "zone" and ask.__code__.co_names[0] == "update_matching":
+            continue
+        with pytest.raises(EncodeError) as caught:
+            await ask()
+        assert caught.value.path == (parameter,)
+    with pytest.raises(EncodeError):
+        await conn.update_many([FLOW], **given)
+
+
+async def test_zones_that_are_none(conn: Connection) -> None:
+    for wrong in ("1", 1 << 16, -1, Hostile(OSError)):
+        for verb in (conn.get, conn.delete):
+            with pytest.raises(EncodeError):
+                await verb(FLOW, zone=wrong)  # type: ignore[arg-type]
+        (outcome,) = await conn.delete_many([FLOW], zone=wrong)  # type: ignore[arg-type]
+        assert isinstance(outcome.error, EncodeError)
+    assert await conn.count() == 1
+
+
+async def test_translations_of_any_kind(conn: Connection) -> None:
+    for number, to in enumerate(
+        ["192.0.2.1", LyingText("192.0.2.1"), "::ffff:192.0.2.1", NATRange.of("192.0.2.1")]
+    ):
+        created = await conn.create(flows.tcp(100 + number), nat_src=to)
+        assert str(created.reply.dst) == "192.0.2.1"
+    for wrong in (5, Hostile(KeyError), object()):
+        with pytest.raises(TypeError, match="not an address"):
+            await conn.create(flows.tcp(200), nat_src=wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="not an address"):
+            conn.create_many([flows.tcp(200)], nat_dst=wrong)  # type: ignore[arg-type]
+    with pytest.raises(EncodeError):
+        await conn.create(flows.tcp(200), nat_src=NATRange(port_min="x"))  # type: ignore[arg-type]
+
+
+# Bulks
+
+
+def nasty() -> list[Any]:
+    errors = (RuntimeError, KeyError, RecursionError, OverflowError, UnicodeError, OSError)
+    flow = flows.tcp(50)
+    itself = flows.tcp(51)
+    itself.master = itself  # type: ignore[assignment]
+
+    class Odd(Flow):
+        @property
+        def orig(self) -> Any:  # type: ignore[override]
+            raise KeyError("odd")
+
+    return [
+        *(None, 5, "x", b"", object(), [], {}, Match(mark=1), Tuple, Flow),
+        *map(Hostile, errors),
+        *[assigned(flow, orig=assigned(flow.orig, sport=Hostile(error))) for error in errors],
+        *[assigned(flow, zone=Hostile(error)) for error in errors],
+        assigned(flow, orig=assigned(flow.orig, src="10.0.0.1")),
+        assigned(flow, orig=assigned(flow.orig, sport=70000)),
+        assigned(flow, orig=None),
+        assigned(flow, mark="x" * 10**6, zone=10**5000),
+        NewFlow(Hostile(KeyError)),  # type: ignore[arg-type]
+        NewFlow(assigned(flow, orig=5)),
+        assigned(itself, orig=[]),
+        object.__new__(Flow),
+        object.__new__(Tuple),
+        object.__new__(Odd),
+    ]
+
+
+BULKS: dict[str, Callable[[Connection, list[Any]], Any]] = {
+    "create_many": lambda conn, items: conn.create_many(items),
+    "update_many": lambda conn, items: conn.update_many(items, mark=1),
+    "update_many, the status": lambda conn, items: conn.update_many(items, status=Status.ASSURED),
+    "delete_many": lambda conn, items: conn.delete_many(items),
+}
+
+
+@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize("name", BULKS)
+async def test_no_item_makes_a_bulk_raise(conn: Connection, name: str, start: bool) -> None:
+    """Whatever is in it: its outcome says so, and those around it are done."""
+    around = [flows.tcp(1000 + number) for number in range(40)]
+    if name != "create_many":
+        assert all(outcome.ok for outcome in await conn.create_many(around))
+    items: list[Any] = []
+    for flow, each in zip(around, nasty(), strict=False):
+        items += [flow, each]
+    if start and name != "create_many":  # it is looked up first, and so are the others then
+        items.append(attrs.evolve(await conn.get(FLOW), timestamp=Timestamp(start=5)))
+    outcomes = await BULKS[name](conn, items)
+    assert len(outcomes) == len(items)
+    bad = [outcome for outcome in outcomes if not outcome.ok]
+    assert len(bad) == len(nasty())
+    assert all(isinstance(outcome.error, EncodeError) for outcome in bad)
+    for outcome in bad:
+        assert str(outcome.error)
+
+
+async def test_expectations_of_any_kind_of_number(conn: Connection) -> None:
+    for make in INTEGERS.values():
+        made = Expectation.of(
+            some.ftp().orig, some.EXPECTED, timeout=make(60), expect_class=make(0)
+        )
+        assert (made.timeout, made.expect_class) == (60, 0)
+        assert type(made.timeout) is int
+    assert await conn.count() == 1
+
+
+async def test_policies_and_helpers_of_any_kind_of_value(conn: Connection) -> None:
+    for number, make in enumerate(INTEGERS.values()):
+        name = LyingText(f"p{number}")
+        policy = TimeoutPolicy(
+            name=name, family=make(2), protocol=make(17), timeouts=UDPTimeouts(replied=make(5))
+        )
+        created = await conn.timeouts.create(policy)
+        assert (created.name, created.timeouts) == (
+            f"p{number}",
+            attrs.evolve(created.timeouts, replied=5),
+        )
+        assert (await conn.timeouts.get(name)).name == f"p{number}"
+        updated = await conn.timeouts.update(name, UDPTimeouts(replied=make(6)))
+        assert updated.timeouts == attrs.evolve(created.timeouts, replied=6)
+        await conn.timeouts.delete(name)
+        helper = attrs.evolve(HELPER, name=LyingText(f"h{number}"), family=make(2), queue=make(1))
+        made = await conn.helpers.create(helper)
+        assert made.key == (f"h{number}", 2, 6)
+        assert (await conn.helpers.get(helper.name, make(2), make(6))).queue == 1
+        await conn.helpers.update(helper.name, make(2), make(6), queue=make(9))
+        await conn.helpers.delete(helper.name, make(2), make(6))
+
+
+def test_buffers_and_processes_of_any_kind_of_number() -> None:
+    for make in INTEGERS.values():
+        connect(receive_buffer=make(4096), receive_buffer_max=make(8192), reply_timeout=make(3))
+    for wrong in ("4096", 1.5, Hostile(KeyError)):
+        with pytest.raises(TypeError, match="receive_buffer"):
+            connect(receive_buffer=wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="reply_timeout"):
+        connect(reply_timeout=Hostile(KeyError))  # type: ignore[arg-type]
