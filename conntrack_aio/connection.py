@@ -16,6 +16,7 @@ from .codec.requests import flows as requests
 from .errors import InvalidRequest, NotSupported
 from .model.statistics import ConnectionStatistics
 from .netlink.endpoint import Endpoint, endpoint_for
+from .netlink.modules import MISSING
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .session import Session, check_buffers
@@ -102,8 +103,7 @@ class Connecting:
             raise NotSupported(
                 errno.EOPNOTSUPP,
                 " ".join(_CONNECT),
-                hint="This kernel was built without ctnetlink (CONFIG_NF_CT_NETLINK), or its "
-                "module can't be loaded",
+                hint=MISSING,
             ) from error
         except BaseException:
             connection.close()

@@ -101,6 +101,8 @@ def _read_all(tree: SysctlTree) -> ConntrackSysctls:
             setattr(settings, name, declared.read(tree.read(sysctl)))
         except FileNotFoundError:
             continue
+        except KernelError:
+            raise  # it says itself that the module is missing
         except OSError as error:
             raise kernel_error(error.errno or errno.EIO, f"read {sysctl}") from error
         except DecodeError as error:
@@ -113,6 +115,8 @@ def _write(tree: SysctlTree, chosen: dict[str, int]) -> None:
     for name, value in chosen.items():
         try:
             tree.write(sysctl_of(name), int(value))
+        except KernelError:
+            raise  # it says itself that the module is missing
         except OSError as error:
             raise _refused(error.errno or errno.EIO, name, value, done) from error
         done.append(name)
@@ -141,4 +145,4 @@ def _absent(declared: Setting) -> str:
         return f"Linux has it since {declared.since}"
     if declared.until:
         return f"Linux had it until {declared.until}"
-    return "This kernel does not have it, at least not in this namespace"
+    return "This kernel does not have it, at least not in this namespace: connection tracking is loaded"
