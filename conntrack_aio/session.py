@@ -125,6 +125,7 @@ class Session:
         all_netns: bool = False,
         on_loss: OnLoss = "raise",
         reliable: bool = False,
+        receive_time: bool = False,
         sieve: Sieve[E] | None = None,
     ) -> EventStream[E]:
         """Events of multicast groups, on a socket of their own, joined when this returns."""
@@ -143,7 +144,7 @@ class Session:
             )
         )
         keep = None if sieve is None or subscription.exact else sieve.keep
-        stream = EventStream(subscription, reader, self._retire_stream, on_loss, keep)
+        stream = EventStream(subscription, reader, self._retire_stream, on_loss, keep, receive_time)
         self._streams.add(stream)
         return stream
 

@@ -16,6 +16,7 @@ PACKAGE = Path(conntrack_aio.__file__).parent
 FLOORS = {
     "errors": 0,
     "generated": 0,
+    "interrupts": 0,
     "plain": 0,
     "uapi": 0,
     "sysctls": 0,
@@ -27,6 +28,7 @@ FLOORS = {
     "trace": 4,
     "items": 4,
     "background": 4,
+    "tracking": 4,
     "received": 5,
     "subscriptions": 5,
     "bulk": 5,

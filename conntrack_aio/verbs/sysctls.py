@@ -12,6 +12,7 @@ from ..errors import DecodeError, KernelError, NotSupported, PermissionDenied, k
 from ..model.sysctls import SETTINGS, ConntrackSysctls, SettableSysctls, Setting, sysctl_of
 from ..session import Session
 from ..sysctls import SysctlTree
+from ..tracking import is_tracking
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -92,6 +93,21 @@ class Sysctls:
         }
         await self._session.aside(lambda: _write(self._session.endpoint.sysctls, chosen))
 
+    async def tracking(self) -> bool:
+        """Return whether connections are known to be tracked in this namespace.
+
+        The kernel tracks nothing in a network namespace until a firewall rule there asks for it.
+        ``True``: there is such a rule. ``False``: none was found, but rules of older iptables, Open
+        vSwitch and traffic control can't be seen by all kernels. An entry is the best proof that
+        there is: :meth:`Connection.count`.
+
+        It asks for the functions that see packets (Linux 5.14, if built with
+        CONFIG_NETFILTER_NETLINK_HOOK) and for the rules of nftables, on a worker thread. The kernel
+        may load the modules of both. It raises :exc:`anyio.ClosedResourceError` once the connection
+        is closed.
+        """
+        return await self._session.aside(lambda: is_tracking(self._session.endpoint.open))
+
 
 def _read_all(tree: SysctlTree) -> ConntrackSysctls:
     settings = ConntrackSysctls()
@@ -145,4 +161,4 @@ def _absent(declared: Setting) -> str:
         return f"Linux has it since {declared.since}"
     if declared.until:
         return f"Linux had it until {declared.until}"
-    return "This kernel does not have it, at least not in this namespace: connection tracking is loaded"
+    return "This kernel does not have it, at least not in this namespace"
