@@ -32,7 +32,10 @@ from .conversation import converse
 
 TABLE = "conntrack_aio"
 
-_TAKES_NFTABLES = ("nf_tables", "nftables for IPv4 and IPv6 (CONFIG_NF_TABLES_INET)")
+_TAKES_NFTABLES = (
+    "nf_tables",
+    "nftables with connection tracking (CONFIG_NF_TABLES_INET, CONFIG_NFT_CT)",
+)
 _TAKES_INET = ("nft-chain-1-filter", "filter chains of both families (CONFIG_NF_TABLES_INET)")
 _TAKES_CT = ("nft_ct", "nftables' connection tracking (CONFIG_NFT_CT)")
 """By what was refused: the module to load, by a name or an alias, and what was not built."""

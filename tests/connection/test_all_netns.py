@@ -91,7 +91,10 @@ async def test_all_types_with_traffic(around: Neighbourhood, conn: Connection) -
 
 async def test_one_without_an_id_is_not_heard(around: Neighbourhood, conn: Connection) -> None:
     blue = around.new("blue")
+    around.new("green", id=3)
     async with conn.events(all_netns=True) as stream:
+        spot = stream.blind_spots[-1]
+        assert (spot.setting, spot.what) == ("", "the namespaces blue are not heard")
         await make(blue, 1)
         await conn.create(flows.tcp(2))
         around._lab.run(links.assign_nsid, blue.descriptor, 4)
@@ -213,9 +216,9 @@ async def test_cancelled_while_it_looks_for_names(
         assert go_on.wait(5)
         return plain(directory)
 
-    monkeypatch.setattr(nsids, "_files", slow)
     blue = around.new("blue", id=4)
     async with conn.events(all_netns=True) as stream:
+        monkeypatch.setattr(nsids, "_files", slow)
         await make(blue, 1, 2)
         told: list[FlowEvent] = []
 
@@ -399,7 +402,7 @@ async def test_expectations_of_all_namespaces(around: Neighbourhood, conn: Conne
             here, elsewhere = await anext(stream), await anext(stream)
     assert (here.type, here.nsid, here.netns) == (EventType.NEW, None, None)
     assert (elsewhere.type, elsewhere.nsid, elsewhere.netns) == (EventType.NEW, 4, "blue")
-    assert str(elsewhere).endswith(f"in blue (by port {elsewhere.port_id})")
+    assert str(elsewhere).endswith(f"in blue portid={elsewhere.port_id}")
 
 
 async def test_closed_while_names_are_looked_for(
