@@ -62,7 +62,7 @@ async def _say_what_is_missing(conn: Connection, missing: set[str] | None) -> No
         spots = (await conn.sysctls.read()).blind_spots()
         for spot in spots:
             if spot.setting == _NOTHING_TRACKED and await conn.sysctls.tracking():
-                say("the table is empty: connections are tracked here, but there are none")
+                say("the table is empty: connections are tracked here, but there is none")
             elif spot.setting == _NOTHING_TRACKED or missing is None or spot.setting in missing:
                 say(spot)
     except ConntrackError:
