@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from .lab import Lab
 
@@ -38,6 +38,10 @@ class Process:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        return self._stdout
 
     def line(self) -> str:
         """The next line; :exc:`TimeoutError` if it doesn't come, :exc:`EOFError` at the end."""
