@@ -142,10 +142,9 @@ class _Unfailing(io.TextIOBase):
     """
 
     encoding = "utf-8"
-    errors = "backslashreplace"
 
     def write(self, text: str, /) -> int:
-        data = text.encode(self.encoding, self.errors)
+        data = text.encode(errors="backslashreplace")
         with _interruptible():
             try:
                 while data:
