@@ -27,6 +27,9 @@ from .render import Render, renderer
 _PATIENCE = 10.0
 """Seconds that the demo waits for events that ought to come at once."""
 
+_INTERRUPTED_WITHIN = 1.0
+"""Seconds that an interrupted demo has to end."""
+
 _SYSCTLS = {"events": 1, "acct": 1, "timestamp": 1}
 
 _INTRODUCTION = """\
@@ -38,7 +41,17 @@ The kernel tracks them; here is what it says of them:
 def run_demo(*, json: bool) -> int:
     """Run the demo in a child process; its exit status."""
     command = [sys.executable, "-m", "conntrack_aio.cli.demo", *(["--json"] if json else [])]
-    status = subprocess.run(command, check=False).returncode
+    with subprocess.Popen(command) as child:
+        try:
+            status = child.wait()
+        except KeyboardInterrupt:
+            # A terminal interrupts the child too; from elsewhere this may be the only process.
+            try:
+                child.wait(_INTERRUPTED_WITHIN)
+            except subprocess.TimeoutExpired:
+                child.terminate()
+            child.wait()
+            raise
     return status if status >= 0 else 128 - status  # as a shell has that of a signal
 
 

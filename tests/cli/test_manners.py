@@ -65,6 +65,7 @@ def make(lab: Lab, count: int) -> None:
 
 SPEAKING = {
     "a hint": ("$C list", 0),
+    "what passes between it and the kernel": ("CONNTRACK_AIO_DEBUG=1 $C list", 0),
     "a failure": ("$C count --netns no-such-thing", 1),
     "a bad match": ("$C count proto nonsense", 2),
     "a bad argument": ("$C nonsense", 2),
@@ -177,8 +178,9 @@ def unread(process: Process) -> int:
 
 
 def wait_until_blocked(process: Process) -> None:
-    """Until it can't write any more: a pipe is full a page before its end, or less."""
-    wait_until(lambda: unread(process) > PIPE - 4096)
+    """Until it can't write any more. A pipe is full when its pages are, though each may have
+    room."""
+    wait_until(lambda: unread(process) > PIPE // 2)
     wait_until(lambda: "pipe" in Path(f"/proc/{process.pid}/wchan").read_text())
 
 
@@ -203,6 +205,31 @@ def test_the_first_interrupt_ends_a_list_that_nobody_reads(lab: Lab, form: list[
         wait_until_blocked(listing)
         listing.signal(signal.SIGINT)
         assert listing.end() == (130, "")
+
+
+def test_the_first_interrupt_ends_what_is_blocked_on_standard_error(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONNTRACK_AIO_DEBUG", "1")
+    line = f"exec {' '.join(EVENTS)} 2>&1 >/dev/null"
+    with Process(lab, "/bin/bash", "-c", line) as events:
+        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        monkeypatch.delenv("CONNTRACK_AIO_DEBUG")
+        make(lab, 200)
+        wait_until_blocked(events)
+        events.signal(signal.SIGINT)
+        assert events.end() == (130, "")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_an_interrupt_ends_the_demo(lab: Lab, form: list[str]) -> None:
+    """A terminal sends it to both of its processes, here while the second one waits to write."""
+    line = f"import os, sys; os.setsid(); os.execv(sys.executable, {[*COMMAND, 'demo', *form]!r})"
+    with Process(lab, sys.executable, "-c", line) as demo:
+        assert demo.line()
+        os.killpg(demo.pid, signal.SIGINT)
+        status, told = demo.end()
+        assert (status, told) in [(130, ""), (0, "")]  # it may have been faster
 
 
 def test_what_was_written_before_an_interrupt_is_whole(lab: Lab) -> None:
