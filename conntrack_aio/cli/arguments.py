@@ -136,7 +136,7 @@ def _netns(value: str) -> NetNS:
 
 
 def _types(value: str) -> list[str]:
-    names = value.split(",")
+    names = [name.strip() for name in value.split(",")]
     for name in names:
         if name not in _TYPES:
             raise argparse.ArgumentTypeError(

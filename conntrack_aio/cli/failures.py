@@ -58,7 +58,14 @@ def _acted(action: Callable[[], int | None]) -> int:
         return complain(error)
     except OSError as error:
         _end_the_list()
-        return complain(error.strerror or error)
+        return complain(_words(error))
+
+
+def _words(error: OSError) -> str:
+    """What went wrong, with what: without a number."""
+    if error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _end_the_list() -> None:

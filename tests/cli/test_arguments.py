@@ -128,6 +128,10 @@ def test_the_help_says_what_a_shell_does_to_a_match(
         assert parse([command, quoted]).match is not None
 
 
+def test_spaces_between_types() -> None:
+    assert parse(["events", "--type", "new, destroy"]).type == ["new", "destroy"]
+
+
 def test_the_match_may_be_one_argument() -> None:
     assert parse(["list", "proto tcp and orig.dport in {80, 443}"]).match == WEB
 

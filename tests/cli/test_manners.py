@@ -21,6 +21,7 @@ from support.processes import DESTROY, NEW, PATIENCE, UPDATE, Process, subscribe
 
 from conntrack_aio import Flow, connect
 from conntrack_aio.cli import main
+from conntrack_aio.cli.failures import guarded
 
 COMMAND = (sys.executable, "-W", "error::ResourceWarning", "-m", "conntrack_aio")
 EVENTS = (*COMMAND, "events")
@@ -116,7 +117,7 @@ def test_a_closed_standard_error_is_not_another_file(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "count", "explain", "demo", "list --json", "--help", "--version"]
+    "command", ["list", "events", "count", "explain", "demo", "list --json", "--help", "--version"]
 )
 def test_standard_output_that_is_closed_is_a_failure(lab: Lab, command: str) -> None:
     make(lab, 1)
@@ -158,6 +159,14 @@ def test_a_reader_that_has_enough_is_no_failure(lab: Lab, command: str) -> None:
 
 
 HINT = "conntrack-aio: flows have no counters here: net.netfilter.nf_conntrack_acct is 0\n"
+
+
+def test_a_failure_names_the_file_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        Path("/no/such/file").write_text("")
+
+    assert guarded(fail) == 1
+    assert capsys.readouterr().err == "conntrack-aio: /no/such/file: No such file or directory\n"
 
 
 def test_a_failure_is_said_though_nobody_reads(lab: Lab) -> None:

@@ -189,6 +189,16 @@ async def test_the_time_of_receipt(conn: Connection, on_loss: Literal["raise", "
         assert later.time_received >= after
 
 
+async def test_the_kernels_own_time_is_in_the_text(lab: Lab, conn: Connection) -> None:
+    async with conn.events() as stream:
+        for number, setting in enumerate((0, 1)):
+            lab.sysctl("nf_conntrack_timestamp", setting)
+            await conn.create(flows.tcp(number))
+            (event,) = await take(stream, 1)
+            assert (" time=20" in str(event)) is (event.timestamp is not None)
+            assert setting or event.timestamp is None
+
+
 async def test_no_time_of_receipt_unless_asked(
     conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
