@@ -90,7 +90,8 @@ async def _events(options: argparse.Namespace) -> None:
                     write_line(render(event), flush=True)
             except (EventsLost, DecodeError) as error:
                 if options.json and isinstance(error, EventsLost):
-                    write_line(lost_as_json(error), flush=True)
+                    line = lost_as_json(error, receive_time=options.timestamp)
+                    write_line(line, flush=True)
                 complain(error)
 
 

@@ -19,7 +19,7 @@ from .output import (
 
 
 def guarded(action: Callable[[], int | None]) -> int:
-    """Run the command, or a part of it that is a process of its own; its exit status."""
+    """Run the command, or a part of it that is a process of its own; return the exit status."""
     try:
         raise_again()
         with standard_streams():
@@ -77,6 +77,6 @@ def _end_the_list() -> None:
 
 
 def complain(error: object) -> int:
-    """Say what went wrong; the exit status."""
+    """Say what went wrong; return the exit status."""
     say(error)
     return 1

@@ -97,28 +97,34 @@ def write_line(line: object, *, flush: bool = False) -> None:
     :raises ReaderGone: nobody reads it any more.
     :raises Interrupted: Ctrl-C ended the write.
     """
-    with _failing(), _interruptible():
-        print(line, flush=flush)
+    _print(line, "\n", flush)
 
 
 def flush_output() -> None:
-    """Write what is still in the buffer; raises what :func:`write_line` raises."""
-    with _failing(), _interruptible():
-        print(end="", flush=True)
+    """Write what is still in the buffer; raise what :func:`write_line` raises."""
+    _print("", "", True)
 
 
-@contextmanager
-def _failing() -> Generator[None]:
-    if sys.stdout is None:
-        raise OutputError("standard output: it is closed")
+def _print(line: object, end: str, flush: bool) -> None:
+    # Once a flow or an event: as _interruptible() does, without what that costs.
     try:
-        yield
+        _writing.active = True
+        if _writing.interrupted:
+            raise KeyboardInterrupt
+        if sys.stdout is None:  # print() would drop the line
+            raise OutputError("standard output: it is closed")
+        print(line, end=end, flush=flush)
+        _writing.active = False
+    except KeyboardInterrupt:
+        raise Interrupted from None
     except BrokenPipeError as error:
         raise ReaderGone from error
     except OSError as error:
         raise OutputError(f"standard output: {error.strerror}") from error
     except ValueError as error:  # of a file object that was closed
         raise OutputError("standard output: it is closed") from error
+    finally:
+        _writing.active = False
 
 
 def discard_output() -> None:

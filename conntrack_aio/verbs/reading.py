@@ -210,6 +210,9 @@ class Reading:
     ) -> EventStream[FlowEvent] | EventStream[FlowEvent | EventsLost]:
         """Subscribe to events: of the ``types`` given, or of all. Subscribed when this returns.
 
+        :attr:`EventStream.blind_spots` says what it will not hear in this namespace, and why: above
+        all that no event will ever come where ``nf_conntrack_events`` is 0.
+
         :param match: the flows to hear of. The kernel runs a program that drops other events before
             they are queued, so that they cost neither time nor room; what it can't decide is
             decided here. Each event is judged by what it tells itself: an update has what changed,

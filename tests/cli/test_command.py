@@ -18,7 +18,16 @@ import anyio
 import attrs
 import pytest
 from support.lab import Lab
-from support.processes import DESTROY, NEW, PATIENCE, UPDATE, Process, subscribers, wait_until
+from support.processes import (
+    DESTROY,
+    NEW,
+    PATIENCE,
+    UPDATE,
+    Process,
+    subscribers,
+    wait_until,
+    waiting_bytes,
+)
 
 from conntrack_aio import Connection, Flow, Status, Tuple, connect
 from conntrack_aio.sandbox import links
@@ -259,10 +268,15 @@ def test_events_that_match(lab: Lab) -> None:
         assert events.end() == (130, "")
 
 
-def told_at_the_start(lab: Lab, *options: str) -> str:
-    """What ``events`` says on standard error, interrupted once it listens."""
-    with Process(lab, *EVENTS, *options) as events:
+def told_at_the_start(lab: Lab, *, something: bool) -> str:
+    """What ``events`` says on standard error before the first event."""
+    with Process(lab, *EVENTS) as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        if something:
+            wait_until(lambda: waiting_bytes(events.stderr))
+        else:
+            make(lab, PING)
+            assert events.line()
         events.signal(signal.SIGINT)
         status, told = events.end()
     assert status == 130
@@ -280,14 +294,14 @@ def told_at_the_start(lab: Lab, *options: str) -> str:
 def test_events_says_which_flows_are_silent(lab: Lab, mode: int, words: str) -> None:
     make(lab, TCP)
     lab.sysctl("nf_conntrack_events", mode)
-    assert re.fullmatch(words, told_at_the_start(lab))
+    assert re.fullmatch(words, told_at_the_start(lab, something=bool(words)))
 
 
 def test_events_says_that_nothing_is_tracked(lab: Lab) -> None:
-    told = told_at_the_start(lab)
+    told = told_at_the_start(lab, something=True)
     assert re.fullmatch(r"conntrack-aio: no flow is tracked yet here: .*firewall rule.*\n", told)
     lab.track()
-    assert told_at_the_start(lab) == ""
+    assert told_at_the_start(lab, something=False) == ""
 
 
 def test_events_of_all_namespaces(lab: Lab) -> None:
@@ -337,7 +351,7 @@ def test_events_of_a_reliable_stream_with_a_small_buffer(lab: Lab) -> None:
         assert events.end() == (130, "")
 
 
-@pytest.mark.parametrize("form", [[], ["--json"]])
+@pytest.mark.parametrize("form", [[], ["--json"], ["--json", "--timestamp"]])
 def test_events_says_what_was_lost_and_goes_on(lab: Lab, form: list[str]) -> None:
     def storm() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -355,8 +369,9 @@ def test_events_says_what_was_lost_and_goes_on(lab: Lab, form: list[str]) -> Non
             assert line.startswith('{"type": "new"' if form else "NEW ") or '"lost"' in line
             before = line
         if form:
-            lost = json.loads(before)["lost"]
-            assert f" {lost} events were lost" in line
+            loss = json.loads(before)
+            assert f" {loss['lost']} events were lost" in line
+            assert ("time_received" in loss) is ("--timestamp" in form)
         assert re.match(r"conntrack-aio: [1-9]\d* events were lost here", line)
         make(lab, TCP)
         wanted = '"src": "10.0.0.1", "dst"' if form else " 10.0.0.1:1000 "

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import array
-import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import termios
 from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 from support.lab import Lab
-from support.processes import DESTROY, NEW, PATIENCE, UPDATE, Process, subscribers, wait_until
+from support.processes import (
+    DESTROY,
+    NEW,
+    PATIENCE,
+    UPDATE,
+    Process,
+    subscribers,
+    wait_until,
+    waiting_bytes,
+)
 
 from conntrack_aio import Flow, connect
 from conntrack_aio.cli import main
@@ -179,17 +185,10 @@ def test_a_failure_is_said_though_nobody_reads(lab: Lab) -> None:
 # Interrupts
 
 
-def unread(process: Process) -> int:
-    """How many bytes wait in the pipe from its standard output."""
-    waiting = array.array("i", [0])
-    fcntl.ioctl(process.stdout.fileno(), termios.FIONREAD, waiting)
-    return waiting[0]
-
-
 def wait_until_blocked(process: Process) -> None:
     """Until it can't write any more. A pipe is full when its pages are, though each may have
     room."""
-    wait_until(lambda: unread(process) > PIPE // 2)
+    wait_until(lambda: waiting_bytes(process.stdout) > PIPE // 2)
     wait_until(lambda: "pipe" in Path(f"/proc/{process.pid}/wchan").read_text())
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import os
 import select
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Callable
 from functools import partial
@@ -42,6 +45,11 @@ class Process:
     @property
     def stdout(self) -> IO[bytes]:
         return self._stdout
+
+    @property
+    def stderr(self) -> IO[bytes]:
+        assert self._process.stderr is not None
+        return self._process.stderr
 
     def line(self) -> str:
         """The next line; :exc:`TimeoutError` if it doesn't come, :exc:`EOFError` at the end."""
@@ -85,6 +93,13 @@ class Process:
         self._process.kill()
         with self._process:  # close its pipes, and wait
             pass
+
+
+def waiting_bytes(pipe: IO[bytes]) -> int:
+    """How many bytes wait in a pipe to be read."""
+    waiting = array.array("i", [0])
+    fcntl.ioctl(pipe.fileno(), termios.FIONREAD, waiting)
+    return waiting[0]
 
 
 def subscribers(lab: Lab, groups: int) -> int:
