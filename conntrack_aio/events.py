@@ -83,11 +83,7 @@ class EventStream(Received[E]):
         on_close: Callable[[EventStream[E]], None],
         on_loss: OnLoss = "raise",
         keep: Callable[[E], bool] | None = None,
-        receive_time: bool = False,
     ) -> None:
-        self._receive_time = receive_time
-        self._received_at = 0
-        """When what is in hand was read; all of it came by one look at the socket."""
         self._statistics = StreamStatistics()
         super().__init__(reader, self._statistics)
         self._raises = ConntrackError if on_loss == "raise" else DecodeError
@@ -103,6 +99,9 @@ class EventStream(Received[E]):
         self._unnamed: list[Event] = []
         """Those that are pending and whose namespaces are still to be named."""
         self._reading = False
+        self._receive_time = subscription.receive_time
+        self._received_at = 0
+        """When what is in hand was read; all of it came by one look at the socket."""
         self._dry = False
         """Whether the last look at the socket found all that there was."""
         self._progress = Progress(LEAST_COST)

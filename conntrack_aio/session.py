@@ -140,11 +140,12 @@ class Session:
                 buffer,
                 all_netns=all_netns,
                 reliable=reliable,
+                receive_time=receive_time,
                 filters=() if sieve is None else sieve.filters(),
             )
         )
         keep = None if sieve is None or subscription.exact else sieve.keep
-        stream = EventStream(subscription, reader, self._retire_stream, on_loss, keep, receive_time)
+        stream = EventStream(subscription, reader, self._retire_stream, on_loss, keep)
         self._streams.add(stream)
         return stream
 

@@ -62,6 +62,8 @@ class Subscription(NamedTuple):
     reliable: bool
     lossless: bool
     """Whether all that the groups have is retried, so that nothing is ever missing."""
+    receive_time: bool
+    """Whether its events are to have the time at which they were received."""
     origins: Origins | None
     """Of what a stream of all namespaces hears."""
     filter: EventFilter | None
@@ -80,6 +82,7 @@ def subscribe(
     *,
     all_netns: bool = False,
     reliable: bool = False,
+    receive_time: bool = False,
     filters: Iterable[EventFilter] = (),
 ) -> Subscription:
     """Join multicast groups, in the calling thread's namespace, or in all that have an id there.
@@ -113,7 +116,17 @@ def subscribe(
         spots = tuple(_blind_spots(endpoint.sysctls, mode, origins))
         failing.pop_all()
         lossless = reliable and set(groups) == {NFNLGRP.CONNTRACK_DESTROY}
-        return Subscription(socket, buffer, mode, spots, reliable, lossless, origins, filter_)
+        return Subscription(
+            socket=socket,
+            buffer=buffer,
+            event_mode=mode,
+            blind_spots=spots,
+            reliable=reliable,
+            lossless=lossless,
+            receive_time=receive_time,
+            origins=origins,
+            filter=filter_,
+        )
 
 
 def _blind_spots(
