@@ -6,14 +6,15 @@ It does so while some firewall rule there needs it, and ctnetlink does not tell.
   that: the tracker's own are among them while it tracks;
 - the rules of nftables, and those of iptables that are kept there: some need connections.
 
-Neither proves that nothing is tracked: rules of older iptables, Open vSwitch and traffic control
-can have it done as well.
+Neither proves that nothing is tracked. Rules of the older iptables can't be listed by netlink, but
+whether there are tables of them is seen; Open vSwitch and traffic control can have it done as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Final
 
 from .errors import ConntrackError
@@ -43,12 +44,33 @@ _NEEDS_CONNECTIONS: Final = tuple(
 )
 
 
-def is_tracking(open: Callable[[], NetlinkSocket]) -> bool:
-    """Return whether connections are known to be tracked in a namespace.
+_LEGACY_TABLES: Final = (
+    "/proc/thread-self/net/ip_tables_names",
+    "/proc/thread-self/net/ip6_tables_names",
+)
+"""The tables of the older iptables that the namespace has."""
 
-    ``open`` makes a socket of netfilter's protocol there. The kernel may load modules for the
-    questions. Blocks for as long as it takes to list the rules.
+
+def is_tracking(open: Callable[[], NetlinkSocket]) -> bool | None:
+    """Return whether connections are known to be tracked in the calling thread's namespace.
+
+    ``None``: no rule was found, but there are tables whose rules can't be listed. ``open`` makes a
+    socket of netfilter's protocol. The kernel may load modules for the questions. Blocks for as
+    long as it takes to list the rules.
     """
+    if _is_known_to_track(open):
+        return True
+    return None if any(map(_has_lines, _LEGACY_TABLES)) else False
+
+
+def _has_lines(path: str) -> bool:
+    try:
+        return bool(Path(path).read_text())
+    except OSError:
+        return False  # the kernel has no such iptables
+
+
+def _is_known_to_track(open: Callable[[], NetlinkSocket]) -> bool:
     try:
         with closing(open()) as socket:
             return any(

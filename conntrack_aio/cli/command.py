@@ -21,6 +21,13 @@ from .render import lost_as_json, renderer
 _NOTHING_TRACKED: Final = "count"
 """The blind spot of a namespace without entries."""
 
+_EMPTY: Final = {
+    True: "the table is empty: connections are tracked here, but there is none",
+    None: "the table is empty: there is no connection, or no rule of iptables here that has the "
+    "kernel track them",
+}
+"""What is said instead, by whether connections are tracked."""
+
 
 def run(arguments: Sequence[str] | None) -> int:
     """Parse and act; the exit status."""
@@ -59,11 +66,10 @@ async def _list(options: argparse.Namespace) -> None:
 async def _say_what_is_missing(conn: Connection, missing: set[str] | None) -> None:
     """Say why the table is empty, and which of these settings, or of all, hide something."""
     try:
-        spots = (await conn.sysctls.read()).blind_spots()
-        for spot in spots:
-            if spot.setting == _NOTHING_TRACKED and await conn.sysctls.tracking():
-                say("the table is empty: connections are tracked here, but there is none")
-            elif spot.setting == _NOTHING_TRACKED or missing is None or spot.setting in missing:
+        for spot in (await conn.sysctls.read()).blind_spots():
+            if spot.setting == _NOTHING_TRACKED:
+                say(_EMPTY.get(await conn.sysctls.tracking(), spot))
+            elif missing is None or spot.setting in missing:
                 say(spot)
     except ConntrackError:
         return  # the list is complete all the same
@@ -97,7 +103,7 @@ async def _events(options: argparse.Namespace) -> None:
 
 async def _say_what_is_not_heard(conn: Connection, stream: EventStream[FlowEvent]) -> None:
     for spot in stream.blind_spots:
-        if spot.setting != _NOTHING_TRACKED or not await conn.sysctls.tracking():
+        if spot.setting != _NOTHING_TRACKED or await conn.sysctls.tracking() is False:
             say(spot)
 
 

@@ -93,13 +93,14 @@ class Sysctls:
         }
         await self._session.aside(lambda: _write(self._session.endpoint.sysctls, chosen))
 
-    async def tracking(self) -> bool:
+    async def tracking(self) -> bool | None:
         """Return whether connections are known to be tracked in this namespace.
 
         The kernel tracks nothing in a network namespace until a firewall rule there asks for it.
-        ``True``: there is such a rule. ``False``: none was found, but rules of older iptables, Open
-        vSwitch and traffic control can't be seen by all kernels. An entry is the best proof that
-        there is: :meth:`Connection.count`.
+        ``True``: there is such a rule. ``None``: none was found, but there are tables of the older
+        iptables (``iptables-legacy``), whose rules can't be listed. ``False``: none was found.
+        Open vSwitch and traffic control, which track without a rule, are not seen. An entry is the
+        best proof that connections are tracked: :meth:`Connection.count`.
 
         It asks for the functions that see packets (Linux 5.14, if built with
         CONFIG_NETFILTER_NETLINK_HOOK) and for the rules of nftables, on a worker thread. The kernel

@@ -184,6 +184,15 @@ def test_an_empty_table_where_connections_are_tracked(lab: Lab) -> None:
     assert run(lab, "list", "proto tcp") == (0, "", "")
 
 
+@pytest.mark.program("iptables-legacy", "iptables")
+def test_an_empty_table_where_it_is_not_known(lab: Lab) -> None:
+    lab.program("iptables-legacy", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW")
+    status, out, err = run(lab, "list")
+    assert (status, out) == (0, "")
+    assert re.fullmatch(r"conntrack-aio: the table is empty: .*rule of iptables.*\n", err)
+    assert told_at_the_start(lab, something=False) == ""
+
+
 def test_count(lab: Lab) -> None:
     make(lab, TCP, UDP, PING)
     assert run(lab, "count") == (0, "3\n", "")

@@ -232,6 +232,27 @@ async def test_whether_connections_are_tracked(lab: Lab, conn: Connection, rules
     assert (await conn.count() > 0) is tracked
 
 
+@pytest.mark.program("iptables-legacy", "iptables")
+@pytest.mark.parametrize("command", ["iptables-legacy", "ip6tables-legacy"])
+async def test_what_the_older_iptables_asks_for_is_not_known(
+    lab: Lab, conn: Connection, command: str
+) -> None:
+    lab.program(command, "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW")
+    assert await conn.sysctls.tracking() is None
+
+
+@pytest.mark.program("iptables-nft", "iptables")
+@pytest.mark.parametrize(
+    "rule",
+    ["-A OUTPUT -m conntrack --ctstate NEW", "-A OUTPUT -m connlimit --connlimit-above 9 -j DROP"],
+)
+async def test_what_the_newer_iptables_asks_for_is_known(
+    lab: Lab, conn: Connection, rule: str
+) -> None:
+    lab.program("iptables-nft", *rule.split())
+    assert await conn.sysctls.tracking() is True
+
+
 @pytest.mark.program("nft", "nftables")
 async def test_it_is_found_among_many_rules(lab: Lab, conn: Connection) -> None:
     """In a dump of several datagrams."""
