@@ -8,6 +8,7 @@
                 print(event.type.name, event.flow.orig)
 """
 
+from . import interrupts as interrupts  # isort: skip  # first, as it says itself
 from .bulk.new_flow import NewFlow, masters_first
 from .bulk.outcomes import Bulk, Outcome
 from .codec.json import from_json, to_json

@@ -17,6 +17,7 @@ from .errors import InvalidRequest, NotSupported
 from .model.statistics import ConnectionStatistics
 from .model.values import as_seconds, describe_value
 from .netlink.endpoint import Endpoint, endpoint_for
+from .netlink.modules import MISSING
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .session import Session, check_buffers
@@ -115,8 +116,7 @@ class Connecting:
             raise NotSupported(
                 errno.EOPNOTSUPP,
                 " ".join(_CONNECT),
-                hint="This kernel was built without ctnetlink (CONFIG_NF_CT_NETLINK), or its "
-                "module can't be loaded",
+                hint=MISSING,
             ) from error
         except BaseException:
             connection.close()

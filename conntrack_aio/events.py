@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from collections.abc import Callable
 from itertools import islice
 from typing import Final, Literal, TypeVar
@@ -17,10 +18,12 @@ from .errors import ConntrackError, DecodeError, EventsLost, failed
 from .filters.program import EventFilter
 from .model.events import Event
 from .model.statistics import StreamStatistics
+from .model.sysctls import BlindSpot, EventMode
 from .netlink.owner import Owner
 from .netlink.progress import Progress
+from .netlink.socket import Backlog
 from .received import Reader, Received
-from .subscriptions import EVENTS_SYSCTL, LEAST_COST, Subscription
+from .subscriptions import LEAST_COST, Subscription
 
 E = TypeVar("E", bound="Event | EventsLost")
 
@@ -60,6 +63,20 @@ class EventStream(Received[E]):
     each of the others has a setting of its own.
     """
 
+    blind_spots: tuple[BlindSpot, ...]
+    """What this stream does not hear, and why, as of the subscription; each is logged as well.
+
+    - ``nf_conntrack_events`` is 0: no event will ever come. (A flow that was made under another
+      setting, or to which a rule gives an event mask, emits its events all the same.)
+    - It is 2: flows that are older than the first listener emit none.
+    - The namespace has no entries: the kernel tracks nothing until a rule asks for it. Whether one
+      does is asked by :meth:`Sysctls.tracking`.
+    - With ``all_netns``: a namespace that ``ip netns`` knows has no id in the connection's own. Its
+      :attr:`BlindSpot.setting` is empty.
+
+    The settings are those of the connection's own namespace.
+    """
+
     def __init__(
         self,
         subscription: Subscription,
@@ -76,25 +93,27 @@ class EventStream(Received[E]):
         self._subscription = subscription
         self._keep = keep
         self.socket = subscription.socket
-        self.covers_older_flows = subscription.covers_older_flows
+        mode = subscription.event_mode
+        self.covers_older_flows = None if mode is None else mode == EventMode.ALWAYS
+        self.blind_spots = subscription.blind_spots
         self._origins = subscription.origins
         self._asked = subscription.buffer.size
         self._on_close = on_close
         self._unnamed: list[Event] = []
         """Those that are pending and whose namespaces are still to be named."""
         self._reading = False
+        self._receive_time = subscription.receive_time
+        self._received_at = 0
+        """When what is in hand was read; all of it came by one look at the socket."""
         self._dry = False
         """Whether the last look at the socket found all that there was."""
         self._progress = Progress(LEAST_COST)
         self._settled = 0
         """The position before the last look at the socket, by which all had been handed out."""
         self._drops_told = 0
-        if self.covers_older_flows is False:
-            logger.info(
-                "%s is not 1 in this namespace: flows made before the first "
-                "listener, or while there was none, emit no events, not even when they end",
-                EVENTS_SYSCTL,
-            )
+        for spot in self.blind_spots:
+            hopeless = spot.setting == "events" and mode == EventMode.OFF
+            logger.log(logging.WARNING if hopeless else logging.INFO, "%s", spot)
 
     @property
     def receive_buffer(self) -> int:
@@ -114,6 +133,7 @@ class EventStream(Received[E]):
     def statistics(self) -> StreamStatistics:
         """What this stream has done so far, and how full it is; also of one that is closed."""
         backlog = None if self.socket.closed else self.socket.backlog()
+        lost = self._statistics.events_lost + self._untold_losses(backlog)
         undecoded = [each.left for each in self._received if isinstance(each, Datagram)]
         errors = len(self._received) - len(undecoded)
         return attrs.evolve(
@@ -121,6 +141,7 @@ class EventStream(Received[E]):
             datagrams_received=self.socket.datagrams_received,
             bytes_received=self.socket.bytes_received,
             forged=self.socket.forged,
+            events_lost=lost,
             waiting_bytes=0 if backlog is None else backlog.waiting,
             queued=len(self._pending) + sum(undecoded) + errors,
             receive_buffer=self.receive_buffer,
@@ -275,6 +296,8 @@ class EventStream(Received[E]):
             self._received += [
                 each if isinstance(each, DecodeError) else Datagram(each) for each in datagrams
             ]
+        if self._receive_time and count:
+            self._received_at = time.time_ns()
         self._progress.read(count)
         if self._dry:
             self._progress.dry()
@@ -302,6 +325,10 @@ class EventStream(Received[E]):
     def _keeps(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
         errors = sum(isinstance(item, DecodeError) for item in items) if self._flawed else 0
         self._statistics.events_decoded += len(items) - errors
+        if self._receive_time:
+            for item in items:
+                if not isinstance(item, ConntrackError):
+                    item.time_received = self._received_at
         keep = self._keep
         if keep is None:
             return items
@@ -321,15 +348,24 @@ class EventStream(Received[E]):
 
     def _tell_gap(self) -> None:
         self._progress.close_gap()
-        lost = 0
-        if (backlog := self.socket.backlog()) is not None:
-            dropped = (backlog.drops - self._drops_told) & 0xFFFFFFFF
-            self._drops_told = backlog.drops
-            # With retries, what is dropped is not lost, or is dropped again.
-            lost = 0 if self._subscription.reliable else dropped
-            self._statistics.events_lost += lost
         # None were counted if those of this gap had been dropped when the last one was told.
-        self._received.append(EventsLost(lost or None))
+        self._received.append(EventsLost(self._count_losses() or None))
+
+    def _count_losses(self) -> int:
+        """Add to the statistics what was dropped and not told yet; how many."""
+        backlog = self.socket.backlog()
+        lost = self._untold_losses(backlog)
+        if backlog is not None:
+            self._drops_told = backlog.drops
+        self._statistics.events_lost += lost
+        return lost
+
+    def _untold_losses(self, backlog: Backlog | None) -> int:
+        """How many events were dropped behind the last gap that was told, as far as is known."""
+        # With retries, what is dropped is not lost, or is dropped again.
+        if backlog is None or self._subscription.reliable:
+            return 0
+        return (backlog.drops - self._drops_told) & 0xFFFFFFFF
 
     async def aclose(self) -> None:
         """End it; what was not read is gone. Idempotent; a task that iterates is woken."""
@@ -342,6 +378,7 @@ class EventStream(Received[E]):
             self._received.clear()
             self._unnamed.clear()
             self._held = False
+            self._count_losses()  # what was seen in the statistics stays there
             self.socket.close()
             if self._origins is not None:
                 self._origins.close()

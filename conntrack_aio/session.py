@@ -135,6 +135,7 @@ class Session:
         all_netns: bool = False,
         on_loss: OnLoss = "raise",
         reliable: bool = False,
+        receive_time: bool = False,
         sieve: Sieve[E] | None = None,
     ) -> EventStream[E]:
         """Events of multicast groups, on a socket of their own, joined when this returns."""
@@ -149,6 +150,7 @@ class Session:
                 buffer,
                 all_netns=all_netns,
                 reliable=reliable,
+                receive_time=receive_time,
                 filters=() if sieve is None else sieve.filters(),
             )
         )

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from .errors import failed
 from .filters.program import EventFilter
+from .model.sysctls import BlindSpot, ConntrackSysctls, EventMode
 from .netlink.endpoint import Endpoint
 from .netlink.nsids import Origins
 from .netlink.socket import NetlinkSocket
-from .sysctls import CONNTRACK, read_number
+from .sysctls import CONNTRACK, SysctlTree, read_number
 from .uapi.netlink import NETLINK
 from .uapi.nfnetlink import NFNLGRP
 
 EVENTS_SYSCTL: Final = f"{CONNTRACK}events"
+
+_NAMED_AT_MOST: Final = 8
+"""Namespaces that one sentence names."""
 
 DEFAULT_RECEIVE_BUFFER: Final = 8 * 1024 * 1024
 """Room for some 13,000 events; the memory is used only while they wait."""
@@ -51,11 +55,15 @@ class Subscription(NamedTuple):
 
     socket: NetlinkSocket
     buffer: Buffer
-    covers_older_flows: bool | None
-    """Whether flows older than it will be heard of."""
+    event_mode: int | None
+    """The setting ``nf_conntrack_events``."""
+    blind_spots: tuple[BlindSpot, ...]
+    """What will not be heard of, and why."""
     reliable: bool
     lossless: bool
     """Whether all that the groups have is retried, so that nothing is ever missing."""
+    receive_time: bool
+    """Whether its events are to have the time at which they were received."""
     origins: Origins | None
     """Of what a stream of all namespaces hears."""
     filter: EventFilter | None
@@ -74,6 +82,7 @@ def subscribe(
     *,
     all_netns: bool = False,
     reliable: bool = False,
+    receive_time: bool = False,
     filters: Iterable[EventFilter] = (),
 ) -> Subscription:
     """Join multicast groups, in the calling thread's namespace, or in all that have an id there.
@@ -104,10 +113,42 @@ def subscribe(
         except OSError as error:
             raise failed("subscribe to events", error) from error
         mode = read_number(endpoint.sysctls, EVENTS_SYSCTL)
+        spots = tuple(_blind_spots(endpoint.sysctls, mode, origins))
         failing.pop_all()
-        covers = None if mode is None else mode == 1
         lossless = reliable and set(groups) == {NFNLGRP.CONNTRACK_DESTROY}
-        return Subscription(socket, buffer, covers, reliable, lossless, origins, filter_)
+        return Subscription(
+            socket=socket,
+            buffer=buffer,
+            event_mode=mode,
+            blind_spots=spots,
+            reliable=reliable,
+            lossless=lossless,
+            receive_time=receive_time,
+            origins=origins,
+            filter=filter_,
+        )
+
+
+def _blind_spots(
+    sysctls: SysctlTree, mode: int | None, origins: Origins | None
+) -> Iterator[BlindSpot]:
+    if mode == EventMode.OFF:
+        why = f"{EVENTS_SYSCTL} is 0, so that no flow emits any; set it to 1"
+        yield BlindSpot("events", "no event will ever come from flows", why)
+    elif mode == EventMode.AUTO:
+        what = "flows that are older than the first listener emit no events"
+        yield BlindSpot("events", what, f"{EVENTS_SYSCTL} is not 1")
+    count = read_number(sysctls, f"{CONNTRACK}count")
+    for spot in ConntrackSysctls(count=count).blind_spots():
+        yield BlindSpot(spot.setting, f"{spot.what} yet", spot.why)
+    if origins is not None and (names := origins.without_id()):
+        few = ", ".join(names[:_NAMED_AT_MOST])
+        more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+        yield BlindSpot(
+            "",
+            f"the namespaces {few}{more} are not heard",
+            "they have no id in this one; `ip netns set NAME auto` gives one",
+        )
 
 
 def _attach(socket: NetlinkSocket, filters: Iterable[EventFilter]) -> EventFilter | None:

@@ -1,8 +1,10 @@
 """A trio application that ends long connections.
 
 Every few seconds it looks at the table and deletes the TCP connections that are older than it
-allows: the kernel forgets them, and with a firewall that drops what belongs to no connection they
-are over. Beside that it reports, by the events, those that end.
+allows, so that the kernel forgets them. That ends a connection only where a firewall then drops its
+packets: ``sysctl -w net.netfilter.nf_conntrack_tcp_loose=0`` together with the rule ``ct state
+invalid drop``. Without both, its packets still pass, and by default the next one makes a new entry.
+Beside that it reports, by the events, the flows that end.
 """
 
 import argparse

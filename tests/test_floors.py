@@ -16,6 +16,7 @@ PACKAGE = Path(conntrack_aio.__file__).parent
 FLOORS = {
     "errors": 0,
     "generated": 0,
+    "interrupts": 0,
     "plain": 0,
     "uapi": 0,
     "sysctls": 0,
@@ -28,6 +29,7 @@ FLOORS = {
     "items": 4,
     "eventloop": 0,
     "registry": 0,
+    "tracking": 4,
     "received": 5,
     "subscriptions": 5,
     "bulk": 5,

@@ -3,52 +3,76 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import anyio
 
 from ..connection import Connection, connect
 from ..errors import ConntrackError, DecodeError, EventsLost
-from ..model.events import EventType
+from ..events import EventStream
+from ..filters.match import Match
+from ..model.events import EventType, FlowEvent
 from .arguments import parse
 from .failures import complain, guarded
+from .output import flush_output, interrupting_writes, say, write_line
 from .render import lost_as_json, renderer
+
+_NOTHING_TRACKED: Final = "count"
+"""The blind spot of a namespace without entries."""
+
+_EMPTY: Final = {
+    True: "the table is empty: connections are tracked here, but there is none",
+    None: "the table is empty: there is no connection, or no rule of iptables here that has the "
+    "kernel track them",
+}
+"""What is said instead, by whether connections are tracked."""
 
 
 def run(arguments: Sequence[str] | None) -> int:
     """Parse and act; the exit status."""
-    options = parse(arguments)
+    return guarded(lambda: _run(parse(arguments)))
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.command == "demo":
         from .demo import run_demo
 
-        return guarded(lambda: run_demo(json=options.json))
-    return guarded(lambda: anyio.run(_ACTIONS[options.command], options))
+        return run_demo(json=options.json)
+    anyio.run(_act, _ACTIONS[options.command], options)
+    return 0
+
+
+async def _act(
+    action: Callable[[argparse.Namespace], Awaitable[None]], options: argparse.Namespace
+) -> None:
+    with interrupting_writes():
+        await action(options)
 
 
 async def _list(options: argparse.Namespace) -> None:
     render = renderer(json=options.json)
-    unseen = {"count"}
+    missing: set[str] = set()  # of what flows could have
     async with connect(netns=options.netns) as conn:
         async for flow in conn.dump(options.match):
-            print(render(flow))
-            unseen |= {"events"}
-            unseen |= set() if flow.counters_orig else {"acct"}
-            unseen |= set() if flow.timestamp else {"timestamp"}
+            write_line(render(flow))
+            missing |= {"events"}
+            missing |= set() if flow.counters_orig else {"acct"}
         if not options.json:
-            await _say_what_is_unseen(conn, unseen)
+            flush_output()  # what was listed comes first
+            await _say_what_is_missing(conn, None if options.verbose else missing)
 
 
-async def _say_what_is_unseen(conn: Connection, unseen: set[str]) -> None:
-    """On standard error, which of these settings hide something."""
+async def _say_what_is_missing(conn: Connection, missing: set[str] | None) -> None:
+    """Say why the table is empty, and which of these settings, or of all, hide something."""
     try:
-        settings = await conn.sysctls.read()
+        for spot in (await conn.sysctls.read()).blind_spots():
+            if spot.setting == _NOTHING_TRACKED:
+                say(_EMPTY.get(await conn.sysctls.tracking(), spot))
+            elif missing is None or spot.setting in missing:
+                say(spot)
     except ConntrackError:
         return  # the list is complete all the same
-    for spot in settings.blind_spots():
-        if spot.setting in unseen:
-            print(end="", flush=True)  # what was listed comes first
-            print(f"conntrack-aio: {spot}", file=sys.stderr)
 
 
 async def _events(options: argparse.Namespace) -> None:
@@ -56,35 +80,45 @@ async def _events(options: argparse.Namespace) -> None:
     types = [EventType(name) for name in options.type]
     async with (
         connect(netns=options.netns) as conn,
-        conn.events(*types, match=options.match) as stream,
+        conn.events(
+            *types,
+            match=options.match,
+            receive_buffer=options.receive_buffer,
+            all_netns=options.all_netns,
+            reliable=options.reliable,
+            receive_time=options.timestamp,
+        ) as stream,
     ):
-        if stream.covers_older_flows is False:
-            print(
-                "conntrack-aio: flows older than the first listener stay silent "
-                "(net.netfilter.nf_conntrack_events is not 1)",
-                file=sys.stderr,
-            )
+        await _say_what_is_not_heard(conn, stream)
         while True:
             try:
                 async for event in stream:
-                    print(render(event), flush=True)
+                    write_line(render(event), flush=True)
             except (EventsLost, DecodeError) as error:
                 if options.json and isinstance(error, EventsLost):
-                    print(lost_as_json(error), flush=True)
+                    line = lost_as_json(error, receive_time=options.timestamp)
+                    write_line(line, flush=True)
                 complain(error)
+
+
+async def _say_what_is_not_heard(conn: Connection, stream: EventStream[FlowEvent]) -> None:
+    for spot in stream.blind_spots:
+        if spot.setting != _NOTHING_TRACKED or await conn.sysctls.tracking() is False:
+            say(spot)
 
 
 async def _count(options: argparse.Namespace) -> None:
     async with connect(netns=options.netns) as conn:
-        print(await conn.count(options.match))
+        write_line(await conn.count(options.match))
 
 
 async def _explain(options: argparse.Namespace) -> None:
+    match = options.match or Match.parse("all")
     async with connect(netns=options.netns) as conn:
-        explanation = await options.match.explain(conn)
-    print(explanation)
+        explanation = await match.explain(conn)
+    write_line(explanation)
     if options.program:
-        print(explanation.event_program or "no program")
+        write_line(explanation.event_program or "no program")
 
 
 _ACTIONS = {"list": _list, "events": _events, "count": _count, "explain": _explain}

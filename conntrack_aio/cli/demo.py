@@ -21,10 +21,14 @@ from ..model.protocols import PROTOCOL_NAMES
 from ..sandbox import namespace, rules, traffic
 from ..sysctls import CONNTRACK, set_sysctl
 from .failures import complain, guarded
+from .output import interrupting_writes, write_line
 from .render import Render, renderer
 
 _PATIENCE = 10.0
 """Seconds that the demo waits for events that ought to come at once."""
+
+_INTERRUPTED_WITHIN = 1.0
+"""Seconds that an interrupted demo has to end."""
 
 _SYSCTLS = {"events": 1, "acct": 1, "timestamp": 1}
 
@@ -37,7 +41,18 @@ The kernel tracks them; here is what it says of them:
 def run_demo(*, json: bool) -> int:
     """Run the demo in a child process; its exit status."""
     command = [sys.executable, "-m", "conntrack_aio.cli.demo", *(["--json"] if json else [])]
-    return subprocess.run(command, check=False).returncode
+    with subprocess.Popen(command) as child:
+        try:
+            status = child.wait()
+        except KeyboardInterrupt:
+            # A terminal interrupts the child too; from elsewhere this may be the only process.
+            try:
+                child.wait(_INTERRUPTED_WITHIN)
+            except subprocess.TimeoutExpired:
+                child.terminate()
+            child.wait()
+            raise
+    return status if status >= 0 else 128 - status  # as a shell has that of a signal
 
 
 def main() -> int:
@@ -51,13 +66,18 @@ def _demonstrate(*, json: bool) -> None:
         set_sysctl(f"{CONNTRACK}{name}", value)
     rules.track_connections()
     if not json:
-        print(_INTRODUCTION, flush=True)
+        write_line(_INTRODUCTION, flush=True)
     summary = anyio.run(_watch, renderer(json=json))
     if not json:
-        print(f"\n{summary}")
+        write_line(f"\n{summary}")
 
 
 async def _watch(render: Render) -> str:
+    with interrupting_writes():
+        return await _watch_traffic(render)
+
+
+async def _watch_traffic(render: Render) -> str:
     async with connect() as conn, conn.events() as stream:
         await anyio.to_thread.run_sync(_traffic)
         tracked = await conn.list()
@@ -81,7 +101,7 @@ async def _show(stream: EventStream[FlowEvent], render: Render, counts: Counter[
     while True:
         try:
             async for event in stream:
-                print(render(event), flush=True)
+                write_line(render(event), flush=True)
                 counts[event.type.name] += 1
                 if counts[EventType.DESTROY.name] == counts[EventType.NEW.name]:
                     return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 
 from ..codec.json import to_json
@@ -23,9 +24,15 @@ def as_json(item: Flow | FlowEvent) -> str:
     return json.dumps(to_json(item))
 
 
-def lost_as_json(loss: EventsLost) -> str:
-    """The line of JSON that stands where events were lost; their number may not be known."""
-    return json.dumps({"type": "lost", "lost": loss.lost})
+def lost_as_json(loss: EventsLost, *, receive_time: bool = False) -> str:
+    """Return the line of JSON that stands where events were lost; their number may not be known.
+
+    :param receive_time: add the time of now, as events have it then.
+    """
+    line: dict[str, object] = {"type": "lost", "lost": loss.lost}
+    if receive_time:
+        line["time_received"] = time.time_ns()
+    return json.dumps(line)
 
 
 def renderer(*, json: bool) -> Render:

@@ -31,13 +31,23 @@ class Event(Protocol):
     port_id: int
     nsid: int | None
     netns: str | None
+    time_received: int | None
 
 
-def describe_event(event: Event, subject: object) -> str:
-    """An event in one line, for people: what, of what, where, and by whom."""
-    author = f" (by port {event.port_id})" if event.port_id else ""
-    place = "" if event.nsid is None else f" in {event.netns or f'namespace {event.nsid}'}"
-    return f"{event.type.name:<7} {subject}{place}{author}"
+def describe_event(event: Event, subject: object, time: datetime | None = None) -> str:
+    """Describe an event in one line: what happened, to what, where, through whom, and when.
+
+    ``time`` is the kernel's. What is not known is left out.
+    """
+    parts = [f"{event.type.name:<7} {subject}"]
+    if event.nsid is not None:
+        parts.append(f"in {event.netns or f'namespace {event.nsid}'}")
+    if event.port_id:
+        parts.append(f"portid={event.port_id}")
+    for name, moment in (("time", time), ("received", as_datetime(event.time_received))):
+        if moment is not None:
+            parts.append(f"{name}={moment:%Y-%m-%dT%H:%M:%S.%f}Z")
+    return " ".join(parts)
 
 
 @message
@@ -65,10 +75,20 @@ class FlowEvent:
     """When it happened, nanoseconds since 1970: since Linux 6.14, with ``nf_conntrack_timestamp``
     on when the entry was made."""
 
+    time_received: int | None = attrs.field(default=None)
+    """When this program received it, nanoseconds since 1970, by its own clock: in a stream with
+    ``receive_time``, on every kernel. An event that waited in the receive buffer happened
+    earlier."""
+
     @property
     def time(self) -> datetime | None:
         """:attr:`timestamp` to the microsecond."""
         return as_datetime(self.timestamp)
 
+    @property
+    def received_at(self) -> datetime | None:
+        """:attr:`time_received` to the microsecond."""
+        return as_datetime(self.time_received)
+
     def __str__(self) -> str:
-        return describe_event(self, self.flow)
+        return describe_event(self, self.flow, self.time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -26,6 +27,7 @@ from .declare import (
     u32,
 )
 from .events import EventType, describe_event
+from .flow import as_datetime
 from .text import describe_expectation
 from .tuples import TCP, AddressLike, IPAddress, Tuple, parse_address
 from .values import describe_value
@@ -188,6 +190,13 @@ class ExpectEvent:
     """As :attr:`FlowEvent.nsid`."""
     netns: str | None = attrs.field(default=None)
     """As :attr:`FlowEvent.netns`."""
+    time_received: int | None = attrs.field(default=None)
+    """As :attr:`FlowEvent.time_received`. The kernel itself sends no time with it."""
+
+    @property
+    def received_at(self) -> datetime | None:
+        """:attr:`time_received` to the microsecond."""
+        return as_datetime(self.time_received)
 
     def __str__(self) -> str:
         return describe_event(self, self.expectation)

@@ -117,7 +117,8 @@ class ConnectionStatistics:
     overruns: int = 0
     """Times that a socket's buffer was full."""
     events_lost: int = 0
-    """Events that the kernel dropped for that, as far as it tells."""
+    """Events that the kernel dropped for that, by the sockets' own counters: also those of a
+    stream that nobody has read since. None of a ``reliable`` stream are counted."""
     resyncs: int = 0
     """Times that a live table was compared with the kernel's because events had been lost."""
     waiting_bytes: int = 0
@@ -144,10 +145,13 @@ class StreamStatistics:
     ones."""
     decode_errors: int = 0
     overruns: int = 0
-    """Times that the socket's buffer was full."""
+    """Times that a read found that the socket's buffer had been full."""
     events_lost: int = 0
-    """Events that the kernel dropped for that, as far as it tells. Its counter is of messages:
-    where others forge events, those of them that were dropped are in it."""
+    """Events that the kernel dropped for that, by the socket's own counter: at once, whether the
+    stream is read or not. An :exc:`EventsLost` that tells of them later adds nothing. The counter
+    is of messages: where others forge events, those of them that were dropped are in it. Of a
+    ``reliable`` stream none are counted: its counter has failed tries too. Kernels before 4.12 do
+    not tell."""
     forged: int = 0
     """Datagrams that another program sent into the event groups, dropped."""
     waiting_bytes: int = 0

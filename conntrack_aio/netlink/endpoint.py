@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from ..sysctls import Files, SysctlTree
 from ..uapi.netlink import NETLINK
+from . import modules as modules  # so that settings can have the kernel load it
 from . import namespaces
 from .namespaces import NetNS, run_beside, run_inside
 from .socket import NetlinkSocket, open_socket, require_linux

@@ -31,6 +31,15 @@ from ..uapi.nfnetlink import NFNL_MSG, NFNL_SUBSYS
 from .conversation import converse
 
 TABLE = "conntrack_aio"
+
+_TAKES_NFTABLES = (
+    "nf_tables",
+    "nftables with connection tracking (CONFIG_NF_TABLES_INET, CONFIG_NFT_CT)",
+)
+_TAKES_INET = ("nft-chain-1-filter", "filter chains of both families (CONFIG_NF_TABLES_INET)")
+_TAKES_CT = ("nft_ct", "nftables' connection tracking (CONFIG_NFT_CT)")
+"""By what was refused: the module to load, by a name or an alias, and what was not built."""
+
 _INET = nfnetlink.pack(NFPROTO.INET)
 _NFTABLES = nfnetlink.pack(NFPROTO.UNSPEC, resource=NFNL_SUBSYS.NFTABLES)
 
@@ -38,24 +47,32 @@ _NFTABLES = nfnetlink.pack(NFPROTO.UNSPEC, resource=NFNL_SUBSYS.NFTABLES)
 def track_connections() -> None:
     """Have the kernel track connections in the calling thread's network namespace.
 
-    It makes the table :data:`TABLE` for that, whose removal would end it. Raises
-    :exc:`NotSupported` where the kernel lacks nftables or its part of connection tracking,
-    :exc:`PermissionDenied` without CAP_NET_ADMIN there.
+    It makes the table :data:`TABLE` for that, whose removal would end it. The kernel loads the
+    modules that it takes.
+
+    :raises NotSupported: the kernel lacks nftables or its part of connection tracking, or can't
+        load a module; the error names it.
+    :raises PermissionDenied: without CAP_NET_ADMIN there.
     """
+    table = new_table(TABLE)
+    chain = new_chain(TABLE, "track", NF_INET.LOCAL_OUT)
+    rule = new_rule(TABLE, "track", load_ct(NFT_CT.STATE))
     try:
-        commit(
-            new_table(TABLE),
-            new_chain(TABLE, "track", NF_INET.LOCAL_OUT),
-            new_rule(TABLE, "track", load_ct(NFT_CT.STATE)),
-        )
+        commit(table, chain, rule)
     except (NotFound, NotSupported) as error:
-        # ENOENT is how nftables says that it has no such kind of chain or expression.
+        # ENOENT is how nftables says that it has no such kind of chain or expression. Where it is
+        # missing as a whole the transaction is refused, under the number of its first change.
+        module, option = _TAKES_NFTABLES
+        if error.request == str(chain):
+            module, option = _TAKES_INET
+        elif error.request == str(rule):
+            module, option = _TAKES_CT
         raise NotSupported(
             error.errno or 0,
             "track connections by an nftables rule",
             error.detail,
-            "This kernel, or the modules installed for it, lack nftables with connection "
-            "tracking (CONFIG_NF_TABLES_INET, CONFIG_NFT_CT)",
+            f"This kernel was built without {option}, or could not load its module: "
+            f"`modprobe {module}` says why. In a container, run that on the host",
         ) from error
 
 

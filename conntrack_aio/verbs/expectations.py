@@ -226,6 +226,7 @@ class Expectations:
         receive_buffer_max: int | None = None,
         all_netns: bool = False,
         on_loss: Literal["raise"] = "raise",
+        receive_time: bool = False,
     ) -> EventStream[ExpectEvent]: ...
 
     @overload
@@ -236,6 +237,7 @@ class Expectations:
         receive_buffer_max: int | None = None,
         all_netns: bool = False,
         on_loss: Literal["item"],
+        receive_time: bool = False,
     ) -> EventStream[ExpectEvent | EventsLost]: ...
 
     def events(
@@ -245,6 +247,7 @@ class Expectations:
         receive_buffer_max: int | None = None,
         all_netns: bool = False,
         on_loss: OnLoss = "raise",
+        receive_time: bool = False,
     ) -> EventStream[ExpectEvent] | EventStream[ExpectEvent | EventsLost]:
         """Subscribe to events: NEW, DESTROY, or both. Subscribed when this returns.
 
@@ -265,6 +268,7 @@ class Expectations:
             receive_buffer_max=receive_buffer_max,
             all_netns=all_netns,
             on_loss=on_loss,
+            receive_time=receive_time,
         )
 
     async def _get(self, target: ExpectTarget, zone: int | None, verb: str) -> Expectation:

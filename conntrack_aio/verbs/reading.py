@@ -173,6 +173,7 @@ class Reading:
         all_netns: bool = False,
         on_loss: Literal["raise"] = "raise",
         reliable: bool = False,
+        receive_time: bool = False,
     ) -> EventStream[FlowEvent]: ...
 
     @overload
@@ -185,6 +186,7 @@ class Reading:
         all_netns: bool = False,
         on_loss: Literal["item"],
         reliable: bool = False,
+        receive_time: bool = False,
     ) -> EventStream[FlowEvent | EventsLost]: ...
 
     def events(
@@ -196,8 +198,12 @@ class Reading:
         all_netns: bool = False,
         on_loss: OnLoss = "raise",
         reliable: bool = False,
+        receive_time: bool = False,
     ) -> EventStream[FlowEvent] | EventStream[FlowEvent | EventsLost]:
         """Subscribe to events: of the ``types`` given, or of all. Subscribed when this returns.
+
+        :attr:`EventStream.blind_spots` says what it will not hear in this namespace, and why: above
+        all that no event will ever come where ``nf_conntrack_events`` is 0.
 
         :param match: the flows to hear of. The kernel runs a program that drops other events before
             they are queued, so that they cost neither time nor room; what it can't decide is
@@ -223,6 +229,8 @@ class Reading:
             then, and ``events_lost`` in the statistics does not grow: the socket's counter has the
             failed tries as well. Of DESTROY alone nothing is lost, and no :exc:`EventsLost` comes;
             only ``overruns`` are counted. (``NETLINK_BROADCAST_ERROR``, ``ecache_work``)
+        :param receive_time: set :attr:`FlowEvent.time_received` of each event to the time at which
+            this program received it. The events of one read have the same.
 
         Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, for ``all_netns`` CAP_NET_BROADCAST
         too; :exc:`TypeError` for what is no :class:`EventType`; :exc:`ValueError` for another
@@ -238,6 +246,7 @@ class Reading:
             all_netns=all_netns,
             on_loss=on_loss,
             reliable=reliable,
+            receive_time=receive_time,
             sieve=None if match is None else self._selecting.sieve(match),
         )
 

@@ -12,6 +12,7 @@ from ..errors import DecodeError, KernelError, NotSupported, PermissionDenied, k
 from ..model.sysctls import SETTINGS, ConntrackSysctls, SettableSysctls, Setting, sysctl_of
 from ..session import Session
 from ..sysctls import SysctlTree
+from ..tracking import is_tracking
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -92,6 +93,22 @@ class Sysctls:
         }
         await self._session.aside(lambda: _write(self._session.endpoint.sysctls, chosen))
 
+    async def tracking(self) -> bool | None:
+        """Return whether connections are known to be tracked in this namespace.
+
+        The kernel tracks nothing in a network namespace until a firewall rule there asks for it.
+        ``True``: there is such a rule. ``None``: none was found, but there are tables of the older
+        iptables (``iptables-legacy``), whose rules can't be listed. ``False``: none was found.
+        Open vSwitch and traffic control, which track without a rule, are not seen. An entry is the
+        best proof that connections are tracked: :meth:`Connection.count`.
+
+        It asks for the functions that see packets (Linux 5.14, if built with
+        CONFIG_NETFILTER_NETLINK_HOOK) and for the rules of nftables, on a worker thread. The kernel
+        may load the modules of both. It raises :exc:`anyio.ClosedResourceError` once the connection
+        is closed.
+        """
+        return await self._session.aside(lambda: is_tracking(self._session.endpoint.open))
+
 
 def _read_all(tree: SysctlTree) -> ConntrackSysctls:
     settings = ConntrackSysctls()
@@ -101,6 +118,8 @@ def _read_all(tree: SysctlTree) -> ConntrackSysctls:
             setattr(settings, name, declared.read(tree.read(sysctl)))
         except FileNotFoundError:
             continue
+        except KernelError:
+            raise  # it says itself that the module is missing
         except OSError as error:
             raise kernel_error(error.errno or errno.EIO, f"read {sysctl}") from error
         except DecodeError as error:
@@ -113,6 +132,8 @@ def _write(tree: SysctlTree, chosen: dict[str, int]) -> None:
     for name, value in chosen.items():
         try:
             tree.write(sysctl_of(name), int(value))
+        except KernelError:
+            raise  # it says itself that the module is missing
         except OSError as error:
             raise _refused(error.errno or errno.EIO, name, value, done) from error
         done.append(name)

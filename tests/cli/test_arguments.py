@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from conntrack_aio import Match, NetNS, __version__
 from conntrack_aio.cli.arguments import parse
 
-LIST: dict[str, object] = {"command": "list", "netns": None, "json": False, "match": None}
-EVENTS = LIST | {"command": "events", "type": []}
+PLAIN: dict[str, object] = {"netns": None, "json": False, "match": None}
+LIST = PLAIN | {"command": "list", "verbose": False}
+EVENTS = PLAIN | {
+    "command": "events",
+    "type": [],
+    "all_netns": False,
+    "reliable": False,
+    "receive_buffer": None,
+    "timestamp": False,
+}
+MATCHING = ("list", "events", "count", "explain")
 WEB = Match(proto="tcp", orig_dport=[80, 443])
 
 
@@ -19,7 +30,20 @@ WEB = Match(proto="tcp", orig_dport=[80, 443])
         ("list --json --netns blue", LIST | {"netns": NetNS.from_name("blue"), "json": True}),
         ("list proto tcp and orig.dport in {80, 443} --json", LIST | {"match": WEB, "json": True}),
         ("events", EVENTS),
+        ("list --verbose", LIST | {"verbose": True}),
         ("events --type new --type=destroy", EVENTS | {"type": ["new", "destroy"]}),
+        ("events --type new,update", EVENTS | {"type": ["new", "update"]}),
+        (
+            "events --type new,update --type destroy mark 3",
+            EVENTS | {"type": ["new", "update", "destroy"], "match": Match(mark=3)},
+        ),
+        (
+            "events --all-netns --reliable --timestamp",
+            EVENTS | {"all_netns": True, "reliable": True, "timestamp": True},
+        ),
+        ("events --receive-buffer 4096", EVENTS | {"receive_buffer": 4096}),
+        ("events --receive-buffer 512K", EVENTS | {"receive_buffer": 512 << 10}),
+        ("events --receive-buffer=64M", EVENTS | {"receive_buffer": 64 << 20}),
         (
             "events --type new proto tcp and orig.dport in {443, 80}",
             EVENTS | {"type": ["new"], "match": WEB},
@@ -33,6 +57,7 @@ WEB = Match(proto="tcp", orig_dport=[80, 443])
             "explain --program mark 3",
             {"command": "explain", "netns": None, "match": Match(mark=3), "program": True},
         ),
+        ("explain", {"command": "explain", "netns": None, "match": None, "program": False}),
         ("demo", {"command": "demo", "json": False}),
         ("demo --json", {"command": "demo", "json": True}),
     ],
@@ -51,7 +76,12 @@ def test_what_is_understood(line: str, options: dict[str, object]) -> None:
         ("list --netns ..", "--netns: '..' is not the name of a network namespace"),
         ("list --type new", "unrecognized arguments: --type"),
         ("events --type nonsense", "--type: invalid choice: 'nonsense'"),
-        ("explain", "the following arguments are required: MATCH"),
+        ("events --type new,nonsense", "--type: invalid choice: 'nonsense'"),
+        ("events --type new,", "--type: invalid choice: ''"),
+        *(
+            (f"events --receive-buffer {size}", f"{size!r} is not a number of bytes")
+            for size in ("many", "0", "1G", "1073741824", "8m", "1.5M", "8MB", "-5", "٣")
+        ),
         ("count --json", "unrecognized arguments: --json"),
         ("demo --netns blue", "unrecognized arguments: --netns blue"),
     ],
@@ -66,6 +96,42 @@ def test_what_is_not(line: str, words: str, capsys: pytest.CaptureFixture[str]) 
     assert words in output.err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("command", MATCHING)
+@pytest.mark.parametrize("words", [[""], ["  "], ["", ""], ["proto tcp", ""], ["", "proto", "tcp"]])
+def test_an_empty_match_is_not_all_flows(
+    command: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse([command, *words])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: conntrack-aio {command} ")
+    assert "argument MATCH: " in said.splitlines()[-1]
+    assert "empty" in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", MATCHING)
+def test_no_match_is_all_flows(command: str) -> None:
+    assert parse([command]).match is None
+
+
+@pytest.mark.parametrize("command", MATCHING)
+def test_the_help_says_what_a_shell_does_to_a_match(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse([command, "--help"])
+    assert caught.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "A shell has meanings of its own for braces, parentheses, < and >" in told
+    for quoted in re.findall(r"'(.+?)'", told[told.index("A shell has") :]):
+        assert parse([command, quoted]).match is not None
+
+
+def test_spaces_between_types() -> None:
+    assert parse(["events", "--type", "new, destroy"]).type == ["new", "destroy"]
+
+
 def test_the_match_may_be_one_argument() -> None:
     assert parse(["list", "proto tcp and orig.dport in {80, 443}"]).match == WEB
 
@@ -74,8 +140,9 @@ def test_a_mistake_in_the_match_is_pointed_at(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as caught:
         parse(["list", "proto", "tcp", "and", "something"])
     assert caught.value.code == 2
-    *_, said, text, pointer = capsys.readouterr().err.splitlines()
-    assert said.startswith("conntrack-aio: error: argument MATCH: ")
+    usage, *_, said, text, pointer = capsys.readouterr().err.splitlines()
+    assert usage.startswith("usage: conntrack-aio list ")
+    assert said.startswith("conntrack-aio list: error: argument MATCH: ")
     assert said.endswith(", at column 15:")
     assert text == "  proto tcp and something"
     assert pointer.index("^") == text.index("something")

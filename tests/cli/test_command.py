@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,20 @@ import anyio
 import attrs
 import pytest
 from support.lab import Lab
-from support.processes import DESTROY, NEW, PATIENCE, UPDATE, Process, subscribers, wait_until
+from support.processes import (
+    DESTROY,
+    NEW,
+    PATIENCE,
+    UPDATE,
+    Process,
+    subscribers,
+    wait_until,
+    waiting_bytes,
+)
 
 from conntrack_aio import Connection, Flow, Status, Tuple, connect
+from conntrack_aio.sandbox import links
+from conntrack_aio.sandbox.namespace import new_network_namespace
 
 pytestmark = pytest.mark.kernel
 
@@ -44,12 +56,14 @@ LINES = [
 ]
 
 
-UNSEEN = (
-    "conntrack-aio: flows have no counters here: net.netfilter.nf_conntrack_acct is 0\n"
+UNSEEN = "conntrack-aio: flows have no counters here: net.netfilter.nf_conntrack_acct is 0\n"
+"""What ``list`` says with the kernel's defaults, but for events."""
+UNSEEN_TIMES = (
     "conntrack-aio: flows and their events have no timestamps here: "
     "net.netfilter.nf_conntrack_timestamp is 0\n"
 )
-"""What ``list`` says with the kernel's defaults, but for events."""
+"""And what it says if it is asked for all."""
+UNTRACKED = r"conntrack-aio: no flow is tracked here: .* firewall rule .*\n"
 
 
 @pytest.fixture(autouse=True)
@@ -119,11 +133,13 @@ def test_list_says_why_there_are_no_counters(lab: Lab) -> None:
         lab.sysctl(f"nf_conntrack_{name}", 1)
     # The flow is older than the settings: it has neither, but not for the reason that would be
     # said.
-    assert run(lab, "list")[2] == ""
+    assert run(lab, "list")[2] == run(lab, "list", "--verbose")[2] == ""
     make(lab, UDP)
     for name in ("acct", "timestamp"):
         lab.sysctl(f"nf_conntrack_{name}", 0)
     assert run(lab, "list")[2] == UNSEEN
+    assert run(lab, "list", "--verbose")[2] == UNSEEN + UNSEEN_TIMES
+    assert run(lab, "list", "--verbose", "--json")[2] == ""
     do(lab, lambda conn: conn.delete(TCP))
     status, out, err = run(lab, "list")
     assert (status, err) == (0, "")
@@ -144,15 +160,37 @@ def test_the_hint_stands_behind_the_list(lab: Lab) -> None:
     make(lab, TCP)
     with Process(lab, *COMMAND, "list", merged=True) as listing:
         assert listing.line().startswith("tcp ")
-        assert f"{listing.line()}\n{listing.line()}\n" == UNSEEN
+        assert f"{listing.line()}\n" == UNSEEN
 
 
 def test_an_empty_table(lab: Lab) -> None:
     status, out, err = run(lab, "list")
     assert (status, out) == (0, "")
-    assert re.fullmatch(r"conntrack-aio: no flow is tracked here: .* firewall rule .*\n", err)
+    assert re.fullmatch(UNTRACKED, err)
     assert run(lab, "list", "--json") == (0, "", "")
     assert run(lab, "count") == (0, "0\n", "")
+
+
+def test_an_empty_table_where_connections_are_tracked(lab: Lab) -> None:
+    lab.track()
+    status, out, err = run(lab, "list")
+    assert (status, out) == (0, "")
+    assert (
+        err
+        == "conntrack-aio: the table is empty: connections are tracked here, but there is none\n"
+    )
+    assert run(lab, "list", "--json") == (0, "", "")
+    make(lab, UDP)
+    assert run(lab, "list", "proto tcp") == (0, "", "")
+
+
+@pytest.mark.program("iptables-legacy", "iptables")
+def test_an_empty_table_where_it_is_not_known(lab: Lab) -> None:
+    lab.program("iptables-legacy", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW")
+    status, out, err = run(lab, "list")
+    assert (status, out) == (0, "")
+    assert re.fullmatch(r"conntrack-aio: the table is empty: .*rule of iptables.*\n", err)
+    assert told_at_the_start(lab, something=False) == ""
 
 
 def test_count(lab: Lab) -> None:
@@ -177,6 +215,7 @@ def test_what_is_done_where(lab: Lab) -> None:
     assert lines[1] == "dump:    the kernel sends those of: mark 3, and no others"
     assert lines[-1] == "   8: accept"
     assert run(lab, "explain", "all", "--program")[1].splitlines()[-1] == "no program"
+    assert run(lab, "explain") == run(lab, "explain", "all")
 
 
 def test_another_namespace(lab: Lab) -> None:
@@ -197,6 +236,7 @@ def test_events_as_they_happen(lab: Lab) -> None:
         await conn.update(flow, mark=7, status=Status.ASSURED | Status.SEEN_REPLY)
         await conn.delete(flow)
 
+    lab.track()
     with Process(lab, *EVENTS, "--json") as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
         do(lab, live_and_die)
@@ -217,18 +257,18 @@ def test_events_of_some_types_in_text(lab: Lab) -> None:
             await conn.update(await conn.create(flow), mark=1)
             await conn.delete(flow)
 
+    lab.track()
     with Process(lab, *EVENTS, "--type", "destroy") as events:
         wait_until(lambda: subscribers(lab, DESTROY))
         do(lab, action)
-        assert re.match(
-            r"DESTROY icmp 10\.0\.0\.1 -> 10\.0\.0\.2 type=8 .*\(by port", events.line()
-        )
-        assert re.match(r"DESTROY tcp ESTABLISHED .* mark=0x1 \(by port", events.line())
+        assert re.match(r"DESTROY icmp 10\.0\.0\.1 -> 10\.0\.0\.2 type=8 .* portid=", events.line())
+        assert re.match(r"DESTROY tcp ESTABLISHED .* mark=0x1 portid=", events.line())
         events.signal(signal.SIGINT)
         assert events.end() == (130, "")
 
 
 def test_events_that_match(lab: Lab) -> None:
+    lab.track()
     with Process(lab, *EVENTS, "mark 0x50 or zone 7") as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
         make(lab, PING, TCP, UDP)
@@ -237,17 +277,90 @@ def test_events_that_match(lab: Lab) -> None:
         assert events.end() == (130, "")
 
 
-def test_events_says_that_older_flows_are_silent(lab: Lab) -> None:
-    lab.sysctl("nf_conntrack_events", 2)
+def told_at_the_start(lab: Lab, *, something: bool) -> str:
+    """What ``events`` says on standard error before the first event."""
     with Process(lab, *EVENTS) as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        if something:
+            wait_until(lambda: waiting_bytes(events.stderr))
+        else:
+            make(lab, PING)
+            assert events.line()
         events.signal(signal.SIGINT)
         status, told = events.end()
-        assert status == 130
-        assert re.fullmatch(r"conntrack-aio: .*older.*nf_conntrack_events is not 1.*\n", told)
+    assert status == 130
+    return told
 
 
-@pytest.mark.parametrize("form", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        (0, r"conntrack-aio: no event will ever come .*nf_conntrack_events is 0.*\n"),
+        (1, ""),
+        (2, r"conntrack-aio: .*older.*nf_conntrack_events is not 1.*\n"),
+    ],
+)
+def test_events_says_which_flows_are_silent(lab: Lab, mode: int, words: str) -> None:
+    make(lab, TCP)
+    lab.sysctl("nf_conntrack_events", mode)
+    assert re.fullmatch(words, told_at_the_start(lab, something=bool(words)))
+
+
+def test_events_says_that_nothing_is_tracked(lab: Lab) -> None:
+    told = told_at_the_start(lab, something=True)
+    assert re.fullmatch(r"conntrack-aio: no flow is tracked yet here: .*firewall rule.*\n", told)
+    lab.track()
+    assert told_at_the_start(lab, something=False) == ""
+
+
+def test_events_of_all_namespaces(lab: Lab) -> None:
+    other = new_network_namespace()
+    try:
+        there = Lab(other)
+        there.sysctl("nf_conntrack_events", 1)
+        assert lab.run(links.assign_nsid, other, 5) == 5
+        lab.track()
+        with Process(lab, *EVENTS, "--all-netns", "--json") as events:
+            wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+            make(there, TCP)
+            make(lab, UDP)
+            told = [json.loads(events.line()) for _ in range(2)]
+            assert [event.get("nsid") for event in told] == [5, None]
+            events.signal(signal.SIGINT)
+            assert events.end()[0] == 130
+    finally:
+        os.close(other)
+
+
+def test_events_with_the_time_of_receipt(lab: Lab) -> None:
+    lab.track()
+    for form in ([], ["--json"]):
+        with Process(lab, *EVENTS, "--timestamp", *form) as events:
+            wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+            before = time.time_ns()
+            make(lab, TCP)
+            line = events.line()
+            do(lab, lambda conn: conn.flush())
+        if form:
+            assert before < json.loads(line)["time_received"] < time.time_ns()
+        else:
+            assert re.search(r" received=20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$", line)
+
+
+def test_events_of_a_reliable_stream_with_a_small_buffer(lab: Lab) -> None:
+    lab.track()
+    make(lab, *(Flow.udp("10.0.0.1", port, "10.0.0.2", 53, timeout=600) for port in range(100)))
+    options = ("--reliable", "--type", "destroy", "--receive-buffer", "4K")
+    with Process(lab, *EVENTS, *options) as events:
+        wait_until(lambda: subscribers(lab, DESTROY))
+        do(lab, lambda conn: conn.flush())
+        ports = {re.findall(r"10\.0\.0\.1:(\d+) ->", events.line())[0] for _ in range(100)}
+        assert len(ports) == 100
+        events.signal(signal.SIGINT)
+        assert events.end() == (130, "")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--json", "--timestamp"]])
 def test_events_says_what_was_lost_and_goes_on(lab: Lab, form: list[str]) -> None:
     def storm() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -265,8 +378,9 @@ def test_events_says_what_was_lost_and_goes_on(lab: Lab, form: list[str]) -> Non
             assert line.startswith('{"type": "new"' if form else "NEW ") or '"lost"' in line
             before = line
         if form:
-            lost = json.loads(before)["lost"]
-            assert f" {lost} events were lost" in line
+            loss = json.loads(before)
+            assert f" {loss['lost']} events were lost" in line
+            assert ("time_received" in loss) is ("--timestamp" in form)
         assert re.match(r"conntrack-aio: [1-9]\d* events were lost here", line)
         make(lab, TCP)
         wanted = '"src": "10.0.0.1", "dst"' if form else " 10.0.0.1:1000 "
@@ -288,6 +402,7 @@ def test_a_reader_of_a_long_list_may_stop(lab: Lab, form: list[str]) -> None:
 
 
 def test_a_reader_of_events_may_stop(lab: Lab) -> None:
+    lab.track()
     with Process(lab, *EVENTS) as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
         make(lab, TCP)
@@ -315,7 +430,7 @@ def test_a_full_disk_is_a_failure(lab: Lab, command: str) -> None:
         start = partial(subprocess.run, (*COMMAND, command), stdout=output, stderr=subprocess.PIPE)
         done = lab.run(partial(start, timeout=PATIENCE, check=False))
     assert done.returncode == 1
-    assert re.fullmatch(rb"conntrack-aio: .*No space left on device\n", done.stderr)
+    assert done.stderr == b"conntrack-aio: standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize("command", ["list", "count", "events"])

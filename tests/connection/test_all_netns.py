@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
+from types import SimpleNamespace
+from typing import cast
 
 import anyio
 import anyio.to_thread
@@ -21,9 +23,12 @@ from conntrack_aio import (
     EventType,
     FlowEvent,
     connect,
+    subscriptions,
 )
 from conntrack_aio.netlink import nsids
+from conntrack_aio.netlink.nsids import Origins
 from conntrack_aio.sandbox import links, traffic
+from conntrack_aio.sysctls import SysctlTree
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
@@ -91,12 +96,26 @@ async def test_all_types_with_traffic(around: Neighbourhood, conn: Connection) -
 
 async def test_one_without_an_id_is_not_heard(around: Neighbourhood, conn: Connection) -> None:
     blue = around.new("blue")
+    around.new("green", id=3)
+    around.name(around._lab, "own")  # which needs none
+    (around._directory / "nothing").write_text("no namespace")
     async with conn.events(all_netns=True) as stream:
+        spot = stream.blind_spots[-1]
+        assert (spot.setting, spot.what) == ("", "the namespaces blue are not heard")
         await make(blue, 1)
         await conn.create(flows.tcp(2))
         around._lab.run(links.assign_nsid, blue.descriptor, 4)
         await make(blue, 3)
         assert await take(stream, 2) == [(2, None, None), (3, 4, "blue")]
+
+
+@pytest.mark.parametrize(("count", "end"), [(1, "n0"), (8, "n7"), (9, "n7 and 1 more")])
+async def test_many_without_an_id_are_not_all_named(count: int, end: str) -> None:
+    origins = SimpleNamespace(without_id=lambda: [f"n{number}" for number in range(count)])
+    settings = SimpleNamespace(read=lambda name: "1")
+    (spot,) = subscriptions._blind_spots(cast("SysctlTree", settings), 1, cast("Origins", origins))
+    assert spot.what.startswith("the namespaces n0")
+    assert spot.what.endswith(f"{end} are not heard")
 
 
 async def test_names_come_and_go(around: Neighbourhood, conn: Connection) -> None:
@@ -213,9 +232,9 @@ async def test_cancelled_while_it_looks_for_names(
         assert go_on.wait(5)
         return plain(directory)
 
-    monkeypatch.setattr(nsids, "_files", slow)
     blue = around.new("blue", id=4)
     async with conn.events(all_netns=True) as stream:
+        monkeypatch.setattr(nsids, "_files", slow)
         await make(blue, 1, 2)
         told: list[FlowEvent] = []
 
@@ -401,7 +420,7 @@ async def test_expectations_of_all_namespaces(around: Neighbourhood, conn: Conne
             here, elsewhere = await anext(stream), await anext(stream)
     assert (here.type, here.nsid, here.netns) == (EventType.NEW, None, None)
     assert (elsewhere.type, elsewhere.nsid, elsewhere.netns) == (EventType.NEW, 4, "blue")
-    assert str(elsewhere).endswith(f"in blue (by port {elsewhere.port_id})")
+    assert str(elsewhere).endswith(f"in blue portid={elsewhere.port_id}")
 
 
 async def test_closed_while_names_are_looked_for(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
+import time
+from typing import Literal
 
 import anyio
 import anyio.to_thread
@@ -22,7 +25,10 @@ from conntrack_aio import (
     TCPInfo,
     TCPState,
     connect,
+    from_json,
+    to_json,
 )
+from conntrack_aio import events as events_module
 from conntrack_aio.sandbox import traffic
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
@@ -122,15 +128,120 @@ async def test_partial_updates_stay_partial(lab: Lab, conn: Connection) -> None:
     assert destroy.flow.counters_orig.packets == 1
 
 
-@pytest.mark.parametrize(("mode", "covers"), [(0, False), (1, True), (2, False)])
+@pytest.mark.parametrize(
+    ("mode", "covers", "level", "words"),
+    [
+        (0, False, logging.WARNING, "no event will ever come from flows here: .*_events is 0"),
+        (1, True, None, ""),
+        (2, False, logging.INFO, "flows that are older .* emit no events here: .* is not 1"),
+    ],
+)
 async def test_whether_older_flows_are_covered(
-    lab: Lab, conn: Connection, caplog: pytest.LogCaptureFixture, mode: int, covers: bool
+    lab: Lab,
+    conn: Connection,
+    caplog: pytest.LogCaptureFixture,
+    mode: int,
+    covers: bool,
+    level: int | None,
+    words: str,
 ) -> None:
+    await conn.create(flows.tcp())
     lab.sysctl("nf_conntrack_events", mode)
     with caplog.at_level(logging.INFO, logger="conntrack_aio"):
         async with conn.events() as stream:
             assert stream.covers_older_flows is covers
-    assert len(caplog.records) == (0 if covers else 1)
+    assert [record.levelno for record in caplog.records] == ([] if level is None else [level])
+    assert [record.getMessage() for record in caplog.records] == [
+        str(spot) for spot in stream.blind_spots
+    ]
+    assert re.match(words, "".join(map(str, stream.blind_spots)))
+
+
+async def test_a_namespace_that_tracks_nothing_is_said(
+    lab: Lab, conn: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="conntrack_aio"):
+        async with conn.events() as stream:
+            (spot,) = stream.blind_spots
+    assert (spot.setting, spot.what) == ("count", "no flow is tracked yet")
+    assert "until a firewall rule there asks for it" in caplog.text
+    await conn.create(flows.tcp())
+    async with conn.events() as stream:
+        assert stream.blind_spots == ()
+
+
+@pytest.mark.parametrize("on_loss", ["raise", "item"])
+async def test_the_time_of_receipt(conn: Connection, on_loss: Literal["raise", "item"]) -> None:
+    async with conn.events(receive_time=True, on_loss=on_loss) as stream:
+        before = time.time_ns()
+        await conn.create(flows.tcp())
+        (event,) = await take(stream, 1)
+        after = time.time_ns()
+        assert event.time_received is not None
+        assert before <= event.time_received <= after
+        assert event.received_at is not None
+        assert event.received_at.timestamp() == pytest.approx(event.time_received / 1e9, abs=1e-5)
+        assert to_json(event)["time_received"] == event.time_received
+        assert from_json(FlowEvent, to_json(event)) == event
+        await conn.create(flows.tcp(2))
+        (later,) = await take(stream, 1)
+        assert later.time_received is not None
+        assert later.time_received >= after
+
+
+async def test_the_kernels_own_time_is_in_the_text(lab: Lab, conn: Connection) -> None:
+    async with conn.events() as stream:
+        for number, setting in enumerate((0, 1)):
+            lab.sysctl("nf_conntrack_timestamp", setting)
+            await conn.create(flows.tcp(number))
+            (event,) = await take(stream, 1)
+            assert (" time=20" in str(event)) is (event.timestamp is not None)
+            assert setting or event.timestamp is None
+
+
+async def test_no_time_of_receipt_unless_asked(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoClock:
+        def time_ns(self) -> int:
+            raise AssertionError
+
+    async with conn.events() as stream:
+        await conn.create(flows.tcp())
+        monkeypatch.setattr(events_module, "time", NoClock())
+        (event,) = await take(stream, 1)
+    assert event.time_received is None
+    assert event.received_at is None
+    assert "time_received" not in to_json(event)
+
+
+async def test_losses_are_in_the_statistics_before_they_are_read(lab: Lab) -> None:
+    async with connect(netns=lab.netns, receive_buffer=8192) as conn:
+        async with conn.events(EventType.NEW) as stream:
+            await flows.fill(conn, map(flows.tcp, range(100)))
+            lost = stream.statistics().events_lost
+            assert lost == conn.statistics().events_lost > 0
+            received, loss = await until_loss(stream)
+            assert loss.lost == 100 - received == lost
+            # What was told is not counted again.
+            assert stream.statistics().events_lost == conn.statistics().events_lost == lost
+            await flows.fill(conn, map(flows.tcp, range(100, 200)))
+            more = stream.statistics().events_lost
+            assert more > lost
+        # Nor is it forgotten when a stream is closed that nobody has read.
+        assert stream.statistics().events_lost == conn.statistics().events_lost == more
+
+
+async def test_failed_tries_of_a_reliable_stream_are_no_losses(lab: Lab) -> None:
+    async with (
+        connect(netns=lab.netns, receive_buffer=8192) as conn,
+        conn.events(EventType.DESTROY, reliable=True) as stream,
+    ):
+        await flows.fill(conn, map(flows.tcp, range(100)))
+        await conn.flush()
+        assert stream.statistics().events_lost == conn.statistics().events_lost == 0
+        assert len(await take(stream, 100)) == 100
+        assert stream.statistics().events_lost == conn.statistics().events_lost == 0
 
 
 async def test_a_loss_is_told_and_the_stream_goes_on(lab: Lab) -> None:

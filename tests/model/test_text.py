@@ -8,24 +8,25 @@ import pytest
 from support.captured import CAPTURED
 from support.cases import TCP4_BACK, flow
 
-from conntrack_aio import Counters, Helper, Status, TCPInfo
+from conntrack_aio import Counters, EventType, FlowEvent, Helper, Status, TCPInfo
 from conntrack_aio.codec.messages import decode_event
 from conntrack_aio.netlink import messages
 
 LINES = {
     "tcp_dnat": "UPDATE  tcp ESTABLISHED 10.1.0.1:57738 -> 10.9.9.9:80 (reply 10.1.0.2:8080 -> "
     "10.1.0.1:5143) [ASSURED] timeout=431999 mark=0x2a labels=3 packets=4/3 bytes=220/168 "
-    "(by port 6750)",
+    "portid=6750",
     "icmp_destroy": "DESTROY icmp 10.1.0.1 -> 10.1.0.2 type=8 code=0 id=77 [DYING] timeout=29 "
-    "packets=1/1 bytes=28/28 (by port 6765)",
+    "packets=1/1 bytes=28/28 portid=6765 time=2026-11-23T09:57:53.600484Z",
     "zone_original": "UPDATE  udp 10.1.0.1:33286 -> 10.1.0.2:7002 zone=7 timeout=29 packets=1/1 "
-    "bytes=29/29 (by port 6750)",
+    "bytes=29/29 portid=6750",
     "zone_reply": "UPDATE  udp 10.1.0.1:1 -> 10.1.0.2:2 (reply 10.1.0.2:2 -> 10.1.0.1:1 zone=9) "
-    "[UNREPLIED] timeout=29 packets=0/0 bytes=0/0 (by port 6750)",
+    "[UNREPLIED] timeout=29 packets=0/0 bytes=0/0 portid=6750",
     "sctp": "UPDATE  sctp ESTABLISHED [fd00::1]:1000 -> [fd00::2]:2000 [UNREPLIED] timeout=99 "
-    "packets=0/0 bytes=0/0 (by port 6750)",
+    "packets=0/0 bytes=0/0 portid=6750",
     "ftp_data_new": "NEW     tcp SYN_SENT 10.1.0.2:20 -> 10.1.0.1:2050 [UNREPLIED] [EXPECTED] "
-    "timeout=120 master=(tcp 10.1.0.1:58563 -> 10.1.0.2:21)",
+    "timeout=120 master=(tcp 10.1.0.1:58563 -> 10.1.0.2:21) "
+    "time=2026-11-23T09:57:54.030286Z",
 }
 
 
@@ -35,6 +36,25 @@ def test_captured_events_in_a_line(name: str) -> None:
     data = next(capture.data for capture in CAPTURED if capture.name == name)
     (message,) = messages.walk(data, len(data))
     assert str(decode_event(data, message)) == LINES[name]
+
+
+@pytest.mark.parametrize(
+    ("fields", "end"),
+    [
+        ({}, ""),
+        ({"nsid": 3}, " in namespace 3"),
+        ({"timestamp": 1_795_876_891_745_644_340}, " time=2026-11-28T14:41:31.745644Z"),
+        ({"time_received": 0}, " received=1970-01-01T00:00:00.000000Z"),
+        (
+            {"nsid": 3, "netns": "blue", "port_id": 7, "timestamp": 0, "time_received": 2_000},
+            " in blue portid=7 time=1970-01-01T00:00:00.000000Z "
+            "received=1970-01-01T00:00:00.000002Z",
+        ),
+    ],
+)
+def test_where_by_whom_and_when(fields: dict[str, object], end: str) -> None:
+    event = FlowEvent(type=EventType.NEW, flow=flow(), **fields)  # type: ignore[arg-type]
+    assert str(event) == f"NEW     {flow()}{end}"
 
 
 TUPLE = "10.0.0.1:1024 -> 10.0.0.2:80"

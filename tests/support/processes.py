@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import os
 import select
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from .lab import Lab
 
@@ -38,6 +41,15 @@ class Process:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        return self._stdout
+
+    @property
+    def stderr(self) -> IO[bytes]:
+        assert self._process.stderr is not None
+        return self._process.stderr
 
     def line(self) -> str:
         """The next line; :exc:`TimeoutError` if it doesn't come, :exc:`EOFError` at the end."""
@@ -81,6 +93,13 @@ class Process:
         self._process.kill()
         with self._process:  # close its pipes, and wait
             pass
+
+
+def waiting_bytes(pipe: IO[bytes]) -> int:
+    """How many bytes wait in a pipe to be read."""
+    waiting = array.array("i", [0])
+    fcntl.ioctl(pipe.fileno(), termios.FIONREAD, waiting)
+    return waiting[0]
 
 
 def subscribers(lab: Lab, groups: int) -> int:

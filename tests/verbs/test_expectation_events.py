@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import ExitStack
 
 import anyio
@@ -26,6 +27,23 @@ async def test_new_and_destroy_are_told_apart(conn: Connection) -> None:
     for event in (new, destroy):
         assert some.ageless(event.expectation) == some.ageless(made)
     assert new.port_id == destroy.port_id != 0
+
+
+async def test_the_time_of_receipt(conn: Connection) -> None:
+    async with (
+        conn.expectations.events(receive_time=True) as stamped,
+        conn.expectations.events() as plain,
+    ):
+        master = await conn.create(some.ftp())
+        before = time.time_ns()
+        await conn.expectations.create(some.data(master))
+        with anyio.fail_after(5):
+            event, other = await anext(stamped), await anext(plain)
+    assert event.time_received is not None
+    assert before <= event.time_received <= time.time_ns()
+    assert event.received_at is not None
+    assert "received=" in str(event)
+    assert (other.time_received, other.received_at) == (None, None)
 
 
 @pytest.mark.parametrize("kind", [EventType.NEW, EventType.DESTROY])

@@ -25,6 +25,13 @@ from conntrack_aio import (
     connect,
 )
 from conntrack_aio.model.sysctls import SETTINGS, EventMode, sysctl_of
+from conntrack_aio.netlink import nfnetlink
+from conntrack_aio.netlink.attributes import pack_be32, pack_text
+from conntrack_aio.sandbox import traffic
+from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
+from conntrack_aio.uapi.nf_tables import NFPROTO
+from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
+from conntrack_aio.uapi.nfnetlink_hook import NFNL_MSG_HOOK, NFNLA_HOOK
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
@@ -197,6 +204,107 @@ async def test_what_can_not_be_is_seen_before_anything_is_set(
         with pytest.raises(error):
             await conn.sysctls.set(**values)  # type: ignore[arg-type]
     assert tree.threads == set()
+
+
+# -- whether anything is tracked --------------------------------------------------------------
+
+RULES = {
+    "none": (None, False),
+    "a rule that needs no connections": ("ip daddr 10.0.0.1 counter", False),
+    "a name that looks like one": ('iifname "ct" counter comment "ct state"', False),
+    "ct state": ("ct state new counter", True),
+    "ct mark, in another family": ("meta mark set ct mark", True),
+}
+
+
+@pytest.mark.program("nft", "nftables")
+@pytest.mark.parametrize("rules", RULES)
+async def test_whether_connections_are_tracked(lab: Lab, conn: Connection, rules: str) -> None:
+    rule, tracked = RULES[rules]
+    if rule is not None:
+        family = "ip6" if "family" in rules else "inet"
+        chain = "chain c { type filter hook output priority 0; "
+        lab.program("nft", "-f", "-", input=f"table {family} t {{ {chain} {rule}; }}; }}")
+    assert await conn.sysctls.tracking() is tracked
+    # It is what the kernel does.
+    for address in ("127.0.0.1", "::1"):
+        lab.run(traffic.udp_exchange, address)
+    assert (await conn.count() > 0) is tracked
+
+
+@pytest.mark.program("iptables-legacy", "iptables")
+@pytest.mark.parametrize("command", ["iptables-legacy", "ip6tables-legacy"])
+async def test_what_the_older_iptables_asks_for_is_not_known(
+    lab: Lab, conn: Connection, command: str
+) -> None:
+    lab.program(command, "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW")
+    assert await conn.sysctls.tracking() is None
+
+
+@pytest.mark.program("iptables-nft", "iptables")
+@pytest.mark.parametrize(
+    "rule",
+    ["-A OUTPUT -m conntrack --ctstate NEW", "-A OUTPUT -m connlimit --connlimit-above 9 -j DROP"],
+)
+async def test_what_the_newer_iptables_asks_for_is_known(
+    lab: Lab, conn: Connection, rule: str
+) -> None:
+    lab.program("iptables-nft", *rule.split())
+    assert await conn.sysctls.tracking() is True
+
+
+@pytest.mark.program("nft", "nftables")
+async def test_it_is_found_among_many_rules(lab: Lab, conn: Connection) -> None:
+    """In a dump of several datagrams."""
+    rules = "\n".join(["ip daddr 10.0.0.1 counter"] * 2000)
+    chain = "chain c { type filter hook output priority 0; "
+    lab.program("nft", "-f", "-", input=f"table inet t {{ {chain}\n{rules}\n }}; }}")
+    assert await conn.sysctls.tracking() is False
+    lab.track()
+    assert await conn.sysctls.tracking() is True
+
+
+@pytest.mark.parametrize(
+    ("family", "function", "tracked"),
+    [
+        (NFPROTO.IPV4, "ipv4_conntrack_in", True),
+        (NFPROTO.IPV6, "ipv6_conntrack_in", True),
+        (NFPROTO.BRIDGE, "nf_ct_bridge_pre", True),
+        (NFPROTO.IPV4, "nft_do_chain_inet", False),
+        (NFPROTO.IPV6, "ipv4_conntrack_in", False),
+    ],
+)
+async def test_it_is_told_by_the_functions_that_see_packets(
+    family: NFPROTO, function: str, tracked: bool
+) -> None:
+    """As kernels answer that were built with CONFIG_NETFILTER_NETLINK_HOOK."""
+    hooks = nfnetlink.message_type(NFNL_SUBSYS.HOOK, NFNL_MSG_HOOK.GET)
+
+    def script(socket: FakeSocket, asked: Asked) -> None:
+        if asked.type != hooks:
+            socket.ack(asked, errno.EINVAL)
+            return
+        if asked.payload[0] == family:
+            socket.answer(
+                asked,
+                hooks,
+                nfnetlink.pack(family)
+                + pack_be32(NFNLA_HOOK.HOOKNUM, 0)
+                + pack_be32(NFNLA_HOOK.PRIORITY, -200 & 0xFFFFFFFF)
+                + pack_text(NFNLA_HOOK.FUNCTION_NAME, function)
+                + pack_text(NFNLA_HOOK.MODULE_NAME, "nf_conntrack"),
+            )
+        socket.done(asked)
+
+    async with ScriptedKernel(script).connect() as conn:
+        assert await conn.sysctls.tracking() is tracked
+
+
+async def test_a_kernel_that_tells_nothing_of_it() -> None:
+    async with FakeKernel().connect() as conn:
+        assert await conn.sysctls.tracking() is False
+    with pytest.raises(anyio.ClosedResourceError):
+        await conn.sysctls.tracking()
 
 
 # -- life -----------------------------------------------------------------------------------
