@@ -113,7 +113,7 @@ async def _count(options: argparse.Namespace) -> None:
 
 
 async def _explain(options: argparse.Namespace) -> None:
-    match = options.match or Match.parse("all")
+    match = Match() if options.match is None else options.match
     async with connect(netns=options.netns) as conn:
         explanation = await match.explain(conn)
     write_line(explanation)
