@@ -285,6 +285,9 @@ async def test_a_real_session(
         # delete
         "sent IPCTNL_MSG_CT_DELETE",
         "recv NLMSG_ERROR",
+        # delete what is gone: by its original tuple, and by its reply tuple
+        "sent IPCTNL_MSG_CT_DELETE",
+        "recv NLMSG_ERROR",
         "sent IPCTNL_MSG_CT_DELETE",
         "recv NLMSG_ERROR",
     ]
