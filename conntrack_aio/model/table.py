@@ -6,6 +6,7 @@ import enum
 
 import attrs
 
+from ..errors import ConntrackError
 from .flow import Flow
 from .statistics import StreamStatistics
 
@@ -90,6 +91,13 @@ class TableStatistics:
     """Times that the kernel's table was read, the first included."""
     resyncs: int = 0
     """Those of them that a loss made necessary."""
+    failures: int = 0
+    """Those of them that failed for something that may pass, and were tried again."""
+    last_error: ConntrackError | None = None
+    """What the last of them failed for; ``None`` if it did not fail."""
+    unreported_changes: int = 0
+    """Changes that a comparison or a look-up found, and that no event reported although one should
+    have. At most some hundreds of a comparison are examined."""
     last_comparison: int = 0
     """Nanoseconds that the last took."""
     readers: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -337,8 +338,11 @@ async def test_comparing_every_so_often(lab: Lab, conn: Connection) -> None:
             assert (vanished.type, vanished.cause) == (ChangeType.VANISHED, Cause.RECONCILED)
 
 
-async def test_no_comparing_where_all_are_heard_of(conn: Connection) -> None:
-    async with conn.table(reconcile=0.001) as table:
+async def test_no_comparing_where_all_are_heard_of(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conntrack_aio.table.keeper._INTERVAL", 0.001)
+    async with conn.table() as table:
         await conn.create(flows.tcp(1))
         await table.synced()
         done = table.statistics().comparisons
@@ -529,6 +533,8 @@ async def test_bad_parameters(conn: Connection) -> None:
         ({"match": 7}, TypeError),
         ({"match": asynchronous}, TypeError),
         ({"reconcile": "60"}, TypeError),
+        ({"reconcile": "Auto"}, TypeError),
+        ({"reconcile": math.nan}, ValueError),
         ({"reconcile": 0}, ValueError),
         ({"reconcile": -1.0}, ValueError),
         ({"receive_buffer": 0}, ValueError),
