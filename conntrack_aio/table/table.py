@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from types import FrameType
+from types import TracebackType
 from typing import Self, cast
 
 import anyio
@@ -320,8 +320,7 @@ class FlowTable(AsyncResource):
         except Exception as error:
             if not self._closed:
                 self._failure = _cause_of(error)
-                handler = None if error.__traceback__ is None else error.__traceback__.tb_frame
-                _forget_frames(self._failure, handler)
+                _forget_frames(self._failure, error.__traceback__)
         finally:
             self.close()  # it failed, was closed, or the event loop ends
             self._let_go()  # of what its tasks took in until they ended, too
@@ -347,12 +346,13 @@ def _again(error: Exception) -> Exception:
     return copied.with_traceback(error.__traceback__)
 
 
-def _forget_frames(error: BaseException, handler: FrameType | None) -> None:
+def _forget_frames(error: BaseException, handled: TracebackType | None) -> None:
     """Have an error, and what caused it, show where they were raised, but hold nothing of it.
 
-    The frames of the table's own task hold the table, which holds the error. That of the
-    ``handler`` still runs: it can't be cleared, and is left out.
+    The frames of the table's own task hold the table, which holds the error. The first of the
+    traceback that is ``handled`` still runs: it can't be cleared, and is left out.
     """
+    handler = None if handled is None else handled.tb_frame
     part: BaseException | None = error
     while part is not None:
         traceback.clear_frames(part.__traceback__)

@@ -25,7 +25,6 @@ COUNT = 500
 def uncollected() -> Iterator[None]:
     """As where a program switched the collector off, or had it pass over what is there
     (``gc.freeze()``)."""
-    gc.collect()
     gc.disable()
     yield
     gc.enable()
