@@ -404,7 +404,7 @@ class Mirror:
         if flow is not None and _is_of(key, flow):
             if suspect is not None:
                 del self.suspects[key]
-            self._put(key, flow, examined=True)
+            self._put(key, flow, examined=suspect is None)
             if key in self._told_at:
                 self._told_at[key] = self.now + SPACING
         elif suspect is not None:

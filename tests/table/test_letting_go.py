@@ -18,7 +18,7 @@ from conntrack_aio.testing import FakeKernel
 
 pytestmark = pytest.mark.anyio
 
-COUNT = 500
+COUNT = 200
 
 
 @pytest.fixture(autouse=True)
