@@ -166,7 +166,8 @@ class Changes(Items[Change]):
         self._reading = True
         try:
             await anyio.lowlevel.checkpoint()
-            if not self._backlog and not self._closed:
+            self._check()  # once it has ended, nobody wakes this task
+            if not self._backlog:
                 await self._backlog.wait()
         finally:
             self._reading = False
