@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 from ..filters.match import Match
 from ..filters.nodes import atoms
@@ -16,6 +16,10 @@ from ..table.table import FlowTable
 from ..table.upstream import Buffering, Upstream
 from .bulk import BulkWriting
 from .sysctls import Sysctls
+
+
+_LONGEST: Final = 366 * 86400
+"""Seconds between two comparisons, at most."""
 
 
 class Watching(BulkWriting):
@@ -75,11 +79,7 @@ class Watching(BulkWriting):
             raise TypeError(f"flows are chosen by a Match or a function, not by {match!r}")
         if inspect.iscoroutinefunction(match):
             raise TypeError(f"flows are chosen by a plain function; {match!r} is an async one")
-        if reconcile != "auto" and reconcile is not None:
-            if not isinstance(reconcile, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f'reconcile is seconds, "auto" or None, not {reconcile!r}')
-            if not reconcile > 0:
-                raise ValueError(f"reconcile is more than 0 seconds, not {reconcile!r}")
+        interval = _interval_of(reconcile)
         self._session.check_open()
         self._session.buffer_of(receive_buffer, receive_buffer_max)
         filter_ = match if isinstance(match, Match) else None
@@ -90,13 +90,24 @@ class Watching(BulkWriting):
         return FlowTable(
             Upstream(self._session, dump, sieve, buffering),
             keep,
-            reconcile,
+            interval,
             self._enable_events if enable_events else None,
             choice_is_fixed=match is None or (filter_ is not None and _is_fixed(filter_)),
         )
 
     async def _enable_events(self) -> None:
         await self.sysctls.set(events=EventMode.ALWAYS)
+
+
+def _interval_of(reconcile: float | Literal["auto"] | None) -> float | Literal["auto"] | None:
+    """Check an interval. Raises :exc:`TypeError` and :exc:`ValueError`."""
+    if reconcile is None or reconcile == "auto":
+        return reconcile
+    if not isinstance(reconcile, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f'reconcile is a number of seconds, "auto" or None, not {reconcile!r}')
+    if not 0 < reconcile <= _LONGEST:
+        raise ValueError(f"reconcile is more than 0 seconds, and at most a year; not {reconcile!r}")
+    return float(reconcile)
 
 
 def _is_fixed(match: Match) -> bool:
