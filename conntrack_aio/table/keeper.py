@@ -175,9 +175,8 @@ class Keeper:
 
     async def synced(self) -> None:
         """See :meth:`FlowTable.synced`."""
-        stream = self._upstream.stream
-        mark = stream.mark()
-        await self._soon(lambda: not self._applying and stream.passed(mark))
+        mark = self._upstream.stream.mark()
+        await self._soon(lambda: self._is_applied(mark))
         lost_at = self._lost_at
         if self._mirror.puzzled:
             done = self._counters.comparisons
@@ -188,6 +187,10 @@ class Keeper:
         """See :meth:`FlowTable.reconcile`."""
         wanted = self._want()
         await self._soon(lambda: self._completed >= wanted)
+
+    def _is_applied(self, mark: int) -> bool:
+        """Whether all events are applied that were queued at a mark."""
+        return not self._applying and self._upstream.stream.passed(mark)
 
     async def _soon(self, condition: Callable[[], bool]) -> None:
         """Return once it holds.
@@ -472,7 +475,7 @@ class Keeper:
             mirror.now = time.monotonic()
             if mirror.suspects:
                 found_before, lost_at, mark = mirror.now - _RIPE, self._lost_at, stream.mark()
-                await self.until(lambda: not self._applying and stream.passed(mark))  # noqa: B023
+                await self.until(lambda: self._is_applied(mark) and not self._doubtful)  # noqa: B023
                 if self._lost_at == lost_at:
                     self._count(mirror.judge(found_before))
             if not (self._comparing or self._doubtful):

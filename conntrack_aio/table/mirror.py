@@ -105,6 +105,8 @@ class Suspect:
     """Whether its event should have come, by what is known of the setting."""
     gone: bool = False
     """Whether the entry is gone."""
+    asked: bool = False
+    """Whether it is being looked up, or was."""
     confirmed: bool = False
     """Whether a look-up found it gone. A dump also leaves out expired entries whose end the kernel
     has not reported yet (``ctnetlink_dump_table``); a look-up has it report that."""
@@ -391,20 +393,26 @@ class Mirror:
         return found
 
     def unconfirmed(self) -> dict[int, Flow]:
-        """The suspects that are to be looked up: whether they are gone."""
-        return {
-            key: suspect.flow
-            for key, suspect in self.suspects.items()
-            if suspect.gone and not suspect.confirmed
-        }
+        """The suspects that are to be looked up: whether they are gone. Each is returned once."""
+        found: dict[int, Flow] = {}
+        for key, suspect in self.suspects.items():
+            if suspect.gone and not (suspect.confirmed or suspect.asked):
+                suspect.asked = True
+                found[key] = suspect.flow
+        return found
 
     def checked(self, key: int, asked: Flow, flow: Flow | None) -> None:
         """What was found in the place of one that is overdue, or unconfirmed."""
         suspect = self.suspects.get(key)
         if flow is not None and _is_of(key, flow):
+            self._put(key, flow, examined=suspect is None)
             if suspect is not None:
                 del self.suspects[key]
-            self._put(key, flow, examined=suspect is None)
+                # It may be there, and match no more.
+                if same_entry(suspect.flow, flow) and has_reported_change(
+                    suspect.flow, flow, differences(suspect.flow, flow)
+                ):
+                    self._suspect(key, flow, suspect.counts)
             if key in self._told_at:
                 self._told_at[key] = self.now + SPACING
         elif suspect is not None:
@@ -421,9 +429,11 @@ class Mirror:
         """
         count = 0
         for key, suspect in tuple(self.suspects.items()):
-            if suspect.since > before or (suspect.gone and not suspect.confirmed):
+            if suspect.since > before or (suspect.gone and not suspect.asked):
                 continue
             del self.suspects[key]
+            if suspect.gone and not suspect.confirmed:  # it could not be asked for
+                continue
             stored = self.entries.get(key)
             if suspect.gone and stored is not None:
                 if stored is not suspect.flow:  # another, or the same in a state read since
@@ -441,7 +451,9 @@ class Mirror:
         self, key: int, flow: Flow, counts: bool, *, gone: bool = False, confirmed: bool = False
     ) -> None:
         if (counts or confirmed) and len(self.suspects) < MOST_SUSPECTS:
-            self.suspects[key] = Suspect(flow, self.now, counts, gone, confirmed)
+            self.suspects[key] = Suspect(
+                flow, self.now, counts, gone, asked=confirmed, confirmed=confirmed
+            )
 
     # -- changes ----------------------------------------------------------------------------
 

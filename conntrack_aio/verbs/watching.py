@@ -17,7 +17,6 @@ from ..table.upstream import Buffering, Upstream
 from .bulk import BulkWriting
 from .sysctls import Sysctls
 
-
 _LONGEST: Final = 366 * 86400
 """Seconds between two comparisons, at most."""
 

@@ -812,6 +812,26 @@ def test_what_a_dump_lacked_and_a_look_up_finds_is_there() -> None:
     assert unreported(mirror) == 0
 
 
+def test_one_that_matches_no_more_may_not_have_been_reported() -> None:
+    """The kernel leaves it out of a dump; its timeout may have changed, or its mark."""
+    for fields, count in (({"timeout": 5}, 0), ({"mark": 7}, 1)):
+        mirror = heard(tcp(), keep=lambda each: each.timeout == 30 and not each.mark)
+        examined(mirror)
+        ((key, asked),) = mirror.unconfirmed().items()
+        mirror.checked(key, asked, tcp(**fields))
+        assert len(mirror.entries) == 0
+        assert unreported(mirror) == count
+
+
+def test_one_that_can_not_be_asked_for_is_not_asked_for_again() -> None:
+    mirror = heard(tcp())
+    examined(mirror)
+    assert len(mirror.unconfirmed()) == 1
+    assert not mirror.unconfirmed()
+    assert unreported(mirror) == 0
+    assert not mirror.suspects
+
+
 def test_an_older_entry_may_be_silent_by_the_setting() -> None:
     for emit in (False, True):
         mirror, _ = mirror_of(tcp())
