@@ -34,7 +34,7 @@ from ..errors import (
 from ..model.flow import Flow
 from ..model.table import TableMode, TableStatistics
 from .mirror import Mirror
-from .upstream import SHORTAGES, Upstream
+from .upstream import SHORTAGES, Upstream, chain_of
 
 logger = logging.getLogger("conntrack_aio")
 
@@ -85,10 +85,8 @@ def _may_pass(error: ConntrackError) -> bool:
 
 def _without_frames(error: ConntrackError) -> ConntrackError:
     """Have it, and what caused it, hold no stack frames: those hold whatever was in use."""
-    part: BaseException | None = error
-    while part is not None:
+    for part in chain_of(error):
         part.__traceback__ = None
-        part = part.__cause__ or part.__context__
     return error
 
 

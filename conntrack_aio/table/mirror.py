@@ -463,11 +463,10 @@ class Mirror:
         :param examined: whether an event should have reported each difference.
         """
         stored = self.entries.get(key)
-        counts = examined and self._should_emit(key)
         if stored is not None and not same_entry(stored, flow):
+            if examined:
+                self._suspect(key, flow, self._should_emit(key))
             self._remove(key, stored, Cause.REPLACED)
-            if counts:
-                self._suspect(key, flow, counts)
             stored = None
         elif stored is None and examined and self._keep is None and self.new_emit:
             # Of one that was not chosen, other things may have changed than events report.
@@ -476,8 +475,8 @@ class Mirror:
             return self._add(key, flow, Cause.RECONCILED)
         flow.orig, flow.reply = stored.orig, stored.reply
         changed = differences(stored, flow)
-        if changed and counts and has_reported_change(stored, flow, changed):
-            self._suspect(key, flow, counts)
+        if changed and examined and has_reported_change(stored, flow, changed):
+            self._suspect(key, flow, self._should_emit(key))
         self._told_at[key] = self.now
         self._change(key, stored, flow, changed, Cause.RECONCILED)
         return False

@@ -22,7 +22,7 @@ from .changes import Backlog, Changes
 from .keeper import Interval, Keeper
 from .merging import may_be_same
 from .mirror import Mirror
-from .upstream import Upstream
+from .upstream import Upstream, chain_of
 
 
 class FlowTable(AsyncResource):
@@ -353,12 +353,10 @@ def _forget_frames(error: BaseException, handled: TracebackType | None) -> None:
     traceback that is ``handled`` still runs: it can't be cleared, and is left out.
     """
     handler = None if handled is None else handled.tb_frame
-    part: BaseException | None = error
-    while part is not None:
+    for part in chain_of(error):
         traceback.clear_frames(part.__traceback__)
         while part.__traceback__ is not None and part.__traceback__.tb_frame is handler:
             part.__traceback__ = part.__traceback__.tb_next
-        part = part.__cause__ or part.__context__
 
 
 def _zone_of(tuple_: Tuple, zone: int | None) -> int:

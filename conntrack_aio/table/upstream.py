@@ -64,6 +64,16 @@ def shortages(what: str) -> Generator[None]:
         raise ResourceExhausted(errno.EAGAIN, what, str(error)) from error
 
 
+def chain_of(error: BaseException) -> list[BaseException]:
+    """Return an error and all that caused it, which may be itself (``raise error from error``)."""
+    chain: list[BaseException] = []
+    part: BaseException | None = error
+    while part is not None and part not in chain:
+        chain.append(part)
+        part = part.__cause__ or part.__context__
+    return chain
+
+
 @attrs.frozen
 class Buffering:
     """How the events of a table wait; see :meth:`Connection.events`."""

@@ -214,7 +214,8 @@ async def test_what_a_function_raises_holds_nothing(kernel: FakeKernel, conn: Co
 
     def match(flow: Flow) -> bool:
         if failing:
-            raise KeyError("mine")
+            error = KeyError("mine")
+            raise error from error
         return True
 
     table = await conn.table(match).__aenter__()
