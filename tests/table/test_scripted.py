@@ -769,4 +769,4 @@ async def test_no_descriptor_is_left(kernel: FakeKernel) -> None:
         for _ in range(3):
             with pytest.raises(PermissionDenied):
                 await conn.table().__aenter__()
-        assert not files.new()
+        await files.closed()
