@@ -244,7 +244,10 @@ class _Trio(EventLoop):
             except cancelled:
                 raise
             except BaseException as raised:
-                error = raised
+                # Without this frame, which would hold the work and, by its own variable, the error.
+                frames = raised.__traceback__
+                error = raised.with_traceback(frames.tb_next if frames is not None else None)
+                del frames
             finally:
                 on_end(error)
 

@@ -6,6 +6,7 @@ import enum
 
 import attrs
 
+from ..errors import ConntrackError
 from .flow import Flow
 from .statistics import StreamStatistics
 
@@ -29,7 +30,8 @@ class Cause(enum.Enum):
     EVENT = "event"
     """The kernel told of it as it happened."""
     RECONCILED = "reconciled"
-    """It was found by comparing with the kernel's table: no event had come."""
+    """It was found by comparing with the kernel's table, or by looking the entry up: no event had
+    come."""
     REPLACED = "replaced"
     """Another entry has its tuple: this one must have ended without an event."""
     UNMATCHED = "unmatched"
@@ -60,14 +62,24 @@ class Change:
 
 
 class TableMode(enum.Enum):
-    """How far a live table can be trusted between two comparisons with the kernel's."""
+    """How far a live table can be trusted between two comparisons with the kernel's.
+
+    Rules can choose which events a flow emits: nftables' ``ct event set``, iptables' ``CT
+    --ctevents``, and Open vSwitch, which does so with every flow. No message of the kernel shows
+    that. So the mode does not show it either until a comparison, or the look-up of an entry whose
+    timeout has run out, finds a change whose event never came.
+    """
 
     FOLLOWED = "followed"
-    """Every entry emits events: the table is true."""
+    """By the setting ``nf_conntrack_events`` every entry emits events, and nothing was found so far
+    that an event should have reported."""
     PARTLY = "partly"
-    """Entries that are older than the table, and were never heard of, may be silent for ever: their
-    changes and ends are found by comparing. ``nf_conntrack_events`` is 2, or was not 1 when the
-    table was opened."""
+    """Some entries may be silent; what happens to them is found by comparing. Either these are
+    entries that are older than the table and were never heard of, because the setting is 2, or was
+    not 1 when the table was opened; a table of flows that match can't tell when the last of them is
+    gone, if flows can come to match. Or the setting can't be read. Or a change was found whose
+    event never came (:attr:`TableStatistics.unreported_changes`): then the table stays in this mode
+    as long as it is open."""
     POLLED = "polled"
     """``nf_conntrack_events`` is 0, so that new entries are silent as well: all is found by
     comparing."""
@@ -77,19 +89,28 @@ class TableMode(enum.Enum):
 class TableStatistics:
     """What a live table has done so far, and how large it is.
 
-    All but the sizes and the duration only grow.
+    All but the sizes, the duration and the error only grow.
     """
 
     entries: int = 0
+    """Entries that it has; 0 once it is closed."""
     unheard: int = 0
     """Entries that were read, and that no event has told of since: perhaps silent ones."""
     events_applied: int = 0
     looked_up: int = 0
-    """Entries that were asked for one by one, because an event told of one that was not known."""
+    """Entries that were asked for one by one: because an event told of one that was not known, or
+    because their timeout had run out and no event had ended them."""
     comparisons: int = 0
-    """Times that the kernel's table was read, the first included."""
+    """Times that the kernel's table was read, or that it was tried, the first included."""
     resyncs: int = 0
     """Those of them that a loss made necessary."""
+    failures: int = 0
+    """Those of them that failed for something that may pass, and were tried again."""
+    last_error: ConntrackError | None = None
+    """What the last of them failed for; ``None`` if it did not fail."""
+    unreported_changes: int = 0
+    """Changes that a comparison or a look-up found, and that no event reported although one should
+    have. At most some hundreds of a comparison are examined."""
     last_comparison: int = 0
     """Nanoseconds that the last took."""
     readers: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+from ..errors import ConntrackError
 from ..eventloop import wake
 from ..items import Items
 from ..model.flow import Flow
@@ -46,10 +47,19 @@ class Backlog:
         # A dict of which the first is taken again and again looks through all that were taken.
         self._notes: OrderedDict[int, _Note] = OrderedDict()
         self._news: anyio.Event | None = None
+        self.pending: deque[Change | ConntrackError] = deque()
+        """What the reader has taken and not handed out: the second change of an entry."""
 
     def __len__(self) -> int:
         """How many entries there is something to tell of."""
         return len(self._unopened) + len(self._notes)
+
+    def clear(self) -> None:
+        """Let go of everything: nothing is read any more."""
+        self._entries = Entries()
+        self._unopened = {}
+        self._notes.clear()
+        self.pending.clear()
 
     def note(self, key: int, before: Flow | None, final: Flow | None, cause: Cause, /) -> None:
         """See :class:`~conntrack_aio.table.mirror.Listener`."""
@@ -130,6 +140,7 @@ class Changes(Items[Change]):
         table, so that who drops the iterator is not written for any more."""
         super().__init__(owner)
         self._backlog = backlog
+        backlog.pending = self._pending
         self._check_table = check
         self._on_close = on_close
         self._left = _TURN
@@ -159,7 +170,8 @@ class Changes(Items[Change]):
         self._reading = True
         try:
             await anyio.lowlevel.checkpoint()
-            if not self._backlog and not self._closed:
+            self._check()  # once it has ended, nobody wakes this task
+            if not self._backlog:
                 await self._backlog.wait()
         finally:
             self._reading = False
@@ -189,8 +201,8 @@ class Changes(Items[Change]):
         """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
         if not self._closed:
             self._closed = True
-            self._pending.clear()
             self._on_close(self._backlog)
+            self._backlog.clear()
             self._backlog.wake()
 
     def __del__(self) -> None:

@@ -29,6 +29,12 @@ class Entries:
         """All of them, by their keys: some 20 ms at a million. A set of the keys takes longer."""
         return self._flows.copy()
 
+    def clear(self) -> None:
+        """Let go of all of them."""
+        self._flows.clear()
+        self._translated.clear()
+        self._ids.clear()
+
     @property
     def flows(self) -> Collection[Flow]:
         return self._flows.values()

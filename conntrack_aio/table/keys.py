@@ -40,13 +40,19 @@ def asked_key(tuple_: Tuple, zone: int) -> int | None:
 
 
 def orig_key(flow: Flow) -> int:
-    """The number of a flow's original tuple. No two entries of a namespace share it."""
+    """The number of a flow's original tuple. No two entries of a namespace share it.
+
+    When the kernel adds an entry, it refuses one whose original tuple an entry has in the same zone
+    of that direction (``nf_ct_key_equal``); and so with reply tuples. But an original tuple may be
+    another entry's reply tuple, where a zone is of one direction alone. An entry of a clash that
+    was resolved (``IPS_NAT_CLASH``) has another's original tuple, and is in no dump.
+    """
     orig = flow.orig
     return key_of(orig, (flow.zone if orig.zone is None else orig.zone) or 0)
 
 
 def reply_key(flow: Flow) -> int:
-    """The number of its reply tuple, which no other entry has either."""
+    """The number of its reply tuple, which no other entry has as its reply tuple either."""
     reply = flow.reply
     return key_of(reply, (flow.zone if reply.zone is None else reply.zone) or 0)
 

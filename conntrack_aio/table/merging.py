@@ -11,7 +11,7 @@ from typing import Final, cast
 import attrs
 
 from ..model.declare import raw
-from ..model.flow import Flow
+from ..model.flow import Flow, Status
 from ..model.protoinfo import ProtoInfo
 
 
@@ -29,6 +29,12 @@ _make = raw(Flow)
 
 UNTOLD: Final = frozenset({"timeout", "use", "timestamp", "counters_orig", "counters_reply"})
 """What no update event is for: these change all the time, and are as the kernel last told them."""
+
+
+_REPORTED_BITS: Final = int(Status.SEEN_REPLY | Status.ASSURED)
+"""Those whose change has an event of its own (``IPCT_REPLY``, ``IPCT_ASSURED``)."""
+_OFFLOADED: Final = int(Status.OFFLOAD | Status.HW_OFFLOAD)
+"""Set and cleared without events; meanwhile a flowtable handles the packets."""
 
 
 def duplicate(flow: Flow) -> Flow:
@@ -129,3 +135,23 @@ def may_hide_labels(before: Flow, told: Flow, changed: tuple[str, ...], by_progr
     # What the library does not know may be told with every event.
     silent = by_program or changed in ((), ("unknown",))
     return before.labels is not None and told.labels is before.labels and silent
+
+
+def has_reported_change(before: Flow, after: Flow, changed: tuple[str, ...]) -> bool:
+    """Whether one of the changed fields is one whose changes the kernel always reports.
+
+    Only what is certain counts: the mark, labels that are set, the replied and assured bits, and
+    the state of the protocol. The kernel sets the other bits, attaches a helper, and shifts
+    sequence numbers without an event, or not always with one.
+    """
+    if "mark" in changed or ("labels" in changed and after.labels):
+        return True
+    old, new = int(before.status or 0), int(after.status or 0)
+    if (old | new) & _OFFLOADED:
+        return False
+    if before.status is not None and after.status is not None and (old ^ new) & _REPORTED_BITS:
+        return True
+    known, found = before.protoinfo, after.protoinfo
+    if type(known) is not type(found) or known is None or found is None:
+        return False
+    return None is not known.state != found.state is not None

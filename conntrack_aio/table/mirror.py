@@ -6,6 +6,10 @@ of its own, which still comes: applied in their order over what was read, events
 of the last. That is what the window is for. While one dump is under way, it keeps, for each entry
 that events tell of, the last that they said. An entry that the dump tells of is taken for as old
 as the dump's beginning, and what events have said since is laid over it.
+
+Rules can silence some events of an entry (``ct event set``), and nothing in any message says so.
+It shows only in what a dump or a look-up finds and no event reports. Such a difference is a
+:class:`Suspect` first, since its event may still be queued; any event about the entry clears it.
 """
 
 from __future__ import annotations
@@ -21,7 +25,15 @@ from ..model.flow import Flow, Status
 from ..model.table import Cause
 from .entries import Entries
 from .keys import orig_key
-from .merging import differences, duplicate, finish, lay_over, may_hide_labels, same_entry
+from .merging import (
+    differences,
+    duplicate,
+    finish,
+    has_reported_change,
+    lay_over,
+    may_hide_labels,
+    same_entry,
+)
 
 _DYING: Final = int(Status.DYING)
 
@@ -30,6 +42,22 @@ _MOST_ENDS: Final = 64
 
 SWEPT_AT_ONCE: Final = 2048
 """Entries, between two turns of the loop."""
+
+MOST_SUSPECTS: Final = 256
+"""Differences that are examined at a time; one is enough to show that events are missing."""
+
+_EXAMINED_AT_ONCE: Final = 2048
+"""Entries whose timeout is looked at by one call, in less than a millisecond."""
+
+_WITHOUT_TIMEOUT: Final = 600
+"""Seconds between two look-ups of an entry that has no timeout, as while it is offloaded."""
+
+_ROUNDING: Final = 1.0
+"""Seconds by which an entry may outlive the timeout that was reported: the kernel cuts it to whole
+seconds."""
+
+SPACING: Final = 8.0
+"""Seconds by which the next look-up of an entry is put off that was found alive."""
 
 
 class Listener(Protocol):
@@ -65,6 +93,25 @@ class _Told:
         self.flow, self.whole = flow, True
 
 
+@attrs.define
+class Suspect:
+    """A difference that was found, and that no event has reported yet."""
+
+    flow: Flow
+    """The entry as it is, or as it was last."""
+    since: float
+    """When it was found, by :attr:`Mirror.now`."""
+    counts: bool
+    """Whether its event should have come, by what is known of the setting."""
+    gone: bool = False
+    """Whether the entry is gone."""
+    asked: bool = False
+    """Whether it is being looked up, or was."""
+    confirmed: bool = False
+    """Whether a look-up found it gone. A dump also leaves out expired entries whose end the kernel
+    has not reported yet (``ctnetlink_dump_table``); a look-up has it report that."""
+
+
 class _Window:
     """A dump under way."""
 
@@ -82,6 +129,11 @@ def _is_dying(flow: Flow) -> bool:
     Nobody will tell of its end again (``nf_ct_delete``: the event comes before the removal).
     """
     return flow.status is not None and bool(int(flow.status) & _DYING)
+
+
+def _is_of(key: int, flow: Flow) -> bool:
+    """Whether it is a living entry with that key: the kernel finds an entry by either tuple."""
+    return orig_key(flow) == key and not _is_dying(flow)
 
 
 class Mirror:
@@ -103,13 +155,38 @@ class Mirror:
         self.settled = False
         """Whether whatever events come now are younger than all that was read."""
         self.applied = 0
+        self.now = 0.0
+        """Seconds of a monotonic clock; set before events and entries are handed in."""
+        self.suspects: Final[dict[int, Suspect]] = {}
+        self.older_emit = False
+        """Whether the entries that no event has told of should emit events, by the setting."""
+        self.new_emit = False
+        """Whether each entry that came into being since the last dump should have done so."""
         self._keep = keep
         self._window: _Window | None = None
+        self._examining = False
+        """Whether differences that the dump under way finds are suspects."""
+        self._told_at: Final[dict[int, float]] = {}
+        """When each entry was last read or reported. Its timeout counts from there."""
+        self._round: list[int] = []
+        """The entries whose timeout is still to be looked at in this round."""
 
     @property
     def puzzled(self) -> bool:
         """Whether the dump under way, or look-ups after it, may be needed for what events told."""
         return bool(self.strangers) or (self._window is not None and self._window.puzzled)
+
+    def clear(self) -> None:
+        """Let go of everything, and of the function that chooses. It can still be handed events,
+        by who does not know yet; they are kept until the next call."""
+        self.entries.clear()
+        self.listeners = ()
+        self.unheard.clear()
+        self.strangers = {}
+        self.suspects.clear()
+        self._told_at.clear()
+        self._round = []
+        self._window = self._keep = None
 
     # -- events -----------------------------------------------------------------------------
 
@@ -118,6 +195,8 @@ class Mirror:
         self.applied += 1
         flow = event.flow
         key = orig_key(flow)
+        if self.suspects:
+            self.suspects.pop(key, None)
         if event.type is EventType.UPDATE:
             self._update(key, flow, by_program=event.port_id != 0)
         elif event.type is EventType.NEW:
@@ -143,6 +222,7 @@ class Mirror:
             # that was another one with its id, of which nothing may be left. What came after the
             # beginning has events of its own, or is told with it.
             self.unheard.discard(key)
+            self._told_at[key] = self.now
             self._change(key, stored, flow, differences(stored, flow), Cause.EVENT)
 
     def _update(self, key: int, flow: Flow, *, by_program: bool) -> None:
@@ -159,6 +239,7 @@ class Mirror:
             self.strangers[key] = flow
         else:
             self.unheard.discard(key)
+            self._told_at[key] = self.now
             changed = lay_over(stored, flow)
             self._change(key, stored, flow, changed, Cause.EVENT)
             if may_hide_labels(stored, flow, changed, by_program):
@@ -197,16 +278,16 @@ class Mirror:
 
     # -- what is read -----------------------------------------------------------------------
 
-    def open_window(self) -> None:
-        """A dump begins."""
+    def open_window(self, *, examining: bool = False) -> None:
+        """A dump begins. ``examining`` says that no event was lost which explains differences."""
         self.settled = False
+        self._examining = examining
         self._window = _Window(self.entries.copy())
 
     def found(self, flow: Flow) -> None:
         """An entry that the dump tells of; the mirror's from now on."""
         window = self._window
-        assert window is not None
-        if _is_dying(flow):
+        if window is None or _is_dying(flow):  # without a window: it was cleared meanwhile
             return
         key = orig_key(flow)
         told = window.told.get(key)
@@ -227,7 +308,7 @@ class Mirror:
             self.strangers[key] = flow
             return
         window.unseen.pop(key, None)
-        if self._set(key, flow) and told is None:
+        if self._set(key, flow, examined=told is None and self._examining) and told is None:
             self.unheard.add(key)
 
     def sweep(self, *, certain: bool = True) -> Iterator[None]:
@@ -236,7 +317,8 @@ class Mirror:
         If it is not ``certain`` that the dump had all, they are strangers from now on.
         """
         window = self._window
-        assert window is not None
+        if window is None:
+            return
         for number, key in enumerate(window.unseen):
             if number % SWEPT_AT_ONCE == SWEPT_AT_ONCE - 1:
                 yield
@@ -245,6 +327,8 @@ class Mirror:
             if stored is None or (told is not None and told.flow is not None):
                 continue
             if certain:
+                if told is None and self._examining:
+                    self._suspect(key, stored, self._should_emit(key), gone=True)
                 self._remove(key, stored, Cause.RECONCILED)
             else:
                 self.strangers[key] = stored
@@ -252,7 +336,9 @@ class Mirror:
     def close_window(self) -> None:
         """The dump has ended, be it halfway."""
         window, self._window = self._window, None
-        assert window is not None
+        self._examining = False
+        if window is None:
+            return
         for key, told in window.told.items():
             if told.flow is None or told.whole:
                 continue
@@ -261,11 +347,11 @@ class Mirror:
 
     def looked_up(self, key: int, flow: Flow | None) -> None:
         """What a stranger was found to be; the mirror's from now on."""
+        self._put(key, flow if flow is not None and _is_of(key, flow) else None)
+
+    def _put(self, key: int, flow: Flow | None, *, examined: bool = False) -> None:
+        """The kernel has this in the place of an entry, or nothing."""
         self.settled = False
-        # The kernel finds an entry by either tuple: this may be one of the other direction, which
-        # has come into being since this one ended.
-        if flow is not None and (_is_dying(flow) or orig_key(flow) != key):
-            flow = None
         if self._window is not None:
             told = self._window.told[key]
             if flow is None:
@@ -273,22 +359,126 @@ class Mirror:
             else:
                 told.begin(duplicate(flow))
         if flow is not None:
-            self._set(key, flow)
+            self._set(key, flow, examined=examined)
         elif (stored := self.entries.get(key)) is not None:
             self._remove(key, stored, Cause.RECONCILED)
 
+    # -- what no event reports --------------------------------------------------------------
+
+    def lose(self) -> None:
+        """Events were lost: no difference says anything about what was reported."""
+        self.suspects.clear()
+        self._examining = False
+
+    def overdue(self, most: int) -> dict[int, Flow]:
+        """Take some entries whose timeout has run out although no event has ended them.
+
+        Each call looks at the next few entries of a round through all of them.
+        """
+        if not self._round:
+            self._round = list(self._told_at)
+        found: dict[int, Flow] = {}
+        for _ in range(min(_EXAMINED_AT_ONCE, len(self._round))):
+            key = self._round.pop()
+            told_at = self._told_at.get(key)
+            if told_at is None or key in self.suspects:
+                continue
+            flow = self.entries.get(key)
+            assert flow is not None
+            timeout = _WITHOUT_TIMEOUT if flow.timeout is None else flow.timeout
+            if told_at + timeout + _ROUNDING < self.now:
+                found[key] = flow
+                if len(found) == most:
+                    break
+        return found
+
+    def unconfirmed(self) -> dict[int, Flow]:
+        """The suspects that are to be looked up: whether they are gone. Each is returned once."""
+        found: dict[int, Flow] = {}
+        for key, suspect in self.suspects.items():
+            if suspect.gone and not (suspect.confirmed or suspect.asked):
+                suspect.asked = True
+                found[key] = suspect.flow
+        return found
+
+    def checked(self, key: int, asked: Flow, flow: Flow | None) -> None:
+        """What was found in the place of one that is overdue, or unconfirmed."""
+        suspect = self.suspects.get(key)
+        if flow is not None and _is_of(key, flow):
+            self._put(key, flow, examined=suspect is None)
+            if suspect is not None:
+                del self.suspects[key]
+                # It may be there, and match no more.
+                if same_entry(suspect.flow, flow) and has_reported_change(
+                    suspect.flow, flow, differences(suspect.flow, flow)
+                ):
+                    self._suspect(key, flow, suspect.counts)
+            if key in self._told_at:
+                self._told_at[key] = self.now + SPACING
+        elif suspect is not None:
+            suspect.confirmed, suspect.since = True, self.now
+        elif self.entries.get(key) is asked:
+            counts = self._should_emit(key)
+            self._suspect(key, asked, counts, gone=True, confirmed=True)
+
+    def judge(self, before: float) -> int:
+        """How many changes no event has reported, of those that were found before some time.
+
+        By now, all events must have been applied that were queued up to then, and none may have
+        been lost. Entries whose end was not reported are removed.
+        """
+        count = 0
+        for key, suspect in tuple(self.suspects.items()):
+            if suspect.since > before or (suspect.gone and not suspect.asked):
+                continue
+            del self.suspects[key]
+            if suspect.gone and not suspect.confirmed:  # it could not be asked for
+                continue
+            stored = self.entries.get(key)
+            if suspect.gone and stored is not None:
+                if stored is not suspect.flow:  # another, or the same in a state read since
+                    continue
+                if self._window is not None:
+                    self._window.told[key].end(stored.id)
+                self._remove(key, stored, Cause.RECONCILED)
+            count += suspect.counts
+        return count
+
+    def _should_emit(self, key: int) -> bool:
+        return self.older_emit or key not in self.unheard
+
+    def _suspect(
+        self, key: int, flow: Flow, counts: bool, *, gone: bool = False, confirmed: bool = False
+    ) -> None:
+        if (counts or confirmed) and len(self.suspects) < MOST_SUSPECTS:
+            self.suspects[key] = Suspect(
+                flow, self.now, counts, gone, asked=confirmed, confirmed=confirmed
+            )
+
     # -- changes ----------------------------------------------------------------------------
 
-    def _set(self, key: int, flow: Flow) -> bool:
-        """An entry is as it was read. Whether it was not there before, and is now."""
+    def _set(self, key: int, flow: Flow, *, examined: bool = False) -> bool:
+        """An entry is as it was read. Whether it was not there before, and is now.
+
+        :param examined: whether an event should have reported each difference.
+        """
         stored = self.entries.get(key)
         if stored is not None and not same_entry(stored, flow):
+            if examined:
+                self._suspect(key, flow, self._should_emit(key))
             self._remove(key, stored, Cause.REPLACED)
             stored = None
+        elif stored is None and examined and self._keep is None and self.new_emit:
+            # Of one that was not chosen, other things may have changed than events report.
+            self._suspect(key, flow, True)
         if stored is None:
             return self._add(key, flow, Cause.RECONCILED)
         flow.orig, flow.reply = stored.orig, stored.reply
-        self._change(key, stored, flow, differences(stored, flow), Cause.RECONCILED)
+        changed = differences(stored, flow)
+        if changed and examined and has_reported_change(stored, flow, changed):
+            self._suspect(key, flow, self._should_emit(key))
+        self._told_at[key] = self.now
+        self._change(key, stored, flow, changed, Cause.RECONCILED)
         return False
 
     def _add(self, key: int, flow: Flow, cause: Cause) -> bool:
@@ -296,6 +486,7 @@ class Mirror:
         if self._keep is not None and not self._keep(flow):
             return False
         self.entries.add(key, flow)
+        self._told_at[key] = self.now
         for listener in self.listeners:
             listener.note(key, None, None, cause)
         return True
@@ -314,5 +505,6 @@ class Mirror:
     def _remove(self, key: int, final: Flow, cause: Cause, *, before: Flow | None = None) -> None:
         self.entries.remove(key)
         self.unheard.discard(key)
+        del self._told_at[key]
         for listener in self.listeners:
             listener.note(key, before or final, final, cause)

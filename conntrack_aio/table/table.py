@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from types import TracebackType
 from typing import Self
 
 import anyio
@@ -12,15 +13,15 @@ import attrs
 from anyio.abc import AsyncResource
 
 from .. import eventloop
-from ..errors import EncodeError
+from ..errors import ConntrackError, EncodeError
 from ..model.flow import Flow
 from ..model.table import TableMode, TableStatistics
 from ..model.tuples import Tuple
 from .changes import Backlog, Changes
-from .keeper import Keeper
+from .keeper import Interval, Keeper
 from .merging import may_be_same
 from .mirror import Mirror
-from .upstream import Upstream
+from .upstream import Upstream, chain_of
 
 
 class FlowTable(AsyncResource):
@@ -36,24 +37,33 @@ class FlowTable(AsyncResource):
     Every method but :meth:`aclose` raises :exc:`anyio.ClosedResourceError` before the table is
     entered and once it, or its connection, is closed; and, if the table can no longer be kept true,
     the error that it failed for.
+
+    A shortage does not end the table: of descriptors, threads, memory or answers. It tries again
+    until the shortage is over, and is :attr:`behind` meanwhile. What ends it is final: a missing
+    privilege, a kernel that can't do what is needed, or what the function ``match`` raises. A table
+    that is closed, or has ended, holds no entries any more.
     """
 
     def __init__(
         self,
         upstream: Upstream,
         keep: Callable[[Flow], bool] | None,
-        reconcile: float | None,
+        reconcile: Interval,
         prepare: Callable[[], Awaitable[None]] | None,
+        *,
+        choice_is_fixed: bool = True,
     ) -> None:
+        """``choice_is_fixed`` says that ``keep`` looks at nothing that changes."""
         self._upstream = upstream
         self._prepare = prepare
         self._mirror = Mirror(keep)
         self._entries = self._mirror.entries
-        self._keeper = Keeper(upstream, self._mirror, reconcile, self.check)
+        self._keeper = Keeper(
+            upstream, self._mirror, reconcile, self.check, choice_is_fixed=choice_is_fixed
+        )
         self._backlogs: tuple[Backlog, ...] = ()
         self._entered = self._closed = False
         self._failure: BaseException | None = None
-        self._failed_at: TracebackType | None = None
         self._cancels: list[Callable[[], None]] = []
         """What cancels its tasks, of those that were started."""
         self._running = 0
@@ -81,7 +91,9 @@ class FlowTable(AsyncResource):
     def get(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
         """The entry that has this tuple in either direction; otherwise as :meth:`by_orig`.
 
-        As the kernel does with a packet, whose tuple no two entries have.
+        As the kernel does with a packet, whose tuple no two entries have; but where entries have a
+        zone for one direction alone, one may have the tuple in its original, and another in its
+        reply direction. This is then the first of them.
         """
         found = self.by_orig(tuple_, zone=zone)
         return self.by_reply(tuple_, zone=zone) if found is None else found
@@ -144,17 +156,32 @@ class FlowTable(AsyncResource):
     def mode(self) -> TableMode:
         """How far it can be trusted between two comparisons.
 
-        As of the last: the setting ``nf_conntrack_events`` may be another by now. It can't tell of
-        single flows that rules have silenced (nftables' ``ct event set``).
+        The setting ``nf_conntrack_events`` is read at each comparison, and as often as
+        ``reconcile`` says; it may be another by now. Rules that silence events of single flows
+        can't be seen (nftables' ``ct event set``, iptables' ``CT --ctevents``, Open vSwitch): they
+        count once a comparison, or a look-up, has found a change that they kept back.
         """
         self.check()
         return self._keeper.mode
 
     @property
     def behind(self) -> bool:
-        """Whether events were lost, and the comparison that repairs it is not done yet."""
+        """Whether the table may lack changes that the kernel has reported.
+
+        Events were lost, or the last comparison has failed (:attr:`last_error`); and the comparison
+        that repairs it is not done yet.
+        """
         self.check()
         return self._keeper.behind
+
+    @property
+    def last_error(self) -> ConntrackError | None:
+        """Why the last comparison with the kernel's table failed; ``None`` if it did not fail.
+
+        It is tried again, after 2 seconds at most, until it can be done.
+        """
+        self.check()
+        return self._keeper.last_error
 
     @property
     def resyncs(self) -> int:
@@ -162,7 +189,7 @@ class FlowTable(AsyncResource):
         return self._keeper.statistics().resyncs
 
     def statistics(self) -> TableStatistics:
-        """What it has done so far. Works on a closed table too."""
+        """What it has done so far. Works on a closed table too, which has no entries."""
         return attrs.evolve(
             self._keeper.statistics(),
             entries=len(self._entries),
@@ -182,6 +209,9 @@ class FlowTable(AsyncResource):
         silent flow did (:attr:`mode`) is not included: :meth:`reconcile` finds it. It takes some
         microseconds where nothing waits, and in a storm as long as a comparison, which is seconds
         at a million entries: nothing to do before each look-up.
+
+        Raises, besides, a :exc:`ResourceExhausted`, :exc:`NoReply` or :exc:`DumpInterrupted` if the
+        comparison was needed and has failed for some seconds. The table goes on, and tries again.
         """
         self._upstream.owner.check()
         self.check()
@@ -190,7 +220,9 @@ class FlowTable(AsyncResource):
     async def reconcile(self) -> None:
         """Compare with the kernel's table now, and return when that is done.
 
-        It finds what silent flows did, and brings timeouts and counters up to date.
+        It finds what silent flows did, and brings timeouts and counters up to date. Raises,
+        besides, what :meth:`synced` does: the comparison was tried for some seconds, is still to be
+        done, and will be once that is possible.
         """
         self._upstream.owner.check()
         self.check()
@@ -222,7 +254,8 @@ class FlowTable(AsyncResource):
 
         Raises :exc:`RuntimeError` if it was entered before; :exc:`PermissionDenied` without
         CAP_NET_ADMIN, or without the right to change the setting; what else the kernel refuses;
-        :exc:`NoReply`, after some attempts; and :exc:`anyio.ClosedResourceError`.
+        :exc:`ResourceExhausted` and :exc:`NoReply`, if it can't be opened or the kernel's table not
+        be read in some attempts; and :exc:`anyio.ClosedResourceError`.
         """
         if self._entered:
             raise RuntimeError("this table was entered before; call table() again for another")
@@ -244,8 +277,7 @@ class FlowTable(AsyncResource):
         """Raises what every method does once the table can't be used."""
         self._upstream.owner.check_process()
         if self._failure is not None:
-            # Each raising would make its traceback longer.
-            raise self._failure.with_traceback(self._failed_at)
+            raise _again(self._failure)
         if self._closed:
             raise anyio.ClosedResourceError("the table is closed")
         if not self._upstream.is_subscribed:
@@ -272,6 +304,15 @@ class FlowTable(AsyncResource):
             self._upstream.close()
             self._upstream.end(self)
             self._wake_all()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nothing of the kernel's table any more: this one may be in use much longer."""
+        self._mirror.clear()
+        self._keeper.clear()
+        for backlog in self._backlogs:
+            backlog.clear()
+        self._backlogs = ()
 
     def _wake_all(self) -> None:
         self._keeper.announce()
@@ -289,12 +330,34 @@ class FlowTable(AsyncResource):
     def _end(self, error: BaseException | None) -> None:
         """One of its tasks has ended: it failed, or was cancelled, perhaps with the event loop."""
         if error is not None and not self._closed:
-            self._failure, self._failed_at = error, error.__traceback__
+            self._failure = error
+            _forget_frames(error)
         self.close()
         self._running -= 1
         if not self._running and self._ended is not None:
+            self._let_go()  # of what its tasks took in until they ended, too
             self._ended.set()
         self._wake_all()
+
+
+def _again(error: BaseException) -> BaseException:
+    """Copy an error, to be raised: what is raised holds the frames that it passes, and they hold
+    what whoever uses the table holds. The error itself where it can't be copied."""
+    try:
+        copied = copy.copy(error)
+    except Exception:
+        return error
+    copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
+    return copied.with_traceback(error.__traceback__)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Have an error, and what caused it, show where they were raised, but hold nothing of it.
+
+    The frames of the table's own task hold the table, which holds the error.
+    """
+    for part in chain_of(error):
+        traceback.clear_frames(part.__traceback__)
 
 
 def _zone_of(tuple_: Tuple, zone: int | None) -> int:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import errno
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from copy import copy
 from typing import Final
 
+import anyio
 import attrs
 
 from ..codec.messages import decode_event, flow_of
+from ..codec.reference import encode_fields
 from ..codec.requests import flows as requests
+from ..codec.requests.common import NO_HINTS, request
 from ..dumps import Dump
-from ..errors import EncodeError, NoReply, NotFound
+from ..errors import ConntrackError, EncodeError, NoReply, NotFound, NotSupported, ResourceExhausted
 from ..events import EventStream
 from ..model.events import FlowEvent
 from ..model.flow import Flow
@@ -19,14 +25,54 @@ from ..netlink.exchange import Outcome, Request
 from ..netlink.owner import Owner
 from ..session import Session, Table
 from ..subscriptions import Sieve
-from ..sysctls import CONNTRACK, read_number
-from ..uapi.nfnetlink import NFNLGRP
+from ..sysctls import CONNTRACK
+from ..uapi.nfnetlink import NFNL_SUBSYS, NFNLGRP
+from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
+from .keys import orig_key
 
 _GROUPS: Final = (
     NFNLGRP.CONNTRACK_NEW,
     NFNLGRP.CONNTRACK_UPDATE,
     NFNLGRP.CONNTRACK_DESTROY,
 )
+
+
+SHORTAGES: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EAGAIN}
+)
+"""Errors that say that something is used up, and that may be there again in a moment."""
+
+
+_MOMENT: Final = 0.1
+"""Seconds after which events are looked for when nothing can wait for them."""
+
+
+@contextmanager
+def shortages(what: str) -> Generator[None]:
+    """Raise :exc:`ResourceExhausted` for a shortage that Python reports otherwise: no descriptors,
+    no memory, or no thread."""
+    try:
+        yield
+    except ConntrackError:
+        raise
+    except OSError as error:
+        if error.errno not in SHORTAGES:
+            raise
+        raise ResourceExhausted(error.errno, what) from error
+    except RuntimeError as error:
+        if not str(error).startswith("can't start new thread"):
+            raise
+        raise ResourceExhausted(errno.EAGAIN, what, str(error)) from error
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """Return an error and all that caused it, which may be itself (``raise error from error``)."""
+    chain: list[BaseException] = []
+    part: BaseException | None = error
+    while part is not None and part not in chain:
+        chain.append(part)
+        part = part.__cause__ or part.__context__
+    return chain
 
 
 @attrs.frozen
@@ -51,7 +97,7 @@ class Upstream:
         """``dump`` reads all entries that may be wanted, and ``sieve`` is for what is heard."""
         self._session = session
         self._sieve = sieve
-        self.dump = dump
+        self._dump = dump
         self._buffering = buffering
         self._stream: EventStream[FlowEvent] | None = None
 
@@ -71,13 +117,37 @@ class Upstream:
         return self._stream
 
     def subscribe(self) -> None:
-        """Raises :exc:`PermissionDenied` and :exc:`anyio.ClosedResourceError`."""
-        self._stream = self._session.subscribe(
-            _GROUPS, decode_event, sieve=self._sieve, **attrs.asdict(self._buffering)
-        )
+        """Raises :exc:`PermissionDenied`, :exc:`ResourceExhausted` and
+        :exc:`anyio.ClosedResourceError`."""
+        with shortages("subscribe to events"):
+            self._stream = self._session.subscribe(
+                _GROUPS, decode_event, sieve=self._sieve, **attrs.asdict(self._buffering)
+            )
 
     def statistics(self) -> StreamStatistics:
         return StreamStatistics() if self._stream is None else self._stream.statistics()
+
+    def batch_nowait(self) -> list[FlowEvent]:
+        """As :meth:`EventStream.batch_nowait`; every shortage is a :exc:`ResourceExhausted`."""
+        with shortages("read events"):
+            return self.stream.batch_nowait()
+
+    async def wait_readable(self) -> None:
+        """Return when events may have come, or sooner: a moment later under a shortage."""
+        try:
+            with shortages("wait for events"):
+                await self.stream.socket.wait_readable()
+        except ResourceExhausted:
+            await anyio.sleep(_MOMENT)
+
+    def dump(self) -> Dump[Flow]:
+        """Read all entries, by :meth:`next_batch`."""
+        return self._dump()
+
+    async def next_batch(self, dump: Dump[Flow]) -> list[Flow]:
+        """As :meth:`Dump.next_batch`; every shortage is a :exc:`ResourceExhausted`."""
+        with shortages("dump the table"):
+            return await dump.next_batch()
 
     async def look_up(self, strangers: Mapping[int, Flow]) -> dict[int, Flow | None]:
         """What the kernel has now in the place of each; ``None`` where that is nothing.
@@ -85,14 +155,50 @@ class Upstream:
         One whose tuple can't be asked for is left out. Raises :exc:`KernelError`,
         :exc:`DecodeError` and :exc:`NoReply`.
         """
-        asked = {key: request for key, flow in strangers.items() if (request := _get(flow))}
-        outcomes = await self._session.run(list(asked.values()))
+        found = await self._ask(strangers, requests.get)
+        # The kernel finds an entry by either tuple, and with a zone per direction the reply tuple
+        # of one may be the original tuple of another.
+        others = {
+            key: strangers[key]
+            for key, flow in found.items()
+            if flow is not None and orig_key(flow) != key
+        }
+        if others:
+            found |= await self._ask(others, _get_by_original_direction)
+        return found
+
+    async def _ask(
+        self, strangers: Mapping[int, Flow], make: Callable[[Flow], Request]
+    ) -> dict[int, Flow | None]:
+        asked: dict[int, Request] = {}
+        for key, flow in strangers.items():
+            try:
+                asked[key] = make(flow)
+            except EncodeError:  # its tuple lacks something, which no real one does
+                continue
+        with shortages("look entries up"):
+            outcomes = await self._session.run(list(asked.values()))
         return {key: _found(outcome) for key, outcome in zip(asked, outcomes, strict=True)}
 
     async def read_number(self, setting: str) -> int | None:
-        """A setting of connection tracking, by the rest of its name; ``None`` if it has none."""
+        """A setting of connection tracking, by the rest of its name; ``None`` if it can't be read.
+
+        Raises :exc:`ResourceExhausted`.
+        """
         tree = self._session.endpoint.sysctls
-        return await self._session.aside(lambda: read_number(tree, CONNTRACK + setting))
+
+        def read() -> int | None:
+            try:
+                return int(tree.read(CONNTRACK + setting))
+            except ValueError:
+                return None
+            except OSError as error:
+                if error.errno in SHORTAGES:
+                    raise
+                return None
+
+        with shortages(f"read nf_conntrack_{setting}"):
+            return await self._session.aside(read)
 
     def begin(self, table: Table) -> None:
         """Have the table end with the connection. Raises :exc:`anyio.ClosedResourceError`."""
@@ -108,15 +214,35 @@ class Upstream:
             self._stream.close()
 
 
-def _get(flow: Flow) -> Request | None:
-    try:
-        return requests.get(flow)
-    except EncodeError:  # its tuple lacks something, which no real one does
-        return None
+def _get_by_original_direction(flow: Flow) -> Request:
+    """Read the entry whose original tuple this is, and none whose reply tuple it is.
+
+    A zone inside a tuple counts for one direction; the other is in zone 0. The kernel hashes a
+    tuple together with the zone of its direction. So in the bucket where it looks first, a zone
+    inside the original tuple rules out all reply tuples. The default zone can't be sent like that:
+    then the original tuple is sent as the reply tuple, with any zone (``nf_conntrack_find_get``,
+    ``nf_ct_key_equal``). Raises :exc:`EncodeError`.
+    """
+    orig = copy(flow.orig)
+    orig.zone = (flow.zone if orig.zone is None else orig.zone) or None
+    sent = {"orig": orig}
+    if orig.zone is None:
+        orig.zone, sent = flow.reply.zone or 1, {"reply": orig}
+    return request(
+        "get",
+        orig.without_zone,
+        NFNL_SUBSYS.CTNETLINK,
+        IPCTNL_MSG_CT.GET,
+        encode_fields(Flow, sent),
+        flags=0,
+        family=orig.family,
+        hints=NO_HINTS,
+    )
 
 
 def _found(outcome: Outcome) -> Flow | None:
-    if isinstance(outcome.error, NotFound):
+    # A kernel without zones has none inside a tuple.
+    if isinstance(outcome.error, NotFound | NotSupported):
         return None
     replies = outcome.result()
     if not replies:

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -29,6 +30,7 @@ from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from . import faults, packets, render
 from .ages import Release
 from .asked import Asked
+from .events import IPCT
 from .faults import Delayed, Faults, When
 from .protocol import Receiver
 from .settings import Tree
@@ -48,6 +50,7 @@ _EVENTS: Final = {
     EventType.UPDATE: (NFNLGRP.CONNTRACK_UPDATE, IPCTNL_MSG_CT.NEW, NLM_F(0)),
     EventType.DESTROY: (NFNLGRP.CONNTRACK_DESTROY, IPCTNL_MSG_CT.DELETE, NLM_F(0)),
 }
+_NAMES_OF_EVENTS: Final = {bit: str(bit.name).lower() for bit in IPCT}
 _NO_KERNELS: Final[Mapping[str | os.PathLike[str] | NetNS, FakeKernel]] = MappingProxyType({})
 
 
@@ -187,6 +190,29 @@ class FakeKernel:
     @labels_used.setter
     def labels_used(self, value: bool) -> None:
         self._state.labels_used = value
+
+    @property
+    def event_mask(self) -> frozenset[str] | None:
+        """The events that a rule chooses for the flows that are made from now on, as nftables'
+        ``ct event set`` and iptables' ``CT --ctevents`` do; ``None`` without such a rule.
+
+        They have nftables' names: new, related, destroy, reply, assured, protoinfo, helper, mark,
+        seqadj, secmark, label and synproxy. Nothing in a message shows that others are left out.
+        Raises :exc:`ValueError` for another name.
+        """
+        mask = self._state.event_mask
+        return None if mask is None else frozenset(_NAMES_OF_EVENTS[bit] for bit in IPCT(mask))
+
+    @event_mask.setter
+    def event_mask(self, names: Collection[str] | None) -> None:
+        if names is None:
+            self._state.event_mask = None
+            return
+        unknown = sorted({*names} - {*_NAMES_OF_EVENTS.values()})
+        if unknown:
+            raise ValueError(f"{unknown} are no events; {[*_NAMES_OF_EVENTS.values()]} are")
+        bits = [bit for bit, name in _NAMES_OF_EVENTS.items() if name in names]
+        self._state.event_mask = int(reduce(IPCT.__or__, bits, IPCT(0)))
 
     @property
     def listeners_elsewhere(self) -> bool:

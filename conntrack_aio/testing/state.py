@@ -88,6 +88,8 @@ class State:
         self.userspace_helpers: list[UserspaceHelper] = []
         self.helpers_in_use: set[tuple[str, int, int]] = set()
         self.labels_used = False
+        self.event_mask: int | None = None
+        """The events that a rule chooses for the entries that are made; without one, all."""
         self.listeners_elsewhere = False
         self.cpu_counters: list[dict[str, int]] = [{}, {}]
         self.dying: list[Entry] = []
@@ -147,7 +149,8 @@ class State:
             entry.counters = (Count(), Count())
         if self.sysctls["nf_conntrack_timestamp"]:
             entry.started = 0
-        entry.emits = self.would_emit()
+        entry.emits = self.would_emit() or bool(self.event_mask)
+        entry.mask = -1 if self.event_mask is None else self.event_mask
         if self.labels_used:
             entry.labels = 0
         if entry.protoinfo is None:
@@ -214,7 +217,7 @@ class State:
         Whether everybody who insists on it (``NETLINK_BROADCAST_ERROR``) has it; if not, it goes
         with the entry's next event.
         """
-        if not entry.emits:
+        if not entry.emits or not (what | IPCT(entry.missed)) & entry.mask:
             return True
         notice = events.compose(
             entry, what | IPCT(entry.missed), self.release, self.now, self.wall_clock

@@ -62,6 +62,8 @@ class Entry:
     synproxy: SynProxy | None = None
     emits: bool = False
     """Whether it has the event cache, without which it never emits an event."""
+    mask: int = -1
+    """The events (``IPCT``) that it emits, if it emits any: a rule may choose them."""
     missed: int = 0
     """Events that could not be delivered and go with its next one."""
     writer: int = 0

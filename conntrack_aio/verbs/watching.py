@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
+from typing import Final, Literal
 
 from ..filters.match import Match
+from ..filters.nodes import atoms
 from ..model.flow import Flow
 from ..model.sysctls import EventMode
 from ..model.values import describe_value
@@ -15,6 +17,9 @@ from ..table.table import FlowTable
 from ..table.upstream import Buffering, Upstream
 from .bulk import BulkWriting
 from .sysctls import Sysctls
+
+_LONGEST: Final = 366 * 86400
+"""Seconds between two comparisons, at most."""
 
 
 class Watching(BulkWriting):
@@ -31,7 +36,7 @@ class Watching(BulkWriting):
         self,
         match: Match | Callable[[Flow], bool] | None = None,
         *,
-        reconcile: float | None = 60.0,
+        reconcile: float | Literal["auto"] | None = "auto",
         enable_events: bool = False,
         receive_buffer: int | None = None,
         receive_buffer_max: int | None = None,
@@ -51,9 +56,16 @@ class Watching(BulkWriting):
             flow that passes there and does not match costs a request. Conditions on timeouts and
             counters are judged by what the last comparison, or an event, told.
         :param reconcile: seconds between two comparisons with the kernel's table, by which the
-            changes and ends of flows are found that emit no events (:attr:`FlowTable.mode`); each
-            costs some 8 µs a flow. They are left out while every entry has been
-            heard of. ``None``: none but after losses and by :meth:`FlowTable.reconcile`.
+            changes and ends of flows are found that emit no events; each costs some 8 µs a flow. A
+            number is always followed. ``"auto"`` compares every 60 seconds, but only while the
+            table knows of entries that may be silent: until each was heard of, by what the setting
+            ``nf_conntrack_events`` says, or once events were found to be missing
+            (:attr:`FlowTable.mode`). ``None``: none but after losses and by
+            :meth:`FlowTable.reconcile`. The table can't see rules that choose which events a flow
+            emits: nftables' ``ct event set``, iptables' ``CT --ctevents``, and Open vSwitch, which
+            does so with every flow. Give a number where such rules are used. Without one, such a
+            flow is stale until its timeout has run out as last reported: it is then looked up,
+            within seconds, and removed if it is gone.
         :param enable_events: set ``nf_conntrack_events`` to 1 in the connection's namespace first,
             and leave it so: flows made from then on emit events, whoever listens.
         :param receive_buffer: bytes of events that may wait, instead of the connection's.
@@ -68,10 +80,7 @@ class Watching(BulkWriting):
             raise TypeError(f"flows are chosen by a Match or a function, not by {shown}")
         if inspect.iscoroutinefunction(match):
             raise TypeError(f"flows are chosen by a plain function; {match!r} is an async one")
-        if not isinstance(reconcile, int | float | None):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"reconcile is a number of seconds or None, not {reconcile!r}")
-        if reconcile is not None and not reconcile > 0:
-            raise ValueError(f"reconcile is a number of seconds or None, not {reconcile!r}")
+        interval = _interval_of(reconcile)
         self._session.check_open()
         self._session.buffer_of(receive_buffer, receive_buffer_max)
         filter_ = match if isinstance(match, Match) else None
@@ -89,9 +98,26 @@ class Watching(BulkWriting):
         return FlowTable(
             Upstream(self._session, dump, sieve, buffering),
             keep,
-            reconcile,
+            interval,
             prepare,
+            choice_is_fixed=match is None or (filter_ is not None and _is_fixed(filter_)),
         )
 
     async def _enable_events(self) -> None:
         await self.sysctls.set(events=EventMode.ALWAYS)
+
+
+def _interval_of(reconcile: float | Literal["auto"] | None) -> float | Literal["auto"] | None:
+    """Check an interval. Raises :exc:`TypeError` and :exc:`ValueError`."""
+    if reconcile is None or reconcile == "auto":
+        return reconcile
+    if not isinstance(reconcile, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f'reconcile is a number of seconds, "auto" or None, not {reconcile!r}')
+    if not 0 < reconcile <= _LONGEST:
+        raise ValueError(f"reconcile is more than 0 seconds, and at most a year; not {reconcile!r}")
+    return float(reconcile)
+
+
+def _is_fixed(match: Match) -> bool:
+    """Whether a flow that matches always will, and one that does not never will."""
+    return all(each.field.constant for each in atoms(match.node))

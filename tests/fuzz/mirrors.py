@@ -16,7 +16,7 @@ from conntrack_aio.table.changes import Backlog
 from conntrack_aio.table.entries import Entries
 from conntrack_aio.table.keys import is_plain, orig_key, reply_key
 from conntrack_aio.table.merging import differences, duplicate
-from conntrack_aio.table.mirror import Mirror
+from conntrack_aio.table.mirror import _MOST_ENDS, MOST_SUSPECTS, Mirror
 
 from . import seeds
 
@@ -76,6 +76,10 @@ def check(mirror: Mirror, shared: Collection[int]) -> None:
         assert reply_key(flows[key]) == number, "a reply tuple that its entry lacks"
     assert len(entries._translated) <= len(flows) - plain
     assert mirror.unheard <= flows.keys()
+    assert mirror._told_at.keys() == flows.keys()
+    assert len(mirror.suspects) <= MOST_SUSPECTS
+    for told in () if mirror._window is None else mirror._window.told.values():
+        assert len(told.ended) <= _MOST_ENDS
 
 
 class Account:
@@ -223,22 +227,22 @@ class _Player:
             case 7 | 8:
                 mirror.apply(FlowEvent(type=EventType.DESTROY, flow=flow))
             case 9 | 10:
-                self.open()
+                self.open(examining=bool(what & 16))
                 mirror.found(flow)
             case 11:
                 self.look_up(which, how)
             case 12:
                 self.close(swept=bool(what & 16), certain=bool(which & 1))
             case 13:
-                mirror.settled = not self._window
+                self.pass_time(which, how)
             case 14:
                 self.readers[which % len(self.readers)].read(how)
             case _:
                 self.come_or_go(which)
 
-    def open(self) -> None:
+    def open(self, *, examining: bool = False) -> None:
         if not self._window:
-            self.mirror.open_window()
+            self.mirror.open_window(examining=examining)
             self._window = True
 
     def close(self, *, swept: bool, certain: bool = True) -> None:
@@ -257,6 +261,22 @@ class _Player:
             alike = _FLOWS if (how + key) % 7 == 0 else _SAME[key]
             answer = (which + key) % 4 and duplicate(alike[(how + key) % len(alike)])
             self.mirror.looked_up(key, answer or None)
+
+    def pass_time(self, which: int, how: int) -> None:
+        """What events have not told by now, they won't; and some timeouts have run out."""
+        mirror = self.mirror
+        mirror.settled = not self._window
+        mirror.older_emit, mirror.new_emit = bool(which & 1), bool(which & 2)
+        mirror.now += how
+        if which & 4:
+            mirror.lose()
+        for key, flow in (mirror.unconfirmed() or mirror.overdue(8)).items():
+            alike = _FLOWS if (how + key) % 7 == 0 else _SAME[key]
+            answer = (which + key) % 4 and duplicate(alike[(how + key) % len(alike)])
+            mirror.checked(key, flow, answer or None)
+        before = len(mirror.entries)
+        assert 0 <= mirror.judge(mirror.now - which % 8) <= MOST_SUSPECTS
+        assert len(mirror.entries) <= before
 
     def come_or_go(self, which: int) -> None:
         if which & 1 and len(self.readers) > 1:

@@ -6,6 +6,7 @@ import copy
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import attrs
 import pytest
@@ -15,16 +16,19 @@ from support.effort import examples
 
 from conntrack_aio import (
     Cause,
+    Counters,
     EventType,
     Flow,
     FlowEvent,
     Helper,
     Status,
+    TCPInfo,
+    TCPState,
     Timestamp,
     UnknownAttribute,
 )
 from conntrack_aio.table.keys import orig_key
-from conntrack_aio.table.mirror import SWEPT_AT_ONCE, Mirror
+from conntrack_aio.table.mirror import MOST_SUSPECTS, SWEPT_AT_ONCE, Mirror
 
 KEYS = 3
 """Few tuples, so that all happens to the same ones."""
@@ -675,6 +679,279 @@ def test_sweeping_lets_others_run() -> None:
     mirror.close_window()
     assert len(mirror.entries) == 0
     assert set(replay.causes) == {Cause.RECONCILED}
+
+
+# -- what no event reports --------------------------------------------------------------------
+
+
+def examined(mirror: Mirror, *flows: Flow, certain: bool = True) -> None:
+    """A comparison finds these, and no others."""
+    mirror.open_window(examining=True)
+    for each in flows:
+        mirror.found(each)
+    for _ in mirror.sweep(certain=certain):
+        pass
+    mirror.close_window()
+
+
+def unreported(mirror: Mirror) -> int:
+    """What is left of suspects when all events have come; those that are gone, look-ups confirm."""
+    for key, each in mirror.unconfirmed().items():
+        mirror.checked(key, each, None)
+    mirror.now += 10
+    return mirror.judge(mirror.now)
+
+
+def heard(*flows: Flow, keep: Callable[[Flow], bool] | None = None) -> Mirror:
+    """A mirror that has heard of these, by their beginnings."""
+    mirror, _ = mirror_of(keep=keep)
+    mirror.new_emit = True
+    for each in flows:
+        tell(mirror, EventType.NEW, each)
+    return mirror
+
+
+TCP = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 80, timeout=30, status=Status.CONFIRMED)
+TCP.id = 7
+
+
+def tcp(**fields: object) -> Flow:
+    made = copy.copy(TCP)
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("found", "count"),
+    [
+        ([tcp()], 0),
+        ([], 1),
+        ([tcp(mark=5)], 1),
+        ([tcp(mark=0)], 0),
+        ([tcp(labels=1)], 1),
+        ([tcp(labels=0)], 0),
+        ([tcp(status=Status.CONFIRMED | Status.SEEN_REPLY)], 1),
+        ([tcp(status=Status.CONFIRMED | Status.SEEN_REPLY | Status.ASSURED)], 1),
+        ([tcp(status=Status.CONFIRMED | Status.HELPER)], 0),
+        ([tcp(status=Status.CONFIRMED | Status.OFFLOAD | Status.SEEN_REPLY)], 0),
+        ([tcp(status=None)], 0),
+        ([tcp(protoinfo=TCPInfo(state=TCPState.CLOSE))], 1),
+        ([tcp(protoinfo=TCPInfo(state=TCPState.ESTABLISHED, wscale_orig=7))], 0),
+        ([tcp(protoinfo=None)], 0),
+        ([tcp(timeout=7, use=3, counters_orig=Counters(packets=1))], 0),
+        ([tcp(helper=Helper(name="ftp"))], 0),
+        ([tcp(id=8)], 1),
+        ([tcp(), flow(2, id=9)], 1),
+    ],
+)
+def test_what_must_have_been_reported(found: list[Flow], count: int) -> None:
+    """And what changes without an event: timeouts, counters, offloading, and the like."""
+    mirror = heard(tcp())
+    examined(mirror, *[copy.copy(each) for each in found])
+    assert unreported(mirror) == count
+    assert unreported(mirror) == 0
+
+
+@pytest.mark.parametrize("found", [[], [tcp(mark=5)], [tcp(id=8)], [tcp(), flow(2, id=9)]])
+@pytest.mark.parametrize("kind", EventType)
+def test_an_event_that_was_still_queued_reports_it(kind: EventType, found: list[Flow]) -> None:
+    """Before the comparison, at any point of it, or after it."""
+    for moment in ("begun", "found", "swept", "looked up"):
+        mirror = heard(tcp())
+        told = flow(2, id=9) if len(found) == 2 else tcp(mark=6)
+        report = partial(tell, mirror, kind, told)
+        mirror.open_window(examining=True)
+        if moment == "begun":
+            report()
+        for each in found:
+            mirror.found(copy.copy(each))
+        if moment == "found":
+            report()
+        for _ in mirror.sweep():
+            pass
+        mirror.close_window()
+        if moment == "swept":
+            report()
+        for key, each in mirror.unconfirmed().items():
+            mirror.checked(key, each, None)
+        if moment == "looked up":
+            report()
+        assert unreported(mirror) == 0, moment
+
+
+def test_nothing_is_judged_before_its_event_had_time() -> None:
+    mirror = heard(tcp())
+    mirror.now = 5.0
+    examined(mirror, tcp(mark=5))
+    assert mirror.judge(4.9) == 0
+    assert mirror.judge(5.0) == 1
+
+
+def test_a_loss_explains_everything() -> None:
+    mirror = heard(tcp(), flow(2, id=9))
+    examined(mirror, tcp(mark=5))
+    mirror.lose()
+    assert unreported(mirror) == 0
+    mirror.open_window(examining=True)
+    mirror.lose()
+    mirror.found(tcp(mark=6))
+    for _ in mirror.sweep():
+        pass
+    mirror.close_window()
+    assert unreported(mirror) == 0
+
+
+def test_what_a_dump_lacked_and_a_look_up_finds_is_there() -> None:
+    """A dump leaves out what has expired; and a walk may miss something."""
+    mirror = heard(tcp())
+    examined(mirror)
+    ((key, asked),) = mirror.unconfirmed().items()
+    mirror.checked(key, asked, tcp())
+    assert len(mirror.entries) == 1
+    assert unreported(mirror) == 0
+
+
+def test_one_that_matches_no_more_may_not_have_been_reported() -> None:
+    """The kernel leaves it out of a dump; its timeout may have changed, or its mark."""
+    for fields, count in (({"timeout": 5}, 0), ({"mark": 7}, 1)):
+        mirror = heard(tcp(), keep=lambda each: each.timeout == 30 and not each.mark)
+        examined(mirror)
+        ((key, asked),) = mirror.unconfirmed().items()
+        mirror.checked(key, asked, tcp(**fields))
+        assert len(mirror.entries) == 0
+        assert unreported(mirror) == count
+
+
+def test_one_that_can_not_be_asked_for_is_not_asked_for_again() -> None:
+    mirror = heard(tcp())
+    examined(mirror)
+    assert len(mirror.unconfirmed()) == 1
+    assert not mirror.unconfirmed()
+    assert unreported(mirror) == 0
+    assert not mirror.suspects
+
+
+def test_an_older_entry_may_be_silent_by_the_setting() -> None:
+    for emit in (False, True):
+        mirror, _ = mirror_of(tcp())
+        mirror.older_emit = emit
+        examined(mirror)
+        assert unreported(mirror) == emit
+
+
+def test_a_new_entry_may_be_silent_by_the_setting() -> None:
+    mirror = heard()
+    mirror.new_emit = False
+    examined(mirror, tcp())
+    assert unreported(mirror) == 0
+
+
+def test_what_was_not_chosen_may_have_changed_unreported() -> None:
+    """A function may look at a timeout, at which one comes to match."""
+    mirror = heard(keep=lambda each: each.timeout == 30)
+    examined(mirror, tcp())
+    assert unreported(mirror) == 0
+    examined(mirror, tcp(mark=5))
+    assert unreported(mirror) == 0, "it was never heard of"
+    tell(mirror, EventType.UPDATE, tcp(mark=6))
+    examined(mirror, tcp(mark=7))
+    assert unreported(mirror) == 1
+
+
+def test_so_many_are_examined() -> None:
+    mirror = heard(*(flow(number, id=number) for number in range(2 * MOST_SUSPECTS)))
+    examined(mirror)
+    assert len(mirror.suspects) == MOST_SUSPECTS
+    assert unreported(mirror) == MOST_SUSPECTS
+
+
+def overdue(mirror: Mirror, seconds: float) -> list[Flow]:
+    mirror.now += seconds
+    mirror._round.clear()
+    return list(mirror.overdue(10).values())
+
+
+def test_timeouts_count_from_the_last_report() -> None:
+    mirror = heard(flow(1, id=7, timeout=30), flow(2, id=8, timeout=90))
+    assert overdue(mirror, 20) == []
+    tell(mirror, EventType.UPDATE, flow(1, id=7, timeout=25))
+    assert overdue(mirror, 20) == []
+    assert [each.id for each in overdue(mirror, 20)] == [7]
+    examined(mirror, flow(1, id=7, timeout=5), flow(2, id=8, timeout=30))
+    assert overdue(mirror, 5) == []
+    assert [each.id for each in overdue(mirror, 3)] == [7]
+    mirror.checked(orig_key(flow(1)), *[flow(1, id=7, timeout=30)] * 2)
+    assert overdue(mirror, 31) == [mirror.entries.by_id(8)[0]]
+
+
+def test_one_without_a_timeout_is_looked_up_now_and_then() -> None:
+    mirror = heard(flow(1, id=7, timeout=None))
+    assert overdue(mirror, 500) == []
+    assert len(overdue(mirror, 500)) == 1
+
+
+def test_a_few_at_a_time() -> None:
+    mirror = heard(*(flow(number, id=number, timeout=0) for number in range(100)))
+    mirror.now += 10
+    found = [mirror.overdue(30) for _ in range(4)]
+    assert [len(each) for each in found] == [30, 30, 30, 10]
+    assert len({key for each in found for key in each}) == 100
+
+
+def test_an_entry_that_is_gone_goes_when_its_event_had_time() -> None:
+    mirror = heard(flow(1, id=7), flow(2, id=8), flow(3, id=9))
+    replay = Replay(mirror)
+    replay.flows = mirror.entries.copy()
+    for key, each in mirror.entries.copy().items():
+        mirror.checked(key, each, None)
+    assert len(mirror.entries) == 3
+    tell(mirror, EventType.DESTROY, flow(1, id=7))
+    tell(mirror, EventType.UPDATE, flow(2, id=8, timeout=90))
+    assert replay.causes == [Cause.EVENT]
+    assert unreported(mirror) == 1
+    assert replay.causes == [Cause.EVENT, Cause.RECONCILED]
+    assert [each.id for each in mirror.entries.flows] == [8]
+
+
+def test_one_that_a_look_up_found_gone_does_not_come_back_by_an_older_walk() -> None:
+    mirror = heard(flow(1, id=7))
+    for key, each in mirror.entries.copy().items():
+        mirror.checked(key, each, None)
+    mirror.open_window()
+    assert unreported(mirror) == 1
+    mirror.found(flow(1, id=7))
+    assert len(mirror.entries) == 0
+    mirror.found(flow(1, id=8))
+    assert [each.id for each in mirror.entries.flows] == [8]
+    mirror.close_window()
+
+
+def test_a_look_up_shows_what_no_event_reported() -> None:
+    mirror = heard(tcp())
+    ((key, asked),) = mirror.entries.copy().items()
+    mirror.checked(key, asked, tcp(mark=5))
+    assert [each.mark for each in mirror.entries.flows] == [5]
+    assert unreported(mirror) == 1
+
+
+@pytest.mark.parametrize("ends", [64, 65, 640])
+def test_ends_during_a_walk_are_kept_apart_up_to_a_number(ends: int) -> None:
+    """Beyond it any end counts as that of each: what the walk finds is taken for gone, and is
+    found by the next if it is not."""
+    mirror, _ = mirror_of()
+    mirror.open_window()
+    for number in range(ends):
+        tell(mirror, EventType.NEW, flow(1, id=number))
+        tell(mirror, EventType.DESTROY, flow(1, id=number))
+    assert mirror._window is not None
+    (told,) = mirror._window.told.values()
+    assert len(told.ended) <= 64
+    mirror.found(flow(1, id=0))
+    assert len(mirror.entries) == 0
+    mirror.found(flow(1, id=ends))
+    assert len(mirror.entries) == (ends == 64)
+    mirror.close_window()
 
 
 def test_ids_are_shared_by_chance() -> None:

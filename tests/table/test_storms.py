@@ -8,9 +8,10 @@ from __future__ import annotations
 import gc
 import os
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from itertools import islice
 
@@ -24,7 +25,8 @@ from support.mirrors import Replay, by_key, differences, kernel_truth, key_of, w
 from support.storm import SMALL_BUFFER, TUPLES, Storm, plan, pool, use_labels
 
 from benchmarks import isolation, tables
-from conntrack_aio import Connection, FlowTable, connect
+from conntrack_aio import Connection, FlowTable, Match, TableMode, connect
+from conntrack_aio.sandbox import traffic
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
@@ -228,6 +230,103 @@ async def test_compared_in_a_storm(lab: Lab, conn: Connection) -> None:
                     await all_.check()
             tasks.cancel_scope.cancel()
         assert table.statistics().stream.overruns == 0
+        await judged(table)
+        assert table.statistics().unreported_changes == 0, "each change was reported"
+        assert table.mode is TableMode.FOLLOWED
+
+
+async def judged(table: FlowTable) -> None:
+    """Return when whatever was found has been examined."""
+    with anyio.fail_after(30):
+        while table._mirror.suspects:  # noqa: ASYNC110
+            await anyio.sleep(0.1)
+
+
+MASKS = """
+table inet masks {
+    chain out {
+        type filter hook output priority -150
+        ct state new udp dport 1 ct event set new
+        ct state new udp dport 2 ct event set destroy
+        ct state new udp dport 3 ct event set new,destroy,reply
+        ct state new udp dport 4 ct event set assured
+    }
+}
+"""
+"""Rules that silence some events of most flows: of those to port 5 none, of each other some."""
+
+
+def exchange(seed: int) -> None:
+    """Some datagrams of many flows on loopback, of which some are answered."""
+    rng = random.Random(seed)
+    with ExitStack() as stack:
+        servers: list[socket.socket] = []
+        for port in range(1, 6):
+            server = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            server.bind(("127.0.0.1", port))
+            servers.append(server)
+        for port in rng.sample(range(2000, 2200), 60):
+            client = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            client.bind(("127.0.0.1", port))
+            server = rng.choice(servers)
+            client.sendto(b"", server.getsockname())
+            if rng.random() < 0.5:
+                server.sendto(b"", client.getsockname())
+
+
+@pytest.mark.program("nft", "nftables")
+@pytest.mark.parametrize(("seed", "anyio_backend"), spread(range(3)), indirect=["anyio_backend"])
+async def test_rules_keep_events_back(lab: Lab, seed: int) -> None:
+    """Two intervals after the last change, a table with an explicit interval is the kernel's, and
+    so is what its readers have. No message shows that events are missing."""
+    lab.program("nft", "-f", "-", input=MASKS)
+    rng = random.Random(seed)
+    async with (
+        connect(netns=lab.netns) as conn,
+        conn.table(reconcile=0.1, receive_buffer=SMALL_BUFFER) as table,
+        anyio.create_task_group() as tasks,
+    ):
+        quick = Replay(table)
+        tasks.start_soon(quick.follow)
+        for number in range(10):
+            await anyio.to_thread.run_sync(lab.run, exchange, 100 * seed + number)
+            there = await conn.list()
+            some = rng.sample(there, len(there) // 4)
+            await conn.update_many(some[::2], mark=rng.choice([1, 2, 3]))
+            await conn.delete_many(some[1::2])
+            if rng.random() < 0.2:
+                await conn.flush()
+        done = table.statistics().comparisons
+        with anyio.fail_after(30):
+            while table.statistics().comparisons < done + 3:  # noqa: ASYNC110 - one is under way
+                await anyio.sleep(0.01)
+            await table.synced()
+        truth = await kernel_truth(conn)
+        assert len(truth) > 50
+        assert not differences(by_key(table), truth)
+        await conn.create(last := flows.tcp(60_000))
+        await quick.until_it_has(key_of(last))
+        await judged(table)
+        assert table.mode is TableMode.PARTLY
+        assert table.statistics().unreported_changes > 0
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.program("nft", "nftables")
+async def test_traffic_is_reported(lab: Lab, conn: Connection) -> None:
+    """Where no rule keeps events back, none is missing, however often one looks."""
+    lab.track()
+    async with conn.table(reconcile=0.02, receive_buffer=ROOMY) as table:
+        for seed in range(1000):
+            if table.statistics().comparisons > 10:
+                break
+            await anyio.to_thread.run_sync(lab.run, exchange, seed)
+            await anyio.to_thread.run_sync(lab.run, traffic.tcp_exchange)
+            await conn.delete_matching(Match(proto="udp", orig_sport=range(2000, 2100)))
+        await judged(table)
+        assert table.statistics().comparisons > 10
+        assert table.statistics().unreported_changes == 0
+        assert table.mode is TableMode.FOLLOWED
 
 
 async def compare_until_ended(table: FlowTable, storm: Storm) -> int:

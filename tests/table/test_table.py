@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -34,6 +35,7 @@ from conntrack_aio import (
     connect,
 )
 from conntrack_aio.sandbox import traffic
+from conntrack_aio.table.keys import orig_key
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
@@ -339,14 +341,86 @@ async def test_comparing_every_so_often(lab: Lab, conn: Connection) -> None:
             assert (vanished.type, vanished.cause) == (ChangeType.VANISHED, Cause.RECONCILED)
 
 
-async def test_no_comparing_where_all_are_heard_of(conn: Connection) -> None:
-    async with conn.table(reconcile=0.001) as table:
+async def test_no_comparing_where_all_are_heard_of(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conntrack_aio.table.keeper._INTERVAL", 0.001)
+    async with conn.table() as table:
         await conn.create(flows.tcp(1))
         await table.synced()
         done = table.statistics().comparisons
         for _ in range(20):
             await anyio.sleep(0.001)
         assert table.statistics().comparisons == done
+
+
+# -- events that rules keep back, and tuples that two entries have --------------------------------
+
+
+@pytest.mark.program("nft", "nftables")
+@pytest.mark.parametrize("reconcile", [0.2, None])
+async def test_rules_that_keep_events_back(
+    lab: Lab, conn: Connection, reconcile: float | None
+) -> None:
+    """A comparison finds what they hide; without one, what has ended goes after its timeout."""
+    lab.program("nft", "-f", "-", input=MASK)
+    lab.sysctl("nf_conntrack_udp_timeout", 1)
+    async with conn.table(reconcile=reconcile) as table:
+        changes = table.changes()
+        lab.run(send_one_datagram)
+        (appeared,) = await read(changes, 1)
+        assert (appeared.type, appeared.cause) == (ChangeType.APPEARED, Cause.EVENT)
+        assert table.mode is TableMode.FOLLOWED
+        with anyio.fail_after(20):
+            vanished = await anext(changes)
+        assert (vanished.type, vanished.cause) == (ChangeType.VANISHED, Cause.RECONCILED)
+        with anyio.fail_after(20):
+            while table.mode is TableMode.FOLLOWED:  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+        assert table.mode is TableMode.PARTLY
+        assert table.statistics().unreported_changes == 1
+        assert (table.statistics().comparisons == 1) == (reconcile is None)
+
+
+MASK = """
+table inet masks {
+    chain out {
+        type filter hook output priority -150
+        ct state new ct event set new
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_two_entries_with_the_same_tuples(conn: Connection, first: int) -> None:
+    """With a zone of one direction alone, the original tuple of each is the other's reply tuple.
+
+    An update of one that the table does not have is looked up, and what is found is that one.
+    """
+    there = Tuple.udp("10.0.0.1", 1000, "10.0.0.2", 53)
+    zoned = copy.copy(there)
+    zoned.zone = 1
+    pair = [
+        Flow(orig=zoned, reply=there.inverse, timeout=600),
+        Flow(orig=there.inverse, reply=zoned, timeout=600),
+    ]
+    async with conn.table(Match(mark=7), reconcile=None) as table:
+        await flows.fill(conn, [pair[first], pair[1 - first]])
+        # The one that was made last is found by either tuple.
+        await conn.update(pair[1 - first].orig, mark=7)
+        await check_marked(conn, table, 1)
+        younger = next(iter(table))
+        older = next(each for each in await conn.list() if each.id != younger.id)
+        strangers = {1: older, 2: younger}
+        found = await table._upstream.look_up({orig_key(each): each for each in strangers.values()})
+        assert [each and each.id for each in found.values()] == [older.id, younger.id]
+
+
+async def check_marked(conn: Connection, table: FlowTable, count: int) -> None:
+    await table.synced()
+    assert by_tuple(table) == by_tuple(await conn.list(Match(mark=7)))
+    assert len(table) == count
 
 
 # -- how far it can be trusted ------------------------------------------------------------------
@@ -531,6 +605,10 @@ async def test_bad_parameters(conn: Connection) -> None:
         ({"match": 7}, TypeError),
         ({"match": asynchronous}, TypeError),
         ({"reconcile": "60"}, TypeError),
+        ({"reconcile": "Auto"}, TypeError),
+        ({"reconcile": math.nan}, ValueError),
+        ({"reconcile": math.inf}, ValueError),
+        ({"reconcile": 10**400}, ValueError),
         ({"reconcile": 0}, ValueError),
         ({"reconcile": -1.0}, ValueError),
         ({"receive_buffer": 0}, ValueError),

@@ -573,3 +573,25 @@ async def test_it_keeps_no_expectations_and_says_so() -> None:
     async with FakeKernel().connect() as conn:
         with pytest.raises(conntrack_aio.NotSupported, match="keeps no expectations"):
             await conn.expectations.list()
+
+
+async def test_a_rule_chooses_the_events_of_flows() -> None:
+    """Of those that are made from then on; they emit even where others don't."""
+    kernel = FakeKernel(sysctls={"nf_conntrack_events": 0})
+    assert kernel.event_mask is None
+    kernel.event_mask = ["destroy", "mark"]
+    assert kernel.event_mask == {"destroy", "mark"}
+    with pytest.raises(ValueError, match="'end'"):
+        kernel.event_mask = ["end"]
+    async with kernel.connect() as conn:
+        stream = conn.events()
+        kernel.add(flows.tcp(1))
+        kernel.change(flows.tcp(1).orig, status=Status.CONFIRMED | Status.SEEN_REPLY)
+        kernel.change(flows.tcp(1).orig, mark=7)
+        kernel.event_mask = None
+        kernel.add(flows.tcp(2))
+        kernel.remove(flows.tcp(2).orig)
+        kernel.remove(flows.tcp(1).orig)
+        heard = [await anext(stream) for _ in range(2)]
+    assert [each.type for each in heard] == [EventType.UPDATE, EventType.DESTROY]
+    assert {each.flow.orig for each in heard} == {flows.tcp(1).orig}
