@@ -52,10 +52,10 @@ async def end_on_signal(scope: CancelScope) -> None:
             scope.cancel()
 
 
-async def main(port: int) -> None:
+async def main(port: int, reconcile: float | None) -> None:
     async with (
         conntrack_aio.connect() as conn,
-        conn.table() as table,
+        conn.table(reconcile="auto" if reconcile is None else reconcile) as table,
         anyio.create_task_group() as tasks,
     ):
         print(f"{len(table)} connections, {table.mode.value}", flush=True)
@@ -66,4 +66,12 @@ async def main(port: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="UDP port on the loopback; 0: any")
-    anyio.run(main, parser.parse_args().port)
+    parser.add_argument(
+        "--reconcile",
+        type=float,
+        metavar="SECONDS",
+        help="compare with the kernel's table so often; give it where rules choose the events of "
+        "flows",
+    )
+    options = parser.parse_args()
+    anyio.run(main, options.port, options.reconcile)

@@ -197,6 +197,8 @@ class Exchange(Answers):
         self.begun = False
         """Whether it was sent, or a thread is about to."""
         self.sent = False
+        self.late = False
+        """Whether it took longer than it may; a thread may still be at it."""
         self._taker = taker
         # The collector may have its caller leave while this very thread is in here.
         self._held = threading.RLock()

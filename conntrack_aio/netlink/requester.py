@@ -21,8 +21,12 @@ from .exchange import Exchange, Outcome, Request, Sequence32, Taker
 from .messages import Failure
 from .owner import Owner
 from .socket import NetlinkSocket
-from .threads import NO_THREAD, run_in_thread
+from .threads import NO_THREAD, SCHEDULING, run_in_thread
 from .walks import walking
+
+LONGEST_WALK = 60.0
+"""Seconds that the kernel may take to delete all entries of a table, at least: of a million, it
+needs some 0.4."""
 
 WINDOW = 64
 """Requests in flight at most: the default buffer of 208 KiB holds the answers to so many."""
@@ -106,16 +110,27 @@ class Requester:
             raise anyio.ClosedResourceError("the connection is closed")
         if walk or self._offload or walking.active or self.socket.in_use:
             self.offloaded += len(exchange.requests)
-            try:
-                await run_in_thread(lambda: self._send_and_receive(exchange, walk), self._limiter)
-            except ResourceExhausted as error:
-                exchange.settle(Failure(error.errno or errno.EAGAIN, NO_THREAD))
+            await self._converse_in_thread(exchange, walk)
+            if exchange.late:
+                return
         else:
             self._send_and_receive(exchange, False)
         # What can't be read, or waited for, was carried out all the same: without an answer.
         if not exchange.done and exchange.unreadable is None:
             with suppress(OSError):
                 await self._wait_for_the_rest(exchange)
+
+    async def _converse_in_thread(self, exchange: Exchange, walk: bool) -> None:
+        """Have a thread send and receive. One that is late goes on without its caller."""
+        patience = self._reply_timeout + SCHEDULING
+        with anyio.move_on_after(max(patience, LONGEST_WALK) if walk else patience) as scope:
+            try:
+                await run_in_thread(
+                    lambda: self._send_and_receive(exchange, walk), self._limiter, abandon=True
+                )
+            except ResourceExhausted as error:
+                exchange.settle(Failure(error.errno or errno.EAGAIN, NO_THREAD))
+        exchange.late = scope.cancelled_caught
 
     def _send_and_receive(self, exchange: Exchange, walk: bool) -> None:
         with self._at_work:

@@ -23,6 +23,9 @@ from ..eventloop import EventLoop
 
 T = TypeVar("T")
 
+SCHEDULING: Final = 1.0
+"""Seconds that a thread may take to begin, on a busy machine, before the kernel's time counts."""
+
 NO_THREAD: Final = "no thread can be started, and nothing was sent"
 """Why a request that has to run on a thread was not carried out."""
 
@@ -36,10 +39,13 @@ def no_thread() -> ResourceExhausted:
     return ResourceExhausted(errno.EAGAIN, "start a thread", NO_THREAD, _LIMITS)
 
 
-async def run_in_thread(function: Callable[[], T], limiter: CapacityLimiter) -> T:
+async def run_in_thread(
+    function: Callable[[], T], limiter: CapacityLimiter, *, abandon: bool = False
+) -> T:
     """Call ``function`` on a worker thread, and return what it returns.
 
-    It runs to its end even if the caller is cancelled meanwhile.
+    It runs to its end even if the caller is cancelled meanwhile: the caller waits for that, unless
+    it is to ``abandon`` the thread.
 
     :raises ResourceExhausted: when no thread can be started; then it has not been called.
     """
@@ -51,7 +57,7 @@ async def run_in_thread(function: Callable[[], T], limiter: CapacityLimiter) -> 
         return function()
 
     try:
-        return await anyio.to_thread.run_sync(begin, limiter=limiter)
+        return await anyio.to_thread.run_sync(begin, limiter=limiter, abandon_on_cancel=abandon)
     except RuntimeError as error:
         # What threading raises has no class of its own.
         if begun or "thread" not in str(error):

@@ -22,7 +22,7 @@ from .exchange import DumpExchange, Request
 from .messages import Failure
 from .owner import Owner
 from .socket import NetlinkSocket
-from .threads import Doorbell, Threads
+from .threads import SCHEDULING, Doorbell, Threads
 
 AHEAD = 16
 """Chunks (of 32 KiB, some 140 flows) that are received before they are asked for."""
@@ -33,9 +33,6 @@ thread lets it run; so the fewer calls, the less of the kernel's work is put off
 
 _FEW = AHEAD // 2
 """Of them so many may be left before a thread goes on."""
-
-_SCHEDULING = 1.0
-"""Seconds that a thread may take to begin, on a busy machine, before the kernel's time counts."""
 
 
 class _Gauge:
@@ -242,7 +239,7 @@ class _Ahead:
 
         Raises :exc:`TimeoutError` if nothing comes for so many seconds.
         """
-        with anyio.move_on_after(patience + _SCHEDULING):
+        with anyio.move_on_after(patience + SCHEDULING):
             await self.bell.wait()
             return
         # This process may have been stopped for that long, and the thread too.
