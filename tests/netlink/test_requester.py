@@ -17,6 +17,7 @@ from conntrack_aio.errors import NoReply
 from conntrack_aio.netlink import requester as module
 from conntrack_aio.netlink.exchange import Outcome, Request
 from conntrack_aio.netlink.requester import Requester
+from conntrack_aio.netlink.walks import walking
 from conntrack_aio.testing import Asked, FakeSocket
 
 GET = Request("get", "it", 0x101, 0, b"\0\0\0\0")
@@ -73,8 +74,9 @@ async def test_a_request_does_not_hold_up_the_loop_for_the_thread_of_another_one
     slow = Slow()
     socket, _ = lone_socket(slow)
     requester = Requester(socket, offload=False, reply_timeout=10.0)
-    first = asyncio.create_task(requester.run([GET], walk=True))
-    await anyio.to_thread.run_sync(slow.inside.wait)
+    with walking():  # of another connection, for which this one is offloaded
+        first = asyncio.create_task(requester.run([GET]))
+        await anyio.to_thread.run_sync(slow.inside.wait)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     assert socket.in_use
