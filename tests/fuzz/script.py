@@ -73,7 +73,7 @@ def unpack(data: bytes) -> tuple[int, list[Step]]:
     return (data[0] if data else 0), steps
 
 
-class Exhausted(OSError):
+class Exhausted(Exception):
     """The script is at its end: how a harness gets out of a stream that would wait for more."""
 
 
@@ -142,7 +142,7 @@ class FedSocket:
     def _take(self) -> Step:
         if not self._queue:
             if self._endless and self._dry:
-                raise Exhausted(errno.EBADF, "the script is at its end")
+                raise Exhausted
             self._dry = True
         step = self._queue.popleft() if self._queue else Step(What.NOTHING)
         if step.what == What.NOTHING:
