@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+from typing import Final
 
 __all__ = [
     "AlreadyExists",
@@ -178,6 +179,10 @@ _CLASSES: dict[int, type[KernelError]] = {
     _errno.ENFILE: ResourceExhausted,
     _errno.ENOBUFS: ResourceExhausted,
 }
+
+
+SHORTAGES: Final = frozenset(code for code, error in _CLASSES.items() if error is ResourceExhausted)
+"""The codes that say that something is used up, which may be there again in a moment."""
 
 
 def kernel_error(

@@ -66,8 +66,9 @@ class EventStream(Received[E]):
     blind_spots: tuple[BlindSpot, ...]
     """What this stream does not hear, and why, as of the subscription; each is logged as well.
 
-    - ``nf_conntrack_events`` is 0: no event will ever come. (A flow that was made under another
-      setting, or to which a rule gives an event mask, emits its events all the same.)
+    - ``nf_conntrack_events`` is 0: flows that are made from now on emit no events. A flow that was
+      made under another setting, or to which a rule gives an event mask, emits its events all the
+      same.
     - It is 2: flows that are older than the first listener emit none.
     - The namespace has no entries: the kernel tracks nothing until a rule asks for it. Whether one
       does is asked by :meth:`Sysctls.tracking`.

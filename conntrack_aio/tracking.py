@@ -54,13 +54,14 @@ _LEGACY_TABLES: Final = (
 def is_tracking(open: Callable[[], NetlinkSocket]) -> bool | None:
     """Return whether connections are known to be tracked in the calling thread's namespace.
 
-    ``None``: no rule was found, but there are tables whose rules can't be listed. ``open`` makes a
-    socket of netfilter's protocol. The kernel may load modules for the questions. Blocks for as
-    long as it takes to list the rules.
+    ``None``: no rule was found, but there are tables whose rules can't be listed, or the kernel
+    could not be asked. ``open`` makes a socket of netfilter's protocol. The kernel may load modules
+    for the questions. Blocks for as long as it takes to list the rules.
     """
-    if _is_known_to_track(open):
-        return True
-    return None if any(map(_has_lines, _LEGACY_TABLES)) else False
+    found = _is_known_to_track(open)
+    if not found and any(map(_has_lines, _LEGACY_TABLES)):
+        return None
+    return found
 
 
 def _has_lines(path: str) -> bool:
@@ -70,7 +71,8 @@ def _has_lines(path: str) -> bool:
         return False  # the kernel has no such iptables
 
 
-def _is_known_to_track(open: Callable[[], NetlinkSocket]) -> bool:
+def _is_known_to_track(open: Callable[[], NetlinkSocket]) -> bool | None:
+    """``None`` if the kernel can't be asked."""
     try:
         with closing(open()) as socket:
             return any(
@@ -80,7 +82,7 @@ def _is_known_to_track(open: Callable[[], NetlinkSocket]) -> bool:
                 for needle in needles
             )
     except (ConntrackError, OSError):
-        return False
+        return None
 
 
 def _questions() -> Iterator[tuple[Request, tuple[bytes, ...]]]:

@@ -56,9 +56,10 @@ async def _list(options: argparse.Namespace) -> None:
     async with connect(netns=options.netns) as conn:
         async for flow in conn.dump(options.match):
             write_line(render(flow))
-            missing |= {"events"}
-            missing |= set() if flow.counters_orig else {"acct"}
-        if not options.json:
+            missing.add("events")
+            if flow.counters_orig is None:
+                missing.add("acct")
+        if not options.json or options.verbose:
             flush_output()  # what was listed comes first
             await _say_what_is_missing(conn, None if options.verbose else missing)
 
@@ -103,8 +104,13 @@ async def _events(options: argparse.Namespace) -> None:
 
 async def _say_what_is_not_heard(conn: Connection, stream: EventStream[FlowEvent]) -> None:
     for spot in stream.blind_spots:
-        if spot.setting != _NOTHING_TRACKED or await conn.sysctls.tracking() is False:
-            say(spot)
+        if spot.setting == _NOTHING_TRACKED:
+            try:
+                if await conn.sysctls.tracking() is not False:
+                    continue
+            except ConntrackError:
+                continue  # the events come all the same
+        say(spot)
 
 
 async def _count(options: argparse.Namespace) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
-import anyio.to_thread
-
+from ..errors import ResourceExhausted
 from ..netlink.bpf import MOST
+from ..netlink.threads import run_in_thread
 from .dump import DumpFilter, FilterFeatures, Needs, compile_dump, needs_of
 from .fields import FAMILY, MARK
 from .nodes import Node
@@ -20,8 +20,7 @@ from .program import EventFilter, ProgramCompiler
 from .tree import is_always
 
 LARGE: Final = 256
-"""A match of more ranges, networks and names than this is worked out on a worker thread: it takes
-some 30 µs of each."""
+"""A match of more ranges, networks and names than this is worked out on a worker thread."""
 
 _LIMITS: Final = (MOST, MOST // 2, MOST // 4, MOST // 8)
 """Instructions of the programs that are tried: ``net.core.optmem_max`` is 20 KiB on older kernels,
@@ -118,6 +117,6 @@ class Compiled:
         if not self.is_large:
             return work()
         try:
-            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
-        except RuntimeError:  # no thread can be started just now
+            return await run_in_thread(work, abandon=True)
+        except ResourceExhausted:  # no thread can be started just now
             return work()

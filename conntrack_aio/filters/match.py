@@ -159,7 +159,7 @@ class Match:
 
     @property
     def predicate(self) -> Predicate:
-        """The function that calling it calls. It is made when it is first needed."""
+        """Return the compiled predicate; compile it on first use."""
         return self.compiled.predicate
 
     def __call__(self, flow: Flow) -> bool:
@@ -170,9 +170,10 @@ class Match:
         """Work out what events are filtered by, and the predicate, and return the match.
 
         Whatever is awaited does so by itself, and of a match of many conditions on a worker thread.
-        :meth:`Connection.events` can't wait: of a match of thousands it takes some 10 µs of each
-        condition on the event loop, and as much again at the first event, unless this was awaited
-        before. What is worked out is kept with this very object.
+        :meth:`Connection.events` can't wait: a match of thousands of conditions holds the event
+        loop for some 10 µs a condition, and as long again at the first event, unless this was
+        awaited before. What is worked out is kept with this very object. A match of up to 256
+        values needs none of this.
         """
         compiled = self.compiled
         await compiled.ready(lambda: (compiled.program(), compiled.predicate))

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import attrs
 
-from ..errors import KernelError, NamespaceError, call_error, failed, kernel_error
+from ..errors import SHORTAGES, KernelError, NamespaceError, call_error, failed, kernel_error
 from ..plain import as_int
 from ..uapi.sched import CLONE_NEWNET
 from ..uapi.socket import SIOCGSKNS
@@ -32,7 +32,7 @@ Identity = tuple[int, int]
 """What no other living namespace has: the device and the inode of its file."""
 
 _HERE = "/proc/thread-self/ns/net"
-_SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN))
+_SHORTAGES = SHORTAGES - {errno.ENOSPC}  # of which the kernel says that namespaces are too many
 
 NAMED = "/run/netns"
 """Where ``ip netns`` keeps its names."""

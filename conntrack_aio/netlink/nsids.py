@@ -25,7 +25,7 @@ from collections.abc import Collection, Mapping, Sequence
 import anyio
 from anyio import CapacityLimiter
 
-from ..errors import REFUSALS, DecodeError, failed
+from ..errors import REFUSALS, SHORTAGES, DecodeError, failed
 from ..uapi.net_namespace import NETNSA, NETNSA_NSID_NOT_ASSIGNED
 from ..uapi.netlink import NETLINK_OPTION, SOL_NETLINK
 from ..uapi.rtnetlink import RTM, RTNLGRP
@@ -45,7 +45,6 @@ _NEEDS_BROADCAST = (
     "This needs CAP_NET_BROADCAST in the user namespace that owns the connection's network "
     "namespace: run as root, or give the program the capability"
 )
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 _RTGENMSG = bytes(4)  # a family of zero, and padding
 _U32 = struct.Struct("=I")
@@ -326,7 +325,7 @@ class _Mounts:
         try:
             self._fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno in _EXHAUSTED:
+            if error.errno in SHORTAGES:
                 raise
             return  # no /proc here
         self._poll.register(self._fd, select.POLLPRI)
@@ -367,7 +366,7 @@ def _open(path: str) -> int | None:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        if error.errno in _EXHAUSTED:
+        if error.errno in SHORTAGES:
             raise
         return None
 

@@ -34,13 +34,18 @@ _LIMITS: Final = (
 )
 
 
+def is_no_thread(error: RuntimeError) -> bool:
+    """Return whether an error says that no thread can be started: it has no class of its own."""
+    return str(error).startswith("can't start new thread")
+
+
 def no_thread() -> ResourceExhausted:
     """Return the error that says that no thread can be started."""
     return ResourceExhausted(errno.EAGAIN, "start a thread", NO_THREAD, _LIMITS)
 
 
 async def run_in_thread(
-    function: Callable[[], T], limiter: CapacityLimiter, *, abandon: bool = False
+    function: Callable[[], T], limiter: CapacityLimiter | None = None, *, abandon: bool = False
 ) -> T:
     """Call ``function`` on a worker thread, and return what it returns.
 
@@ -59,8 +64,7 @@ async def run_in_thread(
     try:
         return await anyio.to_thread.run_sync(begin, limiter=limiter, abandon_on_cancel=abandon)
     except RuntimeError as error:
-        # What threading raises has no class of its own.
-        if begun or "thread" not in str(error):
+        if begun or not is_no_thread(error):
             raise
         raise no_thread() from error
 

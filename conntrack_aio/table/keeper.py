@@ -23,6 +23,7 @@ import anyio
 import anyio.lowlevel
 
 from ..errors import (
+    SHORTAGES,
     ConntrackError,
     DecodeError,
     DumpInterrupted,
@@ -35,7 +36,7 @@ from ..eventloop import Work, wake
 from ..model.flow import Flow
 from ..model.table import TableMode, TableStatistics
 from .mirror import Mirror
-from .upstream import SHORTAGES, Upstream, chain_of
+from .upstream import Upstream, chain_of
 
 logger = logging.getLogger("conntrack_aio")
 
@@ -76,11 +77,7 @@ entries that emit no events; ``None`` for no comparisons of this kind."""
 def _may_pass(error: ConntrackError) -> bool:
     """Whether another attempt may do better: something was short, or the answer was damaged."""
     if isinstance(error, KernelError):
-        return (
-            isinstance(error, ResourceExhausted)
-            or error.errno in SHORTAGES
-            or error.errno == errno.EBADMSG
-        )
+        return error.errno in SHORTAGES or error.errno == errno.EBADMSG
     return True
 
 

@@ -16,13 +16,22 @@ from ..codec.reference import encode_fields
 from ..codec.requests import flows as requests
 from ..codec.requests.common import NO_HINTS, request
 from ..dumps import Dump
-from ..errors import ConntrackError, EncodeError, NoReply, NotFound, NotSupported, ResourceExhausted
+from ..errors import (
+    SHORTAGES,
+    ConntrackError,
+    EncodeError,
+    NoReply,
+    NotFound,
+    NotSupported,
+    ResourceExhausted,
+)
 from ..events import EventStream
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.statistics import StreamStatistics
 from ..netlink.exchange import Outcome, Request
 from ..netlink.owner import Owner
+from ..netlink.threads import is_no_thread
 from ..session import Session, Table
 from ..subscriptions import Sieve
 from ..sysctls import CONNTRACK
@@ -35,12 +44,6 @@ _GROUPS: Final = (
     NFNLGRP.CONNTRACK_UPDATE,
     NFNLGRP.CONNTRACK_DESTROY,
 )
-
-
-SHORTAGES: Final = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EAGAIN}
-)
-"""Errors that say that something is used up, and that may be there again in a moment."""
 
 
 _MOMENT: Final = 0.1
@@ -60,7 +63,7 @@ def shortages(what: str) -> Generator[None]:
             raise
         raise ResourceExhausted(error.errno, what) from error
     except RuntimeError as error:
-        if not str(error).startswith("can't start new thread"):
+        if not is_no_thread(error):
             raise
         raise ResourceExhausted(errno.EAGAIN, what, str(error)) from error
 

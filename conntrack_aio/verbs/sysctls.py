@@ -97,8 +97,9 @@ class Sysctls:
         """Return whether connections are known to be tracked in this namespace.
 
         The kernel tracks nothing in a network namespace until a firewall rule there asks for it.
-        ``True``: there is such a rule. ``None``: none was found, but there are tables of the older
-        iptables (``iptables-legacy``), whose rules can't be listed. ``False``: none was found.
+        ``True``: there is such a rule. ``False``: there is none. ``None``: none was found, but
+        there are tables of the older iptables (``iptables-legacy``), whose rules can't be listed,
+        or the kernel could not be asked.
         Open vSwitch and traffic control, which track without a rule, are not seen. An entry is the
         best proof that connections are tracked: :meth:`Connection.count`.
 

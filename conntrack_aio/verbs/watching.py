@@ -11,7 +11,7 @@ from ..filters.match import Match
 from ..filters.nodes import atoms
 from ..model.flow import Flow
 from ..model.sysctls import EventMode
-from ..model.values import describe_value
+from ..model.values import as_seconds, describe_value
 from ..session import Session
 from ..table.table import FlowTable
 from ..table.upstream import Buffering, Upstream
@@ -64,22 +64,28 @@ class Watching(BulkWriting):
             :meth:`FlowTable.reconcile`. The table can't see rules that choose which events a flow
             emits: nftables' ``ct event set``, iptables' ``CT --ctevents``, and Open vSwitch, which
             does so with every flow. Give a number where such rules are used. Without one, such a
-            flow is stale until its timeout has run out as last reported: it is then looked up,
-            within seconds, and removed if it is gone.
+            flow is stale until its timeout has run out as last reported: it is then looked up, and
+            removed if it is gone. That takes some seconds, and some minutes at a million entries.
         :param enable_events: set ``nf_conntrack_events`` to 1 in the connection's namespace first,
             and leave it so: flows made from then on emit events, whoever listens.
         :param receive_buffer: bytes of events that may wait, instead of the connection's.
         :param receive_buffer_max: see :meth:`events`.
         :param reliable: see :meth:`events`.
 
-        Raises :exc:`TypeError` and :exc:`ValueError` for parameters that can't be; what entering it
-        raises is told at :meth:`FlowTable.__aenter__`.
+        :raises TypeError: when a parameter is of the wrong type.
+        :raises ValueError: when ``reconcile`` is not above 0 and at most 366 days, or a buffer has
+            a size that can't be.
+        :raises anyio.ClosedResourceError: when the connection is closed.
+        :raises UsedElsewhere: in another process or event loop.
+
+        For what entering it raises see :meth:`FlowTable.__aenter__`.
         """
         if match is not None and not callable(match):  # pyright: ignore[reportUnnecessaryComparison]
             shown = describe_value(match)
             raise TypeError(f"flows are chosen by a Match or a function, not by {shown}")
         if inspect.iscoroutinefunction(match):
-            raise TypeError(f"flows are chosen by a plain function; {match!r} is an async one")
+            shown = describe_value(match)
+            raise TypeError(f"match must be a plain function, not an async one; got {shown}")
         interval = _interval_of(reconcile)
         self._session.check_open()
         self._session.buffer_of(receive_buffer, receive_buffer_max)
@@ -111,11 +117,16 @@ def _interval_of(reconcile: float | Literal["auto"] | None) -> float | Literal["
     """Check an interval. Raises :exc:`TypeError` and :exc:`ValueError`."""
     if reconcile is None or reconcile == "auto":
         return reconcile
-    if not isinstance(reconcile, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f'reconcile is a number of seconds, "auto" or None, not {reconcile!r}')
-    if not 0 < reconcile <= _LONGEST:
-        raise ValueError(f"reconcile is more than 0 seconds, and at most a year; not {reconcile!r}")
-    return float(reconcile)
+    try:
+        seconds = as_seconds(reconcile)
+    except TypeError:
+        shown = describe_value(reconcile)
+        raise TypeError(
+            f'reconcile must be a number of seconds, "auto" or None; got {shown}'
+        ) from None
+    if not 0 < seconds <= _LONGEST:
+        raise ValueError(f"reconcile must be above 0 seconds and at most 366 days; got {seconds}")
+    return float(seconds)
 
 
 def _is_fixed(match: Match) -> bool:
