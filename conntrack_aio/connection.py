@@ -99,8 +99,12 @@ class Connecting:
     def __getattr__(self, name: str) -> NoReturn:
         hint = ""
         if not name.startswith("_") and hasattr(Connection, name):
-            hint = "; it is a Connection's: conn = await connect(), or async with connect() as conn"
-        raise AttributeError(f"connect() has no {name!r}{hint}", name=name, obj=self)
+            hint = (
+                f": use `async with connect() as conn` or `conn = await connect()`, and conn.{name}"
+            )
+        raise AttributeError(
+            f"connect() is not open, and has no {name!r}{hint}", name=name, obj=self
+        )
 
     async def _open(self) -> Connection:
         socket = self._endpoint.open_first()

@@ -233,7 +233,8 @@ class Bulk(Items[Outcome[T]], Generic[T]):
     def __del__(self) -> None:
         if not self._used:
             warnings.warn(
-                "a bulk operation was never awaited or iterated over: nothing was sent",
+                "a bulk operation was never awaited or iterated over: nothing was sent; use "
+                "`await` or `async for`",
                 RuntimeWarning,
                 stacklevel=2,
                 source=self,

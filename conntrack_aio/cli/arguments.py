@@ -118,7 +118,7 @@ def _match(command: argparse.ArgumentParser, words: Sequence[str]) -> Match | No
         return None
     if any(not word.strip() for word in words):
         command.error(
-            "argument MATCH: it is empty; leave it out for all flows, or say: all"
+            "argument MATCH: it is empty; omit it, or pass `all`, to select all flows"
             if len(words) == 1
             else "argument MATCH: one of its words is empty"
         )

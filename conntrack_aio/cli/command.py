@@ -22,9 +22,9 @@ _NOTHING_TRACKED: Final = "count"
 """The blind spot of a namespace without entries."""
 
 _EMPTY: Final = {
-    True: "the table is empty: connections are tracked here, but there is none",
-    None: "the table is empty: there is no connection, or no rule of iptables here that has the "
-    "kernel track them",
+    True: "the table is empty: connections are tracked here, but there are none",
+    None: "the table is empty: there are no connections, or no iptables rule here has the kernel "
+    "track them",
 }
 """What is said instead, by whether connections are tracked."""
 

@@ -310,7 +310,7 @@ def _status_name(text: str) -> Node:
     if name == UNREPLIED:
         return negate(bit(STATUS, STATUS.words["seen_reply"]))
     known = ", ".join((*STATUS.words, UNREPLIED))
-    raise MatchError(f"{shown(text)} is no bit of the status; these are {known}")
+    raise MatchError(f"unknown status bit {shown(text)}; expected {known}")
 
 
 _STATUS: Final = "bits of Status, names as in 'assured,seen_reply', or a list of these"

@@ -338,7 +338,7 @@ class Keeper:
             started, number = time.monotonic_ns(), self._requested
             for_loss = self._lost_at > self._completed
             if for_loss and not self._failures:
-                logger.warning("the live table has lost events: the kernel's is read again")
+                logger.warning("live table: events were lost; reading the kernel's table again")
             error: ConntrackError | None = None
             try:
                 if not await self._compare(
@@ -379,8 +379,7 @@ class Keeper:
         else:
             if not self._failures:
                 logger.warning(
-                    "the live table can't be compared with the kernel's, which will be tried "
-                    "again until it can: %s",
+                    "live table: it can't be compared with the kernel's, and will retry: %s",
                     error,
                 )
             self._failures += 1
@@ -472,8 +471,8 @@ class Keeper:
             return
         if not self._counters.unreported_changes:
             logger.info(
-                "the live table found changes that no event reports, as where rules choose the "
-                "events of a flow: it is compared with the kernel's at intervals"
+                "live table: found changes without events, as where a rule such as `ct event set` "
+                "suppresses them; comparing with the kernel's table at intervals"
             )
         self._counters.unreported_changes += changes
         self.announce()

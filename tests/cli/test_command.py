@@ -178,7 +178,7 @@ def test_an_empty_table_where_connections_are_tracked(lab: Lab) -> None:
     assert (status, out) == (0, "")
     assert (
         err
-        == "conntrack-aio: the table is empty: connections are tracked here, but there is none\n"
+        == "conntrack-aio: the table is empty: connections are tracked here, but there are none\n"
     )
     assert run(lab, "list", "--json") == (0, "", "")
     make(lab, UDP)

@@ -114,7 +114,7 @@ def test_labels_by_name() -> None:
         ("orig.src 10.0.0.9-::1", 10, "two families"),
         ("mark 5/3", 6, "outside its mask"),
         ("mark x", 6, "neither a mark"),
-        ("status up", 8, "no bit of the status"),
+        ("status up", 8, "unknown status bit"),
         ("state up", 7, "is no state"),
         ("label 128", 7, "0 to 127"),
         ("label nosuch", 7, "no label named 'nosuch'"),

@@ -264,7 +264,7 @@ def test_status() -> None:
     assert str(Match("status in {assured, unreplied}")) == "status assured or not status seen_reply"
     assert Match("status != unreplied") == Match(status="seen_reply")
     for bad in ("", "up", "4", "assured,,dying", ["up"]):
-        with pytest.raises(MatchError, match="no bit of the status"):
+        with pytest.raises(MatchError, match="unknown status bit"):
             Match(status=bad)
 
 

@@ -533,7 +533,10 @@ def update(target: Target | Name, values: Mapping[str, object], zone: int | None
         if mask is None:
             continue
         if value is None:
-            raise EncodeError(f"it says which bits of {field} change", (f"{field}_mask",))
+            raise EncodeError(
+                f"it says which bits change; pass {field}, too: the new value of those bits",
+                (f"{field}_mask",),
+            )
         value, mask = plain_number(value, field), plain_number(mask, f"{field}_mask")
         if value & ~mask & full:
             raise EncodeError(
