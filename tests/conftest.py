@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from support.effort import examples
+from support.effort import SHORT, examples
 from support.lab import Lab
 from support.neighbours import Neighbourhood
 
@@ -48,8 +50,28 @@ def pytest_configure() -> None:
         _obstacle = str(error)
 
 
+def _is_chosen(item: pytest.Item) -> bool:
+    """Whether a test is to run on its event loop: in a short run, each runs on one of them.
+
+    Which one depends on the test and on the version of Python, so that several short runs have all.
+    """
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    if not SHORT or "anyio_backend" not in params:
+        return True
+    test = (
+        item.nodeid.partition("[")[0],
+        *sorted((name, repr(value)) for name, value in params.items() if name != "anyio_backend"),
+    )
+    chosen = zlib.crc32(repr(test).encode()) + sys.version_info.minor
+    return BACKENDS.index(params["anyio_backend"]) == chosen % len(BACKENDS)
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if not _is_chosen(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if _is_chosen(item)]
     for item in items:
         if "lab" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kernel)
@@ -62,13 +84,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-        pytest.param(("trio", {}), id="trio"),
-    ]
-)
+BACKENDS: list[tuple[str, dict[str, bool]]] = [
+    ("asyncio", {"use_uvloop": False}),
+    ("asyncio", {"use_uvloop": True}),
+    ("trio", {}),
+]
+
+
+@pytest.fixture(params=BACKENDS, ids=["asyncio", "uvloop", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
     backend: tuple[str, dict[str, bool]] = request.param
     return backend
