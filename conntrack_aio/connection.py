@@ -186,14 +186,16 @@ class Connection(Watching, AsyncResource):
         self._resets.close()
 
     def __del__(self) -> None:
-        if not self._session.closed:
+        session: Session | None = self.__dict__.get("_session")
+        # An interrupt may have cut its making short.
+        if session is not None and not session.closed:
             warnings.warn(
                 "a conntrack_aio connection was never closed",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,
             )
-            self._session.requester.close()
+            session.requester.close()
 
     def statistics(self) -> ConnectionStatistics:
         """What this connection has done so far."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
@@ -210,4 +211,5 @@ class Dump(Received[T]):
             self._on_close(self)
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(AttributeError):  # an interrupt may have cut its making short
+            self.close()

@@ -158,35 +158,37 @@ class _AsyncioWait:
         self._owner = owner
         self._loop = loop
         self._descriptor = descriptor
-        self._future: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(descriptor, self._answer, None)
+        self._future: asyncio.Future[bool] = loop.create_future()
+        """Whether the descriptor is readable; ``False``, if the wait was given up."""
+        loop.add_reader(descriptor, self._answer, True)
         self._watched = True
 
     async def finish(self) -> None:
         try:
-            await self._future
+            readable = await self._future
         finally:
             self._unwatch()
+        if not readable:
+            # Not kept in the future: its traceback holds this frame, which holds the future.
+            raise anyio.ClosedResourceError("the socket is closed")
 
     def give_up(self) -> None:
-        # A forked process shares the epoll instance of its parent, and must not change it.
         if self._owner.is_of_this_process:
             with suppress(RuntimeError):  # the loop is closed
-                self._answer(anyio.ClosedResourceError("the socket is closed"))
+                self._answer(False)
 
-    def _answer(self, error: Exception | None) -> None:
+    def _answer(self, readable: bool) -> None:
         self._unwatch()
-        if self._future.done():
-            return
-        if error is None:
-            self._future.set_result(None)
-        else:
-            self._future.set_exception(error)
+        if not self._future.done():
+            self._future.set_result(readable)
 
     def _unwatch(self) -> None:
         if self._watched:
             self._watched = False
-            self._loop.remove_reader(self._descriptor)
+            # A forked process shares the epoll instance of its parent, and must not change it,
+            # whether it runs its copy of the loop or the collector closes a task that waits.
+            if self._owner.is_of_this_process:
+                self._loop.remove_reader(self._descriptor)
 
 
 # -- trio ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from typing import Final, Literal, TypeVar
 
@@ -386,4 +387,5 @@ class EventStream(Received[E]):
             self._on_close(self)
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(AttributeError):  # an interrupt may have cut its making short
+            self.close()

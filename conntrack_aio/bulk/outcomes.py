@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from typing import Generic, Protocol, Self, TypeVar
 
 import anyio
@@ -72,7 +73,8 @@ class Bulk(Items[Outcome[T]], Generic[T]):
     """The outcomes of many requests, in the order of the items: what the bulk verbs return.
 
     An async iterator of :class:`Outcome`; :meth:`batches` gives them in lists, and ``await bulk``
-    all of them in one. Nothing happens before; one that is dropped without either warns, with a
+    all of them in one. (It is awaitable, and no coroutine: :func:`asyncio.ensure_future` makes a
+    task of it.) Nothing happens before; one that is dropped without either warns, with a
     :exc:`RuntimeWarning`. Items are taken, and requests sent, up to two
     windows ahead of the outcomes that were told (a window is 256 items, fewer where the system
     grants less receive buffer), on a socket of its own. So an async iterable must not wait for the
@@ -108,8 +110,8 @@ class Bulk(Items[Outcome[T]], Generic[T]):
         super().__init__(owner)
         self.pipeline: Pipeline | None = None
         self._open_pipeline = open_pipeline
-        self._source = source
-        self._work = work
+        self._source: Source[T] | None = source
+        self._work: Work[T] | None = work
         self._on_close = on_close
         self._stop_on_error = stop_on_error
         self._depth = 1 if stop_on_error else DEPTH
@@ -157,9 +159,11 @@ class Bulk(Items[Outcome[T]], Generic[T]):
         if self._retired:
             return False
         if self.pipeline is None:
-            await self._work.prepare()
+            work = self._work
+            assert work is not None
+            await work.prepare()
             self._check_open()
-            self.pipeline = self._open_pipeline(self._work.answer)
+            self.pipeline = self._open_pipeline(work.answer)
         await self._fill(self.pipeline)
         self._check_open()
         if not self._started:
@@ -187,9 +191,11 @@ class Bulk(Items[Outcome[T]], Generic[T]):
             offered = bool(self._started)
             return offered
 
+        source = self._source
+        assert source is not None
         while len(self._started) < self._depth and not self._exhausted and not offered:
             try:
-                items = await self._source.take(pipeline.window, offer)
+                items = await source.take(pipeline.window, offer)
             except Exception as error:  # told in its place
                 self._error, self._exhausted = error, True
                 return
@@ -200,6 +206,7 @@ class Bulk(Items[Outcome[T]], Generic[T]):
 
     def _start(self, pipeline: Pipeline, items: list[T]) -> None:
         self._check_open()  # by another task, while items were waited for
+        assert self._work is not None
         self._started.append(self._work.start(pipeline, items, self._stop_on_error))
 
     def _check_open(self) -> None:
@@ -228,10 +235,11 @@ class Bulk(Items[Outcome[T]], Generic[T]):
             self.pipeline.close()
         if not self._retired:
             self._retired = True
+            self._source = self._work = None  # which may hold much
             self._on_close(self)
 
     def __del__(self) -> None:
-        if not self._used:
+        if self.__dict__.get("_used") is False:  # an interrupt may have cut its making short
             warnings.warn(
                 "a bulk operation was never awaited or iterated over: nothing was sent; use "
                 "`await` or `async for`",
@@ -239,4 +247,5 @@ class Bulk(Items[Outcome[T]], Generic[T]):
                 stacklevel=2,
                 source=self,
             )
-        self.shut()
+        with suppress(AttributeError):
+            self.shut()

@@ -132,8 +132,10 @@ def _state_of_one(number: int) -> str:
 def near(name: str, known: Iterable[str]) -> list[str]:
     """Of the names that are known, those that may have been meant: the likeliest first."""
     # Only who has made a mistake has to load it.
-    from difflib import get_close_matches
-
+    try:
+        from difflib import get_close_matches
+    except OSError:  # there are no descriptors left
+        return []
     return get_close_matches(name[:40].lower(), known, 3, 0.5)
 
 

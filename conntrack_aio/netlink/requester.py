@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -36,6 +37,14 @@ _ANSWER = 3072
 acknowledgement some 830 bytes. What does not fit is lost although the request was carried out."""
 
 
+class _Turn:
+    """A call's place in the queue."""
+
+    def __init__(self) -> None:
+        self.event: anyio.Event | None = None
+        """Set when it is the first, if it waits for that."""
+
+
 class Requester:
     """The shared request socket."""
 
@@ -51,8 +60,9 @@ class Requester:
         self._reply_timeout = reply_timeout
         self._window = max(1, min(WINDOW, socket.least_receive_buffer // _ANSWER))
         self._sequence = Sequence32()
-        self._lock = anyio.Lock()
-        self._limiter = CapacityLimiter(1)
+        self._turns: deque[_Turn] = deque()
+        """Of the calls of :meth:`run`, the one whose turn it is first. A lock of anyio's would be
+        held for ever if an interrupt struck between its taking and the block that releases it."""
         self._at_work = threading.Lock()
         """Held while an exchange is sent and answered, and its outcomes are taken."""
 
@@ -80,29 +90,39 @@ class Requester:
         self.owner.check()
         outcomes: list[Outcome] = []
         unsent = len(requests)
+        turn = _Turn()
         try:
+            self._turns.append(turn)
             await anyio.lowlevel.checkpoint()
-            async with self._lock:
-                for start in range(0, len(requests), self._window):
-                    if start:
-                        await anyio.lowlevel.checkpoint()
-                    window = requests[start : start + self._window]
-                    exchange = Exchange(window, self._sequence.take(len(window)), taker)
-                    self.requests += len(window)
-                    try:
-                        await self._converse(exchange, walk)
-                    finally:
-                        # A thread that is still at it, its caller cancelled, ends it itself; one
-                        # that has not begun won't.
-                        exchange.leave()
-                        if exchange.begun:
-                            unsent -= len(window)
-                    self.strays += exchange.strays
-                    outcomes += exchange.outcomes
+            while self._turns[0] is not turn:
+                turn.event = anyio.Event()
+                await turn.event.wait()
+            for start in range(0, len(requests), self._window):
+                if start:
+                    await anyio.lowlevel.checkpoint()
+                window = requests[start : start + self._window]
+                exchange = Exchange(window, self._sequence.take(len(window)), taker)
+                self.requests += len(window)
+                try:
+                    await self._converse(exchange, walk)
+                finally:
+                    # A thread that is still at it, its caller cancelled, ends it itself; one that
+                    # has not begun won't.
+                    exchange.leave()
+                    if exchange.begun:
+                        unsent -= len(window)
+                self.strays += exchange.strays
+                outcomes += exchange.outcomes
         except BaseException:
             if on_unsent is not None:
                 on_unsent(unsent)
             raise
+        finally:
+            # Written out: an interrupt may strike at the call of a function.
+            if turn in self._turns:
+                self._turns.remove(turn)
+            if self._turns and (event := self._turns[0].event) is not None:
+                event.set()
         return outcomes
 
     async def _converse(self, exchange: Exchange, walk: bool) -> None:
@@ -126,7 +146,7 @@ class Requester:
         with anyio.move_on_after(max(patience, LONGEST_WALK) if walk else patience) as scope:
             try:
                 await run_in_thread(
-                    lambda: self._send_and_receive(exchange, walk), self._limiter, abandon=True
+                    lambda: self._send_and_receive(exchange, walk), CapacityLimiter(1), abandon=True
                 )
             except ResourceExhausted as error:
                 exchange.settle(Failure(error.errno or errno.EAGAIN, NO_THREAD))
@@ -136,13 +156,15 @@ class Requester:
         with self._at_work:
             if exchange.begin():
                 try:
-                    with self.socket.using():
-                        self._send(exchange, walk)
-                        self._receive(exchange)
+                    self.socket.use(lambda: self._carry_out(exchange, walk))
                 except OSError as error:
                     exchange.unreadable = error
                 finally:
                     exchange.leave()
+
+    def _carry_out(self, exchange: Exchange, walk: bool) -> None:
+        self._send(exchange, walk)
+        self._receive(exchange)
 
     async def settle(self) -> None:
         """Return once no thread is at work for a call of :meth:`run` that was cancelled.
@@ -150,7 +172,7 @@ class Requester:
         Raises :exc:`ResourceExhausted` if no thread can be started to wait for it.
         """
         if self._at_work.locked():
-            await run_in_thread(self._wait_for_the_thread, self._limiter)
+            await run_in_thread(self._wait_for_the_thread, CapacityLimiter(1))
 
     def _wait_for_the_thread(self) -> None:
         with self._at_work:
@@ -188,8 +210,7 @@ class Requester:
         with anyio.move_on_after(self._reply_timeout):
             while not exchange.done:
                 await self.socket.wait_readable()
-                with self.socket.using():
-                    self._receive(exchange)
+                self.socket.use(lambda: self._receive(exchange))
 
     def close(self) -> None:
         self.socket.close()

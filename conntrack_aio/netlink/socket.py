@@ -14,7 +14,7 @@ import struct
 import sys
 import threading
 from array import array
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
@@ -166,10 +166,11 @@ def _recvmmsg() -> ModuleType | None:
     """The module of that name; ``None`` where Python lacks ctypes, or can't load it.
 
     Where memory may not be both written and executed, loading it may raise :exc:`MemoryError`.
+    Raises :exc:`OSError` for a shortage, which may be over the next time.
     """
     try:
         from . import recvmmsg
-    except (ImportError, MemoryError, OSError):
+    except (ImportError, MemoryError):
         return None
     return recvmmsg
 
@@ -249,7 +250,8 @@ class NetlinkSocket:
     def using(self) -> Generator[None]:
         """Hold the socket: it stays open inside, whoever closes it meanwhile.
 
-        Raises :exc:`anyio.ClosedResourceError`.
+        For worker threads: an interrupt of the main thread could leave it held. Raises
+        :exc:`anyio.ClosedResourceError`.
         """
         try:
             with self._lock:
@@ -258,6 +260,21 @@ class NetlinkSocket:
                 yield
         finally:
             # Whoever closed it meanwhile could not, and left it to us.
+            if self._closing:
+                self.close()
+
+    def use(self, work: Callable[[], object]) -> None:
+        """Call ``work`` while the socket is held, in any thread, as :meth:`using` does.
+
+        Raises :exc:`anyio.ClosedResourceError`, and what ``work`` raises.
+        """
+        try:
+            # No interrupt can come between the taking of a lock and its `with` block.
+            with self._lock:
+                if self._closing:
+                    raise anyio.ClosedResourceError("the socket is closed")
+                work()
+        finally:
             if self._closing:
                 self.close()
 
@@ -339,10 +356,10 @@ class NetlinkSocket:
         if type(self.raw) is not socket.socket:
             return None
         # At first use: to load ctypes takes some milliseconds.
-        recvmmsg = _recvmmsg()
-        if recvmmsg is None or not recvmmsg.is_there():
-            return None
         try:
+            recvmmsg = _recvmmsg()
+            if recvmmsg is None or not recvmmsg.is_there():
+                return None
             self._rooms = recvmmsg.Rooms(limit, RECEIVE_SIZE)
         except (OSError, MemoryError):
             return None  # then they come one by one

@@ -9,6 +9,7 @@ a worker thread as well.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -39,6 +40,10 @@ class _Gauge:
     """How many threads of this process are inside a call that holds the kernel's mutex."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin at nothing, as in a forked process, which has no such threads."""
         self._count = 0
         self._lock = threading.Lock()
 
@@ -58,6 +63,7 @@ class _Gauge:
 
 
 walking = _Gauge()
+os.register_at_fork(after_in_child=walking.reset)
 
 
 class Walk:

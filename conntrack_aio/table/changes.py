@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 import anyio
@@ -206,4 +207,5 @@ class Changes(Items[Change]):
             self._backlog.wake()
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(AttributeError):  # an interrupt may have cut its making short
+            self.close()

@@ -289,7 +289,8 @@ class FlowTable(AsyncResource):
         """End it. Idempotent; whoever waits for it, or reads its changes, is woken."""
         self.close()
         # In another event loop nothing could wake this task.
-        if self._ended is not None and self._upstream.owner.is_running_here:
+        if self._running and self._upstream.owner.is_running_here:
+            assert self._ended is not None
             with anyio.CancelScope(shield=True):
                 await self._ended.wait()
         await anyio.lowlevel.checkpoint()
@@ -324,8 +325,8 @@ class FlowTable(AsyncResource):
         loop = eventloop.current()
         self._ended = anyio.Event()
         for work in self._keeper.works:
-            self._running += 1
             self._cancels.append(loop.start(work, "conntrack_aio table", self._end))
+            self._running += 1
 
     def _end(self, error: BaseException | None) -> None:
         """One of its tasks has ended: it failed, or was cancelled, perhaps with the event loop."""
@@ -333,7 +334,8 @@ class FlowTable(AsyncResource):
             self._failure = error
             _forget_frames(error)
         self.close()
-        self._running -= 1
+        # Less than one, if an interrupt struck just before it was counted.
+        self._running = max(0, self._running - 1)
         if not self._running and self._ended is not None:
             self._let_go()  # of what its tasks took in until they ended, too
             self._ended.set()

@@ -123,20 +123,25 @@ class Resets:
         told: list[Flow | ConntrackError] = []
         asked: list[Request] = []
         asked_for: list[Flow] = []
+        missed: list[Flow] = []
         for entry in entries:
+            if entry.orig.zone is not None or entry.reply.zone is not None:
+                # Its tuple may find another entry, whose counters would be taken for its own.
+                missed.append(entry)
+                continue
             try:
                 asked.append(requests.get_and_reset(entry))
                 asked_for.append(entry)
             except EncodeError as error:
                 # The kernel told it, and could not be asked about it: the others are there yet.
                 told.append(DecodeError(error.reason, error.path))
-        missed: list[Flow] = []
         try:
             answers = await self.reset(
                 asked, lambda count: left.extend(asked_for[len(asked_for) - count :])
             )
         except BaseException:
             self.put_back(told)
+            left.extend(missed)
             raise
         for entry, answer in zip(asked_for, answers, strict=True):
             if isinstance(answer, Flow) and difference(entry, answer) is not None:

@@ -30,8 +30,12 @@ D = TypeVar("D", bound=Target)
 def _refused(error: Exception) -> EncodeError:
     """The error in the outcome of an item that no request can be made of, whatever it is.
 
-    Reading an item's fields may run code of the program: what that raises is its cause.
+    Reading an item's fields may run code of the program: what that raises is its cause. The frame
+    that caught it is left out of its traceback, because that frame holds all the errors.
     """
+    caught = error.__traceback__
+    error.__traceback__ = None if caught is None else caught.tb_next
+    del caught
     if isinstance(error, EncodeError):
         return error
     if type(error) is TypeError:

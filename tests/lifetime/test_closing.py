@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import time
 import warnings
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 
 import anyio
@@ -17,7 +19,7 @@ from support.files import OpenFiles
 from support.lab import Lab
 
 import conntrack_aio.session
-from conntrack_aio import Connection, Flow, Match, connect
+from conntrack_aio import Connection, EventStream, Flow, FlowEvent, Match, connect
 
 pytestmark = [pytest.mark.kernel]
 
@@ -186,6 +188,52 @@ async def test_the_collector_drops_what_is_looked_at(
         else:
             conn.close()
             assert conn.statistics().open_streams == 0
+    finally:
+        gc.enable()
+
+
+# -- what is let go of --------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_closed_bulk_lets_go_of_its_source(conn: Connection, ended: bool) -> None:
+    items = [flows.tcp(number) for number in range(600)]
+    last = weakref.ref(items[-1])
+    gc.disable()
+    try:
+        bulk = conn.create_many(items)
+        del items
+        if ended:
+            async for _ in bulk:
+                pass
+            del _
+        else:
+            await bulk.aclose()
+        assert last() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.anyio
+async def test_a_stream_closed_under_its_reader_is_no_cycle(conn: Connection) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        stream = conn.events()
+        dropped = weakref.ref(stream)
+
+        async def read(stream: EventStream[FlowEvent]) -> None:
+            with contextlib.suppress(anyio.ClosedResourceError):
+                await anext(stream)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, stream)
+            await anyio.wait_all_tasks_blocked()
+            await stream.aclose()
+        del stream
+        await anyio.lowlevel.checkpoint()
+        assert dropped() is None
     finally:
         gc.enable()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import inspect
 import os
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, cast
 import anyio
 import anyio.to_thread
 import pytest
+import uvloop
 from support import flows
 from support.lab import Lab
 
@@ -30,6 +32,7 @@ from conntrack_aio import (
     connect,
 )
 from conntrack_aio.bulk.outcomes import Bulk
+from conntrack_aio.netlink.walks import walking
 
 pytestmark = [pytest.mark.kernel]
 
@@ -274,6 +277,39 @@ def test_a_fork_of_the_main_thread(lab: Lab, backend: str) -> None:
         await close_all(opened)
 
     anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_fork_that_runs_its_copy_of_the_loop(
+    lab: Lab, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """The copy shares what the loop waits by: nothing that is waited for here gets lost."""
+    loop = new_loop()
+    opened = loop.run_until_complete(open_all(lab))
+    loop.run_until_complete(asyncio.sleep(0.01))  # the table's tasks wait
+
+    async def count() -> list[str]:
+        return await wrong({"count": opened.conn.count, "synced": opened.table.synced})
+
+    def child() -> list[str]:
+        found = loop.run_until_complete(count())
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        gc.collect()
+        return found
+
+    assert in_a_child(child) == []
+    loop.run_until_complete(works(opened))
+    loop.run_until_complete(close_all(opened))
+    loop.close()
+
+
+def test_a_fork_during_a_walk() -> None:
+    """The thread that walks is not in the child: its requests need not run on threads."""
+    with walking():
+        assert in_a_child(lambda: ["active"] if walking.active else []) == []
+        assert walking.active
 
 
 @pytest.mark.anyio

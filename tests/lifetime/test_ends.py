@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import anyio
 import pytest
@@ -23,7 +25,7 @@ from support.steps import (
 )
 from support.uses import VERBS
 
-from conntrack_aio import Connection, connect
+from conntrack_aio import Connection, connect, eventloop
 
 pytestmark = [pytest.mark.kernel]
 
@@ -152,6 +154,57 @@ def test_an_interrupt_between_steps(lab: Lab, name: str, backend: str) -> None:
         return reached
 
     every_step(run, 3000)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a socket that nothing has yet
+@pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
+def test_a_connection_works_after_an_interrupt(lab: Lab, offload: bool) -> None:
+    """Wherever it strikes: no lock stays held. (In trio; asyncio cancels the main task instead.)"""
+    begin(lab, "trio")
+    struck = 0
+
+    async def main() -> None:
+        nonlocal struck
+        async with connect(netns=lab.netns, offload=offload) as conn:
+            try:
+                await conn.count()
+            except KeyboardInterrupt:
+                struck += 1
+                with anyio.fail_after(5):
+                    assert await conn.count() == 299
+                raise
+
+    calls = interrupt_at_call("trio", main, 0)
+    for number in range(1, calls, of(1, 5)):
+        with contextlib.suppress(KeyboardInterrupt):
+            interrupt_at_call("trio", main, number)
+    gc.collect()
+    assert struck > of(30, 5)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("number", range(3))
+async def test_a_table_whose_tasks_cannot_be_started(
+    lab: Lab, number: int, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = type(eventloop.current())
+    start, left = loop.start, number
+
+    def fail(*arguments: Any) -> Callable[[], None]:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise error
+        return start(*arguments)
+
+    async with connect(netns=lab.netns) as conn:
+        monkeypatch.setattr(loop, "start", fail)
+        with anyio.fail_after(5), pytest.raises(error):
+            await conn.table().__aenter__()
+        monkeypatch.undo()
+        async with conn.table() as table:
+            assert len(table) == 0
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a socket that nothing has yet

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import anyio
 import anyio.to_thread
@@ -30,16 +29,14 @@ async def test_a_thread_that_is_about_to_send_leaves_its_answers(
     """Nobody says for it that no answer came."""
     socket, _ = lone_socket(lambda fake, asked: fake.ack(asked))
     begun, go_on = threading.Event(), threading.Event()
-    using = socket.using
+    use = socket.use
 
-    @contextmanager
-    def slowly() -> Generator[None]:
+    def slowly(work: Callable[[], object]) -> None:
         begun.set()
         go_on.wait()
-        with using():
-            yield
+        use(work)
 
-    monkeypatch.setattr(socket, "using", slowly)
+    monkeypatch.setattr(socket, "use", slowly)
     requester = Requester(socket, offload=True, reply_timeout=1.0)
     taken: list[Outcome] = []
     task = asyncio.create_task(requester.run([GET], taker=taken.extend))

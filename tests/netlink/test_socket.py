@@ -24,6 +24,20 @@ class Trouble(Exception):
     """What happens inside."""
 
 
+def test_it_is_used_by_a_function_as_well() -> None:
+    socket, raw = lone_socket()
+
+    def work() -> None:
+        assert socket.in_use
+        socket.close()
+        assert not raw.closed
+
+    socket.use(work)
+    assert raw.closed
+    with pytest.raises(anyio.ClosedResourceError):
+        socket.use(work)
+
+
 @pytest.mark.parametrize("trouble", [False, True])
 def test_a_close_waits_for_whoever_uses_it(trouble: bool) -> None:
     socket, raw = lone_socket()

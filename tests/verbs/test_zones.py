@@ -7,7 +7,7 @@ import attrs
 import pytest
 from support.lab import Lab
 
-from conntrack_aio import Connection, EncodeError, Flow, NotFound, Tuple
+from conntrack_aio import Connection, EncodeError, Flow, Match, NotFound, Tuple
 from conntrack_aio.sandbox import traffic
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
@@ -138,3 +138,19 @@ async def test_packets_in_zones(
     await conn.delete(flow)
     with pytest.raises(NotFound):
         await conn.get(flow)
+
+
+async def test_counters_of_entries_that_share_a_tuple(lab: Lab, conn: Connection) -> None:
+    """Each is read and reset once, and none that was not asked for."""
+    lab.sysctl("nf_conntrack_acct", 1)
+    plain = Tuple.udp("10.0.0.1", 1000, "10.0.0.2", 53)
+    zoned = Tuple.udp("10.0.0.1", 1000, "10.0.0.2", 53, zone=1)
+    await conn.create(Flow(orig=zoned, reply=plain.inverse, timeout=600))
+    await conn.create(Flow(orig=plain.inverse, reply=zoned, timeout=600))
+    both = {flow.id for flow in await conn.list()}
+    assert len(both) == 2
+    reset = await conn.list(zero_counters=True)
+    assert sorted(flow.id or 0 for flow in reset) == sorted(id or 0 for id in both)
+    (one,) = await conn.list(Match(orig_src="10.0.0.1"), zero_counters=True)
+    assert one.orig == zoned
+    assert len(conn._resets) == 0
