@@ -107,7 +107,10 @@ def _cancel_in_asyncio(backend: str, main: Main, number: int) -> bool:
         async def body() -> object:
             return await steps.counted(coro)
 
-        return asyncio.Task(body(), loop=loop, **options)
+        task = asyncio.Task(body(), loop=loop, **options)
+        # One that is cancelled before its first step never gets to it.
+        task.add_done_callback(lambda task: coro.close())
+        return task
 
     new_loop = uvloop.new_event_loop if backend == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=new_loop) as runner:
