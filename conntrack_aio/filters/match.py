@@ -154,7 +154,11 @@ class Match:
 
     @property
     def always(self) -> bool:
-        """Whether every flow matches, as far as its form tells: so do those of ``x or not x``."""
+        """Whether every flow matches, as those of ``x or not x`` do.
+
+        A bounded search for a flow that does not match finds that out. Where the search ends
+        without a result, as for thousands of intricate conditions, this is ``False``.
+        """
         return self.compiled.always
 
     @property
@@ -172,11 +176,13 @@ class Match:
         Whatever is awaited does so by itself, and of a match of many conditions on a worker thread.
         :meth:`Connection.events` can't wait: a match of thousands of conditions holds the event
         loop for some 10 µs a condition, and as long again at the first event, unless this was
-        awaited before. What is worked out is kept with this very object. A match of up to 256
+        awaited before. So does :meth:`Connection.table`. What is worked out is kept with this very object. A match of up to 256
         values needs none of this.
         """
         compiled = self.compiled
-        await compiled.ready(lambda: (compiled.program(), compiled.predicate))
+        await compiled.ready(
+            lambda: (compiled.always, compiled.constant, compiled.program(), compiled.predicate)
+        )
         return self
 
     async def explain(self, conn: Kernel) -> Explanation:

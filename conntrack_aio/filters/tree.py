@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, reduce
-from itertools import product
 from typing import Final, TypeVar, cast
 
 from ..errors import MatchError
@@ -28,7 +27,6 @@ from .nodes import (
     Numbers,
     Ranged,
     Texts,
-    atoms,
     depth_of,
 )
 from .words import describe
@@ -36,15 +34,12 @@ from .words import describe
 DEEPEST: Final = 40
 """So deep may conditions be nested in each other; what stands side by side counts once."""
 
-_MOST_TRIED: Final = 12
-"""So many different conditions are tried in all combinations, to see whether one is false."""
-
 _KEPT: Final = 8
 """Of more parts than this, what putting them together has found out is kept for putting more to
 them."""
 
-_V4: Final = ((0, (1 << 32) - 1),)
-_V6: Final = ((0, (1 << 128) - 1),)
+V4: Final = ((0, (1 << 32) - 1),)
+V6: Final = ((0, (1 << 128) - 1),)
 _PORTED: Final = normalize((number, number) for number in PORTED)
 _ICMP: Final = normalize(((ICMP, ICMP), (ICMPV6, ICMPV6)))
 
@@ -58,7 +53,7 @@ def atom(node: Atom) -> Node:
     """A condition as it is, or, where it says nothing, what is always true."""
     if isinstance(node, Bits) and not node.mask:
         return TRUE
-    if isinstance(node, Addresses) and (node.v4, node.v6) == (_V4, _V6):
+    if isinstance(node, Addresses) and (node.v4, node.v6) == (V4, V6):
         return TRUE
     if isinstance(node, Numbers) and node.field.always and node.values == _all_of(node.field):
         return TRUE
@@ -252,7 +247,7 @@ class _Group:
                 if _meet(inner, outer) == inner:
                     self._clash(holds)
         self._compare_by(_families, claims, "these are of two families")
-        self._compare_by(_protocols, claims, "no protocol has both")
+        self._compare_by(protocols_of, claims, "no protocol has both")
 
     def _compare_by(
         self, of: Callable[[Ranged], Intervals | None], claims: list[Ranged], why: str
@@ -362,7 +357,7 @@ def _families(node: Ranged) -> Intervals | None:
     return None
 
 
-def _protocols(node: Ranged) -> Intervals | None:
+def protocols_of(node: Ranged) -> Intervals | None:
     """Of which protocols a flow may be; ``None``, of any."""
     if isinstance(node, Numbers):
         if node.field is PROTO:
@@ -374,31 +369,3 @@ def _protocols(node: Ranged) -> Intervals | None:
         if ".icmp_" in node.field.name:
             return _ICMP
     return None
-
-
-# -- what is always so --------------------------------------------------------------------------
-
-
-def is_always(node: Node) -> bool:
-    """Whether it is true of every flow, as far as its form tells.
-
-    That is: whatever its conditions are, each for itself, it holds. With very many of them it is
-    not looked at further.
-    """
-    if node == TRUE:
-        return True
-    found: dict[Atom, None] = {}
-    for each in atoms(node):
-        found[each] = None
-        if len(found) > _MOST_TRIED:
-            return False
-    tried = product((False, True), repeat=len(found))
-    return all(_holds(node, dict(zip(found, values, strict=True))) for values in tried)
-
-
-def _holds(node: Node, values: dict[Atom, bool]) -> bool:
-    if isinstance(node, All):
-        return all(_holds(part, values) for part in node.parts)
-    if isinstance(node, Any):
-        return any(_holds(part, values) for part in node.parts)
-    return not _holds(node.part, values) if isinstance(node, Not) else values[node]

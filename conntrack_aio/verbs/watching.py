@@ -8,7 +8,6 @@ from functools import partial
 from typing import Final, Literal
 
 from ..filters.match import Match
-from ..filters.nodes import atoms
 from ..model.flow import Flow
 from ..model.sysctls import EventMode
 from ..model.values import as_seconds, describe_value
@@ -106,7 +105,7 @@ class Watching(BulkWriting):
             keep,
             interval,
             prepare,
-            choice_is_fixed=match is None or (filter_ is not None and _is_fixed(filter_)),
+            choice_is_fixed=match is None or (filter_ is not None and filter_.compiled.constant),
         )
 
     async def _enable_events(self) -> None:
@@ -127,8 +126,3 @@ def _interval_of(reconcile: float | Literal["auto"] | None) -> float | Literal["
     if not 0 < seconds <= _LONGEST:
         raise ValueError(f"reconcile must be above 0 seconds and at most 366 days; got {seconds}")
     return float(seconds)
-
-
-def _is_fixed(match: Match) -> bool:
-    """Whether a flow that matches always will, and one that does not never will."""
-    return all(each.field.constant for each in atoms(match.node))
