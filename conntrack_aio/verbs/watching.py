@@ -89,7 +89,9 @@ class Watching(BulkWriting):
         self._session.check_open()
         self._session.buffer_of(receive_buffer, receive_buffer_max)
         filter_ = match if isinstance(match, Match) else None
-        keep = None if filter_ is not None and filter_.always else match
+        # Whether a large match is always true takes long to find out, and need not be known here.
+        fast = filter_ is not None and not filter_.compiled.is_large
+        keep = None if fast and filter_ is not None and filter_.always else match
         sieve = None if filter_ is None else self._selecting.coarse_sieve(filter_)
         buffering = Buffering(receive_buffer, receive_buffer_max, reliable)
 
