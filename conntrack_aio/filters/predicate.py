@@ -41,6 +41,7 @@ from .fields import (
     STATUS,
     ZONE,
     AddressField,
+    BitsField,
     Field,
     state_number,
 )
@@ -148,6 +149,8 @@ class _Source:
             sections, rest = _in_sections(_joined(rest))
             texts += [self._found(table) for table in tables]
             texts += [self._found_between(each) for each in sections]
+            bits, rest = _by_mask(rest)
+            texts += [self._any_bits(*each) for each in bits]
         texts += [self.of(part) for part in rest]
         return f"({_OR.join(texts)})" if texts else "False"
 
@@ -178,6 +181,10 @@ class _Source:
         if node.field is STATUS:  # the & of its enum takes ten times as long
             return f"((x := f.status) is not None and AND(x, {mask}) == {value})"
         return f"{self._read(node.field)} & {mask} == {value}"
+
+    def _any_bits(self, field: BitsField, mask: int, values: frozenset[int]) -> str:
+        read = "(f.status or 0)" if field is STATUS else self._read(field)
+        return f"AND({read}, {self._name(mask)}) in {self._name(values)}"
 
     def _numbers(self, node: Numbers) -> str:
         value = self._read(node.field)
@@ -427,6 +434,21 @@ def _section(
     firsts: list[int], found: list[Predicate | None], number: int | None
 ) -> Predicate | None:
     return None if number is None else found[bisect_right(firsts, number)]
+
+
+def _by_mask(
+    parts: Sequence[Node],
+) -> tuple[list[tuple[BitsField, int, frozenset[int]]], list[Node]]:
+    """The values that bits may have under one mask, and the other alternatives."""
+    groups: dict[tuple[BitsField, int], list[int]] = {}
+    for part in parts:
+        if isinstance(part, Bits):
+            groups.setdefault((part.field, part.mask), []).append(part.value)
+    many = {key: frozenset(values) for key, values in groups.items() if len(values) >= _FEW}
+    rest = [
+        part for part in parts if not isinstance(part, Bits) or (part.field, part.mask) not in many
+    ]
+    return [(field, mask, values) for (field, mask), values in many.items()], rest
 
 
 # -- forms --------------------------------------------------------------------------------------

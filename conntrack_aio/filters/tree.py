@@ -6,6 +6,7 @@ excludes each other.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, reduce
 from typing import Final, TypeVar, cast
@@ -127,7 +128,7 @@ class _Group:
     """
 
     __slots__ = (
-        *("_all", "_bits", "_pending", "_ranged"),
+        *("_all", "_bits", "_fresh", "_pending", "_ranged"),
         *("depth", "settled", "slots", "weight"),
     )
 
@@ -143,6 +144,8 @@ class _Group:
         """The keys of conditions on a field's values, and of their opposites: few."""
         self._bits: dict[BitsField, tuple[int, int]] = {}
         """Mask and value of all bits that hold; or else, of all that are denied."""
+        self._fresh: list[Node] = []
+        """Conditions made of several that were added since this was finished last."""
         self._pending: dict[object, list[Node]] = {}
         """Of these keys there are several conditions, still to be joined."""
 
@@ -172,6 +175,8 @@ class _Group:
             part = node.part if isinstance(node, Not) else node
             if isinstance(part, Bits) and isinstance(node, Not) is not self._all:
                 self._claim(part)
+            if isinstance(part, All | Any):
+                self._fresh.append(node)
             self.slots[node] = node
 
     def absorb(self, other: _Group) -> None:
@@ -180,6 +185,8 @@ class _Group:
         for node in small.slots.values():
             if _key(node) is node and _opposite(node) in large.slots:
                 self._clash(node)
+            if isinstance(node.part if isinstance(node, Not) else node, All | Any):
+                self._fresh.append(node)
         for key in [key for key in self._ranged if key in other._ranged]:
             self._pending.setdefault(key, [self.slots[key]]).append(other.slots[key])
         for field, (mask, value) in other._bits.items():
@@ -194,6 +201,10 @@ class _Group:
         for key, nodes in self._pending.items():
             self.slots[key] = self._joined(nodes)
         self._pending = {}
+        for node in self._fresh:
+            if not self.settled and self._is_excluded(node):
+                self._clash(node)
+        self._fresh = []
         if len(self._ranged) > 1 and not self.settled:
             self._compare()
 
@@ -232,6 +243,29 @@ class _Group:
     def _clash(self, node: Node) -> None:
         part = node.part if isinstance(node, Not) else node
         self._never(f"{_quoted(part)} can't hold and not hold" if self._all else "")
+
+    def _is_excluded(self, node: Node) -> bool:
+        """Whether a condition made of several excludes those that stand beside it, or is their
+        opposite where any holds: as ``not (a or b)`` beside ``a`` and ``b``."""
+        denied = isinstance(node, Not)
+        inner = node.part if isinstance(node, Not) else node
+        if not isinstance(inner, All if denied is self._all else Any):
+            return False
+        parts = inner.parts if denied else map(_opposite, inner.parts)
+        return all(map(self._has, parts))
+
+    def _has(self, node: Node) -> bool:
+        """Whether the condition is among them, or follows from one; or, where any holds, one
+        follows from it."""
+        key = _key(node)
+        slot = self.slots.get(key)
+        if slot is None or key is node:
+            return slot is not None
+        inner, outer = (slot, node) if self._all else (node, slot)
+        if isinstance(inner, Not) and isinstance(outer, Not):
+            inner, outer = outer.part, inner.part
+        narrow, wide = cast("Ranged", inner), cast("Ranged", outer)
+        return _meet(narrow, wide) == narrow
 
     def _compare(self) -> None:
         """See what the conditions on the values of fields say of each other."""
@@ -301,6 +335,14 @@ def unite(ranged: Sequence[Ranged]) -> Ranged:
         v4, v6 = union([each.v4 for each in nets]), union([each.v6 for each in nets])
         return Addresses(first.field, v4, v6)
     texts = cast("Sequence[Texts]", ranged)
+    if len(texts) == 2:
+        small, large = sorted((each.values for each in texts), key=len)
+        if len(small) == 1:  # sorting again, step by step, would take as long as all the steps
+            at = bisect_left(large, small[0])
+            return Texts(
+                first.field,
+                large if large[at : at + 1] == small else large[:at] + small + large[at:],
+            )
     return Texts(first.field, tuple(sorted({text for each in texts for text in each.values})))
 
 
