@@ -12,7 +12,7 @@ true: so that answer may be wrong for a match of very intricate form, and the ot
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from .fields import (
@@ -59,28 +59,37 @@ def is_always(node: Node) -> bool:
 
 def _samples(node: Node) -> Iterable[dict[Field, int | None]]:
     """Yield the values of flows of which few conditions hold: most matches are false of them."""
+    for version in (4, 6):
+        yield _flow(version, {})
     named: dict[Field, list[Numbers | Addresses]] = {}
     for each in atoms(node):
         if isinstance(each, Addresses) or each.field in (PROTO, ZONE, *ZONES):
             assert isinstance(each, Numbers | Addresses)
             named.setdefault(each.field, []).append(each)
     for version in (4, 6):
-        flow: dict[Field, int | None] = dict.fromkeys(FIELDS.values())
-        flow[FAMILY] = FAMILIES[version == 6][0]
-        for field in FIELDS.values():
-            if isinstance(field, BitsField):
-                flow[field] = 0
-            elif isinstance(field, AddressField):
-                all_ = V4 if version == 4 else V6
-                nets = [each for each in named.get(field, ()) if isinstance(each, Addresses)]
-                of = (each.v4 if version == 4 else each.v6 for each in nets)
-                value = _outside(all_, (one for values in of for one in values))
-                flow[field] = value if version == 4 else ~value
-        flow[PROTO] = _outside(_all_of(PROTO), _values(named.get(PROTO, ())))
-        zones = [each for field in (ZONE, *ZONES) for each in named.get(field, ())]
-        zone = _outside(_all_of(ZONE), _values(zones))
-        flow |= dict.fromkeys((ZONE, *ZONES), zone)
-        yield flow
+        yield _flow(version, named)
+
+
+def _flow(
+    version: int, named: Mapping[Field, Sequence[Numbers | Addresses]]
+) -> dict[Field, int | None]:
+    """The values of a flow that has none of those that are named, as far as there are others."""
+    flow: dict[Field, int | None] = dict.fromkeys(FIELDS.values())
+    flow[FAMILY] = FAMILIES[version == 6][0]
+    for field in FIELDS.values():
+        if isinstance(field, BitsField):
+            flow[field] = 0
+        elif isinstance(field, AddressField):
+            all_ = V4 if version == 4 else V6
+            nets = [each for each in named.get(field, ()) if isinstance(each, Addresses)]
+            of = (each.v4 if version == 4 else each.v6 for each in nets)
+            value = _outside(all_, (one for values in of for one in values))
+            flow[field] = value if version == 4 else ~value
+    flow[PROTO] = _outside(_all_of(PROTO), _values(named.get(PROTO, ())))
+    zones = [each for field in (ZONE, *ZONES) for each in named.get(field, ())]
+    zone = _outside(_all_of(ZONE), _values(zones))
+    flow |= dict.fromkeys((ZONE, *ZONES), zone)
+    return flow
 
 
 def _values(nodes: Iterable[Numbers | Addresses]) -> Iterable[tuple[int, int]]:
@@ -94,10 +103,12 @@ def _outside(all_: Intervals, values: Iterable[tuple[int, int]]) -> int:
 
 
 def _holds(node: Node, flow: dict[Field, int | None]) -> bool:
-    if isinstance(node, All):
-        return all(_holds(part, flow) for part in node.parts)
-    if isinstance(node, Any):
-        return any(_holds(part, flow) for part in node.parts)
+    if isinstance(node, All | Any):
+        decisive = isinstance(node, Any)
+        for part in node.parts:  # not by all() and any(), which take longer
+            if _holds(part, flow) is decisive:
+                return decisive
+        return not decisive
     if isinstance(node, Not):
         return not _holds(node.part, flow)
     value = flow[node.field]

@@ -15,7 +15,7 @@ from ..netlink.threads import run_in_thread
 from .always import is_always
 from .dump import DumpFilter, FilterFeatures, Needs, compile_dump, needs_of
 from .fields import FAMILY, MARK
-from .nodes import Node, atoms
+from .nodes import All, Any, Node, Not
 from .predicate import Predicate, compile_predicate
 from .program import EventFilter, ProgramCompiler
 
@@ -62,7 +62,7 @@ class Compiled:
     def constant(self) -> bool:
         """Whether a flow that matches always will, and one that does not never will."""
         if self._constant is None:
-            self._constant = all(each.field.constant for each in atoms(self.node))
+            self._constant = _is_constant(self.node)
         return self._constant
 
     @property
@@ -130,3 +130,13 @@ class Compiled:
             return await run_in_thread(work, abandon=True)
         except ResourceExhausted:  # no thread can be started just now
             return work()
+
+
+def _is_constant(node: Node) -> bool:
+    """Whether all fields of its conditions are."""
+    if isinstance(node, All | Any):
+        for part in node.parts:  # noqa: SIM110 - all() takes twice as long
+            if not _is_constant(part):
+                return False
+        return True
+    return _is_constant(node.part) if isinstance(node, Not) else node.field.constant

@@ -67,9 +67,9 @@ class Match:
         :param status_unset: bits of which none is set.
         :param state: the state of TCP, SCTP or DCCP, or its name. ``"established"`` is that of
             whatever protocol, ``"tcp.established"`` that of one.
-        :param labels: labels that are all set, by number or by name. With ``labels_mask``, one number
-            of 128 bits: what those bits of the labels that the mask has are. Text may have the
-            mask, too: ``"0x3/0xff"``.
+        :param labels: labels that are all set, by number or by name. With ``labels_mask``, one
+            number of 128 bits: what those bits of the labels that the mask has are. Text may have
+            the mask, too: ``"0x3/0xff"``.
         :param label_names: what the names of labels mean, instead of the system's connlabel.conf.
         :param helper: the name of the helper.
         :param timeout: seconds until it expires.

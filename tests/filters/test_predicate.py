@@ -168,7 +168,13 @@ def test_many_alternatives_are_not_tried_one_by_one() -> None:
         "marks": Match.any([Match(mark=n << 8, mark_mask=0xFFFF00) for n in range(1, 500)]),
     }
     for name, match in forms.items():
-        for flow in (FULL, BARE, PING, made.udp6(), Flow.tcp("10.1.4.1", 5, "10.1.4.1", 80)):
+        for flow in (
+            FULL,
+            BARE,
+            PING,
+            made.udp6(),
+            Flow.tcp("10.1.4.1", 5, "10.1.4.1", 80, timeout=5),
+        ):
             assert match(flow) is matches.holds(match.node, flow), name
             predicate, calls = match.predicate, 0
 
@@ -200,6 +206,7 @@ def test_what_is_no_flow() -> None:
             match(given_)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"match\(event\.flow\)"):
         match(NewFlow(flow=FULL))  # type: ignore[arg-type]
-    for broken in (Flow(), attrs.evolve(FULL, orig=None)):
-        with pytest.raises(AttributeError):  # it is a flow, of which that is missing
-            match(broken)
+    broken = attrs.evolve(FULL)
+    broken.orig = None  # type: ignore[assignment]
+    with pytest.raises(AttributeError):  # it is a flow, of which that is missing
+        match(broken)
