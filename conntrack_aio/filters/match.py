@@ -176,7 +176,7 @@ class Match:
         try:
             return self.compiled.predicate(flow)
         except AttributeError:
-            if isinstance(flow, Flow):
+            if isinstance(flow, Flow):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise
         has_flow = isinstance(getattr(flow, "flow", None), Flow)
         hint = "; of an event, call match(event.flow)" if has_flow else ""
@@ -221,7 +221,7 @@ class Match:
 def _nodes(name: str, matches: Iterable[Match]) -> list[Node]:
     """The conditions of each match. Raises :exc:`TypeError`."""
     accepted = f'Match.{name} takes matches, as [Match(proto="tcp"), Match("orig.dport 80")]'
-    if isinstance(matches, str) or not isinstance(matches, Iterable):
+    if isinstance(matches, str) or not isinstance(matches, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{accepted}; got {shown(matches)}")
     nodes: list[Node] = []
     for match in matches:

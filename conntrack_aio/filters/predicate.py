@@ -342,14 +342,15 @@ def _joined(parts: Sequence[Node]) -> list[Node]:
             groups.setdefault(key, []).append(part)
         if len(groups) == len(found):
             continue
-        found = []
+        joined: list[Node] = []
         for same in groups.values():
             atoms = [atom for part in same if (atom := _ranged(part, field)) is not None]
             if len(atoms) < 2:
-                found += same
+                joined += same
                 continue
             rest = _without(same[0], atoms[0])
-            found.append(All((unite(atoms), *rest)) if rest else unite(atoms))
+            joined.append(All((unite(atoms), *rest)) if rest else unite(atoms))
+        found = joined
     return found
 
 

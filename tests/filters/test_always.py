@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import pytest
@@ -35,8 +36,8 @@ def mixed(size: int) -> Match:
 
 @pytest.mark.parametrize("size", [13, 1000])
 @pytest.mark.parametrize("make", [services, mixed])
-def test_something_or_its_opposite(make: type[Match], size: int) -> None:
-    one = make(size)  # type: ignore[call-arg]
+def test_something_or_its_opposite(make: Callable[[int], Match], size: int) -> None:
+    one = make(size)
     other = Match(mark=3)
     inner = other & one
     more = Match(orig_src="192.0.2.0/24")
