@@ -33,7 +33,7 @@ from .nodes import FALSE, TRUE, Addresses, All, Any, Atom, Bits, Node, Not, Numb
 from .tree import V4, V6, protocols_of
 
 _STEPS: Final = 20_000
-"""How many conditions are looked at, besides several times each one of the match."""
+"""How many ranges, networks and names are looked at, besides several times each of the match."""
 
 _DEEPEST: Final = 100
 """How many assumptions may depend on each other."""
@@ -49,7 +49,7 @@ def is_always(node: Node) -> bool:
     if any(not _holds(node, flow) for flow in _samples(node)):
         return False
     try:
-        return _Search(_STEPS + 8 * node.weight).is_impossible(_Known(), [(node, False)], [], 0)
+        return _Search(_STEPS + 12 * node.weight).is_impossible(_Known(), [(node, False)], [], 0)
     except _TooManySteps:
         return False
 
@@ -204,8 +204,10 @@ class _Search:
                     claims += parts
                 else:
                     choices.append(parts)
-            elif not known.learn(node, holds):
-                return False
+            else:
+                self._take(node.weight)
+                if not known.learn(node, holds):
+                    return False
         return True
 
     def _open(self, known: _Known, choice: list[_Literal]) -> list[_Literal] | None:
@@ -229,6 +231,7 @@ class _Search:
         if before is not None:
             return before
         if not isinstance(node, All | Any):
+            self._take(node.weight)
             return known.value(node)
         decisive = isinstance(node, Any)
         result: bool | None = not decisive

@@ -70,7 +70,10 @@ def compile_predicate(node: Node) -> Predicate:
     """A function that is true of the flows that match."""
     compiler = _Compiler()
     source = _Source(compiler)
-    text = f"def match(f):\n  return {source.of(node)}\n"
+    expression = source.of(node)
+    if expression in ("True", "False"):  # what is no flow is an error here, too
+        expression = f"f.orig is{' not' * (expression == 'True')} f"
+    text = f"def match(f):\n  return {expression}\n"
     names = {f"c{number}": value for number, value in enumerate(source.values)}
     predicate = cast("Predicate", compile_function("match", text, {**_FUNCTIONS, **names}, "match"))
     # Tracebacks show the sources as long as the factories live.

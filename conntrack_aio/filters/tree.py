@@ -247,12 +247,13 @@ class _Group:
     def _is_excluded(self, node: Node) -> bool:
         """Whether a condition made of several excludes those that stand beside it, or is their
         opposite where any holds: as ``not (a or b)`` beside ``a`` and ``b``."""
-        denied = isinstance(node, Not)
-        inner = node.part if isinstance(node, Not) else node
-        if not isinstance(inner, All if denied is self._all else Any):
-            return False
-        parts = inner.parts if denied else map(_opposite, inner.parts)
-        return all(map(self._has, parts))
+        if isinstance(node, Not):
+            denied = node.part
+            same = isinstance(denied, All if self._all else Any)
+            return same and all(map(self._has, cast("All | Any", denied).parts))
+        return isinstance(node, Any if self._all else All) and all(
+            self._has(_opposite(part)) for part in node.parts
+        )
 
     def _has(self, node: Node) -> bool:
         """Whether the condition is among them, or follows from one; or, where any holds, one

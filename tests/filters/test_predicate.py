@@ -201,9 +201,11 @@ def test_states_of_subclasses() -> None:
 
 def test_what_is_no_flow() -> None:
     match = Match(proto="tcp")
-    for given_ in ("x", None, 5, match):
-        with pytest.raises(TypeError, match=r"called with a Flow, not with"):
-            match(given_)  # type: ignore[arg-type]
+    assert (Match()(FULL), (~Match())(FULL)) == (True, False)
+    for each in (match, ~match, Match(), ~Match(), Match(mark=1), Match(zone=[]), Match(id=4)):
+        for given_ in ("x", None, 5, match, NewFlow(flow=FULL)):
+            with pytest.raises(TypeError, match=r"called with a Flow, not with"):
+                each(given_)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"match\(event\.flow\)"):
         match(NewFlow(flow=FULL))  # type: ignore[arg-type]
     broken = attrs.evolve(FULL)
