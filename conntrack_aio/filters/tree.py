@@ -248,12 +248,10 @@ class _Group:
         """Whether a condition made of several excludes those that stand beside it, or is their
         opposite where any holds: as ``not (a or b)`` beside ``a`` and ``b``."""
         if isinstance(node, Not):
-            denied = node.part
-            same = isinstance(denied, All if self._all else Any)
-            return same and all(map(self._has, cast("All | Any", denied).parts))
-        return isinstance(node, Any if self._all else All) and all(
-            self._has(_opposite(part)) for part in node.parts
-        )
+            parts = _parts_of(node.part, all_=self._all)
+        else:
+            parts = tuple(map(_opposite, _parts_of(node, all_=not self._all)))
+        return bool(parts) and all(map(self._has, parts))
 
     def _has(self, node: Node) -> bool:
         """Whether the condition is among them, or follows from one; or, where any holds, one
@@ -262,11 +260,9 @@ class _Group:
         slot = self.slots.get(key)
         if slot is None or key is node:
             return slot is not None
-        inner, outer = (slot, node) if self._all else (node, slot)
-        if isinstance(inner, Not) and isinstance(outer, Not):
-            inner, outer = outer.part, inner.part
-        narrow, wide = cast("Ranged", inner), cast("Ranged", outer)
-        return _meet(narrow, wide) == narrow
+        # Of denials, that of the wider condition says more.
+        narrow, wide = (slot, node) if self._all is not isinstance(node, Not) else (node, slot)
+        return _meet(_bare(narrow), _bare(wide)) == _bare(narrow)
 
     def _compare(self) -> None:
         """See what the conditions on the values of fields say of each other."""
@@ -308,6 +304,16 @@ def _key(node: Node) -> object:
     if isinstance(node, Not) and isinstance(node.part, Numbers | Addresses | Texts):
         return _DENIED[node.part.field]
     return node
+
+
+def _parts_of(node: Node, *, all_: bool) -> tuple[Node, ...]:
+    """The parts of one that is of this kind."""
+    return node.parts if isinstance(node, All if all_ else Any) else ()
+
+
+def _bare(node: Node) -> Ranged:
+    """A condition on the values of a field, without ``not``."""
+    return cast("Ranged", node.part if isinstance(node, Not) else node)
 
 
 def _opposite(node: Node) -> Node:
