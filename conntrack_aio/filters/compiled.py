@@ -12,12 +12,12 @@ from typing import Final, TypeVar
 from ..errors import ResourceExhausted
 from ..netlink.bpf import MOST
 from ..netlink.threads import run_in_thread
+from .always import is_always
 from .dump import DumpFilter, FilterFeatures, Needs, compile_dump, needs_of
 from .fields import FAMILY, MARK
-from .nodes import Node
+from .nodes import All, Any, Node, Not
 from .predicate import Predicate, compile_predicate
 from .program import EventFilter, ProgramCompiler
-from .tree import is_always
 
 LARGE: Final = 256
 """A match of more ranges, networks and names than this is worked out on a worker thread."""
@@ -38,6 +38,7 @@ class Compiled:
         # that works out a large match would hold up the event loop, that needs a small one.
         self.node = node
         self._always: bool | None = None
+        self._constant: bool | None = None
         self._predicate: Predicate | None = None
         self._needed: Needs | None = None
         self._compiler = ProgramCompiler(node)
@@ -52,10 +53,17 @@ class Compiled:
 
     @property
     def always(self) -> bool:
-        """Whether every flow matches, as far as its form tells."""
+        """Whether every flow matches, as far as a bounded search finds out."""
         if self._always is None:
             self._always = is_always(self.node)
         return self._always
+
+    @property
+    def constant(self) -> bool:
+        """Whether a flow that matches always will, and one that does not never will."""
+        if self._constant is None:
+            self._constant = _is_constant(self.node)
+        return self._constant
 
     @property
     def predicate(self) -> Predicate:
@@ -109,7 +117,9 @@ class Compiled:
         all."""
         key = constant, limit
         if key not in self._programs:
-            self._programs[key] = self._compiler.compile(constant=constant, limit=limit)
+            self._programs[key] = (
+                None if self.always else self._compiler.compile(constant=constant, limit=limit)
+            )
         return self._programs[key]
 
     async def ready(self, work: Callable[[], T]) -> T:
@@ -120,3 +130,13 @@ class Compiled:
             return await run_in_thread(work, abandon=True)
         except ResourceExhausted:  # no thread can be started just now
             return work()
+
+
+def _is_constant(node: Node) -> bool:
+    """Whether all fields of its conditions are."""
+    if isinstance(node, All | Any):
+        for part in node.parts:  # noqa: SIM110 - all() takes twice as long
+            if not _is_constant(part):
+                return False
+        return True
+    return _is_constant(node.part) if isinstance(node, Not) else node.field.constant

@@ -11,7 +11,7 @@ from ..model.flow import Status
 from ..model.labels import Label, LabelNames
 from . import values
 from .fields import FIELDS, STATE, AddressField, Field, NumberField, TextField
-from .nodes import Node
+from .nodes import FALSE, TRUE, Node
 from .tree import every, negate
 from .values import Masked, Network, Number, State
 from .words import near
@@ -95,11 +95,11 @@ def _nodes_of(
     elif name == "mark":
         yield values.marks(value, told.get("mark_mask"))
     elif name == "labels":
-        yield from values.labels(value, told.get("labels_mask"), names)
+        yield from values.labels(value, told.get("labels_mask"), names) or [FALSE]
     elif name == "status":
-        yield from values.status(name, value)
+        yield from values.status(name, value) or [FALSE]
     elif name == "status_unset":
-        yield from map(negate, values.status(name, value))
+        yield from map(negate, values.status(name, value) or [TRUE])
 
 
 def _translated(name: str, given: Networks | bool) -> Iterable[Node]:

@@ -61,6 +61,23 @@ def intersection(one: Intervals, other: Intervals) -> Intervals:
     return tuple(found)
 
 
+def difference(one: Intervals, other: Intervals) -> Intervals:
+    """Return what is in the first set and not in the other."""
+    found: list[tuple[int, int]] = []
+    for first, last in one:
+        at = bisect_left(other, (first,))
+        if at and other[at - 1][1] >= first:
+            at -= 1
+        while at < len(other) and other[at][0] <= last:
+            if first < other[at][0]:
+                found.append((first, other[at][0] - 1))
+            first = other[at][1] + 1
+            at += 1
+        if first <= last:
+            found.append((first, last))
+    return tuple(found)
+
+
 def single(intervals: Intervals) -> int | None:
     """The one number that the set has, or ``None``."""
     if len(intervals) == 1 and intervals[0][0] == intervals[0][1]:

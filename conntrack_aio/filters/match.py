@@ -16,6 +16,7 @@ from .nodes import Node
 from .parser import Parser
 from .predicate import Predicate
 from .tree import every, negate, some
+from .values import shown
 from .words import describe
 
 
@@ -38,8 +39,9 @@ class Match:
 
     def __init__(self, *text: str, **conditions: Unpack[Conditions]) -> None:
         """Each text and each condition that is given has to hold; of several values, one. ``None``
-        is no condition. Numbers and networks are objects or text, as they are and in any iterable:
-        of an empty one none holds. Integers are members of enums and NumPy's, too, and ``bool``.
+        is no condition. Numbers and networks are objects or text, as they are and in any iterable.
+        An empty iterable matches no flow, whatever the condition. Integers are members of enums
+        and NumPy's, too, and ``bool``.
 
         :param text: as :meth:`parse` reads it: ``Match("proto tcp and orig.dport 80")``.
         :param family: ``socket.AF_INET`` or ``socket.AF_INET6``; ``"ipv4"`` or ``"inet"``,
@@ -62,14 +64,12 @@ class Match:
             the mask, too: ``"0x3/0xff"``.
         :param status: bits that are all set: a flag of :class:`Status`, names as in
             ``"assured,seen_reply"``, or several. ``"unreplied"`` is that ``seen_reply`` is not set.
-            Several that are none ask for nothing, and are always so.
         :param status_unset: bits of which none is set.
         :param state: the state of TCP, SCTP or DCCP, or its name. ``"established"`` is that of
             whatever protocol, ``"tcp.established"`` that of one.
-        :param labels: labels that are all set, by number or by name. Several that are none ask for
-            nothing, and are always so. With ``labels_mask``, one number of 128 bits: what those
-            bits of the labels that the mask has are. Text may have the mask, too:
-            ``"0x3/0xff"``.
+        :param labels: labels that are all set, by number or by name. With ``labels_mask``, one
+            number of 128 bits: what those bits of the labels that the mask has are. Text may have
+            the mask, too: ``"0x3/0xff"``.
         :param label_names: what the names of labels mean, instead of the system's connlabel.conf.
         :param helper: the name of the helper.
         :param timeout: seconds until it expires.
@@ -112,7 +112,8 @@ class Match:
         the parameters of :class:`Match`, with a point after the direction: ``orig.src``. Bits are
         named one by one, ``status assured``, ``label web``; a mark is ``3``, or ``0x3/0xff`` under
         a mask, and so are the bits of all labels: ``label 0x3/0xff``. ``snat`` and ``dnat`` stand
-        alone, or before ``to 192.0.2.0/24``. ``all`` is every flow, ``none`` no flow.
+        alone, or before ``to 192.0.2.0/24``; ``assured`` and ``unreplied`` stand alone, in brackets
+        as flows print them, too. ``all`` is every flow, ``none`` no flow.
 
         Raises :exc:`MatchError`, which says the column, for a text that is no match or can never
         be true, and for a connlabel.conf that can't be read; :exc:`TypeError` for what is no text.
@@ -121,13 +122,17 @@ class Match:
 
     @classmethod
     def all(cls, matches: Iterable[Match]) -> Match:
-        """Flows that match all of them. Raises :exc:`MatchError` where none can."""
-        return Match._of(every(match.node for match in matches))
+        """Flows that match all of them. Raises :exc:`MatchError` where none can, and
+        :exc:`TypeError` for what is no match."""
+        return Match._of(every(_nodes("all", matches)))
 
     @classmethod
     def any(cls, matches: Iterable[Match]) -> Match:
-        """Flows that match any of them: of thousands, sooner made than by ``|``."""
-        return Match._of(some(match.node for match in matches))
+        """Flows that match any of them: of thousands, sooner made than by ``|``.
+
+        Raises :exc:`TypeError` for what is no match.
+        """
+        return Match._of(some(_nodes("any", matches)))
 
     def __and__(self, other: Match) -> Match:
         """Flows that match both. Raises :exc:`MatchError` where none can."""
@@ -154,7 +159,11 @@ class Match:
 
     @property
     def always(self) -> bool:
-        """Whether every flow matches, as far as its form tells: so do those of ``x or not x``."""
+        """Whether every flow matches, as those of ``x or not x`` do.
+
+        A bounded search for a flow that does not match finds that out. Where the search ends
+        without a result, as for thousands of intricate conditions, this is ``False``.
+        """
         return self.compiled.always
 
     @property
@@ -163,8 +172,15 @@ class Match:
         return self.compiled.predicate
 
     def __call__(self, flow: Flow) -> bool:
-        """Whether a flow matches."""
-        return self.compiled.predicate(flow)
+        """Whether a flow matches. Raises :exc:`TypeError` for what is no flow."""
+        try:
+            return self.compiled.predicate(flow)
+        except AttributeError:
+            if isinstance(flow, Flow):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise
+        has_flow = isinstance(getattr(flow, "flow", None), Flow)
+        hint = "; of an event, call match(event.flow)" if has_flow else ""
+        raise TypeError(f"a Match is called with a Flow, not with {shown(flow)}{hint}")
 
     async def prepare(self) -> Self:
         """Work out what events are filtered by, and the predicate, and return the match.
@@ -176,14 +192,19 @@ class Match:
         values needs none of this.
         """
         compiled = self.compiled
-        await compiled.ready(lambda: (compiled.program(), compiled.predicate))
+        await compiled.ready(
+            lambda: (compiled.always, compiled.constant, compiled.program(), compiled.predicate)
+        )
         return self
 
     async def explain(self, conn: Kernel) -> Explanation:
         """What is done of it where, with this connection's kernel: ``print`` it.
 
-        Raises what :meth:`Connection.features` does: it asks the kernel what it can do.
+        Raises what :meth:`Connection.features` does: it asks the kernel what it can do; and
+        :exc:`TypeError` for what is no connection.
         """
+        if not callable(getattr(conn, "features", None)):
+            raise TypeError(f"explain takes a Connection, not {shown(conn)}")
         features = await conn.features()
         return await self.compiled.ready(lambda: explain(self.compiled, features))
 
@@ -195,3 +216,16 @@ class Match:
 
     def __reduce__(self) -> tuple[object, ...]:
         return self._of, (self.node,)
+
+
+def _nodes(name: str, matches: Iterable[Match]) -> list[Node]:
+    """The conditions of each match. Raises :exc:`TypeError`."""
+    accepted = f'Match.{name} takes matches, as [Match(proto="tcp"), Match("orig.dport 80")]'
+    if isinstance(matches, str) or not isinstance(matches, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{accepted}; got {shown(matches)}")
+    nodes: list[Node] = []
+    for match in matches:
+        if not isinstance(match, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"{accepted}; got {shown(match)}; Match(text) reads a text")
+        nodes.append(match.node)
+    return nodes

@@ -152,9 +152,11 @@ class Parser:
             raise self._error(f"a condition was expected, not {found}", name.column)
         if name.text in values.NAT:
             return self._nat(*values.NAT[name.text])
+        if word := values.STATUS_WORDS.get(name.text):
+            return values.status_text(word)
         field = FIELDS.get(name.text)
         if field is None:
-            known = [*FIELDS, *values.NAT]
+            known = [*FIELDS, *values.NAT, *dict.fromkeys(values.STATUS_WORDS.values())]
             meant = near(name.text, known)
             hint = f"did you mean {', '.join(meant)}?" if meant else f"there are {', '.join(known)}"
             raise self._error(f"unknown field {values.shown(name.text)}; {hint}", name.column)

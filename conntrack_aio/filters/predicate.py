@@ -13,7 +13,9 @@ The source consists of the names of fields and of ``c0``, ``c1``: what a match i
 to these and never becomes source. So matches of one form have one source.
 
 Of many alternatives, those that need single values of the same fields are found in a dictionary by
-what a flow has there, and only what else they need is looked at (:class:`_Index`).
+what a flow has there, and only what else they need is looked at (:class:`_Index`). Of the others,
+those that differ in the ranges of one field alone are joined, and those that need ranges of a field
+are found by bisection (:class:`_Sections`).
 """
 
 from __future__ import annotations
@@ -30,9 +32,22 @@ from ..generated import compile_function
 from ..model.flow import Flow
 from ..model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from ..model.tuples import TCP, IPAddress
-from .fields import DCCP, FAMILY, MARK, SCTP, STATE, STATUS, ZONE, Field, state_number
+from .fields import (
+    DCCP,
+    FAMILY,
+    MARK,
+    SCTP,
+    STATE,
+    STATUS,
+    ZONE,
+    AddressField,
+    BitsField,
+    Field,
+    state_number,
+)
 from .intervals import Intervals
 from .nodes import TRUE, Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Texts
+from .tree import unite
 
 Predicate = Callable[[Flow], bool]
 
@@ -44,12 +59,21 @@ _OR: Final = " or\n    "
 _FEW: Final = 4
 """Of fewer alternatives, each is tried."""
 
+_MOST_SPREAD: Final = 8
+"""So many alternatives inside of an alternative become alternatives beside it."""
+
+_MOST_OVERLAPPING: Final = 16
+"""So many ranges of alternatives may overlap on average, where they are found by bisection."""
+
 
 def compile_predicate(node: Node) -> Predicate:
     """A function that is true of the flows that match."""
     compiler = _Compiler()
     source = _Source(compiler)
-    text = f"def match(f):\n  return {source.of(node)}\n"
+    expression = source.of(node)
+    if expression in ("True", "False"):  # what is no flow is an error here, too
+        expression = f"f.orig is{' not' * (expression == 'True')} f"
+    text = f"def match(f):\n  return {expression}\n"
     names = {f"c{number}": value for number, value in enumerate(source.values)}
     predicate = cast("Predicate", compile_function("match", text, {**_FUNCTIONS, **names}, "match"))
     # Tracebacks show the sources as long as the factories live.
@@ -108,17 +132,28 @@ class _Source:
         return f"((x := f.helper) is not None and x.name in {names})"
 
     def _every(self, parts: Sequence[Node]) -> str:
-        denied = [part.part for part in parts if isinstance(part, Not)]
+        denied = [_opposite(part) for part in parts if _is_denial(part)]
         if len(denied) >= _FEW:
-            texts = [self.of(part) for part in parts if not isinstance(part, Not)]
+            texts = [self.of(part) for part in parts if not _is_denial(part)]
             texts.append(f"not {self._some(denied)}")
         else:
             texts = [self.of(part) for part in parts]
         return f"({_AND.join(texts)})" if texts else "True"
 
     def _some(self, parts: Sequence[Node]) -> str:
-        tables, rest = _indexed(parts) if len(parts) >= _FEW else ([], parts)
-        texts = [self._found(table) for table in tables]
+        rest = list(_alternatives(parts))
+        texts: list[str] = []
+        if len(rest) >= _FEW:
+            tables, rest = _indexed(rest)
+            spread = [each for part in rest for each in _spread(part)]
+            if len(spread) > len(rest):
+                more, rest = _indexed(spread)
+                tables += more
+            sections, rest = _in_sections(_joined(rest))
+            texts += [self._found(table) for table in tables]
+            texts += [self._found_between(each) for each in sections]
+            bits, rest = _by_mask(rest)
+            texts += [self._any_bits(*each) for each in bits]
         texts += [self.of(part) for part in rest]
         return f"({_OR.join(texts)})" if texts else "False"
 
@@ -129,6 +164,13 @@ class _Source:
         read = ", ".join(map(self._read, table.fields))
         key = read if len(table.fields) == 1 else f"({read})"
         return f"((g := {self._name(found.get)}({key})) is not None and g(f))"
+
+    def _found_between(self, sections: _Sections) -> str:
+        """The same, of alternatives that are found by bisection."""
+        compile_ = self._compiler.compile
+        found = [compile_(_any_of(rest)) if rest else None for rest in sections.alternatives]
+        find = self._name(partial(_section, sections.firsts, found))
+        return f"((g := {find}({self._read(sections.field)})) is not None and g(f))"
 
     def _name(self, thing: object) -> str:
         self.values.append(thing)
@@ -142,6 +184,10 @@ class _Source:
         if node.field is STATUS:  # the & of its enum takes ten times as long
             return f"((x := f.status) is not None and AND(x, {mask}) == {value})"
         return f"{self._read(node.field)} & {mask} == {value}"
+
+    def _any_bits(self, field: BitsField, mask: int, values: frozenset[int]) -> str:
+        read = "(f.status or 0)" if field is STATUS else self._read(field)
+        return f"AND({read}, {self._name(mask)}) in {self._name(values)}"
 
     def _numbers(self, node: Numbers) -> str:
         value = self._read(node.field)
@@ -272,7 +318,189 @@ def _values(node: Atom) -> Iterable[object]:
     return node.values if isinstance(node, Texts) else (node.value,)
 
 
-def _any_of(parts: list[Node]) -> Node:
+# -- alternatives that are found by bisection ---------------------------------------------------
+
+
+class _Sections:
+    """Alternatives that need ranges of one field, by the sections that their bounds make."""
+
+    def __init__(
+        self, field: Field, firsts: list[int], alternatives: list[tuple[Node, ...]]
+    ) -> None:
+        self.field = field
+        self.firsts = firsts
+        """Where each section begins; what is before the first has no alternative."""
+        self.alternatives = alternatives
+        """Of what is before the first, and of each section: what else the alternatives need."""
+
+
+def _joined(parts: Sequence[Node]) -> list[Node]:
+    """Join alternatives that differ in the ranges of one field alone."""
+    found = list(dict.fromkeys(parts))
+    for field in _ranged_fields(found):
+        groups: dict[object, list[Node]] = {}
+        for part in found:
+            atom = _ranged(part, field)
+            key = part if atom is None else (frozenset(_without(part, atom)),)
+            groups.setdefault(key, []).append(part)
+        if len(groups) == len(found):
+            continue
+        joined: list[Node] = []
+        for same in groups.values():
+            atoms = [atom for part in same if (atom := _ranged(part, field)) is not None]
+            if len(atoms) < 2:
+                joined += same
+                continue
+            rest = _without(same[0], atoms[0])
+            joined.append(All((unite(atoms), *rest)) if rest else unite(atoms))
+        found = joined
+    return found
+
+
+def _in_sections(parts: Sequence[Node]) -> tuple[list[_Sections], list[Node]]:
+    """Tables of the alternatives that can be found by bisection, and the others."""
+    rest = list(parts)
+    tables: list[_Sections] = []
+    for field in _ranged_fields(rest):
+        found = [(part, atom) for part in rest if (atom := _ranged(part, field)) is not None]
+        if len(found) < _FEW:
+            continue
+        table = _sections(field, found)
+        if table is not None:
+            tables.append(table)
+            known = {id(part) for part, _ in found}
+            rest = [part for part in rest if id(part) not in known]
+    return tables, rest
+
+
+def _sections(field: Field, found: Sequence[tuple[Node, Numbers | Addresses]]) -> _Sections | None:
+    """The table of these; ``None`` where so many of them overlap that it would be large."""
+    changes: dict[int, list[tuple[int, bool]]] = {}
+    rests: list[Node] = []
+    for number, (part, atom) in enumerate(found):
+        rest = _without(part, atom)
+        rests.append(rest[0] if len(rest) == 1 else All(rest) if rest else TRUE)
+        for first, last in _all_ranges(atom):
+            changes.setdefault(first, []).append((number, True))
+            changes.setdefault(last + 1, []).append((number, False))
+    firsts = sorted(changes)
+    left = _MOST_OVERLAPPING * (len(found) + len(firsts))
+    now: dict[int, None] = {}
+    alternatives: list[tuple[Node, ...]] = [()]
+    for first in firsts:
+        for number, begins in sorted(changes[first], key=_begins):
+            if begins:
+                now[number] = None
+            else:
+                del now[number]
+        left -= len(now)
+        if left < 0:
+            return None
+        alternatives.append(tuple(rests[number] for number in now))
+    return _Sections(field, firsts, alternatives)
+
+
+def _begins(change: tuple[int, bool]) -> bool:
+    return change[1]
+
+
+def _all_ranges(node: Numbers | Addresses) -> Iterable[tuple[int, int]]:
+    """The ranges of a condition, as :meth:`_Source._read` has the values."""
+    if isinstance(node, Numbers):
+        return node.values
+    return (*node.v4, *((~last, ~first) for first, last in node.v6))
+
+
+def _ranged_fields(parts: Sequence[Node]) -> list[Field]:
+    """The fields of which any of the alternatives need ranges: addresses first."""
+    found = {
+        each.field: None
+        for part in parts
+        for each in _parts_of(part)
+        if isinstance(each, Numbers | Addresses)
+    }
+    return sorted(found, key=lambda field: (not isinstance(field, AddressField), field.name))
+
+
+def _ranged(part: Node, field: Field) -> Numbers | Addresses | None:
+    """What an alternative needs of a field."""
+    for each in _parts_of(part):
+        if isinstance(each, Numbers | Addresses) and each.field is field:
+            return each
+    return None
+
+
+def _without(part: Node, atom: Atom) -> tuple[Node, ...]:
+    return tuple(each for each in _parts_of(part) if each is not atom)
+
+
+def _section(
+    firsts: list[int], found: list[Predicate | None], number: int | None
+) -> Predicate | None:
+    return None if number is None else found[bisect_right(firsts, number)]
+
+
+def _by_mask(
+    parts: Sequence[Node],
+) -> tuple[list[tuple[BitsField, int, frozenset[int]]], list[Node]]:
+    """The values that bits may have under one mask, and the other alternatives."""
+    groups: dict[tuple[BitsField, int], list[int]] = {}
+    for part in parts:
+        if isinstance(part, Bits):
+            groups.setdefault((part.field, part.mask), []).append(part.value)
+    many = {key: frozenset(values) for key, values in groups.items() if len(values) >= _FEW}
+    rest = [
+        part for part in parts if not isinstance(part, Bits) or (part.field, part.mask) not in many
+    ]
+    return [(field, mask, values) for (field, mask), values in many.items()], rest
+
+
+# -- forms --------------------------------------------------------------------------------------
+
+
+def _alternatives(parts: Iterable[Node]) -> Iterable[Node]:
+    """The parts, and those of parts that are alternatives themselves."""
+    for part in parts:
+        if isinstance(part, Any):
+            yield from _alternatives(part.parts)
+        elif isinstance(part, Not) and isinstance(part.part, All) and len(part.part.parts) >= _FEW:
+            yield from _alternatives(map(_opposite, part.part.parts))
+        else:
+            yield part
+
+
+def _spread(part: Node) -> Sequence[Node]:
+    """``a and (b or c)`` as ``a and b``, ``a and c``, where that may be found by its values."""
+    if not isinstance(part, All):
+        return (part,)
+    for each in part.parts:
+        if not isinstance(each, Any) or len(each.parts) > _MOST_SPREAD:
+            continue
+        inner = [_parts_of(one) for one in each.parts]
+        if all(any(isinstance(one, Numbers | Addresses) for one in ones) for ones in inner):
+            rest = _without_node(part, each)
+            return [All((*ones, *rest)) for ones in inner]
+    return (part,)
+
+
+def _without_node(part: All, node: Node) -> tuple[Node, ...]:
+    return tuple(each for each in part.parts if each is not node)
+
+
+def _is_denial(part: Node) -> bool:
+    """Whether it says what does not hold, so that its opposite can be looked up."""
+    if isinstance(part, Any):
+        return bool(part.parts) and any(isinstance(each, Not) for each in part.parts)
+    return isinstance(part, Not)
+
+
+def _opposite(part: Node) -> Node:
+    if isinstance(part, Any):
+        return All(tuple(map(_opposite, part.parts)))
+    return part.part if isinstance(part, Not) else Not(part)
+
+
+def _any_of(parts: Sequence[Node]) -> Node:
     different = tuple(dict.fromkeys(parts)) if len(parts) > 1 else tuple(parts)
     if TRUE in different:
         return TRUE
@@ -340,10 +568,13 @@ def _zone_of(own: int | None, both: int | None) -> int:
 def _state(info: ProtoInfo | None) -> int | None:
     if info is None or info.state is None:
         return None
-    return state_number(_PROTOCOLS[type(info)], info.state)
+    proto = _PROTOCOLS.get(type(info))
+    if proto is None:  # of a subclass
+        proto = next(number for kind, number in _PROTOCOLS.items() if isinstance(info, kind))
+    return state_number(proto, info.state)
 
 
-_PROTOCOLS: Final = {TCPInfo: TCP, SCTPInfo: SCTP, DCCPInfo: DCCP}
+_PROTOCOLS: Final[dict[type[ProtoInfo], int]] = {TCPInfo: TCP, SCTPInfo: SCTP, DCCPInfo: DCCP}
 
 _FUNCTIONS: Final = {
     "AND": int.__and__,

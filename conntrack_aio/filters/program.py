@@ -26,11 +26,11 @@ from ..netlink.bpf import Assembler, Label, Program, TooLong
 from ..netlink.messages import HEADER_SIZE
 from ..uapi.filter import BPF_MAXINSNS
 from ..uapi.nfnetlink_conntrack import CTA_PROTOINFO
+from .always import is_always
 from .coarse import broader, narrower, relaxed
 from .fields import DCCP, FAMILY, LABEL, MARK, SCTP, STATE, ZONE, NumberField, Place, places
 from .intervals import Intervals, prefixes
 from .nodes import Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Texts
-from .tree import is_always
 
 _START: Final = HEADER_SIZE + nfnetlink.SIZE
 """Where the attributes begin."""
@@ -67,6 +67,8 @@ def compile_program(
 
     :param constant: judge by what never changes while a flow lives, alone.
     """
+    if is_always(node):
+        return None
     return ProgramCompiler(node).compile(constant=constant, limit=limit)
 
 
@@ -84,9 +86,7 @@ class ProgramCompiler:
         return self._relaxed
 
     def compile(self, *, constant: bool, limit: int) -> EventFilter | None:
-        """As :func:`compile_program`."""
-        if is_always(self._node):
-            return None
+        """As :func:`compile_program`, of a match that is not always true."""
         for relax in (False, True):
             node = self._broader() if relax else self._node
             for most in _COARSENESS:

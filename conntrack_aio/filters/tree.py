@@ -6,9 +6,9 @@ excludes each other.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, reduce
-from itertools import product
 from typing import Final, TypeVar, cast
 
 from ..errors import MatchError
@@ -28,7 +28,6 @@ from .nodes import (
     Numbers,
     Ranged,
     Texts,
-    atoms,
     depth_of,
 )
 from .words import describe
@@ -36,15 +35,12 @@ from .words import describe
 DEEPEST: Final = 40
 """So deep may conditions be nested in each other; what stands side by side counts once."""
 
-_MOST_TRIED: Final = 12
-"""So many different conditions are tried in all combinations, to see whether one is false."""
-
 _KEPT: Final = 8
 """Of more parts than this, what putting them together has found out is kept for putting more to
 them."""
 
-_V4: Final = ((0, (1 << 32) - 1),)
-_V6: Final = ((0, (1 << 128) - 1),)
+V4: Final = ((0, (1 << 32) - 1),)
+V6: Final = ((0, (1 << 128) - 1),)
 _PORTED: Final = normalize((number, number) for number in PORTED)
 _ICMP: Final = normalize(((ICMP, ICMP), (ICMPV6, ICMPV6)))
 
@@ -58,7 +54,7 @@ def atom(node: Atom) -> Node:
     """A condition as it is, or, where it says nothing, what is always true."""
     if isinstance(node, Bits) and not node.mask:
         return TRUE
-    if isinstance(node, Addresses) and (node.v4, node.v6) == (_V4, _V6):
+    if isinstance(node, Addresses) and (node.v4, node.v6) == (V4, V6):
         return TRUE
     if isinstance(node, Numbers) and node.field.always and node.values == _all_of(node.field):
         return TRUE
@@ -132,7 +128,7 @@ class _Group:
     """
 
     __slots__ = (
-        *("_all", "_bits", "_pending", "_ranged"),
+        *("_all", "_bits", "_fresh", "_pending", "_ranged"),
         *("depth", "settled", "slots", "weight"),
     )
 
@@ -148,6 +144,8 @@ class _Group:
         """The keys of conditions on a field's values, and of their opposites: few."""
         self._bits: dict[BitsField, tuple[int, int]] = {}
         """Mask and value of all bits that hold; or else, of all that are denied."""
+        self._fresh: list[Node] = []
+        """Conditions made of several that were added since this was finished last."""
         self._pending: dict[object, list[Node]] = {}
         """Of these keys there are several conditions, still to be joined."""
 
@@ -177,6 +175,8 @@ class _Group:
             part = node.part if isinstance(node, Not) else node
             if isinstance(part, Bits) and isinstance(node, Not) is not self._all:
                 self._claim(part)
+            if isinstance(part, All | Any):
+                self._fresh.append(node)
             self.slots[node] = node
 
     def absorb(self, other: _Group) -> None:
@@ -185,6 +185,8 @@ class _Group:
         for node in small.slots.values():
             if _key(node) is node and _opposite(node) in large.slots:
                 self._clash(node)
+            if isinstance(node.part if isinstance(node, Not) else node, All | Any):
+                self._fresh.append(node)
         for key in [key for key in self._ranged if key in other._ranged]:
             self._pending.setdefault(key, [self.slots[key]]).append(other.slots[key])
         for field, (mask, value) in other._bits.items():
@@ -199,6 +201,10 @@ class _Group:
         for key, nodes in self._pending.items():
             self.slots[key] = self._joined(nodes)
         self._pending = {}
+        for node in self._fresh:
+            if not self.settled and self._is_excluded(node):
+                self._clash(node)
+        self._fresh = []
         if len(self._ranged) > 1 and not self.settled:
             self._compare()
 
@@ -238,6 +244,26 @@ class _Group:
         part = node.part if isinstance(node, Not) else node
         self._never(f"{_quoted(part)} can't hold and not hold" if self._all else "")
 
+    def _is_excluded(self, node: Node) -> bool:
+        """Whether a condition made of several excludes those that stand beside it, or is their
+        opposite where any holds: as ``not (a or b)`` beside ``a`` and ``b``."""
+        if isinstance(node, Not):
+            parts = _parts_of(node.part, all_=self._all)
+        else:
+            parts = tuple(map(_opposite, _parts_of(node, all_=not self._all)))
+        return bool(parts) and all(map(self._has, parts))
+
+    def _has(self, node: Node) -> bool:
+        """Whether the condition is among them, or follows from one; or, where any holds, one
+        follows from it."""
+        key = _key(node)
+        slot = self.slots.get(key)
+        if slot is None or key is node:
+            return slot is not None
+        # Of denials, that of the wider condition says more.
+        narrow, wide = (slot, node) if self._all is not isinstance(node, Not) else (node, slot)
+        return _meet(_bare(narrow), _bare(wide)) == _bare(narrow)
+
     def _compare(self) -> None:
         """See what the conditions on the values of fields say of each other."""
         claims: list[Ranged] = []
@@ -252,7 +278,7 @@ class _Group:
                 if _meet(inner, outer) == inner:
                     self._clash(holds)
         self._compare_by(_families, claims, "these are of two families")
-        self._compare_by(_protocols, claims, "no protocol has both")
+        self._compare_by(protocols_of, claims, "no protocol has both")
 
     def _compare_by(
         self, of: Callable[[Ranged], Intervals | None], claims: list[Ranged], why: str
@@ -278,6 +304,16 @@ def _key(node: Node) -> object:
     if isinstance(node, Not) and isinstance(node.part, Numbers | Addresses | Texts):
         return _DENIED[node.part.field]
     return node
+
+
+def _parts_of(node: Node, *, all_: bool) -> tuple[Node, ...]:
+    """The parts of one that is of this kind."""
+    return node.parts if isinstance(node, All if all_ else Any) else ()
+
+
+def _bare(node: Node) -> Ranged:
+    """A condition on the values of a field, without ``not``."""
+    return cast("Ranged", node.part if isinstance(node, Not) else node)
 
 
 def _opposite(node: Node) -> Node:
@@ -306,6 +342,14 @@ def unite(ranged: Sequence[Ranged]) -> Ranged:
         v4, v6 = union([each.v4 for each in nets]), union([each.v6 for each in nets])
         return Addresses(first.field, v4, v6)
     texts = cast("Sequence[Texts]", ranged)
+    if len(texts) == 2:
+        small, large = sorted((each.values for each in texts), key=len)
+        if len(small) == 1:  # sorting again, step by step, would take as long as all the steps
+            at = bisect_left(large, small[0])
+            return Texts(
+                first.field,
+                large if large[at : at + 1] == small else large[:at] + small + large[at:],
+            )
     return Texts(first.field, tuple(sorted({text for each in texts for text in each.values})))
 
 
@@ -362,7 +406,7 @@ def _families(node: Ranged) -> Intervals | None:
     return None
 
 
-def _protocols(node: Ranged) -> Intervals | None:
+def protocols_of(node: Ranged) -> Intervals | None:
     """Of which protocols a flow may be; ``None``, of any."""
     if isinstance(node, Numbers):
         if node.field is PROTO:
@@ -374,31 +418,3 @@ def _protocols(node: Ranged) -> Intervals | None:
         if ".icmp_" in node.field.name:
             return _ICMP
     return None
-
-
-# -- what is always so --------------------------------------------------------------------------
-
-
-def is_always(node: Node) -> bool:
-    """Whether it is true of every flow, as far as its form tells.
-
-    That is: whatever its conditions are, each for itself, it holds. With very many of them it is
-    not looked at further.
-    """
-    if node == TRUE:
-        return True
-    found: dict[Atom, None] = {}
-    for each in atoms(node):
-        found[each] = None
-        if len(found) > _MOST_TRIED:
-            return False
-    tried = product((False, True), repeat=len(found))
-    return all(_holds(node, dict(zip(found, values, strict=True))) for values in tried)
-
-
-def _holds(node: Node, values: dict[Atom, bool]) -> bool:
-    if isinstance(node, All):
-        return all(_holds(part, values) for part in node.parts)
-    if isinstance(node, Any):
-        return any(_holds(part, values) for part in node.parts)
-    return not _holds(node.part, values) if isinstance(node, Not) else values[node]

@@ -27,7 +27,7 @@ from ..model.labels import Label, LabelNames
 from ..model.protocols import PROTOCOL_NAMES
 from ..model.protoinfo import DCCPState, SCTPState, TCPState
 from ..model.tuples import TCP
-from ..plain import as_address, as_int, as_str
+from ..plain import as_address, as_int, as_str, unmapped
 from .fields import (
     DCCP,
     FAMILY,
@@ -68,6 +68,11 @@ NAT: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 
 UNREPLIED: Final = "unreplied"
 """A word for the bit ``seen_reply`` not being set, as flows print it."""
+
+STATUS_WORDS: Final = MappingProxyType(
+    {text: name for name in ("assured", UNREPLIED) for text in (name, f"[{name.upper()}]")}
+)
+"""Words that are conditions on the status by themselves, as flows print them, too."""
 
 Range = tuple[int, int]
 
@@ -198,15 +203,28 @@ def network(field: AddressField, item: Network) -> tuple[int, Range]:
         except ValueError as error:
             raise MatchError(f"{field.name}: {error}") from None
     if isinstance(item, IPv4Network | IPv6Network):
-        first = as_address(item.network_address)
+        first = _address(field, item.network_address)
         size = first.max_prefixlen - as_int(item.prefixlen)
+        if not 0 <= size <= first.max_prefixlen or int(first) % (1 << size):
+            raise MatchError(f"{field.name}: {shown(item)} is not a network")
     elif isinstance(item, IPv4Address | IPv6Address):  # pyright: ignore[reportUnnecessaryIsInstance]
-        first, size = as_address(item), 0
+        first, size = _address(field, item), 0
     else:
         raise TypeError(f"{field.name} must be {_NETWORKS}; got {shown(item)}")
     if isinstance(first, IPv6Address) and first.scope_id is not None:
         raise MatchError(f"{field.name}: {_scoped(first)}")
     return _meant(first.version, (int(first), int(first) + (1 << size) - 1))
+
+
+def _address(field: AddressField, item: object) -> IPv4Address | IPv6Address:
+    """Raises :exc:`MatchError` for an object that holds no address."""
+    try:
+        found = as_address(item)
+    except ValueError:
+        raise MatchError(f"{field.name}: {shown(item)} is not an address") from None
+    if not 0 <= int(found) < 1 << found.max_prefixlen:
+        raise MatchError(f"{field.name}: {shown(item)} is not an address")
+    return found
 
 
 def _meant(version: int, interval: Range) -> tuple[int, Range]:
@@ -233,6 +251,8 @@ def _network_text(text: str) -> tuple[int, Range]:
         first_text, dash, last_text = bare.partition("-")
         first = ip_address(first_text.strip())
         last = ip_address(last_text.strip()) if dash else first
+        if first.version != last.version and bare == text:
+            first, last = unmapped(first), unmapped(last)
         if first.version != last.version:
             raise ValueError(f"the range {text} is of two families")
         if int(last) < int(first):
@@ -480,5 +500,11 @@ def _items(name: str, accepted: str, given: object) -> list[object]:
         return [given]
     binary = issubclass(type(given), (bytes, bytearray, memoryview))  # its items would be numbers
     if issubclass(type(given), Iterable) and not binary:
-        return list(cast("Iterable[object]", given))
+        try:
+            items = iter(cast("Iterable[object]", given))
+        except TypeError:  # as an array of no dimension
+            if hasattr(type(given), "__index__"):
+                return [given]
+        else:
+            return list(items)
     raise TypeError(f"{name} must be {accepted}; got {shown(given)}")

@@ -156,7 +156,7 @@ class BulkWriting(Writing):
         :exc:`EncodeError` for a flow that the kernel tells so incompletely that it can't be named.
         """
         check_match(match)
-        if match.always:
+        if await match.compiled.ready(lambda: match.always):
             raise UnsafeRequest(
                 "delete_matching with a match that is always true; flush() deletes everything"
             )

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Final, Literal
 
 from ..filters.match import Match
-from ..filters.nodes import atoms
 from ..model.flow import Flow
 from ..model.sysctls import EventMode
 from ..model.values import as_seconds, describe_value
@@ -90,7 +89,9 @@ class Watching(BulkWriting):
         self._session.check_open()
         self._session.buffer_of(receive_buffer, receive_buffer_max)
         filter_ = match if isinstance(match, Match) else None
-        keep = None if filter_ is not None and filter_.always else match
+        # Whether a large match is always true takes long to find out, and need not be known here.
+        fast = filter_ is not None and not filter_.compiled.is_large
+        keep = None if fast and filter_ is not None and filter_.always else match
         sieve = None if filter_ is None else self._selecting.coarse_sieve(filter_)
         buffering = Buffering(receive_buffer, receive_buffer_max, reliable)
 
@@ -106,7 +107,7 @@ class Watching(BulkWriting):
             keep,
             interval,
             prepare,
-            choice_is_fixed=match is None or (filter_ is not None and _is_fixed(filter_)),
+            choice_is_fixed=match is None or (filter_ is not None and filter_.compiled.constant),
         )
 
     async def _enable_events(self) -> None:
@@ -127,8 +128,3 @@ def _interval_of(reconcile: float | Literal["auto"] | None) -> float | Literal["
     if not 0 < seconds <= _LONGEST:
         raise ValueError(f"reconcile must be above 0 seconds and at most 366 days; got {seconds}")
     return float(seconds)
-
-
-def _is_fixed(match: Match) -> bool:
-    """Whether a flow that matches always will, and one that does not never will."""
-    return all(each.field.constant for each in atoms(match.node))

@@ -26,7 +26,7 @@ def test_every_condition_is_there() -> None:
     parameters = {name for names, _ in rows() for name in names}
     assert parameters == Conditions.__annotations__.keys() - {"label_names"}
     texts = {re.sub(r"^not ", "", text).split()[0] for _, found in rows() for text in found}
-    assert texts == FIELDS.keys() | {"snat", "dnat"}
+    assert texts == FIELDS.keys() | {"snat", "dnat", "assured", "unreplied"}
 
 
 @pytest.mark.parametrize("text", [text for _, found in rows() for text in found])

@@ -76,6 +76,27 @@ def test_each_thing_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) == 4
 
 
+def test_a_table_of_a_prepared_match_looks_at_none_of_its_conditions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    match = services(500)
+
+    async def use() -> None:
+        await match.prepare()
+        with monkeypatch.context() as patched:
+            for name in ("is_always", "_is_constant", "compile_predicate"):
+                patched.setattr(module, name, None)
+            async with FakeKernel().connect() as conn:
+                for _ in range(2):
+                    async with conn.table(match) as table:
+                        assert len(table) == 0
+                assert await conn.delete_matching(match) == 0
+
+    anyio.run(use)
+    for text, constant in (("orig.dport 80", True), ("not (zone 1 or mark 1)", False)):
+        assert Match.parse(text).compiled.constant is constant
+
+
 def test_what_is_kept_is_bounded() -> None:
     match = Match(proto="tcp", orig_dport=[80, 443], zone=3)
     names = list(Features.__annotations__)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+import time
 from ipaddress import IPv6Address
 from socket import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC
+from typing import Any
 
+import anyio
 import pytest
 from support import flows
 from support.wire import assigned
@@ -190,3 +193,32 @@ def test_a_match_is_a_value() -> None:
 )
 def test_always(match: Match, always: bool) -> None:
     assert match.always is always
+
+
+@pytest.mark.parametrize("join", [Match.any, Match.all])
+@pytest.mark.parametrize(
+    "given", [["proto tcp"], [None], "proto tcp", None, 5, [Match(), 5], Match()]
+)
+def test_what_is_no_match_is_not_joined(join: Any, given: Any) -> None:
+    with pytest.raises(TypeError, match=r"Match\.(any|all) takes matches, as .+; got "):
+        join(given)
+
+
+def test_explain_takes_a_connection() -> None:
+    for given in ("x", None, Match()):
+        with pytest.raises(TypeError, match="explain takes a Connection, not "):
+            anyio.run(Match().explain, given)
+
+
+def test_helpers_are_joined_in_near_linear_time() -> None:
+    def seconds(count: int) -> float:
+        matches = [Match(helper=f"h{number * 7919 % count}") for number in range(count)]
+        before = time.process_time()
+        joined, denied = matches[0], ~matches[0]
+        for each in matches:
+            joined, denied = joined | each, denied & ~each
+        taken = time.process_time() - before
+        assert joined == Match(helper=[f"h{number}" for number in range(count)]) == ~denied
+        return taken
+
+    assert min(seconds(2000) for _ in range(3)) < 12 * min(seconds(500) for _ in range(3))

@@ -225,3 +225,22 @@ def test_any_text_is_a_match_or_an_error(text: str) -> None:
         return
     assert column is not None
     assert 1 <= column <= len(text) + 1
+
+
+def test_words_that_stand_alone() -> None:
+    for word, wanted in (
+        *(("unreplied", "not status seen_reply"), ("[UNREPLIED]", "not status seen_reply")),
+        *(("assured", "status assured"), ("[ASSURED]", "status assured")),
+    ):
+        assert Match.parse(word) == Match.parse(wanted)
+        assert Match.parse(f"not {word}") == ~Match.parse(wanted)
+        assert Match.parse(f"proto udp and {word}") == Match(proto="udp") & Match.parse(wanted)
+        assert Match.parse(f"({word} or {word})") == Match.parse(wanted)
+    assert str(
+        Match.parse("helper assured or label unreplied", label_names=LabelNames({"unreplied": 5}))
+    )
+    for text in ("unreplied 5", "unreplied and", "[assured", "Assured", "assured in {}"):
+        with pytest.raises(MatchError):
+            Match.parse(text)
+    with pytest.raises(MatchError, match="did you mean unreplied"):
+        Match.parse("unreplid")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import attrs
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from conntrack_aio import (
     Flow,
     Helper,
     Match,
+    NewFlow,
     SCTPInfo,
     SCTPState,
     Status,
@@ -120,7 +123,7 @@ def test_it_says_what_it_means(match: Match, flow: Flow) -> None:
 
 
 @settings(max_examples=examples(500), deadline=None)
-@given(matches.services(), matches.flows())
+@given(matches.services() | matches.nested(), matches.flows())
 def test_alternatives_that_are_looked_up(match: Match, flow: Flow) -> None:
     assert match(flow) is matches.holds(match.node, flow)
 
@@ -136,3 +139,76 @@ def test_alternatives_are_looked_up_whatever_field_they_share() -> None:
                 wanted = any(one(flow) for one in found)
                 assert match(flow) is many(flow) is wanted, (name, text)
                 assert (~many)(flow) is not wanted
+
+
+def test_many_alternatives_are_not_tried_one_by_one() -> None:
+    """Whatever form they have: counted is how many functions of Python are called for a flow."""
+    numbers = range(500)
+    address = [f"10.{n >> 8}.{n & 255}" for n in numbers]
+    either = [Match(orig_dst=f"{net}.1") | Match(reply_src=f"{net}.1") for net in address]
+    forms: dict[str, Match] = {
+        "inside of a protocol": Match.any([Match(proto="tcp") & each for each in either]),
+        "inside of a range": Match.any([Match(orig_dport="80-90") & each for each in either]),
+        "inside of a not": Match.any([~Match(mark=9) & each for each in either]),
+        "networks and a port": Match.any(
+            [Match(orig_dst=f"{net}.0/25", orig_dport=80) for net in address]
+        ),
+        "networks of IPv6": Match.any(
+            [Match(orig_dst=f"2001:db8:{n:x}::/64", orig_dport=80) for n in numbers]
+        ),
+        "two networks": Match.any(
+            [Match(orig_dst=f"{net}.0/25", orig_src=f"{net}.0/26") for net in address]
+        ),
+        "opposites": Match.all(
+            [~Match(orig_dst=f"{net}.1") | ~Match(orig_dport=80) for net in address]
+        ),
+        "a not of opposites": ~Match.all(
+            [~Match(orig_dst=f"{net}.1", orig_dport=80) for net in address]
+        ),
+        "marks": Match.any([Match(mark=n << 8, mark_mask=0xFFFF00) for n in range(1, 500)]),
+    }
+    for name, match in forms.items():
+        for flow in (
+            FULL,
+            BARE,
+            PING,
+            made.udp6(),
+            Flow.tcp("10.1.4.1", 5, "10.1.4.1", 80, timeout=5),
+        ):
+            assert match(flow) is matches.holds(match.node, flow), name
+            predicate, calls = match.predicate, 0
+
+            def count(*_: object) -> None:
+                nonlocal calls
+                calls += 1
+
+            sys.setprofile(count)
+            try:
+                predicate(flow)
+            finally:
+                sys.setprofile(None)
+            assert calls < 80, (name, calls)
+
+
+def test_states_of_subclasses() -> None:
+    class Info(TCPInfo):
+        pass
+
+    flow = attrs.evolve(BARE, protoinfo=Info(state=TCPState.ESTABLISHED))
+    assert Match(state="established")(flow)
+    assert not Match(state="close")(flow)
+
+
+def test_what_is_no_flow() -> None:
+    match = Match(proto="tcp")
+    assert (Match()(FULL), (~Match())(FULL)) == (True, False)
+    for each in (match, ~match, Match(), ~Match(), Match(mark=1), Match(zone=[]), Match(id=4)):
+        for given_ in ("x", None, 5, match, NewFlow(flow=FULL)):
+            with pytest.raises(TypeError, match=r"called with a Flow, not with"):
+                each(given_)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"match\(event\.flow\)"):
+        match(NewFlow(flow=FULL))  # type: ignore[arg-type]
+    broken = attrs.evolve(FULL)
+    broken.orig = None  # type: ignore[assignment]
+    with pytest.raises(AttributeError):  # it is a flow, of which that is missing
+        match(broken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import linecache
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from socket import AF_INET, AF_INET6
 from typing import Any
@@ -460,3 +460,48 @@ def test_bits_of_more_than_one_word_are_joined_right() -> None:
 @pytest.mark.parametrize("family", [AF_INET, AF_INET6])
 def test_families(family: int) -> None:
     assert Match(family=family) == Match(family=Evil(family))
+
+
+def test_a_range_of_mapped_addresses_may_end_as_ipv4() -> None:
+    wanted = Match(orig_src="10.0.0.1-10.0.0.9")
+    for text in ("::ffff:10.0.0.1-10.0.0.9", "10.0.0.1-::ffff:10.0.0.9"):
+        assert Match(orig_src=text) == Match.parse(f"orig.src in {text}") == wanted
+    for text in ("[::ffff:10.0.0.1]-10.0.0.9", "::1-10.0.0.9", "10.0.0.1-::"):
+        with pytest.raises(MatchError, match="of two families"):
+            Match(orig_src=text)
+
+
+def test_objects_of_addresses_that_hold_none() -> None:
+    for prefix in (-1, 33, 200, 4):
+        net = IPv4Network("10.0.0.0/8")
+        net._prefixlen = prefix  # type: ignore[attr-defined]
+        with pytest.raises(MatchError, match="is not a network"):
+            Match(orig_src=net)
+    for kind, number in ((IPv4Address, 1 << 32), (IPv4Address, -1), (IPv6Address, 1 << 128)):
+        address = kind("::1" if kind is IPv6Address else "10.0.0.1")
+        address._ip = number  # type: ignore[union-attr]
+        with pytest.raises(MatchError, match="is not an address"):
+            Match(orig_src=address)
+
+
+class Scalar:
+    """As an array of NumPy that has no dimension."""
+
+    def __iter__(self) -> Iterator[int]:
+        raise TypeError("iteration over a 0-d array")
+
+    def __len__(self) -> int:
+        raise TypeError("len() of unsized object")
+
+
+class Number(Scalar):
+    def __index__(self) -> int:
+        return 80
+
+
+def test_arrays_of_no_dimension() -> None:
+    for name in sorted(Conditions.__annotations__.keys() - {"label_names"}):
+        if not name.endswith("_mask"):
+            with pytest.raises(TypeError, match="must be "):
+                Match(**{name: Scalar()})  # type: ignore[misc]
+    assert Match(orig_dport=Number(), mark=Number()) == Match(orig_dport=80, mark=80)

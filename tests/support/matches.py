@@ -228,6 +228,44 @@ def services(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
 
 
 @st.composite
+def nested(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
+    """Many alternatives that are alternatives inside, or need ranges of fields; or the opposite."""
+    ranges = {
+        name: _CONDITIONS[name]
+        for name in ("orig_src", "orig_dst", "reply_src", "orig_dport", "proto", "zone", "timeout")
+        if name not in without
+    }
+    masks = st.sampled_from([1, 0xF0, 0xFF])
+    forms = draw(
+        st.lists(
+            st.lists(st.sampled_from(sorted(ranges)), min_size=1, max_size=3, unique=True),
+            min_size=1,
+            max_size=2,
+        )
+    )
+    found: list[Match] = []
+    for number in range(draw(st.integers(1, 12))):
+        match = Match()
+        for name in forms[number % len(forms)]:
+            match = _both(match, Match(**{name: draw(ranges[name])}))  # type: ignore[misc]
+        kind = draw(st.sampled_from(["plain", "either", "opposite", "mark"]))
+        if kind == "either":
+            some = draw(st.lists(_conditions(without), min_size=2, max_size=3))
+            match = _both(match, Match.any(some))
+        elif kind == "opposite":
+            match = _both(match, draw(_conditions(without))) | ~match
+        elif kind == "mark" and "mark" not in without:
+            mask = draw(masks)
+            match = Match(mark=draw(st.sampled_from(MARKS)) & mask, mark_mask=mask)
+        found.append(match)
+    if draw(st.booleans()):
+        return Match.any(found)
+    if draw(st.booleans()):
+        return ~Match.any(found)
+    return reduce(_both, (~match for match in found), Match())
+
+
+@st.composite
 def _conditions(draw: st.DrawFn, without: frozenset[str]) -> Match:
     """A condition, or a few that go together."""
     known = sorted({*_CONDITIONS, "mark", "label"} - without)
@@ -259,7 +297,7 @@ def _both(one: Match, other: Match) -> Match:
 def matches(*without: str) -> st.SearchStrategy[Match]:
     """Any, nested or not, ``without`` some conditions."""
     return st.recursive(
-        _conditions(frozenset(without)) | services(frozenset(without)),
+        _conditions(frozenset(without)) | services(frozenset(without)) | nested(frozenset(without)),
         lambda inner: st.one_of(
             st.builds(lambda one: ~one, inner),
             st.builds(lambda one, other: one | other, inner, inner),

@@ -1,0 +1,148 @@
+"""What is always true, whatever its form and size; and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from support import matches
+from support.effort import examples
+
+from conntrack_aio import Flow, Match, MatchError
+from conntrack_aio.filters.intervals import Intervals, difference
+
+
+def services(size: int) -> Match:
+    return Match.any(
+        [
+            Match(proto="tcp", orig_dst=f"10.{n >> 8}.{n & 255}.1", orig_dport=80)
+            for n in range(size)
+        ]
+    )
+
+
+def mixed(size: int) -> Match:
+    """Some of its conditions are joined into one."""
+    return Match.any(
+        [
+            Match(orig_src=f"10.{n >> 8}.{n & 255}.{m}", zone=m or None)
+            for n in range(size)
+            for m in (0, 9)
+        ]
+    )
+
+
+@pytest.mark.parametrize("size", [13, 1000])
+@pytest.mark.parametrize("make", [services, mixed])
+def test_something_or_its_opposite(make: Callable[[int], Match], size: int) -> None:
+    one = make(size)
+    other = Match(mark=3)
+    inner = other & one
+    more = Match(orig_src="192.0.2.0/24")
+    for always in (
+        *(one | ~one, ~one | one, other | one | ~one, (one | ~one) & (other | ~other)),
+        *(~one | other | one | more, one | more | ~one),
+        *(inner | ~inner, ~inner | inner, (inner | more) | ~(inner | more)),
+        *(one | (~one & other) | (~one & ~other), Match.any([~one, other, one])),
+        Match.parse(f"({one}) or not ({one})"),
+        Match.parse(f"not ({one}) or ({one})"),
+        Match.parse(f"mark 5 or (not ({one}) or mark 3) or ({one})"),
+        ~one | Match.all([one | other, one | ~other]),
+    ):
+        assert always.always
+        assert not (~always).always
+    for not_always in (
+        *(one, ~one, one | other, ~one | other, one | (~one & other), inner | ~one & more),
+        *(Match.all([one | other, ~one | ~other]), one | ~services(size - 1) & other),
+    ):
+        assert not not_always.always
+    if make is services:
+        smaller = services(size - 1)
+        assert (one | ~smaller).always
+        assert not (smaller | ~one).always
+
+
+@pytest.mark.parametrize("size", [2, 13, 1000])
+def test_something_and_its_opposite(size: int) -> None:
+    one, both = services(size), Match(mark=3) & services(size) & Match(orig_src="10.0.0.0/8")
+    for some, other in ((one, ~one), (~one, one), (both, ~both), (~both, both)):
+        with pytest.raises(MatchError, match="can't hold and not hold"):
+            some & other
+    with pytest.raises(MatchError, match="can't hold and not hold"):
+        Match.parse(f"({both}) and not ({both})")
+
+
+@pytest.mark.parametrize(
+    ("text", "always"),
+    [
+        ("mark in {0/1, 1/1}", True),
+        ("mark in {0/1, 1/3, 3/3}", True),
+        ("mark in {0/1, 1/3, 3/7, 7/7}", True),
+        ("mark in {0/1, 1/3, 3/7}", False),
+        ("mark in {0/1, 0x100/0x100, 1/0x101}", True),
+        ("mark in {0/3, 1/3, 2/3}", False),
+        ("not mark 1 or not mark 2", True),
+        ("label 0/1 or label 0", True),
+        ("label 0/1 or label 1", False),
+        ("unreplied or status seen_reply", True),
+        ("unreplied or assured", False),
+        ("family ipv4 or orig.src in ::/0", True),
+        ("family ipv4 or orig.dst in ::/0", True),
+        ("orig.src in 0.0.0.0/0 or family ipv6", True),
+        ("orig.src in 0.0.0.0/0 or reply.dst in ::/0", True),
+        ("orig.src in 0.0.0.0/1 or orig.src in 128.0.0.0/1 or reply.src in ::/0", True),
+        ("orig.src in 0.0.0.0/1 or reply.src in 128.0.0.0/1 or reply.src in ::/0", False),
+        ("family ipv4 or orig.src in ::/1", False),
+        ("not orig.dport 80 or not proto icmp", True),
+        ("not orig.dport 80 or proto tcp", False),
+        ("not zone 0 or orig.zone 0", True),
+        ("zone in 0-65535", False),
+        ("orig.zone 0 or orig.zone > 0", True),
+        ("timeout < 10 or timeout >= 10", False),
+        ("not timeout 5 or timeout < 10", True),
+        ("not helper ftp or helper in {ftp, sip}", True),
+        ("not helper in {ftp, sip} or helper ftp", False),
+        ("proto < 17 or proto > 5", True),
+        ("not (mark 1 and assured) or mark 1", True),
+    ],
+)
+def test_by_what_fields_can_be(text: str, always: bool) -> None:
+    match = Match.parse(text)
+    assert match.always is always
+    inner = Match("timeout 5") & match if not match.always else match
+    assert (match | Match(id=7)).always is always
+    assert inner.always is always
+
+
+def test_marks_of_many_masks() -> None:
+    every = [Match(mark=n, mark_mask=0xFFF) for n in range(4096)]
+    assert Match.any(every).always
+    assert not Match.any(every[1:]).always
+    assert Match.any(
+        [Match(mark=1 << n, mark_mask=(2 << n) - 1) for n in range(32)] + [Match(mark=0)]
+    ).always
+
+
+@settings(max_examples=examples(500), deadline=None)
+@given(matches.matches(), matches.matches(), matches.flows())
+def test_it_is_never_said_of_what_is_not(one: Match, other: Match, flow: Flow) -> None:
+    for match in (one, ~one, one | other, one | ~other):
+        if match.always:
+            assert matches.holds(match.node, flow)
+    for always in (one | ~one, ~one | one, one | other | ~one):
+        assert always.always
+
+
+def test_difference() -> None:
+    sets: list[Intervals] = [(), ((0, 9),), ((2, 3),), ((0, 1), (5, 6)), ((1, 2), (4, 4), (8, 9))]
+    for one, other in product(sets, sets):
+        numbers = {n for n in range(10) if _in(n, one) and not _in(n, other)}
+        found = difference(one, other)
+        assert {n for n in range(10) if _in(n, found)} == numbers
+        assert list(found) == sorted(found)
+
+
+def _in(number: int, values: Intervals) -> bool:
+    return any(first <= number <= last for first, last in values)
