@@ -91,6 +91,25 @@ def plain_number(value: object, *path: str) -> int:
         raise EncodeError(f"{describe_value(value)} is not an integer", path) from None
 
 
+def plain_u32(value: object, *path: str) -> int:
+    """Return the plain number of 32 bits. Raises :exc:`EncodeError` for what is none."""
+    number = plain_number(value, *path)
+    if not 0 <= number <= 0xFFFFFFFF:
+        shown = describe_value(number)
+        raise EncodeError(f"{shown} is not in the range from 0 to {0xFFFFFFFF}", path)
+    return number
+
+
+def plain_id(value: object) -> int | None:
+    """Return the plain id of an object that was passed in, which may have none.
+
+    Raises :exc:`EncodeError` for what no id can be. It must not end as "not found".
+    """
+    if value is None or (type(value) is int and 0 <= value <= 0xFFFFFFFF):
+        return value
+    return plain_u32(value, "id")
+
+
 def plain_family(value: object, *more: int) -> int:
     """Return ``AF_INET`` or ``AF_INET6``, or one of ``more``. Raises :exc:`EncodeError`."""
     family = plain_number(value, "family")
