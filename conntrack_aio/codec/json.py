@@ -49,7 +49,7 @@ from ..model.declare import INLINE, PLACES, At, Nest, normalized, raw
 from ..model.tuples import Tuple
 from ..model.values import describe_value
 from ..plain import as_str
-from .json_values import JSON, Form, form_of, is_text, plain_form_of, shown
+from .json_values import JSON, Form, entries_of, form_of, is_text, items_of, plain_form_of, shown
 
 C = TypeVar("C")
 A = TypeVar("A")
@@ -146,7 +146,7 @@ def _inside(
 def _mapping(data: JSON) -> dict[str, JSON]:
     if not isinstance(data, dict):
         raise DecodeError(f"{shown(data)} is not an object")
-    return {as_str(name) if is_text(name) else name: item for name, item in dict.items(data)}
+    return {as_str(name) if is_text(name) else name: item for name, item in entries_of(data)}
 
 
 # What a class's fields look like
@@ -167,7 +167,7 @@ _known: dict[type[object], Mapping[str, _Field]] = {}
 
 def _fields_of(cls: type[object]) -> Mapping[str, _Field]:
     """Raises :exc:`TypeError` for what is no class of the model."""
-    if not issubclass(type(cls), type) or not attrs.has(cls):
+    if not issubclass(type(cls), type) or not attrs.has(cls):  # pyright: ignore[reportUnnecessaryIsInstance]
         shown = describe_value(cls)
         raise TypeError(f"{shown} is no class of the model; only those have a form in JSON")
     known = _known.get(cls)
@@ -294,7 +294,7 @@ def _items(item: Form) -> Form:
     def read(data: JSON) -> object:
         if not isinstance(data, list):
             raise DecodeError(f"{shown(data)} is not a list")
-        items = enumerate(list.__iter__(data))
+        items = enumerate(items_of(data))
         return tuple(_inside(str(i), DecodeError, item.read, each) for i, each in items)
 
     return Form(write, read)

@@ -48,6 +48,16 @@ def is_text(data: object) -> bool:
     return issubclass(type(data), str)
 
 
+def items_of(data: list[JSON]) -> list[JSON]:
+    """Return the items of a list, whatever a subclass says they are."""
+    return [*list.__iter__(data)]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
+def entries_of(data: dict[str, JSON]) -> list[tuple[str, JSON]]:
+    """Return the names and values of an object, whatever a subclass says they are."""
+    return [*dict.items(data)]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
 @cache
 def form_of(wire: Wire[object]) -> Form:
     """The form of a wire type; a nest has none."""
@@ -147,7 +157,7 @@ def _member(members: dict[str, int], name: str) -> int:
 def _list(data: JSON) -> list[JSON]:
     if not isinstance(data, list):
         raise ValueError(f"{shown(data)} is not a list")
-    return data if type(data) is list else list(list.__iter__(data))
+    return data if type(data) is list else items_of(data)
 
 
 def _bitmap(size: int) -> Form:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, cast
 
 import attrs
 
@@ -49,7 +49,7 @@ def describe_event(event: Event, subject: object, timestamp: object = None) -> s
 
 
 def _event(event: Event, subject: object, timestamp: object) -> str:
-    kind: object = event.type
+    kind = cast("object", event.type)
     what = kind.name if isinstance(kind, EventType) else describe_value(kind)
     about = str(subject) if is_message(type(subject)) else describe_value(subject)
     parts = [f"{what:<7} {about}"]

@@ -58,13 +58,14 @@ class LabelNames:
         :raises TypeError: when the names are not a mapping, a name is not text, or a bit not an
             integer.
         """
-        if names is not None and not isinstance(names, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if names is not None and not issubclass(type(names), Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             shown = describe_value(names)
             raise TypeError(f"LabelNames takes a mapping of names to bits; got {shown}")
         self._bits: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._source = _text(source, "source")
-        for name, bit in ({} if names is None else names).items():
+        given: Mapping[str, int] = {} if names is None else names
+        for name, bit in given.items():
             plain = _text(name, "the name of a label")
             try:
                 self._add(plain, as_int(bit))

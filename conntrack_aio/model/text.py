@@ -44,7 +44,7 @@ def describe_flow(flow: Flow) -> str:
 
 
 def _flow(flow: Flow) -> str:
-    orig: object = flow.orig
+    orig = cast("object", flow.orig)
     parts = [protocol_name(orig.proto, "proto-")] if isinstance(orig, Tuple) else []
     state = _field(flow.protoinfo, "state")
     if state is not None:

@@ -61,7 +61,8 @@ class NetNS:
     def from_path(cls, path: str | os.PathLike[str]) -> NetNS:
         """A namespace by a file: ``/proc/PID/ns/net``, or whatever one is mounted on."""
         path = os.fspath(path)
-        path = as_str(path) if issubclass(type(path), str) else path
+        if issubclass(type(path), str):  # pyright: ignore[reportUnnecessaryIsInstance] - or bytes
+            path = as_str(path)
         return cls(path, None, f"namespace at {describe_value(path)}")
 
     @classmethod

@@ -162,14 +162,19 @@ class FlowTable(AsyncResource):
 
     def __contains__(self, item: object) -> bool:
         """Whether an entry has this tuple, in either direction; or whether this flow is there: the
-        same entry, be it in another state."""
-        if isinstance(item, Tuple):
-            return self.get(item) is not None
-        if not isinstance(item, Flow):
+        same entry, be it in another state. What no entry can have is in no table."""
+        self.check()
+        try:
+            if isinstance(item, Tuple):
+                return self.get(item) is not None
+            if not isinstance(item, Flow):
+                return False
+            item = as_argument(item, Flow, "")
+            orig = plain_tuple(item.orig)
+            zone = item.zone if orig.zone is None else orig.zone
+            stored = self._entries.by_orig(orig, _zone_of(orig, zone))
+        except (EncodeError, TypeError):
             return False
-        item = as_argument(item, Flow, "")
-        orig = item.orig
-        stored = self.by_orig(orig, zone=item.zone if orig.zone is None else orig.zone)
         return stored is not None and may_be_same(stored, item)
 
     # -- what it knows of itself ------------------------------------------------------------
