@@ -357,7 +357,7 @@ def _plain_int(value: object) -> object:
 
 
 def _plain_text(value: object) -> object:
-    return as_str(value) if isinstance(value, str) else value
+    return as_str(value) if issubclass(type(value), str) else value
 
 
 def _plain_bytes(value: object) -> object:

@@ -104,7 +104,7 @@ def proto_number(value: object, field: str = "proto") -> int:
     """Return the number of a protocol, of its number or its name. Raises :exc:`EncodeError`."""
     if value is None:
         raise EncodeError("it is never absent", (field,))
-    if isinstance(value, str):
+    if issubclass(type(value), str):
         name = as_str(value).lower()
         number = PROTOCOL_NUMBERS.get(name, PROTOCOL_ALIASES.get(name))
         if number is not None:

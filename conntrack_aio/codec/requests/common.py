@@ -16,6 +16,7 @@ from ...netlink.exchange import Request
 from ...plain import as_int, as_str
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
+from ..scalars import describe_number
 
 LONGEST: Final = ((1 << 31) - 1) // 1000
 """The longest time that a policy may say, in seconds: 2,147,483, some 24 days.
@@ -95,7 +96,7 @@ def plain_u32(value: object, *path: str) -> int:
     """Return the plain number of 32 bits. Raises :exc:`EncodeError` for what is none."""
     number = plain_number(value, *path)
     if not 0 <= number <= 0xFFFFFFFF:
-        shown = describe_value(number)
+        shown = describe_number(number)
         raise EncodeError(f"{shown} is not in the range from 0 to {0xFFFFFFFF}", path)
     return number
 
