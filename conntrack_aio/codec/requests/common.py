@@ -135,9 +135,10 @@ def plain_name(value: object, what: str, *path: str) -> str:
 
 def check_seconds(value: object, path: tuple[str, ...]) -> None:
     """Raises :exc:`EncodeError` for a time beyond :data:`LONGEST`."""
-    if value is not None and (value := plain_number(value, *path)) > LONGEST:
+    seconds = 0 if value is None else plain_number(value, *path)
+    if seconds > LONGEST:
         raise EncodeError(
-            f"{value} seconds are more than {LONGEST}, and more than a kernel of 1000 ticks a "
-            "second can count",
+            f"{describe_number(seconds)} seconds are more than {LONGEST}, and more than a kernel "
+            "of 1000 ticks a second can count",
             path,
         )
