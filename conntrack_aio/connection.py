@@ -69,13 +69,15 @@ def connect(
     :exc:`UnsupportedPlatform` outside Linux. ``connect`` itself raises :exc:`TypeError` or
     :exc:`ValueError` for a ``netns`` that can't name one, or another parameter that can't be.
     """
+    shown = describe_value(reply_timeout)
     try:
-        reply_timeout = as_seconds(reply_timeout)
+        reply_timeout = float(as_seconds(reply_timeout))
     except TypeError:
-        shown = describe_value(reply_timeout)
         raise TypeError(f"reply_timeout is a number of seconds, not {shown}") from None
+    except OverflowError:
+        raise ValueError(f"reply_timeout is too large: {shown}") from None
     if not reply_timeout > 0:
-        raise ValueError(f"reply_timeout is a number of seconds, not {reply_timeout!r}")
+        raise ValueError(f"reply_timeout is a number of seconds, not {shown}")
     endpoint = endpoint_for.get()(None if netns is None else NetNS.of(netns))
     buffer = check_buffers(receive_buffer, receive_buffer_max)
     return Connecting(endpoint, buffer, offload, reply_timeout)

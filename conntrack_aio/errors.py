@@ -265,9 +265,11 @@ class EventsLost(ConntrackError):
         self.lost = lost
 
     def __str__(self) -> str:
-        count = "some" if self.lost is None else str(self.lost)
+        count = "some events were" if self.lost is None else f"{self.lost} events were"
+        if self.lost == 1:
+            count = "1 event was"
         return (
-            f"{count} events were lost here: they came faster than they were read. "
+            f"{count} lost here: events came faster than they were read. "
             "The stream goes on; a larger receive_buffer holds more"
         )
 

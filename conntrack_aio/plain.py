@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import operator
 from ipaddress import IPv4Address, IPv6Address
+from typing import Final, cast
+
+LONGEST: Final = 200
+"""The characters of a value that an error message shows."""
 
 
 def as_int(value: object) -> int:
@@ -18,13 +22,14 @@ def as_int(value: object) -> int:
     """
     if type(value) is int:
         return value
-    if not isinstance(value, int):
+    # The class itself is asked: what __class__ says may be another one.
+    if not issubclass(type(value), int):
         try:
             value = operator.index(value)  # type: ignore[arg-type]
         except Exception as error:
             raise TypeError(f"{type(value).__name__} is not an integer") from error
     # The method of int itself: a subclass may have another one.
-    return int.__index__(value)
+    return int.__index__(cast("int", value))
 
 
 def as_str(value: object) -> str:
@@ -34,9 +39,9 @@ def as_str(value: object) -> str:
     """
     if type(value) is str:
         return value
-    if not isinstance(value, str):
+    if not issubclass(type(value), str):
         raise TypeError(f"{type(value).__name__} is not text")
-    return str.__str__(value)
+    return str.__str__(cast("str", value))
 
 
 def as_bytes(value: object) -> bytes:
@@ -60,19 +65,19 @@ def as_address(value: object) -> IPv4Address | IPv6Address:
 
     :raises TypeError: when the value is not an address object.
     """
-    if isinstance(value, IPv4Address):
+    if issubclass(type(value), IPv4Address):
         # An address keeps the number that it was made of as it is, of whatever subclass.
-        number = IPv4Address.__int__(value)
+        number = IPv4Address.__int__(cast("IPv4Address", value))
         if type(value) is IPv4Address and type(number) is int:
             return value
         return IPv4Address(as_int(number))
-    if not isinstance(value, IPv6Address):
+    if not issubclass(type(value), IPv6Address):
         raise TypeError(f"{type(value).__name__} is not an address")
-    number = IPv6Address.__int__(value)
+    number = IPv6Address.__int__(cast("IPv6Address", value))
     if type(value) is IPv6Address and type(number) is int:
         return value
     plain = IPv6Address(as_int(number))
-    scope = value.scope_id
+    scope = cast("IPv6Address", value).scope_id
     return plain if scope is None else IPv6Address(f"{plain}%{scope}")
 
 
@@ -86,3 +91,16 @@ def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
         four = address.ipv4_mapped
         return address if four is None else four
     return address
+
+
+def describe_value(value: object) -> str:
+    """Return the value as an error message shows it. Never raises.
+
+    An object's own ``__repr__`` may raise, and Python refuses to print an integer of thousands
+    of digits.
+    """
+    try:
+        text = as_str(repr(value))
+    except Exception:
+        return f"an object of type {type(value).__name__}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -24,7 +24,7 @@ from .netlink.requester import Requester
 from .netlink.socket import NetlinkSocket
 from .netlink.threads import Threads, run_in_thread
 from .netlink.walks import Walk
-from .plain import as_int
+from .plain import as_int, as_str
 from .received import Reader
 from .registry import Registry
 from .subscriptions import Buffer, Sieve, subscribe
@@ -140,8 +140,7 @@ class Session:
     ) -> EventStream[E]:
         """Events of multicast groups, on a socket of their own, joined when this returns."""
         self.check_open()
-        if on_loss not in ("raise", "item"):
-            raise ValueError(f'on_loss is "raise" or "item", not {on_loss!r}')
+        on_loss = _check_on_loss(on_loss)
         buffer = self.buffer_of(receive_buffer, receive_buffer_max)
         subscription = self.beside(
             lambda: subscribe(
@@ -292,6 +291,16 @@ def _add_traffic(books: ConnectionStatistics, traffic: NetlinkSocket | StreamSta
     books.forged += traffic.forged
 
 
+def _check_on_loss(on_loss: object) -> OnLoss:
+    """Return the plain text. Raises :exc:`ValueError`."""
+    plain = as_str(on_loss) if issubclass(type(on_loss), str) else None
+    if plain == "raise":
+        return "raise"
+    if plain == "item":
+        return "item"
+    raise ValueError(f'on_loss is "raise" or "item", not {describe_value(on_loss)}')
+
+
 def check_buffers(size: int, largest: int | None) -> Buffer:
     """The sizes of a receive buffer, checked.
 
@@ -312,5 +321,6 @@ def _check_buffer(name: str, size: int) -> int:
     except TypeError:
         raise TypeError(f"{name} is a number of bytes, not {describe_value(size)}") from None
     if not 0 < size < 1 << 30:
-        raise ValueError(f"{name} is a number of bytes, at least 1 and below 2^30, not {size}")
+        shown = describe_value(size)
+        raise ValueError(f"{name} is a number of bytes, at least 1 and below 2^30, not {shown}")
     return size

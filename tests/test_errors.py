@@ -105,3 +105,11 @@ def test_paths() -> None:
 def test_one_root() -> None:
     for name in errors.__all__:
         assert issubclass(getattr(errors, name), ConntrackError)
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [(1, "1 event was lost"), (2, "2 events were lost"), (None, "some events were lost")],
+)
+def test_how_many_events_were_lost(lost: int | None, words: str) -> None:
+    assert str(EventsLost(lost)).startswith(words)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
 from collections.abc import Callable
 
 from ..errors import ConntrackError
@@ -58,7 +60,24 @@ def _acted(action: Callable[[], int | None]) -> int:
         return complain(error)
     except OSError as error:
         _end_the_list()
+        _free(error)
         return complain(_words(error))
+
+
+def _free(error: BaseException) -> None:
+    """Free what a failure holds: an event loop that could not be opened complains of itself.
+
+    asyncio's closes what it never had (``BaseEventLoop.__del__``), and Python prints that.
+    """
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        part: BaseException | None = error
+        while part is not None:
+            traceback.clear_frames(part.__traceback__)
+            part = part.__context__
+    finally:
+        sys.unraisablehook = hook
 
 
 def _words(error: OSError) -> str:

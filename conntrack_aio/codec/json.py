@@ -47,7 +47,9 @@ import attrs
 from ..errors import DecodeError, EncodeError
 from ..model.declare import INLINE, PLACES, At, Nest, normalized, raw
 from ..model.tuples import Tuple
-from .json_values import JSON, Form, form_of, plain_form_of, shown
+from ..model.values import describe_value
+from ..plain import as_str
+from .json_values import JSON, Form, entries_of, form_of, is_text, items_of, plain_form_of, shown
 
 C = TypeVar("C")
 A = TypeVar("A")
@@ -68,7 +70,7 @@ def to_json(obj: object) -> dict[str, JSON]:
     written: dict[str, JSON] = {}
     for name, field in fields.items():
         value = getattr(obj, name)
-        if (value is None and field.nullable) or (field.empty and not value):
+        if (value is None and field.nullable) or (field.empty and _is_empty(value)):
             continue
         written[name] = _inside(name, EncodeError, field.form.write, value)
     if isinstance(obj, Tuple) and _is_mapped(obj.src, obj.dst):
@@ -111,6 +113,10 @@ def from_json(cls: type[C], data: JSON) -> C:
     return raw(cls)(**values)
 
 
+def _is_empty(value: object) -> bool:
+    return isinstance(value, tuple | list) and not value
+
+
 def _is_mapped(*addresses: object) -> bool:
     """Whether all are IPv4-mapped IPv6 addresses."""
     return all(isinstance(each, IPv6Address) and each.ipv4_mapped for each in addresses)
@@ -140,7 +146,7 @@ def _inside(
 def _mapping(data: JSON) -> dict[str, JSON]:
     if not isinstance(data, dict):
         raise DecodeError(f"{shown(data)} is not an object")
-    return data
+    return {as_str(name) if is_text(name) else name: item for name, item in entries_of(data)}
 
 
 # What a class's fields look like
@@ -161,8 +167,9 @@ _known: dict[type[object], Mapping[str, _Field]] = {}
 
 def _fields_of(cls: type[object]) -> Mapping[str, _Field]:
     """Raises :exc:`TypeError` for what is no class of the model."""
-    if not isinstance(cls, type) or not attrs.has(cls):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{cls!r} is no class of the model; only those have a form in JSON")
+    if not issubclass(type(cls), type) or not attrs.has(cls):  # pyright: ignore[reportUnnecessaryIsInstance]
+        shown = describe_value(cls)
+        raise TypeError(f"{shown} is no class of the model; only those have a form in JSON")
     known = _known.get(cls)
     if known is None:
         known = _known[cls] = _derive(cls)
@@ -175,7 +182,8 @@ def _derive(cls: type[object]) -> Mapping[str, _Field]:
     of_attrs = cast("type[attrs.AttrsInstance]", cls)
     for field in cast("tuple[attrs.Attribute[object], ...]", attrs.fields(of_attrs)):
         if field.name.startswith("_"):
-            raise TypeError(f"{cls!r} has private fields, which have no form in JSON")
+            shown = describe_value(cls)
+            raise TypeError(f"{shown} has private fields, which have no form in JSON")
         required = field.default is attrs.NOTHING
         if PLACES in field.metadata:
             form = _of_places(cast("tuple[At[object], ...]", field.metadata[PLACES]))
@@ -241,7 +249,7 @@ def _of_type(kind: object) -> Form:
 def _object(cls: type[object]) -> Form:
     def write(value: object) -> JSON:
         if type(value) is not cls:
-            raise EncodeError(f"{value!r} is not a {cls.__name__}")
+            raise EncodeError(f"{describe_value(value)} is not a {cls.__name__}")
         return cast("JSON", to_json(value))
 
     def read(data: JSON) -> object:
@@ -259,16 +267,17 @@ def _one_of(kinds: Mapping[str, type[object]]) -> Form:
         name = names.get(type(value))
         if name is None:
             wanted = ", ".join(cls.__name__ for cls in names)
-            raise EncodeError(f"{value!r} is none of {wanted}")
+            raise EncodeError(f"{describe_value(value)} is none of {wanted}")
         written: dict[str, JSON] = {_KIND: name}
         return written | to_json(value)
 
     def read(data: JSON) -> object:
         rest = dict(_mapping(data))
         name = rest.pop(_KIND, None)
-        if not isinstance(name, str) or name not in kinds:
+        kind = kinds.get(as_str(name)) if is_text(name) else None
+        if kind is None:
             raise DecodeError(f"{shown(name)} is none of {', '.join(kinds)}", (_KIND,))
-        return from_json(kinds[name], rest)
+        return from_json(kind, rest)
 
     return Form(write, read)
 
@@ -278,13 +287,14 @@ def _items(item: Form) -> Form:
 
     def write(value: object) -> JSON:
         if not isinstance(value, tuple):
-            raise EncodeError(f"{value!r} is not a tuple")
+            raise EncodeError(f"{describe_value(value)} is not a tuple")
         items = cast("tuple[object, ...]", value)
         return [_inside(str(i), EncodeError, item.write, each) for i, each in enumerate(items)]
 
     def read(data: JSON) -> object:
         if not isinstance(data, list):
             raise DecodeError(f"{shown(data)} is not a list")
-        return tuple(_inside(str(i), DecodeError, item.read, each) for i, each in enumerate(data))
+        items = enumerate(items_of(data))
+        return tuple(_inside(str(i), DecodeError, item.read, each) for i, each in items)
 
     return Form(write, read)

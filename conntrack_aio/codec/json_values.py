@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple, cast
 
 from ..model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
+from ..model.values import describe_value
+from ..plain import as_address, as_bytes, as_int, as_str
 from .scalars import describe_number
 
 JSON = None | bool | int | str | list["JSON"] | dict[str, "JSON"]
@@ -32,11 +34,28 @@ def shown(data: object) -> str:
         return "an object"
     if isinstance(data, list):
         return "a list"
-    if isinstance(data, str):
-        return repr(data) if len(data) <= 40 else f"{data[:40]!r}…"
-    if isinstance(data, int):
-        return describe_number(data)
-    return str(data) if isinstance(data, float) else f"a {type(data).__name__}"
+    kind = type(data)
+    if issubclass(kind, str):
+        text = as_str(data)
+        return repr(text) if len(text) <= 40 else f"{text[:40]!r}…"
+    if issubclass(kind, int):
+        return describe_number(as_int(data))
+    return describe_value(data) if kind is float else f"a {kind.__name__}"
+
+
+def is_text(data: object) -> bool:
+    """Whether it is text, which may be of a subclass."""
+    return issubclass(type(data), str)
+
+
+def items_of(data: list[JSON]) -> list[JSON]:
+    """Return the items of a list, whatever a subclass says they are."""
+    return [*list.__iter__(data)]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
+def entries_of(data: dict[str, JSON]) -> list[tuple[str, JSON]]:
+    """Return the names and values of an object, whatever a subclass says they are."""
+    return [*dict.items(data)]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 @cache
@@ -69,11 +88,15 @@ def _named(enum: type[int], low: int, high: int) -> Form:
 
 def _number(low: int, high: int) -> Form:
     def check(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool):
+        try:
+            number = None if type(value) is bool else as_int(value)
+        except TypeError:
+            number = None
+        if number is None:
             raise ValueError(f"{shown(value)} is not a whole number")
-        if not low <= value <= high:
-            raise ValueError(f"{shown(value)} is not in the range from {low} to {high}")
-        return int(value)
+        if not low <= number <= high:
+            raise ValueError(f"{shown(number)} is not in the range from {low} to {high}")
+        return number
 
     return Form(check, check)
 
@@ -88,8 +111,8 @@ def _state(enum: type[int], low: int, high: int) -> Form:
         return names.get(plain, plain)
 
     def read(data: JSON) -> object:
-        if isinstance(data, str):
-            return _member(members, data)
+        if is_text(data):
+            return _member(members, as_str(data))
         plain = cast("int", number.read(data))
         return enum(plain) if plain in names else plain
 
@@ -113,7 +136,7 @@ def _flags(enum: type[int], low: int, high: int) -> Form:
     def read(data: JSON) -> object:
         bits = 0
         for item in _list(data):
-            known = _member(members, item) if isinstance(item, str) else number.read(item)
+            known = _member(members, as_str(item)) if is_text(item) else number.read(item)
             bits |= cast("int", known)
         return enum(bits)
 
@@ -134,7 +157,7 @@ def _member(members: dict[str, int], name: str) -> int:
 def _list(data: JSON) -> list[JSON]:
     if not isinstance(data, list):
         raise ValueError(f"{shown(data)} is not a list")
-    return data
+    return data if type(data) is list else items_of(data)
 
 
 def _bitmap(size: int) -> Form:
@@ -156,8 +179,9 @@ def _bitmap(size: int) -> Form:
 
 def _text(maximum: int) -> Form:
     def check(value: object) -> str:
-        if not isinstance(value, str):
+        if not is_text(value):
             raise ValueError(f"{shown(value)} is not text")
+        value = as_str(value)
         try:
             data = value.encode(errors="surrogateescape")
         except UnicodeEncodeError:
@@ -178,18 +202,19 @@ def _bytes(maximum: int) -> Form:
         return value
 
     def write(value: object) -> JSON:
-        if not isinstance(value, bytes):
+        if not issubclass(type(value), bytes):
             raise ValueError(f"{shown(value)} is not bytes")
-        return check(value).hex()
+        return check(as_bytes(value)).hex()
 
     def read(data: JSON) -> object:
-        if isinstance(data, str):
+        if is_text(data):
+            text = as_str(data)
             try:
-                value = bytes.fromhex(data)
+                value = bytes.fromhex(text)
             except ValueError:
                 pass
             else:
-                if len(value) * 2 == len(data):  # no spaces between
+                if len(value) * 2 == len(text):  # no spaces between
                     return check(value)
         raise ValueError(f"{shown(data)} is not hexadecimal")
 
@@ -198,15 +223,17 @@ def _bytes(maximum: int) -> Form:
 
 def _address() -> Form:
     def write(value: object) -> JSON:
-        if not isinstance(value, IPv4Address | IPv6Address):
-            raise ValueError(f"{shown(value)} is not an address")
-        return str(_without_scope(value))
+        try:
+            address = as_address(value)
+        except TypeError:
+            raise ValueError(f"{shown(value)} is not an address") from None
+        return str(_without_scope(address))
 
     def read(data: JSON) -> object:
-        if not isinstance(data, str):
+        if not is_text(data):
             raise ValueError(f"{shown(data)} is not an address")
         try:
-            value = ip_address(data)
+            value = ip_address(as_str(data))
         except ValueError:
             raise ValueError(f"{shown(data)} is not an address") from None
         return _without_scope(value)
@@ -236,8 +263,9 @@ def _by_value(enum: type[Enum]) -> Form:
         return cast("str", value.value)
 
     def read(data: JSON) -> object:
+        text = as_str(data) if is_text(data) else None
         for member in enum:
-            if isinstance(data, str) and member.value == data:
+            if text is not None and member.value == text:
                 return member
         raise ValueError(f"{shown(data)} is none of {', '.join(str(m.value) for m in enum)}")
 

@@ -186,7 +186,7 @@ def _place(field: Field, value: object, values: Mapping[str, object]) -> Leaf:
         misplaced = True
     if misplaced:
         names = {leaf.when[0] for leaf in field.leaves if leaf.when is not None}
-        others = ", ".join(f"{name} {values.get(name)}" for name in sorted(names))
+        others = ", ".join(f"{name} {describe_value(values.get(name))}" for name in sorted(names))
         raise EncodeError(f"it does not go with {others}", (field.name,))
     raise EncodeError(_misfit(field.leaves[0], value), (field.name,))
 

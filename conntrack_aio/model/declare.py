@@ -357,7 +357,7 @@ def _plain_int(value: object) -> object:
 
 
 def _plain_text(value: object) -> object:
-    return as_str(value) if isinstance(value, str) else value
+    return as_str(value) if issubclass(type(value), str) else value
 
 
 def _plain_bytes(value: object) -> object:
@@ -394,6 +394,9 @@ class Plain(NamedTuple):
     types: tuple[type, ...]
     """The exact types of values that are plain."""
     normalize: Normalizer
+    settled: bool = True
+    """Whether a value of an exact type has nothing else in it: an address may have been made of a
+    number that is not plain."""
 
 
 def plain_of(wire: Wire[object]) -> Plain | None:
@@ -407,7 +410,7 @@ def plain_of(wire: Wire[object]) -> Plain | None:
     if isinstance(wire, Bitmap):
         return Plain((int,), _plain_int)
     if isinstance(wire, Address):
-        return Plain((IPv4Address, IPv6Address), _plain_address)
+        return Plain((IPv4Address, IPv6Address), _plain_address, settled=False)
     if isinstance(wire, Text):
         return Plain((str,), _plain_text)
     return Plain((bytes,), _plain_bytes) if isinstance(wire, Bytes) else None
@@ -521,7 +524,8 @@ def normalized(obj: T) -> T:
         new = value = getattr(obj, field.name)
         if value is not None:
             if (known := plain.get(field.name)) is not None:
-                new = value if type(value) in known.types else known.normalize(value)
+                if not (known.settled and type(value) in known.types):
+                    new = known.normalize(value)
             elif issubclass(type(value), nests.get(field.name, ())):
                 new = normalized(value)
         changed = changed or new is not value

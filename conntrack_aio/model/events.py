@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, cast
 
 import attrs
 
+from ..plain import as_int
 from ..uapi.nfnetlink_conntrack import CTA
-from .declare import U64, Access, attribute, inlined, message
+from .declare import U64, Access, attribute, inlined, is_message, message
 from .flow import Flow, as_datetime
+from .values import describe_value
 
 
 class EventType(enum.Enum):
@@ -34,20 +36,42 @@ class Event(Protocol):
     time_received: int | None
 
 
-def describe_event(event: Event, subject: object, time: datetime | None = None) -> str:
+def describe_event(event: Event, subject: object, timestamp: object = None) -> str:
     """Describe an event in one line: what happened, to what, where, through whom, and when.
 
-    ``time`` is the kernel's. What is not known is left out.
+    ``timestamp`` is the kernel's time. What is not known is left out, and what is none of a
+    field's values is shown as it is. Never raises.
     """
-    parts = [f"{event.type.name:<7} {subject}"]
+    try:
+        return _event(event, subject, timestamp)
+    except Exception:
+        return describe_value(event)
+
+
+def _event(event: Event, subject: object, timestamp: object) -> str:
+    kind = cast("object", event.type)
+    what = kind.name if isinstance(kind, EventType) else describe_value(kind)
+    about = str(subject) if is_message(type(subject)) else describe_value(subject)
+    parts = [f"{what:<7} {about}"]
     if event.nsid is not None:
-        parts.append(f"in {event.netns or f'namespace {event.nsid}'}")
-    if event.port_id:
-        parts.append(f"portid={event.port_id}")
-    for name, moment in (("time", time), ("received", as_datetime(event.time_received))):
-        if moment is not None:
-            parts.append(f"{name}={moment:%Y-%m-%dT%H:%M:%S.%f}Z")
+        netns: object = event.netns
+        name = netns if type(netns) is str else None if netns is None else describe_value(netns)
+        parts.append(f"in {name or f'namespace {describe_value(event.nsid)}'}")
+    if type(event.port_id) is not int or event.port_id:
+        parts.append(f"portid={describe_value(event.port_id)}")
+    parts += _moment("time", timestamp)
+    parts += _moment("received", event.time_received)
     return " ".join(parts)
+
+
+def _moment(name: str, nanoseconds: object) -> list[str]:
+    if nanoseconds is None:
+        return []
+    try:
+        moment = as_datetime(as_int(nanoseconds))
+    except Exception:
+        return [f"{name}={describe_value(nanoseconds)}"]
+    return [] if moment is None else [f"{name}={moment:%Y-%m-%dT%H:%M:%S.%f}Z"]
 
 
 @message
@@ -91,4 +115,4 @@ class FlowEvent:
         return as_datetime(self.time_received)
 
     def __str__(self) -> str:
-        return describe_event(self, self.flow, self.time)
+        return describe_event(self, self.flow, self.timestamp)

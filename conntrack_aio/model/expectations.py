@@ -29,7 +29,7 @@ from .declare import (
 from .events import EventType, describe_event
 from .flow import as_datetime
 from .text import describe_expectation
-from .tuples import TCP, AddressLike, IPAddress, Tuple, parse_address
+from .tuples import TCP, AddressLike, IPAddress, Tuple, named_address
 from .values import describe_value
 
 ExpectFlags = NF_CT_EXPECT
@@ -69,9 +69,11 @@ class ExpectNAT:
     ) -> ExpectNAT:
         """The address and port that were announced; ``proto`` is the protocol of the master.
 
-        Raises :exc:`ValueError` for an address that is none.
+        Raises :exc:`EncodeError`, which is a :exc:`ValueError`, for a text that is not an address
+        and a port or protocol that can't be; and :exc:`TypeError` for an address that is neither
+        text nor an address object.
         """
-        source = parse_address(address)
+        source = named_address(address, "src")
         nowhere = type(source)(0)
         announced = Tuple(src=source, dst=nowhere, proto=proto, sport=port, dport=0)
         return cls(direction=direction, tuple=announced)

@@ -33,13 +33,14 @@ from .declare import (
     attribute,
     by_path,
     message,
+    normalized,
     u32,
     variants,
 )
 from .nat import NAT, translate, translation
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo, TCPState
 from .text import describe_flow
-from .tuples import AddressLike, Tuple, proto_number
+from .tuples import AddressLike, Tuple, is_plain_tuple, proto_number
 from .values import describe_value
 
 Status = IPS
@@ -219,7 +220,13 @@ class Flow:
         be of either direction and be seen on either side: one that arrives is told as it leaves,
         and one that leaves as it arrived. Where nothing is translated, that is the same. ``None``
         if the packet is not of this connection.
+
+        :raises TypeError: for what is no :class:`Tuple`.
         """
+        if not issubclass(type(packet), Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a packet is a Tuple, not {describe_value(packet)}")
+        if not is_plain_tuple(packet):
+            packet = normalized(packet)
         return translate(self.orig, self.reply, self.status, packet)
 
     @classmethod

@@ -12,7 +12,7 @@ from ..errors import EncodeError
 from ..uapi.nf_conntrack_common import IPS
 from ..uapi.nfnetlink_conntrack import CTA_NAT, CTA_PROTONAT
 from .declare import IPV4, IPV6, U16, Access, at, attribute, message, normalized, raw, variants
-from .tuples import AddressLike, IPAddress, Tuple, describe_endpoint, parse_address
+from .tuples import AddressLike, IPAddress, Tuple, describe_endpoint, named_address, parse_address
 from .values import describe_value
 
 
@@ -66,11 +66,11 @@ class NATRange:
     def of(cls, address: AddressLike | None = None, port: int | None = None) -> NATRange:
         """One address, one port, or both.
 
-        Raises :exc:`ValueError` for a text that is not an address, and :exc:`TypeError` for
-        anything else.
+        Raises :exc:`EncodeError`, which is a :exc:`ValueError`, for a text that is not an address,
+        and :exc:`TypeError` for anything else.
         """
         return cls(
-            address_min=None if address is None else parse_address(address),
+            address_min=None if address is None else named_address(address, "address_min"),
             port_min=port,
         )
 

@@ -15,7 +15,9 @@ from typing import Final, Generic, TypeVar, cast, dataclass_transform
 import attrs
 
 from ..errors import DecodeError
+from ..plain import as_int
 from ..sysctls import CONNTRACK
+from .values import describe_value
 
 T = TypeVar("T", bound=int)
 T_co = TypeVar("T_co", bound=int, covariant=True)
@@ -55,6 +57,9 @@ NUMBER: Final = Form(int)
 SECONDS: Final = Form(int, "seconds")
 BYTES: Final = Form(int, "bytes")
 
+_LARGEST: Final = (1 << 64) - 1
+"""No setting of the kernel holds more."""
+
 _NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 
 
@@ -85,14 +90,27 @@ class Setting:
             return number  # a mode that a newer kernel has
 
     def check(self, name: str, value: object) -> int:
-        """The value, if it can be one. Raises :exc:`TypeError` or :exc:`ValueError`."""
+        """Return the plain value, if it can be one.
+
+        An integer may be of any kind but ``bool``. A switch takes ``bool`` alone, and a mode its
+        members.
+
+        Raises :exc:`TypeError` or :exc:`ValueError`.
+        """
         expected = self.form.type
-        if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-            raise TypeError(f"{name} takes {_words(expected)}, not {value!r}")
+        fits = type(value) is not bool if expected is int else type(value) is expected
+        try:
+            number = as_int(value) if fits else None
+        except TypeError:
+            number = None
+        if number is None:
+            raise TypeError(f"{name} takes {_words(expected)}, not {describe_value(value)}")
         # Of a timeout the kernel takes -1, and means 136 years less a second.
-        if value < 0:
-            raise ValueError(f"{name} is not negative: {value}")
-        return value
+        if number < 0:
+            raise ValueError(f"{name} is not negative: {describe_value(number)}")
+        if number > _LARGEST:
+            raise ValueError(f"{name} is at most {_LARGEST}, not {describe_value(number)}")
+        return number
 
 
 def _words(expected: type[int]) -> str:

@@ -38,6 +38,7 @@ from .declare import (
     variants,
 )
 from .tuples import ICMP, ICMPV6, TCP, UDP, proto_number
+from .values import describe_value
 
 _DCCP: Final = 33
 _GRE: Final = 47
@@ -210,7 +211,7 @@ def protocol_of(kind: type[object], protocol: int | None = None) -> int:
     """The protocol that a class of timeouts is of. Raises :exc:`EncodeError` for another one."""
     numbers = [place.when[1] for place in _DATA if place.when and place.wire == Nest(kind)]
     if not numbers:
-        name = getattr(kind, "__name__", repr(kind))
+        name = getattr(kind, "__name__", None) or describe_value(kind)
         raise EncodeError(f"{name} is no class of timeouts, as TCPTimeouts is", ("timeouts",))
     if protocol is None:
         return numbers[0]

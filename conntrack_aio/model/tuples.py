@@ -44,6 +44,18 @@ def parse_address(address: AddressLike) -> IPAddress:
     return unmapped(_plain_address(address))
 
 
+def named_address(address: AddressLike, *path: str) -> IPAddress:
+    """Return what :func:`parse_address` does.
+
+    :raises EncodeError: with this path, for a text that is not an address.
+    :raises TypeError: for anything else.
+    """
+    try:
+        return parse_address(address)
+    except ValueError as error:
+        raise EncodeError(str(error), path) from None
+
+
 def _plain_address(address: object) -> IPAddress:
     if isinstance(address, str):
         return ip_address(as_str(address))
@@ -92,7 +104,7 @@ def proto_number(value: object, field: str = "proto") -> int:
     """Return the number of a protocol, of its number or its name. Raises :exc:`EncodeError`."""
     if value is None:
         raise EncodeError("it is never absent", (field,))
-    if isinstance(value, str):
+    if issubclass(type(value), str):
         name = as_str(value).lower()
         number = PROTOCOL_NUMBERS.get(name, PROTOCOL_ALIASES.get(name))
         if number is not None:
@@ -327,17 +339,69 @@ class Tuple:
                 raise EncodeError(f"a tuple of {named} needs it", (name,))
 
     def __str__(self) -> str:
-        self = normalized(self)
-        name = PROTOCOL_NAMES.get(self.proto, str(self.proto))
-        ends = (self.src, self.sport), (self.dst, self.dport)
-        text = f"{name} {' -> '.join(describe_endpoint(*end) for end in ends)}"
-        if self.icmp_type is not None:
-            text += f" type {self.icmp_type} code {self.icmp_code} id {self.icmp_id}"
-        return text if self.zone is None else f"{text} zone {self.zone}"
+        try:
+            self = normalized(self)
+            text = f"{protocol_name(self.proto, '')} {describe_ends(self)}"
+            return text if self.zone is None else f"{text} zone {describe_value(self.zone)}"
+        except Exception:
+            return describe_value(self)
+
+
+def is_plain_tuple(tuple_: object) -> bool:
+    """Whether it is a Tuple with plain values, each in its range, and addresses of one family.
+
+    Look-ups ask this first: most tuples are, and to make them plain takes much longer.
+    """
+    if type(tuple_) is not Tuple:
+        return False
+    src, dst, proto, zone = tuple_.src, tuple_.dst, tuple_.proto, tuple_.zone
+    sport, dport, id = tuple_.sport, tuple_.dport, tuple_.icmp_id
+    kind, code = tuple_.icmp_type, tuple_.icmp_code
+    return (
+        type(src) is type(dst)
+        and (type(src) is IPv4Address or _is_plain_ipv6(src, dst))
+        and type(src.__int__()) is type(dst.__int__()) is int
+        and (type(proto) is int and 0 <= proto <= 0xFF)
+        and (sport is None or (type(sport) is int and 0 <= sport <= 0xFFFF))
+        and (dport is None or (type(dport) is int and 0 <= dport <= 0xFFFF))
+        and (zone is None or (type(zone) is int and 0 <= zone <= 0xFFFF))
+        and (id is None or (type(id) is int and 0 <= id <= 0xFFFF))
+        and (kind is None or (type(kind) is int and 0 <= kind <= 0xFF))
+        and (code is None or (type(code) is int and 0 <= code <= 0xFF))
+    )
+
+
+def _is_plain_ipv6(*addresses: object) -> bool:
+    return all(type(each) is IPv6Address and each.scope_id is None for each in addresses)
+
+
+def protocol_name(proto: object, prefix: str) -> str:
+    """Return the name of a protocol, or its number behind a prefix. Never raises."""
+    if type(proto) is not int:
+        return describe_value(proto)
+    return PROTOCOL_NAMES.get(proto) or f"{prefix}{describe_value(proto)}"
+
+
+def describe_ends(tuple_: Tuple) -> str:
+    """Return a tuple with plain values as text, without its protocol and its zone."""
+    source, target = (tuple_.src, tuple_.sport), (tuple_.dst, tuple_.dport)
+    text = f"{describe_endpoint(*source)} -> {describe_endpoint(*target)}"
+    if tuple_.icmp_type is None:
+        return text
+    numbers = map(describe_value, (tuple_.icmp_type, tuple_.icmp_code, tuple_.icmp_id))
+    return "{} type {} code {} id {}".format(text, *numbers)
+
+
+def describe_address(address: object) -> str:
+    """Return an address as text, or what stands in its place. Never raises."""
+    plain = type(address) in (IPv4Address, IPv6Address)
+    return str(address) if plain else describe_value(address)
 
 
 def describe_endpoint(address: IPAddress, port: int | None) -> str:
-    """``10.0.0.1:80``, ``[2001:db8::1]:80``, or the bare address."""
+    """``10.0.0.1:80``, ``[2001:db8::1]:80``, or the bare address. Never raises."""
+    text = describe_address(address)
     if port is None:
-        return str(address)
-    return f"[{address}]:{port}" if isinstance(address, IPv6Address) else f"{address}:{port}"
+        return text
+    shown = describe_value(port)
+    return f"[{text}]:{shown}" if type(address) is IPv6Address else f"{text}:{shown}"

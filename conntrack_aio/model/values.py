@@ -2,24 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from ..plain import as_int, as_str
-
-_LONGEST: Final = 200
-
-
-def describe_value(value: object) -> str:
-    """Return the value as an error message shows it. Never raises.
-
-    An object's own ``__repr__`` may raise, and Python refuses to print an integer of thousands
-    of digits.
-    """
-    try:
-        text = as_str(repr(value))
-    except Exception:
-        return f"an object of type {type(value).__name__}"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+from ..plain import LONGEST, as_int, as_str
+from ..plain import describe_value as describe_value
 
 
 def describe_error(error: BaseException) -> str:
@@ -28,7 +12,7 @@ def describe_error(error: BaseException) -> str:
         text = as_str(str(error))
     except Exception:
         return f"an error of type {type(error).__name__}"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def as_seconds(value: object) -> float:

@@ -21,7 +21,7 @@ from typing import TypeVar
 import attrs
 
 from ..errors import SHORTAGES, KernelError, NamespaceError, call_error, failed, kernel_error
-from ..plain import as_int
+from ..plain import as_int, as_str, describe_value
 from ..uapi.sched import CLONE_NEWNET
 from ..uapi.socket import SIOCGSKNS
 from .threads import no_thread
@@ -49,42 +49,57 @@ class NetNS:
     @classmethod
     def from_name(cls, name: str) -> NetNS:
         """A namespace that ``ip netns add`` made."""
+        try:
+            name = as_str(name)
+        except TypeError as error:
+            raise TypeError(f"the name of a network namespace is text: {error}") from None
         if not name or "/" in name or name in {".", ".."}:
-            raise ValueError(f"{name!r} is not the name of a network namespace")
+            raise ValueError(f"{describe_value(name)} is not the name of a network namespace")
         return cls(f"{NAMED}/{name}", None, f"namespace {name!r}")
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str]) -> NetNS:
         """A namespace by a file: ``/proc/PID/ns/net``, or whatever one is mounted on."""
-        return cls(os.fspath(path), None, f"namespace at {os.fspath(path)!r}")
+        path = os.fspath(path)
+        if issubclass(type(path), str):  # pyright: ignore[reportUnnecessaryIsInstance] - or bytes
+            path = as_str(path)
+        return cls(path, None, f"namespace at {describe_value(path)}")
 
     @classmethod
     def from_pid(cls, pid: int) -> NetNS:
-        """The namespace that a process lives in when it is used."""
+        """The namespace that a process lives in when it is used.
+
+        :raises TypeError: when the id is not an integer.
+        :raises ValueError: when it has more than 31 bits, so that no process has it.
+        """
         try:
             pid = as_int(pid)
         except TypeError as error:
             raise TypeError(f"the id of a process is a number: {error}") from None
+        if pid.bit_length() > 31:
+            raise ValueError(f"the id of a process has at most 31 bits; got {describe_value(pid)}")
         return cls(f"/proc/{pid:d}/ns/net", None, f"namespace of process {pid}")
 
     @classmethod
     def from_fd(cls, fd: int) -> NetNS:
         """A namespace by a descriptor, which stays the caller's and open until it was used."""
         fd = as_int(fd)
-        return cls(None, fd, f"namespace at descriptor {fd}")
+        return cls(None, fd, f"namespace at descriptor {describe_value(fd)}")
 
     @classmethod
     def of(cls, value: str | os.PathLike[str] | NetNS) -> NetNS:
         """What ``netns=`` takes: a name, a path (anything with a slash), or a :class:`NetNS`."""
         if isinstance(value, NetNS):
             return value
-        if isinstance(value, str) and "/" not in value:
-            return cls.from_name(value)
+        if issubclass(type(value), str):
+            value = as_str(value)
+            if "/" not in value:
+                return cls.from_name(value)
         if isinstance(value, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
             return cls.from_path(value)
         raise TypeError(
-            f"netns takes a name, a path or a NetNS, not {value!r}; a number is ambiguous: "
-            "say NetNS.from_pid() or NetNS.from_fd()"
+            f"netns takes a name, a path or a NetNS, not {describe_value(value)}; a number is "
+            "ambiguous: say NetNS.from_pid() or NetNS.from_fd()"
         )
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from ..model.flow import Flow
 from ..model.tuples import Tuple
-from .keys import asked_key, is_plain, key_of, reply_key
+from .keys import is_plain, key_of, reply_key
 
 
 class Entries:
@@ -43,14 +43,12 @@ class Entries:
         return self._flows.get(key)
 
     def by_orig(self, tuple_: Tuple, zone: int) -> Flow | None:
-        key = asked_key(tuple_, zone)
-        return None if key is None else self._flows.get(key)
+        """The tuple is one that :func:`plain_tuple` returns."""
+        return self._flows.get(key_of(tuple_, zone))
 
     def by_reply(self, tuple_: Tuple, zone: int) -> Flow | None:
-        number = asked_key(tuple_, zone)
-        if number is None:
-            return None
-        key = self._translated.get(number)
+        """The tuple is one that :func:`plain_tuple` returns."""
+        key = self._translated.get(key_of(tuple_, zone))
         if key is not None:
             return self._flows[key]
         if tuple_.icmp_id is tuple_.icmp_type is tuple_.icmp_code is None:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
+from ..codec.reference import encode
+from ..codec.requests.common import as_argument
 from ..model.flow import Flow
-from ..model.tuples import Tuple
+from ..model.tuples import Tuple, field_number, is_plain_tuple
+from ..model.values import describe_value
+from ..plain import as_int
 
 
 def key_of(tuple_: Tuple, zone: int) -> int:
@@ -25,18 +29,37 @@ def key_of(tuple_: Tuple, zone: int) -> int:
     return (number << 8 | tuple_.proto) << 18 | zone << 2 | form
 
 
-def asked_key(tuple_: Tuple, zone: int) -> int | None:
-    """The number of a tuple that somebody made up; ``None`` of one that no entry can have.
+def plain_tuple(tuple_: Tuple) -> Tuple:
+    """Return a tuple that was passed in with plain values, each in its range.
 
-    What the kernel tells is always in range, and so are the numbers of two tuples never the same.
+    What the kernel sends is such a tuple, so that the numbers of two are never the same.
+
+    :raises TypeError: for what is not a Tuple.
+    :raises EncodeError: for a value that can't be in its field, and addresses of two families.
     """
-    numbers = (tuple_.sport, tuple_.dport, tuple_.icmp_id, zone)
-    octets = (tuple_.proto, tuple_.icmp_type, tuple_.icmp_code)
-    if any(number and number >> 16 for number in numbers):
-        return None
-    if any(octet and octet >> 8 for octet in octets) or type(tuple_.src) is not type(tuple_.dst):
-        return None
-    return key_of(tuple_, zone)
+    return tuple_ if is_plain_tuple(tuple_) else _made_plain(tuple_)
+
+
+def _made_plain(tuple_: Tuple) -> Tuple:
+    if not issubclass(type(tuple_), Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
+        hint = "; use its orig" if issubclass(type(tuple_), Flow) else ""
+        raise TypeError(f"entries are looked up by a Tuple, not by {describe_value(tuple_)}{hint}")
+    plain = as_argument(tuple_, Tuple, "")
+    encode(plain)  # it refuses what a request would be refused for
+    return plain
+
+
+def plain_zone(zone: object) -> int:
+    """Return the plain number of a zone that was passed in.
+
+    :raises TypeError: for what is not an integer.
+    :raises EncodeError: for a number that can't be a zone's.
+    """
+    try:
+        number = as_int(zone)
+    except TypeError:
+        raise TypeError(f"zone must be a number; got {describe_value(zone)}") from None
+    return field_number("zone", number, 0xFFFF)
 
 
 def orig_key(flow: Flow) -> int:

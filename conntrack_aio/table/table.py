@@ -13,12 +13,16 @@ import attrs
 from anyio.abc import AsyncResource
 
 from .. import eventloop
+from ..codec.requests.common import as_argument
 from ..errors import ConntrackError, EncodeError
 from ..model.flow import Flow
 from ..model.table import TableMode, TableStatistics
 from ..model.tuples import Tuple
+from ..model.values import describe_value
+from ..plain import as_int
 from .changes import Backlog, Changes
 from .keeper import Interval, Keeper
+from .keys import plain_tuple, plain_zone
 from .merging import may_be_same
 from .mirror import Mirror
 from .upstream import Upstream, chain_of
@@ -78,14 +82,17 @@ class FlowTable(AsyncResource):
 
         :param zone: the zone to look in, instead of the tuple's own; 0 if neither is given.
 
-        Raises :exc:`TypeError` for what is no tuple.
+        :raises TypeError: for what is not a :class:`Tuple`, and a zone that is not an integer.
+        :raises EncodeError: for a value that can't be in its field.
         """
         self.check()
+        tuple_ = plain_tuple(tuple_)
         return self._entries.by_orig(tuple_, _zone_of(tuple_, zone))
 
     def by_reply(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
         """The entry whose reply tuple this is; otherwise as :meth:`by_orig`."""
         self.check()
+        tuple_ = plain_tuple(tuple_)
         return self._entries.by_reply(tuple_, _zone_of(tuple_, zone))
 
     def get(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
@@ -95,16 +102,27 @@ class FlowTable(AsyncResource):
         zone for one direction alone, one may have the tuple in its original, and another in its
         reply direction. This is then the first of them.
         """
-        found = self.by_orig(tuple_, zone=zone)
-        return self.by_reply(tuple_, zone=zone) if found is None else found
+        self.check()
+        tuple_ = plain_tuple(tuple_)
+        return self._get(tuple_, _zone_of(tuple_, zone))
+
+    def _get(self, tuple_: Tuple, zone: int) -> Flow | None:
+        found = self._entries.by_orig(tuple_, zone)
+        return self._entries.by_reply(tuple_, zone) if found is None else found
 
     def by_id(self, id: int) -> list[Flow]:
         """The entries with this :attr:`Flow.id`.
 
         It is a hash of 32 bits: of a million entries, some hundred share theirs with another.
+
+        :raises TypeError: for what is not an integer.
         """
         self.check()
-        return self._entries.by_id(id)
+        try:
+            number = as_int(id)
+        except TypeError:
+            raise TypeError(f"id must be a number; got {describe_value(id)}") from None
+        return self._entries.by_id(number)
 
     def find(self, packet: Tuple, *, zone: int | None = None) -> Flow | None:
         """The entry that a packet belongs to; ``None`` if there is none.
@@ -113,10 +131,13 @@ class FlowTable(AsyncResource):
         translation. If it could be one that arrives, by some entry, and one that leaves, by
         another, it is taken for the first. Otherwise as :meth:`by_orig`.
         """
-        found = self.get(packet, zone=zone)
+        self.check()
+        packet = plain_tuple(packet)
+        number = _zone_of(packet, zone)
+        found = self._get(packet, number)
         if found is None:
             try:
-                found = self.get(packet.inverse, zone=_zone_of(packet, zone))
+                found = self._get(packet.inverse, number)
             except EncodeError:  # an ICMP type without an answer, which nothing tracks
                 return None
         return found
@@ -141,13 +162,19 @@ class FlowTable(AsyncResource):
 
     def __contains__(self, item: object) -> bool:
         """Whether an entry has this tuple, in either direction; or whether this flow is there: the
-        same entry, be it in another state."""
-        if isinstance(item, Tuple):
-            return self.get(item) is not None
-        if not isinstance(item, Flow):
+        same entry, be it in another state. What no entry can have is in no table."""
+        self.check()
+        try:
+            if isinstance(item, Tuple):
+                return self.get(item) is not None
+            if not isinstance(item, Flow):
+                return False
+            item = as_argument(item, Flow, "")
+            orig = plain_tuple(item.orig)
+            zone = item.zone if orig.zone is None else orig.zone
+            stored = self._entries.by_orig(orig, _zone_of(orig, zone))
+        except (EncodeError, TypeError):
             return False
-        orig = item.orig
-        stored = self.by_orig(orig, zone=item.zone if orig.zone is None else orig.zone)
         return stored is not None and may_be_same(stored, item)
 
     # -- what it knows of itself ------------------------------------------------------------
@@ -363,10 +390,5 @@ def _forget_frames(error: BaseException) -> None:
 
 
 def _zone_of(tuple_: Tuple, zone: int | None) -> int:
-    """The zone to look in. Raises :exc:`TypeError` for what is no tuple."""
-    if not isinstance(tuple_, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-        hint = "; use its orig" if isinstance(tuple_, Flow) else f": {tuple_!r}"
-        raise TypeError(f"entries are looked up by a Tuple, not by a {type(tuple_).__name__}{hint}")
-    if zone is not None and not isinstance(zone, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"zone is a number, not {zone!r}")
-    return (tuple_.zone if zone is None else zone) or 0
+    """Return the zone to look in, for a tuple with plain values."""
+    return tuple_.zone or 0 if zone is None else plain_zone(zone)

@@ -183,7 +183,7 @@ class Expectations:
         Raises :exc:`NotFound`; :exc:`EncodeError` for an incomplete tuple.
         """
         tuple_ = requests.tuple_of(target)
-        id = target.id if isinstance(target, Expectation) else None
+        id = requests.id_of(target)
         if id is None:
             id = (await self._get(target, zone, "delete")).id
         outcome = await self._session.ask(requests.delete(tuple_, id, zone))
@@ -274,11 +274,12 @@ class Expectations:
     async def _get(self, target: ExpectTarget, zone: int | None, verb: str) -> Expectation:
         """The expectation with this very tuple, and id if it has one. Raises :exc:`NotFound`."""
         tuple_ = requests.tuple_of(target)
+        id = requests.id_of(target)
         request = requests.get(tuple_, zone, verb)
         found = the_expectation(await self._session.ask(request))
         if found.tuple != tuple_:
             hint = f"There is only one that its packets would meet: {found.tuple}, by its mask"
-        elif isinstance(target, Expectation) and target.id not in (None, found.id):
+        elif id not in (None, found.id):
             hint = "Another expectation, with another id, has this tuple now"
         else:
             return found

@@ -15,7 +15,8 @@ from collections.abc import Generator
 from typing import TypeVar
 
 from ..codec.requests import flows as requests
-from ..codec.requests.flows import Name, Target
+from ..codec.requests.common import plain_number
+from ..codec.requests.flows import Name, Target, id_of
 from ..errors import NotFound, kernel_error
 from ..model.flow import Flow, Timestamp
 from ..netlink.exchange import Outcome, Request
@@ -27,14 +28,19 @@ Steps = Generator[Request, Outcome, T]
 
 
 def start_of(flow: Flow) -> int | None:
-    """Return when the entry was made, where the flow tells."""
+    """Return when the entry was made, where the flow tells.
+
+    Raises :exc:`EncodeError` for what is not a number.
+    """
     timestamp = flow.timestamp
-    return timestamp.start if isinstance(timestamp, Timestamp) else None
+    if not isinstance(timestamp, Timestamp) or timestamp.start is None:
+        return None
+    return plain_number(timestamp.start, "timestamp", "start")
 
 
 def is_identified(target: Target) -> bool:
     """Whether a target stands for one entry alone, not for whatever has its tuple."""
-    return isinstance(target, Flow) and (target.id is not None or start_of(target) is not None)
+    return isinstance(target, Flow) and (id_of(target) is not None or start_of(target) is not None)
 
 
 def difference(target: Flow, found: Flow) -> str | None:
@@ -43,7 +49,8 @@ def difference(target: Flow, found: Flow) -> str | None:
     An entry that is made where an equal one was just deleted mostly has its very id. The time when
     it was made still tells them apart.
     """
-    if target.id is not None and found.id != target.id:
+    id = id_of(target)
+    if id is not None and found.id != id:
         return "Another flow, with another id, has this tuple now"
     start, other = start_of(target), start_of(found)
     if start is not None and other is not None and start != other:
@@ -65,6 +72,7 @@ def looking(target: Target, zone: int | None) -> Steps[tuple[Name | None, Flow]]
     the entry. Raises :exc:`NotFound`, and what the kernel answers else.
     """
     request = requests.get(target, zone)
+    is_identified(target)  # what can't be an id is refused before the kernel is asked
     try:
         found = the_flow((yield request))
         check_same(target, found, request)

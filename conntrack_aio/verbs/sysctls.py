@@ -80,7 +80,8 @@ class Sysctls:
         them.
 
         The call raises :exc:`TypeError` or :exc:`ValueError` before anything is set, for a name
-        that is none, a value of another type, or one that is negative. Setting raises
+        that is none, a value of another type, or one that is negative or above 2^64. An integer may
+        be of any kind, such as NumPy's; a switch takes ``True`` and ``False`` alone. Setting raises
         :exc:`NotSupported` if this kernel does not have one of them; :exc:`PermissionDenied`
         without the right to (in other namespaces than the initial one nobody has it for ``max``,
         ``buckets`` and ``expect_max``); :exc:`InvalidRequest` for a number that the kernel does
@@ -132,7 +133,7 @@ def _write(tree: SysctlTree, chosen: dict[str, int]) -> None:
     done: list[str] = []
     for name, value in chosen.items():
         try:
-            tree.write(sysctl_of(name), int(value))
+            tree.write(sysctl_of(name), value)
         except KernelError:
             raise  # it says itself that the module is missing
         except OSError as error:
@@ -142,7 +143,7 @@ def _write(tree: SysctlTree, chosen: dict[str, int]) -> None:
 
 def _refused(code: int, name: str, value: int, done: list[str]) -> KernelError:
     declared = SETTINGS[name]
-    request = f"set {sysctl_of(name)} to {int(value)}"
+    request = f"set {sysctl_of(name)} to {value}"
     denied = code in (errno.EPERM, errno.EACCES)
     if code == errno.ENOENT:
         error: KernelError = NotSupported(code, request, hint=_absent(declared))

@@ -57,7 +57,7 @@ class Change:
             hint = "it has members, as Status.ASSURED, which are joined by |"
             raise EncodeError(f"{shown} is no Status: {hint}", ("status",))
         helper = values.get("helper")
-        if isinstance(helper, str):
+        if issubclass(type(helper), str):
             plain["helper"] = Helper(name=as_str(helper))
         bits = None if status is None else cast("Status", plain_number(status, "status"))
         return cls(plain, bits, None if zone is None else plain_number(zone, "zone"))

@@ -11,6 +11,7 @@ from ..filters.match import Match
 from ..model.flow import Flow
 from ..model.sysctls import EventMode
 from ..model.values import as_seconds, describe_value
+from ..plain import as_str
 from ..session import Session
 from ..table.table import FlowTable
 from ..table.upstream import Buffering, Upstream
@@ -116,8 +117,10 @@ class Watching(BulkWriting):
 
 def _interval_of(reconcile: float | Literal["auto"] | None) -> float | Literal["auto"] | None:
     """Check an interval. Raises :exc:`TypeError` and :exc:`ValueError`."""
-    if reconcile is None or reconcile == "auto":
-        return reconcile
+    if reconcile is None:
+        return None
+    if issubclass(type(reconcile), str) and as_str(reconcile) == "auto":
+        return "auto"
     try:
         seconds = as_seconds(reconcile)
     except TypeError:
@@ -126,5 +129,6 @@ def _interval_of(reconcile: float | Literal["auto"] | None) -> float | Literal["
             f'reconcile must be a number of seconds, "auto" or None; got {shown}'
         ) from None
     if not 0 < seconds <= _LONGEST:
-        raise ValueError(f"reconcile must be above 0 seconds and at most 366 days; got {seconds}")
+        shown = describe_value(seconds)
+        raise ValueError(f"reconcile must be above 0 seconds and at most 366 days; got {shown}")
     return float(seconds)

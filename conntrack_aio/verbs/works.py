@@ -160,7 +160,7 @@ def _has_start(item: object) -> bool:
     try:
         return isinstance(item, Flow) and item.timestamp is not None and start_of(item) is not None
     except Exception:
-        return False  # what is wrong with it, its outcome says
+        return True  # looked up, its outcome says what is wrong with it
 
 
 def _few(pipeline: Pipeline) -> int:

@@ -9,10 +9,11 @@ from ..codec.requests import flows as requests
 from ..codec.requests.flows import Target
 from ..errors import NotFound, ResourceExhausted
 from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy
-from ..model.labels import Label, LabelNames
+from ..model.labels import Label, LabelNames, is_name
 from ..model.nat import NATRange
 from ..model.protoinfo import ProtoInfo
 from ..model.tuples import IPAddress
+from ..model.values import describe_value
 from .naming import carry_out, deleting, reading_back
 from .reading import Reading
 from .updates import Change, updating
@@ -36,7 +37,7 @@ class Writing(Reading):
     @label_names.setter
     def label_names(self, names: LabelNames) -> None:
         if not isinstance(names, LabelNames):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"names of labels are LabelNames(…), not {names!r}")
+            raise TypeError(f"names of labels are LabelNames(…), not {describe_value(names)}")
         self._label_names = names
 
     async def create(
@@ -60,7 +61,8 @@ class Writing(Reading):
         leaves out labels where no rule of the namespace uses any.
 
         Raises :exc:`AlreadyExists` if an entry has one of its tuples, or all of a range to
-        translate to is taken; :exc:`EncodeError`; :exc:`TypeError` for what is no :class:`Flow`;
+        translate to is taken; :exc:`EncodeError`, for text that is not an address, too;
+        :exc:`TypeError` for what is no :class:`Flow`;
         :exc:`ResourceExhausted` if the table is full; :exc:`NotFound` if its master is missing, or
         if it was gone (its timeout 0) before it could be read back.
         """
@@ -142,11 +144,12 @@ class Writing(Reading):
     async def set_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
         """Give a flow these labels, by bit or by name, and no others.
 
-        Names are those of :attr:`label_names`. Raises :exc:`EncodeError` for a label that there
-        is not, and what :meth:`update` raises, above all :exc:`ResourceExhausted` (ENOSPC): an
-        entry that was made before a rule of its namespace used labels has no room for any.
+        Names are those of :attr:`label_names`, which are read where a label is given by name. A
+        text that is a number, such as ``"5"``, is a bit. Raises :exc:`EncodeError` for a label that
+        there is not, and what :meth:`update` raises, above all :exc:`ResourceExhausted` (ENOSPC):
+        an entry that was made before a rule of its namespace used labels has no room for any.
         """
-        mask = self.label_names.mask(*labels)
+        mask = self._mask_of(labels)
         if mask:
             await self.update(target, labels=mask, zone=zone)
         else:
@@ -154,7 +157,7 @@ class Writing(Reading):
 
     async def add_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
         """Give a flow these labels too. Raises what :meth:`set_labels` does."""
-        mask = self.label_names.mask(*labels)
+        mask = self._mask_of(labels)
         if mask:
             await self.update(target, labels=mask, labels_mask=mask, zone=zone)
         else:
@@ -165,7 +168,12 @@ class Writing(Reading):
 
         From an entry without room for labels there is nothing to take: that is no error.
         """
-        await self._clear_labels(target, self.label_names.mask(*labels), zone)
+        await self._clear_labels(target, self._mask_of(labels), zone)
+
+    def _mask_of(self, labels: tuple[Label, ...]) -> int:
+        """Return the bitmap of labels. Only names need the file that has them."""
+        names = self.label_names if any(map(is_name, labels)) else LabelNames()
+        return names.mask(*labels)
 
     async def _clear_labels(self, target: Target, mask: int | None, zone: int | None) -> None:
         try:

@@ -392,6 +392,20 @@ def test_events_says_what_was_lost_and_goes_on(lab: Lab, form: list[str]) -> Non
 # How it ends
 
 
+def test_a_shortage_of_descriptors_is_said_once(lab: Lab) -> None:
+    """Whichever is the one too many: also where the event loop can't be opened."""
+    endings: list[str] = []
+    for limit in range(5, 12):
+        command = ("sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *COMMAND)
+        status, _, errors = run(lab, "list", command=command)
+        if status == 0:
+            break
+        endings.append(errors)
+    assert any("socket(AF_NETLINK): Too many open files" in errors for errors in endings)
+    for errors in endings:
+        assert re.fullmatch(r"conntrack-aio: .*Too many open files.*\n", errors)
+
+
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_a_reader_of_a_long_list_may_stop(lab: Lab, form: list[str]) -> None:
     # More than a pipe holds.

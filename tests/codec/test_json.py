@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from ipaddress import IPv6Address
 from socket import IPPROTO_TCP
+from typing import Any
 
 import attrs
 import pytest
 from support.cases import A6, CASES, TCP4, Case, flow
+from support.passed import INTEGERS, Hostile
 from support.policy_cases import PER_PROTOCOL
 from support.wire import assigned
 
@@ -42,6 +44,7 @@ from conntrack_aio import (
 from conntrack_aio.codec.json import JSON, from_json, to_json
 from conntrack_aio.model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from conntrack_aio.model.timeouts import TimeoutPolicy
+from conntrack_aio.plain import describe_value
 
 ORIG = {"src": "10.0.0.1", "dst": "10.0.0.2", "proto": 6, "sport": 1024, "dport": 80}
 REPLY = {"src": "10.0.0.2", "dst": "10.0.0.1", "proto": 6, "sport": 80, "dport": 1024}
@@ -417,3 +420,64 @@ def test_what_is_made_of_a_flow() -> None:
         }
     }
     assert from_json(NAT, written) == masked.nat
+
+
+class Other(str):
+    """Says that it is another text, which it is equal to."""
+
+    def __str__(self) -> str:
+        return "other"
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return hash("other")
+
+    def encode(self, *arguments: object, **options: object) -> bytes:
+        return b"other"
+
+
+class OtherList(list[Any]):
+    def __iter__(self) -> Any:
+        return iter([1])
+
+
+class OtherDict(dict[str, Any]):
+    def items(self) -> Any:
+        return [("mark", 1)]
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_numbers_of_any_kind_are_read_as_what_they_are(kind: str) -> None:
+    make = INTEGERS[kind]
+    written: Any = BOTH | {"mark": make(5), "timeout": make(6), "labels": [make(3)]}
+    written["status"] = ["ASSURED", make(2)]
+    written["protoinfo"] = {"kind": "tcp", "state": make(3)}
+    read = from_json(Flow, written)
+    assert (read.mark, read.timeout, read.labels) == (5, 6, 8)
+    assert type(read.mark) is type(read.timeout) is type(read.labels) is int
+    assert read.status is Status.ASSURED | Status.SEEN_REPLY
+    assert read.protoinfo == TCPInfo(state=TCPState.ESTABLISHED)
+
+
+def test_texts_are_read_as_what_they_are() -> None:
+    written: Any = BOTH | {"status": OtherList([Other("ASSURED")]), "labels": OtherList([5])}
+    written["helper"] = OtherDict({Other("name"): Other("ftp"), "info": Other("00ff")})
+    written["protoinfo"] = {"kind": Other("tcp"), "state": Other("ESTABLISHED")}
+    written["orig"] = OtherDict(ORIG | {"src": Other("10.0.0.1")})
+    read = from_json(Flow, written)
+    assert read.helper == Helper(name="ftp", info=b"\0\xff")
+    assert read.helper is not None
+    assert type(read.helper.name) is str
+    assert (read.status, read.labels, read.mark) == (Status.ASSURED, 32, None)
+    assert read.protoinfo == TCPInfo(state=TCPState.ESTABLISHED)
+    assert read.orig == from_json(Tuple, ORIG)
+    with pytest.raises(DecodeError, match="'nonsense' is no field"):
+        from_json(Flow, BOTH | {Other("nonsense"): 1})
+
+
+@pytest.mark.parametrize("wrong", [True, 1.0, "1", Hostile(KeyError), object()], ids=describe_value)
+def test_what_is_no_number_in_json(wrong: Any) -> None:
+    with pytest.raises(DecodeError, match="is not a whole number"):
+        from_json(Flow, BOTH | {"mark": wrong})

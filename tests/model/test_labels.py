@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.passed import INTEGERS, Hostile, LyingText
 
 from conntrack_aio import EncodeError, LabelNames, Match, MatchError
 from conntrack_aio.model import labels
@@ -146,3 +149,80 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "read_bytes", refused)
     with pytest.raises(EncodeError, match="can't be read: Permission denied"):
         LabelNames.read(tmp_path / "connlabel.conf")
+
+
+@pytest.mark.parametrize("make", INTEGERS.values(), ids=INTEGERS)
+def test_integers_of_any_kind(make: Callable[[int], Any]) -> None:
+    names = LabelNames({"web": make(3)})
+    assert names.bit(LyingText("web")) == names.bit(make(3)) == names.bit("3") == 3
+    assert names.of(make(8)) == ["web"]
+
+
+def test_a_text_that_is_a_number_is_a_bit() -> None:
+    """As it is in a Match."""
+    names = LabelNames({"5": 3, "web": 4})
+    assert [names.bit(text) for text in ("5", "05", "0x5", "0X05")] == [5] * 4
+    assert Match(labels="5", label_names=names) == Match(labels=5)
+    assert names.of(1 << 3 | 1 << 4) == [3, "web"]
+    with pytest.raises(EncodeError, match="from 0 to 127"):
+        names.bit("128")
+
+
+def test_any_number_of_leading_zeros() -> None:
+    zeros = "0" * 6000
+    names = LabelNames.parse(f"{zeros}7 a\n0x{zeros}7f b\n{zeros} c")
+    assert [names.bit(name) for name in "abc"] == [7, 127, 0]
+    assert names.bit(zeros + "9") == 9
+
+
+@pytest.mark.parametrize(
+    "wrong", ["x", 5, [1], object(), Hostile(KeyError)], ids=lambda value: type(value).__name__
+)
+def test_names_are_a_mapping(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="mapping of names to bits"):
+        LabelNames(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 5, b"1 a", object(), Hostile(KeyError)], ids=lambda value: type(value).__name__
+)
+def test_what_is_parsed_is_text(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="must be text"):
+        LabelNames.parse(wrong)
+    with pytest.raises(TypeError, match="must be text"):
+        LabelNames({}, wrong)
+
+
+def test_each_name_is_text() -> None:
+    for wrong in (None, 5, b"a"):
+        with pytest.raises(TypeError, match="must be text"):
+            LabelNames({wrong: 1})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["x", 1.5, [1], object(), Hostile(KeyError)], ids=lambda value: type(value).__name__
+)
+def test_a_bitmap_is_a_number(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="must be an integer of 128 bits"):
+        LabelNames().of(wrong)
+    with pytest.raises(TypeError, match="must be an integer"):
+        LabelNames({"a": wrong})
+
+
+@pytest.mark.parametrize("wrong", [-1, 1 << 128, 10**5000], ids=["below", "above", "huge"])
+def test_a_bitmap_has_128_bits(wrong: int) -> None:
+    with pytest.raises(EncodeError, match="128 bits"):
+        LabelNames().of(wrong)
+    with pytest.raises(EncodeError, match="0 to 127"):
+        LabelNames({"a": wrong})
+
+
+def test_a_place_below_a_file_has_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "xtables").write_text("")
+    second = tmp_path / "second"
+    second.write_text("2 web")
+    first = tmp_path / "xtables" / "connlabel.conf"
+    monkeypatch.setattr(labels, "PATHS", (str(first), str(second)))
+    assert LabelNames.read().bit("web") == 2
+    with pytest.raises(EncodeError, match="can't be read: Not a directory"):
+        LabelNames.read(first)

@@ -23,9 +23,14 @@ from support.strategies import messages as message_classes
 from support.wire import assigned
 
 from conntrack_aio import (
+    Counters,
     EncodeError,
+    EventType,
+    Expectation,
+    ExpectEvent,
     ExpectNAT,
     Flow,
+    FlowEvent,
     Helper,
     NATRange,
     SeqAdj,
@@ -39,6 +44,7 @@ from conntrack_aio.codec.reference import encode, encode_fields
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.codec.schema import schema_of
 from conntrack_aio.model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, raw
+from conntrack_aio.plain import as_address, as_bytes, as_int, as_str, describe_value
 
 CLASSES = [cls for cls in message_classes() if cls is not Tuple]
 
@@ -378,3 +384,110 @@ def test_a_translation_of_such_a_flow_keeps_its_family() -> None:
     assert nat is not None
     assert nat.src is not None
     assert nat.src.range.address_min == IPv6Address("::ffff:10.0.0.9")
+
+
+# As text
+
+
+def odd_values() -> list[Any]:
+    return [
+        *("7", "", b"x", 5, -1, 1.5, 10**5000, 1 << 40, None, [], {}, object(), Hostile(KeyError)),
+        *(Hostile(RecursionError), rich(), rich().orig, Helper(name="ftp"), NATRange(port_min=1)),
+    ]
+
+
+def described() -> Iterator[Any]:
+    """An object of each class that has a line of text, and each field of it, at any depth."""
+    expected = Expectation.of(
+        rich().orig, Tuple.tcp(A, 1, B, 2), nat=ExpectNAT.of(A, 5), any_sport=True
+    )
+    flow = rich()
+    flow.counters_orig = flow.counters_reply = Counters(packets=1, bytes=2)
+    for made in (
+        Tuple(**GOOD),
+        Tuple.icmp(A, B, id=1),
+        flow,
+        expected,
+        FlowEvent(type=EventType.NEW, flow=flow, nsid=1, netns="x", timestamp=1),
+        ExpectEvent(type=EventType.NEW, expectation=expected, time_received=1),
+    ):
+        for path in paths(made):
+            yield pytest.param(made, path, id=f"{type(made).__name__}.{'.'.join(path)}")
+
+
+def paths(made: Any) -> Iterator[tuple[str, ...]]:
+    for field in attrs.fields(type(made)):
+        yield (field.name,)
+        inner = getattr(made, field.name)
+        if attrs.has(type(inner)):
+            yield from [(field.name, *path) for path in paths(inner)]
+
+
+@pytest.mark.parametrize(("made", "path"), list(described()))
+def test_the_text_of_an_object_never_raises(made: Any, path: tuple[str, ...]) -> None:
+    for value in odd_values():
+        assert str(put(made, path, value))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "shown"),
+    [
+        ("mark", "7", "mark='7'"),
+        ("status", "assured", "status='assured'"),
+        ("helper", "ftp", "helper='ftp'"),
+        ("orig", None, "None"),
+        ("master", 5, "master=(5)"),
+        ("labels", -1, "labels=-1"),
+        ("counters_orig", 5, "counters_orig=5"),
+        ("protoinfo", "x", "protoinfo='x'"),
+        ("mark", 10**5000, "mark=an object of type int"),
+    ],
+    ids=lambda value: describe_value(value),
+)
+def test_what_is_no_value_is_shown_as_it_is(field: str, value: object, shown: str) -> None:
+    text = str(put(rich(), (field,), value))
+    assert shown in text
+    assert "timeout=3" in text  # and the rest of it stands there, too
+
+
+def test_what_stands_for_a_value_is_shown_as_it() -> None:
+    flow = rich()
+    flow.status, flow.mark = Status.ASSURED | Status.SEEN_REPLY, 9
+    expected = str(flow)
+    for make in INTEGERS.values():
+        flow.status, flow.mark = make(int(Status.ASSURED | Status.SEEN_REPLY)), make(9)
+        assert str(flow) == expected
+
+
+# A packet of a flow
+
+
+def test_a_packet_to_translate_is_a_tuple() -> None:
+    flow = rich()
+    for wrong in ("x", None, 5, flow, object(), Hostile(KeyError)):
+        with pytest.raises(TypeError, match="a packet is a Tuple"):
+            flow.translate(wrong)
+    for make in INTEGERS.values():
+        assert flow.translate(assigned(flow.orig, sport=make(1))) == flow.orig
+
+
+# Whatever lies about its class
+
+
+@pytest.mark.parametrize("claimed", [IPv4Address, IPv6Address, int, str, bytes])
+def test_what_claims_to_be_of_another_class(claimed: type) -> None:
+    class Claims:
+        @property
+        def __class__(self) -> Any:
+            return claimed
+
+    value: Any = Claims()
+    for convert in (as_int, as_str, as_bytes, as_address):
+        with pytest.raises(TypeError):
+            convert(value)
+    for field in ("src", "proto", "sport"):
+        with pytest.raises(EncodeError):
+            Tuple(**GOOD | {field: value})
+    for cls, field in ((Helper, "name"), (Helper, "info"), (SeqAdj, "correction_pos")):
+        with pytest.raises(EncodeError):
+            encode_fields(cls, {field: getattr(cls(**{field: value}), field)})

@@ -6,6 +6,7 @@ import os
 
 import pytest
 from support.lab import Lab
+from support.passed import INTEGERS, Hostile
 
 from conntrack_aio.codec.json import from_json, to_json
 from conntrack_aio.errors import DecodeError
@@ -124,3 +125,26 @@ def test_they_are_json() -> None:
     data = to_json(settings)
     assert data == {"events": "AUTO", "acct": False, "udp_timeout": 30, "count": 0}
     assert from_json(ConntrackSysctls, data) == settings
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_an_integer_of_any_kind_is_the_number_that_is_set(kind: str) -> None:
+    value = SETTINGS["udp_timeout"].check("udp_timeout", INTEGERS[kind](30))
+    assert (value, type(value)) == (30, int)
+    for name in ("acct", "events"):
+        with pytest.raises(TypeError, match=f"^{name} "):
+            SETTINGS[name].check(name, INTEGERS[kind](1))
+
+
+def test_switches_and_modes_take_their_own_values() -> None:
+    assert SETTINGS["acct"].check("acct", True) == 1
+    assert SETTINGS["events"].check("events", EventMode.AUTO) == 2
+
+
+@pytest.mark.parametrize("name", ["acct", "events", "udp_timeout", "max"])
+@pytest.mark.parametrize(
+    "wrong", [10**5000, -(10**5000), Hostile(KeyError)], ids=["large", "below", "hostile"]
+)
+def test_any_value_is_refused_in_words(name: str, wrong: object) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{name} .*"):
+        SETTINGS[name].check(name, wrong)

@@ -8,6 +8,8 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from ipaddress import IPv6Address
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -15,7 +17,9 @@ import anyio.to_thread
 import pytest
 from support import flows
 from support.lab import Lab
+from support.passed import INTEGERS, Hostile, LyingIPv4, LyingIPv6, member
 from support.waiting import until
+from support.wire import assigned
 
 from conntrack_aio import (
     Cause,
@@ -23,6 +27,7 @@ from conntrack_aio import (
     Changes,
     ChangeType,
     Connection,
+    EncodeError,
     Flow,
     FlowTable,
     Match,
@@ -34,6 +39,7 @@ from conntrack_aio import (
     Tuple,
     connect,
 )
+from conntrack_aio.plain import describe_value
 from conntrack_aio.sandbox import traffic
 from conntrack_aio.table.keys import orig_key
 
@@ -623,6 +629,88 @@ async def test_bad_parameters(conn: Connection) -> None:
                 look_up(flows.tcp())  # type: ignore[arg-type]
             with pytest.raises(TypeError, match="zone"):
                 look_up(flows.tcp().orig, zone="a")  # type: ignore[arg-type]
+
+
+WAYS = ("by_orig", "by_reply", "get", "find", "translate")
+
+
+@pytest.mark.parametrize("make", [*INTEGERS.values()], ids=[*INTEGERS])
+async def test_look_ups_by_any_kind_of_value(
+    conn: Connection, table: FlowTable, make: Callable[[int], Any]
+) -> None:
+    made = await conn.create(Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=30, zone=9))
+    six = await conn.create(Flow.udp("fd00::1", 1, "fd00::2", 2, timeout=30, zone=9))
+    await table.synced()
+    for flow, lie in ((made, LyingIPv4), (six, LyingIPv6)):
+        assert flow.id is not None
+        assert [each.id for each in table.by_id(make(flow.id))] == [flow.id]
+        for values in (
+            {"sport": make(flow.orig.sport or 0)},
+            {"dport": make(flow.orig.dport or 0), "proto": make(17)},
+            {"src": lie(str(flow.orig.src)), "dst": lie(str(flow.orig.dst))},
+            {"src": type(flow.orig.src)(member(int(flow.orig.src)))},
+        ):
+            odd = assigned(flow.orig, **values)
+            reply = assigned(flow.reply, sport=make(flow.reply.sport or 0))
+            for zone in (9, make(9)):
+                found = table.by_orig(odd, zone=zone)
+                assert found is not None
+                assert found.id == flow.id
+                assert table.by_reply(reply, zone=zone) is found
+                assert table.get(odd, zone=zone) is table.find(odd, zone=zone) is found
+                assert table.get(reply, zone=zone) is found
+                assert table.translate(odd, zone=zone) == flow.orig
+            within = assigned(odd, zone=make(9))
+            assert table.by_orig(within) is found
+            assert within in table
+            assert assigned(flow, orig=odd, zone=make(9)) in table
+            assert table.by_orig(odd, zone=make(8)) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("src", "10.0.0.1"),
+        ("src", None),
+        ("src", IPv6Address("::1")),
+        ("src", Hostile(KeyError)),
+        ("proto", "udp"),
+        ("proto", None),
+        *[
+            (field, value)
+            for field in ("proto", "sport", "dport", "zone", "icmp_id", "icmp_type", "icmp_code")
+            for value in ("1", 1.0, -1, 1 << 16, 10**5000, Hostile(RecursionError), object())
+        ],
+    ],
+    ids=describe_value,
+)
+async def test_look_ups_by_what_can_not_be(table: FlowTable, field: str, value: object) -> None:
+    broken = assigned(Tuple.icmp("10.0.0.1", "10.0.0.2", id=1), **{field: value})
+    for way in WAYS:
+        with pytest.raises(EncodeError) as caught:
+            getattr(table, way)(broken)
+        assert caught.value.path
+    assert broken not in table
+    assert Flow(orig=broken, reply=broken) not in table
+
+
+async def test_look_ups_by_other_things(table: FlowTable) -> None:
+    tuple_ = flows.tcp().orig
+    for wrong in ("1", 1.0, b"1", Hostile(KeyError), object()):
+        for way in WAYS:
+            with pytest.raises(TypeError, match="zone must be a number"):
+                getattr(table, way)(tuple_, zone=wrong)
+            with pytest.raises(TypeError, match="looked up by a Tuple"):
+                getattr(table, way)(wrong)
+        with pytest.raises(TypeError, match="id must be a number"):
+            table.by_id(wrong)  # type: ignore[arg-type]
+        assert wrong not in table
+    for zone in (-1, 1 << 16, 10**5000):
+        for way in WAYS:
+            with pytest.raises(EncodeError, match="zone"):
+                getattr(table, way)(tuple_, zone=zone)
+    for id in (-1, 1 << 32, 10**5000):
+        assert table.by_id(id) == []
 
 
 async def test_nothing_is_left(conn: Connection) -> None:

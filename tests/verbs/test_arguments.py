@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from socket import AF_INET
 from typing import Any
 
@@ -16,15 +17,20 @@ from support.wire import assigned
 
 from conntrack_aio import (
     Connection,
+    ConntrackError,
     EncodeError,
     Expectation,
     Expectations,
+    ExpectNAT,
     ExpectPolicy,
     Flow,
     Helpers,
+    LabelNames,
     Match,
     NATRange,
+    NetNS,
     NewFlow,
+    NotFound,
     Status,
     TCPTimeouts,
     TimeoutPolicy,
@@ -34,7 +40,11 @@ from conntrack_aio import (
     UDPTimeouts,
     UserspaceHelper,
     connect,
+    from_json,
+    to_json,
 )
+from conntrack_aio.model import labels
+from conntrack_aio.plain import describe_value
 from conntrack_aio.testing import FakeKernel
 
 pytestmark = pytest.mark.anyio
@@ -376,3 +386,202 @@ def test_buffers_and_processes_of_any_kind_of_number() -> None:
             connect(receive_buffer=wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="reply_timeout"):
         connect(reply_timeout=Hostile(KeyError))  # type: ignore[arg-type]
+
+
+# Identities
+
+
+def wrong_ids() -> list[Any]:
+    return ["x", -1, 1 << 40, 10**5000, 1.5, b"\1", object(), Hostile(KeyError)]
+
+
+IDENTIFIED: dict[str, Callable[[Connection, Flow], Any]] = {
+    "get": lambda conn, flow: conn.get(flow),
+    "get and reset": lambda conn, flow: conn.get(flow, zero_counters=True),
+    "update": lambda conn, flow: conn.update(flow, mark=1),
+    "update, the status": lambda conn, flow: conn.update(flow, status=Status.ASSURED),
+    "set_labels": lambda conn, flow: conn.set_labels(flow, 1),
+    "add_labels": lambda conn, flow: conn.add_labels(flow, 1),
+    "add no labels": lambda conn, flow: conn.add_labels(flow),
+    "remove_labels": lambda conn, flow: conn.remove_labels(flow, 1),
+    "delete": lambda conn, flow: conn.delete(flow),
+}
+
+
+@pytest.mark.parametrize("verb", IDENTIFIED)
+@pytest.mark.parametrize("wrong", wrong_ids(), ids=kind_of)
+async def test_what_can_be_no_id(conn: Connection, verb: str, wrong: Any) -> None:
+    before = conn.statistics().requests
+    with pytest.raises(EncodeError) as caught:
+        await IDENTIFIED[verb](conn, assigned(FLOW, id=wrong))
+    assert caught.value.path == ("id",)
+    assert conn.statistics().requests == before
+
+
+@pytest.mark.parametrize("wrong", ["x", 1.5, object(), Hostile(KeyError)], ids=kind_of)
+async def test_what_can_be_no_start(conn: Connection, wrong: Any) -> None:
+    flow = assigned(FLOW, timestamp=assigned(Timestamp(), start=wrong))
+    for name, verb in IDENTIFIED.items():
+        with pytest.raises(EncodeError) as caught:
+            await verb(conn, flow)
+        assert caught.value.path == ("timestamp", "start"), name
+    for bulk in (conn.update_many([flow], mark=1), conn.delete_many([flow])):
+        (outcome,) = await bulk
+        assert isinstance(outcome.error, EncodeError)
+    assert await conn.count() == 1
+
+
+async def test_no_id_of_an_expectation(conn: Connection) -> None:
+    expected = some.data(some.ftp())
+    for wrong in wrong_ids():
+        target = assigned(expected, id=wrong)
+        for ask in (
+            lambda: conn.expectations.get(target),  # noqa: B023
+            lambda: conn.expectations.update(target, timeout=5),  # noqa: B023
+            lambda: conn.expectations.delete(target),  # noqa: B023
+        ):
+            with pytest.raises(EncodeError) as caught:
+                await ask()
+            assert caught.value.path == ("id",)
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+async def test_an_id_of_any_kind_of_integer(conn: Connection, kind: str) -> None:
+    found = await conn.get(FLOW)
+    assert found.id is not None
+    same, other = (assigned(found, id=INTEGERS[kind](id)) for id in (found.id, found.id ^ 1))
+    await conn.update(same, mark=3)
+    assert (await conn.get(same)).mark == 3
+    for verb in (conn.get, conn.delete):
+        with pytest.raises(NotFound):
+            await verb(other)
+    await conn.delete(same)
+
+
+# Values of new entries
+
+
+@pytest.mark.parametrize("wrong", [-1, 1 << 32, 1 << 40, 10**5000, "x"], ids=describe_value)
+async def test_a_status_that_can_not_be(conn: Connection, wrong: Any) -> None:
+    for _ in range(2):  # what requests remember does not let it through
+        await conn.create(flow := assigned(flows.tcp(7), status=Status.ASSURED))
+        await conn.delete(flow)
+        with pytest.raises(EncodeError) as caught:
+            await conn.create(assigned(flows.tcp(7), status=wrong))
+        assert caught.value.path == ("status",)
+    (outcome,) = await conn.create_many([assigned(flows.tcp(7), status=wrong)])
+    assert isinstance(outcome.error, EncodeError)
+
+
+async def test_an_address_that_is_none_is_an_encode_error(conn: Connection) -> None:
+    for name in ("nat_src", "nat_dst"):
+        with pytest.raises(EncodeError) as caught:
+            await conn.create(flows.tcp(7), **{name: "x"})
+        assert caught.value.path[0] == name
+    for make in (lambda: NATRange.of("x"), lambda: ExpectNAT.of("x", 5)):
+        with pytest.raises(EncodeError, match="'x' does not appear to be"):
+            make()
+        assert issubclass(EncodeError, ValueError)
+    for wrong in (5, None, Hostile(KeyError)):
+        with pytest.raises(TypeError, match="not an address"):
+            ExpectNAT.of(wrong, 5)  # type: ignore[arg-type]
+
+
+# Labels
+
+
+async def test_labels_by_number_need_no_file(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "connlabel.conf"
+    broken.write_text("oops web")
+    monkeypatch.setattr(labels, "PATHS", (str(broken),))
+    written: list[Any] = []
+
+    async def update(target: object, **values: object) -> None:
+        written.append(values.get("labels_mask") or values.get("labels"))
+
+    monkeypatch.setattr(conn, "update", update)
+    for verb in (conn.set_labels, conn.add_labels, conn.remove_labels):
+        await verb(FLOW, 5, "5", "0x5", LyingText("05"), *[make(5) for make in INTEGERS.values()])
+        await verb(FLOW)
+        with pytest.raises(EncodeError, match="oops"):
+            await verb(FLOW, 5, "web")
+        with pytest.raises(EncodeError, match="0 to 127"):
+            await verb(FLOW, "128")
+    assert [each for each in written if each] == [1 << 5] * 3
+
+
+# Whatever is passed in, the message shows it
+
+
+SHOWN: dict[str, Callable[[Connection, Any], Any]] = {
+    "connect(receive_buffer=)": lambda conn, value: connect(receive_buffer=value),
+    "connect(receive_buffer_max=)": lambda conn, value: connect(receive_buffer_max=value),
+    "connect(netns=)": lambda conn, value: connect(netns=value),
+    "connect(reply_timeout=)": lambda conn, value: connect(reply_timeout=value),
+    "NetNS.from_pid": lambda conn, value: NetNS.from_pid(value),
+    "NetNS.from_name": lambda conn, value: NetNS.from_name(value),
+    "events(receive_buffer=)": lambda conn, value: conn.events(receive_buffer=value),
+    "events(on_loss=)": lambda conn, value: conn.events(on_loss=value),
+    "events()": lambda conn, value: conn.events(value),
+    "table(reconcile=)": lambda conn, value: conn.table(reconcile=value),
+    "table(match=)": lambda conn, value: conn.table(value),
+    "sysctls.set(max=)": lambda conn, value: conn.sysctls.set(max=value),
+    "sysctls.set(acct=)": lambda conn, value: conn.sysctls.set(acct=value),
+    "LabelNames": lambda conn, value: LabelNames({"a": value}),
+    "label_names": lambda conn, value: setattr(conn, "label_names", value),
+    "from_json(x, {})": lambda conn, value: from_json(value, {}),
+    "from_json(Flow, x)": lambda conn, value: from_json(Flow, value),
+    "from_json of a mark": lambda conn, value: from_json(Flow, {**to_json(FLOW), "mark": value}),
+    "to_json": lambda conn, value: to_json(value),
+    "timeouts.get_defaults": lambda conn, value: conn.timeouts.get_defaults(value),
+    "get(zone=)": lambda conn, value: conn.get(FLOW, zone=value),
+}
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("it has no text")
+
+    __str__ = __repr__
+
+
+@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize(
+    "value", [10**5000, -(10**5000), Unprintable(), Hostile(OSError)], ids=kind_of
+)
+async def test_no_message_raises_what_a_value_raises(
+    conn: Connection, name: str, value: Any
+) -> None:
+    async def ask() -> None:
+        result = SHOWN[name](conn, value)
+        if inspect.isawaitable(result):
+            await result
+
+    with pytest.raises((TypeError, ValueError, ConntrackError)) as caught:
+        await ask()
+    assert "4300 digits" not in str(caught.value)
+    assert str(caught.value)
+
+
+async def test_what_loss_does_is_the_plain_text(conn: Connection) -> None:
+    class Agreeable(str):
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = str.__hash__
+
+    for subscribe in (conn.events, conn.expectations.events):
+        with pytest.raises(ValueError, match="on_loss"):
+            subscribe(on_loss=Agreeable("zzz"))  # type: ignore[call-overload]
+        subscribe(on_loss=LyingText("item")).close()  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="reconcile"):
+        conn.table(reconcile=Agreeable("zzz"))  # type: ignore[arg-type]
+    conn.table(reconcile=LyingText("auto"))  # type: ignore[arg-type]
+
+
+async def test_the_kind_of_defaults(conn: Connection) -> None:
+    with pytest.raises(TypeError) as caught:
+        await conn.timeouts.get_defaults(5)  # type: ignore[type-var]
+    assert str(caught.value) == "kind must be a timeout class such as TCPTimeouts; got 5"

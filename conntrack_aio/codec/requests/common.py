@@ -16,6 +16,7 @@ from ...netlink.exchange import Request
 from ...plain import as_int, as_str
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
+from ..scalars import describe_number
 
 LONGEST: Final = ((1 << 31) - 1) // 1000
 """The longest time that a policy may say, in seconds: 2,147,483, some 24 days.
@@ -91,6 +92,25 @@ def plain_number(value: object, *path: str) -> int:
         raise EncodeError(f"{describe_value(value)} is not an integer", path) from None
 
 
+def plain_u32(value: object, *path: str) -> int:
+    """Return the plain number of 32 bits. Raises :exc:`EncodeError` for what is none."""
+    number = plain_number(value, *path)
+    if not 0 <= number <= 0xFFFFFFFF:
+        shown = describe_number(number)
+        raise EncodeError(f"{shown} is not in the range from 0 to {0xFFFFFFFF}", path)
+    return number
+
+
+def plain_id(value: object) -> int | None:
+    """Return the plain id of an object that was passed in, which may have none.
+
+    Raises :exc:`EncodeError` for what no id can be. It must not end as "not found".
+    """
+    if value is None or (type(value) is int and 0 <= value <= 0xFFFFFFFF):
+        return value
+    return plain_u32(value, "id")
+
+
 def plain_family(value: object, *more: int) -> int:
     """Return ``AF_INET`` or ``AF_INET6``, or one of ``more``. Raises :exc:`EncodeError`."""
     family = plain_number(value, "family")
@@ -115,9 +135,10 @@ def plain_name(value: object, what: str, *path: str) -> str:
 
 def check_seconds(value: object, path: tuple[str, ...]) -> None:
     """Raises :exc:`EncodeError` for a time beyond :data:`LONGEST`."""
-    if value is not None and (value := plain_number(value, *path)) > LONGEST:
+    seconds = 0 if value is None else plain_number(value, *path)
+    if seconds > LONGEST:
         raise EncodeError(
-            f"{value} seconds are more than {LONGEST}, and more than a kernel of 1000 ticks a "
-            "second can count",
+            f"{describe_number(seconds)} seconds are more than {LONGEST}, and more than a kernel "
+            "of 1000 ticks a second can count",
             path,
         )

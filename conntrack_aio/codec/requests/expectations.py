@@ -31,6 +31,7 @@ from .common import (
     NO_HINTS,
     as_argument,
     plain_family,
+    plain_id,
     plain_name,
     plain_number,
     request,
@@ -106,6 +107,14 @@ def tuple_of(target: ExpectTarget) -> Tuple:
         return _check_tuple(target)
     wanted = "a target is an Expectation, or its own Tuple"
     return _check_tuple(as_argument(target, Expectation, wanted).tuple, "tuple")
+
+
+def id_of(target: ExpectTarget) -> int | None:
+    """Return the id of the expectation that a target stands for; ``None`` if any will do.
+
+    Raises :exc:`EncodeError` for what can't be one.
+    """
+    return plain_id(target.id) if isinstance(target, Expectation) else None
 
 
 def _check_tuple(tuple_: object, *path: str) -> Tuple:

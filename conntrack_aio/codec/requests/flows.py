@@ -31,7 +31,7 @@ from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from ..packers import Packers, Part, Unfit
 from ..reference import encode_fields
-from .common import NO_HINTS, as_argument, plain_number, request
+from .common import NO_HINTS, as_argument, plain_id, plain_number, plain_u32, request
 from .selection import select
 
 Target = Flow | Tuple
@@ -134,6 +134,14 @@ def as_target(target: object) -> Target:
     if isinstance(target, str):
         wanted += ", as Tuple.tcp(…) makes one"
     return as_argument(target, Flow, wanted)
+
+
+def id_of(target: Target) -> int | None:
+    """Return the id of the entry that a target stands for; ``None`` if any entry will do.
+
+    Raises :exc:`EncodeError` for what can't be one.
+    """
+    return plain_id(target.id) if isinstance(target, Flow) else None
 
 
 def _check_named(found: object, path: str | None) -> None:
@@ -469,7 +477,10 @@ def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> N
     if issubclass(type(value), NATRange):
         value = as_argument(value, NATRange, "")
     else:
-        value = NATRange.of(cast("IPAddress | str", value))
+        try:
+            value = NATRange.of(cast("IPAddress | str", value))
+        except EncodeError as error:
+            raise EncodeError(error.reason, (name, *error.path)) from None
     if value.address_min is not None and type(value.address_min) is not type(flow.orig.src):
         raise EncodeError(
             f"{describe_value(value.address_min)} is no address of the flow's family",
@@ -485,7 +496,7 @@ def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> N
 
 def _created_status(status: Status | None) -> int | None:
     """The kernel demands CONFIRMED with any status, and refuses bits that it sets itself."""
-    return None if status is None else plain_number(status, "status") & SETTABLE | Status.CONFIRMED
+    return None if status is None else plain_u32(status, "status") & SETTABLE | Status.CONFIRMED
 
 
 def _created_protoinfo(flow: Flow) -> object:

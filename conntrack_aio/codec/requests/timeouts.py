@@ -144,7 +144,9 @@ def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
 def get_defaults(kind: type[object], protocol: int | None) -> Request:
     """Read a protocol's defaults. Raises :exc:`EncodeError`."""
     if not any(kind is each for each in PROTOCOL_TIMEOUTS):
-        raise wrong_kind(kind, "kind is a class of timeouts, as TCPTimeouts is")
+        raise TypeError(
+            f"kind must be a timeout class such as TCPTimeouts; got {describe_value(kind)}"
+        )
     number = protocol_of(kind, protocol)
     attributes = encode_fields(TimeoutPolicy, {"family": AF_INET, "protocol": number})
     subject = f"{kind.__name__} by default"
