@@ -107,9 +107,8 @@ def begin(lab: Lab, backend: str) -> OpenFiles:
     return OpenFiles()
 
 
-def every_step(run: Callable[[int], bool], most: int) -> None:
-    """Run it with the numbers from 1 on until there are no more steps; some, in a short run."""
-    stride = of(1, 7)
+def every_step(run: Callable[[int], bool], most: int, stride: int) -> None:
+    """Run it with the numbers from 1 on until there are no more steps."""
     for number in itertools.count(1, stride):
         if not run(number):
             assert number > 1
@@ -132,7 +131,7 @@ def test_all_tasks_are_cancelled(
         closed(files)
         return reached
 
-    every_step(run, 3000)
+    every_step(run, 3000, of(1 if name in FEW else 3, 7))
 
 
 @pytest.mark.usefixtures("quiet")
@@ -153,7 +152,7 @@ def test_an_interrupt_between_steps(lab: Lab, name: str, backend: str) -> None:
         closed(files)
         return reached
 
-    every_step(run, 3000)
+    every_step(run, 3000, of(2, 11))
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a socket that nothing has yet
@@ -221,11 +220,11 @@ def test_an_interrupt_inside_the_library(lab: Lab, name: str, backend: str) -> N
     assert calls > 300
     interrupted = 0
     # Others come into play from time to time: the steps of the threads are not the same.
-    for number in range(1, calls, calls // of(60, 8)):
+    for number in range(1, calls, calls // of(20, 6)):
         anyio.run(_fill, lab)
         try:
             interrupt_at_call(backend, main_of(lab, name), number)
         except KeyboardInterrupt:
             interrupted += 1
         closed(files)
-    assert interrupted > of(40, 4)
+    assert interrupted > of(12, 3)
