@@ -6,7 +6,6 @@ import enum
 
 import attrs
 
-from ..errors import ConntrackError
 from .flow import Flow
 from .statistics import StreamStatistics
 
@@ -106,8 +105,9 @@ class TableStatistics:
     """Those of them that a loss made necessary."""
     failures: int = 0
     """Those of them that failed for something that may pass, and were tried again."""
-    last_error: ConntrackError | None = None
-    """What the last of them failed for; ``None`` if it did not fail."""
+    last_error: str | None = None
+    """What the last of them failed for, as text; ``None`` if it did not fail. The error itself is
+    :attr:`FlowTable.last_error`."""
     unreported_changes: int = 0
     """Changes that a comparison or a look-up found, and that no event reported although one should
     have. At most some hundreds of a comparison are examined."""

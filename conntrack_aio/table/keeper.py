@@ -120,6 +120,7 @@ class Keeper:
         """The number of the one that the last loss asked for."""
         self._failures = 0
         """Attempts that failed, since the last that did not."""
+        self._last_error: ConntrackError | None = None
         self._mark: int | None = None
         """When this has passed, what events tell is younger than what was read."""
         self._comparing = self._applying = False
@@ -149,7 +150,7 @@ class Keeper:
 
     @property
     def last_error(self) -> ConntrackError | None:
-        return self._counters.last_error
+        return self._last_error
 
     def statistics(self) -> TableStatistics:
         """Its own part of them."""
@@ -158,7 +159,7 @@ class Keeper:
     def clear(self) -> None:
         """Let go of what it holds of the table."""
         self._doubtful = {}
-        self._counters.last_error = None
+        self._last_error = self._counters.last_error = None
 
     # -- waiting ----------------------------------------------------------------------------
 
@@ -384,7 +385,8 @@ class Keeper:
                 )
             self._failures += 1
             self._counters.failures += 1
-        self._counters.last_error = error
+        self._last_error = error
+        self._counters.last_error = None if error is None else str(error)
 
     async def _need(self) -> None:
         automatic = self._interval == "auto"
