@@ -190,7 +190,7 @@ def test_an_empty_table_where_it_is_not_known(lab: Lab) -> None:
     lab.program("iptables-legacy", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW")
     status, out, err = run(lab, "list")
     assert (status, out) == (0, "")
-    assert re.fullmatch(r"conntrack-aio: the table is empty: .*rule of iptables.*\n", err)
+    assert re.fullmatch(r"conntrack-aio: the table is empty: .*iptables rule.*\n", err)
     assert told_at_the_start(lab, something=False) == ""
 
 
