@@ -49,7 +49,9 @@ class Selecting:
         compiled = match.compiled
 
         async def plan() -> Plan[Flow]:
-            filter_ = await self.filter_of(match)
+            # What the kernel may do exactly is checked here all the same: not worth a question.
+            wants = await compiled.ready(lambda: compiled.wants_features)
+            filter_ = await (self.filter_of(match) if wants else compiled.ready(compiled.dump))
             asked = [requests.dump(each) for each in filter_.selections]
             if filter_.exact or not checked:
                 return Plan(asked)

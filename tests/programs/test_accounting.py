@@ -140,5 +140,7 @@ async def test_the_packet_that_is_counted_for_no_entry_is_a_fin(lab: Lab, conn: 
     assert by_nftables(lab)["invalid"].packets == 0
     lab.run(conversation.step, STEPS - 2)  # the client's FIN
     counted = by_nftables(lab)["invalid"]
-    assert counted == (1, 52)  # without data, but with timestamps
+    # Without data, but with timestamps; on a busy machine it may be sent again.
+    assert counted.packets >= 1
+    assert counted.bytes == 52 * counted.packets
     lab.run(conversation.step, STEPS - 1)
