@@ -1,4 +1,4 @@
-"""Faults that the soak has befall it: shortages, forks, and programs that are interrupted."""
+"""Faults that the soak causes: shortages, forks, and programs that are interrupted."""
 
 from __future__ import annotations
 
