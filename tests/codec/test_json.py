@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 from support.cases import A6, CASES, TCP4, Case, flow
-from support.passed import INTEGERS, Hostile
+from support.passed import INTEGERS, Hostile, named
 from support.policy_cases import PER_PROTOCOL
 from support.wire import assigned
 
@@ -44,7 +44,6 @@ from conntrack_aio import (
 from conntrack_aio.codec.json import JSON, from_json, to_json
 from conntrack_aio.model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from conntrack_aio.model.timeouts import TimeoutPolicy
-from conntrack_aio.plain import describe_value
 
 ORIG = {"src": "10.0.0.1", "dst": "10.0.0.2", "proto": 6, "sport": 1024, "dport": 80}
 REPLY = {"src": "10.0.0.2", "dst": "10.0.0.1", "proto": 6, "sport": 80, "dport": 1024}
@@ -477,7 +476,7 @@ def test_texts_are_read_as_what_they_are() -> None:
         from_json(Flow, BOTH | {Other("nonsense"): 1})
 
 
-@pytest.mark.parametrize("wrong", [True, 1.0, "1", Hostile(KeyError), object()], ids=describe_value)
+@pytest.mark.parametrize("wrong", [True, 1.0, "1", Hostile(KeyError), object()], ids=named)
 def test_what_is_no_number_in_json(wrong: Any) -> None:
     with pytest.raises(DecodeError, match="is not a whole number"):
         from_json(Flow, BOTH | {"mark": wrong})

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NoReturn
+
+from conntrack_aio.plain import describe_value
+
+
+def named(value: object) -> str:
+    """The value, for the name of a test: the same in every process, without its address."""
+    return re.sub(" at 0x[0-9a-f]+", "", describe_value(value))
 
 
 def _refuse(*arguments: object) -> NoReturn:
