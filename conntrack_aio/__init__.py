@@ -14,7 +14,7 @@ from .bulk.outcomes import Bulk, Outcome
 from .codec.json import from_json, to_json
 from .codec.json_values import JSON
 from .codec.requests.expectations import ExpectTarget
-from .codec.requests.flows import Target
+from .codec.requests.targets import Target
 from .connection import Connection, connect
 from .dumps import Dump
 from .errors import (

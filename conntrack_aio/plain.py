@@ -104,3 +104,10 @@ def describe_value(value: object) -> str:
     except Exception:
         return f"an object of type {type(value).__name__}"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def describe_number(value: int) -> str:
+    """Return a plain ``int`` as an error message shows it: Python refuses to print thousands of
+    digits."""
+    bits = value.bit_length()
+    return str(value) if bits <= 128 else f"a number of {bits} bits"

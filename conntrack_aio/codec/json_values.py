@@ -10,8 +10,7 @@ from typing import Final, NamedTuple, cast
 
 from ..model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
 from ..model.values import describe_value
-from ..plain import as_address, as_bytes, as_int, as_str
-from .scalars import describe_number
+from ..plain import as_address, as_bytes, as_int, as_str, describe_number
 
 JSON = None | bool | int | str | list["JSON"] | dict[str, "JSON"]
 """What :func:`json.loads` gives, and :func:`json.dumps` takes. Of fractions there are none."""

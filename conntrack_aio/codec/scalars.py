@@ -13,9 +13,9 @@ import attrs
 
 from ..errors import DecodeError, EncodeError
 from ..model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
-from ..model.values import describe_value
+from ..model.values import describe_value, plain_number
 from ..netlink.attributes import Buffer
-from ..plain import as_address, as_bytes, as_int, as_str
+from ..plain import as_address, as_bytes, as_str, describe_number
 
 _WORD = struct.calcsize("l")
 _FEW: Final = 1 << 10
@@ -120,20 +120,6 @@ def _integer(wire: Integer[int]) -> Scalar:
 
 def _from_host(data: bytes, *, signed: bool) -> int:
     return int.from_bytes(data, sys.byteorder, signed=signed)
-
-
-def describe_number(value: int) -> str:
-    """For errors: Python refuses to write out an integer of thousands of digits."""
-    bits = value.bit_length()
-    return str(int(value)) if bits <= 128 else f"a number of {bits} bits"
-
-
-def plain_number(value: object) -> int:
-    """Return the plain integer of a value. Raises :exc:`EncodeError` for what is none."""
-    try:
-        return as_int(value)
-    except Exception:
-        raise EncodeError(f"{describe_value(value)} is not an integer") from None
 
 
 def _checked(value: object, low: int, high: int) -> int:

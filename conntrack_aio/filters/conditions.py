@@ -9,6 +9,7 @@ from typing import Any, Final, TypedDict, cast
 from ..errors import MatchError
 from ..model.flow import Status
 from ..model.labels import Label, LabelNames
+from ..plain import describe_value
 from . import values
 from .fields import FIELDS, STATE, AddressField, Field, NumberField, TextField
 from .nodes import FALSE, TRUE, Node
@@ -74,7 +75,7 @@ def node_of(given: Conditions) -> Node:
         if name not in Conditions.__annotations__:
             meant = near(name, Conditions.__annotations__)
             hint = f"; did you mean {', '.join(meant)}?" if meant else ""
-            raise TypeError(f"unknown condition {values.shown(name)}{hint}")
+            raise TypeError(f"unknown condition {describe_value(name)}{hint}")
     for name in ("mark", "labels"):
         if f"{name}_mask" in told and name not in told:
             raise MatchError(f"{name}_mask needs {name}: it says which of its bits count")

@@ -9,6 +9,7 @@ import attrs
 
 from ..model.flow import Flow
 from ..model.labels import LabelNames
+from ..plain import describe_value
 from .compiled import Compiled
 from .conditions import Conditions, node_of
 from .explain import Explanation, Kernel, explain
@@ -16,7 +17,6 @@ from .nodes import Node
 from .parser import Parser
 from .predicate import Predicate
 from .tree import every, negate, some
-from .values import shown
 from .words import describe
 
 
@@ -180,7 +180,7 @@ class Match:
                 raise
         has_flow = isinstance(getattr(flow, "flow", None), Flow)
         hint = "; of an event, call match(event.flow)" if has_flow else ""
-        raise TypeError(f"a Match is called with a Flow, not with {shown(flow)}{hint}")
+        raise TypeError(f"a Match is called with a Flow, not with {describe_value(flow)}{hint}")
 
     async def prepare(self) -> Self:
         """Work out what events are filtered by, and the predicate, and return the match.
@@ -204,7 +204,7 @@ class Match:
         :exc:`TypeError` for what is no connection.
         """
         if not callable(getattr(conn, "features", None)):
-            raise TypeError(f"explain takes a Connection, not {shown(conn)}")
+            raise TypeError(f"explain takes a Connection, not {describe_value(conn)}")
         features = await conn.features()
         return await self.compiled.ready(lambda: explain(self.compiled, features))
 
@@ -222,10 +222,10 @@ def _nodes(name: str, matches: Iterable[Match]) -> list[Node]:
     """The conditions of each match. Raises :exc:`TypeError`."""
     accepted = f'Match.{name} takes matches, as [Match(proto="tcp"), Match("orig.dport 80")]'
     if isinstance(matches, str) or not isinstance(matches, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{accepted}; got {shown(matches)}")
+        raise TypeError(f"{accepted}; got {describe_value(matches)}")
     nodes: list[Node] = []
     for match in matches:
         if not isinstance(match, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"{accepted}; got {shown(match)}; Match(text) reads a text")
+            raise TypeError(f"{accepted}; got {describe_value(match)}; Match(text) reads a text")
         nodes.append(match.node)
     return nodes

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from ..errors import MatchError
 from ..model.labels import LabelNames
-from ..plain import as_str
+from ..plain import as_str, describe_value
 from . import values
 from .fields import (
     FAMILY,
@@ -53,7 +53,7 @@ class Parser:
         try:
             self._text = as_str(text)
         except TypeError:
-            raise TypeError(f"a match is read of text, not of {values.shown(text)}") from None
+            raise TypeError(f"a match is read of text, not of {describe_value(text)}") from None
         self._labels = values.Names(labels)
         self._tokens = self._split()
         self._at = 0
@@ -65,7 +65,7 @@ class Parser:
             raise self._error("an empty text is no match; 'all' is every flow")
         node = self._some()
         if self._now.kind != "end":
-            found = values.shown(self._now.text)
+            found = describe_value(self._now.text)
             raise self._error(f"'and', 'or' or the end was expected, not {found}")
         return node
 
@@ -159,7 +159,7 @@ class Parser:
             known = [*FIELDS, *values.NAT, *dict.fromkeys(values.STATUS_WORDS.values())]
             meant = near(name.text, known)
             hint = f"did you mean {', '.join(meant)}?" if meant else f"there are {', '.join(known)}"
-            raise self._error(f"unknown field {values.shown(name.text)}; {hint}", name.column)
+            raise self._error(f"unknown field {describe_value(name.text)}; {hint}", name.column)
         if self._take("!="):
             return negate(self._values(field))
         return self._values(field)

@@ -27,7 +27,7 @@ from ..model.labels import Label, LabelNames
 from ..model.protocols import PROTOCOL_NAMES
 from ..model.protoinfo import DCCPState, SCTPState, TCPState
 from ..model.tuples import TCP
-from ..plain import as_address, as_int, as_str, unmapped
+from ..plain import as_address, as_int, as_str, describe_value, unmapped
 from .fields import (
     DCCP,
     FAMILY,
@@ -86,15 +86,6 @@ _LONGEST_NETWORK: Final = 100
 _PROTOCOLS: Final[dict[type[IntEnum], int]] = {TCPState: TCP, SCTPState: SCTP, DCCPState: DCCP}
 
 
-def shown(given: object) -> str:
-    """What was given, in one line that is not long."""
-    try:
-        text = repr(given)
-    except Exception:  # a number of thousands of digits, and whatever a user's object raises
-        return f"an object of type {type(given).__name__}"
-    return text if len(text) <= 80 else f"{text[:60]}…"
-
-
 # -- numbers ------------------------------------------------------------------------------------
 
 
@@ -119,14 +110,16 @@ def number(field: NumberField, item: Number) -> Range:
         start, stop, step = as_int(item.start), as_int(item.stop), as_int(item.step)
         if step != 1:
             raise MatchError(
-                f"{field.name}: a range has a step of 1, not {shown(step)}; a list may have any"
+                f"{field.name}: a range has a step of 1, not {describe_value(step)}; "
+                "a list may have any"
             )
         first, last = start, stop - 1
     else:
         first = last = _integer(field.name, _accepted(field), item)
     for each in (first, last):
         if not 0 <= each <= field.maximum:
-            raise MatchError(f"{field.name} {shown(each)} is not between 0 and {field.maximum}")
+            shown = describe_value(each)
+            raise MatchError(f"{field.name} {shown} is not between 0 and {field.maximum}")
         if field is FAMILY and each not in field.words.values():
             raise MatchError(f"family {each} is neither AF_INET nor AF_INET6")
     return first, last
@@ -150,7 +143,7 @@ def _number_text(field: NumberField, text: str) -> Range:
     except ValueError:
         raise MatchError(_no_number(field, text)) from None
     if found[0] > found[1]:
-        raise MatchError(f"{field.name}: the range {shown(text)} ends before it begins")
+        raise MatchError(f"{field.name}: the range {describe_value(text)} ends before it begins")
     return found
 
 
@@ -159,9 +152,9 @@ def _no_number(field: NumberField, text: str) -> str:
         meant = near(text, PROTOCOL_NAMES.values()) or near(text, (*PROTO.words, *PROTO.aliases))
         hint = f"; did you mean {', '.join(meant)}?" if meant else ""
         kinds = "expected a number or a name such as tcp, udp, icmp"
-        return f"unknown protocol {shown(text)}; {kinds}{hint}"
+        return f"unknown protocol {describe_value(text)}; {kinds}{hint}"
     known = f", nor one of {', '.join((*field.words, *field.aliases))}" if field.words else ""
-    return f"{field.name}: {shown(text)} is no number{known}"
+    return f"{field.name}: {describe_value(text)} is no number{known}"
 
 
 def _digits(text: str) -> int:
@@ -206,11 +199,11 @@ def network(field: AddressField, item: Network) -> tuple[int, Range]:
         first = _address(field, item.network_address)
         size = first.max_prefixlen - as_int(item.prefixlen)
         if not 0 <= size <= first.max_prefixlen or int(first) % (1 << size):
-            raise MatchError(f"{field.name}: {shown(item)} is not a network")
+            raise MatchError(f"{field.name}: {describe_value(item)} is not a network")
     elif isinstance(item, IPv4Address | IPv6Address):  # pyright: ignore[reportUnnecessaryIsInstance]
         first, size = _address(field, item), 0
     else:
-        raise TypeError(f"{field.name} must be {_NETWORKS}; got {shown(item)}")
+        raise TypeError(f"{field.name} must be {_NETWORKS}; got {describe_value(item)}")
     if isinstance(first, IPv6Address) and first.scope_id is not None:
         raise MatchError(f"{field.name}: {_scoped(first)}")
     return _meant(first.version, (int(first), int(first) + (1 << size) - 1))
@@ -221,9 +214,9 @@ def _address(field: AddressField, item: object) -> IPv4Address | IPv6Address:
     try:
         found = as_address(item)
     except ValueError:
-        raise MatchError(f"{field.name}: {shown(item)} is not an address") from None
+        raise MatchError(f"{field.name}: {describe_value(item)} is not an address") from None
     if not 0 <= int(found) < 1 << found.max_prefixlen:
-        raise MatchError(f"{field.name}: {shown(item)} is not an address")
+        raise MatchError(f"{field.name}: {describe_value(item)} is not an address")
     return found
 
 
@@ -240,7 +233,7 @@ def _scoped(item: object) -> str:
 
 def _network_text(text: str) -> tuple[int, Range]:
     if len(text) > _LONGEST_NETWORK:
-        raise ValueError(f"{shown(text)} is neither an address nor a network")
+        raise ValueError(f"{describe_value(text)} is neither an address nor a network")
     if "%" in text:
         raise ValueError(_scoped(text))
     bare = _KEPT.sub(r"\1", text) if "[" in text else text
@@ -283,19 +276,19 @@ def _masked(field: BitsField, value: Masked, mask: Masked | None) -> Node:
         text = as_str(value)
         value_text, slash, mask_text = text.partition("/")
         if slash and mask is not None:
-            raise MatchError(f"{shown(text)} has a mask, and so has {name}_mask")
+            raise MatchError(f"{describe_value(text)} has a mask, and so has {name}_mask")
         try:
             value, mask = _digits(value_text), _digits(mask_text) if slash else mask
         except ValueError:
             raise MatchError(
-                f"{shown(text)} is neither a {name} nor a {name} and its mask, as 0x3/0xff"
+                f"{describe_value(text)} is neither a {name} nor a {name} and its mask, as 0x3/0xff"
             ) from None
     full = (1 << field.width) - 1
     value = _integer(name, _MARKS, value)
     mask = full if mask is None else _mask_of(f"{name}_mask", mask)
     for what, each in ((name, value), (f"{name}_mask", mask)):
         if not 0 <= each <= full:
-            raise MatchError(f"{what} {shown(each)} is not of {field.width} bits")
+            raise MatchError(f"{what} {describe_value(each)} is not of {field.width} bits")
     if value & ~mask:
         raise MatchError(f"never true: {name} {value:#x} has bits outside its mask {mask:#x}")
     return atom(Bits(field, mask, value))
@@ -306,7 +299,7 @@ def _mask_of(name: str, mask: Masked) -> int:
         try:
             return _digits(as_str(mask))
         except ValueError:
-            raise MatchError(f"{name}: {shown(mask)} is no number") from None
+            raise MatchError(f"{name}: {describe_value(mask)} is no number") from None
     return _integer(name, "a number or its text, as 0xff", mask)
 
 
@@ -330,7 +323,7 @@ def _status_name(text: str) -> Node:
     if name == UNREPLIED:
         return negate(bit(STATUS, STATUS.words["seen_reply"]))
     known = ", ".join((*STATUS.words, UNREPLIED))
-    raise MatchError(f"unknown status bit {shown(text)}; expected {known}")
+    raise MatchError(f"unknown status bit {describe_value(text)}; expected {known}")
 
 
 _STATUS: Final = "bits of Status, names as in 'assured,seen_reply', or a list of these"
@@ -345,7 +338,7 @@ def status(name: str, given: Status | int | str | Iterable[Status | int | str]) 
             continue
         number = _integer(name, _STATUS, item)
         if not 0 <= number < 1 << STATUS.width:
-            raise MatchError(f"{name} {shown(number)} is not of {STATUS.width} bits")
+            raise MatchError(f"{name} {describe_value(number)} is not of {STATUS.width} bits")
         if not number:
             raise MatchError(
                 f"a {name} of no bits says nothing of a flow; "
@@ -365,7 +358,7 @@ class Names:
     def __init__(self, names: LabelNames | None) -> None:
         """Raises :exc:`TypeError`."""
         if not isinstance(names, LabelNames | None):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"label_names must be LabelNames(…); got {shown(names)}")
+            raise TypeError(f"label_names must be LabelNames(…); got {describe_value(names)}")
         self._names = names
 
     def bit(self, label: Label) -> int:
@@ -429,7 +422,7 @@ def state(item: State) -> frozenset[int]:
     if isinstance(item, str):
         return _state_text(as_str(item).lower())
     if type(item) not in _PROTOCOLS:
-        raise TypeError(f"state must be {_STATES}; got {shown(item)}")
+        raise TypeError(f"state must be {_STATES}; got {describe_value(item)}")
     return frozenset({state_number(_PROTOCOLS[type(item)], as_int(item))})
 
 
@@ -442,7 +435,8 @@ def _state_text(text: str) -> frozenset[int]:
         for number in STATES:
             if proto == proto_name(number):
                 return frozenset({state_number(number, _digits(name))})
-    raise MatchError(f"{shown(text)} is no state; the states are {', '.join(state_names())}")
+    known = ", ".join(state_names())
+    raise MatchError(f"{describe_value(text)} is no state; the states are {known}")
 
 
 @cache
@@ -472,9 +466,10 @@ def text(field: TextField, item: str) -> str:
     try:
         item = as_str(item)
     except TypeError:
-        raise TypeError(f"{field.name} must be a name; {shown(item)} is no text") from None
+        raise TypeError(f"{field.name} must be a name; {describe_value(item)} is no text") from None
     if not item or not item.isprintable() or len(item.encode()) > field.longest:
-        raise MatchError(f"{field.name}: {shown(item)} is not a name of 1 to {field.longest} bytes")
+        shown = describe_value(item)
+        raise MatchError(f"{field.name}: {shown} is not a name of 1 to {field.longest} bytes")
     return item
 
 
@@ -485,7 +480,7 @@ def _integer(name: str, accepted: str, value: object) -> int:
     try:
         return as_int(value)
     except TypeError:
-        raise TypeError(f"{name} must be {accepted}; got {shown(value)}") from None
+        raise TypeError(f"{name} must be {accepted}; got {describe_value(value)}") from None
 
 
 _SINGLE: Final = (str, int, range, IPv4Address, IPv6Address, IPv4Network, IPv6Network)
@@ -507,4 +502,4 @@ def _items(name: str, accepted: str, given: object) -> list[object]:
                 return [given]
         else:
             return list(items)
-    raise TypeError(f"{name} must be {accepted}; got {shown(given)}")
+    raise TypeError(f"{name} must be {accepted}; got {describe_value(given)}")

@@ -8,12 +8,12 @@ from socket import AF_INET, AF_INET6
 from typing import Final
 
 from ..errors import EncodeError
-from ..plain import as_address, as_int, as_str, unmapped
+from ..plain import as_address, as_str, unmapped
 from ..uapi.nfnetlink_conntrack import CTA_IP, CTA_PROTO, CTA_TUPLE
 from .declare import IPV4, IPV6, U8, U16, at, attribute, message, normalized, raw, variants
 from .protocols import PROTOCOL_ALIASES, PROTOCOL_NUMBERS
 from .protocols import PROTOCOL_NAMES as PROTOCOL_NAMES
-from .values import describe_value
+from .values import describe_value, number_within
 
 _ICMP_FIELDS: Final = (("icmp_id", 0xFFFF), ("icmp_type", 0xFF), ("icmp_code", 0xFF))
 
@@ -89,17 +89,6 @@ def unmapped_pair(one: IPAddress, other: IPAddress) -> tuple[IPAddress, IPAddres
     return (first, second) if first.version == second.version == 4 else (one, other)
 
 
-def field_number(name: str, value: object, most: int) -> int:
-    """Return the plain number for a field of a tuple. Raises :exc:`EncodeError`."""
-    try:
-        number = as_int(value)
-    except Exception:
-        raise EncodeError(f"{describe_value(value)} is not an integer", (name,)) from None
-    if not 0 <= number <= most:
-        raise EncodeError(f"{describe_value(number)} is not in the range from 0 to {most}", (name,))
-    return number
-
-
 def proto_number(value: object, field: str = "proto") -> int:
     """Return the number of a protocol, of its number or its name. Raises :exc:`EncodeError`."""
     if value is None:
@@ -113,7 +102,7 @@ def proto_number(value: object, field: str = "proto") -> int:
             f"unknown protocol {name!r}; expected a number or a name such as tcp, udp, icmp",
             (field,),
         )
-    return field_number(field, value, 0xFF)
+    return number_within(value, 0xFF, field)
 
 
 @message(hashable=True)
@@ -178,17 +167,17 @@ class Tuple:
         self.src, self.dst = src, dst
         self.proto = proto = proto_number(self.proto)
         if self.sport is not None:
-            self.sport = field_number("sport", self.sport, 0xFFFF)
+            self.sport = number_within(self.sport, 0xFFFF, "sport")
         if self.dport is not None:
-            self.dport = field_number("dport", self.dport, 0xFFFF)
+            self.dport = number_within(self.dport, 0xFFFF, "dport")
         if self.zone is not None:
-            self.zone = field_number("zone", self.zone, 0xFFFF)
+            self.zone = number_within(self.zone, 0xFFFF, "zone")
         for name, most in _ICMP_FIELDS:
             value = getattr(self, name)
             if value is not None:
                 if proto not in (ICMP, ICMPV6):
                     raise EncodeError(f"it does not go with proto {proto}", (name,))
-                setattr(self, name, field_number(name, value, most))
+                setattr(self, name, number_within(value, most, name))
 
     @classmethod
     def tcp(
@@ -292,7 +281,7 @@ class Tuple:
         proto, icmp_type = proto_number(self.proto), self.icmp_type
         if icmp_type is not None:
             answers = ICMP_INVERSE if proto == ICMP else ICMPV6_INVERSE
-            icmp_type = field_number("icmp_type", icmp_type, 0xFF)
+            icmp_type = number_within(icmp_type, 0xFF, "icmp_type")
             if icmp_type not in answers:
                 raise EncodeError(f"ICMP type {icmp_type} has no answer", ("icmp_type",))
             icmp_type = answers[icmp_type]

@@ -11,8 +11,8 @@ from ipaddress import IPv4Address
 from ..codec.reference import encode
 from ..codec.requests.common import as_argument
 from ..model.flow import Flow
-from ..model.tuples import Tuple, field_number, is_plain_tuple
-from ..model.values import describe_value
+from ..model.tuples import Tuple, is_plain_tuple
+from ..model.values import describe_value, number_within
 from ..plain import as_int
 
 
@@ -59,7 +59,7 @@ def plain_zone(zone: object) -> int:
         number = as_int(zone)
     except TypeError:
         raise TypeError(f"zone must be a number; got {describe_value(zone)}") from None
-    return field_number("zone", number, 0xFFFF)
+    return number_within(number, 0xFFFF, "zone")
 
 
 def orig_key(flow: Flow) -> int:

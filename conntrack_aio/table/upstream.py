@@ -5,16 +5,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from copy import copy
 from typing import Final
 
 import anyio
 import attrs
 
 from ..codec.messages import decode_event, flow_of
-from ..codec.reference import encode_fields
 from ..codec.requests import flows as requests
-from ..codec.requests.common import NO_HINTS, request
 from ..dumps import Dump
 from ..errors import (
     SHORTAGES,
@@ -35,8 +32,7 @@ from ..netlink.threads import is_no_thread
 from ..session import Session, Table
 from ..subscriptions import Sieve
 from ..sysctls import CONNTRACK
-from ..uapi.nfnetlink import NFNL_SUBSYS, NFNLGRP
-from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
+from ..uapi.nfnetlink import NFNLGRP
 from .keys import orig_key
 
 _GROUPS: Final = (
@@ -167,7 +163,7 @@ class Upstream:
             if flow is not None and orig_key(flow) != key
         }
         if others:
-            found |= await self._ask(others, _get_by_original_direction)
+            found |= await self._ask(others, requests.get_by_original_tuple)
         return found
 
     async def _ask(
@@ -215,32 +211,6 @@ class Upstream:
         """To be called in the event loop's thread. Idempotent."""
         if self._stream is not None:
             self._stream.close()
-
-
-def _get_by_original_direction(flow: Flow) -> Request:
-    """Read the entry whose original tuple this is, and none whose reply tuple it is.
-
-    A zone inside a tuple counts for one direction; the other is in zone 0. The kernel hashes a
-    tuple together with the zone of its direction. So in the bucket where it looks first, a zone
-    inside the original tuple rules out all reply tuples. The default zone can't be sent like that:
-    then the original tuple is sent as the reply tuple, with any zone (``nf_conntrack_find_get``,
-    ``nf_ct_key_equal``). Raises :exc:`EncodeError`.
-    """
-    orig = copy(flow.orig)
-    orig.zone = (flow.zone if orig.zone is None else orig.zone) or None
-    sent = {"orig": orig}
-    if orig.zone is None:
-        orig.zone, sent = flow.reply.zone or 1, {"reply": orig}
-    return request(
-        "get",
-        orig.without_zone,
-        NFNL_SUBSYS.CTNETLINK,
-        IPCTNL_MSG_CT.GET,
-        encode_fields(Flow, sent),
-        flags=0,
-        family=orig.family,
-        hints=NO_HINTS,
-    )
 
 
 def _found(outcome: Outcome) -> Flow | None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from ..bulk.new_flow import NewFlow, as_range
 from ..bulk.outcomes import Bulk, Work
 from ..bulk.sources import FromAsyncIterable, FromIterable, FromLists, Source
-from ..codec.requests.flows import Target
+from ..codec.requests.targets import Target
 from ..errors import NotFound, UnsafeRequest
 from ..filters.match import Match
 from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy

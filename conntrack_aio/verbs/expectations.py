@@ -14,7 +14,7 @@ from ..codec.messages import (
 )
 from ..codec.requests import expectations as requests
 from ..codec.requests.expectations import ExpectTarget
-from ..codec.requests.flows import Target
+from ..codec.requests.targets import Target
 from ..dumps import Dump
 from ..errors import EncodeError, EventsLost, NotFound, kernel_error
 from ..events import EventStream, OnLoss

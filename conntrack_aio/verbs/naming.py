@@ -15,10 +15,10 @@ from collections.abc import Generator
 from typing import TypeVar
 
 from ..codec.requests import flows as requests
-from ..codec.requests.common import plain_number
-from ..codec.requests.flows import Name, Target, id_of
+from ..codec.requests.targets import Name, Target, id_of, names_of
 from ..errors import NotFound, kernel_error
 from ..model.flow import Flow, Timestamp
+from ..model.values import plain_number
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
 from .answers import the_flow
@@ -84,7 +84,7 @@ def looking(target: Target, zone: int | None) -> Steps[tuple[Name | None, Flow]]
 
 
 def _looking_again(target: Flow, zone: int | None, error: NotFound) -> Steps[tuple[Name, Flow]]:
-    for name in requests.names_of(target, zone)[1:]:
+    for name in names_of(target, zone)[1:]:
         request = requests.get_by(name)
         outcome = yield request
         if isinstance(outcome.error, NotFound):
@@ -100,7 +100,7 @@ def deleting(target: Target, zone: int | None) -> Steps[None]:
     if isinstance(target, Flow) and start_of(target) is not None:
         name, found = yield from looking(target, zone)
         if name is None:
-            name = requests.names_of(target, zone)[0]
+            name = names_of(target, zone)[0]
         (yield requests.delete_by(name, found.id)).result()
         return
     outcome = yield requests.delete(target, zone)
@@ -112,7 +112,7 @@ def deleting(target: Target, zone: int | None) -> Steps[None]:
 
 def deleting_again(target: Flow, zone: int | None, error: NotFound) -> Steps[None]:
     """Delete an entry that its first name did not find, which is the ``error``."""
-    for name in requests.names_of(target, zone)[1:]:
+    for name in names_of(target, zone)[1:]:
         outcome = yield requests.delete_by(name, target.id)
         if not isinstance(outcome.error, NotFound):
             outcome.result()
@@ -128,7 +128,7 @@ def reading_back(flow: Flow, read: Outcome) -> Steps[Flow]:
     found = the_flow(read)
     if _is_made_of(flow, found):
         return found
-    for name in requests.names_of(flow, None)[1:]:
+    for name in names_of(flow, None)[1:]:
         outcome = yield requests.get_by(name)
         if not isinstance(outcome.error, NotFound):
             other = the_flow(outcome)

@@ -12,7 +12,7 @@ from ..codec.messages import (
     global_statistics_of,
 )
 from ..codec.requests import flows as requests
-from ..codec.requests.flows import Target
+from ..codec.requests.targets import Target
 from ..dumps import Dump
 from ..errors import EventsLost, NoReply
 from ..events import EventStream, OnLoss

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from ..codec.requests import flows as requests
-from ..codec.requests.flows import Target
+from ..codec.requests.targets import Target
 from ..errors import ConntrackError, DecodeError, EncodeError, NotFound
 from ..filters.match import Match
 from ..model.flow import Flow

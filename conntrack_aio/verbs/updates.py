@@ -13,11 +13,10 @@ from typing import cast
 import attrs
 
 from ..codec.requests import flows as requests
-from ..codec.requests.common import plain_number
-from ..codec.requests.flows import Name, Target
+from ..codec.requests.targets import Name, Target
 from ..errors import EncodeError, NotSupported, ResourceBusy
 from ..model.flow import Helper, Status
-from ..model.values import describe_value
+from ..model.values import describe_value, plain_number
 from ..netlink.exchange import Outcome, Request
 from ..plain import as_str
 from .answers import the_flow

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from ..bulk.new_flow import NewFlow, flow_of, masters_first
 from ..bulk.outcomes import Outcome, Window
 from ..codec.requests import flows as requests
-from ..codec.requests.flows import Target
+from ..codec.requests.targets import Target
 from ..errors import ConntrackError, EncodeError, NotFound
 from ..model.flow import Flow
 from ..model.nat import NATRange

@@ -6,7 +6,7 @@ import errno
 from typing import Never
 
 from ..codec.requests import flows as requests
-from ..codec.requests.flows import Target
+from ..codec.requests.targets import Target, as_target
 from ..errors import NotFound, ResourceExhausted
 from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy
 from ..model.labels import Label, LabelNames, is_name
@@ -137,7 +137,7 @@ class Writing(Reading):
             status,
             zone,
         )
-        requests.as_target(target)  # what is wrong with it is said before the kernel is asked
+        as_target(target)  # what is wrong with it is said before the kernel is asked
         masks = not change.masked or await self._probes.has("mark_mask")
         await carry_out(self._session, updating(target, change, masks=masks))
 

@@ -10,13 +10,12 @@ from typing import Final, TypeVar, cast
 
 from ...errors import EncodeError
 from ...model.declare import normalized
-from ...model.values import describe_value
+from ...model.values import describe_value, number_within, plain_number
 from ...netlink import nfnetlink
 from ...netlink.exchange import Request
-from ...plain import as_int, as_str
+from ...plain import as_str, describe_number
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
-from ..scalars import describe_number
 
 LONGEST: Final = ((1 << 31) - 1) // 1000
 """The longest time that a policy may say, in seconds: 2,147,483, some 24 days.
@@ -84,23 +83,6 @@ def as_argument(value: object, cls: type[T], wanted: str) -> T:
         raise EncodeError(f"it can't be read: {describe_value(error)}") from error
 
 
-def plain_number(value: object, *path: str) -> int:
-    """Return the plain integer of a value. Raises :exc:`EncodeError` for what is none."""
-    try:
-        return as_int(value)
-    except Exception:
-        raise EncodeError(f"{describe_value(value)} is not an integer", path) from None
-
-
-def plain_u32(value: object, *path: str) -> int:
-    """Return the plain number of 32 bits. Raises :exc:`EncodeError` for what is none."""
-    number = plain_number(value, *path)
-    if not 0 <= number <= 0xFFFFFFFF:
-        shown = describe_number(number)
-        raise EncodeError(f"{shown} is not in the range from 0 to {0xFFFFFFFF}", path)
-    return number
-
-
 def plain_id(value: object) -> int | None:
     """Return the plain id of an object that was passed in, which may have none.
 
@@ -108,7 +90,7 @@ def plain_id(value: object) -> int | None:
     """
     if value is None or (type(value) is int and 0 <= value <= 0xFFFFFFFF):
         return value
-    return plain_u32(value, "id")
+    return number_within(value, 0xFFFFFFFF, "id")
 
 
 def plain_family(value: object, *more: int) -> int:

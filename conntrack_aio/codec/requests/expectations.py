@@ -19,13 +19,12 @@ from ...model.declare import raw
 from ...model.expectations import ALL_ONES, Direction, Expectation, ExpectFlags, ExpectNAT
 from ...model.requests import ExpectRequestOnly
 from ...model.tuples import Tuple
-from ...model.values import describe_value
+from ...model.values import describe_value, plain_number
 from ...netlink.exchange import Request
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_EXP
 from ..reference import encode_fields
-from . import flows
 from .common import (
     ABSENT,
     NO_HINTS,
@@ -33,10 +32,10 @@ from .common import (
     plain_family,
     plain_id,
     plain_name,
-    plain_number,
     request,
     wrong_kind,
 )
+from .targets import Target, lookup
 
 ExpectTarget = Expectation | Tuple
 
@@ -165,10 +164,10 @@ def dump(family: int = AF_UNSPEC) -> Request:
     return made._replace(meanings=ABSENT)
 
 
-def dump_of(master: flows.Target, zone: int | None = None) -> Request:
+def dump_of(master: Target, zone: int | None = None) -> Request:
     """Read the expectations of one flow. Raises :exc:`EncodeError`."""
     try:
-        found, zone = flows.lookup(master, zone)
+        found, zone = lookup(master, zone)
     except EncodeError as error:
         raise EncodeError(error.reason, ("master", *error.path)) from None
     return _request(

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Hashable, Mapping
+from copy import copy
 from functools import partial
 from socket import AF_UNSPEC
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, cast
 
 from ...errors import EncodeError, UnsafeRequest
 from ...model.flow import Flow, SeqAdj, Status
@@ -22,7 +23,7 @@ from ...model.protocols import PROTOCOL_NAMES
 from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
 from ...model.requests import RequestOnly, Selection
 from ...model.tuples import TCP, IPAddress, Tuple
-from ...model.values import describe_value
+from ...model.values import describe_value, number_within, plain_number
 from ...netlink.exchange import Request
 from ...netlink.messages import HEADER_SIZE
 from ...netlink.nfnetlink import message_type
@@ -31,10 +32,9 @@ from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from ..packers import Packers, Part, Unfit
 from ..reference import encode_fields
-from .common import NO_HINTS, as_argument, plain_id, plain_number, plain_u32, request
+from .common import NO_HINTS, as_argument, request
 from .selection import select
-
-Target = Flow | Tuple
+from .targets import Name, Target, as_target, check_named, lookup
 
 SETTABLE: Final = Status.SEEN_REPLY | Status.ASSURED | Status.FIXED_TIMEOUT | Status.HELPER
 """The status bits that a request may set. No bit can be cleared."""
@@ -104,103 +104,26 @@ def _request(
     )
 
 
-def lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
-    """Return the tuple and zone that find the target.
-
-    A direction's own zone goes out as that of both: the kernel compares the zone of the direction
-    in which it finds the tuple, and a zone inside the original tuple counts for that one alone.
-
-    :raises TypeError: for what is neither a Flow nor a Tuple.
-    :raises EncodeError: for a tuple that is incomplete or can't be.
-    """
-    target = as_target(target)
-    found, own = (target.orig, target.zone) if isinstance(target, Flow) else (target, None)
-    _check_named(found, "orig" if isinstance(target, Flow) else None)
-    if zone is None:
-        if own and found.zone:
-            raise EncodeError("it has a zone, and the flow has another", ("orig", "zone"))
-        zone = found.zone if found.zone is not None else own
-    return found.without_zone, None if zone is None else plain_number(zone, "zone")
-
-
-def as_target(target: object) -> Target:
-    """Return a target with plain values.
-
-    Raises :exc:`TypeError` for what is none, and :exc:`EncodeError` for one that can't be read.
-    """
-    if issubclass(type(target), Tuple):
-        return as_argument(target, Tuple, "")
-    wanted = "a target is a Flow, or the Tuple of either direction"
-    if isinstance(target, str):
-        wanted += ", as Tuple.tcp(…) makes one"
-    return as_argument(target, Flow, wanted)
-
-
-def id_of(target: Target) -> int | None:
-    """Return the id of the entry that a target stands for; ``None`` if any entry will do.
-
-    Raises :exc:`EncodeError` for what can't be one.
-    """
-    return plain_id(target.id) if isinstance(target, Flow) else None
-
-
-def _check_named(found: object, path: str | None) -> None:
-    """Raises :exc:`EncodeError` for a tuple that the kernel does not take for an entry's."""
-    above = () if path is None else (path,)
-    if not isinstance(found, Tuple):
-        raise EncodeError(f"{describe_value(found)} is not a Tuple", above)
-    try:
-        found.require_complete()
-    except EncodeError as error:
-        raise EncodeError(error.reason, (*above, *error.path)) from None
-
-
-class Name(NamedTuple):
-    """What the kernel finds an entry by: one of its tuples, and the zone of the request."""
-
-    direction: Literal["orig", "reply"]
-    """In which attribute the tuple goes out."""
-    tuple: Tuple
-    """With a zone, that is compared in this direction alone, and zone 0 in the other."""
-    zone: int | None
-
-    def values(self, **more: object) -> dict[str, object]:
-        """The fields of a request about the entry."""
-        return {self.direction: self.tuple, "zone": self.zone, **more}
-
-
-def names_of(flow: Flow, zone: int | None) -> list[Name]:
-    """Return all that may find this flow, where :func:`lookup` found another one or none.
-
-    Two living entries may have a tuple and zone in common, in different directions: the kernel
-    compares the zone of the direction in which it finds a tuple, but when an entry is added that
-    of the new one in that same direction (``nf_ct_key_equal``). And of an entry with ``NAT_CLASH``
-    only the reply tuple is in the table. So the first name is that of :func:`lookup`, and the
-    others are tried in turn until one finds an entry with the flow's id. Raises what
-    :func:`lookup` does.
-    """
-    flow = as_argument(flow, Flow, "")
-    names = [Name("orig", *lookup(flow, zone))]
-    reply = flow.reply
-    try:
-        _check_named(reply, "reply")
-    except EncodeError:
-        return names  # without it, there is no other name
-    own = zone if zone is not None else flow.zone
-    if zone is None and not flow.zone and flow.orig.zone:
-        names.append(Name("orig", flow.orig, None))
-    of_reply = reply.zone if zone is None and reply.zone is not None else own
-    names.append(
-        Name("reply", reply.without_zone, None if of_reply is None else plain_number(of_reply))
-    )
-    if zone is None and not flow.zone and reply.zone:
-        names.append(Name("reply", reply, None))
-    return names
-
-
 def get_by(name: Name, verb: str = "get") -> Request:
     """Read the entry of a name."""
     return _by(name, verb, IPCTNL_MSG_CT.GET, _HINTS_LOOKUP)
+
+
+def get_by_original_tuple(flow: Flow) -> Request:
+    """Read the entry whose original tuple this is, and none whose reply tuple it is.
+
+    A zone inside a tuple counts for one direction; the other is in zone 0. The kernel hashes a
+    tuple together with the zone of its direction. So in the bucket where it looks first, a zone
+    inside the original tuple rules out all reply tuples. The default zone can't be sent like that:
+    then the original tuple is sent as the reply tuple, with any zone (``nf_conntrack_find_get``,
+    ``nf_ct_key_equal``). Raises :exc:`EncodeError`.
+    """
+    sent = copy(flow.orig)
+    sent.zone = (flow.zone if sent.zone is None else sent.zone) or None
+    if sent.zone is not None:
+        return get_by(Name("orig", sent, None))
+    sent.zone = flow.reply.zone or 1
+    return get_by(Name("reply", sent, None))
 
 
 def reset_by(name: Name) -> Request:
@@ -414,7 +337,7 @@ def _make_create(
     for name in ("orig", "reply", "master"):
         tuple_: object = getattr(flow, name)
         if tuple_ is not None:
-            _check_named(tuple_, name)
+            check_named(tuple_, name)
     if flow.timeout is None:
         raise EncodeError("a new entry needs one", ("timeout",))
     _check_zones(flow)
@@ -496,7 +419,9 @@ def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> N
 
 def _created_status(status: Status | None) -> int | None:
     """The kernel demands CONFIRMED with any status, and refuses bits that it sets itself."""
-    return None if status is None else plain_u32(status, "status") & SETTABLE | Status.CONFIRMED
+    if status is None:
+        return None
+    return number_within(status, 0xFFFFFFFF, "status") & SETTABLE | Status.CONFIRMED
 
 
 def _created_protoinfo(flow: Flow) -> object:

@@ -16,7 +16,7 @@ from typing import Final
 from ...errors import EncodeError
 from ...model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
 from ...model.protocols import PROTOCOL_NAMES
-from ...model.values import describe_value
+from ...model.values import describe_value, plain_number
 from ...netlink.exchange import Request
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
@@ -28,7 +28,6 @@ from .common import (
     dump_all,
     plain_family,
     plain_name,
-    plain_number,
     request,
 )
 
