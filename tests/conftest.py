@@ -7,6 +7,7 @@ skipped, and say why.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -80,6 +81,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if shutil.which(name) is None:
                 reason = f"{name} is missing: apt-get install {package}"
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the thousands of tests: many of them have it run."""
+    gc.collect()
+    gc.freeze()
 
 
 BACKENDS: list[tuple[str, dict[str, bool]]] = [

@@ -19,7 +19,7 @@ from fuzz.script import Step, What
 from fuzz.seeds import DATAGRAMS, DONORS
 from fuzz.watch import Hang, Watch
 
-SOME = of(400, 150)
+SOME = of(200, 100)
 """Inputs of a target, on each event loop."""
 
 

@@ -60,7 +60,6 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        gc.unfreeze()
         sys.unraisablehook, threading.excepthook, alarm = self._kept
         if self._alarm:
             signal.signal(signal.SIGALRM, alarm)

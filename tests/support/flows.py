@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from functools import cache
 
 import attrs
 
@@ -12,6 +13,7 @@ from conntrack_aio.codec.messages import CT_DELETE, CT_NEW
 from conntrack_aio.codec.reference import encode
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.netlink import messages
+from conntrack_aio.netlink.exchange import Request
 
 
 def tcp(number: int = 1, *, timeout: int = 600, mark: int | None = None) -> Flow:
@@ -45,6 +47,20 @@ def update_event(flow: Flow) -> bytes:
 
 def destroy_event(flow: Flow) -> bytes:
     return messages.pack(CT_DELETE, 0, 0, payload(flow))
+
+
+async def fill_again(conn: Connection, count: int) -> None:
+    """Make the TCP flows from 1 to this count, every other with the mark 77.
+
+    For tests that do so hundreds of times: the requests are made once.
+    """
+    await conn._session.run([*_requests_for(count)])
+
+
+@cache
+def _requests_for(count: int) -> list[Request]:
+    numbers = range(1, count + 1)
+    return [requests.create(tcp(n, mark=77 if n % 2 else 0)) for n in numbers]
 
 
 async def fill(conn: Connection, made: Iterable[Flow]) -> None:

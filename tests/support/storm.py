@@ -33,7 +33,7 @@ from .effort import of
 from .lab import Lab
 
 TUPLES: Final = 8_000
-STEPS: Final = of(16_000, 8_000)
+STEPS: Final = of(8_000, 6_000)
 SMALL_BUFFER: Final = 1 << 16
 """Bytes of a receive buffer that has room for some hundred events."""
 

@@ -22,6 +22,9 @@ from conntrack_aio.model.timeouts import ICMPTimeouts, TimeoutPolicy
 from . import expectations, flows
 from .lab import Lab
 
+MANY = [*map(flows.tcp, range(5000, 5600))]
+"""So many that a bulk of them takes several turns."""
+
 Verb = Callable[[Connection], Awaitable[object]]
 
 
@@ -43,9 +46,9 @@ async def _event(conn: Connection) -> None:
 
 
 async def _bulk(conn: Connection) -> None:
-    await conn.create_many(map(flows.tcp, range(5000, 5600)))
-    await conn.update_many(map(flows.tcp, range(5000, 5600)), status=Status.ASSURED)
-    await conn.delete_many(map(flows.tcp, range(5000, 5600)))
+    await conn.create_many(MANY)
+    await conn.update_many(MANY, status=Status.ASSURED)
+    await conn.delete_many(MANY)
 
 
 async def _bulk_of_a_dump(conn: Connection) -> None:
@@ -134,7 +137,7 @@ VERBS: dict[str, Verb] = {
 async def prepare(lab: Lab) -> None:
     """Enough flows for several chunks of a dump."""
     async with connect(netns=lab.netns) as conn:
-        await flows.fill(conn, (flows.tcp(n, mark=77 if n % 2 else 0) for n in range(1, 400)))
+        await flows.fill_again(conn, 399)
 
 
 async def check(conn: Connection) -> None:

@@ -239,6 +239,7 @@ async def test_one_that_was_never_entered(conn: Connection) -> None:
 async def test_memory_does_not_grow_where_all_is_frozen(kernel: FakeKernel) -> None:
     """``gc.freeze()``, called while a table is open, keeps cycles for ever."""
     sizes: list[int] = []
+    gc.unfreeze()
     others = len(_flows())
     async with kernel.connect() as conn:
         for _ in range(5):
@@ -249,6 +250,7 @@ async def test_memory_does_not_grow_where_all_is_frozen(kernel: FakeKernel) -> N
             del table, changes
             gc.unfreeze()
             sizes.append(len(_flows()) - others)
+    gc.freeze()  # as it was before
     assert sizes == [0] * 5
 
 

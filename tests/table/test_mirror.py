@@ -232,7 +232,7 @@ def check(kernel: Kernel, replay: Replay) -> None:
         assert found.id == told.id
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(steps(silent=st.just(False)))
 def test_nothing_is_missed_in_any_order(done: list[Step]) -> None:
     """The kernel does, the walk goes and events are read in any order."""
@@ -245,7 +245,7 @@ def test_nothing_is_missed_in_any_order(done: list[Step]) -> None:
     check(kernel, replay)
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.lists(
         st.tuples(steps(silent=st.booleans()), st.booleans()),

@@ -30,13 +30,13 @@ from conntrack_aio.sandbox import traffic
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
-SEEDS = range(of(20, 6))
+SEEDS = range(of(8, 3))
 BACKENDS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
     "uvloop": ("asyncio", {"use_uvloop": True}),
     "trio": ("trio", {}),
 }
-MANY = of(500_000, 50_000)
+MANY = of(200_000, 50_000)
 """Of a large table."""
 ALL = [flow for flow, _ in pool(TUPLES)]
 SAMPLE = 8_000
@@ -294,7 +294,7 @@ async def test_rules_keep_events_back(lab: Lab, seed: int) -> None:
             some = rng.sample(there, len(there) // 4)
             await conn.update_many(some[::2], mark=rng.choice([1, 2, 3]))
             await conn.delete_many(some[1::2])
-            if rng.random() < 0.2:
+            if number < 8 and rng.random() < 0.2:
                 await conn.flush()
         done = table.statistics().comparisons
         with anyio.fail_after(30):

@@ -340,7 +340,9 @@ def test_statistics(socket: NetlinkSocket) -> None:
     make(socket)
     answer, ack = ask(socket, request(raw.GET_STATS, flags=REQUEST | ACK | DUMP))
     assert (answer.type, answer.flags, ack.code) == (raw.GET_STATS, 2, 0)
-    assert raw.numbers(answer.payload) == {1: b"\0\0\0\1", 2: b"\0\4\0\0"}
+    entries, most = (int.from_bytes(value, "big") for value in raw.numbers(answer.payload).values())
+    assert (entries, list(raw.numbers(answer.payload))) == (1, [1, 2])
+    assert most >= 1 << 10  # it is the machine's, and others may change it
 
 
 def test_an_echo(socket: NetlinkSocket, opened: Opener) -> None:

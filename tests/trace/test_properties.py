@@ -49,7 +49,7 @@ def test_any_bytes(data: bytes, protocol: int, answer: bool) -> None:
     check(data, protocol, answer)
 
 
-@settings(bounded, max_examples=examples(500))
+@settings(bounded, max_examples=examples(200))
 @given(
     TYPES,
     st.integers(0, 0xFFFF),
@@ -74,7 +74,7 @@ def edited(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(bounded, max_examples=examples(500))
+@settings(bounded, max_examples=examples(200))
 @given(edited(), st.booleans())
 def test_edited_messages(data: bytes, answer: bool) -> None:
     check(data, NETLINK.NETFILTER, answer)
