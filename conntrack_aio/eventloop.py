@@ -239,6 +239,7 @@ class _Trio(EventLoop):
         # A system task runs with KeyboardInterrupt held back, which then strikes the main task.
         # Whatever else left it, trio would make a TrioInternalError of that.
         async def run() -> None:
+            nonlocal work, on_end
             error: BaseException | None = None
             try:
                 with scope:
@@ -251,7 +252,11 @@ class _Trio(EventLoop):
                 error = raised.with_traceback(frames.tb_next if frames is not None else None)
                 del frames
             finally:
-                on_end(error)
+                try:
+                    on_end(error)
+                finally:
+                    # A frame of the work, kept by the error, may keep this one as its caller's.
+                    del work, on_end, error
 
         context = contextvars.copy_context()
         self._lowlevel.spawn_system_task(run, name=name, context=context)
