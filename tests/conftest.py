@@ -58,11 +58,14 @@ def _is_chosen(item: pytest.Item) -> bool:
     Which one depends on the test and on the version of Python, so that several short runs have all.
     """
     params = getattr(getattr(item, "callspec", None), "params", {})
-    if not SHORT or "anyio_backend" not in params:
+    loop = params.get("backend")  # of tests that start it themselves
+    if "anyio_backend" in params:
+        loop = LOOPS[BACKENDS.index(params["anyio_backend"])]
+    if not SHORT or loop not in LOOPS:
         return True
-    test = re.sub("asyncio|uvloop|trio", "", item.nodeid)
+    test = re.sub("|".join(LOOPS), "", item.nodeid)
     chosen = zlib.crc32(test.encode()) + sys.version_info.minor
-    return BACKENDS.index(params["anyio_backend"]) == chosen % len(BACKENDS)
+    return LOOPS.index(loop) == chosen % len(LOOPS)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -94,9 +97,10 @@ BACKENDS: list[tuple[str, dict[str, bool]]] = [
     ("asyncio", {"use_uvloop": True}),
     ("trio", {}),
 ]
+LOOPS = ["asyncio", "uvloop", "trio"]
 
 
-@pytest.fixture(params=BACKENDS, ids=["asyncio", "uvloop", "trio"])
+@pytest.fixture(params=BACKENDS, ids=LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
     backend: tuple[str, dict[str, bool]] = request.param
     return backend

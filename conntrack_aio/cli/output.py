@@ -192,6 +192,7 @@ def standard_streams() -> Generator[None]:
 def say(sentence: object) -> None:
     """Say something beside what is listed, on standard error. It never fails."""
     try:
-        print(f"conntrack-aio: {sentence}", file=sys.stderr)
+        # In one piece: print() writes the end of the line apart where Python buffers nothing.
+        sys.stderr.write(f"conntrack-aio: {sentence}\n")
     except OSError:
         pass

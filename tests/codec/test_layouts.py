@@ -167,7 +167,7 @@ def flow_in(item: Any) -> Any:
 
 
 @kinds
-@settings(bounded, max_examples=examples(60))
+@settings(bounded, max_examples=examples(30))
 @given(data=st.data())
 def test_any_bytes_are_read_as_the_reference_does(
     decoder: Decoder[Any], known: list[bytes], data: st.DataObject
@@ -179,7 +179,7 @@ def test_any_bytes_are_read_as_the_reference_does(
         assert by_layouts(decoder, each) == by_reference(decoder, each)
 
 
-@settings(bounded, max_examples=examples(40))
+@settings(bounded, max_examples=examples(25))
 @given(data=st.data())
 def test_any_values_are_read_as_the_reference_does(data: st.DataObject) -> None:
     """Every byte that is no header may be anything."""
@@ -198,7 +198,7 @@ def test_any_values_are_read_as_the_reference_does(data: st.DataObject) -> None:
     assert by_layouts(decoder, changed) == by_reference(decoder, changed)
 
 
-@settings(bounded, max_examples=examples(40))
+@settings(bounded, max_examples=examples(25))
 @given(data=st.data())
 def test_any_datagram_of_many(data: st.DataObject) -> None:
     """Runs of messages alike, broken by others and by what is none."""
@@ -218,7 +218,7 @@ def test_any_datagram_of_many(data: st.DataObject) -> None:
 
 
 @kinds
-@settings(bounded, max_examples=examples(40))
+@settings(bounded, max_examples=examples(25))
 @given(data=st.data())
 def test_a_message_alone(decoder: Decoder[Any], known: list[bytes], data: st.DataObject) -> None:
     decoder = fresh(decoder)

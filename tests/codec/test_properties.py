@@ -54,7 +54,7 @@ def plain(obj: Any) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
-@settings(bounded, max_examples=examples(25))
+@settings(bounded, max_examples=examples(15))
 @given(data=st.data())
 def test_any_object_survives(cls: type, data: st.DataObject) -> None:
     obj = data.draw(objects(cls))
@@ -63,7 +63,7 @@ def test_any_object_survives(cls: type, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
-@settings(bounded, max_examples=examples(15))
+@settings(bounded, max_examples=examples(10))
 @given(data=st.data())
 def test_any_object_is_json_and_has_a_text(cls: type, data: st.DataObject) -> None:
     obj = data.draw(objects(cls))
@@ -117,19 +117,19 @@ def test_any_bytes_behind_tuples(data: bytes) -> None:
     check(lambda: decode(Flow, BOTH + data, 0, len(BOTH) + len(data)))
 
 
-@settings(bounded, max_examples=examples(300))
+@settings(bounded, max_examples=examples(150))
 @given(edited(PAYLOADS + [case.data for case in CASES if isinstance(case.object, Flow)]))
 def test_edited_messages(data: bytes) -> None:
     check(lambda: decode(Flow, data, 0, len(data)))
 
 
-@settings(bounded, max_examples=examples(150))
+@settings(bounded, max_examples=examples(80))
 @given(edited([case.data for case in CASES if isinstance(case.object, Expectation)]))
 def test_edited_expectations(data: bytes) -> None:
     check(lambda: decode(Expectation, data, 0, len(data)))
 
 
-@settings(bounded, max_examples=examples(150))
+@settings(bounded, max_examples=examples(80))
 @given(edited([capture.data for capture in [*CAPTURED, *EXPECTATIONS]]))
 def test_edited_datagrams(data: bytes) -> None:
     def every(decoder: Callable[[bytes, Message], Any]) -> None:
@@ -217,7 +217,7 @@ def test_any_json_is_an_object_or_an_error(cls: type, data: st.DataObject) -> No
 
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
-@settings(bounded, max_examples=examples(25))
+@settings(bounded, max_examples=examples(15))
 @given(data=st.data())
 def test_edited_json(cls: type, data: st.DataObject) -> None:
     told = data.draw(edited_json(cls))

@@ -58,7 +58,7 @@ def test_what_does_not_match_survives(release: str) -> None:
             left = {key(flow) for flow in await conn.list()}
             assert left == {key(flow) for flow in there} - wanted
 
-    @settings(max_examples=examples(20), deadline=None)
+    @settings(max_examples=examples(10), deadline=None)
     @given(matches.matches("timeout"), st.slices(len(FLOWS)))
     def run(match: Match, some: slice) -> None:
         anyio.run(judge, match, some)

@@ -125,7 +125,7 @@ def test_marks_of_many_masks() -> None:
     ).always
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(matches.matches(), matches.matches(), matches.flows())
 def test_it_is_never_said_of_what_is_not(one: Match, other: Match, flow: Flow) -> None:
     for match in (one, ~one, one | other, one | ~other):

@@ -74,7 +74,7 @@ def test_what_any_of_many_need(text: str, relaxation: str) -> None:
     assert relaxed(Match.parse(text).node) == Match.parse(relaxation).node
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(matches.matches(), matches.flows())
 def test_what_they_need_holds_where_they_do(match: Match, flow: Flow) -> None:
     assert matches.holds(relaxed(match.node), flow) or not match(flow)

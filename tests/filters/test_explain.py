@@ -134,7 +134,7 @@ def test_it_is_so(release: str) -> None:
                 exact = attached is not None and attached.exact
                 assert exact is (", and no others" in told.events)
 
-    @settings(max_examples=examples(25), deadline=None)
+    @settings(max_examples=examples(15), deadline=None)
     @given(matches.matches())
     def run(match: Match) -> None:
         anyio.run(judge, match)

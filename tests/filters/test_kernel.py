@@ -110,7 +110,7 @@ def test_any_match_on_any_table(shared: Lab) -> None:
             await conn.flush()
 
     @settings(
-        max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(st.lists(matches.matches("timeout"), min_size=1, max_size=8), numbers)
     def run(found: list[Match], made: list[int]) -> None:
@@ -139,7 +139,7 @@ def test_any_match_of_a_table(shared: Lab) -> None:
             await conn.flush()
 
     @settings(
-        max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(matches.matches("timeout"), numbers, numbers)
     def run(match: Match, made: list[int], more: list[int]) -> None:

@@ -186,7 +186,7 @@ def test_width_is_not() -> None:
     assert str(Match.parse(text)).count(" or ") == 2999
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(matches.matches())
 def test_any_match_prints_back(match: Match) -> None:
     assert Match.parse(str(match)) == match
@@ -213,7 +213,7 @@ WORDS = [
 ]
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join) | st.text(max_size=40))
 def test_any_text_is_a_match_or_an_error(text: str) -> None:
     try:

@@ -115,14 +115,14 @@ def test_many_values() -> None:
     )
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(matches.matches(), matches.flows())
 def test_it_says_what_it_means(match: Match, flow: Flow) -> None:
     assert match(flow) is matches.holds(match.node, flow)
     assert (~match)(flow) is not match(flow)
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(matches.services() | matches.nested(), matches.flows())
 def test_alternatives_that_are_looked_up(match: Match, flow: Flow) -> None:
     assert match(flow) is matches.holds(match.node, flow)

@@ -39,7 +39,7 @@ def strictly(filter_: EventFilter | None) -> EventFilter:
     return filter_
 
 
-@settings(max_examples=examples(250), deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(matches.matches(), matches.flows())
 def test_it_takes_what_matches(match: Match, flow: Flow) -> None:
     filter_ = compile_program(match.node)
@@ -49,7 +49,7 @@ def test_it_takes_what_matches(match: Match, flow: Flow) -> None:
         assert taken is match(flow)
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(matches.matches(), matches.flows(), st.integers(2, 60))
 def test_a_short_one_takes_no_less(match: Match, flow: Flow, limit: int) -> None:
     filter_ = compile_program(match.node, limit=limit)
@@ -68,7 +68,7 @@ def test_a_short_one_of_what_can_never_hold(limit: int) -> None:
     assert filter_ is None or len(filter_.program) <= limit
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(matches.matches(), matches.flows(), matches.flows())
 def test_by_what_never_changes(match: Match, one: Flow, other: Flow) -> None:
     """What is taken of one state of a flow is taken of any, and so is what may ever match."""
@@ -187,7 +187,7 @@ def received(pipe: tuple[socket.socket, NetlinkSocket], data: bytes) -> bool:
 def test_the_kernel_does_as_the_interpreter() -> None:
     """Of programs and events at random."""
 
-    @settings(max_examples=examples(150), deadline=None)
+    @settings(max_examples=examples(80), deadline=None)
     @given(matches.matches(), st.lists(matches.flows(), min_size=1, max_size=6))
     def judge(match: Match, told: list[Flow]) -> None:
         filter_ = compile_program(match.node)
