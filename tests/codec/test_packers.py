@@ -146,7 +146,7 @@ SAMPLES = {
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_every_change_in_every_place(kind: str, sample: str) -> None:
     model, rest = MODELS[kind]
-    for path in [*places(SAMPLES[sample])][:: of(1, 4)]:
+    for path in [*places(SAMPLES[sample])][:: of(2, 6)]:
         fresh = Tried(model)
         assert fresh.check(SAMPLES[sample], *rest)
         for new in NASTY:

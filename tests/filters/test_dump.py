@@ -163,7 +163,7 @@ def kernels(draw: st.DrawFn) -> Features | None:
     return None if lacking is None else features(*lacking)
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(matches.matches(), matches.flows(), kernels())
 def test_it_selects_what_matches(match: Match, flow: Flow, kernel: Features | None) -> None:
     assume(flow.orig.proto == flow.reply.proto)

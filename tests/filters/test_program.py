@@ -39,7 +39,7 @@ def strictly(filter_: EventFilter | None) -> EventFilter:
     return filter_
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(matches.matches(), matches.flows())
 def test_it_takes_what_matches(match: Match, flow: Flow) -> None:
     filter_ = compile_program(match.node)

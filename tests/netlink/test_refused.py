@@ -111,17 +111,20 @@ def denials(pattern: Pattern, code: int) -> list[Denial]:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "code", "situations"),
+    ("backend", "pattern", "code", "situations"),
     [
         pytest.param(
+            backend,
             pattern,
             code,
             of(EARLY, QUICK) if code == codes[0] else QUICK,
-            id=f"{name}-{errno.errorcode[code]}",
+            id=f"{backend}-{name}-{errno.errorcode[code]}",
         )
-        for name, (pattern, codes) in OPTIONAL.items()
+        for number, (name, (pattern, codes)) in enumerate(OPTIONAL.items())
         for code in codes
+        for backend in (BACKENDS if code == codes[0] else [[*BACKENDS][number % 3]])
     ],
+    indirect=["backend"],
 )
 def test_what_is_optional_makes_no_difference(
     worker: Worker,

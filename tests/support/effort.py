@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 SHORT: Final = bool(os.environ.get("CONNTRACK_AIO_TEST_SHORT"))
 """Set by ``.ci/run`` for all runs but that of the README's command."""
@@ -18,6 +20,6 @@ def examples(count: int) -> int:
     return max(count // 5, 5) if SHORT else count * TIMES
 
 
-def of(much: int, little: int) -> int:
+def of(much: T, little: T) -> T:
     """The first, or, in a short run, the second."""
     return little if SHORT else much

@@ -30,13 +30,13 @@ from conntrack_aio.sandbox import traffic
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
-SEEDS = range(of(8, 3))
+SEEDS = range(of(6, 3))
 BACKENDS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
     "uvloop": ("asyncio", {"use_uvloop": True}),
     "trio": ("trio", {}),
 }
-MANY = of(200_000, 50_000)
+MANY = of(100_000, 30_000)
 """Of a large table."""
 ALL = [flow for flow, _ in pool(TUPLES)]
 SAMPLE = 8_000
@@ -52,6 +52,11 @@ def spread(numbers: Iterable[int]) -> list[object]:
     names = [*BACKENDS]
     chosen = [(number, names[number % len(names)]) for number in numbers]
     return [pytest.param(number, BACKENDS[name], id=f"{number}-{name}") for number, name in chosen]
+
+
+def on(name: str) -> pytest.MarkDecorator:
+    """On one of the backends: those with seeds are on all of them."""
+    return pytest.mark.parametrize("anyio_backend", [BACKENDS[name]], ids=[name], indirect=True)
 
 
 @pytest.fixture
@@ -151,6 +156,7 @@ async def test_the_table_is_the_kernels_in_the_end(lab: Lab, seed: int) -> None:
         tasks.cancel_scope.cancel()
 
 
+@on("asyncio")
 async def test_the_loop_stands_still(lab: Lab, conn: Connection) -> None:
     """Whoever holds the loop has the table fall behind, not go wrong."""
     with Storm(lab, plan(100)) as storm:
@@ -165,6 +171,7 @@ async def test_the_loop_stands_still(lab: Lab, conn: Connection) -> None:
             await all_.check()
 
 
+@on("uvloop")
 async def test_the_namespaces_name_goes(lab: Lab) -> None:
     """Each resynchronization opens a socket, and knows of the namespace by its sockets alone."""
     copy = os.dup(lab.descriptor)
@@ -182,6 +189,7 @@ async def test_the_namespaces_name_goes(lab: Lab) -> None:
             os.close(copy)
 
 
+@on("trio")
 async def test_flushed_in_the_storm(lab: Lab, conn: Connection) -> None:
     with Storm(lab, plan(102)) as storm:
         async with mirrored(conn) as all_:
@@ -197,6 +205,7 @@ async def test_flushed_in_the_storm(lab: Lab, conn: Connection) -> None:
             assert len(all_.table) == 0
 
 
+@on("uvloop")
 async def test_synced_in_the_storm(lab: Lab, conn: Connection) -> None:
     """What had happened at the call is there after it, whatever happens meanwhile."""
     with Storm(lab, plan(103)) as storm:
@@ -215,6 +224,7 @@ async def test_synced_in_the_storm(lab: Lab, conn: Connection) -> None:
             await all_.check()
 
 
+@on("asyncio")
 async def test_compared_in_a_storm(lab: Lab, conn: Connection) -> None:
     """While the table changes it is read, again and again; and nothing is lost that would have it
     read once more when all is still."""
@@ -355,7 +365,7 @@ def uncollected() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("uncollected")
-@pytest.mark.parametrize("anyio_backend", [BACKENDS["trio"]], ids=["trio"], indirect=True)
+@on("trio")
 async def test_many_flows(lab: Lab) -> None:
     """As many as there may be, and a storm on top."""
     with isolation.room_for(MANY + 20_000):
