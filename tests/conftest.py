@@ -53,19 +53,23 @@ def pytest_configure() -> None:
 
 
 def _is_chosen(item: pytest.Item) -> bool:
-    """Whether a test is to run on its event loop: in a short run, each runs on one of them.
+    """Whether a short run has this test.
 
-    Which one depends on the test and on the version of Python, so that several short runs have all.
+    It has each on one of the event loops, and of a test with many cases every other. Which ones
+    depends on their names and on the version of Python, so that two short runs have all cases, and
+    three all loops.
     """
-    params = getattr(getattr(item, "callspec", None), "params", {})
-    loop = params.get("backend")  # of tests that start it themselves
-    if "anyio_backend" in params:
-        loop = LOOPS[BACKENDS.index(params["anyio_backend"])]
-    if not SHORT or loop not in LOOPS:
+    params = dict(getattr(getattr(item, "callspec", None), "params", {}))
+    if not SHORT or not params:
         return True
+    loop = params.pop("backend", None)  # of tests that start it themselves
+    if "anyio_backend" in params:
+        loop = LOOPS[BACKENDS.index(params.pop("anyio_backend"))]
     test = re.sub("|".join(LOOPS), "", item.nodeid)
-    chosen = zlib.crc32(test.encode()) + sys.version_info.minor
-    return LOOPS.index(loop) == chosen % len(LOOPS)
+    name, python = zlib.crc32(test.encode()), sys.version_info.minor
+    if loop in LOOPS and LOOPS.index(loop) != (name + python) % len(LOOPS):
+        return False
+    return not params or (name // len(LOOPS) + python) % 2 == 0
 
 
 @pytest.hookimpl(tryfirst=True)
