@@ -22,6 +22,7 @@ from hypothesis import settings
 from support.effort import SHORT, examples
 from support.lab import Lab
 from support.neighbours import Neighbourhood
+from support.steps import BACKENDS as LOOPS
 
 from conntrack_aio import Connection, ConntrackError, connect
 from conntrack_aio.netlink import namespaces
@@ -101,7 +102,6 @@ BACKENDS: list[tuple[str, dict[str, bool]]] = [
     ("asyncio", {"use_uvloop": True}),
     ("trio", {}),
 ]
-LOOPS = ["asyncio", "uvloop", "trio"]
 
 
 @pytest.fixture(params=BACKENDS, ids=LOOPS)

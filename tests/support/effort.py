@@ -23,3 +23,8 @@ def examples(count: int) -> int:
 def of(much: T, little: T) -> T:
     """The first, or, in a short run, the second."""
     return little if SHORT else much
+
+
+def stride(much: int, little: int) -> int:
+    """Of the steps that a test walks, every which: all of them where more is asked for by hand."""
+    return 1 if TIMES > 1 else of(much, little)
