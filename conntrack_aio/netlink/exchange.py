@@ -199,6 +199,8 @@ class Exchange(Answers):
         self.sent = False
         self.late = False
         """Whether it took longer than it may; a thread may still be at it."""
+        self.error: Exception | None = None
+        """What ended it on a thread, if the kernel's answer is not netlink."""
         self._taker = taker
         # The collector may have its caller leave while this very thread is in here.
         self._held = threading.RLock()

@@ -8,21 +8,19 @@ could tear them apart. What an abandoned request leaves behind is told by its se
 from __future__ import annotations
 
 import errno
-import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import anyio
 import anyio.lowlevel
-from anyio import CapacityLimiter
 
 from ..errors import ResourceExhausted
 from .exchange import Exchange, Outcome, Request, Sequence32, Taker
 from .messages import Failure
 from .owner import Owner
 from .socket import NetlinkSocket
-from .threads import NO_THREAD, SCHEDULING, run_in_thread
+from .threads import NO_THREAD, SCHEDULING, Doorbell, Threads
 from .walks import walking
 
 LONGEST_WALK = 60.0
@@ -63,8 +61,11 @@ class Requester:
         self._turns: deque[_Turn] = deque()
         """Of the calls of :meth:`run`, the one whose turn it is first. A lock of anyio's would be
         held for ever if an interrupt struck between its taking and the block that releases it."""
-        self._at_work = threading.Lock()
-        """Held while an exchange is sent and answered, and its outcomes are taken."""
+        self._threads = Threads(1)
+        self._at_work = False
+        """Whether the thread is at an exchange, or will be; perhaps that of a cancelled call."""
+        self._ended = Doorbell()
+        """Rung by the thread when it has done with an exchange."""
 
     async def run(
         self,
@@ -90,13 +91,9 @@ class Requester:
         self.owner.check()
         outcomes: list[Outcome] = []
         unsent = len(requests)
-        turn = _Turn()
-        try:
-            self._turns.append(turn)
-            await anyio.lowlevel.checkpoint()
-            while self._turns[0] is not turn:
-                turn.event = anyio.Event()
-                await turn.event.wait()
+
+        async def converse() -> None:
+            nonlocal unsent
             for start in range(0, len(requests), self._window):
                 if start:
                     await anyio.lowlevel.checkpoint()
@@ -112,71 +109,105 @@ class Requester:
                     if exchange.begun:
                         unsent -= len(window)
                 self.strays += exchange.strays
-                outcomes += exchange.outcomes
+                outcomes.extend(exchange.outcomes)
+
+        try:
+            await self._in_turn(converse)
         except BaseException:
             if on_unsent is not None:
                 on_unsent(unsent)
             raise
+        return outcomes
+
+    async def settle(self) -> None:
+        """Return once no thread is at work for a call of :meth:`run` that was cancelled."""
+        await self._in_turn(self._wait_for_the_thread)
+
+    async def _in_turn(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do the work once all those who came before have done theirs."""
+        turn = _Turn()
+        try:
+            self._turns.append(turn)
+            await anyio.lowlevel.checkpoint()
+            while self._turns[0] is not turn:
+                turn.event = anyio.Event()
+                await turn.event.wait()
+            await work()
         finally:
             # Written out: an interrupt may strike at the call of a function.
             if turn in self._turns:
                 self._turns.remove(turn)
             if self._turns and (event := self._turns[0].event) is not None:
                 event.set()
-        return outcomes
 
     async def _converse(self, exchange: Exchange, walk: bool) -> None:
         if self.socket.closed:
             raise anyio.ClosedResourceError("the connection is closed")
-        if walk or self._offload or walking.active or self.socket.in_use:
+        if walk or self._offload or walking.active or self._at_work or self.socket.in_use:
             self.offloaded += len(exchange.requests)
             await self._converse_in_thread(exchange, walk)
             if exchange.late:
                 return
         else:
-            self._send_and_receive(exchange, False)
+            exchange.begin()
+            try:
+                self._send_and_receive(exchange, False)
+            finally:
+                exchange.leave()
         # What can't be read, or waited for, was carried out all the same: without an answer.
         if not exchange.done and exchange.unreadable is None:
             with suppress(OSError):
                 await self._wait_for_the_rest(exchange)
 
     async def _converse_in_thread(self, exchange: Exchange, walk: bool) -> None:
-        """Have a thread send and receive. One that is late goes on without its caller."""
+        """Have the thread send and receive. When it is late it goes on without its caller.
+
+        It is given nothing while it is at the exchange of a call that was cancelled: whoever is
+        cancelled in turn leaves nothing behind.
+        """
         patience = self._reply_timeout + SCHEDULING
         with anyio.move_on_after(max(patience, LONGEST_WALK) if walk else patience) as scope:
+            await self._wait_for_the_thread()
+            self._at_work = True
             try:
-                await run_in_thread(
-                    lambda: self._send_and_receive(exchange, walk), CapacityLimiter(1), abandon=True
-                )
-            except ResourceExhausted as error:
+                self._threads.start(lambda: self._work(exchange, walk))
+            except BaseException as error:
+                self._at_work = False
+                if not isinstance(error, ResourceExhausted):
+                    raise
                 exchange.settle(Failure(error.errno or errno.EAGAIN, NO_THREAD))
+            await self._wait_for_the_thread()
         exchange.late = scope.cancelled_caught
+        if exchange.error is not None:
+            raise exchange.error
 
-    def _send_and_receive(self, exchange: Exchange, walk: bool) -> None:
-        with self._at_work:
+    async def _wait_for_the_thread(self) -> None:
+        while self._at_work:
+            await self._ended.wait()
+
+    def _work(self, exchange: Exchange, walk: bool) -> None:
+        """On the thread: send and receive, unless the caller has gone."""
+        try:
             if exchange.begin():
                 try:
-                    self.socket.use(lambda: self._carry_out(exchange, walk))
-                except OSError as error:
-                    exchange.unreadable = error
+                    self._send_and_receive(exchange, walk)
                 finally:
                     exchange.leave()
+        except Exception as error:
+            exchange.error = error
+        finally:
+            self._at_work = False
+            self._ended.ring()
+
+    def _send_and_receive(self, exchange: Exchange, walk: bool) -> None:
+        try:
+            self.socket.use(lambda: self._carry_out(exchange, walk))
+        except OSError as error:
+            exchange.unreadable = error
 
     def _carry_out(self, exchange: Exchange, walk: bool) -> None:
         self._send(exchange, walk)
         self._receive(exchange)
-
-    async def settle(self) -> None:
-        """Return once no thread is at work for a call of :meth:`run` that was cancelled.
-
-        Raises :exc:`ResourceExhausted` if no thread can be started to wait for it.
-        """
-        if self._at_work.locked():
-            await run_in_thread(self._wait_for_the_thread, CapacityLimiter(1))
-
-    def _wait_for_the_thread(self) -> None:
-        with self._at_work:
-            pass
 
     def _send(self, exchange: Exchange, walk: bool) -> None:
         exchange.sent = True
@@ -213,4 +244,6 @@ class Requester:
                 self.socket.use(lambda: self._receive(exchange))
 
     def close(self) -> None:
+        """Idempotent. What a thread is at, it ends."""
         self.socket.close()
+        self._threads.close()

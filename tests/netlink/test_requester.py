@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from support.scripted import lone_socket
@@ -114,3 +115,26 @@ async def test_a_kernel_that_never_returns_is_given_up(
         assert outcome.error is None
     assert len(fake.asked) == 2  # the one that nobody waited for any more was never sent
     socket.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("turns", range(6))
+async def test_calls_that_are_cancelled_leave_no_threads_that_wait(turns: int) -> None:
+    """They would have to run, one after the other, before the next call may."""
+    slow = Slow()
+    socket, fake = lone_socket(slow)
+    requester = Requester(socket, offload=True, reply_timeout=10.0)
+    before = threading.active_count()
+    for _ in range(200):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(requester.run, [GET])
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+    assert threading.active_count() <= before + 1
+    slow.go_on.set()
+    with anyio.fail_after(10):
+        (outcome,) = await requester.run([GET])
+    assert outcome.error is None
+    assert len(fake.asked) <= 2
+    requester.close()
