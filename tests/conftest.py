@@ -8,6 +8,7 @@ skipped, and say why.
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from support.effort import SHORT, examples
+from support.effort import GUEST, SHORT, examples
 from support.lab import Lab
 from support.neighbours import Neighbourhood
 from support.steps import BACKENDS as LOOPS
@@ -28,10 +29,20 @@ from conntrack_aio import Connection, ConntrackError, connect
 from conntrack_aio.netlink import namespaces
 from conntrack_aio.sandbox.namespace import enter_sandbox, new_network_namespace
 
+# What only other kernels can show: tests/kernels runs it in its guests.
+collect_ignore = [] if GUEST else ["kernels"]
+
 ROOTLESS = "CONNTRACK_AIO_TEST_ROOTLESS"
 """Set to have the tests run in a user namespace even as root."""
 
 _obstacle: str | None = None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Of several test processes one that has no test left takes some of another."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
 
 
 def pytest_configure() -> None:
@@ -53,24 +64,30 @@ def pytest_configure() -> None:
         _obstacle = str(error)
 
 
-def _is_chosen(item: pytest.Item) -> bool:
-    """Whether a short run has this test.
+HERE = [loop for loop in LOOPS if loop != "uvloop" or importlib.util.find_spec("uvloop")]
+"""The event loops that are installed."""
 
-    It has each on one of the event loops, and of a test with many cases every other. Which ones
-    depends on their names and on the version of Python, so that two short runs have all cases, and
-    three all loops.
+
+def _is_chosen(item: pytest.Item) -> bool:
+    """Whether a short run, or one in a guest, has this test.
+
+    They have each on one of the event loops, and a short run of a test with many cases every other.
+    Which ones depends on their names and on the version of Python, so that two short runs have all
+    cases, and three all loops.
     """
     params = dict(getattr(getattr(item, "callspec", None), "params", {}))
-    if not SHORT or not params:
+    if not (SHORT or GUEST) or not params:
         return True
     loop = params.pop("backend", None)  # of tests that start it themselves
     if "anyio_backend" in params:
         loop = LOOPS[BACKENDS.index(params.pop("anyio_backend"))]
+    if loop in LOOPS and loop not in HERE:
+        return False
     test = re.sub("|".join(LOOPS), "", item.nodeid)
     name, python = zlib.crc32(test.encode()), sys.version_info.minor
-    if loop in LOOPS and LOOPS.index(loop) != (name + python) % len(LOOPS):
+    if loop in HERE and HERE.index(loop) != (name + python) % len(HERE):
         return False
-    return not params or (name // len(LOOPS) + python) % 2 == 0
+    return bool(GUEST) or not params or (name // len(LOOPS) + python) % 2 == 0
 
 
 @pytest.hookimpl(tryfirst=True)

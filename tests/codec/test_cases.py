@@ -17,6 +17,8 @@ from conntrack_aio.codec.schema import Branch, Leaf, schema_of
 from conntrack_aio.netlink import attributes, messages
 from conntrack_aio.netlink.messages import Message
 
+pytestmark = pytest.mark.kernels
+
 little_endian = pytest.mark.skipif(
     sys.byteorder == "big", reason="captured on a little-endian machine"
 )

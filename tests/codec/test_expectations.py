@@ -24,6 +24,8 @@ from conntrack_aio.netlink import attributes, messages
 from conntrack_aio.netlink.attributes import Buffer
 from conntrack_aio.netlink.messages import Message
 
+pytestmark = pytest.mark.kernels
+
 little_endian = pytest.mark.skipif(
     sys.byteorder == "big", reason="captured on a little-endian machine"
 )

@@ -13,7 +13,7 @@ from support.waiting import until
 from conntrack_aio import Connection, Flow, Match
 from conntrack_aio.netlink.walks import AHEAD, AT_ONCE
 
-pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 
 async def fill(conn: Connection, count: int) -> list[Flow]:

@@ -31,7 +31,7 @@ from conntrack_aio import (
 from conntrack_aio import events as events_module
 from conntrack_aio.sandbox import traffic
 
-pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 
 async def take(stream: EventStream[FlowEvent], count: int) -> list[FlowEvent]:

@@ -15,7 +15,7 @@ from conntrack_aio.codec.messages import CT_NEW
 from conntrack_aio.testing import Asked, FakeSocket
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
 
 @pytest.fixture

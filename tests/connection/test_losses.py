@@ -25,7 +25,7 @@ from conntrack_aio import (
 from conntrack_aio.testing import FakeKernel
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
 
 def kinds(batch: list[FlowEvent | EventsLost]) -> list[object]:

@@ -18,7 +18,7 @@ from support.neighbours import Neighbourhood
 from conntrack_aio import Connection, NamespaceError, NetNS, connect
 from conntrack_aio.netlink import namespaces
 
-pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from support.processes import DESTROY, NEW, UPDATE, Process, subscribers, wait_u
 from conntrack_aio import Connection, Flow, NATRange
 from conntrack_aio.sandbox import traffic
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernels, pytest.mark.kernel]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

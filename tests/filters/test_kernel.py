@@ -34,7 +34,7 @@ from conntrack_aio.sandbox import traffic
 from conntrack_aio.sandbox.namespace import new_network_namespace
 from conntrack_aio.sysctls import set_sysctl
 
-pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 TUPLES = 320
 FLOWS = [*pool(TUPLES)]

@@ -16,6 +16,8 @@ from conntrack_aio.netlink.recvmmsg import Rooms, is_there
 from conntrack_aio.netlink.socket import RECEIVE_SIZE, NetlinkSocket
 from conntrack_aio.uapi.netlink import AF_NETLINK
 
+pytestmark = pytest.mark.kernels
+
 NETLINK_USERSOCK = 2
 """For programs to talk to each other; nothing of the kernel listens there."""
 

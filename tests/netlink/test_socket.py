@@ -19,6 +19,8 @@ from conntrack_aio.netlink.socket import open_socket
 from conntrack_aio.uapi.netlink import NETLINK
 from conntrack_aio.uapi.socket import SO_MEMINFO, SO_RCVBUFFORCE
 
+pytestmark = pytest.mark.kernels
+
 
 class Trouble(Exception):
     """What happens inside."""

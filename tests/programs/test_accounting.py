@@ -17,6 +17,7 @@ from support.lab import Lab
 from conntrack_aio import Connection, EventStream, EventType, Flow, FlowEvent
 
 pytestmark = [
+    pytest.mark.kernels,
     pytest.mark.anyio,
     pytest.mark.kernel,
     pytest.mark.program("nft", "nftables"),

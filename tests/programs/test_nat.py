@@ -39,6 +39,7 @@ from conntrack_aio.sandbox.namespace import new_network_namespace
 from conntrack_aio.sysctls import set_sysctl
 
 pytestmark = [
+    pytest.mark.kernels,
     pytest.mark.anyio,
     pytest.mark.kernel,
     pytest.mark.program("nft", "nftables"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import fresh
+from support.firsts import PRELUDE, WRITABLE
 from support.lab import Lab
 
 import conntrack_aio
@@ -18,14 +19,7 @@ from conntrack_aio.sandbox import rules
 
 pytestmark = pytest.mark.kernel
 
-PRELUDE = """
-from pathlib import Path
-
-import anyio
-from conntrack_aio import *
-from conntrack_aio.model.sysctls import SETTINGS, sysctl_of
-from conntrack_aio.sandbox import rules
-from conntrack_aio.sysctls import read_sysctl, set_sysctl
+HIDDEN = """
 from support import fresh
 
 def hidden():
@@ -35,87 +29,40 @@ def hidden():
     except FileNotFoundError:
         return
     raise AssertionError("not hidden")
+
+hidden()
 """
 
-FIRST = {
-    "a setting is read": """
-        hidden()
-        assert read_sysctl("net.netfilter.nf_conntrack_acct") == "0"
-    """,
-    "a setting is set": """
-        hidden()
-        set_sysctl("net.netfilter.nf_conntrack_acct", 1)
-        assert read_sysctl("net.netfilter.nf_conntrack_acct") == "1"
-    """,
-    "each of the settings is read": """
-        for name in SETTINGS:
-            hidden()
-            try:
-                told = read_sysctl(sysctl_of(name))
-            except FileNotFoundError:
-                told = None
-            assert not fresh.is_hidden(), name
-            path = Path("/proc/sys") / sysctl_of(name).replace(".", "/")
-            assert told == (path.read_text().strip() if path.exists() else None), name
-    """,
-    "a setting that is none": """
-        hidden()
-        try:
-            read_sysctl("net.netfilter.nf_conntrack_nonsense")
-        except FileNotFoundError:
-            assert not fresh.is_hidden()
-        else:
-            raise AssertionError
-    """,
-    "conn.sysctls": """
-        async def main():
-            hidden()
-            async with connect() as conn:
-                assert (await conn.sysctls.read()).acct is False
-            hidden()
-            async with connect() as conn:
-                await conn.sysctls.set(acct=True)
-                assert (await conn.sysctls.read()).acct is True
-                try:
-                    await conn.sysctls.set(dccp_loose=True, helper=True)
-                except NotSupported as error:
-                    assert "Linux had it until" in str(error)
-        anyio.run(main)
-    """,
-    "a stream": """
-        async def main():
-            hidden()
-            async with connect() as conn, conn.events() as stream:
-                assert stream.covers_older_flows is not None
-        anyio.run(main)
-    """,
-    "a table": """
-        async def main():
-            hidden()
-            async with connect() as conn, conn.table(enable_events=True) as table:
-                assert table.mode is TableMode.FOLLOWED
-        anyio.run(main)
-    """,
-    "a sandbox": """
-        hidden()
-        rules.track_connections()
-        set_sysctl("net.netfilter.nf_conntrack_events", 1)
-    """,
-    "a lab": """
-        from conntrack_aio.sandbox.namespace import new_network_namespace
-        from support.lab import Lab
-        hidden()
-        lab = Lab(new_network_namespace())
-        lab.sysctl("nf_conntrack_events", 1)
-        assert lab.read_sysctl("nf_conntrack_events") == "1"
-    """,
+EACH_SETTING = """
+fresh.load()
+for name in SETTINGS:
+    hidden()
+    try:
+        told = read_sysctl(sysctl_of(name))
+    except FileNotFoundError:
+        told = None
+    assert not fresh.is_hidden(), name
+    path = Path("/proc/sys") / sysctl_of(name).replace(".", "/")
+    assert told == (path.read_text().strip() if path.exists() else None), name
+"""
+
+A_LAB = """
+from conntrack_aio.sandbox.namespace import new_network_namespace
+from support.lab import Lab
+lab = Lab(new_network_namespace())
+lab.sysctl("nf_conntrack_events", 1)
+assert lab.read_sysctl("nf_conntrack_events") == "1"
+"""
+
+FIRST = WRITABLE | {
+    "each of the settings is read": PRELUDE + EACH_SETTING,
+    "a lab": PRELUDE + A_LAB,
 }
 
 
 @pytest.mark.parametrize("first", FIRST)
 def test_the_first_thing_that_is_done(lab: Lab, first: str) -> None:
-    body = "\n".join(line.removeprefix(" " * 8) for line in FIRST[first].splitlines())
-    done = fresh.run(lab, "-c", PRELUDE + body)
+    done = fresh.run(lab, "-c", HIDDEN + FIRST[first])
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -179,9 +126,8 @@ def test_a_kernel_without_netfilters_netlink_says_what_is_missing(
 
 
 def test_without_the_capability_it_says_what_is_missing(lab: Lab) -> None:
-    script = f"""{PRELUDE}
+    script = f"""{HIDDEN}
 import ctypes
-hidden()
 names = ["net.netfilter.nf_conntrack_acct"]
 assert ctypes.CDLL(None).prctl(24, 12, 0, 0, 0) == 0  # PR_CAPBSET_DROP, CAP_NET_ADMIN
 import os, sys

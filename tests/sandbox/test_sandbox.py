@@ -24,6 +24,8 @@ from conntrack_aio.sandbox import links, namespace, rules, traffic
 from conntrack_aio.sysctls import read_sysctl, set_sysctl
 from conntrack_aio.uapi.nf_tables import NF_INET, NFT_CT
 
+pytestmark = pytest.mark.kernels
+
 kernel = pytest.mark.kernel
 PROCFS = Path("/proc/thread-self/net/nf_conntrack")
 """A list of the entries, in kernels that were built with it (CONFIG_NF_CONNTRACK_PROCFS)."""

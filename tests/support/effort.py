@@ -10,6 +10,12 @@ T = TypeVar("T")
 SHORT: Final = bool(os.environ.get("CONNTRACK_AIO_TEST_SHORT"))
 """Set by ``.ci/run`` for all runs but that of the README's command."""
 
+GUEST: Final = os.environ.get("CONNTRACK_AIO_TEST_GUEST")
+"""The name of the guest that this is, as ``tests/kernels`` sets it: a slow machine."""
+
+PATIENCE: Final = 10 if GUEST else 1
+"""How many times as long a test waits for what ought to come at once."""
+
 TIMES: Final = int(os.environ.get("CONNTRACK_AIO_TEST_TIMES", "1"))
 """To be set by hand, for so many times as many examples; with ``--hypothesis-seed`` they are the
 same again."""

@@ -37,7 +37,7 @@ class _Loader:
 
     def sent(self, data: bytes) -> None:
         if data[5] == NFNL_SUBSYS.CTNETLINK:
-            _load()
+            load()
 
     def received(self, data: bytes, sender: tuple[int, int]) -> None: ...
 
@@ -50,7 +50,8 @@ def _call(name: str, *arguments: object) -> None:
         raise OSError(code, os.strerror(code), name)
 
 
-def _load() -> None:
+def load() -> None:
+    """Have the settings appear, as a kernel that loads the module has them."""
     raw.observe(lambda socket: None)
     if is_hidden():
         _call("umount2", os.fsencode(DIRECTORY), _MNT_DETACH)

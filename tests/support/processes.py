@@ -16,9 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from . import effort
 from .lab import Lab
 
-PATIENCE = 20.0
+PATIENCE = 20.0 * effort.PATIENCE
 """Seconds that something may take that ought to come at once."""
 
 NEW, UPDATE, DESTROY = 0x1, 0x2, 0x4

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import anyio
 import anyio.lowlevel
 
+from .effort import PATIENCE
+
 
 async def until(condition: Callable[[], bool]) -> None:
     """Return once it holds. A socket, above all, closes when the thread that uses it is done."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(30 * PATIENCE):
         while not condition():
             await anyio.lowlevel.checkpoint()

@@ -42,7 +42,7 @@ from conntrack_aio import (
 from conntrack_aio.sandbox import traffic
 from conntrack_aio.table.keys import orig_key
 
-pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 
 LABELS = """

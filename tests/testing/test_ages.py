@@ -29,6 +29,8 @@ from conntrack_aio.testing.ages import Feature, Release
 
 from .test_protocol import count, dumped, filtered, make, orig, reply
 
+pytestmark = pytest.mark.kernels
+
 RELEASES = ["4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.12", "6.18", "7.1"]
 
 

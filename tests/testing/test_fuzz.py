@@ -21,7 +21,7 @@ from conntrack_aio.sandbox.namespace import new_network_namespace
 from conntrack_aio.testing import FakeKernel
 from conntrack_aio.uapi.netlink import NETLINK
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernels, pytest.mark.kernel]
 
 # -- what is asked ----------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from conntrack_aio import (
 from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
 from conntrack_aio.verbs.probes import Probes
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
 
 # -- on this machine's kernel ---------------------------------------------------------------

@@ -15,7 +15,7 @@ from support.lab import Lab
 from conntrack_aio import Connection, EventType, Flow, Status, Tuple
 from conntrack_aio.model.expectations import Expectation, ExpectFlags
 
-pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 
 async def test_new_and_destroy_are_told_apart(conn: Connection) -> None:

@@ -31,7 +31,7 @@ from conntrack_aio.model.expectations import (
     ExpectNAT,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 ELSEWHERE = attrs.evolve(some.EXPECTED, sport=4444)
 """What a packet would look like that meets :data:`some.EXPECTED` from any port."""

@@ -22,7 +22,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.sandbox import traffic
 
-pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 
 def with_(**fields: object) -> Flow:

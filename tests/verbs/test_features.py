@@ -12,7 +12,7 @@ from conntrack_aio import Connection, Features, KernelError, PermissionDenied
 from conntrack_aio.testing import FakeKernel
 from conntrack_aio.testing.state import Lack
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
 AGES: dict[str, set[str]] = {
     "4.19": set(),

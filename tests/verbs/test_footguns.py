@@ -30,7 +30,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.testing import FakeKernel
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
 RELEASES = ("4.19", "5.4", "5.15", "6.1", "6.8", "6.12", "6.18")
 V6 = 3

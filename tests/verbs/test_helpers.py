@@ -24,7 +24,7 @@ from conntrack_aio.model.helpers import ExpectPolicy, HelperStatus, UserspaceHel
 from conntrack_aio.netlink import attributes
 from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
 CONTROL = ExpectPolicy(name="control", expect_max=1, expect_timeout=300)
 DATA = ExpectPolicy(name="data", expect_max=4, expect_timeout=60)

@@ -8,7 +8,12 @@ from support.lab import Lab
 
 from conntrack_aio import Connection, EncodeError, Flow, LabelNames, ResourceExhausted
 
-pytestmark = [pytest.mark.anyio, pytest.mark.kernel, pytest.mark.program("nft", "nftables")]
+pytestmark = [
+    pytest.mark.kernels,
+    pytest.mark.anyio,
+    pytest.mark.kernel,
+    pytest.mark.program("nft", "nftables"),
+]
 
 RULE = """
 table inet t {

@@ -24,7 +24,7 @@ from conntrack_aio import (
     to_json,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 SRC, DST = "::ffff:10.0.0.1", "::ffff:10.0.0.2"
 INSERT = f"-I -p tcp -s {SRC} -d {DST} --sport 1000 --dport 80 --state ESTABLISHED -t 600"

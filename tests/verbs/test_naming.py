@@ -23,7 +23,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.testing import FakeKernel
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.kernel)])

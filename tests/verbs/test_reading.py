@@ -21,7 +21,7 @@ from conntrack_aio.testing import Asked, FakeSocket
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK, NETLINK_OPTION, SOL_NETLINK
 from conntrack_aio.uapi.nfnetlink import NFNLGRP
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
 
 @pytest.mark.kernel

@@ -33,7 +33,7 @@ from conntrack_aio.uapi.nf_tables import NFPROTO
 from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
 from conntrack_aio.uapi.nfnetlink_hook import NFNL_MSG_HOOK, NFNLA_HOOK
 
-pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 
 class Tree:

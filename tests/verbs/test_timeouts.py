@@ -51,7 +51,7 @@ from conntrack_aio.testing import Asked, FakeSocket
 from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
 from conntrack_aio.uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 kernel = pytest.mark.kernel
 iptables = pytest.mark.program("iptables-legacy", "iptables")
 

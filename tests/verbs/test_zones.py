@@ -10,7 +10,7 @@ from support.lab import Lab
 from conntrack_aio import Connection, EncodeError, Flow, Match, NotFound, Tuple
 from conntrack_aio.sandbox import traffic
 
-pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 PLAIN = Tuple.udp("10.0.0.1", 1000, "10.0.0.2", 53)
 

@@ -1,0 +1,229 @@
+"""Run tests on other kernels, under qemu: ``python tests/kernels [GUEST...]``.
+
+It needs Debian's qemu, cpio, kmod and zstd, says which are missing, and fetches the kernels itself.
+This machine's root is the guest's, below what the guest writes; for another architecture it is made
+of Debian's packages. ``--smoke`` runs the demo and what must work first. Everything that is fetched
+stays in ``~/.cache/conntrack_aio``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+import images
+import job
+import machine
+from debian import Archive, Missing
+from guests import ARCHITECTURES, GUESTS, Guest
+
+REPOSITORY = Path(__file__).parents[2]
+LIMIT = 3600.0
+"""Seconds that a guest may take."""
+
+HERE = {"x86_64": "amd64", "aarch64": "arm64", "s390x": "s390x"}.get(platform.machine())
+"""Debian's name of this machine's architecture."""
+
+
+@attrs.frozen
+class Outcome:
+    """What a guest showed."""
+
+    guest: Guest
+    release: str
+    seconds: float
+    demo: str
+    results: job.Results
+    trouble: str | None
+
+    @property
+    def right(self) -> bool:
+        return self.trouble is None and not self.results.failed
+
+
+def main() -> int:
+    names = [guest.name for guest in GUESTS]
+    parser = argparse.ArgumentParser(prog="tests/kernels", description=__doc__)
+    parser.add_argument("guests", nargs="*", metavar="GUEST", help=f"of {', '.join(names)}")
+    parser.add_argument("--smoke", action="store_true", help="what must work first, in minutes")
+    parser.add_argument("--tests", nargs="+", metavar="PATH", help="these tests alone")
+    parser.add_argument("--cache", type=Path, default=_cache(), help="where packages are kept")
+    parser.add_argument("--keep", type=Path, help="keep what the guests printed in this directory")
+    options = parser.parse_args()
+    unknown = set(options.guests) - set(names)
+    if unknown:
+        parser.error(f"there is no guest {', '.join(sorted(unknown))}; there are: {names}")
+    chosen = [guest for guest in GUESTS if not options.guests or guest.name in options.guests]
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="kernels-") as scratch:
+        for guest in chosen:
+            directory = (options.keep or Path(scratch)) / guest.name
+            directory.mkdir(parents=True, exist_ok=True)
+            try:
+                outcomes.append(run(guest, directory, options))
+            except Missing as error:
+                outcomes.append(Outcome(guest, "", 0, "", job.Results(), str(error)))
+            report(outcomes[-1:], directory)
+    print(table(outcomes))
+    return 0 if all(outcome.right for outcome in outcomes) else 1
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "conntrack_aio"
+
+
+def run(guest: Guest, directory: Path, options: argparse.Namespace) -> Outcome:
+    """Boot a guest, and have it run its tests."""
+    architecture = ARCHITECTURES[guest.architecture]
+    machine.check(architecture)
+    options.cache.mkdir(parents=True, exist_ok=True)
+    archive = Archive(options.cache, guest.architecture)
+    archive.update()
+    own = guest.architecture == HERE and not guest.disks
+    image = images.build(
+        archive, guest.flavor, guest.suite, options.cache, python=not own, disks=guest.disks
+    )
+    python, path = sys.executable, "/run/code"
+    if not own:
+        python, path = "/usr/bin/python3", "/run/code:/run/python"
+    for file in directory.iterdir():
+        file.unlink()
+    steps = _steps(guest, shlex.quote(python), options)
+    save = images.SAVE_BY_DISK if guest.disks else ""
+    start = job.start(guest.name, python, path, guest.modules, steps, save)
+    (directory / "start").write_text(start)
+    shared = {"root": Path("/"), "code": REPOSITORY, "job": directory, "modules": image.modules}
+    if not own:
+        shared["root"] = images.build_root(archive, options.cache)
+        shared["python"] = images.build_python(options.cache, [sys.executable, "-m", "pip"])
+    begin = machine.now()
+    with tempfile.TemporaryDirectory(prefix="disks-") as scratch:
+        if guest.disks:
+            shared = _disks(shared, Path(scratch))
+        arguments = machine.command(architecture, image, shared)
+        in_time = machine.run(arguments, directory / "console", LIMIT)
+        if guest.disks:
+            subprocess.run(["tar", "-xf", str(shared["job"]), "-C", str(directory)], check=False)
+    return _outcome(guest, directory, machine.now() - begin, in_time=in_time)
+
+
+def _disks(shared: dict[str, Path], scratch: Path) -> dict[str, Path]:
+    """The shared directories as disks; that of the job is an archive, to be replaced."""
+    disks = {}
+    for name in images.SHARED:
+        disk = scratch / f"{name}.img"
+        if name == "job":
+            subprocess.run(["tar", "-cf", str(disk), "-C", str(shared[name]), "."], check=True)
+            os.truncate(disk, 64 << 20)
+        elif name == "code":
+            images.build_disk(images.build_code(shared[name], _made(scratch / name)), disk)
+        else:
+            images.build_disk(shared[name], disk)
+        disks[name] = disk
+    return disks
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
+def _steps(guest: Guest, python: str, options: argparse.Namespace) -> list[str]:
+    if options.tests:
+        return [job.pytest(python, 1, *options.tests)]
+    steps = [job.demo(python), job.pytest(python, 1, "tests/kernels/test_first.py")]
+    if options.smoke:
+        return [*steps, job.pytest(python, 2, "-m", "smoke", *_marked("smoke"))]
+    steps.append(job.pytest(python, 2, "-m", "kernels", *_marked("kernels")))
+    if guest.also:
+        steps.append(job.pytest(python, 3, "-m", "not kernels", *guest.also))
+    return steps
+
+
+def _marked(marker: str) -> list[str]:
+    """The files that have tests with a marker: collecting all the others takes a guest minutes."""
+    found = subprocess.run(
+        ["grep", "-rl", "--include=*.py", f"pytest.mark.{marker}", "tests"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    return sorted(file for file in found if not file.startswith("tests/kernels/"))
+
+
+def _outcome(guest: Guest, directory: Path, seconds: float, *, in_time: bool) -> Outcome:
+    def told(name: str) -> str:
+        file = directory / name
+        return file.read_text(errors="replace").strip() if file.exists() else ""
+
+    results = job.Results()
+    trouble = None
+    for file in sorted(directory.glob("results-*.xml")):
+        results.add(file)
+    if not in_time:
+        trouble = f"it took more than {LIMIT:.0f} s"
+    elif not told("ended"):
+        trouble = "it ended before its tests had: see what it printed"
+    elif any(status.read_text().strip() not in "01" for status in directory.glob("status-*")):
+        trouble = "pytest could not run the tests: see what it printed"
+    demo = told("demo").splitlines()[-1:]
+    if told("demo-status") not in ("", "0"):
+        trouble = f"the demo failed: {' '.join(demo)}"
+    return Outcome(guest, told("release"), seconds, " ".join(demo), results, trouble)
+
+
+def report(outcomes: Sequence[Outcome], directory: Path) -> None:
+    """Print what became of a guest, and what it printed where that is not well."""
+    for outcome in outcomes:
+        print(f"== {outcome.guest.name}: Linux {outcome.release}, {outcome.seconds:.0f} s")
+        print(outcome.demo)
+        for name in outcome.results.failed:
+            print(f"failed: {name}")
+        for reason, count in outcome.results.skipped.most_common():
+            print(f"{count} skipped: {reason}")
+        if not outcome.right:
+            print(outcome.trouble or "")
+            for name in ("log", "console"):
+                file = directory / name
+                if file.exists():
+                    print(
+                        f"-- {name}",
+                        *file.read_text(errors="replace").splitlines()[-200:],
+                        sep="\n",
+                    )
+        sys.stdout.flush()
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The results, as a table of Markdown."""
+    lines = [
+        "| guest | kernel | passed | failed | skipped | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for outcome in outcomes:
+        results = outcome.results
+        failed = outcome.trouble or str(len(results.failed))
+        cells = (
+            outcome.guest.name,
+            outcome.release,
+            results.passed,
+            failed,
+            results.skipped.total(),
+            round(outcome.seconds),
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
