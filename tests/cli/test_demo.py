@@ -13,7 +13,7 @@ import pytest
 from support.lab import Lab
 from support.processes import PATIENCE, Process
 
-pytestmark = [pytest.mark.kernels, pytest.mark.kernel]
+pytestmark = pytest.mark.kernel
 
 DEMO = (sys.executable, "-W", "error::ResourceWarning", "-m", "conntrack_aio", "demo")
 KINDS = ("NEW", "UPDATE", "DESTROY")

@@ -117,6 +117,7 @@ async def test_a_dump_that_is_used_up_stays_at_its_end(conn: Connection) -> None
     assert [flow async for flow in dump] == []
 
 
+@pytest.mark.long
 async def test_constant_memory(conn: Connection) -> None:
     """However slowly a dump is read, some chunks wait at most: what else there is, the kernel
     has not been asked for.

@@ -264,6 +264,7 @@ async def test_growing_in_a_storm(lab: Lab) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.long
 async def test_every_one_of_ten_thousand_destroys_arrives_once(lab: Lab) -> None:
     many = 10_000
     async with connect(netns=lab.netns) as conn:
@@ -339,6 +340,7 @@ async def test_reliable_with_the_fake_kernel() -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.long
 async def test_a_flood_of_forged_events(lab: Lab) -> None:
     """None gets through, all are counted, and the real ones come or are told as lost."""
     forger = lab.run(lambda: socket.socket(AF_NETLINK, socket.SOCK_RAW, NETLINK.NETFILTER))
@@ -360,6 +362,7 @@ async def test_a_flood_of_forged_events(lab: Lab) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.long
 async def test_an_overrun_that_a_flood_caused(lab: Lab) -> None:
     forger = lab.run(lambda: socket.socket(AF_NETLINK, socket.SOCK_RAW, NETLINK.NETFILTER))
     with forger:

@@ -54,7 +54,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/kernels", description=__doc__)
     parser.add_argument("guests", nargs="*", metavar="GUEST", help=f"of {', '.join(names)}")
     parser.add_argument("--smoke", action="store_true", help="what must work first, in minutes")
-    parser.add_argument("--tests", nargs="+", metavar="PATH", help="these tests alone")
+    parser.add_argument(
+        "--tests", nargs=argparse.REMAINDER, help="what pytest is given instead, to the end"
+    )
     parser.add_argument("--cache", type=Path, default=_cache(), help="where packages are kept")
     parser.add_argument("--keep", type=Path, help="keep what the guests printed in this directory")
     options = parser.parse_args()
@@ -140,25 +142,28 @@ def _made(directory: Path) -> Path:
 def _steps(guest: Guest, python: str, options: argparse.Namespace) -> list[str]:
     if options.tests:
         return [job.pytest(python, 1, *options.tests)]
-    steps = [job.demo(python), job.pytest(python, 1, "tests/kernels/test_first.py")]
+    first = [job.demo(python), job.pytest(python, 1, "tests/kernels/test_first.py")]
     if options.smoke:
-        return [*steps, job.pytest(python, 2, "-m", "smoke", *_marked("smoke"))]
-    steps.append(job.pytest(python, 2, "-m", "kernels", *_marked("kernels")))
+        return [
+            job.demo(python),
+            job.pytest(python, 1, "-m", "smoke", *_files("pytest.mark.smoke")),
+        ]
+    marked = _files("pytest.mark.kernels", "anykernel")
+    both = ("-n", "2")  # processors
+    steps = [*first, job.pytest(python, 2, *both, "-m", "kernels and not long", *marked)]
     if guest.also:
-        steps.append(job.pytest(python, 3, "-m", "not kernels", *guest.also))
+        steps.append(job.pytest(python, 3, *both, "-m", "not kernels and not long", *guest.also))
     return steps
 
 
-def _marked(marker: str) -> list[str]:
-    """The files that have tests with a marker: collecting all the others takes a guest minutes."""
-    found = subprocess.run(
-        ["grep", "-rl", "--include=*.py", f"pytest.mark.{marker}", "tests"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    return sorted(file for file in found if not file.startswith("tests/kernels/"))
+def _files(*texts: str) -> list[str]:
+    """The files of tests that have one of these texts: to read them all takes a guest minutes."""
+    tests = sorted((REPOSITORY / "tests").rglob("test_*.py"))
+    return [
+        str(file.relative_to(REPOSITORY))
+        for file in tests
+        if any(text in file.read_text() for text in texts)
+    ]
 
 
 def _outcome(guest: Guest, directory: Path, seconds: float, *, in_time: bool) -> Outcome:

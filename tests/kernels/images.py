@@ -28,10 +28,14 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 for module in $(cat /order); do insmod /modules/$module; done
 {share}
-share root /dev/vda /lower
 mount -t tmpfs upper /upper
-mkdir /upper/files /upper/work
-mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work overlay /new
+writable() {{ # what is written stays in memory: modules that Python has compiled above all
+    mkdir -p /lower/$1 /upper/$1/files /upper/$1/work
+    share $1 $2 /lower/$1
+    mount -t overlay \\
+        -o lowerdir=/lower/$1,upperdir=/upper/$1/files,workdir=/upper/$1/work overlay $3
+}}
+writable root /dev/vda /new
 for name in proc sys dev; do mkdir -p /new/$name; mount -o move /$name /new/$name; done
 mkdir -p /new/run /new/tmp /new/dev/shm /new/dev/pts
 mount -t tmpfs run /new/run
@@ -39,10 +43,10 @@ mount -t tmpfs tmp /new/tmp
 mount -t tmpfs shm /new/dev/shm
 mount -t devpts pts /new/dev/pts
 mkdir -p /new/run/netns /new/run/code /new/run/job /new/run/python /new/lib/modules/{version}
-share code /new/dev/vdb /new/run/code
+writable code /new/dev/vdb /new/run/code
 {job}
 share modules /new/dev/vdd /new/lib/modules/{version}
-if [ -n "{python}" ]; then share python /new/dev/vde /new/run/python; fi
+if [ -n "{python}" ]; then writable python /new/dev/vde /new/run/python; fi
 exec switch_root /new /bin/sh /run/job/start
 """
 
@@ -202,7 +206,8 @@ def build_python(cache: Path, pip: list[str]) -> Path:
     """The packages that the tests need and that are of any architecture."""
     directory = cache / "python"
     if not (directory / "complete").exists():
-        wanted = ["anyio", "attrs", "pytest", "pytest-asyncio", "trio", "hypothesis"]
+        wanted = ["anyio", "attrs", "pytest", "pytest-asyncio", "pytest-xdist"]
+        wanted += ["trio", "hypothesis"]
         options = ["--platform", "any", "--python-version", "3.11", "--only-binary", ":all:"]
         subprocess.run(
             [*pip, "install", "-q", "--target", str(directory), *options, *wanted], check=True

@@ -35,7 +35,9 @@ def start(
 
     ``save`` takes the results out.
     """
-    parents = [str(each) for each in Path(python).parents]
+    parents = sorted(
+        {str(each) for path in (python, Path(python).resolve()) for each in Path(path).parents}
+    )
     return START.format(
         path=path,
         guest=shlex.quote(guest),

@@ -44,7 +44,6 @@ from conntrack_aio import (
 from conntrack_aio.sandbox import traffic
 
 pytestmark = [
-    pytest.mark.kernels,
     pytest.mark.anyio,
     pytest.mark.kernel,
     pytest.mark.program("conntrack", "conntrack"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import pytest
+
 from conntrack_aio import connect
 from conntrack_aio.connection import Connecting
 from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
@@ -11,6 +13,9 @@ from conntrack_aio.testing import FakeKernel
 from conntrack_aio.uapi.netlink import NETLINK
 
 from .lab import Lab
+
+REAL = pytest.param("real", marks=[pytest.mark.kernel, pytest.mark.kernels])
+"""The parameter of a test that is to run on this machine's kernel."""
 
 
 class AnyKernel(Protocol):

@@ -365,6 +365,7 @@ async def test_no_comparing_where_all_are_heard_of(
 
 @pytest.mark.program("nft", "nftables")
 @pytest.mark.parametrize("reconcile", [0.2, None])
+@pytest.mark.long
 async def test_rules_that_keep_events_back(
     lab: Lab, conn: Connection, reconcile: float | None
 ) -> None:

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.anykernel import AnyKernel, Fake, Real
+from support.anykernel import REAL, AnyKernel, Fake, Real
 
 from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.testing import FakeKernel, ages
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.kernel)])
+@pytest.fixture(params=["fake", REAL])
 def anykernel(request: pytest.FixtureRequest) -> AnyKernel:
     """A kernel without flows, whose flows all emit events."""
     if request.param == "fake":

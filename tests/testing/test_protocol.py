@@ -28,8 +28,6 @@ from conntrack_aio.netlink.socket import NetlinkSocket
 
 from .conftest import Opener
 
-pytestmark = pytest.mark.kernels
-
 BAD = [
     pytest.param(pack_be32(CTA.ID, 1), id="an id"),
     pytest.param(pack_be32(CTA.MARK_MASK, 1), id="a mask of marks"),

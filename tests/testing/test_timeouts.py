@@ -34,7 +34,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.testing import FakeKernel
 
-pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
+pytestmark = pytest.mark.anyio
 
 KINDS = (
     *(TCPTimeouts, UDPTimeouts, SCTPTimeouts, ICMPTimeouts),

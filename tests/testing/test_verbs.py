@@ -34,7 +34,7 @@ from conntrack_aio import (
     Tuple,
 )
 
-pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
+pytestmark = pytest.mark.anyio
 
 C, SR, A = Status.CONFIRMED, Status.SEEN_REPLY, Status.ASSURED
 DONE = Status.SRC_NAT_DONE | Status.DST_NAT_DONE

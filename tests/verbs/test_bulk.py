@@ -40,6 +40,7 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("size", [4096, 20_000, 1 << 20])
+@pytest.mark.long
 async def test_no_answer_is_lost_whatever_the_buffer(
     conn: Connection, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:

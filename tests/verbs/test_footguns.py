@@ -15,7 +15,7 @@ from typing import Any, Never, get_type_hints
 import attrs
 import pytest
 from support import flows
-from support.anykernel import AnyKernel, Fake, Real
+from support.anykernel import REAL, AnyKernel, Fake, Real
 from support.wire import assigned
 
 from conntrack_aio import (
@@ -30,14 +30,14 @@ from conntrack_aio import (
 )
 from conntrack_aio.testing import FakeKernel
 
-pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
+pytestmark = pytest.mark.anyio
 
 RELEASES = ("4.19", "5.4", "5.15", "6.1", "6.8", "6.12", "6.18")
 V6 = 3
 """How many of the flows are IPv6 ones."""
 
 
-@pytest.fixture(params=[*RELEASES, pytest.param("real", marks=pytest.mark.kernel)])
+@pytest.fixture(params=[*RELEASES, REAL])
 def anykernel(request: pytest.FixtureRequest) -> AnyKernel:
     if request.param == "real":
         return Real(request.getfixturevalue("lab"))

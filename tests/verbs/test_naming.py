@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
-from support.anykernel import AnyKernel, Fake, Real
+from support.anykernel import REAL, AnyKernel, Fake, Real
 
 from conntrack_aio import (
     Connection,
@@ -23,10 +23,10 @@ from conntrack_aio import (
 )
 from conntrack_aio.testing import FakeKernel
 
-pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
+pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.kernel)])
+@pytest.fixture(params=["fake", REAL])
 def anykernel(request: pytest.FixtureRequest) -> AnyKernel:
     if request.param == "fake":
         return Fake(FakeKernel("6.18", sysctls={"nf_conntrack_events": 1}))
@@ -167,6 +167,7 @@ async def test_all_are_deleted(conn: Connection, name: str) -> None:
     assert await conn.count() == 0
 
 
+@pytest.mark.long
 async def test_many_pairs_at_once(conn: Connection) -> None:
     """More than a window of them, all of which are looked for again."""
     flows: list[Flow] = []

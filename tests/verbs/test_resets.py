@@ -182,6 +182,7 @@ async def test_what_waits_is_for_who_asks_for_it(conn: Connection, senders: Send
 @pytest.mark.anyio
 @pytest.mark.kernel
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
+@pytest.mark.long
 async def test_cancelled_at_every_point(counting: Lab, senders: Senders, offload: bool) -> None:
     told: list[Flow] = []
     async with connect(netns=counting.netns, offload=offload) as conn:
@@ -205,6 +206,7 @@ async def test_cancelled_at_every_point(counting: Lab, senders: Senders, offload
 @pytest.mark.anyio
 @pytest.mark.kernel
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
+@pytest.mark.long
 async def test_cancelled_and_gone_on_with(counting: Lab, senders: Senders, offload: bool) -> None:
     """The same dump has every flow once, wherever its reader was cancelled, and however often."""
     async with connect(netns=counting.netns, offload=offload) as conn:
@@ -237,6 +239,7 @@ async def test_cancelled_and_gone_on_with(counting: Lab, senders: Senders, offlo
 @pytest.mark.asyncio
 @pytest.mark.kernel
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
+@pytest.mark.long
 async def test_a_task_cancelled_and_another_goes_on(
     counting: Lab, senders: Senders, offload: bool
 ) -> None:
@@ -267,6 +270,7 @@ async def test_a_task_cancelled_and_another_goes_on(
 @pytest.mark.asyncio
 @pytest.mark.kernel
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
+@pytest.mark.long
 async def test_cancelled_the_way_of_asyncio(counting: Lab, senders: Senders, offload: bool) -> None:
     """``list`` gives back what it has, and the thread that goes on alone leaves its answers."""
     told: list[Flow] = []

@@ -1,0 +1,333 @@
+"""The fake of the age that this machine's kernel has does what that kernel does.
+
+Each scenario touches something that came, went, or was mended at some time. The suite runs it on
+this machine's kernel; the guests of ``tests/kernels`` on older ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+
+import anyio
+import attrs
+import pytest
+from support import flows, raw
+from support.anykernel import AnyKernel, Fake, Real
+from support.lab import Lab
+from support.raw import ACK, CTA, DUMP, REQUEST, ask, codes, pack, pack_be32, request
+
+from conntrack_aio import (
+    ConntrackError,
+    EventType,
+    Flow,
+    Match,
+    SCTPTimeouts,
+    Status,
+    TCPTimeouts,
+    Tuple,
+    UDPTimeouts,
+)
+from conntrack_aio.netlink.socket import NetlinkSocket
+from conntrack_aio.testing import FakeKernel
+
+from .test_protocol import count, dumped, filtered, make, make6, orig, reply, tuple6
+
+pytestmark = [pytest.mark.kernel, pytest.mark.kernels]
+
+EVENTS = {"nf_conntrack_events": 1}
+
+
+@pytest.fixture
+def both(lab: Lab) -> tuple[AnyKernel, AnyKernel]:
+    """The fake kernel, of this machine's release, and the real one."""
+    size = {"nf_conntrack_max": int(lab.read_sysctl("nf_conntrack_max"))}
+    return Fake(FakeKernel(os.uname().release, sysctls=EVENTS | size)), Real(lab)
+
+
+# -- message by message ---------------------------------------------------------------------------
+
+
+def told(answers: list[raw.Answer]) -> list[object]:
+    """What was answered, but for what is another each time."""
+    plain: list[object] = []
+    for answer in answers:
+        numbers = sorted(raw.numbers(answer.payload)) if answer.code is None else None
+        plain.append((answer.type, answer.flags, answer.code, answer.offset, numbers))
+    return plain
+
+
+def changed_under_a_mask(socket: NetlinkSocket) -> object:
+    make(socket, 1, 17, pack_be32(CTA.MARK, 0xF0))
+    parts = (pack_be32(CTA.MARK, 0x3), pack_be32(CTA.MARK_MASK, 0x0F))
+    answered = codes(ask(socket, request(raw.NEW, orig(), *parts)))
+    entry, _ = ask(socket, request(raw.GET, orig()))
+    return answered, raw.numbers(entry.payload)[CTA.MARK]
+
+
+def flush_of_a_family(socket: NetlinkSocket) -> object:
+    left = []
+    for family in (2, 10):
+        make(socket, 1)
+        answered = codes(ask(socket, request(raw.DELETE, family=family, version=1)))
+        left.append((answered, count(socket)))
+        ask(socket, request(raw.DELETE, family=0))
+    return left
+
+
+def filtered_by(*attributes: bytes) -> Callable[[NetlinkSocket], object]:
+    """What a dump has, and what a flush leaves."""
+
+    def scenario(socket: NetlinkSocket) -> object:
+        make(socket, 1)
+        make(socket, 2, 17, pack_be32(CTA.MARK, 1))
+        entries = told(ask(socket, request(raw.GET, *attributes, flags=REQUEST | DUMP)))
+        return entries, codes(ask(socket, request(raw.DELETE, *attributes))), count(socket)
+
+    return scenario
+
+
+def delete_with_a_filter(*parts: bytes) -> Callable[[NetlinkSocket], object]:
+    def scenario(socket: NetlinkSocket) -> object:
+        make(socket, 1)
+        return told(ask(socket, request(raw.DELETE, *parts))), count(socket)
+
+    return scenario
+
+
+def address_of_ipv6(socket: NetlinkSocket) -> object:
+    make6(socket)
+    return [len(dumped(socket, tuple6(1), filtered(flags), family=10)) for flags in (1, 2, 3)]
+
+
+def flags_of_a_filter(socket: NetlinkSocket) -> object:
+    flags = (0, 0x1000, 0x8000_0000)
+    asked = [request(raw.GET, orig(), filtered(n), flags=REQUEST | DUMP) for n in flags]
+    return [told(ask(socket, each)) for each in asked]
+
+
+def states_out_of_range(socket: NetlinkSocket) -> object:
+    make(socket, 1, 6)
+    make(socket, 2, 132)
+    infos = [(1, 6, 1, state) for state in (9, 10, 11, 200)]
+    infos += [(2, 132, 3, state) for state in (8, 9, 10, 200)]
+    return [
+        told(
+            ask(
+                socket,
+                request(
+                    raw.NEW,
+                    orig(number, proto),
+                    raw.pack_nest(CTA.PROTOINFO, raw.pack_nest(kind, raw.byte(1, state))),
+                ),
+            )
+        )
+        for number, proto, kind, state in infos
+    ]
+
+
+def attributes_beyond_the_last(socket: NetlinkSocket) -> object:
+    return [told(ask(socket, request(raw.GET, pack(number, b"\0")))) for number in range(20, 32)]
+
+
+def statistics(socket: NetlinkSocket) -> object:
+    answers = ask(socket, request(raw.GET_STATS_CPU, flags=REQUEST | DUMP))
+    return sorted(raw.numbers(answers[0].payload))
+
+
+def dying_and_unconfirmed(socket: NetlinkSocket) -> object:
+    make(socket, 1)
+    return [told(ask(socket, request(kind, flags=REQUEST | DUMP))) for kind in (0x106, 0x107)]
+
+
+def protocols(socket: NetlinkSocket) -> object:
+    """Whether ports are part of a tuple."""
+    seen = []
+    for proto in (6, 17, 33, 47, 132, 136, 50, 255):
+        parts = (orig(1, proto), reply(1, proto), pack_be32(CTA.TIMEOUT, 600))
+        made = ask(socket, request(raw.NEW, *parts, flags=REQUEST | ACK | 0x600))
+        entries = [raw.numbers(entry.payload)[CTA.TUPLE_ORIG] for entry in dumped(socket)]
+        seen.append((proto, codes(made), entries))
+        ask(socket, request(raw.DELETE, family=0))
+    return seen
+
+
+def families(socket: NetlinkSocket) -> object:
+    return [codes(ask(socket, request(raw.GET, orig(), family=n))) for n in (0, 1, 2, 7, 10)]
+
+
+def statuses(socket: NetlinkSocket) -> object:
+    """What of a status is taken when it is made, and when it is changed."""
+    seen = []
+    for bit in range(16):
+        make_one = (orig(), reply(), pack_be32(CTA.TIMEOUT, 600))
+        status = pack_be32(CTA.STATUS, 1 << bit | 8)
+        flags = REQUEST | ACK | 0x600
+        seen.append(codes(ask(socket, request(raw.NEW, *make_one, status, flags=flags))))
+        seen.append([raw.numbers(entry.payload).get(CTA.STATUS) for entry in dumped(socket)])
+        change = (orig(), pack_be32(CTA.TIMEOUT, 60))
+        seen.append(codes(ask(socket, request(raw.NEW, *change))))
+        ask(socket, request(raw.DELETE, family=0))
+    return seen
+
+
+BY_TUPLE = filtered(3)
+MESSAGES: dict[str, Callable[[NetlinkSocket], object]] = {
+    "a change under a mask": changed_under_a_mask,
+    "a flush of a family": flush_of_a_family,
+    "a filter by mark": filtered_by(pack_be32(CTA.MARK, 1)),
+    "a filter by mark and mask": filtered_by(pack_be32(CTA.MARK, 1), pack_be32(CTA.MARK_MASK, 1)),
+    "a filter by status": filtered_by(pack_be32(CTA.STATUS, 2)),
+    "a filter by status and mask": filtered_by(
+        pack_be32(CTA.STATUS, 2), pack_be32(CTA.STATUS_MASK, 2)
+    ),
+    "a filter by zone": filtered_by(pack(CTA.ZONE, b"\0\7")),
+    "a filter by tuple": filtered_by(orig(1), BY_TUPLE),
+    "a filter by another tuple": filtered_by(orig(9), BY_TUPLE),
+    "a filter by reply": filtered_by(reply(1), filtered(0, 3)),
+    "a filter that is not nested": filtered_by(orig(1), filtered(3, nested=False)),
+    "a delete with a filter alone": delete_with_a_filter(BY_TUPLE),
+    "a delete with a filter and a tuple": delete_with_a_filter(orig(1), BY_TUPLE),
+    "a delete with a filter and another tuple": delete_with_a_filter(orig(9), BY_TUPLE),
+    "an address of IPv6": address_of_ipv6,
+    "flags of a filter": flags_of_a_filter,
+    "states out of range": states_out_of_range,
+    "attributes beyond the last": attributes_beyond_the_last,
+    "statistics": statistics,
+    "dying and unconfirmed": dying_and_unconfirmed,
+    "protocols": protocols,
+    "families": families,
+    "statuses": statuses,
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_it_answers_the_same(both: tuple[AnyKernel, AnyKernel], name: str) -> None:
+    seen = []
+    for kernel in both:
+        socket = kernel.open()
+        try:
+            seen.append(MESSAGES[name](socket))
+        finally:
+            socket.close()
+    fake, real = seen
+    assert fake == real
+
+
+# -- what the library makes of it -----------------------------------------------------------------
+
+
+async def tried(verb: Awaitable[object]) -> object:
+    """The result, or the class of the error."""
+    try:
+        return await verb
+    except ConntrackError as error:
+        return type(error).__name__
+
+
+def plain(flow: Flow) -> object:
+    """But for what is another each time."""
+    return attrs.evolve(flow, id=0, timeout=flow.timeout and flow.timeout // 30, timestamp=None)
+
+
+async def features(kernel: AnyKernel) -> object:
+    async with kernel.connect() as conn:
+        found = await conn.features()
+    # What a kernel was built with, or has loaded, is no matter of its age.
+    return attrs.evolve(found, helpers=True, expectations=True)
+
+
+async def a_flow_comes_and_goes(kernel: AnyKernel) -> object:
+    seen: list[object] = []
+    async with kernel.connect() as conn, conn.events() as stream:
+        flow = await conn.create(flows.tcp(1, mark=3))
+        await conn.update(flow, mark=4, timeout=300)
+        await conn.delete(flow)
+        with anyio.fail_after(60):
+            async for event in stream:
+                seen.append((event.type, plain(event.flow), event.timestamp is None))
+                if event.type is EventType.DESTROY:
+                    break
+    return seen
+
+
+async def a_time_in_events(kernel: AnyKernel) -> object:
+    kernel.sysctl("nf_conntrack_timestamp", 1)
+    async with kernel.connect() as conn, conn.events() as stream:
+        await conn.delete(await conn.create(flows.tcp(1)))
+        with anyio.fail_after(60):
+            return [(await anext(stream)).timestamp is None for _ in range(2)]
+
+
+async def a_fixed_timeout(kernel: AnyKernel) -> object:
+    async with kernel.connect() as conn:
+        flow = await conn.create(attrs.evolve(flows.tcp(1), status=Status.FIXED_TIMEOUT))
+        return await tried(conn.update(flow, timeout=5))
+
+
+async def matches(kernel: AnyKernel) -> object:
+    seen: list[object] = []
+    async with kernel.connect() as conn:
+        for number in range(4):
+            await conn.create(flows.tcp(number, mark=number))
+        await conn.create(attrs.evolve(flows.udp6(1), zone=4))
+        for match in (Match(mark=1), Match(mark=1, mark_mask=1), Match(zone=4), Match(family=10)):
+            seen.append(sorted(str(flow.orig) for flow in await conn.list(match)))
+        seen.append(await conn.delete_matching(Match(mark=1, mark_mask=1)))
+        seen.append(await conn.count())
+    return seen
+
+
+async def defaults(kernel: AnyKernel) -> object:
+    async with kernel.connect() as conn:
+        seen: list[object] = []
+        for changed in (UDPTimeouts(replied=7), TCPTimeouts(established=9), SCTPTimeouts(closed=4)):
+            seen.append(await tried(conn.timeouts.set_defaults(changed)))
+            seen.append(await tried(conn.timeouts.get_defaults(type(changed))))
+    return seen
+
+
+async def ports_of_dccp(kernel: AnyKernel) -> object:
+    one = flows.tcp().orig
+    seen: list[object] = []
+    async with kernel.connect() as conn:
+        for proto in (33, 136):
+            given = Tuple(src=one.src, dst=one.dst, proto=proto, sport=1, dport=2)
+            made = await conn.create(Flow(orig=given, reply=given.inverse, timeout=600))
+            seen.append((str(made.orig), made.protoinfo))
+    return seen
+
+
+USES: dict[str, Callable[[AnyKernel], Awaitable[object]]] = {
+    "features": features,
+    "a flow comes and goes": a_flow_comes_and_goes,
+    "a time in events": a_time_in_events,
+    "a fixed timeout": a_fixed_timeout,
+    "matches": matches,
+    "defaults": defaults,
+    "ports of DCCP and UDP-Lite": ports_of_dccp,
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", USES)
+async def test_it_is_used_the_same(both: tuple[AnyKernel, AnyKernel], name: str) -> None:
+    fake, real = [await USES[name](kernel) for kernel in both]
+    assert fake == real
+
+
+def test_the_sysctls_are_the_same(both: tuple[AnyKernel, AnyKernel]) -> None:
+    """The values of a fresh namespace."""
+    fake, real = both
+    assert isinstance(fake, Fake)
+    names = [name for name in fake.kernel.sysctls if name.startswith("nf_conntrack_")]
+    assert len(names) > 5
+    values: list[tuple[str, int, int | None]] = []
+    for name in names:
+        try:
+            values.append((name, fake.read_sysctl(name), real.read_sysctl(name)))
+        except FileNotFoundError:
+            values.append((name, fake.read_sysctl(name), None))
+    differing = {name for name, one, other in values if one != other}
+    # Those of the whole machine go by its memory.
+    assert differing <= {"nf_conntrack_count", "nf_conntrack_buckets"}
