@@ -8,7 +8,6 @@ skipped, and say why.
 from __future__ import annotations
 
 import gc
-import importlib.util
 import os
 import re
 import shutil
@@ -22,8 +21,9 @@ import pytest
 from hypothesis import settings
 from support.effort import GUEST, SHORT, examples
 from support.lab import Lab
+from support.loops import BACKENDS as LOOPS
+from support.loops import INSTALLED
 from support.neighbours import Neighbourhood
-from support.steps import BACKENDS as LOOPS
 
 from conntrack_aio import Connection, ConntrackError, connect
 from conntrack_aio.netlink import namespaces
@@ -64,10 +64,6 @@ def pytest_configure() -> None:
         _obstacle = str(error)
 
 
-HERE = [loop for loop in LOOPS if loop != "uvloop" or importlib.util.find_spec("uvloop")]
-"""The event loops that are installed."""
-
-
 def _is_chosen(item: pytest.Item) -> bool:
     """Whether a short run, or one in a guest, has this test.
 
@@ -81,11 +77,11 @@ def _is_chosen(item: pytest.Item) -> bool:
     loop = params.pop("backend", None)  # of tests that start it themselves
     if "anyio_backend" in params:
         loop = LOOPS[BACKENDS.index(params.pop("anyio_backend"))]
-    if loop in LOOPS and loop not in HERE:
+    if loop in LOOPS and loop not in INSTALLED:
         return False
     test = re.sub("|".join(LOOPS), "", item.nodeid)
     name, python = zlib.crc32(test.encode()), sys.version_info.minor
-    if loop in HERE and HERE.index(loop) != (name + python) % len(HERE):
+    if loop in INSTALLED and INSTALLED.index(loop) != (name + python) % len(INSTALLED):
         return False
     return bool(GUEST) or not params or (name // len(LOOPS) + python) % 2 == 0
 

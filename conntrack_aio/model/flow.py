@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import attrs
 
@@ -77,16 +77,18 @@ class Timestamp:
         return as_datetime(self.stop)
 
 
+_1970 = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def as_datetime(nanoseconds: int | None) -> datetime | None:
     """Nanoseconds since 1970 as an aware datetime; ``None`` for one beyond the year 9999."""
     if nanoseconds is None:
         return None
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
     try:
-        moment = datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, ValueError, OSError):
+        # Not fromtimestamp(): where time_t has 32 bits it ends in 2038.
+        return _1970 + timedelta(microseconds=nanoseconds // 1000)
+    except OverflowError:
         return None
-    return moment.replace(microsecond=rest // 1000)
 
 
 @message(hashable=True)

@@ -48,11 +48,13 @@ class Archive:
             "Dir::Cache::Archives": self._directory / "archives",
             "Dir::Etc::SourceList": self._directory / "sources.list",
             "Dir::Etc::SourceParts": "/dev/null",
-            "DPkg::Lock::Timeout": 300,
+            "Acquire::Retries": 3,
         }
         text = "".join(f'{name} "{value}";\n' for name, value in settings.items())
         (self._directory / "apt.conf").write_text(text)
-        self._apt("apt-get", "-qq", "update")
+        # A mirror that is being updated may lack one of the lists: the others will do, or what
+        # is wanted is not found in them.
+        self._apt("apt-get", "-qq", "update", check=False)
 
     def kernel(self, flavor: str, suite: str | None) -> str:
         """The package of the newest kernel of a flavor, ``cloud-amd64`` say.
@@ -83,11 +85,11 @@ class Archive:
         self._apt(*install, "install", *names)
         return [self._directory / "archives" / line.split()[1] for line in told]
 
-    def _apt(self, *command: str, cwd: Path | None = None) -> str:
+    def _apt(self, *command: str, cwd: Path | None = None, check: bool = True) -> str:
         done = subprocess.run(
             command, env=self._environment, cwd=cwd, capture_output=True, text=True, check=False
         )
-        if done.returncode:
+        if done.returncode and check:
             raise Missing(f"{' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
 

@@ -16,8 +16,8 @@ from support import flows
 from support.effort import of, stride
 from support.files import OpenFiles
 from support.lab import Lab
+from support.loops import BACKENDS
 from support.steps import (
-    BACKENDS,
     Main,
     interrupt_at_call,
     interrupt_at_step,

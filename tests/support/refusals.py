@@ -26,7 +26,9 @@ from typing import Any, Final, NamedTuple, NoReturn, Self
 
 import anyio
 import trio  # noqa: F401  (so that no child has to)
-import uvloop  # noqa: F401
+
+with suppress(ImportError):
+    import uvloop  # noqa: F401
 
 from conntrack_aio import (
     Connection,

@@ -64,7 +64,7 @@ _ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """``AUDIT_ARCH_*`` (linux/audit.h)."""
 
 _MACHINE: Final = platform.machine()
-SUPPORTED: Final = _MACHINE in _NUMBERS
+SUPPORTED: Final = _MACHINE in _NUMBERS and struct.calcsize("P") == 8
 
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 """Where they stand in ``struct seccomp_data``; an argument has eight bytes, the low ones first."""

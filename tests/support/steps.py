@@ -8,16 +8,16 @@ import signal
 import sys
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from functools import partial
 from typing import Any, cast
 
 import trio
-import uvloop
 
 import conntrack_aio
 
-Main = Callable[[], Coroutine[object, object, object]]
+from .loops import new_asyncio_loop
 
-BACKENDS = ("asyncio", "uvloop", "trio")
+Main = Callable[[], Coroutine[object, object, object]]
 
 PATIENCE = 30
 """Seconds after which a loop that does not end is one that hangs."""
@@ -112,7 +112,7 @@ def _cancel_in_asyncio(backend: str, main: Main, number: int) -> bool:
         task.add_done_callback(lambda task: coro.close())
         return task
 
-    new_loop = uvloop.new_event_loop if backend == "uvloop" else asyncio.new_event_loop
+    new_loop = partial(new_asyncio_loop, backend)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.get_loop().set_task_factory(cast("Any", factory))
         with contextlib.suppress(asyncio.CancelledError):
@@ -155,7 +155,7 @@ def interrupt_at_step(backend: str, main: Main, number: int) -> bool:
         async def counted() -> object:
             return await steps.counted(main())
 
-        new_loop = uvloop.new_event_loop if backend == "uvloop" else asyncio.new_event_loop
+        new_loop = partial(new_asyncio_loop, backend)
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(counted())
     return steps.reached
@@ -185,7 +185,7 @@ def interrupt_at_call(backend: str, main: Main, number: int) -> int:
             if backend == "trio":
                 trio.run(main)
             else:
-                new_loop = uvloop.new_event_loop if backend == "uvloop" else asyncio.new_event_loop
+                new_loop = partial(new_asyncio_loop, backend)
                 with asyncio.Runner(loop_factory=new_loop) as runner:
                     runner.run(main())
         finally:

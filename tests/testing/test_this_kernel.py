@@ -227,7 +227,9 @@ async def tried(verb: Awaitable[object]) -> object:
 
 def plain(flow: Flow) -> object:
     """But for what is another each time."""
-    return attrs.evolve(flow, id=0, timeout=flow.timeout and round(flow.timeout / 30), timestamp=None)
+    return attrs.evolve(
+        flow, id=0, timeout=flow.timeout and round(flow.timeout / 30), timestamp=None
+    )
 
 
 async def features(kernel: AnyKernel) -> object:

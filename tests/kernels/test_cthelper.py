@@ -1,0 +1,75 @@
+"""User-space helpers of a kernel that has them: it and the fake one, verb by verb."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from socket import AF_INET, AF_INET6
+
+import pytest
+from support.anykernel import AnyKernel, Fake, Real
+from support.lab import Lab
+
+from conntrack_aio import ConntrackError, ExpectPolicy, HelperStatus, UserspaceHelper
+from conntrack_aio.testing import FakeKernel
+
+pytestmark = [
+    pytest.mark.kernels,
+    pytest.mark.anyio,
+    pytest.mark.xdist_group("helpers"),  # which are the whole machine's
+]
+
+CONTROL = ExpectPolicy(name="control", expect_max=1, expect_timeout=300)
+DATA = ExpectPolicy(name="data", expect_max=4, expect_timeout=60)
+
+
+def helper(name: str, family: int = AF_INET, protocol: int = 6) -> UserspaceHelper:
+    return UserspaceHelper(name=name, family=family, protocol=protocol, policies=(CONTROL, DATA))
+
+
+async def tried(verb: Awaitable[object]) -> object:
+    """The result, or the class of the error."""
+    try:
+        return await verb
+    except ConntrackError as error:
+        return type(error).__name__
+
+
+async def use(kernel: AnyKernel) -> list[object]:
+    """What each verb does, one after the other."""
+    mine = helper("rpc")
+    other = helper("rpc", AF_INET6, 17)
+    full = helper("x" * 15)
+    full.queue, full.private_data_length, full.status = 65535, 32, HelperStatus.ENABLED
+    seen: list[object] = []
+    async with kernel.connect() as conn:
+        helpers = conn.helpers
+        seen.append((await conn.features()).helpers)
+        seen.append(await helpers.list())
+        seen += [await tried(helpers.create(each)) for each in (mine, mine, other, full)]
+        seen.append(await tried(helpers.create(helper("ftp"))))  # which the kernel has itself
+        seen += [await tried(helpers.get(*each.key)) for each in (mine, other, full)]
+        seen.append(await tried(helpers.get("rpc", AF_INET6, 6)))
+        seen.append(sorted(map(str, await helpers.list())))
+        seen.append(sorted(map(str, await helpers.list(name="rpc"))))
+        seen.append(await tried(helpers.update(*mine.key, queue=9)))
+        seen.append(await tried(helpers.update(*mine.key, status=HelperStatus.ENABLED)))
+        changed = (CONTROL, ExpectPolicy(name="data", expect_max=9, expect_timeout=6))
+        seen.append(await tried(helpers.update(*mine.key, policies=changed)))
+        seen.append(await tried(helpers.update(*mine.key, policies=(CONTROL,))))
+        seen.append(await tried(helpers.update("none", AF_INET, 6, queue=9)))
+        seen.append(await tried(helpers.get(*mine.key)))
+        seen.append(await tried(helpers.delete(*other.key)))
+        seen.append(await tried(helpers.delete(*other.key)))
+        seen.append(sorted(map(str, await helpers.list())))
+        seen.append(await tried(helpers.flush()))
+        seen.append(await helpers.list())
+    return seen
+
+
+async def test_the_verbs(lab: Lab) -> None:
+    lab.program("modprobe", "nf_conntrack_ftp")
+    async with Real(lab).connect() as conn:
+        if not (await conn.features()).helpers:
+            pytest.skip("this kernel was built without CONFIG_NF_CT_NETLINK_HELPER")
+        await conn.helpers.flush()
+    assert await use(Real(lab)) == await use(Fake(FakeKernel()))

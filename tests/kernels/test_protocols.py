@@ -1,0 +1,109 @@
+"""Protocols that newer kernels no longer track: entries that real packets made, and timeouts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+import anyio
+import pytest
+from support.lab import Lab
+
+from conntrack_aio import (
+    Connection,
+    DCCPInfo,
+    DCCPTimeouts,
+    EventType,
+    FlowEvent,
+    TimeoutPolicy,
+    Tuple,
+    UDPTimeouts,
+)
+from conntrack_aio.testing import ages
+
+RELEASE = ages.Release.parse(os.uname().release)
+
+pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
+
+needs_dccp = pytest.mark.skipif(
+    not RELEASE.has(ages.DCCP_TRACKED), reason="this kernel tracks no DCCP"
+)
+needs_udplite = pytest.mark.skipif(
+    not RELEASE.has(ages.UDPLITE_TRACKED), reason="this kernel tracks no UDP-Lite"
+)
+
+DCCP, UDPLITE = 33, 136
+HOME = "127.0.0.1"
+SEQUENCE = 0x123456789A
+
+
+async def first_of(conn: Connection, lab: Lab, send: object) -> FlowEvent:
+    """The first event of what is sent."""
+    assert callable(send)
+    async with conn.events(EventType.NEW) as events:
+        lab.run(send)
+        with anyio.fail_after(60):
+            return await anext(events)
+
+
+def send_dccp() -> None:
+    """A DCCP-Request (RFC 4340, 5.1): it begins a connection."""
+    header = struct.pack("!HHBBHBB", 4000, 5000, 5, 0, 0, 1, 0) + SEQUENCE.to_bytes(6, "big")
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, DCCP) as end:
+        end.sendto(header + b"test", (HOME, 0))
+
+
+@needs_dccp
+async def test_dccp(lab: Lab, conn: Connection) -> None:
+    lab.track()
+    event = await first_of(conn, lab, send_dccp)
+    assert event.flow.orig == Tuple(
+        src=event.flow.orig.src, dst=event.flow.orig.dst, proto=DCCP, sport=4000, dport=5000
+    )
+    info = event.flow.protoinfo
+    assert isinstance(info, DCCPInfo)
+    assert (info.state, info.handshake_seq) == (1, SEQUENCE)
+    flow = await conn.get(event.flow)
+    assert "dccp" in str(flow)
+    await conn.update(flow, timeout=33)
+    await conn.delete(flow)
+
+
+def send_udplite() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM, UDPLITE) as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM, UDPLITE) as client,
+    ):
+        server.bind((HOME, 5000))
+        client.bind((HOME, 4000))
+        client.sendto(b"x", (HOME, 5000))
+
+
+@needs_udplite
+async def test_udplite(lab: Lab, conn: Connection) -> None:
+    lab.track()
+    event = await first_of(conn, lab, send_udplite)
+    orig = event.flow.orig
+    assert (orig.proto, orig.sport, orig.dport) == (UDPLITE, 4000, 5000)
+    assert (await conn.get(orig)).id == event.flow.id
+
+
+@needs_dccp
+async def test_timeouts_of_dccp(conn: Connection) -> None:
+    await conn.timeouts.set_defaults(DCCPTimeouts(request=7))
+    assert (await conn.timeouts.get_defaults(DCCPTimeouts)).request == 7
+
+
+@needs_udplite
+async def test_timeouts_of_udplite(conn: Connection) -> None:
+    given = TimeoutPolicy.of(
+        f"lite{os.getpid()}", UDPTimeouts(replied=7), family=socket.AF_INET, protocol=UDPLITE
+    )
+    made = await conn.timeouts.create(given)
+    try:
+        assert made.protocol == UDPLITE
+        assert isinstance(made.timeouts, UDPTimeouts)
+        assert made.timeouts.replied == 7
+    finally:
+        await conn.timeouts.delete(made.name)
