@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import images
 import job
 import machine
 from debian import Archive, Missing
-from guests import ARCHITECTURES, GUESTS, Guest
+from guests import GUESTS, Guest
 
 REPOSITORY = Path(__file__).parents[2]
 LIMIT = 3600.0
@@ -84,38 +85,38 @@ def _cache() -> Path:
 
 
 def run(guest: Guest, directory: Path, options: argparse.Namespace) -> Outcome:
-    """Boot a guest, and have it run its tests."""
-    architecture = ARCHITECTURES[guest.architecture]
-    machine.check(architecture)
+    """Start a guest, and have it run its tests."""
+    machine.check(guest)
+    for file in directory.iterdir():
+        file.unlink()
     options.cache.mkdir(parents=True, exist_ok=True)
     archive = Archive(options.cache, guest.architecture)
     archive.update()
     own = guest.architecture == HERE and not guest.disks
-    image = images.build(
-        archive, guest.flavor, guest.suite, options.cache, python=not own, disks=guest.disks
-    )
+    shared = {"root": Path("/"), "code": REPOSITORY, "job": directory}
     python, path = sys.executable, "/run/code"
-    if not own:
-        python, path = "/usr/bin/python3", "/run/code:/run/python"
-    for file in directory.iterdir():
-        file.unlink()
-    steps = _steps(guest, shlex.quote(python), options)
-    save = images.SAVE_BY_DISK if guest.disks else ""
-    start = job.start(guest.name, python, path, guest.modules, steps, save)
-    (directory / "start").write_text(start)
-    shared = {"root": Path("/"), "code": REPOSITORY, "job": directory, "modules": image.modules}
     if not own:
         shared["root"] = images.build_root(archive, options.cache)
         shared["python"] = images.build_python(options.cache, [sys.executable, "-m", "pip"])
-    begin = machine.now()
+        python, path = "/usr/bin/python3", "/run/code:/run/python"
+    start = job.start(guest, python, path, _steps(guest, shlex.quote(python), options))
+    (directory / "start").write_text(start)
+    begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="disks-") as scratch:
-        if guest.disks:
-            shared = _disks(shared, Path(scratch))
-        arguments = machine.command(architecture, image, shared)
+        if guest.here:
+            arguments = machine.enter(shared)
+        else:
+            image = images.build(
+                archive, guest.flavor, guest.suite, options.cache, python=not own, disks=guest.disks
+            )
+            shared["modules"] = image.modules
+            if guest.disks:
+                shared = _disks(shared, Path(scratch))
+            arguments = machine.command(guest, image, shared)
         in_time = machine.run(arguments, directory / "console", LIMIT)
         if guest.disks:
             subprocess.run(["tar", "-xf", str(shared["job"]), "-C", str(directory)], check=False)
-    return _outcome(guest, directory, machine.now() - begin, in_time=in_time)
+    return _outcome(guest, directory, time.monotonic() - begin, in_time=in_time)
 
 
 def _disks(shared: dict[str, Path], scratch: Path) -> dict[str, Path]:
@@ -142,13 +143,14 @@ def _made(directory: Path) -> Path:
 def _steps(guest: Guest, python: str, options: argparse.Namespace) -> list[str]:
     if options.tests:
         return [job.pytest(python, 1, *options.tests)]
-    first = [job.demo(python), job.pytest(python, 1, "tests/kernels/test_first.py")]
+    first = [job.demo(python)]
     if options.smoke:
-        return [
-            job.demo(python),
-            job.pytest(python, 1, "-m", "smoke", *_files("pytest.mark.smoke")),
-        ]
+        return [*first, job.pytest(python, 1, "-m", "smoke", *_files("pytest.mark.smoke"))]
+    if not guest.here:  # it unloads modules
+        first.append(job.pytest(python, 1, "tests/kernels/test_first.py"))
     marked = _files("pytest.mark.kernels", "anykernel")
+    if guest.here:  # with this machine's kernel
+        marked = [file for file in marked if not file.startswith("tests/kernels/")]
     both = ("-n", "2")  # processors
     steps = [*first, job.pytest(python, 2, *both, "-m", "kernels and not long", *marked)]
     if guest.also:

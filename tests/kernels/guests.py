@@ -44,6 +44,8 @@ class Guest:
     """Tests that are run beside those that are marked."""
     disks: bool = False
     """Whether it sees directories as disks: for a kernel without 9p."""
+    here: bool = False
+    """Whether it is no machine, but another userland on this machine's kernel."""
 
     @property
     def architecture(self) -> str:
@@ -89,4 +91,5 @@ GUESTS = (
     Guest("6.12-loaded", BACKPORTS, "amd64", modules=MODULES),
     Guest("6.1-arm64", STABLE, "arm64"),
     Guest("6.1-s390x", STABLE, "s390x", also=BYTES),
+    Guest("i386", STABLE, "i386", also=BYTES, here=True),
 )

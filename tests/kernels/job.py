@@ -8,11 +8,14 @@ from collections import Counter
 from pathlib import Path
 
 import attrs
+from guests import Guest
+from images import SAVE_BY_DISK
 
 START = """\
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/tmp LANG=C.UTF-8 PYTHONPATH={path} CONNTRACK_AIO_TEST_GUEST={guest}
-export CONNTRACK_AIO_TEST_SHORT=1
+export CONNTRACK_AIO_TEST_SHORT=1 PYTHONPYCACHEPREFIX={compiled}
+unset PYTHONDONTWRITEBYTECODE
 exec > /run/job/log 2>&1
 ip link set lo up
 chmod o+x {parents}
@@ -21,31 +24,30 @@ cd /run/code
 for module in {modules}; do modprobe $module || echo "no module $module"; done
 {steps}
 echo ended > /run/job/ended
-{save}
+"""
+
+OFF = """\
 sync
 echo o > /proc/sysrq-trigger
 sleep 60
 """
+"""How a guest that is a machine ends."""
 
 
-def start(
-    guest: str, python: str, path: str, modules: tuple[str, ...], steps: list[str], save: str
-) -> str:
-    """The script that a guest starts with; ``python`` is the interpreter in it.
-
-    ``save`` takes the results out.
-    """
-    parents = sorted(
-        {str(each) for path in (python, Path(python).resolve()) for each in Path(path).parents}
-    )
-    return START.format(
+def start(guest: Guest, python: str, path: str, steps: list[str]) -> str:
+    """The script that a guest starts with; ``python`` is the interpreter in it."""
+    parents = {str(each) for end in (python, Path(python).resolve()) for each in Path(end).parents}
+    script = START.format(
         path=path,
-        guest=shlex.quote(guest),
-        parents=" ".join(map(shlex.quote, parents)),
-        modules=" ".join(modules),
+        guest=shlex.quote(guest.name),
+        compiled="/tmp/compiled" if guest.here else "",
+        parents=" ".join(map(shlex.quote, sorted(parents))),
+        modules=" ".join(guest.modules),
         steps="\n".join(steps),
-        save=save,
     )
+    if guest.disks:
+        script += f"{SAVE_BY_DISK}\n"
+    return script if guest.here else script + OFF
 
 
 def demo(python: str) -> str:
@@ -55,7 +57,10 @@ def demo(python: str) -> str:
 
 def pytest(python: str, number: int, *arguments: str) -> str:
     """A run of tests, whose results are ``results-NUMBER.xml``."""
-    options = f"-p no:cacheprovider -q --durations=10 --junitxml=/run/job/results-{number}.xml"
+    options = (
+        "-p no:cacheprovider -o faulthandler_timeout=1200 -q --durations=10 "
+        f"--junitxml=/run/job/results-{number}.xml"
+    )
     given = " ".join(map(shlex.quote, arguments))
     return f"{python} -m pytest {options} {given}; echo $? > /run/job/status-{number}"
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 from debian import Missing
-from guests import Architecture
+from guests import ARCHITECTURES, Guest
 from images import Image
 
 MEMORY = 3072
 """MiB that a guest has."""
 
 
-def check(architecture: Architecture) -> None:
-    """Say what is missing for a guest of this architecture."""
+def check(guest: Guest) -> None:
+    """Say what is missing for a guest."""
+    needed = [("unshare", "util-linux")]
+    if not guest.here:
+        architecture = ARCHITECTURES[guest.architecture]
+        needed = [(architecture.program, architecture.package)]
     for program, package in (
-        (architecture.program, architecture.package),
+        *needed,
         ("cpio", "cpio"),
         ("depmod", "kmod"),
         ("dpkg-deb", "dpkg"),
@@ -31,8 +35,9 @@ def check(architecture: Architecture) -> None:
             )
 
 
-def command(architecture: Architecture, image: Image, shared: dict[str, Path]) -> list[str]:
+def command(guest: Guest, image: Image, shared: dict[str, Path]) -> list[str]:
     """How qemu is called, with directories or disks. It can write into ``job`` alone."""
+    architecture = ARCHITECTURES[guest.architecture]
     # Software emulation, whatever the machine offers: where guests can't be had otherwise, this
     # works, and everywhere it does the same.
     arguments = [
@@ -52,6 +57,34 @@ def command(architecture: Architecture, image: Image, shared: dict[str, Path]) -
     return arguments
 
 
+HERE = """\
+set -e
+mount --bind "$ROOT" "$ROOT"
+cd "$ROOT"
+mkdir -p proc sys dev tmp run
+mount -t proc proc proc
+mount -t sysfs sys sys
+mount --rbind /dev dev
+mount -t tmpfs tmp tmp
+mount -t tmpfs run run
+mkdir -p run/netns run/code run/job run/python
+mount --bind "$CODE" run/code
+mount --bind "$JOB" run/job
+mount --bind "$PYTHON" run/python
+exec chroot . /bin/sh /run/job/start
+"""
+"""What runs a userland on this machine's kernel."""
+
+
+def enter(shared: dict[str, Path]) -> list[str]:
+    """What runs a guest's script in a root of its own, without a machine."""
+    if os.geteuid() != 0:
+        raise Missing("root alone can enter another root")
+    given = [f"{name.upper()}={path}" for name, path in shared.items()]
+    own = ["unshare", "--mount", "--net", "--propagation", "private"]
+    return ["env", *given, *own, "sh", "-c", HERE]
+
+
 def run(arguments: list[str], console: Path, limit: float) -> bool:
     """Run it until it ends, and return whether it did so within a number of seconds."""
     with console.open("wb") as output:
@@ -66,7 +99,3 @@ def run(arguments: list[str], console: Path, limit: float) -> bool:
             process.kill()
             process.wait()
     return True
-
-
-def now() -> float:
-    return time.monotonic()

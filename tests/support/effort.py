@@ -22,7 +22,9 @@ same again."""
 
 
 def examples(count: int) -> int:
-    """So many examples of Hypothesis, or, in a short run, a fifth."""
+    """So many examples of Hypothesis, or, in a short run, a fifth, and in a guest a twentieth."""
+    if GUEST:
+        return max(count // 20, 3)
     return max(count // 5, 5) if SHORT else count * TIMES
 
 
