@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from operator import attrgetter
 
@@ -26,9 +25,6 @@ from conntrack_aio.netlink.messages import Message
 
 pytestmark = pytest.mark.kernels
 
-little_endian = pytest.mark.skipif(
-    sys.byteorder == "big", reason="captured on a little-endian machine"
-)
 captured = pytest.mark.parametrize("capture", EXPECTATIONS, ids=lambda capture: capture.name)
 
 
@@ -46,7 +42,6 @@ def read(capture: Captured) -> Expectation:
     return event.expectation
 
 
-@little_endian
 @captured
 def test_captured_message_tells(capture: Captured) -> None:
     found = read(capture)
@@ -54,7 +49,6 @@ def test_captured_message_tells(capture: Captured) -> None:
     assert found.unknown == ()
 
 
-@little_endian
 @captured
 def test_captured_message_is_written_as_the_kernel_wrote_it(capture: Captured) -> None:
     ours = encode(read(capture))
@@ -67,7 +61,6 @@ def parts(data: bytes) -> list[tuple[int, bytes]]:
     return [(number, data[a:b]) for number, _, a, b in attributes.walk(data, 0, len(data))]
 
 
-@little_endian
 @captured
 def test_every_truncation(capture: Captured) -> None:
     for end in range(20, len(capture.data)):
@@ -79,13 +72,11 @@ def test_every_truncation(capture: Captured) -> None:
         assert found.master == read(capture).master
 
 
-@little_endian
 def test_captured_event_knows_its_author() -> None:
     events = [decode_expect_event(c.data, message_of(c.data)) for c in EXPECTATIONS if c.event]
     assert [event.port_id for event in events] == [0, 18519]
 
 
-@little_endian
 def test_captured_statistics() -> None:
     told = decode_expect_cpu_statistics(STATISTICS, message_of(STATISTICS))
     assert told == ExpectCPUStatistics(cpu=1, new=1, create=2, delete=2)

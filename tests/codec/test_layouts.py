@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -223,7 +224,7 @@ def test_any_datagram_of_many(data: st.DataObject) -> None:
 def test_a_message_alone(decoder: Decoder[Any], known: list[bytes], data: st.DataObject) -> None:
     decoder = fresh(decoder)
     for each in [*known, *known, data.draw(edited(known))]:
-        whole = each[: int.from_bytes(each[:4], "little")]  # what is behind it is another's
+        whole = each[: int.from_bytes(each[:4], sys.byteorder)]  # what is behind it is another's
         told = by_reference(decoder, whole)
         try:
             alone: Items = [decoder.one(whole)]

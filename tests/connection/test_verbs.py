@@ -28,7 +28,7 @@ from conntrack_aio import (
     UnsafeRequest,
 )
 
-pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
+pytestmark = [pytest.mark.smoke, pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 
 async def test_create_returns_the_flow_as_the_kernel_has_it(conn: Connection) -> None:

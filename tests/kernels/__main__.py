@@ -3,7 +3,8 @@
 It needs Debian's qemu, cpio, kmod and zstd, says which are missing, and fetches the kernels itself.
 This machine's root is the guest's, below what the guest writes; for another architecture it is made
 of Debian's packages. ``--smoke`` runs the demo and what must work first. Everything that is fetched
-stays in ``~/.cache/conntrack_aio``.
+stays in ``~/.cache/conntrack_aio``. The exit status is 0 where all is well, 1 where a test failed,
+and 2 where no guest can be had here.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Outcome:
     demo: str
     results: job.Results
     trouble: str | None
+    missing: bool = False
+    """Whether it could not be had here."""
 
     @property
     def right(self) -> bool:
@@ -73,9 +76,11 @@ def main() -> int:
             try:
                 outcomes.append(run(guest, directory, options))
             except Missing as error:
-                outcomes.append(Outcome(guest, "", 0, "", job.Results(), str(error)))
+                outcomes.append(Outcome(guest, "", 0, "", job.Results(), str(error), missing=True))
             report(outcomes[-1:], directory)
     print(table(outcomes))
+    if all(outcome.missing for outcome in outcomes):
+        return 2
     return 0 if all(outcome.right for outcome in outcomes) else 1
 
 

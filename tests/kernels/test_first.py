@@ -142,8 +142,16 @@ def _run_as(program: str, user: int, output: int) -> NoReturn:
         os._exit(status)
 
 
+SMOKE = ("conn.sysctls.read", "conn.sysctls.set", "a setting is read", "a stream", "a table")
+
+
 @pytest.mark.parametrize(
-    ("who", "first"), [(who, first) for who, (_, _, programs) in WHO.items() for first in programs]
+    ("who", "first"),
+    [
+        pytest.param(who, first, marks=[pytest.mark.smoke] if first in SMOKE else [])
+        for who, (_, _, programs) in WHO.items()
+        for first in programs
+    ],
 )
 def test_the_first_thing_that_is_done(who: str, first: str) -> None:
     before, user, programs = WHO[who]

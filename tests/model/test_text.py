@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 from support.captured import CAPTURED
 from support.cases import TCP4_BACK, flow
@@ -30,7 +28,6 @@ LINES = {
 }
 
 
-@pytest.mark.skipif(sys.byteorder == "big", reason="captured on a little-endian machine")
 @pytest.mark.parametrize("name", LINES)
 def test_captured_events_in_a_line(name: str) -> None:
     data = next(capture.data for capture in CAPTURED if capture.name == name)

@@ -1,7 +1,7 @@
 """Messages of a real kernel: Linux 6.18 on x86-64, in a network namespace with rules of nftables.
 
 The settings ``nf_conntrack_acct``, ``_timestamp`` and ``_events`` were 1. Each is whole, from its
-``nlmsghdr`` on, as it was received from a raw socket. Host byte order is little-endian.
+``nlmsghdr`` on, as it was received from a raw socket, but for the byte order of this machine.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from conntrack_aio import (
 )
 from conntrack_aio.model.expectations import Direction, ExpectFlags, ExpectNAT
 
+from .byte_order import of_this_machine
+
 
 class Captured(NamedTuple):
     """A message, and what it tells: fields of the flow or expectation, by their dotted names."""
@@ -42,7 +44,7 @@ NAT_DONE = Status.SRC_NAT_DONE | Status.DST_NAT_DONE
 PING = Tuple.icmp("10.1.0.1", "10.1.0.2", id=77)
 FTP = Tuple.tcp("10.1.0.1", 58563, "10.1.0.2", 21)
 
-CAPTURED = [
+_CAPTURED = [
     # A TCP connection that nftables translated: `dnat to 10.1.0.2:8080`, then `snat to
     # 10.1.0.1:5000-5999`, with `ct mark set 0x2a` and `ct label set 3`; from a dump.
     Captured(
@@ -413,7 +415,7 @@ CAPTURED = [
 CONTROL = Tuple.tcp("10.1.0.2", 57112, "10.2.0.2", 2121)
 """Of FTP, by way of a router that masquerades the client as 10.2.0.1."""
 
-EXPECTATIONS = [
+_EXPECTATIONS = [
     # What the server's answer to PASV announced; from a dump.
     Captured(
         "ftp_passive",
@@ -493,7 +495,14 @@ EXPECTATIONS = [
     ),
 ]
 
-STATISTICS = bytes.fromhex(
-    "2c00000003010200010000007394cef300000001080001000000000108000200000000020800030000000002"
+STATISTICS = of_this_machine(
+    bytes.fromhex(
+        "2c00000003010200010000007394cef300000001080001000000000108000200000000020800030000000002"
+    )
 )
 """What processor 1 had done: met 1 expectation, made 2 and ended 2."""
+
+CAPTURED, EXPECTATIONS = (
+    [capture._replace(data=of_this_machine(capture.data)) for capture in captures]
+    for captures in (_CAPTURED, _EXPECTATIONS)
+)
