@@ -33,8 +33,11 @@ from conntrack_aio import (
 from conntrack_aio.sandbox import traffic
 from conntrack_aio.sandbox.namespace import new_network_namespace
 from conntrack_aio.sysctls import set_sysctl
+from conntrack_aio.testing import ages
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
+
+RELEASE = ages.Release.parse(os.uname().release)
 
 TUPLES = 320
 FLOWS = [*pool(TUPLES)]
@@ -163,9 +166,10 @@ async def test_three_thousand_networks(lab: Lab, conn: Connection) -> None:
                 wanted += match(flow)
         assert len(everything(stream)) == wanted == 61
         told = stream.statistics()
-        assert told.datagrams_received == 61
+        if stream.kernel_filter is not None and stream.kernel_filter.exact:
+            assert told.datagrams_received == 61
         assert stream.kernel_filter is not None
-        assert stream.kernel_filter.exact
+        assert stream.kernel_filter.exact or not RELEASE.has(ages.LARGE_OPTMEM_MAX)
 
 
 @pytest.mark.parametrize("memory", [20480, 4096, 100])
@@ -173,7 +177,10 @@ async def test_where_there_is_little_room_for_programs(
     lab: Lab, conn: Connection, memory: int
 ) -> None:
     """20 KiB is what kernels before 6.8 have. What a shorter program lets through is checked."""
-    lab.run(set_sysctl, "net.core.optmem_max", memory)
+    try:
+        lab.run(set_sysctl, "net.core.optmem_max", memory)
+    except FileNotFoundError:
+        pytest.skip("older kernels have one net.core.optmem_max for the whole machine")
     nets = [f"10.{n >> 4 & 255}.{(n & 15) << 4}.0/{20 + n % 13}" for n in range(3000)]
     match = Match(orig_src=nets)
     flows = [Flow.udp(f"10.{n}.16.9", 1000, "192.0.2.1", 53, timeout=60) for n in range(200)]

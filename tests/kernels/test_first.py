@@ -100,6 +100,8 @@ def run(*arguments: str, user: int = 0) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
         user=user,
+        group=user,
+        extra_groups=[],
         cwd="/",
         capture_output=True,
         text=True,

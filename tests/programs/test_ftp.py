@@ -13,6 +13,7 @@ import attrs
 import pytest
 from support import conntrack8_expect as conntrack8
 from support import expectations as some
+from support import modules
 from support.ftp import CONTENT, FTPServer
 from support.hosts import Host, wire
 from support.lab import Lab
@@ -69,6 +70,7 @@ class Network:
 @pytest.fixture(params=["10.{}.0.{}/24", "fd00:{}::{}/64"], ids=["IPv4", "IPv6"])
 def network(lab: Lab, request: pytest.FixtureRequest, masquerade: bool) -> Iterator[Network]:
     """A client and a server, each on one side of the lab."""
+    modules.load("nf_nat_ftp")
     net: str = request.param
     with ExitStack() as stack:
         hosts: list[Host] = []

@@ -11,6 +11,8 @@ from conntrack_aio import Connection, EventStream, Flow, Helper, Tuple
 from conntrack_aio.codec.reference import encode
 from conntrack_aio.model.expectations import Expectation, ExpectEvent
 
+from .effort import PATIENCE
+
 EXPECTED = Tuple.tcp("10.0.0.1", 0, "10.0.0.2", 2050)
 
 
@@ -56,7 +58,7 @@ def ageless(expectation: Expectation) -> Expectation:
 
 async def take(stream: EventStream[ExpectEvent], count: int) -> list[ExpectEvent]:
     """The next events, if they come within 5 seconds."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(5 * PATIENCE):
         return [await anext(stream) for _ in range(count)]
 
 

@@ -13,7 +13,6 @@ from support.lab import Lab
 from conntrack_aio import Connection, EventType, Flow, Match, NotFound, Status, Tuple
 
 pytestmark = [
-    pytest.mark.kernels,
     pytest.mark.anyio,
     pytest.mark.kernel,
     pytest.mark.program("nft", "nftables"),

@@ -11,6 +11,7 @@ import anyio
 import attrs
 import pytest
 from support import expectations as some
+from support import modules
 
 from conntrack_aio import (
     AlreadyExists,
@@ -60,6 +61,7 @@ async def test_create_returns_it_as_the_kernel_has_it(conn: Connection) -> None:
 
 
 async def test_create_with_all_that_can_be_given(conn: Connection) -> None:
+    modules.load("nf_nat_sip")
     master = await conn.create(some.sip())
     asked = Expectation.of(
         master.orig,

@@ -412,10 +412,12 @@ async def test_a_policy_in_use(conn: Connection, lab: Lab) -> None:
         send()
         assert await the_timeout(conn) in lately(1000)
         policy = await conn.timeouts.get("a")
-        assert (policy.use, policy.in_use) == (3, True)
+        # Linux 6.1 counts each rule of iptables more than once.
+        assert policy.use is not None
+        assert (policy.use >= 3, policy.in_use) == (True, True)
 
         # What changes, changes for the flows that have it.
-        assert (await conn.timeouts.update("a", UDPTimeouts(unreplied=2000))).use == 3
+        assert (await conn.timeouts.update("a", UDPTimeouts(unreplied=2000))).use == policy.use
         send()
         assert await the_timeout(conn) in lately(2000)
 
