@@ -438,6 +438,10 @@ def _names(branch: Branch, data: bytes, start: int, end: int) -> set[str]:
     return names
 
 
+TOO_SHORT, TOO_LONG = struct.pack("=HH", 3, 8), struct.pack("=HHB", 12, 8, 0xFF)
+"""Attributes whose header says so of them."""
+
+
 @pytest.mark.parametrize(
     ("inside", "told"),
     [
@@ -474,15 +478,15 @@ def _names(branch: Branch, data: bytes, start: int, end: int) -> set[str]:
         (be16(18, 1) + be16(18, 2), ["  CTA_ZONE 1", "  CTA_ZONE 2"]),
         # what doesn't fit
         (
-            be16(18, 1) + b"\x03\x00\x08\x00",
+            be16(18, 1) + TOO_SHORT,
             [
                 "  CTA_ZONE 1",
-                "  ! CTA_MARK: its length of 3 has no room for its header: 0x03000800",
+                "  ! CTA_MARK: its length of 3 has no room for its header: 0x" + TOO_SHORT.hex(),
             ],
         ),
         (
-            be16(18, 1) + b"\x0c\x00\x08\x00\xff",
-            ["  CTA_ZONE 1", "  ! CTA_MARK: it claims 12 bytes, 5 are left: 0x0c000800ff"],
+            be16(18, 1) + TOO_LONG,
+            ["  CTA_ZONE 1", "  ! CTA_MARK: it claims 12 bytes, 5 are left: 0x" + TOO_LONG.hex()],
         ),
         (
             nest(1, b"\x09\x00") + be16(18, 2),
