@@ -164,6 +164,7 @@ def test_ports_are_compared_for_tcp_and_udp_alone(
     assert len(dumped(socket, orig(1, proto), filtered(0x3B))) == 1
 
 
+@pytest.mark.since("FILTERED_FLUSH")
 def test_filters_that_are_refused(socket: NetlinkSocket) -> None:
     make(socket)
 
@@ -182,6 +183,7 @@ def test_filters_that_are_refused(socket: NetlinkSocket) -> None:
     assert code(orig()) == []  # a tuple without a filter is passed over
 
 
+@pytest.mark.since("ZONE_FILTER")
 def test_the_zone_of_a_filter(socket: NetlinkSocket) -> None:
     make(socket, 1)
     make(socket, 2, 17, be16(CTA.ZONE, 5))
@@ -382,6 +384,7 @@ def test_no_echo_of_flows_that_emit_nothing(anykernel: AnyKernel, socket: Netlin
         (99, 1, errno.EINVAL, None),
     ],
 )
+@pytest.mark.since("EVENT_TIMESTAMP")
 def test_the_probes_of_what_is_known(
     socket: NetlinkSocket, number: int, size: int, code: int, offset: int | None
 ) -> None:
@@ -390,6 +393,7 @@ def test_the_probes_of_what_is_known(
     assert (answer.detail is None) is (offset is None)
 
 
+@pytest.mark.since("FILTERED_FLUSH")
 def test_the_probe_of_a_filtered_flush(socket: NetlinkSocket) -> None:
     nobody = pack_nest(1, raw.addresses("0.0.0.0", "0.0.0.0"), raw.ports(255))
     probe = request(raw.DELETE, nobody, filtered(0, nested=False), pack_be32(CTA.ID, 0))
@@ -429,6 +433,7 @@ def test_an_echoed_request(socket: NetlinkSocket) -> None:
         (b"", 0),
     ],
 )
+@pytest.mark.since("STRICT_RANGES")
 def test_the_state_of_tcp(socket: NetlinkSocket, info: bytes, code: int) -> None:
     make(socket, 1, 6)
     update = request(raw.NEW, orig(1, 6), pack(CTA.PROTOINFO, info, nested=True))

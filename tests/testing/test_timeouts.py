@@ -52,6 +52,7 @@ def udp(name: str = "a", unreplied: int | None = None, replied: int | None = Non
     return TimeoutPolicy.of(name, UDPTimeouts(unreplied=unreplied, replied=replied), family=AF_INET)
 
 
+@pytest.mark.since("DEFAULTS_WITHOUT_FAMILY")
 async def test_the_defaults_are_the_same(conn: Connection) -> None:
     told = [await conn.timeouts.get_defaults(kind) for kind in KINDS]
     assert told[0] == TCPTimeouts(

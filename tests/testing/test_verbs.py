@@ -334,6 +334,7 @@ async def test_events_of_what_programs_do(conn: Connection) -> None:
     assert len({event.port_id for event in (new, update, destroy)} - {0}) == 1
 
 
+@pytest.mark.since("EVENT_TIMESTAMP")
 async def test_events_with_counters_and_times(anykernel: AnyKernel, conn: Connection) -> None:
     anykernel.sysctl("nf_conntrack_acct", 1)
     anykernel.sysctl("nf_conntrack_timestamp", 1)
