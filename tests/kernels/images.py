@@ -39,7 +39,6 @@ writable root /dev/vda /new
 for name in proc sys dev; do mkdir -p /new/$name; mount -o move /$name /new/$name; done
 mkdir -p /new/run /new/tmp /new/dev/shm /new/dev/pts
 mount -t tmpfs run /new/run
-mount -t tmpfs tmp /new/tmp
 mount -t tmpfs shm /new/dev/shm
 mount -t devpts pts /new/dev/pts
 mkdir -p /new/run/netns /new/run/code /new/run/job /new/run/python /new/lib/modules/{version}
