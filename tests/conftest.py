@@ -67,8 +67,8 @@ def pytest_configure() -> None:
 def _is_chosen(item: pytest.Item) -> bool:
     """Whether a short run, or one in a guest, has this test.
 
-    They have each on one of the event loops, and a short run of a test with many cases every third.
-    Which ones depends on their names and on the version of Python, so that three short runs have
+    They have each on one of the event loops, and a short run of a test with many cases a quarter.
+    Which ones depends on their names and on the version of Python, so that several short runs have
     all cases, and all loops.
     """
     params = dict(getattr(getattr(item, "callspec", None), "params", {}))
@@ -83,7 +83,7 @@ def _is_chosen(item: pytest.Item) -> bool:
     name, python = zlib.crc32(test.encode()), sys.version_info.minor
     if loop in INSTALLED and INSTALLED.index(loop) != (name + python) % len(INSTALLED):
         return False
-    return bool(GUEST) or not params or (name // len(LOOPS) + python) % 3 == 0
+    return bool(GUEST) or not params or (name // len(LOOPS) + python) % 4 == 0
 
 
 @pytest.hookimpl(tryfirst=True)
