@@ -141,8 +141,7 @@ class Requester:
                 event.set()
 
     async def _converse(self, exchange: Exchange, walk: bool) -> None:
-        if self.socket.closed:
-            raise anyio.ClosedResourceError("the connection is closed")
+        self._check_open()
         if walk or self._offload or walking.active or self._at_work or self.socket.in_use:
             self.offloaded += len(exchange.requests)
             await self._converse_in_thread(exchange, walk)
@@ -159,6 +158,10 @@ class Requester:
             with suppress(OSError):
                 await self._wait_for_the_rest(exchange)
 
+    def _check_open(self) -> None:
+        if self.socket.closed:
+            raise anyio.ClosedResourceError("the connection is closed")
+
     async def _converse_in_thread(self, exchange: Exchange, walk: bool) -> None:
         """Have the thread send and receive. When it is late it goes on without its caller.
 
@@ -168,6 +171,7 @@ class Requester:
         patience = self._reply_timeout + SCHEDULING
         with anyio.move_on_after(max(patience, LONGEST_WALK) if walk else patience) as scope:
             await self._wait_for_the_thread()
+            self._check_open()
             self._at_work = True
             try:
                 self._threads.start(lambda: self._work(exchange, walk))

@@ -77,7 +77,7 @@ def main() -> int:
                 outcomes.append(run(guest, directory, options))
             except Missing as error:
                 outcomes.append(Outcome(guest, "", 0, "", job.Results(), str(error), missing=True))
-            report(outcomes[-1:], directory)
+            report(outcomes[-1], directory)
     print(table(outcomes))
     if all(outcome.missing for outcome in outcomes):
         return 2
@@ -174,7 +174,7 @@ def _files(*texts: str) -> list[str]:
 
 
 def _outcome(guest: Guest, directory: Path, seconds: float, *, in_time: bool) -> Outcome:
-    def told(name: str) -> str:
+    def contents(name: str) -> str:
         file = directory / name
         return file.read_text(errors="replace").strip() if file.exists() else ""
 
@@ -184,36 +184,31 @@ def _outcome(guest: Guest, directory: Path, seconds: float, *, in_time: bool) ->
         results.add(file)
     if not in_time:
         trouble = f"it took more than {LIMIT:.0f} s"
-    elif not told("ended"):
+    elif not contents("ended"):
         trouble = "it ended before its tests had: see what it printed"
     elif any(status.read_text().strip() not in "01" for status in directory.glob("status-*")):
         trouble = "pytest could not run the tests: see what it printed"
-    demo = told("demo").splitlines()[-1:]
-    if told("demo-status") not in ("", "0"):
+    demo = contents("demo").splitlines()[-1:]
+    if contents("demo-status") not in ("", "0"):
         trouble = f"the demo failed: {' '.join(demo)}"
-    return Outcome(guest, told("release"), seconds, " ".join(demo), results, trouble)
+    return Outcome(guest, contents("release"), seconds, " ".join(demo), results, trouble)
 
 
-def report(outcomes: Sequence[Outcome], directory: Path) -> None:
+def report(outcome: Outcome, directory: Path) -> None:
     """Print what became of a guest, and what it printed where that is not well."""
-    for outcome in outcomes:
-        print(f"== {outcome.guest.name}: Linux {outcome.release}, {outcome.seconds:.0f} s")
-        print(outcome.demo)
-        for name in outcome.results.failed:
-            print(f"failed: {name}")
-        for reason, count in outcome.results.skipped.most_common():
-            print(f"{count} skipped: {reason}")
-        if not outcome.right:
-            print(outcome.trouble or "")
-            for name in ("log", "console"):
-                file = directory / name
-                if file.exists():
-                    print(
-                        f"-- {name}",
-                        *file.read_text(errors="replace").splitlines()[-200:],
-                        sep="\n",
-                    )
-        sys.stdout.flush()
+    print(f"== {outcome.guest.name}: Linux {outcome.release}, {outcome.seconds:.0f} s")
+    print(outcome.demo)
+    for name in outcome.results.failed:
+        print(f"failed: {name}")
+    for reason, count in outcome.results.skipped.most_common():
+        print(f"{count} skipped: {reason}")
+    if not outcome.right:
+        print(outcome.trouble or "")
+        for file in (directory / "log", directory / "console"):
+            if file.exists():
+                lines = file.read_text(errors="replace").splitlines()
+                print(f"-- {file.name}", *lines[-200:], sep="\n")
+    sys.stdout.flush()
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

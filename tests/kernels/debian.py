@@ -62,8 +62,8 @@ class Archive:
         It is that of the stable release, as updates have it, or of a suite beside it.
         """
         of_suite = [] if suite is None else ["-t", suite]
-        told = self._apt("apt-cache", "depends", *of_suite, f"linux-image-{flavor}")
-        for line in told.splitlines():
+        output = self._apt("apt-cache", "depends", *of_suite, f"linux-image-{flavor}")
+        for line in output.splitlines():
             word, _, name = line.strip().partition(": ")
             if word == "Depends":
                 return name
@@ -81,9 +81,9 @@ class Archive:
     def fetch_all(self, names: Sequence[str]) -> list[Path]:
         """The files of some packages and of all that they depend on."""
         install = ("apt-get", "-qq", "-y", "--download-only")
-        told = self._apt(*install, "--print-uris", "install", *names).splitlines()
+        output = self._apt(*install, "--print-uris", "install", *names).splitlines()
         self._apt(*install, "install", *names)
-        return [self._directory / "archives" / line.split()[1] for line in told]
+        return [self._directory / "archives" / line.split()[1] for line in output]
 
     def _apt(self, *command: str, cwd: Path | None = None, check: bool = True) -> str:
         done = subprocess.run(

@@ -13,7 +13,7 @@ class Architecture:
     package: str
     arguments: tuple[str, ...]
     console: str
-    """What the kernel is told to write to, for it to come out of qemu's standard output."""
+    """The kernel's arguments that make it write to qemu's standard output."""
 
 
 ARCHITECTURES = {

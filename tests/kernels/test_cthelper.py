@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from socket import AF_INET, AF_INET6
 
 import pytest
-from support.anykernel import AnyKernel, Fake, Real
+from support.anykernel import AnyKernel, Fake, Real, tried
 from support.lab import Lab
 
-from conntrack_aio import ConntrackError, ExpectPolicy, HelperStatus, UserspaceHelper
+from conntrack_aio import ExpectPolicy, HelperStatus, UserspaceHelper
 from conntrack_aio.testing import FakeKernel
 
 pytestmark = [
@@ -24,14 +23,6 @@ DATA = ExpectPolicy(name="data", expect_max=4, expect_timeout=60)
 
 def helper(name: str, family: int = AF_INET, protocol: int = 6) -> UserspaceHelper:
     return UserspaceHelper(name=name, family=family, protocol=protocol, policies=(CONTROL, DATA))
-
-
-async def tried(verb: Awaitable[object]) -> object:
-    """The result, or the class of the error."""
-    try:
-        return await verb
-    except ConntrackError as error:
-        return type(error).__name__
 
 
 async def use(kernel: AnyKernel) -> list[object]:

@@ -115,13 +115,13 @@ def run_forked(program: str, user: int) -> tuple[int, str]:
 
     Returns its exit status, and what it wrote.
     """
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as output:
         pid = os.fork()
         if pid == 0:
-            _run_as(program, user, told.fileno())
+            _run_as(program, user, output.fileno())
         _, status = os.waitpid(pid, 0)
-        told.seek(0)
-        return os.waitstatus_to_exitcode(status), told.read().decode()
+        output.seek(0)
+        return os.waitstatus_to_exitcode(status), output.read().decode()
 
 
 def _run_as(program: str, user: int, output: int) -> NoReturn:
@@ -228,6 +228,6 @@ def test_an_example(here: Lab, name: str) -> None:
     with Process(here, sys.executable, "-u", str(ROOT / "examples" / name)) as example:
         BEGIN[name](here, example)
         example.signal(signal.SIGINT)
-        _, told = example.end()
+        _, errors = example.end()
         if name != "first.py":  # ten lines, that leave the interrupt to Python
-            assert told == ""
+            assert errors == ""

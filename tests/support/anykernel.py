@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 import pytest
 
-from conntrack_aio import connect
+from conntrack_aio import ConntrackError, connect
 from conntrack_aio.connection import Connecting
 from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
 from conntrack_aio.testing import FakeKernel
@@ -72,3 +73,11 @@ class Fake:
 
     def read_sysctl(self, name: str) -> int:
         return self.kernel.sysctls[name]
+
+
+async def tried(verb: Awaitable[object]) -> object:
+    """The result, or the class of the error."""
+    try:
+        return await verb
+    except ConntrackError as error:
+        return type(error).__name__

@@ -13,12 +13,11 @@ import anyio
 import attrs
 import pytest
 from support import flows, raw
-from support.anykernel import AnyKernel, Fake, Real
+from support.anykernel import AnyKernel, Fake, Real, tried
 from support.lab import Lab
 from support.raw import ACK, CTA, DUMP, REQUEST, ask, codes, pack, pack_be32, request
 
 from conntrack_aio import (
-    ConntrackError,
     EventType,
     Flow,
     Match,
@@ -215,14 +214,6 @@ def test_it_answers_the_same(both: tuple[AnyKernel, AnyKernel], name: str) -> No
 
 
 # -- what the library makes of it -----------------------------------------------------------------
-
-
-async def tried(verb: Awaitable[object]) -> object:
-    """The result, or the class of the error."""
-    try:
-        return await verb
-    except ConntrackError as error:
-        return type(error).__name__
 
 
 def plain(flow: Flow) -> object:
