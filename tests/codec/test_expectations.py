@@ -7,8 +7,11 @@ from operator import attrgetter
 
 import attrs
 import pytest
-from support.captured import EXPECTATIONS, STATISTICS, Captured
+from support import captured_s390x
+from support.byte_order import of_this_machine
+from support.captured import EXPECTATIONS, STATISTICS
 from support.cases import ALL_THREE, expectation
+from support.wire import Captured
 
 from conntrack_aio import DecodeError, EventType
 from conntrack_aio.codec.messages import (
@@ -74,12 +77,22 @@ def test_every_truncation(capture: Captured) -> None:
 
 def test_captured_event_knows_its_author() -> None:
     events = [decode_expect_event(c.data, message_of(c.data)) for c in EXPECTATIONS if c.event]
-    assert [event.port_id for event in events] == [0, 18519]
+    assert [event.port_id for event in events] == [0, 18519, 0xC4B13AC6]
 
 
-def test_captured_statistics() -> None:
-    told = decode_expect_cpu_statistics(STATISTICS, message_of(STATISTICS))
-    assert told == ExpectCPUStatistics(cpu=1, new=1, create=2, delete=2)
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (STATISTICS, ExpectCPUStatistics(cpu=1, new=1, create=2, delete=2)),
+        (
+            of_this_machine(captured_s390x.STATISTICS, "big"),
+            ExpectCPUStatistics(cpu=0, new=0, create=1, delete=0),
+        ),
+    ],
+    ids=["little", "big"],
+)
+def test_captured_statistics(data: bytes, expected: ExpectCPUStatistics) -> None:
+    assert decode_expect_cpu_statistics(data, message_of(data)) == expected
 
 
 Decoder = Callable[[Buffer, Message], object]

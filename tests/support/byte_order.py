@@ -9,34 +9,40 @@ from __future__ import annotations
 import struct
 import sys
 
-_NESTED, _TYPE = 0x8000, 0x3FFF
-_LABELS = (22, 23)
-"""``CTA_LABELS`` and ``CTA_LABELS_MASK``, at the top of a message about flows."""
+from conntrack_aio.uapi.netlink import NLA_F_NESTED, NLA_TYPE_MASK
+from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
+from conntrack_aio.uapi.nfnetlink_conntrack import CTA
+
+_LABELS = (CTA.LABELS, CTA.LABELS_MASK)
+"""Where they are: at the top of a message about flows."""
 
 _WORD = 8
 
 
-def of_this_machine(data: bytes) -> bytes:
-    """A message of ctnetlink about flows that a little-endian machine of 64 bits sent."""
-    return data if sys.byteorder == "little" else swapped(data, labels=data[5] == 1)
+def of_this_machine(data: bytes, order: str = "little") -> bytes:
+    """A message of ctnetlink that a machine of 64 bits and this byte order sent."""
+    return data if order == sys.byteorder else swapped(data, order)
 
 
-def swapped(data: bytes, *, labels: bool = True) -> bytes:
-    """A little-endian message as a big-endian machine has it; ``labels``: it is about flows."""
-    header = struct.pack(">IHHII", *struct.unpack_from("<IHHII", data))
-    return header + data[16:20] + _attributes(data[20:], labels=labels)
+def swapped(data: bytes, order: str = "little") -> bytes:
+    """A message of a machine of this byte order, as one of the other order has it."""
+    theirs, ours = "<>" if order == "little" else "><"
+    header = struct.unpack_from(f"{theirs}IHHII", data)
+    of_flows = header[1] >> 8 == NFNL_SUBSYS.CTNETLINK
+    attributes = _attributes(data[20:], theirs, ours, labels=of_flows)
+    return struct.pack(f"{ours}IHHII", *header) + data[16:20] + attributes
 
 
-def _attributes(data: bytes, *, labels: bool) -> bytes:
+def _attributes(data: bytes, theirs: str, ours: str, *, labels: bool) -> bytes:
     result = b""
     while data:
-        length, kind = struct.unpack_from("<HH", data)
+        length, kind = struct.unpack_from(f"{theirs}HH", data)
         end = (length + 3) & ~3
         value, padding = data[4:length], data[length:end]
-        if kind & _NESTED:
-            value = _attributes(value, labels=False)
-        elif labels and kind & _TYPE in _LABELS:
+        if kind & NLA_F_NESTED:
+            value = _attributes(value, theirs, ours, labels=False)
+        elif labels and kind & NLA_TYPE_MASK in _LABELS:
             value = b"".join(value[i : i + _WORD][::-1] for i in range(0, len(value), _WORD))
-        result += struct.pack(">HH", length, kind) + value + padding
+        result += struct.pack(f"{ours}HH", length, kind) + value + padding
         data = data[end:]
     return result

@@ -1,13 +1,14 @@
-"""Messages of a real kernel: Linux 6.18 on x86-64, in a network namespace with rules of nftables.
+"""Messages of real kernels, in this machine's byte order.
 
-The settings ``nf_conntrack_acct``, ``_timestamp`` and ``_events`` were 1. Each is whole, from its
-``nlmsghdr`` on, as it was received from a raw socket, but for the byte order of this machine.
+Those here are of Linux 6.18 on x86-64, in a network namespace with rules of nftables. The settings
+``nf_conntrack_acct``, ``_timestamp`` and ``_events`` were 1. Each is whole, from its ``nlmsghdr``
+on, as it was received from a raw socket, but for the byte order. With them are those of
+``captured_s390x``.
 """
 
 from __future__ import annotations
 
 from ipaddress import IPv6Address
-from typing import NamedTuple
 
 from conntrack_aio import (
     Counters,
@@ -26,18 +27,9 @@ from conntrack_aio import (
 )
 from conntrack_aio.model.expectations import Direction, ExpectFlags, ExpectNAT
 
+from . import captured_s390x
 from .byte_order import of_this_machine
-
-
-class Captured(NamedTuple):
-    """A message, and what it tells: fields of the flow or expectation, by their dotted names."""
-
-    name: str
-    event: EventType | None
-    """``None`` is an entry of a dump."""
-    told: dict[str, object]
-    data: bytes
-
+from .wire import Captured
 
 SEEN = Status.SEEN_REPLY | Status.CONFIRMED
 NAT_DONE = Status.SRC_NAT_DONE | Status.DST_NAT_DONE
@@ -503,6 +495,13 @@ STATISTICS = of_this_machine(
 """What processor 1 had done: met 1 expectation, made 2 and ended 2."""
 
 CAPTURED, EXPECTATIONS = (
-    [capture._replace(data=of_this_machine(capture.data)) for capture in captures]
-    for captures in (_CAPTURED, _EXPECTATIONS)
+    [
+        capture._replace(data=of_this_machine(capture.data, order))
+        for order, captures in (("little", little), ("big", big))
+        for capture in captures
+    ]
+    for little, big in (
+        (_CAPTURED, captured_s390x.FLOWS),
+        (_EXPECTATIONS, captured_s390x.EXPECTATIONS),
+    )
 )

@@ -8,6 +8,8 @@ from copy import copy
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
+from conntrack_aio import EventType
+
 T = TypeVar("T")
 
 
@@ -17,6 +19,16 @@ class Case(NamedTuple):
     data: bytes
     plain: Mapping[str, object] = MappingProxyType({})
     """Fields of the object that no attribute holds."""
+
+
+class Captured(NamedTuple):
+    """A message, and what it tells: fields of the flow or expectation, by their dotted names."""
+
+    name: str
+    event: EventType | None
+    """``None`` is an entry of a dump."""
+    told: dict[str, object]
+    data: bytes
 
 
 def attr(number: int, payload: bytes, flags: int = 0) -> bytes:

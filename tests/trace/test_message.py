@@ -6,9 +6,10 @@ import re
 import struct
 
 import pytest
-from support.captured import CAPTURED, EXPECTATIONS, STATISTICS, Captured
+from support.captured import CAPTURED, EXPECTATIONS, STATISTICS
 from support.cases import BOTH, CASES, Case, attr, be8, be16, be32, host32, longs, nest
 from support.hexdumps import DUMPED, bytes_of
+from support.wire import Captured
 
 from conntrack_aio import Flow, FlowEvent
 from conntrack_aio.codec.catalog import kind_of
