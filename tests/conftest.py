@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from support.effort import GUEST, SHORT, examples
 from support.lab import Lab
 from support.loops import BACKENDS as LOOPS
@@ -50,7 +50,9 @@ def pytest_configure() -> None:
     # A shell has its background jobs ignore interrupts, and their children with them; some tests
     # end a program by one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    settings.register_profile("effort", max_examples=examples(100))
+    # To make an example that fails smaller takes a guest many minutes.
+    phases = [each for each in Phase if not (GUEST and each is Phase.shrink)]
+    settings.register_profile("effort", max_examples=examples(100), phases=phases)
     settings.load_profile("effort")
     try:
         if os.environ.get(ROOTLESS):

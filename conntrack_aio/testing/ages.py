@@ -1,7 +1,8 @@
 """What came when: in this one table, what a kernel of one age does otherwise than one of another.
 
 The versions are those of the mainline. A fix that stable series took over has the first patch
-level of each; a release without a patch level (``"6.12"``) stands for the newest of its series.
+level of each; a release without a patch level (``"6.12"``) stands for the newest of its series, and
+so does one of a distribution that numbers its own builds (``"6.1.0-56-amd64"`` is 6.1.192).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ OLDEST: Final = (4, 19)
 """The oldest kernel that can be imitated."""
 
 _NEWEST_PATCH = 1 << 16
-_RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:[-+].*)?")
+_RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.0-(?=\d).*|\.(\d+))?(?:[-+].*)?")
 
 
 @attrs.frozen
@@ -118,8 +119,9 @@ FIXED_TIMEOUT_KEPT: Final = Feature((6, 1))
 MACHINE_WIDE_AUTODETECT: Final = Feature((6, 6))
 """A listener in any namespace of the machine counts for the autodetection."""
 
-OFFLOADED_DELETED: Final = Feature((6, 6))
-"""Offloaded entries can be deleted; before, EBUSY, and a flush left them."""
+OFFLOADED_DELETED: Final = Feature((6, 6), stable={(6, 1): 176})
+"""Offloaded entries can be deleted; before, EBUSY, and a flush left them. (Of 6.1 the patch
+level is one that does so, and may not be the first.)"""
 
 ZONE_FILTER: Final = Feature((6, 8))
 """Dumps and flushes filter by ``CTA_ZONE``."""
@@ -134,9 +136,17 @@ DCCP_TRACKED: Final = Feature(OLDEST, until=(6, 17))
 UDPLITE_TRACKED: Final = Feature(OLDEST, until=(7, 1))
 """Protocols whose ports are part of a tuple."""
 
-STRICT_RANGES: Final = Feature((7, 1), stable={(6, 12): 81, (6, 18): 24})
+STRICT_RANGES: Final = Feature((7, 1), stable={(6, 1): 176, (6, 12): 81, (6, 18): 24})
 """Values out of range are refused by the policy: ERANGE for a TCP or SCTP state, EINVAL for the
-flags of a filter."""
+flags of a filter. (Of 6.1 the patch level is one that has it, and may not be the first.)"""
+
+HELPER_LIMITS_EACH: Final = Feature((7, 2), stable={(6, 1): 192})
+"""An update of a user-space helper's policies gives each its own limits; before, all of them those
+of the first. (Seen in 7.2.13 and 6.1.192, and not in 6.1.176 and 6.12.95.)"""
+
+DONE_TELLS_FILTER: Final = Feature((7, 2), stable={(6, 1): 192})
+"""The end of a filtered dump has ``NLM_F_DUMP_FILTERED``, as its entries have. (Seen in 7.2.13 and
+6.1.192, and not in 6.1.176, 6.12.95 and 6.18.44.)"""
 
 DEFAULTS_WITHOUT_FAMILY: Final = Feature((6, 9))
 """The default timeouts of a protocol are set without the number of a family."""

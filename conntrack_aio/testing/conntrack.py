@@ -167,6 +167,8 @@ class TableDump:
         self._flags = _MULTI
         if chosen is not None and call.state.release.has(ages.DUMP_FILTER):
             self._flags |= _FILTERED
+        tells = call.state.release.has(ages.DONE_TELLS_FILTER)
+        self.end_flags = self._flags if tells else _MULTI
         self._bucket = 0
         self._resume: int | None = None
         self._ended = False

@@ -10,6 +10,8 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+import attrs
+
 from ..model.helpers import ExpectPolicy, UserspaceHelper
 from ..netlink import nfnetlink
 from ..netlink.attributes import pack, pack_be32, pack_nest, pack_text
@@ -22,6 +24,8 @@ from ..uapi.nfnetlink_cthelper import (
     NFCTH_TUPLE,
     NFNL_MSG_CTHELPER,
 )
+from . import ages
+from .ages import Release
 from .attributes import NEST, U8, U16, U32, Policy, Refused, Rule, number, parse_nest, text, u32
 from .protocol import Call, Handler, ListDump, Subsystem
 from .state import State
@@ -115,7 +119,7 @@ class UserspaceHelpers(Subsystem):
         elif call.asked.flags & _EXCL:
             raise Refused(errno.EEXIST)
         else:
-            _update(found, given)
+            _update(found, given, self.state.release)
 
     def _create(self, given: Attributes) -> None:
         if NFCTH.POLICY not in given or NFCTH.PRIV_DATA_LEN not in given:
@@ -149,7 +153,7 @@ class UserspaceHelpers(Subsystem):
             everything.remove(helper)
 
 
-def _update(helper: UserspaceHelper, given: Attributes) -> None:
+def _update(helper: UserspaceHelper, given: Attributes, release: Release) -> None:
     """The number, the order and the names of its policies stay, and so does its data's size."""
     size = given.get(NFCTH.PRIV_DATA_LEN)
     if size is not None and u32(size) != helper.private_data_length:
@@ -161,6 +165,10 @@ def _update(helper: UserspaceHelper, given: Attributes) -> None:
         policies = _parse_policies(given[NFCTH.POLICY])
         if [each.name for each in policies] != [each.name for each in helper.policies]:
             raise Refused(errno.EBUSY)
+        if not release.has(ages.HELPER_LIMITS_EACH):
+            # It checks each, and gives them the limits of the first
+            # (nfnl_cthelper_update_policy_all).
+            policies = tuple(attrs.evolve(policies[0], name=each.name) for each in policies)
         helper.policies = policies
     _set_rest(helper, given)
 

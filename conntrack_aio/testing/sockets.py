@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from threading import RLock
 from typing import Final, NamedTuple, Protocol
@@ -47,8 +47,19 @@ _FLAGGED: Final = frozenset(NETLINK_OPTION) - {
 }
 
 Sender = tuple[int, int]
-Chunk = Callable[[int], bytes]
-"""The next messages of a dump, at most so many bytes of them; nothing at its end."""
+
+
+class Chunk(Protocol):
+    """What makes a dump."""
+
+    @property
+    def end_flags(self) -> int:
+        """The flags of the message that ends it."""
+        ...
+
+    def __call__(self, room: int, /) -> bytes:
+        """Return the next messages, at most so many bytes of them; nothing at the end."""
+        ...
 
 
 class _Queued(NamedTuple):
@@ -298,7 +309,7 @@ class FakeSocket:
         data = chunk(room)
         if not data:
             self._dump = None
-            data = messages.pack(messages.DONE, _MULTI, seq, bytes(4), self.port_id)
+            data = messages.pack(messages.DONE, chunk.end_flags, seq, bytes(4), self.port_id)
         self._put(_Queued(data, KERNEL, truesize(room)))
 
     # -- what the library calls -------------------------------------------------------------

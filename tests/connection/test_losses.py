@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support import flows
+from support.effort import PATIENCE
 from support.lab import Lab
 from support.scripted import ScriptedKernel
 
@@ -328,7 +329,7 @@ async def test_reliable_with_the_fake_kernel() -> None:
         await conn.flush()
         assert len(kernel.dying) > 400
         seen: list[int] = []
-        with anyio.fail_after(5):
+        with anyio.fail_after(5 * PATIENCE):
             while len(seen) < 500:
                 seen += [event.flow.id or 0 for event in await stream.next_batch()]
         assert len(set(seen)) == 500

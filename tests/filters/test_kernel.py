@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support import matches
 from support.effort import examples
 from support.lab import Lab
+from support.release import RELEASE
 from support.storm import pool, use_labels
 
 from conntrack_aio import (
@@ -37,7 +38,6 @@ from conntrack_aio.testing import ages
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
-RELEASE = ages.Release.parse(os.uname().release)
 
 TUPLES = 320
 FLOWS = [*pool(TUPLES)]

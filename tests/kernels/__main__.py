@@ -98,7 +98,7 @@ def run(guest: Guest, directory: Path, options: argparse.Namespace) -> Outcome:
     archive = Archive(options.cache, guest.architecture)
     archive.update()
     own = guest.architecture == HERE and not guest.disks
-    shared = {"root": Path("/"), "code": REPOSITORY, "job": directory}
+    shared = {"root": Path("/"), "job": directory}
     python, path = sys.executable, "/run/code"
     if not own:
         shared["root"] = images.build_root(archive, options.cache)
@@ -107,7 +107,9 @@ def run(guest: Guest, directory: Path, options: argparse.Namespace) -> Outcome:
     start = job.start(guest, python, path, _steps(guest, shlex.quote(python), options))
     (directory / "start").write_text(start)
     begin = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="disks-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="guest-") as scratch:
+        # A copy: what is edited meanwhile is not the guest's.
+        shared["code"] = images.build_code(REPOSITORY, Path(scratch) / "code")
         if guest.here:
             arguments = machine.enter(shared)
         else:
@@ -132,17 +134,10 @@ def _disks(shared: dict[str, Path], scratch: Path) -> dict[str, Path]:
         if name == "job":
             subprocess.run(["tar", "-cf", str(disk), "-C", str(shared[name]), "."], check=True)
             os.truncate(disk, 64 << 20)
-        elif name == "code":
-            images.build_disk(images.build_code(shared[name], _made(scratch / name)), disk)
         else:
             images.build_disk(shared[name], disk)
         disks[name] = disk
     return disks
-
-
-def _made(directory: Path) -> Path:
-    directory.mkdir()
-    return directory
 
 
 def _steps(guest: Guest, python: str, options: argparse.Namespace) -> list[str]:
@@ -151,7 +146,7 @@ def _steps(guest: Guest, python: str, options: argparse.Namespace) -> list[str]:
     first = [job.demo(python)]
     if options.smoke:
         return [*first, job.pytest(python, 1, "-m", "smoke", *_files("pytest.mark.smoke"))]
-    if not guest.here:  # it unloads modules
+    if not guest.here and not guest.modules:  # it unloads modules
         first.append(job.pytest(python, 1, "tests/kernels/test_first.py"))
     marked = _files("pytest.mark.kernels", "anykernel")
     if guest.here:  # with this machine's kernel

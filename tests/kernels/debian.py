@@ -8,7 +8,8 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-SUITES = ("bookworm", "bookworm-updates", "bookworm-backports")
+SUITES = ("bookworm", "bookworm-updates", "bookworm-backports", "sid")
+DEFAULT = "/^bookworm(-updates|-security)?$/"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -40,6 +41,7 @@ class Archive:
         settings = {
             "APT::Architecture": self.architecture,
             "APT::Architectures": self.architecture,
+            "APT::Default-Release": DEFAULT,
             "APT::Sandbox::User": "root",
             "APT::Install-Recommends": "false",
             "Dir::State::Lists": self._directory / "lists",
@@ -65,9 +67,17 @@ class Archive:
         output = self._apt("apt-cache", "depends", *of_suite, f"linux-image-{flavor}")
         for line in output.splitlines():
             word, _, name = line.strip().partition(": ")
-            if word == "Depends":
+            if word == "Depends" and name.startswith("linux-image-"):
                 return name
         raise Missing(f"Debian {suite or ''} has no linux-image-{flavor}")
+
+    def parts(self, package: str) -> list[str]:
+        """A package of a kernel, and since Linux 7 those that it is split into."""
+        version = package.removeprefix("linux-image-")
+        output = self._apt("apt-cache", "depends", package)
+        names = {line.strip().partition(": ")[2] for line in output.splitlines()}
+        split = {f"linux-{part}-{version}" for part in ("base", "binary", "modules")}
+        return [package, *sorted(split & names)]
 
     def fetch(self, *names: str) -> list[Path]:
         """The files of some packages, without what they depend on."""

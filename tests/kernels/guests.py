@@ -81,7 +81,7 @@ BYTES = (
 )
 """What another byte order may change."""
 
-STABLE, BACKPORTS = None, "bookworm-backports"
+STABLE, BACKPORTS, NEWEST = None, "bookworm-backports", "sid"
 
 GUESTS = (
     Guest("6.1", STABLE, "amd64"),
@@ -89,6 +89,7 @@ GUESTS = (
     Guest("6.1-cloud", STABLE, "cloud-amd64", disks=True),
     Guest("6.12", BACKPORTS, "amd64"),
     Guest("6.12-loaded", BACKPORTS, "amd64", modules=MODULES),
+    Guest("newest", NEWEST, "amd64"),
     Guest("6.1-arm64", STABLE, "arm64"),
     Guest("6.1-s390x", STABLE, "s390x", also=BYTES),
     Guest("i386", STABLE, "i386", also=BYTES, here=True),

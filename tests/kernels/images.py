@@ -78,8 +78,10 @@ def build(
     package = archive.kernel(flavor, suite)
     version = package.removeprefix("linux-image-")
     directory = cache / package
-    if not (directory / "boot").is_dir():
-        unpack(archive.fetch(package), directory)
+    if not (directory / "usr").is_dir():
+        unpack(archive.fetch(*archive.parts(package)), directory)
+        if not (directory / "lib").exists():
+            (directory / "lib").symlink_to("usr/lib")
     modules = _modules(directory, version)
     if not (modules / "modules.dep").exists():
         subprocess.run(["depmod", "-b", str(directory), version], check=True)
@@ -95,7 +97,8 @@ def build(
         python="yes" if python else "",
     )
     _build_initial(directory / "initial", init, order, busybox / "bin/busybox", initial)
-    return Image(version, directory / f"boot/vmlinuz-{version}", initial, modules)
+    kernel = directory / f"boot/vmlinuz-{version}"
+    return Image(version, kernel if kernel.exists() else modules / "vmlinuz", initial, modules)
 
 
 def _modules(directory: Path, version: str) -> Path:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from socket import AF_INET, AF_INET6
 
+import attrs
 import pytest
 from support.anykernel import AnyKernel, Fake, Real, tried
 from support.lab import Lab
+from support.policy_cases import HELPER_KEY, expect_policy
+from support.raw import ask, codes, request
+from support.release import RELEASE, release_text
+from support.wire import attr, be32, nest
 
 from conntrack_aio import ExpectPolicy, HelperStatus, UserspaceHelper
-from conntrack_aio.testing import FakeKernel
+from conntrack_aio.testing import FakeKernel, ages
+from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
 
 pytestmark = [
     pytest.mark.kernels,
@@ -44,7 +50,9 @@ async def use(kernel: AnyKernel) -> list[object]:
         seen.append(sorted(map(str, await helpers.list(name="rpc"))))
         seen.append(await tried(helpers.update(*mine.key, queue=9)))
         seen.append(await tried(helpers.update(*mine.key, status=HelperStatus.ENABLED)))
-        changed = (CONTROL, ExpectPolicy(name="data", expect_max=9, expect_timeout=6))
+        changed = tuple(
+            attrs.evolve(each, expect_max=9, expect_timeout=6) for each in (CONTROL, DATA)
+        )
         seen.append(await tried(helpers.update(*mine.key, policies=changed)))
         seen.append(await tried(helpers.update(*mine.key, policies=(CONTROL,))))
         seen.append(await tried(helpers.update("none", AF_INET, 6, queue=9)))
@@ -57,10 +65,36 @@ async def use(kernel: AnyKernel) -> list[object]:
     return seen
 
 
+async def test_an_update_may_give_all_classes_the_limits_of_the_first(
+    lab: Lab,
+) -> None:
+    """Which is why the verb wants them to be the same."""
+    seen = []
+    for kernel in (Real(lab), Fake(FakeKernel(release_text()))):
+        async with kernel.connect() as conn:
+            if not (await conn.features()).helpers:
+                pytest.skip("this kernel was built without CONFIG_NF_CT_NETLINK_HELPER")
+            await conn.helpers.create(helper("limits"))
+            socket = kernel.open()
+            policies = (
+                be32(1, 2),
+                expect_policy(2, b"control", 7, 8),
+                expect_policy(3, b"data", 9, 10),
+            )
+            parts = (attr(1, b"limits\0"), HELPER_KEY, nest(4, *policies))
+            answers = ask(socket, request(NFNL_SUBSYS.CTHELPER << 8, *parts))
+            socket.close()
+            made = await conn.helpers.get("limits", AF_INET, 6)
+            seen.append((codes(answers), [attrs.astuple(each) for each in made.policies]))
+            await conn.helpers.delete(*made.key)
+    data = ("data", 9, 10) if RELEASE.has(ages.HELPER_LIMITS_EACH) else ("data", 7, 8)
+    assert seen == [([0], [("control", 7, 8), data])] * 2
+
+
 async def test_the_verbs(lab: Lab) -> None:
     lab.program("modprobe", "nf_conntrack_ftp")
     async with Real(lab).connect() as conn:
         if not (await conn.features()).helpers:
             pytest.skip("this kernel was built without CONFIG_NF_CT_NETLINK_HELPER")
         await conn.helpers.flush()
-    assert await use(Real(lab)) == await use(Fake(FakeKernel()))
+    assert await use(Real(lab)) == await use(Fake(FakeKernel(release_text())))

@@ -9,6 +9,7 @@ import struct
 import anyio
 import pytest
 from support.lab import Lab
+from support.release import RELEASE
 
 from conntrack_aio import (
     Connection,
@@ -21,8 +22,6 @@ from conntrack_aio import (
     UDPTimeouts,
 )
 from conntrack_aio.testing import ages
-
-RELEASE = ages.Release.parse(os.uname().release)
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
@@ -47,11 +46,18 @@ async def first_of(conn: Connection, lab: Lab, send: object) -> FlowEvent:
             return await anext(events)
 
 
+def dccp(kind: int, sport: int, dport: int, rest: bytes) -> bytes:
+    """A packet with a long sequence number (RFC 4340, 5.1)."""
+    offset = (16 + len(rest)) // 4
+    header = struct.pack("!HHBBHBB", sport, dport, offset, 0, 0, kind << 1 | 1, 0)
+    return header + SEQUENCE.to_bytes(6, "big") + rest
+
+
 def send_dccp() -> None:
-    """A DCCP-Request (RFC 4340, 5.1): it begins a connection."""
-    header = struct.pack("!HHBBHBB", 4000, 5000, 5, 0, 0, 1, 0) + SEQUENCE.to_bytes(6, "big")
+    """A DCCP-Request begins a connection, and a DCCP-Response goes on with it."""
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, DCCP) as end:
-        end.sendto(header + b"test", (HOME, 0))
+        end.sendto(dccp(0, 4000, 5000, b"test"), (HOME, 0))
+        end.sendto(dccp(1, 5000, 4000, bytes(8) + b"test"), (HOME, 0))
 
 
 @needs_dccp
@@ -61,10 +67,12 @@ async def test_dccp(lab: Lab, conn: Connection) -> None:
     assert event.flow.orig == Tuple(
         src=event.flow.orig.src, dst=event.flow.orig.dst, proto=DCCP, sport=4000, dport=5000
     )
-    info = event.flow.protoinfo
-    assert isinstance(info, DCCPInfo)
-    assert (info.state, info.handshake_seq) == (1, SEQUENCE)
+    assert isinstance(event.flow.protoinfo, DCCPInfo)
+    assert event.flow.protoinfo.state == 1  # CT_DCCP_REQUEST
     flow = await conn.get(event.flow)
+    info = flow.protoinfo
+    assert isinstance(info, DCCPInfo)
+    assert (info.state, info.handshake_seq) == (2, SEQUENCE)  # CT_DCCP_RESPOND
     assert "dccp" in str(flow)
     await conn.update(flow, timeout=33)
     await conn.delete(flow)

@@ -31,7 +31,7 @@ from .test_protocol import count, dumped, filtered, make, orig, reply
 
 pytestmark = pytest.mark.kernels
 
-RELEASES = ["4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.12", "6.18", "7.1"]
+RELEASES = ["4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.12", "6.18", "7.1", "7.2"]
 
 
 _opened: list[NetlinkSocket] = []
@@ -63,7 +63,10 @@ def socket_of(release: str) -> NetlinkSocket:
     [
         ("6.18", Release(6, 18)),
         ("5.15.24", Release(5, 15, 24)),
-        ("6.1.0-13-amd64", Release(6, 1, 0)),
+        ("6.1.0-13-amd64", Release(6, 1)),
+        ("5.15.0-91-generic", Release(5, 15)),
+        ("6.1.0", Release(6, 1, 0)),
+        ("6.1.0-rc1", Release(6, 1, 0)),
         ("6.18.44-fc-v657", Release(6, 18, 44)),
         ("6.12-rc3", Release(6, 12)),
         ("4.19", Release(4, 19)),
@@ -234,7 +237,13 @@ def test_flags_of_a_filter_that_there_are_not(release: str, codes_: int) -> None
 
 @pytest.mark.parametrize(
     ("release", "code"),
-    [("6.6", errno.EINVAL), ("6.12.80", errno.EINVAL), ("6.12.81", errno.ERANGE)],
+    [
+        ("6.1.100", errno.EINVAL),
+        ("6.1.0-56-amd64", errno.ERANGE),
+        ("6.6", errno.EINVAL),
+        ("6.12.80", errno.EINVAL),
+        ("6.12.81", errno.ERANGE),
+    ],
 )
 def test_a_state_out_of_range(release: str, code: int) -> None:
     socket = socket_of(release)
@@ -334,7 +343,9 @@ def test_a_flow_that_is_offloaded(release: str, told: bool) -> None:
     assert (flow.protoinfo is not None) is told
 
 
-@pytest.mark.parametrize(("release", "code", "left"), [("6.1", errno.EBUSY, 1), ("6.6", 0, 0)])
+@pytest.mark.parametrize(
+    ("release", "code", "left"), [("6.1.100", errno.EBUSY, 1), ("6.1.176", 0, 0), ("6.6", 0, 0)]
+)
 def test_an_offloaded_flow_is_deleted(release: str, code: int, left: int) -> None:
     kernel = FakeKernel(release, flows=[flows.tcp()])
     kernel.change(kernel.flows[0], status=Status.OFFLOAD)
@@ -396,3 +407,14 @@ def test_old_kernels_do_not_check_the_family_of_tuples() -> None:
     get = request(raw.GET, orig(), family=0)
     assert codes(ask(socket_of("4.19"), get)) == [errno.ENOENT]
     assert codes(ask(socket_of("5.4"), get)) == [errno.EOPNOTSUPP]
+
+
+@pytest.mark.parametrize(
+    ("release", "flags"), [("6.1.176", 2), ("6.1.192", 0x22), ("6.18", 2), ("7.2", 0x22)]
+)
+def test_the_end_of_a_filtered_dump(release: str, flags: int) -> None:
+    socket = socket_of(release)
+    make(socket)
+    for filtered, expected in ((pack_be32(CTA.MARK, 0), flags), (b"", 2)):
+        end = ask(socket, request(raw.GET, filtered, flags=REQUEST | DUMP))[-1]
+        assert (end.type, end.flags) == (3, expected)

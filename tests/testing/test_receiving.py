@@ -57,6 +57,7 @@ def test_what_waits_is_readable(opened: Opener) -> None:
         socket.receive()
 
 
+@pytest.mark.sizes
 @pytest.mark.parametrize(
     ("asked", "granted"), [(1, 2304), (1152, 2304), (1153, 2306), (100_000, 200_000)]
 )
@@ -68,6 +69,7 @@ def test_a_buffer_is_doubled(opened: Opener, asked: int, granted: int) -> None:
     assert other.receive_buffer == granted
 
 
+@pytest.mark.sizes
 def test_what_is_too_long_to_send(opened: Opener) -> None:
     socket = opened()
     with pytest.raises(OSError, match="too long") as caught:
@@ -81,6 +83,7 @@ def test_options_that_there_are_not(opened: Opener, level: int) -> None:
         opened().raw.setsockopt(level, 99, 1)
 
 
+@pytest.mark.sizes
 def test_a_message_takes_more_than_its_bytes(opened: Opener) -> None:
     socket = opened()
     make(socket)
@@ -93,6 +96,7 @@ def test_a_message_takes_more_than_its_bytes(opened: Opener) -> None:
     assert meminfo(listener)[0] == 3 * EVENT
 
 
+@pytest.mark.sizes
 def test_acknowledgements_that_do_not_fit_are_lost(opened: Opener) -> None:
     """The requests were carried out all the same."""
     socket = opened()
@@ -106,6 +110,7 @@ def test_acknowledgements_that_do_not_fit_are_lost(opened: Opener) -> None:
 # -- overruns ---------------------------------------------------------------------------------
 
 
+@pytest.mark.sizes
 def test_an_overrun(opened: Opener) -> None:
     socket, listener = opened(), opened(groups=(2,))
     make(socket)
@@ -254,6 +259,7 @@ ENTRY = 192
 """A UDP flow in a dump."""
 
 
+@pytest.mark.sizes
 @pytest.mark.parametrize(
     ("buffer", "room"),
     [(65536, 32448), (32768, 32448), (16384, 16384), (8192, 8192), (100, 3776)],
@@ -278,6 +284,7 @@ def test_the_size_of_chunks(opened: Opener, buffer: int, room: int) -> None:
     assert end == 20
 
 
+@pytest.mark.sizes
 def test_a_dump_goes_on_with_the_table_as_it_is(opened: Opener) -> None:
     """A chunk is made when the one before is read: what ends meanwhile is not told."""
     socket = opened()
@@ -293,6 +300,7 @@ def test_a_dump_goes_on_with_the_table_as_it_is(opened: Opener) -> None:
     assert rest[-1].type == 3
 
 
+@pytest.mark.sizes
 @pytest.mark.parametrize("buffer", [8330])
 def test_a_dump_that_resets_counters_loses_some(
     anykernel: AnyKernel, request: pytest.FixtureRequest, opened: Opener, buffer: int

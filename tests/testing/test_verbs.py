@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import anyio
 import attrs
 import pytest
-from support import flows
+from support import flows, modules
 from support.anykernel import AnyKernel
 
 from conntrack_aio import (
@@ -222,6 +222,7 @@ async def test_a_master(conn: Connection) -> None:
 
 
 async def test_helpers(conn: Connection) -> None:
+    modules.load("nf_conntrack_ftp", "nf_conntrack_sane")
     made = await conn.create(attrs.evolve(flows.tcp(), helper=Helper(name="ftp")))
     assert (made.helper, made.status) == (Helper(name="ftp"), C | Status.HELPER)
     await conn.update(made, helper="ftp")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from socket import AF_INET, AF_INET6
 
+import attrs
 import pytest
 from support.policy_cases import HELPER_KEY, expect_policy
 from support.scripted import ScriptedKernel
@@ -28,6 +29,12 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
 CONTROL = ExpectPolicy(name="control", expect_max=1, expect_timeout=300)
 DATA = ExpectPolicy(name="data", expect_max=4, expect_timeout=60)
+
+
+def alike(**limits: int) -> tuple[ExpectPolicy, ExpectPolicy]:
+    """Both classes with the same limits, as an update wants them."""
+    control = attrs.evolve(CONTROL, **limits)
+    return control, attrs.evolve(control, name="data")
 
 
 def helper(name: str = "ftp", family: int = AF_INET, protocol: int = 6) -> UserspaceHelper:
@@ -118,12 +125,12 @@ async def test_update_changes_what_is_named_alone() -> None:
         others = await conn.helpers.list(protocol=17)
         await conn.helpers.update(*KEY, queue=7)
         await conn.helpers.update(*KEY, status=HelperStatus.ENABLED)
-        changed = ExpectPolicy(name="data", expect_max=255, expect_timeout=0)
-        await conn.helpers.update(*KEY, policies=[CONTROL, changed])
+        changed = alike(expect_max=255, expect_timeout=0)
+        await conn.helpers.update(*KEY, policies=changed)
         now = await conn.helpers.get(*KEY)
         assert (now.queue, now.status, now.policies) == (
             *(7, HelperStatus.ENABLED),
-            (CONTROL, changed),
+            changed,
         )
         await conn.helpers.update(*KEY, queue=0, status=HelperStatus.DISABLED)
         now = await conn.helpers.get(*KEY)
@@ -132,7 +139,7 @@ async def test_update_changes_what_is_named_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "policies", [[CONTROL], [CONTROL, DATA, DATA], [DATA, CONTROL], [CONTROL, CONTROL]]
+    "policies", [alike()[:1], [*alike(), CONTROL], alike()[::-1], [CONTROL, CONTROL]]
 )
 async def test_a_helper_keeps_its_policies_names(policies: list[ExpectPolicy]) -> None:
     async with kernel_of_one().connect() as conn:
@@ -154,7 +161,7 @@ async def test_what_is_not_there_is_not_found(empty: bool) -> None:
         for key in (("ftp", AF_INET6, 6), ("ftp", AF_INET, 17), ("pptp", AF_INET, 6)):
             for words, verb in {
                 "get": conn.helpers.get(*key),
-                "update": conn.helpers.update(*key, queue=1, policies=[CONTROL, DATA]),
+                "update": conn.helpers.update(*key, queue=1, policies=alike()),
                 "delete": conn.helpers.delete(*key),
             }.items():
                 with pytest.raises(NotFound, match=f"{words} helper '{key[0]}'.*no user-space"):
@@ -284,3 +291,14 @@ async def test_this_machines_kernel_has_none(conn: Connection) -> None:
     }.items():
         with pytest.raises(NotSupported, match=f"{words}.*CONFIG_NF_CT_NETLINK_HELPER"):
             await verb
+
+
+async def test_an_update_that_would_give_all_classes_the_limits_of_the_first() -> None:
+    """The kernel carries it out so (nfnl_cthelper_update_policy_all)."""
+    async with kernel_of_one().connect() as conn:
+        made = await conn.helpers.create(helper("two"))
+        with pytest.raises(EncodeError, match="limits of the first"):
+            await conn.helpers.update(*made.key, policies=made.policies)
+        same = alike(expect_max=9)
+        await conn.helpers.update(*made.key, policies=same)
+        assert (await conn.helpers.get(*made.key)).policies == same

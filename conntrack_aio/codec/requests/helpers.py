@@ -148,6 +148,12 @@ def update(
         raise EncodeError("an update that changes nothing")
     if policies is not None and not policies:
         raise EncodeError("a helper has at least one", ("policies",))
+    if len({(each.expect_max, each.expect_timeout) for each in policies or ()}) > 1:
+        raise EncodeError(
+            "an update gives all classes the limits of the first: give them all the same, or "
+            "delete the helper and make it again",
+            ("policies",),
+        )
     attributes = encode_fields(UserspaceHelper, values | changes)
     return _request("update", _named(key), NFNL_MSG_CTHELPER.NEW, attributes, hints=_HINTS_UPDATE)
 
