@@ -415,6 +415,6 @@ def test_old_kernels_do_not_check_the_family_of_tuples() -> None:
 def test_the_end_of_a_filtered_dump(release: str, flags: int) -> None:
     socket = socket_of(release)
     make(socket)
-    for filtered, expected in ((pack_be32(CTA.MARK, 0), flags), (b"", 2)):
-        end = ask(socket, request(raw.GET, filtered, flags=REQUEST | DUMP))[-1]
+    for family, expected in ((2, flags), (0, 2)):
+        end = ask(socket, request(raw.GET, flags=REQUEST | DUMP, family=family))[-1]
         assert (end.type, end.flags) == (3, expected)
