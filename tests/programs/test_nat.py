@@ -12,6 +12,7 @@ from ipaddress import ip_address
 import anyio
 import attrs
 import pytest
+from support.byte_order import label_of_nft
 from support.conntrack8 import check_listing
 from support.hosts import Host, wire, without_prefix
 from support.lab import Lab
@@ -226,7 +227,7 @@ async def test_what_passed_is_what_both_list(network: Network, lab: Lab, conn: C
         assert ping.nat.dst is None
         assert ping.nat.src is not None
         assert ping.nat.src.after.address == ip_address(server.gateway)
-        assert ping.labels == 1 << 5 | 1 << 127
+        assert ping.labels == label_of_nft(5) | label_of_nft(127)
         assert ping.counters_orig == Counters(packets=1, bytes=header)
 
 

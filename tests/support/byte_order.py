@@ -24,6 +24,16 @@ def of_this_machine(data: bytes, order: str = "little") -> bytes:
     return data if order == sys.byteorder else swapped(data, order)
 
 
+def attributes_of_this_machine(data: bytes) -> bytes:
+    """Attributes that a little-endian machine sent."""
+    return data if sys.byteorder == "little" else _attributes(data, "<", ">", labels=False)
+
+
+def label_of_nft(number: int) -> int:
+    """The label that nft sets by a number: on a big-endian machine its words are the other way."""
+    return 1 << (number if sys.byteorder == "little" else number ^ 64)
+
+
 def swapped(data: bytes, order: str = "little") -> bytes:
     """A message of a machine of this byte order, as one of the other order has it."""
     theirs, ours = "<>" if order == "little" else "><"

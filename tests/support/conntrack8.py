@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import calendar
 import re
+import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
@@ -71,7 +72,8 @@ def _from_line(line: str) -> Facts:
     said |= {"family": int(family), "protocol": int(protocol)}
     for word in rest:
         said |= {"timeout": int(word)} if word.isdecimal() else {"state": word}
-    return said | _pairs([word.split("=", 1) for word in words[start:]])
+    # It has no word for the labels of a big-endian kernel: their words are not in its order.
+    return said | _pairs([word.split("=", 1) for word in words[start:] if word != "labels"])
 
 
 def _pairs(pairs: Sequence[Sequence[str]]) -> Facts:
@@ -166,7 +168,7 @@ def facts(flow: Flow, *, xml: bool = False) -> Facts:
         said |= {f"{side} {name}": value for name, value in _direction(tuple_, xml).items()}
         for name in _COUNTERS:
             said[f"{side} {name}"] = getattr(counters, name, None)
-    if flow.labels is not None:
+    if flow.labels is not None and sys.byteorder == "little":
         bits = (bit for bit in range(128) if flow.labels >> bit & 1)
         said["labels"] = frozenset(LABELS[bit] for bit in bits)
     if flow.timestamp is not None:
