@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import flows
-from support.effort import examples, of
+from support.effort import SPARSE, examples, of
 from support.strategies import objects
 from support.wire import assigned
 
@@ -146,7 +146,7 @@ SAMPLES = {
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_every_change_in_every_place(kind: str, sample: str) -> None:
     model, rest = MODELS[kind]
-    for path in [*places(SAMPLES[sample])][:: of(2, 6)]:
+    for path in [*places(SAMPLES[sample])][:: of(2, 6) * SPARSE]:
         fresh = Tried(model)
         assert fresh.check(SAMPLES[sample], *rest)
         for new in NASTY:

@@ -18,7 +18,11 @@ from support.processes import DESTROY, NEW, UPDATE, Process, subscribers, wait_u
 from conntrack_aio import Connection, Flow, NATRange
 from conntrack_aio.sandbox import traffic
 
-pytestmark = [pytest.mark.kernels, pytest.mark.kernel]
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.kernels,
+    pytest.mark.long,  # tests/kernels/test_first.py runs all there
+]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -13,6 +13,9 @@ SHORT: Final = bool(os.environ.get("CONNTRACK_AIO_TEST_SHORT"))
 GUEST: Final = os.environ.get("CONNTRACK_AIO_TEST_GUEST")
 """The name of the guest that this is, as ``tests/kernels`` sets it: a slow machine."""
 
+SPARSE: Final = 7 if GUEST else 1
+"""Of many steps that are alike, every which."""
+
 PATIENCE: Final = 10 if GUEST else 1
 """How many times as long a test waits for what ought to come at once."""
 

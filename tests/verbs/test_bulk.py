@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import flows
+from support.effort import SPARSE
 from support.files import OpenFiles
 from support.lab import Lab
 from support.scripted import ScriptedKernel
@@ -331,7 +332,7 @@ async def test_a_window_that_is_being_sent_when_it_is_left() -> None:
 async def test_closed_at_any_turn_it_never_ends_as_if_it_were_complete(
     lab: Lab, whole: bool
 ) -> None:
-    for turns in range(12):
+    for turns in range(0, 12, SPARSE):
         async with connect(netns=lab.netns) as conn, anyio.create_task_group() as group:
             bulk = conn.create_many(map(flows.tcp, range(5000)))
             told: list[Flow] = []
