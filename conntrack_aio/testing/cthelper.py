@@ -10,8 +10,6 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-import attrs
-
 from ..model.helpers import ExpectPolicy, UserspaceHelper
 from ..netlink import nfnetlink
 from ..netlink.attributes import pack, pack_be32, pack_nest, pack_text
@@ -168,7 +166,11 @@ def _update(helper: UserspaceHelper, given: Attributes, release: Release) -> Non
         if not release.has(ages.HELPER_LIMITS_EACH):
             # It checks each, and gives them the limits of the first
             # (nfnl_cthelper_update_policy_all).
-            policies = tuple(attrs.evolve(policies[0], name=each.name) for each in policies)
+            most, seconds = policies[0].expect_max, policies[0].expect_timeout
+            policies = tuple(
+                ExpectPolicy(name=each.name, expect_max=most, expect_timeout=seconds)
+                for each in policies
+            )
         helper.policies = policies
     _set_rest(helper, given)
 

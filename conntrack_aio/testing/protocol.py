@@ -101,9 +101,8 @@ class Subsystem:
 class ListDump:
     """A dump of messages that are all there when it begins."""
 
-    end_flags: Final = _MULTI
-
     def __init__(self, call: Call, kind: int, payloads: Iterable[bytes]) -> None:
+        self.end_flags = _MULTI
         self._waiting = deque(
             messages.pack(kind, _MULTI, call.asked.seq, payload, call.port) for payload in payloads
         )
