@@ -28,6 +28,8 @@ from debian import Archive, Missing
 from guests import GUESTS, Guest
 
 REPOSITORY = Path(__file__).parents[2]
+FIRST = "tests/kernels/test_first.py"
+
 LIMIT = 3600.0
 """Seconds that a guest may take."""
 
@@ -144,14 +146,19 @@ def _steps(guest: Guest, python: str, options: argparse.Namespace) -> list[str]:
     if options.tests:
         return [job.pytest(python, 1, *options.tests)]
     first = [job.demo(python)]
+    smoke = job.pytest(python, 1, "-m", "smoke", *_files("pytest.mark.smoke"))
     if options.smoke:
-        return [*first, job.pytest(python, 1, "-m", "smoke", *_files("pytest.mark.smoke"))]
-    if not guest.here and not guest.modules:  # it unloads modules
-        first.append(job.pytest(python, 1, "tests/kernels/test_first.py"))
+        return [*first, smoke]
+    both = ("-n", "2")  # processors
     marked = _files("pytest.mark.kernels", "anykernel")
+    if guest.only:
+        marked = [file for file in marked if file.startswith(guest.only)]
     if guest.here:  # with this machine's kernel
         marked = [file for file in marked if not file.startswith("tests/kernels/")]
-    both = ("-n", "2")  # processors
+    elif not guest.only:
+        first.append(job.pytest(python, 1, FIRST))  # it unloads modules
+    elif not guest.modules:
+        first.append(smoke)
     steps = [*first, job.pytest(python, 2, *both, "-m", "kernels and not long", *marked)]
     if guest.also:
         steps.append(job.pytest(python, 3, *both, "-m", "not kernels and not long", *guest.also))
