@@ -151,8 +151,9 @@ DONE_TELLS_FILTER: Final = Feature((7, 2), stable={(6, 1): 192})
 DEFAULTS_WITHOUT_FAMILY: Final = Feature((6, 9))
 """The default timeouts of a protocol are set without the number of a family."""
 
-POLICY_DELETED_IN_USE: Final = Feature((7, 1))
-"""A timeout policy that a rule has can be deleted; before, EBUSY."""
+POLICY_DELETED_IN_USE: Final = Feature((7, 1), stable={(6, 1): 192})
+"""A timeout policy that a rule has can be deleted; before, EBUSY. (Of 6.1 the patch level is one
+that does so, and may not be the first.)"""
 
 LARGE_OPTMEM_MAX: Final = Feature((6, 8))
 """``net.core.optmem_max`` is 128 KiB by default; before, 20 KiB."""

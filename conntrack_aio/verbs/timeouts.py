@@ -88,8 +88,8 @@ class Timeouts(Subsystem[TimeoutPolicy]):
     async def delete(self, name: str) -> None:
         """Delete a policy. Flows that had it go by the defaults.
 
-        Raises :exc:`NotFound`; :exc:`ResourceBusy` if a rule has it (since Linux 7.1 the kernel
-        deletes it all the same); :exc:`EncodeError`.
+        Raises :exc:`NotFound`; :exc:`ResourceBusy` if a rule has it (since Linux 7.1, and
+        6.1.192, the kernel deletes it all the same); :exc:`EncodeError`.
         """
         (outcome,) = await self._run([requests.delete(name)])
         outcome.result()
@@ -98,7 +98,7 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         """Delete the policies that no rule has, and return how many they were.
 
         They are listed, and deleted by name: the kernel's own way, a delete without a name, is one
-        of all policies since it deletes what rules have (Linux 7.1).
+        of all policies since it deletes what rules have (Linux 7.1, 6.1.192).
         """
         unused = [policy for policy in await self._list() if not policy.in_use]
         deleted = 0
