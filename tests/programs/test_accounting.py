@@ -12,6 +12,7 @@ import socket
 from typing import NamedTuple
 
 import pytest
+from support.effort import GUEST
 from support.lab import Lab
 
 from conntrack_aio import Connection, EventStream, EventType, Flow, FlowEvent
@@ -128,7 +129,8 @@ async def test_the_sums_agree_whenever_entries_are_deleted(
     assert counted["untracked"].packets == 0
     assert (account.packets, account.bytes) == counted["tracked"]
     # What the account lacks of all that was sent; with tcp_loose off, everything after a delete.
-    assert counted["invalid"].packets > 0
+    # With it on, it is a race, which a slow machine does not lose.
+    assert counted["invalid"].packets > 0 or (loose and GUEST)
 
 
 @pytest.mark.long  # and a race that a slow machine does not lose

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import calendar
 import re
-import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
@@ -38,6 +37,10 @@ COMMAND = ("env", f"LABELS={_LABELS}", "unshare", "-m", "sh", "-ec", _SCRIPT, "c
 """conntrack(8) with :data:`LABELS`, in a mount namespace of its own."""
 
 DETAILS = "extended,id,ktimestamp,labels"
+
+KNOWS_LABELS = sys.byteorder == "little"
+"""Whether it counts the bits of labels as the kernel does. On a big-endian machine it takes the
+halves of a word in the wrong order, and finds no name for most."""
 _SCTP = 132
 _EVENTS = frozenset(kind.name for kind in EventType)
 _COUNTERS = ("packets", "bytes")
@@ -72,7 +75,7 @@ def _from_line(line: str) -> Facts:
     said |= {"family": int(family), "protocol": int(protocol)}
     for word in rest:
         said |= {"timeout": int(word)} if word.isdecimal() else {"state": word}
-    # It has no word for the labels of a big-endian kernel: their words are not in its order.
+    # Of labels without a name it has the key alone.
     return said | _pairs([word.split("=", 1) for word in words[start:] if word != "labels"])
 
 
@@ -133,7 +136,8 @@ def _independent(meta: ET.Element) -> Iterator[tuple[str, object]]:
     yield "status", frozenset(e.tag.upper() for e in meta if e.tag in words)
     for element in meta:
         if element.tag == "labels":
-            yield "labels", frozenset(label.text for label in element)
+            if KNOWS_LABELS:
+                yield "labels", frozenset(label.text for label in element)
         elif element.tag == "timestamp":
             yield from ((e.tag, int(e.text or "")) for e in element)
         elif element.tag not in {*words, "deltatime"}:
@@ -168,7 +172,7 @@ def facts(flow: Flow, *, xml: bool = False) -> Facts:
         said |= {f"{side} {name}": value for name, value in _direction(tuple_, xml).items()}
         for name in _COUNTERS:
             said[f"{side} {name}"] = getattr(counters, name, None)
-    if flow.labels is not None and sys.byteorder == "little":
+    if flow.labels is not None and KNOWS_LABELS:
         bits = (bit for bit in range(128) if flow.labels >> bit & 1)
         said["labels"] = frozenset(LABELS[bit] for bit in bits)
     if flow.timestamp is not None:

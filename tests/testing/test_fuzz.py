@@ -15,6 +15,7 @@ from support import raw
 from support.effort import examples
 from support.lab import Lab
 from support.raw import CTA, be16, byte, pack, pack_be32, pack_nest
+from support.release import release_text
 
 from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
 from conntrack_aio.sandbox.namespace import new_network_namespace
@@ -298,7 +299,7 @@ def test_the_answers_are_the_same(
     lab, labels = setting
     # Of the age that this machine's kernel is, and of its size.
     size = {"nf_conntrack_max": int(lab.read_sysctl("nf_conntrack_max"))}
-    fake = FakeKernel(os.uname().release, sysctls=SYSCTLS | size)
+    fake = FakeKernel(release_text(), sysctls=SYSCTLS | size)
     fake.labels_used = labels
 
     def open_real() -> NetlinkSocket:

@@ -12,6 +12,7 @@ import attrs
 import pytest
 from support import flows
 from support.lab import Lab
+from support.release import release_text
 from support.waiting import until
 
 import conntrack_aio
@@ -457,7 +458,7 @@ async def test_settings() -> None:
 def test_the_settings_are_those_of_this_kernel(lab: Lab) -> None:
     """A kernel may be built without some; others than these there are not."""
     there = lab.run(os.listdir, "/proc/sys/net/netfilter")
-    mine = FakeKernel(os.uname().release).sysctls.keys() | {"nf_conntrack_count"}
+    mine = FakeKernel(release_text()).sysctls.keys() | {"nf_conntrack_count"}
     assert {name for name in there if name.startswith("nf_conntrack")} <= mine
     assert len(mine & set(there)) > 30
 
