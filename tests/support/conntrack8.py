@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import calendar
 import re
+import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
