@@ -304,6 +304,7 @@ def test_an_error_names_its_place() -> None:
         fresh.pack(changed(flow(mark=1), ("orig", "sport"), 1 << 16), None, None)
 
 
+@pytest.mark.long
 def test_variety_is_bounded() -> None:
     """Shapes without end are not compiled without end, and take no memory without end."""
     fresh = Tried(requests._CREATE)
