@@ -56,9 +56,11 @@ def ageless(expectation: Expectation) -> Expectation:
     return attrs.evolve(expectation, timeout=None)
 
 
-async def take(stream: EventStream[ExpectEvent], count: int) -> list[ExpectEvent]:
-    """The next events, if they come within 5 seconds."""
-    with anyio.fail_after(5 * PATIENCE):
+async def take(
+    stream: EventStream[ExpectEvent], count: int, *, seconds: float = 5
+) -> list[ExpectEvent]:
+    """The next events, if they come within so many seconds."""
+    with anyio.fail_after(seconds * PATIENCE):
         return [await anext(stream) for _ in range(count)]
 
 
