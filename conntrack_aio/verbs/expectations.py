@@ -163,7 +163,7 @@ class Expectations:
 
         It is looked up first. (The kernel does not compare ids in updates; should it be replaced
         just in between, its successor is changed.) The kernel emits no event. With 0 it is gone
-        within a tick of the clock; the event of its end may come up to a minute later (6.1.192, which sweeps them).
+        within a tick of the clock; the event of its end may come up to a minute later (6.1.192).
 
         Raises :exc:`NotFound`; :exc:`EncodeError` for a timeout beyond 4,294,967 seconds too, of
         which some kernels would make a short one; :exc:`KernelError` (ETIME) if it expires in
