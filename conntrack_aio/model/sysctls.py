@@ -230,7 +230,7 @@ class SettableSysctls:
     sctp_timeout_shutdown_ack_sent: int | None = setting(SECONDS, default=None)
     sctp_timeout_heartbeat_sent: int | None = setting(SECONDS, default=None)
     sctp_timeout_heartbeat_acked: int | None = setting(SECONDS, default=None, until="6.0")
-    """Some first patch levels of 6.1 have it, too (until 6.1.8)."""
+    """Early patch levels of 6.1 may have it, too; 6.1.176 has none."""
     dccp_loose: bool | None = setting(SWITCH, default=None, until="6.16")
     """As ``tcp_loose``, of DCCP."""
     dccp_timeout_request: int | None = setting(SECONDS, default=None, until="6.16")

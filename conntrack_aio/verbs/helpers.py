@@ -82,8 +82,8 @@ class Helpers(Subsystem[UserspaceHelper]):
 
         :param policies: all of them, as many as it has, in their order and with their names. All
             have the same limits: most kernels give every class those of the first
-            (``nfnl_cthelper_update_policy_all``, mended in 7.2 and 6.1.192 at the latest), and they
-            can't be told apart. Where limits are to differ, delete the helper and make it again.
+            (``nfnl_cthelper_update_policy_all``, mended in 7.2 and 6.1.192 at the latest), and
+            there is no way to ask. Where limits are to differ, delete the helper and make it again.
 
         Raises :exc:`NotFound`; :exc:`ResourceBusy` for other policies than that;
         :exc:`EncodeError` as :meth:`create`, and for policies whose limits differ.
