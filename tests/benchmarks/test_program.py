@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.effort import of
 
 ROOT = Path(__file__).parents[2]
 FIGURES = [
@@ -18,7 +17,7 @@ FIGURES = [
 ]
 COMPARED = FIGURES[:4]
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.once]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -132,7 +131,7 @@ def test_the_workload_is_read_again_and_again(kind: tuple[str, ...]) -> None:
     assert [line.split()[1:] for line in done.stdout.splitlines()] == [["µs", "a", "flow"]] * 2
 
 
-@pytest.mark.parametrize("backend", of(["asyncio", "trio"], ["trio"]))
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_short_soak(backend: str) -> None:
     module = (sys.executable, "-m", "benchmarks.soak", "--minutes", "0.02", "--backend", backend)
     done = subprocess.run(module, cwd=ROOT, capture_output=True, text=True, check=False)

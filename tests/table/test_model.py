@@ -338,7 +338,7 @@ class TableMachine(RuleBasedStateMachine):
 
 TestModel = TableMachine.TestCase
 TestModel.settings = settings(
-    max_examples=examples(25),
+    max_examples=examples(15),
     stateful_step_count=30,
     deadline=None,
     # What the kernel does depends on the moment: to shrink what failed takes minutes, and fails.

@@ -36,7 +36,7 @@ BACKENDS = {
     "uvloop": ("asyncio", {"use_uvloop": True}),
     "trio": ("trio", {}),
 }
-MANY = of(100_000, 30_000)
+MANY = 100_000
 """Of a large table."""
 ALL = [flow for flow, _ in pool(TUPLES)]
 SAMPLE = 8_000
@@ -364,6 +364,7 @@ def uncollected() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("uncollected")
 @on("trio")
 async def test_many_flows(lab: Lab) -> None:
