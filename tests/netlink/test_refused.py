@@ -24,7 +24,8 @@ from conntrack_aio.uapi.socket import SIOCGSKNS, SO_ATTACH_FILTER, SO_MEMINFO, S
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.skipif(
-        not SUPPORTED, reason="the numbers of this machine's system calls are not known here"
+        not SUPPORTED,
+        reason="seccomp can't tell this machine's socket calls apart (socketcall)",
     ),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root makes namespaces without another one"),
 ]

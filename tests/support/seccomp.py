@@ -65,6 +65,8 @@ _ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 _MACHINE: Final = platform.machine()
 SUPPORTED: Final = _MACHINE in _NUMBERS and struct.calcsize("P") == 8
+"""32-bit x86 and s390x can't be: their C library makes all socket calls by socketcall(2), whose
+arguments are in memory, where a filter can't look (glibc's kernel-features.h)."""
 
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 """Where they stand in ``struct seccomp_data``; an argument has eight bytes, the low ones first."""
