@@ -73,7 +73,7 @@ def _is_chosen(item: pytest.Item) -> bool:
     Which ones depends on their names and on the version of Python, so that several short runs have
     all cases, and all loops. A short run has none of those that are marked ``once``.
     """
-    if SHORT and not GUEST and item.get_closest_marker("once"):
+    if SHORT and item.get_closest_marker("once"):
         return False
     params = dict(getattr(getattr(item, "callspec", None), "params", {}))
     if not (SHORT or GUEST) or not params:
