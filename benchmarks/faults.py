@@ -103,7 +103,7 @@ class Faults:
         calls: list[Callable[[], object]] = [
             self._conn.dump,
             self._conn.events,
-            self._conn.statistics,
+            self._conn.client_statistics,
             *[partial(len, table) for table in self._tables],
         ]
         for call in calls:
@@ -167,7 +167,7 @@ async def _program() -> list[str]:
             table.changes() as changes,
         ):
             for _ in range(20):
-                await changes.next_batch()
+                await changes.receive_batch()
                 await conn.list()
                 stream.statistics()
             await table.reconcile()

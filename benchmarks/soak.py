@@ -279,7 +279,7 @@ class Soak:
             sample.descriptors,
             sum(len(table) for table in self.tables),
             self.done["events"] + sum(each.events_applied for each in every),
-            self.conn.statistics().events_lost,
+            self.conn.client_statistics().events_lost,
             sum(each.resyncs for each in every),
             max(each.changes_waiting for each in every),
             self.done["storms"],
@@ -384,7 +384,7 @@ async def _soak(options: Options) -> list[str]:
     async with soaking(options) as soak:
         await soak.run()
         complaints = await soak.complaints()
-        print(dict(soak.done), soak.conn.statistics(), sep="\n")
+        print(dict(soak.done), soak.conn.client_statistics(), sep="\n")
     with anyio.move_on_after(10):
         while (  # noqa: ASYNC110 - nobody tells
             descriptors() > opened or living_tasks(options.backend) > living

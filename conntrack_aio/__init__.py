@@ -10,8 +10,8 @@
 
 from . import interrupts as interrupts  # isort: skip  # first, as it says itself
 from .bulk.new_flow import NewFlow, masters_first
-from .bulk.outcomes import Bulk, Outcome
-from .codec.json import from_json, to_json
+from .bulk.outcomes import BulkOperation, Outcome
+from .codec.json import from_dict, from_json, to_dict, to_json
 from .codec.json_values import JSON
 from .codec.requests.expectations import ExpectTarget
 from .codec.requests.targets import Target
@@ -62,14 +62,14 @@ from .model.protoinfo import (
     TCPState,
 )
 from .model.statistics import (
-    ConnectionStatistics,
+    ClientStatistics,
     CPUStatistics,
     ExpectCPUStatistics,
-    GlobalStatistics,
     StreamStatistics,
+    TableStatistics,
 )
 from .model.sysctls import BlindSpot, ConntrackSysctls, EventMode
-from .model.table import Cause, Change, ChangeType, TableMode, TableStatistics
+from .model.table import Cause, Change, ChangeType, FlowTableStatistics, TableMode
 from .model.timeouts import (
     DCCPTimeouts,
     GenericTimeouts,
@@ -103,13 +103,13 @@ __all__ = [
     "EventStream",
     "EventFilter",
     "Explanation",
-    "Bulk",
+    "BulkOperation",
     "Outcome",
     "Match",
     "Features",
-    "ConnectionStatistics",
+    "ClientStatistics",
     "CPUStatistics",
-    "GlobalStatistics",
+    "TableStatistics",
     "StreamStatistics",
     # flows
     "Flow",
@@ -149,7 +149,7 @@ __all__ = [
     "ChangeType",
     "Cause",
     "TableMode",
-    "TableStatistics",
+    "FlowTableStatistics",
     # expectations
     "Expectations",
     "Expectation",
@@ -182,6 +182,8 @@ __all__ = [
     "EventMode",
     "BlindSpot",
     # as JSON
+    "to_dict",
+    "from_dict",
     "to_json",
     "from_json",
     "JSON",

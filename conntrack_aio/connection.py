@@ -14,7 +14,7 @@ from anyio.abc import AsyncResource
 
 from .codec.requests import flows as requests
 from .errors import InvalidRequest, NotSupported
-from .model.statistics import ConnectionStatistics
+from .model.statistics import ClientStatistics
 from .model.values import as_seconds, describe_value
 from .netlink.endpoint import Endpoint, endpoint_for
 from .netlink.modules import MISSING
@@ -199,6 +199,6 @@ class Connection(Watching, AsyncResource):
             )
             session.requester.close()
 
-    def statistics(self) -> ConnectionStatistics:
+    def client_statistics(self) -> ClientStatistics:
         """What this connection has done so far."""
         return self._session.statistics()

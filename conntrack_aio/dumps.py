@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from .codec.decoder import Datagram, pack_seq
 from .errors import ConntrackError, DecodeError
-from .model.statistics import ConnectionStatistics
+from .model.statistics import ClientStatistics
 from .netlink.attributes import Buffer
 from .netlink.exchange import Request
 from .netlink.messages import Message
@@ -87,7 +87,7 @@ class Dump(Received[T]):
         walk: Walk,
         reader: Reader[T],
         keep: Callable[[T], bool] | None,
-        counters: ConnectionStatistics,
+        counters: ClientStatistics,
         on_close: Callable[[Dump[T]], None],
         stage: Stage[T] | None = None,
         planner: Planner[T] | None = None,

@@ -151,15 +151,15 @@ class EventStream(Received[E]):
 
     # -- without waiting ----------------------------------------------------------------------
 
-    def batch_nowait(self) -> list[E]:
+    def receive_batch_nowait(self) -> list[E]:
         """Events that were received, or can be without waiting; ``[]`` if nothing waited.
 
         These are some hundreds at most: what was received before and not handed out or, if there
         is none, what up to 256 further datagrams have. It does not let other tasks run: a loop
         around it has to.
 
-        An error is raised in its place, as by :meth:`next_batch`: :exc:`EventsLost` (unless it is
-        an item of this stream), :exc:`DecodeError`; then it can be called again. Raises
+        An error is raised in its place, as by :meth:`receive_batch`: :exc:`EventsLost` (unless it
+        is an item of this stream), :exc:`DecodeError`; then it can be called again. Raises
         :exc:`anyio.ClosedResourceError` once the stream is closed,
         :exc:`anyio.BusyResourceError` while a task reads from it or waits for its next event, and
         :exc:`RuntimeError` if it is of all namespaces, because to name those takes waiting.
@@ -167,7 +167,8 @@ class EventStream(Received[E]):
         self._check_free()
         if self._origins is not None:
             raise RuntimeError(
-                "a stream of all namespaces has no batch_nowait(): their names are asked for"
+                "a stream of all namespaces has no receive_batch_nowait(): their names "
+                "are asked for"
             )
         self._check_open()
         if not self._is_ready() and not self._look():
@@ -211,7 +212,8 @@ class EventStream(Received[E]):
         It is known when the socket is found empty, or, if events come so fast that it never is,
         when as many were read as can have waited: a few times as many as there were. That may be by
         a read that has nothing to hand out. So a program that must not miss the moment reads by
-        :meth:`batch_nowait` until that returns ``[]``, and asks here before it waits for more.
+        :meth:`receive_batch_nowait` until that returns ``[]``, and asks here before it waits for
+        more.
 
         Raises :exc:`anyio.ClosedResourceError`: of a stream that is closed, nothing more is handed
         out.

@@ -79,7 +79,7 @@ class Items(AsyncResource, Generic[T]):
         """
         return Batches(self)
 
-    async def next_batch(self) -> list[T]:
+    async def receive_batch(self) -> list[T]:
         """The next list of :meth:`batches`; an empty one at the end."""
         self._owner.check()
         while not self._is_ready():
@@ -115,7 +115,7 @@ class Batches(Generic[T]):
         return self
 
     async def __anext__(self) -> list[T]:
-        batch = await self._items.next_batch()
+        batch = await self._items.receive_batch()
         if not batch:
             raise StopAsyncIteration
         return batch

@@ -9,12 +9,12 @@ import anyio
 import attrs
 from anyio import CapacityLimiter
 
-from .bulk.outcomes import Bulk, Work
+from .bulk.outcomes import BulkOperation, Work
 from .bulk.sources import Source
 from .codec.decoder import count_layouts
 from .dumps import Dump, Planner, Stage
 from .events import E, EventStream, OnLoss
-from .model.statistics import ConnectionStatistics, StreamStatistics
+from .model.statistics import ClientStatistics, StreamStatistics
 from .model.values import describe_value
 from .netlink.endpoint import Endpoint
 from .netlink.exchange import Outcome, Request, Taker
@@ -56,10 +56,10 @@ class Session:
         self._reply_timeout = reply_timeout
         self._threads = Threads(_THREADS)
         self._limiter = CapacityLimiter(_THREADS)
-        self._counters = ConnectionStatistics()
+        self._counters = ClientStatistics()
         self._dumps: Registry[Dump[Any]] = Registry()
         self._streams: Registry[EventStream[Any]] = Registry()
-        self._bulks: Registry[Bulk[Any]] = Registry()
+        self._bulks: Registry[BulkOperation[Any]] = Registry()
         self._tables: Registry[Table] = Registry()
 
     # -- life -------------------------------------------------------------------------------
@@ -177,10 +177,12 @@ class Session:
             self._tables.discard(table)
             self._counters.resyncs += table.resyncs
 
-    def bulk(self, source: Source[T], work: Work[T], *, stop_on_error: bool = False) -> Bulk[T]:
+    def bulk(
+        self, source: Source[T], work: Work[T], *, stop_on_error: bool = False
+    ) -> BulkOperation[T]:
         """Requests for many items, on a socket of their own."""
         self.check_open()
-        bulk = Bulk(
+        bulk = BulkOperation(
             self.owner,
             self._open_pipeline,
             source,
@@ -221,7 +223,7 @@ class Session:
 
     # -- the books --------------------------------------------------------------------------
 
-    def statistics(self) -> ConnectionStatistics:
+    def statistics(self) -> ClientStatistics:
         """What was done so far, by what is closed and what is open."""
         self.owner.check_process()
         # Held here, none of them can be dropped, and counted as closed, while this adds them up.
@@ -254,12 +256,12 @@ class Session:
         self._streams.discard(stream)
         _add_stream(self._counters, stream)
 
-    def _retire_bulk(self, bulk: Bulk[Any]) -> None:
+    def _retire_bulk(self, bulk: BulkOperation[Any]) -> None:
         self._bulks.discard(bulk)
         _add_requests(self._counters, bulk.pipeline)
 
 
-def _add_requests(books: ConnectionStatistics, asker: Requester | Pipeline | None) -> None:
+def _add_requests(books: ClientStatistics, asker: Requester | Pipeline | None) -> None:
     if asker is not None:
         books.requests += asker.requests
         books.stray_replies += asker.strays
@@ -267,14 +269,14 @@ def _add_requests(books: ConnectionStatistics, asker: Requester | Pipeline | Non
         _add_traffic(books, asker.socket)
 
 
-def _add_dump(books: ConnectionStatistics, dump: Dump[Any]) -> None:
+def _add_dump(books: ClientStatistics, dump: Dump[Any]) -> None:
     """What it decoded is in the books already."""
     books.stray_replies += dump.walk.strays
     for socket in dump.walk.sockets:
         _add_traffic(books, socket)
 
 
-def _add_stream(books: ConnectionStatistics, stream: EventStream[Any]) -> None:
+def _add_stream(books: ClientStatistics, stream: EventStream[Any]) -> None:
     told = stream.statistics()
     books.events_decoded += told.events_decoded
     books.events_lost += told.events_lost
@@ -285,7 +287,7 @@ def _add_stream(books: ConnectionStatistics, stream: EventStream[Any]) -> None:
     _add_traffic(books, told)
 
 
-def _add_traffic(books: ConnectionStatistics, traffic: NetlinkSocket | StreamStatistics) -> None:
+def _add_traffic(books: ClientStatistics, traffic: NetlinkSocket | StreamStatistics) -> None:
     books.datagrams_received += traffic.datagrams_received
     books.bytes_received += traffic.bytes_received
     books.forged += traffic.forged

@@ -47,11 +47,11 @@ from conntrack_aio.model.helpers import UserspaceHelper
 from conntrack_aio.model.nat import NAT
 from conntrack_aio.model.requests import ExpectRequestOnly, RequestOnly
 from conntrack_aio.model.statistics import (
-    ConnectionStatistics,
+    ClientStatistics,
     CPUStatistics,
     ExpectCPUStatistics,
-    GlobalStatistics,
     StreamStatistics,
+    TableStatistics,
 )
 from conntrack_aio.model.sysctls import (
     SETTINGS,
@@ -60,7 +60,7 @@ from conntrack_aio.model.sysctls import (
     SettableSysctls,
     sysctl_of,
 )
-from conntrack_aio.model.table import Change, TableMode, TableStatistics
+from conntrack_aio.model.table import Change, FlowTableStatistics, TableMode
 from conntrack_aio.model.timeouts import TimeoutPolicy
 
 PAGE: Final = Path(__file__).with_name("reference.md")
@@ -71,14 +71,14 @@ PARTS: Final[Mapping[str, tuple[type, ...]]] = {
     "Timeout policies": (TimeoutPolicy,),
     "User-space helpers": (UserspaceHelper,),
     "What only a request has": (RequestOnly, ExpectRequestOnly),
-    "The live table": (Change, TableMode, TableStatistics),
+    "The live table": (Change, TableMode, FlowTableStatistics),
     "What a kernel supports": (Features,),
     "Settings": (ConntrackSysctls, BlindSpot),
     "Statistics": (
-        GlobalStatistics,
+        TableStatistics,
         CPUStatistics,
         ExpectCPUStatistics,
-        ConnectionStatistics,
+        ClientStatistics,
         StreamStatistics,
     ),
 }

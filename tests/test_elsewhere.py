@@ -22,13 +22,13 @@ for name in ("setns", "unshare", "eventfd"):
         delattr(os, name)
 import conntrack_aio
 from conntrack_aio import Flow, Match, UnsupportedPlatform
-from conntrack_aio.codec.json import to_json
+from conntrack_aio.codec.json import to_dict
 from conntrack_aio.codec.reference import decode, encode
 
 flow = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 2, timeout=5, mark=3)
 data = encode(flow)
 assert decode(Flow, data, 0, len(data)).orig == flow.orig
-assert to_json(flow)["mark"] == 3
+assert to_dict(flow)["mark"] == 3
 assert Match(mark=3)(flow)
 """
 CONNECT = """

@@ -98,7 +98,7 @@ class Audience:
         """
         found = 0
         match = self.match
-        while batch := stream.batch_nowait():
+        while batch := stream.receive_batch_nowait():
             found += len(batch) if self.filtered else sum(match(event.flow) for event in batch)
         if found != self.expected:
             raise Disagreement(f"there are {self.expected}; heard of were {found}")

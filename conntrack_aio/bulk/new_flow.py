@@ -34,7 +34,7 @@ class NewFlow:
     """Translate its destination."""
 
     @classmethod
-    def again(cls, flow: Flow) -> NewFlow:
+    def from_flow(cls, flow: Flow) -> NewFlow:
         """What makes a flow that was read once more, with the translation that it had.
 
         A flow with a translation is copied, for its reply; another is taken as it is.

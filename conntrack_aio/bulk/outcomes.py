@@ -69,7 +69,7 @@ class Work(Protocol[T]):
         ...
 
 
-class Bulk(Items[Outcome[T]], Generic[T]):
+class BulkOperation(Items[Outcome[T]], Generic[T]):
     """The outcomes of many requests, in the order of the items: what the bulk verbs return.
 
     An async iterator of :class:`Outcome`; :meth:`batches` gives them in lists, and ``await bulk``
@@ -103,7 +103,7 @@ class Bulk(Items[Outcome[T]], Generic[T]):
         open_pipeline: Callable[[int], Pipeline],
         source: Source[T],
         work: Work[T],
-        on_close: Callable[[Bulk[T]], None],
+        on_close: Callable[[BulkOperation[T]], None],
         *,
         stop_on_error: bool = False,
     ) -> None:

@@ -114,7 +114,7 @@ def _summary(conn: Connection, counts: Counter[str], protocols: Counter[int]) ->
     flows = ", ".join(
         f"{number} {PROTOCOL_NAMES[protocol]}" for protocol, number in sorted(protocols.items())
     )
-    lost = conn.statistics().events_lost
+    lost = conn.client_statistics().events_lost
     return (
         f"{counts.total()} events ({events}), {lost} lost, of {protocols.total()} flows ({flows})."
     )

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 
-from ..codec.json import to_json
+from ..codec.json import to_dict
 from ..errors import EventsLost
 from ..model.events import FlowEvent
 from ..model.flow import Flow
@@ -21,7 +21,7 @@ def as_text(item: Flow | FlowEvent) -> str:
 
 def as_json(item: Flow | FlowEvent) -> str:
     """A line of JSON, with the field names of the classes."""
-    return json.dumps(to_json(item))
+    return json.dumps(to_dict(item))
 
 
 def lost_as_json(loss: EventsLost, *, receive_time: bool = False) -> str:

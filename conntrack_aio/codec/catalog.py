@@ -14,7 +14,7 @@ from ..model.events import FlowEvent
 from ..model.expectations import ExpectEvent
 from ..model.helpers import UserspaceHelper
 from ..model.requests import ExpectRequestOnly, RequestOnly
-from ..model.statistics import CPUStatistics, ExpectCPUStatistics, GlobalStatistics
+from ..model.statistics import CPUStatistics, ExpectCPUStatistics, TableStatistics
 from ..model.timeouts import TimeoutPolicy
 from ..netlink.nfnetlink import message_type
 from ..uapi.nf_tables import NFT_MSG
@@ -31,7 +31,7 @@ _ROWS: Final[tuple[Row, ...]] = (
     # requests and of answers. A later line goes before an earlier one.
     (NFNL_SUBSYS.NONE, NFNL_MSG, ()),
     (NFNL_SUBSYS.CTNETLINK, IPCTNL_MSG_CT, (FlowEvent, RequestOnly)),
-    (NFNL_SUBSYS.CTNETLINK, (IPCTNL_MSG_CT.GET_STATS,), (GlobalStatistics,)),
+    (NFNL_SUBSYS.CTNETLINK, (IPCTNL_MSG_CT.GET_STATS,), (TableStatistics,)),
     (NFNL_SUBSYS.CTNETLINK, (IPCTNL_MSG_CT.GET_STATS_CPU,), (CPUStatistics,)),
     (NFNL_SUBSYS.CTNETLINK_EXP, IPCTNL_MSG_EXP, (ExpectEvent, ExpectRequestOnly)),
     (NFNL_SUBSYS.CTNETLINK_EXP, (IPCTNL_MSG_EXP.GET_STATS_CPU,), (ExpectCPUStatistics,)),

@@ -35,6 +35,7 @@ whether they go together, as an entry of the kernel's, is seen when a request is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from functools import cache
@@ -47,7 +48,7 @@ import attrs
 from ..errors import DecodeError, EncodeError
 from ..model.declare import INLINE, PLACES, At, Nest, normalized, raw
 from ..model.tuples import Tuple
-from ..model.values import describe_value
+from ..model.values import describe_error, describe_value
 from ..plain import as_str
 from .json_values import JSON, Form, entries_of, form_of, is_text, items_of, plain_form_of, shown
 
@@ -59,7 +60,7 @@ _KIND = "kind"
 _MAPPED = "mapped"
 
 
-def to_json(obj: object) -> dict[str, JSON]:
+def to_dict(obj: object) -> dict[str, JSON]:
     """An object of the model as what :func:`json.dumps` takes.
 
     Raises :exc:`EncodeError`, with the path of fields, for a value that its field can't hold, and
@@ -78,7 +79,7 @@ def to_json(obj: object) -> dict[str, JSON]:
     return written
 
 
-def from_json(cls: type[C], data: JSON) -> C:
+def from_dict(cls: type[C], data: JSON) -> C:
     """The object of the class ``cls`` that ``data`` was written of.
 
     Raises :exc:`DecodeError`, with the path of keys, for what is no such object, and
@@ -111,6 +112,38 @@ def from_json(cls: type[C], data: JSON) -> C:
     if not _is_mapped(values["src"], values["dst"]):
         raise DecodeError("its addresses are not IPv4-mapped", (_MAPPED,))
     return raw(cls)(**values)
+
+
+def to_json(obj: object, *, indent: int | None = None) -> str:
+    """Return an object of the model as JSON text: :func:`to_dict` as text.
+
+    The text is ASCII. Without ``indent`` it is a single line, as JSON Lines need it.
+
+    :param indent: the spaces by which each level is indented.
+
+    :raises EncodeError: for a value that its field can't hold, with the path of fields.
+    :raises TypeError: for what is not an object of the model.
+    """
+    return json.dumps(to_dict(obj), indent=indent)
+
+
+def from_json(cls: type[C], text: str | bytes) -> C:
+    """Return the object of the class ``cls`` that JSON text describes.
+
+    :param text: what :func:`to_json` returned; bytes are UTF-8, UTF-16 or UTF-32.
+
+    :raises DecodeError: for text that is not JSON, and for JSON that is not such an object, with
+        the path of keys.
+    :raises TypeError: for what is neither text nor bytes, or a ``cls`` that is not a class of the
+        model.
+    """
+    if not issubclass(type(text), (str, bytes, bytearray)):
+        raise TypeError(f"JSON must be text or bytes; got {describe_value(text)}")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"this is not JSON: {describe_error(error)}") from None
+    return from_dict(cls, data)
 
 
 def _is_empty(value: object) -> bool:
@@ -250,10 +283,10 @@ def _object(cls: type[object]) -> Form:
     def write(value: object) -> JSON:
         if type(value) is not cls:
             raise EncodeError(f"{describe_value(value)} is not a {cls.__name__}")
-        return cast("JSON", to_json(value))
+        return cast("JSON", to_dict(value))
 
     def read(data: JSON) -> object:
-        return from_json(cls, data)
+        return from_dict(cls, data)
 
     return Form(write, read)
 
@@ -269,7 +302,7 @@ def _one_of(kinds: Mapping[str, type[object]]) -> Form:
             wanted = ", ".join(cls.__name__ for cls in names)
             raise EncodeError(f"{describe_value(value)} is none of {wanted}")
         written: dict[str, JSON] = {_KIND: name}
-        return written | to_json(value)
+        return written | to_dict(value)
 
     def read(data: JSON) -> object:
         rest = dict(_mapping(data))
@@ -277,7 +310,7 @@ def _one_of(kinds: Mapping[str, type[object]]) -> Form:
         kind = kinds.get(as_str(name)) if is_text(name) else None
         if kind is None:
             raise DecodeError(f"{shown(name)} is none of {', '.join(kinds)}", (_KIND,))
-        return from_json(kind, rest)
+        return from_dict(kind, rest)
 
     return Form(write, read)
 

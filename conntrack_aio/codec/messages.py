@@ -13,7 +13,7 @@ from ..model.helpers import UserspaceHelper
 from ..model.statistics import (
     CPUStatistics,
     ExpectCPUStatistics,
-    GlobalStatistics,
+    TableStatistics,
 )
 from ..model.timeouts import TimeoutPolicy
 from ..netlink import messages, nfnetlink
@@ -102,7 +102,7 @@ decode_helper: Final = Decoder(UserspaceHelper, "a helper", _only(CTHELPER_NEW))
 """As dumps and answers to GET have it."""
 
 _decode_global_statistics: Final = Decoder(
-    GlobalStatistics, "the statistics of the table", lambda kind, flags: {}
+    TableStatistics, "the statistics of the table", lambda kind, flags: {}
 )
 
 
@@ -133,7 +133,7 @@ def flow_of(reply: Reply) -> Flow:
     return _read(decode_flow, reply)
 
 
-def global_statistics_of(reply: Reply) -> GlobalStatistics:
+def table_statistics_of(reply: Reply) -> TableStatistics:
     """The answer to ``IPCTNL_MSG_CT_GET_STATS``. Raises :exc:`DecodeError`."""
     return _read(_decode_global_statistics, reply)
 

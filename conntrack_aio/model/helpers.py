@@ -62,7 +62,7 @@ class UserspaceHelper:
     """Up to 15 bytes."""
     family: int = attribute((NFCTH.TUPLE, NFCTH_TUPLE.L3PROTONUM), U16)
     """``AF_INET`` or ``AF_INET6``."""
-    protocol: int = attribute((NFCTH.TUPLE, NFCTH_TUPLE.L4PROTONUM), U8)
+    proto: int = attribute((NFCTH.TUPLE, NFCTH_TUPLE.L4PROTONUM), U8)
     """The protocol's number, as IANA gives it: 6 is TCP."""
     policies: tuple[ExpectPolicy, ...] = sequence(
         at((NFCTH.POLICY, NFCTH_POLICY_SET.NFCTH_POLICY_SET1), Nest(ExpectPolicy)),
@@ -91,4 +91,4 @@ class UserspaceHelper:
     @property
     def key(self) -> tuple[str, int, int]:
         """Name, family and protocol: what the verbs take."""
-        return self.name, self.family, self.protocol
+        return self.name, self.family, self.proto

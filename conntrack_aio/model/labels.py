@@ -169,7 +169,7 @@ class LabelNames:
             mask |= 1 << self.bit(label)
         return mask
 
-    def of(self, labels: int | None) -> list[Label]:
+    def names(self, labels: int | None) -> list[Label]:
         """Return the labels of a bitmap: by name, or by bit where there is none.
 
         ``None`` has no label.

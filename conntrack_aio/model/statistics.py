@@ -9,7 +9,7 @@ from .declare import U32, Access, attribute, message
 
 
 @message
-class GlobalStatistics:
+class TableStatistics:
     """How full the table is: the answer to ``IPCTNL_MSG_CT_GET_STATS``."""
 
     entries: int | None = attribute(CTA_STATS_GLOBAL.ENTRIES, U32, default=None, access=Access.READ)
@@ -88,7 +88,7 @@ class ExpectCPUStatistics:
 
 
 @attrs.define(kw_only=True)
-class ConnectionStatistics:
+class ClientStatistics:
     """What a connection has done so far.
 
     All but ``layouts``, ``waiting_bytes`` and the four ``open_`` counts only grow.

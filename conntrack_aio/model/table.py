@@ -13,11 +13,11 @@ from .statistics import StreamStatistics
 class ChangeType(enum.Enum):
     """What happened to an entry of the live table."""
 
-    APPEARED = "appeared"
+    ADDED = "added"
     """It is in the table now, and was not when this reader was last told of its tuple."""
     CHANGED = "changed"
     """Some of its fields are others; see :attr:`Change.fields`."""
-    VANISHED = "vanished"
+    REMOVED = "removed"
     """It has ended, or matches no more."""
 
 
@@ -72,20 +72,20 @@ class TableMode(enum.Enum):
     FOLLOWED = "followed"
     """By the setting ``nf_conntrack_events`` every entry emits events, and nothing was found so far
     that an event should have reported."""
-    PARTLY = "partly"
+    PARTIAL = "partial"
     """Some entries may be silent; what happens to them is found by comparing. Either these are
     entries that are older than the table and were never heard of, because the setting is 2, or was
     not 1 when the table was opened; a table of flows that match can't tell when the last of them is
     gone, if flows can come to match. Or the setting can't be read. Or a change was found whose
-    event never came (:attr:`TableStatistics.unreported_changes`): then the table stays in this mode
-    as long as it is open."""
+    event never came (:attr:`FlowTableStatistics.unreported_changes`): then the table stays in this
+    mode as long as it is open."""
     POLLED = "polled"
     """``nf_conntrack_events`` is 0, so that new entries are silent as well: all is found by
     comparing."""
 
 
 @attrs.define(kw_only=True)
-class TableStatistics:
+class FlowTableStatistics:
     """What a live table has done so far, and how large it is.
 
     All but the sizes, the duration and the error only grow.

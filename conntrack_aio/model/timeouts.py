@@ -154,15 +154,15 @@ PROTOCOL_TIMEOUTS: Final = get_args(ProtocolTimeouts)
 
 
 _DATA: Final[tuple[At[ProtocolTimeouts], ...]] = (
-    at(CTA_TIMEOUT.DATA, Nest(TCPTimeouts), when=("protocol", TCP)),
-    at(CTA_TIMEOUT.DATA, Nest(UDPTimeouts), when=("protocol", UDP)),
-    at(CTA_TIMEOUT.DATA, Nest(UDPTimeouts), when=("protocol", _UDPLITE), until="7.0"),
-    at(CTA_TIMEOUT.DATA, Nest(SCTPTimeouts), when=("protocol", _SCTP)),
-    at(CTA_TIMEOUT.DATA, Nest(ICMPTimeouts), when=("protocol", ICMP)),
-    at(CTA_TIMEOUT.DATA, Nest(ICMPv6Timeouts), when=("protocol", ICMPV6)),
-    at(CTA_TIMEOUT.DATA, Nest(GRETimeouts), when=("protocol", _GRE)),
-    at(CTA_TIMEOUT.DATA, Nest(GenericTimeouts), when=("protocol", GENERIC)),
-    at(CTA_TIMEOUT.DATA, Nest(DCCPTimeouts), when=("protocol", _DCCP), until="6.16"),
+    at(CTA_TIMEOUT.DATA, Nest(TCPTimeouts), when=("proto", TCP)),
+    at(CTA_TIMEOUT.DATA, Nest(UDPTimeouts), when=("proto", UDP)),
+    at(CTA_TIMEOUT.DATA, Nest(UDPTimeouts), when=("proto", _UDPLITE), until="7.0"),
+    at(CTA_TIMEOUT.DATA, Nest(SCTPTimeouts), when=("proto", _SCTP)),
+    at(CTA_TIMEOUT.DATA, Nest(ICMPTimeouts), when=("proto", ICMP)),
+    at(CTA_TIMEOUT.DATA, Nest(ICMPv6Timeouts), when=("proto", ICMPV6)),
+    at(CTA_TIMEOUT.DATA, Nest(GRETimeouts), when=("proto", _GRE)),
+    at(CTA_TIMEOUT.DATA, Nest(GenericTimeouts), when=("proto", GENERIC)),
+    at(CTA_TIMEOUT.DATA, Nest(DCCPTimeouts), when=("proto", _DCCP), until="6.16"),
 )
 
 
@@ -181,7 +181,7 @@ class TimeoutPolicy:
     """Up to 31 bytes."""
     family: int = attribute(CTA_TIMEOUT.L3PROTO, U16)
     """``AF_INET`` or ``AF_INET6``: that of the rules that can use it."""
-    protocol: int = attribute(CTA_TIMEOUT.L4PROTO, U8)
+    proto: int = attribute(CTA_TIMEOUT.L4PROTO, U8)
     """The protocol's number, as IANA gives it; 255 is every one without a tracker of its own."""
     timeouts: ProtocolTimeouts | None = variants(*_DATA, default=None)
     """Those of :attr:`protocol`. Of one that this version does not know, in :attr:`unknown`."""
@@ -192,14 +192,14 @@ class TimeoutPolicy:
 
     @classmethod
     def of(
-        cls, name: str, timeouts: ProtocolTimeouts, *, family: int, protocol: int | None = None
+        cls, name: str, timeouts: ProtocolTimeouts, *, family: int, proto: int | None = None
     ) -> TimeoutPolicy:
         """A new policy for the protocol that ``timeouts`` is of (UDP-Lite: say ``protocol=136``).
 
         Raises :exc:`EncodeError` for timeouts that don't go with the protocol.
         """
-        number = protocol_of(type(timeouts), protocol)
-        return cls(name=name, family=family, protocol=number, timeouts=timeouts)
+        number = protocol_of(type(timeouts), proto)
+        return cls(name=name, family=family, proto=number, timeouts=timeouts)
 
     @property
     def in_use(self) -> bool:
@@ -207,15 +207,15 @@ class TimeoutPolicy:
         return self.use is not None and self.use > 1
 
 
-def protocol_of(kind: type[object], protocol: int | None = None) -> int:
+def protocol_of(kind: type[object], proto: int | None = None) -> int:
     """The protocol that a class of timeouts is of. Raises :exc:`EncodeError` for another one."""
     numbers = [place.when[1] for place in _DATA if place.when and place.wire == Nest(kind)]
     if not numbers:
         name = getattr(kind, "__name__", None) or describe_value(kind)
         raise EncodeError(f"{name} is no class of timeouts, as TCPTimeouts is", ("timeouts",))
-    if protocol is None:
+    if proto is None:
         return numbers[0]
-    number = proto_number(protocol, "protocol")
+    number = proto_number(proto, "proto")
     if number not in numbers:
         raise EncodeError(f"{kind.__name__} does not go with protocol {number}", ("timeouts",))
     return number

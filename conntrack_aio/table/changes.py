@@ -101,18 +101,18 @@ class Backlog:
         key, _ = self._unopened.popitem()
         flow = self._entries.get(key)
         assert flow is not None
-        yield Change(ChangeType.APPEARED, flow, Cause.PRESENT)
+        yield Change(ChangeType.ADDED, flow, Cause.PRESENT)
 
     def _tell(self, key: int, note: _Note) -> Iterator[Change]:
         before, flow = note.before, self._entries.get(key)
         if note.final is not None:
             assert note.ended_by is not None
-            yield Change(ChangeType.VANISHED, note.final, note.ended_by, before)
+            yield Change(ChangeType.REMOVED, note.final, note.ended_by, before)
             before = None
         if flow is None:
             return
         if before is None:
-            yield Change(ChangeType.APPEARED, flow, note.cause)
+            yield Change(ChangeType.ADDED, flow, note.cause)
         elif fields := differences(before, flow):
             yield Change(ChangeType.CHANGED, flow, note.cause, before, fields)
 
@@ -179,7 +179,7 @@ class Changes(Items[Change]):
         self._left = _TURN
         return True
 
-    async def next_batch(self) -> list[Change]:
+    async def receive_batch(self) -> list[Change]:
         self._owner.check()
         batch = [await anext(self)]
         while len(batch) < _AT_ONCE and self._is_ready():

@@ -34,7 +34,7 @@ from ..errors import (
 )
 from ..eventloop import Work, wake
 from ..model.flow import Flow
-from ..model.table import TableMode, TableStatistics
+from ..model.table import FlowTableStatistics, TableMode
 from .mirror import Mirror
 from .upstream import Upstream, chain_of
 
@@ -110,7 +110,7 @@ class Keeper:
         self._mirror = mirror
         self._interval: Interval = interval
         self._choice_is_fixed = choice_is_fixed
-        self._counters = TableStatistics()
+        self._counters = FlowTableStatistics()
         self._setting: int | None = None
         self._covered: bool = False
         """Whether all flows emit events that were made before, as far as the setting tells."""
@@ -136,7 +136,7 @@ class Keeper:
     def mode(self) -> TableMode:
         if self._setting == 0:
             return TableMode.POLLED
-        return TableMode.PARTLY if self._some_may_be_silent else TableMode.FOLLOWED
+        return TableMode.PARTIAL if self._some_may_be_silent else TableMode.FOLLOWED
 
     @property
     def _some_may_be_silent(self) -> bool:
@@ -152,7 +152,7 @@ class Keeper:
     def last_error(self) -> ConntrackError | None:
         return self._last_error
 
-    def statistics(self) -> TableStatistics:
+    def statistics(self) -> FlowTableStatistics:
         """Its own part of them."""
         return self._counters
 
@@ -255,7 +255,7 @@ class Keeper:
         stream = self._upstream.stream
         while True:
             try:
-                batch = self._upstream.batch_nowait()
+                batch = self._upstream.receive_batch_nowait()
             except (EventsLost, DecodeError):
                 self._lose()  # something happened, and it can't be read what
                 await anyio.lowlevel.checkpoint()
@@ -434,7 +434,7 @@ class Keeper:
         async with self._upstream.dump() as dump:
             while True:
                 try:
-                    batch = await self._upstream.next_batch(dump)
+                    batch = await self._upstream.receive_batch(dump)
                 except DecodeError:
                     readable = False  # of an entry that is known, perhaps
                     if dump.walk.closed:

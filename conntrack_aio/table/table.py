@@ -16,7 +16,7 @@ from .. import eventloop
 from ..codec.requests.common import as_argument
 from ..errors import ConntrackError, EncodeError
 from ..model.flow import Flow
-from ..model.table import TableMode, TableStatistics
+from ..model.table import FlowTableStatistics, TableMode
 from ..model.tuples import Tuple
 from ..model.values import describe_value
 from ..plain import as_int
@@ -215,7 +215,7 @@ class FlowTable(AsyncResource):
         """Times that it was compared with the kernel's table because events had been lost."""
         return self._keeper.statistics().resyncs
 
-    def statistics(self) -> TableStatistics:
+    def statistics(self) -> FlowTableStatistics:
         """What it has done so far. Works on a closed table too, which has no entries."""
         return attrs.evolve(
             self._keeper.statistics(),

@@ -126,10 +126,11 @@ class Upstream:
     def statistics(self) -> StreamStatistics:
         return StreamStatistics() if self._stream is None else self._stream.statistics()
 
-    def batch_nowait(self) -> list[FlowEvent]:
-        """As :meth:`EventStream.batch_nowait`; every shortage is a :exc:`ResourceExhausted`."""
+    def receive_batch_nowait(self) -> list[FlowEvent]:
+        """As :meth:`EventStream.receive_batch_nowait`; every shortage is a
+        :exc:`ResourceExhausted`."""
         with shortages("read events"):
-            return self.stream.batch_nowait()
+            return self.stream.receive_batch_nowait()
 
     async def wait_readable(self) -> None:
         """Return when events may have come, or sooner: a moment later under a shortage."""
@@ -140,13 +141,13 @@ class Upstream:
             await anyio.sleep(_MOMENT)
 
     def dump(self) -> Dump[Flow]:
-        """Read all entries, by :meth:`next_batch`."""
+        """Read all entries, by :meth:`receive_batch`."""
         return self._dump()
 
-    async def next_batch(self, dump: Dump[Flow]) -> list[Flow]:
-        """As :meth:`Dump.next_batch`; every shortage is a :exc:`ResourceExhausted`."""
+    async def receive_batch(self, dump: Dump[Flow]) -> list[Flow]:
+        """As :meth:`Dump.receive_batch`; every shortage is a :exc:`ResourceExhausted`."""
         with shortages("dump the table"):
-            return await dump.next_batch()
+            return await dump.receive_batch()
 
     async def look_up(self, strangers: Mapping[int, Flow]) -> dict[int, Flow | None]:
         """What the kernel has now in the place of each; ``None`` where that is nothing.

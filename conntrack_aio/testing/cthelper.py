@@ -89,7 +89,7 @@ class UserspaceHelpers(Subsystem):
         name = text(given[NFCTH.NAME]) if NFCTH.NAME in given else None
         key = _tuple(given[NFCTH.TUPLE]) if NFCTH.TUPLE in given else None
         for helper in self.state.userspace_helpers:
-            if name in (None, helper.name) and key in (None, (helper.family, helper.protocol)):
+            if name in (None, helper.name) and key in (None, (helper.family, helper.proto)):
                 yield helper
 
     # -- reading ----------------------------------------------------------------------------
@@ -126,13 +126,13 @@ class UserspaceHelpers(Subsystem):
         size = u32(given[NFCTH.PRIV_DATA_LEN])
         if size > _MOST_DATA:
             raise Refused(errno.ENOMEM)
-        name, (family, protocol) = text(given[NFCTH.NAME]), _tuple(given[NFCTH.TUPLE])
-        if (name, family, protocol) in self.state.builtin_helpers:
+        name, (family, proto) = text(given[NFCTH.NAME]), _tuple(given[NFCTH.TUPLE])
+        if (name, family, proto) in self.state.builtin_helpers:
             raise Refused(errno.EBUSY)
         helper = UserspaceHelper(
             name=name,
             family=family,
-            protocol=protocol,
+            proto=proto,
             policies=policies,
             queue=0,
             private_data_length=size,
@@ -229,7 +229,7 @@ def _render(helper: UserspaceHelper) -> bytes:
             pack_nest(
                 NFCTH.TUPLE,
                 pack(NFCTH_TUPLE.L3PROTONUM, helper.family.to_bytes(2, "big")),
-                pack(NFCTH_TUPLE.L4PROTONUM, bytes([helper.protocol])),
+                pack(NFCTH_TUPLE.L4PROTONUM, bytes([helper.proto])),
             ),
             pack_nest(NFCTH.POLICY, pack_be32(NFCTH_POLICY_SET.NUM, len(sets)), *sets),
             pack_be32(NFCTH.PRIV_DATA_LEN, helper.private_data_length or 0),

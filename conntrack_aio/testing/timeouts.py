@@ -57,8 +57,8 @@ class _Kind(NamedTuple):
     settings: Mapping[str, str]
 
 
-def _settings(protocol: str, *names: str) -> dict[str, str]:
-    return {name: f"nf_conntrack_{protocol}_timeout_{name}" for name in names}
+def _settings(proto: str, *names: str) -> dict[str, str]:
+    return {name: f"nf_conntrack_{proto}_timeout_{name}" for name in names}
 
 
 _TCP: Final = {
@@ -102,12 +102,12 @@ Seconds = dict[str, int]
 """By the names of the model's fields."""
 
 
-def kind_of(protocol: int, release: Release) -> _Kind:
+def kind_of(proto: int, release: Release) -> _Kind:
     """Raises :exc:`Refused` for a protocol that this kernel has no timeouts of."""
-    gone = {_DCCP: ages.DCCP_TRACKED, _UDPLITE: ages.UDPLITE_TRACKED}.get(protocol)
-    if protocol not in _KINDS or (gone is not None and not release.has(gone)):
+    gone = {_DCCP: ages.DCCP_TRACKED, _UDPLITE: ages.UDPLITE_TRACKED}.get(proto)
+    if proto not in _KINDS or (gone is not None and not release.has(gone)):
         raise Refused(errno.EOPNOTSUPP)
-    return _KINDS[protocol]
+    return _KINDS[proto]
 
 
 class Timeouts(Subsystem):
@@ -144,7 +144,7 @@ class Timeouts(Subsystem):
     def _policies(self) -> list[TimeoutPolicy]:
         """The list. What a test has put in is given all that a policy has."""
         for policy in self.state.timeout_policies:
-            kind = _KINDS.get(policy.protocol)
+            kind = _KINDS.get(policy.proto)
             if kind is not None:
                 told = {} if policy.timeouts is None else _told(kind, policy.timeouts)
                 policy.timeouts = kind.make(**(self._defaults(kind) | told))
@@ -160,27 +160,27 @@ class Timeouts(Subsystem):
         given = call.attributes
         if not given.keys() >= _MANDATORY:
             raise Refused(errno.EINVAL)
-        name, protocol = text(given[CTA_TIMEOUT.NAME]), given[CTA_TIMEOUT.L4PROTO][0]
+        name, proto = text(given[CTA_TIMEOUT.NAME]), given[CTA_TIMEOUT.L4PROTO][0]
         family = u16(given[CTA_TIMEOUT.L3PROTO])
         found = self._find(name)
         if found is not None:
-            self._replace(call, found, family, protocol)
+            self._replace(call, found, family, proto)
             return
-        kind = kind_of(protocol, self.state.release)
+        kind = kind_of(proto, self.state.release)
         timeouts = self._parse(kind, given[CTA_TIMEOUT.DATA])
         self.state.timeout_policies.append(
-            TimeoutPolicy(name=name, family=family, protocol=protocol, timeouts=timeouts, use=1)
+            TimeoutPolicy(name=name, family=family, proto=proto, timeouts=timeouts, use=1)
         )
 
-    def _replace(self, call: Call, found: TimeoutPolicy, family: int, protocol: int) -> None:
+    def _replace(self, call: Call, found: TimeoutPolicy, family: int, proto: int) -> None:
         """Only what it counts down from: a policy keeps its family and its protocol."""
         if call.asked.flags & NLM_F.EXCL:
             raise Refused(errno.EEXIST)
         if not call.asked.flags & NLM_F.REPLACE:
             raise Refused(errno.EBUSY)
-        if (found.family, found.protocol) != (family, protocol):
+        if (found.family, found.proto) != (family, proto):
             raise Refused(errno.EINVAL)
-        kind = kind_of(protocol, self.state.release)
+        kind = kind_of(proto, self.state.release)
         found.timeouts = self._parse(kind, call.attributes[CTA_TIMEOUT.DATA])
 
     def _get(self, call: Call) -> None:
@@ -237,12 +237,12 @@ class Timeouts(Subsystem):
         given = call.attributes
         if not given.keys() >= {CTA_TIMEOUT.L3PROTO, CTA_TIMEOUT.L4PROTO}:
             raise Refused(errno.EINVAL)
-        protocol = given[CTA_TIMEOUT.L4PROTO][0]
-        kind = kind_of(protocol, self.state.release)
+        proto = given[CTA_TIMEOUT.L4PROTO][0]
+        kind = kind_of(proto, self.state.release)
         call.answer(
             _MSG.DEFAULT_SET,
             0,
-            _render_protocol(u16(given[CTA_TIMEOUT.L3PROTO]), protocol),
+            _render_protocol(u16(given[CTA_TIMEOUT.L3PROTO]), proto),
             _render_data(self._defaults(kind)),
         )
 
@@ -276,20 +276,20 @@ def _parse_seconds(kind: _Kind, data: bytes) -> Seconds:
 
 def _render(policy: TimeoutPolicy) -> bytes:
     """``ctnl_timeout_fill_info``."""
-    kind = _KINDS.get(policy.protocol)
+    kind = _KINDS.get(policy.proto)
     told = {} if kind is None or policy.timeouts is None else _told(kind, policy.timeouts)
     name = policy.name.encode(errors="surrogateescape") + b"\0"
     return (
         pack(CTA_TIMEOUT.NAME, name)
-        + _render_protocol(policy.family, policy.protocol)
+        + _render_protocol(policy.family, policy.proto)
         + pack_be32(CTA_TIMEOUT.USE, policy.use or 1)
         + _render_data(told)
     )
 
 
-def _render_protocol(family: int, protocol: int) -> bytes:
+def _render_protocol(family: int, proto: int) -> bytes:
     return pack(CTA_TIMEOUT.L3PROTO, family.to_bytes(2, "big")) + pack(
-        CTA_TIMEOUT.L4PROTO, bytes([protocol])
+        CTA_TIMEOUT.L4PROTO, bytes([proto])
     )
 
 

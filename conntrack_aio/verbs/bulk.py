@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Iterable
 from typing import TypeVar
 
 from ..bulk.new_flow import NewFlow, as_range
-from ..bulk.outcomes import Bulk, Work
+from ..bulk.outcomes import BulkOperation, Work
 from ..bulk.sources import FromAsyncIterable, FromIterable, FromLists, Source
 from ..codec.requests.targets import Target
 from ..errors import NotFound, UnsafeRequest
@@ -28,12 +28,13 @@ D = TypeVar("D", bound=Target)
 class BulkWriting(Writing):
     """The verbs of a connection that write many flows.
 
-    Each takes any iterable or async iterable and returns a :class:`Bulk`: an async iterator of
-    outcomes in the order of the items, or, awaited, a list of them. The items are pipelined, and
-    one that fails does not stop the rest, unless ``stop_on_error``: then nothing is sent once an
-    outcome of the window before has an error, and the iteration ends with that window. A window is
-    256 items, fewer where the system grants less receive buffer; those of it behind the error were
-    on their way and have their outcomes. Items behind one that can't be encoded have none.
+    Each takes any iterable or async iterable and returns a :class:`BulkOperation`: an async
+    iterator of outcomes in the order of the items, or, awaited, a list of them. The items are
+    pipelined, and one that fails does not stop the rest, unless ``stop_on_error``: then nothing is
+    sent once an outcome of the window before has an error, and the iteration ends with that window.
+    A window is 256 items, fewer where the system grants less receive buffer; those of it behind the
+    error were on their way and have their outcomes. Items behind one that can't be encoded have
+    none.
 
     Each raises :exc:`TypeError` for what is not iterable. An item that no request can be made of,
     whatever it is, has an :exc:`EncodeError` as its outcome.
@@ -46,7 +47,7 @@ class BulkWriting(Writing):
         nat_src: NATRange | IPAddress | str | None = None,
         nat_dst: NATRange | IPAddress | str | None = None,
         stop_on_error: bool = False,
-    ) -> Bulk[F]:
+    ) -> BulkOperation[F]:
         """Make new entries, each as :meth:`create` does, but for reading it back.
 
         A related flow needs its master in the table. Within a window of 256 items it may stand
@@ -81,7 +82,7 @@ class BulkWriting(Writing):
         synproxy: SynProxy | None = None,
         zone: int | None = None,
         stop_on_error: bool = False,
-    ) -> Bulk[D]:
+    ) -> BulkOperation[D]:
         """Change the same of each target, as :meth:`update` does with the same parameters.
 
         Where that looks an entry up first (of a flow with an id, or for a status), a window of
@@ -121,7 +122,7 @@ class BulkWriting(Writing):
         *,
         zone: int | None = None,
         stop_on_error: bool = False,
-    ) -> Bulk[D]:
+    ) -> BulkOperation[D]:
         """Delete entries, each as :meth:`delete` does.
 
         :param zone: the zone to look in, instead of each target's own.

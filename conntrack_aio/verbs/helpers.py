@@ -36,24 +36,24 @@ class Helpers(Subsystem[UserspaceHelper]):
         super().__init__(session, probes, "helpers", requests.dump(), decode_helper)
 
     def dump(
-        self, *, name: str | None = None, family: int | None = None, protocol: int | None = None
+        self, *, name: str | None = None, family: int | None = None, proto: int | None = None
     ) -> Dump[UserspaceHelper]:
         """The helpers, or those that have all that is named: an async iterator.
 
         (The kernel filters no dump of them, and of several that match a filtered request answers
         with the first alone; so they are looked at here.)
         """
-        return self._dump(_chooser(name, family, protocol))
+        return self._dump(_chooser(name, family, proto))
 
     async def list(
-        self, *, name: str | None = None, family: int | None = None, protocol: int | None = None
+        self, *, name: str | None = None, family: int | None = None, proto: int | None = None
     ) -> list[UserspaceHelper]:
         """The helpers of :meth:`dump`, all of them."""
-        return await self._list(_chooser(name, family, protocol))
+        return await self._list(_chooser(name, family, proto))
 
-    async def get(self, name: str, family: int, protocol: int) -> UserspaceHelper:
+    async def get(self, name: str, family: int, proto: int) -> UserspaceHelper:
         """One helper. Raises :exc:`NotFound` and :exc:`EncodeError`."""
-        (read,) = await self._run([requests.get((name, family, protocol))])
+        (read,) = await self._run([requests.get((name, family, proto))])
         return _found(read)
 
     async def create(self, helper: UserspaceHelper) -> UserspaceHelper:
@@ -72,7 +72,7 @@ class Helpers(Subsystem[UserspaceHelper]):
         self,
         name: str,
         family: int,
-        protocol: int,
+        proto: int,
         *,
         queue: int | None = None,
         policies: Sequence[ExpectPolicy] | None = None,
@@ -88,17 +88,17 @@ class Helpers(Subsystem[UserspaceHelper]):
         Raises :exc:`NotFound`; :exc:`ResourceBusy` for other policies than that;
         :exc:`EncodeError` as :meth:`create`, and for policies whose limits differ.
         """
-        key = name, family, protocol
+        key = name, family, proto
         changed = requests.update(key, queue, policies, status)
         await self._do(key, changed)
 
-    async def delete(self, name: str, family: int, protocol: int) -> None:
+    async def delete(self, name: str, family: int, proto: int) -> None:
         """Delete one helper: ``await helpers.delete(*helper.key)``.
 
         Raises :exc:`NotFound`; :exc:`ResourceBusy` if a rule or a connection has it;
         :exc:`EncodeError`.
         """
-        key = name, family, protocol
+        key = name, family, proto
         await self._do(key, requests.delete(key))
 
     async def flush(self, *refused: Never, **also_refused: Never) -> None:
@@ -137,9 +137,9 @@ def _found(outcome: Outcome) -> UserspaceHelper:
 
 
 def _chooser(
-    name: str | None, family: int | None, protocol: int | None
+    name: str | None, family: int | None, proto: int | None
 ) -> Callable[[UserspaceHelper], bool] | None:
-    wanted = (name, family, protocol)
+    wanted = (name, family, proto)
     if wanted == (None, None, None):
         return None
     return lambda helper: all(

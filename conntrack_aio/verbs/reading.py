@@ -9,7 +9,7 @@ from typing import Final, Literal, overload
 from ..codec.messages import (
     decode_cpu_statistics,
     decode_event,
-    global_statistics_of,
+    table_statistics_of,
 )
 from ..codec.requests import flows as requests
 from ..codec.requests.targets import Target
@@ -20,7 +20,7 @@ from ..filters.match import Match
 from ..model.events import EventType, FlowEvent
 from ..model.features import Features
 from ..model.flow import Flow
-from ..model.statistics import CPUStatistics, GlobalStatistics
+from ..model.statistics import CPUStatistics, TableStatistics
 from ..model.values import describe_value
 from ..netlink.exchange import Request
 from ..session import Session
@@ -47,12 +47,12 @@ class Reading:
         self._probes = Probes(session)
         self._selecting = Selecting(session, self._probes)
 
-    def dump(self, match: Match | None = None, *, zero_counters: bool = False) -> Dump[Flow]:
+    def dump(self, match: Match | None = None, *, reset_counters: bool = False) -> Dump[Flow]:
         """The flows of the table, or those that ``match``: an async iterator.
 
         The kernel filters by what it can; the rest is checked here.
 
-        :param zero_counters: set the counters of each flow to zero as it is read. Every packet is
+        :param reset_counters: set the counters of each flow to zero as it is read. Every packet is
             told once: by a flow of such a dump, or, of a flow that ends before its turn, by its
             destroy event. The flows are reset some at a time; those of them that the reader
             leaves, or is cancelled before, come first in the next such dump of this connection
@@ -60,18 +60,18 @@ class Reading:
         """
         if match is not None:
             check_match(match)
-        stage = ResetStage(self._resets, match) if zero_counters else None
+        stage = ResetStage(self._resets, match) if reset_counters else None
         return self._selecting.dump(match, stage=stage)
 
-    async def list(self, match: Match | None = None, *, zero_counters: bool = False) -> list[Flow]:
+    async def list(self, match: Match | None = None, *, reset_counters: bool = False) -> list[Flow]:
         """The flows of :meth:`dump`, all of them."""
         flows: list[Flow] = []
         try:
-            async with self.dump(match, zero_counters=zero_counters) as dump:
+            async with self.dump(match, reset_counters=reset_counters) as dump:
                 async for batch in dump.batches():
                     flows += batch
         except BaseException:
-            if zero_counters:
+            if reset_counters:
                 self._resets.put_back(flows)
             raise
         return flows
@@ -99,7 +99,7 @@ class Reading:
         return self._selecting.dump_special(which, subject, match)
 
     async def get(
-        self, target: Target, *, zone: int | None = None, zero_counters: bool = False
+        self, target: Target, *, zone: int | None = None, reset_counters: bool = False
     ) -> Flow:
         """Return one flow, as the kernel has it now.
 
@@ -109,7 +109,7 @@ class Reading:
 
         :param target: a flow, or the tuple of either direction.
         :param zone: the zone to look in, instead of the target's own.
-        :param zero_counters: set its counters to zero as it is read. If this is cancelled then,
+        :param reset_counters: set its counters to zero as it is read. If this is cancelled then,
             or the entry was replaced just then, what was read comes in the next :meth:`dump` that
             does so.
 
@@ -118,7 +118,7 @@ class Reading:
         :raises EncodeError: for an incomplete tuple, or a value that can't be.
         :raises TypeError: for a target that is neither a :class:`Flow` nor a :class:`Tuple`.
         """
-        if zero_counters:
+        if reset_counters:
             return await self._resets.reset_one(target, zone)
         _, flow = await carry_out(self._session, looking(target, zone))
         return flow
@@ -140,15 +140,15 @@ class Reading:
             raise NoReply(f"{request}: the kernel's answer has no count")
         return entries
 
-    async def global_statistics(self) -> GlobalStatistics:
+    async def table_statistics(self) -> TableStatistics:
         """How many entries the namespace has, and how many a namespace may have."""
         return await self._global_statistics(requests.statistics("read", "the statistics"))
 
-    async def _global_statistics(self, request: Request) -> GlobalStatistics:
+    async def _global_statistics(self, request: Request) -> TableStatistics:
         replies = (await self._session.ask(request)).result()
         if not replies:
             raise NoReply(f"{request}: the kernel's answer is empty")
-        return global_statistics_of(replies[0])
+        return table_statistics_of(replies[0])
 
     async def cpu_statistics(self) -> builtins.list[CPUStatistics]:
         """What each processor has counted: one object for each that the machine could have."""

@@ -109,7 +109,7 @@ class Timeouts(Subsystem[TimeoutPolicy]):
                 deleted += 1
         return deleted
 
-    async def get_defaults(self, kind: type[K], *, protocol: int | None = None) -> K:
+    async def get_defaults(self, kind: type[K], *, proto: int | None = None) -> K:
         """What the flows without a policy go by, in this namespace: ``get_defaults(TCPTimeouts)``.
 
         Most of it is in ``net.netfilter.nf_conntrack_*_timeout*`` as well.
@@ -119,7 +119,7 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         Raises :exc:`NotSupported` for a protocol that this kernel has no timeouts of, and
         :exc:`EncodeError` for one that does not go with ``kind``.
         """
-        request = requests.get_defaults(kind, protocol)
+        request = requests.get_defaults(kind, proto)
         (outcome,) = await self._run([request])
         replies = outcome.result()
         timeouts = default_timeouts_of(replies[0]) if replies else None
@@ -127,9 +127,7 @@ class Timeouts(Subsystem[TimeoutPolicy]):
             raise NoReply(f"{request}: the kernel's answer has none")
         return timeouts
 
-    async def set_defaults(
-        self, timeouts: ProtocolTimeouts, *, protocol: int | None = None
-    ) -> None:
+    async def set_defaults(self, timeouts: ProtocolTimeouts, *, proto: int | None = None) -> None:
         """Change those of a protocol's defaults that are told; the sysctls show them too.
 
         Flows without a policy follow from their next packet on; policies keep what they have.
@@ -139,7 +137,7 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         Raises :exc:`NotSupported` for a protocol that this kernel has no timeouts of, and
         :exc:`EncodeError` as :meth:`create`.
         """
-        (outcome,) = await self._run([requests.set_defaults(timeouts, protocol)])
+        (outcome,) = await self._run([requests.set_defaults(timeouts, proto)])
         outcome.result()
 
     async def _answered(self, asked: Sequence[Request]) -> TimeoutPolicy:

@@ -33,10 +33,8 @@ def helper(data: bytes) -> UserspaceHelper:
     return decode(UserspaceHelper, data, 0, len(data))
 
 
-def made(protocol: int, timeouts: Any = None, *unknown: UnknownAttribute) -> TimeoutPolicy:
-    return TimeoutPolicy(
-        name="a", family=AF_INET, protocol=protocol, timeouts=timeouts, unknown=unknown
-    )
+def made(proto: int, timeouts: Any = None, *unknown: UnknownAttribute) -> TimeoutPolicy:
+    return TimeoutPolicy(name="a", family=AF_INET, proto=proto, timeouts=timeouts, unknown=unknown)
 
 
 # Reading
@@ -69,7 +67,7 @@ def test_some_fields_of_a_message() -> None:
     data = be16(2, 0) + be8(3, 1) + nest(4, seconds(7))
     assert decode_fields(TimeoutPolicy, data, 0, len(data)) == {
         "family": 0,
-        "protocol": 1,
+        "proto": 1,
         "timeouts": ICMPTimeouts(timeout=7),
     }
 
@@ -83,7 +81,7 @@ def test_some_fields_of_a_message() -> None:
             policy_head(b"a", 2, 6) + be8(3, 1) + nest(4, be8(1, 1)),
             "CTA_TIMEOUT_DATA/CTA_TIMEOUT_ICMP_",
         ),
-        (attr(1, b"a\0") + be16(2, 2) + nest(4), "TimeoutPolicy.protocol is missing"),
+        (attr(1, b"a\0") + be16(2, 2) + nest(4), "TimeoutPolicy.proto is missing"),
         (HELPER + nest(4, be16(1, 1)), "NFCTH_POLICY/NFCTH_POLICY_SET_NUM"),
         (HELPER + nest(4, be32(1, 1), nest(2)), "NFCTH_POLICY/NFCTH_POLICY_SET: ExpectPolicy.name"),
         (HELPER + nest(4, expect_policy(3, b"b", 1, 2)), "NFCTH_POLICY_SET is missing"),
@@ -113,11 +111,11 @@ def test_no_policies_are_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "timeouts"), [(17, TCPTimeouts()), (6, UDPTimeouts()), (99, UDPTimeouts())]
+    ("proto", "timeouts"), [(17, TCPTimeouts()), (6, UDPTimeouts()), (99, UDPTimeouts())]
 )
-def test_what_does_not_go_with_the_protocol(protocol: int, timeouts: object) -> None:
-    with pytest.raises(EncodeError, match=f"timeouts: it does not go with protocol {protocol}"):
-        encode(made(protocol, timeouts))
+def test_what_does_not_go_with_the_protocol(proto: int, timeouts: object) -> None:
+    with pytest.raises(EncodeError, match=f"timeouts: it does not go with proto {proto}"):
+        encode(made(proto, timeouts))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +157,7 @@ def test_an_unknown_attribute_in_what_nobody_knows() -> None:
 )
 def test_a_tuple_that_can_not_be(policies: Any, path: tuple[str, ...], reason: str) -> None:
     with pytest.raises(EncodeError, match=reason) as caught:
-        encode(UserspaceHelper(name="a", family=2, protocol=6, policies=policies))
+        encode(UserspaceHelper(name="a", family=2, proto=6, policies=policies))
     assert caught.value.path == path
 
 

@@ -34,7 +34,7 @@ from conntrack_aio.codec.messages import (
 from conntrack_aio.codec.scalars import scalar_of
 from conntrack_aio.model.declare import IPV4
 from conntrack_aio.model.helpers import UserspaceHelper
-from conntrack_aio.model.statistics import ConnectionStatistics
+from conntrack_aio.model.statistics import ClientStatistics
 from conntrack_aio.model.timeouts import TimeoutPolicy
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.messages import Message
@@ -91,9 +91,9 @@ def by_layouts(
     decoder: Decoder[Any],
     data: bytes,
     seq: int | None = None,
-    counters: ConnectionStatistics | None = None,
+    counters: ClientStatistics | None = None,
 ) -> Items:
-    counters = counters or ConnectionStatistics()
+    counters = counters or ClientStatistics()
     datagram = Datagram(data)
     items: Items = []
 
@@ -116,7 +116,7 @@ def by_layouts(
 
 def is_known(decoder: Decoder[Any], data: bytes) -> bool:
     """Whether a layout reads it, rather than the reference."""
-    counters = ConnectionStatistics()
+    counters = ClientStatistics()
     by_layouts(decoder, data, counters=counters)
     return counters.fallbacks == 0
 
@@ -379,7 +379,7 @@ def test_a_message_that_is_cut() -> None:
 def test_a_stream_of_which_no_message_is_like_another_grows_nothing() -> None:
     """Nor is a layout compiled for each: that would take fifty times as long."""
     decoder = fresh(decode_flow)
-    counters = ConnectionStatistics()
+    counters = ClientStatistics()
     count = 20_000
     for number in range(count):
         data = message(BOTH + attr(100 + number % 16000, bytes(number % 7)))

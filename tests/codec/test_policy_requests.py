@@ -30,7 +30,7 @@ ALL = {timeout: timeouts_ for timeout, timeouts_, _ in PER_PROTOCOL}
 
 
 def policy(**fields: Any) -> TimeoutPolicy:
-    given = {"name": "a", "family": AF_INET, "protocol": 17, "timeouts": UDPTimeouts(replied=5)}
+    given = {"name": "a", "family": AF_INET, "proto": 17, "timeouts": UDPTimeouts(replied=5)}
     return TimeoutPolicy(**(given | fields))
 
 
@@ -53,15 +53,15 @@ def test_timeouts_requests() -> None:
     )
 
 
-@pytest.mark.parametrize(("protocol", "told", "data"), PER_PROTOCOL)
-def test_every_protocols_timeouts(protocol: int, told: Any, data: bytes) -> None:
+@pytest.mark.parametrize(("proto", "told", "data"), PER_PROTOCOL)
+def test_every_protocols_timeouts(proto: int, told: Any, data: bytes) -> None:
     told = attrs.evolve(told, unack=1) if isinstance(told, TCPTimeouts) else told
     data = data[:-4] + b"\0\0\0\1" if isinstance(told, TCPTimeouts) else data
-    own = be16(2, 2) + be8(3, protocol)
-    expect(timeouts.set_defaults(told, protocol), 0x803, 0, AF_UNSPEC, own + nest(4, data))
-    expect(timeouts.get_defaults(type(told), protocol), 0x804, 0, AF_UNSPEC, own)
-    made = TimeoutPolicy.of("a", told, family=AF_INET6, protocol=protocol)
-    head = policy_head(b"a", 10, protocol)
+    own = be16(2, 2) + be8(3, proto)
+    expect(timeouts.set_defaults(told, proto), 0x803, 0, AF_UNSPEC, own + nest(4, data))
+    expect(timeouts.get_defaults(type(told), proto), 0x804, 0, AF_UNSPEC, own)
+    made = TimeoutPolicy.of("a", told, family=AF_INET6, proto=proto)
+    head = policy_head(b"a", 10, proto)
     expect(timeouts.create(made), 0x800, CREATE, AF_UNSPEC, head + nest(4, data))
 
 
@@ -69,10 +69,10 @@ def test_a_class_of_timeouts_says_the_protocol() -> None:
     assert [protocol_of(type(told)) for told in ALL.values()] == [
         *(6, 17, 17, 132, 1, 58, 47, 255, 33)
     ]
-    assert TimeoutPolicy.of("a", ICMPTimeouts(), family=AF_INET).protocol == 1
-    for kind, protocol in ((UDPTimeouts, 6), (TCPTimeouts, 17), (DCCPTimeouts, 0)):
+    assert TimeoutPolicy.of("a", ICMPTimeouts(), family=AF_INET).proto == 1
+    for kind, proto in ((UDPTimeouts, 6), (TCPTimeouts, 17), (DCCPTimeouts, 0)):
         with pytest.raises(EncodeError, match=f"{kind.__name__} does not go with protocol"):
-            protocol_of(kind, protocol)
+            protocol_of(kind, proto)
     for what in (int, None, "TCPTimeouts", TimeoutPolicy):
         with pytest.raises(EncodeError, match="no class of timeouts"):
             protocol_of(what)  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ def test_an_update_replaces_the_policy_by_itself() -> None:
 
 def test_what_only_a_newer_kernel_knows_is_made_as_it_was_read() -> None:
     unknown = (UnknownAttribute((4,), seconds(9), nested=True),)
-    made = policy(protocol=200, timeouts=None, unknown=unknown)
+    made = policy(proto=200, timeouts=None, unknown=unknown)
     data = policy_head(b"a", 2, 200) + nest(4, seconds(9))
     expect(timeouts.create(made), 0x800, CREATE, AF_UNSPEC, data)
 
@@ -116,8 +116,8 @@ def test_what_only_a_newer_kernel_knows_is_made_as_it_was_read() -> None:
         ({"family": 0}, "family"),
         ({"family": 99}, "family"),
         ({"family": None}, "family"),
-        ({"protocol": 6}, "timeouts"),
-        ({"protocol": 99}, "timeouts"),
+        ({"proto": 6}, "timeouts"),
+        ({"proto": 99}, "timeouts"),
         ({"timeouts": None}, "timeouts"),
         ({"timeouts": 5}, "timeouts"),
         ({"timeouts": UDPTimeouts(replied=LONGEST + 1)}, "timeouts/replied"),
@@ -157,9 +157,9 @@ def test_the_longest_timeout_fits_any_kernel() -> None:
 
 
 def test_defaults_that_are_refused() -> None:
-    for told, protocol in ((TCPTimeouts(close=1), 17), (TCPTimeouts(), None)):
+    for told, proto in ((TCPTimeouts(close=1), 17), (TCPTimeouts(), None)):
         with pytest.raises(EncodeError):
-            timeouts.set_defaults(told, protocol)
+            timeouts.set_defaults(told, proto)
     with pytest.raises(TypeError, match="TCPTimeouts"):
         timeouts.set_defaults(None, None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="TCPTimeouts"):
@@ -175,7 +175,7 @@ def test_defaults_that_are_refused() -> None:
 
 def helper(**fields: Any) -> UserspaceHelper:
     policies = (ExpectPolicy(name="b", expect_max=1, expect_timeout=2),)
-    given = {"name": "ftp", "family": AF_INET, "protocol": 6, "policies": policies}
+    given = {"name": "ftp", "family": AF_INET, "proto": 6, "policies": policies}
     return UserspaceHelper(**(given | fields))
 
 
@@ -216,9 +216,9 @@ def of(**fields: Any) -> dict[str, Any]:
         ({"name": 5}, "name"),
         ({"family": 1}, "family"),
         ({"family": None}, "family"),
-        ({"protocol": None}, "protocol"),
-        ({"protocol": 256}, "protocol"),
-        ({"protocol": "tcp"}, "protocol"),
+        ({"proto": None}, "proto"),
+        ({"proto": 256}, "proto"),
+        ({"proto": "tcp"}, "proto"),
         ({"policies": ()}, "policies"),
         ({"policies": None}, "policies"),
         ({"policies": helper().policies * 5}, "policies"),

@@ -19,7 +19,7 @@ from support.strategies import edited, objects
 from support.strategies import messages as classes
 
 from conntrack_aio import DecodeError, EncodeError, Flow, FlowEvent, Match, UnknownAttribute
-from conntrack_aio.codec.json import from_json, to_json
+from conntrack_aio.codec.json import from_dict, to_dict
 from conntrack_aio.codec.messages import (
     decode_event,
     decode_expect_event,
@@ -67,9 +67,9 @@ def test_any_object_survives(cls: type, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_any_object_is_json_and_has_a_text(cls: type, data: st.DataObject) -> None:
     obj = data.draw(objects(cls))
-    told = json.loads(json.dumps(to_json(obj)))
-    assert told == to_json(obj)
-    assert from_json(cls, told) == obj
+    told = json.loads(json.dumps(to_dict(obj)))
+    assert told == to_dict(obj)
+    assert from_dict(cls, told) == obj
     assert str(obj)
     assert repr(obj).startswith(cls.__name__ + "(")
 
@@ -87,7 +87,7 @@ def check(read: Callable[[], Any]) -> None:
     if obj is None:
         return
     str(obj), repr(obj)
-    assert from_json(type(obj), json.loads(json.dumps(to_json(obj)))) == obj
+    assert from_dict(type(obj), json.loads(json.dumps(to_dict(obj)))) == obj
     flow = obj.flow if isinstance(obj, FlowEvent) else obj
     if isinstance(flow, Flow):
         Match(family=AF_INET6, mark=1)(flow)
@@ -187,7 +187,7 @@ def places(told: Any) -> list[tuple[Any, Any]]:
 @st.composite
 def edited_json(draw: st.DrawFn, cls: type) -> Any:
     """What was written of an object, with a piece or two changed, taken away, or put in."""
-    told = json.loads(json.dumps(to_json(draw(objects(cls)))))
+    told = json.loads(json.dumps(to_dict(draw(objects(cls)))))
     for _ in range(draw(st.integers(1, 2))):
         every = places(told)
         if not every:
@@ -212,8 +212,8 @@ def edited_json(draw: st.DrawFn, cls: type) -> Any:
 @given(data=st.data())
 def test_any_json_is_an_object_or_an_error(cls: type, data: st.DataObject) -> None:
     scrap = data.draw(SCRAPS)
-    read = attempt(lambda: from_json(cls, scrap))
-    assert read is None or from_json(cls, to_json(read)) == read
+    read = attempt(lambda: from_dict(cls, scrap))
+    assert read is None or from_dict(cls, to_dict(read)) == read
 
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
@@ -221,5 +221,5 @@ def test_any_json_is_an_object_or_an_error(cls: type, data: st.DataObject) -> No
 @given(data=st.data())
 def test_edited_json(cls: type, data: st.DataObject) -> None:
     told = data.draw(edited_json(cls))
-    read = attempt(lambda: from_json(cls, told))
-    assert read is None or from_json(cls, json.loads(json.dumps(to_json(read)))) == read
+    read = attempt(lambda: from_dict(cls, told))
+    assert read is None or from_dict(cls, json.loads(json.dumps(to_dict(read)))) == read

@@ -105,5 +105,5 @@ async def test_cancelled_the_way_of_asyncio(lab: Lab, name: str, offload: bool) 
             if result is False:
                 break
             assert result is True or isinstance(result, asyncio.CancelledError)
-    told = conn.statistics()
+    told = conn.client_statistics()
     assert told.open_dumps == told.open_streams == told.open_bulks == told.open_tables == 0

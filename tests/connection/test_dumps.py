@@ -69,11 +69,11 @@ async def test_leaving_early_closes_the_socket(conn: Connection) -> None:
     await fill(conn, 1000)
     async for _ in conn.dump():
         break
-    assert conn.statistics().open_dumps == 0
+    assert conn.client_statistics().open_dumps == 0
     async with conn.dump() as dump:
         await anext(dump)
-        assert conn.statistics().open_dumps == 1
-    assert conn.statistics().open_dumps == 0
+        assert conn.client_statistics().open_dumps == 1
+    assert conn.client_statistics().open_dumps == 0
     with pytest.raises(anyio.ClosedResourceError):
         await anext(dump)
 

@@ -25,8 +25,8 @@ from conntrack_aio import (
     TCPInfo,
     TCPState,
     connect,
-    from_json,
-    to_json,
+    from_dict,
+    to_dict,
 )
 from conntrack_aio import events as events_module
 from conntrack_aio.sandbox import traffic
@@ -181,8 +181,8 @@ async def test_the_time_of_receipt(conn: Connection, on_loss: Literal["raise", "
         assert before <= event.time_received <= after
         assert event.received_at is not None
         assert event.received_at.timestamp() == pytest.approx(event.time_received / 1e9, abs=1e-5)
-        assert to_json(event)["time_received"] == event.time_received
-        assert from_json(FlowEvent, to_json(event)) == event
+        assert to_dict(event)["time_received"] == event.time_received
+        assert from_dict(FlowEvent, to_dict(event)) == event
         await conn.create(flows.tcp(2))
         (later,) = await take(stream, 1)
         assert later.time_received is not None
@@ -212,7 +212,7 @@ async def test_no_time_of_receipt_unless_asked(
         (event,) = await take(stream, 1)
     assert event.time_received is None
     assert event.received_at is None
-    assert "time_received" not in to_json(event)
+    assert "time_received" not in to_dict(event)
 
 
 async def test_losses_are_in_the_statistics_before_they_are_read(lab: Lab) -> None:
@@ -220,16 +220,16 @@ async def test_losses_are_in_the_statistics_before_they_are_read(lab: Lab) -> No
         async with conn.events(EventType.NEW) as stream:
             await flows.fill(conn, map(flows.tcp, range(100)))
             lost = stream.statistics().events_lost
-            assert lost == conn.statistics().events_lost > 0
+            assert lost == conn.client_statistics().events_lost > 0
             received, loss = await until_loss(stream)
             assert loss.lost == 100 - received == lost
             # What was told is not counted again.
-            assert stream.statistics().events_lost == conn.statistics().events_lost == lost
+            assert stream.statistics().events_lost == conn.client_statistics().events_lost == lost
             await flows.fill(conn, map(flows.tcp, range(100, 200)))
             more = stream.statistics().events_lost
             assert more > lost
         # Nor is it forgotten when a stream is closed that nobody has read.
-        assert stream.statistics().events_lost == conn.statistics().events_lost == more
+        assert stream.statistics().events_lost == conn.client_statistics().events_lost == more
 
 
 async def test_failed_tries_of_a_reliable_stream_are_no_losses(lab: Lab) -> None:
@@ -239,9 +239,9 @@ async def test_failed_tries_of_a_reliable_stream_are_no_losses(lab: Lab) -> None
     ):
         await flows.fill(conn, map(flows.tcp, range(100)))
         await conn.flush()
-        assert stream.statistics().events_lost == conn.statistics().events_lost == 0
+        assert stream.statistics().events_lost == conn.client_statistics().events_lost == 0
         assert len(await take(stream, 100)) == 100
-        assert stream.statistics().events_lost == conn.statistics().events_lost == 0
+        assert stream.statistics().events_lost == conn.client_statistics().events_lost == 0
 
 
 async def test_a_loss_is_told_and_the_stream_goes_on(lab: Lab) -> None:
@@ -255,8 +255,8 @@ async def test_a_loss_is_told_and_the_stream_goes_on(lab: Lab) -> None:
         made = await conn.create(flows.tcp(1000))
         (event,) = await take(stream, 1)
         assert event.flow.id == made.id
-        assert conn.statistics().events_lost == loss.lost
-        assert conn.statistics().overruns == 1
+        assert conn.client_statistics().events_lost == loss.lost
+        assert conn.client_statistics().overruns == 1
 
 
 async def test_the_buffer_is_as_large_as_asked(conn: Connection) -> None:
@@ -280,9 +280,9 @@ async def test_without_memory_for_many_they_come_one_by_one(
 async def test_what_waits_is_in_the_connections_books(conn: Connection) -> None:
     async with conn.events() as stream:
         await flows.fill(conn, map(flows.tcp, range(3)))
-        assert conn.statistics().waiting_bytes == stream.statistics().waiting_bytes > 3 * 500
+        assert conn.client_statistics().waiting_bytes == stream.statistics().waiting_bytes > 3 * 500
         await take(stream, 3)
-        assert conn.statistics().waiting_bytes == 0
+        assert conn.client_statistics().waiting_bytes == 0
 
 
 async def test_one_checkpoint_a_batch(conn: Connection) -> None:

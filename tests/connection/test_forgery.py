@@ -35,7 +35,7 @@ async def test_forged_events(conn: Connection, forger: socket.socket) -> None:
             made = await conn.create(flows.tcp(3))
             with anyio.fail_after(5):
                 assert (await anext(stream)).flow.id == made.id
-            assert conn.statistics().forged == 3
+            assert conn.client_statistics().forged == 3
 
 
 @pytest.mark.kernel
@@ -58,7 +58,7 @@ async def test_a_forged_answer() -> None:
     async with ScriptedKernel(script).connect() as conn:
         await conn.delete(flows.tcp())
         assert await conn.list() == []
-        assert conn.statistics().forged == 2
+        assert conn.client_statistics().forged == 2
 
 
 async def test_a_forged_entry_in_a_dump() -> None:

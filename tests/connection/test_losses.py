@@ -45,9 +45,9 @@ def event(number: int) -> bytes:
 
 def drained(stream: EventStream[FlowEvent | EventsLost]) -> list[FlowEvent | EventsLost]:
     """All that was queued by now."""
-    mark, drained = stream.mark(), stream.batch_nowait()
+    mark, drained = stream.mark(), stream.receive_batch_nowait()
     while not stream.passed(mark):
-        drained += stream.batch_nowait()
+        drained += stream.receive_batch_nowait()
     return drained
 
 
@@ -58,7 +58,7 @@ async def test_a_loss_is_an_item_in_its_place() -> None:
     kernel = ScriptedKernel()
     async with kernel.connect() as conn, conn.events(on_loss="item") as stream:
         raw = kernel.sockets[-1]
-        for read in (stream.next_batch, stream.batches().__anext__, None):
+        for read in (stream.receive_batch, stream.batches().__anext__, None):
             raw.overrun(3)
             raw.deliver(event(1))
             raw.deliver(event(2))
@@ -69,7 +69,10 @@ async def test_a_loss_is_an_item_in_its_place() -> None:
             assert kinds(got) == [1, 2, ("lost", 3)]
         raw.overrun(2)
         raw.deliver(event(1))
-        assert kinds(stream.batch_nowait() + stream.batch_nowait()) == [1, ("lost", 2)]
+        assert kinds(stream.receive_batch_nowait() + stream.receive_batch_nowait()) == [
+            1,
+            ("lost", 2),
+        ]
 
 
 async def test_of_errors_only_losses_are_items() -> None:
@@ -80,9 +83,9 @@ async def test_of_errors_only_losses_are_items() -> None:
         raw.deliver(b"\1")
         raw.deliver(event(2))
         raw.overrun(1)
-        assert kinds(await stream.next_batch()) == [1]
+        assert kinds(await stream.receive_batch()) == [1]
         with pytest.raises(DecodeError):
-            await stream.next_batch()
+            await stream.receive_batch()
         with anyio.fail_after(5):
             assert kinds([await anext(stream), await anext(stream)]) == [2, ("lost", 1)]
 
@@ -112,7 +115,7 @@ async def test_a_bad_value(on_loss: object) -> None:
             conn.events(on_loss=on_loss)  # type: ignore[call-overload]
         with pytest.raises(ValueError, match="on_loss"):
             conn.expectations.events(on_loss=on_loss)  # type: ignore[call-overload]
-        assert conn.statistics().open_streams == 0
+        assert conn.client_statistics().open_streams == 0
 
 
 async def test_a_gap_whose_drops_were_counted_with_the_one_before() -> None:
@@ -123,7 +126,7 @@ async def test_a_gap_whose_drops_were_counted_with_the_one_before() -> None:
         raw.deliver(event(1))
         raw.drops = 5
         raw.fail(errno.ENOBUFS)
-        batches = kinds(await stream.next_batch() + await stream.next_batch())
+        batches = kinds(await stream.receive_batch() + await stream.receive_batch())
         assert batches == [1, ("lost", 5)]
         raw.fail(errno.ENOBUFS)
         raw.deliver(event(2))
@@ -277,10 +280,10 @@ async def test_every_one_of_ten_thousand_destroys_arrives_once(lab: Lab) -> None
         ended: Counter[int] = Counter()
         with anyio.fail_after(30):
             while ended.total() < many:
-                for each in await stream.next_batch():
+                for each in await stream.receive_batch():
                     ended[int.from_bytes(each.flow.orig.src.packed[2:])] += 1
         assert ended == Counter(range(many))
-        assert stream.batch_nowait() == []
+        assert stream.receive_batch_nowait() == []
         await all_gone(conn)
         told = stream.statistics()
         assert told.events_lost == 0 < told.overruns
@@ -331,7 +334,7 @@ async def test_reliable_with_the_fake_kernel() -> None:
         seen: list[int] = []
         with anyio.fail_after(5 * PATIENCE):
             while len(seen) < 500:
-                seen += [event.flow.id or 0 for event in await stream.next_batch()]
+                seen += [event.flow.id or 0 for event in await stream.receive_batch()]
         assert len(set(seen)) == 500
         assert kernel.dying == []
         assert stream.passed(stream.mark())

@@ -132,7 +132,7 @@ async def test_a_dump_closed_before_it_began_stays_closed() -> None:
                 for _ in range(turns):
                     await anyio.lowlevel.checkpoint()
                 dump.close()
-        assert conn.statistics().open_dumps == 0
+        assert conn.client_statistics().open_dumps == 0
         await until(lambda: all(socket.closed for socket in kernel.sockets[1:]))
 
 

@@ -53,24 +53,24 @@ async def fed() -> AsyncIterator[Fed]:
 
 
 async def test_what_waits_is_had_at_once(fed: Fed) -> None:
-    assert fed.stream.batch_nowait() == []
+    assert fed.stream.receive_batch_nowait() == []
     fed.queue(100)
-    assert numbers(fed.stream.batch_nowait()) == list(range(100))
-    assert fed.stream.batch_nowait() == []
+    assert numbers(fed.stream.receive_batch_nowait()) == list(range(100))
+    assert fed.stream.receive_batch_nowait() == []
 
 
 async def test_what_was_received_comes_first(fed: Fed) -> None:
     fed.queue(100)
     assert numbers([await anext(fed.stream)]) == [0]
     fed.queue(100)
-    assert numbers(fed.stream.batch_nowait()) == list(range(1, 100))
-    assert numbers(fed.stream.batch_nowait()) == list(range(100, 200))
+    assert numbers(fed.stream.receive_batch_nowait()) == list(range(1, 100))
+    assert numbers(fed.stream.receive_batch_nowait()) == list(range(100, 200))
 
 
 async def test_no_more_than_some_hundreds_at_once(fed: Fed) -> None:
     fed.queue(1000)
     batches = []
-    while batch := fed.stream.batch_nowait():
+    while batch := fed.stream.receive_batch_nowait():
         assert len(batch) <= 256
         batches += numbers(batch)
     assert batches == list(range(1000))
@@ -80,7 +80,7 @@ async def test_forged_ones_are_read_over(fed: Fed) -> None:
     for _ in range(300):
         fed.socket.deliver(EVENT, sender=FORGER)
     fed.queue(1)
-    assert numbers(fed.stream.batch_nowait()) == [0]
+    assert numbers(fed.stream.receive_batch_nowait()) == [0]
     assert fed.stream.statistics().forged == 300
 
 
@@ -89,23 +89,23 @@ async def test_errors_are_raised_in_their_places(fed: Fed) -> None:
     fed.queue(2)
     fed.socket.deliver(b"\1")
     fed.queue(1)
-    assert numbers(fed.stream.batch_nowait()) == [0, 1]
+    assert numbers(fed.stream.receive_batch_nowait()) == [0, 1]
     with pytest.raises(DecodeError):
-        fed.stream.batch_nowait()
-    assert numbers(fed.stream.batch_nowait()) == [2]
+        fed.stream.receive_batch_nowait()
+    assert numbers(fed.stream.receive_batch_nowait()) == [2]
     with pytest.raises(EventsLost) as caught:
-        fed.stream.batch_nowait()
+        fed.stream.receive_batch_nowait()
     assert caught.value.lost == 5
-    assert fed.stream.batch_nowait() == []
+    assert fed.stream.receive_batch_nowait() == []
 
 
 async def test_a_loss_that_nothing_waits_behind(fed: Fed) -> None:
     fed.lose(2)
     with pytest.raises(EventsLost):
-        fed.stream.batch_nowait()
+        fed.stream.receive_batch_nowait()
     fed.socket.fail(errno.ENOBUFS)  # of no memory: the drops are not counted
     with pytest.raises(EventsLost):
-        fed.stream.batch_nowait()
+        fed.stream.receive_batch_nowait()
 
 
 async def test_another_task_reads(fed: Fed) -> None:
@@ -113,16 +113,16 @@ async def test_another_task_reads(fed: Fed) -> None:
         tasks.start_soon(anext, fed.stream)
         await anyio.wait_all_tasks_blocked()
         with pytest.raises(anyio.BusyResourceError, match="nother task is already reading"):
-            fed.stream.batch_nowait()
+            fed.stream.receive_batch_nowait()
         with pytest.raises(anyio.BusyResourceError, match="nother task is already reading"):
-            await fed.stream.next_batch()
+            await fed.stream.receive_batch()
         fed.queue(1)
 
 
 async def test_closed(fed: Fed) -> None:
     mark = fed.stream.mark()
     await fed.stream.aclose()
-    for call in (fed.stream.batch_nowait, fed.stream.mark, lambda: fed.stream.passed(mark)):
+    for call in (fed.stream.receive_batch_nowait, fed.stream.mark, lambda: fed.stream.passed(mark)):
         with pytest.raises(anyio.ClosedResourceError):
             call()
 
@@ -130,7 +130,7 @@ async def test_closed(fed: Fed) -> None:
 async def test_not_of_all_namespaces() -> None:
     async with ScriptedKernel().connect() as conn, conn.events(all_netns=True) as stream:
         with pytest.raises(RuntimeError, match="all namespaces"):
-            stream.batch_nowait()
+            stream.receive_batch_nowait()
         assert stream.passed(stream.mark())
 
 
@@ -140,7 +140,7 @@ async def test_what_the_kernel_queued(lab: Lab) -> None:
         await flows.fill(conn, map(flows.tcp, range(1000)))
         mark = stream.mark()
         made = []
-        while batch := stream.batch_nowait():
+        while batch := stream.receive_batch_nowait():
             assert not stream.passed(mark) or len(made) + len(batch) == 1000
             made += numbers(batch)
         assert stream.passed(mark)
@@ -153,7 +153,7 @@ async def test_what_the_kernel_queued(lab: Lab) -> None:
 async def test_nothing_waits(fed: Fed) -> None:
     assert fed.stream.passed(fed.stream.mark())
     fed.queue(3)
-    assert numbers(fed.stream.batch_nowait()) == [0, 1, 2]
+    assert numbers(fed.stream.receive_batch_nowait()) == [0, 1, 2]
     assert fed.stream.passed(fed.stream.mark())
 
 
@@ -182,7 +182,7 @@ async def test_marks_are_passed_in_their_order(fed: Fed) -> None:
     for _ in range(5):
         fed.queue(200)
         marks.append(fed.stream.mark())
-        await fed.stream.next_batch()
+        await fed.stream.receive_batch()
         passed = [fed.stream.passed(mark) for mark in marks]
         assert passed == sorted(passed, reverse=True)
     assert marks == sorted(marks)
@@ -197,7 +197,7 @@ async def test_a_storm_in_which_the_queue_is_never_empty(fed: Fed, waiting: int)
     read = 0
     while not fed.stream.passed(mark):
         assert read <= 4 * last
-        batch = await fed.stream.next_batch()
+        batch = await fed.stream.receive_batch()
         read += len(batch)
         fed.queue(len(batch))
     assert read >= last
@@ -208,7 +208,7 @@ async def test_all_that_waited_is_forged(fed: Fed) -> None:
         fed.socket.deliver(EVENT, sender=FORGER)
     mark = fed.stream.mark()
     assert not fed.stream.passed(mark)
-    assert fed.stream.batch_nowait() == []
+    assert fed.stream.receive_batch_nowait() == []
     assert fed.stream.passed(mark)
 
 
@@ -220,7 +220,7 @@ async def test_a_kernel_that_does_not_tell_what_waits(
     fed.queue(1)
     mark = fed.stream.mark()
     assert not fed.stream.passed(mark)
-    assert numbers(fed.stream.batch_nowait()) == [0]
+    assert numbers(fed.stream.receive_batch_nowait()) == [0]
     assert fed.stream.passed(mark)
 
 
@@ -254,7 +254,7 @@ async def test_overruns_one_after_the_other_in_a_storm(fed: Fed) -> None:
     while not fed.stream.passed(mark):
         assert read < 4000
         try:
-            read += len(await fed.stream.next_batch())
+            read += len(await fed.stream.receive_batch())
         except EventsLost:
             losses += 1
             fed.lose(1)
@@ -281,12 +281,12 @@ async def test_what_a_stream_tells_of_itself(fed: Fed) -> None:
     for expected in (98, 97):
         await anext(fed.stream)
         assert fed.stream.statistics().queued == expected
-    fed.stream.batch_nowait()
+    fed.stream.receive_batch_nowait()
     with pytest.raises(DecodeError):
-        fed.stream.batch_nowait()
+        fed.stream.receive_batch_nowait()
     assert fed.stream.statistics().queued == 1
     with pytest.raises(EventsLost):
-        fed.stream.batch_nowait()
+        fed.stream.receive_batch_nowait()
     after = fed.stream.statistics()
     assert (after.datagrams_received, after.bytes_received) == (101, 100 * size + 1)
     assert (after.events_decoded, after.decode_errors) == (100, 1)
@@ -323,14 +323,14 @@ async def test_a_connection_sums_its_streams_up() -> None:
 async def get(stream: EventStream[FlowEvent], error: type[Exception] | None) -> None:
     """The next event, or this error."""
     if error is None:
-        assert len(await stream.next_batch()) == 1
+        assert len(await stream.receive_batch()) == 1
     else:
         with pytest.raises(error):
-            await stream.next_batch()
+            await stream.receive_batch()
 
 
 def check(conn: Connection, times: int) -> None:
-    told = conn.statistics()
+    told = conn.client_statistics()
     assert (told.events_decoded, told.decode_errors, told.forged) == (times, times, times)
     assert (told.overruns, told.events_lost) == (times, 2 * times)
     assert told.fallbacks >= times  # the bad ones at least

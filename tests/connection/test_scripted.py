@@ -78,7 +78,7 @@ async def test_an_answer_after_its_caller_went_away_is_dropped() -> None:
         socket = kernel.sockets[0]
         socket.ack(socket.asked[-1], errno.ENOENT)
         assert await conn.count() == 3
-        assert conn.statistics().stray_replies == 1
+        assert conn.client_statistics().stray_replies == 1
 
 
 async def test_a_lost_answer_is_not_taken_for_success() -> None:
@@ -88,7 +88,7 @@ async def test_a_lost_answer_is_not_taken_for_success() -> None:
     async with ScriptedKernel(overrun).connect() as conn:
         with pytest.raises(NoReply, match="may have been carried out"):
             await conn.delete(flows.tcp())
-        assert conn.statistics().overruns == 1
+        assert conn.client_statistics().overruns == 1
         assert await conn.count() == 3
 
 
@@ -158,7 +158,7 @@ async def test_a_dump_that_stops_halfway() -> None:
     async with ScriptedKernel(half).connect() as conn:
         with pytest.raises(NoReply, match="halfway"):
             await read_all(conn)
-        assert conn.statistics().open_dumps == 0
+        assert conn.client_statistics().open_dumps == 0
 
 
 async def test_a_dump_that_comes_later() -> None:
@@ -273,7 +273,7 @@ async def test_walks_run_off_the_loop_and_requests_beside_them_too() -> None:
         await conn.delete(flows.tcp())
     loop = threading.get_ident()
     assert loop not in threads.values()
-    assert conn.statistics().requests_offloaded == 1
+    assert conn.client_statistics().requests_offloaded == 1
 
 
 async def test_a_flush_runs_off_the_loop() -> None:
@@ -323,7 +323,7 @@ async def test_messages_of_other_programs_are_dropped() -> None:
         socket.deliver(event(1), sender=FORGER)
         socket.deliver(event(2))
         assert await numbers(stream, 1) == [2]
-        assert conn.statistics().forged == 1
+        assert conn.client_statistics().forged == 1
 
 
 async def test_a_loss_stands_behind_what_waited_in_the_buffer() -> None:
@@ -355,7 +355,7 @@ async def test_each_gap_is_told_once() -> None:
             assert one == 1
             assert isinstance(loss, EventsLost)
             assert loss.lost == (2 if drops == 2 else 3)
-        assert conn.statistics().events_lost == 5
+        assert conn.client_statistics().events_lost == 5
 
 
 async def test_a_storm_does_not_postpone_the_news_for_ever() -> None:
@@ -382,7 +382,7 @@ async def test_a_message_that_is_none_is_told_and_the_stream_goes_on() -> None:
             with pytest.raises(DecodeError):
                 await anext(stream)
             assert await numbers(stream, 1) == [2]
-        assert conn.statistics().decode_errors == 5
+        assert conn.client_statistics().decode_errors == 5
 
 
 async def test_events_of_all_namespaces() -> None:

@@ -297,7 +297,7 @@ async def test_a_target_that_is_none_leaves_the_table_alone(
         with pytest.raises(EncodeError if isinstance(target, Tuple) else TypeError):
             await verb
     assert await conn.count() == 1
-    assert conn.statistics().requests == 4  # connect, create's two, count
+    assert conn.client_statistics().requests == 4  # connect, create's two, count
 
 
 async def test_any_number_of_tasks_share_a_connection(conn: Connection) -> None:

@@ -28,14 +28,14 @@ from support.strategies import messages
 import conntrack_aio
 from conntrack_aio import (
     NAT,
-    ConnectionStatistics,
+    ClientStatistics,
     Endpoint,
     Flow,
     FlowEvent,
     Translation,
     Tuple,
 )
-from conntrack_aio.codec.json import to_json
+from conntrack_aio.codec.json import to_dict
 from conntrack_aio.codec.schema import kernel_name
 from conntrack_aio.model.declare import At, Wire, attribute, message
 from conntrack_aio.model.tuples import parse_address
@@ -237,7 +237,7 @@ FORMS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-NAMELESS = [ConnectionStatistics(), NAT(src=SOURCE), SOURCE, SOURCE.before]
+NAMELESS = [ClientStatistics(), NAT(src=SOURCE), SOURCE, SOURCE.before]
 """Objects whose fields no attribute holds."""
 
 
@@ -249,7 +249,7 @@ NAMELESS = [ConnectionStatistics(), NAT(src=SOURCE), SOURCE, SOURCE.before]
 def test_json_has_the_shape_that_is_said(value: object) -> None:
     rows = field_rows(type(value))
     shapes = {row[0].partition("<br>")[0].strip("`"): row[-1] for row in rows if row[0]}
-    for name, written in to_json(value).items():
+    for name, written in to_dict(value).items():
         assert isinstance(written, FORMS[shapes[name]]), name
         if shapes[name] == "hexadecimal text":
             bytes.fromhex(str(written))

@@ -76,7 +76,7 @@ async def test_events(release: str) -> None:
         async with conn.events(match=match) as stream:
             await conn.create_many(FLOWS)
             heard = []
-            while batch := stream.batch_nowait():
+            while batch := stream.receive_batch_nowait():
                 heard += batch
             assert {key(event.flow) for event in heard} == {
                 key(flow) for flow in FLOWS if match(flow)
@@ -100,7 +100,7 @@ async def test_where_there_is_little_room_for_programs_they_are_shorter() -> Non
                     assert len(stream.kernel_filter.program) * 8 <= memory
                 await conn.create_many(flows)
                 heard = []
-                while batch := stream.batch_nowait():
+                while batch := stream.receive_batch_nowait():
                     heard += batch
                 assert [event.flow.orig for event in heard] == [
                     flow.orig for flow in flows if match(flow)

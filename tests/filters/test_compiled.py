@@ -161,7 +161,7 @@ async def test_a_large_match_is_worked_out_on_another_thread(
         uses: list[Callable[[Match], object]] = [
             conn.list,
             conn.count,
-            lambda match: conn.list(match, zero_counters=True),
+            lambda match: conn.list(match, reset_counters=True),
             lambda match: anext(conn.dump(match)),
             lambda match: match.explain(conn),
             lambda match: match.prepare(),

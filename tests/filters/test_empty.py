@@ -92,16 +92,16 @@ async def test_what_can_never_match_is_allowed_everywhere() -> None:
     """And costs no request, but for what a table and a stream are."""
     never = Match(reply_src=[])
     async with FakeKernel(flows=[FLOW]).connect() as conn:
-        asked = conn.statistics()
+        asked = conn.client_statistics()
         assert await conn.list(never) == []
-        assert await conn.list(never, zero_counters=True) == []
+        assert await conn.list(never, reset_counters=True) == []
         assert [flow async for flow in conn.dump(never)] == []
         assert [flow async for flow in conn.dying(never)] == []
         assert [flow async for flow in conn.unconfirmed(never)] == []
         assert await conn.count(never) == 0
         assert await conn.delete_matching(never) == 0
         assert await conn.update_matching(never, mark=1) == 0
-        after = conn.statistics()
+        after = conn.client_statistics()
         assert after.requests == asked.requests
         assert after.datagrams_received == asked.datagrams_received
         assert after.open_dumps == after.open_bulks == 0
@@ -109,7 +109,7 @@ async def test_what_can_never_match_is_allowed_everywhere() -> None:
         async with conn.table(never) as table:
             async with conn.events(EventType.NEW, match=never) as stream:
                 await conn.create(Flow.tcp("10.0.0.1", 2, "10.0.0.2", 80, timeout=60))
-                assert stream.batch_nowait() == []
+                assert stream.receive_batch_nowait() == []
             await table.synced()
             assert len(table) == 0
         dump = conn.dump(never)

@@ -121,9 +121,9 @@ def test_it_is_so(release: str) -> None:
         kernel = FakeKernel(release, flows=FLOWS)
         async with kernel.connect() as conn:
             told = await match.explain(conn)
-            before = conn.statistics().entries_decoded
+            before = conn.client_statistics().entries_decoded
             found = len(await conn.list(match))
-            decoded = conn.statistics().entries_decoded - before
+            decoded = conn.client_statistics().entries_decoded - before
             if ", and no others" in told.dump:
                 assert decoded == found
             if told.dump == ALL:

@@ -73,7 +73,7 @@ async def fill(conn: Connection, numbers: Sequence[int]) -> None:
 
 def everything(stream: EventStream[FlowEvent]) -> list[FlowEvent]:
     events: list[FlowEvent] = []
-    while batch := stream.batch_nowait():
+    while batch := stream.receive_batch_nowait():
         events += batch
     return events
 
@@ -231,14 +231,14 @@ async def test_a_condition_that_changes(
     async with conn.table(match) as table, table.changes() as changes:
         assert (FLOW.orig in {flow.orig for flow in table}) is denied
         if denied:
-            assert (await anext(changes)).type is ChangeType.APPEARED
+            assert (await anext(changes)).type is ChangeType.ADDED
         await conn.update(FLOW, **TOGGLES[text])  # type: ignore[arg-type]
         with anyio.fail_after(10):
             change = await anext(changes)
         if denied:
-            assert (change.type, change.cause) == (ChangeType.VANISHED, Cause.UNMATCHED)
+            assert (change.type, change.cause) == (ChangeType.REMOVED, Cause.UNMATCHED)
         else:
-            assert change.type is ChangeType.APPEARED
+            assert change.type is ChangeType.ADDED
         await table.synced()
         assert len(table) == (0 if denied else 1)
 
@@ -261,10 +261,10 @@ async def test_counters_that_are_zeroed(lab: Lab, conn: Connection) -> None:
     lab.run(traffic.udp_exchange, "127.0.0.1")
     async with conn.table(Match.parse("orig.packets > 0")) as table, table.changes() as changes:
         appeared = await anext(changes)
-        await conn.get(appeared.flow, zero_counters=True)
+        await conn.get(appeared.flow, reset_counters=True)
         await table.reconcile()
         change = await anext(changes)
-        assert (change.type, change.cause) == (ChangeType.VANISHED, Cause.UNMATCHED)
+        assert (change.type, change.cause) == (ChangeType.REMOVED, Cause.UNMATCHED)
         assert len(table) == 0
 
 
@@ -335,7 +335,7 @@ async def test_updates_of_what_matches(lab: Lab, conn: Connection) -> None:
 @pytest.mark.parametrize("match", [Match(proto="tcp", family=2), Match(proto="udp")], ids=str)
 async def test_zeroed_counters_of_what_matches(lab: Lab, conn: Connection, match: Match) -> None:
     await conn.create_many(FLOWS[number][0] for number in range(12))
-    assert len(await conn.list(match, zero_counters=True)) == await conn.count(match) > 0
+    assert len(await conn.list(match, reset_counters=True)) == await conn.count(match) > 0
 
 
 async def test_a_table_hears_of_nothing_else(lab: Lab, conn: Connection) -> None:

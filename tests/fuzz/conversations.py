@@ -49,11 +49,11 @@ Verb = Callable[[Connection], Awaitable[object]]
 _FLOW = flow(timeout=60, mark=1)
 _KNOWN = attrs.evolve(_FLOW, id=5)
 _EXPECTED = expectation(timeout=30)
-_POLICY = TimeoutPolicy(name="a", family=2, protocol=6, timeouts=TCPTimeouts(established=5))
+_POLICY = TimeoutPolicy(name="a", family=2, proto=6, timeouts=TCPTimeouts(established=5))
 _HELPER = UserspaceHelper(
     name="a",
     family=2,
-    protocol=6,
+    proto=6,
     policies=(ExpectPolicy(name="a", expect_max=1, expect_timeout=2),),
 )
 _KEY = ("a", 2, 6)
@@ -97,7 +97,7 @@ async def _asking(verb: Awaitable[object]) -> None:
 
 VERBS: tuple[Verb, ...] = (
     lambda conn: conn.get(TCP4),
-    lambda conn: conn.get(_KNOWN, zero_counters=True),
+    lambda conn: conn.get(_KNOWN, reset_counters=True),
     lambda conn: conn.create(_FLOW),
     lambda conn: conn.update(TCP4, mark=1),
     lambda conn: conn.update(_KNOWN, mark=1, mark_mask=3, status=Status.ASSURED),
@@ -106,14 +106,14 @@ VERBS: tuple[Verb, ...] = (
     lambda conn: conn.remove_labels(TCP4, 1),
     lambda conn: conn.flush(),
     lambda conn: conn.count(),
-    lambda conn: conn.global_statistics(),
+    lambda conn: conn.table_statistics(),
     lambda conn: conn.cpu_statistics(),
     lambda conn: conn.features(),
     lambda conn: conn.list(Match(mark=0)),
     lambda conn: _asking(conn.delete_matching(Match(mark=0))),
     lambda conn: _told(conn.dump()),
     lambda conn: _batches(conn.dump()),
-    lambda conn: _told(conn.dump(zero_counters=True)),
+    lambda conn: _told(conn.dump(reset_counters=True)),
     lambda conn: _batches(conn.dying()),
     lambda conn: _outcomes(conn.create_many([_FLOW] * 5)),
     lambda conn: _outcomes(conn.update_many([_KNOWN, TCP4, TCP4_BACK], mark=1)),
@@ -163,7 +163,7 @@ def _connection(endpoint: FedEndpoint, *, inline: bool) -> Connection:
 
 
 def _end(conn: Connection, endpoint: FedEndpoint, *, inline: bool) -> None:
-    open_sockets = conn.statistics().open_dumps + conn.statistics().open_streams
+    open_sockets = conn.client_statistics().open_dumps + conn.client_statistics().open_streams
     assert not open_sockets, "a dump or a stream was left open"
     conn.close()
     if inline:  # a thread may take a little longer
@@ -286,9 +286,9 @@ async def _read(stream: EventStream[Any], option: int) -> list[Any]:
     """Some items; an error is one."""
     try:
         if option & _Stream.NOWAIT and not option & _Stream.EVERYWHERE:
-            return stream.batch_nowait()
+            return stream.receive_batch_nowait()
         if option & _Stream.BATCHES:
-            batch = await stream.next_batch()
+            batch = await stream.receive_batch()
             assert batch
             return batch
         return [await anext(stream)]
@@ -326,7 +326,7 @@ async def streams(data: bytes) -> None:
             raise AssertionError("a stream without end")
         told.check(reliable=reliable)
         str(stream.statistics())
-    counted = conn.statistics()
+    counted = conn.client_statistics()
     assert told.lost == counted.events_lost <= DROPS * counted.overruns
     assert told.gaps == counted.overruns
     _end(conn, endpoint, inline=True)

@@ -14,19 +14,19 @@ from support.hexdumps import bytes_of
 
 from conntrack_aio.codec import decoder as decoders
 from conntrack_aio.codec.decoder import Datagram, Decoder, pack_seq
-from conntrack_aio.codec.json import from_json, to_json
+from conntrack_aio.codec.json import from_dict, to_dict
 from conntrack_aio.codec.messages import (
     default_timeouts_of,
     expectation_of,
     flow_of,
-    global_statistics_of,
     helper_of,
+    table_statistics_of,
     timeout_policy_of,
 )
 from conntrack_aio.codec.reference import decode, encode
 from conntrack_aio.codec.requests import expectations, flows
 from conntrack_aio.errors import DecodeError, EncodeError, KernelError, NoReply
-from conntrack_aio.model.statistics import ConnectionStatistics
+from conntrack_aio.model.statistics import ClientStatistics
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.exchange import Exchange, Request
 from conntrack_aio.netlink.messages import Message
@@ -75,7 +75,7 @@ def by_reference(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
 def by_layouts(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
     """The same, as streams and dumps read."""
     wanted = None if seq is None else pack_seq(seq)
-    counters = ConnectionStatistics()
+    counters = ClientStatistics()
     datagram = Datagram(data)
     items: Items = []
 
@@ -132,8 +132,8 @@ def _broken(items: Items) -> bool:
 
 def roundtrip(item: Any) -> None:
     """What was read is the same by way of JSON, and by way of bytes if it can be written."""
-    text = json.dumps(to_json(item))
-    assert from_json(type(item), json.loads(text)) == item
+    text = json.dumps(to_dict(item))
+    assert from_dict(type(item), json.loads(text)) == item
     str(item)
     try:
         data = encode(item)
@@ -154,9 +154,9 @@ def trace(data: bytes) -> None:
     """The text of a datagram has all of its bytes. The first byte chooses whose it is."""
     option = data[0] if data else 0
     data = data[1:]
-    protocol = NETLINK.ROUTE if option & 1 else NETLINK.NETFILTER
+    proto = NETLINK.ROUTE if option & 1 else NETLINK.NETFILTER
     rest = data
-    for text in render("recv", data, protocol, answer=bool(option & 2)):
+    for text in render("recv", data, proto, answer=bool(option & 2)):
         assert text.startswith("recv ")
         text.encode()
         dumped = bytes_of(text.split("\n"))
@@ -179,7 +179,7 @@ _READERS = (
     expectation_of,
     timeout_policy_of,
     helper_of,
-    global_statistics_of,
+    table_statistics_of,
     default_timeouts_of,
 )
 
@@ -258,11 +258,11 @@ def texts(data: bytes) -> None:
     except (ValueError, RecursionError):
         return
     try:
-        made: Any = from_json(cls, told)
+        made: Any = from_dict(cls, told)
     except DecodeError as error:
         str(error)
         return
-    assert from_json(cls, json.loads(json.dumps(to_json(made)))) == made
+    assert from_dict(cls, json.loads(json.dumps(to_dict(made)))) == made
     str(made)
     try:
         encode(made)

@@ -92,14 +92,14 @@ class Account:
         flow, before = change.flow, change.before
         key = flow.orig, flow.zone
         known = self._flows.get(key)
-        if change.type is ChangeType.APPEARED:
+        if change.type is ChangeType.ADDED:
             assert known is before is None, change
             self._flows[key] = flow
             return
         assert known is not None, change
         assert before is not None, change
         assert not differences(known, before), change
-        if change.type is ChangeType.VANISHED:
+        if change.type is ChangeType.REMOVED:
             del self._flows[key]
             return
         assert change.fields, change

@@ -15,7 +15,7 @@ from support.wire import attr
 
 from conntrack_aio import Flow, FlowEvent
 from conntrack_aio.codec.decoder import Decoder
-from conntrack_aio.codec.json import to_json
+from conntrack_aio.codec.json import to_dict
 from conntrack_aio.codec.messages import (
     decode_cpu_statistics,
     decode_event,
@@ -29,7 +29,7 @@ from conntrack_aio.codec.messages import (
 from conntrack_aio.model.expectations import Expectation
 from conntrack_aio.model.helpers import UserspaceHelper
 from conntrack_aio.model.requests import ExpectRequestOnly, RequestOnly
-from conntrack_aio.model.statistics import CPUStatistics, ExpectCPUStatistics, GlobalStatistics
+from conntrack_aio.model.statistics import CPUStatistics, ExpectCPUStatistics, TableStatistics
 from conntrack_aio.model.timeouts import TimeoutPolicy
 from conntrack_aio.netlink import messages
 from conntrack_aio.uapi.netlink import NLM_F
@@ -69,7 +69,7 @@ POLICIES = _of_cases(TimeoutPolicy, 0x800)
 HELPERS = _of_cases(UserspaceHelper, 0x900)
 CPU = [numbered(STATISTICS, 1), *_of_cases(CPUStatistics, 0x104)]
 EXPECT_CPU = _of_cases(ExpectCPUStatistics, 0x203)
-GLOBAL = _of_cases(GlobalStatistics, 0x105)
+GLOBAL = _of_cases(TableStatistics, 0x105)
 REQUESTS = _of_cases(RequestOnly, 0x101, 5) + _of_cases(ExpectRequestOnly, 0x201, 5)
 
 DECODERS: Sequence[tuple[Decoder[Any], list[bytes]]] = (
@@ -266,5 +266,5 @@ def scripts(conversations: Iterable[Sequence[Step]], options: Sequence[int]) -> 
     return [script.pack(steps, option) for steps in conversations for option in options]
 
 
-TEXTS = [(type(case.object), json.dumps(to_json(case.object)).encode()) for case in CASES]
+TEXTS = [(type(case.object), json.dumps(to_dict(case.object)).encode()) for case in CASES]
 """Objects as JSON, each with its class."""

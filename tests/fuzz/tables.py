@@ -237,7 +237,7 @@ class _Reader:
         while most > 0 and (changes._is_ready() or changes.waiting):
             most -= 1
             if changes._is_ready():
-                self.apply(await changes.next_batch())
+                self.apply(await changes.receive_batch())
             else:
                 changes._left = 256  # as a reader who waits would have it
 
@@ -371,7 +371,7 @@ async def tables(data: bytes) -> None:
 
 
 def _check_books(conn: Connection) -> None:
-    books = conn.statistics()
+    books = conn.client_statistics()
     assert not books.open_tables, "a table was left open"
     assert not books.open_streams + books.open_dumps, "a dump or a stream was left open"
 

@@ -27,8 +27,8 @@ CONTROL = ExpectPolicy(name="control", expect_max=1, expect_timeout=300)
 DATA = ExpectPolicy(name="data", expect_max=4, expect_timeout=60)
 
 
-def helper(name: str, family: int = AF_INET, protocol: int = 6) -> UserspaceHelper:
-    return UserspaceHelper(name=name, family=family, protocol=protocol, policies=(CONTROL, DATA))
+def helper(name: str, family: int = AF_INET, proto: int = 6) -> UserspaceHelper:
+    return UserspaceHelper(name=name, family=family, proto=proto, policies=(CONTROL, DATA))
 
 
 async def use(kernel: AnyKernel) -> list[object]:

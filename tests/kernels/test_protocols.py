@@ -106,11 +106,11 @@ async def test_timeouts_of_dccp(conn: Connection) -> None:
 @needs_udplite
 async def test_timeouts_of_udplite(conn: Connection) -> None:
     given = TimeoutPolicy.of(
-        f"lite{os.getpid()}", UDPTimeouts(replied=7), family=socket.AF_INET, protocol=UDPLITE
+        f"lite{os.getpid()}", UDPTimeouts(replied=7), family=socket.AF_INET, proto=UDPLITE
     )
     made = await conn.timeouts.create(given)
     try:
-        assert made.protocol == UDPLITE
+        assert made.proto == UDPLITE
         assert isinstance(made.timeouts, UDPTimeouts)
         assert made.timeouts.replied == 7
     finally:

@@ -183,11 +183,11 @@ async def test_the_collector_drops_what_is_looked_at(
 
             monkeypatch.setattr(module, name, add)
         if what == "statistics":
-            assert conn.statistics().open_streams >= 3
-            assert conn.statistics().open_streams == 3
+            assert conn.client_statistics().open_streams >= 3
+            assert conn.client_statistics().open_streams == 3
         else:
             conn.close()
-            assert conn.statistics().open_streams == 0
+            assert conn.client_statistics().open_streams == 0
     finally:
         gc.enable()
 

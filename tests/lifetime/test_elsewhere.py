@@ -33,7 +33,7 @@ from conntrack_aio import (
     UsedElsewhere,
     connect,
 )
-from conntrack_aio.bulk.outcomes import Bulk
+from conntrack_aio.bulk.outcomes import BulkOperation
 from conntrack_aio.netlink.walks import walking
 
 pytestmark = [pytest.mark.kernel]
@@ -45,7 +45,7 @@ class Opened(NamedTuple):
     conn: Connection
     dump: Dump[Flow]
     stream: EventStream[Any]
-    bulk: Bulk[Flow]
+    bulk: BulkOperation[Flow]
     table: FlowTable
     changes: Changes
 
@@ -70,11 +70,11 @@ CONNECTION: dict[str, Callable[[Connection], object]] = {
     "features": lambda conn: conn.features(),
     "flush": lambda conn: conn.flush(),
     "get": lambda conn: conn.get(FLOW),
-    "global_statistics": lambda conn: conn.global_statistics(),
+    "table_statistics": lambda conn: conn.table_statistics(),
     "list": lambda conn: conn.list(),
     "remove_labels": lambda conn: conn.remove_labels(FLOW, 1),
     "set_labels": lambda conn: conn.set_labels(FLOW, 1),
-    "statistics": lambda conn: conn.statistics(),
+    "client_statistics": lambda conn: conn.client_statistics(),
     "table": lambda conn: conn.table().__aenter__(),
     "unconfirmed": lambda conn: anext(conn.unconfirmed()),
     "update": lambda conn: conn.update(FLOW, mark=1),
@@ -95,15 +95,15 @@ async def rest_of(items: AsyncIterable[object]) -> None:
 
 OTHERS: dict[str, Use] = {
     "a dump": lambda opened: rest_of(opened.dump),
-    "a batch of a dump": lambda opened: opened.dump.next_batch(),
+    "a batch of a dump": lambda opened: opened.dump.receive_batch(),
     "a stream": lambda opened: rest_of(opened.stream),
-    "a batch of a stream": lambda opened: opened.stream.next_batch(),
-    "a stream without waiting": lambda opened: opened.stream.batch_nowait(),
+    "a batch of a stream": lambda opened: opened.stream.receive_batch(),
+    "a stream without waiting": lambda opened: opened.stream.receive_batch_nowait(),
     "a bulk": lambda opened: rest_of(opened.bulk),
     "a table, synced": lambda opened: opened.table.synced(),
     "a table, reconciled": lambda opened: opened.table.reconcile(),
     "changes": lambda opened: rest_of(opened.changes),
-    "a batch of changes": lambda opened: opened.changes.next_batch(),
+    "a batch of changes": lambda opened: opened.changes.receive_batch(),
 }
 
 PLAIN: dict[str, Use] = {
@@ -193,7 +193,7 @@ async def drain(stream: EventStream[Any]) -> None:
     more = True
     while more:
         try:
-            more = bool(stream.batch_nowait())
+            more = bool(stream.receive_batch_nowait())
         except EventsLost:
             pass
         await anyio.lowlevel.checkpoint()

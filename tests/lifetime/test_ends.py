@@ -44,7 +44,7 @@ async def _everything(conn: Connection) -> None:
         await conn.update(flows.tcp(1), mark=9)
         await anext(stream)
         await table.synced()
-        await changes.next_batch()
+        await changes.receive_batch()
         await table.reconcile()
 
 
@@ -74,7 +74,7 @@ def main_of(lab: Lab, name: str) -> Main:
 
 
 async def _reset(conn: Connection) -> None:
-    await conn.list(zero_counters=True)
+    await conn.list(reset_counters=True)
 
 
 USES["reset"] = _reset

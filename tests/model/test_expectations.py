@@ -10,7 +10,7 @@ import pytest
 from support.cases import EXPECTED4, MASK4, TCP4, expectation
 
 from conntrack_aio import EncodeError, EventType, Tuple
-from conntrack_aio.codec.json import to_json
+from conntrack_aio.codec.json import to_dict
 from conntrack_aio.model.expectations import (
     Direction,
     Expectation,
@@ -151,7 +151,7 @@ def test_an_event_in_a_line() -> None:
 
 def test_as_json() -> None:
     made = expectation(flags=ExpectFlags.PERMANENT, expect_class=0, nat=ExpectNAT.of("::", 9))
-    told = to_json(made)
+    told = to_dict(made)
     assert told.keys() == {"master", "tuple", "mask", "flags", "expect_class", "nat"}
     assert told["flags"] == ["PERMANENT"]
     nat = told["nat"]

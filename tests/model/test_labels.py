@@ -32,8 +32,8 @@ def test_a_file(tmp_path: Path) -> None:
         *(0, 3, 127, 3, 5)
     ]
     assert names.mask("zero", "last", 9) == 1 | 1 << 127 | 1 << 9
-    assert names.of(1 << 3 | 1 << 4 | 1) == ["zero", "web server", 4]
-    assert names.of(0) == names.of(None) == []
+    assert names.names(1 << 3 | 1 << 4 | 1) == ["zero", "web server", 4]
+    assert names.names(0) == names.names(None) == []
 
 
 def test_the_first_of_the_usual_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_members_of_enums_and_subclasses_are_what_they_are() -> None:
     assert names.bit("web") == names.bit(Name("web")) == names.bit(Bit.WEB) == 3
     assert type(names.bit("web")) is int
     assert (names.bit(True), names.bit(False)) == (1, 0)
-    assert names.of(8) == ["web"]
+    assert names.names(8) == ["web"]
 
 
 def test_leading_zeros() -> None:
@@ -155,7 +155,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_integers_of_any_kind(make: Callable[[int], Any]) -> None:
     names = LabelNames({"web": make(3)})
     assert names.bit(LyingText("web")) == names.bit(make(3)) == names.bit("3") == 3
-    assert names.of(make(8)) == ["web"]
+    assert names.names(make(8)) == ["web"]
 
 
 def test_a_text_that_is_a_number_is_a_bit() -> None:
@@ -163,7 +163,7 @@ def test_a_text_that_is_a_number_is_a_bit() -> None:
     names = LabelNames({"5": 3, "web": 4})
     assert [names.bit(text) for text in ("5", "05", "0x5", "0X05")] == [5] * 4
     assert Match(labels="5", label_names=names) == Match(labels=5)
-    assert names.of(1 << 3 | 1 << 4) == [3, "web"]
+    assert names.names(1 << 3 | 1 << 4) == [3, "web"]
     with pytest.raises(EncodeError, match="from 0 to 127"):
         names.bit("128")
 
@@ -204,7 +204,7 @@ def test_each_name_is_text() -> None:
 )
 def test_a_bitmap_is_a_number(wrong: Any) -> None:
     with pytest.raises(TypeError, match="must be an integer of 128 bits"):
-        LabelNames().of(wrong)
+        LabelNames().names(wrong)
     with pytest.raises(TypeError, match="must be an integer"):
         LabelNames({"a": wrong})
 
@@ -212,7 +212,7 @@ def test_a_bitmap_is_a_number(wrong: Any) -> None:
 @pytest.mark.parametrize("wrong", [-1, 1 << 128, 10**5000], ids=["below", "above", "huge"])
 def test_a_bitmap_has_128_bits(wrong: int) -> None:
     with pytest.raises(EncodeError, match="128 bits"):
-        LabelNames().of(wrong)
+        LabelNames().names(wrong)
     with pytest.raises(EncodeError, match="0 to 127"):
         LabelNames({"a": wrong})
 

@@ -8,7 +8,7 @@ import pytest
 from support.lab import Lab
 from support.passed import INTEGERS, Hostile
 
-from conntrack_aio.codec.json import from_json, to_json
+from conntrack_aio.codec.json import from_dict, to_dict
 from conntrack_aio.errors import DecodeError
 from conntrack_aio.model.sysctls import (
     SETTINGS,
@@ -122,9 +122,9 @@ def test_a_namespace_without_flows() -> None:
 
 def test_they_are_json() -> None:
     settings = ConntrackSysctls(events=EventMode.AUTO, acct=False, udp_timeout=30, count=0)
-    data = to_json(settings)
+    data = to_dict(settings)
     assert data == {"events": "AUTO", "acct": False, "udp_timeout": 30, "count": 0}
-    assert from_json(ConntrackSysctls, data) == settings
+    assert from_dict(ConntrackSysctls, data) == settings
 
 
 @pytest.mark.parametrize("kind", INTEGERS)

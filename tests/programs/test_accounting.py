@@ -65,7 +65,7 @@ class Account:
                 self.bytes += counters.bytes or 0
 
     async def reset(self, conn: Connection) -> None:
-        async with conn.dump(zero_counters=True) as dump:
+        async with conn.dump(reset_counters=True) as dump:
             async for flow in dump:
                 self.add(flow)
 
@@ -74,7 +74,7 @@ class Account:
         await conn.flush()
         mark = stream.mark()
         while True:
-            for event in stream.batch_nowait():
+            for event in stream.receive_batch_nowait():
                 self.add(event.flow)
             if stream.passed(mark):
                 return

@@ -74,14 +74,14 @@ def said(output: str) -> dict[str, Facts]:
     return found
 
 
-def expected(family: int, protocol: int, timeouts: ProtocolTimeouts | None) -> Facts:
+def expected(family: int, proto: int, timeouts: ProtocolTimeouts | None) -> Facts:
     assert timeouts is not None
     told: Facts = {
         {"unack": "unacknowledged"}.get(name, name): value
         for name, value in attrs.asdict(timeouts).items()
         if name not in UNTOLD
     }
-    return {"l3proto": family, "l4proto": protocol} | told
+    return {"l3proto": family, "l4proto": proto} | told
 
 
 def arguments(timeouts: ProtocolTimeouts) -> list[str]:
@@ -94,33 +94,29 @@ def arguments(timeouts: ProtocolTimeouts) -> list[str]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_it_reads_what_we_write(
-    conn: Connection, lab: Lab, protocol: str, family: str
-) -> None:
-    timeouts = PROTOCOLS[protocol]
+@pytest.mark.parametrize("proto", PROTOCOLS)
+async def test_it_reads_what_we_write(conn: Connection, lab: Lab, proto: str, family: str) -> None:
+    timeouts = PROTOCOLS[proto]
     made = await conn.timeouts.create(TimeoutPolicy.of("ours", timeouts, family=FAMILIES[family]))
-    wanted = {"ours": expected(made.family, made.protocol, made.timeouts)}
+    wanted = {"ours": expected(made.family, made.proto, made.timeouts)}
     assert said(lab.program("nfct", "list", "timeout")) == wanted
     assert said(lab.program("nfct", "get", "timeout", "ours")) == wanted
     await conn.timeouts.set_defaults(timeouts)
-    assert said(lab.program("nfct", "default-get", "timeout", family, protocol)) == {
+    assert said(lab.program("nfct", "default-get", "timeout", family, proto)) == {
         "": expected(FAMILIES[family], protocol_of(type(timeouts)), timeouts)
     }
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_we_read_what_it_writes(
-    conn: Connection, lab: Lab, protocol: str, family: str
-) -> None:
-    timeouts = PROTOCOLS[protocol]
-    lab.program("nfct", "add", "timeout", "theirs", family, protocol, *arguments(timeouts))
+@pytest.mark.parametrize("proto", PROTOCOLS)
+async def test_we_read_what_it_writes(conn: Connection, lab: Lab, proto: str, family: str) -> None:
+    timeouts = PROTOCOLS[proto]
+    lab.program("nfct", "add", "timeout", "theirs", family, proto, *arguments(timeouts))
     (read,) = await conn.timeouts.list()
     assert (read.name, read.family, read.use) == ("theirs", FAMILIES[family], 1)
-    assert read.protocol == protocol_of(type(timeouts))
+    assert read.proto == protocol_of(type(timeouts))
     assert expected(0, 0, read.timeouts) == expected(0, 0, timeouts)
-    lab.program("nfct", "default-set", "timeout", family, protocol, *arguments(timeouts))
+    lab.program("nfct", "default-set", "timeout", family, proto, *arguments(timeouts))
     defaults = await conn.timeouts.get_defaults(type(timeouts))
     assert expected(0, 0, defaults) == expected(0, 0, timeouts)
 

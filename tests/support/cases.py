@@ -35,7 +35,7 @@ from conntrack_aio.model.expectations import (
     ExpectNAT,
 )
 from conntrack_aio.model.requests import ExpectRequestOnly, FilterFlags, RequestOnly
-from conntrack_aio.model.statistics import CPUStatistics, ExpectCPUStatistics, GlobalStatistics
+from conntrack_aio.model.statistics import CPUStatistics, ExpectCPUStatistics, TableStatistics
 from conntrack_aio.netlink.exchange import Request
 
 from .policy_cases import HELPERS, POLICIES
@@ -404,7 +404,7 @@ MESSAGES = [
         be32(1, 0) + be32(2, 1) + be32(3, 0xFFFFFFFF),
         {"cpu": 3},
     ),
-    Case("statistics", GlobalStatistics(entries=0, max_entries=9), be32(1, 0) + be32(2, 9)),
+    Case("statistics", TableStatistics(entries=0, max_entries=9), be32(1, 0) + be32(2, 9)),
     Case(
         "a processor's statistics, of Linux 6.18",
         CPUStatistics(

@@ -147,7 +147,7 @@ class Replay:
     def apply(self, change: Change) -> None:
         key = key_of(change.flow)
         known = self.flows.get(key)
-        if change.type is ChangeType.APPEARED:
+        if change.type is ChangeType.ADDED:
             assert known is change.before is None, change
             self.flows[key] = change.flow
         elif change.type is ChangeType.CHANGED:

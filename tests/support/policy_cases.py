@@ -24,9 +24,9 @@ def seconds(*values: int) -> bytes:
     return b"".join(be32(number, value) for number, value in enumerate(values, 1))
 
 
-def policy_head(name: bytes, family: int, protocol: int) -> bytes:
+def policy_head(name: bytes, family: int, proto: int) -> bytes:
     """What stands first in the message of a timeout policy."""
-    return attr(1, name + b"\0") + be16(2, family) + be8(3, protocol)
+    return attr(1, name + b"\0") + be16(2, family) + be8(3, proto)
 
 
 PER_PROTOCOL = [
@@ -81,19 +81,19 @@ POLICIES = [
     *(
         Case(
             f"a timeout policy of protocol {n}",
-            TimeoutPolicy(name="a", family=2, protocol=n, timeouts=timeouts, use=1),
+            TimeoutPolicy(name="a", family=2, proto=n, timeouts=timeouts, use=1),
             policy_head(b"a", 2, n) + nest(4, data) + be32(5, 1),
         )
         for n, timeouts, data in PER_PROTOCOL
     ),
     Case(
         "a timeout policy of nothing",
-        TimeoutPolicy(name="", family=0, protocol=6, timeouts=TCPTimeouts()),
+        TimeoutPolicy(name="", family=0, proto=6, timeouts=TCPTimeouts()),
         policy_head(b"", 0, 6) + nest(4),
     ),
     Case(
         "a timeout policy without timeouts",
-        TimeoutPolicy(name="x" * 31, family=99, protocol=6),
+        TimeoutPolicy(name="x" * 31, family=99, proto=6),
         policy_head(b"x" * 31, 99, 6),
     ),
     Case(
@@ -101,7 +101,7 @@ POLICIES = [
         TimeoutPolicy(
             name="a",
             family=10,
-            protocol=200,
+            proto=200,
             unknown=(UnknownAttribute((4,), be32(1, 5), nested=True),),
         ),
         policy_head(b"a", 10, 200) + nest(4, be32(1, 5)),
@@ -111,7 +111,7 @@ POLICIES = [
         TimeoutPolicy(
             name="a",
             family=10,
-            protocol=17,
+            proto=17,
             timeouts=UDPTimeouts(unreplied=3),
             unknown=(UnknownAttribute((4, 3), b"\0\0\0\x05"),),
         ),
@@ -133,7 +133,7 @@ HELPERS = [
         UserspaceHelper(
             name="amanda",
             family=2,
-            protocol=6,
+            proto=6,
             policies=tuple(
                 ExpectPolicy(name=f"class{n}", expect_max=n, expect_timeout=300) for n in range(4)
             ),
@@ -160,7 +160,7 @@ HELPERS = [
         UserspaceHelper(
             name="x" * 15,
             family=2,
-            protocol=6,
+            proto=6,
             policies=(ExpectPolicy(name="", expect_max=255, expect_timeout=0),),
             queue=0,
             private_data_length=0,
@@ -175,7 +175,7 @@ HELPERS = [
     ),
     Case(
         "a helper of a status of tomorrow",
-        UserspaceHelper(name="", family=2, protocol=6, status=2),
+        UserspaceHelper(name="", family=2, proto=6, status=2),
         attr(1, b"\0") + HELPER_KEY + be32(6, 2),
     ),
     Case(
@@ -183,7 +183,7 @@ HELPERS = [
         UserspaceHelper(
             name="a",
             family=2,
-            protocol=6,
+            proto=6,
             policies=(ExpectPolicy(name="b", expect_max=1, expect_timeout=2),),
             unknown=(
                 UnknownAttribute((4, 2, 4), b"\x01"),

@@ -190,7 +190,7 @@ async def dump(world: World) -> object:
         found = [ports(await conn.list()), ports(await conn.list(MATCH)), await conn.count(MATCH)]
         async with conn.dump() as entries:
             await anext(entries)  # and leave it
-        return [found, len(await conn.list(zero_counters=True)), await conn.delete_matching(MATCH)]
+        return [found, len(await conn.list(reset_counters=True)), await conn.delete_matching(MATCH)]
 
 
 async def large_dump(world: World) -> object:
@@ -206,7 +206,7 @@ async def events(world: World) -> object:
 
 async def use_events(conn: Connection, stream: EventStream[FlowEvent]) -> object:
     idle = stream.mark()
-    seen: list[object] = [stream.passed(idle), stream.batch_nowait(), stream.passed(idle)]
+    seen: list[object] = [stream.passed(idle), stream.receive_batch_nowait(), stream.passed(idle)]
     await made(conn, FLOWS)
     for _ in range(2):
         event = await anext(stream)
@@ -214,7 +214,7 @@ async def use_events(conn: Connection, stream: EventStream[FlowEvent]) -> object
     await conn.flush()
     mark = stream.mark()
     seen.append(stream.passed(mark))
-    while batch := stream.batch_nowait():
+    while batch := stream.receive_batch_nowait():
         seen.append([batch[0].type.name, ports([event.flow for event in batch])])
     seen.append(stream.passed(mark))
     seen.append([stream.statistics().events_lost, stream.statistics().queued])
@@ -250,7 +250,9 @@ async def growing(world: World) -> object:
             storm(start)
             mark = stream.mark()
             while not stream.passed(mark):
-                losses += sum(isinstance(each, EventsLost) for each in stream.batch_nowait())
+                losses += sum(
+                    isinstance(each, EventsLost) for each in stream.receive_batch_nowait()
+                )
         return losses > 0
 
 
@@ -372,9 +374,9 @@ async def all_at_once(world: World) -> object:
             seen = [await use_events(conn, stream), await use_table(conn, live)]
             seen.append(await use_netns(other))
             while not everywhere.passed(everywhere.mark()):
-                await everywhere.next_batch()
+                await everywhere.receive_batch()
             seen.append(await use_all(conn, other, everywhere))
-            while stream.batch_nowait():  # of no interest here
+            while stream.receive_batch_nowait():  # of no interest here
                 pass
             return [*seen, len(await conn.list(MATCH))]
 

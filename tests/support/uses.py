@@ -83,11 +83,11 @@ async def _filtered(conn: Connection) -> None:
 
 async def _table(conn: Connection) -> None:
     async with conn.table(reconcile=None) as table, table.changes() as changes:
-        await changes.next_batch()
+        await changes.receive_batch()
         await conn.update(flows.tcp(1), mark=9)
         await table.synced()
         await table.reconcile()
-        await changes.next_batch()
+        await changes.receive_batch()
 
 
 async def _table_after_a_loss(conn: Connection) -> None:
@@ -101,7 +101,7 @@ async def _idle_changes(conn: Connection) -> None:
     async with conn.table(reconcile=None) as table, table.changes() as changes:
         with anyio.move_on_after(0.02):
             while True:
-                await changes.next_batch()
+                await changes.receive_batch()
 
 
 async def _expect(conn: Connection) -> None:

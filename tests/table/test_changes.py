@@ -80,7 +80,7 @@ async def test_it_opens_with_what_is_there(table: Table) -> None:
         table.tell(NEW, number)
     opened = await read(table.changes(), 2)
     assert {each.flow.orig.sport for each in opened} == {1, 2}
-    assert {(each.type, each.cause) for each in opened} == {(ChangeType.APPEARED, Cause.PRESENT)}
+    assert {(each.type, each.cause) for each in opened} == {(ChangeType.ADDED, Cause.PRESENT)}
 
 
 async def test_what_was_there_and_is_not_told_yet_may_change_and_go(table: Table) -> None:
@@ -90,7 +90,7 @@ async def test_what_was_there_and_is_not_told_yet_may_change_and_go(table: Table
     table.tell(UPDATE, 1, mark=7)
     table.tell(DESTROY, 2)
     (change,) = await read(changes, 1)
-    assert told(change) == (ChangeType.APPEARED, 1, Cause.PRESENT)
+    assert told(change) == (ChangeType.ADDED, 1, Cause.PRESENT)
     assert change.flow.mark == 7
     assert await is_silent(changes)
 
@@ -103,11 +103,11 @@ async def test_one_change_after_the_other(table: Table) -> None:
     (changed,) = await read(changes, 1)
     table.tell(DESTROY, 1, status=Status.DYING)
     (vanished,) = await read(changes, 1)
-    assert told(appeared) == (ChangeType.APPEARED, 1, Cause.EVENT)
+    assert told(appeared) == (ChangeType.ADDED, 1, Cause.EVENT)
     assert told(changed) == (ChangeType.CHANGED, 1, Cause.EVENT)
     assert changed.fields == ("status", "mark")
     assert changed.before is appeared.flow
-    assert told(vanished) == (ChangeType.VANISHED, 1, Cause.EVENT)
+    assert told(vanished) == (ChangeType.REMOVED, 1, Cause.EVENT)
     assert vanished.before is changed.flow
     assert vanished.flow.status is Status.DYING
     assert vanished.flow.mark == 7, "the destroy event does not have it"
@@ -155,8 +155,8 @@ async def test_what_vanished_and_came_again_are_two(table: Table) -> None:
         table.tell(NEW, 1, mark=mark)
     assert changes.waiting == 1
     vanished, appeared = await read(changes, 2)
-    assert (vanished.type, vanished.flow.mark) == (ChangeType.VANISHED, 1)
-    assert (appeared.type, appeared.flow.mark) == (ChangeType.APPEARED, 4)
+    assert (vanished.type, vanished.flow.mark) == (ChangeType.REMOVED, 1)
+    assert (appeared.type, appeared.flow.mark) == (ChangeType.ADDED, 4)
     table.tell(DESTROY, 1)
     (gone,) = await read(changes, 1)
     assert gone.before is appeared.flow
@@ -168,7 +168,7 @@ async def test_readers_are_apart(table: Table) -> None:
     await read(quick, 1)
     table.tell(DESTROY, 1)
     (vanished,) = await read(quick, 1)
-    assert vanished.type is ChangeType.VANISHED
+    assert vanished.type is ChangeType.REMOVED
     assert await is_silent(slow)
 
 
@@ -256,7 +256,7 @@ async def test_a_second_reader_is_refused(table: Table) -> None:
             await anext(changes)
         table.tell(NEW, 1)
         with pytest.raises(anyio.BusyResourceError):
-            await changes.next_batch()
+            await changes.receive_batch()
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -300,7 +300,7 @@ async def test_a_failure_of_the_table_is_raised(table: Table) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (Change(ChangeType.APPEARED, flow(1), Cause.EVENT), "APPEARED udp 10.0.0.1:1 -> "),
+        (Change(ChangeType.ADDED, flow(1), Cause.EVENT), "ADDED udp 10.0.0.1:1 -> "),
         (
             Change(ChangeType.CHANGED, flow(1), Cause.EVENT, flow(1), ("mark", "id")),
             "CHANGED  udp 10.0.0.1:1 -> 10.0.0.2:53 timeout=30 (mark, id)",

@@ -89,7 +89,7 @@ async def test_a_refusal_at_the_start(kernel: FakeKernel) -> None:
         assert raised.value.request.startswith("dump")
         with pytest.raises(PermissionDenied):
             len(table)
-        assert conn.statistics().open_streams == conn.statistics().open_tables == 0
+        assert conn.client_statistics().open_streams == conn.client_statistics().open_tables == 0
 
 
 async def test_a_setting_that_may_not_be_changed() -> None:
@@ -98,7 +98,7 @@ async def test_a_setting_that_may_not_be_changed() -> None:
         conn._session.endpoint = kernel._endpoint  # type: ignore[attr-defined]
         with pytest.raises(PermissionDenied):
             await conn.table(enable_events=True).__aenter__()
-        assert conn.statistics().open_tables == 0
+        assert conn.client_statistics().open_tables == 0
 
 
 async def test_a_failure_later_is_raised_everywhere(kernel: FakeKernel, table: FlowTable) -> None:
@@ -134,7 +134,7 @@ async def test_the_body_of_a_table_that_failed_leaves_as_it_likes(kernel: FakeKe
         kernel.refuse(errno.EPERM, "dump")
         with anyio.fail_after(5), pytest.raises(PermissionDenied):
             await table.reconcile()
-    assert conn.statistics().open_tables == 0
+    assert conn.client_statistics().open_tables == 0
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -199,7 +199,7 @@ def _no_reading(table: FlowTable, kernel: FakeKernel, patch: pytest.MonkeyPatch)
     def fail(*_: object) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
-    patch.setattr(table._upstream.stream, "batch_nowait", fail)
+    patch.setattr(table._upstream.stream, "receive_batch_nowait", fail)
     patch.setattr(table._upstream.stream.socket, "wait_readable", fail)
     _no_memory(table, kernel, patch)
 
@@ -259,7 +259,7 @@ async def test_no_shortage_ends_a_table(
     replay: dict[object, Flow] = {}
     while changes.waiting:
         change = await anext(changes)
-        if change.type is ChangeType.VANISHED:
+        if change.type is ChangeType.REMOVED:
             del replay[change.flow.orig]
         else:
             replay[change.flow.orig] = change.flow
@@ -289,7 +289,7 @@ async def test_a_table_is_not_opened_under_a_shortage(kernel: FakeKernel, begin:
             with anyio.fail_after(5), pytest.raises(PASSING):
                 await table.__aenter__()
         kernel._faults._waiting.clear()
-        assert conn.statistics().open_tables == conn.statistics().open_streams == 0
+        assert conn.client_statistics().open_tables == conn.client_statistics().open_streams == 0
         async with conn.table() as table:
             assert len(table) == 3
 
@@ -392,7 +392,7 @@ async def test_an_unknown_flow_is_looked_up(kernel: FakeKernel, table: FlowTable
     kernel.emit(told_of(silent, mark=None))
     await check(kernel, table)
     change: Change = await anext(changes)
-    assert (change.type, change.flow.mark) == (ChangeType.APPEARED, 9)
+    assert (change.type, change.flow.mark) == (ChangeType.ADDED, 9)
     assert verbs(kernel) == ["count", "dump", "get"]
     assert table.statistics().looked_up == 1
 
@@ -532,7 +532,7 @@ async def test_a_setting_that_can_not_be_read_may_be_zero(monkeypatch: pytest.Mo
         kernel.add(flows.tcp(7))
         del kernel.sysctls["nf_conntrack_events"]
         await eventually(lambda: len(table) > 0)
-        assert table.mode is TableMode.PARTLY
+        assert table.mode is TableMode.PARTIAL
         done = table.statistics().comparisons
         await eventually(lambda: table.statistics().comparisons >= done + 3)
 
@@ -567,7 +567,7 @@ async def test_what_does_not_match_yet_may_be_silent(monkeypatch: pytest.MonkeyP
         conn.table(lambda flow: flow.mark == 7) as chosen,
         conn.table(Match(orig_src="192.0.2.1")) as others,
     ):
-        assert marked.mode is chosen.mode is TableMode.PARTLY
+        assert marked.mode is chosen.mode is TableMode.PARTIAL
         assert others.mode is TableMode.FOLLOWED, "a source never changes"
         kernel.change(flows.tcp(1).orig, mark=7)
         await eventually(lambda: len(marked) and len(chosen))
@@ -626,12 +626,12 @@ async def test_a_change_without_its_event_is_found(which: str) -> None:
             await table.synced()
         assert table.mode is TableMode.FOLLOWED
         change(kernel)
-        await eventually(lambda: table.mode is TableMode.PARTLY)
+        await eventually(lambda: table.mode is TableMode.PARTIAL)
         assert table.statistics().unreported_changes >= 1
         await check(kernel, table)
         done = table.statistics().comparisons
         await eventually(lambda: table.statistics().comparisons > done)
-        assert table.mode is TableMode.PARTLY, "the rule is still there"
+        assert table.mode is TableMode.PARTIAL, "the rule is still there"
 
 
 REPORTED: dict[str, Callable[[FakeKernel], object]] = {
@@ -689,14 +689,14 @@ async def test_an_entry_whose_timeout_has_run_out_is_looked_up(
             kernel.add(flows.tcp(1))
         await table.synced()
         changes = table.changes()
-        assert (await anext(changes)).type is ChangeType.APPEARED
+        assert (await anext(changes)).type is ChangeType.ADDED
         kernel.advance(10_000)
         table._mirror._told_at = dict.fromkeys(table._mirror._told_at, -10_000.0)  # type: ignore[misc]
         with anyio.fail_after(5):
             change = await anext(changes)
-        assert (change.type, change.cause) == (ChangeType.VANISHED, Cause.RECONCILED)
+        assert (change.type, change.cause) == (ChangeType.REMOVED, Cause.RECONCILED)
         assert table.statistics().unreported_changes == (setting == 1)
-        assert table.mode is (TableMode.PARTLY if setting == 1 else TableMode.FOLLOWED)
+        assert table.mode is (TableMode.PARTIAL if setting == 1 else TableMode.FOLLOWED)
 
 
 @pytest.mark.usefixtures("quickened")

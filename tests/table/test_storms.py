@@ -317,7 +317,7 @@ async def test_rules_keep_events_back(lab: Lab, seed: int) -> None:
         await conn.create(last := flows.tcp(60_000))
         await quick.until_it_has(key_of(last))
         await judged(table)
-        assert table.mode is TableMode.PARTLY
+        assert table.mode is TableMode.PARTIAL
         assert table.statistics().unreported_changes > 0
         tasks.cancel_scope.cancel()
 

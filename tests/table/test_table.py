@@ -213,10 +213,10 @@ async def test_the_part_that_matches(conn: Connection) -> None:
         assert {flow.mark for flow in table} == {1}
         assert by_tuple(table) == by_tuple(await conn.list(Match(mark=1)))
         left, came, new = await read(changes, 3)
-        assert (left.type, left.cause) == (ChangeType.VANISHED, Cause.UNMATCHED)
+        assert (left.type, left.cause) == (ChangeType.REMOVED, Cause.UNMATCHED)
         assert left.flow.mark == 2
-        assert (came.type, came.flow.orig) == (ChangeType.APPEARED, flows.tcp(2).orig)
-        assert (new.type, new.cause) == (ChangeType.APPEARED, Cause.EVENT)
+        assert (came.type, came.flow.orig) == (ChangeType.ADDED, flows.tcp(2).orig)
+        assert (new.type, new.cause) == (ChangeType.ADDED, Cause.EVENT)
 
 
 @pytest.mark.parametrize("match", [Match(mark=0), lambda flow: flow.mark == 0])
@@ -308,7 +308,7 @@ async def test_silent_flows_are_found_by_comparing(
     assert len(table) == 1
     await table.reconcile()
     (appeared,) = await read(changes, 1)
-    assert (appeared.type, appeared.cause) == (ChangeType.APPEARED, Cause.RECONCILED)
+    assert (appeared.type, appeared.cause) == (ChangeType.ADDED, Cause.RECONCILED)
     await conn.update(flows.tcp(1), mark=7)
     await table.reconcile()
     (changed,) = await read(changes, 1)
@@ -318,7 +318,7 @@ async def test_silent_flows_are_found_by_comparing(
     assert flows.tcp(1).orig in table
     await table.reconcile()
     (vanished,) = await read(changes, 1)
-    assert (vanished.type, vanished.cause) == (ChangeType.VANISHED, Cause.RECONCILED)
+    assert (vanished.type, vanished.cause) == (ChangeType.REMOVED, Cause.RECONCILED)
     await check(conn, table)
 
 
@@ -344,7 +344,7 @@ async def test_comparing_every_so_often(lab: Lab, conn: Connection) -> None:
             await read(changes, 1)
             await conn.delete(flows.tcp(1))
             (vanished,) = await read(changes, 1)
-            assert (vanished.type, vanished.cause) == (ChangeType.VANISHED, Cause.RECONCILED)
+            assert (vanished.type, vanished.cause) == (ChangeType.REMOVED, Cause.RECONCILED)
 
 
 async def test_no_comparing_where_all_are_heard_of(
@@ -376,15 +376,15 @@ async def test_rules_that_keep_events_back(
         changes = table.changes()
         lab.run(send_one_datagram)
         (appeared,) = await read(changes, 1)
-        assert (appeared.type, appeared.cause) == (ChangeType.APPEARED, Cause.EVENT)
+        assert (appeared.type, appeared.cause) == (ChangeType.ADDED, Cause.EVENT)
         assert table.mode is TableMode.FOLLOWED
         with anyio.fail_after(20):
             vanished = await anext(changes)
-        assert (vanished.type, vanished.cause) == (ChangeType.VANISHED, Cause.RECONCILED)
+        assert (vanished.type, vanished.cause) == (ChangeType.REMOVED, Cause.RECONCILED)
         with anyio.fail_after(20):
             while table.mode is TableMode.FOLLOWED:  # noqa: ASYNC110
                 await anyio.sleep(0.05)
-        assert table.mode is TableMode.PARTLY
+        assert table.mode is TableMode.PARTIAL
         assert table.statistics().unreported_changes == 1
         assert (table.statistics().comparisons == 1) == (reconcile is None)
 
@@ -438,7 +438,7 @@ async def check_marked(conn: Connection, table: FlowTable, count: int) -> None:
     [
         (0, TableMode.POLLED, TableMode.POLLED),
         (1, TableMode.FOLLOWED, TableMode.FOLLOWED),
-        (2, TableMode.PARTLY, TableMode.FOLLOWED),
+        (2, TableMode.PARTIAL, TableMode.FOLLOWED),
     ],
 )
 async def test_mode(
@@ -464,7 +464,7 @@ async def test_what_was_made_without_events_stays_silent(
     assert table.mode is TableMode.POLLED
     lab.sysctl("nf_conntrack_events", 1)
     await table.reconcile()
-    assert table.mode is TableMode.PARTLY
+    assert table.mode is TableMode.PARTIAL
     await conn.delete(flows.tcp())
     await table.reconcile()
     assert table.mode is TableMode.FOLLOWED
@@ -475,7 +475,7 @@ async def test_events_are_enabled_when_asked_for(lab: Lab, conn: Connection) -> 
     await conn.create(flows.tcp(1))
     async with conn.table(enable_events=True) as table:
         assert lab.read_sysctl("nf_conntrack_events") == "1"
-        assert table.mode is TableMode.PARTLY, "the older flow is silent"
+        assert table.mode is TableMode.PARTIAL, "the older flow is silent"
         await conn.create(flows.tcp(2))
         await table.synced()
         assert len(table) == 2
@@ -492,7 +492,7 @@ async def test_losses_are_repaired(conn: Connection) -> None:
         told = table.statistics()
         assert told.resyncs > 0
         assert told.stream.events_lost > 0
-        assert conn.statistics().resyncs == told.resyncs
+        assert conn.client_statistics().resyncs == told.resyncs
         assert not table.behind
         await conn.flush()
         await check(conn, table)
@@ -508,7 +508,7 @@ async def test_what_the_body_raises_leaves_as_it_is(conn: Connection) -> None:
         async with conn.table():
             raise ZeroDivisionError
     assert raised.value.__context__ is None
-    assert conn.statistics().open_tables == conn.statistics().open_streams == 0
+    assert conn.client_statistics().open_tables == conn.client_statistics().open_streams == 0
 
 
 @pytest.mark.parametrize("error", [KeyError("mine"), ExceptionGroup("mine", [KeyError()])])
@@ -527,9 +527,9 @@ async def test_a_cancelled_body(conn: Connection) -> None:
     with anyio.CancelScope() as scope:
         async with conn.table() as table:
             scope.cancel()
-            await table.changes().next_batch()
+            await table.changes().receive_batch()
     assert scope.cancelled_caught
-    assert conn.statistics().open_tables == conn.statistics().open_streams == 0
+    assert conn.client_statistics().open_tables == conn.client_statistics().open_streams == 0
 
 
 async def test_any_task_may_close_it(conn: Connection) -> None:
@@ -573,7 +573,7 @@ async def test_used_before_and_after(conn: Connection) -> None:
     ):
         with pytest.raises(anyio.ClosedResourceError, match="the table is closed"):
             use()
-    for wait in (table.synced, table.reconcile, changes.next_batch):
+    for wait in (table.synced, table.reconcile, changes.receive_batch):
         with pytest.raises(anyio.ClosedResourceError, match="the table is closed"):
             await wait()
     assert table.statistics().entries == 0
@@ -600,7 +600,7 @@ async def test_closed_while_it_is_entered(
     monkeypatch.setattr(table._upstream, "read_number", read_number)
     with pytest.raises(anyio.ClosedResourceError):
         await table.__aenter__()
-    assert conn.statistics().open_streams == 0
+    assert conn.client_statistics().open_streams == 0
 
 
 async def asynchronous(flow: Flow) -> bool:

@@ -12,7 +12,7 @@ from support.anykernel import AnyKernel
 
 from conntrack_aio import (
     AlreadyExists,
-    Bulk,
+    BulkOperation,
     Connection,
     EncodeError,
     Flow,
@@ -70,10 +70,10 @@ async def test_each_failure_is_its_own_items(conn: Connection) -> None:
 
 async def test_of_bad_items_alone_nothing_is_sent(conn: Connection) -> None:
     bad = attrs.evolve(flows.tcp(), mark=-1)
-    before = conn.statistics().requests
+    before = conn.client_statistics().requests
     (outcome,) = await conn.create_many([bad])
     assert isinstance(outcome.error, EncodeError)
-    assert conn.statistics().requests == before
+    assert conn.client_statistics().requests == before
     assert await conn.create_many([]) == []
 
 
@@ -94,7 +94,7 @@ async def test_a_table_is_made_again(conn: Connection) -> None:
     before = {(flow.orig, flow.reply, flow.status) for flow in await conn.list()}
     saved = await conn.list()
     await conn.flush()
-    outcomes = await conn.create_many(map(NewFlow.again, saved))
+    outcomes = await conn.create_many(map(NewFlow.from_flow, saved))
     assert [outcome.error for outcome in outcomes] == [None] * 6
     assert {(flow.orig, flow.reply, flow.status) for flow in await conn.list()} == before
 
@@ -182,7 +182,7 @@ async def test_outcomes_one_by_one_and_in_lists(conn: Connection) -> None:
         rest = [outcome async for batch in bulk.batches() for outcome in batch]
         assert [first, *rest] == [Outcome(flow) for flow in new]
         assert [outcome async for outcome in bulk] == []
-    assert conn.statistics().open_bulks == 0
+    assert conn.client_statistics().open_bulks == 0
 
 
 async def test_an_async_iterable(conn: Connection) -> None:
@@ -281,7 +281,7 @@ async def test_an_iterable_that_fails(conn: Connection) -> None:
     assert await conn.count() == 1400
 
 
-async def listen(bulk: Bulk[Flow], told: list[bool]) -> None:
+async def listen(bulk: BulkOperation[Flow], told: list[bool]) -> None:
     async for outcome in bulk:
         told.append(outcome.ok)
 

@@ -205,7 +205,7 @@ async def test_counters_are_read_and_reset() -> None:
     flow.counters_orig = Counters(packets=3, bytes=180)
     kernel = FakeKernel(flows=[flow])
     async with kernel.connect() as conn:
-        read = await conn.get(flow.orig, zero_counters=True)
+        read = await conn.get(flow.orig, reset_counters=True)
         again = await conn.get(flow.orig)
     assert read.counters_orig == flow.counters_orig
     assert again.counters_orig == Counters(packets=0, bytes=0)
@@ -216,7 +216,7 @@ async def test_counters_are_read_and_reset() -> None:
 async def test_a_flow_with_a_helper_that_is_a_program() -> None:
     kernel = FakeKernel()
     policy = ExpectPolicy(name="x", expect_max=1, expect_timeout=60)
-    mine = UserspaceHelper(name="mine", family=2, protocol=6, policies=(policy,))
+    mine = UserspaceHelper(name="mine", family=2, proto=6, policies=(policy,))
     async with kernel.connect() as conn:
         with pytest.raises(conntrack_aio.NotSupported):
             await conn.create(attrs.evolve(flows.tcp(), helper=Helper(name="mine")))
@@ -260,7 +260,7 @@ async def test_a_forger_is_not_believed() -> None:
         kernel.emit(flows.new_event(flows.tcp(2)), group=NFNLGRP.CONNTRACK_NEW)
         (event,) = await take(stream)
         assert event.flow.orig == flows.tcp(2).orig
-        assert conn.statistics().forged == 1
+        assert conn.client_statistics().forged == 1
 
 
 async def test_events_of_other_namespaces() -> None:

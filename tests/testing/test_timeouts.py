@@ -86,7 +86,7 @@ async def test_the_defaults_are_the_same(conn: Connection) -> None:
         GRETimeouts(unreplied=30, replied=180),
         GenericTimeouts(timeout=600),
     ]
-    assert await conn.timeouts.get_defaults(UDPTimeouts, protocol=136) == told[1]
+    assert await conn.timeouts.get_defaults(UDPTimeouts, proto=136) == told[1]
 
 
 async def test_a_policy_lives(conn: Connection) -> None:
@@ -218,23 +218,21 @@ async def test_by_age() -> None:
     ):
         kernel = FakeKernel(release)
         async with kernel.connect() as conn:
-            for there, timeouts, protocol in (
+            for there, timeouts, proto in (
                 (dccp, DCCPTimeouts(open=7), None),
                 (udplite, UDPTimeouts(replied=7), 136),
             ):
-                policy = TimeoutPolicy.of(
-                    str(protocol), timeouts, family=AF_INET, protocol=protocol
-                )
+                policy = TimeoutPolicy.of(str(proto), timeouts, family=AF_INET, proto=proto)
                 if there:
                     await conn.timeouts.create(policy)
-                    await conn.timeouts.set_defaults(timeouts, protocol=protocol)
-                    defaults = await conn.timeouts.get_defaults(type(timeouts), protocol=protocol)
+                    await conn.timeouts.set_defaults(timeouts, proto=proto)
+                    defaults = await conn.timeouts.get_defaults(type(timeouts), proto=proto)
                     assert 7 in attrs.astuple(defaults)
                 else:
                     with pytest.raises(NotSupported):
                         await conn.timeouts.create(policy)
                     with pytest.raises(NotSupported):
-                        await conn.timeouts.set_defaults(timeouts, protocol=protocol)
+                        await conn.timeouts.set_defaults(timeouts, proto=proto)
         assert kernel.sysctls.get("nf_conntrack_dccp_timeout_open") == (7 if dccp else None)
 
 
@@ -288,7 +286,7 @@ def test_what_was_asked_can_be_read() -> None:
     assert kernel.asked[0].attributes == {
         "name": "a",
         "family": 2,
-        "protocol": 17,
+        "proto": 17,
         "timeouts": UDPTimeouts(unreplied=5),
     }
 

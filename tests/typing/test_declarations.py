@@ -45,8 +45,8 @@ async def lose(conn: Connection) -> None:
     assert_type(conn.events(EventType.NEW, on_loss="raise"), EventStream[FlowEvent])
     items = conn.events(EventType.NEW, on_loss="item", reliable=True)
     assert_type(items, EventStream[FlowEvent | EventsLost])
-    assert_type(await items.next_batch(), list[FlowEvent | EventsLost])
-    assert_type(items.batch_nowait(), list[FlowEvent | EventsLost])
+    assert_type(await items.receive_batch(), list[FlowEvent | EventsLost])
+    assert_type(items.receive_batch_nowait(), list[FlowEvent | EventsLost])
     async for item in items:
         item.flow  # WRONG
         if not isinstance(item, EventsLost):

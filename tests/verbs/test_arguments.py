@@ -40,8 +40,8 @@ from conntrack_aio import (
     UDPTimeouts,
     UserspaceHelper,
     connect,
-    from_json,
-    to_json,
+    from_dict,
+    to_dict,
 )
 from conntrack_aio.model import labels
 from conntrack_aio.plain import describe_value
@@ -54,7 +54,7 @@ POLICY = TimeoutPolicy.of("a", UDPTimeouts(replied=5), family=AF_INET)
 HELPER = UserspaceHelper(
     name="mine",
     family=AF_INET,
-    protocol=6,
+    proto=6,
     policies=(ExpectPolicy(name="a", expect_max=1, expect_timeout=5),),
 )
 
@@ -81,7 +81,7 @@ GOOD: dict[str, Any] = {
     "helper": HELPER,
     "name": "a",
     "family": AF_INET,
-    "protocol": 6,
+    "proto": 6,
     "master": FLOW,
     "timeout": 5,
     "mark": 1,
@@ -186,10 +186,10 @@ async def test_an_argument_of_the_wrong_kind(
         return  # it is a name, which may be of nothing
     if parameter in ("targets", "flows") and isinstance(wrong, (str, bytes, Hostile)):
         return  # iterables, of what is no target, or that raise what is theirs to raise
-    before = conn.statistics().requests
+    before = conn.client_statistics().requests
     with pytest.raises(TypeError, match=HINTS[parameter]):
         await call(conn, holder, name, {parameter: wrong})
-    assert conn.statistics().requests == before
+    assert conn.client_statistics().requests == before
 
 
 @pytest.mark.parametrize("holder", ["", "expectations", "helpers"])
@@ -359,7 +359,7 @@ async def test_policies_and_helpers_of_any_kind_of_value(conn: Connection) -> No
     for number, make in enumerate(INTEGERS.values()):
         name = LyingText(f"p{number}")
         policy = TimeoutPolicy(
-            name=name, family=make(2), protocol=make(17), timeouts=UDPTimeouts(replied=make(5))
+            name=name, family=make(2), proto=make(17), timeouts=UDPTimeouts(replied=make(5))
         )
         created = await conn.timeouts.create(policy)
         assert (created.name, created.timeouts) == (
@@ -397,7 +397,7 @@ def wrong_ids() -> list[Any]:
 
 IDENTIFIED: dict[str, Callable[[Connection, Flow], Any]] = {
     "get": lambda conn, flow: conn.get(flow),
-    "get and reset": lambda conn, flow: conn.get(flow, zero_counters=True),
+    "get and reset": lambda conn, flow: conn.get(flow, reset_counters=True),
     "update": lambda conn, flow: conn.update(flow, mark=1),
     "update, the status": lambda conn, flow: conn.update(flow, status=Status.ASSURED),
     "set_labels": lambda conn, flow: conn.set_labels(flow, 1),
@@ -411,11 +411,11 @@ IDENTIFIED: dict[str, Callable[[Connection, Flow], Any]] = {
 @pytest.mark.parametrize("verb", IDENTIFIED)
 @pytest.mark.parametrize("wrong", wrong_ids(), ids=kind_of)
 async def test_what_can_be_no_id(conn: Connection, verb: str, wrong: Any) -> None:
-    before = conn.statistics().requests
+    before = conn.client_statistics().requests
     with pytest.raises(EncodeError) as caught:
         await IDENTIFIED[verb](conn, assigned(FLOW, id=wrong))
     assert caught.value.path == ("id",)
-    assert conn.statistics().requests == before
+    assert conn.client_statistics().requests == before
 
 
 @pytest.mark.parametrize("wrong", ["x", 1.5, object(), Hostile(KeyError)], ids=kind_of)
@@ -531,10 +531,10 @@ SHOWN: dict[str, Callable[[Connection, Any], Any]] = {
     "sysctls.set(acct=)": lambda conn, value: conn.sysctls.set(acct=value),
     "LabelNames": lambda conn, value: LabelNames({"a": value}),
     "label_names": lambda conn, value: setattr(conn, "label_names", value),
-    "from_json(x, {})": lambda conn, value: from_json(value, {}),
-    "from_json(Flow, x)": lambda conn, value: from_json(Flow, value),
-    "from_json of a mark": lambda conn, value: from_json(Flow, {**to_json(FLOW), "mark": value}),
-    "to_json": lambda conn, value: to_json(value),
+    "from_dict(x, {})": lambda conn, value: from_dict(value, {}),
+    "from_dict(Flow, x)": lambda conn, value: from_dict(Flow, value),
+    "from_dict of a mark": lambda conn, value: from_dict(Flow, {**to_dict(FLOW), "mark": value}),
+    "to_dict": lambda conn, value: to_dict(value),
     "timeouts.get_defaults": lambda conn, value: conn.timeouts.get_defaults(value),
     "get(zone=)": lambda conn, value: conn.get(FLOW, zone=value),
 }

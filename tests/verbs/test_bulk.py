@@ -17,7 +17,7 @@ from support.lab import Lab
 from support.scripted import ScriptedKernel
 
 from conntrack_aio import (
-    Bulk,
+    BulkOperation,
     Connection,
     EncodeError,
     Flow,
@@ -53,19 +53,19 @@ async def test_no_answer_is_lost_whatever_the_buffer(
     live = await conn.list()
     assert all(outcome.ok for outcome in await conn.update_many(live, status=Status.ASSURED))
     assert all(outcome.ok for outcome in await conn.delete_many(live))
-    assert conn.statistics().overruns == conn.statistics().stray_replies == 0
+    assert conn.client_statistics().overruns == conn.client_statistics().stray_replies == 0
 
 
 @pytest.mark.kernel
 async def test_it_is_counted(conn: Connection) -> None:
-    before = conn.statistics()
+    before = conn.client_statistics()
     bulk = conn.create_many(map(flows.tcp, range(300)))
     await anext(bulk)
-    during = conn.statistics()
+    during = conn.client_statistics()
     assert during.open_bulks == 1
     assert during.requests > before.requests
     await bulk.aclose()
-    after = conn.statistics()
+    after = conn.client_statistics()
     assert after.open_bulks == 0
     assert after.requests == before.requests + 300
     assert after.datagrams_received >= before.datagrams_received + 256
@@ -103,7 +103,7 @@ async def test_dropped_it_is_closed(conn: Connection) -> None:
     await anext(bulk)
     del bulk
     gc.collect()
-    assert conn.statistics().open_bulks == 0
+    assert conn.client_statistics().open_bulks == 0
     await files.closed()
 
 
@@ -122,12 +122,12 @@ async def test_cancelled_it_can_be_iterated_on(conn: Connection) -> None:
         at_once = len(told) == len(new)
         await read(bulk, told)
         assert told == new
-        assert conn.statistics().open_bulks == 0
+        assert conn.client_statistics().open_bulks == 0
         if at_once:
             break
 
 
-async def read(bulk: Bulk[Flow], told: list[Flow]) -> None:
+async def read(bulk: BulkOperation[Flow], told: list[Flow]) -> None:
     async for outcome in bulk:
         told.append(outcome.item)
 
@@ -236,7 +236,7 @@ async def test_answers_that_are_lost() -> None:
         assert [outcome.ok for outcome in outcomes] == [True, True, False, True, True]
         with pytest.raises(NoReply, match=r"delete tcp 10\.1\.0\.2.*may have been carried out"):
             outcomes[2].result()
-        assert conn.statistics().overruns == 1
+        assert conn.client_statistics().overruns == 1
 
 
 async def test_without_privileges_every_item_says_so() -> None:
@@ -301,7 +301,7 @@ async def test_delete_matching_tells_of_a_refusal() -> None:
     async with kernel.connect() as conn:
         with pytest.raises(ResourceBusy, match="delete tcp"):
             await conn.delete_matching(Match(mark=7, orig_dport=range(65536)))
-        assert conn.statistics().open_bulks == conn.statistics().open_dumps == 0
+        assert conn.client_statistics().open_bulks == conn.client_statistics().open_dumps == 0
 
 
 async def test_a_window_that_is_being_sent_when_it_is_left() -> None:
@@ -323,7 +323,7 @@ async def test_a_window_that_is_being_sent_when_it_is_left() -> None:
         await anyio.to_thread.run_sync(begun.wait)
         await bulk.aclose()
         gate.set()
-        assert conn.statistics().open_bulks == 0
+        assert conn.client_statistics().open_bulks == 0
     await files.closed()
     assert kernel.sockets[1].closed
 
@@ -337,7 +337,7 @@ async def test_closed_at_any_turn_it_never_ends_as_if_it_were_complete(
             bulk = conn.create_many(map(flows.tcp, range(5000)))
             told: list[Flow] = []
 
-            async def reader(bulk: Bulk[Flow] = bulk, told: list[Flow] = told) -> None:
+            async def reader(bulk: BulkOperation[Flow] = bulk, told: list[Flow] = told) -> None:
                 with pytest.raises(anyio.ClosedResourceError):
                     await read(bulk, told)
 
@@ -370,7 +370,7 @@ async def test_closed_while_it_finds_out_what_the_kernel_can_do(
 
             async def reader() -> None:
                 with pytest.raises(anyio.ClosedResourceError):
-                    await bulk.next_batch()
+                    await bulk.receive_batch()
 
             group.start_soon(reader)
             await inside.wait()

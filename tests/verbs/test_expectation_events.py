@@ -59,7 +59,7 @@ async def test_there_are_no_updates(conn: Connection) -> None:
         conn.expectations.events(EventType.UPDATE)
     with pytest.raises(TypeError, match="EventType"):
         conn.expectations.events("new")  # type: ignore[arg-type]
-    assert conn.statistics().open_streams == 0
+    assert conn.client_statistics().open_streams == 0
 
 
 async def test_a_silent_masters_expectations_are_silent(lab: Lab, conn: Connection) -> None:

@@ -412,10 +412,10 @@ async def test_bad_input_is_refused_before_anything_is_sent(
 ) -> None:
     """To the kernel a delete without a tuple is a flush."""
     made = await some.expected(conn)
-    requests = conn.statistics().requests
+    requests = conn.client_statistics().requests
     with pytest.raises((EncodeError, TypeError)):
         await verb(conn)
-    assert conn.statistics().requests == requests
+    assert conn.client_statistics().requests == requests
     (left,) = await conn.expectations.list()
     assert some.ageless(left) == some.ageless(made)
     assert (left.timeout or 0) > 200

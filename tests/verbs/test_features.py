@@ -46,7 +46,7 @@ async def test_by_age(release: str) -> None:
         assert kernel.flows == before
         kernel.add(flows.udp6())
         assert (await anext(stream)).flow.orig == flows.udp6().orig
-        assert conn.statistics().open_dumps == 0
+        assert conn.client_statistics().open_dumps == 0
 
 
 SUBSYSTEMS: dict[str, Lack] = {"timeouts": "ctnetlink_timeout", "helpers": "cthelper"}

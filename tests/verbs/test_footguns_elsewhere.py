@@ -123,7 +123,7 @@ async def test_an_update_keeps_what_it_does_not_tell(conn: Connection) -> None:
 
 def helper(name: str, family: int = AF_INET) -> UserspaceHelper:
     policy = ExpectPolicy(name="a", expect_max=1, expect_timeout=300)
-    return UserspaceHelper(name=name, family=family, protocol=6, policies=(policy,))
+    return UserspaceHelper(name=name, family=family, proto=6, policies=(policy,))
 
 
 OTHER = (ExpectPolicy(name="b", expect_max=1, expect_timeout=300),)

@@ -38,8 +38,8 @@ def alike(**limits: int) -> tuple[ExpectPolicy, ExpectPolicy]:
     return control, attrs.evolve(control, name="data")
 
 
-def helper(name: str = "ftp", family: int = AF_INET, protocol: int = 6) -> UserspaceHelper:
-    return UserspaceHelper(name=name, family=family, protocol=protocol, policies=(CONTROL, DATA))
+def helper(name: str = "ftp", family: int = AF_INET, proto: int = 6) -> UserspaceHelper:
+    return UserspaceHelper(name=name, family=family, proto=proto, policies=(CONTROL, DATA))
 
 
 KEY = helper().key
@@ -56,8 +56,8 @@ async def fill(conn: Connection) -> None:
     """Four helpers, of three names."""
     for each in (
         helper(),
-        helper("tftp", protocol=17),
-        helper("sip", protocol=17),
+        helper("tftp", proto=17),
+        helper("sip", proto=17),
         helper("sip", AF_INET6, 17),
     ):
         await conn.helpers.create(each)
@@ -70,7 +70,7 @@ async def test_what_is_made_is_there() -> None:
         assert made == UserspaceHelper(
             name="ftp",
             family=AF_INET,
-            protocol=6,
+            proto=6,
             policies=(CONTROL, DATA),
             queue=0,
             private_data_length=0,
@@ -98,9 +98,9 @@ async def test_a_name_inside_the_kernel_is_taken() -> None:
         ({}, ["ftp", "tftp", "sip", "sip"]),
         ({"name": "sip"}, ["sip", "sip"]),
         ({"family": AF_INET6}, ["sip"]),
-        ({"protocol": 17}, ["tftp", "sip", "sip"]),
-        ({"name": "sip", "family": AF_INET, "protocol": 17}, ["sip"]),
-        ({"name": "sip", "protocol": 6}, []),
+        ({"proto": 17}, ["tftp", "sip", "sip"]),
+        ({"name": "sip", "family": AF_INET, "proto": 17}, ["sip"]),
+        ({"name": "sip", "proto": 6}, []),
         ({"name": ""}, []),
     ],
 )
@@ -123,7 +123,7 @@ async def test_of_two_of_a_name_each_is_got() -> None:
 async def test_update_changes_what_is_named_alone() -> None:
     async with kernel_of_one().connect() as conn:
         await fill(conn)
-        others = await conn.helpers.list(protocol=17)
+        others = await conn.helpers.list(proto=17)
         await conn.helpers.update(*KEY, queue=7)
         await conn.helpers.update(*KEY, status=HelperStatus.ENABLED)
         changed = alike(expect_max=255, expect_timeout=0)
@@ -136,7 +136,7 @@ async def test_update_changes_what_is_named_alone() -> None:
         await conn.helpers.update(*KEY, queue=0, status=HelperStatus.DISABLED)
         now = await conn.helpers.get(*KEY)
         assert (now.queue, now.status) == (0, HelperStatus.DISABLED)
-        assert await conn.helpers.list(protocol=17) == others
+        assert await conn.helpers.list(proto=17) == others
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ async def test_it_is_made_as_nfct_makes_it() -> None:
     made = UserspaceHelper(
         name="ftp",
         family=AF_INET,
-        protocol=6,
+        proto=6,
         policies=(ExpectPolicy(name="ftp", expect_max=1, expect_timeout=300),),
         private_data_length=24,
     )

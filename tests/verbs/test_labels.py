@@ -35,7 +35,7 @@ async def flow(lab: Lab, conn: Connection) -> Flow:
 
 async def bits(conn: Connection, flow: Flow) -> list[object]:
     labels = (await conn.get(flow)).labels
-    return [*conn.label_names.of(labels)]
+    return [*conn.label_names.names(labels)]
 
 
 async def test_by_bit_and_by_name(conn: Connection, flow: Flow) -> None:

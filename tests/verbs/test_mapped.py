@@ -19,9 +19,9 @@ from conntrack_aio import (
     NewFlow,
     NotFound,
     Tuple,
-    from_json,
+    from_dict,
     masters_first,
-    to_json,
+    to_dict,
 )
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
@@ -40,7 +40,7 @@ async def test_what_dual_stack_sockets_tell_finds_the_ipv4_entry(conn: Connectio
             found = table.find(named)
             assert found is not None
             assert found.id == made.id
-    reads = from_json(Tuple, {"src": SRC, "dst": DST, "proto": 6, "sport": 1000, "dport": 80})
+    reads = from_dict(Tuple, {"src": SRC, "dst": DST, "proto": 6, "sport": 1000, "dport": 80})
     assert reads == packet
     await conn.delete(packet)
     assert await conn.count() == 0
@@ -52,7 +52,7 @@ AGAIN: dict[str, Callable[[Flow], Flow]] = {
     "copied deeply": copy.deepcopy,
     "pickled": lambda flow: pickle.loads(pickle.dumps(flow)),
     "evolved": lambda flow: attrs.evolve(flow, mark=5),
-    "as JSON": lambda flow: from_json(Flow, json.loads(json.dumps(to_json(flow)))),
+    "as JSON": lambda flow: from_dict(Flow, json.loads(json.dumps(to_dict(flow)))),
 }
 
 
@@ -81,12 +81,12 @@ async def test_an_ipv6_entry_of_mapped_addresses_is_named_by_what_was_read(
 async def test_such_an_entry_is_saved_and_restored(lab: Lab, conn: Connection) -> None:
     lab.program("conntrack", *INSERT.split())
     (six,) = await conn.list()
-    saved = json.dumps(to_json(six))
+    saved = json.dumps(to_dict(six))
     assert json.loads(saved)["orig"]["mapped"] is True
     await conn.flush()
-    read = from_json(Flow, json.loads(saved))
+    read = from_dict(Flow, json.loads(saved))
     assert read == six
-    (outcome,) = await conn.create_many(map(NewFlow.again, masters_first([read])))
+    (outcome,) = await conn.create_many(map(NewFlow.from_flow, masters_first([read])))
     assert outcome.ok
     (restored,) = await conn.list()
     assert (restored.orig, restored.reply) == (six.orig, six.reply)
@@ -103,7 +103,7 @@ async def test_such_an_entry_is_saved_and_restored(lab: Lab, conn: Connection) -
 )
 async def test_json_that_says_mapped_of_what_is_not(data: dict[str, object]) -> None:
     with pytest.raises(DecodeError) as caught:
-        from_json(Tuple, data)  # type: ignore[arg-type]
+        from_dict(Tuple, data)  # type: ignore[arg-type]
     assert caught.value.path == ("mapped",)
     plain = {**data, "mapped": False}
-    assert "mapped" not in to_json(from_json(Tuple, plain))  # type: ignore[arg-type]
+    assert "mapped" not in to_dict(from_dict(Tuple, plain))  # type: ignore[arg-type]

@@ -153,9 +153,9 @@ async def test_what_is_read_is_the_entry_that_is_meant(
 ) -> None:
     both = await pair(conn, name)
     for zero in (False, True):
-        read = await conn.get(both[which], zero_counters=zero)
+        read = await conn.get(both[which], reset_counters=zero)
         assert read.key == both[which].key
-    assert {flow.id for flow in await conn.list(zero_counters=True)} == {each.id for each in both}
+    assert {flow.id for flow in await conn.list(reset_counters=True)} == {each.id for each in both}
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -196,13 +196,13 @@ async def test_counters_of_one_are_not_taken_for_those_of_the_other(zero: bool) 
             assert entry.counters is not None
             entry.counters[0].packets = packets[entry.id]
         told: dict[int | None, int] = dict.fromkeys(packets, 0)
-        for flow in await conn.list(zero_counters=True):
+        for flow in await conn.list(reset_counters=True):
             assert flow.counters_orig is not None
             told[flow.id] += flow.counters_orig.packets or 0
         assert told == packets
         if zero:
             for flow in both:
-                read = await conn.get(flow, zero_counters=True)
+                read = await conn.get(flow, reset_counters=True)
                 assert read.id == flow.id
                 assert read.counters_orig is not None
                 assert read.counters_orig.packets == 0
@@ -239,7 +239,7 @@ async def test_an_entry_that_is_found_by_its_reply_alone() -> None:
 
 ON_A_FLOW: dict[str, Callable[[Connection, Flow], Awaitable[Any]]] = {
     "get": lambda conn, flow: conn.get(flow),
-    "get and reset": lambda conn, flow: conn.get(flow, zero_counters=True),
+    "get and reset": lambda conn, flow: conn.get(flow, reset_counters=True),
     **CHANGES,
     "set_labels": lambda conn, flow: conn.set_labels(flow, 1),
     "add_labels": lambda conn, flow: conn.add_labels(flow, 1),

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 @pytest.mark.kernel
 async def test_global_statistics(lab: Lab, conn: Connection) -> None:
     await flows.fill(conn, map(flows.tcp, range(10)))
-    told = await conn.global_statistics()
+    told = await conn.table_statistics()
     assert told.entries == await conn.count() == 10
     assert told.max_entries == int(lab.read_sysctl("nf_conntrack_max"))
 
@@ -102,7 +102,7 @@ async def test_statistics_that_are_none() -> None:
             await conn.cpu_statistics()
         kernel.script = acknowledge
         with pytest.raises(NoReply, match="read the statistics"):
-            await conn.global_statistics()
+            await conn.table_statistics()
 
 
 # -- dying and unconfirmed ----------------------------------------------------------------------

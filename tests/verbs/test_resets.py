@@ -102,12 +102,12 @@ def senders(counting: Lab) -> Iterable[Senders]:
 @pytest.mark.anyio
 @pytest.mark.kernel
 async def test_every_packet_once(conn: Connection, senders: Senders) -> None:
-    told = await conn.list(zero_counters=True)
+    told = await conn.list(reset_counters=True)
     assert len(told) == MANY
     assert packets(told) == senders.sent == MANY
-    assert packets(await conn.list(zero_counters=True)) == 0
+    assert packets(await conn.list(reset_counters=True)) == 0
     senders.send()
-    assert packets(await conn.list(zero_counters=True)) == MANY
+    assert packets(await conn.list(reset_counters=True)) == MANY
 
 
 @pytest.mark.anyio
@@ -127,7 +127,7 @@ async def test_with_traffic_running_and_flows_that_end(conn: Connection, senders
         thread.start()
         try:
             for _ in range(5):
-                async with conn.dump(zero_counters=True) as dump:
+                async with conn.dump(reset_counters=True) as dump:
                     async for flow in dump:
                         told += packets([flow])
                         if (flow.orig.sport or 0) % 50 == 0:
@@ -142,7 +142,7 @@ async def test_with_traffic_running_and_flows_that_end(conn: Connection, senders
         with anyio.fail_after(10):
             for _ in range(ended):
                 told += packets([(await anext(destroyed)).flow])
-    told += packets(await conn.list(zero_counters=True))
+    told += packets(await conn.list(reset_counters=True))
     assert ended > 0
     assert told == senders.sent
 
@@ -154,7 +154,7 @@ async def test_what_a_reader_leaves_comes_in_the_next_dump(
     conn: Connection, senders: Senders, leave: str
 ) -> None:
     told: list[Flow] = []
-    dump = conn.dump(zero_counters=True)
+    dump = conn.dump(reset_counters=True)
     async for flow in dump:
         told.append(flow)
         if len(told) == 10:
@@ -164,7 +164,7 @@ async def test_what_a_reader_leaves_comes_in_the_next_dump(
     else:
         del dump
         gc.collect()
-    rest = await conn.list(zero_counters=True)
+    rest = await conn.list(reset_counters=True)
     assert packets(rest[:1]) == 1  # the oldest first
     assert packets(told) + packets(rest) == senders.sent
 
@@ -172,10 +172,10 @@ async def test_what_a_reader_leaves_comes_in_the_next_dump(
 @pytest.mark.anyio
 @pytest.mark.kernel
 async def test_what_waits_is_for_who_asks_for_it(conn: Connection, senders: Senders) -> None:
-    (await anext(conn.dump(zero_counters=True))).id  # noqa: B018 - the rest of its chunk is left
+    (await anext(conn.dump(reset_counters=True))).id  # noqa: B018 - the rest of its chunk is left
     gc.collect()
-    assert await conn.list(Match(mark=5), zero_counters=True) == []
-    waiting = await conn.list(zero_counters=True)
+    assert await conn.list(Match(mark=5), reset_counters=True) == []
+    waiting = await conn.list(reset_counters=True)
     assert packets(waiting) == senders.sent - 1
 
 
@@ -189,7 +189,7 @@ async def test_cancelled_at_every_point(counting: Lab, senders: Senders, offload
         for turns in range(60):
 
             async def read() -> None:
-                async with conn.dump(zero_counters=True) as dump:
+                async with conn.dump(reset_counters=True) as dump:
                     async for batch in dump.batches():
                         told.extend(batch)
 
@@ -199,7 +199,7 @@ async def test_cancelled_at_every_point(counting: Lab, senders: Senders, offload
                     await anyio.lowlevel.checkpoint()
                 tasks.cancel_scope.cancel()
             senders.send()
-        told += await conn.list(zero_counters=True)
+        told += await conn.list(reset_counters=True)
     assert packets(told) == senders.sent
 
 
@@ -214,7 +214,7 @@ async def test_cancelled_and_gone_on_with(counting: Lab, senders: Senders, offlo
         for turns in (*range(1, 13), 17, 24, 40, 80):
             told: list[Flow] = []
             ended = False
-            async with conn.dump(zero_counters=True) as dump:
+            async with conn.dump(reset_counters=True) as dump:
                 while not ended:
                     async with anyio.create_task_group() as tasks:
 
@@ -224,7 +224,7 @@ async def test_cancelled_and_gone_on_with(counting: Lab, senders: Senders, offlo
                             tasks.cancel_scope.cancel()
 
                         tasks.start_soon(cancel)
-                        while batch := await dump.next_batch():
+                        while batch := await dump.receive_batch():
                             told += batch
                         ended = True
                         tasks.cancel_scope.cancel()
@@ -248,10 +248,10 @@ async def test_a_task_cancelled_and_another_goes_on(
         everything = {flow.id for flow in await conn.list()}
         for turns in range(1, 80, 2):
             told: list[Flow] = []
-            async with conn.dump(zero_counters=True) as dump:
+            async with conn.dump(reset_counters=True) as dump:
 
                 async def read(dump: Dump[Flow] = dump, told: list[Flow] = told) -> None:
-                    while batch := await dump.next_batch():
+                    while batch := await dump.receive_batch():
                         told += batch
 
                 for _ in range(3):
@@ -276,7 +276,7 @@ async def test_cancelled_the_way_of_asyncio(counting: Lab, senders: Senders, off
     told: list[Flow] = []
     async with connect(netns=counting.netns, offload=offload) as conn:
         for turns in range(60):
-            task = asyncio.create_task(conn.list(zero_counters=True))
+            task = asyncio.create_task(conn.list(reset_counters=True))
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
@@ -284,7 +284,7 @@ async def test_cancelled_the_way_of_asyncio(counting: Lab, senders: Senders, off
             if isinstance(result, list):
                 told += result
             senders.send()
-        told += await conn.list(zero_counters=True)
+        told += await conn.list(reset_counters=True)
     assert packets(told) == senders.sent
 
 
@@ -293,10 +293,10 @@ async def test_cancelled_the_way_of_asyncio(counting: Lab, senders: Senders, off
 async def test_one_flow(conn: Connection, senders: Senders) -> None:
     flow = (await conn.list())[0]
     assert packets([await conn.get(flow)]) == 1
-    assert packets([await conn.get(flow, zero_counters=True)]) == 1
+    assert packets([await conn.get(flow, reset_counters=True)]) == 1
     assert packets([await conn.get(flow)]) == 0
     with pytest.raises(NotFound):
-        await conn.get(flows.tcp(), zero_counters=True)
+        await conn.get(flows.tcp(), reset_counters=True)
 
 
 @pytest.mark.anyio
@@ -307,8 +307,8 @@ async def test_another_flow_with_the_tuple_is_not_lost(conn: Connection, senders
     assert flow.id is not None
     another.id = flow.id ^ 1
     with pytest.raises(NotFound, match="another id"):
-        await conn.get(another, zero_counters=True)
-    assert packets(await conn.list(zero_counters=True)) == senders.sent
+        await conn.get(another, reset_counters=True)
+    assert packets(await conn.list(reset_counters=True)) == senders.sent
 
 
 @pytest.mark.anyio
@@ -317,14 +317,14 @@ async def test_left_when_the_connection_closes_is_told(
     counting: Lab, senders: Senders, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with connect(netns=counting.netns) as conn:
-        dump = conn.dump(zero_counters=True)
+        dump = conn.dump(reset_counters=True)
         await anext(dump)
         await dump.aclose()
     with caplog.at_level(logging.WARNING):
         assert "flows whose counters had been reset" in caplog.text
         caplog.clear()
         async with connect(netns=counting.netns) as conn:
-            await conn.list(zero_counters=True)
+            await conn.list(reset_counters=True)
     assert not caplog.records
 
 
@@ -354,8 +354,8 @@ def table(answer: bytes | None, code: int = 0) -> ScriptedKernel:
 async def test_the_kernels_own_dump_and_reset_is_never_asked_for() -> None:
     kernel = table(FLOW)
     async with kernel.connect() as conn:
-        assert await conn.list(zero_counters=True) == [flows.tcp()]
-        await conn.get(flows.tcp(), zero_counters=True)
+        assert await conn.list(reset_counters=True) == [flows.tcp()]
+        await conn.get(flows.tcp(), reset_counters=True)
     asked = [each for socket in kernel.sockets for each in socket.asked]
     assert {each.type for each in asked} == {0x105, GET, GET_CTRZERO}
     assert all(each.type == GET or not each.flags & 0x300 for each in asked)
@@ -364,7 +364,7 @@ async def test_the_kernels_own_dump_and_reset_is_never_asked_for() -> None:
 @pytest.mark.anyio
 async def test_a_flow_that_has_ended_is_left_out() -> None:
     async with table(None, errno.ENOENT).connect() as conn:
-        assert await conn.list(zero_counters=True) == []
+        assert await conn.list(reset_counters=True) == []
 
 
 @pytest.mark.anyio
@@ -381,7 +381,7 @@ async def test_an_answer_that_is_none_is_told(
     kernel: ScriptedKernel, error: type[Exception]
 ) -> None:
     async with kernel.connect() as conn:
-        dump: Dump[Flow] = conn.dump(zero_counters=True)
+        dump: Dump[Flow] = conn.dump(reset_counters=True)
         with pytest.raises(error):
             await anext(dump)
         assert [flow async for flow in dump] == []
@@ -402,7 +402,7 @@ async def test_an_entry_that_cannot_be_asked_about_hides_no_other() -> None:
             socket.ack(asked)
 
     async with ScriptedKernel(script).connect() as conn:
-        dump = conn.dump(zero_counters=True)
+        dump = conn.dump(reset_counters=True)
         with pytest.raises(DecodeError, match="needs it") as caught:
             await anext(dump)
         assert caught.value.path == ("orig", "dport")
@@ -425,7 +425,7 @@ async def test_closed_while_it_resets() -> None:
             socket.ack(asked)
 
     async with ScriptedKernel(script).connect(offload=True) as conn:
-        dump = conn.dump(zero_counters=True)
+        dump = conn.dump(reset_counters=True)
 
         async def close() -> None:
             await anyio.to_thread.run_sync(started.wait)
@@ -438,4 +438,4 @@ async def test_closed_while_it_resets() -> None:
             tasks.start_soon(close)
             with pytest.raises(anyio.ClosedResourceError):
                 await anext(dump)
-        assert await anext(conn.dump(zero_counters=True)) == flows.tcp()
+        assert await anext(conn.dump(reset_counters=True)) == flows.tcp()

@@ -107,7 +107,7 @@ async def test_what_is_made_is_there(conn: Connection, timeouts: ProtocolTimeout
     if isinstance(made.timeouts, SCTPTimeouts):
         made.timeouts.heartbeat_acked = None  # not ours: kernels since 6.6 tell 0
     assert made == TimeoutPolicy(
-        name="a" * 31, family=AF_INET6, protocol=wanted.protocol, timeouts=timeouts, use=1
+        name="a" * 31, family=AF_INET6, proto=wanted.proto, timeouts=timeouts, use=1
     )
     assert not made.in_use
 
@@ -178,7 +178,7 @@ async def test_what_is_not_there_is_not_found(conn: Connection) -> None:
 @kernel
 async def test_a_protocol_that_the_kernel_has_no_timeouts_of(conn: Connection) -> None:
     data = UnknownAttribute((4,), seconds(5), nested=True)
-    unheard = TimeoutPolicy(name="a", family=AF_INET, protocol=200, unknown=(data,))
+    unheard = TimeoutPolicy(name="a", family=AF_INET, proto=200, unknown=(data,))
     for write in (conn.timeouts.create, conn.timeouts.replace):
         with pytest.raises(NotSupported, match=r"create|replace .* no timeouts of that protocol"):
             await write(unheard)
@@ -308,11 +308,11 @@ async def test_policies_keep_what_they_have(conn: Connection) -> None:
 # In use
 
 
-def rule(lab: Lab, change: str, name: str, protocol: str, program: str = "iptables-legacy") -> None:
+def rule(lab: Lab, change: str, name: str, proto: str, program: str = "iptables-legacy") -> None:
     """``change`` is ``-A`` or ``-D``."""
     # Its lock is the machine's, and not everybody's; in a namespace nobody else writes rules.
     unlocked = ("env", f"XTABLES_LOCKFILE={os.devnull}")
-    what = ("OUTPUT", "-p", protocol, "-j", "CT", "--timeout", name)
+    what = ("OUTPUT", "-p", proto, "-j", "CT", "--timeout", name)
     lab.program(*unlocked, program, "-t", "raw", change, *what)
 
 

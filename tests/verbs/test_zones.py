@@ -68,7 +68,7 @@ async def test_a_flow_finds_itself_and_its_delete_echoes_the_zone(
     flow = await conn.create(KINDS[kind])
     assert (await conn.get(flow)).key == flow.key
     await conn.update(flow, mark=3)
-    assert (await conn.get(flow, zero_counters=True)).mark == 3
+    assert (await conn.get(flow, reset_counters=True)).mark == 3
     await conn.delete(flow)
     with pytest.raises(NotFound):
         await conn.get(flow)
@@ -149,8 +149,8 @@ async def test_counters_of_entries_that_share_a_tuple(lab: Lab, conn: Connection
     await conn.create(Flow(orig=plain.inverse, reply=zoned, timeout=600))
     both = {flow.id for flow in await conn.list()}
     assert len(both) == 2
-    reset = await conn.list(zero_counters=True)
+    reset = await conn.list(reset_counters=True)
     assert sorted(flow.id or 0 for flow in reset) == sorted(id or 0 for id in both)
-    (one,) = await conn.list(Match(orig_src="10.0.0.1"), zero_counters=True)
+    (one,) = await conn.list(Match(orig_src="10.0.0.1"), reset_counters=True)
     assert one.orig == zoned
     assert len(conn._resets) == 0

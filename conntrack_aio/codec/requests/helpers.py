@@ -159,10 +159,10 @@ def update(
 
 
 def _named(key: Key) -> str:
-    name, family, protocol = key
-    family, protocol = plain_number(family, "family"), plain_number(protocol, "protocol")
+    name, family, proto = key
+    family, proto = plain_number(family, "family"), plain_number(proto, "proto")
     version = {int(AF_INET): "IPv4", int(AF_INET6): "IPv6"}.get(family, f"family {family}")
-    return f"helper {name!r} ({PROTOCOL_NAMES.get(protocol, protocol)}, {version})"
+    return f"helper {name!r} ({PROTOCOL_NAMES.get(proto, proto)}, {version})"
 
 
 def _identity(key: Key, of: type[Exception] = TypeError) -> dict[str, object]:
@@ -170,7 +170,7 @@ def _identity(key: Key, of: type[Exception] = TypeError) -> dict[str, object]:
 
     Raises :exc:`EncodeError` for less, and ``of`` for a name that is no text.
     """
-    values: dict[str, object] = dict(zip(("name", "family", "protocol"), key, strict=True))
+    values: dict[str, object] = dict(zip(("name", "family", "proto"), key, strict=True))
     for name, value in values.items():
         if value is None:
             raise EncodeError("a helper is found by its name, family and protocol", (name,))
@@ -181,7 +181,7 @@ def _identity(key: Key, of: type[Exception] = TypeError) -> dict[str, object]:
             raise
         raise EncodeError(str(error), ("name",)) from None
     values["family"] = plain_number(key[1], "family")
-    values["protocol"] = plain_number(key[2], "protocol")
+    values["proto"] = plain_number(key[2], "proto")
     return values
 
 

@@ -132,7 +132,7 @@ def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
     Raises :exc:`EncodeError`.
     """
     timeouts = plain_timeouts(timeouts)
-    protocol_of(type(timeouts), policy.protocol)
+    protocol_of(type(timeouts), policy.proto)
     _check_changes(timeouts)
     changed = copy(policy)
     changed.timeouts = copy(policy.timeouts or timeouts)
@@ -141,27 +141,27 @@ def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
     return _write("update", changed, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
 
 
-def get_defaults(kind: type[object], protocol: int | None) -> Request:
+def get_defaults(kind: type[object], proto: int | None) -> Request:
     """Read a protocol's defaults. Raises :exc:`EncodeError`."""
     if not any(kind is each for each in PROTOCOL_TIMEOUTS):
         raise TypeError(
             f"kind must be a timeout class such as TCPTimeouts; got {describe_value(kind)}"
         )
-    number = protocol_of(kind, protocol)
-    attributes = encode_fields(TimeoutPolicy, {"family": AF_INET, "protocol": number})
+    number = protocol_of(kind, proto)
+    attributes = encode_fields(TimeoutPolicy, {"family": AF_INET, "proto": number})
     subject = f"{kind.__name__} by default"
     return _request("get", subject, IPCTNL_MSG_TIMEOUT.DEFAULT_GET, attributes, _HINTS_DEFAULTS)
 
 
-def set_defaults(timeouts: ProtocolTimeouts, protocol: int | None) -> Request:
+def set_defaults(timeouts: ProtocolTimeouts, proto: int | None) -> Request:
     """Change those of a protocol's defaults that are told. Raises :exc:`EncodeError`.
 
     The family is only looked for, by kernels up to 6.8; the defaults are those of both.
     """
     timeouts = plain_timeouts(timeouts)
-    number = protocol_of(type(timeouts), protocol)
+    number = protocol_of(type(timeouts), proto)
     _check_changes(timeouts)
-    values = {"family": AF_INET, "protocol": number, "timeouts": timeouts}
+    values = {"family": AF_INET, "proto": number, "timeouts": timeouts}
     attributes = encode_fields(TimeoutPolicy, values)
     subject = f"{type(timeouts).__name__} by default"
     return _request("set", subject, IPCTNL_MSG_TIMEOUT.DEFAULT_SET, attributes, _HINTS_DEFAULTS)
@@ -204,7 +204,7 @@ def _check(policy: TimeoutPolicy) -> TimeoutPolicy:
         raise EncodeError(str(error), ("name",)) from None
     plain_family(policy.family)
     if policy.timeouts is not None:
-        protocol_of(type(policy.timeouts), policy.protocol)
+        protocol_of(type(policy.timeouts), policy.proto)
         _check_timeouts(policy.timeouts)
     elif not any(kept.path[:1] == (CTA_TIMEOUT.DATA,) for kept in policy.unknown):
         raise EncodeError("a policy has some, if only none that is told", ("timeouts",))
