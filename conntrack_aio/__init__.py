@@ -43,24 +43,25 @@ from .filters.explain import Explanation
 from .filters.match import Match
 from .filters.program import EventFilter
 from .model.declare import UnknownAttribute
-from .model.events import EventType, FlowEvent
-from .model.expectations import Direction, Expectation, ExpectEvent, ExpectFlags, ExpectNAT
-from .model.features import Features
-from .model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy, Timestamp
-from .model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
-from .model.labels import Label, LabelNames
-from .model.nat import NAT, Endpoint, NATRange, Translation
-from .model.protoinfo import (
-    DCCPInfo,
+from .model.enums import (
     DCCPRole,
     DCCPState,
-    ProtoInfo,
-    SCTPInfo,
+    Direction,
+    ExpectFlags,
+    HelperStatus,
     SCTPState,
+    Status,
     TCPFlags,
-    TCPInfo,
     TCPState,
 )
+from .model.events import EventType, FlowEvent
+from .model.expectations import Expectation, ExpectEvent, ExpectNAT
+from .model.features import Features
+from .model.flow import Counters, Flow, Helper, SeqAdj, SynProxy, Timestamp
+from .model.helpers import ExpectPolicy, UserspaceHelper
+from .model.labels import Label, LabelNames
+from .model.nat import NAT, Endpoint, NATRange, Translation
+from .model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from .model.statistics import (
     ClientStatistics,
     CPUStatistics,

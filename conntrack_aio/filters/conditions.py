@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final, TypedDict, cast
 
 from ..errors import MatchError
-from ..model.flow import Status
+from ..model.enums import Status
 from ..model.labels import Label, LabelNames
 from ..plain import describe_value
 from . import values

@@ -16,9 +16,9 @@ from typing import Final, cast
 import attrs
 
 from ..model.declare import PLACES, At, Nest, Wire
-from ..model.flow import LABELS, Flow, Status
+from ..model.enums import DCCPState, SCTPState, Status, TCPState
+from ..model.flow import LABELS, Flow
 from ..model.protocols import PROTOCOL_ALIASES, PROTOCOL_NUMBERS
-from ..model.protoinfo import DCCPState, SCTPState, TCPState
 from ..model.tuples import TCP
 
 U16: Final = 0xFFFF
@@ -88,8 +88,8 @@ class TextField(Field):
     longest: int
 
 
-def _names(enum: type[IntEnum], end: int = 0xFF) -> dict[str, int]:
-    return {name.lower(): each.value for name, each in enum.__members__.items() if each < end}
+def _names(enum: type[IntEnum]) -> dict[str, int]:
+    return {name.lower(): each.value for name, each in enum.__members__.items()}
 
 
 def _bits(enum: type[IntFlag]) -> dict[str, int]:
@@ -98,7 +98,7 @@ def _bits(enum: type[IntFlag]) -> dict[str, int]:
 
 STATES: Final[Mapping[int, Mapping[str, int]]] = MappingProxyType(
     {
-        TCP: MappingProxyType(_names(TCPState, TCPState.MAX)),
+        TCP: MappingProxyType(_names(TCPState)),
         SCTP: MappingProxyType(_names(SCTPState)),
         DCCP: MappingProxyType(_names(DCCPState)),
     }

@@ -22,10 +22,9 @@ from types import MappingProxyType
 from typing import Final, cast
 
 from ..errors import EncodeError, MatchError
-from ..model.flow import Status
+from ..model.enums import DCCPState, SCTPState, Status, TCPState
 from ..model.labels import Label, LabelNames
 from ..model.protocols import PROTOCOL_NAMES
-from ..model.protoinfo import DCCPState, SCTPState, TCPState
 from ..model.tuples import TCP
 from ..plain import as_address, as_int, as_str, describe_value, unmapped
 from .fields import (

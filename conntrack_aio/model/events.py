@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from datetime import datetime
 from typing import Protocol, cast
 
@@ -11,11 +10,12 @@ import attrs
 from ..plain import as_int
 from ..uapi.nfnetlink_conntrack import CTA
 from .declare import U64, Access, attribute, inlined, is_message, message
+from .enums import NamedEnum
 from .flow import Flow, as_datetime
 from .values import describe_value
 
 
-class EventType(enum.Enum):
+class EventType(NamedEnum):
     """What happened to a flow."""
 
     NEW = "new"

@@ -10,8 +10,6 @@ from typing import Final
 import attrs
 
 from ..errors import EncodeError
-from ..uapi.nf_conntrack_common import NF_CT_EXPECT
-from ..uapi.nf_conntrack_tuple_common import IP_CT_DIR
 from ..uapi.nfnetlink_conntrack import CTA_EXPECT, CTA_EXPECT_NAT
 from .declare import (
     U32,
@@ -26,14 +24,12 @@ from .declare import (
     normalized,
     u32,
 )
+from .enums import Direction, ExpectFlags
 from .events import EventType, describe_event
 from .flow import as_datetime
 from .text import describe_expectation
 from .tuples import TCP, AddressLike, IPAddress, Tuple, named_address
 from .values import describe_value
-
-ExpectFlags = NF_CT_EXPECT
-Direction = IP_CT_DIR
 
 ALL_ONES: Final[dict[type[IPAddress], IPAddress]] = {
     IPv4Address: IPv4Address("255.255.255.255"),

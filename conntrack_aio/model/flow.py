@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from ..errors import EncodeError
-from ..uapi.nf_conntrack_common import IPS
 from ..uapi.nfnetlink_conntrack import (
     CTA,
     CTA_COUNTERS,
@@ -37,13 +36,12 @@ from .declare import (
     u32,
     variants,
 )
+from .enums import Status, TCPState
 from .nat import NAT, translate, translation
-from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo, TCPState
+from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from .text import describe_flow
 from .tuples import AddressLike, Tuple, is_plain_tuple, proto_number
 from .values import describe_value
-
-Status = IPS
 
 LABELS = Bitmap(16)
 """128 labels, ``NF_CT_LABELS_MAX_SIZE``."""

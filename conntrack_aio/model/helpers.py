@@ -5,7 +5,6 @@ from __future__ import annotations
 import attrs
 
 from ..uapi.nfnetlink_cthelper import (
-    NFCT_HELPER_STATUS,
     NFCTH,
     NFCTH_POLICY,
     NFCTH_POLICY_SET,
@@ -25,8 +24,7 @@ from .declare import (
     sequence,
     u32,
 )
-
-HelperStatus = NFCT_HELPER_STATUS
+from .enums import HelperStatus
 
 _NAME = Text(16)
 """``NF_CT_HELPER_NAME_LEN``, with the NUL."""

@@ -9,9 +9,9 @@ from typing import Literal
 import attrs
 
 from ..errors import EncodeError
-from ..uapi.nf_conntrack_common import IPS
 from ..uapi.nfnetlink_conntrack import CTA_NAT, CTA_PROTONAT
 from .declare import IPV4, IPV6, U16, Access, at, attribute, message, normalized, raw, variants
+from .enums import Status
 from .tuples import AddressLike, IPAddress, Tuple, describe_endpoint, named_address, parse_address
 from .values import describe_value
 
@@ -132,7 +132,7 @@ class NAT:
     """Of its destination: DNAT, redirection."""
 
 
-def translation(orig: Tuple, reply: Tuple, status: IPS | None) -> NAT | None:
+def translation(orig: Tuple, reply: Tuple, status: Status | None) -> NAT | None:
     """What the tuples of a flow say: the reply's ends are those behind the translation.
 
     A status that is told decides whether the kernel translates at all (``nf_nat_packet``).
@@ -145,12 +145,12 @@ def translation(orig: Tuple, reply: Tuple, status: IPS | None) -> NAT | None:
     )
     dst = _between(Endpoint(orig.dst, orig.dport), Endpoint(reply.src, reply.sport))
     if status is not None:
-        src = src if status & IPS.SRC_NAT else None
-        dst = dst if status & IPS.DST_NAT else None
+        src = src if status & Status.SRC_NAT else None
+        dst = dst if status & Status.DST_NAT else None
     return NAT(src, dst) if src or dst else None
 
 
-def translate(orig: Tuple, reply: Tuple, status: IPS | None, packet: Tuple) -> Tuple | None:
+def translate(orig: Tuple, reply: Tuple, status: Status | None, packet: Tuple) -> Tuple | None:
     """How a packet, told by its tuple, looks on the other side; see :meth:`Flow.translate`."""
     nat = translation(orig, reply, status) or NAT()
     orig, reply, packet = orig.without_zone, reply.without_zone, packet.without_zone

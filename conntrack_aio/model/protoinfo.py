@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from ..uapi.nf_conntrack_dccp import CT_DCCP, CT_DCCP_ROLE
-from ..uapi.nf_conntrack_sctp import SCTP_CONNTRACK
-from ..uapi.nf_conntrack_tcp import IP_CT_TCP_FLAG, TCP_CONNTRACK
 from ..uapi.nfnetlink_conntrack import (
     CTA_PROTOINFO_DCCP,
     CTA_PROTOINFO_SCTP,
     CTA_PROTOINFO_TCP,
 )
 from .declare import U8, U32, U64, MaskedFlags, attribute, message, u8
-
-TCPState = TCP_CONNTRACK
-TCPFlags = IP_CT_TCP_FLAG
-SCTPState = SCTP_CONNTRACK
-DCCPState = CT_DCCP
-DCCPRole = CT_DCCP_ROLE
+from .enums import DCCPRole, DCCPState, SCTPState, TCPFlags, TCPState
 
 
 @message(shared=True)

@@ -7,7 +7,6 @@ beside the field that holds it. From ``net/netfilter/nf_conntrack_standalone.c``
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar, cast, dataclass_transform
@@ -17,6 +16,7 @@ import attrs
 from ..errors import DecodeError
 from ..plain import as_int
 from ..sysctls import CONNTRACK
+from .enums import NamedNumber
 from .values import describe_value
 
 T = TypeVar("T", bound=int)
@@ -27,7 +27,7 @@ FLOWTABLE = "net.netfilter.nf_"
 """What the names of the flow table's settings begin with, before ``flowtable``."""
 
 
-class EventMode(enum.IntEnum):
+class EventMode(NamedNumber):
     """Which flows emit events. Decided when a flow is made, for all its life."""
 
     OFF = 0

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import enum
-
 import attrs
 
+from .enums import NamedEnum
 from .flow import Flow
 from .statistics import StreamStatistics
 
 
-class ChangeType(enum.Enum):
+class ChangeType(NamedEnum):
     """What happened to an entry of the live table."""
 
     ADDED = "added"
@@ -21,7 +20,7 @@ class ChangeType(enum.Enum):
     """It has ended, or matches no more."""
 
 
-class Cause(enum.Enum):
+class Cause(NamedEnum):
     """How the table came to know of a change."""
 
     PRESENT = "present"
@@ -60,7 +59,7 @@ class Change:
         return f"{self.type.name:<8} {self.flow}{names}"
 
 
-class TableMode(enum.Enum):
+class TableMode(NamedEnum):
     """How far a live table can be trusted between two comparisons with the kernel's.
 
     Rules can choose which events a flow emits: nftables' ``ct event set``, iptables' ``CT

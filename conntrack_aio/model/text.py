@@ -11,8 +11,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, cast
 
 from ..plain import as_int
-from ..uapi.nf_conntrack_common import IPS, NF_CT_EXPECT
 from .declare import is_message
+from .enums import ExpectFlags, Status
 from .tuples import (
     ICMP,
     ICMPV6,
@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from .expectations import Expectation
     from .flow import Flow
 
-_TOLD = IPS.EXPECTED | IPS.ASSURED | IPS.DYING | IPS.FIXED_TIMEOUT | IPS.OFFLOAD | IPS.HW_OFFLOAD
+_TOLD = (
+    Status.EXPECTED
+    | Status.ASSURED
+    | Status.DYING
+    | Status.FIXED_TIMEOUT
+    | Status.OFFLOAD
+    | Status.HW_OFFLOAD
+)
 
 
 def describe_flow(flow: Flow) -> str:
@@ -94,9 +101,9 @@ def _status(status: object) -> list[str]:
     number = _number(status)
     if number is None:
         return [f"status={describe_value(status)}"]
-    status = IPS(number)
-    words = [] if status & IPS.SEEN_REPLY else ["[UNREPLIED]"]
-    return words + [f"[{bit.name}]" for bit in IPS if bit & _TOLD & status]
+    status = Status(number)
+    words = [] if status & Status.SEEN_REPLY else ["[UNREPLIED]"]
+    return words + [f"[{bit.name}]" for bit in Status if bit & _TOLD & status]
 
 
 def _extras(flow: Flow) -> list[str]:
@@ -190,7 +197,7 @@ def _expectation(expectation: Expectation) -> str:
         if flags is None:
             parts.append(f"flags={describe_value(expectation.flags)}")
         else:
-            parts += [f"[{bit.name}]" for bit in NF_CT_EXPECT if bit & flags]
+            parts += [f"[{bit.name}]" for bit in ExpectFlags if bit & flags]
     if expectation.timeout is not None:
         parts.append(f"timeout={describe_value(expectation.timeout)}")
     for name in ("helper", "function"):

@@ -11,7 +11,8 @@ from typing import Final, cast
 import attrs
 
 from ..model.declare import raw
-from ..model.flow import Flow, Status
+from ..model.enums import Status
+from ..model.flow import Flow
 from ..model.protoinfo import ProtoInfo
 
 

@@ -20,8 +20,9 @@ from typing import Final, Protocol
 
 import attrs
 
+from ..model.enums import Status
 from ..model.events import EventType, FlowEvent
-from ..model.flow import Flow, Status
+from ..model.flow import Flow
 from ..model.table import Cause
 from .entries import Entries
 from .keys import orig_key

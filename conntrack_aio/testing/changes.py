@@ -12,8 +12,9 @@ from copy import copy
 from typing import Final
 
 from ..codec.scalars import from_words
-from ..model.flow import Helper, SeqAdj, Status, SynProxy
-from ..model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo
+from ..model.enums import Status, TCPFlags
+from ..model.flow import Helper, SeqAdj, SynProxy
+from ..model.protoinfo import DCCPInfo, SCTPInfo, TCPInfo
 from ..model.tuples import Tuple
 from ..uapi.nfnetlink_conntrack import (
     CTA,

@@ -7,7 +7,8 @@ import errno
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Final
 
-from ..model.flow import Flow, Status
+from ..model.enums import Status
+from ..model.flow import Flow
 from ..model.requests import RequestOnly
 from ..model.tuples import Tuple
 from ..netlink import messages, nfnetlink

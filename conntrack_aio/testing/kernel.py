@@ -12,8 +12,9 @@ from typing import Final, TypeVar
 
 from ..codec.reference import decode, encode
 from ..connection import Connecting, connect
+from ..model.enums import Status
 from ..model.events import EventType, FlowEvent
-from ..model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy
+from ..model.flow import Counters, Flow, Helper, SeqAdj, SynProxy
 from ..model.helpers import UserspaceHelper
 from ..model.protoinfo import ProtoInfo
 from ..model.timeouts import TimeoutPolicy

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from ..model.flow import Status
+from ..model.enums import Status
 from ..model.tuples import ICMP, ICMPV6, IPAddress, Tuple
 from ..uapi.nfnetlink_conntrack import CTA_NAT, CTA_PROTONAT
 from .attributes import ADDRESS6, NEST, U16, U32, Policy, Refused, parse_nest, u16

@@ -9,7 +9,8 @@ import attrs
 
 from ..codec.schema import schema_of
 from ..errors import EncodeError
-from ..model.flow import Counters, Flow, Helper, SeqAdj, Status, SynProxy
+from ..model.enums import Status
+from ..model.flow import Counters, Flow, Helper, SeqAdj, SynProxy
 from ..model.tuples import Tuple
 from .events import IPCT
 from .state import State

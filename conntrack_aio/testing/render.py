@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..codec.scalars import to_words
-from ..model.flow import SeqAdj, Status
+from ..model.enums import Status
+from ..model.flow import SeqAdj
 from ..model.protoinfo import DCCPInfo, SCTPInfo, TCPInfo
 from ..netlink.attributes import pack, pack_be32, pack_nest, pack_text
 from ..uapi.nfnetlink_conntrack import (

@@ -8,9 +8,9 @@ from socket import AF_INET, AF_INET6
 from threading import RLock
 from typing import Final, Literal, get_args
 
-from ..model.flow import Status
+from ..model.enums import Status, TCPFlags
 from ..model.helpers import UserspaceHelper
-from ..model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo
+from ..model.protoinfo import DCCPInfo, SCTPInfo, TCPInfo
 from ..model.timeouts import TimeoutPolicy
 from ..model.tuples import TCP, Tuple
 from ..netlink import messages

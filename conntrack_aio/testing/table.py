@@ -10,7 +10,8 @@ from typing import Final
 import attrs
 
 from ..model.declare import UnknownAttribute
-from ..model.flow import Helper, SeqAdj, Status, SynProxy
+from ..model.enums import Status
+from ..model.flow import Helper, SeqAdj, SynProxy
 from ..model.protoinfo import DCCPInfo, SCTPInfo, TCPInfo
 from ..model.tuples import Tuple
 from .tuples import Zone

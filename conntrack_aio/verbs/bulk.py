@@ -11,7 +11,8 @@ from ..bulk.sources import FromAsyncIterable, FromIterable, FromLists, Source
 from ..codec.requests.targets import Target
 from ..errors import NotFound, UnsafeRequest
 from ..filters.match import Match
-from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy
+from ..model.enums import Status
+from ..model.flow import Flow, Helper, SeqAdj, SynProxy
 from ..model.nat import NATRange
 from ..model.protoinfo import ProtoInfo
 from ..model.tuples import IPAddress

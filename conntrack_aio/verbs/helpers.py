@@ -10,7 +10,8 @@ from ..codec.messages import decode_helper, helper_of
 from ..codec.requests import helpers as requests
 from ..dumps import Dump
 from ..errors import NotFound
-from ..model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
+from ..model.enums import HelperStatus
+from ..model.helpers import ExpectPolicy, UserspaceHelper
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
 from .probes import Probes

@@ -15,7 +15,8 @@ import attrs
 from ..codec.requests import flows as requests
 from ..codec.requests.targets import Name, Target
 from ..errors import EncodeError, NotSupported, ResourceBusy
-from ..model.flow import Helper, Status
+from ..model.enums import Status
+from ..model.flow import Helper
 from ..model.values import describe_value, plain_number
 from ..netlink.exchange import Outcome, Request
 from ..plain import as_str

@@ -8,7 +8,8 @@ from typing import Never
 from ..codec.requests import flows as requests
 from ..codec.requests.targets import Target, as_target
 from ..errors import NotFound, ResourceExhausted
-from ..model.flow import Flow, Helper, SeqAdj, Status, SynProxy
+from ..model.enums import Status
+from ..model.flow import Flow, Helper, SeqAdj, SynProxy
 from ..model.labels import Label, LabelNames, is_name
 from ..model.nat import NATRange
 from ..model.protoinfo import ProtoInfo

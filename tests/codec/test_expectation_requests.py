@@ -32,7 +32,8 @@ from support.wire import assigned
 
 from conntrack_aio import EncodeError, Tuple
 from conntrack_aio.codec.requests import expectations as requests
-from conntrack_aio.model.expectations import Direction, Expectation, ExpectFlags, ExpectNAT
+from conntrack_aio.model.enums import Direction, ExpectFlags
+from conntrack_aio.model.expectations import Expectation, ExpectNAT
 from conntrack_aio.netlink.exchange import Request
 
 NEW, GET, DELETE, GET_STATS_CPU = 0x200, 0x201, 0x202, 0x203

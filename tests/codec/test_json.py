@@ -42,7 +42,8 @@ from conntrack_aio import (
     UnknownAttribute,
 )
 from conntrack_aio.codec.json import JSON, from_dict, to_dict
-from conntrack_aio.model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
+from conntrack_aio.model.enums import HelperStatus
+from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
 from conntrack_aio.model.timeouts import TimeoutPolicy
 
 ORIG = {"src": "10.0.0.1", "dst": "10.0.0.2", "proto": 6, "sport": 1024, "dport": 80}
@@ -177,7 +178,7 @@ def test_states_and_flags_are_read_as_members() -> None:
     read = from_dict(
         Flow, BOTH | {"status": ["ASSURED", 8], "protoinfo": {"kind": "tcp", "state": 3}}
     )
-    assert repr(read.status) == "<IPS.ASSURED|CONFIRMED: 12>"
+    assert repr(read.status) == "<Status.ASSURED|CONFIRMED: 12>"
     assert isinstance(read.protoinfo, TCPInfo)
     assert read.protoinfo.state is TCPState.ESTABLISHED
 

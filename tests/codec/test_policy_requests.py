@@ -15,7 +15,8 @@ from support.wire import attr, be8, be16, be32, nest
 from conntrack_aio import EncodeError, UnknownAttribute
 from conntrack_aio.codec.requests import helpers, timeouts
 from conntrack_aio.codec.requests.common import LONGEST
-from conntrack_aio.model.helpers import ExpectPolicy, HelperStatus, UserspaceHelper
+from conntrack_aio.model.enums import HelperStatus
+from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
 from conntrack_aio.model.timeouts import (
     DCCPTimeouts,
     ICMPTimeouts,

@@ -169,7 +169,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
                 "Field": "",
                 "What it is": "",
                 "Attribute": "`CTA_TIMEOUT_DATA` 4",
-                "On the wire": "nest: [`DCCPTimeouts`](#dccptimeouts), if `protocol` is 33",
+                "On the wire": "nest: [`DCCPTimeouts`](#dccptimeouts), if `proto` is 33",
                 "Access": "read, write<br>until 6.16",
                 "JSON": "object",
             },
@@ -185,7 +185,10 @@ def test_every_attribute_has_a_row(cls: type) -> None:
                 "JSON": "list of objects",
             },
         ),
-        ("Status", {"Name": "`DYING`", "Number": "0x200", "What it is": "it has left the table"}),
+        (
+            "Status",
+            {"Name": "`DYING`", "Number": "0x200", "What it is": "The entry has left the table."},
+        ),
         ("DCCPRole", {"Name": "`SERVER`", "Number": "1"}),
         (
             "EventType",
@@ -356,7 +359,7 @@ def test_what_the_source_says() -> None:
     assert told["type"].text == ""
     assert told["port_id"].text.startswith("The netlink port of the program")
     states = make_reference.told(conntrack_aio.SCTPState)
-    assert states["HEARTBEAT_ACKED"].text == "not used since 6.6"
+    assert states["HEARTBEAT_ACKED"].text == "Not used since Linux 6.6."
     assert states["CLOSED"].text == ""
 
 

@@ -11,13 +11,8 @@ from support.cases import EXPECTED4, MASK4, TCP4, expectation
 
 from conntrack_aio import EncodeError, EventType, Tuple
 from conntrack_aio.codec.json import to_dict
-from conntrack_aio.model.expectations import (
-    Direction,
-    Expectation,
-    ExpectEvent,
-    ExpectFlags,
-    ExpectNAT,
-)
+from conntrack_aio.model.enums import Direction, ExpectFlags
+from conntrack_aio.model.expectations import Expectation, ExpectEvent, ExpectNAT
 
 ONES = IPv4Address("255.255.255.255")
 V6 = Tuple.udp("fd00::1", 7, "fd00::2", 9)

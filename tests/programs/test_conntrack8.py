@@ -92,7 +92,7 @@ def sctp(state: SCTPState) -> Flow:
 
 
 def cases() -> Iterator[Case]:
-    for state in list(TCPState)[: TCPState.MAX]:
+    for state in list(TCPState):
         arguments = f"-p tcp {V4} {PORTS} --state {state.name}"
         yield Case(f"tcp {state.name}", arguments, tcp(protoinfo=TCPInfo(state=state)))
     for kind in list(SCTPState)[: SCTPState.HEARTBEAT_SENT]:  # with that one, 1.4.7 crashes

@@ -13,7 +13,8 @@ from support.lab import Lab
 from support.processes import Process, subscribers, wait_until
 
 from conntrack_aio import Connection, Flow, Tuple
-from conntrack_aio.model.expectations import Expectation, ExpectFlags, ExpectNAT
+from conntrack_aio.model.enums import ExpectFlags
+from conntrack_aio.model.expectations import Expectation, ExpectNAT
 
 pytestmark = [
     pytest.mark.anyio,

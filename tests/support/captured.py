@@ -25,7 +25,8 @@ from conntrack_aio import (
     Timestamp,
     Tuple,
 )
-from conntrack_aio.model.expectations import Direction, ExpectFlags, ExpectNAT
+from conntrack_aio.model.enums import Direction, ExpectFlags
+from conntrack_aio.model.expectations import ExpectNAT
 
 from . import captured_s390x
 from .byte_order import of_this_machine

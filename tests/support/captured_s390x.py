@@ -21,7 +21,7 @@ from conntrack_aio import (
     Timestamp,
     Tuple,
 )
-from conntrack_aio.model.expectations import ExpectFlags
+from conntrack_aio.model.enums import ExpectFlags
 
 from .wire import Captured
 

@@ -27,13 +27,8 @@ from conntrack_aio import (
     Tuple,
     UnknownAttribute,
 )
-from conntrack_aio.model.expectations import (
-    Direction,
-    Expectation,
-    ExpectEvent,
-    ExpectFlags,
-    ExpectNAT,
-)
+from conntrack_aio.model.enums import Direction, ExpectFlags
+from conntrack_aio.model.expectations import Expectation, ExpectEvent, ExpectNAT
 from conntrack_aio.model.requests import ExpectRequestOnly, FilterFlags, RequestOnly
 from conntrack_aio.model.statistics import CPUStatistics, ExpectCPUStatistics, TableStatistics
 from conntrack_aio.netlink.exchange import Request

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from conntrack_aio import Tuple
-from conntrack_aio.model.expectations import Expectation, ExpectEvent, ExpectFlags
+from conntrack_aio.model.enums import ExpectFlags
+from conntrack_aio.model.expectations import Expectation, ExpectEvent
 from conntrack_aio.model.tuples import ICMP, ICMPV6
 
 from .conntrack8 import Facts, conntrack

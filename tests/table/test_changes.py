@@ -300,7 +300,7 @@ async def test_a_failure_of_the_table_is_raised(table: Table) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (Change(ChangeType.ADDED, flow(1), Cause.EVENT), "ADDED udp 10.0.0.1:1 -> "),
+        (Change(ChangeType.ADDED, flow(1), Cause.EVENT), "ADDED    udp 10.0.0.1:1 -> "),
         (
             Change(ChangeType.CHANGED, flow(1), Cause.EVENT, flow(1), ("mark", "id")),
             "CHANGED  udp 10.0.0.1:1 -> 10.0.0.2:53 timeout=30 (mark, id)",

@@ -13,7 +13,8 @@ from support import expectations as some
 from support.lab import Lab
 
 from conntrack_aio import Connection, EventType, Flow, Status, Tuple
-from conntrack_aio.model.expectations import Expectation, ExpectFlags
+from conntrack_aio.model.enums import ExpectFlags
+from conntrack_aio.model.expectations import Expectation
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 

@@ -25,12 +25,8 @@ from conntrack_aio import (
     ResourceBusy,
     Tuple,
 )
-from conntrack_aio.model.expectations import (
-    Direction,
-    Expectation,
-    ExpectFlags,
-    ExpectNAT,
-)
+from conntrack_aio.model.enums import Direction, ExpectFlags
+from conntrack_aio.model.expectations import Expectation, ExpectNAT
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 

@@ -16,7 +16,8 @@ from typing import Final
 
 from ...errors import EncodeError
 from ...model.declare import raw
-from ...model.expectations import ALL_ONES, Direction, Expectation, ExpectFlags, ExpectNAT
+from ...model.enums import Direction, ExpectFlags
+from ...model.expectations import ALL_ONES, Expectation, ExpectNAT
 from ...model.requests import ExpectRequestOnly
 from ...model.tuples import Tuple
 from ...model.values import describe_value, plain_number

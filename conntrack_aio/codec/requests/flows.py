@@ -17,10 +17,11 @@ from types import MappingProxyType
 from typing import Final, cast
 
 from ...errors import EncodeError, UnsafeRequest
-from ...model.flow import Flow, SeqAdj, Status
+from ...model.enums import Status, TCPFlags, TCPState
+from ...model.flow import Flow, SeqAdj
 from ...model.nat import NATRange
 from ...model.protocols import PROTOCOL_NAMES
-from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPFlags, TCPInfo, TCPState
+from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPInfo
 from ...model.requests import RequestOnly, Selection
 from ...model.tuples import TCP, IPAddress, Tuple
 from ...model.values import describe_value, number_within, plain_number
