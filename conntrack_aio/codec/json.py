@@ -137,7 +137,7 @@ def from_json(cls: type[C], text: str | bytes) -> C:
     :raises TypeError: for what is neither text nor bytes, or a ``cls`` that is not a class of the
         model.
     """
-    if not issubclass(type(text), (str, bytes, bytearray)):
+    if not issubclass(type(text), (str, bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"JSON must be text or bytes; got {describe_value(text)}")
     try:
         data = json.loads(text)

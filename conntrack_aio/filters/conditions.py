@@ -12,7 +12,7 @@ from ..model.labels import Label, LabelNames
 from ..plain import describe_value
 from . import values
 from .fields import FIELDS, STATE, AddressField, Field, NumberField, TextField
-from .nodes import FALSE, TRUE, Node
+from .nodes import Node
 from .tree import every, negate
 from .values import Masked, Network, Number, State
 from .words import near
@@ -24,7 +24,7 @@ Networks = Network | Iterable[Network]
 """An address or a network, or any of several."""
 
 StatusBits = Status | int | str
-"""Bits of the status: a flag, the names of bits with commas between, or any of several."""
+"""Bits of the status: a flag, the number that has them, or their names with ``|`` between."""
 
 
 class Conditions(TypedDict, total=False):
@@ -55,6 +55,7 @@ class Conditions(TypedDict, total=False):
     status_unset: StatusBits | Iterable[StatusBits] | None
     state: State | Iterable[State] | None
     labels: Label | Iterable[Label] | None
+    labels_all: Label | Iterable[Label] | None
     labels_mask: Masked | None
     label_names: LabelNames | None
     helper: str | Iterable[str] | None
@@ -96,11 +97,11 @@ def _nodes_of(
     elif name == "mark":
         yield values.marks(value, told.get("mark_mask"))
     elif name == "labels":
-        yield from values.labels(value, told.get("labels_mask"), names) or [FALSE]
-    elif name == "status":
-        yield from values.status(name, value) or [FALSE]
-    elif name == "status_unset":
-        yield from map(negate, values.status(name, value) or [TRUE])
+        yield values.labels(value, told.get("labels_mask"), names)
+    elif name == "labels_all":
+        yield values.labels_all(value, names)
+    elif name in ("status", "status_unset"):
+        yield values.status(name, value, unset=name == "status_unset")
 
 
 def _translated(name: str, given: Networks | bool) -> Iterable[Node]:

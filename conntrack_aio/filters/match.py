@@ -62,14 +62,17 @@ class Match:
             ``reply_zone``.
         :param mark: those bits of the mark that ``mark_mask`` has: all, without one. Text may have
             the mask, too: ``"0x3/0xff"``.
-        :param status: bits that are all set: a flag of :class:`Status`, names as in
-            ``"assured,seen_reply"``, or several. ``"unreplied"`` is that ``seen_reply`` is not set.
-        :param status_unset: bits of which none is set.
+        :param status: bits of which all are set: ``Status.ASSURED | Status.SEEN_REPLY``, or their
+            names as in ``"assured|seen_reply"``; of several values, as in
+            ``[Status.ASSURED, Status.SEEN_REPLY]``, one. ``"unreplied"`` is that SEEN_REPLY is not
+            set.
+        :param status_unset: bits of which none is set; of several values, one.
         :param state: the state of TCP, SCTP or DCCP, or its name. ``"established"`` is that of
             whatever protocol, ``"tcp.established"`` that of one.
-        :param labels: labels that are all set, by number or by name. With ``labels_mask``, one
-            number of 128 bits: what those bits of the labels that the mask has are. Text may have
-            the mask, too: ``"0x3/0xff"``.
+        :param labels: a label that is set, by number or by name; or several, of which one is set.
+            With ``labels_mask``, a number of 128 bits: those bits of the labels that the mask has
+            equal it. Text may have the mask, too: ``"0x3/0xff"``.
+        :param labels_all: labels of which all are set.
         :param label_names: what the names of labels mean, instead of the system's connlabel.conf.
         :param helper: the name of the helper.
         :param timeout: seconds until it expires.
@@ -110,7 +113,8 @@ class Match:
         ``!=`` denies it; of the empty set ``{}`` none holds. Numbers can be compared:
         ``timeout < 30``; they are decimal, or hexadecimal as in ``0x1f``. The fields are named as
         the parameters of :class:`Match`, with a point after the direction: ``orig.src``. Bits are
-        named one by one, ``status assured``, ``label web``; a mark is ``3``, or ``0x3/0xff`` under
+        named, ``status assured``, ``label web``; all of ``status assured|seen_reply`` have to be
+        set, and one of ``status in {assured, seen_reply}``. A mark is ``3``, or ``0x3/0xff`` under
         a mask, and so are the bits of all labels: ``label 0x3/0xff``. ``snat`` and ``dnat`` stand
         alone, or before ``to 192.0.2.0/24``; ``assured`` and ``unreplied`` stand alone, in brackets
         as flows print them, too. ``all`` is every flow, ``none`` no flow.

@@ -220,14 +220,23 @@ class Parser:
             return values.one_network_of(field, each(lambda text: values.network(field, text)))
         if isinstance(field, TextField):
             return values.one_text_of(field, each(lambda text: values.text(field, text)))
-        return some(each(self._bits(field)))
+        return some(
+            [
+                self._at_column(token.column, self._bits(field, *item))
+                for item in items
+                for token in item[:1]
+            ]
+        )
 
-    def _bits(self, field: Field) -> Callable[[str], Node]:
+    def _bits(self, field: Field, token: _Token, text: str) -> Callable[[], Node]:
+        """Return the function that makes the node of one value, which may have several bits."""
         if field is STATUS:
-            return values.status_text
+            return lambda: values.status_text(text)
         if field is LABEL:
-            return lambda text: values.label(text, self._labels)
-        return values.mark
+            # A name in quotation marks may have this character itself.
+            texts = [text] if token.kind == "quoted" else text.split("|")
+            return lambda: every([values.label(each, self._labels) for each in texts])
+        return lambda: values.mark(text)
 
     def _limit(self, field: NumberField, sign: str) -> Node:
         token, text = self._item(field)

@@ -45,7 +45,7 @@ from .fields import (
 )
 from .intervals import normalize
 from .nodes import FALSE, Addresses, Bits, Node, Numbers, Texts
-from .tree import atom, negate, some
+from .tree import atom, every, negate, some
 from .words import is_mapped, near, proto_name, state_names
 
 Number = int | str | range
@@ -308,14 +308,35 @@ def bit(field: BitsField, number: int) -> Node:
 
 
 def status_text(text: str) -> Node:
-    """The bit of this name, or number, is set."""
-    if _NUMBER.fullmatch(text) and _digits(text) < STATUS.width:
-        return bit(STATUS, _digits(text))
-    return _status_name(text)
+    """Return the node for a status as text: all of its bits are set.
+
+    :param text: names of bits with ``|`` between them, or the number that has these bits.
+
+    :raises MatchError: for an unknown name, and for a number that is 0 or too large.
+    """
+    return every(_bits_of_text("status", text))
+
+
+def _bits_of_text(name: str, text: str) -> list[Node]:
+    if _NUMBER.fullmatch(text):
+        return _status_number(name, _digits(text))
+    return [_status_name(each) for each in text.split("|")]
+
+
+def _status_number(name: str, number: int) -> list[Node]:
+    """Return a node for each bit of a number. Raise :exc:`MatchError` if it can't be a status."""
+    if not 0 <= number < 1 << STATUS.width:
+        raise MatchError(f"{name} {describe_value(number)} is not of {STATUS.width} bits")
+    if not number:
+        raise MatchError(
+            f"{name} 0 has no bits and matches nothing; "
+            "to match flows without some bits, use status_unset"
+        )
+    return [bit(STATUS, at) for at in range(number.bit_length()) if number >> at & 1]
 
 
 def _status_name(text: str) -> Node:
-    """The bit of this name is set; or, of ``unreplied``, is not."""
+    """Return the node for one name: its bit is set or, for ``unreplied``, SEEN_REPLY is not."""
     name = text.strip().lower()
     if name in STATUS.words:
         return bit(STATUS, STATUS.words[name])
@@ -325,26 +346,28 @@ def _status_name(text: str) -> Node:
     raise MatchError(f"unknown status bit {describe_value(text)}; expected {known}")
 
 
-_STATUS: Final = "bits of Status, names as in 'assured,seen_reply', or a list of these"
+_STATUS: Final = "bits of Status, their names as in 'assured|seen_reply', or a list of these"
 
 
-def status(name: str, given: Status | int | str | Iterable[Status | int | str]) -> list[Node]:
-    """For each of these bits, that it is set. Raises :exc:`MatchError` and :exc:`TypeError`."""
-    found: list[Node] = []
-    for item in _items(name, _STATUS, given):
-        if isinstance(item, str):
-            found += map(_status_name, as_str(item).split(","))
-            continue
-        number = _integer(name, _STATUS, item)
-        if not 0 <= number < 1 << STATUS.width:
-            raise MatchError(f"{name} {describe_value(number)} is not of {STATUS.width} bits")
-        if not number:
-            raise MatchError(
-                f"a {name} of no bits says nothing of a flow; "
-                "for flows of which none is set, name all in status_unset"
-            )
-        found += [bit(STATUS, at) for at in range(number.bit_length()) if number >> at & 1]
-    return found
+def status(
+    name: str, given: Status | int | str | Iterable[Status | int | str], *, unset: bool = False
+) -> Node:
+    """Return the node for a parameter about the status: one of the given values holds.
+
+    A value holds if all of its bits are set or, with ``unset``, if none of them is.
+
+    :raises MatchError: for an unknown name, and for a number that can't be a status.
+    :raises TypeError: for what is neither bits nor an iterable of these.
+    """
+    return some([_status_value(name, item, unset) for item in _items(name, _STATUS, given)])
+
+
+def _status_value(name: str, item: object, unset: bool) -> Node:
+    if isinstance(item, str):
+        bits = _bits_of_text(name, as_str(item))
+    else:
+        bits = _status_number(name, _integer(name, _STATUS, item))
+    return every(map(negate, bits) if unset else bits)
 
 
 _LABELS: Final = "labels by bit or by name, or a list of these"
@@ -372,14 +395,33 @@ class Names:
             raise MatchError(error.reason) from None
 
 
-def labels(given: Label | Iterable[Label], mask: Masked | None, names: Names) -> list[Node]:
-    """For each of these labels, that it is set; or, with a mask, that the bits in it have this
-    value. Raises :exc:`MatchError` and :exc:`TypeError`."""
-    items = cast("list[Label]", _items("labels", _LABELS, given))
-    if mask is not None:
-        if len(items) != 1:
-            raise MatchError("labels must be one number of 128 bits where there is a labels_mask")
-        return [_masked(LABEL, items[0], mask)]
+def labels(given: Label | Iterable[Label], mask: Masked | None, names: Names) -> Node:
+    """Return the node for ``labels``: one of them is set.
+
+    With a mask, ``given`` is a number, and those bits of the labels that the mask has equal it.
+
+    :raises MatchError: for an unknown label, and for a mask with other than one number.
+    :raises TypeError: for what is neither a label nor an iterable of labels.
+    """
+    if mask is None:
+        return some(_each_label("labels", given, names))
+    items = _items("labels", _LABELS, given)
+    if len(items) != 1:
+        raise MatchError("labels must be one number of 128 bits where there is a labels_mask")
+    return _masked(LABEL, cast("Label", items[0]), mask)
+
+
+def labels_all(given: Label | Iterable[Label], names: Names) -> Node:
+    """Return the node for ``labels_all``: each of them is set; without any, nothing matches.
+
+    Raises what :func:`labels` does.
+    """
+    found = _each_label("labels_all", given, names)
+    return every(found) if found else FALSE
+
+
+def _each_label(name: str, given: Label | Iterable[Label], names: Names) -> list[Node]:
+    items = cast("list[Label]", _items(name, _LABELS, given))
     return [label(each, names) for each in items]
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from .fields import LABEL, MARK, PROTO, STATE, STATES, NumberField
+from .fields import LABEL, MARK, PROTO, STATE, STATES, STATUS, NumberField
 from .intervals import Intervals, prefixes
 from .nodes import FALSE, TRUE, Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Texts
 
@@ -58,7 +58,8 @@ def _bits(node: Bits) -> str:
     if field is MARK or (field is LABEL and (mask.bit_count() != 1 or mask != value)):
         return f"{value:#x}/{mask:#x}"
     bit = mask.bit_length() - 1
-    return next((name for name, each in field.words.items() if each == bit), str(bit))
+    unnamed = f"{mask:#x}" if field is STATUS else str(bit)
+    return next((name for name, each in field.words.items() if each == bit), unnamed)
 
 
 def _set(items: list[str], ranges: Intervals = ()) -> str:

@@ -18,7 +18,8 @@ LABELS = LabelNames({"web": 5})
 def rows() -> list[tuple[list[str], list[str]]]:
     """The parameters and the texts of each row."""
     table = PAGE.split("## Conditions\n\n")[1].split("\n\n")[0].splitlines()[2:]
-    cells = [line.strip("| ").split(" | ") for line in table]
+    # In a table, a vertical bar stands behind a backslash, also in code.
+    cells = [[cell.replace("\\|", "|") for cell in line.strip("| ").split(" | ")] for line in table]
     return [(re.findall(r"`(.+?)`", row[0]), re.findall(r"`(.+?)`", row[1])) for row in cells]
 
 

@@ -256,16 +256,35 @@ def test_marks() -> None:
 def test_status() -> None:
     assert str(Match(status="assured")) == "status assured"
     both = "status seen_reply and status assured"
-    for form in (Status.SEEN_REPLY | Status.ASSURED, "seen_reply, assured", ["seen_reply", 4]):
-        assert str(Match(status=form)) == both
+    for form in (Status.SEEN_REPLY | Status.ASSURED, "seen_reply | assured", 6, "0x6", "6"):
+        assert str(Match(status=form)) == str(Match(f'status "{form:}"')) == both
+    assert Match(status=str(Status.SEEN_REPLY | Status.ASSURED)) == Match(status=6)
     assert Match(status="unreplied") == ~Match(status="seen_reply") == Match("status unreplied")
     assert Match(status_unset="unreplied") == Match(status="seen_reply")
-    assert Match(status=["assured", "unreplied"]) == Match(status=4, status_unset=2)
+    either = "status seen_reply or status assured"
+    for several in ([Status.SEEN_REPLY, Status.ASSURED], ("seen_reply", 4), {"0x2", "assured"}):
+        assert Match(status=several) == Match("status in {seen_reply, assured}") == Match(either)
+    assert Match(status_unset=6) == ~Match(status=2) & ~Match(status=4)
+    assert Match(status_unset=[2, 4]) == ~Match(status=2) | ~Match(status=4)
+    assert Match(status="assured|unreplied") == Match(status=4, status_unset=2)
     assert str(Match("status in {assured, unreplied}")) == "status assured or not status seen_reply"
     assert Match("status != unreplied") == Match(status="seen_reply")
-    for bad in ("", "up", "4", "assured,,dying", ["up"]):
+    for bad in ("", "up", "assured||dying", "assured,dying", ["up"]):
         with pytest.raises(MatchError, match="unknown status bit"):
             Match(status=bad)
+
+
+def test_one_label_or_all() -> None:
+    names = LabelNames({"web": 5, "a|b": 6})
+    either = Match("label 5 or label 7")
+    assert Match(labels=["web", 7], label_names=names) == either
+    assert Match.parse("label in {web, 7}", label_names=names) == either
+    both = Match("label 5 and label 7")
+    assert Match(labels_all=["web", 7], label_names=names) == both
+    assert Match.parse("label web|7", label_names=names) == both
+    assert Match(labels="a|b", label_names=names) == Match(labels=6)
+    assert Match.parse('label "a|b"', label_names=names) == Match(labels_all=6)
+    assert str(Match(labels_all=[])) == str(Match(labels=[])) == "none"
 
 
 def test_labels_that_hold_a_value() -> None:
