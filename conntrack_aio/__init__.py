@@ -16,7 +16,6 @@ from .codec.json_values import JSON
 from .codec.requests.expectations import ExpectTarget
 from .codec.requests.targets import Target
 from .connection import Connection, connect
-from .dumps import Dump
 from .errors import (
     AlreadyExists,
     ConntrackError,
@@ -38,7 +37,6 @@ from .errors import (
     UnsupportedPlatform,
     UsedElsewhere,
 )
-from .events import EventStream
 from .filters.explain import Explanation
 from .filters.match import Match
 from .filters.program import EventFilter
@@ -85,6 +83,8 @@ from .model.timeouts import (
 )
 from .model.tuples import IPAddress, Tuple
 from .netlink.namespaces import NetNS
+from .streams.dump import Dump
+from .streams.events import EventStream
 from .table.changes import Changes
 from .table.table import FlowTable
 from .trace.switch import arm as _arm_trace

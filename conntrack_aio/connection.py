@@ -21,11 +21,11 @@ from .netlink.modules import MISSING
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .session import Session, check_buffers
-from .subscriptions import DEFAULT_RECEIVE_BUFFER, Buffer
+from .streams.subscription import DEFAULT_RECEIVE_BUFFER, Buffer
 from .verbs.expectations import Expectations
 from .verbs.helpers import Helpers
 from .verbs.timeouts import Timeouts
-from .verbs.watching import Watching
+from .verbs.watcher import Watching
 
 _CONNECT = ("connect to", "connection tracking")
 """What the first request is called in errors."""

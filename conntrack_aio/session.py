@@ -12,8 +12,6 @@ from anyio import CapacityLimiter
 from .bulk.outcomes import BulkOperation, Work
 from .bulk.sources import Source
 from .codec.decoder import count_layouts
-from .dumps import Dump, Planner, Stage
-from .events import E, EventStream, OnLoss
 from .model.statistics import ClientStatistics, StreamStatistics
 from .model.values import describe_value
 from .netlink.endpoint import Endpoint
@@ -25,9 +23,11 @@ from .netlink.socket import NetlinkSocket
 from .netlink.threads import Threads, run_in_thread
 from .netlink.walks import Walk
 from .plain import as_int, as_str
-from .received import Reader
 from .registry import Registry
-from .subscriptions import Buffer, Sieve, subscribe
+from .streams.decoded import Reader
+from .streams.dump import Dump, Planner, Stage
+from .streams.events import E, EventStream, OnLoss
+from .streams.subscription import Buffer, Sieve, subscribe
 
 T = TypeVar("T")
 

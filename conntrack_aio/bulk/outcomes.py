@@ -13,9 +13,9 @@ import anyio.lowlevel
 import attrs
 
 from ..errors import ConntrackError
-from ..items import Items
 from ..netlink.owner import Owner
 from ..netlink.pipeline import DEPTH, Pipeline
+from ..streams.items import Items
 from .sources import Source
 
 T = TypeVar("T")

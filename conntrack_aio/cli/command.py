@@ -10,9 +10,9 @@ import anyio
 
 from ..connection import Connection, connect
 from ..errors import ConntrackError, DecodeError, EventsLost
-from ..events import EventStream
 from ..filters.match import Match
 from ..model.events import EventType, FlowEvent
+from ..streams.events import EventStream
 from .arguments import parse
 from .failures import complain, guarded
 from .output import flush_output, interrupting_writes, say, write_line

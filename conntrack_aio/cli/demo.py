@@ -15,10 +15,10 @@ import anyio.to_thread
 
 from ..connection import Connection, connect
 from ..errors import EventsLost
-from ..events import EventStream
 from ..model.events import EventType, FlowEvent
 from ..model.protocols import PROTOCOL_NAMES
 from ..sandbox import namespace, rules, traffic
+from ..streams.events import EventStream
 from ..sysctls import CONNTRACK, set_sysctl
 from .failures import complain, guarded
 from .output import interrupting_writes, write_line

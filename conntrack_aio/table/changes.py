@@ -13,10 +13,10 @@ import attrs
 
 from ..errors import ConntrackError
 from ..eventloop import wake
-from ..items import Items
 from ..model.flow import Flow
 from ..model.table import Cause, Change, ChangeType
 from ..netlink.owner import Owner
+from ..streams.items import Items
 from .entries import Entries
 from .merging import differences
 

@@ -12,7 +12,6 @@ import attrs
 
 from ..codec.messages import decode_event, flow_of
 from ..codec.requests import flows as requests
-from ..dumps import Dump
 from ..errors import (
     SHORTAGES,
     ConntrackError,
@@ -22,7 +21,6 @@ from ..errors import (
     NotSupported,
     ResourceExhausted,
 )
-from ..events import EventStream
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.statistics import StreamStatistics
@@ -30,7 +28,9 @@ from ..netlink.exchange import Outcome, Request
 from ..netlink.owner import Owner
 from ..netlink.threads import is_no_thread
 from ..session import Session, Table
-from ..subscriptions import Sieve
+from ..streams.dump import Dump
+from ..streams.events import EventStream
+from ..streams.subscription import Sieve
 from ..sysctls import CONNTRACK
 from ..uapi.nfnetlink import NFNLGRP
 from .keys import orig_key

@@ -23,7 +23,7 @@ from ..netlink import messages, nfnetlink
 from ..netlink.endpoint import Endpoint, endpoint_for
 from ..netlink.namespaces import NetNS
 from ..netlink.socket import NetlinkSocket
-from ..subscriptions import DEFAULT_RECEIVE_BUFFER
+from ..streams.subscription import DEFAULT_RECEIVE_BUFFER
 from ..sysctls import SysctlTree
 from ..uapi.netlink import NETLINK, NETLINK_OPTION, NLM_F, SOL_NETLINK
 from ..uapi.nfnetlink import NFNL_SUBSYS, NFNLGRP

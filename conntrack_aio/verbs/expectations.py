@@ -15,17 +15,17 @@ from ..codec.messages import (
 from ..codec.requests import expectations as requests
 from ..codec.requests.expectations import ExpectTarget
 from ..codec.requests.targets import Target
-from ..dumps import Dump
 from ..errors import EncodeError, EventsLost, NotFound, kernel_error
-from ..events import EventStream, OnLoss
 from ..model.events import EventType
 from ..model.expectations import Expectation, ExpectEvent
 from ..model.statistics import ExpectCPUStatistics
 from ..model.tuples import Tuple
 from ..session import Session
+from ..streams.dump import Dump
+from ..streams.events import EventStream, OnLoss
 from ..uapi.nfnetlink import NFNLGRP
 from .answers import the_expectation
-from .reading import groups_of
+from .reader import groups_of
 
 _GROUPS: Final = {
     EventType.NEW: NFNLGRP.CONNTRACK_EXP_NEW,

@@ -8,12 +8,12 @@ from typing import Never
 
 from ..codec.messages import decode_helper, helper_of
 from ..codec.requests import helpers as requests
-from ..dumps import Dump
 from ..errors import NotFound
 from ..model.enums import HelperStatus
 from ..model.helpers import ExpectPolicy, UserspaceHelper
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
+from ..streams.dump import Dump
 from .probes import Probes
 from .subsystem import Subsystem
 

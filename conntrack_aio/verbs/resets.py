@@ -24,7 +24,7 @@ from ..model.flow import Flow
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
 from .answers import the_flow
-from .naming import carry_out, check_same, difference, is_identified, looking
+from .steps import carry_out, check_same, difference, is_identified, looking
 
 logger = logging.getLogger("conntrack_aio")
 

@@ -6,11 +6,11 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from ..dumps import Dump
 from ..errors import InvalidRequest, NotSupported
 from ..netlink.exchange import Outcome, Request
-from ..received import Reader
 from ..session import Session
+from ..streams.decoded import Reader
+from ..streams.dump import Dump
 from .probes import Probes
 
 T = TypeVar("T")

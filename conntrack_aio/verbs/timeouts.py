@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from ..codec.messages import decode_timeout_policy, default_timeouts_of
 from ..codec.requests import timeouts as requests
-from ..dumps import Dump
 from ..errors import NoReply, NotFound, ResourceBusy
 from ..model.timeouts import ProtocolTimeouts, TimeoutPolicy
 from ..netlink.exchange import Request
 from ..session import Session
+from ..streams.dump import Dump
 from .answers import the_policy
 from .probes import Probes
 from .subsystem import Subsystem

@@ -16,18 +16,11 @@ from support.files import OpenFiles
 from support.lab import Lab
 from support.neighbours import Neighbourhood
 
-from conntrack_aio import (
-    Connection,
-    EventsLost,
-    EventStream,
-    EventType,
-    FlowEvent,
-    connect,
-    subscriptions,
-)
+from conntrack_aio import Connection, EventsLost, EventStream, EventType, FlowEvent, connect
 from conntrack_aio.netlink import nsids
 from conntrack_aio.netlink.nsids import Origins
 from conntrack_aio.sandbox import links, traffic
+from conntrack_aio.streams import subscription as subscriptions
 from conntrack_aio.sysctls import SysctlTree
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]

@@ -28,8 +28,8 @@ from conntrack_aio import (
     from_dict,
     to_dict,
 )
-from conntrack_aio import events as events_module
 from conntrack_aio.sandbox import traffic
+from conntrack_aio.streams import events as events_module
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 

@@ -26,7 +26,6 @@ from conntrack_aio.errors import (
     KernelError,
     NoReply,
 )
-from conntrack_aio.events import EventStream
 from conntrack_aio.model.flow import SynProxy
 from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
 from conntrack_aio.model.timeouts import TCPTimeouts, TimeoutPolicy
@@ -35,7 +34,8 @@ from conntrack_aio.netlink.requester import Requester
 from conntrack_aio.netlink.socket import RECEIVE_SIZE, _too_large
 from conntrack_aio.netlink.threads import Threads
 from conntrack_aio.session import Session
-from conntrack_aio.subscriptions import Buffer
+from conntrack_aio.streams.events import EventStream
+from conntrack_aio.streams.subscription import Buffer
 
 from . import script
 from .harnesses import by_layouts, comparable

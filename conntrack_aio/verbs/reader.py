@@ -13,9 +13,7 @@ from ..codec.messages import (
 )
 from ..codec.requests import flows as requests
 from ..codec.requests.targets import Target
-from ..dumps import Dump
 from ..errors import EventsLost, NoReply
-from ..events import EventStream, OnLoss
 from ..filters.match import Match
 from ..model.events import EventType, FlowEvent
 from ..model.features import Features
@@ -24,12 +22,14 @@ from ..model.statistics import CPUStatistics, TableStatistics
 from ..model.values import describe_value
 from ..netlink.exchange import Request
 from ..session import Session
+from ..streams.dump import Dump
+from ..streams.events import EventStream, OnLoss
 from ..uapi.nfnetlink import NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
-from .naming import carry_out, looking
 from .probes import Probes
 from .resets import Resets, ResetStage
-from .selecting import Selecting, check_match
+from .selector import Selecting, check_match
+from .steps import carry_out, looking
 
 _GROUPS: Final = {
     EventType.NEW: NFNLGRP.CONNTRACK_NEW,

@@ -16,10 +16,10 @@ from ..model.flow import Flow, Helper, SeqAdj, SynProxy
 from ..model.nat import NATRange
 from ..model.protoinfo import ProtoInfo
 from ..model.tuples import IPAddress
-from .selecting import check_match
-from .updates import Change
-from .works import Creations, Deletions, Updates
-from .writing import Writing
+from .selector import check_match
+from .update_steps import Change
+from .windows import Creations, Deletions, Updates
+from .writer import Writing
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Flow | NewFlow)

@@ -10,8 +10,8 @@ from weakref import WeakSet
 
 from anyio.abc import AsyncResource
 
-from .errors import ConntrackError
-from .netlink.owner import Owner
+from ..errors import ConntrackError
+from ..netlink.owner import Owner
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from ..model.values import describe_value, plain_number
 from ..netlink.exchange import Outcome, Request
 from ..plain import as_str
 from .answers import the_flow
-from .naming import Steps, is_identified, looking
+from .steps import Steps, is_identified, looking
 
 EXTENSIONS = ("seqadj_orig", "seqadj_reply", "synproxy")
 """What the kernel passes over in silence where an entry has no room for it."""

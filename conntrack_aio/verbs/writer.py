@@ -15,9 +15,9 @@ from ..model.nat import NATRange
 from ..model.protoinfo import ProtoInfo
 from ..model.tuples import IPAddress
 from ..model.values import describe_value
-from .naming import carry_out, deleting, reading_back
-from .reading import Reading
-from .updates import Change, updating
+from .reader import Reading
+from .steps import carry_out, deleting, reading_back
+from .update_steps import Change, updating
 
 
 class Writing(Reading):

@@ -18,9 +18,9 @@ from ..netlink import exchange
 from ..netlink.exchange import Request
 from ..netlink.messages import SUCCESS
 from ..netlink.pipeline import ACKNOWLEDGEMENT, ANSWER, Flight, Pipeline
-from .naming import Steps, deleting, deleting_again, is_identified, start_of
 from .probes import Probes
-from .updates import Change, updating
+from .steps import Steps, deleting, deleting_again, is_identified, start_of
+from .update_steps import Change, updating
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Flow | NewFlow)

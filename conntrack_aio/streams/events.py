@@ -14,17 +14,17 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from .codec.decoder import Datagram
-from .errors import ConntrackError, DecodeError, EventsLost, failed
-from .filters.program import EventFilter
-from .model.events import Event
-from .model.statistics import StreamStatistics
-from .model.sysctls import BlindSpot, EventMode
-from .netlink.owner import Owner
-from .netlink.progress import Progress
-from .netlink.socket import Backlog
-from .received import Reader, Received
-from .subscriptions import LEAST_COST, Subscription
+from ..codec.decoder import Datagram
+from ..errors import ConntrackError, DecodeError, EventsLost, failed
+from ..filters.program import EventFilter
+from ..model.events import Event
+from ..model.statistics import StreamStatistics
+from ..model.sysctls import BlindSpot, EventMode
+from ..netlink.owner import Owner
+from ..netlink.progress import Progress
+from ..netlink.socket import Backlog
+from .decoded import Reader, Received
+from .subscription import LEAST_COST, Subscription
 
 E = TypeVar("E", bound="Event | EventsLost")
 

@@ -7,15 +7,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from .errors import failed
-from .filters.program import EventFilter
-from .model.sysctls import BlindSpot, ConntrackSysctls, EventMode
-from .netlink.endpoint import Endpoint
-from .netlink.nsids import Origins
-from .netlink.socket import NetlinkSocket
-from .sysctls import CONNTRACK, SysctlTree, read_number
-from .uapi.netlink import NETLINK
-from .uapi.nfnetlink import NFNLGRP
+from ..errors import failed
+from ..filters.program import EventFilter
+from ..model.sysctls import BlindSpot, ConntrackSysctls, EventMode
+from ..netlink.endpoint import Endpoint
+from ..netlink.nsids import Origins
+from ..netlink.socket import NetlinkSocket
+from ..sysctls import CONNTRACK, SysctlTree, read_number
+from ..uapi.netlink import NETLINK
+from ..uapi.nfnetlink import NFNLGRP
 
 EVENTS_SYSCTL: Final = f"{CONNTRACK}events"
 

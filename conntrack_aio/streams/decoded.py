@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from .codec.decoder import Counters, Datagram
-from .errors import ConntrackError, DecodeError
+from ..codec.decoder import Counters, Datagram
+from ..errors import ConntrackError, DecodeError
+from ..netlink.attributes import Buffer
+from ..netlink.messages import Message
+from ..netlink.owner import Owner
 from .items import Items
-from .netlink.attributes import Buffer
-from .netlink.messages import Message
-from .netlink.owner import Owner
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from ..plain import as_str
 from ..session import Session
 from ..table.table import FlowTable
 from ..table.upstream import Buffering, Upstream
-from .bulk import BulkWriting
+from .bulk_writer import BulkWriting
 from .sysctls import Sysctls
 
 _LONGEST: Final = 366 * 86400

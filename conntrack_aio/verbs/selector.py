@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from ..codec.messages import decode_flow, skip
 from ..codec.requests import flows as requests
-from ..dumps import Dump, Plan, Stage
 from ..filters.dump import DumpFilter
 from ..filters.match import Match
 from ..model.events import FlowEvent
@@ -16,7 +15,8 @@ from ..model.flow import Flow
 from ..model.requests import Selection
 from ..model.values import describe_value
 from ..session import Session
-from ..subscriptions import Sieve
+from ..streams.dump import Dump, Plan, Stage
+from ..streams.subscription import Sieve
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .probes import Probes
 

@@ -9,14 +9,14 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import anyio
 import anyio.lowlevel
 
-from .codec.decoder import Datagram, pack_seq
-from .errors import ConntrackError, DecodeError
-from .model.statistics import ClientStatistics
-from .netlink.attributes import Buffer
-from .netlink.exchange import Request
-from .netlink.messages import Message
-from .netlink.walks import Walk
-from .received import Reader, Received
+from ..codec.decoder import Datagram, pack_seq
+from ..errors import ConntrackError, DecodeError
+from ..model.statistics import ClientStatistics
+from ..netlink.attributes import Buffer
+from ..netlink.exchange import Request
+from ..netlink.messages import Message
+from ..netlink.walks import Walk
+from .decoded import Reader, Received
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""The async iterators that users read: dumps and event streams."""
