@@ -2,123 +2,248 @@
 
 ::
 
-    async with conntrack_aio.connect() as conn:
-        async with conn.events() as stream:
-            async for event in stream:
-                print(event.type.name, event.flow.orig)
+    import anyio
+    import conntrack_aio
+
+    async def main():
+        async with conntrack_aio.connect() as conn:
+            async with conn.events() as stream:
+                async for event in stream:
+                    print(event.type, event.flow.orig)
+
+    anyio.run(main)
+
+What there is, by area; each name has a page of its own, such as ``help(conntrack_aio.Match)``:
+
+- **Connect**: :func:`connect` opens a :class:`Connection`, in this network namespace or another
+  (:class:`NetNS`). Its methods are all that can be done with flows.
+- **Read**: :meth:`Connection.dump`, ``list``, ``get`` and ``count`` return :class:`Flow` objects,
+  which have two :class:`Tuple` objects, a :class:`Status`, a :class:`NAT` and more. A
+  :class:`Match` selects flows: ``Match(proto="tcp", orig_dport=443)``.
+- **Follow**: :meth:`Connection.events` is an :class:`EventStream` of :class:`FlowEvent` objects;
+  lost events are an :exc:`EventsLost` in their place. :meth:`Connection.table` is a
+  :class:`FlowTable`, a live mirror of the kernel's table, with :class:`Change` objects.
+- **Write**: :meth:`Connection.create`, ``update``, ``delete``, ``set_labels`` and ``flush``; for
+  many flows ``create_many``, ``update_many``, ``delete_many``, ``update_matching`` and
+  ``delete_matching``, with an :class:`Outcome` for each item.
+- **Beside flows**: ``conn.expectations`` (:class:`Expectations`), ``conn.timeouts``
+  (:class:`Timeouts`), ``conn.helpers`` (:class:`Helpers`) and ``conn.sysctls``
+  (:class:`Sysctls`).
+- **Count**: :meth:`Connection.table_statistics` and ``cpu_statistics`` are the kernel's counters,
+  ``client_statistics`` is what the connection has done.
+- **Exchange**: :func:`to_json`, :func:`to_dict` and their inverses, for every object.
+- **Errors**: all derive from :exc:`ConntrackError`; what the kernel refuses is a
+  :exc:`KernelError`, which is an :exc:`OSError`.
+- **Test**: :mod:`conntrack_aio.testing` has a kernel that runs inside a test, without root.
+- **Debug**: ``CONNTRACK_AIO_DEBUG=1`` in the environment prints every netlink message.
 """
 
-from . import interrupts as interrupts  # isort: skip  # first, as it says itself
-from .bulk.new_flow import NewFlow, masters_first
-from .bulk.outcomes import BulkOperation, Outcome
-from .codec.json import from_dict, from_json, to_dict, to_json
-from .codec.json_values import JSON
-from .codec.requests.expectations import ExpectTarget
-from .codec.requests.targets import Target
-from .connection import Connection, connect
-from .errors import (
-    AlreadyExists,
-    ConntrackError,
-    DecodeError,
-    DumpInterrupted,
-    EncodeError,
-    EventsLost,
-    InvalidRequest,
-    KernelError,
-    MatchError,
-    NamespaceError,
-    NoReply,
-    NotFound,
-    NotSupported,
-    PermissionDenied,
-    ResourceBusy,
-    ResourceExhausted,
-    UnsafeRequest,
-    UnsupportedPlatform,
-    UsedElsewhere,
-)
-from .filters.explain import Explanation
-from .filters.match import Match
-from .filters.program import EventFilter
-from .model.declare import UnknownAttribute
-from .model.enums import (
-    DCCPRole,
-    DCCPState,
-    Direction,
-    ExpectFlags,
-    HelperStatus,
-    SCTPState,
-    Status,
-    TCPFlags,
-    TCPState,
-)
-from .model.events import EventType, FlowEvent
-from .model.expectations import Expectation, ExpectEvent, ExpectNAT
-from .model.features import Features
-from .model.flow import Counters, Flow, Helper, SeqAdj, SynProxy, Timestamp
-from .model.helpers import ExpectPolicy, UserspaceHelper
-from .model.labels import Label, LabelNames
-from .model.nat import NAT, Endpoint, NATRange, Translation
-from .model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
-from .model.statistics import (
-    ClientStatistics,
-    CPUStatistics,
-    ExpectCPUStatistics,
-    StreamStatistics,
-    TableStatistics,
-)
-from .model.sysctls import BlindSpot, ConntrackSysctls, EventMode
-from .model.table import Cause, Change, ChangeType, FlowTableStatistics, TableMode
-from .model.timeouts import (
-    DCCPTimeouts,
-    GenericTimeouts,
-    GRETimeouts,
-    ICMPTimeouts,
-    ICMPv6Timeouts,
-    ProtocolTimeouts,
-    SCTPTimeouts,
-    TCPTimeouts,
-    TimeoutPolicy,
-    UDPTimeouts,
-)
-from .model.tuples import IPAddress, Tuple
-from .netlink.namespaces import NetNS
-from .streams.dump import Dump
-from .streams.events import EventStream
-from .table.changes import Changes
-from .table.table import FlowTable
-from .trace.switch import arm as _arm_trace
-from .verbs.expectations import Expectations
-from .verbs.helpers import Helpers
-from .verbs.sysctls import Sysctls
-from .verbs.timeouts import Timeouts
+from typing import TYPE_CHECKING
+
+from . import interrupts as interrupts  # first: it makes an early Ctrl-C end the command quietly
+
+if TYPE_CHECKING:
+    from .bulk.new_flow import (
+        NewFlow,
+        masters_first,
+    )
+    from .bulk.outcomes import (
+        BulkOperation,
+        Outcome,
+    )
+    from .codec.json import (
+        from_dict,
+        from_json,
+        to_dict,
+        to_json,
+    )
+    from .codec.json_values import (
+        JSON,
+    )
+    from .codec.requests.expectations import (
+        ExpectTarget,
+    )
+    from .codec.requests.targets import (
+        Target,
+    )
+    from .connecting import (
+        connect,
+    )
+    from .connection import (
+        Connection,
+    )
+    from .errors import (
+        AlreadyExists,
+        ConntrackError,
+        DecodeError,
+        DumpInterrupted,
+        EncodeError,
+        EventsLost,
+        InvalidRequest,
+        KernelError,
+        MatchError,
+        NamespaceError,
+        NoReply,
+        NotFound,
+        NotSupported,
+        PermissionDenied,
+        ResourceBusy,
+        ResourceExhausted,
+        UnsafeRequest,
+        UnsupportedPlatform,
+        UsedElsewhere,
+    )
+    from .filters.explain import (
+        Explanation,
+    )
+    from .filters.match import (
+        Match,
+    )
+    from .filters.program import (
+        EventFilter,
+    )
+    from .model.declare import (
+        UnknownAttribute,
+    )
+    from .model.enums import (
+        DCCPRole,
+        DCCPState,
+        Direction,
+        ExpectFlags,
+        HelperStatus,
+        SCTPState,
+        Status,
+        TCPFlags,
+        TCPState,
+    )
+    from .model.events import (
+        EventType,
+        FlowEvent,
+    )
+    from .model.expectations import (
+        Expectation,
+        ExpectEvent,
+        ExpectNAT,
+    )
+    from .model.features import (
+        Features,
+    )
+    from .model.flow import (
+        Counters,
+        Flow,
+        Helper,
+        SeqAdj,
+        SynProxy,
+        Timestamp,
+    )
+    from .model.helpers import (
+        ExpectPolicy,
+        UserspaceHelper,
+    )
+    from .model.labels import (
+        Label,
+        LabelNames,
+    )
+    from .model.nat import (
+        NAT,
+        Endpoint,
+        NATRange,
+        Translation,
+    )
+    from .model.protoinfo import (
+        DCCPInfo,
+        ProtoInfo,
+        SCTPInfo,
+        TCPInfo,
+    )
+    from .model.statistics import (
+        ClientStatistics,
+        CPUStatistics,
+        ExpectCPUStatistics,
+        StreamStatistics,
+        TableStatistics,
+    )
+    from .model.sysctls import (
+        BlindSpot,
+        ConntrackSysctls,
+        EventMode,
+    )
+    from .model.table import (
+        Cause,
+        Change,
+        ChangeType,
+        FlowTableStatistics,
+        TableMode,
+    )
+    from .model.timeouts import (
+        DCCPTimeouts,
+        GenericTimeouts,
+        GRETimeouts,
+        ICMPTimeouts,
+        ICMPv6Timeouts,
+        ProtocolTimeouts,
+        SCTPTimeouts,
+        TCPTimeouts,
+        TimeoutPolicy,
+        UDPTimeouts,
+    )
+    from .model.tuples import (
+        Tuple,
+    )
+    from .model.update import (
+        FlowUpdate,
+    )
+    from .netlink.namespaces import (
+        NetNS,
+    )
+    from .streams.dump import (
+        Dump,
+    )
+    from .streams.events import (
+        EventStream,
+    )
+    from .table.changes import (
+        Changes,
+    )
+    from .table.table import (
+        FlowTable,
+    )
+    from .verbs.expectations import (
+        Expectations,
+    )
+    from .verbs.helpers import (
+        Helpers,
+    )
+    from .verbs.sysctls import (
+        Sysctls,
+    )
+    from .verbs.timeouts import (
+        Timeouts,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
-    # connecting
+    # Connecting
     "connect",
     "Connection",
     "NetNS",
-    "Dump",
-    "EventStream",
-    "EventFilter",
-    "Explanation",
-    "BulkOperation",
-    "Outcome",
-    "Match",
-    "Features",
-    "ClientStatistics",
-    "CPUStatistics",
-    "TableStatistics",
-    "StreamStatistics",
-    # flows
+    # Flows
     "Flow",
     "Tuple",
     "Target",
-    "IPAddress",
-    "ProtoInfo",
+    "Counters",
+    "Timestamp",
+    "Helper",
+    "SeqAdj",
+    "SynProxy",
+    "NAT",
+    "Translation",
+    "Endpoint",
+    "UnknownAttribute",
+    # States and bits
     "Status",
+    "ProtoInfo",
     "TCPInfo",
     "TCPState",
     "TCPFlags",
@@ -127,31 +252,34 @@ __all__ = [
     "DCCPInfo",
     "DCCPState",
     "DCCPRole",
-    "Counters",
-    "Timestamp",
-    "Helper",
-    "SeqAdj",
-    "SynProxy",
-    "UnknownAttribute",
+    # Reading
+    "Match",
+    "Explanation",
+    "Dump",
+    "Features",
+    # Events
+    "EventStream",
     "FlowEvent",
     "EventType",
+    "EventFilter",
+    "BlindSpot",
+    # Writing
+    "FlowUpdate",
+    "NATRange",
     "NewFlow",
     "masters_first",
-    "NATRange",
-    "NAT",
-    "Translation",
-    "Endpoint",
+    "BulkOperation",
+    "Outcome",
     "Label",
     "LabelNames",
-    # the live table
+    # Live table
     "FlowTable",
     "Changes",
     "Change",
     "ChangeType",
     "Cause",
     "TableMode",
-    "FlowTableStatistics",
-    # expectations
+    # Expectations
     "Expectations",
     "Expectation",
     "ExpectTarget",
@@ -159,8 +287,7 @@ __all__ = [
     "ExpectNAT",
     "Direction",
     "ExpectEvent",
-    "ExpectCPUStatistics",
-    # timeout policies
+    # Timeouts
     "Timeouts",
     "TimeoutPolicy",
     "ProtocolTimeouts",
@@ -172,23 +299,29 @@ __all__ = [
     "GRETimeouts",
     "GenericTimeouts",
     "DCCPTimeouts",
-    # helpers in user space
+    # User-space helpers
     "Helpers",
     "UserspaceHelper",
     "ExpectPolicy",
     "HelperStatus",
-    # settings
+    # Settings
     "Sysctls",
     "ConntrackSysctls",
     "EventMode",
-    "BlindSpot",
-    # as JSON
+    # Statistics
+    "ClientStatistics",
+    "StreamStatistics",
+    "FlowTableStatistics",
+    "TableStatistics",
+    "CPUStatistics",
+    "ExpectCPUStatistics",
+    # JSON
     "to_dict",
     "from_dict",
     "to_json",
     "from_json",
     "JSON",
-    # errors
+    # Errors
     "ConntrackError",
     "DecodeError",
     "EncodeError",
@@ -210,4 +343,71 @@ __all__ = [
     "UnsupportedPlatform",
 ]
 
-_arm_trace()
+_MODULES = """
+bulk.new_flow: NewFlow masters_first
+bulk.outcomes: BulkOperation Outcome
+codec.json: from_dict from_json to_dict to_json
+codec.json_values: JSON
+codec.requests.expectations: ExpectTarget
+codec.requests.targets: Target
+connecting: connect
+connection: Connection
+errors: AlreadyExists ConntrackError DecodeError DumpInterrupted EncodeError EventsLost
+    InvalidRequest KernelError MatchError NamespaceError NoReply NotFound NotSupported
+    PermissionDenied ResourceBusy ResourceExhausted UnsafeRequest UnsupportedPlatform
+    UsedElsewhere
+filters.explain: Explanation
+filters.match: Match
+filters.program: EventFilter
+model.declare: UnknownAttribute
+model.enums: DCCPRole DCCPState Direction ExpectFlags HelperStatus SCTPState Status TCPFlags
+    TCPState
+model.events: EventType FlowEvent
+model.expectations: ExpectEvent ExpectNAT Expectation
+model.features: Features
+model.flow: Counters Flow Helper SeqAdj SynProxy Timestamp
+model.helpers: ExpectPolicy UserspaceHelper
+model.labels: Label LabelNames
+model.nat: Endpoint NAT NATRange Translation
+model.protoinfo: DCCPInfo ProtoInfo SCTPInfo TCPInfo
+model.statistics: CPUStatistics ClientStatistics ExpectCPUStatistics StreamStatistics
+    TableStatistics
+model.sysctls: BlindSpot ConntrackSysctls EventMode
+model.table: Cause Change ChangeType FlowTableStatistics TableMode
+model.timeouts: DCCPTimeouts GRETimeouts GenericTimeouts ICMPTimeouts ICMPv6Timeouts
+    ProtocolTimeouts SCTPTimeouts TCPTimeouts TimeoutPolicy UDPTimeouts
+model.tuples: Tuple
+model.update: FlowUpdate
+netlink.namespaces: NetNS
+streams.dump: Dump
+streams.events: EventStream
+table.changes: Changes
+table.table: FlowTable
+verbs.expectations: Expectations
+verbs.helpers: Helpers
+verbs.sysctls: Sysctls
+verbs.timeouts: Timeouts
+"""
+"""The module of each name, for imports at first use."""
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name at its first use (PEP 562), so that small programs start fast.
+
+    :raises AttributeError: for a name that is not public.
+    """
+    module = ""
+    for word in _MODULES.split() if name in __all__ else ():
+        if word.endswith(":"):
+            module = word[:-1]
+        elif word == name:
+            from importlib import import_module
+
+            value: object = getattr(import_module(f".{module}", __name__), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,195 +1,116 @@
-"""The connection: ``connect()``, and one object with all the verbs."""
+"""The connection: one object with a method for everything that can be done with flows."""
 
 from __future__ import annotations
 
-import errno
-import os
+import builtins
 import warnings
-from collections.abc import Generator
-from types import TracebackType
-from typing import NoReturn, Self
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Literal, Never, Self, TypeVar, Unpack, overload
 
 import anyio
 from anyio.abc import AsyncResource
 
-from .codec.requests import flows as requests
-from .errors import InvalidRequest, NotSupported
-from .model.statistics import ClientStatistics
-from .model.values import as_seconds, describe_value
-from .netlink.endpoint import Endpoint, endpoint_for
-from .netlink.modules import MISSING
-from .netlink.namespaces import NetNS
-from .netlink.requester import Requester
-from .session import Session, check_buffers
-from .streams.subscription import DEFAULT_RECEIVE_BUFFER, Buffer
+from .bulk.new_flow import NewFlow
+from .bulk.outcomes import BulkOperation
+from .codec.requests.targets import Target
+from .errors import EventsLost
+from .filters.match import Match
+from .model.events import EventType, FlowEvent
+from .model.features import Features
+from .model.flow import Flow
+from .model.labels import Label, LabelNames
+from .model.nat import NATRange
+from .model.statistics import ClientStatistics, CPUStatistics, TableStatistics
+from .model.tuples import IPAddress
+from .model.update import FlowUpdate
+from .session import Session
+from .streams.dump import Dump
+from .streams.events import EventStream, OnLoss
+from .table.table import FlowTable
+from .trace.switch import arm as arm_trace
+from .verbs.bulk_writer import BulkWriter
 from .verbs.expectations import Expectations
 from .verbs.helpers import Helpers
+from .verbs.probes import Probes
+from .verbs.reader import Reader
+from .verbs.resets import Resets
+from .verbs.selector import Selector
+from .verbs.sysctls import Sysctls
 from .verbs.timeouts import Timeouts
-from .verbs.watcher import Watching
+from .verbs.watcher import Watcher
+from .verbs.writer import Writer
 
-_CONNECT = ("connect to", "connection tracking")
-"""What the first request is called in errors."""
+F = TypeVar("F", bound=Flow | NewFlow)
+D = TypeVar("D", bound=Target)
 
-
-def connect(
-    *,
-    netns: str | os.PathLike[str] | NetNS | None = None,
-    receive_buffer: int = DEFAULT_RECEIVE_BUFFER,
-    receive_buffer_max: int | None = None,
-    offload: bool = False,
-    reply_timeout: float = 5.0,
-) -> Connecting:
-    """Connect to the kernel's connection tracking, in this network namespace or another.
-
-    Use it as ``async with connect() as conn:``, or ``conn = await connect()`` and, in whatever
-    task, ``await conn.aclose()``.
-
-    :param netns: a name that ``ip netns`` knows, a path (with a slash), or a :class:`NetNS`; this
-        thread's own unless given. It is entered on threads made for that, which then end; no
-        other thread leaves its own. What counts is the namespace, not its name: that may go, and
-        the namespace lives until the connection is closed, as with any socket. Only sockets hold
-        it, never a descriptor. Needs CAP_SYS_ADMIN.
-    :param receive_buffer: bytes of events that may wait in a stream's socket, unless
-        :meth:`Connection.events` says otherwise. The kernel doubles the number and takes some
-        1,280 for an event. More than ``net.core.rmem_max`` is granted to root alone.
-    :param receive_buffer_max: what a stream's buffer may grow to. Each time that it was full, it is
-        doubled, as far as the system grants it; unless this is given, it stays as it is. The memory
-        is used only while events wait.
-    :param offload: run every request on a worker thread. The kernel blocks a request while any
-        program walks the table, for up to hundreds of milliseconds at a million flows. Requests
-        beside this process's own walks are offloaded in any case.
-    :param reply_timeout: seconds after which a request without an answer raises
-        :exc:`NoReply`. The kernel answers at once; this is for one that doesn't.
-
-    A seccomp profile or a security module may forbid system calls, also later. The library works
-    without those that it does not need; for the others, the error names the call.
-
-    Entering or awaiting it raises :exc:`PermissionDenied` without CAP_NET_ADMIN;
-    :exc:`NotSupported` on a kernel without ctnetlink; :exc:`NamespaceError`;
-    :exc:`UnsupportedPlatform` outside Linux. ``connect`` itself raises :exc:`TypeError` or
-    :exc:`ValueError` for a ``netns`` that can't name one, or another parameter that can't be.
-    """
-    shown = describe_value(reply_timeout)
-    try:
-        reply_timeout = float(as_seconds(reply_timeout))
-    except TypeError:
-        raise TypeError(f"reply_timeout is a number of seconds, not {shown}") from None
-    except OverflowError:
-        raise ValueError(f"reply_timeout is too large: {shown}") from None
-    if not reply_timeout > 0:
-        raise ValueError(f"reply_timeout is a number of seconds, not {shown}")
-    endpoint = endpoint_for.get()(None if netns is None else NetNS.of(netns))
-    buffer = check_buffers(receive_buffer, receive_buffer_max)
-    return Connecting(endpoint, buffer, offload, reply_timeout)
+arm_trace()
 
 
-class Connecting:
-    """What :func:`connect` returns: to be awaited, or entered."""
+class Connection(AsyncResource):
+    """A connection to the connection tracking of one network namespace.
 
-    def __init__(
-        self, endpoint: Endpoint, buffer: Buffer, offload: bool, reply_timeout: float
-    ) -> None:
-        self._endpoint = endpoint
-        self._buffer = buffer
-        self._offload = offload
-        self._reply_timeout = reply_timeout
-        self._connection: Connection | None = None
+    :func:`connect` opens one. Any number of tasks may use it. Requests share one socket and are
+    answered in turn. Every dump and every event stream has a socket of its own. A connection holds
+    no task group: an exception leaves the body as it was raised, and one task may close what
+    another opened.
 
-    def __await__(self) -> Generator[object, None, Connection]:
-        return self._open().__await__()
+    A request that is cancelled may or may not have been carried out. The connection is usable
+    afterwards.
 
-    def __getattr__(self, name: str) -> NoReturn:
-        hint = ""
-        if not name.startswith("_") and hasattr(Connection, name):
-            hint = (
-                f": use `async with connect() as conn` or `conn = await connect()`, and conn.{name}"
-            )
-        raise AttributeError(
-            f"connect() is not open, and has no {name!r}{hint}", name=name, obj=self
-        )
+    Besides the errors that each method lists, every method raises:
 
-    async def _open(self) -> Connection:
-        socket = self._endpoint.open_first()
-        requester = Requester(socket, offload=self._offload, reply_timeout=self._reply_timeout)
-        connection = Connection(
-            Session(self._endpoint, requester, self._buffer, self._reply_timeout)
-        )
-        try:
-            (outcome,) = await requester.run([requests.statistics(*_CONNECT)])
-            outcome.result()
-        except InvalidRequest as error:
-            connection.close()
-            raise NotSupported(
-                errno.EOPNOTSUPP,
-                " ".join(_CONNECT),
-                hint=MISSING,
-            ) from error
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    async def __aenter__(self) -> Connection:
-        if self._connection is not None:
-            raise RuntimeError("this connect() was entered before; call it again for another")
-        self._connection = await self._open()
-        return self._connection
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._connection is not None:
-            await self._connection.aclose()
-
-
-class Connection(Watching, AsyncResource):
-    """A connection to the connection tracking of one network namespace; see :func:`connect`.
-
-    Any number of tasks may use it. Requests share one socket and are answered in turn; every dump
-    and every event stream has its own. It holds no task group: what a body raises leaves as it
-    is, and one task may close what another opened.
-
-    A request that is cancelled may or may not have been carried out; the connection is good for
-    the next one either way. Every verb raises :exc:`anyio.ClosedResourceError` once the
-    connection is closed, a :exc:`KernelError` for what the kernel refuses, and :exc:`NoReply` if
-    it does not answer.
+    :raises KernelError: for what the kernel refuses; the class says why.
+    :raises NoReply: when the kernel does not reply in time.
+    :raises ResourceExhausted: when there are no file descriptors or threads left.
+    :raises anyio.ClosedResourceError: when the connection is closed.
+    :raises UsedElsewhere: in another process or another event loop.
     """
 
     expectations: Expectations
     """The connections that helpers expect."""
     timeouts: Timeouts
-    """The namespace's timeout policies, and its timeouts by default."""
+    """The timeout policies of the namespace, and its default timeouts."""
     helpers: Helpers
-    """The machine's user-space helpers."""
+    """The user-space helpers of the machine."""
+    sysctls: Sysctls
+    """The settings of connection tracking in the namespace."""
 
     def __init__(self, session: Session) -> None:
-        super().__init__(session)
+        self._session = session
+        self._probes = Probes(session)
+        self._resets = Resets(session)
+        selector = Selector(session, self._probes)
+        self.sysctls = Sysctls(session)
+        self._reader = Reader(session, selector, self._resets)
+        self._writer = Writer(session, self._probes, self._reader)
+        self._bulk_writer = BulkWriter(session, self._probes, selector)
+        self._watcher = Watcher(session, selector, self.sysctls)
         self.expectations = Expectations(session)
         self.timeouts = Timeouts(session, self._probes)
         self.helpers = Helpers(session, self._probes)
 
-    # -- life -------------------------------------------------------------------------------
+    # -- opening and closing ------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         self._session.check_open()
         return self
 
     async def aclose(self) -> None:
-        """Close it, with its dumps and streams. Idempotent."""
+        """Close the connection with its dumps, streams and tables. Idempotent."""
         self.close()
         await anyio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
+        """Close as :meth:`aclose` does, without a checkpoint.
+
+        Call it in the event loop's thread.
+        """
         self._session.close()
         self._resets.close()
 
     def __del__(self) -> None:
         session: Session | None = self.__dict__.get("_session")
-        # An interrupt may have cut its making short.
+        # An interrupt may have ended the constructor early.
         if session is not None and not session.closed:
             warnings.warn(
                 "a conntrack_aio connection was never closed",
@@ -199,6 +120,537 @@ class Connection(Watching, AsyncResource):
             )
             session.requester.close()
 
+    # -- reading flows ------------------------------------------------------------------------
+
+    def dump(self, match: Match | None = None, *, reset_counters: bool = False) -> Dump[Flow]:
+        """Dump the table: return an async iterator over its flows, in constant memory.
+
+        :param match: which flows to return, instead of all. The kernel filters by what it can, and
+            the library checks the rest.
+        :param reset_counters: set the counters of each flow to zero as it is read. Every packet is
+            reported once: by a flow of such a dump or, if the flow ends first, by its destroy
+            event. The flows are reset some at a time. Flows that were reset and not handed out,
+            because the reader left or was cancelled, come first in the next such dump of this
+            connection that they match. If a reply with reset counters is lost, an error stands in
+            its place.
+
+        :raises TypeError: for a ``match`` that is not a :class:`Match`.
+
+        For what iterating raises see :class:`Dump`.
+        """
+        return self._reader.dump(match, reset_counters=reset_counters)
+
+    async def list(self, match: Match | None = None, *, reset_counters: bool = False) -> list[Flow]:
+        """Return the flows of :meth:`dump` as a list.
+
+        Takes the same parameters and raises what iterating over the dump raises.
+        """
+        return await self._reader.list(match, reset_counters=reset_counters)
+
+    def dying(self, match: Match | None = None) -> Dump[Flow]:
+        """Dump the flows that have ended and are still kept.
+
+        Since Linux 5.19 these are the flows whose destroy event could not be delivered to a
+        ``reliable`` stream and is retried. Before, they are also the flows that something in the
+        kernel still refers to. They count in :meth:`count`. (``ctnetlink_dump_dying``)
+
+        :param match: which of them to return, instead of all.
+        """
+        return self._reader.dying(match)
+
+    def unconfirmed(self, match: Match | None = None) -> Dump[Flow]:
+        """Dump the flows whose first packet is still on its way through the kernel.
+
+        Always empty since Linux 5.19, which no longer keeps a list of them.
+        (``ctnetlink_dump_unconfirmed``)
+
+        :param match: which of them to return, instead of all.
+        """
+        return self._reader.unconfirmed(match)
+
+    async def get(
+        self, target: Target, *, zone: int | None = None, reset_counters: bool = False
+    ) -> Flow:
+        """Return one flow as the kernel has it now.
+
+        A flow as the target means the entry with its id and, if the flow has one, its start time.
+        The entry is looked up by the flow's original tuple and, if that finds another entry or
+        none, by its reply tuple: two living entries may share a tuple if their directions have
+        different zones.
+
+        :param target: a :class:`Flow`, or the :class:`Tuple` of either direction.
+        :param zone: the zone to look in, instead of the target's own.
+        :param reset_counters: set the counters to zero as they are read. If the call is cancelled
+            after that, or the entry was replaced in that moment, what was read comes in the next
+            :meth:`dump` that resets counters.
+
+        :raises NotFound: when there is no such entry, and when ``target`` is a flow and another
+            entry has its tuples by now.
+        :raises EncodeError: for an incomplete tuple, and for a field that holds no valid value.
+        :raises TypeError: for a target that is neither a :class:`Flow` nor a :class:`Tuple`.
+        """
+        return await self._reader.get(target, zone=zone, reset_counters=reset_counters)
+
+    async def count(self, match: Match | None = None) -> int:
+        """Return how many entries the namespace has.
+
+        Without a match this is the kernel's own count. It includes entries that have ended and
+        whose destroy event is still to be delivered.
+
+        :param match: count the flows that match, instead. They are counted by a :meth:`dump`,
+            which decodes them only if the kernel cannot apply the whole match.
+        """
+        return await self._reader.count(match)
+
+    async def features(self) -> Features:
+        """Return what this kernel supports beyond Linux 4.19.
+
+        The library finds out by harmless requests, once a connection. It does so by itself where
+        the answer matters; this method is for programs that want to know.
+
+        :raises PermissionDenied: without CAP_NET_ADMIN.
+        """
+        return await self._probes.features()
+
+    # -- events and the live table ------------------------------------------------------------
+
+    @overload
+    def events(
+        self,
+        *types: EventType,
+        match: Match | None = None,
+        receive_buffer: int | None = None,
+        receive_buffer_max: int | None = None,
+        all_netns: bool = False,
+        on_loss: Literal["raise"] = "raise",
+        reliable: bool = False,
+        receive_time: bool = False,
+    ) -> EventStream[FlowEvent]: ...
+
+    @overload
+    def events(
+        self,
+        *types: EventType,
+        match: Match | None = None,
+        receive_buffer: int | None = None,
+        receive_buffer_max: int | None = None,
+        all_netns: bool = False,
+        on_loss: Literal["item"],
+        reliable: bool = False,
+        receive_time: bool = False,
+    ) -> EventStream[FlowEvent | EventsLost]: ...
+
+    def events(
+        self,
+        *types: EventType,
+        match: Match | None = None,
+        receive_buffer: int | None = None,
+        receive_buffer_max: int | None = None,
+        all_netns: bool = False,
+        on_loss: OnLoss = "raise",
+        reliable: bool = False,
+        receive_time: bool = False,
+    ) -> EventStream[FlowEvent] | EventStream[FlowEvent | EventsLost]:
+        """Subscribe to events, and return them as an async iterator that does not end.
+
+        The subscription is in effect when this method returns: subscribe, then dump, and nothing is
+        missed in between. :attr:`EventStream.blind_spots` lists what the stream will not receive in
+        this namespace and why. Above all, no flow emits events where ``nf_conntrack_events`` is 0.
+
+        :param types: the event types to receive, instead of all.
+        :param match: the flows to receive events of. The kernel runs a program that drops other
+            events before they are queued, so they cost neither time nor buffer. The library checks
+            what the kernel cannot. The match is applied to what the event itself contains: an
+            update has what changed, and few events have counters. To follow flows by what changes,
+            use :meth:`table`.
+        :param receive_buffer: bytes of events that may wait, instead of the connection's setting.
+        :param receive_buffer_max: bytes up to which the buffer may grow, instead of the
+            connection's setting.
+        :param all_netns: receive the events of every network namespace that has an id in the
+            connection's own. ``ip netns set NAME auto`` assigns one, and the kernel assigns one for
+            the peer of a veth. :attr:`FlowEvent.nsid` is the id, and :attr:`FlowEvent.netns` the
+            name that ``ip netns`` has for it. The stream keeps none of the namespaces alive. Needs
+            CAP_NET_BROADCAST. In Linux 5.19 to 6.5 flows emit events only if a program listens in
+            their own namespace, unless ``nf_conntrack_events`` is 1 there.
+        :param on_loss: ``"raise"`` raises :exc:`EventsLost` where events are missing. ``"item"``
+            returns it as an item in that place.
+        :param reliable: have the kernel retry each DESTROY event that does not fit into the
+            receive buffer, first after a second and then every 10 ms, until it is delivered. Each
+            arrives once. Until then the flow is dying (see :meth:`dying`): it takes memory and
+            counts against ``nf_conntrack_max``. **A reliable stream that is not read can fill the
+            table**, so that no new connection is accepted. Closing the stream releases the flows.
+            The kernel does not retry NEW and UPDATE events, whose loss is reported. The number of
+            lost events is then unknown: :attr:`EventsLost.lost` is ``None`` and ``events_lost`` in
+            the statistics does not grow, because the socket's counter includes the failed tries. A
+            reliable stream of DESTROY alone loses nothing and raises no :exc:`EventsLost`; only
+            ``overruns`` counts. (``NETLINK_BROADCAST_ERROR``, ``ecache_work``)
+        :param receive_time: set :attr:`FlowEvent.time_received` of each event. All events of one
+            read have the same time.
+
+        :raises PermissionDenied: without CAP_NET_ADMIN; with ``all_netns`` also without
+            CAP_NET_BROADCAST.
+        :raises TypeError: for a type that is not an :class:`EventType`, and for a ``match`` that is
+            not a :class:`Match`.
+        :raises ValueError: for another ``on_loss``, and for a ``receive_buffer_max`` below the
+            receive buffer.
+
+        For what iterating raises see :class:`EventStream`.
+        """
+        return self._reader.events(
+            types,
+            match=match,
+            receive_buffer=receive_buffer,
+            receive_buffer_max=receive_buffer_max,
+            all_netns=all_netns,
+            on_loss=on_loss,
+            reliable=reliable,
+            receive_time=receive_time,
+        )
+
+    def table(
+        self,
+        match: Match | Callable[[Flow], bool] | None = None,
+        *,
+        reconcile: float | Literal["auto"] | None = "auto",
+        enable_events: bool = False,
+        receive_buffer: int | None = None,
+        receive_buffer_max: int | None = None,
+        reliable: bool = False,
+    ) -> FlowTable:
+        """Open a live table, which mirrors the kernel's: ``async with conn.table() as table:``.
+
+        The table is correct from the start: it subscribes to events, dumps the kernel's table, and
+        applies the events that arrived meanwhile. After lost events it dumps again. It is closed
+        with its connection. It needs its privileges for as long as it is open, because each dump
+        opens a socket.
+
+        :param match: the flows to hold. Either a :class:`Match`, which the kernel applies to dumps
+            as far as it can, or a function of a flow, which must not change the flow and is called
+            again whenever a flow changes. A flow that no longer matches leaves the table. The
+            kernel drops events by what never changes: the tuples, the zone and the id. Each update
+            that passes this filter and does not match costs a request. Conditions on timeouts and
+            counters are applied to what the last dump or event reported.
+        :param reconcile: seconds between two comparisons with the kernel's table. Comparisons find
+            the changes and ends of flows that emit no events; each takes about 8 µs a flow. A
+            number is always followed. ``"auto"`` compares every 60 seconds, but only while some
+            entries may emit no events: by the setting ``nf_conntrack_events`` until an event of
+            each has been received, or after a comparison found that events were missing
+            (:attr:`FlowTable.mode`). ``None`` compares only after losses and on
+            :meth:`FlowTable.reconcile`. The table cannot see rules that choose which events a flow
+            emits: nftables' ``ct event set``, iptables' ``CT --ctevents``, and Open vSwitch, which
+            does so for every flow. Where such rules are in use, give a number. Otherwise such a
+            flow is stale until its last reported timeout has expired. It is then looked up, and
+            removed if it has ended. That takes some seconds, or some minutes with a million
+            entries.
+        :param enable_events: first set ``nf_conntrack_events`` to 1 in the namespace, and leave it
+            at that. Flows created from then on emit events, whether or not a program listens.
+        :param receive_buffer: bytes of events that may wait, instead of the connection's setting.
+        :param receive_buffer_max: bytes up to which the buffer may grow, instead of the
+            connection's setting.
+        :param reliable: retry DESTROY events; see :meth:`events`.
+
+        :raises TypeError: for a parameter of the wrong type.
+        :raises ValueError: for a ``reconcile`` that is not above 0 and at most 366 days, and for an
+            impossible buffer size.
+
+        For what entering the table raises see :meth:`FlowTable.__aenter__`.
+        """
+        return self._watcher.table(
+            match,
+            reconcile=reconcile,
+            enable_events=enable_events,
+            receive_buffer=receive_buffer,
+            receive_buffer_max=receive_buffer_max,
+            reliable=reliable,
+        )
+
+    # -- writing one flow ---------------------------------------------------------------------
+
+    async def create(
+        self,
+        flow: Flow,
+        *,
+        nat_src: NATRange | IPAddress | str | None = None,
+        nat_dst: NATRange | IPAddress | str | None = None,
+    ) -> Flow:
+        """Create an entry, and return it as the kernel then has it, with its id.
+
+        A TCP flow without a state becomes ESTABLISHED, and both sides get BE_LIBERAL: without
+        window data its packets would be invalid otherwise. Of the status, the kernel accepts
+        SEEN_REPLY, ASSURED, FIXED_TIMEOUT and HELPER and sets the rest itself. It limits a timeout
+        to 2^31 of its ticks (8,589,934 seconds at 250 ticks a second). It drops labels where no
+        rule of the namespace uses labels.
+
+        :param flow: the flow. For a translation, give it with its untranslated inverse as the
+            reply.
+        :param nat_src: translate the source to this address, or to one of this range.
+        :param nat_dst: translate the destination to this address, or to one of this range.
+
+        :raises AlreadyExists: when an entry has one of its tuples, and when every address and port
+            of a range is in use.
+        :raises EncodeError: for a field that holds no valid value, and for text that is not an
+            address.
+        :raises TypeError: for what is not a :class:`Flow`.
+        :raises ResourceExhausted: when the table is full.
+        :raises NotFound: when its master does not exist, and when the entry was gone before it
+            could be read back (a timeout of 0).
+        """
+        return await self._writer.create(flow, nat_src=nat_src, nat_dst=nat_dst)
+
+    async def update(
+        self, target: Target, *, zone: int | None = None, **changes: Unpack[FlowUpdate]
+    ) -> None:
+        """Change the given fields of one entry, and no others.
+
+        A flow as the target means the entry with its id and, if the flow has one, its start time:
+        the entry is looked up first, as by :meth:`get`. The kernel does not compare ids in updates.
+        If the entry is replaced between the look-up and the update, its successor is changed. The
+        kernel applies the fields one after the other. If it refuses one, those before it stay
+        changed.
+
+        :param target: a :class:`Flow`, or the :class:`Tuple` of either direction.
+        :param zone: the zone to look in, instead of the target's own.
+        :param changes: what to change, by keyword. ``None`` leaves a field as it is, and 0 is zero:
+
+            - ``mark``: the mark; with ``mark_mask`` only its bits in the mask. Before Linux 5.8 the
+              mark is read first, so a change that another program makes to the other bits at the
+              same time is lost.
+            - ``timeout``: seconds from now.
+            - ``status``: bits to set, of SEEN_REPLY, ASSURED, FIXED_TIMEOUT and HELPER. The kernel
+              cannot clear a bit. Bits that are set already may be named.
+            - ``labels``: 128 bits; with ``labels_mask`` only the bits in the mask.
+            - ``protoinfo``: the state of the entry's own protocol.
+            - ``helper``: the name of the helper that the entry already has, to send it
+              ``Helper.info``. An empty name detaches the helper.
+            - ``seqadj_orig``, ``seqadj_reply``: all three numbers, for an entry that has room for
+              them: a program created it, or it has a helper or SYNPROXY.
+            - ``synproxy``: all three numbers, for an entry that a program or SYNPROXY created.
+
+        :raises NotFound: when there is no such entry.
+        :raises EncodeError: for an update that changes nothing, and for a value that is not valid.
+        :raises TypeError: for an unknown keyword, and for a target that is neither a :class:`Flow`
+            nor a :class:`Tuple`.
+        :raises ResourceExhausted: for labels of an entry that has no room for them.
+        :raises NotSupported: for ``seqadj_orig``, ``seqadj_reply`` or ``synproxy`` of an entry that
+            has no room for them, which the kernel would ignore silently.
+        :raises PermissionDenied: for the timeout of an entry with FIXED_TIMEOUT.
+        """
+        await self._writer.update(target, changes, zone=zone)
+
+    async def delete(self, target: Target, *, zone: int | None = None) -> None:
+        """Delete one entry.
+
+        A flow as the target means the entry with its id, which the kernel compares. But an entry
+        that is created again at once, with the same tuple, mostly has the same id. If the flow has
+        a start time (``nf_conntrack_timestamp``), the entry is looked up first and the start times
+        are compared, too. Otherwise such a successor is deleted. If the original tuple finds
+        another entry or none, the reply tuple is tried.
+
+        :param target: a :class:`Flow`, or the :class:`Tuple` of either direction.
+        :param zone: the zone to look in, instead of the target's own.
+
+        :raises NotFound: when there is no such entry, or no longer.
+        :raises EncodeError: for an incomplete tuple, and for a field that holds no valid value.
+        :raises TypeError: for a target that is neither a :class:`Flow` nor a :class:`Tuple`.
+        """
+        await self._writer.delete(target, zone=zone)
+
+    async def flush(self, *refused: Never, **also_refused: Never) -> None:
+        """Delete every entry of the namespace. To delete some, use :meth:`delete_matching`.
+
+        :raises TypeError: for any argument.
+        """
+        if refused or also_refused:
+            raise TypeError(
+                "flush() takes no argument, for it deletes every entry; delete_matching(match) "
+                "deletes those that match"
+            )
+        await self._writer.flush()
+
+    # -- labels -------------------------------------------------------------------------------
+
+    @property
+    def label_names(self) -> LabelNames:
+        """The names of labels: those of this machine's ``connlabel.conf``, or what was assigned.
+
+        The file is read at first use. Reading the property raises what :meth:`LabelNames.read`
+        raises, and assigning anything but :class:`LabelNames` raises :exc:`TypeError`.
+        """
+        return self._writer.label_names
+
+    @label_names.setter
+    def label_names(self, names: LabelNames) -> None:
+        self._writer.label_names = names
+
+    async def set_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
+        """Give an entry these labels and no others.
+
+        :param target: a :class:`Flow`, or the :class:`Tuple` of either direction.
+        :param labels: labels by bit or by name. A text that is a number, such as ``"5"``, is a bit.
+            Names are those of :attr:`label_names`.
+        :param zone: the zone to look in, instead of the target's own.
+
+        :raises EncodeError: for an unknown label.
+        :raises ResourceExhausted: when the entry has no room for labels (ENOSPC): it was created
+            before a rule of the namespace used labels.
+
+        Raises what :meth:`update` raises, too.
+        """
+        await self._writer.set_labels(target, labels, zone)
+
+    async def add_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
+        """Add these labels to those that an entry has.
+
+        Takes the parameters of :meth:`set_labels` and raises what it raises.
+        """
+        await self._writer.add_labels(target, labels, zone)
+
+    async def remove_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
+        """Remove these labels from an entry, as far as it has them.
+
+        Takes the parameters of :meth:`set_labels` and raises what it raises. An entry that has no
+        room for labels has none to remove, which is not an error.
+        """
+        await self._writer.remove_labels(target, labels, zone)
+
+    # -- writing many flows -------------------------------------------------------------------
+
+    def create_many(
+        self,
+        flows: Iterable[F] | AsyncIterable[F],
+        *,
+        nat_src: NATRange | IPAddress | str | None = None,
+        nat_dst: NATRange | IPAddress | str | None = None,
+        stop_on_error: bool = False,
+    ) -> BulkOperation[F]:
+        """Create many entries, as :meth:`create` does, but without reading them back.
+
+        The kernel creates a related flow only if its master exists. Within a window of 256 items a
+        flow may stand before its master; :func:`masters_first` orders any number of flows.
+
+        :param flows: an iterable or async iterable. A :class:`Flow` is created with ``nat_src`` and
+            ``nat_dst``, a :class:`NewFlow` with its own translation.
+        :param nat_src: translate the source to this address, or to one of this range.
+        :param nat_dst: translate the destination to this address, or to one of this range.
+        :param stop_on_error: send nothing more after an outcome with an error. Items behind it in
+            the same window were already sent and have their outcomes. Items behind one that cannot
+            be encoded are not sent.
+        :returns: the outcomes in the order of the items: iterate over them, or await them as a
+            list. An outcome's error is one that :meth:`create` raises; an item that cannot be
+            encoded has an :exc:`EncodeError`.
+
+        :raises TypeError: for what is not iterable, and for a translation to what is not an
+            address.
+        :raises ValueError: for a translation to text that is not an address.
+        """
+        return self._bulk_writer.create_many(
+            flows, nat_src=nat_src, nat_dst=nat_dst, stop_on_error=stop_on_error
+        )
+
+    def update_many(
+        self,
+        targets: Iterable[D] | AsyncIterable[D],
+        *,
+        zone: int | None = None,
+        stop_on_error: bool = False,
+        **changes: Unpack[FlowUpdate],
+    ) -> BulkOperation[D]:
+        """Change the same fields of many entries, as :meth:`update` does.
+
+        Where :meth:`update` looks an entry up first (for a flow with an id, or for a status), a
+        window of entries is looked up and then changed. While an async iterable waits, the flows
+        that it gave are looked up; they are changed when it goes on. To follow a stream of events,
+        call :meth:`update` for each, or give tuples.
+
+        :param targets: an iterable or async iterable of flows and tuples.
+        :param zone: the zone to look in, instead of each target's own.
+        :param stop_on_error: send nothing more after an outcome with an error; see
+            :meth:`create_many`.
+        :param changes: what to change, by the keywords of :meth:`update`.
+        :returns: the outcomes in the order of the items. An outcome's error is one that
+            :meth:`update` raises.
+
+        :raises EncodeError: for an update that changes nothing, and for a value that is not valid.
+        :raises TypeError: for what is not iterable, and for an unknown keyword.
+        """
+        return self._bulk_writer.update_many(
+            targets, changes, zone=zone, stop_on_error=stop_on_error
+        )
+
+    def delete_many(
+        self,
+        targets: Iterable[D] | AsyncIterable[D],
+        *,
+        zone: int | None = None,
+        stop_on_error: bool = False,
+    ) -> BulkOperation[D]:
+        """Delete many entries, as :meth:`delete` does.
+
+        A flow with a start time is looked up first, a window of flows at a time. Otherwise each
+        entry takes one request, and a second one by the reply tuple if the first finds nothing.
+
+        :param targets: an iterable or async iterable of flows and tuples.
+        :param zone: the zone to look in, instead of each target's own.
+        :param stop_on_error: send nothing more after an outcome with an error; see
+            :meth:`create_many`.
+        :returns: the outcomes in the order of the items. An outcome's error is one that
+            :meth:`delete` raises: :exc:`NotFound` for an entry that has ended, and
+            :exc:`EncodeError` for an item that is not a target.
+
+        :raises TypeError: for what is not iterable.
+        """
+        return self._bulk_writer.delete_many(targets, zone=zone, stop_on_error=stop_on_error)
+
+    async def delete_matching(self, match: Match) -> int:
+        """Delete the flows that match, and return how many there were.
+
+        The table is dumped. Each flow is checked and then deleted by tuple, zone, id and, if it has
+        one, start time. A flow that ended in the meantime does not count.
+
+        **An entry may change between the dump and its deletion**: an entry that matched when it
+        was read is deleted even if its mark or state has changed since. And without start times
+        (``nf_conntrack_timestamp``) an entry that was created again at once, with the same tuple,
+        cannot be told from the one that was read.
+
+        If the kernel is known to apply every part of the match, the flows are counted and then
+        deleted by one request; in a busy table the count is that of a moment before. Linux 6.12 has
+        such filters for deletes; they know IPv4 addresses, but no IPv6 addresses, sets or ranges.
+
+        :raises UnsafeRequest: for a match that is always true, which is what :meth:`flush` is for.
+        :raises EncodeError: for a flow that the kernel reports so incompletely that it cannot be
+            identified.
+        :raises TypeError: for what is not a :class:`Match`.
+        """
+        return await self._bulk_writer.delete_matching(match)
+
+    async def update_matching(self, match: Match, **changes: Unpack[FlowUpdate]) -> int:
+        """Change the same fields of each flow that matches, and return how many there were.
+
+        The table is dumped. Each flow is checked and then changed by tuple, zone, id and, if it has
+        one, start time. A flow that ended in the meantime does not count. A flow that has changed
+        since it was read is changed all the same.
+
+        :param match: the flows to change.
+        :param changes: what to change, by the keywords of :meth:`update`.
+
+        :raises EncodeError: for an update that changes nothing, and for a value that is not valid.
+        :raises TypeError: for what is not a :class:`Match`, and for an unknown keyword.
+
+        Raises what :meth:`update` raises for the first flow that cannot be changed. The flows
+        before it are changed, and some behind it.
+        """
+        return await self._bulk_writer.update_matching(match, changes)
+
+    # -- statistics ---------------------------------------------------------------------------
+
+    async def table_statistics(self) -> TableStatistics:
+        """Return how many entries the namespace has, and how many a namespace may have."""
+        return await self._reader.table_statistics()
+
+    async def cpu_statistics(self) -> builtins.list[CPUStatistics]:
+        """Return what each processor has counted: an object for each that the machine may have."""
+        return await self._reader.cpu_statistics()
+
     def client_statistics(self) -> ClientStatistics:
-        """What this connection has done so far."""
+        """Return what this connection has done so far, and what it has open."""
         return self._session.statistics()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import enum
 import inspect
 from collections.abc import Iterator
@@ -18,13 +19,36 @@ MODULES = {"": conntrack_aio, "testing.": conntrack_aio.testing}
 
 
 def test_all_is_all() -> None:
-    public = {
-        name
-        for name, value in vars(conntrack_aio).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
-    }
-    assert public == set(NAMES)
+    """The imports for type checkers, ``__all__`` and the modules of lazy imports agree."""
+    tree = ast.parse(Path(conntrack_aio.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imported: dict[str, str] = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        assert node.module is not None
+        imported |= {alias.name: node.module for alias in node.names}
+    assert imported.keys() == set(NAMES)
     assert len(NAMES) == len(set(NAMES))
+    modules: dict[str, str] = {}
+    for word in conntrack_aio._MODULES.split():
+        if word.endswith(":"):
+            module = word[:-1]
+        else:
+            modules[word] = module
+    assert modules == imported
+
+
+def test_names_are_what_their_modules_have() -> None:
+    assert set(NAMES) <= set(dir(conntrack_aio))
+    for name in NAMES:
+        assert getattr(conntrack_aio, name) is getattr(conntrack_aio, name)
+
+
+@pytest.mark.parametrize("name", ["no_such_name", "session", "model.flow:", "_Flow"])
+def test_an_unknown_name(name: str) -> None:
+    vars(conntrack_aio).pop(name, None)  # a submodule that another test imported
+    with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+        getattr(conntrack_aio, name)
 
 
 def test_the_version_is_the_distributions() -> None:

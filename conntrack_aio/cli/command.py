@@ -8,7 +8,8 @@ from typing import Final
 
 import anyio
 
-from ..connection import Connection, connect
+from ..connecting import connect
+from ..connection import Connection
 from ..errors import ConntrackError, DecodeError, EventsLost
 from ..filters.match import Match
 from ..model.events import EventType, FlowEvent

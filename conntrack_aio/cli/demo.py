@@ -13,7 +13,8 @@ from collections import Counter
 import anyio
 import anyio.to_thread
 
-from ..connection import Connection, connect
+from ..connecting import connect
+from ..connection import Connection
 from ..errors import EventsLost
 from ..model.events import EventType, FlowEvent
 from ..model.protocols import PROTOCOL_NAMES

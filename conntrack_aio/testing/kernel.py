@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 from ..codec.reference import decode, encode
-from ..connection import Connecting, connect
+from ..connecting import Connecting, connect
 from ..model.enums import Status
 from ..model.events import EventType, FlowEvent
 from ..model.flow import Counters, Flow, Helper, SeqAdj, SynProxy

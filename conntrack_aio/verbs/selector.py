@@ -30,7 +30,7 @@ class _Known(NamedTuple):
     zone_filter: bool
 
 
-class Selecting:
+class Selector:
     """What a connection's verbs select by."""
 
     def __init__(self, session: Session, probes: Probes) -> None:

@@ -15,8 +15,10 @@ import attrs
 from ..codec.requests import flows as requests
 from ..codec.requests.targets import Name, Target
 from ..errors import EncodeError, NotSupported, ResourceBusy
+from ..filters.words import near
 from ..model.enums import Status
 from ..model.flow import Helper
+from ..model.update import FlowUpdate
 from ..model.values import describe_value, plain_number
 from ..netlink.exchange import Outcome, Request
 from ..plain import as_str
@@ -33,44 +35,53 @@ ATTEMPTS = 5
 
 
 @attrs.frozen
-class Change:
-    """What an update changes: values by the names of its parameters, and status bits."""
+class CheckedUpdate:
+    """A :class:`FlowUpdate` with plain values."""
 
     values: Mapping[str, object]
+    """All but the status, by name."""
     status: Status | None
     zone: int | None
 
     @classmethod
-    def of(cls, values: Mapping[str, object], status: Status | None, zone: int | None) -> Change:
-        """Make one of the values that a verb was given, in their plain form.
+    def of(cls, update: FlowUpdate, zone: int | None) -> CheckedUpdate:
+        """Check an update and make its values plain.
 
-        Raises :exc:`EncodeError` for one that changes nothing, and for what is not a number.
+        :raises TypeError: for a keyword that an update does not have.
+        :raises EncodeError: for an update that changes nothing, and for a value that is not a
+            number where one is needed.
         """
-        if status is None and all(value is None for value in values.values()):
+        values: dict[str, object] = dict(update)
+        for name in values:
+            if name not in FlowUpdate.__annotations__:
+                meant = near(name, FlowUpdate.__annotations__)
+                hint = f"; did you mean {', '.join(meant)}?" if meant else ""
+                raise TypeError(f"an update has no keyword argument {name!r}{hint}")
+        if all(value is None for value in values.values()):
             raise EncodeError("an update that changes nothing")
-        plain = dict(values)
         for name in _NUMBERS:
-            if plain.get(name) is not None:
-                plain[name] = plain_number(plain[name], name)
+            if values.get(name) is not None:
+                values[name] = plain_number(values[name], name)
+        status = values.pop("status", None)
         if isinstance(status, str):
             shown = describe_value(status)
-            hint = "it has members, as Status.ASSURED, which are joined by |"
-            raise EncodeError(f"{shown} is no Status: {hint}", ("status",))
+            hint = "join members by |, as in Status.SEEN_REPLY | Status.ASSURED"
+            raise EncodeError(f"status must be a Status, not {shown}; {hint}", ("status",))
         helper = values.get("helper")
         if issubclass(type(helper), str):
-            plain["helper"] = Helper(name=as_str(helper))
+            values["helper"] = Helper(name=as_str(helper))
         bits = None if status is None else cast("Status", plain_number(status, "status"))
-        return cls(plain, bits, None if zone is None else plain_number(zone, "zone"))
+        return cls(values, bits, None if zone is None else plain_number(zone, "zone"))
 
     @property
-    def masked(self) -> bool:
-        """Whether it takes a kernel that looks at ``mark_mask`` to do it in one go."""
+    def has_mark_mask(self) -> bool:
+        """Whether one request is enough only if the kernel looks at ``mark_mask``."""
         return self.values.get("mark_mask") is not None
 
 
 def updating(
     target: Target,
-    change: Change,
+    change: CheckedUpdate,
     *,
     masks: bool,
     encode: Callable[[Target], Request] | None = None,
@@ -92,7 +103,7 @@ def updating(
             name, _ = yield from looking(target, change.zone)
             if name is not None:
                 where, request = name, requests.update(name, change.values)
-        if change.masked and not masks:
+        if change.has_mark_mask and not masks:
             request = yield from _with_the_whole_mark(where, change.values, change.zone)
         (yield from _write(where, request, change)).result()
         return
@@ -102,7 +113,7 @@ def updating(
         where = target if name is None else name
         status = requests.updated_status(found.status or Status(0), change.status)
         values = {**change.values, "status": status}
-        if change.masked and not masks:
+        if change.has_mark_mask and not masks:
             request = yield from _with_the_whole_mark(where, values, change.zone)
         else:
             request = requests.update(where, values, change.zone)
@@ -124,7 +135,7 @@ def _with_the_whole_mark(
     return requests.update(where, {**values, **requests.merged_mark(current, values)}, zone)
 
 
-def _write(where: Target | Name, request: Request, change: Change) -> Steps[Outcome]:
+def _write(where: Target | Name, request: Request, change: CheckedUpdate) -> Steps[Outcome]:
     outcome = yield request
     written = [name for name in EXTENSIONS if change.values.get(name) is not None]
     if written and outcome.error is None:

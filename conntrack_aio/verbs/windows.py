@@ -20,7 +20,7 @@ from ..netlink.messages import SUCCESS
 from ..netlink.pipeline import ACKNOWLEDGEMENT, ANSWER, Flight, Pipeline
 from .probes import Probes
 from .steps import Steps, deleting, deleting_again, is_identified, start_of
-from .update_steps import Change, updating
+from .update_steps import CheckedUpdate, updating
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Flow | NewFlow)
@@ -258,19 +258,19 @@ class Updates(Generic[D]):
 
     answer = ANSWER
 
-    def __init__(self, change: Change, probes: Probes) -> None:
-        self.change = change
+    def __init__(self, update: CheckedUpdate, probes: Probes) -> None:
+        self.update = update
         self.masks = True
         self._probes = probes
-        self._encode = requests.update_of_many(change.values, change.zone)
+        self._encode = requests.update_of_many(update.values, update.zone)
 
     async def prepare(self) -> None:
-        if self.change.masked:
+        if self.update.has_mark_mask:
             self.masks = await self._probes.has("mark_mask")
 
     def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> Rounds[D]:
         def steps(item: D) -> Steps[None]:
-            return updating(item, self.change, masks=self.masks, encode=self._encode)
+            return updating(item, self.update, masks=self.masks, encode=self._encode)
 
         return _rounds(pipeline, items, steps, until_error, pipeline.window)
 

@@ -147,7 +147,7 @@ def test_a_number_is_no_address() -> None:
 WRONG: dict[str, tuple[Callable[[Connection], Awaitable[object]], str]] = {
     "a status of text": (
         lambda conn: conn.update(flows.tcp(), status="ASSURED"),  # type: ignore[arg-type]
-        "is no Status",
+        "status must be a Status",
     ),
     "a state for protoinfo": (
         lambda conn: conn.update(flows.tcp(), protoinfo=TCPState.CLOSE),  # type: ignore[arg-type]

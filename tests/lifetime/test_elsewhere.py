@@ -136,7 +136,7 @@ def every_use(opened: Opened, *, plain: bool) -> dict[str, Callable[[], object]]
     if plain:
         uses |= {name: lambda use=use: use(opened) for name, use in PLAIN.items()}
     else:
-        del uses["statistics"]
+        del uses["client_statistics"]
     return uses
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import pytest
 
 from conntrack_aio import ConntrackError, connect
-from conntrack_aio.connection import Connecting
+from conntrack_aio.connecting import Connecting
 from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
 from conntrack_aio.testing import FakeKernel
 from conntrack_aio.uapi.netlink import NETLINK

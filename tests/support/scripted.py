@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from conntrack_aio.connection import Connecting
+from conntrack_aio.connecting import Connecting
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.testing import Asked, FakeKernel, FakeSocket

@@ -16,7 +16,7 @@ from conntrack_aio import Flow, Tuple
 SNIPPET = """\
 from ipaddress import IPv4Address
 from typing import assert_type
-from conntrack_aio import Connection, EventStream, Flow, FlowEvent, TCPInfo, Tuple
+from conntrack_aio import Connection, EventStream, Flow, FlowEvent, Status, TCPInfo, Tuple
 from conntrack_aio import Change, EventsLost, EventType, ExpectEvent, FlowTable, Match
 from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
 from conntrack_aio.model.timeouts import TCPTimeouts, TimeoutPolicy, UDPTimeouts
@@ -83,17 +83,27 @@ async def read(stream: EventStream[FlowEvent]) -> None:
         print(told.flow.orig.src, told.flow.id)
 
 
-policy = TimeoutPolicy(name="a", family=2, protocol=6, timeouts=TCPTimeouts(close=1))
-TimeoutPolicy(name="a", family=2, protocol=6, timeouts=TCPInfo())  # WRONG
+policy = TimeoutPolicy(name="a", family=2, proto=6, timeouts=TCPTimeouts(close=1))
+TimeoutPolicy(name="a", family=2, proto=6, timeouts=TCPInfo())  # WRONG
 TimeoutPolicy.of("a", UDPTimeouts(replied=1), family=2)
 TimeoutPolicy.of("a", UDPTimeouts(replied=1))  # WRONG
 policy.timeouts.close  # WRONG
 if isinstance(policy.timeouts, TCPTimeouts):
     close: int | None = policy.timeouts.close
 expected = ExpectPolicy(name="b", expect_max=1, expect_timeout=1)
-helper = UserspaceHelper(name="a", family=2, protocol=6, policies=(expected,))
-UserspaceHelper(name="a", family=2, protocol=6, policies=(policy,))  # WRONG
+helper = UserspaceHelper(name="a", family=2, proto=6, policies=(expected,))
+UserspaceHelper(name="a", family=2, proto=6, policies=(policy,))  # WRONG
 first: ExpectPolicy = helper.policies[0]
+
+
+async def change(conn: Connection, flow: Flow) -> int:
+    await conn.update(flow, mark=1, timeout=5, helper="ftp", zone=3)
+    await conn.update(flow, marc=1)  # WRONG
+    await conn.update(flow, mark="1")  # WRONG
+    for outcome in await conn.update_many([flow], status=Status.ASSURED, stop_on_error=True):
+        assert_type(outcome.item, Flow)
+    conn.update_many([flow], timeouts=1)  # WRONG
+    return await conn.update_matching(Match(mark=1), mark=2)
 
 
 async def ask(conn: Connection) -> None:

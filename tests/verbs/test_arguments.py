@@ -46,6 +46,7 @@ from conntrack_aio import (
 from conntrack_aio.model import labels
 from conntrack_aio.plain import describe_value
 from conntrack_aio.testing import FakeKernel
+from conntrack_aio.verbs.writer import Writer
 
 pytestmark = pytest.mark.anyio
 
@@ -162,7 +163,7 @@ async def call(conn: Connection, holder: str, name: str, arguments: dict[str, An
             given[parameter.name] = arguments[parameter.name]
         elif required and not positional:
             given[parameter.name] = GOOD[parameter.name]
-    if name.startswith("update") and "mark" in inspect.signature(verb).parameters:
+    if name.startswith("update") and "changes" in inspect.signature(verb).parameters:
         given.setdefault("mark", 1)
     result = verb(**given)
     if inspect.isawaitable(result):
@@ -171,6 +172,13 @@ async def call(conn: Connection, holder: str, name: str, arguments: dict[str, An
         if hasattr(entered, "__anext__"):
             entered.close()
     return None
+
+
+UPDATES: list[Callable[[Connection, dict[str, Any]], Any]] = [
+    lambda conn, given: conn.update(FLOW, **given),
+    lambda conn, given: conn.update_many([FLOW], **given),
+    lambda conn, given: conn.update_matching(Match(mark=1), **given),
+]
 
 
 def test_every_verb_is_tried() -> None:
@@ -487,6 +495,18 @@ async def test_an_address_that_is_none_is_an_encode_error(conn: Connection) -> N
             ExpectNAT.of(wrong, 5)  # type: ignore[arg-type]
 
 
+# Updates
+
+
+@pytest.mark.parametrize("ask", UPDATES, ids=["update", "update_many", "update_matching"])
+async def test_an_unknown_keyword_of_an_update(conn: Connection, ask: Callable[..., Any]) -> None:
+    before = conn.client_statistics().requests
+    for name, hint in (("marc", "did you mean mark?"), ("nothing_like_it", "")):
+        with pytest.raises(TypeError, match=f"no keyword argument '{name}'.*{hint}"):
+            await ask(conn, {name: 1})
+    assert conn.client_statistics().requests == before
+
+
 # Labels
 
 
@@ -498,10 +518,12 @@ async def test_labels_by_number_need_no_file(
     monkeypatch.setattr(labels, "PATHS", (str(broken),))
     written: list[Any] = []
 
-    async def update(target: object, **values: object) -> None:
-        written.append(values.get("labels_mask") or values.get("labels"))
+    async def update(
+        writer: Writer, target: object, update: dict[str, Any], *, zone: int | None
+    ) -> None:
+        written.append(update.get("labels_mask") or update.get("labels"))
 
-    monkeypatch.setattr(conn, "update", update)
+    monkeypatch.setattr(Writer, "update", update)
     for verb in (conn.set_labels, conn.add_labels, conn.remove_labels):
         await verb(FLOW, 5, "5", "0x5", LyingText("05"), *[make(5) for make in INTEGERS.values()])
         await verb(FLOW)

@@ -1,0 +1,143 @@
+"""Connect to the kernel's connection tracking."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Generator
+from types import TracebackType
+from typing import NoReturn
+
+from .codec.requests import flows as requests
+from .connection import Connection
+from .errors import InvalidRequest, NotSupported
+from .model.values import as_seconds, describe_value
+from .netlink.endpoint import Endpoint, endpoint_for
+from .netlink.modules import MISSING
+from .netlink.namespaces import NetNS
+from .netlink.requester import Requester
+from .session import Session, check_buffers
+from .streams.subscription import DEFAULT_RECEIVE_BUFFER, Buffer
+
+_CONNECT = ("connect to", "connection tracking")
+"""What the first request is called in errors."""
+
+
+def connect(
+    *,
+    netns: str | os.PathLike[str] | NetNS | None = None,
+    receive_buffer: int = DEFAULT_RECEIVE_BUFFER,
+    receive_buffer_max: int | None = None,
+    offload: bool = False,
+    reply_timeout: float = 5.0,
+) -> Connecting:
+    """Connect to the kernel's connection tracking, in this network namespace or another.
+
+    Use it as ``async with connect() as conn:``. Or write ``conn = await connect()``, and call
+    ``await conn.aclose()`` later, in any task.
+
+    :param netns: the network namespace to connect to: a name that ``ip netns`` knows, a path (with
+        a slash), or a :class:`NetNS`. The default is the namespace of the calling thread. The
+        library enters another namespace only on threads of its own, which end afterwards, so no
+        thread of the program changes its namespace. The connection stays with the namespace when
+        its name is removed, and keeps the namespace alive as any socket does. Needs CAP_SYS_ADMIN.
+    :param receive_buffer: bytes of events that may wait in a stream's socket, unless
+        :meth:`Connection.events` says otherwise. The kernel doubles the number, and an event takes
+        about 1,280 bytes. Only root can exceed ``net.core.rmem_max``.
+    :param receive_buffer_max: bytes up to which a stream's buffer may grow. After each overrun the
+        stream doubles its buffer as far as the system permits. By default the buffer keeps its
+        size. The kernel uses the memory only while events wait.
+    :param offload: run every request on a worker thread. The kernel blocks a request while any
+        program walks the table, which takes hundreds of milliseconds at a million flows. Requests
+        that meet a walk of this process are offloaded in any case.
+    :param reply_timeout: seconds after which a request without a reply raises :exc:`NoReply`. The
+        kernel replies at once; the timeout is for a kernel that does not.
+    :returns: an object to await or to enter.
+
+    :raises TypeError: for a parameter of the wrong type.
+    :raises ValueError: for a ``netns`` that cannot be a name, and for a number out of range.
+
+    Entering or awaiting the result raises:
+
+    :raises PermissionDenied: without CAP_NET_ADMIN, or without CAP_SYS_ADMIN for ``netns``.
+    :raises NotSupported: on a kernel without ctnetlink.
+    :raises NamespaceError: for a namespace that does not exist or cannot be entered.
+    :raises UnsupportedPlatform: outside Linux.
+
+    A seccomp profile or a security module may forbid system calls. The library works without those
+    that it can replace. For the others the error names the system call.
+    """
+    shown = describe_value(reply_timeout)
+    try:
+        reply_timeout = float(as_seconds(reply_timeout))
+    except TypeError:
+        raise TypeError(f"reply_timeout is a number of seconds, not {shown}") from None
+    except OverflowError:
+        raise ValueError(f"reply_timeout is too large: {shown}") from None
+    if not reply_timeout > 0:
+        raise ValueError(f"reply_timeout is a number of seconds, not {shown}")
+    endpoint = endpoint_for.get()(None if netns is None else NetNS.of(netns))
+    buffer = check_buffers(receive_buffer, receive_buffer_max)
+    return Connecting(endpoint, buffer, offload, reply_timeout)
+
+
+class Connecting:
+    """What :func:`connect` returns: to be awaited, or entered."""
+
+    def __init__(
+        self, endpoint: Endpoint, buffer: Buffer, offload: bool, reply_timeout: float
+    ) -> None:
+        self._endpoint = endpoint
+        self._buffer = buffer
+        self._offload = offload
+        self._reply_timeout = reply_timeout
+        self._connection: Connection | None = None
+
+    def __await__(self) -> Generator[object, None, Connection]:
+        return self._open().__await__()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = ""
+        if not name.startswith("_") and hasattr(Connection, name):
+            hint = (
+                f": use `async with connect() as conn` or `conn = await connect()`, and conn.{name}"
+            )
+        raise AttributeError(
+            f"connect() is not open, and has no {name!r}{hint}", name=name, obj=self
+        )
+
+    async def _open(self) -> Connection:
+        socket = self._endpoint.open_first()
+        requester = Requester(socket, offload=self._offload, reply_timeout=self._reply_timeout)
+        connection = Connection(
+            Session(self._endpoint, requester, self._buffer, self._reply_timeout)
+        )
+        try:
+            (outcome,) = await requester.run([requests.statistics(*_CONNECT)])
+            outcome.result()
+        except InvalidRequest as error:
+            connection.close()
+            raise NotSupported(
+                errno.EOPNOTSUPP,
+                " ".join(_CONNECT),
+                hint=MISSING,
+            ) from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def __aenter__(self) -> Connection:
+        if self._connection is not None:
+            raise RuntimeError("this connect() was entered before; call it again for another")
+        self._connection = await self._open()
+        return self._connection
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._connection is not None:
+            await self._connection.aclose()
