@@ -310,7 +310,7 @@ def test_an_interrupt_while_modules_load_is_quiet(
     assert run(IMPORTS=str(imports)) == (0, "0\n", "")
     names = list(dict.fromkeys(imports.read_text().split()))
     # Before that, the module loads which says what an interrupt is to do.
-    names = names[names.index("conntrack_aio.cli") :]
+    names = names[names.index("conntrack_aio.cli.command") :]
     assert {"anyio", "argparse", "asyncio", "conntrack_aio.connection"} <= set(names)
     for name in names[:: len(names) // 7]:
         code, output, errors = run(INTERRUPT_AT=name)
