@@ -182,14 +182,14 @@ class EventStream(Received[E]):
 
         A look may have nothing but forged datagrams, or the news of an overrun.
         """
-        until = self.mark()
+        until = self.position()
         self._read()
-        while not self._is_ready() and (self._progress.has_gap or not self.passed(until)):
+        while not self._is_ready() and (self._progress.has_gap or not self.has_passed(until)):
             self._read()
         return self._is_ready()
 
-    def mark(self) -> int:
-        """A mark of this moment, for :meth:`passed`.
+    def position(self) -> int:
+        """Return a position, for :meth:`has_passed`.
 
         For programs that must know when they have been told all that had happened by now: the
         kernel queues an event before the call that caused it returns. Raises
@@ -204,8 +204,8 @@ class EventStream(Received[E]):
         lost = backlog.drops != self._drops_told and not self._subscription.lossless
         return self._progress.mark(backlog.waiting, lost=lost)
 
-    def passed(self, mark: int) -> bool:
-        """Whether all that had been queued when :meth:`mark` was called has been handed out.
+    def has_passed(self, position: int) -> bool:
+        """Whether all that had been queued when :meth:`position` was called has been handed out.
 
         That is: every event that the kernel had put into the socket's buffer by then, or that was
         in our hands, and, where some had been dropped by then, the :exc:`EventsLost` that says so.
@@ -221,7 +221,7 @@ class EventStream(Received[E]):
         self._check_open()
         # What is in our hands came by the last look at the socket, before which they were empty.
         held = self._pending or self._received
-        return (self._settled if held else self._progress.told) >= mark
+        return (self._settled if held else self._progress.told) >= position
 
     def _check_free(self) -> None:
         self._owner.check_call()

@@ -170,7 +170,7 @@ class Keeper:
 
     async def synced(self) -> None:
         """See :meth:`FlowTable.synced`."""
-        mark = self._upstream.stream.mark()
+        mark = self._upstream.stream.position()
         await self._soon(lambda: self._is_applied(mark))
         lost_at = self._lost_at
         if self._mirror.puzzled:
@@ -185,7 +185,7 @@ class Keeper:
 
     def _is_applied(self, mark: int) -> bool:
         """Whether all events are applied that were queued at a mark."""
-        return not self._applying and self._upstream.stream.passed(mark)
+        return not self._applying and self._upstream.stream.has_passed(mark)
 
     async def _soon(self, condition: Callable[[], bool]) -> None:
         """Return once it holds.
@@ -273,7 +273,7 @@ class Keeper:
             if self._mirror.strangers or self._doubtful:
                 await self._look_up()
             self._applying = False
-            if self._mark is not None and stream.passed(self._mark):
+            if self._mark is not None and stream.has_passed(self._mark):
                 self._mark = None
                 self._mirror.settled = not self._comparing
             self.announce()
@@ -329,7 +329,7 @@ class Keeper:
     def _unsettle(self) -> None:
         """What was just read may be ahead of events that still wait."""
         self._mirror.settled = False
-        self._mark = self._upstream.stream.mark()
+        self._mark = self._upstream.stream.position()
 
     # -- comparing --------------------------------------------------------------------------
 
@@ -458,7 +458,7 @@ class Keeper:
             await anyio.sleep(_TICK)
             mirror.now = time.monotonic()
             if mirror.suspects:
-                found_before, lost_at, mark = mirror.now - _RIPE, self._lost_at, stream.mark()
+                found_before, lost_at, mark = mirror.now - _RIPE, self._lost_at, stream.position()
                 await self.until(lambda: self._is_applied(mark) and not self._doubtful)  # noqa: B023
                 if self._lost_at == lost_at:
                     self._count(mirror.judge(found_before))

@@ -45,8 +45,8 @@ def event(number: int) -> bytes:
 
 def drained(stream: EventStream[FlowEvent | EventsLost]) -> list[FlowEvent | EventsLost]:
     """All that was queued by now."""
-    mark, drained = stream.mark(), stream.receive_batch_nowait()
-    while not stream.passed(mark):
+    mark, drained = stream.position(), stream.receive_batch_nowait()
+    while not stream.has_passed(mark):
         drained += stream.receive_batch_nowait()
     return drained
 
@@ -337,7 +337,7 @@ async def test_reliable_with_the_fake_kernel() -> None:
                 seen += [event.flow.id or 0 for event in await stream.receive_batch()]
         assert len(set(seen)) == 500
         assert kernel.dying == []
-        assert stream.passed(stream.mark())
+        assert stream.has_passed(stream.position())
 
 
 # -- forged ---------------------------------------------------------------------------------

@@ -120,9 +120,9 @@ async def test_another_task_reads(fed: Fed) -> None:
 
 
 async def test_closed(fed: Fed) -> None:
-    mark = fed.stream.mark()
+    mark = fed.stream.position()
     await fed.stream.aclose()
-    for call in (fed.stream.receive_batch_nowait, fed.stream.mark, lambda: fed.stream.passed(mark)):
+    for call in (fed.stream.receive_batch_nowait, fed.stream.position, lambda: fed.stream.has_passed(mark)):
         with pytest.raises(anyio.ClosedResourceError):
             call()
 
@@ -131,19 +131,19 @@ async def test_not_of_all_namespaces() -> None:
     async with ScriptedKernel().connect() as conn, conn.events(all_netns=True) as stream:
         with pytest.raises(RuntimeError, match="all namespaces"):
             stream.receive_batch_nowait()
-        assert stream.passed(stream.mark())
+        assert stream.has_passed(stream.position())
 
 
 @pytest.mark.kernel
 async def test_what_the_kernel_queued(lab: Lab) -> None:
     async with connect(netns=lab.netns) as conn, conn.events() as stream:
         await flows.fill(conn, map(flows.tcp, range(1000)))
-        mark = stream.mark()
+        mark = stream.position()
         made = []
         while batch := stream.receive_batch_nowait():
-            assert not stream.passed(mark) or len(made) + len(batch) == 1000
+            assert not stream.has_passed(mark) or len(made) + len(batch) == 1000
             made += numbers(batch)
-        assert stream.passed(mark)
+        assert stream.has_passed(mark)
         assert made == list(range(1000))
 
 
@@ -151,39 +151,39 @@ async def test_what_the_kernel_queued(lab: Lab) -> None:
 
 
 async def test_nothing_waits(fed: Fed) -> None:
-    assert fed.stream.passed(fed.stream.mark())
+    assert fed.stream.has_passed(fed.stream.position())
     fed.queue(3)
     assert numbers(fed.stream.receive_batch_nowait()) == [0, 1, 2]
-    assert fed.stream.passed(fed.stream.mark())
+    assert fed.stream.has_passed(fed.stream.position())
 
 
 async def test_what_waits_in_the_kernel(fed: Fed) -> None:
     fed.queue(3)
-    mark = fed.stream.mark()
+    mark = fed.stream.position()
     fed.queue(2)
     for number in range(5):
-        assert not fed.stream.passed(mark)
+        assert not fed.stream.has_passed(mark)
         assert numbers([await anext(fed.stream)]) == [number]
-    assert fed.stream.passed(mark)
+    assert fed.stream.has_passed(mark)
 
 
 async def test_what_was_received_already(fed: Fed) -> None:
     fed.queue(3)
     await anext(fed.stream)
-    mark = fed.stream.mark()
+    mark = fed.stream.position()
     await anext(fed.stream)
-    assert not fed.stream.passed(mark)
+    assert not fed.stream.has_passed(mark)
     await anext(fed.stream)
-    assert fed.stream.passed(mark)
+    assert fed.stream.has_passed(mark)
 
 
 async def test_marks_are_passed_in_their_order(fed: Fed) -> None:
     marks = []
     for _ in range(5):
         fed.queue(200)
-        marks.append(fed.stream.mark())
+        marks.append(fed.stream.position())
         await fed.stream.receive_batch()
-        passed = [fed.stream.passed(mark) for mark in marks]
+        passed = [fed.stream.has_passed(mark) for mark in marks]
         assert passed == sorted(passed, reverse=True)
     assert marks == sorted(marks)
 
@@ -193,9 +193,9 @@ async def test_a_storm_in_which_the_queue_is_never_empty(fed: Fed, waiting: int)
     """Whatever is read, as much comes: never too early, and after a few times as much as waited."""
     fed.queue(waiting + 300)
     last = fed.queued
-    mark = fed.stream.mark()
+    mark = fed.stream.position()
     read = 0
-    while not fed.stream.passed(mark):
+    while not fed.stream.has_passed(mark):
         assert read <= 4 * last
         batch = await fed.stream.receive_batch()
         read += len(batch)
@@ -206,10 +206,10 @@ async def test_a_storm_in_which_the_queue_is_never_empty(fed: Fed, waiting: int)
 async def test_all_that_waited_is_forged(fed: Fed) -> None:
     for _ in range(10):
         fed.socket.deliver(EVENT, sender=FORGER)
-    mark = fed.stream.mark()
-    assert not fed.stream.passed(mark)
+    mark = fed.stream.position()
+    assert not fed.stream.has_passed(mark)
     assert fed.stream.receive_batch_nowait() == []
-    assert fed.stream.passed(mark)
+    assert fed.stream.has_passed(mark)
 
 
 async def test_a_kernel_that_does_not_tell_what_waits(
@@ -218,10 +218,10 @@ async def test_a_kernel_that_does_not_tell_what_waits(
     size = fed.socket.getsockopt(1, 8, 4)
     monkeypatch.setattr(fed.socket, "getsockopt", lambda level, option, _: size * (option == 8))
     fed.queue(1)
-    mark = fed.stream.mark()
-    assert not fed.stream.passed(mark)
+    mark = fed.stream.position()
+    assert not fed.stream.has_passed(mark)
     assert numbers(fed.stream.receive_batch_nowait()) == [0]
-    assert fed.stream.passed(mark)
+    assert fed.stream.has_passed(mark)
 
 
 # -- marks and losses -----------------------------------------------------------------------
@@ -235,23 +235,23 @@ async def test_the_loss_is_told_before_a_mark_is_passed(fed: Fed, waiting: int, 
     fed.lose(3)
     if seen and waiting:
         await anext(fed.stream)
-    mark = fed.stream.mark()
+    mark = fed.stream.position()
     while True:
-        assert not fed.stream.passed(mark)
+        assert not fed.stream.has_passed(mark)
         try:
             await anext(fed.stream)
         except EventsLost:
             break
-    assert fed.stream.passed(mark)
+    assert fed.stream.has_passed(mark)
 
 
 async def test_overruns_one_after_the_other_in_a_storm(fed: Fed) -> None:
     """The queue is never found empty, yet it ran over again and again."""
     fed.queue(200)
     fed.lose(1)
-    mark = fed.stream.mark()
+    mark = fed.stream.position()
     losses = read = 0
-    while not fed.stream.passed(mark):
+    while not fed.stream.has_passed(mark):
         assert read < 4000
         try:
             read += len(await fed.stream.receive_batch())

@@ -256,13 +256,13 @@ class _Told:
         """What waits by now, and what is in its hands, is to be told when this has passed."""
         raw = self._raw
         waits = self._ends[raw.until_nothing()]
-        self._marks.append((self._stream.mark(), waits, raw.drops))
+        self._marks.append((self._stream.position(), waits, raw.drops))
 
     def look(self, *, reliable: bool) -> None:
         """At which marks have passed."""
         for mark in self._marks[:]:
             number, waits, drops = mark
-            if self._stream.passed(number):
+            if self._stream.has_passed(number):
                 self._marks.remove(mark)
                 assert len(self.items) >= waits, "passed, and not all was told"
                 assert self.lost >= drops or reliable, "passed, and a loss was not told"

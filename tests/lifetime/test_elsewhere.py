@@ -107,7 +107,7 @@ OTHERS: dict[str, Use] = {
 }
 
 PLAIN: dict[str, Use] = {
-    "a mark of a stream": lambda opened: opened.stream.mark(),
+    "a position of a stream": lambda opened: opened.stream.position(),
     "a look-up": lambda opened: opened.table.get(FLOW.orig),
     "a table, iterated over": lambda opened: list(opened.table),
     "a table's size": lambda opened: len(opened.table),

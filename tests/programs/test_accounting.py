@@ -72,11 +72,11 @@ class Account:
     async def settle(self, conn: Connection, stream: EventStream[FlowEvent]) -> None:
         """Have all that is left end, and add it."""
         await conn.flush()
-        mark = stream.mark()
+        mark = stream.position()
         while True:
             for event in stream.receive_batch_nowait():
                 self.add(event.flow)
-            if stream.passed(mark):
+            if stream.has_passed(mark):
                 return
 
 

@@ -205,18 +205,18 @@ async def events(world: World) -> object:
 
 
 async def use_events(conn: Connection, stream: EventStream[FlowEvent]) -> object:
-    idle = stream.mark()
-    seen: list[object] = [stream.passed(idle), stream.receive_batch_nowait(), stream.passed(idle)]
+    idle = stream.position()
+    seen: list[object] = [stream.has_passed(idle), stream.receive_batch_nowait(), stream.has_passed(idle)]
     await made(conn, FLOWS)
     for _ in range(2):
         event = await anext(stream)
         seen.append([event.type.name, event.flow.orig.sport])
     await conn.flush()
-    mark = stream.mark()
-    seen.append(stream.passed(mark))
+    mark = stream.position()
+    seen.append(stream.has_passed(mark))
     while batch := stream.receive_batch_nowait():
         seen.append([batch[0].type.name, ports([event.flow for event in batch])])
-    seen.append(stream.passed(mark))
+    seen.append(stream.has_passed(mark))
     seen.append([stream.statistics().events_lost, stream.statistics().queued])
     return seen
 
@@ -224,8 +224,8 @@ async def use_events(conn: Connection, stream: EventStream[FlowEvent]) -> object
 async def loss(world: World) -> object:
     async with connect() as conn, conn.events(EventType.NEW, receive_buffer=20_000) as stream:
         storm()
-        mark, before, lost = stream.mark(), 0, False
-        while not (lost and stream.passed(mark)):
+        mark, before, lost = stream.position(), 0, False
+        while not (lost and stream.has_passed(mark)):
             try:
                 before += (await anext(stream)) is not None
             except EventsLost as gap:
@@ -248,8 +248,8 @@ async def growing(world: World) -> object:
         losses = 0
         for start in range(100, 100 + 3 * _MANY, _MANY):
             storm(start)
-            mark = stream.mark()
-            while not stream.passed(mark):
+            mark = stream.position()
+            while not stream.has_passed(mark):
                 losses += sum(
                     isinstance(each, EventsLost) for each in stream.receive_batch_nowait()
                 )
@@ -373,7 +373,7 @@ async def all_at_once(world: World) -> object:
         async def use() -> list[object]:
             seen = [await use_events(conn, stream), await use_table(conn, live)]
             seen.append(await use_netns(other))
-            while not everywhere.passed(everywhere.mark()):
+            while not everywhere.has_passed(everywhere.position()):
                 await everywhere.receive_batch()
             seen.append(await use_all(conn, other, everywhere))
             while stream.receive_batch_nowait():  # of no interest here
