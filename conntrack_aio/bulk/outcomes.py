@@ -15,7 +15,7 @@ import attrs
 from ..errors import ConntrackError
 from ..netlink.owner import Owner
 from ..netlink.pipeline import DEPTH, Pipeline
-from ..streams.items import Items
+from ..streams.iterators import ItemIterator
 from .sources import Source
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Work(Protocol[T]):
         ...
 
 
-class BulkOperation(Items[Outcome[T]], Generic[T]):
+class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
     """The outcomes of many requests, in the order of the items: what the bulk verbs return.
 
     An async iterator of :class:`Outcome`; :meth:`batches` gives them in lists, and ``await bulk``
@@ -108,7 +108,7 @@ class BulkOperation(Items[Outcome[T]], Generic[T]):
         stop_on_error: bool = False,
     ) -> None:
         super().__init__(owner)
-        self.pipeline: Pipeline | None = None
+        self._pipeline: Pipeline | None = None
         self._open_pipeline = open_pipeline
         self._source: Source[T] | None = source
         self._work: Work[T] | None = work
@@ -158,13 +158,13 @@ class BulkOperation(Items[Outcome[T]], Generic[T]):
         self._check_open()
         if self._retired:
             return False
-        if self.pipeline is None:
+        if self._pipeline is None:
             work = self._work
             assert work is not None
             await work.prepare()
             self._check_open()
-            self.pipeline = self._open_pipeline(work.answer)
-        await self._fill(self.pipeline)
+            self._pipeline = self._open_pipeline(work.answer)
+        await self._fill(self._pipeline)
         self._check_open()
         if not self._started:
             self._finish()
@@ -231,8 +231,8 @@ class BulkOperation(Items[Outcome[T]], Generic[T]):
         self._finish()
 
     def _finish(self) -> None:
-        if self.pipeline is not None:
-            self.pipeline.close()
+        if self._pipeline is not None:
+            self._pipeline.close()
         if not self._retired:
             self._retired = True
             self._source = self._work = None  # which may hold much

@@ -16,7 +16,7 @@ from ..netlink.attributes import Buffer
 from ..netlink.exchange import Request
 from ..netlink.messages import Message
 from ..netlink.walks import Walk
-from .decoded import Reader, Received
+from .iterators import DecodingIterator, Reader
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Stage(Protocol[T]):
         ...
 
 
-class Dump(Received[T]):
+class Dump(DecodingIterator[T]):
     """The entries of a table, as an async iterator; see :meth:`Connection.dump`.
 
     It starts at the first iteration, on a socket of its own, and may be left at any time: the
@@ -114,7 +114,7 @@ class Dump(Received[T]):
         self._busy = True
         try:
             if self._stage is not None and not self.walk.closed:
-                self._flawed = True
+                self._has_errors = True
                 self._pending += self._stage.waiting()
             return bool(self._pending) or await self._advance()
         finally:
@@ -131,7 +131,7 @@ class Dump(Received[T]):
             self._walked = True
             if self._stage is not None:
                 await self._stage.settle()
-                self._flawed = True
+                self._has_errors = True
                 self._pending += self._stage.waiting()
             self._ended = True
             return bool(self._pending)
@@ -168,7 +168,7 @@ class Dump(Received[T]):
         self._pending.clear()
         errors = [item for item in received if isinstance(item, ConntrackError)]
         entries = [item for item in received if not isinstance(item, ConntrackError)]
-        self._flawed = True
+        self._has_errors = True
         try:
             results = await stage.process(entries)
         finally:

@@ -23,7 +23,7 @@ from ..model.sysctls import BlindSpot, EventMode
 from ..netlink.owner import Owner
 from ..netlink.progress import Progress
 from ..netlink.socket import Backlog
-from .decoded import Reader, Received
+from .iterators import DecodingIterator, Reader
 from .subscription import LEAST_COST, Subscription
 
 E = TypeVar("E", bound="Event | EventsLost")
@@ -36,7 +36,7 @@ _READS: Final = 256
 logger = logging.getLogger("conntrack_aio")
 
 
-class EventStream(Received[E]):
+class EventStream(DecodingIterator[E]):
     """Events, an async iterator that never ends by itself; see :meth:`Connection.events`.
 
     It is subscribed from the moment it exists. Hold it while you iterate, so that what is raised
@@ -94,7 +94,7 @@ class EventStream(Received[E]):
         self._raises = ConntrackError if on_loss == "raise" else DecodeError
         self._subscription = subscription
         self._keep = keep
-        self.socket = subscription.socket
+        self._socket = subscription.socket
         mode = subscription.event_mode
         self.covers_older_flows = None if mode is None else mode == EventMode.ALWAYS
         self.blind_spots = subscription.blind_spots
@@ -124,7 +124,7 @@ class EventStream(Received[E]):
         An event takes some 1,280. It is 0 once the stream is closed. Where the kernel may not be
         asked (a seccomp profile forbids ``getsockopt``), it is the most that can have been granted.
         """
-        return 0 if self.socket.closed else self.socket.receive_buffer
+        return 0 if self._socket.closed else self._socket.receive_buffer
 
     @property
     def kernel_filter(self) -> EventFilter | None:
@@ -134,15 +134,15 @@ class EventStream(Received[E]):
 
     def statistics(self) -> StreamStatistics:
         """What this stream has done so far, and how full it is; also of one that is closed."""
-        backlog = None if self.socket.closed else self.socket.backlog()
+        backlog = None if self._socket.closed else self._socket.backlog()
         lost = self._statistics.events_lost + self._untold_losses(backlog)
         undecoded = [each.left for each in self._received if isinstance(each, Datagram)]
         errors = len(self._received) - len(undecoded)
         return attrs.evolve(
             self._statistics,
-            datagrams_received=self.socket.datagrams_received,
-            bytes_received=self.socket.bytes_received,
-            forged=self.socket.forged,
+            datagrams_received=self._socket.datagrams_received,
+            bytes_received=self._socket.bytes_received,
+            forged=self._socket.forged,
             events_lost=lost,
             waiting_bytes=0 if backlog is None else backlog.waiting,
             queued=len(self._pending) + sum(undecoded) + errors,
@@ -188,6 +188,24 @@ class EventStream(Received[E]):
             self._read()
         return self._is_ready()
 
+    async def wait_readable(self) -> None:
+        """Wait until :meth:`receive_batch_nowait` may have something to return.
+
+        It returns at once if events were received already. It may return without reason.
+
+        :raises anyio.ClosedResourceError: when the stream is closed, also while this waits.
+        :raises anyio.BusyResourceError: while another task reads from the stream.
+        :raises UsedElsewhere: in another process or event loop.
+        """
+        self._owner.check()
+        self._check_free()
+        self._check_open()
+        gap_is_due = self._progress.has_gap and not self._dry
+        if self._pending or self._received or gap_is_due:
+            await anyio.lowlevel.checkpoint()
+        else:
+            await self._socket.wait_readable()
+
     def position(self) -> int:
         """Return a position, for :meth:`has_passed`.
 
@@ -196,10 +214,10 @@ class EventStream(Received[E]):
         :exc:`anyio.ClosedResourceError`.
         """
         self._check_open()
-        backlog = self.socket.backlog()
+        backlog = self._socket.backlog()
         if backlog is None:
             # As much as can be, and perhaps a gap that nobody knows of yet; or else nothing.
-            waits = self.socket.is_readable()
+            waits = self._socket.is_readable()
             return self._progress.mark(self.receive_buffer if waits else 0, lost=waits)
         lost = backlog.drops != self._drops_told and not self._subscription.lossless
         return self._progress.mark(backlog.waiting, lost=lost)
@@ -230,7 +248,7 @@ class EventStream(Received[E]):
 
     def _check_open(self) -> None:
         self._owner.check_process()
-        if self.socket.closed:
+        if self._socket.closed:
             raise anyio.ClosedResourceError("the event stream is closed")
 
     # -- reading ------------------------------------------------------------------------------
@@ -253,7 +271,7 @@ class EventStream(Received[E]):
                 elif self._dry or not self._progress.has_gap:
                     # Not behind the news of an overrun: the queue may be empty already, and then
                     # the next look, which tells the gap, would only come with the next event.
-                    await self.socket.wait_readable()
+                    await self._socket.wait_readable()
         finally:
             self._reading = False
 
@@ -289,7 +307,7 @@ class EventStream(Received[E]):
         overrun = False
         try:
             while count < limit:
-                count += self.socket.receive_some(datagrams, limit - count)
+                count += self._socket.receive_some(datagrams, limit - count)
         except BlockingIOError:
             self._dry = True
         except OSError as error:
@@ -322,12 +340,12 @@ class EventStream(Received[E]):
         largest = self._subscription.buffer.largest
         if largest is not None and self._asked < largest:
             self._asked = min(2 * self._asked, largest)
-            self.socket.grow(self._asked)
+            self._socket.grow(self._asked)
             if self._origins is not None:
                 self._origins.grown(self.receive_buffer)
 
     def _keeps(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
-        errors = sum(isinstance(item, DecodeError) for item in items) if self._flawed else 0
+        errors = sum(isinstance(item, DecodeError) for item in items) if self._has_errors else 0
         self._statistics.events_decoded += len(items) - errors
         if self._receive_time:
             for item in items:
@@ -357,7 +375,7 @@ class EventStream(Received[E]):
 
     def _count_losses(self) -> int:
         """Add to the statistics what was dropped and not told yet; how many."""
-        backlog = self.socket.backlog()
+        backlog = self._socket.backlog()
         lost = self._untold_losses(backlog)
         if backlog is not None:
             self._drops_told = backlog.drops
@@ -377,13 +395,13 @@ class EventStream(Received[E]):
 
     def close(self) -> None:
         """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
-        if not self.socket.closed:
+        if not self._socket.closed:
             self._pending.clear()
             self._received.clear()
             self._unnamed.clear()
             self._held = False
             self._count_losses()  # what was seen in the statistics stays there
-            self.socket.close()
+            self._socket.close()
             if self._origins is not None:
                 self._origins.close()
             self._on_close(self)

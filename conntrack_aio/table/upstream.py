@@ -136,7 +136,7 @@ class Upstream:
         """Return when events may have come, or sooner: a moment later under a shortage."""
         try:
             with shortages("wait for events"):
-                await self.stream.socket.wait_readable()
+                await self.stream.wait_readable()
         except ResourceExhausted:
             await anyio.sleep(_MOMENT)
 

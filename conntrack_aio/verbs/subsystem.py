@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 from ..errors import InvalidRequest, NotSupported
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
-from ..streams.decoded import Reader
 from ..streams.dump import Dump
+from ..streams.iterators import Reader
 from .probes import Probes
 
 T = TypeVar("T")
