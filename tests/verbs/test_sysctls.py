@@ -182,7 +182,7 @@ async def test_a_refusal_says_why_and_what_was_set(
             )
     assert caught.value.errno == code
     assert hint in str(caught.value)
-    assert str(caught.value).endswith("Set before it, and still so: events, acct")
+    assert str(caught.value).endswith("These were changed before it, and stay so: events, acct")
     assert list(tree.values.values()) == ["1", "1", code, "1"]
 
 
