@@ -9,8 +9,8 @@ import anyio
 import attrs
 from anyio import CapacityLimiter
 
-from .bulk.outcomes import BulkOperation, Work
-from .bulk.sources import Source
+from .bulk.outcomes import BulkOperation, BulkWork
+from .bulk.sources import ItemSource
 from .codec.decoder import count_layouts
 from .model.statistics import ClientStatistics, StreamStatistics
 from .model.values import describe_value
@@ -24,10 +24,10 @@ from .netlink.threads import Threads, run_in_thread
 from .netlink.walks import Walk
 from .plain import as_int, as_str
 from .registry import Registry
-from .streams.dump import Dump, Planner, Stage
+from .streams.dump import Dump, DumpPlanner, DumpStage
 from .streams.events import E, EventStream, OnLoss
 from .streams.iterators import Reader
-from .streams.subscription import Buffer, Sieve, subscribe
+from .streams.subscription import Buffer, EventSelection, subscribe
 
 T = TypeVar("T")
 
@@ -115,8 +115,8 @@ class Session:
         request: Request,
         reader: Reader[T],
         keep: Callable[[T], bool] | None = None,
-        stage: Stage[T] | None = None,
-        planner: Planner[T] | None = None,
+        stage: DumpStage[T] | None = None,
+        planner: DumpPlanner[T] | None = None,
     ) -> Dump[T]:
         """Entries of a table, on a socket of their own; those that ``keep`` is true of.
 
@@ -144,7 +144,7 @@ class Session:
         on_loss: OnLoss = "raise",
         reliable: bool = False,
         receive_time: bool = False,
-        sieve: Sieve[E] | None = None,
+        event_selection: EventSelection[E] | None = None,
     ) -> EventStream[E]:
         """Events of multicast groups, on a socket of their own, joined when this returns."""
         self.check_open()
@@ -158,10 +158,10 @@ class Session:
                 all_netns=all_netns,
                 reliable=reliable,
                 receive_time=receive_time,
-                filters=() if sieve is None else sieve.filters(),
+                filters=() if event_selection is None else event_selection.filters(),
             )
         )
-        keep = None if sieve is None or subscription.exact else sieve.keep
+        keep = None if event_selection is None or subscription.exact else event_selection.keep
         stream = EventStream(subscription, reader, self._retire_stream, on_loss, keep, self.owner)
         self._streams.add(stream, None)
         return stream
@@ -186,7 +186,7 @@ class Session:
             self._counters.resyncs += table.resyncs
 
     def bulk(
-        self, source: Source[T], work: Work[T], *, stop_on_error: bool = False
+        self, source: ItemSource[T], work: BulkWork[T], *, stop_on_error: bool = False
     ) -> BulkOperation[T]:
         """Requests for many items, on a socket of their own."""
         self.check_open()
@@ -210,7 +210,7 @@ class Session:
         """Call ``function`` in the session's namespace: here, or on a thread made for it."""
         return self.endpoint.beside(self.requester.socket, function)
 
-    async def aside(self, function: Callable[[], T]) -> T:
+    async def run_on_thread(self, function: Callable[[], T]) -> T:
         """As :meth:`beside`, on a worker thread: for what may block.
 
         It runs to its end even if the caller is cancelled meanwhile. Raises

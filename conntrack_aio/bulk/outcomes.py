@@ -16,7 +16,7 @@ from ..errors import ConntrackError
 from ..netlink.owner import Owner
 from ..netlink.pipeline import DEPTH, Pipeline
 from ..streams.iterators import ItemIterator
-from .sources import Source
+from .sources import ItemSource
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Outcome(Generic[T]):
         return self.item
 
 
-class Window(Protocol[T]):
+class ItemWindow(Protocol[T]):
     """Some items whose requests are under way."""
 
     async def finish(self) -> list[Outcome[T]]:
@@ -54,7 +54,7 @@ class Window(Protocol[T]):
         ...
 
 
-class Work(Protocol[T]):
+class BulkWork(Protocol[T]):
     """What a bulk verb does with its items."""
 
     answer: int
@@ -64,7 +64,7 @@ class Work(Protocol[T]):
         """Find out what has to be known before. Cancelled, it may be called again."""
         ...
 
-    def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool, /) -> Window[T]:
+    def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool, /) -> ItemWindow[T]:
         """Send the first requests for the items: for those before a bad one, if ``until_error``."""
         ...
 
@@ -101,8 +101,8 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
         self,
         owner: Owner,
         open_pipeline: Callable[[int], Pipeline],
-        source: Source[T],
-        work: Work[T],
+        source: ItemSource[T],
+        work: BulkWork[T],
         on_close: Callable[[BulkOperation[T]], None],
         *,
         stop_on_error: bool = False,
@@ -110,12 +110,12 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
         super().__init__(owner)
         self._pipeline: Pipeline | None = None
         self._open_pipeline = open_pipeline
-        self._source: Source[T] | None = source
-        self._work: Work[T] | None = work
+        self._source: ItemSource[T] | None = source
+        self._work: BulkWork[T] | None = work
         self._on_close = on_close
         self._stop_on_error = stop_on_error
         self._depth = 1 if stop_on_error else DEPTH
-        self._started: deque[Window[T]] = deque()
+        self._started: deque[ItemWindow[T]] = deque()
         self._error: Exception | None = None
         self._exhausted = False
         self._used = False

@@ -18,7 +18,7 @@ Offer = Callable[[list[T]], bool]
 """Takes items that would have to wait else, and says whether there is something to see to."""
 
 
-class Source(Protocol[T]):
+class ItemSource(Protocol[T]):
     """Where items come from."""
 
     async def take(self, limit: int, offer: Offer[T], /) -> list[T]:
@@ -76,7 +76,7 @@ class FromAsyncIterable(Generic[T]):
         try:
             while len(self._taken) < limit and not accepted:
                 # In two statements: while it waits, the list may become another.
-                item = await _Watched(anext(self._iterator), wait)
+                item = await _NotifyingAwaitable(anext(self._iterator), wait)
                 self._taken.append(item)
         except StopAsyncIteration:
             accepted = False
@@ -106,7 +106,7 @@ class FromLists(Generic[T]):
         return taken
 
 
-class _Watched(Generic[T]):
+class _NotifyingAwaitable(Generic[T]):
     """Awaits something, and calls ``waits`` before it does, unless that is there at once."""
 
     def __init__(self, awaitable: Awaitable[T], waits: Callable[[], None]) -> None:

@@ -21,7 +21,7 @@ from .iterators import DecodingIterator, Reader
 T = TypeVar("T")
 
 
-class Plan(NamedTuple, Generic[T]):
+class DumpPlan(NamedTuple, Generic[T]):
     """What a dump is to ask for, one after the other, and what of the answers it is to keep: all,
     without ``keep``. Of what needs no request, there is nothing."""
 
@@ -29,11 +29,11 @@ class Plan(NamedTuple, Generic[T]):
     keep: Callable[[T], bool] | None = None
 
 
-Planner = Callable[[], Awaitable[Plan[T]]]
+DumpPlanner = Callable[[], Awaitable[DumpPlan[T]]]
 """Makes the plan when the dump begins, of what has to be found out first."""
 
 
-class Stage(Protocol[T]):
+class DumpStage(Protocol[T]):
     """What is done with the entries of a chunk before they are handed out.
 
     Its results must not be lost: what a dump that is cancelled or left has not handed out waits
@@ -89,8 +89,8 @@ class Dump(DecodingIterator[T]):
         keep: Callable[[T], bool] | None,
         counters: ClientStatistics,
         on_close: Callable[[Dump[T]], None],
-        stage: Stage[T] | None = None,
-        planner: Planner[T] | None = None,
+        stage: DumpStage[T] | None = None,
+        planner: DumpPlanner[T] | None = None,
     ) -> None:
         super().__init__(walk.owner, reader, counters)
         self.walk = walk
@@ -160,7 +160,7 @@ class Dump(DecodingIterator[T]):
             self._received.append(Datagram(chunk))
         return chunk is not None
 
-    async def _process(self, stage: Stage[T]) -> None:
+    async def _process(self, stage: DumpStage[T]) -> None:
         """Take what was received through the stage."""
         while self._received:
             self._decode()

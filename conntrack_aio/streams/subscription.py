@@ -41,7 +41,7 @@ class Buffer(NamedTuple):
     """What it may grow to as it overruns; ``None`` or less than the size: it stays as it is."""
 
 
-class Sieve(NamedTuple, Generic[E]):
+class EventSelection(NamedTuple, Generic[E]):
     """Which events are wanted."""
 
     keep: Callable[[E], bool] | None

@@ -30,7 +30,7 @@ from ..netlink.threads import is_no_thread
 from ..session import Session, Table
 from ..streams.dump import Dump
 from ..streams.events import EventStream
-from ..streams.subscription import Sieve
+from ..streams.subscription import EventSelection
 from ..sysctls import CONNTRACK
 from ..uapi.nfnetlink import NFNLGRP
 from .keys import orig_key
@@ -90,7 +90,7 @@ class Upstream:
         self,
         session: Session,
         dump: Callable[[], Dump[Flow]],
-        sieve: Sieve[FlowEvent] | None,
+        sieve: EventSelection[FlowEvent] | None,
         buffering: Buffering,
     ) -> None:
         """``dump`` reads all entries that may be wanted, and ``sieve`` is for what is heard."""
@@ -120,7 +120,7 @@ class Upstream:
         :exc:`anyio.ClosedResourceError`."""
         with shortages("subscribe to events"):
             self._stream = self._session.subscribe(
-                _GROUPS, decode_event, sieve=self._sieve, **attrs.asdict(self._buffering)
+                _GROUPS, decode_event, event_selection=self._sieve, **attrs.asdict(self._buffering)
             )
 
     def statistics(self) -> StreamStatistics:
@@ -198,7 +198,7 @@ class Upstream:
                 return None
 
         with shortages(f"read nf_conntrack_{setting}"):
-            return await self._session.aside(read)
+            return await self._session.run_on_thread(read)
 
     def begin(self, table: Table) -> None:
         """Have the table end with the connection. Raises :exc:`anyio.ClosedResourceError`."""

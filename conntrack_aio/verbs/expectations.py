@@ -24,8 +24,8 @@ from ..session import Session
 from ..streams.dump import Dump
 from ..streams.events import EventStream, OnLoss
 from ..uapi.nfnetlink import NFNLGRP
-from .answers import the_expectation
 from .reader import groups_of
+from .replies import expectation_in
 
 _GROUPS: Final = {
     EventType.NEW: NFNLGRP.CONNTRACK_EXP_NEW,
@@ -118,7 +118,7 @@ class Expectations:
         :raises NotFound: when there is no such expectation.
         :raises EncodeError: for an incomplete tuple.
         """
-        return the_expectation(await self._session.ask(requests.get(packet, zone, "find")))
+        return expectation_in(await self._session.ask(requests.get(packet, zone, "find")))
 
     async def create(
         self, expectation: Expectation, *, helper: str | None = None, zone: int | None = None
@@ -159,7 +159,7 @@ class Expectations:
         created, outcome = await self._session.run([request, read])
         created.result()
         try:
-            found = the_expectation(outcome)
+            found = expectation_in(outcome)
             if expectation.timeout is None:
                 return found
             # Not in the same datagram: had the first been refused, the second would have changed
@@ -167,7 +167,7 @@ class Expectations:
             changed = requests.update(found, expectation.timeout, zone)
             updated, outcome = await self._session.run([changed, read])
             updated.result()
-            return the_expectation(outcome)
+            return expectation_in(outcome)
         except NotFound as error:
             hint = (
                 "It was created, and was gone before it could be read back. If only the replies of "
@@ -320,7 +320,7 @@ class Expectations:
         tuple_ = requests.tuple_of(target)
         id = requests.id_of(target)
         request = requests.get(tuple_, zone, verb)
-        found = the_expectation(await self._session.ask(request))
+        found = expectation_in(await self._session.ask(request))
         if found.tuple != tuple_:
             hint = f"The mask of another one covers its packets: {found.tuple}"
         elif id not in (None, found.id):
@@ -332,4 +332,4 @@ class Expectations:
     async def _has_id(self, tuple_: Tuple, id: int | None, zone: int | None) -> bool:
         """Return whether the tuple finds the expectation with this id."""
         outcome = await self._session.ask(requests.get(tuple_, zone))
-        return not isinstance(outcome.error, NotFound) and the_expectation(outcome).id == id
+        return not isinstance(outcome.error, NotFound) and expectation_in(outcome).id == id

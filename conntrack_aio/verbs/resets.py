@@ -23,8 +23,8 @@ from ..filters.match import Match
 from ..model.flow import Flow
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
-from .answers import the_flow
-from .steps import carry_out, check_same, difference, is_identified, looking
+from .replies import flow_in
+from .steps import check_same, difference, is_identified, look_up_steps, run_steps
 
 logger = logging.getLogger("conntrack_aio")
 
@@ -92,7 +92,7 @@ class Resets:
 
         try:
             if is_identified(target):
-                name, _ = await carry_out(self._session, looking(target, zone))
+                name, _ = await run_steps(self._session, look_up_steps(target, zone))
                 if name is not None:
                     request = requests.reset_by(name)
             (answer,) = await self.reset([request], report)
@@ -197,7 +197,7 @@ class Resets:
 
 def _answer(outcome: Outcome) -> Flow | ConntrackError:
     try:
-        return the_flow(outcome)
+        return flow_in(outcome)
     except ConntrackError as error:
         return error
 

@@ -15,8 +15,8 @@ from ..model.flow import Flow
 from ..model.requests import Selection
 from ..model.values import describe_value
 from ..session import Session
-from ..streams.dump import Dump, Plan, Stage
-from ..streams.subscription import Sieve
+from ..streams.dump import Dump, DumpPlan, DumpStage
+from ..streams.subscription import EventSelection
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .probes import Probes
 
@@ -38,7 +38,7 @@ class Selector:
         self._probes = probes
 
     def dump(
-        self, match: Match | None, *, stage: Stage[Flow] | None = None, checked: bool = True
+        self, match: Match | None, *, stage: DumpStage[Flow] | None = None, checked: bool = True
     ) -> Dump[Flow]:
         """The flows that match; or, not ``checked``, those that the kernel lets through.
 
@@ -48,14 +48,14 @@ class Selector:
             return self._session.dump(requests.dump(), decode_flow, None, stage)
         compiled = match.compiled
 
-        async def plan() -> Plan[Flow]:
+        async def plan() -> DumpPlan[Flow]:
             # What the kernel may do exactly is checked here all the same: not worth a question.
             wants = await compiled.ready(lambda: compiled.wants_features)
             filter_ = await (self.filter_of(match) if wants else compiled.ready(compiled.dump))
             asked = [requests.dump(each) for each in filter_.selections]
             if filter_.exact or not checked:
-                return Plan(asked)
-            return Plan(asked, await compiled.ready(lambda: compiled.predicate))
+                return DumpPlan(asked)
+            return DumpPlan(asked, await compiled.ready(lambda: compiled.predicate))
 
         return self._session.dump(requests.dump(), decode_flow, None, stage, plan)
 
@@ -66,12 +66,12 @@ class Selector:
             return self._session.dump(request, decode_flow)
         compiled = match.compiled
 
-        async def plan() -> Plan[Flow]:
+        async def plan() -> DumpPlan[Flow]:
             filter_ = await compiled.ready(compiled.dump)
             asked = [
                 requests.dump_special(which, subject, each.family) for each in filter_.selections
             ]
-            return Plan(asked, await compiled.ready(lambda: compiled.predicate))
+            return DumpPlan(asked, await compiled.ready(lambda: compiled.predicate))
 
         return self._session.dump(request, decode_flow, planner=plan)
 
@@ -118,13 +118,13 @@ class Selector:
         has = self._probes.has
         return _Known(*[await has(name) for name in _Known._fields])
 
-    def sieve(self, match: Match) -> Sieve[FlowEvent]:
+    def event_selection(self, match: Match) -> EventSelection[FlowEvent]:
         """The events of flows that match."""
-        return Sieve(_judge(match), match.compiled.programs)
+        return EventSelection(_judge(match), match.compiled.programs)
 
-    def coarse_sieve(self, match: Match) -> Sieve[FlowEvent]:
+    def coarse_event_selection(self, match: Match) -> EventSelection[FlowEvent]:
         """The events of flows that may ever match, and of others."""
-        return Sieve(None, partial(match.compiled.programs, constant=True))
+        return EventSelection(None, partial(match.compiled.programs, constant=True))
 
     async def prepare_table(self, match: Match) -> None:
         """Work out what a table of a large match needs, so that it costs the event loop nothing."""

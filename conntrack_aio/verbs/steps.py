@@ -15,13 +15,13 @@ from collections.abc import Generator
 from typing import TypeVar
 
 from ..codec.requests import flows as requests
-from ..codec.requests.targets import Name, Target, id_of, names_of
+from ..codec.requests.targets import EntryKey, Target, entry_keys, id_of
 from ..errors import NotFound, kernel_error
 from ..model.flow import Flow, Timestamp
 from ..model.values import plain_number
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
-from .answers import the_flow
+from .replies import flow_in
 
 T = TypeVar("T")
 Steps = Generator[Request, Outcome, T]
@@ -65,7 +65,7 @@ def check_same(target: Target, found: Flow, request: Request) -> None:
         raise kernel_error(errno.ENOENT, str(request), hint=hint)
 
 
-def looking(target: Target, zone: int | None) -> Steps[tuple[Name | None, Flow]]:
+def look_up_steps(target: Target, zone: int | None) -> Steps[tuple[EntryKey | None, Flow]]:
     """Read the entry that a target stands for.
 
     Returns what found it, with ``None`` for what :func:`~.flows.lookup` makes of the target; and
@@ -74,45 +74,47 @@ def looking(target: Target, zone: int | None) -> Steps[tuple[Name | None, Flow]]
     request = requests.get(target, zone)
     is_identified(target)  # what can't be an id is refused before the kernel is asked
     try:
-        found = the_flow((yield request))
+        found = flow_in((yield request))
         check_same(target, found, request)
     except NotFound as error:
         if not (isinstance(target, Flow) and is_identified(target)):
             raise
-        return (yield from _looking_again(target, zone, error))
+        return (yield from _look_up_by_other_keys(target, zone, error))
     return None, found
 
 
-def _looking_again(target: Flow, zone: int | None, error: NotFound) -> Steps[tuple[Name, Flow]]:
-    for name in names_of(target, zone)[1:]:
+def _look_up_by_other_keys(
+    target: Flow, zone: int | None, error: NotFound
+) -> Steps[tuple[EntryKey, Flow]]:
+    for name in entry_keys(target, zone)[1:]:
         request = requests.get_by(name)
         outcome = yield request
         if isinstance(outcome.error, NotFound):
             continue
-        found = the_flow(outcome)
+        found = flow_in(outcome)
         if difference(target, found) is None:
             return name, found
     raise error
 
 
-def deleting(target: Target, zone: int | None) -> Steps[None]:
+def delete_steps(target: Target, zone: int | None) -> Steps[None]:
     """Delete the entry that a target stands for. Raises :exc:`NotFound`, among others."""
     if isinstance(target, Flow) and start_of(target) is not None:
-        name, found = yield from looking(target, zone)
+        name, found = yield from look_up_steps(target, zone)
         if name is None:
-            name = names_of(target, zone)[0]
+            name = entry_keys(target, zone)[0]
         (yield requests.delete_by(name, found.id)).result()
         return
     outcome = yield requests.delete(target, zone)
     if isinstance(outcome.error, NotFound) and isinstance(target, Flow) and is_identified(target):
-        yield from deleting_again(target, zone, outcome.error)
+        yield from delete_by_other_keys(target, zone, outcome.error)
     else:
         outcome.result()
 
 
-def deleting_again(target: Flow, zone: int | None, error: NotFound) -> Steps[None]:
+def delete_by_other_keys(target: Flow, zone: int | None, error: NotFound) -> Steps[None]:
     """Delete an entry that its first name did not find, which is the ``error``."""
-    for name in names_of(target, zone)[1:]:
+    for name in entry_keys(target, zone)[1:]:
         outcome = yield requests.delete_by(name, target.id)
         if not isinstance(outcome.error, NotFound):
             outcome.result()
@@ -120,18 +122,18 @@ def deleting_again(target: Flow, zone: int | None, error: NotFound) -> Steps[Non
     raise error
 
 
-def reading_back(flow: Flow, read: Outcome) -> Steps[Flow]:
+def read_back_steps(flow: Flow, read: Outcome) -> Steps[Flow]:
     """Return the entry that was made of a flow; ``read`` is what its original tuple found.
 
     Another entry may be found by that tuple, one that has it in its other direction.
     """
-    found = the_flow(read)
+    found = flow_in(read)
     if _is_made_of(flow, found):
         return found
-    for name in names_of(flow, None)[1:]:
+    for name in entry_keys(flow, None)[1:]:
         outcome = yield requests.get_by(name)
         if not isinstance(outcome.error, NotFound):
-            other = the_flow(outcome)
+            other = flow_in(outcome)
             if _is_made_of(flow, other):
                 return other
     return found  # the kernel has left out a part of the tuple
@@ -143,7 +145,7 @@ def _is_made_of(flow: Flow, found: Flow) -> bool:
     return zones[0] == zones[1] and flow.orig.without_zone == found.orig.without_zone
 
 
-async def carry_out(session: Session, steps: Steps[T]) -> T:
+async def run_steps(session: Session, steps: Steps[T]) -> T:
     """Ask one request after the other, and return what the steps return."""
     try:
         request = next(steps)

@@ -12,8 +12,8 @@ from ..model.timeouts import ProtocolTimeouts, TimeoutPolicy
 from ..netlink.exchange import Request
 from ..session import Session
 from ..streams.dump import Dump
-from .answers import the_policy
 from .probes import Probes
+from .replies import policy_in
 from .subsystem import Subsystem
 
 K = TypeVar("K", bound=ProtocolTimeouts)
@@ -160,4 +160,4 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         *done, read = await self._run(sent)
         for outcome in done:
             outcome.result()
-        return the_policy(read)
+        return policy_in(read)

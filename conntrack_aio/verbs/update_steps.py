@@ -13,7 +13,7 @@ from typing import cast
 import attrs
 
 from ..codec.requests import flows as requests
-from ..codec.requests.targets import Name, Target
+from ..codec.requests.targets import EntryKey, Target
 from ..errors import EncodeError, NotSupported, ResourceBusy
 from ..filters.words import near
 from ..model.enums import Status
@@ -22,8 +22,8 @@ from ..model.update import FlowUpdate
 from ..model.values import describe_value, plain_number
 from ..netlink.exchange import Outcome, Request
 from ..plain import as_str
-from .answers import the_flow
-from .steps import Steps, is_identified, looking
+from .replies import flow_in
+from .steps import Steps, is_identified, look_up_steps
 
 EXTENSIONS = ("seqadj_orig", "seqadj_reply", "synproxy")
 """What the kernel passes over in silence where an entry has no room for it."""
@@ -79,7 +79,7 @@ class CheckedUpdate:
         return self.values.get("mark_mask") is not None
 
 
-def updating(
+def update_flow(
     target: Target,
     change: CheckedUpdate,
     *,
@@ -97,10 +97,10 @@ def updating(
         request = requests.update(target, change.values, change.zone)
     else:
         request = encode(target)
-    where: Target | Name = target
+    where: Target | EntryKey = target
     if change.status is None:
         if is_identified(target):
-            name, _ = yield from looking(target, change.zone)
+            name, _ = yield from look_up_steps(target, change.zone)
             if name is not None:
                 where, request = name, requests.update(name, change.values)
         if change.has_mark_mask and not masks:
@@ -109,7 +109,7 @@ def updating(
         return
     for attempt in range(ATTEMPTS):
         # The kernel wants the bits repeated that may not change; packets may change them.
-        name, found = yield from looking(target, change.zone)
+        name, found = yield from look_up_steps(target, change.zone)
         where = target if name is None else name
         status = requests.updated_status(found.status or Status(0), change.status)
         values = {**change.values, "status": status}
@@ -123,23 +123,23 @@ def updating(
             return
 
 
-def _get(where: Target | Name, zone: int | None) -> Request:
-    return requests.get_by(where) if isinstance(where, Name) else requests.get(where, zone)
+def _get(where: Target | EntryKey, zone: int | None) -> Request:
+    return requests.get_by(where) if isinstance(where, EntryKey) else requests.get(where, zone)
 
 
 def _with_the_whole_mark(
-    where: Target | Name, values: Mapping[str, object], zone: int | None
+    where: Target | EntryKey, values: Mapping[str, object], zone: int | None
 ) -> Steps[Request]:
     """Kernels before 5.3 ignore the mask, and would replace the whole mark."""
-    current = the_flow((yield _get(where, zone))).mark or 0
+    current = flow_in((yield _get(where, zone))).mark or 0
     return requests.update(where, {**values, **requests.merged_mark(current, values)}, zone)
 
 
-def _write(where: Target | Name, request: Request, change: CheckedUpdate) -> Steps[Outcome]:
+def _write(where: Target | EntryKey, request: Request, change: CheckedUpdate) -> Steps[Outcome]:
     outcome = yield request
     written = [name for name in EXTENSIONS if change.values.get(name) is not None]
     if written and outcome.error is None:
-        flow = the_flow((yield _get(where, change.zone)))
+        flow = flow_in((yield _get(where, change.zone)))
         for name in written:
             if getattr(flow, name) is None:
                 hint = f"The entry has no room for {name}: packets made it. The rest was done"

@@ -53,7 +53,9 @@ class Watcher:
         # Whether a large match is always true takes long to find out, and need not be known here.
         fast = filter_ is not None and not filter_.compiled.is_large
         keep = None if fast and filter_ is not None and filter_.always else match
-        sieve = None if filter_ is None else self._selector.coarse_sieve(filter_)
+        event_selection = (
+            None if filter_ is None else self._selector.coarse_event_selection(filter_)
+        )
         buffering = Buffering(receive_buffer, receive_buffer_max, reliable)
 
         async def prepare() -> None:
@@ -64,7 +66,7 @@ class Watcher:
 
         dump = partial(self._selector.dump, filter_, checked=False)
         return FlowTable(
-            Upstream(self._session, dump, sieve, buffering),
+            Upstream(self._session, dump, event_selection, buffering),
             keep,
             interval,
             prepare,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from ..bulk.new_flow import NewFlow, flow_of, masters_first
-from ..bulk.outcomes import Outcome, Window
+from ..bulk.outcomes import ItemWindow, Outcome
 from ..codec.requests import flows as requests
 from ..codec.requests.targets import Target
 from ..errors import ConntrackError, EncodeError, NotFound
@@ -19,8 +19,8 @@ from ..netlink.exchange import Request
 from ..netlink.messages import SUCCESS
 from ..netlink.pipeline import ACKNOWLEDGEMENT, ANSWER, Flight, Pipeline
 from .probes import Probes
-from .steps import Steps, deleting, deleting_again, is_identified, start_of
-from .update_steps import CheckedUpdate, updating
+from .steps import Steps, delete_by_other_keys, delete_steps, is_identified, start_of
+from .update_steps import CheckedUpdate, update_flow
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Flow | NewFlow)
@@ -48,7 +48,7 @@ def _refused(error: Exception) -> EncodeError:
     return refusal
 
 
-class OneRequest(Generic[T]):
+class SingleRequests(Generic[T]):
     """A request for each item, which is acknowledged, and no more."""
 
     answer = ACKNOWLEDGEMENT
@@ -64,10 +64,10 @@ class OneRequest(Generic[T]):
     async def prepare(self) -> None:
         """Nothing."""
 
-    def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> Window[T]:
+    def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> ItemWindow[T]:
         return self.send(pipeline, items, until_error)
 
-    def send(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> Sent[T]:
+    def send(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> SentWindow[T]:
         """Send a request for each item: for those before a bad one, if ``until_error``."""
         refused: dict[int, ConntrackError] = {}
         messages: list[bytes] = []
@@ -84,10 +84,10 @@ class OneRequest(Generic[T]):
                     break
             else:
                 seq += 1
-        return Sent(pipeline, items, refused, pipeline.push(messages, first), self.words)
+        return SentWindow(pipeline, items, refused, pipeline.push(messages, first), self.words)
 
 
-class Creations(OneRequest[F]):
+class CreateWork(SingleRequests[F]):
     """New entries; those without a translation of their own get this one."""
 
     def __init__(self, nat_src: NATRange | None, nat_dst: NATRange | None) -> None:
@@ -102,9 +102,9 @@ class Creations(OneRequest[F]):
     def words(self, item: F) -> Request:
         return requests.words("create", item.flow if isinstance(item, NewFlow) else item)
 
-    def start(self, pipeline: Pipeline, items: Sequence[F], until_error: bool) -> Window[F]:
+    def start(self, pipeline: Pipeline, items: Sequence[F], until_error: bool) -> ItemWindow[F]:
         sent = self.send(pipeline, items, until_error)
-        return Again(sent, pipeline, self._again, _by_masters)
+        return RetriedWindow(sent, pipeline, self._again, _by_masters)
 
     def _again(self, item: F, error: NotFound) -> Steps[None] | None:
         """The master of a flow may stand behind it in the same window."""
@@ -118,14 +118,14 @@ class Creations(OneRequest[F]):
         (yield request).result()
 
 
-def _by_masters(tries: Tries[F]) -> Tries[F]:
+def _by_masters(tries: Retries[F]) -> Retries[F]:
     """Those of masters before those of their flows."""
     ordered = masters_first([outcome.item for outcome, _ in tries])
     places = {id(item): place for place, item in enumerate(ordered)}
     return sorted(tries, key=lambda each: places[id(each[0].item)])
 
 
-class Deletions(OneRequest[D]):
+class DeleteWork(SingleRequests[D]):
     """Entries to delete."""
 
     def __init__(self, zone: int | None = None) -> None:
@@ -137,22 +137,22 @@ class Deletions(OneRequest[D]):
     def words(self, item: D) -> Request:
         return requests.words("delete", item)
 
-    def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> Window[D]:
+    def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> ItemWindow[D]:
         if any(_has_start(item) for item in items):
             # The kernel compares ids alone, so that each is looked up first.
-            return _rounds(
+            return _stepped(
                 pipeline,
                 items,
-                lambda item: deleting(item, self._zone),
+                lambda item: delete_steps(item, self._zone),
                 until_error,
-                _few(pipeline),
+                _replies_that_fit(pipeline),
             )
-        return Again(self.send(pipeline, items, until_error), pipeline, self._again)
+        return RetriedWindow(self.send(pipeline, items, until_error), pipeline, self._again)
 
     def _again(self, item: D, error: NotFound) -> Steps[None] | None:
         """Another tuple may find the entry of a flow."""
         if isinstance(item, Flow) and is_identified(item):
-            return deleting_again(item, self._zone, error)
+            return delete_by_other_keys(item, self._zone, error)
         return None
 
 
@@ -163,12 +163,12 @@ def _has_start(item: object) -> bool:
         return True  # looked up, its outcome says what is wrong with it
 
 
-def _few(pipeline: Pipeline) -> int:
+def _replies_that_fit(pipeline: Pipeline) -> int:
     """How many answers there is room for where the window is one of acknowledgements."""
     return max(1, pipeline.window * ACKNOWLEDGEMENT // ANSWER)
 
 
-class Sent(Generic[T]):
+class SentWindow(Generic[T]):
     """A window of them."""
 
     def __init__(
@@ -207,41 +207,41 @@ class Sent(Generic[T]):
                     yield exchange.Outcome(self._words(item), [], failure, why).error
 
 
-Another = Callable[[T, NotFound], "Steps[None] | None"]
+Retry = Callable[[T, NotFound], "Steps[None] | None"]
 """What else to try for an item that was answered with this; ``None`` for nothing."""
 
 
-Tries = list[tuple[Outcome[T], "Steps[None]"]]
+Retries = list[tuple[Outcome[T], "Steps[None]"]]
 
 
-class Again(Generic[T]):
+class RetriedWindow(Generic[T]):
     """A window of requests, and another try for items that the kernel found nothing for."""
 
     def __init__(
         self,
-        sent: Sent[T],
+        sent: SentWindow[T],
         pipeline: Pipeline,
-        another: Another[T],
-        order: Callable[[Tries[T]], Tries[T]] = list,
+        another: Retry[T],
+        order: Callable[[Retries[T]], Retries[T]] = list,
     ) -> None:
         self._sent = sent
         self._pipeline = pipeline
         self._another = another
         self._order = order
         self._outcomes: list[Outcome[T]] | None = None
-        self._rounds: Rounds[T] | None = None
+        self._stepped: SteppedWindow[T] | None = None
 
     async def finish(self) -> list[Outcome[T]]:
         if self._outcomes is None:
             self._outcomes = await self._sent.finish()
-        if self._rounds is None:
-            self._rounds = self._begin(self._outcomes)
-        await self._rounds.finish()
+        if self._stepped is None:
+            self._stepped = self._begin(self._outcomes)
+        await self._stepped.finish()
         return self._outcomes
 
-    def _begin(self, outcomes: list[Outcome[T]]) -> Rounds[T]:
-        rounds: Rounds[T] = Rounds(self._pipeline, _few(self._pipeline))
-        again: Tries[T] = []
+    def _begin(self, outcomes: list[Outcome[T]]) -> SteppedWindow[T]:
+        rounds: SteppedWindow[T] = SteppedWindow(self._pipeline, _replies_that_fit(self._pipeline))
+        again: Retries[T] = []
         for outcome in outcomes:
             if isinstance(outcome.error, NotFound):
                 steps = self._another(outcome.item, outcome.error)
@@ -253,7 +253,7 @@ class Again(Generic[T]):
         return rounds
 
 
-class Updates(Generic[D]):
+class UpdateWork(Generic[D]):
     """Updates, each of which may take several requests."""
 
     answer = ANSWER
@@ -268,22 +268,22 @@ class Updates(Generic[D]):
         if self.update.has_mark_mask:
             self.masks = await self._probes.has("mark_mask")
 
-    def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> Rounds[D]:
+    def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> SteppedWindow[D]:
         def steps(item: D) -> Steps[None]:
-            return updating(item, self.update, masks=self.masks, encode=self._encode)
+            return update_flow(item, self.update, masks=self.masks, encode=self._encode)
 
-        return _rounds(pipeline, items, steps, until_error, pipeline.window)
+        return _stepped(pipeline, items, steps, until_error, pipeline.window)
 
 
-def _rounds(
+def _stepped(
     pipeline: Pipeline,
     items: Sequence[D],
     steps: Callable[[D], Steps[None]],
     until_error: bool,
     most: int,
-) -> Rounds[D]:
+) -> SteppedWindow[D]:
     """Begin a window of items: of those before a bad one, if ``until_error``."""
-    rounds: Rounds[D] = Rounds(pipeline, most)
+    rounds: SteppedWindow[D] = SteppedWindow(pipeline, most)
     for item in items:
         outcome = Outcome(item)
         rounds.take(outcome, steps(item))
@@ -293,7 +293,7 @@ def _rounds(
     return rounds
 
 
-class Rounds(Generic[T]):
+class SteppedWindow(Generic[T]):
     """A window of items: the next request of all that need one more, round by round."""
 
     def __init__(self, pipeline: Pipeline, most: int) -> None:

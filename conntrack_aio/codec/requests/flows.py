@@ -35,7 +35,7 @@ from ..packers import Packers, Part, Unfit
 from ..reference import encode_fields
 from .common import NO_HINTS, as_argument, request
 from .selection import select
-from .targets import Name, Target, as_target, check_named, lookup
+from .targets import EntryKey, Target, as_target, check_named, lookup
 
 SETTABLE: Final = Status.SEEN_REPLY | Status.ASSURED | Status.FIXED_TIMEOUT | Status.HELPER
 """The status bits that a request may set. No bit can be cleared."""
@@ -105,7 +105,7 @@ def _request(
     )
 
 
-def get_by(name: Name, verb: str = "get") -> Request:
+def get_by(name: EntryKey, verb: str = "get") -> Request:
     """Read the entry of a name."""
     return _by(name, verb, IPCTNL_MSG_CT.GET, _HINTS_LOOKUP)
 
@@ -122,23 +122,23 @@ def get_by_original_tuple(flow: Flow) -> Request:
     sent = copy(flow.orig)
     sent.zone = (flow.zone if sent.zone is None else sent.zone) or None
     if sent.zone is not None:
-        return get_by(Name("orig", sent, None))
+        return get_by(EntryKey("orig", sent, None))
     sent.zone = flow.reply.zone or 1
-    return get_by(Name("reply", sent, None))
+    return get_by(EntryKey("reply", sent, None))
 
 
-def reset_by(name: Name) -> Request:
+def reset_by(name: EntryKey) -> Request:
     """Read the entry of a name, and set its counters to zero."""
     return _by(name, "get and reset", IPCTNL_MSG_CT.GET_CTRZERO, _HINTS_LOOKUP)
 
 
-def delete_by(name: Name, id: int | None) -> Request:
+def delete_by(name: EntryKey, id: int | None) -> Request:
     """Delete the entry of a name, if it has this id."""
     return _by(name, "delete", IPCTNL_MSG_CT.DELETE, _HINTS_DELETE, id=id)
 
 
 def _by(
-    name: Name, verb: str, message: IPCTNL_MSG_CT, hints: Mapping[int, str], **more: object
+    name: EntryKey, verb: str, message: IPCTNL_MSG_CT, hints: Mapping[int, str], **more: object
 ) -> Request:
     attributes = encode_fields(Flow, name.values(**more))
     family = name.tuple.family
@@ -453,15 +453,17 @@ def _created_protoinfo(flow: Flow) -> object:
     )
 
 
-def update(target: Target | Name, values: Mapping[str, object], zone: int | None = None) -> Request:
+def update(
+    target: Target | EntryKey, values: Mapping[str, object], zone: int | None = None
+) -> Request:
     """Change what ``values`` names, by the names of :class:`Flow` and :class:`RequestOnly`.
 
     A status must already be what :func:`updated_status` makes of it. Raises :exc:`EncodeError`.
     """
-    if issubclass(type(target), Name):
-        name = cast("Name", target)
+    if issubclass(type(target), EntryKey):
+        name = cast("EntryKey", target)
     else:
-        name = Name("orig", *lookup(cast("Target", target), zone))
+        name = EntryKey("orig", *lookup(cast("Target", target), zone))
     found = name.tuple
     _check_protoinfo(values.get("protoinfo"), found.proto)
     _check_seqadj(values)

@@ -64,7 +64,7 @@ def check_named(found: object, path: str | None) -> None:
         raise EncodeError(error.reason, (*above, *error.path)) from None
 
 
-class Name(NamedTuple):
+class EntryKey(NamedTuple):
     """What the kernel finds an entry by: one of its tuples, and the zone of the request."""
 
     direction: Literal["orig", "reply"]
@@ -78,7 +78,7 @@ class Name(NamedTuple):
         return {self.direction: self.tuple, "zone": self.zone, **more}
 
 
-def names_of(flow: Flow, zone: int | None) -> list[Name]:
+def entry_keys(flow: Flow, zone: int | None) -> list[EntryKey]:
     """Return all that may find this flow, where :func:`lookup` found another one or none.
 
     Two living entries may have a tuple and zone in common, in different directions: the kernel
@@ -89,7 +89,7 @@ def names_of(flow: Flow, zone: int | None) -> list[Name]:
     :func:`lookup` does.
     """
     flow = as_argument(flow, Flow, "")
-    names = [Name("orig", *lookup(flow, zone))]
+    names = [EntryKey("orig", *lookup(flow, zone))]
     reply = flow.reply
     try:
         check_named(reply, "reply")
@@ -97,11 +97,11 @@ def names_of(flow: Flow, zone: int | None) -> list[Name]:
         return names  # without it, there is no other name
     own = zone if zone is not None else flow.zone
     if zone is None and not flow.zone and flow.orig.zone:
-        names.append(Name("orig", flow.orig, None))
+        names.append(EntryKey("orig", flow.orig, None))
     of_reply = reply.zone if zone is None and reply.zone is not None else own
     names.append(
-        Name("reply", reply.without_zone, None if of_reply is None else plain_number(of_reply))
+        EntryKey("reply", reply.without_zone, None if of_reply is None else plain_number(of_reply))
     )
     if zone is None and not flow.zone and reply.zone:
-        names.append(Name("reply", reply, None))
+        names.append(EntryKey("reply", reply, None))
     return names

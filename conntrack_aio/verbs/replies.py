@@ -19,22 +19,22 @@ from ..netlink.exchange import Outcome, Reply
 T = TypeVar("T")
 
 
-def the_flow(outcome: Outcome) -> Flow:
+def flow_in(outcome: Outcome) -> Flow:
     """The entry in the answer."""
-    return _the_one(outcome, "entry", flow_of)
+    return _object_in(outcome, "entry", flow_of)
 
 
-def the_expectation(outcome: Outcome) -> Expectation:
+def expectation_in(outcome: Outcome) -> Expectation:
     """The expectation in the answer."""
-    return _the_one(outcome, "expectation", expectation_of)
+    return _object_in(outcome, "expectation", expectation_of)
 
 
-def the_policy(outcome: Outcome) -> TimeoutPolicy:
+def policy_in(outcome: Outcome) -> TimeoutPolicy:
     """The timeout policy in the answer."""
-    return _the_one(outcome, "policy", timeout_policy_of)
+    return _object_in(outcome, "policy", timeout_policy_of)
 
 
-def _the_one(outcome: Outcome, what: str, read: Callable[[Reply], T]) -> T:
+def _object_in(outcome: Outcome, what: str, read: Callable[[Reply], T]) -> T:
     replies = outcome.result()
     if not replies:
         raise NoReply(f"{outcome.request}: the kernel's answer has no {what}")
