@@ -1,7 +1,7 @@
-"""What the answers to requests are read as.
+"""Decode the replies to requests.
 
-Each raises what the request was refused with; :exc:`NoReply` for an answer without what was asked
-for; and :exc:`DecodeError`.
+Each function raises the :exc:`KernelError` with which the request was refused; :exc:`NoReply` for
+an acknowledgement without a reply; and :exc:`DecodeError` for a reply that cannot be decoded.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ T = TypeVar("T")
 
 
 def flow_in(outcome: Outcome) -> Flow:
-    """The entry in the answer."""
+    """Return the entry in the reply."""
     return _object_in(outcome, "entry", flow_of)
 
 
 def expectation_in(outcome: Outcome) -> Expectation:
-    """The expectation in the answer."""
+    """Return the expectation in the reply."""
     return _object_in(outcome, "expectation", expectation_of)
 
 
 def policy_in(outcome: Outcome) -> TimeoutPolicy:
-    """The timeout policy in the answer."""
+    """Return the timeout policy in the reply."""
     return _object_in(outcome, "policy", timeout_policy_of)
 
 
 def _object_in(outcome: Outcome, what: str, read: Callable[[Reply], T]) -> T:
     replies = outcome.result()
     if not replies:
-        raise NoReply(f"{outcome.request}: the kernel's answer has no {what}")
+        raise NoReply(f"{outcome.request}: the kernel's reply has no {what}")
     return read(replies[0])
