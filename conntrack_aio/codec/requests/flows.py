@@ -251,7 +251,7 @@ def _make_delete(target: Target, zone: int | None) -> bytes:
     return _request("", None, IPCTNL_MSG_CT.DELETE, attributes, family=found.family).pack(0)
 
 
-def words(verb: str, target: object) -> Request:
+def request_in_errors(verb: str, target: object) -> Request:
     """What a request of this verb about a flow is called in errors, and nothing that is sent."""
     subject = target.orig if isinstance(target, Flow) else target
     if isinstance(subject, Tuple) and verb != "create":
