@@ -221,7 +221,7 @@ if TYPE_CHECKING:
         Timeouts,
     )
 
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"
 
 __all__ = [
     # Connecting
