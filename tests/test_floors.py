@@ -16,7 +16,6 @@ PACKAGE = Path(conntrack_aio.__file__).parent
 FLOORS = {
     "errors": 0,
     "function_builder": 0,
-    "generated": 0,
     "interrupts": 0,
     "plain": 0,
     "uapi": 0,
