@@ -36,6 +36,8 @@ _TOKEN: Final = re.compile(
     r"\{(?P<placeholder>[a-z_]+)\}|\.[A-Za-z_]+|(?P<word>[A-Za-z_]+)|:=|[ ,()\[\]=<>!&|*]"
 )
 
+_PLACEHOLDER: Final = re.compile(r"\{[a-z_]+\}")
+
 _JOINTS: Final = {"and": " and\n", "or": " or\n", "is": " is "}
 """Operands of ``and`` and ``or`` stand on lines of their own: a traceback shows the right one."""
 
@@ -110,12 +112,20 @@ class FunctionBuilder:
     and :meth:`block`, then call :meth:`build` once.
     """
 
-    def __init__(self, name: str, about: str, *, keyword_only: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        about: str,
+        *,
+        keyword_only: bool = False,
+        factories: Factories | None = None,
+    ) -> None:
         """Start a function.
 
         :param name: the function's name, an identifier.
         :param about: what the function is for, as a part of its file name in tracebacks.
         :param keyword_only: whether all parameters are keyword-only.
+        :param factories: the compiled sources that this function may share with others.
         """
         self._name = _identifier(name)
         self._about = about
@@ -128,7 +138,9 @@ class FunctionBuilder:
         """The function's global names. They keep every bound object alive."""
         self._names: dict[int, Expression] = {}
         """The name of each bound object, by the object's id."""
+        self._factories = factories
         self._captured: dict[str, object] = {}
+        """The values that the function has for itself, if it shares its source."""
 
     # -- names and values -------------------------------------------------------------------
 
@@ -165,11 +177,12 @@ class FunctionBuilder:
     def capture(self, value: object) -> Expression:
         """Return a new name for a value in which functions of the same source differ.
 
-        Every call returns another name, even for the same value: so the source depends on no
-        value, and :meth:`build` can share it.
+        Every call returns another name, even for the same value. So the source does not depend on
+        any value, and functions can share it.
         """
         made = self._fresh("v")
-        self._captured[made.text] = value
+        names = self._bound if self._factories is None else self._captured
+        names[made.text] = value
         return made
 
     def _fresh(self, hint: str) -> Expression:
@@ -220,9 +233,14 @@ class FunctionBuilder:
         return _expression(joined if operator == "is" else f"({joined})")
 
     def _render(self, template: str, parts: Mapping[str, object]) -> str:
-        if _placeholders(template) != frozenset(parts):
+        format, placeholders, names = _parsed(template)
+        if frozenset(parts) != names:
             raise ValueError(f"the placeholders of {template!r} are not {', '.join(parts)}")
-        return template.format_map({name: self._text(part, name) for name, part in parts.items()})
+        texts = [
+            part.text if type(part := parts[name]) is Expression else self._text(part, name)
+            for name in placeholders
+        ]
+        return format % tuple(texts)
 
     def _text(self, part: object, hint: str = "c") -> str:
         """Return the text of a part. A value that needs a name gets one that starts with hint."""
@@ -236,13 +254,21 @@ class FunctionBuilder:
 
     def line(self, template: LiteralString, /, **parts: object) -> None:
         """Write a statement: see :meth:`expression`."""
-        self._write(len(self._lines), self._render(template, parts))
+        self._lines.append(self._indented(self._render(template, parts)))
 
     def let(self, hint: str, template: LiteralString, /, **parts: object) -> Expression:
         """Assign an expression to a new local variable, and return the variable."""
         made = self.local(hint)
-        self._write(len(self._lines), f"{made.text} = {self._render(template, parts)}")
+        self._lines.append(self._indented(f"{made.text} = {self._render(template, parts)}"))
         return made
+
+    def set(self, owner: object, name: str, value: object) -> None:
+        """Assign a part to the attribute of another part. The name comes from a declaration.
+
+        :raises ValueError: when the name is not an identifier.
+        """
+        target, name = self._text(owner), _identifier(name)
+        self._lines.append(f"{self._indent}{target}.{name} = {self._text(value)}")
 
     @contextmanager
     def block(self, template: LiteralString, /, **parts: object) -> Generator[None]:
@@ -255,7 +281,7 @@ class FunctionBuilder:
         self._indent += "    "
         yield
         self._indent = outer
-        self._write(at, self._render(template, parts) + ":")
+        self._lines.insert(at, self._indented(self._render(template, parts) + ":"))
 
     def store(self, memo: BoundedMemo, key: object, value: object) -> None:
         """Write :meth:`BoundedMemo.store` as source, which saves a call."""
@@ -264,38 +290,37 @@ class FunctionBuilder:
             self.line("{memo}.clear()", memo=memo)
         self.line("{memo}[{key}] = {value}", memo=memo, key=key, value=value)
 
-    def _write(self, at: int, text: str) -> None:
-        """Insert a statement, whose further lines are in brackets."""
-        self._lines.insert(at, self._indent + text.replace("\n", f"\n{self._indent}    "))
+    def _indented(self, statement: str) -> str:
+        """Return a statement at the current depth. What follows its first line is in brackets."""
+        if "\n" in statement:
+            statement = statement.replace("\n", f"\n{self._indent}    ")
+        return self._indent + statement
 
     # -- the function -----------------------------------------------------------------------
 
     @property
     def source(self) -> str:
-        """The source as written so far: the function, or a factory that captures its values."""
+        """The source as written so far. A shared one is that of a function's factory."""
         header = f"def {self._name}({', '.join(self._parameters)}):"
         body = self._lines or ["    pass"]
-        if not self._captured:
+        if self._factories is None:
             return "\n".join([header, *body, ""])
         factory = f"def make({', '.join(self._captured)}):"
         return "\n".join([factory, f"  {header}", *body, f"  return {self._name}", ""])
 
-    def build(self, factories: Factories | None = None) -> Callable[..., Any]:
-        """Compile the source and return the function.
+    def build(self) -> Callable[..., Any]:
+        """Compile the source, unless a function shares it, and return the function.
 
+        Functions share a source when they bind the same objects. They differ in captured values.
         The source is registered with :mod:`linecache` for as long as a function of it lives.
-
-        :param factories: what was compiled for other functions. A function of the same source and
-            the same bound objects is taken from there; it differs in its captured values alone.
         """
         source = self.source
-        if not self._captured:
+        if self._factories is None:
             return self._compiled(source, self._name)
-        factories = {} if factories is None else factories
         key = (source, *self._names)
-        factory = factories.get(key)
+        factory = self._factories.get(key)
         if factory is None:
-            factory = factories[key] = self._compiled(source, "make")
+            factory = self._factories[key] = self._compiled(source, "make")
         made: Callable[..., Any] = factory(*self._captured.values())
         return made
 
@@ -333,12 +358,12 @@ def _name_of(value: object, default: str) -> str:
 
 
 @lru_cache(256)
-def _placeholders(template: str) -> frozenset[str]:
-    """Return the names of a template's placeholders.
+def _parsed(template: str) -> tuple[str, tuple[str, ...], frozenset[str]]:
+    """Return the format of a template, its placeholders in order, and the set of them.
 
     :raises ValueError: when it contains anything that a template must not contain.
     """
-    found: set[str] = set()
+    names: list[str] = []
     at = 0
     while at < len(template):
         token = _TOKEN.match(template, at)
@@ -348,6 +373,6 @@ def _placeholders(template: str) -> frozenset[str]:
                 f"{at} of {template!r}"
             )
         if token["placeholder"]:
-            found.add(token["placeholder"])
+            names.append(token["placeholder"])
         at = token.end()
-    return frozenset(found)
+    return _PLACEHOLDER.sub("%s", template), tuple(names), frozenset(names)

@@ -136,6 +136,7 @@ def test_a_name_must_be_an_identifier(name: Any) -> None:
         lambda: builder.let(name, "{owner}", owner=owner),
         lambda: builder.bind(object(), name),
         lambda: builder.attribute(owner, name),
+        lambda: builder.set(owner, name, owner),
         lambda: builder.attribute(owner, "orig", name),
     ]
     for use in uses:
@@ -296,11 +297,11 @@ def test_a_function_keeps_its_values_and_nothing_else() -> None:
 
 
 def compare(factories: Factories | None, *values: object, bound: object = None) -> Any:
-    builder = FunctionBuilder("compare", "test")
+    builder = FunctionBuilder("compare", "test", factories=factories)
     found = builder.parameter("found")
     parts = [builder.expression("{f} == {v}", f=found, v=builder.capture(v)) for v in values]
     builder.line("return {any}", any=builder.join("or", [*parts, bound]))
-    return builder.build(factories)
+    return builder.build()
 
 
 def test_functions_of_one_source_share_it() -> None:

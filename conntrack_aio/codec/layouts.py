@@ -231,7 +231,7 @@ class _LayoutWriter:
         made = builder.local(schema.cls.__name__.lower())
         self._new(made, schema.cls)
         for attribute in attrs.fields(schema.cls):  # type: ignore[arg-type]
-            self._set(made, attribute.name, values.get(attribute.name, attribute.default))
+            builder.set(made, attribute.name, values.get(attribute.name, attribute.default))
         return made
 
     def _value(self, found: Found | None) -> Expression:
@@ -264,7 +264,7 @@ class _LayoutWriter:
         with builder.block("if {value} is None", value=value):
             self._new(value, scalar.types[0])
             for name, attribute in scalar.attributes(builder, raw).items():
-                self._set(value, name, attribute)
+                builder.set(value, name, attribute)
             builder.store(memo, raw, value)
         return value
 
@@ -280,10 +280,6 @@ class _LayoutWriter:
 
     def _new(self, variable: Expression, cls: type[object]) -> None:
         self._builder.line("{made} = {new}({cls})", made=variable, new=object.__new__, cls=cls)
-
-    def _set(self, owner: Expression, name: str, value: object) -> None:
-        field = self._builder.attribute(owner, name)
-        self._builder.line("{field} = {value}", field=field, value=value)
 
 
 @cache

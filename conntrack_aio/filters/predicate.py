@@ -51,39 +51,36 @@ _MOST_LISTED: Final = 1024
 
 def compile_predicate(node: Node) -> Predicate:
     """Return a function that is true of the flows that match."""
-    return _Compiler().build(node)
+    return _PredicateWriter(_Compiler()).build(node)
 
 
 class _Compiler:
-    """Compiles the functions that one predicate consists of: many, of few forms."""
+    """Compiles the functions that one predicate calls: many, of few forms."""
 
     def __init__(self) -> None:
-        self._factories: Factories = {}
+        self.factories: Factories = {}
         self._compiled: dict[Node, Predicate] = {TRUE: _always}
 
     def compile(self, node: Node) -> Predicate:
         """Return a function that is true of the flows that match; the same for the same node."""
         predicate = self._compiled.get(node)
         if predicate is None:
-            predicate = self._compiled[node] = self.build(node)
+            writer = _PredicateWriter(self, self.factories)
+            predicate = self._compiled[node] = writer.build(node)
         return predicate
-
-    def build(self, node: Node) -> Predicate:
-        """Return a new function that is true of the flows that match."""
-        return _PredicateWriter(self.compile).build(node, self._factories)
 
 
 class _PredicateWriter:
     """Writes one function of a predicate: an expression about a flow."""
 
-    def __init__(self, compile: Callable[[Node], Predicate]) -> None:
-        self._compile = compile
-        self._builder = builder = FunctionBuilder("match", "match")
+    def __init__(self, compiler: _Compiler, factories: Factories | None = None) -> None:
+        self._compile = compiler.compile
+        self._builder = builder = FunctionBuilder("match", "match", factories=factories)
         self._flow = builder.parameter("flow")
         self._value = builder.local("value")
         """A variable for what must not be read twice."""
 
-    def build(self, node: Node, factories: Factories) -> Predicate:
+    def build(self, node: Node) -> Predicate:
         builder, flow = self._builder, self._flow
         result = self._write(node)
         # A constant reads the flow as well, so that what is not a flow raises an error.
@@ -93,7 +90,7 @@ class _PredicateWriter:
             builder.line("return {flow}.orig is {flow}", flow=flow)
         else:
             builder.line("return {result}", result=result)
-        return builder.build(factories)
+        return builder.build()
 
     def _write(self, node: Node) -> Expression:
         """Return an expression that is true where the node holds."""

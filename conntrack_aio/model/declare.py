@@ -496,7 +496,7 @@ def _compile_maker(cls: type[object]) -> Callable[..., Any]:
             set_ = getattr(cls, name).__set__
             builder.line("{set}({made}, {value})", set=set_, made=made, value=value)
         else:
-            builder.line("{field} = {value}", field=builder.attribute(made, name), value=value)
+            builder.set(made, name, value)
     builder.line("return {made}", made=made)
     return builder.build()
 
