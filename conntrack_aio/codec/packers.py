@@ -129,13 +129,8 @@ class Packers:
         self._packers[hint] = [packer, *self._packers.get(hint, [])[: SHAPES - 1]]
 
 
-class _Variable(NamedTuple):
-    """A variable of a packer: an argument, or a field of another variable."""
-
-    path: tuple[str, ...]
-    name: Expression
-    depth: int
-    """How many fields lead to it from an argument."""
+_Path = tuple[str, ...]
+"""An argument, and the fields that lead from it to an object. Each has a variable of its own."""
 
 
 class _PackedValue(NamedTuple):
@@ -156,14 +151,14 @@ class _PackerWriter:
         builder = self._builder = FunctionBuilder("packer", "packer")
         seq = builder.parameter("seq")
         self._arguments = {name: builder.parameter(name) for name in arguments}
-        self._variables: dict[tuple[str, ...], _Variable] = {
-            (name,): _Variable((name,), argument, 0) for name, argument in self._arguments.items()
+        self._variables: dict[_Path, Expression] = {
+            (name,): argument for name, argument in self._arguments.items()
         }
         self._packed = {_SEQ: _PackedValue("I", 4, builder.call(socket.htonl, seq))}
         """What is packed, by its offset."""
         self._guards: dict[int, _Guards] = {}
-        """The conditions, by the depth of the objects that they are on."""
-        self._guarded: set[_Variable] = set()
+        """The conditions on objects, by the lengths of their paths."""
+        self._guarded: set[_Path] = set()
         self._computed: list[tuple[Expression, Expression]] = []
         """The variables that hold computed bytes, and how they are looked up."""
 
@@ -175,7 +170,7 @@ class _PackerWriter:
         """
         builder = self._builder
         for name, argument in zip(self._arguments, arguments, strict=True):
-            self._guard(self._variables[name,], argument)
+            self._guard((name,), argument)
         for value in values:
             self._request_value(value)
         format, packed = self._format()
@@ -197,39 +192,39 @@ class _PackerWriter:
             self._skeletons[part.cls] = skeleton
         field = next(each for each in skeleton.schema.fields if each.name == part.field)
         found = skeleton.values[field.slot]
-        variable = self._variable(tuple(part.path.split(".")))
-        self._guard(variable, part.value)
+        path = tuple(part.path.split("."))
+        self._guard(path, part.value)
         if part.computed:
-            self._computed_value(variable, part.value, found)
+            self._computed_value(path, part.value, found)
         elif part.value is not None:
-            self._value(variable, part.value, found)
+            self._value(path, part.value, found)
 
-    def _value(self, variable: _Variable, value: object, found: Found | None) -> None:
+    def _value(self, path: _Path, value: object, found: Found | None) -> None:
         """Write a value that is packed as its field declares."""
         if found is None:
             raise UnsupportedShape
         if found.inside is not None:
-            self._object(variable, value, found.inside)
+            self._object(path, value, found.inside)
             return
         scalar = found.leaf.scalar
         assert scalar is not None
         size = found.end - found.start
         if size != len(scalar.encode(value)):
             raise UnsupportedShape
-        packed = self._scalar(found.leaf.wire, scalar, variable)
+        packed = self._scalar(found.leaf.wire, scalar, path)
         if packed is None:
-            self._look_up([variable], found)
+            self._look_up([path], found)
         else:
             self._packed[found.start] = _PackedValue(packed[0], size, packed[1])
 
     def _scalar(
-        self, wire: Wire[object], scalar: Scalar, variable: _Variable
+        self, wire: Wire[object], scalar: Scalar, path: _Path
     ) -> tuple[str, Expression] | None:
         """Return the struct format of a value and what is packed; ``None`` if there is no format.
 
         An address is packed from the attributes that :mod:`.scalars` has checked.
         """
-        builder, name = self._builder, variable.name
+        builder, name = self._builder, self._variable(path)
         if isinstance(wire, Integer) and not wire.host_order:
             assert scalar.code is not None
             return scalar.code, name
@@ -240,10 +235,10 @@ class _PackerWriter:
         ip = builder.attribute(name, "_ip")
         if scalar.code == "I":
             return "I", ip
-        self._guards_at(variable.depth + 1).absent.append(builder.attribute(name, "_scope_id"))
+        self._guards_at(len(path) + 1).absent.append(builder.attribute(name, "_scope_id"))
         return "16s", builder.call(int.to_bytes, ip, 16, "big")
 
-    def _object(self, variable: _Variable, value: object, skeleton: Skeleton) -> None:
+    def _object(self, path: _Path, value: object, skeleton: Skeleton) -> None:
         """Write an object whose fields are packed as they declare."""
         builder, schema = self._builder, skeleton.schema
         if type(value) is not schema.cls or schema.sequences or schema.inlines:
@@ -251,34 +246,34 @@ class _PackerWriter:
         deciding = _deciding(schema)
         for field in schema.fields:
             inner = getattr(value, field.name)
-            local = self._variable((*variable.path, field.name))
-            self._guard(local, inner)
+            inside = (*path, field.name)
+            self._guard(inside, inner)
             if field.name in deciding:
-                equal = builder.expression("{name} == {value}", name=local.name, value=inner)
-                self._guards_at(local.depth).equal.append(equal)
+                name = self._variable(inside)
+                equal = builder.expression("{name} == {value}", name=name, value=inner)
+                self._guards_at(len(inside)).equal.append(equal)
             elif inner is not None:
-                self._value(local, inner, skeleton.values[field.slot])
+                self._value(inside, inner, skeleton.values[field.slot])
 
-    def _computed_value(self, variable: _Variable, value: object, found: Found | None) -> None:
+    def _computed_value(self, path: _Path, value: object, found: Found | None) -> None:
         """Write a value from which the reference computes the bytes, and from nothing else."""
         if value is None:
             return  # what the reference writes for an absent value is a part of the shape
         if found is None:
             raise UnsupportedShape
         if found.inside is None:
-            self._look_up([variable], found)
+            self._look_up([path], found)
             return
-        present: list[_Variable] = []
+        present: list[_Path] = []
         for field in schema_of(type(value)).fields:
-            inner = getattr(value, field.name)
-            local = self._variable((*variable.path, field.name))
-            if inner is None:
-                self._guard(local, None)
+            inside = (*path, field.name)
+            if getattr(value, field.name) is None:
+                self._guard(inside, None)
             else:
-                present.append(local)
+                present.append(inside)
         self._look_up(present, found)
 
-    def _look_up(self, variables: Sequence[_Variable], found: Found) -> None:
+    def _look_up(self, paths: Sequence[_Path], found: Found) -> None:
         """Write a look-up of bytes by the values that they are computed from.
 
         The types of the values are a part of the key: True equals 1 and 1.0.
@@ -286,8 +281,8 @@ class _PackerWriter:
         builder = self._builder
         computed = _ComputedBytes(self._make, self._data, found.start, found.end)
         key: list[Expression] = []
-        for variable in variables:
-            key += [variable.name, builder.call(type, variable.name)]
+        for name in map(self._variable, paths):
+            key += [name, builder.call(type, name)]
         lookup = builder.expression(
             "{memo}.get(({key})) or {learn}(({key}), {arguments})",
             memo=computed.memo,
@@ -302,35 +297,35 @@ class _PackerWriter:
 
     # -- the parts of the source ------------------------------------------------------------
 
-    def _variable(self, path: tuple[str, ...]) -> _Variable:
-        """Return the variable of an argument, or of a field of another variable."""
-        variable = self._variables.get(path)
-        if variable is None:
-            builder, owner = self._builder, self._variables[path[:-1]]
-            variable = _Variable(path, builder.local("_".join(path)), owner.depth + 1)
-            self._variables[path] = variable
-            field = builder.attribute(owner.name, path[-1])
-            load = builder.expression("{name} = {field}", name=variable.name, field=field)
-            self._guards_at(variable.depth).loads.append(load)
-        return variable
+    def _variable(self, path: _Path) -> Expression:
+        """Return the variable of an object, and load it before the conditions on it."""
+        name = self._variables.get(path)
+        if name is None:
+            builder = self._builder
+            name = self._variables[path] = builder.local("_".join(path))
+            field = builder.attribute(self._variables[path[:-1]], path[-1])
+            load = builder.expression("{name} = {field}", name=name, field=field)
+            self._guards_at(len(path)).loads.append(load)
+        return name
 
-    def _guards_at(self, depth: int) -> _Guards:
-        return self._guards.setdefault(depth, _Guards())
+    def _guards_at(self, length: int) -> _Guards:
+        return self._guards.setdefault(length, _Guards())
 
-    def _guard(self, variable: _Variable, value: object) -> None:
-        """Require that the variable has a value of the same type, or none.
+    def _guard(self, path: _Path, value: object) -> None:
+        """Require that an object is of the same type, or absent.
 
         :raises UnsupportedShape: when the type is not plain. Its objects may compare and hash as
             they like, so nothing could be looked up by them.
         """
-        if variable in self._guarded:
+        if path in self._guarded:
             return
-        self._guarded.add(variable)
-        guards = self._guards_at(variable.depth)
+        self._guarded.add(path)
+        name, guards = self._variable(path), self._guards_at(len(path))
         if value is None:
-            guards.absent.append(variable.name)
+            guards.absent.append(name)
         elif _is_plain(type(value)):
-            guards.types.setdefault(type(value), []).append(self._builder.call(type, variable.name))
+            types = guards.types.setdefault(type(value), [])
+            types.append(self._builder.call(type, name))
         else:
             raise UnsupportedShape
 
@@ -376,7 +371,7 @@ class _ComputedBytes:
 
 @attrs.define
 class _Guards:
-    """The conditions on the objects of one depth. They come before those on what is inside."""
+    """The conditions on objects of one depth. They come before those on what is inside."""
 
     loads: list[Expression] = attrs.field(factory=list[Expression])
     absent: list[Expression] = attrs.field(factory=list[Expression])
