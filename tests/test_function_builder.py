@@ -39,7 +39,7 @@ class Subclass(str):
 def divide_by(zero: int) -> Callable[[int], float]:
     builder = FunctionBuilder("divide", "test")
     number = builder.parameter("number")
-    # A modulo or a division is in no template; this one has the method of int.
+    # Templates have no division operator, so this calls the method of int.
     builder.line("return {call}", call=builder.call(int.__truediv__, number, zero))
     return builder.build()
 
@@ -142,6 +142,32 @@ def test_a_name_must_be_an_identifier(name: Any) -> None:
     for use in uses:
         with pytest.raises(ValueError, match="is not an identifier"):
             use()
+
+
+def test_a_field_with_a_hostile_name_is_refused() -> None:
+    """A class may have attributes of any name; generated source may not."""
+    hostile = "mark = 0; import os #"
+    cls = type("Hostile", (), {"__slots__": ("mark",)})
+    setattr(cls, hostile, 7)
+    builder = FunctionBuilder("read", "test")
+    made = builder.let("made", "{new}({cls})", new=object.__new__, cls=cls)
+    with pytest.raises(ValueError, match="is not an identifier"):
+        builder.set(made, hostile, 7)
+    with pytest.raises(ValueError, match="is not an identifier"):
+        builder.attribute(made, hostile)
+    builder.line("return {made}", made=made)
+    assert "import" not in builder.source
+    assert type(builder.build()()) is cls
+
+
+@pytest.mark.parametrize("text", ["x; import os", "os.system('true')", "7", "10.0.0.1", "'", "7.5"])
+def test_a_value_that_was_formatted_into_a_template_is_refused(text: str) -> None:
+    builder = FunctionBuilder("read", "test")
+    x = builder.parameter("x")
+    for template in (f"{{x}} == {text}", f"{{x}} == {text!r}", f"{{x}}.{text}", f"{{x}}[{text!r}]"):
+        with pytest.raises(ValueError, match="a template has"):
+            builder.line(template, x=x)
+    assert builder.source == "def read(x):\n    pass\n"
 
 
 # -- templates ----------------------------------------------------------------------------------
