@@ -138,6 +138,8 @@ class FunctionBuilder:
         """The function's global names. They keep every bound object alive."""
         self._names: dict[int, Expression] = {}
         """The name of each bound object, by the object's id."""
+        self._getters: dict[int, Expression] = {}
+        """The name of each memo's ``get``, by the memo's id. Each ``memo.get`` is a new object."""
         self._factories = factories
         self._captured: dict[str, object] = {}
         """The values that the function has for itself, if it shares its source."""
@@ -231,6 +233,16 @@ class FunctionBuilder:
             raise ValueError(f"{operator!r} needs operands")
         joined = _JOINTS[operator].join([self._text(each) for each in operands])
         return _expression(joined if operator == "is" else f"({joined})")
+
+    def find(self, memo: BoundedMemo, key: object) -> Expression:
+        """Return the result that a memo has for a key, or ``None``. Nothing is computed.
+
+        The bound method is called, because CPython is slow to call a method of a dict's subclass.
+        """
+        get = self._getters.get(id(memo))
+        if get is None:
+            get = self._getters[id(memo)] = self.bind(memo.get, "get")
+        return self.call(get, key)
 
     def _render(self, template: str, parts: Mapping[str, object]) -> str:
         format, placeholders, names = _parsed(template)

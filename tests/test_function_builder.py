@@ -395,6 +395,20 @@ def test_a_memo_without_a_function_is_filled_by_storing() -> None:
     assert memo[1] == "one"
 
 
+def test_finding_computes_nothing() -> None:
+    memo = BoundedMemo(3, str)
+    builder = FunctionBuilder("find", "test")
+    key = builder.parameter("key")
+    first, second = builder.find(memo, key), builder.find(memo, key)
+    assert first.text == second.text == "get(key)"
+    other = builder.find(BoundedMemo(3), key)
+    assert other.text != first.text
+    builder.line("return {first}", first=first)
+    find = builder.build()
+    assert find(1) is None
+    assert memo[1] == find(1) == "1"
+
+
 def test_written_and_called_storing_do_the_same() -> None:
     written, called = BoundedMemo(3), BoundedMemo(3)
     builder = FunctionBuilder("store", "test")

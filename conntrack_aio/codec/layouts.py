@@ -260,7 +260,7 @@ class _LayoutWriter:
             return raw
         if scalar.attributes is None:
             return builder.expression("{memo}[{raw}]", memo=memo, raw=raw)
-        value = builder.let("value", "{memo}.get({raw})", memo=memo, raw=raw)
+        value = builder.let("value", "{found}", found=builder.find(memo, raw))
         with builder.block("if {value} is None", value=value):
             self._new(value, scalar.types[0])
             for name, attribute in scalar.attributes(builder, raw).items():

@@ -280,16 +280,13 @@ class _PackerWriter:
         """
         builder = self._builder
         computed = _ComputedBytes(self._make, self._data, found.start, found.end)
-        key: list[Expression] = []
+        parts: list[Expression] = []
         for name in map(self._variable, paths):
-            key += [name, builder.call(type, name)]
-        lookup = builder.expression(
-            "{memo}.get(({key})) or {learn}(({key}), {arguments})",
-            memo=computed.memo,
-            learn=computed.learn,
-            key=key,
-            arguments=list(self._arguments.values()),
-        )
+            parts += [name, builder.call(type, name)]
+        key = builder.expression("({parts})", parts=parts)
+        known = builder.find(computed.memo, key)
+        learned = builder.call(computed.learn, key, *self._arguments.values())
+        lookup = builder.expression("{known} or {learned}", known=known, learned=learned)
         local = builder.local("computed")
         self._computed.append((local, lookup))
         size = found.end - found.start
