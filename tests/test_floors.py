@@ -15,7 +15,7 @@ import conntrack_aio
 PACKAGE = Path(conntrack_aio.__file__).parent
 FLOORS = {
     "errors": 0,
-    "generated": 0,
+    "function_builder": 0,
     "interrupts": 0,
     "plain": 0,
     "uapi": 0,

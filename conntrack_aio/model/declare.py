@@ -21,7 +21,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, cast, dataclass_tra
 
 import attrs
 
-from ..generated import compile_function
+from ..function_builder import FunctionBuilder
 from ..plain import as_address, as_bytes, as_int, as_str
 
 T_co = TypeVar("T_co", covariant=True)
@@ -445,23 +445,25 @@ def _nests_of(cls: type) -> Mapping[str, tuple[type, ...]]:
 
 def _compile_normalizing(cls: type) -> Callable[[Any], None]:
     """Return the function that makes the values of a new object plain."""
-    names: dict[str, object] = {}
-    lines = ["def normalize(self):", "    pass"]
-    for number, (name, plain) in enumerate(normalizers_of(cls).items()):
-        names[f"normalize{number}"] = plain.normalize
-        names[f"set{number}"] = getattr(cls, name).__set__
-        tests: list[str] = []
-        for i, each in enumerate(plain.types):
-            names[f"type{number}_{i}"] = each
-            tests.append(f"kind is not type{number}_{i}")
-        lines += [
-            f"    value = self.{name}",
-            "    if value is not None:",
-            "        kind = type(value)",
-            f"        if {' and '.join(tests)}: set{number}(self, normalize{number}(value))",
-        ]
-    source = "\n".join(lines) + "\n"
-    return compile_function("normalize", source, names, f"values of {cls.__name__}")
+    builder = FunctionBuilder("normalize", f"values of {cls.__name__}")
+    self, value, kind = builder.parameter("self"), builder.local("value"), builder.local("kind")
+    for name, plain in normalizers_of(cls).items():
+        builder.line("{value} = {field}", value=value, field=builder.attribute(self, name))
+        with builder.block("if {value} is not None", value=value):
+            builder.line("{kind} = {type}({value})", kind=kind, type=type, value=value)
+            others = [
+                builder.expression("{kind} is not {cls}", kind=kind, cls=each)
+                for each in plain.types
+            ]
+            with builder.block("if {other}", other=builder.join("and", others)):
+                builder.line(
+                    "{set}({self}, {plain}({value}))",
+                    set=getattr(cls, name).__set__,
+                    self=self,
+                    plain=plain.normalize,
+                    value=value,
+                )
+    return builder.build()
 
 
 _makers: Final[dict[type, Callable[..., Any]]] = {}
@@ -480,31 +482,23 @@ def raw(cls: type[C]) -> Callable[..., C]:
 
 
 def _compile_maker(cls: type[object]) -> Callable[..., Any]:
-    names: dict[str, object] = {"_new": object.__new__, "_class": cls}
-    parameters: list[str] = []
-    lines: list[str] = []
+    builder = FunctionBuilder("make", f"raw {cls.__name__}", keyword_only=True)
     fields: tuple[attrs.Attribute[object], ...] = attrs.fields(cls)  # type: ignore[arg-type]
-    for number, field in enumerate(fields):
-        if field.default is attrs.NOTHING:
-            parameters.append(field.name)
-        else:
-            names[f"_default{number}"] = field.default
-            parameters.append(f"{field.name}=_default{number}")
+    values = {
+        field.name: builder.parameter(field.name)
+        if field.default is attrs.NOTHING
+        else builder.parameter(field.name, field.default)
+        for field in fields
+    }
+    made = builder.let("made", "{new}({cls})", new=object.__new__, cls=cls)
+    for name, value in values.items():
         if cls in _shared:
-            names[f"_set{number}"] = getattr(cls, field.name).__set__
-            lines.append(f"    _set{number}(_made, {field.name})")
+            set_ = getattr(cls, name).__set__
+            builder.line("{set}({made}, {value})", set=set_, made=made, value=value)
         else:
-            lines.append(f"    _made.{field.name} = {field.name}")
-    source = "\n".join(
-        [
-            f"def make(*, {', '.join(parameters)}):",
-            "    _made = _new(_class)",
-            *lines,
-            "    return _made",
-            "",
-        ]
-    )
-    return compile_function("make", source, names, f"raw {cls.__name__}")
+            builder.set(made, name, value)
+    builder.line("return {made}", made=made)
+    return builder.build()
 
 
 def normalized(obj: T) -> T:

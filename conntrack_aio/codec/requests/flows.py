@@ -31,7 +31,7 @@ from ...netlink.nfnetlink import message_type
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
-from ..packers import Packers, Part, Unfit
+from ..packers import Packers, RequestValue, UnsupportedShape
 from ..reference import encode_fields
 from .common import NO_HINTS, as_argument, request
 from .selection import select
@@ -190,26 +190,26 @@ def _named(target: Target) -> Tuple:
     return (target.orig if isinstance(target, Flow) else target).without_zone
 
 
-def _lookup_parts(target: Target, zone: int | None) -> list[Part]:
-    """What a request about an entry depends on."""
+def _lookup_values(target: Target, zone: int | None) -> list[RequestValue]:
+    """Return the values that a request about an entry depends on."""
     if type(target) is Tuple:
-        parts = [Part("target", target, Flow, "orig")]
+        values = [RequestValue("target", target, Flow, "orig")]
     elif type(target) is Flow:
-        parts = [Part("target.orig", target.orig, Flow, "orig")]
+        values = [RequestValue("target.orig", target.orig, Flow, "orig")]
         if zone is None:
-            parts.append(Part("target.zone", target.zone, Flow, "zone"))
+            values.append(RequestValue("target.zone", target.zone, Flow, "zone"))
     else:
-        raise Unfit
+        raise UnsupportedShape
     if zone is not None:
-        parts.append(Part("zone", zone, Flow, "zone"))
-    return parts
+        values.append(RequestValue("zone", zone, Flow, "zone"))
+    return values
 
 
-def _delete_parts(target: Target, zone: int | None) -> list[Part]:
-    parts = _lookup_parts(target, zone)
+def _delete_values(target: Target, zone: int | None) -> list[RequestValue]:
+    values = _lookup_values(target, zone)
     if isinstance(target, Flow):
-        parts.append(Part("target.id", target.id, Flow, "id"))
-    return parts
+        values.append(RequestValue("target.id", target.id, Flow, "id"))
+    return values
 
 
 def _hint_of(target: object) -> Hashable:
@@ -314,17 +314,17 @@ def create_message(
     return _CREATE.pack(_hint_of(flow), seq, flow, nat_src, nat_dst)
 
 
-def _create_parts(flow: Flow, nat_src: object, nat_dst: object) -> list[Part]:
-    """What a new entry depends on.
+def _create_values(flow: Flow, nat_src: object, nat_dst: object) -> list[RequestValue]:
+    """Return the values that a new entry depends on.
 
-    Whether its translation goes with it is told by comparing, so that is nothing for a packer.
+    Whether a translation fits the entry depends on a comparison, which a packer can't make.
     """
     if type(flow) is not Flow or nat_src is not None or nat_dst is not None:
-        raise Unfit
+        raise UnsupportedShape
     return [
-        *[Part(f"flow.{name}", getattr(flow, name), Flow, name) for name in _CREATED],
-        Part("flow.status", flow.status, Flow, "status", changed=True),
-        Part("flow.protoinfo", flow.protoinfo, Flow, "protoinfo", changed=True),
+        *[RequestValue(f"flow.{name}", getattr(flow, name), Flow, name) for name in _CREATED],
+        RequestValue("flow.status", flow.status, Flow, "status", computed=True),
+        RequestValue("flow.protoinfo", flow.protoinfo, Flow, "protoinfo", computed=True),
     ]
 
 
@@ -502,7 +502,7 @@ def update_of_many(values: Mapping[str, object], zone: int | None) -> Callable[[
     def make(target: Target, zone: int | None) -> bytes:
         return update(target, values, zone).pack(0)
 
-    packers = Packers("target, zone", make, _lookup_parts)
+    packers = Packers(("target", "zone"), make, _lookup_values)
 
     def request(target: Target) -> Request:
         packed = packers.pack(_hint_of(target), 0, target, zone)
@@ -531,9 +531,9 @@ def updated_status(current: Status, wanted: Status) -> Status:
     return Status(int(current) | int(wanted))
 
 
-_CREATE: Final = Packers("flow, nat_src, nat_dst", _make_create, _create_parts)
-_DELETE: Final = Packers("target, zone", _make_delete, _delete_parts)
-_GET: Final = Packers("target, zone", partial(_make_get, IPCTNL_MSG_CT.GET), _lookup_parts)
+_CREATE: Final = Packers(("flow", "nat_src", "nat_dst"), _make_create, _create_values)
+_DELETE: Final = Packers(("target", "zone"), _make_delete, _delete_values)
+_GET: Final = Packers(("target", "zone"), partial(_make_get, IPCTNL_MSG_CT.GET), _lookup_values)
 _RESET: Final = Packers(
-    "target, zone", partial(_make_get, IPCTNL_MSG_CT.GET_CTRZERO), _lookup_parts
+    ("target", "zone"), partial(_make_get, IPCTNL_MSG_CT.GET_CTRZERO), _lookup_values
 )
