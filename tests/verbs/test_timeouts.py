@@ -32,7 +32,7 @@ from conntrack_aio import (
     connect,
 )
 from conntrack_aio.codec.reference import encode
-from conntrack_aio.codec.requests.common import LONGEST, request
+from conntrack_aio.codec.requests.common import MAX_SECONDS, request
 from conntrack_aio.model.timeouts import (
     GenericTimeouts,
     GRETimeouts,
@@ -357,7 +357,7 @@ def lately(timeout: int) -> tuple[int, ...]:
     [
         ("iptables-legacy", "tcp", TCPTimeouts(time_wait=5000), traffic.tcp_exchange, 5000),
         ("iptables-legacy", "udp", UDPTimeouts(unreplied=6000), traffic.udp_exchange, 6000),
-        ("iptables-legacy", "icmp", ICMPTimeouts(timeout=LONGEST), traffic.ping, LONGEST),
+        ("iptables-legacy", "icmp", ICMPTimeouts(timeout=MAX_SECONDS), traffic.ping, MAX_SECONDS),
         ("ip6tables-legacy", "udp", UDPTimeouts(unreplied=7000), traffic.udp_exchange, 7000),
         ("ip6tables-legacy", "icmpv6", ICMPv6Timeouts(timeout=8000), traffic.ping, 8000),
     ],
@@ -385,11 +385,11 @@ async def test_a_flow_has_the_timeout_of_its_policy(
 async def test_the_longest_timeout_is_one_and_a_longer_one_none(conn: Connection, lab: Lab) -> None:
     """Why there is a limit: with 2^31 ticks to live a flow is gone before it is seen."""
     lab.track()
-    await conn.timeouts.create(udp(unreplied=LONGEST, replied=LONGEST))
+    await conn.timeouts.create(udp(unreplied=MAX_SECONDS, replied=MAX_SECONDS))
     rule(lab, "-A", "a", "udp")
     with sender(lab) as send:
         send()
-        assert await the_timeout(conn) in lately(LONGEST)
+        assert await the_timeout(conn) in lately(MAX_SECONDS)
     await conn.flush()
     ticks = round(1 / time.clock_getres(COARSE_CLOCK))
     await write(conn, udp(unreplied=(1 << 31) // ticks + 1), REPLACE)
