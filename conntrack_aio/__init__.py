@@ -60,6 +60,7 @@ from .model.helpers import ExpectPolicy, UserspaceHelper
 from .model.labels import Label, LabelNames
 from .model.nat import NAT, Endpoint, NATRange, Translation
 from .model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
+from .model.settings import BlindSpot, ConntrackSysctls, EventMode
 from .model.statistics import (
     ClientStatistics,
     CPUStatistics,
@@ -67,7 +68,6 @@ from .model.statistics import (
     StreamStatistics,
     TableStatistics,
 )
-from .model.sysctls import BlindSpot, ConntrackSysctls, EventMode
 from .model.table import Cause, Change, ChangeType, FlowTableStatistics, TableMode
 from .model.timeouts import (
     DCCPTimeouts,

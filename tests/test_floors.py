@@ -19,7 +19,7 @@ FLOORS = {
     "interrupts": 0,
     "plain": 0,
     "uapi": 0,
-    "sysctls": 0,
+    "proc_sys": 0,
     "netlink": 1,
     "model": 2,
     "sandbox": 2,

@@ -17,9 +17,9 @@ from ..connection import Connection, connect
 from ..errors import EventsLost
 from ..model.events import EventType, FlowEvent
 from ..model.protocols import PROTOCOL_NAMES
+from ..proc_sys import CONNTRACK, set_sysctl
 from ..sandbox import namespace, rules, traffic
 from ..streams.events import EventStream
-from ..sysctls import CONNTRACK, set_sysctl
 from .failures import complain, guarded
 from .output import interrupting_writes, write_line
 from .render import Render, renderer

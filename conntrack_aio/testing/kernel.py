@@ -23,8 +23,8 @@ from ..netlink import messages, nfnetlink
 from ..netlink.endpoint import Endpoint, endpoint_for
 from ..netlink.namespaces import NetNS
 from ..netlink.socket import NetlinkSocket
+from ..proc_sys import SysctlTree
 from ..streams.subscription import DEFAULT_RECEIVE_BUFFER
-from ..sysctls import SysctlTree
 from ..uapi.netlink import NETLINK, NETLINK_OPTION, NLM_F, SOL_NETLINK
 from ..uapi.nfnetlink import NFNL_SUBSYS, NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT

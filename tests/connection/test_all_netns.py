@@ -19,9 +19,9 @@ from support.neighbours import Neighbourhood
 from conntrack_aio import Connection, EventsLost, EventStream, EventType, FlowEvent, connect
 from conntrack_aio.netlink import nsids
 from conntrack_aio.netlink.nsids import Origins
+from conntrack_aio.proc_sys import SysctlTree
 from conntrack_aio.sandbox import links, traffic
 from conntrack_aio.streams import subscription as subscriptions
-from conntrack_aio.sysctls import SysctlTree
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
@@ -345,7 +345,7 @@ import os
 import subprocess
 import anyio
 from conntrack_aio import EventType, Flow, NetNS, connect
-from conntrack_aio.model.sysctls import EventMode
+from conntrack_aio.model.settings import EventMode
 from conntrack_aio.sandbox import links
 from conntrack_aio.sandbox.namespace import new_network_namespace
 

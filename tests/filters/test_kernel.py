@@ -31,9 +31,9 @@ from conntrack_aio import (
     UnsafeRequest,
     connect,
 )
+from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.sandbox import traffic
 from conntrack_aio.sandbox.namespace import new_network_namespace
-from conntrack_aio.sysctls import set_sysctl
 from conntrack_aio.testing import ages
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]

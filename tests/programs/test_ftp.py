@@ -22,8 +22,8 @@ from support.processes import PATIENCE
 from conntrack_aio import Connection, EventType, Flow, Helper, Status, Tuple
 from conntrack_aio.model.enums import Direction, ExpectFlags
 from conntrack_aio.model.expectations import Expectation, ExpectNAT
+from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.sandbox.namespace import new_network_namespace
-from conntrack_aio.sysctls import set_sysctl
 
 pytestmark = [
     pytest.mark.kernels,

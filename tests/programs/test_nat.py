@@ -35,9 +35,9 @@ from conntrack_aio import (
     Translation,
     Tuple,
 )
+from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.sandbox import traffic
 from conntrack_aio.sandbox.namespace import new_network_namespace
-from conntrack_aio.sysctls import set_sysctl
 
 pytestmark = [
     pytest.mark.kernels,

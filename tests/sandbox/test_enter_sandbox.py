@@ -34,7 +34,7 @@ def child(script: str) -> str:
 
 USE = """
 import ctypes, os
-from conntrack_aio import sysctls
+from conntrack_aio import proc_sys
 from conntrack_aio.sandbox import namespace, rules, traffic
 
 def use():
@@ -47,9 +47,9 @@ def use():
         traffic.tcp_exchange(address)
         traffic.udp_exchange(address)
         traffic.ping(address, 1)
-    sysctls.set_sysctl("net.netfilter.nf_conntrack_acct", 1)
+    proc_sys.set_sysctl("net.netfilter.nf_conntrack_acct", 1)
     os.close(namespace.new_network_namespace())
-    print(sysctls.read_sysctl("net.netfilter.nf_conntrack_count"))
+    print(proc_sys.read_sysctl("net.netfilter.nf_conntrack_count"))
 """
 
 # Root of a user namespace may have nobody else in it, but then is not really root. Whoever gives up
@@ -104,7 +104,7 @@ def test_where_they_are_switched_off_the_error_says_what_to_do() -> None:
     # capabilities the next program does not get.
     script = """
 import os, sys
-from conntrack_aio import sysctls
+from conntrack_aio import proc_sys
 from conntrack_aio.netlink.namespaces import unshare
 from conntrack_aio.uapi.sched import CLONE_NEWUSER
 uid, gid = os.geteuid(), os.getegid()
@@ -112,7 +112,7 @@ unshare(CLONE_NEWUSER)
 for name, line in ("setgroups", "deny"), ("uid_map", f"7 {uid} 1"), ("gid_map", f"7 {gid} 1"):
     with open(f"/proc/self/{name}", "w") as file:
         file.write(line)
-sysctls.set_sysctl("user.max_user_namespaces", 0)
+proc_sys.set_sysctl("user.max_user_namespaces", 0)
 os.execv(sys.executable, [sys.executable, "-c", '''
 import os
 from conntrack_aio.errors import NamespaceError

@@ -20,8 +20,8 @@ from conntrack_aio.errors import (
     PermissionDenied,
 )
 from conntrack_aio.netlink.namespaces import run_inside
+from conntrack_aio.proc_sys import read_sysctl, set_sysctl
 from conntrack_aio.sandbox import links, namespace, rules, traffic
-from conntrack_aio.sysctls import read_sysctl, set_sysctl
 from conntrack_aio.uapi.nf_tables import NF_INET, NFT_CT
 
 pytestmark = pytest.mark.kernels

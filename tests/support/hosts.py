@@ -6,8 +6,8 @@ import socket
 
 import attrs
 
+from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.sandbox import links
-from conntrack_aio.sysctls import set_sysctl
 
 from .lab import Lab
 from .processes import PATIENCE

@@ -47,10 +47,10 @@ from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.netlink import namespaces
 from conntrack_aio.netlink.exchange import Exchange
 from conntrack_aio.netlink.namespaces import run_inside, unshare
+from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.sandbox import links
 from conntrack_aio.sandbox.conversation import converse
 from conntrack_aio.sandbox.namespace import new_network_namespace
-from conntrack_aio.sysctls import set_sysctl
 from conntrack_aio.uapi.netlink import NETLINK
 from conntrack_aio.uapi.sched import CLONE_NEWNET
 

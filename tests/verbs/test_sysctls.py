@@ -24,7 +24,7 @@ from conntrack_aio import (
     ResourceExhausted,
     connect,
 )
-from conntrack_aio.model.sysctls import SETTINGS, EventMode, sysctl_of
+from conntrack_aio.model.settings import SETTINGS, EventMode, sysctl_of
 from conntrack_aio.netlink import nfnetlink
 from conntrack_aio.netlink.attributes import pack_be32, pack_text
 from conntrack_aio.sandbox import traffic

@@ -15,7 +15,7 @@ import attrs
 
 from ..errors import DecodeError
 from ..plain import as_int
-from ..sysctls import CONNTRACK
+from ..proc_sys import CONNTRACK
 from .enums import NamedNumber
 from .values import describe_value
 

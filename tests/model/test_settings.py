@@ -10,13 +10,7 @@ from support.passed import INTEGERS, Hostile
 
 from conntrack_aio.codec.json import from_dict, to_dict
 from conntrack_aio.errors import DecodeError
-from conntrack_aio.model.sysctls import (
-    SETTINGS,
-    BlindSpot,
-    ConntrackSysctls,
-    EventMode,
-    sysctl_of,
-)
+from conntrack_aio.model.settings import SETTINGS, BlindSpot, ConntrackSysctls, EventMode, sysctl_of
 
 NEIGHBOURS = {"nf_log", "nf_log_all_netns", "nf_hooks_lwtunnel"}
 """What else is in the directory: of logging, and of another part."""
