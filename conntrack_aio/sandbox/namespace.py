@@ -9,13 +9,12 @@ import time
 from typing import NamedTuple
 
 from ..errors import KernelError, NamespaceError
-from ..netlink.namespaces import run_inside, unshare
+from ..netlink.namespaces import unshare
 from ..netlink.socket import require_linux
 from ..proc_sys import read_sysctl
 from ..uapi.sched import CLONE_NEWNET, CLONE_NEWUSER
 from .links import set_up
 
-_HERE = "/proc/thread-self/ns/net"
 _THREAD_END = 1.0
 """Seconds that a thread's end may take."""
 
@@ -85,7 +84,7 @@ def enter_sandbox() -> None:
         _unshare()
         set_up("lo")
     except OSError as error:
-        raise _explained(error, "enter a sandbox") from error
+        raise namespace_error(error, "enter a sandbox") from error
 
 
 def _is_single_threaded() -> bool:
@@ -118,30 +117,12 @@ def _unshare() -> None:
             file.write(line)
 
 
-def new_network_namespace() -> int:
-    """Make a network namespace in which ``lo`` is up: a descriptor of it, which the caller closes.
+def namespace_error(error: OSError, request: str) -> NamespaceError:
+    """Return the error to raise when the kernel refuses a namespace, with a hint what to do.
 
-    The namespace lives as long as the descriptor, or what was made inside. Needs CAP_SYS_ADMIN:
-    root, or a process that has entered a sandbox. Raises :exc:`NamespaceError`.
+    :param error: what a system call or a netlink request raised.
+    :param request: what was tried: the beginning of the message.
     """
-    here = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # A thread that was made to enter this very namespace can leave it for good.
-        return run_inside(here, _leave_for_a_new_one)
-    finally:
-        os.close(here)
-
-
-def _leave_for_a_new_one() -> int:
-    try:
-        unshare(CLONE_NEWNET)
-        set_up("lo")
-    except OSError as error:
-        raise _explained(error, "make a network namespace") from error
-    return os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _explained(error: OSError, request: str) -> NamespaceError:
     code = error.errno or errno.EIO
     detail = error.detail if isinstance(error, KernelError) else None
     return NamespaceError(code, request, detail, _remedy(code))

@@ -89,29 +89,25 @@ def commit(*changes: Request) -> None:
 
 def new_table(name: str) -> Request:
     """A table of the family ``inet``; it may exist."""
-    return _new("table", name, NFT_MSG.NEWTABLE, pack_text(NFTA_TABLE.NAME, name))
+    return new_object("table", name, NFT_MSG.NEWTABLE, pack_text(NFTA_TABLE.NAME, name))
 
 
-def new_chain(
-    table: str, name: str, hook: NF_INET, *, kind: str = "filter", priority: int = 0
-) -> Request:
-    """A base chain, of the kind ``filter``, ``nat`` or ``route``; it may exist.
+def new_chain(table: str, name: str, hook: NF_INET) -> Request:
+    """Return the request that creates a base chain of type ``filter`` and priority 0.
 
-    Chains of one hook run in the order of their priorities: 0 is that of filters, 100 that of
-    source NAT (linux/netfilter_ipv4.h).
+    The kernel accepts it if the chain exists already.
     """
-    place = pack_nest(
-        NFTA_CHAIN.HOOK,
-        pack_be32(NFTA_HOOK.HOOKNUM, hook),
-        pack_be32(NFTA_HOOK.PRIORITY, priority & 0xFFFFFFFF),
-    )
     attributes = (
         pack_text(NFTA_CHAIN.TABLE, table)
         + pack_text(NFTA_CHAIN.NAME, name)
-        + place
-        + pack_text(NFTA_CHAIN.TYPE, kind)
+        + pack_nest(
+            NFTA_CHAIN.HOOK,
+            pack_be32(NFTA_HOOK.HOOKNUM, hook),
+            pack_be32(NFTA_HOOK.PRIORITY, 0),
+        )
+        + pack_text(NFTA_CHAIN.TYPE, "filter")
     )
-    return _new("chain", f"{table} {name}", NFT_MSG.NEWCHAIN, attributes)
+    return new_object("chain", f"{table} {name}", NFT_MSG.NEWCHAIN, attributes)
 
 
 def new_rule(table: str, chain: str, *expressions: bytes) -> Request:
@@ -121,7 +117,7 @@ def new_rule(table: str, chain: str, *expressions: bytes) -> Request:
         + pack_text(NFTA_RULE.CHAIN, chain)
         + pack_nest(NFTA_RULE.EXPRESSIONS, *expressions)
     )
-    return _new("rule", f"in {table} {chain}", NFT_MSG.NEWRULE, attributes, NLM_F.APPEND)
+    return new_object("rule", f"in {table} {chain}", NFT_MSG.NEWRULE, attributes, NLM_F.APPEND)
 
 
 def expression(name: str, *attributes: bytes) -> bytes:
@@ -138,7 +134,9 @@ def load_ct(key: NFT_CT) -> bytes:
     return expression("ct", pack_be32(NFTA_CT.KEY, key), pack_be32(NFTA_CT.DREG, NFT_REG_1))
 
 
-def _new(what: str, name: str, message: NFT_MSG, attributes: bytes, flags: int = 0) -> Request:
+def new_object(
+    what: str, name: str, message: NFT_MSG, attributes: bytes, flags: int = 0
+) -> Request:
     return Request(
         f"create the nftables {what}",
         name,

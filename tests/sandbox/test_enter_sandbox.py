@@ -23,6 +23,7 @@ def child(script: str) -> str:
     result = subprocess.run(
         [sys.executable, "-c", script],
         cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
         text=True,
         timeout=60,
@@ -36,6 +37,7 @@ USE = """
 import ctypes, os
 from conntrack_aio import proc_sys
 from conntrack_aio.sandbox import namespace, rules, traffic
+from support.namespaces import new_network_namespace
 
 def use():
     before = os.stat("/proc/self/ns/net")
@@ -48,7 +50,7 @@ def use():
         traffic.udp_exchange(address)
         traffic.ping(address, 1)
     proc_sys.set_sysctl("net.netfilter.nf_conntrack_acct", 1)
-    os.close(namespace.new_network_namespace())
+    os.close(new_network_namespace())
     print(proc_sys.read_sysctl("net.netfilter.nf_conntrack_count"))
 """
 

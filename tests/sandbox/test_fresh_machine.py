@@ -47,7 +47,7 @@ for name in SETTINGS:
 """
 
 A_LAB = """
-from conntrack_aio.sandbox.namespace import new_network_namespace
+from support.namespaces import new_network_namespace
 from support.lab import Lab
 lab = Lab(new_network_namespace())
 lab.sysctl("nf_conntrack_events", 1)

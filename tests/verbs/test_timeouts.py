@@ -14,6 +14,7 @@ import anyio
 import attrs
 import pytest
 from support.lab import Lab
+from support.namespaces import new_network_namespace
 from support.policy_cases import seconds
 from support.release import RELEASE
 from support.scripted import ScriptedKernel
@@ -46,7 +47,6 @@ from conntrack_aio.model.timeouts import (
 )
 from conntrack_aio.netlink import nfnetlink
 from conntrack_aio.sandbox import traffic
-from conntrack_aio.sandbox.namespace import new_network_namespace
 from conntrack_aio.testing import Asked, FakeSocket, ages
 from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
 from conntrack_aio.uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
