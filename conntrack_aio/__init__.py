@@ -45,6 +45,7 @@ from .model.enums import (
     DCCPRole,
     DCCPState,
     Direction,
+    EventType,
     ExpectFlags,
     HelperStatus,
     SCTPState,
@@ -52,7 +53,7 @@ from .model.enums import (
     TCPFlags,
     TCPState,
 )
-from .model.events import EventType, FlowEvent
+from .model.events import FlowEvent
 from .model.expectations import Expectation, ExpectEvent, ExpectNAT
 from .model.features import Features
 from .model.flow import Counters, Flow, Helper, SeqAdj, SynProxy, Timestamp

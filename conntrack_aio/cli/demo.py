@@ -15,7 +15,8 @@ import anyio.to_thread
 
 from ..connection import Connection, connect
 from ..errors import EventsLost
-from ..model.events import EventType, FlowEvent
+from ..model.enums import EventType
+from ..model.events import FlowEvent
 from ..model.protocols import PROTOCOL_NAMES
 from ..proc_sys import CONNTRACK, set_sysctl
 from ..sandbox import namespace, rules, traffic

@@ -209,3 +209,14 @@ class HelperStatus(NamedNumber):
 
     DISABLED = NFCT_HELPER_STATUS.DISABLED
     ENABLED = NFCT_HELPER_STATUS.ENABLED
+
+
+class EventType(NamedEnum):
+    """What happened to a flow."""
+
+    NEW = "new"
+    """It is confirmed: its first packet has passed, or a program made it."""
+    UPDATE = "update"
+    """Its state, status, mark, labels or the like changed. Never for its counters or timeout."""
+    DESTROY = "destroy"
+    """It is gone: deleted, expired or flushed."""

@@ -3,75 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Protocol, cast
+from typing import Protocol
 
 import attrs
 
-from ..plain import as_int
 from ..uapi.nfnetlink_conntrack import CTA
-from .declare import U64, Access, attribute, inlined, is_message, message
-from .enums import NamedEnum
-from .flow import Flow, as_datetime
-from .values import describe_value
-
-
-class EventType(NamedEnum):
-    """What happened to a flow."""
-
-    NEW = "new"
-    """It is confirmed: its first packet has passed, or a program made it."""
-    UPDATE = "update"
-    """Its state, status, mark, labels or the like changed. Never for its counters or timeout."""
-    DESTROY = "destroy"
-    """It is gone: deleted, expired or flushed."""
+from .declare import U64, Access, attribute, inlined, message
+from .enums import EventType
+from .flow import Flow
+from .text import describe_event
+from .times import as_datetime
 
 
 class Event(Protocol):
-    """What every event has."""
+    """The fields of every event."""
 
     type: EventType
     port_id: int
     nsid: int | None
     netns: str | None
     time_received: int | None
-
-
-def describe_event(event: Event, subject: object, timestamp: object = None) -> str:
-    """Describe an event in one line: what happened, to what, where, through whom, and when.
-
-    ``timestamp`` is the kernel's time. What is not known is left out, and what is none of a
-    field's values is shown as it is. Never raises.
-    """
-    try:
-        return _event(event, subject, timestamp)
-    except Exception:
-        return describe_value(event)
-
-
-def _event(event: Event, subject: object, timestamp: object) -> str:
-    kind = cast("object", event.type)
-    what = kind.name if isinstance(kind, EventType) else describe_value(kind)
-    about = str(subject) if is_message(type(subject)) else describe_value(subject)
-    parts = [f"{what:<7} {about}"]
-    if event.nsid is not None:
-        netns: object = event.netns
-        name = netns if type(netns) is str else None if netns is None else describe_value(netns)
-        parts.append(f"in {name or f'namespace {describe_value(event.nsid)}'}")
-    if type(event.port_id) is not int or event.port_id:
-        parts.append(f"portid={describe_value(event.port_id)}")
-    parts += _moment("time", timestamp)
-    parts += _moment("received", event.time_received)
-    return " ".join(parts)
-
-
-def _moment(name: str, nanoseconds: object) -> list[str]:
-    if nanoseconds is None:
-        return []
-    try:
-        moment = as_datetime(as_int(nanoseconds))
-    except Exception:
-        return [f"{name}={describe_value(nanoseconds)}"]
-    return [] if moment is None else [f"{name}={moment:%Y-%m-%dT%H:%M:%S.%f}Z"]
 
 
 @message

@@ -24,10 +24,9 @@ from .declare import (
     normalized,
     u32,
 )
-from .enums import Direction, ExpectFlags
-from .events import EventType, describe_event
-from .flow import as_datetime
-from .text import describe_expectation
+from .enums import Direction, EventType, ExpectFlags
+from .text import describe_event, describe_expectation
+from .times import as_datetime
 from .tuples import TCP, AddressLike, IPAddress, Tuple, named_address
 from .values import describe_value
 

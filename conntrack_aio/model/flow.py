@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import attrs
 
@@ -40,6 +40,7 @@ from .enums import Status, TCPState
 from .nat import NAT, translate, translation
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from .text import describe_flow
+from .times import as_datetime
 from .tuples import AddressLike, Tuple, is_plain_tuple, proto_number
 from .values import describe_value
 
@@ -73,20 +74,6 @@ class Timestamp:
     def stop_time(self) -> datetime | None:
         """:attr:`stop` to the microsecond."""
         return as_datetime(self.stop)
-
-
-_1970 = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def as_datetime(nanoseconds: int | None) -> datetime | None:
-    """Nanoseconds since 1970 as an aware datetime; ``None`` for one beyond the year 9999."""
-    if nanoseconds is None:
-        return None
-    try:
-        # Not fromtimestamp(): where time_t has 32 bits it ends in 2038.
-        return _1970 + timedelta(microseconds=nanoseconds // 1000)
-    except OverflowError:
-        return None
 
 
 @message(hashable=True)

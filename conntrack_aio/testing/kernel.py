@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 from ..codec.reference import decode, encode
 from ..connection import Connecting, connect
-from ..model.enums import Status
-from ..model.events import EventType, FlowEvent
+from ..model.enums import EventType, Status
+from ..model.events import FlowEvent
 from ..model.flow import Counters, Flow, Helper, SeqAdj, SynProxy
 from ..model.helpers import UserspaceHelper
 from ..model.protoinfo import ProtoInfo
