@@ -1,8 +1,8 @@
-"""The kernel's settings, ``/proc/sys``: by name, in the calling thread's network namespace.
+"""Read and write sysctls in ``/proc/sys``, in the calling thread's network namespace.
 
-Those of connection tracking exist once its module is loaded. On a machine that has not used it
-since it booted, that is when the first ctnetlink request is sent. So whoever reads or sets one here
-has the kernel load it first.
+The sysctls of connection tracking exist once its module is loaded. On a machine that has not used
+it since boot, the first ctnetlink request loads it. So the functions here first make the kernel
+load the module.
 """
 
 from __future__ import annotations
@@ -12,44 +12,48 @@ from collections.abc import Callable
 from typing import Protocol
 
 CONNTRACK = "net.netfilter.nf_conntrack_"
-"""What the names of connection tracking's settings begin with."""
+"""The prefix of the names of connection tracking's sysctls."""
 
 _OF_THE_MODULE = (CONNTRACK, "net.netfilter.nf_flowtable_")
-"""What the names of the settings begin with that come with its module, or with those it needs."""
+"""The prefixes of the names of sysctls that belong to its module or to modules it depends on."""
 
-_ALWAYS_THERE = f"{CONNTRACK}count"
-"""The setting by which is seen whether the module is loaded."""
+_PROBE = f"{CONNTRACK}count"
+"""The sysctl that exists whenever the module is loaded."""
 
 
 class SysctlTree(Protocol):
-    """Where settings are read and written."""
+    """A place where sysctls are read and written."""
 
     def read(self, name: str, /) -> str:
-        """As :func:`read_sysctl`."""
+        """Return the value of a sysctl, like :func:`read_sysctl`."""
         ...
 
     def write(self, name: str, value: str | int, /) -> None:
-        """As :func:`set_sysctl`."""
+        """Set a sysctl, like :func:`set_sysctl`."""
         ...
 
 
 def read_sysctl(name: str) -> str:
-    """Return the value of ``"net.netfilter.nf_conntrack_acct"`` and its like, without a newline.
+    """Return the value of a sysctl, without a newline.
 
-    Settings of the network are those of the calling thread's namespace. The first one of connection
-    tracking makes the kernel load its module.
+    Sysctls of the network are those of the calling thread's network namespace. The first access to
+    one of connection tracking makes the kernel load its module.
 
-    :raises FileNotFoundError: the kernel has no setting of that name in this namespace.
-    :raises KernelError: connection tracking is not loaded, and the kernel could not load it
-        (:exc:`NotSupported`), or may not for this program (:exc:`PermissionDenied`).
-    :raises OSError: whatever else the kernel says.
+    :param name: the name, such as ``"net.netfilter.nf_conntrack_acct"``.
+    :raises FileNotFoundError: when the kernel has no sysctl of this name in this namespace.
+    :raises NotSupported: when the kernel cannot load connection tracking.
+    :raises PermissionDenied: when the program may not make the kernel load connection tracking.
+    :raises OSError: when the kernel refuses the access for another reason.
     """
     with open(_path_of(name)) as file:
         return file.read().rstrip("\n")
 
 
 def set_sysctl(name: str, value: str | int) -> None:
-    """Set what :func:`read_sysctl` reads, which raises the same errors."""
+    """Set a sysctl.
+
+    :raises OSError: when the kernel refuses it; see :func:`read_sysctl`.
+    """
     with open(_path_of(name), "w") as file:
         file.write(str(value))
 
@@ -57,7 +61,7 @@ def set_sysctl(name: str, value: str | int) -> None:
 def _path_of(name: str) -> str:
     path = _path(name)
     if name.startswith(_OF_THE_MODULE) and not (
-        os.path.exists(path) or os.path.exists(_path(_ALWAYS_THERE))
+        os.path.exists(path) or os.path.exists(_path(_PROBE))
     ):
         _load()
     return path
@@ -68,31 +72,31 @@ def _path(name: str) -> str:
 
 
 def _load_nothing() -> None:
-    """Until :func:`load_by` is called."""
+    """Do nothing, until :func:`load_by` is called."""
 
 
 _load: Callable[[], None] = _load_nothing
 
 
 def load_by(load: Callable[[], None]) -> None:
-    """Have ``load`` called where connection tracking's settings are missing.
+    """Set the function to call when the sysctls of connection tracking are missing.
 
-    It makes the kernel load connection tracking, or raises a :exc:`KernelError` that says what to
-    do. It is passed from above because it takes a netlink socket.
+    :param load: makes the kernel load connection tracking, or raises a :exc:`KernelError` with a
+        hint. A higher layer passes it, because it needs a netlink socket.
     """
     global _load
     _load = load
 
 
 class Files:
-    """The running kernel's settings."""
+    """The sysctls of the running kernel."""
 
     read = staticmethod(read_sysctl)
     write = staticmethod(set_sysctl)
 
 
 def read_number(sysctls: SysctlTree, name: str) -> int | None:
-    """Return a setting that is a number; ``None`` where it can't be read."""
+    """Return a sysctl that is a number, and ``None`` if it cannot be read."""
     try:
         return int(sysctls.read(name))
     except (OSError, ValueError):

@@ -443,7 +443,7 @@ def setting_rows() -> Iterator[tuple[str, ...]]:
             f"{code(field.name)}<br>{code(said.annotation)}",
             prose(said.text),
             code(sysctl_of(field.name)),
-            setting.form.unit,
+            setting.value_type.unit,
             "<br>".join([who, *_versions(setting.since, setting.until)]),
             _plain_json(hints[field.name]),
         )

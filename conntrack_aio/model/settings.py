@@ -1,8 +1,8 @@
 """The settings of connection tracking, ``net.netfilter.nf_conntrack_*``, each declared once.
 
-What a setting is called, holds and hides is said beside the field of its value, as an attribute is
-beside the field that holds it. From ``net/netfilter/nf_conntrack_standalone.c``, for the fragments
-``net/ipv6/netfilter/nf_conntrack_reasm.c``, and Documentation/networking/nf_conntrack-sysctl.rst.
+The declaration beside a field has the setting's name, type and unit, and what it hides. Sources:
+``net/netfilter/nf_conntrack_standalone.c``; for fragments,
+``net/ipv6/netfilter/nf_conntrack_reasm.c``; and Documentation/networking/nf_conntrack-sysctl.rst.
 """
 
 from __future__ import annotations
@@ -24,96 +24,106 @@ T_co = TypeVar("T_co", bound=int, covariant=True)
 C = TypeVar("C")
 
 FLOWTABLE = "net.netfilter.nf_"
-"""What the names of the flow table's settings begin with, before ``flowtable``."""
+"""The prefix of the names of the flow table's settings, before ``flowtable``."""
 
 
 class EventMode(NamedNumber):
-    """Which flows emit events. Decided when a flow is made, for all its life."""
+    """The flows that emit events. The kernel decides this when it creates a flow."""
 
     OFF = 0
-    """None does."""
+    """No flow emits events."""
     ALWAYS = 1
-    """All do."""
+    """All flows emit events."""
     AUTO = 2
-    """Those that are made while some program listens, on the whole machine (in one and the same
-    network namespace on Linux 5.19 to 6.5). The default since 5.19; older kernels do not have
-    it, and ALWAYS is theirs."""
+    """Flows emit events if a program listens when they are created, in any network namespace of the
+    machine; on Linux 5.19 to 6.5, in the same one. The default since 5.19; older kernels do not
+    have this mode, and their default is ALWAYS."""
 
 
 # Declaring a setting
 
 
 @attrs.frozen
-class Form(Generic[T_co]):
-    """What a setting holds: the type of its value, and what its number counts."""
+class SettingType(Generic[T_co]):
+    """The type of a setting's value, and the unit of its number."""
 
     type: type[T_co]
     unit: str = ""
 
 
-SWITCH: Final = Form(bool)
-MODE: Final = Form(EventMode)
-NUMBER: Final = Form(int)
-SECONDS: Final = Form(int, "seconds")
-BYTES: Final = Form(int, "bytes")
+SWITCH: Final = SettingType(bool)
+MODE: Final = SettingType(EventMode)
+NUMBER: Final = SettingType(int)
+SECONDS: Final = SettingType(int, "seconds")
+BYTES: Final = SettingType(int, "bytes")
 
 _LARGEST: Final = (1 << 64) - 1
-"""No setting of the kernel holds more."""
+"""The largest value of any setting."""
 
 _NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 
 
 @attrs.frozen
 class Setting:
-    """What is declared of a setting."""
+    """The declaration of a setting."""
 
-    form: Form[int]
+    value_type: SettingType[int]
+    """The type and unit."""
     prefix: str
+    """The part of the sysctl's name before the field's name."""
     machine: bool
-    """Whether it is one for the whole machine, which other namespaces can but read."""
+    """Whether the setting applies to the whole machine. Other network namespaces can only read
+    it."""
     since: str
-    """The kernel that had it first, where that is later than 4.19."""
+    """The first kernel that has the setting, if later than 4.19."""
     until: str
-    """The last kernel that had it."""
+    """The last kernel that has the setting."""
     hides: Mapping[int, str]
-    """By value: what a user then does not see."""
+    """What is invisible to a user, by the value that hides it."""
 
     def read(self, text: str) -> int:
-        """The value that a file holds. Raises :exc:`DecodeError`."""
+        """Return the value of a file's contents.
+
+        :raises DecodeError: when the contents are not a number.
+        """
         try:
             number = int(text)
         except ValueError:
-            raise DecodeError(f"{text!r} is not a number") from None
+            raise DecodeError(f"expected a number; got {text!r}") from None
         try:
-            return self.form.type(number)
+            return self.value_type.type(number)
         except ValueError:
-            return number  # a mode that a newer kernel has
+            return number  # a mode of a newer kernel
 
     def check(self, name: str, value: object) -> int:
-        """Return the plain value, if it can be one.
+        """Return the plain value if the setting accepts it.
 
-        An integer may be of any kind but ``bool``. A switch takes ``bool`` alone, and a mode its
-        members.
+        A number may be any integer except a ``bool``. A switch accepts only a ``bool``, and a mode
+        only its members.
 
-        Raises :exc:`TypeError` or :exc:`ValueError`.
+        :param name: the name of the field, for error messages.
+        :raises TypeError: when the value has another type.
+        :raises ValueError: when the value is negative or too large.
         """
-        expected = self.form.type
+        expected = self.value_type.type
         fits = type(value) is not bool if expected is int else type(value) is expected
         try:
             number = as_int(value) if fits else None
         except TypeError:
             number = None
         if number is None:
-            raise TypeError(f"{name} takes {_words(expected)}, not {describe_value(value)}")
-        # Of a timeout the kernel takes -1, and means 136 years less a second.
+            raise TypeError(
+                f"{name} must be {_describe_type(expected)}; got {describe_value(value)}"
+            )
+        # The kernel accepts -1 as a timeout, which then is 136 years minus a second.
         if number < 0:
-            raise ValueError(f"{name} is not negative: {describe_value(number)}")
+            raise ValueError(f"{name} must not be negative; got {describe_value(number)}")
         if number > _LARGEST:
-            raise ValueError(f"{name} is at most {_LARGEST}, not {describe_value(number)}")
+            raise ValueError(f"{name} must be at most {_LARGEST}; got {describe_value(number)}")
         return number
 
 
-def _words(expected: type[int]) -> str:
+def _describe_type(expected: type[int]) -> str:
     if expected is bool:
         return "True or False"
     return "an int" if expected is int else f"a member of {expected.__name__}"
@@ -123,7 +133,7 @@ SETTING: Final = "conntrack_aio.setting"
 
 
 def setting(
-    form: Form[T],
+    value_type: SettingType[T],
     *,
     default: None,
     prefix: str = CONNTRACK,
@@ -132,8 +142,15 @@ def setting(
     until: str = "",
     hides: Mapping[int, str] = _NOTHING,
 ) -> T | None:
-    """A field with a setting's value; ``None`` where the kernel has none."""
-    declared = Setting(form, prefix, machine, since, until, hides)
+    """Declare a field with the value of a setting, ``None`` if the kernel has no such setting.
+
+    :param prefix: the part of the sysctl's name before the field's name.
+    :param machine: whether the setting applies to the whole machine.
+    :param since: the first kernel that has the setting, if later than 4.19.
+    :param until: the last kernel that has the setting.
+    :param hides: what is invisible to a user, by the value that hides it.
+    """
+    declared = Setting(value_type, prefix, machine, since, until, hides)
     field: T | None = attrs.field(default=default, metadata={SETTING: declared})
     return field
 
@@ -143,20 +160,22 @@ def _settings(cls: type[C]) -> type[C]:
     return attrs.define(cls, kw_only=True)
 
 
-# What they hide
+# Blind spots
 
 
 @attrs.frozen
 class BlindSpot:
-    """Something that a user does not see in a namespace, and what hides it.
+    """Something that is invisible to a user in a network namespace, and the reason.
 
-    As text it is both: ``"flows have no counters here: net.netfilter.nf_conntrack_acct is 0"``.
+    Its text is both: ``"flows have no counters here: net.netfilter.nf_conntrack_acct is 0"``.
     """
 
     setting: str
-    """The field of :class:`ConntrackSysctls` that tells it."""
+    """The field of :class:`ConntrackSysctls` that causes it."""
     what: str
+    """What is invisible."""
     why: str
+    """The reason: the sysctl and its value, or the lack of rules."""
 
     def __str__(self) -> str:
         return f"{self.what} here: {self.why}"
@@ -174,102 +193,140 @@ class SettableSysctls:
             EventMode.AUTO: "flows that were made while nobody listened emit no events",
         },
     )
-    """Which flows emit events."""
+    """The flows that emit events."""
     acct: bool | None = setting(SWITCH, default=None, hides={0: "flows have no counters"})
-    """Whether the packets and bytes of flows are counted."""
+    """Whether the kernel counts the packets and bytes of flows."""
     timestamp: bool | None = setting(
         SWITCH, default=None, hides={0: "flows and their events have no timestamps"}
     )
-    """Whether it is noted when flows begin and end."""
+    """Whether the kernel records the times at which flows are created and end."""
     max: int | None = setting(NUMBER, default=None, machine=True)
-    """How many entries each namespace may have."""
+    """The limit of entries in each network namespace."""
     buckets: int | None = setting(NUMBER, default=None, machine=True)
-    """The size of the hash table, which all namespaces share. Setting it rebuilds the table."""
+    """The size of the hash table that all network namespaces share. Setting it rebuilds the
+    table."""
     expect_max: int | None = setting(NUMBER, default=None, machine=True)
-    """How many expectations there may be."""
+    """The limit of expectations."""
     checksum: bool | None = setting(SWITCH, default=None)
-    """Whether a received packet with a wrong checksum is INVALID, and not tracked."""
+    """Whether a received packet with a wrong checksum is INVALID and not tracked."""
     log_invalid: int | None = setting(NUMBER, default=None)
-    """The protocol whose INVALID packets are logged: 0 none, 255 all of them."""
+    """The number of the protocol whose INVALID packets are logged: 0 means none, 255 means all."""
     helper: bool | None = setting(SWITCH, default=None, until="6.0")
-    """Whether helpers are given to flows by their ports alone, without a rule that says so."""
+    """Whether flows get helpers by their ports alone, without a rule."""
     tcp_loose: bool | None = setting(SWITCH, default=None)
-    """Whether a TCP connection may be picked up halfway."""
+    """Whether the kernel tracks TCP connections that it did not see from their start."""
     tcp_be_liberal: bool | None = setting(SWITCH, default=None)
-    """Whether TCP packets outside of the window pass for valid, but for resets."""
+    """Whether TCP packets outside the window are valid, except for resets."""
     tcp_ignore_invalid_rst: bool | None = setting(SWITCH, default=None, since="5.14")
-    """Whether resets outside of the window pass for valid too."""
+    """Whether resets outside the window are valid, too."""
     tcp_max_retrans: int | None = setting(NUMBER, default=None)
-    """After so many packets again without an answer ``tcp_timeout_max_retrans`` holds."""
+    """The number of retransmissions after which ``tcp_timeout_max_retrans`` applies."""
 
     generic_timeout: int | None = setting(SECONDS, default=None)
-    """Of protocols that the kernel has no tracker for."""
+    """The timeout of protocols without a tracker of their own."""
     tcp_timeout_syn_sent: int | None = setting(SECONDS, default=None)
+    """The timeout in the state SYN_SENT."""
     tcp_timeout_syn_recv: int | None = setting(SECONDS, default=None)
+    """The timeout in the state SYN_RECV."""
     tcp_timeout_established: int | None = setting(SECONDS, default=None)
+    """The timeout in the state ESTABLISHED."""
     tcp_timeout_fin_wait: int | None = setting(SECONDS, default=None)
+    """The timeout in the state FIN_WAIT."""
     tcp_timeout_close_wait: int | None = setting(SECONDS, default=None)
+    """The timeout in the state CLOSE_WAIT."""
     tcp_timeout_last_ack: int | None = setting(SECONDS, default=None)
+    """The timeout in the state LAST_ACK."""
     tcp_timeout_time_wait: int | None = setting(SECONDS, default=None)
+    """The timeout in the state TIME_WAIT."""
     tcp_timeout_close: int | None = setting(SECONDS, default=None)
+    """The timeout in the state CLOSE."""
     tcp_timeout_max_retrans: int | None = setting(SECONDS, default=None)
+    """The limit of the timeout after ``tcp_max_retrans`` retransmissions."""
     tcp_timeout_unacknowledged: int | None = setting(SECONDS, default=None)
+    """The limit of the timeout while data is not acknowledged."""
     udp_timeout: int | None = setting(SECONDS, default=None)
+    """The timeout of a UDP flow."""
     udp_timeout_stream: int | None = setting(SECONDS, default=None)
-    """Of a flow that was answered, and goes on."""
+    """The timeout of a flow that was answered and continues."""
     icmp_timeout: int | None = setting(SECONDS, default=None)
+    """The timeout of an ICMP flow."""
     icmpv6_timeout: int | None = setting(SECONDS, default=None)
+    """The timeout of an ICMPv6 flow."""
     gre_timeout: int | None = setting(SECONDS, default=None, since="5.0")
+    """The timeout of a GRE flow."""
     gre_timeout_stream: int | None = setting(SECONDS, default=None, since="5.0")
+    """The timeout of a GRE flow that was answered."""
     sctp_timeout_closed: int | None = setting(SECONDS, default=None)
+    """The timeout in the state CLOSED."""
     sctp_timeout_cookie_wait: int | None = setting(SECONDS, default=None)
+    """The timeout in the state COOKIE_WAIT."""
     sctp_timeout_cookie_echoed: int | None = setting(SECONDS, default=None)
+    """The timeout in the state COOKIE_ECHOED."""
     sctp_timeout_established: int | None = setting(SECONDS, default=None)
+    """The timeout in the state ESTABLISHED."""
     sctp_timeout_shutdown_sent: int | None = setting(SECONDS, default=None)
+    """The timeout in the state SHUTDOWN_SENT."""
     sctp_timeout_shutdown_recd: int | None = setting(SECONDS, default=None)
+    """The timeout in the state SHUTDOWN_RECD."""
     sctp_timeout_shutdown_ack_sent: int | None = setting(SECONDS, default=None)
+    """The timeout in the state SHUTDOWN_ACK_SENT."""
     sctp_timeout_heartbeat_sent: int | None = setting(SECONDS, default=None)
+    """The timeout in the state HEARTBEAT_SENT."""
     sctp_timeout_heartbeat_acked: int | None = setting(SECONDS, default=None, until="6.0")
-    """Early patch levels of 6.1 may have it, too; 6.1.176 has none."""
+    """The timeout in the state HEARTBEAT_ACKED. Early 6.1 releases may have it; 6.1.176 does
+    not."""
     dccp_loose: bool | None = setting(SWITCH, default=None, until="6.16")
-    """As ``tcp_loose``, of DCCP."""
+    """Whether the kernel tracks DCCP connections that it did not see from their start."""
     dccp_timeout_request: int | None = setting(SECONDS, default=None, until="6.16")
+    """The timeout in the state REQUEST."""
     dccp_timeout_respond: int | None = setting(SECONDS, default=None, until="6.16")
+    """The timeout in the state RESPOND."""
     dccp_timeout_partopen: int | None = setting(SECONDS, default=None, until="6.16")
+    """The timeout in the state PARTOPEN."""
     dccp_timeout_open: int | None = setting(SECONDS, default=None, until="6.16")
+    """The timeout in the state OPEN."""
     dccp_timeout_closereq: int | None = setting(SECONDS, default=None, until="6.16")
+    """The timeout in the state CLOSEREQ."""
     dccp_timeout_closing: int | None = setting(SECONDS, default=None, until="6.16")
+    """The timeout in the state CLOSING."""
     dccp_timeout_timewait: int | None = setting(SECONDS, default=None, until="6.16")
+    """The timeout in the state TIMEWAIT."""
     flowtable_tcp_timeout: int | None = setting(
         SECONDS, default=None, prefix=FLOWTABLE, since="5.14"
     )
-    """After which an idle connection leaves the flow table, which forwards without the tracker."""
+    """The idle time after which a TCP connection leaves the flow table, which bypasses the
+    tracker."""
     flowtable_udp_timeout: int | None = setting(
         SECONDS, default=None, prefix=FLOWTABLE, since="5.14"
     )
+    """The idle time after which a UDP flow leaves the flow table."""
     frag6_timeout: int | None = setting(SECONDS, default=None)
-    """For the fragments of an IPv6 packet to arrive, which are tracked as a whole."""
+    """The time for all fragments of an IPv6 packet to arrive; the kernel tracks the whole
+    packet."""
     frag6_low_thresh: int | None = setting(BYTES, default=None)
-    """Without effect since Linux 4.17, but that it is not above ``frag6_high_thresh``."""
+    """Without effect since Linux 4.17, except that it must not be greater than
+    ``frag6_high_thresh``."""
     frag6_high_thresh: int | None = setting(BYTES, default=None)
-    """What fragments may take up; beyond it they are thrown away."""
+    """The memory limit for fragments. The kernel drops fragments beyond it."""
 
 
 @_settings
 class ConntrackSysctls(SettableSysctls):
     """The settings of connection tracking in one network namespace.
 
-    ``None`` where this kernel has none of that name here: it is older or newer, was built without
-    that part, or (5.4 and its like, of the first three) hides it in a namespace that a user owns.
-    Timeouts are in seconds, and hold for a flow from its next packet on; what the first three say
-    is decided when a flow is made.
+    ``None`` means that this kernel does not have the setting in this namespace: it is older or
+    newer, it was built without that part, or it hides the setting in a namespace that a user owns
+    (the first three, on Linux 5.4 and others).
+
+    Timeouts are in seconds. A new timeout applies to a flow from its next packet. The first three
+    settings apply to flows that are created afterward.
     """
 
     count: int | None = setting(NUMBER, default=None)
-    """The entries in this namespace. Only the kernel writes it."""
+    """The number of entries in this network namespace. Only the kernel writes it."""
 
     def blind_spots(self) -> list[BlindSpot]:
-        """What a user does not see here, and the settings that hide it."""
+        """Return what is invisible to a user here, and the settings that hide it."""
         found: list[BlindSpot] = []
         for name, declared in SETTINGS.items():
             value = cast("int | None", getattr(self, name))
@@ -278,7 +335,7 @@ class ConntrackSysctls(SettableSysctls):
         if self.count == 0:
             why = (
                 "the kernel tracks nothing in a network namespace until a firewall rule there "
-                "asks for it (any of nftables with ct, any of iptables with -m conntrack, any NAT)"
+                "needs it (any nftables rule with ct, any iptables rule with -m conntrack, any NAT)"
             )
             found.append(BlindSpot("count", "no flow is tracked", why))
         return found
@@ -288,9 +345,9 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     field.name: field.metadata[SETTING]
     for field in attrs.fields(cast("type[attrs.AttrsInstance]", ConntrackSysctls))
 }
-"""Everything declared, by the name of the field."""
+"""The declarations of all settings, by the names of their fields."""
 
 
 def sysctl_of(name: str) -> str:
-    """The whole name of the setting that this field holds."""
+    """Return the full name of the sysctl of a field."""
     return SETTINGS[name].prefix + name

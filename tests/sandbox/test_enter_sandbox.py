@@ -128,7 +128,7 @@ except NamespaceError as error:
 """
     assert child(script) == (
         f"{errno.ENOSPC} enter a sandbox: No space left on device (ENOSPC). "
-        "User namespaces are switched off here: run this as root, or do "
+        "User namespaces are disabled: run this as root, or run "
         "`sysctl user.max_user_namespaces=10000`\n"
     )
 
