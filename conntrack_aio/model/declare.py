@@ -89,10 +89,10 @@ class Bytes(Wire[bytes]):
 
 @attrs.frozen
 class Bitmap(Wire[int]):
-    """A bitmap of ``unsigned long`` words in host byte order, ``size`` bytes, decoded as one
-    integer.
+    """A bitmap of ``size`` bytes, decoded as one integer.
 
-    Bit n of the kernel's bitmap is bit n of the integer.
+    Its words are ``unsigned long`` in host byte order. Bit n of the kernel's bitmap is bit n of
+    the integer.
     """
 
     size: int

@@ -41,8 +41,10 @@ class TCPInfo:
 
 @message(hashable=True)
 class SCTPInfo:
-    """The state and verification tags of an SCTP association. A create or an update needs all
-    three."""
+    """The state and verification tags of an SCTP association.
+
+    A create or an update needs all three.
+    """
 
     state: SCTPState | int | None = attribute(CTA_PROTOINFO_SCTP.STATE, u8(SCTPState), default=None)
     """The state of the association."""

@@ -15,8 +15,7 @@ from .nat import NATRange
 
 @message
 class FilterFlags:
-    """The parts of a request's tuples that a filter compares: ``CTA_FILTER_F_*``, since Linux
-    5.8."""
+    """The parts of the tuples that a filter compares: ``CTA_FILTER_F_*``, since Linux 5.8."""
 
     orig_flags: int | None = attribute(
         CTA_FILTER.ORIG_FLAGS, HOST_U32, default=None, access=Access.WRITE, since="5.8"

@@ -50,10 +50,10 @@ GENERIC: Final = 255
 
 @message(hashable=True)
 class TCPTimeouts:
-    """The timeouts of the states of a TCP connection, in seconds. ``None`` means "absent" or
-    "unchanged".
+    """The timeouts of the states of a TCP connection, in seconds.
 
-    The defaults are the sysctls ``nf_conntrack_tcp_timeout_*``; ``established`` is 5 days.
+    ``None`` means "absent"; in a change of defaults, "unchanged". The defaults are the sysctls
+    ``nf_conntrack_tcp_timeout_*``; ``established`` is 5 days.
     """
 
     syn_sent: int | None = attribute(CTA_TIMEOUT_TCP.SYN_SENT, U32, default=None)
