@@ -18,8 +18,8 @@ from ..codec.decoder import Datagram
 from ..errors import ConntrackError, DecodeError, EventsLost, failed
 from ..filters.program import EventFilter
 from ..model.events import Event
+from ..model.settings import BlindSpot, EventMode
 from ..model.statistics import StreamStatistics
-from ..model.sysctls import BlindSpot, EventMode
 from ..netlink.owner import Owner
 from ..netlink.progress import Progress
 from ..netlink.socket import Backlog

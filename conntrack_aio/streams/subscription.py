@@ -9,11 +9,11 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from ..errors import failed
 from ..filters.program import EventFilter
-from ..model.sysctls import BlindSpot, ConntrackSysctls, EventMode
+from ..model.settings import BlindSpot, ConntrackSysctls, EventMode
 from ..netlink.endpoint import Endpoint
 from ..netlink.nsids import Origins
 from ..netlink.socket import NetlinkSocket
-from ..sysctls import CONNTRACK, SysctlTree, read_number
+from ..proc_sys import CONNTRACK, SysctlTree, read_number
 from ..uapi.netlink import NETLINK
 from ..uapi.nfnetlink import NFNLGRP
 

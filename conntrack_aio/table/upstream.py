@@ -27,11 +27,11 @@ from ..model.statistics import StreamStatistics
 from ..netlink.exchange import Outcome, Request
 from ..netlink.owner import Owner
 from ..netlink.threads import is_no_thread
+from ..proc_sys import CONNTRACK
 from ..session import Session, Table
 from ..streams.dump import Dump
 from ..streams.events import EventStream
 from ..streams.subscription import EventSelection
-from ..sysctls import CONNTRACK
 from ..uapi.nfnetlink import NFNLGRP
 from .keys import orig_key
 

@@ -16,7 +16,7 @@ from ..codec.requests import expectations as requests
 from ..codec.requests.expectations import ExpectTarget
 from ..codec.requests.targets import Target
 from ..errors import EncodeError, EventsLost, NotFound, kernel_error
-from ..model.events import EventType
+from ..model.enums import EventType
 from ..model.expectations import Expectation, ExpectEvent
 from ..model.statistics import ExpectCPUStatistics
 from ..model.tuples import Tuple

@@ -15,7 +15,8 @@ from ..codec.requests import flows as requests
 from ..codec.requests.targets import Target
 from ..errors import NoReply
 from ..filters.match import Match
-from ..model.events import EventType, FlowEvent
+from ..model.enums import EventType
+from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.statistics import CPUStatistics, TableStatistics
 from ..model.values import describe_value

@@ -9,9 +9,9 @@ from functools import wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from ..errors import DecodeError, KernelError, NotSupported, PermissionDenied, kernel_error
-from ..model.sysctls import SETTINGS, ConntrackSysctls, SettableSysctls, Setting, sysctl_of
+from ..model.settings import SETTINGS, ConntrackSysctls, SettableSysctls, Setting, sysctl_of
+from ..proc_sys import SysctlTree
 from ..session import Session
-from ..sysctls import SysctlTree
 from ..tracking import is_tracking
 
 P = ParamSpec("P")

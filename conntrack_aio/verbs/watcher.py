@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from ..filters.match import Match
 from ..model.flow import Flow
-from ..model.sysctls import EventMode
+from ..model.settings import EventMode
 from ..model.values import as_seconds, describe_value
 from ..plain import as_str
 from ..session import Session

@@ -14,6 +14,7 @@ import anyio
 import attrs
 import pytest
 from support.lab import Lab
+from support.namespaces import new_network_namespace
 from support.policy_cases import seconds
 from support.release import RELEASE
 from support.scripted import ScriptedKernel
@@ -46,7 +47,6 @@ from conntrack_aio.model.timeouts import (
 )
 from conntrack_aio.netlink import nfnetlink
 from conntrack_aio.sandbox import traffic
-from conntrack_aio.sandbox.namespace import new_network_namespace
 from conntrack_aio.testing import Asked, FakeSocket, ages
 from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
 from conntrack_aio.uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
@@ -158,7 +158,7 @@ async def test_a_policy_keeps_its_family_and_protocol(conn: Connection) -> None:
     for policy in (other, TimeoutPolicy.of("a", TCP, family=AF_INET)):
         with pytest.raises(InvalidRequest, match="another family or protocol"):
             await conn.timeouts.replace(policy)
-    with pytest.raises(EncodeError, match="TCPTimeouts does not go with protocol 17"):
+    with pytest.raises(EncodeError, match="TCPTimeouts needs proto 6; got 17"):
         await conn.timeouts.update("a", TCP)
     assert await conn.timeouts.get("a") == made
 
