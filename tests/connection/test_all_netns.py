@@ -335,7 +335,7 @@ def test_without_the_capability_it_says_so(lab: Lab) -> None:
         "listen to all network namespaces: setsockopt(NETLINK_LISTEN_ALL_NSID): Operation not "
         "permitted (EPERM). This needs CAP_NET_BROADCAST in the user namespace that owns the "
         "connection's network namespace: run as root, or give the program the capability; or a "
-        "seccomp profile or a security module, as containers and service managers have them, "
+        "seccomp profile or a security module, such as that of a container or a service, "
         "forbids this system call\n"
     )
 
