@@ -83,6 +83,7 @@ async def _watch(render: Render) -> str:
 
 
 async def _watch_traffic(render: Render) -> str:
+    """Generate traffic, delete its flows, print all events, and return the summary."""
     async with connect() as conn, conn.events() as stream:
         await anyio.to_thread.run_sync(_generate_traffic)
         tracked = await conn.list()

@@ -57,7 +57,7 @@ async def report_for_count(conn: Connection) -> None:
 async def report_for_events(conn: Connection, stream: EventStream[FlowEvent]) -> None:
     """Report which events the stream will not receive.
 
-    An empty table is reported only if no connections are tracked: otherwise events will follow.
+    An empty table is reported only if no connections are tracked. Otherwise events may follow.
     """
     if not stream.blind_spots:
         return
@@ -66,7 +66,7 @@ async def report_for_events(conn: Connection, stream: EventStream[FlowEvent]) ->
         if spot.setting == _NO_ENTRIES:
             await _report_empty_table(conn, spots.get(_NO_ENTRIES, spot), silent_if=(True, None))
         else:
-            # A stream of all namespaces has a blind spot that is not a setting.
+            # Blind spots without a setting, as of --all-netns, keep the text of the stream.
             report(spots.get(spot.setting, spot))
 
 

@@ -145,7 +145,7 @@ class _ExtendedAck:
 
     msg: str | None = attribute(NLMSGERR_ATTR.MSG, Text(MAX_PAYLOAD), default=None)
     offs: int | None = attribute(NLMSGERR_ATTR.OFFS, HOST_U32, default=None)
-    """The offset of the attribute that is not valid, in bytes from the request's header."""
+    """The offset of the invalid attribute, in bytes from the start of the request's header."""
     cookie: bytes | None = attribute(NLMSGERR_ATTR.COOKIE, Bytes(20), default=None)
     miss_type: int | None = attribute(NLMSGERR_ATTR.MISS_TYPE, HOST_U32, default=None)
     miss_nest: int | None = attribute(NLMSGERR_ATTR.MISS_NEST, HOST_U32, default=None)

@@ -30,10 +30,10 @@ _MAX_BYTES = 64
 
 
 def tree(data: bytes, start: int, end: int, schema: Branch, depth: int = 1) -> Iterator[str]:
-    """Yield a line for each attribute between two offsets, and an indented one for each in a nest.
+    """Yield a line for each attribute between two offsets, indented inside nests.
 
     :param start: the offset of the first attribute, in bytes.
-    :param end: the offset behind the last attribute.
+    :param end: the offset after the last attribute.
     :param schema: the attributes that are declared here.
     :param depth: the nesting level, which is also the level of indentation.
     """
