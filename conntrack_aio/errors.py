@@ -1,7 +1,7 @@
-"""Every exception of the library, in one tree under :class:`ConntrackError`.
+"""Define every exception of the library, as subclasses of :class:`ConntrackError`.
 
-A closed or busy connection, dump or stream raises anyio's own
-:exc:`anyio.ClosedResourceError` and :exc:`anyio.BusyResourceError`.
+- A closed connection, dump or stream raises :exc:`anyio.ClosedResourceError`.
+- A dump or stream that another task iterates over raises :exc:`anyio.BusyResourceError`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class ConntrackError(Exception):
 
 
 class _CodecError(ConntrackError, ValueError):
+    """The base of errors about one value, with the path to the value."""
+
     def __init__(self, reason: str, path: tuple[str, ...] = ()) -> None:
         super().__init__(reason, path)
         self.reason = reason
@@ -48,27 +50,28 @@ class _CodecError(ConntrackError, ValueError):
 
 
 class DecodeError(_CodecError):
-    """Bytes that are not a message of this protocol, or JSON that is not an object of the model.
+    """A message, or a JSON object, cannot be decoded.
 
-    ``path`` names the attribute, outermost first, in the kernel's names where they are known:
-    ``("CTA_TUPLE_ORIG", "CTA_TUPLE_IP", "CTA_IP_V4_SRC")``; of JSON it is the keys, and the
-    indices of lists: ``("unknown", "0", "path")``. A stream that raised it goes on with the next
-    message.
+    ``reason`` says what is wrong. ``path`` leads to the value, outermost part first. For a message
+    it has the kernel's attribute names, as far as they are known: ``("CTA_TUPLE_ORIG",
+    "CTA_TUPLE_IP", "CTA_IP_V4_SRC")``. For JSON it has keys and list indices: ``("unknown", "0",
+    "path")``. A stream that raised it continues with the next message.
     """
 
 
 class EncodeError(_CodecError):
-    """A value that cannot be sent: out of range, of the wrong type, or incomplete.
+    """A value cannot be sent: it is out of range, of the wrong type, or incomplete.
 
-    ``path`` names the field: ``("orig", "sport")``. Nothing was sent.
+    ``reason`` says what is wrong. ``path`` names the field: ``("orig", "sport")``. Nothing was
+    sent.
     """
 
 
 class MatchError(ConntrackError, ValueError):
-    """A match that can't be: conditions that no flow can meet, or a text that is none.
+    """A match is not valid: no flow can meet its conditions, or its text cannot be parsed.
 
-    ``reason`` says what is wrong. Of a text, ``text`` is all of it, and ``column`` where in it,
-    counted from 1.
+    ``reason`` says what is wrong. For a match given as text, ``text`` is the complete text and
+    ``column`` the position of the error, in characters from 1.
     """
 
     def __init__(self, reason: str, text: str | None = None, column: int | None = None) -> None:
@@ -90,23 +93,24 @@ class MatchError(ConntrackError, ValueError):
 
 
 class UnsafeRequest(ConntrackError, ValueError):
-    """Refused before anything was sent, because it would act wider than what was asked.
+    """The library refused a request that would affect more entries than the caller named.
 
-    The kernel takes a delete without a tuple for a flush; this library does not send one.
+    Nothing was sent. For example, the kernel treats a delete without a tuple as a flush.
     """
 
 
 class KernelError(ConntrackError, OSError):
     """The kernel refused a request.
 
-    ``errno`` is its code, ``request`` what was asked (``"create 10.0.0.1:…"``), ``detail`` the
-    kernel's own words from the extended acknowledgement, where it had any.
+    ``errno`` is the kernel's error code. ``request`` describes the request
+    (``"create 10.0.0.1:…"``). ``detail`` is the text of the extended acknowledgement, or ``None``
+    if the kernel sent no text. ``hint`` says what to do about the error; it may be empty.
     """
 
     hint = ""
 
     def __init__(self, errno: int, request: str, detail: str | None = None, hint: str = "") -> None:
-        # A code that no kernel has must not raise anything else than what it is.
+        # os.strerror() raises OverflowError for a code beyond a C int. A peer can send any code.
         super().__init__(errno, os.strerror(errno) if 0 <= errno < 4096 else "unknown error")
         self.request = request
         self.detail = detail
@@ -123,17 +127,18 @@ class KernelError(ConntrackError, OSError):
 
 
 class NotFound(KernelError):
-    """ENOENT: no such entry, or one with another id."""
+    """ENOENT: the entry does not exist, or the entry with this tuple has another id."""
 
 
 class AlreadyExists(KernelError):
-    """EEXIST: an entry has this tuple already, in either direction."""
+    """EEXIST: another entry already has this tuple, in either direction."""
 
 
 class PermissionDenied(KernelError):
-    """EPERM, EACCES: the capability is missing, or the entry forbids the change.
+    """EPERM, EACCES: a capability is missing, or the kernel forbids this change of the entry.
 
-    Or a seccomp profile or a security module forbids a system call; the ``hint`` says so then.
+    The cause may also be a seccomp profile or a security module that forbids a system call. The
+    ``hint`` then says so.
     """
 
     hint = (
@@ -143,21 +148,27 @@ class PermissionDenied(KernelError):
 
 
 class NotSupported(KernelError):
-    """EOPNOTSUPP, EPROTONOSUPPORT, ENOPROTOOPT and their like: this kernel, or this entry, can't
-    do that."""
+    """EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT, ENOPROTOOPT: the kernel cannot do this.
+
+    Either this kernel lacks the feature, or the entry does not support it.
+    """
 
 
 class InvalidRequest(KernelError):
-    """EINVAL, ERANGE: the kernel does not accept the request as it is."""
+    """EINVAL, ERANGE: the kernel rejects a value of the request, or a combination of values."""
 
 
 class ResourceBusy(KernelError):
-    """EBUSY: it is in use, or it may not be changed to that."""
+    """EBUSY: the object is in use, or the kernel does not allow this change of it."""
 
 
 class ResourceExhausted(KernelError):
-    """ENOMEM, ENOSPC, ENOBUFS: a table, an extension or a buffer is full; EMFILE, ENFILE: there
-    are no descriptors left; EAGAIN: no thread can be started."""
+    """ENOMEM, ENOSPC, ENOBUFS, EMFILE, ENFILE, EAGAIN: a resource is used up.
+
+    - ENOMEM, ENOSPC, ENOBUFS: a table, an extension of an entry or a buffer is full.
+    - EMFILE, ENFILE: no file descriptor is left.
+    - EAGAIN: no thread can be started.
+    """
 
 
 _CLASSES: dict[int, type[KernelError]] = {
@@ -182,21 +193,21 @@ _CLASSES: dict[int, type[KernelError]] = {
 
 
 SHORTAGES: Final = frozenset(code for code, error in _CLASSES.items() if error is ResourceExhausted)
-"""The codes that say that something is used up, which may be there again in a moment."""
+"""The codes of :exc:`ResourceExhausted`: a later attempt may succeed."""
 
 
 def kernel_error(
     errno: int, request: str, detail: str | None = None, hint: str = ""
 ) -> KernelError:
-    """The class of :class:`KernelError` that ``errno`` has, made."""
+    """Return an error of the :class:`KernelError` subclass for ``errno``."""
     return _CLASSES.get(errno, KernelError)(errno, request, detail, hint)
 
 
 REFUSALS = frozenset((_errno.EPERM, _errno.EACCES, _errno.ENOSYS))
-"""What a system call fails with where a seccomp profile or a security module forbids it."""
+"""The codes with which a seccomp profile or a security module refuses a system call."""
 
 _FORBIDDEN = (
-    "a seccomp profile or a security module, as containers and service managers have them, "
+    "a seccomp profile or a security module, such as that of a container or a service, "
     "forbids this system call"
 )
 
@@ -204,15 +215,14 @@ _FORBIDDEN = (
 def call_error(
     error: OSError, call: str, *, needs: str = "", cls: type[KernelError] | None = None
 ) -> KernelError:
-    """Return the error of a system call that failed before the kernel saw a request.
+    """Return the error for a system call that failed before the kernel saw a request.
 
-    :param call: the system call, and the option where it is one of a socket's; it becomes the
-        error's ``request``.
-    :param needs: the capability that the call takes, in words, if it takes any: without one only a
-        seccomp profile or a security module can have refused it.
-    :param cls: the class of the error, unless it is the errno's.
-
-    An error that is a :exc:`KernelError` already says what it is, and stays that.
+    :param error: the error that the system call raised. A :exc:`KernelError` is returned as it is.
+    :param call: the system call, for ``setsockopt()`` with the option. It becomes the error's
+        ``request``.
+    :param needs: a sentence that names the capability which the call requires. If it requires none,
+        only a seccomp profile or a security module can have refused it.
+    :param cls: the class of the error, instead of the one for its errno.
     """
     if isinstance(error, KernelError):
         return error
@@ -226,8 +236,10 @@ def call_error(
 
 
 def failed(request: str, error: OSError) -> KernelError:
-    """Return the error of a request that failed by ``error``, perhaps by what :func:`call_error`
-    made, whose class and hint it keeps."""
+    """Return the error for a request that failed because of ``error``.
+
+    A :exc:`KernelError`, such as :func:`call_error` returns, keeps its class, detail and hint.
+    """
     if isinstance(error, KernelError):
         text = f"{request}: {error.request}"
         return type(error)(error.errno or _errno.EIO, text, error.detail, error.hint)
@@ -235,29 +247,31 @@ def failed(request: str, error: OSError) -> KernelError:
 
 
 class NamespaceError(KernelError):
-    """A network namespace could not be found or entered."""
+    """A network namespace does not exist or cannot be entered."""
 
 
 class NoReply(ConntrackError):
-    """The kernel's answer to a request did not come in time, or was lost.
+    """The kernel's reply to a request did not arrive in time, or was lost.
 
-    Whether the request was carried out is unknown.
+    The kernel may or may not have carried out the request.
     """
 
 
 class DumpInterrupted(ConntrackError):
-    """The table changed under a dump so that it is not consistent (``NLM_F_DUMP_INTR``).
+    """The kernel marked a dump as inconsistent, because the table changed (``NLM_F_DUMP_INTR``).
 
-    ctnetlink of Linux 4.19 to 7.1 never says so; entries may be missed or repeated all the same.
+    In Linux 4.19 to 7.1 ctnetlink never sets this flag, although its dumps may miss or repeat
+    entries.
     """
 
 
 class EventsLost(ConntrackError):
-    """The kernel dropped events at this place of the stream, because the socket's buffer was full.
+    """The kernel dropped events at this place of the stream, because the receive buffer was full.
 
-    ``lost`` is how many messages, by the socket's own counter, or ``None`` where the kernel does
-    not tell or cannot tell them from the gap before, and of a reliable stream, whose counter has
-    failed tries too. The stream goes on: iterate again for the events after the gap.
+    ``lost`` is the number of dropped messages, by the socket's drop counter. It is ``None`` if the
+    kernel does not report the counter, if the loss cannot be separated from the previous gap, and
+    for a reliable stream, whose counter includes failed delivery attempts. The stream continues:
+    iterate again for the events after the gap.
     """
 
     def __init__(self, lost: int | None) -> None:
@@ -269,18 +283,18 @@ class EventsLost(ConntrackError):
         if self.lost == 1:
             count = "1 event was"
         return (
-            f"{count} lost here: events came faster than they were read. "
-            "The stream goes on; a larger receive_buffer holds more"
+            f"{count} lost here: the receive buffer was full. "
+            "The stream continues; a larger receive_buffer holds more events"
         )
 
 
 class UsedElsewhere(ConntrackError, RuntimeError):
     """A connection was used in another process or event loop than the one that opened it.
 
-    The same holds for everything that came of the connection: dumps, streams, bulks and tables.
-    A process that was forked, and each event loop, opens a connection of its own.
+    The same applies to the dumps, event streams, bulk operations and tables of the connection.
+    Open a separate connection in each forked process and in each event loop.
     """
 
 
 class UnsupportedPlatform(ConntrackError):
-    """Connection tracking is Linux's: elsewhere only the types and the codec work."""
+    """The system is not Linux: only the types and the codec of this library work there."""

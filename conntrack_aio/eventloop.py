@@ -1,8 +1,10 @@
-"""The event loop that runs: asyncio's (uvloop's too) or trio's, behind one interface.
+"""Provide one interface to the running event loop: asyncio's, uvloop's or trio's.
 
-anyio covers what a task does for itself. What is here it has no function for: starting a task that
-belongs to an object rather than to a task group, being called by another thread without waiting for
-it and without a descriptor, and giving up a wait for a descriptor while the loop does not run.
+The library uses anyio for everything that anyio offers. This module adds what anyio lacks:
+
+- start a task that belongs to an object instead of a task group;
+- call a function in the loop's thread from another thread, without waiting for the result;
+- end a wait for a file descriptor while the loop does not run.
 """
 
 from __future__ import annotations
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
     import asyncio
 
 Work = Callable[[], Coroutine[object, object, None]]
+"""An async function that a task runs."""
 
 OnEnd = Callable[[BaseException | None], None]
-"""Called once when a task has ended, however that came about, with what it raised; a task that was
-cancelled raised nothing. It runs in the loop's thread and must not raise."""
+"""A callback for the end of a task, called exactly once in the loop's thread.
+
+Its argument is the exception that the task raised, or ``None`` if the task returned or was
+cancelled. The callback must not raise.
+"""
 
 
 def current() -> EventLoop:
@@ -32,7 +38,7 @@ def current() -> EventLoop:
 
     :raises RuntimeError: when no event loop runs here.
     """
-    # A program that runs trio has imported it; the package needs neither it nor its types.
+    # A program that runs trio has imported it. The library does not depend on trio.
     lowlevel = cast("_Lowlevel | None", sys.modules.get("trio.lowlevel"))
     if lowlevel is not None and lowlevel.in_trio_task():
         return _Trio(lowlevel)
@@ -42,78 +48,92 @@ def current() -> EventLoop:
 
 
 def wake(event: anyio.Event) -> None:
-    """Set an event, so that the tasks that wait for it are woken.
+    """Set an event and so wake the tasks that wait for it.
 
-    To be called in the thread of their loop. The loop need not run; once it has ended, and in a
-    process that was forked, no task waits.
+    Call this function in the thread of the tasks' loop. The loop need not be running. If the loop
+    has ended, and in a forked process, there is no task to wake.
     """
-    with suppress(RuntimeError):
+    with suppress(RuntimeError):  # the loop has ended
         event.set()
 
 
 class Wait(Protocol):
-    """One wait for a descriptor to become readable."""
+    """A wait for a file descriptor to become readable."""
 
     async def finish(self) -> None:
-        """Return once the descriptor is readable.
+        """Wait until the descriptor is readable.
 
-        :raises anyio.ClosedResourceError: when the wait was given up.
+        :raises anyio.ClosedResourceError: when :meth:`give_up` is called.
         """
         ...
 
     def give_up(self) -> None:
-        """Wake the task that waits, with an error, before the descriptor is closed.
+        """End the wait: :meth:`finish` raises in the task that waits.
 
-        To be called in the loop's thread. The loop need not run, and may be closed.
+        Call this method in the loop's thread, before the descriptor is closed. The loop need not be
+        running, and may be closed.
         """
         ...
 
 
 class EventLoop(ABC):
-    """An event loop, of this process unless stated otherwise."""
+    """An event loop.
+
+    After a fork, the child process has a copy of this object. There :attr:`is_of_this_process` is
+    ``False``, and :meth:`call_soon` does nothing.
+    """
 
     def __init__(self) -> None:
         self._pid = os.getpid()
 
     @property
     def is_of_this_process(self) -> bool:
-        """Whether this is not the copy of a loop in a process that was forked from the loop's."""
+        """Whether the loop belongs to this process: ``False`` in a process forked from it."""
         return self._pid == os.getpid()
 
     @abstractmethod
     def is_running_here(self) -> bool:
-        """Return whether the caller runs inside this very loop."""
+        """Return whether the caller runs inside this loop."""
 
     @abstractmethod
     def call_soon(self, callback: Callable[[], object]) -> None:
-        """Have the loop's thread call ``callback``. May be called in any thread.
+        """Schedule a call of ``callback`` in the loop's thread.
 
-        Once the loop is closed, nothing happens.
+        This method may be called in any thread. If the loop is closed, it does nothing.
         """
 
     @abstractmethod
     def wait_readable(self, descriptor: int) -> Wait:
-        """Begin to wait for a descriptor.
+        """Begin to wait until a file descriptor is readable.
 
-        :raises OSError: when the system can't watch one more descriptor.
+        :param descriptor: the descriptor. It must stay open until the wait has ended.
+        :returns: the wait; await its :meth:`Wait.finish`.
+        :raises OSError: when the system cannot watch one more descriptor.
         """
 
     @abstractmethod
     def start(self, work: Work, name: str, on_end: OnEnd) -> Callable[[], None]:
-        """Start a task beside those that run in this loop, and return what cancels it.
+        """Start a task that belongs to no task group.
 
-        It belongs to no task group. It ends when it is cancelled, or with the loop.
-        The function returned may be called in the loop's thread at any time.
+        The task ends when its function returns, when it is cancelled, or when the loop ends.
+
+        :param work: the async function that the task runs.
+        :param name: the name of the task, as debuggers show it.
+        :param on_end: called once when the task has ended.
+        :returns: a function that cancels the task. It may be called in the loop's thread at any
+            time, also after the task or the loop has ended.
         """
 
 
 # -- asyncio ------------------------------------------------------------------------------------
 
 _tasks: Final[set[asyncio.Task[None]]] = set()
-"""asyncio itself keeps no reference to a task."""
+"""The tasks that have not ended. An asyncio loop itself keeps only weak references to its tasks."""
 
 
 class _Asyncio(EventLoop):
+    """A loop of asyncio, or one with its interface such as uvloop's."""
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._loop = loop
@@ -127,9 +147,9 @@ class _Asyncio(EventLoop):
             return False
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        # A forked process shares the descriptor by which the loop of its parent is woken.
+        # A forked process shares the descriptor that wakes the loop of its parent.
         if self.is_of_this_process:
-            with suppress(RuntimeError):  # it is closed
+            with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(callback)
 
     def wait_readable(self, descriptor: int) -> Wait:
@@ -139,7 +159,8 @@ class _Asyncio(EventLoop):
         task = self._loop.create_task(work(), name=name)
         _tasks.add(task)
 
-        # A task that is cancelled before its first step never runs its `finally`.
+        # A done callback, because a task that is cancelled before its first step never enters its
+        # coroutine and so runs no `finally` there.
         def ended(task: asyncio.Task[None]) -> None:
             _tasks.discard(task)
             on_end(None if task.cancelled() else task.exception())
@@ -154,39 +175,43 @@ class _Asyncio(EventLoop):
 
 
 class _AsyncioWait:
+    """A wait by a reader callback and a future."""
+
     def __init__(self, owner: EventLoop, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
         self._owner = owner
         self._loop = loop
         self._descriptor = descriptor
         self._future: asyncio.Future[bool] = loop.create_future()
-        """Whether the descriptor is readable; ``False``, if the wait was given up."""
-        loop.add_reader(descriptor, self._answer, True)
-        self._watched = True
+        """Its result is ``True`` if the descriptor is readable, ``False`` after ``give_up()``."""
+        loop.add_reader(descriptor, self._set_result, True)
+        self._has_reader = True
 
     async def finish(self) -> None:
         try:
             readable = await self._future
         finally:
-            self._unwatch()
+            self._remove_reader()
         if not readable:
-            # Not kept in the future: its traceback holds this frame, which holds the future.
+            # Raised here instead of set as the future's exception: that exception's traceback would
+            # refer to this frame, and the frame to the future, a reference cycle.
             raise anyio.ClosedResourceError("the socket is closed")
 
     def give_up(self) -> None:
         if self._owner.is_of_this_process:
             with suppress(RuntimeError):  # the loop is closed
-                self._answer(False)
+                self._set_result(False)
 
-    def _answer(self, readable: bool) -> None:
-        self._unwatch()
+    def _set_result(self, readable: bool) -> None:
+        self._remove_reader()
         if not self._future.done():
             self._future.set_result(readable)
 
-    def _unwatch(self) -> None:
-        if self._watched:
-            self._watched = False
-            # A forked process shares the epoll instance of its parent, and must not change it,
-            # whether it runs its copy of the loop or the collector closes a task that waits.
+    def _remove_reader(self) -> None:
+        if self._has_reader:
+            self._has_reader = False
+            # A forked process shares the epoll instance of its parent and must not change it. This
+            # code runs there when its copy of the loop runs, or when the garbage collector closes
+            # the coroutine of a task that waits.
             if self._owner.is_of_this_process:
                 self._loop.remove_reader(self._descriptor)
 
@@ -195,10 +220,14 @@ class _AsyncioWait:
 
 
 class _TrioToken(Protocol):
+    """The part of ``trio.lowlevel.TrioToken`` that is used here."""
+
     def run_sync_soon(self, sync_fn: Callable[[], object]) -> None: ...
 
 
 class _Lowlevel(Protocol):
+    """The part of the module ``trio.lowlevel`` that is used here."""
+
     def in_trio_task(self) -> bool: ...
 
     def current_trio_token(self) -> _TrioToken: ...
@@ -213,6 +242,8 @@ class _Lowlevel(Protocol):
 
 
 class _Trio(EventLoop):
+    """A run of trio."""
+
     def __init__(self, lowlevel: _Lowlevel) -> None:
         super().__init__()
         self._lowlevel = lowlevel
@@ -236,8 +267,8 @@ class _Trio(EventLoop):
         scope = anyio.CancelScope()
         cancelled = anyio.get_cancelled_exc_class()
 
-        # A system task runs with KeyboardInterrupt held back, which then strikes the main task.
-        # Whatever else left it, trio would make a TrioInternalError of that.
+        # trio defers a KeyboardInterrupt in a system task and raises it in the main task. Any other
+        # exception that leaves a system task becomes a TrioInternalError, so none may leave it.
         async def run() -> None:
             nonlocal work, on_end
             error: BaseException | None = None
@@ -247,7 +278,8 @@ class _Trio(EventLoop):
             except cancelled:
                 raise
             except BaseException as raised:
-                # Without this frame, which would hold the work and, by its own variable, the error.
+                # Remove this frame from the traceback. It refers to the work, and by its variable
+                # `error` to the exception itself, a reference cycle.
                 frames = raised.__traceback__
                 error = raised.with_traceback(frames.tb_next if frames is not None else None)
                 del frames
@@ -255,20 +287,23 @@ class _Trio(EventLoop):
                 try:
                     on_end(error)
                 finally:
-                    # A frame of the work, kept by the error, may keep this one as its caller's.
+                    # The error may keep a frame of the work alive, and that frame this one as its
+                    # caller.
                     del work, on_end, error
 
         context = contextvars.copy_context()
         self._lowlevel.spawn_system_task(run, name=name, context=context)
 
         def cancel() -> None:
-            with suppress(RuntimeError):  # the run has finished
+            with suppress(RuntimeError):  # trio.run() has finished
                 scope.cancel()
 
         return cancel
 
 
 class _TrioWait:
+    """A wait by anyio."""
+
     def __init__(self, owner: EventLoop, descriptor: int) -> None:
         self._owner = owner
         self._descriptor = descriptor
@@ -278,5 +313,5 @@ class _TrioWait:
 
     def give_up(self) -> None:
         if self._owner.is_of_this_process:
-            with suppress(RuntimeError):  # no task waits once the run has finished
+            with suppress(RuntimeError):  # trio.run() has finished, and no task waits
                 anyio.notify_closing(self._descriptor)

@@ -1,4 +1,4 @@
-"""Weak references to the objects of a kind that are open, each with a detail about it."""
+"""Keep weak references to open objects, such as dumps and streams, each with a detail."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-class _Entry(NamedTuple, Generic[T, D]):
+class _Record(NamedTuple, Generic[T, D]):
+    """The reference to a member, and the detail about it."""
+
     reference: ref[T]
     detail: D
 
 
 class Registry(Generic[T, D]):
-    """A set of objects that it does not keep alive, each with a detail.
+    """A set of objects with a detail about each, which does not keep the objects alive.
 
-    The garbage collector may run in any thread and at nearly any moment, and an object that it
-    drops removes itself. So members are never iterated over in place.
+    - A member is an object, not a value: two equal objects are two members.
+    - A member that the garbage collector frees is removed. The collector may run in any thread and
+      between any two instructions, so the methods never iterate over the set itself, but over a
+      copy.
     """
 
     def __init__(self) -> None:
-        self._members: dict[int, _Entry[T, D]] = {}
+        self._members: dict[int, _Record[T, D]] = {}
 
     def __len__(self) -> int:
         return len(self._members)
@@ -31,29 +35,32 @@ class Registry(Generic[T, D]):
         return id(member) in self._members
 
     def add(self, member: T, detail: D) -> None:
-        """Add a member, until it is discarded or dropped.
+        """Add an object, until it is discarded or freed.
 
-        :param detail: an object that must not refer to the member: it is kept alive.
+        :param member: the object. It must support weak references.
+        :param detail: the detail. The registry keeps it alive, so it must not refer to the member.
         """
-        number = id(member)
+        key = id(member)
         members = self._members
 
-        def forget(dropped: ref[T]) -> None:
-            # By now another object may have this number.
-            entry = members.get(number)
-            if entry is not None and entry.reference is dropped:
-                del members[number]
+        def remove(freed: ref[T]) -> None:
+            # A new object at the same address may have this key already.
+            record = members.get(key)
+            if record is not None and record.reference is freed:
+                del members[key]
 
-        members[number] = _Entry(ref(member, forget), detail)
+        members[key] = _Record(ref(member, remove), detail)
 
     def discard(self, member: T) -> None:
-        """Remove a member, if the object is one. Its finalizer may call this."""
+        """Remove an object if it is a member. The object's finalizer may call this method."""
         self._members.pop(id(member), None)
 
     def members(self) -> list[tuple[T, D]]:
-        """Return the members of this moment with their details."""
-        # A dictionary is copied in one step, which nothing interrupts.
-        entries = self._members.copy().values()
+        """Return the current members with their details."""
+        # dict.copy() is atomic: the garbage collector cannot remove a member in the middle of it.
+        records = self._members.copy().values()
         return [
-            (member, entry.detail) for entry in entries if (member := entry.reference()) is not None
+            (member, record.detail)
+            for record in records
+            if (member := record.reference()) is not None
         ]

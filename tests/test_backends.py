@@ -1,4 +1,4 @@
-"""The fixture that says it runs on a loop really does."""
+"""Test that the fixture of event loops runs the tests on each of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.effort import SHORT
 pytestmark = pytest.mark.anyio
 
 
-async def test_each_backend_really_runs(request: pytest.FixtureRequest) -> None:
+async def test_the_event_loop_is_the_one_of_the_parameter(request: pytest.FixtureRequest) -> None:
     name = request.node.callspec.id
     assert sniffio.current_async_library() == ("trio" if name == "trio" else "asyncio")
     if name != "trio":
@@ -20,10 +20,10 @@ async def test_each_backend_really_runs(request: pytest.FixtureRequest) -> None:
         assert is_uvloop == (name == "uvloop")
 
 
-def test_every_backend_is_tried(request: pytest.FixtureRequest) -> None:
+def test_every_event_loop_is_used(request: pytest.FixtureRequest) -> None:
     names = {
         item.callspec.id
         for item in request.session.items
-        if item.name.startswith("test_each_backend_really_runs")
+        if item.name.startswith("test_the_event_loop_is_the_one_of_the_parameter")
     }
     assert names == {"asyncio", "uvloop", "trio"} or (SHORT and len(names) == 1)

@@ -1,4 +1,4 @@
-"""On a system that is not Linux: the package imports, and its types and codec work."""
+"""Test that the package imports on other systems than Linux, and that its types and codec work."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-# What Python lacks there is taken away before the package is imported.
-ELSEWHERE = """
+# Remove what Python lacks on other systems, before the package is imported.
+OTHER_SYSTEM = """
 import os, socket, sys
 import anyio
 
@@ -59,26 +59,27 @@ COMMAND = """
 from conntrack_aio.cli import main
 sys.exit(main({arguments!r}))
 """
-WORDS = (
+UNSUPPORTED = (
     "conntrack_aio talks to the Linux kernel; on this system only its types and its codec work\n"
 )
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a new process."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("netns", [None, "blue"])
-def test_connecting_says_why_not(netns: str | None) -> None:
-    done = python(ELSEWHERE + CONNECT.format(netns=netns))
-    assert (done.stdout, done.stderr) == (WORDS, "")
+def test_connecting_raises_unsupported_platform(netns: str | None) -> None:
+    done = python(OTHER_SYSTEM + CONNECT.format(netns=netns))
+    assert (done.stdout, done.stderr) == (UNSUPPORTED, "")
 
 
-def test_a_fake_kernel_works() -> None:
-    done = python(ELSEWHERE + FAKE)
+def test_the_fake_kernel_works() -> None:
+    done = python(OTHER_SYSTEM + FAKE)
     assert (done.stdout, done.stderr) == ("NEW DESTROY\n1\n", "")
 
 
-def test_the_command_says_why_not() -> None:
-    done = python(ELSEWHERE + COMMAND.format(arguments=["list"]))
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"conntrack-aio: {WORDS}")
+def test_the_command_reports_an_unsupported_platform() -> None:
+    done = python(OTHER_SYSTEM + COMMAND.format(arguments=["list"]))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"conntrack-aio: {UNSUPPORTED}")

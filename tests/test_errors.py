@@ -1,4 +1,4 @@
-"""What errors say, and what they are."""
+"""Test the classes and the texts of errors."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from conntrack_aio.errors import (
         (1 << 31, KernelError),
     ],
 )
-def test_the_class_is_the_errnos(code: int, cls: type[KernelError]) -> None:
+def test_the_errno_determines_the_class(code: int, cls: type[KernelError]) -> None:
     error = kernel_error(code, "delete x")
     assert type(error) is cls
     assert isinstance(error, OSError)
     assert (error.errno, error.request) == (code, "delete x")
 
 
-def test_what_it_says() -> None:
+def test_the_text_has_the_request_the_detail_and_the_hint() -> None:
     error = kernel_error(errno.EINVAL, "update x", "reserved bit set", "Do otherwise")
     assert str(error) == "update x: reserved bit set (EINVAL). Do otherwise"
     plain = kernel_error(errno.EBUSY, "update x")
@@ -59,21 +59,21 @@ def test_what_it_says() -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.ENOSYS])
-def test_a_system_call_that_is_refused(code: int) -> None:
+def test_the_error_of_a_refused_system_call_says_who_may_refuse_it(code: int) -> None:
     error = call_error(OSError(code, os.strerror(code)), "sendto()")
     assert (type(error), error.request) == (type(kernel_error(code, "")), "sendto()")
     assert "seccomp" in str(error)
     assert "CAP_" not in str(error)
-    needy = call_error(OSError(code, os.strerror(code)), "setns()", needs="This needs CAP_X")
-    assert "seccomp" in str(needy)
-    assert ("CAP_X" in str(needy)) == (code != errno.ENOSYS)
+    privileged = call_error(OSError(code, os.strerror(code)), "setns()", needs="This needs CAP_X")
+    assert "seccomp" in str(privileged)
+    assert ("CAP_X" in str(privileged)) == (code != errno.ENOSYS)
     assert call_error(error, "something else") is error
-    named = failed("dump the table", error)
-    assert type(named) is type(error)
-    assert str(named) == f"dump the table: {error}"
+    request_error = failed("dump the table", error)
+    assert type(request_error) is type(error)
+    assert str(request_error) == f"dump the table: {error}"
 
 
-def test_a_system_call_that_fails_for_another_reason() -> None:
+def test_the_error_of_a_failed_system_call_names_no_capability() -> None:
     error = call_error(OSError(errno.EIO, "no"), "sendto()", needs="CAP_X", cls=NamespaceError)
     assert type(error) is NamespaceError
     assert str(error) == "sendto(): Input/output error (EIO)"
@@ -83,7 +83,7 @@ def test_a_system_call_that_fails_for_another_reason() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        kernel_error(errno.ENOENT, "get x", "words", "hint"),
+        kernel_error(errno.ENOENT, "get x", "detail", "hint"),
         DecodeError("short", ("CTA_MARK",)),
         EventsLost(7),
         EventsLost(None),
@@ -95,21 +95,21 @@ def test_errors_can_be_copied_and_pickled(error: ConntrackError) -> None:
         assert str(other) == str(error)
 
 
-def test_paths() -> None:
+def test_the_text_begins_with_the_path() -> None:
     assert str(DecodeError("short", ("CTA_TUPLE_ORIG", "CTA_TUPLE_IP"))) == (
         "CTA_TUPLE_ORIG/CTA_TUPLE_IP: short"
     )
     assert str(DecodeError("short")) == "short"
 
 
-def test_one_root() -> None:
+def test_every_error_is_a_conntrack_error() -> None:
     for name in errors.__all__:
         assert issubclass(getattr(errors, name), ConntrackError)
 
 
 @pytest.mark.parametrize(
-    ("lost", "words"),
+    ("lost", "text"),
     [(1, "1 event was lost"), (2, "2 events were lost"), (None, "some events were lost")],
 )
-def test_how_many_events_were_lost(lost: int | None, words: str) -> None:
-    assert str(EventsLost(lost)).startswith(words)
+def test_the_text_has_the_number_of_lost_events(lost: int | None, text: str) -> None:
+    assert str(EventsLost(lost)).startswith(text)

@@ -1,4 +1,4 @@
-"""The event loops behind one interface."""
+"""Test the interface to the event loops of asyncio and trio."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from conntrack_aio import eventloop
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
 
 
-class End:
-    """Takes what a task ended with."""
+class EndRecorder:
+    """A callback that records how a task ended."""
 
     def __init__(self) -> None:
         self.event = anyio.Event()
@@ -34,25 +34,25 @@ class End:
             await self.event.wait()
 
 
-class Trouble(Exception):
-    """What a task raises."""
+class TaskError(Exception):
+    """The exception that a task raises."""
 
 
 async def nothing() -> None:
     pass
 
 
-async def trouble() -> None:
-    raise Trouble
+async def fail() -> None:
+    raise TaskError
 
 
 @pytest.mark.anyio
 class TestTasks:
-    async def test_a_task_outlives_the_one_that_started_it(self) -> None:
-        end, go = End(), anyio.Event()
+    async def test_a_task_outlives_the_task_that_started_it(self) -> None:
+        end, finish = EndRecorder(), anyio.Event()
 
         async def starter() -> None:
-            eventloop.current().start(go.wait, "work", end)
+            eventloop.current().start(finish.wait, "work", end)
             await anyio.sleep_forever()
 
         with anyio.fail_after(5):
@@ -61,30 +61,30 @@ class TestTasks:
                 await anyio.wait_all_tasks_blocked()
                 tasks.cancel_scope.cancel()
             assert not end.errors
-            go.set()
+            finish.set()
         await end.wait()
         assert end.errors == [None]
 
-    async def test_it_has_the_context_of_the_one_that_started_it(self) -> None:
-        seen: list[str] = []
-        end = End()
+    async def test_a_task_has_the_context_of_its_starter(self) -> None:
+        values: list[str] = []
+        end = EndRecorder()
 
         async def work() -> None:
-            seen.append(variable.get())
+            values.append(variable.get())
 
-        variable.set("theirs")
+        variable.set("value")
         eventloop.current().start(work, "work", end)
         await end.wait()
-        assert seen == ["theirs"]
+        assert values == ["value"]
 
-    async def test_its_error_is_reported(self) -> None:
-        end = End()
-        eventloop.current().start(trouble, "work", end)
+    async def test_the_error_of_a_task_is_reported(self) -> None:
+        end = EndRecorder()
+        eventloop.current().start(fail, "work", end)
         await end.wait()
-        assert [type(error) for error in end.errors] == [Trouble]
+        assert [type(error) for error in end.errors] == [TaskError]
 
-    async def test_it_can_be_cancelled(self) -> None:
-        end = End()
+    async def test_a_task_can_be_cancelled(self) -> None:
+        end = EndRecorder()
         cancel = eventloop.current().start(anyio.sleep_forever, "work", end)
         await anyio.wait_all_tasks_blocked()
         cancel()
@@ -92,8 +92,8 @@ class TestTasks:
         assert end.errors == [None]
         cancel()
 
-    async def test_its_end_is_seen_though_it_never_began(self) -> None:
-        end = End()
+    async def test_the_end_of_a_task_is_reported_though_it_never_ran(self) -> None:
+        end = EndRecorder()
         cancel = eventloop.current().start(nothing, "work", end)
         cancel()
         await end.wait()
@@ -103,7 +103,7 @@ class TestTasks:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_task_ends_with_the_event_loop(backend: str) -> None:
     ended: list[type[BaseException]] = []
-    ends: list[End] = []
+    ends: list[EndRecorder] = []
 
     async def work() -> None:
         try:
@@ -113,27 +113,29 @@ def test_a_task_ends_with_the_event_loop(backend: str) -> None:
             raise
 
     async def main() -> None:
-        ends.extend([End(), End()])
-        eventloop.current().start(work, "begun", ends[0])
+        ends.extend([EndRecorder(), EndRecorder()])
+        eventloop.current().start(work, "running", ends[0])
         await anyio.wait_all_tasks_blocked()
-        eventloop.current().start(anyio.sleep_forever, "not begun", ends[1])
+        eventloop.current().start(anyio.sleep_forever, "not yet run", ends[1])
 
     anyio.run(main, backend=backend)
-    assert ["Cancelled" in each.__name__ for each in ended] == [True]
+    assert ["Cancelled" in error.__name__ for error in ended] == [True]
     assert [end.errors for end in ends] == [[None], [None]]
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_what_ends_a_program_is_no_internal_error(backend: str, kind: type[BaseException]) -> None:
-    """In asyncio it leaves the loop, as it does from any task; in trio the owner has it."""
-    ends: list[End] = []
+def test_keyboardinterrupt_and_systemexit_are_no_internal_error(
+    backend: str, kind: type[BaseException]
+) -> None:
+    """In asyncio the exception leaves the loop, as from any task. In trio the callback gets it."""
+    ends: list[EndRecorder] = []
 
     async def work() -> None:
         raise kind
 
     async def main() -> None:
-        ends.append(End())
+        ends.append(EndRecorder())
         eventloop.current().start(work, "work", ends[0])
         await ends[0].wait()
 
@@ -146,26 +148,26 @@ def test_what_ends_a_program_is_no_internal_error(backend: str, kind: type[BaseE
     assert [type(error) for error in ends[0].errors] == [kind]
 
 
-def test_an_interrupt_while_a_task_runs_is_the_main_tasks() -> None:
-    """Of trio, where the task's own frames would make a TrioInternalError of it."""
+def test_the_main_task_of_trio_gets_an_interrupt_in_a_started_task() -> None:
+    """If the started task got it, trio would raise a TrioInternalError."""
 
     async def work() -> None:
         signal.raise_signal(signal.SIGINT)
         await anyio.sleep_forever()
 
     async def main() -> None:
-        eventloop.current().start(work, "work", End())
+        eventloop.current().start(work, "work", EndRecorder())
         await anyio.sleep(5)
 
     with pytest.raises(KeyboardInterrupt):
         anyio.run(main, backend="trio")
 
 
-# -- where a caller is --------------------------------------------------------------------------
+# -- the current event loop ---------------------------------------------------------------------
 
 
 @pytest.mark.anyio
-async def test_the_loop_that_runs_here() -> None:
+async def test_the_current_loop_runs_in_this_thread_alone() -> None:
     loop = eventloop.current()
     assert loop.is_running_here()
     assert eventloop.current().is_running_here()
@@ -173,13 +175,13 @@ async def test_the_loop_that_runs_here() -> None:
     assert loop.is_of_this_process
 
 
-def test_no_loop_runs_here() -> None:
+def test_without_a_running_loop_there_is_no_current_loop() -> None:
     with pytest.raises(RuntimeError):
         eventloop.current()
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_another_loop(backend: str) -> None:
+def test_a_loop_does_not_run_inside_another_loop(backend: str) -> None:
     async def current() -> eventloop.EventLoop:
         return eventloop.current()
 
@@ -193,7 +195,7 @@ def test_another_loop(backend: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_thread_calls_soon() -> None:
+async def test_another_thread_may_schedule_a_call() -> None:
     loop, called = eventloop.current(), anyio.Event()
     threading.Thread(target=loop.call_soon, args=(called.set,)).start()
     with anyio.fail_after(5):
@@ -201,7 +203,7 @@ async def test_a_thread_calls_soon() -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_loop_that_has_ended_is_not_called(backend: str) -> None:
+def test_a_loop_that_has_ended_makes_no_call(backend: str) -> None:
     async def current() -> eventloop.EventLoop:
         return eventloop.current()
 
@@ -220,7 +222,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.anyio
-async def test_it_waits_until_a_descriptor_is_readable(pipe: tuple[int, int]) -> None:
+async def test_a_wait_ends_when_the_descriptor_is_readable(pipe: tuple[int, int]) -> None:
     for _ in range(2):
         ready = anyio.Event()
 
@@ -238,7 +240,7 @@ async def test_it_waits_until_a_descriptor_is_readable(pipe: tuple[int, int]) ->
 
 
 @pytest.mark.anyio
-async def test_a_wait_is_given_up(pipe: tuple[int, int]) -> None:
+async def test_a_wait_can_be_given_up(pipe: tuple[int, int]) -> None:
     waits: list[eventloop.Wait] = []
 
     async def wait() -> None:
@@ -254,14 +256,14 @@ async def test_a_wait_is_given_up(pipe: tuple[int, int]) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_wait_is_cancelled(pipe: tuple[int, int]) -> None:
+async def test_a_wait_can_be_cancelled(pipe: tuple[int, int]) -> None:
     for _ in range(2):
         with anyio.move_on_after(0.01) as scope:
             await eventloop.current().wait_readable(pipe[0]).finish()
         assert scope.cancelled_caught
 
 
-def test_a_wait_is_given_up_while_the_loop_does_not_run(pipe: tuple[int, int]) -> None:
+def test_a_wait_can_be_given_up_while_the_loop_does_not_run(pipe: tuple[int, int]) -> None:
     async def wait() -> None:
         waits.append(eventloop.current().wait_readable(pipe[0]))
         await waits[0].finish()

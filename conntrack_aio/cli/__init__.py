@@ -1,4 +1,4 @@
-"""The command ``conntrack-aio``."""
+"""Implement the command ``conntrack-aio``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit status: 0, 1 for a failure, 2 for bad arguments, 130 for Ctrl-C."""
+    """Run the command and return its exit status.
+
+    :param arguments: the command line without the program's name, instead of ``sys.argv[1:]``.
+    :returns: 0 for success, 1 for a failure, 2 for arguments that are not valid, 130 for Ctrl-C.
+    """
     from .command import run
 
     return run(arguments)

@@ -1,4 +1,4 @@
-"""What the command line means."""
+"""Parse the command line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..filters.match import Match
 from ..model.enums import EventType
 from ..netlink.namespaces import NetNS
 
-_MATCH: Final = (
-    "only these flows, as one argument or as several: proto tcp and orig.dst in 10.0.0.0/8 "
-    "(all flows, if there is none)"
+_MATCH_HELP: Final = (
+    "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 "
+    "(one argument or several; default: all flows)"
 )
 _QUOTING: Final = (
-    "A shell has meanings of its own for braces, parentheses, < and >: quote a MATCH that has any, "
-    "as in 'proto tcp and orig.dport in {80, 443}' or 'orig.dport >= 1024'."
+    "The shell interprets braces, parentheses, < and >. Quote a MATCH that contains any of them: "
+    "'proto tcp and orig.dport in {80, 443}' or 'orig.dport >= 1024'."
 )
 
 _TYPES: Final = tuple(kind.value for kind in EventType)
@@ -29,113 +29,198 @@ _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the arguments; exits with status 2 for bad ones, as argparse does."""
+    """Parse the command line and return the options of the subcommand.
+
+    :param arguments: the command line without the program's name, instead of ``sys.argv[1:]``.
+    :raises SystemExit: with status 2 for arguments that are not valid, and with status 0 after
+        ``--help`` and ``--version``, as argparse does.
+    """
     parser = argparse.ArgumentParser(
         prog="conntrack-aio",
-        description="The Linux kernel's connection tracking: who talks to whom.",
+        description="List, count and watch the connections that the Linux kernel tracks.",
+        epilog="`conntrack-aio COMMAND --help` describes a command.",
     )
-    parser.add_argument("--version", action="version", version=f"conntrack-aio {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    where = argparse.ArgumentParser(add_help=False)
-    where.add_argument(
-        "--netns",
-        type=_netns,
-        metavar="NAME",
-        help="another network namespace: a name, or a path with a slash",
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"conntrack-aio {__version__}",
+        help="show the version and exit",
     )
-    form = argparse.ArgumentParser(add_help=False)
-    form.add_argument("--json", action="store_true", help="JSON Lines instead of text")
-
-    matching: dict[str, argparse.ArgumentParser] = {}
-
-    def add_matching(
-        name: str, *parents: argparse.ArgumentParser, help: str
-    ) -> argparse.ArgumentParser:
-        """A subcommand that takes a match."""
-        command = commands.add_parser(name, parents=[where, *parents], help=help, epilog=_QUOTING)
-        command.add_argument("match", nargs="*", metavar="MATCH", help=_MATCH)
-        matching[name] = command
-        return command
-
-    listing = add_matching("list", form, help="the flows in the kernel's table")
-    listing.add_argument(
-        "--verbose",
-        action="store_true",
-        help="say what else is not to be seen in this namespace, and which settings hide it",
+    commands = _Commands(parser)
+    _add_list(commands)
+    _add_events(commands)
+    commands.add_matching(
+        "count",
+        help="print the number of flows",
+        description="Print the number of flows in the kernel's table.",
     )
-    events = add_matching("events", form, help="what happens to flows, until interrupted")
-    events.add_argument(
-        "--type",
-        type=_types,
-        action="extend",
-        default=[],
-        metavar="TYPE[,TYPE]",
-        help=f"only events of these types: {', '.join(_TYPES)}; may be given several times",
-    )
-    events.add_argument(
-        "--all-netns",
-        action="store_true",
-        help="of all network namespaces that have an id in this one (`ip netns set NAME auto`)",
-    )
-    events.add_argument(
-        "--reliable",
-        action="store_true",
-        help="have the kernel deliver every destroy event, however late; until then the flow "
-        "counts against nf_conntrack_max",
-    )
-    events.add_argument(
-        "--receive-buffer",
-        type=_size,
-        metavar="BYTES",
-        help="how much may wait to be read, such as 8388608, 8192K or 8M; an event takes some 640",
-    )
-    events.add_argument(
-        "--timestamp", action="store_true", help="add the time at which each event was received"
-    )
-    add_matching("count", help="how many flows there are")
-    explain = add_matching("explain", help="what this kernel filters by, and what is left")
-    explain.add_argument(
-        "--program", action="store_true", help="list the program that events are filtered by, too"
-    )
-    commands.add_parser(
+    _add_explain(commands)
+    commands.add(
         "demo",
-        parents=[form],
-        help="watch the kernel track some connections, in a namespace of its own; needs no root",
+        commands.json,
+        help="track some connections in a separate network namespace and print their events; "
+        "needs no root",
+        description="Open some connections over loopback in a separate network namespace, and "
+        "print the events of the flows that the kernel tracks there. Needs no root.",
     )
     options = parser.parse_args(arguments)
-    if (command := matching.get(options.command)) is not None:
-        options.match = _match(command, options.match)
+    if (command := commands.matching.get(options.command)) is not None:
+        options.match = _parse_match(command, options.match)
     return options
 
 
-def _match(command: argparse.ArgumentParser, words: Sequence[str]) -> Match | None:
-    """The match that the words are; ``None``, and that is all flows, if there are none.
+class _Commands:
+    """The subcommands of a parser."""
 
-    An empty word is what a shell makes of ``"$UNSET"``: whoever writes that does not mean all.
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._subparsers = parser.add_subparsers(
+            title="commands", dest="command", required=True, metavar="COMMAND"
+        )
+        self.netns = argparse.ArgumentParser(add_help=False)
+        self.netns.add_argument(
+            "--netns",
+            type=_parse_netns,
+            metavar="NAME",
+            help="use this network namespace instead of the current one: a name of `ip netns`, or "
+            "a path with a slash",
+        )
+        self.json = argparse.ArgumentParser(add_help=False)
+        self.json.add_argument(
+            "--json", action="store_true", help="print JSON Lines instead of text"
+        )
+        self.matching: dict[str, argparse.ArgumentParser] = {}
+        """The subcommands that accept a match, by name."""
+
+    def add(
+        self,
+        name: str,
+        *parents: argparse.ArgumentParser,
+        help: str,
+        description: str,
+        epilog: str | None = None,
+    ) -> argparse.ArgumentParser:
+        """Add a subcommand.
+
+        :param parents: the parsers of options that it shares with other subcommands.
+        :param help: what the list of subcommands says.
+        :param description: what the subcommand's own help says.
+        """
+        return self._subparsers.add_parser(
+            name,
+            parents=parents,
+            help=help,
+            description=description,
+            epilog=epilog,
+        )
+
+    def add_matching(
+        self, name: str, *parents: argparse.ArgumentParser, help: str, description: str
+    ) -> argparse.ArgumentParser:
+        """Add a subcommand that accepts a network namespace and a match."""
+        command = self.add(
+            name, self.netns, *parents, help=help, description=description, epilog=_QUOTING
+        )
+        command.add_argument("match", nargs="*", metavar="MATCH", help=_MATCH_HELP)
+        self.matching[name] = command
+        return command
+
+
+def _add_list(commands: _Commands) -> None:
+    command = commands.add_matching(
+        "list",
+        commands.json,
+        help="print the flows in the kernel's table",
+        description="Print the flows in the kernel's table, one per line. Without --json, report "
+        "on standard error which settings hide the events or counters of these flows.",
+    )
+    command.add_argument(
+        "--verbose",
+        action="store_true",
+        help="report every setting that hides something in this namespace, also with --json",
+    )
+
+
+def _add_events(commands: _Commands) -> None:
+    command = commands.add_matching(
+        "events",
+        commands.json,
+        help="print the events of flows as they occur",
+        description="Print the events of flows as they occur, one per line, until interrupted.",
+    )
+    command.add_argument(
+        "--type",
+        type=_parse_types,
+        action="extend",
+        default=[],
+        metavar="TYPE[,TYPE]",
+        help=f"print only events of these types: {', '.join(_TYPES)} (may be repeated)",
+    )
+    command.add_argument(
+        "--all-netns",
+        action="store_true",
+        help="print the events of every network namespace that has an id in this one; "
+        "`ip netns set NAME auto` assigns an id",
+    )
+    command.add_argument(
+        "--reliable",
+        action="store_true",
+        help="make the kernel retry each destroy event until it is delivered; until then the flow "
+        "counts against nf_conntrack_max",
+    )
+    command.add_argument(
+        "--receive-buffer",
+        type=_parse_size,
+        metavar="BYTES",
+        help="set the size of the receive buffer, such as 8388608, 8192K or 8M; an event takes "
+        "about 640 bytes",
+    )
+    command.add_argument(
+        "--timestamp", action="store_true", help="add the time at which each event was received"
+    )
+
+
+def _add_explain(commands: _Commands) -> None:
+    command = commands.add_matching(
+        "explain",
+        help="show where a match is evaluated",
+        description="Show which part of a match this kernel applies to dumps, events and deletes, "
+        "and which part the library checks afterwards.",
+    )
+    command.add_argument(
+        "--program",
+        action="store_true",
+        help="also print the BPF program that filters events in the kernel",
+    )
+
+
+def _parse_match(command: argparse.ArgumentParser, arguments: Sequence[str]) -> Match | None:
+    """Return the match that the arguments express, or ``None`` for no arguments.
+
+    An empty argument is an error: it is often the result of ``"$UNSET"`` in a shell, and must not
+    select all flows.
     """
-    if not words:
+    if not arguments:
         return None
-    if any(not word.strip() for word in words):
+    if any(not argument.strip() for argument in arguments):
         command.error(
-            "argument MATCH: it is empty; omit it, or pass `all`, to select all flows"
-            if len(words) == 1
-            else "argument MATCH: one of its words is empty"
+            "argument MATCH: the match is empty; omit it or pass `all` to select all flows"
+            if len(arguments) == 1
+            else "argument MATCH: one of the arguments is empty"
         )
     try:
-        return Match.parse(" ".join(words))
+        return Match.parse(" ".join(arguments))
     except MatchError as error:
         command.error(f"argument MATCH: {error}")
 
 
-def _netns(value: str) -> NetNS:
+def _parse_netns(value: str) -> NetNS:
     try:
         return NetNS.of(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _types(value: str) -> list[str]:
+def _parse_types(value: str) -> list[str]:
     names = [name.strip() for name in value.split(",")]
     for name in names:
         if name not in _TYPES:
@@ -145,11 +230,11 @@ def _types(value: str) -> list[str]:
     return names
 
 
-def _size(value: str) -> int:
+def _parse_size(value: str) -> int:
     found = _SIZE.fullmatch(value)
     size = 0 if found is None else int(found[1]) * _UNITS[found[2]]
     if not 0 < size < 1 << 30:
         raise argparse.ArgumentTypeError(
-            f"{value!r} is not a number of bytes from 1 to 1073741823, such as 8388608 or 8M"
+            f"invalid size {value!r}; expected 1 to 1073741823 bytes, such as 8388608, 8192K or 8M"
         )
     return size

@@ -1,7 +1,8 @@
-"""The demo: real connections, tracked by this kernel, in a namespace that the demo makes.
+"""Run the demo: open connections in a new network namespace, and print their events.
 
-A user namespace can only be made by a process with one thread, and one does not come back from
-it; so the demo runs in a child process of its own.
+- The connections are real, and this kernel tracks them.
+- The demo runs in a child process. Only a process with a single thread can enter a new user
+  namespace (``unshare()``), and it cannot return to the old one.
 """
 
 from __future__ import annotations
@@ -22,47 +23,50 @@ from ..model.protocols import PROTOCOL_NAMES
 from ..proc_sys import CONNTRACK, set_sysctl
 from ..sandbox import namespace, rules, traffic
 from ..streams.events import EventStream
-from .failures import complain, guarded
+from .failures import guarded, report_failure
 from .output import interrupting_writes, write_line
 from .render import Render, renderer
 
-_PATIENCE = 10.0
-"""Seconds that the demo waits for events that ought to come at once."""
+_EVENT_TIMEOUT = 10.0
+"""Seconds to wait for the events, which normally arrive at once."""
 
-_INTERRUPTED_WITHIN = 1.0
-"""Seconds that an interrupted demo has to end."""
+_INTERRUPT_TIMEOUT = 1.0
+"""Seconds to wait for the child process to exit after an interrupt, before it is terminated."""
 
 _SYSCTLS = {"events": 1, "acct": 1, "timestamp": 1}
 
 _INTRODUCTION = """\
-In a network namespace of its own, this process now opens some connections over loopback.
-The kernel tracks them; here is what it says of them:
+This process now opens some connections over loopback, in a network namespace of its own.
+The kernel tracks them and reports these events:
 """
 
 
 def run_demo(*, json: bool) -> int:
-    """Run the demo in a child process; its exit status."""
+    """Run the demo in a child process, and return the exit status.
+
+    :param json: whether to print JSON Lines instead of text.
+    """
     command = [sys.executable, "-m", "conntrack_aio.cli.demo", *(["--json"] if json else [])]
     with subprocess.Popen(command) as child:
         try:
             status = child.wait()
         except KeyboardInterrupt:
-            # A terminal interrupts the child too; from elsewhere this may be the only process.
+            # A terminal interrupts the child too. Other senders may interrupt this process alone.
             try:
-                child.wait(_INTERRUPTED_WITHIN)
+                child.wait(_INTERRUPT_TIMEOUT)
             except subprocess.TimeoutExpired:
                 child.terminate()
             child.wait()
             raise
-    return status if status >= 0 else 128 - status  # as a shell has that of a signal
+    return status if status >= 0 else 128 - status  # 128 + the signal's number, as in shells
 
 
 def main() -> int:
-    """The child: enter the sandbox, show the events, sum up."""
-    return guarded(lambda: _demonstrate(json="--json" in sys.argv[1:]))
+    """Run the child process: enter the sandbox, print the events and a summary."""
+    return guarded(lambda: _run_child(json="--json" in sys.argv[1:]))
 
 
-def _demonstrate(*, json: bool) -> None:
+def _run_child(*, json: bool) -> None:
     namespace.enter_sandbox()
     for name, value in _SYSCTLS.items():
         set_sysctl(f"{CONNTRACK}{name}", value)
@@ -80,26 +84,32 @@ async def _watch(render: Render) -> str:
 
 
 async def _watch_traffic(render: Render) -> str:
+    """Generate traffic, delete its flows, print all events, and return the summary."""
     async with connect() as conn, conn.events() as stream:
-        await anyio.to_thread.run_sync(_traffic)
+        await anyio.to_thread.run_sync(_generate_traffic)
         tracked = await conn.list()
         await conn.flush()
         counts: Counter[str] = Counter()
-        with anyio.move_on_after(_PATIENCE):
-            await _show(stream, render, counts)
+        with anyio.move_on_after(_EVENT_TIMEOUT):
+            await _print_events(stream, render, counts)
         protocols = Counter(flow.orig.proto for flow in tracked)
         return _summary(conn, counts, protocols)
 
 
-def _traffic() -> None:
+def _generate_traffic() -> None:
     for address in ("127.0.0.1", "::1"):
         traffic.tcp_exchange(address)
         traffic.udp_exchange(address)
         traffic.ping(address, id=7)
 
 
-async def _show(stream: EventStream[FlowEvent], render: Render, counts: Counter[str]) -> None:
-    """Until every flow that began has ended."""
+async def _print_events(
+    stream: EventStream[FlowEvent], render: Render, counts: Counter[str]
+) -> None:
+    """Print events until every flow that was created has been destroyed.
+
+    :param counts: the numbers of events, by the name of the type. It is updated.
+    """
     while True:
         try:
             async for event in stream:
@@ -108,7 +118,7 @@ async def _show(stream: EventStream[FlowEvent], render: Render, counts: Counter[
                 if counts[EventType.DESTROY.name] == counts[EventType.NEW.name]:
                     return
         except EventsLost as error:
-            complain(error)
+            report_failure(error)
 
 
 def _summary(conn: Connection, counts: Counter[str], protocols: Counter[int]) -> str:

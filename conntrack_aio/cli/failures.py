@@ -1,4 +1,4 @@
-"""From a failure to a sentence on standard error, and an exit status."""
+"""Turn failures into a message on standard error and an exit status."""
 
 from __future__ import annotations
 
@@ -8,38 +8,42 @@ import traceback
 from collections.abc import Callable
 
 from ..errors import ConntrackError
-from ..interrupts import INTERRUPTED, end_at_once, raise_again
+from ..interrupts import INTERRUPTED, exit_on_interrupt, raise_on_interrupt
 from .output import (
     Interrupted,
     OutputError,
     ReaderGone,
     discard_output,
     flush_output,
-    say,
+    report,
     standard_streams,
 )
 
 
 def guarded(action: Callable[[], int | None]) -> int:
-    """Run the command, or a part of it that is a process of its own; return the exit status."""
+    """Run the action of a process, report its failure if any, and return the exit status.
+
+    :param action: a function that returns the exit status, or ``None`` for 0.
+    """
     try:
-        raise_again()
+        raise_on_interrupt()
         with standard_streams():
-            # What the library logs is said here in the command's own words.
+            # Without a handler, Python prints the library's warnings to standard error. The
+            # command reports the same conditions itself.
             logging.getLogger("conntrack_aio").addHandler(logging.NullHandler())
-            return _status(action)
+            return _run_and_flush(action)
     except (KeyboardInterrupt, Interrupted):
         discard_output()
         return INTERRUPTED
     finally:
-        end_at_once()  # from here on Python ends, and would complain of an interrupt
+        exit_on_interrupt()  # as Python exits, it would print a traceback for an interrupt
 
 
-def _status(action: Callable[[], int | None]) -> int:
+def _run_and_flush(action: Callable[[], int | None]) -> int:
     try:
-        flush_output()  # closed, it is no place to list anything
-        status = _acted(action)
-        # What can't be written is to fail here, not while Python exits.
+        flush_output()  # fails at once if standard output is closed
+        status = _run_action(action)
+        # Write errors must surface here. While Python exits, they would print a traceback.
         flush_output()
         return status
     except ReaderGone:
@@ -47,55 +51,56 @@ def _status(action: Callable[[], int | None]) -> int:
         return 0
     except OutputError as error:
         discard_output()
-        return complain(error)
+        return report_failure(error)
 
 
-def _acted(action: Callable[[], int | None]) -> int:
+def _run_action(action: Callable[[], int | None]) -> int:
     try:
         return action() or 0
-    except SystemExit as error:  # of argparse, for bad arguments, --help and --version
+    except SystemExit as error:  # argparse, for invalid arguments, --help and --version
         return error.code if isinstance(error.code, int) else 1
     except ConntrackError as error:
-        _end_the_list()
-        return complain(error)
+        _flush_before_report()
+        return report_failure(error)
     except OSError as error:
-        _end_the_list()
-        _free(error)
-        return complain(_words(error))
+        _flush_before_report()
+        _clear_frames(error)
+        return report_failure(_describe(error))
 
 
-def _free(error: BaseException) -> None:
-    """Free what a failure holds: an event loop that could not be opened complains of itself.
+def _clear_frames(error: BaseException) -> None:
+    """Free the objects in the frames of an exception's traceback, without messages from them.
 
-    asyncio's closes what it never had (``BaseEventLoop.__del__``), and Python prints that.
+    If asyncio cannot open an event loop, the finalizer of the half-opened loop fails
+    (``BaseEventLoop.__del__`` closes descriptors that it never opened). Python would print that.
     """
     hook = sys.unraisablehook
     sys.unraisablehook = lambda _: None
     try:
-        part: BaseException | None = error
-        while part is not None:
-            traceback.clear_frames(part.__traceback__)
-            part = part.__context__
+        exception: BaseException | None = error
+        while exception is not None:
+            traceback.clear_frames(exception.__traceback__)
+            exception = exception.__context__
     finally:
         sys.unraisablehook = hook
 
 
-def _words(error: OSError) -> str:
-    """What went wrong, with what: without a number."""
+def _describe(error: OSError) -> str:
+    """Return the text of an error with the file that it concerns, without the errno."""
     if error.strerror is None:
         return str(error)
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
-def _end_the_list() -> None:
-    """Write what was listed before a failure, if that can be written."""
+def _flush_before_report() -> None:
+    """Write the output that precedes a failure. If that fails, discard the output."""
     try:
         flush_output()
     except (OutputError, ReaderGone):
         discard_output()
 
 
-def complain(error: object) -> int:
-    """Say what went wrong; return the exit status."""
-    say(error)
+def report_failure(error: object) -> int:
+    """Report a failure on standard error, and return the exit status 1."""
+    report(error)
     return 1

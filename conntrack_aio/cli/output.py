@@ -1,10 +1,11 @@
-"""Standard output and standard error, as a command has to treat them.
+"""Write to standard output and standard error.
 
-- What is listed goes to standard output, and only that. If it can't be written, the command fails.
-  If its reader has had enough, as ``head`` has, the command ends.
-- What goes to standard error is by the way: whether it is full or closed, the command goes on.
-- An interrupt ends a write that blocks because nobody reads a pipe. asyncio's own handler would
-  only cancel the task that writes, which then would never notice.
+- Standard output gets the data that the user requested, and nothing else. If the data cannot be
+  written, the command fails. If the reader closes the pipe, as ``head`` does, the command ends
+  successfully.
+- Standard error gets reports. If they cannot be written, the command continues without them.
+- An interrupt ends a write that blocks on a full pipe. The signal handler of asyncio would only
+  cancel the task that writes, which does not notice while it blocks.
 """
 
 from __future__ import annotations
@@ -23,49 +24,54 @@ _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
 class Interrupted(BaseException):
-    """An interrupt while something was written. No :exc:`KeyboardInterrupt`, which would tear
-    through the event loop, and no :exc:`Exception`, which somebody might catch."""
+    """An interrupt ended a write.
+
+    This is not a :exc:`KeyboardInterrupt`, which would unwind the event loop instead of the task,
+    and not an :exc:`Exception`, which other code might catch.
+    """
 
 
 class ReaderGone(Exception):
-    """Whoever read standard output does no more."""
+    """The reader of standard output has closed its end of the pipe."""
 
 
 class OutputError(Exception):
-    """Standard output can't be written; the text says why."""
+    """Standard output cannot be written. The text says why."""
 
 
-class _Writing:
-    """Whether something is being written, for the handler of interrupts."""
+class _WriteState:
+    """The state that writes share with the signal handler."""
 
     def __init__(self) -> None:
         self.active = False
+        """Whether a write is in progress."""
         self.interrupted = False
+        """Whether an interrupt has arrived."""
 
 
-_writing: Final = _Writing()
+_state: Final = _WriteState()
 
 
 @contextmanager
 def _interruptible() -> Generator[None]:
-    """Raise :exc:`Interrupted` at an interrupt while something is written inside."""
+    """Turn an interrupt during the body, which writes, into :exc:`Interrupted`."""
     try:
-        _writing.active = True
-        if _writing.interrupted:
+        _state.active = True
+        if _state.interrupted:
             raise KeyboardInterrupt
         yield
-        _writing.active = False
+        _state.active = False
     except KeyboardInterrupt:
         raise Interrupted from None
     finally:
-        _writing.active = False
+        _state.active = False
 
 
 @contextmanager
 def interrupting_writes() -> Generator[None]:
-    """Have interrupts end what blocks in a write; all others are handled as before.
+    """Make interrupts end writes. Outside of writes, the previous handler handles them.
 
-    To be entered where an event loop runs, which has its handler installed by then.
+    Enter this context inside the event loop, after the loop has installed its own handler.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
@@ -74,12 +80,12 @@ def interrupting_writes() -> Generator[None]:
     handle: Callable[[int, FrameType | None], object] = before
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
-        _writing.interrupted = True
-        if _writing.active:
+        _state.interrupted = True
+        if _state.active:
             raise KeyboardInterrupt
         handle(number, frame)
 
-    _writing.interrupted = False
+    _state.interrupted = False
     signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield
@@ -93,42 +99,47 @@ def interrupting_writes() -> Generator[None]:
 def write_line(line: object, *, flush: bool = False) -> None:
     """Write a line to standard output.
 
-    :raises OutputError: it can't be written.
-    :raises ReaderGone: nobody reads it any more.
-    :raises Interrupted: Ctrl-C ended the write.
+    :param line: the line, without its newline. Any object is converted to text.
+    :param flush: whether to write the buffer at once.
+    :raises OutputError: when standard output cannot be written.
+    :raises ReaderGone: when the reader has closed its end of the pipe.
+    :raises Interrupted: when an interrupt ended the write.
     """
     _print(line, "\n", flush)
 
 
 def flush_output() -> None:
-    """Write what is still in the buffer; raise what :func:`write_line` raises."""
+    """Write the buffer of standard output. Raises what :func:`write_line` raises."""
     _print("", "", True)
 
 
 def _print(line: object, end: str, flush: bool) -> None:
-    # Once a flow or an event: as _interruptible() does, without what that costs.
+    # This runs for each flow and event. It repeats _interruptible() to save the context manager.
     try:
-        _writing.active = True
-        if _writing.interrupted:
+        _state.active = True
+        if _state.interrupted:
             raise KeyboardInterrupt
-        if sys.stdout is None:  # print() would drop the line
-            raise OutputError("standard output: it is closed")
+        if sys.stdout is None:  # print() would discard the line
+            raise OutputError("standard output is closed")
         print(line, end=end, flush=flush)
-        _writing.active = False
+        _state.active = False
     except KeyboardInterrupt:
         raise Interrupted from None
     except BrokenPipeError as error:
         raise ReaderGone from error
     except OSError as error:
         raise OutputError(f"standard output: {error.strerror}") from error
-    except ValueError as error:  # of a file object that was closed
-        raise OutputError("standard output: it is closed") from error
+    except ValueError as error:  # the file object was closed
+        raise OutputError("standard output is closed") from error
     finally:
-        _writing.active = False
+        _state.active = False
 
 
 def discard_output() -> None:
-    """Drop what is in the buffer: Python would write it when it exits, block, or complain."""
+    """Discard the buffer of standard output.
+
+    Otherwise Python would try to write it at exit, and block or print an error.
+    """
     try:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, _STDOUT)
@@ -140,11 +151,10 @@ def discard_output() -> None:
 # Standard error
 
 
-class _Unfailing(io.TextIOBase):
-    """Standard error, written at once. What can't be written is dropped.
+class _BestEffortStderr(io.TextIOBase):
+    """Standard error without a buffer, which discards text that cannot be written.
 
-    Nothing stays in a buffer: Python flushes it when it exits, and changes the exit status if that
-    fails.
+    Python flushes the buffer of standard error at exit, and changes the exit status if that fails.
     """
 
     encoding = "utf-8"
@@ -171,9 +181,10 @@ class _Unfailing(io.TextIOBase):
 
 @contextmanager
 def standard_streams() -> Generator[None]:
-    """Have standard error never fail, and no other file take the place of a closed stream.
+    """Make writes to standard error never fail, and reserve the descriptors of closed streams.
 
-    Where Python found a stream closed it is ``None``, and its number would be the next file's.
+    A stream that was closed when Python started is ``None`` in :mod:`sys`. Its descriptor would
+    otherwise be given to the next file or socket, which would then get text meant for the stream.
     """
     for number in (_STDIN, _STDOUT, _STDERR):
         try:
@@ -182,17 +193,17 @@ def standard_streams() -> Generator[None]:
             os.open(os.devnull, os.O_RDWR)
     before = sys.stderr
     if before is None or before is sys.__stderr__:
-        sys.stderr = _Unfailing()
+        sys.stderr = _BestEffortStderr()
     try:
         yield
     finally:
         sys.stderr = before
 
 
-def say(sentence: object) -> None:
-    """Say something beside what is listed, on standard error. It never fails."""
+def report(message: object) -> None:
+    """Write a message to standard error. Never fails."""
     try:
-        # In one piece: print() writes the end of the line apart where Python buffers nothing.
-        sys.stderr.write(f"conntrack-aio: {sentence}\n")
+        # One write, so that lines of two processes do not mix: print() writes the newline apart.
+        sys.stderr.write(f"conntrack-aio: {message}\n")
     except OSError:
         pass

@@ -1,4 +1,4 @@
-"""How an object becomes a line."""
+"""Render flows and events as lines of text or JSON."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from ..model.events import FlowEvent
 from ..model.flow import Flow
 
 Render = Callable[[Flow | FlowEvent], str]
+"""A function that returns the line for a flow or an event."""
 
 
 def as_text(item: Flow | FlowEvent) -> str:
-    """A line for people."""
+    """Return a flow or an event as a line of text."""
     return str(item)
 
 
 def as_json(item: Flow | FlowEvent) -> str:
-    """A line of JSON, with the field names of the classes."""
+    """Return a flow or an event as a line of JSON, with the field names of its class."""
     return json.dumps(to_dict(item))
 
 
 def lost_as_json(loss: EventsLost, *, receive_time: bool = False) -> str:
-    """Return the line of JSON that stands where events were lost; their number may not be known.
+    """Return the line of JSON that takes the place of lost events.
 
-    :param receive_time: add the time of now, as events have it then.
+    :param loss: the loss. Its number of events may be unknown.
+    :param receive_time: add the current time as ``time_received``, in nanoseconds since 1970.
     """
     line: dict[str, object] = {"type": "lost", "lost": loss.lost}
     if receive_time:
@@ -36,5 +38,5 @@ def lost_as_json(loss: EventsLost, *, receive_time: bool = False) -> str:
 
 
 def renderer(*, json: bool) -> Render:
-    """The one that was asked for."""
+    """Return the function that renders lines of JSON or of text."""
     return as_json if json else as_text

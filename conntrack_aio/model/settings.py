@@ -190,7 +190,7 @@ class SettableSysctls:
         default=None,
         hides={
             EventMode.OFF: "no flow emits events",
-            EventMode.AUTO: "flows that were made while nobody listened emit no events",
+            EventMode.AUTO: "flows that were created while no program listened emit no events",
         },
     )
     """The flows that emit events."""

@@ -135,21 +135,15 @@ def subscribe(
 def _blind_spots(
     sysctls: SysctlTree, mode: int | None, origins: Origins | None
 ) -> Iterator[BlindSpot]:
-    if mode == EventMode.OFF:
-        why = f"{EVENTS_SYSCTL} is 0, so that no flow emits any; set it to 1"
-        yield BlindSpot("events", "no event will ever come from flows", why)
-    elif mode == EventMode.AUTO:
-        what = "flows that are older than the first listener emit no events"
-        yield BlindSpot("events", what, f"{EVENTS_SYSCTL} is not 1")
+    events = EventMode(mode) if mode in tuple(EventMode) else None
     count = read_number(sysctls, f"{CONNTRACK}count")
-    for spot in ConntrackSysctls(count=count).blind_spots():
-        yield BlindSpot(spot.setting, f"{spot.what} yet", spot.why)
+    yield from ConntrackSysctls(events=events, count=count).blind_spots()
     if origins is not None and (names := origins.without_id()):
         few = ", ".join(names[:_NAMED_AT_MOST])
         more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
         yield BlindSpot(
             "",
-            f"the namespaces {few}{more} are not heard",
+            f"no events of the namespaces {few}{more} arrive",
             "they have no id in this one; `ip netns set NAME auto` gives one",
         )
 

@@ -1,4 +1,5 @@
-"""The trace: every message that is sent and received, as text, for who looks for a fault.
+"""Log every message that is sent and received, as text, to find faults.
 
-docs/debugging.md says how to read it. Only ``switch`` is imported while nobody asks for it.
+- ``docs/debugging.md`` explains the text.
+- While the trace is off, only the module ``switch`` is imported.
 """

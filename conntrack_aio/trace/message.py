@@ -1,4 +1,4 @@
-"""A message as text: a line with its header, then its attributes as a tree, then its bytes."""
+"""Render messages as text: a line with the header, the attributes as a tree, and the bytes."""
 
 from __future__ import annotations
 
@@ -20,49 +20,63 @@ from ..netlink.messages import DONE, ERROR, HEADER, HEADER_SIZE, Message
 from ..uapi.netlink import NETLINK, NLM_F, NLMSG, NLMSGERR_ATTR
 from ..uapi.nfnetlink import NFNL_SUBSYS
 from ..uapi.rtnetlink import RTM
-from .tree import NOTHING, tree
+from .tree import UNKNOWN, tree
 
-_ALWAYS: Final = ("REQUEST", "MULTI", "ACK", "ECHO", "DUMP_INTR", "DUMP_FILTERED")
-_OF_AN_ACK: Final = ("CAPPED", "ACK_TLVS")
-_OF_A: Final = {
+_COMMON_FLAGS: Final = ("REQUEST", "MULTI", "ACK", "ECHO", "DUMP_INTR", "DUMP_FILTERED")
+"""The flags that mean the same in every message."""
+
+_ACK_FLAGS: Final = ("CAPPED", "ACK_TLVS")
+"""The meaning of the upper flags in an acknowledgement."""
+
+_FLAGS_BY_VERB: Final = {
     "GET": ("DUMP", "ROOT", "MATCH", "ATOMIC"),
     "NEW": ("REPLACE", "EXCL", "CREATE", "APPEND"),
     "SET": ("REPLACE", "EXCL", "CREATE", "APPEND"),
     "DEL": ("NONREC", "BULK"),
 }
-"""What the upper flags mean, by what the message's name says that it does."""
+"""The meaning of the upper flags in other messages, by the verb in the name of the type."""
 
 _VERB: Final = re.compile("_(GET|NEW|SET|DEL)")
 _FAMILIES: Final = {int(family): family.name for family in (AF_UNSPEC, AF_INET, AF_INET6)}
-_ROUTE: Final = {int(number): f"RTM_{name}" for name, number in RTM.__members__.items()}
-_CONTROLS: Final = {int(number): f"NLMSG_{number.name}" for number in NLMSG}
+_ROUTE_TYPES: Final = {int(number): f"RTM_{name}" for name, number in RTM.__members__.items()}
+_CONTROL_TYPES: Final = {int(number): f"NLMSG_{number.name}" for number in NLMSG}
 _ERRNO: Final = struct.Struct("=i")
 
 
 def render(head: str, data: bytes, protocol: int, *, answer: bool) -> Iterator[str]:
-    """The text of each message in a datagram, after the words of ``head``.
+    """Yield the text of each message in a datagram.
 
-    ``answer`` says that the kernel sent it. It ends for any bytes, and raises nothing; what can't
-    be read is shown as it is.
+    The function accepts any bytes: it terminates and raises nothing. Bytes that cannot be decoded
+    are shown in hexadecimal.
+
+    :param head: the text that each message's first line begins with.
+    :param data: the datagram.
+    :param protocol: the netlink protocol, such as ``NETLINK.NETFILTER``.
+    :param answer: whether the kernel sent the datagram. The same type can mean one message in a
+        request and another in a reply.
     """
-    behind = 0
+    next_start = 0
     try:
         for header in messages.walk(data, len(data)):
             start, end = header.start - HEADER_SIZE, header.end
-            behind = (end + 3) & ~3
-            yield _whole(head, data[start:end], header, protocol, answer)
+            next_start = (end + 3) & ~3
+            yield _message_text(head, data[start:end], header, protocol, answer)
     except DecodeError as error:
-        yield "\n".join([f"{head} {error}", *hexdump(data[behind:])])
+        yield "\n".join([f"{head} {error}", *hexdump(data[next_start:])])
     if not data:
         yield f"{head} an empty datagram"
 
 
-def _whole(head: str, data: bytes, header: Message, protocol: int, answer: bool) -> str:
-    """``data`` is this message alone, so that its offsets are those the kernel speaks of."""
+def _message_text(head: str, data: bytes, header: Message, protocol: int, answer: bool) -> str:
+    """Return the text of one message.
+
+    :param data: the bytes of this message alone. The offsets in the hexadecimal dump then equal
+        those in the kernel's error messages (``NLMSGERR_ATTR_OFFS``).
+    """
     header = header._replace(start=HEADER_SIZE, end=len(data))
-    line = f"{head} {_header(len(data), header, protocol, answer)}"
+    line = f"{head} {_header_text(len(data), header, protocol, answer)}"
     if header.type in (ERROR, DONE):
-        return "\n".join([*_verdict(line, data, header, protocol), *hexdump(data)])
+        return "\n".join([*_acknowledgement_lines(line, data, header, protocol), *hexdump(data)])
     if protocol != NETLINK.NETFILTER or header.type < NLMSG.MIN_TYPE:
         return "\n".join([line, *hexdump(data)])
     try:
@@ -71,25 +85,27 @@ def _whole(head: str, data: bytes, header: Message, protocol: int, answer: bool)
         return "\n".join([f"{line} ({error})", *hexdump(data)])
     line += f" family={_FAMILIES.get(family, family)} version={version} res_id={resource}"
     kind = kind_of(header.type, answer=answer)
-    known = NOTHING if kind is None else kind.attributes
-    inside = tree(data, HEADER_SIZE + nfnetlink.SIZE, len(data), known)
-    return "\n".join([line, *inside, *hexdump(data)])
+    schema = UNKNOWN if kind is None else kind.attributes
+    attributes = tree(data, HEADER_SIZE + nfnetlink.SIZE, len(data), schema)
+    return "\n".join([line, *attributes, *hexdump(data)])
 
 
-def _header(size: int, header: Message, protocol: int, answer: bool) -> str:
-    name = _name(header.type, protocol, answer)
+def _header_text(size: int, header: Message, protocol: int, answer: bool) -> str:
+    """Return the fields of a message's ``struct nlmsghdr`` as text."""
+    name = _type_name(header.type, protocol, answer)
     return (
-        f"len={size} type={name} flags={_flags(header.flags, header.type, name)} "
+        f"len={size} type={name} flags={_flag_names(header.flags, header.type, name)} "
         f"seq={header.seq} pid={header.port}"
     )
 
 
-def _name(type: int, protocol: int, answer: bool) -> str:
+def _type_name(type: int, protocol: int, answer: bool) -> str:
+    """Return the kernel's name of a message type, or its number if the name is not known."""
     number = f"{type:#x}"
     if type < NLMSG.MIN_TYPE:
-        return _CONTROLS.get(type, number)
+        return _CONTROL_TYPES.get(type, number)
     if protocol != NETLINK.NETFILTER:
-        return _ROUTE.get(type, number) if protocol == NETLINK.ROUTE else number
+        return _ROUTE_TYPES.get(type, number) if protocol == NETLINK.ROUTE else number
     if (kind := kind_of(type, answer=answer)) is not None:
         return kind.name
     subsystem = type >> 8
@@ -98,15 +114,19 @@ def _name(type: int, protocol: int, answer: bool) -> str:
     return f"NFNL_SUBSYS_{NFNL_SUBSYS(subsystem).name}<<8|{type & 0xFF}"
 
 
-def _flags(flags: int, type: int, name: str) -> str:
+def _flag_names(flags: int, type: int, name: str) -> str:
+    """Return the names of a message's flags, joined by ``|``. Unknown flags are one number.
+
+    :param name: the name of the type. Its verb decides what the upper flags mean.
+    """
     verb = _VERB.search(name)
     upper: tuple[str, ...] = ()
     if type in (ERROR, DONE):
-        upper = _OF_AN_ACK
+        upper = _ACK_FLAGS
     elif verb is not None:
-        upper = _OF_A[verb[1]]
+        upper = _FLAGS_BY_VERB[verb[1]]
     names: list[str] = []
-    for flag in (*_ALWAYS, *upper):
+    for flag in (*_COMMON_FLAGS, *upper):
         bits = int(NLM_F[flag])
         if flags & bits == bits:
             names.append(f"NLM_F_{flag}")
@@ -116,38 +136,43 @@ def _flags(flags: int, type: int, name: str) -> str:
     return "|".join(names) or "0"
 
 
-# What the kernel says of a request
+# Acknowledgements, errors and ends of dumps
 
 
 @message
 class _ExtendedAck:
+    """The attributes of an extended acknowledgement (``enum nlmsgerr_attrs``)."""
+
     msg: str | None = attribute(NLMSGERR_ATTR.MSG, Text(MAX_PAYLOAD), default=None)
     offs: int | None = attribute(NLMSGERR_ATTR.OFFS, HOST_U32, default=None)
-    """Counted from the request's header, as the dump of its bytes is."""
+    """The offset of the invalid attribute, in bytes from the start of the request's header."""
     cookie: bytes | None = attribute(NLMSGERR_ATTR.COOKIE, Bytes(20), default=None)
     miss_type: int | None = attribute(NLMSGERR_ATTR.MISS_TYPE, HOST_U32, default=None)
     miss_nest: int | None = attribute(NLMSGERR_ATTR.MISS_NEST, HOST_U32, default=None)
 
 
-def _verdict(line: str, data: bytes, header: Message, protocol: int) -> Iterator[str]:
-    """An error, an acknowledgement, or the end of a dump."""
+def _acknowledgement_lines(line: str, data: bytes, header: Message, protocol: int) -> Iterator[str]:
+    """Yield the lines of an error, an acknowledgement, or the end of a dump.
+
+    :param line: the first line up to the error code.
+    """
     if len(data) < HEADER_SIZE + _ERRNO.size:
         yield line
         return
     (code,) = _ERRNO.unpack_from(data, HEADER_SIZE)
-    yield f"{line} error={_errno(code)}"
-    behind = HEADER_SIZE + _ERRNO.size
+    yield f"{line} error={_error_text(code)}"
+    start = HEADER_SIZE + _ERRNO.size
     if header.type == ERROR:
-        if len(data) >= behind + HEADER_SIZE:
-            size, kind, flags, seq, port = HEADER.unpack_from(data, behind)
-            echoed = Message(kind, flags, seq, port, 0, 0)
-            yield f"  of {_header(size, echoed, protocol, answer=False)}"
-        behind = messages.explanation_of(data, header)
+        if len(data) >= start + HEADER_SIZE:
+            size, kind, flags, seq, port = HEADER.unpack_from(data, start)
+            request = Message(kind, flags, seq, port, 0, 0)
+            yield f"  of {_header_text(size, request, protocol, answer=False)}"
+        start = messages.explanation_of(data, header)
     if header.flags & NLM_F.ACK_TLVS:
-        yield from tree(data, behind, len(data), schema_of(_ExtendedAck).root)
+        yield from tree(data, start, len(data), schema_of(_ExtendedAck).root)
 
 
-def _errno(code: int) -> str:
+def _error_text(code: int) -> str:
     name = errorcode.get(-code)
     return str(code) if name is None else f"-{name} ({os.strerror(-code)})"
 
@@ -156,7 +181,7 @@ def _errno(code: int) -> str:
 
 
 def hexdump(data: bytes) -> Iterator[str]:
-    """Sixteen bytes a line, with their offset and what of them is ASCII."""
+    """Yield lines of sixteen bytes each: the offset, the bytes, and their printable ASCII."""
     for start in range(0, len(data), 16):
         row = data[start : start + 16]
         text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)

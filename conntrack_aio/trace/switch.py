@@ -1,4 +1,4 @@
-"""Whether there is a trace: the environment says so, or the level of a logger."""
+"""Switch the trace of a socket on or off, by the environment or by the level of a logger."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Final
 from ..netlink.raw import Observer, RawSocket, observe
 
 VARIABLE: Final = "CONNTRACK_AIO_DEBUG"
+"""The environment variable that switches the trace on."""
+
 LOGGER: Final = "conntrack_aio.trace"
+"""The name of the logger that gets the trace."""
 
 _logger = logging.getLogger(LOGGER)
 _lock = threading.Lock()
@@ -18,19 +21,22 @@ _handler: logging.Handler | None = None
 
 
 def arm() -> None:
-    """Have each new socket look whether somebody wants to see what passes through it.
+    """Check for each socket, when it is opened, whether to trace its messages.
 
-    That is so where the variable :data:`VARIABLE` is set to anything but ``0`` (the messages then
-    go to standard error), or where the level of the logger :data:`LOGGER` itself is DEBUG or
-    lower. The level of the loggers above it doesn't count: whoever wants to hear everything of
-    everybody can hardly mean this.
+    The trace is on in two cases:
+
+    - The environment variable :data:`VARIABLE` is set to anything but the empty string and ``0``.
+      The messages then go to standard error.
+    - The level of the logger :data:`LOGGER` itself is DEBUG or lower. The levels of its parent
+      loggers do not count: a program that logs everything at DEBUG rarely wants the trace.
     """
-    observe(_observer)
+    observe(_observer_for)
 
 
-def _observer(raw: RawSocket) -> Observer | None:
+def _observer_for(raw: RawSocket) -> Observer | None:
+    """Return a tracer for a new socket, or ``None`` if the trace is off."""
     if os.environ.get(VARIABLE, "") not in ("", "0"):
-        _show()
+        _log_to_stderr()
     if not 0 < _logger.level <= logging.DEBUG or not _logger.isEnabledFor(logging.DEBUG):
         return None
     from .tracer import Tracer
@@ -38,8 +44,8 @@ def _observer(raw: RawSocket) -> Observer | None:
     return Tracer(raw, _logger)
 
 
-def _show() -> None:
-    """Have the logger write to standard error, and there alone. Once, whoever asks again."""
+def _log_to_stderr() -> None:
+    """Make the logger write to standard error and nowhere else. Idempotent."""
     global _handler
     with _lock:
         if _handler is None:

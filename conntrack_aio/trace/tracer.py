@@ -1,4 +1,4 @@
-"""Who looks on at a socket, and logs what passes through it."""
+"""Log the messages of one socket."""
 
 from __future__ import annotations
 
@@ -17,53 +17,62 @@ _GROUPS: Final = {int(group): f"NFNLGRP_{group.name}" for group in NFNLGRP}
 
 
 class Tracer:
-    """A record at level DEBUG for each message that one socket sends and receives."""
+    """An observer of one socket, which logs each message at level DEBUG."""
 
     def __init__(self, raw: RawSocket, logger: Logger) -> None:
         self._logger = logger
         self._protocol = int(NETLINK.NETFILTER)
-        self._place = f"fd={raw.fileno()}"
+        self._socket_name = f"fd={raw.fileno()}"
         if isinstance(raw, socket.socket):
             self._protocol = raw.proto
-            self._place = f"port={raw.getsockname()[0]}"
+            self._socket_name = f"port={raw.getsockname()[0]}"
 
     def sent(self, data: bytes) -> None:
-        self._show(f"sent {self._place}", data, answer=False)
+        """Log a datagram that was sent."""
+        self._log_datagram(f"sent {self._socket_name}", data, answer=False)
 
     def received(self, data: bytes, sender: tuple[int, int]) -> None:
+        """Log a datagram that was received.
+
+        :param sender: the sender's port id, and the multicast groups as a bit mask.
+        """
         port, groups = sender
-        head = f"recv {self._place}"
-        if port:  # not the kernel: it is dropped
+        head = f"recv {self._socket_name}"
+        if port:  # The sender is not the kernel. The library drops the datagram.
             head += f" from={port}"
         if groups:
-            head += f" group={'|'.join(self._names(groups))}"
-        self._show(head, data, answer=True)
+            head += f" group={'|'.join(self._group_names(groups))}"
+        self._log_datagram(head, data, answer=True)
 
     def failed(self, error: OSError, data: bytes | None) -> None:
+        """Log a system call that failed.
+
+        :param data: the datagram that was not sent, or ``None`` if receiving failed.
+        """
         call = "recv" if data is None else "send"
         name = errorcode.get(error.errno or 0, "error")
-        self._log(f"{call} {self._place} {name} ({error.strerror or error})")
+        self._log(f"{call} {self._socket_name} {name} ({error.strerror or error})")
         if data is not None:
-            self._show(f"unsent {self._place}", data, answer=False)
+            self._log_datagram(f"unsent {self._socket_name}", data, answer=False)
 
-    def _names(self, groups: int) -> Iterator[str]:
-        """Of the bits, which are those of the first 32 groups."""
+    def _group_names(self, groups: int) -> Iterator[str]:
+        """Yield the names of the groups in a bit mask, which covers the groups 1 to 32."""
         for number in range(1, 33):
             if groups >> (number - 1) & 1:
-                named = self._protocol == NETLINK.NETFILTER
-                yield _GROUPS.get(number, str(number)) if named else str(number)
+                is_netfilter = self._protocol == NETLINK.NETFILTER
+                yield _GROUPS.get(number, str(number)) if is_netfilter else str(number)
 
-    def _show(self, head: str, data: bytes, *, answer: bool) -> None:
+    def _log_datagram(self, head: str, data: bytes, *, answer: bool) -> None:
         try:
             for text in render(head, data, self._protocol, answer=answer):
                 self._log(text)
         except Exception as error:
-            # A mistake of ours must not reach the conversation, nor hide what passed.
-            self._log("\n".join([f"{head} could not be read: {error!r}", *hexdump(data)]))
+            # A bug in the trace must neither disturb the socket's user nor hide the bytes.
+            self._log("\n".join([f"{head} could not be decoded: {error!r}", *hexdump(data)]))
 
     def _log(self, text: str) -> None:
         try:
             self._logger.debug("%s", text)
         except Exception:
-            # A handler that fails is the program's affair, not the conversation's.
+            # A logging handler of the program that fails must not disturb the socket's user.
             pass

@@ -1,7 +1,9 @@
-"""Attributes as a tree: the kernel's names where they are declared, numbers elsewhere.
+"""Render attributes as a tree of text lines.
 
-Nothing is shown but what is there: a value that would not be encoded to the same bytes has them
-beside it, and what can't be read is hexadecimal.
+- An attribute has the kernel's name if the library declares it, and otherwise its number.
+- The text hides no byte: if encoding a value would not give the same bytes, the bytes follow the
+  value.
+- A value that cannot be decoded is shown in hexadecimal.
 """
 
 from __future__ import annotations
@@ -17,52 +19,63 @@ from ..model.declare import Bitmap, MaskedFlags
 from ..netlink.attributes import HEADER, walk
 from ..uapi.netlink import NLA_F_NESTED, NLA_F_NET_BYTEORDER
 
-_DEEPEST = 16
-"""Levels of nests that are looked into: more than any message of ctnetlink has."""
+_MAX_DEPTH = 16
+"""The number of nesting levels that are decoded, more than any message of ctnetlink has."""
 
-NOTHING = Branch("")
-"""Where no attribute is known."""
+UNKNOWN = Branch("")
+"""The schema of a message or nest in which no attribute is declared."""
 
-_MOST = 64
-"""Bytes of one value that are shown; the dump below has them all."""
+_MAX_BYTES = 64
+"""The number of bytes that are shown of one value. The message's hexadecimal dump has all."""
 
 
-def tree(data: bytes, start: int, end: int, known: Branch, depth: int = 1) -> Iterator[str]:
-    """A line for each attribute between ``start`` and ``end``, those in a nest indented."""
-    rest = start
-    said: dict[int, object] | None = None
+def tree(data: bytes, start: int, end: int, schema: Branch, depth: int = 1) -> Iterator[str]:
+    """Yield a line for each attribute between two offsets, indented inside nests.
+
+    :param start: the offset of the first attribute, in bytes.
+    :param end: the offset after the last attribute.
+    :param schema: the attributes that are declared here.
+    :param depth: the nesting level, which is also the level of indentation.
+    """
+    undecoded = start
+    selectors: dict[int, object] | None = None
     try:
-        for number, _, first, last in walk(data, start, end, known.name_of):
-            rest = min(first + ((last - first + 3) & ~3), end)
-            child = known.children.get(number)
+        for number, _, first, last in walk(data, start, end, schema.name_of):
+            undecoded = min(first + ((last - first + 3) & ~3), end)
+            child = schema.children.get(number)
             if isinstance(child, Fork):
-                said = _said(data, start, end, known) if said is None else said
-                child = child.leaves.get(cast("int", said.get(child.by)))
-            yield from _attribute(data, first, last, known.name_of(number), child, depth)
+                if selectors is None:
+                    selectors = _selector_values(data, start, end, schema)
+                child = child.leaves.get(cast("int", selectors.get(child.by)))
+            yield from _attribute(data, first, last, schema.name_of(number), child, depth)
     except DecodeError as error:
-        yield f"{'  ' * depth}! {error}: {_hex(data[rest:end])}"
+        yield f"{'  ' * depth}! {error}: {_hex(data[undecoded:end])}"
 
 
-def _said(data: bytes, start: int, end: int, known: Branch) -> dict[int, object]:
-    """The attributes that say what others in the same nest are. The last one counts."""
-    said: dict[int, object] = {}
-    deciding = {child.by for child in known.children.values() if isinstance(child, Fork)}
+def _selector_values(data: bytes, start: int, end: int, schema: Branch) -> dict[int, object]:
+    """Return the values of the attributes that determine the type of others in the same nest.
+
+    If such an attribute is repeated, the last one counts.
+    """
+    values: dict[int, object] = {}
+    selectors = {child.by for child in schema.children.values() if isinstance(child, Fork)}
     try:
         for number, _, first, last in walk(data, start, end):
-            child = known.children[number] if number in deciding else None
+            child = schema.children[number] if number in selectors else None
             if isinstance(child, Leaf) and child.scalar and child.scalar.size == last - first:
-                said[number] = child.scalar.decode(data, first, last)
+                values[number] = child.scalar.decode(data, first, last)
     except DecodeError:
-        pass  # what can't be walked over is told where it stands
-    return said
+        pass  # tree() shows the error at its place
+    return values
 
 
 def _attribute(
     data: bytes, first: int, last: int, name: str, child: Leaf | Branch | None, depth: int
 ) -> Iterator[str]:
+    """Yield the line of one attribute and, if it is a nest, the lines of those inside."""
     _, kind = HEADER.unpack_from(data, first - HEADER.size)
     nested = bool(kind & NLA_F_NESTED)
-    inside = _inside(child, nested) if depth <= _DEEPEST else None
+    inside = _nested_schema(child, nested) if depth <= _MAX_DEPTH else None
     line = "  " * depth + name
     if nested and inside is None:
         line += " NLA_F_NESTED"
@@ -77,16 +90,21 @@ def _attribute(
         yield from tree(data, first, last, inside, depth + 1)
 
 
-def _inside(child: Leaf | Branch | None, nested: bool) -> Branch | None:
-    """What is known of the attributes in a nest; ``None`` if it is none."""
+def _nested_schema(child: Leaf | Branch | None, nested: bool) -> Branch | None:
+    """Return the schema inside an attribute, or ``None`` if the attribute is not a nest.
+
+    :param nested: whether the attribute has the flag ``NLA_F_NESTED``. The flag decides only for an
+        attribute that is not declared.
+    """
     if child is None:
-        return NOTHING if nested else None
+        return UNKNOWN if nested else None
     if isinstance(child, Branch):
         return child
     return None if child.nest is None else child.nest.root
 
 
 def _value(child: Leaf | Branch | None, data: bytes, first: int, last: int) -> str:
+    """Return an attribute's value as text, with its bytes if the text does not determine them."""
     payload = data[first:last]
     scalar = child.scalar if isinstance(child, Leaf) else None
     if not isinstance(child, Leaf) or scalar is None or not payload:
@@ -97,7 +115,7 @@ def _value(child: Leaf | Branch | None, data: bytes, first: int, last: int) -> s
         value = scalar.decode(data, first, last)
     except DecodeError as error:
         return f"{_hex(payload)} ({error})"
-    text = _readable(child, value, scalar.size)
+    text = _value_text(child, value, scalar.size)
     if isinstance(child.wire, MaskedFlags):
         return f"{text} mask {payload[1]:#04x}"
     try:
@@ -108,9 +126,13 @@ def _value(child: Leaf | Branch | None, data: bytes, first: int, last: int) -> s
     return f"{text} = {_hex(payload)}"
 
 
-def _readable(leaf: Leaf, value: object, size: int | None) -> str:
+def _value_text(leaf: Leaf, value: object, size: int | None) -> str:
+    """Return a decoded value as text.
+
+    :param size: the size of the attribute's payload in bytes, if it is fixed.
+    """
     if isinstance(value, IntFlag):
-        # By the names that its JSON has; the bits without one are a number.
+        # The names are the same as in JSON. Bits without a name are one number.
         parts = cast("list[int | str]", form_of(leaf.wire).write(value))
         return "|".join(f"{part:#x}" if isinstance(part, int) else part for part in parts) or "0"
     if isinstance(value, IntEnum):
@@ -127,5 +149,5 @@ def _readable(leaf: Leaf, value: object, size: int | None) -> str:
 def _hex(data: bytes) -> str:
     if not data:
         return "empty"
-    text = f"0x{data[:_MOST].hex()}"
-    return text if len(data) <= _MOST else f"{text}… ({len(data)} bytes)"
+    text = f"0x{data[:_MAX_BYTES].hex()}"
+    return text if len(data) <= _MAX_BYTES else f"{text}… ({len(data)} bytes)"

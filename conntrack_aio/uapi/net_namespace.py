@@ -1,10 +1,10 @@
-"""linux/net_namespace.h: the ids that network namespaces have for each other."""
+"""linux/net_namespace.h: the ids that a network namespace assigns to others."""
 
 from enum import IntEnum
 
 
 class NETNSA(IntEnum):
-    """``NETNSA_*``: the attributes of the messages RTM_NEWNSID, DELNSID and GETNSID."""
+    """``NETNSA_*``: the attributes of RTM_NEWNSID, RTM_DELNSID and RTM_GETNSID messages."""
 
     NONE = 0
     NSID = 1

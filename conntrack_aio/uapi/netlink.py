@@ -1,4 +1,4 @@
-"""linux/netlink.h: what every netlink protocol shares."""
+"""linux/netlink.h: the constants that all netlink protocols share."""
 
 from enum import IntEnum, IntFlag
 
@@ -7,7 +7,7 @@ SOL_NETLINK = 270
 
 
 class NETLINK(IntEnum):
-    """``NETLINK_*``: the protocols spoken here, as the third argument of ``socket()``."""
+    """``NETLINK_*``: the protocols that the library uses: third argument of ``socket()``."""
 
     ROUTE = 0
     NETFILTER = 12
@@ -16,8 +16,8 @@ class NETLINK(IntEnum):
 class NLM_F(IntFlag):
     """``NLM_F_*``: the flags of a message.
 
-    The same bits mean one thing to a GET, another to a NEW and a third to a DELETE or in an
-    acknowledgement, hence the aliases.
+    The upper bits have different meanings in GET, NEW and DELETE requests and in acknowledgements.
+    Therefore some members are aliases of others.
     """
 
     REQUEST = 0x01
@@ -26,26 +26,26 @@ class NLM_F(IntFlag):
     ECHO = 0x08
     DUMP_INTR = 0x10
     DUMP_FILTERED = 0x20
-    # of a GET
+    # In GET requests.
     ROOT = 0x100
     MATCH = 0x200
     ATOMIC = 0x400
     DUMP = ROOT | MATCH
-    # of a NEW
+    # In NEW requests.
     REPLACE = 0x100
     EXCL = 0x200
     CREATE = 0x400
     APPEND = 0x800
-    # of a DELETE
+    # In DELETE requests.
     NONREC = 0x100
     BULK = 0x200
-    # of an acknowledgement
+    # In acknowledgements.
     CAPPED = 0x100
     ACK_TLVS = 0x200
 
 
 class NLMSG(IntEnum):
-    """``NLMSG_*``: the types below those of any protocol."""
+    """``NLMSG_*``: the message types of every protocol. The protocols' own begin at MIN_TYPE."""
 
     NOOP = 0x1
     ERROR = 0x2
@@ -55,7 +55,7 @@ class NLMSG(IntEnum):
 
 
 class NLMSGERR_ATTR(IntEnum):
-    """``enum nlmsgerr_attrs``: inside an extended acknowledgement."""
+    """``enum nlmsgerr_attrs``: the attributes of an extended acknowledgement."""
 
     UNUSED = 0
     MSG = 1
@@ -67,7 +67,7 @@ class NLMSGERR_ATTR(IntEnum):
 
 
 class NETLINK_OPTION(IntEnum):
-    """``NETLINK_*`` again: the socket options at level ``SOL_NETLINK``."""
+    """``NETLINK_*``: the socket options at level ``SOL_NETLINK``."""
 
     ADD_MEMBERSHIP = 1
     DROP_MEMBERSHIP = 2

@@ -1,6 +1,6 @@
 """linux/netfilter/nf_conntrack_dccp.h: the states of a tracked DCCP connection.
 
-The kernel tracked DCCP until 6.16. The header was never part of the uapi headers.
+The kernel tracks DCCP up to Linux 6.16. This header was never one of the uapi headers.
 """
 
 from enum import IntEnum
@@ -22,7 +22,7 @@ class CT_DCCP(IntEnum):
 
 
 class CT_DCCP_ROLE(IntEnum):
-    """``enum ct_dccp_roles``: which side the original direction's sender plays."""
+    """``enum ct_dccp_roles``: the role of the sender in the original direction."""
 
     CLIENT = 0
     SERVER = 1

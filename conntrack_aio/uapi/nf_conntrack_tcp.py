@@ -6,7 +6,7 @@ from enum import IntEnum, IntFlag
 class TCP_CONNTRACK(IntEnum):
     """``enum tcp_conntrack``: the state of a connection.
 
-    From MAX on they are the kernel's own bookkeeping and never appear in a message.
+    The kernel uses the numbers from MAX on internally. They never appear in a message.
     """
 
     NONE = 0
@@ -18,9 +18,9 @@ class TCP_CONNTRACK(IntEnum):
     LAST_ACK = 6
     TIME_WAIT = 7
     CLOSE = 8
-    SYN_SENT2 = 9  # the header's first name for it, LISTEN, is obsolete
+    SYN_SENT2 = 9  # LISTEN is the obsolete name of this state
     LISTEN = 9
-    MAX = 10  # from here on never in a message
+    MAX = 10  # from here on internal to the kernel
     IGNORE = 11
     RETRANS = 12
     UNACK = 13
@@ -28,7 +28,7 @@ class TCP_CONNTRACK(IntEnum):
 
 
 class IP_CT_TCP_FLAG(IntFlag):
-    """``IP_CT_TCP_FLAG_*``: what window tracking knows of one side."""
+    """``IP_CT_TCP_FLAG_*``: the state of window tracking for one direction."""
 
     WINDOW_SCALE = 0x01
     SACK_PERM = 0x02

@@ -6,5 +6,5 @@ from enum import IntEnum
 class IP_CT_DIR(IntEnum):
     """``enum ip_conntrack_dir``: the directions."""
 
-    ORIGINAL = 0  # that of the first packet
-    REPLY = 1  # that of the answers
+    ORIGINAL = 0  # the direction of the first packet
+    REPLY = 1  # the opposite direction

@@ -1,14 +1,16 @@
-"""net/netfilter/nf_internals.h: the flags inside ``CTA_FILTER``, which no uapi header has."""
+"""net/netfilter/nf_internals.h: the flags in ``CTA_FILTER``, missing from the uapi headers."""
 
 from enum import IntFlag
 
 
 class CTA_FILTER_F(IntFlag):
-    """``CTA_FILTER_F_*``: which parts of a tuple a filter compares (since 5.8).
+    """``CTA_FILTER_F_*``: the parts of a tuple that a filter compares, since Linux 5.8.
 
-    Traps (``ctnetlink_filter_match_tuple``): the address flags are inverted for IPv6 on every
-    kernel from 5.8 to 7.1; the port flags are compared for TCP and UDP alone; the zone flag is
-    never compared.
+    The kernel's comparison has surprises (``ctnetlink_filter_match_tuple``):
+
+    - For IPv6, every kernel from 5.8 to 7.1 inverts the comparison of addresses.
+    - The kernel compares ports only for TCP and UDP.
+    - The kernel never compares the zone.
     """
 
     CTA_IP_SRC = 1 << 0

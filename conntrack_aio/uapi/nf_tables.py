@@ -1,4 +1,4 @@
-"""linux/netfilter/nf_tables.h and linux/netfilter.h: what simple rules need, to Linux 6.1."""
+"""linux/netfilter/nf_tables.h and linux/netfilter.h: the parts for simple rules, to Linux 6.1."""
 
 from enum import IntEnum
 
@@ -18,7 +18,7 @@ class NFPROTO(IntEnum):
 
 
 class NF_INET(IntEnum):
-    """``enum nf_inet_hooks``: where on a packet's way a chain of IPv4 or IPv6 may hook in."""
+    """``enum nf_inet_hooks``: the hooks on the path of a packet, for IPv4 and IPv6."""
 
     PRE_ROUTING = 0
     LOCAL_IN = 1
@@ -60,14 +60,14 @@ class NFT_MSG(IntEnum):
 
 
 class NFTA_LIST(IntEnum):
-    """``enum nft_list_attributes``: a list of expressions or other elements."""
+    """``enum nft_list_attributes``: the elements of a list, such as expressions."""
 
     UNSPEC = 0
     ELEM = 1
 
 
 class NFTA_HOOK(IntEnum):
-    """``enum nft_hook_attributes``: where a base chain hooks in."""
+    """``enum nft_hook_attributes``: the hook of a base chain."""
 
     UNSPEC = 0
     HOOKNUM = 1
@@ -77,7 +77,7 @@ class NFTA_HOOK(IntEnum):
 
 
 class NFTA_TABLE(IntEnum):
-    """``enum nft_table_attributes``: a table."""
+    """``enum nft_table_attributes``: the attributes of a table."""
 
     UNSPEC = 0
     NAME = 1
@@ -90,7 +90,7 @@ class NFTA_TABLE(IntEnum):
 
 
 class NFTA_CHAIN(IntEnum):
-    """``enum nft_chain_attributes``: a chain."""
+    """``enum nft_chain_attributes``: the attributes of a chain."""
 
     UNSPEC = 0
     TABLE = 1
@@ -108,7 +108,7 @@ class NFTA_CHAIN(IntEnum):
 
 
 class NFTA_RULE(IntEnum):
-    """``enum nft_rule_attributes``: a rule."""
+    """``enum nft_rule_attributes``: the attributes of a rule."""
 
     UNSPEC = 0
     TABLE = 1
@@ -125,7 +125,7 @@ class NFTA_RULE(IntEnum):
 
 
 class NFTA_EXPR(IntEnum):
-    """``enum nft_expr_attributes``: an expression."""
+    """``enum nft_expr_attributes``: the attributes of an expression."""
 
     UNSPEC = 0
     NAME = 1
@@ -133,7 +133,7 @@ class NFTA_EXPR(IntEnum):
 
 
 class NFT_CT(IntEnum):
-    """``enum nft_ct_keys``: what the ``ct`` expression reads or sets."""
+    """``enum nft_ct_keys``: the fields that the ``ct`` expression reads or sets."""
 
     STATE = 0
     DIRECTION = 1
@@ -162,7 +162,7 @@ class NFT_CT(IntEnum):
 
 
 class NFTA_CT(IntEnum):
-    """``enum nft_ct_attributes``: the ``ct`` expression."""
+    """``enum nft_ct_attributes``: the attributes of the ``ct`` expression."""
 
     UNSPEC = 0
     DREG = 1

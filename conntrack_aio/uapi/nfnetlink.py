@@ -1,4 +1,4 @@
-"""linux/netfilter/nfnetlink.h: netfilter's share of netlink."""
+"""linux/netfilter/nfnetlink.h: the subsystems and multicast groups of netfilter."""
 
 from enum import IntEnum
 
@@ -38,7 +38,7 @@ class NFNL_SUBSYS(IntEnum):
 
 
 class NFNL_MSG(IntEnum):
-    """``NFNL_MSG_*``: around the messages of a transaction (nftables only)."""
+    """``NFNL_MSG_*``: the messages that enclose a transaction, used only by nftables."""
 
     BATCH_BEGIN = 0x10
     BATCH_END = 0x11

@@ -47,7 +47,7 @@ class CTA(IntEnum):
     NAT_SEQ_ADJ_ORIG = 15
     SEQ_ADJ_REPLY = 16
     NAT_SEQ_ADJ_REPLY = 16
-    SECMARK = 17  # obsolete: SECCTX took its place
+    SECMARK = 17  # obsolete, replaced by SECCTX
     ZONE = 18
     SECCTX = 19
     TIMESTAMP = 20
@@ -231,7 +231,7 @@ class CTA_SECCTX(IntEnum):
 
 
 class CTA_STATS(IntEnum):
-    """``enum ctattr_stats_cpu``: the answer to ``IPCTNL_MSG_CT_GET_STATS_CPU``."""
+    """``enum ctattr_stats_cpu``: the reply to ``IPCTNL_MSG_CT_GET_STATS_CPU``."""
 
     UNSPEC = 0
     SEARCHED = 1
@@ -252,7 +252,7 @@ class CTA_STATS(IntEnum):
 
 
 class CTA_STATS_GLOBAL(IntEnum):
-    """``enum ctattr_stats_global``: the answer to ``IPCTNL_MSG_CT_GET_STATS``."""
+    """``enum ctattr_stats_global``: the reply to ``IPCTNL_MSG_CT_GET_STATS``."""
 
     UNSPEC = 0
     ENTRIES = 1
@@ -260,7 +260,7 @@ class CTA_STATS_GLOBAL(IntEnum):
 
 
 class CTA_STATS_EXP(IntEnum):
-    """``enum ctattr_expect_stats``: the answer to ``IPCTNL_MSG_EXP_GET_STATS_CPU``."""
+    """``enum ctattr_expect_stats``: the reply to ``IPCTNL_MSG_EXP_GET_STATS_CPU``."""
 
     UNSPEC = 0
     NEW = 1
@@ -269,7 +269,7 @@ class CTA_STATS_EXP(IntEnum):
 
 
 class CTA_FILTER(IntEnum):
-    """``enum ctattr_filter``: inside ``CTA_FILTER``; both are u32 in host byte order."""
+    """``enum ctattr_filter``: inside ``CTA_FILTER``, each a u32 in host byte order."""
 
     UNSPEC = 0
     ORIG_FLAGS = 1

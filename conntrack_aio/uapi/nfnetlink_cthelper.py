@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class NFCT_HELPER_STATUS(IntEnum):
-    """``NFCT_HELPER_STATUS_*``: whether packets go to the helper's queue."""
+    """``NFCT_HELPER_STATUS_*``: whether packets are queued to the helper."""
 
     DISABLED = 0
     ENABLED = 1

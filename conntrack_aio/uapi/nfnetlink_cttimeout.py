@@ -25,7 +25,7 @@ class CTA_TIMEOUT(IntEnum):
 
 
 class CTA_TIMEOUT_GENERIC(IntEnum):
-    """``enum ctattr_timeout_generic``: inside ``CTA_TIMEOUT_DATA`` of every other protocol."""
+    """``enum ctattr_timeout_generic``: inside ``CTA_TIMEOUT_DATA`` of all other protocols."""
 
     UNSPEC = 0
     TIMEOUT = 1

@@ -1,4 +1,4 @@
-"""linux/netfilter/nfnetlink_hook.h: the functions that see packets, since Linux 5.14."""
+"""linux/netfilter/nfnetlink_hook.h: functions registered at hooks, since 5.14."""
 
 from enum import IntEnum
 
@@ -10,7 +10,7 @@ class NFNL_MSG_HOOK(IntEnum):
 
 
 class NFNLA_HOOK(IntEnum):
-    """``enum nfnl_hook_attributes``"""
+    """``enum nfnl_hook_attributes``: the attributes of a registered function."""
 
     UNSPEC = 0
     HOOKNUM = 1

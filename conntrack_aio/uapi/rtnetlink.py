@@ -98,7 +98,7 @@ class RTN(IntEnum):
 
 
 class RTPROT(IntEnum):
-    """``RTPROT_*``: who made a route."""
+    """``RTPROT_*``: the origin of a route."""
 
     UNSPEC = 0
     REDIRECT = 1
@@ -126,7 +126,7 @@ class RTPROT(IntEnum):
 
 
 class RT_SCOPE(IntEnum):
-    """``enum rt_scope_t``: how far away a route's destination is."""
+    """``enum rt_scope_t``: the distance to a route's destination."""
 
     UNIVERSE = 0
     SITE = 200
@@ -136,7 +136,7 @@ class RT_SCOPE(IntEnum):
 
 
 class RT_TABLE(IntEnum):
-    """``enum rt_class_t``: the routing tables that have a name."""
+    """``enum rt_class_t``: the routing tables with a name."""
 
     UNSPEC = 0
     COMPAT = 252

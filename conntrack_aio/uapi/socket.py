@@ -1,7 +1,7 @@
-"""asm-generic/socket.h and linux/sockios.h: what Python's :mod:`socket` does not name.
+"""asm-generic/socket.h and linux/sockios.h: constants that :mod:`socket` lacks.
 
-The values are the generic header's, which x86, Arm, RISC-V, PowerPC's newer ABI and most others
-share. Alpha, PA-RISC and SPARC number theirs otherwise; this library was not made for them.
+The values are those of the generic header. x86, Arm, RISC-V, PowerPC's newer ABI and most other
+architectures use it. Alpha, PA-RISC and SPARC have other values; the library does not support them.
 """
 
 SO_ATTACH_FILTER = 26

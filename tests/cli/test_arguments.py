@@ -1,4 +1,4 @@
-"""What the command line means."""
+"""Test how the command line is parsed."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ WEB = Match(proto="tcp", orig_dport=[80, 443])
         ("demo --json", {"command": "demo", "json": True}),
     ],
 )
-def test_what_is_understood(line: str, options: dict[str, object]) -> None:
+def test_valid_command_lines_are_parsed(line: str, options: dict[str, object]) -> None:
     assert vars(parse(line.split())) == options
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "message"),
     [
         ("", "COMMAND"),
         ("nonsense", "invalid choice: 'nonsense'"),
@@ -79,56 +79,58 @@ def test_what_is_understood(line: str, options: dict[str, object]) -> None:
         ("events --type new,nonsense", "--type: invalid choice: 'nonsense'"),
         ("events --type new,", "--type: invalid choice: ''"),
         *(
-            (f"events --receive-buffer {size}", f"{size!r} is not a number of bytes")
+            (f"events --receive-buffer {size}", f"invalid size {size!r}; expected 1 to ")
             for size in ("many", "0", "1G", "1073741824", "8m", "1.5M", "8MB", "-5", "٣")
         ),
         ("count --json", "unrecognized arguments: --json"),
         ("demo --netns blue", "unrecognized arguments: --netns blue"),
     ],
 )
-def test_what_is_not(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_command_lines_are_errors(
+    line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(line.split())
     assert caught.value.code == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith("usage: conntrack-aio ")
-    assert words in output.err.splitlines()[-1]
+    assert message in output.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("command", MATCHING)
-@pytest.mark.parametrize("words", [[""], ["  "], ["", ""], ["proto tcp", ""], ["", "proto", "tcp"]])
-def test_an_empty_match_is_not_all_flows(
-    command: str, words: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("match", [[""], ["  "], ["", ""], ["proto tcp", ""], ["", "proto", "tcp"]])
+def test_an_empty_match_argument_is_an_error(
+    command: str, match: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        parse([command, *words])
+        parse([command, *match])
     assert caught.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"usage: conntrack-aio {command} ")
-    assert "argument MATCH: " in said.splitlines()[-1]
-    assert "empty" in said.splitlines()[-1]
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"usage: conntrack-aio {command} ")
+    assert "argument MATCH: " in errors.splitlines()[-1]
+    assert "empty" in errors.splitlines()[-1]
 
 
 @pytest.mark.parametrize("command", MATCHING)
-def test_no_match_is_all_flows(command: str) -> None:
+def test_without_a_match_all_flows_are_selected(command: str) -> None:
     assert parse([command]).match is None
 
 
 @pytest.mark.parametrize("command", MATCHING)
-def test_the_help_says_what_a_shell_does_to_a_match(
+def test_the_help_says_how_to_quote_a_match(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         parse([command, "--help"])
     assert caught.value.code == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "A shell has meanings of its own for braces, parentheses, < and >" in told
-    for quoted in re.findall(r"'(.+?)'", told[told.index("A shell has") :]):
+    text = " ".join(capsys.readouterr().out.split())
+    assert "The shell interprets braces, parentheses, < and >" in text
+    for quoted in re.findall(r"'(.+?)'", text[text.index("The shell interprets") :]):
         assert parse([command, quoted]).match is not None
 
 
-def test_spaces_between_types() -> None:
+def test_types_may_be_separated_by_spaces() -> None:
     assert parse(["events", "--type", "new, destroy"]).type == ["new", "destroy"]
 
 
@@ -136,29 +138,29 @@ def test_the_match_may_be_one_argument() -> None:
     assert parse(["list", "proto tcp and orig.dport in {80, 443}"]).match == WEB
 
 
-def test_a_mistake_in_the_match_is_pointed_at(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_points_to_the_mistake_in_a_match(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(["list", "proto", "tcp", "and", "something"])
     assert caught.value.code == 2
-    usage, *_, said, text, pointer = capsys.readouterr().err.splitlines()
+    usage, *_, error, text, pointer = capsys.readouterr().err.splitlines()
     assert usage.startswith("usage: conntrack-aio list ")
-    assert said.startswith("conntrack-aio list: error: argument MATCH: ")
-    assert said.endswith(", at column 15:")
+    assert error.startswith("conntrack-aio list: error: argument MATCH: ")
+    assert error.endswith(", at column 15:")
     assert text == "  proto tcp and something"
     assert pointer.index("^") == text.index("something")
 
 
-def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out == f"conntrack-aio {__version__}\n"
 
 
-def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(["--help"])
     assert caught.value.code == 0
-    told = capsys.readouterr().out
-    for command in ("list", "events", "count", "demo"):
-        assert f"\n    {command} " in told
+    text = capsys.readouterr().out
+    for command in ("list", "events", "count", "explain", "demo"):
+        assert f"\n    {command} " in text

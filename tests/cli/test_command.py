@@ -1,4 +1,4 @@
-"""The command as people run it: a program of its own, in a namespace."""
+"""Test the subcommands as processes, in a network namespace."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from support.processes import (
 )
 
 from conntrack_aio import Connection, Flow, Status, Tuple, connect
+from conntrack_aio.model.settings import ConntrackSysctls, EventMode
 
 pytestmark = pytest.mark.kernel
 
@@ -56,31 +57,34 @@ LINES = [
 ]
 
 
-UNSEEN = "conntrack-aio: flows have no counters here: net.netfilter.nf_conntrack_acct is 0\n"
-"""What ``list`` says with the kernel's defaults, but for events."""
-UNSEEN_TIMES = (
-    "conntrack-aio: flows and their events have no timestamps here: "
-    "net.netfilter.nf_conntrack_timestamp is 0\n"
-)
-"""And what it says if it is asked for all."""
-UNTRACKED = r"conntrack-aio: no flow is tracked here: .* firewall rule .*\n"
+def hint(settings: ConntrackSysctls) -> str:
+    """Return the report about a setting, which every subcommand makes in the same words."""
+    (spot,) = settings.blind_spots()
+    return f"conntrack-aio: {spot}\n"
+
+
+NO_COUNTERS = hint(ConntrackSysctls(acct=False))
+NO_TIMESTAMPS = hint(ConntrackSysctls(timestamp=False))
+NO_EVENTS = hint(ConntrackSysctls(events=EventMode.OFF))
+NO_EVENTS_OF_SOME = hint(ConntrackSysctls(events=EventMode.AUTO))
+NOT_TRACKED = hint(ConntrackSysctls(count=0))
 
 
 @pytest.fixture(autouse=True)
 def buffered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Output that is written at the end fails at the end."""
+    """Let Python buffer standard output, so that write errors occur at exit."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
 
 
 def run(lab: Lab, *arguments: str, command: tuple[str, ...] = COMMAND) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error."""
+    """Run the command, and return its exit status, standard output and standard error."""
     start = partial(subprocess.run, (*command, *arguments), capture_output=True, text=True)
     done = lab.run(partial(start, timeout=PATIENCE, check=False))
     return done.returncode, done.stdout, done.stderr
 
 
 def do(lab: Lab, action: Callable[[Connection], Awaitable[object]]) -> None:
-    """Something with a connection of our own."""
+    """Run an action with a connection to the lab's namespace."""
 
     async def main() -> None:
         async with connect(netns=lab.netns) as conn:
@@ -89,7 +93,9 @@ def do(lab: Lab, action: Callable[[Connection], Awaitable[object]]) -> None:
     anyio.run(main)
 
 
-def make(lab: Lab, *flows: Flow) -> None:
+def create(lab: Lab, *flows: Flow) -> None:
+    """Create entries in the lab's namespace."""
+
     async def action(conn: Connection) -> None:
         for flow in flows:
             await conn.create(flow)
@@ -97,22 +103,23 @@ def make(lab: Lab, *flows: Flow) -> None:
     do(lab, action)
 
 
-def timeless(line: str) -> str:
+def without_timeout(line: str) -> str:
+    """Return a line with its timeout replaced by ``N``."""
     return re.sub(r"timeout=(\d+)", "timeout=N", line)
 
 
 # list, count
 
 
-def test_list_is_a_line_for_each_flow(lab: Lab) -> None:
-    make(lab, TCP, UDP, PING, ORIG_ZONE, REPLY_ZONE)
+def test_list_prints_a_line_for_each_flow(lab: Lab) -> None:
+    create(lab, TCP, UDP, PING, ORIG_ZONE, REPLY_ZONE)
     status, out, err = run(lab, "list")
-    assert (status, err) == (0, UNSEEN)
-    assert sorted(map(timeless, out.splitlines())) == sorted(LINES)
+    assert (status, err) == (0, NO_COUNTERS)
+    assert sorted(map(without_timeout, out.splitlines())) == sorted(LINES)
 
 
-def test_list_in_json_has_the_fields_of_the_classes(lab: Lab) -> None:
-    make(lab, TCP, UDP)
+def test_list_prints_json_with_the_fields_of_the_classes(lab: Lab) -> None:
+    create(lab, TCP, UDP)
     status, out, err = run(lab, "list", "--json")
     assert (status, err) == (0, "")
     flows = {flow["orig"]["proto"]: flow for flow in map(json.loads, out.splitlines())}
@@ -127,52 +134,56 @@ def test_list_in_json_has_the_fields_of_the_classes(lab: Lab) -> None:
     assert "protoinfo" not in udp
 
 
-def test_list_says_why_there_are_no_counters(lab: Lab) -> None:
-    make(lab, TCP)
+def test_list_reports_why_there_are_no_counters(lab: Lab) -> None:
+    create(lab, TCP)
     for name in ("acct", "timestamp"):
         lab.sysctl(f"nf_conntrack_{name}", 1)
-    # The flow is older than the settings: it has neither, but not for the reason that would be
-    # said.
+    # The flow was created before the settings were changed. It has neither counters nor timestamps,
+    # but the current settings are not the reason.
     assert run(lab, "list")[2] == run(lab, "list", "--verbose")[2] == ""
-    make(lab, UDP)
+    create(lab, UDP)
     for name in ("acct", "timestamp"):
         lab.sysctl(f"nf_conntrack_{name}", 0)
-    assert run(lab, "list")[2] == UNSEEN
-    assert run(lab, "list", "--verbose")[2] == UNSEEN + UNSEEN_TIMES
+    assert run(lab, "list")[2] == NO_COUNTERS
+    assert run(lab, "list", "--verbose")[2] == NO_COUNTERS + NO_TIMESTAMPS
     assert run(lab, "list", "--json")[2] == ""
-    assert run(lab, "list", "--verbose", "--json")[2] == UNSEEN + UNSEEN_TIMES
+    assert run(lab, "list", "--verbose", "--json")[2] == NO_COUNTERS + NO_TIMESTAMPS
     do(lab, lambda conn: conn.delete(TCP))
     status, out, err = run(lab, "list")
     assert (status, err) == (0, "")
     assert "bytes" in out
 
 
-def test_list_says_what_emits_no_events(lab: Lab) -> None:
-    make(lab, TCP)
-    lab.sysctl("nf_conntrack_events", 2)
-    assert run(lab, "list")[2] == (
-        "conntrack-aio: flows that were made while nobody listened emit no events here: "
-        f"net.netfilter.nf_conntrack_events is 2\n{UNSEEN}"
-    )
+@pytest.mark.parametrize(("mode", "report"), [(0, NO_EVENTS), (2, NO_EVENTS_OF_SOME)])
+def test_list_reports_which_flows_emit_no_events(lab: Lab, mode: int, report: str) -> None:
+    create(lab, TCP)
+    lab.sysctl("nf_conntrack_events", mode)
+    assert run(lab, "list")[2] == report + NO_COUNTERS
 
 
-def test_the_hint_stands_behind_the_list(lab: Lab) -> None:
-    """Where both go to one place."""
-    make(lab, TCP)
+def test_list_prints_the_flows_before_the_report(lab: Lab) -> None:
+    """The order is visible where standard output and standard error are one pipe."""
+    create(lab, TCP)
     with Process(lab, *COMMAND, "list", merged=True) as listing:
         assert listing.line().startswith("tcp ")
-        assert f"{listing.line()}\n" == UNSEEN
+        assert f"{listing.line()}\n" == NO_COUNTERS
 
 
-def test_an_empty_table(lab: Lab) -> None:
-    status, out, err = run(lab, "list")
-    assert (status, out) == (0, "")
-    assert re.fullmatch(UNTRACKED, err)
+def test_list_and_count_report_that_no_flow_is_tracked(lab: Lab) -> None:
+    assert "firewall rule" in NOT_TRACKED
+    assert run(lab, "list") == (0, "", NOT_TRACKED)
     assert run(lab, "list", "--json") == (0, "", "")
-    assert run(lab, "count") == (0, "0\n", "")
+    assert run(lab, "count") == (0, "0\n", NOT_TRACKED)
+    assert run(lab, "count", "proto tcp") == (0, "0\n", NOT_TRACKED)
 
 
-def test_an_empty_table_where_connections_are_tracked(lab: Lab) -> None:
+def test_count_prints_its_number_before_the_report(lab: Lab) -> None:
+    with Process(lab, *COMMAND, "count", merged=True) as count:
+        assert count.line() == "0"
+        assert f"{count.line()}\n" == NOT_TRACKED
+
+
+def test_list_reports_that_the_table_is_empty_though_connections_are_tracked(lab: Lab) -> None:
     lab.track()
     status, out, err = run(lab, "list")
     assert (status, out) == (0, "")
@@ -181,26 +192,28 @@ def test_an_empty_table_where_connections_are_tracked(lab: Lab) -> None:
         == "conntrack-aio: the table is empty: connections are tracked here, but there are none\n"
     )
     assert run(lab, "list", "--json") == (0, "", "")
-    make(lab, UDP)
+    assert run(lab, "count") == (0, "0\n", "")
+    create(lab, UDP)
     assert run(lab, "list", "proto tcp") == (0, "", "")
 
 
 @pytest.mark.program("iptables-legacy", "iptables")
-def test_an_empty_table_where_it_is_not_known(lab: Lab) -> None:
+def test_list_and_count_report_that_iptables_rules_cannot_be_listed(lab: Lab) -> None:
     lab.program("iptables-legacy", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW")
     status, out, err = run(lab, "list")
     assert (status, out) == (0, "")
     assert re.fullmatch(r"conntrack-aio: the table is empty: .*iptables rule.*\n", err)
-    assert told_at_the_start(lab, something=False) == ""
+    assert run(lab, "count") == (0, "0\n", err)
+    assert report_at_start(lab, expected=False) == ""
 
 
-def test_count(lab: Lab) -> None:
-    make(lab, TCP, UDP, PING)
+def test_count_prints_the_number_of_flows(lab: Lab) -> None:
+    create(lab, TCP, UDP, PING)
     assert run(lab, "count") == (0, "3\n", "")
 
 
-def test_those_that_match(lab: Lab) -> None:
-    make(lab, TCP, UDP, PING)
+def test_list_and_count_select_flows_by_a_match(lab: Lab) -> None:
+    create(lab, TCP, UDP, PING)
     status, out, _ = run(lab, "list", "proto", "tcp", "or", "zone", "7")
     assert status == 0
     assert sorted(line.split()[0] for line in out.splitlines()) == ["tcp", "udp"]
@@ -208,19 +221,22 @@ def test_those_that_match(lab: Lab) -> None:
     assert run(lab, "count", "orig.dport >= 81") == (0, "0\n", "")
 
 
-def test_what_is_done_where(lab: Lab) -> None:
+def test_explain_prints_where_a_match_is_evaluated(lab: Lab) -> None:
     status, out, err = run(lab, "explain", "mark", "3", "--program")
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "match:   mark 3"
     assert lines[1] == "dump:    the kernel sends those of: mark 3, and no others"
     assert lines[-1] == "   8: accept"
-    assert run(lab, "explain", "all", "--program")[1].splitlines()[-1] == "no program"
+    assert (
+        run(lab, "explain", "all", "--program")[1].splitlines()[-1]
+        == "no program filters the events"
+    )
     assert run(lab, "explain") == run(lab, "explain", "all")
 
 
-def test_another_namespace(lab: Lab) -> None:
-    make(lab, TCP, UDP)
+def test_count_in_another_namespace(lab: Lab) -> None:
+    create(lab, TCP, UDP)
     path = f"/proc/{os.getpid()}/fd/{lab.descriptor}"
     done = subprocess.run(
         [*COMMAND, "count", "--netns", path], capture_output=True, text=True, check=False
@@ -231,8 +247,8 @@ def test_another_namespace(lab: Lab) -> None:
 # events
 
 
-def test_events_as_they_happen(lab: Lab) -> None:
-    async def live_and_die(conn: Connection) -> None:
+def test_events_are_printed_as_they_occur(lab: Lab) -> None:
+    async def create_update_delete(conn: Connection) -> None:
         flow = await conn.create(TCP)
         await conn.update(flow, mark=7, status=Status.ASSURED | Status.SEEN_REPLY)
         await conn.delete(flow)
@@ -240,19 +256,19 @@ def test_events_as_they_happen(lab: Lab) -> None:
     lab.track()
     with Process(lab, *EVENTS, "--json") as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
-        do(lab, live_and_die)
-        told = [json.loads(events.line()) for _ in range(3)]
-        assert [event["type"] for event in told] == ["new", "update", "destroy"]
-        assert [event["flow"].get("mark") for event in told] == [0x50, 7, 7]
-        assert len({(event["flow"]["id"], event["port_id"]) for event in told}) == 1
-        assert told[0]["flow"]["orig"]["sport"] == 1000
-        assert "ASSURED" in told[1]["flow"]["status"]
-        assert "DYING" in told[2]["flow"]["status"]
+        do(lab, create_update_delete)
+        printed = [json.loads(events.line()) for _ in range(3)]
+        assert [event["type"] for event in printed] == ["new", "update", "destroy"]
+        assert [event["flow"].get("mark") for event in printed] == [0x50, 7, 7]
+        assert len({(event["flow"]["id"], event["port_id"]) for event in printed}) == 1
+        assert printed[0]["flow"]["orig"]["sport"] == 1000
+        assert "ASSURED" in printed[1]["flow"]["status"]
+        assert "DYING" in printed[2]["flow"]["status"]
         events.signal(signal.SIGINT)
         assert events.end() == (130, "")
 
 
-def test_events_of_some_types_in_text(lab: Lab) -> None:
+def test_events_are_selected_by_type(lab: Lab) -> None:
     async def action(conn: Connection) -> None:
         for flow in (PING, TCP):
             await conn.update(await conn.create(flow), mark=1)
@@ -268,78 +284,76 @@ def test_events_of_some_types_in_text(lab: Lab) -> None:
         assert events.end() == (130, "")
 
 
-def test_events_that_match(lab: Lab) -> None:
+def test_events_are_selected_by_a_match(lab: Lab) -> None:
     lab.track()
     with Process(lab, *EVENTS, "mark 0x50 or zone 7") as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
-        make(lab, PING, TCP, UDP)
+        create(lab, PING, TCP, UDP)
         assert [events.line().split()[:2] for _ in range(2)] == [["NEW", "tcp"], ["NEW", "udp"]]
         events.signal(signal.SIGINT)
         assert events.end() == (130, "")
 
 
-def told_at_the_start(lab: Lab, *, something: bool) -> str:
-    """What ``events`` says on standard error before the first event."""
+def report_at_start(lab: Lab, *, expected: bool) -> str:
+    """Return what ``events`` reports on standard error before the first event.
+
+    :param expected: whether to wait for a report. Otherwise the command runs until an event.
+    """
     with Process(lab, *EVENTS) as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
-        if something:
+        if expected:
             wait_until(lambda: waiting_bytes(events.stderr))
         else:
-            make(lab, PING)
+            create(lab, PING)
             assert events.line()
         events.signal(signal.SIGINT)
-        status, told = events.end()
+        status, report = events.end()
     assert status == 130
-    return told
+    return report
 
 
 @pytest.mark.parametrize(
-    ("mode", "words"),
-    [
-        (0, r"conntrack-aio: no event will ever come .*nf_conntrack_events is 0.*\n"),
-        (1, ""),
-        (2, r"conntrack-aio: .*older.*nf_conntrack_events is not 1.*\n"),
-    ],
+    ("mode", "report"),
+    [(0, NO_EVENTS), (1, ""), (2, NO_EVENTS_OF_SOME)],
 )
-def test_events_says_which_flows_are_silent(lab: Lab, mode: int, words: str) -> None:
-    make(lab, TCP)
+def test_events_reports_which_flows_emit_no_events(lab: Lab, mode: int, report: str) -> None:
+    create(lab, TCP)
     lab.sysctl("nf_conntrack_events", mode)
-    assert re.fullmatch(words, told_at_the_start(lab, something=bool(words)))
+    assert report_at_start(lab, expected=bool(report)) == report
 
 
-def test_events_says_that_nothing_is_tracked(lab: Lab) -> None:
-    told = told_at_the_start(lab, something=True)
-    assert re.fullmatch(r"conntrack-aio: no flow is tracked yet here: .*firewall rule.*\n", told)
+def test_events_reports_that_no_flow_is_tracked(lab: Lab) -> None:
+    assert report_at_start(lab, expected=True) == NOT_TRACKED
     lab.track()
-    assert told_at_the_start(lab, something=False) == ""
+    assert report_at_start(lab, expected=False) == ""
 
 
-def test_events_of_all_namespaces(lab: Lab) -> None:
+def test_events_of_all_namespaces_have_the_id_of_their_namespace(lab: Lab) -> None:
     other = new_network_namespace()
     try:
-        there = Lab(other)
-        there.sysctl("nf_conntrack_events", 1)
+        other_lab = Lab(other)
+        other_lab.sysctl("nf_conntrack_events", 1)
         assert lab.run(links.assign_nsid, other, 5) == 5
         lab.track()
         with Process(lab, *EVENTS, "--all-netns", "--json") as events:
             wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
-            make(there, TCP)
-            make(lab, UDP)
-            told = [json.loads(events.line()) for _ in range(2)]
-            assert [event.get("nsid") for event in told] == [5, None]
+            create(other_lab, TCP)
+            create(lab, UDP)
+            printed = [json.loads(events.line()) for _ in range(2)]
+            assert [event.get("nsid") for event in printed] == [5, None]
             events.signal(signal.SIGINT)
             assert events.end()[0] == 130
     finally:
         os.close(other)
 
 
-def test_events_with_the_time_of_receipt(lab: Lab) -> None:
+def test_events_have_the_time_of_receipt(lab: Lab) -> None:
     lab.track()
     for form in ([], ["--json"]):
         with Process(lab, *EVENTS, "--timestamp", *form) as events:
             wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
             before = time.time_ns()
-            make(lab, TCP)
+            create(lab, TCP)
             line = events.line()
             do(lab, lambda conn: conn.flush())
         if form:
@@ -348,9 +362,9 @@ def test_events_with_the_time_of_receipt(lab: Lab) -> None:
             assert re.search(r" received=20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$", line)
 
 
-def test_events_of_a_reliable_stream_with_a_small_buffer(lab: Lab) -> None:
+def test_a_reliable_stream_with_a_small_buffer_loses_no_destroy_event(lab: Lab) -> None:
     lab.track()
-    make(lab, *(Flow.udp("10.0.0.1", port, "10.0.0.2", 53, timeout=600) for port in range(100)))
+    create(lab, *(Flow.udp("10.0.0.1", port, "10.0.0.2", 53, timeout=600) for port in range(100)))
     options = ("--reliable", "--type", "destroy", "--receive-buffer", "4K")
     with Process(lab, *EVENTS, *options) as events:
         wait_until(lambda: subscribers(lab, DESTROY))
@@ -362,10 +376,10 @@ def test_events_of_a_reliable_stream_with_a_small_buffer(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--json", "--timestamp"]])
-def test_events_says_what_was_lost_and_goes_on(lab: Lab, form: list[str]) -> None:
+def test_events_reports_lost_events_and_continues(lab: Lab, form: list[str]) -> None:
     def storm() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            for port in range(1024, 24024):  # what its buffer holds, as root, and more
+            for port in range(1024, 24024):  # more than fit into the receive buffer, as root too
                 sender.sendto(b"", ("127.0.0.1", port))
 
     lab.track()
@@ -383,64 +397,64 @@ def test_events_says_what_was_lost_and_goes_on(lab: Lab, form: list[str]) -> Non
             assert f" {loss['lost']} events were lost" in line
             assert ("time_received" in loss) is ("--timestamp" in form)
         assert re.match(r"conntrack-aio: [1-9]\d* events were lost here", line)
-        make(lab, TCP)
-        wanted = '"src": "10.0.0.1", "dst"' if form else " 10.0.0.1:1000 "
-        while wanted not in events.line():
+        create(lab, TCP)
+        new_flow = '"src": "10.0.0.1", "dst"' if form else " 10.0.0.1:1000 "
+        while new_flow not in events.line():
             pass
 
 
-# How it ends
+# How the command ends
 
 
-def test_a_shortage_of_descriptors_is_said_once(lab: Lab) -> None:
-    """Whichever is the one too many: also where the event loop can't be opened."""
-    endings: list[str] = []
+def test_a_shortage_of_descriptors_is_reported_once(lab: Lab) -> None:
+    """The limit fails at each of the descriptors in turn, including those of the event loop."""
+    reports: list[str] = []
     for limit in range(5, 12):
         command = ("sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *COMMAND)
         status, _, errors = run(lab, "list", command=command)
         if status == 0:
             break
-        endings.append(errors)
-    assert any("socket(AF_NETLINK): Too many open files" in errors for errors in endings)
-    for errors in endings:
+        reports.append(errors)
+    assert any("socket(AF_NETLINK): Too many open files" in errors for errors in reports)
+    for errors in reports:
         assert re.fullmatch(r"conntrack-aio: .*Too many open files.*\n", errors)
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_a_reader_of_a_long_list_may_stop(lab: Lab, form: list[str]) -> None:
-    # More than a pipe holds.
-    make(lab, *(Flow.udp("10.0.0.1", port, "10.0.0.2", 53, timeout=600) for port in range(2000)))
+def test_list_ends_when_its_reader_closes_the_pipe(lab: Lab, form: list[str]) -> None:
+    # The list is longer than the capacity of a pipe.
+    create(lab, *(Flow.udp("10.0.0.1", port, "10.0.0.2", 53, timeout=600) for port in range(2000)))
     with Process(lab, *COMMAND, "list", *form) as listing:
         assert "10.0.0.1" in listing.line()
         listing.stop_reading()
         assert listing.end() == (0, "")
 
 
-def test_a_reader_of_events_may_stop(lab: Lab) -> None:
+def test_events_ends_when_its_reader_closes_the_pipe(lab: Lab) -> None:
     lab.track()
     with Process(lab, *EVENTS) as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
-        make(lab, TCP)
+        create(lab, TCP)
         assert events.line().startswith("NEW ")
         events.stop_reading()
-        make(lab, UDP)
+        create(lab, UDP)
         assert events.end() == (0, "")
 
 
 @pytest.mark.parametrize("command", ["list", "count"])
-def test_a_reader_may_be_gone_from_the_start(lab: Lab, command: str) -> None:
-    make(lab, TCP)
-    ours, theirs = os.pipe()
-    os.close(ours)
-    with os.fdopen(theirs, "wb") as output:
+def test_a_pipe_that_is_closed_from_the_start_is_no_failure(lab: Lab, command: str) -> None:
+    create(lab, TCP)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as output:
         start = partial(subprocess.run, (*COMMAND, command), stdout=output, stderr=subprocess.PIPE)
         done = lab.run(partial(start, timeout=PATIENCE, check=False))
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("command", ["list", "count"])
-def test_a_full_disk_is_a_failure(lab: Lab, command: str) -> None:
-    make(lab, TCP)
+def test_standard_output_on_a_full_disk_is_a_failure(lab: Lab, command: str) -> None:
+    create(lab, TCP)
     with Path("/dev/full").open("wb") as output:
         start = partial(subprocess.run, (*COMMAND, command), stdout=output, stderr=subprocess.PIPE)
         done = lab.run(partial(start, timeout=PATIENCE, check=False))
@@ -450,17 +464,19 @@ def test_a_full_disk_is_a_failure(lab: Lab, command: str) -> None:
 
 @pytest.mark.parametrize("command", ["list", "count", "events"])
 @pytest.mark.parametrize(
-    ("netns", "words"),
+    ("netns", "message"),
     [
         ("no-such-thing", "'no-such-thing': .* There is no such namespace"),
         ("/no/such/thing", "'/no/such/thing': .* There is no such namespace"),
         ("/dev/null", "It is not a network namespace"),
     ],
 )
-def test_a_namespace_that_is_none(lab: Lab, command: str, netns: str, words: str) -> None:
+def test_a_namespace_that_does_not_exist_is_a_failure(
+    lab: Lab, command: str, netns: str, message: str
+) -> None:
     status, out, err = run(lab, command, "--netns", netns)
     assert (status, out) == (1, "")
-    assert re.fullmatch(rf"conntrack-aio: .*{words}\n", err)
+    assert re.fullmatch(rf"conntrack-aio: .*{message}\n", err)
 
 
 UNPRIVILEGED = """
@@ -472,14 +488,14 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 @pytest.mark.parametrize("command", ["list", "count", "events"])
-def test_without_the_capability_it_says_so(lab: Lab, command: str) -> None:
-    as_no_admin = (sys.executable, "-c", UNPRIVILEGED, *COMMAND)
-    status, out, err = run(lab, command, command=as_no_admin)
+def test_without_the_capability_the_error_names_it(lab: Lab, command: str) -> None:
+    without_net_admin = (sys.executable, "-c", UNPRIVILEGED, *COMMAND)
+    status, out, err = run(lab, command, command=without_net_admin)
     assert (status, out) == (1, "")
     assert re.fullmatch(r"conntrack-aio: .*\(EPERM\)\. This needs CAP_NET_ADMIN .*\n", err)
 
 
-def test_bad_arguments(lab: Lab) -> None:
+def test_invalid_arguments_have_status_2(lab: Lab) -> None:
     status, out, err = run(lab, "nonsense")
     assert (status, out) == (2, "")
     assert err.startswith("usage: conntrack-aio ")

@@ -1,4 +1,4 @@
-"""The demo: for whoever runs it, with what this machine allows."""
+"""Test the demo as root, as an unprivileged user, and without user namespaces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.processes import PATIENCE, Process
 pytestmark = pytest.mark.kernel
 
 DEMO = (sys.executable, "-W", "error::ResourceWarning", "-m", "conntrack_aio", "demo")
-KINDS = ("NEW", "UPDATE", "DESTROY")
+TYPES = ("NEW", "UPDATE", "DESTROY")
 CONNECTIONS = [
     ("tcp", "127.0.0.1"),
     ("udp", "127.0.0.1"),
@@ -27,10 +27,11 @@ CONNECTIONS = [
 ]
 EVENT = re.compile(r"(NEW|UPDATE|DESTROY) +(\w+) (?:[A-Z_0-9]+ )?\[?(127\.0\.0\.1|::1)")
 
-# Nobody may not be able to reach this Python; so it is all imported before. Who gives up root is
-# not dumpable, and his /proc/self not his, until he says so. Root of a user namespace has nobody
-# else in it, but then is not really root.
-NOBODY = """
+# Run the demo as the user nobody. This user may have no access to the files of this Python, so all
+# modules are imported before. A process that gives up root becomes non-dumpable: root owns its
+# /proc/self until PR_SET_DUMPABLE is set again. In a user namespace that maps only one user there
+# is no other user to change to, but its root has no privileges outside anyway.
+AS_NOBODY = """
 import codecs, os, sys
 import anyio._backends._asyncio, anyio._core._eventloop, conntrack_aio.netlink.recvmmsg, ctypes
 from conntrack_aio.cli import demo
@@ -44,9 +45,9 @@ if int(open("/proc/self/uid_map").read().split()[2]) > 65534:
 sys.exit(demo.main())
 """
 
-# In a user namespace of its own the limit can be set, for someone else than root, whose
-# capabilities the next program does not get.
-FORBIDDEN = """
+# Run a program in a new user namespace that allows no further user namespaces. The user is mapped
+# to another number than 0, so that the program does not get root's capabilities on execv().
+WITHOUT_USER_NAMESPACES = """
 import os, sys
 from conntrack_aio.netlink.namespaces import unshare
 from conntrack_aio.proc_sys import set_sysctl
@@ -63,71 +64,71 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 @pytest.fixture(autouse=True)
 def buffered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Output that is written at the end fails at the end."""
+    """Let Python buffer standard output, so that write errors occur at exit."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
 
 
 def run(*command: str) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error."""
+    """Run a command, and return its exit status, standard output and standard error."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
 def check_text(out: str) -> None:
-    """That every connection began, changed and ended, and that the sum is right."""
+    """Check that every connection has all types of events, and that the summary is correct."""
     introduction, events, summary = out.split("\n\n")
     assert "network namespace of its own" in introduction
-    told = [EVENT.match(line) for line in events.splitlines()]
-    assert all(told)
-    seen = [found.groups() for found in told if found]
-    assert set(seen) == {(kind, *connection) for kind, connection in product(KINDS, CONNECTIONS)}
-    counts = Counter(kind for kind, *_ in seen)
+    matches = [EVENT.match(line) for line in events.splitlines()]
+    assert all(matches)
+    parsed = [match.groups() for match in matches if match]
+    assert set(parsed) == {(type, *connection) for type, connection in product(TYPES, CONNECTIONS)}
+    counts = Counter(type for type, *_ in parsed)
     assert counts["NEW"] == counts["DESTROY"] == 6
     assert summary == (
-        f"{len(seen)} events (6 NEW, {counts['UPDATE']} UPDATE, 6 DESTROY), 0 lost, "
+        f"{len(parsed)} events (6 NEW, {counts['UPDATE']} UPDATE, 6 DESTROY), 0 lost, "
         "of 6 flows (1 icmp, 2 tcp, 2 udp, 1 icmpv6).\n"
     )
 
 
-def test_the_demo() -> None:
+def test_the_demo_prints_events_and_a_summary() -> None:
     status, out, err = run(*DEMO)
     assert (status, err) == (0, "")
     check_text(out)
 
 
-def test_the_demo_needs_no_root() -> None:
-    status, out, err = run(sys.executable, "-c", NOBODY)
+def test_the_demo_runs_without_root() -> None:
+    status, out, err = run(sys.executable, "-c", AS_NOBODY)
     assert (status, err) == (0, "")
     check_text(out)
 
 
-def test_the_demo_in_json() -> None:
+def test_the_demo_prints_events_as_json() -> None:
     status, out, err = run(*DEMO, "--json")
     assert (status, err) == (0, "")
     events = [json.loads(line) for line in out.splitlines()]
-    told = {(event["type"], event["flow"]["orig"]["proto"]) for event in events}
-    assert told == set(product(("new", "update", "destroy"), (1, 6, 17, 58)))
-    ended = [event["flow"] for event in events if event["type"] == "destroy"]
-    assert len(ended) == 6
-    for flow in ended:
+    types = {(event["type"], event["flow"]["orig"]["proto"]) for event in events}
+    assert types == set(product(("new", "update", "destroy"), (1, 6, 17, 58)))
+    destroyed = [event["flow"] for event in events if event["type"] == "destroy"]
+    assert len(destroyed) == 6
+    for flow in destroyed:
         assert flow["counters_orig"]["packets"] >= 1
         assert flow["timestamp"]["stop"] >= flow["timestamp"]["start"] > 0
 
 
-def test_where_user_namespaces_are_switched_off_it_says_what_to_do() -> None:
-    status, out, err = run(sys.executable, "-c", FORBIDDEN, *DEMO)
+def test_without_user_namespaces_the_error_says_how_to_enable_them() -> None:
+    status, out, err = run(sys.executable, "-c", WITHOUT_USER_NAMESPACES, *DEMO)
     assert (status, out) == (1, "")
     assert re.fullmatch(r"conntrack-aio: .*`sysctl user\.max_user_namespaces=10000`\n", err)
 
 
-def test_its_reader_may_stop(lab: Lab) -> None:
+def test_the_demo_ends_when_its_reader_closes_the_pipe(lab: Lab) -> None:
     with Process(lab, *DEMO) as demo:
         assert demo.line()
         demo.stop_reading()
         assert demo.end() == (0, "")
 
 
-def test_the_outside_sees_nothing_of_it(lab: Lab) -> None:
+def test_the_demo_creates_no_entries_in_the_current_namespace(lab: Lab) -> None:
     lab.track()
     assert lab.run(run, *DEMO)[0] == 0
     assert lab.read_sysctl("nf_conntrack_count") == "0"

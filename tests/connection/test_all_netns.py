@@ -95,7 +95,7 @@ async def test_one_without_an_id_is_not_heard(around: Neighbourhood, conn: Conne
     (around._directory / "nothing").write_text("no namespace")
     async with conn.events(all_netns=True) as stream:
         spot = stream.blind_spots[-1]
-        assert (spot.setting, spot.what) == ("", "the namespaces blue are not heard")
+        assert (spot.setting, spot.what) == ("", "no events of the namespaces blue arrive")
         await make(blue, 1)
         await conn.create(flows.tcp(2))
         around._lab.run(links.assign_nsid, blue.descriptor, 4)
@@ -109,7 +109,7 @@ async def test_many_without_an_id_are_not_all_named(count: int, end: str) -> Non
     settings = SimpleNamespace(read=lambda name: "1")
     (spot,) = subscriptions._blind_spots(cast("SysctlTree", settings), 1, cast("Origins", origins))
     assert spot.what.startswith("the namespaces n0")
-    assert spot.what.endswith(f"{end} are not heard")
+    assert spot.what.endswith(f"{end} arrive")
 
 
 async def test_names_come_and_go(around: Neighbourhood, conn: Connection) -> None:
@@ -337,7 +337,7 @@ def test_without_the_capability_it_says_so(lab: Lab) -> None:
         "listen to all network namespaces: setsockopt(NETLINK_LISTEN_ALL_NSID): Operation not "
         "permitted (EPERM). This needs CAP_NET_BROADCAST in the user namespace that owns the "
         "connection's network namespace: run as root, or give the program the capability; or a "
-        "seccomp profile or a security module, as containers and service managers have them, "
+        "seccomp profile or a security module, such as that of a container or a service, "
         "forbids this system call\n"
     )
 

@@ -39,6 +39,7 @@ def count(lab: Lab, names: list[str], *arguments: str) -> subprocess.CompletedPr
 
 
 def test_this_namespace(lab: Lab) -> None:
+    lab.track()  # otherwise `count` reports that no flow is tracked
     names = capabilities(HERE)
     assert names == ["net_admin"]
     done = lab.run(count, lab, names)
@@ -49,6 +50,7 @@ def test_this_namespace(lab: Lab) -> None:
 
 
 def test_another_namespace(lab: Lab) -> None:
+    lab.track()
     where = ("--netns", f"/proc/self/fd/{lab.descriptor}")
     names = capabilities(ELSEWHERE)
     assert sorted(names) == ["net_admin", "sys_admin"]

@@ -104,7 +104,9 @@ def test_blind_spots() -> None:
     assert str(spots(acct=False)["acct"]) == (
         "flows have no counters here: net.netfilter.nf_conntrack_acct is 0"
     )
-    assert spots(events=EventMode.AUTO)["events"].what.endswith("nobody listened emit no events")
+    assert spots(events=EventMode.AUTO)["events"].what.endswith(
+        "no program listened emit no events"
+    )
     assert spots(events=EventMode.OFF)["events"].why.endswith("nf_conntrack_events is 0")
 
 

@@ -1,4 +1,4 @@
-"""The sample in docs/debugging.md is what the trace says of the bytes in it."""
+"""Test that docs/debugging.md shows the trace as it is."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from conntrack_aio.uapi.netlink import NETLINK
 PAGE = Path(__file__).parents[2] / "docs" / "debugging.md"
 
 
-@pytest.mark.skipif(sys.byteorder == "big", reason="the page's sample is of another byte order")
-def test_the_sample_is_real() -> None:
+@pytest.mark.skipif(sys.byteorder == "big", reason="the sample on the page is little-endian")
+def test_the_sample_is_the_trace_of_its_bytes() -> None:
     (sample,) = re.findall(r"^```\n(\d\d:.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     texts = re.split(r"^\d\d:\d\d:\d\d\.\d\d\d ", sample, flags=re.MULTILINE)[1:]
     assert [text.split()[0] for text in texts] == ["sent", "recv"]
     for text in texts:
         head = text[: text.index(" len=")]
         data = bytes_of(text.splitlines())
-        told = render(head, data, NETLINK.NETFILTER, answer=head.startswith("recv"))
-        assert list(told) == [text.rstrip("\n")]
+        rendered = render(head, data, NETLINK.NETFILTER, answer=head.startswith("recv"))
+        assert list(rendered) == [text.rstrip("\n")]
 
 
-def test_the_names_are_right() -> None:
+def test_the_page_names_the_variable_and_the_logger() -> None:
     text = PAGE.read_text()
     assert f"{VARIABLE}=1 " in text
     assert f'getLogger("{LOGGER}")' in text

@@ -1,4 +1,4 @@
-"""Messages as text: what is shown of each kind, and of what is none."""
+"""Test the text of messages, of each kind, and of bytes that are not a message."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ UDP4 = """
       CTA_PROTO_SRC_PORT 1024
       CTA_PROTO_DST_PORT 53
 """
-UDP4_BACK = """
+UDP4_REPLY = """
   CTA_TUPLE_REPLY
     CTA_TUPLE_IP
       CTA_IP_V4_SRC 10.0.0.2
@@ -51,20 +51,24 @@ UDP4_BACK = """
 def shown(
     data: bytes, *, answer: bool = False, protocol: int = NETLINK.NETFILTER
 ) -> list[list[str]]:
-    """The lines of each message, its bytes left out: those are what the datagram has."""
-    told: list[list[str]] = []
+    """Return the lines of each message without the dump of its bytes.
+
+    This function checks that the dumps have all bytes of the datagram.
+    """
+    texts: list[list[str]] = []
     rest = data
     for text in render(">", data, protocol, answer=answer):
         lines = text.splitlines()
-        told.append([line for line in lines if not DUMPED.fullmatch(line)])
+        texts.append([line for line in lines if not DUMPED.fullmatch(line)])
         dumped = bytes_of(lines)
         assert rest.startswith(dumped)
         rest = rest[(len(dumped) + 3) & ~3 :]
     assert rest == b""
-    return told
+    return texts
 
 
 def single(data: bytes, *, answer: bool = False, protocol: int = NETLINK.NETFILTER) -> list[str]:
+    """Return the lines of a datagram that is one message."""
     (lines,) = shown(data, answer=answer, protocol=protocol)
     return lines
 
@@ -78,15 +82,15 @@ def packed(kind: int, inside: bytes = b"", flags: int = 0, seq: int = 7, port: i
 
 
 def entry(inside: bytes, kind: int = 0x100, flags: int = 0) -> bytes:
-    """With an nfgenmsg of IPv4."""
+    """Return a message with an nfgenmsg of IPv4."""
     return packed(kind, b"\x02\0\0\0" + inside, flags)
 
 
 # Requests
 
 
-def test_what_an_attribute_is_another_says() -> None:
-    """In whatever order; what the other does not know is as it is."""
+def test_the_protocol_of_a_timeout_policy_determines_the_names_of_its_timeouts() -> None:
+    """The protocol may follow the timeouts. For an unknown protocol they have no names."""
     timeouts = nest(4, be32(1, 30))
     for protocol, inside in (
         (b"\x11", ["  CTA_TIMEOUT_DATA", "    CTA_TIMEOUT_UDP_UNREPLIED 30 (0x1e)"]),
@@ -102,7 +106,7 @@ def test_what_an_attribute_is_another_says() -> None:
     assert "CTA_TIMEOUT_UDP_UNREPLIED" in "".join(single(packed(0x800, bytes(4) + cut)))
 
 
-def test_helpers() -> None:
+def test_requests_about_helpers_have_names() -> None:
     (_, *lines) = single(helpers.delete(("ftp", 2, 6)).pack(5))
     assert lines == [
         "  NFCTH_NAME 'ftp'",
@@ -134,7 +138,7 @@ def test_helpers() -> None:
             "family=AF_INET version=0 res_id=0",
             [
                 UDP4,
-                UDP4_BACK,
+                UDP4_REPLY,
                 "  CTA_TIMEOUT 30 (0x1e)",
                 "  CTA_NAT_SRC\n    CTA_NAT_V4_MINIP 10.0.0.9",
             ],
@@ -165,11 +169,13 @@ def test_helpers() -> None:
     ],
     ids=str,
 )
-def test_a_request(request_: Request, line: str, inside: list[str]) -> None:
+def test_a_request_is_shown_with_its_attributes(
+    request_: Request, line: str, inside: list[str]
+) -> None:
     assert single(request_.pack(5)) == [line, *lines_of(*inside)]
 
 
-def test_a_dump_with_a_filter() -> None:
+def test_a_dump_request_is_shown_with_its_filter() -> None:
     dump = DumpExchange(requests.dump(Selection(family=10, mark=Masked(2, 3))), seq=1)
     assert single(dump.data) == [
         "> len=36 type=IPCTNL_MSG_CT_GET flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_DUMP seq=1 pid=0 "
@@ -179,15 +185,15 @@ def test_a_dump_with_a_filter() -> None:
     ]
 
 
-def test_several_requests_in_a_datagram() -> None:
+def test_several_requests_of_a_datagram_are_shown_apart() -> None:
     data = b"".join(requests.get(FLOW.orig).pack(seq) for seq in (1, 2, 3))
     assert [lines[0].split()[4] for lines in shown(data)] == ["seq=1", "seq=2", "seq=3"]
 
 
-# What the kernel sends
+# Messages of the kernel
 
 
-def test_an_entry_with_values_of_every_sort() -> None:
+def test_values_of_every_type_are_readable() -> None:
     data = entry(
         be32(3, 0x8000000E)
         + nest(4, nest(1, be8(1, 3), attr(4, b"\x09\x00"), attr(5, b"\x80\xff"), be8(2, 200)))
@@ -219,7 +225,7 @@ def test_an_entry_with_values_of_every_sort() -> None:
 
 
 @pytest.mark.parametrize("capture", [*CAPTURED, *EXPECTATIONS], ids=lambda capture: capture.name)
-def test_captured_messages_are_read_to_the_last_byte(capture: Captured) -> None:
+def test_captured_messages_are_decoded_completely(capture: Captured) -> None:
     lines = single(capture.data, answer=True)
     assert "family=AF_INET" in lines[0]
     text = "\n".join(lines[1:])
@@ -229,7 +235,7 @@ def test_captured_messages_are_read_to_the_last_byte(capture: Captured) -> None:
         assert re.match(r" +[A-Z]", line), line
 
 
-def test_an_answer_about_the_whole_table() -> None:
+def test_the_statistics_of_the_table_have_names() -> None:
     data = packed(0x105, bytes(4) + be32(1, 3) + be32(2, 262144), 2)
     assert single(data, answer=True) == [
         "> len=36 type=IPCTNL_MSG_CT_GET_STATS flags=NLM_F_MULTI seq=7 pid=0 "
@@ -239,20 +245,20 @@ def test_an_answer_about_the_whole_table() -> None:
     ]
 
 
-def test_an_answer_of_one_processor() -> None:
+def test_the_statistics_of_a_processor_have_its_number() -> None:
     data = packed(0x104, b"\0\0\0\x03" + be32(2, 5), 2)
     head, inside = single(data, answer=True)
     assert head.endswith(" family=AF_UNSPEC version=0 res_id=3")
     assert inside == "  CTA_STATS_FOUND 5"
 
 
-def test_the_statistics_of_expectations_come_under_a_type_that_is_not_theirs() -> None:
+def test_the_type_of_expectation_statistics_differs_between_request_and_reply() -> None:
     data = entry(be32(1, 3), kind=0x103)
     assert single(data, answer=True)[0].split()[2] == "type=IPCTNL_MSG_EXP_GET_STATS_CPU"
     assert single(data)[0].split()[2] == "type=IPCTNL_MSG_CT_GET_CTRZERO"
 
 
-def test_the_statistics_of_expectations() -> None:
+def test_the_statistics_of_expectations_have_names() -> None:
     head, *inside = single(STATISTICS, answer=True)
     assert head.endswith(" family=AF_UNSPEC version=0 res_id=1")
     assert inside == [
@@ -262,40 +268,43 @@ def test_the_statistics_of_expectations() -> None:
     ]
 
 
-# Errors, acknowledgements and ends
+# Errors, acknowledgements and ends of dumps
 
 REQUEST_HEADER = struct.pack("=IHHII", 24, 0x102, 0x105, 7, 0)
-OF = "  of len=24 type=IPCTNL_MSG_CT_DELETE flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_NONREC seq=7 pid=0"
+REQUEST_LINE = (
+    "  of len=24 type=IPCTNL_MSG_CT_DELETE flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_NONREC seq=7 pid=0"
+)
 
 
 def code(number: int) -> bytes:
+    """Return the error code of a message."""
     return struct.pack("=i", number)
 
 
-def test_an_acknowledgement() -> None:
+def test_an_acknowledgement_is_shown_with_the_request_header() -> None:
     data = packed(2, code(0) + REQUEST_HEADER, 0x100, port=99)
     assert single(data, answer=True) == [
         "> len=36 type=NLMSG_ERROR flags=NLM_F_CAPPED seq=7 pid=99 error=0",
-        OF,
+        REQUEST_LINE,
     ]
 
 
-def test_an_error() -> None:
+def test_an_error_is_shown_with_its_errno_and_the_request_header() -> None:
     data = packed(2, code(-2) + REQUEST_HEADER, 0x100)
     assert single(data, answer=True) == [
         "> len=36 type=NLMSG_ERROR flags=NLM_F_CAPPED seq=7 pid=0 "
         "error=-ENOENT (No such file or directory)",
-        OF,
+        REQUEST_LINE,
     ]
 
 
-EXPLAINED = (
+EXPLANATION = (
     attr(1, b"Attribute failed policy validation\0")
     + host32(2, 20)
     + nest(4, host32(1, 3))
     + host32(5, 8)
 )
-EXPLAINED_LINES = [
+EXPLANATION_LINES = [
     "  NLMSGERR_ATTR_MSG 'Attribute failed policy validation'",
     "  NLMSGERR_ATTR_OFFS 20 (0x14)",
     "  4",
@@ -309,15 +318,15 @@ EXPLAINED_LINES = [
     [(b"", 0x300), (b"\x02\0\0\0\x01\0\0\0", 0x200)],
     ids=["capped", "with the whole request"],
 )
-def test_an_error_with_the_kernels_words(echo: bytes, flags: int) -> None:
-    data = packed(2, code(-34) + REQUEST_HEADER + echo + EXPLAINED, flags)
+def test_an_error_is_shown_with_its_extended_acknowledgement(echo: bytes, flags: int) -> None:
+    data = packed(2, code(-34) + REQUEST_HEADER + echo + EXPLANATION, flags)
     head, *inside = single(data, answer=True)
     assert head.endswith("seq=7 pid=0 error=-ERANGE (Numerical result out of range)")
-    assert inside == [OF, *EXPLAINED_LINES]
+    assert inside == [REQUEST_LINE, *EXPLANATION_LINES]
 
 
 @pytest.mark.parametrize(
-    ("inside", "told"),
+    ("inside", "text"),
     [
         (b"", ""),
         (b"\0\0", ""),
@@ -327,20 +336,20 @@ def test_an_error_with_the_kernels_words(echo: bytes, flags: int) -> None:
         (code(-2) + REQUEST_HEADER[:8], " error=-ENOENT (No such file or directory)"),
     ],
 )
-def test_an_error_that_is_cut_short(inside: bytes, told: str) -> None:
+def test_a_truncated_error_is_shown_as_far_as_it_goes(inside: bytes, text: str) -> None:
     data = packed(2, inside)
     (line,) = single(data, answer=True)
-    assert line == f"> len={16 + len(inside)} type=NLMSG_ERROR flags=0 seq=7 pid=0{told}"
+    assert line == f"> len={16 + len(inside)} type=NLMSG_ERROR flags=0 seq=7 pid=0{text}"
 
 
-def test_the_end_of_a_dump() -> None:
+def test_the_end_of_a_dump_is_shown_with_its_error() -> None:
     assert single(packed(3, code(0), 2), answer=True) == [
         "> len=20 type=NLMSG_DONE flags=NLM_F_MULTI seq=7 pid=0 error=0"
     ]
-    assert single(packed(3, code(-34) + EXPLAINED, 0x202), answer=True) == [
-        f"> len={20 + len(EXPLAINED)} type=NLMSG_DONE flags=NLM_F_MULTI|NLM_F_ACK_TLVS seq=7 pid=0 "
-        "error=-ERANGE (Numerical result out of range)",
-        *EXPLAINED_LINES,
+    assert single(packed(3, code(-34) + EXPLANATION, 0x202), answer=True) == [
+        f"> len={20 + len(EXPLANATION)} type=NLMSG_DONE flags=NLM_F_MULTI|NLM_F_ACK_TLVS "
+        "seq=7 pid=0 error=-ERANGE (Numerical result out of range)",
+        *EXPLANATION_LINES,
     ]
 
 
@@ -348,7 +357,7 @@ def test_the_end_of_a_dump() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "flags", "answer", "told"),
+    ("kind", "flags", "answer", "text"),
     [
         (0x100, 0x700, False, "type=IPCTNL_MSG_CT_NEW flags=NLM_F_REPLACE|NLM_F_EXCL|NLM_F_CREATE"),
         (0x100, 0x600, True, "type=IPCTNL_MSG_CT_NEW flags=NLM_F_EXCL|NLM_F_CREATE"),
@@ -377,14 +386,14 @@ def test_the_end_of_a_dump() -> None:
         (0xF, 0x0, True, "type=0xf flags=0"),
     ],
 )  # fmt: skip
-def test_the_same_bits_have_names_by_the_type(
-    kind: int, flags: int, answer: bool, told: str
+def test_the_type_determines_the_names_of_the_flags(
+    kind: int, flags: int, answer: bool, text: str
 ) -> None:
     line = single(entry(b"", kind, flags), answer=answer)[0]
-    assert line.startswith(f"> len=20 {told} seq=7 pid=0")
+    assert line.startswith(f"> len=20 {text} seq=7 pid=0")
 
 
-def test_every_message_of_ctnetlink_has_its_name() -> None:
+def test_every_type_of_ctnetlink_has_a_name() -> None:
     for number in IPCTNL_MSG_CT:
         kind = kind_of(NFNL_SUBSYS.CTNETLINK << 8 | number, answer=False)
         assert kind is not None
@@ -392,15 +401,15 @@ def test_every_message_of_ctnetlink_has_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "name"),
     [(16, "RTM_NEWLINK"), (19, "RTM_SETLINK"), (2, "NLMSG_ERROR"), (999, "0x3e7")],
 )
-def test_rtnetlink_has_names_and_no_nfgenmsg(kind: int, told: str) -> None:
+def test_rtnetlink_types_have_names(kind: int, name: str) -> None:
     (line,) = single(packed(kind, bytes(16), 1), protocol=NETLINK.ROUTE)
-    assert line.startswith(f"> len=32 type={told} flags=NLM_F_REQUEST seq=7 pid=0")
+    assert line.startswith(f"> len=32 type={name} flags=NLM_F_REQUEST seq=7 pid=0")
 
 
-def test_other_protocols_are_bytes() -> None:
+def test_messages_of_other_protocols_are_shown_as_bytes() -> None:
     (line,) = single(entry(BOTH), protocol=16)
     assert line == f"> len={20 + len(BOTH)} type=0x100 flags=0 seq=7 pid=0"
 
@@ -417,15 +426,16 @@ NAMES = {
 @pytest.mark.parametrize(
     "case", [case for case in CASES if type(case.object) in NAMES], ids=lambda case: case.name
 )
-def test_every_attribute_of_a_case_is_named(case: Case) -> None:
+def test_every_declared_attribute_has_a_name(case: Case) -> None:
     lines = single(entry(case.data, NAMES[type(case.object)]))
-    told = {line.split()[0] for line in lines[1:]}
+    shown_names = {line.split()[0] for line in lines[1:]}
     names = _names(schema_of(type(case.object)).root, case.data, 0, len(case.data))
-    assert names <= told
+    assert names <= shown_names
     assert not [line for line in lines[1:] if "!" in line]
 
 
 def _names(branch: Branch, data: bytes, start: int, end: int) -> set[str]:
+    """Return the names of the declared attributes in a message, including those in nests."""
     names: set[str] = set()
     for number, _, first, last in attributes.walk(data, start, end):
         child = branch.children.get(number)
@@ -440,13 +450,13 @@ def _names(branch: Branch, data: bytes, start: int, end: int) -> set[str]:
 
 
 TOO_SHORT, TOO_LONG = struct.pack("=HH", 3, 8), struct.pack("=HHB", 12, 8, 0xFF)
-"""Attributes whose header says so of them."""
+"""Attributes whose lengths in the header are too small and too large."""
 
 
 @pytest.mark.parametrize(
-    ("inside", "told"),
+    ("inside", "lines"),
     [
-        # what nobody knows
+        # attributes that are not declared
         (attr(99, b""), ["  99 empty"]),
         (attr(99, b"\x01\x02"), ["  99 0x0102"]),
         (attr(99, bytes(70)), [f"  99 0x{'00' * 64}… (70 bytes)"]),
@@ -459,7 +469,7 @@ TOO_SHORT, TOO_LONG = struct.pack("=HH", 3, 8), struct.pack("=HHB", 12, 8, 0xFF)
             attr(25, host32(1, 1)),
             ["  CTA_FILTER (without NLA_F_NESTED)", "    CTA_FILTER_ORIG_FLAGS 1"],
         ),
-        # values that are not what they ought to be
+        # values of a wrong size or form
         (attr(8, b""), ["  CTA_MARK empty"]),
         (attr(8, b"\1\2\3"), ["  CTA_MARK 0x010203 (3 bytes where 4 are expected)"]),
         (attr(8, b"\1\2\3\4\5"), ["  CTA_MARK 0x0102030405 (5 bytes where 4 are expected)"]),
@@ -475,9 +485,9 @@ TOO_SHORT, TOO_LONG = struct.pack("=HH", 3, 8), struct.pack("=HHB", 12, 8, 0xFF)
             nest(4, nest(1, be8(1, 99))),
             ["  CTA_PROTOINFO", "    CTA_PROTOINFO_TCP", "      CTA_PROTOINFO_TCP_STATE 99"],
         ),
-        # what stands twice is shown twice
+        # repeated attributes
         (be16(18, 1) + be16(18, 2), ["  CTA_ZONE 1", "  CTA_ZONE 2"]),
-        # what doesn't fit
+        # wrong lengths
         (
             be16(18, 1) + TOO_SHORT,
             [
@@ -499,13 +509,13 @@ TOO_SHORT, TOO_LONG = struct.pack("=HH", 3, 8), struct.pack("=HHB", 12, 8, 0xFF)
         ),
     ],
 )  # fmt: skip
-def test_attributes(inside: bytes, told: list[str]) -> None:
-    # The length in the header is what it is, whether the attributes end there or not.
+def test_attributes_are_shown(inside: bytes, lines: list[str]) -> None:
+    # The header has the real length, although the attributes may claim another.
     data = struct.pack("=IHHII", 20 + len(inside), 0x100, 0, 7, 0) + b"\x02\0\0\0" + inside
-    assert single(data)[1:] == told
+    assert single(data)[1:] == lines
 
 
-def test_nests_without_end() -> None:
+def test_nests_beyond_the_maximum_depth_are_shown_as_bytes() -> None:
     data = b""
     for _ in range(5000):
         data = nest(99, data)
@@ -514,10 +524,10 @@ def test_nests_without_end() -> None:
     assert lines[-1].startswith(f"{' ' * 34}99 NLA_F_NESTED 0x")
 
 
-# Datagrams that are none
+# Bytes that are not a message
 
 
-def test_what_is_no_message() -> None:
+def test_invalid_datagrams_are_shown_with_an_error() -> None:
     assert shown(b"") == [["> an empty datagram"]]
     assert shown(b"\x01\x02\x03") == [["> 3 bytes are left over after the last message"]]
     assert shown(struct.pack("=IHHII", 8, 0x100, 0, 7, 0)) == [
@@ -531,14 +541,14 @@ def test_what_is_no_message() -> None:
     ]
 
 
-def test_a_datagram_goes_on_as_far_as_it_goes() -> None:
+def test_the_messages_before_an_invalid_one_are_shown() -> None:
     data = entry(be16(18, 1)) + struct.pack("=IHHII", 99, 0x100, 0, 7, 0)
     first, second = shown(data)
     assert first[1:] == ["  CTA_ZONE 1"]
     assert second == ["> a message claims 99 bytes, 16 are left"]
 
 
-def test_the_bytes() -> None:
+def test_the_hexdump_has_offsets_bytes_and_ascii() -> None:
     data = bytes(range(30, 30 + 18)) + b"\x7f\xff"
     assert list(hexdump(data)) == [
         "  0000  1e 1f 20 21 22 23 24 25  26 27 28 29 2a 2b 2c 2d  |.. !\"#$%&'()*+,-|",

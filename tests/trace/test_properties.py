@@ -1,4 +1,4 @@
-"""The trace of any bytes whatever: it ends, raises nothing, and shows those very bytes."""
+"""Test that rendering any bytes terminates, raises nothing, and shows exactly these bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from conntrack_aio.trace.message import render
 from conntrack_aio.uapi.netlink import NETLINK
 
 bounded = settings(deadline=timedelta(seconds=5))
-"""A hang fails, a busy machine doesn't."""
+"""A deadline that fails for a hang, but not on a busy machine."""
 
 TYPES = st.sampled_from(
     [
@@ -30,13 +30,13 @@ PROTOCOLS = st.sampled_from([NETLINK.NETFILTER, NETLINK.NETFILTER, NETLINK.ROUTE
 
 
 def check(data: bytes, protocol: int, answer: bool) -> None:
-    """Its bytes are there, all of them and no others but the padding between messages."""
-    shown = list(render("recv port=1", data, protocol, answer=answer))
-    assert shown
+    """Check that the text has all bytes of a datagram, except the padding between messages."""
+    texts = list(render("recv port=1", data, protocol, answer=answer))
+    assert texts
     rest = data
-    for text in shown:
+    for text in texts:
         assert text.startswith("recv port=1 ")
-        text.encode()  # whatever the bytes are, a terminal can take it
+        text.encode()  # raises nothing: a terminal can display the text
         dumped = bytes_of(text.split("\n"))
         assert rest.startswith(dumped)
         rest = rest[(len(dumped) + 3) & ~3 :]
@@ -45,7 +45,7 @@ def check(data: bytes, protocol: int, answer: bool) -> None:
 
 @bounded
 @given(st.binary(max_size=300), PROTOCOLS, st.booleans())
-def test_any_bytes(data: bytes, protocol: int, answer: bool) -> None:
+def test_any_bytes_are_shown(data: bytes, protocol: int, answer: bool) -> None:
     check(data, protocol, answer)
 
 
@@ -57,7 +57,7 @@ def test_any_bytes(data: bytes, protocol: int, answer: bool) -> None:
     PROTOCOLS,
     st.booleans(),
 )
-def test_any_payload_behind_a_header(
+def test_any_payload_is_shown(
     kind: int, flags: int, payload: bytes, protocol: int, answer: bool
 ) -> None:
     size = HEADER_SIZE + 4 + len(payload)
@@ -66,7 +66,7 @@ def test_any_payload_behind_a_header(
 
 @st.composite
 def edited(draw: st.DrawFn) -> bytes:
-    """A message of the kernel's, with a few bytes changed, cut out, or put in."""
+    """Return a message of the kernel with a few bytes replaced, removed or inserted."""
     data = bytearray(draw(st.sampled_from([capture.data for capture in CAPTURED])))
     for _ in range(draw(st.integers(1, 5))):
         start = draw(st.integers(0, len(data)))
@@ -76,20 +76,20 @@ def edited(draw: st.DrawFn) -> bytes:
 
 @settings(bounded, max_examples=examples(200))
 @given(edited(), st.booleans())
-def test_edited_messages(data: bytes, answer: bool) -> None:
+def test_edited_messages_are_shown(data: bytes, answer: bool) -> None:
     check(data, NETLINK.NETFILTER, answer)
 
 
 @pytest.mark.parametrize("capture", CAPTURED, ids=lambda capture: capture.name)
-def test_every_truncation(capture: object) -> None:
+def test_truncated_messages_are_shown(capture: object) -> None:
     data: bytes = capture.data  # type: ignore[attr-defined]
     for end in range(0, len(data), SPARSE):
         check(data[:end], NETLINK.NETFILTER, True)
-        if end >= HEADER_SIZE:  # cut, and the header says so
+        if end >= HEADER_SIZE:  # with the header's length adjusted
             check(struct.pack("=I", end) + data[4:end], NETLINK.NETFILTER, True)
 
 
-def test_a_datagram_of_nothing_but_headers_takes_no_time() -> None:
+def test_many_empty_attributes_are_rendered_in_time() -> None:
     for kind, number in ((0x100, 99), (0x800, 4)):
         empty = struct.pack("=HH", 4, number) * 16000
         size = HEADER_SIZE + 4 + len(empty)

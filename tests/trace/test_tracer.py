@@ -1,4 +1,4 @@
-"""Who looks on: what is told of a socket, and that nothing of it reaches the conversation."""
+"""Test what is logged of a socket, and that logging does not disturb the socket's user."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from conntrack_aio.uapi.nfnetlink_conntrack import CTA
 logger = logging.getLogger(LOGGER)
 
 
-class Heard(logging.Handler):
-    """The records, as text."""
+class Recorder(logging.Handler):
+    """A handler that keeps the texts of the records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,19 +42,19 @@ class Heard(logging.Handler):
 
     @property
     def lines(self) -> list[str]:
-        """The first line of each."""
+        """The first line of each text."""
         return [text.split("\n")[0] for text in self.texts]
 
 
 def summary(line: str) -> str:
-    """Its direction and type."""
+    """Return the direction and the type in the first line of a message."""
     match = re.search("type=([^ ]*)", line)
     return f"{line.split()[0]} {match[1] if match else line.split()[-1]}"
 
 
 @contextmanager
-def listening(handler: logging.Handler) -> Iterator[None]:
-    """As a program does that wants to see the trace."""
+def added(handler: logging.Handler) -> Iterator[None]:
+    """Switch the trace on, with this handler."""
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
@@ -66,16 +66,16 @@ def listening(handler: logging.Handler) -> Iterator[None]:
 
 
 @pytest.fixture
-def heard() -> Iterator[Heard]:
-    handler = Heard()
-    with listening(handler):
+def recorder() -> Iterator[Recorder]:
+    handler = Recorder()
+    with added(handler):
         yield handler
 
 
-# What is told
+# What is logged
 
 
-def test_what_is_sent_and_received(heard: Heard) -> None:
+def test_datagrams_are_logged_with_direction_socket_sender_and_groups(recorder: Recorder) -> None:
     socket, raw = lone_socket()
     where = f"fd={raw.fileno()}"
     event = new_event(tcp())
@@ -87,43 +87,43 @@ def test_what_is_sent_and_received(heard: Heard) -> None:
     for _ in range(4):
         socket.receive()
     kind = f"len={len(event)} type=IPCTNL_MSG_CT_NEW flags=NLM_F_EXCL|NLM_F_CREATE"
-    assert [line.split(" seq")[0] for line in heard.lines] == [
+    assert [line.split(" seq")[0] for line in recorder.lines] == [
         f"sent {where} {kind}",
         f"recv {where} {kind}",
         f"recv {where} group=NFNLGRP_CONNTRACK_NEW|NFNLGRP_CONNTRACK_DESTROY {kind}",
         f"recv {where} group=32 {kind}",
         f"recv {where} from=4711 {kind}",
     ]
-    assert [bytes_of(text.split("\n")) for text in heard.texts] == [event] * 5
-    assert heard.levels == {logging.DEBUG}
+    assert [bytes_of(text.split("\n")) for text in recorder.texts] == [event] * 5
+    assert recorder.levels == {logging.DEBUG}
     socket.close()
 
 
-def test_every_message_of_a_datagram_is_a_record(heard: Heard) -> None:
+def test_each_message_of_a_datagram_is_one_record(recorder: Recorder) -> None:
     socket, raw = lone_socket()
     data = b"".join([new_event(tcp(1)), destroy_event(tcp(2)), new_event(tcp(3))])
     raw.deliver(data)
     socket.receive()
-    assert [line.split()[3] for line in heard.lines] == [
+    assert [line.split()[3] for line in recorder.lines] == [
         "type=IPCTNL_MSG_CT_NEW",
         "type=IPCTNL_MSG_CT_DELETE",
         "type=IPCTNL_MSG_CT_NEW",
     ]
-    assert datagram_of(heard.texts) == data
+    assert datagram_of(recorder.texts) == data
     socket.close()
 
 
-def test_what_does_not_happen(heard: Heard) -> None:
-    """A queue that is empty is no failure; what fails is told, with what wasn't sent."""
+def test_failed_system_calls_are_logged_with_the_unsent_datagram(recorder: Recorder) -> None:
+    """An empty receive queue is not a failure."""
     socket, raw = lone_socket()
     where = f"fd={raw.fileno()}"
     with pytest.raises(BlockingIOError):
         socket.receive()
-    assert heard.texts == []
+    assert recorder.texts == []
     raw.fail(errno.ENOBUFS)
     with pytest.raises(OSError, match="No buffer space"):
         socket.receive()
-    assert heard.lines == [f"recv {where} ENOBUFS (No buffer space available)"]
+    assert recorder.lines == [f"recv {where} ENOBUFS (No buffer space available)"]
 
     def refuse(data: bytes, address: object) -> int:
         raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
@@ -131,13 +131,13 @@ def test_what_does_not_happen(heard: Heard) -> None:
     raw.sendto = refuse  # type: ignore[method-assign]
     with pytest.raises(OSError, match="Message too long"):
         socket.send(new_event(tcp()))
-    assert heard.lines[1] == f"send {where} EMSGSIZE (Message too long)"
-    assert heard.lines[2].startswith(f"unsent {where} len=")
-    assert bytes_of(heard.texts[2].split("\n")) == new_event(tcp())
+    assert recorder.lines[1] == f"send {where} EMSGSIZE (Message too long)"
+    assert recorder.lines[2].startswith(f"unsent {where} len=")
+    assert bytes_of(recorder.texts[2].split("\n")) == new_event(tcp())
     socket.close()
 
 
-def test_an_error_without_a_number(heard: Heard) -> None:
+def test_an_error_without_an_errno_is_logged_with_its_text(recorder: Recorder) -> None:
     socket, raw = lone_socket()
     where = f"fd={raw.fileno()}"
 
@@ -148,57 +148,57 @@ def test_an_error_without_a_number(heard: Heard) -> None:
     with pytest.raises(OSError, match="closed"):
         socket.receive()
     socket.close()
-    assert heard.lines == [f"recv {where} error (closed)"]
+    assert recorder.lines == [f"recv {where} error (closed)"]
 
 
-def test_a_datagram_that_is_too_large_is_shown_as_far_as_it_was_read(heard: Heard) -> None:
+def test_a_truncated_datagram_is_logged_as_far_as_it_was_read(recorder: Recorder) -> None:
     socket, raw = lone_socket()
     raw.deliver(bytes(RECEIVE_SIZE + 1))
     with pytest.raises(DecodeError):
         socket.receive()
-    assert heard.lines[0].endswith("a message claims 0 bytes, 65536 are left")
-    assert len(bytes_of(heard.texts[0].split("\n"))) == RECEIVE_SIZE
+    assert recorder.lines[0].endswith("a message claims 0 bytes, 65536 are left")
+    assert len(bytes_of(recorder.texts[0].split("\n"))) == RECEIVE_SIZE
     socket.close()
 
 
-# What must not happen
+# Failures and changes of the trace itself
 
 
-class Broken(logging.Handler):
+class FailingHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         raise RuntimeError("no space on the device")
 
 
-def test_a_handler_that_fails(heard: Heard) -> None:
-    with listening(Broken()):
+def test_a_failing_handler_does_not_disturb_the_socket(recorder: Recorder) -> None:
+    with added(FailingHandler()):
         socket, raw = lone_socket()
         socket.send(new_event(tcp()))
         raw.deliver(new_event(tcp()))
         assert socket.receive() == len(new_event(tcp()))
         socket.close()
-    assert len(heard.texts) == 2  # the other one heard it
+    assert len(recorder.texts) == 2  # the other handler got both
 
 
-def test_a_mistake_of_the_trace(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
-    def confused(*arguments: object, **options: object) -> Iterator[str]:
-        raise RuntimeError("it is confused")
+def test_a_bug_in_the_trace_does_not_disturb_the_socket(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> Iterator[str]:
+        raise RuntimeError("bug")
 
-    monkeypatch.setattr(tracer, "render", confused)
+    monkeypatch.setattr(tracer, "render", fail)
     socket, raw = lone_socket()
     raw.deliver(new_event(tcp()))
     assert socket.receive() == len(new_event(tcp()))
-    (text,) = heard.texts
-    assert text.startswith(
-        f"recv fd={raw.fileno()} could not be read: RuntimeError('it is confused')\n"
-    )
+    (text,) = recorder.texts
+    assert text.startswith(f"recv fd={raw.fileno()} could not be decoded: RuntimeError('bug')\n")
     assert bytes_of(text.split("\n")) == new_event(tcp())
     socket.close()
 
 
-def test_the_level_is_looked_at_when_a_socket_is_made() -> None:
+def test_the_level_is_read_when_a_socket_is_opened() -> None:
     before, _ = lone_socket()
-    handler = Heard()
-    with listening(handler):
+    handler = Recorder()
+    with added(handler):
         during, _ = lone_socket()
         before.send(b"")
         assert handler.texts == []
@@ -212,10 +212,10 @@ def test_the_level_is_looked_at_when_a_socket_is_made() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_scripted_conversation(
-    heard: Heard, anyio_backend: tuple[str, dict[str, bool]]
+async def test_all_datagrams_of_a_scripted_kernel_are_logged(
+    recorder: Recorder, anyio_backend: tuple[str, dict[str, bool]]
 ) -> None:
-    """The trace has the datagrams that passed, those of worker threads too."""
+    """The trace includes the datagrams of worker threads."""
 
     def answer(socket: FakeSocket, asked: Asked) -> None:
         if asked.flags & 0x300:
@@ -236,7 +236,7 @@ async def test_a_scripted_conversation(
         with pytest.raises(EventsLost):
             await anext(stream)
     assert [event.flow.orig for event in events] == [tcp(3).orig]
-    assert [summary(line) for line in heard.lines] == [
+    assert [summary(line) for line in recorder.lines] == [
         "sent IPCTNL_MSG_CT_GET_STATS",
         "recv IPCTNL_MSG_CT_GET_STATS",
         "recv NLMSG_ERROR",
@@ -250,28 +250,28 @@ async def test_a_scripted_conversation(
         "recv IPCTNL_MSG_CT_NEW",
     ]
     sent = [data for socket in kernel.sockets for data in socket.sent]
-    told = [text for text in heard.texts if text.startswith("sent")]
-    assert sorted(bytes_of(text.split("\n")) for text in told) == sorted(sent)
+    logged = [text for text in recorder.texts if text.startswith("sent")]
+    assert sorted(bytes_of(text.split("\n")) for text in logged) == sorted(sent)
 
 
 @pytest.mark.kernel
 @pytest.mark.anyio
-async def test_a_real_session(
-    lab: Lab, heard: Heard, anyio_backend: tuple[str, dict[str, bool]]
+async def test_all_messages_of_a_real_connection_are_logged(
+    lab: Lab, recorder: Recorder, anyio_backend: tuple[str, dict[str, bool]]
 ) -> None:
     async with connect(netns=lab.netns) as conn, conn.events() as stream:
-        made = await conn.create(tcp(mark=7), nat_src="192.0.2.1")
+        created = await conn.create(tcp(mark=7), nat_src="192.0.2.1")
         event = await anext(stream)
-        assert [flow.id for flow in await conn.list()] == [made.id]
-        await conn.delete(made)
+        assert [flow.id for flow in await conn.list()] == [created.id]
+        await conn.delete(created)
         with pytest.raises(NotFound):
-            await conn.delete(made)
-    texts = "\n".join(heard.texts)
-    assert [summary(line) for line in heard.lines] == [
+            await conn.delete(created)
+    texts = "\n".join(recorder.texts)
+    assert [summary(line) for line in recorder.lines] == [
         "sent IPCTNL_MSG_CT_GET_STATS",
         "recv IPCTNL_MSG_CT_GET_STATS",
         "recv NLMSG_ERROR",
-        # create: it reads the entry back
+        # create, which also reads the entry back
         "sent IPCTNL_MSG_CT_NEW",
         "sent IPCTNL_MSG_CT_GET",
         "recv NLMSG_ERROR",
@@ -285,14 +285,14 @@ async def test_a_real_session(
         # delete
         "sent IPCTNL_MSG_CT_DELETE",
         "recv NLMSG_ERROR",
-        # delete what is gone: by its original tuple, and by its reply tuple
+        # delete the deleted entry: by its original tuple, then by its reply tuple
         "sent IPCTNL_MSG_CT_DELETE",
         "recv NLMSG_ERROR",
         "sent IPCTNL_MSG_CT_DELETE",
         "recv NLMSG_ERROR",
     ]
-    assert heard.lines[-1].endswith("error=-ENOENT (No such file or directory)")
-    ports = [re.search(r" port=(\d+) ", line) for line in heard.lines]
+    assert recorder.lines[-1].endswith("error=-ENOENT (No such file or directory)")
+    ports = [re.search(r" port=(\d+) ", line) for line in recorder.lines]
     assert len({match[1] for match in ports if match}) == 3  # requests, events, the dump
     assert all(ports)
     assert event.flow.orig == tcp().orig
@@ -300,7 +300,7 @@ async def test_a_real_session(
     for line in (
         "\n  CTA_NAT_SRC\n    CTA_NAT_V4_MINIP 192.0.2.1\n",
         "\n  CTA_MARK 7\n",
-        f"\n  CTA_ID {made.id} ({made.id:#x})\n",
+        f"\n  CTA_ID {created.id} ({created.id:#x})\n",
         "type=IPCTNL_MSG_CT_GET flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_DUMP ",
         "type=NLMSG_DONE flags=NLM_F_MULTI ",
     ):
@@ -309,14 +309,14 @@ async def test_a_real_session(
 
 
 @pytest.mark.kernel
-def test_the_kernels_own_words(lab: Lab, heard: Heard) -> None:
-    """A mask that is too short: the kernel says what of the request it means, and why."""
+def test_the_extended_acknowledgement_is_logged(lab: Lab, recorder: Recorder) -> None:
+    """For a mask that is too short, the kernel sends the reason and the attribute's offset."""
     socket = lab.run(lambda: open_socket(NETLINK.NETFILTER))
     inside = pack(CTA.MARK, bytes(4)) + pack(CTA.MARK_MASK, b"\x01")
     socket.send(messages.pack(0x101, 0x5, 1, nfnetlink.pack(2) + inside))
     socket.receive()
     socket.close()
-    sent, received = heard.texts
+    sent, received = recorder.texts
     assert "\n  CTA_MARK_MASK 0x01 (1 bytes where 4 are expected)\n" in sent
     assert " error=-ERANGE (" in received
     match = re.search(r"\n  NLMSGERR_ATTR_MSG '.*'\n  NLMSGERR_ATTR_OFFS (\d+) ", received)

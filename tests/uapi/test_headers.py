@@ -1,7 +1,8 @@
-"""Our numbers are those of the kernel headers that this machine has installed.
+"""Test that the constants equal those of the kernel headers installed on this machine.
 
-What a class is compared with, its docstring says: ``enum name`` is that enum, ``PREFIX_*`` is the
-nameless enum or the macros with that prefix. The header is named by the module's docstring.
+- The docstring of a module names its headers.
+- The docstring of a class names what it is compared with: ``enum name`` is that enum, ``PREFIX_*``
+  is the anonymous enum or the macros with that prefix.
 """
 
 from __future__ import annotations
@@ -19,29 +20,30 @@ import conntrack_aio.uapi
 
 INCLUDE = Path("/usr/include")
 
-ELSEWHERE = {
+FROM_OTHER_HEADERS = {
     "AF_NETLINK",  # linux/socket.h, which is not installed
     "SOL_NETLINK",
     "SK_MEMINFO_RMEM_ALLOC",  # linux/sock_diag.h
     "SK_MEMINFO_RCVBUF",
     "SK_MEMINFO_DROPS",
 }
-"""Numbers beside the classes that are not in the header their module names."""
+"""Constants outside of classes that are not in the header which their module names."""
 
-UNINCLUDED = INCLUDE / "linux/netlink.h"
-"""Its macros are used by linux/netfilter/nfnetlink.h, which leaves it to others to include it."""
+NOT_INCLUDED = INCLUDE / "linux/netlink.h"
+"""linux/netfilter/nfnetlink.h uses its macros without including it."""
 
-OTHERWISE_NAMED = {
+OTHER_NAMES = {
     "IP_CT_TCP_FLAG_EXP_CHALLENGE_ACK": "IP_CT_EXP_CHALLENGE_ACK",
     "IP_CT_TCP_FLAG_SIMULTANEOUS_OPEN": "IP_CT_TCP_SIMULTANEOUS_OPEN",
 }
+"""The kernel's names of members whose names do not consist of prefix and member."""
 
 
 # Reading a header
 
 
 class Header:
-    """The numbers of a header: its enums in order, and its macros."""
+    """The constants of a header: its enums in order, and its macros."""
 
     def __init__(self, text: str) -> None:
         text = re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL).replace("\\\n", " ")
@@ -49,13 +51,13 @@ class Header:
         text = re.sub(r"^[ \t]*#.*$", "", text, flags=re.MULTILINE)
         self.numbers: dict[str, int] = {}
         self.named: dict[str, list[str]] = {}
-        self.nameless: list[list[str]] = []
+        self.anonymous: list[list[str]] = []
         for name, body in re.findall(r"\benum\s*(\w*)\s*\{(.*?)\}", text, re.DOTALL):
             enumerators = self._read_enum(body)
             if name:
                 self.named[name] = enumerators
             else:
-                self.nameless.append(enumerators)
+                self.anonymous.append(enumerators)
 
     def _read_enum(self, body: str) -> list[str]:
         value = -1
@@ -80,7 +82,7 @@ class Header:
         return int(eval(expression, {"__builtins__": {}}, names))
 
     def number(self, name: str) -> int | None:
-        """The value of an enumerator or macro; ``None`` if there is no such number."""
+        """Return the value of an enumerator or macro, or ``None`` if it is not a number."""
         if name in self.numbers:
             return self.numbers[name]
         try:
@@ -93,10 +95,12 @@ class Header:
 
 
 def differences(ours: type[IntEnum], header: Header, *, complete: bool) -> list[str]:
-    """What is wrong with a class, in words.
+    """Return the differences between a class and the header, as texts.
 
-    ``complete`` says that the header is not newer than the module, so that nothing in it may be
-    missing from ours.
+    :param ours: the class.
+    :param header: the header.
+    :param complete: whether the class must have every constant of the header, because the header is
+        not newer than the module.
     """
     (documented,) = re.findall(r"\A``(enum \w+|\w+\*)``", ours.__doc__ or "")
     kind, _, name = documented.partition(" ")
@@ -106,7 +110,7 @@ def differences(ours: type[IntEnum], header: Header, *, complete: bool) -> list[
         return _compare_enum(ours, header, header.named[name], complete)
     prefix = kind.removesuffix("*")
     first = prefix + next(iter(ours.__members__))
-    for enumerators in header.nameless:
+    for enumerators in header.anonymous:
         if first in enumerators:
             return _compare_enum(ours, header, enumerators, complete)
     return _compare_macros(ours, header, prefix)
@@ -119,12 +123,12 @@ def _compare_enum(
     members = list(ours.__members__)
     found: list[str] = []
     for enumerator in enumerators:
-        named_so = [m for m in members if enumerator == m or enumerator.endswith(f"_{m}")]
-        if not named_so:
+        candidates = [m for m in members if enumerator == m or enumerator.endswith(f"_{m}")]
+        if not candidates:
             if complete:
                 wrong.append(f"{enumerator} is missing")
             continue
-        member = max(named_so, key=len)
+        member = max(candidates, key=len)
         found.append(member)
         if ours[member] != header.numbers[enumerator]:
             wrong.append(f"{member} is {ours[member]:d}, {enumerator} {header.numbers[enumerator]}")
@@ -132,7 +136,7 @@ def _compare_enum(
         wrong.append(f"the header's order is {found}")
     last = max(header.numbers[e] for e in enumerators)
     for member in members:
-        # Beyond the header there may be more, from newer kernels; and within it second names.
+        # A class may have constants of newer kernels, and macros that are aliases.
         if member not in found and ours[member] <= last and not _is_macro(header, ours, member):
             wrong.append(f"{member} is not in the header")
     return wrong
@@ -149,14 +153,14 @@ def _is_macro(header: Header, ours: type[IntEnum], member: str) -> bool:
 def _compare_macros(ours: type[IntEnum], header: Header, prefix: str) -> list[str]:
     wrong: list[str] = []
     for member, value in ours.__members__.items():
-        name = OTHERWISE_NAMED.get(prefix + member, prefix + member)
+        name = OTHER_NAMES.get(prefix + member, prefix + member)
         number = header.number(name)
         if number != value:
             wrong.append(f"{member} is {value:d}, {name} {number}")
     return wrong
 
 
-# What there is to compare
+# The modules, classes and constants
 
 
 def _modules() -> list[ModuleType]:
@@ -166,22 +170,22 @@ def _modules() -> list[ModuleType]:
 
 
 def _header(module: ModuleType) -> Header | None:
-    """The header of a module, or all of them as one; ``None`` if they are not installed."""
+    """Return the headers of a module as one, or ``None`` if they are not installed."""
     first_line = (module.__doc__ or "").splitlines()[0]
     paths = [INCLUDE / name for name in re.findall(r"[\w/-]+\.h\b", first_line)]
     assert paths, f"{module.__name__} names no header"
     if all(path.exists() for path in paths):
-        return Header("\n".join(path.read_text() for path in [*paths, UNINCLUDED]))
+        return Header("\n".join(path.read_text() for path in [*paths, NOT_INCLUDED]))
     return None
 
 
 def _is_complete(module: ModuleType) -> bool:
-    """Whether the module is as new as the headers. One that names no version always is."""
-    said = re.search(r"to Linux (\d+)\.(\d+)", module.__doc__ or "")
-    if said is None:
+    """Return whether the module is as new as the headers, or names no kernel version."""
+    version = re.search(r"to Linux (\d+)\.(\d+)", module.__doc__ or "")
+    if version is None:
         return True
     code = Header((INCLUDE / "linux/version.h").read_text()).number("LINUX_VERSION_CODE") or 0
-    return (code >> 16, code >> 8 & 0xFF) <= (int(said[1]), int(said[2]))
+    return (code >> 16, code >> 8 & 0xFF) <= (int(version[1]), int(version[2]))
 
 
 MODULES = _modules()
@@ -197,30 +201,30 @@ NUMBERS = [
     pytest.param(module, name, id=name)
     for module in PRESENT
     for name, value in vars(module).items()
-    if type(value) is int and name not in ELSEWHERE
+    if type(value) is int and name not in FROM_OTHER_HEADERS
 ]
 
 
 @pytest.mark.parametrize(("module", "ours"), CLASSES)
-def test_a_class_is_the_headers(module: ModuleType, ours: type[IntEnum]) -> None:
+def test_a_class_equals_the_header(module: ModuleType, ours: type[IntEnum]) -> None:
     assert not differences(ours, HEADERS[module.__name__], complete=_is_complete(module))
 
 
 @pytest.mark.parametrize(("module", "name"), NUMBERS)
-def test_a_number_is_the_headers(module: ModuleType, name: str) -> None:
+def test_a_constant_equals_the_header(module: ModuleType, name: str) -> None:
     number, ours = HEADERS[module.__name__].number(name), vars(module)[name]
     assert number is not None
-    # The one complement among them, NLA_TYPE_MASK, is for 16 bits.
+    # NLA_TYPE_MASK is the complement of another macro, and here limited to 16 bits.
     assert ours == number or (number < 0 < ours == number & 0xFFFF)
 
 
-def test_everything_is_compared_but_what_is_no_header_of_programs() -> None:
-    """Only in a machine that has the headers at all."""
+def test_all_modules_are_compared_except_those_without_an_uapi_header() -> None:
+    """On a machine without the kernel headers, no module is compared."""
     missing = {module.__name__.rsplit(".", 1)[1] for module in MODULES if module not in PRESENT}
     assert missing <= {"nf_internals", "nf_conntrack_dccp"} or not PRESENT
 
 
-# The comparison can fail
+# The test of the comparison itself
 
 SAMPLE = Header(
     """
@@ -241,9 +245,9 @@ SAMPLE = Header(
 )
 
 
-def test_the_reader_knows_enums_and_macros() -> None:
+def test_enums_and_macros_are_parsed() -> None:
     assert SAMPLE.named == {"foo_attr": ["FOO_UNSPEC", "FOO_ONE", "FOO_SEVEN", "FOO_LAST_MAX"]}
-    assert SAMPLE.nameless == [["BAR_A", "BAR_B"]]
+    assert SAMPLE.anonymous == [["BAR_A", "BAR_B"]]
     assert [SAMPLE.number(f"FOO_{n}") for n in ("SEVEN", "LAST_MAX", "BOTH", "UNO", "MAX")] == [
         128,
         129,
@@ -270,7 +274,7 @@ def test_the_reader_knows_enums_and_macros() -> None:
         ("FOO_*", "BIG=16 SMALL=1", "SMALL is 1, FOO_SMALL None"),
     ],
 )
-def test_the_comparison_finds_what_is_wrong(doc: str, members: str, expected: str | None) -> None:
+def test_the_comparison_finds_differences(doc: str, members: str, expected: str | None) -> None:
     pairs = [(name, int(value)) for name, value in (m.split("=") for m in members.split())]
     ours = IntEnum("Ours", pairs)  # type: ignore[misc]
     ours.__doc__ = f"``{doc}``: a sample."

@@ -1,4 +1,4 @@
-"""Where the command writes what it says, and how it ends: as a process among others."""
+"""Test the streams, the exit status and the interrupts of the command, as a process."""
 
 from __future__ import annotations
 
@@ -28,21 +28,25 @@ from support.processes import (
 from conntrack_aio import Flow, connect
 from conntrack_aio.cli import main
 from conntrack_aio.cli.failures import guarded
+from conntrack_aio.model.settings import ConntrackSysctls
 
 COMMAND = (sys.executable, "-W", "error::ResourceWarning", "-m", "conntrack_aio")
 EVENTS = (*COMMAND, "events")
 PIPE = 65536
-"""What a pipe holds."""
+"""The capacity of a pipe in bytes."""
 
 
 @pytest.fixture(autouse=True)
 def buffered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Output that is written at the end fails at the end."""
+    """Let Python buffer standard output, so that write errors occur at exit."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
 
 
 def shell(lab: Lab, line: str, **environment: str) -> tuple[int, str, str]:
-    """Run a shell's line, in which ``$C`` is the command: exit status, output and errors."""
+    """Run a line of shell in which ``$C`` is the command.
+
+    :returns: the exit status, standard output and standard error.
+    """
     start = partial(
         subprocess.run,
         ["/bin/bash", "-c", line],
@@ -56,7 +60,9 @@ def shell(lab: Lab, line: str, **environment: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def make(lab: Lab, count: int) -> None:
+def create_flows(lab: Lab, count: int) -> None:
+    """Create entries in the lab's namespace, with the source ports from 1 on."""
+
     async def action() -> None:
         async with connect(netns=lab.netns) as conn:
             flows = (Flow.udp("10.0.0.1", 1 + n, "10.0.0.2", 53, timeout=600) for n in range(count))
@@ -67,75 +73,75 @@ def make(lab: Lab, count: int) -> None:
     anyio.run(action)
 
 
-# Standard error: what can't be said there is not said
+# Standard error: reports that cannot be written are discarded
 
 
-SPEAKING = {
+REPORTING = {
     "a hint": ("$C list", 0),
-    "what passes between it and the kernel": ("CONNTRACK_AIO_DEBUG=1 $C list", 0),
+    "the trace": ("CONNTRACK_AIO_DEBUG=1 $C list", 0),
     "a failure": ("$C count --netns no-such-thing", 1),
-    "a bad match": ("$C count proto nonsense", 2),
-    "a bad argument": ("$C nonsense", 2),
-    "a failure of the demo": ("$C demo --nonsense", 2),
+    "an invalid match": ("$C count proto nonsense", 2),
+    "an invalid argument": ("$C nonsense", 2),
+    "an invalid argument of the demo": ("$C demo --nonsense", 2),
 }
-"""Commands that say something on standard error, and their exit statuses."""
+"""Commands that write to standard error, and their exit statuses."""
 
 
-@pytest.mark.parametrize("case", SPEAKING)
-def test_they_do_say_something_and_not_on_standard_output(lab: Lab, case: str) -> None:
-    line, expected = SPEAKING[case]
+@pytest.mark.parametrize("case", REPORTING)
+def test_reports_go_to_standard_error_alone(lab: Lab, case: str) -> None:
+    line, expected = REPORTING[case]
     status, out, err = shell(lab, line)
     assert (status, out) == (expected, "")
     assert err
 
 
-@pytest.mark.parametrize("where", ["2>&-", "2>/dev/full", "2</dev/null"])
-@pytest.mark.parametrize("case", SPEAKING)
-def test_where_standard_error_takes_nothing_all_else_is_the_same(
-    lab: Lab, case: str, where: str
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "2</dev/null"])
+@pytest.mark.parametrize("case", REPORTING)
+def test_unwritable_standard_error_does_not_change_the_exit_status(
+    lab: Lab, case: str, redirection: str
 ) -> None:
-    line, expected = SPEAKING[case]
-    assert shell(lab, f"{line} {where}") == (expected, "", "")
+    line, expected = REPORTING[case]
+    assert shell(lab, f"{line} {redirection}") == (expected, "", "")
 
 
-@pytest.mark.parametrize("where", ["2>&-", "2>/dev/full"])
-def test_events_go_on_whatever_standard_error_is(lab: Lab, where: str) -> None:
-    lab.sysctl("nf_conntrack_events", 2)  # which it says
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_events_continue_though_standard_error_is_unwritable(lab: Lab, redirection: str) -> None:
+    lab.sysctl("nf_conntrack_events", 2)  # the command reports this setting
     lab.track()
-    line = f"exec {' '.join(EVENTS)} --json --type new {where}"
+    line = f"exec {' '.join(EVENTS)} --json --type new {redirection}"
     with Process(lab, "/bin/bash", "-c", line) as events:
         wait_until(lambda: subscribers(lab, NEW))
-        make(lab, 3)
-        told = [json.loads(events.line()) for _ in range(3)]
-        assert [event["flow"]["orig"]["sport"] for event in told] == [1, 2, 3]
+        create_flows(lab, 3)
+        printed = [json.loads(events.line()) for _ in range(3)]
+        assert [event["flow"]["orig"]["sport"] for event in printed] == [1, 2, 3]
         events.signal(signal.SIGINT)
         assert events.end() == (130, "")
 
 
-def test_a_closed_standard_error_is_not_another_file(lab: Lab) -> None:
-    """Its number would be that of the next socket, which Python's own messages would go to."""
+def test_the_descriptor_of_a_closed_standard_error_is_reserved(lab: Lab) -> None:
+    """Otherwise the next socket would get descriptor 2, and Python's messages would go to it."""
     with Process(lab, "/bin/bash", "-c", f"exec {' '.join(EVENTS)} 2>&-") as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
         assert os.readlink(f"/proc/{events.pid}/fd/2") == "/dev/null"
 
 
-# Standard output: what can't be listed there is a failure
+# Standard output: data that cannot be written is a failure
 
 
 @pytest.mark.parametrize(
     "command", ["list", "events", "count", "explain", "demo", "list --json", "--help", "--version"]
 )
 def test_standard_output_that_is_closed_is_a_failure(lab: Lab, command: str) -> None:
-    make(lab, 1)
+    create_flows(lab, 1)
     status, _, err = shell(lab, f"$C {command} >&-")
-    assert (status, err) == (1, "conntrack-aio: standard output: it is closed\n")
+    assert (status, err) == (1, "conntrack-aio: standard output is closed\n")
 
 
 @pytest.mark.parametrize(
     "command", ["list", "count", "explain", "demo", "list --json", "--help", "--version"]
 )
 def test_standard_output_that_is_full_is_a_failure(lab: Lab, command: str) -> None:
-    make(lab, 1)
+    create_flows(lab, 1)
     status, _, err = shell(lab, f"$C {command} >/dev/full")
     assert status == 1
     lines = err.splitlines()
@@ -144,7 +150,7 @@ def test_standard_output_that_is_full_is_a_failure(lab: Lab, command: str) -> No
     assert "Exception ignored" not in err
 
 
-def test_standard_output_that_is_for_reading_is_a_failure(lab: Lab) -> None:
+def test_standard_output_that_is_read_only_is_a_failure(lab: Lab) -> None:
     status, _, err = shell(lab, "$C count 1</dev/null")
     assert (status, err) == (1, "conntrack-aio: standard output: Bad file descriptor\n")
 
@@ -153,21 +159,22 @@ def test_events_end_when_standard_output_is_full(lab: Lab) -> None:
     lab.track()
     with Process(lab, "/bin/bash", "-c", f"exec {' '.join(EVENTS)} >/dev/full") as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
-        make(lab, 1)
+        create_flows(lab, 1)
         assert events.end() == (1, "conntrack-aio: standard output: No space left on device\n")
 
 
 @pytest.mark.parametrize("command", ["list", "list --json", "count", "explain", "--help"])
-def test_a_reader_that_has_enough_is_no_failure(lab: Lab, command: str) -> None:
-    make(lab, 2000)
+def test_a_reader_that_closes_the_pipe_is_no_failure(lab: Lab, command: str) -> None:
+    create_flows(lab, 2000)
     status, _, err = shell(lab, f"set -o pipefail; $C {command} | head -1 >/dev/null")
     assert (status, err.replace(HINT, "")) == (0, "")
 
 
-HINT = "conntrack-aio: flows have no counters here: net.netfilter.nf_conntrack_acct is 0\n"
+HINT = f"conntrack-aio: {ConntrackSysctls(acct=False).blind_spots()[0]}\n"
+"""What ``list`` reports with the kernel's default settings."""
 
 
-def test_a_failure_names_the_file_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_names_its_file(capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         Path("/no/such/file").write_text("")
 
@@ -175,7 +182,7 @@ def test_a_failure_names_the_file_that_failed(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "conntrack-aio: /no/such/file: No such file or directory\n"
 
 
-def test_a_failure_is_said_though_nobody_reads(lab: Lab) -> None:
+def test_a_failure_is_reported_though_the_output_pipe_is_closed(lab: Lab) -> None:
     line = "set -o pipefail; $C count --netns no-such-thing | true"
     status, _, err = shell(lab, line)
     assert status == 1
@@ -186,36 +193,38 @@ def test_a_failure_is_said_though_nobody_reads(lab: Lab) -> None:
 
 
 def wait_until_blocked(process: Process) -> None:
-    """Until it can't write any more. A pipe is full when its pages are, though each may have
-    room."""
+    """Wait until the process blocks in a write to its output pipe.
+
+    A pipe is full when all of its pages are used, though each page may have room left.
+    """
     wait_until(lambda: waiting_bytes(process.stdout) > PIPE // 2)
     wait_until(lambda: "pipe" in Path(f"/proc/{process.pid}/wchan").read_text())
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
 @pytest.mark.parametrize("merged", [False, True])
-def test_the_first_interrupt_ends_events_that_nobody_reads(
+def test_one_interrupt_ends_events_that_block_on_a_full_pipe(
     lab: Lab, form: list[str], merged: bool
 ) -> None:
     lab.track()
     with Process(lab, *EVENTS, *form, merged=merged) as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
-        make(lab, 3000)
+        create_flows(lab, 3000)
         wait_until_blocked(events)
         events.signal(signal.SIGINT)
         assert events.end() == (130, "")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_the_first_interrupt_ends_a_list_that_nobody_reads(lab: Lab, form: list[str]) -> None:
-    make(lab, 3000)
+def test_one_interrupt_ends_a_list_that_blocks_on_a_full_pipe(lab: Lab, form: list[str]) -> None:
+    create_flows(lab, 3000)
     with Process(lab, *COMMAND, "list", *form) as listing:
         wait_until_blocked(listing)
         listing.signal(signal.SIGINT)
         assert listing.end() == (130, "")
 
 
-def test_the_first_interrupt_ends_what_is_blocked_on_standard_error(
+def test_one_interrupt_ends_a_write_that_blocks_on_standard_error(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONNTRACK_AIO_DEBUG", "1")
@@ -223,7 +232,7 @@ def test_the_first_interrupt_ends_what_is_blocked_on_standard_error(
     with Process(lab, "/bin/bash", "-c", line) as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
         monkeypatch.delenv("CONNTRACK_AIO_DEBUG")
-        make(lab, 200)
+        create_flows(lab, 200)
         wait_until_blocked(events)
         events.signal(signal.SIGINT)
         assert events.end() == (130, "")
@@ -231,22 +240,22 @@ def test_the_first_interrupt_ends_what_is_blocked_on_standard_error(
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_an_interrupt_ends_the_demo(lab: Lab, form: list[str]) -> None:
-    """A terminal sends it to both of its processes, here while the second one waits to write."""
+    """A terminal interrupts both processes of the demo, here while the child waits to write."""
     line = f"import os, sys; os.setsid(); os.execv(sys.executable, {[*COMMAND, 'demo', *form]!r})"
     with Process(lab, sys.executable, "-c", line) as demo:
         assert demo.line()
         os.killpg(demo.pid, signal.SIGINT)
-        status, told = demo.end()
-        assert (status, told) in [(130, ""), (0, "")]  # it may have been faster
+        status, errors = demo.end()
+        assert (status, errors) in [(130, ""), (0, "")]  # the demo may end before the interrupt
 
 
-def test_what_was_written_before_an_interrupt_is_whole(lab: Lab) -> None:
+def test_lines_before_an_interrupt_are_complete(lab: Lab) -> None:
     lab.track()
     with Process(lab, *EVENTS, "--json") as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
-        make(lab, 5)
-        told = [json.loads(events.line()) for _ in range(5)]
-        assert len(told) == 5
+        create_flows(lab, 5)
+        printed = [json.loads(events.line()) for _ in range(5)]
+        assert len(printed) == 5
         events.signal(signal.SIGINT)
         assert events.end() == (130, "")
         with pytest.raises(EOFError, match=r"after b''"):
@@ -266,7 +275,11 @@ def interrupt(event, arguments, target=os.environ.get("INTERRUPT_AT")):
 
 sys.addaudithook(interrupt)
 """
-"""Python runs it before anything else: it sends an interrupt where a module begins to load."""
+"""The module sitecustomize, which Python runs first.
+
+It sends an interrupt when the import of the module INTERRUPT_AT begins. Without that variable, it
+records the names of all imported modules.
+"""
 
 SCRIPT = """
 import sys
@@ -277,8 +290,8 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(params=["python -m", "script"])
-def started(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, ...]:
-    """How the command is started."""
+def program(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, ...]:
+    """Return the command line that starts the command in one of the two ways."""
     (tmp_path / "sitecustomize.py").write_text(SITE)
     if request.param == "python -m":
         return COMMAND
@@ -288,15 +301,16 @@ def started(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, ...]:
 
 
 def test_an_interrupt_while_modules_load_is_quiet(
-    lab: Lab, started: tuple[str, ...], tmp_path: Path
+    lab: Lab, program: tuple[str, ...], tmp_path: Path
 ) -> None:
+    lab.track()  # otherwise `count` reports that no flow is tracked
     root = str(Path(__file__).parents[2])
 
     def run(**environment: str) -> tuple[int, str, str]:
         paths = os.pathsep.join([str(tmp_path), root])
         start = partial(
             subprocess.run,
-            (*started, "count"),
+            (*program, "count"),
             env=os.environ | {"PYTHONPATH": paths} | environment,
             capture_output=True,
             text=True,
@@ -309,32 +323,33 @@ def test_an_interrupt_while_modules_load_is_quiet(
     imports = tmp_path / "imports"
     assert run(IMPORTS=str(imports)) == (0, "0\n", "")
     names = list(dict.fromkeys(imports.read_text().split()))
-    # Before that, the module loads which says what an interrupt is to do.
+    # The modules before this one load before the signal handler is installed.
     names = names[names.index("conntrack_aio.cli.command") :]
     assert {"anyio", "argparse", "asyncio", "conntrack_aio.connection"} <= set(names)
     for name in names[:: len(names) // 7]:
         code, output, errors = run(INTERRUPT_AT=name)
         assert (code, errors) == (130, ""), name
-        assert output in ("", "0\n"), name  # some load when all was printed
+        assert output in ("", "0\n"), name  # some modules load after the output
 
 
-def test_who_ignores_interrupts_goes_on(lab: Lab) -> None:
+def test_a_process_that_ignores_interrupts_continues(lab: Lab) -> None:
     lab.track()
     with Process(lab, "/bin/bash", "-c", f"trap '' INT; exec {' '.join(EVENTS)}") as events:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
         events.signal(signal.SIGINT)
-        make(lab, 1)
+        create_flows(lab, 1)
         assert events.line().startswith("NEW ")
 
 
 @pytest.mark.parametrize("program", ["-c", "file"])
-def test_to_import_the_library_changes_no_handler(tmp_path: Path, program: str) -> None:
+def test_importing_the_library_changes_no_signal_handler(tmp_path: Path, program: str) -> None:
     code = """
 import signal, sys
-numbers = [each for each in signal.Signals if each not in (signal.SIGKILL, signal.SIGSTOP)]
-before = [signal.getsignal(each) for each in numbers], sys.stderr, sys.stdout
+signals = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
+before = {number: signal.getsignal(number) for number in signals}, sys.stderr, sys.stdout
 import conntrack_aio, conntrack_aio.cli.command, conntrack_aio.cli.demo
-assert before == ([signal.getsignal(each) for each in numbers], sys.stderr, sys.stdout)
+after = {number: signal.getsignal(number) for number in signals}, sys.stderr, sys.stdout
+assert before == after
 """
     path = tmp_path / "server.py"
     path.write_text(code)
@@ -342,7 +357,7 @@ assert before == ([signal.getsignal(each) for each in numbers], sys.stderr, sys.
     subprocess.run([sys.executable, *arguments], check=True, timeout=PATIENCE)
 
 
-def test_a_program_that_calls_the_command_gets_its_streams_and_handlers_back(
+def test_main_restores_the_streams_and_signal_handlers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = signal.getsignal(signal.SIGINT), sys.stderr, sys.stdout

@@ -1,0 +1,93 @@
+"""Report why flows, events or counters are missing, in the same words for every subcommand.
+
+- The reports go to standard error.
+- The text is that of :meth:`ConntrackSysctls.blind_spots`.
+- A setting that cannot be read is not reported: the output of the command is complete without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from ..connection import Connection
+from ..errors import ConntrackError
+from ..model.events import FlowEvent
+from ..model.settings import BlindSpot
+from ..streams.events import EventStream
+from .output import report
+
+_NO_ENTRIES: Final = "count"
+"""The setting of the blind spot that a namespace without entries has."""
+
+_EMPTY_TABLE: Final = {
+    True: "the table is empty: connections are tracked here, but there are none",
+    None: "the table is empty: there are no connections, or no iptables rule here makes the "
+    "kernel track them",
+}
+"""The report for an empty table, by the result of :meth:`Sysctls.tracking`.
+
+For ``False`` the text of the blind spot is the report.
+"""
+
+
+async def report_for_list(conn: Connection, settings: Collection[str] | None) -> None:
+    """Report an empty table, and what the settings of the namespace hide.
+
+    :param settings: the settings to report about, as fields of :class:`ConntrackSysctls`, instead
+        of all.
+    """
+    for spot in await _blind_spots(conn):
+        if spot.setting == _NO_ENTRIES:
+            await _report_empty_table(conn, spot)
+        elif settings is None or spot.setting in settings:
+            report(spot)
+
+
+async def report_for_count(conn: Connection) -> None:
+    """Report that the table is empty, unless connections are known to be tracked.
+
+    Where connections are tracked, the printed 0 says everything.
+    """
+    for spot in await _blind_spots(conn):
+        if spot.setting == _NO_ENTRIES:
+            await _report_empty_table(conn, spot, silent_if=(True,))
+
+
+async def report_for_events(conn: Connection, stream: EventStream[FlowEvent]) -> None:
+    """Report which events the stream will not receive.
+
+    An empty table is reported only if no connections are tracked. Otherwise events may follow.
+    """
+    if not stream.blind_spots:
+        return
+    spots = {spot.setting: spot for spot in await _blind_spots(conn)}
+    for spot in stream.blind_spots:
+        if spot.setting == _NO_ENTRIES:
+            await _report_empty_table(conn, spots.get(_NO_ENTRIES, spot), silent_if=(True, None))
+        else:
+            # Blind spots without a setting, as of --all-netns, keep the text of the stream.
+            report(spots.get(spot.setting, spot))
+
+
+async def _blind_spots(conn: Connection) -> list[BlindSpot]:
+    try:
+        return (await conn.sysctls.read()).blind_spots()
+    except ConntrackError:
+        return []
+
+
+async def _report_empty_table(
+    conn: Connection, spot: BlindSpot, *, silent_if: Collection[bool | None] = ()
+) -> None:
+    """Report that the table is empty, with the reason as far as it is known.
+
+    :param spot: the blind spot of a namespace without entries.
+    :param silent_if: the results of :meth:`Sysctls.tracking` for which nothing is reported.
+    """
+    try:
+        tracking = await conn.sysctls.tracking()
+    except ConntrackError:
+        return
+    if tracking not in silent_if:
+        report(_EMPTY_TABLE.get(tracking, spot))
