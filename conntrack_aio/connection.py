@@ -16,10 +16,10 @@ from .codec.requests import flows as requests
 from .errors import InvalidRequest, NotSupported
 from .model.statistics import ClientStatistics
 from .model.values import as_seconds, describe_value
-from .netlink.endpoint import Endpoint, endpoint_for
 from .netlink.modules import MISSING
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
+from .netlink.socket_factory import SocketFactory, socket_factory_for
 from .session import Session, check_buffers
 from .subscriptions import DEFAULT_RECEIVE_BUFFER, Buffer
 from .verbs.expectations import Expectations
@@ -78,18 +78,18 @@ def connect(
         raise ValueError(f"reply_timeout is too large: {shown}") from None
     if not reply_timeout > 0:
         raise ValueError(f"reply_timeout is a number of seconds, not {shown}")
-    endpoint = endpoint_for.get()(None if netns is None else NetNS.of(netns))
+    socket_factory = socket_factory_for.get()(None if netns is None else NetNS.of(netns))
     buffer = check_buffers(receive_buffer, receive_buffer_max)
-    return Connecting(endpoint, buffer, offload, reply_timeout)
+    return Connecting(socket_factory, buffer, offload, reply_timeout)
 
 
 class Connecting:
     """What :func:`connect` returns: to be awaited, or entered."""
 
     def __init__(
-        self, endpoint: Endpoint, buffer: Buffer, offload: bool, reply_timeout: float
+        self, socket_factory: SocketFactory, buffer: Buffer, offload: bool, reply_timeout: float
     ) -> None:
-        self._endpoint = endpoint
+        self._socket_factory = socket_factory
         self._buffer = buffer
         self._offload = offload
         self._reply_timeout = reply_timeout
@@ -109,10 +109,10 @@ class Connecting:
         )
 
     async def _open(self) -> Connection:
-        socket = self._endpoint.open_first()
+        socket = self._socket_factory.open_first()
         requester = Requester(socket, offload=self._offload, reply_timeout=self._reply_timeout)
         connection = Connection(
-            Session(self._endpoint, requester, self._buffer, self._reply_timeout)
+            Session(self._socket_factory, requester, self._buffer, self._reply_timeout)
         )
         try:
             (outcome,) = await requester.run([requests.statistics(*_CONNECT)])

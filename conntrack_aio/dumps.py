@@ -12,10 +12,10 @@ import anyio.lowlevel
 from .codec.decoder import Datagram, pack_seq
 from .errors import ConntrackError, DecodeError
 from .model.statistics import ClientStatistics
-from .netlink.attributes import Buffer
+from .netlink.attributes import BytesLike
+from .netlink.dump_receiver import DumpReceiver
 from .netlink.exchange import Request
 from .netlink.messages import Message
-from .netlink.walks import Walk
 from .received import Reader, Received
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Dump(Received[T]):
 
     def __init__(
         self,
-        walk: Walk,
+        receiver: DumpReceiver,
         reader: Reader[T],
         keep: Callable[[T], bool] | None,
         counters: ClientStatistics,
@@ -92,9 +92,9 @@ class Dump(Received[T]):
         stage: Stage[T] | None = None,
         planner: Planner[T] | None = None,
     ) -> None:
-        super().__init__(walk.owner, reader, counters)
-        self.walk = walk
-        self._seq = pack_seq(walk.exchange.seq)
+        super().__init__(receiver.owner, reader, counters)
+        self._receiver = receiver
+        self._seq = pack_seq(receiver.exchange.seq)
         self._keep = keep
         self._statistics = counters
         self._on_close = on_close
@@ -106,6 +106,19 @@ class Dump(Received[T]):
         self._ended = False
         self._retired = False
 
+    @property
+    def closed(self) -> bool:
+        """Return whether the socket is closed: at the end, after a failure, or by :meth:`close`."""
+        return self._receiver.closed
+
+    def add_traffic(self, counters: ClientStatistics) -> None:
+        """Add to ``counters`` what the sockets of this dump received."""
+        counters.stray_replies += self._receiver.stray_replies
+        for socket in self._receiver.sockets:
+            counters.datagrams_received += socket.datagrams_received
+            counters.bytes_received += socket.bytes_received
+            counters.forged += socket.forged
+
     async def _refill(self) -> bool:
         """Have more to hand out; ``False`` at the end."""
         self._owner.check()
@@ -113,7 +126,7 @@ class Dump(Received[T]):
             raise anyio.BusyResourceError("iterating over")
         self._busy = True
         try:
-            if self._stage is not None and not self.walk.closed:
+            if self._stage is not None and not self._receiver.closed:
                 self._flawed = True
                 self._pending += self._stage.waiting()
             return bool(self._pending) or await self._advance()
@@ -149,12 +162,12 @@ class Dump(Received[T]):
                 self._finish()
                 await anyio.lowlevel.checkpoint()
                 return False
-            self.walk.ask(plan.requests)
+            self._receiver.set_requests(plan.requests)
             self._keep = plan.keep
         try:
-            chunk = await self.walk.receive()
+            chunk = await self._receiver.receive()
         finally:
-            if self.walk.closed:  # at its end, or for a failure
+            if self._receiver.closed:  # at its end, or for a failure
                 self._finish()
         if chunk is not None:
             self._received.append(Datagram(chunk))
@@ -179,8 +192,8 @@ class Dump(Received[T]):
             raise anyio.ClosedResourceError("the dump is closed")
         self._pending += results
 
-    def _takes(self, buffer: Buffer, message: Message) -> bool:
-        return self.walk.exchange.takes(buffer, message)
+    def _takes(self, buffer: BytesLike, message: Message) -> bool:
+        return self._receiver.exchange.takes(buffer, message)
 
     def _keeps(self, items: list[T | DecodeError]) -> list[T | DecodeError]:
         self._statistics.entries_decoded += len(items)
@@ -190,7 +203,7 @@ class Dump(Received[T]):
         return [item for item in items if isinstance(item, DecodeError) or keep(item)]
 
     def _broken(self, error: DecodeError) -> None:
-        self.walk.exchange.broken(error)
+        self._receiver.exchange.broken(error)
 
     async def aclose(self) -> None:
         """End it. Idempotent; another task may call it while one iterates."""
@@ -205,7 +218,7 @@ class Dump(Received[T]):
         self._finish()
 
     def _finish(self) -> None:
-        self.walk.close()
+        self._receiver.close()
         if not self._retired:
             self._retired = True
             self._on_close(self)

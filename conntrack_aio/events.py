@@ -22,7 +22,7 @@ from .model.statistics import StreamStatistics
 from .model.sysctls import BlindSpot, EventMode
 from .netlink.owner import Owner
 from .netlink.progress import Progress
-from .netlink.socket import Backlog
+from .netlink.receive_buffer import QueueState
 from .received import Reader, Received
 from .subscriptions import LEAST_COST, Subscription
 
@@ -98,7 +98,7 @@ class EventStream(Received[E]):
         mode = subscription.event_mode
         self.covers_older_flows = None if mode is None else mode == EventMode.ALWAYS
         self.blind_spots = subscription.blind_spots
-        self._origins = subscription.origins
+        self._nsid_resolver = subscription.nsid_resolver
         self._asked = subscription.buffer.size
         self._on_close = on_close
         self._unnamed: list[Event] = []
@@ -134,8 +134,8 @@ class EventStream(Received[E]):
 
     def statistics(self) -> StreamStatistics:
         """What this stream has done so far, and how full it is; also of one that is closed."""
-        backlog = None if self.socket.closed else self.socket.backlog()
-        lost = self._statistics.events_lost + self._untold_losses(backlog)
+        queue = None if self.socket.closed else self.socket.queue_state()
+        lost = self._statistics.events_lost + self._untold_losses(queue)
         undecoded = [each.left for each in self._received if isinstance(each, Datagram)]
         errors = len(self._received) - len(undecoded)
         return attrs.evolve(
@@ -144,7 +144,7 @@ class EventStream(Received[E]):
             bytes_received=self.socket.bytes_received,
             forged=self.socket.forged,
             events_lost=lost,
-            waiting_bytes=0 if backlog is None else backlog.waiting,
+            waiting_bytes=0 if queue is None else queue.waiting,
             queued=len(self._pending) + sum(undecoded) + errors,
             receive_buffer=self.receive_buffer,
         )
@@ -165,7 +165,7 @@ class EventStream(Received[E]):
         :exc:`RuntimeError` if it is of all namespaces, because to name those takes waiting.
         """
         self._check_free()
-        if self._origins is not None:
+        if self._nsid_resolver is not None:
             raise RuntimeError(
                 "a stream of all namespaces has no receive_batch_nowait(): their names "
                 "are asked for"
@@ -196,13 +196,13 @@ class EventStream(Received[E]):
         :exc:`anyio.ClosedResourceError`.
         """
         self._check_open()
-        backlog = self.socket.backlog()
-        if backlog is None:
+        queue = self.socket.queue_state()
+        if queue is None:
             # As much as can be, and perhaps a gap that nobody knows of yet; or else nothing.
             waits = self.socket.is_readable()
-            return self._progress.mark(self.receive_buffer if waits else 0, lost=waits)
-        lost = backlog.drops != self._drops_told and not self._subscription.lossless
-        return self._progress.mark(backlog.waiting, lost=lost)
+            return self._progress.position_after(self.receive_buffer if waits else 0, lost=waits)
+        lost = queue.drops != self._drops_told and not self._subscription.lossless
+        return self._progress.position_after(queue.waiting, lost=lost)
 
     def passed(self, mark: int) -> bool:
         """Whether all that had been queued when :meth:`mark` was called has been handed out.
@@ -221,7 +221,7 @@ class EventStream(Received[E]):
         self._check_open()
         # What is in our hands came by the last look at the socket, before which they were empty.
         held = self._pending or self._received
-        return (self._settled if held else self._progress.told) >= mark
+        return (self._settled if held else self._progress.reported_position) >= mark
 
     def _check_free(self) -> None:
         self._owner.check_call()
@@ -260,11 +260,11 @@ class EventStream(Received[E]):
     def _read(self) -> None:
         """Take in what waits, within bounds. Our hands are empty."""
         self._dry = False
-        self._settled = self._progress.told
-        if self._origins is None:
+        self._settled = self._progress.reported_position
+        if self._nsid_resolver is None:
             self._read_some(_READS)
             return
-        self._origins.look()
+        self._nsid_resolver.read_notifications()
         for _ in range(_READS):
             already = len(self._pending)
             self._read_some(1)
@@ -272,13 +272,13 @@ class EventStream(Received[E]):
                 self._decode()
             for item in islice(self._pending, already, None):
                 if not isinstance(item, ConntrackError):
-                    item.nsid = self._origins.nsid
+                    item.nsid = self._nsid_resolver.nsid
                     self._unnamed.append(item)
                     self._held = True
             if self._dry:
                 break
         if self._dry and not self._unnamed:
-            self._origins.idle()
+            self._nsid_resolver.note_drained()
 
     def _read_some(self, limit: int) -> None:
         """Take in so many datagrams at most."""
@@ -302,9 +302,9 @@ class EventStream(Received[E]):
             ]
         if self._receive_time and count:
             self._received_at = time.time_ns()
-        self._progress.read(count)
+        self._progress.note_read(count)
         if self._dry:
-            self._progress.dry()
+            self._progress.note_drained()
         if self._progress.has_gap and (self._dry or overrun or self._progress.until_gap == 0):
             # The queue is empty, so what comes from now on is younger than the gap. Or it ran over
             # again, which can only follow a read that emptied it: the first gap lies behind us. Or,
@@ -323,8 +323,8 @@ class EventStream(Received[E]):
         if largest is not None and self._asked < largest:
             self._asked = min(2 * self._asked, largest)
             self.socket.grow(self._asked)
-            if self._origins is not None:
-                self._origins.grown(self.receive_buffer)
+            if self._nsid_resolver is not None:
+                self._nsid_resolver.note_receive_buffer(self.receive_buffer)
 
     def _keeps(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
         errors = sum(isinstance(item, DecodeError) for item in items) if self._flawed else 0
@@ -342,8 +342,10 @@ class EventStream(Received[E]):
         self._received.appendleft(error)
 
     async def _name(self) -> None:
-        assert self._origins is not None
-        names = await self._origins.name([event.nsid for event in self._unnamed], dry=self._dry)
+        assert self._nsid_resolver is not None
+        names = await self._nsid_resolver.resolve(
+            [event.nsid for event in self._unnamed], drained=self._dry
+        )
         self._check_open()
         for event, name in zip(self._unnamed, names, strict=True):
             event.netns = name
@@ -357,19 +359,19 @@ class EventStream(Received[E]):
 
     def _count_losses(self) -> int:
         """Add to the statistics what was dropped and not told yet; how many."""
-        backlog = self.socket.backlog()
-        lost = self._untold_losses(backlog)
-        if backlog is not None:
-            self._drops_told = backlog.drops
+        queue = self.socket.queue_state()
+        lost = self._untold_losses(queue)
+        if queue is not None:
+            self._drops_told = queue.drops
         self._statistics.events_lost += lost
         return lost
 
-    def _untold_losses(self, backlog: Backlog | None) -> int:
+    def _untold_losses(self, queue: QueueState | None) -> int:
         """How many events were dropped behind the last gap that was told, as far as is known."""
         # With retries, what is dropped is not lost, or is dropped again.
-        if backlog is None or self._subscription.reliable:
+        if queue is None or self._subscription.reliable:
             return 0
-        return (backlog.drops - self._drops_told) & 0xFFFFFFFF
+        return (queue.drops - self._drops_told) & 0xFFFFFFFF
 
     async def aclose(self) -> None:
         """End it; what was not read is gone. Idempotent; a task that iterates is woken."""
@@ -384,8 +386,8 @@ class EventStream(Received[E]):
             self._held = False
             self._count_losses()  # what was seen in the statistics stays there
             self.socket.close()
-            if self._origins is not None:
-                self._origins.close()
+            if self._nsid_resolver is not None:
+                self._nsid_resolver.close()
             self._on_close(self)
 
     def __del__(self) -> None:

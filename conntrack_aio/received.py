@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from .codec.decoder import Counters, Datagram
 from .errors import ConntrackError, DecodeError
 from .items import Items
-from .netlink.attributes import Buffer
+from .netlink.attributes import BytesLike
 from .netlink.messages import Message
 from .netlink.owner import Owner
 
@@ -42,7 +42,7 @@ class Received(Items[T]):
         self._seq: bytes | None = None
         """The sequence number, as it stands in headers, of the messages to decode."""
 
-    def _takes(self, buffer: Buffer, message: Message) -> bool:
+    def _takes(self, buffer: BytesLike, message: Message) -> bool:
         """Whether a message that no layout knows is one to decode."""
         return True
 

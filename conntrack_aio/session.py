@@ -16,14 +16,14 @@ from .dumps import Dump, Planner, Stage
 from .events import E, EventStream, OnLoss
 from .model.statistics import ClientStatistics, StreamStatistics
 from .model.values import describe_value
-from .netlink.endpoint import Endpoint
-from .netlink.exchange import Outcome, Request, Taker
+from .netlink.dump_receiver import DumpReceiver
+from .netlink.exchange import OnResponses, Request, Response
 from .netlink.owner import Owner
 from .netlink.pipeline import RECEIVE_BUFFER, Pipeline
 from .netlink.requester import Requester
 from .netlink.socket import NetlinkSocket
+from .netlink.socket_factory import SocketFactory
 from .netlink.threads import Threads, run_in_thread
-from .netlink.walks import Walk
 from .plain import as_int, as_str
 from .received import Reader
 from .registry import Registry
@@ -48,9 +48,13 @@ class Session:
     """One network namespace, spoken to: requests, dumps and streams of whatever subsystem."""
 
     def __init__(
-        self, endpoint: Endpoint, requester: Requester, buffer: Buffer, reply_timeout: float
+        self,
+        socket_factory: SocketFactory,
+        requester: Requester,
+        buffer: Buffer,
+        reply_timeout: float,
     ) -> None:
-        self.endpoint = endpoint
+        self.socket_factory = socket_factory
         self.requester = requester
         self._buffer = buffer
         self._reply_timeout = reply_timeout
@@ -91,8 +95,8 @@ class Session:
 
     # -- conversations ----------------------------------------------------------------------
 
-    async def ask(self, request: Request) -> Outcome:
-        """Send one request; what became of it."""
+    async def ask(self, request: Request) -> Response:
+        """Send one request and return the response."""
         (outcome,) = await self.requester.run([request])
         return outcome
 
@@ -101,11 +105,13 @@ class Session:
         requests: Sequence[Request],
         *,
         walk: bool = False,
-        taker: Taker | None = None,
+        on_responses: OnResponses | None = None,
         on_unsent: Callable[[int], None] | None = None,
-    ) -> list[Outcome]:
-        """Send requests in order; an outcome for each. See :meth:`Requester.run`."""
-        return await self.requester.run(requests, walk=walk, taker=taker, on_unsent=on_unsent)
+    ) -> list[Response]:
+        """Send requests in order and return a response for each. See :meth:`Requester.run`."""
+        return await self.requester.run(
+            requests, walk=walk, on_responses=on_responses, on_unsent=on_unsent
+        )
 
     def dump(
         self,
@@ -120,8 +126,10 @@ class Session:
         :param planner: makes another request, and another ``keep``, when the dump begins.
         """
         self.check_open()
-        walk = Walk(self._open_beside, request, self._threads, self._reply_timeout, self.owner)
-        dump = Dump(walk, reader, keep, self._counters, self._retire_dump, stage, planner)
+        receiver = DumpReceiver(
+            self._open_beside, request, self._threads, self._reply_timeout, self.owner
+        )
+        dump = Dump(receiver, reader, keep, self._counters, self._retire_dump, stage, planner)
         self._dumps.add(dump)
         return dump
 
@@ -144,7 +152,7 @@ class Session:
         buffer = self.buffer_of(receive_buffer, receive_buffer_max)
         subscription = self.beside(
             lambda: subscribe(
-                self.endpoint,
+                self.socket_factory,
                 groups,
                 buffer,
                 all_netns=all_netns,
@@ -195,7 +203,7 @@ class Session:
 
     def beside(self, function: Callable[[], T]) -> T:
         """Call ``function`` in the session's namespace: here, or on a thread made for it."""
-        return self.endpoint.beside(self.requester.socket, function)
+        return self.socket_factory.run_in_namespace_of(self.requester.socket, function)
 
     async def aside(self, function: Callable[[], T]) -> T:
         """As :meth:`beside`, on a worker thread: for what may block.
@@ -214,11 +222,11 @@ class Session:
 
     def _open_beside(self) -> NetlinkSocket:
         self.check_open()
-        return self.beside(self.endpoint.open)
+        return self.beside(self.socket_factory.open)
 
     def _open_pipeline(self, answer: int) -> Pipeline:
         self.check_open()
-        socket = self.beside(lambda: self.endpoint.open(RECEIVE_BUFFER))
+        socket = self.beside(lambda: self.socket_factory.open(RECEIVE_BUFFER))
         return Pipeline(socket, self._threads, self._reply_timeout, answer)
 
     # -- the books --------------------------------------------------------------------------
@@ -241,7 +249,7 @@ class Session:
         )
         _add_requests(books, self.requester)
         for dump in dumps:
-            _add_dump(books, dump)
+            dump.add_traffic(books)
         for stream in streams:
             _add_stream(books, stream)
         for bulk in bulks:
@@ -250,7 +258,7 @@ class Session:
 
     def _retire_dump(self, dump: Dump[Any]) -> None:
         self._dumps.discard(dump)
-        _add_dump(self._counters, dump)
+        dump.add_traffic(self._counters)
 
     def _retire_stream(self, stream: EventStream[Any]) -> None:
         self._streams.discard(stream)
@@ -261,19 +269,12 @@ class Session:
         _add_requests(self._counters, bulk.pipeline)
 
 
-def _add_requests(books: ClientStatistics, asker: Requester | Pipeline | None) -> None:
-    if asker is not None:
-        books.requests += asker.requests
-        books.stray_replies += asker.strays
-        books.overruns += asker.overruns
-        _add_traffic(books, asker.socket)
-
-
-def _add_dump(books: ClientStatistics, dump: Dump[Any]) -> None:
-    """What it decoded is in the books already."""
-    books.stray_replies += dump.walk.strays
-    for socket in dump.walk.sockets:
-        _add_traffic(books, socket)
+def _add_requests(books: ClientStatistics, requester: Requester | Pipeline | None) -> None:
+    if requester is not None:
+        books.requests += requester.requests
+        books.stray_replies += requester.stray_replies
+        books.overruns += requester.overruns
+        _add_traffic(books, requester.socket)
 
 
 def _add_stream(books: ClientStatistics, stream: EventStream[Any]) -> None:

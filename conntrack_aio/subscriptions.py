@@ -10,9 +10,9 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from .errors import failed
 from .filters.program import EventFilter
 from .model.sysctls import BlindSpot, ConntrackSysctls, EventMode
-from .netlink.endpoint import Endpoint
-from .netlink.nsids import Origins
+from .netlink.nsid_resolver import NsidResolver
 from .netlink.socket import NetlinkSocket
+from .netlink.socket_factory import SocketFactory
 from .sysctls import CONNTRACK, SysctlTree, read_number
 from .uapi.netlink import NETLINK
 from .uapi.nfnetlink import NFNLGRP
@@ -64,7 +64,7 @@ class Subscription(NamedTuple):
     """Whether all that the groups have is retried, so that nothing is ever missing."""
     receive_time: bool
     """Whether its events are to have the time at which they were received."""
-    origins: Origins | None
+    nsid_resolver: NsidResolver | None
     """Of what a stream of all namespaces hears."""
     filter: EventFilter | None
     """What the kernel filters events by."""
@@ -76,7 +76,7 @@ class Subscription(NamedTuple):
 
 
 def subscribe(
-    endpoint: Endpoint,
+    socket_factory: SocketFactory,
     groups: Collection[int],
     buffer: Buffer,
     *,
@@ -97,23 +97,23 @@ def subscribe(
             failing.callback(socket.close)
             return socket
 
-        socket = opened(endpoint.open(buffer.size))
-        origins: Origins | None = None
+        socket = opened(socket_factory.open(buffer.size))
+        nsid_resolver: NsidResolver | None = None
         if all_netns:  # before there is anything to hear
-            notices = opened(endpoint.open(protocol=NETLINK.ROUTE))
-            asker = opened(endpoint.open(protocol=NETLINK.ROUTE))
-            origins = Origins(socket, notices, asker, least_cost=LEAST_COST)
-            failing.callback(origins.close)
+            notifications = opened(socket_factory.open(protocol=NETLINK.ROUTE))
+            lookups = opened(socket_factory.open(protocol=NETLINK.ROUTE))
+            nsid_resolver = NsidResolver(socket, notifications, lookups, least_cost=LEAST_COST)
+            failing.callback(nsid_resolver.close)
         try:
             filter_ = _attach(socket, filters)  # before there is anything to hear
             if reliable:
-                socket.insist()
+                socket.enable_broadcast_errors()
             for group in groups:
                 socket.join(group)
         except OSError as error:
             raise failed("subscribe to events", error) from error
-        mode = read_number(endpoint.sysctls, EVENTS_SYSCTL)
-        spots = tuple(_blind_spots(endpoint.sysctls, mode, origins))
+        mode = read_number(socket_factory.sysctls, EVENTS_SYSCTL)
+        spots = tuple(_blind_spots(socket_factory.sysctls, mode, nsid_resolver))
         failing.pop_all()
         lossless = reliable and set(groups) == {NFNLGRP.CONNTRACK_DESTROY}
         return Subscription(
@@ -124,13 +124,13 @@ def subscribe(
             reliable=reliable,
             lossless=lossless,
             receive_time=receive_time,
-            origins=origins,
+            nsid_resolver=nsid_resolver,
             filter=filter_,
         )
 
 
 def _blind_spots(
-    sysctls: SysctlTree, mode: int | None, origins: Origins | None
+    sysctls: SysctlTree, mode: int | None, nsid_resolver: NsidResolver | None
 ) -> Iterator[BlindSpot]:
     if mode == EventMode.OFF:
         why = f"{EVENTS_SYSCTL} is 0, so that no flow emits any; set it to 1"
@@ -141,7 +141,7 @@ def _blind_spots(
     count = read_number(sysctls, f"{CONNTRACK}count")
     for spot in ConntrackSysctls(count=count).blind_spots():
         yield BlindSpot(spot.setting, f"{spot.what} yet", spot.why)
-    if origins is not None and (names := origins.without_id()):
+    if nsid_resolver is not None and (names := nsid_resolver.names_without_id()):
         few = ", ".join(names[:_NAMED_AT_MOST])
         more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
         yield BlindSpot(

@@ -195,7 +195,7 @@ class BulkOperation(Items[Outcome[T]], Generic[T]):
         assert source is not None
         while len(self._started) < self._depth and not self._exhausted and not offered:
             try:
-                items = await source.take(pipeline.window, offer)
+                items = await source.take(pipeline.window_size, offer)
             except Exception as error:  # told in its place
                 self._error, self._exhausted = error, True
                 return

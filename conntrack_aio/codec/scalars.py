@@ -14,7 +14,7 @@ import attrs
 from ..errors import DecodeError, EncodeError
 from ..model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
 from ..model.values import describe_value, plain_number
-from ..netlink.attributes import Buffer
+from ..netlink.attributes import BytesLike
 from ..plain import as_address, as_bytes, as_str, describe_number
 
 _WORD = struct.calcsize("l")
@@ -66,18 +66,18 @@ class Scalar:
     parts: Mapping[str, str] | None = None
     """Where ``memo`` does not know a raw value yet and calling the class would take longer than
     the rest of a message: the attributes of the object that it means, as source for ``raw``."""
-    _unpack: Callable[[Buffer, int], tuple[object]] | None = attrs.field(
+    _unpack: Callable[[BytesLike, int], tuple[object]] | None = attrs.field(
         init=False, default=attrs.Factory(lambda self: _unpacker(self.code), takes_self=True)
     )
 
-    def decode(self, buffer: Buffer, start: int, end: int) -> object:
+    def decode(self, buffer: BytesLike, start: int, end: int) -> object:
         """A payload from start to end. Raises :exc:`DecodeError`."""
         unpack = self._unpack
         raw = bytes(buffer[start:end]) if unpack is None else unpack(buffer, start)[0]
         return raw if self.memo is None else self.memo[raw]
 
 
-def _unpacker(code: str | None) -> Callable[[Buffer, int], tuple[object]] | None:
+def _unpacker(code: str | None) -> Callable[[BytesLike, int], tuple[object]] | None:
     return None if code is None else struct.Struct(f"!{code}").unpack_from
 
 

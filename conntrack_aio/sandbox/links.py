@@ -14,12 +14,12 @@ import time
 from ..errors import kernel_error
 from ..netlink.attributes import pack, pack_nest, pack_text, walk
 from ..netlink.exchange import Exchange, Reply, Request
+from ..netlink.receiving import run_exchange
 from ..uapi.if_addr import IFA, IFA_F
 from ..uapi.if_link import IF_OPER, IFF_UP, IFLA, IFLA_INFO, VETH_INFO
 from ..uapi.net_namespace import NETNSA, NETNSA_NSID_NOT_ASSIGNED
 from ..uapi.netlink import NETLINK, NLM_F
 from ..uapi.rtnetlink import RT_SCOPE, RT_TABLE, RTA, RTM, RTN, RTPROT
-from .conversation import converse
 
 _IFINFOMSG = struct.Struct("=BxHiII")
 _IFADDRMSG = struct.Struct("=BBBBI")
@@ -152,5 +152,5 @@ def _index(interface: str) -> int:
 
 def _request(verb: str, subject: str, kind: int, flags: int, payload: bytes) -> list[Reply]:
     exchange = Exchange([Request(verb, subject, kind, flags, payload)], seq=1)
-    converse(NETLINK.ROUTE, exchange)
-    return exchange.outcomes[0].replies
+    (response,) = run_exchange(NETLINK.ROUTE, exchange)
+    return response.replies

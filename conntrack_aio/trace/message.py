@@ -142,7 +142,7 @@ def _verdict(line: str, data: bytes, header: Message, protocol: int) -> Iterator
             size, kind, flags, seq, port = HEADER.unpack_from(data, behind)
             echoed = Message(kind, flags, seq, port, 0, 0)
             yield f"  of {_header(size, echoed, protocol, answer=False)}"
-        behind = messages.explanation_of(data, header)
+        behind = messages.extended_ack_start(data, header)
     if header.flags & NLM_F.ACK_TLVS:
         yield from tree(data, behind, len(data), schema_of(_ExtendedAck).root)
 

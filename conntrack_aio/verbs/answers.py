@@ -14,27 +14,27 @@ from ..errors import NoReply
 from ..model.expectations import Expectation
 from ..model.flow import Flow
 from ..model.timeouts import TimeoutPolicy
-from ..netlink.exchange import Outcome, Reply
+from ..netlink.exchange import Reply, Response
 
 T = TypeVar("T")
 
 
-def the_flow(outcome: Outcome) -> Flow:
+def the_flow(outcome: Response) -> Flow:
     """The entry in the answer."""
     return _the_one(outcome, "entry", flow_of)
 
 
-def the_expectation(outcome: Outcome) -> Expectation:
+def the_expectation(outcome: Response) -> Expectation:
     """The expectation in the answer."""
     return _the_one(outcome, "expectation", expectation_of)
 
 
-def the_policy(outcome: Outcome) -> TimeoutPolicy:
+def the_policy(outcome: Response) -> TimeoutPolicy:
     """The timeout policy in the answer."""
     return _the_one(outcome, "policy", timeout_policy_of)
 
 
-def _the_one(outcome: Outcome, what: str, read: Callable[[Reply], T]) -> T:
+def _the_one(outcome: Response, what: str, read: Callable[[Reply], T]) -> T:
     replies = outcome.result()
     if not replies:
         raise NoReply(f"{outcome.request}: the kernel's answer has no {what}")

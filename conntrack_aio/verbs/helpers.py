@@ -12,7 +12,7 @@ from ..dumps import Dump
 from ..errors import NotFound
 from ..model.enums import HelperStatus
 from ..model.helpers import ExpectPolicy, UserspaceHelper
-from ..netlink.exchange import Outcome, Request
+from ..netlink.exchange import Request, Response
 from ..session import Session
 from .probes import Probes
 from .subsystem import Subsystem
@@ -129,7 +129,7 @@ class Helpers(Subsystem[UserspaceHelper]):
         done.result()
 
 
-def _found(outcome: Outcome) -> UserspaceHelper:
+def _found(outcome: Response) -> UserspaceHelper:
     """The helper in the answer to ``get``: no answer is how the kernel says that there is none."""
     replies = outcome.result()
     if not replies:

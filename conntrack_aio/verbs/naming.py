@@ -19,12 +19,12 @@ from ..codec.requests.targets import Name, Target, id_of, names_of
 from ..errors import NotFound, kernel_error
 from ..model.flow import Flow, Timestamp
 from ..model.values import plain_number
-from ..netlink.exchange import Outcome, Request
+from ..netlink.exchange import Request, Response
 from ..session import Session
 from .answers import the_flow
 
 T = TypeVar("T")
-Steps = Generator[Request, Outcome, T]
+Steps = Generator[Request, Response, T]
 
 
 def start_of(flow: Flow) -> int | None:
@@ -120,7 +120,7 @@ def deleting_again(target: Flow, zone: int | None, error: NotFound) -> Steps[Non
     raise error
 
 
-def reading_back(flow: Flow, read: Outcome) -> Steps[Flow]:
+def reading_back(flow: Flow, read: Response) -> Steps[Flow]:
     """Return the entry that was made of a flow; ``read`` is what its original tuple found.
 
     Another entry may be found by that tuple, one that has it in its other direction.

@@ -21,7 +21,7 @@ from ..codec.requests.targets import Target
 from ..errors import ConntrackError, DecodeError, EncodeError, NotFound
 from ..filters.match import Match
 from ..model.flow import Flow
-from ..netlink.exchange import Outcome, Request
+from ..netlink.exchange import Request, Response
 from ..session import Session
 from .answers import the_flow
 from .naming import carry_out, check_same, difference, is_identified, looking
@@ -52,7 +52,7 @@ class Resets:
         answers: deque[Flow | ConntrackError] = deque()
         left = False
 
-        def take(outcomes: list[Outcome]) -> None:
+        def take(outcomes: list[Response]) -> None:
             """Perhaps on a worker thread, and after our caller has gone: deques can stand that."""
             answers.extend(map(_answer, outcomes))
             if left:
@@ -68,7 +68,7 @@ class Resets:
                     self._waiting.append(answer)
 
         try:
-            await self._session.run(asked, taker=take, on_unsent=on_unsent)
+            await self._session.run(asked, on_responses=take, on_unsent=on_unsent)
         except BaseException:
             left = True
             leave()
@@ -169,7 +169,7 @@ class Resets:
 
     async def settle(self) -> None:
         """Return once no answer is still to come for a reset that was cancelled."""
-        await self._session.requester.settle()
+        await self._session.requester.wait_until_idle()
 
     def take(self, match: Match | None) -> list[Flow | ConntrackError]:
         """What waits, of the flows that match; errors always do."""
@@ -195,7 +195,7 @@ class Resets:
             self._waiting.clear()
 
 
-def _answer(outcome: Outcome) -> Flow | ConntrackError:
+def _answer(outcome: Response) -> Flow | ConntrackError:
     try:
         return the_flow(outcome)
     except ConntrackError as error:

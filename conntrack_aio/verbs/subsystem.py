@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from ..dumps import Dump
 from ..errors import InvalidRequest, NotSupported
-from ..netlink.exchange import Outcome, Request
+from ..netlink.exchange import Request, Response
 from ..received import Reader
 from ..session import Session
 from .probes import Probes
@@ -40,7 +40,7 @@ class Subsystem(Generic[T]):
         async with self._dump(keep) as dump:
             return [each async for each in dump]
 
-    async def _run(self, requests: Sequence[Request], named: int = 0) -> list[Outcome]:
+    async def _run(self, requests: Sequence[Request], named: int = 0) -> list[Response]:
         """Send requests in order; an outcome for each.
 
         EINVAL is what the kernel says of a subsystem that it lacks, and of a request that it does

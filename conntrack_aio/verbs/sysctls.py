@@ -68,7 +68,7 @@ class Sysctls:
         :exc:`KernelError` for one that can't be read, and :exc:`DecodeError` for one that is not a
         number.
         """
-        return await self._session.aside(lambda: _read_all(self._session.endpoint.sysctls))
+        return await self._session.aside(lambda: _read_all(self._session.socket_factory.sysctls))
 
     @_keywords_of(SettableSysctls)
     async def set(self, changes: SettableSysctls) -> None:
@@ -92,7 +92,7 @@ class Sysctls:
             for name, declared in SETTINGS.items()
             if (value := getattr(changes, name, None)) is not None
         }
-        await self._session.aside(lambda: _write(self._session.endpoint.sysctls, chosen))
+        await self._session.aside(lambda: _write(self._session.socket_factory.sysctls, chosen))
 
     async def tracking(self) -> bool | None:
         """Return whether connections are known to be tracked in this namespace.
@@ -109,7 +109,7 @@ class Sysctls:
         may load the modules of both. It raises :exc:`anyio.ClosedResourceError` once the connection
         is closed.
         """
-        return await self._session.aside(lambda: is_tracking(self._session.endpoint.open))
+        return await self._session.aside(lambda: is_tracking(self._session.socket_factory.open))
 
 
 def _read_all(tree: SysctlTree) -> ConntrackSysctls:

@@ -18,7 +18,7 @@ from ..errors import EncodeError, NotSupported, ResourceBusy
 from ..model.enums import Status
 from ..model.flow import Helper
 from ..model.values import describe_value, plain_number
-from ..netlink.exchange import Outcome, Request
+from ..netlink.exchange import Request, Response
 from ..plain import as_str
 from .answers import the_flow
 from .naming import Steps, is_identified, looking
@@ -124,7 +124,7 @@ def _with_the_whole_mark(
     return requests.update(where, {**values, **requests.merged_mark(current, values)}, zone)
 
 
-def _write(where: Target | Name, request: Request, change: Change) -> Steps[Outcome]:
+def _write(where: Target | Name, request: Request, change: Change) -> Steps[Response]:
     outcome = yield request
     written = [name for name in EXTENSIONS if change.values.get(name) is not None]
     if written and outcome.error is None:

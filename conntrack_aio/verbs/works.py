@@ -14,10 +14,9 @@ from ..errors import ConntrackError, EncodeError, NotFound
 from ..model.flow import Flow
 from ..model.nat import NATRange
 from ..model.values import describe_error
-from ..netlink import exchange
-from ..netlink.exchange import Request
+from ..netlink.exchange import Request, Response
 from ..netlink.messages import SUCCESS
-from ..netlink.pipeline import ACKNOWLEDGEMENT, ANSWER, Flight, Pipeline
+from ..netlink.pipeline import ACKNOWLEDGEMENT_COST, ANSWER_COST, Pipeline, RequestWindow
 from .naming import Steps, deleting, deleting_again, is_identified, start_of
 from .probes import Probes
 from .updates import Change, updating
@@ -51,7 +50,7 @@ def _refused(error: Exception) -> EncodeError:
 class OneRequest(Generic[T]):
     """A request for each item, which is acknowledged, and no more."""
 
-    answer = ACKNOWLEDGEMENT
+    answer = ACKNOWLEDGEMENT_COST
 
     def message(self, item: T, seq: int) -> bytes:
         """The request, so numbered. Raises :exc:`EncodeError`."""
@@ -165,7 +164,7 @@ def _has_start(item: object) -> bool:
 
 def _few(pipeline: Pipeline) -> int:
     """How many answers there is room for where the window is one of acknowledgements."""
-    return max(1, pipeline.window * ACKNOWLEDGEMENT // ANSWER)
+    return max(1, pipeline.window_size * ACKNOWLEDGEMENT_COST // ANSWER_COST)
 
 
 class Sent(Generic[T]):
@@ -176,25 +175,25 @@ class Sent(Generic[T]):
         pipeline: Pipeline,
         items: Sequence[T],
         refused: dict[int, ConntrackError],
-        flight: Flight,
+        window: RequestWindow,
         words: Callable[[T], Request],
     ) -> None:
         self._pipeline = pipeline
         self._items = items
         self._refused = refused
-        self._flight = flight
+        self._window = window
         self._words = words
 
     async def finish(self) -> list[Outcome[T]]:
-        await self._pipeline.finish(self._flight)
-        failures = self._flight.failures
+        await self._pipeline.finish(self._window)
+        failures = self._window.failures
         if failures.count(SUCCESS) == len(self._items):
             return [Outcome(item) for item in self._items]
         errors = self._errors()
         return [Outcome(item, next(errors)) for item in self._items]
 
     def _errors(self) -> Iterator[ConntrackError | None]:
-        failures = iter(self._flight.failures)
+        failures = iter(self._window.failures)
         for index, item in enumerate(self._items):
             if (error := self._refused.get(index)) is not None:
                 yield error
@@ -203,8 +202,8 @@ class Sent(Generic[T]):
                 if failure is not None and not failure.errno:
                     yield None
                 else:
-                    why = self._flight.unreadable
-                    yield exchange.Outcome(self._words(item), [], failure, why).error
+                    why = self._window.unreadable
+                    yield Response(self._words(item), [], failure, why).error
 
 
 Another = Callable[[T, NotFound], "Steps[None] | None"]
@@ -256,7 +255,7 @@ class Again(Generic[T]):
 class Updates(Generic[D]):
     """Updates, each of which may take several requests."""
 
-    answer = ANSWER
+    answer = ANSWER_COST
 
     def __init__(self, change: Change, probes: Probes) -> None:
         self.change = change
@@ -272,7 +271,7 @@ class Updates(Generic[D]):
         def steps(item: D) -> Steps[None]:
             return updating(item, self.change, masks=self.masks, encode=self._encode)
 
-        return _rounds(pipeline, items, steps, until_error, pipeline.window)
+        return _rounds(pipeline, items, steps, until_error, pipeline.window_size)
 
 
 def _rounds(
@@ -303,7 +302,7 @@ class Rounds(Generic[T]):
         self._outcomes: list[Outcome[T]] = []
         self._waiting: deque[tuple[Outcome[T], Steps[None], Request]] = deque()
         self._asking: list[tuple[Outcome[T], Steps[None], Request]] = []
-        self._flight: Flight | None = None
+        self._window: RequestWindow | None = None
 
     def take(self, outcome: Outcome[T], steps: Steps[None]) -> None:
         """Take in one more. What can't be encoded has its error already."""
@@ -313,30 +312,26 @@ class Rounds(Generic[T]):
 
     def send(self) -> None:
         """Ask what there is to ask."""
-        self._flight = None
+        self._window = None
         count = min(len(self._waiting), self._most)
         if count:
             self._asking = [self._waiting.popleft() for _ in range(count)]
             seq = self._pipeline.reserve(count)
             messages = [request.pack(seq + i) for i, (_, _, request) in enumerate(self._asking)]
-            self._flight = self._pipeline.push(messages, seq)
+            self._window = self._pipeline.push(messages, seq)
 
     async def finish(self) -> list[Outcome[T]]:
-        while (flight := self._flight) is not None:
-            await self._pipeline.finish(flight)
+        while (window := self._window) is not None:
+            await self._pipeline.finish(window)
             asked, self._asking = self._asking, []
             for index, (outcome, steps, request) in enumerate(asked):
-                replies = flight.replies.get(index, [])
-                answer = exchange.Outcome(
-                    request, replies, flight.failures[index], flight.unreadable
-                )
+                replies = window.replies.get(index, [])
+                answer = Response(request, replies, window.failures[index], window.unreadable)
                 self._step(outcome, steps, answer)
             self.send()
         return self._outcomes
 
-    def _step(
-        self, outcome: Outcome[T], steps: Steps[None], answer: exchange.Outcome | None
-    ) -> None:
+    def _step(self, outcome: Outcome[T], steps: Steps[None], answer: Response | None) -> None:
         try:
             request = next(steps) if answer is None else steps.send(answer)
         except StopIteration:
