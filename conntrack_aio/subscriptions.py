@@ -65,7 +65,7 @@ class Subscription(NamedTuple):
     receive_time: bool
     """Whether its events are to have the time at which they were received."""
     nsid_resolver: NsidResolver | None
-    """Of what a stream of all namespaces hears."""
+    """Resolves the namespaces of events; ``None`` unless the stream is of all namespaces."""
     filter: EventFilter | None
     """What the kernel filters events by."""
 

@@ -14,7 +14,7 @@ _S32 = struct.Struct("=i")
 
 
 class AllNamespacesSocket:
-    """A raw socket that tells from which network namespace the last datagram came.
+    """A raw socket that records from which network namespace the last datagram came.
 
     It replaces the raw socket of a :class:`NetlinkSocket`, which needs no change for it. It is
     readable when either it or the socket for notifications is.

@@ -255,7 +255,7 @@ class Exchange(Answers):
             return self._users > 0
 
     def release(self) -> None:
-        """Give up one share. The caller and whoever acquired the exchange each call this once."""
+        """Give up one share. The caller and the thread that acquired it each call this once."""
         with self._lock:
             self._users -= 1
             last = not self._users

@@ -78,7 +78,7 @@ class NetNS:
         try:
             pid = as_int(pid)
         except TypeError as error:
-            raise TypeError(f"the id of a process must be an integer: {error}") from None
+            raise TypeError(f"the id of a process must be a number: {error}") from None
         if pid.bit_length() > 31:
             raise ValueError(f"the id of a process has at most 31 bits; got {describe_value(pid)}")
         return cls(f"/proc/{pid:d}/ns/net", None, f"namespace of process {pid}")

@@ -21,8 +21,8 @@ from .socket import NetlinkSocket
 def receive_answers(socket: NetlinkSocket, answers: Answers) -> bool:
     """Feed ``answers`` with what the socket has received, until all requests are answered.
 
-    After ENOBUFS, which means that the kernel dropped answers, this goes on with those in the
-    receive buffer.
+    ENOBUFS means that the kernel dropped answers. This then continues with those in the receive
+    buffer.
 
     :returns: whether all requests are answered; if not, the socket has nothing more to read.
     :raises DecodeError: when a datagram is not netlink.

@@ -180,7 +180,7 @@ class Requester:
             raise anyio.ClosedResourceError("the connection is closed")
 
     async def _run_on_thread(self, exchange: Exchange, walk: bool) -> None:
-        """Have the thread send and receive. After the timeout it goes on without the caller.
+        """Have the thread send and receive. After the timeout it continues without the caller.
 
         The thread gets the exchange only once it is done with that of a cancelled call. So a call
         that is cancelled while it waits leaves nothing for the thread to do.

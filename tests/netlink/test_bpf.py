@@ -58,7 +58,7 @@ def trees() -> st.SearchStrategy[Tree]:
 
 @settings(max_examples=examples(150), deadline=None)
 @given(trees(), st.integers(0, 16))
-def test_it_goes_where_it_should(tree: Tree, a: int) -> None:
+def test_jumps_reach_their_targets(tree: Tree, a: int) -> None:
     code = Assembler()
     start = build(code, tree, {})
     if start != len(code):

@@ -295,7 +295,7 @@ async def test_a_send_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         assert again.failures == [DONE]
 
 
-async def test_what_goes_wrong_on_the_thread_is_raised_here() -> None:
+async def test_an_error_on_the_thread_is_raised_by_finish() -> None:
     def fault(socket: FakeSocket, asked: Asked) -> None:
         raise ZeroDivisionError
 
