@@ -12,15 +12,15 @@ from .codec.requests import flows as requests
 from .connection import Connection
 from .errors import InvalidRequest, NotSupported
 from .model.values import as_seconds, describe_value
-from .netlink.endpoint import Endpoint, endpoint_for
 from .netlink.modules import MISSING
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
+from .netlink.socket_factory import SocketFactory, socket_factory_for
 from .session import Session, check_buffers
 from .streams.subscription import DEFAULT_RECEIVE_BUFFER, Buffer
 
 _CONNECT = ("connect to", "connection tracking")
-"""What the first request is called in errors."""
+"""How errors name the first request."""
 
 
 def connect(
@@ -71,23 +71,23 @@ def connect(
     try:
         reply_timeout = float(as_seconds(reply_timeout))
     except TypeError:
-        raise TypeError(f"reply_timeout is a number of seconds, not {shown}") from None
+        raise TypeError(f"reply_timeout must be a number of seconds; got {shown}") from None
     except OverflowError:
         raise ValueError(f"reply_timeout is too large: {shown}") from None
     if not reply_timeout > 0:
-        raise ValueError(f"reply_timeout is a number of seconds, not {shown}")
-    endpoint = endpoint_for.get()(None if netns is None else NetNS.of(netns))
+        raise ValueError(f"reply_timeout must be above 0 seconds; got {shown}")
+    socket_factory = socket_factory_for.get()(None if netns is None else NetNS.of(netns))
     buffer = check_buffers(receive_buffer, receive_buffer_max)
-    return Connecting(endpoint, buffer, offload, reply_timeout)
+    return Connecting(socket_factory, buffer, offload, reply_timeout)
 
 
 class Connecting:
-    """What :func:`connect` returns: to be awaited, or entered."""
+    """What :func:`connect` returns: await it, or enter it with ``async with``."""
 
     def __init__(
-        self, endpoint: Endpoint, buffer: Buffer, offload: bool, reply_timeout: float
+        self, socket_factory: SocketFactory, buffer: Buffer, offload: bool, reply_timeout: float
     ) -> None:
-        self._endpoint = endpoint
+        self._socket_factory = socket_factory
         self._buffer = buffer
         self._offload = offload
         self._reply_timeout = reply_timeout
@@ -107,10 +107,10 @@ class Connecting:
         )
 
     async def _open(self) -> Connection:
-        socket = self._endpoint.open_first()
+        socket = self._socket_factory.open_first()
         requester = Requester(socket, offload=self._offload, reply_timeout=self._reply_timeout)
         connection = Connection(
-            Session(self._endpoint, requester, self._buffer, self._reply_timeout)
+            Session(self._socket_factory, requester, self._buffer, self._reply_timeout)
         )
         try:
             (outcome,) = await requester.run([requests.statistics(*_CONNECT)])
@@ -129,7 +129,7 @@ class Connecting:
 
     async def __aenter__(self) -> Connection:
         if self._connection is not None:
-            raise RuntimeError("this connect() was entered before; call it again for another")
+            raise RuntimeError("connect() was entered before; call it again to connect again")
         self._connection = await self._open()
         return self._connection
 

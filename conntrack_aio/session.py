@@ -1,4 +1,4 @@
-"""The session: what all the verbs of a connection share. Its sockets, its total and its life."""
+"""The session: the sockets, the objects that are open, and the statistics of a connection."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .bulk.sources import ItemSource
 from .codec.decoder import count_layouts
 from .model.statistics import ClientStatistics, StreamStatistics
 from .model.values import describe_value
-from .netlink.endpoint import Endpoint
-from .netlink.exchange import Outcome, Request, Taker
+from .netlink.dump_receiver import DumpReceiver
+from .netlink.exchange import OnResponses, Request, Response
 from .netlink.owner import Owner
 from .netlink.pipeline import RECEIVE_BUFFER, Pipeline
 from .netlink.requester import Requester
 from .netlink.socket import NetlinkSocket
+from .netlink.socket_factory import SocketFactory
 from .netlink.threads import Threads, run_in_thread
-from .netlink.walks import Walk
 from .plain import as_int, as_str
 from .registry import Registry
 from .streams.dump import Dump, DumpPlanner, DumpStage
@@ -32,8 +32,7 @@ from .streams.subscription import Buffer, EventSelection, subscribe
 T = TypeVar("T")
 
 _THREADS = 16
-"""Threads that one connection may occupy at a time to receive ahead; and as many for what is asked
-aside."""
+"""The most threads of one connection that receive ahead, and the most that call functions."""
 
 
 class Table(Protocol):
@@ -45,19 +44,25 @@ class Table(Protocol):
 
 
 class Session:
-    """One network namespace, spoken to: requests, dumps and streams of whatever subsystem."""
+    """What the verbs of a connection share: requests, dumps, streams and bulk operations in one
+    network namespace.
+    """
 
     def __init__(
-        self, endpoint: Endpoint, requester: Requester, buffer: Buffer, reply_timeout: float
+        self,
+        socket_factory: SocketFactory,
+        requester: Requester,
+        buffer: Buffer,
+        reply_timeout: float,
     ) -> None:
-        self.endpoint = endpoint
+        self.socket_factory = socket_factory
         self.requester = requester
         self._buffer = buffer
         self._reply_timeout = reply_timeout
         self._threads = Threads(_THREADS)
         self._limiter = CapacityLimiter(_THREADS)
         self._counters = ClientStatistics()
-        self._dumps: Registry[Dump[Any], Walk] = Registry()
+        self._dumps: Registry[Dump[Any], DumpReceiver] = Registry()
         self._streams: Registry[EventStream[Any], None] = Registry()
         self._bulks: Registry[BulkOperation[Any], Sequence[Pipeline]] = Registry()
         self._tables: Registry[Table, None] = Registry()
@@ -70,17 +75,21 @@ class Session:
 
     @property
     def owner(self) -> Owner:
-        """The process and the event loop that opened it."""
+        """The process and the event loop that may use the session."""
         return self.requester.owner
 
     def check_open(self) -> None:
-        """Raises :exc:`anyio.ClosedResourceError` and :exc:`UsedElsewhere`."""
+        """Check that the session can be used here.
+
+        :raises anyio.ClosedResourceError: when the session is closed.
+        :raises UsedElsewhere: in another process or event loop.
+        """
         self.owner.check_call()
         if self.closed:
             raise anyio.ClosedResourceError("the connection is closed")
 
     def close(self) -> None:
-        """Close the tables, and the sockets of requests, dumps, bulks and streams. Idempotent."""
+        """Close tables, dumps, streams, bulk operations and the request socket. Idempotent."""
         for table, _ in self._tables.members():
             table.close()
         for dump, _ in self._dumps.members():
@@ -94,8 +103,8 @@ class Session:
 
     # -- conversations ----------------------------------------------------------------------
 
-    async def ask(self, request: Request) -> Outcome:
-        """Send one request; what became of it."""
+    async def ask(self, request: Request) -> Response:
+        """Send one request, and return the response."""
         (outcome,) = await self.requester.run([request])
         return outcome
 
@@ -104,11 +113,13 @@ class Session:
         requests: Sequence[Request],
         *,
         walk: bool = False,
-        taker: Taker | None = None,
+        on_responses: OnResponses | None = None,
         on_unsent: Callable[[int], None] | None = None,
-    ) -> list[Outcome]:
-        """Send requests in order; an outcome for each. See :meth:`Requester.run`."""
-        return await self.requester.run(requests, walk=walk, taker=taker, on_unsent=on_unsent)
+    ) -> list[Response]:
+        """Send requests in order, and return a response to each. See :meth:`Requester.run`."""
+        return await self.requester.run(
+            requests, walk=walk, on_responses=on_responses, on_unsent=on_unsent
+        )
 
     def dump(
         self,
@@ -118,19 +129,22 @@ class Session:
         stage: DumpStage[T] | None = None,
         planner: DumpPlanner[T] | None = None,
     ) -> Dump[T]:
-        """Entries of a table, on a socket of their own; those that ``keep`` is true of.
+        """Dump a table on a socket of its own.
 
-        :param planner: makes another request, and another ``keep``, when the dump begins.
+        :param keep: a predicate for the entries to hand out.
+        :param planner: makes other requests and another predicate when the dump begins.
         """
         self.check_open()
-        walk = Walk(self._open_beside, request, self._threads, self._reply_timeout, self.owner)
+        receiver = DumpReceiver(
+            self._open_socket, request, self._threads, self._reply_timeout, self.owner
+        )
 
         def retire(dump: Dump[Any]) -> None:
             self._dumps.discard(dump)
-            _add_dump(self._counters, walk)
+            _add_dump(self._counters, receiver)
 
-        dump = Dump(walk, reader, keep, self._counters, retire, stage, planner)
-        self._dumps.add(dump, walk)
+        dump = Dump(receiver, reader, keep, self._counters, retire, stage, planner)
+        self._dumps.add(dump, receiver)
         return dump
 
     def subscribe(
@@ -146,13 +160,13 @@ class Session:
         receive_time: bool = False,
         event_selection: EventSelection[E] | None = None,
     ) -> EventStream[E]:
-        """Events of multicast groups, on a socket of their own, joined when this returns."""
+        """Subscribe to multicast groups on a socket of its own, before this returns."""
         self.check_open()
         on_loss = _check_on_loss(on_loss)
         buffer = self.buffer_of(receive_buffer, receive_buffer_max)
-        subscription = self.beside(
+        subscription = self.run_in_namespace(
             lambda: subscribe(
-                self.endpoint,
+                self.socket_factory,
                 groups,
                 buffer,
                 all_netns=all_netns,
@@ -167,20 +181,21 @@ class Session:
         return stream
 
     def buffer_of(self, size: int | None, largest: int | None) -> Buffer:
-        """The buffer of a stream, of which what is not given is the connection's.
+        """Return the sizes of a stream's receive buffer, with the connection's sizes as defaults.
 
-        Raises :exc:`TypeError` and :exc:`ValueError`.
+        :raises TypeError: for what is not a number of bytes.
+        :raises ValueError: for a size out of range.
         """
         buffer = check_buffers(self._buffer.size if size is None else size, largest)
         return buffer._replace(largest=self._buffer.largest) if largest is None else buffer
 
     def keep(self, table: Table) -> None:
-        """A table that ends with this session."""
+        """Add a live table, which is closed with this session."""
         self.check_open()
         self._tables.add(table, None)
 
     def forget(self, table: Table) -> None:
-        """One that has ended."""
+        """Remove a live table that has been closed."""
         if table in self._tables:
             self._tables.discard(table)
             self._counters.resyncs += table.resyncs
@@ -188,7 +203,7 @@ class Session:
     def bulk(
         self, source: ItemSource[T], work: BulkWork[T], *, stop_on_error: bool = False
     ) -> BulkOperation[T]:
-        """Requests for many items, on a socket of their own."""
+        """Send requests for many items, on a socket of their own."""
         self.check_open()
         pipelines: list[Pipeline] = []
 
@@ -206,40 +221,41 @@ class Session:
         self._bulks.add(bulk, pipelines)
         return bulk
 
-    def beside(self, function: Callable[[], T]) -> T:
-        """Call ``function`` in the session's namespace: here, or on a thread made for it."""
-        return self.endpoint.beside(self.requester.socket, function)
+    def run_in_namespace(self, function: Callable[[], T]) -> T:
+        """Call a function in the session's network namespace: here, or on a thread in it."""
+        return self.socket_factory.run_in_namespace_of(self.requester.socket, function)
 
     async def run_on_thread(self, function: Callable[[], T]) -> T:
-        """As :meth:`beside`, on a worker thread: for what may block.
+        """Call a function that may block in the session's network namespace, on a worker thread.
 
-        It runs to its end even if the caller is cancelled meanwhile. Raises
-        :exc:`ResourceExhausted` if no thread can be started.
+        It runs to its end even if the caller is cancelled.
+
+        :raises ResourceExhausted: when no thread can be started.
         """
         self.owner.check()
 
         def work() -> T:
-            # The socket says which namespace it is, so nobody may close it now.
+            # The socket identifies the namespace, so it must not be closed now.
             with self.requester.socket.using():
-                return self.beside(function)
+                return self.run_in_namespace(function)
 
         return await run_in_thread(work, self._limiter)
 
-    def _open_beside(self) -> NetlinkSocket:
+    def _open_socket(self) -> NetlinkSocket:
         self.check_open()
-        return self.beside(self.endpoint.open)
+        return self.run_in_namespace(self.socket_factory.open)
 
     def _open_pipeline(self, answer: int) -> Pipeline:
         self.check_open()
-        socket = self.beside(lambda: self.endpoint.open(RECEIVE_BUFFER))
+        socket = self.run_in_namespace(lambda: self.socket_factory.open(RECEIVE_BUFFER))
         return Pipeline(socket, self._threads, self._reply_timeout, answer)
 
     # -- statistics --------------------------------------------------------------------------
 
     def statistics(self) -> ClientStatistics:
-        """What was done so far, by what is closed and what is open."""
+        """Return what was done so far, by what is closed and by what is open."""
         self.owner.check_process()
-        # Held here, none of them can be dropped, and counted as closed, while this adds them up.
+        # These references keep an object from being dropped, and counted twice, during the sum.
         dumps, streams = self._dumps.members(), self._streams.members()
         bulks, tables = self._bulks.members(), self._tables.members()
         total = attrs.evolve(
@@ -253,8 +269,8 @@ class Session:
             resyncs=self._counters.resyncs + sum(table.resyncs for table, _ in tables),
         )
         _add_requests(total, self.requester)
-        for _, walk in dumps:
-            _add_dump(total, walk)
+        for _, receiver in dumps:
+            _add_dump(total, receiver)
         for stream, _ in streams:
             _add_stream(total, stream)
         for _, pipelines in bulks:
@@ -269,15 +285,15 @@ class Session:
 def _add_requests(total: ClientStatistics, *clients: Requester | Pipeline) -> None:
     for client in clients:
         total.requests += client.requests
-        total.stray_replies += client.strays
+        total.stray_replies += client.stray_replies
         total.overruns += client.overruns
         _add_traffic(total, client.socket)
 
 
-def _add_dump(total: ClientStatistics, walk: Walk) -> None:
+def _add_dump(total: ClientStatistics, receiver: DumpReceiver) -> None:
     """Add what a dump received. Decoded entries are counted as they are decoded."""
-    total.stray_replies += walk.strays
-    for socket in walk.sockets:
+    total.stray_replies += receiver.stray_replies
+    for socket in receiver.sockets:
         _add_traffic(total, socket)
 
 
@@ -288,7 +304,7 @@ def _add_stream(total: ClientStatistics, stream: EventStream[Any]) -> None:
     total.overruns += its.overruns
     total.fallbacks += its.fallbacks
     total.decode_errors += its.decode_errors
-    total.waiting_bytes += its.waiting_bytes  # nothing, of one that is closed
+    total.waiting_bytes += its.waiting_bytes  # 0 for a closed stream
     _add_traffic(total, its)
 
 
@@ -299,20 +315,24 @@ def _add_traffic(total: ClientStatistics, traffic: NetlinkSocket | StreamStatist
 
 
 def _check_on_loss(on_loss: object) -> OnLoss:
-    """Return the plain text. Raises :exc:`ValueError`."""
+    """Return the plain text of ``on_loss``.
+
+    :raises ValueError: for another value.
+    """
     plain = as_str(on_loss) if issubclass(type(on_loss), str) else None
     if plain == "raise":
         return "raise"
     if plain == "item":
         return "item"
-    raise ValueError(f'on_loss is "raise" or "item", not {describe_value(on_loss)}')
+    raise ValueError(f'on_loss must be "raise" or "item"; got {describe_value(on_loss)}')
 
 
 def check_buffers(size: int, largest: int | None) -> Buffer:
-    """The sizes of a receive buffer, checked.
+    """Return the sizes of a receive buffer.
 
-    Raises :exc:`TypeError`, and :exc:`ValueError` for one that the kernel could not double in 32
-    bits, or a largest one that is smaller.
+    :raises TypeError: for what is not a number of bytes.
+    :raises ValueError: for a size that the kernel could not double in 32 bits, and for a maximum
+        below the size.
     """
     size = _check_buffer("receive_buffer", size)
     if largest is not None:
@@ -326,8 +346,8 @@ def _check_buffer(name: str, size: int) -> int:
     try:
         size = as_int(size)
     except TypeError:
-        raise TypeError(f"{name} is a number of bytes, not {describe_value(size)}") from None
+        raise TypeError(f"{name} must be a number of bytes; got {describe_value(size)}") from None
     if not 0 < size < 1 << 30:
         shown = describe_value(size)
-        raise ValueError(f"{name} is a number of bytes, at least 1 and below 2^30, not {shown}")
+        raise ValueError(f"{name} must be at least 1 byte and below 2^30 bytes; got {shown}")
     return size

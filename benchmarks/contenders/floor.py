@@ -13,7 +13,8 @@ from conntrack_aio import Flow
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.model.requests import Selection
 from conntrack_aio.netlink import messages
-from conntrack_aio.netlink.socket import RECEIVE_SIZE, set_receive_buffer
+from conntrack_aio.netlink.receive_buffer import set_receive_buffer
+from conntrack_aio.netlink.socket import RECEIVE_SIZE
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK, NETLINK_OPTION, SOL_NETLINK
 from conntrack_aio.uapi.nfnetlink import NFNLGRP
 

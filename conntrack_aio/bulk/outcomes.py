@@ -200,7 +200,7 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
         assert source is not None
         while len(self._started) < self._depth and not self._exhausted and not offered:
             try:
-                items = await source.take(pipeline.window, offer)
+                items = await source.take(pipeline.window_size, offer)
             except Exception as error:  # raised behind the outcomes of the items before
                 self._error, self._exhausted = error, True
                 return

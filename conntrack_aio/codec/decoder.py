@@ -10,7 +10,7 @@ from weakref import WeakSet
 from ..errors import DecodeError
 from ..model.declare import HOST_U32, U16
 from ..netlink import messages, nfnetlink
-from ..netlink.attributes import Buffer
+from ..netlink.attributes import BytesLike
 from ..netlink.messages import HEADER_SIZE, Message
 from ..uapi.netlink import NLM_F
 from .layouts import HeaderField, Layout, LayoutMismatch, compile_layout
@@ -85,7 +85,7 @@ class Datagram:
         while offset < len(self.data):
             count += 1
             try:
-                offset = (messages.at(self.data, offset, len(self.data)).end + 3) & ~3
+                offset = (messages.parse_header(self.data, offset, len(self.data)).end + 3) & ~3
             except DecodeError:
                 break
         return count
@@ -165,7 +165,7 @@ class Decoder(Generic[T]):
         """How many it has."""
         return sum(map(len, tuple(self._layouts.values())))
 
-    def __call__(self, buffer: Buffer, message: Message) -> T:
+    def __call__(self, buffer: BytesLike, message: Message) -> T:
         """Read one message by the reference. Raises :exc:`DecodeError`."""
         plain = self._plain(buffer, message)
         return self._made(self._survey(buffer, message), buffer, plain)
@@ -210,7 +210,7 @@ class Decoder(Generic[T]):
                     offset += layout.step
                     break
             else:
-                message = messages.at(buffer, offset, end)
+                message = messages.parse_header(buffer, offset, end)
                 if takes(buffer, message):
                     counters.fallbacks += 1
                     try:
@@ -232,7 +232,7 @@ class Decoder(Generic[T]):
                 except LayoutMismatch:
                     continue
                 return items[0]
-        return self._read(data, 0, messages.at(data, 0, len(data)))
+        return self._read(data, 0, messages.parse_header(data, 0, len(data)))
 
     def _read(self, buffer: bytes, offset: int, message: Message) -> T:
         """By the reference, and learn from it how to read the next one like it."""
@@ -260,7 +260,7 @@ class Decoder(Generic[T]):
         alike = self._layouts.get(message[:8], [])
         self._layouts[message[:8]] = [*alike, layout][-_ALIKE:]
 
-    def _plain(self, buffer: Buffer, message: Message) -> dict[str, object]:
+    def _plain(self, buffer: BytesLike, message: Message) -> dict[str, object]:
         """The values of fields that the headers have."""
         kind = self._kind(message.type, message.flags)
         if kind is None:
@@ -273,12 +273,12 @@ class Decoder(Generic[T]):
             plain[self._resource] = head.resource
         return plain
 
-    def _survey(self, buffer: Buffer, message: Message) -> Survey:
+    def _survey(self, buffer: BytesLike, message: Message) -> Survey:
         return survey(
             cast("type[Any]", self._cls), buffer, message.start + nfnetlink.SIZE, message.end
         )
 
-    def _made(self, surveyed: Survey, buffer: Buffer, plain: Plain) -> T:
+    def _made(self, surveyed: Survey, buffer: BytesLike, plain: Plain) -> T:
         return cast("T", decode_surveyed(surveyed, buffer, plain))
 
 

@@ -18,7 +18,7 @@ from ..model.statistics import (
 )
 from ..model.timeouts import TimeoutPolicy
 from ..netlink import messages, nfnetlink
-from ..netlink.attributes import Buffer
+from ..netlink.attributes import BytesLike
 from ..netlink.exchange import Reply
 from ..netlink.messages import Message
 from ..uapi.netlink import NLM_F
@@ -110,7 +110,7 @@ _decode_global_statistics: Final = Decoder(
 class Skip:
     """For a dump of which only its beginning or its refusal matters."""
 
-    def __call__(self, buffer: Buffer, message: Message) -> None: ...
+    def __call__(self, buffer: BytesLike, message: Message) -> None: ...
 
     def read(
         self,

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar, cast, runtime_checkable
 from ..errors import DecodeError, EncodeError
 from ..model.declare import UnknownAttribute, normalized, raw
 from ..model.values import describe_value
-from ..netlink.attributes import Buffer, pack
+from ..netlink.attributes import BytesLike, pack
 from ..plain import as_bytes, as_int
 from .schema import Branch, Field, Fork, Leaf, Schema, Sequence, kernel_name, schema_of
 from .skeleton import Found, Skeleton, Survey, survey
@@ -25,7 +25,7 @@ class _Validated(Protocol):
     def validate(self) -> None: ...
 
 
-def decode(cls: type[C], buffer: Buffer, start: int, end: int, **plain: object) -> C:
+def decode(cls: type[C], buffer: BytesLike, start: int, end: int, **plain: object) -> C:
     """Read an object of ``cls`` from the attributes between ``start`` and ``end``.
 
     ``plain`` are the values of fields that no attribute holds. Raises :exc:`DecodeError`.
@@ -33,7 +33,7 @@ def decode(cls: type[C], buffer: Buffer, start: int, end: int, **plain: object) 
     return cast("C", decode_surveyed(survey(cls, buffer, start, end), buffer, plain))
 
 
-def decode_surveyed(surveyed: Survey, buffer: Buffer, plain: Mapping[str, object]) -> object:
+def decode_surveyed(surveyed: Survey, buffer: BytesLike, plain: Mapping[str, object]) -> object:
     """As :func:`decode`, of a message whose skeleton is known. Raises :exc:`DecodeError`."""
     unknown = tuple(
         [
@@ -44,7 +44,7 @@ def decode_surveyed(surveyed: Survey, buffer: Buffer, plain: Mapping[str, object
     return _build(surveyed.skeleton.schema, surveyed.skeleton, 0, buffer, unknown, plain)
 
 
-def decode_fields(cls: type[object], buffer: Buffer, start: int, end: int) -> dict[str, object]:
+def decode_fields(cls: type[object], buffer: BytesLike, start: int, end: int) -> dict[str, object]:
     """The values of those of a class's fields that are there. Raises :exc:`DecodeError`."""
     skeleton = survey(cls, buffer, start, end).skeleton
     told = {field.name: skeleton.values[field.slot] for field in skeleton.schema.fields}
@@ -55,7 +55,7 @@ def _build(
     schema: Schema[object],
     skeleton: Skeleton,
     offset: int,
-    buffer: Buffer,
+    buffer: BytesLike,
     unknown: tuple[UnknownAttribute, ...],
     plain: Mapping[str, object],
 ) -> object:
@@ -78,7 +78,7 @@ def _build(
     return raw(schema.cls)(**arguments)
 
 
-def _value(found: Found, buffer: Buffer) -> object:
+def _value(found: Found, buffer: BytesLike) -> object:
     try:
         if found.inside is not None:
             return _build(found.inside.schema, found.inside, 0, buffer, (), {})

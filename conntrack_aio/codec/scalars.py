@@ -15,7 +15,7 @@ from ..errors import DecodeError, EncodeError
 from ..function_builder import BoundedMemo, Expression, FunctionBuilder
 from ..model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
 from ..model.values import describe_value, plain_number
-from ..netlink.attributes import Buffer
+from ..netlink.attributes import BytesLike
 from ..plain import as_address, as_bytes, as_str, describe_number
 
 _WORD = struct.calcsize("l")
@@ -51,18 +51,18 @@ class Scalar:
     """Returns the attributes of the object that a raw value means, by name. A function then makes
     an object that ``memo`` does not have: calling its class takes longer than reading the rest of
     a message. ``None`` when the object has to be made by its class."""
-    _unpack: Callable[[Buffer, int], tuple[object]] | None = attrs.field(
+    _unpack: Callable[[BytesLike, int], tuple[object]] | None = attrs.field(
         init=False, default=attrs.Factory(lambda self: _unpacker(self.code), takes_self=True)
     )
 
-    def decode(self, buffer: Buffer, start: int, end: int) -> object:
+    def decode(self, buffer: BytesLike, start: int, end: int) -> object:
         """A payload from start to end. Raises :exc:`DecodeError`."""
         unpack = self._unpack
         raw = bytes(buffer[start:end]) if unpack is None else unpack(buffer, start)[0]
         return raw if self.memo is None else self.memo[raw]
 
 
-def _unpacker(code: str | None) -> Callable[[Buffer, int], tuple[object]] | None:
+def _unpacker(code: str | None) -> Callable[[BytesLike, int], tuple[object]] | None:
     return None if code is None else struct.Struct(f"!{code}").unpack_from
 
 

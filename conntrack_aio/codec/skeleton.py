@@ -24,7 +24,7 @@ from typing import NamedTuple, cast
 import attrs
 
 from ..errors import DecodeError
-from ..netlink.attributes import HEADER, Buffer, walk
+from ..netlink.attributes import HEADER, BytesLike, walk
 from .schema import Branch, Field, Fork, Leaf, Schema, schema_of
 
 
@@ -73,7 +73,7 @@ class Survey:
     """From where to where stand the bytes that make the skeleton what it is."""
 
 
-def survey(cls: type[object], buffer: Buffer, start: int, end: int) -> Survey:
+def survey(cls: type[object], buffer: BytesLike, start: int, end: int) -> Survey:
     """Find the values of a class in the attributes from start to end. Raises :exc:`DecodeError`."""
     walk = _Walk(buffer)
     return Survey(walk.object(schema_of(cls), start, end, ()), walk.kept, walk.fixed)
@@ -90,7 +90,7 @@ def _check_alike(field: Field, found: Found | None, other: Field, beside: Found 
 class _Walk:
     """Through the attributes of a message."""
 
-    def __init__(self, buffer: Buffer) -> None:
+    def __init__(self, buffer: BytesLike) -> None:
         self.kept: list[Kept] = []
         self.fixed: list[tuple[int, int]] = []
         self._buffer = buffer

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 from ..errors import ResourceExhausted
-from ..netlink.bpf import MOST
+from ..netlink.bpf import MAX_INSTRUCTIONS
 from ..netlink.threads import run_in_thread
 from .always import is_always
 from .dump import DumpFilter, FilterFeatures, Needs, compile_dump, needs_of
@@ -22,7 +22,12 @@ from .program import EventFilter, ProgramCompiler
 LARGE: Final = 256
 """A match of more ranges, networks and names than this is worked out on a worker thread."""
 
-_LIMITS: Final = (MOST, MOST // 2, MOST // 4, MOST // 8)
+_LIMITS: Final = (
+    MAX_INSTRUCTIONS,
+    MAX_INSTRUCTIONS // 2,
+    MAX_INSTRUCTIONS // 4,
+    MAX_INSTRUCTIONS // 8,
+)
 """Instructions of the programs that are tried: ``net.core.optmem_max`` is 20 KiB on older kernels,
 which is room for some 2,500."""
 
@@ -112,7 +117,9 @@ class Compiled:
                 return
             yield found
 
-    def program(self, *, constant: bool = False, limit: int = MOST) -> EventFilter | None:
+    def program(
+        self, *, constant: bool = False, limit: int = MAX_INSTRUCTIONS
+    ) -> EventFilter | None:
         """The narrowest program of at most ``limit`` instructions; ``None``, if it would take
         all."""
         key = constant, limit

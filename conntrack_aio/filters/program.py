@@ -22,7 +22,7 @@ from ..model.declare import Integer
 from ..model.flow import Flow
 from ..model.tuples import TCP
 from ..netlink import attributes, nfnetlink
-from ..netlink.bpf import Assembler, Label, Program, TooLong
+from ..netlink.bpf import Assembler, JumpLabel, Program, ProgramTooLong
 from ..netlink.messages import HEADER_SIZE
 from ..uapi.filter import BPF_MAXINSNS
 from ..uapi.nfnetlink_conntrack import CTA_PROTOINFO
@@ -107,7 +107,7 @@ class ProgramCompiler:
         compiler = _Compiler(limit, most, constant=constant)
         try:
             return compiler.compile(node), compiler.exact
-        except TooLong:
+        except ProgramTooLong:
             return None
 
 
@@ -129,9 +129,9 @@ class _Compiler:
             return alone.program(alone.ret(_WHOLE_MESSAGE))
         return self._code.program(start)
 
-    def _node(self, node: Node, then: Label, other: Label, *, wide: bool) -> Label:
+    def _node(self, node: Node, then: JumpLabel, other: JumpLabel, *, wide: bool) -> JumpLabel:
         if isinstance(node, All | Any) and not self._constant and len(node.parts) > self._limit:
-            raise TooLong("each part takes an instruction")
+            raise ProgramTooLong("each part takes an instruction")
         if isinstance(node, All):
             for part in reversed(node.parts):
                 then = self._node(part, then, other, wide=wide)
@@ -148,7 +148,7 @@ class _Compiler:
             return unknown
         simple = self._simplified(node, wide=wide)
         if simple.weight > self._limit:
-            raise TooLong("each range takes an instruction")
+            raise ProgramTooLong("each range takes an instruction")
         return self._atom(simple, then, other, unknown)
 
     def _simplified(self, node: Atom, *, wide: bool) -> Atom:
@@ -160,7 +160,7 @@ class _Compiler:
         self.exact &= simple == node
         return simple
 
-    def _atom(self, node: Atom, then: Label, other: Label, unknown: Label) -> Label:
+    def _atom(self, node: Atom, then: JumpLabel, other: JumpLabel, unknown: JumpLabel) -> JumpLabel:
         if isinstance(node, Addresses):
             return self._addresses(node, then, other, unknown)
         if isinstance(node, Bits):
@@ -179,7 +179,9 @@ class _Compiler:
 
     # -- numbers ------------------------------------------------------------------------------
 
-    def _numbers(self, node: Numbers, then: Label, other: Label, unknown: Label) -> Label:
+    def _numbers(
+        self, node: Numbers, then: JumpLabel, other: JumpLabel, unknown: JumpLabel
+    ) -> JumpLabel:
         field = node.field
         if field is FAMILY:
             test = self._ranges(node.values, then, other)
@@ -199,8 +201,8 @@ class _Compiler:
         return absent
 
     def _number(
-        self, place: Place, values: Intervals, then: Label, other: Label, absent: Label
-    ) -> Label:
+        self, place: Place, values: Intervals, then: JumpLabel, other: JumpLabel, absent: JumpLabel
+    ) -> JumpLabel:
         if _size(place) > 4:
             test = other
             for first, last in reversed(values):
@@ -208,7 +210,9 @@ class _Compiler:
             return self._find(place.path, test, absent)
         return self._find_and_load(place, self._ranges(values, then, other), absent)
 
-    def _zone(self, field: NumberField, values: Intervals, then: Label, other: Label) -> Label:
+    def _zone(
+        self, field: NumberField, values: Intervals, then: JumpLabel, other: JumpLabel
+    ) -> JumpLabel:
         zero = then if any(first == 0 for first, _ in values) else other
         test = self._ranges(values, then, other)
         both = self._find_and_load(places("zone")[0], test, zero)
@@ -219,7 +223,9 @@ class _Compiler:
         side, _, _ = field.name.partition(".")
         return self._find_and_load(places(side, "zone")[0], test, both)
 
-    def _state(self, values: Intervals, then: Label, other: Label, unknown: Label) -> Label:
+    def _state(
+        self, values: Intervals, then: JumpLabel, other: JumpLabel, unknown: JumpLabel
+    ) -> JumpLabel:
         absent = unknown
         for place in reversed(places("protoinfo", "state")):
             proto = _STATES[CTA_PROTOINFO(place.path[1])] << 8
@@ -231,7 +237,9 @@ class _Compiler:
             absent = self._find_and_load(place, self._ranges(found, then, other), absent)
         return absent
 
-    def _ranges(self, values: Sequence[tuple[int, int]], then: Label, other: Label) -> Label:
+    def _ranges(
+        self, values: Sequence[tuple[int, int]], then: JumpLabel, other: JumpLabel
+    ) -> JumpLabel:
         """Whether A is in these."""
         if len(values) > _LEAF:
             middle = len(values) // 2
@@ -246,7 +254,7 @@ class _Compiler:
                 other = self._code.jump_at_least(first, inside, other) if first else inside
         return other
 
-    def _from(self, first: int, then: Label, other: Label) -> Label:
+    def _from(self, first: int, then: JumpLabel, other: JumpLabel) -> JumpLabel:
         """Whether the 64 bits at X are at least this."""
         high, low = divmod(first, 1 << 32)
         test = self._code.jump_at_least(low, then, other)
@@ -254,7 +262,7 @@ class _Compiler:
         test = self._code.jump_above(high, then, self._code.jump_equal(high, same, other))
         return self._code.load_relative(4, _VALUE, test)
 
-    def _up_to(self, last: int, then: Label, other: Label) -> Label:
+    def _up_to(self, last: int, then: JumpLabel, other: JumpLabel) -> JumpLabel:
         """Whether the 64 bits at X are at most this."""
         if last == (1 << 64) - 1:
             return then
@@ -262,7 +270,9 @@ class _Compiler:
 
     # -- addresses ----------------------------------------------------------------------------
 
-    def _addresses(self, node: Addresses, then: Label, other: Label, unknown: Label) -> Label:
+    def _addresses(
+        self, node: Addresses, then: JumpLabel, other: JumpLabel, unknown: JumpLabel
+    ) -> JumpLabel:
         v4_place, v6_place = places(*node.field.path)
         v4, v6 = other, other
         if node.v6:
@@ -274,7 +284,7 @@ class _Compiler:
         family = self._code.jump_equal(FAMILY.words["ipv4"], v4, v6)
         return self._code.load_absolute(1, _FAMILY_AT, family)
 
-    def _v4(self, values: Intervals, then: Label, other: Label) -> Label:
+    def _v4(self, values: Intervals, then: JumpLabel, other: JumpLabel) -> JumpLabel:
         """Whether the 32 bits at X are in these: as ranges or as prefixes, whichever is shorter."""
         found = prefixes(values, 32)
         groups = len({length for _, length in found})
@@ -284,8 +294,8 @@ class _Compiler:
         return self._words(found, 32, 0, then, other)
 
     def _words(
-        self, nets: list[tuple[int, int]], width: int, at: int, then: Label, other: Label
-    ) -> Label:
+        self, nets: list[tuple[int, int]], width: int, at: int, then: JumpLabel, other: JumpLabel
+    ) -> JumpLabel:
         """Whether the bits at X, from ``at`` on, have one of these prefixes."""
         shift = width - at - 32
         ending = [net for net in nets if net[1] <= at + 32]
@@ -311,7 +321,7 @@ class _Compiler:
             other = self._code.load_relative(4, offset, test)
         return other
 
-    def _choose(self, where: Sequence[tuple[int, Label]], other: Label) -> Label:
+    def _choose(self, where: Sequence[tuple[int, JumpLabel]], other: JumpLabel) -> JumpLabel:
         """Where to go on, by what A is."""
         if len(where) > _LEAF:
             middle = len(where) // 2
@@ -324,13 +334,15 @@ class _Compiler:
 
     # -- bits and texts -----------------------------------------------------------------------
 
-    def _mark(self, node: Bits, then: Label, other: Label) -> Label:
+    def _mark(self, node: Bits, then: JumpLabel, other: JumpLabel) -> JumpLabel:
         test = self._code.jump_equal(node.value, then, other)
         if node.mask != 0xFFFFFFFF:
             test = self._code.mask(node.mask, test)
         return self._find_and_load(places("mark")[0], test, other if node.value else then)
 
-    def _labels(self, node: Bits, then: Label, other: Label, unknown: Label) -> Label:
+    def _labels(
+        self, node: Bits, then: JumpLabel, other: JumpLabel, unknown: JumpLabel
+    ) -> JumpLabel:
         """Whether the bits of the mask are as they should be, word by word.
 
         The bytes of the attribute are in this machine's order, in words as long as a pointer: they
@@ -351,13 +363,15 @@ class _Compiler:
             then = self._code.load_relative(4, _VALUE + at, test)
         return self._find(place.path, then, unknown)
 
-    def _texts(self, node: Texts, then: Label, other: Label, unknown: Label) -> Label:
+    def _texts(
+        self, node: Texts, then: JumpLabel, other: JumpLabel, unknown: JumpLabel
+    ) -> JumpLabel:
         (place,) = places(*node.field.path)
         for text in reversed(node.values):
             other = self._text(text.encode() + b"\0", then, other)
         return self._find(place.path, other, unknown)
 
-    def _text(self, data: bytes, then: Label, other: Label) -> Label:
+    def _text(self, data: bytes, then: JumpLabel, other: JumpLabel) -> JumpLabel:
         """Whether the attribute at X has just these bytes."""
         at = len(data)
         while at:
@@ -371,11 +385,11 @@ class _Compiler:
 
     # -- attributes ---------------------------------------------------------------------------
 
-    def _find(self, path: Iterable[int], then: Label, absent: Label) -> Label:
+    def _find(self, path: Iterable[int], then: JumpLabel, absent: JumpLabel) -> JumpLabel:
         """Go on with X where the attribute is."""
         return self._code.find(_START, path, self._code.to_index(then), absent)
 
-    def _find_and_load(self, place: Place, then: Label, absent: Label) -> Label:
+    def _find_and_load(self, place: Place, then: JumpLabel, absent: JumpLabel) -> JumpLabel:
         """Go on with A the attribute's value."""
         load = self._code.load_relative(_size(place), _VALUE, then)
         return self._find(place.path, load, absent)

@@ -1,1 +1,1 @@
-"""Generic netlink: messages, attributes, conversations and sockets. Knows nothing of conntrack."""
+"""Generic netlink: messages, attributes, requests and sockets. Knows nothing of conntrack."""

@@ -1,7 +1,7 @@
-"""Walking and packing attributes: ``struct nlattr``, length and type in host byte order.
+"""Read and pack attributes: ``struct nlattr``, with length and type in host byte order.
 
-The kernel's own rules (``lib/nlattr.c``): an attribute's length counts its 4-byte header and not
-its padding; the next one starts at the next multiple of four.
+The rules are the kernel's (``lib/nlattr.c``): an attribute's length includes its 4-byte header but
+not its padding; the next attribute starts at the next multiple of four.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from ..errors import DecodeError
 from ..uapi.netlink import NLA_F_NESTED, NLA_TYPE_MASK
 
-Buffer = bytes | bytearray | memoryview
+BytesLike = bytes | bytearray | memoryview
+"""A buffer that messages are read from."""
 
 HEADER = struct.Struct("=HH")
 MAX_PAYLOAD = 0xFFFF - HEADER.size
@@ -20,12 +21,12 @@ _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
 def walk(
-    buffer: Buffer, start: int, end: int, name: Callable[[int], str] = str
+    buffer: BytesLike, start: int, end: int, name: Callable[[int], str] = str
 ) -> Iterator[tuple[int, bool, int, int]]:
     """Yield ``(number, nested flag, payload start, payload end)`` of each attribute.
 
-    Raises :exc:`DecodeError` at the first that does not fit, after having yielded those before;
-    ``name`` says what its path calls the attribute.
+    :param name: returns the name of an attribute for the path in an error.
+    :raises DecodeError: at the first attribute that does not fit, after yielding those before it.
     """
     while start < end:
         if end - start < 4:
@@ -42,9 +43,9 @@ def walk(
 
 
 def pack(number: int, payload: bytes, *, nested: bool = False) -> bytes:
-    """One attribute with its header and padding.
+    """Return one attribute with its header and padding.
 
-    Raises :exc:`ValueError` beyond 65531 bytes, and for a number that is not of 14 bits.
+    :raises ValueError: when the payload exceeds 65531 bytes, or the number has more than 14 bits.
     """
     length = len(payload) + 4
     if length > 0xFFFF:
@@ -56,15 +57,15 @@ def pack(number: int, payload: bytes, *, nested: bool = False) -> bytes:
 
 
 def pack_nest(number: int, *attributes: bytes) -> bytes:
-    """An attribute that holds others."""
+    """Return an attribute that contains other attributes."""
     return pack(number, b"".join(attributes), nested=True)
 
 
 def pack_text(number: int, text: str) -> bytes:
-    """A NUL-terminated string."""
+    """Return an attribute that contains a NUL-terminated string."""
     return pack(number, text.encode() + b"\0")
 
 
 def pack_be32(number: int, value: int) -> bytes:
-    """An unsigned 32-bit integer in network byte order, as netfilter has them."""
+    """Return an attribute with an unsigned 32-bit integer in network byte order."""
     return pack(number, value.to_bytes(4, "big"))

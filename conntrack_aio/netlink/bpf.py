@@ -1,12 +1,12 @@
-"""An assembler of classic BPF: programs that the kernel runs on each message before it queues it.
+"""Assemble classic BPF: programs that the kernel runs on each message before queueing it.
 
-Such a program only ever jumps forward. So it is built from its end: each instruction is put in
-front of those that may follow it, whose places are known by then, and which it names by them. A
-conditional jump has eight bits for its distance. Where that is too little it goes to an
-unconditional one, which has 32, in reach; many can share one.
+A program only jumps forward. So the assembler builds it from its end: it puts each instruction in
+front of those that may follow it, whose positions are known by then. A conditional jump has eight
+bits for its distance. Where that is too little, it goes to an unconditional jump within reach,
+which has 32 bits; many conditional jumps can share one.
 
-What is known here is netlink's: messages, and attributes in nests (``bpf_skb_get_nlattr``). The
-kernel's own word on all of it is Documentation/networking/filter.rst.
+This module knows netlink messages, and attributes in nests (``bpf_skb_get_nlattr``). The kernel
+documents classic BPF in Documentation/networking/filter.rst.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from ..uapi.filter import (
 
 _U32: Final = 0xFFFFFFFF
 _NEAR: Final = 255
-"""How many instructions a conditional jump can pass over."""
+"""The number of instructions that a conditional jump can skip."""
 
 _FORMAT: Final = struct.Struct("=HBBI")
 _FIND: Final = (SKF_AD_OFF + SKF_AD_NLATTR) & _U32
@@ -52,11 +52,11 @@ _FIND_INSIDE: Final = (SKF_AD_OFF + SKF_AD_NLATTR_NEST) & _U32
 
 _SIZES: Final = {4: BPF_W, 2: BPF_H, 1: BPF_B}
 
-MOST: Final = BPF_MAXINSNS
-"""Instructions that a program may have."""
+MAX_INSTRUCTIONS: Final = BPF_MAXINSNS
+"""The number of instructions that the kernel accepts in a program."""
 
-Label = int
-"""A place in a program: how many instructions there are from it to the end."""
+JumpLabel = int
+"""A position in a program: the number of instructions from it to the end."""
 
 
 class Instruction(NamedTuple):
@@ -68,116 +68,121 @@ class Instruction(NamedTuple):
     k: int
 
 
-class TooLong(Exception):
-    """The program is longer than it may be."""
+class ProgramTooLong(Exception):
+    """The program has more instructions than its limit."""
 
 
 class Program(tuple[Instruction, ...]):
-    """A whole program."""
+    """A complete program."""
 
     __slots__ = ()
 
     def pack(self) -> bytes:
-        """As the kernel takes it."""
+        """Return the program as an array of ``struct sock_filter``."""
         return b"".join([_FORMAT.pack(*instruction) for instruction in self])
 
     def __str__(self) -> str:
-        """A listing, an instruction a line; jumps name the lines that they go to."""
+        """Return a listing with one instruction per line; jumps name their target lines."""
         return "\n".join(f"{at:4}: {_describe(at, each)}" for at, each in enumerate(self))
 
 
 class Assembler:
-    """A program in the making, from its end.
+    """Assemble a program from its end.
 
-    Registers: A, into which everything is loaded and which is compared, and X, an offset or an
-    attribute's type. Each method returns the :data:`Label` of what it has put in front, and raises
-    :exc:`TooLong` where that is too much.
+    There are two registers. A is loaded and compared; X is an offset or an attribute's type. Each
+    method puts instructions in front of the program and returns their :data:`JumpLabel`. It raises
+    :exc:`ProgramTooLong` when the program would exceed its limit.
     """
 
     def __init__(self, limit: int = BPF_MAXINSNS) -> None:
         self._limit = limit
         self._code: list[Instruction] = []
-        """In reverse."""
-        self._islands: dict[Label, Label] = {}
-        """The last unconditional jump to a place."""
+        """The instructions in reverse order."""
+        self._relays: dict[JumpLabel, JumpLabel] = {}
+        """The latest unconditional jump to each target."""
 
     def __len__(self) -> int:
         return len(self._code)
 
-    def program(self, start: Label) -> Program:
-        """All of it; it begins at ``start``."""
-        self._be_at(start)
+    def program(self, start: JumpLabel) -> Program:
+        """Return the complete program, which begins at ``start``."""
+        self._continue_at(start)
         return Program(reversed(self._code))
 
-    # -- where to go on -----------------------------------------------------------------------
+    # -- returns and jumps --------------------------------------------------------------------
 
-    def ret(self, size: int) -> Label:
-        """End: take so many bytes of the message (``0xffffffff``: all), or with 0 drop it."""
+    def ret(self, size: int) -> JumpLabel:
+        """Accept ``size`` bytes of the message (``0xffffffff``: all), or drop it if that is 0."""
         return self._put(BPF_RET | BPF_K, size)
 
-    def jump_equal(self, k: int, then: Label, other: Label) -> Label:
-        """Whether A is ``k``."""
+    def jump_equal(self, k: int, then: JumpLabel, other: JumpLabel) -> JumpLabel:
+        """Go to ``then`` if A equals ``k``, else to ``other``."""
         return self._jump(BPF_JEQ, k, then, other)
 
-    def jump_at_least(self, k: int, then: Label, other: Label) -> Label:
-        """Whether A, unsigned, is ``k`` or more."""
+    def jump_at_least(self, k: int, then: JumpLabel, other: JumpLabel) -> JumpLabel:
+        """Go to ``then`` if A, unsigned, is at least ``k``, else to ``other``."""
         return self._jump(BPF_JGE, k, then, other)
 
-    def jump_above(self, k: int, then: Label, other: Label) -> Label:
-        """Whether A, unsigned, is more than ``k``."""
+    def jump_above(self, k: int, then: JumpLabel, other: JumpLabel) -> JumpLabel:
+        """Go to ``then`` if A, unsigned, is more than ``k``, else to ``other``."""
         return self._jump(BPF_JGT, k, then, other)
 
-    def jump_any(self, mask: int, then: Label, other: Label) -> Label:
-        """Whether A has any of these bits."""
+    def jump_any(self, mask: int, then: JumpLabel, other: JumpLabel) -> JumpLabel:
+        """Go to ``then`` if A has any of the bits of ``mask``, else to ``other``."""
         return self._jump(BPF_JSET, mask, then, other)
 
-    def _jump(self, test: int, k: int, then: Label, other: Label) -> Label:
+    def _jump(self, test: int, k: int, then: JumpLabel, other: JumpLabel) -> JumpLabel:
         if then == other:
             return then
-        # To reach the one may take an instruction, which makes the way to the other longer by one.
+        # Reaching one target may take an instruction, which moves the other target away by one.
         then = self._near(then, 1)
         other = self._near(other, 0)
         here = len(self._code)
         return self._put(BPF_JMP | test | BPF_K, k, here - then, here - other)
 
-    def _near(self, target: Label, more: int) -> Label:
-        """The target, or a jump to it that is in reach."""
-        for label in (target, self._islands.get(target, target)):
+    def _near(self, target: JumpLabel, more: int) -> JumpLabel:
+        """Return the target, or the label of a jump to it within reach."""
+        for label in (target, self._relays.get(target, target)):
             if len(self._code) + more - label <= _NEAR:
                 return label
-        island = self._put(BPF_JMP | BPF_JA, len(self._code) - target)
-        self._islands[target] = island
-        return island
+        relay = self._put(BPF_JMP | BPF_JA, len(self._code) - target)
+        self._relays[target] = relay
+        return relay
 
-    # -- what A and X are ---------------------------------------------------------------------
+    # -- the registers ------------------------------------------------------------------------
 
-    def load_absolute(self, size: int, offset: int, after: Label) -> Label:
-        """A = so many bytes (4, 2, 1) of the message, in network byte order.
+    def load_absolute(self, size: int, offset: int, after: JumpLabel) -> JumpLabel:
+        """Load ``size`` bytes (4, 2 or 1) of the message into A, in network byte order.
 
-        A program that loads from beyond the message's end drops it.
+        A load from beyond the end of a message drops the message.
         """
         return self._before(after, BPF_LD | _SIZES[size] | BPF_ABS, offset)
 
-    def load_relative(self, size: int, offset: int, after: Label) -> Label:
-        """A = so many bytes of the message at X + ``offset``."""
+    def load_relative(self, size: int, offset: int, after: JumpLabel) -> JumpLabel:
+        """Load ``size`` bytes of the message at X + ``offset`` into A."""
         return self._before(after, BPF_LD | _SIZES[size] | BPF_IND, offset)
 
-    def load(self, k: int, after: Label) -> Label:
-        """A = k."""
+    def load(self, k: int, after: JumpLabel) -> JumpLabel:
+        """Load the number ``k`` into A."""
         return self._before(after, BPF_LD | BPF_IMM, k)
 
-    def to_index(self, after: Label) -> Label:
-        """X = A."""
+    def to_index(self, after: JumpLabel) -> JumpLabel:
+        """Copy A to X."""
         return self._before(after, BPF_MISC | BPF_TAX, 0)
 
-    def mask(self, mask: int, after: Label) -> Label:
-        """A &= mask."""
+    def mask(self, mask: int, after: JumpLabel) -> JumpLabel:
+        """Clear the bits of A that are not in ``mask``."""
         return self._before(after, BPF_ALU | BPF_AND | BPF_K, mask)
 
-    def find(self, start: int, path: Iterable[int], after: Label, absent: Label) -> Label:
-        """A = where the attribute lies that has this path of types from ``start`` on.
+    def find(
+        self, start: int, path: Iterable[int], after: JumpLabel, absent: JumpLabel
+    ) -> JumpLabel:
+        """Load the position of the attribute with this path of types into A.
 
-        The attribute's value begins four bytes behind that.
+        The attribute's value begins four bytes after that position.
+
+        :param start: the position of the first attribute of the message.
+        :param absent: where to go if there is no such attribute.
         """
         here = after
         for depth, type_ in reversed([*enumerate(path)]):
@@ -187,25 +192,25 @@ class Assembler:
             here = self._before(here, BPF_LDX | BPF_IMM, type_)
         return self.load(start, here)
 
-    # -- writing ------------------------------------------------------------------------------
+    # -- writing instructions -----------------------------------------------------------------
 
-    def _before(self, after: Label, code: int, k: int) -> Label:
-        """An instruction behind which it goes on at ``after``."""
-        self._be_at(after)
+    def _before(self, after: JumpLabel, code: int, k: int) -> JumpLabel:
+        """Put an instruction after which the program continues at ``after``."""
+        self._continue_at(after)
         return self._put(code, k)
 
-    def _be_at(self, label: Label) -> None:
+    def _continue_at(self, label: JumpLabel) -> None:
         if label != len(self._code):
             self._put(BPF_JMP | BPF_JA, len(self._code) - label)
 
-    def _put(self, code: int, k: int, jt: int = 0, jf: int = 0) -> Label:
+    def _put(self, code: int, k: int, jt: int = 0, jf: int = 0) -> JumpLabel:
         if len(self._code) >= self._limit:
-            raise TooLong(f"more than {self._limit} instructions")
+            raise ProgramTooLong(f"more than {self._limit} instructions")
         self._code.append(Instruction(code, jt, jf, k))
         return len(self._code)
 
 
-# -- to be read ---------------------------------------------------------------------------------
+# -- listing ------------------------------------------------------------------------------------
 
 _LOADED: Final = {BPF_W: "4 bytes", BPF_H: "2 bytes", BPF_B: "1 byte"}
 _TESTS: Final = {BPF_JEQ: "=", BPF_JGE: ">=", BPF_JGT: ">", BPF_JSET: "&"}
@@ -228,8 +233,8 @@ def _describe(at: int, instruction: Instruction) -> str:
     if code & 0x07 == BPF_JMP:
         return f"if A {_TESTS[code & 0xF0]} {k:#x} go to {at + 1 + jt}, else to {at + 1 + jf}"
     if k == _FIND:
-        return "A = where attribute X is, from A on"
+        return "A = position of attribute X, searching from A"
     if k == _FIND_INSIDE:
-        return "A = where attribute X is, in the nest at A"
+        return "A = position of attribute X in the nest at A"
     where = "X + " if code & 0xE0 == BPF_IND else ""
     return f"A = {_LOADED[code & 0x18]} at {where}{k}"

@@ -1,16 +1,17 @@
-"""The conversation with the kernel, without any I/O: bytes out, datagrams in, outcomes.
+"""Requests and their replies, without any I/O: bytes to send, datagrams to feed, responses.
 
-The rules that hold here:
+These rules hold for every exchange with the kernel:
 
-- Every request asks for an acknowledgement and ends with it, or with an error. ctnetlink marks
-  single answers as multipart although no DONE follows, and answers some requests with nothing
-  but the acknowledgement; neither must leave a caller waiting.
-- A dump ends with DONE, with an error, or with an acknowledgement (how the kernel says that there
-  was nothing to start).
-- An answer belongs to the request whose sequence number it carries. What carries another is
-  dropped and counted: it answers a request whose caller went away.
-- A request refused for want of privilege ends its datagram: the kernel does not answer the
-  requests behind it (``nfnetlink_rcv_skb``).
+- Every request asks for an acknowledgement, and ends with it or with an error. ctnetlink marks
+  single replies as multipart although no DONE follows, and it answers some requests with nothing
+  but the acknowledgement. Neither may leave a caller waiting.
+- A dump ends with DONE, with an error, or with an acknowledgement. The acknowledgement means that
+  the kernel had nothing to start.
+- An answer (a reply, an acknowledgement or an error) belongs to the request whose sequence number
+  it carries. An answer with any other number is dropped and counted as a stray reply: its caller
+  was cancelled.
+- A request that the kernel refuses for lack of privilege ends its datagram: the kernel does not
+  answer the requests behind it (``nfnetlink_rcv_skb``).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import attrs
 from ..errors import DecodeError, KernelError, NoReply, failed, kernel_error
 from ..uapi.netlink import NLM_F
 from . import messages
-from .attributes import Buffer
+from .attributes import BytesLike
 from .messages import Failure, Message
 
 _REQUEST = int(NLM_F.REQUEST | NLM_F.ACK)
@@ -35,7 +36,7 @@ _DUMP_INTR = int(NLM_F.DUMP_INTR)
 
 
 class Request(NamedTuple):
-    """One request: its type, flags beyond REQUEST and ACK, payload, and words for errors."""
+    """One request: its type, flags beyond REQUEST and ACK, payload, and wording for errors."""
 
     verb: str
     subject: object
@@ -45,16 +46,17 @@ class Request(NamedTuple):
     hints: Mapping[int, str] = MappingProxyType({})
     """What to do about an errno, where the request knows better than the errno's class."""
     meanings: Mapping[int, int] = MappingProxyType({})
-    """The errno that the kernel ought to have answered, for one that says something else."""
+    """The accurate errno for each errno with which the kernel answers misleadingly."""
 
     def pack(self, seq: int) -> bytes:
+        """Return the complete message with this sequence number."""
         return messages.pack(self.type, self.flags | _REQUEST, seq, self.payload)
 
     def __str__(self) -> str:
         return f"{self.verb} {self.subject}" if self.subject is not None else self.verb
 
     def error(self, failure: Failure) -> KernelError:
-        """The exception that says how this request was refused."""
+        """Return the exception that says how the kernel refused this request."""
         if failure.call is not None:
             return failed(str(self), failure.call)
         code = self.meanings.get(failure.errno, failure.errno)
@@ -62,7 +64,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """A message that answers a request: its type, flags and payload (nfgenmsg first)."""
+    """A message that the kernel sent for a request: type, flags and payload (nfgenmsg first)."""
 
     type: int
     flags: int
@@ -70,39 +72,45 @@ class Reply(NamedTuple):
 
 
 @attrs.define
-class Outcome:
-    """What became of one request."""
+class Response:
+    """One request with its replies and its failure."""
 
     request: Request
     replies: list[Reply] = attrs.field(factory=list[Reply])
     failure: Failure | None = None
-    """``None`` until the kernel has answered; errno 0 is success."""
+    """The kernel's verdict: errno 0 is success; ``None`` until the kernel has answered."""
     unreadable: OSError | None = None
-    """Why the answer can't be read, if that is so."""
+    """The error with which reading the answers failed, if it did."""
 
     @property
     def error(self) -> KernelError | NoReply | None:
-        """The exception that this outcome amounts to, or ``None`` for success."""
+        """Return the exception for this response, or ``None`` for success."""
         if self.failure is None:
-            why = "" if self.unreadable is None else f", for it can't be read: {self.unreadable}"
-            return NoReply(f"{self.request}: no answer came; it may have been carried out{why}")
+            what = "the kernel did not answer"
+            if self.unreadable is not None:
+                what = f"the kernel's answer can't be read ({self.unreadable})"
+            return NoReply(f"{self.request}: {what}; the request may have been carried out")
         return self.request.error(self.failure) if self.failure.errno else None
 
     def result(self) -> list[Reply]:
-        """The replies. Raises what :attr:`error` is."""
+        """Return the replies.
+
+        :raises KernelError: when the kernel refused the request.
+        :raises NoReply: when no answer came, or it can't be read.
+        """
         if (error := self.error) is not None:
             raise error
         return self.replies
 
 
-class Sequence32:
-    """Sequence numbers: 32 bits, never 0, which is that of events."""
+class SequenceNumbers:
+    """Hand out sequence numbers: 32 bits, and never 0, which is the number of events."""
 
     def __init__(self) -> None:
         self._last = 0
 
-    def take(self, count: int) -> int:
-        """The first of ``count`` consecutive numbers."""
+    def reserve(self, count: int) -> int:
+        """Reserve ``count`` consecutive numbers and return the first."""
         first = self._last + 1
         if first + count > 0xFFFFFFFF:
             first = 1
@@ -110,149 +118,175 @@ class Sequence32:
         return first
 
 
-Taker = Callable[[list[Outcome]], None]
-"""Takes the outcomes of an exchange that has ended, though its caller may have been cancelled."""
+OnResponses = Callable[[list[Response]], None]
+"""A callback for the responses of a completed exchange, even if its caller was cancelled."""
 
 
 class Answers:
-    """What requests of consecutive sequence numbers are answered, in the order in which they went.
+    """Collect the answers to requests with consecutive sequence numbers, in the order of sending.
 
-    Most answers say that it was done, and nothing else: those cost no object.
+    Most answers are an acknowledgement and nothing else: those cost no object.
     """
 
     def __init__(self, seq: int, count: int) -> None:
         self.failures: list[Failure | None] = [None] * count
-        """``None`` until the kernel has answered; errno 0 is success."""
+        """The verdict on each request: errno 0 is success; ``None`` until the kernel answers."""
         self.replies: dict[int, list[Reply]] = {}
-        """Of the requests, by their index, that were answered with something."""
-        self.strays = 0
-        """Messages that answered nothing of this."""
+        """The replies, by the index of their request; requests without replies are absent."""
+        self.stray_replies = 0
+        """Messages that answer none of these requests."""
         self.lossy = False
-        """Whether answers were dropped on the way: what is unanswered may have been carried out."""
+        """Whether the kernel dropped answers: an unanswered request may have been carried out."""
         self.unreadable: OSError | None = None
-        """Why the answers can't be read, if the system refuses to hand them out."""
+        """The error with which reading the answers failed, if it did."""
         self.following: Answers | None = None
-        """What was asked next on the same socket: its answers may come while some here are due."""
+        """The answers to the next requests on the same socket, which may arrive before these."""
         self.open = count
-        """How many are unanswered."""
+        """The number of unanswered requests."""
         self._seq = seq
 
     @property
     def done(self) -> bool:
+        """Return whether every request is answered."""
         return self.open == 0
 
-    def feed(self, buffer: Buffer, length: int) -> None:
-        """Take in a datagram. Raises :exc:`DecodeError` if it is not netlink."""
-        seq = messages.acknowledged(buffer, length)
+    def feed(self, buffer: BytesLike, length: int) -> None:
+        """Take in the first ``length`` bytes of ``buffer`` as one datagram.
+
+        :raises DecodeError: when the datagram is not netlink.
+        """
+        seq = messages.parse_success(buffer, length)
         if seq is not None:
-            self._take(seq, messages.SUCCESS)
+            self._add(seq, messages.SUCCESS)
             return
         for message in messages.walk(buffer, length):
             if message.type == messages.ERROR:
-                self._take(message.seq, messages.parse_error(buffer, message))
+                self._add(message.seq, messages.parse_error(buffer, message))
             elif message.type == messages.DONE:
-                self._take(message.seq, messages.parse_done(buffer, message))
+                self._add(message.seq, messages.parse_done(buffer, message))
             else:
                 payload = bytes(buffer[message.start : message.end])
-                self._take(message.seq, Reply(message.type, message.flags, payload))
+                self._add(message.seq, Reply(message.type, message.flags, payload))
 
-    def _take(self, seq: int, answer: Failure | Reply) -> None:
+    def _add(self, seq: int, answer: Failure | Reply) -> None:
         index = seq - self._seq
         if not 0 <= index < len(self.failures):
             if self.following is None:
-                self.strays += 1
+                self.stray_replies += 1
             else:
-                self.following._take(seq, answer)
+                self.following._add(seq, answer)
         elif isinstance(answer, Reply):
             self.replies.setdefault(index, []).append(answer)
         elif self.failures[index] is None:
             self.failures[index] = answer
             self.open -= 1
             if not self.open:
-                self.end()
+                self.complete()
 
-    def dry(self) -> None:
-        """Nothing more is waiting: settle what the kernel then never will."""
+    def note_drained(self) -> None:
+        """Note that the socket has nothing more to read.
+
+        If the first request was refused for lack of privilege, the kernel will not answer the
+        requests behind it: they get the same failure.
+        """
         first = self.failures[0]
         if first is not None and first.errno == errno.EPERM and not self.lossy:
-            self.settle(first)
+            self.fail_unanswered(first)
 
-    def settle(self, failure: Failure) -> None:
-        """Have all that is unanswered answered with this."""
+    def note_lost(self, unreadable: OSError | None = None) -> None:
+        """Note that answers are missing, to these requests or to the following ones.
+
+        :param unreadable: the error with which the system refuses to hand out the answers.
+        """
+        answers: Answers | None = self
+        while answers is not None:
+            answers.lossy = True
+            answers.unreadable = unreadable
+            answers = answers.following
+
+    def fail_unanswered(self, failure: Failure) -> None:
+        """Answer all unanswered requests with ``failure``."""
         for index, known in enumerate(self.failures):
             if known is None:
-                self._take(self._seq + index, failure)
+                self._add(self._seq + index, failure)
 
-    def end(self) -> None:
-        """Nothing more is waited for."""
+    def complete(self) -> None:
+        """React to the last answer. Subclasses override this method."""
 
 
 class Exchange(Answers):
-    """Requests sent as one datagram, each with its outcome."""
+    """Requests that are sent as one datagram, and a response for each.
 
-    def __init__(self, requests: Sequence[Request], seq: int, taker: Taker | None = None) -> None:
+    The caller and the thread that sends share an exchange. Whichever releases it last completes it.
+    """
+
+    def __init__(
+        self, requests: Sequence[Request], seq: int, on_responses: OnResponses | None = None
+    ) -> None:
         super().__init__(seq, len(requests))
         self.requests = requests
         self.data = b"".join([request.pack(seq + i) for i, request in enumerate(requests)])
-        self.begun = False
-        """Whether it was sent, or a thread is about to."""
+        self.started = False
+        """Whether the datagram was sent, or a thread is about to send it."""
         self.sent = False
-        self.late = False
-        """Whether it took longer than it may; a thread may still be at it."""
+        self.timed_out = False
+        """Whether a thread took too long; it may still be working on this exchange."""
         self.error: Exception | None = None
-        """What ended it on a thread, if the kernel's answer is not netlink."""
-        self._taker = taker
-        # The collector may have its caller leave while this very thread is in here.
-        self._held = threading.RLock()
-        self._holders = 1
+        """The exception on the thread, if the kernel's answer is not netlink."""
+        self._on_responses = on_responses
+        # The garbage collector may release the caller's share on this very thread, inside the lock.
+        self._lock = threading.RLock()
+        self._users = 1
 
     @property
-    def outcomes(self) -> list[Outcome]:
-        """What became of each so far."""
+    def responses(self) -> list[Response]:
+        """Return a response for each request, as far as the kernel has answered."""
         return [
-            Outcome(request, self.replies.get(index, []), self.failures[index], self.unreadable)
+            Response(request, self.replies.get(index, []), self.failures[index], self.unreadable)
             for index, request in enumerate(self.requests)
         ]
 
-    def begin(self) -> bool:
-        """Whether it is to be sent, perhaps by a thread: not, if its caller has left it."""
-        with self._held:
-            if self._holders:
-                self._holders += 1
-                self.begun = True
-            return self._holders > 0
+    def acquire(self) -> bool:
+        """Share this exchange in order to send it; return ``False`` if the caller released it."""
+        with self._lock:
+            if self._users:
+                self._users += 1
+                self.started = True
+            return self._users > 0
 
-    def leave(self) -> None:
-        """To be called by its caller and by who sent it: the last ends it."""
-        with self._held:
-            self._holders -= 1
-            last = not self._holders
+    def release(self) -> None:
+        """Give up one share. The caller and the thread that acquired it each call this once."""
+        with self._lock:
+            self._users -= 1
+            last = not self._users
         if last and self.sent:
-            self.end()
+            self.complete()
 
-    def end(self) -> None:
-        """Nothing more is waited for: hand the outcomes to the taker, once."""
-        taker, self._taker = self._taker, None
-        if taker is not None:
-            taker(self.outcomes)
+    def complete(self) -> None:
+        """Pass the responses to the callback, once."""
+        on_responses, self._on_responses = self._on_responses, None
+        if on_responses is not None:
+            on_responses(self.responses)
 
 
 class DumpExchange:
-    """One dump: a request, and datagrams full of entries until the kernel says that it is done."""
+    """One dump: a request, and datagrams full of entries until the kernel ends the dump."""
 
     def __init__(self, request: Request, seq: int) -> None:
         self.request = request
         self.data = request._replace(flags=request.flags | _DUMP).pack(seq)
         self.interrupted = False
-        self.strays = 0
+        """Whether the kernel flagged the dump as inconsistent (``NLM_F_DUMP_INTR``)."""
+        self.stray_replies = 0
+        """Messages that do not belong to this dump."""
         self.failure: Failure | None = None
-        """``None`` until the dump has ended; errno 0 is its regular end."""
+        """The end of the dump: errno 0 is the regular one; ``None`` until it has ended."""
         self.seq = seq
 
-    def takes(self, buffer: Buffer, message: Message) -> bool:
-        """Whether a message is one of the entries; what else it says is noted."""
+    def takes(self, buffer: BytesLike, message: Message) -> bool:
+        """Return whether a message is an entry of this dump; record what other messages say."""
         if message.seq != self.seq:
-            self.strays += 1
+            self.stray_replies += 1
             return False
         if message.flags & _DUMP_INTR:
             self.interrupted = True
@@ -265,5 +299,5 @@ class DumpExchange:
         return False
 
     def broken(self, error: DecodeError) -> None:
-        """What came is not netlink: that ends it, for where the next message starts is unknown."""
+        """End the dump because a datagram is not netlink: the next message can't be located."""
         self.failure = Failure(errno.EBADMSG, str(error))

@@ -1,6 +1,6 @@
-"""Messages: ``struct nlmsghdr`` and the kernel's two of its own, error and done.
+"""Messages: ``struct nlmsghdr``, and netlink's own two kinds of message, error and done.
 
-All of it is in host byte order (linux/netlink.h).
+Everything is in host byte order (linux/netlink.h).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..errors import REFUSALS, DecodeError, KernelError
 from ..uapi.netlink import NLM_F, NLMSG, NLMSGERR_ATTR
 from . import attributes
-from .attributes import Buffer
+from .attributes import BytesLike
 
 HEADER = struct.Struct("=IHHII")
 HEADER_SIZE = HEADER.size
@@ -25,7 +25,7 @@ _ACK_TLVS = int(NLM_F.ACK_TLVS)
 
 
 class Message(NamedTuple):
-    """The header of a received message, and where in the buffer its payload lies."""
+    """The header of a received message, and the position of its payload in the buffer."""
 
     type: int
     flags: int
@@ -35,10 +35,10 @@ class Message(NamedTuple):
     end: int
 
 
-def at(buffer: Buffer, offset: int, length: int) -> Message:
-    """The message at ``offset`` in a datagram of ``length`` bytes.
+def parse_header(buffer: BytesLike, offset: int, length: int) -> Message:
+    """Read the header of the message at ``offset`` in a datagram of ``length`` bytes.
 
-    Raises :exc:`DecodeError` if its length cannot be.
+    :raises DecodeError: when the message's length is impossible.
     """
     if length - offset < HEADER_SIZE:
         raise DecodeError(f"{length - offset} bytes are left over after the last message")
@@ -48,37 +48,38 @@ def at(buffer: Buffer, offset: int, length: int) -> Message:
     return Message(kind, flags, seq, port, offset + HEADER_SIZE, offset + size)
 
 
-def walk(buffer: Buffer, length: int) -> Iterator[Message]:
+def walk(buffer: BytesLike, length: int) -> Iterator[Message]:
     """Yield the messages in the first ``length`` bytes of a datagram.
 
-    Raises :exc:`DecodeError` at the first whose length cannot be.
+    :raises DecodeError: at the first message whose length is impossible.
     """
     offset = 0
     while offset < length:
-        message = at(buffer, offset, length)
+        message = parse_header(buffer, offset, length)
         yield message
         offset = (message.end + 3) & ~3
 
 
 def pack(kind: int, flags: int, seq: int, payload: bytes, port: int = 0) -> bytes:
-    """One message, with its padding. The kernel ignores the port of a request."""
+    """Return one message with its padding. The kernel ignores the port id of a request."""
     size = HEADER_SIZE + len(payload)
     return HEADER.pack(size, kind, flags, seq, port) + payload + bytes(-size & 3)
 
 
 class Failure(NamedTuple):
-    """What the kernel says of a request that it refused (``errno`` 0: that it carried out)."""
+    """The kernel's verdict on a request: why it refused it, or errno 0 for success."""
 
     errno: int
     detail: str | None = None
+    """The text of the kernel's extended acknowledgement."""
     offset: int | None = None
-    """Where in the request the offending attribute stands, counted from its header."""
+    """The position of the offending attribute in the request, counted from its header."""
     call: KernelError | None = None
-    """The system call that was refused, if the kernel never saw the request."""
+    """The error of the system call that was refused, if the kernel never saw the request."""
 
     @classmethod
     def of(cls, error: OSError) -> Failure:
-        """What a socket raised instead of sending a request, or of receiving the answer."""
+        """Return the failure for an error that a socket raised when sending or receiving."""
         known = error if isinstance(error, KernelError) else None
         refused = known if error.errno in REFUSALS else None
         return cls(error.errno or errno.EIO, None if known is None else known.detail, call=refused)
@@ -87,10 +88,10 @@ class Failure(NamedTuple):
 SUCCESS = Failure(0)
 
 
-def acknowledged(buffer: Buffer, length: int) -> int | None:
-    """The request that a datagram says was carried out, if that is all it says; else ``None``.
+def parse_success(buffer: BytesLike, length: int) -> int | None:
+    """Return the sequence number of a datagram that is one acknowledgement; else ``None``.
 
-    What :func:`walk` and :func:`parse_error` would find out too, at a third of the cost.
+    :func:`walk` and :func:`parse_error` give the same result; this takes a third of their time.
     """
     if length != _ACK.size:
         return None
@@ -98,39 +99,39 @@ def acknowledged(buffer: Buffer, length: int) -> int | None:
     return seq if size == length and kind == ERROR and not code else None
 
 
-def parse_done(buffer: Buffer, message: Message) -> Failure:
-    """The code at the end of a dump: 0 from most kernels and subsystems, absent from some."""
+def parse_done(buffer: BytesLike, message: Message) -> Failure:
+    """Read the end of a dump. Its code is 0 from most subsystems and kernels; some omit it."""
     if message.end - message.start < 4:
         return Failure(0)
     (code,) = _ERRNO.unpack_from(buffer, message.start)
-    return Failure(-code, *_extended(buffer, message, message.start + 4))
+    return Failure(-code, *_extended_ack(buffer, message, message.start + 4))
 
 
-def parse_error(buffer: Buffer, message: Message) -> Failure:
-    """Read ``struct nlmsgerr`` and the extended acknowledgement behind it.
+def parse_error(buffer: BytesLike, message: Message) -> Failure:
+    """Read ``struct nlmsgerr`` and the extended acknowledgement after it.
 
-    Raises :exc:`DecodeError` if it is too short to hold a code.
+    :raises DecodeError: when the message is too short to hold a code.
     """
     if message.end - message.start < 4:
         raise DecodeError("an error message without a code")
     (code,) = _ERRNO.unpack_from(buffer, message.start)
-    return Failure(-code, *_extended(buffer, message, explanation_of(buffer, message)))
+    return Failure(-code, *_extended_ack(buffer, message, extended_ack_start(buffer, message)))
 
 
-def explanation_of(buffer: Buffer, message: Message) -> int:
-    """Where the attributes of an error's extended acknowledgement start, if it has any."""
-    behind = message.start + 4 + HEADER_SIZE
-    if behind <= message.end and not message.flags & _CAPPED:
-        # The kernel echoes the whole request, aligned, before what it has to say. A success
-        # is always capped, whether its flags say so or not.
+def extended_ack_start(buffer: BytesLike, message: Message) -> int:
+    """Return where the attributes of an error's extended acknowledgement start, if it has any."""
+    start = message.start + 4 + HEADER_SIZE
+    if start <= message.end and not message.flags & _CAPPED:
+        # The kernel echoes the whole request, aligned, before these attributes. An acknowledgement
+        # of success is always capped, even if its flags do not say so (netlink_ack).
         (code,) = _ERRNO.unpack_from(buffer, message.start)
         (echoed, *_) = HEADER.unpack_from(buffer, message.start + 4)
         if code:
-            behind += (max(echoed, HEADER_SIZE) - HEADER_SIZE + 3) & ~3
-    return behind
+            start += (max(echoed, HEADER_SIZE) - HEADER_SIZE + 3) & ~3
+    return start
 
 
-def _extended(buffer: Buffer, message: Message, start: int) -> tuple[str | None, int | None]:
+def _extended_ack(buffer: BytesLike, message: Message, start: int) -> tuple[str | None, int | None]:
     text: str | None = None
     offset: int | None = None
     if not message.flags & _ACK_TLVS:
@@ -142,7 +143,7 @@ def _extended(buffer: Buffer, message: Message, start: int) -> tuple[str | None,
             elif number == NLMSGERR_ATTR.OFFS and last - first >= 4:
                 (offset,) = _OFFSET.unpack_from(buffer, first)
     except DecodeError:
-        # The code is what counts; a garbled explanation must not hide it.
+        # The code is what counts: a malformed explanation must not hide it.
         pass
     return text, offset
 

@@ -1,14 +1,14 @@
-"""Having the kernel load the modules of connection tracking.
+"""Make the kernel load the modules of connection tracking.
 
-A netlink socket of netfilter's protocol makes it load ``nfnetlink``; a request of the subsystem
-ctnetlink ``nf_conntrack_netlink``, and with it ``nf_conntrack`` (``request_module`` in
-``netlink_create`` and ``nfnetlink_rcv_msg``). Both wait until it is done.
+Opening a netlink socket of netfilter's protocol makes the kernel load ``nfnetlink``
+(``request_module`` in ``netlink_create``). A request to the subsystem ctnetlink makes it load
+``nf_conntrack_netlink``, and with it ``nf_conntrack`` (``nfnetlink_rcv_msg``). Both calls return
+only when the module is loaded.
 """
 
 from __future__ import annotations
 
 import errno
-from contextlib import closing
 from typing import Final
 
 from ..errors import InvalidRequest, NoReply, NotSupported, PermissionDenied, kernel_error
@@ -17,7 +17,7 @@ from ..uapi.netlink import NETLINK
 from ..uapi.nfnetlink import NFNL_SUBSYS
 from . import nfnetlink
 from .exchange import Exchange, Request
-from .socket import open_socket
+from .receiving import run_exchange
 
 LOAD: Final = "load connection tracking"
 
@@ -26,40 +26,32 @@ MISSING: Final = (
     "`modprobe nf_conntrack_netlink` says why. In a container, run that on the host; kernels of "
     "clouds and of small images have their modules in a package of their own"
 )
-"""What to do where the kernel knows no ctnetlink."""
+"""What to do if the kernel has no ctnetlink."""
 
 _REFUSED: Final = (
-    "The module nf_conntrack is not loaded, and a program needs CAP_NET_ADMIN to have the kernel "
+    "The module nf_conntrack is not loaded, and a program needs CAP_NET_ADMIN to make the kernel "
     "load it: run this as root, or run `modprobe nf_conntrack_netlink` once"
 )
 
 _GET_STATS: Final = 5
-"""``IPCTNL_MSG_CT_GET_STATS``: how many entries there are, the cheapest of all requests."""
+"""``IPCTNL_MSG_CT_GET_STATS``: the number of entries, the cheapest of all requests."""
 
 
 def load_conntrack() -> None:
-    """Have the kernel load connection tracking, if it has not; in any network namespace.
+    """Make the kernel load connection tracking, if it has not; in any network namespace.
 
-    It sends a request that changes nothing, from a socket of its own, and blocks until the modules
+    This sends a request that changes nothing, on a socket of its own. It blocks until the modules
     are loaded, which can take tens of milliseconds.
 
-    :raises NotSupported: the kernel has no ctnetlink, or can't load its module.
-    :raises PermissionDenied: this program lacks CAP_NET_ADMIN.
+    :raises NotSupported: when the kernel has no ctnetlink, or can't load its module.
+    :raises PermissionDenied: when this program lacks CAP_NET_ADMIN.
     """
     kind = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, _GET_STATS)
     exchange = Exchange([Request(LOAD, None, kind, 0, nfnetlink.pack(0))], seq=1)
     try:
-        with closing(open_socket(NETLINK.NETFILTER)) as socket:
-            socket.send(exchange.data)
-            while not exchange.done:
-                try:
-                    size = socket.receive()
-                except BlockingIOError:
-                    break  # it is loaded all the same: the kernel answers before it returns
-                exchange.feed(socket.buffer, size)
-        exchange.outcomes[0].result()
+        run_exchange(NETLINK.NETFILTER, exchange)
     except NoReply:
-        pass
+        pass  # the module is loaded all the same: the kernel has carried the request out
     except (InvalidRequest, NotSupported) as error:
         raise NotSupported(errno.EOPNOTSUPP, LOAD, hint=MISSING) from error
     except PermissionDenied as error:

@@ -1,12 +1,11 @@
-"""Network namespaces: naming one, and doing something inside it.
+"""Name network namespaces and call functions inside them.
 
-A namespace is entered on a thread made for it, which then ends: ``setns()`` moves a thread, and a
-thread that went back could fail to. libc's ``setns`` and ``unshare`` are called through ctypes on
-Python 3.11, which lacks them.
+A namespace is entered on a new thread, which then ends: ``setns()`` moves a thread, and moving it
+back could fail. Python 3.11 lacks ``setns`` and ``unshare``, so libc's are called through ctypes.
 
-Nothing is ever done in a namespace because it may be the right one. What identifies a namespace is
-its file's device and inode, which no other one has while it lives; a socket that was made in it
-keeps it alive.
+Nothing is done in a namespace that only may be the right one. The device and inode of its file
+identify a namespace: no other namespace has them while it lives. A socket that was opened in a
+namespace keeps it alive.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ from .threads import no_thread
 T = TypeVar("T")
 
 Identity = tuple[int, int]
-"""What no other living namespace has: the device and the inode of its file."""
+"""The device and inode of a namespace's file, which no other living namespace has."""
 
 _HERE = "/proc/thread-self/ns/net"
-_SHORTAGES = SHORTAGES - {errno.ENOSPC}  # of which the kernel says that namespaces are too many
+_SHORTAGES = SHORTAGES - {errno.ENOSPC}  # with which the kernel refuses too many namespaces
 
 NAMED = "/run/netns"
-"""Where ``ip netns`` keeps its names."""
+"""The directory in which ``ip netns`` keeps its names."""
 
 
 @attrs.frozen
 class NetNS:
-    """A network namespace by what names it. Nothing is opened until it is used."""
+    """A network namespace by its name, path, process or descriptor. It is opened only when used."""
 
     _path: str | None
     _fd: int | None
@@ -48,18 +47,22 @@ class NetNS:
 
     @classmethod
     def from_name(cls, name: str) -> NetNS:
-        """A namespace that ``ip netns add`` made."""
+        """Return a namespace that ``ip netns add`` made.
+
+        :raises TypeError: when the name is not text.
+        :raises ValueError: when it can't be the name of a namespace.
+        """
         try:
             name = as_str(name)
         except TypeError as error:
-            raise TypeError(f"the name of a network namespace is text: {error}") from None
+            raise TypeError(f"the name of a network namespace must be text: {error}") from None
         if not name or "/" in name or name in {".", ".."}:
             raise ValueError(f"{describe_value(name)} is not the name of a network namespace")
         return cls(f"{NAMED}/{name}", None, f"namespace {name!r}")
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str]) -> NetNS:
-        """A namespace by a file: ``/proc/PID/ns/net``, or whatever one is mounted on."""
+        """Return a namespace by its file: ``/proc/PID/ns/net``, or where it is mounted."""
         path = os.fspath(path)
         if issubclass(type(path), str):  # pyright: ignore[reportUnnecessaryIsInstance] - or bytes
             path = as_str(path)
@@ -67,7 +70,7 @@ class NetNS:
 
     @classmethod
     def from_pid(cls, pid: int) -> NetNS:
-        """The namespace that a process lives in when it is used.
+        """Return the namespace in which a process is when the namespace is used.
 
         :raises TypeError: when the id is not an integer.
         :raises ValueError: when it has more than 31 bits, so that no process has it.
@@ -75,20 +78,29 @@ class NetNS:
         try:
             pid = as_int(pid)
         except TypeError as error:
-            raise TypeError(f"the id of a process is a number: {error}") from None
+            raise TypeError(f"the id of a process must be a number: {error}") from None
         if pid.bit_length() > 31:
             raise ValueError(f"the id of a process has at most 31 bits; got {describe_value(pid)}")
         return cls(f"/proc/{pid:d}/ns/net", None, f"namespace of process {pid}")
 
     @classmethod
     def from_fd(cls, fd: int) -> NetNS:
-        """A namespace by a descriptor, which stays the caller's and open until it was used."""
+        """Return a namespace by a descriptor.
+
+        The caller owns the descriptor and must keep it open until the namespace was used.
+        """
         fd = as_int(fd)
         return cls(None, fd, f"namespace at descriptor {describe_value(fd)}")
 
     @classmethod
     def of(cls, value: str | os.PathLike[str] | NetNS) -> NetNS:
-        """What ``netns=`` takes: a name, a path (anything with a slash), or a :class:`NetNS`."""
+        """Return the namespace for a value of ``netns=``: a name, a path or a :class:`NetNS`.
+
+        Text with a slash is a path; other text is a name.
+
+        :raises TypeError: when the value is of another type.
+        :raises ValueError: when it can't name a namespace.
+        """
         if isinstance(value, NetNS):
             return value
         if issubclass(type(value), str):
@@ -98,17 +110,18 @@ class NetNS:
         if isinstance(value, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
             return cls.from_path(value)
         raise TypeError(
-            f"netns takes a name, a path or a NetNS, not {describe_value(value)}; a number is "
-            "ambiguous: say NetNS.from_pid() or NetNS.from_fd()"
+            f"netns must be a name, a path or a NetNS; got {describe_value(value)}. A number is "
+            "ambiguous: use NetNS.from_pid() or NetNS.from_fd()"
         )
 
     def __str__(self) -> str:
         return self._label
 
     def open(self) -> int:
-        """A new descriptor of the namespace.
+        """Open the namespace and return a new descriptor.
 
-        Raises :exc:`NamespaceError`, and :exc:`ResourceExhausted` if there are no more descriptors.
+        :raises NamespaceError: when it does not exist or may not be opened.
+        :raises ResourceExhausted: when there are no more descriptors.
         """
         try:
             if self._fd is not None:
@@ -122,8 +135,8 @@ class NetNS:
             )
             refusal.hint = {
                 errno.ENOENT: "There is no such namespace",
-                errno.EACCES: "This program may not open it; to look into another user's process "
-                "takes CAP_SYS_PTRACE",
+                errno.EACCES: "This program may not open it: another user's process needs "
+                "CAP_SYS_PTRACE",
             }.get(error.errno or 0, refusal.hint)
             raise failed(f"open the {self}", refusal) from error
         except OverflowError as error:
@@ -131,10 +144,11 @@ class NetNS:
 
 
 def run_inside(fd: int, function: Callable[[], T], label: str = "network namespace") -> T:
-    """Call ``function`` on a new thread inside the namespace ``fd``, and wait for it.
+    """Call ``function`` on a new thread inside the namespace ``fd``, and wait for its result.
 
-    Raises what it raises, :exc:`NamespaceError` where the namespace can't be entered, and
-    :exc:`ResourceExhausted` if no thread can be had for it.
+    :param label: the name of the namespace for errors.
+    :raises NamespaceError: when the namespace can't be entered.
+    :raises ResourceExhausted: when no thread can be started.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -164,7 +178,7 @@ def _not_entered(error: OSError, label: str) -> KernelError:
     refusal = call_error(
         error,
         "setns()",
-        needs="That needs CAP_SYS_ADMIN, here and in the user namespace that owns the network "
+        needs="This needs CAP_SYS_ADMIN, here and in the user namespace that owns the network "
         "namespace",
         cls=NamespaceError,
     )
@@ -173,18 +187,20 @@ def _not_entered(error: OSError, label: str) -> KernelError:
     return failed(f"enter the {label}", refusal)
 
 
-def run_beside(fd: int, home: Identity | None, name: NetNS | None, function: Callable[[], T]) -> T:
-    """Call ``function`` in the namespace that the socket ``fd`` was made in.
+def run_in_namespace_of(
+    fd: int, home: Identity | None, name: NetNS | None, function: Callable[[], T]
+) -> T:
+    """Call ``function`` in the network namespace in which the socket ``fd`` was opened.
 
-    That is here, if this thread lives there too, else on a thread made for it. The namespace is
-    asked of the socket (SIOCGSKNS, Linux 4.9), so that nobody has to keep a descriptor of it. Where
-    that is refused, it is opened by its name once more, and taken if it is still the same.
+    The call is made in this thread if it is in that namespace too, else on a new thread. The socket
+    itself leads to its namespace (SIOCGSKNS, Linux 4.9), so nothing has to keep a descriptor of it.
+    Where that ioctl is refused, the namespace is opened again as it was the first time, and used
+    only if it is still the same.
 
-    :param home: identifies the namespace; ``None`` where nothing did when the socket was made.
-    :param name: what it was opened by, if it was.
-
-    Raises what it raises; :exc:`NamespaceError` if there is no way to the namespace, or none that
-    is known to lead there; and :exc:`ResourceExhausted` without descriptors or threads.
+    :param home: the identity of the namespace; ``None`` if it was unknown when the socket was made.
+    :param name: how the namespace was opened, if it was.
+    :raises NamespaceError: when nothing leads to the namespace, or not surely.
+    :raises ResourceExhausted: when there are no more descriptors or threads.
     """
     if home is not None and home == current():
         return function()
@@ -217,7 +233,7 @@ def _namespace_of(fd: int, home: Identity | None, name: NetNS | None) -> int:
 
 
 def identify(namespace: int) -> Identity | None:
-    """Return what identifies the namespace of a descriptor; ``None`` if that can't be known."""
+    """Return the identity of a descriptor's namespace; ``None`` if it can't be read."""
     try:
         info = os.fstat(namespace)
     except OSError:
@@ -226,7 +242,7 @@ def identify(namespace: int) -> Identity | None:
 
 
 def current() -> Identity | None:
-    """Return what identifies the calling thread's namespace; ``None`` without a /proc."""
+    """Return the identity of the calling thread's namespace; ``None`` without a /proc."""
     try:
         info = os.stat(_HERE)
     except OSError:
@@ -235,7 +251,10 @@ def current() -> Identity | None:
 
 
 def _check_shortage(error: OSError, request: str) -> None:
-    """Raises :exc:`ResourceExhausted` if that is what the error means."""
+    """Check whether an error is a shortage.
+
+    :raises ResourceExhausted: when it is.
+    """
     if error.errno in _SHORTAGES:
         raise kernel_error(error.errno, request) from error
 
@@ -243,11 +262,17 @@ def _check_shortage(error: OSError, request: str) -> None:
 if sys.version_info >= (3, 12):
 
     def setns(fd: int, kind: int) -> None:
-        """Move this thread into a namespace. Raises :exc:`OSError`."""
+        """Move this thread into a namespace.
+
+        :raises OSError: when the kernel refuses it.
+        """
         os.setns(fd, kind)
 
     def unshare(kinds: int) -> None:
-        """Move this thread into new namespaces. Raises :exc:`OSError`."""
+        """Move this thread into new namespaces.
+
+        :raises OSError: when the kernel refuses it.
+        """
         os.unshare(kinds)
 
 else:
@@ -258,18 +283,24 @@ else:
 
             function = getattr(ctypes.CDLL(None, use_errno=True), name)
         except (ImportError, AttributeError, MemoryError, OSError) as error:
-            # Of a Python without ctypes, of a C library without the call, or where memory may not
-            # be both written and executed.
-            hint = f"Python 3.11 makes this call by ctypes, which can't be loaded: {error!r}"
+            # Python lacks ctypes, or the C library the call, or memory may not be both writable
+            # and executable.
+            hint = f"Python 3.11 makes this call through ctypes, which failed: {error!r}"
             raise NamespaceError(errno.ENOSYS, f"{name}()", hint=hint) from error
         if function(*arguments):
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
 
     def setns(fd: int, kind: int) -> None:
-        """Move this thread into a namespace. Raises :exc:`OSError`."""
+        """Move this thread into a namespace.
+
+        :raises OSError: when the kernel refuses it.
+        """
         _libc("setns", fd, kind)
 
     def unshare(kinds: int) -> None:
-        """Move this thread into new namespaces. Raises :exc:`OSError`."""
+        """Move this thread into new namespaces.
+
+        :raises OSError: when the kernel refuses it.
+        """
         _libc("unshare", kinds)

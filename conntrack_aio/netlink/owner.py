@@ -11,30 +11,33 @@ from ..errors import UsedElsewhere
 class Owner:
     """The process and the event loop that run when this object is made.
 
-    A forked process has copies of all that its parent had, but not its threads, and shares the
-    sockets: a request of one may take the answer of the other. In another event loop, a task would
-    wait for what only the first one can wake.
+    A forked process has copies of everything that its parent had except the threads, and it shares
+    the sockets: one process may receive the reply to the other's request. A task in another event
+    loop would wait for what only the first loop can wake.
     """
 
     def __init__(self) -> None:
-        """:raises RuntimeError: when no event loop runs here."""
+        """Record the current process and event loop.
+
+        :raises RuntimeError: when no event loop runs here.
+        """
         self._pid = os.getpid()
         self._loop = eventloop.current()
 
     @property
     def is_this_process(self) -> bool:
-        """Whether this is the process that opened the connection."""
+        """Return whether this is the process that opened the connection."""
         return os.getpid() == self._pid
 
     @property
     def is_running_here(self) -> bool:
-        """Whether the caller runs inside the event loop of the connection."""
+        """Return whether the caller runs inside the event loop of the connection."""
         return self.is_this_process and self._loop.is_running_here()
 
     def check(self) -> None:
         """Check where a coroutine runs.
 
-        :raises UsedElsewhere: when that is another process or another event loop.
+        :raises UsedElsewhere: in another process or another event loop.
         """
         self.check_process()
         if not self._loop.is_running_here():
@@ -45,7 +48,7 @@ class Owner:
     def check_call(self) -> None:
         """Check where a plain function runs, which may be outside of every event loop.
 
-        :raises UsedElsewhere: when that is another process or another event loop.
+        :raises UsedElsewhere: in another process or another event loop.
         """
         self.check_process()
         if self._loop.is_running_here():
@@ -57,7 +60,10 @@ class Owner:
         self.check()
 
     def check_process(self) -> None:
-        """:raises UsedElsewhere: in another process."""
+        """Check which process runs.
+
+        :raises UsedElsewhere: in another process.
+        """
         if not self.is_this_process:
             raise UsedElsewhere(
                 f"this connection belongs to process {self._pid}, and this one was forked from it: "

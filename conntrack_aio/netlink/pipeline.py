@@ -1,17 +1,16 @@
-"""Many requests, window after window: while the kernel carries one out, the next is made.
+"""Send many requests, window after window: the next is made while the kernel carries one out.
 
-Netlink does its work inside ``send``, which for many requests is most of the time there is. So a
+The kernel does its work inside ``sendmsg``, which takes most of the time of many requests. So a
 thread sends, and meanwhile the event loop's thread makes the next window and reads the answers of
-the one before.
+the previous one.
 
-The thread makes one system call a window and leaves the answers to the loop: every call gives up
-the interpreter's lock, and from a loop that is busy it takes up to 5 ms to get it back. Once a
-window that is nothing; once an answer it would be all there is.
+The thread makes one system call for each window and leaves the answers to the event loop. Every
+call releases the interpreter's lock, and if the loop is busy, getting it back takes up to 5 ms.
+Once in a window that is nothing. Once for each answer it would take longer than all the rest.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections import deque
@@ -22,204 +21,202 @@ from typing import Final
 import anyio
 
 from ..errors import DecodeError, ResourceExhausted
-from .exchange import Answers, Sequence32
+from .exchange import Answers, SequenceNumbers
 from .messages import Failure
+from .receiving import receive_answers, wait_for_answers
 from .socket import NetlinkSocket
-from .threads import Doorbell, Threads
+from .threads import Threads, Wakeup
 
-WINDOW: Final = 256
-"""Requests that are sent by one call, at most."""
+WINDOW_SIZE: Final = 256
+"""Requests in a window at most."""
 
 DEPTH: Final = 2
-"""Windows that may be under way: one that is being sent, and one whose answers are read."""
+"""Windows that may be unfinished: the one being sent, and the one whose answers are read."""
 
-ACKNOWLEDGEMENT: Final = 1536
-"""What an acknowledgement takes of the receive buffer at most: some 830 bytes as a rule, 1,344
-with many words of the kernel's."""
+ACKNOWLEDGEMENT_COST: Final = 1536
+"""Bytes of the receive buffer that an acknowledgement takes at most: usually some 830, and 1,344
+with a long message of the kernel's."""
 
-ANSWER: Final = 3072
-"""What a reply of up to 2 KiB takes, and the acknowledgement behind it."""
+ANSWER_COST: Final = 3072
+"""Bytes of the receive buffer that a reply of up to 2 KiB and its acknowledgement take."""
 
-RECEIVE_BUFFER: Final = DEPTH * WINDOW * ANSWER // 2
-"""What is asked for (the kernel doubles it). Where less is granted, the windows are smaller."""
+RECEIVE_BUFFER: Final = DEPTH * WINDOW_SIZE * ANSWER_COST // 2
+"""The receive buffer to ask for, which the kernel doubles. If less is granted, the windows are
+smaller."""
 
-_DATAGRAM: Final = 128 * 1024
-"""A send is no larger, which the default send buffer of 208 KiB has room for."""
+_DATAGRAM_SIZE: Final = 128 * 1024
+"""Bytes in one datagram at most, for which the default send buffer of 208 KiB has room."""
 
 
-class Flight(Answers):
-    """A window of requests that is under way."""
+class RequestWindow(Answers):
+    """A window of requests that were pushed, and their answers."""
 
     def __init__(self, requests: Sequence[bytes], seq: int) -> None:
         super().__init__(seq, len(requests))
         self.sent = False
-        """Whether the kernel has carried it out, or refused to take it."""
+        """Whether the kernel has carried the requests out, or sending them failed."""
         self.error: BaseException | None = None
-        """Why it could not be sent."""
+        """The error with which sending failed."""
         self._requests = requests
 
     def datagrams(self) -> list[bytes]:
-        """What is to be sent: nearly always one; none for no requests, of which a send fails."""
+        """Return the datagrams to send, nearly always one.
+
+        There is none for no requests: sending an empty datagram fails.
+        """
         if not self._requests:
             return []
         whole = b"".join(self._requests)
-        if len(whole) <= _DATAGRAM or len(self._requests) == 1:
+        if len(whole) <= _DATAGRAM_SIZE or len(self._requests) == 1:
             return [whole]
         datagrams = [b""]
         for request in self._requests:
-            if len(datagrams[-1]) + len(request) > _DATAGRAM:
+            if len(datagrams[-1]) + len(request) > _DATAGRAM_SIZE:
                 datagrams.append(b"")
             datagrams[-1] += request
         return [datagram for datagram in datagrams if datagram]
 
 
 class Pipeline:
-    """Requests on a socket of their own, of which the answers come in order.
-
-    ``answer`` is what those to one request take of the receive buffer, by which the window is
-    chosen: none must be lost.
-    """
+    """Send windows of requests on a socket of their own; the answers arrive in the same order."""
 
     def __init__(
-        self, socket: NetlinkSocket, threads: Threads, reply_timeout: float, answer: int
+        self, socket: NetlinkSocket, threads: Threads, reply_timeout: float, answer_cost: int
     ) -> None:
+        """Choose the window so that the receive buffer holds all answers.
+
+        :param reply_timeout: seconds that the kernel may take to answer a window.
+        :param answer_cost: bytes of the receive buffer that the answers to one request take.
+        """
         self.socket = socket
-        self.window = max(1, min(WINDOW, socket.least_receive_buffer // (DEPTH * answer)))
-        """How many requests a :meth:`push` may take."""
+        most = socket.least_receive_buffer // (DEPTH * answer_cost)
+        self.window_size = max(1, min(WINDOW_SIZE, most))
+        """The number of requests that a :meth:`push` may take."""
         self.requests = 0
-        self.strays = 0
-        self.overruns = 0
+        self.stray_replies = 0
         self._threads = threads
         self._reply_timeout = reply_timeout
-        self._sequence = Sequence32()
+        self._sequence = SequenceNumbers()
         self._pid = os.getpid()
-        self._bell = Doorbell()
-        # The collector may close it while this very thread is in here.
+        self._window_sent = Wakeup()
+        # The garbage collector may close this pipeline on this very thread, inside the lock.
         self._lock = threading.RLock()
-        self._queue: deque[Flight] = deque()
+        self._unsent: deque[RequestWindow] = deque()
         self._sending = False
-        self._unanswered: deque[Flight] = deque()
+        self._unanswered: deque[RequestWindow] = deque()
+
+    @property
+    def overruns(self) -> int:
+        """Return how often the receive buffer overflowed, which loses answers."""
+        return self.socket.overruns
 
     def reserve(self, count: int) -> int:
-        """The first of ``count`` sequence numbers, for the requests of the next push."""
-        return self._sequence.take(count)
+        """Reserve ``count`` sequence numbers for the next push and return the first."""
+        return self._sequence.reserve(count)
 
-    def push(self, requests: Sequence[bytes], seq: int) -> Flight:
-        """Send them, numbered from ``seq``, behind what was pushed before. Does not wait.
+    def push(self, requests: Sequence[bytes], seq: int) -> RequestWindow:
+        """Queue requests for sending behind those pushed before, without waiting.
 
-        Of those that were pushed, :data:`DEPTH` may be unfinished.
+        At most :data:`DEPTH` windows may be unfinished.
+
+        :param seq: the sequence number of the first request.
         """
-        flight = Flight(requests, seq)
+        window = RequestWindow(requests, seq)
         self.requests += len(requests)
         if self._unanswered:
-            self._unanswered[-1].following = flight
-        self._unanswered.append(flight)
+            self._unanswered[-1].following = window
+        self._unanswered.append(window)
         with self._lock:
             if not self.socket.closed:
-                self._queue.append(flight)
-            start = bool(self._queue) and not self._sending
+                self._unsent.append(window)
+            start = bool(self._unsent) and not self._sending
             self._sending = self._sending or start
         if start:
             try:
                 self._threads.start(self._send)
-            except ResourceExhausted as error:  # nothing of it was sent
+            except ResourceExhausted as error:  # nothing of the window was sent
                 with self._lock:
                     self._sending = False
-                    self._queue.clear()
-                flight.error, flight.sent = error, True
-        return flight
+                    self._unsent.clear()
+                window.error, window.sent = error, True
+        return window
 
     def _send(self) -> None:
-        """On a thread: send what there is, and then end."""
+        """Send all queued windows on the thread."""
         while True:
             with self._lock:
-                if not self._queue:
+                if not self._unsent:
                     self._sending = False
                     return
-                flight = self._queue.popleft()
+                window = self._unsent.popleft()
             try:
                 with self.socket.using():
-                    for datagram in flight.datagrams():
+                    for datagram in window.datagrams():
                         self.socket.send(datagram)
-            except BaseException as error:  # the loop's thread raises it, or tells of it
-                flight.error = error
-            flight.sent = True
-            self._bell.ring()
+            except BaseException as error:  # finish() handles it in the event loop's thread
+                window.error = error
+            window.sent = True
+            self._window_sent.notify()
 
-    async def finish(self, flight: Flight) -> None:
-        """Return when it has been answered. Flights need not be finished in their order.
+    async def finish(self, window: RequestWindow) -> None:
+        """Return when a window is answered. Windows may be finished in any order.
 
-        What is unanswered then, the kernel did not answer within the time for it, or the answer
-        was lost. Cancelled, it may be called again. Raises :exc:`anyio.ClosedResourceError`.
+        A request without an answer after that was not answered in time, or its answer was lost.
+        After a cancellation, this can be called again.
+
+        :raises anyio.ClosedResourceError: when the pipeline is closed.
         """
-        while not flight.sent:
+        while not window.sent:
             self._check_open()
-            await self._bell.wait()
-        if isinstance(flight.error, OSError):
-            # Of several datagrams the first may have gone: what was answered stays so.
-            self._receive(flight)
-            flight.settle(Failure.of(flight.error))
-        elif flight.error is not None:
-            raise flight.error
+            await self._window_sent.wait()
+        if isinstance(window.error, OSError):
+            # The first of several datagrams may have been sent: its answers are kept.
+            self._receive(window)
+            window.fail_unanswered(Failure.of(window.error))
+        elif window.error is not None:
+            raise window.error
         else:
-            self._receive(flight)
-            if flight.open and not flight.lossy:
-                await self._wait_for_the_rest(flight)
-        if flight in self._unanswered:
-            self._unanswered.remove(flight)
-        self.strays += flight.strays
-        flight.strays = 0
+            self._receive(window)
+            if window.open and not window.lossy:
+                with suppress(ResourceExhausted):
+                    await wait_for_answers(
+                        self.socket, window, self._reply_timeout, lambda: self._receive(window)
+                    )
+        if window in self._unanswered:
+            self._unanswered.remove(window)
+        self.stray_replies += window.stray_replies
+        window.stray_replies = 0
 
-    def _receive(self, flight: Flight) -> None:
-        """Take in what has come, until the flight is done."""
+    def _receive(self, window: RequestWindow) -> None:
+        """Receive what has come for ``window``, and before that for the windows sent before it."""
         self._check_open()
-        receive, buffer = self.socket.receive, self.socket.buffer
-        while flight.open:
-            # What was sent before it is answered before it.
+        while window.open:
             first = self._unanswered[0]
-            feed = first.feed
             try:
-                while first.open:
-                    feed(buffer, receive())
-                self._unanswered.popleft()
-            except BlockingIOError:
-                flight.dry()
-                return
-            except DecodeError:
-                self._lose(first)
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    # The answers can't be read, though the requests were carried out.
-                    self._lose(first, error)
+                if not receive_answers(self.socket, first):
+                    window.note_drained()
                     return
-                self._lose(first)
-                self.overruns += 1
-
-    def _lose(self, flight: Answers | None, error: OSError | None = None) -> None:
-        """Answers are missing, of this or of what follows; ``error`` is why none can be read."""
-        while flight is not None:
-            flight.lossy = True
-            flight.unreadable = error
-            flight = flight.following
-
-    async def _wait_for_the_rest(self, flight: Flight) -> None:
-        """Give a kernel that answers later its time."""
-        with anyio.move_on_after(self._reply_timeout), suppress(ResourceExhausted):
-            while flight.open and not flight.lossy:
-                await self.socket.wait_readable()
-                self._receive(flight)
+            except DecodeError:
+                first.note_lost()
+            except OSError as error:
+                # The answers can't be read, though the kernel has carried the requests out.
+                first.note_lost(error)
+                return
+            else:
+                self._unanswered.popleft()
 
     def _check_open(self) -> None:
         if self.socket.closed:
-            raise anyio.ClosedResourceError("it is closed")
+            raise anyio.ClosedResourceError("the pipeline is closed")
 
     def close(self) -> None:
-        """Send nothing more. Idempotent; in the event loop's thread.
+        """Send nothing more. Idempotent; call it in the event loop's thread.
 
-        What the thread is sending just now is carried out; it closes the socket afterwards.
+        If the thread is sending a window, the kernel carries it out, and the thread closes the
+        socket afterwards.
         """
         if self._pid == os.getpid():
             with self._lock:
-                self._queue.clear()
+                self._unsent.clear()
         self.socket.close()
-        self._bell.close()
+        self._window_sent.close()

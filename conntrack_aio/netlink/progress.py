@@ -1,69 +1,77 @@
-"""How far a socket's queue has been read, and whether what waited at a moment lies behind.
+"""Track how far a socket's queue has been read, and whether it was read past a given moment.
 
-Nothing here is I/O. The kernel does not number what it queues. But a queue that was found empty has
-nothing left of before; and what takes so much of the buffer at least can't be more messages than
-that: once as many were read, all that waited is behind, though the queue may never run dry.
+There is no I/O here. The kernel does not number the messages that it queues. But a queue that was
+found empty has nothing left from before. And if each message takes at least so many bytes of the
+receive buffer, the bytes that waited at a moment bound the number of messages. Once that many were
+read, everything that waited has been read, even if the queue is never empty.
 """
 
 from __future__ import annotations
 
 
 class Progress:
-    """A position in what a socket is sent, and the one up to which its reader has had it all."""
+    """The reader's position in a socket's queue, and the position up to which it is complete."""
 
     def __init__(self, least_cost: int) -> None:
-        """``least_cost`` is what a message takes of the receive buffer at least."""
+        """Start at position 0.
+
+        :param least_cost: bytes of the receive buffer that a message takes at least.
+        """
         self.position = 0
-        """Messages that were read, and gaps that were told; when the queue was found empty, this
-        moved on to the furthest mark, too."""
+        """Messages read plus gaps reported. When the queue is found empty, this also advances to
+        the furthest position that :meth:`position_after` has returned."""
         self._least_cost = least_cost
         self._furthest = 0
         self._gap: int | None = None
-        """The mark of what may still be older than the gap."""
+        """The position by which all messages older than the gap have been read."""
         self._before_gap = 0
 
-    def mark(self, waiting: int, *, lost: bool = False) -> int:
-        """The position by which what waits now, in so many bytes, has been read.
+    def position_after(self, waiting: int, *, lost: bool = False) -> int:
+        """Return the position by which all messages that wait now have been read.
 
-        ``lost`` says that messages were dropped of which no gap is known yet.
+        :param waiting: bytes of the receive buffer that are in use.
+        :param lost: whether the kernel dropped messages of which no gap is known yet.
         """
-        # A gap that was not told yet is something that waits.
-        untold = lost or self._gap is not None
-        mark = self.position + max(waiting // self._least_cost, untold)
-        self._furthest = max(self._furthest, mark)
-        return mark
+        # A gap that was not reported yet also has to be waited for.
+        unreported = lost or self._gap is not None
+        position = self.position + max(waiting // self._least_cost, unreported)
+        self._furthest = max(self._furthest, position)
+        return position
 
-    def read(self, count: int) -> None:
-        """So many messages were read."""
+    def note_read(self, count: int) -> None:
+        """Note that ``count`` messages were read."""
         self.position += count
 
-    def dry(self) -> None:
-        """The queue was found empty."""
+    def note_drained(self) -> None:
+        """Note that the queue was found empty."""
         self.position = max(self.position, self._furthest)
 
     @property
-    def told(self) -> int:
-        """The position up to which nothing is missing that would have to be told."""
+    def reported_position(self) -> int:
+        """Return the position up to which all messages were read and all gaps reported."""
         return self.position if self._gap is None else self._before_gap
 
     # -- after an overrun ---------------------------------------------------------------------
 
     @property
     def has_gap(self) -> bool:
-        """Whether messages were dropped behind those that wait, and it was not told yet."""
+        """Return whether the kernel dropped messages and the gap was not reported yet.
+
+        The gap follows the messages that waited when the receive buffer was full.
+        """
         return self._gap is not None
 
     @property
     def until_gap(self) -> int | None:
-        """How many further messages may be older than the gap, if there is one."""
+        """Return how many further messages may be older than the gap; ``None`` without a gap."""
         return None if self._gap is None else max(0, self._gap - self.position)
 
     def open_gap(self, receive_buffer: int) -> None:
-        """The buffer, of this size, was full."""
+        """Note an overrun: the receive buffer, of this size, was full."""
         self._before_gap = self.position
-        self._gap = self.mark(receive_buffer)
+        self._gap = self.position_after(receive_buffer)
 
     def close_gap(self) -> None:
-        """It is told now."""
+        """Note that the gap was reported."""
         self._gap = None
         self.position += 1

@@ -1,4 +1,4 @@
-"""The system calls of a socket, and looking on while they are made."""
+"""The system calls of a socket, and an observer for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class RawSocket(Protocol):
-    """What is used of a :class:`socket.socket`, so that a scripted kernel can stand in for it."""
+    """The methods of :class:`socket.socket` in use, so that tests can replace the kernel."""
 
     def fileno(self) -> int: ...
     def sendto(self, data: bytes, address: tuple[int, int], /) -> int: ...
@@ -24,23 +24,26 @@ class RawSocket(Protocol):
 
 
 class Observer(Protocol):
-    """Who is told what passes through one socket, in the thread that uses it; it never raises."""
+    """Observe the datagrams of one socket, in the thread that uses it. Methods must not raise."""
 
     def sent(self, data: bytes) -> None:
-        """This datagram went to the kernel, which has carried it out."""
+        """Observe a datagram to the kernel, which has carried it out."""
         ...
 
     def received(self, data: bytes, sender: tuple[int, int]) -> None:
-        """This datagram came, from this port and to these groups."""
+        """Observe a received datagram; the sender is a port id and a mask of groups."""
         ...
 
     def failed(self, error: OSError, data: bytes | None) -> None:
-        """``data`` could not be sent; ``None``: a read failed, other than by finding nothing."""
+        """Observe that ``data`` could not be sent, or that a read failed if it is ``None``.
+
+        A read that finds nothing is no failure.
+        """
         ...
 
 
 class ObservedSocket:
-    """A socket whose observer is told."""
+    """A raw socket that reports its datagrams to an observer."""
 
     def __init__(self, raw: RawSocket, observer: Observer) -> None:
         self._raw = raw
@@ -61,7 +64,7 @@ class ObservedSocket:
     def recvfrom_into(
         self, buffer: memoryview, nbytes: int, flags: int, /
     ) -> tuple[int, tuple[int, int]]:
-        with self._failures():
+        with self._report_failure():
             size, sender = self._raw.recvfrom_into(buffer, nbytes, flags)
         self._observer.received(bytes(buffer[: min(size, nbytes)]), sender)
         return size, sender
@@ -69,14 +72,14 @@ class ObservedSocket:
     def recvmsg_into(
         self, buffers: list[memoryview], ancbufsize: int, flags: int, /
     ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[int, int]]:
-        with self._failures():
-            size, control, told, sender = self._raw.recvmsg_into(buffers, ancbufsize, flags)
+        with self._report_failure():
+            size, control, set_flags, sender = self._raw.recvmsg_into(buffers, ancbufsize, flags)
         self._observer.received(b"".join(buffers)[:size], sender)
-        return size, control, told, sender
+        return size, control, set_flags, sender
 
     @contextmanager
-    def _failures(self) -> Generator[None]:
-        """Of a read, other than by finding nothing."""
+    def _report_failure(self) -> Generator[None]:
+        """Report a failed read to the observer, unless it only found nothing."""
         try:
             yield
         except BlockingIOError:
@@ -95,20 +98,20 @@ class ObservedSocket:
         self._raw.close()
 
 
-def _nobody(raw: RawSocket) -> Observer | None:
+def _no_observer(raw: RawSocket) -> Observer | None:
     return None
 
 
-_choose: Callable[[RawSocket], Observer | None] = _nobody
+_choose: Callable[[RawSocket], Observer | None] = _no_observer
 
 
 def observe(choose: Callable[[RawSocket], Observer | None]) -> None:
-    """Have ``choose`` asked at each new socket who wants to look on, if anybody does."""
+    """Call ``choose`` for each new socket; it returns the socket's observer, or ``None``."""
     global _choose
     _choose = choose
 
 
 def observed(raw: RawSocket) -> RawSocket:
-    """The socket as it is, if nobody looks on: then it costs nothing."""
+    """Wrap a new socket for its observer; without one, return it as it is, at no cost."""
     observer = _choose(raw)
     return raw if observer is None else ObservedSocket(raw, observer)

@@ -1,7 +1,8 @@
-"""Many datagrams in one system call: ``recvmmsg(2)``, which Python's sockets lack.
+"""Receive many datagrams in one system call: ``recvmmsg(2)``, which Python's sockets lack.
 
-An event is a datagram of its own, and to ask for each is most of what it takes to receive them; and
-a thread that returns from a call waits for its turn to run before it can make the next.
+The kernel sends each event as a datagram of its own, and one system call for each is most of the
+cost of receiving them. Also, a thread that returns from a system call waits for its turn to run
+before it can make the next.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from functools import cache
 from socket import MSG_DONTWAIT, MSG_TRUNC
 from typing import Final, cast
 
-_ADDRESS: Final = 12
-"""``struct sockaddr_nl``: family, padding, port, groups."""
+_ADDRESS_SIZE: Final = 12
+"""The size of ``struct sockaddr_nl``: family, padding, port id, groups."""
 
-_APART: Final = 64
-"""Bytes between one datagram's room and the next: rooms of 2^n bytes would share cache lines."""
+_GAP: Final = 64
+"""Bytes between one datagram's buffer and the next: buffers at multiples of 2^n bytes would share
+cache lines."""
 
 
 class _IOVec(ctypes.Structure):
@@ -45,17 +47,18 @@ class _MMsgHdr(ctypes.Structure):
 _REFUSALS: Final = frozenset(
     (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT)
 )
-"""What the call fails with where it is forbidden, or lacking: a netlink socket fails with none of
-these. A socket that may not be read at all fails alike, and so does ``recvfrom`` then."""
+"""The errnos of the call where it is forbidden or missing; a netlink socket itself has none of
+them. A socket that may not be read at all has them too, and then ``recvfrom`` fails alike."""
 
 
 _refused = False
-"""Whether it was: by a seccomp profile, say, which may come at any time and never goes again."""
+"""Whether the call was refused, by a seccomp profile for example. A profile may come at any time
+and never goes away."""
 
 
 @cache
 def _system_call() -> Callable[..., int] | None:
-    """``None`` where the C library does not have it."""
+    """Return the C function; ``None`` where the C library does not have it."""
     try:
         function = ctypes.CDLL(None, use_errno=True).recvmmsg
     except (AttributeError, OSError):
@@ -66,44 +69,50 @@ def _system_call() -> Callable[..., int] | None:
     return cast("Callable[..., int]", function)
 
 
-def is_there() -> bool:
-    """Whether this system has the call, and has not refused it yet."""
+def is_available() -> bool:
+    """Return whether this system has the call and has not refused it yet."""
     return not _refused and _system_call() is not None
 
 
-class Rooms:
-    """Room for some datagrams at a time; memory is used only where datagrams came to lie."""
+class MessageVector:
+    """Buffers for several datagrams. Memory is used only for buffers that were filled."""
 
     def __init__(self, count: int, size: int) -> None:
+        """Make ``count`` buffers of ``size`` bytes each."""
         self.count = count
         self.size = size
-        step = size + _APART
-        self.starts: Final = range(0, count * step, step)
+        step = size + _GAP
+        self.offsets: Final = range(0, count * step, step)
+        """The positions of the buffers in :attr:`view`."""
         buffer = mmap.mmap(-1, count * step)
-        names = bytearray(count * _ADDRESS)
+        addresses = bytearray(count * _ADDRESS_SIZE)
         self._headers = (_MMsgHdr * count)()
         self._iovecs = (_IOVec * count)()
-        at = ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
-        names_at = ctypes.addressof((ctypes.c_char * len(names)).from_buffer(names))
+        buffer_at = ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
+        addresses_at = ctypes.addressof((ctypes.c_char * len(addresses)).from_buffer(addresses))
         for i, (header, iovec) in enumerate(zip(self._headers, self._iovecs, strict=True)):
-            iovec.base, iovec.len = at + self.starts[i], size
-            header.hdr.name, header.hdr.namelen = names_at + i * _ADDRESS, _ADDRESS
+            iovec.base, iovec.len = buffer_at + self.offsets[i], size
+            header.hdr.name = addresses_at + i * _ADDRESS_SIZE
+            header.hdr.namelen = _ADDRESS_SIZE
             header.hdr.iov, header.hdr.iovlen = ctypes.addressof(iovec), 1
         self.view: Final = memoryview(buffer)
         width = ctypes.sizeof(_MMsgHdr) // 4
         lengths = memoryview(self._headers).cast("B").cast("I")
         self.lengths: Final = lengths[_MMsgHdr.len.offset // 4 :: width]
-        """The sizes of the datagrams that came last; of one that was larger than its room, all."""
-        self.ports: Final = memoryview(names).cast("I")[1::3]
-        """Who sent them."""
-        self.words: Final = self.view.cast("I")[:: step // 4]
+        """The sizes of the datagrams of the last call, also of those larger than their buffer."""
+        self.portids: Final = memoryview(addresses).cast("I")[1::3]
+        """The port ids of their senders."""
+        self.first_words: Final = self.view.cast("I")[:: step // 4]
         """The first four bytes of each."""
 
     def receive(self, fd: int, limit: int) -> int | None:
-        """Fill some of the rooms, from the first on; how many. ``None`` where this process may not
-        make the call: nothing was read then, and :func:`is_there` is false from now on.
+        """Fill the first buffers, at most ``limit``, and return their number.
 
-        Raises :exc:`OSError`: :exc:`BlockingIOError` where nothing waits.
+        Return ``None`` where this process may not make the call: nothing was read then, and
+        :func:`is_available` is false from now on.
+
+        :raises BlockingIOError: when nothing waits.
+        :raises OSError: when the socket can't be read.
         """
         global _refused
         call = _system_call()

@@ -1,8 +1,8 @@
-"""Requests and their answers, over one socket that any number of tasks share.
+"""Send requests and receive their replies over one socket that any number of tasks share.
 
 The kernel carries a request out, and queues the answer, before ``sendmsg`` returns. So a request
-is a send and a receive with nothing to wait for in between, and no point at which a cancellation
-could tear them apart. What an abandoned request leaves behind is told by its sequence number.
+is a send and a receive with nothing to wait for in between, and no cancellation can separate them.
+An answer whose caller was cancelled is recognized by its sequence number.
 """
 
 from __future__ import annotations
@@ -10,244 +10,235 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import anyio
 import anyio.lowlevel
 
 from ..errors import ResourceExhausted
-from .exchange import Exchange, Outcome, Request, Sequence32, Taker
+from .exchange import Exchange, OnResponses, Request, Response, SequenceNumbers
 from .messages import Failure
 from .owner import Owner
+from .receiving import receive_answers, wait_for_answers
 from .socket import NetlinkSocket
-from .threads import NO_THREAD, SCHEDULING, Doorbell, Threads
-from .walks import walking
+from .table_walks import table_walks
+from .threads import NO_THREAD, SCHEDULING, Threads, Wakeup
 
-LONGEST_WALK = 60.0
-"""Seconds that the kernel may take to delete all entries of a table, at least: of a million, it
-needs some 0.4."""
+WALK_TIMEOUT = 60.0
+"""Seconds that the kernel may take at least to delete all entries of a table. It needs some 0.4 for
+a million."""
 
-WINDOW = 64
-"""Requests in flight at most: the default buffer of 208 KiB holds the answers to so many."""
+WINDOW_SIZE = 64
+"""Requests in one datagram at most: the default receive buffer of 208 KiB holds their answers."""
 
-_ANSWER = 3072
-"""What the answer to one request takes of the receive buffer at most: a reply up to 2 KiB, its
-acknowledgement some 830 bytes. What does not fit is lost although the request was carried out."""
+_ANSWER_COST = 3072
+"""Bytes of the receive buffer that the answers to one request take at most: a reply up to 2 KiB,
+and its acknowledgement some 830 bytes. The kernel drops answers for which there is no room, though
+it has carried out the request."""
 
 
-class _Turn:
-    """A call's place in the queue."""
+class _QueuedCall:
+    """A call's place in the queue for the socket."""
 
     def __init__(self) -> None:
         self.event: anyio.Event | None = None
-        """Set when it is the first, if it waits for that."""
+        """Set when the call becomes the first, if it waits for that."""
 
 
 class Requester:
-    """The shared request socket."""
+    """Send requests over the shared request socket of a connection."""
 
     def __init__(self, socket: NetlinkSocket, *, offload: bool, reply_timeout: float) -> None:
-        """:raises RuntimeError: when no event loop runs here: it belongs to the one that does."""
+        """Use the socket in the event loop that runs here.
+
+        :param offload: whether to run every request on the worker thread.
+        :param reply_timeout: seconds that the kernel may take to answer a request.
+        :raises RuntimeError: when no event loop runs here.
+        """
         self.owner = Owner()
         self.socket = socket
         self.requests = 0
         self.offloaded = 0
-        self.strays = 0
-        self.overruns = 0
+        self.stray_replies = 0
         self._offload = offload
         self._reply_timeout = reply_timeout
-        self._window = max(1, min(WINDOW, socket.least_receive_buffer // _ANSWER))
-        self._sequence = Sequence32()
-        self._turns: deque[_Turn] = deque()
-        """Of the calls of :meth:`run`, the one whose turn it is first. A lock of anyio's would be
-        held for ever if an interrupt struck between its taking and the block that releases it."""
+        self._window_size = max(1, min(WINDOW_SIZE, socket.least_receive_buffer // _ANSWER_COST))
+        self._sequence = SequenceNumbers()
+        self._queue: deque[_QueuedCall] = deque()
+        """The calls of :meth:`run`; the first one has the socket. This is not a lock of anyio's,
+        which would stay locked for ever if an interrupt struck between its acquisition and the
+        block that releases it."""
         self._threads = Threads(1)
-        self._at_work = False
-        """Whether the thread is at an exchange, or will be; perhaps that of a cancelled call."""
-        self._ended = Doorbell()
-        """Rung by the thread when it has done with an exchange."""
+        self._thread_busy = False
+        """Whether the thread has an exchange, which may be that of a cancelled call."""
+        self._thread_done = Wakeup()
+        """Notified by the thread when it is done with an exchange."""
+
+    @property
+    def overruns(self) -> int:
+        """Return how often the receive buffer overflowed, which loses answers."""
+        return self.socket.overruns
 
     async def run(
         self,
         requests: Sequence[Request],
         *,
         walk: bool = False,
-        taker: Taker | None = None,
+        on_responses: OnResponses | None = None,
         on_unsent: Callable[[int], None] | None = None,
-    ) -> list[Outcome]:
-        """Send the requests in order, some in each datagram; an outcome for each.
+    ) -> list[Response]:
+        """Send requests in order, several in each datagram, and return a response for each.
 
-        What can't be sent for want of a thread has an outcome that says so.
+        If no thread can be started for a request, its response says so.
 
-        :param walk: whether the kernel walks its table for them.
-        :param taker: called with the outcomes of each datagram, perhaps on a worker thread, and
-            whether or not this call is cancelled meanwhile: for answers that must not be lost.
+        :param walk: whether the kernel walks its table for these requests.
+        :param on_responses: called with the responses of each datagram, perhaps on a worker thread,
+            even if this call is cancelled meanwhile: for replies that must not be lost.
         :param on_unsent: called when this call is cancelled or raises, with the number of requests,
             the last ones, that will never be sent.
-
-        Raises :exc:`anyio.ClosedResourceError`, :exc:`UsedElsewhere`, and :exc:`DecodeError` for an
-        answer that is not netlink.
+        :raises anyio.ClosedResourceError: when the connection is closed.
+        :raises UsedElsewhere: in another process or event loop.
+        :raises DecodeError: when an answer is not netlink.
         """
         self.owner.check()
-        outcomes: list[Outcome] = []
+        responses: list[Response] = []
         unsent = len(requests)
 
-        async def converse() -> None:
+        async def run_windows() -> None:
             nonlocal unsent
-            for start in range(0, len(requests), self._window):
+            for start in range(0, len(requests), self._window_size):
                 if start:
                     await anyio.lowlevel.checkpoint()
-                window = requests[start : start + self._window]
-                exchange = Exchange(window, self._sequence.take(len(window)), taker)
+                window = requests[start : start + self._window_size]
+                exchange = Exchange(window, self._sequence.reserve(len(window)), on_responses)
                 self.requests += len(window)
                 try:
-                    await self._converse(exchange, walk)
+                    await self._run_exchange(exchange, walk)
                 finally:
-                    # A thread that is still at it, its caller cancelled, ends it itself; one that
-                    # has not begun won't.
-                    exchange.leave()
-                    if exchange.begun:
+                    # After a cancellation, the thread completes an exchange that it has started,
+                    # and drops one that it has not.
+                    exchange.release()
+                    if exchange.started:
                         unsent -= len(window)
-                self.strays += exchange.strays
-                outcomes.extend(exchange.outcomes)
+                self.stray_replies += exchange.stray_replies
+                responses.extend(exchange.responses)
 
         try:
-            await self._in_turn(converse)
+            await self._in_turn(run_windows)
         except BaseException:
             if on_unsent is not None:
                 on_unsent(unsent)
             raise
-        return outcomes
+        return responses
 
-    async def settle(self) -> None:
-        """Return once no thread is at work for a call of :meth:`run` that was cancelled."""
-        await self._in_turn(self._wait_for_the_thread)
+    async def wait_until_idle(self) -> None:
+        """Return once no thread works for a call of :meth:`run` that was cancelled."""
+        await self._in_turn(self._wait_for_thread)
 
     async def _in_turn(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work once all those who came before have done theirs."""
-        turn = _Turn()
+        """Await ``work`` after all calls that came before."""
+        call = _QueuedCall()
         try:
-            self._turns.append(turn)
+            self._queue.append(call)
             await anyio.lowlevel.checkpoint()
-            while self._turns[0] is not turn:
-                turn.event = anyio.Event()
-                await turn.event.wait()
+            while self._queue[0] is not call:
+                call.event = anyio.Event()
+                await call.event.wait()
             await work()
         finally:
-            # Written out: an interrupt may strike at the call of a function.
-            if turn in self._turns:
-                self._turns.remove(turn)
-            if self._turns and (event := self._turns[0].event) is not None:
+            # This is not a function of its own, because an interrupt may strike when one is called.
+            if call in self._queue:
+                self._queue.remove(call)
+            if self._queue and (event := self._queue[0].event) is not None:
                 event.set()
 
-    async def _converse(self, exchange: Exchange, walk: bool) -> None:
+    async def _run_exchange(self, exchange: Exchange, walk: bool) -> None:
         self._check_open()
-        if walk or self._offload or walking.active or self._at_work or self.socket.in_use:
+        if walk or self._offload or table_walks.active or self._thread_busy or self.socket.in_use:
             self.offloaded += len(exchange.requests)
-            await self._converse_in_thread(exchange, walk)
-            if exchange.late:
+            await self._run_on_thread(exchange, walk)
+            if exchange.timed_out:
                 return
         else:
-            exchange.begin()
+            exchange.acquire()
             try:
                 self._send_and_receive(exchange, False)
             finally:
-                exchange.leave()
-        # What can't be read, or waited for, was carried out all the same: without an answer.
+                exchange.release()
+        # If answers can't be read or waited for, the requests were carried out all the same.
         if not exchange.done and exchange.unreadable is None:
             with suppress(OSError):
-                await self._wait_for_the_rest(exchange)
+                await wait_for_answers(
+                    self.socket,
+                    exchange,
+                    self._reply_timeout,
+                    lambda: self.socket.use(lambda: receive_answers(self.socket, exchange)),
+                )
 
     def _check_open(self) -> None:
         if self.socket.closed:
             raise anyio.ClosedResourceError("the connection is closed")
 
-    async def _converse_in_thread(self, exchange: Exchange, walk: bool) -> None:
-        """Have the thread send and receive. When it is late it goes on without its caller.
+    async def _run_on_thread(self, exchange: Exchange, walk: bool) -> None:
+        """Have the thread send and receive. After the timeout it continues without the caller.
 
-        It is given nothing while it is at the exchange of a call that was cancelled: whoever is
-        cancelled in turn leaves nothing behind.
+        The thread gets the exchange only once it is done with that of a cancelled call. So a call
+        that is cancelled while it waits leaves nothing for the thread to do.
         """
-        patience = self._reply_timeout + SCHEDULING
-        with anyio.move_on_after(max(patience, LONGEST_WALK) if walk else patience) as scope:
-            await self._wait_for_the_thread()
+        timeout = self._reply_timeout + SCHEDULING
+        with anyio.move_on_after(max(timeout, WALK_TIMEOUT) if walk else timeout) as scope:
+            await self._wait_for_thread()
             self._check_open()
-            self._at_work = True
+            self._thread_busy = True
             try:
                 self._threads.start(lambda: self._work(exchange, walk))
             except BaseException as error:
-                self._at_work = False
+                self._thread_busy = False
                 if not isinstance(error, ResourceExhausted):
                     raise
-                exchange.settle(Failure(error.errno or errno.EAGAIN, NO_THREAD))
-            await self._wait_for_the_thread()
-        exchange.late = scope.cancelled_caught
+                exchange.fail_unanswered(Failure(error.errno or errno.EAGAIN, NO_THREAD))
+            await self._wait_for_thread()
+        exchange.timed_out = scope.cancelled_caught
         if exchange.error is not None:
             raise exchange.error
 
-    async def _wait_for_the_thread(self) -> None:
-        while self._at_work:
-            await self._ended.wait()
+    async def _wait_for_thread(self) -> None:
+        while self._thread_busy:
+            await self._thread_done.wait()
 
     def _work(self, exchange: Exchange, walk: bool) -> None:
-        """On the thread: send and receive, unless the caller has gone."""
+        """Send and receive on the thread, unless the caller was cancelled."""
         try:
-            if exchange.begin():
+            if exchange.acquire():
                 try:
                     self._send_and_receive(exchange, walk)
                 finally:
-                    exchange.leave()
+                    exchange.release()
         except Exception as error:
             exchange.error = error
         finally:
-            self._at_work = False
-            self._ended.ring()
+            self._thread_busy = False
+            self._thread_done.notify()
 
     def _send_and_receive(self, exchange: Exchange, walk: bool) -> None:
-        try:
-            self.socket.use(lambda: self._carry_out(exchange, walk))
-        except OSError as error:
-            exchange.unreadable = error
+        def work() -> None:
+            self._send(exchange, walk)
+            receive_answers(self.socket, exchange)
 
-    def _carry_out(self, exchange: Exchange, walk: bool) -> None:
-        self._send(exchange, walk)
-        self._receive(exchange)
+        try:
+            self.socket.use(work)
+        except OSError as error:
+            exchange.note_lost(error)
 
     def _send(self, exchange: Exchange, walk: bool) -> None:
         exchange.sent = True
         try:
-            if walk:
-                with walking():
-                    self.socket.send(exchange.data)
-            else:
+            with table_walks.count() if walk else nullcontext():
                 self.socket.send(exchange.data)
         except OSError as error:
-            exchange.settle(Failure.of(error))
-
-    def _receive(self, exchange: Exchange) -> None:
-        """Take in what has come. Raises :exc:`OSError` where that can't be read."""
-        while not exchange.done:
-            try:
-                size = self.socket.receive()
-            except BlockingIOError:
-                exchange.dry()
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self.overruns += 1
-                exchange.lossy = True
-                continue
-            exchange.feed(self.socket.buffer, size)
-
-    async def _wait_for_the_rest(self, exchange: Exchange) -> None:
-        """Give a kernel that answers later its time; the outcomes it leaves open say so."""
-        with anyio.move_on_after(self._reply_timeout):
-            while not exchange.done:
-                await self.socket.wait_readable()
-                self.socket.use(lambda: self._receive(exchange))
+            exchange.fail_unanswered(Failure.of(error))
 
     def close(self) -> None:
-        """Idempotent. What a thread is at, it ends."""
+        """Close the socket once the thread is done with its exchange. Idempotent."""
         self.socket.close()
         self._threads.close()

@@ -1,7 +1,7 @@
-"""Work on other threads that goes on while the loop does something else.
+"""Work on other threads that continues while the event loop does something else.
 
-``anyio.to_thread`` is for work whose result is awaited at once. What receives ahead, or sends
-ahead, has nobody who awaits it: it runs here, and rings when there is something to fetch.
+``anyio.to_thread`` is for work whose result is awaited at once. Nothing awaits a thread that
+receives ahead or sends ahead: such work runs here, and notifies the event loop of its progress.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from ..eventloop import EventLoop
 T = TypeVar("T")
 
 SCHEDULING: Final = 1.0
-"""Seconds that a thread may take to begin, on a busy machine, before the kernel's time counts."""
+"""Seconds that a thread may take to begin on a busy machine, on top of the kernel's own timeout."""
 
 NO_THREAD: Final = "no thread can be started, and nothing was sent"
-"""Why a request that has to run on a thread was not carried out."""
+"""The detail of the error for a request that has to run on a thread and can't."""
 
 _LIMITS: Final = (
     "The process or the system has reached its limit of tasks (ulimit -u, the cgroup's pids.max)"
@@ -35,7 +35,7 @@ _LIMITS: Final = (
 
 
 def is_no_thread(error: RuntimeError) -> bool:
-    """Return whether an error says that no thread can be started: it has no class of its own."""
+    """Return whether an error means that no thread can be started: Python has no class for it."""
     return str(error).startswith("can't start new thread")
 
 
@@ -47,12 +47,12 @@ def no_thread() -> ResourceExhausted:
 async def run_in_thread(
     function: Callable[[], T], limiter: CapacityLimiter | None = None, *, abandon: bool = False
 ) -> T:
-    """Call ``function`` on a worker thread, and return what it returns.
+    """Call ``function`` on a worker thread and return its result.
 
-    It runs to its end even if the caller is cancelled meanwhile: the caller waits for that, unless
-    it is to ``abandon`` the thread.
+    The function runs to its end even if the caller is cancelled meanwhile.
 
-    :raises ResourceExhausted: when no thread can be started; then it has not been called.
+    :param abandon: whether a cancelled caller leaves at once; otherwise it waits for the function.
+    :raises ResourceExhausted: when no thread can be started; then the function was not called.
     """
     begun = False
 
@@ -70,7 +70,7 @@ async def run_in_thread(
 
 
 class Threads:
-    """Some threads, started when there is work for them, which end with their owner."""
+    """A pool of threads that are started when there is work, and end with their owner."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -78,7 +78,7 @@ class Threads:
         self._pid = os.getpid()
 
     def start(self, work: Callable[[], object]) -> None:
-        """Have ``work`` called as soon as a thread is free. It must not raise, nor wait for long.
+        """Call ``work`` as soon as a thread is free. It must neither raise nor wait for long.
 
         :raises ResourceExhausted: when no thread can be started; then it is never called.
         """
@@ -88,62 +88,62 @@ class Threads:
         try:
             self._executor.submit(lambda: waiting and waiting[0]())
         except RuntimeError as error:
-            # The executor keeps what it could not start a thread for, for a later one.
+            # The executor keeps work for which it could not start a thread, and runs it later.
             waiting.clear()
             raise no_thread() from error
 
     def close(self) -> None:
-        """What was started is still done. Idempotent."""
+        """Finish the work that was started, and start no more. Idempotent."""
         executor, self._executor = self._executor, None
-        # In a forked process there are no such threads, and their locks may be held for ever.
+        # A forked process does not have these threads, and their locks may be held for ever.
         if executor is not None and self._pid == os.getpid():
             executor.shutdown(wait=False)
 
 
-class Doorbell:
-    """Wakes one task from other threads. It takes no descriptor."""
+class Wakeup:
+    """Wake one task of the event loop from other threads. It takes no descriptor."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
-        self._rung = False
+        self._notified = False
         self._closed = False
         self._waiter: tuple[EventLoop, anyio.Event] | None = None
-        # The collector may close it while this very thread is in here.
+        # The garbage collector may close this object on this very thread, inside the lock.
         self._lock = threading.RLock()
 
-    def ring(self) -> None:
-        """Wake the task that waits, or the next that will. From any thread."""
+    def notify(self) -> None:
+        """Wake the waiting task, or else the next one that waits. Call this from any thread."""
         with self._lock:
-            self._rung = True
+            self._notified = True
             waiter, self._waiter = self._waiter, None
         if waiter is not None:
             loop, event = waiter
             loop.call_soon(event.set)
 
     async def wait(self) -> None:
-        """Return once it was rung since the last return.
+        """Return once :meth:`notify` was called since the last return.
 
-        :raises anyio.ClosedResourceError: when it is closed.
+        :raises anyio.ClosedResourceError: when this object is closed.
         """
-        while (event := self._answer()) is not None:
+        while (event := self._begin_wait()) is not None:
             await event.wait()
 
-    def _answer(self) -> anyio.Event | None:
-        """``None`` if it was rung; else what to wait for."""
+    def _begin_wait(self) -> anyio.Event | None:
+        """Consume a notification and return ``None``, or return the event to wait for."""
         with self._lock:
             if self._closed:
-                raise anyio.ClosedResourceError("it is closed")
-            rung, self._rung = self._rung, False
-            if rung:
+                raise anyio.ClosedResourceError("closed while a task was waiting")
+            notified, self._notified = self._notified, False
+            if notified:
                 return None
             event = anyio.Event()
             self._waiter = eventloop.current(), event
             return event
 
     def close(self) -> None:
-        """Wake the task that waits, with an error. In the event loop's thread, if one may be."""
+        """Wake the waiting task with an error. Call this in the event loop's thread."""
         if self._pid != os.getpid():
-            return  # a thread of the other process may have held the lock when this one was forked
+            return  # a thread of the parent process may have held the lock during the fork
         with self._lock:
             self._closed = True
             waiter, self._waiter = self._waiter, None

@@ -7,10 +7,10 @@ import struct
 
 from ..netlink.attributes import pack_text
 from ..netlink.exchange import Exchange, Request
+from ..netlink.receiving import run_exchange
 from ..uapi.if_link import IFF_UP, IFLA
 from ..uapi.netlink import NETLINK
 from ..uapi.rtnetlink import RTM
-from .conversation import converse
 
 _IFINFOMSG = struct.Struct("=BxHiII")
 
@@ -22,4 +22,4 @@ def set_up(name: str) -> None:
     """
     payload = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, IFF_UP, IFF_UP)
     payload += pack_text(IFLA.IFNAME, name)
-    converse(NETLINK.ROUTE, Exchange([Request("set up", name, RTM.SETLINK, 0, payload)], seq=1))
+    run_exchange(NETLINK.ROUTE, Exchange([Request("set up", name, RTM.SETLINK, 0, payload)], seq=1))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..errors import KernelError, NamespaceError
 from ..netlink.namespaces import unshare
-from ..netlink.socket import require_linux
+from ..netlink.opening import require_linux
 from ..proc_sys import read_sysctl
 from ..uapi.sched import CLONE_NEWNET, CLONE_NEWUSER
 from .links import set_up

@@ -12,6 +12,7 @@ from ..errors import NotFound, NotSupported
 from ..netlink import messages, nfnetlink
 from ..netlink.attributes import pack_be32, pack_nest, pack_text
 from ..netlink.exchange import Exchange, Request
+from ..netlink.receiving import run_exchange
 from ..uapi.netlink import NETLINK, NLM_F
 from ..uapi.nf_tables import (
     NF_INET,
@@ -28,7 +29,6 @@ from ..uapi.nf_tables import (
     NFTA_TABLE,
 )
 from ..uapi.nfnetlink import NFNL_MSG, NFNL_SUBSYS
-from .conversation import converse
 
 TABLE = "conntrack_aio"
 """The name of the table that :func:`track_connections` creates."""
@@ -88,7 +88,7 @@ def commit(*changes: Request) -> None:
     begin = messages.pack(NFNL_MSG.BATCH_BEGIN, NLM_F.REQUEST, 1, _NFTABLES)
     end = messages.pack(NFNL_MSG.BATCH_END, NLM_F.REQUEST, 1, _NFTABLES)
     exchange.data = begin + exchange.data + end
-    converse(NETLINK.NETFILTER, exchange)
+    run_exchange(NETLINK.NETFILTER, exchange)
 
 
 def new_table(name: str) -> Request:

@@ -1,4 +1,4 @@
-"""A dump: a table of the kernel's, entry by entry, in constant memory."""
+"""Dumps: async iterators over the entries of a kernel table, in constant memory."""
 
 from __future__ import annotations
 
@@ -12,79 +12,84 @@ import anyio.lowlevel
 from ..codec.decoder import Datagram, pack_seq
 from ..errors import ConntrackError, DecodeError
 from ..model.statistics import ClientStatistics
-from ..netlink.attributes import Buffer
+from ..netlink.attributes import BytesLike
+from ..netlink.dump_receiver import DumpReceiver
 from ..netlink.exchange import Request
 from ..netlink.messages import Message
-from ..netlink.walks import Walk
 from .iterators import DecodingIterator, Reader
 
 T = TypeVar("T")
 
 
 class DumpPlan(NamedTuple, Generic[T]):
-    """What a dump is to ask for, one after the other, and what of the answers it is to keep: all,
-    without ``keep``. Of what needs no request, there is nothing."""
+    """What a dump requests, one request after the other, and which of the entries it hands out."""
 
     requests: Sequence[Request]
     keep: Callable[[T], bool] | None = None
 
 
 DumpPlanner = Callable[[], Awaitable[DumpPlan[T]]]
-"""Makes the plan when the dump begins, of what has to be found out first."""
+"""Makes the plan of a dump when it begins, after finding out what the plan depends on."""
 
 
 class DumpStage(Protocol[T]):
     """What is done with the entries of a chunk before they are handed out.
 
-    Its results must not be lost: what a dump that is cancelled or left has not handed out waits
-    for a later one.
+    Its results must not be lost. What a dump has not handed out, because it was cancelled or left,
+    waits for a later one.
     """
 
     @property
     def unfinished(self) -> bool:
-        """Whether :meth:`process` was cancelled before it had done with all of its entries."""
+        """Whether :meth:`process` was cancelled before it had processed all of its entries."""
         ...
 
     def waiting(self) -> list[T | ConntrackError]:
-        """Take the results that an earlier dump left."""
+        """Return and remove the results that an earlier dump left."""
         ...
 
     async def process(self, entries: Sequence[T], /) -> list[T | ConntrackError]:
-        """Process entries, and those before them that are unfinished.
+        """Process entries, after those of earlier calls that are unfinished.
 
-        Cancelled, it keeps the results for the next dump, and the rest of the entries for the next
-        call.
+        If it is cancelled, it keeps the results for the next dump, and the other entries for the
+        next call.
         """
         ...
 
     async def settle(self) -> None:
-        """Return once no thread is at work for a call of :meth:`process` that was cancelled."""
+        """Return once no thread works for a cancelled call of :meth:`process`."""
         ...
 
     def put_back(self, results: Iterable[T | ConntrackError], /) -> None:
-        """Results that were not handed out."""
+        """Keep results that were not handed out."""
         ...
 
 
 class Dump(DecodingIterator[T]):
-    """The entries of a table, as an async iterator; see :meth:`Connection.dump`.
+    """The entries of a kernel table, as an async iterator: what :meth:`Connection.dump` returns.
 
-    It starts at the first iteration, on a socket of its own, and may be left at any time: the
-    socket closes when it is used up, closed, or dropped. The kernel walks its table bucket by
-    bucket and takes no snapshot: an entry that comes or goes meanwhile may be missed, or told
-    twice.
+    It starts at the first iteration, on a socket of its own. You may leave it at any time: the
+    socket is closed at the end, by :meth:`aclose`, or when the object is dropped. The kernel walks
+    its table bucket by bucket and takes no snapshot. An entry that is created, changes or ends in
+    the meantime may be missed or reported twice.
 
-    Iterating raises a :exc:`KernelError` for what the kernel answers; :exc:`DecodeError` at an
-    entry that is none, after which it goes on; :exc:`NoReply`;
-    :exc:`ResourceExhausted` for want of descriptors or threads, after which it goes on;
-    :exc:`anyio.ClosedResourceError` once it, or its connection, is closed;
-    :exc:`anyio.BusyResourceError` while another task iterates; and :exc:`UsedElsewhere` in another
-    process or event loop.
+    Iterating raises:
+
+    :raises KernelError: for what the kernel refuses.
+    :raises DecodeError: in the place of an entry that cannot be decoded. Iteration goes on behind
+        it.
+    :raises NoReply: when the kernel does not continue the dump in time.
+    :raises DumpInterrupted: when the kernel reports that the dump is not consistent.
+    :raises ResourceExhausted: when there are no file descriptors or threads left. Iterating again
+        goes on.
+    :raises anyio.ClosedResourceError: when the dump or its connection is closed.
+    :raises anyio.BusyResourceError: while another task iterates.
+    :raises UsedElsewhere: in another process or event loop.
     """
 
     def __init__(
         self,
-        walk: Walk,
+        receiver: DumpReceiver,
         reader: Reader[T],
         keep: Callable[[T], bool] | None,
         counters: ClientStatistics,
@@ -92,9 +97,9 @@ class Dump(DecodingIterator[T]):
         stage: DumpStage[T] | None = None,
         planner: DumpPlanner[T] | None = None,
     ) -> None:
-        super().__init__(walk.owner, reader, counters)
-        self.walk = walk
-        self._seq = pack_seq(walk.exchange.seq)
+        super().__init__(receiver.owner, reader, counters)
+        self._receiver = receiver
+        self._seq = pack_seq(receiver.exchange.seq)
         self._keep = keep
         self._statistics = counters
         self._on_close = on_close
@@ -107,13 +112,13 @@ class Dump(DecodingIterator[T]):
         self._retired = False
 
     async def _refill(self) -> bool:
-        """Have more to hand out; ``False`` at the end."""
+        """Make more entries available; return ``False`` at the end."""
         self._owner.check()
         if self._busy:
             raise anyio.BusyResourceError("iterating over")
         self._busy = True
         try:
-            if self._stage is not None and not self.walk.closed:
+            if self._stage is not None and not self._receiver.closed:
                 self._has_errors = True
                 self._pending += self._stage.waiting()
             return bool(self._pending) or await self._advance()
@@ -121,7 +126,7 @@ class Dump(DecodingIterator[T]):
             self._busy = False
 
     async def _advance(self) -> bool:
-        """Have the next chunk ready to be handed out; ``False`` at the end."""
+        """Make the entries of the next chunk available; return ``False`` at the end."""
         if self._stage is not None and self._stage.unfinished:
             await self._process(self._stage)
             return True
@@ -140,7 +145,7 @@ class Dump(DecodingIterator[T]):
         return True
 
     async def _receive(self) -> bool:
-        """Receive the next chunk; ``False`` at the end."""
+        """Receive the next chunk; return ``False`` at the end."""
         if self._planner is not None:
             plan = await self._planner()
             self._planner = None
@@ -149,19 +154,19 @@ class Dump(DecodingIterator[T]):
                 self._finish()
                 await anyio.lowlevel.checkpoint()
                 return False
-            self.walk.ask(plan.requests)
+            self._receiver.set_requests(plan.requests)
             self._keep = plan.keep
         try:
-            chunk = await self.walk.receive()
+            chunk = await self._receiver.receive()
         finally:
-            if self.walk.closed:  # at its end, or for a failure
+            if self._receiver.closed:  # at the end, or after a failure
                 self._finish()
         if chunk is not None:
             self._received.append(Datagram(chunk))
         return chunk is not None
 
     async def _process(self, stage: DumpStage[T]) -> None:
-        """Take what was received through the stage."""
+        """Have the stage process what was received."""
         while self._received:
             self._decode()
         received = list(self._pending)
@@ -174,13 +179,13 @@ class Dump(DecodingIterator[T]):
         finally:
             if not self._retired:
                 self._pending += errors
-        if self._retired:  # closed by another task meanwhile
+        if self._retired:  # another task closed it in the meantime
             stage.put_back(results)
             raise anyio.ClosedResourceError("the dump is closed")
         self._pending += results
 
-    def _takes(self, buffer: Buffer, message: Message) -> bool:
-        return self.walk.exchange.takes(buffer, message)
+    def _takes(self, buffer: BytesLike, message: Message) -> bool:
+        return self._receiver.exchange.takes(buffer, message)
 
     def _keeps(self, items: list[T | DecodeError]) -> list[T | DecodeError]:
         self._statistics.entries_decoded += len(items)
@@ -190,14 +195,22 @@ class Dump(DecodingIterator[T]):
         return [item for item in items if isinstance(item, DecodeError) or keep(item)]
 
     def _broken(self, error: DecodeError) -> None:
-        self.walk.exchange.broken(error)
+        self._receiver.exchange.broken(error)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the dump has ended: it was read to its end, failed, or was closed."""
+        return self._receiver.closed
 
     async def aclose(self) -> None:
-        """End it. Idempotent; another task may call it while one iterates."""
+        """End the dump. Idempotent; another task may call it while one iterates."""
         self.close()
 
     def close(self) -> None:
-        """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
+        """Close as :meth:`aclose` does, without a checkpoint.
+
+        Call it in the event loop's thread.
+        """
         if self._stage is not None:
             self._stage.put_back(self._pending)
         self._pending.clear()
@@ -205,11 +218,11 @@ class Dump(DecodingIterator[T]):
         self._finish()
 
     def _finish(self) -> None:
-        self.walk.close()
+        self._receiver.close()
         if not self._retired:
             self._retired = True
             self._on_close(self)
 
     def __del__(self) -> None:
-        with suppress(AttributeError):  # an interrupt may have cut its making short
+        with suppress(AttributeError):  # an interrupt may have ended the constructor
             self.close()

@@ -22,7 +22,7 @@ from ..model.settings import BlindSpot, EventMode
 from ..model.statistics import StreamStatistics
 from ..netlink.owner import Owner
 from ..netlink.progress import Progress
-from ..netlink.socket import Backlog
+from ..netlink.receive_buffer import QueueState
 from .iterators import DecodingIterator, Reader
 from .subscription import LEAST_COST, Subscription
 
@@ -108,7 +108,7 @@ class EventStream(DecodingIterator[E]):
         mode = subscription.event_mode
         self.covers_older_flows = None if mode is None else mode == EventMode.ALWAYS
         self.blind_spots = subscription.blind_spots
-        self._origins = subscription.origins
+        self._nsid_resolver = subscription.nsid_resolver
         self._buffer_size = subscription.buffer.size
         self._on_close = on_close
         self._unnamed: list[Event] = []
@@ -117,7 +117,7 @@ class EventStream(DecodingIterator[E]):
         self._receive_time = subscription.receive_time
         self._received_at = 0
         """When the pending events were read: all of them came by the same read."""
-        self._dry = False
+        self._drained = False
         """Whether the last read left the socket empty."""
         self._progress = Progress(LEAST_COST)
         self._settled = 0
@@ -147,8 +147,8 @@ class EventStream(DecodingIterator[E]):
 
     def statistics(self) -> StreamStatistics:
         """Return what this stream has done so far and how full it is, also after it was closed."""
-        backlog = None if self._socket.closed else self._socket.backlog()
-        lost = self._statistics.events_lost + self._unreported_losses(backlog)
+        queue_state = None if self._socket.closed else self._socket.queue_state()
+        lost = self._statistics.events_lost + self._unreported_losses(queue_state)
         undecoded = [each.left for each in self._received if isinstance(each, Datagram)]
         errors = len(self._received) - len(undecoded)
         return attrs.evolve(
@@ -157,7 +157,7 @@ class EventStream(DecodingIterator[E]):
             bytes_received=self._socket.bytes_received,
             forged=self._socket.forged,
             events_lost=lost,
-            waiting_bytes=0 if backlog is None else backlog.waiting,
+            waiting_bytes=0 if queue_state is None else queue_state.waiting,
             queued=len(self._pending) + sum(undecoded) + errors,
             receive_buffer=self.receive_buffer,
         )
@@ -183,7 +183,7 @@ class EventStream(DecodingIterator[E]):
             waiting.
         """
         self._check_free()
-        if self._origins is not None:
+        if self._nsid_resolver is not None:
             raise RuntimeError(
                 "a stream of all namespaces has no receive_batch_nowait(): looking up their "
                 "names takes waiting"
@@ -218,7 +218,7 @@ class EventStream(DecodingIterator[E]):
         self._owner.check()
         self._check_free()
         self._check_open()
-        gap_is_due = self._progress.has_gap and not self._dry
+        gap_is_due = self._progress.has_gap and not self._drained
         if self._pending or self._received or gap_is_due:
             await anyio.lowlevel.checkpoint()
         else:
@@ -234,13 +234,13 @@ class EventStream(DecodingIterator[E]):
         :raises anyio.ClosedResourceError: when the stream is closed.
         """
         self._check_open()
-        backlog = self._socket.backlog()
-        if backlog is None:
+        queue_state = self._socket.queue_state()
+        if queue_state is None:
             # If something waits, it may fill the buffer, and there may be an unreported gap.
             waits = self._socket.is_readable()
-            return self._progress.mark(self.receive_buffer if waits else 0, lost=waits)
-        lost = backlog.drops != self._drops_reported and not self._subscription.lossless
-        return self._progress.mark(backlog.waiting, lost=lost)
+            return self._progress.position_after(self.receive_buffer if waits else 0, lost=waits)
+        lost = queue_state.drops != self._drops_reported and not self._subscription.lossless
+        return self._progress.position_after(queue_state.waiting, lost=lost)
 
     def has_passed(self, position: int) -> bool:
         """Return whether everything that had been queued at a position has been handed out.
@@ -260,7 +260,7 @@ class EventStream(DecodingIterator[E]):
         self._check_open()
         # The pending events came by the last read, before which there were none.
         pending = self._pending or self._received
-        return (self._settled if pending else self._progress.told) >= position
+        return (self._settled if pending else self._progress.reported_position) >= position
 
     def _check_free(self) -> None:
         self._owner.check_call()
@@ -289,7 +289,7 @@ class EventStream(DecodingIterator[E]):
                     await self._name()
                 elif self._pending or self._received:
                     return True
-                elif self._dry or not self._progress.has_gap:
+                elif self._drained or not self._progress.has_gap:
                     # After an overrun the queue may be empty already. To wait then would delay the
                     # report of the gap until the next event.
                     await self._socket.wait_readable()
@@ -298,12 +298,12 @@ class EventStream(DecodingIterator[E]):
 
     def _read(self) -> None:
         """Receive what waits, up to a limit. There must be no pending events."""
-        self._dry = False
-        self._settled = self._progress.told
-        if self._origins is None:
+        self._drained = False
+        self._settled = self._progress.reported_position
+        if self._nsid_resolver is None:
             self._read_some(_READS)
             return
-        self._origins.look()
+        self._nsid_resolver.read_notifications()
         for _ in range(_READS):
             already = len(self._pending)
             self._read_some(1)
@@ -311,13 +311,13 @@ class EventStream(DecodingIterator[E]):
                 self._decode()
             for item in islice(self._pending, already, None):
                 if not isinstance(item, ConntrackError):
-                    item.nsid = self._origins.nsid
+                    item.nsid = self._nsid_resolver.nsid
                     self._unnamed.append(item)
                     self._held = True
-            if self._dry:
+            if self._drained:
                 break
-        if self._dry and not self._unnamed:
-            self._origins.idle()
+        if self._drained and not self._unnamed:
+            self._nsid_resolver.note_drained()
 
     def _read_some(self, limit: int) -> None:
         """Receive up to ``limit`` datagrams."""
@@ -330,7 +330,7 @@ class EventStream(DecodingIterator[E]):
             while count < limit:
                 count += self._socket.receive_some(datagrams, limit - count)
         except BlockingIOError:
-            self._dry = True
+            self._drained = True
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise failed("receive events", error) from error
@@ -341,10 +341,10 @@ class EventStream(DecodingIterator[E]):
             ]
         if self._receive_time and count:
             self._received_at = time.time_ns()
-        self._progress.read(count)
-        if self._dry:
-            self._progress.dry()
-        if self._progress.has_gap and (self._dry or overrun or self._progress.until_gap == 0):
+        self._progress.note_read(count)
+        if self._drained:
+            self._progress.note_drained()
+        if self._progress.has_gap and (self._drained or overrun or self._progress.until_gap == 0):
             # The queue is empty, so what comes from now on is younger than the gap. Or there was
             # another overrun, which can only follow a read that emptied the queue, so the first gap
             # has been passed. Or everything that the buffer could hold has been read.
@@ -362,8 +362,8 @@ class EventStream(DecodingIterator[E]):
         if largest is not None and self._buffer_size < largest:
             self._buffer_size = min(2 * self._buffer_size, largest)
             self._socket.grow(self._buffer_size)
-            if self._origins is not None:
-                self._origins.grown(self.receive_buffer)
+            if self._nsid_resolver is not None:
+                self._nsid_resolver.note_receive_buffer(self.receive_buffer)
 
     def _keeps(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
         errors = sum(isinstance(item, DecodeError) for item in items) if self._has_errors else 0
@@ -381,8 +381,9 @@ class EventStream(DecodingIterator[E]):
         self._received.appendleft(error)
 
     async def _name(self) -> None:
-        assert self._origins is not None
-        names = await self._origins.name([event.nsid for event in self._unnamed], dry=self._dry)
+        assert self._nsid_resolver is not None
+        nsids = [event.nsid for event in self._unnamed]
+        names = await self._nsid_resolver.resolve(nsids, drained=self._drained)
         self._check_open()
         for event, name in zip(self._unnamed, names, strict=True):
             event.netns = name
@@ -396,19 +397,19 @@ class EventStream(DecodingIterator[E]):
 
     def _count_losses(self) -> int:
         """Count the dropped events that were not reported yet, and return their number."""
-        backlog = self._socket.backlog()
-        lost = self._unreported_losses(backlog)
-        if backlog is not None:
-            self._drops_reported = backlog.drops
+        queue_state = self._socket.queue_state()
+        lost = self._unreported_losses(queue_state)
+        if queue_state is not None:
+            self._drops_reported = queue_state.drops
         self._statistics.events_lost += lost
         return lost
 
-    def _unreported_losses(self, backlog: Backlog | None) -> int:
+    def _unreported_losses(self, queue_state: QueueState | None) -> int:
         """Return how many events were dropped behind the last reported gap, as far as known."""
         # With retries, a dropped event is not lost, or is counted again.
-        if backlog is None or self._subscription.reliable:
+        if queue_state is None or self._subscription.reliable:
             return 0
-        return (backlog.drops - self._drops_reported) & 0xFFFFFFFF
+        return (queue_state.drops - self._drops_reported) & 0xFFFFFFFF
 
     async def aclose(self) -> None:
         """Close the stream. Events that were not read are lost. Idempotent.
@@ -429,8 +430,8 @@ class EventStream(DecodingIterator[E]):
             self._held = False
             self._count_losses()  # the statistics keep what they had shown
             self._socket.close()
-            if self._origins is not None:
-                self._origins.close()
+            if self._nsid_resolver is not None:
+                self._nsid_resolver.close()
             self._on_close(self)
 
     def __del__(self) -> None:

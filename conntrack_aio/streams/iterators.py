@@ -14,7 +14,7 @@ from anyio.abc import AsyncResource
 
 from ..codec.decoder import Counters, Datagram
 from ..errors import ConntrackError, DecodeError
-from ..netlink.attributes import Buffer
+from ..netlink.attributes import BytesLike
 from ..netlink.messages import Message
 from ..netlink.owner import Owner
 
@@ -161,7 +161,7 @@ class DecodingIterator(ItemIterator[T]):
         self._seq: bytes | None = None
         """The sequence number of the messages to decode, as the header has it."""
 
-    def _takes(self, buffer: Buffer, message: Message) -> bool:
+    def _takes(self, buffer: BytesLike, message: Message) -> bool:
         """Return whether to decode a message that no compiled layout knows."""
         return True
 

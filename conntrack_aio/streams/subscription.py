@@ -10,9 +10,9 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from ..errors import failed
 from ..filters.program import EventFilter
 from ..model.settings import BlindSpot, ConntrackSysctls, EventMode
-from ..netlink.endpoint import Endpoint
-from ..netlink.nsids import Origins
+from ..netlink.nsid_resolver import NsidResolver
 from ..netlink.socket import NetlinkSocket
+from ..netlink.socket_factory import SocketFactory
 from ..proc_sys import CONNTRACK, SysctlTree, read_number
 from ..uapi.netlink import NETLINK
 from ..uapi.nfnetlink import NFNLGRP
@@ -65,7 +65,7 @@ class Subscription(NamedTuple):
     """Whether the kernel retries all events of the groups, so that none is ever missing."""
     receive_time: bool
     """Whether to set the time at which each event was received."""
-    origins: Origins | None
+    nsid_resolver: NsidResolver | None
     """The namespaces of the events, in a stream of all namespaces."""
     filter: EventFilter | None
     """The program that the kernel filters events by."""
@@ -77,7 +77,7 @@ class Subscription(NamedTuple):
 
 
 def subscribe(
-    endpoint: Endpoint,
+    socket_factory: SocketFactory,
     groups: Collection[int],
     buffer: Buffer,
     *,
@@ -100,23 +100,23 @@ def subscribe(
             failing.callback(socket.close)
             return socket
 
-        socket = opened(endpoint.open(buffer.size))
-        origins: Origins | None = None
+        socket = opened(socket_factory.open(buffer.size))
+        nsid_resolver: NsidResolver | None = None
         if all_netns:  # before the first event can arrive
-            notices = opened(endpoint.open(protocol=NETLINK.ROUTE))
-            asker = opened(endpoint.open(protocol=NETLINK.ROUTE))
-            origins = Origins(socket, notices, asker, least_cost=LEAST_COST)
-            failing.callback(origins.close)
+            notices = opened(socket_factory.open(protocol=NETLINK.ROUTE))
+            asker = opened(socket_factory.open(protocol=NETLINK.ROUTE))
+            nsid_resolver = NsidResolver(socket, notices, asker, least_cost=LEAST_COST)
+            failing.callback(nsid_resolver.close)
         try:
             filter_ = _attach(socket, filters)  # before the first event can arrive
             if reliable:
-                socket.insist()
+                socket.enable_broadcast_errors()
             for group in groups:
                 socket.join(group)
         except OSError as error:
             raise failed("subscribe to events", error) from error
-        mode = read_number(endpoint.sysctls, EVENTS_SYSCTL)
-        spots = tuple(_blind_spots(endpoint.sysctls, mode, origins))
+        mode = read_number(socket_factory.sysctls, EVENTS_SYSCTL)
+        spots = tuple(_blind_spots(socket_factory.sysctls, mode, nsid_resolver))
         failing.pop_all()
         lossless = reliable and set(groups) == {NFNLGRP.CONNTRACK_DESTROY}
         return Subscription(
@@ -127,18 +127,18 @@ def subscribe(
             reliable=reliable,
             lossless=lossless,
             receive_time=receive_time,
-            origins=origins,
+            nsid_resolver=nsid_resolver,
             filter=filter_,
         )
 
 
 def _blind_spots(
-    sysctls: SysctlTree, mode: int | None, origins: Origins | None
+    sysctls: SysctlTree, mode: int | None, nsid_resolver: NsidResolver | None
 ) -> Iterator[BlindSpot]:
     events = EventMode(mode) if mode in tuple(EventMode) else None
     count = read_number(sysctls, f"{CONNTRACK}count")
     yield from ConntrackSysctls(events=events, count=count).blind_spots()
-    if origins is not None and (names := origins.without_id()):
+    if nsid_resolver is not None and (names := nsid_resolver.names_without_id()):
         few = ", ".join(names[:_NAMED_AT_MOST])
         more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
         yield BlindSpot(

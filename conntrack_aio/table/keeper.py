@@ -437,7 +437,7 @@ class Keeper:
                     batch = await self._upstream.receive_batch(dump)
                 except DecodeError:
                     readable = False  # of an entry that is known, perhaps
-                    if dump.walk.closed:
+                    if dump.closed:
                         return False, readable
                     continue
                 except DumpInterrupted:

@@ -24,7 +24,7 @@ from ..errors import (
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.statistics import StreamStatistics
-from ..netlink.exchange import Outcome, Request
+from ..netlink.exchange import Request, Response
 from ..netlink.owner import Owner
 from ..netlink.threads import is_no_thread
 from ..proc_sys import CONNTRACK
@@ -185,7 +185,7 @@ class Upstream:
 
         Raises :exc:`ResourceExhausted`.
         """
-        tree = self._session.endpoint.sysctls
+        tree = self._session.socket_factory.sysctls
 
         def read() -> int | None:
             try:
@@ -214,7 +214,7 @@ class Upstream:
             self._stream.close()
 
 
-def _found(outcome: Outcome) -> Flow | None:
+def _found(outcome: Response) -> Flow | None:
     # A kernel without zones has none inside a tuple.
     if isinstance(outcome.error, NotFound | NotSupported):
         return None

@@ -20,9 +20,9 @@ from ..model.protoinfo import ProtoInfo
 from ..model.timeouts import TimeoutPolicy
 from ..model.tuples import Tuple
 from ..netlink import messages, nfnetlink
-from ..netlink.endpoint import Endpoint, endpoint_for
 from ..netlink.namespaces import NetNS
 from ..netlink.socket import NetlinkSocket
+from ..netlink.socket_factory import SocketFactory, socket_factory_for
 from ..proc_sys import SysctlTree
 from ..streams.subscription import DEFAULT_RECEIVE_BUFFER
 from ..uapi.netlink import NETLINK, NETLINK_OPTION, NLM_F, SOL_NETLINK
@@ -123,7 +123,7 @@ class FakeKernel:
         self.script = script
         self._faults = Faults()
         self._receiver = Receiver(self._state, subsystems_of(self._state), self._intercept)
-        self._endpoint = _Endpoint(self._state, self._receiver)
+        self._socket_factory = _FakeSocketFactory(self._state, self._receiver)
         for flow in flows:
             self.add(flow)
 
@@ -138,7 +138,7 @@ class FakeKernel:
         reply_timeout: float = 5.0,
     ) -> Connecting:
         """As :func:`conntrack_aio.connect`, to this kernel."""
-        with _override(lambda netns: self._endpoint):
+        with _override(lambda netns: self._socket_factory):
             return connect(
                 receive_buffer=receive_buffer,
                 receive_buffer_max=receive_buffer_max,
@@ -160,12 +160,12 @@ class FakeKernel:
         """
         others = {NetNS.of(name): kernel for name, kernel in namespaces.items()}
 
-        def endpoint(netns: NetNS | None) -> Endpoint:
+        def socket_factory(netns: NetNS | None) -> SocketFactory:
             self.namespaces.append(netns)
             kernel = self if netns is None else others.get(netns, self)
-            return kernel._endpoint
+            return kernel._socket_factory
 
-        with _override(endpoint):
+        with _override(socket_factory):
             yield self
 
     # -- the table --------------------------------------------------------------------------
@@ -406,17 +406,17 @@ class FakeKernel:
 
 
 @contextmanager
-def _override(endpoint: Callable[[NetNS | None], Endpoint]) -> Generator[None]:
+def _override(socket_factory: Callable[[NetNS | None], SocketFactory]) -> Generator[None]:
     """Not by a token: a fixture may be left in another context than it was entered in."""
-    before = endpoint_for.get()
-    endpoint_for.set(endpoint)
+    before = socket_factory_for.get()
+    socket_factory_for.set(socket_factory)
     try:
         yield
     finally:
-        endpoint_for.set(before)
+        socket_factory_for.set(before)
 
 
-class _Endpoint:
+class _FakeSocketFactory:
     """Where a connection's sockets come from, and its settings."""
 
     def __init__(self, state: State, receiver: Receiver) -> None:
@@ -443,7 +443,7 @@ class _Endpoint:
             self._state.sockets.append(raw)
         return opened
 
-    def beside(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
+    def run_in_namespace_of(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
         return function()
 
 

@@ -167,7 +167,7 @@ def _acknowledgement_lines(line: str, data: bytes, header: Message, protocol: in
             size, kind, flags, seq, port = HEADER.unpack_from(data, start)
             request = Message(kind, flags, seq, port, 0, 0)
             yield f"  of {_header_text(size, request, protocol, answer=False)}"
-        start = messages.explanation_of(data, header)
+        start = messages.extended_ack_start(data, header)
     if header.flags & NLM_F.ACK_TLVS:
         yield from tree(data, start, len(data), schema_of(_ExtendedAck).root)
 

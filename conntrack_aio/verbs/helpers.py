@@ -11,7 +11,7 @@ from ..codec.requests import helpers as requests
 from ..errors import NotFound
 from ..model.enums import HelperStatus
 from ..model.helpers import ExpectPolicy, UserspaceHelper
-from ..netlink.exchange import Outcome, Request
+from ..netlink.exchange import Request, Response
 from ..session import Session
 from ..streams.dump import Dump
 from .probes import Probes
@@ -147,7 +147,7 @@ class Helpers(Subsystem[UserspaceHelper]):
         done.result()
 
 
-def _found(outcome: Outcome) -> UserspaceHelper:
+def _found(outcome: Response) -> UserspaceHelper:
     """Return the helper in the reply to ``get``.
 
     :raises NotFound: when the kernel acknowledged the request without a reply.

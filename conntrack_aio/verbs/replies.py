@@ -14,27 +14,27 @@ from ..errors import NoReply
 from ..model.expectations import Expectation
 from ..model.flow import Flow
 from ..model.timeouts import TimeoutPolicy
-from ..netlink.exchange import Outcome, Reply
+from ..netlink.exchange import Reply, Response
 
 T = TypeVar("T")
 
 
-def flow_in(outcome: Outcome) -> Flow:
+def flow_in(outcome: Response) -> Flow:
     """Return the entry in the reply."""
     return _object_in(outcome, "entry", flow_of)
 
 
-def expectation_in(outcome: Outcome) -> Expectation:
+def expectation_in(outcome: Response) -> Expectation:
     """Return the expectation in the reply."""
     return _object_in(outcome, "expectation", expectation_of)
 
 
-def policy_in(outcome: Outcome) -> TimeoutPolicy:
+def policy_in(outcome: Response) -> TimeoutPolicy:
     """Return the timeout policy in the reply."""
     return _object_in(outcome, "policy", timeout_policy_of)
 
 
-def _object_in(outcome: Outcome, what: str, read: Callable[[Reply], T]) -> T:
+def _object_in(outcome: Response, what: str, read: Callable[[Reply], T]) -> T:
     replies = outcome.result()
     if not replies:
         raise NoReply(f"{outcome.request}: the kernel's reply has no {what}")

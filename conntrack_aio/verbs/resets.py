@@ -22,7 +22,7 @@ from ..codec.requests.targets import Target
 from ..errors import ConntrackError, DecodeError, EncodeError, NotFound
 from ..filters.match import Match
 from ..model.flow import Flow
-from ..netlink.exchange import Outcome, Request
+from ..netlink.exchange import Request, Response
 from ..session import Session
 from .replies import flow_in
 from .steps import check_same, difference, is_identified, look_up_steps, run_steps
@@ -54,7 +54,7 @@ class Resets:
         answers: deque[Flow | ConntrackError] = deque()
         caller_left = False
 
-        def take_responses(outcomes: list[Outcome]) -> None:
+        def take_responses(outcomes: list[Response]) -> None:
             """Take the responses, maybe on a worker thread and after the caller has left.
 
             A deque may be used from several threads.
@@ -73,7 +73,7 @@ class Resets:
                     self._waiting.append(answer)
 
         try:
-            await self._session.run(sent, taker=take_responses, on_unsent=on_unsent)
+            await self._session.run(sent, on_responses=take_responses, on_unsent=on_unsent)
         except BaseException:
             caller_left = True
             keep_for_next_reader()
@@ -176,7 +176,7 @@ class Resets:
 
     async def settle(self) -> None:
         """Return once the replies to all cancelled resets have arrived."""
-        await self._session.requester.settle()
+        await self._session.requester.wait_until_idle()
 
     def take(self, match: Match | None) -> list[Flow | ConntrackError]:
         """Return and remove the flows that wait and match, and all errors that wait."""
@@ -202,7 +202,7 @@ class Resets:
             self._waiting.clear()
 
 
-def _answer(outcome: Outcome) -> Flow | ConntrackError:
+def _answer(outcome: Response) -> Flow | ConntrackError:
     try:
         return flow_in(outcome)
     except ConntrackError as error:

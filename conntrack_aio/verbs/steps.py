@@ -20,12 +20,12 @@ from ..codec.requests.targets import EntryKey, Target, entry_keys, id_of
 from ..errors import NotFound, kernel_error
 from ..model.flow import Flow, Timestamp
 from ..model.values import plain_number
-from ..netlink.exchange import Outcome, Request
+from ..netlink.exchange import Request, Response
 from ..session import Session
 from .replies import flow_in
 
 T = TypeVar("T")
-Steps = Generator[Request, Outcome, T]
+Steps = Generator[Request, Response, T]
 
 
 def start_of(flow: Flow) -> int | None:
@@ -136,7 +136,7 @@ def delete_by_other_keys(target: Flow, zone: int | None, error: NotFound) -> Ste
     raise error
 
 
-def read_back_steps(flow: Flow, read: Outcome) -> Steps[Flow]:
+def read_back_steps(flow: Flow, read: Response) -> Steps[Flow]:
     """Return the entry that was created from a flow.
 
     The flow's original tuple may find another entry, which has that tuple in its other direction.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from ..errors import InvalidRequest, NotSupported
-from ..netlink.exchange import Outcome, Request
+from ..netlink.exchange import Request, Response
 from ..session import Session
 from ..streams.dump import Dump
 from ..streams.iterators import Reader
@@ -40,7 +40,7 @@ class Subsystem(Generic[T]):
         async with self._dump(keep) as dump:
             return [each async for each in dump]
 
-    async def _run(self, requests: Sequence[Request], named: int = 0) -> list[Outcome]:
+    async def _run(self, requests: Sequence[Request], named: int = 0) -> list[Response]:
         """Send requests in order, and return a response to each.
 
         The kernel answers EINVAL for a subsystem that it lacks, and also for a request that it does

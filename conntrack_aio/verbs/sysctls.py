@@ -69,7 +69,9 @@ class Sysctls:
         :raises KernelError: for a setting that cannot be read.
         :raises DecodeError: for a setting that is not a number.
         """
-        return await self._session.run_on_thread(lambda: _read_all(self._session.endpoint.sysctls))
+        return await self._session.run_on_thread(
+            lambda: _read_all(self._session.socket_factory.sysctls)
+        )
 
     @_keywords_of(SettableSysctls)
     async def set(self, changes: SettableSysctls) -> None:
@@ -98,7 +100,9 @@ class Sysctls:
             for name, declared in SETTINGS.items()
             if (value := getattr(changes, name, None)) is not None
         }
-        await self._session.run_on_thread(lambda: _write(self._session.endpoint.sysctls, chosen))
+        await self._session.run_on_thread(
+            lambda: _write(self._session.socket_factory.sysctls, chosen)
+        )
 
     async def tracking(self) -> bool | None:
         """Return whether connections are known to be tracked in this namespace.
@@ -116,7 +120,9 @@ class Sysctls:
 
         :raises anyio.ClosedResourceError: when the connection is closed.
         """
-        return await self._session.run_on_thread(lambda: is_tracking(self._session.endpoint.open))
+        return await self._session.run_on_thread(
+            lambda: is_tracking(self._session.socket_factory.open)
+        )
 
 
 def _read_all(tree: SysctlTree) -> ConntrackSysctls:

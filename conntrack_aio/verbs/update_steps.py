@@ -20,7 +20,7 @@ from ..model.enums import Status
 from ..model.flow import Helper
 from ..model.update import FlowUpdate
 from ..model.values import describe_value, plain_number
-from ..netlink.exchange import Outcome, Request
+from ..netlink.exchange import Request, Response
 from ..plain import as_str
 from .replies import flow_in
 from .steps import Steps, is_identified, look_up_steps
@@ -137,7 +137,7 @@ def _with_whole_mark(
     return requests.update(key, {**values, **requests.merged_mark(current, values)}, zone)
 
 
-def _write(key: Target | EntryKey, request: Request, update: CheckedUpdate) -> Steps[Outcome]:
+def _write(key: Target | EntryKey, request: Request, update: CheckedUpdate) -> Steps[Response]:
     outcome = yield request
     written = [name for name in EXTENSIONS if update.values.get(name) is not None]
     if written and outcome.error is None:

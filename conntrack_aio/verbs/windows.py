@@ -18,10 +18,9 @@ from ..errors import ConntrackError, EncodeError, NotFound
 from ..model.flow import Flow
 from ..model.nat import NATRange
 from ..model.values import describe_error
-from ..netlink import exchange
-from ..netlink.exchange import Request
+from ..netlink.exchange import Request, Response
 from ..netlink.messages import SUCCESS
-from ..netlink.pipeline import ACKNOWLEDGEMENT, ANSWER, Flight, Pipeline
+from ..netlink.pipeline import ACKNOWLEDGEMENT_COST, ANSWER_COST, Pipeline, RequestWindow
 from .probes import Probes
 from .steps import Steps, delete_by_other_keys, delete_steps, is_identified, start_of
 from .update_steps import CheckedUpdate, update_flow
@@ -56,7 +55,7 @@ def _refused(error: Exception) -> EncodeError:
 class SingleRequests(Generic[T]):
     """The work of verbs that send one request for each item, which the kernel acknowledges."""
 
-    reply_size = ACKNOWLEDGEMENT
+    reply_size = ACKNOWLEDGEMENT_COST
 
     def message(self, item: T, seq: int) -> bytes:
         """Return the message for an item.
@@ -180,7 +179,7 @@ def _has_start(item: object) -> bool:
 
 def _replies_that_fit(pipeline: Pipeline) -> int:
     """Return how many replies fit into a buffer that was sized for acknowledgements."""
-    return max(1, pipeline.window * ACKNOWLEDGEMENT // ANSWER)
+    return max(1, pipeline.window_size * ACKNOWLEDGEMENT_COST // ANSWER_COST)
 
 
 class SentWindow(Generic[T]):
@@ -191,7 +190,7 @@ class SentWindow(Generic[T]):
         pipeline: Pipeline,
         items: Sequence[T],
         refused: dict[int, ConntrackError],
-        flight: Flight,
+        flight: RequestWindow,
         request_in_errors: Callable[[T], Request],
     ) -> None:
         self._pipeline = pipeline
@@ -219,7 +218,7 @@ class SentWindow(Generic[T]):
                     yield None
                 else:
                     why = self._flight.unreadable
-                    yield exchange.Outcome(self._request_in_errors(item), [], failure, why).error
+                    yield Response(self._request_in_errors(item), [], failure, why).error
 
 
 Retry = Callable[[T, NotFound], "Steps[None] | None"]
@@ -271,7 +270,7 @@ class RetriedWindow(Generic[T]):
 class UpdateWork(Generic[D]):
     """Update entries, each of which may take several requests."""
 
-    reply_size = ANSWER
+    reply_size = ANSWER_COST
 
     def __init__(self, update: CheckedUpdate, probes: Probes) -> None:
         self.update = update
@@ -287,7 +286,7 @@ class UpdateWork(Generic[D]):
         def steps(item: D) -> Steps[None]:
             return update_flow(item, self.update, masks=self.masks, encode=self._encode)
 
-        return _stepped(pipeline, items, steps, until_error, pipeline.window)
+        return _stepped(pipeline, items, steps, until_error, pipeline.window_size)
 
 
 def _stepped(
@@ -326,7 +325,7 @@ class SteppedWindow(Generic[T]):
         self._outcomes: list[Outcome[T]] = []
         self._waiting: deque[tuple[Outcome[T], Steps[None], Request]] = deque()
         self._sent: list[tuple[Outcome[T], Steps[None], Request]] = []
-        self._flight: Flight | None = None
+        self._flight: RequestWindow | None = None
 
     def add(self, outcome: Outcome[T], steps: Steps[None]) -> None:
         """Add an item. If it cannot be encoded, its outcome has the error afterwards."""
@@ -350,16 +349,12 @@ class SteppedWindow(Generic[T]):
             sent, self._sent = self._sent, []
             for index, (outcome, steps, request) in enumerate(sent):
                 replies = flight.replies.get(index, [])
-                answer = exchange.Outcome(
-                    request, replies, flight.failures[index], flight.unreadable
-                )
+                answer = Response(request, replies, flight.failures[index], flight.unreadable)
                 self._step(outcome, steps, answer)
             self.send()
         return self._outcomes
 
-    def _step(
-        self, outcome: Outcome[T], steps: Steps[None], answer: exchange.Outcome | None
-    ) -> None:
+    def _step(self, outcome: Outcome[T], steps: Steps[None], answer: Response | None) -> None:
         try:
             request = next(steps) if answer is None else steps.send(answer)
         except StopIteration:

@@ -23,7 +23,7 @@ from conntrack_aio.codec.reference import decode, encode
 from conntrack_aio.model.expectations import Expectation, ExpectEvent
 from conntrack_aio.model.statistics import ExpectCPUStatistics
 from conntrack_aio.netlink import attributes, messages
-from conntrack_aio.netlink.attributes import Buffer
+from conntrack_aio.netlink.attributes import BytesLike
 from conntrack_aio.netlink.messages import Message
 
 pytestmark = pytest.mark.kernels
@@ -95,7 +95,7 @@ def test_captured_statistics(data: bytes, expected: ExpectCPUStatistics) -> None
     assert decode_expect_cpu_statistics(data, message_of(data)) == expected
 
 
-Decoder = Callable[[Buffer, Message], object]
+Decoder = Callable[[BytesLike, Message], object]
 
 
 @pytest.mark.parametrize(

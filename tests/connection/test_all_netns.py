@@ -18,8 +18,8 @@ from support.lab import Lab
 from support.neighbours import Neighbourhood
 
 from conntrack_aio import Connection, EventsLost, EventStream, EventType, FlowEvent, connect
-from conntrack_aio.netlink import nsids
-from conntrack_aio.netlink.nsids import Origins
+from conntrack_aio.netlink import nsid_resolver
+from conntrack_aio.netlink.nsid_resolver import NsidResolver
 from conntrack_aio.proc_sys import SysctlTree
 from conntrack_aio.sandbox import traffic
 from conntrack_aio.streams import subscription as subscriptions
@@ -105,10 +105,12 @@ async def test_one_without_an_id_is_not_heard(around: Neighbourhood, conn: Conne
 
 @pytest.mark.parametrize(("count", "end"), [(1, "n0"), (8, "n7"), (9, "n7 and 1 more")])
 async def test_many_without_an_id_are_not_all_named(count: int, end: str) -> None:
-    origins = SimpleNamespace(without_id=lambda: [f"n{number}" for number in range(count)])
+    resolver = SimpleNamespace(names_without_id=lambda: [f"n{number}" for number in range(count)])
     settings = SimpleNamespace(read=lambda name: "1")
-    (spot,) = subscriptions._blind_spots(cast("SysctlTree", settings), 1, cast("Origins", origins))
-    assert spot.what.startswith("the namespaces n0")
+    (spot,) = subscriptions._blind_spots(
+        cast("SysctlTree", settings), 1, cast("NsidResolver", resolver)
+    )
+    assert spot.what.startswith("no events of the namespaces n0")
     assert spot.what.endswith(f"{end} arrive")
 
 
@@ -219,7 +221,7 @@ async def test_cancelled_while_it_looks_for_names(
     around: Neighbourhood, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, go_on = threading.Event(), threading.Event()
-    plain = nsids._files
+    plain = nsid_resolver._files
 
     def slow(directory: str) -> list[str]:
         started.set()
@@ -228,7 +230,7 @@ async def test_cancelled_while_it_looks_for_names(
 
     blue = around.new("blue", id=4)
     async with conn.events(all_netns=True) as stream:
-        monkeypatch.setattr(nsids, "_files", slow)
+        monkeypatch.setattr(nsid_resolver, "_files", slow)
         await make(blue, 1, 2)
         told: list[FlowEvent] = []
 
@@ -423,12 +425,14 @@ async def test_closed_while_names_are_looked_for(
 ) -> None:
     inside, go_on = anyio.Event(), anyio.Event()
 
-    async def name(origins: nsids.Origins, ids: list[int | None], *, dry: bool) -> list[None]:
+    async def resolve(
+        resolver: nsid_resolver.NsidResolver, ids: list[int | None], *, drained: bool
+    ) -> list[None]:
         inside.set()
         await go_on.wait()
         return [None for _ in ids]
 
-    monkeypatch.setattr(nsids.Origins, "name", name)
+    monkeypatch.setattr(nsid_resolver.NsidResolver, "resolve", resolve)
     stream = conn.events(all_netns=True)
     await conn.create(flows.tcp(1))
     async with anyio.create_task_group() as tasks:

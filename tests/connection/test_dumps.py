@@ -11,7 +11,7 @@ from support import flows
 from support.waiting import until
 
 from conntrack_aio import Connection, Flow, Match
-from conntrack_aio.netlink.walks import AHEAD, AT_ONCE
+from conntrack_aio.netlink.dump_receiver import CHUNKS_PER_CALL, PREFETCHED_CHUNKS
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
@@ -126,15 +126,15 @@ async def test_constant_memory(conn: Connection) -> None:
     dump = conn.dump()
     for _ in range(300):
         await anext(dump)
-    (socket,) = dump.walk.sockets
+    (socket,) = dump._receiver.sockets
 
     def received() -> int:
         return socket.datagrams_received
 
-    await until(lambda: received() >= AHEAD)
+    await until(lambda: received() >= PREFETCHED_CHUNKS)
     for _ in range(100):  # were it to go on, it would now
         await anyio.lowlevel.checkpoint()
-    most = 3 + AHEAD + AT_ONCE - 1  # three of which were handed out
+    most = 3 + PREFETCHED_CHUNKS + CHUNKS_PER_CALL - 1  # three of which were handed out
     assert received() <= most
     assert len([flow async for flow in dump]) == 5700
     assert received() > most

@@ -273,12 +273,12 @@ async def test_the_buffer_is_as_large_as_asked(conn: Connection) -> None:
 async def test_without_memory_for_many_they_come_one_by_one(
     conn: Connection, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def no_rooms(count: int, size: int) -> None:
+    def no_memory(count: int, size: int) -> None:
         raise error
 
     async with conn.events() as stream:
         await flows.fill(conn, map(flows.tcp, range(3)))
-        monkeypatch.setattr("conntrack_aio.netlink.recvmmsg.Rooms", no_rooms)
+        monkeypatch.setattr("conntrack_aio.netlink.recvmmsg.MessageVector", no_memory)
         assert len(await take(stream, 3)) == 3
 
 

@@ -241,8 +241,8 @@ async def test_names_of_namespaces_are_doubted_for_as_long_as_the_larger_buffer_
         with pytest.raises(EventsLost):
             await anext(stream)
         assert stream.receive_buffer == 4 * 106496
-        assert stream._origins is not None
-        assert stream._origins._holders._backlog == stream.receive_buffer // 512
+        assert stream._nsid_resolver is not None
+        assert stream._nsid_resolver._cache._capacity == stream.receive_buffer // 512
 
 
 @pytest.mark.kernel

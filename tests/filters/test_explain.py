@@ -158,7 +158,7 @@ async def test_a_listing() -> None:
     assert str(told.event_program).splitlines() == [
         "   0: A = 0x14",
         "   1: X = 8",
-        "   2: A = where attribute X is, from A on",
+        "   2: A = position of attribute X, searching from A",
         "   3: if A = 0x0 go to 7, else to 4",
         "   4: X = A",
         "   5: A = 4 bytes at X + 4",

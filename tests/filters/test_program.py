@@ -20,7 +20,7 @@ from support.release import RELEASE
 
 from conntrack_aio import Flow, Match
 from conntrack_aio.filters.program import EventFilter, compile_program
-from conntrack_aio.netlink.bpf import MOST, Instruction, Program
+from conntrack_aio.netlink.bpf import MAX_INSTRUCTIONS, Instruction, Program
 from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.testing import ages, bpf
 
@@ -154,7 +154,7 @@ def test_too_many_for_a_program_are_made_fewer() -> None:
     """Pairs, of which no single field says much."""
     pairs = [Match(orig_src=f"10.{n >> 8}.{n & 255}.1", orig_dport=n) for n in range(3000)]
     filter_ = strictly(compile_program(Match.any(pairs).node))
-    assert len(filter_.program) <= MOST
+    assert len(filter_.program) <= MAX_INSTRUCTIONS
     assert not filter_.exact
     for n in range(0, 3000, 7):
         assert passes(filter_, Flow.tcp(f"10.{n >> 8}.{n & 255}.1", 1, "192.0.2.1", n, timeout=1))

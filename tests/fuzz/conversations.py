@@ -39,7 +39,7 @@ from conntrack_aio.streams.subscription import Buffer
 
 from . import script
 from .harnesses import by_layouts, comparable
-from .script import DROPS, Exhausted, FedEndpoint, FedSocket, Feed, What
+from .script import DROPS, Exhausted, FedSocket, FedSocketFactory, Feed, What
 
 TOLD = (DecodeError, DumpInterrupted, EventsLost, KernelError, NoReply)
 """What the public docstrings say that the kernel's answers may raise."""
@@ -69,7 +69,7 @@ async def _told(items: Any) -> None:
                 return
             except (DecodeError, NoReply) as error:
                 str(error)
-                if items.walk.closed:
+                if items.closed:
                     return
     raise AssertionError("a dump without end")
 
@@ -154,35 +154,35 @@ class Inline(Threads):
         work()
 
 
-def _connection(endpoint: FedEndpoint, *, inline: bool) -> Connection:
-    requester = Requester(endpoint.open(), offload=False, reply_timeout=0)
-    session = Session(endpoint, requester, Buffer(script.RECEIVE_BUFFER, None), 0)
+def _connection(factory: FedSocketFactory, *, inline: bool) -> Connection:
+    requester = Requester(factory.open(), offload=False, reply_timeout=0)
+    session = Session(factory, requester, Buffer(script.RECEIVE_BUFFER, None), 0)
     if inline:
         session._threads = Inline(1)
     return Connection(session)
 
 
-def _end(conn: Connection, endpoint: FedEndpoint, *, inline: bool) -> None:
+def _end(conn: Connection, factory: FedSocketFactory, *, inline: bool) -> None:
     open_sockets = conn.client_statistics().open_dumps + conn.client_statistics().open_streams
     assert not open_sockets, "a dump or a stream was left open"
     conn.close()
     if inline:  # a thread may take a little longer
-        assert all(socket.closed for socket in endpoint.sockets), "a socket was left open"
+        assert all(socket.closed for socket in factory.sockets), "a socket was left open"
 
 
 async def verbs(data: bytes) -> None:
     """A verb, which the first byte chooses, ends as the public docstrings say."""
     option, steps = script.unpack(data)
     verb, inline = VERBS[option % len(VERBS)], option < THREADED
-    endpoint = FedEndpoint(Feed(steps, endless=False))
-    conn = _connection(endpoint, inline=inline)
+    factory = FedSocketFactory(Feed(steps, endless=False))
+    conn = _connection(factory, inline=inline)
     try:
         await verb(conn)
     except TOLD as error:
         str(error)
     except ConntrackError as error:
         raise AssertionError(f"nobody told of {error!r}") from error
-    _end(conn, endpoint, inline=inline)
+    _end(conn, factory, inline=inline)
 
 
 _named = tempfile.mkdtemp(prefix="conntrack_aio_fuzz")
@@ -308,11 +308,11 @@ async def streams(data: bytes) -> None:
     if option & _Stream.EXPECTATIONS:
         option &= ~(_Stream.EVERYWHERE | _Stream.RELIABLE)
     reliable = bool(option & _Stream.RELIABLE)
-    endpoint = FedEndpoint(Feed(steps, endless=True))
-    conn = _connection(endpoint, inline=True)
+    factory = FedSocketFactory(Feed(steps, endless=True))
+    conn = _connection(factory, inline=True)
     stream = _open_stream(conn, option)
     decoder = decode_expect_event if option & _Stream.EXPECTATIONS else decode_event
-    told = _Told(stream, endpoint.sockets[1], decoder)
+    told = _Told(stream, factory.sockets[1], decoder)
     async with stream:
         for turn in range(1 << 20):
             if option & _Stream.MARKS and turn % 3 == 0:
@@ -329,4 +329,4 @@ async def streams(data: bytes) -> None:
     counted = conn.client_statistics()
     assert told.lost == counted.events_lost <= DROPS * counted.overruns
     assert told.gaps == counted.overruns
-    _end(conn, endpoint, inline=True)
+    _end(conn, factory, inline=True)

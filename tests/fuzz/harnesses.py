@@ -30,14 +30,14 @@ from conntrack_aio.model.statistics import ClientStatistics
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.exchange import Exchange, Request
 from conntrack_aio.netlink.messages import Message
-from conntrack_aio.netlink.pipeline import Flight
-from conntrack_aio.netlink.recvmmsg import Rooms
+from conntrack_aio.netlink.pipeline import RequestWindow
+from conntrack_aio.netlink.recvmmsg import MessageVector
 from conntrack_aio.netlink.socket import RECEIVE_SIZE
 from conntrack_aio.trace.message import render
 from conntrack_aio.uapi.netlink import NETLINK
 
 from . import script
-from .script import FedEndpoint, Feed, What
+from .script import FedSocketFactory, Feed, What
 from .seeds import DECODERS
 
 Items = list[Any]
@@ -188,19 +188,19 @@ def answers(data: bytes) -> None:
     """Requests on one socket, and those that follow them: every outcome can be had."""
     option, steps = script.unpack(data)
     exchange = Exchange(_ASKED[: 1 + option % len(_ASKED)], 1)
-    flight = Flight([request.pack(0) for request in _ASKED], 1 + len(exchange.requests))
-    exchange.following = flight
+    window = RequestWindow([request.pack(0) for request in _ASKED], 1 + len(exchange.requests))
+    exchange.following = window
     for step in steps:
         try:
             exchange.feed(step.data, len(step.data))
         except DecodeError:
             exchange.lossy = True
-        exchange.dry()
+        exchange.note_drained()
     assert exchange.open == exchange.failures.count(None)
-    assert flight.open == flight.failures.count(None)
-    for outcome in exchange.outcomes:
+    assert window.open == window.failures.count(None)
+    for response in exchange.responses:
         try:
-            replies = outcome.result()
+            replies = response.result()
         except (KernelError, NoReply) as error:
             str(error)
             continue
@@ -214,28 +214,28 @@ def answers(data: bytes) -> None:
 
 # -- many datagrams in a call -----------------------------------------------------------------
 
-_rooms = Rooms(32, RECEIVE_SIZE)
+_vector = MessageVector(32, RECEIVE_SIZE)
 
 
 def rooms(data: bytes) -> None:
     """Datagrams received together are those received one by one."""
     option, steps = script.unpack(data)
-    socket = FedEndpoint(Feed([], endless=False)).open()
+    socket = FedSocketFactory(Feed([], endless=False)).open()
     decoder, _ = DECODERS[option % len(DECODERS)]
     wanted: Items = []
-    steps = steps[: _rooms.count]
+    steps = steps[: _vector.count]
     for at, (what, datagram, _) in enumerate(steps):
         size = RECEIVE_SIZE + 1 if what == What.TOO_LARGE else len(datagram)
-        start = _rooms.starts[at]
-        _rooms.view[start : start + len(datagram)] = datagram
-        _rooms.lengths[at] = size
-        _rooms.ports[at] = 4711 if what == What.FORGED else 0
+        start = _vector.offsets[at]
+        _vector.view[start : start + len(datagram)] = datagram
+        _vector.lengths[at] = size
+        _vector.portids[at] = 4711 if what == What.FORGED else 0
         if what == What.TOO_LARGE:
             wanted.append(DecodeError)
         elif what != What.FORGED:
             wanted += comparable(by_layouts(decoder, datagram, None))
     got: Items = []
-    for each in socket._received(_rooms, len(steps)):
+    for each in socket._received(_vector, len(steps)):
         if isinstance(each, DecodeError):
             got.append(DecodeError)
         else:

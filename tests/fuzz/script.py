@@ -208,7 +208,7 @@ class Settings:
     def write(self, name: str, value: str | int, /) -> None: ...
 
 
-class FedEndpoint:
+class FedSocketFactory:
     """A kernel that says what is in the script, whichever socket reads."""
 
     def __init__(self, feed: Feed) -> None:
@@ -230,5 +230,5 @@ class FedEndpoint:
         self.sockets.append(raw)
         return NetlinkSocket(raw)
 
-    def beside(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
+    def run_in_namespace_of(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
         return function()

@@ -177,7 +177,7 @@ def _parts(steps: Iterable[Step]) -> deque[list[Step]]:
     return parts
 
 
-class _Endpoint:
+class _ScriptedSocketFactory:
     """A kernel that says what is in the script, to each socket what is for it."""
 
     def __init__(self, steps: Sequence[Step], option: int) -> None:
@@ -205,7 +205,7 @@ class _Endpoint:
         self.sockets.append(raw)
         return NetlinkSocket(raw)
 
-    def beside(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
+    def run_in_namespace_of(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
         return function()
 
 
@@ -217,9 +217,9 @@ class _Session(Session):
         return self.beside(function)
 
 
-def _connection(endpoint: _Endpoint) -> Connection:
-    requester = Requester(endpoint.open_first(), offload=False, reply_timeout=0)
-    session = _Session(endpoint, requester, Buffer(script.RECEIVE_BUFFER, None), 0)
+def _connection(factory: _ScriptedSocketFactory) -> Connection:
+    requester = Requester(factory.open_first(), offload=False, reply_timeout=0)
+    session = _Session(factory, requester, Buffer(script.RECEIVE_BUFFER, None), 0)
     session._threads = Inline(1)
     return Connection(session)
 
@@ -251,9 +251,9 @@ class _User:
     """Uses a table as the script says."""
 
     def __init__(
-        self, conn: Connection, table: FlowTable, endpoint: _Endpoint, replies: Replies
+        self, conn: Connection, table: FlowTable, factory: _ScriptedSocketFactory, replies: Replies
     ) -> None:
-        self.conn, self.table, self.events = conn, table, endpoint.events
+        self.conn, self.table, self.events = conn, table, factory.events
         self.replies = replies
         self.readers = [_Reader(table)]
         self.closed = False
@@ -347,8 +347,8 @@ async def tables(data: bytes) -> None:
 
     One that can't be compared goes on, and who waits for that is refused."""
     option, steps = script.unpack(data)
-    endpoint = _Endpoint(steps, option)
-    conn = _connection(endpoint)
+    factory = _ScriptedSocketFactory(steps, option)
+    conn = _connection(factory)
     chosen = Match(mark=0) if option & _Option.MATCH else _few if option & _Option.CHOOSE else None
     table = conn.table(
         chosen,
@@ -359,15 +359,15 @@ async def tables(data: bytes) -> None:
     acts = [step.data for step in steps if step.to == To.USER and step.data]
     with anyio.fail_after(PATIENCE), mock.patch("conntrack_aio.table.keeper._RETRY", 0):
         try:
-            await _use(conn, table, endpoint, acts)
+            await _use(conn, table, factory, acts)
         except Refused:
             pass
         await table.aclose()
         if not conn._session.closed:
             _check_books(conn)
         conn.close()
-    endpoint.events.close()
-    assert all(socket.closed for socket in endpoint.sockets), "a socket was left open"
+    factory.events.close()
+    assert all(socket.closed for socket in factory.sockets), "a socket was left open"
 
 
 def _check_books(conn: Connection) -> None:
@@ -377,7 +377,7 @@ def _check_books(conn: Connection) -> None:
 
 
 async def _use(
-    conn: Connection, table: FlowTable, endpoint: _Endpoint, acts: Sequence[bytes]
+    conn: Connection, table: FlowTable, factory: _ScriptedSocketFactory, acts: Sequence[bytes]
 ) -> None:
     """Raises :exc:`Refused`."""
     replies = Replies(table._entries)
@@ -386,7 +386,7 @@ async def _use(
     except _FAILURES as error:
         str(error)
         raise Refused from error
-    user = _User(conn, table, endpoint, replies)
+    user = _User(conn, table, factory, replies)
     follower = Account()
     try:
         async with anyio.create_task_group() as tasks:

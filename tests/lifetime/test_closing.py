@@ -173,15 +173,16 @@ async def test_the_collector_drops_what_is_looked_at(
                 if not drop:
                     kept.append(holder)
                 del holder, dump, bulk
-        module = conntrack_aio.session
-        for name in ("_add_stream", "_add_dump", "_add_requests"):
-            original = getattr(module, name)
+        session, dumps = conntrack_aio.session, conntrack_aio.dumps.Dump
+        adders = ((session, "_add_stream"), (dumps, "add_traffic"), (session, "_add_requests"))
+        for owner, name in adders:
+            original = getattr(owner, name)
 
             def add(*arguments: object, original: Callable[..., None] = original) -> None:
                 gc.collect()
                 original(*arguments)
 
-            monkeypatch.setattr(module, name, add)
+            monkeypatch.setattr(owner, name, add)
         if what == "statistics":
             assert conn.client_statistics().open_streams >= 3
             assert conn.client_statistics().open_streams == 3

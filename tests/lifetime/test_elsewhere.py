@@ -34,7 +34,7 @@ from conntrack_aio import (
     connect,
 )
 from conntrack_aio.bulk.outcomes import BulkOperation
-from conntrack_aio.netlink.walks import walking
+from conntrack_aio.netlink.table_walks import table_walks
 
 pytestmark = [pytest.mark.kernel]
 
@@ -321,9 +321,9 @@ def test_a_fork_that_runs_its_copy_of_the_loop(
 
 def test_a_fork_during_a_walk() -> None:
     """The thread that walks is not in the child: its requests need not run on threads."""
-    with walking():
-        assert in_a_child(lambda: ["active"] if walking.active else []) == []
-        assert walking.active
+    with table_walks.count():
+        assert in_a_child(lambda: ["active"] if table_walks.active else []) == []
+        assert table_walks.active
 
 
 @pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""Walking and packing attributes."""
+"""Reading and packing attributes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The assembler: programs that go where they should, however far that is."""
+"""The BPF assembler: jumps reach their targets at any distance."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.effort import examples
 
-from conntrack_aio.netlink.bpf import MOST, Assembler, TooLong
+from conntrack_aio.netlink.bpf import MAX_INSTRUCTIONS, Assembler, ProgramTooLong
 from conntrack_aio.testing import bpf
 
 Tree = int | tuple[str, int, "Tree", "Tree"]
 
 
 def build(code: Assembler, tree: Tree, leaves: dict[int, int]) -> int:
-    """A program that goes through a tree; each leaf is a way to end."""
+    """Return a program that walks a tree; each leaf is a return."""
     if isinstance(tree, int):
         if tree not in leaves:
             leaves[tree] = code.ret(tree)
@@ -58,7 +58,7 @@ def trees() -> st.SearchStrategy[Tree]:
 
 @settings(max_examples=examples(150), deadline=None)
 @given(trees(), st.integers(0, 16))
-def test_it_goes_where_it_should(tree: Tree, a: int) -> None:
+def test_jumps_reach_their_targets(tree: Tree, a: int) -> None:
     code = Assembler()
     start = build(code, tree, {})
     if start != len(code):
@@ -85,7 +85,7 @@ def code_of(code: Assembler, start: int) -> bytes:
 
 
 def test_random_far_jumps() -> None:
-    """Many ends, each far from some of those who go there."""
+    """Many targets, each far from some of the jumps to it."""
     rng = random.Random(1)
     code = Assembler()
     labels = [(code.ret(number + 1), number + 1) for number in range(20)]
@@ -115,8 +115,8 @@ def test_too_long() -> None:
     label = code.ret(0)
     for number in range(1000):
         label = code.jump_equal(number, code.ret(1), label)
-    with pytest.raises(TooLong, match="4096"):
-        [code.ret(1) for _ in range(MOST)]
+    with pytest.raises(ProgramTooLong, match="4096"):
+        [code.ret(1) for _ in range(MAX_INSTRUCTIONS)]
 
 
 def test_a_listing() -> None:
@@ -130,10 +130,10 @@ def test_a_listing() -> None:
         "   1: if A & 0x2 go to 2, else to 13",
         "   2: A = 0x14",
         "   3: X = 1",
-        "   4: A = where attribute X is, from A on",
+        "   4: A = position of attribute X, searching from A",
         "   5: if A = 0x0 go to 13, else to 6",
         "   6: X = 2",
-        "   7: A = where attribute X is, in the nest at A",
+        "   7: A = position of attribute X in the nest at A",
         "   8: if A = 0x0 go to 13, else to 9",
         "   9: X = A",
         "  10: A = 1 byte at X + 4",

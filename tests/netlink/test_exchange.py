@@ -1,4 +1,4 @@
-"""The conversation's rules, each without a kernel."""
+"""The rules of an exchange, each without a kernel."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.exchange import (
     DumpExchange,
     Exchange,
-    Outcome,
     Reply,
     Request,
-    Sequence32,
+    Response,
+    SequenceNumbers,
 )
 from conntrack_aio.netlink.messages import Failure, Message
 
@@ -44,13 +44,13 @@ def entry(seq: int, payload: bytes = b"data", flags: int = MULTI) -> bytes:
     return messages.pack(0x100, flags, seq, payload)
 
 
-def exchange(count: int = 1, seq: int = 10) -> Exchange:
+def make_exchange(count: int = 1, seq: int = 10) -> Exchange:
     return Exchange([GET] * count, seq)
 
 
-def feed(conversation: Exchange, *datagrams: bytes) -> None:
+def feed(exchange: Exchange, *datagrams: bytes) -> None:
     for data in datagrams:
-        conversation.feed(data, len(data))
+        exchange.feed(data, len(data))
 
 
 # Requests
@@ -68,40 +68,40 @@ def test_requests_are_one_datagram_and_ask_for_acknowledgements() -> None:
 
 
 def test_a_multipart_answer_without_done_ends_with_its_acknowledgement() -> None:
-    conversation = exchange()
-    feed(conversation, entry(10))
-    assert not conversation.done
-    feed(conversation, ack(10))
-    assert conversation.done
-    assert conversation.outcomes[0].result() == [Reply(0x100, MULTI, b"data")]
+    exchange = make_exchange()
+    feed(exchange, entry(10))
+    assert not exchange.done
+    feed(exchange, ack(10))
+    assert exchange.done
+    assert exchange.responses[0].result() == [Reply(0x100, MULTI, b"data")]
 
 
 def test_an_acknowledgement_alone_is_an_answer() -> None:
-    conversation = exchange()
-    feed(conversation, ack(10))
-    assert conversation.done
-    assert conversation.outcomes[0].result() == []
-    assert conversation.outcomes[0].error is None
+    exchange = make_exchange()
+    feed(exchange, ack(10))
+    assert exchange.done
+    assert exchange.responses[0].result() == []
+    assert exchange.responses[0].error is None
 
 
 def test_done_is_an_answer() -> None:
-    conversation = exchange()
-    feed(conversation, entry(10) + done(10))
-    assert conversation.done
-    assert len(conversation.outcomes[0].result()) == 1
+    exchange = make_exchange()
+    feed(exchange, entry(10) + done(10))
+    assert exchange.done
+    assert len(exchange.responses[0].result()) == 1
 
 
-def test_an_error_is_its_requests() -> None:
-    conversation = exchange(3)
-    feed(conversation, ack(10), ack(11, -errno.ENOENT), ack(12))
-    assert conversation.done
-    assert [type(outcome.error) for outcome in conversation.outcomes] == [
+def test_an_error_belongs_to_its_request() -> None:
+    exchange = make_exchange(3)
+    feed(exchange, ack(10), ack(11, -errno.ENOENT), ack(12))
+    assert exchange.done
+    assert [type(response.error) for response in exchange.responses] == [
         type(None),
         NotFound,
         type(None),
     ]
     with pytest.raises(NotFound, match="get it"):
-        conversation.outcomes[1].result()
+        exchange.responses[1].result()
 
 
 def test_an_error_may_mean_another() -> None:
@@ -109,99 +109,99 @@ def test_an_error_may_mean_another() -> None:
         hints={errno.EOPNOTSUPP: "it is missing", errno.EINVAL: "never"},
         meanings={errno.EINVAL: errno.EOPNOTSUPP},
     )
-    conversation = Exchange([asked, asked], 10)
-    feed(conversation, ack(10, -errno.EINVAL), ack(11, -errno.ENOENT))
-    told, untold = (outcome.error for outcome in conversation.outcomes)
-    assert isinstance(told, NotSupported)
-    assert (told.errno, told.hint) == (errno.EOPNOTSUPP, "it is missing")
-    assert isinstance(untold, NotFound)
+    exchange = Exchange([asked, asked], 10)
+    feed(exchange, ack(10, -errno.EINVAL), ack(11, -errno.ENOENT))
+    renamed, plain = (response.error for response in exchange.responses)
+    assert isinstance(renamed, NotSupported)
+    assert (renamed.errno, renamed.hint) == (errno.EOPNOTSUPP, "it is missing")
+    assert isinstance(plain, NotFound)
 
 
-def test_answers_are_told_by_their_number_in_any_order() -> None:
-    conversation = exchange(2)
-    feed(conversation, entry(11, b"two") + entry(10, b"one"), ack(11), ack(10))
-    assert [outcome.result()[0].payload for outcome in conversation.outcomes] == [b"one", b"two"]
+def test_answers_are_matched_by_their_number_in_any_order() -> None:
+    exchange = make_exchange(2)
+    feed(exchange, entry(11, b"two") + entry(10, b"one"), ack(11), ack(10))
+    assert [response.result()[0].payload for response in exchange.responses] == [b"one", b"two"]
 
 
 def test_a_reply_outlives_the_buffer() -> None:
-    conversation = exchange()
+    exchange = make_exchange()
     buffer = bytearray(entry(10) + ack(10))
-    conversation.feed(buffer, len(buffer))
+    exchange.feed(buffer, len(buffer))
     buffer[:] = bytes(len(buffer))
-    assert conversation.outcomes[0].result()[0].payload == b"data"
+    assert exchange.responses[0].result()[0].payload == b"data"
 
 
 def test_only_what_was_received_counts() -> None:
-    conversation = exchange(2)
+    exchange = make_exchange(2)
     buffer = ack(10) + ack(11)
-    conversation.feed(buffer, len(ack(10)))
-    assert [outcome.failure for outcome in conversation.outcomes] == [Failure(0), None]
+    exchange.feed(buffer, len(ack(10)))
+    assert [response.failure for response in exchange.responses] == [Failure(0), None]
 
 
 @pytest.mark.parametrize("seq", [0, 9, 12, 0xFFFFFFFF])
-def test_strays_are_counted_and_dropped(seq: int) -> None:
-    conversation = exchange(2)
-    feed(conversation, entry(seq) + ack(seq, -errno.EPERM) + done(seq))
-    assert conversation.strays == 3
-    assert not conversation.done
-    assert [outcome.failure for outcome in conversation.outcomes] == [None, None]
-    assert [outcome.replies for outcome in conversation.outcomes] == [[], []]
+def test_stray_replies_are_counted_and_dropped(seq: int) -> None:
+    exchange = make_exchange(2)
+    feed(exchange, entry(seq) + ack(seq, -errno.EPERM) + done(seq))
+    assert exchange.stray_replies == 3
+    assert not exchange.done
+    assert [response.failure for response in exchange.responses] == [None, None]
+    assert [response.replies for response in exchange.responses] == [[], []]
 
 
 def test_the_first_answer_counts() -> None:
-    conversation = exchange(2)
-    feed(conversation, ack(10), ack(10, -errno.ENOENT))
-    assert not conversation.done
-    assert conversation.outcomes[0].error is None
+    exchange = make_exchange(2)
+    feed(exchange, ack(10), ack(10, -errno.ENOENT))
+    assert not exchange.done
+    assert exchange.responses[0].error is None
 
 
 def test_garbage_is_a_decode_error_and_the_answers_before_it_count() -> None:
-    conversation = exchange(2)
+    exchange = make_exchange(2)
     with pytest.raises(DecodeError):
-        feed(conversation, ack(10) + b"\1\2\3")
-    assert [outcome.failure for outcome in conversation.outcomes] == [Failure(0), None]
+        feed(exchange, ack(10) + b"\1\2\3")
+    assert [response.failure for response in exchange.responses] == [Failure(0), None]
 
 
 def test_no_answer_is_no_reply() -> None:
-    conversation = exchange()
-    conversation.dry()
-    assert not conversation.done
+    exchange = make_exchange()
+    exchange.note_drained()
+    assert not exchange.done
     with pytest.raises(NoReply, match="get it"):
-        conversation.outcomes[0].result()
+        exchange.responses[0].result()
 
 
-def test_want_of_privilege_ends_the_datagram() -> None:
-    conversation = exchange(3)
-    feed(conversation, ack(10, -errno.EPERM))
-    assert not conversation.done
-    conversation.dry()
-    assert conversation.done
-    assert {type(outcome.error) for outcome in conversation.outcomes} == {PermissionDenied}
+def test_lack_of_privilege_ends_the_datagram() -> None:
+    exchange = make_exchange(3)
+    feed(exchange, ack(10, -errno.EPERM))
+    assert not exchange.done
+    exchange.note_drained()
+    assert exchange.done
+    assert {type(response.error) for response in exchange.responses} == {PermissionDenied}
 
 
 @pytest.mark.parametrize("code", [0, -errno.ENOENT, -errno.EACCES])
 def test_another_error_does_not(code: int) -> None:
-    conversation = exchange(2)
-    feed(conversation, ack(10, code))
-    conversation.dry()
-    assert not conversation.done
-    assert isinstance(conversation.outcomes[1].error, NoReply)
+    exchange = make_exchange(2)
+    feed(exchange, ack(10, code))
+    exchange.note_drained()
+    assert not exchange.done
+    assert isinstance(exchange.responses[1].error, NoReply)
 
 
 def test_an_answer_that_came_is_not_overruled() -> None:
-    conversation = exchange(3)
-    feed(conversation, ack(10, -errno.EPERM), ack(11))
-    conversation.dry()
-    errors = [type(outcome.error) for outcome in conversation.outcomes]
+    exchange = make_exchange(3)
+    feed(exchange, ack(10, -errno.EPERM), ack(11))
+    exchange.note_drained()
+    errors = [type(response.error) for response in exchange.responses]
     assert errors == [PermissionDenied, type(None), PermissionDenied]
 
 
-# Words
+# Errors
 
 
-def test_errors_say_what_was_asked_and_what_the_request_knows() -> None:
+def test_errors_name_the_request_and_its_hint() -> None:
     request = Request("create", "a flow", 0x100, 0, b"", {errno.EINVAL: "Do better"})
-    refused = Outcome(request, failure=Failure(errno.EINVAL, "bad mark", 20)).error
+    refused = Response(request, failure=Failure(errno.EINVAL, "bad mark", 20)).error
     assert isinstance(refused, InvalidRequest)
     assert (refused.request, refused.detail, refused.hint) == (
         "create a flow",
@@ -221,27 +221,27 @@ def test_a_subject_may_be_absent() -> None:
 
 
 def test_sequence_numbers_follow_each_other() -> None:
-    sequence = Sequence32()
-    assert [sequence.take(1), sequence.take(3), sequence.take(1)] == [1, 2, 5]
+    sequence = SequenceNumbers()
+    assert [sequence.reserve(1), sequence.reserve(3), sequence.reserve(1)] == [1, 2, 5]
 
 
 @pytest.mark.parametrize("count", [1, 2, 64])
 @pytest.mark.parametrize("left", [0, 1, 2, 63, 64, 65])
 def test_sequence_numbers_are_32_bits_and_never_0(count: int, left: int) -> None:
-    sequence = Sequence32()
+    sequence = SequenceNumbers()
     sequence._last = 0xFFFFFFFF - left
     for _ in range(3):
-        first = sequence.take(count)
+        first = sequence.reserve(count)
         assert first > 0
         assert first + count - 1 <= 0xFFFFFFFF
-        Exchange([GET] * count, first)  # it packs
+        Exchange([GET] * count, first)  # the numbers can be packed
 
 
 def test_an_exchange_at_the_end_of_the_numbers() -> None:
-    conversation = exchange(2, 0xFFFFFFFE)
-    feed(conversation, ack(0xFFFFFFFE), ack(0), ack(0xFFFFFFFF))
-    assert conversation.done
-    assert conversation.strays == 1
+    exchange = make_exchange(2, 0xFFFFFFFE)
+    feed(exchange, ack(0xFFFFFFFE), ack(0), ack(0xFFFFFFFF))
+    assert exchange.done
+    assert exchange.stray_replies == 1
 
 
 # Dumps
@@ -252,7 +252,7 @@ def dump() -> DumpExchange:
 
 
 def entries(walk: DumpExchange, data: bytes) -> list[Message]:
-    """Those in a datagram, taken as a reader of dumps does."""
+    """Return the entries in a datagram, as a reader of dumps does."""
     taken: list[Message] = []
     try:
         for message in messages.walk(data, len(data)):
@@ -263,7 +263,7 @@ def entries(walk: DumpExchange, data: bytes) -> list[Message]:
     return taken
 
 
-def test_a_dump_asks_for_one() -> None:
+def test_the_request_of_a_dump() -> None:
     assert dump().data == struct.pack("=IHHII", 20, 0x101, 0x305, 1, 0) + b"abcd"
 
 
@@ -308,11 +308,11 @@ def test_a_dump_ends_with_garbage(garbage: bytes) -> None:
     assert refused.detail
 
 
-def test_strays_in_a_dump() -> None:
+def test_stray_replies_in_a_dump() -> None:
     walk = dump()
     data = entry(0) + entry(2) + done(2) + ack(2, -1)
     assert entries(walk, data) == []
-    assert (walk.strays, walk.failure) == (4, None)
+    assert (walk.stray_replies, walk.failure) == (4, None)
 
 
 @pytest.mark.parametrize("where", [entry(1, flags=MULTI | 0x10), messages.pack(3, 0x12, 1, b"")])
@@ -330,28 +330,28 @@ def test_another_dump_was_interrupted() -> None:
 
 
 def test_what_was_lost_is_not_guessed() -> None:
-    conversation = exchange(2)
-    feed(conversation, ack(10, -errno.EPERM))
-    conversation.lossy = True
-    conversation.dry()
-    assert conversation.outcomes[1].failure is None
+    exchange = make_exchange(2)
+    feed(exchange, ack(10, -errno.EPERM))
+    exchange.lossy = True
+    exchange.note_drained()
+    assert exchange.responses[1].failure is None
 
 
-def test_what_its_caller_has_left_is_not_sent() -> None:
-    taken: list[Outcome] = []
-    conversation = Exchange([GET], 10, taken.extend)
-    conversation.leave()
-    assert not conversation.begin()
-    assert not taken
+def test_an_exchange_that_its_caller_released_is_not_sent() -> None:
+    received: list[Response] = []
+    exchange = Exchange([GET], 10, received.extend)
+    exchange.release()
+    assert not exchange.acquire()
+    assert not received
 
 
-def test_the_last_who_leaves_ends_it() -> None:
-    taken: list[Outcome] = []
-    conversation = Exchange([GET, GET], 10, taken.extend)
-    assert conversation.begin()
-    conversation.sent = True
-    conversation.leave()
-    feed(conversation, ack(10))
-    assert not taken
-    conversation.leave()
-    assert [type(outcome.error) for outcome in taken] == [type(None), NoReply]
+def test_the_last_release_completes_it() -> None:
+    received: list[Response] = []
+    exchange = Exchange([GET, GET], 10, received.extend)
+    assert exchange.acquire()
+    exchange.sent = True
+    exchange.release()
+    feed(exchange, ack(10))
+    assert not received
+    exchange.release()
+    assert [type(response.error) for response in received] == [type(None), NoReply]

@@ -1,4 +1,4 @@
-"""Messages, and what the kernel says of requests."""
+"""Messages, errors and the ends of dumps."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_parse_done(payload: bytes, flags: int, failure: Failure) -> None:
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("capped", [False, True])
-def test_the_kernels_words(lab: Lab, capped: bool) -> None:
+def test_extended_acknowledgements(lab: Lab, capped: bool) -> None:
     """A mark of one byte, at the end and without padding: the echo is aligned by the kernel."""
 
     def ask() -> bytes:

@@ -1,4 +1,4 @@
-"""Requests in windows, sent by a thread: what the kernel does, and what it does not on demand."""
+"""The pipeline: windows of requests that a thread sends, with a scripted kernel."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.exchange import Reply
 from conntrack_aio.netlink.messages import Failure
 from conntrack_aio.netlink.pipeline import (
-    ACKNOWLEDGEMENT,
-    ANSWER,
+    ACKNOWLEDGEMENT_COST,
+    ANSWER_COST,
     DEPTH,
-    WINDOW,
-    Flight,
+    WINDOW_SIZE,
     Pipeline,
+    RequestWindow,
 )
 from conntrack_aio.netlink.threads import Threads
 from conntrack_aio.testing import Asked, FakeSocket
@@ -42,17 +42,20 @@ def silent(socket: FakeSocket, asked: Asked) -> None:
 
 @contextmanager
 def pipeline(
-    script: Script = acknowledge, *, reply_timeout: float = 5, answer: int = ACKNOWLEDGEMENT
+    script: Script = acknowledge,
+    *,
+    reply_timeout: float = 5,
+    answer_cost: int = ACKNOWLEDGEMENT_COST,
 ) -> Iterator[tuple[Pipeline, FakeSocket]]:
     socket, fake = lone_socket(script)
     threads = Threads(4)
-    made = Pipeline(socket, threads, reply_timeout, answer)
+    made = Pipeline(socket, threads, reply_timeout, answer_cost)
     yield made, fake
     made.close()
     threads.close()
 
 
-def push(pipe: Pipeline, count: int, size: int = 4) -> Flight:
+def push(pipe: Pipeline, count: int, size: int = 4) -> RequestWindow:
     seq = pipe.reserve(count)
     requests = [messages.pack(0x101, 5, seq + i, bytes([i % 256]) * size) for i in range(count)]
     return pipe.push(requests, seq)
@@ -60,14 +63,14 @@ def push(pipe: Pipeline, count: int, size: int = 4) -> Flight:
 
 async def test_every_request_is_answered() -> None:
     with pipeline() as (pipe, fake):
-        flights = [push(pipe, 3), push(pipe, 2)]
-        for flight in flights:
-            await pipe.finish(flight)
-        assert [flight.failures for flight in flights] == [[DONE] * 3, [DONE] * 2]
+        windows = [push(pipe, 3), push(pipe, 2)]
+        for window in windows:
+            await pipe.finish(window)
+        assert [window.failures for window in windows] == [[DONE] * 3, [DONE] * 2]
         assert [len(asked.payload) for asked in fake.asked] == [4] * 5
         assert len(fake.sent) == 2
         assert pipe.requests == 5
-        assert pipe.strays == pipe.overruns == 0
+        assert pipe.stray_replies == pipe.overruns == 0
 
 
 async def test_refusals_are_of_the_request_that_was_refused() -> None:
@@ -75,10 +78,10 @@ async def test_refusals_are_of_the_request_that_was_refused() -> None:
         socket.ack(asked, errno.EEXIST if asked.payload[0] % 2 else 0)
 
     with pipeline(refuse_some) as (pipe, _):
-        flight = push(pipe, 4)
-        await pipe.finish(flight)
+        window = push(pipe, 4)
+        await pipe.finish(window)
         refused = Failure(errno.EEXIST)
-        assert flight.failures == [DONE, refused, DONE, refused]
+        assert window.failures == [DONE, refused, DONE, refused]
 
 
 async def test_replies_are_of_the_request_that_was_answered() -> None:
@@ -87,23 +90,23 @@ async def test_replies_are_of_the_request_that_was_answered() -> None:
         socket.ack(asked)
 
     with pipeline(answer) as (pipe, _):
-        flights = [push(pipe, 2), push(pipe, 1)]
-        for flight in flights:
-            await pipe.finish(flight)
-        assert flights[0].replies == {
+        windows = [push(pipe, 2), push(pipe, 1)]
+        for window in windows:
+            await pipe.finish(window)
+        assert windows[0].replies == {
             0: [Reply(0x100, 2, b"\0\0\0\0")],
             1: [Reply(0x100, 2, b"\1\1\1\1")],
         }
-        assert flights[1].replies == {0: [Reply(0x100, 2, b"\0\0\0\0")]}
+        assert windows[1].replies == {0: [Reply(0x100, 2, b"\0\0\0\0")]}
 
 
-async def test_flights_may_be_finished_in_any_order() -> None:
+async def test_windows_may_be_finished_in_any_order() -> None:
     with pipeline() as (pipe, _):
         first, second = push(pipe, 2), push(pipe, 3)
         await pipe.finish(second)
         await pipe.finish(first)
         assert first.failures + second.failures == [DONE] * 5
-        assert pipe.strays == 0
+        assert pipe.stray_replies == 0
 
 
 async def test_no_requests_send_nothing() -> None:
@@ -114,22 +117,24 @@ async def test_no_requests_send_nothing() -> None:
 
 async def test_the_window_is_what_the_buffer_holds_answers_for() -> None:
     with pipeline() as (pipe, fake):
-        assert pipe.window == fake.receive_buffer // (DEPTH * ACKNOWLEDGEMENT) < WINDOW
-    with pipeline(answer=ANSWER) as (pipe, fake):
-        assert pipe.window == fake.receive_buffer // (DEPTH * ANSWER)
+        assert (
+            pipe.window_size == fake.receive_buffer // (DEPTH * ACKNOWLEDGEMENT_COST) < WINDOW_SIZE
+        )
+    with pipeline(answer_cost=ANSWER_COST) as (pipe, fake):
+        assert pipe.window_size == fake.receive_buffer // (DEPTH * ANSWER_COST)
     socket, _ = lone_socket()
     socket.raw.setsockopt(1, 33, 1 << 24)  # SO_RCVBUFFORCE
-    assert Pipeline(socket, Threads(1), 1, ANSWER).window == WINDOW
+    assert Pipeline(socket, Threads(1), 1, ANSWER_COST).window_size == WINDOW_SIZE
     socket.raw.setsockopt(1, 33, 1)
-    assert Pipeline(socket, Threads(1), 1, ANSWER).window == 1
+    assert Pipeline(socket, Threads(1), 1, ANSWER_COST).window_size == 1
     socket.close()
 
 
 async def test_a_window_that_is_too_large_goes_in_several_datagrams() -> None:
     with pipeline() as (pipe, fake):
-        flight = push(pipe, 100, size=5000)
-        await pipe.finish(flight)
-        assert flight.failures == [DONE] * 100
+        window = push(pipe, 100, size=5000)
+        await pipe.finish(window)
+        assert window.failures == [DONE] * 100
         assert len(fake.sent) == 4
         assert max(map(len, fake.sent)) <= 128 * 1024
         assert [asked.seq for asked in fake.asked] == list(range(1, 101))
@@ -143,12 +148,12 @@ async def test_the_loop_goes_on_while_a_thread_sends() -> None:
         socket.ack(asked)
 
     with pipeline(wait) as (pipe, _):
-        flights = [push(pipe, 1), push(pipe, 1)]
+        windows = [push(pipe, 1), push(pipe, 1)]
         finished = anyio.Event()
 
         async def finish() -> None:
-            for flight in flights:
-                await pipe.finish(flight)
+            for window in windows:
+                await pipe.finish(window)
             finished.set()
 
         async with anyio.create_task_group() as tasks:
@@ -156,7 +161,7 @@ async def test_the_loop_goes_on_while_a_thread_sends() -> None:
             await anyio.wait_all_tasks_blocked()
             assert not finished.is_set()
             gate.set()
-        assert [flight.failures for flight in flights] == [[DONE], [DONE]]
+        assert [window.failures for window in windows] == [[DONE], [DONE]]
 
 
 async def test_finishing_can_be_cancelled_and_called_again() -> None:
@@ -167,20 +172,20 @@ async def test_finishing_can_be_cancelled_and_called_again() -> None:
         socket.ack(asked)
 
     with pipeline(wait) as (pipe, _):
-        flight = push(pipe, 2)
+        window = push(pipe, 2)
         with anyio.move_on_after(0.01) as scope:
-            await pipe.finish(flight)
+            await pipe.finish(window)
         assert scope.cancelled_caught
         gate.set()
-        await pipe.finish(flight)
-        assert flight.failures == [DONE] * 2
+        await pipe.finish(window)
+        assert window.failures == [DONE] * 2
 
 
 # -- answers that do not come ---------------------------------------------------------------
 
 
-async def test_a_refusal_for_want_of_privilege_ends_its_datagram_alone() -> None:
-    """The kernel leaves the rest of it unanswered, and answers the next."""
+async def test_a_refusal_for_lack_of_privilege_ends_its_datagram_alone() -> None:
+    """The kernel does not answer the rest of the datagram, but answers the next one."""
     seen: list[Asked] = []
 
     def refuse_first(socket: FakeSocket, asked: Asked) -> None:
@@ -191,16 +196,16 @@ async def test_a_refusal_for_want_of_privilege_ends_its_datagram_alone() -> None
             socket.ack(asked)
 
     with pipeline(refuse_first) as (pipe, _):
-        flights = [push(pipe, 3), push(pipe, 2)]
-        await anyio.to_thread.run_sync(wait_for, lambda: all(each.sent for each in flights))
-        for flight in flights:
-            await pipe.finish(flight)
-        assert flights[0].failures == [Failure(errno.EPERM)] * 3
-        assert flights[1].failures == [DONE] * 2
+        windows = [push(pipe, 3), push(pipe, 2)]
+        await anyio.to_thread.run_sync(wait_for, lambda: all(each.sent for each in windows))
+        for window in windows:
+            await pipe.finish(window)
+        assert windows[0].failures == [Failure(errno.EPERM)] * 3
+        assert windows[1].failures == [DONE] * 2
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """On a thread: until another thread has got so far."""
+    """Wait on a thread until the condition holds."""
     pause = threading.Event()
     while not condition():
         pause.wait(0.001)
@@ -214,9 +219,9 @@ async def test_an_answer_that_was_lost_is_not_waited_for() -> None:
             socket.ack(asked)
 
     with pipeline(lose_one, reply_timeout=1000) as (pipe, _):
-        flight = push(pipe, 3)
-        await pipe.finish(flight)
-        assert flight.failures == [DONE, None, DONE]
+        window = push(pipe, 3)
+        await pipe.finish(window)
+        assert window.failures == [DONE, None, DONE]
         assert pipe.overruns == 1
         again = push(pipe, 1)
         await pipe.finish(again)
@@ -231,47 +236,47 @@ async def test_garbage_among_the_answers() -> None:
             socket.ack(asked)
 
     with pipeline(garbage, reply_timeout=1000) as (pipe, _):
-        flight = push(pipe, 2)
-        await pipe.finish(flight)
-        assert flight.failures == [None, DONE]
+        window = push(pipe, 2)
+        await pipe.finish(window)
+        assert window.failures == [None, DONE]
 
 
 async def test_a_late_answer_is_waited_for() -> None:
     with pipeline(silent) as (pipe, fake):
-        flight = push(pipe, 2)
+        window = push(pipe, 2)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(pipe.finish, flight)
-            await anyio.to_thread.run_sync(wait_for, lambda: flight.sent)
+            tasks.start_soon(pipe.finish, window)
+            await anyio.to_thread.run_sync(wait_for, lambda: window.sent)
             await anyio.wait_all_tasks_blocked()
             for asked in fake.asked:
                 fake.ack(asked)
-        assert flight.failures == [DONE] * 2
+        assert window.failures == [DONE] * 2
 
 
 async def test_an_answer_that_never_comes_is_given_up() -> None:
     with pipeline(silent, reply_timeout=0.01) as (pipe, fake):
-        flight = push(pipe, 1)
-        await pipe.finish(flight)
-        assert flight.failures == [None]
-        # Should it come yet, it is nobody's.
+        window = push(pipe, 1)
+        await pipe.finish(window)
+        assert window.failures == [None]
+        # If the answer comes after all, it is a stray reply.
         fake.ack(fake.asked[0])
         last = push(pipe, 1)
         await anyio.to_thread.run_sync(wait_for, lambda: last.sent)
         fake.ack(fake.asked[1])
         await pipe.finish(last)
         assert last.failures == [DONE]
-        assert pipe.strays == 1
+        assert pipe.stray_replies == 1
 
 
-async def test_what_another_program_sends_is_passed_over() -> None:
+async def test_what_another_program_sends_is_ignored() -> None:
     def forge(socket: FakeSocket, asked: Asked) -> None:
         socket.deliver(socket.error_message(asked, errno.ENOENT), FORGER)
         socket.ack(asked)
 
     with pipeline(forge) as (pipe, _):
-        flight = push(pipe, 2)
-        await pipe.finish(flight)
-        assert flight.failures == [DONE] * 2
+        window = push(pipe, 2)
+        await pipe.finish(window)
+        assert window.failures == [DONE] * 2
         assert pipe.socket.forged == 2
 
 
@@ -281,29 +286,29 @@ async def test_a_send_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pipeline() as (pipe, fake):
         monkeypatch.setattr(fake, "sendto", refuse)
-        flight = push(pipe, 2)
-        await pipe.finish(flight)
-        assert flight.failures == [Failure(errno.ENOMEM)] * 2
+        window = push(pipe, 2)
+        await pipe.finish(window)
+        assert window.failures == [Failure(errno.ENOMEM)] * 2
         monkeypatch.undo()
         again = push(pipe, 1)
         await pipe.finish(again)
         assert again.failures == [DONE]
 
 
-async def test_what_goes_wrong_on_the_thread_is_raised_here() -> None:
+async def test_an_error_on_the_thread_is_raised_by_finish() -> None:
     def fault(socket: FakeSocket, asked: Asked) -> None:
         raise ZeroDivisionError
 
     with pipeline(fault) as (pipe, _):
-        flight = push(pipe, 1)
+        window = push(pipe, 1)
         with pytest.raises(ZeroDivisionError):
-            await pipe.finish(flight)
+            await pipe.finish(window)
 
 
 # -- closing --------------------------------------------------------------------------------
 
 
-async def test_closing_wakes_who_waits_and_sends_no_more() -> None:
+async def test_closing_wakes_the_waiting_task_and_sends_no_more() -> None:
     files = OpenFiles()
     gate, begun = threading.Event(), threading.Event()
 
@@ -312,12 +317,12 @@ async def test_closing_wakes_who_waits_and_sends_no_more() -> None:
         assert gate.wait(10)
 
     with pipeline(wait) as (pipe, fake):
-        flights = [push(pipe, 1), push(pipe, 1)]
+        windows = [push(pipe, 1), push(pipe, 1)]
         await anyio.to_thread.run_sync(begun.wait)
 
         async def finish() -> None:
             with pytest.raises(anyio.ClosedResourceError):
-                await pipe.finish(flights[0])
+                await pipe.finish(windows[0])
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(finish)
@@ -327,14 +332,14 @@ async def test_closing_wakes_who_waits_and_sends_no_more() -> None:
         gate.set()
         await anyio.to_thread.run_sync(wait_for, lambda: fake.closed)
         assert len(fake.sent) == 1
-        assert not flights[1].sent
+        assert not windows[1].sent
     await files.closed()
 
 
 async def test_what_is_pushed_into_a_closed_one_is_not_sent() -> None:
     with pipeline() as (pipe, fake):
         pipe.close()
-        flight = push(pipe, 1)
+        window = push(pipe, 1)
         with pytest.raises(anyio.ClosedResourceError):
-            await pipe.finish(flight)
+            await pipe.finish(window)
         assert fake.sent == []

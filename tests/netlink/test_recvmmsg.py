@@ -12,19 +12,19 @@ from support.lab import Lab
 
 from conntrack_aio.errors import DecodeError
 from conntrack_aio.netlink import messages
-from conntrack_aio.netlink.recvmmsg import Rooms, is_there
+from conntrack_aio.netlink.recvmmsg import MessageVector, is_available
 from conntrack_aio.netlink.socket import RECEIVE_SIZE, NetlinkSocket
 from conntrack_aio.uapi.netlink import AF_NETLINK
 
 pytestmark = pytest.mark.kernels
 
 NETLINK_USERSOCK = 2
-"""For programs to talk to each other; nothing of the kernel listens there."""
+"""A protocol for programs to talk to each other, without the kernel."""
 
 
 @pytest.fixture
 def pair() -> Generator[tuple[socket.socket, socket.socket]]:
-    """Datagrams as whoever sends them likes them, from nobody's port."""
+    """A pair of sockets whose datagrams have no port id."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     with ours, theirs:
@@ -32,25 +32,25 @@ def pair() -> Generator[tuple[socket.socket, socket.socket]]:
 
 
 def test_this_system_has_it() -> None:
-    assert is_there()
+    assert is_available()
 
 
-def test_rooms_are_filled_in_order(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_buffers_are_filled_in_order(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     sent = [bytes([n]) * (4 * n + 4) for n in range(5)]
     for datagram in sent:
         theirs.send(datagram)
-    rooms = Rooms(3, 100)
-    assert rooms.receive(ours.fileno(), 10) == 3
+    vector = MessageVector(3, 100)
+    assert vector.receive(ours.fileno(), 10) == 3
     assert [
-        bytes(rooms.view[start : start + size])
-        for start, size in zip(rooms.starts, rooms.lengths.tolist(), strict=True)
+        bytes(vector.view[start : start + size])
+        for start, size in zip(vector.offsets, vector.lengths.tolist(), strict=True)
     ] == sent[:3]
-    assert rooms.receive(ours.fileno(), 1) == 1
-    assert rooms.lengths[0] == len(sent[3])
-    assert rooms.receive(ours.fileno(), 10) == 1
+    assert vector.receive(ours.fileno(), 1) == 1
+    assert vector.lengths[0] == len(sent[3])
+    assert vector.receive(ours.fileno(), 10) == 1
     with pytest.raises(BlockingIOError):
-        rooms.receive(ours.fileno(), 10)
+        vector.receive(ours.fileno(), 10)
 
 
 def test_one_that_does_not_fit_leaves_its_neighbours_alone(
@@ -59,20 +59,20 @@ def test_one_that_does_not_fit_leaves_its_neighbours_alone(
     ours, theirs = pair
     for datagram in (b"a" * 8, b"b" * 500, b"c" * 8):
         theirs.send(datagram)
-    rooms = Rooms(3, 100)
-    assert rooms.receive(ours.fileno(), 3) == 3
-    assert rooms.lengths.tolist() == [8, 500, 8]
-    third = rooms.starts[2]
-    assert bytes(rooms.view[third : third + 8]) == b"c" * 8
+    vector = MessageVector(3, 100)
+    assert vector.receive(ours.fileno(), 3) == 3
+    assert vector.lengths.tolist() == [8, 500, 8]
+    third = vector.offsets[2]
+    assert bytes(vector.view[third : third + 8]) == b"c" * 8
 
 
 def test_an_error_of_the_system_call() -> None:
     with pytest.raises(OSError, match="Bad file descriptor") as failed:
-        Rooms(1, 100).receive(-1, 1)
+        MessageVector(1, 100).receive(-1, 1)
     assert failed.value.errno == errno.EBADF
 
 
-# What a socket makes of it
+# NetlinkSocket.receive_some
 
 
 def message(number: int, size: int = 4) -> bytes:
@@ -85,7 +85,7 @@ def received(sock: NetlinkSocket, limit: int = 64) -> list[bytes | DecodeError]:
     return datagrams
 
 
-def test_messages_of_a_datagram_each_are_joined(
+def test_datagrams_of_one_message_are_joined(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = pair
@@ -108,10 +108,10 @@ def test_messages_of_a_datagram_each_are_joined(
     ],
     ids=["of two messages", "of none", "shorter than a header", "cut", "with something behind"],
 )
-def test_any_other_datagram_stays_what_it_is(
+def test_any_other_datagram_is_not_joined(
     pair: tuple[socket.socket, socket.socket], other: bytes
 ) -> None:
-    """Else what is wrong with one would be taken for a part of the next."""
+    """If joined, a malformed datagram would be read as a part of the next."""
     ours, theirs = pair
     for datagram in (message(7), other, message(8)):
         theirs.send(datagram)
@@ -130,7 +130,7 @@ def test_what_is_too_large_is_an_error_between_the_others(
     assert str(RECEIVE_SIZE + 1) in str(second)
 
 
-def test_one_that_says_itself_how_large_it_is_is_too_large_all_the_same(
+def test_a_datagram_of_one_too_large_message(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = pair

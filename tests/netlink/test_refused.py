@@ -1,7 +1,7 @@
-"""System calls and socket options that something refuses: seccomp, mostly, as in containers.
+"""System calls and socket options that are refused, mostly by seccomp, as in containers.
 
-Each is refused in a process of its own. What is optional makes no difference to what the library
-does; what is required is an error at once, which names the call.
+Each is refused in a process of its own. Without an optional call, the library works the same. The
+refusal of a required call is an error at once, which names the call.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ADDRESS = 12
 """The size of a netlink address: event loops have no such sockets."""
 
 Pattern = list[tuple[str, dict[int, int], dict[int, int]]]
-"""System calls, and what their arguments are to be."""
+"""System calls with the values and the flags of their arguments."""
 
 
 def option(name: int, level: int = SOL_SOCKET, call: str = "setsockopt") -> Pattern:
@@ -81,7 +81,7 @@ OPTIONAL: dict[str, tuple[Pattern, list[int]]] = {
 }
 
 QUICK = ["dump", "events", "loss", "table", "netns", "all_netns"]
-"""For another errno of the same call, and where less is tried."""
+"""Situations for a further errno of the same call, and for short runs."""
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def unhindered(worker: Worker) -> tuple[Results, Results]:
-    """What comes of all situations where nothing is refused: early, and late."""
+    """Return the results of all situations if nothing is refused: early and late."""
     early = worker.run(Job("asyncio", [], EARLY))
     late = worker.run(Job("asyncio", [], ["all_at_once"], late=True))
     assert list(early) == EARLY
@@ -127,7 +127,7 @@ def denials(pattern: Pattern, code: int) -> list[Denial]:
     ],
     indirect=["backend"],
 )
-def test_what_is_optional_makes_no_difference(
+def test_an_optional_call_makes_no_difference(
     worker: Worker,
     unhindered: tuple[Results, Results],
     backend: str,
@@ -140,10 +140,10 @@ def test_what_is_optional_makes_no_difference(
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_nor_if_it_is_refused_once_all_is_open(
+def test_an_optional_call_that_is_refused_later_makes_no_difference(
     worker: Worker, unhindered: tuple[Results, Results], backend: str, name: str
 ) -> None:
-    """As to a program that locks itself down after its start."""
+    """Some programs install a seccomp profile after their start."""
     pattern, codes = OPTIONAL[name]
     results = worker.run(Job(backend, denials(pattern, codes[0]), ["all_at_once"], late=True))
     assert results == unhindered[1]
@@ -153,7 +153,7 @@ def test_nor_if_it_is_refused_once_all_is_open(
 def test_without_ctypes(
     worker: Worker, unhindered: tuple[Results, Results], backend: str, error: str
 ) -> None:
-    """A Python without libffi; or one whose memory may not be both written and executed."""
+    """Python may lack libffi, or memory may not be both writable and executable."""
     by_ctypes = set() if sys.version_info >= (3, 12) else {"netns", "all_netns"}
     results = worker.run(Job(backend, [], EARLY, ctypes=error))
     for name, result in results.items():
@@ -165,7 +165,7 @@ def test_without_ctypes(
             assert result == unhindered[0][name]
 
 
-# What is required
+# Required calls
 
 
 class Required(NamedTuple):
@@ -173,11 +173,11 @@ class Required(NamedTuple):
     codes: list[int]
     situations: list[str]
     call: str
-    """What the error names."""
+    """The call that the error names."""
     error: str | None = None
-    """Its class, where that is not the errno's."""
+    """The class of the error, where it is not that of the errno."""
     capability: str | None = None
-    """What may be lacking instead."""
+    """The capability that may be missing instead."""
     late: bool = False
 
 
@@ -254,7 +254,7 @@ CLASSES = {
         for code in required.codes
     ],
 )
-def test_what_is_required_is_an_error_that_names_the_call(
+def test_a_required_call_is_an_error_that_names_it(
     worker: Worker, backend: str, required: Required, code: int
 ) -> None:
     job = Job(backend, denials(required.pattern, code), required.situations, late=required.late)
@@ -274,7 +274,7 @@ def test_what_is_required_is_an_error_that_names_the_call(
 
 
 @pytest.mark.parametrize("code", [errno.EAGAIN, errno.EPERM])
-def test_no_thread_can_be_had(worker: Worker, backend: str, code: int) -> None:
+def test_no_thread_can_be_started(worker: Worker, backend: str, code: int) -> None:
     situations = ["netns", "large_dump"]
     results = worker.run(Job(backend, denials(THREADS, code), situations))
     for name in situations:
@@ -284,7 +284,7 @@ def test_no_thread_can_be_had(worker: Worker, backend: str, code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS])
-def test_what_may_not_be_sent_any_more(worker: Worker, backend: str, code: int) -> None:
+def test_sending_is_refused_later(worker: Worker, backend: str, code: int) -> None:
     results = worker.run(Job(backend, denials(SENDTO, code), ["sending_later"], late=True))
     errors = results["sending_later"]
     assert len(errors) == 7

@@ -1,4 +1,4 @@
-"""The shared request socket, when a thread talks to the kernel for a task that has gone."""
+"""The shared request socket, when a thread sends for a task that was cancelled."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from support.scripted import lone_socket
 from support.waiting import until
 
 from conntrack_aio.errors import NoReply
-from conntrack_aio.netlink import requester as module
-from conntrack_aio.netlink.exchange import Outcome, Request
+from conntrack_aio.netlink import requester as requester_module
+from conntrack_aio.netlink.exchange import Request, Response
 from conntrack_aio.netlink.requester import Requester
-from conntrack_aio.netlink.walks import walking
+from conntrack_aio.netlink.table_walks import table_walks
 from conntrack_aio.testing import Asked, FakeSocket
 
 GET = Request("get", "it", 0x101, 0, b"\0\0\0\0")
 
 
 @pytest.mark.asyncio
-async def test_a_thread_that_is_about_to_send_leaves_its_answers(
+async def test_a_thread_that_is_about_to_send_passes_on_the_responses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nobody says for it that no answer came."""
+    """The cancelled caller does not report them as unanswered."""
     socket, _ = lone_socket(lambda fake, asked: fake.ack(asked))
     begun, go_on = threading.Event(), threading.Event()
     use = socket.use
@@ -39,22 +39,22 @@ async def test_a_thread_that_is_about_to_send_leaves_its_answers(
 
     monkeypatch.setattr(socket, "use", slowly)
     requester = Requester(socket, offload=True, reply_timeout=1.0)
-    taken: list[Outcome] = []
-    task = asyncio.create_task(requester.run([GET], taker=taken.extend))
+    received: list[Response] = []
+    task = asyncio.create_task(requester.run([GET], on_responses=received.extend))
     try:
         await anyio.to_thread.run_sync(begun.wait)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert not taken
+        assert not received
     finally:
         go_on.set()
-    await until(lambda: bool(taken))
-    assert [outcome.error for outcome in taken] == [None]
+    await until(lambda: bool(received))
+    assert [response.error for response in received] == [None]
     socket.close()
 
 
 class Slow:
-    """A kernel that returns from its first system call when it is told to."""
+    """A kernel that returns from its first system call only after ``go_on`` is set."""
 
     def __init__(self) -> None:
         self.inside, self.go_on = threading.Event(), threading.Event()
@@ -68,11 +68,11 @@ class Slow:
 
 @pytest.mark.asyncio
 async def test_a_request_does_not_hold_up_the_loop_for_the_thread_of_another_one() -> None:
-    """Of a task that was cancelled, whose thread is still in the kernel."""
+    """The other request is that of a cancelled task whose thread is still in the kernel."""
     slow = Slow()
     socket, _ = lone_socket(slow)
     requester = Requester(socket, offload=False, reply_timeout=10.0)
-    with walking():  # of another connection, for which this one is offloaded
+    with table_walks.count():  # a walk of another connection offloads this request
         first = asyncio.create_task(requester.run([GET]))
         await anyio.to_thread.run_sync(slow.inside.wait)
     first.cancel()
@@ -83,44 +83,44 @@ async def test_a_request_does_not_hold_up_the_loop_for_the_thread_of_another_one
         await asyncio.sleep(0)  # the loop goes on
     assert not second.done()
     slow.go_on.set()
-    (outcome,) = await second
-    assert outcome.error is None
+    (response,) = await second
+    assert response.error is None
     assert requester.offloaded == 2
     socket.close()
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("walk", [False, True])
-async def test_a_kernel_that_never_returns_is_given_up(
+async def test_a_kernel_that_never_returns_times_out(
     walk: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So are the requests behind it; nothing hangs, and nothing is lost when it returns at last."""
-    monkeypatch.setattr(module, "SCHEDULING", 0.1)
-    monkeypatch.setattr(module, "LONGEST_WALK", 0.1)
+    """The requests behind it time out too, and no response is lost when the kernel returns."""
+    monkeypatch.setattr(requester_module, "SCHEDULING", 0.1)
+    monkeypatch.setattr(requester_module, "WALK_TIMEOUT", 0.1)
     slow = Slow()
     socket, fake = lone_socket(slow)
     requester = Requester(socket, offload=True, reply_timeout=0.1)
-    taken: list[Outcome] = []
+    received: list[Response] = []
     with anyio.fail_after(5):
-        (outcome,) = await requester.run([GET], walk=walk, taker=taken.extend)
-        assert isinstance(outcome.error, NoReply)
+        (response,) = await requester.run([GET], walk=walk, on_responses=received.extend)
+        assert isinstance(response.error, NoReply)
         assert slow.inside.is_set()
-        assert not taken
-        (outcome,) = await requester.run([GET])
-        assert isinstance(outcome.error, NoReply)
+        assert not received
+        (response,) = await requester.run([GET])
+        assert isinstance(response.error, NoReply)
         slow.go_on.set()
-        await requester.settle()
-        assert [outcome.error for outcome in taken] == [None]
-        (outcome,) = await requester.run([GET])
-        assert outcome.error is None
-    assert len(fake.asked) == 2  # the one that nobody waited for any more was never sent
+        await requester.wait_until_idle()
+        assert [response.error for response in received] == [None]
+        (response,) = await requester.run([GET])
+        assert response.error is None
+    assert len(fake.asked) == 2  # the request that timed out in the queue was never sent
     socket.close()
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("turns", range(6))
 async def test_calls_that_are_cancelled_leave_no_threads_that_wait(turns: int) -> None:
-    """They would have to run, one after the other, before the next call may."""
+    """Such threads would run one after the other before the next call could."""
     slow = Slow()
     socket, fake = lone_socket(slow)
     requester = Requester(socket, offload=True, reply_timeout=10.0)
@@ -134,7 +134,7 @@ async def test_calls_that_are_cancelled_leave_no_threads_that_wait(turns: int) -
     assert threading.active_count() <= before + 1
     slow.go_on.set()
     with anyio.fail_after(10):
-        (outcome,) = await requester.run([GET])
-    assert outcome.error is None
+        (response,) = await requester.run([GET])
+    assert response.error is None
     assert len(fake.asked) <= 2
     requester.close()

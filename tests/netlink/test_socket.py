@@ -15,15 +15,14 @@ from support.scripted import lone_socket
 
 from conntrack_aio.errors import DecodeError, KernelError
 from conntrack_aio.netlink import socket as netlink_socket
-from conntrack_aio.netlink.socket import open_socket
+from conntrack_aio.netlink.opening import open_socket
 from conntrack_aio.uapi.netlink import NETLINK
-from conntrack_aio.uapi.socket import SO_MEMINFO, SO_RCVBUFFORCE
 
 pytestmark = pytest.mark.kernels
 
 
 class Trouble(Exception):
-    """What happens inside."""
+    """An error inside the block."""
 
 
 def test_it_is_used_by_a_function_as_well() -> None:
@@ -41,7 +40,7 @@ def test_it_is_used_by_a_function_as_well() -> None:
 
 
 @pytest.mark.parametrize("trouble", [False, True])
-def test_a_close_waits_for_whoever_uses_it(trouble: bool) -> None:
+def test_a_close_waits_for_the_user(trouble: bool) -> None:
     socket, raw = lone_socket()
     try:
         with socket.using():
@@ -70,20 +69,6 @@ def test_a_datagram_that_is_too_large() -> None:
     socket.close()
 
 
-def test_the_backlog_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    socket, raw = lone_socket()
-    raw.drops = 5
-    assert socket.backlog() == (0, 5)
-    monkeypatch.setattr(raw, "getsockopt", lambda *arguments: b"")
-    assert socket.backlog() is None
-    socket.close()
-
-    socket, raw = lone_socket()
-    monkeypatch.setattr(raw, "getsockopt", refuse(errno.ENOPROTOOPT))
-    assert socket.backlog() is None
-    socket.close()
-
-
 def refuse(code: int) -> Callable[..., NoReturn]:
     def refused(*arguments: object) -> NoReturn:
         raise OSError(code, os.strerror(code))
@@ -91,50 +76,8 @@ def refuse(code: int) -> Callable[..., NoReturn]:
     return refused
 
 
-def test_the_size_of_a_buffer_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was granted is known if it was forced; else what it has at least, and at most."""
-    socket, raw = lone_socket()
-    monkeypatch.setattr(raw, "getsockopt", refuse(errno.EPERM))
-    assert (socket.least_receive_buffer, socket.receive_buffer) == (2304, 2**31 - 1)
-    socket.grow(100_000)
-    assert (socket.least_receive_buffer, socket.receive_buffer) == (200_000, 200_000)
-    socket.close()
-
-    socket, raw = lone_socket()
-    kernel_sets = raw.setsockopt
-
-    def set_option(level: int, option: int, value: int | bytes) -> None:
-        if option == SO_RCVBUFFORCE:
-            raise OSError(errno.EPERM, "no")
-        kernel_sets(level, option, value)
-
-    monkeypatch.setattr(raw, "setsockopt", set_option)
-    socket.grow(100_000_000)
-    granted = socket.receive_buffer
-    assert granted < 200_000_000
-    monkeypatch.setattr(raw, "getsockopt", refuse(errno.EPERM))
-    assert socket.least_receive_buffer <= granted <= socket.receive_buffer == 200_000_000
-    monkeypatch.setattr(raw, "setsockopt", refuse(errno.EPERM))
-    socket.grow(1_000)
-    assert socket.receive_buffer == 200_000_000
-    socket.close()
-
-
-def test_the_size_of_a_buffer_is_in_its_memory_info(monkeypatch: pytest.MonkeyPatch) -> None:
-    socket, raw = lone_socket()
-    size = socket.receive_buffer
-    kernel_gets = raw.getsockopt
-
-    def get_option(level: int, option: int, size: int) -> bytes:
-        return refuse(errno.EPERM)() if option != SO_MEMINFO else kernel_gets(level, option, size)
-
-    monkeypatch.setattr(raw, "getsockopt", get_option)
-    assert socket.receive_buffer == socket.least_receive_buffer == size
-    socket.close()
-
-
 def test_whether_anything_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As poll(2) says, or else epoll; and something may, if neither may be asked."""
+    """poll(2) decides, or else epoll(7); without both the answer is yes."""
     socket, raw = lone_socket()
     for attribute in ("", "poll", "epoll"):
         if attribute:
@@ -149,17 +92,17 @@ def test_whether_anything_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.ENOSYS])
 def test_it_receives_by_the_other_call(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     socket, raw = lone_socket()
-    asked: list[object] = []
+    calls: list[object] = []
 
     def receive(*arguments: object) -> NoReturn:
-        asked.append(arguments)
+        calls.append(arguments)
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(raw, "recvfrom_into", receive)
     for size in (16, 32):
         raw.deliver(bytes(size))
         assert socket.receive() == size
-    assert len(asked) == 1, "what was refused is not tried again"
+    assert len(calls) == 1, "what was refused is not tried again"
     with pytest.raises(BlockingIOError):
         socket.receive()
     monkeypatch.setattr(raw, "recvmsg_into", refuse(code))
@@ -184,7 +127,7 @@ def test_what_fails_for_another_reason_is_raised(monkeypatch: pytest.MonkeyPatch
 def test_a_real_one(lab: Lab) -> None:
     socket = lab.run(lambda: open_socket(NETLINK.NETFILTER, receive_buffer=100_000))
     assert socket.receive_buffer == 200_000
-    assert socket.backlog() == (0, 0)
+    assert socket.queue_state() == (0, 0)
     with pytest.raises(BlockingIOError):
         socket.receive()
     socket.close()

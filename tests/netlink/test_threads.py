@@ -1,4 +1,4 @@
-"""Work on other threads, and being woken by it."""
+"""Work on other threads, and waking a task from them."""
 
 from __future__ import annotations
 
@@ -8,64 +8,64 @@ import anyio
 import pytest
 from support.files import OpenFiles
 
-from conntrack_aio.netlink.threads import Doorbell, Threads
+from conntrack_aio.netlink.threads import Threads, Wakeup
 
 
 @pytest.mark.anyio
-class TestDoorbell:
+class TestWakeup:
     async def test_it_wakes_a_task_that_waits(self) -> None:
-        bell = Doorbell()
+        wakeup = Wakeup()
         threads = Threads(1)
-        rung: list[int] = []
+        woken: list[int] = []
         async with anyio.create_task_group() as group:
 
             async def wait() -> None:
-                await bell.wait()
-                rung.append(1)
+                await wakeup.wait()
+                woken.append(1)
 
             group.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
-            assert not rung
-            threads.start(bell.ring)
-        assert rung == [1]
-        bell.close()
+            assert not woken
+            threads.start(wakeup.notify)
+        assert woken == [1]
+        wakeup.close()
         threads.close()
 
-    async def test_rung_before_it_is_not_waited_for(self) -> None:
+    async def test_a_notification_before_the_wait_counts(self) -> None:
         files = OpenFiles()
-        bell = Doorbell()
-        bell.ring()
-        bell.ring()
-        await bell.wait()
+        wakeup = Wakeup()
+        wakeup.notify()
+        wakeup.notify()
+        await wakeup.wait()
         assert not files.new()
-        bell.close()
+        wakeup.close()
 
-    async def test_each_wait_needs_a_ring_of_its_own(self) -> None:
-        bell = Doorbell()
-        bell.ring()
-        await bell.wait()
+    async def test_each_wait_needs_a_notification_of_its_own(self) -> None:
+        wakeup = Wakeup()
+        wakeup.notify()
+        await wakeup.wait()
         with anyio.move_on_after(0.01) as scope:
-            await bell.wait()
+            await wakeup.wait()
         assert scope.cancelled_caught
-        bell.ring()
-        await bell.wait()
-        bell.close()
+        wakeup.notify()
+        await wakeup.wait()
+        wakeup.close()
 
     async def test_closing_wakes_the_task_with_an_error(self) -> None:
-        bell = Doorbell()
+        wakeup = Wakeup()
         files = OpenFiles()
         async with anyio.create_task_group() as group:
 
             async def wait() -> None:
                 with pytest.raises(anyio.ClosedResourceError):
-                    await bell.wait()
+                    await wakeup.wait()
 
             group.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
-            bell.close()
+            wakeup.close()
         assert not files.new()
-        bell.ring()  # by a thread that has not heard of it: nothing is written anywhere
-        bell.close()
+        wakeup.notify()  # by a thread that does not know of it yet
+        wakeup.close()
 
 
 class TestThreads:

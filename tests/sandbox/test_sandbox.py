@@ -135,10 +135,10 @@ def test_a_change_of_the_rules_is_made_as_a_whole_or_not(
 def test_a_kernel_without_nftables_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal: KernelError
 
-    def converse(protocol: int, exchange: object) -> None:
+    def run_exchange(protocol: int, exchange: object) -> None:
         raise refusal
 
-    monkeypatch.setattr(rules, "converse", converse)
+    monkeypatch.setattr(rules, "run_exchange", run_exchange)
     for refusal in (NotFound(errno.ENOENT, "a"), NotSupported(errno.EOPNOTSUPP, "a")):
         with pytest.raises(NotSupported, match=r"CONFIG_NFT_CT") as caught:
             rules.track_connections()

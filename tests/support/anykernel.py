@@ -9,7 +9,8 @@ import pytest
 
 from conntrack_aio import ConntrackError, connect
 from conntrack_aio.connecting import Connecting
-from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
+from conntrack_aio.netlink.opening import open_socket
+from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.testing import FakeKernel
 from conntrack_aio.uapi.netlink import NETLINK
 
@@ -66,7 +67,7 @@ class Fake:
         return self.kernel.connect()
 
     def open(self, receive_buffer: int | None = None) -> NetlinkSocket:
-        return self.kernel._endpoint.open(receive_buffer)
+        return self.kernel._socket_factory.open(receive_buffer)
 
     def sysctl(self, name: str, value: int) -> None:
         self.kernel.sysctls[name] = value

@@ -14,7 +14,7 @@ import time
 from conntrack_aio.errors import kernel_error
 from conntrack_aio.netlink.attributes import pack, pack_nest, pack_text, walk
 from conntrack_aio.netlink.exchange import Exchange, Reply, Request
-from conntrack_aio.sandbox.conversation import converse
+from conntrack_aio.netlink.receiving import run_exchange
 from conntrack_aio.uapi.if_addr import IFA, IFA_F
 from conntrack_aio.uapi.if_link import IF_OPER, IFLA, IFLA_INFO, VETH_INFO
 from conntrack_aio.uapi.net_namespace import NETNSA, NETNSA_NSID_NOT_ASSIGNED
@@ -154,5 +154,5 @@ def _index(interface: str) -> int:
 
 def _request(verb: str, subject: str, type: int, flags: int, payload: bytes) -> list[Reply]:
     exchange = Exchange([Request(verb, subject, type, flags, payload)], seq=1)
-    converse(NETLINK.ROUTE, exchange)
+    run_exchange(NETLINK.ROUTE, exchange)
     return exchange.outcomes[0].replies

@@ -7,7 +7,8 @@ import select
 from pathlib import Path
 
 from conntrack_aio.netlink import messages
-from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
+from conntrack_aio.netlink.opening import open_socket
+from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.uapi.netlink import NETLINK
 from conntrack_aio.uapi.rtnetlink import RTM, RTNLGRP
 

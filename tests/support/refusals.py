@@ -49,8 +49,8 @@ from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.netlink import namespaces
 from conntrack_aio.netlink.exchange import Exchange
 from conntrack_aio.netlink.namespaces import run_inside, unshare
+from conntrack_aio.netlink.receiving import run_exchange
 from conntrack_aio.proc_sys import set_sysctl
-from conntrack_aio.sandbox.conversation import converse
 from conntrack_aio.uapi.netlink import NETLINK
 from conntrack_aio.uapi.sched import CLONE_NEWNET
 
@@ -179,7 +179,7 @@ def storm(first: int = 100) -> None:
     flows = many(first)
     for start in range(0, _MANY, 100):
         created = [requests.create(flow) for flow in flows[start : start + 100]]
-        converse(NETLINK.NETFILTER, Exchange(created, seq=1))
+        run_exchange(NETLINK.NETFILTER, Exchange(created, seq=1))
 
 
 async def made(conn: Connection, flows: list[Flow]) -> int:

@@ -47,7 +47,7 @@ def lone_socket(script: Script | None = None) -> tuple[NetlinkSocket, FakeSocket
         return True
 
     kernel = FakeKernel(script=respond)
-    socket = kernel._endpoint.open()
+    socket = kernel._socket_factory.open()
     return socket, kernel.sockets[0]
 
 

@@ -95,7 +95,7 @@ async def test_a_refusal_at_the_start(kernel: FakeKernel) -> None:
 async def test_a_setting_that_may_not_be_changed() -> None:
     kernel = FakeKernel(without=["CAP_NET_ADMIN"])
     async with FakeKernel().connect() as conn:
-        conn._session.endpoint = kernel._endpoint  # type: ignore[attr-defined]
+        conn._session.socket_factory = kernel._socket_factory  # type: ignore[attr-defined]
         with pytest.raises(PermissionDenied):
             await conn.table(enable_events=True).__aenter__()
         assert conn.client_statistics().open_tables == 0
@@ -166,7 +166,7 @@ def _no_descriptors(code: int) -> Shortage:
         def fail(*_: object, **__: object) -> None:
             raise OSError(code, os.strerror(code))
 
-        patch.setattr(kernel._endpoint, "open", fail)
+        patch.setattr(kernel._socket_factory, "open", fail)
 
     return begin
 
@@ -175,7 +175,7 @@ def _no_settings(table: FlowTable, kernel: FakeKernel, patch: pytest.MonkeyPatch
     def fail(name: str) -> str:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    patch.setattr(kernel._endpoint.sysctls, "read", fail)
+    patch.setattr(kernel._socket_factory.sysctls, "read", fail)
 
 
 def _no_threads(table: FlowTable, kernel: FakeKernel, patch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def _close() -> Iterator[None]:
 
 def open_on(kernel: FakeKernel) -> NetlinkSocket:
     """A socket of a kernel, closed when the test ends."""
-    _opened.append(kernel._endpoint.open())
+    _opened.append(kernel._socket_factory.open())
     return _opened[-1]
 
 

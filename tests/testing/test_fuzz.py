@@ -18,7 +18,8 @@ from support.namespaces import new_network_namespace
 from support.raw import CTA, be16, byte, pack, pack_be32, pack_nest
 from support.release import release_text
 
-from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
+from conntrack_aio.netlink.opening import open_socket
+from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.testing import FakeKernel
 from conntrack_aio.uapi.netlink import NETLINK
 
@@ -312,7 +313,7 @@ def test_the_answers_are_the_same(
         return Reader(open_one(), listener)
 
     real_reader = lab.run(readers, open_real)
-    fake_reader = readers(fake._endpoint.open)
+    fake_reader = readers(fake._socket_factory.open)
     try:
         raw.ask(real_reader.socket, raw.request(raw.DELETE, family=0))
         raw.read(real_reader.listener)

@@ -433,7 +433,7 @@ async def test_without_translations() -> None:
 
 async def test_settings() -> None:
     kernel = FakeKernel(sysctls={"nf_conntrack_max": 2})
-    settings = kernel._endpoint.sysctls
+    settings = kernel._socket_factory.sysctls
     name = "net.netfilter.nf_conntrack_"
     async with kernel.connect() as conn:
         for number in range(2):

@@ -186,7 +186,7 @@ def test_who_insists_on_destroy_events_gets_them_all(opened: Opener) -> None:
 def test_who_insists_is_told_of_overruns_too(opened: Opener) -> None:
     """Each retry that finds no room is counted as a drop; all events come, and once."""
     socket, listener = opened(), opened(6000, groups=(3,))
-    listener.insist()
+    listener.enable_broadcast_errors()
     for number in range(1, 41):
         make(socket, number)
     ask(socket, request(raw.DELETE))
@@ -207,10 +207,10 @@ def test_who_insists_is_told_of_overruns_too(opened: Opener) -> None:
 
 def test_the_fake_kernel_retries_up_to_the_first_that_finds_no_room() -> None:
     kernel = FakeKernel(flows=map(flows.tcp, range(40)), sysctls={"nf_conntrack_events": 1})
-    endpoint = kernel._endpoint
-    socket, listener = endpoint.open(), endpoint.open(6000)
+    socket_factory = kernel._socket_factory
+    socket, listener = socket_factory.open(), socket_factory.open(6000)
     listener.join(3)
-    listener.insist()
+    listener.enable_broadcast_errors()
     ask(socket, request(raw.DELETE))
     drops = meminfo(listener)[2]
     assert len(kernel.dying) == 40 - 12000 // EVENT == 31

@@ -239,7 +239,7 @@ async def test_by_age() -> None:
 @pytest.mark.parametrize("release", ["6.8", "6.12"])
 def test_a_family_was_wanted_once(release: str) -> None:
     kernel = FakeKernel(release)
-    with closing(kernel._endpoint.open()) as socket:
+    with closing(kernel._socket_factory.open()) as socket:
         data = byte(3, 17) + pack_nest(4, pack_be32(1, 5))
         (answer,) = raw.ask(socket, raw.request(DEFAULT_SET, data))
     assert answer.code == (errno.EINVAL if release == "6.8" else 0)
@@ -267,7 +267,7 @@ async def test_a_test_prepares_policies_and_says_who_has_them() -> None:
 
 def test_what_was_asked_can_be_read() -> None:
     kernel = FakeKernel()
-    with closing(kernel._endpoint.open()) as socket:
+    with closing(kernel._socket_factory.open()) as socket:
         for kind, flags, data in (
             (NEW, 0x600, POLICY),
             (NEW, 0x100, POLICY),

@@ -18,7 +18,8 @@ from support.scripted import FORGER, ScriptedKernel, lone_socket
 from conntrack_aio import DecodeError, EventsLost, NotFound, connect
 from conntrack_aio.netlink import messages, nfnetlink
 from conntrack_aio.netlink.attributes import pack
-from conntrack_aio.netlink.socket import RECEIVE_SIZE, open_socket
+from conntrack_aio.netlink.opening import open_socket
+from conntrack_aio.netlink.socket import RECEIVE_SIZE
 from conntrack_aio.testing import Asked, FakeSocket
 from conntrack_aio.trace import tracer
 from conntrack_aio.trace.switch import LOGGER

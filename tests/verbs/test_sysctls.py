@@ -61,7 +61,7 @@ class Tree:
 
 def scripted(**values: str | int) -> tuple[ScriptedKernel, Tree]:
     kernel, tree = ScriptedKernel(), Tree(**values)
-    kernel._endpoint.sysctls = tree
+    kernel._socket_factory.sysctls = tree
     return kernel, tree
 
 

@@ -1,4 +1,4 @@
-"""Where datagrams come from: names, and when the kernel is asked about them."""
+"""Resolving namespace ids to names, and when that takes requests to the kernel."""
 
 from __future__ import annotations
 
@@ -19,37 +19,39 @@ from support.files import OpenFiles
 from support.scripted import lone_socket
 
 from conntrack_aio.errors import KernelError, PermissionDenied, ResourceExhausted
-from conntrack_aio.netlink import messages, nsids
-from conntrack_aio.netlink.nsids import Origins
+from conntrack_aio.netlink import messages, nsid_resolver
+from conntrack_aio.netlink.nsid_resolver import NsidResolver
 from conntrack_aio.testing import Asked, FakeSocket
 from conntrack_aio.uapi.rtnetlink import RTM
 
 pytestmark = pytest.mark.anyio
 
 
-def told(id: int) -> bytes:
-    """What stands in a message about an id."""
+def nsid_payload(id: int) -> bytes:
+    """Return the payload of a message about an id."""
     return bytes(4) + attr(1, struct.pack("=i", id))
 
 
 class World:
-    """Files for namespaces, their ids, and a kernel that knows both."""
+    """Files of namespaces, their ids, and a scripted kernel that knows both."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.ids: dict[str, int] = {}
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.threads: set[int] = set()
         self.refusal = 0
         self.answer = self._answer
-        """What the kernel says to who asks about a name."""
+        """The kernel's answer to a look-up."""
         events, self.events = lone_socket()
-        notices, self.notices = lone_socket()
-        asker, self.asker = lone_socket(lambda socket, asked: self.answer(socket, asked))
-        self.origins = Origins(events, notices, asker, least_cost=10_000, directory=str(directory))
+        notifications, self.notifications = lone_socket()
+        lookups, self.lookups = lone_socket(lambda socket, asked: self.answer(socket, asked))
+        self.resolver = NsidResolver(
+            events, notifications, lookups, least_cost=10_000, directory=str(directory)
+        )
 
     def add(self, name: str, id: int | None = None) -> None:
-        """A name that was there long before anybody looked."""
+        """Add a name that is older than any look-up."""
         (self.directory / name).write_text("")
         self.age()
         if id is not None:
@@ -62,31 +64,31 @@ class World:
         (self.directory / name).unlink()
         self.age()
 
-    def notice(self, kind: RTM, id: int) -> None:
-        # The number of whoever asked for it, which may be one of ours.
-        self.notices.deliver(messages.pack(kind, 0, 1, told(id), port=4711))
+    def notify(self, kind: RTM, id: int) -> None:
+        # The sequence number is that of the request behind it, which may equal one of ours.
+        self.notifications.deliver(messages.pack(kind, 0, 1, nsid_payload(id), port=4711))
 
     def _answer(self, socket: FakeSocket, asked: Asked) -> None:
         self.threads.add(threading.get_ident())
         (fd,) = struct.unpack("=I", asked.payload[8:12])
         name = Path(os.readlink(f"/proc/self/fd/{fd}")).name
-        self.asked.append(name)
+        self.requested.append(name)
         if self.refusal:
             socket.ack(asked, self.refusal)
             return
-        socket.answer(asked, RTM.NEWNSID, told(self.ids.get(name, -1)), flags=0)
+        socket.answer(asked, RTM.NEWNSID, nsid_payload(self.ids.get(name, -1)), flags=0)
         socket.ack(asked)
 
-    async def names(self, *ids: int | None, dry: bool = True) -> list[str | None]:
-        return await self.origins.name(ids, dry=dry)
+    async def names(self, *ids: int | None, drained: bool = True) -> list[str | None]:
+        return await self.resolver.resolve(ids, drained=drained)
 
     def opened(self) -> list[str]:
-        """The names that this process has a descriptor of."""
+        """Return the names of which this process has a descriptor."""
         held = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
         return [path for path in held if path.startswith(str(self.directory))]
 
-    def take_asked(self) -> list[str]:
-        asked, self.asked = self.asked, []
+    def take_requested(self) -> list[str]:
+        asked, self.requested = self.requested, []
         return asked
 
 
@@ -97,8 +99,8 @@ def world(tmp_path: Path) -> Iterator[World]:
     world.add("blue", 1)
     world.add("green", 2)
     yield world
-    world.origins.close()
-    for socket in (world.events, world.notices, world.asker):
+    world.resolver.close()
+    for socket in (world.events, world.notifications, world.lookups):
         socket.close()
 
 
@@ -106,61 +108,61 @@ async def test_names(world: World) -> None:
     assert await world.names(2, None, 1, 3, 2) == ["green", None, "blue", None, "green"]
 
 
-async def test_the_kernel_is_asked_once(world: World) -> None:
+async def test_ids_are_looked_up_once(world: World) -> None:
     await world.names(1)
-    assert world.take_asked() == ["blue", "green"]
+    assert world.take_requested() == ["blue", "green"]
     assert await world.names(2, 1) == ["green", "blue"]
-    assert world.take_asked() == []
+    assert world.take_requested() == []
 
 
-async def test_it_is_asked_on_another_thread(world: World) -> None:
+async def test_look_ups_run_on_another_thread(world: World) -> None:
     await world.names(1)
     assert threading.get_ident() not in world.threads
 
 
-async def test_the_own_namespace_asks_nothing(world: World) -> None:
+async def test_the_own_namespace_needs_no_look_up(world: World) -> None:
     assert await world.names(None, None) == [None, None]
-    assert world.asked == []
+    assert world.requested == []
 
 
-async def test_only_what_is_new_is_asked_about(world: World) -> None:
+async def test_only_new_names_are_looked_up(world: World) -> None:
     await world.names(1)
-    world.take_asked()
+    world.take_requested()
     world.add("red", 3)
-    world.notice(RTM.NEWNSID, 3)
+    world.notify(RTM.NEWNSID, 3)
     assert await world.names(3) == ["red"]
-    assert world.take_asked() == ["red"]
+    assert world.take_requested() == ["red"]
 
 
-async def test_that_there_is_no_name_is_asked_once(world: World) -> None:
+async def test_the_absence_of_a_name_is_looked_up_once(world: World) -> None:
     for _ in range(3):
         assert await world.names(7) == [None]
-    assert world.take_asked() == ["blue", "green"]
+    assert world.take_requested() == ["blue", "green"]
     world.add("red", 7)
     assert await world.names(7) == ["red"]
 
 
 async def test_a_change_at_this_moment_may_be_followed_by_another(world: World) -> None:
-    """Which would not change the directory's time."""
+    """The second change would not change the modification time of the directory."""
     (world.directory / "grey").write_text("")
     await world.names(7)
-    assert world.take_asked() == ["blue", "green", "grey"]
+    assert world.take_requested() == ["blue", "green", "grey"]
     await world.names(7)
-    assert world.take_asked() == ["grey"]
+    assert world.take_requested() == ["grey"]
 
 
-async def test_a_mount_is_looked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`ip netns` makes a file first, which is a namespace only once that is mounted there."""
+async def test_a_mount_is_detected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ip netns` makes the file first, and then mounts the namespace on it."""
     world.add("red")
     assert await world.names(7) == [None]
     world.ids["red"] = 7
     assert await world.names(7) == [None]
-    changes = world.origins._mounts.changes
-    monkeypatch.setattr(world.origins._mounts, "changes", lambda: changes() + 1)
+    changes = world.resolver._mounts.changes
+    monkeypatch.setattr(world.resolver._mounts, "changes", lambda: changes() + 1)
     assert await world.names(7) == ["red"]
 
 
-async def test_a_name_that_goes_is_not_told_any_more(world: World) -> None:
+async def test_a_removed_name_is_not_used(world: World) -> None:
     await world.names(1)
     world.remove("blue")
     assert await world.names(1, 2) == [None, "green"]
@@ -182,19 +184,19 @@ async def test_of_several_names_the_first(world: World) -> None:
     assert await world.names(1) == ["blue"]
 
 
-async def test_more_names_than_are_asked_about_at_once(world: World) -> None:
+async def test_more_names_than_one_exchange_takes(world: World) -> None:
     for number in range(100):
         world.add(f"n{number:03}", 100 + number)
     assert await world.names(*range(100, 200)) == [f"n{number:03}" for number in range(100)]
 
 
 @pytest.mark.parametrize("what", ["directory", "fifo", "dangling"])
-async def test_what_is_no_namespace_is_passed_over(world: World, what: str) -> None:
+async def test_what_is_no_namespace_is_ignored(world: World, what: str) -> None:
     path = world.directory / "odd"
     if what == "directory":
         path.mkdir()
     elif what == "fifo":
-        os.mkfifo(path)  # which a plain open would wait at
+        os.mkfifo(path)  # opening it without O_NONBLOCK would block
     else:
         path.symlink_to("/nosuch")
     with anyio.fail_after(5):
@@ -260,7 +262,7 @@ async def test_without_poll_any_name_may_have_come(
         def poll(self, timeout: int) -> NoReturn:
             raise PermissionError(errno.EPERM, "no")
 
-    monkeypatch.setattr(world.origins._mounts, "_poll", Refusing())
+    monkeypatch.setattr(world.resolver._mounts, "_poll", Refusing())
     world.add("red")
     assert await world.names(7) == [None]
     world.ids["red"] = 7
@@ -268,7 +270,7 @@ async def test_without_poll_any_name_may_have_come(
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS])
-async def test_without_epoll_notices_wait_for_an_event(
+async def test_without_epoll_notifications_wait_for_an_event(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
 ) -> None:
     def refuse() -> NoReturn:
@@ -279,11 +281,11 @@ async def test_without_epoll_notices_wait_for_an_event(
     world.add("blue", 1)
     assert await world.names(1) == ["blue"]
     world.remove("blue")
-    world.notice(RTM.DELNSID, 1)
-    world.notice(RTM.NEWNSID, 1)
+    world.notify(RTM.DELNSID, 1)
+    world.notify(RTM.NEWNSID, 1)
     assert await world.names(1) == [None]
-    world.origins.close()
-    for socket in (world.events, world.notices, world.asker):
+    world.resolver.close()
+    for socket in (world.events, world.notifications, world.lookups):
         socket.close()
 
 
@@ -295,85 +297,85 @@ def test_without_descriptors_for_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
     files = OpenFiles()
     sockets = [lone_socket()[0] for _ in range(3)]
     with pytest.raises(ResourceExhausted, match="listen to all"):
-        Origins(*sockets, least_cost=1)
+        NsidResolver(*sockets, least_cost=1)
     for socket in sockets:
         socket.close()
     assert not files.new()
 
 
 async def test_late_answers_are_not_taken_for_others(world: World) -> None:
-    """What one question left behind has another number than the next."""
+    """The answers to an earlier look-up have other sequence numbers."""
     answer = world._answer
     held: list[Asked] = []
     world.answer = lambda socket, asked: held.append(asked)
     assert await world.names(1) == [None]
     for asked in held:
-        world.asker.answer(asked, RTM.NEWNSID, told(2), flags=0)
+        world.lookups.answer(asked, RTM.NEWNSID, nsid_payload(2), flags=0)
     world.answer = answer
     assert await world.names(1, 2) == ["blue", "green"]
 
 
-# -- ids that change hands ------------------------------------------------------------------
+# -- ids that are reassigned ----------------------------------------------------------------
 
 
-async def test_the_last_of_a_namespace_that_is_gone(world: World) -> None:
+async def test_the_last_datagrams_of_a_namespace_keep_its_name(world: World) -> None:
     await world.names(1)
     world.remove("blue")
     del world.ids["blue"]
-    world.notice(RTM.DELNSID, 1)
+    world.notify(RTM.DELNSID, 1)
     assert await world.names(1) == ["blue"]
 
 
-async def test_an_id_that_changed_hands(world: World) -> None:
+async def test_an_id_that_was_reassigned(world: World) -> None:
     await world.names(1)
     world.remove("blue")
     world.add("red", 1)
-    world.notice(RTM.DELNSID, 1)
-    world.notice(RTM.NEWNSID, 1)
-    assert await world.names(1, 2, dry=False) == [None, "green"]
-    assert await world.names(1, 2, dry=True) == [None, "green"]
+    world.notify(RTM.DELNSID, 1)
+    world.notify(RTM.NEWNSID, 1)
+    assert await world.names(1, 2, drained=False) == [None, "green"]
+    assert await world.names(1, 2, drained=True) == [None, "green"]
     assert await world.names(1, 2) == ["red", "green"]
 
 
-async def test_an_id_that_changed_hands_while_nothing_came(world: World) -> None:
+async def test_an_id_that_was_reassigned_while_nothing_came(world: World) -> None:
     await world.names(1)
     world.remove("blue")
     world.add("red", 1)
-    world.notice(RTM.DELNSID, 1)
-    world.notice(RTM.NEWNSID, 1)
-    world.origins.look()
-    world.origins.idle()
+    world.notify(RTM.DELNSID, 1)
+    world.notify(RTM.NEWNSID, 1)
+    world.resolver.read_notifications()
+    world.resolver.note_drained()
     assert await world.names(1) == ["red"]
 
 
-async def test_an_id_that_changes_hands_while_the_kernel_is_asked(world: World) -> None:
+async def test_an_id_that_is_reassigned_during_a_look_up(world: World) -> None:
     plain = world._answer
 
     def change(socket: FakeSocket, asked: Asked) -> None:
         plain(socket, asked)
-        world.notice(RTM.DELNSID, 1)
-        world.notice(RTM.NEWNSID, 1)
+        world.notify(RTM.DELNSID, 1)
+        world.notify(RTM.NEWNSID, 1)
 
     world.answer = change
     assert await world.names(1) == [None]
-    assert await world.names(1, dry=False) == [None]
+    assert await world.names(1, drained=False) == [None]
 
 
 @pytest.mark.parametrize("how", ["overrun", "garbage", "cut"])
-async def test_notices_that_are_lost(world: World, how: str) -> None:
+async def test_lost_notifications(world: World, how: str) -> None:
     await world.names(1)
     if how == "overrun":
-        world.notices.fail(errno.ENOBUFS)
+        world.notifications.fail(errno.ENOBUFS)
     else:
-        data = messages.pack(RTM.NEWNSID, 0, 1, told(1))
-        world.notices.deliver(b"\xff" * 40 if how == "garbage" else data[:-2])
+        data = messages.pack(RTM.NEWNSID, 0, 1, nsid_payload(1))
+        world.notifications.deliver(b"\xff" * 40 if how == "garbage" else data[:-2])
     assert await world.names(1) == [None]
     assert await world.names(1) == [None]
     assert await world.names(1) == ["blue"]
 
 
-async def test_another_failure_is_told(world: World) -> None:
-    world.notices.fail(errno.EIO)
+async def test_another_failure_is_raised(world: World) -> None:
+    world.notifications.fail(errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         await world.names(1)
 
@@ -381,16 +383,18 @@ async def test_another_failure_is_told(world: World) -> None:
 # -- life -----------------------------------------------------------------------------------
 
 
-async def test_a_cancelled_look_is_repeated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancelled_look_up_is_repeated(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started, go_on = threading.Event(), threading.Event()
-    plain: Callable[[str], list[str]] = nsids._files
+    plain: Callable[[str], list[str]] = nsid_resolver._files
 
     def slow(directory: str) -> list[str]:
         started.set()
         assert go_on.wait(5)
         return plain(directory)
 
-    monkeypatch.setattr(nsids, "_files", slow)
+    monkeypatch.setattr(nsid_resolver, "_files", slow)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(world.names, 1)
         await anyio.to_thread.run_sync(started.wait)
@@ -399,7 +403,7 @@ async def test_a_cancelled_look_is_repeated(world: World, monkeypatch: pytest.Mo
     assert await world.names(1) == ["blue"]
 
 
-async def test_closed_while_the_kernel_is_asked(world: World) -> None:
+async def test_closed_during_a_look_up(world: World) -> None:
     plain = world._answer
     started, go_on = threading.Event(), threading.Event()
 
@@ -408,18 +412,18 @@ async def test_closed_while_the_kernel_is_asked(world: World) -> None:
         assert go_on.wait(5)
         plain(socket, asked)
 
-    async def look() -> None:
+    async def resolve() -> None:
         with pytest.raises(anyio.ClosedResourceError):
             await world.names(1)
 
     world.answer = slow
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(look)
+        tasks.start_soon(resolve)
         await anyio.to_thread.run_sync(started.wait)
-        world.origins.close()
-        assert not world.asker.closed
+        world.resolver.close()
+        assert not world.lookups.closed
         go_on.set()
-    assert world.asker.closed
+    assert world.lookups.closed
     with pytest.raises(anyio.ClosedResourceError):
         await world.names(1)
 
@@ -439,7 +443,7 @@ def test_a_refusal(code: int, error: type[KernelError], words: str) -> None:
     pairs = [lone_socket() for _ in range(3)]
     pairs[0][1].setsockopt = refuse  # type: ignore[method-assign]
     with pytest.raises(error, match=words):
-        Origins(*(socket for socket, _ in pairs), least_cost=1)
+        NsidResolver(*(socket for socket, _ in pairs), least_cost=1)
     for socket, _ in pairs:
         socket.close()
     assert not files.new()

@@ -1,4 +1,4 @@
-"""Dumps received ahead: how far, and what becomes of it when something goes wrong."""
+"""Dumps received ahead of their reader: how far, and what happens on errors."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from support.scripted import Script, lone_socket
 from support.waiting import until
 
 from conntrack_aio.errors import DecodeError, KernelError, NoReply
-from conntrack_aio.netlink import messages, walks
+from conntrack_aio.netlink import dump_receiver, messages
+from conntrack_aio.netlink.dump_receiver import DumpReceiver
 from conntrack_aio.netlink.exchange import Request
 from conntrack_aio.netlink.messages import walk as messages_in
 from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.netlink.threads import Threads
-from conntrack_aio.netlink.walks import Walk
 from conntrack_aio.testing import Asked, FakeSocket
 
 pytestmark = [pytest.mark.anyio]
@@ -27,24 +27,24 @@ PATIENCE = 0.05
 
 
 class Bench:
-    """Walks of a kernel that a script stands in for."""
+    """Make receivers of dumps from scripted kernels."""
 
     def __init__(self) -> None:
         self.threads = Threads(2)
         self.sockets: list[FakeSocket] = []
         self.open: list[NetlinkSocket] = []
 
-    def walk(self, *scripts: Script, patience: float = PATIENCE) -> Walk:
-        """Of so many dumps, one after the other."""
+    def receiver(self, *scripts: Script, patience: float = PATIENCE) -> DumpReceiver:
+        """Return a receiver of one dump per script, in sequence."""
         ready: list[NetlinkSocket] = []
         for script in scripts:
             socket, fake = lone_socket(script)
             self.sockets.append(fake)
             ready.append(socket)
         self.open += ready
-        walk = Walk(lambda: ready.pop(0), GET, self.threads, patience)
-        walk.ask([GET] * len(scripts))
-        return walk
+        receiver = DumpReceiver(lambda: ready.pop(0), GET, self.threads, patience)
+        receiver.set_requests([GET] * len(scripts))
+        return receiver
 
 
 @pytest.fixture
@@ -70,60 +70,62 @@ def entries(count: int, *, end: bool = True) -> Script:
     return script
 
 
-async def read(walk: Walk) -> list[int]:
-    """The numbers of all entries."""
+async def read(receiver: DumpReceiver) -> list[int]:
+    """Return the numbers of all entries."""
     numbers: list[int] = []
-    while (chunk := await walk.receive()) is not None:
+    while (chunk := await receiver.receive()) is not None:
         for message in messages_in(chunk, len(chunk)):
-            if walk.exchange.takes(chunk, message):
+            if receiver.exchange.takes(chunk, message):
                 numbers.append(int.from_bytes(chunk[message.start : message.end], "big"))
     return numbers
 
 
 async def test_all_of_it_in_order(bench: Bench) -> None:
-    walk = bench.walk(entries(100))
-    assert await read(walk) == list(range(100))
-    assert walk.closed
+    receiver = bench.receiver(entries(100))
+    assert await read(receiver) == list(range(100))
+    assert receiver.closed
     await until(lambda: bench.sockets[0].closed)
 
 
-async def test_nothing_happens_before_it_is_asked_for(bench: Bench) -> None:
-    walk = bench.walk(entries(1))
-    assert not walk.sockets
+async def test_nothing_happens_before_the_first_receive(bench: Bench) -> None:
+    receiver = bench.receiver(entries(1))
+    assert not receiver.sockets
     assert not bench.sockets[0].sent
-    walk.close()
+    receiver.close()
     with pytest.raises(anyio.ClosedResourceError):
-        await walk.receive()
+        await receiver.receive()
 
 
 async def test_several_are_one(bench: Bench) -> None:
-    walk = bench.walk(entries(20), entries(0), entries(3))
-    assert await read(walk) == [*range(20), *range(3)]
-    assert walk.closed
+    receiver = bench.receiver(entries(20), entries(0), entries(3))
+    assert await read(receiver) == [*range(20), *range(3)]
+    assert receiver.closed
     assert [len(fake.sent) for fake in bench.sockets] == [1, 1, 1]
-    assert sum(socket.datagrams_received for socket in walk.sockets) == 23 + 3
+    assert sum(socket.datagrams_received for socket in receiver.sockets) == 23 + 3
 
 
 async def test_one_of_several_fails(bench: Bench) -> None:
     def script(socket: FakeSocket, asked: Asked) -> None:
         socket.answer(asked, messages.ERROR, (-errno.EIO).to_bytes(4, "little", signed=True))
 
-    walk = bench.walk(entries(1), script, entries(1))
-    assert await walk.receive()
+    receiver = bench.receiver(entries(1), script, entries(1))
+    assert await receiver.receive()
     with pytest.raises(KernelError):
-        await read(walk)
-    assert walk.closed
+        await read(receiver)
+    assert receiver.closed
     assert not bench.sockets[2].sent
 
 
 async def test_only_so_much_is_received_ahead(bench: Bench) -> None:
-    """Whoever is slow holds some chunks, whatever the table's size."""
-    walk = bench.walk(entries(100))
-    assert await walk.receive()
-    (socket,) = walk.sockets
-    await until(lambda: socket.datagrams_received >= walks.AHEAD and not socket.in_use)
-    assert socket.datagrams_received <= walks.AHEAD + 1
-    assert await read(walk) == list(range(1, 100))
+    """A slow reader holds a few chunks, regardless of the size of the table."""
+    receiver = bench.receiver(entries(100))
+    assert await receiver.receive()
+    (socket,) = receiver.sockets
+    await until(
+        lambda: socket.datagrams_received >= dump_receiver.PREFETCHED_CHUNKS and not socket.in_use
+    )
+    assert socket.datagrams_received <= dump_receiver.PREFETCHED_CHUNKS + 1
+    assert await read(receiver) == list(range(1, 100))
 
 
 async def test_what_came_before_a_failure_is_handed_out_first(bench: Bench) -> None:
@@ -131,20 +133,20 @@ async def test_what_came_before_a_failure_is_handed_out_first(bench: Bench) -> N
         socket.deliver(entry(asked, 0))
         socket.answer(asked, messages.ERROR, (-errno.EIO).to_bytes(4, "little", signed=True))
 
-    walk = bench.walk(script)
-    assert await walk.receive()
+    receiver = bench.receiver(script)
+    assert await receiver.receive()
     with pytest.raises(KernelError):
-        await read(walk)
-    assert walk.closed
+        await read(receiver)
+    assert receiver.closed
 
 
 @pytest.mark.parametrize("code", [errno.ENOBUFS, errno.EIO])
 async def test_a_read_that_fails(bench: Bench, code: int) -> None:
-    walk = bench.walk(lambda socket, asked: socket.fail(code))
+    receiver = bench.receiver(lambda socket, asked: socket.fail(code))
     with pytest.raises(KernelError) as refused:
-        await walk.receive()
+        await receiver.receive()
     assert refused.value.errno == code
-    assert walk.closed
+    assert receiver.closed
 
 
 async def test_a_datagram_that_is_too_large_is_an_error_in_its_place(bench: Bench) -> None:
@@ -152,34 +154,34 @@ async def test_a_datagram_that_is_too_large_is_an_error_in_its_place(bench: Benc
         socket.deliver(entry(asked, 0))
         socket.deliver(bytes(70_000))
 
-    walk = bench.walk(script)
-    assert await walk.receive()
+    receiver = bench.receiver(script)
+    assert await receiver.receive()
     with pytest.raises(DecodeError, match="70000"):
-        await walk.receive()
-    assert walk.closed
+        await receiver.receive()
+    assert receiver.closed
 
 
-async def test_what_nobody_expected_is_not_swallowed_by_the_thread(bench: Bench) -> None:
+async def test_an_unexpected_error_on_the_thread_is_raised(bench: Bench) -> None:
     def script(socket: FakeSocket, asked: Asked) -> None:
         raise ZeroDivisionError
 
-    walk = bench.walk(script)
+    receiver = bench.receiver(script)
     with pytest.raises(ZeroDivisionError):
-        await walk.receive()
-    assert walk.closed
+        await receiver.receive()
+    assert receiver.closed
 
 
-async def test_a_dump_without_an_end_is_given_up(bench: Bench) -> None:
-    walk = bench.walk(entries(3, end=False))
+async def test_a_dump_without_an_end_times_out(bench: Bench) -> None:
+    receiver = bench.receiver(entries(3, end=False))
     with pytest.raises(NoReply):
-        await read(walk)
-    assert walk.closed
+        await read(receiver)
+    assert receiver.closed
 
 
 async def test_more_may_come_later(bench: Bench) -> None:
-    """The real kernel has the next chunk ready at once; another may take its time."""
+    """The real kernel has the next chunk ready at once; a scripted one may be slower."""
     asked_by: list[Asked] = []
-    walk = bench.walk(lambda socket, asked: asked_by.append(asked), patience=10)
+    receiver = bench.receiver(lambda socket, asked: asked_by.append(asked), patience=10)
     fake = bench.sockets[0]
 
     async def deliver() -> None:
@@ -191,75 +193,75 @@ async def test_more_may_come_later(bench: Bench) -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(deliver)
-        assert await read(walk) == [0, 1, 2]
+        assert await read(receiver) == [0, 1, 2]
 
 
 async def test_closed_while_the_thread_is_in_a_system_call(bench: Bench) -> None:
-    """The task is woken at once; the socket closes when the thread is done with it."""
+    """The task wakes at once; the socket closes when the thread is done with it."""
     inside, go_on = threading.Event(), threading.Event()
 
     def script(socket: FakeSocket, asked: Asked) -> None:
         inside.set()
         go_on.wait(10)
 
-    walk = bench.walk(script)
+    receiver = bench.receiver(script)
     async with anyio.create_task_group() as group:
 
         async def reader() -> None:
             with pytest.raises(anyio.ClosedResourceError):
-                await walk.receive()
+                await receiver.receive()
 
         group.start_soon(reader)
         await until(inside.is_set)
-        walk.close()
+        receiver.close()
     assert not bench.sockets[0].closed
     go_on.set()
     await until(lambda: bench.sockets[0].closed)
 
 
-async def test_a_kernel_that_never_returns_is_given_up(bench: Bench) -> None:
-    """The thread is left in its system call; the socket closes when that is over."""
+async def test_a_kernel_that_never_returns_times_out(bench: Bench) -> None:
+    """The thread stays in its system call; the socket closes when that returns."""
     inside, go_on = threading.Event(), threading.Event()
 
     def script(socket: FakeSocket, asked: Asked) -> None:
         inside.set()
         go_on.wait(10)
 
-    walk = bench.walk(script)
+    receiver = bench.receiver(script)
     with anyio.fail_after(5), pytest.raises(NoReply):
-        await walk.receive()
+        await receiver.receive()
     assert inside.is_set()
-    assert walk.closed
+    assert receiver.closed
     go_on.set()
     await until(lambda: bench.sockets[0].closed)
 
 
 async def test_a_reader_may_take_its_time(bench: Bench) -> None:
-    """Only the kernel has a deadline."""
-    walk = bench.walk(entries(60))
-    assert await walk.receive()
+    """The timeout applies to the kernel, not to the reader."""
+    receiver = bench.receiver(entries(60))
+    assert await receiver.receive()
     await anyio.sleep(3 * PATIENCE)
-    assert await read(walk) == list(range(1, 60))
+    assert await read(receiver) == list(range(1, 60))
 
 
-async def test_a_second_reader_is_told(bench: Bench) -> None:
-    walk = bench.walk(lambda socket, asked: None, patience=10)
+async def test_a_second_reader_is_refused(bench: Bench) -> None:
+    receiver = bench.receiver(lambda socket, asked: None, patience=10)
     async with anyio.create_task_group() as group:
 
         async def reader() -> None:
             with pytest.raises(anyio.ClosedResourceError):
-                await walk.receive()
+                await receiver.receive()
 
         group.start_soon(reader)
         await anyio.wait_all_tasks_blocked()
         with pytest.raises(anyio.BusyResourceError):
-            await walk.receive()
-        walk.close()
+            await receiver.receive()
+        receiver.close()
 
 
-async def test_cancelled_and_gone_on_with(bench: Bench) -> None:
+async def test_cancelled_and_continued(bench: Bench) -> None:
     """No chunk is lost, whenever the reader is cancelled."""
-    walk = bench.walk(entries(60))
+    receiver = bench.receiver(entries(60))
     numbers: list[int] = []
     turns, ended = 0, False
     while not ended:
@@ -272,12 +274,12 @@ async def test_cancelled_and_gone_on_with(bench: Bench) -> None:
 
             async with anyio.create_task_group() as group:
                 group.start_soon(cancel)
-                chunk = await walk.receive()
+                chunk = await receiver.receive()
                 if chunk is None:
                     ended = True
                     continue
                 for message in messages_in(chunk, len(chunk)):
-                    if walk.exchange.takes(chunk, message):
+                    if receiver.exchange.takes(chunk, message):
                         numbers.append(int.from_bytes(chunk[message.start : message.end], "big"))
         turns += 1
     assert numbers == list(range(60))

@@ -1,4 +1,4 @@
-"""Doing something in a namespace: where it is, and what there may be too little of."""
+"""Calling functions inside namespaces: where they run, and shortages."""
 
 from __future__ import annotations
 
@@ -13,12 +13,19 @@ from typing import NoReturn
 import pytest
 from support.files import OpenFiles
 from support.lab import Lab
-from support.namespaces import new_network_namespace
 
 from conntrack_aio.errors import NamespaceError, ResourceExhausted
 from conntrack_aio.netlink import namespaces
-from conntrack_aio.netlink.namespaces import NetNS, current, identify, run_beside, run_inside
-from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
+from conntrack_aio.netlink.namespaces import (
+    NetNS,
+    current,
+    identify,
+    run_in_namespace_of,
+    run_inside,
+)
+from conntrack_aio.netlink.opening import open_socket
+from conntrack_aio.netlink.socket import NetlinkSocket
+from conntrack_aio.sandbox.namespace import new_network_namespace
 from conntrack_aio.uapi.netlink import NETLINK
 
 pytestmark = pytest.mark.kernel
@@ -33,56 +40,62 @@ def fail(code: int) -> Callable[..., NoReturn]:
 
 @pytest.fixture
 def inside(lab: Lab) -> NetlinkSocket:
-    """A socket of the lab."""
+    """Return a socket in the lab's namespace."""
     return lab.run(lambda: open_socket(NETLINK.NETFILTER))
 
 
-def beside(socket: NetlinkSocket, home: tuple[int, int] | None, name: NetNS | None) -> object:
-    """Where a function runs that is to run in the socket's namespace."""
-    return run_beside(socket.raw.fileno(), home, name, current)
+def current_beside(
+    socket: NetlinkSocket, home: tuple[int, int] | None, name: NetNS | None
+) -> object:
+    """Return the namespace in which a function runs in the namespace of the socket."""
+    return run_in_namespace_of(socket.raw.fileno(), home, name, current)
 
 
 def test_where_it_runs(lab: Lab, inside: NetlinkSocket) -> None:
     home = identify(lab.descriptor)
     assert home != current()
     for known in (home, None):
-        assert beside(inside, known, None) == home
-        assert lab.run(beside, inside, known, None) == home
+        assert current_beside(inside, known, None) == home
+        assert lab.run(current_beside, inside, known, None) == home
     inside.close()
 
 
-def test_it_runs_at_once_where_it_lives(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No descriptor is needed for that, nor a thread, nor to ask the socket."""
+def test_it_runs_in_this_thread_if_that_is_in_the_namespace(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs no descriptor, no thread and no ioctl."""
     socket = open_socket(NETLINK.NETFILTER)
     monkeypatch.setattr(fcntl, "ioctl", fail(errno.EMFILE))
     threads: list[int] = []
-    run_beside(socket.raw.fileno(), current(), None, lambda: threads.append(threading.get_ident()))
+    run_in_namespace_of(
+        socket.raw.fileno(), current(), None, lambda: threads.append(threading.get_ident())
+    )
     assert threads == [threading.get_ident()]
     socket.close()
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTTY, errno.ENOSYS])
-def test_a_socket_that_does_not_say_its_namespace(
+def test_a_socket_whose_namespace_can_not_be_read(
     lab: Lab, inside: NetlinkSocket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """Its name leads there, as long as it is the same namespace's; another one is never taken."""
+    """The name is used as long as it is the same namespace, and never another one."""
     path = tmp_path / "name"
     path.symlink_to(f"/proc/{os.getpid()}/fd/{lab.descriptor}")
     name, home = NetNS.from_path(path), identify(lab.descriptor)
     monkeypatch.setattr(fcntl, "ioctl", fail(code))
     files = OpenFiles()
-    assert beside(inside, home, name) == home
+    assert current_beside(inside, home, name) == home
     for unknown in [(None, name), (home, None), (None, None)]:
         with pytest.raises(NamespaceError, match=r"ioctl\(SIOCGSKNS\)"):
-            beside(inside, *unknown)
+            current_beside(inside, *unknown)
     other = new_network_namespace()
     path.unlink()
     path.symlink_to(f"/proc/{os.getpid()}/fd/{other}")
     with pytest.raises(NamespaceError, match=r"ioctl\(SIOCGSKNS\)"):
-        beside(inside, home, name)
+        current_beside(inside, home, name)
     path.unlink()
     with pytest.raises(NamespaceError, match="no such namespace"):
-        beside(inside, home, name)
+        current_beside(inside, home, name)
     os.close(other)
     assert not files.new()
     inside.close()
@@ -96,7 +109,7 @@ def test_without_descriptors(
     calls: dict[str, tuple[object, Callable[[], object]]] = {
         "open": (os, NetNS.from_path("/proc/self/ns/net").open),
         "dup": (os, lab.netns.open),
-        "ioctl": (fcntl, lambda: beside(inside, identify(lab.descriptor), lab.netns)),
+        "ioctl": (fcntl, lambda: current_beside(inside, identify(lab.descriptor), lab.netns)),
     }
     module, action = calls[call]
     with monkeypatch.context() as patched:

@@ -1,0 +1,258 @@
+"""Receive dumps on a worker thread, ahead of their reader.
+
+The kernel walks its table inside the system calls of a dump, so these run off the event loop: see
+:mod:`.table_walks`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import anyio
+import anyio.lowlevel
+
+from ..errors import DecodeError, DumpInterrupted, NoReply, ResourceExhausted
+from .exchange import DumpExchange, Request
+from .messages import Failure
+from .owner import Owner
+from .socket import NetlinkSocket
+from .table_walks import table_walks
+from .threads import SCHEDULING, Threads, Wakeup
+
+PREFETCHED_CHUNKS = 16
+"""Chunks (of 32 KiB, some 140 flows) that are received ahead of their reader."""
+
+CHUNKS_PER_CALL = 4
+"""Chunks that one system call receives. A thread that returns from a system call waits until the
+event loop's thread lets it run, so fewer calls keep the kernel working."""
+
+_RESUME_AT = PREFETCHED_CHUNKS // 2
+"""The number of chunks left at which the thread starts to receive again."""
+
+
+class DumpReceiver:
+    """Receive one dump, chunk by chunk, or several in sequence; each on a socket of its own.
+
+    Nothing happens before the first :meth:`receive`. From then on a thread receives a few chunks
+    ahead. The kernel makes a chunk in the very call that returns the previous one, so it works
+    while the received chunks are decoded. :meth:`close`, or dropping this object, closes the
+    socket, and the kernel stops.
+    """
+
+    def __init__(
+        self,
+        open_socket: Callable[[], NetlinkSocket],
+        request: Request,
+        threads: Threads,
+        reply_timeout: float,
+        owner: Owner | None = None,
+    ) -> None:
+        """Prepare the dump that ``request`` asks for.
+
+        :param reply_timeout: seconds that the kernel may take for one chunk.
+        :param owner: the process and event loop that may receive; the current ones by default.
+        """
+        self.owner = Owner() if owner is None else owner
+        self.exchange = DumpExchange(request, seq=1)
+        self.sockets: list[NetlinkSocket] = []
+        """The socket of the current dump, preceded by the closed ones of earlier dumps."""
+        self._more: list[Request] = []
+        self._stray_replies = 0
+        self._open_socket = open_socket
+        self._threads = threads
+        self._reply_timeout = reply_timeout
+        self._prefetcher: _PrefetchThread | None = None
+        self._busy = False
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Return whether the dumps have ended, or :meth:`close` was called."""
+        return self._closed
+
+    @property
+    def stray_replies(self) -> int:
+        """Return the number of messages that did not belong to these dumps."""
+        return self._stray_replies + self.exchange.stray_replies
+
+    def set_requests(self, requests: Sequence[Request]) -> None:
+        """Replace the request by others, each sent when the previous dump has ended.
+
+        Call this before the first :meth:`receive`.
+        """
+        first, *self._more = requests
+        self._stray_replies += self.exchange.stray_replies
+        self.exchange = DumpExchange(first, self.exchange.seq)
+
+    async def receive(self) -> bytes | None:
+        """Return the next chunk, or ``None`` at the end.
+
+        Pass each message of a chunk to :meth:`DumpExchange.takes` of :attr:`exchange`.
+
+        :raises KernelError: when the kernel refuses the dump.
+        :raises DumpInterrupted: instead of the end, when the kernel says that the dump is not
+            consistent.
+        :raises NoReply: when the kernel does not continue the dump in time.
+        :raises ResourceExhausted: when no socket or thread can be had; this can be called again.
+        :raises anyio.ClosedResourceError: when this receiver is closed.
+        :raises anyio.BusyResourceError: when another task is receiving.
+        :raises UsedElsewhere: in another process or event loop.
+        """
+        self.owner.check()
+        if self._closed:
+            raise anyio.ClosedResourceError("the dump is closed")
+        if self._busy:
+            raise anyio.BusyResourceError("iterating over")
+        self._busy = True
+        try:
+            return await self._receive()
+        finally:
+            self._busy = False
+
+    async def _receive(self) -> bytes | None:
+        await anyio.lowlevel.checkpoint()
+        while True:
+            if self._closed:  # by another task, while this one waited
+                raise anyio.ClosedResourceError("the dump is closed")
+            if self.exchange.failure is not None:
+                self._finish(self.exchange.failure)
+                if self._closed:
+                    return None
+            if self._prefetcher is None:
+                socket = self._open_socket()
+                self.sockets.append(socket)
+                self._prefetcher = _PrefetchThread(socket, self.exchange.data, self._threads)
+            try:
+                return await self._prefetcher.take(self._reply_timeout)
+            except TimeoutError:
+                self.close()
+                raise NoReply(
+                    f"{self.exchange.request}: the kernel did not continue the dump within "
+                    f"{self._reply_timeout:g} seconds"
+                ) from None
+            except ResourceExhausted:
+                raise  # no chunk is lost
+            except OSError as error:
+                self._finish(Failure.of(error))
+            except Exception:
+                self.close()
+                raise
+
+    def _finish(self, failure: Failure) -> None:
+        """End the current dump: go on to the next one, or close."""
+        self.close()
+        if failure.errno:
+            raise self.exchange.request.error(failure)
+        if self.exchange.interrupted:
+            raise DumpInterrupted(
+                f"{self.exchange.request}: the table changed during the dump, which is not "
+                "consistent; dump it again"
+            )
+        if self._more:
+            self.set_requests(self._more)
+            self._prefetcher = None
+            self._closed = False
+
+    def close(self) -> None:
+        """End the dump. Idempotent, and safe while the thread is receiving."""
+        self._closed = True
+        if self._prefetcher is not None:
+            self._prefetcher.progress.close()
+        if self.sockets:
+            self.sockets[-1].close()
+
+
+class _PrefetchThread:
+    """Receive chunks of one dump on a worker thread, ahead of the reader."""
+
+    def __init__(self, socket: NetlinkSocket, request: bytes, threads: Threads) -> None:
+        self.progress = Wakeup()
+        """Notified by the thread when it has received chunks, or ends."""
+        self._socket = socket
+        self._request: bytes | None = request
+        self._threads = threads
+        self._chunks: deque[bytes | DecodeError] = deque()
+        self._active = False
+        """Whether a thread is receiving, or about to. Its results are complete once it is not."""
+        self._drained = False
+        """Whether the socket had nothing more to read."""
+        self._failure: Exception | None = None
+
+    async def take(self, reply_timeout: float) -> bytes:
+        """Return the next chunk.
+
+        :raises TimeoutError: when nothing comes for ``reply_timeout`` seconds.
+        :raises ResourceExhausted: when no thread can be started.
+        :raises anyio.ClosedResourceError: when the dump is closed.
+        :raises OSError: when the socket raises it, and whatever else the socket raises.
+        """
+        while True:
+            active = self._active
+            chunk = self._chunks.popleft() if self._chunks else None
+            more = not active and not self._drained and self._failure is None
+            if more and len(self._chunks) <= _RESUME_AT:
+                active = self._start(required=chunk is None)
+            if isinstance(chunk, DecodeError):
+                raise chunk
+            if chunk is not None:
+                return chunk
+            if active:
+                await self._wait(reply_timeout)
+            elif self._failure is not None:
+                raise self._failure
+            else:
+                # The kernel makes the next chunk in the very call that returns this one, so it
+                # never leaves the socket empty before the end of a dump. A scripted kernel may.
+                with anyio.fail_after(reply_timeout):
+                    await self._socket.wait_readable()
+                self._drained = False
+
+    def _start(self, *, required: bool) -> bool:
+        """Start a thread that receives; return whether one was started.
+
+        :raises ResourceExhausted: when no thread can be started, if one is ``required``.
+        """
+        self._active = True
+        try:
+            self._threads.start(self._receive)
+        except ResourceExhausted:
+            self._active = False
+            if required:
+                raise
+            return False
+        return True
+
+    async def _wait(self, reply_timeout: float) -> None:
+        """Wait for the thread, which waits for the kernel.
+
+        :raises TimeoutError: when nothing comes for ``reply_timeout`` seconds.
+        """
+        with anyio.move_on_after(reply_timeout + SCHEDULING):
+            await self.progress.wait()
+            return
+        # This process may have been stopped for that long, and the thread too.
+        if self._active and not self._chunks:
+            raise TimeoutError
+
+    def _receive(self) -> None:
+        """Receive on the thread until enough chunks wait for the reader, or no more come."""
+        socket = self._socket
+        try:
+            with socket.using():
+                if self._request is not None:
+                    request, self._request = self._request, None
+                    with table_walks.count():
+                        socket.send(request)
+                while len(self._chunks) < PREFETCHED_CHUNKS and not socket.closed:
+                    chunks: list[bytes | DecodeError] = []
+                    socket.receive_some(chunks, CHUNKS_PER_CALL)
+                    self._chunks += chunks
+                    self.progress.notify()
+        except BlockingIOError:
+            self._drained = True
+        except Exception as error:
+            self._failure = error
+        finally:
+            self._active = False
+            self.progress.notify()

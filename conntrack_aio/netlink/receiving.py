@@ -1,0 +1,89 @@
+"""Receive the answers to requests.
+
+The kernel carries a request out, and queues the answer, before ``sendmsg`` returns. So receiving
+follows sending at once, and EAGAIN means that the kernel has nothing more to say. What stands in
+for the kernel, as in tests, may answer later: :func:`wait_for_answers` gives it time.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from contextlib import closing
+
+import anyio
+
+from .exchange import Answers, Exchange, Response
+from .opening import open_socket
+from .socket import NetlinkSocket
+
+
+def receive_answers(socket: NetlinkSocket, answers: Answers) -> bool:
+    """Feed ``answers`` with what the socket has received, until all requests are answered.
+
+    ENOBUFS means that the kernel dropped answers. This then continues with those in the receive
+    buffer.
+
+    :returns: whether all requests are answered; if not, the socket has nothing more to read.
+    :raises DecodeError: when a datagram is not netlink.
+    :raises OSError: when the socket can't be read.
+    """
+    receive, buffer, feed = socket.receive, socket.buffer, answers.feed
+    while answers.open:
+        try:
+            while answers.open:
+                feed(buffer, receive())
+        except BlockingIOError:
+            answers.note_drained()
+            return not answers.open
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            answers.note_lost()
+    return True
+
+
+async def wait_for_answers(
+    socket: NetlinkSocket, answers: Answers, reply_timeout: float, receive: Callable[[], object]
+) -> None:
+    """Call ``receive`` whenever the socket is readable, until all requests are answered.
+
+    Give up after ``reply_timeout`` seconds, and as soon as answers are known to be lost: the kernel
+    does not send them again.
+
+    :raises anyio.ClosedResourceError: when the socket is closed meanwhile.
+    :raises OSError: when the socket can't be watched, and whatever ``receive`` raises.
+    """
+    with anyio.move_on_after(reply_timeout):
+        while answers.open and not answers.lossy:
+            await socket.wait_readable()
+            receive()
+
+
+def send_and_receive(socket: NetlinkSocket, exchange: Exchange) -> list[Response]:
+    """Send requests and return their responses, in the calling thread and without waiting.
+
+    A request that the kernel has not answered at once has a response without a failure, of which
+    :meth:`Response.result` raises :exc:`NoReply`.
+
+    :raises DecodeError: when the kernel's answer is not netlink.
+    :raises OSError: when the system refuses to send or to receive.
+    """
+    socket.send(exchange.data)
+    receive_answers(socket, exchange)
+    return exchange.responses
+
+
+def run_exchange(protocol: int, exchange: Exchange) -> list[Response]:
+    """Send requests on a new socket in the calling thread's network namespace.
+
+    :param protocol: the netlink protocol of the socket.
+    :returns: a response for each request, all successful.
+    :raises KernelError: for the first request that the kernel refused.
+    :raises NoReply: for the first request that it did not answer.
+    """
+    with closing(open_socket(protocol)) as socket:
+        responses = send_and_receive(socket, exchange)
+    for response in responses:
+        response.result()
+    return responses

@@ -1,0 +1,94 @@
+"""Open the sockets of a connection, all in one network namespace.
+
+The first socket is opened in the calling thread's namespace or in one given by name. All others are
+opened in the namespace of the first. So a connection talks to one namespace all its life, even if
+the name is removed or reused, and its sockets alone keep the namespace alive.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Final, Protocol, TypeVar
+
+from ..proc_sys import Files, SysctlTree
+from ..uapi.netlink import NETLINK
+from . import modules as modules  # so that reading the settings can make the kernel load it
+from . import namespaces
+from .namespaces import NetNS, run_in_namespace_of, run_inside
+from .opening import open_socket, require_linux
+from .socket import NetlinkSocket
+
+T = TypeVar("T")
+
+
+class SocketFactory(Protocol):
+    """Open the sockets of a connection, and give access to the namespace's settings."""
+
+    @property
+    def sysctls(self) -> SysctlTree:
+        """Return the settings of the calling thread's network namespace.
+
+        Use them through :meth:`run_in_namespace_of`.
+        """
+        ...
+
+    def open_first(self) -> NetlinkSocket:
+        """Open the request socket, which determines the namespace."""
+        ...
+
+    def open(
+        self, receive_buffer: int | None = None, protocol: int = NETLINK.NETFILTER
+    ) -> NetlinkSocket:
+        """Open a socket in the calling thread's network namespace.
+
+        Call this through :meth:`run_in_namespace_of`.
+        """
+        ...
+
+    def run_in_namespace_of(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
+        """Call ``function`` in the network namespace of the request socket."""
+        ...
+
+
+class KernelSocketFactory:
+    """Open sockets of the kernel that this process runs on."""
+
+    def __init__(self, netns: NetNS | None = None) -> None:
+        """Open the sockets in ``netns``, or in the namespace of the thread that opens the first."""
+        self._netns = netns
+        self.sysctls: SysctlTree = Files()
+
+    def open_first(self) -> NetlinkSocket:
+        """Open the request socket.
+
+        :raises NamespaceError: when the namespace can't be entered.
+        :raises KernelError: as :func:`open_socket` does.
+        """
+        require_linux()
+        if self._netns is None:
+            first = self.open()
+            first.namespace = namespaces.current()
+            return first
+        namespace = self._netns.open()
+        try:
+            first = run_inside(namespace, self.open, str(self._netns))
+            first.namespace = namespaces.identify(namespace)
+            return first
+        finally:
+            os.close(namespace)
+
+    def open(
+        self, receive_buffer: int | None = None, protocol: int = NETLINK.NETFILTER
+    ) -> NetlinkSocket:
+        return open_socket(protocol, receive_buffer=receive_buffer)
+
+    def run_in_namespace_of(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
+        return run_in_namespace_of(first.raw.fileno(), first.namespace, self._netns, function)
+
+
+socket_factory_for: Final[ContextVar[Callable[[NetNS | None], SocketFactory]]] = ContextVar(
+    "conntrack_aio socket factory", default=KernelSocketFactory
+)
+"""Make the socket factory of a connection, given its namespace. Tests set a fake one here."""
