@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
@@ -30,10 +30,10 @@ class Scene:
 
     before: Action = nothing
     """Done before it runs."""
-    meanwhile: Action = nothing
-    """Done while it runs, once it waits."""
     endless: bool = False
     """Whether it runs until it is stopped; it is stopped once it has printed what is shown."""
+    meanwhile: tuple[tuple[int, Action], ...] = ()
+    """Done while an endless block runs, each once that many lines have been printed."""
     listens: bool = True
     """Whether an endless program subscribes to events, and is waited for until it has."""
     prelude: str = ""
@@ -44,11 +44,73 @@ class Scene:
     """Names that a fragment uses and does not define."""
 
 
-def endless(meanwhile: Action, before: Action = nothing, **more: object) -> Scene:
+def endless(*meanwhile: Action | tuple[int, Action], **more: Any) -> Scene:
     """A scene that goes on until its block has printed what is shown."""
-    return Scene(before=before, meanwhile=meanwhile, endless=True, **more)  # type: ignore[arg-type]
+    steps = tuple(each if isinstance(each, tuple) else (0, each) for each in meanwhile)
+    return Scene(meanwhile=steps, endless=True, **more)
 
 
-SCENES: Final[dict[str, Scene]] = {}
+async def some_flows(lab: Lab, conn: Connection) -> None:
+    for number in range(3):
+        await conn.create(Flow.udp("10.0.0.70", 1000 + number, "10.1.0.1", 53, timeout=60))
+    await conn.create(flows.tcp(mark=0x13))
+
+
+async def a_flow(lab: Lab, conn: Connection) -> None:
+    await conn.create(flows.tcp(mark=7))
+
+
+async def a_translated_flow(lab: Lab, conn: Connection) -> None:
+    flow = Flow.tcp("10.0.0.2", 40422, "198.51.100.9", 443, timeout=60)
+    await conn.create(flow, nat_src=NATRange.of("192.0.2.1", 61000))
+    await conn.create(flows.udp6())
+
+
+async def it_changes(lab: Lab, conn: Connection) -> None:
+    await conn.update(flows.tcp().orig, mark=8)
+
+
+async def all_end(lab: Lab, conn: Connection) -> None:
+    await conn.flush()
+
+
+async def a_life(lab: Lab, conn: Connection) -> None:
+    """A flow begins, changes and ends."""
+    await flows.fill(conn, [flows.tcp(mark=7)])
+    await it_changes(lab, conn)
+    await conn.flush()
+
+
+async def a_flood(lab: Lab, conn: Connection) -> None:
+    await flows.fill(conn, map(flows.tcp, range(20)))
+    await conn.flush()
+
+
+async def default_events(lab: Lab, conn: Connection) -> None:
+    lab.sysctl("nf_conntrack_events", 2)
+
+
+SCENES: Final[dict[str, Scene]] = {
+    "docs/guides/events.md: Follow events": endless(a_life),
+    "docs/guides/events.md: Subscribe, then dump": endless((1, it_changes), all_end, before=a_flow),
+    "docs/guides/events.md: Losses": endless(a_flood),
+    "docs/guides/events.md: Filter in the kernel": endless(a_flood),
+    "docs/guides/events.md: What a stream cannot receive": Scene(before=default_events),
+    "docs/guides/events.md: Times": endless(a_life),
+    "docs/guides/events.md: Every DESTROY, reliably": endless(a_flood),
+    "docs/guides/live-table.md: Look up connections": Scene(before=a_translated_flow),
+    "docs/guides/live-table.md: Follow changes": endless(
+        (1, it_changes), (2, all_end), before=a_flow
+    ),
+    "docs/guides/live-table.md: Keep a copy that is always correct": endless((1, all_end), before=a_flow),
+    "docs/guides/live-table.md: A part of the table": Scene(before=some_flows),
+}
 EXCERPTS: Final[dict[str, str]] = {}
-EXCEPTIONS: Final[dict[tuple[str, str], str]] = {}
+EXCEPTIONS: Final[dict[tuple[str, str], str]] = {
+    ("docs/install.md", "python3 -m venv .venv"): "takes seconds; the tests have an environment",
+    ("docs/install.md", ". .venv/bin/activate"): "is of that environment",
+    ("docs/install.md", "pip install ."): "needs a package index",
+    ("docs/install.md", "pip install trio uvloop"): "needs a package index",
+    ("docs/install.md", "sudo .venv/bin/conntrack-aio count"): "is of that environment",
+    ("docs/install.md", "sudo modprobe nf_conntrack_netlink"): "changes the machine",
+}

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections import deque
 from pathlib import Path
 from types import CodeType
 
@@ -133,6 +134,7 @@ class Printed:
 
     def __init__(self, expected: str | None, *, endless: bool) -> None:
         self.text = ""
+        self.news = anyio.Event()
         self.complete = anyio.Event()
         self._pattern = None if expected is None else re.compile(pattern_of(expected))
         self._endless = endless
@@ -143,8 +145,15 @@ class Printed:
         self.check()
 
     def check(self) -> None:
+        self.news.set()
         if self.is_as_shown():
             self.complete.set()
+
+    async def until(self, lines: int) -> None:
+        """Wait until so many lines were printed."""
+        while self.text.count("\n") < lines:
+            self.news = anyio.Event()
+            await self.news.wait()
 
     def is_as_shown(self) -> bool:
         if self._pattern is None:
@@ -185,7 +194,9 @@ async def test_fragment(
             if scene.endless:
                 tasks.start_soon(run)
                 await anyio.wait_all_tasks_blocked()
-                tasks.start_soon(scene.meanwhile, lab, conn)
+                for lines, action in scene.meanwhile:
+                    await printed.until(lines)
+                    await action(lab, conn)
                 await printed.complete.wait()
             else:
                 await run()
@@ -213,13 +224,16 @@ async def test_program(lab: Lab, conn: Connection, block: Block, tmp_path: Path)
     with Running(lab, tmp_path, "bash", "-ec", command) as program:
         async with anyio.create_task_group() as tasks:
             deadline = time.monotonic() + PATIENCE
-            started = False
+            steps = deque(scene.meanwhile)
             while time.monotonic() < deadline and not program.ended:
-                if scene.endless and pattern.match(program.output) and expected is not None:
+                if scene.endless and not steps and pattern.match(program.output):
                     break
-                if scene.endless and not started and (not scene.listens or program.listens()):
-                    tasks.start_soon(scene.meanwhile, lab, conn)
-                    started = True
+                if (
+                    steps
+                    and program.output.count("\n") >= steps[0][0]
+                    and (not scene.listens or program.listens())
+                ):
+                    tasks.start_soon(steps.popleft()[1], lab, conn)
                 await anyio.to_thread.run_sync(program.read, 0.01)
             tasks.cancel_scope.cancel()
         if scene.endless:
