@@ -13,7 +13,6 @@ from support import expectations as some
 from support import flows
 from support.lab import Lab
 
-import conntrack_aio
 from conntrack_aio import Connection, Flow, NATRange
 from conntrack_aio.sandbox import traffic
 
@@ -86,6 +85,25 @@ async def a_flood(lab: Lab, conn: Connection) -> None:
     await conn.flush()
 
 
+async def an_exchange(lab: Lab, conn: Connection) -> None:
+    """One datagram each way, tracked and counted."""
+    lab.sysctl("nf_conntrack_acct", 1)
+    lab.sysctl("nf_conntrack_timestamp", 1)
+    lab.track()
+    await anyio.to_thread.run_sync(lab.run, traffic.udp_exchange)
+
+
+async def room_for_labels(lab: Lab, conn: Connection) -> None:
+    rule = "table inet t { chain c { type filter hook output priority 0; ct label set 5; }; }"
+    lab.program("nft", "-f", "-", input=rule)
+    await conn.create(flows.tcp())
+
+
+async def an_expectation(lab: Lab, conn: Connection) -> None:
+    master = await conn.create(some.ftp())
+    await conn.expectations.create(some.data(master))
+
+
 async def default_events(lab: Lab, conn: Connection) -> None:
     lab.sysctl("nf_conntrack_events", 2)
 
@@ -104,6 +122,23 @@ SCENES: Final[dict[str, Scene]] = {
     ),
     "docs/guides/live-table.md: Keep a copy that is always correct": endless((1, all_end), before=a_flow),
     "docs/guides/live-table.md: A part of the table": Scene(before=some_flows),
+    "docs/guides/matches.md: Use it": Scene(before=some_flows),
+    "docs/guides/bulk.md: End the connections of a client": Scene(before=some_flows),
+    "docs/guides/bulk.md: Change some bits of the mark": Scene(before=some_flows),
+    "docs/guides/bulk.md: Save the table and restore it": Scene(before=a_translated_flow),
+    "docs/guides/bulk.md: Label flows": Scene(before=room_for_labels),
+    "docs/guides/nat.md: Which address is behind the NAT": Scene(before=a_translated_flow),
+    "docs/guides/nat.md: Translate a packet": Scene(before=a_translated_flow),
+    "docs/guides/nat.md: All translated flows": Scene(before=a_translated_flow),
+    "docs/guides/nat.md: Connections that helpers expect": Scene(before=an_expectation),
+    "docs/guides/counters.md: Who talks to whom": Scene(before=some_flows),
+    "docs/guides/counters.md: Who talks to whom (2)": Scene(before=an_exchange),
+    "docs/guides/counters.md: Account traffic without losing a packet": endless(
+        before=an_exchange
+    ),
+    "docs/guides/counters.md: Traffic of a connection when it ends": endless(
+        all_end, before=an_exchange
+    ),
 }
 EXCERPTS: Final[dict[str, str]] = {}
 EXCEPTIONS: Final[dict[tuple[str, str], str]] = {

@@ -32,11 +32,19 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 DATA = {"toml", "ini", "yaml", "json", "nft"}
 
 
+def keys_of(block: Block) -> tuple[str, str]:
+    """The keys that a scene of the block can have: with its ordinal below the heading, or without."""
+    place = f"{block.page}: {block.heading}"
+    alike = [
+        each.number
+        for each in blocks_of(block.page)
+        if (each.heading, each.language) == (block.heading, block.language)
+    ]
+    return f"{place} ({alike.index(block.number) + 1})", place
+
+
 def scene_of(block: Block) -> Scene:
-    for key in (f"{block.page}: {block.heading} ({block.number})", f"{block.page}: {block.heading}"):
-        if key in SCENES:
-            return SCENES[key]
-    return Scene()
+    return next((SCENES[key] for key in keys_of(block) if key in SCENES), Scene())
 
 
 def commands(page: str) -> list[str]:
@@ -108,9 +116,7 @@ def test_every_fence_is_a_block(page: str) -> None:
 
 
 def test_every_scene_has_its_block() -> None:
-    places = {f"{block.page}: {block.heading}" for block in BLOCKS}
-    numbered = {f"{block.page}: {block.heading} ({block.number})" for block in BLOCKS}
-    assert not [key for key in SCENES if key not in places | numbered]
+    assert not SCENES.keys() - {key for block in BLOCKS for key in keys_of(block)}
     assert not EXCERPTS.keys() - {block.name for block in BLOCKS}
 
 
@@ -287,7 +293,6 @@ def test_test_module(lab: Lab, block: Block, tmp_path: Path) -> None:
 async def test_commands(lab: Lab, conn: Connection, page: str, tmp_path: Path) -> None:
     """The commands of a page run in one shell, one after the other."""
     exceptions = frozenset(command for where, command in EXCEPTIONS if where == page)
-    await SCENES.get(f"{page}: commands", Scene()).before(lab, conn)
     with Shell(lab, tmp_path) as shell:
         for block in blocks_of(page):
             save(block, tmp_path)
