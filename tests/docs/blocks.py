@@ -2,9 +2,9 @@
 
 A page is Markdown. Its fenced blocks follow these conventions:
 
-- ``python``: a program if it starts an event loop (``anyio.run(``, ``asyncio.run(``, ``trio.run(``),
-  a test module if it has a function ``test_*``, otherwise a fragment, which runs inside
-  ``async with conntrack_aio.connect() as conn:``.
+- ``python``: a test module if it has a function ``test_*``, a program if it starts an event loop
+  (``anyio.run(``, ``asyncio.run(``, ``trio.run(``, ``run_app(``), otherwise a fragment, which runs
+  inside ``async with conntrack_aio.connect() as conn:``.
 - ``console``: commands behind ``$``, continued behind ``>``, each followed by what it prints.
 - ``text``: what the Python block before it prints.
 - ``toml``, ``ini``, ``yaml``, ``json``, ``nft``: are parsed.
@@ -51,7 +51,7 @@ _FENCE: Final = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _HEADING: Final = re.compile(r"^#{1,3} (.+)$", re.MULTILINE)
-_RUNS: Final = ("anyio.run(", "asyncio.run(", "trio.run(")
+_RUNS: Final = ("anyio.run(", "asyncio.run(", "trio.run(", "run_app(")
 
 _VARYING: Final = re.compile(
     r"(?P<any>…)"
@@ -83,7 +83,8 @@ class Block:
 
     @property
     def is_program(self) -> bool:
-        return self.language == "python" and any(each in self.text for each in _RUNS)
+        runs = any(each in self.text for each in _RUNS)
+        return self.language == "python" and runs and not self.is_test
 
     @property
     def is_test(self) -> bool:

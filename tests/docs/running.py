@@ -49,15 +49,16 @@ class Running:
 
     def __init__(self, lab: Lab, directory: Path, *command: str, merged: bool = False) -> None:
         def start() -> subprocess.Popen[bytes]:
-            return subprocess.Popen(
-                ["unshare", "--mount", "sh", "-c", _ALONE, "sh", *command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT if merged else (directory / ".errors").open("wb"),
-                cwd=directory,
-                env=environment(directory),
-                start_new_session=True,
-            )
+            with (directory / ".errors").open("wb") as errors:
+                return subprocess.Popen(
+                    ["unshare", "--mount", "sh", "-c", _ALONE, "sh", *command],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT if merged else errors,
+                    cwd=directory,
+                    env=environment(directory),
+                    start_new_session=True,
+                )
 
         self._errors = directory / ".errors"
         self._process = lab.run(start)
@@ -79,7 +80,7 @@ class Running:
     @property
     def errors(self) -> str:
         """What it has written to standard error, unless that is merged into the output."""
-        return self._errors.read_text(errors="replace") if self._errors.exists() else ""
+        return self._errors.read_text(errors="replace")
 
     def write(self, text: str) -> None:
         self._stdin.write(text.encode())
@@ -151,10 +152,8 @@ class Shell(Running):
     def try_all(self, text: str, where: str, exceptions: frozenset[str]) -> None:
         """Run the commands of a block. Raises :exc:`AssertionError` for other output."""
         for command, expected in commands_of(text):
-            before = time.monotonic()
             if command not in exceptions:
                 self._try(command, expected, where)
-                if os.environ.get("SHOW_TIMES"): print(f"{time.monotonic()-before:.2f}", command, file=sys.stderr)
 
     def _try(self, command: str, expected: str, where: str) -> None:
         self._count += 1

@@ -36,7 +36,7 @@ class Scene:
     listens: bool = True
     """Whether an endless program subscribes to events, and is waited for until it has."""
     prelude: str = ""
-    """Commands that a shell runs before the program."""
+    """Commands that a shell runs before the program, or what stands above a test module."""
     arguments: str = ""
     """The arguments of the program."""
     names: Mapping[str, object] = MappingProxyType({})
@@ -104,6 +104,11 @@ async def an_expectation(lab: Lab, conn: Connection) -> None:
     await conn.expectations.create(some.data(master))
 
 
+async def an_old_flow(lab: Lab, conn: Connection) -> None:
+    lab.sysctl("nf_conntrack_timestamp", 1)
+    await conn.create(flows.tcp())
+
+
 async def default_events(lab: Lab, conn: Connection) -> None:
     lab.sysctl("nf_conntrack_events", 2)
 
@@ -139,6 +144,9 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/counters.md: Traffic of a connection when it ends": endless(
         all_end, before=an_exchange
     ),
+    "docs/guides/asyncio-servers.md: aiohttp": Scene(before=some_flows),
+    "docs/guides/trio.md: A complete application": Scene(before=an_old_flow),
+    "docs/guides/workers.md: N workers, order kept": endless(a_life),
 }
 EXCERPTS: Final[dict[str, str]] = {}
 EXCEPTIONS: Final[dict[tuple[str, str], str]] = {

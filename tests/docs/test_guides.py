@@ -260,9 +260,9 @@ async def test_program(lab: Lab, conn: Connection, block: Block, tmp_path: Path)
 def test_test_module(lab: Lab, block: Block, tmp_path: Path) -> None:
     save_files(block.page, tmp_path)
     name = block.title or "test_page.py"
-    (tmp_path / name).write_text(block.text)
+    (tmp_path / name).write_text(scene_of(block).prelude + block.text)
     if not (tmp_path / "pyproject.toml").exists():
-        (tmp_path / "pytest.ini").write_text("[pytest]\n")
+        (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
     done = lab.run(
         lambda: subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name],
