@@ -108,17 +108,17 @@ class Running:
             found += map(int, children.split())
         return found
 
-    def listens(self) -> bool:
-        """Whether one of them has subscribed to events of connection tracking."""
+    def listeners(self) -> int:
+        """How many sockets have subscribed to events of connection tracking, where they live."""
+        sockets: set[str] = set()
         for pid in self.family():
             try:
                 table = Path(f"/proc/{pid}/net/netlink").read_text()
             except OSError:
                 continue
             lines = [line.split() for line in table.splitlines()[1:]]
-            if any(line[1] == "12" and int(line[3], 16) & 7 for line in lines):
-                return True
-        return False
+            sockets |= {line[9] for line in lines if line[1] == "12" and int(line[3], 16) & 7}
+        return len(sockets)
 
     def interrupt(self) -> None:
         """Do to the youngest of them as Ctrl-C does."""
@@ -186,4 +186,4 @@ class Shell(Running):
     def _is_settled(self, command: str) -> bool:
         """Whether a command that follows events in the background has subscribed."""
         waits = command.startswith(("conntrack-aio events", "sudo conntrack-aio events"))
-        return not waits or not command.endswith("&") or self.listens()
+        return not waits or not command.endswith("&") or bool(self.listeners())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from socket import AF_INET
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from support import expectations as some
 from support import flows
 from support.lab import Lab
 
-from conntrack_aio import Connection, Flow, NATRange
+from conntrack_aio import Connection, Flow, NATRange, TimeoutPolicy, UDPTimeouts
 from conntrack_aio.sandbox import traffic
 
 Action = Callable[[Lab, Connection], Awaitable[object]]
@@ -63,6 +64,19 @@ async def a_translated_flow(lab: Lab, conn: Connection) -> None:
     flow = Flow.tcp("10.0.0.2", 40422, "198.51.100.9", 443, timeout=60)
     await conn.create(flow, nat_src=NATRange.of("192.0.2.1", 61000))
     await conn.create(flows.udp6())
+
+
+async def a_translation(lab: Lab, conn: Connection) -> None:
+    await a_translated_flow(lab, conn)
+    await conn.flush()
+
+
+async def tracking(lab: Lab, conn: Connection) -> None:
+    lab.track()
+
+
+async def a_policy(lab: Lab, conn: Connection) -> None:
+    await conn.timeouts.create(TimeoutPolicy.of("dns", UDPTimeouts(), family=AF_INET))
 
 
 async def it_changes(lab: Lab, conn: Connection) -> None:
@@ -137,7 +151,7 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/nat.md: All translated flows": Scene(before=a_translated_flow),
     "docs/guides/nat.md: Connections that helpers expect": Scene(before=an_expectation),
     "docs/guides/counters.md: Who talks to whom": Scene(before=some_flows),
-    "docs/guides/counters.md: Who talks to whom (2)": Scene(before=an_exchange),
+    "docs/guides/counters.md: Who talks to whom (python 2)": Scene(before=an_exchange),
     "docs/guides/counters.md: Account traffic without losing a packet": endless(
         before=an_exchange
     ),
@@ -147,6 +161,14 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/asyncio-servers.md: aiohttp": Scene(before=some_flows),
     "docs/guides/trio.md: A complete application": Scene(before=an_old_flow),
     "docs/guides/workers.md: N workers, order kept": endless(a_life),
+    "docs/guides/usage-alarm.md: How full is it": Scene(before=some_flows),
+    "docs/guides/usage-alarm.md: The alarm": Scene(before=some_flows),
+    "docs/guides/http-endpoint.md: Ask it": Scene(before=a_translated_flow),
+    "docs/guides/json-log.md: A program with fields of your own": endless(a_translation),
+    "docs/guides/json-log.md: With the command": Scene(before=tracking),
+    "docs/guides/usage-alarm.md: Give some flows a timeout policy (console 1)": Scene(
+        before=a_policy
+    ),
 }
 EXCERPTS: Final[dict[str, str]] = {}
 EXCEPTIONS: Final[dict[tuple[str, str], str]] = {

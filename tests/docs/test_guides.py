@@ -25,6 +25,7 @@ from running import Running, Shell, environment
 from scenes import EXCEPTIONS, EXCERPTS, SCENES, Scene
 from support.lab import Lab
 from support.processes import PATIENCE
+from support.waiting import until
 
 from conntrack_aio import Connection
 
@@ -33,14 +34,14 @@ DATA = {"toml", "ini", "yaml", "json", "nft"}
 
 
 def keys_of(block: Block) -> tuple[str, str]:
-    """The keys that a scene of the block can have: with its ordinal below the heading, or without."""
+    """The keys that a scene of the block can have: with what it is below its heading, or without."""
     place = f"{block.page}: {block.heading}"
     alike = [
         each.number
         for each in blocks_of(block.page)
         if (each.heading, each.language) == (block.heading, block.language)
     ]
-    return f"{place} ({alike.index(block.number) + 1})", place
+    return f"{place} ({block.language} {alike.index(block.number) + 1})", place
 
 
 def scene_of(block: Block) -> Scene:
@@ -237,7 +238,7 @@ async def test_program(lab: Lab, conn: Connection, block: Block, tmp_path: Path)
                 if (
                     steps
                     and program.output.count("\n") >= steps[0][0]
-                    and (not scene.listens or program.listens())
+                    and (not scene.listens or program.listeners())
                 ):
                     tasks.start_soon(steps.popleft()[1], lab, conn)
                 await anyio.to_thread.run_sync(program.read, 0.01)
@@ -299,9 +300,14 @@ async def test_commands(lab: Lab, conn: Connection, page: str, tmp_path: Path) -
             if block.language == "console":
                 scene = scene_of(block)
                 await scene.before(lab, conn)
-                await anyio.to_thread.run_sync(
-                    shell.try_all, block.text, block.name, exceptions
-                )
+                listeners = shell.listeners()
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(
+                        anyio.to_thread.run_sync, shell.try_all, block.text, block.name, exceptions
+                    )
+                    for _, action in scene.meanwhile:
+                        await until(lambda: shell.listeners() > listeners)
+                        await action(lab, conn)
 
 
 # Data and excerpts
