@@ -79,6 +79,20 @@ async def a_policy(lab: Lab, conn: Connection) -> None:
     await conn.timeouts.create(TimeoutPolicy.of("dns", UDPTimeouts(), family=AF_INET))
 
 
+async def counting(lab: Lab, conn: Connection) -> None:
+    lab.sysctl("nf_conntrack_acct", 1)
+    lab.track()
+
+
+async def a_connection(lab: Lab, conn: Connection) -> None:
+    await anyio.to_thread.run_sync(lab.run, traffic.tcp_exchange)
+    await conn.flush()
+
+
+async def a_thousand_flows(lab: Lab, conn: Connection) -> None:
+    await flows.fill(conn, map(flows.tcp, range(1000)))
+
+
 async def it_changes(lab: Lab, conn: Connection) -> None:
     await conn.update(flows.tcp().orig, mark=8)
 
@@ -169,8 +183,14 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/usage-alarm.md: Give some flows a timeout policy (console 1)": Scene(
         before=a_policy
     ),
+    "docs/troubleshooting.md: I see no events": Scene(before=default_events),
+    "docs/index.md: A first example": endless(a_connection, before=counting),
+    "docs/index.md: What it does": Scene(before=a_translated_flow),
+    "docs/internals.md: Why pure Python is fast enough": Scene(before=a_thousand_flows),
 }
-EXCERPTS: Final[dict[str, str]] = {}
+EXCERPTS: Final[dict[str, str]] = {
+    "docs/internals.md:One declaration for each attribute:3": "conntrack_aio/model/flow.py",
+}
 EXCEPTIONS: Final[dict[tuple[str, str], str]] = {
     ("docs/install.md", "python3 -m venv .venv"): "takes seconds; the tests have an environment",
     ("docs/install.md", ". .venv/bin/activate"): "is of that environment",
@@ -178,4 +198,16 @@ EXCEPTIONS: Final[dict[tuple[str, str], str]] = {
     ("docs/install.md", "pip install trio uvloop"): "needs a package index",
     ("docs/install.md", "sudo .venv/bin/conntrack-aio count"): "is of that environment",
     ("docs/install.md", "sudo modprobe nf_conntrack_netlink"): "changes the machine",
+    ("docs/troubleshooting.md", "sudo modprobe nf_conntrack_netlink"): "changes the machine",
+    ("docs/privileges.md", "sudo modprobe nf_conntrack_netlink"): "changes the machine",
+    (
+        "docs/privileges.md",
+        "docker run --rm --network host --cap-drop ALL --cap-add NET_ADMIN IMAGE "
+        "conntrack-aio count",
+    ): "needs a Docker daemon and an image",
+    (
+        "docs/privileges.md",
+        "docker run --rm --cap-add NET_ADMIN --sysctl net.netfilter.nf_conntrack_acct=1 IMAGE "
+        "conntrack-aio count",
+    ): "needs a Docker daemon and an image",
 }
