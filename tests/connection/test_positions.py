@@ -122,7 +122,11 @@ async def test_another_task_reads(fed: Fed) -> None:
 async def test_closed(fed: Fed) -> None:
     mark = fed.stream.position()
     await fed.stream.aclose()
-    for call in (fed.stream.receive_batch_nowait, fed.stream.position, lambda: fed.stream.has_passed(mark)):
+    for call in (
+        fed.stream.receive_batch_nowait,
+        fed.stream.position,
+        lambda: fed.stream.has_passed(mark),
+    ):
         with pytest.raises(anyio.ClosedResourceError):
             call()
 

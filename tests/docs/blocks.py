@@ -41,7 +41,6 @@ PAGES: Final = tuple(
             *(DOCS / "guides").glob("*.md"),
             ROOT / "README.md",
         )
-        if path.exists()
     )
 )
 """The pages whose blocks are run."""
@@ -115,9 +114,7 @@ def blocks_of(page: str) -> list[Block]:
         body = re.sub(f"^{fence['indent']}", "", fence["body"], flags=re.MULTILINE)
         language = info.split()[0] if info else ""
         line = text.count("\n", 0, fence.start()) + 1
-        found.append(
-            Block(page, heading, number, language, title[1] if title else "", body, line)
-        )
+        found.append(Block(page, heading, number, language, title[1] if title else "", body, line))
     return found
 
 

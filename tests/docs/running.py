@@ -120,6 +120,9 @@ class Running:
             sockets |= {line[9] for line in lines if line[1] == "12" and int(line[3], 16) & 7}
         return len(sockets)
 
+    def has_more_listeners_than(self, number: int) -> bool:
+        return self.listeners() > number
+
     def interrupt(self) -> None:
         """Do to the youngest of them as Ctrl-C does."""
         os.kill(self.family()[-1], signal.SIGINT)

@@ -1,4 +1,4 @@
-"""What happens before and while a block runs: the entries and the traffic that its page supposes."""
+"""What happens before and while a block runs: entries and traffic that its page supposes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,18 @@ from support import expectations as some
 from support import flows
 from support.lab import Lab
 
-from conntrack_aio import Connection, Flow, NATRange, TimeoutPolicy, UDPTimeouts
+import conntrack_aio
+from conntrack_aio import (
+    Connection,
+    EventType,
+    Flow,
+    Match,
+    NATRange,
+    Status,
+    TimeoutPolicy,
+    Tuple,
+    UDPTimeouts,
+)
 from conntrack_aio.sandbox import traffic
 
 Action = Callable[[Lab, Connection], Awaitable[object]]
@@ -40,6 +51,8 @@ class Scene:
     """Commands that a shell runs before the program, or what stands above a test module."""
     arguments: str = ""
     """The arguments of the program."""
+    output: str | None = None
+    """What it prints, where the page does not show it."""
     names: Mapping[str, object] = MappingProxyType({})
     """Names that a fragment uses and does not define."""
 
@@ -141,6 +154,27 @@ async def default_events(lab: Lab, conn: Connection) -> None:
     lab.sysctl("nf_conntrack_events", 2)
 
 
+async def all_kinds(lab: Lab, conn: Connection) -> None:
+    """What the README looks up, deletes and translates."""
+    await a_translated_flow(lab, conn)
+    await conn.create(
+        Flow.tcp("10.0.0.2", 40422, "10.1.0.2", 80, timeout=60, mark=7), nat_src="192.0.2.1"
+    )
+
+
+NAMES: Final = MappingProxyType(
+    {each.__name__: each for each in (EventType, Flow, Match, Status, Tuple, conntrack_aio)}
+)
+MY_PROGRAM: Final = """
+from conntrack_aio import Match, connect
+
+async def my_program():
+    async with connect() as conn:
+        await conn.delete_matching(Match("timeout < 10"))
+
+
+"""
+
 SCENES: Final[dict[str, Scene]] = {
     "docs/guides/events.md: Follow events": endless(a_life),
     "docs/guides/events.md: Subscribe, then dump": endless((1, it_changes), all_end, before=a_flow),
@@ -153,7 +187,9 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/live-table.md: Follow changes": endless(
         (1, it_changes), (2, all_end), before=a_flow
     ),
-    "docs/guides/live-table.md: Keep a copy that is always correct": endless((1, all_end), before=a_flow),
+    "docs/guides/live-table.md: Keep a copy that is always correct": endless(
+        (1, all_end), before=a_flow
+    ),
     "docs/guides/live-table.md: A part of the table": Scene(before=some_flows),
     "docs/guides/matches.md: Use it": Scene(before=some_flows),
     "docs/guides/bulk.md: End the connections of a client": Scene(before=some_flows),
@@ -166,9 +202,7 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/nat.md: Connections that helpers expect": Scene(before=an_expectation),
     "docs/guides/counters.md: Who talks to whom": Scene(before=some_flows),
     "docs/guides/counters.md: Who talks to whom (python 2)": Scene(before=an_exchange),
-    "docs/guides/counters.md: Account traffic without losing a packet": endless(
-        before=an_exchange
-    ),
+    "docs/guides/counters.md: Account traffic without losing a packet": endless(before=an_exchange),
     "docs/guides/counters.md: Traffic of a connection when it ends": endless(
         all_end, before=an_exchange
     ),
@@ -187,8 +221,18 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/index.md: A first example": endless(a_connection, before=counting),
     "docs/index.md: What it does": Scene(before=a_translated_flow),
     "docs/internals.md: Why pure Python is fast enough": Scene(before=a_thousand_flows),
+    "README.md: conntrack_aio": endless(a_life, output="NEW …\nUPDATE …\nDESTROY …\n"),
+    "README.md: What it does": Scene(before=all_kinds, names=NAMES),
+    "README.md: Which flows": Scene(names=NAMES),
+    "README.md: A live table": endless(
+        before=all_kinds, names=NAMES, output="tcp …10.0.0.2:40422\n…ADDED …\n"
+    ),
+    "README.md: Testing your own program": Scene(prelude=MY_PROGRAM),
 }
 EXCERPTS: Final[dict[str, str]] = {
+    "README.md:In an asyncio server:6": "examples/asyncio_server.py",
+    "README.md:In a trio application:7": "examples/trio_application.py",
+    "README.md:How it is built:10": "conntrack_aio/model/flow.py",
     "docs/internals.md:One declaration for each attribute:3": "conntrack_aio/model/flow.py",
 }
 EXCEPTIONS: Final[dict[tuple[str, str], str]] = {

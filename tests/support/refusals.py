@@ -206,7 +206,11 @@ async def events(world: World) -> object:
 
 async def use_events(conn: Connection, stream: EventStream[FlowEvent]) -> object:
     idle = stream.position()
-    seen: list[object] = [stream.has_passed(idle), stream.receive_batch_nowait(), stream.has_passed(idle)]
+    seen: list[object] = [
+        stream.has_passed(idle),
+        stream.receive_batch_nowait(),
+        stream.has_passed(idle),
+    ]
     await made(conn, FLOWS)
     for _ in range(2):
         event = await anext(stream)
