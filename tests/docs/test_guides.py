@@ -235,12 +235,19 @@ async def test_fragment(
 # Programs
 
 
-@pytest.mark.anyio
 @pytest.mark.kernel
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("block", chosen("program"))
-async def test_program(lab: Lab, conn: Connection, block: Block, tmp_path: Path) -> None:
+def test_program(lab: Lab, block: Block, tmp_path: Path) -> None:
     """A program runs until it ends or, if it does not, until it has printed what is shown."""
+    anyio.run(try_program, lab, block, tmp_path)
+
+
+async def try_program(lab: Lab, block: Block, tmp_path: Path) -> None:
+    async with connect(netns=lab.netns) as conn:
+        await run_program(lab, conn, block, tmp_path)
+
+
+async def run_program(lab: Lab, conn: Connection, block: Block, tmp_path: Path) -> None:
     scene = scene_of(block)
     save_files(block.page, tmp_path, before=block.number)
     name = block.title or "program.py"
@@ -303,32 +310,44 @@ def test_test_module(lab: Lab, block: Block, tmp_path: Path) -> None:
 # Commands
 
 
-@pytest.mark.anyio
 @pytest.mark.kernel
 @pytest.mark.program("nft", "nftables")
+@pytest.mark.program("iptables", "iptables")
+@pytest.mark.program("capsh", "libcap2-bin")
+@pytest.mark.program("sysctl", "procps")
 @pytest.mark.program("ip", "iproute2")
 @pytest.mark.program("curl", "curl")
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize(
     "page", sorted({block.page for block in BLOCKS if block.language == "console"})
 )
-async def test_commands(lab: Lab, conn: Connection, page: str, tmp_path: Path) -> None:
+def test_commands(lab: Lab, page: str, tmp_path: Path) -> None:
     """The commands of a page run in one shell, one after the other."""
+    anyio.run(run_commands, lab, page, tmp_path)
+
+
+async def run_commands(lab: Lab, page: str, tmp_path: Path) -> None:
     exceptions = frozenset(command for where, command in EXCEPTIONS if where == page)
-    with Shell(lab, tmp_path) as shell:
-        for block in blocks_of(page):
-            save(block, tmp_path)
-            if block.language == "console":
-                scene = scene_of(block)
-                await scene.before(lab, conn)
-                listeners = shell.listeners()
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(
-                        anyio.to_thread.run_sync, shell.try_all, block.text, block.name, exceptions
-                    )
-                    for _, action in scene.meanwhile:
-                        await until(partial(shell.has_more_listeners_than, listeners))
-                        await action(lab, conn)
+    async with connect(netns=lab.netns) as conn:
+        with Shell(lab, tmp_path) as shell:
+            for block in blocks_of(page):
+                save(block, tmp_path)
+                if block.language == "console":
+                    await run_console(lab, conn, shell, block, exceptions)
+
+
+async def run_console(
+    lab: Lab, conn: Connection, shell: Shell, block: Block, exceptions: frozenset[str]
+) -> None:
+    scene = scene_of(block)
+    await scene.before(lab, conn)
+    listeners = shell.listeners()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(
+            anyio.to_thread.run_sync, shell.try_all, block.text, block.name, exceptions
+        )
+        for _, action in scene.meanwhile:
+            await until(partial(shell.has_more_listeners_than, listeners))
+            await action(lab, conn)
 
 
 # Data and excerpts
