@@ -154,5 +154,5 @@ def _index(interface: str) -> int:
 
 def _request(verb: str, subject: str, type: int, flags: int, payload: bytes) -> list[Reply]:
     exchange = Exchange([Request(verb, subject, type, flags, payload)], seq=1)
-    run_exchange(NETLINK.ROUTE, exchange)
-    return exchange.outcomes[0].replies
+    (response,) = run_exchange(NETLINK.ROUTE, exchange)
+    return response.replies
