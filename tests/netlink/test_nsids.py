@@ -21,7 +21,7 @@ from support.scripted import lone_socket
 from conntrack_aio.errors import KernelError, PermissionDenied, ResourceExhausted
 from conntrack_aio.netlink import messages, nsids
 from conntrack_aio.netlink.nsids import Origins
-from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.testing import FakeSocket, ReceivedRequest
 from conntrack_aio.uapi.rtnetlink import RTM
 
 pytestmark = pytest.mark.anyio
@@ -66,7 +66,7 @@ class World:
         # The number of whoever asked for it, which may be one of ours.
         self.notices.deliver(messages.pack(kind, 0, 1, told(id), port=4711))
 
-    def _answer(self, socket: FakeSocket, asked: Asked) -> None:
+    def _answer(self, socket: FakeSocket, asked: ReceivedRequest) -> None:
         self.threads.add(threading.get_ident())
         (fd,) = struct.unpack("=I", asked.payload[8:12])
         name = Path(os.readlink(f"/proc/self/fd/{fd}")).name
@@ -74,7 +74,7 @@ class World:
         if self.refusal:
             socket.ack(asked, self.refusal)
             return
-        socket.answer(asked, RTM.NEWNSID, told(self.ids.get(name, -1)), flags=0)
+        socket.reply(asked, RTM.NEWNSID, told(self.ids.get(name, -1)), flags=0)
         socket.ack(asked)
 
     async def names(self, *ids: int | None, dry: bool = True) -> list[str | None]:
@@ -304,11 +304,11 @@ def test_without_descriptors_for_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_late_answers_are_not_taken_for_others(world: World) -> None:
     """What one question left behind has another number than the next."""
     answer = world._answer
-    held: list[Asked] = []
+    held: list[ReceivedRequest] = []
     world.answer = lambda socket, asked: held.append(asked)
     assert await world.names(1) == [None]
     for asked in held:
-        world.asker.answer(asked, RTM.NEWNSID, told(2), flags=0)
+        world.asker.reply(asked, RTM.NEWNSID, told(2), flags=0)
     world.answer = answer
     assert await world.names(1, 2) == ["blue", "green"]
 
@@ -349,7 +349,7 @@ async def test_an_id_that_changed_hands_while_nothing_came(world: World) -> None
 async def test_an_id_that_changes_hands_while_the_kernel_is_asked(world: World) -> None:
     plain = world._answer
 
-    def change(socket: FakeSocket, asked: Asked) -> None:
+    def change(socket: FakeSocket, asked: ReceivedRequest) -> None:
         plain(socket, asked)
         world.notice(RTM.DELNSID, 1)
         world.notice(RTM.NEWNSID, 1)
@@ -403,7 +403,7 @@ async def test_closed_while_the_kernel_is_asked(world: World) -> None:
     plain = world._answer
     started, go_on = threading.Event(), threading.Event()
 
-    def slow(socket: FakeSocket, asked: Asked) -> None:
+    def slow(socket: FakeSocket, asked: ReceivedRequest) -> None:
         started.set()
         assert go_on.wait(5)
         plain(socket, asked)

@@ -18,7 +18,7 @@ from conntrack_aio.netlink import requester as module
 from conntrack_aio.netlink.exchange import Outcome, Request
 from conntrack_aio.netlink.requester import Requester
 from conntrack_aio.netlink.walks import walking
-from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.testing import FakeSocket, ReceivedRequest
 
 GET = Request("get", "it", 0x101, 0, b"\0\0\0\0")
 
@@ -59,7 +59,7 @@ class Slow:
     def __init__(self) -> None:
         self.inside, self.go_on = threading.Event(), threading.Event()
 
-    def __call__(self, fake: FakeSocket, asked: Asked) -> None:
+    def __call__(self, fake: FakeSocket, asked: ReceivedRequest) -> None:
         if not self.inside.is_set():
             self.inside.set()
             assert self.go_on.wait(10)
@@ -113,7 +113,7 @@ async def test_a_kernel_that_never_returns_is_given_up(
         assert [outcome.error for outcome in taken] == [None]
         (outcome,) = await requester.run([GET])
         assert outcome.error is None
-    assert len(fake.asked) == 2  # the one that nobody waited for any more was never sent
+    assert len(fake.requests) == 2  # the one that nobody waited for any more was never sent
     socket.close()
 
 
@@ -136,5 +136,5 @@ async def test_calls_that_are_cancelled_leave_no_threads_that_wait(turns: int) -
     with anyio.fail_after(10):
         (outcome,) = await requester.run([GET])
     assert outcome.error is None
-    assert len(fake.asked) <= 2
+    assert len(fake.requests) <= 2
     requester.close()

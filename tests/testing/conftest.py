@@ -11,7 +11,7 @@ from support.effort import GUEST
 from support.release import RELEASE
 
 from conntrack_aio.netlink.socket import NetlinkSocket
-from conntrack_aio.testing import FakeKernel, ages
+from conntrack_aio.testing import FakeKernel, releases
 
 _SIZES_ARE_IMITATED = os.uname().machine == "x86_64" and not GUEST
 
@@ -23,7 +23,7 @@ def anykernel(request: pytest.FixtureRequest) -> AnyKernel:
         return Fake(FakeKernel("6.18", sysctls={"nf_conntrack_events": 1}))
     for marker in request.node.iter_markers("since"):
         (name,) = marker.args
-        if not RELEASE.has(getattr(ages, name)):
+        if not RELEASE.has(getattr(releases, name)):
             pytest.skip(f"what this shows came later than this kernel: {name}")
     if request.node.get_closest_marker("sizes") and not _SIZES_ARE_IMITATED:
         pytest.skip("the sizes of the kernel's memory are another's")

@@ -17,7 +17,7 @@ from conntrack_aio import (
     PermissionDenied,
     ResourceBusy,
 )
-from conntrack_aio.testing import Asked, FakeKernel
+from conntrack_aio.testing import FakeKernel, ReceivedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -53,12 +53,12 @@ async def test_refused_several_times_and_in_order(kernel: FakeKernel) -> None:
             with pytest.raises(error):
                 await conn.count()
         assert await conn.count() == 2
-    with pytest.raises(ValueError, match="one request or more"):
+    with pytest.raises(ValueError, match="at least 1"):
         kernel.refuse(errno.EPERM, times=0)
 
 
 async def test_refused_where_a_function_says_so(kernel: FakeKernel) -> None:
-    def second(asked: Asked) -> bool:
+    def second(asked: ReceivedRequest) -> bool:
         return asked.attributes.get("orig") == flows.tcp(2).orig
 
     async with kernel.connect() as conn:
@@ -76,19 +76,19 @@ async def test_a_refused_dump(kernel: FakeKernel) -> None:
         assert len(await conn.list()) == 2
 
 
-@pytest.mark.parametrize(("carried_out", "left"), [(False, 2), (True, 1)])
-async def test_unanswered(kernel: FakeKernel, carried_out: bool, left: int) -> None:
+@pytest.mark.parametrize(("execute", "left"), [(False, 2), (True, 1)])
+async def test_unanswered(kernel: FakeKernel, execute: bool, left: int) -> None:
     async with kernel.connect(reply_timeout=0.05) as conn:
-        kernel.ignore("delete", carried_out=carried_out)
+        kernel.leave_unanswered("delete", execute=execute)
         with pytest.raises(NoReply):
             await conn.delete(flows.tcp(1).orig)
         assert await conn.count() == left
 
 
-@pytest.mark.parametrize("carried_out", [False, True])
-async def test_an_unanswered_dump(kernel: FakeKernel, carried_out: bool) -> None:
+@pytest.mark.parametrize("execute", [False, True])
+async def test_an_unanswered_dump(kernel: FakeKernel, execute: bool) -> None:
     async with kernel.connect(reply_timeout=0.05) as conn:
-        kernel.ignore("dump", carried_out=carried_out)
+        kernel.leave_unanswered("dump", execute=execute)
         with pytest.raises(NoReply):
             await conn.list()
         assert len(await conn.list()) == 2
@@ -108,11 +108,11 @@ async def test_garbage(kernel: FakeKernel) -> None:
 async def test_late(kernel: FakeKernel) -> None:
     async with kernel.connect() as conn, anyio.create_task_group() as tasks:
         late = kernel.delay("delete")
-        assert late.asked is None
+        assert late.request is None
         tasks.start_soon(conn.delete, flows.tcp(1).orig)
         await anyio.wait_all_tasks_blocked()
-        assert late.asked is not None
-        assert late.asked.verb == "delete"
+        assert late.request is not None
+        assert late.request.verb == "delete"
         assert len(kernel.flows) == 1
         late.release()
         late.release()
@@ -128,7 +128,7 @@ async def test_a_late_dump(kernel: FakeKernel) -> None:
             seen.extend(await conn.list())
 
         tasks.start_soon(read)
-        while late.asked is None:
+        while late.request is None:
             await anyio.wait_all_tasks_blocked()
         assert seen == []
         late.release()

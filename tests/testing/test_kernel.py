@@ -41,7 +41,7 @@ from conntrack_aio import (
     UnknownAttribute,
     UserspaceHelper,
 )
-from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
+from conntrack_aio.testing import FakeKernel, FakeSocket, ReceivedRequest
 from conntrack_aio.uapi.nfnetlink import NFNLGRP
 
 pytestmark = pytest.mark.anyio
@@ -116,13 +116,13 @@ def test_flows_that_can_not_be() -> None:
         kernel.add(flows.tcp(1))
     with pytest.raises(ValueError, match="master"):
         kernel.add(attrs.evolve(flows.tcp(2), master=flows.tcp(3).orig))
-    with pytest.raises(ValueError, match="does not go with protocol 17"):
+    with pytest.raises(ValueError, match="must be that of protocol 17"):
         kernel.add(attrs.evolve(flows.udp6(), protoinfo=TCPInfo(state=1)))
     assert len(kernel.flows) == 1
     for call in (kernel.remove, kernel.change):
         with pytest.raises(LookupError):
             call(flows.tcp(9))
-    with pytest.raises(ValueError, match="can't be missing"):
+    with pytest.raises(ValueError, match="unknown names"):
         FakeKernel(without=["gravity"])  # type: ignore[list-item]
 
 
@@ -186,7 +186,7 @@ async def test_time() -> None:
         assert [flow.orig for flow in kernel.flows] == [flows.tcp(2).orig]
     assert (event.type, event.flow.orig) == (EventType.DESTROY, flows.tcp(1).orig)
     assert (event.flow.timeout, event.port_id) == (None, 0)
-    with pytest.raises(ValueError, match="does not go back"):
+    with pytest.raises(ValueError, match="must not be negative"):
         kernel.advance(-1)
 
 
@@ -209,7 +209,7 @@ async def test_counters_are_read_and_reset() -> None:
         again = await conn.get(flow.orig)
     assert read.counters_orig == flow.counters_orig
     assert again.counters_orig == Counters(packets=0, bytes=0)
-    verbs = [asked.verb for asked in kernel.asked]
+    verbs = [asked.verb for asked in kernel.requests]
     assert verbs == ["count", "get and reset", "get"]
 
 
@@ -226,9 +226,9 @@ async def test_a_flow_with_a_helper_that_is_a_program() -> None:
         kernel.helpers_in_use.add(mine.key)
         with pytest.raises(conntrack_aio.ResourceBusy):
             await conn.helpers.delete(*mine.key)
-    verbs = [asked.verb for asked in kernel.asked]
+    verbs = [asked.verb for asked in kernel.requests]
     assert "create helper" in verbs
-    assert kernel.asked[-1].attributes["name"] == "mine"
+    assert kernel.requests[-1].attributes["name"] == "mine"
     lacking = FakeKernel(without=["cthelper"])
     async with lacking.connect() as conn:
         with pytest.raises(conntrack_aio.NotSupported):
@@ -354,13 +354,13 @@ async def test_installed() -> None:
         for netns, count in ((None, 1), ("green", 1), ("blue", 0), ("/run/netns/blue", 1)):
             async with conntrack_aio.connect(netns=netns) as conn:
                 assert await conn.count() == count
-    assert kernel.namespaces == [
+    assert kernel.requested_namespaces == [
         None,
         NetNS.from_name("green"),
         NetNS.from_name("blue"),
         NetNS.from_path("/run/netns/blue"),
     ]
-    assert (len(kernel.asked), len(blue.asked)) == (6, 2)
+    assert (len(kernel.requests), len(blue.requests)) == (6, 2)
 
 
 async def test_installed_inside_another() -> None:
@@ -369,7 +369,7 @@ async def test_installed_inside_another() -> None:
         with two.installed():
             await (await conntrack_aio.connect()).aclose()
         await (await conntrack_aio.connect()).aclose()
-    assert len(one.asked) == len(two.asked) == 1
+    assert len(one.requests) == len(two.requests) == 1
 
 
 async def test_it_is_installed_for_the_tasks_that_are_started_inside() -> None:
@@ -382,7 +382,7 @@ async def test_it_is_installed_for_the_tasks_that_are_started_inside() -> None:
     async with anyio.create_task_group() as tasks:
         with kernel.installed():
             tasks.start_soon(program)
-    assert [asked.verb for asked in kernel.asked] == ["count", "flush"]
+    assert [asked.verb for asked in kernel.requests] == ["count", "flush"]
 
 
 def test_concurrent_tests_do_not_meet() -> None:
@@ -496,11 +496,11 @@ async def test_what_was_asked() -> None:
         await conn.list(Match(mark=1))
         await conn.delete(flows.tcp().orig)
         await conn.flush()
-    by_verb = {asked.verb: asked for asked in kernel.asked}
+    by_verb = {asked.verb: asked for asked in kernel.requests}
     verbs = ("create", "update", "dump", "delete", "flush")
     create, update, dump, delete, flush = (by_verb[verb] for verb in verbs)
-    assert [asked.verb for asked in kernel.asked][:3] == ["count", "create", "get"]
-    assert kernel.asked[-2:] == [delete, flush]
+    assert [asked.verb for asked in kernel.requests][:3] == ["count", "create", "get"]
+    assert kernel.requests[-2:] == [delete, flush]
     assert (create.subsystem, create.message, create.family) == (1, 0, 2)
     assert create.attributes["orig"] == flows.tcp().orig
     assert create.attributes["nat_src"] == NATRange.of("192.0.2.1", 99)
@@ -511,11 +511,11 @@ async def test_what_was_asked() -> None:
     assert (flush.attributes, flush.version, flush.is_dump) == ({}, 0, False)
     assert str(flush) == "flush()"
     assert "mark=1" in str(update)
-    assert {asked.port_id for asked in kernel.asked} == {
+    assert {asked.port_id for asked in kernel.requests} == {
         kernel.sockets[0].port_id,
         kernel.sockets[1].port_id,
     }
-    assert kernel.sockets[1].asked == [dump]
+    assert kernel.sockets[1].requests == [dump]
     assert kernel.sockets[1].sent[0][16:] == dump.payload
 
 
@@ -530,7 +530,7 @@ async def test_what_was_asked() -> None:
     ],
 )
 def test_requests_that_make_no_sense(payload: bytes, attributes: dict[str, object]) -> None:
-    asked = Asked(0x101, 5, 1, payload, 7, "get", (Flow,))
+    asked = ReceivedRequest(0x101, 5, 1, payload, 7, "get", (Flow,))
     told = {("8" if key == "mark" else key): value for key, value in asked.attributes.items()}
     assert told == attributes
 
@@ -539,7 +539,7 @@ def test_a_part_of_a_tuple() -> None:
     from support.raw import CTA, be16, pack_nest
 
     part = pack_nest(CTA.TUPLE_ORIG, pack_nest(2, b"\5\0\1\0\6\0\0\0", be16(3, 80)))
-    asked = Asked(0x101, 5, 1, b"\2\0\0\0" + part, 7, "dump", (Flow,))
+    asked = ReceivedRequest(0x101, 5, 1, b"\2\0\0\0" + part, 7, "dump", (Flow,))
     assert asked.attributes == {"orig": {"proto": 6, "dport": 80}}
 
 
@@ -547,17 +547,17 @@ def test_a_part_of_a_tuple() -> None:
 
 
 async def test_a_script() -> None:
-    def script(socket: FakeSocket, asked: Asked) -> bool:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> bool:
         if asked.verb != "delete":
             return False
         socket.ack(asked)
         return True
 
-    kernel = FakeKernel(flows=[flows.tcp()], script=script)
+    kernel = FakeKernel(flows=[flows.tcp()], on_request=script)
     async with kernel.connect() as conn:
         await conn.delete(flows.tcp().orig)
         assert await conn.count() == 1
-        kernel.script = None
+        kernel.on_request = None
         await conn.delete(flows.tcp().orig)
         assert await conn.count() == 0
 
@@ -565,7 +565,7 @@ async def test_a_script() -> None:
 def test_a_typing_error_in_its_making_is_told() -> None:
     with pytest.raises(ValueError, match=r"no setting net\.netfilter\.acct"):
         FakeKernel(sysctls={"acct": 1})
-    with pytest.raises(TypeError, match="is text"):
+    with pytest.raises(TypeError, match="must be a string"):
         FakeKernel(6.18)  # type: ignore[arg-type]
 
 

@@ -260,7 +260,7 @@ async def test_a_test_prepares_policies_and_says_who_has_them() -> None:
             await conn.timeouts.delete("a")
         assert await conn.timeouts.delete_unused() == 1
         assert [policy.name for policy in kernel.timeout_policies] == ["a"]
-        assert [asked.verb for asked in kernel.asked[1:]] == [
+        assert [asked.verb for asked in kernel.requests[1:]] == [
             *("dump policies", "delete policy", "dump policies", "delete policy"),
         ]
 
@@ -279,11 +279,11 @@ def test_what_was_asked_can_be_read() -> None:
             (DEFAULT_GET, 0, byte(3, 17)),
         ):
             raw.ask(socket, raw.request(kind, data, flags=REQUEST | flags))
-    assert [asked.verb for asked in kernel.asked] == [
+    assert [asked.verb for asked in kernel.requests] == [
         *("create policy", "replace policy", "get policy", "dump policies"),
         *("delete policy", "flush policies", "set defaults", "get defaults"),
     ]
-    assert kernel.asked[0].attributes == {
+    assert kernel.requests[0].attributes == {
         "name": "a",
         "family": 2,
         "proto": 17,

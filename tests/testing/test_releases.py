@@ -24,8 +24,8 @@ from conntrack_aio import (
     Tuple,
 )
 from conntrack_aio.netlink.socket import NetlinkSocket
-from conntrack_aio.testing import FakeKernel, ages
-from conntrack_aio.testing.ages import Feature, Release
+from conntrack_aio.testing import FakeKernel, releases
+from conntrack_aio.testing.releases import Feature, Release
 
 from .test_protocol import count, dumped, filtered, make, orig, reply
 
@@ -78,7 +78,7 @@ def test_a_release(text: str, release: Release) -> None:
 
 @pytest.mark.parametrize("text", ["", "six", "6", "4.18", "3.10.0", "6.18.x"])
 def test_what_is_no_release(text: str) -> None:
-    with pytest.raises(ValueError, match=r"version of a kernel|older"):
+    with pytest.raises(ValueError, match=r"not a kernel version|not supported"):
         FakeKernel(text)
 
 
@@ -93,7 +93,7 @@ def test_when_a_feature_is_there() -> None:
 
 
 def test_every_feature_makes_a_difference_between_releases() -> None:
-    features = {name: each for name, each in vars(ages).items() if isinstance(each, Feature)}
+    features = {name: each for name, each in vars(releases).items() if isinstance(each, Feature)}
     assert len(features) > 20
     for name, feature in features.items():
         having = {Release.parse(text).has(feature) for text in [*RELEASES, "7.0"]}
@@ -326,7 +326,7 @@ async def test_older_flows_are_silent_by_default_since_there_is_a_choice(release
 @pytest.mark.anyio
 async def test_listeners_elsewhere_on_the_machine(release: str, heard: bool) -> None:
     kernel = FakeKernel(release)
-    kernel.listeners_elsewhere = True
+    kernel.listeners_in_other_namespaces = True
     older = kernel.add(flows.tcp(1))
     async with kernel.connect() as conn, conn.events() as stream:
         kernel.remove(older)
