@@ -210,16 +210,16 @@ REQUESTS: dict[str, tuple[int, int, bytes, int]] = {
 def test_the_replies_are_the_same(lab: Lab, name: str) -> None:
     """The kernels send the same bytes, and have the same policies and defaults afterwards."""
     kind, flags, data, code = REQUESTS[name]
-    defaults: list[object] = []
+    observed: list[object] = []
     for kernel in (Fake(FakeKernel()), Real(lab)):
         with closing(kernel.open()) as socket:
             raw.ask(socket, raw.request(NEW, POLICY, family=0))
             replies = raw.ask(socket, raw.request(kind, data, flags=REQUEST | ACK | flags))
             after = raw.ask(socket, raw.request(GET, flags=REQUEST | DUMP))
             after += raw.ask(socket, raw.request(DEFAULT_GET, be16(2, 2) + byte(3, 17)))
-            defaults.append([reply._replace(port=0) for reply in replies + after])
+            observed.append([reply._replace(port=0) for reply in replies + after])
             assert raw.codes(replies)[:1] in ([code], [] if flags == DUMP else [code])
-    assert defaults[0] == defaults[1]
+    assert observed[0] == observed[1]
 
 
 # -- other releases ---------------------------------------------------------------------------
@@ -265,8 +265,8 @@ async def test_a_test_can_add_policies_and_mark_them_as_used() -> None:
     kernel = FakeKernel(sysctls={"nf_conntrack_udp_timeout": 31})
     kernel.timeout_policies += [udp("a"), udp("b", unreplied=5)]
     async with kernel.connect() as conn:
-        defaults = await conn.timeouts.list()
-        assert defaults == [
+        policies = await conn.timeouts.list()
+        assert policies == [
             attrs.evolve(udp("a", 31, 120), use=1),
             attrs.evolve(udp("b", 5, 120), use=1),
         ]
