@@ -94,18 +94,18 @@ def parse(data: bytes, last: int, policy: Policy, *, strict: bool = False) -> Pa
     nested: set[int] = set()
     start = 0
     while len(data) - start >= HEADER.size:
-        length, kind = HEADER.unpack_from(data, start)
+        length, type_ = HEADER.unpack_from(data, start)
         if length < HEADER.size or length > len(data) - start:
             break
-        number = kind & NLA_TYPE_MASK
+        number = type_ & NLA_TYPE_MASK
         payload = data[start + HEADER.size : start + length]
         if 0 < number <= last:
             rule = policy.get(number, AttributeRule())
-            if strict and (kind & NLA_F_NESTED or len(payload) != rule.min_length):
+            if strict and (type_ & NLA_F_NESTED or len(payload) != rule.min_length):
                 raise Refused(errno.EINVAL, "invalid attribute length", start)
             _validate(payload, rule, start)
             attributes[number] = payload
-            (nested.add if kind & NLA_F_NESTED else nested.discard)(number)
+            (nested.add if type_ & NLA_F_NESTED else nested.discard)(number)
         elif strict:
             raise Refused(errno.EINVAL, "Unknown attribute type", start)
         start += (length + 3) & ~3

@@ -180,11 +180,11 @@ def _change_status(state: State, entry: Entry, attributes: Attributes) -> None:
 
     An unchangeable bit must be repeated as it is (``ctnetlink_change_status``).
     """
-    wanted = Status(u32(attributes[CTA.STATUS]))
-    changed = entry.status ^ wanted
-    if changed & _FIXED or changed & _ONLY_SET & ~wanted:
+    requested = Status(u32(attributes[CTA.STATUS]))
+    changed = entry.status ^ requested
+    if changed & _FIXED or changed & _ONLY_SET & ~requested:
         raise Refused(errno.EBUSY)
-    entry.status |= wanted & _SETTABLE
+    entry.status |= requested & _SETTABLE
 
 
 def _change_mark(state: State, entry: Entry, attributes: Attributes) -> None:

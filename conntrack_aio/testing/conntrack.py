@@ -178,7 +178,7 @@ class TableDump:
     ) -> None:
         self._state = call.state
         self._seq = call.request.seq
-        self._port = call.port
+        self._port_id = call.port_id
         self._filter = entry_filter
         self._reset_counters = reset_counters
         self._flags = _MULTI
@@ -244,7 +244,7 @@ class TableDump:
             if space < 0:
                 return None
             parts.append(part)
-        return messages.pack(_ENTRY, self._flags, self._seq, b"".join(parts), self._port)
+        return messages.pack(_ENTRY, self._flags, self._seq, b"".join(parts), self._port_id)
 
 
 def list_dump(call: Call, entries: Iterable[Entry]) -> DumpSource:
@@ -327,14 +327,14 @@ def new(call: Call) -> None:
         if call.request.flags & _EXCL:
             raise Refused(errno.EEXIST)
         update(state, entry, attributes)
-        state.emit(entry, REQUEST_EVENTS | IPCT.LABEL, call.port, report=call.report)
+        state.emit(entry, REQUEST_EVENTS | IPCT.LABEL, call.port_id, report=call.report)
         return
     if not call.request.flags & _CREATE:
         raise Refused(errno.ENOENT)
     if len(tuples) < 2 or tuples[ORIG].proto != tuples[REPLY].proto:
         raise Refused(errno.EINVAL)
     entry, events = create(call, tuples[ORIG], tuples[REPLY], zone)
-    state.emit(entry, REQUEST_EVENTS | events, call.port, report=call.report)
+    state.emit(entry, REQUEST_EVENTS | events, call.port_id, report=call.report)
 
 
 def delete(call: Call) -> None:
@@ -351,7 +351,7 @@ def delete(call: Call) -> None:
         raise Refused(errno.EBUSY)
     if CTA.ID in attributes and u32(attributes[CTA.ID]) != entry.id:
         raise Refused(errno.ENOENT)
-    state.destroy(entry, call.port, report=call.report)
+    state.destroy(entry, call.port_id, report=call.report)
 
 
 def flush(call: Call) -> None:
@@ -367,7 +367,7 @@ def flush(call: Call) -> None:
     for entry in state.table:
         selected = entry_filter is None or entry_filter(entry)
         if selected and not _is_protected(state, entry):
-            state.destroy(entry, call.port, report=call.report)
+            state.destroy(entry, call.port_id, report=call.report)
 
 
 def _is_protected(state: State, entry: Entry) -> bool:

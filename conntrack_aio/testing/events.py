@@ -75,8 +75,8 @@ def build_event(
     parts = [nfnetlink.pack(entry.family), *_attributes(entry, events, release, now)]
     if entry.start_time is not None and release.has(releases.EVENT_TIMESTAMP):
         parts.append(pack(CTA.TIMESTAMP_EVENT, time.to_bytes(8, "big")))
-    kind = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, message)
-    return EventMessage(kind, flags, group, b"".join(parts))
+    type_ = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, message)
+    return EventMessage(type_, flags, group, b"".join(parts))
 
 
 def _attributes(entry: Entry, events: IPCT, release: Release, now: float) -> Iterator[bytes]:

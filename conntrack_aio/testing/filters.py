@@ -127,6 +127,7 @@ def parse_filter(call: Call, family: int, *, flush: bool = False) -> EntryFilter
     release, attributes = call.state.release, call.attributes
     if not release.has(releases.DUMP_FILTER):
         return _old_filter(call, family, flush)
+    # Without a family the kernel parses a filter only if it finds one of these attributes.
     checked = [CTA.MARK, CTA.FILTER]
     if release.has(releases.STATUS_FILTER):
         checked.append(CTA.STATUS)

@@ -73,11 +73,11 @@ def _parse(data: bytes, entry: Entry) -> TranslationRange:
         target.addresses = (_address(nest[first], v4), _address(nest.get(last, nest[first]), v4))
     if CTA_NAT.PROTO in nest:
         ports = parse_nest(nest[CTA_NAT.PROTO], CTA_PROTONAT.PORT_MAX, _PROTO_POLICY)
-        given = [u16(ports[number]) for number in _PROTO_POLICY if number in ports]
+        values = [u16(ports[number]) for number in _PROTO_POLICY if number in ports]
         if CTA_PROTONAT.PORT_MIN in ports:
-            target.ports = (given[0], given[-1])
-        elif given:
-            target.ports = (0, given[0])
+            target.ports = (values[0], values[-1])
+        elif values:
+            target.ports = (0, values[0])
     return target
 
 

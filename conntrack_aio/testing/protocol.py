@@ -45,7 +45,7 @@ class Call:
     """The numbers of the attributes that have ``NLA_F_NESTED``."""
 
     @property
-    def port(self) -> int:
+    def port_id(self) -> int:
         """The port id of the requester."""
         return self.socket.port_id
 
@@ -66,7 +66,7 @@ class Call:
         payload = nfnetlink.pack(family) + b"".join(attributes)
         type_ = nfnetlink.message_type(self.request.subsystem, message)
         sent = self.socket.send_unicast(
-            messages.pack(type_, _MULTI, self.request.seq, payload, self.port)
+            messages.pack(type_, _MULTI, self.request.seq, payload, self.port_id)
         )
         if not sent:
             raise Refused(errno.ENOBUFS)
@@ -123,7 +123,7 @@ class ListDump:
     def __init__(self, call: Call, message_type: int, payloads: Iterable[bytes]) -> None:
         self.end_flags = _MULTI
         self._remaining = deque(
-            messages.pack(message_type, _MULTI, call.request.seq, payload, call.port)
+            messages.pack(message_type, _MULTI, call.request.seq, payload, call.port_id)
             for payload in payloads
         )
 

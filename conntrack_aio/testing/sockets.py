@@ -89,11 +89,11 @@ class FakeSocket:
         """The netlink protocol. The kernel refuses every request of any protocol other than
         NETLINK_NETFILTER."""
         self.port_id = port_id
-        """The port id of the socket, which events have as the sender of the request."""
+        """The port id of the socket, by which events identify the program that caused them."""
         self.requests: list[ReceivedRequest] = []
-        """The requests that the program sent by this socket."""
+        """The requests that the program sent through this socket."""
         self.sent: list[bytes] = []
-        """The datagrams that the program sent by this socket."""
+        """The datagrams that the program sent through this socket."""
         self.groups: set[int] = set()
         """The multicast groups that the socket has joined."""
         self.options: set[int] = set()

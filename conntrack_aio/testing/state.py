@@ -42,25 +42,25 @@ Unavailable = Literal[
 - ``nat``: the kernel refuses to create an entry with a translation.
 """
 
-TICKS: Final = 250
+TICKS_PER_SECOND: Final = 250
 """Ticks of the clock per second (``CONFIG_HZ``). A timeout is at most 2**31 - 1 ticks."""
 
 _CONNTRACK_GROUPS: Final = frozenset(range(1, 7))
-_V4, _V6 = frozenset({AF_INET}), frozenset({AF_INET, AF_INET6})
+_IPV4, _BOTH = frozenset({AF_INET}), frozenset({AF_INET, AF_INET6})
 _HELPERS: Final[Mapping[str, tuple[frozenset[int], frozenset[int]]]] = {
-    "ftp": (_V6, frozenset({6})),
-    "irc": (_V4, frozenset({6})),
-    "sip": (_V6, frozenset({6, 17})),
-    "tftp": (_V6, frozenset({17})),
-    "amanda": (_V6, frozenset({17})),
-    "netbios-ns": (_V4, frozenset({17})),
-    "sane": (_V6, frozenset({6})),
-    "RAS": (_V6, frozenset({17})),
-    "Q.931": (_V6, frozenset({6})),
-    "H.245": (_V6, frozenset({17})),
-    "pptp": (_V4, frozenset({6})),
-    "snmp": (_V4, frozenset({17})),
-    "snmp_trap": (_V4, frozenset({17})),
+    "ftp": (_BOTH, frozenset({6})),
+    "irc": (_IPV4, frozenset({6})),
+    "sip": (_BOTH, frozenset({6, 17})),
+    "tftp": (_BOTH, frozenset({17})),
+    "amanda": (_BOTH, frozenset({17})),
+    "netbios-ns": (_IPV4, frozenset({17})),
+    "sane": (_BOTH, frozenset({6})),
+    "RAS": (_BOTH, frozenset({17})),
+    "Q.931": (_BOTH, frozenset({6})),
+    "H.245": (_BOTH, frozenset({17})),
+    "pptp": (_IPV4, frozenset({6})),
+    "snmp": (_IPV4, frozenset({17})),
+    "snmp_trap": (_IPV4, frozenset({17})),
 }
 """The helpers of a kernel with all modules, by name: the address families and the protocols."""
 
@@ -130,7 +130,7 @@ class State:
 
     def set_timeout(self, entry: Entry, seconds: int) -> None:
         """Let an entry expire in ``seconds``, limited to what the kernel's clock can count."""
-        entry.expires = self.now + min(seconds, (2**31 - 1) / TICKS)
+        entry.expires = self.now + min(seconds, (2**31 - 1) / TICKS_PER_SECOND)
 
     def remove_expired(self) -> None:
         """Destroy the expired entries, as the kernel's garbage collection does at intervals."""
@@ -141,7 +141,7 @@ class State:
     # -- entries ----------------------------------------------------------------------------
 
     def find(self, tuple_: Tuple, zone: Zone) -> Entry | None:
-        """Return the entry that has a tuple in this zone, and destroy it instead if it expired."""
+        """Return the entry that has a tuple in this zone; destroy it instead if it has expired."""
         found = self.table.find(tuple_, zone)
         while found is not None and self.expired(found[0]):
             self.destroy(found[0])
@@ -197,11 +197,11 @@ class State:
         counters = self.cpu_counters[0]
         counters[name] = counters.get(name, 0) + 1
 
-    def destroy(self, entry: Entry, port: int = 0, *, report: bool = False) -> None:
+    def destroy(self, entry: Entry, port_id: int = 0, *, report: bool = False) -> None:
         """Remove an entry from the table, and emit its destroy event.
 
         :param entry: the entry.
-        :param port: the port id of the program that deletes the entry; 0 is the kernel.
+        :param port_id: the port id of the program that deletes the entry; 0 is the kernel.
         :param report: whether that program requested an echo of its events.
         """
         self.table.remove(entry)
@@ -210,11 +210,11 @@ class State:
             entry.stop_time = self.wall_clock
         if entry.master is not None:
             entry.master.child_count -= 1
-        if not self.emit(entry, IPCT.DESTROY, port, report=report):
-            entry.deleted_by = port
+        if not self.emit(entry, IPCT.DESTROY, port_id, report=report):
+            entry.deleted_by = port_id
             self.dying.append(entry)
         for callback in self.on_destroy:
-            callback(entry, port, report)
+            callback(entry, port_id, report)
 
     def has_helper(self, name: str, family: int, proto: int) -> bool:
         """Return whether there is a helper with this name for the family and protocol."""
@@ -236,12 +236,12 @@ class State:
             return True
         return any(socket.groups & _CONNTRACK_GROUPS for socket in self.open_sockets())
 
-    def emit(self, entry: Entry, what: IPCT, port: int = 0, *, report: bool = False) -> bool:
+    def emit(self, entry: Entry, what: IPCT, port_id: int = 0, *, report: bool = False) -> bool:
         """Emit an event of an entry, if the entry emits it.
 
         :param entry: the entry.
         :param what: what happened to it.
-        :param port: the port id of the program that caused the event; 0 is the kernel.
+        :param port_id: the port id of the program that caused the event; 0 is the kernel.
         :param report: whether that program requested an echo of its events.
         :returns: whether each subscriber with ``NETLINK_BROADCAST_ERROR`` received the event. If
             not, it is sent with the next event of the entry.
@@ -251,8 +251,8 @@ class State:
         event = events.build_event(
             entry, what | IPCT(entry.missed_events), self.release, self.now, self.wall_clock
         )
-        datagram = messages.pack(event.type, event.flags, 0, event.payload, port)
-        delivered = self.broadcast(datagram, event.group, port, report=report)
+        datagram = messages.pack(event.type, event.flags, 0, event.payload, port_id)
+        delivered = self.broadcast(datagram, event.group, port_id, report=report)
         if not delivered:
             entry.missed_events |= what
         else:
@@ -260,13 +260,13 @@ class State:
         return delivered
 
     def broadcast(
-        self, datagram: bytes, group: int, port: int = 0, *, report: bool = False
+        self, datagram: bytes, group: int, port_id: int = 0, *, report: bool = False
     ) -> bool:
         """Send an event to the subscribers of a multicast group.
 
         :param datagram: the event.
         :param group: the number of the multicast group.
-        :param port: the port id of the program that caused the event; 0 is the kernel.
+        :param port_id: the port id of the program that caused the event; 0 is the kernel.
         :param report: send the event once to the socket with this port id, whether it subscribes
             or not (``nlmsg_notify``).
         :returns: whether each subscriber with ``NETLINK_BROADCAST_ERROR``, and the socket with
@@ -274,13 +274,13 @@ class State:
         """
         delivered = True
         for socket in self.open_sockets():
-            if report and socket.port_id == port:
+            if report and socket.port_id == port_id:
                 continue
             if group in socket.groups and not socket.send_event(datagram, group):
                 delivered &= NETLINK_OPTION.BROADCAST_ERROR not in socket.options
         if report:
             for socket in self.open_sockets():
-                if socket.port_id == port:
+                if socket.port_id == port_id:
                     delivered &= socket.send_event(datagram, group)
         return delivered
 

@@ -45,7 +45,7 @@ from .attributes import (
 )
 from .protocol import Call, Handler, ListDump, Subsystem
 from .releases import Release
-from .state import TICKS, State
+from .state import TICKS_PER_SECOND, State
 
 _MSG: Final = IPCTNL_MSG_TIMEOUT
 _POLICY: Final[Policy] = {
@@ -296,7 +296,7 @@ def _parse_seconds(protocol: _Protocol, data: bytes) -> Seconds:
     numbers = range(1, len(protocol.settings) + 1)
     nest = parse_nest(data, len(protocol.settings), dict.fromkeys(numbers, U32))
     return {
-        name: (u32(nest[number]) * TICKS & 0xFFFFFFFF) // TICKS
+        name: (u32(nest[number]) * TICKS_PER_SECOND & 0xFFFFFFFF) // TICKS_PER_SECOND
         for number, name in enumerate(protocol.settings, 1)
         if number in nest
     }

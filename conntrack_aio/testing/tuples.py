@@ -181,18 +181,20 @@ def _parse_addresses(data: bytes, family: int, flags: int) -> dict[str, object]:
 def _parse_proto(data: bytes, flags: int, release: Release) -> dict[str, object]:
     nest = parse_nest(data, CTA_PROTO.ICMPV6_CODE, {CTA_PROTO.NUM: U8})
     proto = _required(nest, CTA_PROTO.NUM)[0]
-    parts = protocol_fields(proto, release)
+    tracked = protocol_fields(proto, release)
     parse_nest(
-        data, CTA_PROTO.ICMPV6_CODE, {part.number: U16 if part.size == 2 else U8 for part in parts}
+        data,
+        CTA_PROTO.ICMPV6_CODE,
+        {field.number: U16 if field.size == 2 else U8 for field in tracked},
     )
     fields: dict[str, object] = {"proto": proto}
-    for part in sorted(parts, key=lambda part: part.flag):
-        if not flags & part.flag:
+    for field in sorted(tracked, key=lambda field: field.flag):
+        if not flags & field.flag:
             continue
-        value = int.from_bytes(_required(nest, part.number)[: part.size], "big")
-        if part.name == "icmp_type" and value not in _INVERTIBLE[proto]:
+        value = int.from_bytes(_required(nest, field.number)[: field.size], "big")
+        if field.name == "icmp_type" and value not in _INVERTIBLE[proto]:
             raise Refused(errno.EINVAL)
-        fields[part.name] = value
+        fields[field.name] = value
     return fields
 
 
@@ -210,11 +212,11 @@ def pack_tuple(number: int, tuple_: Tuple, release: Release, zone: int = 0) -> b
         pack(CTA_IP.V4_SRC if v4 else CTA_IP.V6_SRC, tuple_.src.packed),
         pack(CTA_IP.V4_DST if v4 else CTA_IP.V6_DST, tuple_.dst.packed),
     )
-    parts = [
-        pack(part.number, (getattr(tuple_, part.name) or 0).to_bytes(part.size, "big"))
-        for part in protocol_fields(tuple_.proto, release)
+    fields = [
+        pack(field.number, (getattr(tuple_, field.name) or 0).to_bytes(field.size, "big"))
+        for field in protocol_fields(tuple_.proto, release)
     ]
-    proto = pack_nest(CTA_TUPLE.PROTO, pack(CTA_PROTO.NUM, bytes([tuple_.proto])), *parts)
+    proto = pack_nest(CTA_TUPLE.PROTO, pack(CTA_PROTO.NUM, bytes([tuple_.proto])), *fields)
     zone_part = pack(CTA_TUPLE.ZONE, zone.to_bytes(2, "big")) if zone else b""
     return pack_nest(number, addresses, proto, zone_part)
 
@@ -222,7 +224,7 @@ def pack_tuple(number: int, tuple_: Tuple, release: Release, zone: int = 0) -> b
 def normalize(tuple_: Tuple, release: Release) -> Tuple:
     """Return the tuple with only the fields that this kernel tracks in its protocol."""
     fields = {
-        part.name: getattr(tuple_, part.name) or 0
-        for part in protocol_fields(tuple_.proto, release)
+        field.name: getattr(tuple_, field.name) or 0
+        for field in protocol_fields(tuple_.proto, release)
     }
     return make_tuple({"src": tuple_.src, "dst": tuple_.dst, "proto": tuple_.proto} | fields)
