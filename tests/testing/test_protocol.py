@@ -64,8 +64,8 @@ def create(socket: NetlinkSocket, number: int = 1, proto: int = 17, *others: byt
 
 
 def count(socket: NetlinkSocket) -> int:
-    reply_, _ = ask(socket, request(raw.GET_STATS, family=0))
-    return int.from_bytes(raw.numbers(reply_.payload)[1], "big")
+    message, _ = ask(socket, request(raw.GET_STATS, family=0))
+    return int.from_bytes(raw.numbers(message.payload)[1], "big")
 
 
 def dumped(socket: NetlinkSocket, *attributes: bytes, family: int = 2) -> list[raw.Answer]:
@@ -117,9 +117,7 @@ def test_a_delete_with_an_incomplete_tuple_is_refused(socket: NetlinkSocket) -> 
     assert count(socket) == 1
 
 
-def test_cta_tuple_orig_may_hold_the_reply_tuple(
-    socket: NetlinkSocket,
-) -> None:
+def test_cta_tuple_orig_may_hold_the_reply_tuple(socket: NetlinkSocket) -> None:
     create(socket)
     under_orig = pack_nest(
         CTA.TUPLE_ORIG, raw.addresses("10.0.1.1", "10.0.0.1"), raw.ports(17, 2, 1)
@@ -182,11 +180,11 @@ def test_invalid_filters_are_refused(socket: NetlinkSocket) -> None:
     assert code(orig(), filtered(1), family=0) == [errno.EOPNOTSUPP]
     assert code(orig(), filtered(0x1000)) == [errno.EINVAL]
     assert code(pack_be32(CTA.MARK_MASK, 1)) == [errno.EINVAL]
-    assert (
-        code(pack_be32(CTA.MARK_MASK, 1), family=0) == []
-    )  # Without a family the kernel ignores it.
+    # Without a family the kernel ignores the mask.
+    assert code(pack_be32(CTA.MARK_MASK, 1), family=0) == []
     assert code(pack_be32(CTA.STATUS, 0)) == [errno.EINVAL]
-    assert code(orig()) == []  # Without CTA_FILTER the kernel ignores the tuple.
+    # Without CTA_FILTER the kernel ignores the tuple.
+    assert code(orig()) == []
 
 
 @pytest.mark.since("ZONE_FILTER")
@@ -211,8 +209,8 @@ def test_entries_of_a_filtered_dump_have_the_flag(socket: NetlinkSocket) -> None
 
 
 def read_mark(socket: NetlinkSocket) -> int:
-    reply_, _ = ask(socket, request(raw.GET, orig()))
-    return int.from_bytes(raw.numbers(reply_.payload)[CTA.MARK], "big")
+    message, _ = ask(socket, request(raw.GET, orig()))
+    return int.from_bytes(raw.numbers(message.payload)[CTA.MARK], "big")
 
 
 def test_bits_of_the_mark_outside_its_mask_are_toggled(socket: NetlinkSocket) -> None:
@@ -229,9 +227,9 @@ def test_bits_of_the_mark_outside_its_mask_are_toggled(socket: NetlinkSocket) ->
 def test_which_status_bits_an_update_may_set(socket: NetlinkSocket, status: int, code: int) -> None:
     create(socket)
     assert codes(ask(socket, request(raw.NEW, orig(), pack_be32(CTA.STATUS, status)))) == [code]
-    reply_, _ = ask(socket, request(raw.GET, orig()))
+    message, _ = ask(socket, request(raw.GET, orig()))
     settable = status & 0x2406 if not code else 0
-    stored = int.from_bytes(raw.numbers(reply_.payload)[CTA.STATUS], "big")
+    stored = int.from_bytes(raw.numbers(message.payload)[CTA.STATUS], "big")
     assert stored == 8 | settable
 
 
@@ -274,11 +272,9 @@ def test_a_new_flow_with_the_reply_tuple_of_an_entry_updates_it(socket: NetlinkS
 def test_a_success_is_acknowledged_only_on_request(socket: NetlinkSocket) -> None:
     create(socket)
     assert ask(socket, request(raw.NEW, orig(), flags=REQUEST)) == []
-    (reply_,) = ask(socket, request(raw.GET, orig(), flags=REQUEST))
-    assert (reply_.type, reply_.flags) == (
-        raw.NEW,
-        2,
-    )  # NLM_F_MULTI, although no NLMSG_DONE follows
+    (message,) = ask(socket, request(raw.GET, orig(), flags=REQUEST))
+    # The reply has NLM_F_MULTI, although no NLMSG_DONE follows.
+    assert (message.type, message.flags) == (raw.NEW, 2)
     assert codes(ask(socket, request(raw.GET, orig(2), flags=REQUEST))) == [errno.ENOENT]
 
 
@@ -292,7 +288,7 @@ def test_each_request_of_a_datagram_is_executed(socket: NetlinkSocket) -> None:
         request(raw.GET, orig(), seq=4),
     ]
     replies = ask(socket, *batch)
-    seen = [(reply_.seq, reply_.code) for reply_ in replies]
+    seen = [(message.seq, message.code) for message in replies]
     assert seen == [(1, None), (1, 0), (2, errno.ENOENT), (3, 0), (4, errno.ENOENT)]
 
 
@@ -300,7 +296,7 @@ def test_a_socket_has_one_dump_at_a_time(socket: NetlinkSocket) -> None:
     create(socket)
     dump = REQUEST | ACK | DUMP
     replies = ask(socket, request(raw.GET, flags=dump, seq=1), request(raw.GET, flags=dump, seq=2))
-    seen = [(reply_.type, reply_.seq, reply_.code) for reply_ in replies]
+    seen = [(message.type, message.seq, message.code) for message in replies]
     assert seen == [(raw.NEW, 1, None), (2, 2, errno.EBUSY), (3, 1, None)]
     assert len(dumped(socket)) == 1
 
@@ -308,7 +304,7 @@ def test_a_socket_has_one_dump_at_a_time(socket: NetlinkSocket) -> None:
 @pytest.mark.parametrize("flag", [0x100, 0x200])
 def test_either_bit_of_nlm_f_dump_starts_a_dump(socket: NetlinkSocket, flag: int) -> None:
     create(socket)
-    seen = [reply_.type for reply_ in ask(socket, request(raw.GET, flags=REQUEST | flag))]
+    seen = [message.type for message in ask(socket, request(raw.GET, flags=REQUEST | flag))]
     assert seen == [raw.NEW, 3]
 
 
@@ -344,21 +340,21 @@ def test_the_statistics_of_processors_can_only_be_dumped(socket: NetlinkSocket) 
     assert codes(ask(socket, request(raw.GET_STATS_CPU))) == [0]
     *replies, end = ask(socket, request(raw.GET_STATS_CPU, flags=REQUEST | DUMP))
     assert end.type == 3
-    assert {reply_.type for reply_ in replies} == {raw.GET_STATS_CPU}
-    assert [reply_.payload[3] for reply_ in replies] == list(range(len(replies)))
+    assert {message.type for message in replies} == {raw.GET_STATS_CPU}
+    assert [message.payload[3] for message in replies] == list(range(len(replies)))
     assert list(raw.numbers(replies[0].payload)) == [2, 4, 8, 9, 10, 11, 12, 13, 14, 15]
-    inserts = sum(int.from_bytes(raw.numbers(reply_.payload)[8], "big") for reply_ in replies)
+    inserts = sum(int.from_bytes(raw.numbers(message.payload)[8], "big") for message in replies)
     assert inserts == 1
 
 
 def test_the_statistics_have_the_number_of_entries_and_its_limit(socket: NetlinkSocket) -> None:
     create(socket)
-    reply_, ack = ask(socket, request(raw.GET_STATS, flags=REQUEST | ACK | DUMP))
-    assert (reply_.type, reply_.flags, ack.code) == (raw.GET_STATS, 2, 0)
+    message, ack = ask(socket, request(raw.GET_STATS, flags=REQUEST | ACK | DUMP))
+    assert (message.type, message.flags, ack.code) == (raw.GET_STATS, 2, 0)
     entries, limit = (
-        int.from_bytes(value, "big") for value in raw.numbers(reply_.payload).values()
+        int.from_bytes(value, "big") for value in raw.numbers(message.payload).values()
     )
-    assert (entries, list(raw.numbers(reply_.payload))) == (1, [1, 2])
+    assert (entries, list(raw.numbers(message.payload))) == (1, [1, 2])
     # The limit is that of the machine, and other programs may change it.
     assert limit >= 1 << 10
 
@@ -406,9 +402,9 @@ def test_flows_without_events_have_no_echo(anykernel: AnyKernel, socket: Netlink
 def test_the_refusal_of_a_short_attribute_shows_whether_it_is_known(
     socket: NetlinkSocket, number: int, size: int, code: int, offset: int | None
 ) -> None:
-    (reply_,) = ask(socket, request(raw.GET, pack(number, bytes(size))))
-    assert (reply_.code, reply_.offset) == (code, offset)
-    assert (reply_.detail is None) is (offset is None)
+    (message,) = ask(socket, request(raw.GET, pack(number, bytes(size))))
+    assert (message.code, message.offset) == (code, offset)
+    assert (message.detail is None) is (offset is None)
 
 
 @pytest.mark.since("FILTERED_FLUSH")
@@ -432,12 +428,12 @@ def test_errors_have_the_request_without_cap_ack(socket: NetlinkSocket) -> None:
     """Without NETLINK_CAP_ACK an error has the complete request."""
     socket.raw.setsockopt(270, 10, 0)
     short = request(raw.GET, pack(CTA.MARK, b"\0"))
-    (reply_,) = ask(socket, short)
-    assert (reply_.code, reply_.flags, reply_.offset) == (errno.ERANGE, 0x200, 20)
+    (message,) = ask(socket, short)
+    assert (message.code, message.flags, message.offset) == (errno.ERANGE, 0x200, 20)
     socket.raw.setsockopt(270, 11, 0)
-    (reply_,) = ask(socket, short)
-    assert (reply_.code, reply_.flags, reply_.detail) == (errno.ERANGE, 0, None)
-    assert reply_.payload == short[:16]
+    (message,) = ask(socket, short)
+    assert (message.code, message.flags, message.detail) == (errno.ERANGE, 0, None)
+    assert message.payload == short[:16]
 
 
 @pytest.mark.parametrize(

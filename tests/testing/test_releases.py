@@ -147,8 +147,8 @@ def test_an_update_honors_the_mask_of_the_mark_since_5_3(release: str, mark: int
     create(socket, 1, 17, pack_be32(CTA.MARK, 0xF0))
     parts = (pack_be32(CTA.MARK, 0x3), pack_be32(CTA.MARK_MASK, 0x0F))
     assert codes(ask(socket, request(raw.NEW, orig(), *parts))) == [0]
-    reply_, _ = ask(socket, request(raw.GET, orig()))
-    assert raw.numbers(reply_.payload)[CTA.MARK] == mark.to_bytes(4, "big")
+    message, _ = ask(socket, request(raw.GET, orig()))
+    assert raw.numbers(message.payload)[CTA.MARK] == mark.to_bytes(4, "big")
 
 
 @pytest.mark.parametrize(("release", "left"), [("4.19", 0), ("5.4", 2)])
@@ -257,15 +257,15 @@ def test_a_tcp_state_out_of_range_is_refused(release: str, code: int) -> None:
 def test_the_refusal_of_a_short_attribute_shows_whether_it_is_known() -> None:
     for number, since in ((CTA.FILTER, "5.8"), (CTA.STATUS_MASK, "5.15")):
         for release in RELEASES:
-            (reply_,) = ask(open_release(release), request(raw.GET, pack(number, b"\0")))
+            (message,) = ask(open_release(release), request(raw.GET, pack(number, b"\0")))
             is_known = Release.parse(release) >= Release.parse(since)
-            assert reply_.code == (errno.ERANGE if is_known else errno.EINVAL)
-            assert (reply_.offset == 20) is is_known
+            assert message.code == (errno.ERANGE if is_known else errno.EINVAL)
+            assert (message.offset == 20) is is_known
     for release in RELEASES:
-        (reply_,) = ask(
+        (message,) = ask(
             open_release(release), request(raw.GET, pack(CTA.TIMESTAMP_EVENT, bytes(8)))
         )
-        assert (reply_.offset == 20) is (Release.parse(release) >= Release(6, 14))
+        assert (message.offset == 20) is (Release.parse(release) >= Release(6, 14))
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,9 @@ def both(lab: Lab) -> tuple[AnyKernel, AnyKernel]:
 def comparable(replies: list[raw.Answer]) -> list[object]:
     """Return the parts of replies that do not differ between two kernels."""
     parts: list[object] = []
-    for reply_ in replies:
-        numbers = sorted(raw.numbers(reply_.payload)) if reply_.code is None else None
-        parts.append((reply_.type, reply_.flags, reply_.code, reply_.offset, numbers))
+    for message in replies:
+        numbers = sorted(raw.numbers(message.payload)) if message.code is None else None
+        parts.append((message.type, message.flags, message.code, message.offset, numbers))
     return parts
 
 
