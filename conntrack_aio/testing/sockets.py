@@ -135,7 +135,10 @@ class FakeSocket:
             self._enqueue(_Queued(datagram, sender, truesize(len(datagram)), nsid))
 
     def fail(self, code: int) -> None:
-        """Let the next read fail with an errno, even if datagrams are queued."""
+        """Let the next read fail, even if datagrams are queued.
+
+        :param code: the errno.
+        """
         with self._lock:
             self._error = code
             self._update_readiness()
@@ -277,7 +280,7 @@ class FakeSocket:
         """Queue the next chunk of the dump.
 
         The first chunk has the size of a page. The next ones are as large as the largest buffer
-        that the program has read with, up to 32 KiB (``netlink_dump``).
+        that the program has read with, up to 32,448 bytes (``netlink_dump``).
         """
         assert self._dump is not None
         seq, source = self._dump
