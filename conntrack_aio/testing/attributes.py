@@ -1,8 +1,13 @@
-"""How the kernel reads the attributes of a request (``__nla_validate_parse``).
+"""Parse and validate the attributes of a request as the kernel does (``__nla_validate_parse``).
 
-Most of ctnetlink is read the liberal way: what is not known is ignored, what is too long is taken,
-what is left over at the end is warned of at most, and of repeated attributes the last counts. The
-inside of ``CTA_FILTER`` is read strictly.
+Most of ctnetlink is parsed liberally (``NL_VALIDATE_LIBERAL``):
+
+- Attributes with unknown numbers are ignored.
+- Attributes that are too long are accepted.
+- Of repeated attributes the last one counts.
+- Bytes left over at the end cause a warning at most.
+
+The inside of ``CTA_FILTER`` is parsed strictly.
 """
 
 from __future__ import annotations
@@ -21,73 +26,86 @@ _FAILED: Final = "Attribute failed policy validation"
 
 
 class Refused(Exception):
-    """The kernel does not carry a request out: ``errno``, and what the extended ack says."""
+    """The kernel refuses a request.
+
+    :param errno: the code of the acknowledgement.
+    :param detail: the message of the extended acknowledgement.
+    :param offset: bytes from the first attribute of the request to the offending attribute.
+    """
 
     def __init__(self, errno: int, detail: str | None = None, offset: int | None = None) -> None:
         super().__init__(errno, detail)
         self.errno = errno
         self.detail = detail
         self.offset = offset
-        """Where the attribute stands, counted from the first attribute of the request."""
+        """Bytes from the first attribute of the request to the offending attribute."""
 
 
 @attrs.frozen
-class Rule:
-    """What a policy says of an attribute (``struct nla_policy``)."""
+class AttributeRule:
+    """The validation of one attribute (``struct nla_policy``)."""
 
-    least: int = 0
-    """Bytes that it must have at least."""
-    most: int | None = None
-    nest: bool = False
-    """Attributes: empty, or room for one."""
+    min_length: int = 0
+    """The shortest valid payload, in bytes."""
+    max_length: int | None = None
+    """The longest valid payload, in bytes."""
+    nested: bool = False
+    """Whether the payload is a nest: empty, or long enough for an attribute header."""
     text: bool = False
-    """A string with its NUL, of ``most`` bytes without."""
-    highest: int | None = None
-    """Of a number of one byte."""
+    """Whether the payload is a string with a NUL; ``max_length`` does not count the NUL."""
+    max_value: int | None = None
+    """The highest valid value of a one-byte number."""
     rejected: bool = False
+    """Whether the kernel refuses every request with this attribute (``NLA_REJECT``)."""
 
 
-U8: Final = Rule(1)
-U16: Final = Rule(2)
-U32: Final = Rule(4)
-ADDRESS6: Final = Rule(16)
-NEST: Final = Rule(nest=True)
-REJECTED: Final = Rule(rejected=True)
+U8: Final = AttributeRule(1)
+U16: Final = AttributeRule(2)
+U32: Final = AttributeRule(4)
+ADDRESS6: Final = AttributeRule(16)
+NEST: Final = AttributeRule(nested=True)
+REJECTED: Final = AttributeRule(rejected=True)
 
-Policy = Mapping[int, Rule]
+Policy = Mapping[int, AttributeRule]
 
 
 class Parsed(NamedTuple):
-    """The attributes by number, and what the kernel warns of."""
+    """The attributes of a message or nest."""
 
     attributes: dict[int, bytes]
+    """The payloads, by attribute number."""
     nested: frozenset[int]
-    """Those that bore ``NLA_F_NESTED``."""
+    """The numbers of the attributes that have ``NLA_F_NESTED``."""
     warning: str | None
+    """The warning of the extended acknowledgement."""
 
 
 def parse(data: bytes, last: int, policy: Policy, *, strict: bool = False) -> Parsed:
-    """Read what stands in a message behind its header, or in a nest.
+    """Parse the attributes of a message or of a nest.
 
-    ``last`` is the highest number that this kernel knows. Raises :exc:`Refused`, with the offset
-    of the attribute counted from the first.
+    :param data: the attributes, without the headers before them.
+    :param last: the highest attribute number that this kernel knows.
+    :param policy: the validation of each attribute, by number.
+    :param strict: refuse unknown attributes, trailing bytes and other lengths than the policy's.
+
+    :raises Refused: when an attribute is invalid. Its offset counts from the first attribute.
     """
     attributes: dict[int, bytes] = {}
     nested: set[int] = set()
     start = 0
     while len(data) - start >= HEADER.size:
-        length, kind = HEADER.unpack_from(data, start)
+        length, type_ = HEADER.unpack_from(data, start)
         if length < HEADER.size or length > len(data) - start:
             break
-        number = kind & NLA_TYPE_MASK
+        number = type_ & NLA_TYPE_MASK
         payload = data[start + HEADER.size : start + length]
         if 0 < number <= last:
-            rule = policy.get(number, Rule())
-            if strict and (kind & NLA_F_NESTED or len(payload) != rule.least):
+            rule = policy.get(number, AttributeRule())
+            if strict and (type_ & NLA_F_NESTED or len(payload) != rule.min_length):
                 raise Refused(errno.EINVAL, "invalid attribute length", start)
             _validate(payload, rule, start)
             attributes[number] = payload
-            (nested.add if kind & NLA_F_NESTED else nested.discard)(number)
+            (nested.add if type_ & NLA_F_NESTED else nested.discard)(number)
         elif strict:
             raise Refused(errno.EINVAL, "Unknown attribute type", start)
         start += (length + 3) & ~3
@@ -98,49 +116,60 @@ def parse(data: bytes, last: int, policy: Policy, *, strict: bool = False) -> Pa
 
 
 def parse_nest(data: bytes, last: int, policy: Policy, *, strict: bool = False) -> dict[int, bytes]:
-    """Read a nest. Its errors have no words: the kernel passes no extended ack down."""
+    """Parse a nest as :func:`parse` does, with errors that have no detail.
+
+    The kernel passes no extended acknowledgement to ``nla_parse_nested`` here.
+
+    :raises Refused: when an attribute is invalid.
+    """
     try:
         return parse(data, last, policy, strict=strict).attributes
     except Refused as refused:
         raise Refused(refused.errno) from None
 
 
-def _validate(payload: bytes, rule: Rule, offset: int) -> None:
+def _validate(payload: bytes, rule: AttributeRule, offset: int) -> None:
     size = len(payload)
     if rule.rejected:
         raise Refused(errno.EINVAL, _FAILED, offset)
     if rule.text:
         _validate_text(payload, rule, offset)
-    elif rule.nest:
+    elif rule.nested:
         if 0 < size < HEADER.size:
             raise Refused(errno.ERANGE, _FAILED, offset)
-    elif size < rule.least or (rule.most is not None and size > rule.most):
+    elif size < rule.min_length or (rule.max_length is not None and size > rule.max_length):
         raise Refused(errno.ERANGE, _FAILED, offset)
-    elif rule.highest is not None and payload[0] > rule.highest:
+    elif rule.max_value is not None and payload[0] > rule.max_value:
         raise Refused(errno.ERANGE, "integer out of range", offset)
 
 
-def _validate_text(payload: bytes, rule: Rule, offset: int) -> None:
-    """``NLA_NUL_STRING``: the NUL must come in time; behind it there may be one more at most."""
-    most = rule.most
-    if b"\0" not in payload[: None if most is None else most + 1]:
+def _validate_text(payload: bytes, rule: AttributeRule, offset: int) -> None:
+    """Validate an ``NLA_NUL_STRING``, whose NUL must be within ``max_length`` + 1 bytes.
+
+    The kernel ignores one trailing NUL when it compares the length.
+    """
+    longest = rule.max_length
+    if b"\0" not in payload[: None if longest is None else longest + 1]:
         raise Refused(errno.EINVAL, _FAILED, offset)
-    if most is not None and len(payload.removesuffix(b"\0")) > most:
+    if longest is not None and len(payload.removesuffix(b"\0")) > longest:
         raise Refused(errno.ERANGE, _FAILED, offset)
 
 
 def number(payload: bytes) -> int:
-    """An integer in network byte order. What is too long counts from its start."""
+    """Return an integer in network byte order."""
     return int.from_bytes(payload, "big")
 
 
 def u32(payload: bytes) -> int:
+    """Return a 32-bit integer in network byte order; the kernel ignores further bytes."""
     return number(payload[:4])
 
 
 def u16(payload: bytes) -> int:
+    """Return a 16-bit integer in network byte order; the kernel ignores further bytes."""
     return number(payload[:2])
 
 
 def text(payload: bytes) -> str:
+    """Return the string up to its NUL; bytes that are not UTF-8 become surrogate escapes."""
     return payload.split(b"\0", 1)[0].decode(errors="surrogateescape")

@@ -1,7 +1,7 @@
-"""Making and changing entries (``ctnetlink_create_conntrack``, ``ctnetlink_change_conntrack``).
+"""Create and update entries (``ctnetlink_create_conntrack``, ``ctnetlink_change_conntrack``).
 
-The parts of a request are applied one after the other. What came before a part that is refused
-stays.
+- The kernel applies the attributes of an update one after the other, in an order of its own.
+- When it refuses one of them, those before it stay applied.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from ..uapi.nfnetlink_conntrack import (
     CTA_SEQADJ,
     CTA_SYNPROXY,
 )
-from . import ages
-from .attributes import NEST, U8, U32, Policy, Refused, Rule, number, parse_nest, text, u32
+from . import releases
+from .attributes import NEST, U8, U32, AttributeRule, Policy, Refused, number, parse_nest, text, u32
 from .events import IPCT
 from .nat import translate
 from .protocol import Call
@@ -36,11 +36,14 @@ from .table import ORIG, REPLY, Entry
 from .tuples import Zone, parse_tuple
 
 _FIXED: Final = Status.EXPECTED | Status.CONFIRMED | Status.DYING
+"""Status bits that a request must repeat as they are."""
 _ONLY_SET: Final = Status.SEEN_REPLY | Status.ASSURED
+"""Status bits that a request can set but must not clear."""
 _SETTABLE: Final = Status((1 << 16) - 1) & ~Status.UNCHANGEABLE_MASK
-_WORD: Final = 0xFFFFFFFF
+"""Status bits that a request can set. The kernel ignores the others."""
+_U32: Final = 0xFFFFFFFF
 
-_HELP_POLICY: Final[Policy] = {CTA_HELP.NAME: Rule(text=True, most=15)}
+_HELP_POLICY: Final[Policy] = {CTA_HELP.NAME: AttributeRule(text=True, max_length=15)}
 _SEQADJ_POLICY: Final[Policy] = {
     CTA_SEQADJ.CORRECTION_POS: U32,
     CTA_SEQADJ.OFFSET_BEFORE: U32,
@@ -60,39 +63,45 @@ Change = Callable[[State, Entry, Attributes], None]
 
 
 def create(call: Call, orig: Tuple, reply: Tuple, zone: Zone) -> tuple[Entry, IPCT]:
-    """Make an entry, and say what happened. Raises :exc:`Refused`; then there is none."""
-    state, given = call.state, call.attributes
+    """Create an entry; return it with the events that the kernel reports for it.
+
+    :raises Refused: when the kernel refuses the request. The table is unchanged then.
+    """
+    state, attributes = call.state, call.attributes
     if state.is_full():
         raise Refused(errno.ENOMEM)
-    if CTA.TIMEOUT not in given:
+    if CTA.TIMEOUT not in attributes:
         raise Refused(errno.EINVAL)
-    entry = Entry(orig, reply, zone, call.asked.family)
-    if CTA.HELP in given:
-        _give_helper(state, entry, given[CTA.HELP])
-    translate(state, entry, given.get(CTA.NAT_SRC), given.get(CTA.NAT_DST))
-    state.extend(entry)
+    entry = Entry(orig, reply, zone, call.request.family)
+    if CTA.HELP in attributes:
+        _set_helper(state, entry, attributes[CTA.HELP])
+    translate(state, entry, attributes.get(CTA.NAT_SRC), attributes.get(CTA.NAT_DST))
+    state.add_extensions(entry)
     entry.seqadj = (_no_seqadj(), _no_seqadj())
     entry.synproxy = SynProxy(isn=0, its=0, tsoff=0)
     entry.status |= Status.CONFIRMED
-    state.set_timeout(entry, u32(given[CTA.TIMEOUT]))
+    state.set_timeout(entry, u32(attributes[CTA.TIMEOUT]))
     for attribute, change in _ON_CREATE:
-        if attribute in given:
-            change(state, entry, given)
-    if CTA.TUPLE_MASTER in given:
+        if attribute in attributes:
+            change(state, entry, attributes)
+    if CTA.TUPLE_MASTER in attributes:
         _set_master(call, entry)
-    if state.table.taken(entry.orig, zone) or state.table.taken(entry.reply, zone):
-        state.note("insert_failed")
+    if state.table.is_taken(entry.orig, zone) or state.table.is_taken(entry.reply, zone):
+        state.count_statistic("insert_failed")
         raise Refused(errno.EEXIST)
     state.insert(entry)
-    return entry, _what_happened(state, entry, given)
+    return entry, _creation_events(state, entry, attributes)
 
 
-def _what_happened(state: State, entry: Entry, given: Attributes) -> IPCT:
-    """The labels come last, and what is wrong with them is not told."""
+def _creation_events(state: State, entry: Entry, attributes: Attributes) -> IPCT:
+    """Set the labels of a new entry, and return its events.
+
+    The kernel sets the labels last and ignores errors in them.
+    """
     events = IPCT.RELATED if entry.master is not None else IPCT.NEW
-    if CTA.LABELS in given:
+    if CTA.LABELS in attributes:
         try:
-            _change_labels(state, entry, given)
+            _change_labels(state, entry, attributes)
             events |= IPCT.LABEL
         except Refused:
             pass
@@ -100,10 +109,10 @@ def _what_happened(state: State, entry: Entry, given: Attributes) -> IPCT:
 
 
 def _set_master(call: Call, entry: Entry) -> None:
-    """It is looked up in the zone of the new entry."""
+    """Set the master connection, which the kernel looks up in the zone of the new entry."""
     state = call.state
     master, _ = parse_tuple(
-        call.attributes[CTA.TUPLE_MASTER], call.asked.family, None, ORIG, state.release
+        call.attributes[CTA.TUPLE_MASTER], call.request.family, None, ORIG, state.release
     )
     entry.master = state.find(master, entry.zone)
     if entry.master is None:
@@ -111,12 +120,13 @@ def _set_master(call: Call, entry: Entry) -> None:
     entry.status |= Status.EXPECTED
 
 
-def _give_helper(state: State, entry: Entry, data: bytes) -> None:
+def _set_helper(state: State, entry: Entry, data: bytes) -> None:
+    """Give a new entry its helper."""
     name = _helper_name(data)
     if not state.has_helper(name, entry.family, entry.orig.proto):
         raise Refused(errno.EOPNOTSUPP)
-    entry.helped, entry.helper = True, Helper(name=name)
-    if state.release.has(ages.HELPER_BIT_ON_CREATE):
+    entry.has_helper_extension, entry.helper = True, Helper(name=name)
+    if state.release.has(releases.HELPER_BIT_ON_CREATE):
         entry.status |= Status.HELPER
 
 
@@ -127,89 +137,109 @@ def _helper_name(data: bytes) -> str:
     return text(nest[CTA_HELP.NAME])
 
 
-# -- an entry that is there -------------------------------------------------------------------
+# -- an existing entry ------------------------------------------------------------------------
 
 
-def update(state: State, entry: Entry, given: Attributes) -> None:
-    """Change what the request names, in the kernel's order. Raises :exc:`Refused`."""
-    if {CTA.NAT_SRC, CTA.NAT_DST, CTA.TUPLE_MASTER} & given.keys():
+def update(state: State, entry: Entry, attributes: Attributes) -> None:
+    """Update an entry, in the kernel's order.
+
+    :raises Refused: when the kernel refuses an attribute. Those before it stay applied.
+    """
+    if {CTA.NAT_SRC, CTA.NAT_DST, CTA.TUPLE_MASTER} & attributes.keys():
         raise Refused(errno.EOPNOTSUPP)
     for attribute, change in _ON_UPDATE:
-        if attribute in given:
-            change(state, entry, given)
+        if attribute in attributes:
+            change(state, entry, attributes)
 
 
-def _change_helper(state: State, entry: Entry, given: Attributes) -> None:
-    """It can be detached, and nothing else."""
-    name = _helper_name(given[CTA.HELP])
+def _change_helper(state: State, entry: Entry, attributes: Attributes) -> None:
+    """Detach the helper, which is the only change that the kernel accepts."""
+    name = _helper_name(attributes[CTA.HELP])
     current = None if entry.helper is None else entry.helper.name
     if entry.master is not None:
         if name != current:
             raise Refused(errno.EBUSY)
     elif not name:
         entry.helper = None
-    elif not entry.helped or not state.has_helper(name, entry.family, entry.orig.proto):
+    elif not entry.has_helper_extension or not state.has_helper(
+        name, entry.family, entry.orig.proto
+    ):
         raise Refused(errno.EOPNOTSUPP)
     elif name != current:
         raise Refused(errno.EBUSY)
 
 
-def _change_timeout(state: State, entry: Entry, given: Attributes) -> None:
-    if entry.status & Status.FIXED_TIMEOUT and state.release.has(ages.FIXED_TIMEOUT_KEPT):
+def _change_timeout(state: State, entry: Entry, attributes: Attributes) -> None:
+    if entry.status & Status.FIXED_TIMEOUT and state.release.has(releases.FIXED_TIMEOUT_KEPT):
         raise Refused(errno.EPERM)
-    state.set_timeout(entry, u32(given[CTA.TIMEOUT]))
+    state.set_timeout(entry, u32(attributes[CTA.TIMEOUT]))
 
 
-def _change_status(state: State, entry: Entry, given: Attributes) -> None:
-    """What may not change must be repeated, and nothing is ever cleared."""
-    wanted = Status(u32(given[CTA.STATUS]))
-    changed = entry.status ^ wanted
-    if changed & _FIXED or changed & _ONLY_SET & ~wanted:
+def _change_status(state: State, entry: Entry, attributes: Attributes) -> None:
+    """Set status bits; the kernel never clears any.
+
+    An unchangeable bit must be repeated as it is (``ctnetlink_change_status``).
+    """
+    requested = Status(u32(attributes[CTA.STATUS]))
+    changed = entry.status ^ requested
+    if changed & _FIXED or changed & _ONLY_SET & ~requested:
         raise Refused(errno.EBUSY)
-    entry.status |= wanted & _SETTABLE
+    entry.status |= requested & _SETTABLE
 
 
-def _change_mark(state: State, entry: Entry, given: Attributes) -> None:
-    """``XOR``: bits outside the mask are toggled."""
-    kept = 0
-    if CTA.MARK_MASK in given and state.release.has(ages.MARK_MASK_ON_UPDATE):
-        kept = ~u32(given[CTA.MARK_MASK]) & _WORD
-    entry.mark = (entry.mark & kept) ^ u32(given[CTA.MARK])
+def _change_mark(state: State, entry: Entry, attributes: Attributes) -> None:
+    """Set the mark under its mask.
+
+    The kernel combines old and new mark with XOR, so it toggles the mark's bits outside the mask
+    (``ctnetlink_change_mark``).
+    """
+    unmasked = 0
+    if CTA.MARK_MASK in attributes and state.release.has(releases.MARK_MASK_ON_UPDATE):
+        unmasked = ~u32(attributes[CTA.MARK_MASK]) & _U32
+    entry.mark = (entry.mark & unmasked) ^ u32(attributes[CTA.MARK])
 
 
-def _change_labels(state: State, entry: Entry, given: Attributes) -> None:
-    """Word by word as the mark; the words that are not given are cleared, mask or no mask."""
-    data, mask = given[CTA.LABELS], given.get(CTA.LABELS_MASK)
+def _change_labels(state: State, entry: Entry, attributes: Attributes) -> None:
+    """Set the labels under their mask, with the same XOR as for the mark.
+
+    The kernel clears the 32-bit words that the request does not have, whatever the mask
+    (``nf_connlabels_replace``).
+    """
+    data, mask = attributes[CTA.LABELS], attributes.get(CTA.LABELS_MASK)
     if len(data) % 4 or (mask is not None and (not mask or len(mask) != len(data))):
         raise Refused(errno.EINVAL)
     if entry.labels is None:
         raise Refused(errno.ENOSPC)
     size = len(data)
-    kept = ~from_words(mask) if mask is not None else 0
-    entry.labels = (entry.labels & kept & (1 << 8 * size) - 1) ^ from_words(data)
+    unmasked = ~from_words(mask) if mask is not None else 0
+    entry.labels = (entry.labels & unmasked & (1 << 8 * size) - 1) ^ from_words(data)
 
 
 def _change_seqadj(direction: int, attribute: int) -> Change:
-    """That of one direction. An entry that packets made has no place for it: nothing happens."""
+    """Return the function that sets the sequence adjustment of one direction.
 
-    def change(state: State, entry: Entry, given: Attributes) -> None:
+    An entry that packets created lacks the extension for it; the kernel then does nothing.
+    """
+
+    def change(state: State, entry: Entry, attributes: Attributes) -> None:
         if entry.seqadj is None:
             return
-        nest = parse_nest(given[attribute], CTA_SEQADJ.OFFSET_AFTER, _SEQADJ_POLICY)
-        side = entry.seqadj[direction]
-        # One after the other: what comes before one that is missing stays.
-        side.correction_pos = _required_u32(nest, CTA_SEQADJ.CORRECTION_POS)
-        side.offset_before = _required_u32(nest, CTA_SEQADJ.OFFSET_BEFORE)
-        side.offset_after = _required_u32(nest, CTA_SEQADJ.OFFSET_AFTER)
+        nest = parse_nest(attributes[attribute], CTA_SEQADJ.OFFSET_AFTER, _SEQADJ_POLICY)
+        adjustment = entry.seqadj[direction]
+        # The kernel stores each field before it looks for the next one, so the fields before a
+        # missing one stay changed (change_seq_adj).
+        adjustment.correction_pos = _required_u32(nest, CTA_SEQADJ.CORRECTION_POS)
+        adjustment.offset_before = _required_u32(nest, CTA_SEQADJ.OFFSET_BEFORE)
+        adjustment.offset_after = _required_u32(nest, CTA_SEQADJ.OFFSET_AFTER)
         entry.status |= Status.SEQ_ADJUST
 
     return change
 
 
-def _change_synproxy(state: State, entry: Entry, given: Attributes) -> None:
+def _change_synproxy(state: State, entry: Entry, attributes: Attributes) -> None:
     if entry.synproxy is None:
         return
-    nest = parse_nest(given[CTA.SYNPROXY], CTA_SYNPROXY.TSOFF, _SYNPROXY_POLICY)
+    nest = parse_nest(attributes[CTA.SYNPROXY], CTA_SYNPROXY.TSOFF, _SYNPROXY_POLICY)
     isn, its, tsoff = (_required_u32(nest, part) for part in _SYNPROXY_POLICY)
     entry.synproxy = SynProxy(isn=isn, its=its, tsoff=tsoff)
 
@@ -224,17 +254,17 @@ def _required_u32(nest: Attributes, part: int) -> int:
     return u32(nest[part])
 
 
-# -- the protocol's state ---------------------------------------------------------------------
+# -- the protocol state -----------------------------------------------------------------------
 
 
-def _change_protoinfo(state: State, entry: Entry, given: Attributes) -> None:
-    """That of another protocol is ignored."""
-    policy: dict[int, Rule] = {CTA_PROTOINFO.TCP: NEST, CTA_PROTOINFO.SCTP: NEST}
-    if state.release.has(ages.DCCP_TRACKED):
+def _change_protoinfo(state: State, entry: Entry, attributes: Attributes) -> None:
+    """Set the protocol state; the kernel ignores the nest of another protocol."""
+    policy: dict[int, AttributeRule] = {CTA_PROTOINFO.TCP: NEST, CTA_PROTOINFO.SCTP: NEST}
+    if state.release.has(releases.DCCP_TRACKED):
         policy[CTA_PROTOINFO.DCCP] = NEST
-    nest = parse_nest(given[CTA.PROTOINFO], CTA_PROTOINFO.SCTP, policy)
+    nest = parse_nest(attributes[CTA.PROTOINFO], CTA_PROTOINFO.SCTP, policy)
     info = entry.protoinfo
-    strict = state.release.has(ages.STRICT_RANGES)
+    strict = state.release.has(releases.STRICT_RANGES)
     if isinstance(info, TCPInfo) and CTA_PROTOINFO.TCP in nest:
         entry.protoinfo = _tcp(info, nest[CTA_PROTOINFO.TCP], strict)
     elif isinstance(info, SCTPInfo) and CTA_PROTOINFO.SCTP in nest:
@@ -245,7 +275,9 @@ def _change_protoinfo(state: State, entry: Entry, given: Attributes) -> None:
 
 def _tcp(info: TCPInfo, data: bytes, strict: bool) -> TCPInfo:
     part = CTA_PROTOINFO_TCP
-    state, scale = (Rule(1, highest=9), Rule(1, highest=14)) if strict else (U8, U8)
+    state, scale = (
+        (AttributeRule(1, max_value=9), AttributeRule(1, max_value=14)) if strict else (U8, U8)
+    )
     nest = parse_nest(
         data,
         part.FLAGS_REPLY,
@@ -253,14 +285,14 @@ def _tcp(info: TCPInfo, data: bytes, strict: bool) -> TCPInfo:
             part.STATE: state,
             part.WSCALE_ORIGINAL: scale,
             part.WSCALE_REPLY: scale,
-            part.FLAGS_ORIGINAL: Rule(2),
-            part.FLAGS_REPLY: Rule(2),
+            part.FLAGS_ORIGINAL: AttributeRule(2),
+            part.FLAGS_REPLY: AttributeRule(2),
         },
     )
-    told = info.state
+    tcp_state = info.state
     if part.STATE in nest:
-        told = nest[part.STATE][0]
-        if told > 9:
+        tcp_state = nest[part.STATE][0]
+        if tcp_state > 9:
             raise Refused(errno.EINVAL)
     flags_orig = _flags(info.flags_orig, nest.get(part.FLAGS_ORIGINAL))
     flags_reply = _flags(info.flags_reply, nest.get(part.FLAGS_REPLY))
@@ -269,7 +301,7 @@ def _tcp(info: TCPInfo, data: bytes, strict: bool) -> TCPInfo:
     if scaled and part.WSCALE_ORIGINAL in nest and part.WSCALE_REPLY in nest:
         scales = nest[part.WSCALE_ORIGINAL][0], nest[part.WSCALE_REPLY][0]
     return TCPInfo(
-        state=told,
+        state=tcp_state,
         wscale_orig=scales[0],
         wscale_reply=scales[1],
         flags_orig=flags_orig,
@@ -278,7 +310,7 @@ def _tcp(info: TCPInfo, data: bytes, strict: bool) -> TCPInfo:
 
 
 def _flags(current: TCPFlags | None, data: bytes | None) -> TCPFlags:
-    """``struct nf_ct_tcp_flags``: the flags, and which of them are meant."""
+    """Apply a ``struct nf_ct_tcp_flags``: a byte of flags and a byte that masks them."""
     flags = int(current or 0)
     if data is not None:
         flags = (flags & ~data[1]) | (data[0] & data[1])
@@ -287,7 +319,7 @@ def _flags(current: TCPFlags | None, data: bytes | None) -> TCPFlags:
 
 def _sctp(data: bytes, strict: bool) -> SCTPInfo:
     part = CTA_PROTOINFO_SCTP
-    state = Rule(1, highest=8) if strict else U8
+    state = AttributeRule(1, max_value=8) if strict else U8
     policy: Policy = {part.STATE: state, part.VTAG_ORIGINAL: U32, part.VTAG_REPLY: U32}
     nest = parse_nest(data, part.VTAG_REPLY, policy)
     if nest.keys() < policy.keys():
@@ -301,7 +333,7 @@ def _sctp(data: bytes, strict: bool) -> SCTPInfo:
 
 def _dccp(info: DCCPInfo, data: bytes) -> DCCPInfo:
     part = CTA_PROTOINFO_DCCP
-    policy: Policy = {part.STATE: U8, part.ROLE: U8, part.HANDSHAKE_SEQ: Rule(8)}
+    policy: Policy = {part.STATE: U8, part.ROLE: U8, part.HANDSHAKE_SEQ: AttributeRule(8)}
     nest = parse_nest(data, part.PAD, policy)
     if part.STATE not in nest or part.ROLE not in nest:
         raise Refused(errno.EINVAL)

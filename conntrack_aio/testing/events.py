@@ -1,4 +1,4 @@
-"""Events as the kernel tells them (``ctnetlink_conntrack_event``)."""
+"""Build the messages of events as the kernel does (``ctnetlink_conntrack_event``)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..netlink.attributes import pack, pack_be32
 from ..uapi.netlink import NLM_F
 from ..uapi.nfnetlink import NFNL_SUBSYS, NFNLGRP
 from ..uapi.nfnetlink_conntrack import CTA, IPCTNL_MSG_CT
-from . import ages, render
-from .ages import Release
+from . import releases, render
+from .releases import Release
 from .table import Entry
 from .tuples import pack_tuple
 
 
 class IPCT(IntFlag):
-    """``enum ip_conntrack_events``, inside the kernel: what happened to an entry."""
+    """What happened to an entry, as the kernel's event bits (``enum ip_conntrack_events``)."""
 
     NEW = 1 << 0
     RELATED = 1 << 1
@@ -34,7 +34,7 @@ class IPCT(IntFlag):
     SYNPROXY = 1 << 11
 
 
-WRITTEN: Final = (
+REQUEST_EVENTS: Final = (
     IPCT.REPLY
     | IPCT.ASSURED
     | IPCT.HELPER
@@ -43,57 +43,67 @@ WRITTEN: Final = (
     | IPCT.MARK
     | IPCT.SYNPROXY
 )
-"""What a program's request is said to have changed, whatever it did."""
+"""The events that the kernel reports for a program's request, whatever it changed."""
 
 
-class Notice(NamedTuple):
-    """An event: its message, and the group that hears of it."""
+class EventMessage(NamedTuple):
+    """The message of an event, and the multicast group that the kernel sends it to."""
 
     type: int
     flags: int
     group: int
     payload: bytes
+    """The bytes after the netlink header."""
 
 
-def compose(entry: Entry, events: IPCT, release: Release, now: float, time: int) -> Notice:
-    """The event of what happened to an entry, ``now`` by its clock and at that ``time``."""
+def build_event(
+    entry: Entry, events: IPCT, release: Release, now: float, time: int
+) -> EventMessage:
+    """Build the event message of an entry.
+
+    :param entry: the entry.
+    :param events: what happened to it.
+    :param release: the kernel's release.
+    :param now: the kernel's clock, in seconds.
+    :param time: the wall clock, in nanoseconds since 1970.
+    """
     message, flags, group = IPCTNL_MSG_CT.NEW, 0, NFNLGRP.CONNTRACK_UPDATE
     if events & IPCT.DESTROY:
         message, group = IPCTNL_MSG_CT.DELETE, NFNLGRP.CONNTRACK_DESTROY
     elif events & (IPCT.NEW | IPCT.RELATED):
         flags, group = int(NLM_F.CREATE | NLM_F.EXCL), NFNLGRP.CONNTRACK_NEW
     parts = [nfnetlink.pack(entry.family), *_attributes(entry, events, release, now)]
-    if entry.started is not None and release.has(ages.EVENT_TIMESTAMP):
+    if entry.start_time is not None and release.has(releases.EVENT_TIMESTAMP):
         parts.append(pack(CTA.TIMESTAMP_EVENT, time.to_bytes(8, "big")))
-    kind = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, message)
-    return Notice(kind, flags, group, b"".join(parts))
+    type_ = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, message)
+    return EventMessage(type_, flags, group, b"".join(parts))
 
 
 def _attributes(entry: Entry, events: IPCT, release: Release, now: float) -> Iterator[bytes]:
     yield from render.tuples(entry, release)
-    yield render.identity(entry)
+    yield render.entry_id(entry)
     yield render.status(entry)
     if events & IPCT.DESTROY:
-        yield from _ending(entry, release, now)
+        yield from _destroy_attributes(entry, release, now)
     else:
         yield render.timeout(entry, now)
-        yield from _changes(entry, events, release)
+        yield from _changed_attributes(entry, events, release)
     if entry.mark or events & IPCT.MARK:
         yield pack_be32(CTA.MARK, entry.mark)
 
 
-def _ending(entry: Entry, release: Release, now: float) -> Iterator[bytes]:
-    told = release.has(ages.DESTROY_WITH_STATE)
-    if told and render.remaining(entry, now):
+def _destroy_attributes(entry: Entry, release: Release, now: float) -> Iterator[bytes]:
+    with_state = release.has(releases.DESTROY_WITH_STATE)
+    if with_state and render.remaining(entry, now):
         yield render.timeout(entry, now)
     yield from render.counters(entry)
     yield from render.timestamps(entry)
-    if told:
+    if with_state:
         yield from render.protoinfo(entry, destroy=True)
 
 
-def _changes(entry: Entry, events: IPCT, release: Release) -> Iterator[bytes]:
-    """What is not among the events is not told, but for a helper."""
+def _changed_attributes(entry: Entry, events: IPCT, release: Release) -> Iterator[bytes]:
+    """Yield the attributes that belong to the events; the helper is always reported."""
     if events & IPCT.PROTOINFO:
         yield from render.protoinfo(entry)
     yield from render.helper(entry)

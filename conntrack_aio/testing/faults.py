@@ -1,101 +1,119 @@
-"""Kernels that misbehave: requests refused, unanswered, answered wrongly or late."""
+"""Inject faults: requests that the kernel refuses, leaves unanswered, garbles or answers late."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from .asked import Asked
 from .protocol import Receiver
-from .sockets import FakeSocket, Held
+from .received import ReceivedRequest
+from .sockets import FakeSocket, HeldMessages
 
-When = str | Callable[[Asked], bool] | None
-"""Which requests: those of a verb (:attr:`Asked.verb`), those of which a function is true, or
-any."""
+When = str | Callable[[ReceivedRequest], bool] | None
+"""Which requests a fault is for: those with this :attr:`ReceivedRequest.verb`, those for which a
+function returns ``True``, or any request."""
 
 GARBAGE: Final = b"\xff\xff\xff\xff" * 6
-"""A datagram that is not netlink."""
+"""A datagram that is not a netlink message."""
 
 
-class Delayed:
-    """A request that was, or will be, carried out at once, and whose answer is kept back."""
+class DelayedReply:
+    """The reply to a request that the kernel executes at once and answers later.
+
+    :meth:`FakeKernel.delay` returns one.
+    """
 
     def __init__(self) -> None:
-        self.asked: Asked | None = None
-        """The request, once it has come."""
+        self.request: ReceivedRequest | None = None
+        """The request, or ``None`` until the kernel receives it."""
         self._released = False
-        self._held: Held | None = None
+        self._held: HeldMessages | None = None
 
     def release(self) -> None:
-        """Let the answer go; if the request is still to come, it is not delayed any more."""
+        """Send the reply; before the request is received, cancel the delay. Idempotent."""
         self._released = True
         if self._held is not None:
             self._held.release()
             self._held = None
 
-    def hold(self, asked: Asked, held: Held) -> None:
-        """Keep an answer back."""
-        self.asked, self._held = asked, held
+    def hold(self, request: ReceivedRequest, held: HeldMessages) -> None:
+        """Keep the reply to a request until :meth:`release`."""
+        self.request, self._held = request, held
         if self._released:
             self.release()
 
 
-Fault = Callable[[FakeSocket, Asked, Receiver], None]
-"""What happens to a request instead."""
+Fault = Callable[[FakeSocket, ReceivedRequest, Receiver], None]
+"""Handle a request in place of the kernel."""
 
 
 class Faults:
-    """The faults that wait for a request, the oldest first."""
+    """The faults that wait for a request, in the order in which they were added."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[When, int, Fault]] = []
+        self._pending: list[tuple[When, int, Fault]] = []
 
     def add(self, when: When, times: int, fault: Fault) -> None:
-        """Have a fault befall so many requests. Raises :exc:`ValueError` for less than one."""
-        if times < 1:
-            raise ValueError(f"a fault befalls one request or more, not {times}")
-        self._waiting.append((when, times, fault))
+        """Apply a fault to the next requests that it is for.
 
-    def take(self, asked: Asked) -> Fault | None:
-        """The one that a request meets."""
-        for index, (when, times, fault) in enumerate(self._waiting):
-            if when is None or (asked.verb == when if isinstance(when, str) else when(asked)):
+        :param when: which requests the fault is for.
+        :param times: the number of requests.
+        :param fault: what to do instead of the request.
+
+        :raises ValueError: when ``times`` is less than 1.
+        """
+        if times < 1:
+            raise ValueError(f"times must be at least 1; got {times}")
+        self._pending.append((when, times, fault))
+
+    def take(self, request: ReceivedRequest) -> Fault | None:
+        """Return the first fault that is for this request, and count it as used."""
+        for index, (when, times, fault) in enumerate(self._pending):
+            if when is None or (request.verb == when if isinstance(when, str) else when(request)):
                 if times > 1:
-                    self._waiting[index] = (when, times - 1, fault)
+                    self._pending[index] = (when, times - 1, fault)
                 else:
-                    del self._waiting[index]
+                    del self._pending[index]
                 return fault
         return None
 
 
 def refusal(code: int, detail: str | None, offset: int | None) -> Fault:
-    def refuse(socket: FakeSocket, asked: Asked, receiver: Receiver) -> None:
-        socket.deliver(socket.error_message(asked, code, detail, offset))
+    """Return the fault that refuses a request; see :meth:`FakeKernel.refuse`."""
+
+    def refuse(socket: FakeSocket, request: ReceivedRequest, receiver: Receiver) -> None:
+        socket.deliver(socket.error_message(request, code, detail, offset))
 
     return refuse
 
 
-def silence(carried_out: bool) -> Fault:
-    def keep_silent(socket: FakeSocket, asked: Asked, receiver: Receiver) -> None:
-        if carried_out:
-            with socket.holding() as held:
-                receiver.carry_out(socket, asked)
+def no_reply(execute: bool) -> Fault:
+    """Return the fault that leaves a request unanswered, and perhaps executes it."""
+
+    def drop_reply(socket: FakeSocket, request: ReceivedRequest, receiver: Receiver) -> None:
+        if execute:
+            with socket.hold_messages() as held:
+                receiver.execute(socket, request)
             held.drop()
 
-    return keep_silent
+    return drop_reply
 
 
 def garbage() -> Fault:
-    def garble(socket: FakeSocket, asked: Asked, receiver: Receiver) -> None:
+    """Return the fault that answers a request with :data:`GARBAGE`."""
+
+    def garble(socket: FakeSocket, request: ReceivedRequest, receiver: Receiver) -> None:
         socket.deliver(GARBAGE)
 
     return garble
 
 
-def delay(delayed: Delayed) -> Fault:
-    def keep_back(socket: FakeSocket, asked: Asked, receiver: Receiver) -> None:
-        with socket.holding() as held:
-            receiver.carry_out(socket, asked)
-        delayed.hold(asked, held)
+def delay(delayed: DelayedReply) -> Fault:
+    """Return the fault that executes a request and holds its reply."""
 
-    return keep_back
+    def hold_reply(socket: FakeSocket, request: ReceivedRequest, receiver: Receiver) -> None:
+        with socket.hold_messages() as held:
+            receiver.execute(socket, request)
+        delayed.hold(request, held)
+
+    return hold_reply

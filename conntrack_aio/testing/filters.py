@@ -1,4 +1,4 @@
-"""What dumps and flushes select by (``ctnetlink_alloc_filter``), with all of its faults."""
+"""Filter dumps and flushes as the kernel does (``ctnetlink_alloc_filter``), with its bugs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import attrs
 from ..model.tuples import ICMP, ICMPV6, TCP, UDP, IPAddress, Tuple
 from ..uapi.nf_internals import CTA_FILTER_F
 from ..uapi.nfnetlink_conntrack import CTA, CTA_FILTER
-from . import ages
-from .ages import Release
+from . import releases
 from .attributes import U32, Policy, Refused, parse_nest, u32
 from .protocol import Call
+from .releases import Release
 from .table import ORIG, REPLY, Entry
-from .tuples import ALL_FLAGS, Zone, parse_parts, parse_zone
+from .tuples import ALL_FLAGS, Zone, parse_tuple_fields, parse_zone
 
 _F = CTA_FILTER_F
 _POLICY: Final[Policy] = {CTA_FILTER.ORIG_FLAGS: U32, CTA_FILTER.REPLY_FLAGS: U32}
@@ -38,14 +38,17 @@ _COMPARED: Final = {
         ("icmp_id", _F.CTA_PROTO_ICMPV6_ID),
     ),
 }
-"""What of a tuple is compared, by the protocol of the entry: the ports of TCP and UDP alone."""
+"""The fields of a tuple that the kernel compares, by the protocol of the entry.
 
-_NONE: Final[Mapping[int, IPAddress]] = {AF_INET: IPv4Address(0), AF_INET6: IPv6Address(0)}
+It compares ports only of TCP and UDP (``ctnetlink_filter_match_tuple``).
+"""
+
+_ZERO_ADDRESS: Final[Mapping[int, IPAddress]] = {AF_INET: IPv4Address(0), AF_INET6: IPv6Address(0)}
 
 
 @attrs.frozen
-class Masked:
-    """Bits that must be so, of those in the mask."""
+class MaskedValue:
+    """A value and its mask: a number matches if its masked bits equal the value."""
 
     value: int = 0
     mask: int = 0
@@ -54,11 +57,13 @@ class Masked:
         return number & self.mask == self.value
 
 
-class Side(NamedTuple):
-    """One direction's tuple: which parts of it are compared, and with what."""
+class TupleFilter(NamedTuple):
+    """The filter by the tuple of one direction."""
 
     flags: int
+    """The fields to compare, as ``CTA_FILTER_F`` bits."""
     fields: Mapping[str, object]
+    """The values to compare with, by field name."""
     family: int
 
     def __call__(self, tuple_: Tuple) -> bool:
@@ -74,23 +79,26 @@ class Side(NamedTuple):
         )
 
     def _address(self, name: str, tuple_: Tuple) -> bool:
-        """Of IPv6 the comparison is the wrong way round, on every kernel."""
-        if self.family not in _NONE:
+        """Return whether an address matches.
+
+        Every kernel inverts the comparison of IPv6 addresses.
+        """
+        if self.family not in _ZERO_ADDRESS:
             return True
-        same = self.fields.get(name, _NONE[self.family]) == getattr(tuple_, name)
-        return same if self.family == AF_INET else not same
+        equal = self.fields.get(name, _ZERO_ADDRESS[self.family]) == getattr(tuple_, name)
+        return equal if self.family == AF_INET else not equal
 
 
 @attrs.frozen
-class Filter:
-    """All of what a request selects by."""
+class EntryFilter:
+    """The filter of a request."""
 
     family: int = 0
     zone: int | None = None
-    orig: Side | None = None
-    reply: Side | None = None
-    mark: Masked = attrs.field(factory=Masked)
-    status: Masked = attrs.field(factory=Masked)
+    orig: TupleFilter | None = None
+    reply: TupleFilter | None = None
+    mark: MaskedValue = attrs.field(factory=MaskedValue)
+    status: MaskedValue = attrs.field(factory=MaskedValue)
 
     def __call__(self, entry: Entry) -> bool:
         return (
@@ -103,100 +111,122 @@ class Filter:
         )
 
 
-def parse_filter(call: Call, family: int, *, flush: bool = False) -> Filter | None:
-    """The filter of a dump or flush; ``None`` where the kernel sees none. Raises :exc:`Refused`.
+def parse_filter(call: Call, family: int, *, flush: bool = False) -> EntryFilter | None:
+    """Parse the filter of a dump or flush.
 
-    What it does not look at, for its age or because nothing beside it makes it look, filters
-    nothing: then all is dumped, or flushed.
+    The kernel ignores the attributes that its release does not know, and some that only count
+    beside others. A request that has only such attributes dumps or flushes all entries.
+
+    :param call: the request.
+    :param family: the address family to select, or 0.
+    :param flush: whether the request is a flush.
+    :returns: the filter, or ``None`` if the kernel sees none.
+
+    :raises Refused: when the kernel refuses the filter.
     """
-    release, given = call.state.release, call.attributes
-    if not release.has(ages.DUMP_FILTER):
+    release, attributes = call.state.release, call.attributes
+    if not release.has(releases.DUMP_FILTER):
         return _old_filter(call, family, flush)
-    looked_at = [CTA.MARK, CTA.FILTER]
-    if release.has(ages.STATUS_FILTER):
-        looked_at.append(CTA.STATUS)
-    if release.has(ages.ZONE_FILTER):
-        looked_at.append(CTA.ZONE)
-    if not family and not any(number in given for number in looked_at):
+    # Without a family the kernel parses a filter only if it finds one of these attributes.
+    checked = [CTA.MARK, CTA.FILTER]
+    if release.has(releases.STATUS_FILTER):
+        checked.append(CTA.STATUS)
+    if release.has(releases.ZONE_FILTER):
+        checked.append(CTA.ZONE)
+    if not family and not any(number in attributes for number in checked):
         return None
-    if flush and CTA.FILTER in given and not release.has(ages.FILTERED_FLUSH):
+    if flush and CTA.FILTER in attributes and not release.has(releases.FILTERED_FLUSH):
         raise Refused(errno.EOPNOTSUPP)
-    mark = _masked(given, CTA.MARK, CTA.MARK_MASK, lambda value: 0xFFFFFFFF)
-    status = Masked()
-    if release.has(ages.STATUS_FILTER):
-        status = _masked(given, CTA.STATUS, CTA.STATUS_MASK, lambda value: value)
-        if CTA.STATUS in given and not status.mask:
+    mark = _parse_masked(attributes, CTA.MARK, CTA.MARK_MASK, lambda value: 0xFFFFFFFF)
+    status = MaskedValue()
+    if release.has(releases.STATUS_FILTER):
+        status = _parse_masked(attributes, CTA.STATUS, CTA.STATUS_MASK, lambda value: value)
+        if CTA.STATUS in attributes and not status.mask:
             raise Refused(errno.EINVAL)
-    zone = parse_zone(given)
+    zone = parse_zone(attributes)
     orig = reply = None
-    if CTA.FILTER in given:
-        orig, reply, zone = _sides(call, family, zone)
-    # A zone inside a tuple takes the place of CTA_ZONE 0, and counts only beside it.
-    chosen = zone.id if CTA.ZONE in looked_at and CTA.ZONE in given else None
-    return Filter(family, chosen, orig, reply, mark, status)
+    if CTA.FILTER in attributes:
+        orig, reply, zone = _tuple_filters(call, family, zone)
+    # The zone of a tuple replaces CTA_ZONE 0, and counts only if CTA_ZONE is present.
+    zone_id = zone.id if CTA.ZONE in checked and CTA.ZONE in attributes else None
+    return EntryFilter(family, zone_id, orig, reply, mark, status)
 
 
-def _old_filter(call: Call, family: int, flush: bool) -> Filter | None:
-    """Before 5.8: a family, and a mark if it has a mask. Before 5.2 no family in a flush."""
-    given = call.attributes
-    if flush and not call.state.release.has(ages.FAMILY_FLUSH):
+def _old_filter(call: Call, family: int, flush: bool) -> EntryFilter | None:
+    """Parse the filter as before Linux 5.8: the family, and a mark if it has a mask.
+
+    Before Linux 5.2 a flush ignores the family.
+    """
+    attributes = call.attributes
+    if flush and not call.state.release.has(releases.FAMILY_FLUSH):
         family = 0
-    mark = Masked()
-    if CTA.MARK in given and CTA.MARK_MASK in given:
-        mark = Masked(u32(given[CTA.MARK]), u32(given[CTA.MARK_MASK]))
+    mark = MaskedValue()
+    if CTA.MARK in attributes and CTA.MARK_MASK in attributes:
+        mark = MaskedValue(u32(attributes[CTA.MARK]), u32(attributes[CTA.MARK_MASK]))
     elif not family:
         return None
-    return Filter(family, mark=mark)
+    return EntryFilter(family, mark=mark)
 
 
-def _masked(
-    given: Mapping[int, bytes], number: int, mask: int, default: Callable[[int], int]
-) -> Masked:
-    """A value and its mask. A mask alone is refused."""
-    if number in given:
-        value = u32(given[number])
-        return Masked(value, u32(given[mask]) if mask in given else default(value))
-    if mask in given:
+def _parse_masked(
+    attributes: Mapping[int, bytes], number: int, mask: int, default: Callable[[int], int]
+) -> MaskedValue:
+    """Parse a value and its mask.
+
+    :raises Refused: when the request has the mask without the value.
+    """
+    if number in attributes:
+        value = u32(attributes[number])
+        return MaskedValue(value, u32(attributes[mask]) if mask in attributes else default(value))
+    if mask in attributes:
         raise Refused(errno.EINVAL)
-    return Masked()
+    return MaskedValue()
 
 
-def _sides(call: Call, family: int, zone: Zone) -> tuple[Side | None, Side | None, Zone]:
-    release, given = call.state.release, call.attributes
+def _tuple_filters(
+    call: Call, family: int, zone: Zone
+) -> tuple[TupleFilter | None, TupleFilter | None, Zone]:
+    """Parse ``CTA_FILTER`` and the tuples; return both filters, and the zone."""
+    release, attributes = call.state.release, call.attributes
     if CTA.FILTER not in call.nested:
         raise Refused(errno.EINVAL)
-    nest = parse_nest(given[CTA.FILTER], CTA_FILTER.REPLY_FLAGS, _POLICY, strict=True)
-    flags = [_flags(nest.get(number), release) for number in _POLICY]
+    nest = parse_nest(attributes[CTA.FILTER], CTA_FILTER.REPLY_FLAGS, _POLICY, strict=True)
+    flags = [_parse_flags(nest.get(number), release) for number in _POLICY]
     orig_flags, reply_flags = flags
     orig = reply = None
     if orig_flags:
-        orig, zone = _side(call, CTA.TUPLE_ORIG, family, zone, orig_flags, orig_flags)
-    if reply_flags and release.has(ages.REPLY_FILTER):
-        reply, zone = _side(call, CTA.TUPLE_REPLY, family, zone, reply_flags, reply_flags)
+        orig, zone = _tuple_filter(call, CTA.TUPLE_ORIG, family, zone, orig_flags, orig_flags)
+    if reply_flags and release.has(releases.REPLY_FILTER):
+        reply, zone = _tuple_filter(call, CTA.TUPLE_REPLY, family, zone, reply_flags, reply_flags)
     elif reply_flags:
-        # Read by the wrong flags, and whatever is wrong with it is EINVAL.
+        # Before 5.15 the kernel parses the reply tuple by the flags of the original tuple, and
+        # reports every error in it as EINVAL.
         try:
-            reply, zone = _side(call, CTA.TUPLE_REPLY, family, zone, orig_flags, reply_flags)
+            reply, zone = _tuple_filter(
+                call, CTA.TUPLE_REPLY, family, zone, orig_flags, reply_flags
+            )
         except Refused:
             raise Refused(errno.EINVAL) from None
     return orig, reply, zone
 
 
-def _flags(payload: bytes | None, release: Release) -> int:
-    """In host byte order, unlike all the rest."""
+def _parse_flags(payload: bytes | None, release: Release) -> int:
+    """Parse filter flags, which are in host byte order, unlike all other attributes."""
     flags = int.from_bytes(payload or b"", sys.byteorder)
     if flags & ~ALL_FLAGS:
-        strict = release.has(ages.STRICT_RANGES)
+        strict = release.has(releases.STRICT_RANGES)
         raise Refused(errno.EINVAL if strict else errno.EOPNOTSUPP)
     return flags
 
 
-def _side(
-    call: Call, number: int, family: int, zone: Zone, read: int, compared: int
-) -> tuple[Side, Zone]:
+def _tuple_filter(
+    call: Call, number: int, family: int, zone: Zone, parse_flags: int, compare_flags: int
+) -> tuple[TupleFilter, Zone]:
     if number not in call.attributes:
         raise Refused(errno.EINVAL)
     direction = REPLY if number == CTA.TUPLE_REPLY else ORIG
     data = call.attributes[number]
-    fields, zone = parse_parts(data, family, zone, direction, read, call.state.release)
-    return Side(compared, fields, family), zone
+    fields, zone = parse_tuple_fields(
+        data, family, zone, direction, parse_flags, call.state.release
+    )
+    return TupleFilter(compare_flags, fields, family), zone

@@ -1,14 +1,13 @@
-"""The fake kernel as a test holds it."""
+"""Provide :class:`FakeKernel`, the fake kernel that tests use."""
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final
 
 from ..codec.reference import decode, encode
 from ..connecting import Connecting, connect
@@ -21,80 +20,87 @@ from ..model.timeouts import TimeoutPolicy
 from ..model.tuples import Tuple
 from ..netlink import messages, nfnetlink
 from ..netlink.namespaces import NetNS
-from ..netlink.socket import NetlinkSocket
-from ..netlink.socket_factory import SocketFactory, socket_factory_for
-from ..proc_sys import SysctlTree
+from ..netlink.socket_factory import SocketFactory
 from ..streams.subscription import DEFAULT_RECEIVE_BUFFER
-from ..uapi.netlink import NETLINK, NETLINK_OPTION, NLM_F, SOL_NETLINK
+from ..uapi.netlink import NETLINK_OPTION, NLM_F
 from ..uapi.nfnetlink import NFNL_SUBSYS, NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from . import faults, packets, render
-from .ages import Release
-from .asked import Asked
+from .endpoint import FakeSocketFactory, socket_factory_override
 from .events import IPCT
-from .faults import Delayed, Faults, When
+from .faults import DelayedReply, Faults, When
 from .protocol import Receiver
-from .settings import Tree
+from .received import ReceivedRequest
+from .releases import Release
 from .sockets import FakeSocket
-from .state import Lack, State
+from .state import State, Unavailable
 from .subsystems import subsystems_of
 from .table import Entry
 
-T = TypeVar("T")
+RequestCallback = Callable[[FakeSocket, ReceivedRequest], bool]
+"""A function that gets each request before the kernel.
 
-Script = Callable[[FakeSocket, Asked], bool]
-"""Gets each request first. ``True`` says that it has seen to the answer by hand; else the kernel
-goes about the request as usual."""
+It returns ``True`` if it has handled the request, and ``False`` to let the kernel handle it.
+"""
 
 _EVENTS: Final = {
     EventType.NEW: (NFNLGRP.CONNTRACK_NEW, IPCTNL_MSG_CT.NEW, NLM_F.CREATE | NLM_F.EXCL),
     EventType.UPDATE: (NFNLGRP.CONNTRACK_UPDATE, IPCTNL_MSG_CT.NEW, NLM_F(0)),
     EventType.DESTROY: (NFNLGRP.CONNTRACK_DESTROY, IPCTNL_MSG_CT.DELETE, NLM_F(0)),
 }
-_NAMES_OF_EVENTS: Final = {bit: str(bit.name).lower() for bit in IPCT}
+_EVENT_NAMES: Final = {bit: str(bit.name).lower() for bit in IPCT}
 _NO_KERNELS: Final[Mapping[str | os.PathLike[str] | NetNS, FakeKernel]] = MappingProxyType({})
 
 
 class FakeKernel:
-    """A kernel with a connection tracking table, in this process; see :mod:`conntrack_aio.testing`.
+    """A kernel with a conntrack table, in the process of the test.
 
-    It is one network namespace. Its clock stands still, until :meth:`advance` moves it.
+    It has one network namespace. Its clock changes only when a test calls :meth:`advance`. See
+    :mod:`conntrack_aio.testing` for an introduction.
 
-    :param release: the version it behaves as, from ``"4.19"`` on: ``"5.15"``, ``"6.18"``. Where
-        stable series differ by patch level, one without is the newest.
-    :param flows: the table at first, made before anybody listened: with the setting
-        ``nf_conntrack_events`` at 2, which is the kernel's default, they never emit an event.
-    :param sysctls: settings that differ from the kernel's defaults.
-    :param without: what it lacks, of :data:`.Lack`: ``"CAP_NET_ADMIN"``, ``"ctnetlink"``, …
-    :param script: a function that gets each request first, and may answer by hand.
+    :param release: the kernel release to imitate, from ``"4.19"`` on: ``"5.15"``, ``"6.18"``. A
+        release without a patch level means the newest patch level of its series.
+    :param flows: the flows in the table at first. They are created before any socket subscribes
+        to events. With the setting ``nf_conntrack_events`` at 2, the default of new kernels, they
+        never emit an event.
+    :param sysctls: the settings that differ from the kernel's defaults.
+    :param without: what the program or the kernel does not have, from :data:`.Unavailable`:
+        ``"CAP_NET_ADMIN"``, ``"ctnetlink"``, …
+    :param on_request: a function that gets each request before the kernel, and may handle it.
 
-    Raises :exc:`ValueError` for a release, a setting, a lack or a flow that can't be.
+    :raises TypeError: when ``release`` is not a string.
+    :raises ValueError: for an unknown release, setting or name in ``without``, and for a flow that
+        :meth:`add` refuses.
     """
 
     release: str
-    """The version that it behaves as."""
+    """The kernel release that it imitates."""
     sysctls: dict[str, int]
-    """The settings, below ``net.netfilter.`` by their last name (``"nf_conntrack_acct"``), others
-    by their full one (``"net.core.rmem_max"``). To be changed at will."""
+    """The settings, which a test may change. Those below ``net.netfilter.`` have their last name
+    (``"nf_conntrack_acct"``), the others their full name (``"net.core.rmem_max"``)."""
     sockets: list[FakeSocket]
-    """The sockets that the program has opened, the first one first, the closed ones too."""
-    asked: list[Asked]
-    """The requests that it got, in order."""
-    namespaces: list[NetNS | None]
-    """What :func:`conntrack_aio.connect` was given as ``netns`` while this was installed."""
-    script: Script | None
-    """The function that gets each request first, if there is one."""
+    """The sockets that the program has opened, in order, including the closed ones."""
+    requests: list[ReceivedRequest]
+    """The requests that the kernel has received, in order."""
+    requested_namespaces: list[NetNS | None]
+    """The ``netns`` of each call of :func:`conntrack_aio.connect` inside :meth:`installed`."""
+    on_request: RequestCallback | None
+    """The function that gets each request before the kernel."""
     cpu_counters: list[dict[str, int]]
-    """The statistics of each processor, by names like ``"insert_failed"``."""
+    """The statistics of each processor, by names such as ``"insert_failed"``."""
     timeout_policies: list[TimeoutPolicy]
-    """The namespace's timeout policies. To be changed at will: ``use`` is 1, and 1 more for each
-    rule that has the policy; the timeouts that are ``None`` become the defaults."""
+    """The timeout policies of the namespace, which a test may change.
+
+    The kernel completes the policies that a test adds: timeouts that are ``None`` get the default
+    timeouts, and ``use`` becomes 1. A ``use`` above 1 means that rules refer to the policy.
+    """
     builtin_helpers: set[tuple[str, int, int]]
-    """The helpers inside the kernel: name, family and protocol. At first, all that there are."""
+    """The helpers inside the kernel, by name, family and protocol. At first there are all helpers
+    that Linux has."""
     helpers: list[UserspaceHelper]
     """The user-space helpers."""
     helpers_in_use: set[tuple[str, int, int]]
-    """Those of them that a rule gives to connections, by their keys: they can't be deleted."""
+    """The keys of the user-space helpers that rules refer to, which cannot be deleted."""
 
     def __init__(
         self,
@@ -102,15 +108,18 @@ class FakeKernel:
         *,
         flows: Iterable[Flow] = (),
         sysctls: Mapping[str, int] = MappingProxyType({}),
-        without: Collection[Lack] = (),
-        script: Script | None = None,
+        without: Collection[Unavailable] = (),
+        on_request: RequestCallback | None = None,
     ) -> None:
         self.release = release
         self._state = State(Release.parse(release), without)
         self.sysctls = self._state.sysctls
         for name, value in sysctls.items():
             if name not in self.sysctls and "." not in name:
-                raise ValueError(f"Linux {release} has no setting net.netfilter.{name}")
+                raise ValueError(
+                    f"Linux {release} has no setting net.netfilter.{name}; expected a name such "
+                    "as nf_conntrack_acct"
+                )
             self.sysctls[name] = value
         self.sockets = self._state.sockets
         self.cpu_counters = self._state.cpu_counters
@@ -118,12 +127,12 @@ class FakeKernel:
         self.builtin_helpers = self._state.builtin_helpers
         self.helpers = self._state.userspace_helpers
         self.helpers_in_use = self._state.helpers_in_use
-        self.asked = []
-        self.namespaces = []
-        self.script = script
+        self.requests = []
+        self.requested_namespaces = []
+        self.on_request = on_request
         self._faults = Faults()
         self._receiver = Receiver(self._state, subsystems_of(self._state), self._intercept)
-        self._socket_factory = _FakeSocketFactory(self._state, self._receiver)
+        self._socket_factory = FakeSocketFactory(self._state, self._receiver)
         for flow in flows:
             self.add(flow)
 
@@ -137,8 +146,8 @@ class FakeKernel:
         offload: bool = False,
         reply_timeout: float = 5.0,
     ) -> Connecting:
-        """As :func:`conntrack_aio.connect`, to this kernel."""
-        with _override(lambda netns: self._socket_factory):
+        """Connect to this kernel, with the parameters of :func:`conntrack_aio.connect`."""
+        with socket_factory_override(lambda netns: self._socket_factory):
             return connect(
                 receive_buffer=receive_buffer,
                 receive_buffer_max=receive_buffer_max,
@@ -150,42 +159,47 @@ class FakeKernel:
     def installed(
         self, namespaces: Mapping[str | os.PathLike[str] | NetNS, FakeKernel] = _NO_KERNELS
     ) -> Generator[FakeKernel]:
-        """Inside, :func:`conntrack_aio.connect` connects to this kernel.
+        """Let :func:`conntrack_aio.connect` connect to this kernel inside the context.
 
-        That holds for the calling task and for those that it starts inside (it is a context
-        variable), so enter it where the program is started.
+        The replacement is in a context variable: it holds in the calling task, and in the tasks
+        that this task starts inside the context. So enter the context where the program starts.
 
-        :param namespaces: other kernels for some values of ``netns=``. Whatever other namespace
-            the program names is this kernel as well; :attr:`namespaces` has them all.
+        :param namespaces: other kernels to connect to for some values of ``netns=``. All other
+            values connect to this kernel. :attr:`requested_namespaces` lists all of them.
         """
         others = {NetNS.of(name): kernel for name, kernel in namespaces.items()}
 
-        def socket_factory(netns: NetNS | None) -> SocketFactory:
-            self.namespaces.append(netns)
+        def endpoint(netns: NetNS | None) -> SocketFactory:
+            self.requested_namespaces.append(netns)
             kernel = self if netns is None else others.get(netns, self)
             return kernel._socket_factory
 
-        with _override(socket_factory):
+        with socket_factory_override(endpoint):
             yield self
 
     # -- the table --------------------------------------------------------------------------
 
     @property
     def flows(self) -> list[Flow]:
-        """The table as a dump tells it: what is in it, and in that order."""
+        """The flows in the table, as a dump returns them and in that order."""
         with self._state.lock:
-            return [self._told(e) for e in self._state.table if not self._state.expired(e)]
+            return [
+                self._as_flow(entry)
+                for entry in self._state.table
+                if not self._state.expired(entry)
+            ]
 
     @property
     def dying(self) -> list[Flow]:
-        """Flows that have ended, and whose destroy event has found no room yet in a socket that
-        insists on it (``NETLINK_BROADCAST_ERROR``)."""
+        """The flows that have ended and whose destroy event is not delivered yet to a socket with
+        ``NETLINK_BROADCAST_ERROR``."""
         with self._state.lock:
-            return [self._told(entry) for entry in self._state.dying]
+            return [self._as_flow(entry) for entry in self._state.dying]
 
     @property
     def labels_used(self) -> bool:
-        """Whether a rule of the namespace uses labels: only flows made then have room for them."""
+        """Whether a rule of the namespace uses labels. Only flows that are created meanwhile can
+        have labels."""
         return self._state.labels_used
 
     @labels_used.setter
@@ -194,49 +208,56 @@ class FakeKernel:
 
     @property
     def event_mask(self) -> frozenset[str] | None:
-        """The events that a rule chooses for the flows that are made from now on, as nftables'
-        ``ct event set`` and iptables' ``CT --ctevents`` do; ``None`` without such a rule.
+        """The events that a rule selects for new flows, or ``None`` without such a rule.
 
-        They have nftables' names: new, related, destroy, reply, assured, protoinfo, helper, mark,
-        seqadj, secmark, label and synproxy. Nothing in a message shows that others are left out.
-        Raises :exc:`ValueError` for another name.
+        nftables' ``ct event set`` and iptables' ``CT --ctevents`` are such rules. The names are
+        those of nftables: new, related, destroy, reply, assured, protoinfo, helper, mark, seqadj,
+        secmark, label and synproxy. Messages do not show which events the rule leaves out.
+
+        :raises ValueError: when it is set to an unknown name.
         """
         mask = self._state.event_mask
-        return None if mask is None else frozenset(_NAMES_OF_EVENTS[bit] for bit in IPCT(mask))
+        return None if mask is None else frozenset(_EVENT_NAMES[bit] for bit in IPCT(mask))
 
     @event_mask.setter
     def event_mask(self, names: Collection[str] | None) -> None:
         if names is None:
             self._state.event_mask = None
             return
-        unknown = sorted({*names} - {*_NAMES_OF_EVENTS.values()})
+        unknown = sorted({*names} - {*_EVENT_NAMES.values()})
         if unknown:
-            raise ValueError(f"{unknown} are no events; {[*_NAMES_OF_EVENTS.values()]} are")
-        bits = [bit for bit, name in _NAMES_OF_EVENTS.items() if name in names]
+            raise ValueError(
+                f"unknown events {unknown}; expected any of {', '.join(_EVENT_NAMES.values())}"
+            )
+        bits = [bit for bit, name in _EVENT_NAMES.items() if name in names]
         self._state.event_mask = int(reduce(IPCT.__or__, bits, IPCT(0)))
 
     @property
-    def listeners_elsewhere(self) -> bool:
-        """Whether programs in other namespaces of the machine listen to events.
+    def listeners_in_other_namespaces(self) -> bool:
+        """Whether programs in other namespaces of the machine subscribe to conntrack events.
 
-        That counts for ``nf_conntrack_events`` at 2 from Linux 6.6 on.
+        Since Linux 6.6 these count as subscribers for ``nf_conntrack_events`` at 2.
         """
-        return self._state.listeners_elsewhere
+        return self._state.listeners_in_other_namespaces
 
-    @listeners_elsewhere.setter
-    def listeners_elsewhere(self, value: bool) -> None:
-        self._state.listeners_elsewhere = value
+    @listeners_in_other_namespaces.setter
+    def listeners_in_other_namespaces(self, value: bool) -> None:
+        self._state.listeners_in_other_namespaces = value
 
     def add(self, flow: Flow) -> Flow:
-        """A flow that begins, as by its first packet; as the table then has it.
+        """Add a flow to the table, as its first packet does, and emit a NEW event.
 
-        A NEW event tells of it. Without a timeout it gets 600 seconds, without a status the one
-        that fits its tuples. An ``id`` that is given is kept.
+        :param flow: the flow. If it has no timeout, the entry gets 600 seconds. If it has no
+            status, the entry gets the status that fits its tuples. If it has an ``id``, the entry
+            keeps it.
+        :returns: the flow as the table has it.
 
-        Raises :exc:`ValueError` if an entry has one of its tuples, or its master is none.
+        :raises ValueError: when an entry has one of the tuples, no entry has the tuple of the
+            master, or the protocol state is of another protocol.
+        :raises EncodeError: when a field holds no valid value.
         """
         with self._state.lock:
-            return self._told(packets.add(self._state, flow))
+            return self._as_flow(packets.add(self._state, flow))
 
     def change(
         self,
@@ -254,15 +275,19 @@ class FakeKernel:
         seqadj_reply: SeqAdj | None = None,
         synproxy: SynProxy | None = None,
     ) -> Flow:
-        """Something happens to a flow, as by a packet or a rule; as the table then has it.
+        """Change a flow, as a packet or a rule does, and emit an UPDATE event.
 
-        An UPDATE event tells what changed, and that alone, and nothing of the timeout and of the
-        counters. ``status`` replaces what the flow had, ``timeout`` is in seconds from now, and of
-        ``protoinfo`` what is ``None`` stays.
+        The event has the fields that changed. As in the kernel, a change of the timeout or of the
+        counters alone emits no event. Parameters that are ``None`` change nothing.
 
         :param target: a flow of this table, or the tuple of either direction.
+        :param status: the new status, which replaces the old one.
+        :param protoinfo: the new protocol state; its fields that are ``None`` stay unchanged.
+        :param timeout: the new timeout, in seconds from now.
+        :returns: the flow as the table has it now.
 
-        Raises :exc:`LookupError` if there is none.
+        :raises LookupError: when the table has no such flow.
+        :raises ValueError: when the protocol state is of another protocol.
         """
         values: dict[str, object] = {
             "status": status,
@@ -277,33 +302,37 @@ class FakeKernel:
             "seqadj_reply": seqadj_reply,
             "synproxy": synproxy,
         }
-        given = {name: value for name, value in values.items() if value is not None}
+        changes = {name: value for name, value in values.items() if value is not None}
         with self._state.lock:
             entry = packets.find(self._state, target)
-            packets.change(self._state, entry, given)
-            return self._told(entry)
+            packets.change(self._state, entry, changes)
+            return self._as_flow(entry)
 
     def remove(self, target: Flow | Tuple) -> None:
-        """A flow ends. A DESTROY event tells of it.
+        """Remove a flow from the table, and emit a DESTROY event.
 
-        Raises :exc:`LookupError` if there is none.
+        :param target: a flow of this table, or the tuple of either direction.
+
+        :raises LookupError: when the table has no such flow.
         """
         with self._state.lock:
             self._state.destroy(packets.find(self._state, target))
 
     def advance(self, seconds: float) -> None:
-        """Let time pass. Flows whose timeout runs out are gone, and DESTROY events tell of them.
+        """Advance the clock, and end the flows whose timeout runs out with DESTROY events.
 
-        Raises :exc:`ValueError` for less than nothing.
+        :param seconds: how far to advance the clock.
+
+        :raises ValueError: when ``seconds`` is negative.
         """
         if seconds < 0:
-            raise ValueError(f"time does not go back by {-seconds} seconds")
+            raise ValueError(f"seconds must not be negative; got {seconds}")
         with self._state.lock:
             self._state.now += seconds
-            self._state.collect()
-            self._state.redeliver()
+            self._state.remove_expired()
+            self._state.retry_destroy_events()
 
-    # -- events by hand ---------------------------------------------------------------------
+    # -- events -----------------------------------------------------------------------------
 
     def emit(
         self,
@@ -313,35 +342,39 @@ class FakeKernel:
         sender: int = 0,
         nsid: int | None = None,
     ) -> None:
-        """Send an event, whatever the table says.
+        """Send an event to the subscribers, regardless of the table.
 
-        :param event: an event of the model, or a datagram as it is.
-        :param group: the multicast group, for a datagram
-            (:class:`~conntrack_aio.uapi.nfnetlink.NFNLGRP`).
-        :param sender: the port of the program that sends it; 0 is the kernel, anything else a
-            forger.
-        :param nsid: the id of another namespace that it comes from: only streams of all
-            namespaces hear it. Nothing here tells the name of such a namespace.
+        :param event: an event of the model, or the bytes of a datagram.
+        :param group: the multicast group of a datagram, see
+            :class:`~conntrack_aio.uapi.nfnetlink.NFNLGRP`.
+        :param sender: the port id of the sender. 0 is the kernel; any other port id is that of a
+            program that forges events.
+        :param nsid: the id of another network namespace that the event comes from. Only streams of
+            all namespaces receive it, and they cannot find the name of the namespace.
 
-        Raises :exc:`ValueError` for a datagram without a group, and :exc:`EncodeError`.
+        :raises ValueError: for a datagram without a group.
+        :raises EncodeError: when the event holds no valid value.
         """
         if isinstance(event, FlowEvent):
             group, message, flags = _EVENTS[event.type]
             payload = nfnetlink.pack(event.flow.orig.family) + encode(event)
-            kind = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, message)
-            datagram = messages.pack(kind, int(flags), 0, payload, event.port_id)
+            type_ = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, message)
+            datagram = messages.pack(type_, int(flags), 0, payload, event.port_id)
         else:
             datagram = event
         if group is None:
-            raise ValueError("a datagram goes to a group")
+            raise ValueError("a datagram needs the multicast group to send it to; pass group=")
         with self._state.lock:
             for socket in self._state.open_sockets():
-                everywhere = NETLINK_OPTION.LISTEN_ALL_NSID in socket.options
-                if group in socket.groups and (nsid is None or everywhere):
+                all_namespaces = NETLINK_OPTION.LISTEN_ALL_NSID in socket.options
+                if group in socket.groups and (nsid is None or all_namespaces):
                     socket.send_event(datagram, group, sender, nsid)
 
     def overrun(self, lost: int = 1) -> None:
-        """Have every event socket lose so many events; see :meth:`FakeSocket.overrun`."""
+        """Drop events of every event stream; see :meth:`FakeSocket.overrun`.
+
+        :param lost: the number of events that each stream loses.
+        """
         with self._state.lock:
             for socket in self._state.open_sockets():
                 if socket.groups:
@@ -358,122 +391,70 @@ class FakeKernel:
         offset: int | None = None,
         times: int = 1,
     ) -> None:
-        """Refuse the next request, or the next ones, with an errno.
+        """Refuse the next requests with an errno.
 
-        Faults that wait are met in the order in which they were asked for.
+        If several faults are pending, a request gets the first one that is for it.
 
-        :param when: only requests of this verb (:attr:`Asked.verb`), or of which a function is
-            true.
-        :param detail: the kernel's words, in an extended acknowledgement.
-        :param offset: where in the request the offending attribute stands.
+        :param code: the errno.
+        :param when: the :attr:`ReceivedRequest.verb` of the requests to refuse, or a function that
+            returns ``True`` for them. By default every request is refused.
+        :param detail: the text of the extended acknowledgement.
+        :param offset: bytes from the start of the request to the offending attribute.
+        :param times: how many requests to refuse.
+
+        :raises ValueError: when ``times`` is less than 1.
         """
         self._faults.add(when, times, faults.refusal(code, detail, offset))
 
-    def ignore(self, when: When = None, *, carried_out: bool = False, times: int = 1) -> None:
-        """Leave the next request unanswered, as :meth:`refuse` chooses it; carry it out or not."""
-        self._faults.add(when, times, faults.silence(carried_out))
+    def leave_unanswered(self, when: When = None, *, execute: bool = False, times: int = 1) -> None:
+        """Send no reply to the next requests.
+
+        :param when: which requests, as in :meth:`refuse`.
+        :param execute: whether to execute these requests.
+        :param times: how many requests to leave unanswered.
+
+        :raises ValueError: when ``times`` is less than 1.
+        """
+        self._faults.add(when, times, faults.no_reply(execute))
 
     def garble(self, when: When = None, *, times: int = 1) -> None:
-        """Answer the next request with what is not netlink, and don't carry it out."""
+        """Answer the next requests with a datagram that is not netlink, without executing them.
+
+        :param when: which requests, as in :meth:`refuse`.
+        :param times: how many requests to answer so.
+
+        :raises ValueError: when ``times`` is less than 1.
+        """
         self._faults.add(when, times, faults.garbage())
 
-    def delay(self, when: When = None) -> Delayed:
-        """Carry the next request out, and keep its answer back until :meth:`Delayed.release`."""
-        delayed = Delayed()
+    def delay(self, when: When = None) -> DelayedReply:
+        """Execute the next request, and hold its reply until :meth:`DelayedReply.release`.
+
+        :param when: which request, as in :meth:`refuse`.
+        """
+        delayed = DelayedReply()
         self._faults.add(when, 1, faults.delay(delayed))
         return delayed
 
-    def _intercept(self, socket: FakeSocket, asked: Asked) -> bool:
-        self.asked.append(asked)
-        if self.script is not None and self.script(socket, asked):
+    def _intercept(self, socket: FakeSocket, request: ReceivedRequest) -> bool:
+        """Record a request; return whether a fault or ``on_request`` has handled it."""
+        self.requests.append(request)
+        if self.on_request is not None and self.on_request(socket, request):
             return True
         with self._state.lock:
-            fault = self._faults.take(asked)
+            fault = self._faults.take(request)
         if fault is None:
             return False
-        fault(socket, asked, self._receiver)
+        fault(socket, request, self._receiver)
         return True
 
-    def _told(self, entry: Entry) -> Flow:
+    def _as_flow(self, entry: Entry) -> Flow:
+        """Return the flow that a dump has for an entry."""
         state = self._state
-        use = 1 + entry.children
-        parts = render.information(entry, state.release, state.now, use, zero=False)
+        use = 1 + entry.child_count
+        parts = render.entry_attributes(entry, state.release, state.now, use, reset_counters=False)
         data = b"".join(parts)
         return decode(Flow, data, 0, len(data))
 
     def __repr__(self) -> str:
         return f"<FakeKernel {self.release}, {len(self._state.table)} flows>"
-
-
-@contextmanager
-def _override(socket_factory: Callable[[NetNS | None], SocketFactory]) -> Generator[None]:
-    """Not by a token: a fixture may be left in another context than it was entered in."""
-    before = socket_factory_for.get()
-    socket_factory_for.set(socket_factory)
-    try:
-        yield
-    finally:
-        socket_factory_for.set(before)
-
-
-class _FakeSocketFactory:
-    """Where a connection's sockets come from, and its settings."""
-
-    def __init__(self, state: State, receiver: Receiver) -> None:
-        self._state = state
-        self._home = _Home(state, receiver)
-        self.sysctls: SysctlTree = Tree(state.sysctls, lambda: state.entries, state.release)
-
-    def open_first(self) -> NetlinkSocket:
-        return self.open()
-
-    def open(
-        self, receive_buffer: int | None = None, protocol: int = NETLINK.NETFILTER
-    ) -> NetlinkSocket:
-        with self._state.lock:
-            taken = len(self._state.sockets)
-            # The first port of a process is its id, further ones are large numbers.
-            port = os.getpid() if not taken else 0xFFFFF000 - taken
-            raw = FakeSocket(port, self._home, protocol)
-            for option in (NETLINK_OPTION.CAP_ACK, NETLINK_OPTION.EXT_ACK):
-                raw.setsockopt(SOL_NETLINK, option, 1)
-            opened = NetlinkSocket(raw)
-            if receive_buffer is not None:
-                opened.grow(receive_buffer)
-            self._state.sockets.append(raw)
-        return opened
-
-    def run_in_namespace_of(self, first: NetlinkSocket, function: Callable[[], T]) -> T:
-        return function()
-
-
-class _Home:
-    """What the sockets ask of the kernel."""
-
-    def __init__(self, state: State, receiver: Receiver) -> None:
-        self._state = state
-        self._receiver = receiver
-        self.lock = state.lock
-
-    @property
-    def largest_buffer(self) -> int:
-        return self._state.sysctls["net.core.rmem_max"]
-
-    @property
-    def option_memory(self) -> int:
-        return self._state.sysctls["net.core.optmem_max"]
-
-    def receive(self, socket: FakeSocket, data: bytes) -> None:
-        self._receiver.receive(socket, data)
-
-    def was_read(self, socket: FakeSocket) -> None:
-        if self._state.dying:
-            self._state.redeliver()
-
-    def check_join(self, group: int) -> None:
-        if "CAP_NET_ADMIN" in self._state.lacks:
-            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-
-    def check_force(self) -> None:
-        if self._state.lacks & {"CAP_NET_ADMIN", "initial CAP_NET_ADMIN"}:
-            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))

@@ -1,4 +1,7 @@
-"""Translations on create (``nf_nat_setup_info``): the kernel rewrites the reply tuple itself."""
+"""Translate the addresses of new entries as the kernel does (``nf_nat_setup_info``).
+
+The kernel rewrites the reply tuple of the entry.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from ..uapi.nfnetlink_conntrack import CTA_NAT, CTA_PROTONAT
 from .attributes import ADDRESS6, NEST, U16, U32, Policy, Refused, parse_nest, u16
 from .state import State
 from .table import Entry
-from .tuples import parts_of
+from .tuples import protocol_fields
 
 _POLICY: Final[Policy] = {
     CTA_NAT.V4_MINIP: U32,
@@ -31,91 +34,103 @@ _GRE: Final = 47
 
 
 @attrs.define
-class Range:
-    """What to translate to (``struct nf_nat_range2``)."""
+class TranslationRange:
+    """The addresses and ports to translate to (``struct nf_nat_range2``)."""
 
     addresses: tuple[IPAddress, IPAddress] | None = None
     ports: tuple[int, int] | None = None
 
 
 def translate(state: State, entry: Entry, source: bytes | None, destination: bytes | None) -> None:
-    """Set up both translations of a new entry. Where one is given, the other is none, and done.
+    """Set up the source and the destination translation of a new entry.
 
-    Raises :exc:`Refused`.
+    If the request has only one of them, the kernel marks the other as done with no change.
+
+    :param state: the kernel.
+    :param entry: the new entry.
+    :param source: the payload of ``CTA_NAT_SRC``.
+    :param destination: the payload of ``CTA_NAT_DST``.
+
+    :raises Refused: when the kernel has no NAT, or an attribute is invalid.
     """
     if source is None and destination is None:
         return
-    if "nat" in state.lacks:
+    if "nat" in state.unavailable:
         raise Refused(errno.EOPNOTSUPP)
     for nest, is_source in ((destination, False), (source, True)):
-        wanted = _null_range(entry, is_source) if nest is None else _parse(nest, entry)
-        _set_up(state, entry, wanted, is_source)
+        target = _null_range(entry, is_source) if nest is None else _parse(nest, entry)
+        _set_up_translation(state, entry, target, is_source)
 
 
-def _parse(data: bytes, entry: Entry) -> Range:
-    """A range of addresses, of the entry's family, and of ports. The rest is ignored."""
+def _parse(data: bytes, entry: Entry) -> TranslationRange:
+    """Parse the ports and the addresses of the entry's family; the kernel ignores the rest."""
     nest = parse_nest(data, CTA_NAT.V6_MAXIP, _POLICY)
-    wanted = Range()
+    target = TranslationRange()
     v4 = isinstance(entry.orig.src, IPv4Address)
     first = CTA_NAT.V4_MINIP if v4 else CTA_NAT.V6_MINIP
     last = CTA_NAT.V4_MAXIP if v4 else CTA_NAT.V6_MAXIP
     if first in nest:
-        wanted.addresses = (_address(nest[first], v4), _address(nest.get(last, nest[first]), v4))
+        target.addresses = (_address(nest[first], v4), _address(nest.get(last, nest[first]), v4))
     if CTA_NAT.PROTO in nest:
         ports = parse_nest(nest[CTA_NAT.PROTO], CTA_PROTONAT.PORT_MAX, _PROTO_POLICY)
-        given = [u16(ports[number]) for number in _PROTO_POLICY if number in ports]
+        values = [u16(ports[number]) for number in _PROTO_POLICY if number in ports]
         if CTA_PROTONAT.PORT_MIN in ports:
-            wanted.ports = (given[0], given[-1])
-        elif given:
-            wanted.ports = (0, given[0])
-    return wanted
+            target.ports = (values[0], values[-1])
+        elif values:
+            target.ports = (0, values[0])
+    return target
 
 
 def _address(data: bytes, v4: bool) -> IPAddress:
     return IPv4Address(data[:4]) if v4 else IPv6Address(data[:16])
 
 
-def _null_range(entry: Entry, is_source: bool) -> Range:
-    """The address that it has already."""
+def _null_range(entry: Entry, is_source: bool) -> TranslationRange:
+    """Return the range that keeps the current address (``nf_nat_alloc_null_binding``)."""
     address = entry.reply.dst if is_source else entry.reply.src
-    return Range((address, address))
+    return TranslationRange((address, address))
 
 
-def _set_up(state: State, entry: Entry, wanted: Range, is_source: bool) -> None:
+def _set_up_translation(
+    state: State, entry: Entry, target: TranslationRange, is_source: bool
+) -> None:
     current = entry.reply.inverse
-    translated = _unique(state, entry, current, wanted, is_source)
+    translated = _unique_tuple(state, entry, current, target, is_source)
     if translated != current:
         entry.reply = translated.inverse
         entry.status |= Status.SRC_NAT if is_source else Status.DST_NAT
     entry.status |= Status.SRC_NAT_DONE if is_source else Status.DST_NAT_DONE
 
 
-def _unique(state: State, entry: Entry, current: Tuple, wanted: Range, is_source: bool) -> Tuple:
-    """The tuple to translate to, whose answers no other entry has.
+def _unique_tuple(
+    state: State, entry: Entry, current: Tuple, target: TranslationRange, is_source: bool
+) -> Tuple:
+    """Return the tuple to translate to, whose inverse no other entry has (``get_unique_tuple``).
 
-    The kernel draws address and port by lot, and this takes the first that is free. Where none is,
-    it goes on with one that is taken, and fails when the entry is added.
+    The kernel chooses the address and the port at random; the fake kernel takes the first free
+    ones. If none is free, it returns a tuple that is in use, and inserting the entry fails later.
     """
 
-    def free(candidate: Tuple) -> bool:
-        return not state.table.taken(candidate.inverse, entry.zone, entry)
+    def is_free(candidate: Tuple) -> bool:
+        return not state.table.is_taken(candidate.inverse, entry.zone, entry)
 
-    if is_source and _in_range(current, wanted) and free(current):
+    if is_source and _in_range(current, target) and is_free(current):
         return current
-    exact = wanted.ports is not None and wanted.ports[0] == wanted.ports[1]
+    exact = target.ports is not None and target.ports[0] == target.ports[1]
     candidates = [
-        _with_address(current, a, is_source) for a in _addresses(current, wanted, is_source)
+        _with_address(current, a, is_source)
+        for a in _candidate_addresses(current, target, is_source)
     ]
     for candidate in candidates:
-        if _fits(candidate, wanted, is_source) and (exact or free(candidate)):
+        if _port_in_range(candidate, target, is_source) and (exact or is_free(candidate)):
             return candidate
-    moved = candidates[0]
-    for port in _ports(state, moved, wanted, is_source):
-        moved = copy(moved)
-        setattr(moved, _key(moved, is_source), port)
-        if free(moved):
+    translated = candidates[0]
+    for port in _candidate_ports(state, translated, target, is_source):
+        translated = copy(translated)
+        setattr(translated, _port_field(translated, is_source), port)
+        if is_free(translated):
             break
-    return moved
+    return translated
 
 
 def _with_address(current: Tuple, address: IPAddress, is_source: bool) -> Tuple:
@@ -124,48 +139,54 @@ def _with_address(current: Tuple, address: IPAddress, is_source: bool) -> Tuple:
     return candidate
 
 
-def _in_range(tuple_: Tuple, wanted: Range) -> bool:
-    if wanted.addresses is not None:
-        first, last = (int(address) for address in wanted.addresses)
+def _in_range(tuple_: Tuple, target: TranslationRange) -> bool:
+    if target.addresses is not None:
+        first, last = (int(address) for address in target.addresses)
         if not first <= int(tuple_.src) <= last:
             return False
-    return _fits(tuple_, wanted, True)
+    return _port_in_range(tuple_, target, True)
 
 
-def _key(tuple_: Tuple, is_source: bool) -> str:
-    """The field that is moved in search of a free one."""
+def _port_field(tuple_: Tuple, is_source: bool) -> str:
+    """Return the field whose value the kernel changes to find a free tuple."""
     if tuple_.proto in (ICMP, ICMPV6):
         return "icmp_id"
     return "sport" if is_source else "dport"
 
 
-def _fits(tuple_: Tuple, wanted: Range, is_source: bool) -> bool:
-    if wanted.ports is None:
+def _port_in_range(tuple_: Tuple, target: TranslationRange, is_source: bool) -> bool:
+    if target.ports is None:
         return True
-    value = getattr(tuple_, _key(tuple_, is_source))
-    return value is not None and wanted.ports[0] <= value <= wanted.ports[1]
+    value = getattr(tuple_, _port_field(tuple_, is_source))
+    return value is not None and target.ports[0] <= value <= target.ports[1]
 
 
-def _addresses(current: Tuple, wanted: Range, is_source: bool) -> Iterator[IPAddress]:
-    """Those of the range, from its start."""
-    if wanted.addresses is None:
+def _candidate_addresses(
+    current: Tuple, target: TranslationRange, is_source: bool
+) -> Iterator[IPAddress]:
+    """Yield the addresses of the range, from its start."""
+    if target.addresses is None:
         yield current.src if is_source else current.dst
         return
-    first, last = wanted.addresses
+    first, last = target.addresses
     yield first
     for i in range(1, min(int(last) - int(first) + 1, _ATTEMPTS)):
         yield first + i
 
 
-def _ports(state: State, tuple_: Tuple, wanted: Range, is_source: bool) -> Iterator[int]:
-    """The ports to try: those of the range, or for a source those of its kind.
+def _candidate_ports(
+    state: State, tuple_: Tuple, target: TranslationRange, is_source: bool
+) -> Iterator[int]:
+    """Yield the ports to try.
 
-    The keys of GRE are left alone: they are PPTP's, and a new entry is none of its.
+    These are the ports of the range. A source translation without a range stays in the class of
+    its port: 1 to 511, 600 to 1023, or 1024 and above. The kernel changes GRE keys only for
+    PPTP, and an entry that a program creates does not belong to PPTP.
     """
-    if not parts_of(tuple_.proto, state.release) or tuple_.proto == _GRE:
+    if not protocol_fields(tuple_.proto, state.release) or tuple_.proto == _GRE:
         return
-    if wanted.ports is not None:
-        first, last = wanted.ports
+    if target.ports is not None:
+        first, last = target.ports
     elif tuple_.proto in (ICMP, ICMPV6):
         first, last = 0, 65535
     elif not is_source:

@@ -1,7 +1,7 @@
-"""Entries as the kernel tells of them (``ctnetlink_fill_info``), attribute by attribute.
+"""Encode the attributes of entries as the kernel does (``ctnetlink_fill_info``).
 
-Written by hand and not by the codec, so that a fault there can't hide itself. The order is the
-kernel's.
+- The attributes are in the kernel's order.
+- The encoders are written by hand and do not use the codec, so that tests find errors in the codec.
 """
 
 from __future__ import annotations
@@ -26,78 +26,87 @@ from ..uapi.nfnetlink_conntrack import (
     CTA_SYNPROXY,
     CTA_TIMESTAMP,
 )
-from . import ages
-from .ages import Release
+from . import releases
+from .releases import Release
 from .table import ORIG, REPLY, Entry
 from .tuples import pack_tuple
 
-_SIDES: Final = ((ORIG, CTA.COUNTERS_ORIG), (REPLY, CTA.COUNTERS_REPLY))
+_COUNTERS: Final = ((ORIG, CTA.COUNTERS_ORIG), (REPLY, CTA.COUNTERS_REPLY))
 
 
 def tuples(entry: Entry, release: Release) -> Iterator[bytes]:
-    """What every message about an entry begins with."""
+    """Yield the tuples and the zone, with which every message about an entry begins."""
     zone = entry.zone
     both = len(zone.directions) == 2
     for direction, number in ((ORIG, CTA.TUPLE_ORIG), (REPLY, CTA.TUPLE_REPLY)):
-        own = 0 if both else zone.at(direction)
-        yield pack_tuple(number, entry.tuple_at(direction), release, own)
+        tuple_zone = 0 if both else zone.in_direction(direction)
+        yield pack_tuple(number, entry.tuple_at(direction), release, tuple_zone)
     if both and zone.id:
         yield pack(CTA.ZONE, zone.id.to_bytes(2, "big"))
 
 
-def information(
-    entry: Entry, release: Release, now: float, use: int, *, zero: bool
+def entry_attributes(
+    entry: Entry, release: Release, now: float, use: int, *, reset_counters: bool
 ) -> Iterator[bytes]:
-    """An entry in a dump or an answer.
+    """Yield the attributes of an entry in a dump or a reply.
 
-    With ``zero`` the counters are reset when they are come to, whether the message is finished or
-    not: that is how the kernel loses some.
+    :param entry: the entry.
+    :param release: the kernel's release.
+    :param now: the kernel's clock, in seconds.
+    :param use: the reference count of the entry.
+    :param reset_counters: reset the counters when this generator yields them. The kernel resets
+        them before it knows whether the message fits, and loses the counters of entries that do
+        not fit.
     """
     yield from tuples(entry, release)
     yield status(entry)
     yield pack_be32(CTA.MARK, entry.mark)
-    yield identity(entry)
+    yield entry_id(entry)
     yield pack_be32(CTA.USE, use)
     if entry.master is not None:
         yield pack_tuple(CTA.TUPLE_MASTER, entry.master.orig, release)
-    offloaded = entry.status & Status.OFFLOAD and release.has(ages.OFFLOADED_WITHOUT_STATE)
+    offloaded = entry.status & Status.OFFLOAD and release.has(releases.OFFLOADED_WITHOUT_STATE)
     if not offloaded:
         yield timeout(entry, now)
         yield from protoinfo(entry)
-    yield from counters(entry, zero=zero)
+    yield from counters(entry, reset_counters=reset_counters)
     yield from timestamps(entry)
     yield from helper(entry)
     yield from labels(entry)
     yield from seqadj(entry)
     yield from synproxy(entry)
-    for kept in entry.unknown:
-        yield pack(kept.path[-1], kept.payload, nested=kept.nested)
+    for attribute in entry.unknown:
+        yield pack(attribute.path[-1], attribute.payload, nested=attribute.nested)
 
 
 def status(entry: Entry) -> bytes:
+    """Return ``CTA_STATUS``."""
     return pack_be32(CTA.STATUS, entry.status)
 
 
-def identity(entry: Entry) -> bytes:
+def entry_id(entry: Entry) -> bytes:
+    """Return ``CTA_ID``."""
     return pack_be32(CTA.ID, entry.id)
 
 
 def remaining(entry: Entry, now: float) -> int:
-    """Whole seconds until it ends."""
+    """Return the whole seconds until the entry expires."""
     return max(0, int(entry.expires - now))
 
 
 def timeout(entry: Entry, now: float) -> bytes:
+    """Return ``CTA_TIMEOUT``, in seconds."""
     return pack_be32(CTA.TIMEOUT, remaining(entry, now))
 
 
-def counters(entry: Entry, *, zero: bool = False) -> Iterator[bytes]:
+def counters(entry: Entry, *, reset_counters: bool = False) -> Iterator[bytes]:
+    """Yield the counters of both directions if the entry has them."""
     if entry.counters is None:
         return
-    for direction, number in _SIDES:
+    for direction, number in _COUNTERS:
         count = entry.counters[direction]
         packets, octets = count.packets, count.bytes
-        if zero:
+        if reset_counters:
             count.packets = count.bytes = 0
         yield pack_nest(
             number,
@@ -107,15 +116,17 @@ def counters(entry: Entry, *, zero: bool = False) -> Iterator[bytes]:
 
 
 def timestamps(entry: Entry) -> Iterator[bytes]:
-    if entry.started is None:
+    """Yield ``CTA_TIMESTAMP``, in nanoseconds since 1970, if the entry has it."""
+    if entry.start_time is None:
         return
-    parts = [pack(CTA_TIMESTAMP.START, entry.started.to_bytes(8, "big"))]
-    if entry.stopped is not None:
-        parts.append(pack(CTA_TIMESTAMP.STOP, entry.stopped.to_bytes(8, "big")))
+    parts = [pack(CTA_TIMESTAMP.START, entry.start_time.to_bytes(8, "big"))]
+    if entry.stop_time is not None:
+        parts.append(pack(CTA_TIMESTAMP.STOP, entry.stop_time.to_bytes(8, "big")))
     yield pack_nest(CTA.TIMESTAMP, *parts)
 
 
 def helper(entry: Entry) -> Iterator[bytes]:
+    """Yield ``CTA_HELP`` if the entry has a helper."""
     if entry.helper is None or entry.helper.name is None:
         return
     parts = [pack_text(CTA_HELP.NAME, entry.helper.name)]
@@ -125,11 +136,13 @@ def helper(entry: Entry) -> Iterator[bytes]:
 
 
 def labels(entry: Entry) -> Iterator[bytes]:
+    """Yield ``CTA_LABELS`` if any label is set."""
     if entry.labels:
         yield pack(CTA.LABELS, to_words(entry.labels, 16))
 
 
 def seqadj(entry: Entry) -> Iterator[bytes]:
+    """Yield the sequence adjustments of both directions if the entry has any."""
     if entry.seqadj is None or not entry.status & Status.SEQ_ADJUST:
         return
     yield _seqadj(CTA.SEQ_ADJ_ORIG, entry.seqadj[ORIG])
@@ -146,6 +159,7 @@ def _seqadj(number: int, value: SeqAdj) -> bytes:
 
 
 def synproxy(entry: Entry) -> Iterator[bytes]:
+    """Yield ``CTA_SYNPROXY`` if the entry has it."""
     if entry.synproxy is None:
         return
     yield pack_nest(
@@ -157,7 +171,10 @@ def synproxy(entry: Entry) -> Iterator[bytes]:
 
 
 def protoinfo(entry: Entry, *, destroy: bool = False) -> Iterator[bytes]:
-    """The protocol's state; a destroy event has nothing else of it."""
+    """Yield ``CTA_PROTOINFO`` if the protocol has state.
+
+    In a destroy event the kernel reports the state, and none of the other fields.
+    """
     info = entry.protoinfo
     if info is None:
         return
@@ -184,7 +201,7 @@ def _byte(number: int, value: int | None) -> bytes:
 
 
 def _tcp(info: TCPInfo) -> list[bytes]:
-    """The flags' masks are 0 in what the kernel sends."""
+    """Return the TCP attributes other than the state; the kernel sends flags with mask 0."""
     return [
         _byte(CTA_PROTOINFO_TCP.WSCALE_ORIGINAL, info.wscale_orig),
         _byte(CTA_PROTOINFO_TCP.WSCALE_REPLY, info.wscale_reply),

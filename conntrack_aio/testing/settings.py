@@ -1,4 +1,4 @@
-"""The settings as a kernel of some age has them when it starts, and as ``/proc/sys`` shows them."""
+"""Provide the conntrack settings of a kernel release, and access to them as in ``/proc/sys``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, MutableMapping
 from typing import Final
 
 from ..model.settings import SETTINGS, sysctl_of
-from . import ages
-from .ages import Release
+from . import releases
+from .releases import Release
 
 _PREFIX: Final = "net.netfilter."
 _COUNT: Final = "nf_conntrack_count"
@@ -67,60 +67,74 @@ _DEFAULTS: Final = {
     "frag6_low_thresh": 3145728,
     "frag6_high_thresh": 4194304,
 }
-"""By the names of :data:`SETTINGS`, which says of each since when and until when it is there."""
+"""The default values, by the names of :data:`SETTINGS`, which lists the releases with each."""
 
 
 def default_sysctls(release: Release) -> dict[str, int]:
-    """Those that a kernel of this age has. The flow table's module is not loaded."""
-    found = {
+    """Return the settings of a kernel of this release, by name.
+
+    The settings of the flow table are missing: the fake kernel behaves as if that module were not
+    loaded.
+    """
+    settings = {
         sysctl_of(name).removeprefix(_PREFIX): value
         for name, value in _DEFAULTS.items()
-        if _is_there(name, release)
+        if _exists(name, release)
     }
-    if not release.has(ages.EVENTS_AUTODETECT):
-        found["nf_conntrack_events"] = 1
-    found[_OPTMEM_MAX] = 131072 if release.has(ages.LARGE_OPTMEM_MAX) else 20480
-    found[_RMEM_MAX] = 4194304 if release.has(ages.LARGE_RMEM_MAX) else 212992
-    return found
+    if not release.has(releases.EVENTS_AUTODETECT):
+        settings["nf_conntrack_events"] = 1
+    settings[_OPTMEM_MAX] = 131072 if release.has(releases.LARGE_OPTMEM_MAX) else 20480
+    settings[_RMEM_MAX] = 4194304 if release.has(releases.LARGE_RMEM_MAX) else 212992
+    return settings
 
 
-def _is_there(name: str, release: Release) -> bool:
+def _exists(name: str, release: Release) -> bool:
     declared = SETTINGS[name]
     if declared.since and release.series < Release.parse(declared.since).series:
         return False
     return not declared.until or release.series <= Release.parse(declared.until).series
 
 
-class Tree:
-    """The settings by their full names (:class:`~conntrack_aio.proc_sys.SysctlTree`)."""
+class FakeSysctlTree:
+    """The settings by their full names: a :class:`~conntrack_aio.proc_sys.SysctlTree`."""
 
     def __init__(
         self, sysctls: MutableMapping[str, int], count: Callable[[], int], release: Release
     ) -> None:
         self._sysctls = sysctls
         self._count = count
-        self._modes = 2 if release.has(ages.EVENTS_AUTODETECT) else 1
+        self._max_event_mode = 2 if release.has(releases.EVENTS_AUTODETECT) else 1
 
     def read(self, name: str, /) -> str:
-        own = name.removeprefix(_PREFIX)
-        if own == _COUNT:
+        """Return the value of a setting.
+
+        :raises FileNotFoundError: when the kernel does not have the setting.
+        """
+        key = name.removeprefix(_PREFIX)
+        if key == _COUNT:
             return str(self._count())
-        if own not in self._sysctls:
+        if key not in self._sysctls:
             raise _error(errno.ENOENT, name)
-        return str(int(self._sysctls[own]))
+        return str(int(self._sysctls[key]))
 
     def write(self, name: str, value: str | int, /) -> None:
-        own = name.removeprefix(_PREFIX)
+        """Change a setting.
+
+        :raises FileNotFoundError: when the kernel does not have the setting.
+        :raises PermissionError: for the number of entries, which is read-only.
+        :raises OSError: with EINVAL, for a value that the kernel refuses.
+        """
+        key = name.removeprefix(_PREFIX)
         self.read(name)
-        if own == _COUNT:
+        if key == _COUNT:
             raise _error(errno.EACCES, name)
         try:
             number = int(value)
         except ValueError:
             raise _error(errno.EINVAL, name) from None
-        if own == "nf_conntrack_events" and not 0 <= number <= self._modes:
+        if key == "nf_conntrack_events" and not 0 <= number <= self._max_event_mode:
             raise _error(errno.EINVAL, name)
-        self._sysctls[own] = number
+        self._sysctls[key] = number
 
 
 def _error(code: int, name: str) -> OSError:

@@ -1,4 +1,4 @@
-"""Which subsystems the kernel has: a further one is one line here."""
+"""List the nfnetlink subsystems of the fake kernel; a new subsystem is one line here."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from ..uapi.nfnetlink import NFNL_SUBSYS
 from .conntrack import Conntrack
 from .cthelper import UserspaceHelpers
 from .protocol import Subsystem
-from .state import Lack, State
+from .state import State, Unavailable
 from .timeouts import Timeouts
 
-SUBSYSTEMS: Final[Mapping[int, tuple[Lack, Callable[[State], Subsystem]]]] = {
+SUBSYSTEMS: Final[Mapping[int, tuple[Unavailable, Callable[[State], Subsystem]]]] = {
     NFNL_SUBSYS.CTNETLINK: ("ctnetlink", Conntrack),
     NFNL_SUBSYS.CTHELPER: ("cthelper", UserspaceHelpers),
     NFNL_SUBSYS.CTNETLINK_TIMEOUT: ("ctnetlink_timeout", Timeouts),
 }
-"""By number: what a kernel lacks that lacks it, and what makes its handlers.
+"""The subsystems by number: the :data:`.Unavailable` name that removes it, and its class.
 
-A subsystem is a :class:`.Subsystem`: a :class:`.Handler` for each message, with the policy that its
-attributes are read by. A handler gets a :class:`.Call`, answers by it, and raises
-:exc:`.Refused`. It finds flows in :attr:`.State.table`, sends its events by
-:meth:`.State.notify`, and hears of flows that go by :attr:`.State.on_destroy`.
+- A :class:`.Subsystem` has a :class:`.Handler` for each message, with the policy of the message's
+  attributes.
+- A handler gets a :class:`.Call`, sends replies by its methods, and raises :exc:`.Refused`.
+- It finds entries in :attr:`.State.table`, and sends events by :meth:`.State.broadcast`.
+- It registers a callback in :attr:`.State.on_destroy` to delete its objects with their entries.
 """
 
 
 def subsystems_of(state: State) -> dict[int, Subsystem]:
-    """Those that this kernel has."""
+    """Create the subsystems that this kernel has, by number."""
     return {
-        number: make(state)
-        for number, (lack, make) in SUBSYSTEMS.items()
-        if lack not in state.lacks
+        number: create(state)
+        for number, (name, create) in SUBSYSTEMS.items()
+        if name not in state.unavailable
     }

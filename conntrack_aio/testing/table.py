@@ -1,4 +1,4 @@
-"""The table: entries, found by either of their tuples, in the order in which a dump walks them."""
+"""Keep the entries of a namespace: find them by tuple, and walk them in the order of a dump."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ ORIG: Final = 0
 REPLY: Final = 1
 
 
-def _hashed(entry: Entry) -> tuple[int, ...]:
-    """The directions in which an entry is found.
+def _hashed_directions(entry: Entry) -> tuple[int, ...]:
+    """Return the directions whose tuples an entry is hashed by.
 
-    One with ``IPS_NAT_CLASH``, which user space knows as UNTRACKED, has lost a race for its
-    original tuple (``nf_ct_resolve_clash_harder``).
+    An entry with ``IPS_NAT_CLASH`` lost a race for its original tuple, and is hashed only by its
+    reply tuple (``nf_ct_resolve_clash_harder``). User space knows that bit as UNTRACKED.
     """
     return (REPLY,) if entry.status & Status.UNTRACKED else (ORIG, REPLY)
 
 
 @attrs.define
 class Count:
-    """The accounting of one direction."""
+    """The counters of one direction."""
 
     packets: int = 0
     bytes: int = 0
@@ -39,7 +39,7 @@ class Count:
 
 @attrs.define(eq=False)
 class Entry:
-    """An entry (``struct nf_conn``). What is ``None`` is an extension that it lacks."""
+    """An entry (``struct nf_conn``). A field that is ``None`` is an extension that it lacks."""
 
     orig: Tuple
     reply: Tuple
@@ -47,124 +47,133 @@ class Entry:
     family: int
     status: Status = attrs.field(factory=lambda: Status(0))
     expires: float = 0.0
-    """When it ends, by the kernel's clock."""
+    """When the entry expires, in seconds of the kernel's clock."""
     mark: int = 0
     protoinfo: TCPInfo | SCTPInfo | DCCPInfo | None = None
-    """Complete for a protocol that has one, ``None`` for the others."""
+    """The protocol state, with all fields set; ``None`` for a protocol without state."""
     master: Entry | None = None
+    """The master connection of a related entry."""
     counters: tuple[Count, Count] | None = None
-    started: int | None = None
-    stopped: int | None = None
-    helped: bool = False
-    """Whether it has the extension for a helper, which may be detached."""
+    """The counters of the original and of the reply direction."""
+    start_time: int | None = None
+    """When the entry was created, in nanoseconds since 1970."""
+    stop_time: int | None = None
+    """When the entry ended, in nanoseconds since 1970."""
+    has_helper_extension: bool = False
+    """Whether the entry has the extension for a helper, even if its helper was detached."""
     helper: Helper | None = None
     labels: int | None = None
     seqadj: tuple[SeqAdj, SeqAdj] | None = None
     synproxy: SynProxy | None = None
-    emits: bool = False
-    """Whether it has the event cache, without which it never emits an event."""
-    mask: int = -1
-    """The events (``IPCT``) that it emits, if it emits any: a rule may choose them."""
-    missed: int = 0
-    """Events that could not be delivered and go with its next one."""
-    writer: int = 0
-    """The port of the program that deleted it, while that event is undelivered."""
+    has_event_cache: bool = False
+    """Whether the entry has the event cache, without which it never emits an event."""
+    event_mask: int = -1
+    """The events that the entry emits, as ``IPCT`` bits; a rule may select them."""
+    missed_events: int = 0
+    """Events that could not be delivered, and are sent with the next event of the entry."""
+    deleted_by: int = 0
+    """The port id of the program that deleted the entry, until the destroy event is delivered."""
     unknown: tuple[UnknownAttribute, ...] = ()
-    """Attributes of a newer kernel, told in dumps and answers as they are."""
-    children: int = 0
-    """Entries whose master it is: each holds a reference."""
-    slot: int = -1
+    """Attributes of a newer kernel, which dumps and replies have unchanged."""
+    child_count: int = 0
+    """How many entries have this one as their master; each holds a reference."""
+    memory_slot: int = -1
+    """The number of the memory slot, which :meth:`Table.insert` assigns."""
     id: int = 0
     bucket: int = 0
-    dead: bool = False
+    """The number of the hash bucket."""
 
     def tuple_at(self, direction: int) -> Tuple:
+        """Return the tuple of a direction."""
         return self.reply if direction else self.orig
 
 
 class Table:
-    """The entries of one namespace.
+    """The entries of one network namespace.
 
-    The order is that of hash buckets, the newest of a bucket first: it looks random, and is the
-    same at every run.
+    The entries are ordered by hash bucket, and the newest entry of a bucket comes first. This
+    order looks random, and is the same in every run.
     """
 
     def __init__(self, *, hashed_ids: bool) -> None:
         self._hashed_ids = hashed_ids
-        self._found: dict[Tuple, list[tuple[Entry, int]]] = {}
+        self._by_tuple: dict[Tuple, list[tuple[Entry, int]]] = {}
         self._buckets: dict[int, list[Entry]] = {}
         self._order: list[int] = []
         self._free: list[int] = []
-        self._slots = 0
+        self._slot_count = 0
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Entry]:
-        """All of them, in order; the table may change meanwhile."""
+        """Yield all entries in order; the table may change during iteration."""
         for bucket in tuple(self._order):
             yield from tuple(self._buckets.get(bucket, ()))
 
     def find(self, tuple_: Tuple, zone: Zone) -> tuple[Entry, int] | None:
-        """The entry that has the tuple in one of its directions, and in which.
+        """Find the entry that has a tuple in one of its directions, with the same zone there.
 
-        The zones must agree in that direction.
+        :param tuple_: the tuple.
+        :param zone: the zone of the request.
+        :returns: the entry and the direction, or ``None``.
         """
-        for entry, direction in self._found.get(tuple_, ()):
-            if entry.zone.at(direction) == zone.at(direction):
+        for entry, direction in self._by_tuple.get(tuple_, ()):
+            if entry.zone.in_direction(direction) == zone.in_direction(direction):
                 return entry, direction
         return None
 
-    def taken(self, tuple_: Tuple, zone: Zone, but: Entry | None = None) -> bool:
-        """Whether another entry has the tuple."""
+    def is_taken(self, tuple_: Tuple, zone: Zone, ignored: Entry | None = None) -> bool:
+        """Return whether an entry other than ``ignored`` has the tuple in this zone."""
         return any(
-            entry is not but and entry.zone.at(direction) == zone.at(direction)
-            for entry, direction in self._found.get(tuple_, ())
+            entry is not ignored
+            and entry.zone.in_direction(direction) == zone.in_direction(direction)
+            for entry, direction in self._by_tuple.get(tuple_, ())
         )
 
     def insert(self, entry: Entry) -> None:
-        """Add one, and give it its id.
+        """Insert an entry and assign its id.
 
-        The id is made of the tuple and of the place in memory, which is given to the next when one
-        is gone: made again at once, an entry has the same id.
+        The id is computed from the tuple and from the address in memory. The slot of a deleted
+        entry is used for the next one. So an entry that is deleted and created again at once has
+        the same id.
         """
         if self._free:
-            entry.slot = self._free.pop()
+            entry.memory_slot = self._free.pop()
         else:
-            entry.slot = self._slots
-            self._slots += 1
-        digest = zlib.crc32(repr((entry.orig, entry.zone.at(ORIG))).encode())
-        place = 0x80010000 + 320 * entry.slot
-        entry.id = zlib.crc32(digest.to_bytes(4, "big"), place) if self._hashed_ids else place
-        entry.bucket = digest >> 14  # 262,144 of them
-        for direction in _hashed(entry):
-            self._found.setdefault(entry.tuple_at(direction), []).insert(0, (entry, direction))
+            entry.memory_slot = self._slot_count
+            self._slot_count += 1
+        digest = zlib.crc32(repr((entry.orig, entry.zone.in_direction(ORIG))).encode())
+        address = 0x80010000 + 320 * entry.memory_slot
+        entry.id = zlib.crc32(digest.to_bytes(4, "big"), address) if self._hashed_ids else address
+        entry.bucket = digest >> 14  # one of 262,144 buckets
+        for direction in _hashed_directions(entry):
+            self._by_tuple.setdefault(entry.tuple_at(direction), []).insert(0, (entry, direction))
         if entry.bucket not in self._buckets:
             insort(self._order, entry.bucket)
         self._buckets.setdefault(entry.bucket, []).insert(0, entry)
         self._count += 1
 
     def remove(self, entry: Entry) -> None:
-        """Take one out."""
-        entry.dead = True
-        for direction in _hashed(entry):
-            found = self._found[entry.tuple_at(direction)]
+        """Remove an entry."""
+        for direction in _hashed_directions(entry):
+            found = self._by_tuple[entry.tuple_at(direction)]
             found.remove((entry, direction))
             if not found:
-                del self._found[entry.tuple_at(direction)]
+                del self._by_tuple[entry.tuple_at(direction)]
         bucket = self._buckets[entry.bucket]
         bucket.remove(entry)
         if not bucket:
             del self._buckets[entry.bucket]
             del self._order[bisect_left(self._order, entry.bucket)]
-        self._free.append(entry.slot)
+        self._free.append(entry.memory_slot)
         self._count -= 1
 
-    def bucket_from(self, number: int) -> tuple[int, list[Entry]] | None:
-        """The first bucket with entries from ``number`` on, and a copy of it."""
-        place = bisect_left(self._order, number)
-        if place == len(self._order):
+    def next_bucket(self, number: int) -> tuple[int, list[Entry]] | None:
+        """Return the first bucket from ``number`` on that has entries: its number and a copy."""
+        index = bisect_left(self._order, number)
+        if index == len(self._order):
             return None
-        bucket = self._order[place]
+        bucket = self._order[index]
         return bucket, list(self._buckets[bucket])

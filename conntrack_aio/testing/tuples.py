@@ -1,4 +1,4 @@
-"""Tuples and zones, as ctnetlink reads and writes them (``ctnetlink_parse_tuple_filter``)."""
+"""Parse and encode tuples and zones as ctnetlink does (``ctnetlink_parse_tuple_filter``)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..model.tuples import ICMP, ICMPV6, TCP, UDP, Tuple
 from ..netlink.attributes import pack, pack_nest
 from ..uapi.nf_internals import CTA_FILTER_F
 from ..uapi.nfnetlink_conntrack import CTA, CTA_IP, CTA_PROTO, CTA_TUPLE
-from . import ages
-from .ages import Release
+from . import releases
 from .attributes import ADDRESS6, NEST, U8, U16, U32, Policy, Refused, parse_nest, u16
+from .releases import Release
 
 ALL_FLAGS: Final = 0xFFF
-"""What a whole tuple consists of: every ``CTA_FILTER_F``."""
+"""The flags of a complete tuple: every ``CTA_FILTER_F``."""
 
 _F = CTA_FILTER_F
 _PROTO_FLAGS: Final = ALL_FLAGS & ~(
@@ -35,28 +35,32 @@ _IP_POLICY: Final[Policy] = {
 }
 
 
-class _Part(NamedTuple):
-    """A field of the tuple: its attribute, its flag in a filter, and its size."""
+class ProtocolField(NamedTuple):
+    """A field of a tuple that depends on the protocol."""
 
     name: str
+    """The name of the field in :class:`Tuple`."""
     number: CTA_PROTO
+    """The attribute."""
     flag: CTA_FILTER_F
+    """The flag of the field in a filter."""
     size: int
+    """The length of the attribute's payload, in bytes."""
 
 
 _PORTS: Final = (
-    _Part("sport", CTA_PROTO.SRC_PORT, _F.CTA_PROTO_SRC_PORT, 2),
-    _Part("dport", CTA_PROTO.DST_PORT, _F.CTA_PROTO_DST_PORT, 2),
+    ProtocolField("sport", CTA_PROTO.SRC_PORT, _F.CTA_PROTO_SRC_PORT, 2),
+    ProtocolField("dport", CTA_PROTO.DST_PORT, _F.CTA_PROTO_DST_PORT, 2),
 )
 _ICMP: Final = (
-    _Part("icmp_id", CTA_PROTO.ICMP_ID, _F.CTA_PROTO_ICMP_ID, 2),
-    _Part("icmp_type", CTA_PROTO.ICMP_TYPE, _F.CTA_PROTO_ICMP_TYPE, 1),
-    _Part("icmp_code", CTA_PROTO.ICMP_CODE, _F.CTA_PROTO_ICMP_CODE, 1),
+    ProtocolField("icmp_id", CTA_PROTO.ICMP_ID, _F.CTA_PROTO_ICMP_ID, 2),
+    ProtocolField("icmp_type", CTA_PROTO.ICMP_TYPE, _F.CTA_PROTO_ICMP_TYPE, 1),
+    ProtocolField("icmp_code", CTA_PROTO.ICMP_CODE, _F.CTA_PROTO_ICMP_CODE, 1),
 )
 _ICMPV6: Final = (
-    _Part("icmp_id", CTA_PROTO.ICMPV6_ID, _F.CTA_PROTO_ICMPV6_ID, 2),
-    _Part("icmp_type", CTA_PROTO.ICMPV6_TYPE, _F.CTA_PROTO_ICMPV6_TYPE, 1),
-    _Part("icmp_code", CTA_PROTO.ICMPV6_CODE, _F.CTA_PROTO_ICMPV6_CODE, 1),
+    ProtocolField("icmp_id", CTA_PROTO.ICMPV6_ID, _F.CTA_PROTO_ICMPV6_ID, 2),
+    ProtocolField("icmp_type", CTA_PROTO.ICMPV6_TYPE, _F.CTA_PROTO_ICMPV6_TYPE, 1),
+    ProtocolField("icmp_code", CTA_PROTO.ICMPV6_CODE, _F.CTA_PROTO_ICMPV6_CODE, 1),
 )
 _PORT_PROTOCOLS: Final = frozenset({TCP, UDP, 47, 132})
 _INVERTIBLE: Final = {
@@ -65,47 +69,56 @@ _INVERTIBLE: Final = {
 }
 
 
-def parts_of(proto: int, release: Release) -> tuple[_Part, ...]:
-    """What this kernel tells one tuple of the protocol from another by."""
+def protocol_fields(proto: int, release: Release) -> tuple[ProtocolField, ...]:
+    """Return the fields that this kernel tracks in tuples of the protocol."""
     if proto == ICMP:
         return _ICMP
     if proto == ICMPV6:
         return _ICMPV6
-    ported = (
+    has_ports = (
         proto in _PORT_PROTOCOLS
-        or (proto == 33 and release.has(ages.DCCP_TRACKED))
-        or (proto == 136 and release.has(ages.UDPLITE_TRACKED))
+        or (proto == 33 and release.has(releases.DCCP_TRACKED))
+        or (proto == 136 and release.has(releases.UDPLITE_TRACKED))
     )
-    return _PORTS if ported else ()
+    return _PORTS if has_ports else ()
 
 
 @attrs.frozen
 class Zone:
-    """A zone (``struct nf_conntrack_zone``): of both directions, or of one."""
+    """A conntrack zone of one or both directions (``struct nf_conntrack_zone``)."""
 
     id: int = 0
     directions: frozenset[int] = frozenset({0, 1})
+    """The directions that the zone is for: 0 is the original direction, 1 the reply."""
 
-    def at(self, direction: int) -> int:
-        """The zone that counts in a direction (0 original, 1 reply)."""
+    def in_direction(self, direction: int) -> int:
+        """Return the zone id of a direction: 0 is the original direction, 1 the reply."""
         return self.id if direction in self.directions else 0
 
 
 def parse_zone(attributes: Mapping[int, bytes]) -> Zone:
-    """``CTA_ZONE``, or the default zone."""
+    """Return the zone in ``CTA_ZONE``, or the default zone."""
     return Zone(u16(attributes[CTA.ZONE])) if CTA.ZONE in attributes else Zone()
 
 
-def parse_parts(
+def parse_tuple_fields(
     data: bytes, family: int, zone: Zone | None, direction: int, flags: int, release: Release
 ) -> tuple[dict[str, object], Zone]:
-    """The flagged fields of a tuple by their names in :class:`Tuple`, and the zone with its own.
+    """Parse the fields of a tuple that the flags select.
 
-    ``zone`` is that of the request; ``None`` where a tuple may have none of its own. Raises
-    :exc:`Refused`.
+    :param data: the nest of the tuple.
+    :param family: the address family of the request.
+    :param zone: the zone of the request, or ``None`` if the tuple must not have a zone.
+    :param direction: the direction of the tuple: 0 is the original direction, 1 the reply.
+    :param flags: the fields to parse, as ``CTA_FILTER_F`` bits.
+    :param release: the kernel's release.
+    :returns: the fields by their names in :class:`Tuple`, and the zone of the request or of the
+        tuple.
+
+    :raises Refused: when a selected field is missing or not valid.
     """
     nest = parse_nest(data, CTA_TUPLE.ZONE, _TUPLE_POLICY)
-    if family not in (AF_INET, AF_INET6) and release.has(ages.TUPLE_FAMILY_CHECKED):
+    if family not in (AF_INET, AF_INET6) and release.has(releases.TUPLE_FAMILY_CHECKED):
         raise Refused(errno.EOPNOTSUPP)
     fields: dict[str, object] = {}
     if flags & (_F.CTA_IP_SRC | _F.CTA_IP_DST):
@@ -124,16 +137,22 @@ def parse_parts(
 def parse_tuple(
     data: bytes, family: int, zone: Zone | None, direction: int, release: Release
 ) -> tuple[Tuple, Zone]:
-    """A whole tuple, and the zone with its own. Raises :exc:`Refused`."""
-    fields, zone = parse_parts(data, family, zone, direction, ALL_FLAGS, release)
+    """Parse a complete tuple; see :func:`parse_tuple_fields` for the parameters.
+
+    :returns: the tuple, and the zone of the request or of the tuple.
+
+    :raises Refused: when a field is missing or not valid.
+    """
+    fields, zone = parse_tuple_fields(data, family, zone, direction, ALL_FLAGS, release)
     if "src" not in fields:
-        # Of a family that old kernels don't check: there is no such entry, and can't be one.
+        # The family is neither IPv4 nor IPv6, which old kernels do not check. No entry has such a
+        # tuple.
         raise Refused(errno.ENOENT)
     return make_tuple(fields), zone
 
 
 def make_tuple(fields: Mapping[str, object]) -> Tuple:
-    """A tuple of its fields by name, as the request has them: mapped addresses stay IPv6."""
+    """Create a tuple from its fields; IPv4-mapped addresses stay IPv6, as in the request."""
     return raw(Tuple)(**fields)
 
 
@@ -162,41 +181,50 @@ def _parse_addresses(data: bytes, family: int, flags: int) -> dict[str, object]:
 def _parse_proto(data: bytes, flags: int, release: Release) -> dict[str, object]:
     nest = parse_nest(data, CTA_PROTO.ICMPV6_CODE, {CTA_PROTO.NUM: U8})
     proto = _required(nest, CTA_PROTO.NUM)[0]
-    parts = parts_of(proto, release)
+    tracked = protocol_fields(proto, release)
     parse_nest(
-        data, CTA_PROTO.ICMPV6_CODE, {part.number: U16 if part.size == 2 else U8 for part in parts}
+        data,
+        CTA_PROTO.ICMPV6_CODE,
+        {field.number: U16 if field.size == 2 else U8 for field in tracked},
     )
     fields: dict[str, object] = {"proto": proto}
-    for part in sorted(parts, key=lambda part: part.flag):
-        if not flags & part.flag:
+    for field in sorted(tracked, key=lambda field: field.flag):
+        if not flags & field.flag:
             continue
-        value = int.from_bytes(_required(nest, part.number)[: part.size], "big")
-        if part.name == "icmp_type" and value not in _INVERTIBLE[proto]:
+        value = int.from_bytes(_required(nest, field.number)[: field.size], "big")
+        if field.name == "icmp_type" and value not in _INVERTIBLE[proto]:
             raise Refused(errno.EINVAL)
-        fields[part.name] = value
+        fields[field.name] = value
     return fields
 
 
 def pack_tuple(number: int, tuple_: Tuple, release: Release, zone: int = 0) -> bytes:
-    """The nest of a tuple; ``zone`` is one of this direction alone."""
+    """Encode the nest of a tuple.
+
+    :param number: the attribute.
+    :param tuple_: the tuple.
+    :param release: the kernel's release.
+    :param zone: the zone of this direction, or 0 if the zone is that of both directions.
+    """
     v4 = isinstance(tuple_.src, IPv4Address)
     addresses = pack_nest(
         CTA_TUPLE.IP,
         pack(CTA_IP.V4_SRC if v4 else CTA_IP.V6_SRC, tuple_.src.packed),
         pack(CTA_IP.V4_DST if v4 else CTA_IP.V6_DST, tuple_.dst.packed),
     )
-    parts = [
-        pack(part.number, (getattr(tuple_, part.name) or 0).to_bytes(part.size, "big"))
-        for part in parts_of(tuple_.proto, release)
+    fields = [
+        pack(field.number, (getattr(tuple_, field.name) or 0).to_bytes(field.size, "big"))
+        for field in protocol_fields(tuple_.proto, release)
     ]
-    proto = pack_nest(CTA_TUPLE.PROTO, pack(CTA_PROTO.NUM, bytes([tuple_.proto])), *parts)
-    own = pack(CTA_TUPLE.ZONE, zone.to_bytes(2, "big")) if zone else b""
-    return pack_nest(number, addresses, proto, own)
+    proto = pack_nest(CTA_TUPLE.PROTO, pack(CTA_PROTO.NUM, bytes([tuple_.proto])), *fields)
+    zone_part = pack(CTA_TUPLE.ZONE, zone.to_bytes(2, "big")) if zone else b""
+    return pack_nest(number, addresses, proto, zone_part)
 
 
-def normal(tuple_: Tuple, release: Release) -> Tuple:
-    """With what this kernel tells tuples of the protocol apart by, and nothing else."""
+def normalize(tuple_: Tuple, release: Release) -> Tuple:
+    """Return the tuple with only the fields that this kernel tracks in its protocol."""
     fields = {
-        part.name: getattr(tuple_, part.name) or 0 for part in parts_of(tuple_.proto, release)
+        field.name: getattr(tuple_, field.name) or 0
+        for field in protocol_fields(tuple_.proto, release)
     }
     return make_tuple({"src": tuple_.src, "dst": tuple_.dst, "proto": tuple_.proto} | fields)

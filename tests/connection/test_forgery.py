@@ -12,7 +12,7 @@ from support.scripted import FORGER, ScriptedKernel, error_message
 
 from conntrack_aio import Connection
 from conntrack_aio.codec.messages import CT_NEW
-from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.testing import FakeSocket, ReceivedRequest
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
@@ -51,7 +51,7 @@ async def test_nobody_else_can_send_to_the_request_socket(
 async def test_a_forged_answer() -> None:
     """Even if it got through: who sent it is looked at."""
 
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         socket.deliver(error_message(asked.seq, 2), sender=FORGER)
         socket.ack(asked)
 
@@ -62,9 +62,9 @@ async def test_a_forged_answer() -> None:
 
 
 async def test_a_forged_entry_in_a_dump() -> None:
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         socket.deliver(b"anything", sender=FORGER)
-        socket.answer(asked, CT_NEW, flows.payload(flows.tcp()))
+        socket.reply(asked, CT_NEW, flows.payload(flows.tcp()))
         socket.done(asked)
 
     async with ScriptedKernel(script).connect() as conn:

@@ -203,7 +203,7 @@ async def test_it_never_shrinks_when_privileges_are_dropped() -> None:
     kernel.sysctls["net.core.rmem_max"] = 15_000
     async with kernel.connect(receive_buffer=50_000, receive_buffer_max=1 << 20) as conn:
         stream = conn.events()
-        kernel._state.lacks |= {"initial CAP_NET_ADMIN"}
+        kernel._state.unavailable |= {"initial CAP_NET_ADMIN"}
         kernel.sockets[-1].overrun(1)
         with pytest.raises(EventsLost):
             await anext(stream)

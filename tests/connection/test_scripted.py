@@ -26,7 +26,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.codec.messages import CT_NEW
 from conntrack_aio.netlink import messages
-from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
+from conntrack_aio.testing import FakeKernel, FakeSocket, ReceivedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ GARBAGE = b"\xff\xff\xff\xff" * 6
 FLOW = flows.payload(flows.tcp())
 
 
-def silent(socket: FakeSocket, asked: Asked) -> None:
+def silent(socket: FakeSocket, asked: ReceivedRequest) -> None:
     """A kernel that does not answer."""
 
 
@@ -67,7 +67,7 @@ async def test_a_late_answer_is_waited_for() -> None:
         tasks.start_soon(conn.delete, flows.tcp())
         await anyio.wait_all_tasks_blocked()
         socket = kernel.sockets[0]
-        socket.ack(socket.asked[-1])
+        socket.ack(socket.requests[-1])
 
 
 async def test_an_answer_after_its_caller_went_away_is_dropped() -> None:
@@ -76,13 +76,13 @@ async def test_an_answer_after_its_caller_went_away_is_dropped() -> None:
         with pytest.raises(NoReply):
             await conn.delete(flows.tcp())
         socket = kernel.sockets[0]
-        socket.ack(socket.asked[-1], errno.ENOENT)
+        socket.ack(socket.requests[-1], errno.ENOENT)
         assert await conn.count() == 3
         assert conn.client_statistics().stray_replies == 1
 
 
 async def test_a_lost_answer_is_not_taken_for_success() -> None:
-    def overrun(socket: FakeSocket, asked: Asked) -> None:
+    def overrun(socket: FakeSocket, asked: ReceivedRequest) -> None:
         socket.fail(errno.ENOBUFS)
 
     async with ScriptedKernel(overrun).connect() as conn:
@@ -94,9 +94,9 @@ async def test_a_lost_answer_is_not_taken_for_success() -> None:
 
 async def test_a_refusal_ends_its_datagram() -> None:
     """The first of two requests is refused for want of privilege, the second is not answered."""
-    seen: list[Asked] = []
+    seen: list[ReceivedRequest] = []
 
-    def refuse_once(socket: FakeSocket, asked: Asked) -> None:
+    def refuse_once(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if not seen:
             socket.ack(asked, errno.EPERM)
         seen.append(asked)
@@ -107,8 +107,8 @@ async def test_a_refusal_ends_its_datagram() -> None:
 
 
 async def test_an_answer_that_is_marked_multipart_stands_alone() -> None:
-    def answer(socket: FakeSocket, asked: Asked) -> None:
-        socket.answer(asked, CT_NEW, FLOW, flags=2)
+    def answer(socket: FakeSocket, asked: ReceivedRequest) -> None:
+        socket.reply(asked, CT_NEW, FLOW, flags=2)
         socket.ack(asked)
 
     async with ScriptedKernel(answer).connect() as conn:
@@ -122,7 +122,7 @@ async def test_an_answer_without_an_entry() -> None:
 
 
 async def test_garbage_for_an_answer() -> None:
-    def garbage(socket: FakeSocket, asked: Asked) -> None:
+    def garbage(socket: FakeSocket, asked: ReceivedRequest) -> None:
         socket.deliver(GARBAGE)
         socket.ack(asked)
 
@@ -152,8 +152,8 @@ async def read_all(conn: Connection) -> int:
 
 
 async def test_a_dump_that_stops_halfway() -> None:
-    def half(socket: FakeSocket, asked: Asked) -> None:
-        socket.answer(asked, CT_NEW, FLOW)
+    def half(socket: FakeSocket, asked: ReceivedRequest) -> None:
+        socket.reply(asked, CT_NEW, FLOW)
 
     async with ScriptedKernel(half).connect() as conn:
         with pytest.raises(NoReply, match="did not continue the dump"):
@@ -168,9 +168,9 @@ async def test_a_dump_that_comes_later() -> None:
     async def answer() -> None:
         await anyio.to_thread.run_sync(started.wait)
         socket = kernel.sockets[1]
-        socket.answer(socket.asked[0], CT_NEW, FLOW)
+        socket.reply(socket.requests[0], CT_NEW, FLOW)
         await read.wait()
-        socket.done(socket.asked[0])
+        socket.done(socket.requests[0])
 
     read = anyio.Event()
     async with kernel.connect(reply_timeout=5) as conn, anyio.create_task_group() as tasks:
@@ -182,8 +182,8 @@ async def test_a_dump_that_comes_later() -> None:
 
 
 async def test_a_dump_that_is_interrupted() -> None:
-    def interrupted(socket: FakeSocket, asked: Asked) -> None:
-        socket.answer(asked, CT_NEW, FLOW, flags=2 | 0x10)
+    def interrupted(socket: FakeSocket, asked: ReceivedRequest) -> None:
+        socket.reply(asked, CT_NEW, FLOW, flags=2 | 0x10)
         socket.done(asked)
 
     async with ScriptedKernel(interrupted).connect() as conn:
@@ -208,7 +208,7 @@ async def test_a_dump_that_ends_with_an_acknowledgement_is_empty() -> None:
 
 
 async def test_an_entry_that_is_none_is_told_in_its_place() -> None:
-    def broken(socket: FakeSocket, asked: Asked) -> None:
+    def broken(socket: FakeSocket, asked: ReceivedRequest) -> None:
         good = messages.pack(CT_NEW, 2, asked.seq, FLOW)
         bad = messages.pack(CT_NEW, 2, asked.seq, FLOW[:-2])
         socket.deliver(good + bad + good)
@@ -228,7 +228,7 @@ async def test_an_entry_that_is_none_is_told_in_its_place() -> None:
 
 
 async def test_a_dump_that_turns_into_garbage_ends() -> None:
-    def garbage(socket: FakeSocket, asked: Asked) -> None:
+    def garbage(socket: FakeSocket, asked: ReceivedRequest) -> None:
         socket.deliver(messages.pack(CT_NEW, 2, asked.seq, FLOW) + GARBAGE)
 
     async with ScriptedKernel(garbage).connect() as conn:
@@ -239,7 +239,7 @@ async def test_a_dump_that_turns_into_garbage_ends() -> None:
 
 
 async def test_a_datagram_that_does_not_fit_is_not_read_as_a_shorter_one() -> None:
-    def huge(socket: FakeSocket, asked: Asked) -> None:
+    def huge(socket: FakeSocket, asked: ReceivedRequest) -> None:
         socket.deliver(bytes(70_000))
 
     async with ScriptedKernel(huge).connect() as conn:
@@ -257,7 +257,7 @@ async def test_walks_run_off_the_loop_and_requests_beside_them_too() -> None:
     walking, go_on = threading.Event(), threading.Event()
     threads: dict[int, int] = {}
 
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         threads[asked.type] = threading.get_ident()
         if asked.flags & 0x300 == 0x300:
             walking.set()
@@ -279,7 +279,7 @@ async def test_walks_run_off_the_loop_and_requests_beside_them_too() -> None:
 async def test_a_flush_runs_off_the_loop() -> None:
     threads: list[int] = []
 
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         threads.append(threading.get_ident())
         socket.ack(asked)
 

@@ -34,7 +34,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.sandbox import traffic
-from conntrack_aio.testing import ages
+from conntrack_aio.testing import releases
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
@@ -169,7 +169,7 @@ async def test_three_thousand_networks(lab: Lab, conn: Connection) -> None:
         if stream.kernel_filter is not None and stream.kernel_filter.exact:
             assert told.datagrams_received == 61
         assert stream.kernel_filter is not None
-        assert stream.kernel_filter.exact or not RELEASE.has(ages.LARGE_OPTMEM_MAX)
+        assert stream.kernel_filter.exact or not RELEASE.has(releases.LARGE_OPTMEM_MAX)
 
 
 @pytest.mark.parametrize("memory", [20480, 4096, 100])

@@ -22,7 +22,7 @@ from conntrack_aio import Flow, Match
 from conntrack_aio.filters.program import EventFilter, compile_program
 from conntrack_aio.netlink.bpf import MAX_INSTRUCTIONS, Instruction, Program
 from conntrack_aio.netlink.socket import NetlinkSocket
-from conntrack_aio.testing import ages, bpf
+from conntrack_aio.testing import bpf, releases
 
 
 def passes(filter_: EventFilter | None, flow: Flow) -> bool:
@@ -211,7 +211,7 @@ def test_the_kernel_takes_three_thousand_networks(
     pipe: tuple[socket.socket, NetlinkSocket],
 ) -> None:
     """Or, within the 20 KiB that older kernels have for programs, three hundred."""
-    nets = networks(3000 if RELEASE.has(ages.LARGE_OPTMEM_MAX) else 300)
+    nets = networks(3000 if RELEASE.has(releases.LARGE_OPTMEM_MAX) else 300)
     filter_ = strictly(compile_program(Match(orig_src=nets).node))
     pipe[1].attach(filter_.program)
     for net in (*nets[:50], *nets[-50:]):

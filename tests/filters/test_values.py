@@ -262,8 +262,8 @@ def test_status() -> None:
     assert Match(status="unreplied") == ~Match(status="seen_reply") == Match("status unreplied")
     assert Match(status_unset="unreplied") == Match(status="seen_reply")
     either = "status seen_reply or status assured"
-    for several in ([Status.SEEN_REPLY, Status.ASSURED], ("seen_reply", 4), {"0x2", "assured"}):
-        assert Match(status=several) == Match("status in {seen_reply, assured}") == Match(either)
+    for several in ([Status.SEEN_REPLY, Status.ASSURED], ("seen_reply", 4), iter(["0x2", 4])):
+        assert Match(status=several) == Match(either) == Match("status in {seen_reply, assured}")
     assert Match(status_unset=6) == ~Match(status=2) & ~Match(status=4)
     assert Match(status_unset=[2, 4]) == ~Match(status=2) | ~Match(status=4)
     assert Match(status="assured|unreplied") == Match(status=4, status_unset=2)

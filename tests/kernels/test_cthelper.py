@@ -14,7 +14,7 @@ from support.release import RELEASE, release_text
 from support.wire import attr, be32, nest
 
 from conntrack_aio import ExpectPolicy, HelperStatus, UserspaceHelper
-from conntrack_aio.testing import FakeKernel, ages
+from conntrack_aio.testing import FakeKernel, releases
 from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
 
 pytestmark = [
@@ -87,7 +87,7 @@ async def test_an_update_may_give_all_classes_the_limits_of_the_first(
             made = await conn.helpers.get("limits", AF_INET, 6)
             seen.append((codes(answers), [attrs.astuple(each) for each in made.policies]))
             await conn.helpers.delete(*made.key)
-    data = ("data", 9, 10) if RELEASE.has(ages.HELPER_LIMITS_EACH) else ("data", 7, 8)
+    data = ("data", 9, 10) if RELEASE.has(releases.HELPER_LIMITS_EACH) else ("data", 7, 8)
     assert seen == [([0], [("control", 7, 8), data])] * 2
 
 

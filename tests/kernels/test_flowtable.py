@@ -16,7 +16,7 @@ from support.release import RELEASE
 
 from conntrack_aio import Connection, EventType, NotFound, ResourceBusy, Status, Tuple
 from conntrack_aio.proc_sys import set_sysctl
-from conntrack_aio.testing import ages
+from conntrack_aio.testing import releases
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
@@ -33,7 +33,7 @@ table inet t {
 }
 """
 
-DELETED = RELEASE.has(ages.OFFLOADED_DELETED)
+DELETED = RELEASE.has(releases.OFFLOADED_DELETED)
 
 
 @pytest.fixture

@@ -21,15 +21,15 @@ from conntrack_aio import (
     Tuple,
     UDPTimeouts,
 )
-from conntrack_aio.testing import ages
+from conntrack_aio.testing import releases
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
 needs_dccp = pytest.mark.skipif(
-    not RELEASE.has(ages.DCCP_TRACKED), reason="this kernel tracks no DCCP"
+    not RELEASE.has(releases.DCCP_TRACKED), reason="this kernel tracks no DCCP"
 )
 needs_udplite = pytest.mark.skipif(
-    not RELEASE.has(ages.UDPLITE_TRACKED), reason="this kernel tracks no UDP-Lite"
+    not RELEASE.has(releases.UDPLITE_TRACKED), reason="this kernel tracks no UDP-Lite"
 )
 
 DCCP, UDPLITE = 33, 136

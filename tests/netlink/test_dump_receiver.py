@@ -18,7 +18,7 @@ from conntrack_aio.netlink.exchange import Request
 from conntrack_aio.netlink.messages import walk as messages_in
 from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.netlink.threads import Threads
-from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.testing import FakeSocket, ReceivedRequest
 
 pytestmark = [pytest.mark.anyio]
 
@@ -56,12 +56,12 @@ def bench() -> Generator[Bench]:
         socket.close()
 
 
-def entry(asked: Asked, number: int) -> bytes:
+def entry(asked: ReceivedRequest, number: int) -> bytes:
     return messages.pack(0x100, 2, asked.seq, number.to_bytes(4, "big"))
 
 
 def entries(count: int, *, end: bool = True) -> Script:
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         for number in range(count):
             socket.deliver(entry(asked, number))
         if end:
@@ -105,8 +105,8 @@ async def test_several_are_one(bench: Bench) -> None:
 
 
 async def test_one_of_several_fails(bench: Bench) -> None:
-    def script(socket: FakeSocket, asked: Asked) -> None:
-        socket.answer(asked, messages.ERROR, (-errno.EIO).to_bytes(4, "little", signed=True))
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
+        socket.reply(asked, messages.ERROR, (-errno.EIO).to_bytes(4, "little", signed=True))
 
     receiver = bench.receiver(entries(1), script, entries(1))
     assert await receiver.receive()
@@ -129,9 +129,9 @@ async def test_only_so_much_is_received_ahead(bench: Bench) -> None:
 
 
 async def test_what_came_before_a_failure_is_handed_out_first(bench: Bench) -> None:
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         socket.deliver(entry(asked, 0))
-        socket.answer(asked, messages.ERROR, (-errno.EIO).to_bytes(4, "little", signed=True))
+        socket.reply(asked, messages.ERROR, (-errno.EIO).to_bytes(4, "little", signed=True))
 
     receiver = bench.receiver(script)
     assert await receiver.receive()
@@ -150,7 +150,7 @@ async def test_a_read_that_fails(bench: Bench, code: int) -> None:
 
 
 async def test_a_datagram_that_is_too_large_is_an_error_in_its_place(bench: Bench) -> None:
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         socket.deliver(entry(asked, 0))
         socket.deliver(bytes(70_000))
 
@@ -162,7 +162,7 @@ async def test_a_datagram_that_is_too_large_is_an_error_in_its_place(bench: Benc
 
 
 async def test_an_unexpected_error_on_the_thread_is_raised(bench: Bench) -> None:
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         raise ZeroDivisionError
 
     receiver = bench.receiver(script)
@@ -180,7 +180,7 @@ async def test_a_dump_without_an_end_times_out(bench: Bench) -> None:
 
 async def test_more_may_come_later(bench: Bench) -> None:
     """The real kernel has the next chunk ready at once; a scripted one may be slower."""
-    asked_by: list[Asked] = []
+    asked_by: list[ReceivedRequest] = []
     receiver = bench.receiver(lambda socket, asked: asked_by.append(asked), patience=10)
     fake = bench.sockets[0]
 
@@ -200,7 +200,7 @@ async def test_closed_while_the_thread_is_in_a_system_call(bench: Bench) -> None
     """The task wakes at once; the socket closes when the thread is done with it."""
     inside, go_on = threading.Event(), threading.Event()
 
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         inside.set()
         go_on.wait(10)
 
@@ -223,7 +223,7 @@ async def test_a_kernel_that_never_returns_times_out(bench: Bench) -> None:
     """The thread stays in its system call; the socket closes when that returns."""
     inside, go_on = threading.Event(), threading.Event()
 
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         inside.set()
         go_on.wait(10)
 

@@ -21,7 +21,7 @@ from support.scripted import lone_socket
 from conntrack_aio.errors import KernelError, PermissionDenied, ResourceExhausted
 from conntrack_aio.netlink import messages, nsid_resolver
 from conntrack_aio.netlink.nsid_resolver import NsidResolver
-from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.testing import FakeSocket, ReceivedRequest
 from conntrack_aio.uapi.rtnetlink import RTM
 
 pytestmark = pytest.mark.anyio
@@ -68,7 +68,7 @@ class World:
         # The sequence number is that of the request behind it, which may equal one of ours.
         self.notifications.deliver(messages.pack(kind, 0, 1, nsid_payload(id), port=4711))
 
-    def _answer(self, socket: FakeSocket, asked: Asked) -> None:
+    def _answer(self, socket: FakeSocket, asked: ReceivedRequest) -> None:
         self.threads.add(threading.get_ident())
         (fd,) = struct.unpack("=I", asked.payload[8:12])
         name = Path(os.readlink(f"/proc/self/fd/{fd}")).name
@@ -76,7 +76,7 @@ class World:
         if self.refusal:
             socket.ack(asked, self.refusal)
             return
-        socket.answer(asked, RTM.NEWNSID, nsid_payload(self.ids.get(name, -1)), flags=0)
+        socket.reply(asked, RTM.NEWNSID, nsid_payload(self.ids.get(name, -1)), flags=0)
         socket.ack(asked)
 
     async def names(self, *ids: int | None, drained: bool = True) -> list[str | None]:
@@ -306,11 +306,11 @@ def test_without_descriptors_for_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_late_answers_are_not_taken_for_others(world: World) -> None:
     """The answers to an earlier look-up have other sequence numbers."""
     answer = world._answer
-    held: list[Asked] = []
+    held: list[ReceivedRequest] = []
     world.answer = lambda socket, asked: held.append(asked)
     assert await world.names(1) == [None]
     for asked in held:
-        world.lookups.answer(asked, RTM.NEWNSID, nsid_payload(2), flags=0)
+        world.lookups.reply(asked, RTM.NEWNSID, nsid_payload(2), flags=0)
     world.answer = answer
     assert await world.names(1, 2) == ["blue", "green"]
 
@@ -351,7 +351,7 @@ async def test_an_id_that_was_reassigned_while_nothing_came(world: World) -> Non
 async def test_an_id_that_is_reassigned_during_a_look_up(world: World) -> None:
     plain = world._answer
 
-    def change(socket: FakeSocket, asked: Asked) -> None:
+    def change(socket: FakeSocket, asked: ReceivedRequest) -> None:
         plain(socket, asked)
         world.notify(RTM.DELNSID, 1)
         world.notify(RTM.NEWNSID, 1)
@@ -407,7 +407,7 @@ async def test_closed_during_a_look_up(world: World) -> None:
     plain = world._answer
     started, go_on = threading.Event(), threading.Event()
 
-    def slow(socket: FakeSocket, asked: Asked) -> None:
+    def slow(socket: FakeSocket, asked: ReceivedRequest) -> None:
         started.set()
         assert go_on.wait(5)
         plain(socket, asked)

@@ -25,18 +25,18 @@ from conntrack_aio.netlink.pipeline import (
     RequestWindow,
 )
 from conntrack_aio.netlink.threads import Threads
-from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.testing import FakeSocket, ReceivedRequest
 
 pytestmark = pytest.mark.anyio
 
 DONE = Failure(0)
 
 
-def acknowledge(socket: FakeSocket, asked: Asked) -> None:
+def acknowledge(socket: FakeSocket, asked: ReceivedRequest) -> None:
     socket.ack(asked)
 
 
-def silent(socket: FakeSocket, asked: Asked) -> None:
+def silent(socket: FakeSocket, asked: ReceivedRequest) -> None:
     """A kernel that does not answer."""
 
 
@@ -67,14 +67,14 @@ async def test_every_request_is_answered() -> None:
         for window in windows:
             await pipe.finish(window)
         assert [window.failures for window in windows] == [[DONE] * 3, [DONE] * 2]
-        assert [len(asked.payload) for asked in fake.asked] == [4] * 5
+        assert [len(asked.payload) for asked in fake.requests] == [4] * 5
         assert len(fake.sent) == 2
         assert pipe.requests == 5
         assert pipe.stray_replies == pipe.overruns == 0
 
 
 async def test_refusals_are_of_the_request_that_was_refused() -> None:
-    def refuse_some(socket: FakeSocket, asked: Asked) -> None:
+    def refuse_some(socket: FakeSocket, asked: ReceivedRequest) -> None:
         socket.ack(asked, errno.EEXIST if asked.payload[0] % 2 else 0)
 
     with pipeline(refuse_some) as (pipe, _):
@@ -85,8 +85,8 @@ async def test_refusals_are_of_the_request_that_was_refused() -> None:
 
 
 async def test_replies_are_of_the_request_that_was_answered() -> None:
-    def answer(socket: FakeSocket, asked: Asked) -> None:
-        socket.answer(asked, 0x100, asked.payload)
+    def answer(socket: FakeSocket, asked: ReceivedRequest) -> None:
+        socket.reply(asked, 0x100, asked.payload)
         socket.ack(asked)
 
     with pipeline(answer) as (pipe, _):
@@ -137,13 +137,13 @@ async def test_a_window_that_is_too_large_goes_in_several_datagrams() -> None:
         assert window.failures == [DONE] * 100
         assert len(fake.sent) == 4
         assert max(map(len, fake.sent)) <= 128 * 1024
-        assert [asked.seq for asked in fake.asked] == list(range(1, 101))
+        assert [asked.seq for asked in fake.requests] == list(range(1, 101))
 
 
 async def test_the_loop_goes_on_while_a_thread_sends() -> None:
     gate = threading.Event()
 
-    def wait(socket: FakeSocket, asked: Asked) -> None:
+    def wait(socket: FakeSocket, asked: ReceivedRequest) -> None:
         assert gate.wait(10)
         socket.ack(asked)
 
@@ -167,7 +167,7 @@ async def test_the_loop_goes_on_while_a_thread_sends() -> None:
 async def test_finishing_can_be_cancelled_and_called_again() -> None:
     gate = threading.Event()
 
-    def wait(socket: FakeSocket, asked: Asked) -> None:
+    def wait(socket: FakeSocket, asked: ReceivedRequest) -> None:
         assert gate.wait(10)
         socket.ack(asked)
 
@@ -186,9 +186,9 @@ async def test_finishing_can_be_cancelled_and_called_again() -> None:
 
 async def test_a_refusal_for_lack_of_privilege_ends_its_datagram_alone() -> None:
     """The kernel does not answer the rest of the datagram, but answers the next one."""
-    seen: list[Asked] = []
+    seen: list[ReceivedRequest] = []
 
-    def refuse_first(socket: FakeSocket, asked: Asked) -> None:
+    def refuse_first(socket: FakeSocket, asked: ReceivedRequest) -> None:
         seen.append(asked)
         if len(seen) == 1:
             socket.ack(asked, errno.EPERM)
@@ -212,7 +212,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 async def test_an_answer_that_was_lost_is_not_waited_for() -> None:
-    def lose_one(socket: FakeSocket, asked: Asked) -> None:
+    def lose_one(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.seq == 2:
             socket.overrun()
         else:
@@ -229,7 +229,7 @@ async def test_an_answer_that_was_lost_is_not_waited_for() -> None:
 
 
 async def test_garbage_among_the_answers() -> None:
-    def garbage(socket: FakeSocket, asked: Asked) -> None:
+    def garbage(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.seq == 1:
             socket.deliver(b"\xff\xff\xff\xff" * 6)
         else:
@@ -248,7 +248,7 @@ async def test_a_late_answer_is_waited_for() -> None:
             tasks.start_soon(pipe.finish, window)
             await anyio.to_thread.run_sync(wait_for, lambda: window.sent)
             await anyio.wait_all_tasks_blocked()
-            for asked in fake.asked:
+            for asked in fake.requests:
                 fake.ack(asked)
         assert window.failures == [DONE] * 2
 
@@ -259,17 +259,17 @@ async def test_an_answer_that_never_comes_is_given_up() -> None:
         await pipe.finish(window)
         assert window.failures == [None]
         # If the answer comes after all, it is a stray reply.
-        fake.ack(fake.asked[0])
+        fake.ack(fake.requests[0])
         last = push(pipe, 1)
         await anyio.to_thread.run_sync(wait_for, lambda: last.sent)
-        fake.ack(fake.asked[1])
+        fake.ack(fake.requests[1])
         await pipe.finish(last)
         assert last.failures == [DONE]
         assert pipe.stray_replies == 1
 
 
 async def test_what_another_program_sends_is_ignored() -> None:
-    def forge(socket: FakeSocket, asked: Asked) -> None:
+    def forge(socket: FakeSocket, asked: ReceivedRequest) -> None:
         socket.deliver(socket.error_message(asked, errno.ENOENT), FORGER)
         socket.ack(asked)
 
@@ -296,7 +296,7 @@ async def test_a_send_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_an_error_on_the_thread_is_raised_by_finish() -> None:
-    def fault(socket: FakeSocket, asked: Asked) -> None:
+    def fault(socket: FakeSocket, asked: ReceivedRequest) -> None:
         raise ZeroDivisionError
 
     with pipeline(fault) as (pipe, _):
@@ -312,7 +312,7 @@ async def test_closing_wakes_the_waiting_task_and_sends_no_more() -> None:
     files = OpenFiles()
     gate, begun = threading.Event(), threading.Event()
 
-    def wait(socket: FakeSocket, asked: Asked) -> None:
+    def wait(socket: FakeSocket, asked: ReceivedRequest) -> None:
         begun.set()
         assert gate.wait(10)
 

@@ -18,7 +18,7 @@ from conntrack_aio.netlink.receiving import (
     wait_for_answers,
 )
 from conntrack_aio.netlink.socket import NetlinkSocket
-from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.testing import FakeSocket, ReceivedRequest
 
 GET = Request("get", "it", 0x101, 0, b"\0\0\0\0")
 
@@ -34,7 +34,7 @@ def sent(script: Script | None, requests: Exchange) -> tuple[NetlinkSocket, Fake
     return socket, fake
 
 
-def acknowledge(socket: FakeSocket, asked: Asked) -> None:
+def acknowledge(socket: FakeSocket, asked: ReceivedRequest) -> None:
     socket.ack(asked)
 
 
@@ -56,7 +56,7 @@ def test_nothing_is_read_for_requests_that_are_answered() -> None:
 def test_an_empty_queue_ends_the_answers() -> None:
     requests = exchange()
     socket, fake = sent(None, requests)
-    fake.ack(fake.asked[1])
+    fake.ack(fake.requests[1])
     assert not receive_answers(socket, requests)
     assert [response.failure is None for response in requests.responses] == [True, False]
     socket.close()
@@ -65,7 +65,7 @@ def test_an_empty_queue_ends_the_answers() -> None:
 def test_a_lack_of_privilege_answers_the_rest() -> None:
     requests = exchange(3)
     socket, fake = sent(None, requests)
-    fake.ack(fake.asked[0], errno.EPERM)
+    fake.ack(fake.requests[0], errno.EPERM)
     assert receive_answers(socket, requests)
     socket.close()
 
@@ -74,7 +74,7 @@ def test_an_overrun_loses_answers_and_the_others_count() -> None:
     requests = exchange()
     socket, fake = sent(None, requests)
     fake.fail(errno.ENOBUFS)
-    fake.ack(fake.asked[1])
+    fake.ack(fake.requests[1])
     assert not receive_answers(socket, requests)
     assert requests.lossy
     assert requests.unreadable is None
@@ -96,7 +96,7 @@ def test_garbage_is_raised_and_receiving_can_continue() -> None:
     requests = exchange(1)
     socket, fake = sent(None, requests)
     fake.deliver(b"\xff" * 24)
-    fake.ack(fake.asked[0])
+    fake.ack(fake.requests[0])
     with pytest.raises(DecodeError):
         receive_answers(socket, requests)
     assert receive_answers(socket, requests)
@@ -111,7 +111,7 @@ async def test_late_answers_are_waited_for() -> None:
         tasks.start_soon(
             wait_for_answers, socket, requests, 10, lambda: receive_answers(socket, requests)
         )
-        for asked in fake.asked:
+        for asked in fake.requests:
             await anyio.wait_all_tasks_blocked()
             fake.ack(asked)
     assert requests.done
@@ -132,7 +132,7 @@ async def test_waiting_ends_after_the_timeout_or_at_once_if_answers_are_lost(los
 
 
 def test_a_response_for_each_request() -> None:
-    def refuse_second(socket: FakeSocket, asked: Asked) -> None:
+    def refuse_second(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.seq < 3:
             socket.ack(asked, errno.ENOENT if asked.seq == 2 else 0)
 
@@ -148,7 +148,7 @@ def test_a_response_for_each_request() -> None:
 def test_an_exchange_on_a_socket_of_its_own(
     monkeypatch: pytest.MonkeyPatch, code: int | None, error: type[Exception] | None
 ) -> None:
-    def answer(socket: FakeSocket, asked: Asked) -> None:
+    def answer(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if code is not None:
             socket.ack(asked, code)
 

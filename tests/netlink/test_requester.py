@@ -18,7 +18,7 @@ from conntrack_aio.netlink import requester as requester_module
 from conntrack_aio.netlink.exchange import Request, Response
 from conntrack_aio.netlink.requester import Requester
 from conntrack_aio.netlink.table_walks import table_walks
-from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.testing import FakeSocket, ReceivedRequest
 
 GET = Request("get", "it", 0x101, 0, b"\0\0\0\0")
 
@@ -59,7 +59,7 @@ class Slow:
     def __init__(self) -> None:
         self.inside, self.go_on = threading.Event(), threading.Event()
 
-    def __call__(self, fake: FakeSocket, asked: Asked) -> None:
+    def __call__(self, fake: FakeSocket, asked: ReceivedRequest) -> None:
         if not self.inside.is_set():
             self.inside.set()
             assert self.go_on.wait(10)
@@ -113,7 +113,7 @@ async def test_a_kernel_that_never_returns_times_out(
         assert [response.error for response in received] == [None]
         (response,) = await requester.run([GET])
         assert response.error is None
-    assert len(fake.asked) == 2  # the request that timed out in the queue was never sent
+    assert len(fake.requests) == 2  # the request that timed out in the queue was never sent
     socket.close()
 
 
@@ -136,5 +136,5 @@ async def test_calls_that_are_cancelled_leave_no_threads_that_wait(turns: int) -
     with anyio.fail_after(10):
         (response,) = await requester.run([GET])
     assert response.error is None
-    assert len(fake.asked) <= 2
+    assert len(fake.requests) <= 2
     requester.close()

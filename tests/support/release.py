@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from conntrack_aio.testing.ages import Release
+from conntrack_aio.testing.releases import Release
 
 
 def release_text() -> str:

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from conntrack_aio.connecting import Connecting
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.socket import NetlinkSocket
-from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
+from conntrack_aio.testing import FakeKernel, FakeSocket, ReceivedRequest
 
 from . import flows
 
 FORGER = (4711, 0)
 
-Script = Callable[[FakeSocket, Asked], None]
+Script = Callable[[FakeSocket, ReceivedRequest], None]
 """What the kernel does about a request: mostly, :meth:`FakeSocket.deliver` something."""
 
 
@@ -22,7 +22,7 @@ class ScriptedKernel(FakeKernel):
     """It has three entries, and acknowledges what no script is for."""
 
     def __init__(self, script: Script | None = None) -> None:
-        super().__init__(flows=map(flows.tcp, range(3)), script=self._respond)
+        super().__init__(flows=map(flows.tcp, range(3)), on_request=self._respond)
         self.answer: Script = script or (lambda socket, asked: socket.ack(asked))
 
     def connect(  # type: ignore[override]
@@ -31,7 +31,7 @@ class ScriptedKernel(FakeKernel):
         """A connection that does not wait long, whose streams hold 166 events."""
         return super().connect(receive_buffer=106496, offload=offload, reply_timeout=reply_timeout)
 
-    def _respond(self, socket: FakeSocket, asked: Asked) -> bool:
+    def _respond(self, socket: FakeSocket, asked: ReceivedRequest) -> bool:
         if asked.verb == "count":
             return False
         self.answer(socket, asked)
@@ -41,12 +41,12 @@ class ScriptedKernel(FakeKernel):
 def lone_socket(script: Script | None = None) -> tuple[NetlinkSocket, FakeSocket]:
     """A socket of no connection, and its other end, which answers nothing by itself."""
 
-    def respond(socket: FakeSocket, asked: Asked) -> bool:
+    def respond(socket: FakeSocket, asked: ReceivedRequest) -> bool:
         if script is not None:
             script(socket, asked)
         return True
 
-    kernel = FakeKernel(script=respond)
+    kernel = FakeKernel(on_request=respond)
     socket = kernel._socket_factory.open()
     return socket, kernel.sockets[0]
 

@@ -76,7 +76,7 @@ async def _in_a_comparison(kernel: FakeKernel, conn: Connection, table: FlowTabl
         kernel.change(flows.tcp(number), mark=number + 1)
     delayed = kernel.delay("dump")
     table._keeper._want()
-    while delayed.asked is None:
+    while delayed.request is None:
         await anyio.lowlevel.checkpoint()
     await table.aclose()
 
@@ -93,7 +93,7 @@ async def _fail_looking_up(kernel: FakeKernel, conn: Connection, table: FlowTabl
     kernel.sysctls["nf_conntrack_events"] = 0
     kernel.add(flows.tcp(COUNT))
     for entry in kernel._state.table:
-        entry.emits = True
+        entry.has_event_cache = True
     kernel.change(flows.tcp(COUNT), mark=9)
     with anyio.fail_after(5), contextlib.suppress(ConntrackError):
         await table.synced()

@@ -38,7 +38,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.codec.messages import CT_NEW
 from conntrack_aio.netlink.socket import RECEIVE_SIZE
-from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
+from conntrack_aio.testing import FakeKernel, FakeSocket, ReceivedRequest
 from conntrack_aio.uapi.nfnetlink import NFNLGRP
 
 pytestmark = pytest.mark.anyio
@@ -63,7 +63,7 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 
 def verbs(kernel: FakeKernel) -> list[str]:
-    return [asked.verb for asked in kernel.asked]
+    return [asked.verb for asked in kernel.requests]
 
 
 async def check(kernel: FakeKernel, table: FlowTable) -> None:
@@ -248,7 +248,7 @@ async def test_no_shortage_ends_a_table(
         assert len(table) == 3
         said = [each for each in caplog.records if "can't be compared" in each.message]
         assert len(said) == 1, "it is logged once"
-    kernel._faults._waiting.clear()
+    kernel._faults._pending.clear()
     await eventually(lambda: not table.behind)
     kernel.add(flows.tcp(7))
     await check(kernel, table)
@@ -288,7 +288,7 @@ async def test_a_table_is_not_opened_under_a_shortage(kernel: FakeKernel, begin:
             begin(table, kernel, patch)
             with anyio.fail_after(5), pytest.raises(PASSING):
                 await table.__aenter__()
-        kernel._faults._waiting.clear()
+        kernel._faults._pending.clear()
         assert conn.client_statistics().open_tables == conn.client_statistics().open_streams == 0
         async with conn.table() as table:
             assert len(table) == 3
@@ -342,7 +342,7 @@ async def test_a_dump_that_ends_with_what_is_no_message(
     monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
     left = times
 
-    def answer(socket: FakeSocket, asked: Asked) -> bool:
+    def answer(socket: FakeSocket, asked: ReceivedRequest) -> bool:
         nonlocal left
         if asked.verb != "dump" or not left:
             return False
@@ -350,7 +350,7 @@ async def test_a_dump_that_ends_with_what_is_no_message(
         socket.deliver(bytes(RECEIVE_SIZE + 4))
         return True
 
-    kernel.script = answer
+    kernel.on_request = answer
     kernel.overrun()
     kernel.remove(kernel.flows[0])
     await check(kernel, table)
@@ -446,7 +446,7 @@ async def test_a_table_that_is_rehashed_is_read_again(kernel: FakeKernel, table:
     kernel.overrun()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(table.synced)
-        while delayed.asked is None:
+        while delayed.request is None:
             await anyio.lowlevel.checkpoint()
         _rehash(kernel)
         delayed.release()
@@ -464,12 +464,12 @@ async def test_one_that_is_rehashed_again_and_again(
     """At last each entry that was not found is asked for."""
     monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
 
-    def rehash(socket: FakeSocket, asked: Asked) -> bool:
+    def rehash(socket: FakeSocket, asked: ReceivedRequest) -> bool:
         if asked.verb == "dump":
             _rehash(kernel)
         return False
 
-    kernel.script = rehash
+    kernel.on_request = rehash
     with anyio.fail_after(5):
         await table.reconcile()
     await check(kernel, table)
@@ -482,13 +482,13 @@ async def test_an_entry_that_no_dump_can_tell(kernel: FakeKernel, table: FlowTab
     for flow in kernel.flows[:2]:
         kernel.remove(flow)  # and nobody is told
 
-    def tell_what_is_none(socket: FakeSocket, asked: Asked) -> bool:
+    def tell_what_is_none(socket: FakeSocket, asked: ReceivedRequest) -> bool:
         if asked.verb == "dump":
-            socket.answer(asked, CT_NEW, b"\2\0\0\0" + b"\xff" * 8)
+            socket.reply(asked, CT_NEW, b"\2\0\0\0" + b"\xff" * 8)
             socket.done(asked)
         return asked.verb == "dump"
 
-    kernel.script = tell_what_is_none
+    kernel.on_request = tell_what_is_none
     await check(kernel, table)
     assert len(table) == 1
     assert verbs(kernel).count("get") == 3
@@ -663,7 +663,7 @@ async def test_a_change_that_is_reported_is_none(
     async with kernel.connect() as conn, conn.table(reconcile=0.02) as table:
         if during:
             delayed = kernel.delay("dump")
-            await until(lambda: delayed.asked is not None)
+            await until(lambda: delayed.request is not None)
         REPORTED[which](kernel)
         if during:
             delayed.release()

@@ -1,4 +1,4 @@
-"""Each test of what the kernel does runs twice: with the fake one, and with the real one."""
+"""Run each test of kernel behavior twice: with the fake kernel and with the real one."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from support.effort import GUEST
 from support.release import RELEASE
 
 from conntrack_aio.netlink.socket import NetlinkSocket
-from conntrack_aio.testing import FakeKernel, ages
+from conntrack_aio.testing import FakeKernel, releases
 
 _SIZES_ARE_IMITATED = os.uname().machine == "x86_64" and not GUEST
+"""Whether the fake kernel imitates the memory sizes of this machine's kernel."""
 
 
 @pytest.fixture(params=["fake", REAL])
 def anykernel(request: pytest.FixtureRequest) -> AnyKernel:
-    """A kernel without flows, whose flows all emit events."""
+    """Return a kernel without flows, whose new flows all emit events."""
     if request.param == "fake":
         return Fake(FakeKernel("6.18", sysctls={"nf_conntrack_events": 1}))
     for marker in request.node.iter_markers("since"):
         (name,) = marker.args
-        if not RELEASE.has(getattr(ages, name)):
-            pytest.skip(f"what this shows came later than this kernel: {name}")
+        if not RELEASE.has(getattr(releases, name)):
+            pytest.skip(f"this kernel does not have the feature {name}")
     if request.node.get_closest_marker("sizes") and not _SIZES_ARE_IMITATED:
-        pytest.skip("the sizes of the kernel's memory are another's")
+        pytest.skip("the memory sizes of this machine's kernel are not imitated")
     return Real(request.getfixturevalue("lab"))
 
 
@@ -34,8 +35,8 @@ Opener = Callable[..., NetlinkSocket]
 
 
 @pytest.fixture
-def opened(anykernel: AnyKernel) -> Iterator[Opener]:
-    """Opens sockets, and closes them."""
+def open_socket(anykernel: AnyKernel) -> Iterator[Opener]:
+    """Return a function that opens a socket and joins groups; close the sockets after the test."""
     sockets: list[NetlinkSocket] = []
 
     def open_one(receive_buffer: int | None = None, groups: tuple[int, ...] = ()) -> NetlinkSocket:

@@ -1,4 +1,4 @@
-"""The bulk verbs, on the fake and on the real kernel: the same outcomes."""
+"""Bulk operations have the same outcomes with the fake and with the real kernel."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def marks(conn: Connection) -> list[int | None]:
     return sorted(flow.mark or 0 for flow in await conn.list())
 
 
-async def test_create_many(conn: Connection) -> None:
+async def test_create_many_returns_an_outcome_for_each_flow(conn: Connection) -> None:
     new = [flows.tcp(number, mark=number) for number in range(600)]
     outcomes = await conn.create_many(new)
     assert outcomes == [Outcome(flow) for flow in new]
@@ -48,7 +48,7 @@ async def test_create_many(conn: Connection) -> None:
     assert await marks(conn) == list(range(600))
 
 
-async def test_each_failure_is_its_own_items(conn: Connection) -> None:
+async def test_a_failure_affects_only_its_own_item(conn: Connection) -> None:
     await conn.create(flows.tcp(2))
     bad = flows.tcp(4)
     bad.timeout = None
@@ -68,7 +68,7 @@ async def test_each_failure_is_its_own_items(conn: Connection) -> None:
     assert await conn.count() == 4
 
 
-async def test_of_bad_items_alone_nothing_is_sent(conn: Connection) -> None:
+async def test_no_request_is_sent_if_no_item_can_be_encoded(conn: Connection) -> None:
     bad = attrs.evolve(flows.tcp(), mark=-1)
     before = conn.client_statistics().requests
     (outcome,) = await conn.create_many([bad])
@@ -77,10 +77,14 @@ async def test_of_bad_items_alone_nothing_is_sent(conn: Connection) -> None:
     assert await conn.create_many([]) == []
 
 
-async def test_create_many_with_translations(conn: Connection) -> None:
-    own = NewFlow(flows.tcp(3), nat_src="192.0.2.3", nat_dst=NATRange.of("192.0.2.4", 8080))
+async def test_create_many_applies_the_translation_of_the_call_or_of_the_item(
+    conn: Connection,
+) -> None:
+    with_own_nat = NewFlow(
+        flows.tcp(3), nat_src="192.0.2.3", nat_dst=NATRange.of("192.0.2.4", 8080)
+    )
     outcomes = await conn.create_many(
-        [flows.tcp(1), own, NewFlow(flows.tcp(5))], nat_src="192.0.2.1"
+        [flows.tcp(1), with_own_nat, NewFlow(flows.tcp(5))], nat_src="192.0.2.1"
     )
     assert [outcome.error for outcome in outcomes] == [None] * 3
     assert (await conn.get(flows.tcp(1))).reply.dst == NATRange.of("192.0.2.1").address_min
@@ -88,7 +92,7 @@ async def test_create_many_with_translations(conn: Connection) -> None:
     assert (await conn.get(flows.tcp(5))).nat is None
 
 
-async def test_a_table_is_made_again(conn: Connection) -> None:
+async def test_a_dumped_table_can_be_restored(conn: Connection) -> None:
     await conn.create_many(map(flows.tcp, range(5)))
     await conn.create(flows.udp6(), nat_src="2001:db8::9", nat_dst=NATRange(port_min=5353))
     before = {(flow.orig, flow.reply, flow.status) for flow in await conn.list()}
@@ -99,7 +103,7 @@ async def test_a_table_is_made_again(conn: Connection) -> None:
     assert {(flow.orig, flow.reply, flow.status) for flow in await conn.list()} == before
 
 
-async def test_update_many(conn: Connection) -> None:
+async def test_update_many_takes_flows_and_tuples_of_either_direction(conn: Connection) -> None:
     await conn.create_many(flows.tcp(number, mark=0x50 + number) for number in range(4))
     targets = [flows.tcp(0), flows.tcp(1).orig, flows.tcp(2).reply, flows.tcp(9)]
     outcomes = await conn.update_many(targets, mark=0x90, mark_mask=0xF0)
@@ -109,34 +113,36 @@ async def test_update_many(conn: Connection) -> None:
     assert await marks(conn) == [0x53, 0x90, 0x91, 0x92]
 
 
-async def test_update_many_with_a_status(conn: Connection) -> None:
+async def test_update_many_sets_status_bits(conn: Connection) -> None:
     await conn.create_many(map(flows.tcp, range(3)))
-    live = await conn.list()
-    outcomes = await conn.update_many(live, status=Status.ASSURED, mark=3)
+    current = await conn.list()
+    outcomes = await conn.update_many(current, status=Status.ASSURED, mark=3)
     assert [outcome.error for outcome in outcomes] == [None] * 3
     assert {flow.status for flow in await conn.list()} == {Status.CONFIRMED | Status.ASSURED}
-    (refused, _, _) = await conn.update_many(live, status=Status.DYING)
+    (refused, _, _) = await conn.update_many(current, status=Status.DYING)
     assert isinstance(refused.error, EncodeError)
 
 
-async def test_update_many_changes_the_very_flows(conn: Connection) -> None:
+async def test_update_many_does_not_change_an_entry_with_another_id(conn: Connection) -> None:
     await conn.create(flows.tcp(1))
-    made = await conn.create(flows.tcp(2))
-    gone = attrs.evolve(made, id=(made.id or 0) ^ 1)
-    outcomes = await conn.update_many([gone, made], mark=7)
+    created = await conn.create(flows.tcp(2))
+    other = attrs.evolve(created, id=(created.id or 0) ^ 1)
+    outcomes = await conn.update_many([other, created], mark=7)
     assert isinstance(outcomes[0].error, NotFound)
     assert "Another flow, with another id" in str(outcomes[0].error)
     assert outcomes[1].ok
     assert await marks(conn) == [0, 7]
 
 
-async def test_update_many_of_the_same_flow(conn: Connection) -> None:
-    made = await conn.create(flows.tcp(1))
-    outcomes = await conn.update_many([made] * 5, status=Status.ASSURED | Status.SEEN_REPLY)
+async def test_update_many_accepts_the_same_flow_several_times(conn: Connection) -> None:
+    created = await conn.create(flows.tcp(1))
+    outcomes = await conn.update_many([created] * 5, status=Status.ASSURED | Status.SEEN_REPLY)
     assert [outcome.error for outcome in outcomes] == [None] * 5
 
 
-async def test_update_many_says_where_there_is_no_room(anykernel: AnyKernel) -> None:
+async def test_update_many_sets_sequence_adjustments_of_existing_flows(
+    anykernel: AnyKernel,
+) -> None:
     seqadj = SeqAdj(correction_pos=1, offset_before=2, offset_after=3)
     async with anykernel.connect() as conn:
         await conn.create_many(map(flows.tcp, range(2)))
@@ -146,19 +152,25 @@ async def test_update_many_says_where_there_is_no_room(anykernel: AnyKernel) -> 
         assert {flow.seqadj_orig for flow in await conn.list()} == {seqadj}
 
 
-async def test_an_update_of_nothing_is_refused_at_once(conn: Connection) -> None:
+async def test_an_update_that_changes_nothing_is_refused_at_once(conn: Connection) -> None:
     with pytest.raises(EncodeError, match="changes nothing"):
         conn.update_many([])
     outcomes = await conn.update_many([flows.tcp()], mark=1 << 32)
     assert isinstance(outcomes[0].error, EncodeError)
 
 
-async def test_delete_many(conn: Connection) -> None:
+async def test_delete_many_deletes_only_the_targets(conn: Connection) -> None:
     await conn.create_many(map(flows.tcp, range(10)))
-    live = {flow.orig: flow for flow in await conn.list()}
-    other = attrs.evolve(live[flows.tcp(0).orig], id=1)
-    targets = [flows.tcp(1), flows.tcp(2).orig, flows.tcp(3).reply, live[flows.tcp(4).orig], other]
-    outcomes = await conn.delete_many([*targets, "a word"])  # type: ignore[list-item]
+    current = {flow.orig: flow for flow in await conn.list()}
+    other = attrs.evolve(current[flows.tcp(0).orig], id=1)
+    targets = [
+        flows.tcp(1),
+        flows.tcp(2).orig,
+        flows.tcp(3).reply,
+        current[flows.tcp(4).orig],
+        other,
+    ]
+    outcomes = await conn.delete_many([*targets, "not a flow"])  # type: ignore[list-item]
     assert [outcome.ok for outcome in outcomes] == [True] * 4 + [False] * 2
     assert isinstance(outcomes[4].error, NotFound)
     assert isinstance(outcomes[5].error, EncodeError)
@@ -167,7 +179,7 @@ async def test_delete_many(conn: Connection) -> None:
     }
 
 
-async def test_zones(conn: Connection) -> None:
+async def test_bulk_operations_honor_zones(conn: Connection) -> None:
     await conn.create_many(attrs.evolve(flows.tcp(n), zone=4) for n in range(3))
     assert not any(outcome.ok for outcome in await conn.delete_many([flows.tcp(0)]))
     assert all(outcome.ok for outcome in await conn.delete_many([flows.tcp(0)], zone=4))
@@ -175,7 +187,7 @@ async def test_zones(conn: Connection) -> None:
     assert await marks(conn) == [0, 1]
 
 
-async def test_outcomes_one_by_one_and_in_lists(conn: Connection) -> None:
+async def test_outcomes_can_be_read_one_by_one_and_in_batches(conn: Connection) -> None:
     new = [flows.tcp(number) for number in range(300)]
     async with conn.create_many(new) as bulk:
         first = await anext(bulk)
@@ -185,7 +197,7 @@ async def test_outcomes_one_by_one_and_in_lists(conn: Connection) -> None:
     assert conn.client_statistics().open_bulks == 0
 
 
-async def test_an_async_iterable(conn: Connection) -> None:
+async def test_a_dump_can_be_the_source_of_a_bulk_operation(conn: Connection) -> None:
     await conn.create_many(flows.tcp(number, mark=number % 2) for number in range(600))
     async with conn.dump(Match(mark=1)) as dump:
         outcomes = await conn.delete_many(dump)
@@ -194,21 +206,21 @@ async def test_an_async_iterable(conn: Connection) -> None:
     assert await marks(conn) == [0] * 300
 
 
-async def test_an_async_iterable_that_uses_the_connection(conn: Connection) -> None:
-    async def fresh() -> AsyncIterator[Flow]:
+async def test_the_source_may_use_the_connection(conn: Connection) -> None:
+    async def source() -> AsyncIterator[Flow]:
         for number in range(20):
             assert await conn.count() >= 0
             yield flows.tcp(number)
 
-    assert all(outcome.ok for outcome in await conn.create_many(fresh()))
+    assert all(outcome.ok for outcome in await conn.create_many(source()))
     assert await conn.count() == 20
 
 
-async def test_what_came_is_sent_while_the_next_is_waited_for(conn: Connection) -> None:
-    """The iterable sees its first items made before it gives another."""
+async def test_items_are_sent_while_the_source_is_awaited(conn: Connection) -> None:
+    """The source sees its first flows in the table before it yields the third one."""
     seen: list[int] = []
 
-    async def fresh() -> AsyncIterator[Flow]:
+    async def source() -> AsyncIterator[Flow]:
         for number in (1, 2):
             yield flows.tcp(number)
         with anyio.fail_after(5):
@@ -217,12 +229,12 @@ async def test_what_came_is_sent_while_the_next_is_waited_for(conn: Connection) 
         seen.append(await conn.count())
         yield flows.tcp(3)
 
-    async with conn.create_many(fresh()) as bulk:
+    async with conn.create_many(source()) as bulk:
         assert [outcome.ok async for outcome in bulk] == [True] * 3
     assert seen == [2]
 
 
-async def test_a_consumer_that_uses_the_connection(conn: Connection) -> None:
+async def test_the_consumer_may_use_the_connection(conn: Connection) -> None:
     async with conn.create_many(map(flows.tcp, range(300))) as bulk:
         async for outcome in bulk:
             if outcome.item.orig.src.packed[-1] == 0:
@@ -230,8 +242,8 @@ async def test_a_consumer_that_uses_the_connection(conn: Connection) -> None:
     assert await conn.count() == 298
 
 
-async def test_stop_on_error(conn: Connection) -> None:
-    """What was on its way with the error is told, and then it ends."""
+async def test_stop_on_error_ends_after_the_requests_in_flight(conn: Connection) -> None:
+    """The outcomes of requests that were sent with the failed one are reported too."""
     await conn.create(flows.tcp(5))
     async with conn.create_many(map(flows.tcp, range(2000)), stop_on_error=True) as bulk:
         outcomes = [outcome async for outcome in bulk]
@@ -240,22 +252,22 @@ async def test_stop_on_error(conn: Connection) -> None:
     assert await conn.count() == len(outcomes)
 
 
-async def test_stop_at_what_can_not_be_encoded(conn: Connection) -> None:
+async def test_stop_on_error_stops_at_an_item_that_cannot_be_encoded(conn: Connection) -> None:
     bad = attrs.evolve(flows.tcp(1), mark=-1)
     new = [flows.tcp(0), bad, flows.tcp(2)]
     outcomes = await conn.create_many(new, stop_on_error=True)
     assert [outcome.item for outcome in outcomes] == new[:2]
     assert await conn.count() == 1
     outcomes = await conn.update_many(
-        [flows.tcp(0), "a word", flows.tcp(9)],  # type: ignore[list-item]
+        [flows.tcp(0), "not a flow", flows.tcp(9)],  # type: ignore[list-item]
         mark=1,
         stop_on_error=True,
     )
     assert [outcome.ok for outcome in outcomes] == [True, False]
 
 
-async def test_an_iterable_that_fails(conn: Connection) -> None:
-    """Its exception leaves as it is, after the outcomes of the items before."""
+async def test_the_exception_of_the_source_follows_the_outcomes_before_it(conn: Connection) -> None:
+    """The exception is not wrapped, and iteration ends after it."""
 
     class Broken(Exception):
         pass
@@ -264,29 +276,29 @@ async def test_an_iterable_that_fails(conn: Connection) -> None:
         yield from map(flows.tcp, range(700))
         raise Broken
 
-    async def broken_too() -> AsyncIterator[Flow]:
+    async def broken_async() -> AsyncIterator[Flow]:
         for number in range(700, 1400):
             yield flows.tcp(number)
         raise Broken
 
-    sources: tuple[Iterator[Flow], AsyncIterator[Flow]] = (broken(), broken_too())
+    sources: tuple[Iterator[Flow], AsyncIterator[Flow]] = (broken(), broken_async())
     for source in sources:
-        told: list[bool] = []
+        seen: list[bool] = []
         bulk = conn.create_many(source)
         with pytest.raises(Broken):
-            await listen(bulk, told)
-        assert told == [True] * 700
+            await collect(bulk, seen)
+        assert seen == [True] * 700
         with pytest.raises(StopAsyncIteration):
             await anext(bulk)
     assert await conn.count() == 1400
 
 
-async def listen(bulk: BulkOperation[Flow], told: list[bool]) -> None:
+async def collect(bulk: BulkOperation[Flow], seen: list[bool]) -> None:
     async for outcome in bulk:
-        told.append(outcome.ok)
+        seen.append(outcome.ok)
 
 
-async def test_what_is_not_iterable(conn: Connection) -> None:
+async def test_invalid_arguments_are_refused(conn: Connection) -> None:
     with pytest.raises(TypeError):
         conn.create_many(flows.tcp())  # type: ignore[arg-type, type-var]
     with pytest.raises(ValueError, match="nowhere"):
@@ -295,7 +307,7 @@ async def test_what_is_not_iterable(conn: Connection) -> None:
         NewFlow(flows.tcp(), nat_dst="nowhere")
 
 
-async def test_delete_matching_touches_nothing_else(conn: Connection) -> None:
+async def test_delete_matching_deletes_only_matching_flows(conn: Connection) -> None:
     await conn.create_many(flows.tcp(number, mark=number % 3) for number in range(900))
     assert await conn.delete_matching(Match(mark=2)) == 300
     assert await marks(conn) == [0] * 300 + [1] * 300

@@ -1,4 +1,4 @@
-"""The examples of the documentation are run as they stand there."""
+"""The examples in the documentation of conntrack_aio.testing run as they are."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ BLOCKS = re.compile(r"::\n\n((?:    .*\n|\n)+)")
 
 
 def files() -> dict[str, str]:
-    """Each block that begins with a file's name."""
+    """Return the code blocks by the file names that they begin with."""
     assert conntrack_aio.testing.__doc__ is not None
-    found: dict[str, str] = {}
+    examples: dict[str, str] = {}
     for block in BLOCKS.findall(conntrack_aio.testing.__doc__):
         name = re.match(r"# (\w+\.py)\n", dedent(block))
         assert name is not None, block
-        found[name[1]] = dedent(block)
-    return found
+        examples[name[1]] = dedent(block)
+    return examples
 
 
-def test_the_examples(tmp_path: Path) -> None:
+def test_the_examples_pass(tmp_path: Path) -> None:
     examples = files()
     assert set(examples) == {"program.py", "test_program.py", "test_follow.py"}
     for name, text in examples.items():
         (tmp_path / name).write_text(text)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "4 passed" in process.stdout

@@ -1,4 +1,4 @@
-"""Kernels that misbehave on demand."""
+"""The fake kernel injects the faults that a test requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from conntrack_aio import (
     PermissionDenied,
     ResourceBusy,
 )
-from conntrack_aio.testing import Asked, FakeKernel
+from conntrack_aio.testing import FakeKernel, ReceivedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ def kernel() -> FakeKernel:
     return FakeKernel(flows=[flows.tcp(1), flows.tcp(2)])
 
 
-async def test_refused(kernel: FakeKernel) -> None:
+async def test_the_next_request_with_the_verb_is_refused(kernel: FakeKernel) -> None:
     async with kernel.connect() as conn:
         kernel.refuse(errno.EBUSY, "delete")
         assert await conn.count() == 2
@@ -37,15 +37,15 @@ async def test_refused(kernel: FakeKernel) -> None:
         assert len(kernel.flows) == 1
 
 
-async def test_refused_with_words(kernel: FakeKernel) -> None:
+async def test_a_refusal_has_the_detail(kernel: FakeKernel) -> None:
     async with kernel.connect() as conn:
-        kernel.refuse(errno.EINVAL, detail="no such luck", offset=20)
+        kernel.refuse(errno.EINVAL, detail="refused by the test", offset=20)
         with pytest.raises(InvalidRequest) as caught:
             await conn.count()
-    assert (caught.value.errno, caught.value.detail) == (errno.EINVAL, "no such luck")
+    assert (caught.value.errno, caught.value.detail) == (errno.EINVAL, "refused by the test")
 
 
-async def test_refused_several_times_and_in_order(kernel: FakeKernel) -> None:
+async def test_faults_apply_in_order_and_as_often_as_requested(kernel: FakeKernel) -> None:
     async with kernel.connect() as conn:
         kernel.refuse(errno.EBUSY, times=2)
         kernel.refuse(errno.EPERM)
@@ -53,22 +53,22 @@ async def test_refused_several_times_and_in_order(kernel: FakeKernel) -> None:
             with pytest.raises(error):
                 await conn.count()
         assert await conn.count() == 2
-    with pytest.raises(ValueError, match="one request or more"):
+    with pytest.raises(ValueError, match="at least 1"):
         kernel.refuse(errno.EPERM, times=0)
 
 
-async def test_refused_where_a_function_says_so(kernel: FakeKernel) -> None:
-    def second(asked: Asked) -> bool:
-        return asked.attributes.get("orig") == flows.tcp(2).orig
+async def test_a_function_selects_the_request_to_refuse(kernel: FakeKernel) -> None:
+    def is_second_flow(request: ReceivedRequest) -> bool:
+        return request.attributes.get("orig") == flows.tcp(2).orig
 
     async with kernel.connect() as conn:
-        kernel.refuse(errno.EPERM, second)
+        kernel.refuse(errno.EPERM, is_second_flow)
         await conn.delete(flows.tcp(1).orig)
         with pytest.raises(PermissionDenied):
             await conn.delete(flows.tcp(2).orig)
 
 
-async def test_a_refused_dump(kernel: FakeKernel) -> None:
+async def test_a_dump_is_refused(kernel: FakeKernel) -> None:
     async with kernel.connect() as conn:
         kernel.refuse(errno.EBUSY, "dump")
         with pytest.raises(ResourceBusy):
@@ -76,25 +76,25 @@ async def test_a_refused_dump(kernel: FakeKernel) -> None:
         assert len(await conn.list()) == 2
 
 
-@pytest.mark.parametrize(("carried_out", "left"), [(False, 2), (True, 1)])
-async def test_unanswered(kernel: FakeKernel, carried_out: bool, left: int) -> None:
+@pytest.mark.parametrize(("execute", "left"), [(False, 2), (True, 1)])
+async def test_a_request_is_left_unanswered(kernel: FakeKernel, execute: bool, left: int) -> None:
     async with kernel.connect(reply_timeout=0.05) as conn:
-        kernel.ignore("delete", carried_out=carried_out)
+        kernel.leave_unanswered("delete", execute=execute)
         with pytest.raises(NoReply):
             await conn.delete(flows.tcp(1).orig)
         assert await conn.count() == left
 
 
-@pytest.mark.parametrize("carried_out", [False, True])
-async def test_an_unanswered_dump(kernel: FakeKernel, carried_out: bool) -> None:
+@pytest.mark.parametrize("execute", [False, True])
+async def test_a_dump_is_left_unanswered(kernel: FakeKernel, execute: bool) -> None:
     async with kernel.connect(reply_timeout=0.05) as conn:
-        kernel.ignore("dump", carried_out=carried_out)
+        kernel.leave_unanswered("dump", execute=execute)
         with pytest.raises(NoReply):
             await conn.list()
         assert len(await conn.list()) == 2
 
 
-async def test_garbage(kernel: FakeKernel) -> None:
+async def test_requests_are_answered_with_garbage(kernel: FakeKernel) -> None:
     async with kernel.connect() as conn:
         kernel.garble("delete")
         with pytest.raises(DecodeError):
@@ -105,38 +105,38 @@ async def test_garbage(kernel: FakeKernel) -> None:
         assert len(await conn.list()) == 2
 
 
-async def test_late(kernel: FakeKernel) -> None:
+async def test_a_delayed_reply_arrives_after_its_release(kernel: FakeKernel) -> None:
     async with kernel.connect() as conn, anyio.create_task_group() as tasks:
-        late = kernel.delay("delete")
-        assert late.asked is None
+        delayed = kernel.delay("delete")
+        assert delayed.request is None
         tasks.start_soon(conn.delete, flows.tcp(1).orig)
         await anyio.wait_all_tasks_blocked()
-        assert late.asked is not None
-        assert late.asked.verb == "delete"
+        assert delayed.request is not None
+        assert delayed.request.verb == "delete"
         assert len(kernel.flows) == 1
-        late.release()
-        late.release()
+        delayed.release()
+        delayed.release()
     assert len(kernel.flows) == 1
 
 
-async def test_a_late_dump(kernel: FakeKernel) -> None:
+async def test_a_dump_is_delayed(kernel: FakeKernel) -> None:
     async with kernel.connect() as conn, anyio.create_task_group() as tasks:
-        late = kernel.delay("dump")
+        delayed = kernel.delay("dump")
         seen: list[Flow] = []
 
         async def read() -> None:
             seen.extend(await conn.list())
 
         tasks.start_soon(read)
-        while late.asked is None:
+        while delayed.request is None:
             await anyio.wait_all_tasks_blocked()
         assert seen == []
-        late.release()
+        delayed.release()
     assert len(seen) == 2
 
 
-async def test_not_late_any_more(kernel: FakeKernel) -> None:
-    late = kernel.delay("delete")
-    late.release()
+async def test_a_delay_can_be_released_before_the_request(kernel: FakeKernel) -> None:
+    delayed = kernel.delay("delete")
+    delayed.release()
     async with kernel.connect() as conn:
         await conn.delete(flows.tcp(1).orig)

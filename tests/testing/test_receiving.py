@@ -1,4 +1,4 @@
-"""Buffers, overruns and the chunks of dumps, of the fake and of the real kernel: the same."""
+"""Receive buffers, overruns and chunks of dumps are the same in the fake and the real kernel."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from conntrack_aio.uapi.netlink import NETLINK_OPTION, SOL_NETLINK
 from conntrack_aio.uapi.socket import SO_MEMINFO
 
 from .conftest import Opener
-from .test_protocol import make, orig
+from .test_protocol import create, orig
 
 EVENT = 1280
 
 
 def meminfo(socket: NetlinkSocket) -> tuple[int, int, int]:
-    """Bytes that wait, the buffer's size, and the drops."""
+    """Return the queued bytes, the size of the receive buffer, and the number of drops."""
     info = struct.unpack("=9I", socket.raw.getsockopt(sockets.SOL_SOCKET, SO_MEMINFO, 36))
     return info[0], info[1], info[8]
 
@@ -37,7 +37,7 @@ def is_readable(socket: NetlinkSocket) -> bool:
 
 
 def update(socket: NetlinkSocket, times: int) -> None:
-    """Cause so many events."""
+    """Cause this many UPDATE events."""
     for _ in range(times):
         assert codes(ask(socket, request(raw.NEW, orig(), pack_be32(CTA.MARK, 1)))) == [0]
 
@@ -45,8 +45,8 @@ def update(socket: NetlinkSocket, times: int) -> None:
 # -- buffers ----------------------------------------------------------------------------------
 
 
-def test_what_waits_is_readable(opened: Opener) -> None:
-    socket = opened()
+def test_a_socket_is_readable_while_messages_are_queued(open_socket: Opener) -> None:
+    socket = open_socket()
     assert not is_readable(socket)
     socket.send(request(raw.GET_STATS))
     for _ in range(2):
@@ -59,51 +59,53 @@ def test_what_waits_is_readable(opened: Opener) -> None:
 
 @pytest.mark.sizes
 @pytest.mark.parametrize(
-    ("asked", "granted"), [(1, 2304), (1152, 2304), (1153, 2306), (100_000, 200_000)]
+    ("requested", "granted"), [(1, 2304), (1152, 2304), (1153, 2306), (100_000, 200_000)]
 )
-def test_a_buffer_is_doubled(opened: Opener, asked: int, granted: int) -> None:
-    assert opened(asked).receive_buffer == granted
-    other = opened()
+def test_the_kernel_doubles_the_receive_buffer(
+    open_socket: Opener, requested: int, granted: int
+) -> None:
+    assert open_socket(requested).receive_buffer == granted
+    other = open_socket()
     assert other.receive_buffer == 212992
-    other.raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, asked)
+    other.raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, requested)
     assert other.receive_buffer == granted
 
 
 @pytest.mark.sizes
-def test_what_is_too_long_to_send(opened: Opener) -> None:
-    socket = opened()
+def test_a_datagram_beyond_the_send_buffer_is_refused(open_socket: Opener) -> None:
+    socket = open_socket()
     with pytest.raises(OSError, match="too long") as caught:
         socket.send(bytes(212961))
     assert caught.value.errno == errno.EMSGSIZE
 
 
 @pytest.mark.parametrize("level", [SOL_NETLINK, sockets.SOL_SOCKET])
-def test_options_that_there_are_not(opened: Opener, level: int) -> None:
+def test_unknown_options_are_refused(open_socket: Opener, level: int) -> None:
     with pytest.raises(OSError, match="rotocol not available"):
-        opened().raw.setsockopt(level, 99, 1)
+        open_socket().raw.setsockopt(level, 99, 1)
 
 
 @pytest.mark.sizes
-def test_a_message_takes_more_than_its_bytes(opened: Opener) -> None:
-    socket = opened()
-    make(socket)
+def test_a_message_takes_more_of_the_buffer_than_its_bytes(open_socket: Opener) -> None:
+    socket = open_socket()
+    create(socket)
     socket.send(request(raw.GET, orig()))
     assert meminfo(socket)[0] == 832 + 832
     raw.read(socket)
     assert meminfo(socket)[0] == 0
-    listener = opened(groups=(2,))
+    listener = open_socket(groups=(2,))
     update(socket, 3)
     assert meminfo(listener)[0] == 3 * EVENT
 
 
 @pytest.mark.sizes
-def test_acknowledgements_that_do_not_fit_are_lost(opened: Opener) -> None:
-    """The requests were carried out all the same."""
-    socket = opened()
-    make(socket)
-    most = 212992 // 832
-    answers = ask(socket, *[request(raw.NEW, orig(), seq=seq) for seq in range(1, most + 11)])
-    assert [answer.code for answer in answers] == [errno.ENOBUFS] + [0] * most
+def test_acknowledgements_that_do_not_fit_are_dropped(open_socket: Opener) -> None:
+    """The kernel executes the requests nevertheless."""
+    socket = open_socket()
+    create(socket)
+    capacity = 212992 // 832
+    replies = ask(socket, *[request(raw.NEW, orig(), seq=seq) for seq in range(1, capacity + 11)])
+    assert [reply.code for reply in replies] == [errno.ENOBUFS] + [0] * capacity
     assert meminfo(socket)[2] == 10
 
 
@@ -111,33 +113,33 @@ def test_acknowledgements_that_do_not_fit_are_lost(opened: Opener) -> None:
 
 
 @pytest.mark.sizes
-def test_an_overrun(opened: Opener) -> None:
-    socket, listener = opened(), opened(groups=(2,))
-    make(socket)
-    held = 212992 // EVENT
-    assert held == 166
-    update(socket, held + 5)
+def test_an_overrun_is_reported_before_the_queued_messages(open_socket: Opener) -> None:
+    socket, listener = open_socket(), open_socket(groups=(2,))
+    create(socket)
+    capacity = 212992 // EVENT
+    assert capacity == 166
+    update(socket, capacity + 5)
     assert meminfo(listener)[2] == 5
     assert is_readable(listener)
-    with pytest.raises(OSError, match="No buffer space"):  # first
+    with pytest.raises(OSError, match="No buffer space"):  # reported first
         listener.receive()
-    assert meminfo(listener)[0] == held * EVENT
-    for _ in range(held - 1):
+    assert meminfo(listener)[0] == capacity * EVENT
+    for _ in range(capacity - 1):
         listener.receive()
-    update(socket, 2)  # one still waits: these are dropped too, and nothing says so
+    update(socket, 2)  # While a message is queued, these are dropped too, without an error.
     assert meminfo(listener)[2] == 7
     listener.receive()
-    update(socket, 1)  # the queue was empty: events come again
+    update(socket, 1)  # The queue was empty, so events arrive again.
     assert listener.receive()
     with pytest.raises(BlockingIOError):
         listener.receive()
     assert meminfo(listener)[2] == 7
 
 
-def test_an_overrun_that_nothing_waits_behind(opened: Opener) -> None:
-    """ENOBUFS itself is the read that finds the queue empty."""
-    socket, listener = opened(), opened(1, groups=(2,))
-    make(socket)
+def test_an_overrun_ends_with_the_read_that_finds_the_queue_empty(open_socket: Opener) -> None:
+    """A read that fails with ENOBUFS counts if the queue is empty."""
+    socket, listener = open_socket(), open_socket(1, groups=(2,))
+    create(socket)
     update(socket, 2)
     assert meminfo(listener)[2] == 1
     with pytest.raises(OSError, match="No buffer space"):
@@ -152,10 +154,10 @@ def test_an_overrun_that_nothing_waits_behind(opened: Opener) -> None:
         listener.receive()
 
 
-def test_drops_without_an_error(opened: Opener) -> None:
-    socket, listener = opened(), opened(1, groups=(2,))
+def test_no_enobufs_suppresses_the_error(open_socket: Opener) -> None:
+    socket, listener = open_socket(), open_socket(1, groups=(2,))
     listener.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.NO_ENOBUFS, 1)
-    make(socket)
+    create(socket)
     update(socket, 5)
     assert meminfo(listener)[2] == 4
     assert listener.receive()
@@ -163,54 +165,56 @@ def test_drops_without_an_error(opened: Opener) -> None:
     assert listener.receive()
 
 
-def test_who_insists_on_destroy_events_gets_them_all(opened: Opener) -> None:
-    """The flows stay on the list of the dying until the event finds room."""
-    socket, listener = opened(), opened(1, groups=(3,))
+def test_broadcast_error_makes_destroy_events_reliable(open_socket: Opener) -> None:
+    """An entry stays on the dying list until its event is delivered."""
+    socket, listener = open_socket(), open_socket(1, groups=(3,))
     listener.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.BROADCAST_ERROR, 1)
     listener.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.NO_ENOBUFS, 1)
     for number in range(1, 6):
-        make(socket, number)
+        create(socket, number)
     ask(socket, request(raw.DELETE))
     dying = ask(socket, request(0x106, flags=REQUEST | DUMP, family=0))
     assert len(dying) == 4 + 1
     stats, _ = ask(socket, request(raw.GET_STATS))
-    assert raw.numbers(stats.payload)[1] == b"\0\0\0\4"  # they are still counted
+    assert raw.numbers(stats.payload)[1] == b"\0\0\0\4"  # Dying entries still count.
     seen = set()
     while len(seen) < 5:
         assert select.select([listener.raw.fileno()], [], [], 5)[0]
-        seen |= {raw.numbers(answer.payload)[1] for answer in raw.read(listener)}
+        seen |= {raw.numbers(message.payload)[1] for message in raw.read(listener)}
     (end,) = ask(socket, request(0x106, flags=REQUEST | DUMP, family=0))
     assert end.type == 3
 
 
-def test_who_insists_is_told_of_overruns_too(opened: Opener) -> None:
-    """Each retry that finds no room is counted as a drop; all events come, and once."""
-    socket, listener = opened(), opened(6000, groups=(3,))
-    listener.enable_broadcast_errors()
+def test_reliable_streams_get_enobufs_too(open_socket: Opener) -> None:
+    """Each retry that does not fit counts as a drop, and each event is delivered once."""
+    socket, listener = open_socket(), open_socket(6000, groups=(3,))
+    listener.insist()
     for number in range(1, 41):
-        make(socket, number)
+        create(socket, number)
     ask(socket, request(raw.DELETE))
-    held = 12000 // EVENT
+    capacity = 12000 // EVENT
     first = meminfo(listener)
-    assert first[0] == held * EVENT
+    assert first[0] == capacity * EVENT
     with pytest.raises(OSError, match="No buffer space"):
         listener.receive()
     seen: list[bytes] = []
     while len(seen) < 40:
         assert select.select([listener.raw.fileno()], [], [], 5)[0]
         seen += [
-            raw.numbers(answer.payload)[CTA.ID] for answer in raw.read(listener) if answer.payload
+            raw.numbers(message.payload)[CTA.ID]
+            for message in raw.read(listener)
+            if message.payload
         ]
     assert len(set(seen)) == 40
     assert meminfo(listener)[2] >= first[2] > 0
 
 
-def test_the_fake_kernel_retries_up_to_the_first_that_finds_no_room() -> None:
+def test_the_fake_kernel_retries_up_to_the_first_event_that_does_not_fit() -> None:
     kernel = FakeKernel(flows=map(flows.tcp, range(40)), sysctls={"nf_conntrack_events": 1})
-    socket_factory = kernel._socket_factory
-    socket, listener = socket_factory.open(), socket_factory.open(6000)
+    endpoint = kernel._socket_factory
+    socket, listener = endpoint.open(), endpoint.open(6000)
     listener.join(3)
-    listener.enable_broadcast_errors()
+    listener.insist()
     ask(socket, request(raw.DELETE))
     drops = meminfo(listener)[2]
     assert len(kernel.dying) == 40 - 12000 // EVENT == 31
@@ -220,19 +224,19 @@ def test_the_fake_kernel_retries_up_to_the_first_that_finds_no_room() -> None:
         listener.receive()
     assert meminfo(listener)[2] == drops + 8
     assert len(kernel.dying) == 31
-    listener.receive()  # the last: now there is room for nine more
+    listener.receive()  # The queue is empty now, and nine more events fit.
     assert len(kernel.dying) == 31 - 9
     socket.close()
     listener.close()
 
 
-def test_what_was_missed_comes_with_the_next(opened: Opener) -> None:
-    """Of an entry whose NEW found no room, the first event that does is a NEW."""
-    socket, listener = opened(), opened(1, groups=(1, 2))
+def test_a_missed_event_is_sent_with_the_next_one(open_socket: Opener) -> None:
+    """If the NEW event of an entry does not fit, its first event that fits is a NEW."""
+    socket, listener = open_socket(), open_socket(1, groups=(1, 2))
     listener.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.BROADCAST_ERROR, 1)
     listener.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.NO_ENOBUFS, 1)
-    make(socket, 2)
-    make(socket, 1)
+    create(socket, 2)
+    create(socket, 1)
     raw.read(listener)
     update(socket, 2)
     (first,) = raw.read(listener)
@@ -245,28 +249,30 @@ def test_what_was_missed_comes_with_the_next(opened: Opener) -> None:
 
 
 def chunks(socket: NetlinkSocket, kind: int, buffer: int) -> list[bytes]:
-    """A dump's datagrams, read with a buffer of this size."""
+    """Return the datagrams of a dump that is read with a buffer of this size."""
     socket.send(request(kind, flags=REQUEST | DUMP))
-    room = memoryview(bytearray(buffer))
-    read: list[bytes] = []
-    while not read or read[-1][4] != 3:
-        size, _ = socket.raw.recvfrom_into(room, buffer, 0x20)
-        read.append(bytes(room[: min(size, buffer)]) + bytes(max(0, size - buffer)))
-    return read
+    memory = memoryview(bytearray(buffer))
+    datagrams: list[bytes] = []
+    while not datagrams or datagrams[-1][4] != 3:
+        size, _ = socket.raw.recvfrom_into(memory, buffer, 0x20)
+        datagrams.append(bytes(memory[: min(size, buffer)]) + bytes(max(0, size - buffer)))
+    return datagrams
 
 
 ENTRY = 192
-"""A UDP flow in a dump."""
+"""The size of a UDP flow in a dump, in bytes."""
 
 
 @pytest.mark.sizes
 @pytest.mark.parametrize(
-    ("buffer", "room"),
+    ("buffer", "chunk"),
     [(65536, 32448), (32768, 32448), (16384, 16384), (8192, 8192), (100, 3776)],
 )
-def test_the_size_of_chunks(opened: Opener, buffer: int, room: int) -> None:
-    """The first is of a page; the next as large as the largest buffer that was read with."""
-    socket = opened()
+def test_the_size_of_chunks_follows_the_read_buffer(
+    open_socket: Opener, buffer: int, chunk: int
+) -> None:
+    """The first chunk has a page; the next are as large as the largest buffer of a read."""
+    socket = open_socket()
     data = []
     for number in range(400):
         source = f"10.3.{number >> 8}.{number & 255}"
@@ -277,35 +283,36 @@ def test_the_size_of_chunks(opened: Opener, buffer: int, room: int) -> None:
         )
         data.append(request(raw.NEW, *parts, flags=REQUEST | 0x600))
     assert ask(socket, *data) == []
-    first, *rest, last, end = map(len, chunks(opened(), raw.GET, buffer))
+    first, *rest, last, end = map(len, chunks(open_socket(), raw.GET, buffer))
     assert first == 3776 // ENTRY * ENTRY
-    assert set(rest) <= {room // ENTRY * ENTRY}
+    assert set(rest) <= {chunk // ENTRY * ENTRY}
     assert first + sum(rest) + last == 400 * ENTRY
     assert end == 20
 
 
 @pytest.mark.sizes
-def test_a_dump_goes_on_with_the_table_as_it_is(opened: Opener) -> None:
-    """A chunk is made when the one before is read: what ends meanwhile is not told."""
-    socket = opened()
+def test_a_dump_has_the_entries_at_the_time_of_each_chunk(open_socket: Opener) -> None:
+    """The kernel builds a chunk when the previous one is read, without entries that have ended."""
+    socket = open_socket()
     for number in range(1, 101):
-        make(socket, number)
-    dump = opened()
+        create(socket, number)
+    dump = open_socket()
     dump.send(request(raw.GET, flags=REQUEST | DUMP))
     dump.receive()
     assert codes(ask(socket, request(raw.DELETE))) == [0]
     rest = raw.read(dump)
-    told = [answer for answer in rest if answer.type == raw.NEW]
-    assert len(told) == 100 - 3776 // ENTRY  # the second chunk was made with the first's reading
+    entries_left = [message for message in rest if message.type == raw.NEW]
+    # The kernel built the second chunk when the first one was read.
+    assert len(entries_left) == 100 - 3776 // ENTRY
     assert rest[-1].type == 3
 
 
 @pytest.mark.sizes
 @pytest.mark.parametrize("buffer", [8330])
-def test_a_dump_that_resets_counters_loses_some(
-    anykernel: AnyKernel, request: pytest.FixtureRequest, opened: Opener, buffer: int
+def test_a_dump_that_resets_counters_loses_those_of_entries_that_do_not_fit(
+    anykernel: AnyKernel, request: pytest.FixtureRequest, open_socket: Opener, buffer: int
 ) -> None:
-    """The entry that does not fit any more is reset, and told again with zeros."""
+    """Such an entry is reset, and has zero counters in the next chunk."""
     if isinstance(anykernel, Fake):
         anykernel.sysctl("nf_conntrack_acct", 1)
         for number in range(600):
@@ -318,7 +325,7 @@ def test_a_dump_that_resets_counters_loses_some(
         lab.run(rules.track_connections)
         lab.run(send_to_ports, range(1000, 1600))
     lost = 0
-    datagrams = chunks(opened(), raw.GET_CTRZERO, buffer)
+    datagrams = chunks(open_socket(), raw.GET_CTRZERO, buffer)
     for chunk in datagrams:
         for entry in entries(chunk):
             counters = raw.numbers(entry)[CTA.COUNTERS_ORIG]
@@ -333,12 +340,12 @@ def send_to_ports(ports: range) -> None:
 
 
 def entries(chunk: bytes) -> list[bytes]:
-    """The payloads of the flows over loopback that a test made."""
-    found = []
+    """Return the payloads of the entries in a chunk."""
+    payloads = []
     start = 0
     while start < len(chunk):
         size, kind = struct.unpack_from("=IH", chunk, start)
         if kind == raw.NEW:
-            found.append(chunk[start + 16 : start + size])
+            payloads.append(chunk[start + 16 : start + size])
         start += (size + 3) & ~3
-    return found
+    return payloads

@@ -1,7 +1,7 @@
-"""The fake of the age that this machine's kernel has does what that kernel does.
+"""The fake kernel behaves as this machine's kernel when it imitates its release.
 
-Each scenario touches something that came, went, or was mended at some time. The suite runs it on
-this machine's kernel; the guests of ``tests/kernels`` on older ones.
+Each scenario uses a behavior that differs between releases. The suite runs the scenarios on this
+machine's kernel, and the virtual machines of ``tests/kernels`` run them on older ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from conntrack_aio import (
 from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.testing import FakeKernel
 
-from .test_protocol import count, dumped, filtered, make, make6, orig, reply, tuple6
+from .test_protocol import count, create, create6, dumped, filtered, orig, reply, tuple6
 
 pytestmark = [pytest.mark.kernel, pytest.mark.kernels]
 
@@ -39,48 +39,48 @@ EVENTS = {"nf_conntrack_events": 1}
 
 @pytest.fixture
 def both(lab: Lab) -> tuple[AnyKernel, AnyKernel]:
-    """The fake kernel, of this machine's release, and the real one."""
-    size = {"nf_conntrack_max": int(lab.read_sysctl("nf_conntrack_max"))}
-    return Fake(FakeKernel(release_text(), sysctls=EVENTS | size)), Real(lab)
+    """Return a fake kernel of this machine's release, and the real one."""
+    limit = {"nf_conntrack_max": int(lab.read_sysctl("nf_conntrack_max"))}
+    return Fake(FakeKernel(release_text(), sysctls=EVENTS | limit)), Real(lab)
 
 
-# -- message by message ---------------------------------------------------------------------------
+# -- messages ---------------------------------------------------------------------------------
 
 
-def told(answers: list[raw.Answer]) -> list[object]:
-    """What was answered, but for what is another each time."""
-    plain: list[object] = []
-    for answer in answers:
-        numbers = sorted(raw.numbers(answer.payload)) if answer.code is None else None
-        plain.append((answer.type, answer.flags, answer.code, answer.offset, numbers))
-    return plain
+def comparable(replies: list[raw.Answer]) -> list[object]:
+    """Return the parts of replies that do not differ between two kernels."""
+    parts: list[object] = []
+    for message in replies:
+        numbers = sorted(raw.numbers(message.payload)) if message.code is None else None
+        parts.append((message.type, message.flags, message.code, message.offset, numbers))
+    return parts
 
 
-def changed_under_a_mask(socket: NetlinkSocket) -> object:
-    make(socket, 1, 17, pack_be32(CTA.MARK, 0xF0))
+def update_under_a_mask(socket: NetlinkSocket) -> object:
+    create(socket, 1, 17, pack_be32(CTA.MARK, 0xF0))
     parts = (pack_be32(CTA.MARK, 0x3), pack_be32(CTA.MARK_MASK, 0x0F))
-    answered = codes(ask(socket, request(raw.NEW, orig(), *parts)))
+    result = codes(ask(socket, request(raw.NEW, orig(), *parts)))
     entry, _ = ask(socket, request(raw.GET, orig()))
-    return answered, raw.numbers(entry.payload)[CTA.MARK]
+    return result, raw.numbers(entry.payload)[CTA.MARK]
 
 
 def flush_of_a_family(socket: NetlinkSocket) -> object:
     left = []
     for family in (2, 10):
-        make(socket, 1)
-        answered = codes(ask(socket, request(raw.DELETE, family=family, version=1)))
-        left.append((answered, count(socket)))
+        create(socket, 1)
+        result = codes(ask(socket, request(raw.DELETE, family=family, version=1)))
+        left.append((result, count(socket)))
         ask(socket, request(raw.DELETE, family=0))
     return left
 
 
 def filtered_by(*attributes: bytes) -> Callable[[NetlinkSocket], object]:
-    """What a dump has, and what a flush leaves."""
+    """Return the scenario that dumps and flushes with these filter attributes."""
 
     def scenario(socket: NetlinkSocket) -> object:
-        make(socket, 1)
-        make(socket, 2, 17, pack_be32(CTA.MARK, 1))
-        entries = told(ask(socket, request(raw.GET, *attributes, flags=REQUEST | DUMP)))
+        create(socket, 1)
+        create(socket, 2, 17, pack_be32(CTA.MARK, 1))
+        entries = comparable(ask(socket, request(raw.GET, *attributes, flags=REQUEST | DUMP)))
         return entries, codes(ask(socket, request(raw.DELETE, *attributes))), count(socket)
 
     return scenario
@@ -88,30 +88,30 @@ def filtered_by(*attributes: bytes) -> Callable[[NetlinkSocket], object]:
 
 def delete_with_a_filter(*parts: bytes) -> Callable[[NetlinkSocket], object]:
     def scenario(socket: NetlinkSocket) -> object:
-        make(socket, 1)
-        return told(ask(socket, request(raw.DELETE, *parts))), count(socket)
+        create(socket, 1)
+        return comparable(ask(socket, request(raw.DELETE, *parts))), count(socket)
 
     return scenario
 
 
 def address_of_ipv6(socket: NetlinkSocket) -> object:
-    make6(socket)
+    create6(socket)
     return [len(dumped(socket, tuple6(1), filtered(flags), family=10)) for flags in (1, 2, 3)]
 
 
 def flags_of_a_filter(socket: NetlinkSocket) -> object:
     flags = (0, 0x1000, 0x8000_0000)
-    asked = [request(raw.GET, orig(), filtered(n), flags=REQUEST | DUMP) for n in flags]
-    return [told(ask(socket, each)) for each in asked]
+    dumps = [request(raw.GET, orig(), filtered(n), flags=REQUEST | DUMP) for n in flags]
+    return [comparable(ask(socket, dump)) for dump in dumps]
 
 
 def states_out_of_range(socket: NetlinkSocket) -> object:
-    make(socket, 1, 6)
-    make(socket, 2, 132)
+    create(socket, 1, 6)
+    create(socket, 2, 132)
     infos = [(1, 6, 1, state) for state in (9, 10, 11, 200)]
     infos += [(2, 132, 3, state) for state in (8, 9, 10, 200)]
     return [
-        told(
+        comparable(
             ask(
                 socket,
                 request(
@@ -126,27 +126,29 @@ def states_out_of_range(socket: NetlinkSocket) -> object:
 
 
 def attributes_beyond_the_last(socket: NetlinkSocket) -> object:
-    return [told(ask(socket, request(raw.GET, pack(number, b"\0")))) for number in range(20, 32)]
+    return [
+        comparable(ask(socket, request(raw.GET, pack(number, b"\0")))) for number in range(20, 32)
+    ]
 
 
 def statistics(socket: NetlinkSocket) -> object:
-    answers = ask(socket, request(raw.GET_STATS_CPU, flags=REQUEST | DUMP))
-    return sorted(raw.numbers(answers[0].payload))
+    replies = ask(socket, request(raw.GET_STATS_CPU, flags=REQUEST | DUMP))
+    return sorted(raw.numbers(replies[0].payload))
 
 
 def dying_and_unconfirmed(socket: NetlinkSocket) -> object:
-    make(socket, 1)
-    return [told(ask(socket, request(kind, flags=REQUEST | DUMP))) for kind in (0x106, 0x107)]
+    create(socket, 1)
+    return [comparable(ask(socket, request(kind, flags=REQUEST | DUMP))) for kind in (0x106, 0x107)]
 
 
 def protocols(socket: NetlinkSocket) -> object:
-    """Whether ports are part of a tuple."""
+    """Create flows of several protocols, whose ports may be part of the tuple."""
     seen = []
     for proto in (6, 17, 33, 47, 132, 136, 50, 255):
         parts = (orig(1, proto), reply(1, proto), pack_be32(CTA.TIMEOUT, 600))
-        made = ask(socket, request(raw.NEW, *parts, flags=REQUEST | ACK | 0x600))
+        created = ask(socket, request(raw.NEW, *parts, flags=REQUEST | ACK | 0x600))
         entries = [raw.numbers(entry.payload)[CTA.TUPLE_ORIG] for entry in dumped(socket)]
-        seen.append((proto, codes(made), entries))
+        seen.append((proto, codes(created), entries))
         ask(socket, request(raw.DELETE, family=0))
     return seen
 
@@ -156,13 +158,13 @@ def families(socket: NetlinkSocket) -> object:
 
 
 def statuses(socket: NetlinkSocket) -> object:
-    """What of a status is taken when it is made, and when it is changed."""
+    """Set each status bit when an entry is created, and then update the entry."""
     seen = []
     for bit in range(16):
-        make_one = (orig(), reply(), pack_be32(CTA.TIMEOUT, 600))
+        new_flow = (orig(), reply(), pack_be32(CTA.TIMEOUT, 600))
         status = pack_be32(CTA.STATUS, 1 << bit | 8)
         flags = REQUEST | ACK | 0x600
-        seen.append(codes(ask(socket, request(raw.NEW, *make_one, status, flags=flags))))
+        seen.append(codes(ask(socket, request(raw.NEW, *new_flow, status, flags=flags))))
         seen.append([raw.numbers(entry.payload).get(CTA.STATUS) for entry in dumped(socket)])
         change = (orig(), pack_be32(CTA.TIMEOUT, 60))
         seen.append(codes(ask(socket, request(raw.NEW, *change))))
@@ -171,8 +173,8 @@ def statuses(socket: NetlinkSocket) -> object:
 
 
 BY_TUPLE = filtered(3)
-MESSAGES: dict[str, Callable[[NetlinkSocket], object]] = {
-    "a change under a mask": changed_under_a_mask,
+MESSAGE_SCENARIOS: dict[str, Callable[[NetlinkSocket], object]] = {
+    "an update under a mask": update_under_a_mask,
     "a flush of a family": flush_of_a_family,
     "a filter by mark": filtered_by(pack_be32(CTA.MARK, 1)),
     "a filter by mark and mask": filtered_by(pack_be32(CTA.MARK, 1), pack_be32(CTA.MARK_MASK, 1)),
@@ -200,24 +202,26 @@ MESSAGES: dict[str, Callable[[NetlinkSocket], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", MESSAGES)
-def test_it_answers_the_same(both: tuple[AnyKernel, AnyKernel], name: str) -> None:
+@pytest.mark.parametrize("name", MESSAGE_SCENARIOS)
+def test_the_fake_kernel_sends_the_same_replies(
+    both: tuple[AnyKernel, AnyKernel], name: str
+) -> None:
     seen = []
     for kernel in both:
         socket = kernel.open()
         try:
-            seen.append(MESSAGES[name](socket))
+            seen.append(MESSAGE_SCENARIOS[name](socket))
         finally:
             socket.close()
     fake, real = seen
     assert fake == real
 
 
-# -- what the library makes of it -----------------------------------------------------------------
+# -- the library ------------------------------------------------------------------------------
 
 
 def plain(flow: Flow) -> object:
-    """But for what is another each time."""
+    """Return the flow without the fields that differ between two kernels."""
     return attrs.evolve(
         flow, id=0, timeout=flow.timeout and round(flow.timeout / 30), timestamp=None
     )
@@ -226,11 +230,11 @@ def plain(flow: Flow) -> object:
 async def features(kernel: AnyKernel) -> object:
     async with kernel.connect() as conn:
         found = await conn.features()
-    # What a kernel was built with, or has loaded, is no matter of its age.
+    # These depend on the kernel's configuration and modules, not on its release.
     return attrs.evolve(found, helpers=True, expectations=True)
 
 
-async def a_flow_comes_and_goes(kernel: AnyKernel) -> object:
+async def life_of_a_flow(kernel: AnyKernel) -> object:
     seen: list[object] = []
     async with kernel.connect() as conn, conn.events() as stream:
         flow = await conn.create(flows.tcp(1, mark=3))
@@ -244,7 +248,7 @@ async def a_flow_comes_and_goes(kernel: AnyKernel) -> object:
     return seen
 
 
-async def a_time_in_events(kernel: AnyKernel) -> object:
+async def timestamps_in_events(kernel: AnyKernel) -> object:
     kernel.sysctl("nf_conntrack_timestamp", 1)
     async with kernel.connect() as conn, conn.events() as stream:
         await conn.delete(await conn.create(flows.tcp(1)))
@@ -252,7 +256,7 @@ async def a_time_in_events(kernel: AnyKernel) -> object:
             return [(await anext(stream)).timestamp is None for _ in range(2)]
 
 
-async def a_fixed_timeout(kernel: AnyKernel) -> object:
+async def fixed_timeout(kernel: AnyKernel) -> object:
     async with kernel.connect() as conn:
         flow = await conn.create(attrs.evolve(flows.tcp(1), status=Status.FIXED_TIMEOUT))
         return await tried(conn.update(flow, timeout=5))
@@ -281,21 +285,21 @@ async def defaults(kernel: AnyKernel) -> object:
 
 
 async def ports_of_dccp(kernel: AnyKernel) -> object:
-    one = flows.tcp().orig
+    tuple_ = flows.tcp().orig
     seen: list[object] = []
     async with kernel.connect() as conn:
         for proto in (33, 136):
-            given = Tuple(src=one.src, dst=one.dst, proto=proto, sport=1, dport=2)
-            made = await conn.create(Flow(orig=given, reply=given.inverse, timeout=600))
-            seen.append((str(made.orig), made.protoinfo))
+            ported = Tuple(src=tuple_.src, dst=tuple_.dst, proto=proto, sport=1, dport=2)
+            created = await conn.create(Flow(orig=ported, reply=ported.inverse, timeout=600))
+            seen.append((str(created.orig), created.protoinfo))
     return seen
 
 
-USES: dict[str, Callable[[AnyKernel], Awaitable[object]]] = {
+LIBRARY_SCENARIOS: dict[str, Callable[[AnyKernel], Awaitable[object]]] = {
     "features": features,
-    "a flow comes and goes": a_flow_comes_and_goes,
-    "a time in events": a_time_in_events,
-    "a fixed timeout": a_fixed_timeout,
+    "life of a flow": life_of_a_flow,
+    "timestamps in events": timestamps_in_events,
+    "fixed timeout": fixed_timeout,
     "matches": matches,
     "defaults": defaults,
     "ports of DCCP and UDP-Lite": ports_of_dccp,
@@ -303,14 +307,16 @@ USES: dict[str, Callable[[AnyKernel], Awaitable[object]]] = {
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", USES)
-async def test_it_is_used_the_same(both: tuple[AnyKernel, AnyKernel], name: str) -> None:
-    fake, real = [await USES[name](kernel) for kernel in both]
+@pytest.mark.parametrize("name", LIBRARY_SCENARIOS)
+async def test_the_library_gets_the_same_results(
+    both: tuple[AnyKernel, AnyKernel], name: str
+) -> None:
+    fake, real = [await LIBRARY_SCENARIOS[name](kernel) for kernel in both]
     assert fake == real
 
 
-def test_the_sysctls_are_the_same(both: tuple[AnyKernel, AnyKernel]) -> None:
-    """The values of a fresh namespace."""
+def test_a_new_namespace_has_the_same_settings(both: tuple[AnyKernel, AnyKernel]) -> None:
+    """The fake kernel has the settings of a new namespace, with the same values."""
     fake, real = both
     assert isinstance(fake, Fake)
     names = [name for name in fake.kernel.sysctls if name.startswith("nf_conntrack_")]
@@ -321,7 +327,7 @@ def test_the_sysctls_are_the_same(both: tuple[AnyKernel, AnyKernel]) -> None:
             values.append((name, fake.read_sysctl(name), real.read_sysctl(name)))
         except FileNotFoundError:
             values.append((name, fake.read_sysctl(name), None))
-    differing = {name for name, one, other in values if one != other}
-    # Those of the whole machine go by its memory.
+    differing = {name for name, fake_value, real_value in values if fake_value != real_value}
+    # The machine-wide settings depend on the size of its memory.
     of_the_machine = {"nf_conntrack_count", "nf_conntrack_buckets", "nf_conntrack_expect_max"}
     assert differing <= of_the_machine

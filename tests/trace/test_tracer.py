@@ -20,7 +20,7 @@ from conntrack_aio.netlink import messages, nfnetlink
 from conntrack_aio.netlink.attributes import pack
 from conntrack_aio.netlink.opening import open_socket
 from conntrack_aio.netlink.socket import RECEIVE_SIZE
-from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.testing import FakeSocket, ReceivedRequest
 from conntrack_aio.trace import tracer
 from conntrack_aio.trace.switch import LOGGER
 from conntrack_aio.uapi.netlink import NETLINK
@@ -218,10 +218,10 @@ async def test_all_datagrams_of_a_scripted_kernel_are_logged(
 ) -> None:
     """The trace includes the datagrams of worker threads."""
 
-    def answer(socket: FakeSocket, asked: Asked) -> None:
+    def answer(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.flags & 0x300:
-            socket.answer(asked, 0x100, payload(tcp(1)))
-            socket.answer(asked, 0x100, payload(tcp(2)))
+            socket.reply(asked, 0x100, payload(tcp(1)))
+            socket.reply(asked, 0x100, payload(tcp(2)))
             socket.done(asked)
         else:
             socket.ack(asked, errno.ENOENT)

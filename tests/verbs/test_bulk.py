@@ -30,7 +30,7 @@ from conntrack_aio import (
     connect,
     session,
 )
-from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
+from conntrack_aio.testing import FakeKernel, FakeSocket, ReceivedRequest
 from conntrack_aio.verbs.probes import Probes
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
@@ -225,7 +225,7 @@ async def test_closed_by_another_task_while_its_iterable_is_waited_for() -> None
 
 
 async def test_answers_that_are_lost() -> None:
-    def lose_one(socket: FakeSocket, asked: Asked) -> None:
+    def lose_one(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.seq == 3 and asked.verb == "delete":
             socket.overrun()
         else:
@@ -240,7 +240,7 @@ async def test_answers_that_are_lost() -> None:
 
 
 async def test_without_privileges_every_item_says_so() -> None:
-    def refuse(socket: FakeSocket, asked: Asked) -> None:
+    def refuse(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.seq == 1:
             socket.ack(asked, errno.EPERM)
 
@@ -266,9 +266,9 @@ async def test_a_send_that_fails() -> None:
 
 
 async def test_a_status_that_stays_busy_is_given_up() -> None:
-    def busy(socket: FakeSocket, asked: Asked) -> None:
+    def busy(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.verb == "get":
-            socket.answer(asked, 0x100, flows.payload(flows.tcp(1)))
+            socket.reply(asked, 0x100, flows.payload(flows.tcp(1)))
             socket.ack(asked)
         else:
             socket.ack(asked, errno.EBUSY)
@@ -277,7 +277,7 @@ async def test_a_status_that_stays_busy_is_given_up() -> None:
     async with kernel.connect() as conn:
         (outcome,) = await conn.update_many([flows.tcp(1)], status=Status.ASSURED)
         assert isinstance(outcome.error, ResourceBusy)
-        assert len(kernel.sockets[1].asked) == 10
+        assert len(kernel.sockets[1].requests) == 10
         with pytest.raises(ResourceBusy):
             await conn.update(flows.tcp(1), status=Status.ASSURED)
 
@@ -292,12 +292,12 @@ async def test_bits_of_the_mark_on_kernels_of_every_age(release: str) -> None:
 
 
 async def test_delete_matching_tells_of_a_refusal() -> None:
-    def refuse(socket: FakeSocket, asked: Asked) -> bool:
+    def refuse(socket: FakeSocket, asked: ReceivedRequest) -> bool:
         if asked.verb == "delete":
             socket.ack(asked, errno.EBUSY)
         return asked.verb == "delete"
 
-    kernel = FakeKernel(flows=[flows.tcp(n, mark=7) for n in range(3)], script=refuse)
+    kernel = FakeKernel(flows=[flows.tcp(n, mark=7) for n in range(3)], on_request=refuse)
     async with kernel.connect() as conn:
         with pytest.raises(ResourceBusy, match="delete tcp"):
             await conn.delete_matching(Match(mark=7, orig_dport=range(65536)))
@@ -308,7 +308,7 @@ async def test_a_window_that_is_being_sent_when_it_is_left() -> None:
     """The thread ends it, and closes the socket."""
     gate, begun = threading.Event(), threading.Event()
 
-    def wait(socket: FakeSocket, asked: Asked) -> None:
+    def wait(socket: FakeSocket, asked: ReceivedRequest) -> None:
         begun.set()
         assert gate.wait(10)
         socket.ack(asked)

@@ -22,7 +22,7 @@ from conntrack_aio.codec.messages import EXP_DELETE, EXP_NEW
 from conntrack_aio.model.expectations import Expectation
 from conntrack_aio.model.statistics import ExpectCPUStatistics
 from conntrack_aio.netlink import attributes, messages
-from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.testing import FakeSocket, ReceivedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,7 @@ class Table:
         self.asked: list[int] = []
         self.timeouts: list[bytes] = []
 
-    def __call__(self, socket: FakeSocket, asked: Asked) -> None:
+    def __call__(self, socket: FakeSocket, asked: ReceivedRequest) -> None:
         self.asked.append(asked.type)
         numbers = {
             number: asked.payload[start:end]
@@ -51,7 +51,7 @@ class Table:
             socket.ack(asked, errno.ENOENT)
             return
         if asked.type == GET:
-            socket.answer(asked, EXP_NEW, some.payload(self.there))
+            socket.reply(asked, EXP_NEW, some.payload(self.there))
         elif asked.type == EXP_DELETE:
             self.there = None
         socket.ack(asked)
@@ -99,12 +99,12 @@ async def test_where_another_one_answers_to_the_tuple_it_is_left_alone() -> None
 
 async def test_a_create_that_is_refused_changes_no_timeout() -> None:
     """An update in the same datagram would have been carried out all the same."""
-    asked: list[Asked] = []
+    asked: list[ReceivedRequest] = []
 
-    def exists(socket: FakeSocket, request: Asked) -> None:
+    def exists(socket: FakeSocket, request: ReceivedRequest) -> None:
         asked.append(request)
         if request.type == GET:
-            socket.answer(request, EXP_NEW, some.payload(THERE))
+            socket.reply(request, EXP_NEW, some.payload(THERE))
         socket.ack(request, errno.EEXIST if request.flags & 0x400 else 0)
 
     async with ScriptedKernel(exists).connect() as conn:
@@ -114,7 +114,7 @@ async def test_a_create_that_is_refused_changes_no_timeout() -> None:
 
 
 async def test_one_that_is_met_at_once_says_so() -> None:
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         socket.ack(asked, errno.ENOENT if asked.type == GET else 0)
 
     async with ScriptedKernel(script).connect() as conn:
@@ -152,7 +152,7 @@ async def statistics(conn: Connection) -> list[ExpectCPUStatistics]:
 
 @pytest.mark.parametrize("kind", [0x103, 0x203])
 async def test_statistics_of_either_type(kind: int) -> None:
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         both = (
             messages.pack(kind, 2, asked.seq, bytes((0, 0, 0, cpu)) + attributes.pack_be32(1, cpu))
             for cpu in (0, 3)

@@ -10,7 +10,7 @@ from support.lab import Lab
 
 from conntrack_aio import Connection, Features, KernelError, PermissionDenied
 from conntrack_aio.testing import FakeKernel
-from conntrack_aio.testing.state import Lack
+from conntrack_aio.testing.state import Unavailable
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
@@ -39,9 +39,9 @@ async def test_by_age(release: str) -> None:
     async with kernel.connect() as conn, conn.events() as stream:
         features = await conn.features()
         assert told(features) - OF_SUBSYSTEMS == AGES[release]
-        asked = len(kernel.asked)
+        asked = len(kernel.requests)
         assert await conn.features() == features
-        assert len(kernel.asked) == asked  # once is enough
+        assert len(kernel.requests) == asked  # once is enough
         # Nothing was changed, nothing was told, nothing is left open.
         assert kernel.flows == before
         kernel.add(flows.udp6())
@@ -49,7 +49,7 @@ async def test_by_age(release: str) -> None:
         assert conn.client_statistics().open_dumps == 0
 
 
-SUBSYSTEMS: dict[str, Lack] = {"timeouts": "ctnetlink_timeout", "helpers": "cthelper"}
+SUBSYSTEMS: dict[str, Unavailable] = {"timeouts": "ctnetlink_timeout", "helpers": "cthelper"}
 """And what a kernel lacks that lacks it."""
 
 

@@ -208,7 +208,7 @@ async def test_no_delete_without_a_tuple_is_ever_sent_but_a_flush(release: str) 
         await conn.delete_matching(Match(family=AF_INET, mark=2, mark_mask=3))
         await conn.features()
         await conn.flush()
-    deletes = [asked for asked in kernel.asked if asked.type == 0x102]
+    deletes = [asked for asked in kernel.requests if asked.type == 0x102]
     *exact, flush = deletes
     if kernel_selects(release):
         filtered = [asked for asked in exact if not asked.attributes.keys() & {"orig", "reply"}]

@@ -99,7 +99,7 @@ async def test_the_unused_policies_are_deleted_alone(conn: Connection, kernel: F
     with pytest.raises(ResourceBusy) if spared else nullcontext():
         await conn.timeouts.delete("a")
     assert len(kernel.timeout_policies) == int(spared)
-    assert "flush policies" not in [asked.verb for asked in kernel.asked]
+    assert "flush policies" not in [asked.verb for asked in kernel.requests]
 
 
 async def test_a_default_that_is_set_leaves_the_others(

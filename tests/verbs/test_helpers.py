@@ -25,7 +25,7 @@ from conntrack_aio.codec.requests import helpers as requests
 from conntrack_aio.model.enums import HelperStatus
 from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
 from conntrack_aio.netlink import attributes
-from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
+from conntrack_aio.testing import FakeKernel, FakeSocket, ReceivedRequest
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
@@ -174,7 +174,7 @@ async def test_what_is_not_there_is_not_found(empty: bool) -> None:
 async def test_a_kernel_that_says_so_is_understood_too() -> None:
     """One that answers ENOENT to a GET by the key, as it was meant to."""
 
-    def refuse(socket: FakeSocket, asked: Asked) -> None:
+    def refuse(socket: FakeSocket, asked: ReceivedRequest) -> None:
         socket.ack(asked, errno.ENOENT if asked.type == 0x901 else 0)
 
     async with ScriptedKernel(refuse).connect() as conn:
@@ -199,11 +199,11 @@ async def test_less_than_a_key_deletes_nothing(key: tuple[str, int, int]) -> Non
     kernel = kernel_of_one()
     async with kernel.connect() as conn:
         await fill(conn)
-        asked = len(kernel.sockets[0].asked)
+        asked = len(kernel.sockets[0].requests)
         for verb in (conn.helpers.delete(*key), conn.helpers.update(*key, queue=1)):
             with pytest.raises(EncodeError):
                 await verb
-        assert len(kernel.sockets[0].asked) == asked
+        assert len(kernel.sockets[0].requests) == asked
         assert len(kernel.helpers) == 4
 
 

@@ -17,7 +17,7 @@ from support.scripted import ScriptedKernel
 from conntrack_aio import Connection, CPUStatistics, DecodeError, Match, NoReply
 from conntrack_aio.netlink import messages
 from conntrack_aio.sandbox import traffic
-from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.testing import FakeSocket, ReceivedRequest
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK, NETLINK_OPTION, SOL_NETLINK
 from conntrack_aio.uapi.nfnetlink import NFNLGRP
 
@@ -72,7 +72,7 @@ def cpu_message(seq: int, cpu: int, attributes: bytes, kind: int = 0x104) -> byt
 
 
 async def test_a_counter_that_the_kernel_lacks_is_absent_and_not_zero() -> None:
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         assert asked.type == 0x104
         assert asked.flags & 0x300 == 0x300  # without DUMP, no kernel tells anything
         found = struct.pack("=HH", 8, 2) + struct.pack("!I", 7)
@@ -86,13 +86,13 @@ async def test_a_counter_that_the_kernel_lacks_is_absent_and_not_zero() -> None:
         ]
 
 
-def acknowledge(socket: FakeSocket, asked: Asked) -> bool:
+def acknowledge(socket: FakeSocket, asked: ReceivedRequest) -> bool:
     socket.ack(asked)
     return True
 
 
 async def test_statistics_that_are_none() -> None:
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         socket.deliver(cpu_message(asked.seq, 0, b"", kind=0x100))
         socket.done(asked)
 
@@ -100,7 +100,7 @@ async def test_statistics_that_are_none() -> None:
     async with kernel.connect() as conn:
         with pytest.raises(DecodeError, match="not the statistics of a processor"):
             await conn.cpu_statistics()
-        kernel.script = acknowledge
+        kernel.on_request = acknowledge
         with pytest.raises(NoReply, match="read the statistics"):
             await conn.table_statistics()
 
@@ -155,10 +155,10 @@ async def test_unconfirmed_is_empty_since_5_19(conn: Connection) -> None:
 
 
 async def test_unconfirmed_of_an_older_kernel() -> None:
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         assert asked.type in {0x106, 0x107}
         assert asked.flags & 0x300 == 0x300
-        socket.answer(asked, 0x100, flows.payload(flows.tcp(mark=1)))
+        socket.reply(asked, 0x100, flows.payload(flows.tcp(mark=1)))
         socket.done(asked)
 
     async with ScriptedKernel(script).connect() as conn:

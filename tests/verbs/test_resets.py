@@ -33,7 +33,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.codec.messages import CT_NEW
 from conntrack_aio.netlink import messages
-from conntrack_aio.testing import Asked, FakeSocket
+from conntrack_aio.testing import FakeSocket, ReceivedRequest
 
 pytestmark = pytest.mark.kernels
 
@@ -337,13 +337,13 @@ FLOW = flows.payload(flows.tcp())
 def table(answer: bytes | None, code: int = 0) -> ScriptedKernel:
     """A kernel with one flow, which is read and reset with this answer."""
 
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.type == GET:
-            socket.answer(asked, CT_NEW, FLOW)
+            socket.reply(asked, CT_NEW, FLOW)
             socket.done(asked)
         elif asked.type == GET_CTRZERO:
             if answer is not None:
-                socket.answer(asked, CT_NEW, answer)
+                socket.reply(asked, CT_NEW, answer)
             if code >= 0:
                 socket.ack(asked, code)
 
@@ -356,7 +356,7 @@ async def test_the_kernels_own_dump_and_reset_is_never_asked_for() -> None:
     async with kernel.connect() as conn:
         assert await conn.list(reset_counters=True) == [flows.tcp()]
         await conn.get(flows.tcp(), reset_counters=True)
-    asked = [each for socket in kernel.sockets for each in socket.asked]
+    asked = [each for socket in kernel.sockets for each in socket.requests]
     assert {each.type for each in asked} == {0x105, GET, GET_CTRZERO}
     assert all(each.type == GET or not each.flags & 0x300 for each in asked)
 
@@ -392,7 +392,7 @@ async def test_an_entry_that_cannot_be_asked_about_hides_no_other() -> None:
     incomplete = FLOW.replace(be16(3, 80), be16(9, 80))
     assert incomplete != FLOW
 
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.type == GET:
             entries = [messages.pack(CT_NEW, 2, asked.seq, each) for each in (incomplete, FLOW)]
             socket.deliver(b"".join(entries))
@@ -414,9 +414,9 @@ async def test_closed_while_it_resets() -> None:
     """The answers wait for the next one."""
     started, go_on = threading.Event(), threading.Event()
 
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.type == GET:
-            socket.answer(asked, CT_NEW, FLOW)
+            socket.reply(asked, CT_NEW, FLOW)
             socket.done(asked)
         else:
             started.set()

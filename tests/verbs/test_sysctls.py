@@ -28,7 +28,7 @@ from conntrack_aio.model.settings import SETTINGS, EventMode, sysctl_of
 from conntrack_aio.netlink import nfnetlink
 from conntrack_aio.netlink.attributes import pack_be32, pack_text
 from conntrack_aio.sandbox import traffic
-from conntrack_aio.testing import Asked, FakeKernel, FakeSocket
+from conntrack_aio.testing import FakeKernel, FakeSocket, ReceivedRequest
 from conntrack_aio.uapi.nf_tables import NFPROTO
 from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
 from conntrack_aio.uapi.nfnetlink_hook import NFNL_MSG_HOOK, NFNLA_HOOK
@@ -284,12 +284,12 @@ async def test_it_is_told_by_the_functions_that_see_packets(
     """As kernels answer that were built with CONFIG_NETFILTER_NETLINK_HOOK."""
     hooks = nfnetlink.message_type(NFNL_SUBSYS.HOOK, NFNL_MSG_HOOK.GET)
 
-    def script(socket: FakeSocket, asked: Asked) -> None:
+    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.type != hooks:
             socket.ack(asked, errno.EINVAL)
             return
         if asked.payload[0] == family:
-            socket.answer(
+            socket.reply(
                 asked,
                 hooks,
                 nfnetlink.pack(family)

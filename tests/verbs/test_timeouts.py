@@ -47,7 +47,7 @@ from conntrack_aio.model.timeouts import (
 )
 from conntrack_aio.netlink import nfnetlink
 from conntrack_aio.sandbox import traffic
-from conntrack_aio.testing import Asked, FakeSocket, ages
+from conntrack_aio.testing import FakeSocket, ReceivedRequest, releases
 from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
 from conntrack_aio.uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
 
@@ -422,7 +422,7 @@ async def test_a_policy_in_use(conn: Connection, lab: Lab) -> None:
         # It is not unused; and by its name it can't be deleted, on most kernels.
         assert await conn.timeouts.delete_unused() == 1
         assert [each.name for each in await conn.timeouts.list()] == ["a"]
-        if RELEASE.has(ages.POLICY_DELETED_IN_USE):
+        if RELEASE.has(releases.POLICY_DELETED_IN_USE):
             await conn.timeouts.delete("a")
             assert await conn.timeouts.list() == []
             return
@@ -469,7 +469,7 @@ async def test_the_timeouts_of_nftables_are_others(conn: Connection, lab: Lab) -
 # What this kernel does not do
 
 
-def missing(socket: FakeSocket, asked: Asked) -> None:
+def missing(socket: FakeSocket, asked: ReceivedRequest) -> None:
     """A kernel that was built without timeout policies."""
     socket.ack(asked, errno.EINVAL)
 
@@ -509,11 +509,11 @@ async def test_a_delete_that_another_program_was_faster_with() -> None:
     refused = {"gone": errno.ENOENT, "taken": errno.EBUSY}
     deleted: list[str] = []
 
-    def answer(socket: FakeSocket, asked: Asked) -> None:
+    def answer(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.type == 0x801:
             for name, use in uses.items():
                 listed = attrs.evolve(udp(name), use=use)
-                socket.answer(asked, 0x800, nfnetlink.pack(0) + encode(listed))
+                socket.reply(asked, 0x800, nfnetlink.pack(0) + encode(listed))
             socket.done(asked)
             return
         assert asked.type == 0x802

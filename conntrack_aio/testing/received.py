@@ -1,4 +1,4 @@
-"""A request as the kernel got it: what a test looks at to see what was asked."""
+"""Record the requests that the fake kernel receives, for a test to inspect."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ _DUMP: Final = int(NLM_F.DUMP)
 
 
 Classes = tuple[type[object], ...]
-"""Classes of the model."""
+"""Classes of the model whose attributes a request may have."""
 
 
 @attrs.frozen
-class Asked:
-    """One request that a program sent.
-
-    ``payload`` are its bytes behind the header, ``struct nfgenmsg`` first. What they say is read
-    when it is asked for.
-    """
+class ReceivedRequest:
+    """A request that the kernel received from the program under test."""
 
     type: int
-    """``subsystem << 8 | message``."""
+    """The message type: ``subsystem << 8 | message``."""
     flags: int
-    """The header's flags, :class:`~conntrack_aio.uapi.netlink.NLM_F`."""
+    """The flags of the netlink header, see :class:`~conntrack_aio.uapi.netlink.NLM_F`."""
     seq: int
+    """The sequence number."""
     payload: bytes
+    """The bytes after the netlink header, beginning with ``struct nfgenmsg``."""
     port_id: int
-    """The socket that it came by."""
+    """The port id of the socket that sent the request."""
     verb: str
-    """What it amounts to, in the words of the library's errors: ``"create"``, ``"update"``,
-    ``"get"``, ``"dump"``, ``"delete"``, ``"flush"``, ``"count"`` and so on; for a subsystem that
-    the kernel lacks, the type in hexadecimal."""
+    """What the request does: ``"create"``, ``"update"``, ``"get"``, ``"dump"``, ``"delete"``,
+    ``"flush"``, ``"count"`` and so on, as in the library's error messages.
+
+    For a message that this kernel does not know it is the message type in hexadecimal.
+    """
     _classes: Classes = ()
 
     @property
     def subsystem(self) -> int:
-        """The number of the subsystem, :class:`~conntrack_aio.uapi.nfnetlink.NFNL_SUBSYS`."""
+        """The subsystem's number, see :class:`~conntrack_aio.uapi.nfnetlink.NFNL_SUBSYS`."""
         return self.type >> 8
 
     @property
@@ -59,63 +59,65 @@ class Asked:
 
     @property
     def version(self) -> int:
-        """The version in ``struct nfgenmsg``: not 0 where a flush of one family is meant."""
+        """The version in ``struct nfgenmsg``, which is not 0 in a flush of one address family."""
         return self.payload[1] if len(self.payload) > 1 else 0
 
     @property
     def is_dump(self) -> bool:
-        """Whether it bears the flag of a dump (either of its bits, as the kernel looks at it)."""
+        """Whether the request has any bit of ``NLM_F_DUMP``, which is how the kernel checks it."""
         return bool(self.flags & _DUMP)
 
     @property
     def attributes(self) -> dict[str, object]:
-        """What its attributes say, by the names of the model's fields: ``orig``, ``mark_mask``…
+        """The decoded attributes, by the names of the model's fields: ``orig``, ``mark_mask``…
 
-        Values are objects of the model. A part of one (the tuple of a filter has only the fields
-        that are compared) is a dictionary, and what the model does not know stands under its
-        number, as bytes.
+        The values are objects of the model. An incomplete object is a dictionary of its fields:
+        the tuple of a filter has only the fields that are compared. An attribute that the model
+        does not know is listed under its number, as bytes.
         """
         schemas: list[Schema[object]] = [schema_of(cls) for cls in self._classes]
-        places = [(schema, schema.root) for schema in schemas]
+        branches = [(schema, schema.root) for schema in schemas]
         try:
-            return _describe(places, self.payload, nfnetlink.SIZE, len(self.payload))
+            return _describe(branches, self.payload, nfnetlink.SIZE, len(self.payload))
         except DecodeError:
             return {}
 
     def __str__(self) -> str:
-        told = ", ".join(f"{name}={_short(value)}" for name, value in self.attributes.items())
-        return f"{self.verb}({told})"
+        shown = ", ".join(f"{name}={_short(value)}" for name, value in self.attributes.items())
+        return f"{self.verb}({shown})"
 
 
 def _short(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-_Place = tuple[Schema[object], Branch]
+_SchemaBranch = tuple[Schema[object], Branch]
 
 
-def _describe(places: list[_Place], data: bytes, start: int, end: int) -> dict[str, object]:
-    """The fields that stand between ``start`` and ``end``, whichever there are."""
-    found: dict[str, object] = {}
+def _describe(
+    branches: list[_SchemaBranch], data: bytes, start: int, end: int
+) -> dict[str, object]:
+    """Decode the attributes between ``start`` and ``end``, whichever of the fields they are."""
+    described: dict[str, object] = {}
     attributes = {number: (first, last) for number, _, first, last in walk(data, start, end)}
     for number, (first, last) in attributes.items():
-        for schema, branch in places:
+        for schema, branch in branches:
             child = branch.children.get(number)
             if isinstance(child, Fork):
                 decider = slice(*attributes.get(child.by, (0, 0)))
                 child = child.leaves.get(int.from_bytes(data[decider], "big"))
             if isinstance(child, Branch):
-                found |= _describe([(schema, child)], data, first, last)
+                described |= _describe([(schema, child)], data, first, last)
                 break
             if isinstance(child, Leaf):
-                found[_field_of(schema, child)] = _value(child, data, first, last)
+                described[_field_name(schema, child)] = _decode(child, data, first, last)
                 break
         else:
-            found[str(number)] = data[first:last]
-    return found
+            described[str(number)] = data[first:last]
+    return described
 
 
-def _field_of(schema: Schema[object], leaf: Leaf) -> str:
+def _field_name(schema: Schema[object], leaf: Leaf) -> str:
     names = {field.slot: field.name for field in schema.fields}
     for sequence in schema.sequences:
         names[sequence.count.slot] = f"len({sequence.name})"
@@ -123,7 +125,8 @@ def _field_of(schema: Schema[object], leaf: Leaf) -> str:
     return names[leaf.slot]
 
 
-def _value(leaf: Leaf, data: bytes, start: int, end: int) -> object:
+def _decode(leaf: Leaf, data: bytes, start: int, end: int) -> object:
+    """Decode a payload; return its fields or its bytes if it is incomplete or invalid."""
     try:
         if leaf.nest is not None:
             return decode(leaf.nest.cls, data, start, end)
