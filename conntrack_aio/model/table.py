@@ -1,4 +1,4 @@
-"""What the live table tells: changes, and how far it can be trusted."""
+"""Model the changes, the mode and the statistics of a live table."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ class ChangeType(NamedEnum):
     """What happened to an entry of the live table."""
 
     ADDED = "added"
-    """It is in the table now, and was not when this reader was last told of its tuple."""
+    """The entry is in the table now. The reader had no entry with its tuple before."""
     CHANGED = "changed"
-    """Some of its fields are others; see :attr:`Change.fields`."""
+    """Some fields of the entry have changed; see :attr:`Change.fields`."""
     REMOVED = "removed"
-    """It has ended, or matches no more."""
+    """The entry has ended, or no longer matches."""
 
 
 class Cause(NamedEnum):
-    """How the table came to know of a change."""
+    """How the live table found a change."""
 
     PRESENT = "present"
-    """The entry was there when the reader came."""
+    """The entry was in the table when the reader started."""
     EVENT = "event"
-    """The kernel told of it as it happened."""
+    """The kernel reported the change by an event."""
     RECONCILED = "reconciled"
-    """It was found by comparing with the kernel's table, or by looking the entry up: no event had
-    come."""
+    """A comparison with the kernel's table, or a look-up, found the change. No event had reported
+    it."""
     REPLACED = "replaced"
-    """Another entry has its tuple: this one must have ended without an event."""
+    """Another entry has the tuple, so this entry must have ended. No event had reported its end."""
     UNMATCHED = "unmatched"
-    """It lives on, but is not one of those that the table is to have."""
+    """The entry still exists, but no longer matches."""
 
 
 @attrs.frozen
 class Change:
-    """A change of one entry, since the reader was last told of it."""
+    """A change of one entry since the state that the reader got last."""
 
     type: ChangeType
     flow: Flow
-    """The entry as it is now; of one that vanished, as it was last known, with what its destroy
-    event told: counters, the time of its end."""
+    """The present state of the entry. If it was removed: its last known state, with the counters
+    and the stop time of its destroy event."""
     cause: Cause
     before: Flow | None = None
-    """The entry as the reader was last told of it; ``None`` if it appeared. A comparison may have
-    brought its timeout and counters up to date since, and tells of no change for that: don't
-    subtract them."""
+    """The state that the reader got last; ``None`` if the entry was added. Do not subtract its
+    counters: a comparison may have updated its timeout and counters since, which is not reported
+    as a change."""
     fields: tuple[str, ...] = ()
-    """If it changed: the names of the fields of :class:`Flow` in which it differs from
-    :attr:`before`. ``timeout``, ``use``, ``timestamp`` and the counters are not counted: no event
-    tells of them."""
+    """If the entry was changed: the names of the fields of :class:`Flow` that differ from
+    :attr:`before`. ``timeout``, ``use``, ``timestamp`` and the counters are not included, because
+    no event reports their changes."""
 
     def __str__(self) -> str:
         names = f" ({', '.join(self.fields)})" if self.fields else ""
@@ -60,61 +60,64 @@ class Change:
 
 
 class TableMode(NamedEnum):
-    """How far a live table can be trusted between two comparisons with the kernel's.
+    """How reliable a live table is between two comparisons with the kernel's table.
 
-    Rules can choose which events a flow emits: nftables' ``ct event set``, iptables' ``CT
-    --ctevents``, and Open vSwitch, which does so with every flow. No message of the kernel shows
-    that. So the mode does not show it either until a comparison, or the look-up of an entry whose
-    timeout has run out, finds a change whose event never came.
+    Rules can select the events that a flow emits: nftables' ``ct event set``, iptables' ``CT
+    --ctevents``, and Open vSwitch, which does so for every flow. No message of the kernel shows
+    this. The mode shows it only after a comparison, or the look-up of an entry whose timeout has
+    expired, has found a change that no event reported.
     """
 
     FOLLOWED = "followed"
-    """By the setting ``nf_conntrack_events`` every entry emits events, and nothing was found so far
-    that an event should have reported."""
+    """Every entry emits events according to ``nf_conntrack_events``, and the table has found no
+    unreported change."""
     PARTIAL = "partial"
-    """Some entries may be silent; what happens to them is found by comparing. Either these are
-    entries that are older than the table and were never heard of, because the setting is 2, or was
-    not 1 when the table was opened; a table of flows that match can't tell when the last of them is
-    gone, if flows can come to match. Or the setting can't be read. Or a change was found whose
-    event never came (:attr:`FlowTableStatistics.unreported_changes`): then the table stays in this
-    mode as long as it is open."""
+    """Some entries may be silent, which means that they emit no events. Comparisons find their
+    changes. There are three reasons for this mode. First, ``nf_conntrack_events`` is 2, or was not
+    1 when the table was opened, and the table has older entries that no event has reported yet. If
+    flows can come to match, the table cannot know when the last silent entry has ended, and stays
+    in this mode. Second, the setting cannot be read. Third, the table found an unreported change
+    (:attr:`FlowTableStatistics.unreported_changes`). Then it stays in this mode until it is
+    closed."""
     POLLED = "polled"
-    """``nf_conntrack_events`` is 0, so that new entries are silent as well: all is found by
-    comparing."""
+    """``nf_conntrack_events`` is 0, so new entries are silent, too. Comparisons find all
+    changes."""
 
 
 @attrs.define(kw_only=True)
 class FlowTableStatistics:
     """What a live table has done so far, and how large it is.
 
-    All but the sizes, the duration and the error only grow.
+    The counters only grow. Not counters are :attr:`entries`, :attr:`unheard`, :attr:`last_error`,
+    :attr:`last_comparison`, :attr:`readers` and :attr:`changes_waiting`.
     """
 
     entries: int = 0
-    """Entries that it has; 0 once it is closed."""
+    """Entries in the table; 0 when the table is closed."""
     unheard: int = 0
-    """Entries that were read, and that no event has told of since: perhaps silent ones."""
+    """Entries that were read, and that no event has reported since. They may be silent."""
     events_applied: int = 0
+    """Events that were applied."""
     looked_up: int = 0
-    """Entries that were asked for one by one: because an event told of one that was not known, or
-    because their timeout had run out and no event had ended them."""
+    """Entries that were looked up one by one: because an event reported an unknown entry, or
+    because their timeout expired and no event reported their end."""
     comparisons: int = 0
-    """Times that the kernel's table was read, or that it was tried, the first included."""
+    """Attempts to compare with the kernel's table, including the first dump and failed attempts."""
     resyncs: int = 0
-    """Those of them that a loss made necessary."""
+    """Comparisons that were necessary because events were lost."""
     failures: int = 0
-    """Those of them that failed for something that may pass, and were tried again."""
+    """Comparisons that failed for a temporary reason, and were retried."""
     last_error: str | None = None
-    """What the last of them failed for, as text; ``None`` if it did not fail. The error itself is
+    """Why the last comparison failed, as text; ``None`` if it did not fail. The error itself is
     :attr:`FlowTable.last_error`."""
     unreported_changes: int = 0
     """Changes that a comparison or a look-up found, and that no event reported although one should
-    have. At most some hundreds of a comparison are examined."""
+    have. Each comparison examines some hundred differences at most."""
     last_comparison: int = 0
-    """Nanoseconds that the last took."""
+    """Duration of the last comparison in nanoseconds."""
     readers: int = 0
-    """Iterators of changes that are open."""
+    """Open iterators of changes."""
     changes_waiting: int = 0
-    """Changes that wait for the slowest of them."""
+    """Changes that wait for the slowest reader."""
     stream: StreamStatistics = attrs.field(factory=StreamStatistics)
-    """Of the table's event stream: what was received, lost and forged, and what waits."""
+    """Statistics of the table's event stream: received, lost, forged and waiting events."""

@@ -12,7 +12,7 @@ import pytest
 from conntrack_aio import Cause, Change, Changes, ChangeType, Flow, FlowEvent, Status
 from conntrack_aio.model.events import EventType
 from conntrack_aio.netlink.owner import Owner
-from conntrack_aio.table.changes import Backlog
+from conntrack_aio.table.changes import PendingChanges
 from conntrack_aio.table.mirror import Mirror
 
 pytestmark = pytest.mark.anyio
@@ -32,21 +32,21 @@ class Table:
 
     def __init__(self) -> None:
         self.mirror = Mirror(None)
-        self.mirror.settled = True
+        self.mirror.caught_up = True
         self.failure: Exception | None = None
-        self.closed: list[Backlog] = []
+        self.closed: list[PendingChanges] = []
 
     def check(self) -> None:
         if self.failure is not None:
             raise self.failure
 
-    def forget(self, backlog: Backlog) -> None:
+    def forget(self, backlog: PendingChanges) -> None:
         self.closed.append(backlog)
         rest = (each for each in self.mirror.listeners if each is not backlog)
         self.mirror.listeners = tuple(rest)
 
     def changes(self) -> Changes:
-        backlog = Backlog(self.mirror.entries)
+        backlog = PendingChanges(self.mirror.entries)
         self.mirror.listeners = (*self.mirror.listeners, backlog)
         return Changes(Owner(), backlog, self.check, self.forget)
 

@@ -14,11 +14,11 @@ from support.wire import assigned
 
 from conntrack_aio import EncodeError, Flow, Tuple
 from conntrack_aio.table.keys import (
-    is_plain,
     key_of,
     orig_key,
     plain_tuple,
     plain_zone,
+    reply_is_inverse,
     reply_key,
 )
 
@@ -96,25 +96,25 @@ def test_zones_of_one_direction() -> None:
     flow.orig.zone = 7
     assert orig_key(flow) == key_of(flow.orig, 7)
     assert reply_key(flow) == key_of(flow.reply, 0)
-    assert not is_plain(flow)
+    assert not reply_is_inverse(flow)
 
 
 def test_a_zone_of_both_directions() -> None:
     flow = Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=1, zone=7)
     assert orig_key(flow) == key_of(flow.orig, 7)
     assert reply_key(flow) == key_of(flow.reply, 7)
-    assert is_plain(flow)
+    assert reply_is_inverse(flow)
 
 
 def test_a_ping_is_not_plain() -> None:
-    assert not is_plain(Flow.icmp("10.0.0.1", "10.0.0.2", id=1, timeout=1))
+    assert not reply_is_inverse(Flow.icmp("10.0.0.1", "10.0.0.2", id=1, timeout=1))
 
 
-def test_only_the_exact_inverse_is_plain() -> None:
+def test_only_the_exact_inverse_reply_is_inverse() -> None:
     """No real entry is otherwise, but all are to be found by what they have."""
     flow = Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=9)
-    assert is_plain(flow)
-    assert not is_plain(attrs.evolve(flow, reply=attrs.evolve(flow.reply, proto=6)))
+    assert reply_is_inverse(flow)
+    assert not reply_is_inverse(attrs.evolve(flow, reply=attrs.evolve(flow.reply, proto=6)))
     for tuple_ in ("orig", "reply"):
         told = assigned(getattr(flow, tuple_), icmp_type=3)
-        assert not is_plain(attrs.evolve(flow, **{tuple_: told}))
+        assert not reply_is_inverse(attrs.evolve(flow, **{tuple_: told}))

@@ -75,7 +75,7 @@ async def _in_a_comparison(kernel: FakeKernel, conn: Connection, table: FlowTabl
     for number in range(COUNT):
         kernel.change(flows.tcp(number), mark=number + 1)
     delayed = kernel.delay("dump")
-    table._keeper._want()
+    table._synchronizer._request_comparison()
     while delayed.asked is None:
         await anyio.lowlevel.checkpoint()
     await table.aclose()
@@ -119,7 +119,7 @@ async def test_a_table_that_has_ended_holds_no_flows(
     kernel: FakeKernel, conn: Connection, end: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if it is held itself, as its statistics may be asked for."""
-    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.attempts._RETRY_DELAY", 0.001)
     table = await conn.table().__aenter__()
     refs = watch(table)
     assert alive(refs) == COUNT
@@ -135,7 +135,7 @@ async def test_a_table_that_has_ended_holds_no_flows(
 async def test_one_that_is_dropped_is_gone_itself(
     kernel: FakeKernel, conn: Connection, end: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.attempts._RETRY_DELAY", 0.001)
     table = await conn.table().__aenter__()
     ref = weakref.ref(table)
     await end(kernel, conn, table)
@@ -150,7 +150,7 @@ async def test_nor_do_those_who_read_its_changes(
     kernel: FakeKernel, conn: Connection, end: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever they have read of it, and however much they have not."""
-    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.attempts._RETRY_DELAY", 0.001)
     table = await conn.table().__aenter__()
     refs = watch(table)
     fresh, begun, followed = table.changes(), table.changes(), table.changes()
@@ -184,7 +184,7 @@ async def test_changes_that_are_closed_hold_nothing(kernel: FakeKernel, conn: Co
         await changes.aclose()
         assert alive(refs) == 0
         assert changes.waiting == 0
-        assert len(changes._backlog) == 0
+        assert len(changes._changes) == 0
 
 
 async def test_an_opening_that_is_cancelled(kernel: FakeKernel, conn: Connection) -> None:

@@ -27,8 +27,9 @@ from conntrack_aio import (
     Timestamp,
     UnknownAttribute,
 )
+from conntrack_aio.table.discrepancies import MAX_DISCREPANCIES
 from conntrack_aio.table.keys import orig_key
-from conntrack_aio.table.mirror import MOST_SUSPECTS, SWEPT_AT_ONCE, Mirror
+from conntrack_aio.table.mirror import REMOVALS_PER_TURN, Mirror
 
 KEYS = 3
 """Few tuples, so that all happens to the same ones."""
@@ -50,7 +51,9 @@ class Replay:
         self._mirror = mirror
         mirror.listeners = (*mirror.listeners, self)
 
-    def note(self, key: int, before: Flow | None, final: Flow | None, cause: Cause) -> None:
+    def record_change(
+        self, key: int, before: Flow | None, final: Flow | None, cause: Cause
+    ) -> None:
         self.causes.append(cause)
         assert (key in self.flows) == (before is not None)
         if final is not None:
@@ -124,12 +127,12 @@ class Kernel:
             self.full = False
 
     def look_up(self) -> None:
-        strangers, self.mirror.strangers = self.mirror.strangers, {}
+        strangers, self.mirror.unresolved = self.mirror.unresolved, {}
         for key, stranger in strangers.items():
             number = stranger.orig.sport
             assert number is not None
             found = self.told(number) if number in self.table else None
-            self.mirror.looked_up(key, found)
+            self.mirror.resolve(key, found)
 
     def step(self) -> None:
         """One more entry of the walk; a new walk after its end."""
@@ -139,7 +142,7 @@ class Kernel:
             self.walk = None
 
     def _walking(self) -> Iterator[None]:
-        self.mirror.open_window()
+        self.mirror.begin_dump()
         yield
         for number in range(KEYS):
             if number in self.table:
@@ -148,24 +151,24 @@ class Kernel:
         while self.ahead:
             self.find()
             yield
-        for _ in self.mirror.sweep():
+        for _ in self.mirror.remove_not_dumped():
             pass
         yield
-        self.mirror.close_window()
+        self.mirror.end_dump()
 
     def find(self) -> None:
         """The mirror is told of one entry that the walk has read."""
         if self.ahead:
-            self.mirror.found(self.ahead.popleft())
+            self.mirror.add_dumped(self.ahead.popleft())
 
     def come_to_rest(self) -> None:
         """No more happens; all that is left is read."""
         while self.walk is not None:
             self.step()
-        while self.queue or self.full or self.mirror.strangers:
+        while self.queue or self.full or self.mirror.unresolved:
             self.read_event()
             self.look_up()
-        self.mirror.settled = True
+        self.mirror.caught_up = True
 
 
 numbers = st.integers(0, KEYS - 1)
@@ -220,7 +223,7 @@ def drawn(rng: random.Random, *, silent: bool) -> list[Step]:
 def check(kernel: Kernel, replay: Replay) -> None:
     mirror = kernel.mirror
     flows = {orig_key(flow(number)): kernel.told(number) for number in kernel.table}
-    keep = mirror._keep or bool
+    keep = mirror._predicate or bool
     expected = {key: each for key, each in flows.items() if keep(each)}
     assert state(mirror.entries.copy()) == state(expected)
     assert state(replay.flows) == state(expected)
@@ -304,11 +307,11 @@ def mirror_of(*flows: Flow, keep: Callable[[Flow], bool] | None = None) -> tuple
     """A mirror that has read these, and is settled."""
     mirror = Mirror(keep)
     replay = Replay(mirror)
-    mirror.open_window()
+    mirror.begin_dump()
     for each in flows:
-        mirror.found(each)
-    mirror.close_window()
-    mirror.settled = True
+        mirror.add_dumped(each)
+    mirror.end_dump()
+    mirror.caught_up = True
     replay.causes.clear()
     return mirror, replay
 
@@ -319,19 +322,19 @@ def tell(mirror: Mirror, kind: EventType, told: Flow, *, port_id: int = 0) -> No
 
 def test_a_flow_destroyed_during_the_walk_stays_away() -> None:
     mirror = Mirror(None)
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.DESTROY, flow(1, id=7))
-    mirror.found(flow(1, id=7))
-    mirror.close_window()
+    mirror.add_dumped(flow(1, id=7))
+    mirror.end_dump()
     assert len(mirror.entries) == 0
 
 
 def test_a_younger_flow_with_its_tuple_does_not() -> None:
     mirror = Mirror(None)
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.DESTROY, flow(1, id=7))
-    mirror.found(flow(1, id=8))
-    mirror.close_window()
+    mirror.add_dumped(flow(1, id=8))
+    mirror.end_dump()
     assert [each.id for each in mirror.entries.flows] == [8]
 
 
@@ -348,7 +351,7 @@ def test_a_silent_flow_whose_tuple_and_id_are_used_again() -> None:
 def test_a_beginning_that_is_told_again_is_none() -> None:
     """It could not be delivered to another program, which insists."""
     mirror, replay = mirror_of()
-    mirror.settled = True
+    mirror.caught_up = True
     tell(mirror, EventType.NEW, flow(1, id=7))
     tell(mirror, EventType.NEW, flow(1, id=7, mark=5))
     assert replay.causes == [Cause.EVENT, Cause.EVENT]
@@ -367,9 +370,9 @@ def test_an_event_of_another_flow_is_no_word_of_a_silent_one() -> None:
 
 def test_the_time_of_its_making_tells_a_flow_from_one_with_its_id() -> None:
     mirror, replay = mirror_of(flow(1, id=7, timestamp=Timestamp(start=1)))
-    mirror.open_window()
-    mirror.found(flow(1, id=7, timestamp=Timestamp(start=2)))
-    mirror.close_window()
+    mirror.begin_dump()
+    mirror.add_dumped(flow(1, id=7, timestamp=Timestamp(start=2)))
+    mirror.end_dump()
     assert replay.causes == [Cause.REPLACED, Cause.RECONCILED]
 
 
@@ -387,139 +390,139 @@ def test_a_dying_flow_that_is_still_found_has_ended() -> None:
     mirror, _ = mirror_of(copy.copy(dying))
     assert len(mirror.entries) == 0
     tell(mirror, EventType.UPDATE, flow(1, id=7))
-    ((key, _),) = mirror.strangers.items()
-    mirror.looked_up(key, dying)
+    ((key, _),) = mirror.unresolved.items()
+    mirror.resolve(key, dying)
     assert len(mirror.entries) == 0
 
 
 def test_events_are_laid_over_what_was_read_before_them() -> None:
     """Only what they told, not what was known before: that may be what was lost."""
     mirror, _ = mirror_of(flow(1, id=7, mark=1, status=Status(8)))
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.UPDATE, flow(1, id=7, status=Status(12)))
-    mirror.found(flow(1, id=7, mark=2, status=Status(8)))
-    mirror.close_window()
+    mirror.add_dumped(flow(1, id=7, mark=2, status=Status(8)))
+    mirror.end_dump()
     (merged,) = mirror.entries.flows
     assert (merged.mark, merged.status) == (2, Status(12))
 
 
 def test_one_that_was_made_anew_behind_the_walk_is_not_swept() -> None:
     mirror, _ = mirror_of(flow(1, id=7))
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.DESTROY, flow(1, id=7))
     tell(mirror, EventType.NEW, flow(1, id=7))
-    assert list(mirror.sweep()) == []
-    mirror.close_window()
+    assert list(mirror.remove_not_dumped()) == []
+    mirror.end_dump()
     assert len(mirror.entries) == 1
 
 
 def test_the_end_of_another_one_does_not_keep_what_is_gone() -> None:
     """What is known may be older than what was lost."""
     mirror, _ = mirror_of(flow(1, id=7))
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.DESTROY, flow(1, id=8))
-    assert list(mirror.sweep()) == []
-    mirror.close_window()
+    assert list(mirror.remove_not_dumped()) == []
+    mirror.end_dump()
     assert len(mirror.entries) == 0
 
 
 def test_the_walk_is_no_younger_than_a_look_up() -> None:
     mirror, _ = mirror_of(flow(1, id=7))
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.UPDATE, flow(1, id=8))
-    ((key, _),) = mirror.strangers.items()
-    mirror.looked_up(key, None)
-    mirror.found(flow(1, id=8))
-    mirror.close_window()
+    ((key, _),) = mirror.unresolved.items()
+    mirror.resolve(key, None)
+    mirror.add_dumped(flow(1, id=8))
+    mirror.end_dump()
     assert len(mirror.entries) == 0
 
 
 def test_an_update_of_what_the_walk_did_not_find_is_to_be_looked_up() -> None:
     mirror, _ = mirror_of()
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.UPDATE, flow(1, id=8))
-    assert not mirror.strangers
-    mirror.close_window()
-    assert mirror.strangers
+    assert not mirror.unresolved
+    mirror.end_dump()
+    assert mirror.unresolved
 
 
 def test_all_that_ended_during_the_walk_stay_away() -> None:
     """The walk may have read the first of them long ago."""
     mirror, _ = mirror_of(flow(1, id=7))
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.DESTROY, flow(1, id=7))
     tell(mirror, EventType.NEW, flow(1, id=8))
     tell(mirror, EventType.DESTROY, flow(1, id=8))
-    mirror.found(flow(1, id=7))
-    mirror.close_window()
+    mirror.add_dumped(flow(1, id=7))
+    mirror.end_dump()
     assert len(mirror.entries) == 0
 
 
 @pytest.mark.parametrize("ends", [10, 1000])
 def test_however_many_they_are(ends: int) -> None:
     mirror, _ = mirror_of()
-    mirror.open_window()
+    mirror.begin_dump()
     for id in range(ends):
         tell(mirror, EventType.NEW, flow(1, id=id))
         tell(mirror, EventType.DESTROY, flow(1, id=id))
     for id in range(ends):
-        mirror.found(flow(1, id=id))
-    mirror.close_window()
+        mirror.add_dumped(flow(1, id=id))
+    mirror.end_dump()
     assert len(mirror.entries) == 0
 
 
 def test_one_made_anew_with_the_same_id_has_nothing_of_the_old_one() -> None:
     mirror, _ = mirror_of()
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.DESTROY, flow(1, id=7))
     tell(mirror, EventType.NEW, flow(1, id=7))
-    mirror.found(flow(1, id=7, mark=5, labels=1, timestamp=Timestamp(start=1)))
-    mirror.close_window()
+    mirror.add_dumped(flow(1, id=7, mark=5, labels=1, timestamp=Timestamp(start=1)))
+    mirror.end_dump()
     (found,) = mirror.entries.flows
     assert (found.mark, found.labels, found.timestamp) == (0, None, None)
-    assert not mirror.strangers
+    assert not mirror.unresolved
 
 
 def test_labels_that_went_during_the_walk_do_not_come_back() -> None:
     mirror, _ = mirror_of(flow(1, id=7, labels=1))
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.UPDATE, flow(1, id=7), port_id=77)
-    ((key, _),) = mirror.strangers.items()
-    mirror.strangers.clear()
-    mirror.looked_up(key, flow(1, id=7))
-    mirror.found(flow(1, id=7, labels=1))
-    mirror.close_window()
+    ((key, _),) = mirror.unresolved.items()
+    mirror.unresolved.clear()
+    mirror.resolve(key, flow(1, id=7))
+    mirror.add_dumped(flow(1, id=7, labels=1))
+    mirror.end_dump()
     assert [each.labels for each in mirror.entries.flows] == [None]
 
 
 def test_labels_that_an_update_may_have_cleared_are_looked_up() -> None:
     mirror, _ = mirror_of()
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.UPDATE, flow(1, id=7), port_id=77)
-    mirror.found(flow(1, id=7, labels=1))
-    assert mirror.strangers
+    mirror.add_dumped(flow(1, id=7, labels=1))
+    assert mirror.unresolved
 
 
 def test_an_update_that_comes_behind_the_end() -> None:
     """From another processor. The walk may find the entry all the same, if it was there before."""
     mirror = Mirror(None)
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.DESTROY, flow(1, id=7))
     tell(mirror, EventType.UPDATE, flow(1, id=7))
-    ((key, _),) = mirror.strangers.items()
-    mirror.found(flow(1, id=7))
-    mirror.looked_up(key, None)
-    mirror.close_window()
+    ((key, _),) = mirror.unresolved.items()
+    mirror.add_dumped(flow(1, id=7))
+    mirror.resolve(key, None)
+    mirror.end_dump()
     assert len(mirror.entries) == 0
-    assert not mirror.strangers or mirror.strangers.keys() == {key}
+    assert not mirror.unresolved or mirror.unresolved.keys() == {key}
 
 
 def test_an_update_of_an_unknown_flow_is_to_be_looked_up() -> None:
     mirror, replay = mirror_of()
     tell(mirror, EventType.UPDATE, flow(1, id=7))
-    ((key, _),) = mirror.strangers.items()
+    ((key, _),) = mirror.unresolved.items()
     assert not replay.causes
-    mirror.looked_up(key, flow(1, id=7, mark=3))
+    mirror.resolve(key, flow(1, id=7, mark=3))
     assert [each.mark for each in mirror.entries.flows] == [3]
     assert replay.causes == [Cause.RECONCILED]
 
@@ -543,8 +546,8 @@ def test_an_entry_made_anew_that_is_translated_otherwise() -> None:
     mirror, replay = mirror_of(translated(5000))
     tell(mirror, EventType.NEW, translated(5001))
     assert replay.causes == [Cause.REPLACED, Cause.EVENT]
-    mirror.open_window()
-    mirror.found(translated(5002))
+    mirror.begin_dump()
+    mirror.add_dumped(translated(5002))
     assert replay.causes[2:] == [Cause.REPLACED, Cause.RECONCILED]
     assert mirror.entries.by_reply(translated(5001).reply, 0) is None
     assert mirror.entries.by_reply(translated(5002).reply, 0) in mirror.entries.flows
@@ -571,24 +574,24 @@ def test_what_the_library_does_not_know_changes_too() -> None:
     mirror, replay = mirror_of(flow(1, id=7, labels=1, unknown=(one,)))
     tell(mirror, EventType.UPDATE, flow(1, id=7, unknown=(two,)))
     assert replay.causes == [Cause.EVENT]
-    assert mirror.strangers, "labels may have been cleared besides"
+    assert mirror.unresolved, "labels may have been cleared besides"
 
 
 def test_a_stranger_that_ended_is_not_looked_up() -> None:
     mirror, _ = mirror_of()
     tell(mirror, EventType.UPDATE, flow(1, id=7))
     tell(mirror, EventType.DESTROY, flow(1, id=7))
-    assert not mirror.strangers
+    assert not mirror.unresolved
 
 
 def test_one_whose_tuple_is_the_answers_of_another_by_now() -> None:
     """The kernel finds an entry by either tuple."""
     mirror, replay = mirror_of()
     tell(mirror, EventType.UPDATE, flow(1, id=7))
-    ((key, _),) = mirror.strangers.items()
+    ((key, _),) = mirror.unresolved.items()
     backwards = Flow.udp("10.0.0.2", 53, "10.0.0.1", 1, timeout=30)
     backwards.id = 8
-    mirror.looked_up(key, backwards)
+    mirror.resolve(key, backwards)
     assert len(mirror.entries) == 0
     assert replay.causes == []
 
@@ -604,12 +607,12 @@ def test_labels_that_may_be_gone_are_looked_up() -> None:
     """An event has no word of labels that were all cleared."""
     mirror, _ = mirror_of(flow(1, id=7, labels=1, status=Status(8)))
     tell(mirror, EventType.UPDATE, flow(1, id=7, status=Status(12)))
-    assert not mirror.strangers, "packets changed the status"
+    assert not mirror.unresolved, "packets changed the status"
     tell(mirror, EventType.UPDATE, flow(1, id=7, status=Status(12)))
-    assert mirror.strangers, "packets changed something that is not told"
-    mirror.strangers.clear()
+    assert mirror.unresolved, "packets changed something that is not told"
+    mirror.unresolved.clear()
     tell(mirror, EventType.UPDATE, flow(1, id=7, status=Status(14)), port_id=77)
-    assert mirror.strangers, "a program may have changed anything"
+    assert mirror.unresolved, "a program may have changed anything"
 
 
 def test_a_helper_that_is_not_told_is_gone() -> None:
@@ -645,7 +648,7 @@ def test_a_flow_that_matches_no_more_leaves() -> None:
 def test_a_mark_that_a_beginning_does_not_tell_is_zero() -> None:
     mirror, replay = mirror_of(keep=lambda each: each.mark == 0)
     tell(mirror, EventType.NEW, flow(1, id=7))
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.NEW, flow(2, id=8, mark=1))
     tell(mirror, EventType.NEW, flow(2, id=9))
     assert [each.mark for each in mirror.entries.flows] == [0, 0]
@@ -655,28 +658,30 @@ def test_a_mark_that_a_beginning_does_not_tell_is_zero() -> None:
 def test_one_that_comes_to_match_is_looked_up() -> None:
     mirror, _ = mirror_of(flow(1, id=7, mark=2), keep=lambda each: each.mark == 1)
     tell(mirror, EventType.UPDATE, flow(1, id=7, mark=1))
-    ((key, _),) = mirror.strangers.items()
-    mirror.looked_up(key, flow(1, id=7, mark=1))
+    ((key, _),) = mirror.unresolved.items()
+    mirror.resolve(key, flow(1, id=7, mark=1))
     assert len(mirror.entries) == 1
 
 
 def test_one_that_comes_to_match_during_a_walk_is_known() -> None:
     """All of it was told since the walk began, which may have passed it by."""
     mirror, replay = mirror_of(keep=lambda each: each.mark == 1)
-    mirror.open_window()
+    mirror.begin_dump()
     tell(mirror, EventType.NEW, flow(1, id=7))
-    mirror.found(flow(1, id=7))
+    mirror.add_dumped(flow(1, id=7))
     tell(mirror, EventType.UPDATE, flow(1, id=7, mark=1))
-    mirror.close_window()
+    mirror.end_dump()
     assert [each.mark for each in mirror.entries.flows] == [1]
     assert replay.causes == [Cause.EVENT]
 
 
 def test_sweeping_lets_others_run() -> None:
-    mirror, replay = mirror_of(*(flow(number, id=number) for number in range(3 * SWEPT_AT_ONCE)))
-    mirror.open_window()
-    assert sum(1 for _ in mirror.sweep()) == 3
-    mirror.close_window()
+    mirror, replay = mirror_of(
+        *(flow(number, id=number) for number in range(3 * REMOVALS_PER_TURN))
+    )
+    mirror.begin_dump()
+    assert sum(1 for _ in mirror.remove_not_dumped()) == 3
+    mirror.end_dump()
     assert len(mirror.entries) == 0
     assert set(replay.causes) == {Cause.RECONCILED}
 
@@ -686,26 +691,26 @@ def test_sweeping_lets_others_run() -> None:
 
 def examined(mirror: Mirror, *flows: Flow, certain: bool = True) -> None:
     """A comparison finds these, and no others."""
-    mirror.open_window(examining=True)
+    mirror.begin_dump(examine=True)
     for each in flows:
-        mirror.found(each)
-    for _ in mirror.sweep(certain=certain):
+        mirror.add_dumped(each)
+    for _ in mirror.remove_not_dumped(complete=certain):
         pass
-    mirror.close_window()
+    mirror.end_dump()
 
 
 def unreported(mirror: Mirror) -> int:
     """What is left of suspects when all events have come; those that are gone, look-ups confirm."""
-    for key, each in mirror.unconfirmed().items():
-        mirror.checked(key, each, None)
+    for key, each in mirror.missing_entries().items():
+        mirror.apply_check(key, each, None)
     mirror.now += 10
-    return mirror.judge(mirror.now)
+    return mirror.evaluate_discrepancies(mirror.now)
 
 
 def heard(*flows: Flow, keep: Callable[[Flow], bool] | None = None) -> Mirror:
     """A mirror that has heard of these, by their beginnings."""
     mirror, _ = mirror_of(keep=keep)
-    mirror.new_emit = True
+    mirror.new_entries_emit = True
     for each in flows:
         tell(mirror, EventType.NEW, each)
     return mirror
@@ -761,20 +766,20 @@ def test_an_event_that_was_still_queued_reports_it(kind: EventType, found: list[
         mirror = heard(tcp())
         told = flow(2, id=9) if len(found) == 2 else tcp(mark=6)
         report = partial(tell, mirror, kind, told)
-        mirror.open_window(examining=True)
+        mirror.begin_dump(examine=True)
         if moment == "begun":
             report()
         for each in found:
-            mirror.found(copy.copy(each))
+            mirror.add_dumped(copy.copy(each))
         if moment == "found":
             report()
-        for _ in mirror.sweep():
+        for _ in mirror.remove_not_dumped():
             pass
-        mirror.close_window()
+        mirror.end_dump()
         if moment == "swept":
             report()
-        for key, each in mirror.unconfirmed().items():
-            mirror.checked(key, each, None)
+        for key, each in mirror.missing_entries().items():
+            mirror.apply_check(key, each, None)
         if moment == "looked up":
             report()
         assert unreported(mirror) == 0, moment
@@ -784,21 +789,21 @@ def test_nothing_is_judged_before_its_event_had_time() -> None:
     mirror = heard(tcp())
     mirror.now = 5.0
     examined(mirror, tcp(mark=5))
-    assert mirror.judge(4.9) == 0
-    assert mirror.judge(5.0) == 1
+    assert mirror.evaluate_discrepancies(4.9) == 0
+    assert mirror.evaluate_discrepancies(5.0) == 1
 
 
 def test_a_loss_explains_everything() -> None:
     mirror = heard(tcp(), flow(2, id=9))
     examined(mirror, tcp(mark=5))
-    mirror.lose()
+    mirror.record_loss()
     assert unreported(mirror) == 0
-    mirror.open_window(examining=True)
-    mirror.lose()
-    mirror.found(tcp(mark=6))
-    for _ in mirror.sweep():
+    mirror.begin_dump(examine=True)
+    mirror.record_loss()
+    mirror.add_dumped(tcp(mark=6))
+    for _ in mirror.remove_not_dumped():
         pass
-    mirror.close_window()
+    mirror.end_dump()
     assert unreported(mirror) == 0
 
 
@@ -806,8 +811,8 @@ def test_what_a_dump_lacked_and_a_look_up_finds_is_there() -> None:
     """A dump leaves out what has expired; and a walk may miss something."""
     mirror = heard(tcp())
     examined(mirror)
-    ((key, asked),) = mirror.unconfirmed().items()
-    mirror.checked(key, asked, tcp())
+    ((key, asked),) = mirror.missing_entries().items()
+    mirror.apply_check(key, asked, tcp())
     assert len(mirror.entries) == 1
     assert unreported(mirror) == 0
 
@@ -817,8 +822,8 @@ def test_one_that_matches_no_more_may_not_have_been_reported() -> None:
     for fields, count in (({"timeout": 5}, 0), ({"mark": 7}, 1)):
         mirror = heard(tcp(), keep=lambda each: each.timeout == 30 and not each.mark)
         examined(mirror)
-        ((key, asked),) = mirror.unconfirmed().items()
-        mirror.checked(key, asked, tcp(**fields))
+        ((key, asked),) = mirror.missing_entries().items()
+        mirror.apply_check(key, asked, tcp(**fields))
         assert len(mirror.entries) == 0
         assert unreported(mirror) == count
 
@@ -826,23 +831,23 @@ def test_one_that_matches_no_more_may_not_have_been_reported() -> None:
 def test_one_that_can_not_be_asked_for_is_not_asked_for_again() -> None:
     mirror = heard(tcp())
     examined(mirror)
-    assert len(mirror.unconfirmed()) == 1
-    assert not mirror.unconfirmed()
+    assert len(mirror.missing_entries()) == 1
+    assert not mirror.missing_entries()
     assert unreported(mirror) == 0
-    assert not mirror.suspects
+    assert not mirror.discrepancies
 
 
 def test_an_older_entry_may_be_silent_by_the_setting() -> None:
     for emit in (False, True):
         mirror, _ = mirror_of(tcp())
-        mirror.older_emit = emit
+        mirror.older_entries_emit = emit
         examined(mirror)
         assert unreported(mirror) == emit
 
 
 def test_a_new_entry_may_be_silent_by_the_setting() -> None:
     mirror = heard()
-    mirror.new_emit = False
+    mirror.new_entries_emit = False
     examined(mirror, tcp())
     assert unreported(mirror) == 0
 
@@ -860,15 +865,15 @@ def test_what_was_not_chosen_may_have_changed_unreported() -> None:
 
 
 def test_so_many_are_examined() -> None:
-    mirror = heard(*(flow(number, id=number) for number in range(2 * MOST_SUSPECTS)))
+    mirror = heard(*(flow(number, id=number) for number in range(2 * MAX_DISCREPANCIES)))
     examined(mirror)
-    assert len(mirror.suspects) == MOST_SUSPECTS
-    assert unreported(mirror) == MOST_SUSPECTS
+    assert len(mirror.discrepancies) == MAX_DISCREPANCIES
+    assert unreported(mirror) == MAX_DISCREPANCIES
 
 
 def overdue(mirror: Mirror, seconds: float) -> list[Flow]:
     mirror.now += seconds
-    mirror._round.clear()
+    mirror._expiry.start_round()
     return list(mirror.overdue(10).values())
 
 
@@ -881,7 +886,7 @@ def test_timeouts_count_from_the_last_report() -> None:
     examined(mirror, flow(1, id=7, timeout=5), flow(2, id=8, timeout=30))
     assert overdue(mirror, 5) == []
     assert [each.id for each in overdue(mirror, 3)] == [7]
-    mirror.checked(orig_key(flow(1)), *[flow(1, id=7, timeout=30)] * 2)
+    mirror.apply_check(orig_key(flow(1)), *[flow(1, id=7, timeout=30)] * 2)
     assert overdue(mirror, 31) == [mirror.entries.by_id(8)[0]]
 
 
@@ -904,7 +909,7 @@ def test_an_entry_that_is_gone_goes_when_its_event_had_time() -> None:
     replay = Replay(mirror)
     replay.flows = mirror.entries.copy()
     for key, each in mirror.entries.copy().items():
-        mirror.checked(key, each, None)
+        mirror.apply_check(key, each, None)
     assert len(mirror.entries) == 3
     tell(mirror, EventType.DESTROY, flow(1, id=7))
     tell(mirror, EventType.UPDATE, flow(2, id=8, timeout=90))
@@ -917,20 +922,20 @@ def test_an_entry_that_is_gone_goes_when_its_event_had_time() -> None:
 def test_one_that_a_look_up_found_gone_does_not_come_back_by_an_older_walk() -> None:
     mirror = heard(flow(1, id=7))
     for key, each in mirror.entries.copy().items():
-        mirror.checked(key, each, None)
-    mirror.open_window()
+        mirror.apply_check(key, each, None)
+    mirror.begin_dump()
     assert unreported(mirror) == 1
-    mirror.found(flow(1, id=7))
+    mirror.add_dumped(flow(1, id=7))
     assert len(mirror.entries) == 0
-    mirror.found(flow(1, id=8))
+    mirror.add_dumped(flow(1, id=8))
     assert [each.id for each in mirror.entries.flows] == [8]
-    mirror.close_window()
+    mirror.end_dump()
 
 
 def test_a_look_up_shows_what_no_event_reported() -> None:
     mirror = heard(tcp())
     ((key, asked),) = mirror.entries.copy().items()
-    mirror.checked(key, asked, tcp(mark=5))
+    mirror.apply_check(key, asked, tcp(mark=5))
     assert [each.mark for each in mirror.entries.flows] == [5]
     assert unreported(mirror) == 1
 
@@ -940,18 +945,18 @@ def test_ends_during_a_walk_are_kept_apart_up_to_a_number(ends: int) -> None:
     """Beyond it any end counts as that of each: what the walk finds is taken for gone, and is
     found by the next if it is not."""
     mirror, _ = mirror_of()
-    mirror.open_window()
+    mirror.begin_dump()
     for number in range(ends):
         tell(mirror, EventType.NEW, flow(1, id=number))
         tell(mirror, EventType.DESTROY, flow(1, id=number))
-    assert mirror._window is not None
-    (told,) = mirror._window.told.values()
-    assert len(told.ended) <= 64
-    mirror.found(flow(1, id=0))
+    assert mirror._dump is not None
+    (told,) = mirror._dump.reported.values()
+    assert len(told.ended_ids) <= 64
+    mirror.add_dumped(flow(1, id=0))
     assert len(mirror.entries) == 0
-    mirror.found(flow(1, id=ends))
+    mirror.add_dumped(flow(1, id=ends))
     assert len(mirror.entries) == (ends == 64)
-    mirror.close_window()
+    mirror.end_dump()
 
 
 def test_ids_are_shared_by_chance() -> None:

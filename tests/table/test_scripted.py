@@ -141,7 +141,7 @@ async def test_the_body_of_a_table_that_failed_leaves_as_it_likes(kernel: FakeKe
 async def test_want_of_memory_is_waited_out(
     kernel: FakeKernel, table: FlowTable, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.attempts._RETRY_DELAY", 0.001)
     kernel.refuse(errno.ENOMEM, "dump", times=times)
     kernel.overrun()
     await check(kernel, table)
@@ -219,8 +219,9 @@ shortages = pytest.mark.parametrize("begin", SHORTAGES.values(), ids=SHORTAGES)
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails is tried again soon."""
-    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
-    monkeypatch.setattr("conntrack_aio.table.keeper._LONGEST_RETRY", 0.005)
+    monkeypatch.setattr("conntrack_aio.table.attempts._RETRY_DELAY", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.attempts._MAX_RETRY_DELAY", 0.005)
+    monkeypatch.setattr("conntrack_aio.table.synchronizer._READ_RETRY_DELAY", 0.001)
 
 
 @shortages
@@ -246,7 +247,7 @@ async def test_no_shortage_ends_a_table(
             scope.cancel()
             await table.reconcile()
         assert len(table) == 3
-        said = [each for each in caplog.records if "can't be compared" in each.message]
+        said = [each for each in caplog.records if "failed, will retry" in each.message]
         assert len(said) == 1, "it is logged once"
     kernel._faults._waiting.clear()
     await eventually(lambda: not table.behind)
@@ -328,7 +329,7 @@ async def test_what_a_function_raises_ends_the_table(
 async def test_an_answer_that_does_not_come(
     kernel: FakeKernel, table: FlowTable, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.attempts._RETRY_DELAY", 0.001)
     getattr(kernel, fault)("dump")
     kernel.overrun()
     await check(kernel, table)
@@ -339,7 +340,7 @@ async def test_a_dump_that_ends_with_what_is_no_message(
     kernel: FakeKernel, table: FlowTable, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing behind it can be read; if that is always so, entries are asked for one by one."""
-    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.attempts._RETRY_DELAY", 0.001)
     left = times
 
     def answer(socket: FakeSocket, asked: Asked) -> bool:
@@ -462,7 +463,7 @@ async def test_one_that_is_rehashed_again_and_again(
     kernel: FakeKernel, table: FlowTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At last each entry that was not found is asked for."""
-    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.attempts._RETRY_DELAY", 0.001)
 
     def rehash(socket: FakeSocket, asked: Asked) -> bool:
         if asked.verb == "dump":
@@ -496,7 +497,7 @@ async def test_an_entry_that_no_dump_can_tell(kernel: FakeKernel, table: FlowTab
 
 
 def _compare_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conntrack_aio.table.keeper._INTERVAL", 0.01)
+    monkeypatch.setattr("conntrack_aio.table.synchronizer._AUTO_INTERVAL", 0.01)
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 1), (0, 2), (1, 2), (None, 1), (1, None)])
@@ -580,10 +581,20 @@ async def test_what_does_not_match_yet_may_be_silent(monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def quickened(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes a second takes a hundredth of it."""
-    for name, value in {"_TICK": 0.01, "_RIPE": 0.02, "_INTERVAL": 0.05}.items():
-        monkeypatch.setattr(f"conntrack_aio.table.keeper.{name}", value)
-    monkeypatch.setattr("conntrack_aio.table.mirror._ROUNDING", 0.0)
-    monkeypatch.setattr("conntrack_aio.table.mirror.SPACING", 0.05)
+    for name, value in {
+        "_CHECK_INTERVAL": 0.01,
+        "_MAX_EVENT_DELAY": 0.02,
+        "_AUTO_INTERVAL": 0.05,
+    }.items():
+        monkeypatch.setattr(f"conntrack_aio.table.synchronizer.{name}", value)
+    monkeypatch.setattr("conntrack_aio.table.expiry._ROUNDING", 0.0)
+    monkeypatch.setattr("conntrack_aio.table.mirror.RECHECK_DELAY", 0.05)
+
+
+def expire_all(table: FlowTable) -> None:
+    """Make the table take every timeout for expired."""
+    refreshed_at = table._mirror._refreshed_at
+    refreshed_at.update(dict.fromkeys(refreshed_at, -10_000.0))
 
 
 MASKED: dict[str, tuple[set[str], Callable[[FakeKernel], object]]] = {
@@ -691,7 +702,7 @@ async def test_an_entry_whose_timeout_has_run_out_is_looked_up(
         changes = table.changes()
         assert (await anext(changes)).type is ChangeType.ADDED
         kernel.advance(10_000)
-        table._mirror._told_at = dict.fromkeys(table._mirror._told_at, -10_000.0)  # type: ignore[misc]
+        expire_all(table)
         with anyio.fail_after(5):
             change = await anext(changes)
         assert (change.type, change.cause) == (ChangeType.REMOVED, Cause.RECONCILED)
@@ -705,7 +716,7 @@ async def test_one_that_lives_is_looked_up_now_and_then(
 ) -> None:
     """Packets put its end off, and no event says so."""
     gets = verbs(kernel).count("get")
-    table._mirror._told_at = dict.fromkeys(table._mirror._told_at, -10_000.0)  # type: ignore[misc]
+    expire_all(table)
     await eventually(lambda: verbs(kernel).count("get") >= gets + 3)
     for _ in range(10):
         await anyio.sleep(0.01)
@@ -722,7 +733,7 @@ async def test_an_end_that_is_reported_late_is_an_event(
     for _ in range(3):
         await anext(changes)
     kernel._state.now += 10_000  # nothing is collected yet
-    table._mirror._told_at = dict.fromkeys(table._mirror._told_at, -10_000.0)  # type: ignore[misc]
+    expire_all(table)
     with anyio.fail_after(5):
         causes = [(await anext(changes)).cause for _ in range(3)]
     assert causes == [Cause.EVENT] * 3

@@ -248,7 +248,7 @@ async def test_compared_in_a_storm(lab: Lab, conn: Connection) -> None:
 async def judged(table: FlowTable) -> None:
     """Return when whatever was found has been examined."""
     with anyio.fail_after(30):
-        while table._mirror.suspects:  # noqa: ASYNC110
+        while table._mirror.discrepancies:  # noqa: ASYNC110
             await anyio.sleep(0.1)
 
 

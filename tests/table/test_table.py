@@ -243,7 +243,7 @@ async def test_synced_beside_a_comparison(
         comparing, go_on = anyio.Event(), anyio.Event()
 
         async def read_number(setting: str) -> int:
-            if table._mirror._window is not None:
+            if table._mirror._dump is not None:
                 comparing.set()
                 await go_on.wait()
             return 1
@@ -350,7 +350,7 @@ async def test_comparing_every_so_often(lab: Lab, conn: Connection) -> None:
 async def test_no_comparing_where_all_are_heard_of(
     conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conntrack_aio.table.keeper._INTERVAL", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.synchronizer._AUTO_INTERVAL", 0.001)
     async with conn.table() as table:
         await conn.create(flows.tcp(1))
         await table.synced()
@@ -626,7 +626,7 @@ async def test_bad_parameters(conn: Connection) -> None:
         for look_up in (table.by_orig, table.by_reply, table.get, table.translate):
             with pytest.raises(TypeError, match="Tuple"):
                 look_up("10.0.0.1")  # type: ignore[arg-type]
-            with pytest.raises(TypeError, match="its orig"):
+            with pytest.raises(TypeError, match="pass its orig"):
                 look_up(flows.tcp())  # type: ignore[arg-type]
             with pytest.raises(TypeError, match="zone"):
                 look_up(flows.tcp().orig, zone="a")  # type: ignore[arg-type]
@@ -701,7 +701,7 @@ async def test_look_ups_by_other_things(table: FlowTable) -> None:
         for way in WAYS:
             with pytest.raises(TypeError, match="zone must be a number"):
                 getattr(table, way)(tuple_, zone=wrong)
-            with pytest.raises(TypeError, match="looked up by a Tuple"):
+            with pytest.raises(TypeError, match="look-up takes a Tuple"):
                 getattr(table, way)(wrong)
         with pytest.raises(TypeError, match="id must be a number"):
             table.by_id(wrong)  # type: ignore[arg-type]
