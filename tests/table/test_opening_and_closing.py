@@ -159,6 +159,5 @@ async def test_closed_tables_leave_no_descriptors_open(conn: Connection) -> None
     for _ in range(5):
         async with conn.table() as table:
             await table.reconcile()
-    await until(
-        lambda: len(os.listdir("/proc/self/fd")) <= before
-    )  # an older descriptor may be closed, too
+    # Not "==", because an older descriptor may be closed, too.
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
