@@ -218,7 +218,7 @@ class Synchronizer:
         self._mirror.new_entries_emit = bool(self._setting) and self._setting == before
         if self._setting != before and self._completed:
             # The kernel decides about events when it creates an entry, and adds the entry to the
-            # table a little later. So the comparison in progress may have missed silent entries.
+            # table a little later. So silent entries may still be added after this comparison.
             self._request_comparison()
 
     @property

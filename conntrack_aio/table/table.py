@@ -46,12 +46,12 @@ class FlowTable(AsyncResource):
     last event that had them, which few events do.
 
     A shortage of file descriptors, threads or memory, or a missing reply, does not end the table.
-    It retries until the shortage is over, and is :attr:`behind` until then. A table ends for a
-    missing privilege, for a kernel that lacks a required feature, or for what the function
-    ``match`` raises. A table that is closed or has ended holds no entries.
+    The table retries until the shortage is over, and is :attr:`behind` until then. A missing
+    privilege, a kernel that lacks a required feature, or an error raised by the function ``match``
+    ends the table. A table that is closed or has ended holds no entries.
 
-    Besides the errors that each method lists, every method but :meth:`aclose`, :meth:`close` and
-    :meth:`statistics` raises the error that ended the table, and:
+    :meth:`aclose`, :meth:`close`, :meth:`statistics` and :attr:`resyncs` work in every state.
+    Besides the errors that each method lists, all others raise the error that ended the table, and:
 
     :raises anyio.ClosedResourceError: before the table is entered, and when the table or its
         connection is closed.

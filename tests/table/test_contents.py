@@ -122,10 +122,10 @@ async def test_a_table_with_a_match_has_the_matching_entries(conn: Connection) -
         await table.synced()
         assert {flow.mark for flow in table} == {1}
         assert by_tuple(table) == by_tuple(await conn.list(Match(mark=1)))
-        left, came, new = await read(changes, 3)
-        assert (left.type, left.cause) == (ChangeType.REMOVED, Cause.UNMATCHED)
-        assert left.flow.mark == 2
-        assert (came.type, came.flow.orig) == (ChangeType.ADDED, flows.tcp(2).orig)
+        unmatched, matched, new = await read(changes, 3)
+        assert (unmatched.type, unmatched.cause) == (ChangeType.REMOVED, Cause.UNMATCHED)
+        assert unmatched.flow.mark == 2
+        assert (matched.type, matched.flow.orig) == (ChangeType.ADDED, flows.tcp(2).orig)
         assert (new.type, new.cause) == (ChangeType.ADDED, Cause.EVENT)
 
 
