@@ -61,11 +61,11 @@ interval."""
 
 _MAX_EVENT_DELAY: Final = 1.0
 """Seconds after which the event of a change must be queued. The kernel sends the events of a packet
-when the packet has passed, which may include a queue to user space."""
+after the packet has passed, for example through a queue to user space."""
 
 Interval = float | Literal["auto"] | None
-"""Seconds between two comparisons. ``"auto"`` means :data:`_AUTO_INTERVAL`, but only while some
-entries may be silent: may emit no events. ``None`` means no periodic comparisons."""
+"""Seconds between two comparisons. ``"auto"`` means :data:`_AUTO_INTERVAL`, but only while entries
+may be silent. A silent entry emits no events. ``None`` means no periodic comparisons."""
 
 
 class Synchronizer:
@@ -293,8 +293,8 @@ class Synchronizer:
     ) -> None:
         remaining = iter(flows.items())
         # Some at a time, so that requests of other tasks get their turn.
-        while some := dict(islice(remaining, _LOOK_UPS_PER_CALL)):
-            found = await self._upstream.look_up(some)
+        while batch := dict(islice(remaining, _LOOK_UPS_PER_CALL)):
+            found = await self._upstream.look_up(batch)
             self._counters.looked_up += len(found)
             for key, flow in found.items():
                 apply(key, flow)
