@@ -1,8 +1,8 @@
-"""Answers which address is behind a NAT, from a live copy of the kernel's table.
+"""Translate packets to the other side of NAT, from a live mirror of the kernel's table.
 
-Each datagram that comes in is a packet as it was seen on one side of the translation, such as
-``tcp 198.51.100.9 443 192.0.2.1 61000``; the answer is the same packet as it is on the other side.
-That is what a flow collector asks for each of its records: no question goes to the kernel.
+Each datagram that arrives describes a packet as it was captured on one side of the translation, for
+example ``tcp 198.51.100.9 443 192.0.2.1 61000``. The reply describes the same packet on the other
+side. A flow collector needs this for each of its records. No request is sent to the kernel.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from conntrack_aio import FlowTable, Tuple
 PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
-def answer(table: FlowTable, question: str) -> str:
-    """What is to be said to one question."""
+def reply_to(table: FlowTable, request: str) -> str:
+    """Return the reply to one request."""
     try:
-        protocol, src, sport, dst, dport = question.split()
+        protocol, src, sport, dst, dport = request.split()
         packet = Tuple(
             src=ip_address(src),
             dst=ip_address(dst),
@@ -33,20 +33,20 @@ def answer(table: FlowTable, question: str) -> str:
     except (ValueError, KeyError):
         return "not a packet"
     other = table.translate(packet)
-    return "of no connection" if other is None else str(other)
+    return "no such connection" if other is None else str(other)
 
 
 async def serve(table: FlowTable, port: int) -> None:
-    """Answer until cancelled."""
+    """Reply to requests until cancelled."""
     async with await anyio.create_udp_socket(local_host="127.0.0.1", local_port=port) as socket:
         print("listening on", socket.extra(SocketAttribute.local_port), flush=True)
         async for datagram, client in socket:
-            reply = answer(table, datagram.decode(errors="replace"))
+            reply = reply_to(table, datagram.decode(errors="replace"))
             await socket.sendto(reply.encode(), *client)
 
 
-async def end_on_signal(scope: CancelScope) -> None:
-    """Cancel everything at the first SIGINT or SIGTERM."""
+async def cancel_on_signal(scope: CancelScope) -> None:
+    """Cancel the scope at the first SIGINT or SIGTERM."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             scope.cancel()
@@ -59,7 +59,7 @@ async def main(port: int, reconcile: float | None) -> None:
         anyio.create_task_group() as tasks,
     ):
         print(f"{len(table)} connections, {table.mode.value}", flush=True)
-        tasks.start_soon(end_on_signal, tasks.cancel_scope)
+        tasks.start_soon(cancel_on_signal, tasks.cancel_scope)
         tasks.start_soon(serve, table, port)
 
 
@@ -70,8 +70,8 @@ if __name__ == "__main__":
         "--reconcile",
         type=float,
         metavar="SECONDS",
-        help="compare with the kernel's table so often; give it where rules choose the events of "
-        "flows",
+        help="compare with the kernel's table at this interval; needed where rules select the "
+        "events of flows",
     )
     options = parser.parse_args()
     anyio.run(main, options.port, options.reconcile)

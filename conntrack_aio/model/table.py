@@ -1,4 +1,4 @@
-"""The changes of a live table, its mode and its counters."""
+"""Model the changes, the mode and the statistics of a live table."""
 
 from __future__ import annotations
 
@@ -10,52 +10,49 @@ from .statistics import StreamStatistics
 
 
 class ChangeType(NamedEnum):
-    """The type of a change of an entry in the live table."""
+    """What happened to an entry of the live table."""
 
     ADDED = "added"
-    """The entry was added: it is in the table now, and was not at this reader's last change of
-    it."""
+    """The entry is in the table now. The reader had no entry with its tuple before."""
     CHANGED = "changed"
-    """Some fields of the entry changed; see :attr:`Change.fields`."""
+    """Some fields of the entry have changed; see :attr:`Change.fields`."""
     REMOVED = "removed"
-    """The entry ended, or does not match any more."""
+    """The entry has ended, or no longer matches."""
 
 
 class Cause(NamedEnum):
-    """How the table learned of a change."""
+    """How the live table found a change."""
 
     PRESENT = "present"
     """The entry was in the table when the reader started."""
     EVENT = "event"
-    """The kernel sent an event."""
+    """The kernel reported the change by an event."""
     RECONCILED = "reconciled"
-    """A comparison with the kernel's table, or a look-up of the entry, found the change; no event
-    had reported it."""
+    """A comparison with the kernel's table, or a look-up, found the change. No event had reported
+    it."""
     REPLACED = "replaced"
-    """Another entry has its tuple, so this one must have ended without an event."""
+    """Another entry has the tuple, so this entry must have ended. No event had reported its end."""
     UNMATCHED = "unmatched"
-    """The entry still exists, but does not match any more."""
+    """The entry still exists, but no longer matches."""
 
 
 @attrs.frozen
 class Change:
-    """A change of one entry since the reader's last change of that entry."""
+    """A change of one entry since the state that the reader got last."""
 
     type: ChangeType
-    """Whether the entry was added, changed or removed."""
     flow: Flow
-    """The entry as it is now. A removed entry is as last known, with the fields of its destroy
-    event: counters and the time of its end."""
+    """The present state of the entry. If it was removed: its last known state, with the counters
+    and the stop time of its destroy event."""
     cause: Cause
-    """How the table learned of the change."""
     before: Flow | None = None
-    """The entry as of the reader's last change of it; ``None`` if it was added. A comparison may
-    have updated its timeout and counters since, without a change: do not compute differences from
-    them."""
+    """The state that the reader got last; ``None`` if the entry was added. Do not subtract its
+    counters: a comparison may have updated its timeout and counters since, which is not reported
+    as a change."""
     fields: tuple[str, ...] = ()
-    """The names of the fields of :class:`Flow` that differ from :attr:`before`, if the entry
-    changed. ``timeout``, ``use``, ``timestamp`` and the counters are not included: no event reports
-    them."""
+    """If the entry was changed: the names of the fields of :class:`Flow` that differ from
+    :attr:`before`. ``timeout``, ``use``, ``timestamp`` and the counters are not included, because
+    no event reports their changes."""
 
     def __str__(self) -> str:
         names = f" ({', '.join(self.fields)})" if self.fields else ""
@@ -65,63 +62,62 @@ class Change:
 class TableMode(NamedEnum):
     """How reliable a live table is between two comparisons with the kernel's table.
 
-    Rules can choose which events a flow emits: ``ct event set`` in nftables, ``CT --ctevents`` in
-    iptables; Open vSwitch chooses them for every flow. No message of the kernel shows the choice.
-    So the mode reflects it only once a change without its event is found: by a comparison, or by
-    the look-up of an entry whose timeout has expired.
+    Rules can select the events that a flow emits: nftables' ``ct event set``, iptables' ``CT
+    --ctevents``, and Open vSwitch, which does so for every flow. No message of the kernel shows
+    this. The mode shows it only after a comparison, or the look-up of an entry whose timeout has
+    expired, has found a change that no event reported.
     """
 
     FOLLOWED = "followed"
-    """Every entry emits events, by the sysctl ``nf_conntrack_events``, and no change without its
-    event was found so far."""
+    """Every entry emits events according to ``nf_conntrack_events``, and the table has found no
+    unreported change."""
     PARTIAL = "partial"
-    """Some entries may emit no events. Comparisons find their changes.
-
-    There are three possible reasons. First, entries are older than the table and had no event so
-    far, and the sysctl is 2, or was not 1 when the table was opened; a table with a match cannot
-    determine when the last of them is gone, if flows can come to match. Second, the sysctl cannot
-    be read. Third, a change without its event was found
-    (:attr:`FlowTableStatistics.unreported_changes`); then the table stays in this mode until it is
-    closed.
-    """
+    """Some entries may be silent, which means that they emit no events. Comparisons find their
+    changes. There are three reasons for this mode. First, ``nf_conntrack_events`` is 2, or was not
+    1 when the table was opened, and the table has older entries that no event has reported yet. If
+    flows can come to match, the table cannot know when the last silent entry has ended, and stays
+    in this mode. Second, the setting cannot be read. Third, the table found an unreported change
+    (:attr:`FlowTableStatistics.unreported_changes`). Then it stays in this mode until it is
+    closed."""
     POLLED = "polled"
-    """``nf_conntrack_events`` is 0, so that new entries emit no events either. Comparisons find all
+    """``nf_conntrack_events`` is 0, so new entries are silent, too. Comparisons find all
     changes."""
 
 
 @attrs.define(kw_only=True)
 class FlowTableStatistics:
-    """The counters of a live table since it was opened, and its size.
+    """What a live table has done so far, and how large it is.
 
-    All only grow, except for the sizes, the duration and the error.
+    The counters only grow. Not counters are :attr:`entries`, :attr:`unheard`, :attr:`last_error`,
+    :attr:`last_comparison`, :attr:`readers` and :attr:`changes_waiting`.
     """
 
     entries: int = 0
-    """The entries in the table; 0 once it is closed."""
+    """Entries in the table; 0 when the table is closed."""
     unheard: int = 0
-    """The entries that had no event since they were read. They may emit no events."""
+    """Entries that were read, and that no event has reported since. They may be silent."""
     events_applied: int = 0
-    """The events applied to the table."""
+    """Events that were applied."""
     looked_up: int = 0
-    """The entries that were looked up one by one: because of an event of an unknown entry, or
-    because the timeout of an entry expired without an event."""
+    """Entries that were looked up one by one: because an event reported an unknown entry, or
+    because their timeout expired and no event reported their end."""
     comparisons: int = 0
-    """The reads of the kernel's table, including the first one and failed ones."""
+    """Attempts to compare with the kernel's table, including the first dump and failed attempts."""
     resyncs: int = 0
-    """The comparisons that lost events made necessary."""
+    """Comparisons that were necessary because events were lost."""
     failures: int = 0
-    """The comparisons that failed for a temporary reason and were repeated."""
+    """Comparisons that failed for a temporary reason, and were retried."""
     last_error: str | None = None
-    """The text of the last comparison's error; ``None`` if it succeeded. The exception is
+    """Why the last comparison failed, as text; ``None`` if it did not fail. The error itself is
     :attr:`FlowTable.last_error`."""
     unreported_changes: int = 0
-    """The changes that a comparison or a look-up found although an event should have reported them.
-    Of one comparison, a few hundred changes at most are examined."""
+    """Changes that a comparison or a look-up found, and that no event reported although one should
+    have. Each comparison examines some hundred differences at most."""
     last_comparison: int = 0
-    """The duration of the last comparison, in nanoseconds."""
+    """Duration of the last comparison in nanoseconds."""
     readers: int = 0
-    """The iterators of changes that are open."""
+    """Open iterators of changes."""
     changes_waiting: int = 0
-    """The changes that are queued for the slowest iterator."""
+    """Changes that wait for the slowest reader."""
     stream: StreamStatistics = attrs.field(factory=StreamStatistics)
-    """The counters of the table's event stream: received, lost, forged and queued events."""
+    """Statistics of the table's event stream: received, lost, forged and waiting events."""

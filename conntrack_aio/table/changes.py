@@ -1,4 +1,9 @@
-"""The changes of a live table, as one reader has them told."""
+"""Report the changes of a live table to readers, each at its own pace.
+
+- At most one change per entry is pending for a reader.
+- A change leads from the state that the reader got last to the present state of the entry.
+- An entry that was added and removed between two reads is not reported.
+"""
 
 from __future__ import annotations
 
@@ -18,149 +23,164 @@ from ..model.table import Cause, Change, ChangeType
 from ..netlink.owner import Owner
 from ..streams.iterators import ItemIterator
 from .entries import Entries
-from .merging import differences
+from .merging import changed_fields
 
-_AT_ONCE: Final = 40
-"""Changes in a batch."""
+_BATCH_SIZE: Final = 40
+"""Changes in a batch, at most."""
 
-_TURN: Final = 256
-"""Entries looked at before other tasks have their turn."""
+_ENTRIES_PER_TURN: Final = 256
+"""Entries that are examined before other tasks get their turn."""
 
 
 @attrs.define
-class _Note:
-    """What is to be told of one entry: it was ``before`` when the reader was last told of it."""
+class _PendingChange:
+    """A change of one entry that its reader has not got yet."""
 
     before: Flow | None
+    """The state that the reader got last; ``None`` if it got none."""
     cause: Cause
     final: Flow | None = None
-    """The state in which that one ended. Another may be there by now."""
+    """The last state of that entry, if it has ended. Another entry may have its tuple by now."""
     ended_by: Cause | None = None
+    """Why the table removed that entry."""
 
 
-class Backlog:
-    """What waits for one reader: at most one change an entry."""
+class PendingChanges:
+    """The changes that are pending for one reader: at most one per entry."""
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
-        self._unopened = entries.copy()
-        """The entries that were there at first, and that the reader was not told of yet."""
-        # A dict of which the first is taken again and again looks through all that were taken.
-        self._notes: OrderedDict[int, _Note] = OrderedDict()
-        self._news: anyio.Event | None = None
-        self.pending: deque[Change | ConntrackError] = deque()
-        """What the reader has taken and not handed out: the second change of an entry."""
+        self._initial = entries.copy()
+        """Entries that existed when the reader started, and that it has not got yet."""
+        # An OrderedDict: taking the first item of a dict again and again would scan the slots of
+        # all items that were taken before.
+        self._changes: OrderedDict[int, _PendingChange] = OrderedDict()
+        self._wake_up: anyio.Event | None = None
+        self.taken: deque[Change | ConntrackError] = deque()
+        """Changes that the iterator has taken and not handed out: the second change of an entry."""
 
     def __len__(self) -> int:
-        """How many entries there is something to tell of."""
-        return len(self._unopened) + len(self._notes)
+        """Return the number of entries with a pending change."""
+        return len(self._initial) + len(self._changes)
 
     def clear(self) -> None:
-        """Let go of everything: nothing is read any more."""
+        """Drop everything, because nothing will be read any more."""
         self._entries = Entries()
-        self._unopened = {}
-        self._notes.clear()
-        self.pending.clear()
+        self._initial = {}
+        self._changes.clear()
+        self.taken.clear()
 
-    def note(self, key: int, before: Flow | None, final: Flow | None, cause: Cause, /) -> None:
-        """See :class:`~conntrack_aio.table.mirror.Listener`."""
-        if key in self._unopened:
+    def record_change(
+        self, key: int, before: Flow | None, final: Flow | None, cause: Cause, /
+    ) -> None:
+        """Record a change of an entry; see :class:`~conntrack_aio.table.mirror.ChangeListener`."""
+        if key in self._initial:
             if final is not None:
-                del self._unopened[key]
+                del self._initial[key]
             return
-        note = self._notes.get(key)
-        if note is None:
-            note = self._notes[key] = _Note(before, cause)
+        change = self._changes.get(key)
+        if change is None:
+            change = self._changes[key] = _PendingChange(before, cause)
         if final is None:
-            note.cause = cause
-        elif note.before is None:
-            del self._notes[key]  # it came and went, and nobody was told
+            change.cause = cause
+        elif change.before is None:
+            del self._changes[key]  # the entry was added and removed, and never reported
             return
-        elif note.final is None:
-            note.final, note.ended_by = final, cause
+        elif change.final is None:
+            change.final, change.ended_by = final, cause
         self.wake()
 
     def wake(self) -> None:
-        """Have the reader look again."""
-        if self._news is not None:
-            wake(self._news)
+        """Wake the reader, so that it checks again."""
+        if self._wake_up is not None:
+            wake(self._wake_up)
 
     async def wait(self) -> None:
-        """Return when the reader is to look again."""
-        self._news = anyio.Event()
+        """Wait until :meth:`wake` is called."""
+        self._wake_up = anyio.Event()
         try:
-            await self._news.wait()
+            await self._wake_up.wait()
         finally:
-            self._news = None
+            self._wake_up = None
 
     def take(self) -> Iterator[Change]:
-        """What there is to tell of the next entry, which may be nothing."""
-        if not self._unopened:
-            yield from self._tell(*self._notes.popitem(last=False))
+        """Remove the next entry, and yield its changes: none, one or two."""
+        if not self._initial:
+            yield from self._changes_of(*self._changes.popitem(last=False))
             return
-        key, _ = self._unopened.popitem()
+        key, _ = self._initial.popitem()
         flow = self._entries.get(key)
         assert flow is not None
         yield Change(ChangeType.ADDED, flow, Cause.PRESENT)
 
-    def _tell(self, key: int, note: _Note) -> Iterator[Change]:
-        before, flow = note.before, self._entries.get(key)
-        if note.final is not None:
-            assert note.ended_by is not None
-            yield Change(ChangeType.REMOVED, note.final, note.ended_by, before)
+    def _changes_of(self, key: int, change: _PendingChange) -> Iterator[Change]:
+        before, flow = change.before, self._entries.get(key)
+        if change.final is not None:
+            assert change.ended_by is not None
+            yield Change(ChangeType.REMOVED, change.final, change.ended_by, before)
             before = None
         if flow is None:
             return
         if before is None:
-            yield Change(ChangeType.ADDED, flow, note.cause)
-        elif fields := differences(before, flow):
-            yield Change(ChangeType.CHANGED, flow, note.cause, before, fields)
+            yield Change(ChangeType.ADDED, flow, change.cause)
+        elif fields := changed_fields(before, flow):
+            yield Change(ChangeType.CHANGED, flow, change.cause, before, fields)
 
 
 class Changes(ItemIterator[Change]):
-    """Changes of a live table: an async iterator that never ends by itself; see
-    :meth:`FlowTable.changes`.
+    """An async iterator over the changes of a live table; see :meth:`FlowTable.changes`.
 
-    At most one change an entry waits to be read: what happens to an entry meanwhile becomes one,
-    from the state that was told last to the present one. (An entry that ended and whose tuple
-    another has by now makes two.) Entries are told in the order in which they first changed. It is
-    closed when it is dropped.
+    It never ends by itself. At most one change per entry waits to be read. Several changes of an
+    entry are combined into one, from the state that was reported last to the present state. An
+    entry that ended and whose tuple another entry has by now gives two changes. Entries are
+    reported in the order of their first pending change. The iterator is closed when it is garbage
+    collected.
 
-    Iterating raises what the table failed for; :exc:`anyio.ClosedResourceError` once it, the table
-    or the connection is closed; and :exc:`anyio.BusyResourceError` while another task iterates.
+    Iterating raises, besides the error that ended the table:
+
+    :raises anyio.ClosedResourceError: when the iterator, the table or the connection is closed.
+    :raises anyio.BusyResourceError: while another task iterates.
     """
 
     def __init__(
         self,
         owner: Owner,
-        backlog: Backlog,
-        check: Callable[[], None],
-        on_close: Callable[[Backlog], None],
+        changes: PendingChanges,
+        check_table: Callable[[], None],
+        on_close: Callable[[PendingChanges], None],
     ) -> None:
-        """``check`` raises why there will be no more changes. Only the backlog is known to the
-        table, so that who drops the iterator is not written for any more."""
+        """Initialize the iterator.
+
+        The table refers to ``changes`` only, not to the iterator. So an iterator that the program
+        drops is garbage collected and closed.
+
+        :param owner: the process and the event loop that may use it.
+        :param changes: the changes that the table records for this iterator.
+        :param check_table: raises an error if the table reports no more changes.
+        :param on_close: removes ``changes`` from the table.
+        """
         super().__init__(owner)
-        self._backlog = backlog
-        backlog.pending = self._pending
-        self._check_table = check
+        self._changes = changes
+        changes.taken = self._pending
+        self._check_table = check_table
         self._on_close = on_close
-        self._left = _TURN
+        self._left = _ENTRIES_PER_TURN
         self._reading = False
         self._closed = False
 
     @property
     def waiting(self) -> int:
-        """How many entries there is something to tell of."""
-        return len(self._backlog) + len(self._pending)
+        """How many entries have changes that wait to be read."""
+        return len(self._changes) + len(self._pending)
 
     def _is_ready(self) -> bool:
-        """One entry at a time, so that what is not read yet may still change."""
+        # Takes one entry at a time, so that later changes of the others are still combined.
         if self._reading:
             return False
         self._check()
-        while self._left and self._backlog and not self._pending:
+        while self._left and self._changes and not self._pending:
             self._left -= 1
-            self._pending.extend(self._backlog.take())
+            self._pending.extend(self._changes.take())
         return bool(self._pending)
 
     async def _refill(self) -> bool:
@@ -171,18 +191,19 @@ class Changes(ItemIterator[Change]):
         self._reading = True
         try:
             await anyio.lowlevel.checkpoint()
-            self._check()  # once it has ended, nobody wakes this task
-            if not self._backlog:
-                await self._backlog.wait()
+            self._check()  # after the table has ended, nothing wakes this task
+            if not self._changes:
+                await self._changes.wait()
         finally:
             self._reading = False
-        self._left = _TURN
+        self._left = _ENTRIES_PER_TURN
         return True
 
     async def receive_batch(self) -> list[Change]:
+        """Wait for the next change, and return it with others that are pending, 40 at most."""
         self._owner.check()
         batch = [await anext(self)]
-        while len(batch) < _AT_ONCE and self._is_ready():
+        while len(batch) < _BATCH_SIZE and self._is_ready():
             item = self._pending.popleft()
             assert isinstance(item, Change)
             batch.append(item)
@@ -190,22 +211,25 @@ class Changes(ItemIterator[Change]):
 
     def _check(self) -> None:
         if self._closed:
-            raise anyio.ClosedResourceError("these changes of the table are closed")
+            raise anyio.ClosedResourceError("this iterator of changes is closed")
         self._check_table()
 
     async def aclose(self) -> None:
-        """End it. Idempotent; a task that iterates is woken."""
+        """Close the iterator, and wake the task that iterates. Idempotent."""
         self.close()
         await anyio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
+        """Close as :meth:`aclose` does, without a checkpoint.
+
+        Call it in the event loop's thread.
+        """
         if not self._closed:
             self._closed = True
-            self._on_close(self._backlog)
-            self._backlog.clear()
-            self._backlog.wake()
+            self._on_close(self._changes)
+            self._changes.clear()
+            self._changes.wake()
 
     def __del__(self) -> None:
-        with suppress(AttributeError):  # an interrupt may have cut its making short
+        with suppress(AttributeError):  # an interrupt may have ended the constructor early
             self.close()

@@ -1,4 +1,4 @@
-"""The entries of the live table, by their original tuple, their reply tuple and their id."""
+"""Index the entries of the live table by original tuple, reply tuple and id."""
 
 from __future__ import annotations
 
@@ -6,67 +6,81 @@ from collections.abc import Collection
 
 from ..model.flow import Flow
 from ..model.tuples import Tuple
-from .keys import is_plain, key_of, reply_key
+from .keys import key_of, reply_is_inverse, reply_key
 
 
 class Entries:
-    """Flows by the number of their original tuple, which :func:`orig_key` tells.
+    """Flows by the key of their original tuple; see :func:`~conntrack_aio.table.keys.orig_key`.
 
-    What a look-up costs does not depend on how many there are.
+    The cost of a look-up does not depend on the number of entries.
     """
 
     def __init__(self) -> None:
         self._flows: dict[int, Flow] = {}
         self._translated: dict[int, int] = {}
-        """Of those whose reply tuple is not the plain inverse: by its number, the original's."""
+        """Original keys by reply key, of entries whose reply tuple is not the inverse."""
         self._ids: dict[int, int | tuple[int, ...]] = {}
-        """An id is a hash of 32 bits: of a million entries, some hundred share theirs."""
+        """Original keys by id. An id is a hash of 32 bits: of a million entries, some hundred share
+        theirs with another."""
 
     def __len__(self) -> int:
         return len(self._flows)
 
     def copy(self) -> dict[int, Flow]:
-        """All of them, by their keys: some 20 ms at a million. A set of the keys takes longer."""
+        """Return all flows by their keys.
+
+        This takes about 20 ms for a million entries. A set of the keys would take longer.
+        """
         return self._flows.copy()
 
     def clear(self) -> None:
-        """Let go of all of them."""
+        """Remove all entries."""
         self._flows.clear()
         self._translated.clear()
         self._ids.clear()
 
     @property
     def flows(self) -> Collection[Flow]:
+        """A view of all flows."""
         return self._flows.values()
 
     def get(self, key: int) -> Flow | None:
+        """Return the flow with this key, or ``None``."""
         return self._flows.get(key)
 
     def by_orig(self, tuple_: Tuple, zone: int) -> Flow | None:
-        """The tuple is one that :func:`plain_tuple` returns."""
+        """Return the flow with this original tuple, or ``None``.
+
+        :param tuple_: a tuple as :func:`~conntrack_aio.table.keys.plain_tuple` returns it.
+        """
         return self._flows.get(key_of(tuple_, zone))
 
     def by_reply(self, tuple_: Tuple, zone: int) -> Flow | None:
-        """The tuple is one that :func:`plain_tuple` returns."""
+        """Return the flow with this reply tuple, or ``None``.
+
+        :param tuple_: a tuple as :func:`~conntrack_aio.table.keys.plain_tuple` returns it.
+        """
         key = self._translated.get(key_of(tuple_, zone))
         if key is not None:
             return self._flows[key]
+        # The index has all ICMP entries, so only other tuples are looked up by their inverse.
         if tuple_.icmp_id is tuple_.icmp_type is tuple_.icmp_code is None:
             flow = self._flows.get(key_of(tuple_.inverse, zone))
-            if flow is not None and is_plain(flow):
+            if flow is not None and reply_is_inverse(flow):
                 return flow
-        return None  # those of ICMP are all in the index
+        return None
 
     def by_id(self, id: int) -> list[Flow]:
+        """Return the flows with this id."""
         keys = self._ids.get(id)
         if keys is None:
             return []
         return [self._flows[key] for key in ((keys,) if isinstance(keys, int) else keys)]
 
     def add(self, key: int, flow: Flow) -> None:
-        """One whose key is not there yet."""
+        """Add a flow. Its key must not be present."""
         self._flows[key] = flow
-        if not is_plain(flow):
+        if not reply_is_inverse(flow):
             self._translated[reply_key(flow)] = key
         if flow.id is not None:
             others = self._ids.setdefault(flow.id, key)
@@ -75,19 +89,20 @@ class Entries:
                 self._ids[flow.id] = (*others, key)
 
     def replace(self, key: int, flow: Flow) -> None:
-        """The same entry in a later state, with the same tuples."""
+        """Store a later state of an entry. Its key must be present, its tuples are the same."""
         if self._flows[key].id == flow.id:
             self._flows[key] = flow
-        else:  # the one state has no id
+        else:  # one of the two states has no id
             self.remove(key)
             self.add(key, flow)
 
     def remove(self, key: int) -> None:
-        """One that is there."""
+        """Remove the flow with this key, which must be present."""
         flow = self._flows.pop(key)
-        if not is_plain(flow):
+        if not reply_is_inverse(flow):
             number = reply_key(flow)
-            if self._translated.get(number) == key:  # another may have its reply tuple by now
+            # Another entry may have got the reply tuple in the meantime.
+            if self._translated.get(number) == key:
                 del self._translated[number]
         if flow.id is None:
             return

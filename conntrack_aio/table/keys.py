@@ -1,7 +1,9 @@
-"""What entries are found by: one number for a tuple and its zone.
+"""Integer keys of entries, each made of a tuple and its zone.
 
-A tuple hashes in a microsecond and compares in two, since addresses do that in Python; a number
-takes half of that, once, and then the dictionary's own time. It is exact: no two tuples share one.
+- No two different tuples, or zones, share a key.
+- A dictionary of integers is faster than one of tuples. Hashing a tuple takes one microsecond and
+  comparing two takes two, because the addresses do that in Python. Computing a key takes half a
+  microsecond, once.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from ..plain import as_int
 
 
 def key_of(tuple_: Tuple, zone: int) -> int:
-    """The number of a tuple in a zone."""
+    """Return the key of a tuple with plain values in a zone."""
     src = tuple_.src
     width, form = (32, 0) if type(src) is IPv4Address else (128, 1)
     number = int(src) << width | int(tuple_.dst)
@@ -30,30 +32,31 @@ def key_of(tuple_: Tuple, zone: int) -> int:
 
 
 def plain_tuple(tuple_: Tuple) -> Tuple:
-    """Return a tuple that was passed in with plain values, each in its range.
+    """Return a tuple that a program passed, with plain values that fit their fields.
 
-    What the kernel sends is such a tuple, so that the numbers of two are never the same.
+    Every tuple that the kernel sends has such values. They are required for :func:`key_of`: a value
+    out of range would give the key of another tuple.
 
-    :raises TypeError: for what is not a Tuple.
-    :raises EncodeError: for a value that can't be in its field, and addresses of two families.
+    :raises TypeError: for what is not a :class:`Tuple`.
+    :raises EncodeError: for a value that does not fit its field, and for addresses of two families.
     """
-    return tuple_ if is_plain_tuple(tuple_) else _made_plain(tuple_)
+    return tuple_ if is_plain_tuple(tuple_) else _convert_tuple(tuple_)
 
 
-def _made_plain(tuple_: Tuple) -> Tuple:
+def _convert_tuple(tuple_: Tuple) -> Tuple:
     if not issubclass(type(tuple_), Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-        hint = "; use its orig" if issubclass(type(tuple_), Flow) else ""
-        raise TypeError(f"entries are looked up by a Tuple, not by {describe_value(tuple_)}{hint}")
+        hint = "; pass its orig" if issubclass(type(tuple_), Flow) else ""
+        raise TypeError(f"a look-up takes a Tuple; got {describe_value(tuple_)}{hint}")
     plain = as_argument(tuple_, Tuple, "")
-    encode(plain)  # it refuses what a request would be refused for
+    encode(plain)  # raises what encoding a request with this tuple would raise
     return plain
 
 
 def plain_zone(zone: object) -> int:
-    """Return the plain number of a zone that was passed in.
+    """Return a zone that a program passed, as a plain integer.
 
     :raises TypeError: for what is not an integer.
-    :raises EncodeError: for a number that can't be a zone's.
+    :raises EncodeError: for a number outside 0 to 65535.
     """
     try:
         number = as_int(zone)
@@ -63,30 +66,32 @@ def plain_zone(zone: object) -> int:
 
 
 def orig_key(flow: Flow) -> int:
-    """The number of a flow's original tuple. No two entries of a namespace share it.
+    """Return the key of a flow's original tuple. No two entries of a namespace share it.
 
-    When the kernel adds an entry, it refuses one whose original tuple an entry has in the same zone
-    of that direction (``nf_ct_key_equal``); and so with reply tuples. But an original tuple may be
-    another entry's reply tuple, where a zone is of one direction alone. An entry of a clash that
-    was resolved (``IPS_NAT_CLASH``) has another's original tuple, and is in no dump.
+    The kernel refuses a new entry if an existing one has the same original tuple in the same zone
+    of that direction (``nf_ct_key_equal``). The same holds for reply tuples. But the original tuple
+    of one entry may be the reply tuple of another if a zone applies to one direction only. An entry
+    of a resolved clash (``IPS_NAT_CLASH``) has the original tuple of another entry; no dump
+    contains it.
     """
     orig = flow.orig
     return key_of(orig, (flow.zone if orig.zone is None else orig.zone) or 0)
 
 
 def reply_key(flow: Flow) -> int:
-    """The number of its reply tuple, which no other entry has as its reply tuple either."""
+    """Return the key of a flow's reply tuple. No other entry has it as its reply tuple."""
     reply = flow.reply
     return key_of(reply, (flow.zone if reply.zone is None else reply.zone) or 0)
 
 
-def is_plain(flow: Flow) -> bool:
-    """Whether the reply tuple is the original one with its ends exchanged, in the same zone.
+def reply_is_inverse(flow: Flow) -> bool:
+    """Return whether the reply tuple is the original tuple with its ends exchanged.
 
-    So are most; their numbers of the other direction need not be kept.
+    It must have the same zone, too, and no ICMP fields. This holds for most entries. Their reply
+    keys need not be stored, because they can be computed.
     """
     orig, reply = flow.orig, flow.reply
-    # Addresses that are the same object need no comparing, within a tuple of them.
+    # Comparing addresses inside tuples skips the comparison of identical objects.
     return (
         orig.sport == reply.dport
         and orig.dport == reply.sport

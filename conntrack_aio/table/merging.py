@@ -1,6 +1,8 @@
-"""Flows put together of what dumps and events tell of them.
+"""Merge what dumps and events report of an entry into one flow, and compare two states of an entry.
 
-Flows of the table are not changed once they are in it: who was handed one may keep it.
+- A flow is not changed once it is in the live table. Programs may keep the flows that they got.
+- An event has only some attributes of an entry. An absent attribute means "not reported", except
+  the helper: ctnetlink reports the helper in every update of an entry that has one.
 """
 
 from __future__ import annotations
@@ -28,30 +30,35 @@ _all_names: Final = tuple(_names_of(Flow))
 _all_values = attrgetter(*_all_names)
 _make = raw(Flow)
 
-UNTOLD: Final = frozenset({"timeout", "use", "timestamp", "counters_orig", "counters_reply"})
-"""What no update event is for: these change all the time, and are as the kernel last told them."""
+UNREPORTED_FIELDS: Final = frozenset(
+    {"timeout", "use", "timestamp", "counters_orig", "counters_reply"}
+)
+"""Fields that change all the time without an event. They are as the kernel last reported them."""
 
 
 _REPORTED_BITS: Final = int(Status.SEEN_REPLY | Status.ASSURED)
-"""Those whose change has an event of its own (``IPCT_REPLY``, ``IPCT_ASSURED``)."""
+"""Status bits whose change has an event of its own (``IPCT_REPLY``, ``IPCT_ASSURED``)."""
 _OFFLOADED: Final = int(Status.OFFLOAD | Status.HW_OFFLOAD)
-"""Set and cleared without events; meanwhile a flowtable handles the packets."""
+"""Status bits of an entry whose packets a flowtable handles. The kernel sets and clears these bits
+without events."""
 
 
 def duplicate(flow: Flow) -> Flow:
-    """Another flow with the same fields: :func:`copy.copy` takes three times as long."""
+    """Return another flow with the same fields. :func:`copy.copy` takes three times as long."""
     return _make(**dict(zip(_all_names, _all_values(flow), strict=True)))
 
 
-def may_be_same(one: Flow, other: Flow) -> bool:
-    """Whether two flows with the same tuple are the same entry, as far as can be told.
+def may_be_same_entry(one: Flow, other: Flow) -> bool:
+    """Return whether two flows with the same original tuple may be states of one entry.
 
-    An entry that is made where an equal one was just deleted may have its very id; the time when
-    it was made, where the kernel keeps that, still tells them apart.
+    The ids are compared if both are known. A new entry with the tuple of one that was just deleted
+    may have the same id. The start times then distinguish them, if the kernel records these
+    (``nf_conntrack_timestamp``).
     """
     if one.id != other.id and one.id is not None and other.id is not None:
         return False
-    if one.zone != other.zone:  # where the tuple has a zone of its own, they have the same number
+    # Flows whose tuples have zones of their own have the same key and may differ in this zone.
+    if one.zone != other.zone:
         return False
     if one.timestamp is None or other.timestamp is None:
         return True
@@ -59,91 +66,117 @@ def may_be_same(one: Flow, other: Flow) -> bool:
 
 
 def same_entry(one: Flow, other: Flow) -> bool:
-    """The same, of two that the kernel told of.
+    """Return whether two flows that the kernel reported with one original tuple are one entry.
 
-    One that is made where an equal one was just deleted may be translated otherwise.
+    The reply tuples are compared, too: a new entry with the tuple and id of a deleted one may have
+    another translation.
     """
-    return may_be_same(one, other) and (one.reply is other.reply or one.reply == other.reply)
+    return may_be_same_entry(one, other) and (one.reply is other.reply or one.reply == other.reply)
 
 
-def lay_over(base: Flow, told: Flow) -> tuple[str, ...]:
-    """Complete ``told``, which is fresh, by what ``base`` knows more; the names that differ.
+def merge_update(known: Flow, update: Flow) -> tuple[str, ...]:
+    """Complete the flow of an update by the known state of the entry.
 
-    ``told`` is of an event, in which absence means "not told", but for the helper: that is told
-    where there is one.
+    :param known: the state before the update. It is not changed.
+    :param update: the flow of the event, which no other code refers to yet. Each field that it
+        lacks is set from ``known``, except the helper.
+    :returns: the names of the fields that differ, without :data:`UNREPORTED_FIELDS`.
     """
     changed: list[str] = []
-    told.orig, told.reply = base.orig, base.reply  # equal: it is the same entry
-    if base.helper is not None and told.helper is None:
+    # The tuples are equal, because it is the same entry. One object for both saves memory.
+    update.orig, update.reply = known.orig, known.reply
+    if known.helper is not None and update.helper is None:
         changed.append("helper")
-    for name, old, new in zip(_FIELDS, _values(base), _values(told), strict=True):
+    for name, old, new in zip(_FIELDS, _values(known), _values(update), strict=True):
         if old is new:
             continue
         if new is None:
             if name != "helper":
-                setattr(told, name, old)
+                setattr(update, name, old)
         elif old == new:
-            setattr(told, name, old)  # one object for both
-        elif name not in UNTOLD and (old is not None or name != "mark" or new):
+            setattr(update, name, old)  # one object for both
+        elif name not in UNREPORTED_FIELDS and (old is not None or name != "mark" or new):
             changed.append(name)
-    told.unknown = told.unknown or base.unknown
-    if told.unknown != base.unknown:
+    update.unknown = update.unknown or known.unknown
+    if update.unknown != known.unknown:
         changed.append("unknown")
     return tuple(changed)
 
 
-def finish(base: Flow, told: Flow) -> Flow:
-    """Complete ``told``, of a destroy event, which has no helper and, of TCP, the state alone."""
-    final, known = told.protoinfo, base.protoinfo
-    lay_over(base, told)
-    told.helper = base.helper
-    if final is not None and known is not None and type(final) is type(known):
-        told.protoinfo = _completed(final, known)
-    return told
+def merge_destroy(known: Flow, final: Flow) -> Flow:
+    """Complete the flow of a destroy event by the last known state of the entry, and return it.
+
+    A destroy event has no helper and, of a TCP entry, only the state.
+
+    :param known: the last known state. It is not changed.
+    :param final: the flow of the event, which no other code refers to yet.
+    """
+    reported, earlier = final.protoinfo, known.protoinfo
+    merge_update(known, final)
+    final.helper = known.helper
+    if reported is not None and earlier is not None and type(reported) is type(earlier):
+        final.protoinfo = _merge_protoinfo(reported, earlier)
+    return final
 
 
-def _completed(final: ProtoInfo, known: ProtoInfo) -> ProtoInfo:
-    if final.state == known.state:
-        return known
-    told = {name: getattr(final, name) for name in _names_of(type(final))}
-    return type(final)(
-        **{name: getattr(known, name) if value is None else value for name, value in told.items()}
+def _merge_protoinfo(reported: ProtoInfo, earlier: ProtoInfo) -> ProtoInfo:
+    """Return the reported protocol state, completed by an earlier one of the same protocol."""
+    if reported.state == earlier.state:
+        return earlier
+    values = {name: getattr(reported, name) for name in _names_of(type(reported))}
+    return type(reported)(
+        **{
+            name: getattr(earlier, name) if value is None else value
+            for name, value in values.items()
+        }
     )
 
 
-def differences(before: Flow, after: Flow) -> tuple[str, ...]:
-    """The names of the fields in which two states of an entry differ, both of them complete."""
+def changed_fields(before: Flow, after: Flow) -> tuple[str, ...]:
+    """Return the names of the fields in which two complete states of an entry differ.
+
+    :data:`UNREPORTED_FIELDS` are not compared.
+    """
     if before is after:
         return ()
     changed = [
         name
         for name, old, new in zip(_FIELDS, _values(before), _values(after), strict=True)
-        if old is not new and old != new and name not in UNTOLD
+        if old is not new and old != new and name not in UNREPORTED_FIELDS
     ]
     if "mark" in changed and not before.mark and not after.mark:
-        changed.remove("mark")  # a new event leaves a mark of 0 out, a dump does not
+        changed.remove("mark")  # a NEW event leaves out a mark of 0, a dump does not
     if before.unknown != after.unknown:
         changed.append("unknown")
     return tuple(changed)
 
 
-def may_hide_labels(before: Flow, told: Flow, changed: tuple[str, ...], by_program: bool) -> bool:
-    """Whether an update, completed by now, may have cleared all labels, of which it has no word.
+def may_have_cleared_labels(
+    before: Flow, update: Flow, changed: tuple[str, ...], *, by_program: bool
+) -> bool:
+    """Return whether an update may have cleared all labels of an entry without reporting it.
 
-    Events have labels if they changed and some are set (``ctnetlink_dump_labels``). A program's
-    request always tells of a change; packets that change nothing else have changed them.
+    An event has labels only if they changed and some are set (``ctnetlink_dump_labels``). A request
+    of a program always emits an update. So does a packet that changes only the labels.
+
+    :param before: the state before the update.
+    :param update: the flow of the update, as :func:`merge_update` completed it.
+    :param changed: what :func:`merge_update` returned.
+    :param by_program: whether a request of a program caused the update, rather than a packet.
     """
-    # What the library does not know may be told with every event.
-    silent = by_program or changed in ((), ("unknown",))
-    return before.labels is not None and told.labels is before.labels and silent
+    # Attributes that the library does not know may be in every event, so they explain nothing.
+    unexplained = by_program or changed in ((), ("unknown",))
+    return before.labels is not None and update.labels is before.labels and unexplained
 
 
-def has_reported_change(before: Flow, after: Flow, changed: tuple[str, ...]) -> bool:
-    """Whether one of the changed fields is one whose changes the kernel always reports.
+def has_reportable_change(before: Flow, after: Flow, changed: tuple[str, ...]) -> bool:
+    """Return whether one of the changed fields is one whose changes the kernel always reports.
 
-    Only what is certain counts: the mark, labels that are set, the replied and assured bits, and
-    the state of the protocol. The kernel sets the other bits, attaches a helper, and shifts
-    sequence numbers without an event, or not always with one.
+    These are the mark, labels that are set, the SEEN_REPLY and ASSURED bits, and the state of the
+    protocol. The kernel sets the other status bits, attaches a helper, and shifts sequence numbers
+    without an event, or not always with one.
+
+    :param changed: what :func:`changed_fields` returned for these two states.
     """
     if "mark" in changed or ("labels" in changed and after.labels):
         return True

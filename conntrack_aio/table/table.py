@@ -1,4 +1,10 @@
-"""The live table: its life, and what it can be asked."""
+"""The live table: look-ups, changes, waiting, opening and closing.
+
+- Look-ups are plain calls that read the mirror. No request is sent.
+- Each open table runs tasks of its own, which belong to no task group. An error in one of them ends
+  the table, and every later call raises it.
+- A table that has ended holds no flows, even if the program still holds the table.
+"""
 
 from __future__ import annotations
 
@@ -20,87 +26,107 @@ from ..model.table import FlowTableStatistics, TableMode
 from ..model.tuples import Tuple
 from ..model.values import describe_value
 from ..plain import as_int
-from .changes import Backlog, Changes
-from .keeper import Interval, Keeper
+from .changes import Changes, PendingChanges
 from .keys import plain_tuple, plain_zone
-from .merging import may_be_same
+from .merging import may_be_same_entry
 from .mirror import Mirror
+from .synchronizer import Interval, Synchronizer
 from .upstream import Upstream, chain_of
 
 
 class FlowTable(AsyncResource):
-    """A mirror of the kernel's table, kept true while its ``async with`` lasts; see
-    :meth:`Connection.table`.
+    """A live mirror of the kernel's table; see :meth:`Connection.table`.
 
-    Look-ups and iteration are plain calls: what they see is what had been applied when the task
-    had its last turn; :meth:`synced` waits for what the kernel has told since. The flows are as the
-    kernel last told them, and are not to be changed: an entry that changes gets another object.
-    Their timeouts, counters and timestamps are as of a comparison or an event, few of which tell
-    of those.
+    It is updated while its ``async with`` block runs. Look-ups and iteration are plain calls. They
+    see what had been applied when the task last gave control to the event loop. :meth:`synced`
+    waits for all changes that the kernel has reported since.
 
-    Every method but :meth:`aclose` raises :exc:`anyio.ClosedResourceError` before the table is
-    entered and once it, or its connection, is closed; and, if the table can no longer be kept true,
-    the error that it failed for.
+    The flows are as the kernel last reported them. Do not change them: an entry that changes gets
+    another object. Timeouts, counters and timestamps are those of the last comparison or of the
+    last event that had them, which few events do.
 
-    A shortage does not end the table: of descriptors, threads, memory or answers. It tries again
-    until the shortage is over, and is :attr:`behind` meanwhile. What ends it is final: a missing
-    privilege, a kernel that can't do what is needed, or what the function ``match`` raises. A table
-    that is closed, or has ended, holds no entries any more.
+    A shortage of file descriptors, threads or memory, or a missing reply, does not end the table.
+    The table retries until the shortage is over, and is :attr:`behind` until then. A missing
+    privilege, a kernel that lacks a required feature, or an error raised by the function ``match``
+    ends the table. A table that is closed or has ended holds no entries.
+
+    :meth:`aclose`, :meth:`close`, :meth:`statistics` and :attr:`resyncs` work in every state.
+    Besides the errors that each method lists, all others raise the error that ended the table, and:
+
+    :raises anyio.ClosedResourceError: before the table is entered, and when the table or its
+        connection is closed.
+    :raises UsedElsewhere: in another process; from :meth:`synced` and :meth:`reconcile` also in
+        another event loop.
     """
 
     def __init__(
         self,
         upstream: Upstream,
-        keep: Callable[[Flow], bool] | None,
+        predicate: Callable[[Flow], bool] | None,
         reconcile: Interval,
         prepare: Callable[[], Awaitable[None]] | None,
         *,
-        choice_is_fixed: bool = True,
+        constant_match: bool = True,
     ) -> None:
-        """``choice_is_fixed`` says that ``keep`` looks at nothing that changes."""
+        """Initialize a table that is not open yet.
+
+        :param upstream: the kernel's connection tracking.
+        :param predicate: which flows to hold; ``None`` for all.
+        :param reconcile: the time between two comparisons.
+        :param prepare: called before the table subscribes to events.
+        :param constant_match: whether the predicate depends only on what never changes.
+        """
         self._upstream = upstream
         self._prepare = prepare
-        self._mirror = Mirror(keep)
+        self._mirror = Mirror(predicate)
         self._entries = self._mirror.entries
-        self._keeper = Keeper(
-            upstream, self._mirror, reconcile, self._check, choice_is_fixed=choice_is_fixed
+        self._synchronizer = Synchronizer(
+            upstream, self._mirror, reconcile, self._check, constant_match=constant_match
         )
-        self._backlogs: tuple[Backlog, ...] = ()
+        self._readers: tuple[PendingChanges, ...] = ()
+        """The pending changes of each open iterator of changes."""
         self._entered = self._closed = False
         self._failure: BaseException | None = None
+        """The error that ended the table."""
         self._cancels: list[Callable[[], None]] = []
-        """What cancels its tasks, of those that were started."""
+        """Functions that cancel the table's tasks."""
         self._running = 0
-        """How many of them have not ended."""
+        """How many of the table's tasks have not ended."""
         self._ended: anyio.Event | None = None
-        """Set when the last of them has ended."""
+        """Set when the last of the table's tasks has ended."""
 
     # -- look-ups ---------------------------------------------------------------------------
 
     def by_orig(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
-        """The entry whose original tuple this is; ``None`` if there is none.
+        """Return the entry with this original tuple, or ``None``.
 
+        :param tuple_: the tuple.
         :param zone: the zone to look in, instead of the tuple's own; 0 if neither is given.
 
-        :raises TypeError: for what is not a :class:`Tuple`, and a zone that is not an integer.
-        :raises EncodeError: for a value that can't be in its field.
+        :raises TypeError: for what is not a :class:`Tuple`, and for a zone that is not an integer.
+        :raises EncodeError: for a value that does not fit its field.
         """
         self._check()
         tuple_ = plain_tuple(tuple_)
         return self._entries.by_orig(tuple_, _zone_of(tuple_, zone))
 
     def by_reply(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
-        """The entry whose reply tuple this is; otherwise as :meth:`by_orig`."""
+        """Return the entry with this reply tuple, or ``None``.
+
+        Takes the parameters of :meth:`by_orig` and raises what it raises.
+        """
         self._check()
         tuple_ = plain_tuple(tuple_)
         return self._entries.by_reply(tuple_, _zone_of(tuple_, zone))
 
     def get(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
-        """The entry that has this tuple in either direction; otherwise as :meth:`by_orig`.
+        """Return the entry with this tuple in either direction, or ``None``.
 
-        As the kernel does with a packet, whose tuple no two entries have; but where entries have a
-        zone for one direction alone, one may have the tuple in its original, and another in its
-        reply direction. This is then the first of them.
+        The kernel finds the entry of a packet in the same way. Two entries share a tuple only if a
+        zone applies to one direction: one has it as its original, the other as its reply tuple.
+        Then the entry with the original tuple is returned.
+
+        Takes the parameters of :meth:`by_orig` and raises what it raises.
         """
         self._check()
         tuple_ = plain_tuple(tuple_)
@@ -111,9 +137,9 @@ class FlowTable(AsyncResource):
         return self._entries.by_reply(tuple_, zone) if found is None else found
 
     def by_id(self, id: int) -> list[Flow]:
-        """The entries with this :attr:`Flow.id`.
+        """Return the entries with this :attr:`Flow.id`.
 
-        It is a hash of 32 bits: of a million entries, some hundred share theirs with another.
+        The id is a hash of 32 bits: of a million entries, some hundred share theirs with another.
 
         :raises TypeError: for what is not an integer.
         """
@@ -125,11 +151,16 @@ class FlowTable(AsyncResource):
         return self._entries.by_id(number)
 
     def find(self, packet: Tuple, *, zone: int | None = None) -> Flow | None:
-        """The entry that a packet belongs to; ``None`` if there is none.
+        """Return the entry that a packet belongs to, or ``None``.
 
-        The packet may be of either direction, and be seen on either side, before or after the
-        translation. If it could be one that arrives, by some entry, and one that leaves, by
-        another, it is taken for the first. Otherwise as :meth:`by_orig`.
+        The packet may be of either direction, and captured before or after the translation. If it
+        fits one entry as an arriving packet and another as a departing one, the entry of the
+        arriving packet is returned.
+
+        :param packet: the addresses and ports of the packet.
+        :param zone: the zone to look in, instead of the tuple's own; 0 if neither is given.
+
+        Raises what :meth:`by_orig` raises.
         """
         self._check()
         packet = plain_tuple(packet)
@@ -138,31 +169,38 @@ class FlowTable(AsyncResource):
         if found is None:
             try:
                 found = self._get(packet.inverse, number)
-            except EncodeError:  # an ICMP type without an answer, which nothing tracks
+            except EncodeError:  # an ICMP type without a reply type, which the kernel cannot track
                 return None
         return found
 
     def translate(self, packet: Tuple, *, zone: int | None = None) -> Tuple | None:
-        """A packet's addresses and ports as they are on the other side of NAT; ``None`` if it
-        belongs to no entry. Where nothing is translated, they are the same.
+        """Return the addresses and ports that a packet has on the other side of NAT.
 
-        The packet is what :meth:`find` takes, and the answer :meth:`Flow.translate`'s.
+        Takes the parameters of :meth:`find` and raises what it raises.
+
+        :returns: what :meth:`Flow.translate` returns for the entry of the packet. Without a
+            translation the addresses and ports are the same. ``None`` if the packet belongs to no
+            entry.
         """
         flow = self.find(packet, zone=zone)
         return None if flow is None else flow.translate(packet)
 
     def __len__(self) -> int:
+        """Return the number of entries."""
         self._check()
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Flow]:
-        """The entries as they are now, whatever happens to the table meanwhile."""
+        """Iterate over the entries of this moment. Later changes do not affect the iterator."""
         self._check()
         return iter(tuple(self._entries.flows))
 
     def __contains__(self, item: object) -> bool:
-        """Whether an entry has this tuple, in either direction; or whether this flow is there: the
-        same entry, be it in another state. What no entry can have is in no table."""
+        """Return whether an entry has this tuple, or is the entry of this flow.
+
+        A tuple may be of either direction. A flow is contained if its entry is, in whatever state.
+        The result is ``False`` for other objects, and for values that no entry can have.
+        """
         self._check()
         try:
             if isinstance(item, Tuple):
@@ -175,136 +213,146 @@ class FlowTable(AsyncResource):
             stored = self._entries.by_orig(orig, _zone_of(orig, zone))
         except (EncodeError, TypeError):
             return False
-        return stored is not None and may_be_same(stored, item)
+        return stored is not None and may_be_same_entry(stored, item)
 
-    # -- what it knows of itself ------------------------------------------------------------
+    # -- state ------------------------------------------------------------------------------
 
     @property
     def mode(self) -> TableMode:
-        """How far it can be trusted between two comparisons.
+        """How reliable the table is between two comparisons with the kernel's table.
 
-        The setting ``nf_conntrack_events`` is read at each comparison, and as often as
-        ``reconcile`` says; it may be another by now. Rules that silence events of single flows
-        can't be seen (nftables' ``ct event set``, iptables' ``CT --ctevents``, Open vSwitch): they
-        count once a comparison, or a look-up, has found a change that they kept back.
+        The table reads the setting ``nf_conntrack_events`` at each comparison and at the interval
+        ``reconcile``. The setting may have changed since. The table cannot see rules that suppress
+        events of single flows: nftables' ``ct event set``, iptables' ``CT --ctevents``, Open
+        vSwitch. They affect the mode after a comparison or a look-up has found a change that no
+        event reported.
         """
         self._check()
-        return self._keeper.mode
+        return self._synchronizer.mode
 
     @property
     def behind(self) -> bool:
         """Whether the table may lack changes that the kernel has reported.
 
-        Events were lost, or the last comparison has failed (:attr:`last_error`); and the comparison
-        that repairs it is not done yet.
+        This is the case after events were lost, or after a comparison failed, until a comparison
+        succeeds. :attr:`last_error` says why the last comparison failed.
         """
         self._check()
-        return self._keeper.behind
+        return self._synchronizer.behind
 
     @property
     def last_error(self) -> ConntrackError | None:
         """Why the last comparison with the kernel's table failed; ``None`` if it did not fail.
 
-        It is tried again, after 2 seconds at most, until it can be done.
+        The table retries after 2 seconds at most, until the comparison succeeds.
         """
         self._check()
-        return self._keeper.last_error
+        return self._synchronizer.attempts.last_error
 
     @property
     def resyncs(self) -> int:
-        """Times that it was compared with the kernel's table because events had been lost."""
-        return self._keeper.statistics().resyncs
+        """How often the table was compared with the kernel's because events had been lost."""
+        return self._synchronizer.statistics().resyncs
 
     def statistics(self) -> FlowTableStatistics:
-        """What it has done so far. Works on a closed table too, which has no entries."""
+        """Return what the table has done so far. Works on a closed table, too."""
         return attrs.evolve(
-            self._keeper.statistics(),
+            self._synchronizer.statistics(),
             entries=len(self._entries),
             unheard=len(self._mirror.unheard),
             events_applied=self._mirror.applied,
-            readers=len(self._backlogs),
-            changes_waiting=max(map(len, self._backlogs), default=0),
+            readers=len(self._readers),
+            changes_waiting=max(map(len, self._readers), default=0),
             stream=self._upstream.statistics(),
         )
 
     # -- waiting ----------------------------------------------------------------------------
 
     async def synced(self) -> None:
-        """Return when everything is applied that the kernel had queued at the call.
+        """Wait until all changes are applied that the kernel has reported before this call.
 
-        If events had been lost by then, that includes the comparison that repairs it. What a
-        silent flow did (:attr:`mode`) is not included: :meth:`reconcile` finds it. It takes some
-        microseconds where nothing waits, and in a storm as long as a comparison, which is seconds
-        at a million entries: nothing to do before each look-up.
+        If events were lost before, this includes the comparison that repairs the loss. Changes of
+        silent entries are not included; see :attr:`mode`. :meth:`reconcile` finds those. The call
+        takes some microseconds if no events wait. After lost events it takes as long as a
+        comparison, which is seconds at a million entries. So do not call it before each look-up.
 
-        Raises, besides, a :exc:`ResourceExhausted`, :exc:`NoReply` or :exc:`DumpInterrupted` if the
-        comparison was needed and has failed for some seconds. The table goes on, and tries again.
+        :raises ResourceExhausted: when the required comparison has failed for some seconds because
+            of a shortage.
+        :raises NoReply: when it has failed because the kernel did not reply.
+        :raises DumpInterrupted: when it has failed because no dump was complete.
+
+        After one of these errors the table continues and retries the comparison.
         """
         self._upstream.owner.check()
         self._check()
-        await self._keeper.synced()
+        await self._synchronizer.wait_synced()
 
     async def reconcile(self) -> None:
-        """Compare with the kernel's table now, and return when that is done.
+        """Compare with the kernel's table now, and wait for the result.
 
-        It finds what silent flows did, and brings timeouts and counters up to date. Raises,
-        besides, what :meth:`synced` does: the comparison was tried for some seconds, is still to be
-        done, and will be once that is possible.
+        This finds the changes of silent entries, and updates timeouts and counters.
+
+        Raises what :meth:`synced` raises, if the comparison has failed for some seconds. The table
+        continues and retries the comparison.
         """
         self._upstream.owner.check()
         self._check()
-        await self._keeper.reconciled()
+        await self._synchronizer.compare()
 
     def changes(self) -> Changes:
-        """What changes, as an async iterator that starts with the entries that are there.
+        """Return an async iterator over the changes, which starts with the present entries.
 
-        Each call is a subscription of its own, from now on. Whoever does nothing but apply the
-        changes to a dict of :attr:`Flow.orig` and :attr:`Flow.zone` has this table in it, whatever
-        was lost and however slow they are: what is not read yet takes the room of one change an
-        entry at most. After :meth:`synced`, they are up to date once :attr:`Changes.waiting` is 0.
+        Each call returns an independent iterator. A dict by :attr:`Flow.orig` and
+        :attr:`Flow.zone`, to which each change is applied, converges to the contents of this table,
+        even after lost events and with a slow reader. At most one change per entry waits to be
+        read. After :meth:`synced`, the dict is up to date when :attr:`Changes.waiting` is 0.
         """
         self._check()
-        backlog = Backlog(self._entries)
-        self._tell((*self._backlogs, backlog))
-        return Changes(self._upstream.owner, backlog, self._check, self._forget)
+        changes = PendingChanges(self._entries)
+        self._set_readers((*self._readers, changes))
+        return Changes(self._upstream.owner, changes, self._check, self._remove_reader)
 
-    def _forget(self, backlog: Backlog) -> None:
-        self._tell(tuple(each for each in self._backlogs if each is not backlog))
+    def _remove_reader(self, changes: PendingChanges) -> None:
+        self._set_readers(tuple(reader for reader in self._readers if reader is not changes))
 
-    def _tell(self, backlogs: tuple[Backlog, ...]) -> None:
-        self._backlogs = self._mirror.listeners = backlogs
+    def _set_readers(self, readers: tuple[PendingChanges, ...]) -> None:
+        self._readers = self._mirror.listeners = readers
 
-    # -- life -------------------------------------------------------------------------------
+    # -- opening and closing ----------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Subscribe, read the kernel's table, and follow it.
+        """Subscribe to events, dump the kernel's table, and start to follow the events.
 
-        Raises :exc:`RuntimeError` if it was entered before; :exc:`PermissionDenied` without
-        CAP_NET_ADMIN, or without the right to change the setting; what else the kernel refuses;
-        :exc:`ResourceExhausted` and :exc:`NoReply`, if it can't be opened or the kernel's table not
-        be read in some attempts; and :exc:`anyio.ClosedResourceError`.
+        :raises RuntimeError: when the table was entered before.
+        :raises PermissionDenied: without CAP_NET_ADMIN, and with ``enable_events`` without the
+            right to change the setting.
+        :raises KernelError: for what else the kernel refuses; the class says why.
+        :raises ResourceExhausted: when a shortage prevents the subscription, or several attempts to
+            dump the table.
+        :raises NoReply: when several attempts to dump the table got no reply.
+        :raises anyio.ClosedResourceError: when the table or the connection is closed.
         """
         if self._entered:
             raise RuntimeError("this table was entered before; call table() again for another")
         self._entered = True
-        self._upstream.begin(self)
+        self._upstream.register(self)
         try:
-            await self._keeper.subscribe(self._prepare)
-            if self._closed:  # by another task, while the settings were read
+            await self._synchronizer.subscribe(self._prepare)
+            if self._closed:  # another task closed the table while the settings were read
                 self._upstream.close()
             self._check()
-            self._start()
-            await self._keeper.begun()
+            self._start_tasks()
+            await self._synchronizer.wait_opened()
         except BaseException:
             await self.aclose()
             raise
         return self
 
     def _check(self) -> None:
-        """Raises what every method does once the table can't be used."""
+        """Raise the error that every method raises while the table is not open."""
         self._upstream.owner.check_process()
         if self._failure is not None:
-            raise _again(self._failure)
+            raise _copy_error(self._failure)
         if self._closed:
             raise anyio.ClosedResourceError("the table is closed")
         if not self._upstream.is_subscribed:
@@ -313,9 +361,9 @@ class FlowTable(AsyncResource):
             )
 
     async def aclose(self) -> None:
-        """End it. Idempotent; whoever waits for it, or reads its changes, is woken."""
+        """Close the table, and wake the tasks that wait for it or read its changes. Idempotent."""
         self.close()
-        # In another event loop nothing could wake this task.
+        # Nothing could wake this task in another event loop.
         if self._running and self._upstream.owner.is_running_here:
             assert self._ended is not None
             with anyio.CancelScope(shield=True):
@@ -323,55 +371,63 @@ class FlowTable(AsyncResource):
         await anyio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """As :meth:`aclose`, without waiting. To be called in the event loop's thread."""
+        """Close as :meth:`aclose` does, without waiting for the table's tasks to end.
+
+        Call it in the event loop's thread.
+        """
         if not self._closed:
             self._closed = True
             for cancel in self._cancels:
                 cancel()
             self._cancels.clear()
             self._upstream.close()
-            self._upstream.end(self)
+            self._upstream.unregister(self)
             self._wake_all()
-            self._let_go()
+            self._release()
 
-    def _let_go(self) -> None:
-        """Hold nothing of the kernel's table any more: this one may be in use much longer."""
+    def _release(self) -> None:
+        """Drop all flows, because the program may hold this object much longer."""
         self._mirror.clear()
-        self._keeper.clear()
-        for backlog in self._backlogs:
-            backlog.clear()
-        self._backlogs = ()
+        self._synchronizer.clear()
+        for reader in self._readers:
+            reader.clear()
+        self._readers = ()
 
     def _wake_all(self) -> None:
-        self._keeper.announce()
-        for backlog in self._backlogs:
-            backlog.wake()
+        self._synchronizer.wake_waiters()
+        for reader in self._readers:
+            reader.wake()
 
-    def _start(self) -> None:
-        """Start its tasks, none of which ends by itself."""
+    def _start_tasks(self) -> None:
+        """Start the table's tasks, none of which returns."""
         loop = eventloop.current()
         self._ended = anyio.Event()
-        for work in self._keeper.works:
-            self._cancels.append(loop.start(work, "conntrack_aio table", self._end))
+        for work in self._synchronizer.works:
+            self._cancels.append(loop.start(work, "conntrack_aio table", self._on_task_end))
             self._running += 1
 
-    def _end(self, error: BaseException | None) -> None:
-        """One of its tasks has ended: it failed, or was cancelled, perhaps with the event loop."""
+    def _on_task_end(self, error: BaseException | None) -> None:
+        """Close the table, because one of its tasks has failed or was cancelled.
+
+        The end of the event loop cancels the tasks, too.
+        """
         if error is not None and not self._closed:
             self._failure = error
-            _forget_frames(error)
+            _clear_frames(error)
         self.close()
-        # Less than one, if an interrupt struck just before it was counted.
+        # The count is too low if an interrupt came just before the task was counted.
         self._running = max(0, self._running - 1)
         if not self._running and self._ended is not None:
-            self._let_go()  # of what its tasks took in until they ended, too
+            self._release()  # also of what the tasks stored until they ended
             self._ended.set()
         self._wake_all()
 
 
-def _again(error: BaseException) -> BaseException:
-    """Copy an error, to be raised: what is raised holds the frames that it passes, and they hold
-    what whoever uses the table holds. The error itself where it can't be copied."""
+def _copy_error(error: BaseException) -> BaseException:
+    """Return a copy of an error, to be raised; the error itself if it cannot be copied.
+
+    Raising an error adds frames to its traceback, and these refer to objects of the program.
+    """
     try:
         copied = copy.copy(error)
     except Exception:
@@ -380,10 +436,11 @@ def _again(error: BaseException) -> BaseException:
     return copied.with_traceback(error.__traceback__)
 
 
-def _forget_frames(error: BaseException) -> None:
-    """Have an error, and what caused it, show where they were raised, but hold nothing of it.
+def _clear_frames(error: BaseException) -> None:
+    """Clear the frames in the tracebacks of an error and of its causes.
 
-    The frames of the table's own task hold the table, which holds the error.
+    The tracebacks still show where the errors were raised. The frames of the table's task would
+    refer to the table, and the table refers to the error.
     """
     for part in chain_of(error):
         traceback.clear_frames(part.__traceback__)

@@ -1,4 +1,4 @@
-"""What a live table reads of the kernel: events, dumps, single entries and settings."""
+"""Read what a live table needs from the kernel: events, dumps, single entries and settings."""
 
 from __future__ import annotations
 
@@ -41,15 +41,19 @@ _GROUPS: Final = (
     NFNLGRP.CONNTRACK_DESTROY,
 )
 
-
-_MOMENT: Final = 0.1
-"""Seconds after which events are looked for when nothing can wait for them."""
+_POLL_DELAY: Final = 0.1
+"""Seconds after which events are read when a shortage prevents waiting for the socket."""
 
 
 @contextmanager
-def shortages(what: str) -> Generator[None]:
-    """Raise :exc:`ResourceExhausted` for a shortage that Python reports otherwise: no descriptors,
-    no memory, or no thread."""
+def shortages_as_resource_exhausted(request: str) -> Generator[None]:
+    """Convert each error that reports a shortage to :exc:`ResourceExhausted`.
+
+    Python reports missing file descriptors and memory as :exc:`OSError`, and missing threads as
+    :exc:`RuntimeError`.
+
+    :param request: what was attempted, for the text of the error.
+    """
     try:
         yield
     except ConntrackError:
@@ -57,15 +61,18 @@ def shortages(what: str) -> Generator[None]:
     except OSError as error:
         if error.errno not in SHORTAGES:
             raise
-        raise ResourceExhausted(error.errno, what) from error
+        raise ResourceExhausted(error.errno, request) from error
     except RuntimeError as error:
         if not is_no_thread(error):
             raise
-        raise ResourceExhausted(errno.EAGAIN, what, str(error)) from error
+        raise ResourceExhausted(errno.EAGAIN, request, str(error)) from error
 
 
 def chain_of(error: BaseException) -> list[BaseException]:
-    """Return an error and all that caused it, which may be itself (``raise error from error``)."""
+    """Return an error and its causes, each once.
+
+    The chain may have a cycle: ``raise error from error`` makes an error its own cause.
+    """
     chain: list[BaseException] = []
     part: BaseException | None = error
     while part is not None and part not in chain:
@@ -76,7 +83,7 @@ def chain_of(error: BaseException) -> list[BaseException]:
 
 @attrs.frozen
 class Buffering:
-    """How the events of a table wait; see :meth:`Connection.events`."""
+    """The event buffer of a table; see the parameters of :meth:`Connection.events`."""
 
     receive_buffer: int | None = None
     receive_buffer_max: int | None = None
@@ -84,18 +91,24 @@ class Buffering:
 
 
 class Upstream:
-    """One namespace's connection tracking, as far as a table needs it."""
+    """The connection tracking of one network namespace, as far as a table needs it."""
 
     def __init__(
         self,
         session: Session,
         dump: Callable[[], Dump[Flow]],
-        sieve: EventSelection[FlowEvent] | None,
+        selection: EventSelection[FlowEvent] | None,
         buffering: Buffering,
     ) -> None:
-        """``dump`` reads all entries that may be wanted, and ``sieve`` is for what is heard."""
+        """Initialize without a subscription.
+
+        :param session: the session of the connection.
+        :param dump: starts a dump of all entries that may match.
+        :param selection: which events to receive; ``None`` for all.
+        :param buffering: how to buffer events.
+        """
         self._session = session
-        self._sieve = sieve
+        self._selection = selection
         self._dump = dump
         self._buffering = buffering
         self._stream: EventStream[FlowEvent] | None = None
@@ -107,83 +120,112 @@ class Upstream:
 
     @property
     def is_subscribed(self) -> bool:
+        """Whether :meth:`subscribe` has succeeded."""
         return self._stream is not None
 
     @property
     def stream(self) -> EventStream[FlowEvent]:
-        """Once it is subscribed."""
+        """The event stream. Precondition: :attr:`is_subscribed`."""
         assert self._stream is not None
         return self._stream
 
     def subscribe(self) -> None:
-        """Raises :exc:`PermissionDenied`, :exc:`ResourceExhausted` and
-        :exc:`anyio.ClosedResourceError`."""
-        with shortages("subscribe to events"):
+        """Subscribe to the events of flows.
+
+        :raises PermissionDenied: without CAP_NET_ADMIN.
+        :raises ResourceExhausted: when there are no file descriptors or no memory left.
+        :raises anyio.ClosedResourceError: when the connection is closed.
+        """
+        with shortages_as_resource_exhausted("subscribe to events"):
             self._stream = self._session.subscribe(
-                _GROUPS, decode_event, event_selection=self._sieve, **attrs.asdict(self._buffering)
+                _GROUPS,
+                decode_event,
+                event_selection=self._selection,
+                **attrs.asdict(self._buffering),
             )
 
     def statistics(self) -> StreamStatistics:
+        """Return the statistics of the event stream; zeros before the subscription."""
         return StreamStatistics() if self._stream is None else self._stream.statistics()
 
     def receive_batch_nowait(self) -> list[FlowEvent]:
-        """As :meth:`EventStream.receive_batch_nowait`; every shortage is a
-        :exc:`ResourceExhausted`."""
-        with shortages("read events"):
+        """Return events without waiting, as :meth:`EventStream.receive_batch_nowait` does.
+
+        Raises what that method raises.
+
+        :raises ResourceExhausted: for every kind of shortage.
+        """
+        with shortages_as_resource_exhausted("read events"):
             return self.stream.receive_batch_nowait()
 
     async def wait_readable(self) -> None:
-        """Return when events may have come, or sooner: a moment later under a shortage."""
+        """Wait until events may be readable.
+
+        It may return early. Under a shortage it returns after 0.1 seconds.
+        """
         try:
-            with shortages("wait for events"):
+            with shortages_as_resource_exhausted("wait for events"):
                 await self.stream.wait_readable()
         except ResourceExhausted:
-            await anyio.sleep(_MOMENT)
+            await anyio.sleep(_POLL_DELAY)
 
     def dump(self) -> Dump[Flow]:
-        """Read all entries, by :meth:`receive_batch`."""
+        """Start a dump of the table, to be read by :meth:`receive_batch`."""
         return self._dump()
 
     async def receive_batch(self, dump: Dump[Flow]) -> list[Flow]:
-        """As :meth:`Dump.receive_batch`; every shortage is a :exc:`ResourceExhausted`."""
-        with shortages("dump the table"):
+        """Return the next entries of a dump, as :meth:`Dump.receive_batch` does.
+
+        Raises what that method raises.
+
+        :raises ResourceExhausted: for every kind of shortage.
+        """
+        with shortages_as_resource_exhausted("dump the table"):
             return await dump.receive_batch()
 
-    async def look_up(self, strangers: Mapping[int, Flow]) -> dict[int, Flow | None]:
-        """What the kernel has now in the place of each; ``None`` where that is nothing.
+    async def look_up(self, flows: Mapping[int, Flow]) -> dict[int, Flow | None]:
+        """Look up the entries with the original tuples of these flows.
 
-        One whose tuple can't be asked for is left out. Raises :exc:`KernelError`,
-        :exc:`DecodeError` and :exc:`NoReply`.
+        :param flows: flows by the key of their original tuple.
+        :returns: what the kernel has now, by the same keys; ``None`` where it has no entry. Flows
+            with an incomplete tuple are left out.
+
+        :raises KernelError: when the kernel refuses a request, :exc:`ResourceExhausted` for every
+            kind of shortage.
+        :raises DecodeError: when a reply cannot be decoded.
+        :raises NoReply: when a reply does not come, or has no entry.
         """
-        found = await self._ask(strangers, requests.get)
-        # The kernel finds an entry by either tuple, and with a zone per direction the reply tuple
-        # of one may be the original tuple of another.
+        found = await self._request_each(flows, requests.get)
+        # The kernel finds an entry by either tuple. Where zones apply to one direction only, the
+        # reply tuple of one entry may be the original tuple of another.
         others = {
-            key: strangers[key]
+            key: flows[key]
             for key, flow in found.items()
             if flow is not None and orig_key(flow) != key
         }
         if others:
-            found |= await self._ask(others, requests.get_by_original_tuple)
+            found |= await self._request_each(others, requests.get_by_original_tuple)
         return found
 
-    async def _ask(
-        self, strangers: Mapping[int, Flow], make: Callable[[Flow], Request]
+    async def _request_each(
+        self, flows: Mapping[int, Flow], request_for: Callable[[Flow], Request]
     ) -> dict[int, Flow | None]:
-        asked: dict[int, Request] = {}
-        for key, flow in strangers.items():
+        to_send: dict[int, Request] = {}
+        for key, flow in flows.items():
             try:
-                asked[key] = make(flow)
-            except EncodeError:  # its tuple lacks something, which no real one does
+                to_send[key] = request_for(flow)
+            except EncodeError:  # an incomplete tuple, which no real entry has
                 continue
-        with shortages("look entries up"):
-            outcomes = await self._session.run(list(asked.values()))
-        return {key: _found(outcome) for key, outcome in zip(asked, outcomes, strict=True)}
+        with shortages_as_resource_exhausted("look entries up"):
+            responses = await self._session.run(list(to_send.values()))
+        return {key: _flow_from(response) for key, response in zip(to_send, responses, strict=True)}
 
     async def read_number(self, setting: str) -> int | None:
-        """A setting of connection tracking, by the rest of its name; ``None`` if it can't be read.
+        """Return a setting of connection tracking, or ``None`` if it cannot be read.
 
-        Raises :exc:`ResourceExhausted`.
+        :param setting: its name without ``nf_conntrack_``.
+
+        :raises ResourceExhausted: for every kind of shortage.
         """
         tree = self._session.socket_factory.sysctls
 
@@ -197,28 +239,32 @@ class Upstream:
                     raise
                 return None
 
-        with shortages(f"read nf_conntrack_{setting}"):
+        with shortages_as_resource_exhausted(f"read nf_conntrack_{setting}"):
             return await self._session.run_on_thread(read)
 
-    def begin(self, table: Table) -> None:
-        """Have the table end with the connection. Raises :exc:`anyio.ClosedResourceError`."""
+    def register(self, table: Table) -> None:
+        """Register the table with the connection, which closes the table when it is closed.
+
+        :raises anyio.ClosedResourceError: when the connection is closed.
+        """
         self._session.keep(table)
 
-    def end(self, table: Table) -> None:
-        """The table has ended."""
+    def unregister(self, table: Table) -> None:
+        """Remove the table from the connection, because it has ended."""
         self._session.forget(table)
 
     def close(self) -> None:
-        """To be called in the event loop's thread. Idempotent."""
+        """Close the event stream. Idempotent. Call it in the event loop's thread."""
         if self._stream is not None:
             self._stream.close()
 
 
-def _found(outcome: Response) -> Flow | None:
-    # A kernel without zones has none inside a tuple.
-    if isinstance(outcome.error, NotFound | NotSupported):
+def _flow_from(response: Response) -> Flow | None:
+    """Return the flow of a reply; ``None`` if there is no such entry."""
+    # A kernel without zones refuses tuples with zones, and has no entries with them.
+    if isinstance(response.error, NotFound | NotSupported):
         return None
-    replies = outcome.result()
+    replies = response.result()
     if not replies:
-        raise NoReply(f"{outcome.request}: the kernel's answer has no entry")
+        raise NoReply(f"{response.request}: the kernel's reply has no entry")
     return flow_of(replies[0])

@@ -68,7 +68,7 @@ class Watcher:
             keep,
             interval,
             prepare,
-            choice_is_fixed=match is None or (filter_ is not None and filter_.compiled.constant),
+            constant_match=match is None or (filter_ is not None and filter_.compiled.constant),
         )
 
     async def _enable_events(self) -> None:

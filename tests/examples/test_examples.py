@@ -84,6 +84,6 @@ async def test_live_table(lab: Lab, conn: Connection) -> None:
             while b"tcp 198.51.100.9:443 -> 10.0.0.2:40422" not in answers:
                 client.send(b"tcp 198.51.100.9 443 192.0.2.1 61000")
                 answers.add(client.recv(1000))
-            assert answers <= {b"of no connection", b"tcp 198.51.100.9:443 -> 10.0.0.2:40422"}
+            assert answers <= {b"no such connection", b"tcp 198.51.100.9:443 -> 10.0.0.2:40422"}
             client.send(b"hello")
             assert client.recv(1000) == b"not a packet"

@@ -12,11 +12,13 @@ from conntrack_aio import Flow, FlowEvent, Helper, Status, Timestamp, Tuple, Unk
 from conntrack_aio.codec.messages import decode_event, decode_flow
 from conntrack_aio.model.enums import EventType
 from conntrack_aio.model.table import Change, ChangeType
-from conntrack_aio.table.changes import Backlog
+from conntrack_aio.table.changes import PendingChanges
+from conntrack_aio.table.discrepancies import MAX_DISCREPANCIES
+from conntrack_aio.table.dump_state import _MAX_ENDED_IDS
 from conntrack_aio.table.entries import Entries
-from conntrack_aio.table.keys import is_plain, orig_key, reply_key
-from conntrack_aio.table.merging import differences, duplicate
-from conntrack_aio.table.mirror import _MOST_ENDS, MOST_SUSPECTS, Mirror
+from conntrack_aio.table.keys import orig_key, reply_is_inverse, reply_key
+from conntrack_aio.table.merging import changed_fields, duplicate
+from conntrack_aio.table.mirror import Mirror
 
 from . import seeds
 
@@ -69,17 +71,17 @@ def check(mirror: Mirror, shared: Collection[int]) -> None:
         if flow.id is not None:
             ids += 1
             assert any(each is flow for each in entries.by_id(flow.id)), f"not by id: {flow}"
-        plain += is_plain(flow)
+        plain += reply_is_inverse(flow)
     by_id = entries._ids.values()
     assert sum(1 if isinstance(keys, int) else len(keys) for keys in by_id) == ids
     for number, key in entries._translated.items():
         assert reply_key(flows[key]) == number, "a reply tuple that its entry lacks"
     assert len(entries._translated) <= len(flows) - plain
     assert mirror.unheard <= flows.keys()
-    assert mirror._told_at.keys() == flows.keys()
-    assert len(mirror.suspects) <= MOST_SUSPECTS
-    for told in () if mirror._window is None else mirror._window.told.values():
-        assert len(told.ended) <= _MOST_ENDS
+    assert mirror._refreshed_at.keys() == flows.keys()
+    assert len(mirror.discrepancies) <= MAX_DISCREPANCIES
+    for reported in () if mirror._dump is None else mirror._dump.reported.values():
+        assert len(reported.ended_ids) <= _MAX_ENDED_IDS
 
 
 class Account:
@@ -98,12 +100,12 @@ class Account:
             return
         assert known is not None, change
         assert before is not None, change
-        assert not differences(known, before), change
+        assert not changed_fields(known, before), change
         if change.type is ChangeType.REMOVED:
             del self._flows[key]
             return
         assert change.fields, change
-        assert change.fields == differences(before, flow), change
+        assert change.fields == changed_fields(before, flow), change
         self._flows[key] = flow
 
     def check(self, entries: Entries) -> None:
@@ -111,7 +113,7 @@ class Account:
         there = {(flow.orig, flow.zone): flow for flow in entries.flows}
         assert self._flows.keys() == there.keys()
         for key, flow in self._flows.items():
-            assert not (differing := differences(flow, there[key])), differing
+            assert not (differing := changed_fields(flow, there[key])), differing
 
 
 class Reader:
@@ -120,25 +122,25 @@ class Reader:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self.account = Account()
-        self.backlog = Backlog(mirror.entries)
-        mirror.listeners = (*mirror.listeners, self.backlog)
+        self.pending = PendingChanges(mirror.entries)
+        mirror.listeners = (*mirror.listeners, self.pending)
 
     def read(self, most: int) -> None:
         """So many entries at most."""
-        while self.backlog and most > 0:
+        while self.pending and most > 0:
             most -= 1
-            for change in self.backlog.take():
+            for change in self.pending.take():
                 self.account.apply(change)
 
     def close(self) -> None:
         self._mirror.listeners = tuple(
-            each for each in self._mirror.listeners if each is not self.backlog
+            each for each in self._mirror.listeners if each is not self.pending
         )
 
     def check(self) -> None:
         """Having read all, it has the table."""
         self.read(1 << 30)
-        assert not self.backlog
+        assert not self.pending
         self.account.check(self._mirror.entries)
 
 
@@ -207,7 +209,7 @@ def _keep(flow: Flow) -> bool:
 
 
 class _Player:
-    """Does to a mirror what three bytes say, as its keeper might."""
+    """Does to a mirror what three bytes say, as its synchronizer might."""
 
     def __init__(self, keep: bool) -> None:
         self.mirror = Mirror(_keep if keep else None)
@@ -228,7 +230,7 @@ class _Player:
                 mirror.apply(FlowEvent(type=EventType.DESTROY, flow=flow))
             case 9 | 10:
                 self.open(examining=bool(what & 16))
-                mirror.found(flow)
+                mirror.add_dumped(flow)
             case 11:
                 self.look_up(which, how)
             case 12:
@@ -242,40 +244,40 @@ class _Player:
 
     def open(self, *, examining: bool = False) -> None:
         if not self._window:
-            self.mirror.open_window(examining=examining)
+            self.mirror.begin_dump(examine=examining)
             self._window = True
 
     def close(self, *, swept: bool, certain: bool = True) -> None:
         if self._window:
             if swept:
-                for _ in self.mirror.sweep(certain=certain):
+                for _ in self.mirror.remove_not_dumped(complete=certain):
                     pass
-            self.mirror.close_window()
+            self.mirror.end_dump()
             self._window = False
 
     def look_up(self, which: int, how: int) -> None:
-        """The answers about all strangers, after what has happened up to now."""
-        strangers, self.mirror.strangers = self.mirror.strangers, {}
-        for key in strangers:
+        """Answer the look-ups of all unresolved entries, after what has happened up to now."""
+        unresolved, self.mirror.unresolved = self.mirror.unresolved, {}
+        for key in unresolved:
             # An answer may be about another entry: the kernel looks in both directions.
             alike = _FLOWS if (how + key) % 7 == 0 else _SAME[key]
             answer = (which + key) % 4 and duplicate(alike[(how + key) % len(alike)])
-            self.mirror.looked_up(key, answer or None)
+            self.mirror.resolve(key, answer or None)
 
     def pass_time(self, which: int, how: int) -> None:
         """What events have not told by now, they won't; and some timeouts have run out."""
         mirror = self.mirror
-        mirror.settled = not self._window
-        mirror.older_emit, mirror.new_emit = bool(which & 1), bool(which & 2)
+        mirror.caught_up = not self._window
+        mirror.older_entries_emit, mirror.new_entries_emit = bool(which & 1), bool(which & 2)
         mirror.now += how
         if which & 4:
-            mirror.lose()
-        for key, flow in (mirror.unconfirmed() or mirror.overdue(8)).items():
+            mirror.record_loss()
+        for key, flow in (mirror.missing_entries() or mirror.overdue(8)).items():
             alike = _FLOWS if (how + key) % 7 == 0 else _SAME[key]
             answer = (which + key) % 4 and duplicate(alike[(how + key) % len(alike)])
-            mirror.checked(key, flow, answer or None)
+            mirror.apply_check(key, flow, answer or None)
         before = len(mirror.entries)
-        assert 0 <= mirror.judge(mirror.now - which % 8) <= MOST_SUSPECTS
+        assert 0 <= mirror.evaluate_discrepancies(mirror.now - which % 8) <= MAX_DISCREPANCIES
         assert len(mirror.entries) <= before
 
     def come_or_go(self, which: int) -> None:
@@ -291,10 +293,10 @@ class _Player:
             reader.check()
         self.open()
         self.close(swept=True)
-        self.mirror.open_window()
-        for _ in self.mirror.sweep():
+        self.mirror.begin_dump()
+        for _ in self.mirror.remove_not_dumped():
             pass
-        self.mirror.close_window()
+        self.mirror.end_dump()
         check(self.mirror, ())
         assert not len(self.mirror.entries)
         for reader in self.readers:

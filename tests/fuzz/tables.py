@@ -357,7 +357,11 @@ async def tables(data: bytes) -> None:
         receive_buffer_max=5 * script.RECEIVE_BUFFER if option & _Option.GROW else None,
     )
     acts = [step.data for step in steps if step.to == To.USER and step.data]
-    with anyio.fail_after(PATIENCE), mock.patch("conntrack_aio.table.keeper._RETRY", 0):
+    with (
+        anyio.fail_after(PATIENCE),
+        mock.patch("conntrack_aio.table.attempts._RETRY_DELAY", 0),
+        mock.patch("conntrack_aio.table.synchronizer._READ_RETRY_DELAY", 0),
+    ):
         try:
             await _use(conn, table, factory, acts)
         except Refused:

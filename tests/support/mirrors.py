@@ -1,4 +1,4 @@
-"""What a live table, or who follows its changes, must have in the end: what the kernel has."""
+"""Compare live tables, and programs that apply their changes, with the kernel's table."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ import attrs
 from conntrack_aio import Change, ChangeType, Connection, Flow, FlowTable, Tuple
 
 Key = tuple[Tuple, int | None]
-"""The original tuple and the zone: what no two entries share at a time."""
+"""The original tuple and the zone of an entry. No two entries share them at the same time."""
 
-UNTOLD: Final = frozenset({"timeout", "use", "counters_orig", "counters_reply"})
-"""What changes without an event."""
+UNREPORTED_FIELDS: Final = frozenset({"timeout", "use", "counters_orig", "counters_reply"})
+"""Fields that change without an event."""
 
 _NAMES: Final = [
-    field.name for field in attrs.fields(Flow) if field.name not in {*UNTOLD, "mark", "labels"}
+    field.name
+    for field in attrs.fields(Flow)
+    if field.name not in {*UNREPORTED_FIELDS, "mark", "labels"}
 ]
 _values = cast("attrgetter[tuple[object, ...]]", attrgetter(*_NAMES))
 
 
-def essence(flow: Flow) -> tuple[object, ...]:
-    """What two views of an entry must agree on.
+def comparable(flow: Flow) -> tuple[object, ...]:
+    """Return the values in which two reports of an entry must be equal.
 
-    Absent and zero mean the same of a mark and of labels: events leave out the one, dumps both.
+    A mark or labels of zero are equal to absent ones: events leave them out, dumps do not.
     """
     return (*_values(flow), flow.mark or 0, flow.labels or 0)
 
 
 def same(one: Flow, other: Flow) -> bool:
-    """Whether they agree on all that they must."""
-    return one is other or essence(one) == essence(other)
+    """Return whether two reports of an entry are equal in everything that events report."""
+    return one is other or comparable(one) == comparable(other)
 
 
 def key_of(flow: Flow) -> Key:
@@ -41,7 +43,7 @@ def key_of(flow: Flow) -> Key:
 
 
 def by_key(flows: Iterable[Flow]) -> dict[Key, Flow]:
-    """All of them; two with one key are a mistake."""
+    """Return the flows by key, and check that no two have the same key."""
     found: dict[Key, Flow] = {}
     for flow in flows:
         key = key_of(flow)
@@ -51,24 +53,28 @@ def by_key(flows: Iterable[Flow]) -> dict[Key, Flow]:
 
 
 async def kernel_truth(conn: Connection) -> dict[Key, Flow]:
-    """What the kernel has, while nothing happens to it."""
+    """Return the flows of the kernel's table. Precondition: the table does not change."""
     return by_key(await conn.list())
 
 
 def differences(found: Mapping[Key, Flow], truth: Mapping[Key, Flow]) -> list[str]:
-    """What is wrong with what was found: the first few of each kind. Empty is good."""
-    told: list[str] = []
+    """Describe how the flows that were found differ from the kernel's.
 
-    def tell(what: str, keys: Iterable[Key], describe: Callable[[Key], object]) -> None:
+    :returns: up to five examples of each kind, and how many there are. An empty list if the flows
+        are equal.
+    """
+    lines: list[str] = []
+
+    def add(what: str, keys: Iterable[Key], describe: Callable[[Key], object]) -> None:
         listed = list(keys)
-        told.extend(f"{what}: {describe(key)}" for key in listed[:5])
+        lines.extend(f"{what}: {describe(key)}" for key in listed[:5])
         if listed:
-            told.append(f"{what}: {len(listed)} in all, beside {len(truth)} in truth")
+            lines.append(f"{what}: {len(listed)} in total; the kernel has {len(truth)} entries")
 
-    tell("missing", [key for key in truth if key not in found], truth.__getitem__)
-    tell("gone, but still there", [key for key in found if key not in truth], found.__getitem__)
-    tell(
-        "different, and in truth",
+    add("missing", [key for key in truth if key not in found], truth.__getitem__)
+    add("not in the kernel", [key for key in found if key not in truth], found.__getitem__)
+    add(
+        "different (name, found, kernel)",
         [key for key in truth if key in found and not same(found[key], truth[key])],
         lambda key: [
             (name, getattr(found[key], name), getattr(truth[key], name))
@@ -76,15 +82,15 @@ def differences(found: Mapping[Key, Flow], truth: Mapping[Key, Flow]) -> list[st
             if getattr(found[key], name) != getattr(truth[key], name)
         ],
     )
-    return told
+    return lines
 
 
 def wrong_answers(table: FlowTable, truth: Iterable[Flow]) -> list[str]:
-    """What look-ups of each entry should have found, and did not: the first few."""
+    """Look up each entry in every way, and describe the first few wrong results."""
     wrong: list[str] = []
     for flow in truth:
         zone = flow.zone
-        found = {
+        results = {
             "by_orig": table.by_orig(flow.orig, zone=zone),
             "by_reply": table.by_reply(flow.reply, zone=zone),
             "get, original": table.get(flow.orig, zone=zone),
@@ -92,51 +98,51 @@ def wrong_answers(table: FlowTable, truth: Iterable[Flow]) -> list[str]:
             "by_id": by_key(table.by_id(flow.id or 0)).get(key_of(flow)),
         }
         wrong += [
-            f"{name}: {each}, of {flow}"
-            for name, each in found.items()
-            if each is None or not same(each, flow)
+            f"{name}: {result}, of {flow}"
+            for name, result in results.items()
+            if result is None or not same(result, flow)
         ]
         if flow not in table:
             wrong.append(f"in: {flow}")
-        there = table.translate(flow.orig, zone=zone)
-        if there is None or there.without_zone != flow.reply.inverse.without_zone:
-            wrong.append(f"translate: {there}, of {flow}")
+        translated = table.translate(flow.orig, zone=zone)
+        if translated is None or translated.without_zone != flow.reply.inverse.without_zone:
+            wrong.append(f"translate: {translated}, of {flow}")
         if len(wrong) > 5:
             break
     return wrong
 
 
 class Replay:
-    """What a program has that does nothing but follow the changes.
+    """Applies the changes of a live table to a dict that is empty at first.
 
-    It applies them to a dict that is empty at first, and wants each to fit what is in it: else
-    they were no complete account.
+    It checks that each change fits what the dict has. Otherwise changes were missing.
     """
 
     def __init__(self, table: FlowTable) -> None:
         self.flows: dict[Key, Flow] = {}
         self.count = 0
-        """Changes that were followed."""
+        """How many changes were applied."""
         self._changes = table.changes()
-        self._wanted: list[tuple[Callable[[], bool], anyio.Event]] = []
+        self._waiting: list[tuple[Callable[[], bool], anyio.Event]] = []
 
     async def follow(self) -> None:
-        """Until cancelled, or the table is closed."""
+        """Read and apply changes until cancelled, or until the table is closed."""
         async with self._changes:
             async for change in self._changes:
                 self.apply(change)
 
     async def read_until(self, condition: Callable[[], bool]) -> None:
-        """For one whom nobody else has follow: read until it holds."""
+        """Read and apply changes until a condition is true, while :meth:`follow` does not run."""
         with anyio.fail_after(60):
             while not condition():
                 self.apply(await anext(self._changes))
 
     async def read_until_it_has(self, key: Key) -> None:
+        """Read and apply changes until the dict has this key."""
         await self.read_until(lambda: key in self.flows)
 
     async def read_at_most(self, count: int) -> None:
-        """The same, but nothing that does not wait already."""
+        """Read and apply some changes, but only changes that wait already."""
         for _ in range(min(count, self._changes.waiting)):
             with anyio.move_on_after(0):
                 self.apply(await anext(self._changes))
@@ -151,35 +157,36 @@ class Replay:
             assert known is change.before is None, change
             self.flows[key] = change.flow
         elif change.type is ChangeType.CHANGED:
-            self._fits(change, known)
+            self._check_before(change, known)
             assert change.fields, change
             self.flows[key] = change.flow
         else:
-            self._fits(change, known)
+            self._check_before(change, known)
             del self.flows[key]
         self.count += 1
-        self._tell()
+        self._wake()
 
-    def _fits(self, change: Change, known: Flow | None) -> None:
-        """What was there before is what was told last."""
+    def _check_before(self, change: Change, known: Flow | None) -> None:
+        """Check that the state before the change is the one that was reported last."""
         assert known is not None, change
         assert change.before is not None, change
         assert same(change.before, known), (change, known)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Return after the change that makes it hold."""
+        """Wait for the change that makes a condition true, while :meth:`follow` runs."""
         event = anyio.Event()
-        self._wanted.append((condition, event))
-        self._tell()
+        self._waiting.append((condition, event))
+        self._wake()
         with anyio.fail_after(60):
             await event.wait()
 
     async def until_it_has(self, key: Key) -> None:
+        """Wait until the dict has this key, while :meth:`follow` runs."""
         await self.until(lambda: key in self.flows)
 
-    def _tell(self) -> None:
-        if self._wanted:
-            met = [wanted for wanted in self._wanted if wanted[0]()]
-            for wanted in met:
-                self._wanted.remove(wanted)
-                wanted[1].set()
+    def _wake(self) -> None:
+        if self._waiting:
+            met = [waiting for waiting in self._waiting if waiting[0]()]
+            for waiting in met:
+                self._waiting.remove(waiting)
+                waiting[1].set()

@@ -1,4 +1,4 @@
-"""The numbers that entries are found by."""
+"""Test the integer keys of entries."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from support.wire import assigned
 
 from conntrack_aio import EncodeError, Flow, Tuple
 from conntrack_aio.table.keys import (
-    is_plain,
     key_of,
     orig_key,
     plain_tuple,
     plain_zone,
+    reply_is_inverse,
     reply_key,
 )
 
@@ -26,7 +26,10 @@ zones = st.integers(0, 0xFFFF)
 
 
 def same(one: Tuple, other: Tuple) -> bool:
-    """Absent and zero are one to the kernel, in the fields that a protocol does not have."""
+    """Return whether the kernel takes two tuples for equal.
+
+    In fields that a protocol does not have, absent means zero.
+    """
 
     def fields(tuple_: Tuple) -> list[object]:
         names = ("sport", "dport", "icmp_id", "icmp_type", "icmp_code")
@@ -44,7 +47,9 @@ _ADDRESSES = {"src": IPv6Address(0), "dst": IPv6Address(0)}
     Tuple(**_ADDRESSES, proto=1, sport=1), Tuple(**_ADDRESSES, proto=1, sport=1, icmp_code=1), 0, 0
 )
 @example(Tuple(**_ADDRESSES, proto=1, icmp_id=1), Tuple(**_ADDRESSES, proto=1, sport=1), 0, 0)
-def test_no_two_share_one(one: Tuple, other: Tuple, zone: int, elsewhere: int) -> None:
+def test_only_equal_tuples_in_equal_zones_share_a_key(
+    one: Tuple, other: Tuple, zone: int, elsewhere: int
+) -> None:
     equal = same(one, other) and zone == elsewhere
     assert (key_of(one, zone) == key_of(other, elsewhere)) == equal
     assert key_of(one, zone) == key_of(copy.copy(one), zone)
@@ -53,7 +58,7 @@ def test_no_two_share_one(one: Tuple, other: Tuple, zone: int, elsewhere: int) -
 @pytest.mark.parametrize(
     ("field", "value"), [("sport", 1), ("dport", 1), ("proto", 17), ("zone", None)]
 )
-def test_every_field_counts_but_the_tuples_own_zone(field: str, value: int | None) -> None:
+def test_every_field_but_the_zone_of_the_tuple_is_in_the_key(field: str, value: int | None) -> None:
     one = Tuple.tcp("10.0.0.1", 4, "10.0.0.2", 5, zone=3)
     other = copy.copy(one)
     setattr(other, field, value)
@@ -64,8 +69,8 @@ def test_every_field_counts_but_the_tuples_own_zone(field: str, value: int | Non
     "wrong",
     [{"sport": 1 << 16}, {"dport": -1}, {"proto": 256}, {"icmp_id": 1 << 16}, {"icmp_code": 256}],
 )
-def test_what_no_entry_can_have(wrong: dict[str, int]) -> None:
-    """It must not be taken for another one."""
+def test_values_that_do_not_fit_their_field_are_refused(wrong: dict[str, int]) -> None:
+    """Otherwise the key could be that of another tuple."""
     tuple_ = Tuple.tcp("10.0.0.1", 4, "10.0.0.2", 5)
     assert plain_tuple(tuple_) is tuple_
     for zone in (1 << 16, -1, 10**5000):
@@ -78,43 +83,43 @@ def test_what_no_entry_can_have(wrong: dict[str, int]) -> None:
         assert caught.value.path == (name,)
 
 
-def test_addresses_of_two_families() -> None:
+def test_addresses_of_two_families_are_refused() -> None:
     tuple_ = Tuple.tcp("10.0.0.1", 4, "10.0.0.2", 5)
     tuple_.dst = IPv6Address(int(tuple_.dst))
     with pytest.raises(EncodeError):
         plain_tuple(tuple_)
 
 
-def test_the_families_are_apart() -> None:
+def test_address_families_have_different_keys() -> None:
     assert key_of(Tuple.tcp("0.0.0.1", 0, "0.0.0.2", 0), 0) != key_of(
         Tuple.tcp("::1", 0, "::2", 0), 0
     )
 
 
-def test_zones_of_one_direction() -> None:
+def test_a_zone_of_one_direction_is_in_the_key_of_that_direction() -> None:
     flow = Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=1)
     flow.orig.zone = 7
     assert orig_key(flow) == key_of(flow.orig, 7)
     assert reply_key(flow) == key_of(flow.reply, 0)
-    assert not is_plain(flow)
+    assert not reply_is_inverse(flow)
 
 
-def test_a_zone_of_both_directions() -> None:
+def test_a_zone_of_both_directions_is_in_both_keys() -> None:
     flow = Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=1, zone=7)
     assert orig_key(flow) == key_of(flow.orig, 7)
     assert reply_key(flow) == key_of(flow.reply, 7)
-    assert is_plain(flow)
+    assert reply_is_inverse(flow)
 
 
-def test_a_ping_is_not_plain() -> None:
-    assert not is_plain(Flow.icmp("10.0.0.1", "10.0.0.2", id=1, timeout=1))
+def test_the_reply_of_a_ping_is_not_the_inverse() -> None:
+    assert not reply_is_inverse(Flow.icmp("10.0.0.1", "10.0.0.2", id=1, timeout=1))
 
 
-def test_only_the_exact_inverse_is_plain() -> None:
-    """No real entry is otherwise, but all are to be found by what they have."""
+def test_every_field_of_the_reply_must_be_inverse() -> None:
+    """No real entry has such reply tuples, but each entry must be found by the one it has."""
     flow = Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=9)
-    assert is_plain(flow)
-    assert not is_plain(attrs.evolve(flow, reply=attrs.evolve(flow.reply, proto=6)))
+    assert reply_is_inverse(flow)
+    assert not reply_is_inverse(attrs.evolve(flow, reply=attrs.evolve(flow.reply, proto=6)))
     for tuple_ in ("orig", "reply"):
-        told = assigned(getattr(flow, tuple_), icmp_type=3)
-        assert not is_plain(attrs.evolve(flow, **{tuple_: told}))
+        changed = assigned(getattr(flow, tuple_), icmp_type=3)
+        assert not reply_is_inverse(attrs.evolve(flow, **{tuple_: changed}))

@@ -1,7 +1,7 @@
-"""The live table beside the kernel's, for whatever is done to that in whatever order.
+"""Test that the live table equals the kernel's table after random operations in random order.
 
-Hypothesis draws what is done, on the real kernel; after each quiet point the table, its look-ups
-and those who follow its changes are compared with a dump.
+Hypothesis draws operations on this machine's kernel. From time to time the table, its look-ups and
+the readers of its changes are compared with a dump.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from anyio.from_thread import start_blocking_portal
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from support import expectations as some
-from support import flows
+from support import expectations, flows
 from support.effort import examples
 from support.lab import Lab
 from support.mirrors import (
@@ -60,11 +59,12 @@ BACKENDS = [
     ("trio", {}),
 ]
 TINY_BUFFER = 8192
-"""Room for a dozen events: what is asked in one breath, while the loop stands, overruns it."""
+"""Bytes for a dozen events. A datagram with more requests overruns the receive buffer, because the
+event loop does not run while the kernel processes the datagram."""
 
 
 def _with_a_master(flow: Flow) -> Flow:
-    flow.master = some.ftp().orig
+    flow.master = expectations.ftp().orig
     return flow
 
 
@@ -74,12 +74,12 @@ POOL: list[tuple[Flow, dict[str, NATRange | str]]] = [
     (Flow.tcp("10.4.0.1", 1000, "10.4.0.2", 80, timeout=600), {"nat_src": "192.0.2.201"}),
     (Flow.icmp("10.4.0.1", "10.4.0.2", id=7, timeout=600), {}),
     (Flow.icmp("fd00::1", "fd00::2", id=7, timeout=600), {}),
-    (some.ftp(), {}),
-    (some.sip(), {}),
+    (expectations.ftp(), {}),
+    (expectations.sip(), {}),
     (_with_a_master(Flow.tcp("10.0.0.1", 3000, "10.0.0.2", 20, timeout=600)), {}),
 ]
 NUMBERS = st.sampled_from([0, 8, 10]) | st.integers(0, len(POOL) - 1)
-"""Of entries; some are met again and again."""
+"""Indexes into the pool. A few are drawn more often than the others."""
 SEQADJ = SeqAdj(correction_pos=1, offset_before=2, offset_after=-3)
 CHANGES: list[dict[str, object]] = [
     *({"mark": mark} for mark in (0, 1, 0xFFFFFFFF)),
@@ -110,29 +110,29 @@ def creation(number: int) -> Request:
 
 
 class TableMachine(RuleBasedStateMachine):
-    """A namespace, two tables of it, and whatever happens there."""
+    """A network namespace, two live tables of it, and random operations in it."""
 
     table: FlowTable
     marked: FlowTable
-    """With only those entries that have a mark."""
+    """The live table with only the entries that have a mark."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
         self.silent: set[Key] = set()
-        """Entries that may be there and emit no events, or hide one that did."""
+        """Keys of entries that may emit no events, and that may have replaced one that did."""
         self.events = 1
         self.quick: list[tuple[Replay, Future[None]]] = []
         self.slow: list[Replay] = []
-        self.quiets = 0
+        self.last_change_count = 0
 
     @initialize(
         backend=st.sampled_from(BACKENDS),
         events=st.sampled_from([1, 1, 2, 0]),
-        there=st.lists(NUMBERS, unique=True),
+        existing=st.lists(NUMBERS, unique=True),
     )
-    def begin(self, backend: tuple[str, dict[str, bool]], events: int, there: list[int]) -> None:
-        """Some entries are older than the table, and perhaps silent."""
+    def begin(self, backend: tuple[str, dict[str, bool]], events: int, existing: list[int]) -> None:
+        """Open the tables after some entries were created, which may be silent."""
         lab = self.lab = Lab(new_network_namespace())
         self.stack.callback(os.close, lab.descriptor)
         use_labels(lab)
@@ -142,15 +142,15 @@ class TableMachine(RuleBasedStateMachine):
         self.conn = self.stack.enter_context(
             wrap(connect(netns=lab.netns, receive_buffer=TINY_BUFFER))
         )
-        self.ask(*map(creation, there))
+        self.send(*map(creation, existing))
         if events != 1:
-            self.silent.update(key_of(POOL[number][0]) for number in there)
+            self.silent.update(key_of(POOL[number][0]) for number in existing)
         for name, match in (("table", None), ("marked", is_marked)):
             table = self.portal.call(lambda: self.conn.table(match, reconcile=None))  # noqa: B023
             setattr(self, name, self.stack.enter_context(wrap(table)))
 
     def call(self, function: Callable[[], Awaitable[T]]) -> T:
-        """Have it done in the event loop; whatever takes longer has hung."""
+        """Call a function in the event loop, and wait 10 seconds at most."""
 
         async def within() -> T:
             with anyio.fail_after(10):
@@ -158,20 +158,23 @@ class TableMachine(RuleBasedStateMachine):
 
         return self.portal.call(within)
 
-    def ask(self, *asked: Request) -> None:
-        """All in one datagram, whatever is answered: the loop has no turn in between."""
-        self.call(lambda: self.conn._session.run(asked))
+    def send(self, *to_send: Request) -> None:
+        """Send requests in one datagram, so that the event loop does not run in between.
 
-    def _made(self, *numbers: int) -> None:
-        """A key whose entry emits events takes another's place with one; else that is silent."""
+        Errors in the replies are ignored.
+        """
+        self.call(lambda: self.conn._session.run(to_send))
+
+    def _record_created(self, *numbers: int) -> None:
+        """Record whether the entries, which were just created, are silent."""
         keys = {key_of(POOL[number][0]) for number in numbers}
         self.silent = self.silent - keys if self.events else self.silent | keys
 
-    # -- what happens in the kernel ---------------------------------------------------------
+    # -- operations in the kernel -----------------------------------------------------------
 
     @rule(events=st.sampled_from([0, 1, 1, 2]))
     def set_events(self, events: int) -> None:
-        """For entries from now on. With 2 they emit, because the table listens."""
+        """Change the setting for new entries. With 2 they emit events, as the table listens."""
         self.events = events
         self.lab.sysctl("nf_conntrack_events", events)
 
@@ -180,7 +183,7 @@ class TableMachine(RuleBasedStateMachine):
         flow, translation = POOL[number]
         with suppress(KernelError):
             self.call(lambda: self.conn.create(flow, **translation))
-            self._made(number)
+            self._record_created(number)
 
     @rule(number=NUMBERS, changes=st.lists(st.sampled_from(CHANGES), min_size=1, max_size=5))
     def update(self, number: int, changes: list[dict[str, object]]) -> None:
@@ -194,26 +197,26 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, labels=st.sampled_from([1, 1 << 127]))
     def label_and_clear(self, number: int, labels: int) -> None:
-        """No event tells of the end of the last label."""
+        """Set a label and clear it. No event reports that the last label was cleared."""
         self.change(POOL[number][0], {"labels": labels})
         self.change(POOL[number][0], {"labels": 0})
 
     @rule(number=NUMBERS)
     def delete(self, number: int) -> None:
-        self.ask(requests.delete(POOL[number][0]))
+        self.send(requests.delete(POOL[number][0]))
 
     @rule(number=NUMBERS, times=st.integers(1, 3))
-    def make_again_at_once(self, number: int, times: int) -> None:
-        """The new one may have the id of the old."""
-        again = [requests.delete(POOL[number][0]), creation(number)]
-        self.ask(*again * times)
-        self._made(number)
+    def create_again_at_once(self, number: int, times: int) -> None:
+        """Delete and create an entry. The new entry may have the id of the old one."""
+        pair = [requests.delete(POOL[number][0]), creation(number)]
+        self.send(*pair * times)
+        self._record_created(number)
 
     @rule(number=NUMBERS, change=st.sampled_from([each for each in CHANGES if "mark" in each]))
-    def make_again_and_change(self, number: int, change: dict[str, object]) -> None:
+    def create_again_and_change(self, number: int, change: dict[str, object]) -> None:
         flow = POOL[number][0]
-        self.ask(requests.delete(flow), creation(number), requests.update(flow, change))
-        self._made(number)
+        self.send(requests.delete(flow), creation(number), requests.update(flow, change))
+        self._record_created(number)
 
     @rule()
     def flush(self) -> None:
@@ -221,16 +224,16 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(numbers=st.lists(NUMBERS, min_size=8, max_size=20), mark=st.integers(0, 3))
     def burst(self, numbers: list[int], mark: int) -> None:
-        """More than there is room for: some of it is lost."""
-        asked: list[Request] = []
+        """Emit more events than the receive buffer has room for, so that some are lost."""
+        to_send: list[Request] = []
         for number in numbers:
             flow = POOL[number][0]
-            asked += [requests.delete(flow), creation(number)]
-            asked.append(requests.update(flow, {"mark": mark}))
-        self.ask(*asked)
-        self._made(*numbers)
+            to_send += [requests.delete(flow), creation(number)]
+            to_send.append(requests.update(flow, {"mark": mark}))
+        self.send(*to_send)
+        self._record_created(*numbers)
 
-    # -- who follows it ---------------------------------------------------------------------
+    # -- readers of changes -----------------------------------------------------------------
 
     @precondition(lambda self: len(self.quick) < 3)
     @rule()
@@ -258,19 +261,19 @@ class TableMachine(RuleBasedStateMachine):
         else:
             self.portal.call(self.slow.pop(place - len(self.quick)).aclose)
 
-    # -- what must be -----------------------------------------------------------------------
+    # -- checks -----------------------------------------------------------------------------
 
     @rule()
-    def quiet(self) -> None:
-        """All is still: what emits events is known."""
+    def check_followed(self) -> None:
+        """Check, after all events were applied, the entries that emit events."""
         self.call(self.table.synced)
         self.call(self.marked.synced)
         assert not self.portal.call(lambda: self._differences(self.silent))
 
     @rule()
-    def compare(self) -> None:
-        """After a comparison all is known, and whoever follows knows it too."""
-        self.quiet()
+    def check_all(self) -> None:
+        """Check all entries and all readers after a comparison."""
+        self.check_followed()
         self.call(self.table.reconcile)
         self.call(self.marked.reconcile)
         assert not self.portal.call(lambda: self._differences(set()))
@@ -281,22 +284,24 @@ class TableMachine(RuleBasedStateMachine):
     async def _mode(self) -> TableMode:
         return self.table.mode
 
-    async def _differences(self, untold: set[Key]) -> list[str]:
-        """Between the table and the kernel, but for entries of these keys."""
+    async def _differences(self, excluded: set[Key]) -> list[str]:
+        """Describe how the tables differ from the kernel's, without the entries of these keys."""
         assert not self.table.behind
         assert not self.marked.behind
         truth = await kernel_truth(self.conn)
-        heard = {key: flow for key, flow in truth.items() if key not in untold}
-        found = {key: flow for key, flow in by_key(self.table).items() if key not in untold}
-        chosen = {key: flow for key, flow in by_key(self.marked).items() if key not in untold}
-        marked = {key: flow for key, flow in heard.items() if is_marked(flow)}
+        expected = {key: flow for key, flow in truth.items() if key not in excluded}
+        found = {key: flow for key, flow in by_key(self.table).items() if key not in excluded}
+        found_marked = {
+            key: flow for key, flow in by_key(self.marked).items() if key not in excluded
+        }
+        marked = {key: flow for key, flow in expected.items() if is_marked(flow)}
         absent = [
-            flow for flow, _ in POOL if key_of(flow) not in truth and key_of(flow) not in untold
+            flow for flow, _ in POOL if key_of(flow) not in truth and key_of(flow) not in excluded
         ]
         return [
-            *differences(found, heard),
-            *(f"of those with a mark: {each}" for each in differences(chosen, marked)),
-            *wrong_answers(self.table, heard.values()),
+            *differences(found, expected),
+            *(f"with a mark: {each}" for each in differences(found_marked, marked)),
+            *wrong_answers(self.table, expected.values()),
             *(f"found: {flow}" for flow in absent if self.table.by_orig(flow.orig, zone=flow.zone)),
         ]
 
@@ -313,9 +318,12 @@ class TableMachine(RuleBasedStateMachine):
             assert not differences(replay.flows, truth)
 
     async def _last_change(self) -> Key:
-        """Make one that no other comes behind: an entry that never was before."""
-        self.quiets += 1
-        old, new = flows.tcp(50_000 + self.quiets - 1), flows.tcp(50_000 + self.quiets)
+        """Create an entry with a new tuple, whose change is the last one, and return its key."""
+        self.last_change_count += 1
+        old, new = (
+            flows.tcp(50_000 + self.last_change_count - 1),
+            flows.tcp(50_000 + self.last_change_count),
+        )
         with suppress(KernelError):
             await self.conn.delete(old)
         await self.table.reconcile()
@@ -329,7 +337,7 @@ class TableMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             if hasattr(self, "table"):
-                self.compare()
+                self.check_all()
                 for _, future in self.quick:
                     future.cancel()
         finally:
@@ -341,7 +349,7 @@ TestModel.settings = settings(
     max_examples=examples(15),
     stateful_step_count=30,
     deadline=None,
-    # What the kernel does depends on the moment: to shrink what failed takes minutes, and fails.
+    # No shrinking: it takes minutes and fails, because the kernel's behavior depends on the timing.
     phases=(Phase.explicit, Phase.generate),
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -1,6 +1,6 @@
-"""The live table in storms that overrun its socket again and again: in the end it is the kernel's.
+"""Test that the live table equals the kernel's after storms of events that overrun its socket.
 
-What is compared is a dump of the library's own, taken when nothing happens any more.
+The table is compared with a dump by the library, when the storm is over.
 """
 
 from __future__ import annotations
@@ -37,58 +37,59 @@ BACKENDS = {
     "trio": ("trio", {}),
 }
 MANY = 100_000
-"""Of a large table."""
+"""Entries of a large table."""
 ALL = [flow for flow, _ in pool(TUPLES)]
 SAMPLE = 8_000
-"""Entries that are looked up."""
+"""Entries that are looked up in each check."""
 ROOMY = 1 << 22
-"""Bytes of a receive buffer, as many as a user without rights may have. The kernel doubles it."""
+"""Bytes of a receive buffer: the most that an unprivileged process may set. The kernel doubles
+them."""
 SHORT = 4_000
-"""Steps of a storm whose events have room there, all of them: 1,280 bytes each, so the kernel."""
+"""Steps of a storm whose events all fit into that buffer. The kernel counts 1,280 bytes each."""
 
 
 def spread(numbers: Iterable[int]) -> list[object]:
-    """Each number on one of the backends."""
+    """Return parameters that pair each number with one of the backends."""
     names = [*BACKENDS]
     chosen = [(number, names[number % len(names)]) for number in numbers]
     return [pytest.param(number, BACKENDS[name], id=f"{number}-{name}") for number, name in chosen]
 
 
 def on(name: str) -> pytest.MarkDecorator:
-    """On one of the backends: those with seeds are on all of them."""
+    """Run a test on one backend only. The tests with seeds use all backends."""
     return pytest.mark.parametrize("anyio_backend", [BACKENDS[name]], ids=[name], indirect=True)
 
 
 @pytest.fixture
 def lab(lab: Lab) -> Lab:
-    """Its flows have room for labels."""
+    """A lab whose entries have room for labels."""
     use_labels(lab)
     return lab
 
 
 class Mirrored:
-    """A table, those who follow its changes, and the checks at the end."""
+    """A live table, the readers of its changes, and the checks at the end."""
 
     def __init__(self, conn: Connection, table: FlowTable, replays: list[Replay]) -> None:
         self.conn = conn
         self.table = table
         self.replays = replays
         self.unread: list[Replay] = []
-        """They read nothing before all is over."""
+        """Readers that read nothing before the check."""
         self.checks = 0
 
     async def overrun(self, storm: Storm, times: int) -> None:
-        """Have it storm until so many overruns were survived."""
+        """Run the storm again until the table has survived this many overruns."""
         with anyio.fail_after(100):
             while self.table.statistics().stream.overruns < times:
                 await storm.run()
 
     async def check(self) -> None:
-        """All of them have what the kernel has."""
+        """Check that the table and all readers have what the kernel has."""
         with anyio.fail_after(100):
             await self.table.synced()
             self.checks += 1
-            # What was lost is repaired, so that no change comes behind this one.
+            # All losses are repaired, so no change comes behind this one.
             last = await self.conn.create(flows.tcp(60_000 - self.checks))
             await self.table.synced()
         assert not self.table.behind
@@ -111,29 +112,29 @@ class Mirrored:
 
 @asynccontextmanager
 async def mirrored(conn: Connection) -> AsyncIterator[Mirrored]:
-    """A table of little room, one who reads its changes at once, and one who reads none yet."""
+    """Open a table with a small receive buffer, a quick reader, and one that reads nothing yet."""
     async with (
         conn.table(receive_buffer=SMALL_BUFFER) as table,
         anyio.create_task_group() as tasks,
     ):
         quick = Replay(table)
-        all_ = Mirrored(conn, table, [quick])
-        all_.unread.append(Replay(table))
+        mirrored_table = Mirrored(conn, table, [quick])
+        mirrored_table.unread.append(Replay(table))
         tasks.start_soon(quick.follow)
-        yield all_
+        yield mirrored_table
         tasks.cancel_scope.cancel()
 
 
-async def replay_from(all_: Mirrored, moment: int) -> None:
-    """Follow the changes, from the so manieth on."""
-    await all_.replays[0].until(lambda: all_.replays[0].count >= moment)
-    late = Replay(all_.table)
-    all_.replays.append(late)
+async def replay_from(mirrored_table: Mirrored, moment: int) -> None:
+    """Start another reader after the first has applied this many changes."""
+    await mirrored_table.replays[0].until(lambda: mirrored_table.replays[0].count >= moment)
+    late = Replay(mirrored_table.table)
+    mirrored_table.replays.append(late)
     await late.follow()
 
 
 @pytest.mark.parametrize(("seed", "anyio_backend"), spread(SEEDS), indirect=["anyio_backend"])
-async def test_the_table_is_the_kernels_in_the_end(lab: Lab, seed: int) -> None:
+async def test_the_table_converges_after_a_storm(lab: Lab, seed: int) -> None:
     rng = random.Random(seed)
     rounds, pause = rng.choice([(8, 0.0), (4, 0.0005), (1, 0.004)])
     moments = sorted(rng.sample(range(3_000), 3))
@@ -143,116 +144,123 @@ async def test_the_table_is_the_kernels_in_the_end(lab: Lab, seed: int) -> None:
         during = rng.random() < 0.5
         if during:
             storm.begin(rounds, pause=pause)
-        all_ = await stack.enter_async_context(mirrored(conn))
+        mirrored_table = await stack.enter_async_context(mirrored(conn))
         tasks = await stack.enter_async_context(anyio.create_task_group())
         for moment in moments:
-            tasks.start_soon(replay_from, all_, moment)
+            tasks.start_soon(replay_from, mirrored_table, moment)
         storm.begin(rounds, pause=pause)
         for _ in range(1 + during):
             await storm.ended()
-        await all_.overrun(storm, 10)
-        await all_.check()
-        assert len(all_.replays) == 1 + len(moments)
+        await mirrored_table.overrun(storm, 10)
+        await mirrored_table.check()
+        assert len(mirrored_table.replays) == 1 + len(moments)
         tasks.cancel_scope.cancel()
 
 
 @on("asyncio")
-async def test_the_loop_stands_still(lab: Lab, conn: Connection) -> None:
-    """Whoever holds the loop has the table fall behind, not go wrong."""
+async def test_a_blocked_event_loop_delays_the_table(lab: Lab, conn: Connection) -> None:
+    """The table falls behind while the event loop is blocked. Afterwards it is correct again."""
     with Storm(lab, plan(100)) as storm:
-        async with mirrored(conn) as all_:
+        async with mirrored(conn) as mirrored_table:
             storm.begin(3)
-            time.sleep(1)  # noqa: ASYNC251 - that is what is tested
+            time.sleep(1)  # noqa: ASYNC251 - blocking the loop is what is tested
             storm.begin(3)
             await storm.ended()
             time.sleep(1)  # noqa: ASYNC251
             await storm.ended()
-            assert all_.table.statistics().stream.overruns > 0
-            await all_.check()
+            assert mirrored_table.table.statistics().stream.overruns > 0
+            await mirrored_table.check()
 
 
 @on("uvloop")
-async def test_the_namespaces_name_goes(lab: Lab) -> None:
-    """Each resynchronization opens a socket, and knows of the namespace by its sockets alone."""
+async def test_the_path_of_the_namespace_may_disappear(lab: Lab) -> None:
+    """Each resynchronization opens a socket, and has only its sockets to find the namespace."""
     copy = os.dup(lab.descriptor)
     try:
         with Storm(lab, plan(101)) as storm:
-            async with connect(netns=f"/proc/self/fd/{copy}") as conn, mirrored(conn) as all_:
+            async with (
+                connect(netns=f"/proc/self/fd/{copy}") as conn,
+                mirrored(conn) as mirrored_table,
+            ):
                 storm.begin(8)
                 os.close(copy)
                 copy = -1
                 await storm.ended()
-                await all_.overrun(storm, 10)
-                await all_.check()
+                await mirrored_table.overrun(storm, 10)
+                await mirrored_table.check()
     finally:
         if copy >= 0:
             os.close(copy)
 
 
 @on("trio")
-async def test_flushed_in_the_storm(lab: Lab, conn: Connection) -> None:
+async def test_flushing_during_a_storm(lab: Lab, conn: Connection) -> None:
     with Storm(lab, plan(102)) as storm:
-        async with mirrored(conn) as all_:
+        async with mirrored(conn) as mirrored_table:
             for _ in range(3):
                 storm.begin(2, pause=0.001)
-                await all_.replays[0].until(lambda: len(all_.table) > 100)
+                await mirrored_table.replays[0].until(lambda: len(mirrored_table.table) > 100)
                 await conn.flush()
                 await storm.ended()
-            await all_.overrun(storm, 10)
-            await all_.check()
+            await mirrored_table.overrun(storm, 10)
+            await mirrored_table.check()
             await conn.flush()
-            await all_.table.synced()
-            assert len(all_.table) == 0
+            await mirrored_table.table.synced()
+            assert len(mirrored_table.table) == 0
 
 
 @on("uvloop")
-async def test_synced_in_the_storm(lab: Lab, conn: Connection) -> None:
-    """What had happened at the call is there after it, whatever happens meanwhile."""
+async def test_synced_during_a_storm(lab: Lab, conn: Connection) -> None:
+    """The table has all changes from before the call, whatever happens during the call."""
     with Storm(lab, plan(103)) as storm:
-        async with mirrored(conn) as all_:
+        async with mirrored(conn) as mirrored_table:
             storm.begin(8, pause=0.001)
             for number in range(5):
-                made = await conn.create(flows.tcp(50_000 + number))
+                created = await conn.create(flows.tcp(50_000 + number))
                 with anyio.fail_after(90):
-                    await all_.table.synced()
-                assert made in all_.table
-                await conn.delete(made)
+                    await mirrored_table.table.synced()
+                assert created in mirrored_table.table
+                await conn.delete(created)
                 with anyio.fail_after(90):
-                    await all_.table.synced()
-                assert made not in all_.table
+                    await mirrored_table.table.synced()
+                assert created not in mirrored_table.table
             await storm.ended()
-            await all_.check()
+            await mirrored_table.check()
 
 
 @on("asyncio")
-async def test_compared_in_a_storm(lab: Lab, conn: Connection) -> None:
-    """While the table changes it is read, again and again; and nothing is lost that would have it
-    read once more when all is still."""
+async def test_comparing_during_a_storm_finds_no_unreported_changes(
+    lab: Lab, conn: Connection
+) -> None:
+    """The table is compared again and again while it changes.
+
+    No event is lost, which would cause a further comparison after the storm.
+    """
     async with conn.table(receive_buffer=ROOMY) as table:
         quick = Replay(table)
-        all_ = Mirrored(conn, table, [quick])
+        mirrored_table = Mirrored(conn, table, [quick])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(quick.follow)
             compared = 0
             with Storm(lab, plan(104, steps=SHORT)) as storm:
                 while compared < 6:
                     compared += await compare_until_ended(table, storm)
-                    await all_.check()
+                    await mirrored_table.check()
             tasks.cancel_scope.cancel()
         assert table.statistics().stream.overruns == 0
-        await judged(table)
+        await wait_evaluated(table)
         assert table.statistics().unreported_changes == 0, "each change was reported"
         assert table.mode is TableMode.FOLLOWED
 
 
-async def judged(table: FlowTable) -> None:
-    """Return when whatever was found has been examined."""
+async def wait_evaluated(table: FlowTable) -> None:
+    """Wait until the table has evaluated all discrepancies."""
     with anyio.fail_after(30):
-        while table._mirror.suspects:  # noqa: ASYNC110
+        while table._mirror.discrepancies:  # noqa: ASYNC110
             await anyio.sleep(0.1)
 
 
-MASKS = """
+SUPPRESSING_RULES = """
 table inet masks {
     chain out {
         type filter hook output priority -150
@@ -263,11 +271,11 @@ table inet masks {
     }
 }
 """
-"""Rules that silence some events of most flows: of those to port 5 none, of each other some."""
+"""Rules that suppress some events of the flows to ports 1 to 4, and none of those to port 5."""
 
 
 def exchange(seed: int) -> None:
-    """Some datagrams of many flows on loopback, of which some are answered."""
+    """Send datagrams of many flows on loopback, and reply to some of them."""
     rng = random.Random(seed)
     with ExitStack() as stack:
         servers: list[socket.socket] = []
@@ -286,10 +294,12 @@ def exchange(seed: int) -> None:
 
 @pytest.mark.program("nft", "nftables")
 @pytest.mark.parametrize(("seed", "anyio_backend"), spread(range(3)), indirect=["anyio_backend"])
-async def test_rules_keep_events_back(lab: Lab, seed: int) -> None:
-    """Two intervals after the last change, a table with an explicit interval is the kernel's, and
-    so is what its readers have. No message shows that events are missing."""
-    lab.program("nft", "-f", "-", input=MASKS)
+async def test_the_table_converges_although_rules_suppress_events(lab: Lab, seed: int) -> None:
+    """A table with an explicit interval is correct two intervals after the last change.
+
+    So are its readers. No message shows that events are missing.
+    """
+    lab.program("nft", "-f", "-", input=SUPPRESSING_RULES)
     rng = random.Random(seed)
     async with (
         connect(netns=lab.netns) as conn,
@@ -300,15 +310,15 @@ async def test_rules_keep_events_back(lab: Lab, seed: int) -> None:
         tasks.start_soon(quick.follow)
         for number in range(10):
             await anyio.to_thread.run_sync(lab.run, exchange, 100 * seed + number)
-            there = await conn.list()
-            some = rng.sample(there, len(there) // 4)
+            present = await conn.list()
+            some = rng.sample(present, len(present) // 4)
             await conn.update_many(some[::2], mark=rng.choice([1, 2, 3]))
             await conn.delete_many(some[1::2])
             if number < 8 and rng.random() < 0.2:
                 await conn.flush()
         done = table.statistics().comparisons
         with anyio.fail_after(30):
-            while table.statistics().comparisons < done + 3:  # noqa: ASYNC110 - one is under way
+            while table.statistics().comparisons < done + 3:  # noqa: ASYNC110 - one may be in progress
                 await anyio.sleep(0.01)
             await table.synced()
         truth = await kernel_truth(conn)
@@ -316,15 +326,15 @@ async def test_rules_keep_events_back(lab: Lab, seed: int) -> None:
         assert not differences(by_key(table), truth)
         await conn.create(last := flows.tcp(60_000))
         await quick.until_it_has(key_of(last))
-        await judged(table)
+        await wait_evaluated(table)
         assert table.mode is TableMode.PARTIAL
         assert table.statistics().unreported_changes > 0
         tasks.cancel_scope.cancel()
 
 
 @pytest.mark.program("nft", "nftables")
-async def test_traffic_is_reported(lab: Lab, conn: Connection) -> None:
-    """Where no rule keeps events back, none is missing, however often one looks."""
+async def test_without_rules_no_event_is_missing(lab: Lab, conn: Connection) -> None:
+    """Without rules that suppress events, frequent comparisons find no unreported change."""
     lab.track()
     async with conn.table(reconcile=0.02, receive_buffer=ROOMY) as table:
         for seed in range(1000):
@@ -333,14 +343,14 @@ async def test_traffic_is_reported(lab: Lab, conn: Connection) -> None:
             await anyio.to_thread.run_sync(lab.run, exchange, seed)
             await anyio.to_thread.run_sync(lab.run, traffic.tcp_exchange)
             await conn.delete_matching(Match(proto="udp", orig_sport=range(2000, 2100)))
-        await judged(table)
+        await wait_evaluated(table)
         assert table.statistics().comparisons > 10
         assert table.statistics().unreported_changes == 0
         assert table.mode is TableMode.FOLLOWED
 
 
 async def compare_until_ended(table: FlowTable, storm: Storm) -> int:
-    """How many times the table was compared while it stormed."""
+    """Compare the table until the storm is over, and return how often."""
     compared = 0
     ended = anyio.Event()
 
@@ -357,18 +367,18 @@ async def compare_until_ended(table: FlowTable, storm: Storm) -> int:
 
 
 @pytest.fixture
-def uncollected() -> Iterator[None]:
-    """Without the garbage collector, which looks through millions of objects time and again."""
+def no_garbage_collector() -> Iterator[None]:
+    """Switch off the garbage collector, which would scan millions of objects again and again."""
     gc.disable()
     yield
     gc.enable()
 
 
 @pytest.mark.once
-@pytest.mark.usefixtures("uncollected")
+@pytest.mark.usefixtures("no_garbage_collector")
 @on("trio")
-async def test_many_flows(lab: Lab) -> None:
-    """As many as there may be, and a storm on top."""
+async def test_a_large_table_converges_after_a_storm(lab: Lab) -> None:
+    """The namespace has as many entries as it may have, besides those of the storm."""
     with isolation.room_for(MANY + 20_000):
         count = min(MANY, isolation.room() - 20_000)
         fill = partial(lab.run, tables.fill, tables.tcp_shapes(), 0, count)
@@ -379,9 +389,9 @@ async def test_many_flows(lab: Lab) -> None:
                 conn.table(receive_buffer=SMALL_BUFFER) as table,
             ):
                 await storm.run(8)
-                all_ = Mirrored(conn, table, [])
-                await all_.overrun(storm, 10)
-                await all_.check()
+                mirrored_table = Mirrored(conn, table, [])
+                await mirrored_table.overrun(storm, 10)
+                await mirrored_table.check()
                 assert len(table) > count
                 await conn.flush()
                 await table.synced()

@@ -1,4 +1,4 @@
-"""What a table held is gone once it is closed, without the garbage collector."""
+"""Test that an ended live table frees its flows without the garbage collector."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ COUNT = 200
 
 
 @pytest.fixture(autouse=True)
-def uncollected() -> Iterator[None]:
-    """As where a program switched the collector off, or had it pass over what is there
-    (``gc.freeze()``)."""
+def no_garbage_collector() -> Iterator[None]:
+    """Switch the garbage collector off, as some programs do. Others call ``gc.freeze()``."""
     gc.disable()
     yield
     gc.enable()
@@ -42,16 +41,18 @@ async def conn(kernel: FakeKernel) -> AsyncIterator[Connection]:
         yield conn
 
 
-def watch(table: FlowTable) -> list[weakref.ref[Flow]]:
+def weak_refs(table: FlowTable) -> list[weakref.ref[Flow]]:
+    """Return weak references to the flows of a table."""
     return [weakref.ref(flow) for flow in table]
 
 
 def alive(refs: list[weakref.ref[Flow]]) -> int:
+    """Return how many of the flows still exist."""
     return sum(ref() is not None for ref in refs)
 
 
-async def settle() -> None:
-    """Let tasks that were cancelled end."""
+async def let_tasks_end() -> None:
+    """Give cancelled tasks the time to end."""
     for _ in range(20):
         await anyio.lowlevel.checkpoint()
 
@@ -62,20 +63,20 @@ async def _aclose(kernel: FakeKernel, conn: Connection, table: FlowTable) -> Non
 
 async def _close(kernel: FakeKernel, conn: Connection, table: FlowTable) -> None:
     table.close()
-    await settle()
+    await let_tasks_end()
 
 
-async def _hang_up(kernel: FakeKernel, conn: Connection, table: FlowTable) -> None:
+async def _close_connection(kernel: FakeKernel, conn: Connection, table: FlowTable) -> None:
     conn.close()
-    await settle()
+    await let_tasks_end()
 
 
-async def _in_a_comparison(kernel: FakeKernel, conn: Connection, table: FlowTable) -> None:
-    """With entries that were read and are not in the table yet."""
+async def _during_a_comparison(kernel: FakeKernel, conn: Connection, table: FlowTable) -> None:
+    """Close while entries were read that are not in the table yet."""
     for number in range(COUNT):
         kernel.change(flows.tcp(number), mark=number + 1)
     delayed = kernel.delay("dump")
-    table._keeper._want()
+    table._synchronizer._request_comparison()
     while delayed.request is None:
         await anyio.lowlevel.checkpoint()
     await table.aclose()
@@ -85,7 +86,7 @@ async def _fail(kernel: FakeKernel, conn: Connection, table: FlowTable) -> None:
     kernel.refuse(errno.EPERM, "dump")
     with anyio.fail_after(5), contextlib.suppress(ConntrackError):
         await table.reconcile()
-    await settle()
+    await let_tasks_end()
 
 
 async def _fail_looking_up(kernel: FakeKernel, conn: Connection, table: FlowTable) -> None:
@@ -93,15 +94,15 @@ async def _fail_looking_up(kernel: FakeKernel, conn: Connection, table: FlowTabl
     kernel.sysctls["nf_conntrack_events"] = 0
     kernel.add(flows.tcp(COUNT))
     for entry in kernel._state.table:
-        entry.has_event_cache = True
+        entry.emits = True
     kernel.change(flows.tcp(COUNT), mark=9)
     with anyio.fail_after(5), contextlib.suppress(ConntrackError):
         await table.synced()
-    await settle()
+    await let_tasks_end()
 
 
-async def _short(kernel: FakeKernel, conn: Connection, table: FlowTable) -> None:
-    """Closed while it tries again and again."""
+async def _during_a_shortage(kernel: FakeKernel, conn: Connection, table: FlowTable) -> None:
+    """Close while the table retries a comparison."""
     kernel.refuse(errno.ENOMEM, "dump", times=1000)
     with anyio.fail_after(5), contextlib.suppress(ConntrackError):
         await table.reconcile()
@@ -109,19 +110,27 @@ async def _short(kernel: FakeKernel, conn: Connection, table: FlowTable) -> None
     await table.aclose()
 
 
-WAYS = [_aclose, _close, _hang_up, _in_a_comparison, _fail, _fail_looking_up, _short]
-ways = pytest.mark.parametrize("end", WAYS, ids=[each.__name__.strip("_") for each in WAYS])
-Way = Callable[[FakeKernel, Connection, FlowTable], Awaitable[None]]
+ENDS = [
+    _aclose,
+    _close,
+    _close_connection,
+    _during_a_comparison,
+    _fail,
+    _fail_looking_up,
+    _during_a_shortage,
+]
+ends = pytest.mark.parametrize("end", ENDS, ids=[each.__name__.strip("_") for each in ENDS])
+End = Callable[[FakeKernel, Connection, FlowTable], Awaitable[None]]
 
 
-@ways
-async def test_a_table_that_has_ended_holds_no_flows(
-    kernel: FakeKernel, conn: Connection, end: Way, monkeypatch: pytest.MonkeyPatch
+@ends
+@pytest.mark.usefixtures("short_retries")
+async def test_an_ended_table_holds_no_flows(
+    kernel: FakeKernel, conn: Connection, end: End
 ) -> None:
-    """Even if it is held itself, as its statistics may be asked for."""
-    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
+    """The program may hold the table, for example to read its statistics."""
     table = await conn.table().__aenter__()
-    refs = watch(table)
+    refs = weak_refs(table)
     assert alive(refs) == COUNT
     await end(kernel, conn, table)
     assert alive(refs) == 0
@@ -131,52 +140,54 @@ async def test_a_table_that_has_ended_holds_no_flows(
     assert (statistics.readers, statistics.last_error) == (0, None)
 
 
-@ways
-async def test_one_that_is_dropped_is_gone_itself(
-    kernel: FakeKernel, conn: Connection, end: Way, monkeypatch: pytest.MonkeyPatch
+@ends
+@pytest.mark.usefixtures("short_retries")
+async def test_an_ended_table_that_is_dropped_is_freed(
+    kernel: FakeKernel, conn: Connection, end: End
 ) -> None:
-    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
     table = await conn.table().__aenter__()
     ref = weakref.ref(table)
     await end(kernel, conn, table)
     await table.aclose()
     del table
-    await settle()
+    await let_tasks_end()
     assert ref() is None
 
 
-@ways
-async def test_nor_do_those_who_read_its_changes(
-    kernel: FakeKernel, conn: Connection, end: Way, monkeypatch: pytest.MonkeyPatch
+@ends
+@pytest.mark.usefixtures("short_retries")
+async def test_iterators_of_changes_of_an_ended_table_hold_no_flows(
+    kernel: FakeKernel, conn: Connection, end: End
 ) -> None:
-    """Whatever they have read of it, and however much they have not."""
-    monkeypatch.setattr("conntrack_aio.table.keeper._RETRY", 0.001)
+    """It does not matter how much of the changes was read."""
     table = await conn.table().__aenter__()
-    refs = watch(table)
-    fresh, begun, followed = table.changes(), table.changes(), table.changes()
-    await anext(begun)
+    refs = weak_refs(table)
+    unread, started, followed = table.changes(), table.changes(), table.changes()
+    await anext(started)
     for _ in range(COUNT):
         await anext(followed)
     kernel.remove(flows.tcp(1).orig)
     kernel.add(flows.tcp(1, mark=5))
     await table.synced()
-    halfway = await anext(followed)  # another change of that entry is to come
+    first = await anext(followed)  # a second change of that entry is pending
     assert followed.waiting == 1
-    refs += watch(table)
-    del halfway
+    refs += weak_refs(table)
+    del first
     await end(kernel, conn, table)
     assert alive(refs) == 0
-    for changes in (fresh, begun, followed):
+    for changes in (unread, started, followed):
         assert changes.waiting == 0
         with pytest.raises((anyio.ClosedResourceError, ConntrackError)):
             await anext(changes)
 
 
-async def test_changes_that_are_closed_hold_nothing(kernel: FakeKernel, conn: Connection) -> None:
-    """While the table goes on without the entries that there were."""
+async def test_a_closed_iterator_of_changes_holds_no_flows(
+    kernel: FakeKernel, conn: Connection
+) -> None:
+    """The table stays open, and the entries have ended."""
     async with conn.table() as table:
         changes: Changes = table.changes()
-        refs = watch(table)
+        refs = weak_refs(table)
         await anext(changes)
         for flow in kernel.flows:
             kernel.remove(flow)
@@ -184,11 +195,13 @@ async def test_changes_that_are_closed_hold_nothing(kernel: FakeKernel, conn: Co
         await changes.aclose()
         assert alive(refs) == 0
         assert changes.waiting == 0
-        assert len(changes._backlog) == 0
+        assert len(changes._changes) == 0
 
 
-async def test_an_opening_that_is_cancelled(kernel: FakeKernel, conn: Connection) -> None:
-    """At each of its steps, what had been read by then is gone."""
+async def test_a_table_whose_opening_was_cancelled_holds_no_flows(
+    kernel: FakeKernel, conn: Connection
+) -> None:
+    """The opening is cancelled at each of its steps."""
     before = {id(each) for each in gc.get_objects() if isinstance(each, Flow)}
     for steps in range(30):
         with anyio.CancelScope() as scope:
@@ -197,7 +210,7 @@ async def test_an_opening_that_is_cancelled(kernel: FakeKernel, conn: Connection
                 async with conn.table():
                     pass
                 tasks.cancel_scope.cancel()
-    await settle()
+    await let_tasks_end()
     left = [each for each in gc.get_objects() if isinstance(each, Flow) and id(each) not in before]
     assert not left
 
@@ -208,8 +221,10 @@ async def _cancel_after(scope: anyio.CancelScope, steps: int) -> None:
     scope.cancel()
 
 
-async def test_what_a_function_raises_holds_nothing(kernel: FakeKernel, conn: Connection) -> None:
-    """Its error can be looked at as long as one likes, and shows where it was raised."""
+async def test_an_error_of_the_match_function_holds_no_flows(
+    kernel: FakeKernel, conn: Connection
+) -> None:
+    """The error still shows where it was raised."""
     failing = False
 
     def match(flow: Flow) -> bool:
@@ -219,25 +234,25 @@ async def test_what_a_function_raises_holds_nothing(kernel: FakeKernel, conn: Co
         return True
 
     table = await conn.table(match).__aenter__()
-    refs = watch(table)
+    refs = weak_refs(table)
     failing = True
     kernel.add(flows.tcp(COUNT))
     with pytest.raises(KeyError, match="mine") as raised:
         await table.synced()
-    await settle()
+    await let_tasks_end()
     assert raised.traceback[-1].name == "match"
     assert alive(refs) == 0
 
 
-async def test_one_that_was_never_entered(conn: Connection) -> None:
+async def test_a_table_that_was_never_entered_is_freed(conn: Connection) -> None:
     table = conn.table()
     ref = weakref.ref(table)
     del table
     assert ref() is None
 
 
-async def test_memory_does_not_grow_where_all_is_frozen(kernel: FakeKernel) -> None:
-    """``gc.freeze()``, called while a table is open, keeps cycles for ever."""
+async def test_memory_does_not_grow_after_gc_freeze(kernel: FakeKernel) -> None:
+    """If ``gc.freeze()`` is called while a table is open, reference cycles are never freed."""
     sizes: list[int] = []
     gc.unfreeze()
     others = len(_flows())
@@ -246,11 +261,11 @@ async def test_memory_does_not_grow_where_all_is_frozen(kernel: FakeKernel) -> N
             async with conn.table() as table:
                 changes: list[Change] = [await anext(table.changes())]
                 gc.freeze()
-            await settle()
+            await let_tasks_end()
             del table, changes
             gc.unfreeze()
             sizes.append(len(_flows()) - others)
-    gc.freeze()  # as it was before
+    gc.freeze()  # as it was before the test
     assert sizes == [0] * 5
 
 

@@ -1,0 +1,62 @@
+"""Find the entries whose timeout has expired although no event reported their end."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Final
+
+from ..model.flow import Flow
+from .entries import Entries
+
+_ENTRIES_PER_SCAN: Final = 2048
+"""Entries whose timeout one call examines, which takes less than a millisecond."""
+
+_WITHOUT_TIMEOUT: Final = 600
+"""Seconds between two look-ups of an entry without a timeout, for example while it is offloaded."""
+
+_ROUNDING: Final = 1.0
+"""Seconds that an entry may outlive its reported timeout: the kernel rounds down to seconds."""
+
+
+class ExpiryScan:
+    """Scans the entries in rounds, some at a time."""
+
+    def __init__(self, entries: Entries) -> None:
+        self._entries = entries
+        self.refreshed_at: Final[dict[int, float]] = {}
+        """When each entry was last read or reported, in seconds. Its timeout counts from then."""
+        self._remaining: list[int] = []
+        """The keys of the entries that this round has not examined yet."""
+
+    def clear(self) -> None:
+        """Forget all entries."""
+        self.refreshed_at.clear()
+        self._remaining = []
+
+    def start_round(self) -> None:
+        """Start a new round with all entries."""
+        self._remaining = list(self.refreshed_at)
+
+    def overdue(self, now: float, limit: int, excluded: Container[int]) -> dict[int, Flow]:
+        """Examine the next entries of the round, and return those whose timeout has expired.
+
+        :param now: the present time, in the seconds of :attr:`refreshed_at`.
+        :param limit: how many entries to return at most.
+        :param excluded: keys of entries to skip.
+        """
+        if not self._remaining:
+            self.start_round()
+        found: dict[int, Flow] = {}
+        for _ in range(min(_ENTRIES_PER_SCAN, len(self._remaining))):
+            key = self._remaining.pop()
+            refreshed_at = self.refreshed_at.get(key)
+            if refreshed_at is None or key in excluded:
+                continue
+            flow = self._entries.get(key)
+            assert flow is not None
+            timeout = _WITHOUT_TIMEOUT if flow.timeout is None else flow.timeout
+            if refreshed_at + timeout + _ROUNDING < now:
+                found[key] = flow
+                if len(found) == limit:
+                    break
+        return found
