@@ -114,7 +114,7 @@ class Timeouts(Subsystem[TimeoutPolicy]):
 
         Most of it is in ``net.netfilter.nf_conntrack_*_timeout*`` as well.
 
-        :param protocol: the number, where ``kind`` has two: 136 for UDP-Lite.
+        :param proto: the number, where ``kind`` has two: 136 for UDP-Lite.
 
         Raises :exc:`NotSupported` for a protocol that this kernel has no timeouts of, and
         :exc:`EncodeError` for one that does not go with ``kind``.
@@ -132,7 +132,7 @@ class Timeouts(Subsystem[TimeoutPolicy]):
 
         Flows without a policy follow from their next packet on; policies keep what they have.
 
-        :param protocol: the number, where the class of ``timeouts`` has two: 136 for UDP-Lite.
+        :param proto: the number, where the class of ``timeouts`` has two: 136 for UDP-Lite.
 
         Raises :exc:`NotSupported` for a protocol that this kernel has no timeouts of, and
         :exc:`EncodeError` as :meth:`create`.
