@@ -21,6 +21,9 @@ from check_site import problems
 ROOT: Final = Path(__file__).parents[1]
 SITE: Final = ROOT / "build" / "site"
 
+LAST: Final = 50
+"""How many lines of a failed tool are shown."""
+
 _COLOR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _WARNING: Final = re.compile(r"^(?:griffe|mkdocstrings|autorefs|Warning|WARNING)\b.*", re.MULTILINE)
 
@@ -52,7 +55,7 @@ def build(*, mkdocs: bool = False) -> list[str]:
     )
     output = _COLOR.sub("", done.stdout)
     if done.returncode:
-        return [f"{command[0]} failed:", *output.splitlines()]
+        return [f"{command[0]} failed:", *output.splitlines()[-LAST:]]
     return [*_WARNING.findall(output), *problems(SITE)]
 
 

@@ -13,6 +13,7 @@ mkdocstrings shows what griffe reads from the source. This extension changes it 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 import inspect
@@ -31,6 +32,7 @@ from griffe import (
     DocstringSectionText,
     Expr,
     ExprAttribute,
+    ExprBinOp,
     ExprName,
     ExprSubscript,
     Extension,
@@ -73,6 +75,9 @@ CONSTRUCTED_ELSEWHERE: Final = frozenset(
     }
 )
 """Public classes whose constructors are not public: other calls return their objects."""
+
+LONGEST_MEANING: Final = 40
+"""The length up to which a signature shows what a private type alias stands for."""
 
 SILENT_LABELS: Final = frozenset(
     {"class-attribute", "dataclass", "instance-attribute", "module-attribute", "writable"}
@@ -189,11 +194,12 @@ class Names:
         if isinstance(expression, ExprName):
             path = self._public.get(expression.canonical_path)
             if path is None:
-                return expression.name
+                return self._unfolded(expression)
             return ExprName(expression.name, parent=path.rpartition(".")[0])
         if isinstance(expression, ExprAttribute):
             return str(expression)
         if isinstance(expression, Expr):
+            expression = copy.copy(expression)
             for field in dataclasses.fields(expression):
                 value: object = getattr(expression, field.name)
                 if isinstance(value, Expr):
@@ -202,6 +208,19 @@ class Names:
                     each = cast("list[str | Expr]", value)
                     setattr(expression, field.name, [self.annotation(item) for item in each])
         return expression
+
+    def _unfolded(self, name: ExprName) -> str:
+        """Return what a private name of a type stands for, if that is short; else the name."""
+        path = name.canonical_path.removeprefix("conntrack_aio.")
+        try:
+            alias = definition(self.package[path])
+        except KeyError:
+            return name.name
+        if isinstance(alias, Attribute) and isinstance(alias.value, ExprBinOp | ExprSubscript):
+            meaning = str(alias.value)
+            if len(meaning) <= LONGEST_MEANING:
+                return meaning
+        return name.name
 
     def link(self, role: str, target: str, scope: Object) -> str:
         """Return a role as Markdown."""
@@ -357,8 +376,11 @@ def prepare_class(cls: Class, name: str) -> None:
                 attribute.annotation = given[attribute.name].annotation
     elif name not in CONSTRUCTED_ELSEWHERE:
         prepare_fields(cls, made)
-    if name in CONSTRUCTED_ELSEWHERE:
-        cls.members.pop("__init__", None)
+    while name in CONSTRUCTED_ELSEWHERE:
+        init = definition(cls.all_members.get("__init__"))
+        if init is None or init.parent is None:
+            break
+        init.parent.members.pop("__init__")  # its own, then those of its bases
 
 
 def value_of(member: enum.Enum) -> str:

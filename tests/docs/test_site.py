@@ -267,9 +267,20 @@ def test_constructors_and_defaults(package: griffe.Module) -> None:
         ("packets", "int | None", "None"),
         ("bytes", "int | None", "None"),
     ]
-    assert "__init__" not in package["Connection"].members
+    for name in site_reference.CONSTRUCTED_ELSEWHERE & set(conntrack_aio.__all__):
+        assert "__init__" not in package[name].all_members
     assert package["Flow.mark"].value == "None"
     assert package["Flow.orig"].value is None
+
+
+def test_private_names_in_signatures(package: griffe.Module) -> None:
+    source = package["NATRange.of"].parameters["address"]
+    assert str(source.annotation) == "str | IPv4Address | IPv6Address | None"
+    raised = package["Connection.get"].docstring.parsed[-1].value
+    assert [each.annotation.canonical_path for each in raised[:2]] == [
+        "conntrack_aio.NotFound",
+        "conntrack_aio.EncodeError",
+    ]
 
 
 def test_values_of_enumerations(package: griffe.Module) -> None:
