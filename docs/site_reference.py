@@ -272,6 +272,7 @@ class SiteReference(Extension):
         for obj in everything:
             obj.labels -= SILENT_LABELS
             prepare_annotations(obj, names)
+        for obj in everything:  # griffe takes the types of parameters from the signatures
             if obj.docstring is not None:
                 prepare_docstring(obj, names)
         for name, path in PUBLIC.items():
