@@ -76,7 +76,7 @@ CONSTRUCTED_ELSEWHERE: Final = frozenset(
 )
 """Public classes whose constructors are not public: other calls return their objects."""
 
-LONGEST_MEANING: Final = 40
+LONGEST_MEANING: Final = 32
 """The length up to which a signature shows what a private type alias stands for."""
 
 SILENT_LABELS: Final = frozenset(
@@ -373,6 +373,8 @@ def prepare_class(cls: Class, name: str) -> None:
             if not isinstance(attribute, Attribute):
                 continue
             attribute.value = None
+            if attribute.docstring is None and not issubclass(made, BaseException):
+                hide(attribute)
             if attribute.annotation is None and attribute.name in given:
                 attribute.annotation = given[attribute.name].annotation
     elif name not in CONSTRUCTED_ELSEWHERE:
@@ -382,6 +384,12 @@ def prepare_class(cls: Class, name: str) -> None:
         if init is None or init.parent is None:
             break
         init.parent.members.pop("__init__")  # its own, then those of its bases
+
+
+def hide(attribute: Attribute) -> None:
+    """Leave out what is not for users, and has no underscore as other modules read it."""
+    assert attribute.parent is not None
+    attribute.parent.members.pop(attribute.name, None)
 
 
 def value_of(member: enum.Enum) -> str:
@@ -396,6 +404,7 @@ def prepare_fields(cls: Class, made: type) -> None:
     """Give a class that attrs made its constructor, and its fields their defaults."""
     fields: list[attrs.Attribute[object]] = list(attrs.fields(made))
     signature = inspect.signature(made)
+    own_constructor = "__init__" in cls.members
     parameters = [Parameter("self", kind=ParameterKind.positional_or_keyword)]
     for field in fields:
         attribute = definition(cls.all_members.get(field.name))
@@ -404,7 +413,9 @@ def prepare_fields(cls: Class, made: type) -> None:
         default = None if field.default is attrs.NOTHING else default_of(field)
         attribute.value = default
         given = signature.parameters.get(field.alias or field.name)
-        if given is not None:
+        if given is None and (own_constructor or attribute.docstring is None):
+            hide(attribute)
+        elif given is not None:
             parameters.append(
                 Parameter(
                     given.name,

@@ -273,6 +273,12 @@ def test_constructors_and_defaults(package: griffe.Module) -> None:
     assert package["Flow.orig"].value is None
 
 
+def test_attributes_that_are_not_for_users(package: griffe.Module) -> None:
+    assert not {"node", "compiled"} & package["Match"].all_members.keys()
+    assert "socket" not in package["EventStream"].all_members
+    assert "reason" in package["MatchError"].all_members
+
+
 def test_private_names_in_signatures(package: griffe.Module) -> None:
     source = package["NATRange.of"].parameters["address"]
     assert str(source.annotation) == "str | IPv4Address | IPv6Address | None"
