@@ -11,9 +11,9 @@ from multiprocessing.connection import Connection
 from typing import TypeVar, cast
 
 from conntrack_aio.netlink.namespaces import unshare
+from conntrack_aio.proc_sys import Files, read_number, set_sysctl
 from conntrack_aio.sandbox.links import set_up
 from conntrack_aio.sandbox.namespace import enter_sandbox
-from conntrack_aio.sysctls import Files, read_number, set_sysctl
 from conntrack_aio.uapi.sched import CLONE_NEWNET
 
 T = TypeVar("T")

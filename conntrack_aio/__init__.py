@@ -43,35 +43,14 @@ from typing import TYPE_CHECKING
 from . import interrupts as interrupts  # first: it makes an early Ctrl-C end the command quietly
 
 if TYPE_CHECKING:
-    from .bulk.new_flow import (
-        NewFlow,
-        masters_first,
-    )
-    from .bulk.outcomes import (
-        BulkOperation,
-        Outcome,
-    )
-    from .codec.json import (
-        from_dict,
-        from_json,
-        to_dict,
-        to_json,
-    )
-    from .codec.json_values import (
-        JSON,
-    )
-    from .codec.requests.expectations import (
-        ExpectTarget,
-    )
-    from .codec.requests.targets import (
-        Target,
-    )
-    from .connecting import (
-        connect,
-    )
-    from .connection import (
-        Connection,
-    )
+    from .bulk.new_flow import NewFlow, masters_first
+    from .bulk.outcomes import BulkOperation, Outcome
+    from .codec.json import from_dict, from_json, to_dict, to_json
+    from .codec.json_values import JSON
+    from .codec.requests.expectations import ExpectTarget
+    from .codec.requests.targets import Target
+    from .connecting import connect
+    from .connection import Connection
     from .errors import (
         AlreadyExists,
         ConntrackError,
@@ -93,22 +72,15 @@ if TYPE_CHECKING:
         UnsupportedPlatform,
         UsedElsewhere,
     )
-    from .filters.explain import (
-        Explanation,
-    )
-    from .filters.match import (
-        Match,
-    )
-    from .filters.program import (
-        EventFilter,
-    )
-    from .model.declare import (
-        UnknownAttribute,
-    )
+    from .filters.explain import Explanation
+    from .filters.match import Match
+    from .filters.program import EventFilter
+    from .model.declare import UnknownAttribute
     from .model.enums import (
         DCCPRole,
         DCCPState,
         Direction,
+        EventType,
         ExpectFlags,
         HelperStatus,
         SCTPState,
@@ -116,46 +88,15 @@ if TYPE_CHECKING:
         TCPFlags,
         TCPState,
     )
-    from .model.events import (
-        EventType,
-        FlowEvent,
-    )
-    from .model.expectations import (
-        Expectation,
-        ExpectEvent,
-        ExpectNAT,
-    )
-    from .model.features import (
-        Features,
-    )
-    from .model.flow import (
-        Counters,
-        Flow,
-        Helper,
-        SeqAdj,
-        SynProxy,
-        Timestamp,
-    )
-    from .model.helpers import (
-        ExpectPolicy,
-        UserspaceHelper,
-    )
-    from .model.labels import (
-        Label,
-        LabelNames,
-    )
-    from .model.nat import (
-        NAT,
-        Endpoint,
-        NATRange,
-        Translation,
-    )
-    from .model.protoinfo import (
-        DCCPInfo,
-        ProtoInfo,
-        SCTPInfo,
-        TCPInfo,
-    )
+    from .model.events import FlowEvent
+    from .model.expectations import Expectation, ExpectEvent, ExpectNAT
+    from .model.features import Features
+    from .model.flow import Counters, Flow, Helper, SeqAdj, SynProxy, Timestamp
+    from .model.helpers import ExpectPolicy, UserspaceHelper
+    from .model.labels import Label, LabelNames
+    from .model.nat import NAT, Endpoint, NATRange, Translation
+    from .model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
+    from .model.settings import BlindSpot, ConntrackSysctls, EventMode
     from .model.statistics import (
         ClientStatistics,
         CPUStatistics,
@@ -163,18 +104,7 @@ if TYPE_CHECKING:
         StreamStatistics,
         TableStatistics,
     )
-    from .model.sysctls import (
-        BlindSpot,
-        ConntrackSysctls,
-        EventMode,
-    )
-    from .model.table import (
-        Cause,
-        Change,
-        ChangeType,
-        FlowTableStatistics,
-        TableMode,
-    )
+    from .model.table import Cause, Change, ChangeType, FlowTableStatistics, TableMode
     from .model.timeouts import (
         DCCPTimeouts,
         GenericTimeouts,
@@ -187,41 +117,19 @@ if TYPE_CHECKING:
         TimeoutPolicy,
         UDPTimeouts,
     )
-    from .model.tuples import (
-        Tuple,
-    )
-    from .model.update import (
-        FlowUpdate,
-    )
-    from .netlink.namespaces import (
-        NetNS,
-    )
-    from .streams.dump import (
-        Dump,
-    )
-    from .streams.events import (
-        EventStream,
-    )
-    from .table.changes import (
-        Changes,
-    )
-    from .table.table import (
-        FlowTable,
-    )
-    from .verbs.expectations import (
-        Expectations,
-    )
-    from .verbs.helpers import (
-        Helpers,
-    )
-    from .verbs.sysctls import (
-        Sysctls,
-    )
-    from .verbs.timeouts import (
-        Timeouts,
-    )
+    from .model.tuples import Tuple
+    from .model.update import FlowUpdate
+    from .netlink.namespaces import NetNS
+    from .streams.dump import Dump
+    from .streams.events import EventStream
+    from .table.changes import Changes
+    from .table.table import FlowTable
+    from .verbs.expectations import Expectations
+    from .verbs.helpers import Helpers
+    from .verbs.sysctls import Sysctls
+    from .verbs.timeouts import Timeouts
 
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"
 
 __all__ = [
     # Connecting
@@ -360,9 +268,9 @@ filters.explain: Explanation
 filters.match: Match
 filters.program: EventFilter
 model.declare: UnknownAttribute
-model.enums: DCCPRole DCCPState Direction ExpectFlags HelperStatus SCTPState Status TCPFlags
-    TCPState
-model.events: EventType FlowEvent
+model.enums: DCCPRole DCCPState Direction EventType ExpectFlags HelperStatus SCTPState Status
+    TCPFlags TCPState
+model.events: FlowEvent
 model.expectations: ExpectEvent ExpectNAT Expectation
 model.features: Features
 model.flow: Counters Flow Helper SeqAdj SynProxy Timestamp
@@ -370,9 +278,9 @@ model.helpers: ExpectPolicy UserspaceHelper
 model.labels: Label LabelNames
 model.nat: Endpoint NAT NATRange Translation
 model.protoinfo: DCCPInfo ProtoInfo SCTPInfo TCPInfo
+model.settings: BlindSpot ConntrackSysctls EventMode
 model.statistics: CPUStatistics ClientStatistics ExpectCPUStatistics StreamStatistics
     TableStatistics
-model.sysctls: BlindSpot ConntrackSysctls EventMode
 model.table: Cause Change ChangeType FlowTableStatistics TableMode
 model.timeouts: DCCPTimeouts GRETimeouts GenericTimeouts ICMPTimeouts ICMPv6Timeouts
     ProtocolTimeouts SCTPTimeouts TCPTimeouts TimeoutPolicy UDPTimeouts

@@ -15,7 +15,8 @@ from .bulk.outcomes import BulkOperation
 from .codec.requests.targets import Target
 from .errors import EventsLost
 from .filters.match import Match
-from .model.events import EventType, FlowEvent
+from .model.enums import EventType
+from .model.events import FlowEvent
 from .model.features import Features
 from .model.flow import Flow
 from .model.labels import Label, LabelNames

@@ -1,7 +1,7 @@
 """Normalize values that users pass to plain built-in objects.
 
-A subclass of ``int`` or ``str`` may print, compare and hash as it likes. So what a user passes is
-replaced by the plain object of the same value before it is stored, packed, remembered or compared:
+A subclass of ``int`` or ``str`` may override how it prints, compares and hashes. So a user's value
+is replaced by the plain object of the same value before it is stored, packed, cached or compared:
 members of enums, NumPy integers, ``bool`` and subclasses of the :mod:`ipaddress` classes.
 """
 
@@ -12,35 +12,35 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, cast
 
 LONGEST: Final = 200
-"""The characters of a value that an error message shows."""
+"""The number of characters of a value that an error message shows."""
 
 
 def as_int(value: object) -> int:
-    """Return the plain ``int`` of an integer: of a subclass, or of what has ``__index__``.
+    """Return the plain ``int`` of an integer, of a subclass, or of an object with ``__index__``.
 
     :raises TypeError: when the value is not an integer.
     """
     if type(value) is int:
         return value
-    # The class itself is asked: what __class__ says may be another one.
+    # type() returns the real class; __class__ may be overridden.
     if not issubclass(type(value), int):
         try:
             value = operator.index(value)  # type: ignore[arg-type]
         except Exception as error:
-            raise TypeError(f"{type(value).__name__} is not an integer") from error
-    # The method of int itself: a subclass may have another one.
+            raise TypeError(f"must be an integer; got {type(value).__name__}") from error
+    # int.__index__(): a subclass may override the method.
     return int.__index__(cast("int", value))
 
 
 def as_str(value: object) -> str:
-    """Return the plain ``str`` of a text, which may be of a subclass.
+    """Return the plain ``str`` of text, which may be of a subclass.
 
     :raises TypeError: when the value is not text.
     """
     if type(value) is str:
         return value
     if not issubclass(type(value), str):
-        raise TypeError(f"{type(value).__name__} is not text")
+        raise TypeError(f"must be text; got {type(value).__name__}")
     return str.__str__(cast("str", value))
 
 
@@ -54,25 +54,25 @@ def as_bytes(value: object) -> bytes:
     try:
         return memoryview(value).tobytes()  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(f"{type(value).__name__} is not bytes") from None
+        raise TypeError(f"must be bytes; got {type(value).__name__}") from None
 
 
 def as_address(value: object) -> IPv4Address | IPv6Address:
     """Return the plain address object of an address object, which may be of a subclass.
 
-    A scope is kept: refusing one is up to the caller. A mapped address is kept, too; see
+    Scopes are kept: the caller may refuse them. IPv4-mapped addresses are kept, too; see
     :func:`unmapped`.
 
     :raises TypeError: when the value is not an address object.
     """
     if issubclass(type(value), IPv4Address):
-        # An address keeps the number that it was made of as it is, of whatever subclass.
+        # An address stores the number that it was made of, even one of a subclass.
         number = IPv4Address.__int__(cast("IPv4Address", value))
         if type(value) is IPv4Address and type(number) is int:
             return value
         return IPv4Address(as_int(number))
     if not issubclass(type(value), IPv6Address):
-        raise TypeError(f"{type(value).__name__} is not an address")
+        raise TypeError(f"must be an address object; got {type(value).__name__}")
     number = IPv6Address.__int__(cast("IPv6Address", value))
     if type(value) is IPv6Address and type(number) is int:
         return value
@@ -82,10 +82,10 @@ def as_address(value: object) -> IPv4Address | IPv6Address:
 
 
 def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return the IPv4 address inside an IPv4-mapped IPv6 address, or the address as it is.
+    """Return the IPv4 address of an IPv4-mapped IPv6 address, and any other address unchanged.
 
-    A dual-stack socket names its IPv4 peers by mapped addresses (``::ffff:10.0.0.1``), while the
-    kernel's table has them as IPv4 (RFC 4291, section 2.5.5.2).
+    Dual-stack sockets have IPv4-mapped addresses (``::ffff:10.0.0.1``) for IPv4 peers. The kernel's
+    table has IPv4 addresses for them (RFC 4291, section 2.5.5.2).
     """
     if type(address) is IPv6Address and address.scope_id is None:
         four = address.ipv4_mapped
@@ -94,10 +94,10 @@ def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 
 def describe_value(value: object) -> str:
-    """Return the value as an error message shows it. Never raises.
+    """Return a value as error messages show it. Never raises.
 
-    An object's own ``__repr__`` may raise, and Python refuses to print an integer of thousands
-    of digits.
+    An object's ``__repr__`` may raise, and Python refuses to convert an integer of thousands of
+    digits to text.
     """
     try:
         text = as_str(repr(value))
@@ -107,7 +107,6 @@ def describe_value(value: object) -> str:
 
 
 def describe_number(value: int) -> str:
-    """Return a plain ``int`` as an error message shows it: Python refuses to print thousands of
-    digits."""
+    """Return a plain ``int`` as error messages show it: a very large one by its number of bits."""
     bits = value.bit_length()
     return str(value) if bits <= 128 else f"a number of {bits} bits"

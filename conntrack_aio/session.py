@@ -1,4 +1,4 @@
-"""The session: what all the verbs of a connection share. Its sockets, its books and its life."""
+"""The session: what all the verbs of a connection share. Its sockets, its total and its life."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import anyio
 import attrs
 from anyio import CapacityLimiter
 
-from .bulk.outcomes import BulkOperation, Work
-from .bulk.sources import Source
+from .bulk.outcomes import BulkOperation, BulkWork
+from .bulk.sources import ItemSource
 from .codec.decoder import count_layouts
 from .model.statistics import ClientStatistics, StreamStatistics
 from .model.values import describe_value
@@ -24,10 +24,10 @@ from .netlink.threads import Threads, run_in_thread
 from .netlink.walks import Walk
 from .plain import as_int, as_str
 from .registry import Registry
-from .streams.decoded import Reader
-from .streams.dump import Dump, Planner, Stage
+from .streams.dump import Dump, DumpPlanner, DumpStage
 from .streams.events import E, EventStream, OnLoss
-from .streams.subscription import Buffer, Sieve, subscribe
+from .streams.iterators import Reader
+from .streams.subscription import Buffer, EventSelection, subscribe
 
 T = TypeVar("T")
 
@@ -57,10 +57,10 @@ class Session:
         self._threads = Threads(_THREADS)
         self._limiter = CapacityLimiter(_THREADS)
         self._counters = ClientStatistics()
-        self._dumps: Registry[Dump[Any]] = Registry()
-        self._streams: Registry[EventStream[Any]] = Registry()
-        self._bulks: Registry[BulkOperation[Any]] = Registry()
-        self._tables: Registry[Table] = Registry()
+        self._dumps: Registry[Dump[Any], Walk] = Registry()
+        self._streams: Registry[EventStream[Any], None] = Registry()
+        self._bulks: Registry[BulkOperation[Any], Sequence[Pipeline]] = Registry()
+        self._tables: Registry[Table, None] = Registry()
 
     # -- life -------------------------------------------------------------------------------
 
@@ -81,10 +81,13 @@ class Session:
 
     def close(self) -> None:
         """Close the tables, and the sockets of requests, dumps, bulks and streams. Idempotent."""
-        for registry in (self._tables, self._dumps, self._streams):
-            for each in registry.members():
-                each.close()
-        for bulk in self._bulks.members():
+        for table, _ in self._tables.members():
+            table.close()
+        for dump, _ in self._dumps.members():
+            dump.close()
+        for stream, _ in self._streams.members():
+            stream.close()
+        for bulk, _ in self._bulks.members():
             bulk.shut()
         self.requester.close()
         self._threads.close()
@@ -112,8 +115,8 @@ class Session:
         request: Request,
         reader: Reader[T],
         keep: Callable[[T], bool] | None = None,
-        stage: Stage[T] | None = None,
-        planner: Planner[T] | None = None,
+        stage: DumpStage[T] | None = None,
+        planner: DumpPlanner[T] | None = None,
     ) -> Dump[T]:
         """Entries of a table, on a socket of their own; those that ``keep`` is true of.
 
@@ -121,8 +124,13 @@ class Session:
         """
         self.check_open()
         walk = Walk(self._open_beside, request, self._threads, self._reply_timeout, self.owner)
-        dump = Dump(walk, reader, keep, self._counters, self._retire_dump, stage, planner)
-        self._dumps.add(dump)
+
+        def retire(dump: Dump[Any]) -> None:
+            self._dumps.discard(dump)
+            _add_dump(self._counters, walk)
+
+        dump = Dump(walk, reader, keep, self._counters, retire, stage, planner)
+        self._dumps.add(dump, walk)
         return dump
 
     def subscribe(
@@ -136,7 +144,7 @@ class Session:
         on_loss: OnLoss = "raise",
         reliable: bool = False,
         receive_time: bool = False,
-        sieve: Sieve[E] | None = None,
+        event_selection: EventSelection[E] | None = None,
     ) -> EventStream[E]:
         """Events of multicast groups, on a socket of their own, joined when this returns."""
         self.check_open()
@@ -150,12 +158,12 @@ class Session:
                 all_netns=all_netns,
                 reliable=reliable,
                 receive_time=receive_time,
-                filters=() if sieve is None else sieve.filters(),
+                filters=() if event_selection is None else event_selection.filters(),
             )
         )
-        keep = None if sieve is None or subscription.exact else sieve.keep
+        keep = None if event_selection is None or subscription.exact else event_selection.keep
         stream = EventStream(subscription, reader, self._retire_stream, on_loss, keep, self.owner)
-        self._streams.add(stream)
+        self._streams.add(stream, None)
         return stream
 
     def buffer_of(self, size: int | None, largest: int | None) -> Buffer:
@@ -169,7 +177,7 @@ class Session:
     def keep(self, table: Table) -> None:
         """A table that ends with this session."""
         self.check_open()
-        self._tables.add(table)
+        self._tables.add(table, None)
 
     def forget(self, table: Table) -> None:
         """One that has ended."""
@@ -178,26 +186,31 @@ class Session:
             self._counters.resyncs += table.resyncs
 
     def bulk(
-        self, source: Source[T], work: Work[T], *, stop_on_error: bool = False
+        self, source: ItemSource[T], work: BulkWork[T], *, stop_on_error: bool = False
     ) -> BulkOperation[T]:
         """Requests for many items, on a socket of their own."""
         self.check_open()
+        pipelines: list[Pipeline] = []
+
+        def open_pipeline(reply_size: int) -> Pipeline:
+            pipelines.append(self._open_pipeline(reply_size))
+            return pipelines[0]
+
+        def retire(bulk: BulkOperation[Any]) -> None:
+            self._bulks.discard(bulk)
+            _add_requests(self._counters, *pipelines)
+
         bulk = BulkOperation(
-            self.owner,
-            self._open_pipeline,
-            source,
-            work,
-            self._retire_bulk,
-            stop_on_error=stop_on_error,
+            self.owner, open_pipeline, source, work, retire, stop_on_error=stop_on_error
         )
-        self._bulks.add(bulk)
+        self._bulks.add(bulk, pipelines)
         return bulk
 
     def beside(self, function: Callable[[], T]) -> T:
         """Call ``function`` in the session's namespace: here, or on a thread made for it."""
         return self.endpoint.beside(self.requester.socket, function)
 
-    async def aside(self, function: Callable[[], T]) -> T:
+    async def run_on_thread(self, function: Callable[[], T]) -> T:
         """As :meth:`beside`, on a worker thread: for what may block.
 
         It runs to its end even if the caller is cancelled meanwhile. Raises
@@ -221,7 +234,7 @@ class Session:
         socket = self.beside(lambda: self.endpoint.open(RECEIVE_BUFFER))
         return Pipeline(socket, self._threads, self._reply_timeout, answer)
 
-    # -- the books --------------------------------------------------------------------------
+    # -- statistics --------------------------------------------------------------------------
 
     def statistics(self) -> ClientStatistics:
         """What was done so far, by what is closed and what is open."""
@@ -229,7 +242,7 @@ class Session:
         # Held here, none of them can be dropped, and counted as closed, while this adds them up.
         dumps, streams = self._dumps.members(), self._streams.members()
         bulks, tables = self._bulks.members(), self._tables.members()
-        books = attrs.evolve(
+        total = attrs.evolve(
             self._counters,
             requests_offloaded=self.requester.offloaded,
             layouts=count_layouts(),
@@ -237,60 +250,52 @@ class Session:
             open_streams=len(streams),
             open_bulks=len(bulks),
             open_tables=len(tables),
-            resyncs=self._counters.resyncs + sum(table.resyncs for table in tables),
+            resyncs=self._counters.resyncs + sum(table.resyncs for table, _ in tables),
         )
-        _add_requests(books, self.requester)
-        for dump in dumps:
-            _add_dump(books, dump)
-        for stream in streams:
-            _add_stream(books, stream)
-        for bulk in bulks:
-            _add_requests(books, bulk.pipeline)
-        return books
-
-    def _retire_dump(self, dump: Dump[Any]) -> None:
-        self._dumps.discard(dump)
-        _add_dump(self._counters, dump)
+        _add_requests(total, self.requester)
+        for _, walk in dumps:
+            _add_dump(total, walk)
+        for stream, _ in streams:
+            _add_stream(total, stream)
+        for _, pipelines in bulks:
+            _add_requests(total, *pipelines)
+        return total
 
     def _retire_stream(self, stream: EventStream[Any]) -> None:
         self._streams.discard(stream)
         _add_stream(self._counters, stream)
 
-    def _retire_bulk(self, bulk: BulkOperation[Any]) -> None:
-        self._bulks.discard(bulk)
-        _add_requests(self._counters, bulk.pipeline)
+
+def _add_requests(total: ClientStatistics, *clients: Requester | Pipeline) -> None:
+    for client in clients:
+        total.requests += client.requests
+        total.stray_replies += client.strays
+        total.overruns += client.overruns
+        _add_traffic(total, client.socket)
 
 
-def _add_requests(books: ClientStatistics, asker: Requester | Pipeline | None) -> None:
-    if asker is not None:
-        books.requests += asker.requests
-        books.stray_replies += asker.strays
-        books.overruns += asker.overruns
-        _add_traffic(books, asker.socket)
+def _add_dump(total: ClientStatistics, walk: Walk) -> None:
+    """Add what a dump received. Decoded entries are counted as they are decoded."""
+    total.stray_replies += walk.strays
+    for socket in walk.sockets:
+        _add_traffic(total, socket)
 
 
-def _add_dump(books: ClientStatistics, dump: Dump[Any]) -> None:
-    """What it decoded is in the books already."""
-    books.stray_replies += dump.walk.strays
-    for socket in dump.walk.sockets:
-        _add_traffic(books, socket)
+def _add_stream(total: ClientStatistics, stream: EventStream[Any]) -> None:
+    its = stream.statistics()
+    total.events_decoded += its.events_decoded
+    total.events_lost += its.events_lost
+    total.overruns += its.overruns
+    total.fallbacks += its.fallbacks
+    total.decode_errors += its.decode_errors
+    total.waiting_bytes += its.waiting_bytes  # nothing, of one that is closed
+    _add_traffic(total, its)
 
 
-def _add_stream(books: ClientStatistics, stream: EventStream[Any]) -> None:
-    told = stream.statistics()
-    books.events_decoded += told.events_decoded
-    books.events_lost += told.events_lost
-    books.overruns += told.overruns
-    books.fallbacks += told.fallbacks
-    books.decode_errors += told.decode_errors
-    books.waiting_bytes += told.waiting_bytes  # nothing, of one that is closed
-    _add_traffic(books, told)
-
-
-def _add_traffic(books: ClientStatistics, traffic: NetlinkSocket | StreamStatistics) -> None:
-    books.datagrams_received += traffic.datagrams_received
-    books.bytes_received += traffic.bytes_received
-    books.forged += traffic.forged
+def _add_traffic(total: ClientStatistics, traffic: NetlinkSocket | StreamStatistics) -> None:
+    total.datagrams_received += traffic.datagrams_received
+    total.bytes_received += traffic.bytes_received
+    total.forged += traffic.forged
 
 
 def _check_on_loss(on_loss: object) -> OnLoss:

@@ -1,13 +1,15 @@
-"""Whether the kernel tracks connections in a network namespace.
+"""Determine whether the kernel tracks connections in a network namespace.
 
-It does so while some firewall rule there needs it, and ctnetlink does not tell. What can be asked:
+The kernel does so while a firewall rule there needs connections. ctnetlink does not report it.
+There are two other sources:
 
-- the functions that see packets (``nfnetlink_hook``, Linux 5.14), where the kernel was built with
-  that: the tracker's own are among them while it tracks;
-- the rules of nftables, and those of iptables that are kept there: some need connections.
+- The registered hook functions (``nfnetlink_hook``, since Linux 5.14, if the kernel was built with
+  it). They include those of connection tracking while it is active.
+- The rules of nftables, which include those of iptables-nft. Some of them need connections.
 
-Neither proves that nothing is tracked. Rules of the older iptables can't be listed by netlink, but
-whether there are tables of them is seen; Open vSwitch and traffic control can have it done as well.
+Neither source proves that nothing is tracked. Netlink cannot list the rules of the legacy
+iptables; only the existence of its tables is visible. Open vSwitch and traffic control can also
+enable connection tracking.
 """
 
 from __future__ import annotations
@@ -31,10 +33,10 @@ _FUNCTIONS: Final = {
     NFPROTO.IPV6: b"ipv6_conntrack_in\0",
     NFPROTO.BRIDGE: b"nf_ct_bridge_pre\0",
 }
-"""The tracker's functions for packets that are received."""
+"""The hook functions of connection tracking for received packets."""
 
 _NEEDS_CONNECTIONS: Final = tuple(
-    # A match or a target of iptables has its name in an attribute of the same number and form.
+    # An iptables match or target has its name in an attribute of the same number and encoding.
     pack_text(NFTA_EXPR.NAME, name)
     for name in (
         *("ct", "connlimit", "masq", "nat", "redir", "flow_offload", "synproxy"),
@@ -48,15 +50,17 @@ _LEGACY_TABLES: Final = (
     "/proc/thread-self/net/ip_tables_names",
     "/proc/thread-self/net/ip6_tables_names",
 )
-"""The tables of the older iptables that the namespace has."""
+"""The files that list the network namespace's tables of the legacy iptables."""
 
 
 def is_tracking(open: Callable[[], NetlinkSocket]) -> bool | None:
-    """Return whether connections are known to be tracked in the calling thread's namespace.
+    """Return whether connections are known to be tracked in the calling thread's network namespace.
 
-    ``None``: no rule was found, but there are tables whose rules can't be listed, or the kernel
-    could not be asked. ``open`` makes a socket of netfilter's protocol. The kernel may load modules
-    for the questions. Blocks for as long as it takes to list the rules.
+    The kernel may load modules for the requests. The call blocks until the rules are listed.
+
+    :param open: opens a socket of the protocol ``NETLINK_NETFILTER``.
+    :returns: ``None`` if no rule was found, but there are tables whose rules cannot be listed; or
+        if the requests failed.
     """
     found = _is_known_to_track(open)
     if not found and any(map(_has_lines, _LEGACY_TABLES)):
@@ -72,12 +76,12 @@ def _has_lines(path: str) -> bool:
 
 
 def _is_known_to_track(open: Callable[[], NetlinkSocket]) -> bool | None:
-    """``None`` if the kernel can't be asked."""
+    """Return whether a hook or a rule was found, and ``None`` if the requests failed."""
     try:
         with closing(open()) as socket:
             return any(
                 needle in reply
-                for request, needles in _questions()
+                for request, needles in _requests()
                 for reply in _dump(socket, request)
                 for needle in needles
             )
@@ -85,18 +89,18 @@ def _is_known_to_track(open: Callable[[], NetlinkSocket]) -> bool | None:
         return None
 
 
-def _questions() -> Iterator[tuple[Request, tuple[bytes, ...]]]:
-    """The dumps, and bytes that are in a message of those only where connections are tracked."""
-    kind = nfnetlink.message_type(NFNL_SUBSYS.HOOK, NFNL_MSG_HOOK.GET)
+def _requests() -> Iterator[tuple[Request, tuple[bytes, ...]]]:
+    """Yield dump requests, and bytes that are in replies only if connections are tracked."""
+    type_ = nfnetlink.message_type(NFNL_SUBSYS.HOOK, NFNL_MSG_HOOK.GET)
     for family, function in _FUNCTIONS.items():
         payload = nfnetlink.pack(family) + pack_be32(NFNLA_HOOK.HOOKNUM, NF_INET.PRE_ROUTING)
-        yield Request("list", "the hooks", kind, 0, payload), (function,)
-    kind = nfnetlink.message_type(NFNL_SUBSYS.NFTABLES, NFT_MSG.GETRULE)
-    yield Request("list", "the rules", kind, 0, nfnetlink.pack(NFPROTO.UNSPEC)), _NEEDS_CONNECTIONS
+        yield Request("list", "the hooks", type_, 0, payload), (function,)
+    type_ = nfnetlink.message_type(NFNL_SUBSYS.NFTABLES, NFT_MSG.GETRULE)
+    yield Request("list", "the rules", type_, 0, nfnetlink.pack(NFPROTO.UNSPEC)), _NEEDS_CONNECTIONS
 
 
 def _dump(socket: NetlinkSocket, request: Request) -> Iterator[bytes]:
-    """The messages of a dump; fewer, if the kernel refuses it."""
+    """Yield the messages of a dump, until the end or an error."""
     exchange = DumpExchange(request, seq=1)
     socket.send(exchange.data)
     while exchange.failure is None:

@@ -46,19 +46,19 @@ from conntrack_aio.model.flow import Flow
 from conntrack_aio.model.helpers import UserspaceHelper
 from conntrack_aio.model.nat import NAT
 from conntrack_aio.model.requests import ExpectRequestOnly, RequestOnly
+from conntrack_aio.model.settings import (
+    SETTINGS,
+    BlindSpot,
+    ConntrackSysctls,
+    SettableSysctls,
+    sysctl_of,
+)
 from conntrack_aio.model.statistics import (
     ClientStatistics,
     CPUStatistics,
     ExpectCPUStatistics,
     StreamStatistics,
     TableStatistics,
-)
-from conntrack_aio.model.sysctls import (
-    SETTINGS,
-    BlindSpot,
-    ConntrackSysctls,
-    SettableSysctls,
-    sysctl_of,
 )
 from conntrack_aio.model.table import Change, FlowTableStatistics, TableMode
 from conntrack_aio.model.timeouts import TimeoutPolicy
@@ -443,7 +443,7 @@ def setting_rows() -> Iterator[tuple[str, ...]]:
             f"{code(field.name)}<br>{code(said.annotation)}",
             prose(said.text),
             code(sysctl_of(field.name)),
-            setting.form.unit,
+            setting.value_type.unit,
             "<br>".join([who, *_versions(setting.since, setting.until)]),
             _plain_json(hints[field.name]),
         )

@@ -1,4 +1,4 @@
-"""Print what happens to connections, as it happens. Run it as root."""
+"""Print the events of connections. Run it as root."""
 
 import anyio
 
@@ -8,7 +8,7 @@ import conntrack_aio
 async def main() -> None:
     async with conntrack_aio.connect() as conn, conn.events() as stream:
         async for event in stream:
-            print(event.type.name, event.flow.orig, event.flow.mark)
+            print(event.type, event.flow)
 
 
 anyio.run(main)

@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,11 +23,12 @@ from support.effort import GUEST, SHORT, examples
 from support.lab import Lab
 from support.loops import BACKENDS as LOOPS
 from support.loops import INSTALLED
+from support.namespaces import new_network_namespace
 from support.neighbours import Neighbourhood
 
 from conntrack_aio import Connection, ConntrackError, connect
 from conntrack_aio.netlink import namespaces
-from conntrack_aio.sandbox.namespace import enter_sandbox, new_network_namespace
+from conntrack_aio.sandbox.namespace import enter_sandbox
 
 # What only other kernels can show: tests/kernels runs it in its guests.
 collect_ignore = [] if GUEST else ["kernels"]
@@ -135,6 +136,20 @@ def lab() -> Iterator[Lab]:
     lab.sysctl("nf_conntrack_events", 1)
     yield lab
     os.close(descriptor)
+
+
+@pytest.fixture
+def new_namespace() -> Iterator[Callable[[], int]]:
+    """A function that creates a network namespace and returns a descriptor of it."""
+    descriptors: list[int] = []
+
+    def new() -> int:
+        descriptors.append(new_network_namespace())
+        return descriptors[-1]
+
+    yield new
+    for fd in descriptors:
+        os.close(fd)
 
 
 @pytest.fixture

@@ -82,13 +82,13 @@ def test_booleans_are_integers() -> None:
 
 @pytest.mark.parametrize("value", [1.0, "1", None, b"1", Indexed(ValueError()), Indexed("1")])
 def test_no_integers(value: object) -> None:
-    with pytest.raises(TypeError, match="not an integer"):
+    with pytest.raises(TypeError, match="must be an integer"):
         as_int(value)
 
 
 def test_text() -> None:
     assert (type(as_str(Text("web"))), as_str(Text("web"))) == (str, "web")
-    with pytest.raises(TypeError, match="not text"):
+    with pytest.raises(TypeError, match="must be text"):
         as_str(b"web")
 
 
@@ -98,7 +98,7 @@ def test_bytes() -> None:
 
     for value in (Data(b"ab"), bytearray(b"ab"), memoryview(b"ab")):
         assert (type(as_bytes(value)), as_bytes(value)) == (bytes, b"ab")
-    with pytest.raises(TypeError, match="not bytes"):
+    with pytest.raises(TypeError, match="must be bytes"):
         as_bytes("ab")
 
 
@@ -115,7 +115,7 @@ def test_addresses(value: object, plain: object) -> None:
     found = as_address(value)
     assert type(found) is type(plain)
     assert found == plain
-    with pytest.raises(TypeError, match="not an address"):
+    with pytest.raises(TypeError, match="must be an address"):
         as_address("10.0.0.1")
 
 

@@ -10,20 +10,20 @@ from conntrack_aio.registry import Registry
 class Thing:
     """Removes itself when it is dropped, as a stream does."""
 
-    def __init__(self, registry: Registry[Thing]) -> None:
+    def __init__(self, registry: Registry[Thing, int]) -> None:
         self._registry = registry
-        registry.add(self)
+        registry.add(self, 7)
 
     def __del__(self) -> None:
         self._registry.discard(self)
 
 
 def test_members_are_there_until_they_are_dropped() -> None:
-    registry: Registry[Thing] = Registry()
+    registry: Registry[Thing, int] = Registry()
     one, two = Thing(registry), Thing(registry)
-    assert registry.members() == [one, two]
+    assert registry.members() == [(one, 7), (two, 7)]
     del one
-    assert registry.members() == [two]
+    assert registry.members() == [(two, 7)]
     assert len(registry) == 1
     registry.discard(two)
     registry.discard(two)
@@ -32,9 +32,9 @@ def test_members_are_there_until_they_are_dropped() -> None:
 
 
 def test_they_may_be_dropped_while_they_are_looked_at() -> None:
-    registry: Registry[Thing] = Registry()
+    registry: Registry[Thing, int] = Registry()
     things = [Thing(registry) for _ in range(10)]
-    for member in registry.members():
+    for member, _ in registry.members():
         things.clear()
         Thing(registry)
         gc.collect()
@@ -46,10 +46,10 @@ def test_a_cycle_is_forgotten_by_the_collector() -> None:
     class Plain:
         pass
 
-    registry: Registry[Plain] = Registry()
+    registry: Registry[Plain, str] = Registry()
     plain = Plain()
     vars(plain)["self"] = plain
-    registry.add(plain)
+    registry.add(plain, "detail")
     assert plain in registry
     del plain
     gc.collect()
@@ -57,9 +57,9 @@ def test_a_cycle_is_forgotten_by_the_collector() -> None:
 
 
 def test_another_object_may_have_the_number_of_one_that_was_dropped() -> None:
-    registry: Registry[Thing] = Registry()
+    registry: Registry[Thing, int] = Registry()
     for _ in range(100):
         thing = Thing(registry)
-        assert registry.members() == [thing]
+        assert registry.members() == [(thing, 7)]
         del thing
         assert registry.members() == []

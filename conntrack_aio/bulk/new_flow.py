@@ -1,4 +1,4 @@
-"""An entry that is to be made, as an item among many."""
+"""A flow to create, with its translation: an item of a bulk operation."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from ..model.values import describe_value
 
 
 def as_range(value: NATRange | AddressLike | None) -> NATRange | None:
-    """What to translate to, of whatever form. Raises what :meth:`NATRange.of` does."""
+    """Return what to translate to, as a range. Raises what :meth:`NATRange.of` raises."""
     return value if value is None or isinstance(value, NATRange) else NATRange.of(value)
 
 
 @attrs.frozen
 class NewFlow:
-    """An entry to make, with its translation: an item of :meth:`Connection.create_many`.
+    """A flow to create, with its translation: an item of :meth:`Connection.create_many`.
 
-    Raises :exc:`ValueError` or :exc:`TypeError` for a translation to what is no address.
+    :raises ValueError: for a translation to text that is not an address.
+    :raises TypeError: for a translation to what is not an address.
     """
 
     flow: Flow
-    """Its reply is the inverse of its original direction, where it is to be translated."""
+    """The flow. For a translation, its reply is the inverse of its original direction."""
     nat_src: NATRange | None = attrs.field(default=None, converter=as_range, kw_only=True)
-    """Translate its source to this address, or to one of this range."""
+    """Translate the source to this address, or to one of this range."""
     nat_dst: NATRange | None = attrs.field(default=None, converter=as_range, kw_only=True)
-    """Translate its destination."""
+    """Translate the destination to this address, or to one of this range."""
 
     @classmethod
     def from_flow(cls, flow: Flow) -> NewFlow:
-        """What makes a flow that was read once more, with the translation that it had.
+        """Return what creates again a flow that was read, with the translation that it had.
 
-        A flow with a translation is copied, for its reply; another is taken as it is.
+        A flow with a translation is copied, because its reply changes. Another flow is used as it
+        is.
         """
         nat = flow.nat
         if nat is None:
@@ -56,11 +58,12 @@ F = TypeVar("F", bound=Flow | NewFlow)
 
 
 def masters_first(flows: Iterable[F]) -> list[F]:
-    """Return the flows in an order in which :meth:`Connection.create_many` can make them all.
+    """Return the flows in an order in which :meth:`Connection.create_many` can create all of them.
 
-    The kernel makes a related flow only if its master is there (the connection that it was
-    expected by, :attr:`Flow.master`), and a dump has flows in any order. Here each flow stands
-    behind its master, if that is among them. Otherwise their order is kept. Zones are not compared.
+    The kernel creates a related flow only if its master exists, the connection that it was expected
+    by (:attr:`Flow.master`). A dump has flows in any order. This function puts each flow behind its
+    master, if the master is among the flows, and otherwise keeps their order. It does not compare
+    zones.
 
     :raises TypeError: for an item that is neither a :class:`Flow` nor a :class:`NewFlow`.
     """
@@ -72,7 +75,7 @@ def masters_first(flows: Iterable[F]) -> list[F]:
     ordered: list[F] = []
     placed = [False] * len(items)
     for index in range(len(items)):
-        # From the flow up to the first master that has its place, and down again.
+        # Go from the flow up to the first master that is placed, and place them downwards.
         chain: list[int] = []
         at: int | None = index
         while at is not None and not placed[at]:
@@ -85,8 +88,11 @@ def masters_first(flows: Iterable[F]) -> list[F]:
 
 
 def flow_of(item: object) -> Flow:
-    """Return the flow that an item is to make. Raises :exc:`TypeError` for what is none."""
+    """Return the flow that an item is to create.
+
+    :raises TypeError: for an item that is neither a :class:`Flow` nor a :class:`NewFlow`.
+    """
     flow = item.flow if isinstance(item, NewFlow) else item
     if not isinstance(flow, Flow):
-        raise TypeError(f"a new entry is made of a Flow or a NewFlow, not {describe_value(item)}")
+        raise TypeError(f"an entry is created from a Flow or a NewFlow; got {describe_value(item)}")
     return flow

@@ -1,4 +1,4 @@
-"""Many requests of one kind, and what became of each: the iterator behind the bulk verbs."""
+"""The iterator behind the bulk verbs: many requests of one kind, with an outcome for each item."""
 
 from __future__ import annotations
 
@@ -15,111 +15,116 @@ import attrs
 from ..errors import ConntrackError
 from ..netlink.owner import Owner
 from ..netlink.pipeline import DEPTH, Pipeline
-from ..streams.items import Items
-from .sources import Source
+from ..streams.iterators import ItemIterator
+from .sources import ItemSource
 
 T = TypeVar("T")
 
 
 @attrs.define
 class Outcome(Generic[T]):
-    """What became of one item of a bulk verb."""
+    """The outcome of one item of a bulk operation."""
 
     item: T
-    """What was given."""
+    """The item that was given."""
     error: ConntrackError | None = None
-    """Why it was not done; ``None`` if it was.
+    """The error, or ``None`` if the request succeeded.
 
-    An :exc:`EncodeError` means that nothing was sent for it, :exc:`NoReply` that it may have been
-    done or not, anything else that the kernel refused.
+    An :exc:`EncodeError` means that nothing was sent for the item, and :exc:`NoReply` that the
+    request may or may not have been carried out. Any other error means that the kernel refused.
     """
 
     @property
     def ok(self) -> bool:
-        """Whether it was done."""
+        """Whether the request for the item succeeded."""
         return self.error is None
 
     def result(self) -> T:
-        """The item. Raises :attr:`error`, if there is one."""
+        """Return the item, or raise its :attr:`error`."""
         if self.error is not None:
             raise self.error
         return self.item
 
 
-class Window(Protocol[T]):
-    """Some items whose requests are under way."""
+class ItemWindow(Protocol[T]):
+    """A window of items whose requests were sent."""
 
     async def finish(self) -> list[Outcome[T]]:
-        """See it through. Cancelled, it may be called again."""
+        """Wait for the outcomes. After a cancellation it may be called again."""
         ...
 
 
-class Work(Protocol[T]):
-    """What a bulk verb does with its items."""
+class BulkWork(Protocol[T]):
+    """What a bulk operation does with its items."""
 
-    answer: int
-    """What the answers for one item take of the receive buffer."""
+    reply_size: int
+    """Bytes of the receive buffer that the replies for one item take."""
 
     async def prepare(self) -> None:
-        """Find out what has to be known before. Cancelled, it may be called again."""
+        """Find out what has to be known first. After a cancellation it may be called again."""
         ...
 
-    def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool, /) -> Window[T]:
-        """Send the first requests for the items: for those before a bad one, if ``until_error``."""
+    def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool, /) -> ItemWindow[T]:
+        """Send the first requests for the items.
+
+        :param until_error: stop before the first item that cannot be encoded.
+        """
         ...
 
 
-class BulkOperation(Items[Outcome[T]], Generic[T]):
+class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
     """The outcomes of many requests, in the order of the items: what the bulk verbs return.
 
-    An async iterator of :class:`Outcome`; :meth:`batches` gives them in lists, and ``await bulk``
-    all of them in one. (It is awaitable, and no coroutine: :func:`asyncio.ensure_future` makes a
-    task of it.) Nothing happens before; one that is dropped without either warns, with a
-    :exc:`RuntimeWarning`. Items are taken, and requests sent, up to two
-    windows ahead of the outcomes that were told (a window is 256 items, fewer where the system
-    grants less receive buffer), on a socket of its own. So an async iterable must not wait for the
-    outcome of an item that it gave. What it gave is sent before it is waited for.
+    It is an async iterator of :class:`Outcome`. :meth:`batches` returns lists of them, and ``await
+    bulk`` returns all of them in one list. (It is awaitable, but not a coroutine:
+    :func:`asyncio.ensure_future` makes a task of it.) Nothing is sent before it is iterated over or
+    awaited; an operation that is dropped unused warns with a :exc:`RuntimeWarning`.
 
-    To leave it early (``break``, a cancellation, :meth:`aclose`) is to send nothing more. Of the
-    items taken by then whose outcome was not told, those of the last two windows, each may have
-    been done or not. A bulk that was cancelled can be iterated on, and then nothing is missing; but
-    an async generator in which the cancellation struck has ended by that. ``await bulk`` closes it
-    in any case: cancelled, or with a source that raises, it tells no outcomes.
+    Items are taken and requests are sent on a socket of its own, up to two windows ahead of the
+    outcomes that were handed out. A window is 256 items, fewer if the system grants less receive
+    buffer. So an async iterable must not wait for the outcome of an item that it gave. While it
+    waits, the items that it gave are sent; their outcomes are handed out when it goes on.
 
-    While an async iterable waits, no outcome is told: those of what was sent come when it goes on.
-    Nor is the task that waits for it woken when the bulk is closed, nor is it closed itself.
+    If you leave early, by ``break``, a cancellation or :meth:`aclose`, nothing more is sent. The
+    items of the last two windows whose outcomes were not handed out may or may not have been
+    processed. After a cancellation you can go on iterating, and no outcome is missing, but an async
+    generator that the cancellation interrupted has ended. ``await bulk`` always closes the
+    operation: if it is cancelled or the iterable raises, it returns no outcomes. Closing the
+    operation neither wakes a task that waits for the iterable nor closes the iterable.
 
-    Iterating raises what the iterable of items raises, unwrapped, after the outcomes of the items
-    before; :exc:`ResourceExhausted` where there is no descriptor for its socket, before anything is
-    sent; :exc:`anyio.ClosedResourceError` once it, or its connection, is closed;
-    :exc:`anyio.BusyResourceError` while another task iterates; and :exc:`UsedElsewhere` in another
-    process or event loop. What becomes of an item is never
-    raised: it is in its outcome.
+    Iterating raises what the iterable of items raises, unchanged, behind the outcomes of the items
+    before. An error about one item is never raised: it is in its outcome. Iterating also raises:
+
+    :raises ResourceExhausted: when there is no file descriptor for the socket; nothing was sent
+        then.
+    :raises anyio.ClosedResourceError: when the operation or its connection is closed.
+    :raises anyio.BusyResourceError: while another task iterates.
+    :raises UsedElsewhere: in another process or event loop.
     """
 
     def __init__(
         self,
         owner: Owner,
         open_pipeline: Callable[[int], Pipeline],
-        source: Source[T],
-        work: Work[T],
+        source: ItemSource[T],
+        work: BulkWork[T],
         on_close: Callable[[BulkOperation[T]], None],
         *,
         stop_on_error: bool = False,
     ) -> None:
         super().__init__(owner)
-        self.pipeline: Pipeline | None = None
+        self._pipeline: Pipeline | None = None
         self._open_pipeline = open_pipeline
-        self._source: Source[T] | None = source
-        self._work: Work[T] | None = work
+        self._source: ItemSource[T] | None = source
+        self._work: BulkWork[T] | None = work
         self._on_close = on_close
         self._stop_on_error = stop_on_error
         self._depth = 1 if stop_on_error else DEPTH
-        self._started: deque[Window[T]] = deque()
+        self._started: deque[ItemWindow[T]] = deque()
         self._error: Exception | None = None
         self._exhausted = False
         self._used = False
-        """Whether anybody has iterated over it, awaited it or closed it."""
+        """Whether it was iterated over, awaited or closed."""
         self._busy = False
         self._closed = False
         self._retired = False
@@ -140,7 +145,7 @@ class BulkOperation(Items[Outcome[T]], Generic[T]):
         return outcomes
 
     async def _refill(self) -> bool:
-        """Have more to tell; ``False`` at the end."""
+        """Fetch more outcomes; return ``False`` at the end."""
         self._used = True
         self._owner.check()
         self._check_open()
@@ -153,18 +158,18 @@ class BulkOperation(Items[Outcome[T]], Generic[T]):
             self._busy = False
 
     async def _advance(self) -> bool:
-        # Between windows the loop is let go, though there was nothing to wait for.
+        # Other tasks run between windows, even if there is nothing to wait for.
         await anyio.lowlevel.checkpoint()
         self._check_open()
         if self._retired:
             return False
-        if self.pipeline is None:
+        if self._pipeline is None:
             work = self._work
             assert work is not None
             await work.prepare()
             self._check_open()
-            self.pipeline = self._open_pipeline(work.answer)
-        await self._fill(self.pipeline)
+            self._pipeline = self._open_pipeline(work.reply_size)
+        await self._fill(self._pipeline)
         self._check_open()
         if not self._started:
             self._finish()
@@ -181,7 +186,7 @@ class BulkOperation(Items[Outcome[T]], Generic[T]):
         return True
 
     async def _fill(self, pipeline: Pipeline) -> None:
-        """Have as many windows under way as may be, of what items there are."""
+        """Start as many windows as may be under way, as long as there are items."""
         offered = False
 
         def offer(items: list[T]) -> bool:
@@ -196,7 +201,7 @@ class BulkOperation(Items[Outcome[T]], Generic[T]):
         while len(self._started) < self._depth and not self._exhausted and not offered:
             try:
                 items = await source.take(pipeline.window, offer)
-            except Exception as error:  # told in its place
+            except Exception as error:  # raised behind the outcomes of the items before
                 self._error, self._exhausted = error, True
                 return
             if items:
@@ -205,41 +210,44 @@ class BulkOperation(Items[Outcome[T]], Generic[T]):
                 self._exhausted = True
 
     def _start(self, pipeline: Pipeline, items: list[T]) -> None:
-        self._check_open()  # by another task, while items were waited for
+        self._check_open()  # another task may have closed it while this one waited
         assert self._work is not None
         self._started.append(self._work.start(pipeline, items, self._stop_on_error))
 
     def _check_open(self) -> None:
         if self._closed:
-            raise anyio.ClosedResourceError("the bulk is closed")
+            raise anyio.ClosedResourceError("the bulk operation is closed")
 
     async def aclose(self) -> None:
-        """End it: nothing more is sent. Idempotent; another task may call it."""
+        """Send nothing more, and close. Idempotent; another task may call it."""
         self.close()
         await anyio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
+        """Close as :meth:`aclose` does, without a checkpoint.
+
+        Call it in the event loop's thread.
+        """
         self._used = True
         self.shut()
 
     def shut(self) -> None:
-        """Close it with its connection, or when it is dropped: nobody may have used it."""
+        """Close with the connection, or when the object is dropped: it may be unused."""
         self._closed = True
         self._started.clear()
         self._pending.clear()
         self._finish()
 
     def _finish(self) -> None:
-        if self.pipeline is not None:
-            self.pipeline.close()
+        if self._pipeline is not None:
+            self._pipeline.close()
         if not self._retired:
             self._retired = True
-            self._source = self._work = None  # which may hold much
+            self._source = self._work = None  # they may hold much memory
             self._on_close(self)
 
     def __del__(self) -> None:
-        if self.__dict__.get("_used") is False:  # an interrupt may have cut its making short
+        if self.__dict__.get("_used") is False:  # an interrupt may have ended the constructor
             warnings.warn(
                 "a bulk operation was never awaited or iterated over: nothing was sent; use "
                 "`await` or `async for`",

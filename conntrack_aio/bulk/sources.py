@@ -1,4 +1,4 @@
-"""Where the items of a bulk come from: iterables of either kind, and what comes in lists."""
+"""Where a bulk operation takes its items from: iterables, async iterables, and lists of items."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from typing import Any, Generic, Protocol, TypeVar
 T = TypeVar("T")
 
 Offer = Callable[[list[T]], bool]
-"""Takes items that would have to wait else, and says whether there is something to see to."""
+"""Accepts items that would otherwise wait, and returns whether outcomes are due."""
 
 
-class Source(Protocol[T]):
-    """Where items come from."""
+class ItemSource(Protocol[T]):
+    """A source of items."""
 
     async def take(self, limit: int, offer: Offer[T], /) -> list[T]:
-        """Up to so many further items; none at the end.
+        """Return up to ``limit`` further items, and an empty list at the end.
 
-        Before it waits for an item it offers those that it has. Where they are accepted, it
-        returns none as soon as there is the next. Raises what the iterable does, after having
-        returned what came before. Cancelled, it may be called again.
+        Before it waits for an item, it offers the items that it has. If they are accepted, it
+        returns an empty list as soon as the next item is there. It raises what the iterable raises,
+        after it has returned the items before. After a cancellation it may be called again.
         """
         ...
 
 
 class FromIterable(Generic[T]):
-    """The items of an iterable, which is never waited for."""
+    """The items of an iterable, for which nothing waits."""
 
     def __init__(self, items: Iterable[T]) -> None:
         self._iterator = iter(items)
@@ -75,8 +75,8 @@ class FromAsyncIterable(Generic[T]):
 
         try:
             while len(self._taken) < limit and not accepted:
-                # In two statements: while it waits, the list may become another.
-                item = await _Watched(anext(self._iterator), wait)
+                # Two statements, because the list may be replaced while this waits.
+                item = await _NotifyingAwaitable(anext(self._iterator), wait)
                 self._taken.append(item)
         except StopAsyncIteration:
             accepted = False
@@ -92,7 +92,7 @@ class FromAsyncIterable(Generic[T]):
 
 
 class FromLists(Generic[T]):
-    """Items that come in lists."""
+    """The items of an async iterable of lists."""
 
     def __init__(self, lists: AsyncIterable[list[T]]) -> None:
         self._lists = aiter(lists)
@@ -106,8 +106,8 @@ class FromLists(Generic[T]):
         return taken
 
 
-class _Watched(Generic[T]):
-    """Awaits something, and calls ``waits`` before it does, unless that is there at once."""
+class _NotifyingAwaitable(Generic[T]):
+    """Awaits an object, and calls ``waits`` first if the object is not ready at once."""
 
     def __init__(self, awaitable: Awaitable[T], waits: Callable[[], None]) -> None:
         self._awaitable = awaitable

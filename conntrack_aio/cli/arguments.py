@@ -10,7 +10,7 @@ from typing import Final
 from .. import __version__
 from ..errors import MatchError
 from ..filters.match import Match
-from ..model.events import EventType
+from ..model.enums import EventType
 from ..netlink.namespaces import NetNS
 
 _MATCH: Final = (

@@ -12,7 +12,8 @@ from ..connecting import connect
 from ..connection import Connection
 from ..errors import ConntrackError, DecodeError, EventsLost
 from ..filters.match import Match
-from ..model.events import EventType, FlowEvent
+from ..model.enums import EventType
+from ..model.events import FlowEvent
 from ..streams.events import EventStream
 from .arguments import parse
 from .failures import complain, guarded

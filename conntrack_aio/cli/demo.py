@@ -16,11 +16,12 @@ import anyio.to_thread
 from ..connecting import connect
 from ..connection import Connection
 from ..errors import EventsLost
-from ..model.events import EventType, FlowEvent
+from ..model.enums import EventType
+from ..model.events import FlowEvent
 from ..model.protocols import PROTOCOL_NAMES
+from ..proc_sys import CONNTRACK, set_sysctl
 from ..sandbox import namespace, rules, traffic
 from ..streams.events import EventStream
-from ..sysctls import CONNTRACK, set_sysctl
 from .failures import complain, guarded
 from .output import interrupting_writes, write_line
 from .render import Render, renderer

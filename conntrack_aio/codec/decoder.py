@@ -13,7 +13,7 @@ from ..netlink import messages, nfnetlink
 from ..netlink.attributes import Buffer
 from ..netlink.messages import HEADER_SIZE, Message
 from ..uapi.netlink import NLM_F
-from .layouts import Head, Layout, Unfit, compile_layout
+from .layouts import HeaderField, Layout, LayoutMismatch, compile_layout
 from .reference import decode_surveyed
 from .scalars import scalar_of
 from .skeleton import Survey, survey
@@ -47,8 +47,8 @@ a layout for 64 KiB of attributes would take a fifth of a second to compile, and
 _RUN: Final = 32
 """So many messages alike are compared together."""
 
-_PORT: Final = Head(12, scalar_of(HOST_U32))
-_RESOURCE: Final = Head(18, scalar_of(U16))
+_PORT: Final = HeaderField(12, scalar_of(HOST_U32))
+_RESOURCE: Final = HeaderField(18, scalar_of(U16))
 _INTERRUPTED: Final = int(NLM_F.DUMP_INTR)
 _PAYLOAD: Final = HEADER_SIZE + nfnetlink.SIZE
 
@@ -112,7 +112,7 @@ class Datagram:
         rows = layout.struct.iter_unpack(memoryview(self.data)[offset:stop])
         try:
             layout.build(rows, items.append)
-        except Unfit:
+        except LayoutMismatch:
             self.alike_until = 0  # those before it are read
         return (len(items) - already) * layout.step
 
@@ -149,8 +149,10 @@ class Decoder(Generic[T]):
         self._kind = kind
         self._port = port
         self._resource = resource
-        self._heads = {
-            name: head for name, head in ((port, _PORT), (resource, _RESOURCE)) if name is not None
+        self._header_fields = {
+            name: field
+            for name, field in ((port, _PORT), (resource, _RESOURCE))
+            if name is not None
         }
         self._layouts: dict[bytes, list[Layout]] = {}
         """By the first eight bytes of a header: length, type and flags."""
@@ -203,7 +205,7 @@ class Decoder(Generic[T]):
                         break
                     try:
                         layout.build((layout.struct.unpack_from(buffer, offset),), add)
-                    except Unfit:
+                    except LayoutMismatch:
                         continue
                     offset += layout.step
                     break
@@ -227,7 +229,7 @@ class Decoder(Generic[T]):
             if known and layout.size <= len(data):
                 try:
                     layout.build((layout.struct.unpack_from(data),), items.append)
-                except Unfit:
+                except LayoutMismatch:
                     continue
                 return items[0]
         return self._read(data, 0, messages.at(data, 0, len(data)))
@@ -249,7 +251,7 @@ class Decoder(Generic[T]):
         plain = self._kind(header.type, header.flags)
         assert plain is not None
         surveyed = survey(self._cls, message, _PAYLOAD, len(message))
-        layout = compile_layout(surveyed, message, plain, self._heads)
+        layout = compile_layout(surveyed, message, plain, self._header_fields)
         self._compiled += 1
         if layout is None:
             return

@@ -1,9 +1,8 @@
-"""Layouts: a reader compiled for one skeleton.
+"""Layouts: compiled readers, each for the messages of one skeleton.
 
-Of a message whose skeleton is known, the masked bytes are compared with those that make the
-skeleton what it is; if they are the same, one :class:`struct.Struct` takes all its values out, and
-a function generated for them makes the objects. Whether it is this or the reference that reads a
-message makes no difference but for the time.
+A message has a known skeleton when its masked bytes equal those of the message that the layout was
+compiled from. Then one :class:`struct.Struct` unpacks all raw values, and a generated function
+makes the objects. The result is the same as that of the reference decoder, only faster.
 """
 
 from __future__ import annotations
@@ -11,27 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from struct import Struct
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import attrs
 
 from ..errors import DecodeError
-from ..generated import compile_function
+from ..function_builder import BoundedMemo, Expression, FunctionBuilder
 from ..model.declare import UnknownAttribute, is_shared
 from .reference import decode_surveyed, items_of
-from .scalars import Memo, Scalar
+from .scalars import Scalar
 from .schema import Schema
 from .skeleton import Found, Kept, Skeleton, Survey, survey
 
-MOST_BYTES: Final = 1 << 16
-"""Of a datagram."""
+_LARGEST_DATAGRAM: Final = 1 << 16
+"""Bytes of a datagram whose messages are compared at once."""
 
-_BLOBS: Final = 1 << 10
-"""Shared objects of one class that are remembered."""
+_SHARED_OBJECTS: Final = 1 << 10
+"""Limit of the memo of each shared class."""
 
 
-class Unfit(Exception):
-    """The message has this skeleton, but a part of it that the layout takes as a whole is new."""
+class LayoutMismatch(Exception):
+    """A message has the layout's skeleton, but only the reference can read one of its nests."""
 
 
 @attrs.define(eq=False)
@@ -39,97 +38,108 @@ class Layout:
     """A compiled reader."""
 
     head: bytes
-    """The header's length, type and flags, which are for the caller to compare."""
+    """The header's length, type and flags. The caller compares them."""
     size: int
     step: int
-    """The size with the padding behind it."""
+    """The size with the padding that follows."""
     mask: int
     template: int
-    """What the message is, masked, as a little-endian number."""
+    """The masked message, as a little-endian number."""
     struct: Struct
-    """Takes the raw values out of a message."""
-    build: Callable[[Iterable[tuple[object, ...]], Callable[[Any], None]], None]
-    """Make the objects of raw values, and pass each on. Raises :exc:`Unfit` at one it can't."""
-    _columns: list[Column] | None = None
+    """Unpacks the raw values of a message."""
+    build: Callable[[Iterable[tuple[object, ...]], Callable[..., None]], None]
+    """Make an object of each tuple of raw values, and pass it to the second argument. Raises
+    :exc:`LayoutMismatch` at the first message that only the reference can read."""
+    _fixed: list[_FixedNumber] | None = None
 
     def run(self, buffer: bytes, offset: int, seq: bytes | None) -> int:
-        """How many messages from here on have this skeleton and sequence number, all told.
+        """Count the consecutive messages from ``offset`` on that have this skeleton.
 
-        Compared column by column, for a third of what it takes one by one, if they are many.
+        Many messages are compared number by number, in a third of the time that comparing one
+        message after the other takes.
+
+        :param seq: the sequence number that the messages must have, as in the header.
         """
-        count = min((len(buffer) - offset) // self.step, MOST_BYTES // self.step)
-        if self._columns is None:
-            self._columns = self._make_columns()
+        most = _LARGEST_DATAGRAM // self.step
+        count = min((len(buffer) - offset) // self.step, most)
+        if self._fixed is None:
+            self._fixed = self._make_fixed(most)
         view = memoryview(buffer)[offset : offset + count * self.step]
-        for column in self._columns:
-            count = column.same(view, count)
+        for number in self._fixed:
+            count = number.count_equal(view, count)
         if seq is not None:
-            count = Column("I", 8, self.step, seq, MOST_BYTES // self.step).same(view, count)
+            count = _FixedNumber("I", 8, self.step, seq, most).count_equal(view, count)
         return count
 
-    def _make_columns(self) -> list[Column]:
+    def _make_fixed(self, most: int) -> list[_FixedNumber]:
         mask = b"\xff" * 8 + self.mask.to_bytes(self.step, "little")[8:]
         template = self.head + self.template.to_bytes(self.step, "little")[8:]
-        most = MOST_BYTES // self.step
-        columns: list[Column] = []
+        fixed: list[_FixedNumber] = []
         for at in range(0, self.step, 4):
             if mask[at : at + 4] == b"\xff\xff\xff\xff":
-                columns.append(Column("I", at, self.step, template[at : at + 4], most))
+                fixed.append(_FixedNumber("I", at, self.step, template[at : at + 4], most))
             else:
-                columns += [
-                    Column("B", byte, self.step, template[byte : byte + 1], most)
+                fixed += [
+                    _FixedNumber("B", byte, self.step, template[byte : byte + 1], most)
                     for byte in range(at, at + 4)
                     if mask[byte]
                 ]
-        return columns
+        return fixed
 
 
-class Column:
-    """A number that stands at the same place of many messages."""
+class _FixedNumber:
+    """A word or byte that is the same, at the same offset, in every message of a skeleton."""
 
     def __init__(
-        self, code: Literal["I", "B"], at: int, step: int, number: bytes, most: int
+        self, format: Literal["I", "B"], offset: int, step: int, number: bytes, most: int
     ) -> None:
-        self._code: Literal["I", "B"] = code
-        self._at = at // len(number)
+        self._format: Literal["I", "B"] = format
+        self._offset = offset // len(number)
         self._step = step // len(number)
         self._number = number
-        self._expected = memoryview(number * most).cast(code)
+        self._expected = memoryview(number * most).cast(format)
 
-    def same(self, messages: memoryview, count: int) -> int:
-        """Of the first ``count`` messages, how many have it before one that has another."""
-        found = messages.cast(self._code)[self._at : count * self._step : self._step]
+    def count_equal(self, messages: memoryview, count: int) -> int:
+        """Return how many of the first ``count`` messages have the number, up to the first other.
+
+        The messages must be consecutive, each of the same size.
+        """
+        found = messages.cast(self._format)[self._offset : count * self._step : self._step]
         if found == self._expected[:count]:
             return count
-        (number,) = memoryview(self._number).cast(self._code)
+        (number,) = memoryview(self._number).cast(self._format)
         return next(i for i, other in enumerate(found) if other != number)
 
 
-class Head(NamedTuple):
-    """A field whose value stands in the message's headers, ``offset`` bytes from its start."""
+class HeaderField(NamedTuple):
+    """A field whose value is in the message's headers, ``offset`` bytes from its start."""
 
     offset: int
     scalar: Scalar
 
 
 def compile_layout(
-    surveyed: Survey, message: bytes, plain: Mapping[str, object], heads: Mapping[str, Head]
+    surveyed: Survey,
+    message: bytes,
+    plain: Mapping[str, object],
+    header_fields: Mapping[str, HeaderField],
 ) -> Layout | None:
-    """A reader for messages like this one, which was surveyed from its start, headers and all.
+    """Compile a reader for messages like this one.
 
-    ``plain`` are the values of fields that no attribute holds, ``heads`` those that the headers
-    hold. ``None`` if each such message has to be looked at: shared objects that keep unknown
-    attributes for their owner.
+    :param surveyed: the survey of the message, with offsets from its first header on.
+    :param plain: the values of fields that are the same for all such messages.
+    :param header_fields: the fields whose values are in the headers.
+    :returns: ``None`` when only the reference can read such messages: unknown attributes inside a
+        shared object are kept by the object's owner.
     """
-    code = _Code()
-    try:
-        made = code.message(surveyed, plain, heads)
-    except DecodeError:
+    writer = _LayoutWriter()
+    writer.write(surveyed, plain, header_fields)
+    if any(start <= kept.start < end for kept in surveyed.kept for start, end in writer.shared):
         return None
     mask = bytearray(len(message))
     for start, end in surveyed.fixed:
         mask[start:end] = b"\xff" * (end - start)
-    for start, end in code.blobs:
+    for start, end in writer.shared:
         mask[start:end] = bytes(end - start)
     number = int.from_bytes(mask, "little")
     return Layout(
@@ -138,136 +148,138 @@ def compile_layout(
         (len(message) + 3) & ~3,
         number,
         number & int.from_bytes(message, "little"),
-        Struct(code.format(len(message))),
-        code.function(made),
+        Struct(writer.format(len(message))),
+        writer.build(),
     )
 
 
-class _Code:
-    """The source of a function that makes an object of raw values."""
+class _RawValue(NamedTuple):
+    """What :mod:`struct` unpacks for one value, and the variable that it goes into."""
+
+    format: str
+    size: int
+    variable: Expression
+
+
+class _LayoutWriter:
+    """Writes the function that makes objects of raw values."""
 
     def __init__(self) -> None:
-        self.blobs: list[tuple[int, int]] = []
-        """From where to where stands what is taken as a whole."""
-        self._lines: list[str] = []
-        self._raw: dict[int, tuple[str, int]] = {}
-        """By where they start: what struct calls them, and their size."""
-        self._names: dict[str, object] = {"new": object.__new__, "number": int.from_bytes}
+        self.shared: list[tuple[int, int]] = []
+        """The start and end of each nest that is looked up as a whole, by its bytes."""
+        self._raw: dict[int, _RawValue] = {}
+        """The raw values, by their offsets."""
+        self._builder = FunctionBuilder("build", "layout")
 
-    # -- what it is made of -----------------------------------------------------------------
+    def write(
+        self,
+        surveyed: Survey,
+        plain: Mapping[str, object],
+        header_fields: Mapping[str, HeaderField],
+    ) -> None:
+        """Write the whole function."""
+        builder, skeleton = self._builder, surveyed.skeleton
+        rows, add = builder.parameter("rows"), builder.parameter("add")
+        raw: list[Expression] = []
+        with builder.block("for ({raw}) in {rows}", raw=raw, rows=rows):
+            values = dict(plain)
+            for name, field in header_fields.items():
+                values[name] = self._scalar(field.scalar, field.offset, field.scalar.size or 0)
+            kept = [self._unknown(each) for each in surveyed.kept]
+            unknown = builder.let("unknown", "({kept})", kept=kept)
+            made = self._object(skeleton.schema, skeleton, 0, values, unknown)
+            builder.line("{add}({made})", add=add, made=made)
+            raw += [each.variable for _, each in sorted(self._raw.items())]
 
-    def message(
-        self, surveyed: Survey, plain: Mapping[str, object], heads: Mapping[str, Head]
-    ) -> str:
-        skeleton = surveyed.skeleton
-        expressions = {name: self._constant(value) for name, value in plain.items()}
-        for name, head in heads.items():
-            expressions[name] = self._scalar(head.scalar, head.offset, head.scalar.size or 0)
-        made = self._object(skeleton.schema, skeleton, 0, expressions, "unknown")
-        unknown = "".join([f"{self._kept(each)}, " for each in surveyed.kept])
-        self._lines.insert(0, f"unknown = ({unknown})")
-        return made
+    def build(self) -> Callable[..., None]:
+        return self._builder.build()
+
+    def format(self, end: int) -> str:
+        """Return the struct format of a message with this end, which skips all but raw values."""
+        parts, at = ["!"], 0
+        for start, raw in sorted(self._raw.items()):
+            parts += [f"{start - at}x", raw.format]
+            at = start + raw.size
+        return "".join([*parts, f"{end - at}x"])
 
     def _object(
         self,
         schema: Schema[object],
         skeleton: Skeleton,
         offset: int,
-        plain: Mapping[str, str],
-        unknown: str,
-    ) -> str:
-        """Write what makes the object whose slots begin at ``offset``; its variable."""
-        told = dict(plain)
+        plain: Mapping[str, object],
+        unknown: Expression,
+    ) -> Expression:
+        """Write what makes an object, and return its variable.
+
+        :param offset: the first of the object's slots among the skeleton's.
+        :param plain: the values of fields without attributes.
+        :param unknown: the unknown attributes, if the object keeps them.
+        """
+        builder = self._builder
+        values = dict(plain)
         for field in schema.fields:
-            told[field.name] = self._value(skeleton.values[offset + field.slot])
+            values[field.name] = self._value(skeleton.values[offset + field.slot])
         for sequence in schema.sequences:
             items = [self._value(found) for found in items_of(sequence, skeleton, offset)]
-            told[sequence.name] = f"({''.join([f'{item}, ' for item in items])})"
+            values[sequence.name] = builder.expression("({items})", items=items)
         for inline in schema.inlines:
             at = offset + inline.offset
-            told[inline.name] = self._object(inline.schema, skeleton, at, {}, unknown)
+            values[inline.name] = self._object(inline.schema, skeleton, at, {}, unknown)
         if schema.keeps_unknown:
-            told["unknown"] = unknown
-        name = f"o{len(self._lines)}"
-        self._lines.append(f"{name} = new({self._constant(schema.cls)})")
-        for field in attrs.fields(schema.cls):  # type: ignore[arg-type]
-            value = told.get(field.name) or self._constant(field.default)
-            self._lines.append(f"{name}.{field.name} = {value}")
-        return name
+            values["unknown"] = unknown
+        made = builder.local(schema.cls.__name__.lower())
+        self._new(made, schema.cls)
+        for attribute in attrs.fields(schema.cls):  # type: ignore[arg-type]
+            builder.set(made, attribute.name, values.get(attribute.name, attribute.default))
+        return made
 
-    def _value(self, found: Found | None) -> str:
+    def _value(self, found: Found | None) -> Expression:
+        builder = self._builder
         if found is None:
-            return "None"
+            return builder.bind(None)
         size = found.end - found.start
         if found.inside is None:
             assert found.leaf.scalar is not None
             return self._scalar(found.leaf.scalar, found.start, size)
         schema = found.inside.schema
         if is_shared(schema.cls):
-            self.blobs.append((found.start, found.end))
-            blob = self._take(found.start, f"{size}s", size)
-            return f"{self._constant(_blobs_of(schema))}[{blob}]"
-        return self._object(schema, found.inside, 0, {}, "()")
+            self.shared.append((found.start, found.end))
+            objects, raw = _shared_objects(schema), self._unpack(found.start, size)
+            return builder.expression("{objects}[{raw}]", objects=objects, raw=raw)
+        return self._object(schema, found.inside, 0, {}, builder.expression("()"))
 
-    def _scalar(self, scalar: Scalar, start: int, size: int) -> str:
-        raw = self._take(start, scalar.code or f"{size}s", size)
-        if scalar.memo is None:
-            # A port each of its own would be a fifth of a flow's memory.
-            return f"{self._constant(_small_numbers())}[{raw}]" if scalar.code == "H" else raw
-        memo = self._constant(scalar.memo)
-        if scalar.parts is None:
-            return f"{memo}[{raw}]"
-        name = f"v{start}"
-        self._lines += [
-            f"{name} = {memo}.get({raw})",
-            f"if {name} is None:",
-            f"    if len({memo}) >= {scalar.memo.limit}: {memo}.clear()",
-            f"    {name} = new({self._constant(scalar.types[0])})",
-            *[
-                f"    {name}.{part} = {source.replace('raw', raw)}"
-                for part, source in scalar.parts.items()
-            ],
-            f"    {memo}[{raw}] = {name}",
-        ]
-        return name
+    def _scalar(self, scalar: Scalar, start: int, size: int) -> Expression:
+        builder, memo = self._builder, scalar.memo
+        raw = self._unpack(start, size, scalar.code)
+        if memo is None and scalar.code == "H":
+            # Without this, each port would be an object of its own: a fifth of a flow's memory.
+            numbers = builder.bind(_small_numbers(), "numbers")
+            return builder.expression("{numbers}[{raw}]", numbers=numbers, raw=raw)
+        if memo is None:
+            return raw
+        if scalar.attributes is None:
+            return builder.expression("{memo}[{raw}]", memo=memo, raw=raw)
+        value = builder.let("value", "{found}", found=builder.find(memo, raw))
+        with builder.block("if {value} is None", value=value):
+            self._new(value, scalar.types[0])
+            for name, attribute in scalar.attributes(builder, raw).items():
+                builder.set(value, name, attribute)
+            builder.store(memo, raw, value)
+        return value
 
-    def _kept(self, kept: Kept) -> str:
-        if any(start <= kept.start < end for start, end in self.blobs):
-            raise DecodeError("a shared object that is not whole")
-        size = kept.end - kept.start
-        raw = self._take(kept.start, f"{size}s", size)
-        path, nested = self._constant(kept.path), self._constant(kept.nested)
-        return f"{self._constant(UnknownAttribute)}({path}, {raw}, {nested})"
+    def _unknown(self, kept: Kept) -> Expression:
+        raw = self._unpack(kept.start, kept.end - kept.start)
+        return self._builder.call(UnknownAttribute, kept.path, raw, kept.nested)
 
-    # -- the parts of the source ------------------------------------------------------------
+    def _unpack(self, start: int, size: int, format: str | None = None) -> Expression:
+        """Return the raw value at an offset; without a format, its bytes."""
+        variable = self._builder.local("raw")
+        self._raw[start] = _RawValue(format or f"{size}s", size, variable)
+        return variable
 
-    def _take(self, start: int, code: str, size: int) -> str:
-        self._raw[start] = code, size
-        return f"r{start}"
-
-    def _constant(self, value: object) -> str:
-        if value is None:
-            return "None"
-        for name, known in self._names.items():
-            if known is value:
-                return name
-        name = f"c{len(self._names)}"
-        self._names[name] = value
-        return name
-
-    def format(self, end: int) -> str:
-        parts, at = ["!"], 0
-        for start, (code, size) in sorted(self._raw.items()):
-            parts += [f"{start - at}x", code]
-            at = start + size
-        return "".join([*parts, f"{end - at}x"])
-
-    def function(self, made: str) -> Callable[..., None]:
-        names = "".join([f"r{start}, " for start in sorted(self._raw)])
-        body = "\n        ".join([*self._lines, f"add({made})"])
-        # Only names of our own and positions are in it: nothing of the message's bytes.
-        source = f"def build(rows, add):\n    for ({names}) in rows:\n        {body}\n"
-        return compile_function("build", source, self._names, "layout")
+    def _new(self, variable: Expression, cls: type[object]) -> None:
+        self._builder.line("{made} = {new}({cls})", made=variable, new=object.__new__, cls=cls)
 
 
 @cache
@@ -276,16 +288,16 @@ def _small_numbers() -> list[int]:
 
 
 @cache
-def _blobs_of(schema: Schema[object]) -> Memo:
-    """The objects of a shared class, by the bytes of their nest, whatever skeleton that has."""
+def _shared_objects(schema: Schema[object]) -> BoundedMemo:
+    """Return the memo of a shared class: its objects by the bytes of their nest."""
 
-    def read(blob: bytes) -> object:
+    def read(nest: bytes) -> object:
         try:
-            surveyed = survey(schema.cls, blob, 0, len(blob))
+            surveyed = survey(schema.cls, nest, 0, len(nest))
             if surveyed.kept:
-                raise Unfit
-            return decode_surveyed(surveyed, blob, {})
+                raise LayoutMismatch
+            return decode_surveyed(surveyed, nest, {})
         except DecodeError:
-            raise Unfit from None
+            raise LayoutMismatch from None
 
-    return Memo(read, _BLOBS)
+    return BoundedMemo(_SHARED_OBJECTS, read)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from ..errors import DecodeError
-from ..model.events import EventType, FlowEvent
+from ..model.enums import EventType
+from ..model.events import FlowEvent
 from ..model.expectations import Expectation, ExpectEvent
 from ..model.flow import Flow
 from ..model.helpers import UserspaceHelper

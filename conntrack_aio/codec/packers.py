@@ -1,14 +1,14 @@
-"""Packers: requests written by code compiled for their shape.
+"""Packers: compiled functions that write requests, each for the requests of one shape.
 
-The shape of a request is which of its values are there and of which types, and the few values that
-say what others mean. The first request of a shape is made by the reference, which checks it and
-knows all the rules; where its values stand in it, a survey tells. From that a function is
-generated that looks whether an object has the very same shape, and then packs its values with one
-:class:`struct.Struct`. Whatever is not just so (a value out of range, a type of another class)
-goes to the reference again, which raises what there is to raise.
+The shape of a request is which of its values are present and of which types, and the few values
+that decide what other attributes mean. The reference writes the first request of a shape: it
+checks the values and knows all the rules. A survey finds where each value stands in that request.
+Then a function is generated that checks whether an object has the same shape, and packs its values
+with one :class:`struct.Struct`. A request that the function can't write (a value is out of range, a
+type differs) goes to the reference, which raises the error if there is one.
 
-So what a shape stands for must not depend on anything else: a rule that compares values is none
-that a packer knows.
+So the bytes of a request must depend on nothing but its shape and its values, one by one: a packer
+can't apply a rule that compares values.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import sys
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import attrs
 
-from ..generated import compile_function
+from ..function_builder import BoundedMemo, Expression, FunctionBuilder
 from ..model.declare import Bitmap, Integer, Wire, is_message, normalizers_of
 from ..model.flow import Flow
 from ..netlink.attributes import HEADER
@@ -34,64 +34,68 @@ from .schema import Leaf, Schema, schema_of
 from .skeleton import Found, Skeleton, survey
 
 SHAPES: Final = 16
-"""Packers that are kept for one hint, the last used ones first."""
+"""Packers that are kept for one hint. The least recently used one is dropped."""
 
 FREE: Final = 64
-"""Shapes that are compiled at once. After so many, each further one has to wait until as many
-requests went to the reference: variety for its own sake must not have us compile all day."""
+"""Shapes that are compiled at once. Each further shape is compiled only after as many requests
+went to the reference: otherwise ever new shapes would cost more to compile than to write."""
 
 _REMEMBERED: Final = 1 << 10
-"""Values of one part that are remembered."""
+"""Limit of the memo of each computed value."""
 
 _SEQ: Final = 8
+"""Where the sequence number stands in a message."""
 _BODY: Final = HEADER_SIZE + SIZE
 
 Pack = Callable[..., bytes | None]
 
 
-class Part(NamedTuple):
-    """A value of a request, and the attribute that it goes into."""
+class RequestValue(NamedTuple):
+    """A value that a request depends on, and the attribute that it is written to."""
 
-    source: str
-    """The expression that has it, of the arguments' names."""
+    path: str
+    """Where the arguments have it, such as ``flow.orig``."""
     value: object
-    """In the request at hand."""
+    """What it is in the request at hand."""
     cls: type
-    """The class that declares the attribute,"""
+    """The class that declares the attribute."""
     field: str
-    """and its field."""
-    changed: bool = False
-    """Whether it is written otherwise than it is declared: then what became of it is remembered."""
+    """The field of that class."""
+    computed: bool = False
+    """Whether the attribute is computed from the value, by rules that the reference knows."""
 
 
-class Unfit(Exception):
-    """It does not stand where it is expected."""
+class UnsupportedShape(Exception):
+    """No packer can be compiled for the request."""
 
 
 class Packers:
-    """The packers of one kind of request, made of these ``arguments``.
-
-    ``make`` is the reference: the whole message, numbered 0. It raises :exc:`EncodeError`.
-    ``parts`` names the values that a request depends on, all of them.
-    """
+    """The packers of one kind of request."""
 
     def __init__(
         self,
-        arguments: str,
+        arguments: tuple[str, ...],
         make: Callable[..., bytes],
-        parts: Callable[..., Sequence[Part]],
+        values: Callable[..., Sequence[RequestValue]],
     ) -> None:
+        """Create an empty set of packers.
+
+        :param arguments: the names of the arguments that a request is made of.
+        :param make: the reference. It returns the whole message with sequence number 0, and
+            raises :exc:`EncodeError`.
+        :param values: returns every value that a request depends on.
+        """
         self.compiled = 0
         self._arguments = arguments
         self._make = make
-        self._parts = parts
+        self._values = values
         self._credit = FREE
         self._packers: dict[Hashable, list[Pack]] = {}
 
     def pack(self, hint: Hashable, seq: int, *arguments: object) -> bytes:
-        """The message of these arguments. Raises what the reference raises.
+        """Return the message for these arguments. Raises what the reference raises.
 
-        ``hint`` is a cheap part of the shape: packers are looked for by it.
+        :param hint: a part of the shape that is cheap to find; packers are looked up by it.
         """
         try:
             packers = self._packers.get(hint, [])
@@ -99,11 +103,11 @@ class Packers:
                 packed = packer(seq, *arguments)
                 if packed is not None:
                     if index:
-                        # What was just met will be met again.
+                        # The next request probably has the same shape.
                         self._packers[hint] = [packer, *packers[:index], *packers[index + 1 :]]
                     return packed
         except Exception:
-            pass  # the reference says what is wrong with it, or nothing is
+            pass  # the reference raises the right error, or writes the request
         data = self._make(*arguments)
         self._learn(hint, data, arguments)
         return data[:_SEQ] + seq.to_bytes(4, sys.byteorder) + data[_SEQ + 4 :]
@@ -116,203 +120,232 @@ class Packers:
             self._credit = 0
         self.compiled += 1
         try:
-            code = _Code(self._arguments, self._make, data)
-            packer = code.compile(arguments, self._parts(*arguments))
+            writer = _PackerWriter(self._arguments, self._make, data)
+            packer = writer.compile(arguments, self._values(*arguments))
             if packer(0, *arguments) != data:
                 return
         except Exception:
-            return  # whatever it is, the reference can do it
+            return  # the reference writes such requests
         self._packers[hint] = [packer, *self._packers.get(hint, [])[: SHAPES - 1]]
 
 
-class _Code:
-    """The source of a packer for requests like this one."""
+_Path = tuple[str, ...]
+"""An argument, and the fields that lead from it to an object. Each has a variable of its own."""
 
-    def __init__(self, arguments: str, make: Callable[..., bytes], data: bytes) -> None:
-        self._arguments = arguments
+
+class _PackedValue(NamedTuple):
+    """What :mod:`struct` packs at one place of the message."""
+
+    format: str
+    size: int
+    value: Expression
+
+
+class _PackerWriter:
+    """Writes a packer for requests like this one."""
+
+    def __init__(self, arguments: tuple[str, ...], make: Callable[..., bytes], data: bytes) -> None:
         self._make = make
         self._data = data
-        self._names: dict[str, Any] = {"htonl": socket.htonl}
-        self._levels: dict[int, _Guards] = {}
-        self._depths: dict[str, int] = {}
-        self._learned: list[str] = []
-        self._fields: dict[int, tuple[int, str, str]] = {_SEQ: (4, "I", "htonl(seq)")}
-        """By where they start: their size, what struct calls them, and their source."""
         self._skeletons: dict[type, Skeleton] = {}
+        builder = self._builder = FunctionBuilder("packer", "packer")
+        seq = builder.parameter("seq")
+        self._arguments = {name: builder.parameter(name) for name in arguments}
+        self._variables: dict[_Path, Expression] = {
+            (name,): argument for name, argument in self._arguments.items()
+        }
+        self._packed = {_SEQ: _PackedValue("I", 4, builder.call(socket.htonl, seq))}
+        """What is packed, by its offset."""
+        self._guards: dict[int, _Guards] = {}
+        """The conditions on objects, by the lengths of their paths."""
+        self._guarded: set[_Path] = set()
+        self._computed: list[tuple[Expression, Expression]] = []
+        """The variables that hold computed bytes, and how they are looked up."""
 
-    def compile(self, arguments: Sequence[object], parts: Sequence[Part]) -> Pack:
-        """Raises :exc:`Unfit`, and :exc:`DecodeError` where the message can't be surveyed."""
-        for name, value in zip(self._arguments.split(", "), arguments, strict=True):
-            self._check(name, value)
-        for part in parts:
-            self._part(part)
-        format, values = self._layout()
-        self._names["pack"] = struct.Struct(format).pack
-        body: list[str] = []
-        for _, guards in sorted(self._levels.items()):
-            body += guards.source(self._constant)
-        body += [*self._learned, f"return pack({', '.join(values)})"]
-        # Only names of our own and of fields are in it: nothing of any value.
-        source = f"def packer(seq, {self._arguments}):\n    " + "\n    ".join(body) + "\n"
-        return compile_function("packer", source, self._names, "packer")
+    def compile(self, arguments: Sequence[object], values: Sequence[RequestValue]) -> Pack:
+        """Return the packer.
+
+        :raises UnsupportedShape: when a packer can't write such requests.
+        :raises DecodeError: when the message can't be surveyed.
+        """
+        builder = self._builder
+        for name, argument in zip(self._arguments, arguments, strict=True):
+            self._guard((name,), argument)
+        for value in values:
+            self._request_value(value)
+        format, packed = self._format()
+        for _, guards in sorted(self._guards.items()):
+            guards.write(builder)
+        for variable, lookup in self._computed:
+            builder.line("{variable} = {lookup}", variable=variable, lookup=lookup)
+            with builder.block("if {variable} is None", variable=variable):
+                builder.line("return None")
+        builder.line("return {packed}", packed=builder.call(struct.Struct(format).pack, *packed))
+        return builder.build()
 
     # -- values -----------------------------------------------------------------------------
 
-    def _part(self, part: Part) -> None:
+    def _request_value(self, part: RequestValue) -> None:
         skeleton = self._skeletons.get(part.cls)
         if skeleton is None:
             skeleton = survey(part.cls, self._data, _BODY, len(self._data)).skeleton
             self._skeletons[part.cls] = skeleton
         field = next(each for each in skeleton.schema.fields if each.name == part.field)
         found = skeleton.values[field.slot]
-        name = self._local(part.source)
-        self._check(name, part.value)
-        if part.changed:
-            self._changed(name, part.value, found)
+        path = tuple(part.path.split("."))
+        self._guard(path, part.value)
+        if part.computed:
+            self._computed_value(path, part.value, found)
         elif part.value is not None:
-            self._value(name, part.value, found)
+            self._value(path, part.value, found)
 
-    def _value(self, name: str, value: object, found: Found | None) -> None:
-        """One that is written as it is declared."""
+    def _value(self, path: _Path, value: object, found: Found | None) -> None:
+        """Write a value that is packed as its field declares."""
         if found is None:
-            raise Unfit
+            raise UnsupportedShape
         if found.inside is not None:
-            self._object(name, value, found.inside)
+            self._object(path, value, found.inside)
             return
         scalar = found.leaf.scalar
         assert scalar is not None
         size = found.end - found.start
         if size != len(scalar.encode(value)):
-            raise Unfit
-        code, source = self._packed(found.leaf.wire, scalar, name)
-        if code is None:
-            self._remember([name], found)
+            raise UnsupportedShape
+        packed = self._scalar(found.leaf.wire, scalar, path)
+        if packed is None:
+            self._look_up([path], found)
         else:
-            self._fields[found.start] = (size, code, source)
+            self._packed[found.start] = _PackedValue(packed[0], size, packed[1])
 
-    def _packed(self, wire: Wire[object], scalar: Scalar, name: str) -> tuple[str | None, str]:
-        """What :mod:`struct` takes of a value, with ``None`` if it does not know its kind."""
+    def _scalar(
+        self, wire: Wire[object], scalar: Scalar, path: _Path
+    ) -> tuple[str, Expression] | None:
+        """Return the struct format of a value and what is packed; ``None`` if there is no format.
+
+        An address is packed from the attributes that :mod:`.scalars` has checked.
+        """
+        builder, name = self._builder, self._variable(path)
         if isinstance(wire, Integer) and not wire.host_order:
+            assert scalar.code is not None
             return scalar.code, name
         if isinstance(wire, Bitmap):
-            return f"{wire.size}s", f"{self._constant(to_words)}({name}, {wire.size})"
-        if scalar.parts is None:
-            return None, ""
+            return f"{wire.size}s", builder.call(to_words, name, wire.size)
+        if scalar.attributes is None:
+            return None
+        ip = builder.attribute(name, "_ip")
         if scalar.code == "I":
-            return "I", f"{name}._ip"
-        self._guards(name, 1).absent.append(f"{name}._scope_id")
-        return "16s", f"{self._constant(int.to_bytes)}({name}._ip, 16, 'big')"
+            return "I", ip
+        self._guards_at(len(path) + 1).absent.append(builder.attribute(name, "_scope_id"))
+        return "16s", builder.call(int.to_bytes, ip, 16, "big")
 
-    def _object(self, name: str, value: object, skeleton: Skeleton) -> None:
-        """One whose fields are written as they are declared."""
-        schema = skeleton.schema
+    def _object(self, path: _Path, value: object, skeleton: Skeleton) -> None:
+        """Write an object whose fields are packed as they declare."""
+        builder, schema = self._builder, skeleton.schema
         if type(value) is not schema.cls or schema.sequences or schema.inlines:
-            raise Unfit
+            raise UnsupportedShape
         deciding = _deciding(schema)
         for field in schema.fields:
             inner = getattr(value, field.name)
-            local = self._local(f"{name}.{field.name}")
-            self._check(local, inner)
+            inside = (*path, field.name)
+            self._guard(inside, inner)
             if field.name in deciding:
-                self._guards(local).equal.append(f"{local} == {self._constant(inner)}")
+                name = self._variable(inside)
+                equal = builder.expression("{name} == {value}", name=name, value=inner)
+                self._guards_at(len(inside)).equal.append(equal)
             elif inner is not None:
-                self._value(local, inner, skeleton.values[field.slot])
+                self._value(inside, inner, skeleton.values[field.slot])
 
-    def _changed(self, name: str, value: object, found: Found | None) -> None:
-        """What the reference makes something else of, which depends on nothing but this value."""
+    def _computed_value(self, path: _Path, value: object, found: Found | None) -> None:
+        """Write a value from which the reference computes the bytes, and from nothing else."""
         if value is None:
-            return  # what is made of that is a part of the shape
+            return  # what the reference writes for an absent value is a part of the shape
         if found is None:
-            raise Unfit
+            raise UnsupportedShape
         if found.inside is None:
-            self._remember([name], found)
+            self._look_up([path], found)
             return
-        told: list[str] = []
+        present: list[_Path] = []
         for field in schema_of(type(value)).fields:
-            inner = getattr(value, field.name)
-            local = self._local(f"{name}.{field.name}")
-            if inner is None:
-                self._check(local, None)
+            inside = (*path, field.name)
+            if getattr(value, field.name) is None:
+                self._guard(inside, None)
             else:
-                told.append(local)
-        self._remember(told, found)
+                present.append(inside)
+        self._look_up(present, found)
 
-    def _remember(self, names: Sequence[str], found: Found) -> None:
-        """Bytes that are looked up by what they come of, with its types: True is 1, and 1.0."""
-        memory = _Memory(self._make, self._data, found.start, found.end)
-        known, learn = self._constant(memory.known), self._constant(memory.learn)
-        key = f"({''.join([f'{name}, type({name}), ' for name in names])})"
-        local = f"bytes{found.start}"
-        self._learned += [
-            f"{local} = {known}.get({key}) or {learn}({key}, {self._arguments})",
-            f"if {local} is None: return None",
-        ]
+    def _look_up(self, paths: Sequence[_Path], found: Found) -> None:
+        """Write a look-up of bytes by the values that they are computed from.
+
+        The types of the values are a part of the key: True equals 1 and 1.0.
+        """
+        builder = self._builder
+        computed = _ComputedBytes(self._make, self._data, found.start, found.end)
+        parts: list[Expression] = []
+        for name in map(self._variable, paths):
+            parts += [name, builder.call(type, name)]
+        key = builder.expression("({parts})", parts=parts)
+        known = builder.find(computed.memo, key)
+        learned = builder.call(computed.learn, key, *self._arguments.values())
+        lookup = builder.expression("{known} or {learned}", known=known, learned=learned)
+        local = builder.local("computed")
+        self._computed.append((local, lookup))
         size = found.end - found.start
-        self._fields[found.start] = (size, f"{size}s", local)
+        self._packed[found.start] = _PackedValue(f"{size}s", size, local)
 
     # -- the parts of the source ------------------------------------------------------------
 
-    def _guards(self, name: str, deeper: int = 0) -> _Guards:
-        """Of the objects that are as deep as the one of this name: those above are known then."""
-        return self._levels.setdefault(self._depths[name] + deeper, _Guards())
-
-    def _local(self, source: str) -> str:
-        """A variable for an argument, or for a field of a variable."""
-        owner = source.rpartition(".")[0]
-        if not owner:
-            self._depths.setdefault(source, 0)
-            return source
-        name = source.replace(".", "_")
-        self._depths[name] = self._depths[owner] + 1
-        self._guards(name).loads.append(f"{name} = {source}")
+    def _variable(self, path: _Path) -> Expression:
+        """Return the variable of an object, and load it before the conditions on it."""
+        name = self._variables.get(path)
+        if name is None:
+            builder = self._builder
+            name = self._variables[path] = builder.local("_".join(path))
+            field = builder.attribute(self._variables[path[:-1]], path[-1])
+            load = builder.expression("{name} = {field}", name=name, field=field)
+            self._guards_at(len(path)).loads.append(load)
         return name
 
-    def _check(self, name: str, value: object) -> None:
-        """Have it be of this type, or absent.
+    def _guards_at(self, length: int) -> _Guards:
+        return self._guards.setdefault(length, _Guards())
 
-        Raises :exc:`Unfit` for a type that is not plain: its objects may compare and hash as they
-        like, and what is remembered of them would be of no value.
+    def _guard(self, path: _Path, value: object) -> None:
+        """Require that an object is of the same type, or absent.
+
+        :raises UnsupportedShape: when the type is not plain. Its objects may compare and hash as
+            they like, so nothing could be looked up by them.
         """
-        self._depths.setdefault(name, 0)
-        guards = self._guards(name)
+        if path in self._guarded:
+            return
+        self._guarded.add(path)
+        name, guards = self._variable(path), self._guards_at(len(path))
         if value is None:
             guards.absent.append(name)
         elif _is_plain(type(value)):
-            guards.types.setdefault(type(value), []).append(name)
+            types = guards.types.setdefault(type(value), [])
+            types.append(self._builder.call(type, name))
         else:
-            raise Unfit
+            raise UnsupportedShape
 
-    def _constant(self, value: object) -> str:
-        for name, known in self._names.items():
-            if known is value:
-                return name
-        name = f"c{len(self._names)}"
-        self._names[name] = value
-        return name
-
-    def _layout(self) -> tuple[str, list[str]]:
-        """The format of the whole message, and what goes into it."""
-        parts: list[str] = ["!"]
-        values: list[str] = []
+    def _format(self) -> tuple[str, list[Expression]]:
+        """Return the struct format of the whole message, and what is packed."""
+        parts: list[_PackedValue] = []
         at = 0
-        for start, (size, code, source) in sorted(self._fields.items()):
+        for start, packed in [*sorted(self._packed.items()), (len(self._data), None)]:
             if start > at:
-                parts.append(f"{start - at}s")
-                values.append(self._constant(self._data[at:start]))
-            parts.append(code)
-            values.append(source)
-            at = start + size
-        if at < len(self._data):
-            parts.append(f"{len(self._data) - at}s")
-            values.append(self._constant(self._data[at:]))
-        return "".join(parts), values
+                fixed = self._builder.bind(self._data[at:start])
+                parts.append(_PackedValue(f"{start - at}s", start - at, fixed))
+            if packed is not None:
+                parts.append(packed)
+                at = start + packed.size
+        return "!" + "".join([each.format for each in parts]), [each.value for each in parts]
 
 
-class _Memory:
-    """What values of one part become in messages that are otherwise like this one."""
+class _ComputedBytes:
+    """The bytes that the reference computes from values, for messages otherwise like this one."""
 
     def __init__(self, make: Callable[..., bytes], data: bytes, start: int, end: int) -> None:
-        self.known: dict[Hashable, bytes] = {}
+        self.memo = BoundedMemo(_REMEMBERED)
+        """The bytes, by the values and their types."""
         self._make = make
         self._size = len(data)
         self._header = data[start - HEADER.size : start]
@@ -320,48 +353,56 @@ class _Memory:
         self._end = end
 
     def learn(self, key: Hashable, *arguments: object) -> bytes | None:
-        """``None`` if it is of another size. Raises what the reference raises."""
+        """Have the reference compute the bytes. Raises what the reference raises.
+
+        :returns: ``None`` when the message differs in more than these bytes.
+        """
         data = self._make(*arguments)
         header = data[self._start - HEADER.size : self._start]
         if len(data) != self._size or header != self._header:
             return None
-        if len(self.known) >= _REMEMBERED:
-            self.known.clear()
-        made = self.known[key] = data[self._start : self._end]
+        made = data[self._start : self._end]
+        self.memo.store(key, made)
         return made
 
 
 @attrs.define
 class _Guards:
-    """What has to hold of the objects of one depth, before those inside of them are looked at."""
+    """The conditions on objects of one depth. They come before those on what is inside."""
 
-    loads: list[str] = attrs.field(factory=list[str])
-    absent: list[str] = attrs.field(factory=list[str])
-    types: dict[type, list[str]] = attrs.field(factory=dict[type, list[str]])
-    equal: list[str] = attrs.field(factory=list[str])
+    loads: list[Expression] = attrs.field(factory=list[Expression])
+    absent: list[Expression] = attrs.field(factory=list[Expression])
+    types: dict[type, list[Expression]] = attrs.field(factory=dict[type, list[Expression]])
+    """The expressions that must be each type."""
+    equal: list[Expression] = attrs.field(factory=list[Expression])
 
-    def source(self, constant: Callable[[object], str]) -> list[str]:
-        """The lines that see to it."""
-        told = [" is ".join([*dict.fromkeys(self.absent), "None"])] if self.absent else []
-        for cls, names in self.types.items():
-            types = [f"type({name})" for name in dict.fromkeys(names)]
-            told.append(" is ".join([*types, constant(cls)]))
-        told += self.equal
-        check = [f"if not ({' and '.join(told)}): return None"] if told else []
-        return [*self.loads, *check]
+    def write(self, builder: FunctionBuilder) -> None:
+        """Write the source that loads the objects, and returns if they don't fit."""
+        for load in self.loads:
+            builder.line("{load}", load=load)
+        conditions: list[Expression] = []
+        if self.absent:
+            conditions.append(builder.join("is", [*self.absent, None]))
+        for cls, types in self.types.items():
+            conditions.append(builder.join("is", [*types, cls]))
+        conditions += self.equal
+        if conditions:
+            condition = builder.join("and", conditions)
+            with builder.block("if not {condition}", condition=condition):
+                builder.line("return None")
 
 
 _PLAIN: Final = frozenset({int, str, bytes, IPv4Address, IPv6Address})
 
 
 def _is_plain(cls: type) -> bool:
-    """Whether objects of just this type are what they compare as: ours, and built-in ones."""
+    """Return whether objects of exactly this type compare by their values: ours, and built-in."""
     return cls in _PLAIN or is_message(cls) or cls in _declared_enums()
 
 
 @cache
 def _declared_enums() -> frozenset[type]:
-    """The enums that fields of flows are declared with."""
+    """Return the enums that the fields of flows are declared with."""
     found: set[type] = set()
     for cls in (Flow, *_nested(Flow)):
         found.update(each for plain in normalizers_of(cls).values() for each in plain.types)
@@ -369,12 +410,12 @@ def _declared_enums() -> frozenset[type]:
 
 
 def _nested(cls: type[object]) -> list[type[object]]:
-    """The classes of the objects inside, at any depth."""
+    """Return the classes of the objects inside, at any depth."""
     nests = [leaf.nest for field in schema_of(cls).fields for leaf in field.leaves if leaf.nest]
     return [each for nest in nests for each in (nest.cls, *_nested(nest.cls))]
 
 
 def _deciding(schema: Schema[object]) -> set[str]:
-    """The fields that say what other attributes mean."""
+    """Return the names of the fields that decide what other attributes mean."""
     leaves: list[Leaf] = [leaf for field in schema.fields for leaf in field.leaves]
     return {leaf.when[0] for leaf in leaves if leaf.when is not None}

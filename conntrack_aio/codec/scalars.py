@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import attrs
 
 from ..errors import DecodeError, EncodeError
+from ..function_builder import BoundedMemo, Expression, FunctionBuilder
 from ..model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
 from ..model.values import describe_value, plain_number
 from ..netlink.attributes import Buffer
@@ -20,26 +21,9 @@ from ..plain import as_address, as_bytes, as_str, describe_number
 _WORD = struct.calcsize("l")
 _FEW: Final = 1 << 10
 _MANY: Final = 1 << 12
-"""Values that are remembered: two sizes."""
+"""Limits of memos, in values."""
 
-
-class Memo(dict[Any, object]):
-    """What raw values mean, each worked out once: ``memo[raw]``.
-
-    Bounded: one that is full starts anew, which costs little against finding the eldest each time.
-    """
-
-    def __init__(self, meaning: Callable[[Any], object], limit: int) -> None:
-        super().__init__()
-        self.limit = limit
-        self._meaning = meaning
-
-    def __missing__(self, raw: object) -> object:
-        value = self._meaning(raw)
-        if len(self) >= self.limit:
-            self.clear()
-        self[raw] = value
-        return value
+MakeAttributes = Callable[[FunctionBuilder, Expression], Mapping[str, Expression]]
 
 
 @attrs.frozen(eq=False)
@@ -57,15 +41,16 @@ class Scalar:
     """The largest payload. A larger one is of a newer kernel; that too is the caller's to see."""
     code: str | None
     """What :mod:`struct` calls it, in network byte order; ``None``: the payload's bytes."""
-    memo: Memo | None
+    memo: BoundedMemo | None
     """What a raw value means; ``None``: itself. Raises :exc:`DecodeError`."""
     encode: Callable[[Any], bytes]
     """Raises :exc:`EncodeError`."""
     types: tuple[type, ...]
     """What a value must be an instance of for this place to take it."""
-    parts: Mapping[str, str] | None = None
-    """Where ``memo`` does not know a raw value yet and calling the class would take longer than
-    the rest of a message: the attributes of the object that it means, as source for ``raw``."""
+    attributes: MakeAttributes | None = None
+    """Returns the attributes of the object that a raw value means, by name. A function then makes
+    an object that ``memo`` does not have: calling its class takes longer than reading the rest of
+    a message. ``None`` when the object has to be made by its class."""
     _unpack: Callable[[Buffer, int], tuple[object]] | None = attrs.field(
         init=False, default=attrs.Factory(lambda self: _unpacker(self.code), takes_self=True)
     )
@@ -114,7 +99,7 @@ def _integer(wire: Integer[int]) -> Scalar:
     memo = None if wire.enum is None else _members(wire.enum)
     if wire.host_order:
         assert memo is None
-        code, memo = f"{wire.size}s", Memo(partial(_from_host, signed=wire.signed), _FEW)
+        code, memo = f"{wire.size}s", BoundedMemo(_FEW, partial(_from_host, signed=wire.signed))
     return Scalar(wire.size, wire.size, code, memo, encode, (int,))
 
 
@@ -129,7 +114,7 @@ def _checked(value: object, low: int, high: int) -> int:
     return number
 
 
-def _members(enum: type[int]) -> Memo:
+def _members(enum: type[int]) -> BoundedMemo:
     """From the number to the enum's member; what the enum does not know stays a number.
 
     Bounded, for a flag enum makes a member for every combination it meets.
@@ -141,7 +126,7 @@ def _members(enum: type[int]) -> Memo:
         except ValueError:
             return value
 
-    return Memo(member, _FEW)
+    return BoundedMemo(_FEW, member)
 
 
 def _address(wire: Address[object]) -> Scalar:
@@ -149,7 +134,7 @@ def _address(wire: Address[object]) -> Scalar:
     assert cls in (IPv4Address, IPv6Address)
     code = "I" if cls is IPv4Address else "16s"
     # Tables repeat their addresses: taking one from here is ten times cheaper than making it.
-    memo = Memo(cls, _MANY)
+    memo = BoundedMemo(_MANY, cls)
 
     def encode(value: object) -> bytes:
         address = as_address(value)
@@ -157,21 +142,36 @@ def _address(wire: Address[object]) -> Scalar:
             raise EncodeError(f"{address} has a scope; the kernel's entries have none")
         return address.packed
 
-    return Scalar(wire.size, wire.size, code, memo, encode, (cls,), _parts_of(cls))
+    return Scalar(wire.size, wire.size, code, memo, encode, (cls,), _attributes_of(cls))
 
 
-def _parts_of(cls: type[object]) -> Mapping[str, str] | None:
-    """The insides of an address, if they are here what they are in every Python so far."""
+def _attributes_of(cls: type[object]) -> MakeAttributes | None:
+    """Return how the attributes of an address are made, or ``None``.
+
+    They are not public. Every Python so far has the same; another one may have others.
+    """
     try:
         if cls is IPv4Address:
             four = object.__new__(IPv4Address)
             four._ip = 0x7F000001  # type: ignore[attr-defined]
-            return {"_ip": "raw"} if four == IPv4Address("127.0.0.1") else None
+            return _ipv4_attributes if four == IPv4Address("127.0.0.1") else None
         six = object.__new__(IPv6Address)
         six._ip, six._scope_id = 1, None  # type: ignore[attr-defined]
-        return {"_ip": "number(raw, 'big')", "_scope_id": "None"} if str(six) == "::1" else None
+        return _ipv6_attributes if str(six) == "::1" else None
     except AttributeError:
         return None
+
+
+def _ipv4_attributes(builder: FunctionBuilder, raw: Expression) -> dict[str, Expression]:
+    return {"_ip": raw}
+
+
+def _ipv6_attributes(builder: FunctionBuilder, raw: Expression) -> dict[str, Expression]:
+    return {"_ip": builder.call(_from_bytes, raw, "big"), "_scope_id": builder.bind(None)}
+
+
+_from_bytes: Final = int.from_bytes
+"""One object, and so one name in generated source. Each ``int.from_bytes`` is another object."""
 
 
 def _text(wire: Text) -> Scalar:
@@ -191,7 +191,7 @@ def _text(wire: Text) -> Scalar:
             raise EncodeError(f"{shown} is longer than {wire.maximum - 1} bytes")
         return data
 
-    return Scalar(None, wire.maximum, None, Memo(text, _FEW), encode, (str,))
+    return Scalar(None, wire.maximum, None, BoundedMemo(_FEW, text), encode, (str,))
 
 
 def _bytes(wire: Bytes) -> Scalar:
@@ -213,7 +213,7 @@ def _bitmap(wire: Bitmap) -> Scalar:
     def encode(value: object) -> bytes:
         return to_words(_checked(value, 0, (1 << 8 * wire.size) - 1), wire.size)
 
-    return Scalar(None, wire.size, None, Memo(number, _FEW), encode, (int,))
+    return Scalar(None, wire.size, None, BoundedMemo(_FEW, number), encode, (int,))
 
 
 def from_words(data: bytes, byteorder: str = sys.byteorder, word: int = _WORD) -> int:

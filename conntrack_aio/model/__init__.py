@@ -1,1 +1,1 @@
-"""What users hold: attrs classes, whose fields declare the attributes that carry them."""
+"""The objects that users hold: attrs classes whose fields declare the attributes they come from."""

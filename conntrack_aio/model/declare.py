@@ -1,13 +1,13 @@
-"""Declaring an attribute beside the field that holds its value.
+"""Declare an attribute beside the field that holds its value.
 
-A class made by :func:`message` is an attrs class whose fields say, with :func:`attribute`,
-:func:`variants` or :func:`sequence`, where in a message their value stands and what it looks like
-there. That is all there is: decoding, encoding and JSON are derived from it, so that a new kernel
-attribute is one line::
+A class made by :func:`message` is an attrs class. Its fields declare, with :func:`attribute`,
+:func:`variants` or :func:`sequence`, the place of their value in a message and its encoding.
+Decoding, encoding and JSON are derived from these declarations, so that a new kernel attribute
+takes one line::
 
     mark: int | None = attribute(CTA.MARK, U32, default=None)
 
-A field without a default is one that the kernel always sends. ``None`` is absent, ``0`` is zero.
+The kernel always sends a field without a default. ``None`` means "absent", ``0`` means zero.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, cast, dataclass_tra
 
 import attrs
 
-from ..generated import compile_function
+from ..function_builder import FunctionBuilder
 from ..plain import as_address, as_bytes, as_int, as_str
 
 T_co = TypeVar("T_co", covariant=True)
@@ -33,30 +33,30 @@ I_co = TypeVar("I_co", bound=int, covariant=True)
 C = TypeVar("C")
 
 Path = int | tuple[int, ...]
-"""An attribute's number, or those of the nests around it, outermost first, and its own."""
+"""The number of an attribute, or the numbers of its nests, outermost first, and its own."""
 
 
 class Access(enum.Enum):
-    """Who says an attribute to whom."""
+    """Whether the kernel or the program sends an attribute."""
 
     READ = "read"
-    """The kernel tells it; what a program sends of it is ignored or refused."""
+    """The kernel sends it. It ignores or refuses it in requests."""
     WRITE = "write"
-    """A program sends it; the kernel never does."""
+    """A program sends it. The kernel never does."""
     BOTH = "read, write"
-    """Either tells it. Of a program's it may be only compared: an id, by a delete."""
+    """Both send it. The kernel may only compare the program's value: a delete compares the id."""
 
 
 class Wire(Generic[T_co]):
-    """How a value stands in an attribute's payload."""
+    """The encoding of a value in an attribute's payload."""
 
 
 @attrs.frozen
 class Integer(Wire[I_co]):
     """An integer of ``size`` bytes, in network byte order unless ``host_order``.
 
-    ``enum`` is what it is read as; a value that an :class:`enum.IntEnum` does not know stays an
-    ``int``.
+    Decoding returns a member of ``enum``, if given. A value that an :class:`enum.IntEnum` does not
+    have stays an ``int``.
     """
 
     size: int
@@ -75,23 +75,24 @@ class Address(Wire[T_co]):
 
 @attrs.frozen
 class Text(Wire[str]):
-    """A NUL-terminated string, of ``maximum`` bytes with the NUL."""
+    """A NUL-terminated string of at most ``maximum`` bytes, the NUL included."""
 
     maximum: int
 
 
 @attrs.frozen
 class Bytes(Wire[bytes]):
-    """Bytes as they are, ``maximum`` of them at most."""
+    """Opaque data of at most ``maximum`` bytes."""
 
     maximum: int
 
 
 @attrs.frozen
 class Bitmap(Wire[int]):
-    """``unsigned long`` words in host byte order, ``size`` bytes, read as one integer.
+    """A bitmap of ``size`` bytes, decoded as one integer.
 
-    Bit n of the kernel's bitmap is bit n of the integer.
+    Its words are ``unsigned long`` in host byte order. Bit n of the kernel's bitmap is bit n of
+    the integer.
     """
 
     size: int
@@ -99,9 +100,9 @@ class Bitmap(Wire[int]):
 
 @attrs.frozen
 class MaskedFlags(Wire[I_co]):
-    """``struct nf_ct_tcp_flags``: a byte of flags, and one that says which of them are meant.
+    """A byte of flags and a byte that masks them: ``struct nf_ct_tcp_flags``.
 
-    The kernel sends the second as 0; what is encoded means all of them (0xff).
+    The kernel sends a mask of 0. Encoding sends a mask of 0xff: all flags.
     """
 
     enum: type[I_co]
@@ -109,7 +110,7 @@ class MaskedFlags(Wire[I_co]):
 
 @attrs.frozen
 class Nest(Wire[T_co]):
-    """Further attributes, which are an object of their own."""
+    """A nest: attributes that are the fields of another object."""
 
     cls: type[T_co]
 
@@ -125,32 +126,33 @@ IPV6: Final = Address(IPv6Address, 16)
 
 
 def u8(enum: type[I]) -> Integer[I]:
-    """A byte that is one of ``enum``."""
+    """Return the encoding of a member of ``enum`` in one byte."""
     return Integer(1, enum=enum)
 
 
 def u32(enum: type[I]) -> Integer[I]:
-    """Four bytes that are one of ``enum``."""
+    """Return the encoding of a member of ``enum`` in four bytes."""
     return Integer(4, enum=enum)
 
 
 @attrs.frozen
 class At(Generic[T_co]):
-    """One place where a field's value can stand."""
+    """A place in the message where a field's value can be."""
 
     path: tuple[int, ...]
     wire: Wire[T_co]
     when: tuple[str, int] | None = None
-    """Encoded here only if this other field of the object has this value.
+    """Another field and its value: the value is encoded here only if that field has that value.
 
-    Several places may be the same attribute, each for another value of one field: then that says
-    as what it is decoded too. The field is declared before, and stands in the same nest.
+    Several places may be the same attribute, each for another value of one field, which then also
+    determines how the attribute is decoded. That field is declared before this one, in the same
+    nest.
     """
     access: Access = Access.BOTH
     since: str = ""
-    """The kernel that had it first, where that is later than 4.19."""
+    """The first kernel that has the attribute, if later than 4.19."""
     until: str = ""
-    """The last kernel that had it."""
+    """The last kernel that has the attribute."""
 
 
 def at(
@@ -162,7 +164,7 @@ def at(
     since: str = "",
     until: str = "",
 ) -> At[T]:
-    """One of the places given to :func:`variants`."""
+    """Return a place for :func:`variants` or :func:`sequence`."""
     return At(path if isinstance(path, tuple) else (path,), wire, when, access, since, until)
 
 
@@ -195,9 +197,13 @@ def attribute(
     since: str = "",
     until: str = "",
 ) -> object:
-    """A field whose value stands at ``path``. Without a default it is never absent.
+    """Declare a field whose value is the attribute at ``path``.
 
-    ``access``, ``since`` and ``until`` are for the reference page that is made from this.
+    :param default: ``None`` if the attribute may be absent.
+    :param access: whether the kernel or the program sends it; used by the reference page, as are
+        ``since`` and ``until``.
+    :param since: the first kernel that has it, if later than 4.19.
+    :param until: the last kernel that has it.
     """
     return _field((at(path, wire, access=access, since=since, until=until),), default)
 
@@ -213,32 +219,35 @@ def variants(
 @overload
 def variants(*places: At[T], default: None) -> T | None: ...
 def variants(*places: At[object], default: object = attrs.NOTHING, alike: str = "") -> object:
-    """A field whose value stands at one of several places, by its type or by another field.
+    """Declare a field whose value is at one of several places.
 
-    ``alike`` names a field before it, with as many places, that must stand at the same of them.
+    The type of the value, or another field, determines the place.
+
+    :param alike: an earlier field with as many places, whose value must be at the same of them.
     """
     return _field(places, default, alike)
 
 
 @attrs.frozen
 class Sequence(Generic[T_co]):
-    """The places of a tuple's items, and of their number."""
+    """The places of a tuple's items and of the number of items."""
 
     items: tuple[At[T_co], ...]
     count: At[int]
 
 
 def sequence(*items: At[T], count: At[int], default: tuple[()]) -> tuple[T, ...]:
-    """A field that is a tuple: the first item stands at the first place, and so on.
+    """Declare a field that is a tuple, with one place for each item.
 
-    Their number stands at ``count``. An empty tuple is absent.
+    :param count: the place of the number of items.
+    :param default: the empty tuple, which means "absent".
     """
     field: tuple[T, ...] = attrs.field(default=default, metadata={SEQUENCE: Sequence(items, count)})
     return field
 
 
 def inlined(cls: type[T]) -> T:
-    """A field that is an object made of the attributes beside its owner's own."""
+    """Declare a field that is an object whose attributes are in the same nest as its owner's."""
     field: T = attrs.field(metadata={INLINE: cls})
     return field
 
@@ -250,23 +259,24 @@ def _field(places: tuple[At[object], ...], default: object, alike: str = "") -> 
 
 @attrs.frozen
 class UnknownAttribute:
-    """An attribute that this library does not know, or whose value is larger than it knows.
+    """An attribute that this library does not know, or whose value is larger than expected.
 
-    ``path`` counts from the message: the numbers of the nests around it, and its own. It is
-    encoded again where it stood.
+    Encoding puts it back in its place.
     """
 
     path: tuple[int, ...]
+    """The numbers of its nests, from the message inward, and its own number."""
     payload: bytes
-    """Its value, as it came."""
+    """The payload as received."""
     nested: bool = False
-    """Whether it bore the flag of a nest."""
+    """Whether its type has the flag ``NLA_F_NESTED``."""
 
 
 def by_path(unknown: tuple[UnknownAttribute, ...]) -> tuple[UnknownAttribute, ...]:
-    """What two messages compare by: attributes mean the same in any order, but for repeated ones.
+    """Return unknown attributes in the order in which two messages are compared.
 
-    Encoding keeps no order between nests.
+    Attributes mean the same in any order, except for repeated ones. Encoding does not preserve the
+    order between nests.
     """
     return tuple(sorted(unknown, key=attrgetter("path"))) if len(unknown) > 1 else unknown
 
@@ -275,7 +285,7 @@ _shared: Final[set[type]] = set()
 
 
 def is_shared(cls: type) -> bool:
-    """Whether equal objects of a message class may be one and the same."""
+    """Return whether equal objects of a message class may be one shared object."""
     return cls in _shared
 
 
@@ -289,15 +299,16 @@ def message(*, hashable: bool = False, shared: bool = False) -> Callable[[type[C
 def message(
     cls: type[C] | None = None, /, *, hashable: bool = False, shared: bool = False
 ) -> type[C] | Callable[[type[C]], type[C]]:
-    """Make an attrs class, slotted and keyword-only, of a class with declared fields.
-
-    ``shared`` is for small objects of few values, which tables repeat endlessly: they can't be
-    changed, so that flows may have one between them.
+    """Make a class with declared fields an attrs class, slotted and keyword-only.
 
     The constructor normalizes the values of declared fields (:func:`normalizers_of`), unless the
-    class has an ``__attrs_post_init__`` of its own. Assigning a field does not: an attribute store
-    that calls a function would cost decoding a third more time. So requests normalize again
+    class defines ``__attrs_post_init__``. Assigning a field does not normalize: an attribute store
+    that calls a function would make decoding take a third longer. So requests normalize again
     (:func:`normalized`).
+
+    :param hashable: whether objects are hashable although fields can be assigned.
+    :param shared: whether objects are immutable, so that flows can share them. This is for small
+        objects with few distinct values, of which a table has many.
     """
 
     def make(cls: type[C]) -> type[C]:
@@ -318,35 +329,35 @@ def message(
 
 
 def _repr(self: object) -> str:
-    """Only what is there: of a flow's two dozen fields, most are absent."""
+    """Return the fields that differ from their defaults: most of a flow's fields are absent."""
     fields: tuple[attrs.Attribute[object], ...] = attrs.fields(
         cast("type[attrs.AttrsInstance]", type(self))
     )
     values = [(field, getattr(self, field.name)) for field in fields]
-    told = [
+    parts = [
         f"{field.name}={value!r}"
         for field, value in values
         if value != field.default or value is attrs.NOTHING
     ]
-    return f"{type(self).__name__}({', '.join(told)})"
+    return f"{type(self).__name__}({', '.join(parts)})"
 
 
 # Plain values
 
 
 def is_message(cls: type) -> bool:
-    """Whether a class was made by :func:`message`."""
+    """Return whether a class was made by :func:`message`."""
     return cls in _messages
 
 
 Normalizer = Callable[[object], object]
-"""Returns the plain object for a value, or the value itself where that can't be in the field."""
+"""Returns the plain object for a value, or the value itself if the field does not accept it."""
 
 _messages: Final[set[type]] = set()
 
 
 def _nothing(self: object) -> None:
-    """Stand where the generated function will."""
+    """Reserve the name of the function that :func:`_compile_normalizing` returns."""
 
 
 def _plain_int(value: object) -> object:
@@ -377,7 +388,7 @@ def _plain_address(value: object) -> object:
 def _plain_member(enum: type[int], most: int) -> Normalizer:
     def plain(value: object) -> object:
         number = _plain_int(value)
-        # Each number that a flag enum is asked for stays in its memory.
+        # A flag enum keeps an object in memory for each number that it is called with.
         if type(number) is not int or not 0 <= number <= most:
             return number
         try:
@@ -389,18 +400,18 @@ def _plain_member(enum: type[int], most: int) -> Normalizer:
 
 
 class Plain(NamedTuple):
-    """What a field's values are normalized to."""
+    """How the values of a field are normalized."""
 
     types: tuple[type, ...]
-    """The exact types of values that are plain."""
+    """The exact types of plain values."""
     normalize: Normalizer
     settled: bool = True
-    """Whether a value of an exact type has nothing else in it: an address may have been made of a
-    number that is not plain."""
+    """Whether a value of an exact type is always plain. An address is not: it may contain a number
+    that is not plain."""
 
 
 def plain_of(wire: Wire[object]) -> Plain | None:
-    """Return what values of a wire type are normalized to; ``None`` for objects."""
+    """Return how values of an encoding are normalized, and ``None`` for objects."""
     if isinstance(wire, Integer | MaskedFlags):
         enum = cast("Integer[int] | MaskedFlags[int]", wire).enum
         if enum is None:
@@ -418,7 +429,7 @@ def plain_of(wire: Wire[object]) -> Plain | None:
 
 @cache
 def normalizers_of(cls: type) -> Mapping[str, Plain]:
-    """Return, by their names, how values of the fields with attributes of their own are plain."""
+    """Return how the values of fields are normalized, by the names of the fields."""
     found: dict[str, Plain] = {}
     for field in attrs.fields(cls):
         places: tuple[At[object], ...] = field.metadata.get(PLACES, ())
@@ -430,7 +441,7 @@ def normalizers_of(cls: type) -> Mapping[str, Plain]:
 
 @cache
 def _nests_of(cls: type) -> Mapping[str, tuple[type, ...]]:
-    """Return, by their names, the classes of what stands in the fields that hold objects."""
+    """Return the classes of the objects in fields, by the names of the fields."""
     found: dict[str, tuple[type, ...]] = {}
     for field in attrs.fields(cls):
         places: tuple[At[object], ...] = field.metadata.get(PLACES, ())
@@ -444,34 +455,35 @@ def _nests_of(cls: type) -> Mapping[str, tuple[type, ...]]:
 
 
 def _compile_normalizing(cls: type) -> Callable[[Any], None]:
-    """Return the function that makes the values of a new object plain."""
-    names: dict[str, object] = {}
-    lines = ["def normalize(self):", "    pass"]
-    for number, (name, plain) in enumerate(normalizers_of(cls).items()):
-        names[f"normalize{number}"] = plain.normalize
-        names[f"set{number}"] = getattr(cls, name).__set__
-        tests: list[str] = []
-        for i, each in enumerate(plain.types):
-            names[f"type{number}_{i}"] = each
-            tests.append(f"kind is not type{number}_{i}")
-        lines += [
-            f"    value = self.{name}",
-            "    if value is not None:",
-            "        kind = type(value)",
-            f"        if {' and '.join(tests)}: set{number}(self, normalize{number}(value))",
-        ]
-    source = "\n".join(lines) + "\n"
-    return compile_function("normalize", source, names, f"values of {cls.__name__}")
+    """Return the function that normalizes the values of a new object."""
+    builder = FunctionBuilder("normalize", f"values of {cls.__name__}")
+    self, value, kind = builder.parameter("self"), builder.local("value"), builder.local("kind")
+    for name, plain in normalizers_of(cls).items():
+        builder.line("{value} = {field}", value=value, field=builder.attribute(self, name))
+        with builder.block("if {value} is not None", value=value):
+            builder.line("{kind} = {type}({value})", kind=kind, type=type, value=value)
+            others = [
+                builder.expression("{kind} is not {cls}", kind=kind, cls=each)
+                for each in plain.types
+            ]
+            with builder.block("if {other}", other=builder.join("and", others)):
+                builder.line(
+                    "{set}({self}, {plain}({value}))",
+                    set=getattr(cls, name).__set__,
+                    self=self,
+                    plain=plain.normalize,
+                    value=value,
+                )
+    return builder.build()
 
 
 _makers: Final[dict[type, Callable[..., Any]]] = {}
 
 
 def raw(cls: type[C]) -> Callable[..., C]:
-    """Return a function that makes an object of fields as they are, by their names.
+    """Return a function that makes an object of fields by their names, without normalizing them.
 
-    The values are neither normalized nor checked: they are what the kernel sent, or have been
-    normalized before.
+    The values are not checked either: they come from the kernel or were normalized before.
     """
     known = _makers.get(cls)
     if known is None:
@@ -480,41 +492,35 @@ def raw(cls: type[C]) -> Callable[..., C]:
 
 
 def _compile_maker(cls: type[object]) -> Callable[..., Any]:
-    names: dict[str, object] = {"_new": object.__new__, "_class": cls}
-    parameters: list[str] = []
-    lines: list[str] = []
+    builder = FunctionBuilder("make", f"raw {cls.__name__}", keyword_only=True)
     fields: tuple[attrs.Attribute[object], ...] = attrs.fields(cls)  # type: ignore[arg-type]
-    for number, field in enumerate(fields):
-        if field.default is attrs.NOTHING:
-            parameters.append(field.name)
-        else:
-            names[f"_default{number}"] = field.default
-            parameters.append(f"{field.name}=_default{number}")
+    values = {
+        field.name: builder.parameter(field.name)
+        if field.default is attrs.NOTHING
+        else builder.parameter(field.name, field.default)
+        for field in fields
+    }
+    made = builder.let("made", "{new}({cls})", new=object.__new__, cls=cls)
+    for name, value in values.items():
         if cls in _shared:
-            names[f"_set{number}"] = getattr(cls, field.name).__set__
-            lines.append(f"    _set{number}(_made, {field.name})")
+            set_ = getattr(cls, name).__set__
+            builder.line("{set}({made}, {value})", set=set_, made=made, value=value)
         else:
-            lines.append(f"    _made.{field.name} = {field.name}")
-    source = "\n".join(
-        [
-            f"def make(*, {', '.join(parameters)}):",
-            "    _made = _new(_class)",
-            *lines,
-            "    return _made",
-            "",
-        ]
-    )
-    return compile_function("make", source, names, f"raw {cls.__name__}")
+            builder.set(made, name, value)
+    builder.line("return {made}", made=made)
+    return builder.build()
 
 
 def normalized(obj: T) -> T:
     """Return a message object with plain values in every field, at any depth.
 
-    It is the object itself if they are, else a copy. Of what can't be in a field, encoding says so.
-    Something that is no message object is returned as it is. What an object raises when its
-    fields are read is raised.
+    An invalid value stays as it is; encoding raises the error. An exception from reading a field is
+    passed on.
+
+    :returns: the object itself if its values are plain or if it is not a message object; otherwise
+        a copy.
     """
-    cls = next((each for each in type(obj).__mro__ if each in _messages), None)
+    cls = next((base for base in type(obj).__mro__ if base in _messages), None)
     if cls is None:
         return obj
     changed = cls is not type(obj)

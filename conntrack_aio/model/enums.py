@@ -18,18 +18,18 @@ from ..uapi.nf_conntrack_tuple_common import IP_CT_DIR
 from ..uapi.nfnetlink_cthelper import NFCT_HELPER_STATUS
 
 _NUMERIC = tuple("bcdoxXneEfFgG%")
-"""The last letters of a format that is for numbers."""
+"""The last letters of formats for numbers."""
 
 
 class NamedEnum(enum.Enum):
-    """An enum of which :class:`str` returns the name of a member."""
+    """An enum whose members have their names as text."""
 
     def __str__(self) -> str:
         return self.name
 
 
 class NamedNumber(enum.IntEnum):
-    """A number that has a name."""
+    """A number with a name, which is its text."""
 
     def __str__(self) -> str:
         return self.name
@@ -40,7 +40,7 @@ class NamedNumber(enum.IntEnum):
 
 
 class NamedBits(enum.IntFlag):
-    """A set of bits that have names."""
+    """A set of bits with names, which are its text."""
 
     def __str__(self) -> str:
         """Return the names with ``|`` between them; bits without a name are one number.
@@ -100,7 +100,7 @@ class Status(NamedBits):
     HW_OFFLOAD = IPS.HW_OFFLOAD
     """Hardware forwards the packets, since Linux 5.8."""
     UNCHANGEABLE_MASK = IPS.UNCHANGEABLE_MASK
-    """All bits that only the kernel sets."""
+    """The bits that only the kernel sets."""
 
 
 class TCPState(NamedNumber):
@@ -122,7 +122,7 @@ class TCPState(NamedNumber):
 
 
 class TCPFlags(NamedBits):
-    """What window tracking knows of one side of a TCP connection: ``IP_CT_TCP_FLAG_*``."""
+    """The state of window tracking for one side of a TCP connection: ``IP_CT_TCP_FLAG_*``."""
 
     WINDOW_SCALE = IP_CT_TCP_FLAG.WINDOW_SCALE
     """The side announced a window scale."""
@@ -209,3 +209,14 @@ class HelperStatus(NamedNumber):
 
     DISABLED = NFCT_HELPER_STATUS.DISABLED
     ENABLED = NFCT_HELPER_STATUS.ENABLED
+
+
+class EventType(NamedEnum):
+    """The type of an event."""
+
+    NEW = "new"
+    """The entry is confirmed: its first packet has passed, or a program created it."""
+    UPDATE = "update"
+    """The state, status, mark, labels or the like changed. Counters and timeouts cause no event."""
+    DESTROY = "destroy"
+    """The entry is gone: deleted, expired or flushed."""

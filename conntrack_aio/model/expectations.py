@@ -1,4 +1,4 @@
-"""Expectations: connections that the helper of another one has announced."""
+"""Expectations: connections that a helper expects because another connection announced them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ from .declare import (
     normalized,
     u32,
 )
-from .enums import Direction, ExpectFlags
-from .events import EventType, describe_event
-from .flow import as_datetime
-from .text import describe_expectation
+from .enums import Direction, EventType, ExpectFlags
+from .text import describe_event, describe_expectation
+from .times import as_datetime
 from .tuples import TCP, AddressLike, IPAddress, Tuple, named_address
 from .values import describe_value
 
@@ -35,24 +34,25 @@ ALL_ONES: Final[dict[type[IPAddress], IPAddress]] = {
     IPv4Address: IPv4Address("255.255.255.255"),
     IPv6Address: IPv6Address((1 << 128) - 1),
 }
-"""The mask of an address that is compared whole."""
+"""The mask of an address all of whose bits are compared."""
 
 
 @message(hashable=True)
 class ExpectNAT:
-    """How the expected connection is to be translated, where its master is.
+    """The translation of an expected connection whose master is translated.
 
-    The expectation's ``function`` looks at it, and nothing else does. ``nat-follow-master``
-    (``nf_nat_follow_master``) takes the addresses from the master's own translation, and from
-    here the direction and the port. On the wire: ``ctattr_expect_nat``.
+    Only the expectation's ``function`` uses it. ``nat-follow-master`` (``nf_nat_follow_master``)
+    takes the addresses from the master's own translation, and the direction and the port from this
+    object.
+
+    On the wire: ``ctattr_expect_nat``.
     """
 
     direction: Direction | int = attribute(CTA_EXPECT_NAT.DIR, u32(Direction))
-    """Whether the expected connection goes the way of its master, or comes the other way."""
+    """The direction of the master in which the expected connection is opened."""
     tuple: Tuple = attribute(CTA_EXPECT_NAT.TUPLE, Nest(Tuple))
-    """Its source: the address and port that were announced, before a helper wrote others in their
-    place. The kernel keeps no more of it, and tells it with a destination of zero and the
-    protocol of the master."""
+    """The announced address and port, as source, before a helper replaced them. The kernel stores
+    nothing else of this tuple: it sends a destination of 0 and the master's protocol."""
 
     @classmethod
     def of(
@@ -63,61 +63,66 @@ class ExpectNAT:
         direction: Direction = Direction.ORIGINAL,
         proto: int = TCP,
     ) -> ExpectNAT:
-        """The address and port that were announced; ``proto`` is the protocol of the master.
+        """Return a translation for an announced address and port.
 
-        Raises :exc:`EncodeError`, which is a :exc:`ValueError`, for a text that is not an address
-        and a port or protocol that can't be; and :exc:`TypeError` for an address that is neither
-        text nor an address object.
+        :param address: the announced address, as text or as an address object.
+        :param port: the announced port, 0 to 65535.
+        :param direction: the direction of the master in which the expected connection is opened.
+        :param proto: the master's protocol.
+        :raises EncodeError: when text is not an address, or when the port or the protocol is
+            invalid; this is a :exc:`ValueError`.
+        :raises TypeError: when the address is neither text nor an address object.
         """
         source = named_address(address, "src")
-        nowhere = type(source)(0)
-        announced = Tuple(src=source, dst=nowhere, proto=proto, sport=port, dport=0)
+        unspecified = type(source)(0)
+        announced = Tuple(src=source, dst=unspecified, proto=proto, sport=port, dport=0)
         return cls(direction=direction, tuple=announced)
 
 
 @message
 class Expectation:
-    """A connection that a helper expects, because another one, its master, announced it.
+    """A connection that a helper expects because another one, its master, announced it.
 
-    An FTP client and server agree over their control connection on where the data will go; the
-    helper ``ftp`` reads that, and expects a connection from the one to the other. The first packet
-    that fits makes it a flow, whose ``master`` is then the control connection's original tuple,
-    and its status EXPECTED ("related", to a firewall).
+    Example: an FTP client and server negotiate the addresses of their data connection over the
+    control connection. The helper ``ftp`` reads that and creates an expectation. The first packet
+    that matches it creates a flow. The flow's ``master`` is the original tuple of the control
+    connection, and its status has the bit EXPECTED; firewalls call it "related".
 
-    The kernel always tells the first three, and of the rest all but what there is none of. It
-    never tells the zone, which is that of the master.
+    The kernel always sends the first three fields, and the others unless they are absent. It never
+    sends the zone, which is that of the master.
 
     On the wire: ``ctattr_expect`` (linux/netfilter/nfnetlink_conntrack.h), written by
     ``ctnetlink_exp_dump_expect``.
     """
 
     master: Tuple = attribute(CTA_EXPECT.MASTER, Nest(Tuple))
-    """The original tuple of the connection that announced it."""
+    """The original tuple of the master connection."""
     tuple: Tuple = attribute(CTA_EXPECT.TUPLE, Nest(Tuple))
-    """What its first packet will look like, as far as the mask looks."""
+    """The tuple of the expected connection's first packet, as far as :attr:`mask` compares it."""
     mask: Tuple = attribute(CTA_EXPECT.MASK, Nest(Tuple))
-    """Which bits of the source address and of the source port (of ICMP: of the id) are compared.
+    """The bits of the source address and source port that are compared; for ICMP, of the id.
 
-    Destination and protocol are always compared whole: there the kernel tells all ones, and the
-    tuple's own protocol.
+    The destination and the protocol are always compared completely: the kernel sends all ones for
+    the destination, and the tuple's protocol.
     """
     timeout: int | None = attribute(CTA_EXPECT.TIMEOUT, U32, default=None)
-    """Seconds until it expires. A new one has its helper's: 300 for ``ftp``."""
+    """The seconds until the expectation expires. A new one gets its helper's: 300 for ``ftp``."""
     id: int | None = attribute(CTA_EXPECT.ID, U32, default=None, access=Access.READ)
-    """Opaque: the same as long as it lives; others have others (``nf_expect_get_id``)."""
+    """An opaque number that stays the same as long as the expectation exists and differs between
+    expectations (``nf_expect_get_id``)."""
     helper: str | None = attribute(CTA_EXPECT.HELP_NAME, Text(16), default=None)
-    """The name of the helper that expects it: the one of its master."""
+    """The name of the helper, which is that of the master."""
     flags: ExpectFlags | None = attribute(CTA_EXPECT.FLAGS, u32(ExpectFlags), default=None)
-    """Whether it stays when it is met, and whether it is met at all."""
+    """The flags: whether the expectation stays after a match, and whether it is active."""
     expect_class: int | None = attribute(CTA_EXPECT.CLASS, U32, default=None)
-    """Which of the helper's kinds of expectation it is: those have a limit and a timeout each."""
+    """The class of the expectation within its helper; each class has its own limit and timeout."""
     nat: ExpectNAT | None = attribute(CTA_EXPECT.NAT, Nest(ExpectNAT), default=None)
-    """Absent where the master is not translated."""
+    """The translation of the expected connection; absent if the master is not translated."""
     function: str | None = attribute(CTA_EXPECT.FN, Text(64), default=None)
-    """What the kernel calls for the new connection: ``nat-follow-master`` translates it by
-    :attr:`nat`, ``sip``, ``Q.931`` and ``callforwarding`` are of SIP and H.323."""
+    """The function that the kernel calls for the new connection: ``nat-follow-master`` translates
+    it by :attr:`nat`; ``sip``, ``Q.931`` and ``callforwarding`` belong to SIP and H.323."""
     unknown: builtins.tuple[UnknownAttribute, ...] = attrs.field(default=(), eq=by_path)
-    """What the kernel sent that this version does not know."""
+    """The attributes that the kernel sent and this version does not know."""
 
     @classmethod
     def of(
@@ -133,18 +138,23 @@ class Expectation:
         nat: ExpectNAT | None = None,
         function: str | None = None,
     ) -> Expectation:
-        """A new expectation, its mask made.
+        """Return a new expectation with the mask that the arguments describe.
 
-        :param master: the original tuple of the connection that announces it.
-        :param tuple: what its first packet will look like.
-        :param any_src: from whatever source address; the tuple's own is not looked at.
-        :param any_sport: from whatever source port (of ICMP: with whatever id).
-
-        Raises :exc:`EncodeError` for what is no tuple.
+        :param master: the original tuple of the master connection.
+        :param tuple: the tuple of the expected connection's first packet.
+        :param any_src: whether any source address matches.
+        :param any_sport: whether any source port matches; for ICMP, any id.
+        :param timeout: seconds until the expectation expires.
+        :param flags: the flags; see :attr:`flags`.
+        :param expect_class: the class of the expectation within its helper.
+        :param nat: the translation of the expected connection.
+        :param function: the function that the kernel calls for the new connection.
+        :raises EncodeError: when ``master`` or ``tuple`` is not a tuple, or when ``tuple`` is
+            invalid; this is a :exc:`ValueError`.
         """
-        for name, each in (("master", master), ("tuple", tuple)):
-            if not isinstance(each, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise EncodeError(f"{describe_value(each)} is not a Tuple", (name,))
+        for name, value in (("master", master), ("tuple", tuple)):
+            if not isinstance(value, Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise EncodeError(f"must be a Tuple; got {describe_value(value)}", (name,))
         tuple.validate()
         return cls(
             master=master,
@@ -161,39 +171,43 @@ class Expectation:
         return describe_expectation(self)
 
 
-def _mask(of: Tuple, any_src: bool, any_sport: bool) -> Tuple:
-    """A whole mask, as the kernel tells them."""
-    of = normalized(of)
-    ones = ALL_ONES[type(of.src)]
+def _mask(tuple_: Tuple, any_src: bool, any_sport: bool) -> Tuple:
+    """Return a mask with all fields, as the kernel sends it."""
+    tuple_ = normalized(tuple_)
+    address = type(tuple_.src)
+    ones = ALL_ONES[address]
     port = 0 if any_sport else 0xFFFF
-    mask = Tuple(src=type(of.src)(0) if any_src else ones, dst=ones, proto=of.proto)
-    if of.dport is not None:
+    mask = Tuple(src=address(0) if any_src else ones, dst=ones, proto=tuple_.proto)
+    if tuple_.dport is not None:
         mask.sport, mask.dport = port, 0xFFFF
-    if of.icmp_type is not None:
+    if tuple_.icmp_type is not None:
         mask.icmp_id, mask.icmp_type, mask.icmp_code = port, 0xFF, 0xFF
     return mask
 
 
 @message
 class ExpectEvent:
-    """One event of an expectation, whole as in a dump."""
+    """An event of an expectation, with all its fields, as in a dump."""
 
     type: EventType = attrs.field()
-    """NEW, or DESTROY: a connection met it (unless it is PERMANENT), its time or its master's was
-    up, another took its place, or a program deleted it. The kernel tells no updates."""
+    """The type of the event: NEW or DESTROY; the kernel sends no updates. An expectation ends when
+    a connection matches it, unless it is PERMANENT; when its timeout or its master's ends; when
+    another one replaces it; or when a program deletes it."""
     expectation: Expectation = inlined(Expectation)
+    """The expectation, complete."""
     port_id: int = attrs.field(default=0)
-    """The netlink port of the program whose request caused it; 0 for packets and timeouts."""
+    """The port id of the program whose request caused the event; 0 for packets and timeouts."""
     nsid: int | None = attrs.field(default=None)
-    """As :attr:`FlowEvent.nsid`."""
+    """The id of the event's network namespace, as :attr:`FlowEvent.nsid`."""
     netns: str | None = attrs.field(default=None)
-    """As :attr:`FlowEvent.netns`."""
+    """The name of the event's network namespace, as :attr:`FlowEvent.netns`."""
     time_received: int | None = attrs.field(default=None)
-    """As :attr:`FlowEvent.time_received`. The kernel itself sends no time with it."""
+    """The time at which this program received the event, as :attr:`FlowEvent.time_received`. The
+    kernel sends no time of its own."""
 
     @property
     def received_at(self) -> datetime | None:
-        """:attr:`time_received` to the microsecond."""
+        """Return :attr:`time_received` as a datetime, rounded down to the microsecond."""
         return as_datetime(self.time_received)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What a kernel supports."""
+"""The features of a kernel."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Features:
-    """What the kernel at hand can do beyond that of Linux 4.19; see :meth:`Connection.features`.
+    """What the running kernel supports beyond Linux 4.19; see :meth:`Connection.features`.
 
-    Each was found out by asking, because distributions carry what newer kernels brought back into
-    older ones; the version is the first of the mainline that has it.
+    Each feature was probed, because distributions backport features to older kernels. The versions
+    are the first mainline kernels with the feature.
 
-    Not among them, because no kernel to 7.1 gets it right: to filter by IPv6 addresses, which
-    lets through just what it should keep out.
+    Filtering by IPv6 addresses is not listed: every kernel up to 7.1 inverts that comparison.
     """
 
     tuple_filter: bool
-    """A dump can be filtered by parts of the original tuple: ``CTA_FILTER``, since 5.8."""
+    """A dump can be filtered by parts of the original tuple: ``CTA_FILTER``, since Linux 5.8."""
     reply_filter: bool
-    """And by parts of the reply tuple: since 5.15; before, that compared something else."""
+    """A dump can be filtered by parts of the reply tuple, since Linux 5.15. Before, the kernel
+    compared other fields."""
     status_filter: bool
-    """A dump can be filtered by status bits: ``CTA_STATUS_MASK``, since 5.15."""
+    """A dump can be filtered by status bits: ``CTA_STATUS_MASK``, since Linux 5.15."""
     zone_filter: bool
-    """A dump can be filtered by zone, since 6.8."""
+    """A dump can be filtered by zone, since Linux 6.8."""
     flush_filter: bool
-    """A flush can be filtered by parts of the tuples: since 6.12."""
+    """A flush can be filtered by parts of the tuples, since Linux 6.12."""
     mark_mask: bool
-    """An update changes only the bits of the mark that it should. Since 5.3, and told of kernels
-    since 5.8: one that can't be told from an older one counts as older, and is made to do the
-    same in two steps."""
+    """An update can change only the bits of the mark that a mask selects, since Linux 5.3. The
+    probe recognizes it since Linux 5.8. A kernel that cannot be distinguished from an older one
+    counts as older; the library then updates the mark in two steps."""
     event_timestamp: bool
-    """Events tell when they happened: ``CTA_TIMESTAMP_EVENT``, since 6.14."""
+    """Events have the time at which they happened: ``CTA_TIMESTAMP_EVENT``, since Linux 6.14."""
     expectations: bool
-    """Expectations can be read and written (``NFNL_SUBSYS_CTNETLINK_EXP``)."""
+    """Expectations can be read and written: ``NFNL_SUBSYS_CTNETLINK_EXP``."""
     timeouts: bool
-    """There are timeout policies: CONFIG_NF_CT_NETLINK_TIMEOUT."""
+    """Timeout policies are supported: CONFIG_NF_CT_NETLINK_TIMEOUT."""
     helpers: bool
-    """There can be helpers in user space: CONFIG_NF_CT_NETLINK_HELPER."""
+    """User-space helpers are supported: CONFIG_NF_CT_NETLINK_HELPER."""

@@ -1,8 +1,8 @@
-"""The flow: an entry of the kernel's connection tracking table."""
+"""Flows: entries of the kernel's connection tracking table."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import attrs
 
@@ -40,53 +40,40 @@ from .enums import Status, TCPState
 from .nat import NAT, translate, translation
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from .text import describe_flow
+from .times import as_datetime
 from .tuples import AddressLike, Tuple, is_plain_tuple, proto_number
 from .values import describe_value
 
 LABELS = Bitmap(16)
-"""128 labels, ``NF_CT_LABELS_MAX_SIZE``."""
+"""A bitmap of 128 labels: ``NF_CT_LABELS_MAX_SIZE``."""
 
 
 @message(hashable=True)
 class Counters:
-    """Packets and bytes of one direction, since the entry was made or last reset."""
+    """The packets and bytes of one direction since the entry was created or last reset."""
 
     packets: int | None = attribute(CTA_COUNTERS.PACKETS, U64, default=None, access=Access.READ)
     bytes: int | None = attribute(CTA_COUNTERS.BYTES, U64, default=None, access=Access.READ)
-    """Of IP packets, with their headers."""
+    """The bytes of the IP packets, headers included."""
 
 
 @message(hashable=True)
 class Timestamp:
-    """When the entry was made, and when it ended: nanoseconds since 1970, UTC."""
+    """The times at which the entry was created and ended, in nanoseconds since 1970, in UTC."""
 
     start: int | None = attribute(CTA_TIMESTAMP.START, U64, default=None, access=Access.READ)
     stop: int | None = attribute(CTA_TIMESTAMP.STOP, U64, default=None, access=Access.READ)
-    """Absent until the entry has ended."""
+    """The time at which the entry ended; absent until then."""
 
     @property
     def start_time(self) -> datetime | None:
-        """:attr:`start` to the microsecond, which is all that a datetime holds."""
+        """Return :attr:`start` as a datetime, rounded down to the microsecond."""
         return as_datetime(self.start)
 
     @property
     def stop_time(self) -> datetime | None:
-        """:attr:`stop` to the microsecond."""
+        """Return :attr:`stop` as a datetime, rounded down to the microsecond."""
         return as_datetime(self.stop)
-
-
-_1970 = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def as_datetime(nanoseconds: int | None) -> datetime | None:
-    """Nanoseconds since 1970 as an aware datetime; ``None`` for one beyond the year 9999."""
-    if nanoseconds is None:
-        return None
-    try:
-        # Not fromtimestamp(): where time_t has 32 bits it ends in 2038.
-        return _1970 + timedelta(microseconds=nanoseconds // 1000)
-    except OverflowError:
-        return None
 
 
 @message(hashable=True)
@@ -94,137 +81,147 @@ class Helper:
     """The connection tracking helper of an entry."""
 
     name: str | None = attribute(CTA_HELP.NAME, Text(16), default=None)
-    """Such as ``ftp``; an empty one, in an update, detaches it."""
+    """The helper's name, such as ``ftp``. In an update, an empty name detaches the helper."""
     info: bytes | None = attribute(CTA_HELP.INFO, Bytes(32), default=None)
-    """A user-space helper's own data."""
+    """The private data of a user-space helper."""
 
 
 @message(hashable=True)
 class SeqAdj:
-    """By how much the TCP sequence numbers of one direction are shifted."""
+    """The adjustment of the TCP sequence numbers of one direction."""
 
     correction_pos: int | None = attribute(CTA_SEQADJ.CORRECTION_POS, U32, default=None)
-    """The sequence number at which the shift last changed."""
+    """The sequence number at which the offset last changed."""
     offset_before: int | None = attribute(CTA_SEQADJ.OFFSET_BEFORE, S32, default=None)
-    """The shift of what is before that position."""
+    """The offset before that sequence number."""
     offset_after: int | None = attribute(CTA_SEQADJ.OFFSET_AFTER, S32, default=None)
-    """The shift of what is after it."""
+    """The offset after that sequence number."""
 
 
 @message(hashable=True)
 class SynProxy:
-    """What SYNPROXY knows of a connection it stands in for (since Linux 4.17)."""
+    """The state of SYNPROXY for a connection that it proxies, since Linux 4.17."""
 
     isn: int | None = attribute(CTA_SYNPROXY.ISN, U32, default=None)
     """The proxy's initial sequence number."""
     its: int | None = attribute(CTA_SYNPROXY.ITS, U32, default=None)
     """The proxy's initial TCP timestamp."""
     tsoff: int | None = attribute(CTA_SYNPROXY.TSOFF, U32, default=None)
-    """How far the server's timestamps are ahead of the proxy's."""
+    """The offset between the server's TCP timestamps and the proxy's."""
 
 
 @message
 class Flow:
-    """An entry of the connection tracking table, as the kernel tells of it.
+    """An entry of the connection tracking table, as the kernel reports it.
 
-    ``None`` is "not told", 0 is zero. The kernel always tells the tuples. The rest may be missing:
-    an update event has what changed, a destroy event may have only the TCP state, an offloaded
-    flow has no timeout, and counters and timestamps exist only where the sysctls
-    ``nf_conntrack_acct`` and ``nf_conntrack_timestamp`` were on when the entry was made.
+    ``None`` means "absent", 0 means zero. The kernel always sends the tuples. Other fields may be
+    absent:
 
-    Flows compare by all their fields; :attr:`key` tells whether two are the same entry.
+    - An update event has the fields that changed.
+    - A destroy event may have only the state of TCP.
+    - An offloaded flow has no timeout.
+    - Counters and timestamps exist only if the sysctls ``nf_conntrack_acct`` and
+      ``nf_conntrack_timestamp`` were on when the entry was created.
+
+    Flows compare equal if all their fields are equal; :attr:`key` identifies the entry.
 
     On the wire: ``ctattr_type`` (linux/netfilter/nfnetlink_conntrack.h), written by
     ``ctnetlink_fill_info`` and ``ctnetlink_conntrack_event``.
     """
 
     orig: Tuple = attribute(CTA.TUPLE_ORIG, Nest(Tuple))
-    """The direction of the first packet, as it was before any translation."""
+    """The tuple of the original direction: the first packet, before any translation."""
     reply: Tuple = attribute(CTA.TUPLE_REPLY, Nest(Tuple))
-    """The direction of the answers, as they arrive: with NAT not the inverse of :attr:`orig`."""
+    """The tuple of the reply direction, as replies arrive. With NAT, it is not the inverse of
+    :attr:`orig`."""
     master: Tuple | None = attribute(CTA.TUPLE_MASTER, Nest(Tuple), default=None)
-    """The original tuple of the connection that this one was expected by."""
+    """The original tuple of the master connection, if this connection was expected."""
     status: Status | None = attribute(CTA.STATUS, u32(Status), default=None)
-    """What the kernel knows of the entry, as bits. A program can set few, and clear none."""
+    """The status bits of the entry. A program can set few of them and clear none."""
     timeout: int | None = attribute(CTA.TIMEOUT, U32, default=None)
-    """Seconds until the entry expires."""
+    """The seconds until the entry expires."""
     mark: int | None = attribute(CTA.MARK, U32, default=None)
-    """An event of an entry without a mark may leave it out."""
+    """The mark of the connection. Events of an entry whose mark is 0 may omit it."""
     zone: int | None = attribute(CTA.ZONE, U16, default=None)
-    """The zone of both directions; absent in zone 0, and where a tuple has a zone of its own."""
+    """The zone of both directions; absent in zone 0, and if a tuple has a zone of its own."""
     id: int | None = attribute(CTA.ID, U32, default=None)
-    """Opaque: the same as long as the entry lives; other entries have others.
+    """An opaque number that stays the same as long as the entry exists and differs between entries.
 
-    A hash of the tuple and of the entry's place in memory (``nf_ct_get_id``, since 5.2; before, a
-    part of the address itself): an entry that was deleted and made again at once may find itself
-    in the same place and have the same id.
+    It is a hash of the tuple and of the entry's address in memory (``nf_ct_get_id``, since Linux
+    5.2; before, part of that address). If an entry is deleted and created again at once, the new
+    one may have the same address and so the same id.
     """
     use: int | None = attribute(CTA.USE, U32, default=None, access=Access.READ)
-    """The kernel's reference count; never in events. Looking one entry up holds one itself."""
+    """The kernel's reference count; absent in events. The look-up of a single entry holds one
+    reference itself."""
     protoinfo: ProtoInfo | None = variants(
         at((CTA.PROTOINFO, CTA_PROTOINFO.TCP), Nest(TCPInfo)),
         at((CTA.PROTOINFO, CTA_PROTOINFO.DCCP), Nest(DCCPInfo), until="6.16"),
         at((CTA.PROTOINFO, CTA_PROTOINFO.SCTP), Nest(SCTPInfo)),
         default=None,
     )
-    """The state of the connection's own protocol. Other protocols have none."""
+    """The protocol's own state: of TCP, SCTP and DCCP; absent for other protocols."""
     counters_orig: Counters | None = attribute(
         CTA.COUNTERS_ORIG, Nest(Counters), default=None, access=Access.READ
     )
-    """In dumps, answers to ``get`` and destroy events; not in new and update events."""
+    """The counters of the original direction: in dumps, replies to ``get`` and destroy events;
+    absent in new and update events."""
     counters_reply: Counters | None = attribute(
         CTA.COUNTERS_REPLY, Nest(Counters), default=None, access=Access.READ
     )
-    """Where :attr:`counters_orig` is."""
+    """The counters of the reply direction, in the same messages as :attr:`counters_orig`."""
     timestamp: Timestamp | None = attribute(
         CTA.TIMESTAMP, Nest(Timestamp), default=None, access=Access.READ
     )
-    """In dumps, answers to ``get`` and destroy events; not in new and update events."""
+    """The times of the entry: in dumps, replies to ``get`` and destroy events; absent in new and
+    update events."""
     helper: Helper | None = attribute(CTA.HELP, Nest(Helper), default=None)
-    """Not in destroy events."""
+    """The helper of the entry; absent in destroy events."""
     labels: int | None = attribute(CTA.LABELS, LABELS, default=None)
-    """128 bits: ``labels >> n & 1`` is label n; :class:`LabelNames` has their names. Absent where
-    no label is set."""
+    """The labels, as 128 bits: ``labels >> n & 1`` is label n, and :class:`LabelNames` has the
+    names. Absent if no label is set."""
     seqadj_orig: SeqAdj | None = attribute(CTA.SEQ_ADJ_ORIG, Nest(SeqAdj), default=None)
-    """Where a helper has changed the length of what TCP carries."""
+    """The sequence adjustment of the original direction, if a helper changed the length of TCP
+    payload."""
     seqadj_reply: SeqAdj | None = attribute(CTA.SEQ_ADJ_REPLY, Nest(SeqAdj), default=None)
-    """Where :attr:`seqadj_orig` is."""
+    """The sequence adjustment of the reply direction, if :attr:`seqadj_orig` is present."""
     synproxy: SynProxy | None = attribute(CTA.SYNPROXY, Nest(SynProxy), default=None)
-    """Every entry made through ctnetlink has one, all zero."""
+    """The state of SYNPROXY. Every entry created through ctnetlink has one, with all numbers 0."""
     secctx: str | None = attribute(
         (CTA.SECCTX, CTA_SECCTX.NAME), Text(4096), default=None, access=Access.READ
     )
-    """The security context that a Linux security module has for the connection."""
+    """The security context that a Linux security module assigned to the connection."""
     unknown: tuple[UnknownAttribute, ...] = attrs.field(default=(), eq=by_path)
-    """What the kernel sent that this version does not know."""
+    """The attributes that the kernel sent and this version does not know."""
 
     @property
     def key(self) -> tuple[Tuple, int | None, int | None]:
-        """Original tuple, zone and id: hashable, and as unique as :attr:`id` is."""
+        """Return the original tuple, zone and id: hashable, and as unique as :attr:`id`."""
         return self.orig, self.zone, self.id
 
     @property
     def nat(self) -> NAT | None:
-        """What is translated to what, or ``None`` if nothing is.
+        """Return what is translated to what, or ``None`` if nothing is translated.
 
-        Told from the tuples. Where the status is known, an end counts only if the kernel marked it
-        as translated (SRC_NAT, DST_NAT): an entry that a program made with tuples that differ and
-        without those bits changes no packet.
+        The result is derived from the tuples. If the status is present, it counts a source or
+        destination as translated only if the kernel marked it so (SRC_NAT, DST_NAT): an entry that
+        a program created with different tuples and without those bits does not change packets.
         """
         return translation(self.orig, self.reply, self.status)
 
     def translate(self, packet: Tuple) -> Tuple | None:
-        """A packet of this connection as it looks on the other side of the translation.
+        """Return a packet of this connection as it looks on the other side of the translation.
 
-        The packet is told by its addresses and ports, in a tuple whose zone does not count. It may
-        be of either direction and be seen on either side: one that arrives is told as it leaves,
-        and one that leaves as it arrived. Where nothing is translated, that is the same. ``None``
-        if the packet is not of this connection.
+        The packet may have either direction, and may be as it arrives or as it leaves. The result
+        for a packet as it arrives is the packet as it leaves, and vice versa. Without a translation
+        both are the same.
 
-        :raises TypeError: for what is no :class:`Tuple`.
+        :param packet: the packet's addresses and ports; the tuple's zone is ignored.
+        :returns: the translated tuple; ``None`` if the packet does not belong to this connection.
+        :raises TypeError: when the packet is not a :class:`Tuple`.
         """
         if not issubclass(type(packet), Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"a packet is a Tuple, not {describe_value(packet)}")
+            raise TypeError(f"packet must be a Tuple; got {describe_value(packet)}")
         if not is_plain_tuple(packet):
             packet = normalized(packet)
         return translate(self.orig, self.reply, self.status, packet)
@@ -243,10 +240,12 @@ class Flow:
         mark: int | None = None,
         zone: int | None = None,
     ) -> Flow:
-        """A new TCP flow, its reply the inverse of its original direction; ``timeout`` seconds.
+        """Return a new TCP flow whose reply is the inverse of its original direction.
 
-        Raises :exc:`EncodeError`, which is a :exc:`ValueError`, for an address or a port that
-        can't be.
+        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
+        :param sport: the sender's port, 0 to 65535; ``dport`` likewise.
+        :param timeout: seconds until the entry expires.
+        :raises EncodeError: when an address or a port is invalid; this is a :exc:`ValueError`.
         """
         return cls._of(
             Tuple.tcp(src, sport, dst, dport), timeout, status, mark, zone, TCPInfo(state=state)
@@ -265,10 +264,12 @@ class Flow:
         mark: int | None = None,
         zone: int | None = None,
     ) -> Flow:
-        """A new UDP flow, its reply the inverse of its original direction; ``timeout`` seconds.
+        """Return a new UDP flow whose reply is the inverse of its original direction.
 
-        Raises :exc:`EncodeError`, which is a :exc:`ValueError`, for an address or a port that
-        can't be.
+        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
+        :param sport: the sender's port, 0 to 65535; ``dport`` likewise.
+        :param timeout: seconds until the entry expires.
+        :raises EncodeError: when an address or a port is invalid; this is a :exc:`ValueError`.
         """
         return cls._of(Tuple.udp(src, sport, dst, dport), timeout, status, mark, zone)
 
@@ -286,10 +287,15 @@ class Flow:
         mark: int | None = None,
         zone: int | None = None,
     ) -> Flow:
-        """A new ICMP or ICMPv6 flow (by its addresses), an echo request by default.
+        """Return a new ICMP flow, or an ICMPv6 flow for IPv6 addresses: by default an echo request.
 
-        Raises :exc:`EncodeError`, which is a :exc:`ValueError`, for an address that can't be,
-        for two of different families, and for a type without an answer.
+        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
+        :param id: the identifier of the query and its replies, 0 to 65535.
+        :param timeout: seconds until the entry expires.
+        :param type: the ICMP type of the query; by default that of an echo request.
+        :param code: the ICMP code.
+        :raises EncodeError: when an address is invalid, when the addresses have different families,
+            or when the type has no reply; this is a :exc:`ValueError`.
         """
         orig = Tuple.icmp(src, dst, id=id, type=type, code=code)
         return cls._of(orig, timeout, status, mark, zone)
@@ -318,18 +324,22 @@ class Flow:
         return describe_flow(self)
 
     def validate(self) -> None:
-        """Raises :exc:`EncodeError` if the two directions can't belong to one entry."""
+        """Check that the two directions can belong to one entry.
+
+        :raises EncodeError: when a direction is invalid, or when the directions have different
+            families or protocols.
+        """
         for name in ("orig", "reply"):
             if not isinstance(getattr(self, name), Tuple):
-                raise EncodeError(f"{describe_value(getattr(self, name))} is not a Tuple", (name,))
+                raise EncodeError(
+                    f"must be a Tuple; got {describe_value(getattr(self, name))}", (name,)
+                )
             try:
                 getattr(self, name).validate()
                 proto_number(getattr(self, name).proto)
             except EncodeError as error:
                 raise EncodeError(error.reason, (name, *error.path)) from None
         if self.orig.family != self.reply.family:
-            raise EncodeError(
-                "its addresses are not of the original direction's family", ("reply",)
-            )
+            raise EncodeError("its addresses must have the family of those of orig", ("reply",))
         if proto_number(self.orig.proto) != proto_number(self.reply.proto):
-            raise EncodeError("its protocol is not the original direction's", ("reply", "proto"))
+            raise EncodeError("must be the protocol of orig", ("reply", "proto"))

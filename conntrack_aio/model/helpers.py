@@ -1,4 +1,4 @@
-"""User-space helpers: programs that read the payload of connections and make expectations."""
+"""User-space helpers: programs that read the payload of connections and create expectations."""
 
 from __future__ import annotations
 
@@ -27,41 +27,42 @@ from .declare import (
 from .enums import HelperStatus
 
 _NAME = Text(16)
-"""``NF_CT_HELPER_NAME_LEN``, with the NUL."""
+"""A helper's name: ``NF_CT_HELPER_NAME_LEN`` bytes, the NUL included."""
 
 
 @message(hashable=True)
 class ExpectPolicy:
-    """What a helper may expect: one class of its expectations."""
+    """The limits of one class of a helper's expectations."""
 
     name: str = attribute(NFCTH_POLICY.NAME, _NAME)
-    """Up to 15 bytes."""
+    """The name of the class, up to 15 bytes."""
     expect_max: int = attribute(NFCTH_POLICY.EXPECT_MAX, U32)
-    """How many expectations a connection may have at a time, up to 255; the oldest makes room.
+    """The number of expectations that a connection may have at a time, up to 255.
 
-    0 is no limit of the helper's own.
+    At the limit, a new expectation replaces the oldest one. 0 means that the helper has no limit of
+    its own.
     """
     expect_timeout: int = attribute(NFCTH_POLICY.EXPECT_TIMEOUT, U32)
-    """Seconds that an expectation waits."""
+    """The timeout of an expectation, in seconds."""
 
 
 @message
 class UserspaceHelper:
-    """A helper that is a program, to which the kernel queues the packets of its connections.
+    """A user-space helper: a program to which the kernel queues the packets of its connections.
 
-    What identifies it is its name with the family and the protocol. The list of helpers is the
-    machine's: every network namespace has the same. Those inside the kernel are not in it.
+    Its name, family and protocol identify it. All network namespaces of a machine share the list of
+    helpers. The list does not include the kernel's own helpers.
 
     On the wire: ``nfnl_cthelper_type`` (linux/netfilter/nfnetlink_cthelper.h), written by
     ``nfnl_cthelper_fill_info``.
     """
 
     name: str = attribute(NFCTH.NAME, _NAME)
-    """Up to 15 bytes."""
+    """The name of the helper, up to 15 bytes."""
     family: int = attribute((NFCTH.TUPLE, NFCTH_TUPLE.L3PROTONUM), U16)
-    """``AF_INET`` or ``AF_INET6``."""
+    """The address family of its connections: ``AF_INET`` or ``AF_INET6``."""
     proto: int = attribute((NFCTH.TUPLE, NFCTH_TUPLE.L4PROTONUM), U8)
-    """The protocol's number, as IANA gives it: 6 is TCP."""
+    """The IANA number of the protocol of its connections: 6 is TCP."""
     policies: tuple[ExpectPolicy, ...] = sequence(
         at((NFCTH.POLICY, NFCTH_POLICY_SET.NFCTH_POLICY_SET1), Nest(ExpectPolicy)),
         at((NFCTH.POLICY, NFCTH_POLICY_SET.NFCTH_POLICY_SET2), Nest(ExpectPolicy)),
@@ -70,23 +71,23 @@ class UserspaceHelper:
         count=at((NFCTH.POLICY, NFCTH_POLICY_SET.NUM), U32),
         default=(),
     )
-    """One to four, by the number of the class."""
+    """The policies of its classes of expectations, one to four, in the order of their numbers."""
     queue: int | None = attribute(NFCTH.QUEUE_NUM, U32, default=None)
-    """The NFQUEUE that the program reads, 0 to 65535; 0 if a new one says none.
+    """The number of the NFQUEUE that the program reads, 0 to 65535; 0 if a new helper has none.
 
-    While nobody reads it, packets pass.
+    While no program reads the queue, packets pass.
     """
     private_data_length: int | None = attribute(NFCTH.PRIV_DATA_LEN, U32, default=None)
-    """Bytes of its own that the program may keep with each connection, up to 32.
+    """The bytes of private data that the program may store with each connection, up to 32.
 
-    They are the ``helper.info`` of flows. It can't be changed.
+    Flows have them as ``helper.info``. The length cannot be changed.
     """
     status: HelperStatus | int | None = attribute(NFCTH.STATUS, u32(HelperStatus), default=None)
-    """Packets are queued only if it is ENABLED; a new one that says nothing is not."""
+    """Whether packets are queued. A new helper without a status is disabled."""
     unknown: tuple[UnknownAttribute, ...] = attrs.field(default=(), eq=by_path)
-    """What the kernel sent that this version does not know."""
+    """The attributes that the kernel sent and this version does not know."""
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """Name, family and protocol: what the verbs take."""
+        """Return name, family and protocol, which the verbs take."""
         return self.name, self.family, self.proto

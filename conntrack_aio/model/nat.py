@@ -1,4 +1,4 @@
-"""Network address translation: as it is asked for, and as a flow's two tuples tell of it."""
+"""Network address translation: as requested, and as derived from a flow's two tuples."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .values import describe_value
 
 @message(hashable=True)
 class NATRange:
-    """Addresses and ports to translate to; the kernel picks one that is free.
+    """A range of addresses and ports to translate to. The kernel picks a free combination.
 
-    ``address_max`` and ``port_max`` default to the minimum. Ports without an address translate
-    the port alone. An empty range would make the kernel mark the flow as translated and translate
-    nothing, so it is an :exc:`EncodeError` when a request is made of it.
+    ``address_max`` and ``port_max`` default to the minimum. A range of ports without addresses
+    translates only the port. A request with an empty range raises :exc:`EncodeError`: the kernel
+    would mark the flow as translated and translate nothing.
 
-    The constructor takes addresses as text, too, and IPv4-mapped ones as the IPv4 addresses. It
-    raises :exc:`EncodeError`, which is a :exc:`ValueError`, for what is not an address.
+    The constructor also accepts addresses as text, and converts IPv4-mapped addresses to IPv4. It
+    raises :exc:`EncodeError`, which is a :exc:`ValueError`, when a value is not an address.
     """
 
     address_min: IPAddress | None = variants(
@@ -39,7 +39,7 @@ class NATRange:
         at(CTA_NAT.V6_MAXIP, IPV6, access=Access.WRITE),
         default=None,
     )
-    """The last address; absent, it is the first."""
+    """The last address. If absent, it is the first."""
     port_min: int | None = attribute(
         (CTA_NAT.PROTO, CTA_PROTONAT.PORT_MIN), U16, default=None, access=Access.WRITE
     )
@@ -47,7 +47,7 @@ class NATRange:
     port_max: int | None = attribute(
         (CTA_NAT.PROTO, CTA_PROTONAT.PORT_MAX), U16, default=None, access=Access.WRITE
     )
-    """The last port; absent, it is the first."""
+    """The last port. If absent, it is the first."""
 
     def __attrs_post_init__(self) -> None:
         for name in ("address_min", "address_max"):
@@ -57,17 +57,19 @@ class NATRange:
                     setattr(self, name, parse_address(value))
                 except Exception:
                     raise EncodeError(
-                        f"{describe_value(value)} is not an address", (name,)
+                        f"must be an address; got {describe_value(value)}", (name,)
                     ) from None
         plain = normalized(self)
         self.port_min, self.port_max = plain.port_min, plain.port_max
 
     @classmethod
     def of(cls, address: AddressLike | None = None, port: int | None = None) -> NATRange:
-        """One address, one port, or both.
+        """Return a range of one address, one port, or both.
 
-        Raises :exc:`EncodeError`, which is a :exc:`ValueError`, for a text that is not an address,
-        and :exc:`TypeError` for anything else.
+        :param address: the address, as text or as an address object.
+        :param port: the port, 0 to 65535.
+        :raises EncodeError: when text is not an address; this is a :exc:`ValueError`.
+        :raises TypeError: when the address is neither text nor an address object.
         """
         return cls(
             address_min=None if address is None else named_address(address, "address_min"),
@@ -75,29 +77,33 @@ class NATRange:
         )
 
     def validate(self) -> None:
-        """Raises :exc:`EncodeError` for a range that is empty, reversed or of two families."""
+        """Check the range.
+
+        :raises EncodeError: when the range is empty or reversed, or has two address families.
+        """
         plain = normalized(self)
         if plain.address_min is None and plain.port_min is None:
-            raise EncodeError("a range without an address or a port translates nothing")
+            raise EncodeError("a range must have an address or a port: it would translate nothing")
         for name in ("address", "port"):
             first, last = getattr(plain, f"{name}_min"), getattr(plain, f"{name}_max")
             if last is None:
                 continue
             if first is None:
-                raise EncodeError("a maximum without a minimum", (f"{name}_max",))
+                raise EncodeError(f"must not be given without {name}_min", (f"{name}_max",))
             if type(first) is not type(last):
-                raise EncodeError("not of the minimum's family", (f"{name}_max",))
+                raise EncodeError(f"must be of the family of {name}_min", (f"{name}_max",))
             if type(last) in (int, IPv4Address, IPv6Address) and last < first:
-                raise EncodeError("below the minimum", (f"{name}_max",))
+                raise EncodeError(f"must not be less than {name}_min", (f"{name}_max",))
 
 
 @attrs.frozen
 class Endpoint:
-    """One end of a connection."""
+    """An address and port of one end of a connection."""
 
     address: IPAddress
+    """The address."""
     port: int | None = None
-    """The port, or what the protocol has in its place: GRE's key, ICMP's identifier."""
+    """The port, the GRE key or the ICMP identifier; ``None`` for other protocols."""
 
     def __str__(self) -> str:
         return describe_endpoint(self.address, self.port)
@@ -105,17 +111,17 @@ class Endpoint:
 
 @attrs.frozen
 class Translation:
-    """What one end of a connection is translated to."""
+    """The translation of one end of a connection."""
 
     before: Endpoint
-    """As it stands in packets of the original direction that arrive."""
+    """The address and port in packets of the original direction before the translation."""
     after: Endpoint
-    """As it stands in them when they leave, and in the answers."""
+    """The address and port in those packets after the translation, and in replies to them."""
 
     @property
     def range(self) -> NATRange:
-        """What makes this very translation, for :meth:`Connection.create`."""
-        # As the flow has it: the constructor would unmap the address of an IPv6 flow.
+        """Return the range that :meth:`Connection.create` needs for this translation."""
+        # raw(): the constructor would convert an IPv4-mapped address of an IPv6 flow.
         return raw(NATRange)(address_min=self.after.address, port_min=self.after.port)
 
     def __str__(self) -> str:
@@ -124,21 +130,22 @@ class Translation:
 
 @attrs.frozen
 class NAT:
-    """Which ends of a flow are translated, and to what; see :attr:`Flow.nat`."""
+    """The translation of a flow; see :attr:`Flow.nat`."""
 
     src: Translation | None = None
-    """Of the original direction's source: SNAT, masquerading."""
+    """The translation of the original direction's source: SNAT, masquerading."""
     dst: Translation | None = None
-    """Of its destination: DNAT, redirection."""
+    """The translation of the original direction's destination: DNAT, redirection."""
 
 
 def translation(orig: Tuple, reply: Tuple, status: Status | None) -> NAT | None:
-    """What the tuples of a flow say: the reply's ends are those behind the translation.
+    """Return the translation of a flow, by its tuples. The reply tuple has the translated ends.
 
-    A status that is told decides whether the kernel translates at all (``nf_nat_packet``).
+    :param status: the status bits; if present, they determine whether the kernel translates
+        (``nf_nat_packet``).
     """
-    # ICMP has one identifier for both ends, which belongs to the source: that is what is
-    # translated with it (icmp_manip_pkt).
+    # ICMP has one identifier for both ends. It belongs to the source: the kernel translates it with
+    # the source (icmp_manip_pkt).
     src = _between(
         Endpoint(orig.src, orig.sport if orig.icmp_id is None else orig.icmp_id),
         Endpoint(reply.dst, reply.dport if reply.icmp_id is None else reply.icmp_id),
@@ -151,7 +158,7 @@ def translation(orig: Tuple, reply: Tuple, status: Status | None) -> NAT | None:
 
 
 def translate(orig: Tuple, reply: Tuple, status: Status | None, packet: Tuple) -> Tuple | None:
-    """How a packet, told by its tuple, looks on the other side; see :meth:`Flow.translate`."""
+    """Return a packet as on the other side of the translation; see :meth:`Flow.translate`."""
     nat = translation(orig, reply, status) or NAT()
     orig, reply, packet = orig.without_zone, reply.without_zone, packet.without_zone
     outward, inward = orig, reply
@@ -168,7 +175,7 @@ def translate(orig: Tuple, reply: Tuple, status: Status | None, packet: Tuple) -
 
 
 def _with_end(packet: Tuple, end: Literal["src", "dst"], other: Endpoint) -> Tuple:
-    """The packet with another one of its ends."""
+    """Return a copy of the packet with another source or destination."""
     packet = copy(packet)
     setattr(packet, end, other.address)
     if packet.icmp_id is None:

@@ -1,4 +1,4 @@
-"""The names of transport protocols, in a table of the package: no file of the system is read."""
+"""The names of transport protocols. The table is built in: no file of the system is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROTOCOL_NAMES: Final[Mapping[int, str]] = MappingProxyType(
         136: "udplite",
     }
 )
-"""The protocols that people meet, as flows and tuples print them."""
+"""The names of common protocols, as flows and tuples show them."""
 
 _IANA: Final = """
 0 hopopt ip
@@ -167,24 +167,25 @@ _IANA: Final = """
 146 homa
 147 bit-emu
 """
-"""IANA's "Assigned Internet Protocol Numbers", and the names that /etc/protocols of the usual
-distributions and ip6tables have for the same: the one that is printed comes first."""
+"""The names of IANA's "Assigned Internet Protocol Numbers", and other names for the same numbers
+from ip6tables and from /etc/protocols of common distributions. The name that is shown comes
+first."""
 
 
 def _names() -> tuple[dict[str, int], dict[str, int]]:
-    printed: dict[str, int] = {}
-    others: dict[str, int] = {}
+    shown: dict[str, int] = {}
+    aliases: dict[str, int] = {}
     for line in _IANA.split("\n")[1:-1]:
         number, name, *more = line.split(" ")
-        printed[name] = int(number)
-        others |= dict.fromkeys(more, int(number))
-    return printed, others
+        shown[name] = int(number)
+        aliases |= dict.fromkeys(more, int(number))
+    return shown, aliases
 
 
-_PRINTED, _OTHERS = _names()
+_SHOWN, _ALIASES = _names()
 
-PROTOCOL_NUMBERS: Final[Mapping[str, int]] = MappingProxyType(_PRINTED)
-"""The number of each protocol that has a name, by the name that is printed, in lower case."""
+PROTOCOL_NUMBERS: Final[Mapping[str, int]] = MappingProxyType(_SHOWN)
+"""The number of each named protocol, by the name that is shown, in lower case."""
 
-PROTOCOL_ALIASES: Final[Mapping[str, int]] = MappingProxyType(_OTHERS)
-"""Further names of the same protocols."""
+PROTOCOL_ALIASES: Final[Mapping[str, int]] = MappingProxyType(_ALIASES)
+"""The numbers of protocols by their other names, in lower case."""

@@ -1,4 +1,4 @@
-"""What the kernel knows of a connection's own protocol: ``CTA_PROTOINFO``."""
+"""The protocol's own state of a connection: ``CTA_PROTOINFO``."""
 
 from __future__ import annotations
 
@@ -13,53 +13,63 @@ from .enums import DCCPRole, DCCPState, SCTPState, TCPFlags, TCPState
 
 @message(shared=True)
 class TCPInfo:
-    """A TCP connection's state, and what window tracking knows of its two sides.
+    """The state of a TCP connection, and the state of window tracking of its two sides.
 
-    A destroy event carries the state alone, since Linux 5.11; before, nothing. It can't be
-    changed, for flows share it: ``attrs.evolve()`` makes another.
+    A destroy event has only :attr:`state`, since Linux 5.11; before, it has no TCP state at all.
+
+    Objects are immutable, because flows share them; ``attrs.evolve()`` returns a changed copy.
     """
 
     state: TCPState | int | None = attribute(CTA_PROTOINFO_TCP.STATE, u8(TCPState), default=None)
+    """The state of the connection."""
     wscale_orig: int | None = attribute(CTA_PROTOINFO_TCP.WSCALE_ORIGINAL, U8, default=None)
-    """The original direction's window scale, 0 to 14.
+    """The window scale of the original direction, 0 to 14.
 
-    The kernel stores it only if both are given and WINDOW_SCALE stands in both sides' flags.
+    The kernel stores it only if both scales are given and both sides' flags have WINDOW_SCALE.
     """
     wscale_reply: int | None = attribute(CTA_PROTOINFO_TCP.WSCALE_REPLY, U8, default=None)
-    """The reply direction's."""
+    """The window scale of the reply direction, 0 to 14."""
     flags_orig: TCPFlags | None = attribute(
         CTA_PROTOINFO_TCP.FLAGS_ORIGINAL, MaskedFlags(TCPFlags), default=None
     )
-    """Written, they replace all the flags of that side."""
+    """The flags of the original direction's side. An update replaces all of them."""
     flags_reply: TCPFlags | None = attribute(
         CTA_PROTOINFO_TCP.FLAGS_REPLY, MaskedFlags(TCPFlags), default=None
     )
+    """The flags of the reply direction's side. An update replaces all of them."""
 
 
 @message(hashable=True)
 class SCTPInfo:
-    """An SCTP association's state and verification tags. To write one takes all three."""
+    """The state and verification tags of an SCTP association.
+
+    A create or an update needs all three.
+    """
 
     state: SCTPState | int | None = attribute(CTA_PROTOINFO_SCTP.STATE, u8(SCTPState), default=None)
+    """The state of the association."""
     vtag_orig: int | None = attribute(CTA_PROTOINFO_SCTP.VTAG_ORIGINAL, U32, default=None)
     """The verification tag in packets of the original direction."""
     vtag_reply: int | None = attribute(CTA_PROTOINFO_SCTP.VTAG_REPLY, U32, default=None)
-    """The one in packets of the reply direction."""
+    """The verification tag in packets of the reply direction."""
 
 
 @message(hashable=True)
 class DCCPInfo:
-    """A DCCP connection's state, on kernels that track DCCP (until 6.16)."""
+    """The state of a DCCP connection. Kernels until Linux 6.16 track DCCP."""
 
     state: DCCPState | int | None = attribute(
         CTA_PROTOINFO_DCCP.STATE, u8(DCCPState), default=None, until="6.16"
     )
+    """The state of the connection."""
     role: DCCPRole | int | None = attribute(
         CTA_PROTOINFO_DCCP.ROLE, u8(DCCPRole), default=None, until="6.16"
     )
+    """The role of the original direction's sender."""
     handshake_seq: int | None = attribute(
         CTA_PROTOINFO_DCCP.HANDSHAKE_SEQ, U64, default=None, until="6.16"
     )
+    """The sequence number of the handshake."""
 
 
 ProtoInfo = TCPInfo | SCTPInfo | DCCPInfo

@@ -1,4 +1,4 @@
-"""What only a request carries: masks, translations, filters. Never a field of a flow."""
+"""The attributes that only requests have: masks, translations and filters."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .nat import NATRange
 
 @message
 class FilterFlags:
-    """Which parts of the request's tuples a filter compares: ``CTA_FILTER_F_*``, since 5.8."""
+    """The parts of the tuples that a filter compares: ``CTA_FILTER_F_*``, since Linux 5.8."""
 
     orig_flags: int | None = attribute(
         CTA_FILTER.ORIG_FLAGS, HOST_U32, default=None, access=Access.WRITE, since="5.8"
     )
-    """Of the original tuple."""
+    """The compared parts of the original tuple."""
     reply_flags: int | None = attribute(
         CTA_FILTER.REPLY_FLAGS, HOST_U32, default=None, access=Access.WRITE, since="5.8"
     )
-    """Of the reply tuple, which kernels before 5.15 read by the other flags."""
+    """The compared parts of the reply tuple. Kernels before 5.15 use ``orig_flags`` for it."""
 
 
 @attrs.frozen
 class Masked:
-    """Bits that must be so, of those in the mask."""
+    """The value of the bits in a mask."""
 
     value: int
     mask: int
@@ -37,50 +37,51 @@ class Masked:
 
 @attrs.frozen(kw_only=True)
 class Selection:
-    """What the kernel is to select entries by, in a dump or a flush: all of it together."""
+    """The conditions by which the kernel selects entries in a dump or a flush; all must be true."""
 
     family: int = AF_UNSPEC
     mark: Masked | None = None
     status: Masked | None = None
-    """The mask is not 0."""
+    """The status bits. The mask is not 0."""
     zone: int | None = None
-    """The id of an entry's zone, whichever direction it is of."""
+    """The zone of an entry, of whichever direction."""
     orig: Mapping[str, object] = attrs.field(factory=dict[str, object])
-    """What fields of the original tuple are. Needs a family; ports and ICMP's fields, a
-    protocol."""
+    """The values of fields of the original tuple. They need :attr:`family`; ports and ICMP fields
+    also need ``proto``."""
     reply: Mapping[str, object] = attrs.field(factory=dict[str, object])
-    """What fields of the reply tuple are."""
+    """The values of fields of the reply tuple."""
 
 
 @message
 class RequestOnly:
-    """The attributes of a request that no flow has."""
+    """The attributes that requests have and flows do not."""
 
     nat_src: NATRange | None = attribute(
         CTA.NAT_SRC, Nest(NATRange), default=None, access=Access.WRITE
     )
-    """What a new entry's source is translated to."""
+    """The translation of a new entry's source."""
     nat_dst: NATRange | None = attribute(
         CTA.NAT_DST, Nest(NATRange), default=None, access=Access.WRITE
     )
-    """What a new entry's destination is translated to."""
+    """The translation of a new entry's destination."""
     mark_mask: int | None = attribute(CTA.MARK_MASK, U32, default=None, access=Access.WRITE)
-    """Which bits a mark filter compares, or a mark update changes (5.3; older ones ignore it)."""
+    """The bits that a mark filter compares, or that a mark update changes. Kernels before 5.3
+    ignore it in updates."""
     labels_mask: int | None = attribute(CTA.LABELS_MASK, LABELS, default=None, access=Access.WRITE)
-    """Which labels an update changes."""
+    """The labels that an update changes."""
     status_mask: int | None = attribute(
         CTA.STATUS_MASK, U32, default=None, access=Access.WRITE, since="5.15"
     )
-    """Which bits a status filter compares. Never read in an update."""
+    """The bits that a status filter compares. The kernel ignores it in updates."""
     filter: FilterFlags | None = attribute(
         CTA.FILTER, Nest(FilterFlags), default=None, access=Access.WRITE, since="5.8"
     )
-    """Makes the tuples of a dump a filter, and since 6.12 those of a flush."""
+    """The attribute that makes the tuples of a dump a filter; since Linux 6.12, also of a flush."""
 
 
 @message
 class ExpectRequestOnly:
-    """The attributes of a request that no expectation has."""
+    """The attributes that requests have and expectations do not."""
 
     zone: int | None = attribute(CTA_EXPECT.ZONE, U16, default=None, access=Access.WRITE)
-    """The zone of the master; absent is zone 0."""
+    """The zone of the master. If absent, it is zone 0."""

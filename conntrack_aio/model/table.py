@@ -1,4 +1,4 @@
-"""What the live table tells: changes, and how far it can be trusted."""
+"""The changes of a live table, its mode and its counters."""
 
 from __future__ import annotations
 
@@ -10,49 +10,52 @@ from .statistics import StreamStatistics
 
 
 class ChangeType(NamedEnum):
-    """What happened to an entry of the live table."""
+    """The type of a change of an entry in the live table."""
 
     ADDED = "added"
-    """It is in the table now, and was not when this reader was last told of its tuple."""
+    """The entry was added: it is in the table now, and was not at this reader's last change of
+    it."""
     CHANGED = "changed"
-    """Some of its fields are others; see :attr:`Change.fields`."""
+    """Some fields of the entry changed; see :attr:`Change.fields`."""
     REMOVED = "removed"
-    """It has ended, or matches no more."""
+    """The entry ended, or does not match any more."""
 
 
 class Cause(NamedEnum):
-    """How the table came to know of a change."""
+    """How the table learned of a change."""
 
     PRESENT = "present"
-    """The entry was there when the reader came."""
+    """The entry was in the table when the reader started."""
     EVENT = "event"
-    """The kernel told of it as it happened."""
+    """The kernel sent an event."""
     RECONCILED = "reconciled"
-    """It was found by comparing with the kernel's table, or by looking the entry up: no event had
-    come."""
+    """A comparison with the kernel's table, or a look-up of the entry, found the change; no event
+    had reported it."""
     REPLACED = "replaced"
-    """Another entry has its tuple: this one must have ended without an event."""
+    """Another entry has its tuple, so this one must have ended without an event."""
     UNMATCHED = "unmatched"
-    """It lives on, but is not one of those that the table is to have."""
+    """The entry still exists, but does not match any more."""
 
 
 @attrs.frozen
 class Change:
-    """A change of one entry, since the reader was last told of it."""
+    """A change of one entry since the reader's last change of that entry."""
 
     type: ChangeType
+    """Whether the entry was added, changed or removed."""
     flow: Flow
-    """The entry as it is now; of one that vanished, as it was last known, with what its destroy
-    event told: counters, the time of its end."""
+    """The entry as it is now. A removed entry is as last known, with the fields of its destroy
+    event: counters and the time of its end."""
     cause: Cause
+    """How the table learned of the change."""
     before: Flow | None = None
-    """The entry as the reader was last told of it; ``None`` if it appeared. A comparison may have
-    brought its timeout and counters up to date since, and tells of no change for that: don't
-    subtract them."""
+    """The entry as of the reader's last change of it; ``None`` if it was added. A comparison may
+    have updated its timeout and counters since, without a change: do not compute differences from
+    them."""
     fields: tuple[str, ...] = ()
-    """If it changed: the names of the fields of :class:`Flow` in which it differs from
-    :attr:`before`. ``timeout``, ``use``, ``timestamp`` and the counters are not counted: no event
-    tells of them."""
+    """The names of the fields of :class:`Flow` that differ from :attr:`before`, if the entry
+    changed. ``timeout``, ``use``, ``timestamp`` and the counters are not included: no event reports
+    them."""
 
     def __str__(self) -> str:
         names = f" ({', '.join(self.fields)})" if self.fields else ""
@@ -60,61 +63,65 @@ class Change:
 
 
 class TableMode(NamedEnum):
-    """How far a live table can be trusted between two comparisons with the kernel's.
+    """How reliable a live table is between two comparisons with the kernel's table.
 
-    Rules can choose which events a flow emits: nftables' ``ct event set``, iptables' ``CT
-    --ctevents``, and Open vSwitch, which does so with every flow. No message of the kernel shows
-    that. So the mode does not show it either until a comparison, or the look-up of an entry whose
-    timeout has run out, finds a change whose event never came.
+    Rules can choose which events a flow emits: ``ct event set`` in nftables, ``CT --ctevents`` in
+    iptables; Open vSwitch chooses them for every flow. No message of the kernel shows the choice.
+    So the mode reflects it only once a change without its event is found: by a comparison, or by
+    the look-up of an entry whose timeout has expired.
     """
 
     FOLLOWED = "followed"
-    """By the setting ``nf_conntrack_events`` every entry emits events, and nothing was found so far
-    that an event should have reported."""
+    """Every entry emits events, by the sysctl ``nf_conntrack_events``, and no change without its
+    event was found so far."""
     PARTIAL = "partial"
-    """Some entries may be silent; what happens to them is found by comparing. Either these are
-    entries that are older than the table and were never heard of, because the setting is 2, or was
-    not 1 when the table was opened; a table of flows that match can't tell when the last of them is
-    gone, if flows can come to match. Or the setting can't be read. Or a change was found whose
-    event never came (:attr:`FlowTableStatistics.unreported_changes`): then the table stays in this
-    mode as long as it is open."""
+    """Some entries may emit no events. Comparisons find their changes.
+
+    There are three possible reasons. First, entries are older than the table and had no event so
+    far, and the sysctl is 2, or was not 1 when the table was opened; a table with a match cannot
+    determine when the last of them is gone, if flows can come to match. Second, the sysctl cannot
+    be read. Third, a change without its event was found
+    (:attr:`FlowTableStatistics.unreported_changes`); then the table stays in this mode until it is
+    closed.
+    """
     POLLED = "polled"
-    """``nf_conntrack_events`` is 0, so that new entries are silent as well: all is found by
-    comparing."""
+    """``nf_conntrack_events`` is 0, so that new entries emit no events either. Comparisons find all
+    changes."""
 
 
 @attrs.define(kw_only=True)
 class FlowTableStatistics:
-    """What a live table has done so far, and how large it is.
+    """The counters of a live table since it was opened, and its size.
 
-    All but the sizes, the duration and the error only grow.
+    All only grow, except for the sizes, the duration and the error.
     """
 
     entries: int = 0
-    """Entries that it has; 0 once it is closed."""
+    """The entries in the table; 0 once it is closed."""
     unheard: int = 0
-    """Entries that were read, and that no event has told of since: perhaps silent ones."""
+    """The entries that had no event since they were read. They may emit no events."""
     events_applied: int = 0
+    """The events applied to the table."""
     looked_up: int = 0
-    """Entries that were asked for one by one: because an event told of one that was not known, or
-    because their timeout had run out and no event had ended them."""
+    """The entries that were looked up one by one: because of an event of an unknown entry, or
+    because the timeout of an entry expired without an event."""
     comparisons: int = 0
-    """Times that the kernel's table was read, or that it was tried, the first included."""
+    """The reads of the kernel's table, including the first one and failed ones."""
     resyncs: int = 0
-    """Those of them that a loss made necessary."""
+    """The comparisons that lost events made necessary."""
     failures: int = 0
-    """Those of them that failed for something that may pass, and were tried again."""
+    """The comparisons that failed for a temporary reason and were repeated."""
     last_error: str | None = None
-    """What the last of them failed for, as text; ``None`` if it did not fail. The error itself is
+    """The text of the last comparison's error; ``None`` if it succeeded. The exception is
     :attr:`FlowTable.last_error`."""
     unreported_changes: int = 0
-    """Changes that a comparison or a look-up found, and that no event reported although one should
-    have. At most some hundreds of a comparison are examined."""
+    """The changes that a comparison or a look-up found although an event should have reported them.
+    Of one comparison, a few hundred changes at most are examined."""
     last_comparison: int = 0
-    """Nanoseconds that the last took."""
+    """The duration of the last comparison, in nanoseconds."""
     readers: int = 0
-    """Iterators of changes that are open."""
+    """The iterators of changes that are open."""
     changes_waiting: int = 0
-    """Changes that wait for the slowest of them."""
+    """The changes that are queued for the slowest iterator."""
     stream: StreamStatistics = attrs.field(factory=StreamStatistics)
-    """Of the table's event stream: what was received, lost and forged, and what waits."""
+    """The counters of the table's event stream: received, lost, forged and queued events."""

@@ -1,18 +1,22 @@
-"""A flow or an expectation in one line, for people.
+"""Describe a flow, an expectation or an event in one line, for people.
 
-Fields can be assigned, and an assignment is not checked. So whatever stands in a field is shown,
-and what is none of its values is shown as :func:`describe_value` does. No function here raises.
+Fields can be assigned, and an assignment is not checked. So every value of a field is shown: a
+value that the field does not accept is shown by :func:`describe_value`. No function here raises.
+
+The functions take any object with the fields that they show, so that this module imports none of
+the classes that use it.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, cast
+from typing import Protocol
 
 from ..plain import as_int
 from .declare import is_message
-from .enums import ExpectFlags, Status
+from .enums import EventType, ExpectFlags, Status
+from .times import as_datetime
 from .tuples import (
     ICMP,
     ICMPV6,
@@ -24,11 +28,7 @@ from .tuples import (
 )
 from .values import describe_value
 
-if TYPE_CHECKING:
-    from .expectations import Expectation
-    from .flow import Flow
-
-_TOLD = (
+_SHOWN_STATUS = (
     Status.EXPECTED
     | Status.ASSURED
     | Status.DYING
@@ -38,11 +38,78 @@ _TOLD = (
 )
 
 
-def describe_flow(flow: Flow) -> str:
-    """``tcp ESTABLISHED 10.0.0.2:40422 -> 10.1.0.2:80 [ASSURED] timeout=431999``.
+class FlowFields(Protocol):
+    """The fields of a flow that its description shows."""
 
-    The reply stands there too where it is not the plain inverse, that is with NAT; a mark, zone
-    and the like where there is one.
+    @property
+    def orig(self) -> object: ...
+    @property
+    def reply(self) -> object: ...
+    @property
+    def master(self) -> object: ...
+    @property
+    def status(self) -> object: ...
+    @property
+    def timeout(self) -> object: ...
+    @property
+    def mark(self) -> object: ...
+    @property
+    def zone(self) -> object: ...
+    @property
+    def protoinfo(self) -> object: ...
+    @property
+    def counters_orig(self) -> object: ...
+    @property
+    def counters_reply(self) -> object: ...
+    @property
+    def helper(self) -> object: ...
+    @property
+    def labels(self) -> object: ...
+
+
+class ExpectationFields(Protocol):
+    """The fields of an expectation that its description shows."""
+
+    @property
+    def master(self) -> object: ...
+    @property
+    def tuple(self) -> object: ...
+    @property
+    def mask(self) -> object: ...
+    @property
+    def timeout(self) -> object: ...
+    @property
+    def helper(self) -> object: ...
+    @property
+    def flags(self) -> object: ...
+    @property
+    def expect_class(self) -> object: ...
+    @property
+    def nat(self) -> object: ...
+    @property
+    def function(self) -> object: ...
+
+
+class EventFields(Protocol):
+    """The fields of an event that its description shows."""
+
+    @property
+    def type(self) -> object: ...
+    @property
+    def port_id(self) -> object: ...
+    @property
+    def nsid(self) -> object: ...
+    @property
+    def netns(self) -> object: ...
+    @property
+    def time_received(self) -> object: ...
+
+
+def describe_flow(flow: FlowFields) -> str:
+    """Describe a flow: ``tcp ESTABLISHED 10.0.0.2:40422 -> 10.1.0.2:80 [ASSURED] timeout=431999``.
+
+    The line includes the reply direction if it is not the inverse of the original direction, that
+    is, with NAT. It includes the mark, zone and further fields that are present.
     """
     try:
         return _flow(flow)
@@ -50,8 +117,8 @@ def describe_flow(flow: Flow) -> str:
         return describe_value(flow)
 
 
-def _flow(flow: Flow) -> str:
-    orig = cast("object", flow.orig)
+def _flow(flow: FlowFields) -> str:
+    orig = flow.orig
     parts = [protocol_name(orig.proto, "proto-")] if isinstance(orig, Tuple) else []
     state = _field(flow.protoinfo, "state")
     if state is not None:
@@ -65,7 +132,7 @@ def _flow(flow: Flow) -> str:
 
 
 def _field(holder: object, name: str) -> object:
-    """Return the field of an object of the model; ``None`` where it has none."""
+    """Return a field of an object of the model, and ``None`` for any other object."""
     return getattr(holder, name, None) if is_message(type(holder)) else None
 
 
@@ -87,11 +154,12 @@ def _direction(tuple_: object) -> str:
     return text if tuple_.zone is None else f"{text} zone={describe_value(tuple_.zone)}"
 
 
-def _is_inverse(flow: Flow) -> bool:
-    """Without a zone of its own, too: an inverse has none."""
+def _is_inverse(flow: FlowFields) -> bool:
+    """Return whether the reply is the inverse of the original direction, without a zone."""
+    orig = flow.orig
     try:
-        return flow.reply == flow.orig.inverse
-    except Exception:  # one of them has no inverse, or is no tuple
+        return isinstance(orig, Tuple) and bool(flow.reply == orig.inverse)
+    except Exception:  # a tuple with invalid values has no inverse
         return False
 
 
@@ -102,11 +170,11 @@ def _status(status: object) -> list[str]:
     if number is None:
         return [f"status={describe_value(status)}"]
     status = Status(number)
-    words = [] if status & Status.SEEN_REPLY else ["[UNREPLIED]"]
-    return words + [f"[{bit.name}]" for bit in Status if bit & _TOLD & status]
+    parts = [] if status & Status.SEEN_REPLY else ["[UNREPLIED]"]
+    return parts + [f"[{bit.name}]" for bit in Status if bit & _SHOWN_STATUS & status]
 
 
-def _extras(flow: Flow) -> list[str]:
+def _extras(flow: FlowFields) -> list[str]:
     parts: list[str] = []
     if flow.timeout is not None:
         parts.append(f"timeout={describe_value(flow.timeout)}")
@@ -118,7 +186,7 @@ def _extras(flow: Flow) -> list[str]:
     if flow.zone is not None:
         parts.append(f"zone={describe_value(flow.zone)}")
     parts += _labels(flow.labels)
-    helper: object = flow.helper
+    helper = flow.helper
     if is_message(type(helper)):
         name = _field(helper, "name")
         if name is not None:
@@ -140,7 +208,7 @@ def _extras(flow: Flow) -> list[str]:
 
 
 def _number(value: object) -> int | None:
-    """Return the plain number of 32 bits; ``None`` for anything else."""
+    """Return the plain value of a 32-bit number, and ``None`` for any other value."""
     try:
         number = as_int(value)
     except Exception:
@@ -162,15 +230,15 @@ def _text(value: object) -> str:
 
 
 def _subject(value: object) -> str:
-    """Return an object of the model as its own text."""
+    """Return the text of an object of the model, and a description of any other value."""
     return str(value) if is_message(type(value)) else describe_value(value)
 
 
-def describe_expectation(expectation: Expectation) -> str:
-    """``tcp 10.0.0.2 -> 10.1.0.2:2050 timeout=299 helper=ftp master=(tcp 10.0.0.2:…)``.
+def describe_expectation(expectation: ExpectationFields) -> str:
+    """Describe an expectation: ``tcp 10.0.0.2 -> 10.1.0.2:2050 timeout=299 helper=ftp master=(…)``.
 
-    The source as far as the mask looks: ``any`` for an address of which it looks at nothing, and
-    no port where any will do.
+    The line shows the source under the mask: ``any`` if the mask of the address is zero, and no
+    port if the mask of the port is zero.
     """
     try:
         return _expectation(expectation)
@@ -178,8 +246,8 @@ def describe_expectation(expectation: Expectation) -> str:
         return describe_value(expectation)
 
 
-def _expectation(expectation: Expectation) -> str:
-    tuple_, mask = cast("tuple[object, object]", (expectation.tuple, expectation.mask))
+def _expectation(expectation: ExpectationFields) -> str:
+    tuple_, mask = expectation.tuple, expectation.mask
     parts: list[str] = []
     if isinstance(tuple_, Tuple):
         parts.append(protocol_name(tuple_.proto, "proto-"))
@@ -215,10 +283,10 @@ def _nat(nat: object) -> str:
     if not is_message(type(nat)):
         return describe_value(nat)
     direction, announced = _field(nat, "direction"), _field(nat, "tuple")
-    way = direction.name if isinstance(direction, IntEnum) else describe_value(direction)
+    name = direction.name if isinstance(direction, IntEnum) else describe_value(direction)
     if not isinstance(announced, Tuple):
-        return f"{way} {describe_value(announced)}"
-    return f"{way} {describe_endpoint(announced.src, announced.sport)}"
+        return f"{name} {describe_value(announced)}"
+    return f"{name} {describe_endpoint(announced.src, announced.sport)}"
 
 
 def _expected_source(tuple_: Tuple, mask: object) -> str:
@@ -234,3 +302,41 @@ def _expected_source(tuple_: Tuple, mask: object) -> str:
     if port is None or mask.sport == 0xFFFF:
         return text
     return f"{text}/{mask.sport:#x}" if type(mask.sport) is int else text
+
+
+def describe_event(event: EventFields, subject: object, timestamp: object = None) -> str:
+    """Describe an event: its type, subject, network namespace, port id and times.
+
+    The line omits what is absent.
+
+    :param subject: the flow or expectation of the event.
+    :param timestamp: the kernel's time of the event, in nanoseconds since 1970.
+    """
+    try:
+        return _event(event, subject, timestamp)
+    except Exception:
+        return describe_value(event)
+
+
+def _event(event: EventFields, subject: object, timestamp: object) -> str:
+    type_ = event.type
+    name = type_.name if isinstance(type_, EventType) else describe_value(type_)
+    parts = [f"{name:<7} {_subject(subject)}"]
+    if event.nsid is not None:
+        netns = "" if event.netns is None else _text(event.netns)
+        parts.append(f"in {netns or f'namespace {describe_value(event.nsid)}'}")
+    if type(event.port_id) is not int or event.port_id:
+        parts.append(f"portid={describe_value(event.port_id)}")
+    parts += _time("time", timestamp)
+    parts += _time("received", event.time_received)
+    return " ".join(parts)
+
+
+def _time(name: str, nanoseconds: object) -> list[str]:
+    if nanoseconds is None:
+        return []
+    try:
+        time = as_datetime(as_int(nanoseconds))
+    except Exception:
+        return [f"{name}={describe_value(nanoseconds)}"]
+    return [] if time is None else [f"{name}={time:%Y-%m-%dT%H:%M:%S.%f}Z"]

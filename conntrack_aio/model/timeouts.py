@@ -1,6 +1,6 @@
-"""Timeout policies: how long flows without packets stay in the table, where a rule says so.
+"""Timeout policies: the timeouts of flows that a rule assigns the policy to.
 
-All times are seconds; a policy's are stored in ticks, of which a kernel makes 100 to 1000 a second.
+All timeouts are in seconds. The kernel stores a policy's timeouts in ticks, 100 to 1000 a second.
 """
 
 from __future__ import annotations
@@ -45,97 +45,137 @@ _GRE: Final = 47
 _SCTP: Final = 132
 _UDPLITE: Final = 136
 GENERIC: Final = 255
-"""What stands for every protocol that the kernel has no tracker of its own for."""
+"""The number that stands for every protocol without a tracker of its own."""
 
 
 @message(hashable=True)
 class TCPTimeouts:
-    """Seconds for each state of a TCP connection. ``None`` is not told, or left as it is.
+    """The timeouts of the states of a TCP connection, in seconds.
 
-    Defaults: ``nf_conntrack_tcp_timeout_*`` (5 days for ``established``).
+    ``None`` means "absent"; in a change of defaults, "unchanged". The defaults are the sysctls
+    ``nf_conntrack_tcp_timeout_*``; ``established`` is 5 days.
     """
 
     syn_sent: int | None = attribute(CTA_TIMEOUT_TCP.SYN_SENT, U32, default=None)
+    """The timeout in the state SYN_SENT."""
     syn_recv: int | None = attribute(CTA_TIMEOUT_TCP.SYN_RECV, U32, default=None)
+    """The timeout in the state SYN_RECV."""
     established: int | None = attribute(CTA_TIMEOUT_TCP.ESTABLISHED, U32, default=None)
+    """The timeout in the state ESTABLISHED."""
     fin_wait: int | None = attribute(CTA_TIMEOUT_TCP.FIN_WAIT, U32, default=None)
+    """The timeout in the state FIN_WAIT."""
     close_wait: int | None = attribute(CTA_TIMEOUT_TCP.CLOSE_WAIT, U32, default=None)
+    """The timeout in the state CLOSE_WAIT."""
     last_ack: int | None = attribute(CTA_TIMEOUT_TCP.LAST_ACK, U32, default=None)
+    """The timeout in the state LAST_ACK."""
     time_wait: int | None = attribute(CTA_TIMEOUT_TCP.TIME_WAIT, U32, default=None)
+    """The timeout in the state TIME_WAIT."""
     close: int | None = attribute(CTA_TIMEOUT_TCP.CLOSE, U32, default=None)
+    """The timeout in the state CLOSE."""
     syn_sent2: int | None = attribute(CTA_TIMEOUT_TCP.SYN_SENT2, U32, default=None)
-    """Both sides sent a SYN. No sysctl has it."""
+    """The timeout after both sides sent a SYN. There is no sysctl for it."""
     retrans: int | None = attribute(CTA_TIMEOUT_TCP.RETRANS, U32, default=None)
-    """A limit to the others, once a segment was sent ``nf_conntrack_tcp_max_retrans`` times."""
+    """The limit of the other timeouts, once ``nf_conntrack_tcp_max_retrans`` segments were
+    retransmitted."""
     unack: int | None = attribute(CTA_TIMEOUT_TCP.UNACK, U32, default=None)
-    """A limit to the others, while data is not acknowledged."""
+    """The limit of the other timeouts, while data is not acknowledged."""
 
 
 @message(hashable=True)
 class UDPTimeouts:
-    """Seconds for a UDP or UDP-Lite flow. Defaults: ``nf_conntrack_udp_timeout*``."""
+    """The timeouts of a UDP or UDP-Lite flow, in seconds.
+
+    The defaults are the sysctls ``nf_conntrack_udp_timeout*``.
+    """
 
     unreplied: int | None = attribute(CTA_TIMEOUT_UDP.UNREPLIED, U32, default=None)
-    """Also of one that was answered, while it is younger than two seconds."""
+    """The timeout of a flow without a reply, and of any flow that is younger than two seconds."""
     replied: int | None = attribute(CTA_TIMEOUT_UDP.REPLIED, U32, default=None)
+    """The timeout of a flow with a reply."""
 
 
 @message(hashable=True)
 class SCTPTimeouts:
-    """Seconds for each state of an SCTP association. Defaults: ``nf_conntrack_sctp_timeout_*``."""
+    """The timeouts of the states of an SCTP association, in seconds.
+
+    The defaults are the sysctls ``nf_conntrack_sctp_timeout_*``.
+    """
 
     closed: int | None = attribute(CTA_TIMEOUT_SCTP.CLOSED, U32, default=None)
+    """The timeout in the state CLOSED."""
     cookie_wait: int | None = attribute(CTA_TIMEOUT_SCTP.COOKIE_WAIT, U32, default=None)
+    """The timeout in the state COOKIE_WAIT."""
     cookie_echoed: int | None = attribute(CTA_TIMEOUT_SCTP.COOKIE_ECHOED, U32, default=None)
+    """The timeout in the state COOKIE_ECHOED."""
     established: int | None = attribute(CTA_TIMEOUT_SCTP.ESTABLISHED, U32, default=None)
+    """The timeout in the state ESTABLISHED."""
     shutdown_sent: int | None = attribute(CTA_TIMEOUT_SCTP.SHUTDOWN_SENT, U32, default=None)
+    """The timeout in the state SHUTDOWN_SENT."""
     shutdown_recd: int | None = attribute(CTA_TIMEOUT_SCTP.SHUTDOWN_RECD, U32, default=None)
+    """The timeout in the state SHUTDOWN_RECD."""
     shutdown_ack_sent: int | None = attribute(CTA_TIMEOUT_SCTP.SHUTDOWN_ACK_SENT, U32, default=None)
+    """The timeout in the state SHUTDOWN_ACK_SENT."""
     heartbeat_sent: int | None = attribute(CTA_TIMEOUT_SCTP.HEARTBEAT_SENT, U32, default=None)
+    """The timeout in the state HEARTBEAT_SENT."""
     heartbeat_acked: int | None = attribute(CTA_TIMEOUT_SCTP.HEARTBEAT_ACKED, U32, default=None)
-    """Not used since 6.6, which tells 0 and takes no notice."""
+    """Unused since Linux 6.6: the kernel sends 0 and ignores what a program sends."""
 
 
 @message(hashable=True)
 class ICMPTimeouts:
-    """Seconds for an ICMP flow. Default: ``nf_conntrack_icmp_timeout``."""
+    """The timeout of an ICMP flow, in seconds. The default is ``nf_conntrack_icmp_timeout``."""
 
     timeout: int | None = attribute(CTA_TIMEOUT_ICMP.TIMEOUT, U32, default=None)
+    """The timeout of every flow."""
 
 
 @message(hashable=True)
 class ICMPv6Timeouts:
-    """Seconds for an ICMPv6 flow. Default: ``nf_conntrack_icmpv6_timeout``."""
+    """The timeout of an ICMPv6 flow, in seconds. The default is ``nf_conntrack_icmpv6_timeout``."""
 
     timeout: int | None = attribute(CTA_TIMEOUT_ICMPV6.TIMEOUT, U32, default=None)
+    """The timeout of every flow."""
 
 
 @message(hashable=True)
 class GRETimeouts:
-    """Seconds for a GRE flow. Defaults: ``nf_conntrack_gre_timeout*``."""
+    """The timeouts of a GRE flow, in seconds. The defaults are ``nf_conntrack_gre_timeout*``."""
 
     unreplied: int | None = attribute(CTA_TIMEOUT_GRE.UNREPLIED, U32, default=None)
+    """The timeout of a flow without a reply."""
     replied: int | None = attribute(CTA_TIMEOUT_GRE.REPLIED, U32, default=None)
+    """The timeout of a flow with a reply."""
 
 
 @message(hashable=True)
 class GenericTimeouts:
-    """Seconds for a flow of any other protocol. Default: ``nf_conntrack_generic_timeout``."""
+    """The timeout of a flow of any other protocol, in seconds.
+
+    The default is ``nf_conntrack_generic_timeout``.
+    """
 
     timeout: int | None = attribute(CTA_TIMEOUT_GENERIC.TIMEOUT, U32, default=None)
+    """The timeout of every flow."""
 
 
 @message(hashable=True)
 class DCCPTimeouts:
-    """Seconds for each state of a DCCP connection, on kernels that track DCCP (until 6.16)."""
+    """The timeouts of the states of a DCCP connection, in seconds. Linux tracks DCCP until 6.16."""
 
     request: int | None = attribute(CTA_TIMEOUT_DCCP.REQUEST, U32, default=None, until="6.16")
+    """The timeout in the state REQUEST."""
     respond: int | None = attribute(CTA_TIMEOUT_DCCP.RESPOND, U32, default=None, until="6.16")
+    """The timeout in the state RESPOND."""
     partopen: int | None = attribute(CTA_TIMEOUT_DCCP.PARTOPEN, U32, default=None, until="6.16")
+    """The timeout in the state PARTOPEN."""
     open: int | None = attribute(CTA_TIMEOUT_DCCP.OPEN, U32, default=None, until="6.16")
+    """The timeout in the state OPEN."""
     closereq: int | None = attribute(CTA_TIMEOUT_DCCP.CLOSEREQ, U32, default=None, until="6.16")
+    """The timeout in the state CLOSEREQ."""
     closing: int | None = attribute(CTA_TIMEOUT_DCCP.CLOSING, U32, default=None, until="6.16")
+    """The timeout in the state CLOSING."""
     timewait: int | None = attribute(CTA_TIMEOUT_DCCP.TIMEWAIT, U32, default=None, until="6.16")
+    """The timeout in the state TIMEWAIT."""
 
 
 ProtocolTimeouts = (
@@ -168,54 +208,69 @@ _DATA: Final[tuple[At[ProtocolTimeouts], ...]] = (
 
 @message
 class TimeoutPolicy:
-    """Timeouts under a name, for flows of one protocol over IPv4 or IPv6.
+    """Named timeouts for flows of one protocol over IPv4 or IPv6.
 
-    A rule gives it to flows: ``iptables -t raw ... -j CT --timeout NAME``. It belongs to a network
-    namespace.
+    A rule assigns the policy to flows: ``iptables -t raw ... -j CT --timeout NAME``. A policy
+    belongs to a network namespace.
 
     On the wire: ``ctattr_timeout`` (linux/netfilter/nfnetlink_cttimeout.h), written by
     ``ctnl_timeout_fill_info``.
     """
 
     name: str = attribute(CTA_TIMEOUT.NAME, Text(CTNL_TIMEOUT_NAME_MAX))
-    """Up to 31 bytes."""
+    """The name of the policy, up to 31 bytes."""
     family: int = attribute(CTA_TIMEOUT.L3PROTO, U16)
-    """``AF_INET`` or ``AF_INET6``: that of the rules that can use it."""
+    """The address family of the rules that can use the policy: ``AF_INET`` or ``AF_INET6``."""
     proto: int = attribute(CTA_TIMEOUT.L4PROTO, U8)
-    """The protocol's number, as IANA gives it; 255 is every one without a tracker of its own."""
+    """The IANA number of the protocol. 255 means all protocols without a tracker of their own."""
     timeouts: ProtocolTimeouts | None = variants(*_DATA, default=None)
-    """Those of :attr:`protocol`. Of one that this version does not know, in :attr:`unknown`."""
+    """The timeouts, of the class for :attr:`proto`. If this version does not know the protocol,
+    they are in :attr:`unknown`."""
     use: int | None = attribute(CTA_TIMEOUT.USE, U32, default=None, access=Access.READ)
-    """The kernel's reference count: 1, and 1 more for each rule that has the policy."""
+    """The kernel's reference count: 1, plus 1 for each rule that has the policy."""
     unknown: tuple[UnknownAttribute, ...] = attrs.field(default=(), eq=by_path)
-    """What the kernel sent that this version does not know."""
+    """The attributes that the kernel sent and this version does not know."""
 
     @classmethod
     def of(
         cls, name: str, timeouts: ProtocolTimeouts, *, family: int, proto: int | None = None
     ) -> TimeoutPolicy:
-        """A new policy for the protocol that ``timeouts`` is of (UDP-Lite: say ``protocol=136``).
+        """Return a new policy for the protocol that the class of ``timeouts`` belongs to.
 
-        Raises :exc:`EncodeError` for timeouts that don't go with the protocol.
+        :param name: the name of the policy, up to 31 bytes.
+        :param timeouts: the timeouts; the kernel uses its defaults for absent ones.
+        :param family: ``AF_INET`` or ``AF_INET6``.
+        :param proto: the protocol, if several have this class: 136 is UDP-Lite.
+        :raises EncodeError: when the timeouts do not belong to the protocol; this is a
+            :exc:`ValueError`.
         """
         number = protocol_of(type(timeouts), proto)
         return cls(name=name, family=family, proto=number, timeouts=timeouts)
 
     @property
     def in_use(self) -> bool:
-        """Whether a rule has it. Flows that a rule gave it do not count."""
+        """Return whether a rule has the policy. Flows that have it from a rule do not count."""
         return self.use is not None and self.use > 1
 
 
-def protocol_of(kind: type[object], proto: int | None = None) -> int:
-    """The protocol that a class of timeouts is of. Raises :exc:`EncodeError` for another one."""
-    numbers = [place.when[1] for place in _DATA if place.when and place.wire == Nest(kind)]
+def protocol_of(timeouts: type[object], proto: int | None = None) -> int:
+    """Return the protocol that a class of timeouts belongs to.
+
+    :param timeouts: the class.
+    :param proto: the protocol, which is checked; by default the first one of the class.
+    :raises EncodeError: when the class has no protocol, or another one.
+    """
+    numbers = [place.when[1] for place in _DATA if place.when and place.wire == Nest(timeouts)]
+    name = getattr(timeouts, "__name__", None) or describe_value(timeouts)
     if not numbers:
-        name = getattr(kind, "__name__", None) or describe_value(kind)
-        raise EncodeError(f"{name} is no class of timeouts, as TCPTimeouts is", ("timeouts",))
+        raise EncodeError(
+            f"must be an object of a class of timeouts such as TCPTimeouts; got one of {name}",
+            ("timeouts",),
+        )
     if proto is None:
         return numbers[0]
     number = proto_number(proto, "proto")
     if number not in numbers:
-        raise EncodeError(f"{kind.__name__} does not go with protocol {number}", ("timeouts",))
+        accepted = " or ".join(map(str, numbers))
+        raise EncodeError(f"{name} needs proto {accepted}; got {number}", ("timeouts",))
     return number

@@ -1,4 +1,4 @@
-"""The tuple: what identifies one direction of a connection."""
+"""Tuples: what identifies one direction of a connection."""
 
 from __future__ import annotations
 
@@ -26,29 +26,32 @@ UDP: Final = 17
 ICMPV6: Final = 58
 
 PORTED: Final = frozenset({TCP, UDP, 33, 47, 132, 136})
-"""Protocols whose tuples have ports (GRE: its 16-bit keys, in the ports' place)."""
+"""The protocols whose tuples have ports; those of GRE have its 16-bit keys instead."""
 
 _UNTRACKED_SOMEWHERE: Final = frozenset({33, 136})
-"""DCCP, since 6.17, and UDPLITE, since 7.1: their tuples then have no ports."""
+"""The protocols that some kernels do not track: DCCP since 6.17, UDP-Lite since 7.1. Their tuples
+then have no ports."""
 
 ICMP_INVERSE: Final = {0: 8, 8: 0, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}
 ICMPV6_INVERSE: Final = {128: 129, 129: 128, 139: 140, 140: 139}
 
 
 def parse_address(address: AddressLike) -> IPAddress:
-    """Return the plain address of a text or of an address object, unmapped if it is mapped.
+    """Return the plain address of text or of an address object. An IPv4-mapped one becomes IPv4.
 
-    :raises ValueError: for a text that is not an address.
-    :raises TypeError: for anything else; :func:`ipaddress.ip_address` would take a number.
+    :raises ValueError: when text is not an address.
+    :raises TypeError: when the value is neither; :func:`ipaddress.ip_address` would accept a
+        number.
     """
     return unmapped(_plain_address(address))
 
 
 def named_address(address: AddressLike, *path: str) -> IPAddress:
-    """Return what :func:`parse_address` does.
+    """Return the result of :func:`parse_address`.
 
-    :raises EncodeError: with this path, for a text that is not an address.
-    :raises TypeError: for anything else.
+    :param path: the field, for the error.
+    :raises EncodeError: when text is not an address.
+    :raises TypeError: when the value is neither text nor an address object.
     """
     try:
         return parse_address(address)
@@ -61,38 +64,45 @@ def _plain_address(address: object) -> IPAddress:
         return ip_address(as_str(address))
     if isinstance(address, IPv4Address | IPv6Address):
         return as_address(address)
-    raise TypeError(
-        f"{describe_value(address)} is not an address: that is text, or an ipaddress object"
-    )
+    shown = describe_value(address)
+    raise TypeError(f"must be an address, as text or as an ipaddress object; got {shown}")
 
 
 def _field_address(name: str, value: object) -> IPAddress:
-    """Return the plain address for a field. Raises :exc:`EncodeError`."""
+    """Return the plain address of a field's value.
+
+    :param name: the field, for the error.
+    :raises EncodeError: when the value is not an address, or has a scope.
+    """
     if value is None:
-        raise EncodeError("it is never absent", (name,))
+        raise EncodeError("must be an address; got None", (name,))
     try:
         address = _plain_address(value)
     except Exception as error:
-        reason = str(error) if type(error) in (TypeError, ValueError) else "it is not an address"
+        reason = str(error) if type(error) in (TypeError, ValueError) else "must be an address"
         raise EncodeError(reason, (name,)) from None
     if isinstance(address, IPv6Address) and address.scope_id is not None:
-        raise EncodeError(f"{address} has a scope; the kernel's entries have none", (name,))
+        raise EncodeError(f"must have no scope, as in the kernel's table; got {address}", (name,))
     return address
 
 
 def unmapped_pair(one: IPAddress, other: IPAddress) -> tuple[IPAddress, IPAddress]:
-    """Return two addresses of one tuple, unmapped if that makes both of them IPv4.
+    """Return two addresses of one tuple, as IPv4 addresses if both are IPv4 or IPv4-mapped.
 
-    Beside another IPv6 address a mapped one is kept: no IPv4 entry has both.
+    An IPv4-mapped address beside an IPv6 address is kept: no IPv4 entry has both.
     """
     first, second = unmapped(one), unmapped(other)
     return (first, second) if first.version == second.version == 4 else (one, other)
 
 
 def proto_number(value: object, field: str = "proto") -> int:
-    """Return the number of a protocol, of its number or its name. Raises :exc:`EncodeError`."""
+    """Return the number of a protocol, given by number or by name.
+
+    :param field: the field, for the error.
+    :raises EncodeError: when the value is neither.
+    """
     if value is None:
-        raise EncodeError("it is never absent", (field,))
+        raise EncodeError("must be a protocol's number or name; got None", (field,))
     if issubclass(type(value), str):
         name = as_str(value).lower()
         number = PROTOCOL_NUMBERS.get(name, PROTOCOL_ALIASES.get(name))
@@ -107,17 +117,18 @@ def proto_number(value: object, field: str = "proto") -> int:
 
 @message(hashable=True)
 class Tuple:
-    """One direction of a connection: addresses, protocol, and the ports or ICMP fields.
+    """One direction of a connection: addresses, protocol, and ports or ICMP fields.
 
-    The constructor takes addresses as text, too, and protocols by name. It raises
-    :exc:`EncodeError`, which is a :exc:`ValueError`, for a field that is out of range and for
-    addresses of two families. Two IPv4-mapped IPv6 addresses (``::ffff:10.0.0.1``), which
-    dual-stack sockets have for their IPv4 peers, are taken as the IPv4 addresses. What the kernel
-    sent is kept as it came: :func:`copy.copy` keeps it, :func:`attrs.evolve` calls the
-    constructor.
+    The constructor accepts addresses as text, and protocols by name. It converts two IPv4-mapped
+    IPv6 addresses (``::ffff:10.0.0.1``) to IPv4: dual-stack sockets have such addresses for IPv4
+    peers. It raises :exc:`EncodeError`, which is a :exc:`ValueError`, when a field is out of range
+    or when the addresses have different families.
 
-    A hashable value. Its fields can be assigned, for the sake of speed; don't, once it is a key.
-    What is assigned is checked when a request is made of it.
+    Tuples from the kernel are kept as received. :func:`copy.copy` preserves that;
+    :func:`attrs.evolve` calls the constructor.
+
+    Tuples are hashable. Their fields can be assigned, for speed, but must not be while a tuple is a
+    dict key. Assigned values are checked when a request is made of the tuple.
 
     On the wire: ``ctattr_tuple`` and the nests in it (linux/netfilter/nfnetlink_conntrack.h).
     """
@@ -133,37 +144,40 @@ class Tuple:
     )
     """The receiver's address."""
     proto: int = attribute((CTA_TUPLE.PROTO, CTA_PROTO.NUM), U8)
-    """The protocol's number, as IANA gives it: 6 is TCP."""
+    """The IANA number of the protocol: 6 is TCP."""
     sport: int | None = attribute((CTA_TUPLE.PROTO, CTA_PROTO.SRC_PORT), U16, default=None)
-    """The sender's port, of TCP, UDP, SCTP, DCCP and UDP-Lite; of GRE its key. Others have none."""
+    """The sender's port, for TCP, UDP, SCTP, DCCP and UDP-Lite, or GRE key; absent for other
+    protocols."""
     dport: int | None = attribute((CTA_TUPLE.PROTO, CTA_PROTO.DST_PORT), U16, default=None)
-    """The receiver's port, or GRE key."""
+    """The receiver's port or GRE key."""
     icmp_id: int | None = variants(
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_ID), U16, when=("proto", ICMP)),
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_ID), U16, when=("proto", ICMPV6)),
         default=None,
     )
-    """The identifier of a query and its answers."""
+    """The identifier of an ICMP query and its replies."""
     icmp_type: int | None = variants(
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_TYPE), U8, when=("proto", ICMP)),
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_TYPE), U8, when=("proto", ICMPV6)),
         default=None,
     )
-    """An echo request is 8, or 128 of ICMPv6; its answer 0, or 129."""
+    """The ICMP type: that of an echo request is 8, or 128 in ICMPv6; that of its reply 0, or
+    129."""
     icmp_code: int | None = variants(
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMP_CODE), U8, when=("proto", ICMP)),
         at((CTA_TUPLE.PROTO, CTA_PROTO.ICMPV6_CODE), U8, when=("proto", ICMPV6)),
         default=None,
     )
+    """The ICMP code."""
     zone: int | None = attribute(CTA_TUPLE.ZONE, U16, default=None)
-    """The zone of this direction alone; a zone of both directions is :attr:`Flow.zone`."""
+    """The zone of this direction alone. The zone of both directions is :attr:`Flow.zone`."""
 
     def __attrs_post_init__(self) -> None:
         src, dst = _field_address("src", self.src), _field_address("dst", self.dst)
         if type(src) is IPv6Address or type(dst) is IPv6Address:
             src, dst = unmapped_pair(src, dst)
         if type(src) is not type(dst):
-            raise EncodeError(f"{src} and {dst} are not two addresses of one family", ("dst",))
+            raise EncodeError(f"must be of the family of src, {src}; got {dst}", ("dst",))
         self.src, self.dst = src, dst
         self.proto = proto = proto_number(self.proto)
         if self.sport is not None:
@@ -176,7 +190,7 @@ class Tuple:
             value = getattr(self, name)
             if value is not None:
                 if proto not in (ICMP, ICMPV6):
-                    raise EncodeError(f"it does not go with proto {proto}", (name,))
+                    raise EncodeError(f"must be absent with proto {proto}", (name,))
                 setattr(self, name, number_within(value, most, name))
 
     @classmethod
@@ -189,7 +203,13 @@ class Tuple:
         *,
         zone: int | None = None,
     ) -> Tuple:
-        """A TCP tuple; the addresses may be text. Raises :exc:`EncodeError` for a bad one."""
+        """Return a TCP tuple.
+
+        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
+        :param sport: the sender's port, 0 to 65535; ``dport`` likewise.
+        :param zone: the zone of this direction alone.
+        :raises EncodeError: when an argument is invalid; this is a :exc:`ValueError`.
+        """
         return cls._of(src, sport, dst, dport, TCP, zone)
 
     @classmethod
@@ -202,7 +222,13 @@ class Tuple:
         *,
         zone: int | None = None,
     ) -> Tuple:
-        """A UDP tuple; the addresses may be text. Raises :exc:`EncodeError` for a bad one."""
+        """Return a UDP tuple.
+
+        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
+        :param sport: the sender's port, 0 to 65535; ``dport`` likewise.
+        :param zone: the zone of this direction alone.
+        :raises EncodeError: when an argument is invalid; this is a :exc:`ValueError`.
+        """
         return cls._of(src, sport, dst, dport, UDP, zone)
 
     @classmethod
@@ -217,7 +243,7 @@ class Tuple:
     ) -> Tuple:
         for name, port in (("sport", sport), ("dport", dport)):
             if port is None:  # pyright: ignore[reportUnnecessaryComparison]
-                raise EncodeError("it is never absent", (name,))
+                raise EncodeError("must be a port; got None", (name,))
         return cls(
             src=src,  # type: ignore[arg-type]
             dst=dst,  # type: ignore[arg-type]
@@ -238,9 +264,15 @@ class Tuple:
         code: int = 0,
         zone: int | None = None,
     ) -> Tuple:
-        """An ICMP tuple, or an ICMPv6 one if the addresses are IPv6; an echo request by default.
+        """Return an ICMP tuple, or an ICMPv6 tuple for IPv6 addresses: by default an echo request.
 
-        Raises :exc:`EncodeError` for an address that is none, and for two of different families.
+        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
+        :param id: the identifier of the query and its replies, 0 to 65535.
+        :param type: the ICMP type; by default that of an echo request.
+        :param code: the ICMP code.
+        :param zone: the zone of this direction alone.
+        :raises EncodeError: when an argument is invalid, or when the addresses have different
+            families; this is a :exc:`ValueError`.
         """
         source, target = _field_address("src", src), _field_address("dst", dst)
         source, target = unmapped_pair(source, target)
@@ -257,34 +289,34 @@ class Tuple:
 
     @property
     def family(self) -> int:
-        """``AF_INET`` or ``AF_INET6``, by the addresses.
+        """Return ``AF_INET`` or ``AF_INET6``, by the addresses.
 
-        Raises :exc:`EncodeError` if they are not two addresses of one family.
+        :raises EncodeError: when they are not two addresses of one family.
         """
         if isinstance(self.src, IPv4Address) and isinstance(self.dst, IPv4Address):
             return AF_INET
         if isinstance(self.src, IPv6Address) and isinstance(self.dst, IPv6Address):
             return AF_INET6
         raise EncodeError(
-            f"{describe_value(self.src)} and {describe_value(self.dst)} are not two addresses of "
-            "one family (text is taken by the constructor, not by an assignment)",
+            f"must be an address object of the family of src, {describe_value(self.src)}; got "
+            f"{describe_value(self.dst)} (only the constructor converts text)",
             ("dst",),
         )
 
     @property
     def inverse(self) -> Tuple:
-        """The tuple of the answers, where nothing translates them; without a zone.
+        """Return the tuple of replies, if nothing translates them. It has no zone.
 
-        Raises :exc:`EncodeError` for an ICMP type that has no answer: the kernel tracks none.
+        :raises EncodeError: when the ICMP type has no reply: the kernel does not track it.
         """
         self.validate()
         proto, icmp_type = proto_number(self.proto), self.icmp_type
         if icmp_type is not None:
-            answers = ICMP_INVERSE if proto == ICMP else ICMPV6_INVERSE
+            replies = ICMP_INVERSE if proto == ICMP else ICMPV6_INVERSE
             icmp_type = number_within(icmp_type, 0xFF, "icmp_type")
-            if icmp_type not in answers:
-                raise EncodeError(f"ICMP type {icmp_type} has no answer", ("icmp_type",))
-            icmp_type = answers[icmp_type]
+            if icmp_type not in replies:
+                raise EncodeError(f"must be a type with a reply; got {icmp_type}", ("icmp_type",))
+            icmp_type = replies[icmp_type]
         return raw(Tuple)(
             src=self.dst,
             dst=self.src,
@@ -298,7 +330,7 @@ class Tuple:
 
     @property
     def without_zone(self) -> Tuple:
-        """The same tuple, for a request that says the zone elsewhere."""
+        """Return the same tuple without its zone, for requests that have the zone elsewhere."""
         if self.zone is None:
             return self
         other = copy(self)
@@ -306,13 +338,19 @@ class Tuple:
         return other
 
     def validate(self) -> None:
-        """Raises :exc:`EncodeError` for a tuple that can't be: addresses of two families."""
+        """Check the tuple.
+
+        :raises EncodeError: when the addresses have different families.
+        """
         self.family  # noqa: B018 - it raises
 
     def require_complete(self) -> None:
-        """Raises :exc:`EncodeError` unless the kernel takes it for one entry's tuple.
+        """Check that the tuple can identify an entry.
 
-        What it wants depends on the protocol (``nlattr_tuple_size`` and its like).
+        The fields that the kernel requires depend on the protocol (``nlattr_tuple_size`` and
+        others).
+
+        :raises EncodeError: when a field is absent.
         """
         self.validate()
         proto = proto_number(self.proto)
@@ -324,8 +362,8 @@ class Tuple:
             needed = () if portless else ("sport", "dport")
         for name in needed:
             if getattr(self, name) is None:
-                named = PROTOCOL_NAMES.get(proto, f"protocol {proto}")
-                raise EncodeError(f"a tuple of {named} needs it", (name,))
+                protocol = PROTOCOL_NAMES.get(proto, f"protocol {proto}")
+                raise EncodeError(f"must be present in a tuple of {protocol}", (name,))
 
     def __str__(self) -> str:
         try:
@@ -337,15 +375,15 @@ class Tuple:
 
 
 def is_plain_tuple(tuple_: object) -> bool:
-    """Whether it is a Tuple with plain values, each in its range, and addresses of one family.
+    """Return whether the value is a tuple with plain values in range and addresses of one family.
 
-    Look-ups ask this first: most tuples are, and to make them plain takes much longer.
+    Look-ups check this first: most tuples are, and normalizing takes much longer.
     """
     if type(tuple_) is not Tuple:
         return False
     src, dst, proto, zone = tuple_.src, tuple_.dst, tuple_.proto, tuple_.zone
     sport, dport, id = tuple_.sport, tuple_.dport, tuple_.icmp_id
-    kind, code = tuple_.icmp_type, tuple_.icmp_code
+    type_, code = tuple_.icmp_type, tuple_.icmp_code
     return (
         type(src) is type(dst)
         and (type(src) is IPv4Address or _is_plain_ipv6(src, dst))
@@ -355,24 +393,24 @@ def is_plain_tuple(tuple_: object) -> bool:
         and (dport is None or (type(dport) is int and 0 <= dport <= 0xFFFF))
         and (zone is None or (type(zone) is int and 0 <= zone <= 0xFFFF))
         and (id is None or (type(id) is int and 0 <= id <= 0xFFFF))
-        and (kind is None or (type(kind) is int and 0 <= kind <= 0xFF))
+        and (type_ is None or (type(type_) is int and 0 <= type_ <= 0xFF))
         and (code is None or (type(code) is int and 0 <= code <= 0xFF))
     )
 
 
 def _is_plain_ipv6(*addresses: object) -> bool:
-    return all(type(each) is IPv6Address and each.scope_id is None for each in addresses)
+    return all(type(address) is IPv6Address and address.scope_id is None for address in addresses)
 
 
 def protocol_name(proto: object, prefix: str) -> str:
-    """Return the name of a protocol, or its number behind a prefix. Never raises."""
+    """Return the name of a protocol, or its number after a prefix. Never raises."""
     if type(proto) is not int:
         return describe_value(proto)
     return PROTOCOL_NAMES.get(proto) or f"{prefix}{describe_value(proto)}"
 
 
 def describe_ends(tuple_: Tuple) -> str:
-    """Return a tuple with plain values as text, without its protocol and its zone."""
+    """Return the text of a tuple with plain values, without protocol and zone."""
     source, target = (tuple_.src, tuple_.sport), (tuple_.dst, tuple_.dport)
     text = f"{describe_endpoint(*source)} -> {describe_endpoint(*target)}"
     if tuple_.icmp_type is None:
@@ -382,13 +420,13 @@ def describe_ends(tuple_: Tuple) -> str:
 
 
 def describe_address(address: object) -> str:
-    """Return an address as text, or what stands in its place. Never raises."""
+    """Return the text of an address, and a description of any other value. Never raises."""
     plain = type(address) in (IPv4Address, IPv6Address)
     return str(address) if plain else describe_value(address)
 
 
 def describe_endpoint(address: IPAddress, port: int | None) -> str:
-    """``10.0.0.1:80``, ``[2001:db8::1]:80``, or the bare address. Never raises."""
+    """Return ``10.0.0.1:80``, ``[2001:db8::1]:80``, or the address alone. Never raises."""
     text = describe_address(address)
     if port is None:
         return text

@@ -1,4 +1,4 @@
-"""Describe values that were passed in, whatever they are."""
+"""Convert and describe values that users pass."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..plain import describe_value as describe_value
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an exception's message. Never raises, whatever class the exception is of."""
+    """Return an exception's message. Never raises, whatever the class of the exception."""
     try:
         text = as_str(str(error))
     except Exception:
@@ -17,7 +17,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def as_seconds(value: object) -> float:
-    """Return the plain number of seconds, of an integer or a float.
+    """Return the plain number of seconds of an integer or a float.
 
     :raises TypeError: when the value is neither.
     """
@@ -25,9 +25,10 @@ def as_seconds(value: object) -> float:
 
 
 def plain_number(value: object, *path: str) -> int:
-    """Return the plain number that a value is.
+    """Return the plain value of an integer.
 
-    :raises EncodeError: with this path, when the value is not an integer.
+    :param path: the field, for the error.
+    :raises EncodeError: when the value is not an integer.
     """
     try:
         return as_int(value)
@@ -36,9 +37,10 @@ def plain_number(value: object, *path: str) -> int:
 
 
 def number_within(value: object, most: int, *path: str) -> int:
-    """Return the plain number that a value is, which is from 0 to ``most``.
+    """Return the plain value of an integer from 0 to ``most``.
 
-    :raises EncodeError: with this path, when the value is another number, or not an integer.
+    :param path: the field, for the error.
+    :raises EncodeError: when the value is out of range or not an integer.
     """
     number = plain_number(value, *path)
     if not 0 <= number <= most:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final, Protocol, TypeVar
 
-from ..sysctls import Files, SysctlTree
+from ..proc_sys import Files, SysctlTree
 from ..uapi.netlink import NETLINK
 from . import modules as modules  # so that settings can have the kernel load it
 from . import namespaces

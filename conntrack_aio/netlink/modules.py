@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Final
 
 from ..errors import InvalidRequest, NoReply, NotSupported, PermissionDenied, kernel_error
-from ..sysctls import load_by
+from ..proc_sys import load_by
 from ..uapi.netlink import NETLINK
 from ..uapi.nfnetlink import NFNL_SUBSYS
 from . import nfnetlink

@@ -1,4 +1,4 @@
-"""A network of one's own, in which the kernel tracks connections: needs no other program.
+"""A network namespace in which the kernel tracks connections. It needs no other program.
 
-For the command's demonstration, which needs no root either, and for tests.
+The command's demonstration uses it, without root, and so do tests.
 """

@@ -1,4 +1,4 @@
-"""Making a network namespace, and becoming root in it where one is not."""
+"""Enter a new network namespace, as root of a new user namespace if necessary."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import time
 from typing import NamedTuple
 
 from ..errors import KernelError, NamespaceError
-from ..netlink.namespaces import run_inside, unshare
+from ..netlink.namespaces import unshare
 from ..netlink.socket import require_linux
-from ..sysctls import read_sysctl
+from ..proc_sys import read_sysctl
 from ..uapi.sched import CLONE_NEWNET, CLONE_NEWUSER
 from .links import set_up
 
-_HERE = "/proc/thread-self/ns/net"
 _THREAD_END = 1.0
-"""Seconds that a thread's end may take."""
+"""The seconds that a thread may take to exit."""
 
 
 class _Prohibition(NamedTuple):
-    """A sysctl that forbids it, and what to do then."""
+    """A sysctl that forbids new namespaces, and what to do about it."""
 
     errno: int
     sysctl: str
@@ -34,62 +33,63 @@ _PROHIBITIONS = (
         errno.EPERM,
         "kernel.apparmor_restrict_unprivileged_userns",
         "1",
-        "AppArmor keeps user namespaces from unprivileged programs here, as Ubuntu has it since "
-        "24.04: run this as root, or do `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
+        "AppArmor forbids user namespaces to unprivileged programs, as on Ubuntu since 24.04: run "
+        "this as root, or run `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
     ),
     _Prohibition(
         errno.EPERM,
         "kernel.unprivileged_userns_clone",
         "0",
-        "User namespaces are for root alone here: run this as root, or do "
+        "Only root may create user namespaces: run this as root, or run "
         "`sysctl kernel.unprivileged_userns_clone=1`",
     ),
     _Prohibition(
         errno.ENOSPC,
         "user.max_user_namespaces",
         "0",
-        "User namespaces are switched off here: run this as root, or do "
+        "User namespaces are disabled: run this as root, or run "
         "`sysctl user.max_user_namespaces=10000`",
     ),
 )
 
 _REMEDIES = {
-    errno.EPERM: "Something forbids new namespaces here (unshare, setns), as the usual seccomp "
-    "profile of a container does: run this as root outside of it, or in one started with "
+    errno.EPERM: "New namespaces are forbidden (unshare, setns), for example by a container's "
+    "default seccomp profile: run this as root outside the container, or start the container with "
     "--privileged",
-    errno.ENOSYS: "Something forbids new namespaces here (unshare, setns), or Python 3.11 lacks "
-    "ctypes, by which it makes them: run this outside of a container, or in one started with "
+    errno.ENOSYS: "New namespaces are forbidden (unshare, setns), or Python 3.11 lacks ctypes, "
+    "which it needs for them: run this outside a container, or start the container with "
     "--privileged",
-    errno.ENOSPC: "There are as many namespaces as there may be: raise the sysctls "
+    errno.ENOSPC: "The limit of namespaces is reached: raise the sysctls "
     "user.max_user_namespaces and user.max_net_namespaces",
-    errno.EINVAL: "This takes a kernel with namespaces (CONFIG_USER_NS, CONFIG_NET_NS)",
+    errno.EINVAL: "The kernel lacks namespaces: use one with CONFIG_USER_NS and CONFIG_NET_NS",
 }
 
 
 def enter_sandbox() -> None:
-    """Move this process into a network namespace of its own, where it is root and ``lo`` is up.
+    """Move this process into a new network namespace in which it is root and ``lo`` is up.
 
-    Root is not needed: a user namespace of its own comes with it. Where those are forbidden, root
-    gets the network namespace alone. The process must have one thread, and there is no way back.
+    This does not need root: it also creates a user namespace. If those are forbidden, root gets
+    only the network namespace. The process must have one thread. It cannot leave the sandbox.
 
-    Raises :exc:`UnsupportedPlatform`, and :exc:`NamespaceError`, whose hint says what to do about
-    it. The process may then be in a user namespace already, without any privilege.
+    :raises UnsupportedPlatform: on any system but Linux.
+    :raises NamespaceError: when the kernel refuses it, with a hint what to do. The process may then
+        already be in a user namespace, without privileges.
     """
     require_linux()
     if not _is_single_threaded():
-        # The kernel would move the calling thread alone, or none.
+        # With more threads, the kernel would move only the calling thread, or refuse.
         raise NamespaceError(
-            errno.EINVAL, "enter a sandbox", hint="That takes a process with one thread"
+            errno.EINVAL, "enter a sandbox", hint="The process must have only one thread"
         )
     try:
         _unshare()
         set_up("lo")
     except OSError as error:
-        raise _explained(error, "enter a sandbox") from error
+        raise namespace_error(error, "enter a sandbox") from error
 
 
 def _is_single_threaded() -> bool:
-    # A thread that has been joined may still be about to leave the kernel.
+    # A thread that was joined may not have exited in the kernel yet.
     deadline = time.monotonic() + _THREAD_END
     while len(os.listdir("/proc/self/task")) > 1:
         if threading.active_count() > 1 or time.monotonic() > deadline:
@@ -108,7 +108,7 @@ def _unshare() -> None:
         except OSError:
             raise error from None
         return
-    # Without setgroups() denied, nobody but root may map his group.
+    # Without root, the kernel requires setgroups to be denied before it accepts a gid_map.
     for name, line in (
         ("setgroups", "deny"),
         ("uid_map", f"0 {uid} 1"),
@@ -118,38 +118,20 @@ def _unshare() -> None:
             file.write(line)
 
 
-def new_network_namespace() -> int:
-    """Make a network namespace in which ``lo`` is up: a descriptor of it, which the caller closes.
+def namespace_error(error: OSError, request: str) -> NamespaceError:
+    """Return the error to raise when the kernel refuses a namespace, with a hint what to do.
 
-    The namespace lives as long as the descriptor, or what was made inside. Needs CAP_SYS_ADMIN:
-    root, or a process that has entered a sandbox. Raises :exc:`NamespaceError`.
+    :param error: what a system call or a netlink request raised.
+    :param request: what was attempted, for the message.
     """
-    here = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # A thread that was made to enter this very namespace can leave it for good.
-        return run_inside(here, _leave_for_a_new_one)
-    finally:
-        os.close(here)
-
-
-def _leave_for_a_new_one() -> int:
-    try:
-        unshare(CLONE_NEWNET)
-        set_up("lo")
-    except OSError as error:
-        raise _explained(error, "make a network namespace") from error
-    return os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _explained(error: OSError, request: str) -> NamespaceError:
     code = error.errno or errno.EIO
     detail = error.detail if isinstance(error, KernelError) else None
     return NamespaceError(code, request, detail, _remedy(code))
 
 
 def _remedy(code: int) -> str:
-    # AppArmor also grants the namespace and then refuses whatever is tried in it, so that the
-    # same code may come from any step.
+    # AppArmor may also grant the namespace and refuse every operation in it, so that any step may
+    # fail with the same code.
     if code == errno.EACCES:
         code = errno.EPERM
     for prohibition in _PROHIBITIONS:

@@ -1,9 +1,9 @@
-"""nftables over netlink, as much as it takes to have connections tracked.
+"""nftables over netlink: as much as it takes to have the kernel track connections.
 
-The kernel tracks nothing in a network namespace until somebody there asks about connections. One
-rule that loads ``ct state`` into a register is enough, whatever chain it is in: the expression
-registers the tracker's own hooks (``nf_ct_netns_get``), in a table of the family ``inet`` for
-IPv4 and IPv6 both, for what is sent, received and forwarded.
+The kernel tracks nothing in a network namespace until a rule there needs connections. One rule that
+loads ``ct state`` into a register is enough, in any chain: the expression registers the hooks of
+connection tracking (``nf_ct_netns_get``). In a table of the family ``inet``, it does so for IPv4
+and IPv6, and for packets that are sent, received and forwarded.
 """
 
 from __future__ import annotations
@@ -31,28 +31,29 @@ from ..uapi.nfnetlink import NFNL_MSG, NFNL_SUBSYS
 from .conversation import converse
 
 TABLE = "conntrack_aio"
+"""The name of the table that :func:`track_connections` creates."""
 
-_TAKES_NFTABLES = (
+_NEEDS_NFTABLES = (
     "nf_tables",
     "nftables with connection tracking (CONFIG_NF_TABLES_INET, CONFIG_NFT_CT)",
 )
-_TAKES_INET = ("nft-chain-1-filter", "filter chains of both families (CONFIG_NF_TABLES_INET)")
-_TAKES_CT = ("nft_ct", "nftables' connection tracking (CONFIG_NFT_CT)")
-"""By what was refused: the module to load, by a name or an alias, and what was not built."""
+_NEEDS_INET = ("nft-chain-1-filter", "filter chains of both families (CONFIG_NF_TABLES_INET)")
+_NEEDS_CT = ("nft_ct", "nftables' connection tracking (CONFIG_NFT_CT)")
+"""The module to load, by a name or an alias, and the missing part, for each refused request."""
 
 _INET = nfnetlink.pack(NFPROTO.INET)
 _NFTABLES = nfnetlink.pack(NFPROTO.UNSPEC, resource=NFNL_SUBSYS.NFTABLES)
 
 
 def track_connections() -> None:
-    """Have the kernel track connections in the calling thread's network namespace.
+    """Make the kernel track connections in the calling thread's network namespace.
 
-    It makes the table :data:`TABLE` for that, whose removal would end it. The kernel loads the
-    modules that it takes.
+    This creates the table :data:`TABLE`; its removal would stop the tracking. The kernel loads the
+    modules that it needs.
 
-    :raises NotSupported: the kernel lacks nftables or its part of connection tracking, or can't
-        load a module; the error names it.
-    :raises PermissionDenied: without CAP_NET_ADMIN there.
+    :raises NotSupported: when the kernel lacks nftables or its connection tracking, or cannot load
+        a module, which the error names.
+    :raises PermissionDenied: when the program lacks CAP_NET_ADMIN there.
     """
     table = new_table(TABLE)
     chain = new_chain(TABLE, "track", NF_INET.LOCAL_OUT)
@@ -60,27 +61,30 @@ def track_connections() -> None:
     try:
         commit(table, chain, rule)
     except (NotFound, NotSupported) as error:
-        # ENOENT is how nftables says that it has no such kind of chain or expression. Where it is
-        # missing as a whole the transaction is refused, under the number of its first change.
-        module, option = _TAKES_NFTABLES
+        # nftables reports ENOENT for an unknown type of chain or expression. If nftables is missing
+        # as a whole, the kernel refuses the transaction with the first change's sequence number.
+        module, option = _NEEDS_NFTABLES
         if error.request == str(chain):
-            module, option = _TAKES_INET
+            module, option = _NEEDS_INET
         elif error.request == str(rule):
-            module, option = _TAKES_CT
+            module, option = _NEEDS_CT
         raise NotSupported(
             error.errno or 0,
             "track connections by an nftables rule",
             error.detail,
             f"This kernel was built without {option}, or could not load its module: "
-            f"`modprobe {module}` says why. In a container, run that on the host",
+            f"`modprobe {module}` shows the reason. In a container, run that on the host",
         ) from error
 
 
 def commit(*changes: Request) -> None:
-    """Make all the changes, or none. Raises the first one's refusal, a :exc:`KernelError`."""
+    """Make all changes in one transaction: all or none.
+
+    :raises KernelError: when the kernel refuses a change; it is that of the first refused one.
+    """
     exchange = Exchange(changes, seq=1)
-    # The kernel answers the frame of a transaction only when it refuses the whole of it. It
-    # bears the first change's number, so that such a refusal is that change's.
+    # The kernel replies to the begin and end messages only if it refuses the whole transaction.
+    # They have the first change's sequence number, so that the refusal is attributed to it.
     begin = messages.pack(NFNL_MSG.BATCH_BEGIN, NLM_F.REQUEST, 1, _NFTABLES)
     end = messages.pack(NFNL_MSG.BATCH_END, NLM_F.REQUEST, 1, _NFTABLES)
     exchange.data = begin + exchange.data + end
@@ -88,44 +92,43 @@ def commit(*changes: Request) -> None:
 
 
 def new_table(name: str) -> Request:
-    """A table of the family ``inet``; it may exist."""
-    return _new("table", name, NFT_MSG.NEWTABLE, pack_text(NFTA_TABLE.NAME, name))
+    """Return the request that creates a table of the family ``inet``.
 
-
-def new_chain(
-    table: str, name: str, hook: NF_INET, *, kind: str = "filter", priority: int = 0
-) -> Request:
-    """A base chain, of the kind ``filter``, ``nat`` or ``route``; it may exist.
-
-    Chains of one hook run in the order of their priorities: 0 is that of filters, 100 that of
-    source NAT (linux/netfilter_ipv4.h).
+    The kernel accepts it if the table exists already.
     """
-    place = pack_nest(
-        NFTA_CHAIN.HOOK,
-        pack_be32(NFTA_HOOK.HOOKNUM, hook),
-        pack_be32(NFTA_HOOK.PRIORITY, priority & 0xFFFFFFFF),
-    )
+    return new_object("table", name, NFT_MSG.NEWTABLE, pack_text(NFTA_TABLE.NAME, name))
+
+
+def new_chain(table: str, name: str, hook: NF_INET) -> Request:
+    """Return the request that creates a base chain of type ``filter`` and priority 0.
+
+    The kernel accepts it if the chain exists already.
+    """
     attributes = (
         pack_text(NFTA_CHAIN.TABLE, table)
         + pack_text(NFTA_CHAIN.NAME, name)
-        + place
-        + pack_text(NFTA_CHAIN.TYPE, kind)
+        + pack_nest(
+            NFTA_CHAIN.HOOK,
+            pack_be32(NFTA_HOOK.HOOKNUM, hook),
+            pack_be32(NFTA_HOOK.PRIORITY, 0),
+        )
+        + pack_text(NFTA_CHAIN.TYPE, "filter")
     )
-    return _new("chain", f"{table} {name}", NFT_MSG.NEWCHAIN, attributes)
+    return new_object("chain", f"{table} {name}", NFT_MSG.NEWCHAIN, attributes)
 
 
 def new_rule(table: str, chain: str, *expressions: bytes) -> Request:
-    """A rule at the end of a chain, of what :func:`expression` makes."""
+    """Return the request that appends a rule to a chain; :func:`expression` makes its parts."""
     attributes = (
         pack_text(NFTA_RULE.TABLE, table)
         + pack_text(NFTA_RULE.CHAIN, chain)
         + pack_nest(NFTA_RULE.EXPRESSIONS, *expressions)
     )
-    return _new("rule", f"in {table} {chain}", NFT_MSG.NEWRULE, attributes, NLM_F.APPEND)
+    return new_object("rule", f"in {table} {chain}", NFT_MSG.NEWRULE, attributes, NLM_F.APPEND)
 
 
 def expression(name: str, *attributes: bytes) -> bytes:
-    """One step of a rule: ``"ct"``, ``"masq"``, ``"immediate"``…"""
+    """Return an expression of a rule, such as ``"ct"``, ``"masq"`` or ``"immediate"``."""
     return pack_nest(
         NFTA_LIST.ELEM,
         pack_text(NFTA_EXPR.NAME, name),
@@ -134,13 +137,19 @@ def expression(name: str, *attributes: bytes) -> bytes:
 
 
 def load_ct(key: NFT_CT) -> bytes:
-    """The expression that loads a property of the packet's connection into a register."""
+    """Return the expression that loads a property of the packet's connection into a register."""
     return expression("ct", pack_be32(NFTA_CT.KEY, key), pack_be32(NFTA_CT.DREG, NFT_REG_1))
 
 
-def _new(what: str, name: str, message: NFT_MSG, attributes: bytes, flags: int = 0) -> Request:
+def new_object(
+    type: str, name: str, message: NFT_MSG, attributes: bytes, flags: int = 0
+) -> Request:
+    """Return the request that creates an object of nftables.
+
+    :param type: the type of the object, for error messages; ``name`` likewise.
+    """
     return Request(
-        f"create the nftables {what}",
+        f"create the nftables {type}",
         name,
         nfnetlink.message_type(NFNL_SUBSYS.NFTABLES, message),
         NLM_F.CREATE | flags,

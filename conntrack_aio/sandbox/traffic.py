@@ -1,8 +1,8 @@
-"""Plain traffic for the kernel to track, within the calling thread's network namespace.
+"""Simple traffic for the kernel to track, within the calling thread's network namespace.
 
-The addresses are IPv4 or IPv6 ones of that namespace, or for :func:`ping` any that can be reached.
-Every wait ends after :data:`TIMEOUT` seconds with :exc:`TimeoutError`; what the network refuses is
-another :exc:`OSError`.
+The addresses are IPv4 or IPv6 addresses of that namespace; :func:`ping` takes any reachable one.
+Functions raise :exc:`TimeoutError` after :data:`TIMEOUT` seconds, and another :exc:`OSError` when
+the network refuses something.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import struct
 import time
 
 TIMEOUT = 2.0
+"""The seconds that a function waits for a packet."""
 
 _ECHO = struct.Struct("!BBHHH")
 _ICMP_ECHO_REPLY, _ICMP_ECHO = 0, 8
@@ -19,15 +20,18 @@ _ICMPV6_ECHO_REQUEST, _ICMPV6_ECHO_REPLY = 128, 129
 
 
 def tcp_exchange(address: str = "127.0.0.1") -> tuple[int, int]:
-    """Connect, send a line each way, close from the client's side: its port and the server's."""
+    """Open a TCP connection, send a line each way, and close it from the client's side.
+
+    :returns: the client's port and the server's.
+    """
     family = _family(address)
     with (
         socket.create_server((address, 0), family=family) as listener,
         socket.socket(family, socket.SOCK_STREAM) as client,
     ):
-        for end in (listener, client):
-            end.settimeout(TIMEOUT)
-        # The kernel completes the connection before anybody accepts it.
+        for sock in (listener, client):
+            sock.settimeout(TIMEOUT)
+        # The kernel completes the connection before the server accepts it.
         client.connect(listener.getsockname())
         server, _ = listener.accept()
         with server:
@@ -42,14 +46,17 @@ def tcp_exchange(address: str = "127.0.0.1") -> tuple[int, int]:
 
 
 def udp_exchange(address: str = "127.0.0.1") -> tuple[int, int]:
-    """One datagram each way: the port of who sent first, and the other's."""
+    """Send one UDP datagram each way.
+
+    :returns: the client's port, which sends first, and the server's.
+    """
     family = _family(address)
     with (
         socket.socket(family, socket.SOCK_DGRAM) as server,
         socket.socket(family, socket.SOCK_DGRAM) as client,
     ):
-        for end in (server, client):
-            end.settimeout(TIMEOUT)
+        for sock in (server, client):
+            sock.settimeout(TIMEOUT)
         server.bind((address, 0))
         client.connect(server.getsockname())
         client.send(b"ping")
@@ -60,7 +67,11 @@ def udp_exchange(address: str = "127.0.0.1") -> tuple[int, int]:
 
 
 def ping(address: str = "127.0.0.1", id: int = 1) -> None:
-    """An echo request with this identifier, 0 to 65535, and its reply. Needs CAP_NET_RAW."""
+    """Send an ICMP or ICMPv6 echo request and wait for its reply. This needs CAP_NET_RAW.
+
+    :param address: the destination.
+    :param id: the identifier, 0 to 65535.
+    """
     family = _family(address)
     if family == socket.AF_INET:
         protocol, request, reply = socket.IPPROTO_ICMP, _ICMP_ECHO, _ICMP_ECHO_REPLY
@@ -72,31 +83,31 @@ def ping(address: str = "127.0.0.1", id: int = 1) -> None:
         raw.connect((address, 0))
         raw.send(_echo(request, id))
         while not _is_echo(family, raw.recv(2048), reply, id):
-            # On the loopback, one's own request comes by first.
+            # On loopback, the raw socket receives the request first.
             raw.settimeout(max(deadline - time.monotonic(), 0.001))
 
 
-def _echo(kind: int, id: int) -> bytes:
-    """An echo message without data. The kernel itself fills in ICMPv6's checksum."""
-    words = kind << 8, id, 1
+def _echo(type: int, id: int) -> bytes:
+    """Return an echo message without data. The kernel computes the checksum of ICMPv6."""
+    words = type << 8, id, 1
     total = sum(words)
     checksum = ~(total + (total >> 16)) & 0xFFFF
-    return _ECHO.pack(kind, 0, checksum, id, 1)
+    return _ECHO.pack(type, 0, checksum, id, 1)
 
 
-def _is_echo(family: int, packet: bytes, kind: int, id: int) -> bool:
-    # A raw socket gives IPv4 packets with their header, and IPv6 ones without.
+def _is_echo(family: int, packet: bytes, type: int, id: int) -> bool:
+    # A raw socket receives IPv4 packets with their header and IPv6 packets without.
     start = (packet[0] & 0x0F) * 4 if family == socket.AF_INET else 0
     if len(packet) < start + _ECHO.size:
         return False
-    got_kind, _, _, got_id, _ = _ECHO.unpack_from(packet, start)
-    return (got_kind, got_id) == (kind, id)
+    packet_type, _, _, packet_id, _ = _ECHO.unpack_from(packet, start)
+    return (packet_type, packet_id) == (type, id)
 
 
 def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def _port(end: socket.socket) -> int:
-    port: int = end.getsockname()[1]
+def _port(sock: socket.socket) -> int:
+    port: int = sock.getsockname()[1]
     return port

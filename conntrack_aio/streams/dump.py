@@ -16,12 +16,12 @@ from ..netlink.attributes import Buffer
 from ..netlink.exchange import Request
 from ..netlink.messages import Message
 from ..netlink.walks import Walk
-from .decoded import Reader, Received
+from .iterators import DecodingIterator, Reader
 
 T = TypeVar("T")
 
 
-class Plan(NamedTuple, Generic[T]):
+class DumpPlan(NamedTuple, Generic[T]):
     """What a dump is to ask for, one after the other, and what of the answers it is to keep: all,
     without ``keep``. Of what needs no request, there is nothing."""
 
@@ -29,11 +29,11 @@ class Plan(NamedTuple, Generic[T]):
     keep: Callable[[T], bool] | None = None
 
 
-Planner = Callable[[], Awaitable[Plan[T]]]
+DumpPlanner = Callable[[], Awaitable[DumpPlan[T]]]
 """Makes the plan when the dump begins, of what has to be found out first."""
 
 
-class Stage(Protocol[T]):
+class DumpStage(Protocol[T]):
     """What is done with the entries of a chunk before they are handed out.
 
     Its results must not be lost: what a dump that is cancelled or left has not handed out waits
@@ -66,7 +66,7 @@ class Stage(Protocol[T]):
         ...
 
 
-class Dump(Received[T]):
+class Dump(DecodingIterator[T]):
     """The entries of a table, as an async iterator; see :meth:`Connection.dump`.
 
     It starts at the first iteration, on a socket of its own, and may be left at any time: the
@@ -89,8 +89,8 @@ class Dump(Received[T]):
         keep: Callable[[T], bool] | None,
         counters: ClientStatistics,
         on_close: Callable[[Dump[T]], None],
-        stage: Stage[T] | None = None,
-        planner: Planner[T] | None = None,
+        stage: DumpStage[T] | None = None,
+        planner: DumpPlanner[T] | None = None,
     ) -> None:
         super().__init__(walk.owner, reader, counters)
         self.walk = walk
@@ -114,7 +114,7 @@ class Dump(Received[T]):
         self._busy = True
         try:
             if self._stage is not None and not self.walk.closed:
-                self._flawed = True
+                self._has_errors = True
                 self._pending += self._stage.waiting()
             return bool(self._pending) or await self._advance()
         finally:
@@ -131,7 +131,7 @@ class Dump(Received[T]):
             self._walked = True
             if self._stage is not None:
                 await self._stage.settle()
-                self._flawed = True
+                self._has_errors = True
                 self._pending += self._stage.waiting()
             self._ended = True
             return bool(self._pending)
@@ -160,7 +160,7 @@ class Dump(Received[T]):
             self._received.append(Datagram(chunk))
         return chunk is not None
 
-    async def _process(self, stage: Stage[T]) -> None:
+    async def _process(self, stage: DumpStage[T]) -> None:
         """Take what was received through the stage."""
         while self._received:
             self._decode()
@@ -168,7 +168,7 @@ class Dump(Received[T]):
         self._pending.clear()
         errors = [item for item in received if isinstance(item, ConntrackError)]
         entries = [item for item in received if not isinstance(item, ConntrackError)]
-        self._flawed = True
+        self._has_errors = True
         try:
             results = await stage.process(entries)
         finally:

@@ -1,4 +1,4 @@
-"""The event stream: what happens in a table of the kernel's, as it happens."""
+"""Event streams: async iterators of the events of a kernel table."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..codec.decoder import Datagram
 from ..errors import ConntrackError, DecodeError, EventsLost, failed
 from ..filters.program import EventFilter
 from ..model.events import Event
+from ..model.settings import BlindSpot, EventMode
 from ..model.statistics import StreamStatistics
-from ..model.sysctls import BlindSpot, EventMode
 from ..netlink.owner import Owner
 from ..netlink.progress import Progress
 from ..netlink.socket import Backlog
-from .decoded import Reader, Received
+from .iterators import DecodingIterator, Reader
 from .subscription import LEAST_COST, Subscription
 
 E = TypeVar("E", bound="Event | EventsLost")
@@ -31,52 +31,59 @@ E = TypeVar("E", bound="Event | EventsLost")
 OnLoss = Literal["raise", "item"]
 
 _READS: Final = 256
-"""Datagrams, of one event each, read before other tasks have their turn."""
+"""How many datagrams, of one event each, are read before other tasks run."""
 
 logger = logging.getLogger("conntrack_aio")
 
 
-class EventStream(Received[E]):
-    """Events, an async iterator that never ends by itself; see :meth:`Connection.events`.
+class EventStream(DecodingIterator[E]):
+    """The events of a subscription, as an async iterator that does not end.
 
-    It is subscribed from the moment it exists. Hold it while you iterate, so that what is raised
-    while iterating doesn't throw it away::
+    :meth:`Connection.events` returns one. It is subscribed from the moment it exists. Hold it in a
+    variable while you iterate, so that an error that is raised while iterating does not drop it::
 
         async with conn.events() as stream:
             async for event in stream:
                 ...
 
-    Iterating raises :exc:`EventsLost` in the place where the kernel dropped events because they
-    came faster than they were read, and :exc:`DecodeError` in place of an event that is none;
-    after both it goes on. With ``on_loss="item"`` an :class:`EventsLost` is an item like the
-    events, also within a batch. Each gap is told once: at the latest when all that can have waited
-    in front of it has been handed out. It raises :exc:`anyio.ClosedResourceError` once the stream,
-    or its connection, is closed, and :exc:`anyio.BusyResourceError` while another task iterates.
+    Iterating raises:
+
+    :raises EventsLost: in the place where the kernel dropped events, because they came faster than
+        they were read. Iteration goes on behind it. With ``on_loss="item"`` it is an item like the
+        events, also within a batch. Each gap is reported once, at the latest when every event that
+        may have waited in front of it has been handed out.
+    :raises DecodeError: in the place of an event that cannot be decoded. Iteration goes on behind
+        it.
+    :raises anyio.ClosedResourceError: when the stream or its connection is closed.
+    :raises anyio.BusyResourceError: while another task iterates.
+    :raises UsedElsewhere: in another process or event loop.
     """
 
     covers_older_flows: bool | None
-    """Whether flows older than the first listener emit events: ``nf_conntrack_events`` is 1.
+    """Whether flows that are older than the first listener emit events.
 
-    ``False`` with the kernel's default of 2 (flows made while nobody listened, on the whole
-    machine, stay silent for ever, even when they are destroyed) and with 0 (every flow is
-    silent). ``None`` if the setting can't be read. As of the subscription; a flow made under
-    another setting keeps to that one. With ``all_netns`` it is of the connection's own namespace;
-    each of the others has a setting of its own.
+    It is ``True`` if ``nf_conntrack_events`` is 1. It is ``False`` with the kernel's default of 2:
+    flows that were created while no program listened, on the whole machine, never emit an event,
+    not even a destroy event. It is ``False`` with 0, too: no flow emits events. It is ``None`` if
+    the setting cannot be read.
+
+    It is the setting at the time of the subscription. A flow that was created under another setting
+    keeps that one. With ``all_netns`` it is the setting of the connection's own namespace; each
+    other namespace has its own.
     """
 
     blind_spots: tuple[BlindSpot, ...]
-    """What this stream does not hear, and why, as of the subscription; each is logged as well.
+    """What this stream will not receive, and why. Each is logged as well.
 
-    - ``nf_conntrack_events`` is 0: flows that are made from now on emit no events. A flow that was
-      made under another setting, or to which a rule gives an event mask, emits its events all the
-      same.
-    - It is 2: flows that are older than the first listener emit none.
-    - The namespace has no entries: the kernel tracks nothing until a rule asks for it. Whether one
-      does is asked by :meth:`Sysctls.tracking`.
+    - ``nf_conntrack_events`` is 0: flows that are created from now on emit no events. A flow that
+      was created under another setting, or that a rule gives an event mask, does emit them.
+    - ``nf_conntrack_events`` is 2: flows that are older than the first listener emit none.
+    - The namespace has no entries: the kernel tracks nothing until a rule needs it.
+      :meth:`Sysctls.tracking` finds out whether one does.
     - With ``all_netns``: a namespace that ``ip netns`` knows has no id in the connection's own. Its
       :attr:`BlindSpot.setting` is empty.
 
-    The settings are those of the connection's own namespace.
+    These are the settings of the connection's own namespace at the time of the subscription.
     """
 
     def __init__(
@@ -88,61 +95,67 @@ class EventStream(Received[E]):
         keep: Callable[[E], bool] | None = None,
         owner: Owner | None = None,
     ) -> None:
-        """``owner`` is where it may be used; unless given, where it is made."""
+        """Initialize the stream.
+
+        :param owner: the process and event loop that may use it; by default the current ones.
+        """
         self._statistics = StreamStatistics()
         super().__init__(Owner() if owner is None else owner, reader, self._statistics)
         self._raises = ConntrackError if on_loss == "raise" else DecodeError
         self._subscription = subscription
         self._keep = keep
-        self.socket = subscription.socket
+        self._socket = subscription.socket
         mode = subscription.event_mode
         self.covers_older_flows = None if mode is None else mode == EventMode.ALWAYS
         self.blind_spots = subscription.blind_spots
         self._origins = subscription.origins
-        self._asked = subscription.buffer.size
+        self._buffer_size = subscription.buffer.size
         self._on_close = on_close
         self._unnamed: list[Event] = []
-        """Those that are pending and whose namespaces are still to be named."""
+        """Pending events whose namespaces are still to be named."""
         self._reading = False
         self._receive_time = subscription.receive_time
         self._received_at = 0
-        """When what is in hand was read; all of it came by one look at the socket."""
+        """When the pending events were read: all of them came by the same read."""
         self._dry = False
-        """Whether the last look at the socket found all that there was."""
+        """Whether the last read left the socket empty."""
         self._progress = Progress(LEAST_COST)
         self._settled = 0
-        """The position before the last look at the socket, by which all had been handed out."""
-        self._drops_told = 0
+        """The position before the last read, when everything before had been handed out."""
+        self._drops_reported = 0
         for spot in self.blind_spots:
-            hopeless = spot.setting == "events" and mode == EventMode.OFF
-            logger.log(logging.WARNING if hopeless else logging.INFO, "%s", spot)
+            no_events = spot.setting == "events" and mode == EventMode.OFF
+            logger.log(logging.WARNING if no_events else logging.INFO, "%s", spot)
 
     @property
     def receive_buffer(self) -> int:
-        """How many bytes may wait, as the kernel counts: twice what was granted.
+        """How many bytes may wait, in the kernel's accounting: twice what was granted.
 
-        An event takes some 1,280. It is 0 once the stream is closed. Where the kernel may not be
-        asked (a seccomp profile forbids ``getsockopt``), it is the most that can have been granted.
+        An event takes about 1,280. It is 0 when the stream is closed. Where the kernel may not be
+        asked, because a seccomp profile forbids ``getsockopt``, it is the most that can have been
+        granted.
         """
-        return 0 if self.socket.closed else self.socket.receive_buffer
+        return 0 if self._socket.closed else self._socket.receive_buffer
 
     @property
     def kernel_filter(self) -> EventFilter | None:
-        """The program that the kernel runs on each event before it is queued here; ``None`` if
-        there is none. ``str(stream.kernel_filter.program)`` lists it."""
+        """The program that the kernel runs on each event before it is queued here, or ``None``.
+
+        ``str(stream.kernel_filter.program)`` lists its instructions.
+        """
         return self._subscription.filter
 
     def statistics(self) -> StreamStatistics:
-        """What this stream has done so far, and how full it is; also of one that is closed."""
-        backlog = None if self.socket.closed else self.socket.backlog()
-        lost = self._statistics.events_lost + self._untold_losses(backlog)
+        """Return what this stream has done so far and how full it is, also after it was closed."""
+        backlog = None if self._socket.closed else self._socket.backlog()
+        lost = self._statistics.events_lost + self._unreported_losses(backlog)
         undecoded = [each.left for each in self._received if isinstance(each, Datagram)]
         errors = len(self._received) - len(undecoded)
         return attrs.evolve(
             self._statistics,
-            datagrams_received=self.socket.datagrams_received,
-            bytes_received=self.socket.bytes_received,
-            forged=self.socket.forged,
+            datagrams_received=self._socket.datagrams_received,
+            bytes_received=self._socket.bytes_received,
+            forged=self._socket.forged,
             events_lost=lost,
             waiting_bytes=0 if backlog is None else backlog.waiting,
             queued=len(self._pending) + sum(undecoded) + errors,
@@ -152,35 +165,40 @@ class EventStream(Received[E]):
     # -- without waiting ----------------------------------------------------------------------
 
     def receive_batch_nowait(self) -> list[E]:
-        """Events that were received, or can be without waiting; ``[]`` if nothing waited.
+        """Return events that can be received without waiting, and ``[]`` if there are none.
 
-        These are some hundreds at most: what was received before and not handed out or, if there
-        is none, what up to 256 further datagrams have. It does not let other tasks run: a loop
-        around it has to.
+        These are some hundreds at most: the events that were received before and not handed out or,
+        if there are none, those of up to 256 further datagrams. No other task runs in between, so a
+        loop around this method has to let them run.
 
-        An error is raised in its place, as by :meth:`receive_batch`: :exc:`EventsLost` (unless it
-        is an item of this stream), :exc:`DecodeError`; then it can be called again. Raises
-        :exc:`anyio.ClosedResourceError` once the stream is closed,
-        :exc:`anyio.BusyResourceError` while a task reads from it or waits for its next event, and
-        :exc:`RuntimeError` if it is of all namespaces, because to name those takes waiting.
+        An error is raised in its place, as by :meth:`receive_batch`. Afterwards the method can be
+        called again.
+
+        :raises EventsLost: in the place where events were dropped, unless it is an item of this
+            stream.
+        :raises DecodeError: in the place of an event that cannot be decoded.
+        :raises anyio.ClosedResourceError: when the stream is closed.
+        :raises anyio.BusyResourceError: while a task reads from it or waits for its next event.
+        :raises RuntimeError: for a stream of all namespaces, because looking up their names takes
+            waiting.
         """
         self._check_free()
         if self._origins is not None:
             raise RuntimeError(
-                "a stream of all namespaces has no receive_batch_nowait(): their names "
-                "are asked for"
+                "a stream of all namespaces has no receive_batch_nowait(): looking up their "
+                "names takes waiting"
             )
         self._check_open()
-        if not self._is_ready() and not self._look():
+        if not self._is_ready() and not self._receive_nowait():
             return []
         while self._received:
             self._decode()
         return self._take()
 
-    def _look(self) -> bool:
-        """Take in some of what waits at this moment; whether any of it is to be handed out.
+    def _receive_nowait(self) -> bool:
+        """Receive some of what waits now, and return whether any of it is to be handed out.
 
-        A look may have nothing but forged datagrams, or the news of an overrun.
+        What waits may be only datagrams from other programs, or the report of an overrun.
         """
         until = self.position()
         self._read()
@@ -188,40 +206,61 @@ class EventStream(Received[E]):
             self._read()
         return self._is_ready()
 
-    def position(self) -> int:
-        """Return a position, for :meth:`has_passed`.
+    async def wait_readable(self) -> None:
+        """Wait until :meth:`receive_batch_nowait` may have something to return.
 
-        For programs that must know when they have been told all that had happened by now: the
-        kernel queues an event before the call that caused it returns. Raises
-        :exc:`anyio.ClosedResourceError`.
+        It returns at once if events were received already. It may return without reason.
+
+        :raises anyio.ClosedResourceError: when the stream is closed, also while this waits.
+        :raises anyio.BusyResourceError: while another task reads from the stream.
+        :raises UsedElsewhere: in another process or event loop.
+        """
+        self._owner.check()
+        self._check_free()
+        self._check_open()
+        gap_is_due = self._progress.has_gap and not self._dry
+        if self._pending or self._received or gap_is_due:
+            await anyio.lowlevel.checkpoint()
+        else:
+            await self._socket.wait_readable()
+
+    def position(self) -> int:
+        """Return a position in the stream, for :meth:`has_passed`: behind everything that is queued
+        now.
+
+        It is for programs that must know when they have received everything that had happened by
+        now. The kernel queues an event before the system call that caused it returns.
+
+        :raises anyio.ClosedResourceError: when the stream is closed.
         """
         self._check_open()
-        backlog = self.socket.backlog()
+        backlog = self._socket.backlog()
         if backlog is None:
-            # As much as can be, and perhaps a gap that nobody knows of yet; or else nothing.
-            waits = self.socket.is_readable()
+            # If something waits, it may fill the buffer, and there may be an unreported gap.
+            waits = self._socket.is_readable()
             return self._progress.mark(self.receive_buffer if waits else 0, lost=waits)
-        lost = backlog.drops != self._drops_told and not self._subscription.lossless
+        lost = backlog.drops != self._drops_reported and not self._subscription.lossless
         return self._progress.mark(backlog.waiting, lost=lost)
 
     def has_passed(self, position: int) -> bool:
-        """Whether all that had been queued when :meth:`position` was called has been handed out.
+        """Return whether everything that had been queued at a position has been handed out.
 
-        That is: every event that the kernel had put into the socket's buffer by then, or that was
-        in our hands, and, where some had been dropped by then, the :exc:`EventsLost` that says so.
-        It is known when the socket is found empty, or, if events come so fast that it never is,
-        when as many were read as can have waited: a few times as many as there were. That may be by
-        a read that has nothing to hand out. So a program that must not miss the moment reads by
-        :meth:`receive_batch_nowait` until that returns ``[]``, and asks here before it waits for
-        more.
+        That is every event that waited in the socket's buffer or in this object when
+        :meth:`position` was called and, if events had been dropped by then, the :exc:`EventsLost`
+        that reports them.
 
-        Raises :exc:`anyio.ClosedResourceError`: of a stream that is closed, nothing more is handed
-        out.
+        This is known when the socket is found empty. If events come so fast that it never is, it is
+        known when as many were read as can have waited, which is a few times as many as did wait.
+        The read that settles it may have nothing to hand out. So a program that must not miss the
+        moment calls :meth:`receive_batch_nowait` until that returns ``[]``, and calls this method
+        before it waits.
+
+        :raises anyio.ClosedResourceError: when the stream is closed: it hands out nothing more.
         """
         self._check_open()
-        # What is in our hands came by the last look at the socket, before which they were empty.
-        held = self._pending or self._received
-        return (self._settled if held else self._progress.told) >= position
+        # The pending events came by the last read, before which there were none.
+        pending = self._pending or self._received
+        return (self._settled if pending else self._progress.told) >= position
 
     def _check_free(self) -> None:
         self._owner.check_call()
@@ -230,7 +269,7 @@ class EventStream(Received[E]):
 
     def _check_open(self) -> None:
         self._owner.check_process()
-        if self.socket.closed:
+        if self._socket.closed:
             raise anyio.ClosedResourceError("the event stream is closed")
 
     # -- reading ------------------------------------------------------------------------------
@@ -240,7 +279,7 @@ class EventStream(Received[E]):
         self._check_free()
         self._reading = True
         try:
-            # Before anything is read: a cancellation here loses nothing.
+            # A checkpoint before anything is read: a cancellation here loses nothing.
             await anyio.lowlevel.checkpoint()
             while True:
                 self._check_open()
@@ -251,14 +290,14 @@ class EventStream(Received[E]):
                 elif self._pending or self._received:
                     return True
                 elif self._dry or not self._progress.has_gap:
-                    # Not behind the news of an overrun: the queue may be empty already, and then
-                    # the next look, which tells the gap, would only come with the next event.
-                    await self.socket.wait_readable()
+                    # After an overrun the queue may be empty already. To wait then would delay the
+                    # report of the gap until the next event.
+                    await self._socket.wait_readable()
         finally:
             self._reading = False
 
     def _read(self) -> None:
-        """Take in what waits, within bounds. Our hands are empty."""
+        """Receive what waits, up to a limit. There must be no pending events."""
         self._dry = False
         self._settled = self._progress.told
         if self._origins is None:
@@ -281,7 +320,7 @@ class EventStream(Received[E]):
             self._origins.idle()
 
     def _read_some(self, limit: int) -> None:
-        """Take in so many datagrams at most."""
+        """Receive up to ``limit`` datagrams."""
         datagrams: list[bytes | DecodeError] = []
         count = 0
         if (until_gap := self._progress.until_gap) is not None:
@@ -289,7 +328,7 @@ class EventStream(Received[E]):
         overrun = False
         try:
             while count < limit:
-                count += self.socket.receive_some(datagrams, limit - count)
+                count += self._socket.receive_some(datagrams, limit - count)
         except BlockingIOError:
             self._dry = True
         except OSError as error:
@@ -306,28 +345,28 @@ class EventStream(Received[E]):
         if self._dry:
             self._progress.dry()
         if self._progress.has_gap and (self._dry or overrun or self._progress.until_gap == 0):
-            # The queue is empty, so what comes from now on is younger than the gap. Or it ran over
-            # again, which can only follow a read that emptied it: the first gap lies behind us. Or,
-            # in a storm that never lets it run dry, what it could hold has been read.
-            self._tell_gap()
+            # The queue is empty, so what comes from now on is younger than the gap. Or there was
+            # another overrun, which can only follow a read that emptied the queue, so the first gap
+            # has been passed. Or everything that the buffer could hold has been read.
+            self._report_gap()
         if overrun:
-            # Said once, before the older messages that still wait in the buffer.
+            # The kernel reports it once, before the older messages that still wait in the buffer.
             self._statistics.overruns += 1
             if not self._subscription.lossless:
                 self._progress.open_gap(self.receive_buffer)
             self._grow()
 
     def _grow(self) -> None:
-        """Have twice as much room after an overrun, up to what was allowed."""
+        """Double the receive buffer after an overrun, up to the maximum."""
         largest = self._subscription.buffer.largest
-        if largest is not None and self._asked < largest:
-            self._asked = min(2 * self._asked, largest)
-            self.socket.grow(self._asked)
+        if largest is not None and self._buffer_size < largest:
+            self._buffer_size = min(2 * self._buffer_size, largest)
+            self._socket.grow(self._buffer_size)
             if self._origins is not None:
                 self._origins.grown(self.receive_buffer)
 
     def _keeps(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
-        errors = sum(isinstance(item, DecodeError) for item in items) if self._flawed else 0
+        errors = sum(isinstance(item, DecodeError) for item in items) if self._has_errors else 0
         self._statistics.events_decoded += len(items) - errors
         if self._receive_time:
             for item in items:
@@ -350,44 +389,50 @@ class EventStream(Received[E]):
         self._unnamed.clear()
         self._held = False
 
-    def _tell_gap(self) -> None:
+    def _report_gap(self) -> None:
         self._progress.close_gap()
-        # None were counted if those of this gap had been dropped when the last one was told.
+        # The number is 0 if the last report already counted the drops of this gap.
         self._received.append(EventsLost(self._count_losses() or None))
 
     def _count_losses(self) -> int:
-        """Add to the statistics what was dropped and not told yet; how many."""
-        backlog = self.socket.backlog()
-        lost = self._untold_losses(backlog)
+        """Count the dropped events that were not reported yet, and return their number."""
+        backlog = self._socket.backlog()
+        lost = self._unreported_losses(backlog)
         if backlog is not None:
-            self._drops_told = backlog.drops
+            self._drops_reported = backlog.drops
         self._statistics.events_lost += lost
         return lost
 
-    def _untold_losses(self, backlog: Backlog | None) -> int:
-        """How many events were dropped behind the last gap that was told, as far as is known."""
-        # With retries, what is dropped is not lost, or is dropped again.
+    def _unreported_losses(self, backlog: Backlog | None) -> int:
+        """Return how many events were dropped behind the last reported gap, as far as known."""
+        # With retries, a dropped event is not lost, or is counted again.
         if backlog is None or self._subscription.reliable:
             return 0
-        return (backlog.drops - self._drops_told) & 0xFFFFFFFF
+        return (backlog.drops - self._drops_reported) & 0xFFFFFFFF
 
     async def aclose(self) -> None:
-        """End it; what was not read is gone. Idempotent; a task that iterates is woken."""
+        """Close the stream. Events that were not read are lost. Idempotent.
+
+        A task that iterates is woken, and raises :exc:`anyio.ClosedResourceError`.
+        """
         self.close()
 
     def close(self) -> None:
-        """As :meth:`aclose`, without a checkpoint. To be called in the event loop's thread."""
-        if not self.socket.closed:
+        """Close as :meth:`aclose` does, without a checkpoint.
+
+        Call it in the event loop's thread.
+        """
+        if not self._socket.closed:
             self._pending.clear()
             self._received.clear()
             self._unnamed.clear()
             self._held = False
-            self._count_losses()  # what was seen in the statistics stays there
-            self.socket.close()
+            self._count_losses()  # the statistics keep what they had shown
+            self._socket.close()
             if self._origins is not None:
                 self._origins.close()
             self._on_close(self)
 
     def __del__(self) -> None:
-        with suppress(AttributeError):  # an interrupt may have cut its making short
+        with suppress(AttributeError):  # an interrupt may have ended the constructor
             self.close()

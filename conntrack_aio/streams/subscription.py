@@ -1,4 +1,4 @@
-"""Subscribing to events: sockets that have joined the kernel's multicast groups."""
+"""Subscribe to events: open sockets that join multicast groups of the kernel."""
 
 from __future__ import annotations
 
@@ -9,69 +9,70 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from ..errors import failed
 from ..filters.program import EventFilter
-from ..model.sysctls import BlindSpot, ConntrackSysctls, EventMode
+from ..model.settings import BlindSpot, ConntrackSysctls, EventMode
 from ..netlink.endpoint import Endpoint
 from ..netlink.nsids import Origins
 from ..netlink.socket import NetlinkSocket
-from ..sysctls import CONNTRACK, SysctlTree, read_number
+from ..proc_sys import CONNTRACK, SysctlTree, read_number
 from ..uapi.netlink import NETLINK
 from ..uapi.nfnetlink import NFNLGRP
 
 EVENTS_SYSCTL: Final = f"{CONNTRACK}events"
 
 _NAMED_AT_MOST: Final = 8
-"""Namespaces that one sentence names."""
+"""How many namespaces one message names."""
 
 DEFAULT_RECEIVE_BUFFER: Final = 8 * 1024 * 1024
-"""Room for some 13,000 events; the memory is used only while they wait."""
+"""Room for about 13,000 events. The memory is used only while they wait."""
 
 LEAST_COST: Final = 512
-"""No event takes less of the receive buffer (1280 bytes were seen on x86-64): the buffer's size
-divided by this bounds how many can lie in it."""
+"""Bytes of the receive buffer that an event takes at least; 1,280 were seen on x86-64.
+
+The size of the buffer divided by it is the most that can wait."""
 
 
 E = TypeVar("E")
 
 
 class Buffer(NamedTuple):
-    """How much may wait, as asked for; the kernel doubles it for its own bookkeeping."""
+    """The sizes of a receive buffer, as requested; the kernel doubles them for its overhead."""
 
     size: int
     largest: int | None
-    """What it may grow to as it overruns; ``None`` or less than the size: it stays as it is."""
+    """The size up to which it grows after overruns; ``None`` keeps it as it is."""
 
 
-class Sieve(NamedTuple, Generic[E]):
-    """Which events are wanted."""
+class EventSelection(NamedTuple, Generic[E]):
+    """Which events to hand out."""
 
     keep: Callable[[E], bool] | None
-    """``None``, if it does not matter what else comes."""
+    """The predicate to apply; ``None`` if other events may be handed out, too."""
     filters: Callable[[], Iterable[EventFilter]]
-    """Programs that the kernel may filter them by; the first one that fits is taken."""
+    """Programs that the kernel may filter by; the first one that fits is used."""
 
 
 class Subscription(NamedTuple):
-    """A socket that has joined the groups, and what is to be known of it."""
+    """A socket that has joined multicast groups, and what is known about it."""
 
     socket: NetlinkSocket
     buffer: Buffer
     event_mode: int | None
     """The setting ``nf_conntrack_events``."""
     blind_spots: tuple[BlindSpot, ...]
-    """What will not be heard of, and why."""
+    """What will not be received, and why."""
     reliable: bool
     lossless: bool
-    """Whether all that the groups have is retried, so that nothing is ever missing."""
+    """Whether the kernel retries all events of the groups, so that none is ever missing."""
     receive_time: bool
-    """Whether its events are to have the time at which they were received."""
+    """Whether to set the time at which each event was received."""
     origins: Origins | None
-    """Of what a stream of all namespaces hears."""
+    """The namespaces of the events, in a stream of all namespaces."""
     filter: EventFilter | None
-    """What the kernel filters events by."""
+    """The program that the kernel filters events by."""
 
     @property
     def exact(self) -> bool:
-        """Whether the kernel lets through only what is wanted."""
+        """Whether the kernel lets only selected events through."""
         return self.filter is not None and self.filter.exact
 
 
@@ -85,11 +86,13 @@ def subscribe(
     receive_time: bool = False,
     filters: Iterable[EventFilter] = (),
 ) -> Subscription:
-    """Join multicast groups, in the calling thread's namespace, or in all that have an id there.
+    """Join multicast groups, in the calling thread's namespace or in all that have an id there.
 
-    :param filters: what the kernel may filter the events by; the first that it has room for does.
+    :param filters: programs that may filter the events; the kernel runs the first one that fits.
 
-    Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, or CAP_NET_BROADCAST for all namespaces.
+    :raises PermissionDenied: without CAP_NET_ADMIN; for all namespaces also without
+        CAP_NET_BROADCAST.
+    :raises KernelError: for any other refusal.
     """
     with ExitStack() as failing:
 
@@ -99,13 +102,13 @@ def subscribe(
 
         socket = opened(endpoint.open(buffer.size))
         origins: Origins | None = None
-        if all_netns:  # before there is anything to hear
+        if all_netns:  # before the first event can arrive
             notices = opened(endpoint.open(protocol=NETLINK.ROUTE))
             asker = opened(endpoint.open(protocol=NETLINK.ROUTE))
             origins = Origins(socket, notices, asker, least_cost=LEAST_COST)
             failing.callback(origins.close)
         try:
-            filter_ = _attach(socket, filters)  # before there is anything to hear
+            filter_ = _attach(socket, filters)  # before the first event can arrive
             if reliable:
                 socket.insist()
             for group in groups:
@@ -152,9 +155,9 @@ def _blind_spots(
 
 
 def _attach(socket: NetlinkSocket, filters: Iterable[EventFilter]) -> EventFilter | None:
-    """Have the kernel filter by one of them, or by none if it has room for none.
+    """Have the kernel run one of the filters, and return it; ``None`` if it has room for none.
 
-    Nor does it filter where that is forbidden: the events are filtered here then.
+    Where a filter is forbidden, the library filters the events itself.
     """
     for each in filters:
         try:

@@ -16,7 +16,7 @@ from ..eventloop import wake
 from ..model.flow import Flow
 from ..model.table import Cause, Change, ChangeType
 from ..netlink.owner import Owner
-from ..streams.items import Items
+from ..streams.iterators import ItemIterator
 from .entries import Entries
 from .merging import differences
 
@@ -117,7 +117,7 @@ class Backlog:
             yield Change(ChangeType.CHANGED, flow, note.cause, before, fields)
 
 
-class Changes(Items[Change]):
+class Changes(ItemIterator[Change]):
     """Changes of a live table: an async iterator that never ends by itself; see
     :meth:`FlowTable.changes`.
 

@@ -20,8 +20,8 @@ from typing import Final, Protocol
 
 import attrs
 
-from ..model.enums import Status
-from ..model.events import EventType, FlowEvent
+from ..model.enums import EventType, Status
+from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.table import Cause
 from .entries import Entries

@@ -63,7 +63,7 @@ class FlowTable(AsyncResource):
         self._mirror = Mirror(keep)
         self._entries = self._mirror.entries
         self._keeper = Keeper(
-            upstream, self._mirror, reconcile, self.check, choice_is_fixed=choice_is_fixed
+            upstream, self._mirror, reconcile, self._check, choice_is_fixed=choice_is_fixed
         )
         self._backlogs: tuple[Backlog, ...] = ()
         self._entered = self._closed = False
@@ -85,13 +85,13 @@ class FlowTable(AsyncResource):
         :raises TypeError: for what is not a :class:`Tuple`, and a zone that is not an integer.
         :raises EncodeError: for a value that can't be in its field.
         """
-        self.check()
+        self._check()
         tuple_ = plain_tuple(tuple_)
         return self._entries.by_orig(tuple_, _zone_of(tuple_, zone))
 
     def by_reply(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
         """The entry whose reply tuple this is; otherwise as :meth:`by_orig`."""
-        self.check()
+        self._check()
         tuple_ = plain_tuple(tuple_)
         return self._entries.by_reply(tuple_, _zone_of(tuple_, zone))
 
@@ -102,7 +102,7 @@ class FlowTable(AsyncResource):
         zone for one direction alone, one may have the tuple in its original, and another in its
         reply direction. This is then the first of them.
         """
-        self.check()
+        self._check()
         tuple_ = plain_tuple(tuple_)
         return self._get(tuple_, _zone_of(tuple_, zone))
 
@@ -117,7 +117,7 @@ class FlowTable(AsyncResource):
 
         :raises TypeError: for what is not an integer.
         """
-        self.check()
+        self._check()
         try:
             number = as_int(id)
         except TypeError:
@@ -131,7 +131,7 @@ class FlowTable(AsyncResource):
         translation. If it could be one that arrives, by some entry, and one that leaves, by
         another, it is taken for the first. Otherwise as :meth:`by_orig`.
         """
-        self.check()
+        self._check()
         packet = plain_tuple(packet)
         number = _zone_of(packet, zone)
         found = self._get(packet, number)
@@ -152,18 +152,18 @@ class FlowTable(AsyncResource):
         return None if flow is None else flow.translate(packet)
 
     def __len__(self) -> int:
-        self.check()
+        self._check()
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Flow]:
         """The entries as they are now, whatever happens to the table meanwhile."""
-        self.check()
+        self._check()
         return iter(tuple(self._entries.flows))
 
     def __contains__(self, item: object) -> bool:
         """Whether an entry has this tuple, in either direction; or whether this flow is there: the
         same entry, be it in another state. What no entry can have is in no table."""
-        self.check()
+        self._check()
         try:
             if isinstance(item, Tuple):
                 return self.get(item) is not None
@@ -188,7 +188,7 @@ class FlowTable(AsyncResource):
         can't be seen (nftables' ``ct event set``, iptables' ``CT --ctevents``, Open vSwitch): they
         count once a comparison, or a look-up, has found a change that they kept back.
         """
-        self.check()
+        self._check()
         return self._keeper.mode
 
     @property
@@ -198,7 +198,7 @@ class FlowTable(AsyncResource):
         Events were lost, or the last comparison has failed (:attr:`last_error`); and the comparison
         that repairs it is not done yet.
         """
-        self.check()
+        self._check()
         return self._keeper.behind
 
     @property
@@ -207,7 +207,7 @@ class FlowTable(AsyncResource):
 
         It is tried again, after 2 seconds at most, until it can be done.
         """
-        self.check()
+        self._check()
         return self._keeper.last_error
 
     @property
@@ -241,7 +241,7 @@ class FlowTable(AsyncResource):
         comparison was needed and has failed for some seconds. The table goes on, and tries again.
         """
         self._upstream.owner.check()
-        self.check()
+        self._check()
         await self._keeper.synced()
 
     async def reconcile(self) -> None:
@@ -252,7 +252,7 @@ class FlowTable(AsyncResource):
         done, and will be once that is possible.
         """
         self._upstream.owner.check()
-        self.check()
+        self._check()
         await self._keeper.reconciled()
 
     def changes(self) -> Changes:
@@ -263,10 +263,10 @@ class FlowTable(AsyncResource):
         was lost and however slow they are: what is not read yet takes the room of one change an
         entry at most. After :meth:`synced`, they are up to date once :attr:`Changes.waiting` is 0.
         """
-        self.check()
+        self._check()
         backlog = Backlog(self._entries)
         self._tell((*self._backlogs, backlog))
-        return Changes(self._upstream.owner, backlog, self.check, self._forget)
+        return Changes(self._upstream.owner, backlog, self._check, self._forget)
 
     def _forget(self, backlog: Backlog) -> None:
         self._tell(tuple(each for each in self._backlogs if each is not backlog))
@@ -292,7 +292,7 @@ class FlowTable(AsyncResource):
             await self._keeper.subscribe(self._prepare)
             if self._closed:  # by another task, while the settings were read
                 self._upstream.close()
-            self.check()
+            self._check()
             self._start()
             await self._keeper.begun()
         except BaseException:
@@ -300,7 +300,7 @@ class FlowTable(AsyncResource):
             raise
         return self
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raises what every method does once the table can't be used."""
         self._upstream.owner.check_process()
         if self._failure is not None:

@@ -27,11 +27,11 @@ from ..model.statistics import StreamStatistics
 from ..netlink.exchange import Outcome, Request
 from ..netlink.owner import Owner
 from ..netlink.threads import is_no_thread
+from ..proc_sys import CONNTRACK
 from ..session import Session, Table
 from ..streams.dump import Dump
 from ..streams.events import EventStream
-from ..streams.subscription import Sieve
-from ..sysctls import CONNTRACK
+from ..streams.subscription import EventSelection
 from ..uapi.nfnetlink import NFNLGRP
 from .keys import orig_key
 
@@ -90,7 +90,7 @@ class Upstream:
         self,
         session: Session,
         dump: Callable[[], Dump[Flow]],
-        sieve: Sieve[FlowEvent] | None,
+        sieve: EventSelection[FlowEvent] | None,
         buffering: Buffering,
     ) -> None:
         """``dump`` reads all entries that may be wanted, and ``sieve`` is for what is heard."""
@@ -120,7 +120,7 @@ class Upstream:
         :exc:`anyio.ClosedResourceError`."""
         with shortages("subscribe to events"):
             self._stream = self._session.subscribe(
-                _GROUPS, decode_event, sieve=self._sieve, **attrs.asdict(self._buffering)
+                _GROUPS, decode_event, event_selection=self._sieve, **attrs.asdict(self._buffering)
             )
 
     def statistics(self) -> StreamStatistics:
@@ -136,7 +136,7 @@ class Upstream:
         """Return when events may have come, or sooner: a moment later under a shortage."""
         try:
             with shortages("wait for events"):
-                await self.stream.socket.wait_readable()
+                await self.stream.wait_readable()
         except ResourceExhausted:
             await anyio.sleep(_MOMENT)
 
@@ -198,7 +198,7 @@ class Upstream:
                 return None
 
         with shortages(f"read nf_conntrack_{setting}"):
-            return await self._session.aside(read)
+            return await self._session.run_on_thread(read)
 
     def begin(self, table: Table) -> None:
         """Have the table end with the connection. Raises :exc:`anyio.ClosedResourceError`."""

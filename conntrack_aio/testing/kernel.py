@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 from ..codec.reference import decode, encode
 from ..connecting import Connecting, connect
-from ..model.enums import Status
-from ..model.events import EventType, FlowEvent
+from ..model.enums import EventType, Status
+from ..model.events import FlowEvent
 from ..model.flow import Counters, Flow, Helper, SeqAdj, SynProxy
 from ..model.helpers import UserspaceHelper
 from ..model.protoinfo import ProtoInfo
@@ -23,8 +23,8 @@ from ..netlink import messages, nfnetlink
 from ..netlink.endpoint import Endpoint, endpoint_for
 from ..netlink.namespaces import NetNS
 from ..netlink.socket import NetlinkSocket
+from ..proc_sys import SysctlTree
 from ..streams.subscription import DEFAULT_RECEIVE_BUFFER
-from ..sysctls import SysctlTree
 from ..uapi.netlink import NETLINK, NETLINK_OPTION, NLM_F, SOL_NETLINK
 from ..uapi.nfnetlink import NFNL_SUBSYS, NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, MutableMapping
 from typing import Final
 
-from ..model.sysctls import SETTINGS, sysctl_of
+from ..model.settings import SETTINGS, sysctl_of
 from . import ages
 from .ages import Release
 
@@ -92,7 +92,7 @@ def _is_there(name: str, release: Release) -> bool:
 
 
 class Tree:
-    """The settings by their full names (:class:`~conntrack_aio.sysctls.SysctlTree`)."""
+    """The settings by their full names (:class:`~conntrack_aio.proc_sys.SysctlTree`)."""
 
     def __init__(
         self, sysctls: MutableMapping[str, int], count: Callable[[], int], release: Release

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterable, Iterable
 from typing import TypeVar
 
 from ..bulk.new_flow import NewFlow, as_range
-from ..bulk.outcomes import BulkOperation, Work
-from ..bulk.sources import FromAsyncIterable, FromIterable, FromLists, Source
+from ..bulk.outcomes import BulkOperation, BulkWork
+from ..bulk.sources import FromAsyncIterable, FromIterable, FromLists, ItemSource
 from ..codec.requests.targets import Target
 from ..errors import NotFound, UnsafeRequest
 from ..filters.match import Match
@@ -19,7 +19,7 @@ from ..session import Session
 from .probes import Probes
 from .selector import Selector, check_match
 from .update_steps import CheckedUpdate
-from .windows import Creations, Deletions, Updates
+from .windows import CreateWork, DeleteWork, UpdateWork
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Flow | NewFlow)
@@ -43,7 +43,7 @@ class BulkWriter:
         nat_dst: NATRange | IPAddress | str | None,
         stop_on_error: bool,
     ) -> BulkOperation[F]:
-        work: Creations[F] = Creations(as_range(nat_src), as_range(nat_dst))
+        work: CreateWork[F] = CreateWork(as_range(nat_src), as_range(nat_dst))
         return self._session.bulk(_source(flows), work, stop_on_error=stop_on_error)
 
     def update_many(
@@ -54,7 +54,7 @@ class BulkWriter:
         zone: int | None,
         stop_on_error: bool,
     ) -> BulkOperation[D]:
-        work: Updates[D] = Updates(CheckedUpdate.of(update, zone), self._probes)
+        work: UpdateWork[D] = UpdateWork(CheckedUpdate.of(update, zone), self._probes)
         return self._session.bulk(_source(targets), work, stop_on_error=stop_on_error)
 
     def delete_many(
@@ -64,7 +64,7 @@ class BulkWriter:
         zone: int | None,
         stop_on_error: bool,
     ) -> BulkOperation[D]:
-        work: Deletions[D] = Deletions(zone)
+        work: DeleteWork[D] = DeleteWork(zone)
         return self._session.bulk(_source(targets), work, stop_on_error=stop_on_error)
 
     async def delete_matching(self, match: Match) -> int:
@@ -77,14 +77,14 @@ class BulkWriter:
             count = await self._selector.count(match)
             await self._selector.flush(match)
             return count
-        return await self._each_matching(match, Deletions())
+        return await self._each_matching(match, DeleteWork())
 
     async def update_matching(self, match: Match, update: FlowUpdate) -> int:
         check_match(match)
         checked = CheckedUpdate.of(update, None)
-        return await self._each_matching(match, Updates(checked, self._probes))
+        return await self._each_matching(match, UpdateWork(checked, self._probes))
 
-    async def _each_matching(self, match: Match, work: Work[Flow]) -> int:
+    async def _each_matching(self, match: Match, work: BulkWork[Flow]) -> int:
         """Do the work for each flow that matches, and return how many there were.
 
         Flows that ended in the meantime do not count.
@@ -102,7 +102,7 @@ class BulkWriter:
         return done
 
 
-def _source(items: Iterable[T] | AsyncIterable[T]) -> Source[T]:
+def _source(items: Iterable[T] | AsyncIterable[T]) -> ItemSource[T]:
     """Return where a bulk operation takes its items from.
 
     :raises TypeError: for what is not iterable.

@@ -1,4 +1,4 @@
-"""Expectations: reading, making, changing and deleting them, and what happens to them."""
+"""Read, create, change and delete expectations, and subscribe to their events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..codec.requests import expectations as requests
 from ..codec.requests.expectations import ExpectTarget
 from ..codec.requests.targets import Target
 from ..errors import EncodeError, EventsLost, NotFound, kernel_error
-from ..model.events import EventType
+from ..model.enums import EventType
 from ..model.expectations import Expectation, ExpectEvent
 from ..model.statistics import ExpectCPUStatistics
 from ..model.tuples import Tuple
@@ -24,8 +24,8 @@ from ..session import Session
 from ..streams.dump import Dump
 from ..streams.events import EventStream, OnLoss
 from ..uapi.nfnetlink import NFNLGRP
-from .answers import the_expectation
 from .reader import groups_of
+from .replies import expectation_in
 
 _GROUPS: Final = {
     EventType.NEW: NFNLGRP.CONNTRACK_EXP_NEW,
@@ -34,11 +34,12 @@ _GROUPS: Final = {
 
 
 class Expectations:
-    """The connections that helpers expect: ``conn.expectations``.
+    """The expectations of a network namespace: ``conn.expectations``.
 
-    A **target** is an :class:`Expectation` that was read, which stands for the one with its id, or
-    an expectation's own tuple. The kernel does not tell zones: where the master is in one, say it
-    with ``zone``. Every verb raises what those of :class:`Connection` do.
+    A **target** is an :class:`Expectation` that was read, which means the one with its id, or the
+    tuple of an expectation. The kernel does not report zones: if the master is in a zone, pass it
+    as ``zone``. Besides the errors that it lists, every method raises what those of
+    :class:`Connection` raise.
     """
 
     def __init__(self, session: Session) -> None:
@@ -51,23 +52,29 @@ class Expectations:
         zone: int | None = None,
         family: int = AF_UNSPEC,
     ) -> Dump[Expectation]:
-        """The expectations of the namespace, or of one flow: an async iterator.
+        """Dump the expectations of the namespace, or of one flow: return an async iterator.
 
-        :param master: the flow whose they are, or the tuple of either of its directions; it is
-            found by tuple and zone. One without a helper has none. Where there is no such flow,
-            iterating raises :exc:`NotFound`.
+        :param master: the flow whose expectations to return, or the tuple of either of its
+            directions. The kernel finds it by tuple and zone. A flow without a helper has no
+            expectations.
         :param zone: the zone to look for the master in, instead of its own.
-        :param family: those of ``AF_INET`` or ``AF_INET6`` alone.
+        :param family: return those of ``AF_INET`` or of ``AF_INET6`` only.
 
-        Raises :exc:`EncodeError` for an incomplete tuple, for a zone without a master, and for a
-        family beside a master, which has its own.
+        :raises EncodeError: for an incomplete tuple, for a zone without a master, and for a family
+            with a master, which has its own.
+
+        Iterating raises :exc:`NotFound` when there is no such master.
         """
         if master is None:
             if zone is not None:
-                raise EncodeError("the kernel tells no zones; it is that of a master", ("zone",))
+                raise EncodeError(
+                    "an expectation has no zone of its own; pass its master, too", ("zone",)
+                )
             return self._session.dump(requests.dump(family), decode_expectation)
         if family != AF_UNSPEC:
-            raise EncodeError("expectations are of their master's family", ("family",))
+            raise EncodeError(
+                "expectations have the family of their master; pass one of the two", ("family",)
+            )
         return self._session.dump(requests.dump_of(master, zone), decode_expectation)
 
     async def list(
@@ -77,7 +84,10 @@ class Expectations:
         zone: int | None = None,
         family: int = AF_UNSPEC,
     ) -> list[Expectation]:
-        """The expectations of :meth:`dump`, all of them."""
+        """Return the expectations of :meth:`dump` as a list.
+
+        Takes the same parameters and raises what iterating over the dump raises.
+        """
         found: list[Expectation] = []
         async with self.dump(master=master, zone=zone, family=family) as dump:
             async for batch in dump.batches():
@@ -85,58 +95,71 @@ class Expectations:
         return found
 
     async def get(self, target: ExpectTarget, *, zone: int | None = None) -> Expectation:
-        """One expectation, as the kernel has it now.
+        """Return one expectation as the kernel has it now.
 
-        Raises :exc:`NotFound` if there is none with this very tuple, or if ``target`` is an
-        expectation and another one has its tuple by now; :exc:`EncodeError` for an incomplete
-        tuple.
+        :param target: an :class:`Expectation`, or the tuple of one.
+        :param zone: the zone of the master.
+
+        :raises NotFound: when there is no expectation with exactly this tuple, and when ``target``
+            is an expectation and another one has its tuple by now.
+        :raises EncodeError: for an incomplete tuple.
         """
         return await self._get(target, zone, "get")
 
     async def find(self, packet: Tuple, *, zone: int | None = None) -> Expectation:
-        """The expectation that a connection with this first packet would meet.
+        """Return the expectation that a connection with this first packet would meet.
 
-        That is one whose mask fits: an expectation from any source port is found with any. One
-        that is INACTIVE is found too, though no packet meets it.
+        The mask of an expectation decides: one from any source port is found with any source port.
+        An INACTIVE expectation is found too, although no packet meets it.
 
-        Raises :exc:`NotFound`; :exc:`EncodeError` for an incomplete tuple.
+        :param packet: the addresses and ports of the packet.
+        :param zone: the zone of the packet.
+
+        :raises NotFound: when there is no such expectation.
+        :raises EncodeError: for an incomplete tuple.
         """
-        return the_expectation(await self._session.ask(requests.get(packet, zone, "find")))
+        return expectation_in(await self._session.ask(requests.get(packet, zone, "find")))
 
     async def create(
         self, expectation: Expectation, *, helper: str | None = None, zone: int | None = None
     ) -> Expectation:
-        """Make a new expectation, and return it as the kernel then has it, id included.
+        """Create an expectation, and return it as the kernel then has it, with its id.
 
-        Its master must be in the table, and have a helper. Each class of a helper has a limit for
-        one master (``ftp`` 1, ``irc`` 8, ``sip`` 1 to 4): beyond it the oldest one goes, without a
-        word but its DESTROY event. The events of an expectation need a master that emits any.
+        Its master must be in the table and have a helper. Each class of a helper has a limit for
+        one master: ``ftp`` 1, ``irc`` 8, ``sip`` 1 to 4. Beyond the limit the kernel deletes the
+        oldest expectation, which only its DESTROY event shows. An expectation emits events only if
+        its master emits events.
 
-        The kernel gives it its helper's timeout; where ``expectation`` has one, a second request
-        sets that. Of the flags it takes PERMANENT and INACTIVE. Its helper's name and its id are
-        the kernel's to say, and not sent.
+        The kernel gives it the timeout of its helper. If ``expectation`` has a timeout, a second
+        request sets it. Of the flags, the kernel accepts PERMANENT and INACTIVE. The name of the
+        helper and the id are the kernel's to set and are not sent.
 
-        :param helper: the helper of the connection that is expected. Only kernels older than a
-            correction of March 2026 (in 6.12.81 and 6.18.22, too) look at it. Those look at
-            ``expect_class`` only where this is given, and compare it with this helper's classes.
-        :param zone: the zone of the master. Where only its replies are in one, give its reply
-            tuple as ``expectation.master``: by the other it is found, and the expectation is not.
+        :param expectation: what to create.
+        :param helper: the helper of the expected connection. Only kernels without a correction of
+            March 2026 (in 6.12.81 and 6.18.22, too) use it. Those use ``expect_class`` only
+            together with ``helper``, and check it against the classes of this helper.
+        :param zone: the zone of the master. If only the replies of the master are in a zone, use
+            its reply tuple as ``expectation.master``: with the original tuple the kernel finds the
+            master, but afterwards not the expectation.
 
-        Raises :exc:`NotFound` if there is no such master, or if the expectation was met or had
-        expired before it could be read back; :exc:`NotSupported` if the master has no helper;
-        :exc:`AlreadyExists` if its tuple is expected already; :exc:`ResourceBusy` if it overlaps
-        with another; :exc:`ResourceExhausted` at ``nf_conntrack_expect_max``;
-        :exc:`InvalidRequest` for a function that the kernel does not have, or a class that the
-        helper does not; :exc:`EncodeError`.
+        :raises NotFound: when there is no such master, and when the expectation was met or had
+            expired before it could be read back.
+        :raises NotSupported: when the master has no helper.
+        :raises AlreadyExists: when there is an expectation with this tuple.
+        :raises ResourceBusy: when it overlaps with another expectation.
+        :raises ResourceExhausted: when ``nf_conntrack_expect_max`` is reached.
+        :raises InvalidRequest: for a function that the kernel does not have, and for a class that
+            the helper does not have.
+        :raises EncodeError: for a field that holds no valid value.
         """
-        made = requests.create(expectation, helper, zone)
+        request = requests.create(expectation, helper, zone)
         if expectation.timeout is not None:
             requests.check_timeout(expectation.timeout)
         read = requests.get(expectation.tuple, zone)
-        created, outcome = await self._session.run([made, read])
+        created, outcome = await self._session.run([request, read])
         created.result()
         try:
-            found = the_expectation(outcome)
+            found = expectation_in(outcome)
             if expectation.timeout is None:
                 return found
             # Not in the same datagram: had the first been refused, the second would have changed
@@ -144,13 +167,13 @@ class Expectations:
             changed = requests.update(found, expectation.timeout, zone)
             updated, outcome = await self._session.run([changed, read])
             updated.result()
-            return the_expectation(outcome)
+            return expectation_in(outcome)
         except NotFound as error:
             hint = (
-                "It was made, and was gone before it could be read back (unless its master has a "
-                "zone for its replies alone: then name the master by its reply tuple, and the zone)"
+                "It was created, and was gone before it could be read back. If only the replies of "
+                "its master are in a zone, pass the master's reply tuple and the zone"
             )
-            raise NotFound(errno.ENOENT, str(made), hint=hint) from error
+            raise NotFound(errno.ENOENT, str(request), hint=hint) from error
 
     async def update(
         self,
@@ -159,15 +182,21 @@ class Expectations:
         timeout: int,  # noqa: ASYNC109 - the expectation's, not ours
         zone: int | None = None,
     ) -> None:
-        """Have an expectation expire after ``timeout`` seconds; it has nothing else to change.
+        """Make an expectation expire after ``timeout`` seconds. Nothing else of it can be changed.
 
-        It is looked up first. (The kernel does not compare ids in updates; should it be replaced
-        just in between, its successor is changed.) The kernel emits no event. With 0 it is gone
-        within a tick of the clock; the event of its end may come up to a minute later (6.1.192).
+        The expectation is looked up first. The kernel does not compare ids in updates: if it is
+        replaced between the look-up and the update, its successor is changed. The kernel emits no
+        event. With a timeout of 0 the expectation ends within a tick of the clock; the event of its
+        end may come up to a minute later (6.1.192).
 
-        Raises :exc:`NotFound`; :exc:`EncodeError` for a timeout beyond 4,294,967 seconds too, of
-        which some kernels would make a short one; :exc:`KernelError` (ETIME) if it expires in
-        this very moment.
+        :param target: an :class:`Expectation`, or the tuple of one.
+        :param timeout: seconds from now.
+        :param zone: the zone of the master.
+
+        :raises NotFound: when there is no such expectation.
+        :raises EncodeError: for a timeout above 4,294,967 seconds, which some kernels would
+            shorten.
+        :raises KernelError: with ETIME, when it expires at this very moment.
         """
         requests.check_timeout(timeout)
         found = await self._get(target, zone, "update")
@@ -175,13 +204,17 @@ class Expectations:
         outcome.result()
 
     async def delete(self, target: ExpectTarget, *, zone: int | None = None) -> None:
-        """Delete one expectation, only if its id is still the same.
+        """Delete one expectation, provided that its id is still the same.
 
-        A tuple is looked up first, for the id. (Kernels from 5.4 to 6.8 refuse every id, unless
-        they were corrected. There it is looked up, its id compared here, and it is deleted by its
-        tuple.)
+        If the target is a tuple, it is looked up first for its id. Kernels from 5.4 to 6.8 refuse
+        every id, unless they were corrected. There the library looks the expectation up, compares
+        the id itself, and deletes by tuple.
 
-        Raises :exc:`NotFound`; :exc:`EncodeError` for an incomplete tuple.
+        :param target: an :class:`Expectation`, or the tuple of one.
+        :param zone: the zone of the master.
+
+        :raises NotFound: when there is no such expectation.
+        :raises EncodeError: for an incomplete tuple.
         """
         tuple_ = requests.tuple_of(target)
         id = requests.id_of(target)
@@ -193,9 +226,13 @@ class Expectations:
         outcome.result()
 
     async def delete_by_helper(self, name: str) -> None:
-        """Delete every expectation of the flows that have this helper; it is right if none has.
+        """Delete every expectation of the flows that have this helper.
 
-        Raises :exc:`EncodeError` for what is no helper's name.
+        It is not an error if there is none.
+
+        :param name: the name of the helper, such as ``ftp``.
+
+        :raises EncodeError: for what is not the name of a helper.
         """
         (outcome,) = await self._session.run([requests.delete_by_helper(name)], walk=True)
         outcome.result()
@@ -214,10 +251,10 @@ class Expectations:
         outcome.result()
 
     async def cpu_statistics(self) -> builtins.list[ExpectCPUStatistics]:
-        """What each processor has done with expectations, of all that the machine could have."""
+        """Return what each processor has counted: an object for each possible processor."""
         request = requests.cpu_statistics()
         async with self._session.dump(request, decode_expect_cpu_statistics) as dump:
-            return [told async for told in dump]
+            return [statistics async for statistics in dump]
 
     @overload
     def events(
@@ -250,17 +287,20 @@ class Expectations:
         on_loss: OnLoss = "raise",
         receive_time: bool = False,
     ) -> EventStream[ExpectEvent] | EventStream[ExpectEvent | EventsLost]:
-        """Subscribe to events: NEW, DESTROY, or both. Subscribed when this returns.
+        """Subscribe to the NEW and DESTROY events of expectations: return an async iterator without
+        end.
 
-        An expectation whose master emits no events emits none either: see
-        :attr:`EventStream.covers_older_flows`. No stream of them is reliable: the kernel does not
-        try again to deliver any (``ctnetlink_expect_event``).
+        The subscription is in effect when this method returns. An expectation whose master emits no
+        events emits none either: see :attr:`EventStream.covers_older_flows`. The kernel never
+        retries these events, so there is no ``reliable`` (``ctnetlink_expect_event``).
 
         The parameters are those of :meth:`Connection.events`.
 
-        Raises :exc:`PermissionDenied` without CAP_NET_ADMIN, for ``all_netns`` CAP_NET_BROADCAST
-        too; :exc:`ValueError` for UPDATE, which the kernel never sends, and for parameters that
-        can't be; :exc:`TypeError` for what is no :class:`EventType`.
+        :raises PermissionDenied: without CAP_NET_ADMIN; with ``all_netns`` also without
+            CAP_NET_BROADCAST.
+        :raises ValueError: for UPDATE, which the kernel never sends, and for a parameter out of
+            range.
+        :raises TypeError: for a type that is not an :class:`EventType`.
         """
         return self._session.subscribe(
             groups_of(types, _GROUPS),
@@ -273,13 +313,16 @@ class Expectations:
         )
 
     async def _get(self, target: ExpectTarget, zone: int | None, verb: str) -> Expectation:
-        """The expectation with this very tuple, and id if it has one. Raises :exc:`NotFound`."""
+        """Return the expectation with exactly this tuple, and with the target's id if it has one.
+
+        :raises NotFound: when there is none.
+        """
         tuple_ = requests.tuple_of(target)
         id = requests.id_of(target)
         request = requests.get(tuple_, zone, verb)
-        found = the_expectation(await self._session.ask(request))
+        found = expectation_in(await self._session.ask(request))
         if found.tuple != tuple_:
-            hint = f"There is only one that its packets would meet: {found.tuple}, by its mask"
+            hint = f"The mask of another one covers its packets: {found.tuple}"
         elif id not in (None, found.id):
             hint = "Another expectation, with another id, has this tuple now"
         else:
@@ -287,6 +330,6 @@ class Expectations:
         raise kernel_error(errno.ENOENT, str(request), hint=hint)
 
     async def _has_id(self, tuple_: Tuple, id: int | None, zone: int | None) -> bool:
-        """Whether the tuple finds the expectation with this id."""
+        """Return whether the tuple finds the expectation with this id."""
         outcome = await self._session.ask(requests.get(tuple_, zone))
-        return not isinstance(outcome.error, NotFound) and the_expectation(outcome).id == id
+        return not isinstance(outcome.error, NotFound) and expectation_in(outcome).id == id

@@ -1,4 +1,4 @@
-"""User-space helpers: which there are, and what the kernel does for them."""
+"""Read and change the user-space helpers of the machine."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from .subsystem import Subsystem
 
 
 class Helpers(Subsystem[UserspaceHelper]):
-    """The machine's user-space helpers: ``connection.helpers``.
+    """The user-space helpers of the machine: ``conn.helpers``.
 
-    One is given to connections by a rule (``iptables -t raw ... -j CT --helper NAME``), and is a
-    program that reads an NFQUEUE. The list is one for the whole machine, whatever the network
-    namespace of the connection.
+    A user-space helper is a program that reads the packets of connections from an NFQUEUE. A rule
+    assigns it: ``iptables -t raw ... -j CT --helper NAME``. The machine has one list of helpers,
+    which is the same in every network namespace.
 
-    Every verb raises :exc:`PermissionDenied` without CAP_NET_ADMIN in the **initial** user
-    namespace, :exc:`NotSupported` on a kernel that was built without CONFIG_NF_CT_NETLINK_HELPER,
-    and what the verbs of :class:`Connection` do.
+    A helper is identified by its name, its family (``AF_INET`` or ``AF_INET6``) and its protocol
+    number together: :attr:`UserspaceHelper.key`.
 
-    What names one helper is its name, its family (``AF_INET``, ``AF_INET6``) and its protocol's
-    number, all three: :attr:`UserspaceHelper.key`.
+    Besides the errors that it lists, every method raises :exc:`PermissionDenied` without
+    CAP_NET_ADMIN in the **initial** user namespace, :exc:`NotSupported` on a kernel that was built
+    without CONFIG_NF_CT_NETLINK_HELPER, and what the methods of :class:`Connection` raise.
     """
 
     def __init__(self, session: Session, probes: Probes) -> None:
@@ -39,34 +39,43 @@ class Helpers(Subsystem[UserspaceHelper]):
     def dump(
         self, *, name: str | None = None, family: int | None = None, proto: int | None = None
     ) -> Dump[UserspaceHelper]:
-        """The helpers, or those that have all that is named: an async iterator.
+        """Dump the helpers: return an async iterator over all, or over those with the given values.
 
-        (The kernel filters no dump of them, and of several that match a filtered request answers
-        with the first alone; so they are looked at here.)
+        The library selects them itself: the kernel does not filter their dump, and if several
+        helpers match a filtered request it returns only the first.
+
+        :param name: the name to select by.
+        :param family: the address family to select by.
+        :param proto: the protocol number to select by.
         """
-        return self._dump(_chooser(name, family, proto))
+        return self._dump(_selection(name, family, proto))
 
     async def list(
         self, *, name: str | None = None, family: int | None = None, proto: int | None = None
     ) -> list[UserspaceHelper]:
-        """The helpers of :meth:`dump`, all of them."""
-        return await self._list(_chooser(name, family, proto))
+        """Return the helpers of :meth:`dump` as a list."""
+        return await self._list(_selection(name, family, proto))
 
     async def get(self, name: str, family: int, proto: int) -> UserspaceHelper:
-        """One helper. Raises :exc:`NotFound` and :exc:`EncodeError`."""
+        """Return one helper.
+
+        :raises NotFound: when there is no such helper.
+        :raises EncodeError: for a name, family or number that no helper can have.
+        """
         (read,) = await self._run([requests.get((name, family, proto))])
         return _found(read)
 
     async def create(self, helper: UserspaceHelper) -> UserspaceHelper:
-        """Make a new helper, and return it as the kernel then has it.
+        """Create a helper, and return it as the kernel then has it.
 
-        Raises :exc:`AlreadyExists`; :exc:`ResourceBusy` if one inside the kernel has its key;
-        :exc:`EncodeError` for what the kernel has no room for: a name of more than 15 bytes, more
-        than 4 policies or none, more than 255 expectations, 2,147,483 seconds or 32 bytes of
-        private data.
+        :raises AlreadyExists: when there is a helper with this key.
+        :raises ResourceBusy: when a helper inside the kernel has this key.
+        :raises EncodeError: for what does not fit into the kernel: a name of more than 15 bytes, no
+            policy or more than 4, more than 255 expectations, 2,147,483 seconds or 32 bytes of
+            private data.
         """
-        made, read = await self._run([requests.create(helper), requests.get(helper.key)])
-        made.result()
+        created, read = await self._run([requests.create(helper), requests.get(helper.key)])
+        created.result()
         return _found(read)
 
     async def update(
@@ -79,34 +88,43 @@ class Helpers(Subsystem[UserspaceHelper]):
         policies: Sequence[ExpectPolicy] | None = None,
         status: HelperStatus | None = None,
     ) -> None:
-        """Change what is named of a helper, and nothing else.
+        """Change the given values of a helper, and no others.
 
-        :param policies: all of them, as many as it has, in their order and with their names. All
-            have the same limits: most kernels give every class those of the first
-            (``nfnl_cthelper_update_policy_all``, mended in 7.2 and 6.1.192 at the latest), and
-            there is no way to ask. Where limits are to differ, delete the helper and make it again.
+        :param name: the name of the helper.
+        :param family: its address family.
+        :param proto: its protocol number.
+        :param queue: the number of the NFQUEUE that gets its packets.
+        :param policies: all of its policies, in their order and with their names, and all with the
+            same limits. Most kernels give every class the limits of the first
+            (``nfnl_cthelper_update_policy_all``, corrected in 7.2 and by 6.1.192), and the kernel
+            cannot be asked which it does. For different limits, delete the helper and create it
+            again.
+        :param status: whether the helper is enabled.
 
-        Raises :exc:`NotFound`; :exc:`ResourceBusy` for other policies than that;
-        :exc:`EncodeError` as :meth:`create`, and for policies whose limits differ.
+        :raises NotFound: when there is no such helper.
+        :raises ResourceBusy: for policies with other names, or in another number or order.
+        :raises EncodeError: as :meth:`create` does, and for policies with different limits.
         """
         key = name, family, proto
         changed = requests.update(key, queue, policies, status)
-        await self._do(key, changed)
+        await self._send_about(key, changed)
 
     async def delete(self, name: str, family: int, proto: int) -> None:
         """Delete one helper: ``await helpers.delete(*helper.key)``.
 
-        Raises :exc:`NotFound`; :exc:`ResourceBusy` if a rule or a connection has it;
-        :exc:`EncodeError`.
+        :raises NotFound: when there is no such helper.
+        :raises ResourceBusy: when a rule or a connection uses it.
+        :raises EncodeError: for a name, family or number that no helper can have.
         """
         key = name, family, proto
-        await self._do(key, requests.delete(key))
+        await self._send_about(key, requests.delete(key))
 
     async def flush(self, *refused: Never, **also_refused: Never) -> None:
-        """Delete the machine's user-space helpers, whosever they are.
+        """Delete the user-space helpers of the machine, whichever program created them.
 
-        Those that a rule or a connection has stay; :exc:`ResourceBusy` is raised only if all do.
+        Helpers that a rule or a connection uses stay.
 
+        :raises ResourceBusy: when all of them are in use.
         :raises TypeError: for any argument.
         """
         if refused or also_refused:
@@ -117,11 +135,11 @@ class Helpers(Subsystem[UserspaceHelper]):
         (outcome,) = await self._run([requests.flush()])
         outcome.result()
 
-    async def _do(self, key: requests.Key, request: Request) -> None:
-        """Send a request about a helper that must be there.
+    async def _send_about(self, key: requests.Key, request: Request) -> None:
+        """Send a request about a helper that must exist.
 
-        Of one that is not, the kernel says EINVAL to an update, and to a delete nothing at all
-        while it has no helper whatever; so it is looked up in the same datagram.
+        If it does not exist, the kernel answers an update with EINVAL. A delete it acknowledges as
+        long as there is no helper at all. So the same datagram also looks the helper up.
         """
         read, done = await self._run([requests.get(key), request], named=1)
         if (read.error is None and not read.replies) or isinstance(read.error, NotFound):
@@ -130,16 +148,20 @@ class Helpers(Subsystem[UserspaceHelper]):
 
 
 def _found(outcome: Outcome) -> UserspaceHelper:
-    """The helper in the answer to ``get``: no answer is how the kernel says that there is none."""
+    """Return the helper in the reply to ``get``.
+
+    :raises NotFound: when the kernel acknowledged the request without a reply.
+    """
     replies = outcome.result()
     if not replies:
         raise NotFound(errno.ENOENT, str(outcome.request), hint=requests.UNKNOWN)
     return helper_of(replies[0])
 
 
-def _chooser(
+def _selection(
     name: str | None, family: int | None, proto: int | None
 ) -> Callable[[UserspaceHelper], bool] | None:
+    """Return the predicate for helpers with these values, or ``None`` for all helpers."""
     wanted = (name, family, proto)
     if wanted == (None, None, None):
         return None

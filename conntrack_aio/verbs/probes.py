@@ -1,4 +1,4 @@
-"""Finding out what the kernel supports: by asking it, not by its version."""
+"""Find out what the kernel supports, by asking it and not by its version."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ _ATTRIBUTES: Final = {
     "reply_filter": (CTA.STATUS_MASK, 1),
     "event_timestamp": (CTA.TIMESTAMP_EVENT, 8),
 }
-"""Attributes that came with a feature, each with a size at which the kernel shows that it knows
-them."""
+"""The attributes that were added with a feature.
+
+With a value of this size, the kernel shows whether it knows the attribute."""
 
 _SUBSYSTEMS: Final = {
     "expectations": (NFNL_SUBSYS.CTNETLINK_EXP, IPCTNL_MSG_EXP.GET),
@@ -35,19 +36,23 @@ _SUBSYSTEMS: Final = {
 
 
 class Probes:
-    """What is known of a connection's kernel, each thing asked for once."""
+    """What is known about the kernel of a connection. Each feature is asked for once."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._known: dict[str, bool] = {}
 
     async def features(self) -> Features:
-        """All of it. Raises :exc:`PermissionDenied`, and what else the kernel may refuse."""
+        """Return all features.
+
+        :raises PermissionDenied: without CAP_NET_ADMIN.
+        :raises KernelError: for any other refusal.
+        """
         names = [field.name for field in attrs.fields(Features)]
         return Features(**{name: await self.has(name) for name in names})
 
     async def has(self, feature: str) -> bool:
-        """One field of :class:`Features`."""
+        """Return whether the kernel has a feature: a field of :class:`Features`."""
         if feature not in self._known:
             self._known[feature] = await self._ask(feature)
         return self._known[feature]
@@ -59,7 +64,7 @@ class Probes:
             return await self._knows(probes.attribute(*_ATTRIBUTES[feature]))
         if feature == "zone_filter":
             return await self._refuses(probes.zone_filter())
-        return await self._looks_at_filters_of_deletes()
+        return await self._applies_filters_to_deletes()
 
     async def _knows(self, request: Request) -> bool:
         outcome = await self._session.ask(request)
@@ -68,22 +73,25 @@ class Probes:
         return probes.is_known(outcome.failure)
 
     async def _refuses(self, request: Request) -> bool:
-        """Whether a dump is refused as invalid. One that is not is left after its first chunk."""
+        """Return whether the kernel refuses a dump as invalid.
+
+        A dump that it does not refuse is closed after its first chunk.
+        """
         async with self._session.dump(request, skip) as dump:
             try:
                 await anext(dump, None)
             except InvalidRequest:
                 return True
             except PermissionDenied:
-                # Of helpers in user space only the machine's root may speak: but they exist.
+                # Only the root of the machine may ask for user-space helpers, but they exist.
                 if request.type >> 8 != NFNL_SUBSYS.CTHELPER:
                     raise
             return False
 
-    async def _looks_at_filters_of_deletes(self) -> bool:
+    async def _applies_filters_to_deletes(self) -> bool:
         error = (await self._session.ask(probes.flush_filter())).error
         if isinstance(error, NotFound):
-            return False  # it looked for the tuple alone
+            return False  # it looked only for the tuple
         if error is not None and not isinstance(error, InvalidRequest):
             raise error
         return True

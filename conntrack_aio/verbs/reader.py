@@ -15,7 +15,8 @@ from ..codec.requests import flows as requests
 from ..codec.requests.targets import Target
 from ..errors import NoReply
 from ..filters.match import Match
-from ..model.events import EventType, FlowEvent
+from ..model.enums import EventType
+from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.statistics import CPUStatistics, TableStatistics
 from ..model.values import describe_value
@@ -27,7 +28,7 @@ from ..uapi.nfnetlink import NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .resets import Resets, ResetStage
 from .selector import Selector, check_match
-from .steps import carry_out, looking
+from .steps import look_up_steps, run_steps
 
 _GROUPS: Final = {
     EventType.NEW: NFNLGRP.CONNTRACK_NEW,
@@ -76,7 +77,7 @@ class Reader:
     async def get(self, target: Target, *, zone: int | None, reset_counters: bool) -> Flow:
         if reset_counters:
             return await self._resets.reset_one(target, zone)
-        _, flow = await carry_out(self._session, looking(target, zone))
+        _, flow = await run_steps(self._session, look_up_steps(target, zone))
         return flow
 
     async def count(self, match: Match | None) -> int:
@@ -125,7 +126,7 @@ class Reader:
             on_loss=on_loss,
             reliable=reliable,
             receive_time=receive_time,
-            sieve=None if match is None else self._selector.sieve(match),
+            event_selection=None if match is None else self._selector.event_selection(match),
         )
 
 

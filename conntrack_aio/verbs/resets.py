@@ -1,12 +1,13 @@
-"""Reading the counters of flows and setting them to zero, without losing a packet.
+"""Read the counters of flows and reset them, without losing a packet.
 
-The kernel's own dump that does so (``IPCTNL_MSG_CT_GET_CTRZERO`` with DUMP) takes an entry's
-counters before it knows whether the entry still fits into the chunk; one that does not is told
-again in the next, with nothing in it (``ctnetlink_dump_acct``, on every kernel from 4.19 to 7.1).
-So the entries are dumped, and each is then read and reset by a request of its own, which has room.
+The kernel's own dump for this (``IPCTNL_MSG_CT_GET_CTRZERO`` with DUMP) resets an entry's counters
+before it knows whether the entry still fits into the chunk. An entry that does not fit is sent
+again in the next chunk, with counters of zero (``ctnetlink_dump_acct``, on every kernel from 4.19
+to 7.1). So the library dumps the entries, and then reads and resets each by a request of its own,
+whose reply has room.
 
-What was reset must be told. The answers wait here until somebody takes them: cancellation, or a
-reader who leaves in the middle of a window, loses none.
+Counters that were reset must be reported. The flows wait here until a reader takes them, so neither
+a cancellation nor a reader who leaves in the middle of a window loses any.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from ..filters.match import Match
 from ..model.flow import Flow
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
-from .answers import the_flow
-from .steps import carry_out, check_same, difference, is_identified, looking
+from .replies import flow_in
+from .steps import check_same, difference, is_identified, look_up_steps, run_steps
 
 logger = logging.getLogger("conntrack_aio")
 
 
 class Resets:
-    """The answers of a connection's resets that nobody has taken yet."""
+    """The flows of a connection whose counters were reset and that no reader has taken yet."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -40,26 +41,30 @@ class Resets:
         return len(self._waiting)
 
     async def reset(
-        self, asked: Sequence[Request], on_unsent: Callable[[int], None] | None = None
+        self, sent: Sequence[Request], on_unsent: Callable[[int], None] | None = None
     ) -> list[Flow | ConntrackError]:
-        """Send requests that read and reset, and return their answers in the same order.
+        """Send requests that read and reset, and return the flows in the same order.
 
-        An entry that is gone is an error, and so is an answer that was lost.
+        An entry that has ended is an error in its place, and so is a lost reply. If this is
+        cancelled or raises, the flows that were reset are kept for the next reader.
 
-        Whatever ends this before it returns, a cancellation above all: the answers wait then, and
-        ``on_unsent`` is called with the number of requests, the last ones, that were not sent.
+        :param on_unsent: called if this is cancelled or raises, with the number of requests at the
+            end of the list that were not sent.
         """
         answers: deque[Flow | ConntrackError] = deque()
-        left = False
+        caller_left = False
 
-        def take(outcomes: list[Outcome]) -> None:
-            """Perhaps on a worker thread, and after our caller has gone: deques can stand that."""
+        def take_responses(outcomes: list[Outcome]) -> None:
+            """Take the responses, maybe on a worker thread and after the caller has left.
+
+            A deque may be used from several threads.
+            """
             answers.extend(map(_answer, outcomes))
-            if left:
-                leave()
+            if caller_left:
+                keep_for_next_reader()
 
-        def leave() -> None:
-            for _ in range(len(asked)):
+        def keep_for_next_reader() -> None:
+            for _ in range(len(sent)):
                 try:
                     answer = answers.popleft()
                 except IndexError:
@@ -68,20 +73,21 @@ class Resets:
                     self._waiting.append(answer)
 
         try:
-            await self._session.run(asked, taker=take, on_unsent=on_unsent)
+            await self._session.run(sent, taker=take_responses, on_unsent=on_unsent)
         except BaseException:
-            left = True
-            leave()
+            caller_left = True
+            keep_for_next_reader()
             raise
         return list(answers)
 
     async def reset_one(
         self, target: Target, zone: int | None, on_unsent: Callable[[], None] | None = None
     ) -> Flow:
-        """Read and reset the entry that a target stands for.
+        """Read and reset the entry that a target means.
 
-        A flow is looked up first, so that no other entry's counters are taken for its own.
-        ``on_unsent`` is called when this is cancelled before the counters were reset.
+        A flow is looked up first, so that the counters of another entry are not taken for its own.
+
+        :param on_unsent: called when this is cancelled before the counters were reset.
         """
         request = requests.get_and_reset(target, zone)
         unsent = True
@@ -92,7 +98,7 @@ class Resets:
 
         try:
             if is_identified(target):
-                name, _ = await carry_out(self._session, looking(target, zone))
+                name, _ = await run_steps(self._session, look_up_steps(target, zone))
                 if name is not None:
                     request = requests.reset_by(name)
             (answer,) = await self.reset([request], report)
@@ -114,65 +120,66 @@ class Resets:
     async def reset_each(
         self, entries: Sequence[Flow], match: Match | None, left: list[Flow]
     ) -> list[Flow | ConntrackError]:
-        """Read and reset each entry of a dump, and return the answers.
+        """Read and reset each entry of a dump, and return the flows.
 
-        What is gone by now is left out: its destroy event tells what it had counted.
+        An entry that has ended in the meantime is left out: its destroy event has its counters.
 
+        :param match: the flows that the reader wants.
         :param left: when this is cancelled, the entries that were not reset are added to it.
         """
-        told: list[Flow | ConntrackError] = []
-        asked: list[Request] = []
-        asked_for: list[Flow] = []
+        results: list[Flow | ConntrackError] = []
+        sent: list[Request] = []
+        sent_for: list[Flow] = []
         missed: list[Flow] = []
         for entry in entries:
             if entry.orig.zone is not None or entry.reply.zone is not None:
-                # Its tuple may find another entry, whose counters would be taken for its own.
+                # Its tuple may find another entry, whose counters would be taken for its own ones.
                 missed.append(entry)
                 continue
             try:
-                asked.append(requests.get_and_reset(entry))
-                asked_for.append(entry)
+                sent.append(requests.get_and_reset(entry))
+                sent_for.append(entry)
             except EncodeError as error:
-                # The kernel told it, and could not be asked about it: the others are there yet.
-                told.append(DecodeError(error.reason, error.path))
+                # The kernel sent an entry that no request can name. Go on with the others.
+                results.append(DecodeError(error.reason, error.path))
         try:
             answers = await self.reset(
-                asked, lambda count: left.extend(asked_for[len(asked_for) - count :])
+                sent, lambda count: left.extend(sent_for[len(sent_for) - count :])
             )
         except BaseException:
-            self.put_back(told)
+            self.put_back(results)
             left.extend(missed)
             raise
-        for entry, answer in zip(asked_for, answers, strict=True):
+        for entry, answer in zip(sent_for, answers, strict=True):
             if isinstance(answer, Flow) and difference(entry, answer) is not None:
                 missed.append(entry)
-                # Another entry has its tuple. What that one had counted must be told, too.
+                # Another entry has its tuple, whose counters were reset and must be reported, too.
                 if match is None or match(answer):
-                    told.append(answer)
+                    results.append(answer)
                 else:
                     self.put_back([answer])
             elif not isinstance(answer, NotFound):
-                told.append(answer)
+                results.append(answer)
         while missed:
             entry = missed.pop()
             try:
-                told.append(await self.reset_one(entry, None, partial(missed.append, entry)))
+                results.append(await self.reset_one(entry, None, partial(missed.append, entry)))
             except NotFound:
                 continue
             except ConntrackError as error:
-                told.append(error)
+                results.append(error)
             except BaseException:
-                self.put_back(told)
+                self.put_back(results)
                 left.extend(missed)
                 raise
-        return told
+        return results
 
     async def settle(self) -> None:
-        """Return once no answer is still to come for a reset that was cancelled."""
+        """Return once the replies to all cancelled resets have arrived."""
         await self._session.requester.settle()
 
     def take(self, match: Match | None) -> list[Flow | ConntrackError]:
-        """What waits, of the flows that match; errors always do."""
+        """Return and remove the flows that wait and match, and all errors that wait."""
         taken: list[Flow | ConntrackError] = []
         for _ in range(len(self._waiting)):
             item = self._waiting.popleft()
@@ -181,11 +188,11 @@ class Resets:
         return taken
 
     def put_back(self, results: Iterable[Flow | ConntrackError]) -> None:
-        """What was not handed out: it comes before what waits already."""
+        """Keep flows that were not handed out, in front of those that wait already."""
         self._waiting.extendleft(reversed(list(results)))
 
     def close(self) -> None:
-        """Nobody will take what waits now: say so."""
+        """Drop the flows that wait, and log how many there were."""
         if self._waiting:
             logger.warning(
                 "a connection was closed with %d flows whose counters had been reset and were "
@@ -197,19 +204,19 @@ class Resets:
 
 def _answer(outcome: Outcome) -> Flow | ConntrackError:
     try:
-        return the_flow(outcome)
+        return flow_in(outcome)
     except ConntrackError as error:
         return error
 
 
 class ResetStage:
-    """The part of a dump that resets what the dump has found."""
+    """The stage of a dump that resets the counters of the flows that it reads."""
 
     def __init__(self, resets: Resets, match: Match | None) -> None:
         self._resets = resets
         self._match = match
         self._left: list[Flow] = []
-        """Entries that the dump has read, and that were not reset before it was cancelled."""
+        """Entries that the dump has read, and that were not reset when it was cancelled."""
 
     @property
     def unfinished(self) -> bool:
@@ -219,8 +226,8 @@ class ResetStage:
         return self._resets.take(self._match)
 
     async def process(self, entries: Sequence[Flow]) -> list[Flow | ConntrackError]:
-        asked, self._left = [*self._left, *entries], []
-        return await self._resets.reset_each(asked, self._match, self._left)
+        all_entries, self._left = [*self._left, *entries], []
+        return await self._resets.reset_each(all_entries, self._match, self._left)
 
     async def settle(self) -> None:
         await self._resets.settle()

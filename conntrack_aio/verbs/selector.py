@@ -1,4 +1,4 @@
-"""Selecting flows by a match: what the kernel does of it, and what is left to do here."""
+"""Select flows by a match: what the kernel filters, and what the library checks itself."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..model.flow import Flow
 from ..model.requests import Selection
 from ..model.values import describe_value
 from ..session import Session
-from ..streams.dump import Dump, Plan, Stage
-from ..streams.subscription import Sieve
+from ..streams.dump import Dump, DumpPlan, DumpStage
+from ..streams.subscription import EventSelection
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .probes import Probes
 
 
-class _Known(NamedTuple):
-    """What the kernel at hand can select by, and nothing that is of no use for that."""
+class _FilterFeatures(NamedTuple):
+    """The features of this kernel that filters depend on."""
 
     tuple_filter: bool
     reply_filter: bool
@@ -31,52 +31,55 @@ class _Known(NamedTuple):
 
 
 class Selector:
-    """What a connection's verbs select by."""
+    """Makes dumps, counts, deletes and event selections of a match."""
 
     def __init__(self, session: Session, probes: Probes) -> None:
         self._session = session
         self._probes = probes
 
     def dump(
-        self, match: Match | None, *, stage: Stage[Flow] | None = None, checked: bool = True
+        self, match: Match | None, *, stage: DumpStage[Flow] | None = None, checked: bool = True
     ) -> Dump[Flow]:
-        """The flows that match; or, not ``checked``, those that the kernel lets through.
+        """Dump the flows that match. What to request is worked out when the dump begins.
 
-        What to ask for is found out when the dump begins.
+        :param match: ``None`` for all flows.
+        :param stage: what to do with the flows before they are handed out.
+        :param checked: whether to check what the kernel does not filter. If not, other flows come,
+            too.
         """
         if match is None:
             return self._session.dump(requests.dump(), decode_flow, None, stage)
         compiled = match.compiled
 
-        async def plan() -> Plan[Flow]:
-            # What the kernel may do exactly is checked here all the same: not worth a question.
+        async def plan() -> DumpPlan[Flow]:
+            # A kernel that might filter exactly is not asked: the result is checked here then.
             wants = await compiled.ready(lambda: compiled.wants_features)
             filter_ = await (self.filter_of(match) if wants else compiled.ready(compiled.dump))
-            asked = [requests.dump(each) for each in filter_.selections]
+            sent = [requests.dump(each) for each in filter_.selections]
             if filter_.exact or not checked:
-                return Plan(asked)
-            return Plan(asked, await compiled.ready(lambda: compiled.predicate))
+                return DumpPlan(sent)
+            return DumpPlan(sent, await compiled.ready(lambda: compiled.predicate))
 
         return self._session.dump(requests.dump(), decode_flow, None, stage, plan)
 
     def dump_special(self, which: IPCTNL_MSG_CT, subject: str, match: Match | None) -> Dump[Flow]:
-        """The entries of a list that the kernel filters by family alone."""
+        """Dump a list of entries that the kernel can filter only by family."""
         request = requests.dump_special(which, subject)
         if match is None:
             return self._session.dump(request, decode_flow)
         compiled = match.compiled
 
-        async def plan() -> Plan[Flow]:
+        async def plan() -> DumpPlan[Flow]:
             filter_ = await compiled.ready(compiled.dump)
-            asked = [
+            sent = [
                 requests.dump_special(which, subject, each.family) for each in filter_.selections
             ]
-            return Plan(asked, await compiled.ready(lambda: compiled.predicate))
+            return DumpPlan(sent, await compiled.ready(lambda: compiled.predicate))
 
         return self._session.dump(request, decode_flow, planner=plan)
 
     async def count(self, match: Match) -> int:
-        """How many flows match."""
+        """Return how many flows match."""
         filter_ = await self.filter_of(match)
         count = 0
         if filter_.exact:
@@ -91,49 +94,51 @@ class Selector:
         return count
 
     async def can_flush(self, match: Match) -> bool:
-        """Whether this kernel is known to delete just what matches, asked to do so."""
+        """Return whether this kernel is known to delete exactly what matches in one request."""
         filter_ = await self.filter_of(match)
         if not filter_.exact or not filter_.selections or Selection() in filter_.selections:
             return False
         return await self._probes.has("flush_filter")
 
     async def flush(self, match: Match) -> None:
-        """Have it do so."""
+        """Delete what matches in one request, provided that :meth:`can_flush`."""
         filter_ = await self.filter_of(match)
         assert filter_.exact
-        asked = [requests.flush_selected(each) for each in filter_.selections]
-        for outcome in await self._session.run(asked, walk=True):
+        sent = [requests.flush_selected(each) for each in filter_.selections]
+        for outcome in await self._session.run(sent, walk=True):
             outcome.result()
 
     async def filter_of(self, match: Match) -> DumpFilter:
-        """What this kernel can do of a match; it is asked only where that makes a difference."""
+        """Return what this kernel can filter dumps by; ask it only if that makes a difference."""
         compiled = match.compiled
         if not await compiled.ready(lambda: compiled.wants_features or compiled.may_be_exact):
             return compiled.dump()
         features = await self._features()
         return await compiled.ready(lambda: compiled.dump(features))
 
-    async def _features(self) -> _Known:
-        """Each is asked for once."""
+    async def _features(self) -> _FilterFeatures:
+        """Return the features that filters depend on."""
         has = self._probes.has
-        return _Known(*[await has(name) for name in _Known._fields])
+        return _FilterFeatures(*[await has(name) for name in _FilterFeatures._fields])
 
-    def sieve(self, match: Match) -> Sieve[FlowEvent]:
-        """The events of flows that match."""
-        return Sieve(_judge(match), match.compiled.programs)
+    def event_selection(self, match: Match) -> EventSelection[FlowEvent]:
+        """Select the events of flows that match."""
+        return EventSelection(_event_predicate(match), match.compiled.programs)
 
-    def coarse_sieve(self, match: Match) -> Sieve[FlowEvent]:
-        """The events of flows that may ever match, and of others."""
-        return Sieve(None, partial(match.compiled.programs, constant=True))
+    def coarse_event_selection(self, match: Match) -> EventSelection[FlowEvent]:
+        """Select the events of flows that match or that may come to match. Others may be selected,
+        too.
+        """
+        return EventSelection(None, partial(match.compiled.programs, constant=True))
 
     async def prepare_table(self, match: Match) -> None:
-        """Work out what a table of a large match needs, so that it costs the event loop nothing."""
+        """Work out what a table of a large match needs, on a worker thread."""
         compiled = match.compiled
         await compiled.ready(lambda: (compiled.predicate, compiled.program(constant=True)))
 
 
-def _judge(match: Match) -> Callable[[FlowEvent], bool]:
-    """Whether the flow of an event matches. Nothing is worked out before there is one."""
+def _event_predicate(match: Match) -> Callable[[FlowEvent], bool]:
+    """Return a predicate for events, which is worked out at the first event."""
     predicate: Callable[[Flow], bool] | None = None
 
     def keep(event: FlowEvent) -> bool:
@@ -146,7 +151,10 @@ def _judge(match: Match) -> Callable[[FlowEvent], bool]:
 
 
 def check_match(match: Match) -> None:
-    """Raises :exc:`TypeError` for what is none."""
+    """Check that an argument is a match.
+
+    :raises TypeError: for what is not a :class:`Match`.
+    """
     if not isinstance(match, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
         hint = "; Match(…) reads text" if isinstance(match, str) else ""
-        raise TypeError(f"flows are chosen by a Match, not by {describe_value(match)}{hint}")
+        raise TypeError(f"match must be a Match; got {describe_value(match)}{hint}")

@@ -1,11 +1,12 @@
-"""Find the very entry that a flow stands for, and act on no other one.
+"""Act on exactly the entry that a flow was read from, and on no other one.
 
-A flow that was read carries the id of its entry and, where the kernel keeps it, the time when the
-entry was made. The kernel finds entries by a tuple, though, and another entry may have that: one
-that was made since, or one that lives at the same time (see :func:`~.flows.names_of`). So what an
-answer tells is compared with the flow, and where it is another entry, the next name is tried.
+A flow that was read carries the id of its entry and, where the kernel keeps it, the time at which
+the entry was created. But the kernel finds entries by a tuple, and another entry may have that
+tuple: one that was created since, or one that lives at the same time (see
+:func:`~conntrack_aio.codec.requests.targets.entry_keys`). So each reply is compared with the flow,
+and if it is another entry, the next key is tried.
 
-There is no I/O in it: the generators yield requests and are sent their outcomes.
+There is no I/O here: the generators yield requests and are sent the responses.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from collections.abc import Generator
 from typing import TypeVar
 
 from ..codec.requests import flows as requests
-from ..codec.requests.targets import Name, Target, id_of, names_of
+from ..codec.requests.targets import EntryKey, Target, entry_keys, id_of
 from ..errors import NotFound, kernel_error
 from ..model.flow import Flow, Timestamp
 from ..model.values import plain_number
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
-from .answers import the_flow
+from .replies import flow_in
 
 T = TypeVar("T")
 Steps = Generator[Request, Outcome, T]
 
 
 def start_of(flow: Flow) -> int | None:
-    """Return when the entry was made, where the flow tells.
+    """Return the time at which the entry of a flow was created, or ``None`` if the flow has none.
 
-    Raises :exc:`EncodeError` for what is not a number.
+    :raises EncodeError: for what is not a number.
     """
     timestamp = flow.timestamp
     if not isinstance(timestamp, Timestamp) or timestamp.start is None:
@@ -39,15 +40,15 @@ def start_of(flow: Flow) -> int | None:
 
 
 def is_identified(target: Target) -> bool:
-    """Whether a target stands for one entry alone, not for whatever has its tuple."""
+    """Return whether a target means one entry, not whichever entry has its tuple."""
     return isinstance(target, Flow) and (id_of(target) is not None or start_of(target) is not None)
 
 
 def difference(target: Flow, found: Flow) -> str | None:
-    """Return what shows that the entry found is another one; ``None`` if nothing does.
+    """Return what shows that the entry found is not the one of the flow; ``None`` if nothing does.
 
-    An entry that is made where an equal one was just deleted mostly has its very id. The time when
-    it was made still tells them apart.
+    An entry that is created where an equal one was just deleted mostly has the same id. Their start
+    times still differ.
     """
     id = id_of(target)
     if id is not None and found.id != id:
@@ -59,92 +60,109 @@ def difference(target: Flow, found: Flow) -> str | None:
 
 
 def check_same(target: Target, found: Flow, request: Request) -> None:
-    """Raises :exc:`NotFound` if ``target`` is a flow, and this is another one."""
+    """Check that a reply is about the entry that the target means.
+
+    :raises NotFound: when ``target`` is a flow and ``found`` is another entry.
+    """
     hint = difference(target, found) if isinstance(target, Flow) else None
     if hint is not None:
         raise kernel_error(errno.ENOENT, str(request), hint=hint)
 
 
-def looking(target: Target, zone: int | None) -> Steps[tuple[Name | None, Flow]]:
-    """Read the entry that a target stands for.
+def look_up_steps(target: Target, zone: int | None) -> Steps[tuple[EntryKey | None, Flow]]:
+    """Look up the entry that a target means.
 
-    Returns what found it, with ``None`` for what :func:`~.flows.lookup` makes of the target; and
-    the entry. Raises :exc:`NotFound`, and what the kernel answers else.
+    :returns: the key that found the entry, or ``None`` if it was the target's first key
+        (:func:`~conntrack_aio.codec.requests.targets.lookup`); and the entry.
+
+    :raises NotFound: when there is no such entry.
+    :raises KernelError: for any other refusal.
     """
     request = requests.get(target, zone)
-    is_identified(target)  # what can't be an id is refused before the kernel is asked
+    is_identified(target)  # an invalid id is refused before the kernel is asked
     try:
-        found = the_flow((yield request))
+        found = flow_in((yield request))
         check_same(target, found, request)
     except NotFound as error:
         if not (isinstance(target, Flow) and is_identified(target)):
             raise
-        return (yield from _looking_again(target, zone, error))
+        return (yield from _look_up_by_other_keys(target, zone, error))
     return None, found
 
 
-def _looking_again(target: Flow, zone: int | None, error: NotFound) -> Steps[tuple[Name, Flow]]:
-    for name in names_of(target, zone)[1:]:
-        request = requests.get_by(name)
+def _look_up_by_other_keys(
+    target: Flow, zone: int | None, error: NotFound
+) -> Steps[tuple[EntryKey, Flow]]:
+    for key in entry_keys(target, zone)[1:]:
+        request = requests.get_by(key)
         outcome = yield request
         if isinstance(outcome.error, NotFound):
             continue
-        found = the_flow(outcome)
+        found = flow_in(outcome)
         if difference(target, found) is None:
-            return name, found
+            return key, found
     raise error
 
 
-def deleting(target: Target, zone: int | None) -> Steps[None]:
-    """Delete the entry that a target stands for. Raises :exc:`NotFound`, among others."""
+def delete_steps(target: Target, zone: int | None) -> Steps[None]:
+    """Delete the entry that a target means.
+
+    :raises NotFound: when there is no such entry.
+    :raises KernelError: for any other refusal.
+    """
     if isinstance(target, Flow) and start_of(target) is not None:
-        name, found = yield from looking(target, zone)
-        if name is None:
-            name = names_of(target, zone)[0]
-        (yield requests.delete_by(name, found.id)).result()
+        key, found = yield from look_up_steps(target, zone)
+        if key is None:
+            key = entry_keys(target, zone)[0]
+        (yield requests.delete_by(key, found.id)).result()
         return
     outcome = yield requests.delete(target, zone)
     if isinstance(outcome.error, NotFound) and isinstance(target, Flow) and is_identified(target):
-        yield from deleting_again(target, zone, outcome.error)
+        yield from delete_by_other_keys(target, zone, outcome.error)
     else:
         outcome.result()
 
 
-def deleting_again(target: Flow, zone: int | None, error: NotFound) -> Steps[None]:
-    """Delete an entry that its first name did not find, which is the ``error``."""
-    for name in names_of(target, zone)[1:]:
-        outcome = yield requests.delete_by(name, target.id)
+def delete_by_other_keys(target: Flow, zone: int | None, error: NotFound) -> Steps[None]:
+    """Delete an entry that its first key did not find.
+
+    :param error: what the kernel answered to the first key; it is raised if no other key finds it.
+    """
+    for key in entry_keys(target, zone)[1:]:
+        outcome = yield requests.delete_by(key, target.id)
         if not isinstance(outcome.error, NotFound):
             outcome.result()
             return
     raise error
 
 
-def reading_back(flow: Flow, read: Outcome) -> Steps[Flow]:
-    """Return the entry that was made of a flow; ``read`` is what its original tuple found.
+def read_back_steps(flow: Flow, read: Outcome) -> Steps[Flow]:
+    """Return the entry that was created from a flow.
 
-    Another entry may be found by that tuple, one that has it in its other direction.
+    The flow's original tuple may find another entry, which has that tuple in its other direction.
+
+    :param read: the response to reading the entry by the flow's original tuple.
     """
-    found = the_flow(read)
-    if _is_made_of(flow, found):
+    found = flow_in(read)
+    if _has_tuple_of(flow, found):
         return found
-    for name in names_of(flow, None)[1:]:
-        outcome = yield requests.get_by(name)
+    for key in entry_keys(flow, None)[1:]:
+        outcome = yield requests.get_by(key)
         if not isinstance(outcome.error, NotFound):
-            other = the_flow(outcome)
-            if _is_made_of(flow, other):
+            other = flow_in(outcome)
+            if _has_tuple_of(flow, other):
                 return other
-    return found  # the kernel has left out a part of the tuple
+    return found  # the kernel left out a part of the tuple
 
 
-def _is_made_of(flow: Flow, found: Flow) -> bool:
-    """Whether the original tuple and its zone are the same."""
+def _has_tuple_of(flow: Flow, found: Flow) -> bool:
+    """Return whether the original tuples and their zones are equal."""
     zones = [each.orig.zone or each.zone or 0 for each in (flow, found)]
     return zones[0] == zones[1] and flow.orig.without_zone == found.orig.without_zone
 
 
-async def carry_out(session: Session, steps: Steps[T]) -> T:
-    """Ask one request after the other, and return what the steps return."""
+async def run_steps(session: Session, steps: Steps[T]) -> T:
+    """Send the requests of the steps one after the other, and return what the steps return."""
     try:
         request = next(steps)
         while True:

@@ -1,4 +1,4 @@
-"""A part of the kernel that it may have been built without, with a table of its own."""
+"""The base of the verbs for a subsystem that a kernel may have been built without."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Generic, TypeVar
 from ..errors import InvalidRequest, NotSupported
 from ..netlink.exchange import Outcome, Request
 from ..session import Session
-from ..streams.decoded import Reader
 from ..streams.dump import Dump
+from ..streams.iterators import Reader
 from .probes import Probes
 
 T = TypeVar("T")
 
 
 class Subsystem(Generic[T]):
-    """What the verbs of such a part share: its table, and a clear word where it is missing."""
+    """A subsystem with a table of its own, which reports clearly if the kernel lacks it."""
 
     def __init__(
         self,
@@ -41,11 +41,14 @@ class Subsystem(Generic[T]):
             return [each async for each in dump]
 
     async def _run(self, requests: Sequence[Request], named: int = 0) -> list[Outcome]:
-        """Send requests in order; an outcome for each.
+        """Send requests in order, and return a response to each.
 
-        EINVAL is what the kernel says of a subsystem that it lacks, and of a request that it does
-        not like. If it is the former, :exc:`NotSupported` is raised, with the words of the request
-        at ``named``.
+        The kernel answers EINVAL for a subsystem that it lacks, and also for a request that it does
+        not accept. So the library asks whether it has the subsystem.
+
+        :param named: the index of the request that the error names.
+
+        :raises NotSupported: when the kernel lacks the subsystem.
         """
         outcomes = await self._session.run(requests)
         refused = any(isinstance(outcome.error, InvalidRequest) for outcome in outcomes)

@@ -1,4 +1,4 @@
-"""The settings of connection tracking: reading and changing them."""
+"""Read and change the settings of connection tracking."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from functools import wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from ..errors import DecodeError, KernelError, NotSupported, PermissionDenied, kernel_error
-from ..model.sysctls import SETTINGS, ConntrackSysctls, SettableSysctls, Setting, sysctl_of
+from ..model.settings import SETTINGS, ConntrackSysctls, SettableSysctls, Setting, sysctl_of
+from ..proc_sys import SysctlTree
 from ..session import Session
-from ..sysctls import SysctlTree
 from ..tracking import is_tracking
 
 P = ParamSpec("P")
@@ -19,11 +19,11 @@ S = TypeVar("S")
 V = TypeVar("V")
 
 _READ_ONLY: Final = (
-    "/proc/sys is mounted read-only here, as it is in most containers: it is to be set outside"
+    "/proc/sys is mounted read-only here, as it is in most containers: set it outside the container"
 )
 _MACHINE: Final = (
-    "It is one for the whole machine, and only to be set in the initial network namespace, by "
-    "root; expect_max not even there by some kernels"
+    "The whole machine has one. Only root can set it, in the initial network namespace; some "
+    "kernels do not allow expect_max to be set at all"
 )
 
 
@@ -33,7 +33,7 @@ def _keywords_of(
     [Callable[[S, V], Coroutine[object, object, None]]],
     Callable[Concatenate[S, P], Coroutine[object, object, None]],
 ]:
-    """Have a method take what makes its argument: each setting is declared in one place."""
+    """Give a method the keywords of its argument, so that each setting is declared once."""
 
     def decorate(
         method: Callable[[S, V], Coroutine[object, object, None]],
@@ -55,61 +55,68 @@ def _keywords_of(
 class Sysctls:
     """The settings of connection tracking in the connection's own namespace: ``conn.sysctls``.
 
-    They are files below ``/proc/sys/net/netfilter``, read and written on a worker thread.
+    They are files below ``/proc/sys/net/netfilter``, which are read and written on a worker thread.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     async def read(self) -> ConntrackSysctls:
-        """All of them, as they are now; ``None`` for those that this kernel does not have.
+        """Return the settings as they are now. Those that this kernel does not have are ``None``.
 
-        What they hide from you say :meth:`ConntrackSysctls.blind_spots`. Raises a
-        :exc:`KernelError` for one that can't be read, and :exc:`DecodeError` for one that is not a
-        number.
+        :meth:`ConntrackSysctls.blind_spots` says what the settings hide.
+
+        :raises KernelError: for a setting that cannot be read.
+        :raises DecodeError: for a setting that is not a number.
         """
-        return await self._session.aside(lambda: _read_all(self._session.endpoint.sysctls))
+        return await self._session.run_on_thread(lambda: _read_all(self._session.endpoint.sysctls))
 
     @_keywords_of(SettableSysctls)
     async def set(self, changes: SettableSysctls) -> None:
-        """Set those that are named: ``await conn.sysctls.set(acct=True, timestamp=True)``.
+        """Change the given settings: ``await conn.sysctls.set(acct=True, timestamp=True)``.
 
-        The names and types are the fields of :class:`ConntrackSysctls`, but for ``count``; what is
-        not named, or ``None``, stays as it is. They are set one after the other, in the order of
-        the fields. If one is refused, those before it stay set, and the error's ``hint`` names
-        them.
+        The names and types are the fields of :class:`ConntrackSysctls` without ``count``. A setting
+        that is not given, or is ``None``, stays as it is. They are written one after the other, in
+        the order of the fields. If the kernel refuses one, those before it stay changed, and the
+        ``hint`` of the error names them.
 
-        The call raises :exc:`TypeError` or :exc:`ValueError` before anything is set, for a name
-        that is none, a value of another type, or one that is negative or above 2^64. An integer may
-        be of any kind, such as NumPy's; a switch takes ``True`` and ``False`` alone. Setting raises
-        :exc:`NotSupported` if this kernel does not have one of them; :exc:`PermissionDenied`
-        without the right to (in other namespaces than the initial one nobody has it for ``max``,
-        ``buckets`` and ``expect_max``); :exc:`InvalidRequest` for a number that the kernel does
-        not take, and any other :exc:`KernelError`.
+        The call itself raises, before anything is written:
+
+        :raises TypeError: for an unknown name, and for a value of another type. Integers of any
+            type are accepted, such as NumPy's; a switch takes ``True`` and ``False`` only.
+        :raises ValueError: for a number that is negative or above 2^64.
+
+        Awaiting it raises:
+
+        :raises NotSupported: when this kernel does not have one of the settings.
+        :raises PermissionDenied: without the right to change it. Outside the initial network
+            namespace nobody may change ``max``, ``buckets`` and ``expect_max``.
+        :raises InvalidRequest: for a number that the kernel does not accept.
         """
         chosen = {
             name: declared.check(name, value)
             for name, declared in SETTINGS.items()
             if (value := getattr(changes, name, None)) is not None
         }
-        await self._session.aside(lambda: _write(self._session.endpoint.sysctls, chosen))
+        await self._session.run_on_thread(lambda: _write(self._session.endpoint.sysctls, chosen))
 
     async def tracking(self) -> bool | None:
         """Return whether connections are known to be tracked in this namespace.
 
-        The kernel tracks nothing in a network namespace until a firewall rule there asks for it.
-        ``True``: there is such a rule. ``False``: there is none. ``None``: none was found, but
-        there are tables of the older iptables (``iptables-legacy``), whose rules can't be listed,
-        or the kernel could not be asked.
-        Open vSwitch and traffic control, which track without a rule, are not seen. An entry is the
-        best proof that connections are tracked: :meth:`Connection.count`.
+        The kernel tracks nothing in a network namespace until a firewall rule there needs it.
 
-        It asks for the functions that see packets (Linux 5.14, if built with
-        CONFIG_NETFILTER_NETLINK_HOOK) and for the rules of nftables, on a worker thread. The kernel
-        may load the modules of both. It raises :exc:`anyio.ClosedResourceError` once the connection
-        is closed.
+        :returns: ``True`` if there is such a rule, and ``False`` if there is none. ``None`` if none
+            was found but the namespace has tables of the older iptables (``iptables-legacy``),
+            whose rules cannot be listed, or if the kernel cannot be asked. Open vSwitch and traffic
+            control track without a rule and are not seen. An entry is the best proof that
+            connections are tracked: :meth:`Connection.count`.
+
+        It asks for the functions that see packets (Linux 5.14 with CONFIG_NETFILTER_NETLINK_HOOK)
+        and for the rules of nftables, on a worker thread. The kernel may load the modules of both.
+
+        :raises anyio.ClosedResourceError: when the connection is closed.
         """
-        return await self._session.aside(lambda: is_tracking(self._session.endpoint.open))
+        return await self._session.run_on_thread(lambda: is_tracking(self._session.endpoint.open))
 
 
 def _read_all(tree: SysctlTree) -> ConntrackSysctls:
@@ -121,7 +128,7 @@ def _read_all(tree: SysctlTree) -> ConntrackSysctls:
         except FileNotFoundError:
             continue
         except KernelError:
-            raise  # it says itself that the module is missing
+            raise  # the error already says that the module is missing
         except OSError as error:
             raise kernel_error(error.errno or errno.EIO, f"read {sysctl}") from error
         except DecodeError as error:
@@ -135,7 +142,7 @@ def _write(tree: SysctlTree, chosen: dict[str, int]) -> None:
         try:
             tree.write(sysctl_of(name), value)
         except KernelError:
-            raise  # it says itself that the module is missing
+            raise  # the error already says that the module is missing
         except OSError as error:
             raise _refused(error.errno or errno.EIO, name, value, done) from error
         done.append(name)
@@ -154,8 +161,8 @@ def _refused(code: int, name: str, value: int, done: list[str]) -> KernelError:
     else:
         error = kernel_error(code, request)
     if done:
-        told = f"Set before it, and still so: {', '.join(done)}"
-        error.hint = f"{error.hint}. {told}" if error.hint else told
+        changed = f"These were changed before it, and stay so: {', '.join(done)}"
+        error.hint = f"{error.hint}. {changed}" if error.hint else changed
     return error
 
 

@@ -1,4 +1,4 @@
-"""Timeout policies: which there are, and the defaults where a flow has none."""
+"""Read and change the timeout policies and the default timeouts of a network namespace."""
 
 from __future__ import annotations
 
@@ -12,93 +12,103 @@ from ..model.timeouts import ProtocolTimeouts, TimeoutPolicy
 from ..netlink.exchange import Request
 from ..session import Session
 from ..streams.dump import Dump
-from .answers import the_policy
 from .probes import Probes
+from .replies import policy_in
 from .subsystem import Subsystem
 
 K = TypeVar("K", bound=ProtocolTimeouts)
 
 
 class Timeouts(Subsystem[TimeoutPolicy]):
-    """The timeout policies of a network namespace: ``connection.timeouts``.
+    """The timeout policies of a network namespace, and its default timeouts: ``conn.timeouts``.
 
-    A policy is given to flows by a rule of iptables: ``-t raw -j CT --timeout NAME``. (The ``ct
-    timeout`` objects of nftables are others, with no name here.)
+    A rule of iptables assigns a policy to flows: ``-t raw -j CT --timeout NAME``. The ``ct
+    timeout`` objects of nftables are different ones and have no name here.
 
-    Every verb raises :exc:`NotSupported` on a kernel that was built without
-    CONFIG_NF_CT_NETLINK_TIMEOUT, and what the verbs of :class:`Connection` do.
+    Besides the errors that it lists, every method raises :exc:`NotSupported` on a kernel that was
+    built without CONFIG_NF_CT_NETLINK_TIMEOUT, and what the methods of :class:`Connection` raise.
     """
 
     def __init__(self, session: Session, probes: Probes) -> None:
         super().__init__(session, probes, "timeouts", requests.dump(), decode_timeout_policy)
 
     def dump(self) -> Dump[TimeoutPolicy]:
-        """The policies: an async iterator."""
+        """Dump the policies: return an async iterator."""
         return self._dump()
 
     async def list(self) -> list[TimeoutPolicy]:
-        """The policies, all of them."""
+        """Return the policies as a list."""
         return await self._list()
 
     async def get(self, name: str) -> TimeoutPolicy:
-        """Return one policy, by its name.
+        """Return the policy of this name.
 
-        :raises NotFound: if there is none of that name.
-        :raises EncodeError: for a name that can't be.
-        :raises TypeError: for what is no text.
+        :raises NotFound: when there is none.
+        :raises EncodeError: for a name that no policy can have.
+        :raises TypeError: for a name that is not text.
         """
-        return await self._answered([requests.get(name)])
+        return await self._policy_after([requests.get(name)])
 
     async def create(self, policy: TimeoutPolicy) -> TimeoutPolicy:
-        """Make a new policy, and return it as the kernel then has it.
+        """Create a policy, and return it as the kernel then has it.
 
-        Of its timeouts, those that are not told get the namespace's defaults of now.
+        Timeouts that the policy leaves at ``None`` get the namespace's current defaults.
 
-        Raises :exc:`AlreadyExists`; :exc:`NotSupported` for a protocol that this kernel has no
-        timeouts of; :exc:`EncodeError`, also for a timeout beyond 2,147,483 seconds: what is more
-        does not fit where the kernel ticks 1000 times a second.
+        :raises AlreadyExists: when there is a policy of this name.
+        :raises NotSupported: for a protocol of which this kernel has no timeouts.
+        :raises EncodeError: for a field that holds no valid value, and for a timeout above
+            2,147,483 seconds, which does not fit where the kernel ticks 1000 times a second.
         """
-        return await self._answered([requests.create(policy), requests.get(policy.name)])
+        return await self._policy_after([requests.create(policy), requests.get(policy.name)])
 
     async def replace(self, policy: TimeoutPolicy) -> TimeoutPolicy:
-        """Give the policy of that name these timeouts, or make it; return it as it is then.
+        """Create or replace the policy of this name; return it as the kernel then has it.
 
-        Of its timeouts, those that are **not told get the namespace's defaults**, whatever they
-        were; :meth:`update` leaves them as they are. Flows that have the policy follow it from
-        their next packet on.
+        Timeouts that the policy leaves at ``None`` **get the namespace's defaults**, whatever they
+        were before; :meth:`update` keeps them. Flows that have the policy follow it from their next
+        packet on.
 
-        Raises :exc:`InvalidRequest` if it is for another family or protocol, which it keeps;
-        :exc:`NotSupported` and :exc:`EncodeError` as :meth:`create`.
+        :raises InvalidRequest: when the existing policy is for another family or protocol, which
+            cannot be changed.
+        :raises NotSupported: as :meth:`create` does.
+        :raises EncodeError: as :meth:`create` does.
         """
-        return await self._answered([requests.replace(policy), requests.get(policy.name)])
+        return await self._policy_after([requests.replace(policy), requests.get(policy.name)])
 
     async def update(self, name: str, timeouts: ProtocolTimeouts) -> TimeoutPolicy:
-        """Change those timeouts of a policy that are told; return it as it is then.
+        """Change some timeouts of a policy, and return it as the kernel then has it.
 
-        The kernel can only replace the whole, so the policy is read first. What another program
-        changes just in between is undone.
+        The kernel can only replace all timeouts, so the policy is read first. A change that another
+        program makes between the two requests is lost.
 
-        Raises :exc:`NotFound`; :exc:`EncodeError` for timeouts of another protocol, for none that
-        is told, and as :meth:`create`.
+        :param name: the name of the policy.
+        :param timeouts: the timeouts to change; those that are ``None`` stay as they are.
+
+        :raises NotFound: when there is no such policy.
+        :raises EncodeError: for timeouts of another protocol, for an update that changes nothing,
+            and as :meth:`create` does.
         """
         timeouts = requests.plain_timeouts(timeouts)
         policy = await self.get(name)
-        return await self._answered([requests.update(policy, timeouts), requests.get(name)])
+        return await self._policy_after([requests.update(policy, timeouts), requests.get(name)])
 
     async def delete(self, name: str) -> None:
-        """Delete a policy. Flows that had it go by the defaults.
+        """Delete a policy. Its flows follow the defaults from their next packet on.
 
-        Raises :exc:`NotFound`; :exc:`ResourceBusy` if a rule has it (since Linux 7.1, and
-        6.1.192, the kernel deletes it all the same); :exc:`EncodeError`.
+        :raises NotFound: when there is no such policy.
+        :raises ResourceBusy: when a rule uses it. Since Linux 7.1 and 6.1.192 the kernel deletes it
+            all the same.
+        :raises EncodeError: for a name that no policy can have.
         """
         (outcome,) = await self._run([requests.delete(name)])
         outcome.result()
 
     async def delete_unused(self) -> int:
-        """Delete the policies that no rule has, and return how many they were.
+        """Delete the policies that no rule uses, and return how many there were.
 
-        They are listed, and deleted by name: the kernel's own way, a delete without a name, is one
-        of all policies since it deletes what rules have (Linux 7.1, 6.1.192).
+        The library lists them and deletes each by name. The kernel's own request for it, a delete
+        without a name, deletes all policies on kernels that delete policies in use (Linux 7.1,
+        6.1.192).
         """
         unused = [policy for policy in await self._list() if not policy.in_use]
         deleted = 0
@@ -110,39 +120,44 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         return deleted
 
     async def get_defaults(self, kind: type[K], *, proto: int | None = None) -> K:
-        """What the flows without a policy go by, in this namespace: ``get_defaults(TCPTimeouts)``.
+        """Return the timeouts of flows without a policy in this namespace:
+        ``get_defaults(TCPTimeouts)``.
 
-        Most of it is in ``net.netfilter.nf_conntrack_*_timeout*`` as well.
+        Most of them are also in ``net.netfilter.nf_conntrack_*_timeout*``.
 
-        :param proto: the number, where ``kind`` has two: 136 for UDP-Lite.
+        :param kind: the class of the timeouts.
+        :param proto: the protocol number, if ``kind`` is for two protocols: 136 for UDP-Lite.
 
-        Raises :exc:`NotSupported` for a protocol that this kernel has no timeouts of, and
-        :exc:`EncodeError` for one that does not go with ``kind``.
+        :raises NotSupported: for a protocol of which this kernel has no timeouts.
+        :raises EncodeError: for a protocol that does not belong to ``kind``.
+        :raises TypeError: for a ``kind`` that is not a class of timeouts.
         """
         request = requests.get_defaults(kind, proto)
         (outcome,) = await self._run([request])
         replies = outcome.result()
         timeouts = default_timeouts_of(replies[0]) if replies else None
         if not isinstance(timeouts, kind):
-            raise NoReply(f"{request}: the kernel's answer has none")
+            raise NoReply(f"{request}: the kernel's reply has no timeouts")
         return timeouts
 
     async def set_defaults(self, timeouts: ProtocolTimeouts, *, proto: int | None = None) -> None:
-        """Change those of a protocol's defaults that are told; the sysctls show them too.
+        """Change some default timeouts of a protocol. The sysctls show them, too.
 
-        Flows without a policy follow from their next packet on; policies keep what they have.
+        Flows without a policy follow from their next packet on. Policies keep their timeouts.
 
-        :param proto: the number, where the class of ``timeouts`` has two: 136 for UDP-Lite.
+        :param timeouts: the timeouts to change; those that are ``None`` stay as they are.
+        :param proto: the protocol number, if the class of ``timeouts`` is for two protocols: 136
+            for UDP-Lite.
 
-        Raises :exc:`NotSupported` for a protocol that this kernel has no timeouts of, and
-        :exc:`EncodeError` as :meth:`create`.
+        :raises NotSupported: for a protocol of which this kernel has no timeouts.
+        :raises EncodeError: as :meth:`create` does.
         """
         (outcome,) = await self._run([requests.set_defaults(timeouts, proto)])
         outcome.result()
 
-    async def _answered(self, asked: Sequence[Request]) -> TimeoutPolicy:
-        """The policy that the last request reads, once those before have done their work."""
-        *done, read = await self._run(asked)
+    async def _policy_after(self, sent: Sequence[Request]) -> TimeoutPolicy:
+        """Send requests, and return the policy that the last one reads."""
+        *done, read = await self._run(sent)
         for outcome in done:
             outcome.result()
-        return the_policy(read)
+        return policy_in(read)

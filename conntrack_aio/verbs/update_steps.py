@@ -1,7 +1,7 @@
-"""Updates: what is asked of the kernel to change one flow, and what its answers mean.
+"""Update one flow: the requests that change it, and what the responses mean.
 
-There is no I/O in it: a generator yields requests and is sent their outcomes, so that one update
-and a window full of them go the same way.
+There is no I/O here: a generator yields requests and is sent the responses, so that one update and
+a window of them are carried out in the same way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import cast
 import attrs
 
 from ..codec.requests import flows as requests
-from ..codec.requests.targets import Name, Target
+from ..codec.requests.targets import EntryKey, Target
 from ..errors import EncodeError, NotSupported, ResourceBusy
 from ..filters.words import near
 from ..model.enums import Status
@@ -22,16 +22,16 @@ from ..model.update import FlowUpdate
 from ..model.values import describe_value, plain_number
 from ..netlink.exchange import Outcome, Request
 from ..plain import as_str
-from .answers import the_flow
-from .steps import Steps, is_identified, looking
+from .replies import flow_in
+from .steps import Steps, is_identified, look_up_steps
 
 EXTENSIONS = ("seqadj_orig", "seqadj_reply", "synproxy")
-"""What the kernel passes over in silence where an entry has no room for it."""
+"""Fields that the kernel ignores silently if the entry has no room for them."""
 
 _NUMBERS = ("mark", "mark_mask", "timeout", "labels", "labels_mask")
 
 ATTEMPTS = 5
-"""At an update of the status, which packets may change between our look and our request."""
+"""Attempts to update a status, which packets may change between the look-up and the update."""
 
 
 @attrs.frozen
@@ -49,7 +49,7 @@ class CheckedUpdate:
 
         :raises TypeError: for a keyword that an update does not have.
         :raises EncodeError: for an update that changes nothing, and for a value that is not a
-            number where one is needed.
+            number key one is needed.
         """
         values: dict[str, object] = dict(update)
         for name in values:
@@ -79,69 +79,71 @@ class CheckedUpdate:
         return self.values.get("mark_mask") is not None
 
 
-def updating(
+def update_flow(
     target: Target,
-    change: CheckedUpdate,
+    update: CheckedUpdate,
     *,
     masks: bool,
     encode: Callable[[Target], Request] | None = None,
 ) -> Steps[None]:
-    """Change one flow; ``masks`` says whether this kernel looks at ``mark_mask``.
+    """Update one flow.
 
-    ``encode`` makes the request of the change, if there is a quicker way than the usual one.
+    :param masks: whether this kernel applies ``mark_mask``.
+    :param encode: makes the request, if there is a quicker way than the usual one.
 
-    What can't be encoded is an :exc:`EncodeError` before the first request. Raises what
-    :meth:`Connection.update` does.
+    :raises EncodeError: before the first request, for what cannot be encoded.
+
+    Raises what :meth:`Connection.update` raises, too.
     """
     if encode is None:
-        request = requests.update(target, change.values, change.zone)
+        request = requests.update(target, update.values, update.zone)
     else:
         request = encode(target)
-    where: Target | Name = target
-    if change.status is None:
+    key: Target | EntryKey = target
+    if update.status is None:
         if is_identified(target):
-            name, _ = yield from looking(target, change.zone)
-            if name is not None:
-                where, request = name, requests.update(name, change.values)
-        if change.has_mark_mask and not masks:
-            request = yield from _with_the_whole_mark(where, change.values, change.zone)
-        (yield from _write(where, request, change)).result()
+            found_by, _ = yield from look_up_steps(target, update.zone)
+            if found_by is not None:
+                key, request = found_by, requests.update(found_by, update.values)
+        if update.has_mark_mask and not masks:
+            request = yield from _with_whole_mark(key, update.values, update.zone)
+        (yield from _write(key, request, update)).result()
         return
     for attempt in range(ATTEMPTS):
-        # The kernel wants the bits repeated that may not change; packets may change them.
-        name, found = yield from looking(target, change.zone)
-        where = target if name is None else name
-        status = requests.updated_status(found.status or Status(0), change.status)
-        values = {**change.values, "status": status}
-        if change.has_mark_mask and not masks:
-            request = yield from _with_the_whole_mark(where, values, change.zone)
+        # The request has to repeat the bits that must not change, and packets may change them.
+        found_by, found = yield from look_up_steps(target, update.zone)
+        key = target if found_by is None else found_by
+        status = requests.updated_status(found.status or Status(0), update.status)
+        values = {**update.values, "status": status}
+        if update.has_mark_mask and not masks:
+            request = yield from _with_whole_mark(key, values, update.zone)
         else:
-            request = requests.update(where, values, change.zone)
-        outcome = yield from _write(where, request, change)
+            request = requests.update(key, values, update.zone)
+        outcome = yield from _write(key, request, update)
         if not isinstance(outcome.error, ResourceBusy) or attempt == ATTEMPTS - 1:
             outcome.result()
             return
 
 
-def _get(where: Target | Name, zone: int | None) -> Request:
-    return requests.get_by(where) if isinstance(where, Name) else requests.get(where, zone)
+def _get(key: Target | EntryKey, zone: int | None) -> Request:
+    return requests.get_by(key) if isinstance(key, EntryKey) else requests.get(key, zone)
 
 
-def _with_the_whole_mark(
-    where: Target | Name, values: Mapping[str, object], zone: int | None
+def _with_whole_mark(
+    key: Target | EntryKey, values: Mapping[str, object], zone: int | None
 ) -> Steps[Request]:
-    """Kernels before 5.3 ignore the mask, and would replace the whole mark."""
-    current = the_flow((yield _get(where, zone))).mark or 0
-    return requests.update(where, {**values, **requests.merged_mark(current, values)}, zone)
+    """Return a request with the whole mark, for kernels before 5.3, which ignore the mask."""
+    current = flow_in((yield _get(key, zone))).mark or 0
+    return requests.update(key, {**values, **requests.merged_mark(current, values)}, zone)
 
 
-def _write(where: Target | Name, request: Request, change: CheckedUpdate) -> Steps[Outcome]:
+def _write(key: Target | EntryKey, request: Request, update: CheckedUpdate) -> Steps[Outcome]:
     outcome = yield request
-    written = [name for name in EXTENSIONS if change.values.get(name) is not None]
+    written = [name for name in EXTENSIONS if update.values.get(name) is not None]
     if written and outcome.error is None:
-        flow = the_flow((yield _get(where, change.zone)))
+        flow = flow_in((yield _get(key, update.zone)))
         for name in written:
             if getattr(flow, name) is None:
-                hint = f"The entry has no room for {name}: packets made it. The rest was done"
+                hint = f"Packets created the entry, so it has no room for {name}. The rest was done"
                 raise NotSupported(errno.EOPNOTSUPP, str(request), hint=hint)
     return outcome

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from ..filters.match import Match
 from ..model.flow import Flow
-from ..model.sysctls import EventMode
+from ..model.settings import EventMode
 from ..model.values import as_seconds, describe_value
 from ..plain import as_str
 from ..session import Session
@@ -18,8 +18,8 @@ from ..table.upstream import Buffering, Upstream
 from .selector import Selector
 from .sysctls import Sysctls
 
-_LONGEST: Final = 366 * 86400
-"""Seconds between two comparisons, at most."""
+_MAX_INTERVAL: Final = 366 * 86400
+"""The largest number of seconds between two comparisons."""
 
 
 class Watcher:
@@ -42,7 +42,7 @@ class Watcher:
     ) -> FlowTable:
         if match is not None and not callable(match):  # pyright: ignore[reportUnnecessaryComparison]
             shown = describe_value(match)
-            raise TypeError(f"flows are chosen by a Match or a function, not by {shown}")
+            raise TypeError(f"match must be a Match or a function; got {shown}")
         if inspect.iscoroutinefunction(match):
             shown = describe_value(match)
             raise TypeError(f"match must be a plain function, not an async one; got {shown}")
@@ -50,10 +50,10 @@ class Watcher:
         self._session.check_open()
         self._session.buffer_of(receive_buffer, receive_buffer_max)
         filter_ = match if isinstance(match, Match) else None
-        # Whether a large match is always true takes long to find out, and need not be known here.
+        # It takes long to find out whether a large match is always true, and is not needed here.
         fast = filter_ is not None and not filter_.compiled.is_large
         keep = None if fast and filter_ is not None and filter_.always else match
-        sieve = None if filter_ is None else self._selector.coarse_sieve(filter_)
+        selection = None if filter_ is None else self._selector.coarse_event_selection(filter_)
         buffering = Buffering(receive_buffer, receive_buffer_max, reliable)
 
         async def prepare() -> None:
@@ -64,7 +64,7 @@ class Watcher:
 
         dump = partial(self._selector.dump, filter_, checked=False)
         return FlowTable(
-            Upstream(self._session, dump, sieve, buffering),
+            Upstream(self._session, dump, selection, buffering),
             keep,
             interval,
             prepare,
@@ -76,7 +76,11 @@ class Watcher:
 
 
 def _interval_of(reconcile: float | Literal["auto"] | None) -> float | Literal["auto"] | None:
-    """Check an interval. Raises :exc:`TypeError` and :exc:`ValueError`."""
+    """Check an interval between comparisons.
+
+    :raises TypeError: for what is not a number of seconds, ``"auto"`` or ``None``.
+    :raises ValueError: for a number out of range.
+    """
     if reconcile is None:
         return None
     if issubclass(type(reconcile), str) and as_str(reconcile) == "auto":
@@ -88,7 +92,7 @@ def _interval_of(reconcile: float | Literal["auto"] | None) -> float | Literal["
         raise TypeError(
             f'reconcile must be a number of seconds, "auto" or None; got {shown}'
         ) from None
-    if not 0 < seconds <= _LONGEST:
+    if not 0 < seconds <= _MAX_INTERVAL:
         shown = describe_value(seconds)
         raise ValueError(f"reconcile must be above 0 seconds and at most 366 days; got {shown}")
     return float(seconds)

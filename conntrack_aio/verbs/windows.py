@@ -1,4 +1,8 @@
-"""What the bulk verbs do with a window of items."""
+"""Carry out a window of items of a bulk operation: the requests for each item, and its outcome.
+
+Most items take one request. An item whose first request found nothing may take others, and so does
+an update. The requests of all items of a window go out together, round after round.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from ..bulk.new_flow import NewFlow, flow_of, masters_first
-from ..bulk.outcomes import Outcome, Window
+from ..bulk.outcomes import ItemWindow, Outcome
 from ..codec.requests import flows as requests
 from ..codec.requests.targets import Target
 from ..errors import ConntrackError, EncodeError, NotFound
@@ -19,8 +23,8 @@ from ..netlink.exchange import Request
 from ..netlink.messages import SUCCESS
 from ..netlink.pipeline import ACKNOWLEDGEMENT, ANSWER, Flight, Pipeline
 from .probes import Probes
-from .steps import Steps, deleting, deleting_again, is_identified, start_of
-from .update_steps import CheckedUpdate, updating
+from .steps import Steps, delete_by_other_keys, delete_steps, is_identified, start_of
+from .update_steps import CheckedUpdate, update_flow
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Flow | NewFlow)
@@ -28,10 +32,11 @@ D = TypeVar("D", bound=Target)
 
 
 def _refused(error: Exception) -> EncodeError:
-    """The error in the outcome of an item that no request can be made of, whatever it is.
+    """Return the error in the outcome of an item for which no request can be made.
 
-    Reading an item's fields may run code of the program: what that raises is its cause. The frame
-    that caught it is left out of its traceback, because that frame holds all the errors.
+    Reading the fields of an item may run code of the program. What that code raises is the cause of
+    the error. The frame that caught it is left out of its traceback, because it holds all errors of
+    the window.
     """
     caught = error.__traceback__
     error.__traceback__ = None if caught is None else caught.tb_next
@@ -42,33 +47,39 @@ def _refused(error: Exception) -> EncodeError:
         refusal = EncodeError(describe_error(error))
     else:
         refusal = EncodeError(
-            f"it can't be written: {type(error).__name__}: {describe_error(error)}"
+            f"it cannot be encoded: {type(error).__name__}: {describe_error(error)}"
         )
     refusal.__cause__ = error
     return refusal
 
 
-class OneRequest(Generic[T]):
-    """A request for each item, which is acknowledged, and no more."""
+class SingleRequests(Generic[T]):
+    """The work of verbs that send one request for each item, which the kernel acknowledges."""
 
-    answer = ACKNOWLEDGEMENT
+    reply_size = ACKNOWLEDGEMENT
 
     def message(self, item: T, seq: int) -> bytes:
-        """The request, so numbered. Raises :exc:`EncodeError`."""
+        """Return the message for an item.
+
+        :raises EncodeError: for an item that cannot be encoded.
+        """
         raise NotImplementedError
 
-    def words(self, item: T) -> Request:
-        """What it is called in errors."""
+    def request_in_errors(self, item: T) -> Request:
+        """Return the request for an item as errors name it."""
         raise NotImplementedError
 
     async def prepare(self) -> None:
-        """Nothing."""
+        """Do nothing: these requests need no preparation."""
 
-    def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> Window[T]:
+    def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> ItemWindow[T]:
         return self.send(pipeline, items, until_error)
 
-    def send(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> Sent[T]:
-        """Send a request for each item: for those before a bad one, if ``until_error``."""
+    def send(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> SentWindow[T]:
+        """Send a request for each item.
+
+        :param until_error: stop before the first item that cannot be encoded.
+        """
         refused: dict[int, ConntrackError] = {}
         messages: list[bytes] = []
         first = seq = pipeline.reserve(len(items))
@@ -84,11 +95,13 @@ class OneRequest(Generic[T]):
                     break
             else:
                 seq += 1
-        return Sent(pipeline, items, refused, pipeline.push(messages, first), self.words)
+        return SentWindow(
+            pipeline, items, refused, pipeline.push(messages, first), self.request_in_errors
+        )
 
 
-class Creations(OneRequest[F]):
-    """New entries; those without a translation of their own get this one."""
+class CreateWork(SingleRequests[F]):
+    """Create entries. Items without a translation of their own get the given one."""
 
     def __init__(self, nat_src: NATRange | None, nat_dst: NATRange | None) -> None:
         self._nat_src = nat_src
@@ -99,15 +112,17 @@ class Creations(OneRequest[F]):
             return requests.create_message(item.flow, item.nat_src, item.nat_dst, seq)
         return requests.create_message(item, self._nat_src, self._nat_dst, seq)
 
-    def words(self, item: F) -> Request:
-        return requests.words("create", item.flow if isinstance(item, NewFlow) else item)
+    def request_in_errors(self, item: F) -> Request:
+        return requests.request_in_errors(
+            "create", item.flow if isinstance(item, NewFlow) else item
+        )
 
-    def start(self, pipeline: Pipeline, items: Sequence[F], until_error: bool) -> Window[F]:
+    def start(self, pipeline: Pipeline, items: Sequence[F], until_error: bool) -> ItemWindow[F]:
         sent = self.send(pipeline, items, until_error)
-        return Again(sent, pipeline, self._again, _by_masters)
+        return RetriedWindow(sent, pipeline, self._retry, _by_masters)
 
-    def _again(self, item: F, error: NotFound) -> Steps[None] | None:
-        """The master of a flow may stand behind it in the same window."""
+    def _retry(self, item: F, error: NotFound) -> Steps[None] | None:
+        """Return the steps that try an item again: its master may stand behind it in the window."""
         return None if flow_of(item).master is None else self._creating(item)
 
     def _creating(self, item: F) -> Steps[None]:
@@ -118,15 +133,15 @@ class Creations(OneRequest[F]):
         (yield request).result()
 
 
-def _by_masters(tries: Tries[F]) -> Tries[F]:
-    """Those of masters before those of their flows."""
+def _by_masters(tries: Retries[F]) -> Retries[F]:
+    """Order retries so that masters come before their flows."""
     ordered = masters_first([outcome.item for outcome, _ in tries])
     places = {id(item): place for place, item in enumerate(ordered)}
     return sorted(tries, key=lambda each: places[id(each[0].item)])
 
 
-class Deletions(OneRequest[D]):
-    """Entries to delete."""
+class DeleteWork(SingleRequests[D]):
+    """Delete entries."""
 
     def __init__(self, zone: int | None = None) -> None:
         self._zone = zone
@@ -134,25 +149,25 @@ class Deletions(OneRequest[D]):
     def message(self, item: D, seq: int) -> bytes:
         return requests.delete_message(item, self._zone, seq)
 
-    def words(self, item: D) -> Request:
-        return requests.words("delete", item)
+    def request_in_errors(self, item: D) -> Request:
+        return requests.request_in_errors("delete", item)
 
-    def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> Window[D]:
+    def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> ItemWindow[D]:
         if any(_has_start(item) for item in items):
-            # The kernel compares ids alone, so that each is looked up first.
-            return _rounds(
+            # The kernel compares only ids, so each flow with a start time is looked up first.
+            return _stepped(
                 pipeline,
                 items,
-                lambda item: deleting(item, self._zone),
+                lambda item: delete_steps(item, self._zone),
                 until_error,
-                _few(pipeline),
+                _replies_that_fit(pipeline),
             )
-        return Again(self.send(pipeline, items, until_error), pipeline, self._again)
+        return RetriedWindow(self.send(pipeline, items, until_error), pipeline, self._retry)
 
-    def _again(self, item: D, error: NotFound) -> Steps[None] | None:
-        """Another tuple may find the entry of a flow."""
+    def _retry(self, item: D, error: NotFound) -> Steps[None] | None:
+        """Return the steps that try a flow again: another tuple may find its entry."""
         if isinstance(item, Flow) and is_identified(item):
-            return deleting_again(item, self._zone, error)
+            return delete_by_other_keys(item, self._zone, error)
         return None
 
 
@@ -160,16 +175,16 @@ def _has_start(item: object) -> bool:
     try:
         return isinstance(item, Flow) and item.timestamp is not None and start_of(item) is not None
     except Exception:
-        return True  # looked up, its outcome says what is wrong with it
+        return True  # the look-up reports what is wrong with it
 
 
-def _few(pipeline: Pipeline) -> int:
-    """How many answers there is room for where the window is one of acknowledgements."""
+def _replies_that_fit(pipeline: Pipeline) -> int:
+    """Return how many replies fit into a buffer that was sized for acknowledgements."""
     return max(1, pipeline.window * ACKNOWLEDGEMENT // ANSWER)
 
 
-class Sent(Generic[T]):
-    """A window of them."""
+class SentWindow(Generic[T]):
+    """A window of single requests that were sent."""
 
     def __init__(
         self,
@@ -177,13 +192,13 @@ class Sent(Generic[T]):
         items: Sequence[T],
         refused: dict[int, ConntrackError],
         flight: Flight,
-        words: Callable[[T], Request],
+        request_in_errors: Callable[[T], Request],
     ) -> None:
         self._pipeline = pipeline
         self._items = items
         self._refused = refused
         self._flight = flight
-        self._words = words
+        self._request_in_errors = request_in_errors
 
     async def finish(self) -> list[Outcome[T]]:
         await self._pipeline.finish(self._flight)
@@ -204,59 +219,59 @@ class Sent(Generic[T]):
                     yield None
                 else:
                     why = self._flight.unreadable
-                    yield exchange.Outcome(self._words(item), [], failure, why).error
+                    yield exchange.Outcome(self._request_in_errors(item), [], failure, why).error
 
 
-Another = Callable[[T, NotFound], "Steps[None] | None"]
-"""What else to try for an item that was answered with this; ``None`` for nothing."""
+Retry = Callable[[T, NotFound], "Steps[None] | None"]
+"""Returns the steps to try for an item that was not found; ``None`` if there are none."""
 
 
-Tries = list[tuple[Outcome[T], "Steps[None]"]]
+Retries = list[tuple[Outcome[T], "Steps[None]"]]
 
 
-class Again(Generic[T]):
-    """A window of requests, and another try for items that the kernel found nothing for."""
+class RetriedWindow(Generic[T]):
+    """A window of single requests, with further requests for items that were not found."""
 
     def __init__(
         self,
-        sent: Sent[T],
+        sent: SentWindow[T],
         pipeline: Pipeline,
-        another: Another[T],
-        order: Callable[[Tries[T]], Tries[T]] = list,
+        retry: Retry[T],
+        order: Callable[[Retries[T]], Retries[T]] = list,
     ) -> None:
         self._sent = sent
         self._pipeline = pipeline
-        self._another = another
+        self._retry = retry
         self._order = order
         self._outcomes: list[Outcome[T]] | None = None
-        self._rounds: Rounds[T] | None = None
+        self._stepped: SteppedWindow[T] | None = None
 
     async def finish(self) -> list[Outcome[T]]:
         if self._outcomes is None:
             self._outcomes = await self._sent.finish()
-        if self._rounds is None:
-            self._rounds = self._begin(self._outcomes)
-        await self._rounds.finish()
+        if self._stepped is None:
+            self._stepped = self._begin(self._outcomes)
+        await self._stepped.finish()
         return self._outcomes
 
-    def _begin(self, outcomes: list[Outcome[T]]) -> Rounds[T]:
-        rounds: Rounds[T] = Rounds(self._pipeline, _few(self._pipeline))
-        again: Tries[T] = []
+    def _begin(self, outcomes: list[Outcome[T]]) -> SteppedWindow[T]:
+        rounds: SteppedWindow[T] = SteppedWindow(self._pipeline, _replies_that_fit(self._pipeline))
+        retries: Retries[T] = []
         for outcome in outcomes:
             if isinstance(outcome.error, NotFound):
-                steps = self._another(outcome.item, outcome.error)
+                steps = self._retry(outcome.item, outcome.error)
                 if steps is not None:
-                    again.append((outcome, steps))
-        for outcome, steps in self._order(again):
-            rounds.take(outcome, steps)
+                    retries.append((outcome, steps))
+        for outcome, steps in self._order(retries):
+            rounds.add(outcome, steps)
         rounds.send()
         return rounds
 
 
-class Updates(Generic[D]):
-    """Updates, each of which may take several requests."""
+class UpdateWork(Generic[D]):
+    """Update entries, each of which may take several requests."""
 
-    answer = ANSWER
+    reply_size = ANSWER
 
     def __init__(self, update: CheckedUpdate, probes: Probes) -> None:
         self.update = update
@@ -268,64 +283,72 @@ class Updates(Generic[D]):
         if self.update.has_mark_mask:
             self.masks = await self._probes.has("mark_mask")
 
-    def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> Rounds[D]:
+    def start(self, pipeline: Pipeline, items: Sequence[D], until_error: bool) -> SteppedWindow[D]:
         def steps(item: D) -> Steps[None]:
-            return updating(item, self.update, masks=self.masks, encode=self._encode)
+            return update_flow(item, self.update, masks=self.masks, encode=self._encode)
 
-        return _rounds(pipeline, items, steps, until_error, pipeline.window)
+        return _stepped(pipeline, items, steps, until_error, pipeline.window)
 
 
-def _rounds(
+def _stepped(
     pipeline: Pipeline,
     items: Sequence[D],
     steps: Callable[[D], Steps[None]],
     until_error: bool,
     most: int,
-) -> Rounds[D]:
-    """Begin a window of items: of those before a bad one, if ``until_error``."""
-    rounds: Rounds[D] = Rounds(pipeline, most)
+) -> SteppedWindow[D]:
+    """Start a window of items that take several requests each.
+
+    :param until_error: stop behind the first item that cannot be encoded.
+    :param most: how many requests are sent at a time, so that their replies fit into the buffer.
+    """
+    rounds: SteppedWindow[D] = SteppedWindow(pipeline, most)
     for item in items:
         outcome = Outcome(item)
-        rounds.take(outcome, steps(item))
+        rounds.add(outcome, steps(item))
         if until_error and outcome.error is not None:
             break
     rounds.send()
     return rounds
 
 
-class Rounds(Generic[T]):
-    """A window of items: the next request of all that need one more, round by round."""
+class SteppedWindow(Generic[T]):
+    """A window of items whose next requests are sent together, round after round."""
 
     def __init__(self, pipeline: Pipeline, most: int) -> None:
-        """``most`` requests are under way at a time, so that there is room for the answers."""
+        """Initialize a window without items.
+
+        :param most: how many requests are sent at a time, so that their replies fit into the
+            buffer.
+        """
         self._pipeline = pipeline
         self._most = most
         self._outcomes: list[Outcome[T]] = []
         self._waiting: deque[tuple[Outcome[T], Steps[None], Request]] = deque()
-        self._asking: list[tuple[Outcome[T], Steps[None], Request]] = []
+        self._sent: list[tuple[Outcome[T], Steps[None], Request]] = []
         self._flight: Flight | None = None
 
-    def take(self, outcome: Outcome[T], steps: Steps[None]) -> None:
-        """Take in one more. What can't be encoded has its error already."""
+    def add(self, outcome: Outcome[T], steps: Steps[None]) -> None:
+        """Add an item. If it cannot be encoded, its outcome has the error afterwards."""
         self._outcomes.append(outcome)
         outcome.error = None
         self._step(outcome, steps, None)
 
     def send(self) -> None:
-        """Ask what there is to ask."""
+        """Send the next requests, if there are any."""
         self._flight = None
         count = min(len(self._waiting), self._most)
         if count:
-            self._asking = [self._waiting.popleft() for _ in range(count)]
+            self._sent = [self._waiting.popleft() for _ in range(count)]
             seq = self._pipeline.reserve(count)
-            messages = [request.pack(seq + i) for i, (_, _, request) in enumerate(self._asking)]
+            messages = [request.pack(seq + i) for i, (_, _, request) in enumerate(self._sent)]
             self._flight = self._pipeline.push(messages, seq)
 
     async def finish(self) -> list[Outcome[T]]:
         while (flight := self._flight) is not None:
             await self._pipeline.finish(flight)
-            asked, self._asking = self._asking, []
-            for index, (outcome, steps, request) in enumerate(asked):
+            sent, self._sent = self._sent, []
+            for index, (outcome, steps, request) in enumerate(sent):
                 replies = flight.replies.get(index, [])
                 answer = exchange.Outcome(
                     request, replies, flight.failures[index], flight.unreadable

@@ -16,8 +16,8 @@ from ..model.values import describe_value
 from ..session import Session
 from .probes import Probes
 from .reader import Reader
-from .steps import carry_out, deleting, reading_back
-from .update_steps import CheckedUpdate, updating
+from .steps import delete_steps, read_back_steps, run_steps
+from .update_steps import CheckedUpdate, update_flow
 
 
 class Writer:
@@ -53,7 +53,7 @@ class Writer:
         created, read = await self._session.run([request, requests.get(flow)])
         created.result()
         try:
-            return await carry_out(self._session, reading_back(flow, read))
+            return await run_steps(self._session, read_back_steps(flow, read))
         except NotFound as error:
             hint = "The entry was created, and was gone before it could be read back"
             raise NotFound(errno.ENOENT, str(request), hint=hint) from error
@@ -62,7 +62,7 @@ class Writer:
         checked = CheckedUpdate.of(update, zone)
         as_target(target)  # a wrong target is reported before the kernel is asked anything
         masks = not checked.has_mark_mask or await self._probes.has("mark_mask")
-        await carry_out(self._session, updating(target, checked, masks=masks))
+        await run_steps(self._session, update_flow(target, checked, masks=masks))
 
     async def set_labels(self, target: Target, labels: tuple[Label, ...], zone: int | None) -> None:
         mask = self._mask_of(labels)
@@ -97,7 +97,7 @@ class Writer:
                 raise
 
     async def delete(self, target: Target, *, zone: int | None) -> None:
-        await carry_out(self._session, deleting(target, zone))
+        await run_steps(self._session, delete_steps(target, zone))
 
     async def flush(self) -> None:
         (outcome,) = await self._session.run([requests.flush()], walk=True)

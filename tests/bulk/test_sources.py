@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import anyio
 import pytest
 
-from conntrack_aio.bulk.sources import FromAsyncIterable, FromIterable, FromLists, Source
+from conntrack_aio.bulk.sources import FromAsyncIterable, FromIterable, FromLists, ItemSource
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +17,7 @@ def refuse(items: list[int]) -> bool:
     return False
 
 
-async def drain(source: Source[int], limit: int) -> list[list[int]]:
+async def drain(source: ItemSource[int], limit: int) -> list[list[int]]:
     taken: list[list[int]] = []
     while items := await source.take(limit, refuse):
         taken.append(items)

@@ -17,7 +17,9 @@ from pathlib import Path
 import anyio
 import attrs
 import pytest
+from support import links
 from support.lab import Lab
+from support.namespaces import new_network_namespace
 from support.processes import (
     DESTROY,
     NEW,
@@ -30,8 +32,6 @@ from support.processes import (
 )
 
 from conntrack_aio import Connection, Flow, Status, Tuple, connect
-from conntrack_aio.sandbox import links
-from conntrack_aio.sandbox.namespace import new_network_namespace
 
 pytestmark = pytest.mark.kernel
 

@@ -49,7 +49,7 @@ sys.exit(demo.main())
 FORBIDDEN = """
 import os, sys
 from conntrack_aio.netlink.namespaces import unshare
-from conntrack_aio.sysctls import set_sysctl
+from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.uapi.sched import CLONE_NEWUSER
 uid, gid = os.geteuid(), os.getegid()
 unshare(CLONE_NEWUSER)

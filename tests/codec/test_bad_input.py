@@ -308,5 +308,5 @@ def test_encode_error_names_the_field(obj: object, path: str) -> None:
 
 @pytest.mark.parametrize("proto", [0, 6, 59])
 def test_icmp_fields_are_for_icmp_alone(proto: int) -> None:
-    with pytest.raises(EncodeError, match=f"it does not go with proto {proto}"):
+    with pytest.raises(EncodeError, match=f"must be absent with proto {proto}"):
         encode(Tuple(src=TCP4.src, dst=TCP4.dst, proto=proto, icmp_id=1))

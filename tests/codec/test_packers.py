@@ -29,7 +29,7 @@ from conntrack_aio import (
     Tuple,
 )
 from conntrack_aio.codec import packers
-from conntrack_aio.codec.packers import FREE, SHAPES, Packers, Part, _Memory
+from conntrack_aio.codec.packers import FREE, SHAPES, Packers, RequestValue, _ComputedBytes
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.codec.schema import schema_of
 from conntrack_aio.netlink import messages
@@ -45,7 +45,7 @@ class Tried:
     def __init__(self, model: Packers) -> None:
         self.made = 0
         self.reference: Make = model._make
-        self.packers = Packers(model._arguments, self._make, model._parts)
+        self.packers = Packers(model._arguments, self._make, model._values)
 
     def _make(self, *arguments: object) -> bytes:
         self.made += 1
@@ -344,20 +344,20 @@ def remembered(packers: Packers) -> list[dict[object, bytes]]:
     for packer in (each for alike in packers._packers.values() for each in alike):
         constants = packer.__globals__.values()  # type: ignore[attr-defined]
         memories = [each.__self__ for each in constants if hasattr(each, "__self__")]
-        found += [each.known for each in memories if isinstance(each, _Memory)]
+        found += [each.memo for each in memories if isinstance(each, _ComputedBytes)]
     return found
 
 
-def test_a_shape_that_the_parts_do_not_explain_is_not_packed() -> None:
-    """A part that was forgotten is found out: what is packed must be what the reference made."""
+def test_a_shape_that_the_values_do_not_explain_is_not_packed() -> None:
+    """A value that was forgotten is noticed: what is packed must be what the reference made."""
 
     def make(sample: Flow) -> bytes:
         return requests._make_create(sample, None, None)
 
-    def parts(sample: Flow) -> list[Part]:
-        return [Part("sample.status", sample.status, Flow, "status")]
+    def values(sample: Flow) -> list[RequestValue]:
+        return [RequestValue("sample.status", sample.status, Flow, "status")]
 
-    forgetful = Packers("sample", make, parts)
+    forgetful = Packers(("sample",), make, values)
     sample = flow(status=Status.ASSURED)
     for _ in range(3):
         assert forgetful.pack(None, 0, sample) == make(sample)

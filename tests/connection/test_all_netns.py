@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -11,7 +12,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import expectations as some
-from support import flows
+from support import flows, links
 from support.files import OpenFiles
 from support.lab import Lab
 from support.neighbours import Neighbourhood
@@ -19,9 +20,9 @@ from support.neighbours import Neighbourhood
 from conntrack_aio import Connection, EventsLost, EventStream, EventType, FlowEvent, connect
 from conntrack_aio.netlink import nsids
 from conntrack_aio.netlink.nsids import Origins
-from conntrack_aio.sandbox import links, traffic
+from conntrack_aio.proc_sys import SysctlTree
+from conntrack_aio.sandbox import traffic
 from conntrack_aio.streams import subscription as subscriptions
-from conntrack_aio.sysctls import SysctlTree
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
@@ -327,7 +328,8 @@ anyio.run(main)
 
 
 def python(lab: Lab, *arguments: str, before: tuple[str, ...] = ()) -> str:
-    return lab.program(*before, sys.executable, "-c", *arguments)
+    path = f"PYTHONPATH={Path(__file__).parents[1]}"
+    return lab.program(*before, "env", path, sys.executable, "-c", *arguments)
 
 
 def test_without_the_capability_it_says_so(lab: Lab) -> None:
@@ -345,9 +347,9 @@ import os
 import subprocess
 import anyio
 from conntrack_aio import EventType, Flow, NetNS, connect
-from conntrack_aio.model.sysctls import EventMode
-from conntrack_aio.sandbox import links
-from conntrack_aio.sandbox.namespace import new_network_namespace
+from conntrack_aio.model.settings import EventMode
+from support import links
+from support.namespaces import new_network_namespace
 
 def run(*words):
     subprocess.run(words, check=True)

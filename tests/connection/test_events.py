@@ -164,7 +164,7 @@ async def test_a_namespace_that_tracks_nothing_is_said(
         async with conn.events() as stream:
             (spot,) = stream.blind_spots
     assert (spot.setting, spot.what) == ("count", "no flow is tracked yet")
-    assert "until a firewall rule there asks for it" in caplog.text
+    assert "until a firewall rule there needs it" in caplog.text
     await conn.create(flows.tcp())
     async with conn.events() as stream:
         assert stream.blind_spots == ()

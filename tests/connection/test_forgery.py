@@ -27,7 +27,7 @@ def forger(lab: Lab) -> socket.socket:
 async def test_forged_events(conn: Connection, forger: socket.socket) -> None:
     with forger:
         async with conn.events() as stream:
-            port = stream.socket.raw.getsockname()[0]  # type: ignore[attr-defined]
+            port = stream._socket.raw.getsockname()[0]  # type: ignore[attr-defined]
             for group in (1, 2, 4):
                 forger.sendto(flows.new_event(flows.tcp(1)), (0, group))
             with pytest.raises(ConnectionRefusedError):

@@ -356,7 +356,7 @@ async def test_a_flood_of_forged_events(lab: Lab) -> None:
                     forger.sendto(event(60_000), (0, group))
                     sent += 1
                 await conn.create(flows.tcp(number))
-            port = stream.socket.raw.getsockname()[0]  # type: ignore[attr-defined]
+            port = stream._socket.raw.getsockname()[0]  # type: ignore[attr-defined]
             for _ in range(1000):
                 with pytest.raises(ConnectionRefusedError):
                     forger.sendto(event(60_000), (port, 0))

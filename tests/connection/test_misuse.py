@@ -138,7 +138,7 @@ async def test_a_dump_closed_before_it_began_stays_closed() -> None:
 
 def test_a_number_is_no_address() -> None:
     for bad in (5, b"abcd"):
-        with pytest.raises(EncodeError, match="not an address"):
+        with pytest.raises(EncodeError, match="must be an address"):
             Tuple.tcp(bad, 1, "10.0.0.1", 2)  # type: ignore[arg-type]
     with pytest.raises(EncodeError, match="one family"):
         Tuple.tcp("::1", 1, "10.0.0.1", 2)

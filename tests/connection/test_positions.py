@@ -122,7 +122,11 @@ async def test_another_task_reads(fed: Fed) -> None:
 async def test_closed(fed: Fed) -> None:
     mark = fed.stream.position()
     await fed.stream.aclose()
-    for call in (fed.stream.receive_batch_nowait, fed.stream.position, lambda: fed.stream.has_passed(mark)):
+    for call in (
+        fed.stream.receive_batch_nowait,
+        fed.stream.position,
+        lambda: fed.stream.has_passed(mark),
+    ):
         with pytest.raises(anyio.ClosedResourceError):
             call()
 
@@ -334,3 +338,28 @@ def check(conn: Connection, times: int) -> None:
     assert (told.events_decoded, told.decode_errors, told.forged) == (times, times, times)
     assert (told.overruns, told.events_lost) == (times, 2 * times)
     assert told.fallbacks >= times  # the bad ones at least
+
+
+async def test_wait_readable_and_batches_without_waiting(fed: Fed) -> None:
+    """A program that reads without waiting can wait without reading."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(fed.stream.wait_readable)
+        await anyio.wait_all_tasks_blocked()
+        fed.queue(3)
+    await fed.stream.wait_readable()  # there is something: it returns at once
+    assert numbers(fed.stream.receive_batch_nowait()) == [0, 1, 2]
+    assert fed.stream.receive_batch_nowait() == []
+
+
+async def test_wait_readable_of_a_stream_that_is_closed(fed: Fed) -> None:
+    async with anyio.create_task_group() as group:
+
+        async def wait() -> None:
+            with pytest.raises(anyio.ClosedResourceError):
+                await fed.stream.wait_readable()
+
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        fed.stream.close()
+    with pytest.raises(anyio.ClosedResourceError):
+        await fed.stream.wait_readable()

@@ -104,7 +104,8 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             "Flow",
             {
                 "Field": "`mark`<br>`int \\| None`",
-                "What it is": "An event of an entry without a mark may leave it out.",
+                "What it is": "The mark of the connection. Events of an entry whose mark is 0 may "
+                "omit it.",
                 "Attribute": "`CTA_MARK` 8",
                 "On the wire": "u32 big-endian",
                 "Access": "read, write",
@@ -126,7 +127,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             "FlowEvent",
             {
                 "Field": "`flow`<br>`Flow`",
-                "What it is": "",
+                "What it is": "The flow, with the fields that the event has.",
                 "Attribute": "those of [`Flow`](#flow)",
                 "On the wire": "",
                 "Access": "",
@@ -148,7 +149,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             "FilterFlags",
             {
                 "Field": "`orig_flags`<br>`int \\| None`",
-                "What it is": "Of the original tuple.",
+                "What it is": "The compared parts of the original tuple.",
                 "Attribute": "`CTA_FILTER_ORIG_FLAGS` 1",
                 "On the wire": "u32 host order",
                 "Access": "write<br>since 5.8",
@@ -159,7 +160,8 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             "UnknownAttribute",
             {
                 "Field": "`path`<br>`tuple[int, ...]`",
-                "What it is": "",
+                "What it is": "The numbers of its nests, from the message inward, and its own "
+                "number.",
                 "JSON": "list of numbers",
             },
         ),
@@ -178,7 +180,8 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             "UserspaceHelper",
             {
                 "Field": "`policies`<br>`tuple[ExpectPolicy, ...]`",
-                "What it is": "One to four, by the number of the class.",
+                "What it is": "The policies of its classes of expectations, one to four, in the "
+                "order of their numbers.",
                 "Attribute": "`NFCTH_POLICY` 4 / `NFCTH_POLICY_SET` 2",
                 "On the wire": "nest: [`ExpectPolicy`](#expectpolicy)",
                 "Access": "read, write",
@@ -195,7 +198,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             {
                 "Name": "`DESTROY`",
                 "Value": "destroy",
-                "What it is": "It is gone: deleted, expired or flushed.",
+                "What it is": "The entry is gone: deleted, expired or flushed.",
             },
         ),
     ],
@@ -212,7 +215,9 @@ def test_where_a_class_stands_is_said() -> None:
 
 
 def test_properties_are_listed() -> None:
-    assert "\n- `stop_time`: `stop` to the microsecond.\n" in section_of("Timestamp")
+    assert "\n- `key`: Return name, family and protocol, which the verbs take.\n" in section_of(
+        "UserspaceHelper"
+    )
     assert "Properties" not in section_of("Helper")
 
 
@@ -356,8 +361,8 @@ def test_anchor(heading: str, name: str) -> None:
 def test_what_the_source_says() -> None:
     told = make_reference.told(FlowEvent)
     assert told["type"].annotation == "EventType"
-    assert told["type"].text == ""
-    assert told["port_id"].text.startswith("The netlink port of the program")
+    assert told["type"].text == "The type of the event."
+    assert told["port_id"].text.startswith("The port id of the program")
     states = make_reference.told(conntrack_aio.SCTPState)
     assert states["HEARTBEAT_ACKED"].text == "Not used since Linux 6.6."
     assert states["CLOSED"].text == ""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support import matches
 from support.effort import examples
 from support.lab import Lab
+from support.namespaces import new_network_namespace
 from support.release import RELEASE
 from support.storm import pool, use_labels
 
@@ -31,9 +32,8 @@ from conntrack_aio import (
     UnsafeRequest,
     connect,
 )
+from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.sandbox import traffic
-from conntrack_aio.sandbox.namespace import new_network_namespace
-from conntrack_aio.sysctls import set_sysctl
 from conntrack_aio.testing import ages
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]

@@ -118,7 +118,7 @@ def test_labels_by_name() -> None:
         ("status up", 8, "unknown status bit"),
         ("state up", 7, "is no state"),
         ("label 128", 7, "0 to 127"),
-        ("label nosuch", 7, "no label named 'nosuch'"),
+        ("label nosuch", 7, "unknown label 'nosuch'"),
         ('helper "sixteen letters!"', 8, "1 to 15 bytes"),
         ('helper "ftp', 8, "can't be read"),
         ("timeout < 0", 11, "never true"),

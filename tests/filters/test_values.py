@@ -464,7 +464,7 @@ def test_a_traceback_shows_the_source() -> None:
     with pytest.raises(AttributeError) as raised:
         services(flow)
     shown = "".join(traceback.format_exception(raised.value))
-    assert "address(f.reply.src)" in shown
+    assert "address(flow.reply.src)" in shown
     assert "<conntrack_aio match" in shown
     files = {frame.filename for frame in traceback.extract_tb(raised.value.__traceback__)}
     sources = ["".join(linecache.getlines(file)) for file in files if file.startswith("<conn")]

@@ -10,7 +10,7 @@ import attrs
 
 from conntrack_aio import Flow, FlowEvent, Helper, Status, Timestamp, Tuple, UnknownAttribute
 from conntrack_aio.codec.messages import decode_event, decode_flow
-from conntrack_aio.model.events import EventType
+from conntrack_aio.model.enums import EventType
 from conntrack_aio.model.table import Change, ChangeType
 from conntrack_aio.table.changes import Backlog
 from conntrack_aio.table.entries import Entries

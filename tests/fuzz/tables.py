@@ -212,7 +212,7 @@ class _Endpoint:
 class _Session(Session):
     """Does at once what would take a thread."""
 
-    async def aside(self, function: Callable[[], T]) -> T:
+    async def run_on_thread(self, function: Callable[[], T]) -> T:
         await anyio.lowlevel.checkpoint()
         return self.beside(function)
 

@@ -11,11 +11,11 @@ import anyio
 import pytest
 from support.hosts import Host, wire
 from support.lab import Lab
+from support.namespaces import new_network_namespace
 from support.release import RELEASE
 
 from conntrack_aio import Connection, EventType, NotFound, ResourceBusy, Status, Tuple
-from conntrack_aio.sandbox.namespace import new_network_namespace
-from conntrack_aio.sysctls import set_sysctl
+from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.testing import ages
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio]

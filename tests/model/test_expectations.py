@@ -72,7 +72,7 @@ def test_a_translation_is_of_an_address_and_a_port() -> None:
     assert nat == ExpectNAT(direction=Direction.REPLY, tuple=Tuple.udp("fd00::9", 99, "::", 0))
     with pytest.raises(ValueError, match="nope"):
         ExpectNAT.of("nope", 1)
-    with pytest.raises(TypeError, match="not an address"):
+    with pytest.raises(TypeError, match="must be an address"):
         ExpectNAT.of(5, 1)  # type: ignore[arg-type]
 
 

@@ -465,7 +465,7 @@ def test_what_stands_for_a_value_is_shown_as_it() -> None:
 def test_a_packet_to_translate_is_a_tuple() -> None:
     flow = rich()
     for wrong in ("x", None, 5, flow, object(), Hostile(KeyError)):
-        with pytest.raises(TypeError, match="a packet is a Tuple"):
+        with pytest.raises(TypeError, match="packet must be a Tuple"):
             flow.translate(wrong)
     for make in INTEGERS.values():
         assert flow.translate(assigned(flow.orig, sport=make(1))) == flow.orig

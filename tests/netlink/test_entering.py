@@ -13,12 +13,12 @@ from typing import NoReturn
 import pytest
 from support.files import OpenFiles
 from support.lab import Lab
+from support.namespaces import new_network_namespace
 
 from conntrack_aio.errors import NamespaceError, ResourceExhausted
 from conntrack_aio.netlink import namespaces
 from conntrack_aio.netlink.namespaces import NetNS, current, identify, run_beside, run_inside
 from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
-from conntrack_aio.sandbox.namespace import new_network_namespace
 from conntrack_aio.uapi.netlink import NETLINK
 
 pytestmark = pytest.mark.kernel

@@ -19,11 +19,11 @@ import attrs
 import pytest
 from support.hosts import Host, wire
 from support.lab import Lab
+from support.namespaces import new_network_namespace
 from support.processes import PATIENCE, wait_until
 
 from conntrack_aio import Connection, Match
-from conntrack_aio.sandbox.namespace import new_network_namespace
-from conntrack_aio.sysctls import set_sysctl
+from conntrack_aio.proc_sys import set_sysctl
 
 pytestmark = [
     pytest.mark.anyio,

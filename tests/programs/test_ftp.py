@@ -17,13 +17,13 @@ from support import modules
 from support.ftp import CONTENT, FTPServer
 from support.hosts import Host, wire
 from support.lab import Lab
+from support.namespaces import new_network_namespace
 from support.processes import PATIENCE
 
 from conntrack_aio import Connection, EventType, Flow, Helper, Status, Tuple
 from conntrack_aio.model.enums import Direction, ExpectFlags
 from conntrack_aio.model.expectations import Expectation, ExpectNAT
-from conntrack_aio.sandbox.namespace import new_network_namespace
-from conntrack_aio.sysctls import set_sysctl
+from conntrack_aio.proc_sys import set_sysctl
 
 pytestmark = [
     pytest.mark.kernels,

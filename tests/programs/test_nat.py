@@ -16,6 +16,7 @@ from support.byte_order import label_of_nft
 from support.conntrack8 import check_listing
 from support.hosts import Host, wire, without_prefix
 from support.lab import Lab
+from support.namespaces import new_network_namespace
 from support.processes import PATIENCE
 
 from conntrack_aio import (
@@ -35,9 +36,8 @@ from conntrack_aio import (
     Translation,
     Tuple,
 )
+from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.sandbox import traffic
-from conntrack_aio.sandbox.namespace import new_network_namespace
-from conntrack_aio.sysctls import set_sysctl
 
 pytestmark = [
     pytest.mark.kernels,

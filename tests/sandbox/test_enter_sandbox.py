@@ -23,6 +23,7 @@ def child(script: str) -> str:
     result = subprocess.run(
         [sys.executable, "-c", script],
         cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
         text=True,
         timeout=60,
@@ -34,8 +35,9 @@ def child(script: str) -> str:
 
 USE = """
 import ctypes, os
-from conntrack_aio import sysctls
+from conntrack_aio import proc_sys
 from conntrack_aio.sandbox import namespace, rules, traffic
+from support.namespaces import new_network_namespace
 
 def use():
     before = os.stat("/proc/self/ns/net")
@@ -47,9 +49,9 @@ def use():
         traffic.tcp_exchange(address)
         traffic.udp_exchange(address)
         traffic.ping(address, 1)
-    sysctls.set_sysctl("net.netfilter.nf_conntrack_acct", 1)
-    os.close(namespace.new_network_namespace())
-    print(sysctls.read_sysctl("net.netfilter.nf_conntrack_count"))
+    proc_sys.set_sysctl("net.netfilter.nf_conntrack_acct", 1)
+    os.close(new_network_namespace())
+    print(proc_sys.read_sysctl("net.netfilter.nf_conntrack_count"))
 """
 
 # Root of a user namespace may have nobody else in it, but then is not really root. Whoever gives up
@@ -104,7 +106,7 @@ def test_where_they_are_switched_off_the_error_says_what_to_do() -> None:
     # capabilities the next program does not get.
     script = """
 import os, sys
-from conntrack_aio import sysctls
+from conntrack_aio import proc_sys
 from conntrack_aio.netlink.namespaces import unshare
 from conntrack_aio.uapi.sched import CLONE_NEWUSER
 uid, gid = os.geteuid(), os.getegid()
@@ -112,7 +114,7 @@ unshare(CLONE_NEWUSER)
 for name, line in ("setgroups", "deny"), ("uid_map", f"7 {uid} 1"), ("gid_map", f"7 {gid} 1"):
     with open(f"/proc/self/{name}", "w") as file:
         file.write(line)
-sysctls.set_sysctl("user.max_user_namespaces", 0)
+proc_sys.set_sysctl("user.max_user_namespaces", 0)
 os.execv(sys.executable, [sys.executable, "-c", '''
 import os
 from conntrack_aio.errors import NamespaceError
@@ -126,7 +128,7 @@ except NamespaceError as error:
 """
     assert child(script) == (
         f"{errno.ENOSPC} enter a sandbox: No space left on device (ENOSPC). "
-        "User namespaces are switched off here: run this as root, or do "
+        "User namespaces are disabled: run this as root, or run "
         "`sysctl user.max_user_namespaces=10000`\n"
     )
 

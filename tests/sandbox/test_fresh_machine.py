@@ -13,7 +13,7 @@ from support.lab import Lab
 
 import conntrack_aio
 from conntrack_aio import NotSupported
-from conntrack_aio import sysctls as settings
+from conntrack_aio import proc_sys as settings
 from conntrack_aio.netlink import modules
 from conntrack_aio.sandbox import rules
 
@@ -47,7 +47,7 @@ for name in SETTINGS:
 """
 
 A_LAB = """
-from conntrack_aio.sandbox.namespace import new_network_namespace
+from support.namespaces import new_network_namespace
 from support.lab import Lab
 lab = Lab(new_network_namespace())
 lab.sysctl("nf_conntrack_events", 1)
@@ -85,7 +85,7 @@ def test_the_settings_are_read_and_set_at_one_place() -> None:
         for path in (root / folder).rglob("*")
         if path.suffix in (".py", ".service") and '"/proc/sys/' in path.read_text()
     }
-    assert found == {"conntrack_aio/sysctls.py"}
+    assert found == {"conntrack_aio/proc_sys.py"}
 
 
 # Where it can't be loaded
@@ -133,7 +133,7 @@ assert ctypes.CDLL(None).prctl(24, 12, 0, 0, 0) == 0  # PR_CAPBSET_DROP, CAP_NET
 import os, sys
 os.execv(sys.executable, [sys.executable, "-c", '''
 from conntrack_aio import PermissionDenied
-from conntrack_aio.sysctls import read_sysctl
+from conntrack_aio.proc_sys import read_sysctl
 try:
     read_sysctl("net.netfilter.nf_conntrack_acct")
 except PermissionDenied as error:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import anyio
 from conntrack_aio import *
-from conntrack_aio.model.sysctls import SETTINGS, sysctl_of
+from conntrack_aio.model.settings import SETTINGS, sysctl_of
 from conntrack_aio.sandbox import rules
-from conntrack_aio.sysctls import read_sysctl, set_sysctl
+from conntrack_aio.proc_sys import read_sysctl, set_sysctl
 """
 
 _READING = {

@@ -6,9 +6,10 @@ import socket
 
 import attrs
 
-from conntrack_aio.sandbox import links
-from conntrack_aio.sysctls import set_sysctl
+from conntrack_aio.proc_sys import set_sysctl
+from conntrack_aio.sandbox.links import set_up
 
+from . import links
 from .lab import Lab
 from .processes import PATIENCE
 
@@ -44,7 +45,7 @@ def wire(router: Lab, name: str, gateway: str, descriptor: int, address: str) ->
     ends = ((router, name, gateway), (host.lab, "router", address))
     for end, interface, its_address in ends:
         end.run(links.add_address, interface, its_address)
-        end.run(links.set_up, interface)
+        end.run(set_up, interface)
     for end, interface, _ in ends:
         end.run(links.wait_until_up, interface)
     host.lab.run(links.add_route, "default", host.gateway)

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from conntrack_aio import NetNS
 from conntrack_aio.netlink.namespaces import run_inside
+from conntrack_aio.proc_sys import read_sysctl, set_sysctl
 from conntrack_aio.sandbox import rules
-from conntrack_aio.sysctls import read_sysctl, set_sysctl
 
 T = TypeVar("T")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
-from conntrack_aio.sandbox import links
-from conntrack_aio.sandbox.namespace import new_network_namespace
 from conntrack_aio.uapi.netlink import NETLINK
 from conntrack_aio.uapi.rtnetlink import RTM, RTNLGRP
 
+from . import links
 from .lab import Lab
+from .namespaces import new_network_namespace
 from .processes import PATIENCE
 
 

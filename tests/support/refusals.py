@@ -27,6 +27,8 @@ from typing import Any, Final, NamedTuple, NoReturn, Self
 import anyio
 import trio  # noqa: F401  (so that no child has to)
 
+from conntrack_aio.sandbox.links import set_up
+
 with suppress(ImportError):
     import uvloop  # noqa: F401
 
@@ -47,13 +49,13 @@ from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.netlink import namespaces
 from conntrack_aio.netlink.exchange import Exchange
 from conntrack_aio.netlink.namespaces import run_inside, unshare
-from conntrack_aio.sandbox import links
+from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.sandbox.conversation import converse
-from conntrack_aio.sandbox.namespace import new_network_namespace
-from conntrack_aio.sysctls import set_sysctl
 from conntrack_aio.uapi.netlink import NETLINK
 from conntrack_aio.uapi.sched import CLONE_NEWNET
 
+from . import links
+from .namespaces import new_network_namespace
 from .seccomp import Denial, deny
 from .waiting import until
 
@@ -124,7 +126,7 @@ class World:
 
     def __init__(self, directory: str, job: Job) -> None:
         unshare(CLONE_NEWNET)
-        links.set_up("lo")
+        set_up("lo")
         set_sysctl("net.netfilter.nf_conntrack_events", 1)
         self.other = new_network_namespace()
         run_inside(self.other, lambda: set_sysctl("net.netfilter.nf_conntrack_events", 1))
@@ -206,7 +208,11 @@ async def events(world: World) -> object:
 
 async def use_events(conn: Connection, stream: EventStream[FlowEvent]) -> object:
     idle = stream.position()
-    seen: list[object] = [stream.has_passed(idle), stream.receive_batch_nowait(), stream.has_passed(idle)]
+    seen: list[object] = [
+        stream.has_passed(idle),
+        stream.receive_batch_nowait(),
+        stream.has_passed(idle),
+    ]
     await made(conn, FLOWS)
     for _ in range(2):
         event = await anext(stream)

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from conntrack_aio import Cause, Change, Changes, ChangeType, Flow, FlowEvent, Status
-from conntrack_aio.model.events import EventType
+from conntrack_aio.model.enums import EventType
 from conntrack_aio.netlink.owner import Owner
 from conntrack_aio.table.changes import Backlog
 from conntrack_aio.table.mirror import Mirror

@@ -31,6 +31,7 @@ from support.mirrors import (
     key_of,
     wrong_answers,
 )
+from support.namespaces import new_network_namespace
 from support.storm import pool, use_labels
 
 from conntrack_aio import (
@@ -48,7 +49,6 @@ from conntrack_aio import (
 )
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.netlink.exchange import Request
-from conntrack_aio.sandbox.namespace import new_network_namespace
 
 pytestmark = pytest.mark.kernel
 

@@ -190,7 +190,7 @@ def _no_threads_aside(table: FlowTable, kernel: FakeKernel, patch: pytest.Monkey
         await anyio.lowlevel.checkpoint()
         raise RuntimeError("can't start new thread")
 
-    patch.setattr(table._upstream._session, "aside", fail)
+    patch.setattr(table._upstream._session, "run_on_thread", fail)
 
 
 def _no_reading(table: FlowTable, kernel: FakeKernel, patch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def _no_reading(table: FlowTable, kernel: FakeKernel, patch: pytest.MonkeyPatch)
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     patch.setattr(table._upstream.stream, "receive_batch_nowait", fail)
-    patch.setattr(table._upstream.stream.socket, "wait_readable", fail)
+    patch.setattr(table._upstream.stream._socket, "wait_readable", fail)
     _no_memory(table, kernel, patch)
 
 

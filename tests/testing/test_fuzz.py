@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from support import raw
 from support.effort import examples
 from support.lab import Lab
+from support.namespaces import new_network_namespace
 from support.raw import CTA, be16, byte, pack, pack_be32, pack_nest
 from support.release import release_text
 
 from conntrack_aio.netlink.socket import NetlinkSocket, open_socket
-from conntrack_aio.sandbox.namespace import new_network_namespace
 from conntrack_aio.testing import FakeKernel
 from conntrack_aio.uapi.netlink import NETLINK
 

@@ -20,7 +20,7 @@ from conntrack_aio import Connection, EventStream, Flow, FlowEvent, Status, TCPI
 from conntrack_aio import Change, EventsLost, EventType, ExpectEvent, FlowTable, Match
 from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
 from conntrack_aio.model.timeouts import TCPTimeouts, TimeoutPolicy, UDPTimeouts
-from conntrack_aio.model.sysctls import EventMode
+from conntrack_aio.model.settings import EventMode
 
 a = IPv4Address("10.0.0.1")
 t = Tuple(src=a, dst=a, proto=6)

@@ -284,9 +284,9 @@ async def test_translations_of_any_kind(conn: Connection) -> None:
         created = await conn.create(flows.tcp(100 + number), nat_src=to)
         assert str(created.reply.dst) == "192.0.2.1"
     for wrong in (5, Hostile(KeyError), object()):
-        with pytest.raises(TypeError, match="not an address"):
+        with pytest.raises(TypeError, match="must be an address"):
             await conn.create(flows.tcp(200), nat_src=wrong)  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="not an address"):
+        with pytest.raises(TypeError, match="must be an address"):
             conn.create_many([flows.tcp(200)], nat_dst=wrong)  # type: ignore[arg-type]
     with pytest.raises(EncodeError):
         await conn.create(flows.tcp(200), nat_src=NATRange(port_min="x"))  # type: ignore[arg-type]
@@ -491,7 +491,7 @@ async def test_an_address_that_is_none_is_an_encode_error(conn: Connection) -> N
             make()
         assert issubclass(EncodeError, ValueError)
     for wrong in (5, None, Hostile(KeyError)):
-        with pytest.raises(TypeError, match="not an address"):
+        with pytest.raises(TypeError, match="must be an address"):
             ExpectNAT.of(wrong, 5)  # type: ignore[arg-type]
 
 

@@ -92,7 +92,7 @@ async def test_where_another_one_answers_to_the_tuple_it_is_left_alone() -> None
             conn.expectations.delete(some.EXPECTED),
             conn.expectations.update(some.EXPECTED, timeout=7),
         ):
-            with pytest.raises(NotFound, match="by its mask"):
+            with pytest.raises(NotFound, match="mask of another one"):
                 await verb
         assert table.asked == [GET, GET]
 

@@ -24,7 +24,7 @@ from conntrack_aio import (
     ResourceExhausted,
     connect,
 )
-from conntrack_aio.model.sysctls import SETTINGS, EventMode, sysctl_of
+from conntrack_aio.model.settings import SETTINGS, EventMode, sysctl_of
 from conntrack_aio.netlink import nfnetlink
 from conntrack_aio.netlink.attributes import pack_be32, pack_text
 from conntrack_aio.sandbox import traffic
@@ -105,7 +105,7 @@ async def test_one_that_can_not_be_read() -> None:
             await conn.sysctls.read()
     kernel, _ = scripted(acct="on")
     async with kernel.connect() as conn:
-        with pytest.raises(DecodeError, match="nf_conntrack_acct: 'on' is not a number"):
+        with pytest.raises(DecodeError, match="nf_conntrack_acct: expected a number; got 'on'"):
             await conn.sysctls.read()
 
 
@@ -182,7 +182,7 @@ async def test_a_refusal_says_why_and_what_was_set(
             )
     assert caught.value.errno == code
     assert hint in str(caught.value)
-    assert str(caught.value).endswith("Set before it, and still so: events, acct")
+    assert str(caught.value).endswith("These were changed before it, and stay so: events, acct")
     assert list(tree.values.values()) == ["1", "1", code, "1"]
 
 

@@ -14,6 +14,7 @@ import anyio
 import attrs
 import pytest
 from support.lab import Lab
+from support.namespaces import new_network_namespace
 from support.policy_cases import seconds
 from support.release import RELEASE
 from support.scripted import ScriptedKernel
@@ -32,7 +33,7 @@ from conntrack_aio import (
     connect,
 )
 from conntrack_aio.codec.reference import encode
-from conntrack_aio.codec.requests.common import LONGEST, request
+from conntrack_aio.codec.requests.common import MAX_SECONDS, request
 from conntrack_aio.model.timeouts import (
     GenericTimeouts,
     GRETimeouts,
@@ -46,7 +47,6 @@ from conntrack_aio.model.timeouts import (
 )
 from conntrack_aio.netlink import nfnetlink
 from conntrack_aio.sandbox import traffic
-from conntrack_aio.sandbox.namespace import new_network_namespace
 from conntrack_aio.testing import Asked, FakeSocket, ages
 from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
 from conntrack_aio.uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
@@ -158,7 +158,7 @@ async def test_a_policy_keeps_its_family_and_protocol(conn: Connection) -> None:
     for policy in (other, TimeoutPolicy.of("a", TCP, family=AF_INET)):
         with pytest.raises(InvalidRequest, match="another family or protocol"):
             await conn.timeouts.replace(policy)
-    with pytest.raises(EncodeError, match="TCPTimeouts does not go with protocol 17"):
+    with pytest.raises(EncodeError, match="TCPTimeouts needs proto 6; got 17"):
         await conn.timeouts.update("a", TCP)
     assert await conn.timeouts.get("a") == made
 
@@ -357,7 +357,7 @@ def lately(timeout: int) -> tuple[int, ...]:
     [
         ("iptables-legacy", "tcp", TCPTimeouts(time_wait=5000), traffic.tcp_exchange, 5000),
         ("iptables-legacy", "udp", UDPTimeouts(unreplied=6000), traffic.udp_exchange, 6000),
-        ("iptables-legacy", "icmp", ICMPTimeouts(timeout=LONGEST), traffic.ping, LONGEST),
+        ("iptables-legacy", "icmp", ICMPTimeouts(timeout=MAX_SECONDS), traffic.ping, MAX_SECONDS),
         ("ip6tables-legacy", "udp", UDPTimeouts(unreplied=7000), traffic.udp_exchange, 7000),
         ("ip6tables-legacy", "icmpv6", ICMPv6Timeouts(timeout=8000), traffic.ping, 8000),
     ],
@@ -385,11 +385,11 @@ async def test_a_flow_has_the_timeout_of_its_policy(
 async def test_the_longest_timeout_is_one_and_a_longer_one_none(conn: Connection, lab: Lab) -> None:
     """Why there is a limit: with 2^31 ticks to live a flow is gone before it is seen."""
     lab.track()
-    await conn.timeouts.create(udp(unreplied=LONGEST, replied=LONGEST))
+    await conn.timeouts.create(udp(unreplied=MAX_SECONDS, replied=MAX_SECONDS))
     rule(lab, "-A", "a", "udp")
     with sender(lab) as send:
         send()
-        assert await the_timeout(conn) in lately(LONGEST)
+        assert await the_timeout(conn) in lately(MAX_SECONDS)
     await conn.flush()
     ticks = round(1 / time.clock_getres(COARSE_CLOCK))
     await write(conn, udp(unreplied=(1 << 31) // ticks + 1), REPLACE)

@@ -1,1 +1,1 @@
-"""The requests, each made in one place, so that none can be sent that does what nobody asked."""
+"""Encode requests. Each is encoded in one place, so that none does more than it says."""

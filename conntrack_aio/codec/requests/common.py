@@ -1,4 +1,4 @@
-"""What the requests of all subsystems are made by."""
+"""What the requests of all subsystems share."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ...plain import as_str, describe_number
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
 
-LONGEST: Final = ((1 << 31) - 1) // 1000
-"""The longest time that a policy may say, in seconds: 2,147,483, some 24 days.
+MAX_SECONDS: Final = ((1 << 31) - 1) // 1000
+"""The longest timeout of a policy, in seconds: 2,147,483, about 24 days.
 
-The kernel multiplies by its ticks a second and keeps 32 bits, and of an entry that has 2^31 ticks
-or more to live it thinks that it has expired (``nf_ct_is_expired``). How many ticks a second has is
-the kernel's own affair; with 1000, the most there are, this fits.
+The kernel multiplies it by its ticks per second and keeps 32 bits. It takes an entry that has 2^31
+ticks or more to live for expired (``nf_ct_is_expired``). The number of ticks per second depends on
+the kernel's configuration; 1000 is the most.
 """
 
 T = TypeVar("T")
@@ -42,7 +42,12 @@ def request(
     family: int = AF_UNSPEC,
     hints: Mapping[int, str] = NO_HINTS,
 ) -> Request:
-    """A request: ``verb`` and ``subject`` are its words in errors, ``hints`` what to do then."""
+    """Return a request.
+
+    :param verb: what is done, for errors.
+    :param subject: what it is done to, for errors.
+    :param hints: what to do about an errno, for errors.
+    """
     kind = nfnetlink.message_type(subsystem, message)
     return Request(verb, subject, kind, flags, nfnetlink.pack(family) + attributes, hints)
 
@@ -50,43 +55,43 @@ def request(
 def dump_all(
     subject: object, subsystem: NFNL_SUBSYS, message: int, hints: Mapping[int, str]
 ) -> Request:
-    """The dump of a subsystem that the kernel may lack, without any attribute.
+    """Return the dump of a subsystem that the kernel may lack.
 
-    EINVAL can mean nothing else then, and is read as EOPNOTSUPP. With another request it can't be
-    told from a request that the subsystem refuses.
+    Without attributes EINVAL can only mean that the subsystem is missing, so it is read as
+    EOPNOTSUPP. With other requests it may also mean that the subsystem refuses the request.
     """
-    made = request("dump", subject, subsystem, message, flags=int(NLM_F.DUMP), hints=hints)
-    return made._replace(meanings=ABSENT)
+    encoded = request("dump", subject, subsystem, message, flags=int(NLM_F.DUMP), hints=hints)
+    return encoded._replace(meanings=ABSENT)
 
 
 def wrong_kind(value: object, wanted: str) -> TypeError:
-    """Return the error for an argument of a verb that is of the wrong kind altogether.
+    """Return the error for an argument of the wrong type.
 
-    The rule for all verbs: an argument that is not what the verb takes is a :exc:`TypeError`, which
-    says what is. A value inside of it, or one that goes into an attribute, is an
-    :exc:`EncodeError` with its path.
+    The rule for all verbs: an argument of a type that the verb does not take is a :exc:`TypeError`,
+    which says what it takes. A wrong value inside an argument is an :exc:`EncodeError` with its
+    path.
     """
-    return TypeError(f"{wanted}, not {describe_value(value)}")
+    return TypeError(f"{wanted}; got {describe_value(value)}")
 
 
 def as_argument(value: object, cls: type[T], wanted: str) -> T:
     """Return an argument with plain values in every field.
 
-    Raises :exc:`TypeError` for one of another class, and :exc:`EncodeError` for one that can't be
-    read.
+    :raises TypeError: for an argument of another class.
+    :raises EncodeError: for an argument that cannot be read.
     """
     if not issubclass(type(value), cls):
         raise wrong_kind(value, wanted)
     try:
         return normalized(cast("T", value))
     except Exception as error:
-        raise EncodeError(f"it can't be read: {describe_value(error)}") from error
+        raise EncodeError(f"it cannot be read: {describe_value(error)}") from error
 
 
 def plain_id(value: object) -> int | None:
-    """Return the plain id of an object that was passed in, which may have none.
+    """Return the plain id of an argument, which may have none.
 
-    Raises :exc:`EncodeError` for what no id can be. It must not end as "not found".
+    :raises EncodeError: for what cannot be an id: it must not end as "not found".
     """
     if value is None or (type(value) is int and 0 <= value <= 0xFFFFFFFF):
         return value
@@ -94,7 +99,10 @@ def plain_id(value: object) -> int | None:
 
 
 def plain_family(value: object, *more: int) -> int:
-    """Return ``AF_INET`` or ``AF_INET6``, or one of ``more``. Raises :exc:`EncodeError`."""
+    """Return ``AF_INET`` or ``AF_INET6``, or one of ``more``.
+
+    :raises EncodeError: for another value.
+    """
     family = plain_number(value, "family")
     if family not in (AF_INET, AF_INET6, *more):
         also = " or AF_UNSPEC" if more else ""
@@ -105,22 +113,26 @@ def plain_family(value: object, *more: int) -> int:
 def plain_name(value: object, what: str, *path: str) -> str:
     """Return the plain text of a name.
 
-    Raises :exc:`TypeError` for what is no text, and :exc:`EncodeError` for an empty one.
+    :raises TypeError: for what is not text.
+    :raises EncodeError: for empty text.
     """
     if not issubclass(type(value), str):
-        raise wrong_kind(value, f"{what} is named by text")
+        raise wrong_kind(value, f"the name of {what} must be text")
     name = as_str(value)
     if not name:
-        raise EncodeError("it is empty", path)
+        raise EncodeError("a name must not be empty", path)
     return name
 
 
 def check_seconds(value: object, path: tuple[str, ...]) -> None:
-    """Raises :exc:`EncodeError` for a time beyond :data:`LONGEST`."""
+    """Check a number of seconds.
+
+    :raises EncodeError: for one above :data:`MAX_SECONDS`.
+    """
     seconds = 0 if value is None else plain_number(value, *path)
-    if seconds > LONGEST:
+    if seconds > MAX_SECONDS:
         raise EncodeError(
-            f"{describe_number(seconds)} seconds are more than {LONGEST}, and more than a kernel "
-            "of 1000 ticks a second can count",
+            f"{describe_number(seconds)} seconds are more than {MAX_SECONDS}, the most that "
+            "a kernel with 1000 ticks per second can count",
             path,
         )

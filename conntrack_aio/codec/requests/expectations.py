@@ -1,9 +1,12 @@
 """Requests about expectations: subsystem ``NFNL_SUBSYS_CTNETLINK_EXP``.
 
-The kernel's traps closed here (``ctnetlink_del_expect``, ``ctnetlink_get_expect``,
-``ctnetlink_new_expect``): a delete without a tuple or a helper's name is a flush, even with a
-master or an id; a lookup by master takes it for the expectation's own tuple, so none is sent; an
-update creates where its flags allow; a timeout is multiplied by the ticks of a second, in 32 bits.
+Rules of the kernel that this module deals with (``ctnetlink_del_expect``, ``ctnetlink_get_expect``,
+``ctnetlink_new_expect``):
+
+- A delete without a tuple and without the name of a helper is a flush, even with a master or an id.
+- A look-up takes a master for the expectation's own tuple, so none is sent.
+- An update creates an expectation if its flags allow it.
+- A timeout is multiplied by the ticks per second, in 32 bits.
 """
 
 from __future__ import annotations
@@ -44,35 +47,34 @@ SETTABLE: Final = ExpectFlags.PERMANENT | ExpectFlags.INACTIVE
 """The flags that a new expectation may have."""
 
 MAX_TIMEOUT: Final = 0xFFFFFFFF // 1000
-"""Seconds, some 49 days: with more a kernel of 1,000 ticks a second would begin at 0 again."""
+"""Seconds, about 49 days: with more a kernel with 1000 ticks per second would overflow."""
 
 _CREATE = int(NLM_F.CREATE | NLM_F.EXCL)
 _DUMP = int(NLM_F.DUMP)
 
 _HINTS_LOOKUP: Mapping[int, str] = MappingProxyType(
     {
-        errno.ENOENT: "There is no such expectation: it may have been met or have expired; one "
-        "whose master is in a zone is found only with its zone",
+        errno.ENOENT: "There is no such expectation: it may have been met or have expired. One "
+        "whose master is in a zone is found only with the zone",
         errno.ETIME: "The expectation has just expired",
     }
 )
-_NO_MASTER = "There is no such flow; one in a zone is found only with its zone"
+_NO_MASTER = "There is no such flow. A flow in a zone is found only with its zone"
 _ABSENCE: Mapping[int, str] = MappingProxyType(
-    {errno.EOPNOTSUPP: "This kernel keeps no expectations (NFNL_SUBSYS_CTNETLINK_EXP)"}
+    {errno.EOPNOTSUPP: "This kernel has no expectations (NFNL_SUBSYS_CTNETLINK_EXP)"}
 )
 _HINTS_DUMP: Mapping[int, str] = MappingProxyType({errno.ENOENT: _NO_MASTER})
 _HINTS_CREATE: Mapping[int, str] = MappingProxyType(
     {
-        errno.ENOENT: f"It has no master. {_NO_MASTER}",
-        errno.EOPNOTSUPP: "Its master has no helper (a rule or create() gives one to a new flow), "
-        "or this kernel has no helper of the name that was given",
-        errno.ESHUTDOWN: "Its master has lost its helper",
-        errno.EEXIST: "A connection with its tuple is expected already; update() changes the "
-        "timeout",
-        errno.EALREADY: "It is expected already, by another master or as of another class",
-        errno.EBUSY: "A connection that would meet it is expected already: their masks overlap",
-        errno.EMFILE: "As many expectations exist as may (net.netfilter.nf_conntrack_expect_max)",
-        errno.EINVAL: "This kernel has no function of that name, or the helper no such class",
+        errno.ENOENT: f"The master is missing. {_NO_MASTER}",
+        errno.EOPNOTSUPP: "The master has no helper (a rule or create() assigns one to a new "
+        "flow), or this kernel has no helper of the given name",
+        errno.ESHUTDOWN: "The master has lost its helper",
+        errno.EEXIST: "There is an expectation with this tuple; update() changes its timeout",
+        errno.EALREADY: "There is such an expectation, of another master or another class",
+        errno.EBUSY: "Its mask overlaps with that of another expectation",
+        errno.EMFILE: "There are net.netfilter.nf_conntrack_expect_max expectations, the limit",
+        errno.EINVAL: "This kernel has no function of this name, or the helper has no such class",
     }
 )
 
@@ -98,21 +100,21 @@ def _encode(values: Mapping[str, object], zone: int | None) -> bytes:
 
 
 def tuple_of(target: ExpectTarget) -> Tuple:
-    """Return the tuple that finds the target.
+    """Return the tuple by which the kernel finds a target.
 
-    :raises TypeError: for what is neither an Expectation nor a Tuple.
-    :raises EncodeError: for a tuple that is incomplete or can't be.
+    :raises TypeError: for what is neither an :class:`Expectation` nor a :class:`Tuple`.
+    :raises EncodeError: for an incomplete tuple, and for a value that is not valid.
     """
     if issubclass(type(target), Tuple):
         return _check_tuple(target)
-    wanted = "a target is an Expectation, or its own Tuple"
+    wanted = "a target must be an Expectation, or the Tuple of one"
     return _check_tuple(as_argument(target, Expectation, wanted).tuple, "tuple")
 
 
 def id_of(target: ExpectTarget) -> int | None:
-    """Return the id of the expectation that a target stands for; ``None`` if any will do.
+    """Return the id of the expectation that a target means; ``None`` if any will do.
 
-    Raises :exc:`EncodeError` for what can't be one.
+    :raises EncodeError: for what cannot be an id.
     """
     return plain_id(target.id) if isinstance(target, Expectation) else None
 
@@ -120,7 +122,7 @@ def id_of(target: ExpectTarget) -> int | None:
 def _check_tuple(tuple_: object, *path: str) -> Tuple:
     """Return a tuple with plain values.
 
-    Raises :exc:`EncodeError` for one that is incomplete, or that has a zone.
+    :raises EncodeError: for an incomplete tuple, and for a tuple with a zone.
     """
     if not issubclass(type(tuple_), Tuple):
         raise EncodeError(f"{describe_value(tuple_)} is not a Tuple", path)
@@ -131,20 +133,22 @@ def _check_tuple(tuple_: object, *path: str) -> Tuple:
         raise EncodeError(error.reason, (*path, *error.path)) from None
     if plain.zone is not None:
         raise EncodeError(
-            "the kernel refuses it here: the verbs take the zone, which is the master's",
+            "a tuple with a zone is refused here; pass the zone of the master as zone=",
             (*path, "zone"),
         )
     return plain
 
 
 def get(tuple_: Tuple, zone: int | None = None, verb: str = "get") -> Request:
-    """Read the expectation that a packet with this tuple would meet. Raises :exc:`EncodeError`.
+    """Return the request that reads the expectation which a packet with this tuple would meet.
 
-    An expectation's own tuple finds itself: one whose mask let another's tuple in would overlap
-    with that, and the kernel has no two that do (``expect_clash``).
+    The own tuple of an expectation finds it: the mask of another one that let this tuple in would
+    overlap with it, and the kernel has no two that overlap (``expect_clash``).
+
+    :raises EncodeError: for an incomplete tuple.
     """
     if not issubclass(type(tuple_), Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise wrong_kind(tuple_, "a packet is a Tuple")
+        raise wrong_kind(tuple_, "a packet must be a Tuple")
     tuple_ = _check_tuple(tuple_)
     return _request(
         f"{verb} expectation",
@@ -157,16 +161,24 @@ def get(tuple_: Tuple, zone: int | None = None, verb: str = "get") -> Request:
 
 
 def dump(family: int = AF_UNSPEC) -> Request:
-    """Read the table, or what is of one family. Raises :exc:`EncodeError`."""
+    """Return the request that dumps the expectations, or those of one family.
+
+    :raises EncodeError: for another family.
+    """
     family = plain_family(family, AF_UNSPEC)
     message = IPCTNL_MSG_EXP.GET
-    made = _request("dump", "the expectations", message, flags=_DUMP, family=family, hints=_ABSENCE)
-    # Without attributes, EINVAL can mean nothing else.
-    return made._replace(meanings=ABSENT)
+    encoded = _request(
+        "dump", "the expectations", message, flags=_DUMP, family=family, hints=_ABSENCE
+    )
+    # Without attributes EINVAL can only mean that the subsystem is missing.
+    return encoded._replace(meanings=ABSENT)
 
 
 def dump_of(master: Target, zone: int | None = None) -> Request:
-    """Read the expectations of one flow. Raises :exc:`EncodeError`."""
+    """Return the request that dumps the expectations of one flow.
+
+    :raises EncodeError: for an incomplete tuple.
+    """
     try:
         found, zone = lookup(master, zone)
     except EncodeError as error:
@@ -183,16 +195,18 @@ def dump_of(master: Target, zone: int | None = None) -> Request:
 
 
 def create(expectation: Expectation, helper: str | None = None, zone: int | None = None) -> Request:
-    """Make a new expectation, never change one that is there. Raises :exc:`EncodeError`.
+    """Return the request that creates an expectation, and never changes one that exists.
 
-    The timeout is no part of it: the kernel takes one in an update alone.
+    The timeout is not part of it: the kernel accepts a timeout only in an update.
+
+    :raises EncodeError: for a field that holds no valid value.
     """
-    wanted = "a new expectation is made of an Expectation"
+    wanted = "an expectation is created from an Expectation"
     expectation = as_argument(expectation, Expectation, wanted)
     _check_tuple(expectation.master, "master")
     _check_tuple(expectation.tuple, "tuple")
     if expectation.tuple.family != expectation.master.family:
-        raise EncodeError("its addresses are not of its master's family", ("tuple",))
+        raise EncodeError("its addresses must have the family of its master", ("tuple",))
     values = {
         "master": expectation.master,
         "tuple": expectation.tuple,
@@ -215,21 +229,25 @@ def create(expectation: Expectation, helper: str | None = None, zone: int | None
 
 
 def _sent_mask(expectation: Expectation) -> Tuple:
-    """The mask as the kernel reads it. Raises :exc:`EncodeError`.
+    """Return the mask as the kernel reads it.
 
-    It wants the whole of a tuple, and keeps the source alone: what is said of the rest must be
-    what holds. Of ICMP it wants a type that exists, and tells 255.
+    The kernel requires a complete tuple and keeps only the source. So the rest must be what the
+    kernel does in any case. In ICMP it requires a type that exists, and reports 255.
+
+    :raises EncodeError: for a mask that the kernel would not apply.
     """
     tuple_, mask = expectation.tuple, expectation.mask
     _check_tuple(mask, "mask")
     if type(mask.src) is not type(tuple_.src):
-        raise EncodeError("its addresses are not of the tuple's family", ("mask",))
+        raise EncodeError("its addresses must have the family of the tuple", ("mask",))
     if mask.proto != tuple_.proto:
-        raise EncodeError("its protocol is not the tuple's", ("mask", "proto"))
+        raise EncodeError("its protocol must be that of the tuple", ("mask", "proto"))
     whole = {"dst": ALL_ONES[type(mask.dst)], "dport": 0xFFFF, "icmp_type": 0xFF, "icmp_code": 0xFF}
     for name, ones in whole.items():
         if getattr(tuple_, name) is not None and getattr(mask, name) != ones:
-            raise EncodeError(f"it is always compared whole, so it is {ones}", ("mask", name))
+            raise EncodeError(
+                f"the kernel always compares it whole, so it must be {ones}", ("mask", name)
+            )
     return raw(Tuple)(
         src=mask.src,
         dst=mask.dst,
@@ -243,13 +261,16 @@ def _sent_mask(expectation: Expectation) -> Tuple:
 
 
 def _created_flags(flags: ExpectFlags | None) -> ExpectFlags | None:
-    """Without USERSPACE, which the kernel drops. It would keep bits that nobody knows."""
+    """Return the flags to send, without USERSPACE, which the kernel drops.
+
+    :raises EncodeError: for unknown bits, which some kernels would store.
+    """
     if flags is None:
         return None
     number = plain_number(flags, "flags")
     unknown = number & ~sum(ExpectFlags)
     if unknown:
-        raise EncodeError(f"there are no flags {unknown:#x}", ("flags",))
+        raise EncodeError(f"unknown flags {unknown:#x}", ("flags",))
     return ExpectFlags(number) & SETTABLE
 
 
@@ -261,7 +282,7 @@ def _created_nat(expectation: Expectation) -> ExpectNAT | None:
         raise EncodeError(f"{describe_value(nat)} is not an ExpectNAT", ("nat",))
     _check_tuple(nat.tuple, "nat", "tuple")
     if nat.tuple.family != expectation.master.family:
-        raise EncodeError("its addresses are not of the master's family", ("nat", "tuple"))
+        raise EncodeError("its addresses must have the family of the master", ("nat", "tuple"))
     if plain_number(nat.direction, "nat", "direction") not in tuple(Direction):
         raise EncodeError(
             f"{describe_value(nat.direction)} is not a direction", ("nat", "direction")
@@ -270,10 +291,14 @@ def _created_nat(expectation: Expectation) -> ExpectNAT | None:
 
 
 def update(found: Expectation, timeout: int, zone: int | None = None) -> Request:
-    """Have an expectation expire after ``timeout`` seconds; it must be as the kernel told it.
+    """Return the request that makes an expectation expire after ``timeout`` seconds.
 
-    The kernel finds it by its tuple, and wants to hear its master and mask without looking at
-    them. Without NLM_F_CREATE it never makes one. Raises :exc:`EncodeError`.
+    The kernel finds it by its tuple. It requires the master and the mask and does not compare them.
+    Without NLM_F_CREATE it never creates an expectation.
+
+    :param found: the expectation as the kernel reported it.
+
+    :raises EncodeError: for a timeout out of range.
     """
     timeout = check_timeout(timeout)
     values = {
@@ -293,9 +318,9 @@ def update(found: Expectation, timeout: int, zone: int | None = None) -> Request
 
 
 def check_timeout(timeout: int) -> int:
-    """Return the plain number.
+    """Return the plain number of seconds.
 
-    Raises :exc:`EncodeError` for what the kernel would take for another one.
+    :raises EncodeError: for a number that the kernel would take for another one.
     """
     seconds = plain_number(timeout, "timeout")
     if not 0 <= seconds <= MAX_TIMEOUT:
@@ -305,7 +330,10 @@ def check_timeout(timeout: int) -> int:
 
 
 def delete(tuple_: Tuple, id: int | None, zone: int | None = None) -> Request:
-    """Delete the expectation that the tuple finds, if it has this id. Raises :exc:`EncodeError`."""
+    """Return the request that deletes the expectation with this tuple, if it has this id.
+
+    :raises EncodeError: for an incomplete tuple.
+    """
     tuple_ = _check_tuple(tuple_)
     return _request(
         "delete expectation",
@@ -318,7 +346,10 @@ def delete(tuple_: Tuple, id: int | None, zone: int | None = None) -> Request:
 
 
 def delete_by_helper(name: str) -> Request:
-    """Delete the expectations of all flows with this helper. Raises :exc:`EncodeError`."""
+    """Return the request that deletes the expectations of all flows with this helper.
+
+    :raises EncodeError: for what is not the name of a helper.
+    """
     name = plain_name(name, "a helper", "helper")
     return _request(
         "delete the expectations of helper",
@@ -329,11 +360,11 @@ def delete_by_helper(name: str) -> Request:
 
 
 def flush() -> Request:
-    """Delete every expectation of the namespace."""
+    """Return the request that deletes every expectation of the namespace."""
     return _request("flush", "the expectations", IPCTNL_MSG_EXP.DELETE)
 
 
 def cpu_statistics() -> Request:
-    """Read what each processor counted."""
+    """Return the request that reads the counters of each processor."""
     message = IPCTNL_MSG_EXP.GET_STATS_CPU
     return _request("read", "the statistics of expectations", message, flags=_DUMP)

@@ -1,9 +1,12 @@
 """Requests about flows: subsystem ``NFNL_SUBSYS_CTNETLINK``.
 
-The kernel's traps closed here (``ctnetlink_del_conntrack``, ``ctnetlink_change_status``,
-``__nf_conntrack_update``): a delete without a tuple is a flush; a status must repeat the bits
-that may not change; a mark outside its mask toggles bits; labels shorter than the bitmap clear
-the rest.
+Rules of the kernel that this module deals with (``ctnetlink_del_conntrack``,
+``ctnetlink_change_status``, ``__nf_conntrack_update``):
+
+- A delete without a tuple is a flush.
+- A status must repeat the bits that must not change.
+- A mark with bits outside its mask toggles bits of the entry's mark.
+- Labels that are shorter than the kernel's bitmap clear the rest of it.
 """
 
 from __future__ import annotations
@@ -31,20 +34,20 @@ from ...netlink.nfnetlink import message_type
 from ...uapi.netlink import NLM_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
 from ...uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
-from ..packers import Packers, Part, Unfit
+from ..packers import Packers, RequestValue, UnsupportedShape
 from ..reference import encode_fields
 from .common import NO_HINTS, as_argument, request
 from .selection import select
-from .targets import Name, Target, as_target, check_named, lookup
+from .targets import EntryKey, Target, as_target, check_named, lookup
 
 SETTABLE: Final = Status.SEEN_REPLY | Status.ASSURED | Status.FIXED_TIMEOUT | Status.HELPER
-"""The status bits that a request may set. No bit can be cleared."""
+"""The status bits that a request may set. It can clear none."""
 
 _CREATED: Final = (
     *("orig", "reply", "master", "timeout", "mark", "zone", "helper", "labels"),
     *("seqadj_orig", "seqadj_reply", "synproxy"),
 )
-"""What of a flow goes into a new entry as it is. The rest only the kernel can give."""
+"""The fields of a flow that are sent as they are. Only the kernel can set the others."""
 
 _PROTOINFO: Final[Mapping[int, type]] = {TCP: TCPInfo, 33: DCCPInfo, 132: SCTPInfo}
 
@@ -53,36 +56,36 @@ _EXCLUSIVE = int(NLM_F.CREATE | NLM_F.EXCL)
 _DUMP = int(NLM_F.DUMP)
 
 _NO_ZONE_HINT = (
-    "There is no such entry; one in a zone is found only with its zone, and one that a Flow "
-    "names only while its id is the same"
+    "There is no such entry. An entry in a zone is found only with its zone, and the entry of a "
+    "Flow only while its id is the same"
 )
 _HINTS_LOOKUP: Mapping[int, str] = MappingProxyType({errno.ENOENT: _NO_ZONE_HINT})
 _HINTS_DELETE: Mapping[int, str] = MappingProxyType(
     {
         errno.ENOENT: _NO_ZONE_HINT,
-        errno.EBUSY: "Before Linux 6.6, an entry that is offloaded can't be deleted",
+        errno.EBUSY: "Before Linux 6.6, an offloaded entry cannot be deleted",
     }
 )
 _HINTS_CREATE: Mapping[int, str] = MappingProxyType(
     {
-        errno.EEXIST: "An entry has one of its two tuples already; with a range to translate to, "
-        "perhaps all of it is taken",
-        errno.ENOENT: "There is no entry with the tuple of its master (of many flows, "
-        "masters_first() puts those before)",
+        errno.EEXIST: "An entry already has one of its two tuples; or every address and port "
+        "of the range to translate to is in use",
+        errno.ENOENT: "There is no entry with the tuple of its master; masters_first() puts the "
+        "masters of many flows first",
         errno.EOPNOTSUPP: "This kernel has no such helper, or no NAT",
-        errno.ENOMEM: "The table is full (net.netfilter.nf_conntrack_max), or no free address "
-        "and port was left to translate to",
+        errno.ENOMEM: "The table is full (net.netfilter.nf_conntrack_max), or no address and "
+        "port to translate to is free",
     }
 )
 _HINTS_UPDATE: Mapping[int, str] = MappingProxyType(
     {
         errno.ENOENT: _NO_ZONE_HINT,
-        errno.ENOSPC: "The entry was made before any rule of this namespace used labels, so it "
+        errno.ENOSPC: "The entry was created before any rule of this namespace used labels, so it "
         "has no room for them",
-        errno.EPERM: "This needs CAP_NET_ADMIN; the timeout of an entry with FIXED_TIMEOUT "
-        "can't be changed by anyone",
-        errno.EBUSY: "An entry keeps its helper; a helper can only be detached, with an empty name",
-        errno.EOPNOTSUPP: "A helper can only be given to a new entry",
+        errno.EPERM: "This needs CAP_NET_ADMIN; nobody can change the timeout of an entry with "
+        "FIXED_TIMEOUT",
+        errno.EBUSY: "The helper of an entry cannot be replaced, only detached: with an empty name",
+        errno.EOPNOTSUPP: "Only a new entry can get a helper",
         errno.ETIME: "The entry has just expired",
     }
 )
@@ -105,62 +108,70 @@ def _request(
     )
 
 
-def get_by(name: Name, verb: str = "get") -> Request:
-    """Read the entry of a name."""
-    return _by(name, verb, IPCTNL_MSG_CT.GET, _HINTS_LOOKUP)
+def get_by(key: EntryKey, verb: str = "get") -> Request:
+    """Return the request that reads the entry with a key."""
+    return _by(key, verb, IPCTNL_MSG_CT.GET, _HINTS_LOOKUP)
 
 
 def get_by_original_tuple(flow: Flow) -> Request:
-    """Read the entry whose original tuple this is, and none whose reply tuple it is.
+    """Return the request that reads the entry with this original tuple, but none with this reply
+    tuple.
 
-    A zone inside a tuple counts for one direction; the other is in zone 0. The kernel hashes a
-    tuple together with the zone of its direction. So in the bucket where it looks first, a zone
-    inside the original tuple rules out all reply tuples. The default zone can't be sent like that:
-    then the original tuple is sent as the reply tuple, with any zone (``nf_conntrack_find_get``,
-    ``nf_ct_key_equal``). Raises :exc:`EncodeError`.
+    A zone inside a tuple counts for one direction, and the other direction is in zone 0. The kernel
+    hashes a tuple together with the zone of its direction. So in the bucket where it looks first, a
+    zone inside the original tuple excludes all reply tuples. The default zone cannot be sent like
+    that. Then the original tuple is sent as the reply tuple, with any zone
+    (``nf_conntrack_find_get``, ``nf_ct_key_equal``).
+
+    :raises EncodeError: for an incomplete tuple.
     """
     sent = copy(flow.orig)
     sent.zone = (flow.zone if sent.zone is None else sent.zone) or None
     if sent.zone is not None:
-        return get_by(Name("orig", sent, None))
+        return get_by(EntryKey("orig", sent, None))
     sent.zone = flow.reply.zone or 1
-    return get_by(Name("reply", sent, None))
+    return get_by(EntryKey("reply", sent, None))
 
 
-def reset_by(name: Name) -> Request:
-    """Read the entry of a name, and set its counters to zero."""
-    return _by(name, "get and reset", IPCTNL_MSG_CT.GET_CTRZERO, _HINTS_LOOKUP)
+def reset_by(key: EntryKey) -> Request:
+    """Return the request that reads the entry with a key and resets its counters."""
+    return _by(key, "get and reset", IPCTNL_MSG_CT.GET_CTRZERO, _HINTS_LOOKUP)
 
 
-def delete_by(name: Name, id: int | None) -> Request:
-    """Delete the entry of a name, if it has this id."""
-    return _by(name, "delete", IPCTNL_MSG_CT.DELETE, _HINTS_DELETE, id=id)
+def delete_by(key: EntryKey, id: int | None) -> Request:
+    """Return the request that deletes the entry with a key, if it has this id."""
+    return _by(key, "delete", IPCTNL_MSG_CT.DELETE, _HINTS_DELETE, id=id)
 
 
 def _by(
-    name: Name, verb: str, message: IPCTNL_MSG_CT, hints: Mapping[int, str], **more: object
+    key: EntryKey, verb: str, message: IPCTNL_MSG_CT, hints: Mapping[int, str], **more: object
 ) -> Request:
-    attributes = encode_fields(Flow, name.values(**more))
-    family = name.tuple.family
-    return _request(verb, name.tuple.without_zone, message, attributes, family=family, hints=hints)
+    attributes = encode_fields(Flow, key.values(**more))
+    family = key.tuple.family
+    return _request(verb, key.tuple.without_zone, message, attributes, family=family, hints=hints)
 
 
 def get(target: Target, zone: int | None = None) -> Request:
-    """Read one entry. Raises :exc:`EncodeError`."""
+    """Return the request that reads one entry.
+
+    :raises EncodeError: for an incomplete tuple, and for a field that holds no valid value.
+    """
     packed = get_message(target, zone, 0)
     return _about("get", _named(target), IPCTNL_MSG_CT.GET, packed, _HINTS_LOOKUP)
 
 
 def get_message(target: Target, zone: int | None, seq: int) -> bytes:
-    """The whole of it, so numbered."""
+    """Return the complete message of :func:`get` with this sequence number."""
     return _GET.pack(_hint_of(target), seq, target, zone)
 
 
 def get_and_reset(target: Target, zone: int | None = None) -> Request:
-    """Read one entry, and set its counters to zero. Raises :exc:`EncodeError`.
+    """Return the request that reads one entry and resets its counters.
 
-    For one entry the kernel has room for the answer before it takes the counters; in a dump it
-    may not, and loses them.
+    For a single entry, the kernel has room for the reply before it resets the counters. In a dump
+    it may not have, and loses them.
+
+    :raises EncodeError: for an incomplete tuple, and for a field that holds no valid value.
     """
     packed = _RESET.pack(_hint_of(target), 0, target, zone)
     return _about("get and reset", _named(target), IPCTNL_MSG_CT.GET_CTRZERO, packed, _HINTS_LOOKUP)
@@ -180,46 +191,46 @@ def _about(
     hints: Mapping[int, str],
     flags: int = 0,
 ) -> Request:
-    """The request that was packed."""
+    """Return the request of a packed message."""
     kind = message_type(NFNL_SUBSYS.CTNETLINK, message)
     return Request(verb, subject, kind, flags, packed[HEADER_SIZE:], hints)
 
 
 def _named(target: Target) -> Tuple:
-    """What a target is called in errors."""
+    """Return the tuple by which errors name a target."""
     return (target.orig if isinstance(target, Flow) else target).without_zone
 
 
-def _lookup_parts(target: Target, zone: int | None) -> list[Part]:
-    """What a request about an entry depends on."""
+def _lookup_values(target: Target, zone: int | None) -> list[RequestValue]:
+    """Return the values that a request about an entry depends on."""
     if type(target) is Tuple:
-        parts = [Part("target", target, Flow, "orig")]
+        values = [RequestValue("target", target, Flow, "orig")]
     elif type(target) is Flow:
-        parts = [Part("target.orig", target.orig, Flow, "orig")]
+        values = [RequestValue("target.orig", target.orig, Flow, "orig")]
         if zone is None:
-            parts.append(Part("target.zone", target.zone, Flow, "zone"))
+            values.append(RequestValue("target.zone", target.zone, Flow, "zone"))
     else:
-        raise Unfit
+        raise UnsupportedShape
     if zone is not None:
-        parts.append(Part("zone", zone, Flow, "zone"))
-    return parts
+        values.append(RequestValue("zone", zone, Flow, "zone"))
+    return values
 
 
-def _delete_parts(target: Target, zone: int | None) -> list[Part]:
-    parts = _lookup_parts(target, zone)
+def _delete_values(target: Target, zone: int | None) -> list[RequestValue]:
+    values = _lookup_values(target, zone)
     if isinstance(target, Flow):
-        parts.append(Part("target.id", target.id, Flow, "id"))
-    return parts
+        values.append(RequestValue("target.id", target.id, Flow, "id"))
+    return values
 
 
 def _hint_of(target: object) -> Hashable:
-    """What is cheap of a target's shape. ``None`` for what is none."""
+    """Return a part of a target's shape that is quick to find; ``None`` without a tuple."""
     tuple_ = target.orig if isinstance(target, Flow) else target
     return (tuple_.proto, type(tuple_.src)) if isinstance(tuple_, Tuple) else None
 
 
 def dump(selection: Selection | None = None) -> Request:
-    """Read the table, or what is selected of it."""
+    """Return the request that dumps the table, or the selected part of it."""
     selection = selection or Selection()
     attributes = select(selection)
     return _request(
@@ -228,18 +239,25 @@ def dump(selection: Selection | None = None) -> Request:
 
 
 def dump_special(which: IPCTNL_MSG_CT, subject: str, family: int = AF_UNSPEC) -> Request:
-    """Read the list of dying or of unconfirmed entries, filtered in the kernel by family."""
+    """Return the request that dumps the dying or the unconfirmed entries.
+
+    The kernel filters them only by family.
+    """
     return _request("dump", subject, which, flags=_DUMP, family=family)
 
 
 def delete(target: Target, zone: int | None = None) -> Request:
-    """Delete one entry: of a flow, only the very one with its id. Raises :exc:`EncodeError`."""
+    """Return the request that deletes one entry. If the target is a flow, only the entry with its
+    id.
+
+    :raises EncodeError: for an incomplete tuple, and for a field that holds no valid value.
+    """
     packed = delete_message(target, zone, 0)
     return _about("delete", _named(target), IPCTNL_MSG_CT.DELETE, packed, _HINTS_DELETE)
 
 
 def delete_message(target: Target, zone: int | None, seq: int) -> bytes:
-    """The whole of it, so numbered."""
+    """Return the complete message of :func:`delete` with this sequence number."""
     return _DELETE.pack(_hint_of(target), seq, target, zone)
 
 
@@ -251,8 +269,8 @@ def _make_delete(target: Target, zone: int | None) -> bytes:
     return _request("", None, IPCTNL_MSG_CT.DELETE, attributes, family=found.family).pack(0)
 
 
-def words(verb: str, target: object) -> Request:
-    """What a request of this verb about a flow is called in errors, and nothing that is sent."""
+def request_in_errors(verb: str, target: object) -> Request:
+    """Return a request that is never sent: its text names a request about a flow in errors."""
     subject = target.orig if isinstance(target, Flow) else target
     if isinstance(subject, Tuple) and verb != "create":
         subject = subject.without_zone
@@ -260,19 +278,21 @@ def words(verb: str, target: object) -> Request:
 
 
 def flush() -> Request:
-    """Delete every entry of the namespace."""
+    """Return the request that deletes every entry of the namespace."""
     return _request("flush", "the table", IPCTNL_MSG_CT.DELETE)
 
 
 def flush_selected(selection: Selection) -> Request:
-    """Delete what is selected. A kernel that does not know one of its filters deletes more: each
-    has to be known to be known.
+    """Return the request that deletes what is selected.
 
-    The filter of tuples is always among them, because it has the kernel look at the family, too.
-    Raises :exc:`UnsafeRequest` for a selection of everything.
+    A kernel that does not know one of the filters deletes more. So the caller must know that this
+    kernel knows each of them. The filter of tuples is always sent, because it makes the kernel
+    compare the family, too.
+
+    :raises UnsafeRequest: for a selection without any filter, which would delete everything.
     """
     if selection == Selection():
-        raise UnsafeRequest("a selection of nothing but what is there is a flush of everything")
+        raise UnsafeRequest("a flush that selects nothing would delete everything")
     attributes = select(selection, flags=True)
     return _request(
         "flush", "what matches", IPCTNL_MSG_CT.DELETE, attributes, family=selection.family
@@ -280,12 +300,18 @@ def flush_selected(selection: Selection) -> Request:
 
 
 def statistics(verb: str = "count", subject: str = "the entries") -> Request:
-    """Read the number of entries: what costs the kernel least, so also the first request."""
+    """Return the request that reads the number of entries.
+
+    It costs the kernel less than any other, so it is also the first request of a connection.
+    """
     return _request(verb, subject, IPCTNL_MSG_CT.GET_STATS)
 
 
 def cpu_statistics() -> Request:
-    """Read the counters of each processor. (Asked for without DUMP, the kernel tells nothing.)"""
+    """Return the request that reads the counters of each processor.
+
+    Without DUMP the kernel sends no reply.
+    """
     return _request(
         "read", "the statistics of each processor", IPCTNL_MSG_CT.GET_STATS_CPU, flags=_DUMP
     )
@@ -296,9 +322,12 @@ def create(
     nat_src: NATRange | IPAddress | str | None = None,
     nat_dst: NATRange | IPAddress | str | None = None,
 ) -> Request:
-    """Make a new entry, never change one that is there. Raises :exc:`EncodeError`.
+    """Return the request that creates an entry, and never changes one that exists.
 
-    What of a flow only the kernel can give (id, counters, times, use) is left out.
+    The fields that only the kernel can set are not sent: the id, the counters, the times and the
+    reference count.
+
+    :raises EncodeError: for a field that holds no valid value.
     """
     packed = create_message(flow, nat_src, nat_dst, 0)
     return _about("create", flow.orig, IPCTNL_MSG_CT.NEW, packed, _HINTS_CREATE, _EXCLUSIVE)
@@ -310,21 +339,21 @@ def create_message(
     nat_dst: NATRange | IPAddress | str | None,
     seq: int,
 ) -> bytes:
-    """The whole of it, so numbered."""
+    """Return the complete message of :func:`create` with this sequence number."""
     return _CREATE.pack(_hint_of(flow), seq, flow, nat_src, nat_dst)
 
 
-def _create_parts(flow: Flow, nat_src: object, nat_dst: object) -> list[Part]:
-    """What a new entry depends on.
+def _create_values(flow: Flow, nat_src: object, nat_dst: object) -> list[RequestValue]:
+    """Return the values that a new entry depends on.
 
-    Whether its translation goes with it is told by comparing, so that is nothing for a packer.
+    Whether a translation fits the entry depends on a comparison, which a packer can't make.
     """
     if type(flow) is not Flow or nat_src is not None or nat_dst is not None:
-        raise Unfit
+        raise UnsupportedShape
     return [
-        *[Part(f"flow.{name}", getattr(flow, name), Flow, name) for name in _CREATED],
-        Part("flow.status", flow.status, Flow, "status", changed=True),
-        Part("flow.protoinfo", flow.protoinfo, Flow, "protoinfo", changed=True),
+        *[RequestValue(f"flow.{name}", getattr(flow, name), Flow, name) for name in _CREATED],
+        RequestValue("flow.status", flow.status, Flow, "status", computed=True),
+        RequestValue("flow.protoinfo", flow.protoinfo, Flow, "protoinfo", computed=True),
     ]
 
 
@@ -333,14 +362,14 @@ def _make_create(
     nat_src: NATRange | IPAddress | str | None,
     nat_dst: NATRange | IPAddress | str | None,
 ) -> bytes:
-    flow = as_argument(flow, Flow, "a new entry is made of a Flow")
+    flow = as_argument(flow, Flow, "an entry is created from a Flow")
     flow.validate()
     for name in ("orig", "reply", "master"):
         tuple_: object = getattr(flow, name)
         if tuple_ is not None:
             check_named(tuple_, name)
     if flow.timeout is None:
-        raise EncodeError("a new entry needs one", ("timeout",))
+        raise EncodeError("a new entry needs a timeout", ("timeout",))
     _check_zones(flow)
     _check_protoinfo(flow.protoinfo, flow.orig.proto)
     _check_seqadj({name: getattr(flow, name) for name in ("seqadj_orig", "seqadj_reply")})
@@ -361,27 +390,33 @@ def _check_zones(flow: Flow) -> None:
     zones = [zone for zone in (flow.zone, flow.orig.zone, flow.reply.zone) if zone is not None]
     if len(zones) > 1:
         raise EncodeError(
-            "a new entry takes one zone: of both directions, or of one of its tuples", ("zone",)
+            "a new entry has one zone: that of both directions, or that of one tuple", ("zone",)
         )
     if flow.master is not None and flow.master.zone is not None:
-        raise EncodeError("its master is looked up in the new entry's zone", ("master", "zone"))
+        raise EncodeError(
+            "the kernel looks the master up in the zone of the new entry; leave it out",
+            ("master", "zone"),
+        )
 
 
 def _check_protoinfo(info: object, proto: int) -> None:
-    """The kernel ignores what is of another protocol, and wants the whole of SCTP's."""
+    """Check the state of an entry's own protocol.
+
+    The kernel ignores the state of another protocol, and needs all three values of SCTP.
+    """
     if info is None:
         return
     if not isinstance(info, _PROTOINFO.get(proto, ())):
         name = PROTOCOL_NAMES.get(proto, f"protocol {proto}")
         wanted = _PROTOINFO[proto].__name__ if proto in _PROTOINFO else "none"
         shown = describe_value(info)
-        raise EncodeError(f"{shown} does not go with {name}: it has {wanted}", ("protoinfo",))
+        raise EncodeError(f"a flow of {name} has {wanted}; got {shown}", ("protoinfo",))
     if isinstance(info, SCTPInfo) and None in (info.state, info.vtag_orig, info.vtag_reply):
-        raise EncodeError("state, vtag_orig and vtag_reply are written together", ("protoinfo",))
+        raise EncodeError("state, vtag_orig and vtag_reply must be given together", ("protoinfo",))
 
 
 def _check_seqadj(values: Mapping[str, object]) -> None:
-    """The kernel wants the whole of it."""
+    """Check that all three numbers are given, as the kernel requires."""
     for name in ("seqadj_orig", "seqadj_reply"):
         seqadj = values.get(name)
         if isinstance(seqadj, SeqAdj) and None in (
@@ -390,12 +425,15 @@ def _check_seqadj(values: Mapping[str, object]) -> None:
             seqadj.offset_after,
         ):
             raise EncodeError(
-                "correction_pos, offset_before and offset_after are written together", (name,)
+                "correction_pos, offset_before and offset_after must be given together", (name,)
             )
 
 
 def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> NATRange | None:
-    """A NAT range that the kernel would not silently drop. Raises :exc:`EncodeError`."""
+    """Return a NAT range that the kernel will not drop silently.
+
+    :raises EncodeError: for a range that it would drop, and for what is not a range.
+    """
     if value is None:
         return None
     if issubclass(type(value), NATRange):
@@ -407,29 +445,33 @@ def _range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> N
             raise EncodeError(error.reason, (name, *error.path)) from None
     if value.address_min is not None and type(value.address_min) is not type(flow.orig.src):
         raise EncodeError(
-            f"{describe_value(value.address_min)} is no address of the flow's family",
+            f"{describe_value(value.address_min)} is not an address of the flow's family",
             (name, "address_min"),
         )
     if flow.reply.without_zone != flow.orig.inverse:
         raise EncodeError(
-            "with NAT it is given as the inverse of orig; the kernel writes the translation in",
+            "for a translation it must be the inverse of orig; the kernel translates it",
             ("reply",),
         )
     return value
 
 
 def _created_status(status: Status | None) -> int | None:
-    """The kernel demands CONFIRMED with any status, and refuses bits that it sets itself."""
+    """Return the status to create an entry with.
+
+    With any status the kernel requires CONFIRMED, and it refuses the bits that it sets itself.
+    """
     if status is None:
         return None
     return number_within(status, 0xFFFFFFFF, "status") & SETTABLE | Status.CONFIRMED
 
 
 def _created_protoinfo(flow: Flow) -> object:
-    """A TCP entry made by hand has no window data: without BE_LIBERAL its packets are invalid.
+    """Return the state of its protocol to create an entry with.
 
-    Without a state it would be NONE, as which no packet but a SYN fits. From TIME_WAIT on it also
-    gets CLOSE_INIT: only with that does a SYN that uses its ports again reopen it
+    A TCP entry that a program creates has no window data, so without BE_LIBERAL its packets are
+    invalid. Without a state it would be in NONE, where only a SYN is valid. From TIME_WAIT on it
+    also gets CLOSE_INIT: only with that does a SYN that reuses its ports reopen it
     (``nf_conntrack_tcp_packet``).
     """
     if flow.orig.proto != TCP:
@@ -440,8 +482,8 @@ def _created_protoinfo(flow: Flow) -> object:
     needed = int(_LIBERAL | TCPFlags.CLOSE_INIT if closing else _LIBERAL)
 
     def flags(name: str) -> TCPFlags:
-        told = getattr(info, name)
-        given = 0 if told is None else plain_number(told, "protoinfo", name)
+        value = getattr(info, name)
+        given = 0 if value is None else plain_number(value, "protoinfo", name)
         return cast("TCPFlags", needed | given)
 
     return TCPInfo(
@@ -453,16 +495,21 @@ def _created_protoinfo(flow: Flow) -> object:
     )
 
 
-def update(target: Target | Name, values: Mapping[str, object], zone: int | None = None) -> Request:
-    """Change what ``values`` names, by the names of :class:`Flow` and :class:`RequestOnly`.
+def update(
+    target: Target | EntryKey, values: Mapping[str, object], zone: int | None = None
+) -> Request:
+    """Return the request that changes fields of an entry.
 
-    A status must already be what :func:`updated_status` makes of it. Raises :exc:`EncodeError`.
+    :param values: the new values, by the names of :class:`Flow` and :class:`RequestOnly`. A status
+        must come from :func:`updated_status`.
+
+    :raises EncodeError: for an incomplete tuple, and for a value that is not valid.
     """
-    if issubclass(type(target), Name):
-        name = cast("Name", target)
+    if issubclass(type(target), EntryKey):
+        key = cast("EntryKey", target)
     else:
-        name = Name("orig", *lookup(cast("Target", target), zone))
-    found = name.tuple
+        key = EntryKey("orig", *lookup(cast("Target", target), zone))
+    found = key.tuple
     _check_protoinfo(values.get("protoinfo"), found.proto)
     _check_seqadj(values)
     for field, full in (("mark", 0xFFFFFFFF), ("labels", (1 << 128) - 1)):
@@ -471,7 +518,7 @@ def update(target: Target | Name, values: Mapping[str, object], zone: int | None
             continue
         if value is None:
             raise EncodeError(
-                f"it says which bits change; pass {field}, too: the new value of those bits",
+                f"a mask needs {field}, the new value of its bits",
                 (f"{field}_mask",),
             )
         value, mask = plain_number(value, field), plain_number(mask, f"{field}_mask")
@@ -480,7 +527,7 @@ def update(target: Target | Name, values: Mapping[str, object], zone: int | None
                 f"{value:#x} has bits outside {field}_mask {mask:#x}; the kernel would toggle them",
                 (field,),
             )
-    own = name.values()
+    own = key.values()
     flow_values = {k: v for k, v in values.items() if not k.endswith("_mask")}
     mask_values = {k: v for k, v in values.items() if k.endswith("_mask")}
     attributes = encode_fields(Flow, own | flow_values) + encode_fields(RequestOnly, mask_values)
@@ -495,12 +542,15 @@ def update(target: Target | Name, values: Mapping[str, object], zone: int | None
 
 
 def update_of_many(values: Mapping[str, object], zone: int | None) -> Callable[[Target], Request]:
-    """:func:`update` of the same values for many targets: a packer is worth its making then."""
+    """Return a function that makes :func:`update` of the same values for many targets.
+
+    It compiles a packer, which is worth it for many.
+    """
 
     def make(target: Target, zone: int | None) -> bytes:
         return update(target, values, zone).pack(0)
 
-    packers = Packers("target, zone", make, _lookup_parts)
+    packers = Packers(("target", "zone"), make, _lookup_values)
 
     def request(target: Target) -> Request:
         packed = packers.pack(_hint_of(target), 0, target, zone)
@@ -510,28 +560,30 @@ def update_of_many(values: Mapping[str, object], zone: int | None) -> Callable[[
 
 
 def merged_mark(current: int, values: Mapping[str, object]) -> dict[str, object]:
-    """The whole mark that a masked update of ``current`` results in, for values without a mask."""
+    """Return the values without a mask that set the mark to what a masked update results in."""
     mark, mask = values["mark"], values["mark_mask"]
     assert isinstance(mark, int) and isinstance(mask, int)  # noqa: PT018 - update() checked both
     return {"mark": current & ~int(mask) | mark, "mark_mask": None}
 
 
 def updated_status(current: Status, wanted: Status) -> Status:
-    """``current`` and ``wanted``, as the kernel wants to hear it.
+    """Return the status to send in order to set bits.
 
-    It takes the bits that may not change as they are, and refuses to clear SEEN_REPLY and
-    ASSURED. Raises :exc:`EncodeError` for a bit that can't be set.
+    The kernel requires the bits that must not change to be as they are, and refuses to clear
+    SEEN_REPLY and ASSURED.
+
+    :raises EncodeError: for a bit that no program can set.
     """
     refused = int(wanted) & ~int(current) & ~int(SETTABLE)
     if refused:
         shown = describe_value(Status(refused) if 0 < refused < 1 << 32 else refused)
-        raise EncodeError(f"{shown} can't be set from outside the kernel", ("status",))
+        raise EncodeError(f"{shown} cannot be set by a program", ("status",))
     return Status(int(current) | int(wanted))
 
 
-_CREATE: Final = Packers("flow, nat_src, nat_dst", _make_create, _create_parts)
-_DELETE: Final = Packers("target, zone", _make_delete, _delete_parts)
-_GET: Final = Packers("target, zone", partial(_make_get, IPCTNL_MSG_CT.GET), _lookup_parts)
+_CREATE: Final = Packers(("flow", "nat_src", "nat_dst"), _make_create, _create_values)
+_DELETE: Final = Packers(("target", "zone"), _make_delete, _delete_values)
+_GET: Final = Packers(("target", "zone"), partial(_make_get, IPCTNL_MSG_CT.GET), _lookup_values)
 _RESET: Final = Packers(
-    "target, zone", partial(_make_get, IPCTNL_MSG_CT.GET_CTRZERO), _lookup_parts
+    ("target", "zone"), partial(_make_get, IPCTNL_MSG_CT.GET_CTRZERO), _lookup_values
 )

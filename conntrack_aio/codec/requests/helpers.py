@@ -1,8 +1,11 @@
 """Requests about user-space helpers: subsystem ``NFNL_SUBSYS_CTHELPER``.
 
-The kernel's traps closed here (``nfnetlink_cthelper.c``): a delete that names nothing deletes all,
-so every other one names the whole key; an update of what is not there makes it, unless it leaves
-out what only a new one needs; of a queue's number 16 bits count.
+Rules of the kernel that this module deals with (``nfnetlink_cthelper.c``):
+
+- A delete without any key deletes all helpers, so every other delete has the whole key.
+- An update of a helper that does not exist creates it, unless it lacks what only a new helper
+  needs.
+- Of the number of a queue, 16 bits count.
 """
 
 from __future__ import annotations
@@ -35,41 +38,41 @@ from .common import (
 Key = tuple[str, int, int]
 """What identifies a helper: name, family and protocol."""
 
-MOST_EXPECTATIONS: Final = 255
+MAX_EXPECTATIONS: Final = 255
 """``NF_CT_EXPECT_MAX_CNT``."""
-MOST_PRIVATE_DATA: Final = 32
-"""Of ``struct nf_conn_help``."""
-LAST_QUEUE: Final = 0xFFFF
-"""``NF_QUEUE_NR`` takes no more."""
+MAX_PRIVATE_DATA: Final = 32
+"""Bytes in ``struct nf_conn_help``."""
+MAX_QUEUE: Final = 0xFFFF
+"""The largest number that ``NF_QUEUE_NR`` accepts."""
 
 _PERMISSION = (
-    "Helpers are the machine's, not the network namespace's: this needs CAP_NET_ADMIN in the "
-    "initial user namespace, which root of a container does not have"
+    "User-space helpers belong to the machine, not to a network namespace: this needs "
+    "CAP_NET_ADMIN in the initial user namespace, which root in a container does not have"
 )
 _MISSING = (
     "This kernel was built without user-space helpers (CONFIG_NF_CT_NETLINK_HELPER), or their "
-    "module can't be loaded"
+    "module cannot be loaded"
 )
-UNKNOWN: Final = "There is no user-space helper of that name for that family and protocol"
+UNKNOWN: Final = "There is no user-space helper of this name, family and protocol"
 _HINTS: Mapping[int, str] = MappingProxyType(
     {errno.EPERM: _PERMISSION, errno.EOPNOTSUPP: _MISSING, errno.ENOENT: UNKNOWN}
 )
 _HINTS_CREATE: Mapping[int, str] = MappingProxyType(
     {
         **_HINTS,
-        errno.EEXIST: "There is such a helper; update() changes it",
-        errno.EBUSY: "A helper inside the kernel has that name, family and protocol",
+        errno.EEXIST: "There is a helper of this name, family and protocol; update() changes it",
+        errno.EBUSY: "A helper inside the kernel has this name, family and protocol",
     }
 )
 _HINTS_UPDATE: Mapping[int, str] = MappingProxyType(
     {
         **_HINTS,
-        errno.EBUSY: "A helper keeps the number, the order and the names of its policies: delete "
-        "it and create it anew",
+        errno.EBUSY: "The number, the order and the names of its policies cannot change: delete "
+        "the helper and create it again",
     }
 )
 _HINTS_DELETE: Mapping[int, str] = MappingProxyType(
-    {**_HINTS, errno.EBUSY: "A rule or a connection has it"}
+    {**_HINTS, errno.EBUSY: "A rule or a connection uses it"}
 )
 
 
@@ -87,39 +90,51 @@ def _request(
 
 
 def dump() -> Request:
-    """Read all helpers: here the kernel looks at no filter (``nfnl_cthelper_dump_table``)."""
+    """Return the request that dumps all helpers: the kernel ignores filters
+    (``nfnl_cthelper_dump_table``).
+    """
     return dump_all("user-space helpers", NFNL_SUBSYS.CTHELPER, NFNL_MSG_CTHELPER.GET, _HINTS)
 
 
 def get(key: Key) -> Request:
-    """Read one helper. If there is none the answer is empty.
+    """Return the request that reads one helper. If it does not exist, the kernel sends no reply.
 
-    Raises :exc:`TypeError` for a name that is no text, and :exc:`EncodeError`.
+    :raises TypeError: for a name that is not text.
+    :raises EncodeError: for a key that no helper can have.
     """
     attributes = encode_fields(UserspaceHelper, _identity(key))
     return _request("get", _named(key), NFNL_MSG_CTHELPER.GET, attributes)
 
 
 def delete(key: Key) -> Request:
-    """Delete one helper. Raises :exc:`EncodeError`."""
+    """Return the request that deletes one helper.
+
+    :raises EncodeError: for a key that no helper can have.
+    """
     attributes = encode_fields(UserspaceHelper, _identity(key))
     return _request("delete", _named(key), NFNL_MSG_CTHELPER.DEL, attributes, hints=_HINTS_DELETE)
 
 
 def flush() -> Request:
-    """Delete every helper that nothing has. The only request without a key that deletes."""
+    """Return the request that deletes every helper that is not in use.
+
+    It is the only delete without a key.
+    """
     return _request("flush", "user-space helpers", NFNL_MSG_CTHELPER.DEL, hints=_HINTS_DELETE)
 
 
 def create(helper: UserspaceHelper) -> Request:
-    """Make a new helper, never change one that is there. Raises :exc:`EncodeError`."""
-    helper = as_argument(helper, UserspaceHelper, "a helper is made of a UserspaceHelper")
+    """Return the request that creates a helper, and never changes one that exists.
+
+    :raises EncodeError: for a field that holds no valid value.
+    """
+    helper = as_argument(helper, UserspaceHelper, "a helper must be a UserspaceHelper")
     values = _identity(helper.key, of=EncodeError)
     plain_family(helper.family)
     if not helper.policies:
-        raise EncodeError("a helper has at least one", ("policies",))
+        raise EncodeError("a helper needs at least one policy", ("policies",))
     length = 0 if helper.private_data_length is None else helper.private_data_length
-    _check_most(length, MOST_PRIVATE_DATA, ("private_data_length",))
+    _check_at_most(length, MAX_PRIVATE_DATA, ("private_data_length",))
     values["private_data_length"] = length
     values |= _settings(helper.queue, helper.policies, helper.status)
     return _request(
@@ -138,21 +153,23 @@ def update(
     policies: Sequence[ExpectPolicy] | None,
     status: HelperStatus | None,
 ) -> Request:
-    """Change what is told. Raises :exc:`EncodeError`.
+    """Return the request that changes some values of a helper.
 
-    The length of the private data, which can't change, is left out: without it the kernel does not
-    take the request for one of a new helper.
+    It leaves out the length of the private data, which cannot change: without it, the kernel does
+    not take the request for one that creates a helper.
+
+    :raises EncodeError: for a value that is not valid.
     """
     values = _identity(key)
     changes = _settings(queue, policies, status)
     if all(value is None for value in changes.values()):
         raise EncodeError("an update that changes nothing")
     if policies is not None and not policies:
-        raise EncodeError("a helper has at least one", ("policies",))
+        raise EncodeError("a helper needs at least one policy", ("policies",))
     if len({(each.expect_max, each.expect_timeout) for each in policies or ()}) > 1:
         raise EncodeError(
-            "an update gives all classes the limits of the first: give them all the same, or "
-            "delete the helper and make it again",
+            "the kernel gives all classes the limits of the first: use the same limits, or "
+            "delete the helper and create it again",
             ("policies",),
         )
     attributes = encode_fields(UserspaceHelper, values | changes)
@@ -167,14 +184,18 @@ def _named(key: Key) -> str:
 
 
 def _identity(key: Key, of: type[Exception] = TypeError) -> dict[str, object]:
-    """What the kernel finds a helper by: all of it.
+    """Return the fields that identify a helper.
 
-    Raises :exc:`EncodeError` for less, and ``of`` for a name that is no text.
+    :param of: the exception for a name that is not text.
+
+    :raises EncodeError: for an incomplete key.
     """
     values: dict[str, object] = dict(zip(("name", "family", "proto"), key, strict=True))
     for name, value in values.items():
         if value is None:
-            raise EncodeError("a helper is found by its name, family and protocol", (name,))
+            raise EncodeError(
+                "a helper is identified by its name, family and protocol; give all three", (name,)
+            )
     try:
         values["name"] = plain_name(key[0], "a helper", "name")
     except TypeError as error:
@@ -189,26 +210,29 @@ def _identity(key: Key, of: type[Exception] = TypeError) -> dict[str, object]:
 def _settings(
     queue: int | None, policies: Sequence[ExpectPolicy] | None, status: HelperStatus | int | None
 ) -> dict[str, object]:
-    """What may change of a helper. Raises :exc:`EncodeError` for what the kernel would not take."""
-    _check_most(queue, LAST_QUEUE, ("queue",))
+    """Return the fields of a helper that can change.
+
+    :raises EncodeError: for a value that the kernel would refuse.
+    """
+    _check_at_most(queue, MAX_QUEUE, ("queue",))
     if status is not None and plain_number(status, "status") not in tuple(HelperStatus):
-        raise EncodeError(f"{describe_value(status)} is no HelperStatus", ("status",))
-    told = None
+        raise EncodeError(f"{describe_value(status)} is not a HelperStatus", ("status",))
+    given = None
     if policies is not None:
         try:
-            told = tuple(policies)
+            given = tuple(policies)
         except Exception:
             raise EncodeError(
                 f"{describe_value(policies)} is not a sequence of ExpectPolicy", ("policies",)
             ) from None
-    for index, policy in enumerate(told or ()):
+    for index, policy in enumerate(given or ()):
         path = ("policies", str(index))
         if isinstance(policy, ExpectPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
-            _check_most(policy.expect_max, MOST_EXPECTATIONS, (*path, "expect_max"))
+            _check_at_most(policy.expect_max, MAX_EXPECTATIONS, (*path, "expect_max"))
             check_seconds(policy.expect_timeout, (*path, "expect_timeout"))
-    return {"queue": queue, "policies": told, "status": status}
+    return {"queue": queue, "policies": given, "status": status}
 
 
-def _check_most(value: object, most: int, path: tuple[str, ...]) -> None:
+def _check_at_most(value: object, most: int, path: tuple[str, ...]) -> None:
     if value is not None and (number := plain_number(value, *path)) > most:
-        raise EncodeError(f"{describe_value(number)} is more than {most}", path)
+        raise EncodeError(f"{describe_value(number)} is above the maximum of {most}", path)

@@ -1,6 +1,6 @@
-"""Questions about the kernel itself, whose refusals are the answers.
+"""Requests that find out what the kernel supports, by whether it refuses them.
 
-None of them changes anything, on whatever kernel: what an older one does not know, it ignores.
+None of them changes anything on any kernel: an older kernel ignores what it does not know.
 """
 
 from __future__ import annotations
@@ -23,28 +23,32 @@ from .common import request
 
 _CT = NFNL_SUBSYS.CTNETLINK
 _DUMP = int(NLM_F.DUMP)
-_WORDS = ("ask", "what this kernel supports")
+_IN_ERRORS = ("ask", "what this kernel supports")
 
-_NOBODY: Final = pack(
+_NO_ENTRY: Final = pack(
     CTA.TUPLE_ORIG,
     pack(CTA_TUPLE.IP, pack(CTA_IP.V4_SRC, bytes(4)) + pack(CTA_IP.V4_DST, bytes(4)), nested=True)
     + pack(CTA_TUPLE.PROTO, pack(CTA_PROTO.NUM, b"\xff"), nested=True),
     nested=True,
 )
-"""The complete tuple of an entry that there is not: from and to no address, of no protocol."""
+"""A complete tuple that no entry has: from and to address 0, of protocol 255."""
 
 
 def attribute(number: CTA, size: int = 1) -> Request:
-    """Whether an attribute is known: a GET of nothing, with one that can't be of this size.
+    """Return the request that shows whether the kernel knows an attribute; see :func:`is_known`.
 
-    Attributes are looked at before it is seen that there is no tuple. See :func:`is_known`.
+    It is a GET without a tuple, with the attribute in a size that is not valid. The kernel checks
+    the attributes before it notices that there is no tuple.
     """
-    return request(*_WORDS, _CT, IPCTNL_MSG_CT.GET, pack(number, bytes(size)))
+    return request(*_IN_ERRORS, _CT, IPCTNL_MSG_CT.GET, pack(number, bytes(size)))
 
 
 def is_known(failure: Failure | None) -> bool:
-    """ERANGE says that it is too short; EINVAL that a program may not send it, where the kernel
-    points at it, and that there is no tuple, where it points at nothing."""
+    """Return whether the response to :func:`attribute` means that the kernel knows the attribute.
+
+    ERANGE means that the attribute is too short. EINVAL with an offset means that a program may not
+    send the attribute. EINVAL without an offset means that there is no tuple.
+    """
     if failure is None:
         return False
     return failure.errno == errno.ERANGE or (
@@ -53,34 +57,36 @@ def is_known(failure: Failure | None) -> bool:
 
 
 def zone_filter() -> Request:
-    """A dump by zone 0 and by a mask without a mark: refused where zones make it a filter.
+    """Return the request that a kernel refuses if it filters dumps by zone.
 
-    (A mask without a mark is an error in a filter, and without one it is not looked at.)
+    It is a dump with zone 0 and with a mask without a mark. In a filter, a mask without a mark is
+    an error; otherwise the kernel ignores the mask.
     """
     attributes = pack(CTA.ZONE, bytes(2)) + encode_fields(RequestOnly, {"mark_mask": 0})
-    return request(*_WORDS, _CT, IPCTNL_MSG_CT.GET, attributes, flags=_DUMP)
+    return request(*_IN_ERRORS, _CT, IPCTNL_MSG_CT.GET, attributes, flags=_DUMP)
 
 
 def flush_filter() -> Request:
-    """A delete of nobody's tuple with a filter that is not marked as a nest.
+    """Return the request that shows whether the kernel applies filters to deletes.
 
-    EINVAL is of kernels that look at the filter, ENOENT of those that look for the tuple alone.
-    Should one take the filter as it is: it is for nobody's tuple too, and for a mark that has a
-    bit which its mask lacks, so that nothing can match.
+    It is a delete with a tuple that no entry has, and with a filter that is not marked as a nest.
+    EINVAL means that the kernel reads the filter, ENOENT that it only looks for the tuple. If a
+    kernel accepted the filter, nothing could match it: it selects the tuple that no entry has, and
+    a mark with a bit outside its mask.
     """
     flags = CTA_FILTER_F.CTA_IP_SRC | CTA_FILTER_F.CTA_IP_DST | CTA_FILTER_F.CTA_PROTO_NUM
     attributes = (
-        _NOBODY
+        _NO_ENTRY
         + pack(CTA.FILTER, encode(FilterFlags(orig_flags=int(flags))))
         + pack(CTA.ID, bytes(4))
         + pack(CTA.MARK, b"\0\0\0\1")
         + pack(CTA.MARK_MASK, bytes(4))
     )
-    return request(*_WORDS, _CT, IPCTNL_MSG_CT.DELETE, attributes, family=AF_INET)
+    return request(*_IN_ERRORS, _CT, IPCTNL_MSG_CT.DELETE, attributes, family=AF_INET)
 
 
 def subsystem(number: NFNL_SUBSYS, message: int) -> Request:
-    """A dump of what the subsystem keeps: EINVAL where the kernel lacks it."""
+    """Return the dump of a subsystem, which the kernel answers with EINVAL if it lacks it."""
     return request(
-        *_WORDS, number, message, flags=_DUMP, hints=MappingProxyType({errno.EINVAL: "absent"})
+        *_IN_ERRORS, number, message, flags=_DUMP, hints=MappingProxyType({errno.EINVAL: "absent"})
     )

@@ -1,8 +1,10 @@
-"""What a dump or a flush selects by (``ctnetlink_alloc_filter``).
+"""Encode what a dump or a flush selects by (``ctnetlink_alloc_filter``).
 
-The kernel's traps closed here: it looks at a mask only beside its value (and before 5.8 at a mark
-only beside its mask); it compares of a tuple just the parts that are flagged, which must be there;
-and it turns the comparison of IPv6 addresses around, so that none is ever sent.
+Rules of the kernel that this module deals with:
+
+- It reads a mask only together with its value. Before 5.8 it reads a mark only with its mask.
+- Of a tuple it compares only the parts that are flagged, and these must be present.
+- It inverts the comparison of IPv6 addresses, so none is ever sent.
 """
 
 from __future__ import annotations
@@ -42,9 +44,11 @@ _ICMP_FLAGS: Final[Mapping[int, Mapping[str, CTA_FILTER_F]]] = {
 
 
 def select(selection: Selection, *, flags: bool = False) -> bytes:
-    """The attributes; with ``flags``, the filter of tuples even where it has none.
+    """Return the attributes of a selection. The family is sent in the header of the request.
 
-    The family goes into the request's header. Raises :exc:`EncodeError`.
+    :param flags: whether to send the filter of tuples even if it compares nothing.
+
+    :raises EncodeError: for what the kernel cannot select by.
     """
     mark, status = selection.mark, selection.status
     values: dict[str, object] = {"zone": selection.zone}
@@ -67,14 +71,16 @@ def select(selection: Selection, *, flags: bool = False) -> bytes:
 
 
 def _flags(side: Mapping[str, object]) -> int:
-    """Which parts the kernel is to compare."""
+    """Return the flags of the parts that the kernel is to compare."""
     proto = side.get("proto")
     known = {**_FLAGS, **_ICMP_FLAGS.get(proto, {})} if isinstance(proto, int) else _FLAGS
     flags = 0
     for name, value in side.items():
         if isinstance(value, IPv6Address):
-            raise EncodeError("the kernel selects those that do not have this address", (name,))
+            raise EncodeError(
+                "the kernel selects the entries that do not have this IPv6 address", (name,)
+            )
         if name not in known:
-            raise EncodeError("nothing that the kernel selects by", (name,))
+            raise EncodeError("the kernel cannot select by this field", (name,))
         flags |= int(known[name])
     return flags

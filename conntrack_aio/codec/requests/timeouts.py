@@ -1,8 +1,10 @@
 """Requests about timeout policies: subsystem ``NFNL_SUBSYS_CTNETLINK_TIMEOUT``.
 
-The kernel's traps closed here (``nfnetlink_cttimeout.c``): a delete without a name is one of all
-policies, so there is none; a replacement resets what it does not name to the namespace's defaults;
-seconds become ticks without a look at whether they fit.
+Rules of the kernel that this module deals with (``nfnetlink_cttimeout.c``):
+
+- A delete without a name deletes all policies, so none is ever sent.
+- A replacement sets the timeouts that it does not contain to the namespace's defaults.
+- Seconds are converted to ticks without a check of whether they fit.
 """
 
 from __future__ import annotations
@@ -42,33 +44,33 @@ from .common import (
 _SUBJECT = "timeout policies"
 _MISSING = (
     "This kernel was built without timeout policies (CONFIG_NF_CONNTRACK_TIMEOUT and "
-    "CONFIG_NF_CT_NETLINK_TIMEOUT), or their module can't be loaded"
+    "CONFIG_NF_CT_NETLINK_TIMEOUT), or their module cannot be loaded"
 )
 _UNKNOWN = (
-    "There is no policy of that name in this network namespace (the ct timeout objects of nftables "
-    "are others, and not to be had here)"
+    "There is no policy of this name in this network namespace. The ct timeout objects of nftables "
+    "are different ones"
 )
 _NO_PROTOCOL = (
-    "This kernel has no timeouts of that protocol; it dropped DCCP in 6.17 and UDP-Lite in 7.1"
+    "This kernel has no timeouts of this protocol. Linux dropped DCCP in 6.17 and UDP-Lite in 7.1"
 )
 _HINTS_DUMP: Mapping[int, str] = MappingProxyType({errno.EOPNOTSUPP: _MISSING})
 _HINTS_GET: Mapping[int, str] = MappingProxyType({errno.ENOENT: _UNKNOWN})
 _HINTS_CREATE: Mapping[int, str] = MappingProxyType(
     {
-        errno.EEXIST: "A policy of this namespace has that name; update() and replace() change it",
+        errno.EEXIST: "There is a policy of this name; update() and replace() change it",
         errno.EOPNOTSUPP: _NO_PROTOCOL,
     }
 )
 _HINTS_REPLACE: Mapping[int, str] = MappingProxyType(
     {
-        errno.EINVAL: "The policy of that name is for another family or protocol, and keeps them",
+        errno.EINVAL: "The policy of this name has another family or protocol, which cannot change",
         errno.EOPNOTSUPP: _NO_PROTOCOL,
     }
 )
 _HINTS_DELETE: Mapping[int, str] = MappingProxyType(
     {
         errno.ENOENT: _UNKNOWN,
-        errno.EBUSY: "A rule has it (iptables ... -j CT --timeout): delete that first",
+        errno.EBUSY: "A rule uses it (iptables ... -j CT --timeout); delete the rule first",
     }
 )
 _HINTS_DEFAULTS: Mapping[int, str] = MappingProxyType({errno.EOPNOTSUPP: _NO_PROTOCOL})
@@ -87,92 +89,115 @@ def _request(
 
 
 def dump() -> Request:
-    """Read all policies. Also what tells whether there is the subsystem at all."""
+    """Return the request that dumps all policies. It also shows whether the subsystem exists."""
     return dump_all(_SUBJECT, NFNL_SUBSYS.CTNETLINK_TIMEOUT, IPCTNL_MSG_TIMEOUT.GET, _HINTS_DUMP)
 
 
 def get(name: str) -> Request:
-    """Read one policy. Raises :exc:`EncodeError`."""
+    """Return the request that reads one policy.
+
+    :raises EncodeError: for a name that no policy can have.
+    """
     return _request("get", _named(name), IPCTNL_MSG_TIMEOUT.GET, _name(name), _HINTS_GET)
 
 
 def delete(name: str) -> Request:
-    """Delete one policy. Raises :exc:`EncodeError`."""
+    """Return the request that deletes one policy.
+
+    :raises EncodeError: for a name that no policy can have.
+    """
     return _request("delete", _named(name), IPCTNL_MSG_TIMEOUT.DELETE, _name(name), _HINTS_DELETE)
 
 
 def delete_listed(policy: TimeoutPolicy) -> Request:
-    """Delete a policy that was told of, be its name empty, which :func:`delete` refuses."""
+    """Return the request that deletes a policy of a dump.
+
+    Its name may be empty, which :func:`delete` refuses.
+    """
     attributes = encode_fields(TimeoutPolicy, {"name": policy.name})
     named = _named(policy.name)
     return _request("delete", named, IPCTNL_MSG_TIMEOUT.DELETE, attributes, _HINTS_DELETE)
 
 
 def create(policy: TimeoutPolicy) -> Request:
-    """Make a new policy, never change one that is there.
+    """Return the request that creates a policy, and never changes one that exists.
 
-    Raises :exc:`TypeError` for what is no policy, and :exc:`EncodeError`.
+    :raises TypeError: for what is not a policy.
+    :raises EncodeError: for a field that holds no valid value.
     """
     policy = _check(policy)
     return _write("create", policy, NLM_F.CREATE | NLM_F.EXCL, _HINTS_CREATE)
 
 
 def replace(policy: TimeoutPolicy) -> Request:
-    """Make a policy, or give the one of its name these timeouts.
+    """Return the request that creates or replaces the policy of this name.
 
-    Raises :exc:`TypeError` for what is no policy, and :exc:`EncodeError`.
+    :raises TypeError: for what is not a policy.
+    :raises EncodeError: for a field that holds no valid value.
     """
     policy = _check(policy)
     return _write("replace", policy, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
 
 
 def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
-    """Replace a policy by itself, as it was read, with those timeouts changed that are told.
+    """Return the request that replaces a policy by itself with some timeouts changed.
 
-    Raises :exc:`EncodeError`.
+    :param policy: the policy as it was read.
+    :param timeouts: the timeouts to change; those that are ``None`` stay as they are.
+
+    :raises EncodeError: for timeouts of another protocol, and for a value that is not valid.
     """
     timeouts = plain_timeouts(timeouts)
     protocol_of(type(timeouts), policy.proto)
     _check_changes(timeouts)
     changed = copy(policy)
     changed.timeouts = copy(policy.timeouts or timeouts)
-    for name, value in _told(timeouts).items():
+    for name, value in _given(timeouts).items():
         setattr(changed.timeouts, name, value)
     return _write("update", changed, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
 
 
 def get_defaults(kind: type[object], proto: int | None) -> Request:
-    """Read a protocol's defaults. Raises :exc:`EncodeError`."""
+    """Return the request that reads the default timeouts of a protocol.
+
+    :raises TypeError: for a ``kind`` that is not a class of timeouts.
+    :raises EncodeError: for a protocol that does not belong to ``kind``.
+    """
     if not any(kind is each for each in PROTOCOL_TIMEOUTS):
         raise TypeError(
             f"kind must be a timeout class such as TCPTimeouts; got {describe_value(kind)}"
         )
     number = protocol_of(kind, proto)
     attributes = encode_fields(TimeoutPolicy, {"family": AF_INET, "proto": number})
-    subject = f"{kind.__name__} by default"
+    subject = f"the default {kind.__name__}"
     return _request("get", subject, IPCTNL_MSG_TIMEOUT.DEFAULT_GET, attributes, _HINTS_DEFAULTS)
 
 
 def set_defaults(timeouts: ProtocolTimeouts, proto: int | None) -> Request:
-    """Change those of a protocol's defaults that are told. Raises :exc:`EncodeError`.
+    """Return the request that changes some default timeouts of a protocol.
 
-    The family is only looked for, by kernels up to 6.8; the defaults are those of both.
+    Kernels up to 6.8 require a family, although the defaults are those of both.
+
+    :raises EncodeError: for a value that is not valid.
     """
     timeouts = plain_timeouts(timeouts)
     number = protocol_of(type(timeouts), proto)
     _check_changes(timeouts)
     values = {"family": AF_INET, "proto": number, "timeouts": timeouts}
     attributes = encode_fields(TimeoutPolicy, values)
-    subject = f"{type(timeouts).__name__} by default"
+    subject = f"the default {type(timeouts).__name__}"
     return _request("set", subject, IPCTNL_MSG_TIMEOUT.DEFAULT_SET, attributes, _HINTS_DEFAULTS)
 
 
 def plain_timeouts(timeouts: ProtocolTimeouts) -> ProtocolTimeouts:
-    """Timeouts with plain values. Raises :exc:`TypeError` for what is none."""
+    """Return timeouts with plain values.
+
+    :raises TypeError: for what is not an object of a class of timeouts.
+    """
     for kind in PROTOCOL_TIMEOUTS:
         if issubclass(type(timeouts), kind):
             return cast("ProtocolTimeouts", as_argument(timeouts, kind, ""))
-    raise wrong_kind(timeouts, "timeouts are those of a protocol, as TCPTimeouts is")
+    raise wrong_kind(timeouts, "timeouts must be an object of a class such as TCPTimeouts")
 
 
 def _named(name: str) -> str:
@@ -180,7 +205,7 @@ def _named(name: str) -> str:
 
 
 def _name(name: str) -> bytes:
-    """The kernel takes an empty one too, which nothing could use."""
+    """Return the attribute of a name. The kernel accepts an empty one, which no rule can use."""
     return encode_fields(TimeoutPolicy, {"name": plain_name(name, "a policy", "name")})
 
 
@@ -195,9 +220,9 @@ def _write(verb: str, policy: TimeoutPolicy, flags: NLM_F, hints: Mapping[int, s
 def _check(policy: TimeoutPolicy) -> TimeoutPolicy:
     """Return the policy with plain values.
 
-    Raises :exc:`EncodeError` for one that the kernel would not take, or no rule could use.
+    :raises EncodeError: for a policy that the kernel would refuse or that no rule could use.
     """
-    policy = as_argument(policy, TimeoutPolicy, "a policy is made of a TimeoutPolicy")
+    policy = as_argument(policy, TimeoutPolicy, "a policy must be a TimeoutPolicy")
     try:
         _name(policy.name)
     except TypeError as error:
@@ -207,23 +232,23 @@ def _check(policy: TimeoutPolicy) -> TimeoutPolicy:
         protocol_of(type(policy.timeouts), policy.proto)
         _check_timeouts(policy.timeouts)
     elif not any(kept.path[:1] == (CTA_TIMEOUT.DATA,) for kept in policy.unknown):
-        raise EncodeError("a policy has some, if only none that is told", ("timeouts",))
+        raise EncodeError("a policy needs timeouts, such as TCPTimeouts()", ("timeouts",))
     return policy
 
 
 def _check_changes(timeouts: ProtocolTimeouts) -> None:
-    if not _told(timeouts):
+    if not _given(timeouts):
         raise EncodeError("an update that changes nothing", ("timeouts",))
     _check_timeouts(timeouts)
 
 
 def _check_timeouts(timeouts: ProtocolTimeouts) -> None:
-    for name, value in _told(timeouts).items():
+    for name, value in _given(timeouts).items():
         check_seconds(value, ("timeouts", name))
 
 
-def _told(timeouts: ProtocolTimeouts) -> dict[str, object]:
-    """What is not absent, by the names of the fields."""
+def _given(timeouts: ProtocolTimeouts) -> dict[str, object]:
+    """Return the timeouts that are not ``None``, by name."""
     names = [field.name for field in schema_of(type(timeouts)).fields]
-    told = {name: getattr(timeouts, name) for name in names}
-    return {name: value for name, value in told.items() if value is not None}
+    values = {name: getattr(timeouts, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}

@@ -10,13 +10,7 @@ from support.passed import INTEGERS, Hostile
 
 from conntrack_aio.codec.json import from_dict, to_dict
 from conntrack_aio.errors import DecodeError
-from conntrack_aio.model.sysctls import (
-    SETTINGS,
-    BlindSpot,
-    ConntrackSysctls,
-    EventMode,
-    sysctl_of,
-)
+from conntrack_aio.model.settings import SETTINGS, BlindSpot, ConntrackSysctls, EventMode, sysctl_of
 
 NEIGHBOURS = {"nf_log", "nf_log_all_netns", "nf_hooks_lwtunnel"}
 """What else is in the directory: of logging, and of another part."""
@@ -79,7 +73,7 @@ def test_reading(name: str, text: str, value: object) -> None:
 
 
 def test_what_is_no_number() -> None:
-    with pytest.raises(DecodeError, match="'x' is not a number"):
+    with pytest.raises(DecodeError, match="expected a number; got 'x'"):
         SETTINGS["acct"].read("x")
 
 
@@ -117,7 +111,7 @@ def test_blind_spots() -> None:
 def test_a_namespace_without_flows() -> None:
     assert ConntrackSysctls(count=1).blind_spots() == []
     (spot,) = ConntrackSysctls(count=0).blind_spots()
-    assert "until a firewall rule there asks for it" in str(spot)
+    assert "until a firewall rule there needs it" in str(spot)
 
 
 def test_they_are_json() -> None:

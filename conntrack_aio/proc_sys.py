@@ -1,0 +1,103 @@
+"""Read and write sysctls in ``/proc/sys``, in the calling thread's network namespace.
+
+The sysctls of connection tracking exist once its module is loaded. On a machine that has not used
+it since boot, the first ctnetlink request loads it. So the functions here first make the kernel
+load the module.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+CONNTRACK = "net.netfilter.nf_conntrack_"
+"""The prefix of the names of connection tracking's sysctls."""
+
+_OF_THE_MODULE = (CONNTRACK, "net.netfilter.nf_flowtable_")
+"""The prefixes of the names of sysctls that belong to its module or to modules it depends on."""
+
+_PROBE = f"{CONNTRACK}count"
+"""The sysctl that exists whenever the module is loaded."""
+
+
+class SysctlTree(Protocol):
+    """A place where sysctls are read and written."""
+
+    def read(self, name: str, /) -> str:
+        """Return the value of a sysctl, like :func:`read_sysctl`."""
+        ...
+
+    def write(self, name: str, value: str | int, /) -> None:
+        """Set a sysctl, like :func:`set_sysctl`."""
+        ...
+
+
+def read_sysctl(name: str) -> str:
+    """Return the value of a sysctl, without a newline.
+
+    Sysctls of the network are those of the calling thread's network namespace. The first access to
+    one of connection tracking makes the kernel load its module.
+
+    :param name: the name, such as ``"net.netfilter.nf_conntrack_acct"``.
+    :raises FileNotFoundError: when the kernel has no sysctl of this name in this namespace.
+    :raises NotSupported: when the kernel cannot load connection tracking.
+    :raises PermissionDenied: when the program may not make the kernel load connection tracking.
+    :raises OSError: when the kernel refuses the access for another reason.
+    """
+    with open(_path_of(name)) as file:
+        return file.read().rstrip("\n")
+
+
+def set_sysctl(name: str, value: str | int) -> None:
+    """Set a sysctl.
+
+    :raises OSError: when the kernel refuses it; see :func:`read_sysctl`.
+    """
+    with open(_path_of(name), "w") as file:
+        file.write(str(value))
+
+
+def _path_of(name: str) -> str:
+    path = _path(name)
+    if name.startswith(_OF_THE_MODULE) and not (
+        os.path.exists(path) or os.path.exists(_path(_PROBE))
+    ):
+        _load()
+    return path
+
+
+def _path(name: str) -> str:
+    return "/proc/sys/" + name.replace(".", "/")
+
+
+def _load_nothing() -> None:
+    """Do nothing, until :func:`load_by` is called."""
+
+
+_load: Callable[[], None] = _load_nothing
+
+
+def load_by(load: Callable[[], None]) -> None:
+    """Set the function to call when the sysctls of connection tracking are missing.
+
+    :param load: makes the kernel load connection tracking, or raises a :exc:`KernelError` with a
+        hint. A higher layer passes it, because it needs a netlink socket.
+    """
+    global _load
+    _load = load
+
+
+class Files:
+    """The sysctls of the running kernel."""
+
+    read = staticmethod(read_sysctl)
+    write = staticmethod(set_sysctl)
+
+
+def read_number(sysctls: SysctlTree, name: str) -> int | None:
+    """Return a sysctl that is a number, and ``None`` if it cannot be read."""
+    try:
+        return int(sysctls.read(name))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,202 @@
+"""Async iterators of items that arrive some at a time: the base of dumps, event streams, bulk
+operations and changes of a live table."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Generic, Protocol, Self, TypeVar, cast
+from weakref import WeakSet
+
+from anyio.abc import AsyncResource
+
+from ..codec.decoder import Counters, Datagram
+from ..errors import ConntrackError, DecodeError
+from ..netlink.attributes import Buffer
+from ..netlink.messages import Message
+from ..netlink.owner import Owner
+
+T = TypeVar("T")
+
+
+_alive: Final[WeakSet[ItemIterator[Any]]] = WeakSet()
+
+
+def _hold_all() -> None:
+    """In a forked process, hold back the items that the parent process received.
+
+    Iterating there then asks for more items, which raises :exc:`UsedElsewhere`.
+    """
+    for iterator in list(_alive):
+        iterator._held = True  # pyright: ignore[reportPrivateUsage]
+
+
+os.register_at_fork(after_in_child=_hold_all)
+
+
+class ItemIterator(AsyncResource, Generic[T]):
+    """An async iterator of items, with errors in the place of items that could not be read.
+
+    An error is raised in its place. Afterwards iteration goes on behind it.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        """Initialize the iterator.
+
+        :param owner: the process and the event loop that may use it.
+        """
+        self._owner = owner
+        self._pending: deque[T | ConntrackError] = deque()
+        self._has_errors = False
+        """Whether some of the pending items may be errors."""
+        self._held = False
+        """Whether the pending items must not be handed out yet."""
+        self._raises: type[ConntrackError] = ConntrackError
+        """Which errors are raised in their place. Other errors are items."""
+        _alive.add(self)
+
+    @abstractmethod
+    async def _refill(self) -> bool:
+        """Fetch more items; return ``False`` at the end."""
+
+    def _is_ready(self) -> bool:
+        """Return whether an item can be handed out without fetching more."""
+        return bool(self._pending) and not self._held
+
+    def __aiter__(self) -> Self:
+        self._owner.check_call()
+        return self
+
+    async def __anext__(self) -> T:
+        if not self._pending or self._held:
+            while not self._is_ready():
+                if not await self._refill():
+                    raise StopAsyncIteration
+        item = self._pending.popleft()
+        if isinstance(item, self._raises):
+            raise item
+        return cast("T", item)
+
+    def batches(self) -> Batches[T]:
+        """Return an async iterator of lists with the same items in the same order.
+
+        A list has the items that are available, usually some dozens. A loop over lists costs less
+        for each item than ``async for`` over the items. An error is raised between two lists.
+        """
+        return Batches(self)
+
+    async def receive_batch(self) -> list[T]:
+        """Return the next list of :meth:`batches`, and an empty list at the end.
+
+        Raises what iterating raises.
+        """
+        self._owner.check()
+        while not self._is_ready():
+            if not await self._refill():
+                return []
+        return self._take()
+
+    def _take(self) -> list[T]:
+        """Return the pending items up to an error; if an error comes first, raise it."""
+        pending = self._pending
+        batch: list[T] = []
+        if not self._has_errors:
+            batch += cast("deque[T]", pending)
+            pending.clear()
+            return batch
+        while pending and not isinstance(item := pending[0], self._raises):
+            batch.append(cast("T", item))
+            pending.popleft()
+        if not batch:
+            error = pending.popleft()
+            assert isinstance(error, ConntrackError)
+            raise error
+        return batch
+
+
+class Batches(Generic[T]):
+    """An async iterator of lists of items: what :meth:`ItemIterator.batches` returns."""
+
+    def __init__(self, iterator: ItemIterator[T]) -> None:
+        self._iterator = iterator
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[T]:
+        batch = await self._iterator.receive_batch()
+        if not batch:
+            raise StopAsyncIteration
+        return batch
+
+    async def aclose(self) -> None:
+        """Close the dump or the stream that the lists come from."""
+        await self._iterator.aclose()
+
+
+class Reader(Protocol[T]):
+    """Decodes messages into objects: a :class:`~conntrack_aio.codec.decoder.Decoder`."""
+
+    def read(
+        self,
+        datagram: Datagram,
+        takes: Callable[[bytes, Message], bool],
+        seq: bytes | None,
+        items: list[T | DecodeError],
+        counters: Counters,
+        /,
+    ) -> None: ...
+
+
+class DecodingIterator(ItemIterator[T]):
+    """An async iterator of objects that are decoded from datagrams, some messages at a time."""
+
+    def __init__(self, owner: Owner, reader: Reader[T], counters: Counters) -> None:
+        super().__init__(owner)
+        self._reader = reader
+        self._counters = counters
+        self._received: deque[Datagram | ConntrackError] = deque()
+        self._seq: bytes | None = None
+        """The sequence number of the messages to decode, as the header has it."""
+
+    def _takes(self, buffer: Buffer, message: Message) -> bool:
+        """Return whether to decode a message that no compiled layout knows."""
+        return True
+
+    def _keeps(self, items: list[T | DecodeError]) -> list[T | DecodeError]:
+        """Return the items that are to be handed out."""
+        return items
+
+    @abstractmethod
+    def _broken(self, error: DecodeError) -> None:
+        """Handle a datagram whose rest is not netlink."""
+
+    def _is_ready(self) -> bool:
+        while not self._pending and self._received:
+            self._has_errors = False
+            self._decode()
+        return super()._is_ready()
+
+    def _decode(self) -> None:
+        """Decode the next few messages that were received."""
+        datagram = self._received[0]
+        if isinstance(datagram, ConntrackError):
+            self._received.popleft()
+            self._has_errors = True
+            self._counters.decode_errors += isinstance(datagram, DecodeError)
+            self._pending.append(datagram)
+            return
+        items: list[T | DecodeError] = []
+        errors = self._counters.decode_errors
+        try:
+            self._reader.read(datagram, self._takes, self._seq, items, self._counters)
+        except DecodeError as error:
+            self._received.popleft()
+            self._broken(error)
+        else:
+            if datagram.done:
+                self._received.popleft()
+        self._has_errors |= self._counters.decode_errors > errors
+        self._pending += self._keeps(items)

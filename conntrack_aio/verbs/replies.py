@@ -1,0 +1,41 @@
+"""Decode the replies to requests.
+
+Each function raises the :exc:`KernelError` with which the request was refused; :exc:`NoReply` for
+an acknowledgement without a reply; and :exc:`DecodeError` for a reply that cannot be decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ..codec.messages import expectation_of, flow_of, timeout_policy_of
+from ..errors import NoReply
+from ..model.expectations import Expectation
+from ..model.flow import Flow
+from ..model.timeouts import TimeoutPolicy
+from ..netlink.exchange import Outcome, Reply
+
+T = TypeVar("T")
+
+
+def flow_in(outcome: Outcome) -> Flow:
+    """Return the entry in the reply."""
+    return _object_in(outcome, "entry", flow_of)
+
+
+def expectation_in(outcome: Outcome) -> Expectation:
+    """Return the expectation in the reply."""
+    return _object_in(outcome, "expectation", expectation_of)
+
+
+def policy_in(outcome: Outcome) -> TimeoutPolicy:
+    """Return the timeout policy in the reply."""
+    return _object_in(outcome, "policy", timeout_policy_of)
+
+
+def _object_in(outcome: Outcome, what: str, read: Callable[[Reply], T]) -> T:
+    replies = outcome.result()
+    if not replies:
+        raise NoReply(f"{outcome.request}: the kernel's reply has no {what}")
+    return read(replies[0])
