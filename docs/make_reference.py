@@ -1,4 +1,4 @@
-"""Writes docs/reference.md from the declarations: ``python docs/make_reference.py``.
+"""Writes docs/attributes.md from the declarations: ``python docs/make_reference.py``.
 
 What the page says is what the code says: the docstrings of the classes, the strings under their
 fields, the attributes that hold them, the comments behind the members of an enumeration. A new
@@ -63,7 +63,7 @@ from conntrack_aio.model.statistics import (
 from conntrack_aio.model.table import Change, FlowTableStatistics, TableMode
 from conntrack_aio.model.timeouts import TimeoutPolicy
 
-PAGE: Final = Path(__file__).with_name("reference.md")
+PAGE: Final = Path(__file__).with_name("attributes.md")
 
 PARTS: Final[Mapping[str, tuple[type, ...]]] = {
     "Flows": (Flow, FlowEvent, NAT),
@@ -87,7 +87,7 @@ PARTS: Final[Mapping[str, tuple[type, ...]]] = {
 ENUMERATIONS: Final = "States, flags and kinds"
 
 INTRODUCTION: Final = """\
-# Reference
+# Attributes
 
 Every attribute of the kernel's messages that `conntrack_aio` knows, and the field that holds it.
 
@@ -100,7 +100,7 @@ This page is made from the declarations in `conntrack_aio/model/`, by
   it. Events have less: an update tells what changed, a destroy event hardly more than the counters
   and the last state, and neither a new nor an update event has counters or times of the entry.
   Counters and times also depend on settings, and so do events as a whole:
-  [what the sysctls change](../README.md#what-the-sysctls-change).
+  [what the sysctls change](api/settings.md).
 - **What is not on this page is kept.** An attribute that a newer kernel sends, or that is larger
   than what is known, is in `unknown`, wherever it stood, and is encoded again in that place.
 
@@ -118,7 +118,7 @@ The columns of the tables:
   flags the list of their names, each a number where the kernel has no name for it. An object that
   stands where there could be one of another class says which it is by its `kind`, the attribute's
   name in small letters: `tcp`. What is absent is left out.
-  [`conntrack_aio/codec/json.py`](../conntrack_aio/codec/json.py) says it in full.
+  [JSON](api/json.md) has the full specification.
 """
 
 

@@ -33,8 +33,6 @@ import conntrack_aio
 from conntrack_aio import Connection, connect
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-MOVED = {"docs/recipes.md"}
-"""Pages that are gone and that the README still links to, until it is shortened."""
 DATA = {"toml", "ini", "yaml", "json", "nft"}
 
 
@@ -141,7 +139,7 @@ def test_links_lead_somewhere(page: str) -> None:
     text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
     for link in re.findall(r"(?<!\\)\]\(([^)]+)\)", text):
         target, _, fragment = link.partition("#")
-        if "://" in target or "/api/" in f"/{target}" or target in MOVED:
+        if "://" in target or "/api/" in f"/{target}":
             continue
         path = (ROOT / page).parent / target if target else ROOT / page
         assert path.exists(), target

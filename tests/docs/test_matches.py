@@ -11,7 +11,7 @@ from conntrack_aio import LabelNames, Match
 from conntrack_aio.filters.conditions import Conditions
 from conntrack_aio.filters.fields import FIELDS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "matches.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "match-reference.md").read_text(encoding="utf-8")
 LABELS = LabelNames({"web": 5})
 
 

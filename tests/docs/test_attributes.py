@@ -1,4 +1,4 @@
-"""docs/reference.md: what the declarations say, complete, and readable where it is read."""
+"""docs/attributes.md: what the declarations say, complete, and readable where it is read."""
 
 from __future__ import annotations
 
