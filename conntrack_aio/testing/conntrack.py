@@ -27,7 +27,7 @@ from .events import IPCT, REQUEST_EVENTS
 from .filters import EntryFilter, parse_filter
 from .protocol import Call, Handler, ListDump, Subsystem
 from .releases import Release, last_attribute
-from .socket_kernel import DumpSource
+from .socket_types import DumpSource
 from .state import State
 from .table import ORIG, REPLY, Entry
 from .tuples import parse_tuple, parse_zone

@@ -17,7 +17,7 @@ from ..netlink import messages, nfnetlink
 from ..uapi.netlink import NETLINK, NLM_F, NLMSG
 from .attributes import Policy, Refused, parse
 from .received import ReceivedRequest
-from .socket_kernel import DumpSource
+from .socket_types import DumpSource
 from .sockets import FakeSocket
 from .state import State
 

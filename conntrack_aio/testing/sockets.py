@@ -14,7 +14,8 @@ import struct
 from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from threading import RLock
+from typing import Final, NamedTuple, Protocol
 
 from ..netlink import messages
 from ..netlink.bpf import Instruction
@@ -22,7 +23,7 @@ from ..uapi.netlink import NETLINK, NETLINK_OPTION, NLM_F, SOL_NETLINK
 from ..uapi.socket import SO_ATTACH_FILTER, SO_MEMINFO, SO_RCVBUFFORCE
 from . import acknowledgements, bpf
 from .received import ReceivedRequest
-from .socket_kernel import EVENT_SIZE, KERNEL_ADDRESS, DumpSource, Sender, SocketKernel, truesize
+from .socket_types import EVENT_SIZE, KERNEL_ADDRESS, DumpSource, Sender, truesize
 
 _SEND_LIMIT: Final = 212992 - 32
 _RECEIVE_BUFFER: Final = 212992
@@ -69,6 +70,39 @@ class HeldMessages:
     def drop(self) -> None:
         """Discard the messages, and end the dump that they began."""
         self._socket.stop_dump()
+
+
+class SocketKernel(Protocol):
+    """What a socket needs of the kernel that it belongs to."""
+
+    lock: RLock
+    """The lock to hold while reading or changing any state of the kernel."""
+
+    @property
+    def largest_buffer(self) -> int:
+        """``net.core.rmem_max``, in bytes."""
+
+    @property
+    def option_memory(self) -> int:
+        """``net.core.optmem_max``, in bytes."""
+
+    def receive(self, socket: FakeSocket, data: bytes) -> None:
+        """Execute a datagram of requests."""
+
+    def after_read(self, socket: FakeSocket) -> None:
+        """Note that the program has read from the socket."""
+
+    def check_join(self, group: int) -> None:
+        """Check that the program may join a multicast group.
+
+        :raises PermissionError: when it may not.
+        """
+
+    def check_force(self) -> None:
+        """Check that the program may exceed the largest receive buffer.
+
+        :raises PermissionError: when it may not.
+        """
 
 
 class FakeSocket:

@@ -74,7 +74,7 @@ def test_dump_of_a_master() -> None:
     with pytest.raises(EncodeError) as caught:
         requests.dump_of(attrs.evolve(TCP4, sport=None))
     assert caught.value.path == ("master", "sport")
-    with pytest.raises(TypeError, match="a target is a Flow"):
+    with pytest.raises(TypeError, match="a target must be a Flow"):
         requests.dump_of(expectation())  # type: ignore[arg-type]
 
 
@@ -94,7 +94,7 @@ def test_only_flush_deletes_without_a_tuple_or_a_name() -> None:
             requests.delete_by_helper(name)
         assert caught.value.path == ("helper",)
     for other in (None, b"ftp", 1):
-        with pytest.raises(TypeError, match="named by text"):
+        with pytest.raises(TypeError, match="must be text"):
             requests.delete_by_helper(other)  # type: ignore[arg-type]
     for tuple_ in (None, 1, expectation(), flow()):
         with pytest.raises(EncodeError):
@@ -103,7 +103,7 @@ def test_only_flush_deletes_without_a_tuple_or_a_name() -> None:
 
 @pytest.mark.parametrize("target", [None, 1, "10.0.0.1", flow(), EXPECTED4.src])
 def test_target_must_be_an_expectation_or_a_tuple(target: Any) -> None:
-    with pytest.raises(TypeError, match="an Expectation, or its own Tuple"):
+    with pytest.raises(TypeError, match="an Expectation, or the Tuple of one"):
         requests.tuple_of(target)
 
 
@@ -232,7 +232,7 @@ def test_create_refuses_arguments(arguments: dict[str, Any], path: str) -> None:
 
 @pytest.mark.parametrize("what", [None, EXPECTED4, flow()])
 def test_create_takes_an_expectation(what: Any) -> None:
-    with pytest.raises(TypeError, match="made of an Expectation"):
+    with pytest.raises(TypeError, match="created from an Expectation"):
         requests.create(what)
 
 
@@ -295,9 +295,9 @@ MADE = requests.create(expectation())
         (MADE, errno.EINVAL, "function"),
         (MADE, errno.EMFILE, "nf_conntrack_expect_max"),
         (MADE, errno.EBUSY, "overlap"),
-        (MADE, errno.EEXIST, "expected already"),
+        (MADE, errno.EEXIST, "expectation with this tuple"),
         (MADE, errno.EALREADY, "another master"),
-        (MADE, errno.ENOENT, "no master"),
+        (MADE, errno.ENOENT, "master is missing"),
         (requests.dump_of(TCP4), errno.ENOENT, "zone"),
         (requests.get(EXPECTED4), errno.ENOENT, "zone"),
         (requests.delete(EXPECTED4, 1), errno.ENOENT, "expired"),

@@ -144,7 +144,7 @@ def test_a_name_that_is_none_is_never_sent(ask: Any, name: object) -> None:
 @pytest.mark.parametrize("ask", [timeouts.get, timeouts.delete])
 @pytest.mark.parametrize("name", [None, 5, b"a", policy()])
 def test_what_is_no_name_at_all(ask: Any, name: object) -> None:
-    with pytest.raises(TypeError, match="named by text"):
+    with pytest.raises(TypeError, match="must be text"):
         ask(name)
 
 
@@ -167,7 +167,7 @@ def test_defaults_that_are_refused() -> None:
         timeouts.get_defaults(int, None)
     with pytest.raises(EncodeError):
         timeouts.get_defaults(TCPTimeouts, 17)
-    with pytest.raises(TypeError, match="made of a TimeoutPolicy"):
+    with pytest.raises(TypeError, match="must be a TimeoutPolicy"):
         timeouts.create(None)  # type: ignore[arg-type]
 
 
@@ -273,7 +273,7 @@ def test_updates_that_are_refused(queue: Any, policies: Any, status: Any) -> Non
     ("request_", "words"),
     [
         (timeouts.get("a"), "get timeout policy 'a'"),
-        (timeouts.set_defaults(ICMPTimeouts(timeout=1), None), "set ICMPTimeouts by default"),
+        (timeouts.set_defaults(ICMPTimeouts(timeout=1), None), "set the default ICMPTimeouts"),
         (helpers.get(KEY), "get helper 'ftp' (tcp, IPv4)"),
         (helpers.get(("x", 99, 200)), "get helper 'x' (200, family 99)"),
         (helpers.flush(), "flush user-space helpers"),

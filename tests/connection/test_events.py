@@ -168,7 +168,7 @@ async def test_a_namespace_that_tracks_nothing_is_said(
     with caplog.at_level(logging.INFO, logger="conntrack_aio"):
         async with conn.events() as stream:
             (spot,) = stream.blind_spots
-    assert (spot.setting, spot.what) == ("count", "no flow is tracked yet")
+    assert (spot.setting, spot.what) == ("count", "no flow is tracked")
     assert "until a firewall rule there needs it" in caplog.text
     await conn.create(flows.tcp())
     async with conn.events() as stream:

@@ -140,7 +140,7 @@ def test_a_number_is_no_address() -> None:
     for bad in (5, b"abcd"):
         with pytest.raises(EncodeError, match="must be an address"):
             Tuple.tcp(bad, 1, "10.0.0.1", 2)  # type: ignore[arg-type]
-    with pytest.raises(EncodeError, match="one family"):
+    with pytest.raises(EncodeError, match="must be of the family of src"):
         Tuple.tcp("::1", 1, "10.0.0.1", 2)
 
 
@@ -151,15 +151,15 @@ WRONG: dict[str, tuple[Callable[[Connection], Awaitable[object]], str]] = {
     ),
     "a state for protoinfo": (
         lambda conn: conn.update(flows.tcp(), protoinfo=TCPState.CLOSE),  # type: ignore[arg-type]
-        "it has TCPInfo",
+        "has TCPInfo",
     ),
     "a range of the other family": (
         lambda conn: conn.create(flows.tcp(), nat_src=NATRange.of("2001:db8::1")),
-        "no address of the flow's family",
+        "not an address of the flow's family",
     ),
     "a class for timeouts": (
         lambda conn: conn.timeouts.set_defaults(TCPTimeouts),  # type: ignore[arg-type]
-        "as TCPTimeouts is",
+        "a class such as TCPTimeouts",
     ),
 }
 

@@ -14,16 +14,11 @@ from support import expectations as some
 from support import flows
 from support.lab import Lab
 
-import conntrack_aio
 from conntrack_aio import (
     Connection,
-    EventType,
     Flow,
-    Match,
     NATRange,
-    Status,
     TimeoutPolicy,
-    Tuple,
     UDPTimeouts,
 )
 from conntrack_aio.sandbox import traffic
@@ -154,27 +149,6 @@ async def default_events(lab: Lab, conn: Connection) -> None:
     lab.sysctl("nf_conntrack_events", 2)
 
 
-async def all_kinds(lab: Lab, conn: Connection) -> None:
-    """What the README looks up, deletes and translates."""
-    await a_translated_flow(lab, conn)
-    await conn.create(
-        Flow.tcp("10.0.0.2", 40422, "10.1.0.2", 80, timeout=60, mark=7), nat_src="192.0.2.1"
-    )
-
-
-NAMES: Final = MappingProxyType(
-    {each.__name__: each for each in (EventType, Flow, Match, Status, Tuple, conntrack_aio)}
-)
-MY_PROGRAM: Final = """
-from conntrack_aio import Match, connect
-
-async def my_program():
-    async with connect() as conn:
-        await conn.delete_matching(Match("timeout < 10"))
-
-
-"""
-
 SCENES: Final[dict[str, Scene]] = {
     "docs/guides/events.md: Follow events": endless(a_life),
     "docs/guides/events.md: Subscribe, then dump": endless((1, it_changes), all_end, before=a_flow),
@@ -221,18 +195,9 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/index.md: A first example": endless(a_connection, before=counting),
     "docs/index.md: What it does": Scene(before=a_translated_flow),
     "docs/internals.md: Why pure Python is fast enough": Scene(before=a_thousand_flows),
-    "README.md: conntrack_aio": endless(a_life, output="NEW …\nUPDATE …\nDESTROY …\n"),
-    "README.md: What it does": Scene(before=all_kinds, names=NAMES),
-    "README.md: Which flows": Scene(names=NAMES),
-    "README.md: A live table": endless(
-        before=all_kinds, names=NAMES, output="tcp …10.0.0.2:40422\n…ADDED …\n"
-    ),
-    "README.md: Testing your own program": Scene(prelude=MY_PROGRAM),
+    "README.md: conntrack_aio": endless(a_connection, before=tracking),
 }
 EXCERPTS: Final[dict[str, str]] = {
-    "README.md:In an asyncio server:6": "examples/asyncio_server.py",
-    "README.md:In a trio application:7": "examples/trio_application.py",
-    "README.md:How it is built:10": "conntrack_aio/model/flow.py",
     "docs/internals.md:One declaration for each attribute:3": "conntrack_aio/model/flow.py",
 }
 _ANOTHER_USER: Final = """\

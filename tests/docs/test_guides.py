@@ -380,3 +380,9 @@ def test_excerpt(block: Block) -> None:
     lines = iter((ROOT / EXCERPTS[block.name]).read_text().splitlines())
     for line in filter(None, map(str.strip, block.text.splitlines())):
         assert any(line == each.strip() for each in lines), line
+
+
+def test_the_first_example_is_the_program_of_the_readme() -> None:
+    block = next(block for block in BLOCKS if block.page == "README.md")
+    program = (ROOT / "examples" / "first.py").read_text(encoding="utf-8")
+    assert program.partition('"""\n\n')[2] == block.text

@@ -43,7 +43,9 @@ async def test_first(lab: Lab, conn: Connection) -> None:
     with running(lab, "first.py") as example:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
         await conn.create(flows.tcp(mark=7))
-        assert example.line() == "NEW tcp 10.1.0.1:40000 -> 10.2.0.1:80 7"
+        assert example.line() == (
+            "NEW tcp ESTABLISHED 10.1.0.1:40000 -> 10.2.0.1:80 [UNREPLIED] timeout=600 mark=0x7"
+        )
 
 
 def test_asyncio_server(lab: Lab) -> None:

@@ -212,7 +212,7 @@ def pieces(data: bytes) -> Iterator[bytes]:
 
 
 def test_what_the_kernel_would_turn_around_is_never_sent() -> None:
-    with pytest.raises(EncodeError, match="do not have this address"):
+    with pytest.raises(EncodeError, match="do not have this IPv6 address"):
         select(Selection(family=AF_INET6, orig={"src": IPv6Address("::1")}))
     with pytest.raises(EncodeError, match="nothing that the kernel selects by"):
         select(Selection(family=AF_INET, orig={"zone": 1}))

@@ -214,7 +214,7 @@ class _Session(Session):
 
     async def run_on_thread(self, function: Callable[[], T]) -> T:
         await anyio.lowlevel.checkpoint()
-        return self.beside(function)
+        return self.run_in_namespace(function)
 
 
 def _connection(factory: _ScriptedSocketFactory) -> Connection:

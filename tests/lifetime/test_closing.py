@@ -18,8 +18,7 @@ from support import flows
 from support.files import OpenFiles
 from support.lab import Lab
 
-import conntrack_aio.session
-from conntrack_aio import Connection, EventStream, Flow, FlowEvent, Match, connect
+from conntrack_aio import Connection, EventStream, Flow, FlowEvent, Match, connect, session
 
 pytestmark = [pytest.mark.kernel]
 
@@ -173,16 +172,14 @@ async def test_the_collector_drops_what_is_looked_at(
                 if not drop:
                     kept.append(holder)
                 del holder, dump, bulk
-        session, dumps = conntrack_aio.session, conntrack_aio.dumps.Dump
-        adders = ((session, "_add_stream"), (dumps, "add_traffic"), (session, "_add_requests"))
-        for owner, name in adders:
-            original = getattr(owner, name)
+        for name in ("_add_stream", "_add_dump", "_add_requests"):
+            original = getattr(session, name)
 
             def add(*arguments: object, original: Callable[..., None] = original) -> None:
                 gc.collect()
                 original(*arguments)
 
-            monkeypatch.setattr(owner, name, add)
+            monkeypatch.setattr(session, name, add)
         if what == "statistics":
             assert conn.client_statistics().open_streams >= 3
             assert conn.client_statistics().open_streams == 3

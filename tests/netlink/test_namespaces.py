@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 from support.files import OpenFiles
 from support.lab import Lab
+from support.namespaces import new_network_namespace
 
 from conntrack_aio.errors import NamespaceError, ResourceExhausted
 from conntrack_aio.netlink import namespaces
@@ -25,7 +26,6 @@ from conntrack_aio.netlink.namespaces import (
 )
 from conntrack_aio.netlink.opening import open_socket
 from conntrack_aio.netlink.socket import NetlinkSocket
-from conntrack_aio.sandbox.namespace import new_network_namespace
 from conntrack_aio.uapi.netlink import NETLINK
 
 pytestmark = pytest.mark.kernel

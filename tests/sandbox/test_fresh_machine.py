@@ -132,7 +132,7 @@ names = ["net.netfilter.nf_conntrack_acct"]
 assert ctypes.CDLL(None).prctl(24, 12, 0, 0, 0) == 0  # PR_CAPBSET_DROP, CAP_NET_ADMIN
 import os, sys
 os.execv(sys.executable, [sys.executable, "-c", '''
-from conntrack_aio import PermissionDenied
+from conntrack_aio import PermissionDenied, connect
 from conntrack_aio.proc_sys import read_sysctl
 try:
     read_sysctl("net.netfilter.nf_conntrack_acct")

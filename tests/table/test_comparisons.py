@@ -51,7 +51,7 @@ async def test_a_dump_that_ends_with_an_invalid_message_is_retried(
         socket.deliver(bytes(RECEIVE_SIZE + 4))
         return True
 
-    kernel.script = answer
+    kernel.on_request = answer
     kernel.overrun()
     kernel.remove(kernel.flows[0])
     await check_fake(kernel, fake_table)
@@ -89,7 +89,7 @@ async def test_with_a_resize_during_every_dump_entries_are_looked_up(
             _resize(kernel)
         return False
 
-    kernel.script = resize
+    kernel.on_request = resize
     with anyio.fail_after(5):
         await fake_table.reconcile()
     await check_fake(kernel, fake_table)
@@ -110,7 +110,7 @@ async def test_an_entry_that_cannot_be_decoded_does_not_affect_the_others(
             socket.done(asked)
         return asked.verb == "dump"
 
-    kernel.script = reply_with_an_invalid_entry
+    kernel.on_request = reply_with_an_invalid_entry
     await check_fake(kernel, fake_table)
     assert len(fake_table) == 1
     assert verbs(kernel).count("get") == 3

@@ -65,7 +65,7 @@ async def test_an_entry_with_an_incomplete_tuple_is_not_looked_up(
     assert "get" not in verbs(kernel)
 
 
-@pytest.mark.parametrize("fault", ["ignore", "garble"])
+@pytest.mark.parametrize("fault", ["leave_unanswered", "garble"])
 async def test_a_look_up_without_a_valid_reply_counts_as_a_loss(
     kernel: FakeKernel, fake_table: FlowTable, fault: str
 ) -> None:

@@ -94,7 +94,7 @@ async def _fail_looking_up(kernel: FakeKernel, conn: Connection, table: FlowTabl
     kernel.sysctls["nf_conntrack_events"] = 0
     kernel.add(flows.tcp(COUNT))
     for entry in kernel._state.table:
-        entry.emits = True
+        entry.has_event_cache = True
     kernel.change(flows.tcp(COUNT), mark=9)
     with anyio.fail_after(5), contextlib.suppress(ConntrackError):
         await table.synced()

@@ -136,7 +136,7 @@ async def test_no_shortage_ends_a_table(
         assert len(fake_table) == 3
         warnings = [each for each in caplog.records if "will retry" in each.message]
         assert len(warnings) == 1, "the failure is logged once"
-    kernel._faults._waiting.clear()
+    kernel._faults._pending.clear()
     await eventually(lambda: not fake_table.behind)
     kernel.add(flows.tcp(7))
     await check_fake(kernel, fake_table)
@@ -177,13 +177,13 @@ async def test_entering_a_table_under_a_shortage_raises_after_some_attempts(
             begin(table, kernel, patch)
             with anyio.fail_after(5), pytest.raises(TEMPORARY):
                 await table.__aenter__()
-        kernel._faults._waiting.clear()
+        kernel._faults._pending.clear()
         assert conn.client_statistics().open_tables == conn.client_statistics().open_streams == 0
         async with conn.table() as table:
             assert len(table) == 3
 
 
-@pytest.mark.parametrize("fault", ["ignore", "garble"])
+@pytest.mark.parametrize("fault", ["leave_unanswered", "garble"])
 @pytest.mark.usefixtures("short_retries")
 async def test_a_dump_without_a_valid_reply_is_retried(
     kernel: FakeKernel, fake_table: FlowTable, fault: str

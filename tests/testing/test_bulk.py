@@ -63,7 +63,7 @@ async def test_a_failure_affects_only_its_own_item(conn: Connection) -> None:
     assert outcomes[3].item is bad
     with pytest.raises(AlreadyExists, match=r"create tcp 10\.1\.0\.2:40000.*has one of its two"):
         outcomes[1].result()
-    with pytest.raises(EncodeError, match="timeout: a new entry needs one"):
+    with pytest.raises(EncodeError, match="timeout: a new entry needs a timeout"):
         outcomes[3].result()
     assert await conn.count() == 4
 

@@ -185,5 +185,5 @@ def test_invalid_constructor_arguments_are_refused() -> None:
 
 async def test_a_fake_kernel_has_no_expectations() -> None:
     async with FakeKernel().connect() as conn:
-        with pytest.raises(conntrack_aio.NotSupported, match="keeps no expectations"):
+        with pytest.raises(conntrack_aio.NotSupported, match="has no expectations"):
             await conn.expectations.list()

@@ -188,7 +188,7 @@ def test_broadcast_error_makes_destroy_events_reliable(open_socket: Opener) -> N
 def test_reliable_streams_get_enobufs_too(open_socket: Opener) -> None:
     """Each retry that does not fit counts as a drop, and each event is delivered once."""
     socket, listener = open_socket(), open_socket(6000, groups=(3,))
-    listener.insist()
+    listener.enable_broadcast_errors()
     for number in range(1, 41):
         create(socket, number)
     ask(socket, request(raw.DELETE))
@@ -214,7 +214,7 @@ def test_the_fake_kernel_retries_up_to_the_first_event_that_does_not_fit() -> No
     endpoint = kernel._socket_factory
     socket, listener = endpoint.open(), endpoint.open(6000)
     listener.join(3)
-    listener.insist()
+    listener.enable_broadcast_errors()
     ask(socket, request(raw.DELETE))
     drops = meminfo(listener)[2]
     assert len(kernel.dying) == 40 - 12000 // EVENT == 31

@@ -136,19 +136,19 @@ async def test_an_overlap_is_refused(conn: Connection) -> None:
 
 async def test_a_master_needs_a_helper(conn: Connection) -> None:
     plain = await conn.create(Flow.tcp("10.0.0.1", 1000, "10.0.0.2", 21, timeout=60))
-    with pytest.raises(NotSupported, match="Its master has no helper"):
+    with pytest.raises(NotSupported, match="The master has no helper"):
         await conn.expectations.create(some.data(plain))
 
 
 async def test_a_master_must_be_there(conn: Connection) -> None:
-    with pytest.raises(NotFound, match="It has no master"):
+    with pytest.raises(NotFound, match="The master is missing"):
         await conn.expectations.create(some.data(some.ftp()))
 
 
 @pytest.mark.parametrize("fields", [{"function": "nope"}, {"expect_class": 1}], ids=str)
 async def test_what_the_kernel_does_not_have(conn: Connection, fields: dict[str, Any]) -> None:
     master = await conn.create(some.ftp())
-    with pytest.raises(InvalidRequest, match="no function of that name, or the helper no such"):
+    with pytest.raises(InvalidRequest, match="no function of this name, or the helper has no such"):
         await conn.expectations.create(attrs.evolve(some.data(master), **fields))
     assert await conn.expectations.list() == []
 

@@ -43,7 +43,7 @@ async def test_a_helper_is_given_at_birth(conn: Connection) -> None:
 
 async def test_a_helper_can_only_be_detached(conn: Connection) -> None:
     flow = await conn.create(with_(helper=FTP))
-    with pytest.raises(ResourceBusy, match="keeps its helper"):
+    with pytest.raises(ResourceBusy, match="cannot be replaced"):
         await conn.update(flow, helper="sip")
     await conn.update(flow, helper="")
     assert (await conn.get(flow)).helper is None
@@ -53,7 +53,7 @@ async def test_a_helper_can_only_be_detached(conn: Connection) -> None:
 
 async def test_an_entry_without_one_gets_none(conn: Connection) -> None:
     flow = await conn.create(flows.tcp())
-    with pytest.raises(NotSupported, match="only be given to a new entry"):
+    with pytest.raises(NotSupported, match="Only a new entry can get a helper"):
         await conn.update(flow, helper="ftp")
 
 
@@ -82,7 +82,7 @@ async def test_sequence_adjustment(conn: Connection) -> None:
 @pytest.mark.parametrize("name", ["correction_pos", "offset_before", "offset_after"])
 async def test_half_an_adjustment_is_refused(conn: Connection, name: str) -> None:
     half = attrs.evolve(ONE, **{name: None})
-    with pytest.raises(EncodeError, match=r"seqadj_orig: .* written together"):
+    with pytest.raises(EncodeError, match=r"seqadj_orig: .* given together"):
         await conn.create(with_(seqadj_orig=half))
     flow = await conn.create(flows.tcp())
     with pytest.raises(EncodeError, match=r"seqadj_reply: .* written together"):

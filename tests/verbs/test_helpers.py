@@ -179,7 +179,7 @@ async def test_a_kernel_that_says_so_is_understood_too() -> None:
 
     async with ScriptedKernel(refuse).connect() as conn:
         for verb in (conn.helpers.get(*KEY), conn.helpers.delete(*KEY)):
-            with pytest.raises(NotFound, match="no user-space helper of that name"):
+            with pytest.raises(NotFound, match="no user-space helper of this name"):
                 await verb
 
 

@@ -180,7 +180,7 @@ async def test_a_protocol_that_the_kernel_has_no_timeouts_of(conn: Connection) -
     data = UnknownAttribute((4,), seconds(5), nested=True)
     unheard = TimeoutPolicy(name="a", family=AF_INET, proto=200, unknown=(data,))
     for write in (conn.timeouts.create, conn.timeouts.replace):
-        with pytest.raises(NotSupported, match=r"create|replace .* no timeouts of that protocol"):
+        with pytest.raises(NotSupported, match=r"create|replace .* no timeouts of this protocol"):
             await write(unheard)
 
 
@@ -218,7 +218,7 @@ async def test_delete_deletes_one(conn: Connection) -> None:
     await conn.timeouts.delete("b")
     with pytest.raises(EncodeError):
         await conn.timeouts.delete("")
-    with pytest.raises(TypeError, match="named by text"):
+    with pytest.raises(TypeError, match="must be text"):
         await conn.timeouts.delete(None)  # type: ignore[arg-type]
     assert [policy.name for policy in await conn.timeouts.list()] == ["a", "c"]
 
@@ -485,7 +485,7 @@ async def test_a_kernel_without_timeout_policies() -> None:
             "get timeout policy 'b'": conn.timeouts.update("b", TCP),
             "delete": conn.timeouts.delete("a"),
             "dump timeout policies": conn.timeouts.delete_unused(),
-            "get TCPTimeouts by default": conn.timeouts.get_defaults(TCPTimeouts),
+            "get the default TCPTimeouts": conn.timeouts.get_defaults(TCPTimeouts),
             "set TCPTimeouts by default": conn.timeouts.set_defaults(TCP),
         }
         for words, call in calls.items():
@@ -499,7 +499,7 @@ async def test_an_answer_without_what_was_asked_for() -> None:
     async with ScriptedKernel().connect() as conn:
         with pytest.raises(NoReply, match="get timeout policy 'a'"):
             await conn.timeouts.get("a")
-        with pytest.raises(NoReply, match="UDPTimeouts by default"):
+        with pytest.raises(NoReply, match="the default UDPTimeouts"):
             await conn.timeouts.get_defaults(UDPTimeouts)
 
 
