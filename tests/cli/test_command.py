@@ -213,7 +213,7 @@ def test_what_is_done_where(lab: Lab) -> None:
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "match:   mark 3"
-    assert lines[1] == "dump:    the kernel sends those of: mark 3, and no others"
+    assert lines[1] == "dump:    the kernel sends only flows that match: mark 3"
     assert lines[-1] == "   8: accept"
     assert run(lab, "explain", "all", "--program")[1].splitlines()[-1] == "no program"
     assert run(lab, "explain") == run(lab, "explain", "all")

@@ -55,7 +55,7 @@ def test_each_thing_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(module, name, call)
 
-    for name in ("compile_dump", "needs_of", "compile_predicate", "is_always"):
+    for name in ("compile_dump", "requirements_of", "compile_predicate", "is_always"):
         counted(name)
     match = Match(proto="tcp", orig_dport=[80, 443])
     flow = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 80, timeout=60)
@@ -145,7 +145,7 @@ async def test_a_large_match_is_worked_out_on_another_thread(
 
         monkeypatch.setattr(module, name, call)
 
-    for name in ("compile_dump", "needs_of", "compile_predicate"):
+    for name in ("compile_dump", "requirements_of", "compile_predicate"):
         noted(name)
     compile_ = ProgramCompiler.compile
 
@@ -175,7 +175,7 @@ async def test_a_large_match_is_worked_out_on_another_thread(
         conn.events(EventType.NEW, match=match).close()
         async for _ in conn.dying(services(LARGE)):
             raise AssertionError
-    assert where.keys() == {"compile_dump", "needs_of", "compile_predicate", "programs"}
+    assert where.keys() == {"compile_dump", "requirements_of", "compile_predicate", "programs"}
     assert threading.current_thread() not in set().union(*where.values())
     where.clear()
     async with FakeKernel(flows=[flow]).connect() as conn:

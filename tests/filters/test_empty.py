@@ -105,7 +105,7 @@ async def test_what_can_never_match_is_allowed_everywhere() -> None:
         assert after.requests == asked.requests
         assert after.datagrams_received == asked.datagrams_received
         assert after.open_dumps == after.open_bulks == 0
-        assert "nothing: no flow can match" in str(await never.explain(conn))
+        assert "no request, because no flow can match" in str(await never.explain(conn))
         async with conn.table(never) as table:
             async with conn.events(EventType.NEW, match=never) as stream:
                 await conn.create(Flow.tcp("10.0.0.1", 2, "10.0.0.2", 80, timeout=60))

@@ -351,9 +351,9 @@ async def test_a_table_hears_of_nothing_else(lab: Lab, conn: Connection) -> None
 
 
 async def test_what_is_no_match(conn: Connection) -> None:
-    with pytest.raises(TypeError, match="by a Match"):
+    with pytest.raises(TypeError, match="match must be a Match; got 'proto tcp'"):
         conn.events(match="proto tcp")  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match="by a Match"):
+    with pytest.raises(TypeError, match="match must be a Match; got 'proto tcp'"):
         await conn.count("proto tcp")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="by a Match"):
+    with pytest.raises(TypeError, match="match must be a Match; got 'proto tcp'"):
         await conn.update_matching("proto tcp", mark=1)  # type: ignore[arg-type]

@@ -204,7 +204,7 @@ def test_what_is_no_flow() -> None:
     assert (Match()(FULL), (~Match())(FULL)) == (True, False)
     for each in (match, ~match, Match(), ~Match(), Match(mark=1), Match(zone=[]), Match(id=4)):
         for given_ in ("x", None, 5, match, NewFlow(flow=FULL)):
-            with pytest.raises(TypeError, match=r"called with a Flow, not with"):
+            with pytest.raises(TypeError, match=r"a Match must be called with a Flow; got"):
                 each(given_)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"match\(event\.flow\)"):
         match(NewFlow(flow=FULL))  # type: ignore[arg-type]

@@ -11,9 +11,9 @@ from support import matches
 from support.effort import examples
 
 from conntrack_aio import Flow, Match
-from conntrack_aio.filters.coarse import Ranged, broader, narrower, relaxed
+from conntrack_aio.filters.approximate import subset, superset, union_by_field
 from conntrack_aio.filters.intervals import intersection, prefixes
-from conntrack_aio.filters.nodes import Addresses, Numbers
+from conntrack_aio.filters.nodes import Addresses, Numbers, Ranged
 
 PORTS = st.lists(st.integers(0, 200), min_size=1, max_size=40)
 V4 = st.lists(st.integers(0, 2000).map(lambda n: IPv4Address(n * 977)), min_size=1, max_size=40)
@@ -47,7 +47,7 @@ def counts(node: Ranged) -> list[int]:
 )
 def test_they_err_on_their_side(match: Match, most: int) -> None:
     node = of(match.node)
-    wide, narrow = broader(node, most), narrower(node, most)
+    wide, narrow = superset(node, most), subset(node, most)
     assert within(node, wide)
     assert within(narrow, node)
     assert max(counts(wide)) <= most
@@ -71,10 +71,10 @@ def test_they_err_on_their_side(match: Match, most: int) -> None:
     ],
 )
 def test_what_any_of_many_need(text: str, relaxation: str) -> None:
-    assert relaxed(Match.parse(text).node) == Match.parse(relaxation).node
+    assert union_by_field(Match.parse(text).node) == Match.parse(relaxation).node
 
 
 @settings(max_examples=examples(100), deadline=None)
 @given(matches.matches(), matches.flows())
 def test_what_they_need_holds_where_they_do(match: Match, flow: Flow) -> None:
-    assert matches.holds(relaxed(match.node), flow) or not match(flow)
+    assert matches.holds(union_by_field(match.node), flow) or not match(flow)
