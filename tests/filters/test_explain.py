@@ -1,4 +1,4 @@
-"""What is said of a match, and that it is so."""
+"""Explanations of matches: their text, and that the kernel and the library act accordingly."""
 
 from __future__ import annotations
 
@@ -103,16 +103,21 @@ CONSTANT = (
         ),
     ],
 )
-async def test_what_is_said(
+async def test_the_text_of_an_explanation(
     text: str, release: str, dump: str, delete: str, events: str, table: str
 ) -> None:
     match = Match.parse(text)
     async with FakeKernel(release).connect() as conn:
-        told = await match.explain(conn)
-    events = events.format(len(told.event_program or ()))
-    table = table.format(len(told.table_program or ()))
-    assert (told.dump, told.delete, told.events, told.table) == (dump, delete, events, table)
-    assert str(told).splitlines() == [
+        explanation = await match.explain(conn)
+    events = events.format(len(explanation.event_program or ()))
+    table = table.format(len(explanation.table_program or ()))
+    assert (explanation.dump, explanation.delete, explanation.events, explanation.table) == (
+        dump,
+        delete,
+        events,
+        table,
+    )
+    assert str(explanation).splitlines() == [
         f"match:   {match}",
         f"dump:    {dump}",
         f"delete:  {delete}",
@@ -122,47 +127,47 @@ async def test_what_is_said(
 
 
 @pytest.mark.parametrize("release", ["4.19", "5.8", "5.15", "6.8", "6.18"])
-def test_it_is_so(release: str) -> None:
-    async def judge(match: Match) -> None:
+def test_the_kernel_and_the_library_act_as_explained(release: str) -> None:
+    async def check(match: Match) -> None:
         kernel = FakeKernel(release, flows=FLOWS)
         async with kernel.connect() as conn:
-            told = await match.explain(conn)
+            explanation = await match.explain(conn)
             before = conn.client_statistics().entries_decoded
             found = len(await conn.list(match))
             decoded = conn.client_statistics().entries_decoded - before
-            if "the library checks" not in told.dump:
+            if "the library checks" not in explanation.dump:
                 assert decoded == found
-            if told.dump == ALL:
+            if explanation.dump == ALL:
                 assert decoded == len(FLOWS)
             async with conn.events(match=match) as stream:
                 attached = stream.kernel_filter
-                assert (attached and attached.program) == told.event_program
+                assert (attached and attached.program) == explanation.event_program
                 exact = attached is not None and attached.exact
-                assert exact is ("only events that match" in told.events)
+                assert exact is ("only events that match" in explanation.events)
 
     @settings(max_examples=examples(15), deadline=None)
     @given(matches.matches())
     def run(match: Match) -> None:
-        anyio.run(judge, match)
+        anyio.run(check, match)
 
     run()
 
 
 @pytest.mark.anyio
-async def test_a_filter_that_is_too_large() -> None:
+async def test_a_program_that_would_be_too_long_is_simplified() -> None:
     pairs = [Match(orig_src=f"10.{n >> 8}.{n & 255}.1", orig_dport=n) for n in range(3000)]
     async with FakeKernel().connect() as conn:
-        told = await Match.any(pairs).explain(conn)
+        explanation = await Match.any(pairs).explain(conn)
     checks = "; the library checks each because the kernel's filter is simplified"
-    assert told.events.endswith(checks)
+    assert explanation.events.endswith(checks)
 
 
 @pytest.mark.anyio
-async def test_a_listing() -> None:
+async def test_a_program_is_printed_as_a_listing() -> None:
     async with FakeKernel().connect() as conn:
-        told = await Match(mark=3).explain(conn)
-    assert told.table_program is None
-    assert str(told.event_program).splitlines() == [
+        explanation = await Match(mark=3).explain(conn)
+    assert explanation.table_program is None
+    assert str(explanation.event_program).splitlines() == [
         "   0: A = 0x14",
         "   1: X = 8",
         "   2: A = where attribute X is, from A on",

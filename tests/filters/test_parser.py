@@ -1,4 +1,4 @@
-"""The text of a match, both ways, and what is said of one that is none."""
+"""The text of a match: parsing, printing, and errors that point at the mistake."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CANONICAL = [
 
 
 @pytest.mark.parametrize("text", CANONICAL)
-def test_it_prints_back(text: str) -> None:
+def test_canonical_text_is_printed_unchanged(text: str) -> None:
     match = Match.parse(text)
     assert str(match) == text
     assert eval(repr(match)) == match
@@ -81,18 +81,18 @@ def test_it_prints_back(text: str) -> None:
         ("state close and state in {close, closed}", "state close"),
     ],
 )
-def test_what_means_the_same(text: str, same: str) -> None:
+def test_other_text_is_printed_as_canonical_text(text: str, same: str) -> None:
     assert str(Match.parse(text)) == same
 
 
-def test_labels_by_name() -> None:
+def test_labels_are_read_by_name() -> None:
     names = LabelNames({"web": 3, "3x": 4})
     assert Match.parse("label web", label_names=names) == Match(labels=3)
     assert Match.parse("label in {web, 3x}", label_names=names) == Match(labels=3) | Match(labels=4)
 
 
 @pytest.mark.parametrize(
-    ("text", "column", "words"),
+    ("text", "column", "message"),
     [
         ("", 1, "empty"),
         ("   ", 1, "empty"),
@@ -141,20 +141,20 @@ def test_labels_by_name() -> None:
         ("mark 1 ! mark 2", 8, "unexpected character '!'"),
     ],
 )
-def test_a_mistake_is_pointed_at(text: str, column: int, words: str) -> None:
+def test_an_error_has_the_column_of_the_mistake(text: str, column: int, message: str) -> None:
     with pytest.raises(MatchError) as raised:
         Match.parse(text)
     assert (raised.value.text, raised.value.column) == (text, column)
-    assert words in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize("text", [None, b"proto tcp", 5])
-def test_what_is_no_text(text: object) -> None:
+def test_an_argument_that_is_not_text_is_refused(text: object) -> None:
     with pytest.raises(TypeError, match="the text of a match must be a str; got"):
         Match.parse(text)  # type: ignore[arg-type]
 
 
-def test_the_pointer() -> None:
+def test_an_error_shows_the_line_and_points_at_the_column() -> None:
     with pytest.raises(MatchError) as raised:
         Match.parse("proto tcp and\n  orig.dport x or zone 1")
     assert str(raised.value).splitlines() == [
@@ -164,7 +164,7 @@ def test_the_pointer() -> None:
     ]
 
 
-def test_a_long_text_is_shown_in_part() -> None:
+def test_an_error_shows_part_of_a_long_text() -> None:
     text = " or ".join(["proto tcp"] * 500) + " or proto foo"
     with pytest.raises(MatchError) as raised:
         Match.parse(text)
@@ -176,12 +176,12 @@ def test_a_long_text_is_shown_in_part() -> None:
 @pytest.mark.parametrize(
     "text", ["(" * 5000, "not " * 5000 + "proto tcp", "not (" * 60 + "mark 1" + ")" * 60]
 )
-def test_depth_is_bounded(text: str) -> None:
+def test_the_depth_of_nesting_is_bounded(text: str) -> None:
     with pytest.raises(MatchError, match="nested at most 40 levels deep"):
         Match.parse(text)
 
 
-def test_width_is_not() -> None:
+def test_the_number_of_alternatives_is_not_bounded() -> None:
     text = " or ".join(
         f"(orig.src 10.0.{n >> 8}.{n & 255} and orig.dport {n})" for n in range(3000)
     )
@@ -190,11 +190,11 @@ def test_width_is_not() -> None:
 
 @settings(max_examples=examples(120), deadline=None)
 @given(matches.matches())
-def test_any_match_prints_back(match: Match) -> None:
+def test_the_text_of_any_match_is_parsed_as_the_same_match(match: Match) -> None:
     assert Match.parse(str(match)) == match
 
 
-WORDS = [
+TOKENS = [
     *FIELDS,
     "and",
     "or",
@@ -216,8 +216,8 @@ WORDS = [
 
 
 @settings(max_examples=examples(120), deadline=None)
-@given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join) | st.text(max_size=40))
-def test_any_text_is_a_match_or_an_error(text: str) -> None:
+@given(st.lists(st.sampled_from(TOKENS), max_size=12).map(" ".join) | st.text(max_size=40))
+def test_any_text_is_a_match_or_raises_an_error_with_a_column(text: str) -> None:
     try:
         match = Match.parse(text)
     except MatchError as error:
@@ -229,15 +229,15 @@ def test_any_text_is_a_match_or_an_error(text: str) -> None:
     assert 1 <= column <= len(text) + 1
 
 
-def test_words_that_stand_alone() -> None:
-    for word, wanted in (
+def test_status_keywords_are_conditions_by_themselves() -> None:
+    for keyword, same in (
         *(("unreplied", "not status seen_reply"), ("[UNREPLIED]", "not status seen_reply")),
         *(("assured", "status assured"), ("[ASSURED]", "status assured")),
     ):
-        assert Match.parse(word) == Match.parse(wanted)
-        assert Match.parse(f"not {word}") == ~Match.parse(wanted)
-        assert Match.parse(f"proto udp and {word}") == Match(proto="udp") & Match.parse(wanted)
-        assert Match.parse(f"({word} or {word})") == Match.parse(wanted)
+        assert Match.parse(keyword) == Match.parse(same)
+        assert Match.parse(f"not {keyword}") == ~Match.parse(same)
+        assert Match.parse(f"proto udp and {keyword}") == Match(proto="udp") & Match.parse(same)
+        assert Match.parse(f"({keyword} or {keyword})") == Match.parse(same)
     assert str(
         Match.parse("helper assured or label unreplied", label_names=LabelNames({"unreplied": 5}))
     )
