@@ -4,7 +4,6 @@
 - Alternatives that differ only in the ranges of one field are joined into one.
 - Alternatives that require ranges of the same field go into an :class:`IntervalTable`.
 - Alternatives that compare bits under the same mask become :class:`MaskedValues`.
-
 - Fewer than :data:`MIN_TABLE_SIZE` alternatives are not arranged.
 
 A value that is looked up is a number or a text. Addresses of both families share one space of
@@ -213,7 +212,7 @@ def _spread(part: Node) -> Sequence[Node]:
         if not isinstance(disjunction, Any) or len(disjunction.parts) > _MAX_SPREAD:
             continue
         inner = [_parts_of(alternative) for alternative in disjunction.parts]
-        if all(any(isinstance(one, Numbers | Addresses) for one in parts) for parts in inner):
+        if all(any(isinstance(node, Numbers | Addresses) for node in parts) for parts in inner):
             rest = _without(part, disjunction)
             return [All((*parts, *rest)) for parts in inner]
     return (part,)
@@ -271,7 +270,7 @@ def _single_values(part: Node) -> dict[MatchField, Atom]:
 
 
 def _joined(parts: Sequence[Node]) -> list[Node]:
-    """Join alternatives that differ only in the ranges of one field."""
+    """Return alternatives, and join those that differ only in the ranges of one field."""
     found = list(dict.fromkeys(parts))
     for field in _ranged_fields(found):
         groups: dict[object, list[Node]] = {}

@@ -23,7 +23,7 @@ from .nodes import Addresses, Atom, Bits, Node, Numbers, Texts
 
 
 class Assumptions:
-    """What is assumed of the fields of a flow."""
+    """Assumptions about the fields of one flow."""
 
     def __init__(self) -> None:
         self.nodes: dict[Node, bool] = {}
@@ -163,6 +163,7 @@ class Assumptions:
         return bool(self._versions)
 
     def _assume_bits(self, node: Bits, holds: bool) -> bool:
+        """Do what :meth:`assume` does, for bits."""
         field = node.field
         excluded = self._excluded_bits.setdefault(field, [])
         if not holds:
@@ -213,7 +214,11 @@ class Assumptions:
 
 
 def _excludes_all(excluded: set[tuple[int, int]], spend: Callable[[int], None]) -> bool:
-    """Return whether every value is excluded by one of the masks and its value."""
+    """Return whether every value of the bits is excluded.
+
+    :param excluded: masks, and the values that the bits must not have under them.
+    :param spend: count steps of the search.
+    """
     spend(len(excluded))
     if any(not mask for mask, _ in excluded):
         return True

@@ -97,9 +97,9 @@ def _explain_dump(match: Compiled, dump: DumpFilter) -> str:
         reason = _reason_to_check(match.node, dump)
         text = f"the kernel sends only flows that may match: {_selected(dump)}"
         text += f"; the library checks each {reason}"
-    best = match.dump(_ALL_FEATURES)
-    if best.selections != dump.selections:
-        text += f" (a newer kernel would send only: {_selected(best)})"
+    newest = match.dump(_ALL_FEATURES)
+    if newest.selections != dump.selections:
+        text += f" (a newer kernel would send only: {_selected(newest)})"
     return text
 
 
@@ -145,6 +145,7 @@ def _nodes(selection: Selection) -> Iterator[Node]:
 
 
 def _reason_to_check(node: Node, dump: DumpFilter) -> str:
+    """Return why the library checks what the kernel sends in a dump."""
     selected = {field for part in _nodes(dump.selections[0]) for field in _fields(part)}
     if dump.selections[0].zone:  # the kernel also sends flows with the zone in one direction only
         selected.discard(ZONE)
@@ -178,8 +179,8 @@ def _explain_table(match: Compiled, table: EventFilter | None) -> str:
     if table is None:
         return f"the kernel queues all events; {checks}"
     return (
-        "the kernel queues only events of flows that may match, by fields that never change and "
-        f"a program of {len(table.program)} instructions; {checks}"
+        "the kernel queues only events of flows that may match, "
+        f"by a program of {len(table.program)} instructions on fields that never change; {checks}"
     )
 
 
@@ -187,7 +188,7 @@ def _explain_table(match: Compiled, table: EventFilter | None) -> str:
 
 
 def _for_fields(fields: Iterable[MatchField]) -> str:
-    """Return why the library checks what the kernel sends."""
+    """Return for which fields the library checks what the kernel sends."""
     names = ", ".join(dict.fromkeys(field.name for field in fields))
     return f"for {names}" if names else "because the kernel's filter is simplified"
 

@@ -121,7 +121,10 @@ class EventProgramCompiler:
         return self._atom(limited, if_true, if_false, if_unknown)
 
     def _limit_ranges(self, node: Atom, *, accept_unknown: bool) -> Atom:
-        """Return a condition with as few ranges as the limit allows."""
+        """Return a condition that has no more ranges than are allowed.
+
+        It is a superset, so that the program accepts what it cannot test; below a ``not`` a subset.
+        """
         if self._most is None or not isinstance(node, Numbers | Addresses):
             return node
         approximate = superset if accept_unknown else subset
@@ -177,7 +180,7 @@ class EventProgramCompiler:
         if_false: Label,
         if_absent: Label,
     ) -> Label:
-        if _size(location) > 4:
+        if _size(location) > 4:  # counters of 64 bits: a load reads at most 32 bits
             test = if_false
             for first, last in reversed(values):
                 test = self._at_least(first, self._at_most(last, if_true, test), test)
@@ -187,10 +190,12 @@ class EventProgramCompiler:
     def _zone(
         self, field: NumberField, values: Intervals, if_true: Label, if_false: Label
     ) -> Label:
-        zero = if_true if any(first == 0 for first, _ in values) else if_false
+        # An absent attribute is zone 0.
+        if_zero = if_true if any(first == 0 for first, _ in values) else if_false
         test = self._in_ranges(values, if_true, if_false)
-        both = self._find_and_load(attribute_locations("zone")[0], test, zero)
+        both = self._find_and_load(attribute_locations("zone")[0], test, if_zero)
         if field is ZONE:
+            # A flow with a zone in one direction only has no zone of both directions.
             for side in ("reply", "orig"):
                 both = self._code.find(
                     _ATTRIBUTES_OFFSET, attribute_locations(side, "zone")[0].path, if_false, both
@@ -202,6 +207,10 @@ class EventProgramCompiler:
     def _state(
         self, values: Intervals, if_true: Label, if_false: Label, if_unknown: Label
     ) -> Label:
+        """Test the state in the nested attribute of each protocol.
+
+        :param values: states combined with their protocols (see :func:`.fields.state_number`).
+        """
         if_absent = if_unknown
         for location in reversed(attribute_locations("protoinfo", "state")):
             proto = _STATES[CTA_PROTOINFO(location.path[1])] << 8
@@ -275,7 +284,14 @@ class EventProgramCompiler:
     def _in_prefixes(
         self, networks: list[tuple[int, int]], width: int, bit: int, if_true: Label, if_false: Label
     ) -> Label:
-        """Whether the bits bit X, from ``bit`` on, have one of these prefixes."""
+        """Test whether the address at X has one of the prefixes.
+
+        This compares one word of 32 bits, and calls itself for longer prefixes.
+
+        :param networks: the prefixes in ascending order, which are equal before the word.
+        :param width: the bits of an address: 32 or 128.
+        :param bit: the first bit of the word.
+        """
         shift = width - bit - 32
         ending = [network for network in networks if network[1] <= bit + 32]
         longer = [network for network in networks if network[1] > bit + 32]
@@ -303,7 +319,10 @@ class EventProgramCompiler:
         return if_false
 
     def _branch(self, targets: Sequence[tuple[int, Label]], if_false: Label) -> Label:
-        """Continue at the label that belongs to the value of A."""
+        """Continue at the label of the value that A has.
+
+        :param targets: values in ascending order, and their labels.
+        """
         if len(targets) > _MAX_LINEAR:
             middle = len(targets) // 2
             below = self._branch(targets[:middle], if_false)
@@ -337,11 +356,11 @@ class EventProgramCompiler:
             bits = int.from_bytes(mask[at : at + 4], "big")
             if not bits:
                 continue
-            wanted = int.from_bytes(value[at : at + 4], "big")
-            if bits == wanted and bits.bit_count() == 1:
+            expected = int.from_bytes(value[at : at + 4], "big")
+            if bits == expected and bits.bit_count() == 1:
                 test = self._code.jump_any(bits, if_true, if_false)
             else:
-                test = self._code.mask(bits, self._code.jump_equal(wanted, if_true, if_false))
+                test = self._code.mask(bits, self._code.jump_equal(expected, if_true, if_false))
             if_true = self._code.load_relative(4, _VALUE_OFFSET + at, test)
         return self._find(location.path, if_true, if_unknown)
 
@@ -384,5 +403,5 @@ def _size(location: AttributeLocation) -> int:
     return cast("Integer[int]", location.wire).size
 
 
-def _prefix_length(net: tuple[int, int]) -> int:
-    return net[1]
+def _prefix_length(network: tuple[int, int]) -> int:
+    return network[1]

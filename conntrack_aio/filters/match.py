@@ -88,10 +88,10 @@ class Match:
             is translated to.
         :param id: the id that the kernel gives the entry.
 
-        :raises MatchError: for what can never be true: a value out of bounds, conditions that
-            exclude each other (a port of an ICMP flow, an IPv6 address of family IPv4), a mark with
-            bits outside its mask, an unknown label, a status of 0; and for text that is not a
-            match.
+        :raises MatchError: for what can never be true: a value out of bounds, a mark with bits
+            outside its mask, an unknown label, a status of 0, and conditions that exclude each
+            other, such as a port of an ICMP flow or an IPv6 address of family IPv4. Also for text
+            that is not a match.
         :raises TypeError: for a value of another type, and for an unknown condition.
         """
         names = conditions.get("label_names")

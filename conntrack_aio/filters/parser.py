@@ -166,8 +166,8 @@ class Parser:
     def _factor(self) -> Node:
         """Parse a condition, a negated one, or an expression in parentheses."""
         self._depth += 1
-        # Parentheses and "not" take a level each here, though they need not in the tree. This
-        # bounds the recursion.
+        # This bounds the recursion. A level of the tree may take two calls, for "not" and for
+        # parentheses.
         if self._depth > 2 * MAX_DEPTH:
             raise self._error(TOO_DEEP)
         try:

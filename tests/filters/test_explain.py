@@ -25,8 +25,8 @@ INEXACT = (
     "the library checks each for "
 )
 CONSTANT = (
-    "the kernel queues only events of flows that may match, by fields that never change and "
-    f"a program of {{}} instructions; {ON_CHANGE}"
+    "the kernel queues only events of flows that may match, "
+    f"by a program of {{}} instructions on fields that never change; {ON_CHANGE}"
 )
 
 
