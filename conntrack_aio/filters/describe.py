@@ -151,7 +151,10 @@ def similar_names(name: str, known: Iterable[str]) -> list[str]:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'orig.dport'?`` for an error message, or nothing to suggest."""
+    """Return a hint for an error message: ``; did you mean 'orig.dport'?``.
+
+    :returns: empty text if no known name resembles the name.
+    """
     names = [repr(similar) for similar in similar_names(name, known)]
     if not names:
         return ""

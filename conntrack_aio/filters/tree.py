@@ -1,9 +1,10 @@
 """Build trees of conditions: join and negate them, simplify them, and reject contradictions.
 
-- :func:`all_of`, :func:`any_of` and :func:`negate` are the only way to build a tree of several
-  conditions. They raise :exc:`MatchError` for conditions that exclude each other.
-- Joining a condition to thousands of others costs about as much as joining it to one: no step
-  examines all parts (see :class:`_Group`).
+- Every tree of several conditions is built by :func:`all_of`, :func:`any_of` and :func:`negate`.
+- :func:`all_of` raises :exc:`MatchError` for conditions that exclude each other. :func:`any_of`
+  returns :data:`TRUE` if one of the conditions always holds.
+- Joining one more condition to thousands is cheap: no step examines each of them
+  (see :class:`_Group`).
 """
 
 from __future__ import annotations

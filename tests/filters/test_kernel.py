@@ -130,7 +130,7 @@ def test_a_table_has_what_matches_after_any_changes(shared: Lab) -> None:
             async with conn.table(match) as table:
                 await conn.update_matching(Match(proto="udp"), mark=0xCAFE)
                 await fill(conn, [number for number in later if number not in before])
-                # Events do not contain counters.
+                # Events of living flows do not contain counters.
                 counted = "packets" in str(match) or "bytes" in str(match)
                 await (table.reconcile() if counted else table.synced())
                 expected = {key(flow) for flow in await conn.list() if match(flow)}
