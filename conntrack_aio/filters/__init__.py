@@ -1,1 +1,1 @@
-"""What to select flows by."""
+"""Matches: conditions that select flows, and how the kernel and the library apply them."""

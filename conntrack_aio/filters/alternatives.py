@@ -1,12 +1,13 @@
 """Arrange the alternatives of a match so that a flow is not compared with each of them.
 
-- Alternatives that need single values of the same fields go into a :class:`LookupTable`.
+- Alternatives that require single values of the same fields go into a :class:`LookupTable`.
 - Alternatives that differ only in the ranges of one field are joined into one.
-- Alternatives that need ranges of the same field go into an :class:`IntervalTable`.
-- Alternatives that are bits under the same mask become :class:`MaskedValues`.
+- Alternatives that require ranges of the same field go into an :class:`IntervalTable`.
+- Alternatives that compare bits under the same mask become :class:`MaskedValues`.
+- Fewer than :data:`MIN_TABLE_SIZE` alternatives are not arranged.
 
-Fewer than :data:`FEW` alternatives are left as they are. A value that is looked up is a number or
-a text. An address is one number for both families: an IPv6 address is ``~number``.
+A value that is looked up is a number or a text. Addresses of both families share one space of
+numbers: an IPv6 address is ``~number``.
 """
 
 from __future__ import annotations
@@ -16,48 +17,53 @@ from itertools import product
 from math import prod
 from typing import Final, NamedTuple
 
-from .fields import MARK, AddressField, BitsField, Field
-from .intervals import Intervals
-from .nodes import TRUE, Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Texts
-from .tree import unite
+from .fields import MARK, AddressField, BitsField, MatchField
+from .intervals import Interval, Intervals
+from .memberships import unite
+from .nodes import TRUE, Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Ranged, Texts
 
-FEW: Final = 4
+MIN_TABLE_SIZE: Final = 4
 """Fewer alternatives than this are compared one by one."""
 
-_MOST_SPREAD: Final = 8
-"""How many alternatives inside an alternative may become alternatives beside it."""
+_MAX_SPREAD: Final = 8
+"""An alternative is spread (:func:`_spread`) over at most this many alternatives."""
 
-_MOST_OVERLAPPING: Final = 16
-"""How many alternatives each interval may have on average."""
+_MAX_OVERLAP: Final = 16
+"""How many alternatives an interval may have on average."""
 
 
 class LookupTable:
-    """Alternatives that need single values of the same fields."""
+    """Alternatives that require single values of the same fields."""
 
-    def __init__(self, fields: tuple[Field, ...]) -> None:
+    def __init__(self, fields: tuple[MatchField, ...]) -> None:
         self.fields = fields
         self.alternatives: dict[object, list[Node]] = {}
-        """What else each alternative needs, by the value of the field, or by a tuple of values."""
+        """What else the alternatives require, by the value of the field or a tuple of values."""
 
     def add(self, values: Sequence[Sequence[object]], rest: Node) -> None:
-        """Add an alternative: the values of each field, and what else it needs."""
+        """Add an alternative.
+
+        :param values: the values of each field that it accepts.
+        :param rest: what else it requires.
+        """
         keys: Iterable[object] = product(*values) if len(values) > 1 else values[0]
         for key in keys:
             self.alternatives.setdefault(key, []).append(rest)
 
 
 class IntervalTable(NamedTuple):
-    """Alternatives that need ranges of one field, by the intervals between the ranges' bounds."""
+    """Alternatives that require ranges of one field, by the intervals that their bounds form."""
 
-    field: Field
+    field: MatchField
     starts: list[int]
-    """Where each interval starts. No alternative takes a value before the first."""
+    """Where each interval starts. No alternative accepts a value before the first."""
     alternatives: list[tuple[Node, ...]]
-    """What else the alternatives need: of the values before the first interval, then of each."""
+    """What else the alternatives require: for the values before the first interval, and for each
+    interval."""
 
 
 class MaskedValues(NamedTuple):
-    """Alternatives that need certain bits under one mask."""
+    """Alternatives that require certain bits under one mask."""
 
     field: BitsField
     mask: int
@@ -65,7 +71,7 @@ class MaskedValues(NamedTuple):
 
 
 class Arrangement(NamedTuple):
-    """Alternatives by how they are found. A flow matches if any of all these does."""
+    """Alternatives, grouped by how they are found. A flow matches if any alternative does."""
 
     lookups: list[LookupTable]
     intervals: list[IntervalTable]
@@ -75,12 +81,12 @@ class Arrangement(NamedTuple):
 
 
 def arrange(parts: Iterable[Node]) -> Arrangement:
-    """Arrange alternatives by how they are found."""
+    """Group alternatives by how they are found."""
     rest = list(_flattened(parts))
-    if len(rest) < FEW:
+    if len(rest) < MIN_TABLE_SIZE:
         return Arrangement([], [], [], rest)
     lookups, rest = _take_lookups(rest)
-    spread = [each for part in rest for each in _spread(part)]
+    spread = [alternative for part in rest for alternative in _spread(part)]
     if len(spread) > len(rest):
         more, rest = _take_lookups(spread)
         lookups += more
@@ -89,8 +95,8 @@ def arrange(parts: Iterable[Node]) -> Arrangement:
     return Arrangement(lookups, intervals, masks, rest)
 
 
-def any_of(parts: Sequence[Node]) -> Node:
-    """Return a node that holds where any of the parts does."""
+def any_node(parts: Sequence[Node]) -> Node:
+    """Return a node that holds where any part holds, without joining conditions."""
     different = tuple(dict.fromkeys(parts)) if len(parts) > 1 else tuple(parts)
     if TRUE in different:
         return TRUE
@@ -101,28 +107,28 @@ def any_of(parts: Sequence[Node]) -> Node:
 
 
 def count(values: Intervals) -> int:
-    """Return how many numbers the intervals have."""
+    """Return how many numbers are in the intervals."""
     return sum(last - first + 1 for first, last in values)
 
 
 def count_addresses(node: Addresses) -> int:
-    """Return how many addresses a condition takes."""
+    """Return how many addresses a condition accepts."""
     return count(node.v4) + count(node.v6)
 
 
 def numbers(values: Intervals) -> Iterable[int]:
-    """Return the numbers that the intervals have."""
+    """Return the numbers in the intervals."""
     return (number for first, last in values for number in range(first, last + 1))
 
 
 def address_numbers(node: Addresses) -> Iterable[int]:
-    """Return the addresses that a condition takes, as numbers."""
+    """Return the addresses that a condition accepts, as numbers."""
     yield from numbers(node.v4)
     yield from (~number for number in numbers(node.v6))
 
 
 def _count_values(node: Atom) -> int:
-    """Return how many values a condition takes; 0 if they are not looked up."""
+    """Return how many values a condition accepts; 0 if they are not looked up."""
     if isinstance(node, Numbers):
         return count(node.values)
     if isinstance(node, Addresses):
@@ -133,7 +139,7 @@ def _count_values(node: Atom) -> int:
 
 
 def _values(node: Atom) -> Iterable[object]:
-    """Return the values that a condition takes."""
+    """Return the values that a condition accepts."""
     if isinstance(node, Numbers):
         return numbers(node.values)
     if isinstance(node, Addresses):
@@ -141,8 +147,8 @@ def _values(node: Atom) -> Iterable[object]:
     return node.values if isinstance(node, Texts) else (node.value,)
 
 
-def _ranges(node: Numbers | Addresses) -> Iterable[tuple[int, int]]:
-    """Return the ranges of values that a condition takes."""
+def _ranges(node: Ranged) -> Iterable[Interval]:
+    """Return the ranges of values that a condition accepts."""
     if isinstance(node, Numbers):
         return node.values
     return (*node.v4, *((~last, ~first) for first, last in node.v6))
@@ -157,51 +163,58 @@ def _parts_of(node: Node) -> tuple[Node, ...]:
 
 def _without(part: Node, removed: Node) -> tuple[Node, ...]:
     """Return the parts of an alternative except one."""
-    return tuple(each for each in _parts_of(part) if each is not removed)
+    return tuple(inner for inner in _parts_of(part) if inner is not removed)
 
 
-def _all_of(parts: tuple[Node, ...]) -> Node:
+def _all_node(parts: tuple[Node, ...]) -> Node:
     if not parts:
         return TRUE
     return parts[0] if len(parts) == 1 else All(parts)
 
 
 def is_negated(part: Node) -> bool:
-    """Return whether the opposite of a condition can be looked up, but not the condition."""
+    """Return whether the opposite of a condition can be looked up, and the condition cannot."""
     if isinstance(part, Any):
-        return bool(part.parts) and any(isinstance(each, Not) for each in part.parts)
+        return bool(part.parts) and any(isinstance(inner, Not) for inner in part.parts)
     return isinstance(part, Not)
 
 
 def opposite(part: Node) -> Node:
-    """Return a node that holds where the part does not."""
+    """Return a node that holds where the part does not hold."""
     if isinstance(part, Any):
         return All(tuple(map(opposite, part.parts)))
     return part.part if isinstance(part, Not) else Not(part)
 
 
 def _flattened(parts: Iterable[Node]) -> Iterable[Node]:
-    """Return alternatives, with the alternatives inside of them in their place."""
+    """Yield alternatives. An alternative that is a disjunction is replaced by its parts."""
     for part in parts:
         if isinstance(part, Any):
             yield from _flattened(part.parts)
-        elif isinstance(part, Not) and isinstance(part.part, All) and len(part.part.parts) >= FEW:
+        elif (
+            isinstance(part, Not)
+            and isinstance(part.part, All)
+            and len(part.part.parts) >= MIN_TABLE_SIZE
+        ):
             yield from _flattened(map(opposite, part.part.parts))
         else:
             yield part
 
 
 def _spread(part: Node) -> Sequence[Node]:
-    """Return ``a and b``, ``a and c`` for ``a and (b or c)``, if these can be found by values."""
+    """Return ``a and b`` and ``a and c`` for ``a and (b or c)``, if tables can find these.
+
+    Return other nodes unchanged.
+    """
     if not isinstance(part, All):
         return (part,)
-    for each in part.parts:
-        if not isinstance(each, Any) or len(each.parts) > _MOST_SPREAD:
+    for disjunction in part.parts:
+        if not isinstance(disjunction, Any) or len(disjunction.parts) > _MAX_SPREAD:
             continue
-        inner = [_parts_of(one) for one in each.parts]
-        if all(any(isinstance(one, Numbers | Addresses) for one in ones) for ones in inner):
-            rest = _without(part, each)
-            return [All((*ones, *rest)) for ones in inner]
+        inner = [_parts_of(alternative) for alternative in disjunction.parts]
+        if all(any(isinstance(node, Numbers | Addresses) for node in parts) for parts in inner):
+            rest = _without(part, disjunction)
+            return [All((*parts, *rest)) for parts in inner]
     return (part,)
 
 
@@ -209,8 +222,8 @@ def _spread(part: Node) -> Sequence[Node]:
 
 
 def _take_lookups(parts: Sequence[Node]) -> tuple[list[LookupTable], list[Node]]:
-    """Return tables of the alternatives that can be looked up, and the other alternatives."""
-    found: dict[tuple[Field, ...], list[tuple[Node, dict[Field, Atom]]]] = {}
+    """Return tables of the alternatives that can be looked up, and the remaining alternatives."""
+    found: dict[tuple[MatchField, ...], list[tuple[Node, dict[MatchField, Atom]]]] = {}
     rest: list[Node] = []
     for part in parts:
         single = _single_values(part)
@@ -220,29 +233,30 @@ def _take_lookups(parts: Sequence[Node]) -> tuple[list[LookupTable], list[Node]]
             rest.append(part)
     tables: list[LookupTable] = []
     for fields, alternatives in found.items():
-        if len(alternatives) < FEW:
+        if len(alternatives) < MIN_TABLE_SIZE:
             rest += [part for part, _ in alternatives]
             continue
         table = LookupTable(fields)
         for part, single in alternatives:
-            known = {id(each) for each in single.values()}
-            left = tuple(each for each in _parts_of(part) if id(each) not in known)
-            table.add([list(_values(each)) for each in single.values()], _all_of(left))
+            looked_up = {id(atom) for atom in single.values()}
+            rest_of_part = tuple(node for node in _parts_of(part) if id(node) not in looked_up)
+            table.add([list(_values(atom)) for atom in single.values()], _all_node(rest_of_part))
         tables.append(table)
     return tables, rest
 
 
-def _single_values(part: Node) -> dict[Field, Atom]:
-    """Return the conditions of an alternative that take few values, in a fixed order of fields.
+def _single_values(part: Node) -> dict[MatchField, Atom]:
+    """Return the conditions of an alternative that accept few values, in a fixed order of fields.
 
-    All combinations of the values become keys. To bound their number, ranges and the largest sets
-    are left to be compared. Addresses come first: they distinguish the most flows.
+    All combinations of the values become keys of a table. To bound their number, ranges and the
+    largest sets are compared instead. Addresses come first, because they distinguish the most
+    flows.
     """
     most = 64 + 4 * part.weight
     found = {
-        each.field: each
-        for each in _parts_of(part)
-        if not isinstance(each, All | Any | Not) and 0 < _count_values(each) <= most
+        atom.field: atom
+        for atom in _parts_of(part)
+        if not isinstance(atom, All | Any | Not) and 0 < _count_values(atom) <= most
     }
     fields = sorted(
         found, key=lambda field: (field.path[-1:] not in (("src",), ("dst",)), field.name)
@@ -256,7 +270,7 @@ def _single_values(part: Node) -> dict[Field, Atom]:
 
 
 def _joined(parts: Sequence[Node]) -> list[Node]:
-    """Join alternatives that differ only in the ranges of one field."""
+    """Return alternatives, and join those that differ only in the ranges of one field."""
     found = list(dict.fromkeys(parts))
     for field in _ranged_fields(found):
         groups: dict[object, list[Node]] = {}
@@ -279,46 +293,47 @@ def _joined(parts: Sequence[Node]) -> list[Node]:
 
 
 def _take_intervals(parts: Sequence[Node]) -> tuple[list[IntervalTable], list[Node]]:
-    """Return tables of the alternatives that need ranges, and the other alternatives."""
+    """Return tables of the alternatives that require ranges, and the remaining alternatives."""
     rest = list(parts)
     tables: list[IntervalTable] = []
     for field in _ranged_fields(rest):
         found = [(part, atom) for part in rest if (atom := _ranged(part, field)) is not None]
-        if len(found) < FEW:
+        if len(found) < MIN_TABLE_SIZE:
             continue
         table = _intervals(field, found)
         if table is not None:
             tables.append(table)
-            known = {id(part) for part, _ in found}
-            rest = [part for part in rest if id(part) not in known]
+            in_table = {id(part) for part, _ in found}
+            rest = [part for part in rest if id(part) not in in_table]
     return tables, rest
 
 
-def _intervals(
-    field: Field, found: Sequence[tuple[Node, Numbers | Addresses]]
-) -> IntervalTable | None:
-    """Return the table of alternatives; ``None`` if it would be large because many overlap."""
+def _intervals(field: MatchField, found: Sequence[tuple[Node, Ranged]]) -> IntervalTable | None:
+    """Return a table of alternatives; ``None`` if it would be large because many overlap.
+
+    :param found: each alternative, and its condition on the field.
+    """
     changes: dict[int, list[tuple[int, bool]]] = {}
     rests: list[Node] = []
     for number, (part, atom) in enumerate(found):
-        rests.append(_all_of(_without(part, atom)))
+        rests.append(_all_node(_without(part, atom)))
         for first, last in _ranges(atom):
             changes.setdefault(first, []).append((number, True))
             changes.setdefault(last + 1, []).append((number, False))
     starts = sorted(changes)
-    left = _MOST_OVERLAPPING * (len(found) + len(starts))
-    now: dict[int, None] = {}
+    budget = _MAX_OVERLAP * (len(found) + len(starts))
+    active: dict[int, None] = {}
     alternatives: list[tuple[Node, ...]] = [()]
     for start in starts:
         for number, begins in sorted(changes[start], key=_begins):
             if begins:
-                now[number] = None
+                active[number] = None
             else:
-                del now[number]
-        left -= len(now)
-        if left < 0:
+                del active[number]
+        budget -= len(active)
+        if budget < 0:
             return None
-        alternatives.append(tuple(rests[number] for number in now))
+        alternatives.append(tuple(rests[number] for number in active))
     return IntervalTable(field, starts, alternatives)
 
 
@@ -326,22 +341,22 @@ def _begins(change: tuple[int, bool]) -> bool:
     return change[1]
 
 
-def _ranged_fields(parts: Sequence[Node]) -> list[Field]:
-    """Return the fields of which any alternative needs ranges, addresses first."""
+def _ranged_fields(parts: Sequence[Node]) -> list[MatchField]:
+    """Return the fields of which any alternative requires ranges, addresses first."""
     found = {
-        each.field: None
+        atom.field: None
         for part in parts
-        for each in _parts_of(part)
-        if isinstance(each, Numbers | Addresses)
+        for atom in _parts_of(part)
+        if isinstance(atom, Numbers | Addresses)
     }
     return sorted(found, key=lambda field: (not isinstance(field, AddressField), field.name))
 
 
-def _ranged(part: Node, field: Field) -> Numbers | Addresses | None:
-    """Return the condition of an alternative on the ranges of a field."""
-    for each in _parts_of(part):
-        if isinstance(each, Numbers | Addresses) and each.field is field:
-            return each
+def _ranged(part: Node, field: MatchField) -> Ranged | None:
+    """Return the condition of an alternative on the ranges of a field, if it has one."""
+    for atom in _parts_of(part):
+        if isinstance(atom, Numbers | Addresses) and atom.field is field:
+            return atom
     return None
 
 
@@ -349,12 +364,14 @@ def _ranged(part: Node, field: Field) -> Numbers | Addresses | None:
 
 
 def _take_masks(parts: Sequence[Node]) -> tuple[list[MaskedValues], list[Node]]:
-    """Return the alternatives that are bits under the same mask, and the other alternatives."""
+    """Return the alternatives that compare bits under the same mask, and the remaining ones."""
     groups: dict[tuple[BitsField, int], list[int]] = {}
     for part in parts:
         if isinstance(part, Bits):
             groups.setdefault((part.field, part.mask), []).append(part.value)
-    many = {key: frozenset(values) for key, values in groups.items() if len(values) >= FEW}
+    many = {
+        key: frozenset(values) for key, values in groups.items() if len(values) >= MIN_TABLE_SIZE
+    }
     rest = [
         part for part in parts if not isinstance(part, Bits) or (part.field, part.mask) not in many
     ]

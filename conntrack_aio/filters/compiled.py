@@ -1,7 +1,10 @@
-"""What is worked out of a match, once, and kept with it: its predicate, and what the kernel does.
+"""Compile a match for each of its uses, and cache the results with it.
 
-Of a match of thousands of conditions that takes a good part of a second. So whatever can wait for
-it has it done on a worker thread (:meth:`Compiled.ready`).
+- Results are a predicate, filters of dumps, programs for events, and answers such as
+  :attr:`Compiled.always`. Each is computed at first use.
+- Compiling thousands of conditions takes a large part of a second. So everything that can wait
+  compiles large matches on a worker thread (:meth:`Compiled.ready`).
+- Two threads may compute the same result at once. The results are equal.
 """
 
 from __future__ import annotations
@@ -13,14 +16,14 @@ from ..errors import ResourceExhausted
 from ..netlink.bpf import MAX_INSTRUCTIONS
 from ..netlink.threads import run_in_thread
 from .always import is_always
-from .dump import DumpFilter, FilterFeatures, Needs, compile_dump, needs_of
+from .dump import DumpFilter, FilterFeatures, Requirements, compile_dump, requirements_of
 from .fields import FAMILY, MARK
 from .nodes import All, Any, Node, Not
 from .predicate import Predicate, compile_predicate
 from .program import EventFilter, ProgramCompiler
 
 LARGE: Final = 256
-"""A match of more ranges, networks and names than this is worked out on a worker thread."""
+"""A match with more ranges, networks and names than this is compiled on a worker thread."""
 
 _LIMITS: Final = (
     MAX_INSTRUCTIONS,
@@ -28,88 +31,92 @@ _LIMITS: Final = (
     MAX_INSTRUCTIONS // 4,
     MAX_INSTRUCTIONS // 8,
 )
-"""Instructions of the programs that are tried: ``net.core.optmem_max`` is 20 KiB on older kernels,
-which is room for some 2,500."""
+"""The lengths of the programs to try, in instructions. ``net.core.optmem_max`` is 20 KiB on older
+kernels, which limits a program to some 2,500 instructions."""
 
-_Known = tuple[bool, ...] | None
+_FeatureKey = tuple[bool, ...] | None
 T = TypeVar("T")
 
 
 class Compiled:
-    """What is known of one match. Two threads at once may work out the same, with one result."""
+    """The cached results of compiling one match."""
 
     def __init__(self, node: Node) -> None:
-        # Not by cached_property, which before Python 3.12 has one lock for all objects: a thread
-        # that works out a large match would hold up the event loop, that needs a small one.
+        # Before Python 3.12, cached_property has one lock for all objects. A thread that compiles a
+        # large match would block the event loop, which needs a small one.
         self.node = node
         self._always: bool | None = None
         self._constant: bool | None = None
         self._predicate: Predicate | None = None
-        self._needed: Needs | None = None
+        self._requirements: Requirements | None = None
         self._compiler = ProgramCompiler(node)
-        self._dumps: dict[_Known, DumpFilter] = {}
-        """By the features of the kernel: of each set of them one, 17 at most."""
+        self._dumps: dict[_FeatureKey, DumpFilter] = {}
+        """By the kernel features that filters depend on: 17 at most."""
         self._programs: dict[tuple[bool, int], EventFilter | None] = {}
-        """By what they are asked for: 8 at most."""
+        """By the arguments of :meth:`program`: 8 at most."""
 
     @property
     def is_large(self) -> bool:
+        """Whether compiling takes so long that a worker thread is to do it."""
         return self.node.weight > LARGE
 
     @property
     def always(self) -> bool:
-        """Whether every flow matches, as far as a bounded search finds out."""
+        """Whether a bounded search finds that every flow matches."""
         if self._always is None:
             self._always = is_always(self.node)
         return self._always
 
     @property
     def constant(self) -> bool:
-        """Whether a flow that matches always will, and one that does not never will."""
+        """Whether the result for a flow never changes while the flow exists."""
         if self._constant is None:
             self._constant = _is_constant(self.node)
         return self._constant
 
     @property
     def predicate(self) -> Predicate:
-        """A function that is true of the flows that match."""
+        """A function that returns whether a flow matches."""
         if self._predicate is None:
             self._predicate = compile_predicate(self.node)
         return self._predicate
 
     @property
-    def _needs(self) -> Needs:
-        if self._needed is None:
-            self._needed = needs_of(self.node)
-        return self._needed
+    def _needs(self) -> Requirements:
+        if self._requirements is None:
+            self._requirements = requirements_of(self.node)
+        return self._requirements
 
     @property
     def wants_features(self) -> bool:
-        """Whether a dump can be selected by more, if the kernel can do it."""
+        """Whether a kernel could filter a dump by more than the family and the mark."""
         return bool(self._needs.values.keys() - {FAMILY.name, MARK.name})
 
     @property
     def may_be_exact(self) -> bool:
-        """Whether a kernel may do all of it in a dump."""
-        return self._needs.enough
+        """Whether a kernel could apply the whole match to a dump."""
+        return self._needs.sufficient
 
     def dump(self, features: FilterFeatures | None = None) -> DumpFilter:
-        """What a kernel that has these features selects a dump by; without them, any kernel."""
-        known: _Known = None
+        """Return what a kernel filters dumps by.
+
+        :param features: the features of the kernel, instead of those that every kernel has.
+        """
+        key: _FeatureKey = None
         if features is not None:
-            known = (
+            key = (
                 *(features.tuple_filter, features.reply_filter),
                 *(features.status_filter, features.zone_filter),
             )
-        found = self._dumps.get(known)
+        found = self._dumps.get(key)
         if found is None:
-            found = self._dumps[known] = compile_dump(self.node, features, self._needs)
+            found = self._dumps[key] = compile_dump(self.node, features, self._needs)
         return found
 
     def programs(self, *, constant: bool = False) -> Iterator[EventFilter]:
-        """The programs that events may be filtered by, the longest first.
+        """Yield programs that the kernel can filter events by, from the longest to the shortest.
 
-        :param constant: by what never changes while a flow lives, alone.
+        :param constant: test only fields that never change while a flow exists.
         """
         for limit in _LIMITS:
             found = self.program(constant=constant, limit=limit)
@@ -120,8 +127,11 @@ class Compiled:
     def program(
         self, *, constant: bool = False, limit: int = MAX_INSTRUCTIONS
     ) -> EventFilter | None:
-        """The narrowest program of at most ``limit`` instructions; ``None``, if it would take
-        all."""
+        """Return the most selective program; ``None`` if it would accept every event.
+
+        :param constant: test only fields that never change while a flow exists.
+        :param limit: how many instructions the program may have.
+        """
         key = constant, limit
         if key not in self._programs:
             self._programs[key] = (
@@ -130,17 +140,20 @@ class Compiled:
         return self._programs[key]
 
     async def ready(self, work: Callable[[], T]) -> T:
-        """Return what ``work`` does with this: of a large match, done on a worker thread."""
+        """Call a function that compiles this match, and return its result.
+
+        For a large match, the function runs on a worker thread.
+        """
         if not self.is_large:
             return work()
         try:
             return await run_in_thread(work, abandon=True)
-        except ResourceExhausted:  # no thread can be started just now
+        except ResourceExhausted:  # no thread can be started at present
             return work()
 
 
 def _is_constant(node: Node) -> bool:
-    """Whether all fields of its conditions are."""
+    """Return whether the fields of all conditions are constant."""
     if isinstance(node, All | Any):
         for part in node.parts:  # noqa: SIM110 - all() takes twice as long
             if not _is_constant(part):

@@ -1,125 +1,144 @@
-"""The conditions that a match can be made of, as parameters."""
+"""Define the keyword arguments of a match, and convert them to conditions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Final, TypedDict, cast
+from typing import Any, Final, TypeAlias, TypedDict, TypeVar, cast
 
 from ..errors import MatchError
 from ..model.enums import Status
 from ..model.labels import Label, LabelNames
 from ..plain import describe_value
-from . import values
-from .fields import FIELDS, STATE, AddressField, Field, NumberField, TextField
+from .address_values import Network, address_condition
+from .bit_values import (
+    TRANSLATIONS,
+    LabelBits,
+    MaskedNumber,
+    labels_all_condition,
+    labels_condition,
+    mark_condition,
+    read_status,
+    status_condition,
+)
+from .describe import suggestion
+from .fields import FIELDS, STATE, AddressField, MatchField, NumberField, TextField
+from .name_values import State, state_condition, text_condition
 from .nodes import Node
-from .tree import every, negate
-from .values import Masked, Network, Number, State
-from .words import near
+from .number_values import Number, number_condition
+from .tree import all_of, negate
 
-Numbers = Number | Iterable[Number]
-"""A number, its text or a range of them, or any of several."""
+T = TypeVar("T")
 
-Networks = Network | Iterable[Network]
-"""An address or a network, or any of several."""
+OneOrMore: TypeAlias = T | Iterable[T]
+"""A value, or an iterable of values of which one must hold."""
 
 StatusBits = Status | int | str
 """Bits of the status: a flag, the number that has them, or their names with ``|`` between."""
 
 
 class Conditions(TypedDict, total=False):
-    """The parameters of :class:`~conntrack_aio.Match`."""
+    """The keyword arguments of :class:`~conntrack_aio.Match`. ``None`` is no condition."""
 
-    family: Numbers | None
-    proto: Numbers | None
-    orig_src: Networks | None
-    orig_dst: Networks | None
-    orig_sport: Numbers | None
-    orig_dport: Numbers | None
-    orig_icmp_type: Numbers | None
-    orig_icmp_code: Numbers | None
-    orig_icmp_id: Numbers | None
-    reply_src: Networks | None
-    reply_dst: Networks | None
-    reply_sport: Numbers | None
-    reply_dport: Numbers | None
-    reply_icmp_type: Numbers | None
-    reply_icmp_code: Numbers | None
-    reply_icmp_id: Numbers | None
-    zone: Numbers | None
-    orig_zone: Numbers | None
-    reply_zone: Numbers | None
-    mark: Masked | Iterable[Masked] | None
-    mark_mask: Masked | None
-    status: StatusBits | Iterable[StatusBits] | None
-    status_unset: StatusBits | Iterable[StatusBits] | None
-    state: State | Iterable[State] | None
-    labels: Label | Iterable[Label] | None
-    labels_all: Label | Iterable[Label] | None
-    labels_mask: Masked | None
+    family: OneOrMore[Number] | None
+    proto: OneOrMore[Number] | None
+    orig_src: OneOrMore[Network] | None
+    orig_dst: OneOrMore[Network] | None
+    orig_sport: OneOrMore[Number] | None
+    orig_dport: OneOrMore[Number] | None
+    orig_icmp_type: OneOrMore[Number] | None
+    orig_icmp_code: OneOrMore[Number] | None
+    orig_icmp_id: OneOrMore[Number] | None
+    reply_src: OneOrMore[Network] | None
+    reply_dst: OneOrMore[Network] | None
+    reply_sport: OneOrMore[Number] | None
+    reply_dport: OneOrMore[Number] | None
+    reply_icmp_type: OneOrMore[Number] | None
+    reply_icmp_code: OneOrMore[Number] | None
+    reply_icmp_id: OneOrMore[Number] | None
+    zone: OneOrMore[Number] | None
+    orig_zone: OneOrMore[Number] | None
+    reply_zone: OneOrMore[Number] | None
+    mark: OneOrMore[MaskedNumber] | None
+    mark_mask: MaskedNumber | None
+    status: OneOrMore[StatusBits] | None
+    status_unset: OneOrMore[StatusBits] | None
+    state: OneOrMore[State] | None
+    labels: OneOrMore[Label] | None
+    labels_all: OneOrMore[Label] | None
+    labels_mask: MaskedNumber | None
     label_names: LabelNames | None
-    helper: str | Iterable[str] | None
-    timeout: Numbers | None
-    orig_packets: Numbers | None
-    orig_bytes: Numbers | None
-    reply_packets: Numbers | None
-    reply_bytes: Numbers | None
-    snat: Networks | bool | None
-    dnat: Networks | bool | None
-    id: Numbers | None
+    helper: OneOrMore[str] | None
+    timeout: OneOrMore[Number] | None
+    orig_packets: OneOrMore[Number] | None
+    orig_bytes: OneOrMore[Number] | None
+    reply_packets: OneOrMore[Number] | None
+    reply_bytes: OneOrMore[Number] | None
+    snat: OneOrMore[Network] | bool | None
+    dnat: OneOrMore[Network] | bool | None
+    id: OneOrMore[Number] | None
 
 
 def node_of(given: Conditions) -> Node:
-    """All of them, as one. Raises :exc:`MatchError` and :exc:`TypeError`."""
-    told = {name: value for name, value in given.items() if value is not None}
-    for name in told:
+    """Return the node that holds where all given conditions hold.
+
+    :raises MatchError: for a value that is not possible, and for conditions that exclude each
+        other.
+    :raises TypeError: for an unknown keyword, and for a value of another type.
+    """
+    present = {name: value for name, value in given.items() if value is not None}
+    for name in present:
         if name not in Conditions.__annotations__:
-            meant = near(name, Conditions.__annotations__)
-            hint = f"; did you mean {', '.join(meant)}?" if meant else ""
+            hint = suggestion(name, Conditions.__annotations__)
             raise TypeError(f"unknown condition {describe_value(name)}{hint}")
     for name in ("mark", "labels"):
-        if f"{name}_mask" in told and name not in told:
-            raise MatchError(f"{name}_mask needs {name}: it says which of its bits count")
-    names = values.Names(given.get("label_names"))
-    return every(
-        part for name, value in told.items() for part in _nodes_of(name, value, told, names)
+        if f"{name}_mask" in present and name not in present:
+            raise MatchError(f"{name}_mask needs {name}: it selects the bits of it to compare")
+    bits = LabelBits(given.get("label_names"))
+    return all_of(
+        node for name, value in present.items() for node in _nodes_of(name, value, present, bits)
     )
 
 
-def _nodes_of(
-    name: str, value: Any, told: Mapping[str, Any], names: values.Names
-) -> Iterable[Node]:
-    """The conditions that one parameter stands for."""
-    if name in _MAKERS:
-        yield _MAKERS[name](value)
-    elif name in values.NAT:
-        yield from _translated(name, value)
+def _nodes_of(name: str, value: Any, present: Mapping[str, Any], bits: LabelBits) -> Iterable[Node]:
+    """Yield the conditions that one keyword stands for.
+
+    :param present: all keywords that are given, because a mask belongs to another one.
+    """
+    if name in _CONVERTERS:
+        yield _CONVERTERS[name](value)
+    elif name in TRANSLATIONS:
+        yield from _translation(name, value)
     elif name == "mark":
-        yield values.marks(value, told.get("mark_mask"))
+        yield mark_condition(value, present.get("mark_mask"))
     elif name == "labels":
-        yield values.labels(value, told.get("labels_mask"), names)
+        yield labels_condition(value, present.get("labels_mask"), bits)
     elif name == "labels_all":
-        yield values.labels_all(value, names)
+        yield labels_all_condition(value, bits)
     elif name in ("status", "status_unset"):
-        yield values.status(name, value, unset=name == "status_unset")
+        yield status_condition(name, value, unset=name == "status_unset")
 
 
-def _translated(name: str, given: Networks | bool) -> Iterable[Node]:
-    bit, end = values.NAT[name]
-    translated = values.status_text(bit)
+def _translation(name: str, given: OneOrMore[Network] | bool) -> Iterable[Node]:
+    bit, address = TRANSLATIONS[name]
+    translated = read_status(bit)
     yield translated if given is not False else negate(translated)
     if not isinstance(given, bool):
-        yield values.addresses(cast("AddressField", FIELDS[end]), given)
+        yield address_condition(cast("AddressField", FIELDS[address]), given)
 
 
-def _maker(field: Field) -> Callable[[Any], Node] | None:
+def _converter(field: MatchField) -> Callable[[Any], Node] | None:
+    """Return the function that converts the values of a field; ``None`` for a field of bits."""
     if isinstance(field, NumberField):
-        return values.states if field is STATE else partial(values.numbers, field)
+        return state_condition if field is STATE else partial(number_condition, field)
     if isinstance(field, AddressField):
-        return partial(values.addresses, field)
-    return partial(values.texts, field) if isinstance(field, TextField) else None
+        return partial(address_condition, field)
+    return partial(text_condition, field) if isinstance(field, TextField) else None
 
 
-_MAKERS: Final[Mapping[str, Callable[[Any], Node]]] = {
-    field.keyword: make for field in FIELDS.values() if (make := _maker(field)) is not None
+_CONVERTERS: Final[Mapping[str, Callable[[Any], Node]]] = {
+    field.keyword: convert
+    for field in FIELDS.values()
+    if (convert := _converter(field)) is not None
 }
+"""By keyword, for the keywords that need no other one."""

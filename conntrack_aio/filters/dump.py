@@ -1,7 +1,10 @@
-"""A match as what the kernel selects a dump by: perhaps less than the match, never other.
+"""Compile a match to what the kernel filters dumps by.
 
-First it is found what a match *needs*: what single fields must be, whatever else it says. Then,
-what of it the kernel at hand can look at.
+- The kernel may send flows that do not match. It never leaves out a flow that matches.
+- First, :func:`requirements_of` finds what a match requires of single fields. Then
+  :func:`compile_dump` selects the requirements that this kernel can check.
+- The kernel compares tuples only in a dump of one family. A match of both families takes two dumps.
+- The kernel is never asked to compare IPv6 addresses, because every kernel inverts that comparison.
 """
 
 from __future__ import annotations
@@ -20,15 +23,16 @@ from .intervals import single
 from .nodes import FALSE, Addresses, All, Any, Bits, Node, Not, Numbers
 from .tree import negate
 
-_WHOLE: Final = -1
-"""The mask of a field that must be one value."""
+_ALL_BITS: Final = -1
+"""The mask of a field that must have exactly one value."""
 
 _ZONE_ID: Final = "zone.id"
-"""The id of an entry's zone: of both directions, or of the one that has its own."""
+"""The name of a requirement: the id of an entry's zone. The zone may be that of both directions, or
+that of one direction."""
 
 
 class FilterFeatures(Protocol):
-    """What the kernel at hand can select by: :class:`~conntrack_aio.Features` has it."""
+    """The kernel features that filters of dumps depend on: :class:`~conntrack_aio.Features`."""
 
     @property
     def tuple_filter(self) -> bool: ...
@@ -40,42 +44,42 @@ class FilterFeatures(Protocol):
     def zone_filter(self) -> bool: ...
 
 
-class Needs(NamedTuple):
-    """What must be so, for a flow to match."""
+class Requirements(NamedTuple):
+    """What a match requires of single fields: every flow that matches meets it."""
 
     values: Mapping[str, Masked]
-    """By the name of the field."""
-    enough: bool
-    """Whether nothing else need be so."""
+    """The required value and its mask, by the name of the field."""
+    sufficient: bool
+    """Whether every flow that meets the requirements matches."""
 
 
 @attrs.frozen
 class DumpFilter:
-    """What dumps, one after the other, are selected by in the kernel: each flow is in one."""
+    """The filters of one or more consecutive dumps. A flow is in at most one of these dumps."""
 
     selections: tuple[Selection, ...] = (Selection(),)
-    """None, if no flow can match: then there is nothing to ask."""
+    """The filter of each dump. Empty if no flow can match: then no dump is needed."""
     exact: bool = False
-    """Whether the kernel leaves out all that does not match, and nothing else."""
+    """Whether the kernel sends all flows that match, and no others."""
 
 
 def compile_dump(
-    node: Node, features: FilterFeatures | None = None, needs: Needs | None = None
+    node: Node, features: FilterFeatures | None = None, requirements: Requirements | None = None
 ) -> DumpFilter:
-    """What the kernel can do of a match; it may let too much through.
+    """Return what a kernel filters the dumps of a match by.
 
-    Without ``features``, what every kernel can do: select by family and mark.
-
-    :param needs: what the match needs, where that is known.
+    :param features: the features of the kernel. Without, the family and the mark are used, which
+        every kernel filters by.
+    :param requirements: the requirements of the match, if they are known.
     """
     if node == FALSE:
         return DumpFilter((), exact=True)
-    needs = needs_of(node) if needs is None else needs
-    values = dict(needs.values)
-    family = values.pop(FAMILY.name, Masked(AF_UNSPEC, _WHOLE)).value
-    # That a mark is looked at at all, and not left alone by a kernel built without marks, is shown
-    # by the question about zones.
-    proven = features is not None and features.zone_filter
+    requirements = requirements_of(node) if requirements is None else requirements
+    values = dict(requirements.values)
+    family = values.pop(FAMILY.name, Masked(AF_UNSPEC, _ALL_BITS)).value
+    # A kernel that is built without marks ignores the mark. The probe for the zone filter shows
+    # that this kernel does not.
+    filters_by_mark = features is not None and features.zone_filter
     mark = values.pop(MARK.name, None)
     status = zone = None
     if features is not None and features.status_filter:
@@ -83,12 +87,12 @@ def compile_dump(
     if features is not None and features.zone_filter and _ZONE_ID in values:
         zone = values.pop(_ZONE_ID).value
     families = [family]
-    if not family and any(_sides(dict(values), AF_INET, features)):
-        families = [AF_INET, AF_INET6]  # of tuples it looks only at those of one family
-    orig, reply = _sides(values, families[0], features)
+    if not family and any(_tuple_filters(dict(values), AF_INET, features)):
+        families = [AF_INET, AF_INET6]
+    orig, reply = _tuple_filters(values, families[0], features)
     if orig:
         values.pop(PROTO.name, None)
-    exact = needs.enough and not values and (mark is None or proven)
+    exact = requirements.sufficient and not values and (mark is None or filters_by_mark)
     selections = [
         Selection(family=each, mark=mark, status=status, zone=zone, orig=orig, reply=reply)
         for each in families
@@ -96,93 +100,98 @@ def compile_dump(
     return DumpFilter(tuple(selections), exact)
 
 
-# -- what is needed -----------------------------------------------------------------------------
+# -- requirements -------------------------------------------------------------------------------
 
 
-def needs_of(node: Node) -> Needs:
-    """What a match needs."""
+def requirements_of(node: Node) -> Requirements:
+    """Return what a node requires of single fields."""
     if isinstance(node, All):
-        return _both(map(needs_of, node.parts))
+        return _required_by_all(map(requirements_of, node.parts))
     if isinstance(node, Any):
-        return _either(map(needs_of, node.parts))
+        return _required_by_any(map(requirements_of, node.parts))
     if isinstance(node, Not):
-        return _needs_of_not(node.part)
+        return _requirements_of_not(node.part)
     if isinstance(node, Bits):
         if node.field in (MARK, STATUS):
-            return Needs({node.field.name: Masked(node.value, node.mask)}, enough=True)
-        return _NOTHING
+            return Requirements({node.field.name: Masked(node.value, node.mask)}, sufficient=True)
+        return _NO_REQUIREMENTS
     if isinstance(node, Addresses):
-        return _needs_of_addresses(node)
+        return _requirements_of_addresses(node)
     value = single(node.values) if isinstance(node, Numbers) else None
     if value is None:
-        return _NOTHING
+        return _NO_REQUIREMENTS
     if node.field is ZONE:
-        # A zone of one direction alone is that of an entry with this id, too; but no entry whose
-        # id is 0 has any.
-        return Needs({_ZONE_ID: Masked(value, _WHOLE)}, enough=value == 0)
+        # The kernel also sends entries that have the zone in one direction only. An entry whose
+        # zone id is 0 has no zone in either direction.
+        return Requirements({_ZONE_ID: Masked(value, _ALL_BITS)}, sufficient=value == 0)
     if node.field.name.endswith(".zone"):
-        return Needs({_ZONE_ID: Masked(value, _WHOLE)}, enough=False) if value else _NOTHING
-    return Needs({node.field.name: Masked(value, _WHOLE)}, enough=True)
+        if not value:
+            return _NO_REQUIREMENTS
+        return Requirements({_ZONE_ID: Masked(value, _ALL_BITS)}, sufficient=False)
+    return Requirements({node.field.name: Masked(value, _ALL_BITS)}, sufficient=True)
 
 
-def _needs_of_addresses(node: Addresses) -> Needs:
+def _requirements_of_addresses(node: Addresses) -> Requirements:
     if node.v4 and node.v6:
-        return _NOTHING
+        return _NO_REQUIREMENTS
     family = AF_INET if node.v4 else AF_INET6
-    found = {FAMILY.name: Masked(family, _WHOLE)}
-    # The kernel turns the comparison of IPv6 addresses around.
+    found = {FAMILY.name: Masked(family, _ALL_BITS)}
+    # Only an IPv4 address becomes a requirement: the kernel inverts the comparison of IPv6.
     address = single(node.v4)
     if address is None:
-        return Needs(found, enough=False)
-    return Needs({**found, node.field.name: Masked(address, _WHOLE)}, enough=True)
+        return Requirements(found, sufficient=False)
+    return Requirements({**found, node.field.name: Masked(address, _ALL_BITS)}, sufficient=True)
 
 
-def _needs_of_not(part: Node) -> Needs:
+def _requirements_of_not(part: Node) -> Requirements:
     if isinstance(part, All):
-        return _either(needs_of(negate(each)) for each in part.parts)
+        return _required_by_any(requirements_of(negate(inner)) for inner in part.parts)
     if isinstance(part, Any):
-        return _both(needs_of(negate(each)) for each in part.parts)
+        return _required_by_all(requirements_of(negate(inner)) for inner in part.parts)
     if isinstance(part, Bits) and part.field in (MARK, STATUS) and part.mask.bit_count() == 1:
-        return Needs({part.field.name: Masked(part.value ^ part.mask, part.mask)}, enough=True)
+        inverted = Masked(part.value ^ part.mask, part.mask)
+        return Requirements({part.field.name: inverted}, sufficient=True)
     if isinstance(part, Numbers) and part.field is FAMILY:
         (other,) = {AF_INET, AF_INET6} - {single(part.values)}
-        return Needs({FAMILY.name: Masked(other, _WHOLE)}, enough=True)
-    return _NOTHING
+        return Requirements({FAMILY.name: Masked(other, _ALL_BITS)}, sufficient=True)
+    return _NO_REQUIREMENTS
 
 
-_NOTHING: Final = Needs({}, enough=False)
+_NO_REQUIREMENTS: Final = Requirements({}, sufficient=False)
 
 
-def _both(parts: Iterable[Needs]) -> Needs:
+def _required_by_all(parts: Iterable[Requirements]) -> Requirements:
+    """Return the requirements of a conjunction: those of all parts together."""
     values: dict[str, Masked] = {}
-    enough = True
+    sufficient = True
     for part in parts:
-        enough &= part.enough
+        sufficient &= part.sufficient
         for name, value in part.values.items():
             known = values.setdefault(name, value)
             if known is value:
                 continue
             if (known.value ^ value.value) & known.mask & value.mask:
-                # Nothing matches: then what is known so far is true as well.
-                return Needs(values, enough=False)
+                # The parts exclude each other. No flow matches, so any requirements are correct.
+                return Requirements(values, sufficient=False)
             values[name] = Masked(known.value | value.value, known.mask | value.mask)
-    return Needs(values, enough)
+    return Requirements(values, sufficient)
 
 
-def _either(parts: Iterable[Needs]) -> Needs:
-    common: Needs | None = None
+def _required_by_any(parts: Iterable[Requirements]) -> Requirements:
+    """Return the requirements of a disjunction: those that all parts have in common."""
+    common: Requirements | None = None
     for part in parts:
         if common is None:
             common = part
             continue
-        common = Needs(_common(common.values, part.values), enough=False)
+        common = Requirements(_common_values(common.values, part.values), sufficient=False)
         if not common.values:
             break
-    return _NOTHING if common is None else common  # of no parts nothing matches
+    return _NO_REQUIREMENTS if common is None else common
 
 
-def _common(one: Mapping[str, Masked], other: Mapping[str, Masked]) -> Mapping[str, Masked]:
-    """What both need."""
+def _common_values(one: Mapping[str, Masked], other: Mapping[str, Masked]) -> Mapping[str, Masked]:
+    """Return the requirements that are in both. Of bits, these are the equal ones."""
     values: dict[str, Masked] = {}
     for name in one.keys() & other.keys():
         a, b = one[name], other[name]
@@ -195,39 +204,43 @@ def _common(one: Mapping[str, Masked], other: Mapping[str, Masked]) -> Mapping[s
     return values
 
 
-# -- what the kernel looks at -------------------------------------------------------------------
+# -- tuples -------------------------------------------------------------------------------------
 
-_PORTS: Final = ("sport", "dport")
-_ICMP: Final = ("icmp_type", "icmp_code", "icmp_id")
-_INVERSE: Final = {ICMP: ICMP_INVERSE, ICMPV6: ICMPV6_INVERSE}
+_PORT_FIELDS: Final = ("sport", "dport")
+_ICMP_FIELDS: Final = ("icmp_type", "icmp_code", "icmp_id")
+_INVERSE_TYPES: Final = {ICMP: ICMP_INVERSE, ICMPV6: ICMPV6_INVERSE}
 
 
-def _sides(
+def _tuple_filters(
     values: dict[str, Masked], family: int, features: FilterFeatures | None
 ) -> list[dict[str, object]]:
-    return [_side(side, values, family, features) for side in ("orig", "reply")]
+    """Return what the kernel filters the original and the reply tuple by.
+
+    :param values: the requirements, from which those that the kernel checks are removed.
+    """
+    return [_tuple_filter(side, values, family, features) for side in ("orig", "reply")]
 
 
-def _side(
+def _tuple_filter(
     side: str, values: dict[str, Masked], family: int, features: FilterFeatures | None
 ) -> dict[str, object]:
-    """What is needed of one direction's tuple and can be selected by: it is taken out of the
-    values."""
+    """Return what the kernel filters the tuple of one direction by."""
     if features is None or not family:
         return {}
     if not (features.reply_filter if side == "reply" else features.tuple_filter):
         return {}
     found: dict[str, object] = {}
     proto = values.get(PROTO.name)
-    # Ports of other protocols are not compared, and an ICMP type that has no answer is refused.
-    wanted = ["src", "dst"]
+    # The kernel does not compare the ports of other protocols. It refuses an ICMP type that has no
+    # reply type.
+    supported = ["src", "dst"]
     if proto is not None and proto.value in (TCP, UDP):
-        wanted += _PORTS
-    elif proto is not None and proto.value in _INVERSE:
-        type_ = values.get(f"{side}.icmp_type")
-        if type_ is None or type_.value in _INVERSE[proto.value]:
-            wanted += _ICMP
-    for name in wanted:
+        supported += _PORT_FIELDS
+    elif proto is not None and proto.value in _INVERSE_TYPES:
+        icmp_type = values.get(f"{side}.icmp_type")
+        if icmp_type is None or icmp_type.value in _INVERSE_TYPES[proto.value]:
+            supported += _ICMP_FIELDS
+    for name in supported:
         value = values.pop(f"{side}.{name}", None)
         if value is not None:
             found[name] = IPv4Address(value.value) if name in ("src", "dst") else value.value

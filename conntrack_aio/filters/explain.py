@@ -1,4 +1,4 @@
-"""What is done of a match where, in words."""
+"""Explain, in text, which part of a match the kernel applies and which part the library checks."""
 
 from __future__ import annotations
 
@@ -10,47 +10,52 @@ import attrs
 from ..model.features import Features
 from ..model.requests import Selection
 from ..netlink.bpf import Program
+from .address_values import address_condition
+from .bit_values import bit_condition
 from .compiled import Compiled
+from .describe import describe
 from .dump import DumpFilter
-from .fields import FAMILY, FIELDS, MARK, STATUS, ZONE, AddressField, Field, NumberField
+from .fields import FAMILY, FIELDS, MARK, STATUS, ZONE, AddressField, MatchField, NumberField
 from .nodes import Bits, Node, atoms
+from .number_values import number_condition
 from .program import EventFilter
-from .tree import every, negate
-from .values import addresses, bit, numbers
-from .words import describe
+from .tree import all_of, negate
 
-_NEWEST: Final = Features(**dict.fromkeys((field.name for field in attrs.fields(Features)), True))
+_ALL_FEATURES: Final = Features(
+    **dict.fromkeys((field.name for field in attrs.fields(Features)), True)
+)
 
 
-class Kernel(Protocol):
-    """Who knows what the kernel at hand can do: a connection."""
+class HasFeatures(Protocol):
+    """An object that knows the features of the kernel: a :class:`~conntrack_aio.Connection`."""
 
     async def features(self) -> Features: ...
 
 
 @attrs.frozen
 class Explanation:
-    """What is done of a match where: in the kernel, or here. Printed, a line for each verb.
+    """How the kernel and the library apply a match. Printed, it has a line for each use.
 
-    ``print(explanation.event_program)`` lists a program, an instruction a line.
+    ``print(explanation.event_program)`` lists a program, one instruction on each line.
     """
 
     match: str
-    """Its text."""
+    """The text of the match."""
     dump: str
-    """``dump``, ``list`` and ``count``; and what ``update_matching`` and a ``table`` read."""
+    """How ``dump``, ``list`` and ``count`` select flows, and how ``update_matching`` and a
+    ``table`` read them."""
     delete: str
-    """``delete_matching``."""
+    """How ``delete_matching`` deletes flows."""
     events: str
-    """``events``."""
+    """How ``events`` selects events."""
     table: str
-    """What a ``table`` hears of."""
+    """Which events a ``table`` receives."""
     event_program: Program | None
-    """What the kernel runs on each event before it is queued, where it has room for that
-    (``net.core.optmem_max``; else a shorter one, of which :attr:`EventStream.kernel_filter` tells);
-    ``None``, if it is to queue them all."""
+    """The program that the kernel runs on each event before it queues the event; ``None`` if the
+    kernel is to queue all events. If ``net.core.optmem_max`` leaves no room for it, the kernel runs
+    a shorter one: see :attr:`EventStream.kernel_filter`."""
     table_program: Program | None
-    """The same of a table."""
+    """The program that the kernel runs on each event for a ``table``."""
 
     def __str__(self) -> str:
         names = ("match", "dump", "delete", "events", "table")
@@ -58,16 +63,16 @@ class Explanation:
 
 
 def explain(match: Compiled, features: Features) -> Explanation:
-    """What a kernel that has these features does of it, and what is left."""
+    """Explain how a kernel with these features, and the library, apply a match."""
     dump = match.dump(features)
     events = match.program()
     table = match.program(constant=True)
     return Explanation(
         describe(match.node),
-        _of_dump(match, dump),
-        _of_delete(match, dump, features),
-        _of_events(match, events),
-        _of_table(match, table),
+        _explain_dump(match, dump),
+        _explain_delete(match, dump, features),
+        _explain_events(match, events),
+        _explain_table(match, table),
         events.program if events else None,
         table.program if table else None,
     )
@@ -76,107 +81,118 @@ def explain(match: Compiled, features: Features) -> Explanation:
 # -- dumps and deletes --------------------------------------------------------------------------
 
 
-_NOTHING: Final = "nothing: no flow can match"
+_NEVER: Final = "no request, because no flow can match"
 
 
-def _of_dump(match: Compiled, dump: DumpFilter) -> str:
-    node = match.node
+def _explain_dump(match: Compiled, dump: DumpFilter) -> str:
     if match.always:
         return "all flows"
     if not dump.selections:
-        return _NOTHING
+        return _NEVER
     if dump.selections == (Selection(),):
-        told = "the kernel sends all flows, and each is checked here"
+        text = "the kernel sends all flows; the library checks each"
+    elif dump.exact:
+        text = f"the kernel sends only flows that match: {_selected(dump)}"
     else:
-        told = f"the kernel sends those of: {_selected(dump)}"
-        told += ", and no others" if dump.exact else f"; each is checked here, {_for(node, dump)}"
-    best = match.dump(_NEWEST)
-    if best.selections != dump.selections:
-        told += f" (a newer kernel would send those of: {_selected(best)})"
-    return told
+        reason = _reason_to_check(match.node, dump)
+        text = f"the kernel sends only flows that may match: {_selected(dump)}"
+        text += f"; the library checks each {reason}"
+    newest = match.dump(_ALL_FEATURES)
+    if newest.selections != dump.selections:
+        text += f" (a newer kernel would send only: {_selected(newest)})"
+    return text
 
 
-def _of_delete(match: Compiled, dump: DumpFilter, features: Features) -> str:
+def _explain_delete(match: Compiled, dump: DumpFilter, features: Features) -> str:
     if match.always:
-        return "refused, because all flows match"
+        return "refused, because every flow matches"
     if not dump.selections:
-        return _NOTHING
+        return _NEVER
     if dump.exact and features.flush_filter and Selection() not in dump.selections:
-        return "the kernel deletes what matches, asked once it is counted"
-    return "flows are read as by a dump, and each that matches is deleted by tuple, zone and id"
+        return "matches are counted, then deleted by one kernel request"
+    return "matches are read by a dump, then deleted one by one, by tuple, zone and id"
 
 
 def _selected(dump: DumpFilter) -> str:
-    """The text of the match that the kernel selects by."""
+    """Return the text of the match that the kernel applies."""
     nodes = _nodes(dump.selections[0])
     if len(dump.selections) == 1:
-        return describe(every(nodes))
-    node = every(each for each in nodes if FAMILY not in set(_fields(each)))
+        return describe(all_of(nodes))
+    node = all_of(node for node in nodes if FAMILY not in set(_fields(node)))
     return f"{describe(node)} (in two dumps, one for each family)"
 
 
 def _nodes(selection: Selection) -> Iterator[Node]:
+    """Yield the conditions that a filter of the kernel stands for."""
     if selection.family:
-        yield numbers(FAMILY, selection.family)
+        yield number_condition(FAMILY, selection.family)
     for side, values in (("orig", selection.orig), ("reply", selection.reply)):
         for name, value in values.items():
             field = FIELDS[name if name == "proto" else f"{side}.{name}"]
             if isinstance(field, AddressField):
-                yield addresses(field, str(value))
+                yield address_condition(field, str(value))
             elif isinstance(field, NumberField):
-                yield numbers(field, str(value))
+                yield number_condition(field, str(value))
     if selection.zone is not None:
-        yield numbers(ZONE, selection.zone)
+        yield number_condition(ZONE, selection.zone)
     if selection.mark is not None:
         yield Bits(MARK, selection.mark.mask, selection.mark.value)
     if selection.status is not None:
         for number in range(STATUS.width):
             if selection.status.mask >> number & 1:
-                wanted = bit(STATUS, number)
-                yield wanted if selection.status.value >> number & 1 else negate(wanted)
+                is_set = bit_condition(STATUS, number)
+                yield is_set if selection.status.value >> number & 1 else negate(is_set)
 
 
-def _for(node: Node, dump: DumpFilter) -> str:
+def _reason_to_check(node: Node, dump: DumpFilter) -> str:
+    """Return why the library checks what the kernel sends in a dump."""
     selected = {field for part in _nodes(dump.selections[0]) for field in _fields(part)}
-    if dump.selections[0].zone:  # which may be that of one direction alone
+    if dump.selections[0].zone:  # the kernel also sends flows with the zone in one direction only
         selected.discard(ZONE)
-    return _names(each for each in _fields(node) if each not in selected)
+    return _for_fields(field for field in _fields(node) if field not in selected)
 
 
 # -- events -------------------------------------------------------------------------------------
 
 
-def _of_events(match: Compiled, events: EventFilter | None) -> str:
+def _explain_events(match: Compiled, events: EventFilter | None) -> str:
     if match.always:
         return "all events"
     if events is None:
-        return "the kernel queues all events, and each is checked here"
-    told = f"the kernel queues those that a program of {len(events.program)} instructions takes"
+        return "the kernel queues all events; the library checks each"
+    program = f"by a program of {len(events.program)} instructions"
     if events.exact:
-        return f"{told}, and no others"
-    unknown = (each for each in _fields(match.node) if not each.constant and each is not MARK)
-    return f"{told}; each is checked here, {_names(unknown)}"
+        return f"the kernel queues only events that match, {program}"
+    incomplete = (
+        field for field in _fields(match.node) if not field.constant and field is not MARK
+    )
+    return (
+        f"the kernel queues only events that may match, {program}; "
+        f"the library checks each {_for_fields(incomplete)}"
+    )
 
 
-def _of_table(match: Compiled, table: EventFilter | None) -> str:
+def _explain_table(match: Compiled, table: EventFilter | None) -> str:
     if match.always:
         return "all flows"
+    checks = "the library checks each flow whenever it changes"
     if table is None:
-        told = "the kernel queues all events"
-    else:
-        told = f"the kernel queues events by what never changes: {len(table.program)} instructions"
-    return f"{told}; each flow is checked here whenever it changes"
+        return f"the kernel queues all events; {checks}"
+    return (
+        "the kernel queues only events of flows that may match, "
+        f"by a program of {len(table.program)} instructions on fields that never change; {checks}"
+    )
 
 
-# -- what a match is about ----------------------------------------------------------------------
+# -- fields -------------------------------------------------------------------------------------
 
 
-def _names(fields: Iterable[Field]) -> str:
-    """Why there is something to check."""
+def _for_fields(fields: Iterable[MatchField]) -> str:
+    """Return for which fields the library checks what the kernel sends."""
     names = ", ".join(dict.fromkeys(field.name for field in fields))
-    return f"for {names}" if names else "because it is simplified for the kernel"
+    return f"for {names}" if names else "because the kernel's filter is simplified"
 
 
-def _fields(node: Node) -> list[Field]:
-    """What its conditions are on."""
-    return [each.field for each in atoms(node)]
+def _fields(node: Node) -> list[MatchField]:
+    """Return the fields of all conditions of a node."""
+    return [condition.field for condition in atoms(node)]

@@ -1,7 +1,9 @@
-"""What of a flow a condition can be on: each field declared once, for all that is made of a match.
+"""Declare the fields of a flow that a match can have conditions on.
 
-A field's value is what the predicate reads of a flow, and what stands in the attributes of an
-event: at the places that the model declares.
+- Each field is declared once, for all compilers: :mod:`.predicate`, :mod:`.dump`, :mod:`.program`.
+- A field's path says where its value is, both in a :class:`Flow` and, by what the model declares,
+  in the attributes of an event.
+- There is one object for each field. Fields are compared by identity, also after unpickling.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from ..model.enums import DCCPState, SCTPState, Status, TCPState
 from ..model.flow import LABELS, Flow
 from ..model.protocols import PROTOCOL_ALIASES, PROTOCOL_NUMBERS
 from ..model.tuples import TCP
+from .intervals import Intervals
 
 U16: Final = 0xFFFF
 U32: Final = 0xFFFFFFFF
@@ -29,85 +32,87 @@ DCCP: Final = 33
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Field:
-    """What a condition is on."""
+class MatchField:
+    """A field that a match can have conditions on."""
 
     name: str
-    """As it stands in the text of a match."""
+    """Its name in the text of a match, such as ``orig.src``."""
     path: tuple[str, ...]
-    """The names of the attributes that lead to it from a :class:`Flow`; empty, if it is no single
-    one of them."""
+    """The attribute names that lead from a :class:`Flow` to the value. Empty if the value is
+    computed from several attributes."""
     constant: bool = False
-    """Whether it never changes while a flow lives, and every event tells it."""
+    """Whether the value never changes while the flow exists, and every event contains it."""
 
     @property
     def keyword(self) -> str:
-        """As it is called among the parameters of :class:`Match`."""
+        """The name of the :class:`Match` parameter, such as ``orig_src``."""
         return self.name.replace(".", "_")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _named, (self.name,)  # each is there once
+        return _field_by_name, (self.name,)
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class NumberField(Field):
-    """Numbers, which lie in ranges."""
+class NumberField(MatchField):
+    """A field whose value is a number. Conditions compare it with ranges."""
 
     maximum: int
-    always: bool = False
-    """Whether every flow has it."""
-    words: Mapping[str, int] = MappingProxyType({})
-    """Names that numbers have, as they are printed."""
+    always_present: bool = False
+    """Whether every flow has a value."""
+    names: Mapping[str, int] = MappingProxyType({})
+    """The names of numbers that a match is printed with. They are also accepted."""
     aliases: Mapping[str, int] = MappingProxyType({})
-    """Further names, that are read."""
+    """Further names of numbers that are accepted, but not printed."""
 
     @property
     def size(self) -> int:
-        """Of its value, in bytes."""
+        """The size of a value in bytes."""
         return (self.maximum.bit_length() + 7) // 8
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class AddressField(Field):
-    """Addresses, which lie in networks and ranges. Every flow has them."""
+class AddressField(MatchField):
+    """A field whose value is an address, which every flow has."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class BitsField(Field):
-    """Bits. A flow that does not tell them has none."""
+class BitsField(MatchField):
+    """A field whose value is a set of bits. An absent value has no bit set."""
 
     width: int
-    words: Mapping[str, int] = MappingProxyType({})
-    """Names that single bits have, by number."""
+    """How many bits there are."""
+    names: Mapping[str, int] = MappingProxyType({})
+    """The positions of the bits that have names."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class TextField(Field):
-    """Texts, which are one of some."""
+class TextField(MatchField):
+    """A field whose value is a text."""
 
-    longest: int
-
-
-def _names(enum: type[IntEnum]) -> dict[str, int]:
-    return {name.lower(): each.value for name, each in enum.__members__.items()}
+    max_bytes: int
+    """The size of the longest text that the kernel can have, in bytes."""
 
 
-def _bits(enum: type[IntFlag]) -> dict[str, int]:
+def _member_names(enum: type[IntEnum]) -> dict[str, int]:
+    return {name.lower(): member.value for name, member in enum.__members__.items()}
+
+
+def _bit_names(enum: type[IntFlag]) -> dict[str, int]:
     return {member.name.lower(): member.value.bit_length() - 1 for member in enum if member.name}
 
 
 STATES: Final[Mapping[int, Mapping[str, int]]] = MappingProxyType(
     {
-        TCP: MappingProxyType(_names(TCPState)),
-        SCTP: MappingProxyType(_names(SCTPState)),
-        DCCP: MappingProxyType(_names(DCCPState)),
+        TCP: MappingProxyType(_member_names(TCPState)),
+        SCTP: MappingProxyType(_member_names(SCTPState)),
+        DCCP: MappingProxyType(_member_names(DCCPState)),
     }
 )
-"""The names of the states that connections of a protocol can be in."""
+"""The names of the connection states of each protocol that has any."""
 
 
 def state_number(proto: int, state: int) -> int:
-    """One number for the state of any protocol."""
+    """Return the value that :data:`STATE` has for a state of a protocol."""
     return proto << 8 | state
 
 
@@ -116,37 +121,39 @@ FAMILY: Final = NumberField(
     path=(),
     constant=True,
     maximum=0xFF,
-    always=True,
-    words=MappingProxyType({"ipv4": int(AF_INET), "ipv6": int(AF_INET6)}),
+    always_present=True,
+    names=MappingProxyType({"ipv4": int(AF_INET), "ipv6": int(AF_INET6)}),
     aliases=MappingProxyType({"inet": int(AF_INET), "inet6": int(AF_INET6)}),
 )
-FAMILIES: Final = tuple((number, number) for number in FAMILY.words.values())
-"""Both of them, as a set of numbers: IPv4 first."""
+FAMILIES: Final = tuple((number, number) for number in FAMILY.names.values())
+"""The set of both families: IPv4 first."""
 PROTO: Final = NumberField(
     name="proto",
     path=("orig", "proto"),
     constant=True,
     maximum=0xFF,
-    always=True,
-    words=PROTOCOL_NUMBERS,
+    always_present=True,
+    names=PROTOCOL_NUMBERS,
     aliases=PROTOCOL_ALIASES,
 )
 ZONE: Final = NumberField(name="zone", path=(), constant=True, maximum=U16)
 ZONES: Final = tuple(
-    NumberField(name=f"{side}.zone", path=(), constant=True, maximum=U16, always=True)
+    NumberField(name=f"{side}.zone", path=(), constant=True, maximum=U16, always_present=True)
     for side in ("orig", "reply")
 )
+"""The zone of each direction: its own, or that of both directions."""
 MARK: Final = BitsField(name="mark", path=("mark",), width=32)
 STATUS: Final = BitsField(
-    name="status", path=("status",), width=32, words=MappingProxyType(_bits(Status))
+    name="status", path=("status",), width=32, names=MappingProxyType(_bit_names(Status))
 )
 LABEL: Final = BitsField(name="label", path=("labels",), width=LABELS.size * 8)
 STATE: Final = NumberField(name="state", path=("protoinfo", "state"), maximum=U16)
-HELPER: Final = TextField(name="helper", path=("helper", "name"), longest=15)
+"""The state and its protocol, as :func:`state_number` combines them."""
+HELPER: Final = TextField(name="helper", path=("helper", "name"), max_bytes=15)
 TIMEOUT: Final = NumberField(name="timeout", path=("timeout",), maximum=U32)
 ID: Final = NumberField(name="id", path=("id",), constant=True, maximum=U32)
 
-_DIRECTIONS: Final = tuple(
+_TUPLE_FIELDS: Final = tuple(
     field
     for side in ("orig", "reply")
     for field in (
@@ -167,50 +174,56 @@ _COUNTERS: Final = tuple(
     for name in ("packets", "bytes")
 )
 
-FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
+FIELDS: Final[Mapping[str, MatchField]] = MappingProxyType(
     {
         field.name: field
         for field in (
-            *(FAMILY, PROTO, *_DIRECTIONS, ZONE, *ZONES, MARK, STATUS, LABEL, STATE, HELPER),
+            *(FAMILY, PROTO, *_TUPLE_FIELDS, ZONE, *ZONES, MARK, STATUS, LABEL, STATE, HELPER),
             *(TIMEOUT, *_COUNTERS, ID),
         )
     }
 )
-"""All of them, by name."""
+"""All fields, by name."""
 
 
-def _named(name: str) -> Field:
+def _field_by_name(name: str) -> MatchField:
     return FIELDS[name]
 
 
+def all_values(field: NumberField) -> Intervals:
+    """Return all values that a field can have."""
+    return FAMILIES if field is FAMILY else ((0, field.maximum),)
+
+
 @attrs.frozen
-class Place:
-    """Where an event has the value of a field, or one kind of value."""
+class AttributeLocation:
+    """Where an event contains a value: a field can have several, for different kinds of value."""
 
     path: tuple[int, ...]
-    """The types of the attributes, from the outermost on."""
+    """The types of the nested attributes, from the outermost to the innermost."""
     wire: Wire[object]
+    """The encoding of the value."""
     when: int | None = None
-    """The protocol of which a flow must be to have it here."""
+    """The protocol whose flows have the value here; ``None`` if all do."""
 
 
 @cache
-def places(*names: str) -> tuple[Place, ...]:
-    """The places of what these names lead to from a :class:`Flow`."""
-    return tuple(_places(Flow, names))
+def attribute_locations(*names: str) -> tuple[AttributeLocation, ...]:
+    """Return the locations of the value to which a path of attribute names leads from a flow."""
+    return tuple(_locations(Flow, names))
 
 
-def _places(cls: type, names: Sequence[str]) -> list[Place]:
+def _locations(cls: type, names: Sequence[str]) -> list[AttributeLocation]:
     field = getattr(attrs.fields(cls), names[0])
-    found: list[Place] = []
+    found: list[AttributeLocation] = []
     for place in cast("tuple[At[object], ...]", field.metadata[PLACES]):
         when = None if place.when is None else place.when[1]
         if len(names) == 1:
-            found.append(Place(place.path, place.wire, when))
+            found.append(AttributeLocation(place.path, place.wire, when))
             continue
         assert isinstance(place.wire, Nest)
         found += [
             attrs.evolve(inner, path=place.path + inner.path)
-            for inner in _places(place.wire.cls, names[1:])
+            for inner in _locations(place.wire.cls, names[1:])
         ]
     return found

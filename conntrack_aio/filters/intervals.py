@@ -1,4 +1,4 @@
-"""Sets of numbers, as the ranges that they consist of: sorted, and none touching the next."""
+"""Represent sets of numbers as sorted ranges that neither overlap nor adjoin."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from math import inf
 
-Intervals = tuple[tuple[int, int], ...]
-"""First and last of each range."""
+Interval = tuple[int, int]
+"""The first and the last number of a range."""
 
-_FEW = 8
-"""So many ranges are put into a larger set one by one, instead of sorting all."""
+Intervals = tuple[Interval, ...]
+"""A set of numbers: its ranges in ascending order, with a gap between each and the next."""
+
+_MAX_INSERTIONS = 8
+"""Up to this many ranges are inserted one by one into a larger set. More are sorted with it."""
 
 
-def normalize(ranges: Iterable[tuple[int, int]]) -> Intervals:
-    """Any ranges, as such a set."""
-    found: list[tuple[int, int]] = []
+def normalize(ranges: Iterable[Interval]) -> Intervals:
+    """Return the set of the numbers of any ranges."""
+    found: list[Interval] = []
     for first, last in sorted(ranges):
         if found and first <= found[-1][1] + 1:
             found[-1] = found[-1][0], max(found[-1][1], last)
@@ -25,18 +28,18 @@ def normalize(ranges: Iterable[tuple[int, int]]) -> Intervals:
 
 
 def union(sets: Sequence[Intervals]) -> Intervals:
-    """Return what is in any of the sets."""
+    """Return the numbers that are in any of the sets."""
     if len(sets) == 2:
         small, large = sorted(sets, key=len)
-        if len(small) <= _FEW:
-            for each in small:
-                large = _with(large, *each)
+        if len(small) <= _MAX_INSERTIONS:
+            for first, last in small:
+                large = _insert(large, first, last)
             return large
-    return normalize([each for every in sets for each in every])
+    return normalize([interval for values in sets for interval in values])
 
 
-def _with(values: Intervals, first: int, last: int) -> Intervals:
-    """One range more: what does not touch it is copied as it is."""
+def _insert(values: Intervals, first: int, last: int) -> Intervals:
+    """Return the set with one more range. Ranges that do not touch it are copied as a slice."""
     start = bisect_left(values, (first,))
     if start and values[start - 1][1] >= first - 1:
         start -= 1
@@ -48,9 +51,9 @@ def _with(values: Intervals, first: int, last: int) -> Intervals:
 
 
 def intersection(one: Intervals, other: Intervals) -> Intervals:
-    """What is in both."""
+    """Return the numbers that are in both sets."""
     small, large = sorted((one, other), key=len)
-    found: list[tuple[int, int]] = []
+    found: list[Interval] = []
     for first, last in small:
         at = bisect_left(large, (first,))
         if at and large[at - 1][1] >= first:
@@ -62,8 +65,8 @@ def intersection(one: Intervals, other: Intervals) -> Intervals:
 
 
 def difference(one: Intervals, other: Intervals) -> Intervals:
-    """Return what is in the first set and not in the other."""
-    found: list[tuple[int, int]] = []
+    """Return the numbers that are in the first set and not in the other."""
+    found: list[Interval] = []
     for first, last in one:
         at = bisect_left(other, (first,))
         if at and other[at - 1][1] >= first:
@@ -79,18 +82,23 @@ def difference(one: Intervals, other: Intervals) -> Intervals:
 
 
 def single(intervals: Intervals) -> int | None:
-    """The one number that the set has, or ``None``."""
+    """Return the number of a set that has exactly one, and ``None`` for any other set."""
     if len(intervals) == 1 and intervals[0][0] == intervals[0][1]:
         return intervals[0][0]
     return None
 
 
 def prefixes(intervals: Intervals, width: int) -> list[tuple[int, int]]:
-    """The fewest prefixes that the set consists of: value and length of each, in order."""
+    """Return the fewest network prefixes that make up a set, in ascending order.
+
+    :param width: the bits of a number: 32 for IPv4 addresses, 128 for IPv6 addresses.
+    :returns: the value and the length in bits of each prefix.
+    """
     found: list[tuple[int, int]] = []
     for first, last in intervals:
         while first <= last:
-            # As many low bits as are zero in the first, and as the rest has room for.
+            # The prefix is limited by the zero bits at the end of its first number, and by the
+            # numbers that remain of the range.
             zeros = (first & -first).bit_length() - 1 if first else width
             bits = min(zeros, (last - first + 1).bit_length() - 1)
             found.append((first, width - bits))

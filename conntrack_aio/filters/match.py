@@ -1,4 +1,4 @@
-"""A condition on flows: one value, for dumps, events, deletes and tables."""
+"""Define :class:`Match`, a condition on flows for dumps, events, deletes and tables."""
 
 from __future__ import annotations
 
@@ -12,188 +12,217 @@ from ..model.labels import LabelNames
 from ..plain import describe_value
 from .compiled import Compiled
 from .conditions import Conditions, node_of
-from .explain import Explanation, Kernel, explain
+from .describe import describe
+from .explain import Explanation, HasFeatures, explain
 from .nodes import Node
 from .parser import Parser
 from .predicate import Predicate
-from .tree import every, negate, some
-from .words import describe
+from .tree import all_of, any_of, negate
 
 
 @attrs.frozen(init=False, repr=False)
 class Match:
-    """Flows that meet all of some conditions; ``Match()`` is every flow.
+    """A condition on flows: a flow matches if all parts of it hold. ``Match()`` matches every flow.
 
-    An immutable, hashable value, of which others are made: ``a & b``, ``a | b``, ``~a``. It is a
-    predicate too: ``match(flow)``. Its text, ``str(match)``, is what :meth:`parse` reads.
+    A match is immutable and hashable. Combine matches with ``a & b``, ``a | b`` and ``~a``. Call a
+    match to test a flow: ``match(flow)``. ``str(match)`` is text that :meth:`parse` reads.
 
-    What a flow does not tell: a mark, status and labels then have no bit set, and a zone is 0; of
-    anything else no condition holds, and so its opposite does. (A mark of 0, and labels of which
-    none is set, are what the kernel leaves out.)
+    A flow may lack fields that a match has conditions on. An absent mark, status or labels have no
+    bit set, and an absent zone is 0: the kernel leaves out a mark of 0 and labels if none is set.
+    For any other absent field no condition holds, so its negation holds.
     """
 
     node: Node
-    """Its conditions, for what is made of them."""
+    """The tree of conditions. Internal."""
     compiled: Compiled = attrs.field(eq=False)
-    """What was worked out of them so far."""
+    """The cached results of compiling the match. Internal."""
 
     def __init__(self, *text: str, **conditions: Unpack[Conditions]) -> None:
-        """Each text and each condition that is given has to hold; of several values, one. ``None``
-        is no condition. Numbers and networks are objects or text, as they are and in any iterable.
-        An empty iterable matches no flow, whatever the condition. Integers are members of enums
-        and NumPy's, too, and ``bool``.
+        """Create a match of which every text and every condition has to hold.
 
-        :param text: as :meth:`parse` reads it: ``Match("proto tcp and orig.dport 80")``.
+        A condition with several values, in any iterable, holds if one of the values holds. An empty
+        iterable matches no flow, whatever the condition. ``None`` is no condition. Numbers and
+        networks can be objects or text. Integers can also be members of enums, NumPy integers and
+        ``bool``.
+
+        :param text: text as :meth:`parse` reads it: ``Match("proto tcp and orig.dport 80")``.
         :param family: ``socket.AF_INET`` or ``socket.AF_INET6``; ``"ipv4"`` or ``"inet"``,
             ``"ipv6"`` or ``"inet6"``.
-        :param proto: the protocol's number, or its name as in ``/etc/protocols``: ``"tcp"``.
-        :param orig_src: the original direction's source: an address, a network or a range, an
-            object of :mod:`ipaddress` or text; or several. So ``orig_dst``, ``reply_src`` and
-            ``reply_dst``. IPv4-mapped addresses, and networks and ranges in ``::ffff:0:0/96``, are
-            meant as IPv4: a socket of both families names its IPv4 peers so. Entries of the kernel
-            that have such addresses as IPv6 are covered by wider networks, as ``::/0``, and by
-            text with the address in brackets: ``"[::ffff:10.0.0.1]"``.
-        :param orig_sport: a port, ``range(1024, 65536)``, ``"80-90"``; or several. So
-            ``orig_dport``, ``reply_sport``, ``reply_dport``; and ``orig_icmp_type``,
-            ``orig_icmp_code``, ``orig_icmp_id`` and those of the reply.
-        :param zone: the zone of both directions; 0 is the default zone. A flow of which one
-            direction has a zone of its own has none.
-        :param orig_zone: the zone of the original direction, be it its own or that of both. So
-            ``reply_zone``.
-        :param mark: those bits of the mark that ``mark_mask`` has: all, without one. Text may have
-            the mask, too: ``"0x3/0xff"``.
-        :param status: bits of which all are set: ``Status.ASSURED | Status.SEEN_REPLY``, or their
-            names as in ``"assured|seen_reply"``; of several values, as in
-            ``[Status.ASSURED, Status.SEEN_REPLY]``, one. ``"unreplied"`` is that SEEN_REPLY is not
-            set.
-        :param status_unset: bits of which none is set; of several values, one.
-        :param state: the state of TCP, SCTP or DCCP, or its name. ``"established"`` is that of
-            whatever protocol, ``"tcp.established"`` that of one.
-        :param labels: a label that is set, by number or by name; or several, of which one is set.
-            With ``labels_mask``, a number of 128 bits: those bits of the labels that the mask has
-            equal it. Text may have the mask, too: ``"0x3/0xff"``.
-        :param labels_all: labels of which all are set.
-        :param label_names: what the names of labels mean, instead of the system's connlabel.conf.
+        :param proto: the number of the protocol, or its name as in ``/etc/protocols``: ``"tcp"``.
+        :param orig_src: the source address of the original direction: an address, a network or a
+            range, as text or an object of :mod:`ipaddress`. ``orig_dst``, ``reply_src`` and
+            ``reply_dst`` are the other addresses. IPv4-mapped addresses, and networks and ranges in
+            ``::ffff:0:0/96``, mean IPv4, because a socket of both families reports its IPv4 peers
+            in that form. To match the kernel's entries that have such addresses as IPv6, use a
+            wider network such as ``::/0``, or text with brackets: ``"[::ffff:10.0.0.1]"``.
+        :param orig_sport: a port, ``range(1024, 65536)`` or ``"80-90"``. ``orig_dport``,
+            ``reply_sport`` and ``reply_dport`` are the other ports. ``orig_icmp_type``,
+            ``orig_icmp_code``, ``orig_icmp_id`` and those of the reply take numbers in the same
+            way.
+        :param zone: the zone of both directions; 0 is the default zone. If only one direction of a
+            flow has a zone, this condition does not hold.
+        :param orig_zone: the zone of the original direction: its own, or that of both directions.
+            ``reply_zone`` is that of the reply direction.
+        :param mark: the mark, compared in all bits. Text can have a mask: ``"0x3/0xff"``.
+        :param mark_mask: the bits of the mark to compare, instead of all.
+        :param status: bits that are all set: ``Status.ASSURED | Status.SEEN_REPLY``, or names as in
+            ``"assured|seen_reply"``. Of several values, as in ``[Status.ASSURED,
+            Status.SEEN_REPLY]``, one has to hold. ``"unreplied"`` means that SEEN_REPLY is not set.
+        :param status_unset: bits none of which is set. Of several values, one has to hold.
+        :param state: the state of TCP, SCTP or DCCP, or its name. ``"established"`` is the state of
+            any of these protocols, ``"tcp.established"`` that of one.
+        :param labels: a label that is set, by number or by name. Of several labels, one has to be
+            set. Text can be a value with a mask: ``"0x3/0xff"``.
+        :param labels_mask: compare the bits of all labels that are in the mask, instead: ``labels``
+            is then one number of 128 bits.
+        :param labels_all: labels that are all set.
+        :param label_names: the names of labels, instead of the system's ``connlabel.conf``.
         :param helper: the name of the helper.
-        :param timeout: seconds until it expires.
-        :param orig_packets: packets of the original direction, where they are counted
-            (``nf_conntrack_acct``); events tell counters only when a flow has ended. So
-            ``orig_bytes``, ``reply_packets`` and ``reply_bytes``.
-        :param snat: whether its source is translated (``SRC_NAT``), or what to.
-        :param dnat: whether its destination is translated (``DST_NAT``), or what to.
-        :param id: the kernel's id of the flow.
+        :param timeout: the seconds until the entry expires.
+        :param orig_packets: the packets of the original direction, if they are counted
+            (``nf_conntrack_acct``). Events contain counters only when a flow has ended.
+            ``orig_bytes``, ``reply_packets`` and ``reply_bytes`` are the other counters.
+        :param snat: whether the source is translated (``SRC_NAT``), or the addresses that it is
+            translated to.
+        :param dnat: whether the destination is translated (``DST_NAT``), or the addresses that it
+            is translated to.
+        :param id: the id that the kernel gives the entry.
 
-        Raises :exc:`MatchError` for what can never be true: a value out of bounds, conditions that
-        exclude each other (a port of an ICMP flow, an IPv6 address of an IPv4 family), a mark
-        outside its mask, a label without a name; for a text that is no match, and a status of 0;
-        and :exc:`TypeError` for a value of another type, and a condition that there is not.
+        :raises MatchError: for what can never be true: a value out of bounds, a mark with bits
+            outside its mask, an unknown label, a status of 0, and conditions that exclude each
+            other, such as a port of an ICMP flow or an IPv6 address of family IPv4. Also for text
+            that is not a match.
+        :raises TypeError: for a value of another type, and for an unknown condition.
         """
         names = conditions.get("label_names")
-        read = [Parser(each, names).parse() for each in text]
-        made = node_of(conditions)
-        self._begin(every([*read, made]) if read else made)
+        parsed = [Parser(part, names).parse() for part in text]
+        node = node_of(conditions)
+        self._initialize(all_of([*parsed, node]) if parsed else node)
 
-    def _begin(self, node: Node) -> None:
+    def _initialize(self, node: Node) -> None:
         object.__setattr__(self, "node", node)
         object.__setattr__(self, "compiled", Compiled(node))
 
     @classmethod
-    def _of(cls, node: Node) -> Self:
-        made = cls.__new__(cls)
-        made._begin(node)
-        return made
+    def _from_node(cls, node: Node) -> Self:
+        match = cls.__new__(cls)
+        match._initialize(node)
+        return match
 
     @classmethod
     def parse(cls, text: str, *, label_names: LabelNames | None = None) -> Self:
-        """The match that a text says, as ``proto tcp and not orig.dst in 10.0.0.0/8``.
+        """Parse the text of a match: ``proto tcp and not orig.dst in 10.0.0.0/8``.
 
-        Conditions are joined by ``and``, ``or``, ``not`` and parentheses; ``not`` binds most and
-        ``or`` least. A condition is the name of a field and a value, or several as in
-        ``orig.dport in {80, 443, 8000-8080}``; ``in``, ``=`` and ``==`` may stand between, and
-        ``!=`` denies it; of the empty set ``{}`` none holds. Numbers can be compared:
-        ``timeout < 30``; they are decimal, or hexadecimal as in ``0x1f``. The fields are named as
-        the parameters of :class:`Match`, with a point after the direction: ``orig.src``. Bits are
-        named, ``status assured``, ``label web``; all of ``status assured|seen_reply`` have to be
-        set, and one of ``status in {assured, seen_reply}``. A mark is ``3``, or ``0x3/0xff`` under
-        a mask, and so are the bits of all labels: ``label 0x3/0xff``. ``snat`` and ``dnat`` stand
-        alone, or before ``to 192.0.2.0/24``; ``assured`` and ``unreplied`` stand alone, in brackets
-        as flows print them, too. ``all`` is every flow, ``none`` no flow.
+        - Join conditions with ``and``, ``or``, ``not`` and parentheses. ``not`` binds tightest and
+          ``or`` loosest. ``all`` matches every flow, ``none`` no flow.
+        - A condition is the name of a field and a value, or several values in braces:
+          ``orig.dport in {80, 443, 8000-8080}``. The empty set ``{}`` matches no flow. ``in``,
+          ``=`` or ``==`` can precede the value. ``!=`` negates the condition.
+        - Fields have the names of the parameters of :class:`Match`, with a dot after the direction:
+          ``orig.src``.
+        - Numbers are decimal, or hexadecimal as in ``0x1f``. They can be compared:
+          ``timeout < 30``.
+        - Status bits and labels have names: ``status assured``, ``label web``. A value of several
+          bits means all of them: ``status assured|seen_reply``. Several values mean one of them:
+          ``status in {assured, seen_reply}``. ``assured`` and ``unreplied`` are conditions by
+          themselves, also in brackets as flows are printed.
+        - A mark is ``3``, or ``0x3/0xff`` with a mask. The bits of all labels can be compared in
+          the same way: ``label 0x3/0xff``.
+        - ``snat`` and ``dnat`` are conditions by themselves, or with an address:
+          ``snat to 192.0.2.0/24``.
 
-        Raises :exc:`MatchError`, which says the column, for a text that is no match or can never
-        be true, and for a connlabel.conf that can't be read; :exc:`TypeError` for what is no text.
+        :param label_names: the names of labels, instead of the system's ``connlabel.conf``.
+
+        :raises MatchError: with the column, for text that is not a match or can never be true, and
+            when ``connlabel.conf`` cannot be read.
+        :raises TypeError: for what is not text.
         """
-        return cls._of(Parser(text, label_names).parse())
+        return cls._from_node(Parser(text, label_names).parse())
 
     @classmethod
     def all(cls, matches: Iterable[Match]) -> Match:
-        """Flows that match all of them. Raises :exc:`MatchError` where none can, and
-        :exc:`TypeError` for what is no match."""
-        return Match._of(every(_nodes("all", matches)))
+        """Return a match for the flows that match all of the given matches.
+
+        :raises MatchError: when no flow can match all of them.
+        :raises TypeError: for what is not a match.
+        """
+        return Match._from_node(all_of(_nodes_of("all", matches)))
 
     @classmethod
     def any(cls, matches: Iterable[Match]) -> Match:
-        """Flows that match any of them: of thousands, sooner made than by ``|``.
+        """Return a match for the flows that match any of the given matches.
 
-        Raises :exc:`TypeError` for what is no match.
+        For thousands of matches this is faster than joining them with ``|``.
+
+        :raises TypeError: for what is not a match.
         """
-        return Match._of(some(_nodes("any", matches)))
+        return Match._from_node(any_of(_nodes_of("any", matches)))
 
     def __and__(self, other: Match) -> Match:
-        """Flows that match both. Raises :exc:`MatchError` where none can."""
+        """Return a match for the flows that match both.
+
+        :raises MatchError: when no flow can match both.
+        """
         if not isinstance(other, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
             return NotImplemented
-        return Match._of(every((self.node, other.node)))
+        return Match._from_node(all_of((self.node, other.node)))
 
     def __or__(self, other: Match) -> Match:
-        """Flows that match either."""
+        """Return a match for the flows that match either."""
         if not isinstance(other, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
             return NotImplemented
-        return Match._of(some((self.node, other.node)))
+        return Match._from_node(any_of((self.node, other.node)))
 
     def __invert__(self) -> Match:
-        """Flows that do not match."""
-        return Match._of(negate(self.node))
+        """Return a match for the flows that do not match."""
+        return Match._from_node(negate(self.node))
 
     def __bool__(self) -> NoReturn:
-        """Raises :exc:`TypeError`: ``a and b`` would be ``b`` alone, silently."""
+        """Refuse a truth value: ``a and b`` would silently be ``b`` alone.
+
+        :raises TypeError: always.
+        """
         raise TypeError(
-            "a Match has no truth value: join matches by &, | and ~ instead of and, or and not; "
-            "match(flow) says whether a flow matches"
+            "a Match has no truth value: combine matches with &, | and ~ instead of and, or and "
+            "not; call match(flow) to test a flow"
         )
 
     @property
     def always(self) -> bool:
-        """Whether every flow matches, as those of ``x or not x`` do.
+        """Whether every flow matches, as for ``x or not x``.
 
-        A bounded search for a flow that does not match finds that out. Where the search ends
-        without a result, as for thousands of intricate conditions, this is ``False``.
+        This is found by a bounded search for a flow that does not match. If the search ends without
+        a result, as for thousands of intricate conditions, this is ``False``.
         """
         return self.compiled.always
 
     @property
     def predicate(self) -> Predicate:
-        """Return the compiled predicate; compile it on first use."""
+        """The compiled predicate, which is compiled at first use."""
         return self.compiled.predicate
 
     def __call__(self, flow: Flow) -> bool:
-        """Whether a flow matches. Raises :exc:`TypeError` for what is no flow."""
+        """Return whether a flow matches.
+
+        :raises TypeError: for what is not a flow.
+        """
         try:
             return self.compiled.predicate(flow)
         except AttributeError:
             if isinstance(flow, Flow):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise
         has_flow = isinstance(getattr(flow, "flow", None), Flow)
-        hint = "; of an event, call match(event.flow)" if has_flow else ""
-        raise TypeError(f"a Match is called with a Flow, not with {describe_value(flow)}{hint}")
+        hint = "; for an event, call match(event.flow)" if has_flow else ""
+        raise TypeError(f"a Match must be called with a Flow; got {describe_value(flow)}{hint}")
 
     async def prepare(self) -> Self:
-        """Work out what events are filtered by, and the predicate, and return the match.
+        """Compile the program that events are filtered by, and the predicate; return the match.
 
-        Whatever is awaited does so by itself, and of a match of many conditions on a worker thread.
-        :meth:`Connection.events` can't wait: a match of thousands of conditions holds the event
-        loop for some 10 µs a condition, and as long again at the first event, unless this was
-        awaited before. What is worked out is kept with this very object. A match of up to 256
-        values needs none of this.
+        Methods that are awaited do this by themselves: for a match of many conditions, on a worker
+        thread. :meth:`Connection.events` is not awaited. With thousands of conditions it blocks the
+        event loop for some 10 µs for each condition, and as long again at the first event, unless
+        this method was awaited before. A match of up to 256 values does not need it. The results
+        are cached with this object, and not with others that are equal.
         """
         compiled = self.compiled
         await compiled.ready(
@@ -201,14 +230,16 @@ class Match:
         )
         return self
 
-    async def explain(self, conn: Kernel) -> Explanation:
-        """What is done of it where, with this connection's kernel: ``print`` it.
+    async def explain(self, conn: HasFeatures) -> Explanation:
+        """Explain which part of the match the kernel applies and which the library: ``print`` it.
 
-        Raises what :meth:`Connection.features` does: it asks the kernel what it can do; and
-        :exc:`TypeError` for what is no connection.
+        :param conn: the :class:`Connection` whose kernel it is. Its features are probed, so that
+            this raises what :meth:`Connection.features` does.
+
+        :raises TypeError: for what is not a connection.
         """
         if not callable(getattr(conn, "features", None)):
-            raise TypeError(f"explain takes a Connection, not {describe_value(conn)}")
+            raise TypeError(f"explain() takes a Connection; got {describe_value(conn)}")
         features = await conn.features()
         return await self.compiled.ready(lambda: explain(self.compiled, features))
 
@@ -219,17 +250,24 @@ class Match:
         return f"Match.parse({str(self)!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return self._of, (self.node,)
+        return self._from_node, (self.node,)
 
 
-def _nodes(name: str, matches: Iterable[Match]) -> list[Node]:
-    """The conditions of each match. Raises :exc:`TypeError`."""
-    accepted = f'Match.{name} takes matches, as [Match(proto="tcp"), Match("orig.dport 80")]'
+def _nodes_of(name: str, matches: Iterable[Match]) -> list[Node]:
+    """Return the nodes of several matches.
+
+    :param name: the name of the method that takes them, for error messages.
+
+    :raises TypeError: for what is not an iterable of matches.
+    """
+    accepted = f'Match.{name} takes a list of matches: [Match(proto="tcp"), Match("orig.dport 80")]'
     if isinstance(matches, str) or not isinstance(matches, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{accepted}; got {describe_value(matches)}")
     nodes: list[Node] = []
     for match in matches:
         if not isinstance(match, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"{accepted}; got {describe_value(match)}; Match(text) reads a text")
+            raise TypeError(
+                f"{accepted}; got {describe_value(match)}; to convert text, call Match(text)"
+            )
         nodes.append(match.node)
     return nodes

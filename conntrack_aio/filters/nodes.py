@@ -1,4 +1,11 @@
-"""What a match is made of: conditions on fields, joined by and, or and not."""
+"""Define the tree of a match: conditions on single fields, joined by and, or and not.
+
+- A condition on a field whose value the flow lacks does not hold. :mod:`.predicate` lists what
+  counts as a value.
+- Nodes are immutable and hashable. Two nodes are equal if they have the same form; different forms
+  may mean the same.
+- :mod:`.tree` builds nodes and simplifies them. Constructing a node directly simplifies nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +20,20 @@ from .intervals import Intervals
 
 @attrs.frozen(cache_hash=True)
 class Numbers:
-    """The field has a value, and it is one of these."""
+    """The condition that a field has a value, and that this number is in a set."""
 
     field: NumberField
     values: Intervals
 
     @property
     def weight(self) -> int:
-        """How much there is to look at: ranges, networks, names."""
+        """The cost of examining the condition: the number of its ranges, networks or names."""
         return len(self.values)
 
 
 @attrs.frozen(cache_hash=True)
 class Addresses:
-    """The address is one of these."""
+    """The condition that an address is in a set of its own family."""
 
     field: AddressField
     v4: Intervals
@@ -34,14 +41,15 @@ class Addresses:
 
     @property
     def weight(self) -> int:
+        """The number of ranges."""
         return len(self.v4) + len(self.v6)
 
 
 @attrs.frozen(cache_hash=True)
 class Bits:
-    """Of the bits in the mask, just those of the value are set.
+    """The condition that the bits in a mask equal a value.
 
-    Of status, it is one bit, and that is set.
+    For the status, the mask has one bit, and the value is that this bit is set.
     """
 
     field: BitsField
@@ -50,29 +58,33 @@ class Bits:
 
     @property
     def weight(self) -> int:
+        """1: a mask is compared in one step."""
         return 1
 
 
 @attrs.frozen(cache_hash=True)
 class Texts:
-    """The field has a value, and it is one of these."""
+    """The condition that a field has a value, and that this text is in a set."""
 
     field: TextField
     values: tuple[str, ...]
+    """The texts in ascending order."""
 
     @property
     def weight(self) -> int:
+        """The number of texts."""
         return len(self.values)
 
 
 @attrs.frozen(cache_hash=True)
 class Not:
-    """It does not hold."""
+    """The condition that another one does not hold."""
 
     part: Node
 
     @property
     def weight(self) -> int:
+        """The weight of the negated condition."""
         return self.part.weight
 
 
@@ -86,18 +98,23 @@ def _weight(node: _Parts) -> int:
 
 @attrs.frozen(cache_hash=True)
 class _Parts:
-    """Several conditions. How deep they are nested and how many they are is known to who puts one
-    more to thousands, and worked out otherwise."""
+    """Several conditions joined into one.
+
+    Depth and weight are computed from the parts, unless the caller knows them already: a caller
+    that adds one part to thousands need not examine them all again.
+    """
 
     parts: tuple[Node, ...]
     depth: int = attrs.field(
         default=attrs.Factory(_depth, takes_self=True), eq=False, repr=False, kw_only=True
     )
+    """The levels of nesting."""
     weight: int = attrs.field(
         default=attrs.Factory(_weight, takes_self=True), eq=False, repr=False, kw_only=True
     )
+    """The sum of the weights of the parts."""
     group: object = attrs.field(default=None, eq=False, repr=False, kw_only=True)
-    """What putting them together has found out, for putting more to them (:mod:`.tree`)."""
+    """Intermediate results of joining the parts, which make adding more cheap (:mod:`.tree`)."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.parts,)
@@ -105,23 +122,28 @@ class _Parts:
 
 @attrs.frozen(cache_hash=True)
 class All(_Parts):
-    """Each of them holds."""
+    """The condition that all parts hold. Without parts it is always true."""
 
 
 @attrs.frozen(cache_hash=True)
 class Any(_Parts):
-    """Some of them hold."""
+    """The condition that at least one part holds. Without parts it is never true."""
 
 
-Ranged = Numbers | Addresses | Texts
-"""Conditions that the value of a field is one of some."""
+Ranged = Numbers | Addresses
+"""A condition whose set of values consists of ranges."""
 
-Atom = Ranged | Bits
+Membership = Ranged | Texts
+"""A condition that the value of a field is in a set."""
+
+Atom = Membership | Bits
+"""A condition on one field."""
+
 Node = Atom | Not | All | Any
 
 
 def depth_of(node: Node) -> int:
-    """How deep it is nested; a condition alone is not."""
+    """Return the levels of nesting of a node; 0 for a single condition."""
     depth = 0
     while isinstance(node, Not):
         node = node.part
@@ -134,7 +156,7 @@ FALSE: Final = Any(())
 
 
 def atoms(node: Node) -> Iterator[Atom]:
-    """The single conditions that it is made of."""
+    """Yield the conditions on single fields that a node consists of."""
     if isinstance(node, All | Any):
         for part in node.parts:
             yield from atoms(part)

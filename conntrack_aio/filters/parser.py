@@ -1,4 +1,16 @@
-"""The text of a match, read."""
+"""Parse the text of a match.
+
+A recursive descent parser for this grammar::
+
+    text:        disjunction
+    disjunction: conjunction ("or" conjunction)*
+    conjunction: factor ("and" factor)*
+    factor:      "not" factor | "(" disjunction ")" | "all" | "none" | condition
+    condition:   field "!=" values | field values | field comparison item
+               | ("snat" | "dnat") ["to" values] | "assured" | "unreplied" | …
+    values:      ["=" | "=="] ["in"] (item | "{" [item ("," item)*] "}")
+    comparison:  ">=" | "<=" | ">" | "<"
+"""
 
 from __future__ import annotations
 
@@ -10,7 +22,16 @@ from typing import Final, NamedTuple, TypeVar
 from ..errors import MatchError
 from ..model.labels import LabelNames
 from ..plain import as_str, describe_value
-from . import values
+from .address_values import address_in, read_network
+from .bit_values import (
+    STATUS_KEYWORDS,
+    TRANSLATIONS,
+    LabelBits,
+    read_label,
+    read_mark,
+    read_status,
+)
+from .describe import KEYWORDS, suggestion
 from .fields import (
     FAMILY,
     FIELDS,
@@ -18,13 +39,16 @@ from .fields import (
     STATE,
     STATUS,
     AddressField,
-    Field,
+    BitsField,
+    MatchField,
     NumberField,
     TextField,
 )
+from .memberships import simplify_atom
+from .name_values import read_state, read_text, state_in, text_in
 from .nodes import FALSE, TRUE, Node, Numbers
-from .tree import DEEPEST, atom, every, negate, some
-from .words import KEYWORDS, near
+from .number_values import number_in, read_number
+from .tree import MAX_DEPTH, TOO_DEEP, all_of, any_of, negate
 
 T = TypeVar("T")
 
@@ -41,210 +65,234 @@ _TOKEN: Final = re.compile(
 class _Token(NamedTuple):
     text: str
     column: int
-    """From 1 on."""
+    """The position in the text, counted from 1."""
     kind: str
+    """The group of :data:`_TOKEN` that it matches, or ``end`` at the end of the text."""
 
 
 class Parser:
-    """One text."""
+    """A parser of one text."""
 
-    def __init__(self, text: str, labels: LabelNames | None) -> None:
-        """Raises :exc:`TypeError` for what is no text."""
+    def __init__(self, text: str, label_names: LabelNames | None) -> None:
+        """Split a text into tokens.
+
+        :param label_names: the names of labels, instead of those of the system.
+
+        :raises TypeError: for what is not text.
+        :raises MatchError: for a character that no token contains.
+        """
         try:
             self._text = as_str(text)
         except TypeError:
-            raise TypeError(f"a match is read of text, not of {describe_value(text)}") from None
-        self._labels = values.Names(labels)
-        self._tokens = self._split()
-        self._at = 0
+            raise TypeError(f"the text of a match must be a str; got {describe_value(text)}") from (
+                None
+            )
+        self._label_bits = LabelBits(label_names)
+        self._tokens = self._tokenize()
+        self._position = 0
         self._depth = 0
 
     def parse(self) -> Node:
-        """All of it. Raises :exc:`MatchError`."""
-        if self._now.kind == "end":
-            raise self._error("an empty text is no match; 'all' is every flow")
-        node = self._some()
-        if self._now.kind != "end":
-            found = describe_value(self._now.text)
-            raise self._error(f"'and', 'or' or the end was expected, not {found}")
+        """Parse the whole text.
+
+        :raises MatchError: for text that is not a match, and for a match that is never true.
+        """
+        if self._current.kind == "end":
+            raise self._error("the text is empty; use 'all' to match every flow")
+        node = self._disjunction()
+        if self._current.kind != "end":
+            found = describe_value(self._current.text)
+            raise self._error(f"expected 'and', 'or' or the end of the text; got {found}")
         return node
 
     # -- tokens -------------------------------------------------------------------------------
 
-    def _split(self) -> list[_Token]:
+    def _tokenize(self) -> list[_Token]:
         tokens: list[_Token] = []
         at = 0
         while at < len(self._text):
             found = _TOKEN.match(self._text, at)
             if found is None:
-                raise self._error("this can't be read", at + 1)
+                if self._text[at] == '"':
+                    raise self._error("the closing quotation mark is missing", at + 1)
+                raise self._error(f"unexpected character {self._text[at]!r}", at + 1)
             if found.lastgroup != "space":
                 tokens.append(_Token(found.group(), at + 1, found.lastgroup or ""))
             at = found.end()
         return [*tokens, _Token("", len(self._text.rstrip()) + 1, "end")]
 
     @property
-    def _now(self) -> _Token:
-        return self._tokens[self._at]
+    def _current(self) -> _Token:
+        return self._tokens[self._position]
 
-    def _next(self) -> _Token:
-        token = self._now
-        self._at += token.kind != "end"
+    def _advance(self) -> _Token:
+        """Consume the current token, and return it."""
+        token = self._current
+        self._position += token.kind != "end"
         return token
 
-    def _take(self, *texts: str) -> str | None:
-        """The next token, if it is one of these."""
-        if self._now.kind in ("word", "sign") and self._now.text in texts:
-            return self._next().text
+    def _accept(self, *texts: str) -> str | None:
+        """Consume the current token and return its text, if it is one of these."""
+        if self._current.kind in ("word", "sign") and self._current.text in texts:
+            return self._advance().text
         return None
 
     def _error(self, reason: str, column: int | None = None) -> MatchError:
-        return MatchError(reason, self._text, self._now.column if column is None else column)
+        return MatchError(reason, self._text, self._current.column if column is None else column)
 
     def _at_column(self, column: int, make: Callable[[], T]) -> T:
-        """What is wrong with what is made is wrong here."""
+        """Call a function, and attach a column to any :exc:`MatchError` that it raises."""
         try:
             return make()
         except MatchError as error:
             raise self._error(error.reason, column) from None
 
-    # -- sentences ----------------------------------------------------------------------------
+    # -- the grammar --------------------------------------------------------------------------
 
-    def _some(self) -> Node:
-        column = self._now.column
-        parts = [self._every()]
-        while self._take("or"):
-            parts.append(self._every())
-        return self._at_column(column, lambda: some(parts)) if len(parts) > 1 else parts[0]
+    def _disjunction(self) -> Node:
+        column = self._current.column
+        parts = [self._conjunction()]
+        while self._accept("or"):
+            parts.append(self._conjunction())
+        return self._at_column(column, lambda: any_of(parts)) if len(parts) > 1 else parts[0]
 
-    def _every(self) -> Node:
-        column = self._now.column
-        parts = [self._one()]
-        while self._take("and"):
-            parts.append(self._one())
-        return self._at_column(column, lambda: every(parts)) if len(parts) > 1 else parts[0]
+    def _conjunction(self) -> Node:
+        column = self._current.column
+        parts = [self._factor()]
+        while self._accept("and"):
+            parts.append(self._factor())
+        return self._at_column(column, lambda: all_of(parts)) if len(parts) > 1 else parts[0]
 
-    def _one(self) -> Node:
-        """A condition, what is denied, or what stands in parentheses."""
+    def _factor(self) -> Node:
+        """Parse a condition, a negated one, or an expression in parentheses."""
         self._depth += 1
-        if self._depth > 2 * DEEPEST:
-            raise self._error(f"conditions are nested more than {DEEPEST} deep")
+        # This bounds the recursion. A level of the tree may take two calls, for "not" and for
+        # parentheses.
+        if self._depth > 2 * MAX_DEPTH:
+            raise self._error(TOO_DEEP)
         try:
-            column = self._now.column
-            if self._take("not"):
-                part = self._one()
+            column = self._current.column
+            if self._accept("not"):
+                part = self._factor()
                 return self._at_column(column, lambda: negate(part))
-            if self._take("("):
-                part = self._some()
-                if not self._take(")"):
-                    raise self._error("')' is missing")
+            if self._accept("("):
+                part = self._disjunction()
+                if not self._accept(")"):
+                    raise self._error("expected ')'")
                 return part
-            if word := self._take("all", "none"):
-                return TRUE if word == "all" else FALSE
+            if keyword := self._accept("all", "none"):
+                return TRUE if keyword == "all" else FALSE
             return self._condition()
         finally:
             self._depth -= 1
 
     def _condition(self) -> Node:
-        name = self._next()
+        name = self._advance()
         if name.kind != "word" or name.text in KEYWORDS:
-            found = repr(name.text) if name.text else "the end"
-            raise self._error(f"a condition was expected, not {found}", name.column)
-        if name.text in values.NAT:
-            return self._nat(*values.NAT[name.text])
-        if word := values.STATUS_WORDS.get(name.text):
-            return values.status_text(word)
+            found = repr(name.text) if name.text else "the end of the text"
+            raise self._error(f"expected a condition; got {found}", name.column)
+        if name.text in TRANSLATIONS:
+            return self._translation(*TRANSLATIONS[name.text])
+        if status := STATUS_KEYWORDS.get(name.text):
+            return read_status(status)
         field = FIELDS.get(name.text)
         if field is None:
-            known = [*FIELDS, *values.NAT, *dict.fromkeys(values.STATUS_WORDS.values())]
-            meant = near(name.text, known)
-            hint = f"did you mean {', '.join(meant)}?" if meant else f"there are {', '.join(known)}"
-            raise self._error(f"unknown field {describe_value(name.text)}; {hint}", name.column)
-        if self._take("!="):
+            known = [*FIELDS, *TRANSLATIONS, *dict.fromkeys(STATUS_KEYWORDS.values())]
+            hint = suggestion(name.text, known) or f"; expected one of {', '.join(known)}"
+            raise self._error(f"unknown field {describe_value(name.text)}{hint}", name.column)
+        if self._accept("!="):
             return negate(self._values(field))
         return self._values(field)
 
-    def _nat(self, bit: str, end: str) -> Node:
-        translated = values.status_text(bit)
-        if not self._take("to"):
+    def _translation(self, bit: str, address: str) -> Node:
+        """Parse what follows ``snat`` or ``dnat``.
+
+        :param bit: the name of the status bit of the translation.
+        :param address: the name of the field that has the translated address.
+        """
+        translated = read_status(bit)
+        if not self._accept("to"):
             return translated
-        return every([translated, self._values(FIELDS[end])])
+        return all_of([translated, self._values(FIELDS[address])])
 
     # -- values -------------------------------------------------------------------------------
 
-    def _values(self, field: Field) -> Node:
+    def _values(self, field: MatchField) -> Node:
         if (
             isinstance(field, NumberField)
             and field not in (FAMILY, STATE)
-            and (sign := self._take(">=", "<=", ">", "<"))
+            and (sign := self._accept(">=", "<=", ">", "<"))
         ):
-            return self._limit(field, sign)
-        self._take("=", "==")
-        self._take("in")
-        kept = isinstance(field, AddressField) and "]" in self._now.text
-        if self._now.text.startswith(("(", "[")) and not kept:
-            raise self._error(f"several values of {field.name} stand in braces: {{…, …}}")
-        if not self._take("{"):
-            return self._of(field, [self._item(field)])
-        if self._take("}"):
+            return self._comparison(field, sign)
+        self._accept("=", "==")
+        self._accept("in")
+        # A bracket is an error, unless it begins an IPv6 address such as [::1].
+        bracketed_address = isinstance(field, AddressField) and "]" in self._current.text
+        if self._current.text.startswith(("(", "[")) and not bracketed_address:
+            raise self._error(f"write several values of {field.name} in braces: {{…, …}}")
+        if not self._accept("{"):
+            return self._condition_on(field, [self._item(field)])
+        if self._accept("}"):
             return FALSE
         items = [self._item(field)]
-        while self._take(","):
+        while self._accept(","):
             items.append(self._item(field))
-        if not self._take("}"):
-            raise self._error("',' or '}' was expected")
-        return self._of(field, items)
+        if not self._accept("}"):
+            raise self._error("expected ',' or '}'")
+        return self._condition_on(field, items)
 
-    def _item(self, field: Field) -> tuple[_Token, str]:
-        token = self._next()
+    def _item(self, field: MatchField) -> tuple[_Token, str]:
+        """Parse one value, and return its token and its text without quotation marks."""
+        token = self._advance()
         if token.text == "not":
             raise self._error(
-                f"'not' stands before the condition: not {field.name} …", token.column
+                f"'not' must precede the whole condition: not {field.name} …", token.column
             )
         if token.kind == "word":
             return token, token.text
         if token.kind == "quoted":
             return token, re.sub(r"\\(.)", r"\1", token.text[1:-1])
-        raise self._error(f"a value of {field.name} was expected", token.column)
+        raise self._error(f"expected a value of {field.name}", token.column)
 
-    def _of(self, field: Field, items: list[tuple[_Token, str]]) -> Node:
-        def each(make: Callable[[str], T]) -> list[T]:
-            return [self._at_column(token.column, partial(make, text)) for token, text in items]
+    def _condition_on(self, field: MatchField, items: list[tuple[_Token, str]]) -> Node:
+        """Return the condition that a field has one of several values."""
+
+        def read_all(read: Callable[[str], T]) -> list[T]:
+            return [self._at_column(token.column, partial(read, text)) for token, text in items]
 
         if field is STATE:
-            states = each(values.state)
-            return values.one_of(STATE, [(number, number) for of in states for number in of])
+            return state_in(read_all(read_state))
         if isinstance(field, NumberField):
-            return values.one_of(field, each(lambda text: values.number(field, text)))
+            return number_in(field, read_all(lambda text: read_number(field, text)))
         if isinstance(field, AddressField):
-            return values.one_network_of(field, each(lambda text: values.network(field, text)))
+            return address_in(field, read_all(lambda text: read_network(field, text)))
         if isinstance(field, TextField):
-            return values.one_text_of(field, each(lambda text: values.text(field, text)))
-        return some(
+            return text_in(field, read_all(lambda text: read_text(field, text)))
+        assert isinstance(field, BitsField)
+        return any_of(
             [
-                self._at_column(token.column, self._bits(field, *item))
-                for item in items
-                for token in item[:1]
+                self._at_column(token.column, self._bits_reader(field, token, text))
+                for token, text in items
             ]
         )
 
-    def _bits(self, field: Field, token: _Token, text: str) -> Callable[[], Node]:
-        """Return the function that makes the node of one value, which may have several bits."""
+    def _bits_reader(self, field: BitsField, token: _Token, text: str) -> Callable[[], Node]:
+        """Return the function that reads one value, which may have several bits."""
         if field is STATUS:
-            return lambda: values.status_text(text)
+            return lambda: read_status(text)
         if field is LABEL:
-            # A name in quotation marks may have this character itself.
-            texts = [text] if token.kind == "quoted" else text.split("|")
-            return lambda: every([values.label(each, self._labels) for each in texts])
-        return lambda: values.mark(text)
+            # A name in quotation marks may contain this character itself.
+            labels = [text] if token.kind == "quoted" else text.split("|")
+            return lambda: all_of([read_label(label, self._label_bits) for label in labels])
+        return lambda: read_mark(text)
 
-    def _limit(self, field: NumberField, sign: str) -> Node:
+    def _comparison(self, field: NumberField, sign: str) -> Node:
         token, text = self._item(field)
 
         def make() -> Node:
-            first, last = values.number(field, text)
+            first, last = read_number(field, text)
             if first != last:
-                raise MatchError(f"{text!r} is a range; {sign} takes one number")
+                raise MatchError(f"{sign} takes one number; got the range {text!r}")
             low, high = {
                 ">=": (first, field.maximum),
                 "<=": (0, first),
@@ -253,6 +301,6 @@ class Parser:
             }[sign]
             if low > high:
                 raise MatchError(f"never true: {field.name} {sign} {first}")
-            return atom(Numbers(field, ((low, high),)))
+            return simplify_atom(Numbers(field, ((low, high),)))
 
         return self._at_column(token.column, make)

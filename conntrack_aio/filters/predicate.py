@@ -1,16 +1,16 @@
-"""Compile a match to a Python function that is exact.
+"""Compile a match to a Python function that tests flows exactly.
 
-What the function reads of a flow, by the field, and what an absent value means:
+What the function reads from a flow, and what an absent value means:
 
-- The addresses, the protocol and the family are always there.
-- An absent mark or status, and absent labels, have no bit set. An event leaves out a mark of 0,
-  and labels when there are none.
-- An absent zone is 0. ``zone`` is the zone of both directions; where a direction has a zone of its
-  own, ``zone`` has no value. ``orig.zone`` and ``reply.zone`` always have one.
-- Any other absent value is no value: the condition does not hold.
+- Addresses, the protocol and the family are always present.
+- An absent mark, status or labels have no bit set. An event leaves out a mark of 0, and labels if
+  none is set.
+- An absent zone is 0. ``zone`` is the zone of both directions. It has no value if a direction has a
+  zone of its own. ``orig.zone`` and ``reply.zone`` always have a value.
+- A condition on any other absent value does not hold.
 
-What a match is made of is captured by the function and never becomes source text. So matches of
-the same form have the same source, which is compiled once.
+The values of a match are captured by the function and never become source text. So matches of the
+same form have the same source, which is compiled once.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ..model.flow import Flow
 from ..model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from ..model.tuples import TCP, IPAddress
 from .alternatives import (
-    FEW,
+    MIN_TABLE_SIZE,
     IntervalTable,
     LookupTable,
     MaskedValues,
     address_numbers,
-    any_of,
+    any_node,
     arrange,
     count,
     count_addresses,
@@ -39,30 +39,30 @@ from .alternatives import (
     numbers,
     opposite,
 )
-from .fields import DCCP, FAMILY, SCTP, STATE, STATUS, ZONE, AddressField, Field, state_number
+from .fields import DCCP, FAMILY, SCTP, STATE, STATUS, ZONE, AddressField, MatchField, state_number
 from .intervals import Intervals
 from .nodes import TRUE, Addresses, All, Any, Bits, Node, Not, Numbers
 
 Predicate = Callable[[Flow], bool]
 
-_MOST_LISTED: Final = 1024
-"""Up to this many numbers are looked up in a set, more in their ranges."""
+_MAX_SET_SIZE: Final = 1024
+"""Up to this many numbers are looked up in a set. More are compared by their ranges."""
 
 
 def compile_predicate(node: Node) -> Predicate:
-    """Return a function that is true of the flows that match."""
+    """Return a function that returns whether a flow matches."""
     return _PredicateWriter(_Compiler()).build(node)
 
 
 class _Compiler:
-    """Compiles the functions that one predicate calls: many, of few forms."""
+    """A compiler of the functions that one predicate calls. They are many, of few forms."""
 
     def __init__(self) -> None:
         self.factories: Factories = {}
         self._compiled: dict[Node, Predicate] = {TRUE: _always}
 
     def compile(self, node: Node) -> Predicate:
-        """Return a function that is true of the flows that match; the same for the same node."""
+        """Return a function that returns whether a flow matches; the same for equal nodes."""
         predicate = self._compiled.get(node)
         if predicate is None:
             writer = _PredicateWriter(self, self.factories)
@@ -71,19 +71,20 @@ class _Compiler:
 
 
 class _PredicateWriter:
-    """Writes one function of a predicate: an expression about a flow."""
+    """A writer of one function of a predicate: an expression about a flow."""
 
     def __init__(self, compiler: _Compiler, factories: Factories | None = None) -> None:
         self._compile = compiler.compile
         self._builder = builder = FunctionBuilder("match", "match", factories=factories)
         self._flow = builder.parameter("flow")
         self._value = builder.local("value")
-        """A variable for what must not be read twice."""
+        """A local variable for a value that is used twice."""
 
     def build(self, node: Node) -> Predicate:
+        """Return the compiled function."""
         builder, flow = self._builder, self._flow
         result = self._write(node)
-        # A constant reads the flow as well, so that what is not a flow raises an error.
+        # A constant function reads the flow, too: an argument that is not a flow raises an error.
         if result is builder.bind(True):
             builder.line("return {flow}.orig is not {flow}", flow=flow)
         elif result is builder.bind(False):
@@ -93,7 +94,7 @@ class _PredicateWriter:
         return builder.build()
 
     def _write(self, node: Node) -> Expression:
-        """Return an expression that is true where the node holds."""
+        """Return an expression that is true if a node holds."""
         if isinstance(node, All):
             return self._all(node.parts)
         if isinstance(node, Any):
@@ -118,7 +119,7 @@ class _PredicateWriter:
         if not parts:
             return builder.bind(True)
         negated = [opposite(part) for part in parts if is_negated(part)]
-        if len(negated) < FEW:
+        if len(negated) < MIN_TABLE_SIZE:
             return builder.join("and", [self._write(part) for part in parts])
         operands = [self._write(part) for part in parts if not is_negated(part)]
         operands.append(builder.expression("not {any}", any=self._any(negated)))
@@ -138,7 +139,7 @@ class _PredicateWriter:
 
     def _lookup(self, table: LookupTable) -> Expression:
         compile = self._compile
-        found = {key: compile(any_of(rest)) for key, rest in table.alternatives.items()}
+        found = {key: compile(any_node(rest)) for key, rest in table.alternatives.items()}
         key, *more = map(self._read, table.fields)
         if more:
             key = self._builder.expression("({values})", values=[key, *more])
@@ -146,11 +147,13 @@ class _PredicateWriter:
 
     def _interval(self, table: IntervalTable) -> Expression:
         compile = self._compile
-        found = [compile(any_of(rest)) if rest else None for rest in table.alternatives]
-        return self._call_found(partial(_at, table.starts, found), self._read(table.field))
+        found = [compile(any_node(rest)) if rest else None for rest in table.alternatives]
+        return self._call_found(
+            partial(_predicate_at, table.starts, found), self._read(table.field)
+        )
 
     def _call_found(self, find: Callable[..., Predicate | None], key: Expression) -> Expression:
-        """Return whether there is a predicate for a key of the flow, and it holds."""
+        """Return an expression that is true if ``find(key)`` returns a predicate that holds."""
         return self._builder.expression(
             "(({value} := {find}({key})) is not None and {value}({flow}))",
             value=self._value,
@@ -172,16 +175,16 @@ class _PredicateWriter:
     def _numbers(self, node: Numbers) -> Expression:
         builder = self._builder
         number = self._read(node.field)
-        if len(node.values) > 1 and count(node.values) <= _MOST_LISTED:
+        if len(node.values) > 1 and count(node.values) <= _MAX_SET_SIZE:
             return self._is_in(number, frozenset(numbers(node.values)))
         if len(node.values) != 1:
-            return builder.call(builder.capture(_Ranges(node.values).have), number)
+            return builder.call(builder.capture(_Ranges(node.values).contains), number)
         ((first, last),) = node.values
         low = builder.capture(first)
         if first == last:
             return builder.expression("{number} == {low}", number=number, low=low)
         high = builder.capture(last)
-        if node.field.always:
+        if node.field.always_present:
             return builder.expression(
                 "{low} <= {number} <= {high}", low=low, number=number, high=high
             )
@@ -195,7 +198,7 @@ class _PredicateWriter:
 
     def _addresses(self, node: Addresses) -> Expression:
         builder = self._builder
-        if count_addresses(node) <= _MOST_LISTED:
+        if count_addresses(node) <= _MAX_SET_SIZE:
             return self._is_in(self._read(node.field), frozenset(address_numbers(node)))
         within = builder.capture(partial(_within, _Ranges(node.v4), _Ranges(node.v6)))
         return builder.call(within, builder.attribute(self._flow, *node.field.path))
@@ -218,15 +221,18 @@ class _PredicateWriter:
             "(({known} := {bits}) is not None and {masked} == {value})",
             known=self._value,
             bits=bits,
-            # The & operator of the status's enum takes ten times as long.
+            # The & operator of the enum Status takes ten times as long.
             masked=builder.call(int.__and__, self._value, mask),
             value=value,
         )
 
     # -- fields -----------------------------------------------------------------------------
 
-    def _read(self, field: Field) -> Expression:
-        """Return what a flow has of a field, or ``None``: as :mod:`.alternatives` has values."""
+    def _read(self, field: MatchField) -> Expression:
+        """Return an expression for the value of a field, or for ``None`` if the flow lacks it.
+
+        Addresses are numbers as in :mod:`.alternatives`.
+        """
         builder, flow = self._builder, self._flow
         if field is FAMILY:
             return builder.call(_family, builder.attribute(flow, "orig", "src"))
@@ -244,7 +250,7 @@ class _PredicateWriter:
             return builder.expression("({value} or {zero})", value=value, zero=0)
         if len(path) == 1 or path[0] in ("orig", "reply"):
             return value
-        owner, name = path  # of the counters and the helper, which may be absent
+        owner, name = path  # the counters and the helper may be absent
         return builder.expression(
             "(None if ({known} := {owner}) is None else {value})",
             known=self._value,
@@ -253,31 +259,33 @@ class _PredicateWriter:
         )
 
 
-# -- what the source calls ----------------------------------------------------------------------
+# -- functions that the compiled source calls ---------------------------------------------------
 
 
 def _always(flow: Flow) -> bool:
     return True
 
 
-def _at(starts: list[int], found: list[Predicate | None], number: int | None) -> Predicate | None:
-    """Return the predicate of the interval that a number is in."""
+def _predicate_at(
+    starts: list[int], found: list[Predicate | None], number: int | None
+) -> Predicate | None:
+    """Return the predicate of the interval that contains a number."""
     return None if number is None else found[bisect_right(starts, number)]
 
 
 def _address(address: IPAddress) -> int:
-    """Return one number for an address of either family."""
+    """Return an address as a number: a negative one for IPv6."""
     return int(address) if isinstance(address, IPv4Address) else ~int(address)
 
 
 class _Ranges:
-    """Many ranges of numbers."""
+    """A set of many ranges, for bisection."""
 
     def __init__(self, values: Intervals) -> None:
         self._firsts = [first for first, _ in values]
         self._lasts = [last for _, last in values]
 
-    def have(self, number: int | None) -> bool:
+    def contains(self, number: int | None) -> bool:
         """Return whether a number is in any of the ranges."""
         if number is None:
             return False
@@ -286,24 +294,28 @@ class _Ranges:
 
 
 def _within(v4: _Ranges, v6: _Ranges, address: IPAddress) -> bool:
-    return (v4 if isinstance(address, IPv4Address) else v6).have(int(address))
+    """Return whether an address is in the ranges of its family."""
+    return (v4 if isinstance(address, IPv4Address) else v6).contains(int(address))
 
 
 def _family(address: IPAddress) -> int:
-    return FAMILY.words["ipv4" if address.version == 4 else "ipv6"]
+    return FAMILY.names["ipv4" if address.version == 4 else "ipv6"]
 
 
 def _zone(flow: Flow) -> int | None:
+    """Return the zone of both directions; ``None`` if a direction has its own."""
     if flow.orig.zone is None and flow.reply.zone is None:
         return flow.zone or 0
     return None
 
 
 def _zone_of(own: int | None, both: int | None) -> int:
+    """Return the zone of one direction."""
     return (both or 0) if own is None else own
 
 
 def _state(info: ProtoInfo | None) -> int | None:
+    """Return the number of a state (see :func:`state_number`)."""
     if info is None or info.state is None:
         return None
     proto = _PROTOCOLS.get(type(info))

@@ -1,20 +1,23 @@
-"""Trees of conditions: how they are put together, and what can be told of them.
+"""Build trees of conditions: join and negate them, simplify them, and reject contradictions.
 
-:func:`every`, :func:`some` and :func:`negate` put together what belongs together, and refuse what
-excludes each other.
+- Every tree of several conditions is built by :func:`all_of`, :func:`any_of` and :func:`negate`.
+- :func:`all_of` raises :exc:`MatchError` for conditions that exclude each other. :func:`any_of`
+  returns :data:`TRUE` if one of the conditions always holds.
+- Joining one more condition to thousands is cheap: no step examines each of them
+  (see :class:`_Group`).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, reduce
 from typing import Final, TypeVar, cast
 
 from ..errors import MatchError
-from ..model.tuples import ICMP, ICMPV6, PORTED
-from .fields import FAMILIES, FAMILY, FIELDS, PROTO, STATE, BitsField, Field, NumberField
-from .intervals import Intervals, intersection, normalize, union
+from .describe import describe
+from .fields import FIELDS, BitsField, MatchField
+from .intervals import Intervals, intersection
+from .memberships import families_of, intersect, is_empty, protocols_of, simplify_atom, unite
 from .nodes import (
     FALSE,
     TRUE,
@@ -23,398 +26,360 @@ from .nodes import (
     Any,
     Atom,
     Bits,
+    Membership,
     Node,
     Not,
     Numbers,
-    Ranged,
     Texts,
     depth_of,
 )
-from .words import describe
 
-DEEPEST: Final = 40
-"""So deep may conditions be nested in each other; what stands side by side counts once."""
+MAX_DEPTH: Final = 40
+"""How many levels of nesting a match may have. Parts of one conjunction or disjunction are on the
+same level."""
 
-_KEPT: Final = 8
-"""Of more parts than this, what putting them together has found out is kept for putting more to
-them."""
+TOO_DEEP: Final = f"conditions can be nested at most {MAX_DEPTH} levels deep"
 
-V4: Final = ((0, (1 << 32) - 1),)
-V6: Final = ((0, (1 << 128) - 1),)
-_PORTED: Final = normalize((number, number) for number in PORTED)
-_ICMP: Final = normalize(((ICMP, ICMP), (ICMPV6, ICMPV6)))
+_MIN_KEPT: Final = 9
+"""With at least this many parts, a node keeps its :class:`_Group`, so that more can be added."""
 
 A = TypeVar("A", bound=Atom)
 
-_DENIED: Final = {field: ("not", field) for field in FIELDS.values()}
-"""What conditions on a field that are denied are found by."""
+_NEGATED_KEYS: Final = {field: ("not", field) for field in FIELDS.values()}
+"""The keys of negated conditions on the values of each field (see :func:`_key`)."""
 
 
-def atom(node: Atom) -> Node:
-    """A condition as it is, or, where it says nothing, what is always true."""
-    if isinstance(node, Bits) and not node.mask:
-        return TRUE
-    if isinstance(node, Addresses) and (node.v4, node.v6) == (V4, V6):
-        return TRUE
-    if isinstance(node, Numbers) and node.field.always and node.values == _all_of(node.field):
-        return TRUE
-    return node
+def all_of(parts: Iterable[Node]) -> Node:
+    """Return a node that holds where all parts hold.
+
+    :raises MatchError: for conditions that exclude each other, and for nesting that is too deep.
+    """
+    nodes = list(parts)
+    return FALSE if FALSE in nodes else _join(nodes, all_=True)
 
 
-def _all_of(field: NumberField) -> Intervals:
-    return FAMILIES if field is FAMILY else ((0, field.maximum),)
+def any_of(parts: Iterable[Node]) -> Node:
+    """Return a node that holds where at least one part holds.
 
-
-def every(parts: Iterable[Node]) -> Node:
-    """All of them. Raises :exc:`MatchError` for conditions that exclude each other, and for what
-    is nested too deep."""
-    given = list(parts)
-    return FALSE if FALSE in given else _put_together(given, all_=True)
-
-
-def some(parts: Iterable[Node]) -> Node:
-    """Any of them. Raises :exc:`MatchError` for what is nested too deep."""
-    given = list(parts)
-    return TRUE if TRUE in given else _put_together(given, all_=False)
+    :raises MatchError: for nesting that is too deep.
+    """
+    nodes = list(parts)
+    return TRUE if TRUE in nodes else _join(nodes, all_=False)
 
 
 def negate(part: Node) -> Node:
-    """The opposite. Raises :exc:`MatchError` for what is nested too deep."""
+    """Return a node that holds where the part does not.
+
+    :raises MatchError: for nesting that is too deep.
+    """
     if isinstance(part, Not):
         return part.part
     if part in (TRUE, FALSE):
         return FALSE if part == TRUE else TRUE
-    return _checked(Not(part))
+    return _check_depth(Not(part))
 
 
-def _checked(node: Node) -> Node:
-    if depth_of(node) > DEEPEST:
-        raise MatchError(f"conditions are nested more than {DEEPEST} deep")
+def _check_depth(node: Node) -> Node:
+    if depth_of(node) > MAX_DEPTH:
+        raise MatchError(TOO_DEEP)
     return node
 
 
-def _put_together(given: Sequence[Node], *, all_: bool) -> Node:
+def _join(nodes: Sequence[Node], *, all_: bool) -> Node:
     kind = All if all_ else Any
     group = _Group(all_=all_)
-    for node in given:
+    for node in nodes:
         if not isinstance(node, kind):
             group.add(node)
         elif not isinstance(node.group, _Group):
             for part in node.parts:
                 group.add(part)
         elif group.slots:
-            group.absorb(node.group)
+            group.merge(node.group)
         else:
             group = node.group.copy()
     group.finish()
-    if group.settled:
+    if group.always_true:
         return TRUE
-    found = tuple(group.slots.values())
-    if len(found) == 1:
-        return found[0]
-    kept = group if len(found) > _KEPT else None
-    return _checked(kind(found, depth=1 + group.depth, weight=group.weight, group=kept))
+    parts = tuple(group.slots.values())
+    if len(parts) == 1:
+        return parts[0]
+    kept = group if len(parts) >= _MIN_KEPT else None
+    return _check_depth(kind(parts, depth=1 + group.depth, weight=group.weight, group=kept))
 
 
 class _Group:
-    """Conditions that stand side by side: all of them hold, or any of them.
+    """The parts of a conjunction or a disjunction, and indexes of them.
 
-    There is one condition on the values of each field, and one ``not`` of such a condition, instead
-    of several. What is kept beside the conditions makes it cheap to put one more to thousands:
-    nothing here looks at each of them.
-
-    Where all hold, :exc:`MatchError` is raised for what can't hold together. Where any holds, the
-    same is looked for in what is denied: then one of the denials always holds.
+    - There is at most one condition on the values of each field, and at most one negated condition
+      on them: several are joined.
+    - A conjunction that can never hold raises :exc:`MatchError`.
+    - A disjunction is checked in the same way, with all parts negated: if the negated parts
+      exclude each other, one of the parts always holds.
     """
 
     __slots__ = (
-        *("_all", "_bits", "_fresh", "_pending", "_ranged"),
-        *("depth", "settled", "slots", "weight"),
+        *("_all", "_bits", "_membership_keys", "_to_join", "_unchecked"),
+        *("always_true", "depth", "slots", "weight"),
     )
 
     def __init__(self, *, all_: bool) -> None:
         self._all = all_
+        """Whether this is a conjunction."""
         self.slots: dict[object, Node] = {}
-        """The conditions, in order, by what there is one of (:func:`_key`)."""
+        """The parts in order, by :func:`_key`."""
         self.depth = 0
         self.weight = 0
-        self.settled = False
-        """Whether any of them always holds."""
-        self._ranged: dict[object, None] = {}
-        """The keys of conditions on a field's values, and of their opposites: few."""
+        self.always_true = False
+        """Whether one part of a disjunction always holds."""
+        self._membership_keys: dict[object, None] = {}
+        """The keys of the conditions on the values of fields, negated or not: a few."""
         self._bits: dict[BitsField, tuple[int, int]] = {}
-        """Mask and value of all bits that hold; or else, of all that are denied."""
-        self._fresh: list[Node] = []
-        """Conditions made of several that were added since this was finished last."""
-        self._pending: dict[object, list[Node]] = {}
-        """Of these keys there are several conditions, still to be joined."""
+        """The mask and the value of all bits that a conjunction requires, or that the negated
+        disjunction requires."""
+        self._unchecked: list[Node] = []
+        """Parts with parts of their own that were added since the last :meth:`finish`."""
+        self._to_join: dict[object, list[Node]] = {}
+        """The conditions of each key that has several, until :meth:`finish` joins them."""
 
     def copy(self) -> _Group:
-        """The same, to be put more to. Only of one that is finished."""
+        """Return a copy of a finished group, to which more parts can be added."""
         other = _Group(all_=self._all)
         other.slots = self.slots.copy()
         other.depth, other.weight = self.depth, self.weight
-        other._ranged = self._ranged.copy()
+        other._membership_keys = self._membership_keys.copy()
         other._bits = self._bits.copy()
         return other
 
     def add(self, node: Node) -> None:
-        """Put one more to them. Raises :exc:`MatchError`."""
+        """Add a part.
+
+        :raises MatchError: when the part contradicts the others.
+        """
         self.depth = max(self.depth, depth_of(node))
         self.weight += node.weight
         key = _key(node)
         if key is not node:
             if key in self.slots:
-                self._pending.setdefault(key, [self.slots[key]]).append(node)
+                self._to_join.setdefault(key, [self.slots[key]]).append(node)
             else:
                 self.slots[key] = node
-                self._ranged[key] = None
+                self._membership_keys[key] = None
         elif node not in self.slots:
             if _opposite(node) in self.slots:
-                self._clash(node)
+                self._found_opposite(node)
             part = node.part if isinstance(node, Not) else node
             if isinstance(part, Bits) and isinstance(node, Not) is not self._all:
-                self._claim(part)
+                self._require_bits(part)
             if isinstance(part, All | Any):
-                self._fresh.append(node)
+                self._unchecked.append(node)
             self.slots[node] = node
 
-    def absorb(self, other: _Group) -> None:
-        """Put those of a finished group to them. Raises :exc:`MatchError`."""
+    def merge(self, other: _Group) -> None:
+        """Add the parts of another group, which is finished.
+
+        :raises MatchError: when the parts of the two groups contradict each other.
+        """
         small, large = (self, other) if len(self.slots) < len(other.slots) else (other, self)
         for node in small.slots.values():
             if _key(node) is node and _opposite(node) in large.slots:
-                self._clash(node)
+                self._found_opposite(node)
             if isinstance(node.part if isinstance(node, Not) else node, All | Any):
-                self._fresh.append(node)
-        for key in [key for key in self._ranged if key in other._ranged]:
-            self._pending.setdefault(key, [self.slots[key]]).append(other.slots[key])
+                self._unchecked.append(node)
+        for key in [key for key in self._membership_keys if key in other._membership_keys]:
+            self._to_join.setdefault(key, [self.slots[key]]).append(other.slots[key])
         for field, (mask, value) in other._bits.items():
-            self._claim(Bits(field, mask, value))
-        self.slots.update(other.slots)  # what is here already stays where it is
+            self._require_bits(Bits(field, mask, value))
+        self.slots.update(other.slots)  # parts of this group keep their position
         self.depth = max(self.depth, other.depth)
         self.weight += other.weight
-        self._ranged |= other._ranged
+        self._membership_keys |= other._membership_keys
 
     def finish(self) -> None:
-        """Join what belongs together. Raises :exc:`MatchError`."""
-        for key, nodes in self._pending.items():
-            self.slots[key] = self._joined(nodes)
-        self._pending = {}
-        for node in self._fresh:
-            if not self.settled and self._is_excluded(node):
-                self._clash(node)
-        self._fresh = []
-        if len(self._ranged) > 1 and not self.settled:
-            self._compare()
+        """Join the conditions on the same fields, and check all parts against each other.
 
-    # -- what belongs together ----------------------------------------------------------------
+        :raises MatchError: when the parts contradict each other.
+        """
+        for key, nodes in self._to_join.items():
+            self.slots[key] = self._join_memberships(nodes)
+        self._to_join = {}
+        for node in self._unchecked:
+            if not self.always_true and self._has_opposite(node):
+                self._found_opposite(node)
+        self._unchecked = []
+        if len(self._membership_keys) > 1 and not self.always_true:
+            self._check_memberships()
 
-    def _joined(self, nodes: list[Node]) -> Node:
-        """One condition instead of several on one field, or instead of their opposites."""
-        denied = isinstance(nodes[0], Not)
-        ranged = [cast("Ranged", node.part if isinstance(node, Not) else node) for node in nodes]
-        if self._all is denied:
-            found = unite(ranged)
-            if atom(found) == TRUE:
-                self._never(f"every flow has one of these: {ranged[0].field.name}")
+    # -- joining ------------------------------------------------------------------------------
+
+    def _join_memberships(self, nodes: list[Node]) -> Node:
+        """Return one condition for several on the same field, which are all negated or none is."""
+        negated = isinstance(nodes[0], Not)
+        members = list(map(_positive, nodes))
+        if self._all is negated:
+            joined = unite(members)
+            if simplify_atom(joined) == TRUE:
+                self._found_contradiction(f"all values of {members[0].field.name} are excluded")
         else:
-            found = reduce(_meet, ranged)
-            if _is_void(found):
-                self._never(_why_void(ranged))
-        return Not(found) if denied else found
+            joined = reduce(intersect, members)
+            if is_empty(joined):
+                self._found_contradiction(_why_empty(members))
+        return Not(joined) if negated else joined
 
-    def _claim(self, bits: Bits) -> None:
-        """These bits are so, with those that are claimed already."""
+    def _require_bits(self, bits: Bits) -> None:
+        """Add bits to those that are required, and check that they can hold together."""
         mask, value = self._bits.get(bits.field, (0, 0))
         if (value ^ bits.value) & mask & bits.mask:
-            known = (each for each in self.slots.values() if isinstance(each, Bits))
-            self._never(_pair(known, bits, _differ, f"a flow has one {bits.field.name}"))
+            known = (node for node in self.slots.values() if isinstance(node, Bits))
+            self._found_contradiction(
+                _why_excluded(known, bits, _bits_differ, f"a flow has one {bits.field.name}")
+            )
         self._bits[bits.field] = mask | bits.mask, value | bits.value
 
-    # -- what excludes each other -------------------------------------------------------------
+    # -- contradictions -----------------------------------------------------------------------
 
-    def _never(self, reason: str) -> None:
-        """What is to hold, or what is denied, can't hold together."""
+    def _found_contradiction(self, reason: str) -> None:
+        """Raise :exc:`MatchError` for a conjunction; note that a disjunction is always true."""
         if self._all:
             raise MatchError(f"never true: {reason}")
-        self.settled = True
+        self.always_true = True
 
-    def _clash(self, node: Node) -> None:
+    def _found_opposite(self, node: Node) -> None:
         part = node.part if isinstance(node, Not) else node
-        self._never(f"{_quoted(part)} can't hold and not hold" if self._all else "")
+        self._found_contradiction(
+            f"{_quote(part)} can't be both true and false" if self._all else ""
+        )
 
-    def _is_excluded(self, node: Node) -> bool:
-        """Whether a condition made of several excludes those that stand beside it, or is their
-        opposite where any holds: as ``not (a or b)`` beside ``a`` and ``b``."""
+    def _has_opposite(self, node: Node) -> bool:
+        """Return whether the group contains the opposite of a part, spread over several parts.
+
+        For example, a disjunction of ``a``, ``b`` and ``not (a or b)`` does.
+        """
         if isinstance(node, Not):
             parts = _parts_of(node.part, all_=self._all)
         else:
             parts = tuple(map(_opposite, _parts_of(node, all_=not self._all)))
-        return bool(parts) and all(map(self._has, parts))
+        return bool(parts) and all(map(self._contains, parts))
 
-    def _has(self, node: Node) -> bool:
-        """Whether the condition is among them, or follows from one; or, where any holds, one
-        follows from it."""
+    def _contains(self, node: Node) -> bool:
+        """Return whether adding a condition would change nothing.
+
+        In a conjunction, this is a condition that follows from one of the parts. In a disjunction,
+        it is a condition from which one of the parts follows.
+        """
         key = _key(node)
         slot = self.slots.get(key)
         if slot is None or key is node:
             return slot is not None
-        # Of denials, that of the wider condition says more.
-        narrow, wide = (slot, node) if self._all is not isinstance(node, Not) else (node, slot)
-        return _meet(_bare(narrow), _bare(wide)) == _bare(narrow)
+        # The negation of a larger set is the stronger condition.
+        subset, superset = (slot, node) if self._all is not isinstance(node, Not) else (node, slot)
+        return intersect(_positive(subset), _positive(superset)) == _positive(subset)
 
-    def _compare(self) -> None:
-        """See what the conditions on the values of fields say of each other."""
-        claims: list[Ranged] = []
-        for key in self._ranged:
+    def _check_memberships(self) -> None:
+        """Check the conditions on the values of different fields against each other."""
+        required: list[Membership] = []
+        for key in self._membership_keys:
             node = self.slots[key]
             if isinstance(node, Not) is not self._all:
-                claims.append(cast("Ranged", node.part if isinstance(node, Not) else node))
-            if isinstance(key, Field) and _DENIED[key] in self._ranged:
-                holds, denial = cast("Ranged", node), cast("Not", self.slots[_DENIED[key]])
-                denied = cast("Ranged", denial.part)
-                inner, outer = (holds, denied) if self._all else (denied, holds)
-                if _meet(inner, outer) == inner:
-                    self._clash(holds)
-        self._compare_by(_families, claims, "these are of two families")
-        self._compare_by(protocols_of, claims, "no protocol has both")
+                required.append(_positive(node))
+            if isinstance(key, MatchField) and _NEGATED_KEYS[key] in self._membership_keys:
+                positive, negated = _positive(node), _positive(self.slots[_NEGATED_KEYS[key]])
+                subset, superset = (positive, negated) if self._all else (negated, positive)
+                if intersect(subset, superset) == subset:
+                    self._found_opposite(positive)
+        self._check_common(families_of, required, "a flow has one family")
+        self._check_common(protocols_of, required, "no protocol has both")
 
-    def _compare_by(
-        self, of: Callable[[Ranged], Intervals | None], claims: list[Ranged], why: str
+    def _check_common(
+        self,
+        implied: Callable[[Membership], Intervals | None],
+        required: list[Membership],
+        reason: str,
     ) -> None:
-        left: Intervals | None = None
-        known: list[Ranged] = []
-        for claim in claims:
-            wanted = of(claim)
-            if wanted is None:
+        """Check that one family, or one protocol, meets all required conditions.
+
+        :param implied: return the families or protocols of the flows that a condition can hold for;
+            ``None`` if it can hold for all.
+        """
+        common: Intervals | None = None
+        known: list[Membership] = []
+        for condition in required:
+            values = implied(condition)
+            if values is None:
                 continue
-            left = wanted if left is None or left == wanted else intersection(left, wanted)
-            if not left:
-                self._never(_pair(known, claim, partial(_apart, of), why))
+            common = values if common is None or common == values else intersection(common, values)
+            if not common:
+                excludes = partial(_is_disjoint, implied)
+                self._found_contradiction(_why_excluded(known, condition, excludes, reason))
                 return
-            known.append(claim)
+            known.append(condition)
 
 
 def _key(node: Node) -> object:
-    """What there is one of in a group: a condition on a field's values, and its opposite, are found
-    by the field, and everything else by itself."""
+    """Return the key of a part in its group, which has one part for each key.
+
+    The key of a condition on the values of a field is the field. If the condition is negated, it is
+    a key of :data:`_NEGATED_KEYS`. Any other node is its own key.
+    """
     if isinstance(node, Numbers | Addresses | Texts):
         return node.field
     if isinstance(node, Not) and isinstance(node.part, Numbers | Addresses | Texts):
-        return _DENIED[node.part.field]
+        return _NEGATED_KEYS[node.part.field]
     return node
 
 
 def _parts_of(node: Node, *, all_: bool) -> tuple[Node, ...]:
-    """The parts of one that is of this kind."""
+    """Return the parts of a conjunction or of a disjunction; none of any other node."""
     return node.parts if isinstance(node, All if all_ else Any) else ()
 
 
-def _bare(node: Node) -> Ranged:
-    """A condition on the values of a field, without ``not``."""
-    return cast("Ranged", node.part if isinstance(node, Not) else node)
+def _positive(node: Node) -> Membership:
+    """Return a condition on the values of a field without its ``not``."""
+    return cast("Membership", node.part if isinstance(node, Not) else node)
 
 
 def _opposite(node: Node) -> Node:
     return node.part if isinstance(node, Not) else Not(node)
 
 
-def _meet(one: Ranged, other: Ranged) -> Ranged:
-    """What both hold of; they are on one field."""
-    if isinstance(one, Numbers) and isinstance(other, Numbers):
-        return Numbers(one.field, intersection(one.values, other.values))
-    if isinstance(one, Addresses) and isinstance(other, Addresses):
-        v4, v6 = intersection(one.v4, other.v4), intersection(one.v6, other.v6)
-        return Addresses(one.field, v4, v6)
-    texts = {*cast("Texts", one).values} & {*cast("Texts", other).values}
-    return Texts(cast("Texts", one).field, tuple(sorted(texts)))
+# -- explanations of errors ---------------------------------------------------------------------
 
 
-def unite(ranged: Sequence[Ranged]) -> Ranged:
-    """What any of them holds of; they are on one field."""
-    first = ranged[0]
-    if isinstance(first, Numbers):
-        numbers = cast("Sequence[Numbers]", ranged)
-        return Numbers(first.field, union([each.values for each in numbers]))
-    if isinstance(first, Addresses):
-        nets = cast("Sequence[Addresses]", ranged)
-        v4, v6 = union([each.v4 for each in nets]), union([each.v6 for each in nets])
-        return Addresses(first.field, v4, v6)
-    texts = cast("Sequence[Texts]", ranged)
-    if len(texts) == 2:
-        small, large = sorted((each.values for each in texts), key=len)
-        if len(small) == 1:  # sorting again, step by step, would take as long as all the steps
-            at = bisect_left(large, small[0])
-            return Texts(
-                first.field,
-                large if large[at : at + 1] == small else large[:at] + small + large[at:],
-            )
-    return Texts(first.field, tuple(sorted({text for each in texts for text in each.values})))
-
-
-def _is_void(node: Ranged) -> bool:
-    """Whether it has no value that could be had."""
-    return not (node.v4 or node.v6 if isinstance(node, Addresses) else node.values)
-
-
-# -- why not ------------------------------------------------------------------------------------
-
-
-def _why_void(ranged: Sequence[Ranged]) -> str:
-    """Why conditions on one field can't hold together."""
-    left = ranged[0]
-    for number, each in enumerate(ranged[1:], 1):
-        left = _meet(left, each)
-        if _is_void(left):
-            name = each.field.name
-            for other in ranged[:number]:
-                if _is_void(_meet(other, each)):
-                    return f"{_quoted(other)} and {_quoted(each)}: a flow has one {name}"
+def _why_empty(members: Sequence[Membership]) -> str:
+    """Return why several conditions on one field exclude each other."""
+    common = members[0]
+    for number, node in enumerate(members[1:], 1):
+        common = intersect(common, node)
+        if is_empty(common):
+            name = node.field.name
+            for other in members[:number]:
+                if is_empty(intersect(other, node)):
+                    return f"{_quote(other)} and {_quote(node)}: a flow has one {name}"
             return f"no {name} is in all of these sets"
-    raise AssertionError  # something is in all of them
+    raise AssertionError  # the caller found that they have no value in common
 
 
-def _pair(known: Iterable[A], one: A, excludes: Callable[[A, A], bool], why: str) -> str:
-    """Which two conditions exclude each other, and why."""
+def _why_excluded(
+    known: Iterable[A], node: A, excludes: Callable[[A, A], bool], reason: str
+) -> str:
+    """Return the pair of conditions that exclude each other, and the reason."""
     for other in known:
-        if excludes(other, one):
-            return f"{_quoted(other)} and {_quoted(one)}: {why}"
-    return f"{_quoted(one)} and what stands with it: {why}"
+        if excludes(other, node):
+            return f"{_quote(other)} and {_quote(node)}: {reason}"
+    return f"{_quote(node)} and the other conditions: {reason}"
 
 
-def _differ(one: Bits, other: Bits) -> bool:
+def _bits_differ(one: Bits, other: Bits) -> bool:
     return one.field is other.field and bool((one.value ^ other.value) & one.mask & other.mask)
 
 
-def _apart(of: Callable[[Ranged], Intervals | None], one: Ranged, other: Ranged) -> bool:
-    return not intersection(of(one) or (), of(other) or ())
+def _is_disjoint(
+    implied: Callable[[Membership], Intervals | None], one: Membership, other: Membership
+) -> bool:
+    return not intersection(implied(one) or (), implied(other) or ())
 
 
-def _quoted(node: Node) -> str:
-    """The text of a condition, or its beginning."""
+def _quote(node: Node) -> str:
+    """Return the text of a condition in quotation marks, shortened if it is long."""
     text = describe(node)
     return repr(text if len(text) <= 80 else f"{text[:60]}…")
-
-
-def _families(node: Ranged) -> Intervals | None:
-    """Of which families a flow may be; ``None``, of any."""
-    if isinstance(node, Numbers) and node.field is FAMILY:
-        return node.values
-    if isinstance(node, Addresses) and not (node.v4 and node.v6):
-        return FAMILIES[:1] if node.v4 else FAMILIES[1:]
-    return None
-
-
-def protocols_of(node: Ranged) -> Intervals | None:
-    """Of which protocols a flow may be; ``None``, of any."""
-    if isinstance(node, Numbers):
-        if node.field is PROTO:
-            return node.values
-        if node.field is STATE:
-            return normalize((first >> 8, last >> 8) for first, last in node.values)
-        if node.field.name.endswith("port"):
-            return _PORTED
-        if ".icmp_" in node.field.name:
-            return _ICMP
-    return None

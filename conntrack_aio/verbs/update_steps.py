@@ -15,7 +15,7 @@ import attrs
 from ..codec.requests import flows as requests
 from ..codec.requests.targets import EntryKey, Target
 from ..errors import EncodeError, NotSupported, ResourceBusy
-from ..filters.words import near
+from ..filters.describe import similar_names
 from ..model.enums import Status
 from ..model.flow import Helper
 from ..model.update import FlowUpdate
@@ -54,7 +54,7 @@ class CheckedUpdate:
         values: dict[str, object] = dict(update)
         for name in values:
             if name not in FlowUpdate.__annotations__:
-                meant = near(name, FlowUpdate.__annotations__)
+                meant = similar_names(name, FlowUpdate.__annotations__)
                 hint = f"; did you mean {', '.join(meant)}?" if meant else ""
                 raise TypeError(f"an update has no keyword argument {name!r}{hint}")
         if all(value is None for value in values.values()):

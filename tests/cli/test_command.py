@@ -226,7 +226,7 @@ def test_explain_prints_where_a_match_is_evaluated(lab: Lab) -> None:
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "match:   mark 3"
-    assert lines[1] == "dump:    the kernel sends those of: mark 3, and no others"
+    assert lines[1] == "dump:    the kernel sends only flows that match: mark 3"
     assert lines[-1] == "   8: accept"
     assert (
         run(lab, "explain", "all", "--program")[1].splitlines()[-1]

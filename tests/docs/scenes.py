@@ -192,6 +192,8 @@ SCENES: Final[dict[str, Scene]] = {
         before=a_policy
     ),
     "docs/troubleshooting.md: I see no events": Scene(before=default_events),
+    "docs/install.md: Check the installation": Scene(before=tracking),
+    "docs/privileges.md: Root": Scene(before=tracking),
     "docs/index.md: A first example": endless(a_connection, before=counting),
     "docs/index.md: What it does": Scene(before=a_translated_flow),
     "docs/internals.md: Why pure Python is fast enough": Scene(before=a_thousand_flows),

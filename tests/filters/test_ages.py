@@ -1,4 +1,4 @@
-"""With kernels of every age: what matches is found and deleted, and nothing else."""
+"""Matches on simulated kernels of every release: dumps, deletes and events select what matches."""
 
 from __future__ import annotations
 
@@ -44,64 +44,67 @@ def key(flow: Flow) -> object:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_what_does_not_match_survives(release: str) -> None:
-    async def judge(match: Match, some: slice) -> None:
-        kernel = FakeKernel(release, flows=FLOWS[some])
+def test_dumps_and_deletes_select_exactly_what_matches(release: str) -> None:
+    async def check(match: Match, selected: slice) -> None:
+        kernel = FakeKernel(release, flows=FLOWS[selected])
         async with kernel.connect() as conn:
-            there = await conn.list()
-            wanted = {key(flow) for flow in there if match(flow)}
-            assert {key(flow) for flow in await conn.list(match)} == wanted
-            assert await conn.count(match) == len(wanted)
+            flows = await conn.list()
+            expected = {key(flow) for flow in flows if match(flow)}
+            assert {key(flow) for flow in await conn.list(match)} == expected
+            assert await conn.count(match) == len(expected)
             if match.always:
                 return
-            assert await conn.delete_matching(match) == len(wanted)
-            left = {key(flow) for flow in await conn.list()}
-            assert left == {key(flow) for flow in there} - wanted
+            assert await conn.delete_matching(match) == len(expected)
+            remaining = {key(flow) for flow in await conn.list()}
+            assert remaining == {key(flow) for flow in flows} - expected
 
     @settings(max_examples=examples(10), deadline=None)
     @given(matches.matches("timeout"), st.slices(len(FLOWS)))
-    def run(match: Match, some: slice) -> None:
-        anyio.run(judge, match, some)
+    def run(match: Match, selected: slice) -> None:
+        anyio.run(check, match, selected)
 
     run()
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("release", ["4.19", "6.18"])
-async def test_events(release: str) -> None:
-    """The scripted kernel runs the same program as a real one."""
+async def test_only_matching_events_are_received(release: str) -> None:
+    """The simulated kernel runs the program that a real kernel would run."""
     kernel = FakeKernel(release)
     async with kernel.connect() as conn:
         match = Match(proto="tcp", orig_dport=443, family=2)
         async with conn.events(match=match) as stream:
             await conn.create_many(FLOWS)
-            heard = []
+            events = []
             while batch := stream.receive_batch_nowait():
-                heard += batch
-            assert {key(event.flow) for event in heard} == {
+                events += batch
+            assert {key(event.flow) for event in events} == {
                 key(flow) for flow in FLOWS if match(flow)
             }
-            assert stream.statistics().datagrams_received == len(heard)
+            assert stream.statistics().datagrams_received == len(events)
 
 
 @pytest.mark.anyio
-async def test_where_there_is_little_room_for_programs_they_are_shorter() -> None:
-    """And what they let through is checked: 20 KiB, as older kernels have, is room for 2,560."""
-    nets = [f"10.{n >> 4 & 255}.{(n & 15) << 4}.0/{21 + n % 12}" for n in range(3000)]
+async def test_a_small_optmem_max_gets_a_shorter_program() -> None:
+    """The library checks what the shorter program accepts.
+
+    Older kernels have 20 KiB, which is room for 2,560 instructions.
+    """
+    networks = [f"10.{n >> 4 & 255}.{(n & 15) << 4}.0/{21 + n % 12}" for n in range(3000)]
     flows = [Flow.udp(f"10.{n}.16.0", 1000, "192.0.2.1", 53, timeout=60) for n in range(200)]
     for memory, exact in ((131072, True), (20480, False), (4096, False), (100, False)):
         kernel = FakeKernel("6.18", sysctls={"net.core.optmem_max": memory})
         async with kernel.connect() as conn:
-            match = Match(orig_src=nets)
+            match = Match(orig_src=networks)
             async with conn.events(match=match) as stream:
                 assert (stream.kernel_filter is not None) is (memory > 100)
                 if stream.kernel_filter is not None:
                     assert stream.kernel_filter.exact is exact
                     assert len(stream.kernel_filter.program) * 8 <= memory
                 await conn.create_many(flows)
-                heard = []
+                events = []
                 while batch := stream.receive_batch_nowait():
-                    heard += batch
-                assert [event.flow.orig for event in heard] == [
+                    events += batch
+                assert [event.flow.orig for event in events] == [
                     flow.orig for flow in flows if match(flow)
                 ]

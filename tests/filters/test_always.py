@@ -1,4 +1,4 @@
-"""What is always true, whatever its form and size; and what is not."""
+"""`Match.always` recognizes matches that are always true, whatever their form and size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def services(size: int) -> Match:
 
 
 def mixed(size: int) -> Match:
-    """Some of its conditions are joined into one."""
+    """Return alternatives of which some are joined into one condition."""
     return Match.any(
         [
             Match(orig_src=f"10.{n >> 8}.{n & 255}.{m}", zone=m or None)
@@ -36,7 +36,7 @@ def mixed(size: int) -> Match:
 
 @pytest.mark.parametrize("size", [13, 1000])
 @pytest.mark.parametrize("make", [services, mixed])
-def test_something_or_its_opposite(make: Callable[[int], Match], size: int) -> None:
+def test_a_match_or_its_negation_is_always_true(make: Callable[[int], Match], size: int) -> None:
     one = make(size)
     other = Match(mark=3)
     inner = other & one
@@ -65,12 +65,12 @@ def test_something_or_its_opposite(make: Callable[[int], Match], size: int) -> N
 
 
 @pytest.mark.parametrize("size", [2, 13, 1000])
-def test_something_and_its_opposite(size: int) -> None:
+def test_a_match_and_its_negation_exclude_each_other(size: int) -> None:
     one, both = services(size), Match(mark=3) & services(size) & Match(orig_src="10.0.0.0/8")
-    for some, other in ((one, ~one), (~one, one), (both, ~both), (~both, both)):
-        with pytest.raises(MatchError, match="can't hold and not hold"):
-            some & other
-    with pytest.raises(MatchError, match="can't hold and not hold"):
+    for one_side, other in ((one, ~one), (~one, one), (both, ~both), (~both, both)):
+        with pytest.raises(MatchError, match="can't be both true and false"):
+            one_side & other
+    with pytest.raises(MatchError, match="can't be both true and false"):
         Match.parse(f"({both}) and not ({both})")
 
 
@@ -108,7 +108,7 @@ def test_something_and_its_opposite(size: int) -> None:
         ("not (mark 1 and assured) or mark 1", True),
     ],
 )
-def test_by_what_fields_can_be(text: str, always: bool) -> None:
+def test_the_possible_values_of_fields_are_considered(text: str, always: bool) -> None:
     match = Match.parse(text)
     assert match.always is always
     inner = Match("timeout 5") & match if not match.always else match
@@ -116,10 +116,10 @@ def test_by_what_fields_can_be(text: str, always: bool) -> None:
     assert inner.always is always
 
 
-def test_marks_of_many_masks() -> None:
-    every = [Match(mark=n, mark_mask=0xFFF) for n in range(4096)]
-    assert Match.any(every).always
-    assert not Match.any(every[1:]).always
+def test_marks_with_many_masks() -> None:
+    marks = [Match(mark=n, mark_mask=0xFFF) for n in range(4096)]
+    assert Match.any(marks).always
+    assert not Match.any(marks[1:]).always
     assert Match.any(
         [Match(mark=1 << n, mark_mask=(2 << n) - 1) for n in range(32)] + [Match(mark=0)]
     ).always
@@ -127,7 +127,9 @@ def test_marks_of_many_masks() -> None:
 
 @settings(max_examples=examples(100), deadline=None)
 @given(matches.matches(), matches.matches(), matches.flows())
-def test_it_is_never_said_of_what_is_not(one: Match, other: Match, flow: Flow) -> None:
+def test_a_match_that_some_flow_does_not_match_is_never_called_always_true(
+    one: Match, other: Match, flow: Flow
+) -> None:
     for match in (one, ~one, one | other, one | ~other):
         if match.always:
             assert matches.holds(match.node, flow)
@@ -135,7 +137,7 @@ def test_it_is_never_said_of_what_is_not(one: Match, other: Match, flow: Flow) -
         assert always.always
 
 
-def test_difference() -> None:
+def test_the_difference_of_sets_of_numbers() -> None:
     sets: list[Intervals] = [(), ((0, 9),), ((2, 3),), ((0, 1), (5, 6)), ((1, 2), (4, 4), (8, 9))]
     for one, other in product(sets, sets):
         numbers = {n for n in range(10) if _in(n, one) and not _in(n, other)}

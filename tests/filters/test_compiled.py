@@ -1,4 +1,4 @@
-"""What is worked out of a match: once, in bounds, off the event loop, and in near linear time."""
+"""Compiling a match: results are cached and bounded, threads are used, time is near linear."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pairs(count: int) -> list[Match]:
 
 
 def services(count: int) -> Match:
-    """Each an address and a port, and none of two endpoints."""
+    """Return alternatives of an address, a port, and the exclusion of two reply addresses."""
     return Match.any(
         Match(
             proto="udp", orig_dst=f"198.{51 + n // 25000}.{n // 250 % 100}.{n % 250}", orig_dport=53
@@ -40,13 +40,13 @@ def services(count: int) -> Match:
     )
 
 
-# -- once, and in bounds ------------------------------------------------------------------------
+# -- the cache ----------------------------------------------------------------------------------
 
 
-def test_each_thing_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_result_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
-    def counted(name: str) -> None:
+    def count(name: str) -> None:
         before = getattr(module, name)
 
         def call(*args: object) -> object:
@@ -55,8 +55,8 @@ def test_each_thing_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(module, name, call)
 
-    for name in ("compile_dump", "needs_of", "compile_predicate", "is_always"):
-        counted(name)
+    for name in ("compile_dump", "requirements_of", "compile_predicate", "is_always"):
+        count(name)
     match = Match(proto="tcp", orig_dport=[80, 443])
     flow = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 80, timeout=60)
 
@@ -76,7 +76,7 @@ def test_each_thing_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) == 4
 
 
-def test_a_table_of_a_prepared_match_looks_at_none_of_its_conditions(
+def test_a_table_does_not_compile_a_prepared_match_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     match = services(500)
@@ -97,7 +97,7 @@ def test_a_table_of_a_prepared_match_looks_at_none_of_its_conditions(
         assert Match.parse(text).compiled.constant is constant
 
 
-def test_what_is_kept_is_bounded() -> None:
+def test_the_cache_is_bounded() -> None:
     match = Match(proto="tcp", orig_dport=[80, 443], zone=3)
     names = list(Features.__annotations__)
     for lacking in itertools.product((False, True), repeat=len(names)):
@@ -115,49 +115,49 @@ def test_what_is_kept_is_bounded() -> None:
     assert len(match.compiled._programs) == 8
 
 
-def test_nothing_is_kept_of_a_match_that_is_gone() -> None:
-    """Neither its predicate, nor the sources that tracebacks show."""
+def test_the_cache_of_a_deleted_match_is_freed() -> None:
+    """Its predicate is freed, and so are the sources that tracebacks show."""
     gc.collect()
     before = len(linecache.cache)
     match = services(50)
     assert not match(Flow.tcp("10.0.0.1", 1, "10.0.0.2", 80, timeout=60))
-    assert before < len(linecache.cache) <= before + 4  # one form, one source
+    assert before < len(linecache.cache) <= before + 4  # matches of one form share a source
     del match
     gc.collect()
     assert len(linecache.cache) == before
 
 
-# -- off the event loop -------------------------------------------------------------------------
+# -- threads ------------------------------------------------------------------------------------
 
 
 @pytest.mark.anyio
-async def test_a_large_match_is_worked_out_on_another_thread(
+async def test_a_large_match_is_compiled_on_a_worker_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    where: dict[str, set[threading.Thread]] = {}
+    threads: dict[str, set[threading.Thread]] = {}
 
-    def noted(name: str) -> None:
+    def record(name: str) -> None:
         before = getattr(module, name)
 
         def call(*args: object) -> object:
-            where.setdefault(name, set()).add(threading.current_thread())
+            threads.setdefault(name, set()).add(threading.current_thread())
             return before(*args)
 
         monkeypatch.setattr(module, name, call)
 
-    for name in ("compile_dump", "needs_of", "compile_predicate"):
-        noted(name)
+    for name in ("compile_dump", "requirements_of", "compile_predicate"):
+        record(name)
     compile_ = ProgramCompiler.compile
 
     def compiled(self: ProgramCompiler, *, constant: bool, limit: int) -> object:
-        where.setdefault("programs", set()).add(threading.current_thread())
+        threads.setdefault("programs", set()).add(threading.current_thread())
         return compile_(self, constant=constant, limit=limit)
 
     monkeypatch.setattr(ProgramCompiler, "compile", compiled)
     flow = Flow.udp("10.0.0.1", 1, "198.51.0.7", 53, timeout=60)
     async with FakeKernel(flows=[flow]).connect() as conn:
         conn.dump(services(LARGE)).close()
-        assert not where  # nothing, before it begins
+        assert not threads  # an iterator that is not used compiles nothing
         uses: list[Callable[[Match], object]] = [
             conn.list,
             conn.count,
@@ -175,40 +175,40 @@ async def test_a_large_match_is_worked_out_on_another_thread(
         conn.events(EventType.NEW, match=match).close()
         async for _ in conn.dying(services(LARGE)):
             raise AssertionError
-    assert where.keys() == {"compile_dump", "needs_of", "compile_predicate", "programs"}
-    assert threading.current_thread() not in set().union(*where.values())
-    where.clear()
+    assert threads.keys() == {"compile_dump", "requirements_of", "compile_predicate", "programs"}
+    assert threading.current_thread() not in set().union(*threads.values())
+    threads.clear()
     async with FakeKernel(flows=[flow]).connect() as conn:
         await conn.list(services(2))
-    assert set().union(*where.values()) == {threading.current_thread()}
+    assert set().union(*threads.values()) == {threading.current_thread()}
 
 
-def test_while_one_is_worked_out_another_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no lock that they share."""
-    begun, go_on = threading.Event(), threading.Event()
+def test_two_matches_can_be_compiled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share no lock."""
+    started, proceed = threading.Event(), threading.Event()
     before = module.compile_predicate
 
     def slowly(node: Node) -> Predicate:
-        begun.set()
-        assert go_on.wait(10)
+        started.set()
+        assert proceed.wait(10)
         return before(node)
 
     monkeypatch.setattr(module, "compile_predicate", slowly)
     thread = threading.Thread(target=lambda: Match(zone=1).predicate)
     thread.start()
-    assert begun.wait(10)
+    assert started.wait(10)
     monkeypatch.undo()
     other = Match(zone=2)
     done = threading.Thread(target=lambda: other.predicate)
     done.start()
     done.join(5)
     assert not done.is_alive()
-    go_on.set()
+    proceed.set()
     thread.join()
 
 
 @pytest.mark.anyio
-async def test_without_threads_it_is_worked_out_all_the_same(
+async def test_a_large_match_is_compiled_even_if_no_thread_can_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def refused(*args: object, **kwargs: object) -> None:
@@ -218,11 +218,11 @@ async def test_without_threads_it_is_worked_out_all_the_same(
     assert await services(LARGE).compiled.ready(lambda: 5) == 5
 
 
-# -- in near linear time ------------------------------------------------------------------------
+# -- time ---------------------------------------------------------------------------------------
 
 
-def taken(work: Callable[[], object]) -> float:
-    """The shortest of a few times, of this thread alone: others may use the processor."""
+def shortest_time(work: Callable[[], object]) -> float:
+    """Return the least processor time of this thread in three runs, in seconds."""
     times: list[float] = []
     for _ in range(3):
         start = time.thread_time()
@@ -236,9 +236,9 @@ PAIRS = pairs(2000)
 MIXED = [match for both in zip(RANGES[:1000], PAIRS[:1000], strict=True) for match in both]
 JOINS: dict[str, Callable[[list[Match]], Match]] = {
     "or": lambda found: reduce(operator.or_, found),
-    "or from behind": lambda found: reduce(lambda one, other: other | one, found),
+    "or, reversed": lambda found: reduce(lambda one, other: other | one, found),
     "and not": lambda found: reduce(lambda one, other: one & ~other, found, Match()),
-    "and not from behind": lambda found: reduce(lambda one, other: ~other & one, found, Match()),
+    "and not, reversed": lambda found: reduce(lambda one, other: ~other & one, found, Match()),
     "or not": lambda found: reduce(lambda one, other: one | ~other, found, Match(zone=1)),
     "any": Match.any,
     "all": lambda found: Match.all(~each for each in found),
@@ -247,14 +247,16 @@ JOINS: dict[str, Callable[[list[Match]], Match]] = {
 
 @pytest.mark.parametrize("join", JOINS)
 @pytest.mark.parametrize("given", [RANGES, PAIRS, MIXED], ids=["ranges", "pairs", "mixed"])
-def test_two_thousand_are_joined_in_no_time(join: str, given: list[Match]) -> None:
-    """A quarter of a second is the goal; a mistake that looks at all pairs takes 6."""
-    assert taken(lambda: JOINS[join](given)) < 0.5
+def test_joining_two_thousand_matches_takes_under_half_a_second(
+    join: str, given: list[Match]
+) -> None:
+    """The goal is a quarter of a second. An algorithm that compares all pairs takes 6 seconds."""
+    assert shortest_time(lambda: JOINS[join](given)) < 0.5
 
 
 @pytest.mark.parametrize("join", JOINS)
 @pytest.mark.parametrize("given", [RANGES, PAIRS, MIXED], ids=["ranges", "pairs", "mixed"])
-def test_and_mean_the_same(join: str, given: list[Match]) -> None:
+def test_joined_matches_match_the_same_flows(join: str, given: list[Match]) -> None:
     joined = JOINS[join](given[:60])
     flows = [
         Flow.udp(f"10.0.{n}.{host}", 1, "10.0.0.2", n, timeout=1)
@@ -265,31 +267,31 @@ def test_and_mean_the_same(join: str, given: list[Match]) -> None:
         found = [match(flow) for match in given[:60]]
         expected = {
             "and not": not any(found),
-            "and not from behind": not any(found),
+            "and not, reversed": not any(found),
             "all": not any(found),
             "or not": not all(found),
         }.get(join, any(found))
         assert joined(flow) is expected
 
 
-def test_a_match_of_many_services_costs_what_a_dictionary_does() -> None:
-    """Ten microseconds a flow is the goal; trying each takes 300 and more."""
+def test_a_match_of_many_services_takes_a_dictionary_look_up() -> None:
+    """The goal is 10 µs for each flow. Comparing each service would take 300 µs and more."""
     flows = [Flow.udp("10.0.0.1", 1, f"198.51.7.{n}", 53, timeout=1) for n in range(200)]
     for count in (1000, 5000):
-        made = services(count)
-        for match in (made, ~made, made & ~Match(zone=7)):
+        match_any = services(count)
+        for match in (match_any, ~match_any, match_any & ~Match(zone=7)):
             start = time.thread_time()
             predicate = compile_predicate(match.node)
             assert time.thread_time() - start < 1
 
-            def judge(predicate: Predicate = predicate) -> None:
+            def match_all(predicate: Predicate = predicate) -> None:
                 for flow in flows:
                     predicate(flow)
 
-            assert taken(judge) < len(flows) * 10e-6
+            assert shortest_time(match_all) < len(flows) * 10e-6
 
 
-def test_it_is_found_where_nothing_else_is_needed_and_where_several_are() -> None:
+def test_look_ups_with_no_further_condition_and_with_several() -> None:
     ports = range(9)
     match = Match.any(
         [
@@ -306,16 +308,20 @@ def test_it_is_found_where_nothing_else_is_needed_and_where_several_are() -> Non
             assert match(flow) is (n < 9 and (mark != n or timeout != 99))
 
 
-def test_a_program_of_many_is_made_once_the_exact_one_is_found_too_long(
+def test_no_program_between_two_that_are_too_long_is_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tried: list[int | None] = []
+    limits: list[int | None] = []
     before = ProgramCompiler._try
 
-    def noted(self: ProgramCompiler, node: object, most: int | None, **kwargs: object) -> object:
-        tried.append(most)
+    def recorded(self: ProgramCompiler, node: object, most: int | None, **kwargs: object) -> object:
+        limits.append(most)
         return before(self, node, most, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ProgramCompiler, "_try", noted)
+    monkeypatch.setattr(ProgramCompiler, "_try", recorded)
     assert compile_program(Match.any(pairs(3000)).node) is not None
-    assert tried == [None, 1, None]  # of each, and then of the ranges of single fields
+    assert limits == [
+        None,
+        1,
+        None,
+    ]  # the alternatives, without a limit and with 1; then the union by field

@@ -1,4 +1,4 @@
-"""What a dump is selected by: as far as the kernel at hand can, and never by too much."""
+"""Filters of dumps: they use what the kernel supports, and never drop a flow that matches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from conntrack_aio.model.requests import Masked, Selection
 
 
 def features(*lacking: str) -> Features:
-    """Of the newest kernel, without some."""
+    """Return the features of the newest kernel, except some."""
     names = list(Features.__annotations__)
     return Features(**{name: name not in lacking for name in names})
 
@@ -82,7 +82,7 @@ SOURCE = {"src": IPv4Address("10.0.0.1")}
         ("mark 1 and timeout <= 5", Selection(mark=Masked(1, 0xFFFFFFFF)), False),
     ],
 )
-def test_what_the_newest_kernel_selects_by(text: str, selection: Selection, exact: bool) -> None:
+def test_the_filter_of_the_newest_kernel(text: str, selection: Selection, exact: bool) -> None:
     found = compile_dump(Match.parse(text).node, NEW)
     assert found.selections == (selection,)
     assert found.exact is exact
@@ -100,7 +100,9 @@ def test_what_the_newest_kernel_selects_by(text: str, selection: Selection, exac
         ),
     ],
 )
-def test_what_takes_a_dump_of_each_family(text: str, selection: Selection, exact: bool) -> None:
+def test_a_match_of_tuples_takes_a_dump_of_each_family(
+    text: str, selection: Selection, exact: bool
+) -> None:
     found = compile_dump(Match.parse(text).node, NEW)
     families = (AF_INET, AF_INET6)
     assert found.selections == tuple(attrs.evolve(selection, family=each) for each in families)
@@ -120,7 +122,7 @@ def test_what_takes_a_dump_of_each_family(text: str, selection: Selection, exact
         ("orig.src 10.0.0.1", "reply_filter", Selection(family=AF_INET, orig=SOURCE), True),
     ],
 )
-def test_what_an_older_one_does_not(
+def test_the_filter_of_a_kernel_that_lacks_a_feature(
     text: str, lacking: str, selection: Selection, exact: bool
 ) -> None:
     found = compile_dump(Match.parse(text).node, features(lacking))
@@ -128,20 +130,23 @@ def test_what_an_older_one_does_not(
 
 
 @pytest.mark.parametrize("kernel", [NEW, OLD, None])
-def test_of_what_can_never_match_nothing_is_asked(kernel: Features | None) -> None:
+def test_a_match_that_is_never_true_takes_no_dump(kernel: Features | None) -> None:
     found = compile_dump(Match.parse("none").node, kernel)
     assert (found.selections, found.exact) == ((), True)
 
 
-def test_what_every_kernel_does() -> None:
+def test_every_kernel_filters_by_family_and_mark() -> None:
     match = Match(family=AF_INET, mark=3, zone=0, proto="tcp")
     expected = Selection(family=AF_INET, mark=Masked(3, 0xFFFFFFFF))
-    for each in (None, OLD):
-        assert compile_dump(match.node, each).selections == (expected,)
+    for kernel in (None, OLD):
+        assert compile_dump(match.node, kernel).selections == (expected,)
 
 
 def selects(selection: Selection, flow: Flow) -> bool:
-    """As the kernel does (``ctnetlink_filter_match``); IPv6 addresses are never asked for."""
+    """Return whether the kernel sends a flow (``ctnetlink_filter_match``).
+
+    Filters never contain IPv6 addresses.
+    """
     zone = flow.zone or flow.orig.zone or flow.reply.zone or 0
     for side, tuple_ in ((selection.orig, flow.orig), (selection.reply, flow.reply)):
         for name, value in side.items():
@@ -165,7 +170,9 @@ def kernels(draw: st.DrawFn) -> Features | None:
 
 @settings(max_examples=examples(120), deadline=None)
 @given(matches.matches(), matches.flows(), kernels())
-def test_it_selects_what_matches(match: Match, flow: Flow, kernel: Features | None) -> None:
+def test_each_flow_that_matches_is_sent_in_one_dump(
+    match: Match, flow: Flow, kernel: Features | None
+) -> None:
     assume(flow.orig.proto == flow.reply.proto)
     found = compile_dump(match.node, kernel)
     selected = [selects(each, flow) for each in found.selections].count(True)
@@ -173,13 +180,13 @@ def test_it_selects_what_matches(match: Match, flow: Flow, kernel: Features | No
     assert selected <= 1
     if found.exact:
         assert selected == match(flow)
-    assert all(select(each) is not None for each in found.selections)  # it can be sent
+    assert all(select(each) is not None for each in found.selections)  # it can be encoded
 
 
-# -- on the wire --------------------------------------------------------------------------------
+# -- encoding -----------------------------------------------------------------------------------
 
 
-def test_the_attributes() -> None:
+def test_the_attributes_of_a_filter() -> None:
     selection = Selection(
         family=AF_INET,
         mark=Masked(1, 3),
@@ -201,25 +208,26 @@ def test_the_attributes() -> None:
         nest(2, nest(2, struct.pack("=HHBxxx", 5, 1, 6))),
         nest(25, host32(1, 0x1 | 0x8 | 0x20), host32(2, 0x8)),
     ]
-    assert sorted(pieces(data)) == sorted(parts)
+    assert sorted(split_attributes(data)) == sorted(parts)
 
 
-def pieces(data: bytes) -> Iterator[bytes]:
+def split_attributes(data: bytes) -> Iterator[bytes]:
+    """Yield each attribute with its header and padding."""
     while data:
         size = struct.unpack_from("=H", data)[0] + 3 & ~3
         yield data[:size]
         data = data[size:]
 
 
-def test_what_the_kernel_would_turn_around_is_never_sent() -> None:
+def test_filters_that_the_kernel_would_invert_or_ignore_are_refused() -> None:
     with pytest.raises(EncodeError, match="do not have this IPv6 address"):
         select(Selection(family=AF_INET6, orig={"src": IPv6Address("::1")}))
-    with pytest.raises(EncodeError, match="nothing that the kernel selects by"):
+    with pytest.raises(EncodeError, match="the kernel cannot select by this field"):
         select(Selection(family=AF_INET, orig={"zone": 1}))
 
 
-def test_a_filtered_flush_always_has_its_filter() -> None:
-    """Without which the kernel would not look at the family, and an older one would flush all."""
+def test_a_filtered_flush_always_contains_the_filter_attribute() -> None:
+    """Without it the kernel would ignore the family, and an older kernel would flush everything."""
     request = requests.flush_selected(Selection(family=AF_INET))
     assert request.payload[4:] == nest(25)
     with pytest.raises(UnsafeRequest):

@@ -1,4 +1,4 @@
-"""Sets of nothing: none of their members matches, whatever field it is, and however it is said."""
+"""Empty sets match nothing, for each field, as parameters and as text."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def test_an_empty_set_matches_nothing(name: str, empty: Callable[[], Iterable[An
 
 
 @pytest.mark.parametrize("name", ["labels", "status", "status_unset"])
-def test_no_bits(name: str) -> None:
+def test_a_status_of_0_and_a_label_outside_its_mask_are_refused(name: str) -> None:
     with pytest.raises(MatchError, match="has no bits" if "status" in name else "mask"):
         Match(**({name: 0} if "status" in name else {name: 1, "labels_mask": 0}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", [*FIELDS, "snat to", "dnat to"])
-def test_an_empty_set_in_a_text(name: str) -> None:
+def test_an_empty_set_in_text_matches_nothing(name: str) -> None:
     for text in (f"{name} {{}}", f"{name} in {{ }}", f"{name} = {{}}"):
         assert Match.parse(text) == ~Match()
         assert Match.parse(f"not ({text})") == Match()
@@ -53,7 +53,7 @@ def test_an_empty_set_in_a_text(name: str) -> None:
         assert Match.parse(f"{name} != {{}}") == Match()
 
 
-def test_empty_ranges() -> None:
+def test_empty_ranges_match_nothing() -> None:
     assert Match(orig_dport=range(0)) == Match(orig_dport=[range(5, 5), range(9, 3)]) == ~Match()
     assert Match(orig_dport=[80, range(0)]) == Match(orig_dport=80)
 
@@ -78,7 +78,7 @@ ALWAYS: list[Callable[[], Match]] = [
 
 
 @pytest.mark.anyio
-async def test_a_delete_of_what_is_always_so_is_refused() -> None:
+async def test_deleting_what_is_always_true_is_refused() -> None:
     kernel = FakeKernel(flows=[FLOW])
     async with kernel.connect() as conn:
         for make in ALWAYS:
@@ -88,11 +88,11 @@ async def test_a_delete_of_what_is_always_so_is_refused() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_can_never_match_is_allowed_everywhere() -> None:
-    """And costs no request, but for what a table and a stream are."""
+async def test_every_method_accepts_a_match_that_is_never_true() -> None:
+    """No request is sent, except by tables and event streams."""
     never = Match(reply_src=[])
     async with FakeKernel(flows=[FLOW]).connect() as conn:
-        asked = conn.client_statistics()
+        before = conn.client_statistics()
         assert await conn.list(never) == []
         assert await conn.list(never, reset_counters=True) == []
         assert [flow async for flow in conn.dump(never)] == []
@@ -102,10 +102,10 @@ async def test_what_can_never_match_is_allowed_everywhere() -> None:
         assert await conn.delete_matching(never) == 0
         assert await conn.update_matching(never, mark=1) == 0
         after = conn.client_statistics()
-        assert after.requests == asked.requests
-        assert after.datagrams_received == asked.datagrams_received
+        assert after.requests == before.requests
+        assert after.datagrams_received == before.datagrams_received
         assert after.open_dumps == after.open_bulks == 0
-        assert "nothing: no flow can match" in str(await never.explain(conn))
+        assert "no request, because no flow can match" in str(await never.explain(conn))
         async with conn.table(never) as table:
             async with conn.events(EventType.NEW, match=never) as stream:
                 await conn.create(Flow.tcp("10.0.0.1", 2, "10.0.0.2", 80, timeout=60))

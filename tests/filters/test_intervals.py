@@ -1,4 +1,4 @@
-"""Sets of numbers as ranges."""
+"""Sets of numbers, represented as ranges."""
 
 from __future__ import annotations
 
@@ -19,27 +19,29 @@ def members(intervals: Intervals | list[tuple[int, int]]) -> set[int]:
 
 
 @given(RANGES)
-def test_ranges_are_put_together(ranges: list[tuple[int, int]]) -> None:
+def test_ranges_are_joined_if_they_overlap_or_adjoin(ranges: list[tuple[int, int]]) -> None:
     found = normalize(ranges)
     assert members(found) == members(ranges)
     assert all(one[1] + 1 < other[0] for one, other in pairwise(found))
 
 
 @given(RANGES, RANGES)
-def test_what_is_in_both(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> None:
+def test_the_intersection_has_the_common_numbers(
+    one: list[tuple[int, int]], other: list[tuple[int, int]]
+) -> None:
     found = intersection(normalize(one), normalize(other))
     assert members(found) == members(one) & members(other)
     assert found == normalize(found)
 
 
 @given(RANGES)
-def test_one_number(ranges: list[tuple[int, int]]) -> None:
+def test_single_returns_the_only_number(ranges: list[tuple[int, int]]) -> None:
     numbers = members(ranges)
     assert single(normalize(ranges)) == (numbers.pop() if len(numbers) == 1 else None)
 
 
 @given(RANGES)
-def test_as_few_prefixes_as_can_be(ranges: list[tuple[int, int]]) -> None:
+def test_a_set_is_split_into_the_fewest_prefixes(ranges: list[tuple[int, int]]) -> None:
     intervals = normalize(ranges)
     found = prefixes(intervals, WIDTH)
     sizes = [1 << WIDTH - length for _, length in found]
@@ -47,7 +49,7 @@ def test_as_few_prefixes_as_can_be(ranges: list[tuple[int, int]]) -> None:
     assert sum(sizes) == len(members(intervals))
     assert members([*nets]) == members(intervals)
     assert all(value % size == 0 for (value, _), size in zip(found, sizes, strict=True))
-    # Two of the same length that are the halves of one would be that one.
+    # Two prefixes that are the halves of a larger one would be returned as that one.
     assert not any(
         (value ^ size, value ^ size | size - 1) in nets
         for (value, _), size in zip(found, sizes, strict=True)

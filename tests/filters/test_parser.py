@@ -1,4 +1,4 @@
-"""The text of a match, both ways, and what is said of one that is none."""
+"""The text of a match: parsing, printing, and errors that point at the mistake."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CANONICAL = [
 
 
 @pytest.mark.parametrize("text", CANONICAL)
-def test_it_prints_back(text: str) -> None:
+def test_canonical_text_is_printed_unchanged(text: str) -> None:
     match = Match.parse(text)
     assert str(match) == text
     assert eval(repr(match)) == match
@@ -81,89 +81,90 @@ def test_it_prints_back(text: str) -> None:
         ("state close and state in {close, closed}", "state close"),
     ],
 )
-def test_what_means_the_same(text: str, same: str) -> None:
+def test_other_text_is_printed_as_canonical_text(text: str, same: str) -> None:
     assert str(Match.parse(text)) == same
 
 
-def test_labels_by_name() -> None:
+def test_labels_are_read_by_name() -> None:
     names = LabelNames({"web": 3, "3x": 4})
     assert Match.parse("label web", label_names=names) == Match(labels=3)
     assert Match.parse("label in {web, 3x}", label_names=names) == Match(labels=3) | Match(labels=4)
 
 
 @pytest.mark.parametrize(
-    ("text", "column", "words"),
+    ("text", "column", "message"),
     [
         ("", 1, "empty"),
         ("   ", 1, "empty"),
-        ("orig.prt 80", 1, "did you mean orig.sport"),
-        ("proto tcp and orig.dport 70000", 26, "not between 0 and 65535"),
-        ("proto tcp and", 14, "not the end"),
-        ("proto tcp or or mark 1", 14, "not 'or'"),
-        ("proto tcp zone 1", 11, "'and', 'or' or the end"),
-        ("(proto tcp", 11, "')' is missing"),
-        ("proto tcp)", 10, "not ')'"),
-        ("proto", 6, "a value of proto"),
+        ("orig.prt 80", 1, "did you mean 'orig.sport'"),
+        ("proto tcp and orig.dport 70000", 26, "orig.dport must be between 0 and 65535; got 70000"),
+        ("proto tcp and", 14, "expected a condition; got the end of the text"),
+        ("proto tcp or or mark 1", 14, "expected a condition; got 'or'"),
+        ("proto tcp zone 1", 11, "expected 'and', 'or' or the end of the text; got 'zone'"),
+        ("(proto tcp", 11, "expected ')'"),
+        ("proto tcp)", 10, "or the end of the text; got ')'"),
+        ("proto", 6, "expected a value of proto"),
         ("proto foo", 7, "unknown protocol 'foo'; expected a number or a name such as tcp"),
-        ("orig.dport in {80 443}", 19, "',' or '}'"),
-        ("orig.dport in {,}", 16, "a value of orig.dport"),
+        ("orig.dport in {80 443}", 19, "expected ',' or '}'"),
+        ("orig.dport in {,}", 16, "expected a value of orig.dport"),
         ("orig.dport 90-80", 12, "ends before it begins"),
         ("orig.src 300.1.1.1", 10, "300.1.1.1"),
         ("orig.src in {10.0.0.1, 10.0.0.1/8}", 24, "host bits"),
-        ("orig.src fe80::1%eth0", 10, "scope"),
+        ("orig.src fe80::1%eth0", 10, "has a scope, but addresses in packets have none"),
         ("orig.src 10.0.0.9-10.0.0.1", 10, "ends before"),
-        ("orig.src 10.0.0.9-::1", 10, "two families"),
+        ("orig.src 10.0.0.9-::1", 10, "mixes IPv4 and IPv6 addresses"),
         ("mark 5/3", 6, "outside its mask"),
-        ("mark x", 6, "neither a mark"),
+        ("mark x", 6, "mark must be a number, or a number and a mask"),
         ("status up", 8, "unknown status bit"),
-        ("state up", 7, "is no state"),
+        ("state up", 7, "unknown state 'up'"),
         ("label 128", 7, "0 to 127"),
         ("label nosuch", 7, "unknown label 'nosuch'"),
-        ('helper "sixteen letters!"', 8, "1 to 15 bytes"),
-        ('helper "ftp', 8, "can't be read"),
+        ('helper "sixteen letters!"', 8, "helper must be a printable name of 1 to 15 bytes"),
+        ('helper "ftp', 8, "the closing quotation mark is missing"),
         ("timeout < 0", 11, "never true"),
         ("timeout >= 1-2", 12, "takes one number"),
         ("zone 1 and proto icmp and orig.dport 80", 1, "no protocol has both"),
-        ("mark 1 or (family ipv4 and orig.src ::1)", 12, "two families"),
+        ("mark 1 or (family ipv4 and orig.src ::1)", 12, "a flow has one family"),
         ("proto tcp and proto udp", 1, "a flow has one proto"),
-        ("zone 1 and not zone 1", 1, "can't hold and not hold"),
-        ("proto tcp and\norig.dport x", 26, "is no number"),
-        ("orig.src not in 10.0.0.0/8", 10, "'not' stands before the condition: not orig.src"),
-        ("orig.dport in (80, 443)", 15, "stand in braces"),
-        ("orig.dport in [80, 443]", 15, "stand in braces"),
-        ("PROTO tcp", 1, "unknown field 'PROTO'; did you mean proto"),
-        ("zzzz 1", 1, "there are family, proto"),
-        ("z" * 5000, 1, "zz…; there are family"),
-        ("orig.dport 0b11", 12, "no number"),
+        ("zone 1 and not zone 1", 1, "can't be both true and false"),
+        ("proto tcp and\norig.dport x", 26, "orig.dport must be a number"),
+        ("orig.src not in 10.0.0.0/8", 10, "'not' must precede the whole condition: not orig.src"),
+        ("orig.dport in (80, 443)", 15, "write several values of orig.dport in braces"),
+        ("orig.dport in [80, 443]", 15, "write several values of orig.dport in braces"),
+        ("PROTO tcp", 1, "unknown field 'PROTO'; did you mean 'proto'"),
+        ("zzzz 1", 1, "unknown field 'zzzz'; expected one of family, proto"),
+        ("z" * 5000, 1, "zz…; expected one of family"),
+        ("orig.dport 0b11", 12, "orig.dport must be a number"),
         ("state >= 3", 7, "a value of state"),
         ("family > 2", 8, "a value of family"),
-        ("mark 1 ; mark 2", 8, "'and', 'or' or the end"),
+        ("mark 1 ; mark 2", 8, "expected 'and', 'or' or the end"),
+        ("mark 1 ! mark 2", 8, "unexpected character '!'"),
     ],
 )
-def test_a_mistake_is_pointed_at(text: str, column: int, words: str) -> None:
+def test_an_error_has_the_column_of_the_mistake(text: str, column: int, message: str) -> None:
     with pytest.raises(MatchError) as raised:
         Match.parse(text)
     assert (raised.value.text, raised.value.column) == (text, column)
-    assert words in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize("text", [None, b"proto tcp", 5])
-def test_what_is_no_text(text: object) -> None:
-    with pytest.raises(TypeError, match="read of text"):
+def test_an_argument_that_is_not_text_is_refused(text: object) -> None:
+    with pytest.raises(TypeError, match="the text of a match must be a str; got"):
         Match.parse(text)  # type: ignore[arg-type]
 
 
-def test_the_pointer() -> None:
+def test_an_error_shows_the_line_and_points_at_the_column() -> None:
     with pytest.raises(MatchError) as raised:
         Match.parse("proto tcp and\n  orig.dport x or zone 1")
     assert str(raised.value).splitlines() == [
-        "orig.dport: 'x' is no number, at line 2, column 14:",
+        "orig.dport must be a number or a range such as 80-90; got 'x', at line 2, column 14:",
         "    orig.dport x or zone 1",
         "               ^",
     ]
 
 
-def test_a_long_text_is_shown_in_part() -> None:
+def test_an_error_shows_part_of_a_long_text() -> None:
     text = " or ".join(["proto tcp"] * 500) + " or proto foo"
     with pytest.raises(MatchError) as raised:
         Match.parse(text)
@@ -175,12 +176,12 @@ def test_a_long_text_is_shown_in_part() -> None:
 @pytest.mark.parametrize(
     "text", ["(" * 5000, "not " * 5000 + "proto tcp", "not (" * 60 + "mark 1" + ")" * 60]
 )
-def test_depth_is_bounded(text: str) -> None:
-    with pytest.raises(MatchError, match="nested more than 40 deep"):
+def test_the_depth_of_nesting_is_bounded(text: str) -> None:
+    with pytest.raises(MatchError, match="nested at most 40 levels deep"):
         Match.parse(text)
 
 
-def test_width_is_not() -> None:
+def test_the_number_of_alternatives_is_not_bounded() -> None:
     text = " or ".join(
         f"(orig.src 10.0.{n >> 8}.{n & 255} and orig.dport {n})" for n in range(3000)
     )
@@ -189,11 +190,11 @@ def test_width_is_not() -> None:
 
 @settings(max_examples=examples(120), deadline=None)
 @given(matches.matches())
-def test_any_match_prints_back(match: Match) -> None:
+def test_the_text_of_any_match_is_parsed_as_the_same_match(match: Match) -> None:
     assert Match.parse(str(match)) == match
 
 
-WORDS = [
+TOKENS = [
     *FIELDS,
     "and",
     "or",
@@ -215,8 +216,8 @@ WORDS = [
 
 
 @settings(max_examples=examples(120), deadline=None)
-@given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join) | st.text(max_size=40))
-def test_any_text_is_a_match_or_an_error(text: str) -> None:
+@given(st.lists(st.sampled_from(TOKENS), max_size=12).map(" ".join) | st.text(max_size=40))
+def test_any_text_is_a_match_or_raises_an_error_with_a_column(text: str) -> None:
     try:
         match = Match.parse(text)
     except MatchError as error:
@@ -228,20 +229,20 @@ def test_any_text_is_a_match_or_an_error(text: str) -> None:
     assert 1 <= column <= len(text) + 1
 
 
-def test_words_that_stand_alone() -> None:
-    for word, wanted in (
+def test_status_keywords_are_conditions_by_themselves() -> None:
+    for keyword, same in (
         *(("unreplied", "not status seen_reply"), ("[UNREPLIED]", "not status seen_reply")),
         *(("assured", "status assured"), ("[ASSURED]", "status assured")),
     ):
-        assert Match.parse(word) == Match.parse(wanted)
-        assert Match.parse(f"not {word}") == ~Match.parse(wanted)
-        assert Match.parse(f"proto udp and {word}") == Match(proto="udp") & Match.parse(wanted)
-        assert Match.parse(f"({word} or {word})") == Match.parse(wanted)
+        assert Match.parse(keyword) == Match.parse(same)
+        assert Match.parse(f"not {keyword}") == ~Match.parse(same)
+        assert Match.parse(f"proto udp and {keyword}") == Match(proto="udp") & Match.parse(same)
+        assert Match.parse(f"({keyword} or {keyword})") == Match.parse(same)
     assert str(
         Match.parse("helper assured or label unreplied", label_names=LabelNames({"unreplied": 5}))
     )
     for text in ("unreplied 5", "unreplied and", "[assured", "Assured", "assured in {}"):
         with pytest.raises(MatchError):
             Match.parse(text)
-    with pytest.raises(MatchError, match="did you mean unreplied"):
+    with pytest.raises(MatchError, match="did you mean 'unreplied'"):
         Match.parse("unreplid")

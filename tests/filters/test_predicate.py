@@ -1,4 +1,4 @@
-"""The predicate: what each condition says of a flow, and of one that lacks the field."""
+"""Predicates: each condition on flows that have the field and on flows that lack it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import attrs
 import pytest
 from hypothesis import given, settings
-from support import flows as made
+from support import flows as samples
 from support import matches
 from support.effort import examples
 
@@ -25,10 +25,10 @@ from conntrack_aio import (
     Tuple,
 )
 
-BARE = Flow(orig=made.tcp().orig, reply=made.tcp().reply)
-"""What is always told, and nothing else."""
+BARE = Flow(orig=samples.tcp().orig, reply=samples.tcp().reply)
+"""A flow with the fields that are always present, and no others."""
 FULL = attrs.evolve(
-    made.tcp(),
+    samples.tcp(),
     mark=5,
     zone=7,
     status=Status.ASSURED | Status.CONFIRMED,
@@ -70,25 +70,25 @@ PING = Flow.icmp("10.0.0.1", "10.0.0.2", id=5, timeout=30)
         ("id 9", True, False),
     ],
 )
-def test_a_condition_and_its_opposite(text: str, full: bool, bare: bool) -> None:
+def test_a_condition_and_its_negation(text: str, full: bool, bare: bool) -> None:
     match = Match.parse(text)
     assert (match(FULL), match(BARE)) == (full, bare)
     assert ((~match)(FULL), (~match)(BARE)) == (not full, not bare)
 
 
-def test_a_zone_of_one_direction() -> None:
+def test_a_zone_of_one_direction_is_not_the_zone_of_both() -> None:
     flow = attrs.evolve(BARE, orig=attrs.evolve(BARE.orig, zone=3))
     assert Match(orig_zone=3, reply_zone=0)(flow)
     assert not Match(zone=3)(flow)
     assert not Match(zone=0)(flow)
 
 
-def test_icmp() -> None:
+def test_conditions_on_icmp() -> None:
     assert Match(proto="icmp", orig_icmp_type=8, orig_icmp_code=0, orig_icmp_id=5)(PING)
     assert not Match(orig_dport=0)(PING)
 
 
-def test_translations() -> None:
+def test_conditions_on_translations() -> None:
     reply = Tuple.tcp("192.0.2.9", 80, "192.0.2.1", 5000)
     flow = attrs.evolve(BARE, reply=reply, status=Status.SRC_NAT)
     assert Match(snat=True)(flow)
@@ -98,14 +98,14 @@ def test_translations() -> None:
     assert not Match(dnat="192.0.2.9")(flow)
 
 
-def test_states_of_other_protocols() -> None:
+def test_a_state_of_several_protocols() -> None:
     flow = attrs.evolve(BARE, protoinfo=SCTPInfo(state=SCTPState.ESTABLISHED))
     assert Match(state="established")(flow)
     assert Match(state=[TCPState.CLOSE, SCTPState.ESTABLISHED])(flow)
     assert not Match(state=TCPState.ESTABLISHED)(flow)
 
 
-def test_many_values() -> None:
+def test_conditions_with_many_values() -> None:
     ports = Match(orig_sport=range(0, 65536, 1), orig_dport=[80, range(5000, 9000)])
     assert ports(BARE) is (BARE.orig.dport in {80, *range(5000, 9000)})
     odd = Match(orig_sport=list(range(1, 65536, 2)))
@@ -117,39 +117,41 @@ def test_many_values() -> None:
 
 @settings(max_examples=examples(150), deadline=None)
 @given(matches.matches(), matches.flows())
-def test_it_says_what_it_means(match: Match, flow: Flow) -> None:
+def test_a_predicate_agrees_with_the_reference(match: Match, flow: Flow) -> None:
     assert match(flow) is matches.holds(match.node, flow)
     assert (~match)(flow) is not match(flow)
 
 
 @settings(max_examples=examples(120), deadline=None)
 @given(matches.services() | matches.nested(), matches.flows())
-def test_alternatives_that_are_looked_up(match: Match, flow: Flow) -> None:
+def test_tables_of_alternatives_agree_with_the_reference(match: Match, flow: Flow) -> None:
     assert match(flow) is matches.holds(match.node, flow)
 
 
-def test_alternatives_are_looked_up_whatever_field_they_share() -> None:
-    """Of each field that has single values, a flow that has one and a flow that has none."""
+def test_alternatives_can_be_looked_up_by_each_field() -> None:
+    """Each is tested with flows that have the field and flows that lack it."""
     for name, values in matches.SINGLE.items():
         for text in ("not timeout 5", "not mark 99"):
             found = [Match(text, **{name: value}) for value in values]  # type: ignore[misc]
             match = Match.any([*found, *(one & Match(orig_bytes=77) for one in found)] * 2)
             many = Match.any([match, *(Match(id=n, zone=n) for n in range(100, 105))])
-            for flow in (FULL, BARE, PING, made.udp6()):
-                wanted = any(one(flow) for one in found)
-                assert match(flow) is many(flow) is wanted, (name, text)
-                assert (~many)(flow) is not wanted
+            for flow in (FULL, BARE, PING, samples.udp6()):
+                expected = any(one(flow) for one in found)
+                assert match(flow) is many(flow) is expected, (name, text)
+                assert (~many)(flow) is not expected
 
 
-def test_many_alternatives_are_not_tried_one_by_one() -> None:
-    """Whatever form they have: counted is how many functions of Python are called for a flow."""
+def test_alternatives_of_any_form_are_not_compared_one_by_one() -> None:
+    """The number of Python function calls for a flow is bounded."""
     numbers = range(500)
     address = [f"10.{n >> 8}.{n & 255}" for n in numbers]
     either = [Match(orig_dst=f"{net}.1") | Match(reply_src=f"{net}.1") for net in address]
     forms: dict[str, Match] = {
-        "inside of a protocol": Match.any([Match(proto="tcp") & each for each in either]),
-        "inside of a range": Match.any([Match(orig_dport="80-90") & each for each in either]),
-        "inside of a not": Match.any([~Match(mark=9) & each for each in either]),
+        "disjunctions and a protocol": Match.any([Match(proto="tcp") & each for each in either]),
+        "disjunctions and a range": Match.any(
+            [Match(orig_dport="80-90") & each for each in either]
+        ),
+        "disjunctions and a negation": Match.any([~Match(mark=9) & each for each in either]),
         "networks and a port": Match.any(
             [Match(orig_dst=f"{net}.0/25", orig_dport=80) for net in address]
         ),
@@ -159,10 +161,10 @@ def test_many_alternatives_are_not_tried_one_by_one() -> None:
         "two networks": Match.any(
             [Match(orig_dst=f"{net}.0/25", orig_src=f"{net}.0/26") for net in address]
         ),
-        "opposites": Match.all(
+        "negations": Match.all(
             [~Match(orig_dst=f"{net}.1") | ~Match(orig_dport=80) for net in address]
         ),
-        "a not of opposites": ~Match.all(
+        "a negation of negations": ~Match.all(
             [~Match(orig_dst=f"{net}.1", orig_dport=80) for net in address]
         ),
         "marks": Match.any([Match(mark=n << 8, mark_mask=0xFFFF00) for n in range(1, 500)]),
@@ -172,7 +174,7 @@ def test_many_alternatives_are_not_tried_one_by_one() -> None:
             FULL,
             BARE,
             PING,
-            made.udp6(),
+            samples.udp6(),
             Flow.tcp("10.1.4.1", 5, "10.1.4.1", 80, timeout=5),
         ):
             assert match(flow) is matches.holds(match.node, flow), name
@@ -190,7 +192,7 @@ def test_many_alternatives_are_not_tried_one_by_one() -> None:
             assert calls < 80, (name, calls)
 
 
-def test_states_of_subclasses() -> None:
+def test_the_state_of_a_subclass_of_the_protocol_info() -> None:
     class Info(TCPInfo):
         pass
 
@@ -199,16 +201,16 @@ def test_states_of_subclasses() -> None:
     assert not Match(state="close")(flow)
 
 
-def test_what_is_no_flow() -> None:
+def test_an_argument_that_is_not_a_flow_is_refused() -> None:
     match = Match(proto="tcp")
     assert (Match()(FULL), (~Match())(FULL)) == (True, False)
     for each in (match, ~match, Match(), ~Match(), Match(mark=1), Match(zone=[]), Match(id=4)):
         for given_ in ("x", None, 5, match, NewFlow(flow=FULL)):
-            with pytest.raises(TypeError, match=r"called with a Flow, not with"):
+            with pytest.raises(TypeError, match=r"a Match must be called with a Flow; got"):
                 each(given_)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"match\(event\.flow\)"):
         match(NewFlow(flow=FULL))  # type: ignore[arg-type]
     broken = attrs.evolve(FULL)
     broken.orig = None  # type: ignore[assignment]
-    with pytest.raises(AttributeError):  # it is a flow, of which that is missing
+    with pytest.raises(AttributeError):  # a flow without a tuple is no TypeError
         match(broken)

@@ -1,4 +1,4 @@
-"""The program for events: what it takes, told by running it; and that the kernel takes it."""
+"""Programs for events: what they accept, in an interpreter and in the kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import flows as made
+from support import flows as samples
 from support import matches
 from support.effort import examples
 from support.release import RELEASE
@@ -25,44 +25,44 @@ from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.testing import bpf, releases
 
 
-def passes(filter_: EventFilter | None, flow: Flow) -> bool:
-    """Whether an event that tells of the flow is taken."""
+def accepts(filter_: EventFilter | None, flow: Flow) -> bool:
+    """Return whether a program accepts the event of a flow."""
     if filter_ is None:
         return True
-    return bool(bpf.run(_parsed(filter_.program.pack()), made.update_event(flow)))
+    return bool(bpf.run(_parsed(filter_.program.pack()), samples.update_event(flow)))
 
 
 _parsed = lru_cache(1)(bpf.parse)
 
 
-def strictly(filter_: EventFilter | None) -> EventFilter:
+def required(filter_: EventFilter | None) -> EventFilter:
     assert filter_ is not None
     return filter_
 
 
 @settings(max_examples=examples(120), deadline=None)
 @given(matches.matches(), matches.flows())
-def test_it_takes_what_matches(match: Match, flow: Flow) -> None:
+def test_a_program_accepts_what_matches(match: Match, flow: Flow) -> None:
     filter_ = compile_program(match.node)
-    taken = passes(filter_, flow)
-    assert taken or not match(flow)
+    accepted = accepts(filter_, flow)
+    assert accepted or not match(flow)
     if filter_ is not None and filter_.exact:
-        assert taken is match(flow)
+        assert accepted is match(flow)
 
 
 @settings(max_examples=examples(80), deadline=None)
 @given(matches.matches(), matches.flows(), st.integers(2, 60))
-def test_a_short_one_takes_no_less(match: Match, flow: Flow, limit: int) -> None:
+def test_a_shorter_program_accepts_what_matches(match: Match, flow: Flow, limit: int) -> None:
     filter_ = compile_program(match.node, limit=limit)
     assert filter_ is None or len(filter_.program) <= limit
-    taken = passes(filter_, flow)
-    assert taken or not match(flow)
+    accepted = accepts(filter_, flow)
+    assert accepted or not match(flow)
     if filter_ is not None and filter_.exact:
-        assert taken is match(flow)
+        assert accepted is match(flow)
 
 
 @pytest.mark.parametrize("limit", [2, 30])
-def test_a_short_one_of_what_can_never_hold(limit: int) -> None:
+def test_a_program_for_a_match_that_can_never_hold_is_short_enough(limit: int) -> None:
     ported = "orig.dport 53"
     match = Match.parse(f"orig.icmp_code 0 and (({ported} and not status dying) or {ported})")
     filter_ = compile_program(match.node, limit=limit)
@@ -71,15 +71,17 @@ def test_a_short_one_of_what_can_never_hold(limit: int) -> None:
 
 @settings(max_examples=examples(80), deadline=None)
 @given(matches.matches(), matches.flows(), matches.flows())
-def test_by_what_never_changes(match: Match, one: Flow, other: Flow) -> None:
-    """What is taken of one state of a flow is taken of any, and so is what may ever match."""
+def test_a_program_of_constant_fields_accepts_all_or_no_events_of_a_flow(
+    match: Match, one: Flow, other: Flow
+) -> None:
+    """It accepts all if any state of the flow matches."""
     filter_ = compile_program(match.node, constant=True)
     later = attrs.evolve(
         other, orig=one.orig, reply=one.reply, zone=one.zone, id=one.id, protoinfo=one.protoinfo
     )
-    taken = passes(filter_, one)
-    assert taken is passes(filter_, later)
-    assert taken or not (match(one) or match(later))
+    accepted = accepts(filter_, one)
+    assert accepted is accepts(filter_, later)
+    assert accepted or not (match(one) or match(later))
 
 
 @pytest.mark.parametrize(
@@ -96,18 +98,18 @@ def test_by_what_never_changes(match: Match, one: Flow, other: Flow) -> None:
         ("helper ftp", False),
     ],
 )
-def test_what_is_exact(text: str, exact: bool) -> None:
-    assert strictly(compile_program(Match.parse(text).node)).exact is exact
+def test_which_programs_are_exact(text: str, exact: bool) -> None:
+    assert required(compile_program(Match.parse(text).node)).exact is exact
 
 
-def test_what_would_take_all_is_no_program() -> None:
+def test_there_is_no_program_that_would_accept_every_event() -> None:
     assert compile_program(Match().node) is None
     assert compile_program(Match(mark=1).node, constant=True) is None
     assert compile_program((~Match(mark=1)).node, constant=True) is None
 
 
 def networks(count: int) -> list[IPv4Network]:
-    """Of mixed lengths, none in another."""
+    """Return networks of mixed prefix lengths that do not overlap."""
     rng = random.Random(6)
     found: list[IPv4Network] = []
     for number in rng.sample(range(1, 1 << 14), count):
@@ -116,22 +118,22 @@ def networks(count: int) -> list[IPv4Network]:
     return found
 
 
-def test_three_thousand_networks_exactly() -> None:
+def test_a_program_of_three_thousand_networks_is_exact() -> None:
     nets = networks(3000)
-    filter_ = strictly(compile_program(Match(orig_src=nets).node))
+    filter_ = required(compile_program(Match(orig_src=nets).node))
     assert filter_.exact
     assert len(filter_.program) < 3600
     program = bpf.parse(filter_.program.pack())
-    wanted = Match(orig_src=nets)
+    expected = Match(orig_src=nets)
     for net in nets:
         for number in (-1, 0, net.num_addresses - 1, net.num_addresses):
             flow = Flow.udp(
                 IPv4Address(int(net.network_address) + number), 1, "192.0.2.1", 53, timeout=1
             )
-            assert bool(bpf.run(program, made.new_event(flow))) is wanted(flow)
+            assert bool(bpf.run(program, samples.new_event(flow))) is expected(flow)
 
 
-def test_a_thousand_networks_of_ipv6() -> None:
+def test_a_program_of_many_ipv6_networks() -> None:
     rng = random.Random(7)
     nets = [
         IPv6Network(
@@ -139,35 +141,36 @@ def test_a_thousand_networks_of_ipv6() -> None:
         )
         for length in rng.choices([40, 48, 56, 64, 96, 128], k=800)
     ]
-    filter_ = strictly(compile_program(Match(reply_dst=nets).node))
+    filter_ = required(compile_program(Match(reply_dst=nets).node))
     program = bpf.parse(filter_.program.pack())
-    wanted = Match(reply_dst=nets)
+    expected = Match(reply_dst=nets)
     for net in nets:
         for number in (-1, 0, net.num_addresses - 1, net.num_addresses):
             address = net.network_address + number
             flow = Flow.udp(address, 1, "2001:db8::1", 53, timeout=1)
-            assert bool(bpf.run(program, made.new_event(flow))) >= wanted(flow)
-            assert not filter_.exact or bool(bpf.run(program, made.new_event(flow))) is wanted(flow)
+            assert bool(bpf.run(program, samples.new_event(flow))) >= expected(flow)
+            assert not filter_.exact or bool(bpf.run(program, samples.new_event(flow))) is expected(
+                flow
+            )
 
 
-def test_too_many_for_a_program_are_made_fewer() -> None:
-    """Pairs, of which no single field says much."""
+def test_too_many_pairs_for_a_program_are_approximated_by_their_fields() -> None:
     pairs = [Match(orig_src=f"10.{n >> 8}.{n & 255}.1", orig_dport=n) for n in range(3000)]
-    filter_ = strictly(compile_program(Match.any(pairs).node))
+    filter_ = required(compile_program(Match.any(pairs).node))
     assert len(filter_.program) <= MAX_INSTRUCTIONS
     assert not filter_.exact
     for n in range(0, 3000, 7):
-        assert passes(filter_, Flow.tcp(f"10.{n >> 8}.{n & 255}.1", 1, "192.0.2.1", n, timeout=1))
-    assert not passes(filter_, Flow.tcp("11.0.0.1", 1, "192.0.2.1", 80, timeout=1))
-    assert not passes(filter_, Flow.tcp("10.0.0.1", 1, "192.0.2.1", 30000, timeout=1))
+        assert accepts(filter_, Flow.tcp(f"10.{n >> 8}.{n & 255}.1", 1, "192.0.2.1", n, timeout=1))
+    assert not accepts(filter_, Flow.tcp("11.0.0.1", 1, "192.0.2.1", 80, timeout=1))
+    assert not accepts(filter_, Flow.tcp("10.0.0.1", 1, "192.0.2.1", 30000, timeout=1))
 
 
-# -- the kernel's own judgement -----------------------------------------------------------------
+# -- the kernel ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[socket.socket, NetlinkSocket]]:
-    """A pair of sockets: the kernel runs a filter on whatever is sent, netlink or not."""
+    """Return a pair of Unix sockets. The kernel runs filters on their datagrams, too."""
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     receiver.setblocking(False)
     with sender:
@@ -185,12 +188,10 @@ def received(pipe: tuple[socket.socket, NetlinkSocket], data: bytes) -> bool:
         return False
 
 
-def test_the_kernel_does_as_the_interpreter() -> None:
-    """Of programs and events at random."""
-
+def test_the_kernel_agrees_with_the_interpreter() -> None:
     @settings(max_examples=examples(80), deadline=None)
     @given(matches.matches(), st.lists(matches.flows(), min_size=1, max_size=6))
-    def judge(match: Match, told: list[Flow]) -> None:
+    def check(match: Match, flows: list[Flow]) -> None:
         filter_ = compile_program(match.node)
         if filter_ is None:
             return
@@ -199,29 +200,29 @@ def test_the_kernel_does_as_the_interpreter() -> None:
         attached = NetlinkSocket(receiver)
         with sender:
             attached.attach(filter_.program)
-            for flow in told:
-                data = made.update_event(flow)
-                assert received((sender, attached), data) is passes(filter_, flow)
+            for flow in flows:
+                data = samples.update_event(flow)
+                assert received((sender, attached), data) is accepts(filter_, flow)
         attached.close()
 
-    judge()
+    check()
 
 
-def test_the_kernel_takes_three_thousand_networks(
+def test_the_kernel_accepts_a_program_of_three_thousand_networks(
     pipe: tuple[socket.socket, NetlinkSocket],
 ) -> None:
-    """Or, within the 20 KiB that older kernels have for programs, three hundred."""
+    """Older kernels have 20 KiB for programs, so that three hundred are tested there."""
     nets = networks(3000 if RELEASE.has(releases.LARGE_OPTMEM_MAX) else 300)
-    filter_ = strictly(compile_program(Match(orig_src=nets).node))
+    filter_ = required(compile_program(Match(orig_src=nets).node))
     pipe[1].attach(filter_.program)
     for net in (*nets[:50], *nets[-50:]):
         inside = Flow.udp(net.broadcast_address, 1, "192.0.2.1", 53, timeout=1)
         outside = Flow.udp("11.1.1.1", 1, "192.0.2.1", 53, timeout=1)
-        assert received(pipe, made.new_event(inside))
-        assert not received(pipe, made.new_event(outside))
+        assert received(pipe, samples.new_event(inside))
+        assert not received(pipe, samples.new_event(outside))
 
 
-def test_what_the_kernel_refuses_the_interpreter_refuses(
+def test_the_kernel_and_the_interpreter_refuse_the_same_programs(
     pipe: tuple[socket.socket, NetlinkSocket],
 ) -> None:
     for data in (

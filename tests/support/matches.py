@@ -1,4 +1,7 @@
-"""Matches at random, and what they mean, worked out in another way than the library does."""
+"""Random matches and flows, and a reference that tests whether a flow matches.
+
+The reference shares no code with the library.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ from conntrack_aio import (
     Tuple,
 )
 from conntrack_aio.filters.nodes import Addresses, All, Bits, Node, Not, Numbers, Texts
-from conntrack_aio.filters.nodes import Any as Some
+from conntrack_aio.filters.nodes import Any as AnyNode
 
 PORTS: Final = [53, 80, 443, *range(1024, 1032)]
 ZONES: Final = [0, 1, 2, 3, 7]
@@ -39,14 +42,14 @@ V6: Final = [IPv6Address(f"2001:db8:{net}::{host:x}") for net in (0, 1) for host
 GATEWAYS: Final = [IPv4Address("192.0.2.1"), IPv6Address("2001:db8:2::1")]
 
 
-# -- what a match means -------------------------------------------------------------------------
+# -- the reference ------------------------------------------------------------------------------
 
 
 def holds(node: Node, flow: Flow) -> bool:
-    """Whether a flow matches, told slowly."""
+    """Return whether a flow matches."""
     if isinstance(node, All):
         return all(holds(part, flow) for part in node.parts)
-    if isinstance(node, Some):
+    if isinstance(node, AnyNode):
         return any(holds(part, flow) for part in node.parts)
     if isinstance(node, Not):
         return not holds(node.part, flow)
@@ -64,7 +67,7 @@ def holds(node: Node, flow: Flow) -> bool:
     return any(first <= int(value) <= last for first, last in ranges)
 
 
-def _of(*path: str) -> Callable[[Flow], Any]:
+def _attribute(*path: str) -> Callable[[Flow], Any]:
     return lambda flow: reduce(
         lambda value, name: None if value is None else getattr(value, name), path, flow
     )
@@ -78,8 +81,8 @@ def _state(flow: Flow) -> int | None:
 
 
 def _zone(flow: Flow) -> int | None:
-    apart = flow.orig.zone is not None or flow.reply.zone is not None
-    return None if apart else (flow.zone or 0)
+    has_own = flow.orig.zone is not None or flow.reply.zone is not None
+    return None if has_own else (flow.zone or 0)
 
 
 def _zone_of(side: str) -> Callable[[Flow], int]:
@@ -92,24 +95,24 @@ def _zone_of(side: str) -> Callable[[Flow], int]:
 
 READ: Final[dict[str, Callable[[Flow], Any]]] = {
     "family": lambda flow: AF_INET if flow.orig.src.version == 4 else AF_INET6,
-    "proto": _of("orig", "proto"),
+    "proto": _attribute("orig", "proto"),
     **{
-        f"{side}.{name}": _of(side, name)
+        f"{side}.{name}": _attribute(side, name)
         for side in ("orig", "reply")
         for name in ("src", "dst", "sport", "dport", "icmp_type", "icmp_code", "icmp_id")
     },
     "zone": _zone,
     "orig.zone": _zone_of("orig"),
     "reply.zone": _zone_of("reply"),
-    "mark": _of("mark"),
-    "status": _of("status"),
-    "label": _of("labels"),
+    "mark": _attribute("mark"),
+    "status": _attribute("status"),
+    "label": _attribute("labels"),
     "state": _state,
-    "helper": _of("helper", "name"),
-    "timeout": _of("timeout"),
-    "id": _of("id"),
+    "helper": _attribute("helper", "name"),
+    "timeout": _attribute("timeout"),
+    "id": _attribute("id"),
     **{
-        f"{side}.{name}": _of(f"counters_{side}", name)
+        f"{side}.{name}": _attribute(f"counters_{side}", name)
         for side in ("orig", "reply")
         for name in ("packets", "bytes")
     },
@@ -119,14 +122,14 @@ READ: Final[dict[str, Callable[[Flow], Any]]] = {
 # -- matches ------------------------------------------------------------------------------------
 
 
-def _some(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+def _one_or_more(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return values | st.lists(values, max_size=4)
 
 
 def _numbers(values: list[int], largest: int) -> st.SearchStrategy[Any]:
     one = st.sampled_from(values) | st.integers(0, largest)
     ranges = st.tuples(one, one).map(lambda ends: range(min(ends), max(ends) + 1))
-    return _some(one | ranges)
+    return _one_or_more(one | ranges)
 
 
 def _networks() -> st.SearchStrategy[Any]:
@@ -144,7 +147,7 @@ def _networks() -> st.SearchStrategy[Any]:
             "2001:db8::2-2001:db8:1::3",
         ]
     )
-    return _some(v4) | _some(v6) | _some(v4 | v6)
+    return _one_or_more(v4) | _one_or_more(v6) | _one_or_more(v4 | v6)
 
 
 _STATES: Final = [
@@ -171,9 +174,9 @@ _CONDITIONS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "reply_zone": _numbers(ZONES, 0xFFFF),
     "status": st.sampled_from([Status.ASSURED, Status.SEEN_REPLY | Status.CONFIRMED]),
     "status_unset": st.sampled_from([Status.ASSURED, Status.DYING | Status.SRC_NAT]),
-    "state": _some(st.sampled_from(_STATES)),
-    "labels": _some(st.sampled_from([0, 3, 9, 64, 127])),
-    "helper": _some(st.sampled_from(["ftp", "sip", "netbios-ns"])),
+    "state": _one_or_more(st.sampled_from(_STATES)),
+    "labels": _one_or_more(st.sampled_from([0, 3, 9, 64, 127])),
+    "helper": _one_or_more(st.sampled_from(["ftp", "sip", "netbios-ns"])),
     "timeout": _numbers(TIMEOUTS, 0xFFFFFFFF),
     "orig_packets": _numbers([0, 1, 1 << 32, (1 << 64) - 1], (1 << 64) - 1),
     "reply_bytes": _numbers([0, 1, 1 << 32, (1 << 32) - 1], (1 << 64) - 1),
@@ -202,13 +205,15 @@ SINGLE: Final[dict[str, list[Any]]] = {
     "orig_packets": [0, 1],
     "id": [0, 1, 2],
 }
-"""Values of fields that alternatives can be looked up by."""
+"""Values of the fields by which alternatives can be looked up."""
 
 
 @st.composite
 def services(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
-    """Many alternatives of a few forms, each a conjunction with single values of some fields, as a
-    table of services has."""
+    """Draw alternatives of one or two forms, like those of a table of services.
+
+    Each is a conjunction with single values of some fields.
+    """
     known = sorted(SINGLE.keys() - without)
     forms = draw(st.lists(st.lists(st.sampled_from(known), max_size=3), min_size=1, max_size=2))
     found: list[Match] = []
@@ -229,7 +234,7 @@ def services(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
 
 @st.composite
 def nested(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
-    """Many alternatives that are alternatives inside, or need ranges of fields; or the opposite."""
+    """Draw alternatives that are disjunctions or require ranges of fields; or their negation."""
     ranges = {
         name: _CONDITIONS[name]
         for name in ("orig_src", "orig_dst", "reply_src", "orig_dport", "proto", "zone", "timeout")
@@ -248,11 +253,11 @@ def nested(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
         match = Match()
         for name in forms[number % len(forms)]:
             match = _both(match, Match(**{name: draw(ranges[name])}))  # type: ignore[misc]
-        kind = draw(st.sampled_from(["plain", "either", "opposite", "mark"]))
+        kind = draw(st.sampled_from(["plain", "either", "negation", "mark"]))
         if kind == "either":
-            some = draw(st.lists(_conditions(without), min_size=2, max_size=3))
-            match = _both(match, Match.any(some))
-        elif kind == "opposite":
+            inner = draw(st.lists(_conditions(without), min_size=2, max_size=3))
+            match = _both(match, Match.any(inner))
+        elif kind == "negation":
             match = _both(match, draw(_conditions(without))) | ~match
         elif kind == "mark" and "mark" not in without:
             mask = draw(masks)
@@ -267,7 +272,7 @@ def nested(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
 
 @st.composite
 def _conditions(draw: st.DrawFn, without: frozenset[str]) -> Match:
-    """A condition, or a few that go together."""
+    """Draw up to three conditions, joined if they do not exclude each other."""
     known = sorted({*_CONDITIONS, "mark", "label"} - without)
     names = draw(st.lists(st.sampled_from(known), min_size=1, max_size=3))
     match = Match()
@@ -287,7 +292,7 @@ def _conditions(draw: st.DrawFn, without: frozenset[str]) -> Match:
 
 
 def _both(one: Match, other: Match) -> Match:
-    """The first alone where they exclude each other."""
+    """Return the conjunction of two matches, or the first one if they exclude each other."""
     try:
         return one & other
     except MatchError:
@@ -295,7 +300,10 @@ def _both(one: Match, other: Match) -> Match:
 
 
 def matches(*without: str) -> st.SearchStrategy[Match]:
-    """Any, nested or not, ``without`` some conditions."""
+    """Return a strategy for any match, nested or not.
+
+    :param without: names of conditions to leave out.
+    """
     return st.recursive(
         _conditions(frozenset(without)) | services(frozenset(without)) | nested(frozenset(without)),
         lambda inner: st.one_of(
@@ -313,14 +321,14 @@ def matches(*without: str) -> st.SearchStrategy[Match]:
 @st.composite
 def _tuples(draw: st.DrawFn, version: int, proto: int) -> Tuple:
     addresses = st.sampled_from([*V4, GATEWAYS[0]] if version == 4 else [*V6, GATEWAYS[1]])
-    made = Tuple(src=draw(addresses), dst=draw(addresses), proto=proto)
+    found = Tuple(src=draw(addresses), dst=draw(addresses), proto=proto)
     if proto in (1, 58):
-        made.icmp_id = draw(st.sampled_from([0, 7, 9]))
-        made.icmp_type = draw(st.sampled_from([0, 8, 128, 129]))
-        made.icmp_code = draw(st.sampled_from([0, 1]))
+        found.icmp_id = draw(st.sampled_from([0, 7, 9]))
+        found.icmp_type = draw(st.sampled_from([0, 8, 128, 129]))
+        found.icmp_code = draw(st.sampled_from([0, 1]))
     elif proto in (6, 17, 132):
-        made.sport, made.dport = draw(st.sampled_from(PORTS)), draw(st.sampled_from(PORTS))
-    return made
+        found.sport, found.dport = draw(st.sampled_from(PORTS)), draw(st.sampled_from(PORTS))
+    return found
 
 
 def _maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -340,7 +348,7 @@ _INFO: Final[dict[int, st.SearchStrategy[Any]]] = {
 
 @st.composite
 def flows(draw: st.DrawFn) -> Flow:
-    """As the kernel tells of them, all or a part."""
+    """Draw a flow as the kernel sends it, with all or some of its fields."""
     version = draw(st.sampled_from([4, 6]))
     proto = draw(st.sampled_from([6, 6, 17, 1 if version == 4 else 58, 132, 50]))
     flow = Flow(orig=draw(_tuples(version, proto)), reply=draw(_tuples(version, proto)))

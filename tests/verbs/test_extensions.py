@@ -47,7 +47,7 @@ async def test_a_helper_can_only_be_detached(conn: Connection) -> None:
         await conn.update(flow, helper="sip")
     await conn.update(flow, helper="")
     assert (await conn.get(flow)).helper is None
-    with pytest.raises(ResourceBusy, match="can only be detached"):
+    with pytest.raises(ResourceBusy, match="cannot be replaced, only detached"):
         await conn.update(flow, helper="ftp")
 
 
@@ -85,7 +85,7 @@ async def test_half_an_adjustment_is_refused(conn: Connection, name: str) -> Non
     with pytest.raises(EncodeError, match=r"seqadj_orig: .* given together"):
         await conn.create(with_(seqadj_orig=half))
     flow = await conn.create(flows.tcp())
-    with pytest.raises(EncodeError, match=r"seqadj_reply: .* written together"):
+    with pytest.raises(EncodeError, match=r"seqadj_reply: .* given together"):
         await conn.update(flow, seqadj_reply=half)
 
 

@@ -486,7 +486,7 @@ async def test_a_kernel_without_timeout_policies() -> None:
             "delete": conn.timeouts.delete("a"),
             "dump timeout policies": conn.timeouts.delete_unused(),
             "get the default TCPTimeouts": conn.timeouts.get_defaults(TCPTimeouts),
-            "set TCPTimeouts by default": conn.timeouts.set_defaults(TCP),
+            "set the default TCPTimeouts": conn.timeouts.set_defaults(TCP),
         }
         for words, call in calls.items():
             with pytest.raises(NotSupported, match=f"{words}.*CONFIG_NF_CT_NETLINK_TIMEOUT") as e:

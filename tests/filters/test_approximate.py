@@ -1,4 +1,4 @@
-"""Conditions of fewer ranges: which way they err."""
+"""Approximations of conditions are supersets or subsets, and have few enough ranges."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from support import matches
 from support.effort import examples
 
 from conntrack_aio import Flow, Match
-from conntrack_aio.filters.coarse import Ranged, broader, narrower, relaxed
+from conntrack_aio.filters.approximate import subset, superset, union_by_field
 from conntrack_aio.filters.intervals import intersection, prefixes
-from conntrack_aio.filters.nodes import Addresses, Numbers
+from conntrack_aio.filters.nodes import Addresses, Numbers, Ranged
 
 PORTS = st.lists(st.integers(0, 200), min_size=1, max_size=40)
 V4 = st.lists(st.integers(0, 2000).map(lambda n: IPv4Address(n * 977)), min_size=1, max_size=40)
 V6 = st.lists(st.integers(0, 2000).map(lambda n: IPv6Address(n << 77)), min_size=1, max_size=40)
 
 
-def of(node: object) -> Ranged:
+def ranged(node: object) -> Ranged:
     assert isinstance(node, Numbers | Addresses)
     return node
 
 
-def within(one: Ranged, other: Ranged) -> bool:
-    """Whether all that the one has the other has, too."""
+def is_subset(one: Ranged, other: Ranged) -> bool:
+    """Return whether every value that meets the first condition meets the other."""
     if isinstance(one, Numbers):
         assert isinstance(other, Numbers)
         return intersection(one.values, other.values) == one.values
@@ -35,6 +35,7 @@ def within(one: Ranged, other: Ranged) -> bool:
 
 
 def counts(node: Ranged) -> list[int]:
+    """Return how many ranges a condition has; of addresses, in each family."""
     if isinstance(node, Numbers):
         return [len(node.values)]
     return [len(node.v4), len(prefixes(node.v6, 128))]
@@ -45,19 +46,19 @@ def counts(node: Ranged) -> list[int]:
     | st.builds(lambda v4, v6: Match(orig_src=[*v4, *v6]), V4, V6),
     st.sampled_from([1, 2, 4, 16, 64]),
 )
-def test_they_err_on_their_side(match: Match, most: int) -> None:
-    node = of(match.node)
-    wide, narrow = broader(node, most), narrower(node, most)
-    assert within(node, wide)
-    assert within(narrow, node)
-    assert max(counts(wide)) <= most
-    assert max(counts(narrow)) <= most
+def test_approximations_are_supersets_and_subsets_within_the_limit(match: Match, most: int) -> None:
+    node = ranged(match.node)
+    larger, smaller = superset(node, most), subset(node, most)
+    assert is_subset(node, larger)
+    assert is_subset(smaller, node)
+    assert max(counts(larger)) <= most
+    assert max(counts(smaller)) <= most
     if max(counts(node)) <= most:
-        assert wide == narrow == node
+        assert larger == smaller == node
 
 
 @pytest.mark.parametrize(
-    ("text", "relaxation"),
+    ("text", "union"),
     [
         (
             "orig.src 10.0.0.1 and orig.dport 80 or orig.src 10.0.0.2 and orig.dport 443",
@@ -70,11 +71,11 @@ def test_they_err_on_their_side(match: Match, most: int) -> None:
         ("none", "none"),
     ],
 )
-def test_what_any_of_many_need(text: str, relaxation: str) -> None:
-    assert relaxed(Match.parse(text).node) == Match.parse(relaxation).node
+def test_union_by_field(text: str, union: str) -> None:
+    assert union_by_field(Match.parse(text).node) == Match.parse(union).node
 
 
 @settings(max_examples=examples(100), deadline=None)
 @given(matches.matches(), matches.flows())
-def test_what_they_need_holds_where_they_do(match: Match, flow: Flow) -> None:
-    assert matches.holds(relaxed(match.node), flow) or not match(flow)
+def test_the_union_by_field_holds_wherever_the_match_holds(match: Match, flow: Flow) -> None:
+    assert matches.holds(union_by_field(match.node), flow) or not match(flow)

@@ -1,4 +1,4 @@
-"""A match in words: the text that :mod:`.parser` reads."""
+"""Write a match as the text that :mod:`.parser` reads, and suggest names for mistyped ones."""
 
 from __future__ import annotations
 
@@ -9,45 +9,48 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from .fields import LABEL, MARK, PROTO, STATE, STATES, STATUS, NumberField
-from .intervals import Intervals, prefixes
+from .intervals import Interval, Intervals, prefixes
 from .nodes import FALSE, TRUE, Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Texts
 
 KEYWORDS: Final = frozenset({"and", "or", "not", "in", "all", "none"})
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.+-]+")
+"""Text that needs no quotation marks, unless it is a keyword."""
 
 
 def describe(node: Node) -> str:
-    """The text of a node."""
+    """Return the text of a node."""
     if node == TRUE:
         return "all"
     if node == FALSE:
         return "none"
     if isinstance(node, All):
-        return " and ".join(map(_inside, node.parts))
+        return " and ".join(map(_describe_part, node.parts))
     if isinstance(node, Any):
-        return " or ".join(map(_inside, node.parts))
+        return " or ".join(map(_describe_part, node.parts))
     if isinstance(node, Not):
-        return f"not {_inside(node.part)}"
+        return f"not {_describe_part(node.part)}"
     return f"{node.field.name} {_value(node)}"
 
 
-def _inside(node: Node) -> str:
+def _describe_part(node: Node) -> str:
+    """Return the text of a node inside another one: in parentheses if it has several parts."""
     text = describe(node)
     return f"({text})" if isinstance(node, All | Any) and node.parts else text
 
 
 def _value(node: Atom) -> str:
+    """Return what follows the name of the field."""
     if isinstance(node, Addresses):
-        v4 = [_address(each, IPv4Address, 32) for each in node.v4]
-        v6 = [_address(each, IPv6Address, 128) for each in node.v6]
+        v4 = [_addresses(interval, IPv4Address, 32) for interval in node.v4]
+        v6 = [_addresses(interval, IPv6Address, 128) for interval in node.v6]
         return _set([*v4, *v6], (*node.v4, *node.v6))
     if isinstance(node, Texts):
-        return _set([quoted(each) for each in node.values])
+        return _set([quoted(text) for text in node.values])
     if isinstance(node, Numbers):
         if node.field is STATE:
             return _set(_states(node.values))
-        return _limit(node) or _set(_numbers(node), node.values)
+        return _comparison(node) or _set(_numbers(node), node.values)
     return _bits(node)
 
 
@@ -59,18 +62,22 @@ def _bits(node: Bits) -> str:
         return f"{value:#x}/{mask:#x}"
     bit = mask.bit_length() - 1
     unnamed = f"{mask:#x}" if field is STATUS else str(bit)
-    return next((name for name, each in field.words.items() if each == bit), unnamed)
+    return next((name for name, position in field.names.items() if position == bit), unnamed)
 
 
 def _set(items: list[str], ranges: Intervals = ()) -> str:
-    """One as it is, several as a set; a network or range is always ``in``."""
+    """Return one item as it is, and several in braces.
+
+    :param ranges: the ranges that the items stand for. ``in`` precedes an item that has several
+        values: ``in 10.0.0.0/8``.
+    """
     if len(items) != 1:
         return f"in {{{', '.join(items)}}}"
     return f"in {items[0]}" if any(first < last for first, last in ranges) else items[0]
 
 
-def _limit(node: Numbers) -> str:
-    """A range without an end, or without a beginning, or nothing."""
+def _comparison(node: Numbers) -> str:
+    """Return a comparison such as ``>= 1024`` for a range with one bound; otherwise nothing."""
     if len(node.values) == 1:
         ((first, last),) = node.values
         if first < last == node.field.maximum:
@@ -88,34 +95,37 @@ def _numbers(node: Numbers) -> list[str]:
 
 
 def number_name(field: NumberField, number: int) -> str:
-    """The name that a number has, or its digits."""
-    return _names_of(field).get(number) or str(number)
+    """Return the name of a number, or its digits if it has none."""
+    return _names_by_number(field).get(number) or str(number)
 
 
 @cache
-def _names_of(field: NumberField) -> dict[int, str]:
-    """By the number. There are as many of these as fields."""
-    return {number: name for name, number in field.words.items()}
+def _names_by_number(field: NumberField) -> dict[int, str]:
+    """Return the names of a field's numbers. The cache has at most one item for each field."""
+    return {number: name for name, number in field.names.items()}
 
 
 def proto_name(proto: int) -> str:
-    """The name of a protocol, or its number."""
+    """Return the name of a protocol, or its number if it has none."""
     return number_name(PROTO, proto)
 
 
 def _states(values: Intervals) -> list[str]:
-    """A name that stands for all protocols that have it, where all are meant."""
+    """Return the names of states.
+
+    A name without a protocol is used if the set has the state of every protocol that knows it.
+    """
     wanted = {number for first, last in values for number in range(first, last + 1)}
-    told: dict[int, str] = {}
+    found: dict[int, str] = {}
     for name, numbers in state_names().items():
-        if numbers <= wanted and not numbers & told.keys():
-            told |= dict.fromkeys(numbers, name)
-    names = [told.get(number) or _state_of_one(number) for number in sorted(wanted)]
+        if numbers <= wanted and not numbers & found.keys():
+            found |= dict.fromkeys(numbers, name)
+    names = [found.get(number) or _state_of_one_protocol(number) for number in sorted(wanted)]
     return list(dict.fromkeys(names))
 
 
 def state_names() -> dict[str, frozenset[int]]:
-    """The states by their names: all that have a name, of whatever protocol."""
+    """Return the names of states, with the states of all protocols that each name stands for."""
     found: dict[str, frozenset[int]] = {}
     for proto, states in STATES.items():
         for name, state in states.items():
@@ -123,38 +133,51 @@ def state_names() -> dict[str, frozenset[int]]:
     return found
 
 
-def _state_of_one(number: int) -> str:
+def _state_of_one_protocol(number: int) -> str:
     proto, state = divmod(number, 256)
     names = STATES.get(proto, {})
-    name = next((name for name, each in names.items() if each == state), str(state))
+    name = next((name for name, known in names.items() if known == state), str(state))
     return f"{proto_name(proto)}.{name}"
 
 
-def near(name: str, known: Iterable[str]) -> list[str]:
-    """Of the names that are known, those that may have been meant: the likeliest first."""
-    # Only who has made a mistake has to load it.
+def similar_names(name: str, known: Iterable[str]) -> list[str]:
+    """Return up to three known names that resemble a name, the most similar first."""
+    # difflib is imported only after a mistake, because that takes time.
     try:
         from difflib import get_close_matches
-    except OSError:  # there are no descriptors left
+    except OSError:  # the process has no file descriptor left to read the module
         return []
     return get_close_matches(name[:40].lower(), known, 3, 0.5)
 
 
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return a hint for an error message: ``; did you mean 'orig.dport'?``.
+
+    :returns: empty text if no known name resembles the name.
+    """
+    names = [repr(similar) for similar in similar_names(name, known)]
+    if not names:
+        return ""
+    *first, last = names
+    return f"; did you mean {', '.join(first)} or {last}?" if first else f"; did you mean {last}?"
+
+
 def quoted(text: str) -> str:
-    """A text as it is, or in quotation marks where it would be read as something else."""
+    """Return a text, in quotation marks if the parser would otherwise read something else."""
     if _PLAIN.fullmatch(text) and text not in KEYWORDS:
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
-def _address(
-    interval: tuple[int, int], kind: Callable[[int], IPv4Address | IPv6Address], width: int
+def _addresses(
+    interval: Interval, kind: Callable[[int], IPv4Address | IPv6Address], width: int
 ) -> str:
+    """Return the text of an address, a network or a range."""
     first, last = interval
 
     def text(number: int) -> str:
-        # In brackets, for without them an address like this is meant as IPv4.
+        # Without brackets the parser reads an IPv4-mapped address as IPv4.
         return f"[{kind(number)}]" if width == 128 and is_mapped(interval) else str(kind(number))
 
     if first == last:
@@ -164,7 +187,7 @@ def _address(
     return f"{text(first)}-{text(last)}"
 
 
-def is_mapped(interval: tuple[int, int]) -> bool:
-    """Whether IPv6 addresses are all IPv4-mapped ones: ``::ffff:0:0/96``."""
+def is_mapped(interval: Interval) -> bool:
+    """Return whether all IPv6 addresses of a range are IPv4-mapped: in ``::ffff:0:0/96``."""
     first, last = interval
     return first >> 32 == last >> 32 == 0xFFFF

@@ -1,0 +1,272 @@
+"""Convert marks, status bits and labels, as objects or text, to conditions.
+
+A value of several bits means that all of them are set. Several values mean that one of them holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, cast
+
+from ..errors import EncodeError, MatchError
+from ..model.enums import Status
+from ..model.labels import Label, LabelNames
+from ..plain import as_int, as_str, describe_value
+from .arguments import NUMBER, read_digits, read_integer, read_items
+from .fields import LABEL, MARK, STATUS, BitsField
+from .memberships import simplify_atom
+from .nodes import FALSE, Bits, Node
+from .tree import all_of, any_of, negate
+
+MaskedNumber = int | str
+"""A number whose bits are compared, or its text. Text can have a mask: ``"0x3/0xff"``."""
+
+TRANSLATIONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {"snat": ("src_nat", "reply.dst"), "dnat": ("dst_nat", "reply.src")}
+)
+"""The status bit of each kind of translation, and the field with the translated address."""
+
+UNREPLIED: Final = "unreplied"
+"""The name of a status without the bit ``seen_reply``, as flows are printed."""
+
+STATUS_KEYWORDS: Final = MappingProxyType(
+    {text: name for name in ("assured", UNREPLIED) for text in (name, f"[{name.upper()}]")}
+)
+"""The status names that are a condition without ``status``, also in the form that flows print."""
+
+
+# -- marks --------------------------------------------------------------------------------------
+
+_MARKS: Final = "a number, its text with or without a mask, as 0x3/0xff, or a list of these"
+
+
+def mark_condition(
+    given: MaskedNumber | Iterable[MaskedNumber], mask: MaskedNumber | None = None
+) -> Node:
+    """Return the condition that the mark is one of the given values.
+
+    :param mask: the bits of the mark to compare, instead of all.
+
+    :raises MatchError: for a value that is not a mark, and for a value with bits outside its mask.
+    :raises TypeError: for what is neither a number nor an iterable of numbers.
+    """
+    items = cast("list[MaskedNumber]", read_items("mark", _MARKS, given))
+    return any_of(read_mark(item, mask) for item in items)
+
+
+def read_mark(value: MaskedNumber, mask: MaskedNumber | None = None) -> Node:
+    """Return the condition that the mark has one value, and raise what :func:`mark_condition` does.
+
+    :param mask: the bits of the mark to compare, instead of all.
+    """
+    return _masked(MARK, value, mask)
+
+
+def _masked(field: BitsField, value: MaskedNumber, mask: MaskedNumber | None) -> Node:
+    name = "labels" if field is LABEL else "mark"
+    if isinstance(value, str):
+        text = as_str(value)
+        value_text, slash, mask_text = text.partition("/")
+        if slash and mask is not None:
+            raise MatchError(
+                f"give the mask of {describe_value(text)} in the text or as {name}_mask, not twice"
+            )
+        try:
+            value, mask = read_digits(value_text), read_digits(mask_text) if slash else mask
+        except ValueError:
+            raise MatchError(
+                f"{name} must be a number, or a number and a mask such as 0x3/0xff; "
+                f"got {describe_value(text)}"
+            ) from None
+    full = (1 << field.width) - 1
+    value = read_integer(name, _MARKS, value)
+    mask = full if mask is None else _read_mask(f"{name}_mask", mask)
+    for parameter, number in ((name, value), (f"{name}_mask", mask)):
+        if not 0 <= number <= full:
+            raise MatchError(
+                f"{parameter} must be an unsigned number of {field.width} bits; "
+                f"got {describe_value(number)}"
+            )
+    if value & ~mask:
+        raise MatchError(f"never true: {name} {value:#x} has bits outside its mask {mask:#x}")
+    return simplify_atom(Bits(field, mask, value))
+
+
+def _read_mask(name: str, mask: MaskedNumber) -> int:
+    if isinstance(mask, str):
+        try:
+            return read_digits(as_str(mask))
+        except ValueError:
+            raise MatchError(f"{name} must be a number; got {describe_value(mask)}") from None
+    return read_integer(name, "a number or its text, as 0xff", mask)
+
+
+def bit_condition(field: BitsField, number: int) -> Node:
+    """Return the condition that one bit is set.
+
+    :param number: the position of the bit, from 0.
+    """
+    return Bits(field, 1 << number, 1 << number)
+
+
+# -- status -------------------------------------------------------------------------------------
+
+_STATUS: Final = "bits of Status, their names as in 'assured|seen_reply', or a list of these"
+
+
+def status_condition(
+    name: str, given: Status | int | str | Iterable[Status | int | str], *, unset: bool = False
+) -> Node:
+    """Return the condition for a parameter about the status: one of the given values holds.
+
+    :param name: the name of the parameter, for error messages.
+    :param unset: a value holds if none of its bits is set, instead of if all of them are.
+
+    :raises MatchError: for an unknown name, and for a number that can't be a status.
+    :raises TypeError: for what is neither bits nor an iterable of these.
+    """
+    items = read_items(name, _STATUS, given)
+    return any_of([_status_item(name, item, unset) for item in items])
+
+
+def read_status(text: str) -> Node:
+    """Return the condition that all bits of a status are set.
+
+    :param text: names of bits with ``|`` between them, or the number that has these bits.
+
+    :raises MatchError: for an unknown name, and for a number that is 0 or too large.
+    """
+    return all_of(_status_text("status", text))
+
+
+def _status_item(name: str, item: object, unset: bool) -> Node:
+    if isinstance(item, str):
+        bits = _status_text(name, as_str(item))
+    else:
+        bits = _status_number(name, read_integer(name, _STATUS, item))
+    return all_of(map(negate, bits) if unset else bits)
+
+
+def _status_text(name: str, text: str) -> list[Node]:
+    """Return a condition for each bit of a text."""
+    if NUMBER.fullmatch(text):
+        return _status_number(name, read_digits(text))
+    return [_status_name(part) for part in text.split("|")]
+
+
+def _status_number(name: str, number: int) -> list[Node]:
+    """Return a condition for each bit of a number.
+
+    :raises MatchError: for a number that can't be a status, and for 0.
+    """
+    if not 0 <= number < 1 << STATUS.width:
+        raise MatchError(
+            f"{name} must be an unsigned number of {STATUS.width} bits; "
+            f"got {describe_value(number)}"
+        )
+    if not number:
+        raise MatchError(
+            f"{name} 0 has no bits and would match nothing; "
+            "to match flows without some bits, use status_unset"
+        )
+    return [bit_condition(STATUS, at) for at in range(number.bit_length()) if number >> at & 1]
+
+
+def _status_name(text: str) -> Node:
+    """Return the condition that a bit is set; for ``unreplied``, that SEEN_REPLY is not set."""
+    name = text.strip().lower()
+    if name in STATUS.names:
+        return bit_condition(STATUS, STATUS.names[name])
+    if name == UNREPLIED:
+        return negate(bit_condition(STATUS, STATUS.names["seen_reply"]))
+    known = ", ".join((*STATUS.names, UNREPLIED))
+    raise MatchError(f"unknown status bit {describe_value(text)}; expected {known}")
+
+
+# -- labels -------------------------------------------------------------------------------------
+
+_LABELS: Final = "labels by bit or by name, or a list of these"
+
+
+class LabelBits:
+    """The bits of named labels. The names of the system are read only if a name is looked up."""
+
+    def __init__(self, names: LabelNames | None) -> None:
+        """Use the given names, or else the system's ``connlabel.conf``.
+
+        :raises TypeError: for names that are not :class:`LabelNames`.
+        """
+        if not isinstance(names, LabelNames | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"label_names must be LabelNames(…); got {describe_value(names)}")
+        self._names = names
+
+    def bit(self, label: Label) -> int:
+        """Return the bit of a label.
+
+        :raises MatchError: for an unknown label, and when ``connlabel.conf`` cannot be read.
+        """
+        try:
+            if self._names is None:
+                if not isinstance(label, str):
+                    return LabelNames().bit(label)
+                self._names = LabelNames.read()
+            return self._names.bit(label)
+        except EncodeError as error:
+            raise MatchError(error.reason) from None
+
+
+def labels_condition(
+    given: Label | Iterable[Label], mask: MaskedNumber | None, bits: LabelBits
+) -> Node:
+    """Return the condition for ``labels``: one of them is set.
+
+    With a mask, ``given`` is a number, and the bits of the labels that are in the mask equal it.
+
+    :raises MatchError: for an unknown label, and for a mask with other than one number.
+    :raises TypeError: for what is neither a label nor an iterable of labels.
+    """
+    if mask is None:
+        return any_of(_read_labels("labels", given, bits))
+    items = read_items("labels", _LABELS, given)
+    if len(items) != 1:
+        raise MatchError("labels must be one number of 128 bits if labels_mask is given")
+    return _masked(LABEL, cast("Label", items[0]), mask)
+
+
+def labels_all_condition(given: Label | Iterable[Label], bits: LabelBits) -> Node:
+    """Return the condition for ``labels_all``: each of them is set; without any, nothing matches.
+
+    Raises what :func:`labels_condition` does.
+    """
+    found = _read_labels("labels_all", given, bits)
+    return all_of(found) if found else FALSE
+
+
+def _read_labels(name: str, given: Label | Iterable[Label], bits: LabelBits) -> list[Node]:
+    items = cast("list[Label]", read_items(name, _LABELS, given))
+    return [read_label(item, bits) for item in items]
+
+
+def read_label(given: Label, bits: LabelBits) -> Node:
+    """Return the condition that a label is set.
+
+    For text with a mask, such as ``0x3/0xff``, return the condition that the bits in the mask have
+    the value.
+
+    :raises MatchError: for an unknown label, and for a value with bits outside its mask.
+    """
+    if isinstance(given, str):
+        given = as_str(given)
+        value, slash, mask = given.partition("/")
+        if NUMBER.fullmatch(value) and (not slash or NUMBER.fullmatch(mask)):
+            if slash:
+                return _masked(LABEL, given, None)
+            given = read_digits(given)
+    if isinstance(given, int) and LABEL.width <= as_int(given) < 1 << LABEL.width:
+        raise MatchError(
+            f"a label must be a bit from 0 to 127 or a name; got {as_int(given)}; "
+            "to compare the value of all labels, add a mask: "
+            f"{as_int(given):#x}/{(1 << LABEL.width) - 1:#x}, or labels_mask"
+        )
+    return bit_condition(LABEL, bits.bit(given))

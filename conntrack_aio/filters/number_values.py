@@ -1,0 +1,100 @@
+"""Convert numbers and ranges, as objects or text, to conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+from ..errors import MatchError
+from ..model.protocols import PROTOCOL_NAMES
+from ..plain import as_int, as_str, describe_value
+from .arguments import read_digits, read_integer, read_items
+from .describe import similar_names, suggestion
+from .fields import FAMILY, PROTO, NumberField
+from .intervals import Interval, normalize
+from .memberships import simplify_atom
+from .nodes import FALSE, Node, Numbers
+
+Number = int | str | range
+"""A number, its text (also ``"80-90"``, or a name such as ``"tcp"``), or a range."""
+
+
+def number_condition(field: NumberField, given: Number | Iterable[Number]) -> Node:
+    """Return the condition that a field has one of the given values.
+
+    :raises MatchError: for a value that the field cannot have.
+    :raises TypeError: for what is neither a number nor an iterable of numbers.
+    """
+    items = cast("list[Number]", read_items(field.name, _accepted(field), given))
+    nonempty = (item for item in items if not (isinstance(item, range) and not item))
+    return number_in(field, [read_number(field, item) for item in nonempty])
+
+
+def number_in(field: NumberField, ranges: Iterable[Interval]) -> Node:
+    """Return the condition that a number is in one of the ranges; without any it never is."""
+    values = normalize(ranges)
+    return simplify_atom(Numbers(field, values)) if values else FALSE
+
+
+def read_number(field: NumberField, item: Number) -> Interval:
+    """Return the range that one item stands for.
+
+    :param item: a number, its text, or a range, which is not empty.
+
+    :raises MatchError: for a value that the field cannot have.
+    :raises TypeError: for what is not a number.
+    """
+    if isinstance(item, str):
+        first, last = _read_text(field, as_str(item))
+    elif isinstance(item, range):
+        start, stop, step = as_int(item.start), as_int(item.stop), as_int(item.step)
+        if step != 1:
+            raise MatchError(
+                f"{field.name}: a range must have a step of 1; got {describe_value(step)}; "
+                "pass other steps as a list"
+            )
+        first, last = start, stop - 1
+    else:
+        first = last = read_integer(field.name, _accepted(field), item)
+    for number in (first, last):
+        if not 0 <= number <= field.maximum:
+            shown = describe_value(number)
+            raise MatchError(f"{field.name} must be between 0 and {field.maximum}; got {shown}")
+        if field is FAMILY and number not in field.names.values():
+            raise MatchError(f"family must be AF_INET or AF_INET6; got {number}")
+    return first, last
+
+
+def _accepted(field: NumberField) -> str:
+    """Return what a parameter accepts, for error messages."""
+    if field is FAMILY:
+        return "socket.AF_INET, socket.AF_INET6, ipv4, ipv6, or a list of these"
+    named = ", a name such as tcp" if field is PROTO else ""
+    return f"a number{named}, a range, the text of these, or a list of them"
+
+
+def _read_text(field: NumberField, text: str) -> Interval:
+    for names in (field.names, field.aliases):
+        if (number := names.get(text.lower())) is not None:
+            return number, number
+    first, dash, last = text.partition("-")
+    try:
+        found = read_digits(first), read_digits(last if dash else first)
+    except ValueError:
+        raise MatchError(_why_not_a_number(field, text)) from None
+    if found[0] > found[1]:
+        raise MatchError(f"{field.name}: the range {describe_value(text)} ends before it begins")
+    return found
+
+
+def _why_not_a_number(field: NumberField, text: str) -> str:
+    shown = describe_value(text)
+    if field is PROTO:
+        known: Iterable[str] = PROTOCOL_NAMES.values()
+        if not similar_names(text, known):
+            known = (*PROTO.names, *PROTO.aliases)
+        expected = "expected a number or a name such as tcp, udp, icmp"
+        return f"unknown protocol {shown}; {expected}{suggestion(text, known)}"
+    if field.names:
+        return f"{field.name} must be {', '.join((*field.names, *field.aliases))}; got {shown}"
+    return f"{field.name} must be a number or a range such as 80-90; got {shown}"
