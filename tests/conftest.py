@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
-from support.effort import GUEST, SHORT, examples
+from support.effort import GUEST, QUICK, examples
 from support.lab import Lab
 from support.loops import BACKENDS as LOOPS
 from support.loops import INSTALLED
@@ -56,7 +56,8 @@ def pytest_configure() -> None:
     settings.register_profile("effort", max_examples=examples(100), phases=phases)
     settings.load_profile("effort")
     try:
-        if os.environ.get(ROOTLESS):
+        # Test processes that this one starts are in the user namespace already.
+        if os.environ.pop(ROOTLESS, None):
             enter_sandbox()
         try:
             os.close(new_network_namespace())
@@ -68,16 +69,14 @@ def pytest_configure() -> None:
 
 
 def _is_chosen(item: pytest.Item) -> bool:
-    """Whether a short run, or one in a guest, has this test.
+    """Return whether a quick run, or one in a guest, has this test.
 
-    They have each on one of the event loops, and a short run of a test with many cases a quarter.
-    Which ones depends on their names and on the version of Python, so that several short runs have
-    all cases, and all loops. A short run has none of those that are marked ``once``.
+    A quick run and a guest have each test on one event loop. A quick run has a quarter of the cases
+    of a test with parameters. Which ones depends on the name of the test and on the version of
+    Python, so that runs on several versions have other cases and other loops.
     """
-    if SHORT and item.get_closest_marker("once"):
-        return False
     params = dict(getattr(getattr(item, "callspec", None), "params", {}))
-    if not (SHORT or GUEST) or not params:
+    if not (QUICK or GUEST) or not params:
         return True
     loop = params.pop("backend", None)  # of tests that start it themselves
     if "anyio_backend" in params:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import sniffio
 import uvloop
-from support.effort import SHORT
+from support.effort import QUICK
 
 pytestmark = pytest.mark.anyio
 
@@ -26,4 +26,4 @@ def test_every_event_loop_is_used(request: pytest.FixtureRequest) -> None:
         for item in request.session.items
         if item.name.startswith("test_the_event_loop_is_the_one_of_the_parameter")
     }
-    assert names == {"asyncio", "uvloop", "trio"} or (SHORT and len(names) == 1)
+    assert names == {"asyncio", "uvloop", "trio"} or (QUICK and len(names) == 1)

@@ -17,7 +17,7 @@ FIGURES = [
 ]
 COMPARED = FIGURES[:4]
 
-pytestmark = [pytest.mark.kernel, pytest.mark.once]
+pytestmark = pytest.mark.kernel
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -305,7 +305,6 @@ def test_an_error_names_its_place() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.once
 def test_variety_is_bounded() -> None:
     """Shapes without end are not compiled without end, and take no memory without end."""
     fresh = Tried(requests._CREATE)

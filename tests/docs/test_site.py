@@ -68,7 +68,6 @@ def test_the_page_of_the_command_is_what_its_help_says() -> None:
     assert {"list", "events", "count", "demo"} <= set(make_command_page.subcommands())
 
 
-@pytest.mark.once
 def test_the_site_builds() -> None:
     """Strictly, with links that lead somewhere, offline, and without roles as text."""
     assert build_site.build() == []

@@ -14,7 +14,7 @@ from images import SAVE_BY_DISK
 START = """\
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/tmp LANG=C.UTF-8 PYTHONPATH={path} CONNTRACK_AIO_TEST_GUEST={guest}
-export CONNTRACK_AIO_TEST_SHORT=1 PYTHONPYCACHEPREFIX={compiled}
+export PYTHONPYCACHEPREFIX={compiled}
 unset PYTHONDONTWRITEBYTECODE
 exec > /run/job/log 2>&1
 ip link set lo up

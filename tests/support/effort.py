@@ -1,4 +1,4 @@
-"""How hard the tests try: as a rule all that they can, and less where they have done so before."""
+"""How much the tests do: enough to trust a change within minutes, or everything on request."""
 
 from __future__ import annotations
 
@@ -7,35 +7,40 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-SHORT: Final = bool(os.environ.get("CONNTRACK_AIO_TEST_SHORT"))
-"""Set by ``.ci/run`` for all runs but that of the README's command."""
+THOROUGH: Final = bool(os.environ.get("CONNTRACK_AIO_TEST_THOROUGH"))
+"""Whether to run every case, on every event loop. ``.ci/run`` does so once."""
 
 GUEST: Final = os.environ.get("CONNTRACK_AIO_TEST_GUEST")
 """The name of the guest that this is, as ``tests/kernels`` sets it: a slow machine."""
 
+QUICK: Final = not THOROUGH
+"""Whether to run a selection of the cases, with fewer examples and smaller storms."""
+
 SPARSE: Final = 7 if GUEST else 1
-"""Of many steps that are alike, every which."""
+"""The stride through many steps that are alike."""
 
 PATIENCE: Final = 10 if GUEST else 1
-"""How many times as long a test waits for what ought to come at once."""
+"""The factor by which tests wait longer for what should come at once."""
 
 TIMES: Final = int(os.environ.get("CONNTRACK_AIO_TEST_TIMES", "1"))
-"""To be set by hand, for so many times as many examples; with ``--hypothesis-seed`` they are the
-same again."""
+"""The factor by which there are more examples; ``--hypothesis-seed`` repeats the same ones."""
 
 
 def examples(count: int) -> int:
-    """So many examples of Hypothesis, or, in a short run, a fifth, and in a guest a twentieth."""
+    """Return how many examples Hypothesis is to try.
+
+    :param count: the number for a thorough run; a quick run tries a fifth, a guest a twentieth.
+    """
     if GUEST:
         return max(count // 20, 3)
-    return max(count // 5, 5) if SHORT else count * TIMES
+    return (max(count // 5, 5) if QUICK else count) * TIMES
 
 
-def of(much: T, little: T) -> T:
-    """The first, or, in a short run, the second."""
-    return little if SHORT else much
+def of(thorough: T, quick: T) -> T:
+    """Return the first value in a thorough run, and the second in a quick one."""
+    return quick if QUICK else thorough
 
 
-def stride(much: int, little: int) -> int:
-    """Of the steps that a test walks, every which: all of them where more is asked for by hand."""
-    return 1 if TIMES > 1 else of(much, little)
+def stride(thorough: int, quick: int) -> int:
+    """Return the stride through the steps of a test; 1 if more examples are asked for."""
+    return 1 if TIMES > 1 else of(thorough, quick)

@@ -374,7 +374,6 @@ def no_garbage_collector() -> Iterator[None]:
     gc.enable()
 
 
-@pytest.mark.once
 @pytest.mark.usefixtures("no_garbage_collector")
 @on("trio")
 async def test_a_large_table_converges_after_a_storm(lab: Lab) -> None:
