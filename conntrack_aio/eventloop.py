@@ -40,11 +40,20 @@ def current() -> EventLoop:
     """
     # A program that runs trio has imported it. The library does not depend on trio.
     lowlevel = cast("_Lowlevel | None", sys.modules.get("trio.lowlevel"))
-    if lowlevel is not None and lowlevel.in_trio_task():
+    if lowlevel is not None and _is_in_task(lowlevel):
         return _Trio(lowlevel)
     import asyncio
 
     return _Asyncio(asyncio.get_running_loop())
+
+
+def _is_in_task(lowlevel: _Lowlevel) -> bool:
+    """Return whether the caller runs in a trio task. ``in_trio_task`` exists since trio 0.28."""
+    try:
+        lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 def wake(event: anyio.Event) -> None:
@@ -228,7 +237,7 @@ class _TrioToken(Protocol):
 class _Lowlevel(Protocol):
     """The part of the module ``trio.lowlevel`` that is used here."""
 
-    def in_trio_task(self) -> bool: ...
+    def current_task(self) -> object: ...
 
     def current_trio_token(self) -> _TrioToken: ...
 
