@@ -40,6 +40,11 @@ class ConntrackError(Exception):
 class _CodecError(ConntrackError, ValueError):
     """The base of errors about one value, with the path to the value."""
 
+    reason: str
+    """What is wrong with the value."""
+    path: tuple[str, ...]
+    """The names that lead to the value, outermost first; empty for the whole."""
+
     def __init__(self, reason: str, path: tuple[str, ...] = ()) -> None:
         super().__init__(reason, path)
         self.reason = reason
@@ -52,27 +57,31 @@ class _CodecError(ConntrackError, ValueError):
 class DecodeError(_CodecError):
     """A message, or a JSON object, cannot be decoded.
 
-    ``reason`` says what is wrong. ``path`` leads to the value, outermost part first. For a message
-    it has the kernel's attribute names, as far as they are known: ``("CTA_TUPLE_ORIG",
-    "CTA_TUPLE_IP", "CTA_IP_V4_SRC")``. For JSON it has keys and list indices: ``("unknown", "0",
-    "path")``. A stream that raised it continues with the next message.
+    For a message, :attr:`path` has the kernel's attribute names, as far as they are known:
+    ``("CTA_TUPLE_ORIG", "CTA_TUPLE_IP", "CTA_IP_V4_SRC")``. For JSON it has keys and list indices:
+    ``("unknown", "0", "path")``. A stream that raised it continues with the next message.
     """
 
 
 class EncodeError(_CodecError):
     """A value cannot be sent: it is out of range, of the wrong type, or incomplete.
 
-    ``reason`` says what is wrong. ``path`` names the field: ``("orig", "sport")``. Nothing was
-    sent.
+    :attr:`path` names the field: ``("orig", "sport")``. Nothing was sent.
     """
 
 
 class MatchError(ConntrackError, ValueError):
     """A match is not valid: no flow can meet its conditions, or its text cannot be parsed.
 
-    ``reason`` says what is wrong. For a match given as text, ``text`` is the complete text and
-    ``column`` the position of the error, in characters from 1.
+    The text of the error shows the place in the text of the match.
     """
+
+    reason: str
+    """What is wrong with the match."""
+    text: str | None
+    """The complete text of the match; ``None`` if it was not given as text."""
+    column: int | None
+    """The position of the mistake in the text, in characters from 1."""
 
     def __init__(self, reason: str, text: str | None = None, column: int | None = None) -> None:
         super().__init__(reason, text, column)
@@ -102,12 +111,16 @@ class UnsafeRequest(ConntrackError, ValueError):
 class KernelError(ConntrackError, OSError):
     """The kernel refused a request.
 
-    ``errno`` is the kernel's error code. ``request`` describes the request
-    (``"create 10.0.0.1:…"``). ``detail`` is the text of the extended acknowledgement, or ``None``
-    if the kernel sent no text. ``hint`` says what to do about the error; it may be empty.
+    It is an :exc:`OSError`, whose ``errno`` is the kernel's error code. The class says what kind of
+    refusal it is.
     """
 
-    hint = ""
+    request: str
+    """The request, such as ``"create tcp 10.0.0.1:1024 -> 10.0.0.2:80"``."""
+    detail: str | None
+    """The text of the extended acknowledgement; ``None`` if the kernel sent none."""
+    hint: str = ""
+    """What to do about the error; empty if there is nothing to say."""
 
     def __init__(self, errno: int, request: str, detail: str | None = None, hint: str = "") -> None:
         # os.strerror() raises OverflowError for a code beyond a C int. A peer can send any code.
@@ -268,11 +281,14 @@ class DumpInterrupted(ConntrackError):
 class EventsLost(ConntrackError):
     """The kernel dropped events at this place of the stream, because the receive buffer was full.
 
-    ``lost`` is the number of dropped messages, by the socket's drop counter. It is ``None`` if the
-    kernel does not report the counter, if the loss cannot be separated from the previous gap, and
-    for a reliable stream, whose counter includes failed delivery attempts. The stream continues:
-    iterate again for the events after the gap.
+    The stream continues: iterate again for the events after the gap.
     """
+
+    lost: int | None
+    """The number of dropped events, by the socket's drop counter.
+
+    It is ``None`` if the kernel does not report the counter, if the loss cannot be separated from
+    the previous gap, and for a reliable stream, whose counter includes failed delivery attempts."""
 
     def __init__(self, lost: int | None) -> None:
         super().__init__(lost)

@@ -97,7 +97,7 @@ class Session:
         for stream, _ in self._streams.members():
             stream.close()
         for bulk, _ in self._bulks.members():
-            bulk.shut()
+            bulk._shut()  # pyright: ignore[reportPrivateUsage]
         self.requester.close()
         self._threads.close()
 
@@ -264,7 +264,7 @@ class Session:
             layouts=count_layouts(),
             open_dumps=len(dumps),
             open_streams=len(streams),
-            open_bulks=len(bulks),
+            open_bulk_operations=len(bulks),
             open_tables=len(tables),
             resyncs=self._counters.resyncs + sum(table.resyncs for table, _ in tables),
         )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+import public_names
 import pytest
 
 import conntrack_aio
@@ -85,3 +86,9 @@ def test_everything_has_a_docstring(name: str, thing: object) -> None:
 
 def test_the_package_is_marked_as_typed() -> None:
     assert (Path(conntrack_aio.__file__).parent / "py.typed").exists()
+
+
+def test_the_public_names_are_frozen() -> None:
+    """A change is a decision: write the list anew, and say so in the changelog."""
+    frozen = public_names.FILE.read_text(encoding="utf-8").splitlines()
+    assert public_names.public_names() == frozen, "run: python tests/public_names.py"

@@ -70,7 +70,7 @@ def dump_filter(match: Match) -> DumpFilter:
 
     async def compiled() -> DumpFilter:
         async with connect() as conn:
-            return compile_dump(match.node, await conn.features())
+            return compile_dump(match._node, await conn.features())  # pyright: ignore[reportPrivateUsage]
 
     return on_backend(compiled)
 

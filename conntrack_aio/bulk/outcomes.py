@@ -229,9 +229,9 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
         Call it in the event loop's thread.
         """
         self._used = True
-        self.shut()
+        self._shut()
 
-    def shut(self) -> None:
+    def _shut(self) -> None:
         """Close with the connection, or when the object is dropped: it may be unused."""
         self._closed = True
         self._started.clear()
@@ -256,4 +256,4 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
                 source=self,
             )
         with suppress(AttributeError):
-            self.shut()
+            self._shut()

@@ -32,9 +32,9 @@ class Match:
     For any other absent field no condition holds, so its negation holds.
     """
 
-    node: Node
+    _node: Node
     """The tree of conditions. Internal."""
-    compiled: Compiled = attrs.field(eq=False)
+    _compiled: Compiled = attrs.field(eq=False)
     """The cached results of compiling the match. Internal."""
 
     def __init__(self, *text: str, **conditions: Unpack[Conditions]) -> None:
@@ -100,8 +100,8 @@ class Match:
         self._initialize(all_of([*parsed, node]) if parsed else node)
 
     def _initialize(self, node: Node) -> None:
-        object.__setattr__(self, "node", node)
-        object.__setattr__(self, "compiled", Compiled(node))
+        object.__setattr__(self, "_node", node)
+        object.__setattr__(self, "_compiled", Compiled(node))
 
     @classmethod
     def _from_node(cls, node: Node) -> Self:
@@ -165,17 +165,17 @@ class Match:
         """
         if not isinstance(other, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
             return NotImplemented
-        return Match._from_node(all_of((self.node, other.node)))
+        return Match._from_node(all_of((self._node, other._node)))
 
     def __or__(self, other: Match) -> Match:
         """Return a match for the flows that match either."""
         if not isinstance(other, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
             return NotImplemented
-        return Match._from_node(any_of((self.node, other.node)))
+        return Match._from_node(any_of((self._node, other._node)))
 
     def __invert__(self) -> Match:
         """Return a match for the flows that do not match."""
-        return Match._from_node(negate(self.node))
+        return Match._from_node(negate(self._node))
 
     def __bool__(self) -> NoReturn:
         """Refuse a truth value: ``a and b`` would silently be ``b`` alone.
@@ -194,12 +194,12 @@ class Match:
         This is found by a bounded search for a flow that does not match. If the search ends without
         a result, as for thousands of intricate conditions, this is ``False``.
         """
-        return self.compiled.always
+        return self._compiled.always
 
     @property
     def predicate(self) -> Predicate:
         """The compiled predicate, which is compiled at first use."""
-        return self.compiled.predicate
+        return self._compiled.predicate
 
     def __call__(self, flow: Flow) -> bool:
         """Return whether a flow matches.
@@ -207,7 +207,7 @@ class Match:
         :raises TypeError: for what is not a flow.
         """
         try:
-            return self.compiled.predicate(flow)
+            return self._compiled.predicate(flow)
         except AttributeError:
             if isinstance(flow, Flow):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise
@@ -224,7 +224,7 @@ class Match:
         this method was awaited before. A match of up to 256 values does not need it. The results
         are cached with this object, and not with others that are equal.
         """
-        compiled = self.compiled
+        compiled = self._compiled
         await compiled.ready(
             lambda: (compiled.always, compiled.constant, compiled.program(), compiled.predicate)
         )
@@ -241,16 +241,21 @@ class Match:
         if not callable(getattr(conn, "features", None)):
             raise TypeError(f"explain() takes a Connection; got {describe_value(conn)}")
         features = await conn.features()
-        return await self.compiled.ready(lambda: explain(self.compiled, features))
+        return await self._compiled.ready(lambda: explain(self._compiled, features))
 
     def __str__(self) -> str:
-        return describe(self.node)
+        return describe(self._node)
 
     def __repr__(self) -> str:
         return f"Match.parse({str(self)!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return self._from_node, (self.node,)
+        return self._from_node, (self._node,)
+
+
+def compiled_of(match: Match) -> Compiled:
+    """Return what is compiled of a match, for the other modules of the package."""
+    return match._compiled  # pyright: ignore[reportPrivateUsage]
 
 
 def _nodes_of(name: str, matches: Iterable[Match]) -> list[Node]:
@@ -269,5 +274,5 @@ def _nodes_of(name: str, matches: Iterable[Match]) -> list[Node]:
             raise TypeError(
                 f"{accepted}; got {describe_value(match)}; to convert text, call Match(text)"
             )
-        nodes.append(match.node)
+        nodes.append(match._node)  # pyright: ignore[reportPrivateUsage]
     return nodes

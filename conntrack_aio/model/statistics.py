@@ -137,7 +137,7 @@ class ClientStatistics:
     """The dumps that are open."""
     open_streams: int = 0
     """The event streams that are open."""
-    open_bulks: int = 0
+    open_bulk_operations: int = 0
     """The bulk operations that are open."""
     open_tables: int = 0
     """The live tables that are open."""

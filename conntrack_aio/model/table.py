@@ -88,13 +88,14 @@ class TableMode(NamedEnum):
 class FlowTableStatistics:
     """What a live table has done so far, and how large it is.
 
-    The counters only grow. Not counters are :attr:`entries`, :attr:`unheard`, :attr:`last_error`,
+    The counters only grow. Not counters are :attr:`entries`, :attr:`without_events`,
+    :attr:`last_error`,
     :attr:`last_comparison`, :attr:`readers` and :attr:`changes_waiting`.
     """
 
     entries: int = 0
     """Entries in the table; 0 when the table is closed."""
-    unheard: int = 0
+    without_events: int = 0
     """Entries that were read, and that no event has reported since. They may be silent."""
     events_applied: int = 0
     """Events that were applied."""

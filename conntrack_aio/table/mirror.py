@@ -93,7 +93,7 @@ class Mirror:
         self.listeners: tuple[ChangeListener, ...] = ()
         """Replaced by another tuple when a reader starts or ends. The garbage collector may close a
         reader at any moment, even while other listeners are called."""
-        self.unheard: Final[set[int]] = set()
+        self.without_events: Final[set[int]] = set()
         """Keys of the entries that were read, and that no event has reported since."""
         self.unresolved: dict[int, Flow] = {}
         """Flows by key that must be looked up, because what is known of them may be wrong."""
@@ -126,7 +126,7 @@ class Mirror:
         """
         self.entries.clear()
         self.listeners = ()
-        self.unheard.clear()
+        self.without_events.clear()
         self.unresolved = {}
         self.discrepancies.clear()
         self._expiry.clear()
@@ -157,7 +157,7 @@ class Mirror:
         stored = self.entries.get(key)
         if stored is None:
             self._add(key, flow, Cause.EVENT)
-        elif not same_entry(stored, flow) or (self.caught_up and key in self.unheard):
+        elif not same_entry(stored, flow) or (self.caught_up and key in self.without_events):
             self._remove(key, stored, Cause.REPLACED)
             self._add(key, flow, Cause.EVENT)
         else:
@@ -166,7 +166,7 @@ class Mirror:
             # it sends it to all programs again, with the next event. Or the stored entry was an
             # earlier one with the same id, of which nothing may remain. In each case this flow is
             # right: changes after the creation have events of their own, or are in this event.
-            self.unheard.discard(key)
+            self.without_events.discard(key)
             self._refreshed_at[key] = self.now
             self._change(key, stored, flow, changed_fields(stored, flow), Cause.EVENT)
 
@@ -184,7 +184,7 @@ class Mirror:
         elif not same_entry(stored, flow):
             self.unresolved[key] = flow
         else:
-            self.unheard.discard(key)
+            self.without_events.discard(key)
             self._refreshed_at[key] = self.now
             changed = merge_update(stored, flow)
             self._change(key, stored, flow, changed, Cause.EVENT)
@@ -264,7 +264,7 @@ class Mirror:
         dump.not_dumped.pop(key, None)
         added = self._set(key, flow, examine=reported is None and dump.examine)
         if added and reported is None:
-            self.unheard.add(key)
+            self.without_events.add(key)
 
     def remove_not_dumped(self, *, complete: bool = True) -> Iterator[None]:
         """Remove the entries that neither the dump nor events since its beginning reported.
@@ -406,7 +406,7 @@ class Mirror:
 
     def _should_emit(self, key: int) -> bool:
         """Return whether an entry should emit events, by the setting and by what was received."""
-        return self.older_entries_emit or key not in self.unheard
+        return self.older_entries_emit or key not in self.without_events
 
     def _record_discrepancy(
         self,
@@ -478,7 +478,7 @@ class Mirror:
     def _remove(self, key: int, final: Flow, cause: Cause, *, before: Flow | None = None) -> None:
         """Remove an entry, and report its final state."""
         self.entries.remove(key)
-        self.unheard.discard(key)
+        self.without_events.discard(key)
         del self._refreshed_at[key]
         for listener in self.listeners:
             listener.record_change(key, before or final, final, cause)

@@ -127,7 +127,7 @@ class Synchronizer:
         if self._setting is None or self._counters.unreported_changes:
             return True
         return not self._older_entries_emit and (
-            bool(self._mirror.unheard) or not self._constant_match
+            bool(self._mirror.without_events) or not self._constant_match
         )
 
     @property
@@ -362,7 +362,9 @@ class Synchronizer:
             except ResourceExhausted:
                 # The comparison reads the setting again, and is retried if that fails.
                 self._request_comparison()
-            silent = self._setting == 0 or self._entries_may_be_silent or self._mirror.unheard
+            silent = (
+                self._setting == 0 or self._entries_may_be_silent or self._mirror.without_events
+            )
             if silent or not automatic:
                 self._request_comparison()
 

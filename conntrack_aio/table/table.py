@@ -97,29 +97,29 @@ class FlowTable(AsyncResource):
 
     # -- look-ups ---------------------------------------------------------------------------
 
-    def by_orig(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
+    def by_orig(self, tuple: Tuple, *, zone: int | None = None) -> Flow | None:
         """Return the entry with this original tuple, or ``None``.
 
-        :param tuple_: the tuple.
+        :param tuple: the tuple.
         :param zone: the zone to look in, instead of the tuple's own; 0 if neither is given.
 
         :raises TypeError: for what is not a :class:`Tuple`, and for a zone that is not an integer.
         :raises EncodeError: for a value that does not fit its field.
         """
         self._check()
-        tuple_ = plain_tuple(tuple_)
-        return self._entries.by_orig(tuple_, _zone_of(tuple_, zone))
+        tuple = plain_tuple(tuple)
+        return self._entries.by_orig(tuple, _zone_of(tuple, zone))
 
-    def by_reply(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
+    def by_reply(self, tuple: Tuple, *, zone: int | None = None) -> Flow | None:
         """Return the entry with this reply tuple, or ``None``.
 
         Takes the parameters of :meth:`by_orig` and raises what it raises.
         """
         self._check()
-        tuple_ = plain_tuple(tuple_)
-        return self._entries.by_reply(tuple_, _zone_of(tuple_, zone))
+        tuple = plain_tuple(tuple)
+        return self._entries.by_reply(tuple, _zone_of(tuple, zone))
 
-    def get(self, tuple_: Tuple, *, zone: int | None = None) -> Flow | None:
+    def get(self, tuple: Tuple, *, zone: int | None = None) -> Flow | None:
         """Return the entry with this tuple in either direction, or ``None``.
 
         The kernel finds the entry of a packet in the same way. Two entries share a tuple only if a
@@ -129,12 +129,12 @@ class FlowTable(AsyncResource):
         Takes the parameters of :meth:`by_orig` and raises what it raises.
         """
         self._check()
-        tuple_ = plain_tuple(tuple_)
-        return self._get(tuple_, _zone_of(tuple_, zone))
+        tuple = plain_tuple(tuple)
+        return self._get(tuple, _zone_of(tuple, zone))
 
-    def _get(self, tuple_: Tuple, zone: int) -> Flow | None:
-        found = self._entries.by_orig(tuple_, zone)
-        return self._entries.by_reply(tuple_, zone) if found is None else found
+    def _get(self, tuple: Tuple, zone: int) -> Flow | None:
+        found = self._entries.by_orig(tuple, zone)
+        return self._entries.by_reply(tuple, zone) if found is None else found
 
     def by_id(self, id: int) -> list[Flow]:
         """Return the entries with this :attr:`Flow.id`.
@@ -259,7 +259,7 @@ class FlowTable(AsyncResource):
         return attrs.evolve(
             self._synchronizer.statistics(),
             entries=len(self._entries),
-            unheard=len(self._mirror.unheard),
+            without_events=len(self._mirror.without_events),
             events_applied=self._mirror.applied,
             readers=len(self._readers),
             changes_waiting=max(map(len, self._readers), default=0),
@@ -446,6 +446,6 @@ def _clear_frames(error: BaseException) -> None:
         traceback.clear_frames(part.__traceback__)
 
 
-def _zone_of(tuple_: Tuple, zone: int | None) -> int:
+def _zone_of(tuple: Tuple, zone: int | None) -> int:
     """Return the zone to look in, for a tuple with plain values."""
-    return tuple_.zone or 0 if zone is None else plain_zone(zone)
+    return tuple.zone or 0 if zone is None else plain_zone(zone)

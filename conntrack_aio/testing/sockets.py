@@ -81,28 +81,34 @@ class SocketKernel(Protocol):
     @property
     def largest_buffer(self) -> int:
         """``net.core.rmem_max``, in bytes."""
+        ...
 
     @property
     def option_memory(self) -> int:
         """``net.core.optmem_max``, in bytes."""
+        ...
 
     def receive(self, socket: FakeSocket, data: bytes) -> None:
         """Execute a datagram of requests."""
+        ...
 
     def after_read(self, socket: FakeSocket) -> None:
         """Note that the program has read from the socket."""
+        ...
 
     def check_join(self, group: int) -> None:
         """Check that the program may join a multicast group.
 
         :raises PermissionError: when it may not.
         """
+        ...
 
     def check_force(self) -> None:
         """Check that the program may exceed the largest receive buffer.
 
         :raises PermissionError: when it may not.
         """
+        ...
 
 
 class FakeSocket:

@@ -10,7 +10,7 @@ from ..bulk.outcomes import BulkOperation, BulkWork
 from ..bulk.sources import FromAsyncIterable, FromIterable, FromLists, ItemSource
 from ..codec.requests.targets import Target
 from ..errors import NotFound, UnsafeRequest
-from ..filters.match import Match
+from ..filters.match import Match, compiled_of
 from ..model.flow import Flow
 from ..model.nat import NATRange
 from ..model.tuples import IPAddress
@@ -69,7 +69,7 @@ class BulkWriter:
 
     async def delete_matching(self, match: Match) -> int:
         check_match(match)
-        if await match.compiled.ready(lambda: match.always):
+        if await compiled_of(match).ready(lambda: match.always):
             raise UnsafeRequest(
                 "delete_matching with a match that is always true; flush() deletes everything"
             )

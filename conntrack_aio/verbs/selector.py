@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..codec.messages import decode_flow, skip
 from ..codec.requests import flows as requests
 from ..filters.dump import DumpFilter
-from ..filters.match import Match
+from ..filters.match import Match, compiled_of
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.requests import Selection
@@ -49,7 +49,7 @@ class Selector:
         """
         if match is None:
             return self._session.dump(requests.dump(), decode_flow, None, stage)
-        compiled = match.compiled
+        compiled = compiled_of(match)
 
         async def plan() -> DumpPlan[Flow]:
             # A kernel that might filter exactly is not asked: the result is checked here then.
@@ -67,7 +67,7 @@ class Selector:
         request = requests.dump_special(which, subject)
         if match is None:
             return self._session.dump(request, decode_flow)
-        compiled = match.compiled
+        compiled = compiled_of(match)
 
         async def plan() -> DumpPlan[Flow]:
             filter_ = await compiled.ready(compiled.dump)
@@ -110,7 +110,7 @@ class Selector:
 
     async def filter_of(self, match: Match) -> DumpFilter:
         """Return what this kernel can filter dumps by; ask it only if that makes a difference."""
-        compiled = match.compiled
+        compiled = compiled_of(match)
         if not await compiled.ready(lambda: compiled.wants_features or compiled.may_be_exact):
             return compiled.dump()
         features = await self._features()
@@ -123,17 +123,17 @@ class Selector:
 
     def event_selection(self, match: Match) -> EventSelection[FlowEvent]:
         """Select the events of flows that match."""
-        return EventSelection(_event_predicate(match), match.compiled.programs)
+        return EventSelection(_event_predicate(match), compiled_of(match).programs)
 
     def coarse_event_selection(self, match: Match) -> EventSelection[FlowEvent]:
         """Select the events of flows that match or that may come to match. Others may be selected,
         too.
         """
-        return EventSelection(None, partial(match.compiled.programs, constant=True))
+        return EventSelection(None, partial(compiled_of(match).programs, constant=True))
 
     async def prepare_table(self, match: Match) -> None:
         """Work out what a table of a large match needs, on a worker thread."""
-        compiled = match.compiled
+        compiled = compiled_of(match)
         await compiled.ready(lambda: (compiled.predicate, compiled.program(constant=True)))
 
 

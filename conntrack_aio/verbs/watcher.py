@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
-from ..filters.match import Match
+from ..filters.match import Match, compiled_of
 from ..model.flow import Flow
 from ..model.settings import EventMode
 from ..model.values import as_seconds, describe_value
@@ -51,7 +51,7 @@ class Watcher:
         self._session.buffer_of(receive_buffer, receive_buffer_max)
         filter_ = match if isinstance(match, Match) else None
         # It takes long to find out whether a large match is always true, and is not needed here.
-        fast = filter_ is not None and not filter_.compiled.is_large
+        fast = filter_ is not None and not compiled_of(filter_).is_large
         keep = None if fast and filter_ is not None and filter_.always else match
         selection = None if filter_ is None else self._selector.coarse_event_selection(filter_)
         buffering = Buffering(receive_buffer, receive_buffer_max, reliable)
@@ -68,7 +68,7 @@ class Watcher:
             keep,
             interval,
             prepare,
-            constant_match=match is None or (filter_ is not None and filter_.compiled.constant),
+            constant_match=match is None or (filter_ is not None and compiled_of(filter_).constant),
         )
 
     async def _enable_events(self) -> None:

@@ -106,4 +106,6 @@ async def test_cancelled_the_way_of_asyncio(lab: Lab, name: str, offload: bool) 
                 break
             assert result is True or isinstance(result, asyncio.CancelledError)
     told = conn.client_statistics()
-    assert told.open_dumps == told.open_streams == told.open_bulks == told.open_tables == 0
+    assert (
+        told.open_dumps == told.open_streams == told.open_bulk_operations == told.open_tables == 0
+    )

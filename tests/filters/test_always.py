@@ -132,7 +132,7 @@ def test_a_match_that_some_flow_does_not_match_is_never_called_always_true(
 ) -> None:
     for match in (one, ~one, one | other, one | ~other):
         if match.always:
-            assert matches.holds(match.node, flow)
+            assert matches.holds(match._node, flow)
     for always in (one | ~one, ~one | one, one | other | ~one):
         assert always.always
 

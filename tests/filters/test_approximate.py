@@ -47,7 +47,7 @@ def counts(node: Ranged) -> list[int]:
     st.sampled_from([1, 2, 4, 16, 64]),
 )
 def test_approximations_are_supersets_and_subsets_within_the_limit(match: Match, most: int) -> None:
-    node = ranged(match.node)
+    node = ranged(match._node)
     larger, smaller = superset(node, most), subset(node, most)
     assert is_subset(node, larger)
     assert is_subset(smaller, node)
@@ -72,10 +72,10 @@ def test_approximations_are_supersets_and_subsets_within_the_limit(match: Match,
     ],
 )
 def test_union_by_field(text: str, union: str) -> None:
-    assert union_by_field(Match.parse(text).node) == Match.parse(union).node
+    assert union_by_field(Match.parse(text)._node) == Match.parse(union)._node
 
 
 @settings(max_examples=examples(100), deadline=None)
 @given(matches.matches(), matches.flows())
 def test_the_union_by_field_holds_wherever_the_match_holds(match: Match, flow: Flow) -> None:
-    assert matches.holds(union_by_field(match.node), flow) or not match(flow)
+    assert matches.holds(union_by_field(match._node), flow) or not match(flow)

@@ -94,7 +94,7 @@ def test_a_table_does_not_compile_a_prepared_match_again(
 
     anyio.run(use)
     for text, constant in (("orig.dport 80", True), ("not (zone 1 or mark 1)", False)):
-        assert Match.parse(text).compiled.constant is constant
+        assert Match.parse(text)._compiled.constant is constant
 
 
 def test_the_cache_is_bounded() -> None:
@@ -102,17 +102,17 @@ def test_the_cache_is_bounded() -> None:
     names = list(Features.__annotations__)
     for lacking in itertools.product((False, True), repeat=len(names)):
         features = Features(**dict(zip(names, lacking, strict=True)))
-        found = match.compiled.dump(features)
-        assert found == compile_dump(match.node, features)
-        assert match.compiled.dump(features) is found
-    match.compiled.dump()
-    assert len(match.compiled._dumps) == 17
+        found = match._compiled.dump(features)
+        assert found == compile_dump(match._node, features)
+        assert match._compiled.dump(features) is found
+    match._compiled.dump()
+    assert len(match._compiled._dumps) == 17
     for _ in range(3):
         for constant in (False, True):
-            programs = list(match.compiled.programs(constant=constant))
-            assert programs[0] == compile_program(match.node, constant=constant)
+            programs = list(match._compiled.programs(constant=constant))
+            assert programs[0] == compile_program(match._node, constant=constant)
             assert len(programs) == 4
-    assert len(match.compiled._programs) == 8
+    assert len(match._compiled._programs) == 8
 
 
 def test_the_cache_of_a_deleted_match_is_freed() -> None:
@@ -215,7 +215,7 @@ async def test_a_large_match_is_compiled_even_if_no_thread_can_start(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(anyio.to_thread, "run_sync", refused)
-    assert await services(LARGE).compiled.ready(lambda: 5) == 5
+    assert await services(LARGE)._compiled.ready(lambda: 5) == 5
 
 
 # -- time ---------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ def test_a_match_of_many_services_takes_a_dictionary_look_up() -> None:
         match_any = services(count)
         for match in (match_any, ~match_any, match_any & ~Match(zone=7)):
             start = time.thread_time()
-            predicate = compile_predicate(match.node)
+            predicate = compile_predicate(match._node)
             assert time.thread_time() - start < 1
 
             def match_all(predicate: Predicate = predicate) -> None:
@@ -319,7 +319,7 @@ def test_no_program_between_two_that_are_too_long_is_tried(
         return before(self, node, most, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ProgramCompiler, "_try", recorded)
-    assert compile_program(Match.any(pairs(3000)).node) is not None
+    assert compile_program(Match.any(pairs(3000))._node) is not None
     assert limits == [
         None,
         1,

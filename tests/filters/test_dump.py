@@ -83,7 +83,7 @@ SOURCE = {"src": IPv4Address("10.0.0.1")}
     ],
 )
 def test_the_filter_of_the_newest_kernel(text: str, selection: Selection, exact: bool) -> None:
-    found = compile_dump(Match.parse(text).node, NEW)
+    found = compile_dump(Match.parse(text)._node, NEW)
     assert found.selections == (selection,)
     assert found.exact is exact
 
@@ -103,7 +103,7 @@ def test_the_filter_of_the_newest_kernel(text: str, selection: Selection, exact:
 def test_a_match_of_tuples_takes_a_dump_of_each_family(
     text: str, selection: Selection, exact: bool
 ) -> None:
-    found = compile_dump(Match.parse(text).node, NEW)
+    found = compile_dump(Match.parse(text)._node, NEW)
     families = (AF_INET, AF_INET6)
     assert found.selections == tuple(attrs.evolve(selection, family=each) for each in families)
     assert found.exact is exact
@@ -125,13 +125,13 @@ def test_a_match_of_tuples_takes_a_dump_of_each_family(
 def test_the_filter_of_a_kernel_that_lacks_a_feature(
     text: str, lacking: str, selection: Selection, exact: bool
 ) -> None:
-    found = compile_dump(Match.parse(text).node, features(lacking))
+    found = compile_dump(Match.parse(text)._node, features(lacking))
     assert (found.selections, found.exact) == ((selection,), exact)
 
 
 @pytest.mark.parametrize("kernel", [NEW, OLD, None])
 def test_a_match_that_is_never_true_takes_no_dump(kernel: Features | None) -> None:
-    found = compile_dump(Match.parse("none").node, kernel)
+    found = compile_dump(Match.parse("none")._node, kernel)
     assert (found.selections, found.exact) == ((), True)
 
 
@@ -139,7 +139,7 @@ def test_every_kernel_filters_by_family_and_mark() -> None:
     match = Match(family=AF_INET, mark=3, zone=0, proto="tcp")
     expected = Selection(family=AF_INET, mark=Masked(3, 0xFFFFFFFF))
     for kernel in (None, OLD):
-        assert compile_dump(match.node, kernel).selections == (expected,)
+        assert compile_dump(match._node, kernel).selections == (expected,)
 
 
 def selects(selection: Selection, flow: Flow) -> bool:
@@ -174,7 +174,7 @@ def test_each_flow_that_matches_is_sent_in_one_dump(
     match: Match, flow: Flow, kernel: Features | None
 ) -> None:
     assume(flow.orig.proto == flow.reply.proto)
-    found = compile_dump(match.node, kernel)
+    found = compile_dump(match._node, kernel)
     selected = [selects(each, flow) for each in found.selections].count(True)
     assert selected >= match(flow)
     assert selected <= 1

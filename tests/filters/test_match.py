@@ -167,7 +167,7 @@ def test_a_tuple_of_two_families_does_not_raise(family: int) -> None:
 def test_a_match_is_a_value() -> None:
     assert {Match(mark=1), Match(mark=1), Match(mark=2)} == {Match(mark=2), Match(mark=1)}
     with pytest.raises(AttributeError):
-        Match().node = Match(mark=1).node  # type: ignore[misc]
+        Match()._node = Match(mark=1)._node  # type: ignore[misc]
     match = Match(proto="tcp", orig_src=["10.0.0.0/8", "::1"], state="established") | Match(mark=3)
     for copied in (pickle.loads(pickle.dumps(match)), copy.deepcopy(match), copy.copy(match)):
         assert copied == match

@@ -157,7 +157,7 @@ ADDRESSES = [f"{side}_{end}" for side in ("orig", "reply") for end in ("src", "d
 
 
 def assert_plain(match: Match) -> None:
-    for each in atoms(match.node):
+    for each in atoms(match._node):
         if isinstance(each, Numbers):
             found: list[object] = [number for ends in each.values for number in ends]
         elif isinstance(each, Addresses):
@@ -487,7 +487,7 @@ def test_a_traceback_shows_the_source_of_predicates() -> None:
 
 
 def test_two_bits_are_one_condition() -> None:
-    assert isinstance(Match(labels=1, labels_mask=3).node, Bits)
+    assert isinstance(Match(labels=1, labels_mask=3)._node, Bits)
 
 
 @pytest.mark.parametrize("family", [AF_INET, AF_INET6])

@@ -77,7 +77,7 @@ def check(mirror: Mirror, shared: Collection[int]) -> None:
     for number, key in entries._translated.items():
         assert reply_key(flows[key]) == number, "a reply tuple that its entry lacks"
     assert len(entries._translated) <= len(flows) - plain
-    assert mirror.unheard <= flows.keys()
+    assert mirror.without_events <= flows.keys()
     assert mirror._refreshed_at.keys() == flows.keys()
     assert len(mirror.discrepancies) <= MAX_DISCREPANCIES
     for reported in () if mirror._dump is None else mirror._dump.reported.values():

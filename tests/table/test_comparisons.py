@@ -179,7 +179,7 @@ async def test_without_silent_entries_only_an_explicit_interval_compares(
 
 @pytest.mark.usefixtures("short_interval")
 async def test_an_older_entry_that_does_not_match_yet_may_be_silent() -> None:
-    """Such an entry is not in the table, so the table does not count it as unheard."""
+    """Such an entry is not in the table, so the table does not count it in `without_events`."""
     kernel = FakeKernel(flows=[flows.tcp(1)])  # with the setting at 2
     async with (
         kernel.connect() as conn,

@@ -136,7 +136,7 @@ async def test_an_ended_table_holds_no_flows(
     assert alive(refs) == 0
     statistics = table.statistics()
     assert statistics.comparisons >= 1
-    assert (statistics.entries, statistics.unheard, statistics.changes_waiting) == (0, 0, 0)
+    assert (statistics.entries, statistics.without_events, statistics.changes_waiting) == (0, 0, 0)
     assert (statistics.readers, statistics.last_error) == (0, None)
 
 

@@ -26,11 +26,11 @@ from conntrack_aio import (
 def test_a_new_event_replaces_a_silent_entry_with_the_same_tuple_and_id() -> None:
     """No event reported the end of the old entry. But a new entry cannot be the stored one."""
     mirror, recorder = mirror_of(flow(1, id=7, mark=5))
-    assert mirror.unheard == mirror.entries.copy().keys()
+    assert mirror.without_events == mirror.entries.copy().keys()
     apply(mirror, EventType.NEW, flow(1, id=7))
     assert recorder.causes == [Cause.REPLACED, Cause.EVENT]
     assert [each.mark for each in mirror.entries.flows] == [0]
-    assert not mirror.unheard
+    assert not mirror.without_events
 
 
 def test_a_repeated_new_event_does_not_replace_the_entry() -> None:
@@ -48,9 +48,9 @@ def test_an_event_of_another_entry_does_not_count_as_heard() -> None:
     mirror, _ = mirror_of(flow(1, id=7))
     apply(mirror, EventType.UPDATE, flow(1, id=6))
     apply(mirror, EventType.DESTROY, flow(1, id=6))
-    assert mirror.unheard == mirror.entries.copy().keys()
+    assert mirror.without_events == mirror.entries.copy().keys()
     apply(mirror, EventType.UPDATE, flow(1, id=7))
-    assert not mirror.unheard
+    assert not mirror.without_events
 
 
 def test_a_late_destroy_event_does_not_remove_the_next_entry() -> None:
@@ -205,7 +205,7 @@ def test_an_entry_that_no_longer_matches_is_removed() -> None:
     assert len(mirror.entries) == 0
     apply(mirror, EventType.NEW, flow(3, id=9, mark=2))
     assert len(mirror.entries) == 0
-    assert not mirror.unheard
+    assert not mirror.without_events
 
 
 def test_an_updated_entry_that_comes_to_match_is_looked_up() -> None:

@@ -88,7 +88,7 @@ async def test_a_new_entry_replaces_a_silent_one_with_its_tuple(lab: Lab, conn: 
         removed, added = await read(changes, 2)
         assert (removed.cause, removed.flow.mark) == (Cause.REPLACED, 5)
         assert (added.cause, added.flow.mark) == (Cause.EVENT, 6)
-        assert table.statistics().unheard == 0
+        assert table.statistics().without_events == 0
 
 
 async def test_the_table_compares_at_the_given_interval(lab: Lab, conn: Connection) -> None:
@@ -170,7 +170,7 @@ async def test_the_mode_depends_on_the_setting_and_on_older_entries(
     await conn.create(flows.tcp(1))
     async with conn.table() as table:
         assert table.mode is mode
-        assert table.statistics().unheard == 1
+        assert table.statistics().without_events == 1
         await conn.delete(flows.tcp(1))
         await table.reconcile()
         assert table.mode is later

@@ -194,7 +194,7 @@ async def test_outcomes_can_be_read_one_by_one_and_in_batches(conn: Connection) 
         rest = [outcome async for batch in bulk.batches() for outcome in batch]
         assert [first, *rest] == [Outcome(flow) for flow in new]
         assert [outcome async for outcome in bulk] == []
-    assert conn.client_statistics().open_bulks == 0
+    assert conn.client_statistics().open_bulk_operations == 0
 
 
 async def test_a_dump_can_be_the_source_of_a_bulk_operation(conn: Connection) -> None:

@@ -62,11 +62,11 @@ async def test_it_is_counted(conn: Connection) -> None:
     bulk = conn.create_many(map(flows.tcp, range(300)))
     await anext(bulk)
     during = conn.client_statistics()
-    assert during.open_bulks == 1
+    assert during.open_bulk_operations == 1
     assert during.requests > before.requests
     await bulk.aclose()
     after = conn.client_statistics()
-    assert after.open_bulks == 0
+    assert after.open_bulk_operations == 0
     assert after.requests == before.requests + 300
     assert after.datagrams_received >= before.datagrams_received + 256
 
@@ -103,7 +103,7 @@ async def test_dropped_it_is_closed(conn: Connection) -> None:
     await anext(bulk)
     del bulk
     gc.collect()
-    assert conn.client_statistics().open_bulks == 0
+    assert conn.client_statistics().open_bulk_operations == 0
     await files.closed()
 
 
@@ -122,7 +122,7 @@ async def test_cancelled_it_can_be_iterated_on(conn: Connection) -> None:
         at_once = len(told) == len(new)
         await read(bulk, told)
         assert told == new
-        assert conn.client_statistics().open_bulks == 0
+        assert conn.client_statistics().open_bulk_operations == 0
         if at_once:
             break
 
@@ -301,7 +301,11 @@ async def test_delete_matching_tells_of_a_refusal() -> None:
     async with kernel.connect() as conn:
         with pytest.raises(ResourceBusy, match="delete tcp"):
             await conn.delete_matching(Match(mark=7, orig_dport=range(65536)))
-        assert conn.client_statistics().open_bulks == conn.client_statistics().open_dumps == 0
+        assert (
+            conn.client_statistics().open_bulk_operations
+            == conn.client_statistics().open_dumps
+            == 0
+        )
 
 
 async def test_a_window_that_is_being_sent_when_it_is_left() -> None:
@@ -323,7 +327,7 @@ async def test_a_window_that_is_being_sent_when_it_is_left() -> None:
         await anyio.to_thread.run_sync(begun.wait)
         await bulk.aclose()
         gate.set()
-        assert conn.client_statistics().open_bulks == 0
+        assert conn.client_statistics().open_bulk_operations == 0
     await files.closed()
     assert kernel.sockets[1].closed
 

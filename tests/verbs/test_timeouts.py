@@ -178,10 +178,10 @@ async def test_what_is_not_there_is_not_found(conn: Connection) -> None:
 @kernel
 async def test_a_protocol_that_the_kernel_has_no_timeouts_of(conn: Connection) -> None:
     data = UnknownAttribute((4,), seconds(5), nested=True)
-    unheard = TimeoutPolicy(name="a", family=AF_INET, proto=200, unknown=(data,))
+    without_events = TimeoutPolicy(name="a", family=AF_INET, proto=200, unknown=(data,))
     for write in (conn.timeouts.create, conn.timeouts.replace):
         with pytest.raises(NotSupported, match=r"create|replace .* no timeouts of this protocol"):
-            await write(unheard)
+            await write(without_events)
 
 
 @kernel
