@@ -285,8 +285,8 @@ class Connection(AsyncResource):
             the statistics does not grow, because the socket's counter includes the failed tries. A
             reliable stream of DESTROY alone loses nothing and raises no :exc:`EventsLost`; only
             ``overruns`` counts. (``NETLINK_BROADCAST_ERROR``, ``ecache_work``)
-        :param receive_time: set :attr:`FlowEvent.time_received` of each event. All events of one
-            read have the same time.
+        :param receive_time: set :attr:`FlowEvent.receive_timestamp` of each event. All events of
+            one read have the same time.
 
         :raises PermissionDenied: without CAP_NET_ADMIN; with ``all_netns`` also without
             CAP_NET_BROADCAST.

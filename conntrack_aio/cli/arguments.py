@@ -175,7 +175,7 @@ def _add_events(commands: _Commands) -> None:
         "about 640 bytes",
     )
     command.add_argument(
-        "--timestamp", action="store_true", help="add the time at which each event was received"
+        "--receive-time", action="store_true", help="add the time at which each event was received"
     )
 
 

@@ -68,7 +68,7 @@ async def _events(options: argparse.Namespace) -> None:
             receive_buffer=options.receive_buffer,
             all_netns=options.all_netns,
             reliable=options.reliable,
-            receive_time=options.timestamp,
+            receive_time=options.receive_time,
         ) as stream,
     ):
         await report_for_events(conn, stream)
@@ -78,7 +78,7 @@ async def _events(options: argparse.Namespace) -> None:
                     write_line(render(event), flush=True)
             except (EventsLost, DecodeError) as error:
                 if options.json and isinstance(error, EventsLost):
-                    line = lost_as_json(error, receive_time=options.timestamp)
+                    line = lost_as_json(error, receive_time=options.receive_time)
                     write_line(line, flush=True)
                 report_failure(error)
 

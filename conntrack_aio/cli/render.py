@@ -29,11 +29,11 @@ def lost_as_json(loss: EventsLost, *, receive_time: bool = False) -> str:
     """Return the line of JSON that takes the place of lost events.
 
     :param loss: the loss. Its number of events may be unknown.
-    :param receive_time: add the current time as ``time_received``, in nanoseconds since 1970.
+    :param receive_time: add the current time as ``receive_timestamp``, in nanoseconds since 1970.
     """
     line: dict[str, object] = {"type": "lost", "lost": loss.lost}
     if receive_time:
-        line["time_received"] = time.time_ns()
+        line["receive_timestamp"] = time.time_ns()
     return json.dumps(line)
 
 

@@ -22,7 +22,7 @@ class Event(Protocol):
     port_id: int
     nsid: int | None
     netns: str | None
-    time_received: int | None
+    receive_timestamp: int | None
 
 
 @message
@@ -53,7 +53,7 @@ class FlowEvent:
     """The kernel's time of the event, in nanoseconds since 1970: since Linux 6.14, if
     ``nf_conntrack_timestamp`` was on when the entry was created."""
 
-    time_received: int | None = attrs.field(default=None)
+    receive_timestamp: int | None = attrs.field(default=None)
     """The time at which this program received the event, in nanoseconds since 1970, from the
     program's clock: in a stream with ``receive_time``, on every kernel. An event that waited in the
     receive buffer happened earlier."""
@@ -64,9 +64,9 @@ class FlowEvent:
         return as_datetime(self.timestamp)
 
     @property
-    def received_at(self) -> datetime | None:
-        """Return :attr:`time_received` as a datetime, rounded down to the microsecond."""
-        return as_datetime(self.time_received)
+    def receive_time(self) -> datetime | None:
+        """Return :attr:`receive_timestamp` as a datetime, rounded down to the microsecond."""
+        return as_datetime(self.receive_timestamp)
 
     def __str__(self) -> str:
         return describe_event(self, self.flow, self.timestamp)

@@ -201,14 +201,14 @@ class ExpectEvent:
     """The id of the event's network namespace, as :attr:`FlowEvent.nsid`."""
     netns: str | None = attrs.field(default=None)
     """The name of the event's network namespace, as :attr:`FlowEvent.netns`."""
-    time_received: int | None = attrs.field(default=None)
-    """The time at which this program received the event, as :attr:`FlowEvent.time_received`. The
-    kernel sends no time of its own."""
+    receive_timestamp: int | None = attrs.field(default=None)
+    """The time at which this program received the event, as :attr:`FlowEvent.receive_timestamp`.
+    The kernel sends no time of its own."""
 
     @property
-    def received_at(self) -> datetime | None:
-        """Return :attr:`time_received` as a datetime, rounded down to the microsecond."""
-        return as_datetime(self.time_received)
+    def receive_time(self) -> datetime | None:
+        """Return :attr:`receive_timestamp` as a datetime, rounded down to the microsecond."""
+        return as_datetime(self.receive_timestamp)
 
     def __str__(self) -> str:
         return describe_event(self, self.expectation)

@@ -90,7 +90,7 @@ class FlowTableStatistics:
 
     The counters only grow. Not counters are :attr:`entries`, :attr:`without_events`,
     :attr:`last_error`,
-    :attr:`last_comparison`, :attr:`readers` and :attr:`changes_waiting`.
+    :attr:`last_comparison_ns`, :attr:`readers` and :attr:`changes_waiting`.
     """
 
     entries: int = 0
@@ -114,7 +114,7 @@ class FlowTableStatistics:
     unreported_changes: int = 0
     """Changes that a comparison or a look-up found, and that no event reported although one should
     have. Each comparison examines some hundred differences at most."""
-    last_comparison: int = 0
+    last_comparison_ns: int = 0
     """Duration of the last comparison in nanoseconds."""
     readers: int = 0
     """Open iterators of changes."""

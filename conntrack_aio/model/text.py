@@ -102,7 +102,7 @@ class EventFields(Protocol):
     @property
     def netns(self) -> object: ...
     @property
-    def time_received(self) -> object: ...
+    def receive_timestamp(self) -> object: ...
 
 
 def describe_flow(flow: FlowFields) -> str:
@@ -328,7 +328,7 @@ def _event(event: EventFields, subject: object, timestamp: object) -> str:
     if type(event.port_id) is not int or event.port_id:
         parts.append(f"portid={describe_value(event.port_id)}")
     parts += _time("time", timestamp)
-    parts += _time("received", event.time_received)
+    parts += _time("received", event.receive_timestamp)
     return " ".join(parts)
 
 

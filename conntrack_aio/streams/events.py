@@ -115,7 +115,7 @@ class EventStream(DecodingIterator[E]):
         """Pending events whose namespaces are still to be named."""
         self._reading = False
         self._receive_time = subscription.receive_time
-        self._received_at = 0
+        self._receive_timestamp = 0
         """When the pending events were read: all of them came by the same read."""
         self._drained = False
         """Whether the last read left the socket empty."""
@@ -340,7 +340,7 @@ class EventStream(DecodingIterator[E]):
                 each if isinstance(each, DecodeError) else Datagram(each) for each in datagrams
             ]
         if self._receive_time and count:
-            self._received_at = time.time_ns()
+            self._receive_timestamp = time.time_ns()
         self._progress.note_read(count)
         if self._drained:
             self._progress.note_drained()
@@ -371,7 +371,7 @@ class EventStream(DecodingIterator[E]):
         if self._receive_time:
             for item in items:
                 if not isinstance(item, ConntrackError):
-                    item.time_received = self._received_at
+                    item.receive_timestamp = self._receive_timestamp
         keep = self._keep
         if keep is None:
             return items

@@ -335,7 +335,7 @@ class Synchronizer:
             took = time.monotonic_ns() - started
             self._counters.resyncs += for_loss
             self._counters.comparisons += 1
-            self._counters.last_comparison = took
+            self._counters.last_comparison_ns = took
             self._attempts.record(error)
             if error is None:
                 self._completed = number

@@ -38,7 +38,7 @@ WEB = Match(proto="tcp", orig_dport=[80, 443])
             EVENTS | {"type": ["new", "update", "destroy"], "match": Match(mark=3)},
         ),
         (
-            "events --all-netns --reliable --timestamp",
+            "events --all-netns --reliable --receive-time",
             EVENTS | {"all_netns": True, "reliable": True, "timestamp": True},
         ),
         ("events --receive-buffer 4096", EVENTS | {"receive_buffer": 4096}),

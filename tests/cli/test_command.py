@@ -350,14 +350,14 @@ def test_events_of_all_namespaces_have_the_id_of_their_namespace(lab: Lab) -> No
 def test_events_have_the_time_of_receipt(lab: Lab) -> None:
     lab.track()
     for form in ([], ["--json"]):
-        with Process(lab, *EVENTS, "--timestamp", *form) as events:
+        with Process(lab, *EVENTS, "--receive-time", *form) as events:
             wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
             before = time.time_ns()
             create(lab, TCP)
             line = events.line()
             do(lab, lambda conn: conn.flush())
         if form:
-            assert before < json.loads(line)["time_received"] < time.time_ns()
+            assert before < json.loads(line)["receive_timestamp"] < time.time_ns()
         else:
             assert re.search(r" received=20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$", line)
 
@@ -375,7 +375,7 @@ def test_a_reliable_stream_with_a_small_buffer_loses_no_destroy_event(lab: Lab) 
         assert events.end() == (130, "")
 
 
-@pytest.mark.parametrize("form", [[], ["--json"], ["--json", "--timestamp"]])
+@pytest.mark.parametrize("form", [[], ["--json"], ["--json", "--receive-time"]])
 def test_events_reports_lost_events_and_continues(lab: Lab, form: list[str]) -> None:
     def storm() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -395,7 +395,7 @@ def test_events_reports_lost_events_and_continues(lab: Lab, form: list[str]) -> 
         if form:
             loss = json.loads(before)
             assert f" {loss['lost']} events were lost" in line
-            assert ("time_received" in loss) is ("--timestamp" in form)
+            assert ("receive_timestamp" in loss) is ("--receive-time" in form)
         assert re.match(r"conntrack-aio: [1-9]\d* events were lost here", line)
         create(lab, TCP)
         new_flow = '"src": "10.0.0.1", "dst"' if form else " 10.0.0.1:1000 "

@@ -182,16 +182,18 @@ async def test_the_time_of_receipt(conn: Connection, on_loss: Literal["raise", "
         await conn.create(flows.tcp())
         (event,) = await take(stream, 1)
         after = time.time_ns()
-        assert event.time_received is not None
-        assert before <= event.time_received <= after
-        assert event.received_at is not None
-        assert event.received_at.timestamp() == pytest.approx(event.time_received / 1e9, abs=1e-5)
-        assert to_dict(event)["time_received"] == event.time_received
+        assert event.receive_timestamp is not None
+        assert before <= event.receive_timestamp <= after
+        assert event.receive_time is not None
+        assert event.receive_time.timestamp() == pytest.approx(
+            event.receive_timestamp / 1e9, abs=1e-5
+        )
+        assert to_dict(event)["receive_timestamp"] == event.receive_timestamp
         assert from_dict(FlowEvent, to_dict(event)) == event
         await conn.create(flows.tcp(2))
         (later,) = await take(stream, 1)
-        assert later.time_received is not None
-        assert later.time_received >= after
+        assert later.receive_timestamp is not None
+        assert later.receive_timestamp >= after
 
 
 async def test_the_kernels_own_time_is_in_the_text(lab: Lab, conn: Connection) -> None:
@@ -215,9 +217,9 @@ async def test_no_time_of_receipt_unless_asked(
         await conn.create(flows.tcp())
         monkeypatch.setattr(events_module, "time", NoClock())
         (event,) = await take(stream, 1)
-    assert event.time_received is None
-    assert event.received_at is None
-    assert "time_received" not in to_dict(event)
+    assert event.receive_timestamp is None
+    assert event.receive_time is None
+    assert "receive_timestamp" not in to_dict(event)
 
 
 async def test_losses_are_in_the_statistics_before_they_are_read(lab: Lab) -> None:

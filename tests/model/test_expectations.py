@@ -137,10 +137,12 @@ def test_icmp_in_a_line(any_sport: bool) -> None:
 def test_an_event_in_a_line() -> None:
     event = ExpectEvent(type=EventType.DESTROY, expectation=expectation(), port_id=5)
     assert str(event) == f"DESTROY tcp 10.0.0.1 -> 10.0.0.2:2050 {MASTER} portid=5"
-    event = ExpectEvent(type=EventType.NEW, expectation=expectation(), time_received=10**9 + 1500)
+    event = ExpectEvent(
+        type=EventType.NEW, expectation=expectation(), receive_timestamp=10**9 + 1500
+    )
     line = f"NEW     tcp 10.0.0.1 -> 10.0.0.2:2050 {MASTER}"
     assert str(event) == f"{line} received=1970-01-01T00:00:01.000001Z"
-    event.time_received = None
+    event.receive_timestamp = None
     assert str(event) == line
 
 

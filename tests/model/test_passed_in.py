@@ -409,7 +409,7 @@ def described() -> Iterator[Any]:
         flow,
         expected,
         FlowEvent(type=EventType.NEW, flow=flow, nsid=1, netns="x", timestamp=1),
-        ExpectEvent(type=EventType.NEW, expectation=expected, time_received=1),
+        ExpectEvent(type=EventType.NEW, expectation=expected, receive_timestamp=1),
     ):
         for path in paths(made):
             yield pytest.param(made, path, id=f"{type(made).__name__}.{'.'.join(path)}")

@@ -41,9 +41,9 @@ def test_captured_events_in_a_line(name: str) -> None:
         ({}, ""),
         ({"nsid": 3}, " in namespace 3"),
         ({"timestamp": 1_795_876_891_745_644_340}, " time=2026-11-28T14:41:31.745644Z"),
-        ({"time_received": 0}, " received=1970-01-01T00:00:00.000000Z"),
+        ({"receive_timestamp": 0}, " received=1970-01-01T00:00:00.000000Z"),
         (
-            {"nsid": 3, "netns": "blue", "port_id": 7, "timestamp": 0, "time_received": 2_000},
+            {"nsid": 3, "netns": "blue", "port_id": 7, "timestamp": 0, "receive_timestamp": 2_000},
             " in blue portid=7 time=1970-01-01T00:00:00.000000Z "
             "received=1970-01-01T00:00:00.000002Z",
         ),

@@ -40,11 +40,11 @@ async def test_the_time_of_receipt(conn: Connection) -> None:
         await conn.expectations.create(some.data(master))
         with anyio.fail_after(5):
             event, other = await anext(stamped), await anext(plain)
-    assert event.time_received is not None
-    assert before <= event.time_received <= time.time_ns()
-    assert event.received_at is not None
+    assert event.receive_timestamp is not None
+    assert before <= event.receive_timestamp <= time.time_ns()
+    assert event.receive_time is not None
     assert "received=" in str(event)
-    assert (other.time_received, other.received_at) == (None, None)
+    assert (other.receive_timestamp, other.receive_time) == (None, None)
 
 
 @pytest.mark.parametrize("kind", [EventType.NEW, EventType.DESTROY])
