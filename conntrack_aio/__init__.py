@@ -13,10 +13,16 @@
 
     anyio.run(main)
 
-What there is, by area; each name has a page of its own, such as ``help(conntrack_aio.Match)``:
+The kernel tracks connections in a network namespace only while a firewall rule there needs it: any
+nftables rule with ``ct``, any iptables rule with ``-m conntrack``, any NAT. Reading needs
+CAP_NET_ADMIN, too. Linux 4.19 and newer are supported.
+
+An **entry** is a row of the kernel's table, and a :class:`Flow` the object for it. What there is,
+by area; for details call ``help()``, as in ``help(conntrack_aio.Connection.events)``. The
+documentation describes every field.
 
 - **Connect**: :func:`connect` opens a :class:`Connection`, in this network namespace or another
-  (:class:`NetNS`). Its methods are all that can be done with flows.
+  (:class:`NetNS`). Its methods read, follow and write flows.
 - **Read**: :meth:`Connection.dump`, ``list``, ``get`` and ``count`` return :class:`Flow` objects,
   which have two :class:`Tuple` objects, a :class:`Status`, a :class:`NAT` and more. A
   :class:`Match` selects flows: ``Match(proto="tcp", orig_dport=443)``.
@@ -31,9 +37,10 @@ What there is, by area; each name has a page of its own, such as ``help(conntrac
   (:class:`Sysctls`).
 - **Count**: :meth:`Connection.table_statistics` and ``cpu_statistics`` are the kernel's counters,
   ``client_statistics`` is what the connection has done.
-- **Exchange**: :func:`to_json`, :func:`to_dict` and their inverses, for every object.
-- **Errors**: all derive from :exc:`ConntrackError`; what the kernel refuses is a
-  :exc:`KernelError`, which is an :exc:`OSError`.
+- **JSON**: :func:`to_json`, :func:`to_dict` and their inverses, for every object.
+- **Errors**: those that the library defines derive from :exc:`ConntrackError`; what the kernel
+  refuses is a :exc:`KernelError`, which is an :exc:`OSError`. Using a closed object raises
+  ``anyio.ClosedResourceError``, and using one that is busy ``anyio.BusyResourceError``.
 - **Test**: :mod:`conntrack_aio.testing` has a kernel that runs inside a test, without root.
 - **Debug**: ``CONNTRACK_AIO_DEBUG=1`` in the environment prints every netlink message.
 """

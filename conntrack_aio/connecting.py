@@ -40,18 +40,23 @@ def connect(
         a slash), or a :class:`NetNS`. The default is the namespace of the calling thread. The
         library enters another namespace only on threads of its own, which end afterwards, so no
         thread of the program changes its namespace. The connection stays with the namespace when
-        its name is removed, and keeps the namespace alive as any socket does. Needs CAP_SYS_ADMIN.
-    :param receive_buffer: bytes of events that may wait in a stream's socket, unless
-        :meth:`Connection.events` says otherwise. The kernel doubles the number, and an event takes
-        about 1,280 bytes. Only root can exceed ``net.core.rmem_max``.
+        its name is removed, and keeps the namespace alive as any socket does. Entering another
+        namespace needs CAP_SYS_ADMIN, in the user namespace that owns it and in the program's own.
+    :param receive_buffer: the size of a stream's receive buffer in bytes, unless
+        :meth:`Connection.events` says otherwise: 1 to 2^30 - 1, by default 8 MiB. The kernel
+        doubles the number, and an event takes about 1,280 bytes, so 640 bytes are needed for each
+        event that may wait. Without CAP_NET_ADMIN in the initial user namespace, as in a container,
+        the kernel silently limits it to ``net.core.rmem_max``; :attr:`EventStream.receive_buffer`
+        is what was granted.
     :param receive_buffer_max: bytes up to which a stream's buffer may grow. After each overrun the
         stream doubles its buffer as far as the system permits. By default the buffer keeps its
         size. The kernel uses the memory only while events wait.
-    :param offload: run every request on a worker thread. The kernel blocks a request while any
-        program walks the table, which takes hundreds of milliseconds at a million flows. Requests
-        that meet a walk of this process are offloaded in any case.
-    :param reply_timeout: seconds after which a request without a reply raises :exc:`NoReply`. The
-        kernel replies at once; the timeout is for a kernel that does not.
+    :param offload: run every request on a worker thread. Without it, a request blocks the event
+        loop while another program dumps or flushes the table: for hundreds of milliseconds at a
+        million flows. Requests that meet a dump or a flush of this process run on a worker thread
+        in any case.
+    :param reply_timeout: seconds after which a request, or the next chunk of a dump, without a
+        reply raises :exc:`NoReply`. Normally the reply is there when the request was sent.
     :returns: an object to await or to enter.
 
     :raises TypeError: for a parameter of the wrong type.
@@ -64,8 +69,8 @@ def connect(
     :raises NamespaceError: for a namespace that does not exist or cannot be entered.
     :raises UnsupportedPlatform: outside Linux.
 
-    A seccomp profile or a security module may forbid system calls. The library works without those
-    that it can replace. For the others the error names the system call.
+    If this is cancelled, the socket is closed. If a seccomp profile or a security module forbids a
+    system call that is needed, the error names it.
     """
     shown = describe_value(reply_timeout)
     try:

@@ -52,11 +52,18 @@ class Connection(AsyncResource):
 
     :func:`connect` opens one. Any number of tasks may use it. Requests share one socket and are
     answered in turn. Every dump and every event stream has a socket of its own. A connection holds
-    no task group: an exception leaves the body as it was raised, and one task may close what
-    another opened.
+    no task group: exceptions of the ``async with`` body are not wrapped in an exception group, and
+    one task may close what another opened.
 
-    A request that is cancelled may or may not have been carried out. The connection is usable
-    afterwards.
+    A **target** of a method is a :class:`Flow` or the :class:`Tuple` of either direction. A flow
+    means its own entry: the one with its id and, if the flow has one
+    (``nf_conntrack_timestamp``), its start time. The entry is looked up by the flow's original
+    tuple and, if that finds another entry or none, by its reply tuple. A tuple means whichever
+    entry has it. A tuple is looked up in its own zone, or in zone 0.
+
+    If a method that writes is cancelled, what it had sent may or may not have been carried out; of
+    a method that writes several entries, some may be written. If one that reads is cancelled,
+    nothing is lost. The connection is usable afterwards.
 
     Besides the errors that each method lists, every method raises:
 
@@ -128,12 +135,12 @@ class Connection(AsyncResource):
 
         :param match: which flows to return, instead of all. The kernel filters by what it can, and
             the library checks the rest.
-        :param reset_counters: set the counters of each flow to zero as it is read. Every packet is
-            reported once: by a flow of such a dump or, if the flow ends first, by its destroy
-            event. The flows are reset some at a time. Flows that were reset and not handed out,
-            because the reader left or was cancelled, come first in the next such dump of this
-            connection that they match. If a reply with reset counters is lost, an error stands in
-            its place.
+        :param reset_counters: set the counters of each flow to zero as it is read. Unless another
+            program resets them, every packet is counted once: by a flow of such a dump or, if the
+            flow ends first, by its destroy event. If you leave the dump or are cancelled, flows
+            that were reset and that you did not get come first in the next dump of this connection
+            that resets counters and whose match they meet. A reply that is lost takes its counters
+            with it: a :exc:`NoReply` stands in its place.
 
         :raises TypeError: for a ``match`` that is not a :class:`Match`.
 
@@ -152,8 +159,9 @@ class Connection(AsyncResource):
         """Dump the flows that have ended and are still kept.
 
         Since Linux 5.19 these are the flows whose destroy event could not be delivered to a
-        ``reliable`` stream and is retried. Before, they are also the flows that something in the
-        kernel still refers to. They count in :meth:`count`. (``ctnetlink_dump_dying``)
+        ``reliable`` stream and is retried. On older kernels they are also the flows that something
+        in the kernel still refers to. They count in :meth:`count`. (Kernel function
+        ``ctnetlink_dump_dying``.)
 
         :param match: which of them to return, instead of all.
         """
@@ -163,7 +171,7 @@ class Connection(AsyncResource):
         """Dump the flows whose first packet is still on its way through the kernel.
 
         Always empty since Linux 5.19, which no longer keeps a list of them.
-        (``ctnetlink_dump_unconfirmed``)
+        (Kernel function ``ctnetlink_dump_unconfirmed``.)
 
         :param match: which of them to return, instead of all.
         """
@@ -174,12 +182,9 @@ class Connection(AsyncResource):
     ) -> Flow:
         """Return one flow as the kernel has it now.
 
-        A flow as the target means the entry with its id and, if the flow has one, its start time.
-        The entry is looked up by the flow's original tuple and, if that finds another entry or
-        none, by its reply tuple: two living entries may share a tuple if their directions have
-        different zones.
-
-        :param target: a :class:`Flow`, or the :class:`Tuple` of either direction.
+        :param target: a :class:`Flow`, or the :class:`Tuple` of either direction. A packet that was
+            seen outside a NAT has a reply tuple only if it was an answer. For one that went out,
+            pass its :attr:`Tuple.inverse`.
         :param zone: the zone to look in, instead of the target's own.
         :param reset_counters: set the counters to zero as they are read. If the call is cancelled
             after that, or the entry was replaced in that moment, what was read comes in the next
@@ -206,8 +211,8 @@ class Connection(AsyncResource):
     async def features(self) -> Features:
         """Return what this kernel supports beyond Linux 4.19.
 
-        The library finds out by harmless requests, once a connection. It does so by itself where
-        the answer matters; this method is for programs that want to know.
+        The library finds out by harmless requests, once for each connection. It does so by itself
+        where the answer matters; this method is for programs that want to know.
 
         :raises PermissionDenied: without CAP_NET_ADMIN.
         """
@@ -261,9 +266,10 @@ class Connection(AsyncResource):
         :param types: the event types to receive, instead of all.
         :param match: the flows to receive events of. The kernel runs a program that drops other
             events before they are queued, so they cost neither time nor buffer. The library checks
-            what the kernel cannot. The match is applied to what the event itself contains: an
-            update has what changed, and few events have counters. To follow flows by what changes,
-            use :meth:`table`.
+            what the kernel cannot. The match is applied to what the event itself contains: every
+            event has the tuples, the zone and the id. A condition on the state, the helper or
+            counters does not hold for an event without that field, and its negation does. To follow
+            flows by what changes, use :meth:`table`.
         :param receive_buffer: bytes of events that may wait, instead of the connection's setting.
         :param receive_buffer_max: bytes up to which the buffer may grow, instead of the
             connection's setting.
@@ -271,8 +277,8 @@ class Connection(AsyncResource):
             connection's own. ``ip netns set NAME auto`` assigns one, and the kernel assigns one for
             the peer of a veth. :attr:`FlowEvent.nsid` is the id, and :attr:`FlowEvent.netns` the
             name that ``ip netns`` has for it. The stream keeps none of the namespaces alive. Needs
-            CAP_NET_BROADCAST. In Linux 5.19 to 6.5 flows emit events only if a program listens in
-            their own namespace, unless ``nf_conntrack_events`` is 1 there.
+            CAP_NET_BROADCAST. In Linux 5.19 to 6.5, set ``nf_conntrack_events`` to 1 in each
+            namespace in which no program listens: otherwise its flows emit no events.
         :param on_loss: ``"raise"`` raises :exc:`EventsLost` where events are missing. ``"item"``
             returns it as an item in that place.
         :param reliable: have the kernel retry each DESTROY event that does not fit into the
@@ -328,21 +334,20 @@ class Connection(AsyncResource):
         :param match: the flows to hold. Either a :class:`Match`, which the kernel applies to dumps
             as far as it can, or a function of a flow, which must not change the flow and is called
             again whenever a flow changes. A flow that no longer matches leaves the table. The
-            kernel drops events by what never changes: the tuples, the zone and the id. Each update
-            that passes this filter and does not match costs a request. Conditions on timeouts and
-            counters are applied to what the last dump or event reported.
+            kernel filters events only by fields that never change: the tuples, the zone and the id.
+            Each update that passes this filter and does not match costs a request. Conditions on
+            timeouts and counters are applied to what the last dump or event reported.
         :param reconcile: seconds between two comparisons with the kernel's table. Comparisons find
             the changes and ends of flows that emit no events; each takes about 8 µs a flow. A
             number is always followed. ``"auto"`` compares every 60 seconds, but only while some
-            entries may emit no events: by the setting ``nf_conntrack_events`` until an event of
-            each has been received, or after a comparison found that events were missing
-            (:attr:`FlowTable.mode`). ``None`` compares only after losses and on
+            entries may be silent: because the setting ``nf_conntrack_events`` allows it and no
+            event of them has been received, or because a comparison found a change that no event
+            had reported (:attr:`FlowTable.mode`). ``None`` compares only after losses and on
             :meth:`FlowTable.reconcile`. The table cannot see rules that choose which events a flow
             emits: nftables' ``ct event set``, iptables' ``CT --ctevents``, and Open vSwitch, which
-            does so for every flow. Where such rules are in use, give a number. Otherwise such a
-            flow is stale until its last reported timeout has expired. It is then looked up, and
-            removed if it has ended. That takes some seconds, or some minutes with a million
-            entries.
+            does so for every flow. Where such rules are in use, give a number. Otherwise the table
+            notices the end of such a flow only after its last reported timeout: within seconds, or
+            within minutes with a million entries.
         :param enable_events: first set ``nf_conntrack_events`` to 1 in the namespace, and leave it
             at that. Flows created from then on emit events, whether or not a program listens.
         :param receive_buffer: bytes of events that may wait, instead of the connection's setting.
@@ -376,14 +381,14 @@ class Connection(AsyncResource):
     ) -> Flow:
         """Create an entry, and return it as the kernel then has it, with its id.
 
-        A TCP flow without a state becomes ESTABLISHED, and both sides get BE_LIBERAL: without
-        window data its packets would be invalid otherwise. Of the status, the kernel accepts
+        The flow needs a timeout. A TCP flow without a state becomes ESTABLISHED, and both sides get
+        BE_LIBERAL, because the kernel has no window data of them. Of the status, the kernel accepts
         SEEN_REPLY, ASSURED, FIXED_TIMEOUT and HELPER and sets the rest itself. It limits a timeout
         to 2^31 of its ticks (8,589,934 seconds at 250 ticks a second). It drops labels where no
         rule of the namespace uses labels.
 
-        :param flow: the flow. For a translation, give it with its untranslated inverse as the
-            reply.
+        :param flow: the flow. With ``nat_src`` or ``nat_dst``, its ``reply`` must be the inverse of
+            its ``orig``; the kernel works out the translated reply.
         :param nat_src: translate the source to this address, or to one of this range.
         :param nat_dst: translate the destination to this address, or to one of this range.
 
@@ -395,6 +400,8 @@ class Connection(AsyncResource):
         :raises ResourceExhausted: when the table is full.
         :raises NotFound: when its master does not exist, and when the entry was gone before it
             could be read back (a timeout of 0).
+        :raises NotSupported: for a helper that this kernel does not have, and for a translation if
+            it has no NAT.
         """
         return await self._writer.create(flow, nat_src=nat_src, nat_dst=nat_dst)
 
@@ -403,11 +410,9 @@ class Connection(AsyncResource):
     ) -> None:
         """Change the given fields of one entry, and no others.
 
-        A flow as the target means the entry with its id and, if the flow has one, its start time:
-        the entry is looked up first, as by :meth:`get`. The kernel does not compare ids in updates.
-        If the entry is replaced between the look-up and the update, its successor is changed. The
-        kernel applies the fields one after the other. If it refuses one, those before it stay
-        changed.
+        For a flow, the entry is looked up first. The kernel does not compare ids in updates: if the
+        entry is replaced between the look-up and the update, its successor is changed. The kernel
+        applies the fields one after the other. If it refuses one, those before it stay changed.
 
         :param target: a :class:`Flow`, or the :class:`Tuple` of either direction.
         :param zone: the zone to look in, instead of the target's own.
@@ -421,10 +426,11 @@ class Connection(AsyncResource):
               cannot clear a bit. Bits that are set already may be named.
             - ``labels``: 128 bits; with ``labels_mask`` only the bits in the mask.
             - ``protoinfo``: the state of the entry's own protocol.
-            - ``helper``: the name of the helper that the entry already has, to send it
-              ``Helper.info``. An empty name detaches the helper.
-            - ``seqadj_orig``, ``seqadj_reply``: all three numbers, for an entry that has room for
-              them: a program created it, or it has a helper or SYNPROXY.
+            - ``helper``: ``Helper(name=..., info=...)`` sets the private data of the helper; the
+              name must be that of the helper that the entry has, which cannot change. An empty name
+              detaches the helper.
+            - ``seqadj_orig``, ``seqadj_reply``: all three numbers, for an entry that has this
+              extension: a program created it, or it has a helper or SYNPROXY.
             - ``synproxy``: all three numbers, for an entry that a program or SYNPROXY created.
 
         :raises NotFound: when there is no such entry.
@@ -432,6 +438,7 @@ class Connection(AsyncResource):
         :raises TypeError: for an unknown keyword, and for a target that is neither a :class:`Flow`
             nor a :class:`Tuple`.
         :raises ResourceExhausted: for labels of an entry that has no room for them.
+        :raises ResourceBusy: for another helper than the entry has.
         :raises NotSupported: for ``seqadj_orig``, ``seqadj_reply`` or ``synproxy`` of an entry that
             has no room for them, which the kernel would ignore silently.
         :raises PermissionDenied: for the timeout of an entry with FIXED_TIMEOUT.
@@ -441,11 +448,10 @@ class Connection(AsyncResource):
     async def delete(self, target: Target, *, zone: int | None = None) -> None:
         """Delete one entry.
 
-        A flow as the target means the entry with its id, which the kernel compares. But an entry
-        that is created again at once, with the same tuple, mostly has the same id. If the flow has
-        a start time (``nf_conntrack_timestamp``), the entry is looked up first and the start times
-        are compared, too. Otherwise such a successor is deleted. If the original tuple finds
-        another entry or none, the reply tuple is tried.
+        For a flow with a start time, the entry is looked up first and the start times are compared.
+        Otherwise the kernel compares the id. **Without start times** (``nf_conntrack_timestamp``),
+        an entry that was created again at once with the same tuple mostly has the same id, and is
+        deleted in its place.
 
         :param target: a :class:`Flow`, or the :class:`Tuple` of either direction.
         :param zone: the zone to look in, instead of the target's own.
@@ -487,8 +493,8 @@ class Connection(AsyncResource):
         """Give an entry these labels and no others.
 
         :param target: a :class:`Flow`, or the :class:`Tuple` of either direction.
-        :param labels: labels by bit or by name. A text that is a number, such as ``"5"``, is a bit.
-            Names are those of :attr:`label_names`.
+        :param labels: labels by bit number or by name; none at all clears all labels. A number as
+            text, such as ``"5"``, is a bit number. Names are those of :attr:`label_names`.
         :param zone: the zone to look in, instead of the target's own.
 
         :raises EncodeError: for an unknown label.
@@ -533,9 +539,9 @@ class Connection(AsyncResource):
             ``nat_dst``, a :class:`NewFlow` with its own translation.
         :param nat_src: translate the source to this address, or to one of this range.
         :param nat_dst: translate the destination to this address, or to one of this range.
-        :param stop_on_error: send nothing more after an outcome with an error. Items behind it in
-            the same window were already sent and have their outcomes. Items behind one that cannot
-            be encoded are not sent.
+        :param stop_on_error: stop at the first error. Sending stops at an item that cannot be
+            encoded, and after the window of 256 items in which the kernel refused one. All items
+            that were sent have their outcomes.
         :returns: the outcomes in the order of the items: iterate over them, or await them as a
             list. An outcome's error is one that :meth:`create` raises; an item that cannot be
             encoded has an :exc:`EncodeError`.
@@ -559,9 +565,9 @@ class Connection(AsyncResource):
         """Change the same fields of many entries, as :meth:`update` does.
 
         Where :meth:`update` looks an entry up first (for a flow with an id, or for a status), a
-        window of entries is looked up and then changed. While an async iterable waits, the flows
-        that it gave are looked up; they are changed when it goes on. To follow a stream of events,
-        call :meth:`update` for each, or give tuples.
+        window of 256 entries is looked up and then changed. So an entry of an async iterable may
+        be changed only after further items have come. To follow a stream of events, call
+        :meth:`update` for each, or give tuples.
 
         :param targets: an iterable or async iterable of flows and tuples.
         :param zone: the zone to look in, instead of each target's own.
@@ -613,9 +619,9 @@ class Connection(AsyncResource):
         (``nf_conntrack_timestamp``) an entry that was created again at once, with the same tuple,
         cannot be told from the one that was read.
 
-        If the kernel is known to apply every part of the match, the flows are counted and then
-        deleted by one request; in a busy table the count is that of a moment before. Linux 6.12 has
-        such filters for deletes; they know IPv4 addresses, but no IPv6 addresses, sets or ranges.
+        From Linux 6.12 on, if the match has no IPv6 addresses, sets or ranges and the kernel
+        applies all of it, the flows are counted and then deleted by one request. The returned
+        number is then the count just before.
 
         :raises UnsafeRequest: for a match that is always true, which is what :meth:`flush` is for.
         :raises EncodeError: for a flow that the kernel reports so incompletely that it cannot be
