@@ -18,8 +18,8 @@ nftables rule with ``ct``, any iptables rule with ``-m conntrack``, any NAT. Rea
 CAP_NET_ADMIN, too. Linux 4.19 and newer are supported.
 
 An **entry** is a row of the kernel's table, and a :class:`Flow` the object for it. What there is,
-by area; for details call ``help()``, as in ``help(conntrack_aio.Connection.events)``. The
-documentation describes every field.
+by area; for details call ``help()``, as in ``help(conntrack_aio.Connection.events)``. ``help()``
+shows no descriptions of fields: they stand below each field in the source and in the documentation.
 
 - **Connect**: :func:`connect` opens a :class:`Connection`, in this network namespace or another
   (:class:`NetNS`). Its methods read, follow and write flows.

@@ -81,7 +81,7 @@ def connect(
         raise ValueError(f"reply_timeout is too large: {shown}") from None
     if not reply_timeout > 0:
         raise ValueError(f"reply_timeout must be above 0 seconds; got {shown}")
-    socket_factory = socket_factory_for.get()(None if netns is None else NetNS.of(netns))
+    socket_factory = socket_factory_for.get()(None if netns is None else NetNS(netns))
     buffer = check_buffers(receive_buffer, receive_buffer_max)
     return Connecting(socket_factory, buffer, offload, reply_timeout)
 

@@ -140,11 +140,18 @@ class KernelError(ConntrackError, OSError):
 
 
 class NotFound(KernelError):
-    """ENOENT: the entry does not exist, or the entry with this tuple has another id."""
+    """ENOENT: the entry does not exist, or the entry with this tuple has another id.
+
+    Also for a timeout policy, a user-space helper, or the helper of a flow that does not exist.
+    """
 
 
 class AlreadyExists(KernelError):
-    """EEXIST: another entry already has this tuple, in either direction."""
+    """EEXIST: there is such an object already.
+
+    For a flow: another entry has its tuple in either direction. An expectation, a timeout policy or
+    a user-space helper with the same key exists, too.
+    """
 
 
 class PermissionDenied(KernelError):

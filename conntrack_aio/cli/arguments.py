@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Final
 
 from .. import __version__
 from ..errors import MatchError
+from ..filters.fields import FIELDS
 from ..filters.match import Match
 from ..model.enums import EventType
 from ..netlink.namespaces import NetNS
+from ..streams.subscription import DEFAULT_RECEIVE_BUFFER
 
 _MATCH_HELP: Final = (
     "select flows by a match, such as: proto tcp and orig.dst in 10.0.0.0/8 "
     "(one argument or several; default: all flows)"
 )
-_QUOTING: Final = (
-    "The shell interprets braces, parentheses, < and >. Quote a MATCH that contains any of them: "
-    "'proto tcp and orig.dport in {80, 443}' or 'orig.dport >= 1024'."
+_QUOTING: Final = """\
+The shell interprets braces, parentheses, < and >. Quote a MATCH that contains
+any of them: 'proto tcp and orig.dport in {80, 443}' or 'orig.dport >= 1024'."""
+
+_FIELDS: Final = textwrap.fill(
+    f"Fields of a MATCH: {', '.join(FIELDS)}. Conditions by themselves: assured, unreplied, snat, "
+    "dnat.",
+    width=78,
 )
+_EPILOG: Final = """\
+Every command but demo needs CAP_NET_ADMIN: run it as root, or give it the
+capability. `conntrack-aio COMMAND --help` describes a command.
+
+exit status:
+  0    the command did what was asked
+  1    it failed; standard error has the reason
+  2    the arguments are wrong
+  130  it was interrupted, as by Ctrl-C
+
+CONNTRACK_AIO_DEBUG=1 in the environment prints every netlink message."""
 
 _TYPES: Final = tuple(kind.value for kind in EventType)
 
@@ -38,7 +57,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="conntrack-aio",
         description="List, count and watch the connections that the Linux kernel tracks.",
-        epilog="`conntrack-aio COMMAND --help` describes a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
     )
     parser.add_argument(
         "--version",
@@ -109,8 +129,9 @@ class _Commands:
             name,
             parents=parents,
             help=help,
-            description=description,
+            description=textwrap.fill(description, width=78),
             epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
     def add_matching(
@@ -118,7 +139,12 @@ class _Commands:
     ) -> argparse.ArgumentParser:
         """Add a subcommand that accepts a network namespace and a match."""
         command = self.add(
-            name, self.netns, *parents, help=help, description=description, epilog=_QUOTING
+            name,
+            self.netns,
+            *parents,
+            help=help,
+            description=description,
+            epilog=f"{_FIELDS}\n\n{_QUOTING}",
         )
         command.add_argument("match", nargs="*", metavar="MATCH", help=_MATCH_HELP)
         self.matching[name] = command
@@ -165,14 +191,14 @@ def _add_events(commands: _Commands) -> None:
         "--reliable",
         action="store_true",
         help="make the kernel retry each destroy event until it is delivered; until then the flow "
-        "counts against nf_conntrack_max",
+        "counts against nf_conntrack_max, so a reader that stops can fill the table",
     )
     command.add_argument(
         "--receive-buffer",
         type=_parse_size,
         metavar="BYTES",
-        help="set the size of the receive buffer, such as 8388608, 8192K or 8M; an event takes "
-        "about 640 bytes",
+        help="let this many bytes of events wait to be read, such as 8388608, 8192K or 8M "
+        f"(default: {DEFAULT_RECEIVE_BUFFER >> 20}M); an event takes about 640 bytes of it",
     )
     command.add_argument(
         "--receive-time", action="store_true", help="add the time at which each event was received"
@@ -215,7 +241,7 @@ def _parse_match(command: argparse.ArgumentParser, arguments: Sequence[str]) -> 
 
 def _parse_netns(value: str) -> NetNS:
     try:
-        return NetNS.of(value)
+        return NetNS(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

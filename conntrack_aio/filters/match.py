@@ -117,15 +117,16 @@ class Match:
           ``or`` loosest. ``all`` matches every flow, ``none`` no flow.
         - A condition is the name of a field and a value, or several values in braces:
           ``orig.dport in {80, 443, 8000-8080}``. The empty set ``{}`` matches no flow. ``in``,
-          ``=`` or ``==`` can precede the value. ``!=`` negates the condition.
+          ``=`` or ``==`` can precede the value, except for ``snat`` and ``dnat``. ``!=`` negates
+          the condition.
         - Fields have the names of the parameters of :class:`Match`, with a dot after the direction:
-          ``orig.src``.
+          ``orig.src``. Only ``labels`` differs: it is ``label``.
         - Numbers are decimal, or hexadecimal as in ``0x1f``. They can be compared:
           ``timeout < 30``.
         - Status bits and labels have names: ``status assured``, ``label web``. A value of several
           bits means all of them: ``status assured|seen_reply``. Several values mean one of them:
-          ``status in {assured, seen_reply}``. ``assured`` and ``unreplied`` are conditions by
-          themselves, also in brackets as flows are printed.
+          ``status in {assured, seen_reply}``. ``assured`` and ``unreplied``, and no other status,
+          are conditions by themselves, also in brackets as flows are printed.
         - A mark is ``3``, or ``0x3/0xff`` with a mask. The bits of all labels can be compared in
           the same way: ``label 0x3/0xff``.
         - ``snat`` and ``dnat`` are conditions by themselves, or with an address:

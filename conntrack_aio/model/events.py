@@ -29,9 +29,9 @@ class Event(Protocol):
 class FlowEvent:
     """An event of a flow, as the kernel reports it.
 
-    The flow is partial. It always has the tuples, id, zone and status; other fields are present if
-    they changed or if the kernel includes them in this type of event. An absent field is not a
-    removed one.
+    The flow is partial. It always has the tuples, id and status, and the zone unless it is 0. Other
+    fields are present if they changed or if the kernel includes them in this type of event. An
+    absent field is not a removed one.
     """
 
     type: EventType = attrs.field()

@@ -88,8 +88,8 @@ class Expectation:
     that matches it creates a flow. The flow's ``master`` is the original tuple of the control
     connection, and its status has the bit EXPECTED; firewalls call it "related".
 
-    The kernel always sends the first three fields, and the others unless they are absent. It never
-    sends the zone, which is that of the master.
+    The kernel always sends :attr:`master`, :attr:`tuple` and :attr:`mask`, and the other fields
+    unless they are absent. It never sends the zone, which is that of the master.
 
     On the wire: ``ctattr_expect`` (linux/netfilter/nfnetlink_conntrack.h), written by
     ``ctnetlink_exp_dump_expect``.

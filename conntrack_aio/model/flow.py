@@ -118,7 +118,7 @@ class Flow:
     absent:
 
     - An update event has the fields that changed.
-    - A destroy event may have only the state of TCP.
+    - Of :attr:`protoinfo`, a destroy event has at most the state of TCP.
     - An offloaded flow has no timeout.
     - Counters and timestamps exist only if the sysctls ``nf_conntrack_acct`` and
       ``nf_conntrack_timestamp`` were on when the entry was created.

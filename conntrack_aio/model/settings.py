@@ -24,7 +24,7 @@ T_co = TypeVar("T_co", bound=int, covariant=True)
 C = TypeVar("C")
 
 FLOWTABLE = "net.netfilter.nf_"
-"""The prefix of the names of the flow table's settings, before ``flowtable``."""
+"""The prefix of the names of the settings of nftables' flowtables, before ``flowtable``."""
 
 
 class EventMode(NamedNumber):
@@ -294,12 +294,12 @@ class SettableSysctls:
     flowtable_tcp_timeout: int | None = setting(
         SECONDS, default=None, prefix=FLOWTABLE, since="5.14"
     )
-    """The idle time after which a TCP connection leaves the flow table, which bypasses the
-    tracker."""
+    """The idle time after which a TCP connection leaves nftables' flowtables, whose packets bypass
+    the tracker."""
     flowtable_udp_timeout: int | None = setting(
         SECONDS, default=None, prefix=FLOWTABLE, since="5.14"
     )
-    """The idle time after which a UDP flow leaves the flow table."""
+    """The idle time after which a UDP flow leaves nftables' flowtables."""
     frag6_timeout: int | None = setting(SECONDS, default=None)
     """The time for all fragments of an IPv6 packet to arrive; the kernel tracks the whole
     packet."""
@@ -316,10 +316,10 @@ class ConntrackSysctls(SettableSysctls):
 
     ``None`` means that this kernel does not have the setting in this namespace: it is older or
     newer, it was built without that part, or it hides the setting in a namespace that a user owns
-    (the first three, on Linux 5.4 and others).
+    (:attr:`events`, :attr:`acct` and :attr:`timestamp`, on Linux 5.4 and others).
 
-    Timeouts are in seconds. A new timeout applies to a flow from its next packet. The first three
-    settings apply to flows that are created afterward.
+    Timeouts are in seconds. A new timeout applies to a flow from its next packet. :attr:`events`,
+    :attr:`acct` and :attr:`timestamp` apply to flows that are created afterward.
     """
 
     count: int | None = setting(NUMBER, default=None)

@@ -95,13 +95,15 @@ class ExpectCPUStatistics:
 class ClientStatistics:
     """The counters of a connection since it was opened.
 
-    All only grow, except for ``layouts``, ``waiting_bytes`` and the four ``open_`` counts.
+    Counters only grow. Gauges, which can also fall, are :attr:`layouts`, :attr:`waiting_bytes` and
+    those whose names begin with ``open_``.
     """
 
     requests: int = 0
     """The requests that were sent. A create counts twice, because it reads the entry back."""
     requests_offloaded: int = 0
-    """The requests that ran on a worker thread, because a table walk was in progress."""
+    """The requests that ran on a worker thread: because a table walk was in progress, or because
+    the connection was opened with ``offload=True``."""
     stray_replies: int = 0
     """The replies to requests that were cancelled; they are dropped."""
     datagrams_received: int = 0
@@ -147,7 +149,8 @@ class ClientStatistics:
 class StreamStatistics:
     """The counters of one event stream since it was opened, and its queue sizes.
 
-    All but the last three only grow. The connection's counters are the sums over all its streams.
+    Counters only grow. Gauges, which can also fall, are :attr:`waiting_bytes`, :attr:`queued` and
+    :attr:`receive_buffer`. The connection's counters are the sums over all its streams.
     """
 
     datagrams_received: int = 0

@@ -73,12 +73,15 @@ class TableMode(NamedEnum):
     unreported change."""
     PARTIAL = "partial"
     """Some entries may be silent, which means that they emit no events. Comparisons find their
-    changes. There are three reasons for this mode. First, ``nf_conntrack_events`` is 2, or was not
-    1 when the table was opened, and the table has older entries that no event has reported yet. If
-    flows can come to match, the table cannot know when the last silent entry has ended, and stays
-    in this mode. Second, the setting cannot be read. Third, the table found an unreported change
-    (:attr:`FlowTableStatistics.unreported_changes`). Then it stays in this mode until it is
-    closed."""
+    changes. The table has this mode:
+
+    - while ``nf_conntrack_events`` is 2, or was not 1 when the table was opened, and the table has
+      older entries that no event has reported yet. If flows can come to match, the table cannot
+      know when the last silent entry has ended, and stays in this mode.
+    - while the setting cannot be read.
+    - after it found an unreported change (:attr:`FlowTableStatistics.unreported_changes`), until it
+      is closed.
+    """
     POLLED = "polled"
     """``nf_conntrack_events`` is 0, so new entries are silent, too. Comparisons find all
     changes."""
@@ -89,8 +92,7 @@ class FlowTableStatistics:
     """What a live table has done so far, and how large it is.
 
     The counters only grow. Not counters are :attr:`entries`, :attr:`without_events`,
-    :attr:`last_error`,
-    :attr:`last_comparison_ns`, :attr:`readers` and :attr:`changes_waiting`.
+    :attr:`last_error`, :attr:`last_comparison_ns`, :attr:`readers` and :attr:`changes_waiting`.
     """
 
     entries: int = 0

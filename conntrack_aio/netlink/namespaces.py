@@ -37,13 +37,40 @@ NAMED = "/run/netns"
 """The directory in which ``ip netns`` keeps its names."""
 
 
-@attrs.frozen
+@attrs.frozen(init=False, repr=False)
 class NetNS:
     """A network namespace by its name, path, process or descriptor. It is opened only when used."""
 
     _path: str | None
     _fd: int | None
     _label: str
+
+    def __init__(self, value: str | os.PathLike[str] | NetNS) -> None:
+        """Initialize a namespace as ``netns=`` does: from a name, a path or a :class:`NetNS`.
+
+        Text with a slash is a path; other text is a name.
+
+        :raises TypeError: when the value is of another type.
+        :raises ValueError: when it can't name a namespace.
+        """
+        if isinstance(value, NetNS):
+            other = value
+        elif issubclass(type(value), str) and "/" not in (name := as_str(value)):
+            other = NetNS.from_name(name)
+        elif isinstance(value, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            other = NetNS.from_path(value)
+        else:
+            raise TypeError(
+                f"netns must be a name, a path or a NetNS; got {describe_value(value)}. A number "
+                "is ambiguous: use NetNS.from_pid() or NetNS.from_fd()"
+            )
+        self.__attrs_init__(other._path, other._fd, other._label)
+
+    @classmethod
+    def _of(cls, path: str | None, fd: int | None, label: str) -> NetNS:
+        netns = cls.__new__(cls)
+        netns.__attrs_init__(path, fd, label)
+        return netns
 
     @classmethod
     def from_name(cls, name: str) -> NetNS:
@@ -58,7 +85,7 @@ class NetNS:
             raise TypeError(f"the name of a network namespace must be text: {error}") from None
         if not name or "/" in name or name in {".", ".."}:
             raise ValueError(f"{describe_value(name)} is not the name of a network namespace")
-        return cls(f"{NAMED}/{name}", None, f"namespace {name!r}")
+        return cls._of(f"{NAMED}/{name}", None, f"namespace {name!r}")
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str]) -> NetNS:
@@ -66,7 +93,7 @@ class NetNS:
         path = os.fspath(path)
         if issubclass(type(path), str):  # pyright: ignore[reportUnnecessaryIsInstance] - or bytes
             path = as_str(path)
-        return cls(path, None, f"namespace at {describe_value(path)}")
+        return cls._of(path, None, f"namespace at {describe_value(path)}")
 
     @classmethod
     def from_pid(cls, pid: int) -> NetNS:
@@ -81,7 +108,7 @@ class NetNS:
             raise TypeError(f"the id of a process must be a number: {error}") from None
         if pid.bit_length() > 31:
             raise ValueError(f"the id of a process has at most 31 bits; got {describe_value(pid)}")
-        return cls(f"/proc/{pid:d}/ns/net", None, f"namespace of process {pid}")
+        return cls._of(f"/proc/{pid:d}/ns/net", None, f"namespace of process {pid}")
 
     @classmethod
     def from_fd(cls, fd: int) -> NetNS:
@@ -90,32 +117,13 @@ class NetNS:
         The caller owns the descriptor and must keep it open until the namespace was used.
         """
         fd = as_int(fd)
-        return cls(None, fd, f"namespace at descriptor {describe_value(fd)}")
-
-    @classmethod
-    def of(cls, value: str | os.PathLike[str] | NetNS) -> NetNS:
-        """Return the namespace for a value of ``netns=``: a name, a path or a :class:`NetNS`.
-
-        Text with a slash is a path; other text is a name.
-
-        :raises TypeError: when the value is of another type.
-        :raises ValueError: when it can't name a namespace.
-        """
-        if isinstance(value, NetNS):
-            return value
-        if issubclass(type(value), str):
-            value = as_str(value)
-            if "/" not in value:
-                return cls.from_name(value)
-        if isinstance(value, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            return cls.from_path(value)
-        raise TypeError(
-            f"netns must be a name, a path or a NetNS; got {describe_value(value)}. A number is "
-            "ambiguous: use NetNS.from_pid() or NetNS.from_fd()"
-        )
+        return cls._of(None, fd, f"namespace at descriptor {describe_value(fd)}")
 
     def __str__(self) -> str:
         return self._label
+
+    def __repr__(self) -> str:
+        return f"<NetNS: {self._label}>"
 
     def open(self) -> int:
         """Open the namespace and return a new descriptor.

@@ -130,11 +130,16 @@ class PendingChanges:
 class Changes(ItemIterator[Change]):
     """An async iterator over the changes of a live table; see :meth:`FlowTable.changes`.
 
-    It never ends by itself. At most one change per entry waits to be read. Several changes of an
-    entry are combined into one, from the state that was reported last to the present state. An
-    entry that ended and whose tuple another entry has by now gives two changes. Entries are
-    reported in the order of their first pending change. The iterator is closed when it is garbage
-    collected.
+    It never ends by itself. Entries are reported in the order of their first pending change. What
+    happens to one entry between two reads is combined:
+
+    - Several changes become one, from the state that was reported last to the present state.
+    - An entry that began and ended is not reported at all.
+    - An entry that ended, and whose tuple another entry has by now, gives two changes: REMOVED,
+      then ADDED.
+
+    A cancellation loses no change: you can go on iterating. The iterator is closed by
+    :meth:`aclose`, by its ``async with`` block, and when it is garbage collected.
 
     Iterating raises, besides the error that ended the table:
 

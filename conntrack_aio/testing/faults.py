@@ -11,7 +11,11 @@ from .sockets import FakeSocket, HeldMessages
 
 When = str | Callable[[ReceivedRequest], bool] | None
 """Which requests a fault is for: those with this :attr:`ReceivedRequest.verb`, those for which a
-function returns ``True``, or any request."""
+function returns ``True``, or any request.
+
+One method may send requests of several verbs. ``create`` sends ``"create"`` and ``"get"``. Since
+Linux 6.12, ``delete_matching`` sends a single ``"flush"`` if the kernel can apply the whole match,
+else a ``"delete"`` for each flow."""
 
 GARBAGE: Final = b"\xff\xff\xff\xff" * 6
 """A datagram that is not a netlink message."""

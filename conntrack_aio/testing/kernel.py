@@ -167,7 +167,7 @@ class FakeKernel:
         :param namespaces: other kernels to connect to for some values of ``netns=``. All other
             values connect to this kernel. :attr:`requested_namespaces` lists all of them.
         """
-        others = {NetNS.of(name): kernel for name, kernel in namespaces.items()}
+        others = {NetNS(name): kernel for name, kernel in namespaces.items()}
 
         def endpoint(netns: NetNS | None) -> SocketFactory:
             self.requested_namespaces.append(netns)

@@ -29,17 +29,26 @@ _MACHINE: Final = (
 
 def _keywords_of(
     make: Callable[P, V],
+    accepted: str,
 ) -> Callable[
     [Callable[[S, V], Coroutine[object, object, None]]],
     Callable[Concatenate[S, P], Coroutine[object, object, None]],
 ]:
-    """Give a method the keywords of its argument, so that each setting is declared once."""
+    """Give a method the keywords of its argument, so that each setting is declared once.
+
+    :param make: makes the argument of the keywords.
+    :param accepted: which keywords there are, for error messages.
+    """
 
     def decorate(
         method: Callable[[S, V], Coroutine[object, object, None]],
     ) -> Callable[Concatenate[S, P], Coroutine[object, object, None]]:
         @wraps(method)
         def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, object, None]:
+            try:
+                taken.bind(*args, **kwargs)
+            except TypeError as error:  # its text would name the class of the argument
+                raise TypeError(f"{method.__name__}() {error}; {accepted}") from None
             return method(self, make(*args, **kwargs))
 
         own, _ = inspect.signature(method).parameters.values()
@@ -73,7 +82,7 @@ class Sysctls:
             lambda: _read_all(self._session.socket_factory.sysctls)
         )
 
-    @_keywords_of(SettableSysctls)
+    @_keywords_of(SettableSysctls, "it takes the fields of ConntrackSysctls, except for count")
     async def set(self, changes: SettableSysctls) -> None:
         """Change the given settings: ``await conn.sysctls.set(acct=True, timestamp=True)``.
 

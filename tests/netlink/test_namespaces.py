@@ -155,3 +155,25 @@ def test_a_namespace_that_may_not_be_opened(monkeypatch: pytest.MonkeyPatch, cod
             with pytest.raises(NamespaceError, match=rf"{call}\(\): ") as raised:
                 name.open()
         assert raised.value.hint
+
+
+# -- naming -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "same"),
+    [
+        ("blue", NetNS.from_name("blue")),
+        ("/proc/1/ns/net", NetNS.from_path("/proc/1/ns/net")),
+        (Path("/proc/1/ns/net"), NetNS.from_path("/proc/1/ns/net")),
+        (NetNS.from_pid(1), NetNS.from_pid(1)),
+    ],
+)
+def test_a_namespace_is_made_of_what_netns_takes(value: str | Path | NetNS, same: NetNS) -> None:
+    assert NetNS(value) == same
+
+
+@pytest.mark.parametrize("value", [1, None, b"blue"])
+def test_a_namespace_is_not_made_of_anything_else(value: object) -> None:
+    with pytest.raises(TypeError, match=r"netns must be a name, a path or a NetNS"):
+        NetNS(value)  # type: ignore[arg-type]

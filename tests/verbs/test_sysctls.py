@@ -201,9 +201,10 @@ async def test_what_can_not_be_is_seen_before_anything_is_set(
 ) -> None:
     kernel, tree = scripted(acct="0", events="2", timestamp="0", udp_timeout="30")
     async with kernel.connect() as conn:
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             await conn.sysctls.set(**values)  # type: ignore[arg-type]
     assert tree.threads == set()
+    assert "SettableSysctls" not in str(caught.value)
 
 
 # -- whether anything is tracked --------------------------------------------------------------
