@@ -1,6 +1,6 @@
-"""Run everything at once for minutes, with little memory, and check that the state stays correct.
+"""Run everything at once for minutes, with little memory, and check the result.
 
-::
+Example::
 
     python -m benchmarks.soak --minutes 3 --memory-limit 512M --backend trio
 
@@ -116,6 +116,7 @@ class Soak:
         self.tables = tables
         self.rng = random.Random(options.seed)
         self.done: Counter[str] = Counter()
+        """How often each thing was done."""
         self.samples: list[Sample] = []
         self.fast_readers = [Replay(table) for table in tables]
         self.slow_readers = [Replay(table) for table in tables]
@@ -177,6 +178,7 @@ class Soak:
             await self._pause(1)
 
     async def _read_raising(self) -> None:
+        """Read a stream that raises EventsLost."""
         async with self.conn.events(receive_buffer=SMALL_BUFFER) as stream:
             while True:
                 try:
@@ -186,6 +188,7 @@ class Soak:
                     self.done["losses raised"] += 1
 
     async def _read_losses_as_items(self) -> None:
+        """Read a stream that returns EventsLost as items."""
         async with self.conn.events(
             on_loss="item", receive_buffer=SMALL_BUFFER, receive_buffer_max=1 << 20
         ) as stream:
@@ -193,6 +196,7 @@ class Soak:
                 self.done["losses as items" if isinstance(item, EventsLost) else "events"] += 1
 
     async def _read_reliably(self) -> None:
+        """Read a reliable stream of destroy events."""
         # Not with a small receive buffer: the entries whose destroy events the kernel could not
         # deliver would fill the table. It retries some hundred of them every 10 ms.
         async with self.conn.events(EventType.DESTROY, reliable=True) as stream:
@@ -216,6 +220,7 @@ class Soak:
             await self._pause(0.5)
 
     async def _bulk(self, number: int) -> None:
+        """Create, update and delete many flows, which no other task uses."""
         first = 10_000 * (number + 1)
         batch = [flows.tcp(first + offset) for offset in range(2_000)]
         while True:

@@ -1,6 +1,6 @@
 """Fill a table and dump it repeatedly, as the workload for a profiler.
 
-::
+Examples::
 
     py-spy record --native --threads -f raw -o profile -- python -m benchmarks.workload
     perf record -g -- python -m benchmarks.workload --mixed

@@ -21,12 +21,12 @@ TRUESIZE: Final = 1280
 The kernel doubles the size that is requested for a buffer.
 """
 
-
-NEEDS_ROOT: Final = "only root can have a receive buffer that holds so many events."
+NEEDS_ROOT: Final = "only root can have a receive buffer that holds all events."
+"""Why a figure is left out."""
 
 
 def can_buffer(receive_buffer: int) -> bool:
-    """Return whether a socket of this process can have a receive buffer of so many bytes."""
+    """Return whether a socket of this process can have a receive buffer of this size."""
     with closing(floor.open_socket(receive_buffer)) as sock:
         return sock.getsockopt(SOL_SOCKET, SO_RCVBUF) >= receive_buffer
 
