@@ -1,6 +1,10 @@
-"""What the library costs, beside a loop that looks at nothing, and beside other libraries.
+"""Measure the library against the floor and against other libraries.
 
-See README.md in this folder. ``timing`` and ``report`` know nothing of conntrack; ``tables`` fills
-the kernel's; ``contenders`` are what is timed, ``figures`` what is asked of them, and each figure
-runs in a process and a network namespace of its own (``isolation``).
+- The floor is a loop that receives the same bytes as the library and reads none of them. README.md
+  in this folder explains it and all figures.
+- ``timing`` and ``report`` do not depend on conntrack.
+- ``tables`` fills the kernel's table.
+- ``contenders`` contains the programs that are timed.
+- ``figures`` contains the measurements. Each of them runs in its own process and its own network
+  namespace, which ``isolation`` creates.
 """

@@ -1,4 +1,4 @@
-"""Faults that the soak causes: shortages, forks, and programs that are interrupted."""
+"""Cause the faults of the soak test: shortages, forks, and interrupted programs."""
 
 from __future__ import annotations
 
@@ -24,38 +24,40 @@ from conntrack_aio import Connection, FlowTable, UsedElsewhere
 
 from .contenders.ours import on_backend
 
-# The shortages are those of the tests.
+# The tests have the functions that cause shortages.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support.shortages import descriptors, threads
 
 SHORT_OF: Final = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
-"""What a shortage is called."""
+"""The error numbers of system calls that fail for lack of a resource."""
 
 _PATIENCE: Final = 20.0
-"""Seconds within which a program that is interrupted must have ended."""
+"""Seconds within which an interrupted program and a forked process must end."""
 
 
 class Faults:
-    """Faults, one after the other, until it is cancelled."""
+    """Causes faults one after the other until it is cancelled."""
 
     def __init__(
         self, rng: random.Random, backend: str, conn: Connection, tables: Sequence[FlowTable]
     ) -> None:
         self.done: Counter[str] = Counter()
-        self.complaints: list[str] = []
+        """How often each fault was caused."""
+        self.problems: list[str] = []
+        """What went wrong after a fault."""
         self._rng = rng
         self._backend = backend
         self._conn = conn
         self._tables = tables
 
     @property
-    def works(self) -> tuple[Callable[[], Coroutine[object, object, None]], ...]:
-        """Each is to run in a task of its own."""
-        return self._shortages, self._forks, self._interrupts
+    def activities(self) -> tuple[Callable[[], Coroutine[object, object, None]], ...]:
+        """Return the functions to run, each in a task of its own."""
+        return self._cause_shortages, self._fork_processes, self._interrupt_programs
 
     # -- shortages --------------------------------------------------------------------------
 
-    async def _shortages(self) -> None:
+    async def _cause_shortages(self) -> None:
         while True:
             await anyio.sleep(self._rng.uniform(1, 8))
             kind, shortage = self._rng.choice([("descriptors", descriptors), ("threads", threads)])
@@ -65,7 +67,7 @@ class Faults:
 
     # -- forks ------------------------------------------------------------------------------
 
-    async def _forks(self) -> None:
+    async def _fork_processes(self) -> None:
         while True:
             await anyio.sleep(self._rng.uniform(0.5, 5))
             try:
@@ -74,31 +76,33 @@ class Faults:
                 if error.errno not in SHORT_OF:
                     raise
                 continue
-            while True:  # without a thread: there may be none
-                pid, status = os.waitpid(child, os.WNOHANG)  # noqa: ASYNC222 - it does not block
+            while True:  # not in a thread: the process may be out of threads
+                pid, status = os.waitpid(child, os.WNOHANG)  # noqa: ASYNC222 - WNOHANG
                 if pid:
                     break
                 await anyio.sleep(0.02)
             self.done["forks"] += 1
             if status:
-                self.complaints.append(f"a forked process ended with status {status:#x}")
+                self.problems.append(f"a forked process ended with status {status:#x}")
 
     def _fork(self) -> int:
+        """Fork a process that uses the connection, and return its process id."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python 3.12 warns: there are threads
+            warnings.simplefilter("ignore")  # Python 3.12 warns when there are threads
             child = os.fork()
         if child:
             return child
-        # From here on in the other process, which must not get back into the event loop.
+        # This is the forked process. It must not return into the event loop.
         code = 1
         try:
             signal.alarm(int(_PATIENCE))
             signal.set_wakeup_fd(-1)
-            code = self._be_refused()
+            code = self._check_refusals()
         finally:
             os._exit(code)
 
-    def _be_refused(self) -> int:
+    def _check_refusals(self) -> int:
+        """Return the exit status of the forked process: 0 if every call raises UsedElsewhere."""
         refused = 0
         calls: list[Callable[[], object]] = [
             self._conn.dump,
@@ -119,23 +123,25 @@ class Faults:
 
     # -- interrupts -------------------------------------------------------------------------
 
-    async def _interrupts(self) -> None:
+    async def _interrupt_programs(self) -> None:
         while True:
             await anyio.sleep(self._rng.uniform(0.2, 3))
             after = self._rng.random() * 0.5
             try:
-                said = await anyio.to_thread.run_sync(_interrupted, self._backend, after)
+                problem = await anyio.to_thread.run_sync(_interrupt_program, self._backend, after)
             except (OSError, RuntimeError):
-                continue  # there is a shortage just now
+                continue  # there is a shortage at the moment
             self.done["interrupts"] += 1
-            if said:
-                self.complaints.append(f"a program that was interrupted: {said}")
+            if problem:
+                self.problems.append(f"an interrupted program: {problem}")
 
 
-def _interrupted(backend: str, after: float) -> str:
-    """What a program says, or how it ends, that is interrupted; nothing, if it ends as it should.
+def _interrupt_program(backend: str, after: float) -> str:
+    """Start this module as a program, interrupt it, and describe what went wrong.
 
-    :param after: seconds after it has begun.
+    :param backend: the event loop of the program.
+    :param after: seconds from its first line of output to the interrupt.
+    :returns: a description of the problem; an empty string if there is none.
     """
     command = [sys.executable, "-m", "benchmarks.faults", backend]
     pipe = subprocess.PIPE
@@ -145,20 +151,20 @@ def _interrupted(backend: str, after: float) -> str:
         threading.Event().wait(after)
         program.send_signal(signal.SIGINT)
         try:
-            _, said = program.communicate(timeout=_PATIENCE)
+            _, errors = program.communicate(timeout=_PATIENCE)
         except subprocess.TimeoutExpired:
             program.kill()
-            return "it hangs"
-    if program.returncode != -signal.SIGINT or said:
-        return f"status {program.returncode}, {said[-2000:]}"
+            return f"it did not end within {_PATIENCE:.0f} seconds"
+    if program.returncode != -signal.SIGINT or errors:
+        return f"status {program.returncode}, {errors[-2000:]}"
     return ""
 
 
 async def _program() -> list[str]:
-    """What is interrupted: it has a table, a stream and a dump, and never ends."""
+    """Use a table, a stream and dumps until interrupted."""
     from conntrack_aio import connect
 
-    print("begun", flush=True)
+    print("started", flush=True)
     while True:
         async with (
             connect() as conn,

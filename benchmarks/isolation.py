@@ -1,4 +1,7 @@
-"""Processes and network namespaces of one's own, so that one figure does not weigh on another."""
+"""Run each measurement in its own process and its own network namespace.
+
+One measurement then does not affect the memory, the caches or the table of another.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +25,32 @@ _MAX = "net.netfilter.nf_conntrack_max"
 _processes = multiprocessing.get_context("spawn")
 
 
-class Died(Exception):
-    """A process that was to measure something ended without a word."""
+class ProcessDied(Exception):
+    """A measuring process ended without a result or an exception."""
 
 
-def apart(function: Callable[..., T], *arguments: object) -> T:
-    """Call a function of a module in a fresh process; what it returns, or raises.
+def run_in_process(function: Callable[..., T], *arguments: object) -> T:
+    """Call a function in a fresh process, and return its result or raise its exception.
 
-    The process is in this one's network namespace, and ends with this call.
+    The process is in the network namespace of this one. It has ended when this call returns.
+
+    :param function: a function at the top level of a module.
+    :param arguments: its arguments, which must be picklable.
+
+    :raises ProcessDied: when the process ends without a result.
     """
     receiver, sender = _processes.Pipe(duplex=False)
-    process = _processes.Process(target=_answer, args=(sender, function, arguments))
+    process = _processes.Process(target=_run_and_send, args=(sender, function, arguments))
     process.start()
     sender.close()
     try:
         failure, result = cast("tuple[Exception | None, T]", receiver.recv())
     except EOFError:
         process.join()
-        raise Died(f"{function.__qualname__} died with exit code {process.exitcode}") from None
+        raise ProcessDied(
+            f"the process for {function.__qualname__} ended with exit code {process.exitcode} "
+            "and sent no result"
+        ) from None
     except BaseException:
         process.terminate()
         raise
@@ -50,11 +61,12 @@ def apart(function: Callable[..., T], *arguments: object) -> T:
     return result
 
 
-def _answer(
+def _run_and_send(
     sender: Connection, function: Callable[..., object], arguments: tuple[object, ...]
 ) -> None:
     end_on_signals()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it says when to end
+    # Ctrl-C reaches every process of the group. The parent process terminates this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         sender.send((None, function(*arguments)))
     except Exception as error:
@@ -63,16 +75,18 @@ def _answer(
 
 
 def end_on_signals() -> None:
-    """Have a request to end this process unwind it, so that what it changed is restored."""
+    """Exit by an exception on SIGINT, SIGTERM and SIGHUP, so that changed settings are restored."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def enter_namespace() -> None:
-    """Move this process into a new network namespace; as root not into a user namespace as well.
+    """Move this process into a new network namespace.
 
-    Only in the first one may receive buffers be as large as one likes. Raises
-    :exc:`NamespaceError`.
+    A process without root privileges also enters a new user namespace. Root does not: only in the
+    initial user namespace may receive buffers exceed ``net.core.rmem_max``.
+
+    :raises NamespaceError: when no namespace can be created.
     """
     try:
         unshare(CLONE_NEWNET)
@@ -83,16 +97,16 @@ def enter_namespace() -> None:
 
 
 def room() -> int:
-    """How many flows a network namespace may have."""
+    """Return how many flows a network namespace may have."""
     return read_number(Files(), _MAX) or 0
 
 
 @contextmanager
 def room_for(flows: int) -> Generator[None]:
-    """Inside, namespaces have room for so many flows, where this process may see to that.
+    """Raise ``nf_conntrack_max`` to this number of flows, and restore it at the end.
 
-    The setting is the machine's, and only root in its first network namespace can change it;
-    :func:`room` says what came of it.
+    The setting applies to the whole machine. Only root in the initial network namespace can change
+    it. In other processes this does nothing; call :func:`room` to get the limit in force.
     """
     before = room()
     try:
@@ -100,7 +114,7 @@ def room_for(flows: int) -> Generator[None]:
             try:
                 set_sysctl(_MAX, flows)
             except OSError:
-                pass  # not root, or not in the first namespace
+                pass  # not root, or not in the initial network namespace
         yield
     finally:
         if room() != before:

@@ -1,4 +1,4 @@
-"""What may be asked of the program."""
+"""The options of ``python -m benchmarks``."""
 
 from __future__ import annotations
 
@@ -12,43 +12,49 @@ FIGURES: Final = (
     *("dump", "mixed", "events", "create", "selected", "filtered"),
     *("table", "scaling", "memory", "gaps", "processes"),
 )
-"""In the order in which they are measured."""
+"""The names of the figures, in the order in which they are measured."""
 
 
 @attrs.frozen
 class Options:
-    """The sizes, and what to leave out. By default those of the table in README.md."""
+    """The sizes of tables, the numbers of runs, and the figures to measure.
+
+    The defaults are those of the results in README.md.
+    """
 
     flows: int = 200_000
-    """Of the table of IPv4 TCP flows."""
+    """The size of the table of IPv4 TCP flows."""
     mixed: int = 200_000
-    """Of the table with something of everything."""
+    """The size of the table of flows of all kinds."""
     events: int = 100_000
+    """How many events are queued."""
     creates: int = 100_000
+    """How many flows are created."""
     small: int = 50_000
-    """The lesser of two sizes that are compared."""
+    """The smaller of two table sizes that are compared."""
     large: int = 1_000_000
-    """The greater of them."""
+    """The larger of two table sizes that are compared."""
     slow: int = 5_000
-    """Of the table for what takes some hundred microseconds a flow."""
+    """The size of the table for contenders that take about a hundred microseconds per flow."""
     runs: int = 7
-    """Of each contender, in turns."""
+    """The number of runs of each contender. The contenders take turns."""
     large_runs: int = 3
-    """The same, with the large table."""
+    """The number of runs of each contender with the large table."""
     per_client: int = 1
     """How many flows have the same source address."""
     starts: int = 10
-    """Of each program that is only started."""
+    """How often each process of the figure ``processes`` is started."""
     only: tuple[str, ...] = FIGURES
+    """The figures to measure."""
 
     @property
     def sizes(self) -> dict[str, int]:
-        """All that are numbers."""
+        """Return all options that are numbers, by name."""
         return attrs.asdict(self, filter=lambda _, value: isinstance(value, int))
 
     @property
-    def most(self) -> int:
-        """Flows in the largest table."""
+    def largest_table(self) -> int:
+        """Return the number of flows in the largest table."""
         return max(self.flows, self.mixed, self.events, self.creates, self.small, self.large)
 
 
@@ -64,24 +70,24 @@ QUICK: Final = Options(
     large_runs=1,
     starts=2,
 )
-"""To see that it runs: the figures say nothing."""
+"""Small sizes to check that everything runs. The results mean nothing."""
 
 _HELP: Final = {
-    "flows": "IPv4 TCP flows in the table that is dumped",
-    "mixed": "flows of all kinds in the other table that is dumped",
-    "events": "events that wait to be read, to be applied to a live table, or to be filtered",
-    "creates": "flows to make",
-    "small": "flows in the small table, for how cost grows",
-    "large": "flows in the large one, also for memory, gaps, the live table and filtered dumps",
-    "slow": "flows for what is a hundred times slower",
-    "runs": "runs of each contender, in turns",
-    "large_runs": "runs with the large table",
+    "flows": "IPv4 TCP flows in the table of the figure dump",
+    "mixed": "flows in the table of the figure mixed",
+    "events": "events that are queued for the figures events, filtered and table",
+    "creates": "flows to create",
+    "small": "flows in the small table of the figures scaling and memory",
+    "large": "flows in the large table of the figures scaling, memory, selected, table and gaps",
+    "slow": "flows in the table for pyroute2, which takes about 100 µs per flow",
+    "runs": "runs of each contender; the contenders take turns",
+    "large_runs": "runs of each contender with the large table",
     "per_client": "flows that share a source address",
 }
 
 
 class Invocation:
-    """The options, and where the results go."""
+    """The parsed command line."""
 
     def __init__(self, arguments: Sequence[str] | None) -> None:
         parsed = _parser().parse_args(arguments)
@@ -90,30 +96,47 @@ class Invocation:
             given["only"] = tuple(name for name in FIGURES if name in parsed.only)
         self.options: Options = attrs.evolve(QUICK if parsed.quick else Options(), **given)
         self.json: str | None = parsed.json
+        """The file that the results are written to; ``-`` is standard output."""
         self.markdown: bool = parsed.markdown
+        """Whether to print Markdown."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure conntrack_aio beside the floor of what the kernel takes, and beside "
-        "other libraries. As root all of it; else it says what is left out.",
+        description="Measure conntrack_aio. Compare it with other libraries and with the floor: "
+        "the time that the kernel alone takes. Run it as root to measure everything. Otherwise "
+        "the report says what was left out.",
     )
     for name, text in _HELP.items():
         flag = "--" + name.replace("_", "-")
         default = getattr(Options(), name)
-        parser.add_argument(flag, type=_positive, metavar="N", help=f"{text} ({default:,})")
+        parser.add_argument(
+            flag, type=_positive, metavar="N", help=f"{text} (default: {default:,})"
+        )
     parser.add_argument(
-        "--only", action="append", choices=FIGURES, metavar="NAME", help=", ".join(FIGURES)
+        "--only",
+        action="append",
+        choices=FIGURES,
+        metavar="NAME",
+        help=f"measure only this figure; may be repeated: {', '.join(FIGURES)}",
     )
-    parser.add_argument("--quick", action="store_true", help="small tables, to see that it runs")
-    parser.add_argument("--json", metavar="FILE", help="write the results there too; - is here")
-    parser.add_argument("--markdown", action="store_true", help="print tables for a page")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="use small tables, to check that everything runs; the results mean nothing",
+    )
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="also write the results to this file, as JSON; - prints JSON instead of tables",
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
     return parser
 
 
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError("it takes at least one")
+        raise argparse.ArgumentTypeError(f"must be at least 1; got {value}")
     return value

@@ -1,4 +1,4 @@
-"""The program: each figure in turn, in a process and a namespace of its own, and the report."""
+"""Measure the chosen figures one after the other, and print the report."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from conntrack_aio import ConntrackError
 
 from .contenders.floor import flush
 from .figures import MEASURE
-from .isolation import apart, end_on_signals, enter_namespace, room_for
+from .isolation import end_on_signals, enter_namespace, room_for, run_in_process
 from .options import Invocation, Options
-from .report import Figure, Report, as_json, as_markdown, as_text, machine
+from .report import Figure, Report, as_json, as_markdown, as_text, describe_machine
 from .rivals import Rivals
 from .timing import Disagreement
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and report; the exit status."""
+    """Measure, print the report, and return the exit status: 1 if a figure failed."""
     invocation = Invocation(arguments)
     options = invocation.options
     end_on_signals()
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory() as directory, room_for(options.most):
+    with tempfile.TemporaryDirectory() as directory, room_for(options.largest_table):
         rivals = Rivals.find(Path(directory))
         for name in options.only:
             print(f"measuring {name} ...", file=sys.stderr, flush=True)
-            figures.append(_measured(name, options, rivals))
-    report = Report(machine(rivals.versions), options.sizes, rivals.missing, figures)
+            figures.append(_measure(name, options, rivals))
+    report = Report(describe_machine(rivals.versions), options.sizes, rivals.missing, figures)
     if invocation.json == "-":
         print(as_json(report))
     else:
@@ -40,20 +40,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(figure.failed for figure in figures))
 
 
-def _measured(name: str, options: Options, rivals: Rivals) -> Figure:
-    """One figure, or what went wrong: the others are measured all the same."""
+def _measure(name: str, options: Options, rivals: Rivals) -> Figure:
+    """Return a figure. If it fails, return one with the error, so that the others still run."""
     try:
-        return apart(_in_namespace, name, options, rivals)
+        return run_in_process(_measure_in_namespace, name, options, rivals)
     except Exception as error:
         if not isinstance(error, ConntrackError | Disagreement):
             traceback.print_exception(error)
         return Figure(name, name, notes=[f"Failed: {error}"], failed=True)
 
 
-def _in_namespace(name: str, options: Options, rivals: Rivals) -> Figure:
+def _measure_in_namespace(name: str, options: Options, rivals: Rivals) -> Figure:
     enter_namespace()
     try:
         return MEASURE[name](options, rivals)
     finally:
-        # Left to the end of the namespace, a large table would go while the next one is measured.
+        # Otherwise the kernel deletes a large table with the namespace, during the next figure.
         flush()

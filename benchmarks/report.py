@@ -1,4 +1,4 @@
-"""What was measured, in tables for people, for a page, and as JSON."""
+"""Format the results as text, as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -19,48 +19,52 @@ from .timing import Spread
 
 @attrs.frozen
 class Line:
-    """One contender in one figure, or one of several numbers about it."""
+    """One row of a figure: a contender, or one of several values."""
 
     name: str
     value: Spread
     unit: str
     ratio: Spread | None = None
-    """To the floor, in the same turns."""
+    """The ratios to the floor's runs in the same turns."""
     cpu: Spread | None = None
-    """Microseconds on processors, all threads together."""
-    wanted: str = ""
-    """What it must not exceed."""
+    """Microseconds of processor time of all threads."""
+    limit: str = ""
+    """The value, or the ratio, that the median should not exceed."""
     remark: str = ""
+    """A remark that follows the name."""
 
 
 @attrs.frozen
 class Figure:
-    """One thing that is measured, with a line for each contender."""
+    """One measurement, with a line for each contender."""
 
     name: str
     title: str
     lines: Sequence[Line] = ()
     notes: Sequence[str] = ()
-    """What was measured on, and what was left out and why."""
+    """Remarks about the table, and what was left out and why."""
     failed: bool = False
 
 
 @attrs.frozen
 class Report:
-    """All figures, and what is to be known about them."""
+    """All figures, and the conditions under which they were measured."""
 
     machine: Mapping[str, str]
     sizes: Mapping[str, int]
     missing: Sequence[str]
-    """What was not there to be measured with, and how to have it."""
+    """For each rival that was not found, how to install it."""
     figures: Sequence[Figure]
 
 
-_HEADER: Final = ("", "median", "least - most", "x floor", "least - most", "processor", "at most")
+_HEADER: Final = ("", "median", "min - max", "x floor", "min - max", "CPU time", "limit")
 
 
-def machine(versions: Mapping[str, str]) -> dict[str, str]:
-    """What it was measured on, and when."""
+def describe_machine(versions: Mapping[str, str]) -> dict[str, str]:
+    """Return the date, the processor, the kernel, and the versions of all programs, by name.
+
+    :param versions: the versions of the rivals.
+    """
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
@@ -81,10 +85,10 @@ def _processor() -> str:
 
 
 def as_text(report: Report) -> str:
-    """Tables for a terminal."""
-    facts = [f"{name}: {value}" for name, value in report.machine.items()]
+    """Return the report as text for a terminal."""
+    conditions = [f"{name}: {value}" for name, value in report.machine.items()]
     tables = [f"\n{_table(figure)}" for figure in report.figures]
-    return "\n".join([*facts, *report.missing, *tables])
+    return "\n".join([*conditions, *report.missing, *tables])
 
 
 def _table(figure: Figure) -> str:
@@ -92,22 +96,22 @@ def _table(figure: Figure) -> str:
     lines = [f"{figure.name}: {figure.title}"]
     if rows:
         columns = [*zip_longest(*[_HEADER, *rows], fillvalue="")]
-        widths = [max(len(cell) for cell in column) for column in columns]
+        widths = [max(map(len, cells)) for cells in columns]
         for row in (_HEADER, *rows):
             first, *rest = (
-                cell.ljust(width) if place in (0, len(row) - 1) else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+                cell.ljust(width) if column in (0, len(row) - 1) else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
             )
             lines.append("  ".join(["", first, *rest]).rstrip())
     return "\n".join([*lines, *(f"  {note}" for note in figure.notes)])
 
 
 def as_markdown(report: Report) -> str:
-    """Tables for a page."""
-    facts = ", ".join(f"{name} {value}" for name, value in report.machine.items())
+    """Return the report as Markdown."""
+    conditions = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     tables = [_markdown_table(figure) for figure in report.figures]
     return "\n".join(
-        [f"Measured on {facts}.", "", *(f"{each}\n" for each in report.missing), *tables]
+        [f"Measured on {conditions}.", "", *(f"{each}\n" for each in report.missing), *tables]
     )
 
 
@@ -120,7 +124,7 @@ def _markdown_table(figure: Figure) -> str:
 
 
 def as_json(report: Report) -> str:
-    """Everything, for another program."""
+    """Return the report as JSON."""
 
     def plain(_: object, __: object, value: object) -> object:
         return value._asdict() if isinstance(value, Spread) else value
@@ -144,7 +148,7 @@ def _row(line: Line) -> tuple[str, ...]:
         _number(line.ratio.median) if line.ratio else "",
         _range(line.ratio) if line.ratio else "",
         f"{_number(line.cpu.median)} {line.unit}" if line.cpu else "",
-        line.wanted,
+        line.limit,
     )
 
 
@@ -153,6 +157,6 @@ def _range(spread: Spread) -> str:
 
 
 def _number(value: float) -> str:
-    """With three digits or so that say something."""
+    """Format a number with about three significant digits."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f}"

@@ -1,4 +1,4 @@
-"""Which other libraries, programs and event loops there are to measure with."""
+"""Find the other libraries, programs and event loops that are installed."""
 
 from __future__ import annotations
 
@@ -13,32 +13,36 @@ import attrs
 from .contenders import command, library, pyroute
 
 BACKENDS: Final = ("uvloop", "trio")
-"""Beside asyncio's own loop."""
+"""The event loops that are measured besides the default loop of asyncio."""
 
 
 @attrs.frozen
 class Rivals:
-    """What was found, and in words what was not."""
+    """The rivals that were found, and how to install the others."""
 
     program: Path | None
-    """The one that uses libnetfilter_conntrack, compiled."""
+    """The compiled program that uses libnetfilter_conntrack."""
     versions: Mapping[str, str]
-    """By name, of all that there are."""
+    """The version of each rival that was found, by name."""
     missing: tuple[str, ...]
+    """For each rival that was not found, how to install it."""
 
     @classmethod
     def find(cls, directory: Path) -> Rivals:
-        """Look for them; the directory takes what is compiled."""
+        """Look for the rivals.
+
+        :param directory: where to put the compiled program.
+        """
         program: Path | None = None
         versions: dict[str, str] = {}
         missing: list[str] = []
         try:
             program = library.compile_rival(directory)
-            versions[library.NAME] = _said("pkg-config", "--modversion", library.NAME)
+            versions[library.NAME] = _first_line_of("pkg-config", "--modversion", library.NAME)
         except library.NotCompiled as error:
             missing.append(f"{library.NAME} is left out: {error}")
-        if said := _said("conntrack", "--version"):
-            versions[command.NAME] = said
+        if line := _first_line_of("conntrack", "--version"):
+            versions[command.NAME] = line
         else:
             missing.append("conntrack(8) is left out: apt-get install conntrack")
         for name in (pyroute.NAME, *BACKENDS):
@@ -52,10 +56,10 @@ class Rivals:
         return name in self.versions
 
 
-def _said(*words: str) -> str:
-    """The first line that a program prints; nothing if there is none."""
+def _first_line_of(*command: str) -> str:
+    """Return the first line that a command prints, or an empty string if it is not installed."""
     try:
-        output = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+        output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     except FileNotFoundError:
         return ""
     return output.partition("\n")[0].strip()

@@ -1,14 +1,17 @@
-"""Everything at once, for minutes, with little memory: does it stay whole, and does it stay small?
+"""Run everything at once for minutes, with little memory, and check the result.
 
-::
+Example::
 
     python -m benchmarks.soak --minutes 3 --memory-limit 512M --backend trio
 
-Storms, streams of all kinds, two live tables with quick and slow readers, dumps, bulk verbs, forged
-events, and calls that are cancelled whenever it suits least; shortages of descriptors and threads,
-forks, and programs beside it that are interrupted. In the end each table and each reader
-must have what the kernel has, and nothing may be left: no descriptor, no task. A line every few
-seconds tells what was done so far, and what memory it takes.
+- These run at the same time: storms of changes that overrun receive buffers, event streams of all
+  kinds, two live tables with fast and slow readers, dumps, bulk operations, forged events, and
+  calls that are cancelled at random times.
+- Meanwhile the soak causes shortages of descriptors and threads, forks processes, and interrupts
+  other programs.
+- At the end each table and each reader must have the entries of the kernel's table. No descriptor
+  and no task may be left open. Memory must not have grown.
+- A line every few seconds shows what was done so far and the memory of the process.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ from .faults import SHORT_OF, Faults
 from .figures.memory import resident
 from .isolation import enter_namespace
 
-# The storms, and what is compared after them, are those of the tests.
+# The tests have the storms, and the comparison with the kernel's table.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support import flows
 from support.lab import Lab
@@ -64,50 +67,62 @@ from support.mirrors import (
 from support.storm import SMALL_BUFFER, Storm, plan, use_labels
 
 _STORMS: Final = 4
-"""Storms that differ, made before all begins, so that what they take does not grow."""
+"""How many different storms are planned beforehand, so that their memory does not grow."""
 _SAMPLE: Final = 5.0
-"""Seconds between two lines."""
+"""Seconds between two lines of output."""
 _GROWTH: Final = 1.1
-"""By how much memory may have grown between the second quarter and the last."""
+"""The factor by which memory may grow from the second quarter of the time to the last."""
 _WARM: Final = 60.0
-"""Seconds within which it may still grow."""
+"""Seconds below which a soak is too short to check the growth of memory."""
 _LAST: Final = flows.tcp(60_000)
+"""The flow that is created at the end. A reader that has it has applied all earlier changes."""
 _STACK: Final = 1 << 19
+"""Bytes of the stack of each thread."""
 _MIB: Final = 1 << 20
 
 
 @attrs.frozen
-class Options:
-    """How long, how much memory, and on what."""
+class SoakOptions:
+    """The options of the soak."""
 
     seconds: float
+    """How long it runs."""
     limit: int
+    """The limit of memory, in bytes."""
     backend: str
+    """The event loop."""
     seed: int
+    """The seed of the random numbers."""
 
 
 @attrs.define
 class Sample:
-    """How large the process was."""
+    """The size of the process at one time."""
 
     at: float
+    """Seconds since the start."""
     resident: int
+    """Resident memory in bytes."""
     descriptors: int
+    """The number of open files."""
 
 
 class Soak:
-    """All that happens at once, and what came of it."""
+    """All activities that run at once, and the checks at the end."""
 
-    def __init__(self, options: Options, conn: Connection, tables: Sequence[FlowTable]) -> None:
+    def __init__(self, options: SoakOptions, conn: Connection, tables: Sequence[FlowTable]) -> None:
         self.options = options
         self.conn = conn
         self.tables = tables
         self.rng = random.Random(options.seed)
         self.done: Counter[str] = Counter()
+        """How often each thing was done."""
         self.samples: list[Sample] = []
-        self.quick = [Replay(table) for table in tables]
-        self.slow = [Replay(table) for table in tables]
-        self._plans = [plan(options.seed * _STORMS + each, steps=12_000) for each in range(_STORMS)]
+        self.fast_readers = [Replay(table) for table in tables]
+        self.slow_readers = [Replay(table) for table in tables]
+        self._plans = [
+            plan(options.seed * _STORMS + number, steps=12_000) for number in range(_STORMS)
+        ]
         self._lab = Lab(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         self._started = time.monotonic()
         self._faults = Faults(self.rng, options.backend, conn, tables)
@@ -115,39 +130,41 @@ class Soak:
     def close(self) -> None:
         os.close(self._lab.descriptor)
 
-    # -- what happens -----------------------------------------------------------------------
+    # -- activities --------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until the time is up."""
-        what: list[Callable[[], Coroutine[object, object, None]]] = [
-            partial(self._through_shortages, self._storm),
-            partial(self._through_shortages, self._dump),
-            partial(self._through_shortages, self._forge),
-            partial(self._through_shortages, self._reconcile),
-            *[partial(self._through_shortages, partial(self._bulk, number)) for number in range(2)],
+        """Run all activities until the time is up."""
+        activities: list[Callable[[], Coroutine[object, object, None]]] = [
+            partial(self._despite_shortages, self._storm),
+            partial(self._despite_shortages, self._dump),
+            partial(self._despite_shortages, self._forge_events),
+            partial(self._despite_shortages, self._reconcile),
+            *[partial(self._despite_shortages, partial(self._bulk, number)) for number in range(2)],
             *[
-                partial(self._through_shortages, each)
-                for each in (self._raising, self._telling, self._reliable)
+                partial(self._despite_shortages, each)
+                for each in (self._read_raising, self._read_losses_as_items, self._read_reliably)
             ],
-            self._sample,
-            self._cancel,
-            *[partial(self._read_slowly, replay) for replay in self.slow],
-            *self._faults.works,
+            self._take_samples,
+            self._cancel_calls,
+            *[partial(self._read_slowly, replay) for replay in self.slow_readers],
+            *self._faults.activities,
         ]
         with anyio.move_on_after(self.options.seconds):
             async with anyio.create_task_group() as group:
-                for each in what:
+                for each in activities:
                     group.start_soon(each)
 
-    async def _through_shortages(self, work: Callable[[], Coroutine[object, object, None]]) -> None:
-        """Begin it anew whenever it fails for a shortage."""
+    async def _despite_shortages(
+        self, activity: Callable[[], Coroutine[object, object, None]]
+    ) -> None:
+        """Run an activity, and start it again whenever a shortage makes it fail."""
         while True:
             try:
-                await work()
+                await activity()
             except OSError as error:
                 if error.errno not in SHORT_OF:
                     raise
-                self.done["shortages met"] += 1
+                self.done["failures by shortage"] += 1
                 await self._pause(0.5)
 
     async def _pause(self, longest: float) -> None:
@@ -160,7 +177,8 @@ class Soak:
             self.done["storms"] += 1
             await self._pause(1)
 
-    async def _raising(self) -> None:
+    async def _read_raising(self) -> None:
+        """Read a stream that raises EventsLost."""
         async with self.conn.events(receive_buffer=SMALL_BUFFER) as stream:
             while True:
                 try:
@@ -169,15 +187,18 @@ class Soak:
                 except EventsLost:
                     self.done["losses raised"] += 1
 
-    async def _telling(self) -> None:
+    async def _read_losses_as_items(self) -> None:
+        """Read a stream that returns EventsLost as items."""
         async with self.conn.events(
             on_loss="item", receive_buffer=SMALL_BUFFER, receive_buffer_max=1 << 20
         ) as stream:
             async for item in stream:
-                self.done["losses told" if isinstance(item, EventsLost) else "events"] += 1
+                self.done["losses as items" if isinstance(item, EventsLost) else "events"] += 1
 
-    async def _reliable(self) -> None:
-        # With little room, what waits to be told would fill the table: some hundred every 10 ms.
+    async def _read_reliably(self) -> None:
+        """Read a reliable stream of destroy events."""
+        # Not with a small receive buffer: the entries whose destroy events the kernel could not
+        # deliver would fill the table. It retries some hundred of them every 10 ms.
         async with self.conn.events(EventType.DESTROY, reliable=True) as stream:
             async for _ in stream:
                 self.done["ends"] += 1
@@ -199,45 +220,46 @@ class Soak:
             await self._pause(0.5)
 
     async def _bulk(self, number: int) -> None:
+        """Create, update and delete many flows, which no other task uses."""
         first = 10_000 * (number + 1)
-        some = [flows.tcp(first + each) for each in range(2_000)]
+        batch = [flows.tcp(first + offset) for offset in range(2_000)]
         while True:
             for bulk in (
-                self.conn.create_many(some),
-                self.conn.update_many(some, mark=self.rng.randrange(1 << 32)),
-                self.conn.delete_many(some),
+                self.conn.create_many(batch),
+                self.conn.update_many(batch, mark=self.rng.randrange(1 << 32)),
+                self.conn.delete_many(batch),
             ):
                 async with bulk:
                     async for outcome in bulk:
                         self.done["bulk"] += 1
                         self.done["not sent"] += isinstance(outcome.error, ResourceExhausted)
                         if self.rng.random() < 0.0001:
-                            break  # with some of it under way
+                            break  # while requests are under way
             await self._pause(1)
 
-    async def _forge(self) -> None:
-        """As another program with CAP_NET_ADMIN might."""
-        with socket.socket(AF_NETLINK, socket.SOCK_RAW, NETLINK.NETFILTER) as forger:
-            forger.setblocking(False)
+    async def _forge_events(self) -> None:
+        """Send forged events, as any program with CAP_NET_ADMIN can."""
+        with socket.socket(AF_NETLINK, socket.SOCK_RAW, NETLINK.NETFILTER) as sender:
+            sender.setblocking(False)
             forged = [flows.new_event(flows.tcp(1)), flows.destroy_event(flows.tcp(10_001))]
             while True:
                 for group in (1, 2, 4):
                     for each in forged:
                         try:
-                            forger.sendto(each, (0, group))
+                            sender.sendto(each, (0, group))
                         except OSError:
-                            self.done["forgeries refused"] += 1  # some listener's buffer is full
-                self.done["forgeries"] += 1
+                            self.done["forged events refused"] += 1  # a receive buffer is full
+                self.done["forged events"] += 1
                 await self._pause(0.05)
 
     async def _reconcile(self) -> None:
         while True:
             await self._pause(5)
             await self.rng.choice(self.tables).reconcile()
-            self.done["reconciled"] += 1
+            self.done["reconciliations"] += 1
 
-    async def _cancel(self) -> None:
-        """Calls that end in their middle."""
+    async def _cancel_calls(self) -> None:
+        """Cancel calls at random times."""
         table, other = self.tables
         flow = flows.tcp(9_000)
         calls: list[Callable[[], Awaitable[object]]] = [
@@ -258,12 +280,12 @@ class Soak:
                     await self.rng.choice(calls)()
                 except ConntrackError:
                     self.done["refused"] += 1
-            self.done["cut short"] += 1
+            self.done["cancelled"] += 1
             await self._pause(0.02)
 
-    # -- what it costs ----------------------------------------------------------------------
+    # -- samples -----------------------------------------------------------------------------
 
-    async def _sample(self) -> None:
+    async def _take_samples(self) -> None:
         print(_HEADER, flush=True)
         while True:
             await anyio.sleep(min(_SAMPLE, self.options.seconds / 12))
@@ -272,40 +294,42 @@ class Soak:
             print(self._line(sample), flush=True)
 
     def _line(self, sample: Sample) -> str:
-        every = [table.statistics() for table in self.tables]
+        statistics = [table.statistics() for table in self.tables]
         cells = (
             f"{sample.at:.0f}",
             f"{sample.resident / _MIB:.1f}",
             sample.descriptors,
             sum(len(table) for table in self.tables),
-            self.done["events"] + sum(each.events_applied for each in every),
+            self.done["events"] + sum(each.events_applied for each in statistics),
             self.conn.client_statistics().events_lost,
-            sum(each.resyncs for each in every),
-            max(each.changes_waiting for each in every),
+            sum(each.resyncs for each in statistics),
+            max(each.changes_waiting for each in statistics),
             self.done["storms"],
             self.done["dumped"],
             self.done["bulk"],
-            self.done["cut short"],
+            self.done["cancelled"],
         )
         return " ".join(f"{cell:>10}" for cell in cells)
 
-    # -- what must be true ------------------------------------------------------------------
+    # -- checks ------------------------------------------------------------------------------
 
-    async def complaints(self) -> list[str]:
-        """After all is over: what is not as it has to be."""
+    async def problems(self) -> list[str]:
+        """Check the tables and the readers after the activities, and describe what is wrong."""
         for table in self.tables:
             await table.synced()
         last = key_of(await self.conn.create(_LAST))
-        found: list[str] = [*self._faults.complaints]
+        found: list[str] = [*self._faults.problems]
         self.done += self._faults.done
-        for table, quick, slow in zip(self.tables, self.quick, self.slow, strict=True):
+        for table, fast, slow in zip(
+            self.tables, self.fast_readers, self.slow_readers, strict=True
+        ):
             await table.synced()
             truth = await kernel_truth(self.conn)
             found += [f"table: {each}" for each in differences(by_key(table), truth)]
             found += wrong_answers(table, truth.values())
-            await quick.until_it_has(last)
+            await fast.until_it_has(last)
             await slow.read_until_it_has(last)
-            found += [f"quick reader: {each}" for each in differences(quick.flows, truth)]
+            found += [f"fast reader: {each}" for each in differences(fast.flows, truth)]
             found += [f"slow reader: {each}" for each in differences(slow.flows, truth)]
         found += self._growth()
         return found
@@ -318,14 +342,14 @@ class Soak:
         after = max(each.resident for each in self.samples[-quarter:])
         if after <= before * _GROWTH:
             return []
-        return [f"it grew from {before / _MIB:.1f} to {after / _MIB:.1f} MiB"]
+        return [f"the process grew from {before / _MIB:.1f} to {after / _MIB:.1f} MiB"]
 
 
 _HEADER = " ".join(
     f"{name:>10}"
     for name in (
         *("seconds", "MiB", "open", "entries", "events", "lost", "resyncs", "waiting"),
-        *("storms", "dumped", "bulk", "cut"),
+        *("storms", "dumped", "bulk", "cancelled"),
     )
 )
 
@@ -343,12 +367,12 @@ async def _first_events(conn: Connection) -> None:
 
 
 def descriptors() -> int:
-    """How many files are open."""
+    """Return the number of open file descriptors."""
     return len(os.listdir("/proc/self/fd"))
 
 
 def living_tasks(backend: str) -> int:
-    """How many tasks there are on this loop."""
+    """Return the number of tasks on the running event loop."""
     if backend != "trio":
         return len(asyncio.all_tasks())
     import trio
@@ -357,8 +381,8 @@ def living_tasks(backend: str) -> int:
 
 
 @asynccontextmanager
-async def soaking(options: Options) -> AsyncGenerator[Soak]:
-    """The connection, its tables and those who read their changes at once."""
+async def soaking(options: SoakOptions) -> AsyncGenerator[Soak]:
+    """Open the connection and its tables, and run the fast readers."""
     async with (
         connect() as conn,
         conn.table() as table,
@@ -367,65 +391,96 @@ async def soaking(options: Options) -> AsyncGenerator[Soak]:
     ):
         soak = Soak(options, conn, (table, small))
         try:
-            for replay in soak.quick:
+            for replay in soak.fast_readers:
                 readers.start_soon(replay.follow)
             yield soak
             readers.cancel_scope.cancel()
-            for replay in soak.slow:
+            for replay in soak.slow_readers:
                 await replay.aclose()
         finally:
             soak.close()
 
 
-async def _soak(options: Options) -> list[str]:
-    async with connect() as conn:  # what is opened once and for all is open then
-        await conn.list()
+async def _soak(options: SoakOptions) -> list[str]:
+    async with connect() as conn:
+        await conn.list()  # opens what stays open for the life of the process
     opened, living = descriptors(), living_tasks(options.backend)
     async with soaking(options) as soak:
         await soak.run()
-        complaints = await soak.complaints()
+        problems = await soak.problems()
         print(dict(soak.done), soak.conn.client_statistics(), sep="\n")
     with anyio.move_on_after(10):
-        while (  # noqa: ASYNC110 - nobody tells
+        while (  # noqa: ASYNC110 - there is no event to wait for
             descriptors() > opened or living_tasks(options.backend) > living
         ):
-            await anyio.sleep(0.05)  # threads still close what they used
+            await anyio.sleep(0.05)  # worker threads still close their descriptors
     if (left := descriptors() - opened) > 0:
-        complaints.append(f"{left} descriptors are left open")
+        problems.append(f"{left} descriptors are still open")
     if (left := living_tasks(options.backend) - living) > 0:
-        complaints.append(f"{left} tasks are left")
-    return complaints
+        problems.append(f"{left} tasks still run")
+    return problems
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Soak, and tell what went wrong; the exit status."""
+    """Run the soak, print what went wrong, and return the exit status: 1 if anything did."""
     options = _options(arguments)
     enter_namespace()
     set_sysctl(f"{CONNTRACK}events", 1)
-    own = Lab(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
-    use_labels(own)
-    os.close(own.descriptor)
-    # Of all that may be written to: the address space has stacks and arenas that never are.
+    lab = Lab(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+    use_labels(lab)
+    os.close(lab.descriptor)
+    # RLIMIT_DATA limits private writable memory. RLIMIT_AS would also count stacks and arenas
+    # that are reserved but never used.
     threading.stack_size(_STACK)
     resource.setrlimit(resource.RLIMIT_DATA, (options.limit, options.limit))
     print(f"{options.backend}, seed {options.seed}, {options.limit / _MIB:.0f} MiB at most")
-    complaints = on_backend(partial(_soak, options), options.backend)
-    print(*(complaints or ["All is as the kernel has it, and nothing is left."]), sep="\n")
-    return int(bool(complaints))
+    problems = on_backend(partial(_soak, options), options.backend)
+    print(
+        *(problems or ["No problems: all tables agree with the kernel, and nothing is left open."]),
+        sep="\n",
+    )
+    return int(bool(problems))
 
 
-def _options(arguments: Sequence[str] | None) -> Options:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=3.0, metavar="N")
-    parser.add_argument("--memory-limit", type=_size, default=_size("512M"), metavar="SIZE")
-    parser.add_argument("--backend", choices=[*BACKENDS], default="asyncio")
-    parser.add_argument("--seed", type=int, default=1, metavar="N")
+def _options(arguments: Sequence[str] | None) -> SoakOptions:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=3.0,
+        metavar="N",
+        help="how long to run (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--memory-limit",
+        type=_size,
+        default=_size("512M"),
+        metavar="SIZE",
+        help="the limit of the process's memory, such as 512M or 2G (default: 512M)",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=[*BACKENDS],
+        default="asyncio",
+        help="the event loop (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="the seed of the random numbers (default: %(default)s)",
+    )
     parsed = parser.parse_args(arguments)
-    return Options(parsed.minutes * 60, parsed.memory_limit, parsed.backend, parsed.seed)
+    return SoakOptions(parsed.minutes * 60, parsed.memory_limit, parsed.backend, parsed.seed)
 
 
 def _size(text: str) -> int:
-    """Bytes, also as ``512M`` or ``2G``."""
+    """Return a number of bytes, which may be written as ``512M`` or ``2G``."""
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
     return int(number) * unit

@@ -1,8 +1,9 @@
-"""Filling the kernel's table, fast: a million flows in some seconds.
+"""Fill the kernel's table quickly: a million flows take a few seconds.
 
-A request is encoded once for each shape of flow. A flow is its copy, with another client's address
-and port written over the placeholders. The address of every client is another, unless
-``per_client`` flows are to share one; servers are few, as the ports that they listen on.
+- A create request is encoded once for each shape of flow. For each flow the address and port of its
+  client are written over placeholders in a copy of that request.
+- Each flow has its own client address, unless ``per_client`` flows share one.
+- There are only a few servers, and each listens on a few ports.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from conntrack_aio.sandbox import rules
 from conntrack_aio.uapi.netlink import NLM_F
 from conntrack_aio.uapi.nf_tables import NF_INET, NFT_CT, NFT_REG_1, NFTA_CT
 
-from .contenders.floor import WINDOW, codes, open_socket
+from .contenders.floor import WINDOW, error_codes, open_socket
 
 _HOUR: Final = 3600
 _SEEN: Final = Status.SEEN_REPLY | Status.ASSURED
@@ -36,36 +37,39 @@ _GATEWAYS: Final = NATRange(
 )
 
 _CLIENT4: Final = "10.111.122.133"
+"""The placeholder of an IPv4 client. No other part of a request contains its bytes."""
 _CLIENT6: Final = "2001:db8:1111:2222:3333:4444:5555:6666"
+"""The placeholder of an IPv6 client. Only its last 32 bits are replaced."""
 _PORT: Final = 0xBEAD
-"""Placeholders, which stand for nothing else in a request."""
+"""The placeholder of the client's port. No other part of a request contains its bytes."""
 
 FIRST_CLIENT: Final = IPv4Address("10.0.0.1")
+"""The address of the first client."""
 _FIRST4: Final = int(FIRST_CLIENT)
 _FIRST_PORT, _PORTS = 1024, 64_000
 _SERVICES: Final = ((443, 0), (80, 1), (22, 0x10), (5432, 0xCAFE))
-"""Ports of servers, and marks that go with them."""
+"""The ports of the servers, and the marks of flows to them."""
 
 RARE_PORT: Final = 8443
-"""Of a server that few flows are to."""
+"""The destination port of the few flows that a filter matches."""
 
 _write_address = struct.Struct("!I").pack_into
 _write_port = struct.Struct("!H").pack_into
 
 
-class Unfilled(Exception):
-    """The kernel refused a flow that a table was to be filled with."""
+class NotFilled(Exception):
+    """The kernel refused to create a flow."""
 
 
 @attrs.frozen
 class Shape:
-    """A kind of flow: the request that makes one, and where in it the client stands."""
+    """A kind of flow: the request that creates it, and the offsets of the client in it."""
 
     request: bytes
     addresses: tuple[int, ...]
-    """Of the last 32 bits of its address."""
+    """The offsets of the last 32 bits of the client's address."""
     ports: tuple[int, ...]
-    """Of its port, or of the identifier of its ICMP."""
+    """The offsets of the client's port or ICMP identifier."""
 
     @classmethod
     def of(
@@ -75,27 +79,36 @@ class Shape:
         nat_src: NATRange | str | None = None,
         nat_dst: NATRange | str | None = None,
     ) -> Shape:
+        """Return the shape of a flow whose client has the address and port of the placeholders.
+
+        :param flow: the flow.
+        :param nat_src: the range to translate its source address to.
+        :param nat_dst: the range to translate its destination address to.
+        """
         request = requests.create(flow, nat_src, nat_dst)
-        # Without ACK the kernel answers those alone that it refuses.
+        # Without NLM_F_ACK the kernel replies only to the requests that it refuses.
         flags = int(NLM_F.REQUEST | NLM_F.CREATE | NLM_F.EXCL)
         packed = messages.pack(request.type, flags, 0, request.payload)
         client = flow.orig.src.packed
         shape = cls(
             packed,
-            tuple(place + len(client) - 4 for place in _places(packed, client)),
-            _places(packed, _PORT.to_bytes(2, "big")),
+            tuple(offset + len(client) - 4 for offset in _offsets(packed, client)),
+            _offsets(packed, _PORT.to_bytes(2, "big")),
         )
-        # Where the client sends, and where it is answered.
+        # The client is in the original and in the reply tuple.
         assert len(shape.addresses) == len(shape.ports) == 2, shape
         return shape
 
 
-def _places(request: bytes, placeholder: bytes) -> tuple[int, ...]:
-    return tuple(place for place in range(len(request)) if request.startswith(placeholder, place))
+def _offsets(request: bytes, placeholder: bytes) -> tuple[int, ...]:
+    """Return where the request contains the placeholder."""
+    return tuple(
+        offset for offset in range(len(request)) if request.startswith(placeholder, offset)
+    )
 
 
 def tcp_shapes() -> list[Shape]:
-    """IPv4 TCP flows to some servers."""
+    """Return shapes of IPv4 TCP flows to 16 servers."""
     return [
         Shape.of(Flow.tcp(_CLIENT4, _PORT, server, port, timeout=_HOUR, mark=mark, status=_SEEN))
         for server in (f"198.51.100.{number}" for number in range(1, 17))
@@ -103,14 +116,14 @@ def tcp_shapes() -> list[Shape]:
     ]
 
 
-def shapes_one_in(many: int) -> list[Shape]:
-    """The same, but for one in so many, which is to the rare port."""
+def shapes_one_in(count: int) -> list[Shape]:
+    """Return ``count`` shapes of IPv4 TCP flows, one of them to :data:`RARE_PORT`."""
     rare = Flow.tcp(_CLIENT4, _PORT, "198.51.100.1", RARE_PORT, timeout=_HOUR, status=_SEEN)
-    return [*islice(cycle(tcp_shapes()), many - 1), Shape.of(rare)]
+    return [*islice(cycle(tcp_shapes()), count - 1), Shape.of(rare)]
 
 
 def mixed_shapes() -> list[Shape]:
-    """TCP, UDP and ICMP, of IPv4 and IPv6; some of them translated, some with a label."""
+    """Return shapes of TCP, UDP and ICMP flows of IPv4 and IPv6, some translated, some labeled."""
     shapes: list[Shape] = []
     for number, (port, mark) in enumerate(_SERVICES):
         server4, server6 = f"198.51.100.{number + 1}", f"2001:db8:ffff::{number + 1}"
@@ -123,28 +136,28 @@ def mixed_shapes() -> list[Shape]:
         ping6 = Flow.icmp(_CLIENT6, server6, id=_PORT, timeout=_HOUR)
         shapes += [
             *(Shape.of(flow) for flow in (tcp4, tcp6, udp4, udp6, ping4, ping6)),
-            *(Shape.of(_labelled(flow, port % 128)) for flow in (tcp4, udp6)),
+            *(Shape.of(_with_label(flow, port % 128)) for flow in (tcp4, udp6)),
             *(Shape.of(flow, nat_src=_GATEWAYS) for flow in (tcp4, udp4)),
             Shape.of(tcp4, nat_dst=inside),
         ]
     return shapes
 
 
-def _labelled(flow: Flow, bit: int) -> Flow:
+def _with_label(flow: Flow, bit: int) -> Flow:
     flow = copy(flow)
     flow.labels = 1 << bit
     return flow
 
 
-def use_everything() -> None:
-    """Have the namespace's flows carry counters, times and labels, from now on.
+def enable_everything() -> None:
+    """Give the flows that are created in this namespace from now on counters, times and labels.
 
-    Raises :exc:`KernelError` where the kernel has no nftables for a rule about labels, without
-    which flows have no room for any.
+    :raises KernelError: when the kernel has no nftables. An entry has room for labels only if a
+        rule of its namespace uses labels.
     """
     for name in ("acct", "timestamp"):
         set_sysctl(f"{CONNTRACK}{name}", 1)
-    # It writes a packet's labels back as they are.
+    # The rule writes the labels of a packet back unchanged.
     write_back = rules.expression(
         "ct", pack_be32(NFTA_CT.KEY, NFT_CT.LABELS), pack_be32(NFTA_CT.SREG, NFT_REG_1)
     )
@@ -156,29 +169,35 @@ def use_everything() -> None:
 
 
 def fill(shapes: Sequence[Shape], start: int, stop: int, per_client: int = 1) -> None:
-    """Make the flows from number ``start`` to ``stop``, of all shapes in turn.
+    """Create the flows number ``start`` to ``stop - 1`` in the calling thread's network namespace.
 
-    In the calling thread's network namespace. Raises :exc:`Unfilled`.
+    :param shapes: the shapes that the flows have in turn.
+    :param per_client: how many flows share a source address.
+
+    :raises NotFilled: when the kernel refuses a flow.
     """
     slots = list(shapes) * max(1, WINDOW // len(shapes))
     datagram = bytearray(b"".join([slot.request for slot in slots]))
-    places: list[tuple[int, ...]] = []
+    offsets: list[tuple[int, ...]] = []
     ends: list[int] = []
     end = 0
     for slot in slots:
-        places.append(tuple(end + place for place in (*slot.addresses, *slot.ports)))
+        offsets.append(tuple(end + offset for offset in (*slot.addresses, *slot.ports)))
         end += len(slot.request)
         ends.append(end)
     with closing(open_socket()) as sock:
         for number in range(start, stop, len(slots)):
             count = min(len(slots), stop - number)
-            for flow, (source, replied, port, answered) in enumerate(places[:count], number):
+            for flow, (src, reply_dst, sport, reply_dport) in enumerate(offsets[:count], number):
                 client = _FIRST4 + flow // per_client
-                _write_address(datagram, source, client)
-                _write_address(datagram, replied, client)
+                _write_address(datagram, src, client)
+                _write_address(datagram, reply_dst, client)
                 client_port = _FIRST_PORT + flow % _PORTS
-                _write_port(datagram, port, client_port)
-                _write_port(datagram, answered, client_port)
+                _write_port(datagram, sport, client_port)
+                _write_port(datagram, reply_dport, client_port)
             sock.send(memoryview(datagram)[: ends[count - 1]])
-            for code in codes(sock):
-                raise Unfilled(f"a flow from number {number} on: {os.strerror(code)}")
+            for code in error_codes(sock):
+                raise NotFilled(
+                    f"the kernel refused one of the flows from number {number} on: "
+                    f"{os.strerror(code)}"
+                )

@@ -1,6 +1,6 @@
-"""One table read again and again, and nothing else, for a profiler to look at.
+"""Fill a table and dump it repeatedly, as the workload for a profiler.
 
-::
+Examples::
 
     py-spy record --native --threads -f raw -o profile -- python -m benchmarks.workload
     perf record -g -- python -m benchmarks.workload --mixed
@@ -18,20 +18,38 @@ from .options import Options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Fill the table and read it; a line for each time."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.workload", description=__doc__)
-    parser.add_argument("--mixed", action="store_true", help="flows of all kinds, not only TCP's")
-    parser.add_argument("--flows", type=int, default=Options().flows, metavar="N")
-    parser.add_argument("--rounds", type=int, default=10, metavar="N")
+    """Fill the table, dump it repeatedly, and print the time per flow of each dump."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.workload",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--mixed", action="store_true", help="use flows of all kinds, not only TCP flows"
+    )
+    parser.add_argument(
+        "--flows",
+        type=int,
+        default=Options().flows,
+        metavar="N",
+        help="flows in the table (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=10,
+        metavar="N",
+        help="how often to dump the table (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
     enter_namespace()
     if options.mixed:
-        tables.use_everything()
+        tables.enable_everything()
     tables.fill(tables.mixed_shapes() if options.mixed else tables.tcp_shapes(), 0, options.flows)
-    reader = ours.dump(ours.FLOW_BY_FLOW)
+    contender = ours.dump(ours.FLOW_BY_FLOW)
     for _ in range(options.rounds):
-        timing = reader.run()
-        print(f"{timing.wall / timing.count * 1e6:.2f} µs a flow", flush=True)
+        timing = contender.run()
+        print(f"{timing.wall / timing.count * 1e6:.2f} µs per flow", flush=True)
     floor.flush()
 
 

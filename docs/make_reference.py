@@ -1,9 +1,11 @@
-"""Writes docs/attributes.md from the declarations: ``python docs/make_reference.py``.
+"""Generate docs/attributes.md from the declarations: ``python docs/make_reference.py``.
 
-What the page says is what the code says: the docstrings of the classes, the strings under their
-fields, the attributes that hold them, the comments behind the members of an enumeration. A new
-attribute is on the page by being declared; a new class either stands in one that is there, or
-gets a place in :data:`PARTS`.
+- All text about classes and fields comes from the code: from the docstrings of the classes, the
+  strings under their fields, the declared attributes, and the comments after the members of
+  enumerations.
+- A new attribute is on the page as soon as it is declared.
+- A new class is on the page if a class on the page has a field of it. Otherwise add the new class
+  to :data:`PARTS`.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from conntrack_aio.model.declare import (
     Text,
     Wire,
 )
-from conntrack_aio.model.declare import Sequence as Row
+from conntrack_aio.model.declare import Sequence as ItemAttributes
 from conntrack_aio.model.events import FlowEvent
 from conntrack_aio.model.expectations import Expectation, ExpectEvent
 from conntrack_aio.model.features import Features
@@ -70,7 +72,7 @@ PARTS: Final[Mapping[str, tuple[type, ...]]] = {
     "Expectations": (Expectation, ExpectEvent),
     "Timeout policies": (TimeoutPolicy,),
     "User-space helpers": (UserspaceHelper,),
-    "What only a request has": (RequestOnly, ExpectRequestOnly),
+    "Fields of requests only": (RequestOnly, ExpectRequestOnly),
     "The live table": (Change, TableMode, FlowTableStatistics),
     "What a kernel supports": (Features,),
     "Settings": (ConntrackSysctls, BlindSpot),
@@ -82,7 +84,7 @@ PARTS: Final[Mapping[str, tuple[type, ...]]] = {
         StreamStatistics,
     ),
 }
-"""The page's parts, and the classes in them. What a class holds follows it by itself."""
+"""The parts of the page and their classes. The classes of their fields are added automatically."""
 
 ENUMERATIONS: Final = "States, flags and kinds"
 
@@ -91,58 +93,60 @@ INTRODUCTION: Final = """\
 
 Every attribute of the kernel's messages that `conntrack_aio` knows, and the field that holds it.
 
-This page is made from the declarations in `conntrack_aio/model/`, by
-`python docs/make_reference.py`: change them, not the page.
+This page is generated from the declarations in `conntrack_aio/model/` by
+`python docs/make_reference.py`. Change the declarations, not the page.
 
-- **`None` is absent, `0` is zero.** A field whose type has no `None` is never absent.
-- **What the kernel leaves out**: every message of a flow has the tuples, the id and the status,
-  and the zone where it is not 0. Dumps and answers to `get` have the rest as far as the entry has
-  it. Events have less: an update tells what changed, a destroy event hardly more than the counters
-  and the last state, and neither a new nor an update event has counters or times of the entry.
-  Counters and times also depend on settings, and so do events as a whole:
+- **`None` means that the attribute is absent; `0` means zero.** A field whose type does not allow
+  `None` is never absent.
+- **What messages contain.** Every message about a flow has the tuples, the id and the status, and
+  the zone if it is not 0. Dumps and replies to `get` also have everything else that the entry has.
+  Events have less: an update event has what changed, and a destroy event has little more than the
+  counters and the last state. New and update events have no counters and no timestamps of the
+  entry. Counters, timestamps and events also depend on settings: see
   [what the sysctls change](api/settings.md).
-- **What is not on this page is kept.** An attribute that a newer kernel sends, or that is larger
-  than what is known, is in `unknown`, wherever it stood, and is encoded again in that place.
+- **Attributes that are not on this page are kept.** If a newer kernel sends another attribute, or
+  one that is longer than declared, its bytes are in `unknown` with its position. Encoding writes
+  them at the same position.
 
 The columns of the tables:
 
-- **Field**: its name, and its type as the code has it. An `IPAddress` is an `IPv4Address` or an
-  `IPv6Address` of Python's `ipaddress`.
-- **Attribute**: the kernel's name and number, after those of the nests that it stands in. Where a
-  class is itself in a nest, its table begins inside of that.
-- **On the wire**: `u32` is an integer of 32 bits without a sign, `s32` one with a sign.
-- **Access**: `read` is what the kernel tells, `write` what a program sends. Under it stands the
-  first or the last Linux that has the attribute; without one, every Linux from 4.19 on has it,
-  which is as far back as this page looks.
-- **JSON**: the shape of the value, under the name of the field. Of a state it is the name, of
-  flags the list of their names, each a number where the kernel has no name for it. An object that
-  stands where there could be one of another class says which it is by its `kind`, the attribute's
-  name in small letters: `tcp`. What is absent is left out.
-  [JSON](api/json.md) has the full specification.
+- **Field**: the name of the field, and its type as in the code. An `IPAddress` is an `IPv4Address`
+  or an `IPv6Address` of Python's `ipaddress`.
+- **Attribute**: the kernel's name and number of the attribute, after those of the nests that
+  contain it. If a class is itself in a nest, its table begins inside that nest.
+- **On the wire**: `u32` is an unsigned integer of 32 bits, `s32` a signed one.
+- **Access**: the kernel sends attributes with `read`; a program can send attributes with `write`.
+  Below is the first or the last Linux release that has the attribute. Without one, every release
+  since 4.19 has it; this page does not cover older releases.
+- **JSON**: the form of the value, under the name of the field. A state is its name, and flags are a
+  list of their names; a state or flag without a name in the kernel is a number. If a field can hold
+  objects of several classes, the object has a `kind`: the name of its attribute in lower case, such
+  as `tcp`. Absent fields are left out. [JSON](api/json.md) has the full specification.
 """
 
 
-# The sources: what Python itself forgets
+# Source text that Python does not keep at run time
 
 
-class Told(NamedTuple):
-    """What the source says of a member of a class."""
+class MemberSource(NamedTuple):
+    """What the source says about a member of a class."""
 
     annotation: str
     text: str
-    """The string under it, or else the comment behind it."""
+    """The string under the member, or else the comment after it."""
 
 
 @cache
 def _classes_of(module: str) -> tuple[dict[str, ast.ClassDef], list[str]]:
+    """Return the class definitions of a module by name, and its lines."""
     source = inspect.getsource(sys.modules[module])
     nodes = ast.parse(source).body
     return {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}, source.split("\n")
 
 
-def told(cls: type) -> dict[str, Told]:
-    """The members of one of our classes, with those of its bases."""
-    found: dict[str, Told] = {}
+def members_of(cls: type) -> dict[str, MemberSource]:
+    """Return the members of a class of this package and of its bases, by name."""
+    found: dict[str, MemberSource] = {}
     for base in reversed(cls.__mro__):
         if base.__module__.split(".")[0] == conntrack_aio.__name__:
             classes, lines = _classes_of(base.__module__)
@@ -150,7 +154,7 @@ def told(cls: type) -> dict[str, Told]:
     return found
 
 
-def _members(body: Sequence[ast.stmt], lines: Sequence[str]) -> Iterator[tuple[str, Told]]:
+def _members(body: Sequence[ast.stmt], lines: Sequence[str]) -> Iterator[tuple[str, MemberSource]]:
     for node, after in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign):
             name, annotation = ast.unparse(node.target), ast.unparse(node.annotation)
@@ -162,11 +166,11 @@ def _members(body: Sequence[ast.stmt], lines: Sequence[str]) -> Iterator[tuple[s
         if text is None:
             assert node.end_lineno is not None
             text = lines[node.end_lineno - 1][node.end_col_offset :].partition("#")[2].strip()
-        yield name, Told(annotation, text)
+        yield name, MemberSource(annotation, text)
 
 
 def _string(node: ast.stmt | None) -> str | None:
-    """What a statement says that is only a string."""
+    """Return the text of a statement that is only a string, or ``None`` for another statement."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         value = node.value.value
         return inspect.cleandoc(value) if isinstance(value, str) else None
@@ -174,7 +178,7 @@ def _string(node: ast.stmt | None) -> str | None:
 
 
 def first_paragraph(thing: object) -> str:
-    """Of the docstring, in one line."""
+    """Return the first paragraph of the docstring, in one line."""
     return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
 
 
@@ -182,16 +186,18 @@ def first_paragraph(thing: object) -> str:
 
 
 def code(text: str) -> str:
+    """Return the text as code."""
     return f"`{text}`"
 
 
 def link(cls: type) -> str:
+    """Return a link to the section of a class."""
     name = public_name(cls)
     return f"[{code(name)}](#{anchor(name)})"
 
 
 def anchor(heading: str) -> str:
-    """How GitHub names a heading in an address."""
+    """Return the anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
@@ -199,7 +205,7 @@ _CODE = re.compile(r"``(?P<code>.+?)``|:\w+:`(?P<last>~[\w.]+\.)?(?P<name>[^`]+)
 
 
 def prose(text: str) -> str:
-    """A docstring's text, of reStructuredText, in one paragraph."""
+    """Convert text from reStructuredText to Markdown, in one paragraph."""
     parts: list[str] = []
     end = 0
     for found in _CODE.finditer(text):
@@ -213,7 +219,7 @@ def _escaped(text: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, without the columns that are empty in every row."""
+    """Return a table without the columns that are empty in every row."""
     cells = [list(columns), *map(list, rows)]
     used = [n for n in range(len(columns)) if any(row[n] for row in cells[1:])]
     lines = [[row[n].replace("|", "\\|") for n in used] for row in cells]
@@ -222,15 +228,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def section(level: int, heading: str, *texts: str) -> str:
-    """A heading and what stands under it; empty texts are left out."""
+    """Return a section: a heading and the texts that are not empty."""
     return "\n\n".join([f"{'#' * level} {heading}", *(text.strip() for text in texts if text)])
 
 
-# What is declared
+# Declarations
 
 
 def public_name(cls: type) -> str:
-    """The name by which users import it, or else its own."""
+    """Return the name by which users import a class, or its own name if it is not public."""
     for name in conntrack_aio.__all__:
         if getattr(conntrack_aio, name) is cls:
             return name
@@ -238,30 +244,33 @@ def public_name(cls: type) -> str:
 
 
 def fields_of(cls: type) -> tuple[attrs.Attribute[object], ...]:
+    """Return the fields of a class, in their order."""
     fields: tuple[attrs.Attribute[object], ...] = attrs.fields(
         cast("type[attrs.AttrsInstance]", cls)
     )
     return fields
 
 
-def row_of(field: attrs.Attribute[object]) -> Row[object] | None:
-    """The places of a tuple's items."""
-    return cast("Row[object] | None", field.metadata.get(SEQUENCE))
+def items_of(field: attrs.Attribute[object]) -> ItemAttributes[object] | None:
+    """Return the attributes of the items, if the field is a tuple with an attribute per item."""
+    return cast("ItemAttributes[object] | None", field.metadata.get(SEQUENCE))
 
 
 def places_of(field: attrs.Attribute[object]) -> tuple[At[object], ...]:
-    row = row_of(field)
-    if row is not None:
-        return (*row.items, row.count)
+    """Return the attributes that can hold the value of a field."""
+    items = items_of(field)
+    if items is not None:
+        return (*items.items, items.count)
     return cast("tuple[At[object], ...]", field.metadata.get(PLACES, ()))
 
 
-def inlined_in(field: attrs.Attribute[object]) -> type | None:
+def inlined_class(field: attrs.Attribute[object]) -> type | None:
+    """Return the class whose attributes are beside those of the class of this field."""
     return cast("type | None", field.metadata.get(INLINE))
 
 
 def wire_class(wire: Wire[object]) -> type | None:
-    """The class of the object, or the enumeration, that stands there."""
+    """Return the class or the enumeration of the value of an attribute, if it has one."""
     if isinstance(wire, Nest):
         return wire.cls
     if isinstance(wire, Integer | MaskedFlags):
@@ -269,62 +278,66 @@ def wire_class(wire: Wire[object]) -> type | None:
     return None
 
 
-def held_by(cls: type) -> Iterator[type]:
-    """The classes and enumerations of the fields, in their order."""
+def field_classes(cls: type) -> Iterator[type]:
+    """Yield the classes and enumerations of the fields of a class, in their order."""
     hints = get_type_hints(cls)
     for field in fields_of(cls):
         for place in places_of(field):
-            if (held := wire_class(place.wire)) is not None:
-                yield held
+            if (value_class := wire_class(place.wire)) is not None:
+                yield value_class
         if not places_of(field):
-            yield from (each for each in _flat(hints[field.name]) if _is_ours(each))
+            yield from (each for each in _types_in(hints[field.name]) if _has_section(each))
 
 
-def _flat(hint: object) -> Iterator[type]:
+def _types_in(hint: object) -> Iterator[type]:
+    """Yield the types in a type hint."""
     if isinstance(hint, type) and not get_args(hint):
         yield hint
     for argument in get_args(hint):
-        yield from _flat(argument)
+        yield from _types_in(argument)
 
 
-def _is_ours(cls: type) -> bool:
+def _has_section(cls: type) -> bool:
     return attrs.has(cls) or issubclass(cls, enum.Enum)
 
 
-def with_what_they_hold(classes: Iterable[type]) -> list[type]:
-    """Every class after the first that holds it, once; enumerations too."""
+def with_field_classes(classes: Iterable[type]) -> list[type]:
+    """Return the classes and all classes and enumerations of their fields, each once.
+
+    A class follows the first class that has a field of it.
+    """
     found: dict[type, None] = {}
 
     def visit(cls: type) -> None:
         if cls not in found:
             found[cls] = None
             if attrs.has(cls):
-                for held in held_by(cls):
-                    visit(held)
+                for field_class in field_classes(cls):
+                    visit(field_class)
 
     for cls in classes:
         visit(cls)
     return list(found)
 
 
-LISTED: Final = with_what_they_hold(cls for classes in PARTS.values() for cls in classes)
-"""Everything that has a section."""
+LISTED: Final = with_field_classes(cls for classes in PARTS.values() for cls in classes)
+"""All classes and enumerations that have a section."""
 
 
 # Cells
 
 
 def wire_text(place: At[object]) -> str:
-    """``u32 big-endian``, and what the number is."""
-    text = _form(place.wire)
-    if (held := wire_class(place.wire)) is not None:
-        text += f": {link(held)}"
+    """Return the format of an attribute, such as ``u32 big-endian``, and the class of its value."""
+    text = _wire_format(place.wire)
+    if (value_class := wire_class(place.wire)) is not None:
+        text += f": {link(value_class)}"
     if place.when is not None:
         text += f", if {code(place.when[0])} is {place.when[1]}"
     return text
 
 
-def _form(wire: Wire[object]) -> str:
+def _wire_format(wire: Wire[object]) -> str:
     if isinstance(wire, Integer):
         integer = cast("Integer[int]", wire)
         name = f"{'s' if integer.signed else 'u'}{8 * integer.size}"
@@ -342,11 +355,11 @@ def _form(wire: Wire[object]) -> str:
         return "u8 of flags, u8 of their mask"
     if isinstance(wire, Nest):
         return "nest"
-    raise TypeError(f"the page has no words for {wire!r}")
+    raise TypeError(f"cannot describe the format of {wire!r}; extend _wire_format")
 
 
-def json_shape(wire: Wire[object]) -> str:
-    """What a value is in JSON."""
+def json_form(wire: Wire[object]) -> str:
+    """Return the form of a value in JSON."""
     if isinstance(wire, Nest):
         return "object"
     if isinstance(wire, Address | Text):
@@ -355,11 +368,11 @@ def json_shape(wire: Wire[object]) -> str:
         return "hexadecimal text"
     if isinstance(wire, Bitmap):
         return "list of bits"
-    return _json_of(wire_class(wire) or int)
+    return _json_form_of(wire_class(wire) or int)
 
 
-def _json_of(cls: type) -> str:
-    for known, shape in (
+def _json_form_of(cls: type) -> str:
+    for base, form in (
         (enum.IntFlag, "list of names"),
         (enum.IntEnum, "name"),
         (enum.Enum, "value"),
@@ -368,32 +381,33 @@ def _json_of(cls: type) -> str:
         (str | IPv4Address | IPv6Address, "text"),
         (bytes, "hexadecimal text"),
     ):
-        if issubclass(cls, known):
-            return shape
+        if issubclass(cls, base):
+            return form
     return "object"
 
 
-def shape_of(field: attrs.Attribute[object], place: At[object]) -> str:
-    """What the field is in JSON, with its value at this place."""
-    row = row_of(field)
-    if row is None:
-        return json_shape(place.wire)
-    return "" if place is row.count else f"list of {json_shape(place.wire)}s"
+def field_json_form(field: attrs.Attribute[object], place: At[object]) -> str:
+    """Return the form of a field in JSON if this attribute holds its value."""
+    items = items_of(field)
+    if items is None:
+        return json_form(place.wire)
+    return "" if place is items.count else f"list of {json_form(place.wire)}s"
 
 
-def _plain_json(hint: object) -> str:
-    shapes = dict.fromkeys(_json_of(cls) for cls in _flat(hint) if cls is not NoneType)
-    text = " or ".join(shapes)
+def _json_form_of_hint(hint: object) -> str:
+    """Return the form in JSON of a field that has only a type hint."""
+    forms = dict.fromkeys(_json_form_of(cls) for cls in _types_in(hint) if cls is not NoneType)
+    text = " or ".join(forms)
     return f"list of {text}s" if get_origin(hint) is tuple else text
 
 
 def attribute(place: At[object]) -> str:
-    """The names and numbers that lead there."""
+    """Return the names and numbers of an attribute and of the nests that contain it."""
     return " / ".join(f"{code(kernel_name(number))} {int(number)}" for number in place.path)
 
 
 def access(place: At[object]) -> str:
-    """Who tells it, and in which kernels."""
+    """Return whether the kernel or a program sends an attribute, and in which kernels it exists."""
     return "<br>".join([place.access.value, *_versions(place.since, place.until)])
 
 
@@ -405,59 +419,59 @@ def _versions(since: str, until: str) -> list[str]:
 
 # Sections
 
-FIELD_COLUMNS: Final = ("Field", "What it is", "Attribute", "On the wire", "Access", "JSON")
+FIELD_COLUMNS: Final = ("Field", "Description", "Attribute", "On the wire", "Access", "JSON")
 
 
 def field_rows(cls: type) -> Iterator[tuple[str, ...]]:
-    """The fields, a row for each place where the value can stand."""
-    texts = told(cls)
+    """Yield the rows of the fields of a class: one for each attribute that can hold the value."""
+    members = members_of(cls)
     hints = get_type_hints(cls)
     for field in fields_of(cls):
-        said = texts[field.name]
-        head = (f"{code(field.name)}<br>{code(said.annotation)}", prose(said.text))
-        inner = inlined_in(field)
+        source = members[field.name]
+        head = (f"{code(field.name)}<br>{code(source.annotation)}", prose(source.text))
+        inner = inlined_class(field)
         for place in places_of(field):
-            shape = shape_of(field, place)
-            yield (*head, attribute(place), wire_text(place), access(place), shape)
+            form = field_json_form(field, place)
+            yield (*head, attribute(place), wire_text(place), access(place), form)
             head = ("", "")
         if inner is not None:
             yield (*head, f"those of {link(inner)}", "", "", "object")
         elif not places_of(field):
-            yield (*head, "", "", "", _plain_json(hints[field.name]))
+            yield (*head, "", "", "", _json_form_of_hint(hints[field.name]))
 
 
-SETTING_COLUMNS: Final = ("Field", "What it is", "Setting", "Unit", "Access", "JSON")
+SETTING_COLUMNS: Final = ("Field", "Description", "Setting", "Unit", "Access", "JSON")
 
 
 def setting_rows() -> Iterator[tuple[str, ...]]:
-    """The settings of the kernel, in the order of their fields."""
-    settable = told(SettableSysctls)
-    texts = {**settable, **told(ConntrackSysctls)}
+    """Yield the rows of the kernel's settings, in the order of their fields."""
+    settable = members_of(SettableSysctls)
+    members = {**settable, **members_of(ConntrackSysctls)}
     hints = get_type_hints(ConntrackSysctls)
     for field in fields_of(ConntrackSysctls):
-        said, setting = texts[field.name], SETTINGS[field.name]
-        who = "read, write" if field.name in settable else "read"
+        source, setting = members[field.name], SETTINGS[field.name]
+        rights = "read, write" if field.name in settable else "read"
         if setting.machine:
-            who = "read; write in the initial network namespace"
+            rights = "read; write in the initial network namespace"
         yield (
-            f"{code(field.name)}<br>{code(said.annotation)}",
-            prose(said.text),
+            f"{code(field.name)}<br>{code(source.annotation)}",
+            prose(source.text),
             code(sysctl_of(field.name)),
             setting.value_type.unit,
-            "<br>".join([who, *_versions(setting.since, setting.until)]),
-            _plain_json(hints[field.name]),
+            "<br>".join([rights, *_versions(setting.since, setting.until)]),
+            _json_form_of_hint(hints[field.name]),
         )
 
 
 def property_lines(cls: type) -> Iterator[str]:
-    """What is made of the fields."""
+    """Yield the public properties of a class as list items."""
     for name, member in vars(cls).items():
         if isinstance(member, property) and not name.startswith("_"):
             yield f"- {code(name)}: {prose(first_paragraph(member))}"
 
 
 def nests_of(cls: type) -> Iterator[str]:
-    """Where in the listed classes the class stands."""
+    """Yield the fields of listed classes that hold objects of this class."""
     for owner in LISTED:
         for field in fields_of(owner) if attrs.has(owner) else ():
             for place in places_of(field):
@@ -467,13 +481,13 @@ def nests_of(cls: type) -> Iterator[str]:
 
 
 def publicity(cls: type) -> str:
-    """A word about what users can't import."""
+    """Return a note if users cannot import the class."""
     public = public_name(cls) in conntrack_aio.__all__
-    return "" if public else "The library's own; not a public name."
+    return "" if public else "Internal to the library; not a public name."
 
 
 def class_section(cls: type) -> str:
-    """A class of the model."""
+    """Return the section of a class."""
     nests = list(dict.fromkeys(nests_of(cls)))
     properties = "\n".join(property_lines(cls))
     return section(
@@ -490,17 +504,17 @@ def class_section(cls: type) -> str:
 
 
 def member_rows(cls: type[enum.Enum]) -> Iterator[tuple[str, str, str]]:
-    """The members of an enumeration, the combined and the second names too."""
-    texts = told(cls)
+    """Yield the rows of the members of an enumeration, also of combined flags and aliases."""
+    members = members_of(cls)
     for name, member in cls.__members__.items():
         value: object = member.value
         if issubclass(cls, enum.IntFlag) and isinstance(value, int):
             value = f"{value:#x}"
-        yield code(name), str(value), prose(texts[name].text)
+        yield code(name), str(value), prose(members[name].text)
 
 
 def enum_section(cls: type[enum.Enum]) -> str:
-    """An enumeration."""
+    """Return the section of an enumeration."""
     number = "Number" if issubclass(cls, int) else "Value"
     uses = list(nests_of(cls))
     return section(
@@ -509,12 +523,12 @@ def enum_section(cls: type[enum.Enum]) -> str:
         prose(first_paragraph(cls)),
         publicity(cls),
         f"In {', '.join(uses)}." if uses else "",
-        table(("Name", number, "What it is"), member_rows(cls)),
+        table(("Name", number, "Description"), member_rows(cls)),
     )
 
 
 def contents(parts: Mapping[str, Iterable[type]]) -> str:
-    """The links to all sections."""
+    """Return links to all sections."""
     return "\n".join(
         f"- [{part}](#{anchor(part)}): {', '.join(map(link, classes))}"
         for part, classes in parts.items()
@@ -522,11 +536,11 @@ def contents(parts: Mapping[str, Iterable[type]]) -> str:
 
 
 def page() -> str:
-    """The whole text."""
+    """Return the text of the page."""
     parts: dict[str, list[type]] = {part: [] for part in PARTS}
     done: set[type] = set()
     for part, roots in PARTS.items():
-        found = with_what_they_hold(roots)
+        found = with_field_classes(roots)
         parts[part] = [cls for cls in found if attrs.has(cls) and cls not in done]
         done.update(parts[part])
     enums = [cls for cls in LISTED if issubclass(cls, enum.Enum)]
@@ -539,6 +553,7 @@ def page() -> str:
 
 
 def main() -> None:
+    """Write the page."""
     PAGE.write_text(page(), encoding="utf-8")
 
 

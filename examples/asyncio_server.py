@@ -1,7 +1,8 @@
-"""An asyncio server that answers questions about connections.
+"""Count the connections that each address opens, and report the counts over TCP, on asyncio.
 
-It follows the events in a task of its own and answers, one line each, how many connections each
-address has opened since it started, and how many there are now.
+One task counts the events of new connections. For each line with an IP address, the server replies
+with the number of connections that this address has opened since the server started, and with the
+number of entries in the kernel's table.
 """
 
 import argparse
@@ -12,8 +13,11 @@ import conntrack_aio
 from conntrack_aio import Connection, EventsLost, EventStream, EventType, FlowEvent
 
 
-async def follow(stream: EventStream[FlowEvent], opened: Counter[str]) -> None:
-    """Count who opens connections, for ever. A loss is a gap in the count, not its end."""
+async def count_new(stream: EventStream[FlowEvent], opened: Counter[str]) -> None:
+    """Count new connections by source address, until cancelled.
+
+    If the kernel drops events, their connections are not counted, and counting goes on.
+    """
     while True:
         try:
             async for event in stream:
@@ -22,19 +26,20 @@ async def follow(stream: EventStream[FlowEvent], opened: Counter[str]) -> None:
             print(loss)
 
 
-class Answers:
-    """What a client's line is answered with."""
+class Handler:
+    """Handles the connections of clients."""
 
     def __init__(self, conn: Connection, opened: Counter[str]) -> None:
         self._conn = conn
         self._opened = opened
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer a client's lines until it leaves."""
+        """Reply to each line of a client until it disconnects."""
         while line := await reader.readline():
             address = line.decode().strip()
-            now = await self._conn.count()
-            writer.write(f"{address} opened {self._opened[address]}; {now} are open\n".encode())
+            entries = await self._conn.count()
+            reply = f"opened by {address}: {self._opened[address]}; in the table: {entries}\n"
+            writer.write(reply.encode())
             await writer.drain()
         writer.close()
 
@@ -44,19 +49,21 @@ async def main(port: int) -> None:
     async with (
         conntrack_aio.connect() as conn,
         conn.events(EventType.NEW) as stream,
-        await asyncio.start_server(Answers(conn, opened).serve, "127.0.0.1", port) as server,
+        await asyncio.start_server(Handler(conn, opened).serve, "127.0.0.1", port) as server,
     ):
         print("listening on", server.sockets[0].getsockname()[1], flush=True)
-        follower = asyncio.create_task(follow(stream, opened))
+        counting = asyncio.create_task(count_new(stream, opened))
         try:
             await server.serve_forever()
         finally:
-            follower.cancel()
+            counting.cancel()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=0)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--port", type=int, default=0, help="TCP port on the loopback; 0: any")
     try:
         asyncio.run(main(parser.parse_args().port))
     except KeyboardInterrupt:

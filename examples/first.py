@@ -1,4 +1,4 @@
-"""Print the events of connections. Run it as root."""
+"""Print the events of all connections. Run it as root."""
 
 import anyio
 

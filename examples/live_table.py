@@ -1,8 +1,9 @@
-"""Translate packets to the other side of NAT, from a live mirror of the kernel's table.
+"""Translate packets to the other side of NAT, with a live table that mirrors the kernel's.
 
-Each datagram that arrives describes a packet as it was captured on one side of the translation, for
-example ``tcp 198.51.100.9 443 192.0.2.1 61000``. The reply describes the same packet on the other
-side. A flow collector needs this for each of its records. No request is sent to the kernel.
+The program receives requests as UDP datagrams. A request describes a packet as it was captured on
+one side of the translation, for example ``tcp 198.51.100.9 443 192.0.2.1 61000``. The reply
+describes the same packet on the other side. A flow collector needs this for each of its records. A
+look-up sends no request to the kernel, because the live table is in the program's memory.
 """
 
 import argparse
@@ -20,7 +21,7 @@ PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
 def reply_to(table: FlowTable, request: str) -> str:
-    """Return the reply to one request."""
+    """Return the reply to a request, which describes a packet."""
     try:
         protocol, src, sport, dst, dport = request.split()
         packet = Tuple(
@@ -32,8 +33,8 @@ def reply_to(table: FlowTable, request: str) -> str:
         )
     except (ValueError, KeyError):
         return "not a packet"
-    other = table.translate(packet)
-    return "no such connection" if other is None else str(other)
+    translated = table.translate(packet)
+    return "no such connection" if translated is None else str(translated)
 
 
 async def serve(table: FlowTable, port: int) -> None:
@@ -64,14 +65,16 @@ async def main(port: int, reconcile: float | None) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--port", type=int, default=0, help="UDP port on the loopback; 0: any")
     parser.add_argument(
         "--reconcile",
         type=float,
         metavar="SECONDS",
-        help="compare with the kernel's table at this interval; needed where rules select the "
-        "events of flows",
+        help="compare the live table with the kernel's table at this interval; needed if firewall "
+        "rules select which flows emit events",
     )
     options = parser.parse_args()
     anyio.run(main, options.port, options.reconcile)

@@ -1,10 +1,12 @@
-"""A trio application that ends long connections.
+"""End TCP connections that are older than a limit, and print the flows that end, on trio.
 
-Every few seconds it looks at the table and deletes the TCP connections that are older than it
-allows, so that the kernel forgets them. That ends a connection only where a firewall then drops its
-packets: ``sysctl -w net.netfilter.nf_conntrack_tcp_loose=0`` together with the rule ``ct state
-invalid drop``. Without both, its packets still pass, and by default the next one makes a new entry.
-Beside that it reports, by the events, the flows that end.
+Every few seconds the application dumps the kernel's table and deletes the entries of old TCP
+connections. That ends a connection only if the firewall then drops its packets. It does so with
+``sysctl -w net.netfilter.nf_conntrack_tcp_loose=0`` and the rule ``ct state invalid drop``. Without
+both, the packets still pass, and by default the next one creates a new entry.
+
+The age of a flow is known only if ``net.netfilter.nf_conntrack_timestamp`` was 1 when it began. A
+second task prints the flows that end, from their destroy events.
 """
 
 import argparse
@@ -18,27 +20,27 @@ from conntrack_aio import Connection, EventsLost, EventType, Flow, NotFound
 
 
 def age(flow: Flow) -> float:
-    """Seconds since the flow began; 0 if nf_conntrack_timestamp was off when it did."""
+    """Return the seconds since the flow began, or 0 if its entry has no start time."""
     if flow.timestamp is None or flow.timestamp.start is None:
         return 0.0
     return time.time() - flow.timestamp.start / 1e9
 
 
-async def end_old_ones(conn: Connection, limit: float, interval: float) -> None:
+async def delete_old_flows(conn: Connection, limit: float, interval: float) -> None:
     """Delete TCP flows older than ``limit`` seconds, every ``interval`` seconds."""
     while True:
         async with conn.dump() as dump:
             async for flow in dump:
                 if flow.orig.proto == 6 and age(flow) > limit:
                     try:
-                        await conn.delete(flow)  # this very one: the id is checked
+                        await conn.delete(flow)  # checks the id, so it deletes no newer entry
                     except NotFound:
-                        continue  # it ended by itself
+                        pass  # the flow has already ended
         await trio.sleep(interval)
 
 
-async def report(conn: Connection) -> None:
-    """Print the flows that end."""
+async def print_ended_flows(conn: Connection) -> None:
+    """Print the flows that end, and report lost events."""
     async with conn.events(EventType.DESTROY) as stream:
         while True:
             try:
@@ -48,8 +50,8 @@ async def report(conn: Connection) -> None:
                 print(loss, flush=True)
 
 
-async def end_on_signal(scope: trio.CancelScope) -> None:
-    """Cancel everything at the first SIGINT or SIGTERM."""
+async def cancel_on_signal(scope: trio.CancelScope) -> None:
+    """Cancel the scope at the first SIGINT or SIGTERM."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             scope.cancel()
@@ -57,14 +59,28 @@ async def end_on_signal(scope: trio.CancelScope) -> None:
 
 async def main(limit: float, interval: float) -> None:
     async with conntrack_aio.connect() as conn, trio.open_nursery() as nursery:
-        nursery.start_soon(end_on_signal, nursery.cancel_scope)
-        nursery.start_soon(report, conn)
-        nursery.start_soon(end_old_ones, conn, limit, interval)
+        nursery.start_soon(cancel_on_signal, nursery.cancel_scope)
+        nursery.start_soon(print_ended_flows, conn)
+        nursery.start_soon(delete_old_flows, conn, limit, interval)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--limit", type=float, default=3600.0, help="seconds")
-    parser.add_argument("--interval", type=float, default=10.0, help="seconds")
-    arguments = parser.parse_args()
-    trio.run(main, arguments.limit, arguments.interval)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="delete TCP flows older than this (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--interval",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="time between two dumps of the table (default: %(default)s)",
+    )
+    options = parser.parse_args()
+    trio.run(main, options.limit, options.interval)

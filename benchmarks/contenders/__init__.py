@@ -1,1 +1,1 @@
-"""What is timed: the floor, this library, and others where they are installed."""
+"""The programs that are timed: the floor, this library, and other libraries and commands."""

@@ -1,4 +1,4 @@
-"""conntrack(8), as a whole process whose output nobody reads."""
+"""Time conntrack(8): whole processes whose output goes to ``/dev/null``."""
 
 from __future__ import annotations
 
@@ -13,31 +13,36 @@ from typing import Final
 
 import attrs
 
-from ..timing import Contender, Disagreement, Seen, Stopwatch, Timing
+from ..timing import Contender, Disagreement, Observation, Stopwatch, Timing
 
 NAME: Final = "conntrack -L"
-_SHOWN = re.compile(r"(\d+) flow (?:entries|events) have been shown")
+_SHOWN_COUNT = re.compile(r"(\d+) flow (?:entries|events) have been shown")
 _GROUPS, _RMEM, _DROPS = 3, 4, 8
-"""Columns of /proc/net/netlink."""
-_AT_ONCE = 100
-"""Events that there is room for in a receive buffer of the usual size."""
+"""The numbers of columns of ``/proc/net/netlink``."""
+_BURST = 100
+"""How many events fit into a receive buffer of the default size."""
 
 
 def dump() -> Contender:
-    """``conntrack -L`` of both families."""
-    return Contender(NAME, _run, lambda: Seen(_run().count), "a whole process")
+    """Time ``conntrack -L``, which dumps both families."""
+    return Contender(NAME, _run, lambda: Observation(_run().count), "a whole process")
 
 
 def dump_matching(options: Sequence[str], size: int) -> Contender:
-    """``conntrack -L`` with options that say which flows, of a table of this size."""
+    """Time ``conntrack -L`` with options that select flows.
+
+    :param options: the options of the command.
+    :param size: the number of flows in the table.
+    """
 
     def run() -> Timing:
         return attrs.evolve(_run(options), count=size)
 
-    return Contender(NAME, run, lambda: Seen(_run(options).count), "a whole process")
+    return Contender(NAME, run, lambda: Observation(_run(options).count), "a whole process")
 
 
 def _run(options: Sequence[str] = ()) -> Timing:
+    """Run ``conntrack -L`` once, and return its time and the number of flows that it printed."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     done = subprocess.run(
@@ -50,62 +55,76 @@ def _run(options: Sequence[str] = ()) -> Timing:
     wall = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Timing(wall, cpu, _shown(done.stderr))
+    return Timing(wall, cpu, _shown_count(done.stderr))
 
 
-def _shown(said: str) -> int:
-    shown = _SHOWN.search(said)
-    assert shown is not None, said
+def _shown_count(stderr: str) -> int:
+    """Return how many flows or events the command reports to have printed."""
+    shown = _SHOWN_COUNT.search(stderr)
+    assert shown is not None, stderr
     return int(shown[1])
 
 
-def listen(
-    options: Sequence[str], make: Callable[[int, int], None], count: int, expected: int
+def receive_events(
+    options: Sequence[str], create: Callable[[int, int], None], count: int, expected: int
 ) -> Contender:
-    """``conntrack -E`` of new flows, which ``make`` makes: those of some numbers at a time, and no
-    more before it has read of these, so that it loses none. Each run must hear of all that it
-    should."""
-    words = ("conntrack", "-E", "-e", "NEW", *options)
+    """Time ``conntrack -E`` while flows are created.
+
+    The flows are created in bursts that fit into the receive buffer of the command. Each burst
+    waits until the command has read the one before, so that no event is lost. Each run checks the
+    number of events.
+
+    :param options: options of the command that select events.
+    :param create: creates the flows from a first number up to, but not including, a last number.
+    :param count: how many flows to create.
+    :param expected: how many events the command must print.
+    """
+    arguments = ("conntrack", "-E", "-e", "NEW", *options)
 
     def run() -> tuple[Timing, int]:
         watch = Stopwatch()
         with subprocess.Popen(
-            words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as process:
-            _wait_for(lambda: bool(_listener()))
-            for number in range(0, count, _AT_ONCE):
-                make(number, min(number + _AT_ONCE, count))
-                _wait_for(lambda: _listener()[_RMEM] == "0" and _sleeps(process.pid))
-            dropped = int(_listener()[_DROPS])
+            _wait_for(lambda: bool(_subscribed_socket()))
+            for number in range(0, count, _BURST):
+                create(number, min(number + _BURST, count))
+                _wait_for(lambda: _subscribed_socket()[_RMEM] == "0" and _is_asleep(process.pid))
+            dropped = int(_subscribed_socket()[_DROPS])
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate()
+            _, stderr = process.communicate()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         if dropped:
             raise Disagreement(f"conntrack -E lost {dropped} events")
-        if (shown := _shown(said)) != expected:
-            raise Disagreement(f"there are {expected}; conntrack -E showed {shown}")
+        if (shown := _shown_count(stderr)) != expected:
+            raise Disagreement(f"expected {expected} events; conntrack -E printed {shown}")
         return attrs.evolve(watch.stop(count), cpu=cpu), shown
 
-    return Contender("conntrack -E", lambda: run()[0], lambda: Seen(run()[1]), "a whole process")
+    return Contender(
+        "conntrack -E", lambda: run()[0], lambda: Observation(run()[1]), "a whole process"
+    )
 
 
-def _listener() -> list[str]:
-    """The line of the one socket of this namespace that has joined groups; empty, without one."""
+def _subscribed_socket() -> list[str]:
+    """Return the columns of the only netlink socket here that has joined multicast groups.
+
+    The list is empty while there is no such socket in this network namespace.
+    """
     lines = [line.split() for line in Path("/proc/self/net/netlink").read_text().splitlines()]
     none: list[str] = []
     return next((line for line in lines[1:] if int(line[_GROUPS], 16)), none)
 
 
-def _sleeps(pid: int) -> bool:
-    """Whether a process waits, having done with what it read."""
+def _is_asleep(pid: int) -> bool:
+    """Return whether a process sleeps: it then waits for events and has processed all of them."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
-def _wait_for(true: Callable[[], bool]) -> None:
+def _wait_for(condition: Callable[[], bool]) -> None:
     for _ in range(100_000):
-        if true():
+        if condition():
             return
         time.sleep(0.0001)
-    raise TimeoutError("conntrack -E does not get on")
+    raise TimeoutError("conntrack -E neither subscribed nor read its events in time")

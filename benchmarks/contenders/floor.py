@@ -1,4 +1,4 @@
-"""The floor: Python's own sockets, and loops that look at nothing of what they receive."""
+"""Time the floor: loops on plain Python sockets that parse nothing of what they receive."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from conntrack_aio.netlink.socket import RECEIVE_SIZE
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK, NETLINK_OPTION, SOL_NETLINK
 from conntrack_aio.uapi.nfnetlink import NFNLGRP
 
-from ..timing import Contender, Seen, Stopwatch, Timing
+from ..timing import Contender, Observation, Stopwatch, Timing
 
 FLOOR: Final = "floor"
 WINDOW: Final = 64
-"""Requests in one datagram, as many as the default receive buffer has room for the answers to."""
+"""How many requests a datagram has. Their acknowledgements fit into the default receive buffer."""
 
 _ERRNO = struct.Struct("=i")
 
 
 def open_socket(receive_buffer: int | None = None) -> socket.socket:
-    """A netlink socket that does not block."""
+    """Return a non-blocking netlink socket.
+
+    :param receive_buffer: the bytes of its receive buffer, instead of the default size.
+    """
     kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     sock = socket.socket(AF_NETLINK, kind, NETLINK.NETFILTER)
     sock.bind((0, 0))
@@ -38,8 +41,8 @@ def open_socket(receive_buffer: int | None = None) -> socket.socket:
     return sock
 
 
-def answers(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """The messages that wait: the type and payload of each."""
+def replies(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Yield the type and payload of each message that waits in the socket."""
     buffer = bytearray(RECEIVE_SIZE)
     while True:
         try:
@@ -50,24 +53,34 @@ def answers(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
             yield message.type, bytes(buffer[message.start : message.end])
 
 
-def codes(sock: socket.socket) -> list[int]:
-    """The errnos of the acknowledgements that wait: 0 is success."""
+def error_codes(sock: socket.socket) -> list[int]:
+    """Return the error numbers of the acknowledgements that wait in the socket; 0 is success."""
     return [
-        -_ERRNO.unpack_from(payload)[0] for kind, payload in answers(sock) if kind == messages.ERROR
+        -_ERRNO.unpack_from(payload)[0]
+        for type_, payload in replies(sock)
+        if type_ == messages.ERROR
     ]
 
 
 def flush() -> None:
-    """Delete all flows of the calling thread's network namespace."""
+    """Delete all flows of the calling thread's network namespace.
+
+    :raises OSError: when the kernel refuses the request.
+    """
     with closing(open_socket()) as sock:
         sock.send(requests.flush().pack(1))
-        for code in codes(sock):
+        for code in error_codes(sock):
             if code:
                 raise OSError(code, os.strerror(code))
 
 
 def dump(flows: int, selection: Selection | None = None, name: str = FLOOR) -> Contender:
-    """Ask for a dump of a table of so many flows, or of what is selected of it, and receive it."""
+    """Time receiving a dump.
+
+    :param flows: the number of flows in the table.
+    :param selection: which flows the kernel sends, instead of all.
+    :param name: the name of the contender.
+    """
     request = requests.dump(selection).pack(1)
 
     def run() -> Timing:
@@ -77,24 +90,29 @@ def dump(flows: int, selection: Selection | None = None, name: str = FLOOR) -> C
             watch = Stopwatch()
             sock.send(request)
             try:
-                # The kernel makes the next chunk in the very call that takes one.
+                # recv() makes the kernel prepare the next part of the dump (netlink_dump), so the
+                # socket is empty only at the end.
                 while True:
                     receive(buffer)
             except BlockingIOError:
                 return watch.stop(flows)
 
-    def check() -> Seen:
+    def check() -> Observation:
         with closing(open_socket()) as sock:
             sock.send(request)
-            return Seen(sum(kind != messages.DONE for kind, _ in answers(sock)))
+            return Observation(sum(type_ != messages.DONE for type_, _ in replies(sock)))
 
     return Contender(name, run, check)
 
 
 def events(cause: Callable[[], None], receive_buffer: int) -> Contender:
-    """Receive the events that ``cause`` has queued, with their senders."""
+    """Time receiving queued events with the addresses of their senders.
 
-    def listen() -> socket.socket:
+    :param cause: a function that causes the events.
+    :param receive_buffer: the bytes of a receive buffer that holds all of them.
+    """
+
+    def subscribe() -> socket.socket:
         sock = open_socket(receive_buffer)
         sock.setsockopt(SOL_NETLINK, NETLINK_OPTION.ADD_MEMBERSHIP, NFNLGRP.CONNTRACK_NEW)
         cause()
@@ -102,7 +120,7 @@ def events(cause: Callable[[], None], receive_buffer: int) -> Contender:
 
     def run() -> Timing:
         buffer = bytearray(RECEIVE_SIZE)
-        with closing(listen()) as sock:
+        with closing(subscribe()) as sock:
             receive = sock.recvfrom_into
             count = 0
             watch = Stopwatch()
@@ -113,15 +131,15 @@ def events(cause: Callable[[], None], receive_buffer: int) -> Contender:
             except BlockingIOError:
                 return watch.stop(count)
 
-    def check() -> Seen:
-        with closing(listen()) as sock:
-            return Seen(sum(1 for _ in answers(sock)))
+    def check() -> Observation:
+        with closing(subscribe()) as sock:
+            return Observation(sum(1 for _ in replies(sock)))
 
     return Contender(FLOOR, run, check)
 
 
 def create(flows: Sequence[Flow]) -> Contender:
-    """Send requests that were encoded beforehand, 64 at a time, and receive what answers them."""
+    """Time sending encoded requests, 64 per datagram, and receiving the replies."""
     packed = [requests.create(flow).pack(seq) for seq, flow in enumerate(flows, 1)]
     windows = [packed[start : start + WINDOW] for start in range(0, len(packed), WINDOW)]
     datagrams = [(b"".join(window), range(len(window))) for window in windows]
@@ -138,13 +156,13 @@ def create(flows: Sequence[Flow]) -> Contender:
                     receive(buffer)
             return watch.stop(len(packed))
 
-    def check() -> Seen:
+    def check() -> Observation:
         flush()
         with closing(open_socket()) as sock:
-            made = 0
+            created = 0
             for datagram, _ in datagrams:
                 sock.send(datagram)
-                made += codes(sock).count(0)
-            return Seen(made)
+                created += error_codes(sock).count(0)
+            return Observation(created)
 
     return Contender(FLOOR, run, check)

@@ -1,4 +1,4 @@
-"""libnetfilter_conntrack, by the program rival.c, which times itself."""
+"""Time libnetfilter_conntrack, by the program rival.c, which measures its own time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ..timing import Contender, Seen, Timing
+from ..timing import Contender, Observation, Timing
 from .floor import flush
 
 NAME: Final = "libnetfilter_conntrack"
@@ -15,11 +15,16 @@ SOURCE: Final = Path(__file__).with_name("rival.c")
 
 
 class NotCompiled(Exception):
-    """There is no compiler, or no library; it says what to do."""
+    """The rival cannot be compiled. The message says what to install."""
 
 
 def compile_rival(directory: Path) -> Path:
-    """Compile it there. Raises :exc:`NotCompiled`."""
+    """Compile rival.c and return the path of the program.
+
+    :param directory: where to put it.
+
+    :raises NotCompiled: when there is no compiler, or no library.
+    """
     program = directory / "rival"
     command = ("cc", "-O2", "-Wall", "-o", str(program), str(SOURCE), "-lnetfilter_conntrack")
     try:
@@ -34,47 +39,52 @@ def compile_rival(directory: Path) -> Path:
 
 
 def dump(program: Path) -> Contender:
-    """``NFCT_Q_DUMP`` with an empty callback."""
+    """Time ``NFCT_Q_DUMP`` with a callback that only counts."""
     return Contender(
         NAME,
-        lambda: _read(_output(program, "dump"))[1],
-        lambda: _read(_output(program, "dump", "check"))[0],
+        lambda: _parse(_output(program, "dump"))[1],
+        lambda: _parse(_output(program, "dump", "check"))[0],
     )
 
 
 def events(program: Path, cause: Callable[[], None], count: int, receive_buffer: int) -> Contender:
-    """``nfct_catch`` with an empty callback, of what ``cause`` has queued."""
+    """Time ``nfct_catch`` of queued events, with a callback that only counts.
 
-    def listen(*arguments: str) -> tuple[Seen, Timing]:
+    :param cause: a function that causes the events.
+    :param count: how many events it causes.
+    :param receive_buffer: the bytes of a receive buffer that holds all of them.
+    """
+
+    def run(*arguments: str) -> tuple[Observation, Timing]:
         command = (str(program), "events", str(count), str(receive_buffer), *arguments)
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout is not None
-            process.stdout.readline()
+            process.stdout.readline()  # it has subscribed
             cause()
-            output, _ = process.communicate("now\n")
+            output, _ = process.communicate("read\n")
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, command)
-        return _read(output)
+        return _parse(output)
 
-    return Contender(NAME, lambda: listen()[1], lambda: listen("check")[0])
+    return Contender(NAME, lambda: run()[1], lambda: run("check")[0])
 
 
 def create(program: Path, count: int) -> Contender:
-    """``NFCT_Q_CREATE``, one after the other."""
+    """Time ``NFCT_Q_CREATE``, which creates one flow at a time."""
 
-    def run(*arguments: str) -> tuple[Seen, Timing]:
+    def run(*arguments: str) -> tuple[Observation, Timing]:
         flush()
-        return _read(_output(program, "create", str(count), *arguments))
+        return _parse(_output(program, "create", str(count), *arguments))
 
-    return Contender(NAME, lambda: run()[1], lambda: Seen(run("check")[0].count))
+    return Contender(NAME, lambda: run()[1], lambda: Observation(run("check")[0].count))
 
 
 def _output(*command: str | Path) -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def _read(output: str) -> tuple[Seen, Timing]:
-    count, checksum, wall, cpu = (int(word) for word in output.split())
-    return Seen(count, checksum), Timing(wall / 1e9, cpu / 1e9, count)
+def _parse(output: str) -> tuple[Observation, Timing]:
+    count, checksum, wall, cpu = map(int, output.split())
+    return Observation(count, checksum), Timing(wall / 1e9, cpu / 1e9, count)

@@ -1,4 +1,4 @@
-"""This library, when it is asked for those flows alone that match."""
+"""Time this library with a match: filtered dumps and filtered event streams."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from conntrack_aio import (
 )
 from conntrack_aio.filters.dump import DumpFilter, compile_dump
 
-from ..timing import Contender, Disagreement, Seen, Stopwatch, Timing
+from ..timing import Contender, Disagreement, Observation, Stopwatch, Timing
 from .floor import flush
 from .ours import on_backend
 
 
 def dump(name: str, match: Match, size: int) -> Contender:
-    """Read them of a table of this size."""
+    """Time a dump with a match, of a table of ``size`` flows."""
 
     async def read(conn: Connection) -> int:
         count = 0
@@ -31,11 +31,11 @@ def dump(name: str, match: Match, size: int) -> Contender:
             count += 1
         return count
 
-    return _asking(name, read, size)
+    return _contender(name, read, size)
 
 
 def dump_and_check(name: str, match: Match, size: int) -> Contender:
-    """Read all, and check each."""
+    """Time a dump of all ``size`` flows whose consumer checks each flow against a match."""
 
     async def read(conn: Connection) -> int:
         count = 0
@@ -43,30 +43,32 @@ def dump_and_check(name: str, match: Match, size: int) -> Contender:
             count += match(flow)
         return count
 
-    return _asking(name, read, size)
+    return _contender(name, read, size)
 
 
 def count(name: str, match: Match, size: int) -> Contender:
-    """Count them."""
-    return _asking(name, lambda conn: conn.count(match), size)
+    """Time ``conn.count(match)``, for a table of ``size`` flows."""
+    return _contender(name, lambda conn: conn.count(match), size)
 
 
-def _asking(name: str, ask: Callable[[Connection], Awaitable[int]], size: int) -> Contender:
+def _contender(name: str, read: Callable[[Connection], Awaitable[int]], size: int) -> Contender:
+    """Return a contender whose function returns how many flows match."""
+
     async def timed() -> Timing:
         async with connect() as conn:
             watch = Stopwatch()
-            await ask(conn)
+            await read(conn)
             return watch.stop(size)
 
-    async def checked() -> Seen:
+    async def checked() -> Observation:
         async with connect() as conn:
-            return Seen(await ask(conn))
+            return Observation(await read(conn))
 
     return Contender(name, lambda: on_backend(timed), lambda: on_backend(checked))
 
 
 def dump_filter(match: Match) -> DumpFilter:
-    """What this kernel can do of it in a dump."""
+    """Return the dump filter that this kernel can apply for a match."""
 
     async def compiled() -> DumpFilter:
         async with connect() as conn:
@@ -76,36 +78,40 @@ def dump_filter(match: Match) -> DumpFilter:
 
 
 @attrs.frozen
-class Audience:
-    """Who listens to new flows, and wants those that match."""
+class Listener:
+    """A program that subscribes to new flows and wants those that match."""
 
     match: Match
     expected: int
-    """How many match."""
+    """How many of the new flows match."""
     receive_buffer: int
+    """The bytes of a receive buffer that holds all events."""
     filtered: bool = True
-    """By the kernel, as far as it can be."""
+    """Whether the stream filters, in the kernel as far as possible. Otherwise the program does."""
 
     def listen(self, conn: Connection) -> EventStream[FlowEvent]:
+        """Open the event stream."""
         match = self.match if self.filtered else None
         return conn.events(EventType.NEW, match=match, receive_buffer=self.receive_buffer)
 
     def read(self, stream: EventStream[FlowEvent]) -> int:
-        """Read what is queued, and check each that the stream has not; how many match.
+        """Read the queued events, and return how many flows match.
 
-        Raises :exc:`Disagreement`, in timed runs too: a run that lost some has cost less.
-        (:exc:`EventsLost` of the stream, where the buffer was too small.)
+        Timed runs check the number too: a run that loses events is cheaper.
+
+        :raises Disagreement: when another number of flows matches than expected.
+        :raises EventsLost: when the receive buffer was too small.
         """
         found = 0
         match = self.match
         while batch := stream.receive_batch_nowait():
             found += len(batch) if self.filtered else sum(match(event.flow) for event in batch)
         if found != self.expected:
-            raise Disagreement(f"there are {self.expected}; heard of were {found}")
+            raise Disagreement(f"expected {self.expected} events that match; got {found}")
         return found
 
-    def program(self) -> EventFilter | None:
-        """What the kernel runs on each event."""
+    def kernel_filter(self) -> EventFilter | None:
+        """Return the program that the kernel runs on each event."""
 
         async def attached() -> EventFilter | None:
             async with connect() as conn, self.listen(conn) as stream:
@@ -114,44 +120,55 @@ class Audience:
         return on_backend(attached)
 
 
-def hear(name: str, audience: Audience, cause: Callable[[], None], count: int) -> Contender:
-    """Read what was queued of so many events that ``cause`` makes."""
+def read_events(name: str, listener: Listener, cause: Callable[[], None], count: int) -> Contender:
+    """Time reading queued events.
+
+    :param listener: the program that reads the events.
+    :param cause: a function that causes the events.
+    :param count: how many events it causes.
+    """
 
     async def timed() -> Timing:
-        async with connect() as conn, audience.listen(conn) as stream:
+        async with connect() as conn, listener.listen(conn) as stream:
             cause()
             watch = Stopwatch()
-            audience.read(stream)
+            listener.read(stream)
             return watch.stop(count)
 
-    async def checked() -> Seen:
-        async with connect() as conn, audience.listen(conn) as stream:
+    async def checked() -> Observation:
+        async with connect() as conn, listener.listen(conn) as stream:
             cause()
-            return Seen(audience.read(stream))
+            return Observation(listener.read(stream))
 
     return Contender(name, lambda: on_backend(timed), lambda: on_backend(checked))
 
 
-def make_beside(
-    name: str, audience: Audience | None, make: Callable[[], None], count: int
+def create_while_listening(
+    name: str, listener: Listener | None, create: Callable[[], None], count: int
 ) -> Contender:
-    """Make so many flows while somebody listens, or nobody."""
+    """Time creating flows while a program is subscribed to their events.
 
-    async def alone() -> Timing:
+    :param listener: the program; ``None`` if no program listens.
+    :param create: a function that creates the flows.
+    :param count: how many flows it creates.
+    """
+
+    async def without_listener() -> Timing:
         flush()
         watch = Stopwatch()
-        make()
+        create()
         return watch.stop(count)
 
-    async def beside(audience: Audience) -> Timing:
+    async def with_listener(listener: Listener) -> Timing:
         flush()
-        async with connect() as conn, audience.listen(conn) as stream:
+        async with connect() as conn, listener.listen(conn) as stream:
             watch = Stopwatch()
-            make()
+            create()
             timing = watch.stop(count)
-            audience.read(stream)  # to drop an event is cheaper than to queue it
+            # Check that no event was lost: to drop an event is cheaper than to queue it.
+            listener.read(stream)
             return timing
 
-    if audience is None:
-        return Contender(name, lambda: on_backend(alone))
-    return Contender(name, lambda: on_backend(lambda: beside(audience)))
+    if listener is None:
+        return Contender(name, lambda: on_backend(without_listener))
+    return Contender(name, lambda: on_backend(lambda: with_listener(listener)))

@@ -1,4 +1,4 @@
-"""pyroute2's ``NFCTSocket.dump()``, the faster of its two ways to read the table."""
+"""Time pyroute2's ``NFCTSocket.dump()``, the faster of its two methods to dump the table."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 from typing import Any, Final
 
-from ..timing import Contender, Seen, Stopwatch, Timing
+from ..timing import Contender, Observation, Stopwatch, Timing
 from .ours import digest_of
 
 NAME: Final = "pyroute2"
 
 
 def dump() -> Contender:
-    """All IPv4 flows; the consumer reads the same of each as ours."""
+    """Time a dump of all IPv4 flows. The consumer reads the same fields as that of this library."""
 
     def run() -> Timing:
         with _socket() as sock:
@@ -22,20 +22,21 @@ def dump() -> Contender:
             count = sum(1 for _ in _read(sock))
             return watch.stop(count)
 
-    def check() -> Seen:
+    def check() -> Observation:
         with _socket() as sock:
             digests = [digest_of(*values) for values in _read(sock)]
-        return Seen(len(digests), sum(digests) & (1 << 64) - 1)
+        return Observation(len(digests), sum(digests) & (1 << 64) - 1)
 
     return Contender(NAME, run, check)
 
 
 def _socket() -> Any:
-    # It has no types, and whoever checks ours need not have it.
+    # pyroute2 has no type hints, and need not be installed for the type checkers.
     return importlib.import_module("pyroute2.netlink.nfnetlink.nfctsocket").NFCTSocket()
 
 
 def _read(sock: Any) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the source address, destination port, mark and status of each flow."""
     for message in sock.dump():
         orig = message.get_attr("CTA_TUPLE_ORIG")
         yield (

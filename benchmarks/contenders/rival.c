@@ -1,12 +1,15 @@
-/* libnetfilter_conntrack, doing what the other contenders do, and timing itself.
+/* Do what the other contenders do with libnetfilter_conntrack, and measure the time.
  *
- *   rival dump                        the table
- *   rival events COUNT BUFFER         events; says "listening", then waits for a line
- *   rival create COUNT                new flows, each with its answer: it has no other way
+ *   rival dump                        Dump the table.
+ *   rival events COUNT BUFFER         Subscribe to events with a receive buffer of BUFFER bytes,
+ *                                     print "listening", wait for a line of input, and then read
+ *                                     COUNT events.
+ *   rival create COUNT                Create flows. Each waits for its reply, because the library
+ *                                     cannot send several requests at once.
  *
- * With "check" as the last argument the callbacks look at each flow instead of being empty. It
- * prints what it counted, the sum of what it looked at, and nanoseconds by the wall and on the
- * processor.
+ * Without "check" as the last argument the callback only counts. With it, the callback also adds
+ * up the digests of the flows. The program prints the count, the sum of the digests, the elapsed
+ * time and the processor time, both in nanoseconds.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,7 +24,7 @@
 #include <libnetfilter_conntrack/libnetfilter_conntrack.h>
 #include <libnetfilter_conntrack/libnetfilter_conntrack_tcp.h>
 
-static uint64_t seen, sum, wanted;
+static uint64_t count, sum, expected;
 
 static void fail(const char *what)
 {
@@ -37,14 +40,14 @@ static uint64_t now(clockid_t clock)
 	return time.tv_sec * 1000000000ull + time.tv_nsec;
 }
 
-/* As contenders/ours.py makes it. */
+/* The same digest as digest() in contenders/ours.py. */
 static uint64_t digest(const struct nf_conntrack *ct)
 {
 	uint64_t value;
 
 	if (nfct_get_attr_u8(ct, ATTR_ORIG_L3PROTO) == AF_INET6) {
-		const uint32_t *words = nfct_get_attr(ct, ATTR_ORIG_IPV6_SRC);
-		value = (uint64_t)ntohl(words[2]) << 32 | ntohl(words[3]);
+		const uint32_t *parts = nfct_get_attr(ct, ATTR_ORIG_IPV6_SRC);
+		value = (uint64_t)ntohl(parts[2]) << 32 | ntohl(parts[3]);
 	} else {
 		value = ntohl(nfct_get_attr_u32(ct, ATTR_ORIG_IPV4_SRC));
 	}
@@ -53,25 +56,25 @@ static uint64_t digest(const struct nf_conntrack *ct)
 	return value * 1000003 + nfct_get_attr_u32(ct, ATTR_STATUS);
 }
 
-static int look(enum nf_conntrack_msg_type type, struct nf_conntrack *ct, void *data)
+static int add_digest(enum nf_conntrack_msg_type type, struct nf_conntrack *ct, void *data)
 {
 	(void)type;
 	(void)data;
 	sum += digest(ct);
-	return ++seen == wanted ? NFCT_CB_STOP : NFCT_CB_CONTINUE;
+	return ++count == expected ? NFCT_CB_STOP : NFCT_CB_CONTINUE;
 }
 
-static int pass(enum nf_conntrack_msg_type type, struct nf_conntrack *ct, void *data)
+static int count_only(enum nf_conntrack_msg_type type, struct nf_conntrack *ct, void *data)
 {
 	(void)type;
 	(void)ct;
 	(void)data;
-	return ++seen == wanted ? NFCT_CB_STOP : NFCT_CB_CONTINUE;
+	return ++count == expected ? NFCT_CB_STOP : NFCT_CB_CONTINUE;
 }
 
 static struct nfct_handle *subscribe(int buffer)
 {
-	struct timeval patience = {.tv_sec = 5};
+	struct timeval timeout = {.tv_sec = 5};
 	struct nfct_handle *handle = nfct_open(CONNTRACK, NF_NETLINK_CONNTRACK_NEW);
 	char line[16];
 
@@ -79,17 +82,17 @@ static struct nfct_handle *subscribe(int buffer)
 		fail("nfct_open");
 	if (setsockopt(nfct_fd(handle), SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof(buffer)) < 0)
 		setsockopt(nfct_fd(handle), SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
-	setsockopt(nfct_fd(handle), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(nfct_fd(handle), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 	printf("listening\n");
 	fflush(stdout);
 	if (!fgets(line, sizeof(line), stdin))
-		fail("nobody says when");
+		fail("no line on standard input");
 	return handle;
 }
 
 static void create(struct nfct_handle *handle)
 {
-	for (uint32_t number = 0; number < wanted; number++) {
+	for (uint32_t number = 0; number < expected; number++) {
 		struct nf_conntrack *ct = nfct_new();
 
 		if (!ct)
@@ -107,33 +110,33 @@ static void create(struct nfct_handle *handle)
 		if (nfct_query(handle, NFCT_Q_CREATE, ct) < 0)
 			fail("NFCT_Q_CREATE");
 		nfct_destroy(ct);
-		seen++;
+		count++;
 	}
 }
 
 int main(int argc, char **argv)
 {
-	const char *what = argc > 1 ? argv[1] : "";
+	const char *command = argc > 1 ? argv[1] : "";
 	int checking = !strcmp(argv[argc - 1], "check");
 	uint32_t family = AF_UNSPEC;
 	struct nfct_handle *handle;
 	uint64_t wall, cpu;
 
-	wanted = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
-	handle = strcmp(what, "events") ? nfct_open(CONNTRACK, 0) : subscribe(atoi(argv[3]));
+	expected = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
+	handle = strcmp(command, "events") ? nfct_open(CONNTRACK, 0) : subscribe(atoi(argv[3]));
 	if (!handle)
 		fail("nfct_open");
-	nfct_callback_register(handle, NFCT_T_ALL, checking ? look : pass, NULL);
+	nfct_callback_register(handle, NFCT_T_ALL, checking ? add_digest : count_only, NULL);
 	wall = now(CLOCK_MONOTONIC);
 	cpu = now(CLOCK_PROCESS_CPUTIME_ID);
-	if (!strcmp(what, "create"))
+	if (!strcmp(command, "create"))
 		create(handle);
-	else if (!strcmp(what, "events") ? nfct_catch(handle) < 0
+	else if (!strcmp(command, "events") ? nfct_catch(handle) < 0
 					 : nfct_query(handle, NFCT_Q_DUMP, &family) < 0)
-		fail(what);
+		fail(command);
 	wall = now(CLOCK_MONOTONIC) - wall;
 	cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-	printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", seen, sum, wall, cpu);
+	printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", count, sum, wall, cpu);
 	nfct_close(handle);
 	return 0;
 }

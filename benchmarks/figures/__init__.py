@@ -1,4 +1,4 @@
-"""What is measured: a function for each figure, to be called in a namespace of its own."""
+"""The measurements: a function for each figure, which must run in its own network namespace."""
 
 from __future__ import annotations
 
@@ -34,4 +34,4 @@ MEASURE: Final[Mapping[str, Callable[[Options, Rivals], Figure]]] = MappingProxy
         "processes": processes,
     }
 )
-"""By the names of :data:`~benchmarks.options.FIGURES`."""
+"""The function of each figure, by the names of :data:`~benchmarks.options.FIGURES`."""

@@ -1,4 +1,4 @@
-"""Reading a table as a stream: of flows that are all alike, and of flows of all kinds."""
+"""Measure dumps that are read as a stream: of IPv4 TCP flows, and of flows of all kinds."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ from conntrack_aio.model.protocols import PROTOCOL_NAMES
 
 from .. import tables
 from ..contenders import command, floor, library, ours, pyroute
-from ..isolation import apart
+from ..isolation import run_in_process
 from ..options import Options
 from ..report import Figure, Line
 from ..rivals import BACKENDS, Rivals
 from ..timing import Contender
-from .lines import compared
+from .lines import measure
 
 
 def dump(options: Options, rivals: Rivals) -> Figure:
-    """IPv4 TCP flows."""
+    """Measure the figure ``dump``: IPv4 TCP flows."""
     shapes = tables.tcp_shapes()
     slow: list[Line] = []
     if pyroute.NAME in rivals:
         tables.fill(shapes, 0, options.slow, options.per_client)
-        slow = apart(_slow, options.slow)
+        slow = run_in_process(_measure_slow, options.slow)
         floor.flush()
     tables.fill(shapes, 0, options.flows, options.per_client)
-    wanted = {ours.FLOW_BY_FLOW.name: "1.25 x", ours.BATCH_BY_BATCH.name: "1.25 x"}
-    lines = compared(_contenders(options.flows, rivals), options.runs, options.flows, wanted)
+    limits = {ours.FLOW_BY_FLOW.name: "1.25 x", ours.BATCH_BY_BATCH.name: "1.25 x"}
+    lines = measure(_contenders(options.flows, rivals), options.runs, options.flows, limits)
     return Figure("dump", f"stream {options.flows:,} IPv4 TCP flows", [*lines, *slow])
 
 
-def _slow(flows: int) -> list[Line]:
-    """What is not worth waiting for at full size, run once."""
-    lines = compared([floor.dump(flows), pyroute.dump()], 1, flows, {})
+def _measure_slow(flows: int) -> list[Line]:
+    """Return the line of pyroute2, which is too slow for the full size and runs once."""
+    lines = measure([floor.dump(flows), pyroute.dump()], 1, flows, {})
     return [attrs.evolve(lines[1], remark=f"once, of {flows:,}")]
 
 
 def mixed(options: Options, rivals: Rivals) -> Figure:
-    """Flows of all kinds, with all that the kernel may tell of them."""
+    """Measure the figure ``mixed``: flows of all kinds, with counters, times and some labels."""
     notes: list[str] = []
     try:
-        tables.use_everything()
+        tables.enable_everything()
     except KernelError as error:
         notes.append(f"No flow has labels: {error}")
     tables.fill(tables.mixed_shapes(), 0, options.mixed, options.per_client)
     notes.append(ours.on_backend(_composition))
-    wanted = {ours.FLOW_BY_FLOW.name: "1.4 x", ours.BATCH_BY_BATCH.name: "1.4 x"}
-    lines = compared(_contenders(options.mixed, rivals), options.runs, options.mixed, wanted)
+    limits = {ours.FLOW_BY_FLOW.name: "1.4 x", ours.BATCH_BY_BATCH.name: "1.4 x"}
+    lines = measure(_contenders(options.mixed, rivals), options.runs, options.mixed, limits)
     return Figure("mixed", f"stream {options.mixed:,} flows of all kinds", lines, notes)
 
 
 async def _composition() -> str:
-    """How many of each kind the kernel really has."""
+    """Dump the table, and describe how many flows of each kind it contains."""
     kinds: Counter[str] = Counter()
     async with connect() as conn:
         async for flow in conn.dump():

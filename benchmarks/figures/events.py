@@ -1,4 +1,4 @@
-"""Reading events that wait in the socket."""
+"""Measure reading events that are queued in the receive buffer."""
 
 from __future__ import annotations
 
@@ -13,22 +13,32 @@ from ..contenders import floor, library, ours
 from ..options import Options
 from ..report import Figure
 from ..rivals import Rivals
-from .lines import compared
+from .lines import measure
 
 TRUESIZE: Final = 1280
-"""Bytes that one event takes of the receive buffer (x86-64), which is of twice the size asked."""
+"""The bytes that one event takes in a receive buffer on x86-64.
+
+The kernel doubles the size that is requested for a buffer.
+"""
+
+NEEDS_ROOT: Final = "only root can have a receive buffer that holds all events."
+"""Why a figure is left out."""
+
+
+def can_buffer(receive_buffer: int) -> bool:
+    """Return whether a socket of this process can have a receive buffer of this size."""
+    with closing(floor.open_socket(receive_buffer)) as sock:
+        return sock.getsockopt(SOL_SOCKET, SO_RCVBUF) >= receive_buffer
 
 
 def events(options: Options, rivals: Rivals) -> Figure:
-    """As many as are queued while new flows are made, the receive buffer large enough for all."""
+    """Measure the figure ``events``. The receive buffer holds the events of all new flows."""
     count = options.events
     title = f"drain {count:,} queued events, senders checked"
     buffer = count * TRUESIZE
-    with closing(floor.open_socket(buffer)) as sock:
-        if sock.getsockopt(SOL_SOCKET, SO_RCVBUF) < buffer:
-            note = "Left out: a receive buffer that holds so many takes root."
-            return Figure("events", title, notes=[note])
-    cause = cause_of(options)
+    if not can_buffer(buffer):
+        return Figure("events", title, notes=[f"Left out: {NEEDS_ROOT}"])
+    cause = event_source(options)
     contenders = [
         floor.events(cause, buffer),
         ours.events(ours.EVENT_BY_EVENT, cause, count, buffer),
@@ -36,15 +46,15 @@ def events(options: Options, rivals: Rivals) -> Figure:
     ]
     if rivals.program is not None:
         contenders.append(library.events(rivals.program, cause, count, buffer))
-    wanted = {contender.name: "3.3 x" for contender in contenders[1:3]}
-    return Figure("events", title, compared(contenders, options.runs, count, wanted))
+    limits = {contender.name: "3.3 x" for contender in contenders[1:3]}
+    return Figure("events", title, measure(contenders, options.runs, count, limits))
 
 
-def cause_of(options: Options) -> Callable[[], None]:
-    """What queues them."""
-    return partial(_cause, tables.tcp_shapes(), options)
+def event_source(options: Options) -> Callable[[], None]:
+    """Return a function that creates flows in an empty table, and so causes their events."""
+    return partial(_create_flows, tables.tcp_shapes(), options)
 
 
-def _cause(shapes: list[tables.Shape], options: Options) -> None:
+def _create_flows(shapes: list[tables.Shape], options: Options) -> None:
     floor.flush()
     tables.fill(shapes, 0, options.events, options.per_client)

@@ -1,4 +1,4 @@
-"""What the timings of contenders say, as lines of a report."""
+"""Turn the timings of contenders into lines of the report."""
 
 from __future__ import annotations
 
@@ -6,35 +6,43 @@ from collections.abc import Mapping, Sequence
 
 from ..contenders.floor import FLOOR
 from ..report import Line
-from ..timing import Contender, check, each_costs, each_occupies, in_turns, ratios
+from ..timing import Contender, check, cpu_time_per_item, in_turns, ratios, wall_time_per_item
 
 
-def compared(
+def measure(
     contenders: Sequence[Contender],
     runs: int,
     expected: int,
-    wanted: Mapping[str, str],
+    limits: Mapping[str, str],
 ) -> list[Line]:
-    """Check that they see the same, and time them in turns; the floor is one of them."""
+    """Check the contenders, time them in turns, and return a line for each.
+
+    :param contenders: the contenders; one of them is the floor.
+    :param runs: how often each is run.
+    :param expected: how many flows or events each must read.
+    :param limits: by name of the contender, the ratio that it should not exceed.
+
+    :raises Disagreement: when a contender reads other flows or events than it should.
+    """
     check(contenders, expected)
     timings = in_turns(contenders, runs)
     return [
         Line(
             each.name,
-            each_costs(timings[each.name]),
+            wall_time_per_item(timings[each.name]),
             "µs",
             None if each.name == FLOOR else ratios(timings, each.name, FLOOR),
-            each_occupies(timings[each.name]),
-            wanted.get(each.name, ""),
+            cpu_time_per_item(timings[each.name]),
+            limits.get(each.name, ""),
             each.remark,
         )
         for each in contenders
     ]
 
 
-def no_room(flows: int) -> str:
-    """Why a large table can't be measured."""
+def table_too_large(flows: int) -> str:
+    """Return a note that says why a figure with a table of this size is left out."""
     return (
-        f"Left out: {flows:,} flows are more than net.netfilter.nf_conntrack_max allows, and to "
-        "raise it takes root in the machine's first network namespace."
+        f"Left out: {flows:,} flows are more than net.netfilter.nf_conntrack_max allows. Only root "
+        "in the initial network namespace can raise it."
     )

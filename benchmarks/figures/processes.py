@@ -1,4 +1,4 @@
-"""What a program pays before it does anything: the import, and the command as a whole."""
+"""Measure how long it takes to start processes: the import, and whole commands."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from ..report import Figure, Line
 from ..rivals import Rivals
 from ..timing import Contender, Spread, Timing, in_turns
 
-_PYTHON: Final = "python, nothing else"
-_IMPORT: Final = "import conntrack_aio, beyond that"
+_PYTHON: Final = "python -c pass"
+_IMPORT: Final = "import conntrack_aio, in addition"
 _COUNT: Final = "conntrack-aio count"
 
 
 def processes(options: Options, rivals: Rivals) -> Figure:
-    """Whole processes, in a namespace without flows, all modules compiled beforehand."""
+    """Measure the figure ``processes``.
+
+    The network namespace has no flows, and all modules are already compiled.
+    """
     commands: dict[str, tuple[str, ...]] = {
         _PYTHON: (sys.executable, "-c", "pass"),
         _IMPORT: (sys.executable, "-c", "import conntrack_aio"),
@@ -33,23 +36,26 @@ def processes(options: Options, rivals: Rivals) -> Figure:
         commands["conntrack -C"] = ("conntrack", "-C")
     with tempfile.TemporaryDirectory() as directory:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": directory}
-        # A developer's setting, with which each start compiles everything again.
+        # With this setting each start would compile everything again.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         contenders = [
-            Contender(name, partial(_run, words, environment)) for name, words in commands.items()
+            Contender(name, partial(_run, arguments, environment))
+            for name, arguments in commands.items()
         ]
-        in_turns(contenders, 1)
+        in_turns(contenders, 1)  # compiles the modules
         timings = in_turns(contenders, options.starts)
-    took = {name: [timing.wall * 1000 for timing in timings[name]] for name in commands}
-    took[_IMPORT] = [whole - bare for whole, bare in zip(took[_IMPORT], took[_PYTHON], strict=True)]
+    times = {name: [timing.wall * 1000 for timing in timings[name]] for name in commands}
+    times[_IMPORT] = [
+        whole - bare for whole, bare in zip(times[_IMPORT], times[_PYTHON], strict=True)
+    ]
     lines = [
-        Line(name, Spread.of(values), "ms", wanted="120 ms" if name == _COUNT else "")
-        for name, values in took.items()
+        Line(name, Spread.of(values), "ms", limit="120 ms" if name == _COUNT else "")
+        for name, values in times.items()
     ]
     return Figure("processes", "start a process", lines)
 
 
-def _run(words: tuple[str, ...], environment: Mapping[str, str]) -> Timing:
+def _run(arguments: tuple[str, ...], environment: Mapping[str, str]) -> Timing:
     start = time.perf_counter()
-    subprocess.run(words, stdout=subprocess.DEVNULL, check=True, env=environment)
+    subprocess.run(arguments, stdout=subprocess.DEVNULL, check=True, env=environment)
     return Timing(time.perf_counter() - start, 0, 1)

@@ -1,4 +1,4 @@
-"""The live table: what it takes to fill and to hold, to ask, and to keep true."""
+"""Measure the live table: filling it, its memory, look-ups, and applying events."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import gc
 import random
 import time
 from collections.abc import Callable
-from contextlib import closing
-from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Final, NamedTuple
 
 from conntrack_aio import Flow, FlowTable, connect
 
 from .. import tables
 from ..contenders import floor, ours
-from ..isolation import apart, room
+from ..isolation import room, run_in_process
 from ..options import Options
 from ..report import Figure, Line
 from ..rivals import Rivals
@@ -23,22 +21,21 @@ from ..timing import (
     Spread,
     Stopwatch,
     Timing,
-    each_costs,
-    each_occupies,
+    cpu_time_per_item,
     in_turns,
     ratios,
+    wall_time_per_item,
 )
-from .events import TRUESIZE, cause_of
-from .lines import no_room
+from .events import NEEDS_ROOT, TRUESIZE, can_buffer, event_source
+from .lines import table_too_large
 from .memory import resident
 
 _FEW: Final = 1_000
-"""Entries of the small table, and those that are asked for, in the large one too."""
+"""The size of the small table, and how many entries are looked up in either table."""
 _ROUNDS: Final = 20
-"""Times that each is asked for."""
+"""How often each entry is looked up."""
 
-
-_Call = Callable[[FlowTable, Flow], object]
+_Lookup = Callable[[FlowTable, Flow], object]
 
 
 def _by_orig(mirror: FlowTable, flow: Flow) -> object:
@@ -57,11 +54,11 @@ def _translate(mirror: FlowTable, flow: Flow) -> object:
     return mirror.translate(flow.orig, zone=flow.zone)
 
 
-def _nothing(mirror: FlowTable, flow: Flow) -> object:
-    """What the loop and the call themselves take."""
+def _do_nothing(mirror: FlowTable, flow: Flow) -> object:
+    """Do nothing, to time the loop and the call alone."""
 
 
-_LOOKUPS: Final[dict[str, _Call]] = {
+_LOOKUPS: Final[dict[str, _Lookup]] = {
     "by_orig": _by_orig,
     "by_reply": _by_reply,
     "by_id": _by_id,
@@ -69,87 +66,90 @@ _LOOKUPS: Final[dict[str, _Call]] = {
 }
 
 
-class _Filled(NamedTuple):
-    """What one process saw of a table."""
+class _Measurement(NamedTuple):
+    """The costs of one live table in one process."""
 
-    filled: float
-    """Microseconds for an entry, until the table could be used."""
-    held: float
-    """Bytes for an entry, by which the process grew."""
-    asked: dict[str, float]
-    """Microseconds for one look-up."""
+    fill: float
+    """Microseconds per entry until the table was synchronized."""
+    memory: float
+    """Bytes per entry by which the process grew."""
+    lookups: dict[str, float]
+    """Microseconds per look-up, by method."""
 
 
 def table(options: Options, rivals: Rivals) -> Figure:
-    """Of flows of all kinds, of which some are translated; each run in a process of its own."""
+    """Measure the figure ``table``, with flows of all kinds. Each run has its own process."""
     title = f"the live table, of {options.large:,} flows"
     lines: list[Line] = []
     notes: list[str] = []
     if room() < options.large:
-        return Figure("table", title, notes=[no_room(options.large)])
-    found: dict[int, list[_Filled]] = {}
+        return Figure("table", title, notes=[table_too_large(options.large)])
+    measurements: dict[int, list[_Measurement]] = {}
     filled = 0
     for size in (_FEW, options.large):
         tables.fill(tables.mixed_shapes(), filled, size, options.per_client)
         filled = size
-        found[size] = [apart(_fill_and_ask) for _ in range(options.large_runs)]
-    few, many = found.values()
-    lines.append(Line("fill it: an entry", Spread.of(each.filled for each in many), "µs"))
-    lines.append(Line("hold it: an entry", Spread.of(each.held for each in many), "bytes"))
+        measurements[size] = [run_in_process(_measure_table) for _ in range(options.large_runs)]
+    small, large = measurements.values()
+    lines.append(Line("fill: per entry", Spread.of(each.fill for each in large), "µs"))
+    lines.append(Line("memory: per entry", Spread.of(each.memory for each in large), "bytes"))
     for name in _LOOKUPS:
-        little = Spread.of(each.asked[name] for each in few)
-        much = Spread.of(each.asked[name] for each in many)
-        growth = Spread(much.median / little.median, much.low / little.high, much.high / little.low)
-        lines.append(Line(f"{name}: of {_FEW:,}", little, "µs"))
-        lines.append(Line(f"{name}: of {options.large:,}", much, "µs"))
-        lines.append(Line(f"{name}: {options.large:,} / {_FEW:,}", growth, "x", wanted="2 x"))
-    lines += _applied(options, notes)
+        few = Spread.of(each.lookups[name] for each in small)
+        many = Spread.of(each.lookups[name] for each in large)
+        growth = Spread(many.median / few.median, many.low / few.high, many.high / few.low)
+        lines.append(Line(f"{name}: of {_FEW:,}", few, "µs"))
+        lines.append(Line(f"{name}: of {options.large:,}", many, "µs"))
+        lines.append(Line(f"{name}: {options.large:,} / {_FEW:,}", growth, "x", limit="2 x"))
+    lines += _measure_events(options, notes)
     return Figure("table", title, lines, notes)
 
 
-def _fill_and_ask() -> _Filled:
-    async def measured() -> _Filled:
+def _measure_table() -> _Measurement:
+    """Fill a live table from the kernel's table, and look up some of its entries."""
+
+    async def measure() -> _Measurement:
         async with connect() as conn:
             gc.collect()
             before = resident()
             watch = Stopwatch()
             async with conn.table() as mirror:
-                took = watch.stop(len(mirror))
-                grown = resident() - before
+                timing = watch.stop(len(mirror))
+                growth = resident() - before
                 flows = list(mirror)
-                some = random.Random(1).sample(flows, min(_FEW, len(flows)))
-                asked = {name: _ask(mirror, some, call) for name, call in _LOOKUPS.items()}
-        return _Filled(took.wall / took.count * 1e6, grown / took.count, asked)
+                sample = random.Random(1).sample(flows, min(_FEW, len(flows)))
+                lookups = {
+                    name: _time_lookup(mirror, sample, lookup) for name, lookup in _LOOKUPS.items()
+                }
+        return _Measurement(timing.wall / timing.count * 1e6, growth / timing.count, lookups)
 
-    return ours.on_backend(measured)
+    return ours.on_backend(measure)
 
 
-def _ask(mirror: FlowTable, some: list[Flow], call: _Call) -> float:
-    """Microseconds for a call, without those that a call of nothing takes."""
+def _time_lookup(mirror: FlowTable, sample: list[Flow], lookup: _Lookup) -> float:
+    """Return microseconds per look-up, without the time of the loop and the call."""
 
-    def timed(call: _Call) -> float:
+    def timed(function: _Lookup) -> float:
         start = time.perf_counter()
         for _ in range(_ROUNDS):
-            for flow in some:
-                call(mirror, flow)
-        return (time.perf_counter() - start) / _ROUNDS / len(some) * 1e6
+            for flow in sample:
+                function(mirror, flow)
+        return (time.perf_counter() - start) / _ROUNDS / len(sample) * 1e6
 
-    assert all(call(mirror, flow) for flow in some)
-    return timed(call) - timed(_nothing)
+    assert all(lookup(mirror, flow) for flow in sample)
+    return timed(lookup) - timed(_do_nothing)
 
 
-def _applied(options: Options, notes: list[str]) -> list[Line]:
-    """What it takes to follow new flows, beside a stream that hands out the same events."""
+def _measure_events(options: Options, notes: list[str]) -> list[Line]:
+    """Measure applying events to the table, and compare with a stream of the same events."""
     count = options.events
     buffer = count * TRUESIZE
-    with closing(floor.open_socket(buffer)) as sock:
-        if sock.getsockopt(SOL_SOCKET, SO_RCVBUF) < buffer:
-            notes.append("Events are left out: a receive buffer that holds so many takes root.")
-            return []
-    cause = cause_of(options)
+    if not can_buffer(buffer):
+        notes.append(f"Events are left out: {NEEDS_ROOT}")
+        return []
+    cause = event_source(options)
 
     async def timed() -> Timing:
-        floor.flush()  # or the table would begin with entries, and hear of their ends
+        floor.flush()  # otherwise the table has entries first, and gets their destroy events
         async with connect() as conn, conn.table(receive_buffer=buffer) as mirror:
             cause()
             watch = Stopwatch()
@@ -162,16 +162,16 @@ def _applied(options: Options, notes: list[str]) -> list[Line]:
     return [
         Line(
             f"read an event ({stream.name}), {count:,} queued",
-            each_costs(timings[stream.name]),
+            wall_time_per_item(timings[stream.name]),
             "µs",
-            cpu=each_occupies(timings[stream.name]),
+            cpu=cpu_time_per_item(timings[stream.name]),
         ),
         Line(
             applying.name,
-            each_costs(timings[applying.name]),
+            wall_time_per_item(timings[applying.name]),
             "µs",
             ratios(timings, applying.name, stream.name),
-            each_occupies(timings[applying.name]),
+            cpu_time_per_item(timings[applying.name]),
             remark="x the stream",
         ),
     ]

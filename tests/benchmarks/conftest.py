@@ -1,6 +1,6 @@
-"""The benchmarks are no part of what is installed: they are found in the checkout.
+"""Make the benchmarks importable from the checkout: they are not installed.
 
-Behind all else on the path, so that an installed conntrack_aio stays the one that is tested.
+The checkout is appended to the path, so that an installed conntrack_aio is still the one tested.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What the benchmarks rest upon: fair turns, the same flows for all, and settings restored."""
+"""The benchmarks take fair turns, compare the same flows, and restore the machine's settings."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import pytest
 from support.lab import Lab
 
 from benchmarks import isolation, tables
-from benchmarks.contenders.matching import Audience, make_beside
-from benchmarks.contenders.ours import digest, seen
+from benchmarks.contenders.matching import Listener, create_while_listening
+from benchmarks.contenders.ours import digest, observe
 from benchmarks.figures.filters import flows_in, networks
 from benchmarks.options import Options
 from benchmarks.report import Figure, Line, Report, as_markdown, as_text
 from benchmarks.timing import (
     Contender,
     Disagreement,
-    Seen,
+    Observation,
     Spread,
     Timing,
     check,
-    each_costs,
     in_turns,
     ratios,
+    wall_time_per_item,
 )
 from conntrack_aio import Connection, EventsLost, Flow, Match
 
 
 def contender(
-    name: str, seen: Seen | None = None, run: Callable[[], Timing] | None = None
+    name: str, observation: Observation | None = None, run: Callable[[], Timing] | None = None
 ) -> Contender:
     return Contender(
         name,
         run or (lambda: Timing(1.0, 1.0, 1)),
-        None if seen is None else lambda: seen,
+        None if observation is None else lambda: observation,
     )
 
 
@@ -52,52 +52,59 @@ def test_contenders_take_turns() -> None:
     assert [len(timings[name]) for name in "abc"] == [2, 2, 2]
 
 
-def test_figures_are_of_one_flow_and_ratios_of_one_turn() -> None:
+def test_times_are_per_flow_and_ratios_are_between_runs_of_one_turn() -> None:
     timings = {
         "floor": [Timing(1.0, 0.5, 1000), Timing(10.0, 0.5, 1000), Timing(1.0, 0.5, 1000)],
         "ours": [Timing(2.0, 0.5, 1000), Timing(20.0, 0.5, 1000), Timing(3.0, 0.5, 1000)],
     }
-    assert each_costs(timings["ours"]) == Spread(3000.0, 2000.0, 20000.0)
+    assert wall_time_per_item(timings["ours"]) == Spread(3000.0, 2000.0, 20000.0)
     assert ratios(timings, "ours", "floor") == Spread(2.0, 2.0, 3.0)
 
 
-def test_whoever_sees_other_flows_is_caught() -> None:
-    check([contender("a", Seen(2)), contender("b", Seen(2, 7)), contender("c", Seen(2, 7))], 2)
-    with pytest.raises(Disagreement, match=r"there are 3; seen were \{'a': 2\}"):
-        check([contender("a", Seen(2))], 3)
-    with pytest.raises(Disagreement, match="they saw different things"):
-        check([contender("a", Seen(2, 7)), contender("b", Seen(2, 8))], 2)
+def test_a_contender_that_reads_other_flows_is_reported() -> None:
+    check(
+        [
+            contender("a", Observation(2)),
+            contender("b", Observation(2, 7)),
+            contender("c", Observation(2, 7)),
+        ],
+        2,
+    )
+    with pytest.raises(Disagreement, match=r"expected a count of 3; got \{'a': 2\}"):
+        check([contender("a", Observation(2))], 3)
+    with pytest.raises(Disagreement, match="the checksums differ"):
+        check([contender("a", Observation(2, 7)), contender("b", Observation(2, 8))], 2)
 
 
-def test_the_digest_tells_what_is_read_of_a_flow() -> None:
+def test_the_digest_depends_on_every_field_that_is_read() -> None:
     flow = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 2, timeout=9, mark=3)
-    others = [
+    different = [
         Flow.tcp("10.0.0.3", 1, "10.0.0.2", 2, timeout=9, mark=3),
         Flow.tcp("10.0.0.1", 1, "10.0.0.2", 4, timeout=9, mark=3),
         Flow.tcp("10.0.0.1", 1, "10.0.0.2", 2, timeout=9, mark=4),
         Flow.tcp("10.0.0.1", 1, "10.0.0.2", 3, timeout=9, mark=2),
     ]
-    assert len({digest(each) for each in (flow, *others)}) == 5
+    assert len({digest(each) for each in (flow, *different)}) == 5
 
 
 @pytest.mark.anyio
 @pytest.mark.kernel
 @pytest.mark.parametrize("per_client", [1, 10])
-async def test_a_table_grows_to_any_size(lab: Lab, conn: Connection, per_client: int) -> None:
+async def test_a_table_can_be_filled_in_steps(lab: Lab, conn: Connection, per_client: int) -> None:
     shapes = tables.tcp_shapes()
     lab.run(tables.fill, shapes, 0, 101, per_client)
     assert await conn.count() == 101
     lab.run(tables.fill, shapes, 101, 300, per_client)
     flows = await conn.list()
-    assert len(flows) == (await seen(conn.dump())).count == 300
+    assert len(flows) == (await observe(conn.dump())).count == 300
     assert len({flow.orig.src for flow in flows}) == 300 / per_client
     assert all(flow.reply == flow.orig.inverse for flow in flows)
 
 
 @pytest.mark.kernel
-def test_a_flow_that_the_kernel_refuses_is_told(lab: Lab) -> None:
+def test_a_flow_that_the_kernel_refuses_is_reported(lab: Lab) -> None:
     lab.run(tables.fill, tables.tcp_shapes(), 0, 10)
-    with pytest.raises(tables.Unfilled, match="from number 0 on: File exists"):
+    with pytest.raises(tables.NotFilled, match="from number 0 on: File exists"):
         lab.run(tables.fill, tables.tcp_shapes(), 0, 10)
 
 
@@ -105,7 +112,9 @@ def test_a_flow_that_the_kernel_refuses_is_told(lab: Lab) -> None:
     ("flows", "per_client"),
     [(50, 1), (150, 1), (1_000, 7), (100_000, 1), (400_000, 1), (1_000_000, 1)],
 )
-def test_networks_are_as_many_and_the_flows_in_them_are_known(flows: int, per_client: int) -> None:
+def test_there_are_3000_networks_and_one_client_in_a_hundred_is_in_them(
+    flows: int, per_client: int
+) -> None:
     nets = networks(flows // per_client)
     assert len({*nets}) == 3_000
     inside = flows_in(nets, flows, per_client)
@@ -118,44 +127,44 @@ def test_networks_are_as_many_and_the_flows_in_them_are_known(flows: int, per_cl
 
 @pytest.mark.kernel
 @pytest.mark.parametrize(
-    ("filtered", "expected", "room", "said"),
+    ("filtered", "expected", "receive_buffer", "message"),
     [
-        (True, 3, 1 << 20, "there are 3; heard of were 2"),
-        (False, 3, 1 << 20, "there are 3; heard of were 2"),
+        (True, 3, 1 << 20, "expected 3 events that match; got 2"),
+        (False, 3, 1 << 20, "expected 3 events that match; got 2"),
         (False, 2, 4096, "events were lost here"),
     ],
 )
-def test_who_hears_of_too_few_is_caught(
-    lab: Lab, filtered: bool, expected: int, room: int, said: str
+def test_a_listener_that_receives_too_few_events_is_reported(
+    lab: Lab, filtered: bool, expected: int, receive_buffer: int, message: str
 ) -> None:
-    with pytest.raises((Disagreement, EventsLost), match=said):
-        lab.run(beside_200(filtered, expected, room).run)
+    with pytest.raises((Disagreement, EventsLost), match=message):
+        lab.run(create_200_flows(filtered, expected, receive_buffer).run)
 
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("filtered", [True, False])
-def test_who_hears_of_all_is_timed(lab: Lab, filtered: bool) -> None:
-    assert lab.run(beside_200(filtered, 2, 1 << 20).run).count == 200
+def test_creating_flows_with_a_listener_is_timed(lab: Lab, filtered: bool) -> None:
+    assert lab.run(create_200_flows(filtered, 2, 1 << 20).run).count == 200
 
 
-def beside_200(filtered: bool, expected: int, receive_buffer: int) -> Contender:
-    """Flows of which two are wanted."""
-    wanted = Match(orig_dport=tables.RARE_PORT)
-    audience = Audience(wanted, expected, receive_buffer, filtered)
+def create_200_flows(filtered: bool, expected: int, receive_buffer: int) -> Contender:
+    """Return a contender that creates 200 flows, of which two match."""
+    match = Match(orig_dport=tables.RARE_PORT)
+    listener = Listener(match, expected, receive_buffer, filtered)
     shapes = tables.shapes_one_in(100)
-    return make_beside("beside", audience, lambda: tables.fill(shapes, 0, 200), 200)
+    return create_while_listening("create", listener, lambda: tables.fill(shapes, 0, 200), 200)
 
 
-def test_a_process_of_its_own_hands_back_what_comes_of_it() -> None:
-    assert isolation.apart(divmod, 7, 2) == (3, 1)
+def test_a_function_in_another_process_returns_or_raises() -> None:
+    assert isolation.run_in_process(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
-        isolation.apart(divmod, 7, 0)
-    with pytest.raises(isolation.Died, match="exit died with exit code 3"):
-        isolation.apart(sys.exit, 3)
+        isolation.run_in_process(divmod, 7, 0)
+    with pytest.raises(isolation.ProcessDied, match="for exit ended with exit code 3"):
+        isolation.run_in_process(sys.exit, 3)
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_the_machine_s_setting_is_restored(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
+def test_nf_conntrack_max_is_restored(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
     settings = [1000]
 
     def write(_: str, value: int) -> None:
@@ -186,5 +195,5 @@ def test_reports_have_a_row_for_each_line() -> None:
     assert "x is left out" in page
 
 
-def test_the_largest_table_is_what_room_is_made_for() -> None:
-    assert Options(creates=3_000_000).most == 3_000_000
+def test_the_largest_table_may_be_of_any_figure() -> None:
+    assert Options(creates=3_000_000).largest_table == 3_000_000

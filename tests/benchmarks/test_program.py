@@ -1,4 +1,4 @@
-"""The program as people run it, with tables so small that its figures say nothing."""
+"""``python -m benchmarks`` and its companions run, with tables too small to measure anything."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_figure_is_measured_or_says_why_not(report: Any) -> None:
 
 
 @pytest.mark.parametrize("name", COMPARED)
-def test_all_contenders_are_there(report: Any, name: str) -> None:
+def test_all_contenders_are_measured(report: Any, name: str) -> None:
     (figure,) = (each for each in report["figures"] if each["name"] == name)
     floor, *others = figure["lines"]
     assert floor["name"] == "floor"
@@ -53,30 +53,30 @@ def test_all_contenders_are_there(report: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "some"),
+    ("name", "contenders"),
     [
         (
             "selected",
             [
-                *("floor, of those that match", "checked by the kernel", "floor, of all"),
-                *("all checked here", "conntrack -L"),
+                *("floor, only flows that match", "checked by the kernel", "floor, all flows"),
+                *("all checked in Python", "conntrack -L"),
             ],
         ),
         (
             "filtered",
-            ["listen, checked by the kernel", "conntrack -E", "make a flow, nobody listens"],
+            ["listen, checked by the kernel", "conntrack -E", "create a flow, no listener"],
         ),
     ],
 )
-def test_filters_are_measured(report: Any, name: str, some: list[str]) -> None:
+def test_filters_are_measured(report: Any, name: str, contenders: list[str]) -> None:
     (figure,) = (each for each in report["figures"] if each["name"] == name)
     if figure["lines"]:
-        assert {line["name"] for line in figure["lines"]} >= set(some)
+        assert {line["name"] for line in figure["lines"]} >= set(contenders)
     else:
         assert figure["notes"][0].startswith("Left out: ")
 
 
-def test_the_lengths_of_programs_are_told(report: Any) -> None:
+def test_the_lengths_of_filter_programs_are_reported(report: Any) -> None:
     (figure,) = (each for each in report["figures"] if each["name"] == "filtered")
     if figure["lines"]:
         assert [note.split(" the kernel ")[0] for note in figure["notes"]] == [
@@ -86,13 +86,13 @@ def test_the_lengths_of_programs_are_told(report: Any) -> None:
 
 
 @pytest.mark.parametrize("sizes", [("150", "1"), ("1000", "7")])
-def test_streams_need_not_be_of_whole_hundreds(sizes: tuple[str, str]) -> None:
+def test_the_number_of_events_need_not_be_a_multiple_of_a_hundred(sizes: tuple[str, str]) -> None:
     events, per_client = sizes
     done = run("--only", "filtered", "--events", events, "--per-client", per_client)
     assert done.returncode == 0, done.stderr + done.stdout
 
 
-def test_the_mixed_table_has_something_of_everything(report: Any) -> None:
+def test_the_mixed_table_has_flows_of_all_kinds(report: Any) -> None:
     (figure,) = (each for each in report["figures"] if each["name"] == "mixed")
     size = report["sizes"]["mixed"]
     kinds = {
@@ -106,7 +106,7 @@ def test_the_mixed_table_has_something_of_everything(report: Any) -> None:
     assert 0 < kinds["with labels"] < size
 
 
-def test_sizes_can_be_given_and_figures_chosen(tmp_path: Path) -> None:
+def test_options_set_sizes_and_choose_figures(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     done = run("--only", "dump", "--flows", "300", "--json", str(file), "--markdown")
     assert done.returncode == 0, done.stderr
@@ -116,30 +116,30 @@ def test_sizes_can_be_given_and_figures_chosen(tmp_path: Path) -> None:
     assert figure["title"] == "stream 300 IPv4 TCP flows"
 
 
-def test_a_table_too_large_is_told() -> None:
-    """Of a size that not even root can have: the setting is of 31 bits."""
+def test_a_figure_whose_table_is_too_large_is_left_out() -> None:
+    """Not even root can have a table of this size: ``nf_conntrack_max`` has 31 bits."""
     done = run("--only", "gaps", "--large", str(1 << 40))
     assert done.returncode == 0, done.stderr
     assert "Left out: 1,099,511,627,776 flows are more than" in done.stdout
 
 
-@pytest.mark.parametrize("kind", [(), ("--mixed",)], ids=["alike", "mixed"])
-def test_the_workload_is_read_again_and_again(kind: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("kind", [(), ("--mixed",)], ids=["tcp", "mixed"])
+def test_the_workload_dumps_its_table_repeatedly(kind: tuple[str, ...]) -> None:
     module = (sys.executable, "-m", "benchmarks.workload", "--flows", "100", "--rounds", "2")
     done = subprocess.run([*module, *kind], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert [line.split()[1:] for line in done.stdout.splitlines()] == [["µs", "a", "flow"]] * 2
+    assert [line.split()[1:] for line in done.stdout.splitlines()] == [["µs", "per", "flow"]] * 2
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_short_soak(backend: str) -> None:
+def test_a_short_soak_finds_no_problems(backend: str) -> None:
     module = (sys.executable, "-m", "benchmarks.soak", "--minutes", "0.02", "--backend", backend)
     done = subprocess.run(module, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + done.stdout
-    assert "All is as the kernel has it, and nothing is left." in done.stdout
+    assert "No problems: all tables agree with the kernel, and nothing is left open." in done.stdout
 
 
-def test_what_can_not_be_is_refused() -> None:
+def test_an_invalid_number_is_refused() -> None:
     done = run("--runs", "0")
     assert done.returncode == 2
-    assert "it takes at least one" in done.stderr
+    assert "must be at least 1; got 0" in done.stderr

@@ -1,22 +1,23 @@
-"""The code blocks of the documentation: found, classified, and compared with what they print.
+"""Find the code blocks of the documentation, classify them, and compare them with their output.
 
 A page is Markdown. Its fenced blocks follow these conventions:
 
-- ``python``: a test module if it has a function ``test_*``, a program if it starts an event loop
-  (``anyio.run(``, ``asyncio.run(``, ``trio.run(``, ``run_app(``), otherwise a fragment, which runs
-  inside ``async with conntrack_aio.connect() as conn:``.
-- ``console``: commands behind ``$``, continued behind ``>``, each followed by what it prints.
-- ``text``: what the Python block before it prints.
-- ``toml``, ``ini``, ``yaml``, ``json``, ``nft``: are parsed.
-- ``title="name.py"`` behind the language is the name of the file that the block is saved as.
+- A ``python`` block with a function ``test_*`` is a test module. One that starts an event loop with
+  ``anyio.run(``, ``asyncio.run(``, ``trio.run(`` or ``run_app(`` is a program. Any other is a
+  fragment, which runs inside ``async with conntrack_aio.connect() as conn:``.
+- A ``console`` block has commands after ``$``, whose further lines are after ``>``. Its output
+  follows each command.
+- A ``text`` block is the output of the Python block before it.
+- ``toml``, ``ini``, ``yaml``, ``json`` and ``nft`` blocks are parsed.
+- ``title="name.py"`` after the language names the file that the block is saved as.
 
-Some of what a page shows differs from run to run. In expected output these match their like:
+Some output differs from run to run. Expected output is compared by these rules:
 
-- ``…`` matches the rest of a line or a part of it, and as a line of its own any number of lines;
-- a number from 32768 to 60999 is a port that the kernel chose, and one of nine digits or more an id
-  or a time: any number matches, the same number wherever the page shows the same;
-- a date with a time matches any other;
-- ``timeout=N`` matches a timeout that has run for up to 3 seconds;
+- ``…`` matches any part of a line. As a line of its own it matches any number of lines.
+- A number from 32768 to 60999 is a port that the kernel chose, and one of nine digits or more is an
+  id or a time. It matches any number, but the same one wherever the page shows the same.
+- A date with a time matches any other.
+- ``timeout=N`` matches a timeout that has run for up to 3 seconds.
 - ``portid=N`` matches any port id.
 """
 
@@ -71,28 +72,31 @@ class Block:
     """The position among the blocks of the page, from 1."""
     language: str
     title: str
-    """The name of the file that it is saved as; empty without one."""
+    """The name of the file that the block is saved as; empty without one."""
     text: str
     line: int
 
     @property
     def name(self) -> str:
-        """What tests call it."""
+        """Return the name of the block in tests."""
         return f"{self.page}:{self.heading}:{self.number}"
 
     @property
     def is_program(self) -> bool:
+        """Return whether the block starts an event loop."""
         runs = any(each in self.text for each in _RUNS)
         return self.language == "python" and runs and not self.is_test
 
     @property
     def is_test(self) -> bool:
+        """Return whether the block is a test module."""
         return self.language == "python" and bool(
             re.search(r"^ *(async )?def test_", self.text, re.MULTILINE)
         )
 
     @property
     def is_fragment(self) -> bool:
+        """Return whether the block runs inside an open connection."""
         return self.language == "python" and not self.is_program and not self.is_test
 
 
@@ -103,7 +107,7 @@ def blocks_of(page: str) -> list[Block]:
     headings = [
         (each.start(), each[1])
         for each in _HEADING.finditer(text)
-        # A comment of a program is no heading.
+        # A comment in a program is not a heading.
         if not any(fence.start() < each.start() < fence.end() for fence in fences)
     ]
     found: list[Block] = []
@@ -119,7 +123,7 @@ def blocks_of(page: str) -> list[Block]:
 
 
 def output_of(block: Block) -> str | None:
-    """Return what the block is to print: the ``text`` block that follows it, if there is one."""
+    """Return the expected output: the ``text`` block after this block, if there is one."""
     following = blocks_of(block.page)[block.number :]
     if following and following[0].language == "text" and following[0].heading == block.heading:
         return following[0].text
@@ -127,7 +131,7 @@ def output_of(block: Block) -> str | None:
 
 
 def commands_of(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the commands of a ``console`` block, each with what it prints."""
+    """Yield the commands of a ``console`` block, each with its expected output."""
     command, output = "", ""
     for line in text.splitlines():
         if line.startswith("$ "):
@@ -146,7 +150,7 @@ def commands_of(text: str) -> Iterator[tuple[str, str]]:
 
 
 def pattern_of(expected: str) -> str:
-    """Return a regular expression for output as a page shows it."""
+    """Return a regular expression for the output that a page shows."""
     groups: dict[str, str] = {}
     parts: list[str] = []
     for line in expected.splitlines():
@@ -163,6 +167,10 @@ def pattern_of(expected: str) -> str:
 
 
 def _varying(found: re.Match[str], groups: dict[str, str]) -> str:
+    """Return a regular expression for a part that differs from run to run.
+
+    :param groups: the groups of numbers so far, by the number that the page shows.
+    """
     text = found[0]
     if found["any"]:
         return ".*?"

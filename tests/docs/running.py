@@ -1,4 +1,4 @@
-"""Running what a page shows: programs, and the commands of a shell."""
+"""Run the programs of a page, and its commands in a shell."""
 
 from __future__ import annotations
 
@@ -17,41 +17,46 @@ from blocks import ROOT, commands_of, pattern_of
 from support.lab import Lab
 from support.processes import PATIENCE
 
-_ALONE: Final = 'mount -t tmpfs tmpfs /run && exec "$@"'
-"""The names of network namespaces are files in ``/run``: each run has a ``/run`` to itself."""
+_WITH_OWN_RUN: Final = 'mount -t tmpfs tmpfs /run && exec "$@"'
+"""Mounts an empty ``/run``: the names of network namespaces are files there."""
 
-_STAND_INS: Final = {
+_REPLACEMENTS: Final = {
     "sudo": 'exec "$@"',  # the tests are root in the lab
-    "docker": "echo $PPID",  # the process of a container
+    "docker": "echo $PPID",  # prints a process id, as docker inspect does
 }
-"""Programs that are needed on a reader's machine alone."""
+"""Scripts that replace programs which only a reader's machine needs."""
 
 _MARK: Final = re.compile(r"\x1e(\d+) (\d+)\x1e\n")
 
 
 def environment(directory: Path) -> dict[str, str]:
-    """The environment in which a reader has installed the library and is root."""
+    """Return the environment variables of a root user who has installed the library."""
     programs = directory / ".programs"
     programs.mkdir(exist_ok=True)
-    for name, text in _STAND_INS.items():
+    for name, text in _REPLACEMENTS.items():
         script = programs / name
         script.write_text(f"#!/bin/sh\n{text}\n")
         script.chmod(0o755)
     path = f"{programs}:{Path(sys.executable).parent}:/usr/sbin:/sbin:{os.environ['PATH']}"
-    kept = {
+    inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("CONNTRACK_AIO")
     }
-    return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1", "REPOSITORY": str(ROOT)}
+    return {**inherited, "PATH": path, "PYTHONUNBUFFERED": "1", "REPOSITORY": str(ROOT)}
 
 
 class Running:
-    """A program in the lab, whose output is read until it is as a page shows it."""
+    """A program that runs in the lab.
+
+    :param directory: its working directory.
+    :param command: the program and its arguments.
+    :param merged: whether its standard error goes to its output.
+    """
 
     def __init__(self, lab: Lab, directory: Path, *command: str, merged: bool = False) -> None:
         def start() -> subprocess.Popen[bytes]:
             with (directory / ".errors").open("wb") as errors:
                 return subprocess.Popen(
-                    ["unshare", "--mount", "sh", "-c", _ALONE, "sh", *command],
+                    ["unshare", "--mount", "sh", "-c", _WITH_OWN_RUN, "sh", *command],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT if merged else errors,
@@ -74,12 +79,12 @@ class Running:
 
     @property
     def output(self) -> str:
-        """What it has printed so far."""
+        """Return the output so far."""
         return self._written.decode(errors="replace")
 
     @property
     def errors(self) -> str:
-        """What it has written to standard error, unless that is merged into the output."""
+        """Return its standard error so far, unless that goes to the output."""
         return self._errors.read_text(errors="replace")
 
     def write(self, text: str) -> None:
@@ -87,18 +92,18 @@ class Running:
         self._stdin.flush()
 
     def read(self, seconds: float) -> None:
-        """Read what it prints next, for so long at most."""
+        """Read its next output, and wait for it at most for this time."""
         if select.select([self._stdout], [], [], seconds)[0]:
             chunk = os.read(self._stdout.fileno(), 65536)
             self._written += chunk
             self.ended = not chunk
 
     def status(self) -> int:
-        """Wait for its end, and return its exit status."""
+        """Wait until the program ends, and return its exit status."""
         return self._process.wait(PATIENCE)
 
-    def family(self) -> list[int]:
-        """The process and its descendants, the youngest last."""
+    def processes(self) -> list[int]:
+        """Return the ids of the process and its descendants, the youngest last."""
         found = [self.pid]
         for pid in found:
             try:
@@ -109,9 +114,9 @@ class Running:
         return found
 
     def listeners(self) -> int:
-        """How many sockets have subscribed to events of connection tracking, where they live."""
+        """Return how many sockets in the namespaces of its processes are subscribed to events."""
         sockets: set[str] = set()
-        for pid in self.family():
+        for pid in self.processes():
             try:
                 table = Path(f"/proc/{pid}/net/netlink").read_text()
             except OSError:
@@ -121,11 +126,12 @@ class Running:
         return len(sockets)
 
     def has_more_listeners_than(self, number: int) -> bool:
+        """Return whether more sockets than this are subscribed."""
         return self.listeners() > number
 
     def interrupt(self) -> None:
-        """Do to the youngest of them as Ctrl-C does."""
-        os.kill(self.family()[-1], signal.SIGINT)
+        """Send SIGINT to the youngest process, as Ctrl-C in a terminal does."""
+        os.kill(self.processes()[-1], signal.SIGINT)
 
     def __enter__(self) -> Self:
         return self
@@ -145,20 +151,27 @@ class Running:
 
 
 class Shell(Running):
-    """A shell in the lab, which is given the commands of a page one after the other."""
+    """A shell in the lab that runs the commands of a page one after the other."""
 
     def __init__(self, lab: Lab, directory: Path) -> None:
         super().__init__(lab, directory, "bash", "--norc", "-s", merged=True)
         self._count = 0
-        self._taken = 0
+        self._consumed = 0
 
-    def try_all(self, text: str, where: str, exceptions: frozenset[str]) -> None:
-        """Run the commands of a block. Raises :exc:`AssertionError` for other output."""
+    def run_block(self, text: str, where: str, exceptions: frozenset[str]) -> None:
+        """Run the commands of a block, and compare their output.
+
+        :param text: the text of the block.
+        :param where: the name of the block, for errors.
+        :param exceptions: commands that are not run.
+
+        :raises AssertionError: when the output differs from the page.
+        """
         for command, expected in commands_of(text):
             if command not in exceptions:
-                self._try(command, expected, where)
+                self._run(command, expected, where)
 
-    def _try(self, command: str, expected: str, where: str) -> None:
+    def _run(self, command: str, expected: str, where: str) -> None:
         self._count += 1
         self.write(f"{command}\nprintf '\\036{self._count} %d\\036\\n' $?\n")
         expected, interrupted, _ = expected.partition("^C\n")
@@ -167,7 +180,7 @@ class Shell(Running):
         status: int | None = None
         sent = False
         while time.monotonic() < deadline:
-            text = self.output[self._taken :]
+            text = self.output[self._consumed :]
             if interrupted and not sent:
                 if pattern.fullmatch(text):
                     self.interrupt()
@@ -175,18 +188,18 @@ class Shell(Running):
             elif mark := _MARK.search(text):
                 assert int(mark[1]) == self._count
                 status = int(mark[2])
-                said = text[: mark.start()] + text[mark.end() :]
-                if pattern.fullmatch(said) and self._is_settled(command):
+                output = text[: mark.start()] + text[mark.end() :]
+                if pattern.fullmatch(output) and self._is_settled(command):
                     assert interrupted or expected or not status, f"{where}: {command}: {status}"
-                    self._taken = len(self.output)
+                    self._consumed = len(self.output)
                     return
             if self.ended:
                 break
             self.read(0.02)
-        shown = _MARK.sub("", self.output[self._taken :])
-        raise AssertionError(f"{where}: {command}: {status}\n{shown}\ninstead of\n{expected}")
+        shown = _MARK.sub("", self.output[self._consumed :])
+        raise AssertionError(f"{where}: {command}: {status}\n{shown}\nexpected\n{expected}")
 
     def _is_settled(self, command: str) -> bool:
-        """Whether a command that follows events in the background has subscribed."""
+        """Return whether a command that reads events in the background has subscribed."""
         waits = command.startswith(("conntrack-aio events", "sudo conntrack-aio events"))
         return not waits or not command.endswith("&") or bool(self.listeners())

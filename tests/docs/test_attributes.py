@@ -1,4 +1,4 @@
-"""docs/attributes.md: what the declarations say, complete, and readable where it is read."""
+"""docs/attributes.md agrees with the declarations, is complete, and is readable on GitHub."""
 
 from __future__ import annotations
 
@@ -43,49 +43,49 @@ from conntrack_aio.model.tuples import parse_address
 TEXT = page()
 
 
-def test_the_page_is_what_the_declarations_say() -> None:
+def test_the_page_is_up_to_date() -> None:
     if PAGE.read_text(encoding="utf-8") != TEXT:
-        pytest.fail(f"{PAGE.name} is behind the code: run python docs/make_reference.py", False)
+        pytest.fail(f"{PAGE.name} is out of date: run python docs/make_reference.py", False)
 
 
-# Complete
+# Completeness
 
 
 def test_every_class_with_attributes_has_a_section() -> None:
     missing = [cls.__name__ for cls in messages() if cls not in make_reference.LISTED]
-    assert not missing, f"give {missing} a place in PARTS, in docs/make_reference.py"
+    assert not missing, f"add {missing} to PARTS in docs/make_reference.py"
 
 
 def test_every_public_class_of_the_model_has_a_section() -> None:
-    things = [getattr(conntrack_aio, name) for name in conntrack_aio.__all__]
+    objects = [getattr(conntrack_aio, name) for name in conntrack_aio.__all__]
     missing = [
-        thing.__name__
-        for thing in things
-        if inspect.isclass(thing)
-        and (attrs.has(thing) or issubclass(thing, enum.Enum))
-        and thing.__module__.startswith("conntrack_aio.model.")
-        and thing not in make_reference.LISTED
+        object_.__name__
+        for object_ in objects
+        if inspect.isclass(object_)
+        and (attrs.has(object_) or issubclass(object_, enum.Enum))
+        and object_.__module__.startswith("conntrack_aio.model.")
+        and object_ not in make_reference.LISTED
     ]
-    assert not missing, f"give {missing} a place in PARTS, in docs/make_reference.py"
+    assert not missing, f"add {missing} to PARTS in docs/make_reference.py"
 
 
-def test_what_is_listed_is_on_the_page_once() -> None:
+def test_every_listed_class_has_one_section() -> None:
     headings = Counter(re.findall(r"^### (.+)$", TEXT, re.MULTILINE))
     assert headings == Counter(public_name(cls) for cls in make_reference.LISTED)
 
 
-def test_a_class_that_another_holds_needs_no_place() -> None:
+def test_the_class_of_a_field_is_listed_automatically() -> None:
     @message
-    class Tomorrow:
+    class Novel:
         tuple_: Tuple = attribute(1, make_reference.Nest(Tuple))
 
-    assert make_reference.with_what_they_hold([Tomorrow]) == [Tomorrow, Tuple]
+    assert make_reference.with_field_classes([Novel]) == [Novel, Tuple]
 
 
 @pytest.mark.parametrize("cls", messages(), ids=lambda cls: cls.__name__)
 def test_every_attribute_has_a_row(cls: type) -> None:
     rows = list(rows_of(public_name(cls)))
-    told = {(row["Attribute"], row.get("Access")) for row in rows}
+    found = {(row["Attribute"], row.get("Access")) for row in rows}
     fields = {row["Field"].partition("<br>")[0] for row in rows}
     for field in attrs.fields(cls):
         assert f"`{field.name}`" in fields
@@ -94,7 +94,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             access = place.access.value
             access += f"<br>since {place.since}" * bool(place.since)
             access += f"<br>until {place.until}" * bool(place.until)
-            assert (path, access) in told
+            assert (path, access) in found
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             "Flow",
             {
                 "Field": "`mark`<br>`int \\| None`",
-                "What it is": "The mark of the connection. Events of an entry whose mark is 0 may "
+                "Description": "The mark of the connection. Events of an entry whose mark is 0 may "
                 "omit it.",
                 "Attribute": "`CTA_MARK` 8",
                 "On the wire": "u32 big-endian",
@@ -116,7 +116,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             "Flow",
             {
                 "Field": "",
-                "What it is": "",
+                "Description": "",
                 "Attribute": "`CTA_PROTOINFO` 4 / `CTA_PROTOINFO_DCCP` 2",
                 "On the wire": "nest: [`DCCPInfo`](#dccpinfo)",
                 "Access": "read, write<br>until 6.16",
@@ -127,7 +127,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             "FlowEvent",
             {
                 "Field": "`flow`<br>`Flow`",
-                "What it is": "The flow, with the fields that the event has.",
+                "Description": "The flow, with the fields that the event has.",
                 "Attribute": "those of [`Flow`](#flow)",
                 "On the wire": "",
                 "Access": "",
@@ -138,7 +138,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             "Tuple",
             {
                 "Field": "",
-                "What it is": "",
+                "Description": "",
                 "Attribute": "`CTA_TUPLE_PROTO` 2 / `CTA_PROTO_ICMPV6_ID` 7",
                 "On the wire": "u16 big-endian, if `proto` is 58",
                 "Access": "read, write",
@@ -149,7 +149,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             "FilterFlags",
             {
                 "Field": "`orig_flags`<br>`int \\| None`",
-                "What it is": "The compared parts of the original tuple.",
+                "Description": "The compared parts of the original tuple.",
                 "Attribute": "`CTA_FILTER_ORIG_FLAGS` 1",
                 "On the wire": "u32 host order",
                 "Access": "write<br>since 5.8",
@@ -160,7 +160,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             "UnknownAttribute",
             {
                 "Field": "`path`<br>`tuple[int, ...]`",
-                "What it is": "The numbers of its nests, from the message inward, and its own "
+                "Description": "The numbers of its nests, from the message inward, and its own "
                 "number.",
                 "JSON": "list of numbers",
             },
@@ -169,7 +169,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             "TimeoutPolicy",
             {
                 "Field": "",
-                "What it is": "",
+                "Description": "",
                 "Attribute": "`CTA_TIMEOUT_DATA` 4",
                 "On the wire": "nest: [`DCCPTimeouts`](#dccptimeouts), if `proto` is 33",
                 "Access": "read, write<br>until 6.16",
@@ -180,7 +180,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             "UserspaceHelper",
             {
                 "Field": "`policies`<br>`tuple[ExpectPolicy, ...]`",
-                "What it is": "The policies of its classes of expectations, one to four, in the "
+                "Description": "The policies of its classes of expectations, one to four, in the "
                 "order of their numbers.",
                 "Attribute": "`NFCTH_POLICY` 4 / `NFCTH_POLICY_SET` 2",
                 "On the wire": "nest: [`ExpectPolicy`](#expectpolicy)",
@@ -190,7 +190,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
         ),
         (
             "Status",
-            {"Name": "`DYING`", "Number": "0x200", "What it is": "The entry has left the table."},
+            {"Name": "`DYING`", "Number": "0x200", "Description": "The entry has left the table."},
         ),
         ("DCCPRole", {"Name": "`SERVER`", "Number": "1"}),
         (
@@ -198,7 +198,7 @@ def test_every_attribute_has_a_row(cls: type) -> None:
             {
                 "Name": "`DESTROY`",
                 "Value": "destroy",
-                "What it is": "The entry is gone: deleted, expired or flushed.",
+                "Description": "The entry is gone: deleted, expired or flushed.",
             },
         ),
     ],
@@ -208,7 +208,7 @@ def test_row(section: str, row: dict[str, str]) -> None:
     assert row in list(rows_of(section))
 
 
-def test_where_a_class_stands_is_said() -> None:
+def test_sections_name_the_fields_that_hold_the_class() -> None:
     assert "\nIn `RequestOnly.nat_src` (`CTA_NAT_SRC`), `RequestOnly.nat_dst`" in TEXT
     assert "\nIn `TimeoutPolicy.timeouts` (`CTA_TIMEOUT_DATA`).\n" in section_of("UDPTimeouts")
     assert "\nIn `Flow.protoinfo` (`CTA_PROTOINFO / CTA_PROTOINFO_TCP`).\n" in TEXT
@@ -221,7 +221,7 @@ def test_properties_are_listed() -> None:
     assert "Properties" not in section_of("Helper")
 
 
-def test_what_users_cannot_import_is_said() -> None:
+def test_sections_say_which_classes_are_not_public() -> None:
     for cls in make_reference.LISTED:
         private = "not a public name" in section_of(public_name(cls))
         assert private == (public_name(cls) not in conntrack_aio.__all__)
@@ -230,7 +230,7 @@ def test_what_users_cannot_import_is_said() -> None:
 SOURCE = Translation(
     Endpoint(parse_address("10.0.0.1"), 1), Endpoint(parse_address("2001:db8::1"), 2)
 )
-FORMS: dict[str, type | tuple[type, ...]] = {
+JSON_TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
     "number": int,
     "name": (str, int),
@@ -245,36 +245,36 @@ FORMS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-NAMELESS = [ClientStatistics(), NAT(src=SOURCE), SOURCE, SOURCE.before]
-"""Objects whose fields no attribute holds."""
+WITHOUT_ATTRIBUTES = [ClientStatistics(), NAT(src=SOURCE), SOURCE, SOURCE.before]
+"""Objects whose fields no attribute of a message holds."""
 
 
 @pytest.mark.parametrize(
     "value",
-    [pytest.param(case.object, id=case.name) for case in CASES] + NAMELESS,
+    [pytest.param(case.object, id=case.name) for case in CASES] + WITHOUT_ATTRIBUTES,
     ids=lambda value: type(value).__name__,
 )
-def test_json_has_the_shape_that_is_said(value: object) -> None:
+def test_json_has_the_form_that_the_page_says(value: object) -> None:
     rows = field_rows(type(value))
-    shapes = {row[0].partition("<br>")[0].strip("`"): row[-1] for row in rows if row[0]}
-    for name, written in to_dict(value).items():
-        assert isinstance(written, FORMS[shapes[name]]), name
-        if shapes[name] == "hexadecimal text":
-            bytes.fromhex(str(written))
+    forms = {row[0].partition("<br>")[0].strip("`"): row[-1] for row in rows if row[0]}
+    for name, json_value in to_dict(value).items():
+        assert isinstance(json_value, JSON_TYPES[forms[name]]), name
+        if forms[name] == "hexadecimal text":
+            bytes.fromhex(str(json_value))
 
 
-def test_a_kind_of_value_that_is_not_told_is_an_error() -> None:
-    class Novel(Wire[int]):
+def test_a_format_without_a_description_is_an_error() -> None:
+    class NovelWire(Wire[int]):
         pass
 
-    with pytest.raises(TypeError, match="no words for"):
-        make_reference.wire_text(At((1,), Novel()))
+    with pytest.raises(TypeError, match="cannot describe the format of"):
+        make_reference.wire_text(At((1,), NovelWire()))
 
 
-# Readable on GitHub
+# Readability on GitHub
 
 
-def test_tables_are_whole() -> None:
+def test_all_rows_of_a_table_have_the_same_number_of_cells() -> None:
     for block in TEXT.split("\n\n"):
         lines = block.strip("\n").split("\n")
         if not block.startswith("|"):
@@ -285,7 +285,7 @@ def test_tables_are_whole() -> None:
         assert all(line.startswith("| ") and line.endswith(" |") for line in lines)
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_have_targets() -> None:
     links = re.findall(r"(?<!\\)\]\(([^)]*)\)", TEXT)
     assert links
     for path, _, fragment in (link.partition("#") for link in links):
@@ -294,8 +294,8 @@ def test_links_lead_somewhere() -> None:
         assert not fragment or fragment in anchors(target), f"{path}#{fragment}"
 
 
-def test_headings_differ() -> None:
-    """GitHub numbers equal ones, and a link would lead to the first."""
+def test_no_two_headings_are_equal() -> None:
+    """GitHub numbers the anchors of equal headings, so that a link leads to the first of them."""
     assert max(Counter(anchors(PAGE)).values()) == 1
 
 
@@ -322,7 +322,7 @@ def rows_of(heading: str) -> Iterator[dict[str, str]]:
         yield dict(zip(head, row, strict=True))
 
 
-# The small functions
+# Helper functions
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_table_escapes_pipes_and_leaves_out_empty_columns() -> None:
     ("heading", "name"),
     [
         ("Flow", "flow"),
-        ("What only a request has", "what-only-a-request-has"),
+        ("Fields of requests only", "fields-of-requests-only"),
         ("States, flags and kinds", "states-flags-and-kinds"),
         ("`nf_conntrack_max`: how many", "nf_conntrack_max-how-many"),
     ],
@@ -358,18 +358,18 @@ def test_anchor(heading: str, name: str) -> None:
     assert anchor(heading) == name
 
 
-def test_what_the_source_says() -> None:
-    told = make_reference.told(FlowEvent)
-    assert told["type"].annotation == "EventType"
-    assert told["type"].text == "The type of the event."
-    assert told["port_id"].text.startswith("The port id of the program")
-    states = make_reference.told(conntrack_aio.SCTPState)
+def test_annotations_and_texts_come_from_the_source() -> None:
+    members = make_reference.members_of(FlowEvent)
+    assert members["type"].annotation == "EventType"
+    assert members["type"].text == "The type of the event."
+    assert members["port_id"].text.startswith("The port id of the program")
+    states = make_reference.members_of(conntrack_aio.SCTPState)
     assert states["HEARTBEAT_ACKED"].text == "Not used since Linux 6.6."
     assert states["CLOSED"].text == ""
 
 
-def test_what_a_base_says_is_said() -> None:
-    class Ours(Flow):
+def test_members_of_base_classes_are_included() -> None:
+    class Derived(Flow):
         pass
 
-    assert make_reference.told(Ours)["mark"] == make_reference.told(Flow)["mark"]
+    assert make_reference.members_of(Derived)["mark"] == make_reference.members_of(Flow)["mark"]

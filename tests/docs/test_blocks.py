@@ -1,4 +1,4 @@
-"""How blocks are found and compared: a test that takes any output for the right one is none."""
+"""Blocks of code are found, and their output is compared strictly enough."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from blocks import commands_of, pattern_of
         ("portid=388\n", "portid=4023451\n"),
     ],
 )
-def test_output_that_is_as_shown(expected: str, printed: str) -> None:
+def test_output_as_shown_matches(expected: str, printed: str) -> None:
     assert re.fullmatch(pattern_of(expected), printed)
 
 
@@ -40,11 +40,11 @@ def test_output_that_is_as_shown(expected: str, printed: str) -> None:
         ("mark=0x10/0xf0\n", "mark=0x10/0xf1\n"),
     ],
 )
-def test_output_that_is_not(expected: str, printed: str) -> None:
+def test_other_output_does_not_match(expected: str, printed: str) -> None:
     assert not re.fullmatch(pattern_of(expected), printed)
 
 
-def test_commands() -> None:
+def test_commands_are_separated_from_their_output() -> None:
     text = "$ one\n1\n2\n$ two \\\n    three\n$ cat <<X\n> four\n> X\nfour\n"
     assert list(commands_of(text)) == [
         ("one", "1\n2\n"),
@@ -53,6 +53,6 @@ def test_commands() -> None:
     ]
 
 
-def test_output_without_a_command() -> None:
+def test_output_before_the_first_command_is_an_error() -> None:
     with pytest.raises(AssertionError, match="before the first command"):
         list(commands_of("1\n$ one\n"))

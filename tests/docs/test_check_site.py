@@ -1,4 +1,4 @@
-"""The check of the built site finds what it is for."""
+"""check_site reports broken links, requests to other hosts, and roles that are shown as text."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ PAGE = """<!doctype html>
 """
 
 
-def found(site: Path, body: str = "", style: str = "", script: str = "", **pages: str) -> list[str]:
-    """What is wrong with a site of these files."""
+def problems_of(
+    site: Path, body: str = "", style: str = "", script: str = "", **pages: str
+) -> list[str]:
+    """Return the problems of a site with these files."""
     (site / "index.html").write_text(PAGE.format(body=body))
     (site / "style.css").write_text(style)
     (site / "script.js").write_text(script)
@@ -46,8 +48,8 @@ def found(site: Path, body: str = "", style: str = "", script: str = "", **pages
         "<code>:not a role:</code> https://example.org/style.css",
     ],
 )
-def test_a_good_page(tmp_path: Path, body: str) -> None:
-    assert found(tmp_path, body, other='<b id="there"></b>') == []
+def test_a_correct_page_has_no_problems(tmp_path: Path, body: str) -> None:
+    assert problems_of(tmp_path, body, other='<b id="there"></b>') == []
 
 
 @pytest.mark.parametrize(
@@ -93,8 +95,8 @@ def test_a_good_page(tmp_path: Path, body: str) -> None:
         ("see :meth:<code>Flow.x</code>", "index.html: shows a role as text: :meth:"),
     ],
 )
-def test_a_bad_page(tmp_path: Path, body: str, problem: str) -> None:
-    assert problem in found(tmp_path, body, other="")
+def test_a_problem_of_a_page_is_reported(tmp_path: Path, body: str, problem: str) -> None:
+    assert problem in problems_of(tmp_path, body, other="")
 
 
 @pytest.mark.parametrize(
@@ -105,12 +107,12 @@ def test_a_bad_page(tmp_path: Path, body: str, problem: str) -> None:
         "a { background: URL(https://fonts.test/a.woff2) }",
     ],
 )
-def test_a_bad_stylesheet(tmp_path: Path, style: str) -> None:
-    assert found(tmp_path, style=style) == ["style.css: loads https://fonts.test/a.woff2"]
+def test_a_stylesheet_that_loads_from_another_host_is_reported(tmp_path: Path, style: str) -> None:
+    assert problems_of(tmp_path, style=style) == ["style.css: loads https://fonts.test/a.woff2"]
 
 
 def test_comments_of_stylesheets_load_nothing(tmp_path: Path) -> None:
-    assert found(tmp_path, style="/* url(https://example.org/) */ a { color: red }") == []
+    assert problems_of(tmp_path, style="/* url(https://example.org/) */ a { color: red }") == []
 
 
 @pytest.mark.parametrize(
@@ -122,17 +124,17 @@ def test_comments_of_stylesheets_load_nothing(tmp_path: Path) -> None:
         "load(`https://unpkg.com/x/y.js`)",
     ],
 )
-def test_a_bad_script(tmp_path: Path, script: str) -> None:
-    assert found(tmp_path, script=script) == ["script.js: loads https://unpkg.com/x/y.js"]
+def test_a_script_that_loads_from_another_host_is_reported(tmp_path: Path, script: str) -> None:
+    assert problems_of(tmp_path, script=script) == ["script.js: loads https://unpkg.com/x/y.js"]
 
 
-def test_what_the_theme_loads_for_diagrams(tmp_path: Path) -> None:
+def test_the_diagram_script_of_the_theme_is_a_problem_only_with_diagrams(tmp_path: Path) -> None:
     script = 'load("https://unpkg.com/mermaid@12/dist/mermaid.min.js")'
-    assert found(tmp_path, script=script) == []
-    (problem,) = found(tmp_path, '<pre class="mermaid">graph</pre>', script=script)
+    assert problems_of(tmp_path, script=script) == []
+    (problem,) = problems_of(tmp_path, '<pre class="mermaid">graph</pre>', script=script)
     assert problem.startswith("script.js: loads https://unpkg.com/mermaid")
 
 
-def test_an_empty_site(tmp_path: Path) -> None:
+def test_a_site_without_pages_is_reported(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path)
     assert problem.endswith("no pages")

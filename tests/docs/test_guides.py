@@ -1,4 +1,4 @@
-"""Every block of every page runs as it stands there, and prints what the page says."""
+"""Every block of every page runs unmodified and prints what the page shows."""
 
 from __future__ import annotations
 
@@ -33,32 +33,34 @@ import conntrack_aio
 from conntrack_aio import Connection, connect
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-DATA = {"toml", "ini", "yaml", "json", "nft"}
+DATA_LANGUAGES = {"toml", "ini", "yaml", "json", "nft"}
 
 
 def keys_of(block: Block) -> tuple[str, str]:
-    """The keys that a scene of the block can have: for it alone, or for all below its heading."""
-    place = f"{block.page}: {block.heading}"
-    alike = [
+    """Return the possible keys of the scene of a block: for it alone, and for its heading."""
+    heading = f"{block.page}: {block.heading}"
+    same_language = [
         each.number
         for each in blocks_of(block.page)
         if (each.heading, each.language) == (block.heading, block.language)
     ]
-    return f"{place} ({block.language} {alike.index(block.number) + 1})", place
+    position = same_language.index(block.number) + 1
+    return f"{heading} ({block.language} {position})", heading
 
 
 def scene_of(block: Block) -> Scene:
+    """Return the scene of a block, or an empty one."""
     return next((SCENES[key] for key in keys_of(block) if key in SCENES), Scene())
 
 
 def commands(page: str) -> list[str]:
-    """All commands of a page."""
+    """Return all commands of a page."""
     consoles = [block for block in blocks_of(page) if block.language == "console"]
     return [command for block in consoles for command, _ in commands_of(block.text)]
 
 
 def is_saved(block: Block) -> bool:
-    """Whether another block of the page runs the file that this one is saved as."""
+    """Return whether another block of the page runs the file that this one is saved as."""
     if not block.title:
         return False
     if any(block.title in command for command in commands(block.page)):
@@ -71,33 +73,42 @@ def is_saved(block: Block) -> bool:
 
 
 def save_files(page: str, directory: Path, before: int | None = None) -> None:
-    """Save the files that the page shows, or those above a block of it."""
+    """Save the files that a page shows.
+
+    :param before: the number of a block; only files above it are saved.
+    """
     for block in blocks_of(page)[: before and before - 1]:
         save(block, directory)
 
 
 def save(block: Block, directory: Path) -> None:
+    """Save a block if it has a file name."""
     if block.title:
         (directory / block.title).write_text(block.text)
 
 
 def chosen(kind: str) -> list[object]:
-    """The blocks of one kind, as parameters."""
+    """Return the blocks of one kind as parameters of a test."""
     return [pytest.param(block, id=block.name) for block in BLOCKS if kind_of(block) == kind]
 
 
 def kind_of(block: Block) -> str:
-    """What is done with a block. Raises :exc:`AssertionError` if that is nothing."""
+    """Return how a block is tested.
+
+    :raises AssertionError: when no test covers it.
+    """
     if block.language == "console":
         return "console"
     if block.language == "text":
         above = blocks_of(block.page)[block.number - 2]
-        assert above.language == "python", f"{block.name} follows nothing that prints it"
-        assert above.heading == block.heading, f"{block.name} follows nothing that prints it"
+        assert above.language == "python", f"{block.name} does not follow a Python block"
+        assert above.heading == block.heading, f"{block.name} does not follow a Python block"
         return "output"
-    if block.language in DATA:
+    if block.language in DATA_LANGUAGES:
         return "data"
-    assert block.language == "python", f"{block.name}: nothing is done with {block.language!r}"
+    assert block.language == "python", (
+        f"{block.name}: no test covers the language {block.language!r}"
+    )
     if block.name in EXCERPTS:
         return "excerpt"
     if is_saved(block):
@@ -105,7 +116,7 @@ def kind_of(block: Block) -> str:
     return "program" if block.is_program else "test" if block.is_test else "fragment"
 
 
-# What is covered
+# Coverage
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
@@ -119,7 +130,7 @@ def test_every_fence_is_a_block(page: str) -> None:
     assert len(fences) == 2 * len(blocks_of(page))
 
 
-def test_every_scene_has_its_block() -> None:
+def test_every_scene_and_excerpt_has_a_block() -> None:
     assert not SCENES.keys() - {key for block in BLOCKS for key in keys_of(block)}
     assert not EXCERPTS.keys() - {block.name for block in BLOCKS}
 
@@ -134,8 +145,8 @@ def anchors(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
-    """Those to the reference of the API are for whoever builds it to check."""
+def test_links_have_targets(page: str) -> None:
+    """Links to the API reference are checked when the site is built, in test_site.py."""
     text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
     for link in re.findall(r"(?<!\\)\]\(([^)]+)\)", text):
         target, _, fragment = link.partition("#")
@@ -150,11 +161,11 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 class Printed:
-    """What a fragment prints, and whether it is what the page shows."""
+    """The output of a fragment, which is compared with the output on the page."""
 
     def __init__(self, expected: str | None, *, endless: bool) -> None:
         self.text = ""
-        self.news = anyio.Event()
+        self.changed = anyio.Event()
         self.complete = anyio.Event()
         self._pattern = None if expected is None else re.compile(pattern_of(expected))
         self._endless = endless
@@ -165,17 +176,18 @@ class Printed:
         self.check()
 
     def check(self) -> None:
-        self.news.set()
+        self.changed.set()
         if self.is_as_shown():
             self.complete.set()
 
     async def until(self, lines: int) -> None:
-        """Wait until so many lines were printed."""
+        """Wait until this number of lines was printed."""
         while self.text.count("\n") < lines:
-            self.news = anyio.Event()
-            await self.news.wait()
+            self.changed = anyio.Event()
+            await self.changed.wait()
 
     def is_as_shown(self) -> bool:
+        """Return whether the output is the one on the page."""
         if self._pattern is None:
             return True
         match = self._pattern.match if self._endless else self._pattern.fullmatch
@@ -183,7 +195,7 @@ class Printed:
 
 
 def compiled(block: Block) -> CodeType:
-    """As in an interactive session, where one may await."""
+    """Compile a block that may use ``await`` at the top level."""
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     code: CodeType = compile(
         "\n" * block.line + block.text, str(ROOT / block.page), "exec", flags, dont_inherit=True
@@ -199,7 +211,7 @@ async def test_fragment(
 ) -> None:
     scene = scene_of(block)
     monkeypatch.chdir(tmp_path)
-    # What connects by itself is not to find the machine's own connections.
+    # A fragment that connects itself must not use the namespace of the machine.
     monkeypatch.setattr(conntrack_aio, "connect", partial(connect, netns=lab.netns))
     await scene.before(lab, conn)
     expected = output_of(block) or scene.output
@@ -209,7 +221,7 @@ async def test_fragment(
 
     async def run() -> None:
         result = eval(compiled(block), names)
-        if inspect.isawaitable(result):  # of a block that awaits nothing there is nothing to await
+        if inspect.isawaitable(result):  # not if the block awaits nothing
             await result
         assert not scene.endless, printed.text
 
@@ -236,11 +248,11 @@ async def test_fragment(
 @pytest.mark.kernel
 @pytest.mark.parametrize("block", chosen("program"))
 def test_program(lab: Lab, block: Block, tmp_path: Path) -> None:
-    """A program runs until it ends or, if it does not, until it has printed what is shown."""
-    anyio.run(try_program, lab, block, tmp_path)
+    """A program runs until it ends. An endless one runs until it has printed the shown output."""
+    anyio.run(connect_and_run_program, lab, block, tmp_path)
 
 
-async def try_program(lab: Lab, block: Block, tmp_path: Path) -> None:
+async def connect_and_run_program(lab: Lab, block: Block, tmp_path: Path) -> None:
     async with connect(netns=lab.netns) as conn:
         await run_program(lab, conn, block, tmp_path)
 
@@ -319,7 +331,7 @@ def test_test_module(lab: Lab, block: Block, tmp_path: Path) -> None:
     "page", sorted({block.page for block in BLOCKS if block.language == "console"})
 )
 def test_commands(lab: Lab, page: str, tmp_path: Path) -> None:
-    """The commands of a page run in one shell, one after the other."""
+    """The commands of a page run one after the other in one shell."""
     anyio.run(run_commands, lab, page, tmp_path)
 
 
@@ -341,7 +353,7 @@ async def run_console(
     listeners = shell.listeners()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(
-            anyio.to_thread.run_sync, shell.try_all, block.text, block.name, exceptions
+            anyio.to_thread.run_sync, shell.run_block, block.text, block.name, exceptions
         )
         for _, action in scene.meanwhile:
             await until(partial(shell.has_more_listeners_than, listeners))
@@ -376,7 +388,7 @@ def test_data(lab: Lab, block: Block) -> None:
 
 @pytest.mark.parametrize("block", chosen("excerpt"))
 def test_excerpt(block: Block) -> None:
-    """Its lines are those of a file in their order, of which it leaves some out."""
+    """The lines of an excerpt are lines of the file, in their order. It may omit lines."""
     lines = iter((ROOT / EXCERPTS[block.name]).read_text().splitlines())
     for line in filter(None, map(str.strip, block.text.splitlines())):
         assert any(line == each.strip() for each in lines), line

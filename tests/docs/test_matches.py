@@ -1,4 +1,4 @@
-"""The page of matches names all conditions, and its texts are what they seem."""
+"""docs/match-reference.md names all conditions, and its match texts are valid."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LABELS = LabelNames({"web": 5})
 
 
 def rows() -> list[tuple[list[str], list[str]]]:
-    """The parameters and the texts of each row."""
+    """Return the parameters and the match texts of each row of the conditions."""
     table = PAGE.split("## Conditions\n\n")[1].split("\n\n")[0].splitlines()[2:]
-    # In a table, a vertical bar stands behind a backslash, also in code.
+    # In a table a vertical bar has a backslash before it, also in code.
     cells = [[cell.replace("\\|", "|") for cell in line.strip("| ").split(" | ")] for line in table]
     return [(re.findall(r"`(.+?)`", row[0]), re.findall(r"`(.+?)`", row[1])) for row in cells]
 
 
-def test_every_condition_is_there() -> None:
+def test_every_condition_is_on_the_page() -> None:
     parameters = {name for names, _ in rows() for name in names}
     assert parameters == Conditions.__annotations__.keys() - {"label_names"}
     texts = {re.sub(r"^not ", "", text).split()[0] for _, found in rows() for text in found}
@@ -31,13 +31,13 @@ def test_every_condition_is_there() -> None:
 
 
 @pytest.mark.parametrize("text", [text for _, found in rows() for text in found])
-def test_the_texts(text: str) -> None:
+def test_every_match_text_is_valid(text: str) -> None:
     match = Match.parse(text, label_names=LABELS)
     assert Match.parse(str(match)) == match
 
 
-def test_the_example() -> None:
-    made, parsed = re.findall(r"^Match.+$", PAGE, re.MULTILINE)
+def test_both_matches_of_the_example_are_equal() -> None:
+    constructed, parsed = re.findall(r"^Match.+$", PAGE, re.MULTILINE)
     names: dict[str, object] = {}
     exec("from conntrack_aio import Match, Status", names)
-    assert eval(made, names) == eval(parsed, names)
+    assert eval(constructed, names) == eval(parsed, names)

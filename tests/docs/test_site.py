@@ -1,4 +1,4 @@
-"""The documentation site: complete, and its docstrings are shown as they are meant."""
+"""The documentation site is complete and shows docstrings correctly."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 import conntrack_aio
 import conntrack_aio.testing
 
-NEEDED = "needs the extra docs: pip install -e '.[docs]'"
-yaml = pytest.importorskip("yaml", reason=NEEDED)
-pytest.importorskip("markdown", reason=NEEDED)
-griffe = pytest.importorskip("griffe", reason=NEEDED)
-pytest.importorskip("mkdocstrings", reason=NEEDED)
-pytest.importorskip("zensical", reason=NEEDED)
+REASON = "needs the extra docs: pip install -e '.[docs]'"
+yaml = pytest.importorskip("yaml", reason=REASON)
+pytest.importorskip("markdown", reason=REASON)
+griffe = pytest.importorskip("griffe", reason=REASON)
+pytest.importorskip("mkdocstrings", reason=REASON)
+pytest.importorskip("zensical", reason=REASON)
 
 import build_site  # noqa: E402
 import make_command_page  # noqa: E402
@@ -33,7 +33,7 @@ PUBLIC = [
 
 
 def paths_in(nav: object) -> Iterator[str]:
-    """The pages that a part of the navigation names."""
+    """Yield the pages that a part of the navigation names."""
     if isinstance(nav, str):
         yield nav
     elif isinstance(nav, dict):
@@ -56,20 +56,20 @@ def test_every_public_name_is_on_one_page() -> None:
         for path in (DOCS / "api").glob("*.md")
         for name in re.findall(r"^::: (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     )
-    # Of these, pages show the docstring alone.
+    # Of these modules, pages show only the docstring.
     for module in ("conntrack_aio", "conntrack_aio.testing", "conntrack_aio.codec.json"):
         assert shown.pop(module) == 1
     assert shown == Counter(PUBLIC)
 
 
-def test_the_page_of_the_command_is_what_its_help_says() -> None:
+def test_the_page_of_the_command_is_up_to_date() -> None:
     if make_command_page.PAGE.read_text(encoding="utf-8") != make_command_page.page():
-        pytest.fail("the page is behind the code: run python docs/make_command_page.py", False)
+        pytest.fail("the page is out of date: run python docs/make_command_page.py", False)
     assert {"list", "events", "count", "demo"} <= set(make_command_page.subcommands())
 
 
 def test_the_site_builds() -> None:
-    """Strictly, with links that lead somewhere, offline, and without roles as text."""
+    """The site builds without warnings and has none of the problems that check_site reports."""
     assert build_site.build() == []
     pages = {
         path: path.read_text(encoding="utf-8") for path in (build_site.SITE / "api").glob("*.html")
@@ -82,13 +82,13 @@ def test_the_site_builds() -> None:
     private = [
         module
         for module in _private_modules()
-        if any(f"{module}." in t for t in map(_markup, pages.values()))
+        if any(f"{module}." in markup for markup in map(_markup, pages.values()))
     ]
     assert private == []
 
 
 def _private_modules() -> list[str]:
-    """The modules that define the public names."""
+    """Return the modules that define the public names."""
     return sorted(
         {
             getattr(conntrack_aio, name).__module__
@@ -100,6 +100,7 @@ def _private_modules() -> list[str]:
 
 
 def _markup(page: str) -> str:
+    """Return the tags of a page, without its text."""
     return " ".join(re.findall(r"<[^>]*>", page))
 
 
@@ -119,7 +120,9 @@ def _markup(page: str) -> str:
         ("[x](https://example.org/docs/a.md)", "[x](https://example.org/docs/a.md)"),
     ],
 )
-def test_links_between_files_of_the_repository(text: str, shown: str) -> None:
+def test_links_between_files_of_the_repository_become_links_of_the_site(
+    text: str, shown: str
+) -> None:
     assert site_links(text) == shown
 
 
@@ -131,7 +134,7 @@ def test_links_between_files_of_the_repository(text: str, shown: str) -> None:
         ("| `a` \\| `b` |", "| `a` \\| `b` |"),
     ],
 )
-def test_bars_in_the_code_of_tables(row: str, shown: str) -> None:
+def test_bars_in_the_code_of_tables_lose_their_backslash(row: str, shown: str) -> None:
     assert plain_bars(row) == shown
 
 
@@ -158,7 +161,7 @@ More in :func:`conntrack_aio.connect`.
 """
 
 
-def test_parts_of_a_docstring() -> None:
+def test_a_docstring_is_split_into_text_fields_and_rest() -> None:
     parts = site_reference.parts_of(DOCSTRING)
     assert parts.text.endswith("two lines")
     assert parts.fields.startswith(":param a: which")
@@ -197,13 +200,13 @@ def test_blocks_become_fenced_code() -> None:
         ("mod", "conntrack_aio.testing", "conntrack_aio.testing"),
     ],
 )
-def test_text_of_a_role(role: str, target: str, text: str) -> None:
+def test_a_role_is_shown_as_code_with_its_short_name(role: str, target: str, text: str) -> None:
     assert site_reference.text_of_role(role, target) == text
 
 
 @pytest.fixture(scope="module")
 def package() -> griffe.Module:
-    """The package as the site shows it."""
+    """Load the package as the site shows it."""
     loader = griffe.GriffeLoader(
         search_paths=[ROOT], extensions=griffe.load_extensions(site_reference.SiteReference)
     )
@@ -231,7 +234,7 @@ def package() -> griffe.Module:
         ("Flow", "orig", "conntrack_aio.Flow.orig"),
     ],
 )
-def test_what_a_role_links_to(
+def test_a_role_links_to_the_public_path(
     package: griffe.Module, scope: str, target: str, path: str | None
 ) -> None:
     place = site_reference.definition(package[scope])
@@ -239,27 +242,29 @@ def test_what_a_role_links_to(
     assert site_reference.Names(package).public_path(target, place) == path
 
 
-def test_no_role_is_left(package: griffe.Module) -> None:
-    left = [
+def test_every_role_is_replaced(package: griffe.Module) -> None:
+    remaining = [
         each.canonical_path
         for each in site_reference.objects(package)
         if each.docstring is not None and re.search(r":\w+:`", each.docstring.value)
     ]
-    assert left == []
+    assert remaining == []
 
 
-def test_keywords_are_listed(package: griffe.Module) -> None:
+def test_the_keywords_of_an_update_are_listed_as_parameters(package: griffe.Module) -> None:
     update = package["Connection.update"]
     assert "changes" not in update.parameters
     names = [parameter.name for parameter in update.parameters]
     assert names[-11:] == list(conntrack_aio.FlowUpdate.__annotations__)
     (section,) = [each for each in update.docstring.parsed if each.kind.value == "parameters"]
-    told = {parameter.name: parameter for parameter in section.value}
-    assert told["mark"].description == "The mark, 32 bits."
-    assert str(told["mark"].annotation) == "int | None"
+    parameters = {parameter.name: parameter for parameter in section.value}
+    assert parameters["mark"].description == "The mark, 32 bits."
+    assert str(parameters["mark"].annotation) == "int | None"
 
 
-def test_constructors_and_defaults(package: griffe.Module) -> None:
+def test_constructors_and_defaults_are_shown_for_classes_that_users_construct(
+    package: griffe.Module,
+) -> None:
     init = package["Counters"].all_members["__init__"]
     assert [(each.name, str(each.annotation), each.default) for each in init.parameters] == [
         ("self", "None", None),
@@ -272,13 +277,13 @@ def test_constructors_and_defaults(package: griffe.Module) -> None:
     assert package["Flow.orig"].value is None
 
 
-def test_attributes_that_are_not_for_users(package: griffe.Module) -> None:
+def test_internal_attributes_are_hidden(package: griffe.Module) -> None:
     assert not {"node", "compiled"} & package["Match"].all_members.keys()
     assert "socket" not in package["EventStream"].all_members
     assert "reason" in package["MatchError"].all_members
 
 
-def test_private_names_in_signatures(package: griffe.Module) -> None:
+def test_private_names_in_signatures_are_replaced(package: griffe.Module) -> None:
     source = package["NATRange.of"].parameters["address"]
     assert str(source.annotation) == "str | IPv4Address | IPv6Address | None"
     raised = package["Connection.get"].docstring.parsed[-1].value
@@ -288,12 +293,12 @@ def test_private_names_in_signatures(package: griffe.Module) -> None:
     ]
 
 
-def test_values_of_enumerations(package: griffe.Module) -> None:
+def test_members_of_enumerations_show_their_values(package: griffe.Module) -> None:
     assert package["Status.ASSURED"].value == "0x4"
     assert package["TCPState.ESTABLISHED"].value == "3"
     assert package["EventType.DESTROY"].value == "'destroy'"
 
 
-def test_text_behind_fields_stays_there(package: griffe.Module) -> None:
+def test_text_after_the_fields_of_a_docstring_stays_after_them(package: griffe.Module) -> None:
     kinds = [section.kind.value for section in package["Connection.dump"].docstring.parsed]
     assert kinds == ["text", "parameters", "raises", "text"]

@@ -1,4 +1,4 @@
-"""The examples run as they stand, until an interrupt ends them."""
+"""The examples run unmodified until an interrupt ends them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from conntrack_aio.sandbox import traffic
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.kernels,
-    pytest.mark.long,  # tests/kernels/test_first.py runs all there
+    pytest.mark.long,  # on other kernels tests/kernels/test_first.py runs all examples
 ]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -29,17 +29,17 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @contextlib.contextmanager
 def running(lab: Lab, name: str, *arguments: str) -> Iterator[Process]:
-    """The example, and at its end an interrupt, which it takes without a traceback."""
+    """Run an example, and at the end interrupt it. It must end without a traceback."""
     with Process(lab, sys.executable, "-u", str(EXAMPLES / name), *arguments) as process:
         yield process
         process.signal(signal.SIGINT)
         _, errors = process.end()
-        if name != "first.py":  # ten lines, that leave the interrupt to Python
+        if name != "first.py":  # so short that it does not handle the interrupt
             assert errors == ""
 
 
 @pytest.mark.anyio
-async def test_first(lab: Lab, conn: Connection) -> None:
+async def test_first_prints_events(lab: Lab, conn: Connection) -> None:
     with running(lab, "first.py") as example:
         wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
         await conn.create(flows.tcp(mark=7))
@@ -48,7 +48,7 @@ async def test_first(lab: Lab, conn: Connection) -> None:
         )
 
 
-def test_asyncio_server(lab: Lab) -> None:
+def test_asyncio_server_counts_connections(lab: Lab) -> None:
     lab.track()
     with running(lab, "asyncio_server.py") as example:
         found = re.fullmatch(r"listening on (\d+)", example.line())
@@ -57,12 +57,14 @@ def test_asyncio_server(lab: Lab) -> None:
         with client, client.makefile("rw") as lines:
             lines.write("127.0.0.1\n")
             lines.flush()
-            # Our own connection is the one that it has seen.
-            assert lines.readline() == "127.0.0.1 opened 1; 1 are open\n"
+            # The only tracked connection is that of this client.
+            assert lines.readline() == "opened by 127.0.0.1: 1; in the table: 1\n"
 
 
 @pytest.mark.anyio
-async def test_trio_application(lab: Lab, conn: Connection) -> None:
+async def test_trio_application_deletes_flows_and_prints_their_ends(
+    lab: Lab, conn: Connection
+) -> None:
     lab.track()
     lab.sysctl("nf_conntrack_timestamp", 1)
     arguments = ("--limit", "0", "--interval", "0.01")
@@ -73,7 +75,7 @@ async def test_trio_application(lab: Lab, conn: Connection) -> None:
 
 
 @pytest.mark.anyio
-async def test_live_table(lab: Lab, conn: Connection) -> None:
+async def test_live_table_translates_packets(lab: Lab, conn: Connection) -> None:
     outside = Flow.tcp("10.0.0.2", 40422, "198.51.100.9", 443, timeout=60)
     with running(lab, "live_table.py") as example:
         assert example.line() == "0 connections, followed"
@@ -82,10 +84,10 @@ async def test_live_table(lab: Lab, conn: Connection) -> None:
         with lab.run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client:
             client.settimeout(5)
             client.connect(("127.0.0.1", port))
-            answers: set[bytes] = set()
-            while b"tcp 198.51.100.9:443 -> 10.0.0.2:40422" not in answers:
+            replies: set[bytes] = set()
+            while b"tcp 198.51.100.9:443 -> 10.0.0.2:40422" not in replies:
                 client.send(b"tcp 198.51.100.9 443 192.0.2.1 61000")
-                answers.add(client.recv(1000))
-            assert answers <= {b"no such connection", b"tcp 198.51.100.9:443 -> 10.0.0.2:40422"}
+                replies.add(client.recv(1000))
+            assert replies <= {b"no such connection", b"tcp 198.51.100.9:443 -> 10.0.0.2:40422"}
             client.send(b"hello")
             assert client.recv(1000) == b"not a packet"

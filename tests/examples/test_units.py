@@ -1,4 +1,4 @@
-"""The capabilities that the systemd units grant are enough, and none of them is too many."""
+"""The capabilities that the systemd units grant are sufficient, and each of them is needed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from support.lab import Lab
 pytestmark = [pytest.mark.kernel, pytest.mark.program("setpriv", "util-linux")]
 
 UNITS = Path(__file__).parents[2] / "examples" / "systemd"
-HERE = "conntrack-server.service"
-ELSEWHERE = "conntrack-events@.service"
+SERVER = "conntrack-server.service"
+EVENTS = "conntrack-events@.service"
 
 
 def capabilities(unit: str) -> list[str]:
-    """``["net_admin"]``, as setpriv calls them."""
+    """Return the capabilities that a unit grants, by the names of setpriv(1)."""
     text = (UNITS / unit).read_text()
     bounding = re.search(r"^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)
     ambient = re.search(r"^AmbientCapabilities=(.*)$", text, re.MULTILINE)
@@ -29,7 +29,7 @@ def capabilities(unit: str) -> list[str]:
 
 
 def count(lab: Lab, names: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``conntrack-aio count`` with these capabilities and no others."""
+    """Run ``conntrack-aio count`` with only these capabilities."""
     bounding = ",".join(["-all", *(f"+{name}" for name in names)])
     command = ["setpriv", f"--bounding-set={bounding}", "--inh-caps=-all"]
     command += [sys.executable, "-m", "conntrack_aio", "count", *arguments]
@@ -38,9 +38,9 @@ def count(lab: Lab, names: list[str], *arguments: str) -> subprocess.CompletedPr
     )
 
 
-def test_this_namespace(lab: Lab) -> None:
+def test_the_server_needs_net_admin(lab: Lab) -> None:
     lab.track()  # otherwise `count` reports that no flow is tracked
-    names = capabilities(HERE)
+    names = capabilities(SERVER)
     assert names == ["net_admin"]
     done = lab.run(count, lab, names)
     assert (done.stdout, done.stderr) == ("0\n", "")
@@ -49,14 +49,14 @@ def test_this_namespace(lab: Lab) -> None:
     assert "CAP_NET_ADMIN" in refused.stderr
 
 
-def test_another_namespace(lab: Lab) -> None:
+def test_events_of_another_namespace_need_net_admin_and_sys_admin(lab: Lab) -> None:
     lab.track()
-    where = ("--netns", f"/proc/self/fd/{lab.descriptor}")
-    names = capabilities(ELSEWHERE)
+    netns = ("--netns", f"/proc/self/fd/{lab.descriptor}")
+    names = capabilities(EVENTS)
     assert sorted(names) == ["net_admin", "sys_admin"]
-    done = count(lab, names, *where)
+    done = count(lab, names, *netns)
     assert (done.stdout, done.stderr) == ("0\n", "")
     for name, missing in (("net_admin", "CAP_SYS_ADMIN"), ("sys_admin", "CAP_NET_ADMIN")):
-        refused = count(lab, [name], *where)
+        refused = count(lab, [name], *netns)
         assert refused.returncode == 1
         assert missing in refused.stderr
