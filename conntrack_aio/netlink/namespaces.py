@@ -64,13 +64,18 @@ class NetNS:
                 f"netns must be a name, a path or a NetNS; got {describe_value(value)}. A number "
                 "is ambiguous: use NetNS.from_pid() or NetNS.from_fd()"
             )
-        self.__attrs_init__(other._path, other._fd, other._label)
+        self._initialize(other._path, other._fd, other._label)
 
     @classmethod
     def _of(cls, path: str | None, fd: int | None, label: str) -> NetNS:
         netns = cls.__new__(cls)
-        netns.__attrs_init__(path, fd, label)
+        netns._initialize(path, fd, label)
         return netns
+
+    def _initialize(self, path: str | None, fd: int | None, label: str) -> None:
+        object.__setattr__(self, "_path", path)
+        object.__setattr__(self, "_fd", fd)
+        object.__setattr__(self, "_label", label)
 
     @classmethod
     def from_name(cls, name: str) -> NetNS:
