@@ -21,7 +21,7 @@ from conntrack_aio import connect
 pytestmark = [pytest.mark.kernel]
 
 STRIDE = stride(3, 9)
-"""The step between the cancelled awaits. A thorough run cancels each await on one of three loops."""
+"""The step between cancelled awaits: a thorough run cancels each await on one of three loops."""
 
 
 class Awaits:
