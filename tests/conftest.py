@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: the event loops, and a network namespace for each test.
+"""Provide the fixtures that all tests share: event loops, and a network namespace for each test.
 
 Each kernel test needs a network namespace. Root can create one. Otherwise the whole test process
 first moves into a user namespace, while it has one thread. Where neither is allowed, the kernel

@@ -1,6 +1,6 @@
-"""Modules import only from lower layers, without cycles, and use only anyio and attrs beside.
+"""Test that modules import from lower layers without cycles, and only anyio and attrs otherwise.
 
-The standard library is allowed everywhere.
+All modules may import the standard library.
 """
 
 from __future__ import annotations

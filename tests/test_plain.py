@@ -1,4 +1,4 @@
-"""Values are normalized to plain built-in objects."""
+"""Test the normalization of values to plain built-in objects."""
 
 from __future__ import annotations
 

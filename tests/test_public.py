@@ -1,4 +1,4 @@
-"""The public names are complete and documented, and the package has one version."""
+"""Test that the public names are complete and documented, and that there is one version."""
 
 from __future__ import annotations
 

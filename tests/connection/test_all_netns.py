@@ -1,4 +1,4 @@
-"""Event streams of all network namespaces, on this machine's kernel."""
+"""Test event streams of all network namespaces, on this machine's kernel."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_a_plain_stream_receives_no_events_of_other_namespaces(
         assert await take_events(stream, 1) == [(2, None, None)]
 
 
-async def test_events_of_traffic_in_another_namespace(
+async def test_events_of_traffic_in_another_namespace_are_received(
     neighbors: Neighbourhood, conn: Connection
 ) -> None:
     blue = neighbors.new("blue", id=0)
@@ -412,7 +412,7 @@ anyio.run(main)
 
 
 @pytest.mark.program("ip", "iproute2")
-def test_names_assigned_by_ip_netns(lab: Lab) -> None:
+def test_events_have_names_assigned_by_ip_netns(lab: Lab) -> None:
     """The program runs in its own mount namespace, so that nothing changes on the machine."""
     private = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh")
     assert python(lab, WITH_IP_NETNS, before=private).splitlines() == [
@@ -423,7 +423,7 @@ def test_names_assigned_by_ip_netns(lab: Lab) -> None:
     ]
 
 
-async def test_expectation_events_of_all_namespaces(
+async def test_expectation_events_have_the_id_and_name_of_their_namespace(
     neighbors: Neighbourhood, conn: Connection
 ) -> None:
     blue = neighbors.new("blue", id=4)
@@ -433,10 +433,10 @@ async def test_expectation_events_of_all_namespaces(
                 master = await connection.create(expectations.ftp())
                 await connection.expectations.create(expectations.data(master))
         with anyio.fail_after(5):
-            here, elsewhere = await anext(stream), await anext(stream)
-    assert (here.type, here.nsid, here.netns) == (EventType.NEW, None, None)
-    assert (elsewhere.type, elsewhere.nsid, elsewhere.netns) == (EventType.NEW, 4, "blue")
-    assert str(elsewhere).endswith(f"in blue portid={elsewhere.port_id}")
+            own_event, other_event = await anext(stream), await anext(stream)
+    assert (own_event.type, own_event.nsid, own_event.netns) == (EventType.NEW, None, None)
+    assert (other_event.type, other_event.nsid, other_event.netns) == (EventType.NEW, 4, "blue")
+    assert str(other_event).endswith(f"in blue portid={other_event.port_id}")
 
 
 async def test_a_stream_can_be_closed_during_a_name_look_up(

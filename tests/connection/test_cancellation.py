@@ -1,4 +1,4 @@
-"""A method cancelled at any point leaves the connection usable and leaks no descriptor."""
+"""Test that a cancelled method leaves the connection usable and leaks no descriptor."""
 
 from __future__ import annotations
 

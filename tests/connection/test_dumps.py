@@ -1,4 +1,4 @@
-"""Dumps, on this machine's kernel."""
+"""Test dumps of the table, on this machine's kernel."""
 
 from __future__ import annotations
 

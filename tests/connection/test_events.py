@@ -1,4 +1,4 @@
-"""The event stream, on this machine's kernel."""
+"""Test the event stream, on this machine's kernel."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_only_the_requested_types_are_received(conn: Connection) -> None:
     assert event.type is EventType.DESTROY
 
 
-async def test_events_of_tcp_traffic_over_loopback(lab: Lab, conn: Connection) -> None:
+async def test_tcp_traffic_emits_events_of_its_states(lab: Lab, conn: Connection) -> None:
     lab.track()
     lab.sysctl("nf_conntrack_timestamp", 1)
     async with conn.events() as stream:
@@ -100,7 +100,7 @@ async def test_events_of_tcp_traffic_over_loopback(lab: Lab, conn: Connection) -
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-async def test_events_of_udp_and_icmp_traffic_over_loopback(
+async def test_udp_and_icmp_traffic_emits_new_events(
     lab: Lab, conn: Connection, address: str
 ) -> None:
     lab.track()

@@ -1,4 +1,4 @@
-"""Messages that another program with CAP_NET_ADMIN sends in the kernel's name are dropped."""
+"""Test that forged messages of other programs with CAP_NET_ADMIN are dropped."""
 
 from __future__ import annotations
 

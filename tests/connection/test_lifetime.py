@@ -1,4 +1,4 @@
-"""Opening and closing a connection, and the tasks that wait meanwhile."""
+"""Test opening and closing a connection, and the tasks that wait meanwhile."""
 
 from __future__ import annotations
 

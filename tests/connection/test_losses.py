@@ -1,4 +1,4 @@
-"""Lost events: reported as items, limited by growing receive buffers, avoided by retries."""
+"""Test lost events: losses as items, growing receive buffers, and retries of reliable streams."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ async def test_a_buffer_does_not_shrink_after_privileges_are_dropped() -> None:
 
 async def test_the_limit_of_a_stream_is_its_own_or_the_connections() -> None:
     kernel = ScriptedKernel()
-    async with kernel.connect() as conn:  # 106496, and no limit
+    async with kernel.connect() as conn:  # with a receive_buffer of 106496, and no maximum
         with pytest.raises(ValueError, match="below the receive_buffer of 106496"):
             conn.events(receive_buffer_max=100_000)
         with pytest.raises(ValueError, match="below the receive_buffer of 20"):

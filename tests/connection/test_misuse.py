@@ -1,4 +1,4 @@
-"""Wrong use raises a clear error and leaves nothing open."""
+"""Test that wrong use raises a clear error and leaves nothing open."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_wrong_argument_is_refused_and_creates_nothing(conn: Connection,
 
 @pytest.mark.parametrize("event_type", ["new", 1, ["new"]])
 @pytest.mark.anyio
-async def test_event_types_must_be_of_event_type(conn: Connection, event_type: object) -> None:
+async def test_events_accepts_only_event_types(conn: Connection, event_type: object) -> None:
     files = OpenFiles()
     with pytest.raises(TypeError, match="EventType"):
         conn.events(event_type)  # type: ignore[arg-type]
@@ -187,7 +187,7 @@ def test_other_types_are_not_accepted_as_numbers(construct: Callable[[], object]
 
 
 @pytest.mark.anyio
-async def test_label_names_must_be_label_names(conn: Connection) -> None:
+async def test_label_names_accepts_only_label_names_objects(conn: Connection) -> None:
     with pytest.raises(TypeError, match="LabelNames"):
         conn.label_names = {"web": 3}  # type: ignore[assignment]
 

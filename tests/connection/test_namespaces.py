@@ -1,4 +1,4 @@
-"""The ways to name the network namespace of a connection, and how it is entered."""
+"""Test the ways to name the network namespace of a connection, and how it is entered."""
 
 from __future__ import annotations
 
@@ -183,12 +183,12 @@ async def test_a_connection_stays_in_the_namespace_it_was_opened_in(lab: Lab) ->
 @pytest.mark.parametrize(
     "netns", ["nosuch", "/nosuch/path", NetNS.from_pid(2**22), NetNS.from_path("/nosuch")]
 )
-async def test_a_namespace_that_does_not_exist(netns: str | NetNS) -> None:
+async def test_a_namespace_that_does_not_exist_is_refused(netns: str | NetNS) -> None:
     with pytest.raises(NamespaceError, match="There is no such namespace"):
         await connect(netns=netns)
 
 
-async def test_a_file_that_is_not_a_namespace(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_namespace_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NamespaceError, match="not a network namespace"):
         await connect(netns=tmp_path / "file")

@@ -1,4 +1,4 @@
-"""Reading a stream without waiting, and positions in its queue."""
+"""Test reading a stream without waiting, and positions in its queue."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ async def test_a_loss_is_reported_before_a_position_is_passed(
 
 
 async def test_a_position_is_passed_despite_repeated_overruns(fed: FedStream) -> None:
-    """The queue is never empty, and overruns again and again."""
+    """The queue is never empty, and the receive buffer overruns repeatedly."""
     fed.queue(200)
     fed.lose(1)
     position = fed.stream.position()
@@ -277,7 +277,7 @@ async def test_a_position_is_passed_despite_repeated_overruns(fed: FedStream) ->
 # -- statistics -----------------------------------------------------------------------------
 
 
-async def test_the_statistics_of_a_stream(fed: FedStream) -> None:
+async def test_the_statistics_of_a_stream_count_each_message(fed: FedStream) -> None:
     size = len(EVENT)
     fed.queue(100)
     before = fed.stream.statistics()

@@ -1,4 +1,4 @@
-"""Replies and failures that a scripted kernel produces, since a real one does not on demand."""
+"""Test replies and failures that a real kernel does not produce on demand."""
 
 from __future__ import annotations
 

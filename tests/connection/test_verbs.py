@@ -1,4 +1,4 @@
-"""The methods that read and write single flows, on this machine's kernel."""
+"""Test the methods that read and write single flows, on this machine's kernel."""
 
 from __future__ import annotations
 
@@ -298,9 +298,9 @@ async def test_an_invalid_target_is_refused_and_changes_nothing(
     conn: Connection, target: Tuple
 ) -> None:
     await conn.create(flows.tcp())
-    for verb in (conn.get(target), conn.delete(target), conn.update(target, mark=1)):
+    for call in (conn.get(target), conn.delete(target), conn.update(target, mark=1)):
         with pytest.raises(EncodeError if isinstance(target, Tuple) else TypeError):
-            await verb
+            await call
     assert await conn.count() == 1
     assert (
         conn.client_statistics().requests == 4

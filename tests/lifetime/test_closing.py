@@ -1,4 +1,4 @@
-"""Closing at any time and place, also during garbage collection and while a task reads."""
+"""Test closing at any time, also during garbage collection and while a task reads."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_close_works_while_the_loop_is_not_running(
 async def test_objects_may_be_collected_while_the_session_iterates_over_them(
     conn: Connection, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The collector may run at any allocation. Here it runs at each member."""
+    """The collector may run at any allocation. Here it runs before each object is summed up."""
     await flows.fill(conn, map(flows.tcp, range(1, 300)))
 
     class Cycle:

@@ -1,4 +1,4 @@
-"""An event loop may end at any step: nothing hangs, and nothing stays open."""
+"""Test that an event loop may end at any step: nothing hangs, and nothing stays open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection, and the objects that it opened, in another process or another event loop."""
+"""Test connections and their objects in another process or another event loop."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ OBJECT_METHODS: dict[str, Use] = {
     "a stream": lambda opened: expect_no_items(opened.stream),
     "a batch of a stream": lambda opened: opened.stream.receive_batch(),
     "a stream without waiting": lambda opened: opened.stream.receive_batch_nowait(),
-    "a bulk": lambda opened: expect_no_items(opened.bulk),
+    "a bulk operation": lambda opened: expect_no_items(opened.bulk),
     "a table, synced": lambda opened: opened.table.synced(),
     "a table, reconciled": lambda opened: opened.table.reconcile(),
     "changes": lambda opened: expect_no_items(opened.changes),
@@ -233,7 +233,7 @@ def run_in_child(work: Callable[[], list[str]]) -> list[str]:
     if not child:
         try:
             signal.alarm(60)
-            signal.set_wakeup_fd(-1)  # the one of the parent's event loop
+            signal.set_wakeup_fd(-1)  # the parent's event loop has set it
             text = "\n".join(work())
         except BaseException:
             text = traceback.format_exc()

@@ -1,4 +1,4 @@
-"""Shortages of descriptors, threads and kernel memory raise one error and lose no result."""
+"""Test that shortages of descriptors, threads and memory raise one error and lose no result."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def test_methods_without_kernel_memory_raise_resource_exhausted(
         assert spare or name == "idle stream"
 
 
-# -- bulks --------------------------------------------------------------------------------------
+# -- bulk operations ----------------------------------------------------------------------------
 
 
 async def test_a_bulk_operation_without_threads_has_all_outcomes(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""Values of arguments: of any suitable type, or refused with an EncodeError."""
+"""Test that values of any suitable type are accepted, and others raise EncodeError."""
 
 from __future__ import annotations
 
@@ -109,9 +109,9 @@ async def test_other_types_are_not_accepted_as_integers(
 
 async def test_invalid_zones_are_refused(conn: Connection) -> None:
     for wrong in ("1", 1 << 16, -1, Hostile(OSError)):
-        for verb in (conn.get, conn.delete):
+        for method in (conn.get, conn.delete):
             with pytest.raises(EncodeError):
-                await verb(FLOW, zone=wrong)  # type: ignore[arg-type]
+                await method(FLOW, zone=wrong)  # type: ignore[arg-type]
         (outcome,) = await conn.delete_many([FLOW], zone=wrong)  # type: ignore[arg-type]
         assert isinstance(outcome.error, EncodeError)
     assert await conn.count() == 1
@@ -313,9 +313,9 @@ async def test_an_id_may_be_an_integer_of_any_type(conn: Connection, type_: str)
     same, other = (assigned(found, id=INTEGERS[type_](id)) for id in (found.id, found.id ^ 1))
     await conn.update(same, mark=3)
     assert (await conn.get(same)).mark == 3
-    for verb in (conn.get, conn.delete):
+    for method in (conn.get, conn.delete):
         with pytest.raises(NotFound):
-            await verb(other)
+            await method(other)
     await conn.delete(same)
 
 

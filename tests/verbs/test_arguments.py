@@ -1,4 +1,4 @@
-"""Arguments of a wrong type raise TypeError, and messages show any value."""
+"""Test that arguments of a wrong type raise TypeError, with a message for any value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bulk operations: their windows and sockets, cancellation, and missing replies."""
+"""Test bulk operations: their windows and sockets, cancellation, and missing replies."""
 
 from __future__ import annotations
 

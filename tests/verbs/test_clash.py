@@ -1,4 +1,4 @@
-"""Entries that lost a clash over their original tuple (NAT clash), on this machine's kernel."""
+"""Test entries that lost a clash over their original tuple, on this machine's kernel."""
 
 from __future__ import annotations
 

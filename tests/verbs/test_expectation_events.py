@@ -1,4 +1,4 @@
-"""Events and statistics of expectations, and the packets that fulfill them."""
+"""Test events and statistics of expectations, and the packets that fulfill them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Expectations on this machine's kernel, including requests that the kernel misinterprets."""
+"""Test expectations on this machine's kernel, including requests that it misinterprets."""
 
 from __future__ import annotations
 
@@ -280,14 +280,14 @@ async def test_an_expectation_is_in_the_zone_of_its_master(conn: Connection, whe
     assert [found.id for found in await conn.expectations.list()] == [created.id]
     assert [found.id for found in await conn.expectations.list(master=master)] == [created.id]
     for zone in (None, 0, 8):
-        for verb in (
+        for call in (
             conn.expectations.get(created, zone=zone),
             conn.expectations.find(PACKET, zone=zone),
             conn.expectations.update(created, timeout=9, zone=zone),
             conn.expectations.delete(created, zone=zone),
         ):
             with pytest.raises(NotFound):
-                await verb
+                await call
     assert (await conn.expectations.get(created, zone=9)).id == created.id
     await conn.expectations.update(created, timeout=1000, zone=9)
     assert ((await conn.expectations.find(PACKET, zone=9)).timeout or 0) > 900

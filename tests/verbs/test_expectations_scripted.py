@@ -1,4 +1,4 @@
-"""Expectations on other kernels than this machine's, which a scripted kernel plays."""
+"""Test expectations with replies that this machine's kernel does not send."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ async def test_an_expectation_found_only_by_its_mask_is_not_changed() -> None:
         attrs.evolve(EXISTING, tuple=attrs.evolve(expectations.EXPECTED, sport=9))
     )
     async with ScriptedKernel(kernel).connect() as conn:
-        for verb in (
+        for call in (
             conn.expectations.delete(expectations.EXPECTED),
             conn.expectations.update(expectations.EXPECTED, timeout=7),
         ):
             with pytest.raises(NotFound, match="mask of another one"):
-                await verb
+                await call
         assert kernel.requests == [GET, GET]
 
 

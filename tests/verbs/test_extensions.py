@@ -1,4 +1,4 @@
-"""Extensions that only some entries have: helpers, sequence adjustment, SYNPROXY."""
+"""Test extensions that only some entries have: helpers, sequence adjustment, SYNPROXY."""
 
 from __future__ import annotations
 

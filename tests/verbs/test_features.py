@@ -1,4 +1,4 @@
-"""Features are detected on all supported releases, and on this machine's kernel."""
+"""Test the detection of features, on all supported releases and on this machine's kernel."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def supported(features: Features) -> set[str]:
 
 
 @pytest.mark.parametrize("release", FEATURES_BY_RELEASE)
-async def test_features_of_each_release(release: str) -> None:
+async def test_features_match_the_release(release: str) -> None:
     kernel = FakeKernel(release, flows=map(flows.tcp, range(300)))
     before = kernel.flows
     async with kernel.connect() as conn, conn.events() as stream:
@@ -54,7 +54,7 @@ SUBSYSTEMS: dict[str, Unavailable] = {"timeouts": "ctnetlink_timeout", "helpers"
 
 
 @pytest.mark.parametrize("missing", [None, *SUBSYSTEMS])
-async def test_features_of_subsystems_that_a_kernel_lacks(missing: str | None) -> None:
+async def test_features_of_missing_subsystems_are_false(missing: str | None) -> None:
     unavailable = [] if missing is None else [SUBSYSTEMS[missing]]
     async with FakeKernel(without=unavailable).connect() as conn:
         features = await conn.features()

@@ -1,4 +1,4 @@
-"""A flow that was read denotes its own entry in all methods, even if others have its tuples."""
+"""Test that a flow denotes the entry it was read from, even if others have its tuples."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ async def test_each_packet_is_reported_by_a_flow_of_its_own_entry(reset_singly: 
 # An entry that lost a clash over its original tuple (NAT_CLASH)
 
 
-async def test_an_entry_found_only_by_its_reply_tuple() -> None:
+async def test_an_entry_found_only_by_its_reply_tuple_can_be_used() -> None:
     kernel = FakeKernel("6.18", sysctls={"nf_conntrack_events": 1})
     winner = kernel.add(new_flow(FORWARD, OTHER))
     loser = kernel.add(

@@ -1,4 +1,4 @@
-"""User-space helpers, on a fake kernel, and on a real one that lacks them."""
+"""Test user-space helpers, on a fake kernel, and on a real one that lacks them."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def test_a_missing_helper_raises_not_found(empty: bool) -> None:
         assert await conn.helpers.list() == before
 
 
-async def test_enoent_raises_not_found() -> None:
+async def test_enoent_for_a_helper_raises_not_found() -> None:
     """Accept ENOENT as the reply to a get request by key, as the protocol intends."""
 
     def refuse(socket: FakeSocket, request: ReceivedRequest) -> None:
@@ -309,7 +309,7 @@ async def test_the_error_names_the_option_of_a_kernel_without_helpers(conn: Conn
             await call
 
 
-async def test_update_refuses_different_limits_of_classes() -> None:
+async def test_update_refuses_limits_that_differ_between_classes() -> None:
     """The kernel gives all classes the limits of the first (nfnl_cthelper_update_policy_all)."""
     async with kernel_with_builtin_helper().connect() as conn:
         created = await conn.helpers.create(helper("two"))

@@ -1,4 +1,4 @@
-"""Labels are set, added and removed without changing others."""
+"""Test that labels are set, added and removed without changing others."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_adding_and_removing_no_labels_changes_nothing(conn: Connection, f
     assert await bits(conn, flow) == [1, 2]
 
 
-async def test_labels_of_an_entry_given_by_tuple_and_zone(
+async def test_labels_are_added_to_an_entry_given_by_tuple_and_zone(
     lab: Lab, conn: Connection, flow: Flow
 ) -> None:
     other = await conn.create(Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=60, zone=7))

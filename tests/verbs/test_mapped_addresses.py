@@ -1,4 +1,4 @@
-"""IPv4-mapped IPv6 addresses are unmapped in arguments, and kept in what the kernel sends."""
+"""Test that IPv4-mapped addresses are unmapped in arguments and kept in replies."""
 
 from __future__ import annotations
 

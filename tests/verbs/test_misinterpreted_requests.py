@@ -1,4 +1,4 @@
-"""Requests that the kernel would misinterpret are refused and change nothing.
+"""Test that requests that the kernel would misinterpret are refused and change nothing.
 
 The kernel takes a delete without a tuple for a flush. It ignores filters that it does not know. It
 considers the family of a flush only in a message version that no program sends. These tests run on

@@ -1,4 +1,4 @@
-"""Requests that the other subsystems would misinterpret are refused and change nothing.
+"""Test that requests that other subsystems would misinterpret are refused.
 
 Each subsystem takes a delete without a name for a delete of everything. These tests run on all
 supported releases.

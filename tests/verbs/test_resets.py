@@ -1,4 +1,4 @@
-"""Counters are read and reset: each packet is reported once, whatever the reader does."""
+"""Test that reading and resetting counters reports each packet once, whatever the reader does."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ async def test_a_dump_continued_by_another_task_has_each_flow_once(
 async def test_each_packet_is_reported_once_despite_asyncio_cancellations(
     counting: Lab, senders: Senders, offload: bool
 ) -> None:
-    """A cancelled ``list`` keeps its flows for the next dump, and so does its thread."""
+    """The next dump has the flows of a cancelled ``list``, and those of a thread that still ran."""
     reported: list[Flow] = []
     async with connect(netns=counting.netns, offload=offload) as conn:
         for turns in range(60):

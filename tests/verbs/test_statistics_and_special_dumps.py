@@ -1,4 +1,4 @@
-"""Statistics of the table, and dumps of dying and unconfirmed entries."""
+"""Test statistics of the table, and dumps of dying and unconfirmed entries."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def test_unconfirmed_is_empty_since_5_19(conn: Connection) -> None:
     assert [flow async for flow in conn.unconfirmed()] == []
 
 
-async def test_dying_and_unconfirmed_of_an_older_kernel() -> None:
+async def test_dying_and_unconfirmed_return_entries_of_an_older_kernel() -> None:
     def script(socket: FakeSocket, request: ReceivedRequest) -> None:
         assert request.type in {0x106, 0x107}
         assert request.flags & 0x300 == 0x300

@@ -1,4 +1,4 @@
-"""The settings of a connection's namespace are read and set, and refusals are explained."""
+"""Test reading and setting the sysctls of a connection's namespace."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ async def test_tracking_is_found_by_netfilter_hooks(
         assert await conn.sysctls.tracking() is tracked
 
 
-async def test_tracking_of_the_fake_kernel() -> None:
+async def test_tracking_is_false_on_the_fake_kernel() -> None:
     async with FakeKernel().connect() as conn:
         assert await conn.sysctls.tracking() is False
     with pytest.raises(anyio.ClosedResourceError):

@@ -1,4 +1,4 @@
-"""Timeout policies and default timeouts, on this machine's kernel."""
+"""Test timeout policies and default timeouts, on this machine's kernel."""
 
 from __future__ import annotations
 
@@ -167,13 +167,13 @@ async def test_a_policy_keeps_its_family_and_protocol(conn: Connection) -> None:
 
 @kernel
 async def test_a_missing_policy_raises_not_found(conn: Connection) -> None:
-    for verb in (
+    for call in (
         conn.timeouts.get("a"),
         conn.timeouts.update("a", TCP),
         conn.timeouts.delete("a"),
     ):
         with pytest.raises(NotFound, match=r"timeout policy 'a'.*nftables"):
-            await verb
+            await call
     assert await conn.timeouts.list() == []
 
 
@@ -230,9 +230,9 @@ async def test_each_namespace_has_its_own_policies_and_defaults(conn: Connection
     await conn.timeouts.create(udp())
     await conn.timeouts.set_defaults(UDPTimeouts(replied=99))
     descriptor = new_network_namespace()
-    async with connect(netns=Lab(descriptor).netns) as elsewhere:
-        assert await elsewhere.timeouts.list() == []
-        assert (await elsewhere.timeouts.get_defaults(UDPTimeouts)).replied != 99
+    async with connect(netns=Lab(descriptor).netns) as other:
+        assert await other.timeouts.list() == []
+        assert (await other.timeouts.get_defaults(UDPTimeouts)).replied != 99
     os.close(descriptor)
 
 

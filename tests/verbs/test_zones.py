@@ -1,4 +1,4 @@
-"""Zones of both directions, or of one direction."""
+"""Test zones of both directions, or of one direction."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ async def test_a_tuple_finds_an_entry_only_with_the_zone_of_its_direction(
 ) -> None:
     flow = await conn.create(FLOWS[zone_of])
     for wrong in {None, 7, 8} - {zone}:
-        for verb in (conn.get, conn.delete):
+        for method in (conn.get, conn.delete):
             with pytest.raises(NotFound, match="only with its zone"):
-                await verb(target, zone=wrong)
+                await method(target, zone=wrong)
     assert (await conn.get(target, zone=zone)).key == flow.key
     # The zone may also be given in the tuple.
     assert (await conn.get(attrs.evolve(target, zone=zone))).key == flow.key
