@@ -1,8 +1,8 @@
-"""What every test shares: the event loops, and a namespace of one's own.
+"""Provide the fixtures that all tests share: event loops, and a network namespace for each test.
 
-Kernel tests need a network namespace each. As root that is no matter; else the whole test process
-moves into a user namespace first, while it has one thread. Where neither is allowed, they are
-skipped, and say why.
+Each kernel test needs a network namespace. Root can create one. Otherwise the whole test process
+first moves into a user namespace, while it has one thread. Where neither is allowed, the kernel
+tests are skipped, and the reason of the skip is the error.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ from conntrack_aio import Connection, ConntrackError, connect
 from conntrack_aio.netlink import namespaces
 from conntrack_aio.sandbox.namespace import enter_sandbox
 
-# What only other kernels can show: tests/kernels runs it in its guests.
+# tests/kernels tests what only other kernels can show. It runs in its guests only.
 collect_ignore = [] if GUEST else ["kernels"]
 
 ROOTLESS = "CONNTRACK_AIO_TEST_ROOTLESS"
-"""Set to have the tests run in a user namespace even as root."""
+"""Environment variable: if it is set, the tests run in a user namespace even as root."""
 
-_obstacle: str | None = None
+_skip_reason: str | None = None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Of several test processes one that has no test left takes some of another."""
+    """Let a test process that has finished its tests take over tests of another process."""
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
         config.option.dist = "worksteal"
 
 
 def pytest_configure() -> None:
-    global _obstacle
-    # A shell has its background jobs ignore interrupts, and their children with them; some tests
-    # end a program by one.
+    global _skip_reason
+    # A shell makes its background jobs ignore SIGINT, and their children inherit that. Some tests
+    # end a program with SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # To make an example that fails smaller takes a guest many minutes.
-    phases = [each for each in Phase if not (GUEST and each is Phase.shrink)]
+    # Shrinking a failing example takes many minutes in a guest.
+    phases = [phase for phase in Phase if not (GUEST and phase is Phase.shrink)]
     settings.register_profile("effort", max_examples=examples(100), phases=phases)
     settings.load_profile("effort")
     try:
-        # Test processes that this one starts are in the user namespace already.
+        # The variable is removed: processes that this one starts inherit the user namespace.
         if os.environ.pop(ROOTLESS, None):
             enter_sandbox()
         try:
@@ -65,20 +65,20 @@ def pytest_configure() -> None:
             enter_sandbox()
             os.close(new_network_namespace())
     except ConntrackError as error:
-        _obstacle = str(error)
+        _skip_reason = str(error)
 
 
 def _is_chosen(item: pytest.Item) -> bool:
-    """Return whether a quick run, or one in a guest, has this test.
+    """Return whether a quick run, or a run in a guest, includes this test.
 
-    A quick run and a guest have each test on one event loop. A quick run has a quarter of the cases
-    of a test with parameters. Which ones depends on the name of the test and on the version of
-    Python, so that runs on several versions have other cases and other loops.
+    Both run each test on one event loop. A quick run includes a quarter of the cases of a
+    parametrized test. The choice depends on the name of the test and on the version of Python, so
+    that runs on several versions cover different cases and loops.
     """
     params = dict(getattr(getattr(item, "callspec", None), "params", {}))
     if not (QUICK or GUEST) or not params:
         return True
-    loop = params.pop("backend", None)  # of tests that start it themselves
+    loop = params.pop("backend", None)  # the test starts the event loop itself
     if "anyio_backend" in params:
         loop = LOOPS[BACKENDS.index(params.pop("anyio_backend"))]
     if loop in LOOPS and loop not in INSTALLED:
@@ -99,8 +99,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "lab" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kernel)
-        if _obstacle is not None and item.get_closest_marker("kernel"):
-            item.add_marker(pytest.mark.skip(reason=f"no network namespace: {_obstacle}"))
+        if _skip_reason is not None and item.get_closest_marker("kernel"):
+            item.add_marker(pytest.mark.skip(reason=f"no network namespace: {_skip_reason}"))
         for marker in item.iter_markers("program"):
             name, package = marker.args
             if shutil.which(name) is None:
@@ -109,7 +109,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector the thousands of tests: many of them have it run."""
+    """Exclude the thousands of collected tests from garbage collections, which many tests run."""
     gc.collect()
     gc.freeze()
 
@@ -129,7 +129,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-    """A fresh network namespace with loopback up, whose flows all emit events."""
+    """Create a network namespace with loopback up, whose flows all emit events."""
     descriptor = new_network_namespace()
     lab = Lab(descriptor)
     lab.sysctl("nf_conntrack_events", 1)
@@ -139,7 +139,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def new_namespace() -> Iterator[Callable[[], int]]:
-    """A function that creates a network namespace and returns a descriptor of it."""
+    """Return a function that creates a network namespace and returns a descriptor of it."""
     descriptors: list[int] = []
 
     def new() -> int:
@@ -153,15 +153,15 @@ def new_namespace() -> Iterator[Callable[[], int]]:
 
 @pytest.fixture
 async def conn(lab: Lab) -> AsyncIterator[Connection]:
-    """A connection to the lab."""
+    """Open a connection to the network namespace of the lab."""
     async with connect(netns=lab.netns) as connection:
         yield connection
 
 
 @pytest.fixture
-def around(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Neighbourhood]:
-    """Namespaces around the lab, with names in a directory of the test's own."""
+def neighbors(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Neighbourhood]:
+    """Create namespaces beside the lab, with names in a directory of this test."""
     monkeypatch.setattr(namespaces, "NAMED", str(tmp_path))
-    around = Neighbourhood(lab, tmp_path)
-    yield around
-    around.close()
+    neighbors = Neighbourhood(lab, tmp_path)
+    yield neighbors
+    neighbors.close()

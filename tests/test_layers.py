@@ -1,4 +1,7 @@
-"""Imports: only from lower layers, without circles, and from anyio and attrs alone."""
+"""Test that modules import from lower layers without cycles, and only anyio and attrs otherwise.
+
+All modules may import the standard library.
+"""
 
 from __future__ import annotations
 
@@ -45,13 +48,13 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 ALLOWED = {"anyio", "attrs"} | set(sys.stdlib_module_names)
 
 
-def area_of(module: Path) -> str:
+def package_of(module: Path) -> str:
     """Return the package or module at the top level that a module is in."""
     return module.parts[0].removesuffix(".py")
 
 
 def import_nodes(source: str) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Yield all imports of a module, wherever they are: in functions and type checks, too."""
+    """Yield all imports of a module, including those in functions and under ``TYPE_CHECKING``."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
@@ -68,15 +71,15 @@ def imports(module: Path) -> Iterator[tuple[int, str]]:
             yield node.level, node.module
 
 
-def imported_areas(module: Path) -> set[str]:
+def imported_packages(module: Path) -> set[str]:
     """Return the other areas of the package that a module imports from."""
-    found: set[str] = set()
+    packages: set[str] = set()
     for level, name in imports(module):
         if level:
             above = module.parts[: len(module.parts) - level]
             first = [*above, *name.split(".")][0]
-            found.add(first if first in LAYERS else "__init__")
-    return found - {area_of(module)}
+            packages.add(first if first in LAYERS else "__init__")
+    return packages - {package_of(module)}
 
 
 def imported_modules(sources: Mapping[str, str]) -> dict[str, set[str]]:
@@ -106,7 +109,7 @@ def _imported_names(module: str, node: ast.Import | ast.ImportFrom) -> list[str]
 
 
 def _module_of(name: str, modules: Collection[str]) -> str | None:
-    """Return the module that a name is or is in."""
+    """Return the module that a name denotes, or that contains the name."""
     for candidate in (name, name.rpartition(".")[0]):
         for module in (candidate, f"{candidate}.__init__"):
             if module in modules:
@@ -114,8 +117,8 @@ def _module_of(name: str, modules: Collection[str]) -> str | None:
     return None
 
 
-def circle(graph: Mapping[str, Collection[str]]) -> list[str] | None:
-    """Return modules that import one another, the first one again at the end, if there are any."""
+def find_cycle(graph: Mapping[str, Collection[str]]) -> list[str] | None:
+    """Return the modules of an import cycle, the first one also last, or ``None``."""
     done: set[str] = set()
 
     def visit(module: str, path: list[str]) -> list[str] | None:
@@ -132,18 +135,18 @@ def circle(graph: Mapping[str, Collection[str]]) -> list[str] | None:
     return next(filter(None, (visit(module, []) for module in sorted(graph))), None)
 
 
-def test_every_area_has_a_layer() -> None:
-    assert {area_of(module) for module in MODULES} == LAYERS.keys()
+def test_every_package_has_a_layer() -> None:
+    assert {package_of(module) for module in MODULES} == LAYERS.keys()
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
-def test_imports_go_down(module: Path) -> None:
-    layer = LAYERS[area_of(module)]
-    above = {area for area in imported_areas(module) if LAYERS[area] >= layer}
-    assert not above, f"{module} (layer {layer}) imports {above}"
+def test_modules_import_only_from_lower_layers(module: Path) -> None:
+    layer = LAYERS[package_of(module)]
+    above = {package for package in imported_packages(module) if LAYERS[package] >= layer}
+    assert not above, f"{module} in layer {layer} imports {above}"
 
 
-def test_no_modules_import_one_another() -> None:
+def test_there_is_no_import_cycle() -> None:
     sources = {
         ".".join([PACKAGE.name, *path.with_suffix("").parts]): (PACKAGE / path).read_text()
         for path in MODULES
@@ -154,7 +157,7 @@ def test_no_modules_import_one_another() -> None:
         "conntrack_aio.model.text",
         "conntrack_aio.uapi.nfnetlink_conntrack",
     }
-    assert circle(graph) is None
+    assert find_cycle(graph) is None
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_no_modules_import_one_another() -> None:
         "from .package.c import x",
     ],
 )
-def test_a_circle_is_found(back: str) -> None:
+def test_an_import_cycle_is_found(back: str) -> None:
     sources = {
         "p.__init__": "",
         "p.a": back,
@@ -181,14 +184,14 @@ def test_a_circle_is_found(back: str) -> None:
         "p.package.c": "from ..a import x",
         "p.d": "from . import a, b",
     }
-    found = circle(imported_modules(sources))
+    found = find_cycle(imported_modules(sources))
     assert found is not None
     assert found[0] == found[-1]
     assert {"p.a", "p.package.c"} <= {*found}
     assert "p.d" not in found
 
 
-def test_no_circle_is_found_where_there_is_none() -> None:
+def test_no_cycle_is_found_where_there_is_none() -> None:
     sources = {
         "p.__init__": "from .a import x",
         "p.a": "from .b import x\nfrom .c import y",
@@ -196,48 +199,48 @@ def test_no_circle_is_found_where_there_is_none() -> None:
         "p.c": "import os",
     }
     assert imported_modules(sources)["p.a"] == {"p.b", "p.c"}
-    assert circle(imported_modules(sources)) is None
+    assert find_cycle(imported_modules(sources)) is None
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
-def test_third_parties_are_anyio_and_attrs(module: Path) -> None:
+def test_only_anyio_and_attrs_are_imported_from_third_parties(module: Path) -> None:
     others = {name.split(".")[0] for level, name in imports(module) if level == 0}
     assert others <= ALLOWED
 
 
-def test_the_rules_can_fail() -> None:
-    assert imported_areas(Path("connecting.py")) >= {"codec", "session", "netlink"}
-    assert imported_areas(Path("netlink/socket.py")) == {"errors", "eventloop", "uapi"}
+def test_imports_of_modules_are_seen() -> None:
+    assert imported_packages(Path("connecting.py")) >= {"codec", "session", "netlink"}
+    assert imported_packages(Path("netlink/socket.py")) == {"errors", "eventloop", "uapi"}
 
 
 @pytest.mark.parametrize(
     "module",
-    [module for module in MODULES if area_of(module) == "netlink"],
+    [module for module in MODULES if package_of(module) == "netlink"],
     ids=str,
 )
-def test_netlink_knows_nothing_of_conntrack(module: Path) -> None:
+def test_netlink_does_not_use_headers_of_conntrack(module: Path) -> None:
     text = (PACKAGE / module).read_text()
     assert "uapi.nfnetlink_conntrack" not in text
     assert "uapi.nf_conntrack" not in text
 
 
-def test_the_model_has_no_bytes() -> None:
-    assert not any("netlink" in imported_areas(m) for m in MODULES if area_of(m) == "model")
+def test_the_model_does_not_import_netlink() -> None:
+    assert not any("netlink" in imported_packages(m) for m in MODULES if package_of(m) == "model")
 
 
-def test_nothing_heavy_is_imported() -> None:
-    heavy = {"argparse", "ctypes", "subprocess", "trio", "uvloop", "json"}
+def test_importing_the_package_imports_no_expensive_modules() -> None:
+    expensive = {"argparse", "ctypes", "subprocess", "trio", "uvloop", "json"}
     code = (
         "import conntrack_aio, sys; conntrack_aio.connect, conntrack_aio.Match; "
-        f"print(sorted({heavy!r} & sys.modules.keys()))"
+        f"print(sorted({expensive!r} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    lean = f"import anyio, attrs, sys; print(sorted({heavy!r} & sys.modules.keys()))"
-    base = subprocess.run([sys.executable, "-c", lean], capture_output=True, text=True, check=True)
+    bare = f"import anyio, attrs, sys; print(sorted({expensive!r} & sys.modules.keys()))"
+    base = subprocess.run([sys.executable, "-c", bare], capture_output=True, text=True, check=True)
     assert done.stdout == base.stdout
 
 
-def test_names_are_imported_at_first_use() -> None:
+def test_importing_the_package_imports_no_submodules() -> None:
     code = (
         "import sys, conntrack_aio; "
         "print(sorted(name for name in sys.modules if name.startswith('conntrack_aio')))"

@@ -1,4 +1,4 @@
-"""Normalizing values to plain built-in objects."""
+"""Test the normalization of values to plain built-in objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conntrack_aio.plain import as_address, as_bytes, as_int, as_str, unmapped
 
 
 class Number(int):
-    """Everything that it can say of itself is wrong."""
+    """An integer whose conversions all return the wrong value."""
 
     def __int__(self) -> int:
         return 99
@@ -39,7 +39,7 @@ class Bits(IntFlag):
 
 
 class Indexed:
-    """As NumPy's integers are: no subclass of int."""
+    """An integer that is no subclass of int, like those of NumPy."""
 
     def __init__(self, number: object) -> None:
         self.number = number
@@ -70,10 +70,10 @@ class Six(IPv6Address):
 @pytest.mark.parametrize(
     "value", [7, Number(7), Member.SEVEN, Small.SEVEN, Bits.SEVEN, Indexed(7)], ids=named
 )
-def test_integers(value: object) -> None:
-    found = as_int(value)
-    assert type(found) is int
-    assert found == 7
+def test_subclasses_and_indexable_objects_become_plain_integers(value: object) -> None:
+    converted = as_int(value)
+    assert type(converted) is int
+    assert converted == 7
 
 
 def test_booleans_are_integers() -> None:
@@ -81,18 +81,18 @@ def test_booleans_are_integers() -> None:
 
 
 @pytest.mark.parametrize("value", [1.0, "1", None, b"1", Indexed(ValueError()), Indexed("1")])
-def test_no_integers(value: object) -> None:
+def test_other_types_are_not_integers(value: object) -> None:
     with pytest.raises(TypeError, match="must be an integer"):
         as_int(value)
 
 
-def test_text() -> None:
+def test_subclasses_of_str_become_plain_text() -> None:
     assert (type(as_str(Text("web"))), as_str(Text("web"))) == (str, "web")
     with pytest.raises(TypeError, match="must be text"):
         as_str(b"web")
 
 
-def test_bytes() -> None:
+def test_bytes_like_objects_become_plain_bytes() -> None:
     class Data(bytes):
         pass
 
@@ -111,15 +111,15 @@ def test_bytes() -> None:
     ],
     ids=str,
 )
-def test_addresses(value: object, plain: object) -> None:
-    found = as_address(value)
-    assert type(found) is type(plain)
-    assert found == plain
+def test_subclasses_of_addresses_become_plain_addresses(value: object, plain: object) -> None:
+    converted = as_address(value)
+    assert type(converted) is type(plain)
+    assert converted == plain
     with pytest.raises(TypeError, match="must be an address"):
         as_address("10.0.0.1")
 
 
-def test_mapped_addresses() -> None:
+def test_only_ipv4_mapped_addresses_are_unmapped() -> None:
     assert unmapped(IPv6Address("::ffff:10.0.0.1")) == IPv4Address("10.0.0.1")
     for text in ("::10.0.0.1", "2001:db8::1", "::ffff:10.0.0.1%eth0"):
         assert unmapped(IPv6Address(text)) == IPv6Address(text)

@@ -1,4 +1,4 @@
-"""What users can name: complete, documented, and of one version."""
+"""Test that the public names are complete and documented, and that there is one version."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NAMES = conntrack_aio.__all__
 MODULES = {"": conntrack_aio, "testing.": conntrack_aio.testing}
 
 
-def test_all_is_all() -> None:
-    """The imports for type checkers, ``__all__`` and the modules of lazy imports agree."""
+def test_all_names_are_imported_for_type_checkers_and_lazily() -> None:
+    """Compare the imports for type checkers, ``__all__`` and the modules of lazy imports."""
     tree = ast.parse(Path(conntrack_aio.__file__).read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     imported: dict[str, str] = {}
@@ -31,57 +31,57 @@ def test_all_is_all() -> None:
     assert imported.keys() == set(NAMES)
     assert len(NAMES) == len(set(NAMES))
     modules: dict[str, str] = {}
-    for word in conntrack_aio._MODULES.split():
-        if word.endswith(":"):
-            module = word[:-1]
+    for item in conntrack_aio._MODULES.split():
+        if item.endswith(":"):
+            module = item[:-1]
         else:
-            modules[word] = module
+            modules[item] = module
     assert modules == imported
 
 
-def test_names_are_what_their_modules_have() -> None:
+def test_lazily_imported_names_are_attributes_of_the_package() -> None:
     assert set(NAMES) <= set(dir(conntrack_aio))
     for name in NAMES:
         assert getattr(conntrack_aio, name) is getattr(conntrack_aio, name)
 
 
 @pytest.mark.parametrize("name", ["no_such_name", "session", "model.flow:", "_Flow"])
-def test_an_unknown_name(name: str) -> None:
-    vars(conntrack_aio).pop(name, None)  # a submodule that another test imported
+def test_an_unknown_name_raises_attribute_error(name: str) -> None:
+    vars(conntrack_aio).pop(name, None)  # another test may have imported a submodule of this name
     with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
         getattr(conntrack_aio, name)
 
 
-def test_the_version_is_the_distributions() -> None:
+def test_the_version_equals_that_of_the_distribution() -> None:
     assert metadata.version("conntrack_aio") == conntrack_aio.__version__
 
 
-def public_things() -> Iterator[tuple[str, object]]:
+def public_objects() -> Iterator[tuple[str, object]]:
     for prefix, module in MODULES.items():
         for name in module.__all__:
             yield prefix + name, getattr(module, name)
 
 
-def documented() -> Iterator[tuple[str, object]]:
-    """Every public thing, and every public method and property of the classes."""
-    for name, thing in public_things():
-        yield name, thing
-        if inspect.isclass(thing) and not issubclass(thing, enum.Enum):
-            for member in dir(thing):
-                value = inspect.getattr_static(thing, member)
+def documented_objects() -> Iterator[tuple[str, object]]:
+    """Yield every public object, and every public method and property of the classes."""
+    for name, public in public_objects():
+        yield name, public
+        if inspect.isclass(public) and not issubclass(public, enum.Enum):
+            for member in dir(public):
+                attribute = inspect.getattr_static(public, member)
                 if member.startswith("_") or hasattr(object, member):
                     continue
-                if isinstance(value, classmethod | staticmethod):
-                    value = value.__func__
-                if inspect.isfunction(value) or isinstance(value, property):
-                    yield f"{name}.{member}", value
+                if isinstance(attribute, classmethod | staticmethod):
+                    attribute = attribute.__func__
+                if inspect.isfunction(attribute) or isinstance(attribute, property):
+                    yield f"{name}.{member}", attribute
 
 
 @pytest.mark.parametrize(
-    ("name", "thing"), [pytest.param(*each, id=each[0]) for each in documented()]
+    ("name", "value"), [pytest.param(*pair, id=pair[0]) for pair in documented_objects()]
 )
-def test_everything_has_a_docstring(name: str, thing: object) -> None:
-    assert inspect.getdoc(thing), f"{name} has no docstring"
+def test_everything_has_a_docstring(name: str, value: object) -> None:
+    assert inspect.getdoc(value), f"{name} has no docstring"
 
 
 def test_the_package_is_marked_as_typed() -> None:

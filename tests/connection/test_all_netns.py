@@ -1,4 +1,4 @@
-"""One stream for all namespaces, on this machine's kernel."""
+"""Test event streams of all network namespaces, on this machine's kernel."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import cast
 import anyio
 import anyio.to_thread
 import pytest
-from support import expectations as some
-from support import flows, links
+from support import expectations, flows, links
 from support.files import OpenFiles
 from support.lab import Lab
 from support.neighbours import Neighbourhood
@@ -27,38 +26,40 @@ from conntrack_aio.streams import subscription as subscriptions
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
 
-async def make(lab: Lab, *numbers: int) -> None:
-    """Flows of these numbers."""
+async def create_flows(lab: Lab, *numbers: int) -> None:
+    """Create a flow with each of these numbers in the namespace."""
     async with connect(netns=lab.netns) as conn:
         for number in numbers:
             await conn.create(flows.tcp(number))
 
 
-async def take(
+async def take_events(
     stream: EventStream[FlowEvent], count: int
 ) -> list[tuple[int, int | None, str | None]]:
-    """The numbers of the flows in the next events, their ids and their names."""
+    """Return flow number, namespace id and namespace name of the next ``count`` events."""
     with anyio.fail_after(5):
         events = [await anext(stream) for _ in range(count)]
     return [(event.flow.orig.src.packed[3], event.nsid, event.netns) for event in events]
 
 
-async def settle(stream: EventStream[FlowEvent]) -> None:
-    """Have the stream hear the notices that wait, and find no event behind them."""
+async def read_pending_notices(stream: EventStream[FlowEvent]) -> None:
+    """Let the stream process the pending notices of namespace ids. No event must be pending."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(anext, stream)
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
 
 
-async def test_each_event_names_its_namespace(around: Neighbourhood, conn: Connection) -> None:
-    blue, green = around.new("blue", id=4), around.new("green", id=7)
+async def test_each_event_has_the_id_and_name_of_its_namespace(
+    neighbors: Neighbourhood, conn: Connection
+) -> None:
+    blue, green = neighbors.new("blue", id=4), neighbors.new("green", id=7)
     async with conn.events(all_netns=True) as stream:
-        await make(blue, 1)
+        await create_flows(blue, 1)
         await conn.create(flows.tcp(2))
-        await make(green, 3)
-        await make(blue, 4)
-        assert await take(stream, 4) == [
+        await create_flows(green, 3)
+        await create_flows(blue, 4)
+        assert await take_events(stream, 4) == [
             (1, 4, "blue"),
             (2, None, None),
             (3, 7, "green"),
@@ -66,16 +67,20 @@ async def test_each_event_names_its_namespace(around: Neighbourhood, conn: Conne
         ]
 
 
-async def test_only_a_stream_of_all_hears_them(around: Neighbourhood, conn: Connection) -> None:
-    blue = around.new("blue", id=4)
+async def test_a_plain_stream_receives_no_events_of_other_namespaces(
+    neighbors: Neighbourhood, conn: Connection
+) -> None:
+    blue = neighbors.new("blue", id=4)
     async with conn.events() as stream:
-        await make(blue, 1)
+        await create_flows(blue, 1)
         await conn.create(flows.tcp(2))
-        assert await take(stream, 1) == [(2, None, None)]
+        assert await take_events(stream, 1) == [(2, None, None)]
 
 
-async def test_all_types_with_traffic(around: Neighbourhood, conn: Connection) -> None:
-    blue = around.new("blue", id=0)
+async def test_events_of_traffic_in_another_namespace_are_received(
+    neighbors: Neighbourhood, conn: Connection
+) -> None:
+    blue = neighbors.new("blue", id=0)
     blue.track()
     async with conn.events(EventType.NEW, EventType.DESTROY, all_netns=True) as stream:
         await anyio.to_thread.run_sync(blue.run, traffic.udp_exchange)
@@ -88,23 +93,25 @@ async def test_all_types_with_traffic(around: Neighbourhood, conn: Connection) -
     assert " in blue" in str(new)
 
 
-async def test_one_without_an_id_is_not_heard(around: Neighbourhood, conn: Connection) -> None:
-    blue = around.new("blue")
-    around.new("green", id=3)
-    around.name(around._lab, "own")  # which needs none
-    (around._directory / "nothing").write_text("no namespace")
+async def test_a_namespace_without_an_id_is_a_blind_spot(
+    neighbors: Neighbourhood, conn: Connection
+) -> None:
+    blue = neighbors.new("blue")
+    neighbors.new("green", id=3)
+    neighbors.name(neighbors._lab, "own")  # the connection's own namespace needs no id
+    (neighbors._directory / "nothing").write_text("no namespace")
     async with conn.events(all_netns=True) as stream:
         spot = stream.blind_spots[-1]
         assert (spot.setting, spot.what) == ("", "no events of the namespaces blue arrive")
-        await make(blue, 1)
+        await create_flows(blue, 1)
         await conn.create(flows.tcp(2))
-        around._lab.run(links.assign_nsid, blue.descriptor, 4)
-        await make(blue, 3)
-        assert await take(stream, 2) == [(2, None, None), (3, 4, "blue")]
+        neighbors._lab.run(links.assign_nsid, blue.descriptor, 4)
+        await create_flows(blue, 3)
+        assert await take_events(stream, 2) == [(2, None, None), (3, 4, "blue")]
 
 
 @pytest.mark.parametrize(("count", "end"), [(1, "n0"), (8, "n7"), (9, "n7 and 1 more")])
-async def test_many_without_an_id_are_not_all_named(count: int, end: str) -> None:
+async def test_a_blind_spot_names_at_most_eight_namespaces(count: int, end: str) -> None:
     resolver = SimpleNamespace(names_without_id=lambda: [f"n{number}" for number in range(count)])
     settings = SimpleNamespace(read=lambda name: "1")
     (spot,) = subscriptions._blind_spots(
@@ -114,93 +121,101 @@ async def test_many_without_an_id_are_not_all_named(count: int, end: str) -> Non
     assert spot.what.endswith(f"{end} arrive")
 
 
-async def test_names_come_and_go(around: Neighbourhood, conn: Connection) -> None:
-    blue = around.new(id=4)
+async def test_names_of_namespaces_are_looked_up_again_after_changes(
+    neighbors: Neighbourhood, conn: Connection
+) -> None:
+    blue = neighbors.new(id=4)
     async with conn.events(all_netns=True) as stream:
-        await make(blue, 1)
-        assert await take(stream, 1) == [(1, 4, None)]
-        around.name(blue, "blue")
-        await make(blue, 2)
-        assert await take(stream, 1) == [(2, 4, "blue")]
-        around.name(blue, "azure")
-        around.unname("blue")
-        await make(blue, 3)
-        assert await take(stream, 1) == [(3, 4, "azure")]
-        around.unname("azure")
-        await make(blue, 4)
-        assert await take(stream, 1) == [(4, 4, None)]
+        await create_flows(blue, 1)
+        assert await take_events(stream, 1) == [(1, 4, None)]
+        neighbors.name(blue, "blue")
+        await create_flows(blue, 2)
+        assert await take_events(stream, 1) == [(2, 4, "blue")]
+        neighbors.name(blue, "azure")
+        neighbors.unname("blue")
+        await create_flows(blue, 3)
+        assert await take_events(stream, 1) == [(3, 4, "azure")]
+        neighbors.unname("azure")
+        await create_flows(blue, 4)
+        assert await take_events(stream, 1) == [(4, 4, None)]
         assert str(FlowEvent(type=EventType.NEW, flow=flows.tcp(), nsid=4)).endswith("namespace 4")
 
 
-async def test_an_id_that_changes_hands_while_events_wait(
-    around: Neighbourhood, conn: Connection
+async def test_an_id_reassigned_while_events_are_pending_gives_no_name(
+    neighbors: Neighbourhood, conn: Connection
 ) -> None:
     async with conn.events(all_netns=True) as stream:
-        blue = around.new("blue", id=4)
-        await make(blue, 1)
-        around.unname("blue")
-        around.end(blue)
-        green = around.new("green", id=4)
-        await make(green, 2)
-        # Which of them came from whom is not known.
-        assert await take(stream, 2) == [(1, 4, None), (2, 4, None)]
-        await settle(stream)
-        await make(green, 3)
-        assert await take(stream, 1) == [(3, 4, "green")]
+        blue = neighbors.new("blue", id=4)
+        await create_flows(blue, 1)
+        neighbors.unname("blue")
+        neighbors.end(blue)
+        green = neighbors.new("green", id=4)
+        await create_flows(green, 2)
+        # The stream cannot know which namespace each event came from.
+        assert await take_events(stream, 2) == [(1, 4, None), (2, 4, None)]
+        await read_pending_notices(stream)
+        await create_flows(green, 3)
+        assert await take_events(stream, 1) == [(3, 4, "green")]
 
 
-async def test_an_id_that_changes_hands_between_events(
-    around: Neighbourhood, conn: Connection
+async def test_an_id_reassigned_between_events_gives_the_new_name(
+    neighbors: Neighbourhood, conn: Connection
 ) -> None:
     async with conn.events(all_netns=True) as stream:
-        blue = around.new("blue", id=4)
-        await make(blue, 1)
-        assert await take(stream, 1) == [(1, 4, "blue")]
-        await make(blue, 2)
-        around.unname("blue")
-        around.end(blue)
-        # Nobody else can have had the id yet.
-        assert await take(stream, 1) == [(2, 4, "blue")]
-        green = around.new("green", id=4)
-        await settle(stream)
-        await make(green, 3)
-        assert await take(stream, 1) == [(3, 4, "green")]
+        blue = neighbors.new("blue", id=4)
+        await create_flows(blue, 1)
+        assert await take_events(stream, 1) == [(1, 4, "blue")]
+        await create_flows(blue, 2)
+        neighbors.unname("blue")
+        neighbors.end(blue)
+        # No other namespace can have had the id yet.
+        assert await take_events(stream, 1) == [(2, 4, "blue")]
+        green = neighbors.new("green", id=4)
+        await read_pending_notices(stream)
+        await create_flows(green, 3)
+        assert await take_events(stream, 1) == [(3, 4, "green")]
 
 
-async def test_no_namespace_is_kept_alive(around: Neighbourhood, conn: Connection) -> None:
-    blue = around.new("blue", id=4)
+async def test_a_stream_keeps_no_namespace_alive(
+    neighbors: Neighbourhood, conn: Connection
+) -> None:
+    blue = neighbors.new("blue", id=4)
     async with conn.events(all_netns=True) as stream:
-        await make(blue, 1)
-        assert await take(stream, 1) == [(1, 4, "blue")]
-        around.end(blue)
+        await create_flows(blue, 1)
+        assert await take_events(stream, 1) == [(1, 4, "blue")]
+        neighbors.end(blue)
         await conn.create(flows.tcp(2))
-        assert await take(stream, 1) == [(2, None, None)]
+        assert await take_events(stream, 1) == [(2, None, None)]
 
 
-async def test_no_descriptor_is_left(around: Neighbourhood, conn: Connection) -> None:
-    blue = around.new("blue", id=4)
+async def test_a_closed_stream_leaves_no_descriptor_open(
+    neighbors: Neighbourhood, conn: Connection
+) -> None:
+    blue = neighbors.new("blue", id=4)
     files = OpenFiles()
     async with conn.events(all_netns=True) as stream:
-        held = OpenFiles()
-        await make(blue, 1)
-        assert await take(stream, 1) == [(1, 4, "blue")]
-        assert not held.new()
+        during = OpenFiles()
+        await create_flows(blue, 1)
+        assert await take_events(stream, 1) == [(1, 4, "blue")]
+        assert not during.new()
     assert not files.new()
 
 
-async def test_a_dropped_stream_closes_everything(around: Neighbourhood, conn: Connection) -> None:
-    blue = around.new("blue", id=4)
+async def test_a_garbage_collected_stream_leaves_no_descriptor_open(
+    neighbors: Neighbourhood, conn: Connection
+) -> None:
+    blue = neighbors.new("blue", id=4)
     files = OpenFiles()
     stream = conn.events(all_netns=True)
-    await make(blue, 1)
-    assert await take(stream, 1) == [(1, 4, "blue")]
+    await create_flows(blue, 1)
+    assert await take_events(stream, 1) == [(1, 4, "blue")]
     del stream
     assert not files.new()
 
 
 @pytest.mark.parametrize("what", ["stream", "connection"])
-async def test_a_waiting_reader_is_woken_by_the_close(
-    around: Neighbourhood, lab: Lab, what: str
+async def test_closing_wakes_a_waiting_reader(
+    neighbors: Neighbourhood, lab: Lab, what: str
 ) -> None:
     conn = await connect(netns=lab.netns)
     stream = conn.events(all_netns=True)
@@ -217,25 +232,25 @@ async def test_a_waiting_reader_is_woken_by_the_close(
     await conn.aclose()
 
 
-async def test_cancelled_while_it_looks_for_names(
-    around: Neighbourhood, conn: Connection, monkeypatch: pytest.MonkeyPatch
+async def test_no_event_is_lost_when_cancelled_during_a_name_look_up(
+    neighbors: Neighbourhood, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, go_on = threading.Event(), threading.Event()
-    plain = nsid_resolver._files
+    started, proceed = threading.Event(), threading.Event()
+    original = nsid_resolver._files
 
     def slow(directory: str) -> list[str]:
         started.set()
-        assert go_on.wait(5)
-        return plain(directory)
+        assert proceed.wait(5)
+        return original(directory)
 
-    blue = around.new("blue", id=4)
+    blue = neighbors.new("blue", id=4)
     async with conn.events(all_netns=True) as stream:
         monkeypatch.setattr(nsid_resolver, "_files", slow)
-        await make(blue, 1, 2)
-        told: list[FlowEvent] = []
+        await create_flows(blue, 1, 2)
+        received: list[FlowEvent] = []
 
         async def read() -> None:
-            told.append(await anext(stream))
+            received.append(await anext(stream))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read)
@@ -243,39 +258,41 @@ async def test_cancelled_while_it_looks_for_names(
             with pytest.raises(anyio.BusyResourceError):
                 await anext(stream)
             tasks.cancel_scope.cancel()
-            go_on.set()
-        while len(told) < 2:
+            proceed.set()
+        while len(received) < 2:
             await read()
-    assert [event.flow.orig.src.packed[3] for event in told] == [1, 2]
-    assert {event.netns for event in told} == {"blue"}
+    assert [event.flow.orig.src.packed[3] for event in received] == [1, 2]
+    assert {event.netns for event in received} == {"blue"}
 
 
 @pytest.mark.parametrize("turns", range(12))
-async def test_cancelled_at_any_time(around: Neighbourhood, conn: Connection, turns: int) -> None:
-    """No event is lost, none goes without its name, and they come in order."""
-    blue = around.new("blue", id=4)
-    told: list[FlowEvent] = []
+async def test_no_event_is_lost_when_cancelled_at_any_point(
+    neighbors: Neighbourhood, conn: Connection, turns: int
+) -> None:
+    """All events arrive in order, each with the name of its namespace."""
+    blue = neighbors.new("blue", id=4)
+    received: list[FlowEvent] = []
 
     async def read() -> None:
-        told.append(await anext(stream))
+        received.append(await anext(stream))
 
     async with conn.events(all_netns=True) as stream:
         for number in range(1, 11):
-            around.name(blue, f"blue{number}")  # so that there is something to look for
-            await make(blue, number)
+            neighbors.name(blue, f"blue{number}")  # so that the reader looks names up
+            await create_flows(blue, number)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(read)
                 for _ in range(turns):
                     await anyio.lowlevel.checkpoint()
                 tasks.cancel_scope.cancel()
-        while len(told) < 10:
+        while len(received) < 10:
             await read()
-    assert [event.flow.orig.src.packed[3] for event in told] == list(range(1, 11))
-    assert {event.netns for event in told} == {"blue"}
+    assert [event.flow.orig.src.packed[3] for event in received] == list(range(1, 11))
+    assert {event.netns for event in received} == {"blue"}
 
 
-async def test_a_loss_is_told(around: Neighbourhood, conn: Connection) -> None:
-    blue = around.new("blue", id=4)
+async def test_lost_events_are_reported(neighbors: Neighbourhood, conn: Connection) -> None:
+    blue = neighbors.new("blue", id=4)
     async with conn.events(EventType.NEW, receive_buffer=8192, all_netns=True) as stream:
         async with connect(netns=blue.netns) as there:
             await flows.fill(there, map(flows.tcp, range(1, 101)))
@@ -288,14 +305,14 @@ async def test_a_loss_is_told(around: Neighbourhood, conn: Connection) -> None:
                 except EventsLost as loss:
                     lost = loss.lost
         assert lost == 100 - received > 0
-        await make(blue, 200)
-        assert await take(stream, 1) == [(200, 4, "blue")]
+        await create_flows(blue, 200)
+        assert await take_events(stream, 1) == [(200, 4, "blue")]
 
 
-async def test_whether_older_flows_are_covered_is_of_the_own_namespace(
-    around: Neighbourhood, lab: Lab, conn: Connection
+async def test_covers_older_flows_describes_the_connections_own_namespace(
+    neighbors: Neighbourhood, lab: Lab, conn: Connection
 ) -> None:
-    around.new("blue", id=4).sysctl("nf_conntrack_events", 2)
+    neighbors.new("blue", id=4).sysctl("nf_conntrack_events", 2)
     async with conn.events(all_netns=True) as stream:
         assert stream.covers_older_flows is True
     lab.sysctl("nf_conntrack_events", 2)
@@ -303,7 +320,7 @@ async def test_whether_older_flows_are_covered_is_of_the_own_namespace(
         assert stream.covers_older_flows is False
 
 
-UNPRIVILEGED = """
+WITHOUT_BROADCAST_CAPABILITY = """
 import ctypes, os, sys
 PR_CAPBSET_DROP, CAP_NET_BROADCAST = 24, 11
 assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_NET_BROADCAST, 0, 0, 0) == 0
@@ -334,8 +351,8 @@ def python(lab: Lab, *arguments: str, before: tuple[str, ...] = ()) -> str:
     return lab.program(*before, "env", path, sys.executable, "-c", *arguments)
 
 
-def test_without_the_capability_it_says_so(lab: Lab) -> None:
-    assert python(lab, UNPRIVILEGED, SUBSCRIBE) == (
+def test_the_error_names_the_missing_capability(lab: Lab) -> None:
+    assert python(lab, WITHOUT_BROADCAST_CAPABILITY, SUBSCRIBE) == (
         "listen to all network namespaces: setsockopt(NETLINK_LISTEN_ALL_NSID): Operation not "
         "permitted (EPERM). This needs CAP_NET_BROADCAST in the user namespace that owns the "
         "connection's network namespace: run as root, or give the program the capability; or a "
@@ -344,7 +361,7 @@ def test_without_the_capability_it_says_so(lab: Lab) -> None:
     )
 
 
-NAMED = """
+WITH_IP_NETNS = """
 import os
 import subprocess
 import anyio
@@ -353,15 +370,15 @@ from conntrack_aio.model.settings import EventMode
 from support import links
 from support.namespaces import new_network_namespace
 
-def run(*words):
-    subprocess.run(words, check=True)
+def run(*command):
+    subprocess.run(command, check=True)
 
-async def make(netns, number):
+async def create_flow(netns, number):
     async with connect(netns=netns) as conn:
         await conn.sysctls.set(events=EventMode.ALWAYS)
         await conn.create(Flow.udp("10.0.0.1", number, "10.0.0.2", 53, timeout=60))
 
-async def tell(stream):
+async def print_event(stream):
     with anyio.fail_after(20):
         event = await anext(stream)
     print(event.flow.orig.sport, event.nsid, event.netns)
@@ -370,35 +387,35 @@ async def main():
     async with connect() as conn, conn.events(EventType.NEW, all_netns=True) as stream:
         run("ip", "netns", "add", "blue")
         run("ip", "netns", "set", "blue", "5")
-        await make("blue", 1)
-        await tell(stream)
+        await create_flow("blue", 1)
+        await print_event(stream)
         run("ip", "netns", "del", "blue")
         run("ip", "netns", "add", "green")
         run("ip", "netns", "set", "green", "6")
-        await make("green", 2)
-        await tell(stream)
+        await create_flow("green", 2)
+        await print_event(stream)
 
-        # A file is there, and looked at, before a namespace is mounted on it.
+        # The file exists, and is looked up, before a namespace is mounted on it.
         other = new_network_namespace()
         links.assign_nsid(other, 7)
         open("/run/netns/red", "w").close()
         os.utime("/run/netns", (0, 0))
-        await make(NetNS.from_fd(other), 3)
-        await tell(stream)
+        await create_flow(NetNS.from_fd(other), 3)
+        await print_event(stream)
         run("mount", "--bind", f"/proc/{os.getpid()}/fd/{other}", "/run/netns/red")
         assert os.stat("/run/netns").st_mtime == 0
-        await make(NetNS.from_fd(other), 4)
-        await tell(stream)
+        await create_flow(NetNS.from_fd(other), 4)
+        await print_event(stream)
 
 anyio.run(main)
 """
 
 
 @pytest.mark.program("ip", "iproute2")
-def test_names_that_ip_netns_makes(lab: Lab) -> None:
-    """In a mount namespace of its own, so that nothing of the machine's changes."""
+def test_events_have_names_assigned_by_ip_netns(lab: Lab) -> None:
+    """The program runs in its own mount namespace, so that nothing changes on the machine."""
     private = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh")
-    assert python(lab, NAMED, before=private).splitlines() == [
+    assert python(lab, WITH_IP_NETNS, before=private).splitlines() == [
         "1 5 blue",
         "2 6 green",
         "3 7 None",
@@ -406,30 +423,32 @@ def test_names_that_ip_netns_makes(lab: Lab) -> None:
     ]
 
 
-async def test_expectations_of_all_namespaces(around: Neighbourhood, conn: Connection) -> None:
-    blue = around.new("blue", id=4)
+async def test_expectation_events_have_the_id_and_name_of_their_namespace(
+    neighbors: Neighbourhood, conn: Connection
+) -> None:
+    blue = neighbors.new("blue", id=4)
     async with conn.expectations.events(all_netns=True) as stream:
-        async with connect(netns=blue.netns) as there:
-            for each in (conn, there):
-                master = await each.create(some.ftp())
-                await each.expectations.create(some.data(master))
+        async with connect(netns=blue.netns) as other:
+            for connection in (conn, other):
+                master = await connection.create(expectations.ftp())
+                await connection.expectations.create(expectations.data(master))
         with anyio.fail_after(5):
-            here, elsewhere = await anext(stream), await anext(stream)
-    assert (here.type, here.nsid, here.netns) == (EventType.NEW, None, None)
-    assert (elsewhere.type, elsewhere.nsid, elsewhere.netns) == (EventType.NEW, 4, "blue")
-    assert str(elsewhere).endswith(f"in blue portid={elsewhere.port_id}")
+            own_event, other_event = await anext(stream), await anext(stream)
+    assert (own_event.type, own_event.nsid, own_event.netns) == (EventType.NEW, None, None)
+    assert (other_event.type, other_event.nsid, other_event.netns) == (EventType.NEW, 4, "blue")
+    assert str(other_event).endswith(f"in blue portid={other_event.port_id}")
 
 
-async def test_closed_while_names_are_looked_for(
+async def test_a_stream_can_be_closed_during_a_name_look_up(
     conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inside, go_on = anyio.Event(), anyio.Event()
+    started, proceed = anyio.Event(), anyio.Event()
 
     async def resolve(
         resolver: nsid_resolver.NsidResolver, ids: list[int | None], *, drained: bool
     ) -> list[None]:
-        inside.set()
-        await go_on.wait()
+        started.set()
+        await proceed.wait()
         return [None for _ in ids]
 
     monkeypatch.setattr(nsid_resolver.NsidResolver, "resolve", resolve)
@@ -442,6 +461,6 @@ async def test_closed_while_names_are_looked_for(
                 await anext(stream)
 
         tasks.start_soon(reader)
-        await inside.wait()
+        await started.wait()
         await stream.aclose()
-        go_on.set()
+        proceed.set()

@@ -1,4 +1,4 @@
-"""Cancelled anywhere, a verb leaves the connection usable, and no descriptor behind."""
+"""Test that a cancelled method leaves the connection usable and leaks no descriptor."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from conntrack_aio import connect
 
 pytestmark = [pytest.mark.kernel]
 
-EVERY = stride(3, 9)
-"""Which awaits are cancelled: in a full run each on one of the three event loops."""
+STRIDE = stride(3, 9)
+"""The step between cancelled awaits: a thorough run cancels each await on one of three loops."""
 
 
 class Awaits:
-    """Counts what a coroutine waits for, and has it cancelled while it waits for one of them."""
+    """Count the awaits of a coroutine, and cancel it during the await of a given number."""
 
     def __init__(self, number: int, cancel: Callable[[], object]) -> None:
         self.cancelled = False
@@ -54,18 +54,18 @@ class Awaits:
 @pytest.mark.anyio
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
 @pytest.mark.parametrize("name", VERBS)
-async def test_cancelled_at_every_await(
+async def test_any_await_can_be_cancelled_by_a_cancel_scope(
     lab: Lab, name: str, offload: bool, anyio_backend: tuple[str, dict[str, bool]]
 ) -> None:
     backend, options = anyio_backend
     loop = 2 if backend == "trio" else int(options["use_uvloop"])
-    first = 1 + loop % EVERY
+    first = 1 + loop % STRIDE
     async with connect(netns=lab.netns, offload=offload) as conn:
         await conn.create(flows.tcp(1))
         files = OpenFiles()
         await check(conn)
         await files.closed()
-        for number in itertools.count(first, EVERY):
+        for number in itertools.count(first, STRIDE):
             await prepare(lab)
             scope = anyio.CancelScope()
             awaits = Awaits(number, scope.cancel)
@@ -82,11 +82,11 @@ async def test_cancelled_at_every_await(
 @pytest.mark.asyncio
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
 @pytest.mark.parametrize("name", VERBS)
-async def test_cancelled_the_way_of_asyncio(lab: Lab, name: str, offload: bool) -> None:
-    """``task.cancel()`` tears a task from a worker thread that goes on without it."""
+async def test_any_await_can_be_cancelled_by_asyncio(lab: Lab, name: str, offload: bool) -> None:
+    """After ``task.cancel()`` the worker thread that the task waited for still runs."""
     async with connect(netns=lab.netns, offload=offload) as conn:
         files = OpenFiles()
-        for number in itertools.count(1, EVERY):
+        for number in itertools.count(1, STRIDE):
             await prepare(lab)
 
             async def body(number: int = number) -> bool:
@@ -105,7 +105,11 @@ async def test_cancelled_the_way_of_asyncio(lab: Lab, name: str, offload: bool) 
             if result is False:
                 break
             assert result is True or isinstance(result, asyncio.CancelledError)
-    told = conn.client_statistics()
+    statistics = conn.client_statistics()
     assert (
-        told.open_dumps == told.open_streams == told.open_bulk_operations == told.open_tables == 0
+        statistics.open_dumps
+        == statistics.open_streams
+        == statistics.open_bulk_operations
+        == statistics.open_tables
+        == 0
     )

@@ -1,4 +1,4 @@
-"""Dumps, on this machine's kernel."""
+"""Test dumps of the table, on this machine's kernel."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 
 async def fill(conn: Connection, count: int) -> list[Flow]:
-    """So many IPv4 flows of marks 0 and 1, and half as many IPv6 ones of mark 2."""
+    """Create ``count`` IPv4 flows of marks 0 and 1, and half as many IPv6 flows of mark 2."""
     await flows.fill(conn, (flows.tcp(number, mark=number % 2) for number in range(count)))
     await flows.fill(conn, (flows.udp6(number, mark=2) for number in range(count // 2)))
     return await conn.list()
 
 
-async def test_every_flow_once(conn: Connection) -> None:
+async def test_a_dump_returns_each_flow_once(conn: Connection) -> None:
     expected = {flows.tcp(number).orig for number in range(1000)}
     expected |= {flows.udp6(number).orig for number in range(500)}
-    made = {flow.key for flow in await fill(conn, 1000)}
-    assert {orig for orig, _, _ in made} == expected
+    created = {flow.key for flow in await fill(conn, 1000)}
+    assert {orig for orig, _, _ in created} == expected
     dumped = [flow.key async for flow in conn.dump()]
-    assert len(dumped) == len(made) == 1500
-    assert set(dumped) == made
-    assert {flow.key for flow in await conn.list()} == made
+    assert len(dumped) == len(created) == 1500
+    assert set(dumped) == created
+    assert {flow.key for flow in await conn.list()} == created
 
 
-async def test_an_empty_table(conn: Connection) -> None:
+async def test_a_dump_of_an_empty_table_returns_nothing(conn: Connection) -> None:
     assert await conn.list() == []
     assert [flow async for flow in conn.dump()] == []
 
 
-async def test_batch_by_batch(conn: Connection) -> None:
-    made = {flow.key for flow in await fill(conn, 1000)}
+async def test_batches_together_contain_each_flow(conn: Connection) -> None:
+    created = {flow.key for flow in await fill(conn, 1000)}
     batches = [batch async for batch in conn.dump().batches()]
-    assert {flow.key for batch in batches for flow in batch} == made
+    assert {flow.key for batch in batches for flow in batch} == created
     assert 5 < len(batches) < 100
 
 
@@ -58,14 +58,14 @@ async def test_batch_by_batch(conn: Connection) -> None:
         Match(family=AF_INET6, mark=1),
     ],
 )
-async def test_what_matches(conn: Connection, match: Match) -> None:
-    made = await fill(conn, 40)
-    expected = {flow.id for flow in made if match(flow)}
+async def test_a_dump_returns_exactly_the_flows_that_match(conn: Connection, match: Match) -> None:
+    created = await fill(conn, 40)
+    expected = {flow.id for flow in created if match(flow)}
     assert {flow.id for flow in await conn.list(match)} == expected
     assert {flow.id async for flow in conn.dump(match)} == expected
 
 
-async def test_leaving_early_closes_the_socket(conn: Connection) -> None:
+async def test_leaving_a_dump_early_closes_its_socket(conn: Connection) -> None:
     await fill(conn, 1000)
     async for _ in conn.dump():
         break
@@ -78,8 +78,8 @@ async def test_leaving_early_closes_the_socket(conn: Connection) -> None:
         await anext(dump)
 
 
-async def test_dumps_and_requests_side_by_side(conn: Connection) -> None:
-    made = await fill(conn, 1000)
+async def test_dumps_and_requests_run_concurrently(conn: Connection) -> None:
+    created = await fill(conn, 1000)
     counts: list[int] = []
 
     async def dump() -> None:
@@ -88,12 +88,12 @@ async def test_dumps_and_requests_side_by_side(conn: Connection) -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(4):
             tasks.start_soon(dump)
-        for flow in made[:200]:
+        for flow in created[:200]:
             assert (await conn.get(flow)).id == flow.id
     assert counts == [1500] * 4
 
 
-async def test_a_second_reader_is_told(conn: Connection) -> None:
+async def test_a_second_concurrent_reader_gets_busy_resource_error(conn: Connection) -> None:
     await fill(conn, 200)
     dump = conn.dump()
     errors: list[Exception] = []
@@ -111,17 +111,15 @@ async def test_a_second_reader_is_told(conn: Connection) -> None:
     await dump.aclose()
 
 
-async def test_a_dump_that_is_used_up_stays_at_its_end(conn: Connection) -> None:
+async def test_an_exhausted_dump_stays_exhausted(conn: Connection) -> None:
     dump = conn.dump()
     assert [flow async for flow in dump] == []
     assert [flow async for flow in dump] == []
 
 
 @pytest.mark.long
-async def test_constant_memory(conn: Connection) -> None:
-    """However slowly a dump is read, some chunks wait at most: what else there is, the kernel
-    has not been asked for.
-    """
+async def test_a_slow_reader_holds_only_a_few_chunks_in_memory(conn: Connection) -> None:
+    """The library prefetches a few chunks and does not request more until they are read."""
     await fill(conn, 4000)
     dump = conn.dump()
     for _ in range(300):
@@ -132,9 +130,9 @@ async def test_constant_memory(conn: Connection) -> None:
         return socket.datagrams_received
 
     await until(lambda: received() >= PREFETCHED_CHUNKS)
-    for _ in range(100):  # were it to go on, it would now
+    for _ in range(100):  # if it prefetched more, it would do so now
         await anyio.lowlevel.checkpoint()
-    most = 3 + PREFETCHED_CHUNKS + CHUNKS_PER_CALL - 1  # three of which were handed out
+    most = 3 + PREFETCHED_CHUNKS + CHUNKS_PER_CALL - 1  # three chunks were handed out
     assert received() <= most
     assert len([flow async for flow in dump]) == 5700
     assert received() > most

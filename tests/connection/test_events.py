@@ -1,4 +1,4 @@
-"""The event stream, on this machine's kernel."""
+"""Test the event stream, on this machine's kernel."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from conntrack_aio.streams import events as events_module
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 
-async def take(stream: EventStream[FlowEvent], count: int) -> list[FlowEvent]:
-    """The next events, if they come within 5 seconds."""
+async def take_events(stream: EventStream[FlowEvent], count: int) -> list[FlowEvent]:
+    """Return the next ``count`` events. Fail if they do not arrive within 5 seconds."""
     with anyio.fail_after(5):
         return [await anext(stream) for _ in range(count)]
 
 
-async def until_loss(stream: EventStream[FlowEvent]) -> tuple[int, EventsLost]:
-    """How many events came before the loss that must come within 5 seconds, and the loss."""
+async def events_until_loss(stream: EventStream[FlowEvent]) -> tuple[int, EventsLost]:
+    """Return the number of events before the next loss, and the loss, within 5 seconds."""
     received = 0
     with anyio.fail_after(5):
         try:
@@ -52,41 +52,41 @@ async def until_loss(stream: EventStream[FlowEvent]) -> tuple[int, EventsLost]:
     raise AssertionError("unreachable")
 
 
-async def test_new_update_and_destroy_are_told_apart(conn: Connection) -> None:
+async def test_new_update_and_destroy_events_have_their_types(conn: Connection) -> None:
     async with conn.events() as stream:
-        made = await conn.create(flows.tcp())
-        await conn.update(made, mark=5)
-        await conn.delete(made)
-        new, update, destroy = await take(stream, 3)
+        created = await conn.create(flows.tcp())
+        await conn.update(created, mark=5)
+        await conn.delete(created)
+        new, update, destroy = await take_events(stream, 3)
     assert (new.type, update.type, destroy.type) == tuple(EventType)
-    assert {event.flow.id for event in (new, update, destroy)} == {made.id}
+    assert {event.flow.id for event in (new, update, destroy)} == {created.id}
     assert update.flow.mark == 5
     assert len({event.port_id for event in (new, update, destroy)} - {0}) == 1
 
 
-async def test_it_is_subscribed_when_events_returns(conn: Connection) -> None:
+async def test_the_subscription_is_in_effect_when_events_returns(conn: Connection) -> None:
     stream = conn.events()
-    made = await conn.create(flows.tcp())
-    (event,) = await take(stream, 1)
-    assert event.flow.id == made.id
+    created = await conn.create(flows.tcp())
+    (event,) = await take_events(stream, 1)
+    assert event.flow.id == created.id
     await stream.aclose()
 
 
-async def test_only_the_types_asked_for(conn: Connection) -> None:
+async def test_only_the_requested_types_are_received(conn: Connection) -> None:
     async with conn.events(EventType.DESTROY) as stream:
-        made = await conn.create(flows.tcp())
-        await conn.update(made, mark=5)
-        await conn.delete(made)
-        (event,) = await take(stream, 1)
+        created = await conn.create(flows.tcp())
+        await conn.update(created, mark=5)
+        await conn.delete(created)
+        (event,) = await take_events(stream, 1)
     assert event.type is EventType.DESTROY
 
 
-async def test_real_tcp_over_loopback(lab: Lab, conn: Connection) -> None:
+async def test_tcp_traffic_emits_events_of_its_states(lab: Lab, conn: Connection) -> None:
     lab.track()
     lab.sysctl("nf_conntrack_timestamp", 1)
     async with conn.events() as stream:
         sport, dport = await anyio.to_thread.run_sync(lab.run, traffic.tcp_exchange)
-        events = await take(stream, 6)
+        events = await take_events(stream, 6)
     assert [event.type for event in events] == [EventType.NEW] + [EventType.UPDATE] * 5
     assert {(event.flow.orig.sport, event.flow.orig.dport) for event in events} == {(sport, dport)}
     assert {event.port_id for event in events} == {0}
@@ -100,26 +100,28 @@ async def test_real_tcp_over_loopback(lab: Lab, conn: Connection) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-async def test_real_udp_and_icmp_over_loopback(lab: Lab, conn: Connection, address: str) -> None:
+async def test_udp_and_icmp_traffic_emits_new_events(
+    lab: Lab, conn: Connection, address: str
+) -> None:
     lab.track()
     async with conn.events(EventType.NEW) as stream:
         sport, dport = await anyio.to_thread.run_sync(lab.run, traffic.udp_exchange, address)
         await anyio.to_thread.run_sync(lab.run, traffic.ping, address, 77)
-        udp, icmp = await take(stream, 2)
+        udp, icmp = await take_events(stream, 2)
     assert (udp.flow.orig.sport, udp.flow.orig.dport) == (sport, dport)
     assert str(udp.flow.orig.src) == str(icmp.flow.orig.dst) == address
     assert icmp.flow.orig.icmp_id == icmp.flow.reply.icmp_id == 77
     assert icmp.flow.reply == icmp.flow.orig.inverse
 
 
-async def test_partial_updates_stay_partial(lab: Lab, conn: Connection) -> None:
+async def test_fields_that_an_event_lacks_are_none(lab: Lab, conn: Connection) -> None:
     lab.track()
     lab.sysctl("nf_conntrack_acct", 1)
     async with conn.events() as stream:
         await anyio.to_thread.run_sync(lab.run, traffic.udp_exchange)
-        new, update = await take(stream, 2)
+        new, update = await take_events(stream, 2)
         await conn.flush()
-        (destroy,) = await take(stream, 1)
+        (destroy,) = await take_events(stream, 1)
     assert update.flow.status is not None
     assert update.flow.status & Status.SEEN_REPLY
     for event in (new, update):
@@ -129,7 +131,7 @@ async def test_partial_updates_stay_partial(lab: Lab, conn: Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "covers", "level", "words"),
+    ("mode", "covers", "level", "text"),
     [
         (0, False, logging.WARNING, "no flow emits events here: .*_events is 0"),
         (1, True, None, ""),
@@ -141,14 +143,14 @@ async def test_partial_updates_stay_partial(lab: Lab, conn: Connection) -> None:
         ),
     ],
 )
-async def test_whether_older_flows_are_covered(
+async def test_covers_older_flows_follows_nf_conntrack_events(
     lab: Lab,
     conn: Connection,
     caplog: pytest.LogCaptureFixture,
     mode: int,
     covers: bool,
     level: int | None,
-    words: str,
+    text: str,
 ) -> None:
     await conn.create(flows.tcp())
     lab.sysctl("nf_conntrack_events", mode)
@@ -159,10 +161,10 @@ async def test_whether_older_flows_are_covered(
     assert [record.getMessage() for record in caplog.records] == [
         str(spot) for spot in stream.blind_spots
     ]
-    assert re.match(words, "".join(map(str, stream.blind_spots)))
+    assert re.match(text, "".join(map(str, stream.blind_spots)))
 
 
-async def test_a_namespace_that_tracks_nothing_is_said(
+async def test_a_namespace_that_tracks_nothing_is_a_blind_spot(
     lab: Lab, conn: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="conntrack_aio"):
@@ -176,11 +178,13 @@ async def test_a_namespace_that_tracks_nothing_is_said(
 
 
 @pytest.mark.parametrize("on_loss", ["raise", "item"])
-async def test_the_time_of_receipt(conn: Connection, on_loss: Literal["raise", "item"]) -> None:
+async def test_events_have_the_time_of_receipt_on_request(
+    conn: Connection, on_loss: Literal["raise", "item"]
+) -> None:
     async with conn.events(receive_time=True, on_loss=on_loss) as stream:
         before = time.time_ns()
         await conn.create(flows.tcp())
-        (event,) = await take(stream, 1)
+        (event,) = await take_events(stream, 1)
         after = time.time_ns()
         assert event.receive_timestamp is not None
         assert before <= event.receive_timestamp <= after
@@ -191,22 +195,22 @@ async def test_the_time_of_receipt(conn: Connection, on_loss: Literal["raise", "
         assert to_dict(event)["receive_timestamp"] == event.receive_timestamp
         assert from_dict(FlowEvent, to_dict(event)) == event
         await conn.create(flows.tcp(2))
-        (later,) = await take(stream, 1)
+        (later,) = await take_events(stream, 1)
         assert later.receive_timestamp is not None
         assert later.receive_timestamp >= after
 
 
-async def test_the_kernels_own_time_is_in_the_text(lab: Lab, conn: Connection) -> None:
+async def test_the_text_of_an_event_has_its_kernel_timestamp(lab: Lab, conn: Connection) -> None:
     async with conn.events() as stream:
         for number, setting in enumerate((0, 1)):
             lab.sysctl("nf_conntrack_timestamp", setting)
             await conn.create(flows.tcp(number))
-            (event,) = await take(stream, 1)
+            (event,) = await take_events(stream, 1)
             assert (" time=20" in str(event)) is (event.timestamp is not None)
             assert setting or event.timestamp is None
 
 
-async def test_no_time_of_receipt_unless_asked(
+async def test_the_clock_is_not_read_unless_receive_time_is_requested(
     conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class NoClock:
@@ -216,30 +220,30 @@ async def test_no_time_of_receipt_unless_asked(
     async with conn.events() as stream:
         await conn.create(flows.tcp())
         monkeypatch.setattr(events_module, "time", NoClock())
-        (event,) = await take(stream, 1)
+        (event,) = await take_events(stream, 1)
     assert event.receive_timestamp is None
     assert event.receive_time is None
     assert "receive_timestamp" not in to_dict(event)
 
 
-async def test_losses_are_in_the_statistics_before_they_are_read(lab: Lab) -> None:
+async def test_statistics_count_lost_events_before_they_are_reported(lab: Lab) -> None:
     async with connect(netns=lab.netns, receive_buffer=8192) as conn:
         async with conn.events(EventType.NEW) as stream:
             await flows.fill(conn, map(flows.tcp, range(100)))
             lost = stream.statistics().events_lost
             assert lost == conn.client_statistics().events_lost > 0
-            received, loss = await until_loss(stream)
+            received, loss = await events_until_loss(stream)
             assert loss.lost == 100 - received == lost
-            # What was told is not counted again.
+            # Reported losses are not counted twice.
             assert stream.statistics().events_lost == conn.client_statistics().events_lost == lost
             await flows.fill(conn, map(flows.tcp, range(100, 200)))
             more = stream.statistics().events_lost
             assert more > lost
-        # Nor is it forgotten when a stream is closed that nobody has read.
+        # Losses that were not read before the stream was closed stay counted.
         assert stream.statistics().events_lost == conn.client_statistics().events_lost == more
 
 
-async def test_failed_tries_of_a_reliable_stream_are_no_losses(lab: Lab) -> None:
+async def test_failed_deliveries_to_a_reliable_stream_are_not_losses(lab: Lab) -> None:
     async with (
         connect(netns=lab.netns, receive_buffer=8192) as conn,
         conn.events(EventType.DESTROY, reliable=True) as stream,
@@ -247,32 +251,32 @@ async def test_failed_tries_of_a_reliable_stream_are_no_losses(lab: Lab) -> None
         await flows.fill(conn, map(flows.tcp, range(100)))
         await conn.flush()
         assert stream.statistics().events_lost == conn.client_statistics().events_lost == 0
-        assert len(await take(stream, 100)) == 100
+        assert len(await take_events(stream, 100)) == 100
         assert stream.statistics().events_lost == conn.client_statistics().events_lost == 0
 
 
-async def test_a_loss_is_told_and_the_stream_goes_on(lab: Lab) -> None:
+async def test_a_stream_continues_after_reporting_lost_events(lab: Lab) -> None:
     async with (
         connect(netns=lab.netns, receive_buffer=8192) as conn,
         conn.events(EventType.NEW) as stream,
     ):
         await flows.fill(conn, map(flows.tcp, range(100)))
-        received, loss = await until_loss(stream)
+        received, loss = await events_until_loss(stream)
         assert loss.lost == 100 - received > 0
-        made = await conn.create(flows.tcp(1000))
-        (event,) = await take(stream, 1)
-        assert event.flow.id == made.id
+        created = await conn.create(flows.tcp(1000))
+        (event,) = await take_events(stream, 1)
+        assert event.flow.id == created.id
         assert conn.client_statistics().events_lost == loss.lost
         assert conn.client_statistics().overruns == 1
 
 
-async def test_the_buffer_is_as_large_as_asked(conn: Connection) -> None:
+async def test_the_receive_buffer_has_the_requested_size(conn: Connection) -> None:
     async with conn.events(receive_buffer=100_000) as stream:
         assert stream.receive_buffer == 200_000
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOMEM, "no memory"), MemoryError()])
-async def test_without_memory_for_many_they_come_one_by_one(
+async def test_without_memory_for_recvmmsg_events_are_received_singly(
     conn: Connection, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def no_memory(count: int, size: int) -> None:
@@ -281,19 +285,19 @@ async def test_without_memory_for_many_they_come_one_by_one(
     async with conn.events() as stream:
         await flows.fill(conn, map(flows.tcp, range(3)))
         monkeypatch.setattr("conntrack_aio.netlink.recvmmsg.MessageVector", no_memory)
-        assert len(await take(stream, 3)) == 3
+        assert len(await take_events(stream, 3)) == 3
 
 
-async def test_what_waits_is_in_the_connections_books(conn: Connection) -> None:
+async def test_client_statistics_include_pending_bytes_of_streams(conn: Connection) -> None:
     async with conn.events() as stream:
         await flows.fill(conn, map(flows.tcp, range(3)))
         assert conn.client_statistics().waiting_bytes == stream.statistics().waiting_bytes > 3 * 500
-        await take(stream, 3)
+        await take_events(stream, 3)
         assert conn.client_statistics().waiting_bytes == 0
 
 
-async def test_one_checkpoint_a_batch(conn: Connection) -> None:
-    """Events that wait already are handed over without a turn of the loop for each."""
+async def test_pending_events_are_returned_without_a_checkpoint_each(conn: Connection) -> None:
+    """Pending events are handed out in batches, with one checkpoint for each batch."""
     turns = 0
 
     async def count_turns() -> None:
@@ -306,13 +310,13 @@ async def test_one_checkpoint_a_batch(conn: Connection) -> None:
         await flows.fill(conn, map(flows.tcp, range(60)))
         tasks.start_soon(count_turns)
         before = turns
-        await take(stream, 60)
+        await take_events(stream, 60)
         assert turns - before < 20
         tasks.cancel_scope.cancel()
 
 
-async def test_a_steady_stream_lets_others_run(conn: Connection) -> None:
-    """Even if the socket never runs dry."""
+async def test_a_steady_stream_lets_other_tasks_run(conn: Connection) -> None:
+    """The stream yields to the event loop even if its socket is never empty."""
     turns = 0
 
     async def count_turns() -> None:
@@ -324,22 +328,22 @@ async def test_a_steady_stream_lets_others_run(conn: Connection) -> None:
     async with conn.events(EventType.NEW) as stream, anyio.create_task_group() as tasks:
         await flows.fill(conn, map(flows.tcp, range(3000)))
         tasks.start_soon(count_turns)
-        await take(stream, 3000)
+        await take_events(stream, 3000)
         assert turns >= 10
         tasks.cancel_scope.cancel()
 
 
-async def test_the_name_of_the_namespace_may_go(lab: Lab) -> None:
-    """What counts is the namespace, not the way it was named."""
+async def test_a_connection_outlives_the_path_of_its_namespace(lab: Lab) -> None:
+    """Streams and dumps of a connection open their sockets without the path it was given."""
     path = f"/proc/self/fd/{lab.descriptor}"
     async with connect(netns=path) as conn:
         copy = os.dup(lab.descriptor)
         os.close(lab.descriptor)
         try:
             async with conn.events() as stream:
-                made = await conn.create(flows.tcp())
-                (event,) = await take(stream, 1)
-                assert event.flow.id == made.id
+                created = await conn.create(flows.tcp())
+                (event,) = await take_events(stream, 1)
+                assert event.flow.id == created.id
             assert len(await conn.list()) == 1
         finally:
             os.dup2(copy, lab.descriptor)

@@ -1,4 +1,4 @@
-"""Opening, closing, and what happens to those who wait meanwhile."""
+"""Test opening and closing a connection, and the tasks that wait meanwhile."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from conntrack_aio import Connection, EventType, Match, connect
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
 
-class Trouble(Exception):
-    """What a body raises."""
+class BodyError(Exception):
+    """An exception that the body of a connection raises."""
 
 
-async def test_entered_or_awaited(lab: Lab) -> None:
+async def test_connect_can_be_entered_or_awaited(lab: Lab) -> None:
     async with connect(netns=lab.netns) as conn:
         assert await conn.count() == 0
     conn = await connect(netns=lab.netns)
@@ -31,28 +31,28 @@ async def test_entered_or_awaited(lab: Lab) -> None:
         assert await conn.count() == 0
 
 
-async def test_what_the_body_raises_leaves_as_it_is(lab: Lab) -> None:
-    with pytest.raises(Trouble) as caught:  # noqa: PT012
+async def test_an_exception_leaves_the_body_unwrapped(lab: Lab) -> None:
+    with pytest.raises(BodyError) as caught:  # noqa: PT012
         async with (
             connect(netns=lab.netns) as conn,
             conn.events(),
             conn.dump() as dump,
         ):
             await anext(dump, None)
-            raise Trouble
+            raise BodyError
     assert caught.value.__context__ is None or not isinstance(
         caught.value.__context__, BaseExceptionGroup
     )
 
 
-async def test_one_task_may_close_what_another_opened(lab: Lab) -> None:
+async def test_a_task_may_close_a_connection_that_another_opened(lab: Lab) -> None:
     opened: list[Connection] = []
 
-    async def open_it() -> None:
+    async def open_connection() -> None:
         opened.append(await connect(netns=lab.netns))
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(open_it)
+        tasks.start_soon(open_connection)
     conn = opened[0]
     stream = conn.events()
     await conn.create(flows.tcp())
@@ -62,7 +62,7 @@ async def test_one_task_may_close_what_another_opened(lab: Lab) -> None:
         tasks.start_soon(conn.aclose)
 
 
-async def test_closing_closes_everything(lab: Lab) -> None:
+async def test_closing_a_connection_closes_its_dumps_and_streams(lab: Lab) -> None:
     files = OpenFiles()
     async with connect(netns=lab.netns) as conn:
         for number in range(300):
@@ -77,7 +77,7 @@ async def test_closing_closes_everything(lab: Lab) -> None:
     await conn.aclose()
 
 
-VERBS: dict[str, Callable[[Connection], Awaitable[object]]] = {
+METHODS: dict[str, Callable[[Connection], Awaitable[object]]] = {
     "get": lambda conn: conn.get(flows.tcp()),
     "create": lambda conn: conn.create(flows.tcp()),
     "update": lambda conn: conn.update(flows.tcp(), mark=1),
@@ -89,12 +89,14 @@ VERBS: dict[str, Callable[[Connection], Awaitable[object]]] = {
 }
 
 
-@pytest.mark.parametrize("name", VERBS)
-async def test_a_closed_connection_says_so(lab: Lab, name: str) -> None:
+@pytest.mark.parametrize("name", METHODS)
+async def test_methods_of_a_closed_connection_raise_closed_resource_error(
+    lab: Lab, name: str
+) -> None:
     async with connect(netns=lab.netns) as conn:
         pass
     with pytest.raises(anyio.ClosedResourceError):
-        await VERBS[name](conn)
+        await METHODS[name](conn)
     with pytest.raises(anyio.ClosedResourceError):
         conn.events()
     with pytest.raises(anyio.ClosedResourceError):
@@ -102,7 +104,7 @@ async def test_a_closed_connection_says_so(lab: Lab, name: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["stream", "connection"])
-async def test_a_waiting_reader_is_woken_by_the_close(lab: Lab, what: str) -> None:
+async def test_closing_wakes_a_waiting_reader(lab: Lab, what: str) -> None:
     conn = await connect(netns=lab.netns)
     stream = conn.events()
     closed = anyio.Event()
@@ -121,7 +123,7 @@ async def test_a_waiting_reader_is_woken_by_the_close(lab: Lab, what: str) -> No
     await conn.aclose()
 
 
-async def test_a_second_reader_is_told(conn: Connection) -> None:
+async def test_a_second_concurrent_reader_gets_busy_resource_error(conn: Connection) -> None:
     async with conn.events() as stream, anyio.create_task_group() as tasks:
         tasks.start_soon(anext, stream)
         await anyio.wait_all_tasks_blocked()
@@ -130,7 +132,7 @@ async def test_a_second_reader_is_told(conn: Connection) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_a_dropped_iterator_closes_its_socket(conn: Connection) -> None:
+async def test_a_garbage_collected_iterator_closes_its_socket(conn: Connection) -> None:
     await conn.create(flows.tcp(1))
     files = OpenFiles()
 
@@ -145,10 +147,10 @@ async def test_a_dropped_iterator_closes_its_socket(conn: Connection) -> None:
     async for _ in conn.dump():
         break
     gc.collect()
-    await files.closed()  # a thread may receive ahead yet
+    await files.closed()  # a thread may still be prefetching
 
 
-async def test_a_dropped_connection_warns(lab: Lab) -> None:
+async def test_a_garbage_collected_connection_warns_and_closes_its_socket(lab: Lab) -> None:
     files = OpenFiles()
     conn = await connect(netns=lab.netns)
     with warnings.catch_warnings(record=True) as caught:
@@ -159,8 +161,8 @@ async def test_a_dropped_connection_warns(lab: Lab) -> None:
     assert not files.new()
 
 
-async def test_a_namespace_is_kept_by_sockets_alone(lab: Lab) -> None:
-    """No descriptor of it is held: only the request socket."""
+async def test_a_connection_holds_only_sockets_of_its_namespace(lab: Lab) -> None:
+    """The connection holds the request socket and no descriptor of the namespace."""
     files = OpenFiles()
     async with connect(netns=lab.netns) as conn:
         assert len(files.new()) == 1

@@ -1,4 +1,4 @@
-"""Bad use: a clear error, and nothing left behind."""
+"""Test that wrong use raises a clear error and leaves nothing open."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ CALLS: dict[str, tuple[Callable[[Connection], Awaitable[object]], type[Exception
         lambda conn: conn.get("tcp 10.0.0.1:1 -> 10.0.0.2:2"),  # type: ignore[arg-type]
         TypeError,
     ),
-    "a range of what is no address": (
+    "a range of text instead of addresses": (
         lambda conn: conn.create(flows.tcp(), nat_src=assigned(NATRange(), address_min="1.1.1.1")),
         EncodeError,
     ),
-    "an address that is a number": (
+    "a number instead of an address": (
         lambda conn: conn.create(flows.tcp(), nat_src=5),  # type: ignore[arg-type]
         TypeError,
     ),
@@ -52,26 +52,26 @@ CALLS: dict[str, tuple[Callable[[Connection], Awaitable[object]], type[Exception
         lambda conn: conn.expectations.create(Expectation(master="a", tuple="b", mask="c")),  # type: ignore[arg-type]
         EncodeError,
     ),
-    "a match that is a function": (lambda conn: conn.list(lambda flow: True), TypeError),  # type: ignore[arg-type]
-    "no match": (lambda conn: conn.delete_matching(None), TypeError),  # type: ignore[arg-type]
+    "a function instead of a match": (lambda conn: conn.list(lambda flow: True), TypeError),  # type: ignore[arg-type]
+    "None instead of a match": (lambda conn: conn.delete_matching(None), TypeError),  # type: ignore[arg-type]
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.anyio
-async def test_a_wrong_argument(conn: Connection, name: str) -> None:
+async def test_a_wrong_argument_is_refused_and_creates_nothing(conn: Connection, name: str) -> None:
     call, error = CALLS[name]
     with pytest.raises(error):
         await call(conn)
     assert await conn.count() == 0
 
 
-@pytest.mark.parametrize("kind", ["new", 1, ["new"]])
+@pytest.mark.parametrize("event_type", ["new", 1, ["new"]])
 @pytest.mark.anyio
-async def test_a_type_of_event_that_is_none(conn: Connection, kind: object) -> None:
+async def test_events_accepts_only_event_types(conn: Connection, event_type: object) -> None:
     files = OpenFiles()
     with pytest.raises(TypeError, match="EventType"):
-        conn.events(kind)  # type: ignore[arg-type]
+        conn.events(event_type)  # type: ignore[arg-type]
     assert not files.new()
 
 
@@ -86,7 +86,7 @@ async def test_a_type_of_event_that_is_none(conn: Connection, kind: object) -> N
     ],
 )
 @pytest.mark.anyio
-async def test_a_parameter_that_can_not_be(
+async def test_connect_refuses_impossible_parameters(
     values: dict[str, object], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -94,41 +94,41 @@ async def test_a_parameter_that_can_not_be(
 
 
 @pytest.mark.anyio
-async def test_a_buffer_that_can_not_be(conn: Connection) -> None:
+async def test_events_refuses_an_impossible_buffer_size(conn: Connection) -> None:
     with pytest.raises(ValueError, match="2\\^30"):
         conn.events(receive_buffer=1 << 40)
 
 
 @pytest.mark.parametrize("descriptor", [2**40, 9999, -1])
 @pytest.mark.anyio
-async def test_a_descriptor_that_is_none(descriptor: int) -> None:
+async def test_a_descriptor_that_is_not_open_is_refused(descriptor: int) -> None:
     with pytest.raises(NamespaceError):
         await connect(netns=NetNS.from_fd(descriptor))
 
 
 @pytest.mark.anyio
-async def test_entered_twice(lab: Lab) -> None:
+async def test_connect_cannot_be_entered_twice(lab: Lab) -> None:
     connecting = connect(netns=lab.netns)
     async with connecting:
         with pytest.raises(RuntimeError, match="entered before"):
             await connecting.__aenter__()
 
 
-async def read_closed(dump: Dump[Flow]) -> None:
-    """It may have ended before it was closed."""
+async def read_closed_dump(dump: Dump[Flow]) -> None:
+    """Read a dump that is closed, or that ended before it was closed."""
     with pytest.raises((anyio.ClosedResourceError, StopAsyncIteration)):
         await anext(dump)
 
 
 @pytest.mark.anyio
-async def test_a_dump_closed_before_it_began_stays_closed() -> None:
+async def test_a_dump_closed_while_it_starts_stays_closed() -> None:
     kernel = ScriptedKernel()
     async with kernel.connect() as conn:
         for turns in range(6):
             dump = conn.dump()
 
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(read_closed, dump)
+                tasks.start_soon(read_closed_dump, dump)
                 for _ in range(turns):
                     await anyio.lowlevel.checkpoint()
                 dump.close()
@@ -136,7 +136,7 @@ async def test_a_dump_closed_before_it_began_stays_closed() -> None:
         await until(lambda: all(socket.closed for socket in kernel.sockets[1:]))
 
 
-def test_a_number_is_no_address() -> None:
+def test_a_number_is_not_accepted_as_an_address() -> None:
     for bad in (5, b"abcd"):
         with pytest.raises(EncodeError, match="must be an address"):
             Tuple.tcp(bad, 1, "10.0.0.1", 2)  # type: ignore[arg-type]
@@ -144,7 +144,7 @@ def test_a_number_is_no_address() -> None:
         Tuple.tcp("::1", 1, "10.0.0.1", 2)
 
 
-WRONG: dict[str, tuple[Callable[[Connection], Awaitable[object]], str]] = {
+WRONG_VALUES: dict[str, tuple[Callable[[Connection], Awaitable[object]], str]] = {
     "a status of text": (
         lambda conn: conn.update(flows.tcp(), status="ASSURED"),  # type: ignore[arg-type]
         "status must be a Status",
@@ -164,16 +164,16 @@ WRONG: dict[str, tuple[Callable[[Connection], Awaitable[object]], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", WRONG_VALUES)
 @pytest.mark.anyio
-async def test_the_error_says_what_is_wanted(conn: Connection, name: str) -> None:
-    call, words = WRONG[name]
-    with pytest.raises((EncodeError, TypeError), match=words):
+async def test_the_error_says_what_is_accepted(conn: Connection, name: str) -> None:
+    call, text = WRONG_VALUES[name]
+    with pytest.raises((EncodeError, TypeError), match=text):
         await call(conn)
 
 
 @pytest.mark.parametrize(
-    "make",
+    "construct",
     [
         lambda: Match(mark=7.0),  # type: ignore[arg-type]
         lambda: Match(zone=b"7"),
@@ -181,19 +181,19 @@ async def test_the_error_says_what_is_wanted(conn: Connection, name: str) -> Non
         lambda: connect(reply_timeout="5"),  # type: ignore[arg-type]
     ],
 )
-def test_what_is_no_number(make: Callable[[], object]) -> None:
+def test_other_types_are_not_accepted_as_numbers(construct: Callable[[], object]) -> None:
     with pytest.raises(TypeError, match="number"):
-        make()
+        construct()
 
 
 @pytest.mark.anyio
-async def test_names_of_labels_that_are_none(conn: Connection) -> None:
+async def test_label_names_accepts_only_label_names_objects(conn: Connection) -> None:
     with pytest.raises(TypeError, match="LabelNames"):
         conn.label_names = {"web": 3}  # type: ignore[assignment]
 
 
 @pytest.mark.anyio
-async def test_a_closed_connection_is_not_entered_again(lab: Lab) -> None:
+async def test_a_closed_connection_cannot_be_entered_again(lab: Lab) -> None:
     async with connect(netns=lab.netns) as conn:
         pass
     with pytest.raises(anyio.ClosedResourceError, match="the connection is closed"):

@@ -1,4 +1,4 @@
-"""Each way to name a network namespace, and those that name none."""
+"""Test the ways to name the network namespace of a connection, and how it is entered."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 @pytest.fixture
 def name(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The lab as ``ip netns`` would name it, in a directory of the test's."""
+    """Name the lab as ``ip netns`` would, in a directory of this test, and return the name."""
     monkeypatch.setattr(namespaces, "NAMED", str(tmp_path))
     (tmp_path / "lab").symlink_to(f"/proc/{os.getpid()}/fd/{lab.descriptor}")
     return "lab"
 
 
 class OtherPath:
-    """Something else than a :class:`Path` that names a file."""
+    """A path-like object that is not a :class:`Path`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -51,7 +51,9 @@ FORMS: dict[str, Callable[[Lab, str, Path], str | os.PathLike[str] | NetNS]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_each_form(lab: Lab, name: str, tmp_path: Path, form: str) -> None:
+async def test_a_namespace_can_be_given_in_each_form(
+    lab: Lab, name: str, tmp_path: Path, form: str
+) -> None:
     async with connect(netns=lab.netns) as conn:
         await conn.create(flows.tcp())
     async with connect(netns=FORMS[form](lab, name, tmp_path)) as conn:
@@ -60,7 +62,7 @@ async def test_each_form(lab: Lab, name: str, tmp_path: Path, form: str) -> None
         assert (await conn.sysctls.read()).count == 1
 
 
-async def test_of_a_process(lab: Lab) -> None:
+async def test_a_namespace_can_be_given_by_a_process_id(lab: Lab) -> None:
     async with connect(netns=lab.netns) as conn:
         await conn.create(flows.tcp())
     sleeper = lab.run(
@@ -75,8 +77,8 @@ async def test_of_a_process(lab: Lab) -> None:
         sleeper.communicate()
 
 
-async def use(conn: Connection) -> None:
-    """Everything that takes another socket, or a file, of the namespace."""
+async def open_sockets_and_files(conn: Connection) -> None:
+    """Use everything that opens another socket, or a file, of the namespace."""
     assert await conn.list() == []
     async with conn.events(), conn.events(all_netns=True):
         pass
@@ -84,10 +86,10 @@ async def use(conn: Connection) -> None:
     assert (await conn.sysctls.read()).acct is True
 
 
-async def test_no_thread_is_left_in_it(lab: Lab) -> None:
+async def test_no_thread_stays_in_the_namespace(lab: Lab) -> None:
     here = os.stat("/proc/thread-self/ns/net")
     async with connect(netns=lab.netns) as conn, conn.events():
-        await use(conn)
+        await open_sockets_and_files(conn)
         assert os.path.samestat(os.stat("/proc/thread-self/ns/net"), here)
         for thread in threading.enumerate():
             try:
@@ -97,73 +99,76 @@ async def test_no_thread_is_left_in_it(lab: Lab) -> None:
             assert os.path.samestat(where, here)
 
 
-async def test_it_is_entered_on_threads_made_for_that(
+async def test_the_namespace_is_entered_on_dedicated_threads(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the loop's nor a pooled one: a thread that could not go back would be lost."""
+    """Neither the thread of the event loop nor a pooled thread enters the namespace.
+
+    A thread that cannot return to its own namespace is unusable afterwards.
+    """
     entered: list[threading.Thread] = []
-    plain = namespaces.setns
+    original = namespaces.setns
 
     def setns(fd: int, kind: int) -> None:
         entered.append(threading.current_thread())
-        plain(fd, kind)
+        original(fd, kind)
 
     async with connect(netns=lab.netns) as conn:
-        await use(conn)  # so that the pool has its threads
+        await open_sockets_and_files(conn)  # starts the threads of the pool
         monkeypatch.setattr(namespaces, "setns", setns)
         before = set(threading.enumerate())
         async with connect(netns=lab.netns) as other:
             assert len(entered) == 1
-            await use(other)
+            await open_sockets_and_files(other)
     assert len(entered) == len(set(entered)) >= 6
     assert not before & set(entered)
     assert not [thread for thread in entered if thread.is_alive()]
 
 
-def namespaces_held() -> list[str]:
-    """The network namespaces that descriptors of this process are of."""
-    held: list[str] = []
+def open_namespaces() -> list[str]:
+    """Return the network namespaces that this process has descriptors of."""
+    found: list[str] = []
     for descriptor in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{descriptor}")
         except FileNotFoundError:
-            continue  # of the directory itself
+            continue  # the descriptor of the listed directory is closed
         if target.startswith("net:"):
-            held.append(target)
-    return sorted(held)
+            found.append(target)
+    return sorted(found)
 
 
-async def test_no_descriptor_of_it_is_kept(lab: Lab) -> None:
-    before = namespaces_held()
-    assert len(before) >= 1  # the lab's own, which shows that they are seen
+async def test_no_descriptor_of_the_namespace_is_kept(lab: Lab) -> None:
+    before = open_namespaces()
+    assert len(before) >= 1  # the descriptor of the lab: open_namespaces() sees descriptors
     async with connect(netns=lab.netns) as conn:
-        assert namespaces_held() == before
+        assert open_namespaces() == before
         await conn.create(flows.tcp())
         async with conn.events(), conn.events(all_netns=True), conn.dump() as dump:
             await anext(dump)
             await conn.sysctls.read()
-            assert namespaces_held() == before
+            assert open_namespaces() == before
 
 
-async def test_it_lives_as_long_as_the_connection(around: Neighbourhood) -> None:
-    blue = around.new("blue", id=4)
+async def test_the_namespace_lives_as_long_as_the_connection(neighbors: Neighbourhood) -> None:
+    blue = neighbors.new("blue", id=4)
     conn = await connect(netns="blue")
-    around.unname("blue")
-    around.let_go(blue)
+    neighbors.unname("blue")
+    neighbors.let_go(blue)
     with pytest.raises(NamespaceError, match="There is no such namespace"):
         await connect(netns="blue")
     async with conn.events() as stream:
-        made = await conn.create(flows.tcp())
+        created = await conn.create(flows.tcp())
         with anyio.fail_after(5):
-            assert (await anext(stream)).flow.id == made.id
+            assert (await anext(stream)).flow.id == created.id
     assert len(await conn.list()) == 1
     assert (await conn.sysctls.read()).count == 1
     await conn.aclose()
-    around.wait_until_gone()
+    neighbors.wait_until_gone()
 
 
-async def test_a_connection_stays_where_it_was_made(lab: Lab) -> None:
-    """Whatever namespace the thread is in that asks for another dump or stream."""
+async def test_a_connection_stays_in_the_namespace_it_was_opened_in(lab: Lab) -> None:
+    """The namespace of the thread that opens a dump or a stream does not matter."""
     async with connect(netns=lab.netns) as conn:
         await conn.create(flows.tcp())
         assert len(await conn.list()) == 1
@@ -178,23 +183,23 @@ async def test_a_connection_stays_where_it_was_made(lab: Lab) -> None:
 @pytest.mark.parametrize(
     "netns", ["nosuch", "/nosuch/path", NetNS.from_pid(2**22), NetNS.from_path("/nosuch")]
 )
-async def test_one_that_does_not_exist(netns: str | NetNS) -> None:
+async def test_a_namespace_that_does_not_exist_is_refused(netns: str | NetNS) -> None:
     with pytest.raises(NamespaceError, match="There is no such namespace"):
         await connect(netns=netns)
 
 
-async def test_a_file_that_is_no_namespace(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_namespace_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NamespaceError, match="not a network namespace"):
         await connect(netns=tmp_path / "file")
 
 
-def test_a_number_is_ambiguous() -> None:
+def test_a_number_is_refused_as_ambiguous() -> None:
     with pytest.raises(TypeError, match=r"from_pid\(\) or NetNS\.from_fd\(\)"):
         connect(netns=3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b"])
-def test_a_name_that_is_none(name: str) -> None:
+def test_an_impossible_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is not the name"):
         NetNS.from_name(name)

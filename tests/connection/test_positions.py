@@ -1,4 +1,4 @@
-"""Reading a stream without waiting, and knowing that what was queued has been handed out."""
+"""Test reading a stream without waiting, and positions in its queue."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.anyio
 EVENT = flows.new_event(flows.tcp())
 
 
-class Fed:
-    """A stream, and the socket that it reads."""
+class FedStream:
+    """A stream, and the fake socket that it reads."""
 
     def __init__(self, stream: EventStream[FlowEvent], socket: FakeSocket) -> None:
         self.stream = stream
@@ -28,7 +28,7 @@ class Fed:
         self.queued = 0
 
     def queue(self, count: int) -> None:
-        """Events, numbered one after the other."""
+        """Queue this many events of consecutively numbered flows."""
         for _ in range(count):
             self.socket.deliver(flows.new_event(flows.tcp(self.queued)))
             self.queued += 1
@@ -38,28 +38,28 @@ class Fed:
 
 
 def numbers(events: list[FlowEvent]) -> list[int]:
-    """The numbers that the flows were made with."""
+    """Return the flow number of each event."""
     return [int.from_bytes(event.flow.orig.src.packed[2:]) for event in events]
 
 
 @pytest.fixture
-async def fed() -> AsyncIterator[Fed]:
+async def fed() -> AsyncIterator[FedStream]:
     kernel = ScriptedKernel()
     async with kernel.connect() as conn, conn.events() as stream:
-        yield Fed(stream, kernel.sockets[-1])
+        yield FedStream(stream, kernel.sockets[-1])
 
 
 # -- without waiting ------------------------------------------------------------------------
 
 
-async def test_what_waits_is_had_at_once(fed: Fed) -> None:
+async def test_pending_events_are_returned_at_once(fed: FedStream) -> None:
     assert fed.stream.receive_batch_nowait() == []
     fed.queue(100)
     assert numbers(fed.stream.receive_batch_nowait()) == list(range(100))
     assert fed.stream.receive_batch_nowait() == []
 
 
-async def test_what_was_received_comes_first(fed: Fed) -> None:
+async def test_events_received_earlier_are_returned_first(fed: FedStream) -> None:
     fed.queue(100)
     assert numbers([await anext(fed.stream)]) == [0]
     fed.queue(100)
@@ -67,7 +67,7 @@ async def test_what_was_received_comes_first(fed: Fed) -> None:
     assert numbers(fed.stream.receive_batch_nowait()) == list(range(100, 200))
 
 
-async def test_no_more_than_some_hundreds_at_once(fed: Fed) -> None:
+async def test_a_batch_has_at_most_256_events(fed: FedStream) -> None:
     fed.queue(1000)
     batches = []
     while batch := fed.stream.receive_batch_nowait():
@@ -76,7 +76,7 @@ async def test_no_more_than_some_hundreds_at_once(fed: Fed) -> None:
     assert batches == list(range(1000))
 
 
-async def test_forged_ones_are_read_over(fed: Fed) -> None:
+async def test_forged_events_are_skipped(fed: FedStream) -> None:
     for _ in range(300):
         fed.socket.deliver(EVENT, sender=FORGER)
     fed.queue(1)
@@ -84,7 +84,7 @@ async def test_forged_ones_are_read_over(fed: Fed) -> None:
     assert fed.stream.statistics().forged == 300
 
 
-async def test_errors_are_raised_in_their_places(fed: Fed) -> None:
+async def test_errors_are_raised_at_their_positions(fed: FedStream) -> None:
     fed.lose(5)
     fed.queue(2)
     fed.socket.deliver(b"\1")
@@ -99,16 +99,16 @@ async def test_errors_are_raised_in_their_places(fed: Fed) -> None:
     assert fed.stream.receive_batch_nowait() == []
 
 
-async def test_a_loss_that_nothing_waits_behind(fed: Fed) -> None:
+async def test_a_loss_is_reported_even_if_no_event_follows(fed: FedStream) -> None:
     fed.lose(2)
     with pytest.raises(EventsLost):
         fed.stream.receive_batch_nowait()
-    fed.socket.fail(errno.ENOBUFS)  # of no memory: the drops are not counted
+    fed.socket.fail(errno.ENOBUFS)  # for lack of memory, the kernel counts no drops
     with pytest.raises(EventsLost):
         fed.stream.receive_batch_nowait()
 
 
-async def test_another_task_reads(fed: Fed) -> None:
+async def test_reading_while_another_task_reads_raises_busy_resource_error(fed: FedStream) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(anext, fed.stream)
         await anyio.wait_all_tasks_blocked()
@@ -119,19 +119,19 @@ async def test_another_task_reads(fed: Fed) -> None:
         fed.queue(1)
 
 
-async def test_closed(fed: Fed) -> None:
-    mark = fed.stream.position()
+async def test_methods_of_a_closed_stream_raise_closed_resource_error(fed: FedStream) -> None:
+    position = fed.stream.position()
     await fed.stream.aclose()
     for call in (
         fed.stream.receive_batch_nowait,
         fed.stream.position,
-        lambda: fed.stream.has_passed(mark),
+        lambda: fed.stream.has_passed(position),
     ):
         with pytest.raises(anyio.ClosedResourceError):
             call()
 
 
-async def test_not_of_all_namespaces() -> None:
+async def test_streams_of_all_namespaces_cannot_be_read_without_waiting() -> None:
     async with ScriptedKernel().connect() as conn, conn.events(all_netns=True) as stream:
         with pytest.raises(RuntimeError, match="all namespaces"):
             stream.receive_batch_nowait()
@@ -139,67 +139,72 @@ async def test_not_of_all_namespaces() -> None:
 
 
 @pytest.mark.kernel
-async def test_what_the_kernel_queued(lab: Lab) -> None:
+async def test_events_that_the_kernel_queued_are_read_without_waiting(lab: Lab) -> None:
     async with connect(netns=lab.netns) as conn, conn.events() as stream:
         await flows.fill(conn, map(flows.tcp, range(1000)))
-        mark = stream.position()
-        made = []
+        position = stream.position()
+        received = []
         while batch := stream.receive_batch_nowait():
-            assert not stream.has_passed(mark) or len(made) + len(batch) == 1000
-            made += numbers(batch)
-        assert stream.has_passed(mark)
-        assert made == list(range(1000))
+            assert not stream.has_passed(position) or len(received) + len(batch) == 1000
+            received += numbers(batch)
+        assert stream.has_passed(position)
+        assert received == list(range(1000))
 
 
-# -- marks ----------------------------------------------------------------------------------
+# -- positions ------------------------------------------------------------------------------
 
 
-async def test_nothing_waits(fed: Fed) -> None:
+async def test_a_position_in_an_empty_queue_is_passed(fed: FedStream) -> None:
     assert fed.stream.has_passed(fed.stream.position())
     fed.queue(3)
     assert numbers(fed.stream.receive_batch_nowait()) == [0, 1, 2]
     assert fed.stream.has_passed(fed.stream.position())
 
 
-async def test_what_waits_in_the_kernel(fed: Fed) -> None:
+async def test_a_position_is_passed_after_the_events_queued_in_the_kernel(fed: FedStream) -> None:
     fed.queue(3)
-    mark = fed.stream.position()
+    position = fed.stream.position()
     fed.queue(2)
     for number in range(5):
-        assert not fed.stream.has_passed(mark)
+        assert not fed.stream.has_passed(position)
         assert numbers([await anext(fed.stream)]) == [number]
-    assert fed.stream.has_passed(mark)
+    assert fed.stream.has_passed(position)
 
 
-async def test_what_was_received_already(fed: Fed) -> None:
+async def test_a_position_is_passed_after_the_events_received_before(fed: FedStream) -> None:
     fed.queue(3)
     await anext(fed.stream)
-    mark = fed.stream.position()
+    position = fed.stream.position()
     await anext(fed.stream)
-    assert not fed.stream.has_passed(mark)
+    assert not fed.stream.has_passed(position)
     await anext(fed.stream)
-    assert fed.stream.has_passed(mark)
+    assert fed.stream.has_passed(position)
 
 
-async def test_marks_are_passed_in_their_order(fed: Fed) -> None:
-    marks = []
+async def test_positions_are_passed_in_their_order(fed: FedStream) -> None:
+    positions = []
     for _ in range(5):
         fed.queue(200)
-        marks.append(fed.stream.position())
+        positions.append(fed.stream.position())
         await fed.stream.receive_batch()
-        passed = [fed.stream.has_passed(mark) for mark in marks]
+        passed = [fed.stream.has_passed(position) for position in positions]
         assert passed == sorted(passed, reverse=True)
-    assert marks == sorted(marks)
+    assert positions == sorted(positions)
 
 
 @pytest.mark.parametrize("waiting", [0, 1, 90, 250, 600])
-async def test_a_storm_in_which_the_queue_is_never_empty(fed: Fed, waiting: int) -> None:
-    """Whatever is read, as much comes: never too early, and after a few times as much as waited."""
+async def test_a_position_is_passed_even_if_the_queue_is_never_empty(
+    fed: FedStream, waiting: int
+) -> None:
+    """After each batch, equally many events are queued.
+
+    The position is never passed too early, and at the latest after four times the queued events.
+    """
     fed.queue(waiting + 300)
     last = fed.queued
-    mark = fed.stream.position()
+    position = fed.stream.position()
     read = 0
-    while not fed.stream.has_passed(mark):
+    while not fed.stream.has_passed(position):
         assert read <= 4 * last
         batch = await fed.stream.receive_batch()
         read += len(batch)
@@ -207,55 +212,57 @@ async def test_a_storm_in_which_the_queue_is_never_empty(fed: Fed, waiting: int)
     assert read >= last
 
 
-async def test_all_that_waited_is_forged(fed: Fed) -> None:
+async def test_a_position_is_passed_if_only_forged_events_were_queued(fed: FedStream) -> None:
     for _ in range(10):
         fed.socket.deliver(EVENT, sender=FORGER)
-    mark = fed.stream.position()
-    assert not fed.stream.has_passed(mark)
+    position = fed.stream.position()
+    assert not fed.stream.has_passed(position)
     assert fed.stream.receive_batch_nowait() == []
-    assert fed.stream.has_passed(mark)
+    assert fed.stream.has_passed(position)
 
 
-async def test_a_kernel_that_does_not_tell_what_waits(
-    fed: Fed, monkeypatch: pytest.MonkeyPatch
+async def test_positions_work_if_the_kernel_does_not_report_queued_bytes(
+    fed: FedStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = fed.socket.getsockopt(1, 8, 4)
     monkeypatch.setattr(fed.socket, "getsockopt", lambda level, option, _: size * (option == 8))
     fed.queue(1)
-    mark = fed.stream.position()
-    assert not fed.stream.has_passed(mark)
+    position = fed.stream.position()
+    assert not fed.stream.has_passed(position)
     assert numbers(fed.stream.receive_batch_nowait()) == [0]
-    assert fed.stream.has_passed(mark)
+    assert fed.stream.has_passed(position)
 
 
-# -- marks and losses -----------------------------------------------------------------------
+# -- positions and losses -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("waiting", [0, 1, 50])
 @pytest.mark.parametrize("seen", [False, True])
-async def test_the_loss_is_told_before_a_mark_is_passed(fed: Fed, waiting: int, seen: bool) -> None:
-    """Whether the overrun was noticed when the mark was made, or not."""
+async def test_a_loss_is_reported_before_a_position_is_passed(
+    fed: FedStream, waiting: int, seen: bool
+) -> None:
+    """The stream may have noticed the overrun before the position was taken, or not."""
     fed.queue(waiting)
     fed.lose(3)
     if seen and waiting:
         await anext(fed.stream)
-    mark = fed.stream.position()
+    position = fed.stream.position()
     while True:
-        assert not fed.stream.has_passed(mark)
+        assert not fed.stream.has_passed(position)
         try:
             await anext(fed.stream)
         except EventsLost:
             break
-    assert fed.stream.has_passed(mark)
+    assert fed.stream.has_passed(position)
 
 
-async def test_overruns_one_after_the_other_in_a_storm(fed: Fed) -> None:
-    """The queue is never found empty, yet it ran over again and again."""
+async def test_a_position_is_passed_despite_repeated_overruns(fed: FedStream) -> None:
+    """The queue is never empty, and the receive buffer overruns repeatedly."""
     fed.queue(200)
     fed.lose(1)
-    mark = fed.stream.position()
+    position = fed.stream.position()
     losses = read = 0
-    while not fed.stream.has_passed(mark):
+    while not fed.stream.has_passed(position):
         assert read < 4000
         try:
             read += len(await fed.stream.receive_batch())
@@ -267,15 +274,15 @@ async def test_overruns_one_after_the_other_in_a_storm(fed: Fed) -> None:
     assert losses
 
 
-# -- the books ------------------------------------------------------------------------------
+# -- statistics -----------------------------------------------------------------------------
 
 
-async def test_what_a_stream_tells_of_itself(fed: Fed) -> None:
+async def test_the_statistics_of_a_stream_count_each_message(fed: FedStream) -> None:
     size = len(EVENT)
     fed.queue(100)
     before = fed.stream.statistics()
     assert (before.datagrams_received, before.queued) == (0, 0)
-    assert before.waiting_bytes == sum(each.size for each in fed.socket._queue) > 0
+    assert before.waiting_bytes == sum(message.size for message in fed.socket._queue) > 0
     assert before.receive_buffer == fed.stream.receive_buffer == fed.socket.receive_buffer
     await anext(fed.stream)
     fed.socket.deliver(EVENT, sender=FORGER)
@@ -302,7 +309,7 @@ async def test_what_a_stream_tells_of_itself(fed: Fed) -> None:
     assert (closed.queued, closed.waiting_bytes, closed.receive_buffer) == (0, 0, 0)
 
 
-async def test_a_connection_sums_its_streams_up() -> None:
+async def test_client_statistics_sum_up_all_streams() -> None:
     kernel = ScriptedKernel()
     async with kernel.connect() as conn:
         for times in (1, 2, 3):
@@ -313,19 +320,19 @@ async def test_a_connection_sums_its_streams_up() -> None:
                 kernel.sockets[-1].deliver(EVENT, sender=FORGER)
                 kernel.sockets[-1].overrun(2)
                 for error in (None, DecodeError, EventsLost):
-                    await get(stream, error)
+                    await read_one(stream, error)
             assert stream.statistics().events_decoded == times
             if times == 1:
                 await stream.aclose()
             else:
-                kept = stream  # the second one is dropped, the third stays
-        check(conn, 6)
+                kept = stream  # the second stream is garbage-collected, the third is kept
+        check_statistics(conn, 6)
         await kept.aclose()
-        check(conn, 6)
+        check_statistics(conn, 6)
 
 
-async def get(stream: EventStream[FlowEvent], error: type[Exception] | None) -> None:
-    """The next event, or this error."""
+async def read_one(stream: EventStream[FlowEvent], error: type[Exception] | None) -> None:
+    """Read one event, or expect this error."""
     if error is None:
         assert len(await stream.receive_batch()) == 1
     else:
@@ -333,25 +340,31 @@ async def get(stream: EventStream[FlowEvent], error: type[Exception] | None) -> 
             await stream.receive_batch()
 
 
-def check(conn: Connection, times: int) -> None:
-    told = conn.client_statistics()
-    assert (told.events_decoded, told.decode_errors, told.forged) == (times, times, times)
-    assert (told.overruns, told.events_lost) == (times, 2 * times)
-    assert told.fallbacks >= times  # the bad ones at least
+def check_statistics(conn: Connection, times: int) -> None:
+    statistics = conn.client_statistics()
+    assert (statistics.events_decoded, statistics.decode_errors, statistics.forged) == (
+        times,
+        times,
+        times,
+    )
+    assert (statistics.overruns, statistics.events_lost) == (times, 2 * times)
+    assert statistics.fallbacks >= times  # at least the malformed messages
 
 
-async def test_wait_readable_and_batches_without_waiting(fed: Fed) -> None:
-    """A program that reads without waiting can wait without reading."""
+async def test_wait_readable_waits_without_reading(fed: FedStream) -> None:
+    """``wait_readable`` returns when events are queued, and leaves them in the queue."""
     async with anyio.create_task_group() as group:
         group.start_soon(fed.stream.wait_readable)
         await anyio.wait_all_tasks_blocked()
         fed.queue(3)
-    await fed.stream.wait_readable()  # there is something: it returns at once
+    await fed.stream.wait_readable()  # returns at once, because events are queued
     assert numbers(fed.stream.receive_batch_nowait()) == [0, 1, 2]
     assert fed.stream.receive_batch_nowait() == []
 
 
-async def test_wait_readable_of_a_stream_that_is_closed(fed: Fed) -> None:
+async def test_wait_readable_raises_closed_resource_error_when_the_stream_closes(
+    fed: FedStream,
+) -> None:
     async with anyio.create_task_group() as group:
 
         async def wait() -> None:

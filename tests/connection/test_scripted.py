@@ -1,4 +1,4 @@
-"""What the real kernel does not do on demand, by a scripted one."""
+"""Test replies and failures that a real kernel does not produce on demand."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ GARBAGE = b"\xff\xff\xff\xff" * 6
 FLOW = flows.payload(flows.tcp())
 
 
-def silent(socket: FakeSocket, asked: ReceivedRequest) -> None:
-    """A kernel that does not answer."""
+def send_no_reply(socket: FakeSocket, request: ReceivedRequest) -> None:
+    """Send no reply, whatever is requested."""
 
 
-async def test_a_kernel_without_ctnetlink() -> None:
+async def test_the_error_names_the_option_of_a_kernel_without_ctnetlink() -> None:
     kernel = FakeKernel(without=["ctnetlink"])
     with pytest.raises(NotSupported, match="CONFIG_NF_CT_NETLINK"):
         await kernel.connect()
     assert kernel.sockets[0].closed
 
 
-async def test_no_permission() -> None:
+async def test_the_error_names_the_missing_capability() -> None:
     kernel = FakeKernel(without=["CAP_NET_ADMIN"])
     with pytest.raises(PermissionDenied, match="CAP_NET_ADMIN"):
         await kernel.connect()
@@ -53,16 +53,16 @@ async def test_no_permission() -> None:
 
 
 @pytest.mark.parametrize("offload", [False, True])
-async def test_a_request_that_is_never_answered(offload: bool) -> None:
-    kernel = ScriptedKernel(silent)
+async def test_a_request_without_a_reply_raises_no_reply(offload: bool) -> None:
+    kernel = ScriptedKernel(send_no_reply)
     async with kernel.connect(offload=offload) as conn:
         with pytest.raises(NoReply, match="delete tcp"):
             await conn.delete(flows.tcp())
         assert await conn.count() == 3
 
 
-async def test_a_late_answer_is_waited_for() -> None:
-    kernel = ScriptedKernel(silent)
+async def test_a_reply_within_the_timeout_is_awaited() -> None:
+    kernel = ScriptedKernel(send_no_reply)
     async with kernel.connect(reply_timeout=5) as conn, anyio.create_task_group() as tasks:
         tasks.start_soon(conn.delete, flows.tcp())
         await anyio.wait_all_tasks_blocked()
@@ -70,8 +70,8 @@ async def test_a_late_answer_is_waited_for() -> None:
         socket.ack(socket.requests[-1])
 
 
-async def test_an_answer_after_its_caller_went_away_is_dropped() -> None:
-    kernel = ScriptedKernel(silent)
+async def test_a_reply_after_the_timeout_is_dropped_and_counted() -> None:
+    kernel = ScriptedKernel(send_no_reply)
     async with kernel.connect() as conn:
         with pytest.raises(NoReply):
             await conn.delete(flows.tcp())
@@ -81,8 +81,8 @@ async def test_an_answer_after_its_caller_went_away_is_dropped() -> None:
         assert conn.client_statistics().stray_replies == 1
 
 
-async def test_a_lost_answer_is_not_taken_for_success() -> None:
-    def overrun(socket: FakeSocket, asked: ReceivedRequest) -> None:
+async def test_a_lost_reply_is_not_taken_for_success() -> None:
+    def overrun(socket: FakeSocket, request: ReceivedRequest) -> None:
         socket.fail(errno.ENOBUFS)
 
     async with ScriptedKernel(overrun).connect() as conn:
@@ -92,39 +92,39 @@ async def test_a_lost_answer_is_not_taken_for_success() -> None:
         assert await conn.count() == 3
 
 
-async def test_a_refusal_ends_its_datagram() -> None:
-    """The first of two requests is refused for want of privilege, the second is not answered."""
-    seen: list[ReceivedRequest] = []
+async def test_missing_privileges_end_the_processing_of_a_datagram() -> None:
+    """The kernel refuses the first of two requests with EPERM, and does not reply to the second."""
+    received: list[ReceivedRequest] = []
 
-    def refuse_once(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if not seen:
-            socket.ack(asked, errno.EPERM)
-        seen.append(asked)
+    def refuse_once(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if not received:
+            socket.ack(request, errno.EPERM)
+        received.append(request)
 
     async with ScriptedKernel(refuse_once).connect() as conn:
         with pytest.raises(PermissionDenied):
             await conn.create(flows.tcp())
 
 
-async def test_an_answer_that_is_marked_multipart_stands_alone() -> None:
-    def answer(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.reply(asked, CT_NEW, FLOW, flags=2)
-        socket.ack(asked)
+async def test_a_reply_marked_multipart_is_complete_by_itself() -> None:
+    def answer(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.reply(request, CT_NEW, FLOW, flags=2)
+        socket.ack(request)
 
     async with ScriptedKernel(answer).connect() as conn:
         assert await conn.get(flows.tcp()) == flows.tcp()
 
 
-async def test_an_answer_without_an_entry() -> None:
+async def test_an_acknowledgement_without_an_entry_raises_no_reply() -> None:
     async with ScriptedKernel().connect() as conn:
         with pytest.raises(NoReply, match="no entry"):
             await conn.get(flows.tcp())
 
 
-async def test_garbage_for_an_answer() -> None:
-    def garbage(socket: FakeSocket, asked: ReceivedRequest) -> None:
+async def test_a_malformed_reply_raises_decode_error() -> None:
+    def garbage(socket: FakeSocket, request: ReceivedRequest) -> None:
         socket.deliver(GARBAGE)
-        socket.ack(asked)
+        socket.ack(request)
 
     async with ScriptedKernel(garbage).connect() as conn:
         with pytest.raises(DecodeError):
@@ -132,7 +132,7 @@ async def test_garbage_for_an_answer() -> None:
         assert await conn.count() == 3
 
 
-async def test_a_send_that_fails() -> None:
+async def test_a_failed_send_raises_kernel_error() -> None:
     kernel = ScriptedKernel()
     async with kernel.connect() as conn:
 
@@ -151,9 +151,9 @@ async def read_all(conn: Connection) -> int:
     return len([flow async for flow in conn.dump()])
 
 
-async def test_a_dump_that_stops_halfway() -> None:
-    def half(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.reply(asked, CT_NEW, FLOW)
+async def test_a_dump_that_does_not_continue_raises_no_reply() -> None:
+    def half(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.reply(request, CT_NEW, FLOW)
 
     async with ScriptedKernel(half).connect() as conn:
         with pytest.raises(NoReply, match="did not continue the dump"):
@@ -161,9 +161,9 @@ async def test_a_dump_that_stops_halfway() -> None:
         assert conn.client_statistics().open_dumps == 0
 
 
-async def test_a_dump_that_comes_later() -> None:
+async def test_a_dump_waits_for_late_datagrams() -> None:
     started = threading.Event()
-    kernel = ScriptedKernel(lambda socket, asked: started.set())
+    kernel = ScriptedKernel(lambda socket, request: started.set())
 
     async def answer() -> None:
         await anyio.to_thread.run_sync(started.wait)
@@ -181,10 +181,10 @@ async def test_a_dump_that_comes_later() -> None:
         assert [flow async for flow in dump] == []
 
 
-async def test_a_dump_that_is_interrupted() -> None:
-    def interrupted(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.reply(asked, CT_NEW, FLOW, flags=2 | 0x10)
-        socket.done(asked)
+async def test_an_interrupted_dump_raises_dump_interrupted() -> None:
+    def interrupted(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.reply(request, CT_NEW, FLOW, flags=2 | 0x10)
+        socket.done(request)
 
     async with ScriptedKernel(interrupted).connect() as conn:
         dump = conn.dump()
@@ -196,8 +196,10 @@ async def test_a_dump_that_is_interrupted() -> None:
 @pytest.mark.parametrize(
     ("code", "error"), [(errno.EPERM, PermissionDenied), (errno.ENOENT, NotFound)]
 )
-async def test_a_dump_that_is_refused(code: int, error: type[KernelError]) -> None:
-    async with ScriptedKernel(lambda socket, asked: socket.ack(asked, code)).connect() as conn:
+async def test_a_refused_dump_raises_the_error_of_its_code(
+    code: int, error: type[KernelError]
+) -> None:
+    async with ScriptedKernel(lambda socket, request: socket.ack(request, code)).connect() as conn:
         with pytest.raises(error, match="dump the table"):
             await conn.list()
 
@@ -207,12 +209,12 @@ async def test_a_dump_that_ends_with_an_acknowledgement_is_empty() -> None:
         assert await conn.list() == []
 
 
-async def test_an_entry_that_is_none_is_told_in_its_place() -> None:
-    def broken(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        good = messages.pack(CT_NEW, 2, asked.seq, FLOW)
-        bad = messages.pack(CT_NEW, 2, asked.seq, FLOW[:-2])
+async def test_a_malformed_entry_raises_at_its_position_in_the_dump() -> None:
+    def broken(socket: FakeSocket, request: ReceivedRequest) -> None:
+        good = messages.pack(CT_NEW, 2, request.seq, FLOW)
+        bad = messages.pack(CT_NEW, 2, request.seq, FLOW[:-2])
         socket.deliver(good + bad + good)
-        socket.done(asked)
+        socket.done(request)
 
     async with ScriptedKernel(broken).connect() as conn:
         dump = conn.dump()
@@ -227,9 +229,9 @@ async def test_an_entry_that_is_none_is_told_in_its_place() -> None:
         assert [batch async for batch in batches] == [[flows.tcp()]]
 
 
-async def test_a_dump_that_turns_into_garbage_ends() -> None:
-    def garbage(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.deliver(messages.pack(CT_NEW, 2, asked.seq, FLOW) + GARBAGE)
+async def test_a_malformed_datagram_ends_a_dump() -> None:
+    def garbage(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.deliver(messages.pack(CT_NEW, 2, request.seq, FLOW) + GARBAGE)
 
     async with ScriptedKernel(garbage).connect() as conn:
         dump = conn.dump()
@@ -238,8 +240,8 @@ async def test_a_dump_that_turns_into_garbage_ends() -> None:
             await anext(dump)
 
 
-async def test_a_datagram_that_does_not_fit_is_not_read_as_a_shorter_one() -> None:
-    def huge(socket: FakeSocket, asked: ReceivedRequest) -> None:
+async def test_a_truncated_datagram_raises_decode_error() -> None:
+    def huge(socket: FakeSocket, request: ReceivedRequest) -> None:
         socket.deliver(bytes(70_000))
 
     async with ScriptedKernel(huge).connect() as conn:
@@ -252,20 +254,20 @@ async def test_a_datagram_that_does_not_fit_is_not_read_as_a_shorter_one() -> No
 # -- off the loop -----------------------------------------------------------------------------
 
 
-async def test_walks_run_off_the_loop_and_requests_beside_them_too() -> None:
-    """While a walk holds the kernel's mutex, a request would block the loop in sendmsg."""
-    walking, go_on = threading.Event(), threading.Event()
+async def test_table_walks_and_concurrent_requests_run_on_threads() -> None:
+    """While a dump holds the kernel's mutex, a request would block the event loop in sendmsg."""
+    walking, proceed = threading.Event(), threading.Event()
     threads: dict[int, int] = {}
 
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        threads[asked.type] = threading.get_ident()
-        if asked.flags & 0x300 == 0x300:
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
+        threads[request.type] = threading.get_ident()
+        if request.flags & 0x300 == 0x300:
             walking.set()
-            assert go_on.wait(5)
-            socket.done(asked)
+            assert proceed.wait(5)
+            socket.done(request)
         else:
-            go_on.set()
-            socket.ack(asked)
+            proceed.set()
+            socket.ack(request)
 
     async with ScriptedKernel(script).connect() as conn, anyio.create_task_group() as tasks:
         tasks.start_soon(conn.list)
@@ -276,12 +278,12 @@ async def test_walks_run_off_the_loop_and_requests_beside_them_too() -> None:
     assert conn.client_statistics().requests_offloaded == 1
 
 
-async def test_a_flush_runs_off_the_loop() -> None:
+async def test_a_flush_runs_on_a_thread() -> None:
     threads: list[int] = []
 
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
         threads.append(threading.get_ident())
-        socket.ack(asked)
+        socket.ack(request)
 
     async with ScriptedKernel(script).connect() as conn:
         await conn.flush()
@@ -293,112 +295,113 @@ async def test_a_flush_runs_off_the_loop() -> None:
 # -- events -----------------------------------------------------------------------------------
 
 
-async def streaming(
+async def open_stream(
     conn: Connection, kernel: ScriptedKernel
 ) -> tuple[EventStream[FlowEvent], FakeSocket]:
     return conn.events(), kernel.sockets[-1]
 
 
-def event(number: int) -> bytes:
+def event_message(number: int) -> bytes:
     return flows.new_event(flows.tcp(number))
 
 
-async def numbers(stream: EventStream[FlowEvent], count: int) -> list[int | EventsLost]:
-    """The flows' numbers of so many events, with the losses among them."""
+async def read_numbers(stream: EventStream[FlowEvent], count: int) -> list[int | EventsLost]:
+    """Read ``count`` items, and return the flow number of each event, and each loss."""
     seen: list[int | EventsLost] = []
     with anyio.fail_after(5):
         while len(seen) < count:
             try:
-                got: FlowEvent = await anext(stream)
-                seen.append(int(str(got.flow.orig.src).rsplit(".", 1)[1]))
+                event: FlowEvent = await anext(stream)
+                seen.append(int(str(event.flow.orig.src).rsplit(".", 1)[1]))
             except EventsLost as loss:
                 seen.append(loss)
     return seen
 
 
-async def test_messages_of_other_programs_are_dropped() -> None:
+async def test_messages_of_other_programs_are_dropped_and_counted() -> None:
     kernel = ScriptedKernel()
     async with kernel.connect() as conn:
-        stream, socket = await streaming(conn, kernel)
-        socket.deliver(event(1), sender=FORGER)
-        socket.deliver(event(2))
-        assert await numbers(stream, 1) == [2]
+        stream, socket = await open_stream(conn, kernel)
+        socket.deliver(event_message(1), sender=FORGER)
+        socket.deliver(event_message(2))
+        assert await read_numbers(stream, 1) == [2]
         assert conn.client_statistics().forged == 1
 
 
-async def test_a_loss_stands_behind_what_waited_in_the_buffer() -> None:
+async def test_a_loss_is_reported_after_the_events_queued_before_it() -> None:
     kernel = ScriptedKernel()
     async with kernel.connect() as conn:
-        stream, socket = await streaming(conn, kernel)
-        # As the kernel does it: the error first, then the older messages, then the gap.
+        stream, socket = await open_stream(conn, kernel)
+        # The kernel reports the overrun first, then delivers the older messages. The gap is next.
         socket.fail(errno.ENOBUFS)
-        socket.deliver(event(1))
-        socket.deliver(event(2))
+        socket.deliver(event_message(1))
+        socket.deliver(event_message(2))
         socket.drops = 7
-        one, two, loss = await numbers(stream, 3)
-        socket.deliver(event(3))
-        (three,) = await numbers(stream, 1)
+        one, two, loss = await read_numbers(stream, 3)
+        socket.deliver(event_message(3))
+        (three,) = await read_numbers(stream, 1)
         assert (one, two, three) == (1, 2, 3)
         assert isinstance(loss, EventsLost)
         assert loss.lost == 7
 
 
-async def test_each_gap_is_told_once() -> None:
+async def test_each_gap_is_reported_once() -> None:
     kernel = ScriptedKernel()
     async with kernel.connect() as conn:
-        stream, socket = await streaming(conn, kernel)
+        stream, socket = await open_stream(conn, kernel)
         for drops in (2, 5):
             socket.fail(errno.ENOBUFS)
-            socket.deliver(event(1))
+            socket.deliver(event_message(1))
             socket.drops = drops
-            one, loss = await numbers(stream, 2)
+            one, loss = await read_numbers(stream, 2)
             assert one == 1
             assert isinstance(loss, EventsLost)
             assert loss.lost == (2 if drops == 2 else 3)
         assert conn.client_statistics().events_lost == 5
 
 
-async def test_a_storm_does_not_postpone_the_news_for_ever() -> None:
-    """The socket never runs dry; what its buffer can have held has been read by then."""
+async def test_a_loss_is_reported_even_if_the_socket_is_never_empty() -> None:
+    """The loss is reported after as many events as the receive buffer can have held."""
     kernel = ScriptedKernel()
     async with kernel.connect() as conn:
-        stream, socket = await streaming(conn, kernel)
+        stream, socket = await open_stream(conn, kernel)
         socket.fail(errno.ENOBUFS)
         for _ in range(1000):
-            socket.deliver(event(1))
-        held = stream.receive_buffer // 512
-        seen = await numbers(stream, held + 1)
-        assert seen[:held] == [1] * held
-        assert isinstance(seen[held], EventsLost)
+            socket.deliver(event_message(1))
+        capacity = stream.receive_buffer // 512
+        items = await read_numbers(stream, capacity + 1)
+        assert items[:capacity] == [1] * capacity
+        assert isinstance(items[capacity], EventsLost)
 
 
-async def test_a_message_that_is_none_is_told_and_the_stream_goes_on() -> None:
+async def test_a_stream_continues_after_a_malformed_message() -> None:
     kernel = ScriptedKernel()
     async with kernel.connect() as conn:
-        stream, socket = await streaming(conn, kernel)
-        for bad in (event(1)[:-2], GARBAGE, error_message(0), b"\1", bytes(70_000)):
-            socket.deliver(bad)
-            socket.deliver(event(2))
+        stream, socket = await open_stream(conn, kernel)
+        malformed = (event_message(1)[:-2], GARBAGE, error_message(0), b"\1", bytes(70_000))
+        for data in malformed:
+            socket.deliver(data)
+            socket.deliver(event_message(2))
             with pytest.raises(DecodeError):
                 await anext(stream)
-            assert await numbers(stream, 1) == [2]
+            assert await read_numbers(stream, 1) == [2]
         assert conn.client_statistics().decode_errors == 5
 
 
-async def test_events_of_all_namespaces() -> None:
+async def test_a_stream_of_all_namespaces_reports_ids_and_errors() -> None:
     kernel = ScriptedKernel()
     async with kernel.connect() as conn:
         stream = conn.events(all_netns=True)
-        socket, notices, asker = kernel.sockets[-3:]
-        socket.deliver(event(1), nsid=5)
-        socket.deliver(event(2))
-        socket.deliver(event(3), sender=FORGER, nsid=5)
+        socket, notices, requester = kernel.sockets[-3:]
+        socket.deliver(event_message(1), nsid=5)
+        socket.deliver(event_message(2))
+        socket.deliver(event_message(3), sender=FORGER, nsid=5)
         socket.deliver(GARBAGE, nsid=5)
-        socket.deliver(event(4), nsid=6)
+        socket.deliver(event_message(4), nsid=6)
         with anyio.fail_after(5):
             assert [(await anext(stream)).nsid for _ in range(2)] == [5, None]
             with pytest.raises(DecodeError):
                 await anext(stream)
             assert (await anext(stream)).nsid == 6
         await stream.aclose()
-        assert all(each.closed for each in (socket, notices, asker))
+        assert all(opened.closed for opened in (socket, notices, requester))

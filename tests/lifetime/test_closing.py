@@ -1,4 +1,4 @@
-"""Closing, whenever and wherever; and what closes, or is dropped, while something looks on."""
+"""Test closing at any time, also during garbage collection and while a task reads."""
 
 from __future__ import annotations
 
@@ -22,138 +22,140 @@ from conntrack_aio import Connection, EventStream, Flow, FlowEvent, Match, conne
 
 pytestmark = [pytest.mark.kernel]
 
-Use = Callable[[Connection], Coroutine[object, object, object]]
+Opener = Callable[[Connection], Coroutine[object, object, object]]
 
 
 # -- outside of the loop ------------------------------------------------------------------------
 
 
-async def _nothing(conn: Connection) -> object:
+async def _open_nothing(conn: Connection) -> object:
     return None
 
 
-async def _stream(conn: Connection) -> object:
+async def _open_stream(conn: Connection) -> object:
     return conn.events()
 
 
-async def _waited_for(conn: Connection) -> object:
-    """A task waits for the next event."""
+async def _await_event(conn: Connection) -> object:
+    """Open a stream, and start a task that waits for the next event."""
     stream = conn.events()
-    return stream, asyncio.ensure_future(_closed(stream.__anext__))
+    return stream, asyncio.ensure_future(_expect_closed(stream.__anext__))
 
 
-async def _dump(conn: Connection) -> object:
+async def _read_dump(conn: Connection) -> object:
     dump = conn.dump()
     await anext(dump)
     return dump
 
 
-async def _bulk(conn: Connection) -> object:
+async def _iterate_bulk(conn: Connection) -> object:
     bulk = conn.create_many(map(flows.tcp, range(5000, 6000)))
     await anext(bulk)
     return bulk
 
 
-async def _table(conn: Connection) -> object:
+async def _open_table(conn: Connection) -> object:
     table = conn.table()
     await table.__aenter__()
     return table
 
 
-async def _changes(conn: Connection) -> object:
-    """A task waits for the next change."""
+async def _await_change(conn: Connection) -> object:
+    """Open a table, and start a task that waits for the next change."""
     table = conn.table()
     await table.__aenter__()
     changes = table.changes()
     for _ in range(299):
         await anext(changes)
-    return table, changes, asyncio.ensure_future(_closed(changes.__anext__))
+    return table, changes, asyncio.ensure_future(_expect_closed(changes.__anext__))
 
 
-async def _closed(read: Callable[[], Coroutine[object, object, object]]) -> None:
+async def _expect_closed(read: Callable[[], Coroutine[object, object, object]]) -> None:
     with pytest.raises(anyio.ClosedResourceError):
         await read()
 
 
-OPENED: dict[str, Use] = {
-    "nothing": _nothing,
-    "a stream": _stream,
-    "a stream that is waited for": _waited_for,
-    "a dump": _dump,
-    "a bulk": _bulk,
-    "a table": _table,
-    "changes that are waited for": _changes,
+OPENERS: dict[str, Opener] = {
+    "nothing": _open_nothing,
+    "a stream": _open_stream,
+    "a stream that a task waits for": _await_event,
+    "a dump": _read_dump,
+    "a bulk operation": _iterate_bulk,
+    "a table": _open_table,
+    "changes that a task waits for": _await_change,
 }
 
 
-async def _end() -> None:
-    """As :func:`asyncio.run` does."""
+async def _cancel_all_tasks() -> None:
+    """Cancel all other tasks and wait for them, as :func:`asyncio.run` does."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def closed(files: OpenFiles) -> None:
+def wait_until_closed(files: OpenFiles) -> None:
     deadline = time.monotonic() + 10
     while files.new():
         assert time.monotonic() < deadline, files.new()
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-@pytest.mark.parametrize("ended", [False, True], ids=["the loop stands", "the loop is closed"])
-@pytest.mark.parametrize("name", OPENED)
-def test_outside_of_the_loop(
-    lab: Lab, name: str, ended: bool, new_loop: Callable[[], asyncio.AbstractEventLoop]
+@pytest.mark.parametrize(
+    "loop_closed", [False, True], ids=["the loop is stopped", "the loop is closed"]
+)
+@pytest.mark.parametrize("name", OPENERS)
+def test_close_works_while_the_loop_is_not_running(
+    lab: Lab, name: str, loop_closed: bool, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """``close()`` closes everything, and the loop goes on as if it had happened inside."""
+    """``close()`` closes everything while the loop is not running. Later the loop runs normally."""
     loop = new_loop()
     files = OpenFiles()
 
     async def main() -> tuple[Connection, object]:
         conn = await connect(netns=lab.netns)
         await flows.fill(conn, map(flows.tcp, range(1, 300)))
-        opened = await OPENED[name](conn)
+        objects = await OPENERS[name](conn)
         for _ in range(20):
             await asyncio.sleep(0)
-        return conn, opened
+        return conn, objects
 
-    conn, opened = loop.run_until_complete(main())
-    if ended:
-        loop.run_until_complete(_end())
+    conn, objects = loop.run_until_complete(main())
+    if loop_closed:
+        loop.run_until_complete(_cancel_all_tasks())
         loop.close()
     conn.close()
     conn.close()
     with pytest.raises(anyio.ClosedResourceError):
         conn.dump()
-    if not ended:
+    if not loop_closed:
 
-        async def after() -> None:
+        async def run_loop_after_close() -> None:
             await asyncio.wait_for(conn.aclose(), 5)
             waiting = asyncio.all_tasks() - {asyncio.current_task()}
             if waiting:
-                done, late = await asyncio.wait(waiting, timeout=5)
-                assert not late
+                done, pending = await asyncio.wait(waiting, timeout=5)
+                assert not pending
                 for task in done:
                     if not task.cancelled():
                         task.result()
 
-        loop.run_until_complete(after())
+        loop.run_until_complete(run_loop_after_close())
         loop.close()
-    closed(files)
-    del opened
+    wait_until_closed(files)
+    del objects
 
 
-# -- while something is collected ---------------------------------------------------------------
+# -- during garbage collection ------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of sockets, dropped in any order
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets are collected in any order
 @pytest.mark.anyio
 @pytest.mark.parametrize("what", ["statistics", "close"])
-async def test_the_collector_drops_what_is_looked_at(
+async def test_objects_may_be_collected_while_the_session_iterates_over_them(
     conn: Connection, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may run at any allocation: here, it does so at each member."""
+    """The collector may run at any allocation. Here it runs before each object is summed up."""
     await flows.fill(conn, map(flows.tcp, range(1, 300)))
 
     class Cycle:
@@ -167,11 +169,11 @@ async def test_the_collector_drops_what_is_looked_at(
                 dump, bulk = conn.dump(), conn.create_many([flows.tcp(5000)])
                 await anext(dump)
                 await anext(bulk, None)
-                holder = Cycle()
-                vars(holder).update(holder=holder, held=(conn.events(), dump, bulk))
+                cycle = Cycle()
+                vars(cycle).update(itself=cycle, objects=(conn.events(), dump, bulk))
                 if not drop:
-                    kept.append(holder)
-                del holder, dump, bulk
+                    kept.append(cycle)
+                del cycle, dump, bulk
         for name in ("_add_stream", "_add_dump", "_add_requests"):
             original = getattr(session, name)
 
@@ -190,19 +192,21 @@ async def test_the_collector_drops_what_is_looked_at(
         gc.enable()
 
 
-# -- what is let go of --------------------------------------------------------------------------
+# -- references after closing -------------------------------------------------------------------
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("ended", [False, True])
-async def test_a_closed_bulk_lets_go_of_its_source(conn: Connection, ended: bool) -> None:
+@pytest.mark.parametrize("exhausted", [False, True])
+async def test_a_closed_bulk_operation_releases_its_items(
+    conn: Connection, exhausted: bool
+) -> None:
     items = [flows.tcp(number) for number in range(600)]
     last = weakref.ref(items[-1])
     gc.disable()
     try:
         bulk = conn.create_many(items)
         del items
-        if ended:
+        if exhausted:
             async for _ in bulk:
                 pass
             del _
@@ -214,12 +218,12 @@ async def test_a_closed_bulk_lets_go_of_its_source(conn: Connection, ended: bool
 
 
 @pytest.mark.anyio
-async def test_a_stream_closed_under_its_reader_is_no_cycle(conn: Connection) -> None:
+async def test_a_stream_closed_during_a_read_is_in_no_reference_cycle(conn: Connection) -> None:
     gc.collect()
     gc.disable()
     try:
         stream = conn.events()
-        dropped = weakref.ref(stream)
+        reference = weakref.ref(stream)
 
         async def read(stream: EventStream[FlowEvent]) -> None:
             with contextlib.suppress(anyio.ClosedResourceError):
@@ -231,15 +235,15 @@ async def test_a_stream_closed_under_its_reader_is_no_cycle(conn: Connection) ->
             await stream.aclose()
         del stream
         await anyio.lowlevel.checkpoint()
-        assert dropped() is None
+        assert reference() is None
     finally:
         gc.enable()
 
 
-# -- bulks that nobody started ------------------------------------------------------------------
+# -- bulk operations that were not started ------------------------------------------------------
 
 
-async def _flows() -> AsyncIterator[Flow]:
+async def _generate_flows() -> AsyncIterator[Flow]:
     yield flows.tcp(1)
 
 
@@ -247,20 +251,20 @@ BULKS: dict[str, Callable[[Connection], object]] = {
     "create_many": lambda conn: conn.create_many([flows.tcp(1)]),
     "update_many": lambda conn: conn.update_many([flows.tcp(1)], mark=1),
     "delete_many": lambda conn: conn.delete_many([flows.tcp(1)]),
-    "an async iterable": lambda conn: conn.create_many(_flows()),
+    "an async iterable": lambda conn: conn.create_many(_generate_flows()),
 }
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", BULKS)
-async def test_a_bulk_that_was_never_started_warns(conn: Connection, name: str) -> None:
+async def test_a_bulk_operation_that_was_never_started_warns(conn: Connection, name: str) -> None:
     with pytest.warns(RuntimeWarning, match="never awaited or iterated over: nothing was sent"):
         BULKS[name](conn)
     assert await conn.count() == 0
 
 
 @pytest.mark.anyio
-async def test_a_bulk_that_was_started_or_closed_does_not_warn(conn: Connection) -> None:
+async def test_a_bulk_operation_that_was_started_or_closed_does_not_warn(conn: Connection) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         await conn.create_many([flows.tcp(1)])

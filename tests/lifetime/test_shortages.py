@@ -1,5 +1,4 @@
-"""Shortages: of descriptors, of threads, of the kernel's memory. What comes of them is one error,
-and nothing that is known is lost."""
+"""Test that shortages of descriptors, threads and memory raise one error and lose no result."""
 
 from __future__ import annotations
 
@@ -23,140 +22,140 @@ from conntrack_aio.netlink.socket import NetlinkSocket
 
 pytestmark = [pytest.mark.kernel, pytest.mark.anyio]
 
-# A table goes on trying: its tests have it meet shortages.
+# A table retries after a shortage, which its own tests cover.
 NAMES = [name for name in VERBS if "table" not in name and "changes" not in name]
 
 
-async def outcome_of(conn: Connection, name: str) -> bool:
-    """Whether the verb was done; else it met the shortage, and says so."""
+async def succeeds(conn: Connection, name: str) -> bool:
+    """Return whether the method succeeded, instead of raising :exc:`ResourceExhausted`."""
     with anyio.fail_after(20), contextlib.suppress(ResourceExhausted):
         await VERBS[name](conn)
         return True
     return False
 
 
-async def walk_through(
+async def shorten_at_each_point(
     lab: Lab, name: str, shortage: Callable[[int], contextlib.AbstractContextManager[object]]
 ) -> None:
-    """Have the verb meet the shortage at each point where it can."""
+    """Let the method run out of the resource at each point where it needs more of it."""
     async with connect(netns=lab.netns) as conn:
         await prepare(lab)
         await VERBS[name](conn)
         files = OpenFiles()
-        met = 0
+        failures = 0
         for spare in itertools.count():
             await conn.flush()
             await prepare(lab)
             with shortage(spare):
-                done = await outcome_of(conn, name)
+                succeeded = await succeeds(conn, name)
             await files.closed()
             await check(conn)
             await files.closed()
-            if done:
+            if succeeded:
                 break
-            met += 1
+            failures += 1
             assert spare < 50
-        assert met or name in NEEDS_NOTHING
+        assert failures or name in NEED_NO_DESCRIPTOR
 
 
-NEEDS_NOTHING = {"get", "update", "create and delete", "count", "expect", "a helper", "flush"}
-"""Those that need no further descriptor."""
-
-
-@pytest.mark.parametrize("name", NAMES)
-async def test_descriptors(lab: Lab, name: str) -> None:
-    await walk_through(lab, name, descriptors)
+NEED_NO_DESCRIPTOR = {"get", "update", "create and delete", "count", "expect", "a helper", "flush"}
+"""The methods that open no descriptor."""
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_threads(lab: Lab, name: str) -> None:
-    async def walk() -> None:
+async def test_methods_without_descriptors_raise_resource_exhausted(lab: Lab, name: str) -> None:
+    await shorten_at_each_point(lab, name, descriptors)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_methods_without_threads_raise_resource_exhausted(lab: Lab, name: str) -> None:
+    async def try_each_number() -> None:
         async with connect(netns=lab.netns) as conn:
             await prepare(lab)
         for spare in itertools.count():
-            # A new connection has no threads yet; those of the event loop may be idle.
+            # A new connection has no threads yet. Threads of the event loop may be idle.
             async with connect(netns=lab.netns) as conn:
                 await conn.flush()
                 await prepare(lab)
                 with threads(spare):
-                    done = await outcome_of(conn, name)
+                    succeeded = await succeeds(conn, name)
                 await check(conn)
-            if done:
+            if succeeded:
                 break
             assert spare < 50
 
-    await walk()
+    await try_each_number()
 
 
 @pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOBUFS])
 @pytest.mark.parametrize("name", NAMES)
-async def test_memory_of_the_kernel(
+async def test_methods_without_kernel_memory_raise_resource_exhausted(
     lab: Lab, name: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A send is refused: nothing of it was carried out."""
+    """The kernel refuses a send and carries out nothing of it."""
     send = NetlinkSocket.send
-    left = 0
+    sends_left = 0
 
-    def refused(self: NetlinkSocket, data: bytes) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
+    def send_or_refuse(self: NetlinkSocket, data: bytes) -> None:
+        nonlocal sends_left
+        sends_left -= 1
+        if sends_left == 0:
             raise OSError(code, os.strerror(code))
         send(self, data)
 
     @contextlib.contextmanager
     def shortage(spare: int) -> Iterator[None]:
-        nonlocal left
-        left = spare + 1
+        nonlocal sends_left
+        sends_left = spare + 1
         yield
-        left = 0
+        sends_left = 0
 
-    monkeypatch.setattr(NetlinkSocket, "send", refused)
+    monkeypatch.setattr(NetlinkSocket, "send", send_or_refuse)
     async with connect(netns=lab.netns) as conn:
         for spare in itertools.count():
             await conn.flush()
             await prepare(lab)
             with shortage(spare):
-                await outcome_of(conn, name)
-                reached = left <= 0
+                await succeeds(conn, name)
+                reached = sends_left <= 0
             await check(conn)
             if not reached:
                 break
         assert spare or name == "idle stream"
 
 
-# -- bulks --------------------------------------------------------------------------------------
+# -- bulk operations ----------------------------------------------------------------------------
 
 
-async def test_no_outcome_of_a_bulk_is_lost(lab: Lab) -> None:
-    """Whichever window can't be sent: its items say so, and all others are done."""
+async def test_a_bulk_operation_without_threads_has_all_outcomes(lab: Lab) -> None:
+    """Items of a window that cannot be sent fail. All other items succeed."""
     for spare in range(4):
         async with connect(netns=lab.netns) as conn:
             await conn.flush()
             with threads(spare):
                 try:
                     outcomes = await conn.create_many(map(flows.tcp, range(1, 2000)))
-                except ResourceExhausted:  # its socket is opened on a thread
+                except ResourceExhausted:  # the socket of the operation is opened on a thread
                     assert await conn.count() == 0
                     continue
             assert len(outcomes) == 1999
-            done = [outcome.item for outcome in outcomes if outcome.ok]
-            assert {flow.orig for flow in await conn.list()} == {flow.orig for flow in done}
+            created = [outcome.item for outcome in outcomes if outcome.ok]
+            assert {flow.orig for flow in await conn.list()} == {flow.orig for flow in created}
             for outcome in outcomes:
                 assert outcome.ok or isinstance(outcome.error, ResourceExhausted)
             assert "thread" in str(outcomes[0].error) or outcomes[0].ok
 
 
-async def test_a_bulk_without_a_descriptor_sends_nothing(conn: Connection) -> None:
+async def test_a_bulk_operation_without_a_descriptor_sends_nothing(conn: Connection) -> None:
     with descriptors(0), pytest.raises(ResourceExhausted):
         await conn.create_many(map(flows.tcp, range(1, 600)))
     assert await conn.count() == 0
 
 
-async def test_answers_that_cannot_be_read(
+async def test_replies_that_cannot_be_read_raise_no_reply_at_once(
     conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was asked may have been done: at once, and for whatever reason."""
+    """The requests may have been carried out. The error does not wait for the reply timeout."""
 
     def refused(self: NetlinkSocket) -> int:
         raise OSError(errno.EPERM, "refused")

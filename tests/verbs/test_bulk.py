@@ -1,4 +1,4 @@
-"""The life of a bulk: its windows, its socket, cancellation, and answers that don't come."""
+"""Test bulk operations: their windows and sockets, cancellation, and missing replies."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 @pytest.mark.kernel
 @pytest.mark.parametrize("size", [4096, 20_000, 1 << 20])
 @pytest.mark.long
-async def test_no_answer_is_lost_whatever_the_buffer(
+async def test_no_reply_is_lost_with_any_receive_buffer(
     conn: Connection, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr(session, "RECEIVE_BUFFER", size)
@@ -57,7 +57,7 @@ async def test_no_answer_is_lost_whatever_the_buffer(
 
 
 @pytest.mark.kernel
-async def test_it_is_counted(conn: Connection) -> None:
+async def test_a_bulk_operation_is_in_the_client_statistics(conn: Connection) -> None:
     before = conn.client_statistics()
     bulk = conn.create_many(map(flows.tcp, range(300)))
     await anext(bulk)
@@ -72,7 +72,7 @@ async def test_it_is_counted(conn: Connection) -> None:
 
 
 @pytest.mark.kernel
-async def test_nothing_happens_before_it_is_iterated(conn: Connection) -> None:
+async def test_a_bulk_operation_does_nothing_before_it_is_started(conn: Connection) -> None:
     files = OpenFiles()
     bulk = conn.create_many([flows.tcp()])
     assert not files.new()
@@ -84,7 +84,7 @@ async def test_nothing_happens_before_it_is_iterated(conn: Connection) -> None:
 
 
 @pytest.mark.kernel
-async def test_left_early_it_sends_no_more(conn: Connection) -> None:
+async def test_a_bulk_operation_left_early_sends_no_more(conn: Connection) -> None:
     files = OpenFiles()
     async with conn.create_many(map(flows.tcp, range(5000))) as bulk:
         async for _ in bulk:
@@ -97,7 +97,7 @@ async def test_left_early_it_sends_no_more(conn: Connection) -> None:
 
 
 @pytest.mark.kernel
-async def test_dropped_it_is_closed(conn: Connection) -> None:
+async def test_a_garbage_collected_bulk_operation_is_closed(conn: Connection) -> None:
     files = OpenFiles()
     bulk = conn.create_many(map(flows.tcp, range(5000)))
     await anext(bulk)
@@ -108,32 +108,32 @@ async def test_dropped_it_is_closed(conn: Connection) -> None:
 
 
 @pytest.mark.kernel
-async def test_cancelled_it_can_be_iterated_on(conn: Connection) -> None:
-    """At whatever point: no item is missing, and none is twice."""
+async def test_iteration_can_continue_after_a_cancellation(conn: Connection) -> None:
+    """After a cancellation at any point, each item has exactly one outcome."""
     new = [flows.tcp(number) for number in range(600)]
     for turns in range(60):
-        told: list[Flow] = []
+        items: list[Flow] = []
         bulk = conn.update_many(new, status=Status.ASSURED)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read, bulk, told)
+            tasks.start_soon(collect_items, bulk, items)
             for _ in range(turns):
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
-        at_once = len(told) == len(new)
-        await read(bulk, told)
-        assert told == new
+        completed = len(items) == len(new)
+        await collect_items(bulk, items)
+        assert items == new
         assert conn.client_statistics().open_bulk_operations == 0
-        if at_once:
+        if completed:
             break
 
 
-async def read(bulk: BulkOperation[Flow], told: list[Flow]) -> None:
+async def collect_items(bulk: BulkOperation[Flow], items: list[Flow]) -> None:
     async for outcome in bulk:
-        told.append(outcome.item)
+        items.append(outcome.item)
 
 
 @pytest.mark.kernel
-async def test_closing_the_connection_ends_it(lab: Lab) -> None:
+async def test_closing_the_connection_closes_a_bulk_operation(lab: Lab) -> None:
     async with connect(netns=lab.netns) as conn:
         bulk = conn.create_many(map(flows.tcp, range(1000)))
         await anext(bulk)
@@ -144,20 +144,20 @@ async def test_closing_the_connection_ends_it(lab: Lab) -> None:
 
 
 @pytest.mark.kernel
-async def test_many_at_a_time(conn: Connection) -> None:
-    async def make(part: int) -> None:
+async def test_many_bulk_operations_run_concurrently(conn: Connection) -> None:
+    async def create_part(part: int) -> None:
         new = [flows.tcp(number) for number in range(part * 500, part * 500 + 500)]
         assert all(outcome.ok for outcome in await conn.create_many(new))
 
     async with anyio.create_task_group() as tasks:
         for part in range(20):
-            tasks.start_soon(make, part)
+            tasks.start_soon(create_part, part)
     assert await conn.count() == 10_000
 
 
 @pytest.mark.kernel
-async def test_the_loop_goes_on(conn: Connection) -> None:
-    """Other tasks get their turns between the windows."""
+async def test_other_tasks_run_between_windows(conn: Connection) -> None:
+    """The operation yields to the event loop at least once per window."""
     turns = 0
 
     async def count() -> None:
@@ -176,7 +176,7 @@ async def test_the_loop_goes_on(conn: Connection) -> None:
 # -- misuse ---------------------------------------------------------------------------------
 
 
-async def test_one_task_iterates() -> None:
+async def test_a_second_concurrent_reader_gets_busy_resource_error() -> None:
     begun = anyio.Event()
 
     async def endless() -> AsyncIterator[Flow]:
@@ -198,12 +198,12 @@ async def test_one_task_iterates() -> None:
     assert begun.is_set()
 
 
-async def test_closed_by_another_task_while_its_iterable_is_waited_for() -> None:
-    waiting, goes_on = anyio.Event(), anyio.Event()
+async def test_a_bulk_operation_can_be_closed_while_it_awaits_its_iterable() -> None:
+    waiting, proceed = anyio.Event(), anyio.Event()
 
     async def slow() -> AsyncIterator[Flow]:
         waiting.set()
-        await goes_on.wait()
+        await proceed.wait()
         yield flows.tcp()
 
     kernel = FakeKernel()
@@ -217,19 +217,19 @@ async def test_closed_by_another_task_while_its_iterable_is_waited_for() -> None
         tasks.start_soon(read)
         await waiting.wait()
         await bulk.aclose()
-        goes_on.set()
+        proceed.set()
     assert kernel.flows == []
 
 
 # -- what the kernel does not do on demand --------------------------------------------------
 
 
-async def test_answers_that_are_lost() -> None:
-    def lose_one(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if asked.seq == 3 and asked.verb == "delete":
+async def test_a_lost_reply_fails_only_its_item() -> None:
+    def lose_one(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.seq == 3 and request.verb == "delete":
             socket.overrun()
         else:
-            socket.ack(asked)
+            socket.ack(request)
 
     async with ScriptedKernel(lose_one).connect(reply_timeout=1000) as conn:
         outcomes = await conn.delete_many(map(flows.tcp, range(5)))
@@ -239,17 +239,17 @@ async def test_answers_that_are_lost() -> None:
         assert conn.client_statistics().overruns == 1
 
 
-async def test_without_privileges_every_item_says_so() -> None:
-    def refuse(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if asked.seq == 1:
-            socket.ack(asked, errno.EPERM)
+async def test_without_privileges_every_item_is_refused() -> None:
+    def refuse(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.seq == 1:
+            socket.ack(request, errno.EPERM)
 
     async with ScriptedKernel(refuse).connect() as conn:
         outcomes = await conn.create_many(map(flows.tcp, range(3)))
         assert [type(outcome.error) for outcome in outcomes] == [PermissionDenied] * 3
 
 
-async def test_a_send_that_fails() -> None:
+async def test_items_of_a_failed_send_have_its_error() -> None:
     kernel = ScriptedKernel()
     async with kernel.connect() as conn:
         bulk = conn.delete_many(map(flows.tcp, range(1000)))
@@ -265,13 +265,13 @@ async def test_a_send_that_fails() -> None:
         assert "delete tcp 10.1.3.231" in str(errors[-1])
 
 
-async def test_a_status_that_stays_busy_is_given_up() -> None:
-    def busy(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if asked.verb == "get":
-            socket.reply(asked, 0x100, flows.payload(flows.tcp(1)))
-            socket.ack(asked)
+async def test_an_update_of_the_status_is_retried_only_a_few_times() -> None:
+    def busy(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.verb == "get":
+            socket.reply(request, 0x100, flows.payload(flows.tcp(1)))
+            socket.ack(request)
         else:
-            socket.ack(asked, errno.EBUSY)
+            socket.ack(request, errno.EBUSY)
 
     kernel = ScriptedKernel(busy)
     async with kernel.connect() as conn:
@@ -283,7 +283,7 @@ async def test_a_status_that_stays_busy_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("release", ["4.19", "5.4", "6.18"])
-async def test_bits_of_the_mark_on_kernels_of_every_age(release: str) -> None:
+async def test_masked_marks_can_be_updated_on_all_releases(release: str) -> None:
     kernel = FakeKernel(release, flows=[flows.tcp(n, mark=0x50 + n) for n in range(3)])
     async with kernel.connect() as conn:
         outcomes = await conn.update_many(map(flows.tcp, range(3)), mark=0x90, mark_mask=0xF0)
@@ -291,11 +291,11 @@ async def test_bits_of_the_mark_on_kernels_of_every_age(release: str) -> None:
     assert sorted(flow.mark or 0 for flow in kernel.flows) == [0x90, 0x91, 0x92]
 
 
-async def test_delete_matching_tells_of_a_refusal() -> None:
-    def refuse(socket: FakeSocket, asked: ReceivedRequest) -> bool:
-        if asked.verb == "delete":
-            socket.ack(asked, errno.EBUSY)
-        return asked.verb == "delete"
+async def test_delete_matching_raises_a_refusal() -> None:
+    def refuse(socket: FakeSocket, request: ReceivedRequest) -> bool:
+        if request.verb == "delete":
+            socket.ack(request, errno.EBUSY)
+        return request.verb == "delete"
 
     kernel = FakeKernel(flows=[flows.tcp(n, mark=7) for n in range(3)], on_request=refuse)
     async with kernel.connect() as conn:
@@ -308,14 +308,14 @@ async def test_delete_matching_tells_of_a_refusal() -> None:
         )
 
 
-async def test_a_window_that_is_being_sent_when_it_is_left() -> None:
-    """The thread ends it, and closes the socket."""
-    gate, begun = threading.Event(), threading.Event()
+async def test_a_bulk_operation_can_be_closed_while_a_thread_sends() -> None:
+    """The thread finishes the window and closes the socket."""
+    proceed, started = threading.Event(), threading.Event()
 
-    def wait(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        begun.set()
-        assert gate.wait(10)
-        socket.ack(asked)
+    def wait(socket: FakeSocket, request: ReceivedRequest) -> None:
+        started.set()
+        assert proceed.wait(10)
+        socket.ack(request)
 
     kernel = ScriptedKernel(wait)
     files = OpenFiles()
@@ -324,52 +324,54 @@ async def test_a_window_that_is_being_sent_when_it_is_left() -> None:
         with anyio.move_on_after(0.01) as scope:
             await anext(bulk)
         assert scope.cancelled_caught
-        await anyio.to_thread.run_sync(begun.wait)
+        await anyio.to_thread.run_sync(started.wait)
         await bulk.aclose()
-        gate.set()
+        proceed.set()
         assert conn.client_statistics().open_bulk_operations == 0
     await files.closed()
     assert kernel.sockets[1].closed
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["the bulk", "the connection"])
-async def test_closed_at_any_turn_it_never_ends_as_if_it_were_complete(
-    lab: Lab, whole: bool
+@pytest.mark.parametrize(
+    "close_connection", [False, True], ids=["close the operation", "close the connection"]
+)
+async def test_a_bulk_operation_closed_at_any_point_does_not_look_complete(
+    lab: Lab, close_connection: bool
 ) -> None:
     for turns in range(0, 12, SPARSE):
         async with connect(netns=lab.netns) as conn, anyio.create_task_group() as group:
             bulk = conn.create_many(map(flows.tcp, range(5000)))
-            told: list[Flow] = []
+            items: list[Flow] = []
 
-            async def reader(bulk: BulkOperation[Flow] = bulk, told: list[Flow] = told) -> None:
+            async def reader(bulk: BulkOperation[Flow] = bulk, items: list[Flow] = items) -> None:
                 with pytest.raises(anyio.ClosedResourceError):
-                    await read(bulk, told)
+                    await collect_items(bulk, items)
 
             group.start_soon(reader)
             for _ in range(turns):
                 await anyio.lowlevel.checkpoint()
-            if whole:
+            if close_connection:
                 await conn.aclose()
             else:
                 bulk.close()
 
 
-async def test_closed_while_it_finds_out_what_the_kernel_can_do(
+async def test_a_bulk_operation_closed_during_a_probe_sends_nothing(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is sent, and nothing left open."""
+    """Nothing is sent, and nothing stays open."""
     files = OpenFiles()
-    inside, go_on = anyio.Event(), anyio.Event()
+    started, proceed = anyio.Event(), anyio.Event()
 
     async def has(probes: Probes, feature: str) -> bool:
-        inside.set()
-        await go_on.wait()
+        started.set()
+        await proceed.wait()
         return True
 
     monkeypatch.setattr(Probes, "has", has)
     async with connect(netns=lab.netns) as conn:
-        made = await conn.create(flows.tcp(1))
-        bulk = conn.update_many([made.orig], mark=7, mark_mask=7)
+        created = await conn.create(flows.tcp(1))
+        bulk = conn.update_many([created.orig], mark=7, mark_mask=7)
         async with anyio.create_task_group() as group:
 
             async def reader() -> None:
@@ -377,35 +379,35 @@ async def test_closed_while_it_finds_out_what_the_kernel_can_do(
                     await bulk.receive_batch()
 
             group.start_soon(reader)
-            await inside.wait()
+            await started.wait()
             bulk.close()
-            go_on.set()
-        assert not (await conn.get(made)).mark
+            proceed.set()
+        assert not (await conn.get(created)).mark
     await files.closed()
 
 
-async def test_an_item_that_is_not_at_all_what_it_should_be_is_refused_alone(
+async def test_an_invalid_item_is_refused_alone(
     conn: Connection,
 ) -> None:
-    """Whatever is raised where it is written."""
+    """Errors that encoding an item raises become an :exc:`EncodeError` of the item."""
     good = [flows.tcp(number) for number in range(600)]
-    bad, worse = flows.tcp(1000), flows.tcp(1001)
-    bad.master = 5  # type: ignore[assignment]
-    worse.orig.proto = []  # type: ignore[assignment]
-    vast = flows.tcp(1002)
-    vast.mark = "x" * 10  # type: ignore[assignment]
-    items = [*good[:100], bad, worse, vast, *good[100:]]
+    bad_master, bad_protocol = flows.tcp(1000), flows.tcp(1001)
+    bad_master.master = 5  # type: ignore[assignment]
+    bad_protocol.orig.proto = []  # type: ignore[assignment]
+    bad_mark = flows.tcp(1002)
+    bad_mark.mark = "x" * 10  # type: ignore[assignment]
+    items = [*good[:100], bad_master, bad_protocol, bad_mark, *good[100:]]
     outcomes = await conn.create_many(items)
     assert [outcome.item for outcome in outcomes] == items
     refused = [outcome for outcome in outcomes if not outcome.ok]
-    assert [outcome.item for outcome in refused] == [bad, worse, vast]
+    assert [outcome.item for outcome in refused] == [bad_master, bad_protocol, bad_mark]
     assert all(isinstance(outcome.error, EncodeError) for outcome in refused)
-    wide = Status(1 << 20000)
-    told = await conn.update_many(good[:20], status=wide)
-    assert all(isinstance(outcome.error, EncodeError) for outcome in told)
+    too_many_bits = Status(1 << 20000)
+    updates = await conn.update_many(good[:20], status=too_many_bits)
+    assert all(isinstance(outcome.error, EncodeError) for outcome in updates)
 
 
-async def test_where_no_thread_can_be_had_it_says_so(
+async def test_without_threads_every_item_is_refused(
     conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = threading.Thread.start
@@ -413,7 +415,7 @@ async def test_where_no_thread_can_be_had_it_says_so(
     def refuse(thread: threading.Thread) -> None:
         if thread.name.startswith("conntrack_aio_"):
             raise RuntimeError("can't start new thread")
-        start(thread)  # what enters a namespace
+        start(thread)  # a thread that enters a namespace
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)

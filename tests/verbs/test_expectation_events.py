@@ -1,4 +1,4 @@
-"""What happens to expectations: their events, their counts, and the packets that meet them."""
+"""Test events and statistics of expectations, and the packets that fulfill them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import anyio
 import attrs
 import pytest
-from support import expectations as some
+from support import expectations
 from support.lab import Lab
 
 from conntrack_aio import Connection, EventType, Flow, Status, Tuple
@@ -19,25 +19,25 @@ from conntrack_aio.model.expectations import Expectation
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 
-async def test_new_and_destroy_are_told_apart(conn: Connection) -> None:
+async def test_new_and_destroy_events_have_their_types(conn: Connection) -> None:
     async with conn.expectations.events() as stream:
-        made = await some.expected(conn)
-        await conn.expectations.delete(made)
-        new, destroy = await some.take(stream, 2)
+        created = await expectations.expected(conn)
+        await conn.expectations.delete(created)
+        new, destroy = await expectations.take(stream, 2)
     assert (new.type, destroy.type) == (EventType.NEW, EventType.DESTROY)
     for event in (new, destroy):
-        assert some.ageless(event.expectation) == some.ageless(made)
+        assert expectations.ageless(event.expectation) == expectations.ageless(created)
     assert new.port_id == destroy.port_id != 0
 
 
-async def test_the_time_of_receipt(conn: Connection) -> None:
+async def test_events_have_the_time_of_receipt_on_request(conn: Connection) -> None:
     async with (
         conn.expectations.events(receive_time=True) as stamped,
         conn.expectations.events() as plain,
     ):
-        master = await conn.create(some.ftp())
+        master = await conn.create(expectations.ftp())
         before = time.time_ns()
-        await conn.expectations.create(some.data(master))
+        await conn.expectations.create(expectations.data(master))
         with anyio.fail_after(5):
             event, other = await anext(stamped), await anext(plain)
     assert event.receive_timestamp is not None
@@ -47,15 +47,20 @@ async def test_the_time_of_receipt(conn: Connection) -> None:
     assert (other.receive_timestamp, other.receive_time) == (None, None)
 
 
-@pytest.mark.parametrize("kind", [EventType.NEW, EventType.DESTROY])
-async def test_only_the_types_asked_for(conn: Connection, kind: EventType) -> None:
-    async with conn.expectations.events(kind) as stream:
-        for master in (some.ftp(), some.irc()):
-            await conn.expectations.delete(await some.expected(conn, master))
-        assert [event.type for event in await some.take(stream, 2)] == [kind, kind]
+@pytest.mark.parametrize("event_type", [EventType.NEW, EventType.DESTROY])
+async def test_only_the_requested_types_are_received(
+    conn: Connection, event_type: EventType
+) -> None:
+    async with conn.expectations.events(event_type) as stream:
+        for master in (expectations.ftp(), expectations.irc()):
+            await conn.expectations.delete(await expectations.expected(conn, master))
+        assert [event.type for event in await expectations.take(stream, 2)] == [
+            event_type,
+            event_type,
+        ]
 
 
-async def test_there_are_no_updates(conn: Connection) -> None:
+async def test_update_events_of_expectations_are_refused(conn: Connection) -> None:
     with pytest.raises(ValueError, match="UPDATE"):
         conn.expectations.events(EventType.UPDATE)
     with pytest.raises(TypeError, match="EventType"):
@@ -63,29 +68,31 @@ async def test_there_are_no_updates(conn: Connection) -> None:
     assert conn.client_statistics().open_streams == 0
 
 
-async def test_a_silent_masters_expectations_are_silent(lab: Lab, conn: Connection) -> None:
+async def test_expectations_of_a_master_without_events_emit_none(
+    lab: Lab, conn: Connection
+) -> None:
     async with conn.expectations.events() as stream:
         lab.sysctl("nf_conntrack_events", 0)
-        silent = await some.expected(conn)
+        without_events = await expectations.expected(conn)
         lab.sysctl("nf_conntrack_events", 1)
-        heard = await some.expected(conn, some.irc())
-        await conn.expectations.delete(silent)
-        await conn.expectations.delete(heard)
-        events = await some.take(stream, 2)
-    assert [event.expectation.id for event in events] == [heard.id, heard.id]
+        with_events = await expectations.expected(conn, expectations.irc())
+        await conn.expectations.delete(without_events)
+        await conn.expectations.delete(with_events)
+        events = await expectations.take(stream, 2)
+    assert [event.expectation.id for event in events] == [with_events.id, with_events.id]
 
 
-async def test_statistics_count_what_was_done(conn: Connection) -> None:
+async def test_cpu_statistics_count_created_and_deleted_expectations(conn: Connection) -> None:
     def total(name: str) -> int:
-        return sum(getattr(cpu, name) for cpu in told)
+        return sum(getattr(cpu, name) for cpu in statistics)
 
-    made = await some.expected(conn)
-    await some.expected(conn, some.irc())
-    await conn.expectations.delete(made)
-    told = await conn.expectations.cpu_statistics()
-    assert [cpu.cpu for cpu in told] == sorted({cpu.cpu for cpu in told})
+    created = await expectations.expected(conn)
+    await expectations.expected(conn, expectations.irc())
+    await conn.expectations.delete(created)
+    statistics = await conn.expectations.cpu_statistics()
+    assert [cpu.cpu for cpu in statistics] == sorted({cpu.cpu for cpu in statistics})
     assert (total("new"), total("create"), total("delete")) == (0, 2, 1)
-    assert len(told) == len(await conn.cpu_statistics())
+    assert len(statistics) == len(await conn.cpu_statistics())
 
 
 # -- packets --------------------------------------------------------------------------------
@@ -95,63 +102,65 @@ LOCAL = Tuple.udp("127.0.0.1", 0, "127.0.0.1", 4000)
 
 async def local_master(conn: Connection) -> Flow:
     flow = Flow.udp("127.0.0.1", 1000, "127.0.0.1", 5060, timeout=60)
-    return await conn.create(some.with_helper(flow, "sip"))
+    return await conn.create(expectations.with_helper(flow, "sip"))
 
 
-def send(lab: Lab, sport: int) -> None:
-    """A datagram that :data:`LOCAL` expects, and its answer."""
+def exchange_datagrams(lab: Lab, sport: int) -> None:
+    """Send a UDP datagram that :data:`LOCAL` expects, and a reply."""
 
     def exchange() -> None:
         with ExitStack() as stack:
-            ends = [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in "ab"]
-            for end, port in zip(ends, (sport, 4000), strict=True):
-                end.settimeout(5)
-                end.bind(("127.0.0.1", port))
-            ends[0].sendto(b"hello", ("127.0.0.1", 4000))
-            said, sender = ends[1].recvfrom(16)
-            ends[1].sendto(said, sender)
-            ends[0].recv(16)
+            sockets = [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in "ab"]
+            for socket_, port in zip(sockets, (sport, 4000), strict=True):
+                socket_.settimeout(5)
+                socket_.bind(("127.0.0.1", port))
+            sockets[0].sendto(b"hello", ("127.0.0.1", 4000))
+            payload, sender = sockets[1].recvfrom(16)
+            sockets[1].sendto(payload, sender)
+            sockets[0].recv(16)
 
     lab.run(exchange)
 
 
-async def test_the_first_packet_that_fits_makes_a_related_flow(lab: Lab, conn: Connection) -> None:
+async def test_the_first_expected_packet_creates_a_related_flow(lab: Lab, conn: Connection) -> None:
     lab.track()
     master = await local_master(conn)
     async with conn.expectations.events() as stream, conn.events(EventType.NEW) as new:
-        made = await conn.expectations.create(Expectation.of(master.orig, LOCAL, any_sport=True))
-        send(lab, 1234)
-        told, ended = await some.take(stream, 2)
+        created = await conn.expectations.create(Expectation.of(master.orig, LOCAL, any_sport=True))
+        exchange_datagrams(lab, 1234)
+        new_event, destroy_event = await expectations.take(stream, 2)
         with anyio.fail_after(5):
             related = (await anext(new)).flow
-    assert [told.expectation.id, ended.expectation.id] == [made.id, made.id]
-    assert (ended.type, ended.port_id) == (EventType.DESTROY, 0)
+    assert [new_event.expectation.id, destroy_event.expectation.id] == [created.id, created.id]
+    assert (destroy_event.type, destroy_event.port_id) == (EventType.DESTROY, 0)
     assert related.orig == attrs.evolve(LOCAL, sport=1234)
     assert related.master == master.orig
     assert (related.status or 0) & Status.EXPECTED
     assert await conn.expectations.list() == []
-    told_by_cpu = await conn.expectations.cpu_statistics()
-    assert sum(cpu.new or 0 for cpu in told_by_cpu) == 1
+    statistics = await conn.expectations.cpu_statistics()
+    assert sum(cpu.new or 0 for cpu in statistics) == 1
 
 
-async def test_a_permanent_one_is_met_again_and_again(lab: Lab, conn: Connection) -> None:
+async def test_a_permanent_expectation_is_fulfilled_repeatedly(lab: Lab, conn: Connection) -> None:
     lab.track()
     master = await local_master(conn)
-    asked = Expectation.of(master.orig, LOCAL, any_sport=True, flags=ExpectFlags.PERMANENT)
-    made = await conn.expectations.create(asked)
+    permanent = Expectation.of(master.orig, LOCAL, any_sport=True, flags=ExpectFlags.PERMANENT)
+    created = await conn.expectations.create(permanent)
     for sport in (1234, 1235):
-        send(lab, sport)
+        exchange_datagrams(lab, sport)
         assert (await conn.get(attrs.evolve(LOCAL, sport=sport))).master == master.orig
-    assert [found.id for found in await conn.expectations.list()] == [made.id]
+    assert [found.id for found in await conn.expectations.list()] == [created.id]
 
 
-async def test_an_inactive_one_is_found_and_not_met(lab: Lab, conn: Connection) -> None:
+async def test_an_inactive_expectation_is_found_but_not_fulfilled(
+    lab: Lab, conn: Connection
+) -> None:
     lab.track()
     master = await local_master(conn)
-    asked = Expectation.of(master.orig, LOCAL, any_sport=True, flags=ExpectFlags.INACTIVE)
-    made = await conn.expectations.create(asked)
+    inactive = Expectation.of(master.orig, LOCAL, any_sport=True, flags=ExpectFlags.INACTIVE)
+    created = await conn.expectations.create(inactive)
     packet = attrs.evolve(LOCAL, sport=1234)
-    assert (await conn.expectations.find(packet)).id == made.id
-    send(lab, 1234)
+    assert (await conn.expectations.find(packet)).id == created.id
+    exchange_datagrams(lab, 1234)
     assert (await conn.get(packet)).master is None
-    assert [found.id for found in await conn.expectations.list()] == [made.id]
+    assert [found.id for found in await conn.expectations.list()] == [created.id]

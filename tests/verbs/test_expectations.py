@@ -1,4 +1,4 @@
-"""Expectations, on this machine's kernel; and what its traps would have done."""
+"""Test expectations on this machine's kernel, including requests that it misinterprets."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from support import expectations as some
-from support import modules
+from support import expectations, modules
 
 from conntrack_aio import (
     AlreadyExists,
@@ -30,36 +29,40 @@ from conntrack_aio.model.expectations import Expectation, ExpectNAT
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
-ELSEWHERE = attrs.evolve(some.EXPECTED, sport=4444)
-"""What a packet would look like that meets :data:`some.EXPECTED` from any port."""
+PACKET = attrs.evolve(expectations.EXPECTED, sport=4444)
+"""The tuple of a packet that fulfills :data:`expectations.EXPECTED`, from any port."""
 
 
-# -- making ---------------------------------------------------------------------------------
+# -- creating -------------------------------------------------------------------------------
 
 
-async def test_create_returns_it_as_the_kernel_has_it(conn: Connection) -> None:
-    master = await conn.create(some.ftp())
-    made = await conn.expectations.create(some.data(master))
-    assert made.id is not None
-    assert made == Expectation(
+async def test_create_returns_the_expectation_as_the_kernel_has_it(conn: Connection) -> None:
+    master = await conn.create(expectations.ftp())
+    created = await conn.expectations.create(expectations.data(master))
+    assert created.id is not None
+    assert created == Expectation(
         master=master.orig,
-        tuple=some.EXPECTED,
+        tuple=expectations.EXPECTED,
         mask=Tuple.tcp("255.255.255.255", 0, "255.255.255.255", 65535),
-        timeout=made.timeout,
-        id=made.id,
+        timeout=created.timeout,
+        id=created.id,
         helper="ftp",
         flags=ExpectFlags(0),
         expect_class=0,
     )
-    assert made.timeout in (299, 300)
-    assert [some.ageless(found) for found in await conn.expectations.list()] == [some.ageless(made)]
-    assert some.ageless(await conn.expectations.get(made)) == some.ageless(made)
+    assert created.timeout in (299, 300)
+    assert [expectations.ageless(found) for found in await conn.expectations.list()] == [
+        expectations.ageless(created)
+    ]
+    assert expectations.ageless(await conn.expectations.get(created)) == expectations.ageless(
+        created
+    )
 
 
-async def test_create_with_all_that_can_be_given(conn: Connection) -> None:
+async def test_create_sends_all_fields(conn: Connection) -> None:
     modules.load("nf_nat_sip")
-    master = await conn.create(some.sip())
-    asked = Expectation.of(
+    master = await conn.create(expectations.sip())
+    requested = Expectation.of(
         master.orig,
         Tuple.udp("0.0.0.0", 0, "10.0.0.2", 4000),
         any_src=True,
@@ -70,24 +73,24 @@ async def test_create_with_all_that_can_be_given(conn: Connection) -> None:
         nat=ExpectNAT.of("192.0.2.1", 99, direction=Direction.REPLY, proto=17),
         function="sip",
     )
-    made = await conn.expectations.create(asked)
-    assert made.timeout in (76, 77)
-    assert made == attrs.evolve(
-        asked,
-        timeout=made.timeout,
-        id=made.id,
+    created = await conn.expectations.create(requested)
+    assert created.timeout in (76, 77)
+    assert created == attrs.evolve(
+        requested,
+        timeout=created.timeout,
+        id=created.id,
         helper="sip",
         flags=ExpectFlags.PERMANENT | ExpectFlags.INACTIVE,
     )
 
 
-async def test_what_was_read_can_be_made_again(conn: Connection) -> None:
-    made = await some.expected(conn, some.irc())
-    await conn.expectations.update(made, timeout=100)
-    before = await conn.expectations.get(made)
+async def test_an_expectation_that_was_read_can_be_created_again(conn: Connection) -> None:
+    created = await expectations.expected(conn, expectations.irc())
+    await conn.expectations.update(created, timeout=100)
+    before = await conn.expectations.get(created)
     await conn.expectations.flush()
     again = await conn.expectations.create(before)
-    assert attrs.evolve(some.ageless(again), id=made.id) == some.ageless(made)
+    assert attrs.evolve(expectations.ageless(again), id=created.id) == expectations.ageless(created)
     assert 90 < (again.timeout or 0) <= 100
 
 
@@ -102,86 +105,94 @@ async def test_what_was_read_can_be_made_again(conn: Connection) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("any_sport", [False, True])
-async def test_any_protocol_can_be_expected(
+async def test_a_connection_of_any_protocol_can_be_expected(
     conn: Connection, tuple_: Tuple, any_sport: bool
 ) -> None:
-    master = await conn.create(some.ftp())
-    asked = Expectation.of(master.orig, tuple_, any_sport=any_sport)
-    made = await conn.expectations.create(asked)
-    assert (made.tuple, made.mask) == (asked.tuple, asked.mask)
-    await conn.expectations.update(made, timeout=30)
-    await conn.expectations.delete(made)
+    master = await conn.create(expectations.ftp())
+    requested = Expectation.of(master.orig, tuple_, any_sport=any_sport)
+    created = await conn.expectations.create(requested)
+    assert (created.tuple, created.mask) == (requested.tuple, requested.mask)
+    await conn.expectations.update(created, timeout=30)
+    await conn.expectations.delete(created)
     assert await conn.expectations.list() == []
 
 
-async def test_create_never_changes_what_is_there(conn: Connection) -> None:
-    made = await some.expected(conn)
-    other = attrs.evolve(some.data(some.ftp()), timeout=5, flags=ExpectFlags.INACTIVE)
+async def test_create_does_not_change_an_existing_expectation(conn: Connection) -> None:
+    created = await expectations.expected(conn)
+    other = attrs.evolve(
+        expectations.data(expectations.ftp()), timeout=5, flags=ExpectFlags.INACTIVE
+    )
     with pytest.raises(AlreadyExists, match=r"create expectation tcp 10\.0\.0\.1:0.*update\(\)"):
         await conn.expectations.create(other)
     (left,) = await conn.expectations.list()
-    assert some.ageless(left) == some.ageless(made)
+    assert expectations.ageless(left) == expectations.ageless(created)
     assert left.timeout is not None
     assert left.timeout > 200
 
 
-async def test_an_overlap_is_refused(conn: Connection) -> None:
-    master = await conn.create(some.ftp())
-    narrow = Expectation.of(master.orig, attrs.evolve(some.EXPECTED, sport=20), any_src=True)
-    made = await conn.expectations.create(narrow)
+async def test_an_overlapping_expectation_is_refused(conn: Connection) -> None:
+    master = await conn.create(expectations.ftp())
+    narrow = Expectation.of(
+        master.orig, attrs.evolve(expectations.EXPECTED, sport=20), any_src=True
+    )
+    created = await conn.expectations.create(narrow)
     with pytest.raises(ResourceBusy, match="overlap"):
-        await conn.expectations.create(some.data(master))
-    assert [found.id for found in await conn.expectations.list()] == [made.id]
+        await conn.expectations.create(expectations.data(master))
+    assert [found.id for found in await conn.expectations.list()] == [created.id]
 
 
 async def test_a_master_needs_a_helper(conn: Connection) -> None:
     plain = await conn.create(Flow.tcp("10.0.0.1", 1000, "10.0.0.2", 21, timeout=60))
     with pytest.raises(NotSupported, match="The master has no helper"):
-        await conn.expectations.create(some.data(plain))
+        await conn.expectations.create(expectations.data(plain))
 
 
-async def test_a_master_must_be_there(conn: Connection) -> None:
+async def test_a_master_must_exist(conn: Connection) -> None:
     with pytest.raises(NotFound, match="The master is missing"):
-        await conn.expectations.create(some.data(some.ftp()))
+        await conn.expectations.create(expectations.data(expectations.ftp()))
 
 
 @pytest.mark.parametrize("fields", [{"function": "nope"}, {"expect_class": 1}], ids=str)
-async def test_what_the_kernel_does_not_have(conn: Connection, fields: dict[str, Any]) -> None:
-    master = await conn.create(some.ftp())
+async def test_unknown_functions_and_classes_are_refused(
+    conn: Connection, fields: dict[str, Any]
+) -> None:
+    master = await conn.create(expectations.ftp())
     with pytest.raises(InvalidRequest, match="no function of this name, or the helper has no such"):
-        await conn.expectations.create(attrs.evolve(some.data(master), **fields))
+        await conn.expectations.create(attrs.evolve(expectations.data(master), **fields))
     assert await conn.expectations.list() == []
 
 
-async def test_beyond_the_helpers_limit_the_oldest_goes(conn: Connection) -> None:
-    master = await conn.create(some.ftp())
+async def test_beyond_the_limit_of_the_helper_the_oldest_is_deleted(conn: Connection) -> None:
+    master = await conn.create(expectations.ftp())
     async with conn.expectations.events() as stream:
-        made = [await conn.expectations.create(some.data(master, port)) for port in (1, 2)]
-        events = await some.take(stream, 3)
+        created = [
+            await conn.expectations.create(expectations.data(master, port)) for port in (1, 2)
+        ]
+        events = await expectations.take(stream, 3)
     assert sorted((event.type.name, event.expectation.id) for event in events) == sorted(
-        [("NEW", made[0].id), ("DESTROY", made[0].id), ("NEW", made[1].id)]
+        [("NEW", created[0].id), ("DESTROY", created[0].id), ("NEW", created[1].id)]
     )
-    assert [found.id for found in await conn.expectations.list()] == [made[1].id]
+    assert [found.id for found in await conn.expectations.list()] == [created[1].id]
 
 
 # -- finding --------------------------------------------------------------------------------
 
 
-async def test_get_takes_its_own_tuple_and_find_a_packets(conn: Connection) -> None:
-    made = await some.expected(conn)
-    assert (await conn.expectations.get(some.EXPECTED)).id == made.id
-    assert (await conn.expectations.find(ELSEWHERE)).id == made.id
+async def test_get_needs_the_own_tuple_and_find_the_tuple_of_a_packet(conn: Connection) -> None:
+    created = await expectations.expected(conn)
+    assert (await conn.expectations.get(expectations.EXPECTED)).id == created.id
+    assert (await conn.expectations.find(PACKET)).id == created.id
     with pytest.raises(NotFound, match="mask of another one"):
-        await conn.expectations.get(ELSEWHERE)
-    for other in (attrs.evolve(ELSEWHERE, dport=2051), made.master, made.master.inverse):
+        await conn.expectations.get(PACKET)
+    for other in (attrs.evolve(PACKET, dport=2051), created.master, created.master.inverse):
         with pytest.raises(NotFound, match="no such expectation"):
             await conn.expectations.find(other)
 
 
-async def test_an_expectation_is_the_one_with_its_id(conn: Connection) -> None:
-    made = await some.expected(conn)
-    assert made.id is not None
-    other = attrs.evolve(made, id=made.id ^ 1)
+async def test_an_expectation_as_target_means_the_one_with_its_id(conn: Connection) -> None:
+    created = await expectations.expected(conn)
+    assert created.id is not None
+    other = attrs.evolve(created, id=created.id ^ 1)
     with pytest.raises(NotFound, match="another id"):
         await conn.expectations.get(other)
     with pytest.raises(NotFound):
@@ -189,53 +200,63 @@ async def test_an_expectation_is_the_one_with_its_id(conn: Connection) -> None:
     with pytest.raises(NotFound):
         await conn.expectations.delete(other)
     (left,) = await conn.expectations.list()
-    assert some.ageless(left) == some.ageless(made)
-    assert (await conn.expectations.get(attrs.evolve(made, id=None))).id == made.id
+    assert expectations.ageless(left) == expectations.ageless(created)
+    assert (await conn.expectations.get(attrs.evolve(created, id=None))).id == created.id
 
 
-async def test_the_expectations_of_a_master(conn: Connection) -> None:
-    """The kernel takes the master of a GET for the tuple of an expectation."""
-    masters = [await conn.create(master) for master in (some.irc(), some.ftp(), some.ftp6())]
-    made = [
-        await conn.expectations.create(some.data(master, port))
+async def test_expectations_can_be_listed_by_master_and_family(conn: Connection) -> None:
+    """The kernel interprets the master in a get request as the tuple of an expectation."""
+    masters = [
+        await conn.create(master)
+        for master in (expectations.irc(), expectations.ftp(), expectations.ftp6())
+    ]
+    created = [
+        await conn.expectations.create(expectations.data(master, port))
         for master, port in zip((masters[0], *masters), (1, 2, 3, 4), strict=True)
     ]
     for target in (masters[0], masters[0].orig, masters[0].reply):
         ids = {found.id for found in await conn.expectations.list(master=target)}
-        assert ids == {made[0].id, made[1].id}
-    assert [found.id for found in await conn.expectations.list(master=masters[2])] == [made[3].id]
+        assert ids == {created[0].id, created[1].id}
+    assert [found.id for found in await conn.expectations.list(master=masters[2])] == [
+        created[3].id
+    ]
     by_family = {
         family: {found.id for found in await conn.expectations.list(family=family)}
         for family in (AF_INET, AF_INET6)
     }
-    assert by_family == {AF_INET: {one.id for one in made[:3]}, AF_INET6: {made[3].id}}
+    assert by_family == {
+        AF_INET: {expectation.id for expectation in created[:3]},
+        AF_INET6: {created[3].id},
+    }
     dump = conn.expectations.dump()
-    assert {found.id async for found in dump} == {one.id for one in made}
+    assert {found.id async for found in dump} == {expectation.id for expectation in created}
 
 
-async def test_a_master_without_a_helper_has_none(conn: Connection) -> None:
-    """The kernel answers such a dump with nothing at all, unless an acknowledgement is asked."""
-    plain = await conn.create(Flow.tcp("10.0.0.1", 1000, "10.0.0.2", 21, timeout=60))
+async def test_a_master_without_a_helper_has_no_expectations(conn: Connection) -> None:
+    """The kernel sends no reply to such a dump unless an acknowledgement is requested."""
+    without_helper = await conn.create(Flow.tcp("10.0.0.1", 1000, "10.0.0.2", 21, timeout=60))
     with anyio.fail_after(1):
-        assert await conn.expectations.list(master=plain) == []
-    bare = await conn.create(some.ftp(2000))
-    assert await conn.expectations.list(master=bare) == []
+        assert await conn.expectations.list(master=without_helper) == []
+    without_expectations = await conn.create(expectations.ftp(2000))
+    assert await conn.expectations.list(master=without_expectations) == []
     with pytest.raises(NotFound, match="dump the expectations of tcp"):
-        await conn.expectations.list(master=attrs.evolve(plain.orig, sport=1))
+        await conn.expectations.list(master=attrs.evolve(without_helper.orig, sport=1))
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         {"zone": 7},
-        {"master": some.EXPECTED, "family": AF_INET},
-        {"master": attrs.evolve(some.EXPECTED, dport=None)},
+        {"master": expectations.EXPECTED, "family": AF_INET},
+        {"master": attrs.evolve(expectations.EXPECTED, dport=None)},
         {"master": "tcp"},
         {"family": 7},
     ],
     ids=str,
 )
-async def test_dumps_that_are_none(conn: Connection, arguments: dict[str, Any]) -> None:
+async def test_invalid_arguments_of_a_dump_are_refused(
+    conn: Connection, arguments: dict[str, Any]
+) -> None:
     with pytest.raises(TypeError if arguments.get("master") == "tcp" else EncodeError):
         conn.expectations.dump(**arguments)
 
@@ -244,119 +265,125 @@ async def test_dumps_that_are_none(conn: Connection, arguments: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("where", ["both", "orig", "reply"])
-async def test_the_zone_is_that_of_the_master(conn: Connection, where: str) -> None:
-    flow = some.ftp(zone=9 if where == "both" else None)
+async def test_an_expectation_is_in_the_zone_of_its_master(conn: Connection, where: str) -> None:
+    flow = expectations.ftp(zone=9 if where == "both" else None)
     if where != "both":
         getattr(flow, where).zone = 9
     master = await conn.create(flow)
-    # Where only its replies are in a zone, the master is found there by its reply tuple.
-    named = master.reply if where == "reply" else master.orig
-    asked = attrs.evolve(some.data(master), master=named.without_zone)
+    # If only the reply direction is in a zone, the reply tuple finds the master in that zone.
+    master_tuple = master.reply if where == "reply" else master.orig
+    requested = attrs.evolve(expectations.data(master), master=master_tuple.without_zone)
     with pytest.raises(NotFound, match="only with its zone"):
-        await conn.expectations.create(asked)
-    made = await conn.expectations.create(asked, zone=9)
-    assert made.master == master.orig.without_zone
-    assert [found.id for found in await conn.expectations.list()] == [made.id]
-    assert [found.id for found in await conn.expectations.list(master=master)] == [made.id]
+        await conn.expectations.create(requested)
+    created = await conn.expectations.create(requested, zone=9)
+    assert created.master == master.orig.without_zone
+    assert [found.id for found in await conn.expectations.list()] == [created.id]
+    assert [found.id for found in await conn.expectations.list(master=master)] == [created.id]
     for zone in (None, 0, 8):
-        for verb in (
-            conn.expectations.get(made, zone=zone),
-            conn.expectations.find(ELSEWHERE, zone=zone),
-            conn.expectations.update(made, timeout=9, zone=zone),
-            conn.expectations.delete(made, zone=zone),
+        for call in (
+            conn.expectations.get(created, zone=zone),
+            conn.expectations.find(PACKET, zone=zone),
+            conn.expectations.update(created, timeout=9, zone=zone),
+            conn.expectations.delete(created, zone=zone),
         ):
             with pytest.raises(NotFound):
-                await verb
-    assert (await conn.expectations.get(made, zone=9)).id == made.id
-    await conn.expectations.update(made, timeout=1000, zone=9)
-    assert ((await conn.expectations.find(ELSEWHERE, zone=9)).timeout or 0) > 900
-    await conn.expectations.delete(made, zone=9)
+                await call
+    assert (await conn.expectations.get(created, zone=9)).id == created.id
+    await conn.expectations.update(created, timeout=1000, zone=9)
+    assert ((await conn.expectations.find(PACKET, zone=9)).timeout or 0) > 900
+    await conn.expectations.delete(created, zone=9)
     assert await conn.expectations.list() == []
 
 
-async def test_a_master_by_its_tuple_needs_its_zone(conn: Connection) -> None:
-    master = await conn.create(some.ftp(zone=9))
-    made = await conn.expectations.create(some.data(master), zone=9)
+async def test_a_tuple_finds_a_master_only_with_its_zone(conn: Connection) -> None:
+    master = await conn.create(expectations.ftp(zone=9))
+    created = await conn.expectations.create(expectations.data(master), zone=9)
     with pytest.raises(NotFound):
         await conn.expectations.list(master=master.orig)
-    assert [e.id for e in await conn.expectations.list(master=master.orig, zone=9)] == [made.id]
+    assert [e.id for e in await conn.expectations.list(master=master.orig, zone=9)] == [created.id]
 
 
-async def test_a_master_whose_replies_have_a_zone_is_explained(conn: Connection) -> None:
-    flow = some.ftp()
+async def test_the_error_explains_a_zone_of_the_reply_direction(conn: Connection) -> None:
+    flow = expectations.ftp()
     flow.reply.zone = 9
     master = await conn.create(flow)
     with pytest.raises(NotFound, match="reply tuple and the zone"):
-        await conn.expectations.create(some.data(master))
+        await conn.expectations.create(expectations.data(master))
 
 
 # -- changing and deleting ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("by_tuple", [False, True])
-async def test_update_changes_the_timeout_and_says_nothing(
+async def test_update_changes_the_timeout_without_an_event(
     conn: Connection, by_tuple: bool
 ) -> None:
-    made = await some.expected(conn)
+    created = await expectations.expected(conn)
     async with conn.expectations.events() as stream:
-        await conn.expectations.update(made.tuple if by_tuple else made, timeout=4_294_967)
-        now = await conn.expectations.get(made)
-        assert some.ageless(now) == some.ageless(made)
+        await conn.expectations.update(created.tuple if by_tuple else created, timeout=4_294_967)
+        now = await conn.expectations.get(created)
+        assert expectations.ageless(now) == expectations.ageless(created)
         assert now.timeout in (4_294_966, 4_294_967)
-        await conn.expectations.delete(made)
-        (event,) = await some.take(stream, 1)
+        await conn.expectations.delete(created)
+        (event,) = await expectations.take(stream, 1)
     assert event.type is EventType.DESTROY
 
 
-async def test_an_update_to_zero_ends_it(conn: Connection) -> None:
-    made = await some.expected(conn)
+async def test_a_timeout_of_zero_ends_an_expectation(conn: Connection) -> None:
+    created = await expectations.expected(conn)
     async with conn.expectations.events(EventType.DESTROY) as stream:
-        await conn.expectations.update(made, timeout=0)
-        (event,) = await some.take(stream, 1, seconds=90)  # Linux 6.1.192 sweeps them, in its time
+        await conn.expectations.update(created, timeout=0)
+        # Linux 6.1.192 ends it only when it next sweeps expired expectations.
+        (event,) = await expectations.take(stream, 1, seconds=90)
     assert await conn.expectations.list() == []
-    assert (event.expectation.id, event.port_id) == (made.id, 0)
+    assert (event.expectation.id, event.port_id) == (created.id, 0)
 
 
-async def test_update_never_makes_one(conn: Connection) -> None:
-    made = await some.expected(conn)
-    await conn.expectations.delete(made)
-    for target in (made, made.tuple):
+async def test_update_does_not_create_an_expectation(conn: Connection) -> None:
+    created = await expectations.expected(conn)
+    await conn.expectations.delete(created)
+    for target in (created, created.tuple):
         with pytest.raises(NotFound, match="update expectation"):
             await conn.expectations.update(target, timeout=60)
     assert await conn.expectations.list() == []
 
 
-async def test_what_only_a_mask_finds_is_left_alone(conn: Connection) -> None:
-    made = await some.expected(conn)
+async def test_an_expectation_found_only_by_its_mask_is_not_changed(conn: Connection) -> None:
+    created = await expectations.expected(conn)
     with pytest.raises(NotFound, match=r"update expectation .*mask of another one"):
-        await conn.expectations.update(ELSEWHERE, timeout=5)
+        await conn.expectations.update(PACKET, timeout=5)
     with pytest.raises(NotFound, match=r"delete expectation .*mask of another one"):
-        await conn.expectations.delete(ELSEWHERE)
+        await conn.expectations.delete(PACKET)
     with pytest.raises(NotFound):
-        await conn.expectations.delete(attrs.evolve(made, tuple=ELSEWHERE, id=None))
+        await conn.expectations.delete(attrs.evolve(created, tuple=PACKET, id=None))
     (left,) = await conn.expectations.list()
     assert (left.timeout or 0) > 200
 
 
-@pytest.mark.parametrize("how", ["expectation", "tuple", "without its id"])
-async def test_delete_deletes_one(conn: Connection, how: str) -> None:
-    master = await conn.create(some.irc())
-    made = [await conn.expectations.create(some.data(master, port)) for port in (1, 2, 3)]
-    target: Expectation | Tuple = made[1]
-    if how == "tuple":
-        target = made[1].tuple
-    elif how == "without its id":
-        target = attrs.evolve(made[1], id=None)
+@pytest.mark.parametrize("by", ["expectation", "tuple", "without its id"])
+async def test_delete_deletes_only_one(conn: Connection, by: str) -> None:
+    master = await conn.create(expectations.irc())
+    created = [
+        await conn.expectations.create(expectations.data(master, port)) for port in (1, 2, 3)
+    ]
+    target: Expectation | Tuple = created[1]
+    if by == "tuple":
+        target = created[1].tuple
+    elif by == "without its id":
+        target = attrs.evolve(created[1], id=None)
     await conn.expectations.delete(target)
     left = {found.id for found in await conn.expectations.list()}
-    assert left == {made[0].id, made[2].id}
+    assert left == {created[0].id, created[2].id}
     with pytest.raises(NotFound, match="delete expectation tcp"):
         await conn.expectations.delete(target)
     assert {found.id for found in await conn.expectations.list()} == left
 
 
-async def test_delete_by_helper(conn: Connection) -> None:
-    ended, left = await some.expected(conn), await some.expected(conn, some.irc())
+async def test_delete_by_helper_deletes_only_its_expectations(conn: Connection) -> None:
+    ended, left = (
+        await expectations.expected(conn),
+        await expectations.expected(conn, expectations.irc()),
+    )
     await conn.expectations.delete_by_helper("sip")
     await conn.expectations.delete_by_helper("ft")
     assert len(await conn.expectations.list()) == 2
@@ -364,54 +391,57 @@ async def test_delete_by_helper(conn: Connection) -> None:
     assert [found.id for found in await conn.expectations.list()] == [left.id] != [ended.id]
 
 
-async def test_flush_deletes_expectations_alone(conn: Connection) -> None:
-    for master in (some.ftp(), some.irc(), some.ftp6()):
-        await some.expected(conn, master)
+async def test_flush_deletes_only_expectations(conn: Connection) -> None:
+    for master in (expectations.ftp(), expectations.irc(), expectations.ftp6()):
+        await expectations.expected(conn, master)
     await conn.expectations.flush()
     assert await conn.expectations.list() == []
     assert await conn.count() == 3
 
 
-async def test_their_end_is_their_masters(conn: Connection) -> None:
-    made = await some.expected(conn)
+async def test_deleting_a_master_deletes_its_expectations(conn: Connection) -> None:
+    created = await expectations.expected(conn)
     async with conn.expectations.events() as stream:
-        await conn.delete(made.master)
-        (event,) = await some.take(stream, 1)
-    assert (event.type, event.expectation.id) == (EventType.DESTROY, made.id)
+        await conn.delete(created.master)
+        (event,) = await expectations.take(stream, 1)
+    assert (event.type, event.expectation.id) == (EventType.DESTROY, created.id)
     assert await conn.expectations.list() == []
 
 
-WITHOUT_A_TUPLE: list[Callable[[Connection], Awaitable[object]]] = [
+INVALID_CALLS: list[Callable[[Connection], Awaitable[object]]] = [
     lambda conn: conn.expectations.delete(None),  # type: ignore[arg-type]
-    lambda conn: conn.expectations.delete(some.ftp()),  # type: ignore[arg-type]
-    lambda conn: conn.expectations.delete(attrs.evolve(some.EXPECTED, sport=None)),
-    lambda conn: conn.expectations.delete(attrs.evolve(some.EXPECTED, zone=3)),
+    lambda conn: conn.expectations.delete(expectations.ftp()),  # type: ignore[arg-type]
+    lambda conn: conn.expectations.delete(attrs.evolve(expectations.EXPECTED, sport=None)),
+    lambda conn: conn.expectations.delete(attrs.evolve(expectations.EXPECTED, zone=3)),
+    # Only an id and a master:
     lambda conn: conn.expectations.delete(
-        attrs.evolve(some.data(some.ftp()), tuple=None, id=5)  # only an id, and a master
+        attrs.evolve(expectations.data(expectations.ftp()), tuple=None, id=5)
     ),
     lambda conn: conn.expectations.delete_by_helper(None),  # type: ignore[arg-type]
     lambda conn: conn.expectations.delete_by_helper(""),
     lambda conn: conn.expectations.delete_by_helper("a helper's name is short"),
     lambda conn: conn.expectations.update(None, timeout=3),  # type: ignore[arg-type]
-    lambda conn: conn.expectations.update(some.EXPECTED, timeout=4_294_968),
-    lambda conn: conn.expectations.update(some.EXPECTED, timeout=None),  # type: ignore[arg-type]
+    lambda conn: conn.expectations.update(expectations.EXPECTED, timeout=4_294_968),
+    lambda conn: conn.expectations.update(expectations.EXPECTED, timeout=None),  # type: ignore[arg-type]
     lambda conn: conn.expectations.get(None),  # type: ignore[arg-type]
     lambda conn: conn.expectations.find(None),  # type: ignore[arg-type]
     lambda conn: conn.expectations.create(None),  # type: ignore[arg-type]
-    lambda conn: conn.expectations.create(attrs.evolve(some.data(some.ftp()), timeout=-1)),
+    lambda conn: conn.expectations.create(
+        attrs.evolve(expectations.data(expectations.ftp()), timeout=-1)
+    ),
 ]
 
 
-@pytest.mark.parametrize("verb", WITHOUT_A_TUPLE)
-async def test_bad_input_is_refused_before_anything_is_sent(
-    conn: Connection, verb: Callable[[Connection], Awaitable[object]]
+@pytest.mark.parametrize("call", INVALID_CALLS)
+async def test_invalid_input_is_refused_before_anything_is_sent(
+    conn: Connection, call: Callable[[Connection], Awaitable[object]]
 ) -> None:
-    """To the kernel a delete without a tuple is a flush."""
-    made = await some.expected(conn)
+    """The kernel takes a delete without a tuple for a flush."""
+    created = await expectations.expected(conn)
     requests = conn.client_statistics().requests
     with pytest.raises((EncodeError, TypeError)):
-        await verb(conn)
+        await call(conn)
     assert conn.client_statistics().requests == requests
     (left,) = await conn.expectations.list()
-    assert some.ageless(left) == some.ageless(made)
+    assert expectations.ageless(left) == expectations.ageless(created)
     assert (left.timeout or 0) > 200

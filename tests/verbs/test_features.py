@@ -1,4 +1,4 @@
-"""What a kernel supports: asked of kernels of each age, and of this machine's."""
+"""Test the detection of features, on all supported releases and on this machine's kernel."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from conntrack_aio.testing.state import Unavailable
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
-AGES: dict[str, set[str]] = {
+FEATURES_BY_RELEASE: dict[str, set[str]] = {
     "4.19": set(),
     "5.4": set(),
     "5.10": {"tuple_filter", "mark_mask"},
     "5.15": {"tuple_filter", "mark_mask", "reply_filter", "status_filter"},
     "6.1": {"tuple_filter", "mark_mask", "reply_filter", "status_filter"},
 }
-AGES["6.8"] = AGES["6.1"] | {"zone_filter"}
-AGES["6.12"] = AGES["6.8"] | {"flush_filter"}
-AGES["6.18"] = AGES["6.12"] | {"event_timestamp"}
+FEATURES_BY_RELEASE["6.8"] = FEATURES_BY_RELEASE["6.1"] | {"zone_filter"}
+FEATURES_BY_RELEASE["6.12"] = FEATURES_BY_RELEASE["6.8"] | {"flush_filter"}
+FEATURES_BY_RELEASE["6.18"] = FEATURES_BY_RELEASE["6.12"] | {"event_timestamp"}
 
-OF_SUBSYSTEMS = {"expectations", "timeouts", "helpers"}
+SUBSYSTEM_FEATURES = {"expectations", "timeouts", "helpers"}
 
 
-def told(features: Features) -> set[str]:
+def supported(features: Features) -> set[str]:
     return {name for name in Features.__annotations__ if getattr(features, name)}
 
 
-@pytest.mark.parametrize("release", AGES)
-async def test_by_age(release: str) -> None:
+@pytest.mark.parametrize("release", FEATURES_BY_RELEASE)
+async def test_features_match_the_release(release: str) -> None:
     kernel = FakeKernel(release, flows=map(flows.tcp, range(300)))
     before = kernel.flows
     async with kernel.connect() as conn, conn.events() as stream:
         features = await conn.features()
-        assert told(features) - OF_SUBSYSTEMS == AGES[release]
-        asked = len(kernel.requests)
+        assert supported(features) - SUBSYSTEM_FEATURES == FEATURES_BY_RELEASE[release]
+        requests = len(kernel.requests)
         assert await conn.features() == features
-        assert len(kernel.requests) == asked  # once is enough
-        # Nothing was changed, nothing was told, nothing is left open.
+        assert len(kernel.requests) == requests  # features are probed once
+        # Probing changed no entry, emitted no event, and left no dump open.
         assert kernel.flows == before
         kernel.add(flows.udp6())
         assert (await anext(stream)).flow.orig == flows.udp6().orig
@@ -50,43 +50,45 @@ async def test_by_age(release: str) -> None:
 
 
 SUBSYSTEMS: dict[str, Unavailable] = {"timeouts": "ctnetlink_timeout", "helpers": "cthelper"}
-"""And what a kernel lacks that lacks it."""
+"""What a kernel lacks if it lacks the feature."""
 
 
 @pytest.mark.parametrize("missing", [None, *SUBSYSTEMS])
-async def test_by_what_was_built(missing: str | None) -> None:
-    lacks = [] if missing is None else [SUBSYSTEMS[missing]]
-    async with FakeKernel(without=lacks).connect() as conn:
+async def test_features_of_missing_subsystems_are_false(missing: str | None) -> None:
+    unavailable = [] if missing is None else [SUBSYSTEMS[missing]]
+    async with FakeKernel(without=unavailable).connect() as conn:
         features = await conn.features()
-        assert told(features) & SUBSYSTEMS.keys() == SUBSYSTEMS.keys() - {missing}
+        assert supported(features) & SUBSYSTEMS.keys() == SUBSYSTEMS.keys() - {missing}
 
 
 @pytest.mark.kernel
-async def test_of_this_machine(lab: Lab, conn: Connection) -> None:
-    """Whatever it supports: the questions are harmless."""
+async def test_detecting_features_changes_nothing_on_this_kernel(
+    lab: Lab, conn: Connection
+) -> None:
+    """The probes are harmless, whatever the kernel supports."""
     await flows.fill(conn, map(flows.tcp, range(300)))
     before = {flow.key for flow in await conn.list()}
     async with conn.events() as stream:
         features = await conn.features()
         assert {flow.key for flow in await conn.list()} == before
-        made = await conn.create(flows.udp6())
-        assert (await anext(stream)).flow.id == made.id
-    # What it claims of filters it does: this kernel's own answer to each.
+        created = await conn.create(flows.udp6())
+        assert (await anext(stream)).flow.id == created.id
+    # Event timestamps are newer than the flush filter.
     if features.event_timestamp:
         assert features.flush_filter
 
 
-async def test_without_the_right_to_ask() -> None:
+async def test_a_refused_probe_is_repeated_later() -> None:
     kernel = FakeKernel()
     async with kernel.connect() as conn:
         kernel.refuse(errno.EPERM)
         with pytest.raises(PermissionDenied):
             await conn.features()
-        # What was not found out is asked for again.
+        # A feature that could not be probed is probed again.
         assert (await conn.features()).tuple_filter
 
 
-async def test_what_is_no_answer_to_the_question_is_raised() -> None:
+async def test_an_unexpected_error_of_a_probe_is_raised() -> None:
     kernel = FakeKernel("5.15")
     async with kernel.connect() as conn:
         kernel.refuse(errno.ENOMEM, "delete")
@@ -94,11 +96,11 @@ async def test_what_is_no_answer_to_the_question_is_raised() -> None:
             await conn.features()
 
 
-# -- what the library does otherwise for it -------------------------------------------------------
+# -- what the library does on kernels that lack a feature -----------------------------------------
 
 
-@pytest.mark.parametrize("release", AGES)
-async def test_a_mask_is_kept_on_kernels_that_ignore_it(release: str) -> None:
+@pytest.mark.parametrize("release", FEATURES_BY_RELEASE)
+async def test_mark_masks_work_on_kernels_that_ignore_them(release: str) -> None:
     kernel = FakeKernel(release, flows=[flows.tcp(mark=0x1234)])
     async with kernel.connect() as conn:
         (flow,) = await conn.list()
@@ -110,8 +112,8 @@ async def test_a_mask_is_kept_on_kernels_that_ignore_it(release: str) -> None:
         assert kernel.flows[0].mark == 7
 
 
-@pytest.mark.parametrize("release", AGES)
-async def test_labels_under_a_mask(release: str) -> None:
+@pytest.mark.parametrize("release", FEATURES_BY_RELEASE)
+async def test_label_masks_work_on_all_releases(release: str) -> None:
     kernel = FakeKernel(release)
     kernel.labels_used = True
     kernel.add(flows.tcp())

@@ -1,4 +1,4 @@
-"""Labels, set and taken without touching others."""
+"""Test that labels are set, added and removed without changing others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ table inet t {
     }
 }
 """
-"""Entries have room for labels only if a rule of the namespace uses some when they are made."""
+"""A rule that uses labels. Entries created without such a rule have no room for labels."""
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def bits(conn: Connection, flow: Flow) -> list[object]:
     return [*conn.label_names.names(labels)]
 
 
-async def test_by_bit_and_by_name(conn: Connection, flow: Flow) -> None:
+async def test_labels_can_be_given_by_bit_and_by_name(conn: Connection, flow: Flow) -> None:
     await conn.set_labels(flow, "web", 64, 65)
     assert await bits(conn, flow) == ["web", 64, 65]
     await conn.add_labels(flow, "last", 0)
@@ -51,7 +51,7 @@ async def test_by_bit_and_by_name(conn: Connection, flow: Flow) -> None:
     assert (await conn.get(flow)).labels is None
 
 
-async def test_each_bit_alone(conn: Connection, flow: Flow) -> None:
+async def test_each_bit_is_set_and_removed_alone(conn: Connection, flow: Flow) -> None:
     full = (1 << 128) - 1
     for bit in range(128):
         await conn.set_labels(flow, bit)
@@ -63,41 +63,45 @@ async def test_each_bit_alone(conn: Connection, flow: Flow) -> None:
         assert (await conn.get(flow)).labels == full
 
 
-async def test_adding_and_taking_nothing_changes_nothing(conn: Connection, flow: Flow) -> None:
+async def test_adding_and_removing_no_labels_changes_nothing(conn: Connection, flow: Flow) -> None:
     await conn.set_labels(flow, 1, 2)
     await conn.add_labels(flow)
     await conn.remove_labels(flow)
     assert await bits(conn, flow) == [1, 2]
 
 
-async def test_by_a_tuple_in_a_zone(lab: Lab, conn: Connection, flow: Flow) -> None:
+async def test_labels_are_added_to_an_entry_given_by_tuple_and_zone(
+    lab: Lab, conn: Connection, flow: Flow
+) -> None:
     other = await conn.create(Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=60, zone=7))
     await conn.add_labels(other.orig, 9, zone=7)
     assert await bits(conn, other) == [9]
 
 
-async def test_a_name_that_there_is_not(conn: Connection, flow: Flow) -> None:
+async def test_an_unknown_label_is_refused(conn: Connection, flow: Flow) -> None:
     await conn.set_labels(flow, 1)
-    for verb in (conn.set_labels, conn.add_labels, conn.remove_labels):
+    for method in (conn.set_labels, conn.add_labels, conn.remove_labels):
         with pytest.raises(EncodeError, match="unknown label 'mail'"):
-            await verb(flow, "web", "mail")
+            await method(flow, "web", "mail")
         with pytest.raises(EncodeError, match="from 0 to 127"):
-            await verb(flow, 128)
+            await method(flow, 128)
     assert await bits(conn, flow) == [1]
 
 
-async def test_an_entry_without_room(lab: Lab, conn: Connection) -> None:
+async def test_the_error_explains_why_an_entry_has_no_room_for_labels(
+    lab: Lab, conn: Connection
+) -> None:
     flow = await conn.create(flows.tcp())
-    for verb in (conn.set_labels, conn.add_labels):
+    for method in (conn.set_labels, conn.add_labels):
         with pytest.raises(
             ResourceExhausted, match="before any rule of this namespace used labels"
         ):
-            await verb(flow, 5)
+            await method(flow, 5)
     await conn.remove_labels(flow, 5)
-    # Where nothing is asked for, nothing is missing.
+    # Setting or adding no labels needs no room.
     await conn.set_labels(flow)
     await conn.add_labels(flow)
-    # A rule that comes later does not help it; a flow that comes later has room.
+    # A rule added later gives no room to the entry, but to entries created after it.
     lab.program("nft", "-f", "-", input=RULE)
     with pytest.raises(ResourceExhausted):
         await conn.set_labels(flow, 5)

@@ -1,4 +1,4 @@
-"""Counters read and reset: every packet is told once, whatever the reader does."""
+"""Test that reading and resetting counters reports each packet once, whatever the reader does."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from conntrack_aio.testing import FakeSocket, ReceivedRequest
 pytestmark = pytest.mark.kernels
 
 MANY = 700
-"""Flows of several chunks of a dump."""
+"""A number of flows whose dump takes several chunks."""
 
 GET, GET_CTRZERO = 0x101, 0x103
 
 
 class Senders:
-    """Sockets inside the lab that each have a flow to one receiver there."""
+    """Sockets in the lab's namespace, each with a flow to one receiver there."""
 
     def __init__(self, lab: Lab, count: int) -> None:
         self.sent = 0
@@ -60,19 +60,19 @@ class Senders:
         return receiver, senders
 
     def send(self) -> None:
-        """A datagram from each. What the receiver has no room for was tracked all the same."""
+        """Send a UDP datagram from each socket. Those that the receiver drops are tracked, too."""
         for sender in self._senders:
             sender.send(b"count me")
             self.sent += 1
 
     def close(self) -> None:
-        for end in (self._receiver, *self._senders):
-            end.close()
+        for socket_ in (self._receiver, *self._senders):
+            socket_.close()
 
 
 @pytest.fixture
 def counting(lab: Lab) -> Lab:
-    """A namespace that tracks and counts, and keeps its flows while a slow machine tests."""
+    """Set up tracking and accounting, and a timeout long enough for a slow machine."""
     lab.sysctl("nf_conntrack_acct", 1)
     lab.sysctl("nf_conntrack_udp_timeout", 3600)
     lab.track()
@@ -85,42 +85,49 @@ async def conn(counting: Lab) -> AsyncIterator[Connection]:
         yield connection
 
 
-def packets(told: Iterable[Flow]) -> int:
-    """How many packets these flows tell of."""
-    counters = [c for flow in told for c in (flow.counters_orig, flow.counters_reply) if c]
-    return sum(each.packets or 0 for each in counters)
+def count_packets(reported: Iterable[Flow]) -> int:
+    """Return the sum of the packet counters of these flows."""
+    counters = [
+        counter
+        for flow in reported
+        for counter in (flow.counters_orig, flow.counters_reply)
+        if counter
+    ]
+    return sum(counter.packets or 0 for counter in counters)
 
 
 @pytest.fixture
 def senders(counting: Lab) -> Iterable[Senders]:
-    made = Senders(counting, MANY)
-    made.send()
-    yield made
-    made.close()
+    opened = Senders(counting, MANY)
+    opened.send()
+    yield opened
+    opened.close()
 
 
 @pytest.mark.anyio
 @pytest.mark.kernel
-async def test_every_packet_once(conn: Connection, senders: Senders) -> None:
-    told = await conn.list(reset_counters=True)
-    assert len(told) == MANY
-    assert packets(told) == senders.sent == MANY
-    assert packets(await conn.list(reset_counters=True)) == 0
+async def test_each_packet_is_reported_once(conn: Connection, senders: Senders) -> None:
+    reported = await conn.list(reset_counters=True)
+    assert len(reported) == MANY
+    assert count_packets(reported) == senders.sent == MANY
+    assert count_packets(await conn.list(reset_counters=True)) == 0
     senders.send()
-    assert packets(await conn.list(reset_counters=True)) == MANY
+    assert count_packets(await conn.list(reset_counters=True)) == MANY
 
 
 @pytest.mark.anyio
 @pytest.mark.kernel
-async def test_with_traffic_running_and_flows_that_end(conn: Connection, senders: Senders) -> None:
-    """What ends between two rounds reports in its destroy event."""
+async def test_each_packet_is_reported_once_while_flows_end(
+    conn: Connection, senders: Senders
+) -> None:
+    """The counters of a flow that ends between two dumps are in its destroy event."""
     stop = threading.Event()
 
     def traffic() -> None:
         while not stop.is_set():
             senders.send()
 
-    told = 0
+    reported = 0
     thread = threading.Thread(target=traffic)
     async with conn.events(EventType.DESTROY, receive_buffer=64 << 20) as destroyed:
         ended = 0
@@ -129,7 +136,7 @@ async def test_with_traffic_running_and_flows_that_end(conn: Connection, senders
             for _ in range(5):
                 async with conn.dump(reset_counters=True) as dump:
                     async for flow in dump:
-                        told += packets([flow])
+                        reported += count_packets([flow])
                         if (flow.orig.sport or 0) % 50 == 0:
                             try:
                                 await conn.delete(flow)
@@ -141,23 +148,23 @@ async def test_with_traffic_running_and_flows_that_end(conn: Connection, senders
             await anyio.to_thread.run_sync(thread.join)
         with anyio.fail_after(10):
             for _ in range(ended):
-                told += packets([(await anext(destroyed)).flow])
-    told += packets(await conn.list(reset_counters=True))
+                reported += count_packets([(await anext(destroyed)).flow])
+    reported += count_packets(await conn.list(reset_counters=True))
     assert ended > 0
-    assert told == senders.sent
+    assert reported == senders.sent
 
 
 @pytest.mark.anyio
 @pytest.mark.kernel
 @pytest.mark.parametrize("leave", ["close", "drop"])
-async def test_what_a_reader_leaves_comes_in_the_next_dump(
+async def test_unread_flows_of_a_reset_come_in_the_next_dump(
     conn: Connection, senders: Senders, leave: str
 ) -> None:
-    told: list[Flow] = []
+    read: list[Flow] = []
     dump = conn.dump(reset_counters=True)
     async for flow in dump:
-        told.append(flow)
-        if len(told) == 10:
+        read.append(flow)
+        if len(read) == 10:
             break
     if leave == "close":
         await dump.aclose()
@@ -165,33 +172,37 @@ async def test_what_a_reader_leaves_comes_in_the_next_dump(
         del dump
         gc.collect()
     rest = await conn.list(reset_counters=True)
-    assert packets(rest[:1]) == 1  # the oldest first
-    assert packets(told) + packets(rest) == senders.sent
+    assert count_packets(rest[:1]) == 1  # flows that were left unread come first
+    assert count_packets(read) + count_packets(rest) == senders.sent
 
 
 @pytest.mark.anyio
 @pytest.mark.kernel
-async def test_what_waits_is_for_who_asks_for_it(conn: Connection, senders: Senders) -> None:
-    (await anext(conn.dump(reset_counters=True))).id  # noqa: B018 - the rest of its chunk is left
+async def test_unread_flows_come_only_in_a_dump_that_they_match(
+    conn: Connection, senders: Senders
+) -> None:
+    (await anext(conn.dump(reset_counters=True))).id  # noqa: B018 - the rest of its chunk stays unread
     gc.collect()
     assert await conn.list(Match(mark=5), reset_counters=True) == []
-    waiting = await conn.list(reset_counters=True)
-    assert packets(waiting) == senders.sent - 1
+    unread = await conn.list(reset_counters=True)
+    assert count_packets(unread) == senders.sent - 1
 
 
 @pytest.mark.anyio
 @pytest.mark.kernel
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
 @pytest.mark.long
-async def test_cancelled_at_every_point(counting: Lab, senders: Senders, offload: bool) -> None:
-    told: list[Flow] = []
+async def test_each_packet_is_reported_once_despite_cancellations(
+    counting: Lab, senders: Senders, offload: bool
+) -> None:
+    reported: list[Flow] = []
     async with connect(netns=counting.netns, offload=offload) as conn:
         for turns in range(60):
 
             async def read() -> None:
                 async with conn.dump(reset_counters=True) as dump:
                     async for batch in dump.batches():
-                        told.extend(batch)
+                        reported.extend(batch)
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(read)
@@ -199,23 +210,25 @@ async def test_cancelled_at_every_point(counting: Lab, senders: Senders, offload
                     await anyio.lowlevel.checkpoint()
                 tasks.cancel_scope.cancel()
             senders.send()
-        told += await conn.list(reset_counters=True)
-    assert packets(told) == senders.sent
+        reported += await conn.list(reset_counters=True)
+    assert count_packets(reported) == senders.sent
 
 
 @pytest.mark.anyio
 @pytest.mark.kernel
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
 @pytest.mark.long
-async def test_cancelled_and_gone_on_with(counting: Lab, senders: Senders, offload: bool) -> None:
-    """The same dump has every flow once, wherever its reader was cancelled, and however often."""
+async def test_a_dump_that_continues_after_cancellations_has_each_flow_once(
+    counting: Lab, senders: Senders, offload: bool
+) -> None:
+    """Its reader may be cancelled at any point, and any number of times."""
     async with connect(netns=counting.netns, offload=offload) as conn:
-        everything = {flow.id for flow in await conn.list()}
+        all_ids = {flow.id for flow in await conn.list()}
         for turns in (*range(1, 13), 17, 24, 40, 80):
-            told: list[Flow] = []
-            ended = False
+            reported: list[Flow] = []
+            exhausted = False
             async with conn.dump(reset_counters=True) as dump:
-                while not ended:
+                while not exhausted:
                     async with anyio.create_task_group() as tasks:
 
                         async def cancel(turns: int = turns) -> None:
@@ -225,13 +238,13 @@ async def test_cancelled_and_gone_on_with(counting: Lab, senders: Senders, offlo
 
                         tasks.start_soon(cancel)
                         while batch := await dump.receive_batch():
-                            told += batch
-                        ended = True
+                            reported += batch
+                        exhausted = True
                         tasks.cancel_scope.cancel()
                     if turns < 4:
-                        turns += 1  # so few that it would never get anywhere
-            assert sorted(flow.id or 0 for flow in told) == sorted(id or 0 for id in everything)
-            assert packets(told) == senders.sent
+                        turns += 1  # with so few turns the reader would never progress
+            assert sorted(flow.id or 0 for flow in reported) == sorted(id or 0 for id in all_ids)
+            assert count_packets(reported) == senders.sent
             senders.sent = 0
             senders.send()
 
@@ -240,19 +253,19 @@ async def test_cancelled_and_gone_on_with(counting: Lab, senders: Senders, offlo
 @pytest.mark.kernel
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
 @pytest.mark.long
-async def test_a_task_cancelled_and_another_goes_on(
+async def test_a_dump_continued_by_another_task_has_each_flow_once(
     counting: Lab, senders: Senders, offload: bool
 ) -> None:
-    """The thread of the first one is still at work when the other begins."""
+    """The thread of the cancelled task still runs when the other task begins."""
     async with connect(netns=counting.netns, offload=offload) as conn:
-        everything = {flow.id for flow in await conn.list()}
+        all_ids = {flow.id for flow in await conn.list()}
         for turns in range(1, 80, 2):
-            told: list[Flow] = []
+            reported: list[Flow] = []
             async with conn.dump(reset_counters=True) as dump:
 
-                async def read(dump: Dump[Flow] = dump, told: list[Flow] = told) -> None:
+                async def read(dump: Dump[Flow] = dump, reported: list[Flow] = reported) -> None:
                     while batch := await dump.receive_batch():
-                        told += batch
+                        reported += batch
 
                 for _ in range(3):
                     task = asyncio.create_task(read())
@@ -261,8 +274,8 @@ async def test_a_task_cancelled_and_another_goes_on(
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
                 await read()
-            assert sorted(flow.id or 0 for flow in told) == sorted(id or 0 for id in everything)
-            assert packets(told) == senders.sent
+            assert sorted(flow.id or 0 for flow in reported) == sorted(id or 0 for id in all_ids)
+            assert count_packets(reported) == senders.sent
             senders.sent = 0
             senders.send()
 
@@ -271,9 +284,11 @@ async def test_a_task_cancelled_and_another_goes_on(
 @pytest.mark.kernel
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
 @pytest.mark.long
-async def test_cancelled_the_way_of_asyncio(counting: Lab, senders: Senders, offload: bool) -> None:
-    """``list`` gives back what it has, and the thread that goes on alone leaves its answers."""
-    told: list[Flow] = []
+async def test_each_packet_is_reported_once_despite_asyncio_cancellations(
+    counting: Lab, senders: Senders, offload: bool
+) -> None:
+    """The next dump has the flows of a cancelled ``list``, and those of a thread that still ran."""
+    reported: list[Flow] = []
     async with connect(netns=counting.netns, offload=offload) as conn:
         for turns in range(60):
             task = asyncio.create_task(conn.list(reset_counters=True))
@@ -282,38 +297,40 @@ async def test_cancelled_the_way_of_asyncio(counting: Lab, senders: Senders, off
             task.cancel()
             (result,) = await asyncio.gather(task, return_exceptions=True)
             if isinstance(result, list):
-                told += result
+                reported += result
             senders.send()
-        told += await conn.list(reset_counters=True)
-    assert packets(told) == senders.sent
+        reported += await conn.list(reset_counters=True)
+    assert count_packets(reported) == senders.sent
 
 
 @pytest.mark.anyio
 @pytest.mark.kernel
-async def test_one_flow(conn: Connection, senders: Senders) -> None:
+async def test_get_reads_and_resets_one_flow(conn: Connection, senders: Senders) -> None:
     flow = (await conn.list())[0]
-    assert packets([await conn.get(flow)]) == 1
-    assert packets([await conn.get(flow, reset_counters=True)]) == 1
-    assert packets([await conn.get(flow)]) == 0
+    assert count_packets([await conn.get(flow)]) == 1
+    assert count_packets([await conn.get(flow, reset_counters=True)]) == 1
+    assert count_packets([await conn.get(flow)]) == 0
     with pytest.raises(NotFound):
         await conn.get(flows.tcp(), reset_counters=True)
 
 
 @pytest.mark.anyio
 @pytest.mark.kernel
-async def test_another_flow_with_the_tuple_is_not_lost(conn: Connection, senders: Senders) -> None:
+async def test_the_counters_of_another_flow_with_the_tuple_are_kept(
+    conn: Connection, senders: Senders
+) -> None:
     flow = (await conn.list())[0]
     another = flow
     assert flow.id is not None
     another.id = flow.id ^ 1
     with pytest.raises(NotFound, match="another id"):
         await conn.get(another, reset_counters=True)
-    assert packets(await conn.list(reset_counters=True)) == senders.sent
+    assert count_packets(await conn.list(reset_counters=True)) == senders.sent
 
 
 @pytest.mark.anyio
 @pytest.mark.kernel
-async def test_left_when_the_connection_closes_is_told(
+async def test_unread_flows_of_a_reset_are_logged_when_the_connection_closes(
     counting: Lab, senders: Senders, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with connect(netns=counting.netns) as conn:
@@ -334,36 +351,36 @@ async def test_left_when_the_connection_closes_is_told(
 FLOW = flows.payload(flows.tcp())
 
 
-def table(answer: bytes | None, code: int = 0) -> ScriptedKernel:
-    """A kernel with one flow, which is read and reset with this answer."""
+def kernel_with_one_flow(reply: bytes | None, code: int = 0) -> ScriptedKernel:
+    """Return a kernel with one entry, which sends this reply when the entry is read and reset."""
 
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if asked.type == GET:
-            socket.reply(asked, CT_NEW, FLOW)
-            socket.done(asked)
-        elif asked.type == GET_CTRZERO:
-            if answer is not None:
-                socket.reply(asked, CT_NEW, answer)
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.type == GET:
+            socket.reply(request, CT_NEW, FLOW)
+            socket.done(request)
+        elif request.type == GET_CTRZERO:
+            if reply is not None:
+                socket.reply(request, CT_NEW, reply)
             if code >= 0:
-                socket.ack(asked, code)
+                socket.ack(request, code)
 
     return ScriptedKernel(script)
 
 
 @pytest.mark.anyio
-async def test_the_kernels_own_dump_and_reset_is_never_asked_for() -> None:
-    kernel = table(FLOW)
+async def test_the_kernel_is_never_requested_to_dump_and_reset() -> None:
+    kernel = kernel_with_one_flow(FLOW)
     async with kernel.connect() as conn:
         assert await conn.list(reset_counters=True) == [flows.tcp()]
         await conn.get(flows.tcp(), reset_counters=True)
-    asked = [each for socket in kernel.sockets for each in socket.requests]
-    assert {each.type for each in asked} == {0x105, GET, GET_CTRZERO}
-    assert all(each.type == GET or not each.flags & 0x300 for each in asked)
+    requests = [request for socket in kernel.sockets for request in socket.requests]
+    assert {request.type for request in requests} == {0x105, GET, GET_CTRZERO}
+    assert all(request.type == GET or not request.flags & 0x300 for request in requests)
 
 
 @pytest.mark.anyio
-async def test_a_flow_that_has_ended_is_left_out() -> None:
-    async with table(None, errno.ENOENT).connect() as conn:
+async def test_an_entry_that_ended_before_its_reset_is_left_out() -> None:
+    async with kernel_with_one_flow(None, errno.ENOENT).connect() as conn:
         assert await conn.list(reset_counters=True) == []
 
 
@@ -371,13 +388,13 @@ async def test_a_flow_that_has_ended_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("kernel", "error"),
     [
-        (table(FLOW[:-2]), DecodeError),
-        (table(None), NoReply),
-        (table(None, -1), NoReply),
-        (table(None, errno.EEXIST), AlreadyExists),
+        (kernel_with_one_flow(FLOW[:-2]), DecodeError),
+        (kernel_with_one_flow(None), NoReply),
+        (kernel_with_one_flow(None, -1), NoReply),
+        (kernel_with_one_flow(None, errno.EEXIST), AlreadyExists),
     ],
 )
-async def test_an_answer_that_is_none_is_told(
+async def test_a_malformed_or_missing_reply_raises_in_place_of_its_flow(
     kernel: ScriptedKernel, error: type[Exception]
 ) -> None:
     async with kernel.connect() as conn:
@@ -388,18 +405,18 @@ async def test_an_answer_that_is_none_is_told(
 
 
 @pytest.mark.anyio
-async def test_an_entry_that_cannot_be_asked_about_hides_no_other() -> None:
+async def test_an_entry_that_cannot_be_requested_hides_no_other() -> None:
     incomplete = FLOW.replace(be16(3, 80), be16(9, 80))
     assert incomplete != FLOW
 
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if asked.type == GET:
-            entries = [messages.pack(CT_NEW, 2, asked.seq, each) for each in (incomplete, FLOW)]
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.type == GET:
+            entries = [messages.pack(CT_NEW, 2, request.seq, entry) for entry in (incomplete, FLOW)]
             socket.deliver(b"".join(entries))
-            socket.done(asked)
+            socket.done(request)
         else:
-            socket.deliver(messages.pack(CT_NEW, 2, asked.seq, FLOW))
-            socket.ack(asked)
+            socket.deliver(messages.pack(CT_NEW, 2, request.seq, FLOW))
+            socket.ack(request)
 
     async with ScriptedKernel(script).connect() as conn:
         dump = conn.dump(reset_counters=True)
@@ -410,19 +427,19 @@ async def test_an_entry_that_cannot_be_asked_about_hides_no_other() -> None:
 
 
 @pytest.mark.anyio
-async def test_closed_while_it_resets() -> None:
-    """The answers wait for the next one."""
-    started, go_on = threading.Event(), threading.Event()
+async def test_replies_to_a_reset_that_was_closed_come_in_the_next_dump() -> None:
+    """The replies that arrive after the close are kept for the next dump."""
+    started, proceed = threading.Event(), threading.Event()
 
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if asked.type == GET:
-            socket.reply(asked, CT_NEW, FLOW)
-            socket.done(asked)
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.type == GET:
+            socket.reply(request, CT_NEW, FLOW)
+            socket.done(request)
         else:
             started.set()
-            assert go_on.wait(5)
-            socket.deliver(messages.pack(CT_NEW, 2, asked.seq, FLOW))
-            socket.ack(asked)
+            assert proceed.wait(5)
+            socket.deliver(messages.pack(CT_NEW, 2, request.seq, FLOW))
+            socket.ack(request)
 
     async with ScriptedKernel(script).connect(offload=True) as conn:
         dump = conn.dump(reset_counters=True)
@@ -432,7 +449,7 @@ async def test_closed_while_it_resets() -> None:
             with pytest.raises(anyio.BusyResourceError):
                 await anext(dump)
             await dump.aclose()
-            go_on.set()
+            proceed.set()
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(close)

@@ -1,4 +1,4 @@
-"""The settings through a connection: those of its namespace, and what is said of refusals."""
+"""Test reading and setting the sysctls of a connection's namespace."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from conntrack_aio.uapi.nfnetlink_hook import NFNL_MSG_HOOK, NFNLA_HOOK
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 
-class Tree:
-    """Settings that are kept here. A number for a value is the code to refuse it with."""
+class FakeSysctls:
+    """Settings in memory. An integer as a value is the error number of reading or writing it."""
 
     def __init__(self, **values: str | int) -> None:
         self.values = {sysctl_of(name): value for name, value in values.items()}
@@ -59,16 +59,16 @@ class Tree:
         return value
 
 
-def scripted(**values: str | int) -> tuple[ScriptedKernel, Tree]:
-    kernel, tree = ScriptedKernel(), Tree(**values)
-    kernel._socket_factory.sysctls = tree
-    return kernel, tree
+def kernel_with_sysctls(**values: str | int) -> tuple[ScriptedKernel, FakeSysctls]:
+    kernel, sysctls = ScriptedKernel(), FakeSysctls(**values)
+    kernel._socket_factory.sysctls = sysctls
+    return kernel, sysctls
 
 
 # -- reading --------------------------------------------------------------------------------
 
 
-async def test_they_are_those_of_the_namespace(lab: Lab, conn: Connection) -> None:
+async def test_settings_are_those_of_the_namespace(lab: Lab, conn: Connection) -> None:
     lab.sysctl("nf_conntrack_acct", 1)
     lab.sysctl("nf_conntrack_udp_timeout", 17)
     await conn.create(flows.tcp())
@@ -79,7 +79,7 @@ async def test_they_are_those_of_the_namespace(lab: Lab, conn: Connection) -> No
         assert (await here.sysctls.read()).udp_timeout != 17
 
 
-async def test_all_that_are_there_are_read(lab: Lab, conn: Connection) -> None:
+async def test_all_settings_that_exist_are_read(lab: Lab, conn: Connection) -> None:
     settings = attrs.asdict(await conn.sysctls.read())
     for name, value in settings.items():
         sysctl = sysctl_of(name).removeprefix("net.netfilter.")
@@ -89,21 +89,21 @@ async def test_all_that_are_there_are_read(lab: Lab, conn: Connection) -> None:
             assert value is None, name
 
 
-async def test_what_the_kernel_has_not_is_none() -> None:
-    kernel, tree = scripted(acct="1", events="7")
+async def test_settings_that_the_kernel_lacks_are_none() -> None:
+    kernel, sysctls = kernel_with_sysctls(acct="1", events="7")
     async with kernel.connect() as conn:
         settings = await conn.sysctls.read()
-    told = {name: value for name, value in attrs.asdict(settings).items() if value is not None}
-    assert told == {"acct": True, "events": 7}
-    assert threading.get_ident() not in tree.threads
+    present = {name: value for name, value in attrs.asdict(settings).items() if value is not None}
+    assert present == {"acct": True, "events": 7}
+    assert threading.get_ident() not in sysctls.threads
 
 
-async def test_one_that_can_not_be_read() -> None:
-    kernel, _ = scripted(acct=errno.EACCES)
+async def test_a_setting_that_cannot_be_read_raises_an_error() -> None:
+    kernel, _ = kernel_with_sysctls(acct=errno.EACCES)
     async with kernel.connect() as conn:
         with pytest.raises(PermissionDenied, match=r"read net\.netfilter\.nf_conntrack_acct"):
             await conn.sysctls.read()
-    kernel, _ = scripted(acct="on")
+    kernel, _ = kernel_with_sysctls(acct="on")
     async with kernel.connect() as conn:
         with pytest.raises(DecodeError, match="nf_conntrack_acct: expected a number; got 'on'"):
             await conn.sysctls.read()
@@ -112,7 +112,7 @@ async def test_one_that_can_not_be_read() -> None:
 # -- setting --------------------------------------------------------------------------------
 
 
-async def test_set_is_seen_by_the_kernel(lab: Lab, conn: Connection) -> None:
+async def test_set_changes_the_settings_of_the_kernel(lab: Lab, conn: Connection) -> None:
     await conn.sysctls.set(acct=True, events=EventMode.AUTO, tcp_timeout_established=3600)
     assert lab.read_sysctl("nf_conntrack_acct") == "1"
     assert lab.read_sysctl("nf_conntrack_events") == "2"
@@ -123,23 +123,25 @@ async def test_set_is_seen_by_the_kernel(lab: Lab, conn: Connection) -> None:
     assert lab.read_sysctl("nf_conntrack_events") == "2"
 
 
-async def test_nothing_named_nothing_set() -> None:
-    kernel, tree = scripted(acct="0")
+async def test_set_without_values_changes_nothing() -> None:
+    kernel, sysctls = kernel_with_sysctls(acct="0")
     async with kernel.connect() as conn:
         await conn.sysctls.set()
         await conn.sysctls.set(acct=None)
-    assert set(tree.values.values()) == {"0"}
+    assert set(sysctls.values.values()) == {"0"}
 
 
 @pytest.mark.parametrize("name", [name for name, declared in SETTINGS.items() if declared.machine])
-async def test_the_machines_are_not_set_elsewhere(conn: Connection, name: str) -> None:
+async def test_settings_of_the_machine_need_the_initial_namespace(
+    conn: Connection, name: str
+) -> None:
     with pytest.raises(PermissionDenied, match="initial network namespace") as caught:
         await conn.sysctls.set(**{name: 5})  # type: ignore[arg-type]
     assert caught.value.request == f"set {sysctl_of(name)} to 5"
     assert "Set before it" not in caught.value.hint
 
 
-async def test_a_number_that_the_kernel_does_not_take(lab: Lab, conn: Connection) -> None:
+async def test_a_value_that_the_kernel_refuses_is_named(lab: Lab, conn: Connection) -> None:
     with pytest.raises(InvalidRequest, match="log_invalid to 256"):
         await conn.sysctls.set(log_invalid=256)
     assert lab.read_sysctl("nf_conntrack_log_invalid") == "0"
@@ -153,12 +155,14 @@ async def test_a_number_that_the_kernel_does_not_take(lab: Lab, conn: Connection
         ("gre_timeout", 5, "since 5.0"),
     ],
 )
-async def test_one_that_the_kernel_has_not(name: str, value: object, hint: str) -> None:
-    kernel, tree = scripted()
+async def test_setting_what_the_kernel_lacks_raises_not_supported(
+    name: str, value: object, hint: str
+) -> None:
+    kernel, sysctls = kernel_with_sysctls()
     async with kernel.connect() as conn:
         with pytest.raises(NotSupported, match=hint):
             await conn.sysctls.set(**{name: value})  # type: ignore[arg-type]
-    assert tree.values == {}
+    assert sysctls.values == {}
 
 
 @pytest.mark.parametrize(
@@ -171,10 +175,10 @@ async def test_one_that_the_kernel_has_not(name: str, value: object, hint: str) 
         (errno.EIO, KernelError, ""),
     ],
 )
-async def test_a_refusal_says_why_and_what_was_set(
+async def test_a_refusal_names_the_settings_that_were_changed_before_it(
     code: int, error: type[KernelError], hint: str
 ) -> None:
-    kernel, tree = scripted(events="2", acct="0", timestamp=code, tcp_loose="1")
+    kernel, sysctls = kernel_with_sysctls(events="2", acct="0", timestamp=code, tcp_loose="1")
     async with kernel.connect() as conn:
         with pytest.raises(error) as caught:
             await conn.sysctls.set(
@@ -183,7 +187,7 @@ async def test_a_refusal_says_why_and_what_was_set(
     assert caught.value.errno == code
     assert hint in str(caught.value)
     assert str(caught.value).endswith("These were changed before it, and stay so: events, acct")
-    assert list(tree.values.values()) == ["1", "1", code, "1"]
+    assert list(sysctls.values.values()) == ["1", "1", code, "1"]
 
 
 @pytest.mark.parametrize(
@@ -196,18 +200,18 @@ async def test_a_refusal_says_why_and_what_was_set(
         ({"acct": True, "count": 1}, TypeError),
     ],
 )
-async def test_what_can_not_be_is_seen_before_anything_is_set(
+async def test_invalid_values_are_refused_before_anything_is_set(
     values: dict[str, object], error: type[Exception]
 ) -> None:
-    kernel, tree = scripted(acct="0", events="2", timestamp="0", udp_timeout="30")
+    kernel, sysctls = kernel_with_sysctls(acct="0", events="2", timestamp="0", udp_timeout="30")
     async with kernel.connect() as conn:
         with pytest.raises(error) as caught:
             await conn.sysctls.set(**values)  # type: ignore[arg-type]
-    assert tree.threads == set()
+    assert sysctls.threads == set()
     assert "SettableSysctls" not in str(caught.value)
 
 
-# -- whether anything is tracked --------------------------------------------------------------
+# -- whether the kernel tracks flows ------------------------------------------------------------
 
 RULES = {
     "none": (None, False),
@@ -220,14 +224,16 @@ RULES = {
 
 @pytest.mark.program("nft", "nftables")
 @pytest.mark.parametrize("rules", RULES)
-async def test_whether_connections_are_tracked(lab: Lab, conn: Connection, rules: str) -> None:
+async def test_tracking_agrees_with_what_the_kernel_does(
+    lab: Lab, conn: Connection, rules: str
+) -> None:
     rule, tracked = RULES[rules]
     if rule is not None:
         family = "ip6" if "family" in rules else "inet"
         chain = "chain c { type filter hook output priority 0; "
         lab.program("nft", "-f", "-", input=f"table {family} t {{ {chain} {rule}; }}; }}")
     assert await conn.sysctls.tracking() is tracked
-    # It is what the kernel does.
+    # Compare with what the kernel does.
     for address in ("127.0.0.1", "::1"):
         lab.run(traffic.udp_exchange, address)
     assert (await conn.count() > 0) is tracked
@@ -235,10 +241,10 @@ async def test_whether_connections_are_tracked(lab: Lab, conn: Connection, rules
 
 @pytest.mark.program("iptables-legacy", "iptables")
 @pytest.mark.parametrize("command", ["iptables-legacy", "ip6tables-legacy"])
-async def test_what_the_older_iptables_asks_for_may_not_be_known(
+async def test_tracking_is_unknown_or_true_with_iptables_legacy(
     lab: Lab, conn: Connection, command: str
 ) -> None:
-    """It is where the kernel lists its functions (CONFIG_NETFILTER_NETLINK_HOOK)."""
+    """It is known where the kernel lists its hooks (CONFIG_NETFILTER_NETLINK_HOOK)."""
     assert await conn.sysctls.tracking() is False
     lab.program(command, "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW")
     assert await conn.sysctls.tracking() is not False
@@ -249,20 +255,18 @@ async def test_what_the_older_iptables_asks_for_may_not_be_known(
     "rule",
     ["-A OUTPUT -m conntrack --ctstate NEW", "-A OUTPUT -m connlimit --connlimit-above 9 -j DROP"],
 )
-async def test_what_the_newer_iptables_asks_for_is_known(
-    lab: Lab, conn: Connection, rule: str
-) -> None:
+async def test_tracking_is_true_with_iptables_nft(lab: Lab, conn: Connection, rule: str) -> None:
     lab.program("iptables-nft", *rule.split())
     assert await conn.sysctls.tracking() is True
 
 
 @pytest.mark.program("nft", "nftables")
-async def test_it_is_found_among_many_rules(lab: Lab, conn: Connection) -> None:
-    """In a dump of several datagrams."""
+async def test_tracking_is_found_in_a_dump_of_many_rules(lab: Lab, conn: Connection) -> None:
+    """The dump of the rules takes several datagrams."""
     chain = "chain c { type filter hook output priority 0; }"
     lab.program("nft", "-f", "-", input=f"table inet t {{ {chain}; }}")
     rules = "add rule inet t c ip daddr 10.0.0.1 counter\n" * 250
-    for _ in range(8):  # a user without rights may send no more at once
+    for _ in range(8):  # without privileges, no more fit into one send
         lab.program("nft", "-f", "-", input=rules)
     assert await conn.sysctls.tracking() is False
     lab.track()
@@ -279,19 +283,19 @@ async def test_it_is_found_among_many_rules(lab: Lab, conn: Connection) -> None:
         (NFPROTO.IPV6, "ipv4_conntrack_in", False),
     ],
 )
-async def test_it_is_told_by_the_functions_that_see_packets(
+async def test_tracking_is_found_by_netfilter_hooks(
     family: NFPROTO, function: str, tracked: bool
 ) -> None:
-    """As kernels answer that were built with CONFIG_NETFILTER_NETLINK_HOOK."""
+    """The script replies like a kernel with CONFIG_NETFILTER_NETLINK_HOOK."""
     hooks = nfnetlink.message_type(NFNL_SUBSYS.HOOK, NFNL_MSG_HOOK.GET)
 
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if asked.type != hooks:
-            socket.ack(asked, errno.EINVAL)
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.type != hooks:
+            socket.ack(request, errno.EINVAL)
             return
-        if asked.payload[0] == family:
+        if request.payload[0] == family:
             socket.reply(
-                asked,
+                request,
                 hooks,
                 nfnetlink.pack(family)
                 + pack_be32(NFNLA_HOOK.HOOKNUM, 0)
@@ -299,23 +303,23 @@ async def test_it_is_told_by_the_functions_that_see_packets(
                 + pack_text(NFNLA_HOOK.FUNCTION_NAME, function)
                 + pack_text(NFNLA_HOOK.MODULE_NAME, "nf_conntrack"),
             )
-        socket.done(asked)
+        socket.done(request)
 
     async with ScriptedKernel(script).connect() as conn:
         assert await conn.sysctls.tracking() is tracked
 
 
-async def test_a_kernel_that_tells_nothing_of_it() -> None:
+async def test_tracking_is_false_on_the_fake_kernel() -> None:
     async with FakeKernel().connect() as conn:
         assert await conn.sysctls.tracking() is False
     with pytest.raises(anyio.ClosedResourceError):
         await conn.sysctls.tracking()
 
 
-# -- life -----------------------------------------------------------------------------------
+# -- closing --------------------------------------------------------------------------------
 
 
-async def test_a_closed_connection_says_so(lab: Lab) -> None:
+async def test_settings_of_a_closed_connection_raise_closed_resource_error(lab: Lab) -> None:
     async with connect(netns=lab.netns) as conn:
         pass
     with pytest.raises(anyio.ClosedResourceError):
@@ -325,47 +329,50 @@ async def test_a_closed_connection_says_so(lab: Lab) -> None:
     assert lab.read_sysctl("nf_conntrack_acct") == "0"
 
 
-async def test_a_cancelled_set_is_done_all_the_same(conn: Connection) -> None:
-    started, go_on = threading.Event(), threading.Event()
-    kernel, tree = scripted(acct="0", timestamp="0")
-    plain = tree.write
+async def test_a_cancelled_set_is_carried_out(conn: Connection) -> None:
+    started, proceed = threading.Event(), threading.Event()
+    kernel, sysctls = kernel_with_sysctls(acct="0", timestamp="0")
+    original = sysctls.write
 
     def slow(name: str, value: str | int) -> None:
         started.set()
-        assert go_on.wait(5)
-        plain(name, value)
+        assert proceed.wait(5)
+        original(name, value)
 
-    tree.write = slow  # type: ignore[method-assign]
+    sysctls.write = slow  # type: ignore[method-assign]
     async with kernel.connect() as conn, anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: conn.sysctls.set(acct=True, timestamp=True))
         await anyio.to_thread.run_sync(started.wait)
         tasks.cancel_scope.cancel()
-        go_on.set()
-    assert set(tree.values.values()) == {"1"}
+        proceed.set()
+    assert set(sysctls.values.values()) == {"1"}
 
 
-async def test_a_close_waits_for_what_is_being_set() -> None:
-    """The socket tells the namespace: another file with its number could tell another one."""
-    started, go_on = threading.Event(), threading.Event()
-    kernel, tree = scripted(acct="0")
-    plain = tree.write
+async def test_the_socket_closes_after_settings_are_written() -> None:
+    """The writing thread enters the namespace by way of the socket's descriptor.
+
+    If the socket were closed meanwhile, another file could get the number of that descriptor.
+    """
+    started, proceed = threading.Event(), threading.Event()
+    kernel, sysctls = kernel_with_sysctls(acct="0")
+    original = sysctls.write
 
     def slow(name: str, value: str | int) -> None:
         started.set()
-        assert go_on.wait(5)
-        plain(name, value)
+        assert proceed.wait(5)
+        original(name, value)
 
-    tree.write = slow  # type: ignore[method-assign]
+    sysctls.write = slow  # type: ignore[method-assign]
     async with kernel.connect() as conn, anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: conn.sysctls.set(acct=True))
         await anyio.to_thread.run_sync(started.wait)
         conn.close()
         assert not kernel.sockets[0].closed
-        go_on.set()
+        proceed.set()
     assert kernel.sockets[0].closed
-    assert set(tree.values.values()) == {"1"}
+    assert set(sysctls.values.values()) == {"1"}
 
 
-async def test_the_signature_has_the_settings(conn: Connection) -> None:
+async def test_the_signature_of_set_has_all_settings(conn: Connection) -> None:
     parameters = inspect.signature(conn.sysctls.set).parameters
     assert set(parameters) == set(SETTINGS) - {"count"}

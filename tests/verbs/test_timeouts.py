@@ -1,4 +1,4 @@
-"""Timeout policies, on this machine's kernel."""
+"""Test timeout policies and default timeouts, on this machine's kernel."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 kernel = pytest.mark.kernel
 iptables = pytest.mark.program("iptables-legacy", "iptables")
 
-COARSE_CLOCK = 6
-"""``CLOCK_MONOTONIC_COARSE``, which counts the kernel's ticks."""
+CLOCK_MONOTONIC_COARSE = 6
+"""The number of this clock, whose resolution is one tick of the kernel."""
 
 TCP = TCPTimeouts(
     syn_sent=1,
@@ -81,7 +81,7 @@ SCTP = SCTPTimeouts(
     shutdown_ack_sent=7,
     heartbeat_sent=8,
 )
-EVERY: list[ProtocolTimeouts] = [
+EVERY_PROTOCOL: list[ProtocolTimeouts] = [
     TCP,
     UDPTimeouts(unreplied=0, replied=2),
     SCTP,
@@ -100,37 +100,39 @@ def udp(name: str = "a", unreplied: int | None = None, replied: int | None = Non
 
 
 @kernel
-@pytest.mark.parametrize("timeouts", EVERY, ids=lambda timeouts: type(timeouts).__name__)
-async def test_what_is_made_is_there(conn: Connection, timeouts: ProtocolTimeouts) -> None:
-    wanted = TimeoutPolicy.of("a" * 31, timeouts, family=AF_INET6)
-    made = await conn.timeouts.create(wanted)
-    if isinstance(made.timeouts, SCTPTimeouts):
-        made.timeouts.heartbeat_acked = None  # not ours: kernels since 6.6 tell 0
-    assert made == TimeoutPolicy(
-        name="a" * 31, family=AF_INET6, proto=wanted.proto, timeouts=timeouts, use=1
+@pytest.mark.parametrize("timeouts", EVERY_PROTOCOL, ids=lambda timeouts: type(timeouts).__name__)
+async def test_create_returns_the_policy_as_the_kernel_has_it(
+    conn: Connection, timeouts: ProtocolTimeouts
+) -> None:
+    requested = TimeoutPolicy.of("a" * 31, timeouts, family=AF_INET6)
+    created = await conn.timeouts.create(requested)
+    if isinstance(created.timeouts, SCTPTimeouts):
+        created.timeouts.heartbeat_acked = None  # not sent; since Linux 6.6 the kernel reports 0
+    assert created == TimeoutPolicy(
+        name="a" * 31, family=AF_INET6, proto=requested.proto, timeouts=timeouts, use=1
     )
-    assert not made.in_use
+    assert not created.in_use
 
 
 @kernel
-async def test_create_never_changes_what_is_there(conn: Connection) -> None:
-    made = await conn.timeouts.create(udp(unreplied=5))
+async def test_create_does_not_change_an_existing_policy(conn: Connection) -> None:
+    created = await conn.timeouts.create(udp(unreplied=5))
     with pytest.raises(AlreadyExists, match=r"create timeout policy 'a'.*update\(\)"):
         await conn.timeouts.create(udp(unreplied=6))
-    assert await conn.timeouts.get("a") == made
+    assert await conn.timeouts.get("a") == created
 
 
 @kernel
-async def test_a_new_policy_has_the_defaults_of_what_it_does_not_tell(conn: Connection) -> None:
+async def test_create_uses_defaults_for_timeouts_that_are_none(conn: Connection) -> None:
     await conn.timeouts.set_defaults(UDPTimeouts(replied=77))
-    made = await conn.timeouts.create(udp(unreplied=5))
-    assert made.timeouts == UDPTimeouts(unreplied=5, replied=77)
-    made = await conn.timeouts.create(udp("b"))
-    assert made.timeouts == await conn.timeouts.get_defaults(UDPTimeouts)
+    created = await conn.timeouts.create(udp(unreplied=5))
+    assert created.timeouts == UDPTimeouts(unreplied=5, replied=77)
+    created = await conn.timeouts.create(udp("b"))
+    assert created.timeouts == await conn.timeouts.get_defaults(UDPTimeouts)
 
 
 @kernel
-async def test_update_changes_what_is_told_alone(conn: Connection) -> None:
+async def test_update_changes_only_the_given_timeouts(conn: Connection) -> None:
     await conn.timeouts.create(TimeoutPolicy.of("a", TCP, family=AF_INET))
     updated = await conn.timeouts.update("a", TCPTimeouts(close=0))
     assert updated.timeouts == attrs.evolve(TCP, close=0)
@@ -138,7 +140,7 @@ async def test_update_changes_what_is_told_alone(conn: Connection) -> None:
 
 
 @kernel
-async def test_replace_resets_what_is_not_told(conn: Connection) -> None:
+async def test_replace_resets_timeouts_that_are_none(conn: Connection) -> None:
     await conn.timeouts.set_defaults(UDPTimeouts(replied=77))
     await conn.timeouts.create(udp(unreplied=5, replied=6))
     replaced = await conn.timeouts.replace(udp(unreplied=7))
@@ -146,56 +148,56 @@ async def test_replace_resets_what_is_not_told(conn: Connection) -> None:
 
 
 @kernel
-async def test_replace_makes_what_is_missing(conn: Connection) -> None:
+async def test_replace_creates_a_missing_policy(conn: Connection) -> None:
     assert (await conn.timeouts.replace(udp(unreplied=5))).use == 1
     assert [policy.name for policy in await conn.timeouts.list()] == ["a"]
 
 
 @kernel
 async def test_a_policy_keeps_its_family_and_protocol(conn: Connection) -> None:
-    made = await conn.timeouts.create(udp())
+    created = await conn.timeouts.create(udp())
     other = TimeoutPolicy.of("a", UDPTimeouts(), family=AF_INET6)
     for policy in (other, TimeoutPolicy.of("a", TCP, family=AF_INET)):
         with pytest.raises(InvalidRequest, match="another family or protocol"):
             await conn.timeouts.replace(policy)
     with pytest.raises(EncodeError, match="TCPTimeouts needs proto 6; got 17"):
         await conn.timeouts.update("a", TCP)
-    assert await conn.timeouts.get("a") == made
+    assert await conn.timeouts.get("a") == created
 
 
 @kernel
-async def test_what_is_not_there_is_not_found(conn: Connection) -> None:
-    for verb in (
+async def test_a_missing_policy_raises_not_found(conn: Connection) -> None:
+    for call in (
         conn.timeouts.get("a"),
         conn.timeouts.update("a", TCP),
         conn.timeouts.delete("a"),
     ):
         with pytest.raises(NotFound, match=r"timeout policy 'a'.*nftables"):
-            await verb
+            await call
     assert await conn.timeouts.list() == []
 
 
 @kernel
-async def test_a_protocol_that_the_kernel_has_no_timeouts_of(conn: Connection) -> None:
+async def test_a_protocol_without_timeouts_is_refused(conn: Connection) -> None:
     data = UnknownAttribute((4,), seconds(5), nested=True)
-    without_events = TimeoutPolicy(name="a", family=AF_INET, proto=200, unknown=(data,))
+    unsupported = TimeoutPolicy(name="a", family=AF_INET, proto=200, unknown=(data,))
     for write in (conn.timeouts.create, conn.timeouts.replace):
         with pytest.raises(NotSupported, match=r"create|replace .* no timeouts of this protocol"):
-            await write(without_events)
+            await write(unsupported)
 
 
 @kernel
 @pytest.mark.parametrize("name", ["ä" * 15, "\udcff", "a b", "'"])
-async def test_a_name_is_bytes(conn: Connection, name: str) -> None:
+async def test_a_name_may_be_any_bytes(conn: Connection, name: str) -> None:
     await conn.timeouts.create(udp(name))
     assert [policy.name for policy in await conn.timeouts.list()] == [name]
     await conn.timeouts.delete(name)
 
 
 @kernel
-async def test_many_policies(conn: Connection) -> None:
-    """More than a chunk of a dump holds."""
-    names = {f"policy{n}" for n in range(400)}
+async def test_many_policies_are_listed_and_deleted(conn: Connection) -> None:
+    """There are more policies than fit into one chunk of a dump."""
+    names = {f"policy{number}" for number in range(400)}
     for name in names:
         await conn.timeouts.create(udp(name, unreplied=int(name[6:])))
     listed = await conn.timeouts.list()
@@ -212,7 +214,7 @@ async def test_many_policies(conn: Connection) -> None:
 
 
 @kernel
-async def test_delete_deletes_one(conn: Connection) -> None:
+async def test_delete_deletes_only_one(conn: Connection) -> None:
     for name in "abc":
         await conn.timeouts.create(udp(name))
     await conn.timeouts.delete("b")
@@ -224,13 +226,13 @@ async def test_delete_deletes_one(conn: Connection) -> None:
 
 
 @kernel
-async def test_policies_are_a_namespaces_own(conn: Connection) -> None:
+async def test_each_namespace_has_its_own_policies_and_defaults(conn: Connection) -> None:
     await conn.timeouts.create(udp())
     await conn.timeouts.set_defaults(UDPTimeouts(replied=99))
     descriptor = new_network_namespace()
-    async with connect(netns=Lab(descriptor).netns) as elsewhere:
-        assert await elsewhere.timeouts.list() == []
-        assert (await elsewhere.timeouts.get_defaults(UDPTimeouts)).replied != 99
+    async with connect(netns=Lab(descriptor).netns) as other:
+        assert await other.timeouts.list() == []
+        assert (await other.timeouts.get_defaults(UDPTimeouts)).replied != 99
     os.close(descriptor)
 
 
@@ -272,81 +274,84 @@ SYSCTLS: list[tuple[type[ProtocolTimeouts], dict[str, str]]] = [
 
 @kernel
 @pytest.mark.parametrize(
-    ("kind", "names"), SYSCTLS, ids=lambda value: getattr(value, "__name__", "")
+    ("timeout_class", "names"), SYSCTLS, ids=lambda value: getattr(value, "__name__", "")
 )
-async def test_defaults_are_the_sysctls(
-    conn: Connection, lab: Lab, kind: type[ProtocolTimeouts], names: dict[str, str]
+async def test_defaults_equal_the_sysctls(
+    conn: Connection, lab: Lab, timeout_class: type[ProtocolTimeouts], names: dict[str, str]
 ) -> None:
-    def shown() -> dict[str, int]:
+    def read_sysctls() -> dict[str, int]:
         return {
             field: int(lab.read_sysctl(f"nf_conntrack_{name}")) for field, name in names.items()
         }
 
-    def told(timeouts: ProtocolTimeouts) -> dict[str, int]:
+    def as_dict(timeouts: ProtocolTimeouts) -> dict[str, int]:
         return {field: getattr(timeouts, field) for field in names}
 
-    before = shown()
-    assert told(await conn.timeouts.get_defaults(kind)) == before
-    wanted = before.copy()
+    before = read_sysctls()
+    assert as_dict(await conn.timeouts.get_defaults(timeout_class)) == before
+    expected = before.copy()
     for number, (field, name) in enumerate(names.items(), 1001):
-        # One by one: what is not told stays.
-        wanted[field] = number
-        await conn.timeouts.set_defaults(kind(**{field: number}))
-        assert shown() == told(await conn.timeouts.get_defaults(kind)) == wanted
+        # Each is set by itself. Timeouts that are None stay as they are.
+        expected[field] = number
+        await conn.timeouts.set_defaults(timeout_class(**{field: number}))
+        assert (
+            read_sysctls() == as_dict(await conn.timeouts.get_defaults(timeout_class)) == expected
+        )
         lab.sysctl(f"nf_conntrack_{name}", number + 1000)
-        wanted[field] = number + 1000
-        assert told(await conn.timeouts.get_defaults(kind)) == wanted
+        expected[field] = number + 1000
+        assert as_dict(await conn.timeouts.get_defaults(timeout_class)) == expected
 
 
 @kernel
-async def test_policies_keep_what_they_have(conn: Connection) -> None:
-    made = await conn.timeouts.create(udp())
+async def test_changed_defaults_do_not_change_policies(conn: Connection) -> None:
+    created = await conn.timeouts.create(udp())
     await conn.timeouts.set_defaults(UDPTimeouts(unreplied=1, replied=2))
-    assert await conn.timeouts.get("a") == made
+    assert await conn.timeouts.get("a") == created
 
 
 # In use
 
 
 def rule(lab: Lab, change: str, name: str, proto: str, program: str = "iptables-legacy") -> None:
-    """``change`` is ``-A`` or ``-D``."""
-    # Its lock is the machine's, and not everybody's; in a namespace nobody else writes rules.
+    """Add (``-A``) or delete (``-D``) a rule of iptables that assigns the policy ``name``."""
+    # The lock file of iptables is the machine's, and only root can open it. No other program
+    # writes rules in this namespace.
     unlocked = ("env", f"XTABLES_LOCKFILE={os.devnull}")
-    what = ("OUTPUT", "-p", proto, "-j", "CT", "--timeout", name)
-    lab.program(*unlocked, program, "-t", "raw", change, *what)
+    arguments = ("OUTPUT", "-p", proto, "-j", "CT", "--timeout", name)
+    lab.program(*unlocked, program, "-t", "raw", change, *arguments)
 
 
 @contextmanager
 def sender(lab: Lab) -> Iterator[Callable[[], object]]:
-    """Sends a datagram of one flow, whenever it is called."""
-    make = lambda: socket.socket(AF_INET, socket.SOCK_DGRAM)  # noqa: E731
-    with lab.run(make) as end, lab.run(make) as other:
-        other.bind(("127.0.0.1", 0))
-        end.connect(other.getsockname())
-        yield lambda: end.send(b"x")
+    """Return a function that sends a UDP datagram of one flow at each call."""
+    open_udp_socket = lambda: socket.socket(AF_INET, socket.SOCK_DGRAM)  # noqa: E731
+    with lab.run(open_udp_socket) as client, lab.run(open_udp_socket) as server:
+        server.bind(("127.0.0.1", 0))
+        client.connect(server.getsockname())
+        yield lambda: client.send(b"x")
 
 
-REPLACE, EXCL = 0x100, 0x200
+NLM_F_REPLACE, NLM_F_EXCL = 0x100, 0x200
 
 
 async def write(conn: Connection, policy: TimeoutPolicy, flags: int) -> None:
-    """One that the library would not."""
+    """Send a policy that the library would refuse to send."""
     message = IPCTNL_MSG_TIMEOUT.NEW
-    asked = request(
+    new_request = request(
         "write", policy, NFNL_SUBSYS.CTNETLINK_TIMEOUT, message, encode(policy), flags=flags
     )
-    (await conn._session.ask(asked)).result()
+    (await conn._session.ask(new_request)).result()
 
 
-async def the_timeout(conn: Connection) -> int:
-    """That of the only flow, which was set just now."""
+async def remaining_timeout(conn: Connection) -> int:
+    """Return the remaining timeout of the only flow, in seconds."""
     (flow,) = await conn.list()
     assert flow.timeout is not None
     return flow.timeout
 
 
-def lately(timeout: int) -> tuple[int, ...]:
-    """What is left of it after a test's while."""
+def recently_set(timeout: int) -> tuple[int, ...]:
+    """Return the values that a timeout may have up to 9 seconds after it was set."""
     return tuple(range(timeout - 9, timeout + 1))
 
 
@@ -377,22 +382,22 @@ async def test_a_flow_has_the_timeout_of_its_policy(
     rule(lab, "-A", "a", name, program)
     await anyio.to_thread.run_sync(lab.run, exchange, "::1" if v6 else "127.0.0.1")
     flows: list[Flow] = [flow for flow in await conn.list() if (flow.orig.src.version == 6) == v6]
-    assert [flow.timeout in lately(expected) for flow in flows] == [True]
+    assert [flow.timeout in recently_set(expected) for flow in flows] == [True]
 
 
 @kernel
 @iptables
-async def test_the_longest_timeout_is_one_and_a_longer_one_none(conn: Connection, lab: Lab) -> None:
-    """Why there is a limit: with 2^31 ticks to live a flow is gone before it is seen."""
+async def test_a_timeout_above_the_limit_expires_at_once(conn: Connection, lab: Lab) -> None:
+    """The library limits timeouts: the kernel regards an entry as expired at 2^31 ticks."""
     lab.track()
     await conn.timeouts.create(udp(unreplied=MAX_SECONDS, replied=MAX_SECONDS))
     rule(lab, "-A", "a", "udp")
     with sender(lab) as send:
         send()
-        assert await the_timeout(conn) in lately(MAX_SECONDS)
+        assert await remaining_timeout(conn) in recently_set(MAX_SECONDS)
     await conn.flush()
-    ticks = round(1 / time.clock_getres(COARSE_CLOCK))
-    await write(conn, udp(unreplied=(1 << 31) // ticks + 1), REPLACE)
+    ticks = round(1 / time.clock_getres(CLOCK_MONOTONIC_COARSE))
+    await write(conn, udp(unreplied=(1 << 31) // ticks + 1), NLM_F_REPLACE)
     with sender(lab) as send:
         send()
         assert await conn.list() == []
@@ -400,7 +405,9 @@ async def test_the_longest_timeout_is_one_and_a_longer_one_none(conn: Connection
 
 @kernel
 @iptables
-async def test_a_policy_in_use(conn: Connection, lab: Lab) -> None:
+async def test_a_policy_in_use_can_be_changed_but_mostly_not_deleted(
+    conn: Connection, lab: Lab
+) -> None:
     lab.track()
     await conn.timeouts.create(udp(unreplied=1000))
     await conn.timeouts.create(udp("unused"))
@@ -408,20 +415,20 @@ async def test_a_policy_in_use(conn: Connection, lab: Lab) -> None:
     rule(lab, "-A", "a", "udp")
     with sender(lab) as send:
         send()
-        assert await the_timeout(conn) in lately(1000)
+        assert await remaining_timeout(conn) in recently_set(1000)
         policy = await conn.timeouts.get("a")
         # Linux 6.1 counts each rule of iptables more than once.
         assert policy.use is not None
         assert (policy.use >= 3, policy.in_use) == (True, True)
 
-        # What changes, changes for the flows that have it.
+        # An update applies to the flows that use the policy.
         assert (await conn.timeouts.update("a", UDPTimeouts(unreplied=2000))).use == policy.use
         send()
-        assert await the_timeout(conn) in lately(2000)
+        assert await remaining_timeout(conn) in recently_set(2000)
 
-        # It is not unused; and by its name it can't be deleted, on most kernels.
+        # delete_unused() skips it, and most kernels refuse to delete it by name.
         assert await conn.timeouts.delete_unused() == 1
-        assert [each.name for each in await conn.timeouts.list()] == ["a"]
+        assert [policy.name for policy in await conn.timeouts.list()] == ["a"]
         if RELEASE.has(releases.POLICY_DELETED_IN_USE):
             await conn.timeouts.delete("a")
             assert await conn.timeouts.list() == []
@@ -433,18 +440,18 @@ async def test_a_policy_in_use(conn: Connection, lab: Lab) -> None:
         policy = await conn.timeouts.get("a")
         assert (policy.use, policy.in_use) == (1, False)
 
-        # The flow still has it, and goes by the defaults once it is gone.
+        # The flow still uses it. After the policy is deleted, the flow uses the defaults.
         send()
-        assert await the_timeout(conn) in lately(2000)
+        assert await remaining_timeout(conn) in recently_set(2000)
         await conn.timeouts.delete("a")
         send()
-        assert await the_timeout(conn) in lately(30)
+        assert await remaining_timeout(conn) in recently_set(30)
 
 
 @kernel
-async def test_delete_unused_deletes_what_has_an_empty_name_too(conn: Connection) -> None:
-    """The kernel takes such a one; it is no delete without a name."""
-    await write(conn, udp(""), EXCL)
+async def test_delete_unused_deletes_a_policy_with_an_empty_name(conn: Connection) -> None:
+    """The kernel accepts such a policy. A delete with an empty name is no delete without a name."""
+    await write(conn, udp(""), NLM_F_EXCL)
     assert [policy.name for policy in await conn.timeouts.list()] == [""]
     assert await conn.timeouts.delete_unused() == 1
     assert await conn.timeouts.list() == []
@@ -452,7 +459,7 @@ async def test_delete_unused_deletes_what_has_an_empty_name_too(conn: Connection
 
 @kernel
 @pytest.mark.program("nft", "nftables")
-async def test_the_timeouts_of_nftables_are_others(conn: Connection, lab: Lab) -> None:
+async def test_timeout_objects_of_nftables_are_no_policies(conn: Connection, lab: Lab) -> None:
     lab.program(
         "nft",
         "add table t; add ct timeout t n { protocol udp; l3proto ip; policy = { replied: 10 }; };"
@@ -461,21 +468,21 @@ async def test_the_timeouts_of_nftables_are_others(conn: Connection, lab: Lab) -
     assert await conn.timeouts.list() == []
     with pytest.raises(NotFound):
         await conn.timeouts.get("n")
-    # Under the same name, side by side.
+    # A policy may have the name of an object of nftables.
     await conn.timeouts.create(udp("n"))
     await conn.timeouts.delete("n")
 
 
-# What this kernel does not do
+# Other kernels and rare replies
 
 
-def missing(socket: FakeSocket, asked: ReceivedRequest) -> None:
-    """A kernel that was built without timeout policies."""
-    socket.ack(asked, errno.EINVAL)
+def refuse_as_missing(socket: FakeSocket, received: ReceivedRequest) -> None:
+    """Refuse every request, like a kernel that was built without timeout policies."""
+    socket.ack(received, errno.EINVAL)
 
 
-async def test_a_kernel_without_timeout_policies() -> None:
-    kernel = ScriptedKernel(missing)
+async def test_the_error_names_the_option_of_a_kernel_without_policies() -> None:
+    kernel = ScriptedKernel(refuse_as_missing)
     async with kernel.connect() as conn:
         calls = {
             "dump": conn.timeouts.list(),
@@ -488,14 +495,16 @@ async def test_a_kernel_without_timeout_policies() -> None:
             "get the default TCPTimeouts": conn.timeouts.get_defaults(TCPTimeouts),
             "set the default TCPTimeouts": conn.timeouts.set_defaults(TCP),
         }
-        for words, call in calls.items():
-            with pytest.raises(NotSupported, match=f"{words}.*CONFIG_NF_CT_NETLINK_TIMEOUT") as e:
+        for operation, call in calls.items():
+            with pytest.raises(
+                NotSupported, match=f"{operation}.*CONFIG_NF_CT_NETLINK_TIMEOUT"
+            ) as e:
                 await call
             assert "CONFIG_NF_CONNTRACK_TIMEOUT" in str(e.value)
         assert not (await conn.features()).timeouts
 
 
-async def test_an_answer_without_what_was_asked_for() -> None:
+async def test_an_acknowledgement_without_a_policy_raises_no_reply() -> None:
     async with ScriptedKernel().connect() as conn:
         with pytest.raises(NoReply, match="get timeout policy 'a'"):
             await conn.timeouts.get("a")
@@ -503,23 +512,23 @@ async def test_an_answer_without_what_was_asked_for() -> None:
             await conn.timeouts.get_defaults(UDPTimeouts)
 
 
-async def test_a_delete_that_another_program_was_faster_with() -> None:
-    """Between the list and the deletes one policy goes, and one gets a rule."""
+async def test_delete_unused_skips_policies_deleted_or_used_meanwhile() -> None:
+    """Between the dump and the deletes, one policy is deleted and one gets a rule."""
     uses = {"gone": 1, "taken": 1, "free": 1, "used": 2}
     refused = {"gone": errno.ENOENT, "taken": errno.EBUSY}
     deleted: list[str] = []
 
-    def answer(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if asked.type == 0x801:
+    def answer(socket: FakeSocket, received: ReceivedRequest) -> None:
+        if received.type == 0x801:
             for name, use in uses.items():
                 listed = attrs.evolve(udp(name), use=use)
-                socket.reply(asked, 0x800, nfnetlink.pack(0) + encode(listed))
-            socket.done(asked)
+                socket.reply(received, 0x800, nfnetlink.pack(0) + encode(listed))
+            socket.done(received)
             return
-        assert asked.type == 0x802
-        name = asked.payload[8:].split(b"\0")[0].decode()
+        assert received.type == 0x802
+        name = received.payload[8:].split(b"\0")[0].decode()
         deleted.append(name)
-        socket.ack(asked, refused.get(name, 0))
+        socket.ack(received, refused.get(name, 0))
 
     async with ScriptedKernel(answer).connect() as conn:
         assert await conn.timeouts.delete_unused() == 1

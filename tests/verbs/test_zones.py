@@ -1,4 +1,4 @@
-"""Zones: of both directions, or of one."""
+"""Test zones of both directions, or of one direction."""
 
 from __future__ import annotations
 
@@ -12,43 +12,45 @@ from conntrack_aio.sandbox import traffic
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
-PLAIN = Tuple.udp("10.0.0.1", 1000, "10.0.0.2", 53)
+ORIG = Tuple.udp("10.0.0.1", 1000, "10.0.0.2", 53)
 
 
-def made(*, zone: int | None = None, orig: int | None = None, reply: int | None = None) -> Flow:
+def new_flow(*, zone: int | None = None, orig: int | None = None, reply: int | None = None) -> Flow:
     return Flow(
-        orig=attrs.evolve(PLAIN, zone=orig),
-        reply=attrs.evolve(PLAIN.inverse, zone=reply),
+        orig=attrs.evolve(ORIG, zone=orig),
+        reply=attrs.evolve(ORIG.inverse, zone=reply),
         zone=zone,
         timeout=60,
     )
 
 
-KINDS = {
-    "none": made(),
-    "both directions": made(zone=7),
-    "original direction": made(orig=7),
-    "reply direction": made(reply=7),
+FLOWS = {
+    "none": new_flow(),
+    "both directions": new_flow(zone=7),
+    "original direction": new_flow(orig=7),
+    "reply direction": new_flow(reply=7),
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_told_as_it_was_made(conn: Connection, kind: str) -> None:
-    flow = await conn.create(KINDS[kind])
+@pytest.mark.parametrize("zone_of", FLOWS)
+async def test_entries_and_events_have_the_zones_of_the_created_flow(
+    conn: Connection, zone_of: str
+) -> None:
+    flow = await conn.create(FLOWS[zone_of])
     assert (flow.orig, flow.reply, flow.zone) == (
-        KINDS[kind].orig,
-        KINDS[kind].reply,
-        KINDS[kind].zone,
+        FLOWS[zone_of].orig,
+        FLOWS[zone_of].reply,
+        FLOWS[zone_of].zone,
     )
     async with conn.events() as stream:
         await conn.update(flow, mark=1)
         assert (await anext(stream)).flow.key == flow.key
 
 
-async def test_the_same_tuple_in_each_zone(conn: Connection) -> None:
-    zones = [await conn.create(made(zone=zone)) for zone in (None, 1, 2, 65535)]
+async def test_one_tuple_in_several_zones_is_several_entries(conn: Connection) -> None:
+    created = [await conn.create(new_flow(zone=zone)) for zone in (None, 1, 2, 65535)]
     assert await conn.count() == 4
-    for flow in zones:
+    for flow in created:
         await conn.update(flow, mark=flow.zone or 0)
     assert {flow.zone: flow.mark for flow in await conn.list()} == {
         None: 0,
@@ -56,16 +58,14 @@ async def test_the_same_tuple_in_each_zone(conn: Connection) -> None:
         2: 2,
         65535: 65535,
     }
-    await conn.delete(zones[1])
+    await conn.delete(created[1])
     assert {flow.zone for flow in await conn.list()} == {None, 2, 65535}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_flow_finds_itself_and_its_delete_echoes_the_zone(
-    conn: Connection, kind: str
-) -> None:
-    bystander = await conn.create(made(zone=9))
-    flow = await conn.create(KINDS[kind])
+@pytest.mark.parametrize("zone_of", FLOWS)
+async def test_a_flow_finds_its_entry_in_its_zone(conn: Connection, zone_of: str) -> None:
+    bystander = await conn.create(new_flow(zone=9))
+    flow = await conn.create(FLOWS[zone_of])
     assert (await conn.get(flow)).key == flow.key
     await conn.update(flow, mark=3)
     assert (await conn.get(flow, reset_counters=True)).mark == 3
@@ -76,37 +76,37 @@ async def test_a_flow_finds_itself_and_its_delete_echoes_the_zone(
 
 
 @pytest.mark.parametrize(
-    ("kind", "target", "zone"),
+    ("zone_of", "target", "zone"),
     [
-        ("both directions", PLAIN, 7),
-        ("both directions", PLAIN.inverse, 7),
-        ("original direction", PLAIN, 7),
-        ("original direction", PLAIN.inverse, None),
-        ("reply direction", PLAIN, None),
-        ("reply direction", PLAIN.inverse, 7),
-        ("none", PLAIN, None),
-        ("none", PLAIN.inverse, None),
+        ("both directions", ORIG, 7),
+        ("both directions", ORIG.inverse, 7),
+        ("original direction", ORIG, 7),
+        ("original direction", ORIG.inverse, None),
+        ("reply direction", ORIG, None),
+        ("reply direction", ORIG.inverse, 7),
+        ("none", ORIG, None),
+        ("none", ORIG.inverse, None),
     ],
 )
-async def test_a_tuple_is_found_in_its_directions_zone_alone(
-    conn: Connection, kind: str, target: Tuple, zone: int | None
+async def test_a_tuple_finds_an_entry_only_with_the_zone_of_its_direction(
+    conn: Connection, zone_of: str, target: Tuple, zone: int | None
 ) -> None:
-    flow = await conn.create(KINDS[kind])
+    flow = await conn.create(FLOWS[zone_of])
     for wrong in {None, 7, 8} - {zone}:
-        for verb in (conn.get, conn.delete):
+        for method in (conn.get, conn.delete):
             with pytest.raises(NotFound, match="only with its zone"):
-                await verb(target, zone=wrong)
+                await method(target, zone=wrong)
     assert (await conn.get(target, zone=zone)).key == flow.key
-    # The zone may stand in the tuple as well.
+    # The zone may also be given in the tuple.
     assert (await conn.get(attrs.evolve(target, zone=zone))).key == flow.key
     await conn.delete(attrs.evolve(target, zone=zone))
     assert await conn.count() == 0
 
 
 @pytest.mark.parametrize(
-    "flow", [made(zone=1, orig=2), made(zone=1, reply=2), made(orig=1, reply=1)]
+    "flow", [new_flow(zone=1, orig=2), new_flow(zone=1, reply=2), new_flow(orig=1, reply=1)]
 )
-async def test_two_zones_are_refused(conn: Connection, flow: Flow) -> None:
+async def test_an_entry_can_have_only_one_zone(conn: Connection, flow: Flow) -> None:
     with pytest.raises(EncodeError, match="one zone"):
         await conn.create(flow)
     assert await conn.count() == 0
@@ -127,7 +127,7 @@ table inet t {{
     ("direction", "zones"),
     [("", (7, None, None)), ("original", (None, 7, None)), ("reply", (None, None, 7))],
 )
-async def test_packets_in_zones(
+async def test_flows_of_packets_have_the_zones_of_the_rules(
     lab: Lab, conn: Connection, direction: str, zones: tuple[int | None, ...]
 ) -> None:
     lab.program("nft", "-f", "-", input=RULES.format(direction))
@@ -140,8 +140,10 @@ async def test_packets_in_zones(
         await conn.get(flow)
 
 
-async def test_counters_of_entries_that_share_a_tuple(lab: Lab, conn: Connection) -> None:
-    """Each is read and reset once, and none that was not asked for."""
+async def test_counters_of_entries_that_share_tuples_are_reset_once(
+    lab: Lab, conn: Connection
+) -> None:
+    """Each matching entry is read and reset once, and no other entry."""
     lab.sysctl("nf_conntrack_acct", 1)
     plain = Tuple.udp("10.0.0.1", 1000, "10.0.0.2", 53)
     zoned = Tuple.udp("10.0.0.1", 1000, "10.0.0.2", 53, zone=1)

@@ -1,4 +1,4 @@
-"""The end of an event loop, at any step: nothing hangs, and nothing is left behind."""
+"""Test that an event loop may end at any step: nothing hangs, and nothing stays open."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from conntrack_aio import Connection, connect, eventloop
 pytestmark = [pytest.mark.kernel]
 
 
-async def _everything(conn: Connection) -> None:
-    """All kinds of things are open, and used, at the same time."""
+async def _use_everything(conn: Connection) -> None:
+    """Open all kinds of objects, and use them at the same time."""
     async with (
         conn.events() as stream,
         conn.dump() as dump,
@@ -48,8 +48,8 @@ async def _everything(conn: Connection) -> None:
         await table.reconcile()
 
 
-async def _left_open(conn: Connection) -> None:
-    """Nothing is closed but the connection."""
+async def _leave_open(conn: Connection) -> None:
+    """Open and use objects, and close only the connection."""
     table = conn.table(reconcile=None)
     await table.__aenter__()
     dump, stream, changes = conn.dump(), conn.events(), table.changes()
@@ -59,13 +59,13 @@ async def _left_open(conn: Connection) -> None:
     await anext(changes)
 
 
-USES = VERBS | {"everything": _everything, "left open": _left_open}
+USES = VERBS | {"everything": _use_everything, "left open": _leave_open}
 
-FEW = ["table", "reset", "everything", "left open"]
-"""Those with tasks and threads of their own, and those of which the order matters most."""
+WITH_TASKS_OR_THREADS = ["table", "reset", "everything", "left open"]
+"""The uses that start tasks and threads, and those where the order of closing matters most."""
 
 
-def main_of(lab: Lab, name: str) -> Main:
+def main_function(lab: Lab, name: str) -> Main:
     async def main() -> None:
         async with connect(netns=lab.netns) as conn:
             await USES[name](conn)
@@ -73,22 +73,22 @@ def main_of(lab: Lab, name: str) -> Main:
     return main
 
 
-async def _reset(conn: Connection) -> None:
+async def _list_and_reset(conn: Connection) -> None:
     await conn.list(reset_counters=True)
 
 
-USES["reset"] = _reset
+USES["reset"] = _list_and_reset
 
 
 @pytest.fixture
-def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Nothing is complained of by the event loop: no task was lost, no exception never seen."""
+def no_asyncio_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Check that asyncio logs nothing, such as a lost task or an exception never retrieved."""
     yield
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
-def closed(files: OpenFiles) -> None:
-    """Return once nothing new is open: a thread closes what it uses when it is done."""
+def wait_until_closed(files: OpenFiles) -> None:
+    """Wait until no new file is open. A thread closes its files only when it ends."""
     deadline = time.monotonic() + 10
     while files.new():
         gc.collect()
@@ -101,16 +101,17 @@ async def _fill(lab: Lab) -> None:
         await flows.fill_again(conn, 299)
 
 
-def begin(lab: Lab, backend: str) -> OpenFiles:
-    """Have the backend open what it keeps for the whole process; what is open then."""
+def open_process_wide_files(lab: Lab, backend: str) -> OpenFiles:
+    """Let the backend open its process-wide files, and return the files that are open then."""
     run_until_cancelled(backend, lambda: _fill(lab), 1 << 30)
     return OpenFiles()
 
 
-def every_step(run: Callable[[int], bool], most: int, every: int, backend: str) -> None:
-    """Run it with the numbers from 1 on until there are no more steps.
+def run_at_each_step(run: Callable[[int], bool], most: int, every: int, backend: str) -> None:
+    """Call ``run`` with step numbers until it returns ``False``: there is no such step.
 
-    Or with every so many of them: each loop with others.
+    :param most: an upper bound of the number of steps.
+    :param every: the distance between step numbers. Each event loop starts with another one.
     """
     first = 1 + BACKENDS.index(backend) % every
     for number in itertools.count(first, every):
@@ -120,59 +121,62 @@ def every_step(run: Callable[[int], bool], most: int, every: int, backend: str) 
         assert number < most
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("no_asyncio_errors")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", USES)
-def test_all_tasks_are_cancelled(
+def test_all_tasks_can_be_cancelled_at_any_step(
     lab: Lab, name: str, backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "asyncio")
-    files = begin(lab, backend)
+    files = open_process_wide_files(lab, backend)
 
     def run(number: int) -> bool:
         anyio.run(_fill, lab)
-        reached = run_until_cancelled(backend, main_of(lab, name), number)
-        closed(files)
+        reached = run_until_cancelled(backend, main_function(lab, name), number)
+        wait_until_closed(files)
         return reached
 
-    every_step(run, 3000, stride(1 if name in FEW else 3, 7), backend)
+    run_at_each_step(run, 3000, stride(1 if name in WITH_TASKS_OR_THREADS else 3, 7), backend)
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("no_asyncio_errors")
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", FEW)
-def test_an_interrupt_between_steps(lab: Lab, name: str, backend: str) -> None:
-    files = begin(lab, backend)
+@pytest.mark.parametrize("name", WITH_TASKS_OR_THREADS)
+def test_an_interrupt_between_steps_leaves_nothing_open(lab: Lab, name: str, backend: str) -> None:
+    files = open_process_wide_files(lab, backend)
 
     def run(number: int) -> bool:
         anyio.run(_fill, lab)
         try:
-            reached = interrupt_at_step(backend, main_of(lab, name), number)
+            reached = interrupt_at_step(backend, main_function(lab, name), number)
         except KeyboardInterrupt:
             reached = True
         else:
-            # The last step may be over before the loop looks at the signal.
+            # The last step may end before the loop handles the signal.
             assert not reached or backend != "trio"
-        closed(files)
+        wait_until_closed(files)
         return reached
 
-    every_step(run, 3000, stride(1 if backend == "trio" else 3, 11), backend)
+    run_at_each_step(run, 3000, stride(1 if backend == "trio" else 3, 11), backend)
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a socket that nothing has yet
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a socket not yet assigned
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
-def test_a_connection_works_after_an_interrupt(lab: Lab, offload: bool) -> None:
-    """Wherever it strikes: no lock stays held. (In trio; asyncio cancels the main task instead.)"""
-    begin(lab, "trio")
-    struck = 0
+def test_a_connection_is_usable_after_an_interrupt(lab: Lab, offload: bool) -> None:
+    """An interrupt at any point leaves no lock held.
+
+    Only trio raises it in the library: asyncio cancels the main task instead.
+    """
+    open_process_wide_files(lab, "trio")
+    interrupted = 0
 
     async def main() -> None:
-        nonlocal struck
+        nonlocal interrupted
         async with connect(netns=lab.netns, offload=offload) as conn:
             try:
                 await conn.count()
             except KeyboardInterrupt:
-                struck += 1
+                interrupted += 1
                 with anyio.fail_after(5):
                     assert await conn.count() == 299
                 raise
@@ -182,22 +186,22 @@ def test_a_connection_works_after_an_interrupt(lab: Lab, offload: bool) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             interrupt_at_call("trio", main, number)
     gc.collect()
-    assert struck > of(30, 5)
+    assert interrupted > of(30, 5)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("number", range(3))
-async def test_a_table_whose_tasks_cannot_be_started(
+async def test_a_table_whose_tasks_cannot_be_started_can_be_opened_later(
     lab: Lab, number: int, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = type(eventloop.current())
-    start, left = loop.start, number
+    start, starts_left = loop.start, number
 
     def fail(*arguments: Any) -> Callable[[], None]:
-        nonlocal left
-        left -= 1
-        if left < 0:
+        nonlocal starts_left
+        starts_left -= 1
+        if starts_left < 0:
             raise error
         return start(*arguments)
 
@@ -210,25 +214,27 @@ async def test_a_table_whose_tasks_cannot_be_started(
             assert len(table) == 0
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a socket that nothing has yet
-# One that strikes while Python closes a generator that was dropped is lost, by Python itself.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a socket not yet assigned
+# Python itself discards an interrupt that arrives while it closes a collected generator.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("no_asyncio_errors")
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", FEW)
-def test_an_interrupt_inside_the_library(lab: Lab, name: str, backend: str) -> None:
-    """It leaves as itself, wherever it strikes: in the program's task, or in one of the library."""
-    files = begin(lab, backend)
+@pytest.mark.parametrize("name", WITH_TASKS_OR_THREADS)
+def test_an_interrupt_inside_the_library_leaves_nothing_open(
+    lab: Lab, name: str, backend: str
+) -> None:
+    """The interrupt reaches the program, whether it arrives in its task or in the library's."""
+    files = open_process_wide_files(lab, backend)
     anyio.run(_fill, lab)
-    calls = interrupt_at_call(backend, main_of(lab, name), 0)
+    calls = interrupt_at_call(backend, main_function(lab, name), 0)
     assert calls > 300
     interrupted = 0
-    # Others come into play from time to time: the steps of the threads are not the same.
+    # The calls of threads differ from run to run, so different points are hit.
     for number in range(1, calls, calls // of(12, 4)):
         anyio.run(_fill, lab)
         try:
-            interrupt_at_call(backend, main_of(lab, name), number)
+            interrupt_at_call(backend, main_function(lab, name), number)
         except KeyboardInterrupt:
             interrupted += 1
-        closed(files)
+        wait_until_closed(files)
     assert interrupted > of(6, 2)

@@ -1,4 +1,4 @@
-"""A connection, and all that came of it, in another process or another event loop."""
+"""Test connections and their objects in another process or another event loop."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.kernel]
 
 
 class Opened(NamedTuple):
-    """A connection, and one of everything that came of it, in use."""
+    """A connection, and one object of each kind that it can open, in use."""
 
     conn: Connection
     dump: Dump[Flow]
@@ -55,7 +55,7 @@ MATCH = Match(mark=77)
 
 Use = Callable[[Opened], object]
 
-CONNECTION: dict[str, Callable[[Connection], object]] = {
+CONNECTION_METHODS: dict[str, Callable[[Connection], object]] = {
     "add_labels": lambda conn: conn.add_labels(FLOW, 1),
     "count": lambda conn: conn.count(),
     "cpu_statistics": lambda conn: conn.cpu_statistics(),
@@ -87,61 +87,61 @@ CONNECTION: dict[str, Callable[[Connection], object]] = {
 }
 
 
-async def rest_of(items: AsyncIterable[object]) -> None:
-    """``async for`` is refused before it gives anything away."""
+async def expect_no_items(items: AsyncIterable[object]) -> None:
+    """Iterate. The iteration must be refused before it returns an item."""
     async for item in items:
         raise AssertionError(item)
 
 
-OTHERS: dict[str, Use] = {
-    "a dump": lambda opened: rest_of(opened.dump),
+OBJECT_METHODS: dict[str, Use] = {
+    "a dump": lambda opened: expect_no_items(opened.dump),
     "a batch of a dump": lambda opened: opened.dump.receive_batch(),
-    "a stream": lambda opened: rest_of(opened.stream),
+    "a stream": lambda opened: expect_no_items(opened.stream),
     "a batch of a stream": lambda opened: opened.stream.receive_batch(),
     "a stream without waiting": lambda opened: opened.stream.receive_batch_nowait(),
-    "a bulk": lambda opened: rest_of(opened.bulk),
+    "a bulk operation": lambda opened: expect_no_items(opened.bulk),
     "a table, synced": lambda opened: opened.table.synced(),
     "a table, reconciled": lambda opened: opened.table.reconcile(),
-    "changes": lambda opened: rest_of(opened.changes),
+    "changes": lambda opened: expect_no_items(opened.changes),
     "a batch of changes": lambda opened: opened.changes.receive_batch(),
 }
 
-PLAIN: dict[str, Use] = {
+NON_WAITING: dict[str, Use] = {
     "a position of a stream": lambda opened: opened.stream.position(),
     "a look-up": lambda opened: opened.table.get(FLOW.orig),
     "a table, iterated over": lambda opened: list(opened.table),
     "a table's size": lambda opened: len(opened.table),
     "a table's mode": lambda opened: opened.table.mode,
 }
-"""What waits for nothing, and so can be called in another event loop; not in another process."""
+"""What does not wait: it can be used in another event loop, but not in another process."""
 
-NO_USE = {"aclose", "close", "label_names"}
+NOT_REFUSED = {"aclose", "close", "label_names"}
 
 
-def test_every_verb_is_here() -> None:
-    verbs = {
+def test_each_method_of_connection_is_tested() -> None:
+    methods = {
         name
         for name, _ in inspect.getmembers_static(Connection, callable)
         if not name.startswith("_")
     }
-    kinds = {"expectations", "timeouts", "helpers", "sysctls"}
-    assert verbs - NO_USE == CONNECTION.keys() - kinds
+    attributes = {"expectations", "timeouts", "helpers", "sysctls"}
+    assert methods - NOT_REFUSED == CONNECTION_METHODS.keys() - attributes
 
 
-def every_use(opened: Opened, *, plain: bool) -> dict[str, Callable[[], object]]:
+def all_uses(opened: Opened, *, non_waiting: bool) -> dict[str, Callable[[], object]]:
     uses: dict[str, Callable[[], object]] = {
-        name: lambda use=use: use(opened.conn) for name, use in CONNECTION.items()
+        name: lambda use=use: use(opened.conn) for name, use in CONNECTION_METHODS.items()
     }
-    uses |= {name: lambda use=use: use(opened) for name, use in OTHERS.items()}
-    if plain:
-        uses |= {name: lambda use=use: use(opened) for name, use in PLAIN.items()}
+    uses |= {name: lambda use=use: use(opened) for name, use in OBJECT_METHODS.items()}
+    if non_waiting:
+        uses |= {name: lambda use=use: use(opened) for name, use in NON_WAITING.items()}
     else:
         del uses["client_statistics"]
     return uses
 
 
-async def wrong(uses: dict[str, Callable[[], object]]) -> list[str]:
-    """What is not refused, at once, with one sentence."""
+async def uses_not_refused(uses: dict[str, Callable[[], object]]) -> list[str]:
+    """Return the uses that are not refused at once with a message of one line."""
     found: list[str] = []
     for name, use in uses.items():
         try:
@@ -183,13 +183,13 @@ async def open_all(lab: Lab) -> Opened:
 
 
 async def close_all(opened: Opened) -> None:
-    for each in (opened.changes, opened.table, opened.bulk, opened.dump, opened.stream):
-        await each.aclose()
+    for resource in (opened.changes, opened.table, opened.bulk, opened.dump, opened.stream):
+        await resource.aclose()
     await opened.conn.aclose()
 
 
 async def drain(stream: EventStream[Any]) -> None:
-    """Read what waits. Without root, there is room for few events, and some may be lost."""
+    """Read all pending events. Without root the buffer is small, and some may be lost."""
     more = True
     while more:
         try:
@@ -199,11 +199,11 @@ async def drain(stream: EventStream[Any]) -> None:
         await anyio.lowlevel.checkpoint()
 
 
-async def works(opened: Opened) -> None:
-    """All of it goes on where it was."""
+async def check_usable(opened: Opened) -> None:
+    """Check that the connection and all its objects continue where they were."""
     with anyio.fail_after(10):
         rest = {flow.orig async for flow in opened.dump}
-        assert len(rest & {flows.tcp(n).orig for n in range(1, 1000)}) >= 998
+        assert len(rest & {flows.tcp(number).orig for number in range(1, 1000)}) >= 998
         outcomes = [outcome async for outcome in opened.bulk]
         assert len(outcomes) == 999
         assert all(outcome.ok for outcome in outcomes)
@@ -224,16 +224,16 @@ async def works(opened: Opened) -> None:
 # -- another process ----------------------------------------------------------------------------
 
 
-def in_a_child(work: Callable[[], list[str]]) -> list[str]:
-    """Call ``work`` in a forked process; what it returns."""
+def run_in_child(work: Callable[[], list[str]]) -> list[str]:
+    """Call ``work`` in a forked process, and return its result."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python 3.12 warns: there are threads
+        warnings.simplefilter("ignore")  # Python 3.12 warns about forking with threads
         child = os.fork()
     if not child:
         try:
             signal.alarm(60)
-            signal.set_wakeup_fd(-1)  # of the loop of the other process
+            signal.set_wakeup_fd(-1)  # the parent's event loop has set it
             text = "\n".join(work())
         except BaseException:
             text = traceback.format_exc()
@@ -250,30 +250,30 @@ def in_a_child(work: Callable[[], list[str]]) -> list[str]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-async def test_a_forked_process(lab: Lab, backend: str) -> None:
-    """Everything is refused there, and closed without a trace; here, everything goes on."""
+async def test_everything_is_refused_in_a_forked_process(lab: Lab, backend: str) -> None:
+    """The child can close its copies. The parent's objects stay usable."""
     opened = await open_all(lab)
 
     def child() -> list[str]:
-        found = wrong_in(backend, every_use(opened, plain=True))
-        for each in reversed(opened):
-            each.close()
+        found = uses_not_refused_in(backend, all_uses(opened, non_waiting=True))
+        for resource in reversed(opened):
+            resource.close()
         anyio.run(close_all, opened, backend=backend)
         gc.collect()
         return found
 
-    assert await anyio.to_thread.run_sync(in_a_child, child) == []
-    await works(opened)
+    assert await anyio.to_thread.run_sync(run_in_child, child) == []
+    await check_usable(opened)
     await close_all(opened)
 
 
-def wrong_in(backend: str, uses: dict[str, Callable[[], object]]) -> list[str]:
-    return anyio.run(wrong, uses, backend=backend)
+def uses_not_refused_in(backend: str, uses: dict[str, Callable[[], object]]) -> list[str]:
+    return anyio.run(uses_not_refused, uses, backend=backend)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_fork_of_the_main_thread(lab: Lab, backend: str) -> None:
-    """The child drops all that it has a copy of, in whatever order."""
+def test_a_child_of_the_main_thread_may_collect_its_copies(lab: Lab, backend: str) -> None:
+    """The child collects its copies in any order. The parent's objects stay usable."""
 
     async def main() -> None:
         opened = await open_all(lab)
@@ -286,24 +286,24 @@ def test_a_fork_of_the_main_thread(lab: Lab, backend: str) -> None:
             return []
 
         main_frame = {"opened": opened}
-        assert in_a_child(child) == []
-        await works(opened)
+        assert run_in_child(child) == []
+        await check_usable(opened)
         await close_all(opened)
 
     anyio.run(main, backend=backend)
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_fork_that_runs_its_copy_of_the_loop(
+def test_a_child_that_runs_its_copy_of_the_loop_does_not_disturb_the_parent(
     lab: Lab, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """The copy shares what the loop waits by: nothing that is waited for here gets lost."""
+    """The copy shares the epoll instance of the parent's loop. The parent misses no event."""
     loop = new_loop()
     opened = loop.run_until_complete(open_all(lab))
     loop.run_until_complete(asyncio.sleep(0.01))  # the table's tasks wait
 
     async def count() -> list[str]:
-        return await wrong({"count": opened.conn.count, "synced": opened.table.synced})
+        return await uses_not_refused({"count": opened.conn.count, "synced": opened.table.synced})
 
     def child() -> list[str]:
         found = loop.run_until_complete(count())
@@ -313,45 +313,45 @@ def test_a_fork_that_runs_its_copy_of_the_loop(
         gc.collect()
         return found
 
-    assert in_a_child(child) == []
-    loop.run_until_complete(works(opened))
+    assert run_in_child(child) == []
+    loop.run_until_complete(check_usable(opened))
     loop.run_until_complete(close_all(opened))
     loop.close()
 
 
-def test_a_fork_during_a_walk() -> None:
-    """The thread that walks is not in the child: its requests need not run on threads."""
+def test_a_child_forked_during_a_table_walk_counts_no_walk() -> None:
+    """The child has no copy of the walking thread, so its requests need not run on threads."""
     with table_walks.count():
-        assert in_a_child(lambda: ["active"] if table_walks.active else []) == []
+        assert run_in_child(lambda: ["active"] if table_walks.active else []) == []
         assert table_walks.active
 
 
 @pytest.mark.anyio
-async def test_a_fork_while_threads_are_at_work(lab: Lab) -> None:
-    """Whatever locks they hold, the child closes its copies and ends."""
+async def test_a_child_forked_while_threads_run_can_close_its_copies(lab: Lab) -> None:
+    """The child closes its copies and ends, whatever locks the threads held."""
     opened = await open_all(lab)
     conn = opened.conn
     done = False
 
-    async def busy() -> None:
+    async def keep_threads_busy() -> None:
         while not done:
             await conn.list()
             await conn.create_many(map(flows.tcp, range(7000, 7400)))
             await conn.delete_many(map(flows.tcp, range(7000, 7400)))
 
     def child() -> list[str]:
-        for each in reversed(opened):
-            each.close()
+        for resource in reversed(opened):
+            resource.close()
         gc.collect()
         return []
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(busy)
-        until = time.monotonic() + 1
-        while time.monotonic() < until:
-            assert await anyio.to_thread.run_sync(in_a_child, child) == []
+        tasks.start_soon(keep_threads_busy)
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            assert await anyio.to_thread.run_sync(run_in_child, child) == []
         done = True
-    await works(opened)
+    await check_usable(opened)
     await close_all(opened)
 
 
@@ -360,23 +360,27 @@ async def test_a_fork_while_threads_are_at_work(lab: Lab) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-async def test_another_event_loop(lab: Lab, backend: str) -> None:
-    """In another thread, while the connection's own loop goes on."""
+async def test_everything_is_refused_in_another_event_loop(lab: Lab, backend: str) -> None:
+    """The other loop runs in another thread. The connection's own loop continues."""
     opened = await open_all(lab)
-    uses = every_use(opened, plain=False)
-    assert await anyio.to_thread.run_sync(wrong_in, backend, uses) == []
-    await works(opened)
+    uses = all_uses(opened, non_waiting=False)
+    assert await anyio.to_thread.run_sync(uses_not_refused_in, backend, uses) == []
+    await check_usable(opened)
     await close_all(opened)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_loop_after_the_one_that_has_ended(lab: Lab, backend: str) -> None:
-    """Closing works there, too."""
+def test_in_a_loop_after_the_first_one_everything_is_refused_but_closing(
+    lab: Lab, backend: str
+) -> None:
+    """The connection's own loop has ended. Its objects can still be closed."""
     opened = anyio.run(open_all, lab, backend=backend)
-    uses = every_use(opened, plain=False)
-    # The table has ended with its loop.
+    uses = all_uses(opened, non_waiting=False)
+    # The table was closed with its loop.
     closed = {"a table, synced", "a table, reconciled", "changes", "a batch of changes"}
-    found = wrong_in(backend, {name: use for name, use in uses.items() if name not in closed})
+    found = uses_not_refused_in(
+        backend, {name: use for name, use in uses.items() if name not in closed}
+    )
     assert found == []
 
     async def close() -> None:

@@ -1,4 +1,4 @@
-"""Another program with CAP_NET_ADMIN sends what looks like the kernel's."""
+"""Test that forged messages of other programs with CAP_NET_ADMIN are dropped."""
 
 from __future__ import annotations
 
@@ -19,41 +19,43 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
 
 @pytest.fixture
-def forger(lab: Lab) -> socket.socket:
+def foreign_socket(lab: Lab) -> socket.socket:
     return lab.run(lambda: socket.socket(AF_NETLINK, socket.SOCK_RAW, NETLINK.NETFILTER))
 
 
 @pytest.mark.kernel
-async def test_forged_events(conn: Connection, forger: socket.socket) -> None:
-    with forger:
+async def test_forged_events_are_dropped_and_counted(
+    conn: Connection, foreign_socket: socket.socket
+) -> None:
+    with foreign_socket:
         async with conn.events() as stream:
             port = stream._socket.raw.getsockname()[0]  # type: ignore[attr-defined]
             for group in (1, 2, 4):
-                forger.sendto(flows.new_event(flows.tcp(1)), (0, group))
+                foreign_socket.sendto(flows.new_event(flows.tcp(1)), (0, group))
             with pytest.raises(ConnectionRefusedError):
-                forger.sendto(flows.new_event(flows.tcp(2)), (port, 0))
-            made = await conn.create(flows.tcp(3))
+                foreign_socket.sendto(flows.new_event(flows.tcp(2)), (port, 0))
+            created = await conn.create(flows.tcp(3))
             with anyio.fail_after(5):
-                assert (await anext(stream)).flow.id == made.id
+                assert (await anext(stream)).flow.id == created.id
             assert conn.client_statistics().forged == 3
 
 
 @pytest.mark.kernel
-async def test_nobody_else_can_send_to_the_request_socket(
-    conn: Connection, forger: socket.socket
+async def test_the_kernel_refuses_messages_of_others_to_the_request_socket(
+    conn: Connection, foreign_socket: socket.socket
 ) -> None:
     port = conn._session.requester.socket.raw.getsockname()[0]  # type: ignore[attr-defined]
-    with forger, pytest.raises(ConnectionRefusedError):
-        forger.sendto(error_message(2), (port, 0))
+    with foreign_socket, pytest.raises(ConnectionRefusedError):
+        foreign_socket.sendto(error_message(2), (port, 0))
     assert await conn.count() == 0
 
 
-async def test_a_forged_answer() -> None:
-    """Even if it got through: who sent it is looked at."""
+async def test_a_forged_reply_is_dropped() -> None:
+    """The library checks the sender even if the kernel let such a message through."""
 
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.deliver(error_message(asked.seq, 2), sender=FORGER)
-        socket.ack(asked)
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.deliver(error_message(request.seq, 2), sender=FORGER)
+        socket.ack(request)
 
     async with ScriptedKernel(script).connect() as conn:
         await conn.delete(flows.tcp())
@@ -61,11 +63,11 @@ async def test_a_forged_answer() -> None:
         assert conn.client_statistics().forged == 2
 
 
-async def test_a_forged_entry_in_a_dump() -> None:
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
+async def test_a_forged_entry_in_a_dump_is_dropped() -> None:
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
         socket.deliver(b"anything", sender=FORGER)
-        socket.reply(asked, CT_NEW, flows.payload(flows.tcp()))
-        socket.done(asked)
+        socket.reply(request, CT_NEW, flows.payload(flows.tcp()))
+        socket.done(request)
 
     async with ScriptedKernel(script).connect() as conn:
         assert await conn.list() == [flows.tcp()]

@@ -1,7 +1,8 @@
-"""The kernel's foot-guns, tried through the public interface: the table stays as it is.
+"""Test that requests that the kernel would misinterpret are refused and change nothing.
 
-A delete without a tuple is a flush; a filter that a kernel does not know is no filter; a family
-counts only in a version that nobody sends. On kernels of every age, and on this machine's.
+The kernel takes a delete without a tuple for a flush. It ignores filters that it does not know. It
+considers the family of a flush only in a message version that no program sends. These tests run on
+all supported releases, and on this machine's kernel.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from conntrack_aio.testing import FakeKernel
 pytestmark = pytest.mark.anyio
 
 RELEASES = ("4.19", "5.4", "5.15", "6.1", "6.8", "6.12", "6.18")
-V6 = 3
-"""How many of the flows are IPv6 ones."""
+IPV6_FLOWS = 3
+"""The number of IPv6 flows."""
 
 
 @pytest.fixture(params=[*RELEASES, REAL])
@@ -46,11 +47,11 @@ def anykernel(request: pytest.FixtureRequest) -> AnyKernel:
 
 @pytest.fixture
 async def conn(anykernel: AnyKernel) -> AsyncIterator[Connection]:
-    """Flows of both families, of marks 0 to 4, one in a zone."""
+    """Open a connection, and create flows of both families with marks 0 to 4, one in a zone."""
     async with anykernel.connect() as connection:
         for number in range(1, 6):
             await connection.create(flows.tcp(number, mark=number % 5))
-        for number in range(1, V6 + 1):
+        for number in range(1, IPV6_FLOWS + 1):
             await connection.create(flows.udp6(number, mark=number))
         await connection.create(attrs.evolve(flows.tcp(9), zone=7))
         yield connection
@@ -60,7 +61,7 @@ async def keys(conn: Connection) -> set[object]:
     return {flow.key for flow in await conn.list()}
 
 
-async def one(conn: Connection) -> Flow:
+async def first_flow(conn: Connection) -> Flow:
     return await conn.get(flows.tcp(1))
 
 
@@ -68,18 +69,18 @@ Call = Callable[[Connection, Flow], Awaitable[object]]
 
 
 def without(flow: Flow, *names: str) -> Any:
-    """With nothing where the kernel wants something."""
+    """Return the original tuple of the flow with ``None`` in these fields."""
     return assigned(flow.orig, **dict.fromkeys(names))
 
 
 REFUSED: dict[str, tuple[type[Exception], Call]] = {
-    # only an id, or what stands for one
+    # no tuple, or something else instead of a target
     "no tuple": (EncodeError, lambda c, f: c.delete(attrs.evolve(f, orig=None))),
     "an id": (TypeError, lambda c, f: c.delete(f.id)),  # type: ignore[arg-type]
     "nothing": (TypeError, lambda c, f: c.delete(None)),  # type: ignore[arg-type]
     "text": (TypeError, lambda c, f: c.delete("tcp")),  # type: ignore[arg-type]
     "a match": (TypeError, lambda c, f: c.delete(Match(mark=1))),  # type: ignore[arg-type]
-    # half a tuple
+    # an incomplete tuple
     "no ports": (EncodeError, lambda c, f: c.delete(without(f, "sport", "dport"))),
     "no port": (EncodeError, lambda c, f: c.delete(without(f, "dport"))),
     "no protocol": (EncodeError, lambda c, f: c.delete(without(f, "proto"))),
@@ -89,34 +90,34 @@ REFUSED: dict[str, tuple[type[Exception], Call]] = {
         EncodeError,
         lambda c, f: c.delete(assigned(f.orig, dst=flows.udp6().orig.dst)),
     ),
-    # not the one that is meant
+    # the target denotes no entry, or another one
     "another id": (NotFound, lambda c, f: c.delete(attrs.evolve(f, id=(f.id or 0) ^ 1))),
     "another zone": (NotFound, lambda c, f: c.delete(f, zone=3)),
     "without its zone": (NotFound, lambda c, f: c.delete(flows.tcp(9).orig)),
-    "a zone that is none": (EncodeError, lambda c, f: c.delete(f, zone=1 << 16)),
-    # all, unasked
+    "an impossible zone": (EncodeError, lambda c, f: c.delete(f, zone=1 << 16)),
+    # everything, though not requested by flush()
     "all by a match": (UnsafeRequest, lambda c, f: c.delete_matching(Match())),
     "all by a mask": (UnsafeRequest, lambda c, f: c.delete_matching(Match(mark=0, mark_mask=0))),
     "no match": (TypeError, lambda c, f: c.delete_matching(None)),  # type: ignore[arg-type]
     "a predicate": (TypeError, lambda c, f: c.delete_matching(lambda _: False)),  # type: ignore[arg-type]
     "a flush of some": (TypeError, lambda c, f: c.flush(Match(mark=1))),  # type: ignore[call-arg]
     "a flush of a family": (TypeError, lambda c, f: c.flush(family=AF_INET6)),  # type: ignore[call-arg]
-    # updates that would make, toggle, or clear
-    "an update of none": (NotFound, lambda c, f: c.update(flows.tcp(99), mark=1)),
+    # updates that would create an entry, toggle bits, or clear them
+    "an update of a missing entry": (NotFound, lambda c, f: c.update(flows.tcp(99), mark=1)),
     "a mark outside its mask": (EncodeError, lambda c, f: c.update(f, mark=0x11, mark_mask=0x10)),
     "a mask alone": (EncodeError, lambda c, f: c.update(f, mark_mask=0xFF)),
     "a mask of labels alone": (EncodeError, lambda c, f: c.update(f, labels_mask=1)),
     "labels outside their mask": (EncodeError, lambda c, f: c.update(f, labels=3, labels_mask=1)),
-    "an update to nothing": (EncodeError, lambda c, f: c.update(f)),
+    "an update without changes": (EncodeError, lambda c, f: c.update(f)),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_refused_and_nothing_happens(conn: Connection, name: str) -> None:
+async def test_invalid_requests_are_refused_and_change_nothing(conn: Connection, name: str) -> None:
     error, call = REFUSED[name]
     before = await conn.list()
     with pytest.raises(error):
-        await call(conn, await one(conn))
+        await call(conn, await first_flow(conn))
     assert [flows.ageless(flow) for flow in await conn.list()] == [
         flows.ageless(flow) for flow in before
     ]
@@ -126,7 +127,7 @@ async def test_refused_and_nothing_happens(conn: Connection, name: str) -> None:
     "arguments",
     [{"mark_mask": 1}, {"mark": 2, "mark_mask": 1}, {"mark": 1 << 32}, {"family": 99}],
 )
-async def test_a_match_that_is_none_is_not_made(arguments: dict[str, int]) -> None:
+async def test_an_impossible_match_cannot_be_constructed(arguments: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"mark|family"):
         Match(**arguments)
 
@@ -145,15 +146,15 @@ async def test_a_match_that_is_none_is_not_made(arguments: dict[str, int]) -> No
     ],
     ids=str,
 )
-async def test_what_does_not_match_survives(conn: Connection, match: Match) -> None:
-    """A filter that the kernel ignores deletes no more than what it is asked for."""
-    everything = await conn.list()
-    spared = {flow.key for flow in everything if not match(flow)}
-    assert await conn.delete_matching(match) == len(everything) - len(spared)
+async def test_delete_matching_deletes_only_what_matches(conn: Connection, match: Match) -> None:
+    """Even on a kernel that ignores the filter, only matching entries are deleted."""
+    all_flows = await conn.list()
+    spared = {flow.key for flow in all_flows if not match(flow)}
+    assert await conn.delete_matching(match) == len(all_flows) - len(spared)
     assert await keys(conn) == spared
 
 
-async def test_one_delete_deletes_one(conn: Connection) -> None:
+async def test_delete_deletes_only_one_entry(conn: Connection) -> None:
     left = await conn.list()
     while left:
         flow = left.pop()
@@ -161,11 +162,9 @@ async def test_one_delete_deletes_one(conn: Connection) -> None:
         assert await keys(conn) == {other.key for other in left}
 
 
-async def test_attributes_that_are_not_known_are_not_sent_along(
-    anykernel: AnyKernel, conn: Connection
-) -> None:
-    """A flow that was read from a newer kernel may carry what this one takes for a filter."""
-    flow = await one(conn)
+async def test_unknown_attributes_are_not_sent(anykernel: AnyKernel, conn: Connection) -> None:
+    """A flow read from a newer kernel may have an attribute that this kernel takes for a filter."""
+    flow = await first_flow(conn)
     flow.unknown = (UnknownAttribute((25,), b"\1\2\3\4", nested=True),)
     others = await keys(conn) - {flow.key}
     await conn.update(flow, mark=9)
@@ -173,14 +172,14 @@ async def test_attributes_that_are_not_known_are_not_sent_along(
     assert await keys(conn) == others
 
 
-async def test_a_reply_tuple_deletes_its_own_flow(conn: Connection) -> None:
-    flow = await one(conn)
+async def test_a_reply_tuple_deletes_only_its_own_entry(conn: Connection) -> None:
+    flow = await first_flow(conn)
     others = await keys(conn) - {flow.key}
     await conn.delete(flow.reply)
     assert await keys(conn) == others
 
 
-async def test_a_tuple_of_a_protocol_without_ports(conn: Connection) -> None:
+async def test_a_tuple_without_ports_deletes_no_entry_with_ports(conn: Connection) -> None:
     esp: Tuple = attrs.evolve(flows.tcp(1).orig, proto=50, sport=None, dport=None)
     before = await keys(conn)
     with pytest.raises(NotFound):
@@ -188,15 +187,14 @@ async def test_a_tuple_of_a_protocol_without_ports(conn: Connection) -> None:
     assert await keys(conn) == before
 
 
-def kernel_selects(release: str) -> bool:
-    """Whether a flush can be filtered."""
+def supports_flush_filter(release: str) -> bool:
+    """Return whether kernels of this release can filter a flush."""
     return tuple(map(int, release.split("."))) >= (6, 12)
 
 
 @pytest.mark.parametrize("release", RELEASES)
-async def test_no_delete_without_a_tuple_is_ever_sent_but_a_flush(release: str) -> None:
-    """And none with a filter, a mask or a status, whatever the kernel would make of it: but where
-    it is known to make of it what it should."""
+async def test_only_a_flush_is_a_delete_without_a_tuple(release: str) -> None:
+    """No other delete has a filter, a mask or a status, unless the kernel is known to apply it."""
     kernel = FakeKernel(release)
     async with kernel.connect() as conn:
         for number in range(20):
@@ -208,24 +206,27 @@ async def test_no_delete_without_a_tuple_is_ever_sent_but_a_flush(release: str) 
         await conn.delete_matching(Match(family=AF_INET, mark=2, mark_mask=3))
         await conn.features()
         await conn.flush()
-    deletes = [asked for asked in kernel.requests if asked.type == 0x102]
-    *exact, flush = deletes
-    if kernel_selects(release):
-        filtered = [asked for asked in exact if not asked.attributes.keys() & {"orig", "reply"}]
-        assert [asked.attributes["mark"] for asked in filtered] == [1, 2]
-        assert all("filter" in asked.attributes for asked in filtered)
-        exact = [asked for asked in exact if asked not in filtered]
+    deletes = [request for request in kernel.requests if request.type == 0x102]
+    *targeted, flush = deletes
+    if supports_flush_filter(release):
+        filtered = [
+            request for request in targeted if not request.attributes.keys() & {"orig", "reply"}
+        ]
+        assert [request.attributes["mark"] for request in filtered] == [1, 2]
+        assert all("filter" in request.attributes for request in filtered)
+        targeted = [request for request in targeted if request not in filtered]
     assert kernel.flows == []
     assert not flush.payload[4:]
-    # A tuple first; and a filter only in the question that has none to delete.
-    assert all(asked.payload[6:8] == b"\x01\x80" for asked in exact)
+    # The first attribute is the original tuple, a nest of type 1. Only the probe of the flush
+    # filter adds a filter to a tuple, and no entry has that tuple.
+    assert all(request.payload[6:8] == b"\x01\x80" for request in targeted)
 
 
-def test_no_verb_but_flush_takes_no_target() -> None:
-    """What deletes says what: a target, a match, or that it is all."""
+def test_all_deleting_methods_but_flush_need_a_target_or_match() -> None:
+    """A deleting method has a required target or match as its first parameter."""
     for name in ("delete", "delete_matching"):
         first = list(inspect.signature(getattr(Connection, name)).parameters.values())[1]
         assert first.default is inspect.Parameter.empty
-    # It has parameters for what it refuses, to say what deletes some.
+    # flush() has parameters only to refuse arguments with a hint.
     hints = get_type_hints(Connection.flush)
     assert set(hints.values()) == {Never, NoneType}
