@@ -52,16 +52,16 @@ from .isolation import enter_namespace
 # The storms, and what is compared after them, are those of the tests.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support import flows
+from support.event_storm import SMALL_BUFFER, Storm, enable_labels, plan_storm
 from support.lab import Lab
-from support.mirrors import (
+from support.table_comparison import (
     Replay,
     by_key,
     differences,
-    kernel_truth,
+    kernel_flows,
     key_of,
-    wrong_answers,
+    wrong_look_ups,
 )
-from support.storm import SMALL_BUFFER, Storm, plan, use_labels
 
 _STORMS: Final = 4
 """Storms that differ, made before all begins, so that what they take does not grow."""
@@ -107,7 +107,9 @@ class Soak:
         self.samples: list[Sample] = []
         self.quick = [Replay(table) for table in tables]
         self.slow = [Replay(table) for table in tables]
-        self._plans = [plan(options.seed * _STORMS + each, steps=12_000) for each in range(_STORMS)]
+        self._plans = [
+            plan_storm(options.seed * _STORMS + each, steps=12_000) for each in range(_STORMS)
+        ]
         self._lab = Lab(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         self._started = time.monotonic()
         self._faults = Faults(self.rng, options.backend, conn, tables)
@@ -300,9 +302,9 @@ class Soak:
         self.done += self._faults.done
         for table, quick, slow in zip(self.tables, self.quick, self.slow, strict=True):
             await table.synced()
-            truth = await kernel_truth(self.conn)
+            truth = await kernel_flows(self.conn)
             found += [f"table: {each}" for each in differences(by_key(table), truth)]
-            found += wrong_answers(table, truth.values())
+            found += wrong_look_ups(table, truth.values())
             await quick.until_it_has(last)
             await slow.read_until_it_has(last)
             found += [f"quick reader: {each}" for each in differences(quick.flows, truth)]
@@ -403,7 +405,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     enter_namespace()
     set_sysctl(f"{CONNTRACK}events", 1)
     own = Lab(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
-    use_labels(own)
+    enable_labels(own)
     os.close(own.descriptor)
     # Of all that may be written to: the address space has stacks and arenas that never are.
     threading.stack_size(_STACK)

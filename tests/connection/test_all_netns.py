@@ -13,9 +13,9 @@ import anyio.to_thread
 import pytest
 from support import expectations as some
 from support import flows, links
-from support.files import OpenFiles
 from support.lab import Lab
-from support.neighbours import Neighbourhood
+from support.open_files import OpenFiles
+from support.other_namespaces import OtherNamespaces
 
 from conntrack_aio import Connection, EventsLost, EventStream, EventType, FlowEvent, connect
 from conntrack_aio.netlink import nsid_resolver
@@ -51,7 +51,7 @@ async def settle(stream: EventStream[FlowEvent]) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_each_event_names_its_namespace(around: Neighbourhood, conn: Connection) -> None:
+async def test_each_event_names_its_namespace(around: OtherNamespaces, conn: Connection) -> None:
     blue, green = around.new("blue", id=4), around.new("green", id=7)
     async with conn.events(all_netns=True) as stream:
         await make(blue, 1)
@@ -66,7 +66,7 @@ async def test_each_event_names_its_namespace(around: Neighbourhood, conn: Conne
         ]
 
 
-async def test_only_a_stream_of_all_hears_them(around: Neighbourhood, conn: Connection) -> None:
+async def test_only_a_stream_of_all_hears_them(around: OtherNamespaces, conn: Connection) -> None:
     blue = around.new("blue", id=4)
     async with conn.events() as stream:
         await make(blue, 1)
@@ -74,7 +74,7 @@ async def test_only_a_stream_of_all_hears_them(around: Neighbourhood, conn: Conn
         assert await take(stream, 1) == [(2, None, None)]
 
 
-async def test_all_types_with_traffic(around: Neighbourhood, conn: Connection) -> None:
+async def test_all_types_with_traffic(around: OtherNamespaces, conn: Connection) -> None:
     blue = around.new("blue", id=0)
     blue.track()
     async with conn.events(EventType.NEW, EventType.DESTROY, all_netns=True) as stream:
@@ -88,7 +88,7 @@ async def test_all_types_with_traffic(around: Neighbourhood, conn: Connection) -
     assert " in blue" in str(new)
 
 
-async def test_one_without_an_id_is_not_heard(around: Neighbourhood, conn: Connection) -> None:
+async def test_one_without_an_id_is_not_heard(around: OtherNamespaces, conn: Connection) -> None:
     blue = around.new("blue")
     around.new("green", id=3)
     around.name(around._lab, "own")  # which needs none
@@ -114,7 +114,7 @@ async def test_many_without_an_id_are_not_all_named(count: int, end: str) -> Non
     assert spot.what.endswith(f"{end} arrive")
 
 
-async def test_names_come_and_go(around: Neighbourhood, conn: Connection) -> None:
+async def test_names_come_and_go(around: OtherNamespaces, conn: Connection) -> None:
     blue = around.new(id=4)
     async with conn.events(all_netns=True) as stream:
         await make(blue, 1)
@@ -133,7 +133,7 @@ async def test_names_come_and_go(around: Neighbourhood, conn: Connection) -> Non
 
 
 async def test_an_id_that_changes_hands_while_events_wait(
-    around: Neighbourhood, conn: Connection
+    around: OtherNamespaces, conn: Connection
 ) -> None:
     async with conn.events(all_netns=True) as stream:
         blue = around.new("blue", id=4)
@@ -150,7 +150,7 @@ async def test_an_id_that_changes_hands_while_events_wait(
 
 
 async def test_an_id_that_changes_hands_between_events(
-    around: Neighbourhood, conn: Connection
+    around: OtherNamespaces, conn: Connection
 ) -> None:
     async with conn.events(all_netns=True) as stream:
         blue = around.new("blue", id=4)
@@ -167,7 +167,7 @@ async def test_an_id_that_changes_hands_between_events(
         assert await take(stream, 1) == [(3, 4, "green")]
 
 
-async def test_no_namespace_is_kept_alive(around: Neighbourhood, conn: Connection) -> None:
+async def test_no_namespace_is_kept_alive(around: OtherNamespaces, conn: Connection) -> None:
     blue = around.new("blue", id=4)
     async with conn.events(all_netns=True) as stream:
         await make(blue, 1)
@@ -177,7 +177,7 @@ async def test_no_namespace_is_kept_alive(around: Neighbourhood, conn: Connectio
         assert await take(stream, 1) == [(2, None, None)]
 
 
-async def test_no_descriptor_is_left(around: Neighbourhood, conn: Connection) -> None:
+async def test_no_descriptor_is_left(around: OtherNamespaces, conn: Connection) -> None:
     blue = around.new("blue", id=4)
     files = OpenFiles()
     async with conn.events(all_netns=True) as stream:
@@ -188,7 +188,9 @@ async def test_no_descriptor_is_left(around: Neighbourhood, conn: Connection) ->
     assert not files.new()
 
 
-async def test_a_dropped_stream_closes_everything(around: Neighbourhood, conn: Connection) -> None:
+async def test_a_dropped_stream_closes_everything(
+    around: OtherNamespaces, conn: Connection
+) -> None:
     blue = around.new("blue", id=4)
     files = OpenFiles()
     stream = conn.events(all_netns=True)
@@ -200,7 +202,7 @@ async def test_a_dropped_stream_closes_everything(around: Neighbourhood, conn: C
 
 @pytest.mark.parametrize("what", ["stream", "connection"])
 async def test_a_waiting_reader_is_woken_by_the_close(
-    around: Neighbourhood, lab: Lab, what: str
+    around: OtherNamespaces, lab: Lab, what: str
 ) -> None:
     conn = await connect(netns=lab.netns)
     stream = conn.events(all_netns=True)
@@ -218,7 +220,7 @@ async def test_a_waiting_reader_is_woken_by_the_close(
 
 
 async def test_cancelled_while_it_looks_for_names(
-    around: Neighbourhood, conn: Connection, monkeypatch: pytest.MonkeyPatch
+    around: OtherNamespaces, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, go_on = threading.Event(), threading.Event()
     plain = nsid_resolver._files
@@ -251,7 +253,7 @@ async def test_cancelled_while_it_looks_for_names(
 
 
 @pytest.mark.parametrize("turns", range(12))
-async def test_cancelled_at_any_time(around: Neighbourhood, conn: Connection, turns: int) -> None:
+async def test_cancelled_at_any_time(around: OtherNamespaces, conn: Connection, turns: int) -> None:
     """No event is lost, none goes without its name, and they come in order."""
     blue = around.new("blue", id=4)
     told: list[FlowEvent] = []
@@ -274,7 +276,7 @@ async def test_cancelled_at_any_time(around: Neighbourhood, conn: Connection, tu
     assert {event.netns for event in told} == {"blue"}
 
 
-async def test_a_loss_is_told(around: Neighbourhood, conn: Connection) -> None:
+async def test_a_loss_is_told(around: OtherNamespaces, conn: Connection) -> None:
     blue = around.new("blue", id=4)
     async with conn.events(EventType.NEW, receive_buffer=8192, all_netns=True) as stream:
         async with connect(netns=blue.netns) as there:
@@ -293,7 +295,7 @@ async def test_a_loss_is_told(around: Neighbourhood, conn: Connection) -> None:
 
 
 async def test_whether_older_flows_are_covered_is_of_the_own_namespace(
-    around: Neighbourhood, lab: Lab, conn: Connection
+    around: OtherNamespaces, lab: Lab, conn: Connection
 ) -> None:
     around.new("blue", id=4).sysctl("nf_conntrack_events", 2)
     async with conn.events(all_netns=True) as stream:
@@ -406,13 +408,13 @@ def test_names_that_ip_netns_makes(lab: Lab) -> None:
     ]
 
 
-async def test_expectations_of_all_namespaces(around: Neighbourhood, conn: Connection) -> None:
+async def test_expectations_of_all_namespaces(around: OtherNamespaces, conn: Connection) -> None:
     blue = around.new("blue", id=4)
     async with conn.expectations.events(all_netns=True) as stream:
         async with connect(netns=blue.netns) as there:
             for each in (conn, there):
                 master = await each.create(some.ftp())
-                await each.expectations.create(some.data(master))
+                await each.expectations.create(some.data_connection(master))
         with anyio.fail_after(5):
             here, elsewhere = await anext(stream), await anext(stream)
     assert (here.type, here.nsid, here.netns) == (EventType.NEW, None, None)

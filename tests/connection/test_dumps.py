@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support import flows
-from support.waiting import until
+from support.polling import wait_until
 
 from conntrack_aio import Connection, Flow, Match
 from conntrack_aio.netlink.dump_receiver import CHUNKS_PER_CALL, PREFETCHED_CHUNKS
@@ -131,7 +131,7 @@ async def test_constant_memory(conn: Connection) -> None:
     def received() -> int:
         return socket.datagrams_received
 
-    await until(lambda: received() >= PREFETCHED_CHUNKS)
+    await wait_until(lambda: received() >= PREFETCHED_CHUNKS)
     for _ in range(100):  # were it to go on, it would now
         await anyio.lowlevel.checkpoint()
     most = 3 + PREFETCHED_CHUNKS + CHUNKS_PER_CALL - 1  # three of which were handed out

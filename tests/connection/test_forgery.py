@@ -8,7 +8,7 @@ import anyio
 import pytest
 from support import flows
 from support.lab import Lab
-from support.scripted import FORGER, ScriptedKernel, error_message
+from support.scripted_kernel import FORGED_SENDER, ScriptedKernel, error_message
 
 from conntrack_aio import Connection
 from conntrack_aio.codec.messages import CT_NEW
@@ -52,7 +52,7 @@ async def test_a_forged_answer() -> None:
     """Even if it got through: who sent it is looked at."""
 
     def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.deliver(error_message(asked.seq, 2), sender=FORGER)
+        socket.deliver(error_message(asked.seq, 2), sender=FORGED_SENDER)
         socket.ack(asked)
 
     async with ScriptedKernel(script).connect() as conn:
@@ -63,8 +63,8 @@ async def test_a_forged_answer() -> None:
 
 async def test_a_forged_entry_in_a_dump() -> None:
     def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.deliver(b"anything", sender=FORGER)
-        socket.reply(asked, CT_NEW, flows.payload(flows.tcp()))
+        socket.deliver(b"anything", sender=FORGED_SENDER)
+        socket.reply(asked, CT_NEW, flows.message_payload(flows.tcp()))
         socket.done(asked)
 
     async with ScriptedKernel(script).connect() as conn:

@@ -13,7 +13,7 @@ import anyio
 import pytest
 from support import flows
 from support.lab import Lab
-from support.neighbours import Neighbourhood
+from support.other_namespaces import OtherNamespaces
 
 from conntrack_aio import Connection, NamespaceError, NetNS, connect
 from conntrack_aio.netlink import namespaces
@@ -145,7 +145,7 @@ async def test_no_descriptor_of_it_is_kept(lab: Lab) -> None:
             assert namespaces_held() == before
 
 
-async def test_it_lives_as_long_as_the_connection(around: Neighbourhood) -> None:
+async def test_it_lives_as_long_as_the_connection(around: OtherNamespaces) -> None:
     blue = around.new("blue", id=4)
     conn = await connect(netns="blue")
     around.unname("blue")

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from support import flows
 from support.lab import Lab
-from support.scripted import FORGER, ScriptedKernel, error_message
+from support.scripted_kernel import FORGED_SENDER, ScriptedKernel, error_message
 
 from conntrack_aio import Connection, DecodeError, EventsLost, EventStream, FlowEvent, connect
 from conntrack_aio.testing import FakeSocket
@@ -78,7 +78,7 @@ async def test_no_more_than_some_hundreds_at_once(fed: Fed) -> None:
 
 async def test_forged_ones_are_read_over(fed: Fed) -> None:
     for _ in range(300):
-        fed.socket.deliver(EVENT, sender=FORGER)
+        fed.socket.deliver(EVENT, sender=FORGED_SENDER)
     fed.queue(1)
     assert numbers(fed.stream.receive_batch_nowait()) == [0]
     assert fed.stream.statistics().forged == 300
@@ -209,7 +209,7 @@ async def test_a_storm_in_which_the_queue_is_never_empty(fed: Fed, waiting: int)
 
 async def test_all_that_waited_is_forged(fed: Fed) -> None:
     for _ in range(10):
-        fed.socket.deliver(EVENT, sender=FORGER)
+        fed.socket.deliver(EVENT, sender=FORGED_SENDER)
     mark = fed.stream.position()
     assert not fed.stream.has_passed(mark)
     assert fed.stream.receive_batch_nowait() == []
@@ -278,7 +278,7 @@ async def test_what_a_stream_tells_of_itself(fed: Fed) -> None:
     assert before.waiting_bytes == sum(each.size for each in fed.socket._queue) > 0
     assert before.receive_buffer == fed.stream.receive_buffer == fed.socket.receive_buffer
     await anext(fed.stream)
-    fed.socket.deliver(EVENT, sender=FORGER)
+    fed.socket.deliver(EVENT, sender=FORGED_SENDER)
     fed.socket.deliver(b"\1")
     fed.lose(3)
     assert fed.stream.statistics().queued == 99
@@ -310,7 +310,7 @@ async def test_a_connection_sums_its_streams_up() -> None:
             for _ in range(times):
                 kernel.sockets[-1].deliver(EVENT)
                 kernel.sockets[-1].deliver(error_message(0))
-                kernel.sockets[-1].deliver(EVENT, sender=FORGER)
+                kernel.sockets[-1].deliver(EVENT, sender=FORGED_SENDER)
                 kernel.sockets[-1].overrun(2)
                 for error in (None, DecodeError, EventsLost):
                     await get(stream, error)

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from blocks import ROOT, commands_of, pattern_of
 from support.lab import Lab
-from support.processes import PATIENCE
+from support.processes import TIMEOUT
 
 _ALONE: Final = 'mount -t tmpfs tmpfs /run && exec "$@"'
 """The names of network namespaces are files in ``/run``: each run has a ``/run`` to itself."""
@@ -95,7 +95,7 @@ class Running:
 
     def status(self) -> int:
         """Wait for its end, and return its exit status."""
-        return self._process.wait(PATIENCE)
+        return self._process.wait(TIMEOUT)
 
     def family(self) -> list[int]:
         """The process and its descendants, the youngest last."""
@@ -163,7 +163,7 @@ class Shell(Running):
         self.write(f"{command}\nprintf '\\036{self._count} %d\\036\\n' $?\n")
         expected, interrupted, _ = expected.partition("^C\n")
         pattern = re.compile(pattern_of(expected))
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         status: int | None = None
         sent = False
         while time.monotonic() < deadline:

@@ -137,7 +137,7 @@ async def room_for_labels(lab: Lab, conn: Connection) -> None:
 
 async def an_expectation(lab: Lab, conn: Connection) -> None:
     master = await conn.create(some.ftp())
-    await conn.expectations.create(some.data(master))
+    await conn.expectations.create(some.data_connection(master))
 
 
 async def an_old_flow(lab: Lab, conn: Connection) -> None:

@@ -22,8 +22,8 @@ from make_reference import (
     public_name,
     table,
 )
-from support.cases import CASES
-from support.strategies import messages
+from support.codec_cases import CASES
+from support.model_strategies import declared_classes
 
 import conntrack_aio
 from conntrack_aio import (
@@ -52,7 +52,7 @@ def test_the_page_is_what_the_declarations_say() -> None:
 
 
 def test_every_class_with_attributes_has_a_section() -> None:
-    missing = [cls.__name__ for cls in messages() if cls not in make_reference.LISTED]
+    missing = [cls.__name__ for cls in declared_classes() if cls not in make_reference.LISTED]
     assert not missing, f"give {missing} a place in PARTS, in docs/make_reference.py"
 
 
@@ -82,7 +82,7 @@ def test_a_class_that_another_holds_needs_no_place() -> None:
     assert make_reference.with_what_they_hold([Tomorrow]) == [Tomorrow, Tuple]
 
 
-@pytest.mark.parametrize("cls", messages(), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", declared_classes(), ids=lambda cls: cls.__name__)
 def test_every_attribute_has_a_row(cls: type) -> None:
     rows = list(rows_of(public_name(cls)))
     told = {(row["Attribute"], row.get("Access")) for row in rows}

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from .inputs import TARGETS, Target, inputs
-from .watch import Hang, Watch
+from .watch import InputHangs, InputMonitor
 
 BACKENDS: Sequence[tuple[str, dict[str, Any]]] = (
     ("asyncio", {"use_uvloop": False}),
@@ -22,7 +22,7 @@ BACKENDS: Sequence[tuple[str, dict[str, Any]]] = (
 )
 
 
-class Failed(Exception):
+class InputFailed(Exception):
     """An input did what it should not."""
 
     def __init__(self, target: str, data: bytes) -> None:
@@ -31,27 +31,27 @@ class Failed(Exception):
         self.data = data
 
 
-def run_some(target: Target, data: Iterator[bytes], watch: Watch, backend: int = 0) -> int:
+def run_inputs(target: Target, data: Iterator[bytes], watch: InputMonitor, backend: int = 0) -> int:
     """Give these inputs to the target; how many they were. Raises :exc:`Failed`."""
     if not inspect.iscoroutinefunction(target.run):
-        return _run_plainly(target, data, watch)
+        return _run_without_loop(target, data, watch)
     name, options = BACKENDS[backend % len(BACKENDS)]
     return anyio.run(_run_on_loop, target, data, watch, backend=name, backend_options=options)
 
 
-def _run_plainly(target: Target, data: Iterator[bytes], watch: Watch) -> int:
+def _run_without_loop(target: Target, data: Iterator[bytes], watch: InputMonitor) -> int:
     count = 0
     for each in data:
         count += 1
         try:
             with watch():
                 target.run(each)
-        except (Exception, Hang) as error:
-            raise Failed(target.name, each) from error
+        except (Exception, InputHangs) as error:
+            raise InputFailed(target.name, each) from error
     return count
 
 
-async def _run_on_loop(target: Target, data: Iterator[bytes], watch: Watch) -> int:
+async def _run_on_loop(target: Target, data: Iterator[bytes], watch: InputMonitor) -> int:
     count = 0
     for each in data:
         count += 1
@@ -60,15 +60,15 @@ async def _run_on_loop(target: Target, data: Iterator[bytes], watch: Watch) -> i
                 running = target.run(each)
                 assert running is not None
                 await running
-        except (Exception, Hang) as error:
-            raise Failed(target.name, each) from error
+        except (Exception, InputHangs) as error:
+            raise InputFailed(target.name, each) from error
     return count
 
 
 class Campaign:
     """Inputs for all targets, by their shares."""
 
-    def __init__(self, seed: int, names: Sequence[str], watch: Watch) -> None:
+    def __init__(self, seed: int, names: Sequence[str], watch: InputMonitor) -> None:
         self.watch = watch
         self.counts: Counter[str] = Counter()
         self.seconds: Counter[str] = Counter()
@@ -85,7 +85,7 @@ class Campaign:
         (target,) = self._random.choices(self._targets, weights)
         began = time.process_time()
         some = islice(self._inputs[target.name], count)
-        self.counts[target.name] += run_some(target, some, self.watch, self._turns)
+        self.counts[target.name] += run_inputs(target, some, self.watch, self._turns)
         self.seconds[target.name] += time.process_time() - began
         self._turns += 1
 

@@ -22,30 +22,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 with atheris.instrument_imports(include=["conntrack_aio"]):
     from fuzz.inputs import TARGETS, Target
     from fuzz.mutation import Mutator
-    from fuzz.seeds import DONORS
-    from fuzz.watch import PATIENCE, Watch
+    from fuzz.seeds import ALL_MESSAGES
+    from fuzz.watch import HANG_TIMEOUT, InputMonitor
 
 _DEFAULTS = (
     "-max_len=16384",
-    f"-timeout={PATIENCE:.0f}",
+    f"-timeout={HANG_TIMEOUT:.0f}",
     "-rss_limit_mb=1024",
     "-print_final_stats=1",
 )
 
 _targets = list(TARGETS.values())
-_watch = Watch(alarm=False)
+_watch = InputMonitor(alarm=False)
 _runner = asyncio.Runner()
 
 
-def _of(data: bytes) -> Target:
+def _target_of(data: bytes) -> Target:
     return _targets[data[0] % len(_targets)]
 
 
-def one(data: bytes) -> None:
+def run_input(data: bytes) -> None:
     """One input."""
     if not data:
         return
-    target = _of(data)
+    target = _target_of(data)
     try:
         with _watch():
             running = target.run(data[1:])
@@ -61,8 +61,10 @@ def mutate(data: bytes, most: int, seed: int) -> bytes:
     random = Random(seed)
     if not data or random.random() < 0.3:
         return bytes(atheris.Mutate(data, most))
-    target = _of(data)
-    made = target.mutate(Mutator(random, DONORS), random, data[1:], random.choice(target.seeds))
+    target = _target_of(data)
+    made = target.mutate(
+        Mutator(random, ALL_MESSAGES), random, data[1:], random.choice(target.seeds)
+    )
     return (data[:1] + made)[:most]
 
 
@@ -74,7 +76,7 @@ def main() -> None:
         for at, seed in enumerate(target.seeds[:: max(1, len(target.seeds) // 100)]):
             Path(corpus, f"{target.name}{at}").write_bytes(bytes([number]) + seed)
     options = [sys.argv[0], *_DEFAULTS, *sys.argv[1:], corpus]
-    atheris.Setup(options, one, custom_mutator=mutate)
+    atheris.Setup(options, run_input, custom_mutator=mutate)
     with _watch:
         atheris.Fuzz()
 

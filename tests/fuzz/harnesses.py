@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from support.cases import CASES, TCP4
-from support.hexdumps import bytes_of
+from support.codec_cases import CASES, TCP4
+from support.hexdumps import parse_hexdump
 
 from conntrack_aio.codec import decoder as decoders
 from conntrack_aio.codec.decoder import Datagram, Decoder, pack_seq
@@ -36,9 +36,9 @@ from conntrack_aio.netlink.socket import RECEIVE_SIZE
 from conntrack_aio.trace.message import render
 from conntrack_aio.uapi.netlink import NETLINK
 
-from . import script
-from .script import FedSocketFactory, Feed, What
+from . import socket_script
 from .seeds import DECODERS
+from .socket_script import Script, ScriptedSocketFactory, StepKind
 
 Items = list[Any]
 
@@ -56,7 +56,7 @@ def comparable(items: Iterable[Any]) -> Items:
     ]
 
 
-def by_reference(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
+def decode_by_reference(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
     """All the items of a datagram, errors among them, as the declarations have it."""
     items: Items = []
     try:
@@ -72,7 +72,7 @@ def by_reference(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
     return items
 
 
-def by_layouts(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
+def decode_by_layouts(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
     """The same, as streams and dumps read."""
     wanted = None if seq is None else pack_seq(seq)
     counters = ClientStatistics()
@@ -106,27 +106,27 @@ def layouts(data: bytes) -> None:
     decoder, _ = DECODERS[option % len(DECODERS)]
     seq = 1 if option & 0x40 else None
     data = data[1:]
-    expected = by_reference(decoder, data, seq)
+    expected = decode_by_reference(decoder, data, seq)
     wanted = comparable(expected)
     for _ in range(2):
-        got = by_layouts(decoder, data, seq)
+        got = decode_by_layouts(decoder, data, seq)
         assert comparable(got) == wanted
         if option & 0x80:  # an enum's member and its number are equal
             assert repr(got) == repr(expected)
-    for each in messages.walk(data, len(data)) if not _broken(expected) else ():
+    for each in messages.walk(data, len(data)) if not _ends_with_error(expected) else ():
         alone = data[each.start - messages.HEADER_SIZE : each.end]
         try:
             one = decoder.one(alone)
         except DecodeError as error:
             one = error
-        assert comparable([one]) == comparable(by_reference(decoder, alone, None))
+        assert comparable([one]) == comparable(decode_by_reference(decoder, alone, None))
         break
     for item in expected[:4]:
         if not isinstance(item, DecodeError):
             roundtrip(item)
 
 
-def _broken(items: Items) -> bool:
+def _ends_with_error(items: Items) -> bool:
     return bool(items) and isinstance(items[-1], DecodeError)
 
 
@@ -159,7 +159,7 @@ def trace(data: bytes) -> None:
     for text in render("recv", data, proto, answer=bool(option & 2)):
         assert text.startswith("recv ")
         text.encode()
-        dumped = bytes_of(text.split("\n"))
+        dumped = parse_hexdump(text.split("\n"))
         assert rest.startswith(dumped)
         rest = rest[(len(dumped) + 3) & ~3 :]  # what pads a message is not shown
     assert not rest
@@ -167,7 +167,7 @@ def trace(data: bytes) -> None:
 
 # -- what requests are answered ---------------------------------------------------------------
 
-_ASKED: list[Request] = [
+_REQUESTS: list[Request] = [
     flows.get(TCP4),
     flows.delete(TCP4),
     flows.update(TCP4, {"mark": 1}),
@@ -184,11 +184,11 @@ _READERS = (
 )
 
 
-def answers(data: bytes) -> None:
+def request_replies(data: bytes) -> None:
     """Requests on one socket, and those that follow them: every outcome can be had."""
-    option, steps = script.unpack(data)
-    exchange = Exchange(_ASKED[: 1 + option % len(_ASKED)], 1)
-    window = RequestWindow([request.pack(0) for request in _ASKED], 1 + len(exchange.requests))
+    option, steps = socket_script.unpack(data)
+    exchange = Exchange(_REQUESTS[: 1 + option % len(_REQUESTS)], 1)
+    window = RequestWindow([request.pack(0) for request in _REQUESTS], 1 + len(exchange.requests))
     exchange.following = window
     for step in steps:
         try:
@@ -217,29 +217,29 @@ def answers(data: bytes) -> None:
 _vector = MessageVector(32, RECEIVE_SIZE)
 
 
-def rooms(data: bytes) -> None:
+def message_vectors(data: bytes) -> None:
     """Datagrams received together are those received one by one."""
-    option, steps = script.unpack(data)
-    socket = FedSocketFactory(Feed([], endless=False)).open()
+    option, steps = socket_script.unpack(data)
+    socket = ScriptedSocketFactory(Script([], endless=False)).open()
     decoder, _ = DECODERS[option % len(DECODERS)]
     wanted: Items = []
     steps = steps[: _vector.count]
     for at, (what, datagram, _) in enumerate(steps):
-        size = RECEIVE_SIZE + 1 if what == What.TOO_LARGE else len(datagram)
+        size = RECEIVE_SIZE + 1 if what == StepKind.TOO_LARGE else len(datagram)
         start = _vector.offsets[at]
         _vector.view[start : start + len(datagram)] = datagram
         _vector.lengths[at] = size
-        _vector.portids[at] = 4711 if what == What.FORGED else 0
-        if what == What.TOO_LARGE:
+        _vector.portids[at] = 4711 if what == StepKind.FORGED else 0
+        if what == StepKind.TOO_LARGE:
             wanted.append(DecodeError)
-        elif what != What.FORGED:
-            wanted += comparable(by_layouts(decoder, datagram, None))
+        elif what != StepKind.FORGED:
+            wanted += comparable(decode_by_layouts(decoder, datagram, None))
     got: Items = []
     for each in socket._received(_vector, len(steps)):
         if isinstance(each, DecodeError):
             got.append(DecodeError)
         else:
-            got += comparable(by_layouts(decoder, each, None))
+            got += comparable(decode_by_layouts(decoder, each, None))
     assert got == wanted
     assert socket.forged + socket.datagrams_received == len(steps)
 
@@ -247,7 +247,7 @@ def rooms(data: bytes) -> None:
 # -- JSON -------------------------------------------------------------------------------------
 
 
-def texts(data: bytes) -> None:
+def json_texts(data: bytes) -> None:
     """Any JSON is an object of the model, which is written as it was read, or no such object.
 
     The first byte chooses the class.

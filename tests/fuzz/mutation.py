@@ -6,18 +6,18 @@ import struct
 from collections.abc import Callable, Sequence
 from random import Random
 
-from . import script
-from .script import Step, What
+from . import socket_script
+from .socket_script import Step, StepKind
 
 _HEADER = struct.Struct("=HH")
 _MESSAGE = struct.Struct("=IHHII")
-_HEAD = 20
+_HEADERS_SIZE = 20
 """``nlmsghdr`` and ``nfgenmsg``."""
 _NESTED = 0x8000
-_DEEPEST = 20
+_MAX_DEPTH = 20
 """What is nested deeper is mutated as bytes."""
 
-LARGEST = 0xFFFC
+MAX_DATAGRAM = 0xFFFC
 """A datagram is hardly larger."""
 
 _SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 12, 15, 16, 17, 20, 255, 256, 0x7FFF, 0x8000, 0xFFFC, 0xFFFF)
@@ -33,7 +33,7 @@ class Node:
     def __init__(self, kind: int, payload: bytes, depth: int) -> None:
         self.kind = kind
         self.payload = payload
-        self.inside = parse(payload, depth + 1) if kind & _NESTED and depth < _DEEPEST else None
+        self.inside = parse(payload, depth + 1) if kind & _NESTED and depth < _MAX_DEPTH else None
 
     def pack(self) -> bytes:
         payload = self.payload if self.inside is None else b"".join(n.pack() for n in self.inside)
@@ -73,12 +73,12 @@ def join(messages: Sequence[bytes]) -> bytes:
     return b"".join([message + bytes(-len(message) & 3) for message in messages])
 
 
-def _lists(nodes: list[Node]) -> list[list[Node]]:
+def _attribute_lists(nodes: list[Node]) -> list[list[Node]]:
     """A list of attributes, and those of all that are nested in it."""
     found = [nodes]
     for node in nodes:
         if node.inside is not None:
-            found += _lists(node.inside)
+            found += _attribute_lists(node.inside)
     return found
 
 
@@ -116,9 +116,9 @@ class Mutator:
     def script(self, data: bytes, other: bytes) -> bytes:
         """A script, whose datagrams are mutated, and whose steps are shuffled."""
         random = self._random
-        option, steps = script.unpack(data)
+        option, steps = socket_script.unpack(data)
         if not steps or random.random() < 0.1:
-            steps += script.unpack(other)[1]
+            steps += socket_script.unpack(other)[1]
         for _ in range(random.choice((1, 1, 2, 3))):
             if not steps:
                 break
@@ -132,17 +132,17 @@ class Mutator:
                 case 2:
                     random.shuffle(steps)
                 case 3:
-                    what = random.choice((What.OVERRUN, What.NOTHING))
+                    what = random.choice((StepKind.OVERRUN, StepKind.NOTHING))
                     steps.insert(at, Step(what, to=step.to))
                 case 4:
-                    steps[at] = step._replace(what=random.choice(tuple(What)))
+                    steps[at] = step._replace(what=random.choice(tuple(StepKind)))
                 case _ if len(step.data) <= 2:  # what a user does
                     steps[at] = step._replace(data=random.randbytes(2))
                 case _:
                     steps[at] = step._replace(data=self.datagram(step.data))
         if random.random() < 0.02:
             option = random.randrange(256)
-        return script.pack(steps, option)
+        return socket_script.pack(steps, option)
 
     # -- a datagram -------------------------------------------------------------------------
 
@@ -169,7 +169,7 @@ class Mutator:
                     messages[at] = self._header(messages[at])
                 case _:
                     messages[at] = self.message(messages[at])
-        data = join(messages)[: LARGEST + 4]
+        data = join(messages)[: MAX_DATAGRAM + 4]
         if random.random() < 0.1 and messages:
             data = join(messages[:-1]) + messages[-1]  # without its padding
         elif random.random() < 0.1:
@@ -183,7 +183,7 @@ class Mutator:
     def message(self, data: bytes) -> bytes:
         """One message: the tree of its attributes, or its bytes."""
         random = self._random
-        nodes = parse(data[_HEAD:]) if len(data) > _HEAD else None
+        nodes = parse(data[_HEADERS_SIZE:]) if len(data) > _HEADERS_SIZE else None
         if nodes is None or random.random() < 0.4:
             raw = bytearray(data)
             random.choice(self._on_bytes)(raw)
@@ -191,9 +191,9 @@ class Mutator:
                 raw[:4] = len(raw).to_bytes(4, "little")
             return bytes(raw)
         for _ in range(random.choice((1, 1, 2, 3))):
-            random.choice(self._on_trees)(random.choice(_lists(nodes)))
-        body = b"".join([node.pack() for node in nodes])[:LARGEST]
-        return (_HEAD + len(body)).to_bytes(4, "little") + data[4:_HEAD] + body
+            random.choice(self._on_trees)(random.choice(_attribute_lists(nodes)))
+        body = b"".join([node.pack() for node in nodes])[:MAX_DATAGRAM]
+        return (_HEADERS_SIZE + len(body)).to_bytes(4, "little") + data[4:_HEADERS_SIZE] + body
 
     def _header(self, data: bytes) -> bytes:
         random = self._random
@@ -255,9 +255,9 @@ class Mutator:
             node.inside = None
 
     def _graft(self, nodes: list[Node]) -> None:
-        given = parse(self._random.choice(self._donors)[_HEAD:])
+        given = parse(self._random.choice(self._donors)[_HEADERS_SIZE:])
         if given:
-            scion = self._pick(self._random.choice(_lists(given)))
+            scion = self._pick(self._random.choice(_attribute_lists(given)))
             if scion is not None:
                 nodes.insert(self._random.randint(0, len(nodes)), scion)
 
@@ -272,7 +272,7 @@ class Mutator:
     def _multiply(self, nodes: list[Node]) -> None:
         if self._random.random() < 0.2 and (node := self._pick(nodes)) is not None:
             times = self._random.choice((2, 5, 30, 30, 30, 300))
-            nodes += [node] * min(times, LARGEST // (4 + len(node.payload)))
+            nodes += [node] * min(times, MAX_DATAGRAM // (4 + len(node.payload)))
 
     # -- the bytes --------------------------------------------------------------------------
 

@@ -21,15 +21,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from conntrack_aio.codec import decoder
 from fuzz import inputs
-from fuzz.campaign import Campaign, Failed, run_some
+from fuzz.campaign import Campaign, InputFailed, run_inputs
 from fuzz.inputs import TARGETS
-from fuzz.large import LARGE
-from fuzz.watch import Watch, descriptors, resident
+from fuzz.large_inputs import LARGE_INPUTS
+from fuzz.watch import InputMonitor, count_descriptors, resident_memory
 
-_BLOCK = 500
+_BLOCK_SIZE = 500
 """Inputs of one target, one after the other, on one event loop."""
 
-_GROWTH = 24 << 20
+_MAX_GROWTH = 24 << 20
 """Bytes that the process may grow by once it is warm, after a third. (Layouts come and go, some
 hundreds of them of each kind, and are not all of a size.)"""
 
@@ -40,7 +40,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after these")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--layouts", type=int, default=decoder.MOST, help="of a kind, at most")
-    parser.add_argument("--kept", type=int, default=inputs.KEPT, help="inputs to mutate further")
+    parser.add_argument(
+        "--kept", type=int, default=inputs.MAX_KEPT, help="inputs to mutate further"
+    )
     parser.add_argument("--target", action="append", choices=TARGETS, help="(all)")
     options = parser.parse_args()
     faulthandler.enable()
@@ -50,49 +52,49 @@ def main() -> int:
     with ExitStack() as stack:
         for bound in bounds:
             stack.enter_context(mock.patch.object(*bound))
-        watch = stack.enter_context(Watch())
+        watch = stack.enter_context(InputMonitor())
         return fuzz(Campaign(options.seed, options.target or list(TARGETS), watch), options)
 
 
 def fuzz(campaign: Campaign, options: argparse.Namespace) -> int:
     """Until there were inputs enough, or one failed; the status to end with."""
     began = time.monotonic()
-    shown, files = began, descriptors()
+    shown, files = began, count_descriptors()
     sizes: list[int] = []
     """Of the process, at each tenth."""
     try:
-        for name, data in LARGE:
-            run_some(TARGETS[name], iter([data]), campaign.watch)
+        for name, data in LARGE_INPUTS:
+            run_inputs(TARGETS[name], iter([data]), campaign.watch)
         while campaign.done < options.inputs and time.monotonic() - began < options.seconds:
-            campaign.run(min(_BLOCK, options.inputs - campaign.done))
-            if _share(campaign, options, began) * 10 >= len(sizes) + 1:
-                sizes.append(resident())
+            campaign.run(min(_BLOCK_SIZE, options.inputs - campaign.done))
+            if _progress(campaign, options, began) * 10 >= len(sizes) + 1:
+                sizes.append(resident_memory())
             if time.monotonic() - shown > 10:
                 shown = time.monotonic()
-                _show(campaign, shown - began)
-    except Failed as failure:
+                _print_progress(campaign, shown - began)
+    except InputFailed as failure:
         traceback.print_exception(failure)
         print(f"failed: {failure.target} {failure.data.hex()}")
         return 1
-    _show(campaign, time.monotonic() - began)
+    _print_progress(campaign, time.monotonic() - began)
     for name, count in campaign.counts.most_common():
         each = campaign.seconds[name] / count * 1e6
         print(f"  {name:9} {count:9,} inputs, {each:6.0f} µs each")
     print(f"MiB at each tenth: {' '.join(str(size >> 20) for size in sizes)}")
-    print(f"descriptors: {files} before, {descriptors()} after")
+    print(f"descriptors: {files} before, {count_descriptors()} after")
     warm = sizes[len(sizes) // 3 :]
-    return int(len(warm) > 1 and warm[-1] - warm[0] > _GROWTH)
+    return int(len(warm) > 1 and warm[-1] - warm[0] > _MAX_GROWTH)
 
 
-def _share(campaign: Campaign, options: argparse.Namespace, began: float) -> float:
+def _progress(campaign: Campaign, options: argparse.Namespace, began: float) -> float:
     """How much of it is done."""
     return max(campaign.done / options.inputs, (time.monotonic() - began) / options.seconds)
 
 
-def _show(campaign: Campaign, spent: float) -> None:
+def _print_progress(campaign: Campaign, spent: float) -> None:
     print(
         f"{campaign.done:,} inputs in {spent:.0f} s, the slowest {campaign.watch.slowest:.3f} s, "
-        f"{decoder.count_layouts()} layouts, {resident() >> 20} MiB",
+        f"{decoder.count_layouts()} layouts, {resident_memory() >> 20} MiB",
         flush=True,
     )
 

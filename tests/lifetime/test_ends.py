@@ -13,17 +13,17 @@ from typing import Any
 import anyio
 import pytest
 from support import flows
-from support.effort import of, stride
-from support.files import OpenFiles
+from support.connection_operations import BULK_FLOWS, OPERATIONS
+from support.effort import stride, thorough_or_quick
+from support.event_loops import BACKENDS
 from support.lab import Lab
-from support.loops import BACKENDS
-from support.steps import (
+from support.open_files import OpenFiles
+from support.task_steps import (
     Main,
     interrupt_at_call,
     interrupt_at_step,
     run_until_cancelled,
 )
-from support.uses import MANY, VERBS
 
 from conntrack_aio import Connection, connect, eventloop
 
@@ -37,7 +37,7 @@ async def _everything(conn: Connection) -> None:
         conn.dump() as dump,
         conn.table(reconcile=None) as table,
         table.changes() as changes,
-        conn.delete_many(MANY) as bulk,
+        conn.delete_many(BULK_FLOWS) as bulk,
     ):
         await anext(dump)
         await anext(bulk)
@@ -59,7 +59,7 @@ async def _left_open(conn: Connection) -> None:
     await anext(changes)
 
 
-USES = VERBS | {"everything": _everything, "left open": _left_open}
+USES = OPERATIONS | {"everything": _everything, "left open": _left_open}
 
 FEW = ["table", "reset", "everything", "left open"]
 """Those with tasks and threads of their own, and those of which the order matters most."""
@@ -98,7 +98,7 @@ def closed(files: OpenFiles) -> None:
 async def _fill(lab: Lab) -> None:
     async with connect(netns=lab.netns) as conn:
         await conn.flush()
-        await flows.fill_again(conn, 299)
+        await flows.fill_cached(conn, 299)
 
 
 def begin(lab: Lab, backend: str) -> OpenFiles:
@@ -178,11 +178,11 @@ def test_a_connection_works_after_an_interrupt(lab: Lab, offload: bool) -> None:
                 raise
 
     calls = interrupt_at_call("trio", main, 0)
-    for number in range(1, calls, of(1, 5)):
+    for number in range(1, calls, thorough_or_quick(1, 5)):
         with contextlib.suppress(KeyboardInterrupt):
             interrupt_at_call("trio", main, number)
     gc.collect()
-    assert struck > of(30, 5)
+    assert struck > thorough_or_quick(30, 5)
 
 
 @pytest.mark.anyio
@@ -224,11 +224,11 @@ def test_an_interrupt_inside_the_library(lab: Lab, name: str, backend: str) -> N
     assert calls > 300
     interrupted = 0
     # Others come into play from time to time: the steps of the threads are not the same.
-    for number in range(1, calls, calls // of(12, 4)):
+    for number in range(1, calls, calls // thorough_or_quick(12, 4)):
         anyio.run(_fill, lab)
         try:
             interrupt_at_call(backend, main_of(lab, name), number)
         except KeyboardInterrupt:
             interrupted += 1
         closed(files)
-    assert interrupted > of(6, 2)
+    assert interrupted > thorough_or_quick(6, 2)

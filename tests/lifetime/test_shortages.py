@@ -13,10 +13,10 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import flows
-from support.files import OpenFiles
+from support.connection_operations import OPERATIONS, check_connection, create_flows
 from support.lab import Lab
-from support.shortages import descriptors, threads
-from support.uses import VERBS, check, prepare
+from support.open_files import OpenFiles
+from support.resource_limits import limit_descriptors, limit_threads
 
 from conntrack_aio import Connection, NoReply, ResourceExhausted, connect
 from conntrack_aio.netlink.socket import NetlinkSocket
@@ -24,13 +24,13 @@ from conntrack_aio.netlink.socket import NetlinkSocket
 pytestmark = [pytest.mark.kernel, pytest.mark.anyio]
 
 # A table goes on trying: its tests have it meet shortages.
-NAMES = [name for name in VERBS if "table" not in name and "changes" not in name]
+NAMES = [name for name in OPERATIONS if "table" not in name and "changes" not in name]
 
 
 async def outcome_of(conn: Connection, name: str) -> bool:
     """Whether the verb was done; else it met the shortage, and says so."""
     with anyio.fail_after(20), contextlib.suppress(ResourceExhausted):
-        await VERBS[name](conn)
+        await OPERATIONS[name](conn)
         return True
     return False
 
@@ -40,17 +40,17 @@ async def walk_through(
 ) -> None:
     """Have the verb meet the shortage at each point where it can."""
     async with connect(netns=lab.netns) as conn:
-        await prepare(lab)
-        await VERBS[name](conn)
+        await create_flows(lab)
+        await OPERATIONS[name](conn)
         files = OpenFiles()
         met = 0
         for spare in itertools.count():
             await conn.flush()
-            await prepare(lab)
+            await create_flows(lab)
             with shortage(spare):
                 done = await outcome_of(conn, name)
             await files.closed()
-            await check(conn)
+            await check_connection(conn)
             await files.closed()
             if done:
                 break
@@ -65,22 +65,22 @@ NEEDS_NOTHING = {"get", "update", "create and delete", "count", "expect", "a hel
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_descriptors(lab: Lab, name: str) -> None:
-    await walk_through(lab, name, descriptors)
+    await walk_through(lab, name, limit_descriptors)
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_threads(lab: Lab, name: str) -> None:
     async def walk() -> None:
         async with connect(netns=lab.netns) as conn:
-            await prepare(lab)
+            await create_flows(lab)
         for spare in itertools.count():
             # A new connection has no threads yet; those of the event loop may be idle.
             async with connect(netns=lab.netns) as conn:
                 await conn.flush()
-                await prepare(lab)
-                with threads(spare):
+                await create_flows(lab)
+                with limit_threads(spare):
                     done = await outcome_of(conn, name)
-                await check(conn)
+                await check_connection(conn)
             if done:
                 break
             assert spare < 50
@@ -115,11 +115,11 @@ async def test_memory_of_the_kernel(
     async with connect(netns=lab.netns) as conn:
         for spare in itertools.count():
             await conn.flush()
-            await prepare(lab)
+            await create_flows(lab)
             with shortage(spare):
                 await outcome_of(conn, name)
                 reached = left <= 0
-            await check(conn)
+            await check_connection(conn)
             if not reached:
                 break
         assert spare or name == "idle stream"
@@ -133,7 +133,7 @@ async def test_no_outcome_of_a_bulk_is_lost(lab: Lab) -> None:
     for spare in range(4):
         async with connect(netns=lab.netns) as conn:
             await conn.flush()
-            with threads(spare):
+            with limit_threads(spare):
                 try:
                     outcomes = await conn.create_many(map(flows.tcp, range(1, 2000)))
                 except ResourceExhausted:  # its socket is opened on a thread
@@ -148,7 +148,7 @@ async def test_no_outcome_of_a_bulk_is_lost(lab: Lab) -> None:
 
 
 async def test_a_bulk_without_a_descriptor_sends_nothing(conn: Connection) -> None:
-    with descriptors(0), pytest.raises(ResourceExhausted):
+    with limit_descriptors(0), pytest.raises(ResourceExhausted):
         await conn.create_many(map(flows.tcp, range(1, 600)))
     assert await conn.count() == 0
 

@@ -14,8 +14,8 @@ from itertools import chain
 from typing import NamedTuple
 
 import pytest
-from support.effort import of
-from support.refusals import BACKENDS, EARLY, Job, Results, Worker
+from support.denied_syscalls import BACKENDS, SELF_CONTAINED, Job, Results, Worker
+from support.effort import thorough_or_quick
 from support.seccomp import SUPPORTED, Denial
 
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK_OPTION, SOL_NETLINK
@@ -99,9 +99,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def unhindered(worker: Worker) -> tuple[Results, Results]:
     """Return the results of all situations if nothing is refused: early and late."""
-    early = worker.run(Job("asyncio", [], EARLY))
+    early = worker.run(Job("asyncio", [], SELF_CONTAINED))
     late = worker.run(Job("asyncio", [], ["all_at_once"], late=True))
-    assert list(early) == EARLY
+    assert list(early) == SELF_CONTAINED
     for result in chain(early.values(), late.values()):
         assert not isinstance(result, (str, dict)), (early, late)
     return early, late
@@ -118,7 +118,7 @@ def denials(pattern: Pattern, code: int) -> list[Denial]:
             backend,
             pattern,
             code,
-            of(EARLY, QUICK) if code == codes[0] else QUICK,
+            thorough_or_quick(SELF_CONTAINED, QUICK) if code == codes[0] else QUICK,
             id=f"{backend}-{name}-{errno.errorcode[code]}",
         )
         for number, (name, (pattern, codes)) in enumerate(OPTIONAL.items())
@@ -155,7 +155,7 @@ def test_without_ctypes(
 ) -> None:
     """Python may lack libffi, or memory may not be both writable and executable."""
     by_ctypes = set() if sys.version_info >= (3, 12) else {"netns", "all_netns"}
-    results = worker.run(Job(backend, [], EARLY, ctypes=error))
+    results = worker.run(Job(backend, [], SELF_CONTAINED, ctypes=error))
     for name, result in results.items():
         if name in by_ctypes:
             assert (result["error"], result["ours"]) == ("NamespaceError", True)

@@ -19,12 +19,12 @@ from support.conntrack8 import (
     Facts,
     check_listing,
     conntrack,
-    event_facts,
-    facts,
+    expected_event_facts,
+    expected_facts,
     from_text,
 )
 from support.lab import Lab
-from support.processes import DESTROY, NEW, PATIENCE, UPDATE, Process, subscribers, wait_until
+from support.processes import DESTROY, NEW, TIMEOUT, UPDATE, Process, count_subscribers, wait_until
 
 from conntrack_aio import (
     Connection,
@@ -245,11 +245,11 @@ async def test_what_one_changes_both_read(
         await conn.update(flow, **changes)
     else:
         conntrack(lab, "-U", "-s", A, "-p", "tcp", "--sport", "1000", *options.split())
-    listed = {flow.id: facts(flow) for flow in await check_listing(lab, conn)}
+    listed = {flow.id: expected_facts(flow) for flow in await check_listing(lab, conn)}
     for before, wanted in ((flow, expected), (bystander, {})):
         after = listed[before.id]
         # Who asks for one entry counts as one of its users.
-        wanted = facts(before) | {"use": 1} | wanted
+        wanted = expected_facts(before) | {"use": 1} | wanted
         seconds = wanted.pop("timeout")
         assert seconds - 5 <= after.pop("timeout") <= seconds
         assert after == {name: value for name, value in wanted.items() if value is not None}
@@ -275,7 +275,7 @@ async def test_both_hear_the_same_events(lab: Lab, conn: Connection) -> None:
     command = (*COMMAND, "-E", "-o", DETAILS)
     async with conn.events() as stream:
         with Process(lab, *command) as listener:
-            wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY) == 2)
+            wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY) == 2)
             lab.run(traffic.tcp_exchange)
             lab.run(traffic.udp_exchange, "::1")
             lab.run(traffic.ping)
@@ -284,10 +284,10 @@ async def test_both_hear_the_same_events(lab: Lab, conn: Connection) -> None:
             await conn.update(flow, mark=0, labels=1)
             await conn.flush()
             ended = 0
-            with anyio.fail_after(PATIENCE):
+            with anyio.fail_after(TIMEOUT):
                 while ended < 4:
                     event = await anext(stream)
-                    assert from_text(listener.line()) == [event_facts(event)]
+                    assert from_text(listener.line()) == [expected_event_facts(event)]
                     ended += event.type is EventType.DESTROY
             listener.signal(signal.SIGINT)
             status, told = listener.end()

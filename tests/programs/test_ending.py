@@ -17,10 +17,10 @@ import anyio
 import anyio.to_thread
 import attrs
 import pytest
-from support.hosts import Host, wire
+from support.hosts import Host, connect_host
 from support.lab import Lab
 from support.namespaces import new_network_namespace
-from support.processes import PATIENCE, wait_until
+from support.processes import TIMEOUT, wait_until
 
 from conntrack_aio import Connection, Match
 from conntrack_aio.proc_sys import set_sysctl
@@ -85,7 +85,9 @@ def network(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Network]:
         for number, name in enumerate(("client", "server"), 1):
             descriptor = new_network_namespace()
             stack.callback(os.close, descriptor)
-            hosts.append(wire(lab, name, net.format(number, 1), descriptor, net.format(number, 2)))
+            hosts.append(
+                connect_host(lab, name, net.format(number, 1), descriptor, net.format(number, 2))
+            )
         for sysctl in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
             lab.run(set_sysctl, sysctl, 1)
         yield Network(*hosts)
@@ -117,8 +119,8 @@ def used_connection(network: Network) -> Generator[Ends]:
         client.connect(listener.getsockname())
         ends = Ends(client, stack.enter_context(listener.accept()[0]))
         for one, other in ends.ways:
-            one.settimeout(PATIENCE)
-            other.settimeout(PATIENCE)
+            one.settimeout(TIMEOUT)
+            other.settimeout(TIMEOUT)
             one.sendall(b"before")
             assert other.recv(64) == b"before"
         yield ends

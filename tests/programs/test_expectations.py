@@ -10,7 +10,7 @@ from support import conntrack8_expect as conntrack8
 from support import expectations as some
 from support.conntrack8 import conntrack
 from support.lab import Lab
-from support.processes import Process, subscribers, wait_until
+from support.processes import Process, count_subscribers, wait_until
 
 from conntrack_aio import Connection, Flow, Tuple
 from conntrack_aio.model.enums import ExpectFlags
@@ -55,21 +55,21 @@ async def test_both_list_the_same(lab: Lab, conn: Connection, case: dict[str, ob
     master = await conn.create(MASTERS[tuple_.src.version]())
     await conn.expectations.create(Expectation.of(master.orig, tuple_, **asked))  # type: ignore[arg-type]
     (before,) = await conn.expectations.list()
-    lines, elements = conntrack8.listed(lab, tuple_.src.version)
+    lines, elements = conntrack8.list_expectations(lab, tuple_.src.version)
     for xml, said in ((False, lines), (True, elements)):
-        ours = conntrack8.facts(before, xml=xml)
+        ours = conntrack8.expected_facts(before, xml=xml)
         (theirs,) = said
         assert 0 <= ours.pop("timeout") - theirs.pop("timeout") <= 2  # type: ignore[operator]
         assert theirs == ours
 
 
 async def test_what_conntrack8_flushes_is_gone(lab: Lab, conn: Connection) -> None:
-    await some.expected(conn)
+    await some.create_expectation(conn)
     conntrack(lab, "-F", "expect")
     assert await conn.expectations.list() == []
-    await some.expected(conn, some.irc())
+    await some.create_expectation(conn, some.irc())
     await conn.expectations.flush()
-    assert conntrack8.listed(lab, 4) == ([], [])
+    assert conntrack8.list_expectations(lab, 4) == ([], [])
 
 
 async def test_both_hear_the_same_events(lab: Lab, conn: Connection) -> None:
@@ -77,16 +77,20 @@ async def test_both_hear_the_same_events(lab: Lab, conn: Connection) -> None:
     async with conn.expectations.events() as stream:
         with Process(lab, "conntrack", "-E", "expect") as listener:
             # It listens to updates too, which the kernel never sends.
-            wait_until(lambda: subscribers(lab, EXP_NEW | EXP_UPDATE | EXP_DESTROY) == 1)
+            wait_until(lambda: count_subscribers(lab, EXP_NEW | EXP_UPDATE | EXP_DESTROY) == 1)
             masters: list[Flow] = [await conn.create(make()) for make in (some.irc, some.ftp6)]
-            made = [await conn.expectations.create(some.data(master)) for master in masters]
+            made = [
+                await conn.expectations.create(some.data_connection(master)) for master in masters
+            ]
             permanent = Expectation.of(masters[0].orig, PLAIN, flags=ExpectFlags.PERMANENT)
             await conn.expectations.create(permanent)
             await conn.expectations.delete(made[0])
             await conn.expectations.delete_by_helper("ftp")
             await conn.delete(masters[0])
-            for event in await some.take(stream, 6):
-                assert conntrack8.from_line(listener.line()) == conntrack8.event_facts(event)
+            for event in await some.next_events(stream, 6):
+                assert conntrack8.from_line(listener.line()) == conntrack8.expected_event_facts(
+                    event
+                )
             listener.signal(signal.SIGINT)
             status, told = listener.end()
             assert (status, "expectation events have been shown" in told) == (0, True), told

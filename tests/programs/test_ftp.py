@@ -13,12 +13,12 @@ import attrs
 import pytest
 from support import conntrack8_expect as conntrack8
 from support import expectations as some
-from support import modules
-from support.ftp import CONTENT, FTPServer
-from support.hosts import Host, wire
+from support import kernel_modules
+from support.ftp_server import CONTENT, FTPServer
+from support.hosts import Host, connect_host
 from support.lab import Lab
 from support.namespaces import new_network_namespace
-from support.processes import PATIENCE
+from support.processes import TIMEOUT
 
 from conntrack_aio import Connection, EventType, Flow, Helper, Status, Tuple
 from conntrack_aio.model.enums import Direction, ExpectFlags
@@ -71,14 +71,16 @@ class Network:
 @pytest.fixture(params=["10.{}.0.{}/24", "fd00:{}::{}/64"], ids=["IPv4", "IPv6"])
 def network(lab: Lab, request: pytest.FixtureRequest, masquerade: bool) -> Iterator[Network]:
     """A client and a server, each on one side of the lab."""
-    modules.load("nf_nat_ftp")
+    kernel_modules.load_in_guest("nf_nat_ftp")
     net: str = request.param
     with ExitStack() as stack:
         hosts: list[Host] = []
         for number, name in enumerate(("client", "server"), 1):
             descriptor = new_network_namespace()
             stack.callback(os.close, descriptor)
-            hosts.append(wire(lab, name, net.format(number, 1), descriptor, net.format(number, 2)))
+            hosts.append(
+                connect_host(lab, name, net.format(number, 1), descriptor, net.format(number, 2))
+            )
         for sysctl in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
             lab.run(set_sysctl, sysctl, 1)
         lab.program("nft", "-f", "-", input=RULES + MASQUERADE * masquerade)
@@ -143,7 +145,7 @@ def check_expectation(
 @pytest.mark.parametrize("masquerade", [False, True], ids=["routed", "masqueraded"])
 @pytest.mark.parametrize("passive", [True, False], ids=["passive", "active"])
 async def test_a_transfer(lab: Lab, conn: Connection, network: Network, passive: bool) -> None:
-    with FTPServer(network.server, PORT), FTP(timeout=PATIENCE) as ftp:
+    with FTPServer(network.server, PORT), FTP(timeout=TIMEOUT) as ftp:
         network.client.lab.run(ftp.connect, network.server.address, PORT)
         ftp.login()
         ftp.set_pasv(passive)
@@ -155,7 +157,7 @@ async def test_a_transfer(lab: Lab, conn: Connection, network: Network, passive:
         async with conn.expectations.events() as stream, conn.events(EventType.NEW) as flows:
             # The announcement makes an expectation,
             listener, announced = announce(network, ftp, passive)
-            (new,) = await some.take(stream, 1)
+            (new,) = await some.next_events(stream, 1)
             assert (new.type, new.port_id) == (EventType.NEW, 0)
             check_expectation(network, control, new.expectation, announced, passive)
             for found in (
@@ -165,21 +167,21 @@ async def test_a_transfer(lab: Lab, conn: Connection, network: Network, passive:
                 *await conn.expectations.list(),
                 *await conn.expectations.list(master=control),
             ):
-                assert some.ageless(found) == some.ageless(new.expectation)
-            lines, _ = conntrack8.listed(lab, announced.src.version)
+                assert some.without_timeout(found) == some.without_timeout(new.expectation)
+            lines, _ = conntrack8.list_expectations(lab, announced.src.version)
             ours = attrs.evolve(new.expectation, timeout=lines[0]["timeout"])
-            assert lines == [conntrack8.facts(ours)]
+            assert lines == [conntrack8.expected_facts(ours)]
 
             # the connection meets it,
             assert announced.dport is not None
             assert fetch(network, ftp, listener, announced.dport) == CONTENT
-            (met,) = await some.take(stream, 1)
+            (met,) = await some.next_events(stream, 1)
             assert (met.type, met.port_id) == (EventType.DESTROY, 0)
-            assert some.ageless(met.expectation) == some.ageless(new.expectation)
+            assert some.without_timeout(met.expectation) == some.without_timeout(new.expectation)
             assert await conn.expectations.list() == []
 
             # and is a flow that knows its master.
-            with anyio.fail_after(PATIENCE):
+            with anyio.fail_after(TIMEOUT):
                 event = await anext(flows)
             assert attrs.evolve(event.flow.orig, sport=0) == announced
             assert event.flow.master == control.orig
@@ -199,7 +201,7 @@ async def test_a_transfer_that_a_program_expects(
     lab: Lab, conn: Connection, network: Network
 ) -> None:
     """Its own expectation in the place of the helper's: translated by its master, to a port."""
-    with FTPServer(network.server, PORT), FTP(timeout=PATIENCE) as ftp:
+    with FTPServer(network.server, PORT), FTP(timeout=TIMEOUT) as ftp:
         network.client.lab.run(ftp.connect, network.server.address, PORT)
         control = await conn.get(
             Tuple.tcp(*ftp.sock.getsockname()[:2], *ftp.sock.getpeername()[:2])

@@ -12,12 +12,12 @@ from ipaddress import ip_address
 import anyio
 import attrs
 import pytest
-from support.byte_order import label_of_nft
+from support.byte_order import nft_label
 from support.conntrack8 import check_listing
-from support.hosts import Host, wire, without_prefix
+from support.hosts import Host, connect_host, without_prefix
 from support.lab import Lab
 from support.namespaces import new_network_namespace
-from support.processes import PATIENCE
+from support.processes import TIMEOUT
 
 from conntrack_aio import (
     NAT,
@@ -91,7 +91,9 @@ def network(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Network]:
         for number, name in enumerate(("client", "server"), 1):
             descriptor = new_network_namespace()
             stack.callback(os.close, descriptor)
-            hosts.append(wire(lab, name, net.format(number, 1), descriptor, net.format(number, 2)))
+            hosts.append(
+                connect_host(lab, name, net.format(number, 1), descriptor, net.format(number, 2))
+            )
         client, server = hosts
         network = Network(client, server, other=without_prefix(net.format(3, 3)))
         for sysctl in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
@@ -112,7 +114,7 @@ def connect_tcp(network: Network, to: str, port: int) -> tuple[socket.socket, so
         client = network.client.bind(socket.SOCK_STREAM)
         client.connect((to, port))
         server, _ = listener.accept()
-    server.settimeout(PATIENCE)
+    server.settimeout(TIMEOUT)
     for sender, receiver in ((client, server), (server, client)):
         sender.sendall(b"over the router")
         assert receiver.recv(64) == b"over the router"
@@ -153,7 +155,7 @@ def translated(before: tuple[str, int], after: tuple[str, int]) -> Translation:
 
 async def wait_for(stream: EventStream[FlowEvent], state: TCPState) -> None:
     """The last packet may still be on its way through the router."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async for event in stream:
             if isinstance(event.flow.protoinfo, TCPInfo) and event.flow.protoinfo.state is state:
                 return
@@ -227,7 +229,7 @@ async def test_what_passed_is_what_both_list(network: Network, lab: Lab, conn: C
         assert ping.nat.dst is None
         assert ping.nat.src is not None
         assert ping.nat.src.after.address == ip_address(server.gateway)
-        assert ping.labels == label_of_nft(5) | label_of_nft(127)
+        assert ping.labels == nft_label(5) | nft_label(127)
         assert ping.counters_orig == Counters(packets=1, bytes=header)
 
 
@@ -326,7 +328,7 @@ async def test_tcp_through_an_entry_that_was_made(
             assert made.nat is not None
             ours.connect((client.gateway, 7777))
             theirs, _ = they.accept()
-            theirs.settimeout(PATIENCE)
+            theirs.settimeout(TIMEOUT)
             with theirs:
                 assert made.nat.src is not None
                 assert made.nat.src.after == place(*theirs.getpeername()[:2])

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from support import fresh
-from support.firsts import PRELUDE, WRITABLE
+from support import unloaded_conntrack
+from support.first_use_programs import PRELUDE, WRITABLE
 from support.lab import Lab
 
 import conntrack_aio
@@ -20,10 +20,10 @@ from conntrack_aio.sandbox import rules
 pytestmark = pytest.mark.kernel
 
 HIDDEN = """
-from support import fresh
+from support import unloaded_conntrack
 
 def hidden():
-    fresh.hide()
+    unloaded_conntrack.hide()
     try:
         open("/proc/sys/net/netfilter/nf_conntrack_acct")
     except FileNotFoundError:
@@ -34,14 +34,14 @@ hidden()
 """
 
 EACH_SETTING = """
-fresh.load()
+unloaded_conntrack.load()
 for name in SETTINGS:
     hidden()
     try:
         told = read_sysctl(sysctl_of(name))
     except FileNotFoundError:
         told = None
-    assert not fresh.is_hidden(), name
+    assert not unloaded_conntrack.is_hidden(), name
     path = Path("/proc/sys") / sysctl_of(name).replace(".", "/")
     assert told == (path.read_text().strip() if path.exists() else None), name
 """
@@ -62,13 +62,13 @@ FIRST = WRITABLE | {
 
 @pytest.mark.parametrize("first", FIRST)
 def test_the_first_thing_that_is_done(lab: Lab, first: str) -> None:
-    done = fresh.run(lab, "-c", HIDDEN + FIRST[first])
+    done = unloaded_conntrack.run(lab, "-c", HIDDEN + FIRST[first])
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("command", ["list", "count", "explain", "demo"])
 def test_the_first_command(lab: Lab, command: str) -> None:
-    done = fresh.run(lab, "-m", "support.fresh", command)
+    done = unloaded_conntrack.run(lab, "-m", "support.unloaded_conntrack", command)
     assert done.returncode == 0
     assert done.stdout or command == "list"
     assert re.fullmatch(r"(conntrack-aio: no flow is tracked here: .*\n)?", done.stderr)
@@ -140,7 +140,7 @@ except PermissionDenied as error:
     print(error)
 '''])
 """
-    done = fresh.run(lab, "-c", script)
+    done = unloaded_conntrack.run(lab, "-c", script)
     assert done.stderr == ""
     assert re.fullmatch(
         r"load connection tracking: .* \(EPERM\)\. The module nf_conntrack is not loaded, .*"

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from support.tracked import check_one, tracked
+from support.proc_entries import check_single_entry, read_entries
 
 from conntrack_aio.errors import (
     KernelError,
@@ -63,7 +63,7 @@ def test_tcp_is_tracked(new_namespace: Callable[[], int], address: str) -> None:
     def body() -> None:
         rules.track_connections()
         sport, dport = traffic.tcp_exchange(address)
-        check_one(rf"tcp .* TIME_WAIT .*sport={sport} dport={dport} .*\[ASSURED\]")
+        check_single_entry(rf"tcp .* TIME_WAIT .*sport={sport} dport={dport} .*\[ASSURED\]")
 
     run_inside(new_namespace(), body)
 
@@ -74,7 +74,7 @@ def test_udp_is_tracked(new_namespace: Callable[[], int], address: str) -> None:
     def body() -> None:
         rules.track_connections()
         sport, dport = traffic.udp_exchange(address)
-        check_one(rf"udp .*sport={sport} dport={dport} src.*sport={dport} dport={sport}")
+        check_single_entry(rf"udp .*sport={sport} dport={dport} src.*sport={dport} dport={sport}")
 
     run_inside(new_namespace(), body)
 
@@ -96,7 +96,9 @@ def test_pings_are_tracked(
         rules.track_connections()
         traffic.ping(address, id)
         ask, answer = types
-        check_one(rf"{protocol} .*type={ask} code=0 id={id} src.*type={answer} code=0 id={id} ")
+        check_single_entry(
+            rf"{protocol} .*type={ask} code=0 id={id} src.*type={answer} code=0 id={id} "
+        )
 
     run_inside(new_namespace(), body)
 
@@ -107,11 +109,11 @@ def test_nothing_is_tracked_without_the_rule_and_its_table_may_exist(
 ) -> None:
     def body() -> None:
         traffic.udp_exchange()
-        assert tracked()[0] == 0
+        assert read_entries()[0] == 0
         rules.track_connections()
         rules.track_connections()
         traffic.udp_exchange()
-        assert tracked()[0] == 1
+        assert read_entries()[0] == 1
 
     # The first user of connection tracking loads its module, and the sysctl with it.
     run_inside(new_namespace(), rules.track_connections)

@@ -16,43 +16,45 @@ from conntrack_aio.uapi.nfnetlink_conntrack import CTA
 _LABELS = (CTA.LABELS, CTA.LABELS_MASK)
 """Where they are: at the top of a message about flows."""
 
-_WORD = 8
+_WORD_SIZE = 8
 
 
-def of_this_machine(data: bytes, order: str = "little") -> bytes:
+def to_host_byte_order(data: bytes, order: str = "little") -> bytes:
     """A message of ctnetlink that a machine of 64 bits and this byte order sent."""
-    return data if order == sys.byteorder else swapped(data, order)
+    return data if order == sys.byteorder else swap_byte_order(data, order)
 
 
-def attributes_of_this_machine(data: bytes) -> bytes:
+def attributes_to_host_byte_order(data: bytes) -> bytes:
     """Attributes that a little-endian machine sent."""
-    return data if sys.byteorder == "little" else _attributes(data, "<", ">", labels=False)
+    return data if sys.byteorder == "little" else _swap_attributes(data, "<", ">", labels=False)
 
 
-def label_of_nft(number: int) -> int:
+def nft_label(number: int) -> int:
     """The label that nft sets by a number: on a big-endian machine its words are the other way."""
     return 1 << (number if sys.byteorder == "little" else number ^ 64)
 
 
-def swapped(data: bytes, order: str = "little") -> bytes:
+def swap_byte_order(data: bytes, order: str = "little") -> bytes:
     """A message of a machine of this byte order, as one of the other order has it."""
     theirs, ours = "<>" if order == "little" else "><"
     header = struct.unpack_from(f"{theirs}IHHII", data)
     of_flows = header[1] >> 8 == NFNL_SUBSYS.CTNETLINK
-    attributes = _attributes(data[20:], theirs, ours, labels=of_flows)
+    attributes = _swap_attributes(data[20:], theirs, ours, labels=of_flows)
     return struct.pack(f"{ours}IHHII", *header) + data[16:20] + attributes
 
 
-def _attributes(data: bytes, theirs: str, ours: str, *, labels: bool) -> bytes:
+def _swap_attributes(data: bytes, theirs: str, ours: str, *, labels: bool) -> bytes:
     result = b""
     while data:
         length, kind = struct.unpack_from(f"{theirs}HH", data)
         end = (length + 3) & ~3
         value, padding = data[4:length], data[length:end]
         if kind & NLA_F_NESTED:
-            value = _attributes(value, theirs, ours, labels=False)
+            value = _swap_attributes(value, theirs, ours, labels=False)
         elif labels and kind & NLA_TYPE_MASK in _LABELS:
-            value = b"".join(value[i : i + _WORD][::-1] for i in range(0, len(value), _WORD))
+            value = b"".join(
+                value[i : i + _WORD_SIZE][::-1] for i in range(0, len(value), _WORD_SIZE)
+            )
         result += struct.pack(f"{ours}HH", length, kind) + value + padding
         data = data[end:]
     return result

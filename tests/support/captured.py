@@ -29,8 +29,8 @@ from conntrack_aio.model.enums import Direction, ExpectFlags
 from conntrack_aio.model.expectations import ExpectNAT
 
 from . import captured_s390x
-from .byte_order import of_this_machine
-from .wire import Captured
+from .attribute_encoding import Captured
+from .byte_order import to_host_byte_order
 
 SEEN = Status.SEEN_REPLY | Status.CONFIRMED
 NAT_DONE = Status.SRC_NAT_DONE | Status.DST_NAT_DONE
@@ -488,7 +488,7 @@ _EXPECTATIONS = [
     ),
 ]
 
-STATISTICS = of_this_machine(
+STATISTICS = to_host_byte_order(
     bytes.fromhex(
         "2c00000003010200010000007394cef300000001080001000000000108000200000000020800030000000002"
     )
@@ -497,7 +497,7 @@ STATISTICS = of_this_machine(
 
 CAPTURED, EXPECTATIONS = (
     [
-        capture._replace(data=of_this_machine(capture.data, order))
+        capture._replace(data=to_host_byte_order(capture.data, order))
         for order, captures in (("little", little), ("big", big))
         for capture in captures
     ]

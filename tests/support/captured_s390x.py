@@ -23,7 +23,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.model.enums import ExpectFlags
 
-from .wire import Captured
+from .attribute_encoding import Captured
 
 SEEN = Status.SEEN_REPLY | Status.CONFIRMED
 NAT_DONE = Status.SRC_NAT_DONE | Status.DST_NAT_DONE

@@ -22,7 +22,7 @@ from conntrack_aio import Connection, EventType, Flow, FlowEvent, Status, Tuple
 from conntrack_aio.model.tuples import ICMP, ICMPV6
 
 from .lab import Lab
-from .processes import PATIENCE
+from .processes import TIMEOUT
 
 Facts = dict[str, object]
 
@@ -39,14 +39,14 @@ COMMAND = ("env", f"LABELS={_LABELS}", "unshare", "-m", "sh", "-ec", _SCRIPT, "c
 
 DETAILS = "extended,id,ktimestamp,labels"
 
-KNOWS_LABELS = sys.byteorder == "little"
+SHOWS_LABELS = sys.byteorder == "little"
 """Whether it counts the bits of labels as the kernel does. On a big-endian machine it takes the
 halves of a word in the wrong order, and finds no name for most."""
 _SCTP = 132
 _EVENTS = frozenset(kind.name for kind in EventType)
 _COUNTERS = ("packets", "bytes")
 _KEYS = {"srckey": "sport", "dstkey": "dport"}
-_PER_DIRECTION = frozenset({"sport", "dport", "type", "code", "id", *_COUNTERS})
+_DIRECTION_KEYS = frozenset({"sport", "dport", "type", "code", "id", *_COUNTERS})
 
 
 def conntrack(lab: Lab, *arguments: str) -> str:
@@ -91,7 +91,7 @@ def _pairs(pairs: Sequence[Sequence[str]]) -> Facts:
             said[side + key] = ip_address(value)
         elif key == "id" and (f"{side}type" not in said or f"{side}id" in said):
             said["entry"] = int(value)  # not ICMP's
-        elif key in _PER_DIRECTION:
+        elif key in _DIRECTION_KEYS:
             said[side + key] = int(value, 0)
         elif key.startswith("zone-"):
             said[f"{key.removeprefix('zone-')} zone"] = int(value)
@@ -137,7 +137,7 @@ def _independent(meta: ET.Element) -> Iterator[tuple[str, object]]:
     yield "status", frozenset(e.tag.upper() for e in meta if e.tag in words)
     for element in meta:
         if element.tag == "labels":
-            if KNOWS_LABELS:
+            if SHOWS_LABELS:
                 yield "labels", frozenset(label.text for label in element)
         elif element.tag == "timestamp":
             yield from ((e.tag, int(e.text or "")) for e in element)
@@ -150,7 +150,7 @@ def _independent(meta: ET.Element) -> Iterator[tuple[str, object]]:
 # What it ought to say
 
 
-def facts(flow: Flow, *, xml: bool = False) -> Facts:
+def expected_facts(flow: Flow, *, xml: bool = False) -> Facts:
     """What conntrack(8) ought to say of a flow, in lines or in XML."""
     said: Facts = {
         "family": {4: 2, 6: 10}[flow.orig.src.version],
@@ -173,7 +173,7 @@ def facts(flow: Flow, *, xml: bool = False) -> Facts:
         said |= {f"{side} {name}": value for name, value in _direction(tuple_, xml).items()}
         for name in _COUNTERS:
             said[f"{side} {name}"] = getattr(counters, name, None)
-    if flow.labels is not None and KNOWS_LABELS:
+    if flow.labels is not None and SHOWS_LABELS:
         bits = (bit for bit in range(128) if flow.labels >> bit & 1)
         said["labels"] = frozenset(LABELS[bit] for bit in bits)
     if flow.timestamp is not None:
@@ -183,9 +183,9 @@ def facts(flow: Flow, *, xml: bool = False) -> Facts:
     return {name: value for name, value in said.items() if value is not None}
 
 
-def event_facts(event: FlowEvent) -> Facts:
+def expected_event_facts(event: FlowEvent) -> Facts:
     """What ``conntrack -E`` ought to say, in a line."""
-    said = facts(event.flow) | {"event": event.type.name}
+    said = expected_facts(event.flow) | {"event": event.type.name}
     return said | {"portid": event.port_id} if event.port_id else said
 
 
@@ -219,7 +219,7 @@ async def check_listing(lab: Lab, conn: Connection) -> list[Flow]:
 
     It lists between two lists of ours, until nothing but time has passed between these.
     """
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while True:
             before = await conn.list()
             lines = conntrack(lab, "-L", "-o", DETAILS)
@@ -227,8 +227,8 @@ async def check_listing(lab: Lab, conn: Connection) -> list[Flow]:
             after = await conn.list()
             if _by_entry(before) == _by_entry(after):
                 break
-    _check(from_text(lines), before, after, xml=False)
-    _check(from_xml(elements), before, after, xml=True)
+    _compare(from_text(lines), before, after, xml=False)
+    _compare(from_xml(elements), before, after, xml=True)
     return after
 
 
@@ -236,9 +236,9 @@ def _by_entry(flows: list[Flow]) -> dict[int | None, Flow]:
     return {flow.id: attrs.evolve(flow, timeout=None) for flow in flows}
 
 
-def _check(theirs: list[Facts], before: list[Flow], after: list[Flow], *, xml: bool) -> None:
-    ours = {flow.id: facts(flow, xml=xml) for flow in before}
-    later = {flow.id: facts(flow, xml=xml) for flow in after}
+def _compare(theirs: list[Facts], before: list[Flow], after: list[Flow], *, xml: bool) -> None:
+    ours = {flow.id: expected_facts(flow, xml=xml) for flow in before}
+    later = {flow.id: expected_facts(flow, xml=xml) for flow in after}
     for said in theirs:
         entry = said["entry"]
         assert isinstance(entry, int)

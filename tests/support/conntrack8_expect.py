@@ -22,7 +22,7 @@ _KEYS = {"srckey": "sport", "dstkey": "dport"}
 _NUMBERS = frozenset({"sport", "dport", "type", "code", "id"})
 
 
-def listed(lab: Lab, family: int) -> tuple[list[Facts], list[Facts]]:
+def list_expectations(lab: Lab, family: int) -> tuple[list[Facts], list[Facts]]:
     """What ``conntrack -L expect`` says, in lines and in XML. It lists one family at a time."""
     arguments = ("-L", "expect", "-f", "ipv6" if family == 6 else "ipv4")
     lines = conntrack(lab, *arguments)
@@ -84,7 +84,7 @@ def _from_element(flow: ET.Element) -> Iterator[tuple[str, object]]:
             yield names[element.tag], int(text) if text.isdecimal() else text
 
 
-def facts(expectation: Expectation, *, xml: bool = False) -> Facts:
+def expected_facts(expectation: Expectation, *, xml: bool = False) -> Facts:
     """What conntrack(8) ought to say of an expectation, in a line or in XML."""
     flags = expectation.flags or ExpectFlags(0)
     said: Facts = {
@@ -103,6 +103,6 @@ def facts(expectation: Expectation, *, xml: bool = False) -> Facts:
     return said
 
 
-def event_facts(event: ExpectEvent) -> Facts:
+def expected_event_facts(event: ExpectEvent) -> Facts:
     """What ``conntrack -E expect`` ought to say, in a line."""
-    return facts(event.expectation) | {"event": event.type.name}
+    return expected_facts(event.expectation) | {"event": event.type.name}

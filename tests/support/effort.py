@@ -16,13 +16,13 @@ GUEST: Final = os.environ.get("CONNTRACK_AIO_TEST_GUEST")
 QUICK: Final = not THOROUGH
 """Whether to run a selection of the cases, with fewer examples and smaller storms."""
 
-SPARSE: Final = 7 if GUEST else 1
+GUEST_STRIDE: Final = 7 if GUEST else 1
 """The stride through many steps that are alike."""
 
-PATIENCE: Final = 10 if GUEST else 1
+TIMEOUT_FACTOR: Final = 10 if GUEST else 1
 """The factor by which tests wait longer for what should come at once."""
 
-TIMES: Final = int(os.environ.get("CONNTRACK_AIO_TEST_TIMES", "1"))
+EXAMPLES_FACTOR: Final = int(os.environ.get("CONNTRACK_AIO_TEST_TIMES", "1"))
 """The factor by which there are more examples; ``--hypothesis-seed`` repeats the same ones."""
 
 
@@ -33,14 +33,14 @@ def examples(count: int) -> int:
     """
     if GUEST:
         return max(count // 20, 3)
-    return (max(count // 5, 5) if QUICK else count) * TIMES
+    return (max(count // 5, 5) if QUICK else count) * EXAMPLES_FACTOR
 
 
-def of(thorough: T, quick: T) -> T:
+def thorough_or_quick(thorough: T, quick: T) -> T:
     """Return the first value in a thorough run, and the second in a quick one."""
     return quick if QUICK else thorough
 
 
 def stride(thorough: int, quick: int) -> int:
     """Return the stride through the steps of a test; 1 if more examples are asked for."""
-    return 1 if TIMES > 1 else of(thorough, quick)
+    return 1 if EXAMPLES_FACTOR > 1 else thorough_or_quick(thorough, quick)

@@ -11,7 +11,7 @@ from conntrack_aio import Connection, EventStream, Flow, Helper, Tuple
 from conntrack_aio.codec.reference import encode
 from conntrack_aio.model.expectations import Expectation, ExpectEvent
 
-from .effort import PATIENCE
+from .effort import TIMEOUT_FACTOR
 
 EXPECTED = Tuple.tcp("10.0.0.1", 0, "10.0.0.2", 2050)
 
@@ -40,30 +40,30 @@ def sip() -> Flow:
     return with_helper(Flow.udp("10.0.0.1", 1000, "10.0.0.2", 5060, timeout=600), "sip")
 
 
-def data(master: Flow, dport: int = 2050) -> Expectation:
+def data_connection(master: Flow, dport: int = 2050) -> Expectation:
     """A TCP connection from any port of the master's client to this port of its server."""
     tuple_ = Tuple.tcp(master.orig.src, 0, master.orig.dst, dport)
     return Expectation.of(master.orig.without_zone, tuple_, any_sport=True)
 
 
-async def expected(conn: Connection, master: Flow | None = None) -> Expectation:
+async def create_expectation(conn: Connection, master: Flow | None = None) -> Expectation:
     """One in the table, of a master that is made first."""
-    return await conn.expectations.create(data(await conn.create(master or ftp())))
+    return await conn.expectations.create(data_connection(await conn.create(master or ftp())))
 
 
-def ageless(expectation: Expectation) -> Expectation:
+def without_timeout(expectation: Expectation) -> Expectation:
     """Without its timeout, which runs while a test looks."""
     return attrs.evolve(expectation, timeout=None)
 
 
-async def take(
+async def next_events(
     stream: EventStream[ExpectEvent], count: int, *, seconds: float = 5
 ) -> list[ExpectEvent]:
     """The next events, if they come within so many seconds."""
-    with anyio.fail_after(seconds * PATIENCE):
+    with anyio.fail_after(seconds * TIMEOUT_FACTOR):
         return [await anext(stream) for _ in range(count)]
 
 
-def payload(expectation: Expectation) -> bytes:
+def message_payload(expectation: Expectation) -> bytes:
     """What stands in a message about it."""
     return struct.pack("!BBH", expectation.tuple.family, 0, 0) + encode(expectation)

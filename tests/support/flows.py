@@ -27,29 +27,29 @@ def udp6(number: int = 1, *, timeout: int = 600, mark: int | None = None) -> Flo
     return Flow.udp(f"2001:db8::{number:x}", 40000, "2001:db8:1::1", 53, timeout=timeout, mark=mark)
 
 
-def ageless(flow: Flow) -> Flow:
+def without_timeout(flow: Flow) -> Flow:
     """Without its timeout, which runs while a test looks."""
     return attrs.evolve(flow, timeout=None)
 
 
-def payload(flow: Flow) -> bytes:
+def message_payload(flow: Flow) -> bytes:
     """What stands in a message about it."""
     return struct.pack("!BBH", flow.orig.family, 0, 0) + encode(flow)
 
 
 def new_event(flow: Flow) -> bytes:
-    return messages.pack(CT_NEW, 0x600, 0, payload(flow))
+    return messages.pack(CT_NEW, 0x600, 0, message_payload(flow))
 
 
 def update_event(flow: Flow) -> bytes:
-    return messages.pack(CT_NEW, 0, 0, payload(flow))
+    return messages.pack(CT_NEW, 0, 0, message_payload(flow))
 
 
 def destroy_event(flow: Flow) -> bytes:
-    return messages.pack(CT_DELETE, 0, 0, payload(flow))
+    return messages.pack(CT_DELETE, 0, 0, message_payload(flow))
 
 
-async def fill_again(conn: Connection, count: int) -> None:
+async def fill_cached(conn: Connection, count: int) -> None:
     """Make the TCP flows from 1 to this count, every other with the mark 77.
 
     For tests that do so hundreds of times: the requests are made once.

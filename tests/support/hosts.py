@@ -11,7 +11,7 @@ from conntrack_aio.sandbox.links import set_up
 
 from . import links
 from .lab import Lab
-from .processes import PATIENCE
+from .processes import TIMEOUT
 
 
 @attrs.frozen
@@ -28,14 +28,14 @@ class Host:
 
     def _bind(self, kind: socket.SocketKind, port: int) -> socket.socket:
         end = socket.socket(socket.AF_INET6 if ":" in self.address else socket.AF_INET, kind)
-        end.settimeout(PATIENCE)
+        end.settimeout(TIMEOUT)
         # One that was at this port may still be saying farewell.
         end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         end.bind((self.address, port))
         return end
 
 
-def wire(router: Lab, name: str, gateway: str, descriptor: int, address: str) -> Host:
+def connect_host(router: Lab, name: str, gateway: str, descriptor: int, address: str) -> Host:
     """Join a host to the router's interface ``name``."""
     host = Host(Lab(descriptor), without_prefix(address), without_prefix(gateway))
     for end in (router, host.lab):

@@ -17,7 +17,7 @@ from conntrack_aio.model.timeouts import (
     UDPTimeouts,
 )
 
-from .wire import Case, attr, be8, be16, be32, nest
+from .attribute_encoding import Case, attr, be8, be16, be32, nest
 
 
 def seconds(*values: int) -> bytes:

@@ -19,7 +19,7 @@ from typing import IO, Self
 from . import effort
 from .lab import Lab
 
-PATIENCE = 20.0 * effort.PATIENCE
+TIMEOUT = 20.0 * effort.TIMEOUT_FACTOR
 """Seconds that something may take that ought to come at once."""
 
 NEW, UPDATE, DESTROY = 0x1, 0x2, 0x4
@@ -55,7 +55,7 @@ class Process:
     def line(self) -> str:
         """The next line; :exc:`TimeoutError` if it doesn't come, :exc:`EOFError` at the end."""
         while b"\n" not in self._buffer:
-            if not select.select([self._stdout], [], [], PATIENCE)[0]:
+            if not select.select([self._stdout], [], [], TIMEOUT)[0]:
                 raise TimeoutError(f"after {self._buffer!r}")
             chunk = os.read(self._stdout.fileno(), 65536)
             if not chunk:
@@ -80,7 +80,7 @@ class Process:
         """Wait for its end: the exit status, and what it wrote to standard error."""
         stderr = self._process.stderr
         told = b"" if stderr is None else stderr.read()
-        return self._process.wait(PATIENCE), told.decode()
+        return self._process.wait(TIMEOUT), told.decode()
 
     def __enter__(self) -> Self:
         return self
@@ -96,14 +96,14 @@ class Process:
             pass
 
 
-def waiting_bytes(pipe: IO[bytes]) -> int:
+def unread_bytes(pipe: IO[bytes]) -> int:
     """How many bytes wait in a pipe to be read."""
     waiting = array.array("i", [0])
     fcntl.ioctl(pipe.fileno(), termios.FIONREAD, waiting)
     return waiting[0]
 
 
-def subscribers(lab: Lab, groups: int) -> int:
+def count_subscribers(lab: Lab, groups: int) -> int:
     """How many sockets of the namespace listen to just these groups."""
     table = lab.run(Path("/proc/thread-self/net/netlink").read_text)
     lines = [line.split() for line in table.splitlines()[1:]]
@@ -112,7 +112,7 @@ def subscribers(lab: Lab, groups: int) -> int:
 
 def wait_until(condition: Callable[[], object]) -> None:
     """For what says nothing when it happens. Raises :exc:`TimeoutError`."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError

@@ -15,8 +15,8 @@ from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.sandbox import rules, traffic
 from conntrack_aio.sandbox.links import set_up
 from support import links
-from support.rules import new_source_nat_chain
-from support.tracked import check_one
+from support.nft_rules import new_source_nat_chain
+from support.proc_entries import check_single_entry
 
 pytestmark = [pytest.mark.kernels, pytest.mark.kernel]
 
@@ -95,7 +95,7 @@ def test_what_is_forwarded_is_tracked_too(new_namespace: Callable[[], int], net:
     client, router, server_address = through_a_router(new_namespace, net)
     run_inside(router, rules.track_connections)
     run_inside(client, lambda: traffic.ping(server_address, 9))
-    run_inside(router, lambda: check_one(r"icmp.*id=9 .*id=9 "))
+    run_inside(router, lambda: check_single_entry(r"icmp.*id=9 .*id=9 "))
 
 
 def test_other_rules_are_made_of_the_same_parts(new_namespace: Callable[[], int]) -> None:
@@ -110,7 +110,10 @@ def test_other_rules_are_made_of_the_same_parts(new_namespace: Callable[[], int]
 
     run_inside(router, masquerade)
     run_inside(client, lambda: traffic.ping(server_address, 9))
-    run_inside(router, lambda: check_one(r"src=10.0.1.2 dst=10.0.2.2 .*src=10.0.2.2 dst=10.0.2.1 "))
+    run_inside(
+        router,
+        lambda: check_single_entry(r"src=10.0.1.2 dst=10.0.2.2 .*src=10.0.2.2 dst=10.0.2.1 "),
+    )
 
 
 def test_an_id_for_another_namespace(new_namespace: Callable[[], int]) -> None:

@@ -12,8 +12,8 @@ import attrs
 import pytest
 from support import expectations as some
 from support import flows
-from support.passed import INTEGERS, Hostile, LyingText
-from support.wire import assigned
+from support.attribute_encoding import with_values
+from support.hostile_arguments import INTEGERS, OverriddenStr, RaisingObject
 
 from conntrack_aio import (
     Connection,
@@ -75,7 +75,7 @@ GOOD: dict[str, Any] = {
     "flows": [flows.tcp(3)],
     "match": Match(mark=1),
     "packet": some.EXPECTED,
-    "expectation": some.data(some.ftp()),
+    "expectation": some.data_connection(some.ftp()),
     "policy": POLICY,
     "timeouts": UDPTimeouts(replied=1),
     "kind": TCPTimeouts,
@@ -186,13 +186,13 @@ def test_every_verb_is_tried() -> None:
 
 
 @pytest.mark.parametrize(("holder", "name", "parameter"), verbs())
-@pytest.mark.parametrize("wrong", ["x", 5, b"x", object(), Hostile(KeyError)], ids=kind_of)
+@pytest.mark.parametrize("wrong", ["x", 5, b"x", object(), RaisingObject(KeyError)], ids=kind_of)
 async def test_an_argument_of_the_wrong_kind(
     conn: Connection, holder: str, name: str, parameter: str, wrong: object
 ) -> None:
     if parameter == "name" and isinstance(wrong, str):
         return  # it is a name, which may be of nothing
-    if parameter in ("targets", "flows") and isinstance(wrong, (str, bytes, Hostile)):
+    if parameter in ("targets", "flows") and isinstance(wrong, (str, bytes, RaisingObject)):
         return  # iterables, of what is no target, or that raise what is theirs to raise
     before = conn.client_statistics().requests
     with pytest.raises(TypeError, match=HINTS[parameter]):
@@ -250,7 +250,7 @@ async def test_a_number_may_be_of_any_kind(conn: Connection, kind: str, paramete
 
 @pytest.mark.parametrize("parameter", NUMBERS)
 @pytest.mark.parametrize(
-    "wrong", ["0x7", 1.5, b"7", object(), Hostile(RecursionError)], ids=kind_of
+    "wrong", ["0x7", 1.5, b"7", object(), RaisingObject(RecursionError)], ids=kind_of
 )
 async def test_what_is_no_number(conn: Connection, parameter: str, wrong: Any) -> None:
     given = {"mark": 1, parameter: wrong}
@@ -268,7 +268,7 @@ async def test_what_is_no_number(conn: Connection, parameter: str, wrong: Any) -
 
 
 async def test_zones_that_are_none(conn: Connection) -> None:
-    for wrong in ("1", 1 << 16, -1, Hostile(OSError)):
+    for wrong in ("1", 1 << 16, -1, RaisingObject(OSError)):
         for verb in (conn.get, conn.delete):
             with pytest.raises(EncodeError):
                 await verb(FLOW, zone=wrong)  # type: ignore[arg-type]
@@ -279,11 +279,11 @@ async def test_zones_that_are_none(conn: Connection) -> None:
 
 async def test_translations_of_any_kind(conn: Connection) -> None:
     for number, to in enumerate(
-        ["192.0.2.1", LyingText("192.0.2.1"), "::ffff:192.0.2.1", NATRange.of("192.0.2.1")]
+        ["192.0.2.1", OverriddenStr("192.0.2.1"), "::ffff:192.0.2.1", NATRange.of("192.0.2.1")]
     ):
         created = await conn.create(flows.tcp(100 + number), nat_src=to)
         assert str(created.reply.dst) == "192.0.2.1"
-    for wrong in (5, Hostile(KeyError), object()):
+    for wrong in (5, RaisingObject(KeyError), object()):
         with pytest.raises(TypeError, match="must be an address"):
             await conn.create(flows.tcp(200), nat_src=wrong)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="must be an address"):
@@ -308,16 +308,19 @@ def nasty() -> list[Any]:
 
     return [
         *(None, 5, "x", b"", object(), [], {}, Match(mark=1), Tuple, Flow),
-        *map(Hostile, errors),
-        *[assigned(flow, orig=assigned(flow.orig, sport=Hostile(error))) for error in errors],
-        *[assigned(flow, zone=Hostile(error)) for error in errors],
-        assigned(flow, orig=assigned(flow.orig, src="10.0.0.1")),
-        assigned(flow, orig=assigned(flow.orig, sport=70000)),
-        assigned(flow, orig=None),
-        assigned(flow, mark="x" * 10**6, zone=10**5000),
-        NewFlow(Hostile(KeyError)),  # type: ignore[arg-type]
-        NewFlow(assigned(flow, orig=5)),
-        assigned(itself, orig=[]),
+        *map(RaisingObject, errors),
+        *[
+            with_values(flow, orig=with_values(flow.orig, sport=RaisingObject(error)))
+            for error in errors
+        ],
+        *[with_values(flow, zone=RaisingObject(error)) for error in errors],
+        with_values(flow, orig=with_values(flow.orig, src="10.0.0.1")),
+        with_values(flow, orig=with_values(flow.orig, sport=70000)),
+        with_values(flow, orig=None),
+        with_values(flow, mark="x" * 10**6, zone=10**5000),
+        NewFlow(RaisingObject(KeyError)),  # type: ignore[arg-type]
+        NewFlow(with_values(flow, orig=5)),
+        with_values(itself, orig=[]),
         object.__new__(Flow),
         object.__new__(Tuple),
         object.__new__(Odd),
@@ -365,7 +368,7 @@ async def test_expectations_of_any_kind_of_number(conn: Connection) -> None:
 
 async def test_policies_and_helpers_of_any_kind_of_value(conn: Connection) -> None:
     for number, make in enumerate(INTEGERS.values()):
-        name = LyingText(f"p{number}")
+        name = OverriddenStr(f"p{number}")
         policy = TimeoutPolicy(
             name=name, family=make(2), proto=make(17), timeouts=UDPTimeouts(replied=make(5))
         )
@@ -378,7 +381,9 @@ async def test_policies_and_helpers_of_any_kind_of_value(conn: Connection) -> No
         updated = await conn.timeouts.update(name, UDPTimeouts(replied=make(6)))
         assert updated.timeouts == attrs.evolve(created.timeouts, replied=6)
         await conn.timeouts.delete(name)
-        helper = attrs.evolve(HELPER, name=LyingText(f"h{number}"), family=make(2), queue=make(1))
+        helper = attrs.evolve(
+            HELPER, name=OverriddenStr(f"h{number}"), family=make(2), queue=make(1)
+        )
         made = await conn.helpers.create(helper)
         assert made.key == (f"h{number}", 2, 6)
         assert (await conn.helpers.get(helper.name, make(2), make(6))).queue == 1
@@ -389,18 +394,18 @@ async def test_policies_and_helpers_of_any_kind_of_value(conn: Connection) -> No
 def test_buffers_and_processes_of_any_kind_of_number() -> None:
     for make in INTEGERS.values():
         connect(receive_buffer=make(4096), receive_buffer_max=make(8192), reply_timeout=make(3))
-    for wrong in ("4096", 1.5, Hostile(KeyError)):
+    for wrong in ("4096", 1.5, RaisingObject(KeyError)):
         with pytest.raises(TypeError, match="receive_buffer"):
             connect(receive_buffer=wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="reply_timeout"):
-        connect(reply_timeout=Hostile(KeyError))  # type: ignore[arg-type]
+        connect(reply_timeout=RaisingObject(KeyError))  # type: ignore[arg-type]
 
 
 # Identities
 
 
 def wrong_ids() -> list[Any]:
-    return ["x", -1, 1 << 40, 10**5000, 1.5, b"\1", object(), Hostile(KeyError)]
+    return ["x", -1, 1 << 40, 10**5000, 1.5, b"\1", object(), RaisingObject(KeyError)]
 
 
 IDENTIFIED: dict[str, Callable[[Connection, Flow], Any]] = {
@@ -421,14 +426,14 @@ IDENTIFIED: dict[str, Callable[[Connection, Flow], Any]] = {
 async def test_what_can_be_no_id(conn: Connection, verb: str, wrong: Any) -> None:
     before = conn.client_statistics().requests
     with pytest.raises(EncodeError) as caught:
-        await IDENTIFIED[verb](conn, assigned(FLOW, id=wrong))
+        await IDENTIFIED[verb](conn, with_values(FLOW, id=wrong))
     assert caught.value.path == ("id",)
     assert conn.client_statistics().requests == before
 
 
-@pytest.mark.parametrize("wrong", ["x", 1.5, object(), Hostile(KeyError)], ids=kind_of)
+@pytest.mark.parametrize("wrong", ["x", 1.5, object(), RaisingObject(KeyError)], ids=kind_of)
 async def test_what_can_be_no_start(conn: Connection, wrong: Any) -> None:
-    flow = assigned(FLOW, timestamp=assigned(Timestamp(), start=wrong))
+    flow = with_values(FLOW, timestamp=with_values(Timestamp(), start=wrong))
     for name, verb in IDENTIFIED.items():
         with pytest.raises(EncodeError) as caught:
             await verb(conn, flow)
@@ -440,9 +445,9 @@ async def test_what_can_be_no_start(conn: Connection, wrong: Any) -> None:
 
 
 async def test_no_id_of_an_expectation(conn: Connection) -> None:
-    expected = some.data(some.ftp())
+    expected = some.data_connection(some.ftp())
     for wrong in wrong_ids():
-        target = assigned(expected, id=wrong)
+        target = with_values(expected, id=wrong)
         for ask in (
             lambda: conn.expectations.get(target),  # noqa: B023
             lambda: conn.expectations.update(target, timeout=5),  # noqa: B023
@@ -457,7 +462,7 @@ async def test_no_id_of_an_expectation(conn: Connection) -> None:
 async def test_an_id_of_any_kind_of_integer(conn: Connection, kind: str) -> None:
     found = await conn.get(FLOW)
     assert found.id is not None
-    same, other = (assigned(found, id=INTEGERS[kind](id)) for id in (found.id, found.id ^ 1))
+    same, other = (with_values(found, id=INTEGERS[kind](id)) for id in (found.id, found.id ^ 1))
     await conn.update(same, mark=3)
     assert (await conn.get(same)).mark == 3
     for verb in (conn.get, conn.delete):
@@ -472,12 +477,12 @@ async def test_an_id_of_any_kind_of_integer(conn: Connection, kind: str) -> None
 @pytest.mark.parametrize("wrong", [-1, 1 << 32, 1 << 40, 10**5000, "x"], ids=describe_value)
 async def test_a_status_that_can_not_be(conn: Connection, wrong: Any) -> None:
     for _ in range(2):  # what requests remember does not let it through
-        await conn.create(flow := assigned(flows.tcp(7), status=Status.ASSURED))
+        await conn.create(flow := with_values(flows.tcp(7), status=Status.ASSURED))
         await conn.delete(flow)
         with pytest.raises(EncodeError) as caught:
-            await conn.create(assigned(flows.tcp(7), status=wrong))
+            await conn.create(with_values(flows.tcp(7), status=wrong))
         assert caught.value.path == ("status",)
-    (outcome,) = await conn.create_many([assigned(flows.tcp(7), status=wrong)])
+    (outcome,) = await conn.create_many([with_values(flows.tcp(7), status=wrong)])
     assert isinstance(outcome.error, EncodeError)
 
 
@@ -490,7 +495,7 @@ async def test_an_address_that_is_none_is_an_encode_error(conn: Connection) -> N
         with pytest.raises(EncodeError, match="'x' does not appear to be"):
             make()
         assert issubclass(EncodeError, ValueError)
-    for wrong in (5, None, Hostile(KeyError)):
+    for wrong in (5, None, RaisingObject(KeyError)):
         with pytest.raises(TypeError, match="must be an address"):
             ExpectNAT.of(wrong, 5)  # type: ignore[arg-type]
 
@@ -525,7 +530,9 @@ async def test_labels_by_number_need_no_file(
 
     monkeypatch.setattr(Writer, "update", update)
     for verb in (conn.set_labels, conn.add_labels, conn.remove_labels):
-        await verb(FLOW, 5, "5", "0x5", LyingText("05"), *[make(5) for make in INTEGERS.values()])
+        await verb(
+            FLOW, 5, "5", "0x5", OverriddenStr("05"), *[make(5) for make in INTEGERS.values()]
+        )
         await verb(FLOW)
         with pytest.raises(EncodeError, match="oops"):
             await verb(FLOW, 5, "web")
@@ -571,7 +578,7 @@ class Unprintable:
 
 @pytest.mark.parametrize("name", SHOWN)
 @pytest.mark.parametrize(
-    "value", [10**5000, -(10**5000), Unprintable(), Hostile(OSError)], ids=kind_of
+    "value", [10**5000, -(10**5000), Unprintable(), RaisingObject(OSError)], ids=kind_of
 )
 async def test_no_message_raises_what_a_value_raises(
     conn: Connection, name: str, value: Any
@@ -597,10 +604,10 @@ async def test_what_loss_does_is_the_plain_text(conn: Connection) -> None:
     for subscribe in (conn.events, conn.expectations.events):
         with pytest.raises(ValueError, match="on_loss"):
             subscribe(on_loss=Agreeable("zzz"))  # type: ignore[call-overload]
-        subscribe(on_loss=LyingText("item")).close()  # type: ignore[call-overload]
+        subscribe(on_loss=OverriddenStr("item")).close()  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="reconcile"):
         conn.table(reconcile=Agreeable("zzz"))  # type: ignore[arg-type]
-    conn.table(reconcile=LyingText("auto"))  # type: ignore[arg-type]
+    conn.table(reconcile=OverriddenStr("auto"))  # type: ignore[arg-type]
 
 
 async def test_the_kind_of_defaults(conn: Connection) -> None:

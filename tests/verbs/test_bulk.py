@@ -11,10 +11,10 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import flows
-from support.effort import SPARSE
-from support.files import OpenFiles
+from support.effort import GUEST_STRIDE
 from support.lab import Lab
-from support.scripted import ScriptedKernel
+from support.open_files import OpenFiles
+from support.scripted_kernel import ScriptedKernel
 
 from conntrack_aio import (
     BulkOperation,
@@ -268,7 +268,7 @@ async def test_a_send_that_fails() -> None:
 async def test_a_status_that_stays_busy_is_given_up() -> None:
     def busy(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.verb == "get":
-            socket.reply(asked, 0x100, flows.payload(flows.tcp(1)))
+            socket.reply(asked, 0x100, flows.message_payload(flows.tcp(1)))
             socket.ack(asked)
         else:
             socket.ack(asked, errno.EBUSY)
@@ -332,7 +332,7 @@ async def test_a_window_that_is_being_sent_when_it_is_left() -> None:
 async def test_closed_at_any_turn_it_never_ends_as_if_it_were_complete(
     lab: Lab, whole: bool
 ) -> None:
-    for turns in range(0, 12, SPARSE):
+    for turns in range(0, 12, GUEST_STRIDE):
         async with connect(netns=lab.netns) as conn, anyio.create_task_group() as group:
             bulk = conn.create_many(map(flows.tcp, range(5000)))
             told: list[Flow] = []

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import anyio
 import pytest
-from support.clash import SERVICE, prepare, raced
 from support.lab import Lab
+from support.nat_clash import SERVICE, clashing_entries, prepare_namespace
 
 from conntrack_aio import Connection, EventType, Flow, Match, NotFound, Status, Tuple
 
@@ -22,7 +22,7 @@ pytestmark = [
 
 @pytest.fixture
 def lab(lab: Lab) -> Lab:
-    prepare(lab)
+    prepare_namespace(lab)
     return lab
 
 
@@ -33,7 +33,7 @@ async def read(conn: Connection, reply: Tuple) -> Flow:
 
 
 async def test_both_have_the_original_tuple(lab: Lab, conn: Connection) -> None:
-    with raced(lab) as (winners, losers):
+    with clashing_entries(lab) as (winners, losers):
         winner, loser = await read(conn, winners), await read(conn, losers)
         assert winner.orig == loser.orig
         assert winner.id != loser.id
@@ -64,7 +64,7 @@ CHANGES: dict[str, Callable[[Connection, Flow], Awaitable[object]]] = {
 async def test_a_change_is_of_the_one_that_is_meant(
     lab: Lab, conn: Connection, verb: str, which: str
 ) -> None:
-    with raced(lab) as tuples:
+    with clashing_entries(lab) as tuples:
         both = [await read(conn, reply) for reply in tuples]
         meant = which == "loser"
         await CHANGES[verb](conn, both[meant])
@@ -88,7 +88,7 @@ DELETES: dict[str, Callable[[Connection, Flow], Awaitable[object]]] = {
 async def test_a_delete_is_of_the_one_that_is_meant(
     lab: Lab, conn: Connection, verb: str, which: str
 ) -> None:
-    with raced(lab) as tuples:
+    with clashing_entries(lab) as tuples:
         both = [await read(conn, reply) for reply in tuples]
         meant = which == "loser"
         await DELETES[verb](conn, both[meant])
@@ -108,7 +108,7 @@ async def test_a_delete_by_a_match(lab: Lab, conn: Connection, match: Match, lef
 
     (``get_next_corpse`` goes by reply tuples, which all are found by.)
     """
-    with raced(lab) as (winners, losers):
+    with clashing_entries(lab) as (winners, losers):
         winner, loser = await read(conn, winners), await read(conn, losers)
         assert await conn.delete_matching(match) == 1
         with pytest.raises(NotFound):
@@ -133,7 +133,7 @@ async def ended(conn: Connection, loser: Flow) -> None:
 async def test_the_end_of_a_loser_is_not_the_winners(lab: Lab, conn: Connection) -> None:
     """A live table keeps the winner: it has the tuples, and another id."""
     async with conn.events() as events, conn.table(reconcile=None) as table:
-        with raced(lab) as (winners, losers):
+        with clashing_entries(lab) as (winners, losers):
             winner, loser = await read(conn, winners), await read(conn, losers)
             await table.synced()
             assert table.find(winners) is not None

@@ -21,12 +21,12 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 async def test_new_and_destroy_are_told_apart(conn: Connection) -> None:
     async with conn.expectations.events() as stream:
-        made = await some.expected(conn)
+        made = await some.create_expectation(conn)
         await conn.expectations.delete(made)
-        new, destroy = await some.take(stream, 2)
+        new, destroy = await some.next_events(stream, 2)
     assert (new.type, destroy.type) == (EventType.NEW, EventType.DESTROY)
     for event in (new, destroy):
-        assert some.ageless(event.expectation) == some.ageless(made)
+        assert some.without_timeout(event.expectation) == some.without_timeout(made)
     assert new.port_id == destroy.port_id != 0
 
 
@@ -37,7 +37,7 @@ async def test_the_time_of_receipt(conn: Connection) -> None:
     ):
         master = await conn.create(some.ftp())
         before = time.time_ns()
-        await conn.expectations.create(some.data(master))
+        await conn.expectations.create(some.data_connection(master))
         with anyio.fail_after(5):
             event, other = await anext(stamped), await anext(plain)
     assert event.time_received is not None
@@ -51,8 +51,8 @@ async def test_the_time_of_receipt(conn: Connection) -> None:
 async def test_only_the_types_asked_for(conn: Connection, kind: EventType) -> None:
     async with conn.expectations.events(kind) as stream:
         for master in (some.ftp(), some.irc()):
-            await conn.expectations.delete(await some.expected(conn, master))
-        assert [event.type for event in await some.take(stream, 2)] == [kind, kind]
+            await conn.expectations.delete(await some.create_expectation(conn, master))
+        assert [event.type for event in await some.next_events(stream, 2)] == [kind, kind]
 
 
 async def test_there_are_no_updates(conn: Connection) -> None:
@@ -66,12 +66,12 @@ async def test_there_are_no_updates(conn: Connection) -> None:
 async def test_a_silent_masters_expectations_are_silent(lab: Lab, conn: Connection) -> None:
     async with conn.expectations.events() as stream:
         lab.sysctl("nf_conntrack_events", 0)
-        silent = await some.expected(conn)
+        silent = await some.create_expectation(conn)
         lab.sysctl("nf_conntrack_events", 1)
-        heard = await some.expected(conn, some.irc())
+        heard = await some.create_expectation(conn, some.irc())
         await conn.expectations.delete(silent)
         await conn.expectations.delete(heard)
-        events = await some.take(stream, 2)
+        events = await some.next_events(stream, 2)
     assert [event.expectation.id for event in events] == [heard.id, heard.id]
 
 
@@ -79,8 +79,8 @@ async def test_statistics_count_what_was_done(conn: Connection) -> None:
     def total(name: str) -> int:
         return sum(getattr(cpu, name) for cpu in told)
 
-    made = await some.expected(conn)
-    await some.expected(conn, some.irc())
+    made = await some.create_expectation(conn)
+    await some.create_expectation(conn, some.irc())
     await conn.expectations.delete(made)
     told = await conn.expectations.cpu_statistics()
     assert [cpu.cpu for cpu in told] == sorted({cpu.cpu for cpu in told})
@@ -121,7 +121,7 @@ async def test_the_first_packet_that_fits_makes_a_related_flow(lab: Lab, conn: C
     async with conn.expectations.events() as stream, conn.events(EventType.NEW) as new:
         made = await conn.expectations.create(Expectation.of(master.orig, LOCAL, any_sport=True))
         send(lab, 1234)
-        told, ended = await some.take(stream, 2)
+        told, ended = await some.next_events(stream, 2)
         with anyio.fail_after(5):
             related = (await anext(new)).flow
     assert [told.expectation.id, ended.expectation.id] == [made.id, made.id]

@@ -11,7 +11,7 @@ import anyio
 import attrs
 import pytest
 from support import expectations as some
-from support import modules
+from support import kernel_modules
 
 from conntrack_aio import (
     AlreadyExists,
@@ -39,7 +39,7 @@ ELSEWHERE = attrs.evolve(some.EXPECTED, sport=4444)
 
 async def test_create_returns_it_as_the_kernel_has_it(conn: Connection) -> None:
     master = await conn.create(some.ftp())
-    made = await conn.expectations.create(some.data(master))
+    made = await conn.expectations.create(some.data_connection(master))
     assert made.id is not None
     assert made == Expectation(
         master=master.orig,
@@ -52,12 +52,14 @@ async def test_create_returns_it_as_the_kernel_has_it(conn: Connection) -> None:
         expect_class=0,
     )
     assert made.timeout in (299, 300)
-    assert [some.ageless(found) for found in await conn.expectations.list()] == [some.ageless(made)]
-    assert some.ageless(await conn.expectations.get(made)) == some.ageless(made)
+    assert [some.without_timeout(found) for found in await conn.expectations.list()] == [
+        some.without_timeout(made)
+    ]
+    assert some.without_timeout(await conn.expectations.get(made)) == some.without_timeout(made)
 
 
 async def test_create_with_all_that_can_be_given(conn: Connection) -> None:
-    modules.load("nf_nat_sip")
+    kernel_modules.load_in_guest("nf_nat_sip")
     master = await conn.create(some.sip())
     asked = Expectation.of(
         master.orig,
@@ -82,12 +84,12 @@ async def test_create_with_all_that_can_be_given(conn: Connection) -> None:
 
 
 async def test_what_was_read_can_be_made_again(conn: Connection) -> None:
-    made = await some.expected(conn, some.irc())
+    made = await some.create_expectation(conn, some.irc())
     await conn.expectations.update(made, timeout=100)
     before = await conn.expectations.get(made)
     await conn.expectations.flush()
     again = await conn.expectations.create(before)
-    assert attrs.evolve(some.ageless(again), id=made.id) == some.ageless(made)
+    assert attrs.evolve(some.without_timeout(again), id=made.id) == some.without_timeout(made)
     assert 90 < (again.timeout or 0) <= 100
 
 
@@ -115,12 +117,12 @@ async def test_any_protocol_can_be_expected(
 
 
 async def test_create_never_changes_what_is_there(conn: Connection) -> None:
-    made = await some.expected(conn)
-    other = attrs.evolve(some.data(some.ftp()), timeout=5, flags=ExpectFlags.INACTIVE)
+    made = await some.create_expectation(conn)
+    other = attrs.evolve(some.data_connection(some.ftp()), timeout=5, flags=ExpectFlags.INACTIVE)
     with pytest.raises(AlreadyExists, match=r"create expectation tcp 10\.0\.0\.1:0.*update\(\)"):
         await conn.expectations.create(other)
     (left,) = await conn.expectations.list()
-    assert some.ageless(left) == some.ageless(made)
+    assert some.without_timeout(left) == some.without_timeout(made)
     assert left.timeout is not None
     assert left.timeout > 200
 
@@ -130,34 +132,36 @@ async def test_an_overlap_is_refused(conn: Connection) -> None:
     narrow = Expectation.of(master.orig, attrs.evolve(some.EXPECTED, sport=20), any_src=True)
     made = await conn.expectations.create(narrow)
     with pytest.raises(ResourceBusy, match="overlap"):
-        await conn.expectations.create(some.data(master))
+        await conn.expectations.create(some.data_connection(master))
     assert [found.id for found in await conn.expectations.list()] == [made.id]
 
 
 async def test_a_master_needs_a_helper(conn: Connection) -> None:
     plain = await conn.create(Flow.tcp("10.0.0.1", 1000, "10.0.0.2", 21, timeout=60))
     with pytest.raises(NotSupported, match="The master has no helper"):
-        await conn.expectations.create(some.data(plain))
+        await conn.expectations.create(some.data_connection(plain))
 
 
 async def test_a_master_must_be_there(conn: Connection) -> None:
     with pytest.raises(NotFound, match="The master is missing"):
-        await conn.expectations.create(some.data(some.ftp()))
+        await conn.expectations.create(some.data_connection(some.ftp()))
 
 
 @pytest.mark.parametrize("fields", [{"function": "nope"}, {"expect_class": 1}], ids=str)
 async def test_what_the_kernel_does_not_have(conn: Connection, fields: dict[str, Any]) -> None:
     master = await conn.create(some.ftp())
     with pytest.raises(InvalidRequest, match="no function of this name, or the helper has no such"):
-        await conn.expectations.create(attrs.evolve(some.data(master), **fields))
+        await conn.expectations.create(attrs.evolve(some.data_connection(master), **fields))
     assert await conn.expectations.list() == []
 
 
 async def test_beyond_the_helpers_limit_the_oldest_goes(conn: Connection) -> None:
     master = await conn.create(some.ftp())
     async with conn.expectations.events() as stream:
-        made = [await conn.expectations.create(some.data(master, port)) for port in (1, 2)]
-        events = await some.take(stream, 3)
+        made = [
+            await conn.expectations.create(some.data_connection(master, port)) for port in (1, 2)
+        ]
+        events = await some.next_events(stream, 3)
     assert sorted((event.type.name, event.expectation.id) for event in events) == sorted(
         [("NEW", made[0].id), ("DESTROY", made[0].id), ("NEW", made[1].id)]
     )
@@ -168,7 +172,7 @@ async def test_beyond_the_helpers_limit_the_oldest_goes(conn: Connection) -> Non
 
 
 async def test_get_takes_its_own_tuple_and_find_a_packets(conn: Connection) -> None:
-    made = await some.expected(conn)
+    made = await some.create_expectation(conn)
     assert (await conn.expectations.get(some.EXPECTED)).id == made.id
     assert (await conn.expectations.find(ELSEWHERE)).id == made.id
     with pytest.raises(NotFound, match="mask of another one"):
@@ -179,7 +183,7 @@ async def test_get_takes_its_own_tuple_and_find_a_packets(conn: Connection) -> N
 
 
 async def test_an_expectation_is_the_one_with_its_id(conn: Connection) -> None:
-    made = await some.expected(conn)
+    made = await some.create_expectation(conn)
     assert made.id is not None
     other = attrs.evolve(made, id=made.id ^ 1)
     with pytest.raises(NotFound, match="another id"):
@@ -189,7 +193,7 @@ async def test_an_expectation_is_the_one_with_its_id(conn: Connection) -> None:
     with pytest.raises(NotFound):
         await conn.expectations.delete(other)
     (left,) = await conn.expectations.list()
-    assert some.ageless(left) == some.ageless(made)
+    assert some.without_timeout(left) == some.without_timeout(made)
     assert (await conn.expectations.get(attrs.evolve(made, id=None))).id == made.id
 
 
@@ -197,7 +201,7 @@ async def test_the_expectations_of_a_master(conn: Connection) -> None:
     """The kernel takes the master of a GET for the tuple of an expectation."""
     masters = [await conn.create(master) for master in (some.irc(), some.ftp(), some.ftp6())]
     made = [
-        await conn.expectations.create(some.data(master, port))
+        await conn.expectations.create(some.data_connection(master, port))
         for master, port in zip((masters[0], *masters), (1, 2, 3, 4), strict=True)
     ]
     for target in (masters[0], masters[0].orig, masters[0].reply):
@@ -251,7 +255,7 @@ async def test_the_zone_is_that_of_the_master(conn: Connection, where: str) -> N
     master = await conn.create(flow)
     # Where only its replies are in a zone, the master is found there by its reply tuple.
     named = master.reply if where == "reply" else master.orig
-    asked = attrs.evolve(some.data(master), master=named.without_zone)
+    asked = attrs.evolve(some.data_connection(master), master=named.without_zone)
     with pytest.raises(NotFound, match="only with its zone"):
         await conn.expectations.create(asked)
     made = await conn.expectations.create(asked, zone=9)
@@ -276,7 +280,7 @@ async def test_the_zone_is_that_of_the_master(conn: Connection, where: str) -> N
 
 async def test_a_master_by_its_tuple_needs_its_zone(conn: Connection) -> None:
     master = await conn.create(some.ftp(zone=9))
-    made = await conn.expectations.create(some.data(master), zone=9)
+    made = await conn.expectations.create(some.data_connection(master), zone=9)
     with pytest.raises(NotFound):
         await conn.expectations.list(master=master.orig)
     assert [e.id for e in await conn.expectations.list(master=master.orig, zone=9)] == [made.id]
@@ -287,7 +291,7 @@ async def test_a_master_whose_replies_have_a_zone_is_explained(conn: Connection)
     flow.reply.zone = 9
     master = await conn.create(flow)
     with pytest.raises(NotFound, match="reply tuple and the zone"):
-        await conn.expectations.create(some.data(master))
+        await conn.expectations.create(some.data_connection(master))
 
 
 # -- changing and deleting ------------------------------------------------------------------
@@ -297,28 +301,30 @@ async def test_a_master_whose_replies_have_a_zone_is_explained(conn: Connection)
 async def test_update_changes_the_timeout_and_says_nothing(
     conn: Connection, by_tuple: bool
 ) -> None:
-    made = await some.expected(conn)
+    made = await some.create_expectation(conn)
     async with conn.expectations.events() as stream:
         await conn.expectations.update(made.tuple if by_tuple else made, timeout=4_294_967)
         now = await conn.expectations.get(made)
-        assert some.ageless(now) == some.ageless(made)
+        assert some.without_timeout(now) == some.without_timeout(made)
         assert now.timeout in (4_294_966, 4_294_967)
         await conn.expectations.delete(made)
-        (event,) = await some.take(stream, 1)
+        (event,) = await some.next_events(stream, 1)
     assert event.type is EventType.DESTROY
 
 
 async def test_an_update_to_zero_ends_it(conn: Connection) -> None:
-    made = await some.expected(conn)
+    made = await some.create_expectation(conn)
     async with conn.expectations.events(EventType.DESTROY) as stream:
         await conn.expectations.update(made, timeout=0)
-        (event,) = await some.take(stream, 1, seconds=90)  # Linux 6.1.192 sweeps them, in its time
+        (event,) = await some.next_events(
+            stream, 1, seconds=90
+        )  # Linux 6.1.192 sweeps them, in its time
     assert await conn.expectations.list() == []
     assert (event.expectation.id, event.port_id) == (made.id, 0)
 
 
 async def test_update_never_makes_one(conn: Connection) -> None:
-    made = await some.expected(conn)
+    made = await some.create_expectation(conn)
     await conn.expectations.delete(made)
     for target in (made, made.tuple):
         with pytest.raises(NotFound, match="update expectation"):
@@ -327,7 +333,7 @@ async def test_update_never_makes_one(conn: Connection) -> None:
 
 
 async def test_what_only_a_mask_finds_is_left_alone(conn: Connection) -> None:
-    made = await some.expected(conn)
+    made = await some.create_expectation(conn)
     with pytest.raises(NotFound, match=r"update expectation .*mask of another one"):
         await conn.expectations.update(ELSEWHERE, timeout=5)
     with pytest.raises(NotFound, match=r"delete expectation .*mask of another one"):
@@ -341,7 +347,9 @@ async def test_what_only_a_mask_finds_is_left_alone(conn: Connection) -> None:
 @pytest.mark.parametrize("how", ["expectation", "tuple", "without its id"])
 async def test_delete_deletes_one(conn: Connection, how: str) -> None:
     master = await conn.create(some.irc())
-    made = [await conn.expectations.create(some.data(master, port)) for port in (1, 2, 3)]
+    made = [
+        await conn.expectations.create(some.data_connection(master, port)) for port in (1, 2, 3)
+    ]
     target: Expectation | Tuple = made[1]
     if how == "tuple":
         target = made[1].tuple
@@ -356,7 +364,10 @@ async def test_delete_deletes_one(conn: Connection, how: str) -> None:
 
 
 async def test_delete_by_helper(conn: Connection) -> None:
-    ended, left = await some.expected(conn), await some.expected(conn, some.irc())
+    ended, left = (
+        await some.create_expectation(conn),
+        await some.create_expectation(conn, some.irc()),
+    )
     await conn.expectations.delete_by_helper("sip")
     await conn.expectations.delete_by_helper("ft")
     assert len(await conn.expectations.list()) == 2
@@ -366,17 +377,17 @@ async def test_delete_by_helper(conn: Connection) -> None:
 
 async def test_flush_deletes_expectations_alone(conn: Connection) -> None:
     for master in (some.ftp(), some.irc(), some.ftp6()):
-        await some.expected(conn, master)
+        await some.create_expectation(conn, master)
     await conn.expectations.flush()
     assert await conn.expectations.list() == []
     assert await conn.count() == 3
 
 
 async def test_their_end_is_their_masters(conn: Connection) -> None:
-    made = await some.expected(conn)
+    made = await some.create_expectation(conn)
     async with conn.expectations.events() as stream:
         await conn.delete(made.master)
-        (event,) = await some.take(stream, 1)
+        (event,) = await some.next_events(stream, 1)
     assert (event.type, event.expectation.id) == (EventType.DESTROY, made.id)
     assert await conn.expectations.list() == []
 
@@ -387,7 +398,7 @@ WITHOUT_A_TUPLE: list[Callable[[Connection], Awaitable[object]]] = [
     lambda conn: conn.expectations.delete(attrs.evolve(some.EXPECTED, sport=None)),
     lambda conn: conn.expectations.delete(attrs.evolve(some.EXPECTED, zone=3)),
     lambda conn: conn.expectations.delete(
-        attrs.evolve(some.data(some.ftp()), tuple=None, id=5)  # only an id, and a master
+        attrs.evolve(some.data_connection(some.ftp()), tuple=None, id=5)  # only an id, and a master
     ),
     lambda conn: conn.expectations.delete_by_helper(None),  # type: ignore[arg-type]
     lambda conn: conn.expectations.delete_by_helper(""),
@@ -398,7 +409,9 @@ WITHOUT_A_TUPLE: list[Callable[[Connection], Awaitable[object]]] = [
     lambda conn: conn.expectations.get(None),  # type: ignore[arg-type]
     lambda conn: conn.expectations.find(None),  # type: ignore[arg-type]
     lambda conn: conn.expectations.create(None),  # type: ignore[arg-type]
-    lambda conn: conn.expectations.create(attrs.evolve(some.data(some.ftp()), timeout=-1)),
+    lambda conn: conn.expectations.create(
+        attrs.evolve(some.data_connection(some.ftp()), timeout=-1)
+    ),
 ]
 
 
@@ -407,11 +420,11 @@ async def test_bad_input_is_refused_before_anything_is_sent(
     conn: Connection, verb: Callable[[Connection], Awaitable[object]]
 ) -> None:
     """To the kernel a delete without a tuple is a flush."""
-    made = await some.expected(conn)
+    made = await some.create_expectation(conn)
     requests = conn.client_statistics().requests
     with pytest.raises((EncodeError, TypeError)):
         await verb(conn)
     assert conn.client_statistics().requests == requests
     (left,) = await conn.expectations.list()
-    assert some.ageless(left) == some.ageless(made)
+    assert some.without_timeout(left) == some.without_timeout(made)
     assert (left.timeout or 0) > 200

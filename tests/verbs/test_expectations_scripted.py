@@ -7,7 +7,7 @@ import errno
 import attrs
 import pytest
 from support import expectations as some
-from support.scripted import ScriptedKernel
+from support.scripted_kernel import ScriptedKernel
 
 from conntrack_aio import (
     Connection,
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 GET = 0x201
 ID = 5
-THERE = attrs.evolve(some.data(some.ftp()), timeout=300, id=0x01020304, helper="ftp")
+THERE = attrs.evolve(some.data_connection(some.ftp()), timeout=300, id=0x01020304, helper="ftp")
 
 
 class Table:
@@ -51,7 +51,7 @@ class Table:
             socket.ack(asked, errno.ENOENT)
             return
         if asked.type == GET:
-            socket.reply(asked, EXP_NEW, some.payload(self.there))
+            socket.reply(asked, EXP_NEW, some.message_payload(self.there))
         elif asked.type == EXP_DELETE:
             self.there = None
         socket.ack(asked)
@@ -104,7 +104,7 @@ async def test_a_create_that_is_refused_changes_no_timeout() -> None:
     def exists(socket: FakeSocket, request: ReceivedRequest) -> None:
         asked.append(request)
         if request.type == GET:
-            socket.reply(request, EXP_NEW, some.payload(THERE))
+            socket.reply(request, EXP_NEW, some.message_payload(THERE))
         socket.ack(request, errno.EEXIST if request.flags & 0x400 else 0)
 
     async with ScriptedKernel(exists).connect() as conn:
@@ -173,10 +173,10 @@ async def test_an_event_that_is_none_is_told_and_the_stream_goes_on() -> None:
         stream = conn.expectations.events(EventType.DESTROY)
         socket = kernel.sockets[-1]
         assert socket.groups == {6}
-        payload = some.payload(THERE)
+        payload = some.message_payload(THERE)
         socket.deliver(messages.pack(EXP_DELETE, 0, 0, payload[:-2]))
         socket.deliver(messages.pack(EXP_DELETE, 0, 0, payload, port=7))
         with pytest.raises(DecodeError):
             await anext(stream)
-        (event,) = await some.take(stream, 1)
+        (event,) = await some.next_events(stream, 1)
     assert (event.type, event.expectation, event.port_id) == (EventType.DESTROY, THERE, 7)

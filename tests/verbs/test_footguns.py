@@ -15,8 +15,8 @@ from typing import Any, Never, get_type_hints
 import attrs
 import pytest
 from support import flows
-from support.anykernel import REAL, AnyKernel, Fake, Real
-from support.wire import assigned
+from support.attribute_encoding import with_values
+from support.real_or_fake_kernel import REAL, AnyKernel, FakeKernelAdapter, RealKernel
 
 from conntrack_aio import (
     Connection,
@@ -40,8 +40,8 @@ V6 = 3
 @pytest.fixture(params=[*RELEASES, REAL])
 def anykernel(request: pytest.FixtureRequest) -> AnyKernel:
     if request.param == "real":
-        return Real(request.getfixturevalue("lab"))
-    return Fake(FakeKernel(request.param))
+        return RealKernel(request.getfixturevalue("lab"))
+    return FakeKernelAdapter(FakeKernel(request.param))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ Call = Callable[[Connection, Flow], Awaitable[object]]
 
 def without(flow: Flow, *names: str) -> Any:
     """With nothing where the kernel wants something."""
-    return assigned(flow.orig, **dict.fromkeys(names))
+    return with_values(flow.orig, **dict.fromkeys(names))
 
 
 REFUSED: dict[str, tuple[type[Exception], Call]] = {
@@ -87,7 +87,7 @@ REFUSED: dict[str, tuple[type[Exception], Call]] = {
     "no addresses": (EncodeError, lambda c, f: c.delete(without(f, "src", "dst"))),
     "two families": (
         EncodeError,
-        lambda c, f: c.delete(assigned(f.orig, dst=flows.udp6().orig.dst)),
+        lambda c, f: c.delete(with_values(f.orig, dst=flows.udp6().orig.dst)),
     ),
     # not the one that is meant
     "another id": (NotFound, lambda c, f: c.delete(attrs.evolve(f, id=(f.id or 0) ^ 1))),
@@ -117,8 +117,8 @@ async def test_refused_and_nothing_happens(conn: Connection, name: str) -> None:
     before = await conn.list()
     with pytest.raises(error):
         await call(conn, await one(conn))
-    assert [flows.ageless(flow) for flow in await conn.list()] == [
-        flows.ageless(flow) for flow in before
+    assert [flows.without_timeout(flow) for flow in await conn.list()] == [
+        flows.without_timeout(flow) for flow in before
     ]
 
 

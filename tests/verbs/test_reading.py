@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 from support import flows
 from support.lab import Lab
-from support.scripted import ScriptedKernel
+from support.scripted_kernel import ScriptedKernel
 
 from conntrack_aio import Connection, CPUStatistics, DecodeError, Match, NoReply
 from conntrack_aio.netlink import messages
@@ -158,7 +158,7 @@ async def test_unconfirmed_of_an_older_kernel() -> None:
     def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
         assert asked.type in {0x106, 0x107}
         assert asked.flags & 0x300 == 0x300
-        socket.reply(asked, 0x100, flows.payload(flows.tcp(mark=1)))
+        socket.reply(asked, 0x100, flows.message_payload(flows.tcp(mark=1)))
         socket.done(asked)
 
     async with ScriptedKernel(script).connect() as conn:

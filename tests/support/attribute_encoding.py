@@ -60,7 +60,7 @@ def host32(number: int, value: int) -> bytes:
     return attr(number, struct.pack("=I", value))
 
 
-def assigned(obj: T, **values: object) -> T:
+def with_values(obj: T, **values: object) -> T:
     """A copy of an object with fields assigned: the constructor, which checks, is not called."""
     other = copy(obj)
     for name, value in values.items():

@@ -15,10 +15,10 @@ from conntrack_aio.uapi.rtnetlink import RTM, RTNLGRP
 from . import links
 from .lab import Lab
 from .namespaces import new_network_namespace
-from .processes import PATIENCE
+from .processes import TIMEOUT
 
 
-class Neighbourhood:
+class OtherNamespaces:
     """Other namespaces, with names in a directory of the test's, and with ids in the lab."""
 
     def __init__(self, lab: Lab, directory: Path) -> None:
@@ -54,7 +54,7 @@ class Neighbourhood:
     def wait_until_gone(self) -> None:
         """Until one that had an id is gone: which it never is if anybody keeps it alive."""
         while RTM.DELNSID not in self._heard():
-            ready, _, _ = select.select([self._notices.raw.fileno()], [], [], PATIENCE)
+            ready, _, _ = select.select([self._notices.raw.fileno()], [], [], TIMEOUT)
             assert ready, "something keeps the namespace alive"
 
     def end(self, lab: Lab) -> None:

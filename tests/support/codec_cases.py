@@ -33,11 +33,11 @@ from conntrack_aio.model.requests import ExpectRequestOnly, FilterFlags, Request
 from conntrack_aio.model.statistics import CPUStatistics, ExpectCPUStatistics, TableStatistics
 from conntrack_aio.netlink.exchange import Request
 
+from .attribute_encoding import Case, attr, be8, be16, be32, be64, host32, nest
 from .policy_cases import HELPERS, POLICIES
-from .wire import Case, attr, be8, be16, be32, be64, host32, nest
 
 
-def longs(value: int) -> bytes:
+def pack_unsigned_longs(value: int) -> bytes:
     """128 bits as the kernel has them: ``unsigned long`` words, the lowest bits in the first."""
     size = struct.calcsize("l")
     words = [value >> 8 * size * i & (1 << 8 * size) - 1 for i in range(16 // size)]
@@ -47,23 +47,23 @@ def longs(value: int) -> bytes:
 A, B, C = (IPv4Address(f"10.0.0.{n}") for n in (1, 2, 3))
 A6, B6 = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::2")
 IP4 = nest(1, attr(1, bytes([10, 0, 0, 1])), attr(2, bytes([10, 0, 0, 2])))
-IP4_BACK = nest(1, attr(1, bytes([10, 0, 0, 2])), attr(2, bytes([10, 0, 0, 1])))
+IP4_REPLY = nest(1, attr(1, bytes([10, 0, 0, 2])), attr(2, bytes([10, 0, 0, 1])))
 IP6 = nest(1, attr(3, A6.packed), attr(4, B6.packed))
 
 TCP4 = Tuple(src=A, dst=B, proto=6, sport=1024, dport=80)
-TCP4_BACK = Tuple(src=B, dst=A, proto=6, sport=80, dport=1024)
-TCP4_INSIDE = IP4 + nest(2, be8(1, 6), be16(2, 1024), be16(3, 80))
-TCP4_BACK_INSIDE = IP4_BACK + nest(2, be8(1, 6), be16(2, 80), be16(3, 1024))
-BOTH = nest(1, TCP4_INSIDE) + nest(2, TCP4_BACK_INSIDE)
+TCP4_REPLY = Tuple(src=B, dst=A, proto=6, sport=80, dport=1024)
+TCP4_PAYLOAD = IP4 + nest(2, be8(1, 6), be16(2, 1024), be16(3, 80))
+TCP4_REPLY_PAYLOAD = IP4_REPLY + nest(2, be8(1, 6), be16(2, 80), be16(3, 1024))
+BOTH_TUPLES = nest(1, TCP4_PAYLOAD) + nest(2, TCP4_REPLY_PAYLOAD)
 """The two tuples that every flow has."""
 
 
 def flow(**fields: object) -> Flow:
-    return Flow(orig=TCP4, reply=TCP4_BACK, **fields)  # type: ignore[arg-type]
+    return Flow(orig=TCP4, reply=TCP4_REPLY, **fields)  # type: ignore[arg-type]
 
 
 EXPECTED4 = Tuple(src=A, dst=B, proto=6, sport=0, dport=2050)
-EXPECTED4_INSIDE = IP4 + nest(2, be8(1, 6), be16(2, 0), be16(3, 2050))
+EXPECTED4_PAYLOAD = IP4 + nest(2, be8(1, 6), be16(2, 0), be16(3, 2050))
 MASK4 = Tuple(
     src=IPv4Address("255.255.255.255"),
     dst=IPv4Address("255.255.255.255"),
@@ -71,10 +71,10 @@ MASK4 = Tuple(
     sport=0,
     dport=0xFFFF,
 )
-MASK4_INSIDE = nest(1, attr(1, b"\xff" * 4), attr(2, b"\xff" * 4)) + nest(
+MASK4_PAYLOAD = nest(1, attr(1, b"\xff" * 4), attr(2, b"\xff" * 4)) + nest(
     2, be8(1, 6), be16(2, 0), be16(3, 0xFFFF)
 )
-ALL_THREE = nest(1, TCP4_INSIDE) + nest(2, EXPECTED4_INSIDE) + nest(3, MASK4_INSIDE)
+EXPECTATION_TUPLES = nest(1, TCP4_PAYLOAD) + nest(2, EXPECTED4_PAYLOAD) + nest(3, MASK4_PAYLOAD)
 """Master, tuple and mask, which every expectation has: a connection from any port."""
 
 
@@ -82,14 +82,14 @@ def expectation(**fields: object) -> Expectation:
     return Expectation(master=TCP4, tuple=EXPECTED4, mask=MASK4, **fields)  # type: ignore[arg-type]
 
 
-def expect(request: Request, kind: int, flags: int, family: int, attributes: bytes) -> None:
+def check_request(request: Request, kind: int, flags: int, family: int, attributes: bytes) -> None:
     """The request is this, behind its header."""
     assert (request.type, request.flags) == (kind, flags)
     assert request.payload == struct.pack(">BBH", family, 0, 0) + attributes
 
 
 TUPLES = [
-    Case("tcp over ipv4", TCP4, TCP4_INSIDE),
+    Case("tcp over ipv4", TCP4, TCP4_PAYLOAD),
     Case(
         "udp over ipv6",
         Tuple(src=A6, dst=B6, proto=17, sport=0, dport=65535),
@@ -167,7 +167,7 @@ PROTOINFOS = [
 ]
 
 FLOWS = [
-    Case("the tuples alone", flow(), BOTH),
+    Case("the tuples alone", flow(), BOTH_TUPLES),
     Case(
         "numbers",
         flow(
@@ -178,7 +178,7 @@ FLOWS = [
             id=0x01020304,
             use=2,
         ),
-        BOTH
+        BOTH_TUPLES
         + be32(3, 0x0A)
         + be32(7, 431999)
         + be32(8, 0xDEADBEEF)
@@ -189,7 +189,7 @@ FLOWS = [
     Case(
         "zeros are told",
         flow(status=Status(0), timeout=0, mark=0, zone=0, id=0, use=0, labels=0, secctx=""),
-        BOTH
+        BOTH_TUPLES
         + be32(3, 0)
         + be32(7, 0)
         + be32(8, 0)
@@ -199,13 +199,17 @@ FLOWS = [
         + attr(22, bytes(16))
         + nest(19, attr(1, b"\0")),
     ),
-    Case("status bits of tomorrow", flow(status=Status(0x80010008)), BOTH + be32(3, 0x80010008)),
-    Case("its master", flow(master=TCP4), BOTH + nest(14, TCP4_INSIDE)),
+    Case(
+        "status bits of tomorrow",
+        flow(status=Status(0x80010008)),
+        BOTH_TUPLES + be32(3, 0x80010008),
+    ),
+    Case("its master", flow(master=TCP4), BOTH_TUPLES + nest(14, TCP4_PAYLOAD)),
     *(
         Case(
             f"protoinfo {number}",
             flow(protoinfo=known),
-            BOTH + nest(4, nest(number, be8(1, 1))),
+            BOTH_TUPLES + nest(4, nest(number, be8(1, 1))),
         )
         for number, known in (
             (1, TCPInfo(state=TCPState.SYN_SENT)),
@@ -219,29 +223,29 @@ FLOWS = [
             counters_orig=Counters(packets=0, bytes=(1 << 64) - 1),
             counters_reply=Counters(packets=1 << 32),
         ),
-        BOTH + nest(9, be64(1, 0), be64(2, (1 << 64) - 1)) + nest(10, be64(1, 1 << 32)),
+        BOTH_TUPLES + nest(9, be64(1, 0), be64(2, (1 << 64) - 1)) + nest(10, be64(1, 1 << 32)),
     ),
-    Case("counters of nothing", flow(counters_orig=Counters()), BOTH + nest(9)),
+    Case("counters of nothing", flow(counters_orig=Counters()), BOTH_TUPLES + nest(9)),
     Case(
         "timestamps",
         flow(timestamp=Timestamp(start=1, stop=(1 << 64) - 1)),
-        BOTH + nest(20, be64(1, 1), be64(2, (1 << 64) - 1)),
+        BOTH_TUPLES + nest(20, be64(1, 1), be64(2, (1 << 64) - 1)),
     ),
     Case(
         "a helper with data",
         flow(helper=Helper(name="ftp", info=bytes(range(32)))),
-        BOTH + nest(5, attr(1, b"ftp\0"), attr(2, bytes(range(32)))),
+        BOTH_TUPLES + nest(5, attr(1, b"ftp\0"), attr(2, bytes(range(32)))),
     ),
-    Case("an empty helper", flow(helper=Helper(name="")), BOTH + nest(5, attr(1, b"\0"))),
+    Case("an empty helper", flow(helper=Helper(name="")), BOTH_TUPLES + nest(5, attr(1, b"\0"))),
     Case(
         "a helper that is not UTF-8",
         flow(helper=Helper(name="\udcff")),
-        BOTH + nest(5, attr(1, b"\xff\0")),
+        BOTH_TUPLES + nest(5, attr(1, b"\xff\0")),
     ),
     Case(
         "labels 0, 63, 64 and 127",
         flow(labels=1 | 1 << 63 | 1 << 64 | 1 << 127),
-        BOTH + attr(22, longs(1 | 1 << 63 | 1 << 64 | 1 << 127)),
+        BOTH_TUPLES + attr(22, pack_unsigned_longs(1 | 1 << 63 | 1 << 64 | 1 << 127)),
     ),
     Case(
         "sequence adjustment",
@@ -249,16 +253,16 @@ FLOWS = [
             seqadj_orig=SeqAdj(correction_pos=0xFFFFFFFF, offset_before=-1, offset_after=0),
             seqadj_reply=SeqAdj(offset_before=-(1 << 31), offset_after=(1 << 31) - 1),
         ),
-        BOTH
+        BOTH_TUPLES
         + nest(15, be32(1, 0xFFFFFFFF), be32(2, 0xFFFFFFFF), be32(3, 0))
         + nest(16, be32(2, 0x80000000), be32(3, 0x7FFFFFFF)),
     ),
     Case(
         "syn proxy",
         flow(synproxy=SynProxy(isn=1, its=0, tsoff=0xFFFFFFFF)),
-        BOTH + nest(24, be32(1, 1), be32(2, 0), be32(3, 0xFFFFFFFF)),
+        BOTH_TUPLES + nest(24, be32(1, 1), be32(2, 0), be32(3, 0xFFFFFFFF)),
     ),
-    Case("security context", flow(secctx="u:r:t"), BOTH + nest(19, attr(1, b"u:r:t\0"))),
+    Case("security context", flow(secctx="u:r:t"), BOTH_TUPLES + nest(19, attr(1, b"u:r:t\0"))),
     Case(
         "what nobody knows, at every depth",
         flow(
@@ -281,7 +285,7 @@ FLOWS = [
             nest(2, be8(1, 6), be16(2, 1024), be16(3, 80), nest(78)),
             attr(79, b"two"),
         )
-        + nest(2, TCP4_BACK_INSIDE)
+        + nest(2, TCP4_REPLY_PAYLOAD)
         + be32(3, 0)
         + nest(4, nest(1, attr(80, b"\x03")))
         + nest(9, be64(1, 1), attr(6, b""))
@@ -312,7 +316,7 @@ REQUESTS = [
     Case(
         "masks",
         RequestOnly(mark_mask=0xFF, labels_mask=1 << 127 | 2, status_mask=0x80000000),
-        be32(21, 0xFF) + attr(23, longs(1 << 127 | 2)) + be32(26, 0x80000000),
+        be32(21, 0xFF) + attr(23, pack_unsigned_longs(1 << 127 | 2)) + be32(26, 0x80000000),
     ),
     Case("masks of zero", RequestOnly(mark_mask=0), be32(21, 0)),
     Case(
@@ -323,7 +327,7 @@ REQUESTS = [
 ]
 
 EXPECTATIONS = [
-    Case("an expectation's tuples alone", expectation(), ALL_THREE),
+    Case("an expectation's tuples alone", expectation(), EXPECTATION_TUPLES),
     Case(
         "an expectation",
         expectation(
@@ -334,7 +338,7 @@ EXPECTATIONS = [
             expect_class=1,
             function="nat-follow-master",
         ),
-        ALL_THREE
+        EXPECTATION_TUPLES
         + be32(4, 300)
         + be32(5, 0x01020304)
         + attr(6, b"ftp\0")
@@ -345,7 +349,7 @@ EXPECTATIONS = [
     Case(
         "an expectation's zeros",
         expectation(timeout=0, id=0, helper="", flags=ExpectFlags(0), expect_class=0, function=""),
-        ALL_THREE
+        EXPECTATION_TUPLES
         + be32(4, 0)
         + be32(5, 0)
         + attr(6, b"\0")
@@ -356,24 +360,24 @@ EXPECTATIONS = [
     Case(
         "an expectation's flags of tomorrow",
         expectation(flags=ExpectFlags(0x80000008)),
-        ALL_THREE + be32(8, 0x80000008),
+        EXPECTATION_TUPLES + be32(8, 0x80000008),
     ),
     Case(
         "an expectation's translation",
         expectation(nat=ExpectNAT(direction=Direction.REPLY, tuple=TCP4)),
-        ALL_THREE + nest(10, be32(1, 1), nest(2, TCP4_INSIDE)),
+        EXPECTATION_TUPLES + nest(10, be32(1, 1), nest(2, TCP4_PAYLOAD)),
     ),
     Case(
         "a translation in a direction of tomorrow",
         ExpectNAT(direction=2, tuple=TCP4),
-        be32(1, 2) + nest(2, TCP4_INSIDE),
+        be32(1, 2) + nest(2, TCP4_PAYLOAD),
     ),
     Case(
         "an expectation's unknown parts",
         expectation(unknown=(UnknownAttribute((2, 9), b"1"), UnknownAttribute((12,), b"two"))),
-        nest(1, TCP4_INSIDE)
-        + nest(2, EXPECTED4_INSIDE, attr(9, b"1"))
-        + nest(3, MASK4_INSIDE)
+        nest(1, TCP4_PAYLOAD)
+        + nest(2, EXPECTED4_PAYLOAD, attr(9, b"1"))
+        + nest(3, MASK4_PAYLOAD)
         + attr(12, b"two"),
     ),
     Case("an expectation's zone", ExpectRequestOnly(zone=65535), be16(7, 65535)),
@@ -384,13 +388,13 @@ MESSAGES = [
     Case(
         "an event with its time",
         FlowEvent(type=EventType.NEW, flow=flow(mark=1), port_id=5, timestamp=1 << 60),
-        BOTH + be32(8, 1) + be64(27, 1 << 60),
+        BOTH_TUPLES + be32(8, 1) + be64(27, 1 << 60),
         {"type": EventType.NEW, "port_id": 5},
     ),
     Case(
         "an event of an expectation",
         ExpectEvent(type=EventType.DESTROY, expectation=expectation(id=7), port_id=5),
-        ALL_THREE + be32(5, 7),
+        EXPECTATION_TUPLES + be32(5, 7),
         {"type": EventType.DESTROY, "port_id": 5},
     ),
     Case(

@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 import attrs
-from support.cases import TCP4, TCP4_BACK, expectation, flow
+from support.codec_cases import TCP4, TCP4_REPLY, expectation, flow
 
 from conntrack_aio import Connection, Match, Status
 from conntrack_aio.codec.decoder import Decoder
@@ -37,17 +37,24 @@ from conntrack_aio.session import Session
 from conntrack_aio.streams.events import EventStream
 from conntrack_aio.streams.subscription import Buffer
 
-from . import script
-from .harnesses import by_layouts, comparable
-from .script import DROPS, Exhausted, FedSocket, FedSocketFactory, Feed, What
+from . import socket_script
+from .harnesses import comparable, decode_by_layouts
+from .socket_script import (
+    LOST_PER_OVERRUN,
+    Script,
+    ScriptedSocket,
+    ScriptedSocketFactory,
+    ScriptExhausted,
+    StepKind,
+)
 
-TOLD = (DecodeError, DumpInterrupted, EventsLost, KernelError, NoReply)
+DOCUMENTED_ERRORS = (DecodeError, DumpInterrupted, EventsLost, KernelError, NoReply)
 """What the public docstrings say that the kernel's answers may raise."""
 
-Verb = Callable[[Connection], Awaitable[object]]
+Operation = Callable[[Connection], Awaitable[object]]
 
 _FLOW = flow(timeout=60, mark=1)
-_KNOWN = attrs.evolve(_FLOW, id=5)
+_FLOW_WITH_ID = attrs.evolve(_FLOW, id=5)
 _EXPECTED = expectation(timeout=30)
 _POLICY = TimeoutPolicy(name="a", family=2, proto=6, timeouts=TCPTimeouts(established=5))
 _HELPER = UserspaceHelper(
@@ -59,7 +66,7 @@ _HELPER = UserspaceHelper(
 _KEY = ("a", 2, 6)
 
 
-async def _told(items: Any) -> None:
+async def _read_items(items: Any) -> None:
     """All of a dump's, with one error after the other."""
     async with items:
         for _ in range(1 << 20):
@@ -74,20 +81,20 @@ async def _told(items: Any) -> None:
     raise AssertionError("a dump without end")
 
 
-async def _batches(items: Any) -> None:
+async def _read_batches(items: Any) -> None:
     async with items:
         async for batch in items.batches():
             assert batch
 
 
-async def _outcomes(bulk: Any) -> None:
+async def _check_outcomes(bulk: Any) -> None:
     for outcome in await bulk:
         if outcome.error is not None:
-            assert isinstance(outcome.error, TOLD), repr(outcome.error)
+            assert isinstance(outcome.error, DOCUMENTED_ERRORS), repr(outcome.error)
             str(outcome.error)
 
 
-async def _asking(verb: Awaitable[object]) -> None:
+async def _ignoring_encode_error(verb: Awaitable[object]) -> None:
     """One that asks about what the kernel told, which may not be such as can be asked about."""
     try:
         await verb
@@ -95,14 +102,14 @@ async def _asking(verb: Awaitable[object]) -> None:
         str(error)
 
 
-VERBS: tuple[Verb, ...] = (
+OPERATIONS: tuple[Operation, ...] = (
     lambda conn: conn.get(TCP4),
-    lambda conn: conn.get(_KNOWN, reset_counters=True),
+    lambda conn: conn.get(_FLOW_WITH_ID, reset_counters=True),
     lambda conn: conn.create(_FLOW),
     lambda conn: conn.update(TCP4, mark=1),
-    lambda conn: conn.update(_KNOWN, mark=1, mark_mask=3, status=Status.ASSURED),
-    lambda conn: conn.update(_KNOWN, synproxy=SynProxy(isn=1, its=2, tsoff=3)),
-    lambda conn: conn.delete(_KNOWN),
+    lambda conn: conn.update(_FLOW_WITH_ID, mark=1, mark_mask=3, status=Status.ASSURED),
+    lambda conn: conn.update(_FLOW_WITH_ID, synproxy=SynProxy(isn=1, its=2, tsoff=3)),
+    lambda conn: conn.delete(_FLOW_WITH_ID),
     lambda conn: conn.remove_labels(TCP4, 1),
     lambda conn: conn.flush(),
     lambda conn: conn.count(),
@@ -110,59 +117,59 @@ VERBS: tuple[Verb, ...] = (
     lambda conn: conn.cpu_statistics(),
     lambda conn: conn.features(),
     lambda conn: conn.list(Match(mark=0)),
-    lambda conn: _asking(conn.delete_matching(Match(mark=0))),
-    lambda conn: _told(conn.dump()),
-    lambda conn: _batches(conn.dump()),
-    lambda conn: _told(conn.dump(reset_counters=True)),
-    lambda conn: _batches(conn.dying()),
-    lambda conn: _outcomes(conn.create_many([_FLOW] * 5)),
-    lambda conn: _outcomes(conn.update_many([_KNOWN, TCP4, TCP4_BACK], mark=1)),
-    lambda conn: _outcomes(conn.delete_many([_KNOWN, TCP4, TCP4_BACK])),
-    lambda conn: _told(conn.expectations.dump()),
+    lambda conn: _ignoring_encode_error(conn.delete_matching(Match(mark=0))),
+    lambda conn: _read_items(conn.dump()),
+    lambda conn: _read_batches(conn.dump()),
+    lambda conn: _read_items(conn.dump(reset_counters=True)),
+    lambda conn: _read_batches(conn.dying()),
+    lambda conn: _check_outcomes(conn.create_many([_FLOW] * 5)),
+    lambda conn: _check_outcomes(conn.update_many([_FLOW_WITH_ID, TCP4, TCP4_REPLY], mark=1)),
+    lambda conn: _check_outcomes(conn.delete_many([_FLOW_WITH_ID, TCP4, TCP4_REPLY])),
+    lambda conn: _read_items(conn.expectations.dump()),
     lambda conn: conn.expectations.get(_EXPECTED),
     lambda conn: conn.expectations.find(TCP4),
-    lambda conn: _asking(conn.expectations.create(_EXPECTED)),
-    lambda conn: _asking(conn.expectations.update(_EXPECTED, timeout=5)),
-    lambda conn: _asking(conn.expectations.delete(TCP4)),
+    lambda conn: _ignoring_encode_error(conn.expectations.create(_EXPECTED)),
+    lambda conn: _ignoring_encode_error(conn.expectations.update(_EXPECTED, timeout=5)),
+    lambda conn: _ignoring_encode_error(conn.expectations.delete(TCP4)),
     lambda conn: conn.expectations.cpu_statistics(),
     lambda conn: conn.timeouts.list(),
     lambda conn: conn.timeouts.create(_POLICY),
-    lambda conn: _asking(conn.timeouts.update("a", TCPTimeouts(close=5))),
+    lambda conn: _ignoring_encode_error(conn.timeouts.update("a", TCPTimeouts(close=5))),
     lambda conn: conn.timeouts.delete("a"),
     lambda conn: conn.timeouts.delete_unused(),
     lambda conn: conn.timeouts.get_defaults(TCPTimeouts),
-    lambda conn: _told(conn.helpers.dump()),
+    lambda conn: _read_items(conn.helpers.dump()),
     lambda conn: conn.helpers.create(_HELPER),
     lambda conn: conn.helpers.update(*_KEY, queue=1),
     lambda conn: conn.helpers.delete(*_KEY),
 )
 
 
-THREADED = 5 * len(VERBS)
+FIRST_THREADED = 5 * len(OPERATIONS)
 """From this option on a verb has real threads."""
 
 OPTIONS = [
-    *range(len(VERBS)),
-    *(THREADED + number for number in range(13, 23)),  # dumps and bulk verbs
+    *range(len(OPERATIONS)),
+    *(FIRST_THREADED + number for number in range(13, 23)),  # dumps and bulk verbs
 ]
 
 
-class Inline(Threads):
+class InlineThreads(Threads):
     """Does the work at once, where a thread would cost more than it."""
 
     def start(self, work: Callable[[], object]) -> None:
         work()
 
 
-def _connection(factory: FedSocketFactory, *, inline: bool) -> Connection:
+def _connection(factory: ScriptedSocketFactory, *, inline: bool) -> Connection:
     requester = Requester(factory.open(), offload=False, reply_timeout=0)
-    session = Session(factory, requester, Buffer(script.RECEIVE_BUFFER, None), 0)
+    session = Session(factory, requester, Buffer(socket_script.RECEIVE_BUFFER, None), 0)
     if inline:
-        session._threads = Inline(1)
+        session._threads = InlineThreads(1)
     return Connection(session)
 
 
-def _end(conn: Connection, factory: FedSocketFactory, *, inline: bool) -> None:
+def _check_closed(conn: Connection, factory: ScriptedSocketFactory, *, inline: bool) -> None:
     open_sockets = conn.client_statistics().open_dumps + conn.client_statistics().open_streams
     assert not open_sockets, "a dump or a stream was left open"
     conn.close()
@@ -170,26 +177,26 @@ def _end(conn: Connection, factory: FedSocketFactory, *, inline: bool) -> None:
         assert all(socket.closed for socket in factory.sockets), "a socket was left open"
 
 
-async def verbs(data: bytes) -> None:
+async def operations(data: bytes) -> None:
     """A verb, which the first byte chooses, ends as the public docstrings say."""
-    option, steps = script.unpack(data)
-    verb, inline = VERBS[option % len(VERBS)], option < THREADED
-    factory = FedSocketFactory(Feed(steps, endless=False))
+    option, steps = socket_script.unpack(data)
+    verb, inline = OPERATIONS[option % len(OPERATIONS)], option < FIRST_THREADED
+    factory = ScriptedSocketFactory(Script(steps, endless=False))
     conn = _connection(factory, inline=inline)
     try:
         await verb(conn)
-    except TOLD as error:
+    except DOCUMENTED_ERRORS as error:
         str(error)
     except ConntrackError as error:
         raise AssertionError(f"nobody told of {error!r}") from error
-    _end(conn, factory, inline=inline)
+    _check_closed(conn, factory, inline=inline)
 
 
-_named = tempfile.mkdtemp(prefix="conntrack_aio_fuzz")
+_named_directory = tempfile.mkdtemp(prefix="conntrack_aio_fuzz")
 """A directory with files to ask the kernel about, as ``ip netns`` has them."""
-atexit.register(shutil.rmtree, _named)
+atexit.register(shutil.rmtree, _named_directory)
 for _name in ("blue", "red"):
-    Path(_named, _name).touch()
+    Path(_named_directory, _name).touch()
 
 
 class _Stream(IntEnum):
@@ -214,11 +221,11 @@ STREAM_OPTIONS = (*range(10), 16, 20, 24, 40, 64, 72, 128, 132, 136, 152, 154, 1
 
 def _open_stream(conn: Connection, option: int) -> EventStream[Any]:
     on_loss: Any = "item" if option & _Stream.ITEMS else "raise"
-    largest = 5 * script.RECEIVE_BUFFER if option & _Stream.GROW else None
+    largest = 5 * socket_script.RECEIVE_BUFFER if option & _Stream.GROW else None
     reliable = bool(option & _Stream.RELIABLE)
     if option & _Stream.EXPECTATIONS:
         return conn.expectations.events(on_loss=on_loss, receive_buffer_max=largest)
-    with mock.patch.object(namespaces, "NAMED", _named):
+    with mock.patch.object(namespaces, "NAMED", _named_directory):
         return conn.events(
             all_netns=bool(option & _Stream.EVERYWHERE),
             on_loss=on_loss,
@@ -227,10 +234,12 @@ def _open_stream(conn: Connection, option: int) -> EventStream[Any]:
         )
 
 
-class _Told:
+class _StreamCheck:
     """What a stream has told, beside what it was to tell by then."""
 
-    def __init__(self, stream: EventStream[Any], raw: FedSocket, decoder: Decoder[Any]) -> None:
+    def __init__(
+        self, stream: EventStream[Any], raw: ScriptedSocket, decoder: Decoder[Any]
+    ) -> None:
         self.lost = self.gaps = 0
         self.items: list[Any] = []
         self._stream, self._raw = stream, raw
@@ -274,11 +283,11 @@ class _Told:
         assert not self._marks, "a mark that does not pass"
 
 
-def _items_of(step: script.Step, decoder: Decoder[Any]) -> list[Any]:
-    if step.what == What.TOO_LARGE:
+def _items_of(step: socket_script.Step, decoder: Decoder[Any]) -> list[Any]:
+    if step.what == StepKind.TOO_LARGE:
         return [_too_large(RECEIVE_SIZE + 1 + len(step.data))]
-    if step.what in (What.DATAGRAM, What.ELSEWHERE):
-        return by_layouts(decoder, step.data, None)
+    if step.what in (StepKind.DATAGRAM, StepKind.ELSEWHERE):
+        return decode_by_layouts(decoder, step.data, None)
     return []
 
 
@@ -304,22 +313,22 @@ async def streams(data: bytes) -> None:
 
     The first byte chooses what kind of events, from all namespaces or one, and how it is read.
     """
-    option, steps = script.unpack(data)
+    option, steps = socket_script.unpack(data)
     if option & _Stream.EXPECTATIONS:
         option &= ~(_Stream.EVERYWHERE | _Stream.RELIABLE)
     reliable = bool(option & _Stream.RELIABLE)
-    factory = FedSocketFactory(Feed(steps, endless=True))
+    factory = ScriptedSocketFactory(Script(steps, endless=True))
     conn = _connection(factory, inline=True)
     stream = _open_stream(conn, option)
     decoder = decode_expect_event if option & _Stream.EXPECTATIONS else decode_event
-    told = _Told(stream, factory.sockets[1], decoder)
+    told = _StreamCheck(stream, factory.sockets[1], decoder)
     async with stream:
         for turn in range(1 << 20):
             if option & _Stream.MARKS and turn % 3 == 0:
                 told.mark()
             try:
                 told.take(await _read(stream, option))
-            except Exhausted:
+            except ScriptExhausted:
                 break
             told.look(reliable=reliable)
         else:
@@ -327,6 +336,6 @@ async def streams(data: bytes) -> None:
         told.check(reliable=reliable)
         str(stream.statistics())
     counted = conn.client_statistics()
-    assert told.lost == counted.events_lost <= DROPS * counted.overruns
+    assert told.lost == counted.events_lost <= LOST_PER_OVERRUN * counted.overruns
     assert told.gaps == counted.overruns
-    _end(conn, factory, inline=True)
+    _check_closed(conn, factory, inline=True)

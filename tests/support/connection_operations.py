@@ -22,10 +22,10 @@ from conntrack_aio.model.timeouts import ICMPTimeouts, TimeoutPolicy
 from . import expectations, flows
 from .lab import Lab
 
-MANY = [*map(flows.tcp, range(5000, 5600))]
+BULK_FLOWS = [*map(flows.tcp, range(5000, 5600))]
 """So many that a bulk of them takes several turns."""
 
-Verb = Callable[[Connection], Awaitable[object]]
+Operation = Callable[[Connection], Awaitable[object]]
 
 
 async def _dump(conn: Connection) -> None:
@@ -46,9 +46,9 @@ async def _event(conn: Connection) -> None:
 
 
 async def _bulk(conn: Connection) -> None:
-    await conn.create_many(MANY)
-    await conn.update_many(MANY, status=Status.ASSURED)
-    await conn.delete_many(MANY)
+    await conn.create_many(BULK_FLOWS)
+    await conn.update_many(BULK_FLOWS, status=Status.ASSURED)
+    await conn.delete_many(BULK_FLOWS)
 
 
 async def _bulk_of_a_dump(conn: Connection) -> None:
@@ -105,13 +105,13 @@ async def _idle_changes(conn: Connection) -> None:
 
 
 async def _expect(conn: Connection) -> None:
-    made = await expectations.expected(conn)
+    made = await expectations.create_expectation(conn)
     await conn.expectations.update(made, timeout=60)
     assert await conn.expectations.list(master=made.master)
     await conn.expectations.delete(made.tuple)
 
 
-VERBS: dict[str, Verb] = {
+OPERATIONS: dict[str, Operation] = {
     "get": lambda conn: conn.get(flows.tcp(1)),
     "update": lambda conn: conn.update(flows.tcp(1), mark=3, status=Status.ASSURED),
     "create and delete": _create_and_delete,
@@ -134,13 +134,13 @@ VERBS: dict[str, Verb] = {
 }
 
 
-async def prepare(lab: Lab) -> None:
+async def create_flows(lab: Lab) -> None:
     """Enough flows for several chunks of a dump."""
     async with connect(netns=lab.netns) as conn:
-        await flows.fill_again(conn, 399)
+        await flows.fill_cached(conn, 399)
 
 
-async def check(conn: Connection) -> None:
+async def check_connection(conn: Connection) -> None:
     """The connection answers right, whatever it went through."""
     await conn.flush()
     made = await conn.create(flows.tcp(1))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def descriptors(spare: int) -> Generator[None]:
+def limit_descriptors(spare: int) -> Generator[None]:
     """No more than so many further descriptors can be had."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = sorted(int(name) for name in os.listdir("/proc/self/fd"))
@@ -28,7 +28,7 @@ def descriptors(spare: int) -> Generator[None]:
 
 
 @contextmanager
-def threads(spare: int) -> Generator[None]:
+def limit_threads(spare: int) -> Generator[None]:
     """No more than so many threads can be started."""
     names = [
         name for name in ("_start_new_thread", "_start_joinable_thread") if hasattr(threading, name)

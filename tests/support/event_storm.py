@@ -29,11 +29,11 @@ from conntrack_aio.sandbox import rules
 from conntrack_aio.uapi.netlink import NLM_F
 from conntrack_aio.uapi.nf_tables import NF_INET, NFT_CT, NFT_REG_1, NFTA_CT
 
-from .effort import of
+from .effort import thorough_or_quick
 from .lab import Lab
 
 TUPLES: Final = 8_000
-STEPS: Final = of(8_000, 6_000)
+STEPS: Final = thorough_or_quick(8_000, 6_000)
 SMALL_BUFFER: Final = 1 << 16
 """Bytes of a receive buffer that has room for some hundred events."""
 
@@ -41,7 +41,7 @@ _GATEWAYS = NATRange(address_min=IPv4Address("192.0.2.1"), address_max=IPv4Addre
 _GATEWAYS6 = NATRange(
     address_min=IPv6Address("2001:db8:2::1"), address_max=IPv6Address("2001:db8:2::ff")
 )
-_SEEN = Status.CONFIRMED | Status.SEEN_REPLY
+_KEPT_STATUS = Status.CONFIRMED | Status.SEEN_REPLY
 """As an update repeats it, of an entry that may have no more."""
 
 _EXPECTED_REFUSALS: Final = {errno.ENOENT, errno.EEXIST, errno.ENOBUFS}
@@ -52,18 +52,18 @@ _UPDATES: Final[Sequence[Mapping[str, object]]] = (
     {"mark": 0x30, "mark_mask": 0xF0},
     {"mark": 0, "mark_mask": 0xFF},
     *({"timeout": timeout} for timeout in (600, 7200)),
-    {"status": _SEEN | Status.ASSURED},
+    {"status": _KEPT_STATUS | Status.ASSURED},
     *({"labels": labels} for labels in (0, 1 << 3, 1 << 127 | 1)),
     {"labels": 1 << 64, "labels_mask": 1 << 64},
     {"mark": 7, "timeout": 900, "labels": 1 << 9},
 )
-_UPDATES_OF_TCP: Final[Sequence[Mapping[str, object]]] = (
+_TCP_UPDATES: Final[Sequence[Mapping[str, object]]] = (
     {"protoinfo": TCPInfo(state=TCPState.FIN_WAIT)},
     {"protoinfo": TCPInfo(state=TCPState.ESTABLISHED), "mark": 0x22},
 )
 
 
-def pool(count: int) -> Iterator[tuple[Flow, NATRange | None]]:
+def flow_pool(count: int) -> Iterator[tuple[Flow, NATRange | None]]:
     """Flows to make, of all kinds: how each is translated stands beside it."""
     for number in range(count):
         port = 1024 + number // 16
@@ -90,19 +90,19 @@ def pool(count: int) -> Iterator[tuple[Flow, NATRange | None]]:
             yield attrs.evolve(flow, orig=attrs.evolve(flow.orig, zone=3)), None
 
 
-def _packed(request: Request, flags: int = 0) -> bytes:
+def _pack_without_ack(request: Request, flags: int = 0) -> bytes:
     """Without ACK the kernel answers those alone that it refuses."""
     return messages.pack(request.type, int(NLM_F.REQUEST) | flags, 0, request.payload)
 
 
-class _Orders:
+class _Requests:
     """The requests that a storm is made of, each encoded once."""
 
     def __init__(self, tuples: int) -> None:
-        self._flows = list(pool(tuples))
+        self._flows = list(flow_pool(tuples))
         self._makers = [
             [requests.update_of_many(values, None) for values in updates]
-            for updates in (_UPDATES, (*_UPDATES, *_UPDATES_OF_TCP))
+            for updates in (_UPDATES, (*_UPDATES, *_TCP_UPDATES))
         ]
         self.create = cache(self._create)
         self.update = cache(self._update)
@@ -112,26 +112,26 @@ class _Orders:
         flow, gateways = self._flows[number]
         flow = copy.copy(flow)
         flow.mark = mark
-        return _packed(requests.create(flow, gateways), int(NLM_F.CREATE | NLM_F.EXCL))
+        return _pack_without_ack(requests.create(flow, gateways), int(NLM_F.CREATE | NLM_F.EXCL))
 
     def _update(self, number: int, choice: float) -> bytes:
         flow, _ = self._flows[number]
         makers = self._makers[flow.orig.proto == 6]
-        return _packed(makers[int(choice * len(makers))](flow))
+        return _pack_without_ack(makers[int(choice * len(makers))](flow))
 
     def _delete(self, number: int) -> bytes:
-        return _packed(requests.delete(self._flows[number][0]))
+        return _pack_without_ack(requests.delete(self._flows[number][0]))
 
 
 @cache
-def _orders(tuples: int) -> _Orders:
-    return _Orders(tuples)
+def _cached_requests(tuples: int) -> _Requests:
+    return _Requests(tuples)
 
 
-def plan(seed: int, *, tuples: int = TUPLES, steps: int = STEPS) -> list[bytes]:
+def plan_storm(seed: int, *, tuples: int = TUPLES, steps: int = STEPS) -> list[bytes]:
     """The datagrams of a storm. Most requests do something; a few are in vain."""
     rng = random.Random(seed)
-    orders = _orders(tuples)
+    orders = _cached_requests(tuples)
     alive = bytearray(tuples)
     datagrams: list[bytes] = []
     while steps > 0:
@@ -144,13 +144,13 @@ def plan(seed: int, *, tuples: int = TUPLES, steps: int = STEPS) -> list[bytes]:
             numbers = rng.choices(range(tuples), k=size)
         deletes = rng.choice((0.02, 0.2, 0.7))
         datagrams.append(
-            b"".join([_step(rng, orders, alive, number, deletes) for number in numbers])
+            b"".join([_random_request(rng, orders, alive, number, deletes) for number in numbers])
         )
     return datagrams
 
 
-def _step(
-    rng: random.Random, orders: _Orders, alive: bytearray, number: int, deletes: float
+def _random_request(
+    rng: random.Random, orders: _Requests, alive: bytearray, number: int, deletes: float
 ) -> bytes:
     there = alive[number] != (rng.random() < 0.02)
     if not there:
@@ -170,7 +170,7 @@ class Storm:
     """
 
     def __init__(self, lab: Lab, datagrams: Sequence[bytes]) -> None:
-        command = (sys.executable, "-I", "-S", str(Path(__file__).with_name("blast.py")))
+        command = (sys.executable, "-I", "-S", str(Path(__file__).with_name("request_sender.py")))
         pipe = subprocess.PIPE
         self._process = lab.run(partial(subprocess.Popen, command, stdin=pipe, stdout=pipe))
         self._said = b""
@@ -225,7 +225,7 @@ class Storm:
             pass
 
 
-def use_labels(lab: Lab) -> None:
+def enable_labels(lab: Lab) -> None:
     """Have the lab's flows have room for labels from now on, by a rule that no packet meets."""
     load = rules.load_ct(NFT_CT.LABELS)
     store = rules.expression(

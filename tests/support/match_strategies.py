@@ -45,15 +45,15 @@ GATEWAYS: Final = [IPv4Address("192.0.2.1"), IPv6Address("2001:db8:2::1")]
 # -- the reference ------------------------------------------------------------------------------
 
 
-def holds(node: Node, flow: Flow) -> bool:
+def reference_matches(node: Node, flow: Flow) -> bool:
     """Return whether a flow matches."""
     if isinstance(node, All):
-        return all(holds(part, flow) for part in node.parts)
+        return all(reference_matches(part, flow) for part in node.parts)
     if isinstance(node, AnyNode):
-        return any(holds(part, flow) for part in node.parts)
+        return any(reference_matches(part, flow) for part in node.parts)
     if isinstance(node, Not):
-        return not holds(node.part, flow)
-    value = READ[node.field.name](flow)
+        return not reference_matches(node.part, flow)
+    value = FIELD_READERS[node.field.name](flow)
     if isinstance(node, Bits):
         return (value or 0) & node.mask == node.value
     if value is None:
@@ -93,7 +93,7 @@ def _zone_of(side: str) -> Callable[[Flow], int]:
     return read
 
 
-READ: Final[dict[str, Callable[[Flow], Any]]] = {
+FIELD_READERS: Final[dict[str, Callable[[Flow], Any]]] = {
     "family": lambda flow: AF_INET if flow.orig.src.version == 4 else AF_INET6,
     "proto": _attribute("orig", "proto"),
     **{
@@ -186,7 +186,7 @@ _CONDITIONS: Final[dict[str, st.SearchStrategy[Any]]] = {
 }
 
 
-SINGLE: Final[dict[str, list[Any]]] = {
+SINGLE_VALUES: Final[dict[str, list[Any]]] = {
     "family": [AF_INET, AF_INET6],
     "proto": [6, 17, 1, 58, 132, 50],
     **{
@@ -209,31 +209,31 @@ SINGLE: Final[dict[str, list[Any]]] = {
 
 
 @st.composite
-def services(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
+def service_alternatives(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
     """Draw alternatives of one or two forms, like those of a table of services.
 
     Each is a conjunction with single values of some fields.
     """
-    known = sorted(SINGLE.keys() - without)
+    known = sorted(SINGLE_VALUES.keys() - without)
     forms = draw(st.lists(st.lists(st.sampled_from(known), max_size=3), min_size=1, max_size=2))
     found: list[Match] = []
     for number in range(draw(st.integers(1, 10))):
         match = Match()
         for name in forms[number % len(forms)]:
-            value = st.sampled_from(SINGLE[name])
+            value = st.sampled_from(SINGLE_VALUES[name])
             values = value if name == "mark" else value | st.lists(value, min_size=1, max_size=3)
-            match = _both(match, Match(**{name: draw(values)}))  # type: ignore[misc]
+            match = _conjunction(match, Match(**{name: draw(values)}))  # type: ignore[misc]
         if draw(st.booleans()):
             other = draw(_conditions(without))
-            match = _both(match, ~other if draw(st.booleans()) else other)
+            match = _conjunction(match, ~other if draw(st.booleans()) else other)
         found.append(match)
     if draw(st.booleans()):
         return Match.any(found)
-    return reduce(_both, (~match for match in found), Match())
+    return reduce(_conjunction, (~match for match in found), Match())
 
 
 @st.composite
-def nested(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
+def nested_alternatives(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
     """Draw alternatives that are disjunctions or require ranges of fields; or their negation."""
     ranges = {
         name: _CONDITIONS[name]
@@ -252,13 +252,13 @@ def nested(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
     for number in range(draw(st.integers(1, 12))):
         match = Match()
         for name in forms[number % len(forms)]:
-            match = _both(match, Match(**{name: draw(ranges[name])}))  # type: ignore[misc]
+            match = _conjunction(match, Match(**{name: draw(ranges[name])}))  # type: ignore[misc]
         kind = draw(st.sampled_from(["plain", "either", "negation", "mark"]))
         if kind == "either":
             inner = draw(st.lists(_conditions(without), min_size=2, max_size=3))
-            match = _both(match, Match.any(inner))
+            match = _conjunction(match, Match.any(inner))
         elif kind == "negation":
-            match = _both(match, draw(_conditions(without))) | ~match
+            match = _conjunction(match, draw(_conditions(without))) | ~match
         elif kind == "mark" and "mark" not in without:
             mask = draw(masks)
             match = Match(mark=draw(st.sampled_from(MARKS)) & mask, mark_mask=mask)
@@ -267,7 +267,7 @@ def nested(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> Match:
         return Match.any(found)
     if draw(st.booleans()):
         return ~Match.any(found)
-    return reduce(_both, (~match for match in found), Match())
+    return reduce(_conjunction, (~match for match in found), Match())
 
 
 @st.composite
@@ -287,11 +287,11 @@ def _conditions(draw: st.DrawFn, without: frozenset[str]) -> Match:
             one = Match(labels=label, labels_mask=mask)
         else:
             one = Match(**{name: draw(_CONDITIONS[name])})  # type: ignore[misc]
-        match = _both(match, one)
+        match = _conjunction(match, one)
     return match
 
 
-def _both(one: Match, other: Match) -> Match:
+def _conjunction(one: Match, other: Match) -> Match:
     """Return the conjunction of two matches, or the first one if they exclude each other."""
     try:
         return one & other
@@ -305,11 +305,13 @@ def matches(*without: str) -> st.SearchStrategy[Match]:
     :param without: names of conditions to leave out.
     """
     return st.recursive(
-        _conditions(frozenset(without)) | services(frozenset(without)) | nested(frozenset(without)),
+        _conditions(frozenset(without))
+        | service_alternatives(frozenset(without))
+        | nested_alternatives(frozenset(without)),
         lambda inner: st.one_of(
             st.builds(lambda one: ~one, inner),
             st.builds(lambda one, other: one | other, inner, inner),
-            st.builds(_both, inner, inner),
+            st.builds(_conjunction, inner, inner),
         ),
         max_leaves=6,
     )
@@ -331,7 +333,7 @@ def _tuples(draw: st.DrawFn, version: int, proto: int) -> Tuple:
     return found
 
 
-def _maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+def _optional(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.none() | values
 
 
@@ -341,8 +343,8 @@ _COUNTERS: Final = st.builds(
     bytes=st.sampled_from([0, 1, (1 << 32) - 1, 1 << 32]),
 )
 _INFO: Final[dict[int, st.SearchStrategy[Any]]] = {
-    6: st.builds(TCPInfo, state=_maybe(st.sampled_from([3, 4, 14]))),
-    132: st.builds(SCTPInfo, state=_maybe(st.sampled_from(list(SCTPState)[:6]))),
+    6: st.builds(TCPInfo, state=_optional(st.sampled_from([3, 4, 14]))),
+    132: st.builds(SCTPInfo, state=_optional(st.sampled_from(list(SCTPState)[:6]))),
 }
 
 
@@ -360,15 +362,15 @@ def flows(draw: st.DrawFn) -> Flow:
         else:
             side = attrs.evolve(getattr(flow, where), zone=zone)
             setattr(flow, where, side)
-    flow.mark = draw(_maybe(st.sampled_from(MARKS)))
-    flow.status = draw(_maybe(st.integers(0, 0xFFFF).map(Status)))
-    flow.labels = draw(_maybe(st.sampled_from(LABELS)))
-    flow.protoinfo = draw(_maybe(_INFO[proto])) if proto in _INFO else None
+    flow.mark = draw(_optional(st.sampled_from(MARKS)))
+    flow.status = draw(_optional(st.integers(0, 0xFFFF).map(Status)))
+    flow.labels = draw(_optional(st.sampled_from(LABELS)))
+    flow.protoinfo = draw(_optional(_INFO[proto])) if proto in _INFO else None
     flow.helper = draw(
-        _maybe(st.sampled_from(["ftp", "sip", "ftp-x"]).map(lambda n: Helper(name=n)))
+        _optional(st.sampled_from(["ftp", "sip", "ftp-x"]).map(lambda n: Helper(name=n)))
     )
-    flow.timeout = draw(_maybe(st.sampled_from(TIMEOUTS)))
-    flow.id = draw(_maybe(st.sampled_from([0, 1, 2, 0xFFFFFFFF])))
-    flow.counters_orig = draw(_maybe(_COUNTERS))
-    flow.counters_reply = draw(_maybe(_COUNTERS))
+    flow.timeout = draw(_optional(st.sampled_from(TIMEOUTS)))
+    flow.id = draw(_optional(st.sampled_from([0, 1, 2, 0xFFFFFFFF])))
+    flow.counters_orig = draw(_optional(_COUNTERS))
+    flow.counters_reply = draw(_optional(_COUNTERS))
     return flow

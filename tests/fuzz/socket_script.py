@@ -19,7 +19,7 @@ T = TypeVar("T")
 RECEIVE_BUFFER = 12288
 """Small, so that requests go in several windows, and a gap ends after 24 datagrams."""
 
-DROPS = 3
+LOST_PER_OVERRUN = 3
 """Messages that are lost by an overrun."""
 
 _COST = 1280
@@ -29,7 +29,7 @@ _STEP = struct.Struct("<BH")
 _NSIDS = (-1, 0, 1, 2, 1 << 31 - 1)
 
 
-class What(IntEnum):
+class StepKind(IntEnum):
     """What a read finds."""
 
     DATAGRAM = 0
@@ -47,7 +47,7 @@ class What(IntEnum):
 
 
 class Step(NamedTuple):
-    what: What
+    what: StepKind
     data: bytes = b""
     to: int = 0
     """Whose it is, where several have scripts of their own; up to 3."""
@@ -68,16 +68,16 @@ def unpack(data: bytes) -> tuple[int, list[Step]]:
     while at + _STEP.size <= len(data):
         what, size = _STEP.unpack_from(data, at)
         at += _STEP.size
-        steps.append(Step(What(what & 7), data[at : at + size], what >> 3 & 3))
+        steps.append(Step(StepKind(what & 7), data[at : at + size], what >> 3 & 3))
         at += size
     return (data[0] if data else 0), steps
 
 
-class Exhausted(Exception):
+class ScriptExhausted(Exception):
     """The script is at its end: how a harness gets out of a stream that would wait for more."""
 
 
-class Feed:
+class Script:
     """A script as it is read."""
 
     def __init__(self, steps: Iterable[Step], *, endless: bool) -> None:
@@ -88,14 +88,14 @@ class Feed:
         self.notices: deque[Step] = deque()
         self.answers: deque[Step] = deque()
         for step in steps:
-            queues = {What.NOTICE: self.notices, What.ANSWER: self.answers}
+            queues = {StepKind.NOTICE: self.notices, StepKind.ANSWER: self.answers}
             queues.get(step.what, self.main).append(step)
 
 
-class FedSocket:
+class ScriptedSocket:
     """A raw socket that reads from one queue of a feed."""
 
-    def __init__(self, feed: Feed, queue: deque[Step], *, endless: bool) -> None:
+    def __init__(self, feed: Script, queue: deque[Step], *, endless: bool) -> None:
         self.closed = False
         self.steps = tuple(queue)
         """All that it ever reads."""
@@ -129,26 +129,26 @@ class FedSocket:
     ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[int, int]]:
         assert not self.closed
         what, data, _ = self._take()
-        if what == What.TOO_LARGE:
+        if what == StepKind.TOO_LARGE:
             return RECEIVE_SIZE + 1 + len(data), [], 0, (0, 0)
         buffers[0][: len(data)] = data
         control: list[tuple[int, int, bytes]] = []
-        if what == What.ELSEWHERE and ancbufsize and data:
+        if what == StepKind.ELSEWHERE and ancbufsize and data:
             nsid = _NSIDS[data[0] % len(_NSIDS)]
             told = struct.pack("=i", nsid)
             control.append((SOL_NETLINK, int(NETLINK_OPTION.LISTEN_ALL_NSID), told))
-        return len(data), control, 0, (4711 if what == What.FORGED else 0, 0)
+        return len(data), control, 0, (4711 if what == StepKind.FORGED else 0, 0)
 
     def _take(self) -> Step:
         if not self._queue:
             if self._endless and self._dry:
-                raise Exhausted
+                raise ScriptExhausted
             self._dry = True
-        step = self._queue.popleft() if self._queue else Step(What.NOTHING)
-        if step.what == What.NOTHING:
+        step = self._queue.popleft() if self._queue else Step(StepKind.NOTHING)
+        if step.what == StepKind.NOTHING:
             self._congested = False
             raise BlockingIOError(errno.EAGAIN, "nothing waits")
-        if step.what == What.OVERRUN:
+        if step.what == StepKind.OVERRUN:
             self._congested = True
             self._feed.overruns += 1
             raise OSError(errno.ENOBUFS, "an overrun")
@@ -166,15 +166,15 @@ class FedSocket:
         steps: list[Step] = []
         congested = self._congested
         for step in self._queue:
-            if step.what == What.NOTHING or (congested and step.what == What.OVERRUN):
+            if step.what == StepKind.NOTHING or (congested and step.what == StepKind.OVERRUN):
                 break
-            congested |= step.what == What.OVERRUN
+            congested |= step.what == StepKind.OVERRUN
             steps.append(step)
         return steps
 
     def waiting(self) -> list[Step]:
         """The messages that it would read before it found nothing."""
-        return [step for step in self._visible() if step.what != What.OVERRUN]
+        return [step for step in self._visible() if step.what != StepKind.OVERRUN]
 
     def until_nothing(self) -> int:
         """How many of its steps are read before it finds nothing."""
@@ -184,7 +184,9 @@ class FedSocket:
     def drops(self) -> int:
         """Messages dropped so far. An overrun is told before all that waits."""
         now = self._visible()[:1]
-        return DROPS * (self._feed.overruns + any(step.what == What.OVERRUN for step in now))
+        return LOST_PER_OVERRUN * (
+            self._feed.overruns + any(step.what == StepKind.OVERRUN for step in now)
+        )
 
     def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
         if option == SO_RCVBUFFORCE:
@@ -208,11 +210,11 @@ class Settings:
     def write(self, name: str, value: str | int, /) -> None: ...
 
 
-class FedSocketFactory:
+class ScriptedSocketFactory:
     """A kernel that says what is in the script, whichever socket reads."""
 
-    def __init__(self, feed: Feed) -> None:
-        self.sockets: list[FedSocket] = []
+    def __init__(self, feed: Script) -> None:
+        self.sockets: list[ScriptedSocket] = []
         self.sysctls = Settings()
         self._feed = feed
         self._queues = [feed.notices, feed.answers]
@@ -226,7 +228,7 @@ class FedSocketFactory:
         feed, queue, endless = self._feed, self._feed.main, self._feed.endless
         if protocol != NETLINK.NETFILTER:
             queue, endless = self._queues.pop(0), False
-        raw = FedSocket(feed, queue, endless=endless)
+        raw = ScriptedSocket(feed, queue, endless=endless)
         self.sockets.append(raw)
         return NetlinkSocket(raw)
 

@@ -33,7 +33,7 @@ def _zone_of_reply(flow: Flow) -> int:
     return (flow.zone if flow.reply.zone is None else flow.reply.zone) or 0
 
 
-class Replies:
+class SharedReplies:
     """Reply tuples that entries shared, which real ones do not: one hides the other."""
 
     def __init__(self, entries: Entries) -> None:
@@ -57,7 +57,7 @@ class Replies:
         self._remove(key)
 
 
-def check(mirror: Mirror, shared: Collection[int]) -> None:
+def check_mirror(mirror: Mirror, shared: Collection[int]) -> None:
     """Each entry is found by all that it can be found by, and the indices have nothing else."""
     entries = mirror.entries
     flows = entries.copy()
@@ -84,7 +84,7 @@ def check(mirror: Mirror, shared: Collection[int]) -> None:
         assert len(reported.ended_ids) <= _MAX_ENDED_IDS
 
 
-class Account:
+class ReplayedTable:
     """What one has who does nothing but apply changes."""
 
     def __init__(self) -> None:
@@ -116,12 +116,12 @@ class Account:
             assert not (differing := changed_fields(flow, there[key])), differing
 
 
-class Reader:
+class ChangeReader:
     """A reader of changes and the account that it has, without an event loop."""
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
-        self.account = Account()
+        self.account = ReplayedTable()
         self.pending = PendingChanges(mirror.entries)
         mirror.listeners = (*mirror.listeners, self.pending)
 
@@ -147,7 +147,7 @@ class Reader:
 # -- a program of operations ------------------------------------------------------------------
 
 
-def _bases() -> list[Flow]:
+def _base_flows() -> list[Flow]:
     """Flows of all kinds, and some that share a tuple or an id with another."""
     flows = [event.flow for event in map(decode_event.one, seeds.EVENTS)]
     flows += map(decode_flow.one, seeds.FLOWS)
@@ -195,12 +195,12 @@ _VARIANTS: list[dict[str, object]] = [
     {"id": 1, "zone": 7},
     {"id": 1, "zone": None},
 ]
-_POOL = [[attrs.evolve(base, **variant) for variant in _VARIANTS] for base in _bases()]  # type: ignore[arg-type]
+_POOL = [[attrs.evolve(base, **variant) for variant in _VARIANTS] for base in _base_flows()]  # type: ignore[arg-type]
 _FLOWS = [flow for flows in _POOL for flow in flows]
-_SAME: dict[int, list[Flow]] = {}
+_SAME_ENTRY: dict[int, list[Flow]] = {}
 for _flow in _FLOWS:
-    _SAME.setdefault(orig_key(_flow), []).append(_flow)
-_SOME = 4
+    _SAME_ENTRY.setdefault(orig_key(_flow), []).append(_flow)
+_FEW_FLOWS = 4
 """Of a pool of flows, so many are what an operation is likely to be about."""
 
 
@@ -213,8 +213,8 @@ class _Player:
 
     def __init__(self, keep: bool) -> None:
         self.mirror = Mirror(_keep if keep else None)
-        self.replies = Replies(self.mirror.entries)
-        self.readers = [Reader(self.mirror)]
+        self.replies = SharedReplies(self.mirror.entries)
+        self.readers = [ChangeReader(self.mirror)]
         self._window = False
         self._sweep: Iterator[None] | None = None
 
@@ -260,7 +260,7 @@ class _Player:
         unresolved, self.mirror.unresolved = self.mirror.unresolved, {}
         for key in unresolved:
             # An answer may be about another entry: the kernel looks in both directions.
-            alike = _FLOWS if (how + key) % 7 == 0 else _SAME[key]
+            alike = _FLOWS if (how + key) % 7 == 0 else _SAME_ENTRY[key]
             answer = (which + key) % 4 and duplicate(alike[(how + key) % len(alike)])
             self.mirror.resolve(key, answer or None)
 
@@ -273,7 +273,7 @@ class _Player:
         if which & 4:
             mirror.record_loss()
         for key, flow in (mirror.missing_entries() or mirror.overdue(8)).items():
-            alike = _FLOWS if (how + key) % 7 == 0 else _SAME[key]
+            alike = _FLOWS if (how + key) % 7 == 0 else _SAME_ENTRY[key]
             answer = (which + key) % 4 and duplicate(alike[(how + key) % len(alike)])
             mirror.apply_check(key, flow, answer or None)
         before = len(mirror.entries)
@@ -284,11 +284,11 @@ class _Player:
         if which & 1 and len(self.readers) > 1:
             self.readers.pop(which % len(self.readers)).close()
         elif len(self.readers) < 4:
-            self.readers.append(Reader(self.mirror))
+            self.readers.append(ChangeReader(self.mirror))
 
     def end(self) -> None:
         """What holds in the end, and when nothing is left."""
-        check(self.mirror, self.replies.shared)
+        check_mirror(self.mirror, self.replies.shared)
         for reader in self.readers:
             reader.check()
         self.open()
@@ -297,14 +297,14 @@ class _Player:
         for _ in self.mirror.remove_not_dumped():
             pass
         self.mirror.end_dump()
-        check(self.mirror, ())
+        check_mirror(self.mirror, ())
         assert not len(self.mirror.entries)
         for reader in self.readers:
             reader.check()
             reader.close()
 
 
-def mirrors(data: bytes) -> None:
+def run_program(data: bytes) -> None:
     """A mirror is consistent whatever is done to it, and its readers have what it has.
 
     The first byte says whether only some flows are kept, and how often all is looked at.
@@ -315,17 +315,17 @@ def mirrors(data: bytes) -> None:
     for at in range(1, len(data) - 2, 3):
         player.play(data[at], data[at + 1], data[at + 2])
         if at // 3 % often == 0:
-            check(player.mirror, player.replies.shared)
+            check_mirror(player.mirror, player.replies.shared)
     player.end()
 
 
-def programs(random: Random) -> list[bytes]:
+def initial_programs(random: Random) -> list[bytes]:
     """Some to begin with: about few flows or all, without looking or with."""
     made: list[bytes] = []
     for number in range(24):
         steps = bytearray([number & 1 | (0x80 if number % 3 == 0 else 0)])
-        some = [random.randrange(len(_FLOWS)) for _ in range(_SOME * (1 + number))]
-        same = [_FLOWS.index(each) for each in random.choice(list(_SAME.values()))[:24]]
+        some = [random.randrange(len(_FLOWS)) for _ in range(_FEW_FLOWS * (1 + number))]
+        same = [_FLOWS.index(each) for each in random.choice(list(_SAME_ENTRY.values()))[:24]]
         for _ in range(40 + 20 * number):
             chosen = random.choice(same if number & 2 else some)
             steps += bytes([random.randrange(32), chosen >> 8, chosen & 0xFF])

@@ -12,7 +12,7 @@ from conntrack_aio.testing import FakeKernel, FakeSocket, ReceivedRequest
 
 from . import flows
 
-FORGER = (4711, 0)
+FORGED_SENDER = (4711, 0)
 
 Script = Callable[[FakeSocket, ReceivedRequest], None]
 """What the kernel does about a request: mostly, :meth:`FakeSocket.deliver` something."""
@@ -38,7 +38,7 @@ class ScriptedKernel(FakeKernel):
         return True
 
 
-def lone_socket(script: Script | None = None) -> tuple[NetlinkSocket, FakeSocket]:
+def standalone_socket(script: Script | None = None) -> tuple[NetlinkSocket, FakeSocket]:
     """A socket of no connection, and its other end, which answers nothing by itself."""
 
     def respond(socket: FakeSocket, asked: ReceivedRequest) -> bool:

@@ -15,27 +15,27 @@ import trio
 
 import conntrack_aio
 
-from .loops import new_asyncio_loop
+from .event_loops import new_asyncio_loop
 
 Main = Callable[[], Coroutine[object, object, object]]
 
-PATIENCE = 30
+TIMEOUT = 30
 """Seconds after which a loop that does not end is one that hangs."""
 
 
-class Hangs(BaseException):
+class LoopHangs(BaseException):
     """The loop has not ended. (An Exception might be caught by what hangs.)"""
 
 
 @contextlib.contextmanager
-def deadline() -> Iterator[None]:
+def limit_duration() -> Iterator[None]:
     """Raise :exc:`Hangs` in what does not end."""
 
     def late(number: int, frame: object) -> None:
-        raise Hangs
+        raise LoopHangs
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    signal.setitimer(signal.ITIMER_REAL, TIMEOUT)
     try:
         yield
     finally:
@@ -43,7 +43,7 @@ def deadline() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-class Steps:
+class StepCounter:
     """Counts the steps of all tasks, and calls ``strike`` before one of them."""
 
     def __init__(self, number: int, strike: Callable[[], object]) -> None:
@@ -87,7 +87,7 @@ def run_until_cancelled(backend: str, main: Main, number: int) -> bool:
     Returns whether there were so many steps. Whatever ``main`` raises is raised, but for its
     cancellation; :exc:`Hangs` when the loop does not end.
     """
-    with deadline():
+    with limit_duration():
         if backend == "trio":
             return _cancel_in_trio(main, number)
         return _cancel_in_asyncio(backend, main, number)
@@ -98,7 +98,7 @@ def _cancel_in_asyncio(backend: str, main: Main, number: int) -> bool:
         loop = asyncio.get_running_loop()
         loop.call_soon(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
 
-    steps = Steps(number, strike)
+    steps = StepCounter(number, strike)
 
     def factory(
         loop: asyncio.AbstractEventLoop, coro: Coroutine[object, object, object], **options: Any
@@ -120,8 +120,8 @@ def _cancel_in_asyncio(backend: str, main: Main, number: int) -> bool:
     return steps.reached
 
 
-class _Counting(trio.abc.Instrument):
-    def __init__(self, steps: Steps) -> None:
+class _CountingInstrument(trio.abc.Instrument):
+    def __init__(self, steps: StepCounter) -> None:
         self._steps = steps
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -131,13 +131,15 @@ class _Counting(trio.abc.Instrument):
 def _cancel_in_trio(main: Main, number: int) -> bool:
     scope = trio.CancelScope()
     # What an instrument does must not disturb the scheduler that calls it.
-    steps = Steps(number, lambda: trio.lowlevel.current_trio_token().run_sync_soon(scope.cancel))
+    steps = StepCounter(
+        number, lambda: trio.lowlevel.current_trio_token().run_sync_soon(scope.cancel)
+    )
 
     async def root() -> None:
         with scope:
             await main()
 
-    trio.run(root, instruments=[_Counting(steps)])
+    trio.run(root, instruments=[_CountingInstrument(steps)])
     return steps.reached
 
 
@@ -146,10 +148,10 @@ def _cancel_in_trio(main: Main, number: int) -> bool:
 
 def interrupt_at_step(backend: str, main: Main, number: int) -> bool:
     """Run ``main`` as a program does, with a SIGINT before the step of this number."""
-    steps = Steps(number, lambda: signal.raise_signal(signal.SIGINT))
-    with deadline():
+    steps = StepCounter(number, lambda: signal.raise_signal(signal.SIGINT))
+    with limit_duration():
         if backend == "trio":
-            trio.run(main, instruments=[_Counting(steps)])
+            trio.run(main, instruments=[_CountingInstrument(steps)])
             return steps.reached
 
         async def counted() -> object:
@@ -179,7 +181,7 @@ def interrupt_at_call(backend: str, main: Main, number: int) -> int:
                 sys.setprofile(None)
                 signal.raise_signal(signal.SIGINT)
 
-    with deadline():
+    with limit_duration():
         sys.setprofile(profile)
         try:
             if backend == "trio":

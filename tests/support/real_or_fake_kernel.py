@@ -38,7 +38,7 @@ class AnyKernel(Protocol):
         ...
 
 
-class Real:
+class RealKernel:
     """This machine's, in a namespace."""
 
     def __init__(self, lab: Lab) -> None:
@@ -57,7 +57,7 @@ class Real:
         return int(self._lab.read_sysctl(name))
 
 
-class Fake:
+class FakeKernelAdapter:
     """The one of :mod:`conntrack_aio.testing`."""
 
     def __init__(self, kernel: FakeKernel) -> None:
@@ -76,7 +76,7 @@ class Fake:
         return self.kernel.sysctls[name]
 
 
-async def tried(verb: Awaitable[object]) -> object:
+async def result_or_error(verb: Awaitable[object]) -> object:
     """The result, or the class of the error."""
     try:
         return await verb

@@ -14,7 +14,7 @@ from conntrack_aio.sandbox import rules
 from conntrack_aio.proc_sys import read_sysctl, set_sysctl
 """
 
-_READING = {
+_READ_PROGRAMS = {
     "a setting is read": """
         assert read_sysctl("net.netfilter.nf_conntrack_acct") == "0"
     """,
@@ -91,7 +91,7 @@ _READING = {
     """,
 }
 
-_SETTING = {
+_WRITE_PROGRAMS = {
     "a setting is set": """
         set_sysctl("net.netfilter.nf_conntrack_acct", 1)
         assert read_sysctl("net.netfilter.nf_conntrack_acct") == "1"
@@ -117,7 +117,7 @@ _SETTING = {
     """,
 }
 
-_NOT_SETTABLE = {
+_FAILING_WRITE_PROGRAMS = {
     "a setting can't be set": """
         try:
             set_sysctl("net.netfilter.nf_conntrack_acct", 1)
@@ -149,8 +149,13 @@ _NOT_SETTABLE = {
     """,
 }
 
-WRITABLE = {name: PRELUDE + dedent(text) for name, text in (_READING | _SETTING).items()}
+WRITABLE = {
+    name: PRELUDE + dedent(text) for name, text in (_READ_PROGRAMS | _WRITE_PROGRAMS).items()
+}
 """Where the settings can be written."""
 
-READ_ONLY = {name: PRELUDE + dedent(text) for name, text in (_READING | _NOT_SETTABLE).items()}
+READ_ONLY = {
+    name: PRELUDE + dedent(text)
+    for name, text in (_READ_PROGRAMS | _FAILING_WRITE_PROGRAMS).items()
+}
 """Where ``/proc/sys`` is read-only, as in most containers."""

@@ -11,42 +11,42 @@ from typing import Any, NoReturn
 from conntrack_aio.plain import describe_value
 
 
-def named(value: object) -> str:
+def case_name(value: object) -> str:
     """The value, for the name of a test: the same in every process, without its address."""
     return re.sub(" at 0x[0-9a-f]+", "", describe_value(value))
 
 
-def _refuse(*arguments: object) -> NoReturn:
+def _fail(*arguments: object) -> NoReturn:
     raise AssertionError("code of a value that was passed in ran")
 
 
-class LyingInt(int):
+class OverriddenInt(int):
     """Prints, compares and hashes as it likes: what it is used as runs its code."""
 
-    __str__ = __repr__ = __format__ = __int__ = __hash__ = _refuse  # type: ignore[assignment]
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse  # type: ignore[assignment]
-    __index__ = __and__ = __rand__ = __or__ = __ror__ = __bool__ = _refuse  # type: ignore[assignment]
-    to_bytes = bit_length = _refuse  # type: ignore[assignment]
+    __str__ = __repr__ = __format__ = __int__ = __hash__ = _fail  # type: ignore[assignment]
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _fail  # type: ignore[assignment]
+    __index__ = __and__ = __rand__ = __or__ = __ror__ = __bool__ = _fail  # type: ignore[assignment]
+    to_bytes = bit_length = _fail  # type: ignore[assignment]
 
 
-class LyingText(str):
-    __str__ = __repr__ = __format__ = __hash__ = __eq__ = __ne__ = _refuse  # type: ignore[assignment]
-    encode = lower = strip = split = _refuse  # type: ignore[assignment]
+class OverriddenStr(str):
+    __str__ = __repr__ = __format__ = __hash__ = __eq__ = __ne__ = _fail  # type: ignore[assignment]
+    encode = lower = strip = split = _fail  # type: ignore[assignment]
 
 
-class LyingBytes(bytes):
-    __str__ = __repr__ = __hash__ = __eq__ = __ne__ = __bytes__ = _refuse  # type: ignore[assignment]
-    hex = _refuse  # type: ignore[assignment]
+class OverriddenBytes(bytes):
+    __str__ = __repr__ = __hash__ = __eq__ = __ne__ = __bytes__ = _fail  # type: ignore[assignment]
+    hex = _fail  # type: ignore[assignment]
 
 
-class LyingIPv4(IPv4Address):
-    __str__ = __repr__ = __hash__ = __eq__ = __int__ = __lt__ = _refuse  # type: ignore[assignment]
-    packed = property(_refuse)  # type: ignore[assignment]
+class OverriddenIPv4(IPv4Address):
+    __str__ = __repr__ = __hash__ = __eq__ = __int__ = __lt__ = _fail  # type: ignore[assignment]
+    packed = property(_fail)  # type: ignore[assignment]
 
 
-class LyingIPv6(IPv6Address):
-    __str__ = __repr__ = __hash__ = __eq__ = __int__ = __lt__ = _refuse  # type: ignore[assignment]
-    packed = ipv4_mapped = property(_refuse)  # type: ignore[assignment]
+class OverriddenIPv6(IPv6Address):
+    __str__ = __repr__ = __hash__ = __eq__ = __int__ = __lt__ = _fail  # type: ignore[assignment]
+    packed = ipv4_mapped = property(_fail)  # type: ignore[assignment]
 
 
 class Index:
@@ -58,27 +58,27 @@ class Index:
     def __index__(self) -> int:
         return self._value
 
-    __hash__ = __eq__ = _refuse  # type: ignore[assignment]
+    __hash__ = __eq__ = _fail  # type: ignore[assignment]
 
 
-def member(value: int) -> Any:
+def enum_member(value: int) -> Any:
     """A member of a plain enum that is an integer, too."""
     return Enum("Mark", {"WEB": value}, type=int).WEB  # type: ignore[attr-defined]
 
 
-def int_member(value: int) -> Any:
+def int_enum_member(value: int) -> Any:
     return IntEnum("Mark", {"WEB": value}).WEB  # type: ignore[attr-defined]
 
 
 INTEGERS: dict[str, Callable[[int], Any]] = {
-    "a member of an enum": member,
-    "a member of an IntEnum": int_member,
+    "a member of an enum": enum_member,
+    "a member of an IntEnum": int_enum_member,
     "an object with __index__": Index,
-    "a subclass that lies": LyingInt,
+    "a subclass that lies": OverriddenInt,
 }
 
 
-class Hostile:
+class RaisingObject:
     """Whatever is done with it raises, and not always what one would expect."""
 
     def __init__(self, error: type[Exception]) -> None:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from .hosts import Host
-from .processes import PATIENCE
+from .processes import TIMEOUT
 
 CONTENT = b"what the data connection carries\r\n" * 4
 
@@ -48,7 +48,7 @@ class FTPServer:
 
     def _serve(self) -> None:
         control, _ = self._listener.accept()
-        control.settimeout(PATIENCE)
+        control.settimeout(TIMEOUT)
         with control, control.makefile("rwb", buffering=0) as lines:
             lines.write(b"220 at your service\r\n")
             for line in lines:

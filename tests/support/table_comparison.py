@@ -33,7 +33,7 @@ def comparable(flow: Flow) -> tuple[object, ...]:
     return (*_values(flow), flow.mark or 0, flow.labels or 0)
 
 
-def same(one: Flow, other: Flow) -> bool:
+def equal_as_reported(one: Flow, other: Flow) -> bool:
     """Return whether two reports of an entry are equal in everything that events report."""
     return one is other or comparable(one) == comparable(other)
 
@@ -52,7 +52,7 @@ def by_key(flows: Iterable[Flow]) -> dict[Key, Flow]:
     return found
 
 
-async def kernel_truth(conn: Connection) -> dict[Key, Flow]:
+async def kernel_flows(conn: Connection) -> dict[Key, Flow]:
     """Return the flows of the kernel's table. Precondition: the table does not change."""
     return by_key(await conn.list())
 
@@ -75,7 +75,7 @@ def differences(found: Mapping[Key, Flow], truth: Mapping[Key, Flow]) -> list[st
     add("not in the kernel", [key for key in found if key not in truth], found.__getitem__)
     add(
         "different (name, found, kernel)",
-        [key for key in truth if key in found and not same(found[key], truth[key])],
+        [key for key in truth if key in found and not equal_as_reported(found[key], truth[key])],
         lambda key: [
             (name, getattr(found[key], name), getattr(truth[key], name))
             for name in (*_NAMES, "mark", "labels")
@@ -85,7 +85,7 @@ def differences(found: Mapping[Key, Flow], truth: Mapping[Key, Flow]) -> list[st
     return lines
 
 
-def wrong_answers(table: FlowTable, truth: Iterable[Flow]) -> list[str]:
+def wrong_look_ups(table: FlowTable, truth: Iterable[Flow]) -> list[str]:
     """Look up each entry in every way, and describe the first few wrong results."""
     wrong: list[str] = []
     for flow in truth:
@@ -100,7 +100,7 @@ def wrong_answers(table: FlowTable, truth: Iterable[Flow]) -> list[str]:
         wrong += [
             f"{name}: {result}, of {flow}"
             for name, result in results.items()
-            if result is None or not same(result, flow)
+            if result is None or not equal_as_reported(result, flow)
         ]
         if flow not in table:
             wrong.append(f"in: {flow}")
@@ -170,7 +170,7 @@ class Replay:
         """Check that the state before the change is the one that was reported last."""
         assert known is not None, change
         assert change.before is not None, change
-        assert same(change.before, known), (change, known)
+        assert equal_as_reported(change.before, known), (change, known)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for the change that makes a condition true, while :meth:`follow` runs."""

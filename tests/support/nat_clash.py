@@ -19,13 +19,13 @@ from conntrack_aio.uapi.netlink import NETLINK
 from .lab import Lab
 
 CLIENT, SERVICE, SERVERS = "127.0.0.1", "127.0.0.9", ("127.0.0.2", "127.0.0.3")
-IN_TURN = f"numgen inc mod 2 map {{ 0: {SERVERS[0]}, 1: {SERVERS[1]} }}"
+ROUND_ROBIN = f"numgen inc mod 2 map {{ 0: {SERVERS[0]}, 1: {SERVERS[1]} }}"
 
 RULES = f"""
 table ip raced {{
   chain out {{
     type nat hook output priority -100
-    ip daddr {SERVICE} udp dport 53 dnat to {IN_TURN}
+    ip daddr {SERVICE} udp dport 53 dnat to {ROUND_ROBIN}
   }}
 }}
 """
@@ -39,7 +39,7 @@ _BIND, _COPY_META = struct.pack("!BxH", 1, 2), struct.pack("!IB", 0, 1)
 _ACCEPT = 1
 
 
-def prepare(lab: Lab) -> None:
+def prepare_namespace(lab: Lab) -> None:
     """Have the namespace translate, and hold back, what goes to the service."""
     lab.program("nft", "-f", "-", input=RULES)
     queue = ("-j", "NFQUEUE", "--queue-num", str(_QUEUE))
@@ -47,15 +47,15 @@ def prepare(lab: Lab) -> None:
 
 
 @contextmanager
-def raced(lab: Lab, port: int = 4444) -> Generator[tuple[Tuple, Tuple]]:
+def clashing_entries(lab: Lab, port: int = 4444) -> Generator[tuple[Tuple, Tuple]]:
     """The reply tuples of the two entries of a client with this port: the winner's, the loser's."""
     with ExitStack() as stack:
-        lab.run(_race, stack, port)
+        lab.run(_send_racing_packets, stack, port)
         winner, loser = (Tuple.udp(server, 53, CLIENT, port) for server in SERVERS)
         yield winner, loser
 
 
-def _race(stack: ExitStack, port: int) -> None:
+def _send_racing_packets(stack: ExitStack, port: int) -> None:
     def opened(address: str, port: int) -> socket.socket:
         made = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         made.bind((address, port))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from .waiting import until
+from .polling import wait_until
 
 
 class OpenFiles:
@@ -16,18 +16,18 @@ class OpenFiles:
     """
 
     def __init__(self) -> None:
-        self._before = _open()
+        self._before = _list_open()
 
     def new(self) -> list[str]:
         """What has been opened since then, and is open."""
-        return sorted(_open() - self._before)
+        return sorted(_list_open() - self._before)
 
     async def closed(self) -> None:
         """Return once nothing new is open: a thread closes what it uses when it is done."""
-        await until(lambda: not self.new())
+        await wait_until(lambda: not self.new())
 
 
-def _open() -> set[str]:
+def _list_open() -> set[str]:
     found = set()
     for number in os.listdir("/proc/self/fd"):
         # That of the list itself is gone by now.

@@ -56,8 +56,8 @@ from conntrack_aio.uapi.sched import CLONE_NEWNET
 
 from . import links
 from .namespaces import new_network_namespace
+from .polling import wait_until
 from .seccomp import Denial, deny
-from .waiting import until
 
 BACKENDS: Final[dict[str, tuple[str, dict[str, bool]]]] = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
@@ -65,12 +65,12 @@ BACKENDS: Final[dict[str, tuple[str, dict[str, bool]]]] = {
     "trio": ("trio", {}),
 }
 
-SOON: Final = 10.0
+SCENARIO_TIMEOUT: Final = 10.0
 """Seconds within which a situation has to end."""
-_HANGS: Final = 40.0
+_JOB_TIMEOUT: Final = 40.0
 """Seconds after which a job is killed."""
 
-_MANY: Final = 400
+_OVERFLOWING_EVENTS: Final = 400
 """Events that the default receive buffer has no room for."""
 
 Results = dict[str, Any]
@@ -95,7 +95,7 @@ class Worker:
         here = Path(__file__).parent.parent
         path = os.pathsep.join([str(here), str(here.parent)])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "support.refusals"],
+            [sys.executable, "-m", "support.denied_syscalls"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
@@ -108,7 +108,7 @@ class Worker:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
-        if not select.select([self._process.stdout], [], [], _HANGS + 10)[0]:
+        if not select.select([self._process.stdout], [], [], _JOB_TIMEOUT + 10)[0]:
             raise TimeoutError
         results: Results = json.loads(self._process.stdout.readline())
         return results
@@ -121,7 +121,7 @@ class Worker:
             self._process.kill()
 
 
-class World:
+class Environment:
     """The child's own namespace, another one, and the denials of its job."""
 
     def __init__(self, directory: str, job: Job) -> None:
@@ -167,41 +167,41 @@ def ports(flows: list[Flow]) -> list[int | None]:
     return sorted(flow.orig.sport or 0 for flow in flows)
 
 
-def many(start: int = 100) -> list[Flow]:
+def many_flows(start: int = 100) -> list[Flow]:
     return [
         Flow.udp("10.0.0.1", port, "10.0.0.3", 53, timeout=600)
-        for port in range(start, start + _MANY)
+        for port in range(start, start + _OVERFLOWING_EVENTS)
     ]
 
 
-def storm(first: int = 100) -> None:
+def create_overflowing_flows(first: int = 100) -> None:
     """Make flows before any other task has its turn: more than most buffers hold events."""
-    flows = many(first)
-    for start in range(0, _MANY, 100):
+    flows = many_flows(first)
+    for start in range(0, _OVERFLOWING_EVENTS, 100):
         created = [requests.create(flow) for flow in flows[start : start + 100]]
         run_exchange(NETLINK.NETFILTER, Exchange(created, seq=1))
 
 
-async def made(conn: Connection, flows: list[Flow]) -> int:
+async def count_created(conn: Connection, flows: list[Flow]) -> int:
     return sum(outcome.ok for outcome in await conn.create_many(flows))
 
 
-async def dump(world: World) -> object:
+async def dump(world: Environment) -> object:
     async with connect() as conn:
-        await made(conn, FLOWS)
+        await count_created(conn, FLOWS)
         found = [ports(await conn.list()), ports(await conn.list(MATCH)), await conn.count(MATCH)]
         async with conn.dump() as entries:
             await anext(entries)  # and leave it
         return [found, len(await conn.list(reset_counters=True)), await conn.delete_matching(MATCH)]
 
 
-async def large_dump(world: World) -> object:
+async def large_dump(world: Environment) -> object:
     async with connect() as conn:
-        storm()
-        return ports(await conn.list()) == list(range(100, 100 + _MANY))
+        create_overflowing_flows()
+        return ports(await conn.list()) == list(range(100, 100 + _OVERFLOWING_EVENTS))
 
 
-async def events(world: World) -> object:
+async def events(world: Environment) -> object:
     async with connect() as conn, conn.events(match=EVENTS) as stream:
         return await use_events(conn, stream)
 
@@ -213,7 +213,7 @@ async def use_events(conn: Connection, stream: EventStream[FlowEvent]) -> object
         stream.receive_batch_nowait(),
         stream.has_passed(idle),
     ]
-    await made(conn, FLOWS)
+    await count_created(conn, FLOWS)
     for _ in range(2):
         event = await anext(stream)
         seen.append([event.type.name, event.flow.orig.sport])
@@ -227,23 +227,23 @@ async def use_events(conn: Connection, stream: EventStream[FlowEvent]) -> object
     return seen
 
 
-async def loss(world: World) -> object:
+async def loss(world: Environment) -> object:
     async with connect() as conn, conn.events(EventType.NEW, receive_buffer=20_000) as stream:
-        storm()
+        create_overflowing_flows()
         mark, before, lost = stream.position(), 0, False
         while not (lost and stream.has_passed(mark)):
             try:
                 before += (await anext(stream)) is not None
             except EventsLost as gap:
-                if gap.lost is not None and gap.lost + before != _MANY:
+                if gap.lost is not None and gap.lost + before != _OVERFLOWING_EVENTS:
                     return gap.lost
                 lost = True
-        assert 0 < before < _MANY
+        assert 0 < before < _OVERFLOWING_EVENTS
         await conn.create(FLOWS[0])
         return (await anext(stream)).flow.orig.sport
 
 
-async def growing(world: World) -> object:
+async def growing(world: Environment) -> object:
     stream: EventStream[FlowEvent | EventsLost]
     async with (
         connect() as conn,
@@ -252,8 +252,8 @@ async def growing(world: World) -> object:
         ) as stream,
     ):
         losses = 0
-        for start in range(100, 100 + 3 * _MANY, _MANY):
-            storm(start)
+        for start in range(100, 100 + 3 * _OVERFLOWING_EVENTS, _OVERFLOWING_EVENTS):
+            create_overflowing_flows(start)
             mark = stream.position()
             while not stream.has_passed(mark):
                 losses += sum(
@@ -262,21 +262,21 @@ async def growing(world: World) -> object:
         return losses > 0
 
 
-async def reliable(world: World) -> object:
+async def reliable(world: Environment) -> object:
     async with connect() as conn, conn.events(EventType.DESTROY, reliable=True) as stream:
-        await made(conn, FLOWS)
+        await count_created(conn, FLOWS)
         await conn.flush()
         return ports([(await anext(stream)).flow for _ in FLOWS])
 
 
-async def table(world: World) -> object:
+async def table(world: Environment) -> object:
     async with connect() as conn, conn.table(reconcile=None) as live:
         return await use_table(conn, live)
 
 
-async def matched_table(world: World) -> object:
+async def matched_table(world: Environment) -> object:
     async with connect() as conn, conn.table(MATCH) as live:
-        await made(conn, FLOWS)
+        await count_created(conn, FLOWS)
         await live.synced()
         return ports(list(live))
 
@@ -284,7 +284,7 @@ async def matched_table(world: World) -> object:
 async def use_table(conn: Connection, live: FlowTable) -> object:
     await live.synced()
     seen: list[object] = [len(live)]
-    await made(conn, FLOWS)
+    await count_created(conn, FLOWS)
     await live.synced()
     seen.append(ports(list(live)))
     await conn.update(FLOWS[0], mark=5)
@@ -296,17 +296,17 @@ async def use_table(conn: Connection, live: FlowTable) -> object:
     return [*seen, len(live), live.mode.name, live.behind]
 
 
-async def lossy_table(world: World) -> object:
+async def lossy_table(world: Environment) -> object:
     async with connect() as conn, conn.table(receive_buffer=20_000, reconcile=None) as live:
-        storm()
+        create_overflowing_flows()
         await live.synced()
         same = ports(list(live)) == ports(await conn.list())
         return [same, live.statistics().resyncs > 0, live.behind]
 
 
-async def bulk(world: World) -> object:
+async def bulk(world: Environment) -> object:
     async with connect() as conn:
-        count = [await made(conn, FLOWS), await made(conn, FLOWS)]
+        count = [await count_created(conn, FLOWS), await count_created(conn, FLOWS)]
         count.append(sum([each.ok async for each in conn.update_many(FLOWS, mark=3)]))
         flows = await conn.list()
         count.append(sum(flow.mark == 3 for flow in flows))
@@ -314,20 +314,20 @@ async def bulk(world: World) -> object:
         return [*count, await conn.delete_matching(MATCH), await conn.count()]
 
 
-async def netns(world: World) -> object:
+async def netns(world: Environment) -> object:
     async with connect(netns="blue") as conn:
         return await use_netns(conn)
 
 
 async def use_netns(conn: Connection) -> object:
-    await made(conn, FLOWS)
+    await count_created(conn, FLOWS)
     async with conn.events(EventType.DESTROY) as stream, conn.table() as live:
         found = [ports(await conn.list()), len(live), (await conn.sysctls.read()).count]
         await conn.flush()
         return [found, ports([(await anext(stream)).flow for _ in FLOWS])]
 
 
-async def lost_name(world: World) -> object:
+async def replaced_name(world: Environment) -> object:
     async with connect(netns="blue") as conn:
         world.name.unlink()
         world.name.symlink_to("/proc/self/ns/net")  # which is another one now
@@ -335,7 +335,7 @@ async def lost_name(world: World) -> object:
         return len(await conn.list())
 
 
-async def all_netns(world: World) -> object:
+async def all_netns(world: Environment) -> object:
     async with (
         connect() as conn,
         connect(netns=NetNS.from_fd(world.other)) as other,
@@ -355,18 +355,18 @@ async def use_all(conn: Connection, other: Connection, stream: EventStream[FlowE
     return seen
 
 
-async def sysctls(world: World) -> object:
+async def sysctls(world: Environment) -> object:
     async with connect() as conn:
         await conn.sysctls.set(acct=True)
         return (await conn.sysctls.read()).acct
 
 
-async def count(world: World) -> object:
+async def count(world: Environment) -> object:
     async with connect() as conn:
         return await conn.count()
 
 
-async def all_at_once(world: World) -> object:
+async def all_at_once(world: Environment) -> object:
     """All of it is open and in use when the calls are refused, and goes on."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -392,10 +392,10 @@ async def all_at_once(world: World) -> object:
         return before
 
 
-async def sending_later(world: World) -> object:
+async def sending_later(world: Environment) -> object:
     """What was open and in use may not send any more."""
     async with connect() as conn, conn.table(reconcile=None) as live, conn.dump() as opened:
-        await made(conn, FLOWS)
+        await count_created(conn, FLOWS)
         await live.synced()
         world.lock()
         errors: list[str] = []
@@ -416,21 +416,21 @@ async def sending_later(world: World) -> object:
         return errors
 
 
-SITUATIONS: Final[dict[str, Callable[[World], Awaitable[object]]]] = {
+SCENARIOS: Final[dict[str, Callable[[Environment], Awaitable[object]]]] = {
     each.__name__: each
     for each in (
         *(dump, large_dump, events, loss, growing, reliable, table, matched_table, lossy_table),
-        *(bulk, netns, all_netns, sysctls, count, lost_name, all_at_once, sending_later),
+        *(bulk, netns, all_netns, sysctls, count, replaced_name, all_at_once, sending_later),
     )
 }
-EARLY: Final = list(SITUATIONS)[:13]
+SELF_CONTAINED: Final = list(SCENARIOS)[:13]
 """Those that open all that they use themselves, and work where nothing is refused."""
 
 
 # The program
 
 
-async def _try_all(world: World, job: Job) -> Results:
+async def _run_scenarios(world: Environment, job: Job) -> Results:
     results: Results = {}
     if not job.late:  # but the loop has what it needs
         world.lock()
@@ -438,18 +438,18 @@ async def _try_all(world: World, job: Job) -> Results:
         before = _open_files()
         started = time.monotonic()
         try:
-            with anyio.fail_after(SOON):
-                results[name] = await SITUATIONS[name](world)
+            with anyio.fail_after(SCENARIO_TIMEOUT):
+                results[name] = await SCENARIOS[name](world)
         except TimeoutError:
             results[name] = "hung"
         except Exception as error:
-            results[name] = _shown(error, time.monotonic() - started)
+            results[name] = _describe_error(error, time.monotonic() - started)
         with suppress(ConntrackError, RuntimeError):  # as far as that is not refused
             async with connect() as conn:
                 await conn.flush()
         gc.collect()
         with anyio.move_on_after(5):  # a thread closes what it uses when it is done
-            await until(partial(_open_no_more_than, before))
+            await wait_until(partial(_open_no_more_than, before))
         if (new := _open_files() - before) > 0:
             results[name] = f"{results[name]}, and {new} descriptors are left open"
     return results
@@ -463,7 +463,7 @@ def _open_no_more_than(number: int) -> bool:
     return _open_files() <= number
 
 
-def _shown(error: Exception, seconds: float) -> dict[str, object]:
+def _describe_error(error: Exception, seconds: float) -> dict[str, object]:
     return {
         "error": type(error).__name__,
         "ours": isinstance(error, ConntrackError),
@@ -472,13 +472,13 @@ def _shown(error: Exception, seconds: float) -> dict[str, object]:
     }
 
 
-def _child(job: Job, output: int) -> NoReturn:
+def _run_child(job: Job, output: int) -> NoReturn:
     logging.disable()  # of losses, which are made on purpose
-    faulthandler.dump_traceback_later(_HANGS - 2, exit=True)
+    faulthandler.dump_traceback_later(_JOB_TIMEOUT - 2, exit=True)
     with tempfile.TemporaryDirectory() as directory:
-        world = World(directory, job)
+        world = Environment(directory, job)
         backend, options = BACKENDS[job.backend]
-        results = anyio.run(_try_all, world, job, backend=backend, backend_options=options)
+        results = anyio.run(_run_scenarios, world, job, backend=backend, backend_options=options)
     os.write(output, json.dumps(results).encode() + b"\n")
     os._exit(0)
 
@@ -500,14 +500,14 @@ def main() -> None:
         if not child:
             os.close(reader)
             try:
-                _child(job, writer)
+                _run_child(job, writer)
             except BaseException as error:
                 os.write(writer, json.dumps({"": repr(error)}).encode() + b"\n")
             finally:
                 os._exit(1)
         os.close(writer)
         with open(reader) as answer:
-            if not select.select([answer], [], [], _HANGS)[0]:
+            if not select.select([answer], [], [], _JOB_TIMEOUT)[0]:
                 os.kill(child, signal.SIGKILL)
             print(answer.readline().strip() or json.dumps({"": "killed"}), flush=True)
         os.waitpid(child, 0)

@@ -2,7 +2,7 @@
 
 In a process of its own, and in a mount namespace of that, an empty file system lies over the
 directory of the settings. It goes when the first ctnetlink request was sent, which is when a kernel
-loads the module. ``python -m support.fresh`` runs the command so.
+loads the module. ``python -m support.unloaded_conntrack`` runs the command so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from conntrack_aio.sandbox import namespace
 from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
 
 from .lab import Lab
-from .processes import PATIENCE
+from .processes import TIMEOUT
 
 DIRECTORY = Path("/proc/sys/net/netfilter")
 
@@ -29,10 +29,10 @@ _CLONE_NEWNS = 0x20000
 _MS_REC_PRIVATE = 1 << 14 | 1 << 18
 _MNT_DETACH = 2
 
-_own = False
+_has_mount_namespace = False
 
 
-class _Loader:
+class _LoadObserver:
     """Has the settings appear when a socket sends the first ctnetlink request."""
 
     def sent(self, data: bytes) -> None:
@@ -63,14 +63,14 @@ def is_hidden() -> bool:
 
 def hide() -> None:
     """Hide the settings of this process's network namespace. Call it while there is one thread."""
-    global _own
-    if not _own:
+    global _has_mount_namespace
+    if not _has_mount_namespace:
         unshare(_CLONE_NEWNS)
         _call("mount", None, b"/", None, _MS_REC_PRIVATE, None)
-        _own = True
+        _has_mount_namespace = True
     _call("mount", b"none", os.fsencode(DIRECTORY), b"tmpfs", 0, None)
     assert is_hidden()
-    loader = _Loader()
+    loader = _LoadObserver()
     raw.observe(lambda socket: loader)
 
 
@@ -84,7 +84,7 @@ def run(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | {"PYTHONPATH": paths},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     return lab.run(start)

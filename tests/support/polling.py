@@ -7,11 +7,11 @@ from collections.abc import Callable
 import anyio
 import anyio.lowlevel
 
-from .effort import PATIENCE
+from .effort import TIMEOUT_FACTOR
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     """Return once it holds. A socket, above all, closes when the thread that uses it is done."""
-    with anyio.fail_after(30 * PATIENCE):
+    with anyio.fail_after(30 * TIMEOUT_FACTOR):
         while not condition():
             await anyio.lowlevel.checkpoint()

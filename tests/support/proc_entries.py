@@ -11,14 +11,14 @@ PROCFS = Path("/proc/thread-self/net/nf_conntrack")
 """A list of the entries, in kernels that were built with it (CONFIG_NF_CONNTRACK_PROCFS)."""
 
 
-def tracked() -> tuple[int, list[str] | None]:
+def read_entries() -> tuple[int, list[str] | None]:
     """How many connections are tracked in this thread's namespace, and a line about each."""
     count = int(read_sysctl("net.netfilter.nf_conntrack_count"))
     return count, PROCFS.read_text().splitlines() if PROCFS.exists() else None
 
 
-def check_one(pattern: str) -> None:
-    count, lines = tracked()
+def check_single_entry(pattern: str) -> None:
+    count, lines = read_entries()
     assert count == 1
     if lines is not None:
         (line,) = lines

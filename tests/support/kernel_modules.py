@@ -7,7 +7,7 @@ import subprocess
 from .effort import GUEST
 
 
-def load(*names: str) -> None:
+def load_in_guest(*names: str) -> None:
     """Have the kernel of a guest load modules; that of any other machine is left as it is."""
     if GUEST:
         for name in names:

@@ -34,7 +34,7 @@ from conntrack_aio.model.declare import (
 Address_ = type[IPv4Address] | type[IPv6Address]
 
 NUMBERS = st.integers(0, 0x3FFF)
-PLAIN: dict[object, st.SearchStrategy[Any]] = {
+UNDECLARED_FIELDS: dict[object, st.SearchStrategy[Any]] = {
     int: st.integers(-(1 << 63), (1 << 64) - 1),
     str: st.binary(max_size=40)
     .filter(lambda data: 0 not in data)
@@ -43,7 +43,7 @@ PLAIN: dict[object, st.SearchStrategy[Any]] = {
 """Of a field that no attribute holds, by its type."""
 
 
-def messages() -> list[type]:
+def declared_classes() -> list[type]:
     """Every class of the model that has declared attributes."""
     found: list[type] = []
     for module in pkgutil.iter_modules(conntrack_aio.model.__path__):
@@ -80,7 +80,7 @@ def scalars(wire: Wire[Any]) -> st.SearchStrategy[Any]:
     raise AssertionError(f"no strategy for {wire}")
 
 
-def _fits(leaf: Leaf, address: Address_, values: dict[str, Any]) -> bool:
+def _leaf_applies(leaf: Leaf, address: Address_, values: dict[str, Any]) -> bool:
     if isinstance(leaf.wire, Address):
         return leaf.wire.cls is address
     return leaf.when is None or values.get(leaf.when[0]) == leaf.when[1]
@@ -116,17 +116,22 @@ def objects(
     for attribute in attrs.fields(cls):
         if attribute.name not in values and attribute.name != "unknown":
             hints = get_type_hints(cls)
-            values[attribute.name] = draw(_plain(hints[attribute.name]))
+            values[attribute.name] = draw(_undeclared_values(hints[attribute.name]))
     if schema.keeps_unknown:
         values["unknown"] = draw(_unknown(schema, values))
     if cls is NATRange:
-        _order(values)
+        _make_valid_range(values)
     return cls(**values)
 
 
-def _plain(hint: Any) -> st.SearchStrategy[Any]:
+def _undeclared_values(hint: Any) -> st.SearchStrategy[Any]:
     parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return st.one_of([PLAIN[part] if part in PLAIN else st.from_type(part) for part in parts])
+    return st.one_of(
+        [
+            UNDECLARED_FIELDS[part] if part in UNDECLARED_FIELDS else st.from_type(part)
+            for part in parts
+        ]
+    )
 
 
 def _values(
@@ -135,7 +140,7 @@ def _values(
     given = {"proto": values["orig"].proto} if cls is Flow and field.name == "reply" else None
     choices: list[st.SearchStrategy[Any]] = [] if field.required else [st.none()]
     for leaf in field.leaves:
-        if not _fits(leaf, address, values):
+        if not _leaf_applies(leaf, address, values):
             continue
         if leaf.nest is not None:
             choices.append(objects(leaf.nest.cls, address, given))
@@ -144,7 +149,7 @@ def _values(
     return st.one_of(choices)
 
 
-def _order(values: dict[str, Any]) -> None:
+def _make_valid_range(values: dict[str, Any]) -> None:
     """Make it a range that translates something."""
     if values["address_min"] is None and values["port_min"] is None:
         values["port_min"] = 1
@@ -156,10 +161,12 @@ def _order(values: dict[str, Any]) -> None:
             values[f"{name}_min"], values[f"{name}_max"] = sorted([first, last])
 
 
-EVERYWHERE = {number for cls in messages() for number in schema_of(cls).root.children}
+TOP_LEVEL_NUMBERS = {
+    number for cls in declared_classes() for number in schema_of(cls).root.children
+}
 
 
-def _slots(schema: Schema[Any], values: dict[str, Any]) -> dict[int, Any]:
+def _slot_values(schema: Schema[Any], values: dict[str, Any]) -> dict[int, Any]:
     """What a decoder would have in each slot."""
     slots = {field.slot: values[field.name] for field in schema.fields}
     for sequence in schema.sequences:
@@ -178,7 +185,7 @@ def _unknown(
 
     def visit(branch: Branch, path: tuple[int, ...], slots: dict[int, Any]) -> None:
         # At the top too what only an event or a request has is known to somebody.
-        known = EVERYWHERE | set(branch.children) if not path else set(branch.children)
+        known = TOP_LEVEL_NUMBERS | set(branch.children) if not path else set(branch.children)
         numbers = NUMBERS.filter(lambda number: number not in known)
         add(numbers.map(lambda number: (*path, number)), st.binary(max_size=20))
         for number, child in branch.children.items():
@@ -200,16 +207,16 @@ def _unknown(
                 value = slots[child.slot]
                 if isinstance(value, child.types):
                     inner = {name: getattr(value, name) for name in attrs.fields_dict(type(value))}
-                    visit(child.nest.root, here, _slots(child.nest, inner))
+                    visit(child.nest.root, here, _slot_values(child.nest, inner))
 
     def add(path: st.SearchStrategy[tuple[int, ...]], payload: st.SearchStrategy[bytes]) -> None:
         strange.append(st.builds(UnknownAttribute, path, payload, st.booleans()))
 
-    visit(schema.root, (), _slots(schema, values))
+    visit(schema.root, (), _slot_values(schema, values))
     return st.just(()) | st.lists(st.one_of(strange), max_size=4).map(tuple)
 
 
-def edited(payloads: list[bytes]) -> st.SearchStrategy[bytes]:
+def edited_payloads(payloads: list[bytes]) -> st.SearchStrategy[bytes]:
     """One of them, with a few bytes changed, cut out, or put in."""
 
     @st.composite

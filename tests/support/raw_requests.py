@@ -16,7 +16,7 @@ NEW, GET, DELETE, GET_CTRZERO, GET_STATS_CPU, GET_STATS = range(0x100, 0x106)
 REQUEST, ACK, ECHO, DUMP, EXCL, CREATE = 1, 4, 8, 0x300, 0x200, 0x400
 
 
-class Answer(NamedTuple):
+class RawReply(NamedTuple):
     """One message: of an error its code, extended ack included, of others the attributes."""
 
     type: int
@@ -34,7 +34,7 @@ def be16(number: int, value: int) -> bytes:
     return pack(number, struct.pack("!H", value))
 
 
-def byte(number: int, value: int) -> bytes:
+def be8(number: int, value: int) -> bytes:
     return pack(number, bytes([value]))
 
 
@@ -47,7 +47,7 @@ def addresses(source: str, destination: str) -> bytes:
 
 def ports(proto: int, sport: int | None = None, dport: int | None = None) -> bytes:
     """``CTA_TUPLE_PROTO``."""
-    parts = [byte(CTA_PROTO.NUM, proto)]
+    parts = [be8(CTA_PROTO.NUM, proto)]
     if sport is not None:
         parts.append(be16(CTA_PROTO.SRC_PORT, sport))
     if dport is not None:
@@ -68,42 +68,42 @@ def request(
     return messages.pack(kind, flags, seq, payload)
 
 
-def read(socket: NetlinkSocket) -> list[Answer]:
+def read_replies(socket: NetlinkSocket) -> list[RawReply]:
     """What waits, to the end. An error of reading stands there with its errno as the code."""
-    answers: list[Answer] = []
+    answers: list[RawReply] = []
     while True:
         try:
             size, sender = socket.raw.recvfrom_into(memoryview(socket.buffer), 65536, 0x20)
         except BlockingIOError:
             return answers
         except OSError as error:
-            answers.append(Answer(0, 0, 0, 0, 0, error.errno, None, None, b""))
+            answers.append(RawReply(0, 0, 0, 0, 0, error.errno, None, None, b""))
             continue
         for message in messages.walk(socket.buffer, size):
             answers.append(_answer(socket, message, sender[1]))
 
 
-def _answer(socket: NetlinkSocket, message: messages.Message, groups: int) -> Answer:
+def _answer(socket: NetlinkSocket, message: messages.Message, groups: int) -> RawReply:
     kind, flags, seq, port, start, end = message
     payload = bytes(socket.buffer[start:end])
     if kind != messages.ERROR:
-        return Answer(kind, flags, seq, port, groups, None, None, None, payload)
+        return RawReply(kind, flags, seq, port, groups, None, None, None, payload)
     failure = messages.parse_error(socket.buffer, message)
-    return Answer(kind, flags, seq, port, groups, *failure[:3], payload[4:20])
+    return RawReply(kind, flags, seq, port, groups, *failure[:3], payload[4:20])
 
 
-def ask(socket: NetlinkSocket, *requests: bytes) -> list[Answer]:
+def exchange(socket: NetlinkSocket, *requests: bytes) -> list[RawReply]:
     """Send them as one datagram; all that comes back."""
     socket.send(b"".join(requests))
-    return read(socket)
+    return read_replies(socket)
 
 
-def numbers(payload: bytes) -> dict[int, bytes]:
+def attributes_by_number(payload: bytes) -> dict[int, bytes]:
     """The attributes at the top."""
     return {number: payload[start:end] for number, _, start, end in walk(payload, 4, len(payload))}
 
 
-def codes(answers: Iterable[Answer]) -> list[int | None]:
+def error_codes(answers: Iterable[RawReply]) -> list[int | None]:
     """The errnos of acknowledgements and refusals."""
     return [answer.code for answer in answers if answer.code is not None]
 
@@ -122,17 +122,17 @@ __all__ = [
     "GET_STATS_CPU",
     "NEW",
     "REQUEST",
-    "Answer",
+    "RawReply",
     "addresses",
-    "ask",
+    "exchange",
     "be16",
-    "byte",
-    "codes",
-    "numbers",
+    "be8",
+    "error_codes",
+    "attributes_by_number",
     "pack",
     "pack_be32",
     "pack_nest",
     "ports",
-    "read",
+    "read_replies",
     "request",
 ]

@@ -7,7 +7,7 @@ import importlib.util
 
 BACKENDS = ("asyncio", "uvloop", "trio")
 
-INSTALLED = tuple(name for name in BACKENDS if importlib.util.find_spec(name))
+INSTALLED_BACKENDS = tuple(name for name in BACKENDS if importlib.util.find_spec(name))
 """uvloop is no package of every architecture."""
 
 

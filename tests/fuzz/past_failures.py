@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FOUND = [
+PAST_FAILURES = [
     # What it did, its target, and the input.
     (
         "a reset of a flow that lacks a port ends the dump, and hides what was read with it",

@@ -28,16 +28,16 @@ from conntrack_aio.streams.subscription import Buffer
 from conntrack_aio.table.changes import Changes
 from conntrack_aio.uapi.netlink import NETLINK
 
-from . import script
-from .conversations import Inline
-from .mirrors import Account, Replies, check
+from . import socket_script
+from .mirror_programs import ReplayedTable, SharedReplies, check_mirror
 from .mutation import join, split
-from .script import FedSocket, Feed, Settings, Step, What
-from .seeds import done, numbered, verdict
+from .scripted_operations import InlineThreads
+from .seeds import done, error_message, with_seq
+from .socket_script import Script, ScriptedSocket, Settings, Step, StepKind
 
 T = TypeVar("T")
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """Seconds after which who waits for the table is hanging."""
 
 
@@ -45,7 +45,7 @@ _FAILURES = (DecodeError, KernelError, NoReply)
 """What a table may fail for."""
 
 
-class To(IntEnum):
+class StepQueue(IntEnum):
     """Whose a step is."""
 
     EVENTS = 0
@@ -54,7 +54,7 @@ class To(IntEnum):
     USER = 3
 
 
-class Act(IntEnum):
+class UserAction(IntEnum):
     """What the user does, by the first byte of a step."""
 
     RELEASE = 0
@@ -96,16 +96,16 @@ OPTIONS = (0, 1, 2, 4, 8, 16, 32, 64, 96, 128, 129, 136)
 """Numbers to begin with."""
 
 
-class Refused(Exception):
+class TableFailed(Exception):
     """The table failed for what it may fail for."""
 
 
-class _Events(FedSocket):
+class _EventSocket(ScriptedSocket):
     """Readable while something is left of what came so far."""
 
     def __init__(self, steps: Iterable[Step]) -> None:
-        super().__init__(Feed([], endless=False), deque(), endless=True)
-        self.parts = _parts(steps)
+        super().__init__(Script([], endless=False), deque(), endless=True)
+        self.parts = _split_at_nothing(steps)
         self.release()
 
     def release(self) -> None:
@@ -122,20 +122,20 @@ class _Events(FedSocket):
         return super()._take()
 
 
-class _Dump(FedSocket):
+class _DumpSocket(ScriptedSocket):
     """What one dump finds; then that it is done, or nothing."""
 
     def __init__(self, steps: Iterable[Step], *, silent: bool) -> None:
-        super().__init__(Feed([], endless=False), deque(steps), endless=False)
+        super().__init__(Script([], endless=False), deque(steps), endless=False)
         if not silent:
-            self._queue.append(Step(What.DATAGRAM, done()))
+            self._queue.append(Step(StepKind.DATAGRAM, done()))
 
 
-class _Answers(FedSocket):
+class _ReplySocket(ScriptedSocket):
     """Answers each request with the next step; then that there is no such entry, or not at all."""
 
     def __init__(self, steps: Iterable[Step], *, silent: bool, verbatim: bool) -> None:
-        super().__init__(Feed([], endless=False), deque(steps), endless=False)
+        super().__init__(Script([], endless=False), deque(steps), endless=False)
         self._asked: deque[int] = deque()
         self._silent, self._verbatim = silent, verbatim
 
@@ -147,17 +147,17 @@ class _Answers(FedSocket):
         if self._silent or self._queue or not self._asked:
             step = super()._take()
         else:
-            step = Step(What.DATAGRAM, verdict(2))
+            step = Step(StepKind.DATAGRAM, error_message(2))
         if not self._asked:
             return step
         seq = self._asked.popleft()
         if self._verbatim:
             return step
-        messages = [each if len(each) < 16 else numbered(each, seq) for each in split(step.data)]
+        messages = [each if len(each) < 16 else with_seq(each, seq) for each in split(step.data)]
         return step._replace(data=join(messages))
 
 
-class _Settings(Settings):
+class _ScriptedSettings(Settings):
     def __init__(self, events: str) -> None:
         self._events = events
 
@@ -165,13 +165,13 @@ class _Settings(Settings):
         return self._events if name.endswith("_events") else super().read(name)
 
 
-def _parts(steps: Iterable[Step]) -> deque[list[Step]]:
+def _split_at_nothing(steps: Iterable[Step]) -> deque[list[Step]]:
     parts: deque[list[Step]] = deque([[]])
     for step in steps:
-        if step.what == What.NOTHING:
+        if step.what == StepKind.NOTHING:
             parts.append([])
-        elif step.what in (What.NOTICE, What.ANSWER):
-            parts[-1].append(step._replace(what=What.DATAGRAM))
+        elif step.what in (StepKind.NOTICE, StepKind.ANSWER):
+            parts[-1].append(step._replace(what=StepKind.DATAGRAM))
         else:
             parts[-1].append(step)
     return parts
@@ -181,14 +181,14 @@ class _ScriptedSocketFactory:
     """A kernel that says what is in the script, to each socket what is for it."""
 
     def __init__(self, steps: Sequence[Step], option: int) -> None:
-        by = {to: [step for step in steps if step.to == to] for to in To}
-        self.sysctls = _Settings("0" if option & _Option.POLLED else "12"[option >> 5 & 1])
-        self.events = _Events(by[To.EVENTS])
-        self.sockets: list[FedSocket] = [self.events]
+        by = {to: [step for step in steps if step.to == to] for to in StepQueue}
+        self.sysctls = _ScriptedSettings("0" if option & _Option.POLLED else "12"[option >> 5 & 1])
+        self.events = _EventSocket(by[StepQueue.EVENTS])
+        self.sockets: list[ScriptedSocket] = [self.events]
         self._silent = bool(option & _Option.SILENT)
-        self._dumps = _parts(by[To.DUMPS])
-        self._first = _Answers(
-            by[To.ANSWERS], silent=self._silent, verbatim=bool(option & _Option.VERBATIM)
+        self._dumps = _split_at_nothing(by[StepQueue.DUMPS])
+        self._first = _ReplySocket(
+            by[StepQueue.ANSWERS], silent=self._silent, verbatim=bool(option & _Option.VERBATIM)
         )
 
     def open_first(self) -> NetlinkSocket:
@@ -201,7 +201,7 @@ class _ScriptedSocketFactory:
         if receive_buffer is not None:
             return NetlinkSocket(self.events)
         steps = self._dumps.popleft() if self._dumps else []
-        raw = _Dump(steps, silent=self._silent)
+        raw = _DumpSocket(steps, silent=self._silent)
         self.sockets.append(raw)
         return NetlinkSocket(raw)
 
@@ -209,7 +209,7 @@ class _ScriptedSocketFactory:
         return function()
 
 
-class _Session(Session):
+class _InlineSession(Session):
     """Does at once what would take a thread."""
 
     async def run_on_thread(self, function: Callable[[], T]) -> T:
@@ -219,17 +219,17 @@ class _Session(Session):
 
 def _connection(factory: _ScriptedSocketFactory) -> Connection:
     requester = Requester(factory.open_first(), offload=False, reply_timeout=0)
-    session = _Session(factory, requester, Buffer(script.RECEIVE_BUFFER, None), 0)
-    session._threads = Inline(1)
+    session = _InlineSession(factory, requester, Buffer(socket_script.RECEIVE_BUFFER, None), 0)
+    session._threads = InlineThreads(1)
     return Connection(session)
 
 
-class _Reader:
+class _ChangesReader:
     """One that reads when it is told to."""
 
     def __init__(self, table: FlowTable) -> None:
         self.changes = table.changes()
-        self.account = Account()
+        self.account = ReplayedTable()
 
     async def read(self, most: float) -> None:
         """So many batches at most of what waits."""
@@ -251,44 +251,48 @@ class _User:
     """Uses a table as the script says."""
 
     def __init__(
-        self, conn: Connection, table: FlowTable, factory: _ScriptedSocketFactory, replies: Replies
+        self,
+        conn: Connection,
+        table: FlowTable,
+        factory: _ScriptedSocketFactory,
+        replies: SharedReplies,
     ) -> None:
         self.conn, self.table, self.events = conn, table, factory.events
         self.replies = replies
-        self.readers = [_Reader(table)]
+        self.readers = [_ChangesReader(table)]
         self.closed = False
 
     async def do(self, act: int, number: int) -> None:
         table = self.table
         reader = self.readers[number % len(self.readers)] if self.readers else None
-        match act % len(Act):
-            case Act.RELEASE:
+        match act % len(UserAction):
+            case UserAction.RELEASE:
                 self.events.release()
-            case Act.SYNCED:
+            case UserAction.SYNCED:
                 await self.sync()
                 assert not self.closed
-            case Act.RECONCILE:
+            case UserAction.RECONCILE:
                 await table.reconcile()
-            case Act.READ if reader is not None:
+            case UserAction.READ if reader is not None:
                 await reader.read(number)
-            case Act.OPEN if len(self.readers) < 4:
-                self.readers.append(_Reader(table))
-            case Act.SHUT if reader is not None:
+            case UserAction.OPEN if len(self.readers) < 4:
+                self.readers.append(_ChangesReader(table))
+            case UserAction.SHUT if reader is not None:
                 self.readers.remove(reader)
                 await reader.changes.aclose()
-            case Act.LOOK_UP:
+            case UserAction.LOOK_UP:
                 self.look_up()
-            case Act.TURN:
+            case UserAction.TURN:
                 await anyio.lowlevel.checkpoint()
-            case Act.HURRY:
+            case UserAction.HURRY:
                 with anyio.move_on_after(0):
                     await (table.reconcile() if number & 1 else table.synced())
-            case Act.BOTH:
+            case UserAction.BOTH:
                 await self.both()
-            case Act.CLOSE:
+            case UserAction.CLOSE:
                 await table.aclose()
                 self.closed = True
-            case Act.HANG_UP:
+            case UserAction.HANG_UP:
                 self.conn.close()
                 self.closed = True
             case _:
@@ -312,7 +316,7 @@ class _User:
                 table.get(tuple_, zone=flow.zone)
                 table.translate(tuple_, zone=flow.zone)
             table.by_id(flow.id or 0)
-        check(table._mirror, self.replies.shared)
+        check_mirror(table._mirror, self.replies.shared)
         assert table.mode is not None
         assert table.behind in (False, True)
 
@@ -338,7 +342,7 @@ class _User:
             reader.account.check(self.table._entries)
 
 
-def _few(flow: Flow) -> bool:
+def _has_no_mark(flow: Flow) -> bool:
     return not flow.mark
 
 
@@ -346,55 +350,61 @@ async def tables(data: bytes) -> None:
     """A table follows whatever comes, or fails as it may; who waits for it always returns.
 
     One that can't be compared goes on, and who waits for that is refused."""
-    option, steps = script.unpack(data)
+    option, steps = socket_script.unpack(data)
     factory = _ScriptedSocketFactory(steps, option)
     conn = _connection(factory)
-    chosen = Match(mark=0) if option & _Option.MATCH else _few if option & _Option.CHOOSE else None
+    chosen = (
+        Match(mark=0)
+        if option & _Option.MATCH
+        else _has_no_mark
+        if option & _Option.CHOOSE
+        else None
+    )
     table = conn.table(
         chosen,
         reconcile=1e-6 if option & _Option.OFTEN else None,
         reliable=bool(option & _Option.RELIABLE),
-        receive_buffer_max=5 * script.RECEIVE_BUFFER if option & _Option.GROW else None,
+        receive_buffer_max=5 * socket_script.RECEIVE_BUFFER if option & _Option.GROW else None,
     )
-    acts = [step.data for step in steps if step.to == To.USER and step.data]
+    acts = [step.data for step in steps if step.to == StepQueue.USER and step.data]
     with (
-        anyio.fail_after(PATIENCE),
+        anyio.fail_after(TIMEOUT),
         mock.patch("conntrack_aio.table.attempts._RETRY_DELAY", 0),
         mock.patch("conntrack_aio.table.synchronizer._READ_RETRY_DELAY", 0),
     ):
         try:
-            await _use(conn, table, factory, acts)
-        except Refused:
+            await _use_table(conn, table, factory, acts)
+        except TableFailed:
             pass
         await table.aclose()
         if not conn._session.closed:
-            _check_books(conn)
+            _check_statistics(conn)
         conn.close()
     factory.events.close()
     assert all(socket.closed for socket in factory.sockets), "a socket was left open"
 
 
-def _check_books(conn: Connection) -> None:
+def _check_statistics(conn: Connection) -> None:
     books = conn.client_statistics()
     assert not books.open_tables, "a table was left open"
     assert not books.open_streams + books.open_dumps, "a dump or a stream was left open"
 
 
-async def _use(
+async def _use_table(
     conn: Connection, table: FlowTable, factory: _ScriptedSocketFactory, acts: Sequence[bytes]
 ) -> None:
     """Raises :exc:`Refused`."""
-    replies = Replies(table._entries)
+    replies = SharedReplies(table._entries)
     try:
         await table.__aenter__()
     except _FAILURES as error:
         str(error)
-        raise Refused from error
+        raise TableFailed from error
     user = _User(conn, table, factory, replies)
-    follower = Account()
+    follower = ReplayedTable()
     try:
         async with anyio.create_task_group() as tasks:
-            await tasks.start(_follow, table, follower)
+            await tasks.start(_follow_changes, table, follower)
             try:
                 for act in acts:
                     await user.do(act[0], act[-1])
@@ -404,16 +414,16 @@ async def _use(
                     await table.aclose()
     except* anyio.ClosedResourceError:
         assert user.closed
-        raise Refused from None
+        raise TableFailed from None
     except* _FAILURES:
         # It may have been only the comparison that somebody waited for, which is tried again.
         assert table._failure is not None or table.statistics().failures
-        raise Refused from None
+        raise TableFailed from None
 
 
-async def _follow(
+async def _follow_changes(
     table: FlowTable,
-    account: Account,
+    account: ReplayedTable,
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
