@@ -305,8 +305,8 @@ class Soak:
             truth = await kernel_flows(self.conn)
             found += [f"table: {each}" for each in differences(by_key(table), truth)]
             found += wrong_look_ups(table, truth.values())
-            await quick.until_it_has(last)
-            await slow.read_until_it_has(last)
+            await quick.wait_until_present(last)
+            await slow.read_until_present(last)
             found += [f"quick reader: {each}" for each in differences(quick.flows, truth)]
             found += [f"slow reader: {each}" for each in differences(slow.flows, truth)]
         found += self._growth()

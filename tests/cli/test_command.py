@@ -265,7 +265,7 @@ def test_events_are_printed_as_they_occur(lab: Lab) -> None:
         assert "ASSURED" in printed[1]["flow"]["status"]
         assert "DYING" in printed[2]["flow"]["status"]
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 def test_events_are_selected_by_type(lab: Lab) -> None:
@@ -281,7 +281,7 @@ def test_events_are_selected_by_type(lab: Lab) -> None:
         assert re.match(r"DESTROY icmp 10\.0\.0\.1 -> 10\.0\.0\.2 type=8 .* portid=", events.line())
         assert re.match(r"DESTROY tcp ESTABLISHED .* mark=0x1 portid=", events.line())
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 def test_events_are_selected_by_a_match(lab: Lab) -> None:
@@ -291,7 +291,7 @@ def test_events_are_selected_by_a_match(lab: Lab) -> None:
         create(lab, PING, TCP, UDP)
         assert [events.line().split()[:2] for _ in range(2)] == [["NEW", "tcp"], ["NEW", "udp"]]
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 def report_at_start(lab: Lab, *, expected: bool) -> str:
@@ -307,7 +307,7 @@ def report_at_start(lab: Lab, *, expected: bool) -> str:
             create(lab, PING)
             assert events.line()
         events.signal(signal.SIGINT)
-        status, report = events.end()
+        status, report = events.wait()
     assert status == 130
     return report
 
@@ -342,7 +342,7 @@ def test_events_of_all_namespaces_have_the_id_of_their_namespace(lab: Lab) -> No
             printed = [json.loads(events.line()) for _ in range(2)]
             assert [event.get("nsid") for event in printed] == [5, None]
             events.signal(signal.SIGINT)
-            assert events.end()[0] == 130
+            assert events.wait()[0] == 130
     finally:
         os.close(other)
 
@@ -372,7 +372,7 @@ def test_a_reliable_stream_with_a_small_buffer_loses_no_destroy_event(lab: Lab) 
         ports = {re.findall(r"10\.0\.0\.1:(\d+) ->", events.line())[0] for _ in range(100)}
         assert len(ports) == 100
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--json", "--timestamp"]])
@@ -427,7 +427,7 @@ def test_list_ends_when_its_reader_closes_the_pipe(lab: Lab, form: list[str]) ->
     with Process(lab, *COMMAND, "list", *form) as listing:
         assert "10.0.0.1" in listing.line()
         listing.stop_reading()
-        assert listing.end() == (0, "")
+        assert listing.wait() == (0, "")
 
 
 def test_events_ends_when_its_reader_closes_the_pipe(lab: Lab) -> None:
@@ -438,7 +438,7 @@ def test_events_ends_when_its_reader_closes_the_pipe(lab: Lab) -> None:
         assert events.line().startswith("NEW ")
         events.stop_reading()
         create(lab, UDP)
-        assert events.end() == (0, "")
+        assert events.wait() == (0, "")
 
 
 @pytest.mark.parametrize("command", ["list", "count"])

@@ -125,7 +125,7 @@ def test_the_demo_ends_when_its_reader_closes_the_pipe(lab: Lab) -> None:
     with Process(lab, *DEMO) as demo:
         assert demo.line()
         demo.stop_reading()
-        assert demo.end() == (0, "")
+        assert demo.wait() == (0, "")
 
 
 def test_the_demo_creates_no_entries_in_the_current_namespace(lab: Lab) -> None:

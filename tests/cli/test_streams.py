@@ -115,7 +115,7 @@ def test_events_continue_though_standard_error_is_unwritable(lab: Lab, redirecti
         printed = [json.loads(events.line()) for _ in range(3)]
         assert [event["flow"]["orig"]["sport"] for event in printed] == [1, 2, 3]
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 def test_the_descriptor_of_a_closed_standard_error_is_reserved(lab: Lab) -> None:
@@ -160,7 +160,7 @@ def test_events_end_when_standard_output_is_full(lab: Lab) -> None:
     with Process(lab, "/bin/bash", "-c", f"exec {' '.join(EVENTS)} >/dev/full") as events:
         wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         create_flows(lab, 1)
-        assert events.end() == (1, "conntrack-aio: standard output: No space left on device\n")
+        assert events.wait() == (1, "conntrack-aio: standard output: No space left on device\n")
 
 
 @pytest.mark.parametrize("command", ["list", "list --json", "count", "explain", "--help"])
@@ -212,7 +212,7 @@ def test_one_interrupt_ends_events_that_block_on_a_full_pipe(
         create_flows(lab, 3000)
         wait_until_blocked(events)
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -221,7 +221,7 @@ def test_one_interrupt_ends_a_list_that_blocks_on_a_full_pipe(lab: Lab, form: li
     with Process(lab, *COMMAND, "list", *form) as listing:
         wait_until_blocked(listing)
         listing.signal(signal.SIGINT)
-        assert listing.end() == (130, "")
+        assert listing.wait() == (130, "")
 
 
 def test_one_interrupt_ends_a_write_that_blocks_on_standard_error(
@@ -235,7 +235,7 @@ def test_one_interrupt_ends_a_write_that_blocks_on_standard_error(
         create_flows(lab, 200)
         wait_until_blocked(events)
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -245,7 +245,7 @@ def test_an_interrupt_ends_the_demo(lab: Lab, form: list[str]) -> None:
     with Process(lab, sys.executable, "-c", line) as demo:
         assert demo.line()
         os.killpg(demo.pid, signal.SIGINT)
-        status, errors = demo.end()
+        status, errors = demo.wait()
         assert (status, errors) in [(130, ""), (0, "")]  # the demo may end before the interrupt
 
 
@@ -257,7 +257,7 @@ def test_lines_before_an_interrupt_are_complete(lab: Lab) -> None:
         printed = [json.loads(events.line()) for _ in range(5)]
         assert len(printed) == 5
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
         with pytest.raises(EOFError, match=r"after b''"):
             events.line()
 

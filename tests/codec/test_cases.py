@@ -101,7 +101,7 @@ def read(capture: Captured) -> Flow:
 @captured
 def test_captured_message_tells(capture: Captured) -> None:
     flow = read(capture)
-    assert {name: attrgetter(name)(flow) for name in capture.told} == capture.told
+    assert {name: attrgetter(name)(flow) for name in capture.fields} == capture.fields
     assert flow.unknown == ()
 
 

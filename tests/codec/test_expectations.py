@@ -48,7 +48,7 @@ def read(capture: Captured) -> Expectation:
 @captured
 def test_captured_message_tells(capture: Captured) -> None:
     found = read(capture)
-    assert {name: attrgetter(name)(found) for name in capture.told} == capture.told
+    assert {name: attrgetter(name)(found) for name in capture.fields} == capture.fields
     assert found.unknown == ()
 
 

@@ -139,7 +139,7 @@ async def test_an_id_that_changes_hands_while_events_wait(
         blue = around.new("blue", id=4)
         await make(blue, 1)
         around.unname("blue")
-        around.end(blue)
+        around.destroy(blue)
         green = around.new("green", id=4)
         await make(green, 2)
         # Which of them came from whom is not known.
@@ -158,7 +158,7 @@ async def test_an_id_that_changes_hands_between_events(
         assert await take(stream, 1) == [(1, 4, "blue")]
         await make(blue, 2)
         around.unname("blue")
-        around.end(blue)
+        around.destroy(blue)
         # Nobody else can have had the id yet.
         assert await take(stream, 1) == [(2, 4, "blue")]
         green = around.new("green", id=4)
@@ -172,7 +172,7 @@ async def test_no_namespace_is_kept_alive(around: OtherNamespaces, conn: Connect
     async with conn.events(all_netns=True) as stream:
         await make(blue, 1)
         assert await take(stream, 1) == [(1, 4, "blue")]
-        around.end(blue)
+        around.destroy(blue)
         await conn.create(flows.tcp(2))
         assert await take(stream, 1) == [(2, None, None)]
 

@@ -149,7 +149,7 @@ async def test_it_lives_as_long_as_the_connection(around: OtherNamespaces) -> No
     blue = around.new("blue", id=4)
     conn = await connect(netns="blue")
     around.unname("blue")
-    around.let_go(blue)
+    around.close_descriptor(blue)
     with pytest.raises(NamespaceError, match="There is no such namespace"):
         await connect(netns="blue")
     async with conn.events() as stream:
@@ -159,7 +159,7 @@ async def test_it_lives_as_long_as_the_connection(around: OtherNamespaces) -> No
     assert len(await conn.list()) == 1
     assert (await conn.sysctls.read()).count == 1
     await conn.aclose()
-    around.wait_until_gone()
+    around.wait_until_destroyed()
 
 
 async def test_a_connection_stays_where_it_was_made(lab: Lab) -> None:

@@ -33,7 +33,7 @@ def running(lab: Lab, name: str, *arguments: str) -> Iterator[Process]:
     with Process(lab, sys.executable, "-u", str(EXAMPLES / name), *arguments) as process:
         yield process
         process.signal(signal.SIGINT)
-        _, errors = process.end()
+        _, errors = process.wait()
         if name != "first.py":  # ten lines, that leave the interrupt to Python
             assert errors == ""
 

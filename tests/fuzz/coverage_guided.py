@@ -1,8 +1,8 @@
 """Fuzzing guided by coverage: ``python tests/fuzz/coverage_guided.py -max_total_time=60``.
 
-It needs atheris (``pip install -e '.[fuzz]'``), and takes the options of libFuzzer, and directories
-for what it finds. Which target an input is for, its first byte says. libFuzzer ends the process at
-once, so that temporary directories are left behind (``conntrack_aio_fuzz*`` below ``$TMPDIR``).
+It needs atheris (``pip install -e '.[fuzz]'``). Its arguments are options of libFuzzer and
+directories for new inputs. The first byte of an input chooses the target. libFuzzer ends the
+process without cleanup, so that temporary directories ``$TMPDIR/conntrack_aio_fuzz*`` remain.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 with atheris.instrument_imports(include=["conntrack_aio"]):
     from fuzz.inputs import TARGETS, Target
+    from fuzz.monitor import HANG_TIMEOUT, InputMonitor
     from fuzz.mutation import Mutator
     from fuzz.seeds import ALL_MESSAGES
-    from fuzz.watch import HANG_TIMEOUT, InputMonitor
 
 _DEFAULTS = (
     "-max_len=16384",
@@ -33,7 +33,7 @@ _DEFAULTS = (
 )
 
 _targets = list(TARGETS.values())
-_watch = InputMonitor(alarm=False)
+_monitor = InputMonitor(alarm=False)
 _runner = asyncio.Runner()
 
 
@@ -42,12 +42,12 @@ def _target_of(data: bytes) -> Target:
 
 
 def run_input(data: bytes) -> None:
-    """One input."""
+    """Run the target that the first byte of an input chooses."""
     if not data:
         return
     target = _target_of(data)
     try:
-        with _watch():
+        with _monitor():
             running = target.run(data[1:])
             if inspect.iscoroutine(running):
                 _runner.run(running)
@@ -56,28 +56,28 @@ def run_input(data: bytes) -> None:
         raise
 
 
-def mutate(data: bytes, most: int, seed: int) -> bytes:
-    """As one who knows netlink, or as libFuzzer does."""
+def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+    """Mutate an input: most often by the mutator of its target, otherwise by that of libFuzzer."""
     random = Random(seed)
     if not data or random.random() < 0.3:
-        return bytes(atheris.Mutate(data, most))
+        return bytes(atheris.Mutate(data, max_size))
     target = _target_of(data)
-    made = target.mutate(
+    mutated = target.mutate(
         Mutator(random, ALL_MESSAGES), random, data[1:], random.choice(target.seeds)
     )
-    return (data[:1] + made)[:most]
+    return (data[:1] + mutated)[:max_size]
 
 
 def main() -> None:
     logging.getLogger("conntrack_aio").addHandler(logging.NullHandler())
     corpus = tempfile.mkdtemp(prefix="conntrack_aio_fuzz")
     for number, target in enumerate(_targets):
-        # A choice of them: libFuzzer makes the others.
+        # At most about 100 seeds of each target; libFuzzer finds the others.
         for at, seed in enumerate(target.seeds[:: max(1, len(target.seeds) // 100)]):
             Path(corpus, f"{target.name}{at}").write_bytes(bytes([number]) + seed)
     options = [sys.argv[0], *_DEFAULTS, *sys.argv[1:], corpus]
     atheris.Setup(options, run_input, custom_mutator=mutate)
-    with _watch:
+    with _monitor:
         atheris.Fuzz()
 
 

@@ -1,6 +1,6 @@
-"""What reads a kernel's bytes, each held to what it promises.
+"""Harnesses: functions that run one part of the library on an input and check the result.
 
-A harness takes an input and returns; or it raises what nobody told that it would.
+A harness returns if the input breaks no rule. Otherwise it raises.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from .socket_script import Script, ScriptedSocketFactory, StepKind
 Items = list[Any]
 
 CLASSES = sorted({type(case.object) for case in CASES}, key=lambda cls: cls.__name__)
-"""Those of the model."""
+"""The classes of the model, by name."""
 
 
-# -- layouts beside the reference -------------------------------------------------------------
+# -- layouts compared with the reference ------------------------------------------------------
 
 
 def comparable(items: Iterable[Any]) -> Items:
@@ -57,7 +57,7 @@ def comparable(items: Iterable[Any]) -> Items:
 
 
 def decode_by_reference(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
-    """All the items of a datagram, errors among them, as the declarations have it."""
+    """Return all items of a datagram, including errors, as the reference decoder reads them."""
     items: Items = []
     try:
         for each in messages.walk(data, len(data)):
@@ -73,7 +73,7 @@ def decode_by_reference(decoder: Decoder[Any], data: bytes, seq: int | None) -> 
 
 
 def decode_by_layouts(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
-    """The same, as streams and dumps read."""
+    """Return all items of a datagram, including errors, as streams and dumps read them."""
     wanted = None if seq is None else pack_seq(seq)
     counters = ClientStatistics()
     datagram = Datagram(data)
@@ -98,9 +98,10 @@ def decode_by_layouts(decoder: Decoder[Any], data: bytes, seq: int | None) -> It
 
 
 def layouts(data: bytes) -> None:
-    """A datagram, read twice by layouts (which learn), is what the reference reads.
+    """Check that layouts decode a datagram as the reference does.
 
-    The first byte chooses the kind of message.
+    They decode it twice, because layouts learn from each message. The first byte chooses the kind
+    of message.
     """
     option = data[0] if data else 0
     decoder, _ = DECODERS[option % len(DECODERS)]
@@ -111,7 +112,7 @@ def layouts(data: bytes) -> None:
     for _ in range(2):
         got = decode_by_layouts(decoder, data, seq)
         assert comparable(got) == wanted
-        if option & 0x80:  # an enum's member and its number are equal
+        if option & 0x80:  # == does not distinguish a member of an enum from its number
             assert repr(got) == repr(expected)
     for each in messages.walk(data, len(data)) if not _ends_with_error(expected) else ():
         alone = data[each.start - messages.HEADER_SIZE : each.end]
@@ -131,7 +132,7 @@ def _ends_with_error(items: Items) -> bool:
 
 
 def roundtrip(item: Any) -> None:
-    """What was read is the same by way of JSON, and by way of bytes if it can be written."""
+    """Check that an item is unchanged by JSON, and by encoding if it can be encoded."""
     text = json.dumps(to_dict(item))
     assert from_dict(type(item), json.loads(text)) == item
     str(item)
@@ -151,7 +152,10 @@ def roundtrip(item: Any) -> None:
 
 
 def trace(data: bytes) -> None:
-    """The text of a datagram has all of its bytes. The first byte chooses whose it is."""
+    """Check that the trace of a datagram shows all of its bytes.
+
+    The first byte chooses the protocol, and whether the datagram is a reply.
+    """
     option = data[0] if data else 0
     data = data[1:]
     proto = NETLINK.ROUTE if option & 1 else NETLINK.NETFILTER
@@ -161,11 +165,11 @@ def trace(data: bytes) -> None:
         text.encode()
         dumped = parse_hexdump(text.split("\n"))
         assert rest.startswith(dumped)
-        rest = rest[(len(dumped) + 3) & ~3 :]  # what pads a message is not shown
+        rest = rest[(len(dumped) + 3) & ~3 :]  # the trace does not show padding
     assert not rest
 
 
-# -- what requests are answered ---------------------------------------------------------------
+# -- replies to requests ----------------------------------------------------------------------
 
 _REQUESTS: list[Request] = [
     flows.get(TCP4),
@@ -185,7 +189,10 @@ _READERS = (
 
 
 def request_replies(data: bytes) -> None:
-    """Requests on one socket, and those that follow them: every outcome can be had."""
+    """Check that all requests on a socket get outcomes that can be read.
+
+    The requests of an exchange are followed by those of a request window.
+    """
     option, steps = socket_script.unpack(data)
     exchange = Exchange(_REQUESTS[: 1 + option % len(_REQUESTS)], 1)
     window = RequestWindow([request.pack(0) for request in _REQUESTS], 1 + len(exchange.requests))
@@ -212,27 +219,27 @@ def request_replies(data: bytes) -> None:
                     str(error)
 
 
-# -- many datagrams in a call -----------------------------------------------------------------
+# -- several datagrams in one call ------------------------------------------------------------
 
 _vector = MessageVector(32, RECEIVE_SIZE)
 
 
 def message_vectors(data: bytes) -> None:
-    """Datagrams received together are those received one by one."""
+    """Check that datagrams received in one call give the same items as one by one."""
     option, steps = socket_script.unpack(data)
     socket = ScriptedSocketFactory(Script([], endless=False)).open()
     decoder, _ = DECODERS[option % len(DECODERS)]
     wanted: Items = []
     steps = steps[: _vector.count]
-    for at, (what, datagram, _) in enumerate(steps):
-        size = RECEIVE_SIZE + 1 if what == StepKind.TOO_LARGE else len(datagram)
+    for at, (kind, datagram, _) in enumerate(steps):
+        size = RECEIVE_SIZE + 1 if kind == StepKind.TOO_LARGE else len(datagram)
         start = _vector.offsets[at]
         _vector.view[start : start + len(datagram)] = datagram
         _vector.lengths[at] = size
-        _vector.portids[at] = 4711 if what == StepKind.FORGED else 0
-        if what == StepKind.TOO_LARGE:
+        _vector.portids[at] = 4711 if kind == StepKind.FORGED else 0
+        if kind == StepKind.TOO_LARGE:
             wanted.append(DecodeError)
-        elif what != StepKind.FORGED:
+        elif kind != StepKind.FORGED:
             wanted += comparable(decode_by_layouts(decoder, datagram, None))
     got: Items = []
     for each in socket._received(_vector, len(steps)):
@@ -248,23 +255,23 @@ def message_vectors(data: bytes) -> None:
 
 
 def json_texts(data: bytes) -> None:
-    """Any JSON is an object of the model, which is written as it was read, or no such object.
+    """Check that JSON is either refused, or read as an object that is written as it was read.
 
     The first byte chooses the class.
     """
     cls = CLASSES[data[0] % len(CLASSES)] if data else CLASSES[0]
     try:
-        told = json.loads(data[1:])
+        document = json.loads(data[1:])
     except (ValueError, RecursionError):
         return
     try:
-        made: Any = from_dict(cls, told)
+        obj: Any = from_dict(cls, document)
     except DecodeError as error:
         str(error)
         return
-    assert from_dict(cls, json.loads(json.dumps(to_dict(made)))) == made
-    str(made)
+    assert from_dict(cls, json.loads(json.dumps(to_dict(obj)))) == obj
+    str(obj)
     try:
-        encode(made)
+        encode(obj)
     except EncodeError as error:
         str(error)

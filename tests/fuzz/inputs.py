@@ -1,4 +1,4 @@
-"""Targets: what is fuzzed, what it starts from, and how its inputs are mutated."""
+"""The targets of the fuzzer: the function to run, its seeds, and its mutator."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from . import harnesses, mirror_programs, scripted_operations, scripted_tables, 
 from .mutation import Mutator
 
 Mutate = Callable[[Mutator, Random, bytes, bytes], bytes]
-"""Makes an input of two others."""
+"""A function that mutates an input with the help of another input."""
 
 
 def _mutate_datagram(mutator: Mutator, random: Random, data: bytes, other: bytes) -> bytes:
-    """A byte, and a datagram."""
+    """Mutate an input that consists of an option byte and a datagram."""
     option = data[:1] if random.random() < 0.9 else other[:1]
     return option + mutator.datagram(data[1:])
 
@@ -35,7 +35,7 @@ _TOKENS += (b"9" * 5000, b'"00ff"', b'"0"', b"[0, 127, 128]", b'"unknown"', b'["
 
 
 def _mutate_text(mutator: Mutator, random: Random, data: bytes, other: bytes) -> bytes:
-    """A byte, and JSON of which values change places with others."""
+    """Mutate an input that consists of an option byte and JSON: replace a value by another."""
     cuts = [at for at, byte in enumerate(data) if at and byte in b"[]{},:"]
     if len(cuts) < 2 or random.random() < 0.1:
         return data[:1] + random.choice(_TOKENS)
@@ -54,7 +54,7 @@ def _with_options(datagrams: Sequence[bytes], options: Sequence[int]) -> list[by
 
 
 def _datagrams_by_kind() -> list[bytes]:
-    """Datagrams of each kind of message, for the decoder that reads it."""
+    """Return datagrams of each kind of message, with the option of the decoder that reads them."""
     found = [
         bytes([number | more]) + data
         for number, (_, known) in enumerate(seeds.DECODERS)
@@ -65,7 +65,7 @@ def _datagrams_by_kind() -> list[bytes]:
 
 
 def _json_texts() -> list[bytes]:
-    """Each for the class that it is of, and for another."""
+    """Return each JSON text twice: with the option of its own class, and of another class."""
     found: list[bytes] = []
     for number, (cls, text) in enumerate(seeds.JSON_TEXTS):
         own = harnesses.CLASSES.index(cls)
@@ -75,14 +75,14 @@ def _json_texts() -> list[bytes]:
 
 @attrs.frozen
 class Target:
-    """Something that reads bytes."""
+    """A function that is fuzzed."""
 
     name: str
     run: Callable[[bytes], Awaitable[None] | None]
     mutate: Mutate
     seeds: Sequence[bytes]
     weight: int
-    """Its share of the inputs, beside those of the others."""
+    """Its share of the inputs, relative to the weights of the other targets."""
 
 
 TARGETS = {
@@ -97,14 +97,14 @@ TARGETS = {
             8,
         ),
         Target(
-            "answers",
+            "replies",
             harnesses.request_replies,
             _mutate_script,
             seeds.scripts(seeds.CONVERSATIONS, range(5)),
             14,
         ),
         Target(
-            "rooms",
+            "vectors",
             harnesses.message_vectors,
             _mutate_script,
             seeds.scripts([*seeds.CONVERSATIONS, *seeds.STREAMS], range(len(seeds.DECODERS))),
@@ -149,27 +149,27 @@ TARGETS = {
 }
 
 MAX_KEPT = 400
-"""Inputs of one target that are mutated further, besides its seeds."""
+"""The number of mutated inputs of one target that are kept and mutated again."""
 
 
 def inputs(target: Target, random: Random) -> Generator[bytes]:
-    """Its seeds, and then mutations of them."""
+    """Yield the seeds of a target, and then mutations without end."""
     yield from target.seeds
     yield from mutations(target, random)
 
 
 def mutations(target: Target, random: Random) -> Generator[bytes]:
-    """Mutations of its seeds, and of those, without end."""
+    """Yield mutations of the seeds of a target, and mutations of these, without end."""
     mutator = Mutator(random, seeds.ALL_MESSAGES)
     kept: list[bytes] = []
     while True:
         pool = kept if kept and random.random() < 0.3 else target.seeds
-        made = target.mutate(mutator, random, random.choice(pool), random.choice(target.seeds))
-        yield made
-        if len(made) > 4096 and random.random() < 0.95:
-            continue  # large ones are slow, and breed others
-        if zlib.crc32(made) % 8 == 0:
+        mutated = target.mutate(mutator, random, random.choice(pool), random.choice(target.seeds))
+        yield mutated
+        if len(mutated) > 4096 and random.random() < 0.95:
+            continue  # large inputs are slow, and their mutations are large, too
+        if zlib.crc32(mutated) % 8 == 0:
             if len(kept) < MAX_KEPT:
-                kept.append(made)
+                kept.append(mutated)
             else:
-                kept[random.randrange(MAX_KEPT)] = made
+                kept[random.randrange(MAX_KEPT)] = mutated

@@ -1,4 +1,4 @@
-"""Inputs of 64 KiB in which something is there very often, or nested very deep."""
+"""Inputs of 64 KiB in which a part is repeated very often or nested very deeply."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _PAYLOADS = (
     bytes(_SIZE),
 )
 _KINDS = ((0, 0x100), (2, 0x200), (5, 0x900))
-"""Of flows, expectations and helpers: by their places among the decoders, and by their types."""
+"""The index in ``DECODERS`` and the message type of flows, expectations and helpers."""
 
 LARGE_INPUTS = [
     *(
@@ -58,4 +58,4 @@ LARGE_INPUTS = [
         for number, (_, known) in enumerate(DECODERS)
     ),
 ]
-"""Each with its target."""
+"""The inputs, each with its target."""

@@ -1,4 +1,4 @@
-"""The live table's mirror, without I/O: events and entries in any order, and what must hold."""
+"""Fuzz the live table's mirror without I/O: run programs of operations and check its invariants."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from conntrack_aio.table.mirror import Mirror
 
 from . import seeds
 
-# -- what must hold ---------------------------------------------------------------------------
+# -- invariants -------------------------------------------------------------------------------
 
 
 def _zone_of_orig(flow: Flow) -> int:
@@ -34,7 +34,10 @@ def _zone_of_reply(flow: Flow) -> int:
 
 
 class SharedReplies:
-    """Reply tuples that entries shared, which real ones do not: one hides the other."""
+    """The reply tuples that several entries have had at the same time.
+
+    In a kernel no two entries share one. Here a look-up by such a tuple finds only one of them.
+    """
 
     def __init__(self, entries: Entries) -> None:
         self._counts = Counter(map(reply_key, entries.flows))
@@ -58,12 +61,12 @@ class SharedReplies:
 
 
 def check_mirror(mirror: Mirror, shared: Collection[int]) -> None:
-    """Each entry is found by all that it can be found by, and the indices have nothing else."""
+    """Check that look-ups find each entry in every way, and that the indices have nothing else."""
     entries = mirror.entries
     flows = entries.copy()
     ids = plain = 0
     for key, flow in flows.items():
-        assert orig_key(flow) == key, f"kept as another: {flow}"
+        assert orig_key(flow) == key, f"a wrong key: {flow}"
         assert entries.by_orig(flow.orig, _zone_of_orig(flow)) is flow, f"not by orig: {flow}"
         if reply_key(flow) not in shared:
             found = entries.by_reply(flow.reply, _zone_of_reply(flow))
@@ -85,7 +88,7 @@ def check_mirror(mirror: Mirror, shared: Collection[int]) -> None:
 
 
 class ReplayedTable:
-    """What one has who does nothing but apply changes."""
+    """A table that results from applying changes, without access to the mirror."""
 
     def __init__(self) -> None:
         self._flows: dict[object, Flow] = {}
@@ -109,28 +112,28 @@ class ReplayedTable:
         self._flows[key] = flow
 
     def check(self, entries: Entries) -> None:
-        """It is the table."""
-        there = {(flow.orig, flow.zone): flow for flow in entries.flows}
-        assert self._flows.keys() == there.keys()
+        """Check that it equals the mirror's table."""
+        expected = {(flow.orig, flow.zone): flow for flow in entries.flows}
+        assert self._flows.keys() == expected.keys()
         for key, flow in self._flows.items():
-            assert not (differing := changed_fields(flow, there[key])), differing
+            assert not (differing := changed_fields(flow, expected[key])), differing
 
 
 class ChangeReader:
-    """A reader of changes and the account that it has, without an event loop."""
+    """A reader of changes and the table that it replays, without an event loop."""
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
-        self.account = ReplayedTable()
+        self.replayed = ReplayedTable()
         self.pending = PendingChanges(mirror.entries)
         mirror.listeners = (*mirror.listeners, self.pending)
 
-    def read(self, most: int) -> None:
-        """So many entries at most."""
-        while self.pending and most > 0:
-            most -= 1
+    def read(self, max_entries: int) -> None:
+        """Apply the changes of at most this many entries."""
+        while self.pending and max_entries > 0:
+            max_entries -= 1
             for change in self.pending.take():
-                self.account.apply(change)
+                self.replayed.apply(change)
 
     def close(self) -> None:
         self._mirror.listeners = tuple(
@@ -138,17 +141,17 @@ class ChangeReader:
         )
 
     def check(self) -> None:
-        """Having read all, it has the table."""
+        """Read all changes, and check that the replayed table equals the mirror's."""
         self.read(1 << 30)
         assert not self.pending
-        self.account.check(self._mirror.entries)
+        self.replayed.check(self._mirror.entries)
 
 
 # -- a program of operations ------------------------------------------------------------------
 
 
 def _base_flows() -> list[Flow]:
-    """Flows of all kinds, and some that share a tuple or an id with another."""
+    """Return flows of all kinds, and some that share a tuple or an id with another."""
     flows = [event.flow for event in map(decode_event.one, seeds.EVENTS)]
     flows += map(decode_flow.one, seeds.FLOWS)
     kinds = list({orig_key(flow): flow for flow in flows}.values())[:11]
@@ -201,7 +204,7 @@ _SAME_ENTRY: dict[int, list[Flow]] = {}
 for _flow in _FLOWS:
     _SAME_ENTRY.setdefault(orig_key(_flow), []).append(_flow)
 _FEW_FLOWS = 4
-"""Of a pool of flows, so many are what an operation is likely to be about."""
+"""The number of flows that the operations of the smallest initial program use."""
 
 
 def _keep(flow: Flow) -> bool:
@@ -209,7 +212,7 @@ def _keep(flow: Flow) -> bool:
 
 
 class _Player:
-    """Does to a mirror what three bytes say, as its synchronizer might."""
+    """Runs operations on a mirror, as its synchronizer might. Three bytes encode an operation."""
 
     def __init__(self, keep: bool) -> None:
         self.mirror = Mirror(_keep if keep else None)
@@ -218,54 +221,61 @@ class _Player:
         self._window = False
         self._sweep: Iterator[None] | None = None
 
-    def play(self, what: int, which: int, how: int) -> None:
+    def play(self, operation: int, which: int, how: int) -> None:
+        """Run an operation.
+
+        :param which: the high byte of the index of a flow, or an argument of the operation.
+        :param how: the low byte of the index of a flow, or an argument of the operation.
+        """
         mirror = self.mirror
         flow = duplicate(_FLOWS[(which << 8 | how) % len(_FLOWS)])
-        match what % 16:
+        match operation % 16:
             case 0 | 1 | 2:
                 mirror.apply(FlowEvent(type=EventType.NEW, flow=flow))
             case 3 | 4 | 5 | 6:
-                mirror.apply(FlowEvent(type=EventType.UPDATE, flow=flow, port_id=what >> 4 & 1))
+                mirror.apply(
+                    FlowEvent(type=EventType.UPDATE, flow=flow, port_id=operation >> 4 & 1)
+                )
             case 7 | 8:
                 mirror.apply(FlowEvent(type=EventType.DESTROY, flow=flow))
             case 9 | 10:
-                self.open(examining=bool(what & 16))
+                self.begin_dump(examine=bool(operation & 16))
                 mirror.add_dumped(flow)
             case 11:
-                self.look_up(which, how)
+                self.resolve(which, how)
             case 12:
-                self.close(swept=bool(what & 16), certain=bool(which & 1))
+                self.end_dump(remove=bool(operation & 16), complete=bool(which & 1))
             case 13:
                 self.pass_time(which, how)
             case 14:
                 self.readers[which % len(self.readers)].read(how)
             case _:
-                self.come_or_go(which)
+                self.add_or_remove_reader(which)
 
-    def open(self, *, examining: bool = False) -> None:
+    def begin_dump(self, *, examine: bool = False) -> None:
         if not self._window:
-            self.mirror.begin_dump(examine=examining)
+            self.mirror.begin_dump(examine=examine)
             self._window = True
 
-    def close(self, *, swept: bool, certain: bool = True) -> None:
+    def end_dump(self, *, remove: bool, complete: bool = True) -> None:
         if self._window:
-            if swept:
-                for _ in self.mirror.remove_not_dumped(complete=certain):
+            if remove:
+                for _ in self.mirror.remove_not_dumped(complete=complete):
                     pass
             self.mirror.end_dump()
             self._window = False
 
-    def look_up(self, which: int, how: int) -> None:
-        """Answer the look-ups of all unresolved entries, after what has happened up to now."""
+    def resolve(self, which: int, how: int) -> None:
+        """Resolve all unresolved entries, with the results of look-ups that are made now."""
         unresolved, self.mirror.unresolved = self.mirror.unresolved, {}
         for key in unresolved:
-            # An answer may be about another entry: the kernel looks in both directions.
+            # A look-up may find another entry: the kernel compares the tuples of both directions.
             alike = _FLOWS if (how + key) % 7 == 0 else _SAME_ENTRY[key]
             answer = (which + key) % 4 and duplicate(alike[(how + key) % len(alike)])
             self.mirror.resolve(key, answer or None)
 
     def pass_time(self, which: int, how: int) -> None:
-        """What events have not told by now, they won't; and some timeouts have run out."""
+        """Advance the clock: late events do not come any more, and some timeouts have expired."""
         mirror = self.mirror
         mirror.caught_up = not self._window
         mirror.older_entries_emit, mirror.new_entries_emit = bool(which & 1), bool(which & 2)
@@ -280,19 +290,19 @@ class _Player:
         assert 0 <= mirror.evaluate_discrepancies(mirror.now - which % 8) <= MAX_DISCREPANCIES
         assert len(mirror.entries) <= before
 
-    def come_or_go(self, which: int) -> None:
+    def add_or_remove_reader(self, which: int) -> None:
         if which & 1 and len(self.readers) > 1:
             self.readers.pop(which % len(self.readers)).close()
         elif len(self.readers) < 4:
             self.readers.append(ChangeReader(self.mirror))
 
-    def end(self) -> None:
-        """What holds in the end, and when nothing is left."""
+    def finish(self) -> None:
+        """Check the end state, then let a dump remove everything, and check the empty mirror."""
         check_mirror(self.mirror, self.replies.shared)
         for reader in self.readers:
             reader.check()
-        self.open()
-        self.close(swept=True)
+        self.begin_dump()
+        self.end_dump(remove=True)
         self.mirror.begin_dump()
         for _ in self.mirror.remove_not_dumped():
             pass
@@ -305,36 +315,36 @@ class _Player:
 
 
 def run_program(data: bytes) -> None:
-    """A mirror is consistent whatever is done to it, and its readers have what it has.
+    """Run a program: the mirror must stay consistent, and its readers must have what it has.
 
-    The first byte says whether only some flows are kept, and how often all is looked at.
+    The first byte is an option: whether a predicate selects flows, and how often to check.
     """
     option = data[0] if data else 0
     player = _Player(keep=bool(option & 1))
-    often = 4 if option & 0x80 else 64
+    check_interval = 4 if option & 0x80 else 64
     for at in range(1, len(data) - 2, 3):
         player.play(data[at], data[at + 1], data[at + 2])
-        if at // 3 % often == 0:
+        if at // 3 % check_interval == 0:
             check_mirror(player.mirror, player.replies.shared)
-    player.end()
+    player.finish()
 
 
 def initial_programs(random: Random) -> list[bytes]:
-    """Some to begin with: about few flows or all, without looking or with."""
-    made: list[bytes] = []
+    """Return programs about few or many flows, with rare or frequent checks."""
+    programs: list[bytes] = []
     for number in range(24):
         steps = bytearray([number & 1 | (0x80 if number % 3 == 0 else 0)])
-        some = [random.randrange(len(_FLOWS)) for _ in range(_FEW_FLOWS * (1 + number))]
+        few = [random.randrange(len(_FLOWS)) for _ in range(_FEW_FLOWS * (1 + number))]
         same = [_FLOWS.index(each) for each in random.choice(list(_SAME_ENTRY.values()))[:24]]
         for _ in range(40 + 20 * number):
-            chosen = random.choice(same if number & 2 else some)
+            chosen = random.choice(same if number & 2 else few)
             steps += bytes([random.randrange(32), chosen >> 8, chosen & 0xFF])
-        made.append(bytes(steps))
-    return made
+        programs.append(bytes(steps))
+    return programs
 
 
 def mutate(random: Random, data: bytes, other: bytes) -> bytes:
-    """Operations changed, moved, doubled, left out, and taken from another program."""
+    """Change, move, duplicate and remove operations, and insert some of another program."""
     steps = [data[at : at + 3] for at in range(1, len(data) - 2, 3)]
     given = [other[at : at + 3] for at in range(1, len(other) - 2, 3)]
     for _ in range(random.choice((1, 2, 4, 16))):

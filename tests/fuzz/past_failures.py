@@ -1,11 +1,11 @@
-"""Inputs that did once what they should not, or what nobody told that they would."""
+"""Inputs that once broke a rule of the fuzzer."""
 
 from __future__ import annotations
 
 PAST_FAILURES = [
-    # What it did, its target, and the input.
+    # Each has a description, the target, and the input.
     (
-        "a reset of a flow that lacks a port ends the dump, and hides what was read with it",
+        "a reset of a flow without a port ends the dump, and its other flows are lost",
         "verbs",
         bytes.fromhex(
             "1100880074000000000102000100000000000000020000002c00018014000180080001000a000001"
@@ -15,7 +15,7 @@ PAST_FAILURES = [
         ),
     ),
     (
-        "a flow that lacks a port can't be deleted",
+        "a flow without a port cannot be deleted",
         "verbs",
         bytes.fromhex(
             "0e00880074000000000102000100000000000000020000002c00018014000180080001000a000001"
@@ -25,7 +25,7 @@ PAST_FAILURES = [
         ),
     ),
     (
-        "a policy turns out to be for another protocol",
+        "the kernel returns a policy of another protocol",
         "verbs",
         bytes.fromhex(
             "1f0050002c0000000008020001000000000000000200000006000100610000000600020000020000"
@@ -34,7 +34,7 @@ PAST_FAILURES = [
         ),
     ),
     (
-        "a look-up finds another entry, by its reply tuple",
+        "a look-up finds another entry by its reply tuple",
         "tables",
         bytes.fromhex(
             "00007c007c000000000100060000000000000000020000003400018014000180080001000a000001"
@@ -56,7 +56,7 @@ PAST_FAILURES = [
         bytes.fromhex("000c0000"),
     ),
     (
-        "an entry's id is told later",
+        "an entry's id is reported later",
         "tables",
         bytes.fromhex(
             "00007c007c000000000100060000000000000000020000003400018014000180080001000a000001"
@@ -72,7 +72,7 @@ PAST_FAILURES = [
         ),
     ),
     (
-        "an entry's zone changes, beside one of its tuple",
+        "an entry's zone changes, and one of its tuples has a zone, too",
         "tables",
         bytes.fromhex(
             "00070000008c008c000000000100060000000000000000020000003c00018014000180080001000a"
@@ -86,7 +86,7 @@ PAST_FAILURES = [
         ),
     ),
     (
-        "what the library does not know changes",
+        "unknown attributes change",
         "tables",
         bytes.fromhex(
             "0007000000840084000000000100060000000000000000020000003400018014000180080001000a"
@@ -100,7 +100,7 @@ PAST_FAILURES = [
         ),
     ),
     (
-        "the reply is of another protocol",
+        "the reply tuple has another protocol",
         "tables",
         bytes.fromhex(
             "00087c007c000000000102000100000000000000020000003400018014000180080001000a000001"

@@ -1,4 +1,4 @@
-"""Every verb of a connection, and every stream, with a script in the kernel's place."""
+"""Fuzz all operations of a connection and all streams, with a script instead of a kernel."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from .socket_script import (
 )
 
 DOCUMENTED_ERRORS = (DecodeError, DumpInterrupted, EventsLost, KernelError, NoReply)
-"""What the public docstrings say that the kernel's answers may raise."""
+"""The exceptions that a reply of the kernel may raise, according to the public docstrings."""
 
 Operation = Callable[[Connection], Awaitable[object]]
 
@@ -67,7 +67,7 @@ _KEY = ("a", 2, 6)
 
 
 async def _read_items(items: Any) -> None:
-    """All of a dump's, with one error after the other."""
+    """Read all items of a dump, and continue after each error."""
     async with items:
         for _ in range(1 << 20):
             try:
@@ -78,7 +78,7 @@ async def _read_items(items: Any) -> None:
                 str(error)
                 if items.closed:
                     return
-    raise AssertionError("a dump without end")
+    raise AssertionError("a dump does not end")
 
 
 async def _read_batches(items: Any) -> None:
@@ -94,10 +94,10 @@ async def _check_outcomes(bulk: Any) -> None:
             str(outcome.error)
 
 
-async def _ignoring_encode_error(verb: Awaitable[object]) -> None:
-    """One that asks about what the kernel told, which may not be such as can be asked about."""
+async def _ignoring_encode_error(operation: Awaitable[object]) -> None:
+    """Run an operation that encodes what it has read, which cannot always be encoded."""
     try:
-        await verb
+        await operation
     except EncodeError as error:
         str(error)
 
@@ -146,16 +146,16 @@ OPERATIONS: tuple[Operation, ...] = (
 
 
 FIRST_THREADED = 5 * len(OPERATIONS)
-"""From this option on a verb has real threads."""
+"""The first option for which an operation uses real threads."""
 
 OPTIONS = [
     *range(len(OPERATIONS)),
-    *(FIRST_THREADED + number for number in range(13, 23)),  # dumps and bulk verbs
+    *(FIRST_THREADED + number for number in range(13, 23)),  # dumps and bulk operations
 ]
 
 
 class InlineThreads(Threads):
-    """Does the work at once, where a thread would cost more than it."""
+    """Runs the work in the calling thread: for such small work, a thread would be slower."""
 
     def start(self, work: Callable[[], object]) -> None:
         work()
@@ -173,61 +173,64 @@ def _check_closed(conn: Connection, factory: ScriptedSocketFactory, *, inline: b
     open_sockets = conn.client_statistics().open_dumps + conn.client_statistics().open_streams
     assert not open_sockets, "a dump or a stream was left open"
     conn.close()
-    if inline:  # a thread may take a little longer
+    if inline:  # a thread may not have closed its socket yet
         assert all(socket.closed for socket in factory.sockets), "a socket was left open"
 
 
 async def operations(data: bytes) -> None:
-    """A verb, which the first byte chooses, ends as the public docstrings say."""
+    """Run an operation, which the first byte chooses: it may only raise documented exceptions."""
     option, steps = socket_script.unpack(data)
-    verb, inline = OPERATIONS[option % len(OPERATIONS)], option < FIRST_THREADED
+    operation, inline = OPERATIONS[option % len(OPERATIONS)], option < FIRST_THREADED
     factory = ScriptedSocketFactory(Script(steps, endless=False))
     conn = _connection(factory, inline=inline)
     try:
-        await verb(conn)
+        await operation(conn)
     except DOCUMENTED_ERRORS as error:
         str(error)
     except ConntrackError as error:
-        raise AssertionError(f"nobody told of {error!r}") from error
+        raise AssertionError(f"an undocumented exception: {error!r}") from error
     _check_closed(conn, factory, inline=inline)
 
 
 _named_directory = tempfile.mkdtemp(prefix="conntrack_aio_fuzz")
-"""A directory with files to ask the kernel about, as ``ip netns`` has them."""
+"""A directory of named network namespaces, as ``ip netns`` has one. Its files are empty."""
 atexit.register(shutil.rmtree, _named_directory)
 for _name in ("blue", "red"):
     Path(_named_directory, _name).touch()
 
 
-class _Stream(IntEnum):
-    """Bits of the number of a stream's script."""
+class _StreamOption(IntEnum):
+    """Bits of the option of a stream's script."""
 
     EXPECTATIONS = 1
-    EVERYWHERE = 2
-    """Of all namespaces: its names are looked for on a thread."""
+    """Read events of expectations, not of flows."""
+    ALL_NETNS = 2
+    """Read the events of all network namespaces. A thread looks for the names."""
     BATCHES = 4
     NOWAIT = 8
-    """Without waiting, unless it is of all namespaces."""
-    ITEMS = 16
-    """Losses are items."""
+    """Read without waiting. Ignored with ALL_NETNS."""
+    LOSS_ITEMS = 16
+    """Read losses as items."""
     RELIABLE = 32
     GROW = 64
-    MARKS = 128
+    """Let the receive buffer grow."""
+    POSITIONS = 128
+    """Take positions of the stream."""
 
 
 STREAM_OPTIONS = (*range(10), 16, 20, 24, 40, 64, 72, 128, 132, 136, 152, 154, 176, 200, 201)
-"""Numbers to begin with."""
+"""The options of the seeds."""
 
 
 def _open_stream(conn: Connection, option: int) -> EventStream[Any]:
-    on_loss: Any = "item" if option & _Stream.ITEMS else "raise"
-    largest = 5 * socket_script.RECEIVE_BUFFER if option & _Stream.GROW else None
-    reliable = bool(option & _Stream.RELIABLE)
-    if option & _Stream.EXPECTATIONS:
+    on_loss: Any = "item" if option & _StreamOption.LOSS_ITEMS else "raise"
+    largest = 5 * socket_script.RECEIVE_BUFFER if option & _StreamOption.GROW else None
+    reliable = bool(option & _StreamOption.RELIABLE)
+    if option & _StreamOption.EXPECTATIONS:
         return conn.expectations.events(on_loss=on_loss, receive_buffer_max=largest)
     with mock.patch.object(namespaces, "NAMED", _named_directory):
         return conn.events(
-            all_netns=bool(option & _Stream.EVERYWHERE),
+            all_netns=bool(option & _StreamOption.ALL_NETNS),
             on_loss=on_loss,
             receive_buffer_max=largest,
             reliable=reliable,
@@ -235,7 +238,7 @@ def _open_stream(conn: Connection, option: int) -> EventStream[Any]:
 
 
 class _StreamCheck:
-    """What a stream has told, beside what it was to tell by then."""
+    """Compares the items that a stream returned with those that it must have returned by then."""
 
     def __init__(
         self, stream: EventStream[Any], raw: ScriptedSocket, decoder: Decoder[Any]
@@ -245,11 +248,12 @@ class _StreamCheck:
         self._stream, self._raw = stream, raw
         self._wanted: list[Any] = []
         self._ends = [0]
-        """How many items the first steps have."""
+        """The number of items in the first 0, 1, 2 … steps."""
         for step in raw.steps:
             self._wanted += _items_of(step, decoder)
             self._ends.append(len(self._wanted))
-        self._marks: list[tuple[int, int, int]] = []
+        self._positions: list[tuple[int, int, int]] = []
+        """Positions of the stream, each with the items and losses that are due before it."""
 
     def take(self, items: Iterable[Any]) -> None:
         for item in items:
@@ -258,84 +262,84 @@ class _StreamCheck:
                 self.lost += item.lost or 0
             else:
                 if not isinstance(item, DecodeError):
-                    item.nsid = item.netns = None  # what is wanted was not heard from elsewhere
+                    item.nsid = item.netns = None  # the wanted items have no namespace
                 self.items.append(item)
 
-    def mark(self) -> None:
-        """What waits by now, and what is in its hands, is to be told when this has passed."""
+    def take_position(self) -> None:
+        """Take a position, before which all waiting and pending items are due."""
         raw = self._raw
-        waits = self._ends[raw.until_nothing()]
-        self._marks.append((self._stream.position(), waits, raw.drops))
+        due = self._ends[raw.until_nothing()]
+        self._positions.append((self._stream.position(), due, raw.drops))
 
-    def look(self, *, reliable: bool) -> None:
-        """At which marks have passed."""
-        for mark in self._marks[:]:
-            number, waits, drops = mark
+    def check_positions(self, *, reliable: bool) -> None:
+        """Check that everything due was returned before the positions that have been passed."""
+        for position in self._positions[:]:
+            number, due, drops = position
             if self._stream.has_passed(number):
-                self._marks.remove(mark)
-                assert len(self.items) >= waits, "passed, and not all was told"
-                assert self.lost >= drops or reliable, "passed, and a loss was not told"
+                self._positions.remove(position)
+                assert len(self.items) >= due, "a position was passed before all of its items"
+                assert self.lost >= drops or reliable, "a position was passed before a loss"
 
-    def check(self, *, reliable: bool) -> None:
-        """All was told, in order; and every mark has passed."""
+    def check_end(self, *, reliable: bool) -> None:
+        """Check that all items were returned in order, and that all positions were passed."""
         assert comparable(self.items) == comparable(self._wanted)
-        self.look(reliable=reliable)
-        assert not self._marks, "a mark that does not pass"
+        self.check_positions(reliable=reliable)
+        assert not self._positions, "a position was not passed"
 
 
 def _items_of(step: socket_script.Step, decoder: Decoder[Any]) -> list[Any]:
-    if step.what == StepKind.TOO_LARGE:
+    if step.kind == StepKind.TOO_LARGE:
         return [_too_large(RECEIVE_SIZE + 1 + len(step.data))]
-    if step.what in (StepKind.DATAGRAM, StepKind.ELSEWHERE):
+    if step.kind in (StepKind.DATAGRAM, StepKind.ELSEWHERE):
         return decode_by_layouts(decoder, step.data, None)
     return []
 
 
 async def _read(stream: EventStream[Any], option: int) -> list[Any]:
-    """Some items; an error is one."""
+    """Read some items. An error counts as an item."""
     try:
-        if option & _Stream.NOWAIT and not option & _Stream.EVERYWHERE:
+        if option & _StreamOption.NOWAIT and not option & _StreamOption.ALL_NETNS:
             return stream.receive_batch_nowait()
-        if option & _Stream.BATCHES:
+        if option & _StreamOption.BATCHES:
             batch = await stream.receive_batch()
             assert batch
             return batch
         return [await anext(stream)]
     except (EventsLost, DecodeError) as error:
         str(error)
-        if isinstance(error, EventsLost) and option & _Stream.ITEMS:
+        if isinstance(error, EventsLost) and option & _StreamOption.LOSS_ITEMS:
             raise AssertionError("a loss is raised that should be an item") from error
         return [error]
 
 
 async def streams(data: bytes) -> None:
-    """A stream tells whatever comes, in order, until the script is at its end.
+    """Read a stream to the end of the script: it must return everything in order.
 
-    The first byte chooses what kind of events, from all namespaces or one, and how it is read.
+    The first byte is a :class:`_StreamOption`.
     """
     option, steps = socket_script.unpack(data)
-    if option & _Stream.EXPECTATIONS:
-        option &= ~(_Stream.EVERYWHERE | _Stream.RELIABLE)
-    reliable = bool(option & _Stream.RELIABLE)
+    if option & _StreamOption.EXPECTATIONS:
+        option &= ~(_StreamOption.ALL_NETNS | _StreamOption.RELIABLE)
+    reliable = bool(option & _StreamOption.RELIABLE)
     factory = ScriptedSocketFactory(Script(steps, endless=True))
     conn = _connection(factory, inline=True)
     stream = _open_stream(conn, option)
-    decoder = decode_expect_event if option & _Stream.EXPECTATIONS else decode_event
-    told = _StreamCheck(stream, factory.sockets[1], decoder)
+    decoder = decode_expect_event if option & _StreamOption.EXPECTATIONS else decode_event
+    stream_check = _StreamCheck(stream, factory.sockets[1], decoder)
     async with stream:
         for turn in range(1 << 20):
-            if option & _Stream.MARKS and turn % 3 == 0:
-                told.mark()
+            if option & _StreamOption.POSITIONS and turn % 3 == 0:
+                stream_check.take_position()
             try:
-                told.take(await _read(stream, option))
+                stream_check.take(await _read(stream, option))
             except ScriptExhausted:
                 break
-            told.look(reliable=reliable)
+            stream_check.check_positions(reliable=reliable)
         else:
-            raise AssertionError("a stream without end")
-        told.check(reliable=reliable)
+            raise AssertionError("a stream does not end")
+        stream_check.check_end(reliable=reliable)
         str(stream.statistics())
     counted = conn.client_statistics()
-    assert told.lost == counted.events_lost <= LOST_PER_OVERRUN * counted.overruns
-    assert told.gaps == counted.overruns
+    assert stream_check.lost == counted.events_lost <= LOST_PER_OVERRUN * counted.overruns
+    assert stream_check.gaps == counted.overruns
     _check_closed(conn, factory, inline=True)

@@ -1,7 +1,8 @@
-"""The live table, with a script in the kernel's place: of events, dumps, answers, and its user.
+"""Fuzz the live table with a script instead of a kernel and a user.
 
-Each of these has its own steps (:attr:`Step.to`). ``NOTHING`` divides them: events come up to it,
-and more when the user says so; a dump ends there.
+The script has separate steps for events, dumps, replies and user actions (:attr:`Step.to`).
+``NOTHING`` separates parts: the events of the next part arrive when a user action releases them,
+and each dump is one part.
 """
 
 from __future__ import annotations
@@ -38,15 +39,14 @@ from .socket_script import Script, ScriptedSocket, Settings, Step, StepKind
 T = TypeVar("T")
 
 TIMEOUT = 10.0
-"""Seconds after which who waits for the table is hanging."""
-
+"""The seconds after which a caller that waits for the table is considered to hang."""
 
 _FAILURES = (DecodeError, KernelError, NoReply)
-"""What a table may fail for."""
+"""The exceptions with which a table may fail."""
 
 
 class StepQueue(IntEnum):
-    """Whose a step is."""
+    """The queue that a step belongs to."""
 
     EVENTS = 0
     DUMPS = 1
@@ -55,53 +55,56 @@ class StepQueue(IntEnum):
 
 
 class UserAction(IntEnum):
-    """What the user does, by the first byte of a step."""
+    """What the user does; the first byte of a step."""
 
     RELEASE = 0
-    SYNCED = 1
+    """Let the next part of the events arrive."""
+    SYNC = 1
     RECONCILE = 2
     READ = 3
-    OPEN = 4
-    SHUT = 5
+    OPEN_READER = 4
+    CLOSE_READER = 5
     LOOK_UP = 6
-    TURN = 7
-    HURRY = 8
-    """Give up waiting."""
-    BOTH = 9
-    """Wait for both, while more comes."""
-    CLOSE = 10
-    HANG_UP = 11
-    """Close the connection."""
+    YIELD = 7
+    """Let the other tasks run."""
+    CANCEL = 8
+    """Wait, and cancel that at once."""
+    SYNC_AND_RECONCILE = 9
+    """Wait for both, while more events arrive."""
+    CLOSE_TABLE = 10
+    CLOSE_CONNECTION = 11
 
 
 class _Option(IntEnum):
-    """Bits of the script's number."""
+    """Bits of the script's option."""
 
     SILENT = 1
-    """The kernel does not answer what the script has no answer for."""
+    """The kernel sends no reply when the script has none."""
     MATCH = 2
-    CHOOSE = 4
-    """By a function."""
+    """The table has a match."""
+    PREDICATE = 4
+    """The table has a predicate, unless it has a match."""
     POLLED = 8
     """``nf_conntrack_events`` is 0."""
     VERBATIM = 16
-    """Answers have the sequence numbers that the script has."""
+    """Replies have the sequence numbers of the script, not those of the requests."""
     RELIABLE = 32
     GROW = 64
-    OFTEN = 128
-    """It is compared all the time."""
+    """The receive buffer may grow."""
+    RECONCILE = 128
+    """The table is reconciled continually."""
 
 
 OPTIONS = (0, 1, 2, 4, 8, 16, 32, 64, 96, 128, 129, 136)
-"""Numbers to begin with."""
+"""The options of the seeds."""
 
 
 class TableFailed(Exception):
-    """The table failed for what it may fail for."""
+    """The table failed with an exception with which it may fail."""
 
 
 class _EventSocket(ScriptedSocket):
-    """Readable while something is left of what came so far."""
+    """The socket of the events. It is readable while released steps are left."""
 
     def __init__(self, steps: Iterable[Step]) -> None:
         super().__init__(Script([], endless=False), deque(), endless=True)
@@ -118,12 +121,12 @@ class _EventSocket(ScriptedSocket):
             fd = self.fileno()
             os.eventfd_write(fd, 1)
             os.eventfd_read(fd)
-        self._dry = False  # it never ends
+        self._dry = False  # events never end
         return super()._take()
 
 
 class _DumpSocket(ScriptedSocket):
-    """What one dump finds; then that it is done, or nothing."""
+    """The socket of a dump. After its steps, it sends NLMSG_DONE unless the kernel is silent."""
 
     def __init__(self, steps: Iterable[Step], *, silent: bool) -> None:
         super().__init__(Script([], endless=False), deque(steps), endless=False)
@@ -132,25 +135,28 @@ class _DumpSocket(ScriptedSocket):
 
 
 class _ReplySocket(ScriptedSocket):
-    """Answers each request with the next step; then that there is no such entry, or not at all."""
+    """A socket that replies to each request with the next step.
+
+    After the last step it replies with ENOENT, or not at all if the kernel is silent.
+    """
 
     def __init__(self, steps: Iterable[Step], *, silent: bool, verbatim: bool) -> None:
         super().__init__(Script([], endless=False), deque(steps), endless=False)
-        self._asked: deque[int] = deque()
+        self._request_seqs: deque[int] = deque()
         self._silent, self._verbatim = silent, verbatim
 
     def sendto(self, data: bytes, address: tuple[int, int], /) -> int:
-        self._asked += [int.from_bytes(each[8:12], "little") for each in split(data)]
+        self._request_seqs += [int.from_bytes(each[8:12], "little") for each in split(data)]
         return len(data)
 
     def _take(self) -> Step:
-        if self._silent or self._queue or not self._asked:
+        if self._silent or self._queue or not self._request_seqs:
             step = super()._take()
         else:
             step = Step(StepKind.DATAGRAM, error_message(2))
-        if not self._asked:
+        if not self._request_seqs:
             return step
-        seq = self._asked.popleft()
+        seq = self._request_seqs.popleft()
         if self._verbatim:
             return step
         messages = [each if len(each) < 16 else with_seq(each, seq) for each in split(step.data)]
@@ -168,17 +174,17 @@ class _ScriptedSettings(Settings):
 def _split_at_nothing(steps: Iterable[Step]) -> deque[list[Step]]:
     parts: deque[list[Step]] = deque([[]])
     for step in steps:
-        if step.what == StepKind.NOTHING:
+        if step.kind == StepKind.NOTHING:
             parts.append([])
-        elif step.what in (StepKind.NOTICE, StepKind.ANSWER):
-            parts[-1].append(step._replace(what=StepKind.DATAGRAM))
+        elif step.kind in (StepKind.NOTICE, StepKind.ANSWER):
+            parts[-1].append(step._replace(kind=StepKind.DATAGRAM))
         else:
             parts[-1].append(step)
     return parts
 
 
 class _ScriptedSocketFactory:
-    """A kernel that says what is in the script, to each socket what is for it."""
+    """A kernel that sends to each socket the steps of its queue."""
 
     def __init__(self, steps: Sequence[Step], option: int) -> None:
         by = {to: [step for step in steps if step.to == to] for to in StepQueue}
@@ -210,7 +216,7 @@ class _ScriptedSocketFactory:
 
 
 class _InlineSession(Session):
-    """Does at once what would take a thread."""
+    """A session that runs in the event loop what would need a thread."""
 
     async def run_on_thread(self, function: Callable[[], T]) -> T:
         await anyio.lowlevel.checkpoint()
@@ -225,30 +231,30 @@ def _connection(factory: _ScriptedSocketFactory) -> Connection:
 
 
 class _ChangesReader:
-    """One that reads when it is told to."""
+    """A reader of changes that reads when the script says so."""
 
     def __init__(self, table: FlowTable) -> None:
         self.changes = table.changes()
-        self.account = ReplayedTable()
+        self.replayed = ReplayedTable()
 
-    async def read(self, most: float) -> None:
-        """So many batches at most of what waits."""
+    async def read(self, max_batches: float) -> None:
+        """Read at most this many of the waiting batches."""
         changes = self.changes
-        while most > 0 and (changes._is_ready() or changes.waiting):
-            most -= 1
+        while max_batches > 0 and (changes._is_ready() or changes.waiting):
+            max_batches -= 1
             if changes._is_ready():
                 self.apply(await changes.receive_batch())
             else:
-                changes._left = 256  # as a reader who waits would have it
+                changes._left = 256  # as receive_batch() sets it when it waits
 
     def apply(self, batch: Iterable[Change]) -> None:
         for change in batch:
             str(change)
-            self.account.apply(change)
+            self.replayed.apply(change)
 
 
 class _User:
-    """Uses a table as the script says."""
+    """Performs the user actions of the script on a table."""
 
     def __init__(
         self,
@@ -262,43 +268,43 @@ class _User:
         self.readers = [_ChangesReader(table)]
         self.closed = False
 
-    async def do(self, act: int, number: int) -> None:
+    async def perform(self, action: int, number: int) -> None:
         table = self.table
         reader = self.readers[number % len(self.readers)] if self.readers else None
-        match act % len(UserAction):
+        match action % len(UserAction):
             case UserAction.RELEASE:
                 self.events.release()
-            case UserAction.SYNCED:
+            case UserAction.SYNC:
                 await self.sync()
                 assert not self.closed
             case UserAction.RECONCILE:
                 await table.reconcile()
             case UserAction.READ if reader is not None:
                 await reader.read(number)
-            case UserAction.OPEN if len(self.readers) < 4:
+            case UserAction.OPEN_READER if len(self.readers) < 4:
                 self.readers.append(_ChangesReader(table))
-            case UserAction.SHUT if reader is not None:
+            case UserAction.CLOSE_READER if reader is not None:
                 self.readers.remove(reader)
                 await reader.changes.aclose()
             case UserAction.LOOK_UP:
                 self.look_up()
-            case UserAction.TURN:
+            case UserAction.YIELD:
                 await anyio.lowlevel.checkpoint()
-            case UserAction.HURRY:
+            case UserAction.CANCEL:
                 with anyio.move_on_after(0):
                     await (table.reconcile() if number & 1 else table.synced())
-            case UserAction.BOTH:
-                await self.both()
-            case UserAction.CLOSE:
+            case UserAction.SYNC_AND_RECONCILE:
+                await self.sync_and_reconcile()
+            case UserAction.CLOSE_TABLE:
                 await table.aclose()
                 self.closed = True
-            case UserAction.HANG_UP:
+            case UserAction.CLOSE_CONNECTION:
                 self.conn.close()
                 self.closed = True
             case _:
                 pass
 
-    async def both(self) -> None:
+    async def sync_and_reconcile(self) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.table.synced)
             tasks.start_soon(self.table.reconcile)
@@ -306,7 +312,7 @@ class _User:
             self.events.release()
 
     def look_up(self) -> None:
-        """All that it has, by all that there is; what it answers, :func:`check` knows."""
+        """Look up all flows in every way; :func:`check_mirror` checks the results."""
         table = self.table
         str(table.statistics())
         assert len(table) == len(list(table))
@@ -321,25 +327,26 @@ class _User:
         assert table.behind in (False, True)
 
     async def sync(self) -> None:
+        """Check that ``synced()`` waits until all events that are waiting now are applied."""
         due = self.events.waiting()
         await self.table.synced()
         left = self.events.waiting()
-        assert not {*map(id, due)} & {*map(id, left)}, "synced, and something waits"
+        assert not {*map(id, due)} & {*map(id, left)}, "synced, but an event is not applied"
 
     async def finish(self) -> None:
-        """Have all applied that there is to come; then readers have what the table has."""
+        """Let all events arrive and be applied; then check that readers have what the table has."""
         while self.events.parts:
             self.events.release()
             await self.sync()
         await self.sync()
-        while self.events.waiting():  # behind a second overrun, and so not there before
+        while self.events.waiting():  # after a second overrun, which arrived later
             await self.sync()
-        while self.table.behind:  # by what was found when it was synced
+        while self.table.behind:  # synchronization has found a discrepancy
             await self.table.reconcile()
         self.look_up()
         for reader in self.readers:
             await reader.read(math.inf)
-            reader.account.check(self.table._entries)
+            reader.replayed.check(self.table._entries)
 
 
 def _has_no_mark(flow: Flow) -> bool:
@@ -347,33 +354,35 @@ def _has_no_mark(flow: Flow) -> bool:
 
 
 async def tables(data: bytes) -> None:
-    """A table follows whatever comes, or fails as it may; who waits for it always returns.
+    """Run a table on a script: it must follow the events, or fail with a documented exception.
 
-    One that can't be compared goes on, and who waits for that is refused."""
+    Every call that waits for the table returns. If reconciliation fails, the table goes on, and the
+    calls that wait for the reconciliation raise.
+    """
     option, steps = socket_script.unpack(data)
     factory = _ScriptedSocketFactory(steps, option)
     conn = _connection(factory)
-    chosen = (
+    selection = (
         Match(mark=0)
         if option & _Option.MATCH
         else _has_no_mark
-        if option & _Option.CHOOSE
+        if option & _Option.PREDICATE
         else None
     )
     table = conn.table(
-        chosen,
-        reconcile=1e-6 if option & _Option.OFTEN else None,
+        selection,
+        reconcile=1e-6 if option & _Option.RECONCILE else None,
         reliable=bool(option & _Option.RELIABLE),
         receive_buffer_max=5 * socket_script.RECEIVE_BUFFER if option & _Option.GROW else None,
     )
-    acts = [step.data for step in steps if step.to == StepQueue.USER and step.data]
+    actions = [step.data for step in steps if step.to == StepQueue.USER and step.data]
     with (
         anyio.fail_after(TIMEOUT),
         mock.patch("conntrack_aio.table.attempts._RETRY_DELAY", 0),
         mock.patch("conntrack_aio.table.synchronizer._READ_RETRY_DELAY", 0),
     ):
         try:
-            await _use_table(conn, table, factory, acts)
+            await _use_table(conn, table, factory, actions)
         except TableFailed:
             pass
         await table.aclose()
@@ -385,15 +394,18 @@ async def tables(data: bytes) -> None:
 
 
 def _check_statistics(conn: Connection) -> None:
-    books = conn.client_statistics()
-    assert not books.open_tables, "a table was left open"
-    assert not books.open_streams + books.open_dumps, "a dump or a stream was left open"
+    statistics = conn.client_statistics()
+    assert not statistics.open_tables, "a table was left open"
+    assert not statistics.open_streams + statistics.open_dumps, "a dump or a stream was left open"
 
 
 async def _use_table(
-    conn: Connection, table: FlowTable, factory: _ScriptedSocketFactory, acts: Sequence[bytes]
+    conn: Connection, table: FlowTable, factory: _ScriptedSocketFactory, actions: Sequence[bytes]
 ) -> None:
-    """Raises :exc:`Refused`."""
+    """Perform the user actions on a table while a task follows its changes.
+
+    :raises TableFailed: when the table fails with an exception with which it may fail.
+    """
     replies = SharedReplies(table._entries)
     try:
         await table.__aenter__()
@@ -401,13 +413,13 @@ async def _use_table(
         str(error)
         raise TableFailed from error
     user = _User(conn, table, factory, replies)
-    follower = ReplayedTable()
+    followed = ReplayedTable()
     try:
         async with anyio.create_task_group() as tasks:
-            await tasks.start(_follow_changes, table, follower)
+            await tasks.start(_follow_changes, table, followed)
             try:
-                for act in acts:
-                    await user.do(act[0], act[-1])
+                for action in actions:
+                    await user.perform(action[0], action[-1])
                 await user.finish()
             finally:
                 with anyio.CancelScope(shield=True):
@@ -416,24 +428,24 @@ async def _use_table(
         assert user.closed
         raise TableFailed from None
     except* _FAILURES:
-        # It may have been only the comparison that somebody waited for, which is tried again.
+        # Only a reconciliation may have failed, which the table tries again.
         assert table._failure is not None or table.statistics().failures
         raise TableFailed from None
 
 
 async def _follow_changes(
     table: FlowTable,
-    account: ReplayedTable,
+    replayed: ReplayedTable,
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Until the table ends, which it is told of."""
+    """Apply the changes of a table until the table is closed or fails."""
     changes: Changes = table.changes()
     task_status.started()
     try:
         async for change in changes:
-            account.apply(change)
+            replayed.apply(change)
     except (anyio.ClosedResourceError, *_FAILURES):
         await changes.aclose()
         return
-    raise AssertionError("changes without end")
+    raise AssertionError("the changes ended without an exception")

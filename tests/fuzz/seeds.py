@@ -1,4 +1,4 @@
-"""What inputs are made of at first: the captured messages, the cases, and conversations of both."""
+"""The seeds of the fuzzer: captured messages, encoded cases, and scripts that consist of both."""
 
 from __future__ import annotations
 
@@ -85,25 +85,31 @@ DECODERS: Sequence[tuple[Decoder[Any], list[bytes]]] = (
 
 
 def error_message(
-    code: int, seq: int = 1, words: bytes = b"", echoed: bytes | None = None
+    code: int, seq: int = 1, extended_ack: bytes = b"", echoed: bytes | None = None
 ) -> bytes:
-    """An NLMSG_ERROR, capped unless what was asked is echoed."""
-    flags = (NLM_F.ACK_TLVS if words else 0) | (NLM_F.CAPPED if echoed is None else 0)
+    """Return an NLMSG_ERROR.
+
+    :param extended_ack: the attributes of the extended acknowledgement.
+    :param echoed: the payload of the request; by default the message is capped.
+    """
+    flags = (NLM_F.ACK_TLVS if extended_ack else 0) | (NLM_F.CAPPED if echoed is None else 0)
     request = struct.pack("=IHHII", 20 + len(echoed or b""), 0x101, 5, seq, 0)
-    return message(struct.pack("=i", -code) + request + (echoed or b"") + words, 2, flags, seq)
+    return message(
+        struct.pack("=i", -code) + request + (echoed or b"") + extended_ack, 2, flags, seq
+    )
 
 
-def done(code: int = 0, words: bytes = b"", seq: int = 1) -> bytes:
-    flags = _MULTI | (NLM_F.ACK_TLVS if words else 0)
-    return message(struct.pack("=i", -code) + words, 3, flags, seq)
+def done(code: int = 0, extended_ack: bytes = b"", seq: int = 1) -> bytes:
+    flags = _MULTI | (NLM_F.ACK_TLVS if extended_ack else 0)
+    return message(struct.pack("=i", -code) + extended_ack, 3, flags, seq)
 
 
 EXTENDED_ACK = attr(1, b"No such thing\0") + attr(2, struct.pack("=I", 24)) + attr(3, b"cookie")
 ERROR_MESSAGES = [
     *map(error_message, (0, errno.ENOENT, errno.EPERM, errno.EEXIST, errno.EINVAL, errno.EBUSY)),
-    error_message(errno.EINVAL, words=EXTENDED_ACK),
-    error_message(errno.EINVAL, words=EXTENDED_ACK, echoed=FLOWS[0][16:]),
-    error_message(0, words=attr(1, b"\xff\xfe\0")),
+    error_message(errno.EINVAL, extended_ack=EXTENDED_ACK),
+    error_message(errno.EINVAL, extended_ack=EXTENDED_ACK, echoed=FLOWS[0][16:]),
+    error_message(0, extended_ack=attr(1, b"\xff\xfe\0")),
     error_message(1 << 31),
     error_message(-5),
     done(),
@@ -133,10 +139,10 @@ DATAGRAMS = [
     FLOWS[1] * 60 + FLOWS[0] * 40 + done(),
     EVENTS[0] * 33 + EVENTS[1] + EVENTS[0] * 33,
 ]
-"""For what reads a datagram."""
+"""The seeds of the harnesses that read one datagram."""
 
 
-# Conversations: for each of them, all the messages that could come
+# -- conversations: scripts with all replies to some requests ---------------------------------
 
 
 def _datagrams(parts: Iterable[bytes]) -> list[Step]:
@@ -144,7 +150,7 @@ def _datagrams(parts: Iterable[bytes]) -> list[Step]:
 
 
 def _replies_with_acks(*parts: bytes) -> list[Step]:
-    """Each request is answered with one of these, and acknowledged."""
+    """Return steps that reply to each request with one of these messages and an acknowledgement."""
     pairs = zip(parts, count(1), strict=False)
     return _datagrams(with_seq(part, seq) + error_message(0, seq) for part, seq in pairs)
 
@@ -186,7 +192,7 @@ CONVERSATIONS: Sequence[Sequence[Step]] = (
 
 
 def _without_padding(data: bytes) -> bytes:
-    """A message that ends within a word, as none of the kernel's does."""
+    """Return a message whose length is no multiple of 4, unlike those of the kernel."""
     return (len(data) - 3).to_bytes(4, "little") + data[4:-3]
 
 
@@ -214,17 +220,17 @@ STREAMS: Sequence[Sequence[Step]] = (
 )
 
 
-# Live tables: events, dumps, answers, and what their user does, each by its own steps
+# -- live tables: scripts of events, dumps, replies and user actions --------------------------
 
 
 def _table_script(
     events: Sequence[bytes] = (),
     dumps: Sequence[bytes] = (),
-    answers: Sequence[bytes] = (),
-    acts: Sequence[int] = (),
+    replies: Sequence[bytes] = (),
+    actions: Sequence[int] = (),
 ) -> list[Step]:
-    """An empty datagram stands for ``NOTHING``."""
-    parts = (events, dumps, answers, [bytes([act, 7]) for act in acts])
+    """Return a script with these steps. An empty datagram becomes ``NOTHING``."""
+    parts = (events, dumps, replies, [bytes([act, 7]) for act in actions])
     return [
         Step(StepKind.DATAGRAM if data else StepKind.NOTHING, data, to)
         for to, part in enumerate(parts)
@@ -233,17 +239,17 @@ def _table_script(
 
 
 def _destroy_event(data: bytes) -> bytes:
-    """A destroy event of what is told of."""
+    """Return the message as a destroy event."""
     return data[:4] + struct.pack("=HHI", 0x102, 0, 0) + data[12:]
 
 
 def _update_event(data: bytes, flags: int = 0) -> bytes:
-    """An update event of it; or that it is new."""
+    """Return the message as an update event, or with the flags of a new event as that."""
     return data[:4] + struct.pack("=HHI", 0x100, flags, 0) + data[12:]
 
 
 def _table_conversations(flows: Sequence[bytes], events: Sequence[bytes]) -> list[list[Step]]:
-    """Conversations about some flows, and events of those and others."""
+    """Return scripts about these flows, and events of these and other flows."""
     everything, end, wait = b"".join(flows), done(), b""
     later = [part for data in events for part in (data, wait)]
     lives = [
@@ -257,24 +263,27 @@ def _table_conversations(flows: Sequence[bytes], events: Sequence[bytes]) -> lis
             _destroy_event(data),
         )
     ]
-    answers = [data + error_message(0) for data in flows]
-    acts = [1, 0, 3, 6, 0, 2, 4, 0, 9, 1, 3, 0, 8, 0, 1, 6, 2]
-    twice = _table_script(later, [everything, end, wait, everything, end], answers, acts)
+    replies = [data + error_message(0) for data in flows]
+    actions = [1, 0, 3, 6, 0, 2, 4, 0, 9, 1, 3, 0, 8, 0, 1, 6, 2]
+    twice = _table_script(later, [everything, end, wait, everything, end], replies, actions)
     failing = [flows[0], wait, flows[1] + done(errno.ENOMEM), wait, done(errno.EPERM)]
     return [
-        _table_script(events, [everything, end], answers, [1, 6]),
+        _table_script(events, [everything, end], replies, [1, 6]),
         twice,
         [part for step in twice for part in (Step(StepKind.OVERRUN), step)][:-30],
-        _table_script(later, [end], [], acts),
-        _table_script([_update_event(data) for data in flows], [], answers, [1, 3, 6, 2, 6]),
+        _table_script(later, [end], [], actions),
+        _table_script([_update_event(data) for data in flows], [], replies, [1, 3, 6, 2, 6]),
         _table_script(
-            lives, [*flows, end, wait, everything, end, wait, *flows[::-1]], answers, acts
+            lives, [*flows, end, wait, everything, end, wait, *flows[::-1]], replies, actions
         ),
         _table_script(later, failing, [], [1]),
         _table_script(
-            events * 2, [_INTERRUPTED, end, wait, everything + end], ERROR_MESSAGES, [*acts, 10, 1]
+            events * 2,
+            [_INTERRUPTED, end, wait, everything + end],
+            ERROR_MESSAGES,
+            [*actions, 10, 1],
         ),
-        _table_script(later, [everything + end], ERROR_MESSAGES, [*acts[:6], 11, 1]),
+        _table_script(later, [everything + end], ERROR_MESSAGES, [*actions[:6], 11, 1]),
     ]
 
 
@@ -286,9 +295,9 @@ TABLE_SCRIPTS = [
 
 
 def scripts(conversations: Iterable[Sequence[Step]], options: Sequence[int]) -> list[bytes]:
-    """Each conversation with each of these numbers for its reader."""
+    """Return each conversation, packed with each of these options."""
     return [socket_script.pack(steps, option) for steps in conversations for option in options]
 
 
 JSON_TEXTS = [(type(case.object), json.dumps(to_dict(case.object)).encode()) for case in CASES]
-"""Objects as JSON, each with its class."""
+"""Objects of the model as JSON, each with its class."""

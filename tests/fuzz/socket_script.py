@@ -1,4 +1,4 @@
-"""What comes, one thing after the other, to the sockets of a connection; as bytes, for a fuzzer."""
+"""Scripts: sequences of what the sockets of a connection receive, which can be packed as bytes."""
 
 from __future__ import annotations
 
@@ -17,71 +17,81 @@ from conntrack_aio.uapi.socket import SO_MEMINFO, SO_RCVBUFFORCE
 T = TypeVar("T")
 
 RECEIVE_BUFFER = 12288
-"""Small, so that requests go in several windows, and a gap ends after 24 datagrams."""
+"""The receive buffer in bytes.
+
+It is small, so that requests need several windows, and a gap ends after 24 datagrams.
+"""
 
 LOST_PER_OVERRUN = 3
-"""Messages that are lost by an overrun."""
+"""The number of messages that each overrun loses."""
 
 _COST = 1280
-"""What a message takes of the buffer."""
+"""The bytes of the receive buffer that a message occupies."""
 
 _STEP = struct.Struct("<BH")
 _NSIDS = (-1, 0, 1, 2, 1 << 31 - 1)
 
 
 class StepKind(IntEnum):
-    """What a read finds."""
+    """The result of a read."""
 
     DATAGRAM = 0
     ELSEWHERE = 1
-    """A datagram from another namespace, whose id the first byte chooses."""
+    """A datagram from another network namespace, whose id the first byte chooses."""
     FORGED = 2
+    """A datagram from a sender other than the kernel."""
     OVERRUN = 3
     TOO_LARGE = 4
     NOTICE = 5
-    """A datagram for the socket of rtnetlink's notices."""
+    """A datagram for the socket that subscribes to rtnetlink's notifications."""
     ANSWER = 6
-    """A datagram for the socket that asks rtnetlink."""
+    """A datagram for the socket that sends requests to rtnetlink."""
     NOTHING = 7
-    """Nothing now, though more comes later."""
+    """No datagram now; more may follow later."""
 
 
 class Step(NamedTuple):
-    what: StepKind
+    """The result of one read of a socket."""
+
+    kind: StepKind
     data: bytes = b""
     to: int = 0
-    """Whose it is, where several have scripts of their own; up to 3."""
+    """The queue of the step, from 0 to 3, for harnesses with several queues."""
 
 
 def pack(steps: Iterable[Step], option: int = 0) -> bytes:
-    """A script as bytes, behind a number for its reader."""
+    """Return a script as bytes, after a byte with an option for the harness."""
     parts = [bytes([option])]
-    for what, data, to in steps:
-        parts.append(_STEP.pack(what | to << 3, min(len(data), 0xFFFF)) + data[:0xFFFF])
+    for kind, data, to in steps:
+        parts.append(_STEP.pack(kind | to << 3, min(len(data), 0xFFFF)) + data[:0xFFFF])
     return b"".join(parts)
 
 
 def unpack(data: bytes) -> tuple[int, list[Step]]:
-    """The inverse of :func:`pack`; any bytes are a script."""
+    """Return the option and the steps of a packed script. Any bytes are a valid script."""
     steps: list[Step] = []
     at = 1
     while at + _STEP.size <= len(data):
-        what, size = _STEP.unpack_from(data, at)
+        kind, size = _STEP.unpack_from(data, at)
         at += _STEP.size
-        steps.append(Step(StepKind(what & 7), data[at : at + size], what >> 3 & 3))
+        steps.append(Step(StepKind(kind & 7), data[at : at + size], kind >> 3 & 3))
         at += size
     return (data[0] if data else 0), steps
 
 
 class ScriptExhausted(Exception):
-    """The script is at its end: how a harness gets out of a stream that would wait for more."""
+    """The script has ended. This ends a stream, which would otherwise wait for more."""
 
 
 class Script:
-    """A script as it is read."""
+    """A script that is being read."""
 
     def __init__(self, steps: Iterable[Step], *, endless: bool) -> None:
-        """``endless`` is for a stream, which waits for ever: it is told that it is exhausted."""
+        """Create a script from its steps.
+
+        :param endless: whether a read after the end raises :exc:`ScriptExhausted`. That is for
+            streams, which would wait forever.
+        """
         self.endless = endless
         self.overruns = 0
         self.main: deque[Step] = deque()
@@ -89,17 +99,17 @@ class Script:
         self.answers: deque[Step] = deque()
         for step in steps:
             queues = {StepKind.NOTICE: self.notices, StepKind.ANSWER: self.answers}
-            queues.get(step.what, self.main).append(step)
+            queues.get(step.kind, self.main).append(step)
 
 
 class ScriptedSocket:
-    """A raw socket that reads from one queue of a feed."""
+    """A raw socket that reads from one queue of a script."""
 
-    def __init__(self, feed: Script, queue: deque[Step], *, endless: bool) -> None:
+    def __init__(self, script: Script, queue: deque[Step], *, endless: bool) -> None:
         self.closed = False
         self.steps = tuple(queue)
-        """All that it ever reads."""
-        self._feed = feed
+        """All steps that it will read."""
+        self._script = script
         self._queue = queue
         self._endless = endless
         self._dry = False
@@ -108,7 +118,7 @@ class ScriptedSocket:
         self._buffer = RECEIVE_BUFFER
 
     def fileno(self) -> int:
-        """Always readable for a stream, else never."""
+        """Return a descriptor that is always readable for a stream, and never otherwise."""
         if self.closed:
             return -1
         if self._fd is None:
@@ -128,16 +138,16 @@ class ScriptedSocket:
         self, buffers: list[memoryview], ancbufsize: int, flags: int, /
     ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[int, int]]:
         assert not self.closed
-        what, data, _ = self._take()
-        if what == StepKind.TOO_LARGE:
+        kind, data, _ = self._take()
+        if kind == StepKind.TOO_LARGE:
             return RECEIVE_SIZE + 1 + len(data), [], 0, (0, 0)
         buffers[0][: len(data)] = data
         control: list[tuple[int, int, bytes]] = []
-        if what == StepKind.ELSEWHERE and ancbufsize and data:
+        if kind == StepKind.ELSEWHERE and ancbufsize and data:
             nsid = _NSIDS[data[0] % len(_NSIDS)]
-            told = struct.pack("=i", nsid)
-            control.append((SOL_NETLINK, int(NETLINK_OPTION.LISTEN_ALL_NSID), told))
-        return len(data), control, 0, (4711 if what == StepKind.FORGED else 0, 0)
+            data_of_nsid = struct.pack("=i", nsid)
+            control.append((SOL_NETLINK, int(NETLINK_OPTION.LISTEN_ALL_NSID), data_of_nsid))
+        return len(data), control, 0, (4711 if kind == StepKind.FORGED else 0, 0)
 
     def _take(self) -> Step:
         if not self._queue:
@@ -145,12 +155,12 @@ class ScriptedSocket:
                 raise ScriptExhausted
             self._dry = True
         step = self._queue.popleft() if self._queue else Step(StepKind.NOTHING)
-        if step.what == StepKind.NOTHING:
+        if step.kind == StepKind.NOTHING:
             self._congested = False
             raise BlockingIOError(errno.EAGAIN, "nothing waits")
-        if step.what == StepKind.OVERRUN:
+        if step.kind == StepKind.OVERRUN:
             self._congested = True
-            self._feed.overruns += 1
+            self._script.overruns += 1
             raise OSError(errno.ENOBUFS, "an overrun")
         return step
 
@@ -161,31 +171,37 @@ class ScriptedSocket:
         return struct.pack("=i", self._buffer)
 
     def _visible(self) -> list[Step]:
-        """What lies before it now. Once it has run over, it only does so again after it was empty
-        (``NETLINK_S_CONGESTED``): what stands behind such an overrun came later."""
+        """Return the steps that are in the receive buffer now.
+
+        After an overrun, the kernel reports no other one until the buffer was empty
+        (``NETLINK_S_CONGESTED``). Therefore the steps after a second overrun arrived later.
+        """
         steps: list[Step] = []
         congested = self._congested
         for step in self._queue:
-            if step.what == StepKind.NOTHING or (congested and step.what == StepKind.OVERRUN):
+            if step.kind == StepKind.NOTHING or (congested and step.kind == StepKind.OVERRUN):
                 break
-            congested |= step.what == StepKind.OVERRUN
+            congested |= step.kind == StepKind.OVERRUN
             steps.append(step)
         return steps
 
     def waiting(self) -> list[Step]:
-        """The messages that it would read before it found nothing."""
-        return [step for step in self._visible() if step.what != StepKind.OVERRUN]
+        """Return the messages that a reader would get until a read finds nothing."""
+        return [step for step in self._visible() if step.kind != StepKind.OVERRUN]
 
     def until_nothing(self) -> int:
-        """How many of its steps are read before it finds nothing."""
+        """Return how many steps are read in total until a read finds nothing."""
         return len(self.steps) - len(self._queue) + len(self._visible())
 
     @property
     def drops(self) -> int:
-        """Messages dropped so far. An overrun is told before all that waits."""
+        """The number of messages dropped so far.
+
+        The kernel reports an overrun before all waiting messages.
+        """
         now = self._visible()[:1]
         return LOST_PER_OVERRUN * (
-            self._feed.overruns + any(step.what == StepKind.OVERRUN for step in now)
+            self._script.overruns + any(step.kind == StepKind.OVERRUN for step in now)
         )
 
     def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
@@ -200,7 +216,7 @@ class ScriptedSocket:
 
 
 class Settings:
-    """Of the kernel: one is known, the others are missing."""
+    """The sysctls of the kernel: ``nf_conntrack_events`` is 1, and the others do not exist."""
 
     def read(self, name: str, /) -> str:
         if name.endswith("_events"):
@@ -211,13 +227,13 @@ class Settings:
 
 
 class ScriptedSocketFactory:
-    """A kernel that says what is in the script, whichever socket reads."""
+    """A kernel that sends what is in the script, whichever socket reads."""
 
-    def __init__(self, feed: Script) -> None:
+    def __init__(self, script: Script) -> None:
         self.sockets: list[ScriptedSocket] = []
         self.sysctls = Settings()
-        self._feed = feed
-        self._queues = [feed.notices, feed.answers]
+        self._script = script
+        self._queues = [script.notices, script.answers]
 
     def open_first(self) -> NetlinkSocket:
         return self.open()
@@ -225,10 +241,10 @@ class ScriptedSocketFactory:
     def open(
         self, receive_buffer: int | None = None, protocol: int = NETLINK.NETFILTER
     ) -> NetlinkSocket:
-        feed, queue, endless = self._feed, self._feed.main, self._feed.endless
+        script, queue, endless = self._script, self._script.main, self._script.endless
         if protocol != NETLINK.NETFILTER:
             queue, endless = self._queues.pop(0), False
-        raw = ScriptedSocket(feed, queue, endless=endless)
+        raw = ScriptedSocket(script, queue, endless=endless)
         self.sockets.append(raw)
         return NetlinkSocket(raw)
 

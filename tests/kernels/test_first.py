@@ -179,7 +179,7 @@ def test_events_by_the_command(here: Lab) -> None:
     with Process(here, sys.executable, "-m", "conntrack_aio", "events") as process:
         wait_until(lambda: count_subscribers(here, NEW | UPDATE | DESTROY))
         process.signal(signal.SIGINT)
-        process.end()
+        process.wait()
 
 
 @pytest.fixture
@@ -228,6 +228,6 @@ def test_an_example(here: Lab, name: str) -> None:
     with Process(here, sys.executable, "-u", str(ROOT / "examples" / name)) as example:
         BEGIN[name](here, example)
         example.signal(signal.SIGINT)
-        _, errors = example.end()
+        _, errors = example.wait()
         if name != "first.py":  # ten lines, that leave the interrupt to Python
             assert errors == ""

@@ -210,7 +210,7 @@ REQUIRED = {
     "home": Required(
         HOME,
         [errno.EPERM, errno.ENOSYS],
-        ["lost_name"],
+        ["replaced_name"],
         "ioctl(SIOCGSKNS)",
         "NamespaceError",
         "CAP_NET_ADMIN",

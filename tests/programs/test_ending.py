@@ -1,7 +1,7 @@
-"""What ends a TCP connection through a router, and what does not, once its entry is deleted.
+"""Which settings make a router end a TCP connection whose entry is deleted.
 
-Each case that the recipe "End the connections of one client" tells of, with real traffic: a
-connection is opened and used through a router, its entry deleted, and then both ends send on.
+These are the cases of the recipe "End the connections of one client", with real traffic. A
+connection is opened and used through a router, its entry is deleted, and then both ends send again.
 """
 
 from __future__ import annotations
@@ -52,22 +52,24 @@ class Case(NamedTuple):
     loose: bool
     rule: str
     passes: bool
-    """Whether data passes after the entry was deleted."""
+    """Whether data passes after the entry is deleted."""
     entries: int
-    """How many entries there are then."""
+    """The number of entries after that."""
 
 
 CASES = {
-    "as the kernel is by default": Case(True, TRACKS, passes=True, entries=1),
-    "tcp_loose alone": Case(False, TRACKS, passes=True, entries=0),
-    "tcp_loose, and a rule that drops what is invalid": Case(
+    "the kernel's defaults": Case(True, TRACKS, passes=True, entries=1),
+    "only tcp_loose": Case(False, TRACKS, passes=True, entries=0),
+    "tcp_loose, and a rule that drops invalid packets": Case(
         False, DROPS_INVALID, passes=False, entries=0
     ),
     "a rule that drops new TCP without SYN": Case(
         True, DROPS_NEW_WITHOUT_SYN, passes=False, entries=0
     ),
-    "that rule and tcp_loose": Case(False, DROPS_NEW_WITHOUT_SYN, passes=True, entries=0),
-    "a rule that drops what is invalid, alone": Case(True, DROPS_INVALID, passes=True, entries=1),
+    "tcp_loose, and a rule that drops new TCP without SYN": Case(
+        False, DROPS_NEW_WITHOUT_SYN, passes=True, entries=0
+    ),
+    "only a rule that drops invalid packets": Case(True, DROPS_INVALID, passes=True, entries=1),
 }
 
 
@@ -94,9 +96,9 @@ def network(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Network]:
 
 
 def dropped(lab: Lab) -> int:
-    """How many packets the rule has dropped."""
-    told = json.loads(lab.program("nft", "-j", "list", "counters"))["nftables"]
-    (count,) = (each["counter"]["packets"] for each in told if "counter" in each)
+    """Return how many packets the rule has dropped."""
+    output = json.loads(lab.program("nft", "-j", "list", "counters"))["nftables"]
+    (count,) = (each["counter"]["packets"] for each in output if "counter" in each)
     return int(count)
 
 
@@ -105,20 +107,20 @@ class Ends(NamedTuple):
     server: socket.socket
 
     @property
-    def ways(self) -> list[tuple[socket.socket, socket.socket]]:
+    def directions(self) -> list[tuple[socket.socket, socket.socket]]:
         return [(self.client, self.server), (self.server, self.client)]
 
 
 @contextmanager
 def used_connection(network: Network) -> Generator[Ends]:
-    """A connection from the client to the server, over which something went both ways."""
+    """Open a connection from the client to the server, and send data in both directions."""
     with ExitStack() as stack:
         listener = stack.enter_context(network.server.bind(socket.SOCK_STREAM, 80))
         listener.listen()
         client = stack.enter_context(network.client.bind(socket.SOCK_STREAM))
         client.connect(listener.getsockname())
         ends = Ends(client, stack.enter_context(listener.accept()[0]))
-        for one, other in ends.ways:
+        for one, other in ends.directions:
             one.settimeout(TIMEOUT)
             other.settimeout(TIMEOUT)
             one.sendall(b"before")
@@ -127,24 +129,26 @@ def used_connection(network: Network) -> Generator[Ends]:
 
 
 async def delete(conn: Connection, network: Network, *, loose: bool) -> None:
-    """As the recipe has it."""
+    """Delete the client's entry as in the recipe."""
     await conn.sysctls.set(tcp_loose=loose)
     assert await conn.delete_matching(Match(orig_src=network.client.address)) == 1
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_whether_it_ends(lab: Lab, network: Network, conn: Connection, case: str) -> None:
+async def test_whether_data_passes_after_the_entry_is_deleted(
+    lab: Lab, network: Network, conn: Connection, case: str
+) -> None:
     loose, rule, passes, entries = CASES[case]
     lab.program("nft", "-f", "-", input=RULES.format(rule=rule))
     with used_connection(network) as ends:
         before = dropped(lab)
         await delete(conn, network, loose=loose)
-        for one, other in ends.ways:
+        for one, other in ends.directions:
             one.sendall(b"after")
             if passes:
                 assert other.recv(64) == b"after"
         if not passes:
-            # The rule has dropped what both sent, an acknowledgement with it or not.
+            # The rule has dropped the data of both ends, and perhaps an acknowledgement.
             await anyio.to_thread.run_sync(wait_until, lambda: dropped(lab) >= before + 2)
             for end in ends:
                 end.setblocking(False)
@@ -153,7 +157,7 @@ async def test_whether_it_ends(lab: Lab, network: Network, conn: Connection, cas
         assert await conn.count() == entries
 
 
-async def test_a_rule_that_rejects_tells_both_ends(
+async def test_a_rule_that_rejects_resets_both_ends(
     lab: Lab, network: Network, conn: Connection
 ) -> None:
     lab.program("nft", "-f", "-", input=RULES.format(rule=REJECTS_INVALID))

@@ -1,4 +1,4 @@
-"""On a machine where nothing has used connection tracking yet, the first command works."""
+"""The first use of the library works on a machine that has not loaded connection tracking."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.kernel
 HIDDEN = """
 from support import unloaded_conntrack
 
-def hidden():
+def hide_settings():
     unloaded_conntrack.hide()
     try:
         open("/proc/sys/net/netfilter/nf_conntrack_acct")
@@ -30,23 +30,23 @@ def hidden():
         return
     raise AssertionError("not hidden")
 
-hidden()
+hide_settings()
 """
 
 EACH_SETTING = """
 unloaded_conntrack.load()
 for name in SETTINGS:
-    hidden()
+    hide_settings()
     try:
-        told = read_sysctl(sysctl_of(name))
+        value = read_sysctl(sysctl_of(name))
     except FileNotFoundError:
-        told = None
+        value = None
     assert not unloaded_conntrack.is_hidden(), name
     path = Path("/proc/sys") / sysctl_of(name).replace(".", "/")
-    assert told == (path.read_text().strip() if path.exists() else None), name
+    assert value == (path.read_text().strip() if path.exists() else None), name
 """
 
-A_LAB = """
+LAB = """
 from support.namespaces import new_network_namespace
 from support.lab import Lab
 lab = Lab(new_network_namespace())
@@ -54,20 +54,20 @@ lab.sysctl("nf_conntrack_events", 1)
 assert lab.read_sysctl("nf_conntrack_events") == "1"
 """
 
-FIRST = WRITABLE | {
+FIRST_USES = WRITABLE | {
     "each of the settings is read": PRELUDE + EACH_SETTING,
-    "a lab": PRELUDE + A_LAB,
+    "a lab": PRELUDE + LAB,
 }
 
 
-@pytest.mark.parametrize("first", FIRST)
-def test_the_first_thing_that_is_done(lab: Lab, first: str) -> None:
-    done = unloaded_conntrack.run(lab, "-c", HIDDEN + FIRST[first])
+@pytest.mark.parametrize("first", FIRST_USES)
+def test_the_first_use_works(lab: Lab, first: str) -> None:
+    done = unloaded_conntrack.run(lab, "-c", HIDDEN + FIRST_USES[first])
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("command", ["list", "count", "explain", "demo"])
-def test_the_first_command(lab: Lab, command: str) -> None:
+def test_the_first_command_works(lab: Lab, command: str) -> None:
     done = unloaded_conntrack.run(lab, "-m", "support.unloaded_conntrack", command)
     assert done.returncode == 0
     assert done.stdout or command == "list"
@@ -76,8 +76,8 @@ def test_the_first_command(lab: Lab, command: str) -> None:
         assert re.search(r"6 NEW, \d+ UPDATE, 6 DESTROY\), 0 lost", done.stdout)
 
 
-def test_the_settings_are_read_and_set_at_one_place() -> None:
-    """So that what looks at the file system itself can't forget the module."""
+def test_only_one_module_accesses_sysctls() -> None:
+    """Other code would not load the kernel module before it accesses the files."""
     root = Path(conntrack_aio.__file__).parents[1]
     found = {
         str(path.relative_to(root))
@@ -88,21 +88,21 @@ def test_the_settings_are_read_and_set_at_one_place() -> None:
     assert found == {"conntrack_aio/proc_sys.py"}
 
 
-# Where it can't be loaded
+# -- the module cannot be loaded -----------------------------------------------------------------
 
 
 @pytest.fixture
-def absent(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The settings are not there, and no request brings them."""
+def absent_sysctls(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the sysctls absent_sysctls, even after a ctnetlink request."""
     monkeypatch.setattr(settings, "_path", lambda name: f"/proc/no/such/{name}")
 
 
-@pytest.mark.usefixtures("absent")
-def test_a_kernel_without_ctnetlink_says_what_is_missing(
+@pytest.mark.usefixtures("absent_sysctls")
+def test_the_error_names_the_module_on_a_kernel_without_ctnetlink(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Without:
-        CTNETLINK = 200  # no kernel has as many subsystems
+        CTNETLINK = 200  # a subsystem that no kernel has
 
     monkeypatch.setattr(modules, "NFNL_SUBSYS", Without)
     for action in (settings.read_sysctl, lambda name: settings.set_sysctl(name, 1)):
@@ -113,8 +113,8 @@ def test_a_kernel_without_ctnetlink_says_what_is_missing(
     assert settings.read_number(settings.Files(), "net.netfilter.nf_conntrack_acct") is None
 
 
-@pytest.mark.usefixtures("absent")
-def test_a_kernel_without_netfilters_netlink_says_what_is_missing(
+@pytest.mark.usefixtures("absent_sysctls")
+def test_the_error_names_the_module_on_a_kernel_without_nfnetlink(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Without:
@@ -125,7 +125,7 @@ def test_a_kernel_without_netfilters_netlink_says_what_is_missing(
         settings.read_sysctl("net.netfilter.nf_conntrack_acct")
 
 
-def test_without_the_capability_it_says_what_is_missing(lab: Lab) -> None:
+def test_the_error_names_the_missing_capability(lab: Lab) -> None:
     script = f"""{HIDDEN}
 import ctypes
 names = ["net.netfilter.nf_conntrack_acct"]
@@ -153,7 +153,7 @@ except PermissionDenied as error:
     ("number", "words"),
     [(0, "modprobe nf_tables"), (1, "modprobe nft-chain-1-filter"), (2, "modprobe nft_ct")],
 )
-def test_the_sandbox_says_which_module_is_missing(
+def test_the_sandbox_names_the_missing_module(
     monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
     def commit(*changes: object) -> None:

@@ -1,4 +1,4 @@
-"""Attributes, made without the library's help, and what is compared with them."""
+"""Encode netlink attributes without the library, for comparison with its encoder and decoder."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ T = TypeVar("T")
 
 
 class Case(NamedTuple):
+    """An object of the model and its encoded attributes."""
+
     name: str
     object: object
     data: bytes
     plain: Mapping[str, object] = MappingProxyType({})
-    """Fields of the object that no attribute holds."""
+    """Fields of the object that are not in an attribute."""
 
 
 class Captured(NamedTuple):
-    """A message, and what it tells: fields of the flow or expectation, by their dotted names."""
+    """A message that a real kernel sent, and the fields that it holds."""
 
     name: str
     event: EventType | None
-    """``None`` is an entry of a dump."""
-    told: dict[str, object]
+    """The type of the event; ``None`` for an entry of a dump."""
+    fields: dict[str, object]
+    """Fields of the flow or expectation, by their dotted names."""
     data: bytes
 
 
 def attr(number: int, payload: bytes, flags: int = 0) -> bytes:
-    """``struct nlattr``, payload and padding."""
+    """Return an attribute: ``struct nlattr``, the payload and padding."""
     return struct.pack("=HH", 4 + len(payload), number | flags) + payload + bytes(-len(payload) % 4)
 
 
@@ -61,7 +64,7 @@ def host32(number: int, value: int) -> bytes:
 
 
 def with_values(obj: T, **values: object) -> T:
-    """A copy of an object with fields assigned: the constructor, which checks, is not called."""
+    """Return a copy of an object with these fields, without calling its checking constructor."""
     other = copy(obj)
     for name, value in values.items():
         object.__setattr__(other, name, value)

@@ -1,4 +1,7 @@
-"""Objects and their bytes, for both directions. The bytes are made without the library's help."""
+"""Objects of the model and their encoded attributes, to test encoding and decoding.
+
+The attributes are encoded without the library.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ from .policy_cases import HELPERS, POLICIES
 
 
 def pack_unsigned_longs(value: int) -> bytes:
-    """128 bits as the kernel has them: ``unsigned long`` words, the lowest bits in the first."""
+    """Return a 128-bit bitmap as the kernel stores it.
+
+    It is an array of ``unsigned long``, whose first element has the lowest bits.
+    """
     size = struct.calcsize("l")
     words = [value >> 8 * size * i & (1 << 8 * size) - 1 for i in range(16 // size)]
     return struct.pack(f"={len(words)}{'Q' if size == 8 else 'I'}", *words)
@@ -75,7 +81,7 @@ MASK4_PAYLOAD = nest(1, attr(1, b"\xff" * 4), attr(2, b"\xff" * 4)) + nest(
     2, be8(1, 6), be16(2, 0), be16(3, 0xFFFF)
 )
 EXPECTATION_TUPLES = nest(1, TCP4_PAYLOAD) + nest(2, EXPECTED4_PAYLOAD) + nest(3, MASK4_PAYLOAD)
-"""Master, tuple and mask, which every expectation has: a connection from any port."""
+"""The master, the tuple and the mask of an expectation, which accepts any source port."""
 
 
 def expectation(**fields: object) -> Expectation:
@@ -83,7 +89,7 @@ def expectation(**fields: object) -> Expectation:
 
 
 def check_request(request: Request, kind: int, flags: int, family: int, attributes: bytes) -> None:
-    """The request is this, behind its header."""
+    """Check the type, the flags and the payload of a request."""
     assert (request.type, request.flags) == (kind, flags)
     assert request.payload == struct.pack(">BBH", family, 0, 0) + attributes
 
@@ -111,11 +117,11 @@ TUPLES = [
         IP6 + nest(2, be8(1, 58), be16(7, 0xFFFF), be8(8, 128), be8(9, 255)),
     ),
     Case(
-        "gre, its keys as ports",
+        "gre, with keys as ports",
         Tuple(src=A, dst=B, proto=47, sport=0x10, dport=0x20),
         IP4 + nest(2, be8(1, 47), be16(2, 0x10), be16(3, 0x20)),
     ),
-    Case("a protocol alone", Tuple(src=A, dst=B, proto=50), IP4 + nest(2, be8(1, 50))),
+    Case("a protocol without ports", Tuple(src=A, dst=B, proto=50), IP4 + nest(2, be8(1, 50))),
     Case("protocol 0", Tuple(src=A, dst=B, proto=0), IP4 + nest(2, be8(1, 0))),
     Case(
         "a zone of its own",
@@ -153,7 +159,7 @@ PROTOINFOS = [
         ),
         be8(1, 0) + be8(2, 0) + be8(3, 0) + attr(4, b"\x00\xff") + attr(5, b"\x00\xff"),
     ),
-    Case("tcp: a state of tomorrow", TCPInfo(state=200), be8(1, 200)),
+    Case("tcp: an unknown state", TCPInfo(state=200), be8(1, 200)),
     Case(
         "sctp",
         SCTPInfo(state=SCTPState.ESTABLISHED, vtag_orig=1, vtag_reply=0xFFFFFFFF),
@@ -167,7 +173,7 @@ PROTOINFOS = [
 ]
 
 FLOWS = [
-    Case("the tuples alone", flow(), BOTH_TUPLES),
+    Case("only the tuples", flow(), BOTH_TUPLES),
     Case(
         "numbers",
         flow(
@@ -187,7 +193,7 @@ FLOWS = [
         + be32(11, 2),
     ),
     Case(
-        "zeros are told",
+        "zero values",
         flow(status=Status(0), timeout=0, mark=0, zone=0, id=0, use=0, labels=0, secctx=""),
         BOTH_TUPLES
         + be32(3, 0)
@@ -200,11 +206,11 @@ FLOWS = [
         + nest(19, attr(1, b"\0")),
     ),
     Case(
-        "status bits of tomorrow",
+        "unknown status bits",
         flow(status=Status(0x80010008)),
         BOTH_TUPLES + be32(3, 0x80010008),
     ),
-    Case("its master", flow(master=TCP4), BOTH_TUPLES + nest(14, TCP4_PAYLOAD)),
+    Case("a master", flow(master=TCP4), BOTH_TUPLES + nest(14, TCP4_PAYLOAD)),
     *(
         Case(
             f"protoinfo {number}",
@@ -225,7 +231,7 @@ FLOWS = [
         ),
         BOTH_TUPLES + nest(9, be64(1, 0), be64(2, (1 << 64) - 1)) + nest(10, be64(1, 1 << 32)),
     ),
-    Case("counters of nothing", flow(counters_orig=Counters()), BOTH_TUPLES + nest(9)),
+    Case("empty counters", flow(counters_orig=Counters()), BOTH_TUPLES + nest(9)),
     Case(
         "timestamps",
         flow(timestamp=Timestamp(start=1, stop=(1 << 64) - 1)),
@@ -264,7 +270,7 @@ FLOWS = [
     ),
     Case("security context", flow(secctx="u:r:t"), BOTH_TUPLES + nest(19, attr(1, b"u:r:t\0"))),
     Case(
-        "what nobody knows, at every depth",
+        "unknown attributes at every depth",
         flow(
             status=Status(0),
             counters_orig=Counters(packets=1),
@@ -327,7 +333,7 @@ REQUESTS = [
 ]
 
 EXPECTATIONS = [
-    Case("an expectation's tuples alone", expectation(), EXPECTATION_TUPLES),
+    Case("only an expectation's tuples", expectation(), EXPECTATION_TUPLES),
     Case(
         "an expectation",
         expectation(
@@ -358,7 +364,7 @@ EXPECTATIONS = [
         + attr(11, b"\0"),
     ),
     Case(
-        "an expectation's flags of tomorrow",
+        "unknown flags of an expectation",
         expectation(flags=ExpectFlags(0x80000008)),
         EXPECTATION_TUPLES + be32(8, 0x80000008),
     ),
@@ -368,12 +374,12 @@ EXPECTATIONS = [
         EXPECTATION_TUPLES + nest(10, be32(1, 1), nest(2, TCP4_PAYLOAD)),
     ),
     Case(
-        "a translation in a direction of tomorrow",
+        "a translation in an unknown direction",
         ExpectNAT(direction=2, tuple=TCP4),
         be32(1, 2) + nest(2, TCP4_PAYLOAD),
     ),
     Case(
-        "an expectation's unknown parts",
+        "an expectation's unknown attributes",
         expectation(unknown=(UnknownAttribute((2, 9), b"1"), UnknownAttribute((12,), b"two"))),
         nest(1, TCP4_PAYLOAD)
         + nest(2, EXPECTED4_PAYLOAD, attr(9, b"1"))
@@ -386,7 +392,7 @@ EXPECTATIONS = [
 
 MESSAGES = [
     Case(
-        "an event with its time",
+        "an event with a timestamp",
         FlowEvent(type=EventType.NEW, flow=flow(mark=1), port_id=5, timestamp=1 << 60),
         BOTH_TUPLES + be32(8, 1) + be64(27, 1 << 60),
         {"type": EventType.NEW, "port_id": 5},
@@ -405,7 +411,7 @@ MESSAGES = [
     ),
     Case("statistics", TableStatistics(entries=0, max_entries=9), be32(1, 0) + be32(2, 9)),
     Case(
-        "a processor's statistics, of Linux 6.18",
+        "a processor's statistics in Linux 6.18",
         CPUStatistics(
             cpu=3,
             found=1,
@@ -423,7 +429,7 @@ MESSAGES = [
         {"cpu": 3},
     ),
     Case(
-        "a processor's statistics, of what no kernel tells any more",
+        "a processor's statistics that kernels no longer send",
         CPUStatistics(cpu=0, ignore=1, searched=2, new=3, delete=4, delete_list=5),
         b"".join(map(be32, (5, 1, 3, 6, 7), range(1, 6))),
         {"cpu": 0},

@@ -1,4 +1,4 @@
-"""What programs do with a connection, each as a coroutine: for tests that break in anywhere."""
+"""Typical operations on a connection, for tests that cancel or interrupt them at any step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from . import expectations, flows
 from .lab import Lab
 
 BULK_FLOWS = [*map(flows.tcp, range(5000, 5600))]
-"""So many that a bulk of them takes several turns."""
+"""So many flows that a bulk operation sends them in several portions."""
 
 Operation = Callable[[Connection], Awaitable[object]]
 
@@ -35,8 +35,8 @@ async def _dump(conn: Connection) -> None:
 
 
 async def _create_and_delete(conn: Connection) -> None:
-    made = await conn.create(flows.tcp(5000))
-    await conn.delete(made)
+    created = await conn.create(flows.tcp(5000))
+    await conn.delete(created)
 
 
 async def _event(conn: Connection) -> None:
@@ -63,7 +63,7 @@ async def _policies(conn: Connection) -> None:
 
 
 async def _helper(conn: Connection) -> None:
-    """One that there is not, perhaps on a kernel that has none at all."""
+    """Delete a helper that does not exist. The kernel may not support user-space helpers."""
     with contextlib.suppress(NotFound, NotSupported, PermissionDenied):
         await conn.helpers.delete("nothing", AF_INET, 6)
 
@@ -75,7 +75,11 @@ async def _idle_stream(conn: Connection) -> None:
 
 
 async def _filtered(conn: Connection) -> None:
-    """On this kernel the dump is two, one for each family, and the delete one request for each."""
+    """List and delete with a match of a protocol.
+
+    The kernel filters by protocol only within one family. Therefore the library sends one dump for
+    each family, and one delete request for each entry.
+    """
     async with conn.events(match=Match(proto="tcp")):
         await conn.list(Match(proto="tcp"))
     await conn.delete_matching(Match(proto="tcp"))
@@ -105,10 +109,10 @@ async def _idle_changes(conn: Connection) -> None:
 
 
 async def _expect(conn: Connection) -> None:
-    made = await expectations.create_expectation(conn)
-    await conn.expectations.update(made, timeout=60)
-    assert await conn.expectations.list(master=made.master)
-    await conn.expectations.delete(made.tuple)
+    created = await expectations.create_expectation(conn)
+    await conn.expectations.update(created, timeout=60)
+    assert await conn.expectations.list(master=created.master)
+    await conn.expectations.delete(created.tuple)
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -135,18 +139,18 @@ OPERATIONS: dict[str, Operation] = {
 
 
 async def create_flows(lab: Lab) -> None:
-    """Enough flows for several chunks of a dump."""
+    """Create enough flows for a dump of several datagrams."""
     async with connect(netns=lab.netns) as conn:
         await flows.fill_cached(conn, 399)
 
 
 async def check_connection(conn: Connection) -> None:
-    """The connection answers right, whatever it went through."""
+    """Check that a connection still works, whatever happened to it before."""
     await conn.flush()
-    made = await conn.create(flows.tcp(1))
-    assert (await conn.get(made)).id == made.id
+    created = await conn.create(flows.tcp(1))
+    assert (await conn.get(created)).id == created.id
     assert await conn.count() == len(await conn.list()) == 1
     async with conn.events() as stream:
-        await conn.delete(made)
+        await conn.delete(created)
         with anyio.fail_after(5):
-            assert (await anext(stream)).flow.id == made.id
+            assert (await anext(stream)).flow.id == created.id

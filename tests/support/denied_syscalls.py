@@ -1,8 +1,9 @@
-"""A program that tries the library where system calls are refused.
+"""A program that runs the library while the kernel denies system calls.
 
-It imports everything once, and then forks for each job: a filter of system calls can't be removed.
-A job is a line of JSON on its standard input, a :class:`Job`; each is answered by a line with what
-came of its situations. It leaves the network namespace that it was started in, so it needs root.
+The program imports everything once, and then forks for each job, because a seccomp filter cannot be
+removed. A job is a :class:`Job` as a line of JSON on standard input. For each job the program
+writes a line of JSON with the results of the scenarios. It leaves the network namespace that it was
+started in, so it needs root.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn, Self
 
 import anyio
-import trio  # noqa: F401  (so that no child has to)
+import trio  # noqa: F401  (imported here once, not in each child)
 
 from conntrack_aio.sandbox.links import set_up
 
@@ -66,24 +67,24 @@ BACKENDS: Final[dict[str, tuple[str, dict[str, bool]]]] = {
 }
 
 SCENARIO_TIMEOUT: Final = 10.0
-"""Seconds within which a situation has to end."""
+"""The seconds within which a scenario must end."""
 _JOB_TIMEOUT: Final = 40.0
-"""Seconds after which a job is killed."""
+"""The seconds after which a job is killed."""
 
 _OVERFLOWING_EVENTS: Final = 400
-"""Events that the default receive buffer has no room for."""
+"""A number of events that overflows the default receive buffer."""
 
 Results = dict[str, Any]
 
 
 class Job(NamedTuple):
-    """What is refused, and what is tried then."""
+    """The system calls to deny, and the scenarios to run."""
 
     backend: str
     denials: list[Denial]
-    situations: list[str]
+    scenarios: list[str]
     late: bool = False
-    """Refuse it only once everything is open and in use."""
+    """Whether the scenario denies the calls itself, when everything is open and in use."""
     ctypes: str | None = None
     """The name of the exception that importing ctypes raises."""
 
@@ -103,7 +104,10 @@ class Worker:
         )
 
     def run(self, job: Job) -> Results:
-        """What came of each situation: its result, or what :func:`_shown` makes of an error."""
+        """Run a job, and return the result of each scenario.
+
+        For a scenario that raised, the result is that of :func:`_describe_error`.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(job) + "\n")
@@ -122,7 +126,7 @@ class Worker:
 
 
 class Environment:
-    """The child's own namespace, another one, and the denials of its job."""
+    """The network namespace of a child, another one named blue, and the denials of the job."""
 
     def __init__(self, directory: str, job: Job) -> None:
         unshare(CLONE_NEWNET)
@@ -136,7 +140,8 @@ class Environment:
         self.name.symlink_to(f"/proc/{os.getpid()}/fd/{self.other}")
         self._job = job
 
-    def lock(self) -> None:
+    def deny(self) -> None:
+        """Make importing ctypes and the system calls of the job fail from now on."""
         if self._job.ctypes is not None:
             _hide_ctypes(self._job.ctypes)
         deny(self._job.denials)
@@ -149,13 +154,13 @@ def _hide_ctypes(error: str) -> None:
             if name == "ctypes":
                 raise {"ImportError": ImportError, "MemoryError": MemoryError}[error](name)
 
-    deny([])  # loads what it needs
+    deny([])  # import everything that deny() needs while ctypes can still be imported
     for name in [name for name in sys.modules if name.split(".")[0] == "ctypes"]:
         del sys.modules[name]
     sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]
 
 
-# Situations
+# -- scenarios -----------------------------------------------------------------------------------
 
 
 FLOWS: Final = [Flow.udp("10.0.0.1", port, "10.0.0.2", 53, timeout=600) for port in range(1, 9)]
@@ -175,7 +180,7 @@ def many_flows(start: int = 100) -> list[Flow]:
 
 
 def create_overflowing_flows(first: int = 100) -> None:
-    """Make flows before any other task has its turn: more than most buffers hold events."""
+    """Create more flows than a receive buffer holds events, without yielding to another task."""
     flows = many_flows(first)
     for start in range(0, _OVERFLOWING_EVENTS, 100):
         created = [requests.create(flow) for flow in flows[start : start + 100]]
@@ -186,22 +191,22 @@ async def count_created(conn: Connection, flows: list[Flow]) -> int:
     return sum(outcome.ok for outcome in await conn.create_many(flows))
 
 
-async def dump(world: Environment) -> object:
+async def dump(environment: Environment) -> object:
     async with connect() as conn:
         await count_created(conn, FLOWS)
         found = [ports(await conn.list()), ports(await conn.list(MATCH)), await conn.count(MATCH)]
         async with conn.dump() as entries:
-            await anext(entries)  # and leave it
+            await anext(entries)  # and leave the rest unread
         return [found, len(await conn.list(reset_counters=True)), await conn.delete_matching(MATCH)]
 
 
-async def large_dump(world: Environment) -> object:
+async def large_dump(environment: Environment) -> object:
     async with connect() as conn:
         create_overflowing_flows()
         return ports(await conn.list()) == list(range(100, 100 + _OVERFLOWING_EVENTS))
 
 
-async def events(world: Environment) -> object:
+async def events(environment: Environment) -> object:
     async with connect() as conn, conn.events(match=EVENTS) as stream:
         return await use_events(conn, stream)
 
@@ -227,7 +232,7 @@ async def use_events(conn: Connection, stream: EventStream[FlowEvent]) -> object
     return seen
 
 
-async def loss(world: Environment) -> object:
+async def loss(environment: Environment) -> object:
     async with connect() as conn, conn.events(EventType.NEW, receive_buffer=20_000) as stream:
         create_overflowing_flows()
         mark, before, lost = stream.position(), 0, False
@@ -243,7 +248,7 @@ async def loss(world: Environment) -> object:
         return (await anext(stream)).flow.orig.sport
 
 
-async def growing(world: Environment) -> object:
+async def growing(environment: Environment) -> object:
     stream: EventStream[FlowEvent | EventsLost]
     async with (
         connect() as conn,
@@ -262,19 +267,19 @@ async def growing(world: Environment) -> object:
         return losses > 0
 
 
-async def reliable(world: Environment) -> object:
+async def reliable(environment: Environment) -> object:
     async with connect() as conn, conn.events(EventType.DESTROY, reliable=True) as stream:
         await count_created(conn, FLOWS)
         await conn.flush()
         return ports([(await anext(stream)).flow for _ in FLOWS])
 
 
-async def table(world: Environment) -> object:
+async def table(environment: Environment) -> object:
     async with connect() as conn, conn.table(reconcile=None) as live:
         return await use_table(conn, live)
 
 
-async def matched_table(world: Environment) -> object:
+async def matched_table(environment: Environment) -> object:
     async with connect() as conn, conn.table(MATCH) as live:
         await count_created(conn, FLOWS)
         await live.synced()
@@ -296,7 +301,7 @@ async def use_table(conn: Connection, live: FlowTable) -> object:
     return [*seen, len(live), live.mode.name, live.behind]
 
 
-async def lossy_table(world: Environment) -> object:
+async def lossy_table(environment: Environment) -> object:
     async with connect() as conn, conn.table(receive_buffer=20_000, reconcile=None) as live:
         create_overflowing_flows()
         await live.synced()
@@ -304,7 +309,7 @@ async def lossy_table(world: Environment) -> object:
         return [same, live.statistics().resyncs > 0, live.behind]
 
 
-async def bulk(world: Environment) -> object:
+async def bulk(environment: Environment) -> object:
     async with connect() as conn:
         count = [await count_created(conn, FLOWS), await count_created(conn, FLOWS)]
         count.append(sum([each.ok async for each in conn.update_many(FLOWS, mark=3)]))
@@ -314,7 +319,7 @@ async def bulk(world: Environment) -> object:
         return [*count, await conn.delete_matching(MATCH), await conn.count()]
 
 
-async def netns(world: Environment) -> object:
+async def netns(environment: Environment) -> object:
     async with connect(netns="blue") as conn:
         return await use_netns(conn)
 
@@ -327,18 +332,18 @@ async def use_netns(conn: Connection) -> object:
         return [found, ports([(await anext(stream)).flow for _ in FLOWS])]
 
 
-async def replaced_name(world: Environment) -> object:
+async def replaced_name(environment: Environment) -> object:
     async with connect(netns="blue") as conn:
-        world.name.unlink()
-        world.name.symlink_to("/proc/self/ns/net")  # which is another one now
-        world.lock()
+        environment.name.unlink()
+        environment.name.symlink_to("/proc/self/ns/net")  # a different namespace
+        environment.deny()
         return len(await conn.list())
 
 
-async def all_netns(world: Environment) -> object:
+async def all_netns(environment: Environment) -> object:
     async with (
         connect() as conn,
-        connect(netns=NetNS.from_fd(world.other)) as other,
+        connect(netns=NetNS.from_fd(environment.other)) as other,
         conn.events(EventType.NEW, all_netns=True) as stream,
     ):
         return await use_all(conn, other, stream)
@@ -355,19 +360,19 @@ async def use_all(conn: Connection, other: Connection, stream: EventStream[FlowE
     return seen
 
 
-async def sysctls(world: Environment) -> object:
+async def sysctls(environment: Environment) -> object:
     async with connect() as conn:
         await conn.sysctls.set(acct=True)
         return (await conn.sysctls.read()).acct
 
 
-async def count(world: Environment) -> object:
+async def count(environment: Environment) -> object:
     async with connect() as conn:
         return await conn.count()
 
 
-async def all_at_once(world: Environment) -> object:
-    """All of it is open and in use when the calls are refused, and goes on."""
+async def all_at_once(environment: Environment) -> object:
+    """Deny the calls while everything is open and in use, and check that it continues to work."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         conn = await enter(connect())
@@ -382,22 +387,22 @@ async def all_at_once(world: Environment) -> object:
             while not everywhere.has_passed(everywhere.position()):
                 await everywhere.receive_batch()
             seen.append(await use_all(conn, other, everywhere))
-            while stream.receive_batch_nowait():  # of no interest here
+            while stream.receive_batch_nowait():  # discard the events of use_table() and the rest
                 pass
             return [*seen, len(await conn.list(MATCH))]
 
         before = await use()
-        world.lock()
+        environment.deny()
         assert await use() == before
         return before
 
 
-async def sending_later(world: Environment) -> object:
-    """What was open and in use may not send any more."""
+async def sending_later(environment: Environment) -> object:
+    """Deny sending while everything is open and in use, and return the errors."""
     async with connect() as conn, conn.table(reconcile=None) as live, conn.dump() as opened:
         await count_created(conn, FLOWS)
         await live.synced()
-        world.lock()
+        environment.deny()
         errors: list[str] = []
 
         async def fails(call: Callable[[], Awaitable[object]]) -> None:
@@ -424,31 +429,31 @@ SCENARIOS: Final[dict[str, Callable[[Environment], Awaitable[object]]]] = {
     )
 }
 SELF_CONTAINED: Final = list(SCENARIOS)[:13]
-"""Those that open all that they use themselves, and work where nothing is refused."""
+"""The scenarios that open everything themselves and succeed when nothing is denied."""
 
 
-# The program
+# -- the program ---------------------------------------------------------------------------------
 
 
-async def _run_scenarios(world: Environment, job: Job) -> Results:
+async def _run_scenarios(environment: Environment, job: Job) -> Results:
     results: Results = {}
-    if not job.late:  # but the loop has what it needs
-        world.lock()
-    for name in job.situations:
+    if not job.late:  # the event loop runs already and has all its descriptors
+        environment.deny()
+    for name in job.scenarios:
         before = _open_files()
         started = time.monotonic()
         try:
             with anyio.fail_after(SCENARIO_TIMEOUT):
-                results[name] = await SCENARIOS[name](world)
+                results[name] = await SCENARIOS[name](environment)
         except TimeoutError:
             results[name] = "hung"
         except Exception as error:
             results[name] = _describe_error(error, time.monotonic() - started)
-        with suppress(ConntrackError, RuntimeError):  # as far as that is not refused
+        with suppress(ConntrackError, RuntimeError):  # this may be denied, too
             async with connect() as conn:
                 await conn.flush()
         gc.collect()
-        with anyio.move_on_after(5):  # a thread closes what it uses when it is done
+        with anyio.move_on_after(5):  # a thread closes its descriptors when it has finished
             await wait_until(partial(_open_no_more_than, before))
         if (new := _open_files() - before) > 0:
             results[name] = f"{results[name]}, and {new} descriptors are left open"
@@ -473,25 +478,27 @@ def _describe_error(error: Exception, seconds: float) -> dict[str, object]:
 
 
 def _run_child(job: Job, output: int) -> NoReturn:
-    logging.disable()  # of losses, which are made on purpose
+    logging.disable()  # warnings of lost events, which are intended
     faulthandler.dump_traceback_later(_JOB_TIMEOUT - 2, exit=True)
     with tempfile.TemporaryDirectory() as directory:
-        world = Environment(directory, job)
+        environment = Environment(directory, job)
         backend, options = BACKENDS[job.backend]
-        results = anyio.run(_run_scenarios, world, job, backend=backend, backend_options=options)
+        results = anyio.run(
+            _run_scenarios, environment, job, backend=backend, backend_options=options
+        )
     os.write(output, json.dumps(results).encode() + b"\n")
     os._exit(0)
 
 
 def _denial(call: str, code: int, arguments: dict[str, int], flags: dict[str, int]) -> Denial:
-    """As it was before it was written as JSON, whose keys are strings."""
+    """Return a denial that was read from JSON, whose keys are strings, not numbers."""
     numbers = [{int(index): value for index, value in each.items()} for each in (arguments, flags)]
     return Denial(call, code, *numbers)
 
 
 def main() -> None:
     gc.collect()
-    gc.freeze()  # so that a child's collections are short
+    gc.freeze()  # keep the garbage collections of the children short
     for line in sys.stdin:
         job = Job(*json.loads(line))
         job = job._replace(denials=[_denial(*each) for each in job.denials])
@@ -506,10 +513,10 @@ def main() -> None:
             finally:
                 os._exit(1)
         os.close(writer)
-        with open(reader) as answer:
-            if not select.select([answer], [], [], _JOB_TIMEOUT)[0]:
+        with open(reader) as result:
+            if not select.select([result], [], [], _JOB_TIMEOUT)[0]:
                 os.kill(child, signal.SIGKILL)
-            print(answer.readline().strip() or json.dumps({"": "killed"}), flush=True)
+            print(result.readline().strip() or json.dumps({"": "killed"}), flush=True)
         os.waitpid(child, 0)
 
 

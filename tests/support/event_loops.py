@@ -1,4 +1,4 @@
-"""The event loops that the tests know, and those that are installed."""
+"""The event loops that the tests run on, and those that are installed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import importlib.util
 BACKENDS = ("asyncio", "uvloop", "trio")
 
 INSTALLED_BACKENDS = tuple(name for name in BACKENDS if importlib.util.find_spec(name))
-"""uvloop is no package of every architecture."""
+"""The event loops that are installed. uvloop does not support every architecture."""
 
 
 def new_asyncio_loop(backend: str) -> asyncio.AbstractEventLoop:
-    """A loop of asyncio's or of uvloop's."""
+    """Return a new event loop of asyncio or of uvloop."""
     if backend != "uvloop":
         return asyncio.new_event_loop()
     import uvloop

@@ -1,4 +1,7 @@
-"""Storms: creates, updates and deletes faster than anyone reads the events, all of a seed."""
+"""Event storms: random creates, updates and deletes, faster than a reader can process the events.
+
+A seed determines all requests of a storm.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +38,17 @@ from .lab import Lab
 TUPLES: Final = 8_000
 STEPS: Final = thorough_or_quick(8_000, 6_000)
 SMALL_BUFFER: Final = 1 << 16
-"""Bytes of a receive buffer that has room for some hundred events."""
+"""The size in bytes of a receive buffer that holds about a hundred events."""
 
 _GATEWAYS = NATRange(address_min=IPv4Address("192.0.2.1"), address_max=IPv4Address("192.0.2.254"))
 _GATEWAYS6 = NATRange(
     address_min=IPv6Address("2001:db8:2::1"), address_max=IPv6Address("2001:db8:2::ff")
 )
 _KEPT_STATUS = Status.CONFIRMED | Status.SEEN_REPLY
-"""As an update repeats it, of an entry that may have no more."""
+"""The status bits that an update must repeat: the kernel refuses an update that clears them."""
 
 _EXPECTED_REFUSALS: Final = {errno.ENOENT, errno.EEXIST, errno.ENOBUFS}
-"""What a storm asks for in vain: it also deletes what is gone, and makes what is there."""
+"""Errors that a storm expects: it also deletes absent entries and creates existing ones."""
 
 _UPDATES: Final[Sequence[Mapping[str, object]]] = (
     *({"mark": mark} for mark in (0, 1, 0xCAFE, 0xFFFFFFFF)),
@@ -64,7 +67,7 @@ _TCP_UPDATES: Final[Sequence[Mapping[str, object]]] = (
 
 
 def flow_pool(count: int) -> Iterator[tuple[Flow, NATRange | None]]:
-    """Flows to make, of all kinds: how each is translated stands beside it."""
+    """Return flows of all kinds, each with its source translation if it has one."""
     for number in range(count):
         port = 1024 + number // 16
         client, server = f"10.1.0.{number % 16 + 1}", "10.2.0.1"
@@ -82,25 +85,25 @@ def flow_pool(count: int) -> Iterator[tuple[Flow, NATRange | None]]:
             yield Flow.tcp(client, port, server, 80, timeout=3600), _GATEWAYS
         elif kind == 11:
             yield Flow.udp(client6, port, server6, 53, timeout=3600), _GATEWAYS6
-        elif kind in (12, 13, 14):  # the same tuple in several zones
+        elif kind in (12, 13, 14):  # equal tuples in several zones
             zone = (None, 1, 2)[kind - 12]
             yield Flow.udp("10.3.0.1", port, server, 53, timeout=3600, zone=zone), None
-        else:  # a zone of the original direction alone
+        else:  # a zone of the original direction only
             flow = Flow.udp("10.3.0.2", port, server, 53, timeout=3600)
             yield attrs.evolve(flow, orig=attrs.evolve(flow.orig, zone=3)), None
 
 
 def _pack_without_ack(request: Request, flags: int = 0) -> bytes:
-    """Without ACK the kernel answers those alone that it refuses."""
+    """Return the message of a request without NLM_F_ACK: the kernel replies only if it fails."""
     return messages.pack(request.type, int(NLM_F.REQUEST) | flags, 0, request.payload)
 
 
 class _Requests:
-    """The requests that a storm is made of, each encoded once."""
+    """The requests of storms, each of which is encoded once."""
 
     def __init__(self, tuples: int) -> None:
         self._flows = list(flow_pool(tuples))
-        self._makers = [
+        self._builders = [
             [requests.update_of_many(values, None) for values in updates]
             for updates in (_UPDATES, (*_UPDATES, *_TCP_UPDATES))
         ]
@@ -116,8 +119,8 @@ class _Requests:
 
     def _update(self, number: int, choice: float) -> bytes:
         flow, _ = self._flows[number]
-        makers = self._makers[flow.orig.proto == 6]
-        return _pack_without_ack(makers[int(choice * len(makers))](flow))
+        builders = self._builders[flow.orig.proto == 6]
+        return _pack_without_ack(builders[int(choice * len(builders))](flow))
 
     def _delete(self, number: int) -> bytes:
         return _pack_without_ack(requests.delete(self._flows[number][0]))
@@ -129,83 +132,94 @@ def _cached_requests(tuples: int) -> _Requests:
 
 
 def plan_storm(seed: int, *, tuples: int = TUPLES, steps: int = STEPS) -> list[bytes]:
-    """The datagrams of a storm. Most requests do something; a few are in vain."""
+    """Return the datagrams of a storm. The kernel accepts most of the requests, not all."""
     rng = random.Random(seed)
-    orders = _cached_requests(tuples)
+    requests_of_storm = _cached_requests(tuples)
     alive = bytearray(tuples)
     datagrams: list[bytes] = []
     while steps > 0:
         size = min(steps, rng.randint(20, 250))
         steps -= size
-        if rng.random() < 0.3:  # the same few again and again
+        if rng.random() < 0.3:  # the same few flows again and again
             hot = [rng.randrange(tuples) for _ in range(10)]
             numbers = rng.choices(hot, k=size)
         else:
             numbers = rng.choices(range(tuples), k=size)
         deletes = rng.choice((0.02, 0.2, 0.7))
         datagrams.append(
-            b"".join([_random_request(rng, orders, alive, number, deletes) for number in numbers])
+            b"".join(
+                [
+                    _random_request(rng, requests_of_storm, alive, number, deletes)
+                    for number in numbers
+                ]
+            )
         )
     return datagrams
 
 
 def _random_request(
-    rng: random.Random, orders: _Requests, alive: bytearray, number: int, deletes: float
+    rng: random.Random, requests_of_storm: _Requests, alive: bytearray, number: int, deletes: float
 ) -> bytes:
     there = alive[number] != (rng.random() < 0.02)
     if not there:
         alive[number] = 1
-        return orders.create(number, rng.choice((None, 1, 0xCAFE)))
+        return requests_of_storm.create(number, rng.choice((None, 1, 0xCAFE)))
     if rng.random() < deletes:
         alive[number] = 0
-        return orders.delete(number)
-    return orders.update(number, rng.randrange(16) / 16)
+        return requests_of_storm.delete(number)
+    return requests_of_storm.update(number, rng.randrange(16) / 16)
 
 
 class Storm:
-    """Datagrams that a process in the lab sends at full speed when told to.
+    """A process in the lab that sends datagrams at full speed.
 
-    ``with`` it; :meth:`begin` has all of them sent, :meth:`ended` waits until they are, and then
-    they may be sent again.
+    Use it as a context manager. :meth:`begin` starts sending, and :meth:`ended` waits for the end.
+    After that, the datagrams can be sent again.
     """
 
     def __init__(self, lab: Lab, datagrams: Sequence[bytes]) -> None:
         command = (sys.executable, "-I", "-S", str(Path(__file__).with_name("request_sender.py")))
         pipe = subprocess.PIPE
         self._process = lab.run(partial(subprocess.Popen, command, stdin=pipe, stdout=pipe))
-        self._said = b""
+        self._output = b""
         sized = [struct.pack("!I", len(each)) + each for each in datagrams]
-        self._tell(struct.pack("!I", len(datagrams)) + b"".join(sized))
+        self._write(struct.pack("!I", len(datagrams)) + b"".join(sized))
 
     def begin(self, rounds: int = 1, *, pause: float = 0.0) -> None:
-        """Have it all sent so many times over, with at most so many seconds in between.
+        """Start sending all datagrams, several times over.
 
-        A second time it does nearly as much: what is there then is not made again, but changed.
+        A second round changes nearly as much: its creates fail, and its updates succeed.
+
+        :param pause: the longest time in seconds between two datagrams.
         """
-        self._tell(json.dumps([rounds, pause]).encode() + b"\n")
+        self._write(json.dumps([rounds, pause]).encode() + b"\n")
 
     async def ended(self) -> None:
-        """Return once all of it is sent; fail if the kernel refused what it should not."""
+        """Wait until all datagrams are sent.
+
+        :raises AssertionError: when a request failed with an unexpected error.
+        """
         stdout = self._process.stdout
         assert stdout is not None
         with anyio.fail_after(90):
-            # Two storms may have ended: what their process says is read here, not by a file object
-            # that takes both lines and lets us wait for the second.
-            while b"\n" not in self._said:
+            # Two storms may have ended. A file object would read both lines into its buffer, and
+            # the descriptor would not become readable again for the second line.
+            while b"\n" not in self._output:
                 await anyio.wait_readable(stdout)
-                said = os.read(stdout.fileno(), 4096)
-                assert said, "its process has died"
-                self._said += said
-        line, _, self._said = self._said.partition(b"\n")
+                chunk = os.read(stdout.fileno(), 4096)
+                assert chunk, "the sending process has died"
+                self._output += chunk
+        line, _, self._output = self._output.partition(b"\n")
         refused = {int(code): count for code, count in json.loads(line).items()}
         unexpected = {os.strerror(code): refused[code] for code in {*refused} - _EXPECTED_REFUSALS}
         assert not unexpected, unexpected
 
     async def run(self, rounds: int = 1, *, pause: float = 0.0) -> None:
+        """Send all datagrams, and wait until they are sent. See :meth:`begin`."""
         self.begin(rounds, pause=pause)
         await self.ended()
 
-    def _tell(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         stdin = self._process.stdin
         assert stdin is not None
         stdin.write(data)
@@ -226,7 +240,10 @@ class Storm:
 
 
 def enable_labels(lab: Lab) -> None:
-    """Have the lab's flows have room for labels from now on, by a rule that no packet meets."""
+    """Make the kernel allocate labels for new entries in the lab.
+
+    It does so while any rule sets labels; no packet reaches this rule.
+    """
     load = rules.load_ct(NFT_CT.LABELS)
     store = rules.expression(
         "ct", pack_be32(NFTA_CT.KEY, NFT_CT.LABELS), pack_be32(NFTA_CT.SREG, NFT_REG_1)

@@ -1,4 +1,7 @@
-"""Programs whose first step is the first thing that uses connection tracking on a machine."""
+"""Programs whose first step is the first use of connection tracking on a machine.
+
+That step loads the kernel module, and only then do the sysctls of connection tracking exist.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _READ_PROGRAMS = {
     "a setting is read": """
         assert read_sysctl("net.netfilter.nf_conntrack_acct") == "0"
     """,
-    "a setting that is none": """
+    "a setting that does not exist": """
         try:
             read_sysctl("net.netfilter.nf_conntrack_nonsense")
         except FileNotFoundError:
@@ -126,7 +129,7 @@ _FAILING_WRITE_PROGRAMS = {
         else:
             raise AssertionError
     """,
-    "conn.sysctls.set says that it is to be set outside": """
+    "conn.sysctls.set reports a read-only /proc/sys": """
         async def main():
             async with connect() as conn:
                 try:
@@ -152,10 +155,10 @@ _FAILING_WRITE_PROGRAMS = {
 WRITABLE = {
     name: PRELUDE + dedent(text) for name, text in (_READ_PROGRAMS | _WRITE_PROGRAMS).items()
 }
-"""Where the settings can be written."""
+"""Programs for a machine where the settings can be written."""
 
 READ_ONLY = {
     name: PRELUDE + dedent(text)
     for name, text in (_READ_PROGRAMS | _FAILING_WRITE_PROGRAMS).items()
 }
-"""Where ``/proc/sys`` is read-only, as in most containers."""
+"""Programs for a machine where ``/proc/sys`` is read-only, as in most containers."""

@@ -1,4 +1,4 @@
-"""A server that speaks as much of FTP (RFC 959, RFC 2428) as a helper in the kernel hears."""
+"""An FTP server with the commands that the kernel's helper parses (RFC 959, RFC 2428)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ CONTENT = b"what the data connection carries\r\n" * 4
 
 
 class FTPServer:
-    """Serves one client in a thread, on a host, until it says QUIT. :data:`CONTENT` is its file.
+    """A server on a host that serves one client in a thread, until the client sends QUIT.
 
-    It is passive by PASV and EPSV, and connects to the client by PORT and EPRT.
+    Every file has the content :data:`CONTENT`. PASV and EPSV make the server listen for the data
+    connection. After PORT and EPRT, the server connects to the client.
     """
 
     def __init__(self, host: Host, port: int) -> None:
         self._host = host
         self._listener = self._listen(port)
         self._data: socket.socket | None = None
-        """Where the data connection will come in, if the server is passive."""
+        """The listener for the data connection, in passive mode."""
         self._client: tuple[str, int] | None = None
-        """Where the client wants it, if that is."""
+        """The address and port for the data connection, in active mode."""
         self._thread = threading.Thread(target=self._serve)
 
     def __enter__(self) -> Self:
@@ -53,12 +54,12 @@ class FTPServer:
             lines.write(b"220 at your service\r\n")
             for line in lines:
                 command, _, argument = line.decode().strip().partition(" ")
-                for reply in self._obey(command, argument):
+                for reply in self._run_command(command, argument):
                     lines.write(reply.encode() + b"\r\n")
                 if command == "QUIT":
                     break
 
-    def _obey(self, command: str, argument: str) -> list[str]:
+    def _run_command(self, command: str, argument: str) -> list[str]:
         match command:
             case "USER":
                 return ["230 you are known"]
@@ -73,8 +74,8 @@ class FTPServer:
                 self._client = ".".join(address), int(high) << 8 | int(low)
                 return ["200 there, then"]
             case "EPRT":
-                _, _, there, port, _ = argument.split(argument[0])
-                self._client = there, int(port)
+                _, _, host, port, _ = argument.split(argument[0])
+                self._client = host, int(port)
                 return ["200 there, then"]
             case "RETR":
                 self._send()

@@ -1,4 +1,8 @@
-"""What people pass in for a number, a text or an address, and what lies about itself."""
+"""Values that users pass as a number, a text or an address, and objects whose methods fail.
+
+The ``Overridden`` classes are subclasses of the expected type: the library must read such a value
+without running any code of the subclass.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,10 @@ from conntrack_aio.plain import describe_value
 
 
 def case_name(value: object) -> str:
-    """The value, for the name of a test: the same in every process, without its address."""
+    """Return a description of a value for the id of a test case.
+
+    It has no memory address, so that all test processes collect the same ids.
+    """
     return re.sub(" at 0x[0-9a-f]+", "", describe_value(value))
 
 
@@ -21,7 +28,7 @@ def _fail(*arguments: object) -> NoReturn:
 
 
 class OverriddenInt(int):
-    """Prints, compares and hashes as it likes: what it is used as runs its code."""
+    """An integer whose own methods all fail."""
 
     __str__ = __repr__ = __format__ = __int__ = __hash__ = _fail  # type: ignore[assignment]
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _fail  # type: ignore[assignment]
@@ -30,27 +37,35 @@ class OverriddenInt(int):
 
 
 class OverriddenStr(str):
+    """A text whose own methods fail."""
+
     __str__ = __repr__ = __format__ = __hash__ = __eq__ = __ne__ = _fail  # type: ignore[assignment]
     encode = lower = strip = split = _fail  # type: ignore[assignment]
 
 
 class OverriddenBytes(bytes):
+    """Bytes whose own methods fail."""
+
     __str__ = __repr__ = __hash__ = __eq__ = __ne__ = __bytes__ = _fail  # type: ignore[assignment]
     hex = _fail  # type: ignore[assignment]
 
 
 class OverriddenIPv4(IPv4Address):
+    """An IPv4 address whose own methods fail."""
+
     __str__ = __repr__ = __hash__ = __eq__ = __int__ = __lt__ = _fail  # type: ignore[assignment]
     packed = property(_fail)  # type: ignore[assignment]
 
 
 class OverriddenIPv6(IPv6Address):
+    """An IPv6 address whose own methods fail."""
+
     __str__ = __repr__ = __hash__ = __eq__ = __int__ = __lt__ = _fail  # type: ignore[assignment]
     packed = ipv4_mapped = property(_fail)  # type: ignore[assignment]
 
 
 class Index:
-    """An integer of a library such as NumPy: no ``int``, but it has ``__index__``."""
+    """An integer that is not an ``int`` but has ``__index__``, as in NumPy."""
 
     def __init__(self, value: int) -> None:
         self._value = value
@@ -62,7 +77,7 @@ class Index:
 
 
 def enum_member(value: int) -> Any:
-    """A member of a plain enum that is an integer, too."""
+    """Return a member of a plain ``Enum`` whose members are also integers."""
     return Enum("Mark", {"WEB": value}, type=int).WEB  # type: ignore[attr-defined]
 
 
@@ -74,12 +89,12 @@ INTEGERS: dict[str, Callable[[int], Any]] = {
     "a member of an enum": enum_member,
     "a member of an IntEnum": int_enum_member,
     "an object with __index__": Index,
-    "a subclass that lies": OverriddenInt,
+    "a subclass whose methods fail": OverriddenInt,
 }
 
 
 class RaisingObject:
-    """Whatever is done with it raises, and not always what one would expect."""
+    """An object whose every operation raises, with an error class that the test chooses."""
 
     def __init__(self, error: type[Exception]) -> None:
         object.__setattr__(self, "_error", error)

@@ -1,4 +1,4 @@
-"""Modules that no request makes a kernel load."""
+"""Load kernel modules that no request makes the kernel load."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .effort import GUEST
 
 
 def load_in_guest(*names: str) -> None:
-    """Have the kernel of a guest load modules; that of any other machine is left as it is."""
+    """Load modules into the kernel of a guest. On any other machine, do nothing."""
     if GUEST:
         for name in names:
             subprocess.run(["modprobe", "-q", name], check=False)

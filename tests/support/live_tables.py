@@ -69,7 +69,7 @@ async def wait_for_condition(condition: Callable[[], object]) -> None:
 
 def received_verbs(kernel: FakeKernel) -> list[str]:
     """Return which requests a scripted kernel received."""
-    return [asked.verb for asked in kernel.requests]
+    return [request.verb for request in kernel.requests]
 
 
 async def check_fake(kernel: FakeKernel, table: FlowTable) -> None:

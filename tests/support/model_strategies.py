@@ -1,7 +1,8 @@
 """Hypothesis strategies for the objects of the model, derived from their declarations.
 
-A new attribute is covered by being declared. What is written here by hand are the rules between
-fields, which the classes' ``validate`` has: one family, one protocol, a range that is one.
+Declaring a new attribute is enough to cover it. Only the rules that relate several fields, which
+the ``validate`` methods of the classes check, are repeated here: all addresses have one family,
+both tuples have one protocol, and a range is not reversed.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ UNDECLARED_FIELDS: dict[object, st.SearchStrategy[Any]] = {
     .filter(lambda data: 0 not in data)
     .map(lambda data: data.decode(errors="surrogateescape")),
 }
-"""Of a field that no attribute holds, by its type."""
+"""Strategies for fields that are not in an attribute, by their type."""
 
 
 def declared_classes() -> list[type]:
-    """Every class of the model that has declared attributes."""
+    """Return every class of the model that declares attributes."""
     found: list[type] = []
     for module in pkgutil.iter_modules(conntrack_aio.model.__path__):
         names = vars(importlib.import_module(f"conntrack_aio.model.{module.name}"))
@@ -60,7 +61,7 @@ def _declares(cls: type) -> bool:
 
 
 def scalars(wire: Wire[Any]) -> st.SearchStrategy[Any]:
-    """The values that a place can hold."""
+    """Return a strategy for the values that an attribute can hold."""
     if isinstance(wire, Integer):
         bits = 8 * wire.size
         low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if wire.signed else (0, (1 << bits) - 1)
@@ -93,7 +94,11 @@ def objects(
     address: Address_ | None = None,
     given: dict[str, Any] | None = None,
 ) -> Any:
-    """Valid objects of a class. ``given`` are values that are settled already."""
+    """Draw a valid object of a class.
+
+    :param address: the class of all addresses; by default, either.
+    :param given: values of fields that the caller has chosen.
+    """
     address = address or draw(st.sampled_from([IPv4Address, IPv6Address]))
     schema = schema_of(cls)
     values: dict[str, Any] = dict(given or {})
@@ -101,9 +106,9 @@ def objects(
     for field in schema.fields:
         if field.name in values:
             continue
-        asked = [value for name, value in conditions if name == field.name]  # type: ignore[misc]
-        if asked and draw(st.booleans()):
-            values[field.name] = draw(st.sampled_from(asked))
+        deciding = [value for name, value in conditions if name == field.name]  # type: ignore[misc]
+        if deciding and draw(st.booleans()):
+            values[field.name] = draw(st.sampled_from(deciding))
         else:
             values[field.name] = draw(_values(cls, field, address, values))
     for sequence in schema.sequences:
@@ -150,7 +155,7 @@ def _values(
 
 
 def _make_valid_range(values: dict[str, Any]) -> None:
-    """Make it a range that translates something."""
+    """Change the values to those of a range that translates something and is not reversed."""
     if values["address_min"] is None and values["port_min"] is None:
         values["port_min"] = 1
     for name in ("address", "port"):
@@ -167,7 +172,7 @@ TOP_LEVEL_NUMBERS = {
 
 
 def _slot_values(schema: Schema[Any], values: dict[str, Any]) -> dict[int, Any]:
-    """What a decoder would have in each slot."""
+    """Return the value that a decoder would store in each slot."""
     slots = {field.slot: values[field.name] for field in schema.fields}
     for sequence in schema.sequences:
         items = values[sequence.name]
@@ -180,11 +185,11 @@ def _slot_values(schema: Schema[Any], values: dict[str, Any]) -> dict[int, Any]:
 def _unknown(
     schema: Schema[Any], values: dict[str, Any]
 ) -> st.SearchStrategy[tuple[UnknownAttribute, ...]]:
-    """Attributes that no declaration knows, in the nests that are there."""
-    strange: list[st.SearchStrategy[UnknownAttribute]] = []
+    """Return a strategy for undeclared attributes, inside the nests that the object has."""
+    choices: list[st.SearchStrategy[UnknownAttribute]] = []
 
     def visit(branch: Branch, path: tuple[int, ...], slots: dict[int, Any]) -> None:
-        # At the top too what only an event or a request has is known to somebody.
+        # At the top level, exclude also the attributes that only events or requests declare.
         known = TOP_LEVEL_NUMBERS | set(branch.children) if not path else set(branch.children)
         numbers = NUMBERS.filter(lambda number: number not in known)
         add(numbers.map(lambda number: (*path, number)), st.binary(max_size=20))
@@ -210,14 +215,14 @@ def _unknown(
                     visit(child.nest.root, here, _slot_values(child.nest, inner))
 
     def add(path: st.SearchStrategy[tuple[int, ...]], payload: st.SearchStrategy[bytes]) -> None:
-        strange.append(st.builds(UnknownAttribute, path, payload, st.booleans()))
+        choices.append(st.builds(UnknownAttribute, path, payload, st.booleans()))
 
     visit(schema.root, (), _slot_values(schema, values))
-    return st.just(()) | st.lists(st.one_of(strange), max_size=4).map(tuple)
+    return st.just(()) | st.lists(st.one_of(choices), max_size=4).map(tuple)
 
 
 def edited_payloads(payloads: list[bytes]) -> st.SearchStrategy[bytes]:
-    """One of them, with a few bytes changed, cut out, or put in."""
+    """Return a strategy for these payloads with a few bytes changed, removed or inserted."""
 
     @st.composite
     def edit(draw: st.DrawFn) -> bytes:

@@ -1,7 +1,9 @@
-"""Two packets of one UDP socket that race: both are translated before either has its entry.
+"""Create a NAT clash: two packets of one UDP socket get different translations.
 
-The kernel keeps both entries (``nf_ct_resolve_clash_harder``): that of the loser is found by its
-reply tuple alone, has ``IPS_NAT_CLASH``, and lives a second. Here a queue holds the packets back.
+Both packets are translated before either entry is confirmed. The kernel keeps both entries
+(``nf_ct_resolve_clash_harder``). The entry that is confirmed second can be looked up only by its
+reply tuple, has ``IPS_NAT_CLASH``, and expires after one second. An NFQUEUE holds both packets back
+between translation and confirmation.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ _ACCEPT = 1
 
 
 def prepare_namespace(lab: Lab) -> None:
-    """Have the namespace translate, and hold back, what goes to the service."""
+    """Load rules that translate, and then queue, all packets to the service."""
     lab.program("nft", "-f", "-", input=RULES)
     queue = ("-j", "NFQUEUE", "--queue-num", str(_QUEUE))
     lab.program("iptables-legacy", "-A", "OUTPUT", "-p", "udp", "--dport", "53", *queue)
@@ -48,7 +50,10 @@ def prepare_namespace(lab: Lab) -> None:
 
 @contextmanager
 def clashing_entries(lab: Lab, port: int = 4444) -> Generator[tuple[Tuple, Tuple]]:
-    """The reply tuples of the two entries of a client with this port: the winner's, the loser's."""
+    """Create two clashing entries for a client with this source port.
+
+    :returns: the reply tuples of the entry that is confirmed first and of the clashing entry.
+    """
     with ExitStack() as stack:
         lab.run(_send_racing_packets, stack, port)
         winner, loser = (Tuple.udp(server, 53, CLIENT, port) for server in SERVERS)
@@ -56,25 +61,25 @@ def clashing_entries(lab: Lab, port: int = 4444) -> Generator[tuple[Tuple, Tuple
 
 
 def _send_racing_packets(stack: ExitStack, port: int) -> None:
-    def opened(address: str, port: int) -> socket.socket:
-        made = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        made.bind((address, port))
-        return made
+    def open_udp(address: str, port: int) -> socket.socket:
+        sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        sock.bind((address, port))
+        return sock
 
     for server in SERVERS:
-        opened(server, 53)
-    client = opened(CLIENT, port)
+        open_udp(server, 53)
+    client = open_udp(CLIENT, port)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK.NETFILTER) as queue:
         queue.settimeout(10)
         queue.bind((0, 0))
         for number, value in ((1, _BIND), (2, _COPY_META)):
             queue.send(_message(_CONFIG, 5, pack(number, value)))
             assert struct.unpack_from("i", queue.recv(4096), 16) == (0,)
-        held = []
+        queued = []
         for _ in SERVERS:
             client.sendto(b"", (SERVICE, 53))
-            held.append(_packet_id(queue.recv(4096)))
-        for packet in held:
+            queued.append(_packet_id(queue.recv(4096)))
+        for packet in queued:
             verdict = pack(_VERDICT_HDR, struct.pack("!II", _ACCEPT, packet))
             queue.send(_message(_VERDICT, 1, verdict))
 

@@ -1,4 +1,4 @@
-"""Network namespaces around a test's own."""
+"""Create and destroy network namespaces besides the one of the test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from .processes import TIMEOUT
 
 
 class OtherNamespaces:
-    """Other namespaces, with names in a directory of the test's, and with ids in the lab."""
+    """Other network namespaces, which may have names, and ids as seen from the lab.
+
+    The names are in a directory of the test, as those of ``ip netns`` are in ``/run/netns``.
+    """
 
     def __init__(self, lab: Lab, directory: Path) -> None:
         self.labs: list[Lab] = []
@@ -29,7 +32,7 @@ class OtherNamespaces:
         self._notices.join(RTNLGRP.NSID)
 
     def new(self, name: str | None = None, *, id: int | None = None) -> Lab:
-        """Another namespace, whose flows emit events."""
+        """Create a namespace whose flows emit events."""
         lab = Lab(new_network_namespace())
         self.labs.append(lab)
         lab.sysctl("nf_conntrack_events", 1)
@@ -40,28 +43,34 @@ class OtherNamespaces:
         return lab
 
     def name(self, lab: Lab, name: str) -> None:
-        """As ``ip netns`` would."""
+        """Name a namespace, as ``ip netns attach`` does."""
         (self._directory / name).symlink_to(f"/proc/{os.getpid()}/fd/{lab.descriptor}")
 
     def unname(self, name: str) -> None:
         (self._directory / name).unlink()
 
-    def let_go(self, lab: Lab) -> None:
-        """Close the last descriptor of it that we know of."""
+    def close_descriptor(self, lab: Lab) -> None:
+        """Close this object's descriptor of a namespace."""
         self.labs.remove(lab)
         os.close(lab.descriptor)
 
-    def wait_until_gone(self) -> None:
-        """Until one that had an id is gone: which it never is if anybody keeps it alive."""
-        while RTM.DELNSID not in self._heard():
+    def wait_until_destroyed(self) -> None:
+        """Wait until the kernel destroys a namespace that has an id.
+
+        :raises AssertionError: when that does not happen, because a socket, a process or a
+            descriptor keeps the namespace.
+        """
+        while RTM.DELNSID not in self._received_types():
             ready, _, _ = select.select([self._notices.raw.fileno()], [], [], TIMEOUT)
             assert ready, "something keeps the namespace alive"
 
-    def end(self, lab: Lab) -> None:
-        self.let_go(lab)
-        self.wait_until_gone()
+    def destroy(self, lab: Lab) -> None:
+        """Close the last descriptor of a namespace, and wait until the kernel destroys it."""
+        self.close_descriptor(lab)
+        self.wait_until_destroyed()
 
-    def _heard(self) -> set[int]:
+    def _received_types(self) -> set[int]:
+        """Return the message types of one waiting datagram."""
         try:
             size = self._notices.receive()
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Waiting for what a thread will have done."""
+"""Wait for the effect of a thread that does not report its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from .effort import TIMEOUT_FACTOR
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    """Return once it holds. A socket, above all, closes when the thread that uses it is done."""
+    """Run the event loop until a condition is true.
+
+    For example, a socket is closed when the thread that uses it has finished.
+
+    :raises TimeoutError: when that takes longer than 30 seconds, or 300 in a guest.
+    """
     with anyio.fail_after(30 * TIMEOUT_FACTOR):
         while not condition():
             await anyio.lowlevel.checkpoint()

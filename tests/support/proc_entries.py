@@ -1,4 +1,4 @@
-"""The connections that the kernel tracks, read without this library's netlink."""
+"""Read the kernel's connection tracking entries from procfs, without netlink."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from pathlib import Path
 from conntrack_aio.proc_sys import read_sysctl
 
 PROCFS = Path("/proc/thread-self/net/nf_conntrack")
-"""A list of the entries, in kernels that were built with it (CONFIG_NF_CONNTRACK_PROCFS)."""
+"""The list of entries. It exists in kernels with CONFIG_NF_CONNTRACK_PROCFS."""
 
 
 def read_entries() -> tuple[int, list[str] | None]:
-    """How many connections are tracked in this thread's namespace, and a line about each."""
+    """Return the number of entries in this thread's network namespace, and a line for each.
+
+    Instead of the lines, return ``None`` if the kernel has no :data:`PROCFS`.
+    """
     count = int(read_sysctl("net.netfilter.nf_conntrack_count"))
     return count, PROCFS.read_text().splitlines() if PROCFS.exists() else None
 
 
 def check_single_entry(pattern: str) -> None:
+    """Check that there is one entry, and that its line matches a regular expression."""
     count, lines = read_entries()
     assert count == 1
     if lines is not None:

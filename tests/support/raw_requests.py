@@ -1,4 +1,7 @@
-"""Requests and answers of ctnetlink byte by byte, for what the library never sends."""
+"""Build requests of ctnetlink and read the replies without the library's encoder and decoder.
+
+Tests use it for requests that the library never sends.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ REQUEST, ACK, ECHO, DUMP, EXCL, CREATE = 1, 4, 8, 0x300, 0x200, 0x400
 
 
 class RawReply(NamedTuple):
-    """One message: of an error its code, extended ack included, of others the attributes."""
+    """A message that the kernel sent, or the error of a read."""
 
     type: int
     flags: int
@@ -25,9 +28,13 @@ class RawReply(NamedTuple):
     port: int
     groups: int
     code: int | None
+    """The errno of an NLMSG_ERROR, 0 of an acknowledgement, ``None`` of other messages."""
     detail: str | None
+    """The text of the extended acknowledgement."""
     offset: int | None
+    """The offset of the invalid attribute, from the extended acknowledgement."""
     payload: bytes
+    """The payload; of an NLMSG_ERROR, the header of the request that it repeats."""
 
 
 def be16(number: int, value: int) -> bytes:
@@ -39,14 +46,14 @@ def be8(number: int, value: int) -> bytes:
 
 
 def addresses(source: str, destination: str) -> bytes:
-    """``CTA_TUPLE_IP``."""
+    """Return the attribute ``CTA_TUPLE_IP``."""
     src, dst = ip_address(source), ip_address(destination)
     numbers = (CTA_IP.V4_SRC, CTA_IP.V4_DST) if src.version == 4 else (CTA_IP.V6_SRC, CTA_IP.V6_DST)
     return pack_nest(CTA_TUPLE.IP, pack(numbers[0], src.packed), pack(numbers[1], dst.packed))
 
 
 def ports(proto: int, sport: int | None = None, dport: int | None = None) -> bytes:
-    """``CTA_TUPLE_PROTO``."""
+    """Return the attribute ``CTA_TUPLE_PROTO``."""
     parts = [be8(CTA_PROTO.NUM, proto)]
     if sport is not None:
         parts.append(be16(CTA_PROTO.SRC_PORT, sport))
@@ -63,27 +70,27 @@ def request(
     family: int = 2,
     version: int = 0,
 ) -> bytes:
-    """One request."""
+    """Return the message of one request."""
     payload = nfnetlink.pack(family, version) + b"".join(attributes)
     return messages.pack(kind, flags, seq, payload)
 
 
 def read_replies(socket: NetlinkSocket) -> list[RawReply]:
-    """What waits, to the end. An error of reading stands there with its errno as the code."""
-    answers: list[RawReply] = []
+    """Read all waiting messages. A failed read gives a reply with its errno as the code."""
+    replies: list[RawReply] = []
     while True:
         try:
             size, sender = socket.raw.recvfrom_into(memoryview(socket.buffer), 65536, 0x20)
         except BlockingIOError:
-            return answers
+            return replies
         except OSError as error:
-            answers.append(RawReply(0, 0, 0, 0, 0, error.errno, None, None, b""))
+            replies.append(RawReply(0, 0, 0, 0, 0, error.errno, None, None, b""))
             continue
         for message in messages.walk(socket.buffer, size):
-            answers.append(_answer(socket, message, sender[1]))
+            replies.append(_to_reply(socket, message, sender[1]))
 
 
-def _answer(socket: NetlinkSocket, message: messages.Message, groups: int) -> RawReply:
+def _to_reply(socket: NetlinkSocket, message: messages.Message, groups: int) -> RawReply:
     kind, flags, seq, port, start, end = message
     payload = bytes(socket.buffer[start:end])
     if kind != messages.ERROR:
@@ -93,19 +100,19 @@ def _answer(socket: NetlinkSocket, message: messages.Message, groups: int) -> Ra
 
 
 def exchange(socket: NetlinkSocket, *requests: bytes) -> list[RawReply]:
-    """Send them as one datagram; all that comes back."""
+    """Send requests as one datagram, and return all messages that the kernel sends back."""
     socket.send(b"".join(requests))
     return read_replies(socket)
 
 
 def attributes_by_number(payload: bytes) -> dict[int, bytes]:
-    """The attributes at the top."""
+    """Return the payloads of the top-level attributes by their numbers."""
     return {number: payload[start:end] for number, _, start, end in walk(payload, 4, len(payload))}
 
 
-def error_codes(answers: Iterable[RawReply]) -> list[int | None]:
-    """The errnos of acknowledgements and refusals."""
-    return [answer.code for answer in answers if answer.code is not None]
+def error_codes(replies: Iterable[RawReply]) -> list[int | None]:
+    """Return the codes of the acknowledgements and errors among the replies."""
+    return [reply.code for reply in replies if reply.code is not None]
 
 
 __all__ = [

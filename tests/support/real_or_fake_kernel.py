@@ -1,4 +1,7 @@
-"""The fake kernel and the real one, behind one face: what holds of the one must of the other."""
+"""One interface to this machine's kernel and to the fake kernel.
+
+A test that uses it runs on both: whatever holds for one must hold for the other.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,18 @@ from conntrack_aio.uapi.netlink import NETLINK
 from .lab import Lab
 
 REAL = pytest.param("real", marks=[pytest.mark.kernel, pytest.mark.kernels])
-"""The parameter of a test that is to run on this machine's kernel."""
+"""The parameter that makes a test run on this machine's kernel."""
 
 
 class AnyKernel(Protocol):
+    """What a test may do with either kernel."""
+
     def connect(self) -> Connecting:
-        """A connection to it."""
+        """Return a connection to the kernel, which the caller enters."""
         ...
 
     def open(self, receive_buffer: int | None = None) -> NetlinkSocket:
-        """A socket of one's own, for requests that the library never sends."""
+        """Open a separate socket, for requests that the library never sends."""
         ...
 
     def sysctl(self, name: str, value: int) -> None:
@@ -34,12 +39,12 @@ class AnyKernel(Protocol):
         ...
 
     def read_sysctl(self, name: str) -> int:
-        """What ``net.netfilter.NAME`` is."""
+        """Return the value of ``net.netfilter.NAME``."""
         ...
 
 
 class RealKernel:
-    """This machine's, in a namespace."""
+    """This machine's kernel, in the network namespace of a test."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -58,7 +63,7 @@ class RealKernel:
 
 
 class FakeKernelAdapter:
-    """The one of :mod:`conntrack_aio.testing`."""
+    """The fake kernel of :mod:`conntrack_aio.testing`."""
 
     def __init__(self, kernel: FakeKernel) -> None:
         self.kernel = kernel
@@ -77,7 +82,7 @@ class FakeKernelAdapter:
 
 
 async def result_or_error(verb: Awaitable[object]) -> object:
-    """The result, or the class of the error."""
+    """Return the result of a verb, or the name of the error's class."""
     try:
         return await verb
     except ConntrackError as error:

@@ -1,10 +1,12 @@
-"""A program that sends datagrams of requests to ctnetlink as fast as the kernel takes them.
+"""A program that sends datagrams of requests to ctnetlink as fast as the kernel accepts them.
 
-It runs in a process of its own, so that no interpreter is shared with who is to keep up, and
-imports nothing of the library, so that it starts at once. Its input: the number of datagrams, then
-the size and the bytes of each, all numbers of 32 bits; after that a line of JSON each time that
-all are to be sent: how many times over, and how many seconds to wait at most between two. It is
-answered by a line with what the kernel refused, as JSON: how often each errno.
+It is a separate process, so that it shares no interpreter with the process that reads the events.
+It does not import the library, so that it starts quickly.
+
+Standard input begins with the number of datagrams, then the size and the bytes of each. All numbers
+are unsigned 32-bit integers in network byte order. Each following line is a JSON list of the number
+of rounds and the longest pause between two datagrams in seconds: the program sends all datagrams in
+each round, and then writes one line of JSON, an object from errno to the number of refusals.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ from typing import BinaryIO
 NETFILTER, SOL_NETLINK, CAP_ACK, ERROR = 12, 270, 10, 2
 _NUMBER = struct.Struct("!I")
 _FAILURE = struct.Struct("=4xH10xi")
-"""The type of a message, and the code of an error."""
+"""The message type of a reply, and the negated errno of an NLMSG_ERROR."""
 
 
-def _number(source: BinaryIO) -> int:
+def _read_number(source: BinaryIO) -> int:
     return int(_NUMBER.unpack(source.read(4))[0])
 
 
@@ -36,14 +38,14 @@ def _open() -> socket.socket:
     return sock
 
 
-def _refused(sock: socket.socket, counts: dict[int, int]) -> None:
-    """Count the refusals that wait."""
+def _count_refusals(sock: socket.socket, counts: dict[int, int]) -> None:
+    """Read all waiting replies, and count them by errno. An overrun counts as ENOBUFS."""
     while True:
         try:
             answer = sock.recv(65536)
         except BlockingIOError:
             return
-        except OSError as error:  # of so many, some were lost
+        except OSError as error:  # ENOBUFS: the receive buffer was full, and replies were lost
             code = error.errno or 0
         else:
             kind, negative = _FAILURE.unpack_from(answer)
@@ -54,7 +56,7 @@ def _refused(sock: socket.socket, counts: dict[int, int]) -> None:
 
 def main() -> None:
     source = sys.stdin.buffer
-    datagrams = [source.read(_number(source)) for _ in range(_number(source))]
+    datagrams = [source.read(_read_number(source)) for _ in range(_read_number(source))]
     sock = _open()
     rng = random.Random(len(datagrams))
     while line := source.readline():
@@ -63,7 +65,7 @@ def main() -> None:
         for _ in range(rounds):
             for datagram in datagrams:
                 sock.send(datagram)
-                _refused(sock, counts)
+                _count_refusals(sock, counts)
                 if pause:
                     time.sleep(rng.random() * pause)
         print(json.dumps(counts), flush=True)

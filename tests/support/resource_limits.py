@@ -1,4 +1,4 @@
-"""Shortages of what the system gives: descriptors and threads."""
+"""Limit the descriptors and threads that this process can get."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def limit_descriptors(spare: int) -> Generator[None]:
-    """No more than so many further descriptors can be had."""
+    """Allow at most ``spare`` further descriptors."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = sorted(int(name) for name in os.listdir("/proc/self/fd"))
     fillers: list[int] = []
@@ -29,25 +29,25 @@ def limit_descriptors(spare: int) -> Generator[None]:
 
 @contextmanager
 def limit_threads(spare: int) -> Generator[None]:
-    """No more than so many threads can be started."""
+    """Allow at most ``spare`` threads to be started."""
     names = [
         name for name in ("_start_new_thread", "_start_joinable_thread") if hasattr(threading, name)
     ]
     real = {name: getattr(threading, name) for name in names}
-    left = spare
+    remaining = spare
 
-    def starting(name: str) -> Callable[..., object]:
+    def limited(name: str) -> Callable[..., object]:
         def start(*arguments: object, **options: object) -> object:
-            nonlocal left
-            if left <= 0:
+            nonlocal remaining
+            if remaining <= 0:
                 raise RuntimeError("can't start new thread")
-            left -= 1
+            remaining -= 1
             return real[name](*arguments, **options)
 
         return start
 
     for name in names:
-        setattr(threading, name, starting(name))
+        setattr(threading, name, limited(name))
     try:
         yield
     finally:

@@ -137,7 +137,7 @@ class Replay:
             while not condition():
                 self.apply(await anext(self._changes))
 
-    async def read_until_it_has(self, key: Key) -> None:
+    async def read_until_present(self, key: Key) -> None:
         """Read and apply changes until the dict has this key."""
         await self.read_until(lambda: key in self.flows)
 
@@ -172,7 +172,7 @@ class Replay:
         assert change.before is not None, change
         assert equal_as_reported(change.before, known), (change, known)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for the change that makes a condition true, while :meth:`follow` runs."""
         event = anyio.Event()
         self._waiting.append((condition, event))
@@ -180,9 +180,9 @@ class Replay:
         with anyio.fail_after(60):
             await event.wait()
 
-    async def until_it_has(self, key: Key) -> None:
+    async def wait_until_present(self, key: Key) -> None:
         """Wait until the dict has this key, while :meth:`follow` runs."""
-        await self.until(lambda: key in self.flows)
+        await self.wait_until(lambda: key in self.flows)
 
     def _wake(self) -> None:
         if self._waiting:

@@ -1,4 +1,4 @@
-"""Event loops whose tasks are counted step by step, and broken into at one of them."""
+"""Run event loops that count the steps of their tasks, and cancel or interrupt them at one step."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from .event_loops import new_asyncio_loop
 Main = Callable[[], Coroutine[object, object, object]]
 
 TIMEOUT = 30
-"""Seconds after which a loop that does not end is one that hangs."""
+"""Seconds after which a loop that has not ended is considered to hang."""
 
 
 class LoopHangs(BaseException):
-    """The loop has not ended. (An Exception might be caught by what hangs.)"""
+    """The loop has not ended. It is no ``Exception``, which the hanging code might catch."""
 
 
 @contextlib.contextmanager
 def limit_duration() -> Iterator[None]:
-    """Raise :exc:`Hangs` in what does not end."""
+    """Raise :exc:`LoopHangs` in a body that runs longer than :data:`TIMEOUT`."""
 
-    def late(number: int, frame: object) -> None:
+    def on_alarm(number: int, frame: object) -> None:
         raise LoopHangs
 
-    before = signal.signal(signal.SIGALRM, late)
+    before = signal.signal(signal.SIGALRM, on_alarm)
     signal.setitimer(signal.ITIMER_REAL, TIMEOUT)
     try:
         yield
@@ -44,24 +44,24 @@ def limit_duration() -> Iterator[None]:
 
 
 class StepCounter:
-    """Counts the steps of all tasks, and calls ``strike`` before one of them."""
+    """Counts the steps of all tasks, and calls ``action`` before the step of this number."""
 
-    def __init__(self, number: int, strike: Callable[[], object]) -> None:
+    def __init__(self, number: int, action: Callable[[], object]) -> None:
         self.reached = False
-        """Whether there were that many."""
-        self._left = number
-        self._strike = strike
+        """Whether the step of this number was reached."""
+        self._remaining = number
+        self._action = action
 
     def step(self) -> None:
-        """The next one is about to begin."""
-        self._left -= 1
-        if self._left == 0:
+        """Count a step that is about to begin."""
+        self._remaining -= 1
+        if self._remaining == 0:
             self.reached = True
-            self._strike()
+            self._action()
 
     @types.coroutine
     def counted(self, awaitable: Awaitable[object]) -> Generator[object, object, object]:
-        """Do what the awaitable does, and count its steps."""
+        """Await an awaitable, and count its steps."""
         steps = cast("Generator[object, object, object]", awaitable.__await__())
         step, value = steps.send, cast("Any", None)
         try:
@@ -84,8 +84,10 @@ class StepCounter:
 def run_until_cancelled(backend: str, main: Main, number: int) -> bool:
     """Run ``main``, and cancel all tasks of the loop before the step of this number.
 
-    Returns whether there were so many steps. Whatever ``main`` raises is raised, but for its
-    cancellation; :exc:`Hangs` when the loop does not end.
+    Whatever ``main`` raises is raised here, except for its cancellation.
+
+    :returns: whether there were so many steps.
+    :raises LoopHangs: when the loop does not end.
     """
     with limit_duration():
         if backend == "trio":
@@ -94,21 +96,21 @@ def run_until_cancelled(backend: str, main: Main, number: int) -> bool:
 
 
 def _cancel_in_asyncio(backend: str, main: Main, number: int) -> bool:
-    def strike() -> None:
+    def action() -> None:
         loop = asyncio.get_running_loop()
         loop.call_soon(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
 
-    steps = StepCounter(number, strike)
+    steps = StepCounter(number, action)
 
     def factory(
         loop: asyncio.AbstractEventLoop, coro: Coroutine[object, object, object], **options: Any
     ) -> asyncio.Task[object]:
-        # Only a task of a coroutine has a name and a context of its own.
+        # counted() returns a generator. Only a task of a coroutine has a name and a context.
         async def body() -> object:
             return await steps.counted(coro)
 
         task = asyncio.Task(body(), loop=loop, **options)
-        # One that is cancelled before its first step never gets to it.
+        # A task that is cancelled before its first step never awaits ``coro``.
         task.add_done_callback(lambda task: coro.close())
         return task
 
@@ -130,7 +132,7 @@ class _CountingInstrument(trio.abc.Instrument):
 
 def _cancel_in_trio(main: Main, number: int) -> bool:
     scope = trio.CancelScope()
-    # What an instrument does must not disturb the scheduler that calls it.
+    # An instrument must not change the scheduler that calls it: cancel in the next iteration.
     steps = StepCounter(
         number, lambda: trio.lowlevel.current_trio_token().run_sync_soon(scope.cancel)
     )
@@ -147,7 +149,10 @@ def _cancel_in_trio(main: Main, number: int) -> bool:
 
 
 def interrupt_at_step(backend: str, main: Main, number: int) -> bool:
-    """Run ``main`` as a program does, with a SIGINT before the step of this number."""
+    """Run ``main`` as a program does, and raise a SIGINT before the step of this number.
+
+    :returns: whether there were so many steps.
+    """
     steps = StepCounter(number, lambda: signal.raise_signal(signal.SIGINT))
     with limit_duration():
         if backend == "trio":
@@ -167,9 +172,9 @@ _PACKAGE = conntrack_aio.__path__[0]
 
 
 def interrupt_at_call(backend: str, main: Main, number: int) -> int:
-    """Run ``main`` with a SIGINT inside the library: at the call of this number in it.
+    """Run ``main``, and raise a SIGINT at the call of this number inside the library.
 
-    Returns how many calls there were, of a run that was not interrupted.
+    :returns: how many calls there were until the interrupt, or in total without one.
     """
     calls = 0
 

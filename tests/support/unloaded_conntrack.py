@@ -1,8 +1,9 @@
-"""A machine that has not used connection tracking yet: the settings are not there.
+"""Simulate a machine that has not loaded connection tracking: its sysctls do not exist.
 
-In a process of its own, and in a mount namespace of that, an empty file system lies over the
-directory of the settings. It goes when the first ctnetlink request was sent, which is when a kernel
-loads the module. ``python -m support.unloaded_conntrack`` runs the command so.
+A separate process, in a mount namespace of its own, mounts an empty file system over the directory
+of the sysctls. It unmounts that file system when the first ctnetlink request is sent, which is when
+a kernel loads the module. ``python -m support.unloaded_conntrack`` runs the command-line program
+this way.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _has_mount_namespace = False
 
 
 class _LoadObserver:
-    """Has the settings appear when a socket sends the first ctnetlink request."""
+    """Makes the sysctls appear when a socket sends the first ctnetlink request."""
 
     def sent(self, data: bytes) -> None:
         if data[5] == NFNL_SUBSYS.CTNETLINK:
@@ -51,7 +52,7 @@ def _call(name: str, *arguments: object) -> None:
 
 
 def load() -> None:
-    """Have the settings appear, as a kernel that loads the module has them."""
+    """Make the sysctls appear, as when a kernel loads the module."""
     raw.observe(lambda socket: None)
     if is_hidden():
         _call("umount2", os.fsencode(DIRECTORY), _MNT_DETACH)
@@ -62,7 +63,7 @@ def is_hidden() -> bool:
 
 
 def hide() -> None:
-    """Hide the settings of this process's network namespace. Call it while there is one thread."""
+    """Hide the sysctls of this process's network namespace. The process must have one thread."""
     global _has_mount_namespace
     if not _has_mount_namespace:
         unshare(_CLONE_NEWNS)
@@ -75,7 +76,7 @@ def hide() -> None:
 
 
 def run(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with these arguments in the lab; modules of the tests can be imported."""
+    """Run Python with these arguments in the lab. It can import the modules of the tests."""
     tests = Path(__file__).parents[1]
     paths = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
     start = partial(
@@ -91,7 +92,7 @@ def run(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _run_demo() -> int:
-    """The demo's child, in whose namespace the settings are hidden as soon as it is there."""
+    """Run the demo, which hides the sysctls as soon as it has entered its sandbox."""
     enter = namespace.enter_sandbox
 
     def enter_and_hide() -> None:

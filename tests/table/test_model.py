@@ -314,10 +314,10 @@ class TableMachine(RuleBasedStateMachine):
         for replay, future in self.quick:
             if future.done():
                 future.result()
-            await replay.until_it_has(last)
+            await replay.wait_until_present(last)
             assert not differences(replay.flows, truth)
         for replay in self.slow:
-            await replay.read_until_it_has(last)
+            await replay.read_until_present(last)
             assert not differences(replay.flows, truth)
 
     async def _last_change(self) -> Key:

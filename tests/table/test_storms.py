@@ -112,7 +112,7 @@ class Mirrored:
             for replay in self.unread:
                 tasks.start_soon(replay.follow)
             for replay in (*self.replays, *self.unread):
-                await replay.until_it_has(key_of(last))
+                await replay.wait_until_present(key_of(last))
                 assert not differences(replay.flows, mirror)
             tasks.cancel_scope.cancel()
 
@@ -134,7 +134,7 @@ async def mirrored(conn: Connection) -> AsyncIterator[Mirrored]:
 
 async def replay_from(mirrored_table: Mirrored, moment: int) -> None:
     """Start another reader after the first has applied this many changes."""
-    await mirrored_table.replays[0].until(lambda: mirrored_table.replays[0].count >= moment)
+    await mirrored_table.replays[0].wait_until(lambda: mirrored_table.replays[0].count >= moment)
     late = Replay(mirrored_table.table)
     mirrored_table.replays.append(late)
     await late.follow()
@@ -206,7 +206,7 @@ async def test_flushing_during_a_storm(lab: Lab, conn: Connection) -> None:
         async with mirrored(conn) as mirrored_table:
             for _ in range(3):
                 storm.begin(2, pause=0.001)
-                await mirrored_table.replays[0].until(lambda: len(mirrored_table.table) > 100)
+                await mirrored_table.replays[0].wait_until(lambda: len(mirrored_table.table) > 100)
                 await conn.flush()
                 await storm.ended()
             await mirrored_table.overrun(storm, 10)
@@ -332,7 +332,7 @@ async def test_the_table_converges_although_rules_suppress_events(lab: Lab, seed
         assert len(truth) > 50
         assert not differences(by_key(table), truth)
         await conn.create(last := flows.tcp(60_000))
-        await quick.until_it_has(key_of(last))
+        await quick.wait_until_present(key_of(last))
         await wait_evaluated(table)
         assert table.mode is TableMode.PARTIAL
         assert table.statistics().unreported_changes > 0
