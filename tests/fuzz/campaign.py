@@ -47,27 +47,27 @@ def run_inputs(
 
 def _run_without_loop(target: Target, data: Iterator[bytes], monitor: InputMonitor) -> int:
     count = 0
-    for each in data:
+    for item in data:
         count += 1
         try:
             with monitor():
-                target.run(each)
+                target.run(item)
         except (Exception, InputHangs) as error:
-            raise InputFailed(target.name, each) from error
+            raise InputFailed(target.name, item) from error
     return count
 
 
 async def _run_on_loop(target: Target, data: Iterator[bytes], monitor: InputMonitor) -> int:
     count = 0
-    for each in data:
+    for item in data:
         count += 1
         try:
             with monitor():
-                running = target.run(each)
+                running = target.run(item)
                 assert running is not None
                 await running
         except (Exception, InputHangs) as error:
-            raise InputFailed(target.name, each) from error
+            raise InputFailed(target.name, item) from error
     return count
 
 

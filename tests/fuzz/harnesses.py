@@ -60,11 +60,11 @@ def decode_by_reference(decoder: Decoder[Any], data: bytes, seq: int | None) -> 
     """Return all items of a datagram, including errors, as the reference decoder reads them."""
     items: Items = []
     try:
-        for each in messages.walk(data, len(data)):
-            if seq is not None and each.seq != seq:
+        for message in messages.walk(data, len(data)):
+            if seq is not None and message.seq != seq:
                 continue
             try:
-                items.append(decoder(data, each))
+                items.append(decoder(data, message))
             except DecodeError as error:
                 items.append(error)
     except DecodeError as error:
@@ -114,13 +114,13 @@ def layouts(data: bytes) -> None:
         assert comparable(got) == wanted
         if option & 0x80:  # == does not distinguish a member of an enum from its number
             assert repr(got) == repr(expected)
-    for each in messages.walk(data, len(data)) if not _ends_with_error(expected) else ():
-        alone = data[each.start - messages.HEADER_SIZE : each.end]
+    for first in messages.walk(data, len(data)) if not _ends_with_error(expected) else ():
+        first_message = data[first.start - messages.HEADER_SIZE : first.end]
         try:
-            one = decoder.one(alone)
+            one = decoder.one(first_message)
         except DecodeError as error:
             one = error
-        assert comparable([one]) == comparable(decode_by_reference(decoder, alone, None))
+        assert comparable([one]) == comparable(decode_by_reference(decoder, first_message, None))
         break
     for item in expected[:4]:
         if not isinstance(item, DecodeError):
@@ -242,11 +242,11 @@ def message_vectors(data: bytes) -> None:
         elif kind != StepKind.FORGED:
             wanted += comparable(decode_by_layouts(decoder, datagram, None))
     got: Items = []
-    for each in socket._received(_vector, len(steps)):
-        if isinstance(each, DecodeError):
+    for datagram_or_error in socket._received(_vector, len(steps)):
+        if isinstance(datagram_or_error, DecodeError):
             got.append(DecodeError)
         else:
-            got += comparable(decode_by_layouts(decoder, each, None))
+            got += comparable(decode_by_layouts(decoder, datagram_or_error, None))
     assert got == wanted
     assert socket.forged + socket.datagrams_received == len(steps)
 

@@ -270,9 +270,9 @@ class _Player:
         unresolved, self.mirror.unresolved = self.mirror.unresolved, {}
         for key in unresolved:
             # A look-up may find another entry: the kernel compares the tuples of both directions.
-            alike = _FLOWS if (how + key) % 7 == 0 else _SAME_ENTRY[key]
-            answer = (which + key) % 4 and duplicate(alike[(how + key) % len(alike)])
-            self.mirror.resolve(key, answer or None)
+            candidates = _FLOWS if (how + key) % 7 == 0 else _SAME_ENTRY[key]
+            result = (which + key) % 4 and duplicate(candidates[(how + key) % len(candidates)])
+            self.mirror.resolve(key, result or None)
 
     def pass_time(self, which: int, how: int) -> None:
         """Advance the clock: late events do not come any more, and some timeouts have expired."""
@@ -283,9 +283,9 @@ class _Player:
         if which & 4:
             mirror.record_loss()
         for key, flow in (mirror.missing_entries() or mirror.overdue(8)).items():
-            alike = _FLOWS if (how + key) % 7 == 0 else _SAME_ENTRY[key]
-            answer = (which + key) % 4 and duplicate(alike[(how + key) % len(alike)])
-            mirror.apply_check(key, flow, answer or None)
+            candidates = _FLOWS if (how + key) % 7 == 0 else _SAME_ENTRY[key]
+            result = (which + key) % 4 and duplicate(candidates[(how + key) % len(candidates)])
+            mirror.apply_check(key, flow, result or None)
         before = len(mirror.entries)
         assert 0 <= mirror.evaluate_discrepancies(mirror.now - which % 8) <= MAX_DISCREPANCIES
         assert len(mirror.entries) <= before

@@ -53,7 +53,7 @@ def main() -> int:
     faulthandler.enable()
     warnings.simplefilter("error")
     logging.getLogger("conntrack_aio").addHandler(logging.NullHandler())
-    bounds = (decoder, "MOST", options.layouts), (inputs, "KEPT", options.kept)
+    bounds = (decoder, "MOST", options.layouts), (inputs, "MAX_KEPT", options.kept)
     with ExitStack() as stack:
         for bound in bounds:
             stack.enter_context(mock.patch.object(*bound))
@@ -83,8 +83,8 @@ def fuzz(campaign: Campaign, options: argparse.Namespace) -> int:
         return 1
     _print_progress(campaign, time.monotonic() - began)
     for name, count in campaign.counts.most_common():
-        each = campaign.seconds[name] / count * 1e6
-        print(f"  {name:9} {count:9,} inputs, {each:6.0f} µs each")
+        microseconds = campaign.seconds[name] / count * 1e6
+        print(f"  {name:9} {count:9,} inputs, {microseconds:6.0f} µs each")
     print(f"MiB at each tenth: {' '.join(str(size >> 20) for size in sizes)}")
     print(f"descriptors: {files} before, {count_descriptors()} after")
     warm = sizes[len(sizes) // 3 :]

@@ -290,7 +290,7 @@ class _StreamCheck:
 def _items_of(step: socket_script.Step, decoder: Decoder[Any]) -> list[Any]:
     if step.kind == StepKind.TOO_LARGE:
         return [_too_large(RECEIVE_SIZE + 1 + len(step.data))]
-    if step.kind in (StepKind.DATAGRAM, StepKind.ELSEWHERE):
+    if step.kind in (StepKind.DATAGRAM, StepKind.OTHER_NETNS):
         return decode_by_layouts(decoder, step.data, None)
     return []
 

@@ -50,7 +50,7 @@ class StepQueue(IntEnum):
 
     EVENTS = 0
     DUMPS = 1
-    ANSWERS = 2
+    REPLIES = 2
     USER = 3
 
 
@@ -176,7 +176,7 @@ def _split_at_nothing(steps: Iterable[Step]) -> deque[list[Step]]:
     for step in steps:
         if step.kind == StepKind.NOTHING:
             parts.append([])
-        elif step.kind in (StepKind.NOTICE, StepKind.ANSWER):
+        elif step.kind in (StepKind.NOTIFICATION, StepKind.RTNETLINK_REPLY):
             parts[-1].append(step._replace(kind=StepKind.DATAGRAM))
         else:
             parts[-1].append(step)
@@ -194,7 +194,7 @@ class _ScriptedSocketFactory:
         self._silent = bool(option & _Option.SILENT)
         self._dumps = _split_at_nothing(by[StepQueue.DUMPS])
         self._first = _ReplySocket(
-            by[StepQueue.ANSWERS], silent=self._silent, verbatim=bool(option & _Option.VERBATIM)
+            by[StepQueue.REPLIES], silent=self._silent, verbatim=bool(option & _Option.VERBATIM)
         )
 
     def open_first(self) -> NetlinkSocket:
@@ -312,7 +312,7 @@ class _User:
             self.events.release()
 
     def look_up(self) -> None:
-        """Look up all flows in every way; :func:`check_mirror` checks the results."""
+        """Look up all flows in every way, and check the mirror of the table."""
         table = self.table
         str(table.statistics())
         assert len(table) == len(list(table))

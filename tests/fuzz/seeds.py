@@ -118,7 +118,7 @@ ERROR_MESSAGES = [
     message(b"", 3),
     message(b"\2\0\0\0" + struct.pack("=HHi", 8, 1, 5), RTM.NEWNSID, 0),
 ]
-NOTICES = [
+NOTIFICATIONS = [
     message(bytes(4) + struct.pack("=HHi", 8, 1, id), kind, 0, seq)
     for kind in (RTM.NEWNSID, RTM.DELNSID)
     for id in (-1, 0, 1, 2)
@@ -129,7 +129,7 @@ ALL_MESSAGES = (
     + ERROR_MESSAGES
     + TABLE_STATISTICS
     + REQUESTS
-    + NOTICES
+    + NOTIFICATIONS
 )
 
 DATAGRAMS = [
@@ -212,9 +212,12 @@ STREAMS: Sequence[Sequence[Step]] = (
         step
         for at, data in enumerate(EVENTS)
         for step in (
-            Step(StepKind.NOTICE, NOTICES[at % len(NOTICES)]),
-            Step(StepKind.ELSEWHERE, data),
-            Step(StepKind.ANSWER, with_seq(NOTICES[1], at + 1) + error_message(0, at + 1)),
+            Step(StepKind.NOTIFICATION, NOTIFICATIONS[at % len(NOTIFICATIONS)]),
+            Step(StepKind.OTHER_NETNS, data),
+            Step(
+                StepKind.RTNETLINK_REPLY,
+                with_seq(NOTIFICATIONS[1], at + 1) + error_message(0, at + 1),
+            ),
         )
     ],
 )

@@ -36,15 +36,15 @@ class StepKind(IntEnum):
     """The result of a read."""
 
     DATAGRAM = 0
-    ELSEWHERE = 1
+    OTHER_NETNS = 1
     """A datagram from another network namespace, whose id the first byte chooses."""
     FORGED = 2
     """A datagram from a sender other than the kernel."""
     OVERRUN = 3
     TOO_LARGE = 4
-    NOTICE = 5
+    NOTIFICATION = 5
     """A datagram for the socket that subscribes to rtnetlink's notifications."""
-    ANSWER = 6
+    RTNETLINK_REPLY = 6
     """A datagram for the socket that sends requests to rtnetlink."""
     NOTHING = 7
     """No datagram now; more may follow later."""
@@ -95,10 +95,13 @@ class Script:
         self.endless = endless
         self.overruns = 0
         self.main: deque[Step] = deque()
-        self.notices: deque[Step] = deque()
-        self.answers: deque[Step] = deque()
+        self.notifications: deque[Step] = deque()
+        self.rtnetlink_replies: deque[Step] = deque()
         for step in steps:
-            queues = {StepKind.NOTICE: self.notices, StepKind.ANSWER: self.answers}
+            queues = {
+                StepKind.NOTIFICATION: self.notifications,
+                StepKind.RTNETLINK_REPLY: self.rtnetlink_replies,
+            }
             queues.get(step.kind, self.main).append(step)
 
 
@@ -143,7 +146,7 @@ class ScriptedSocket:
             return RECEIVE_SIZE + 1 + len(data), [], 0, (0, 0)
         buffers[0][: len(data)] = data
         control: list[tuple[int, int, bytes]] = []
-        if kind == StepKind.ELSEWHERE and ancbufsize and data:
+        if kind == StepKind.OTHER_NETNS and ancbufsize and data:
             nsid = _NSIDS[data[0] % len(_NSIDS)]
             data_of_nsid = struct.pack("=i", nsid)
             control.append((SOL_NETLINK, int(NETLINK_OPTION.LISTEN_ALL_NSID), data_of_nsid))
@@ -233,7 +236,7 @@ class ScriptedSocketFactory:
         self.sockets: list[ScriptedSocket] = []
         self.sysctls = Settings()
         self._script = script
-        self._queues = [script.notices, script.answers]
+        self._queues = [script.notifications, script.rtnetlink_replies]
 
     def open_first(self) -> NetlinkSocket:
         return self.open()

@@ -34,8 +34,8 @@ def input_monitor() -> Iterator[InputMonitor]:
 def test_inputs_break_no_rule(target: Target, backend: int, input_monitor: InputMonitor) -> None:
     random = Random(f"{target.name} {backend}")
     known = random.sample(target.seeds, min(INPUT_COUNT // 2, len(target.seeds)))
-    made = islice(mutations(target, random), INPUT_COUNT - len(known))
-    assert run_inputs(target, chain(known, made), input_monitor, backend) == INPUT_COUNT
+    mutated = islice(mutations(target, random), INPUT_COUNT - len(known))
+    assert run_inputs(target, chain(known, mutated), input_monitor, backend) == INPUT_COUNT
 
 
 @pytest.mark.parametrize(("name", "data"), [pytest.param(*f[1:], id=f[0]) for f in PAST_FAILURES])

@@ -98,9 +98,8 @@ def cases() -> Iterator[Case]:
     for state in list(TCPState):
         arguments = f"-p tcp {V4} {PORTS} --state {state.name}"
         yield Case(f"tcp {state.name}", arguments, tcp(protoinfo=TCPInfo(state=state)))
-    for kind in list(SCTPState)[
-        : SCTPState.HEARTBEAT_SENT
-    ]:  # conntrack(8) 1.4.7 crashes with HEARTBEAT_SENT
+    # conntrack(8) 1.4.7 crashes with the state HEARTBEAT_SENT.
+    for kind in list(SCTPState)[: SCTPState.HEARTBEAT_SENT]:
         arguments = f"-p sctp {V4} {PORTS} --orig-vtag {PALINDROME} --reply-vtag 0"
         yield Case(f"sctp {kind.name}", f"{arguments} --state {kind.name}", sctp(kind))
     established = f"-p tcp {V4} {PORTS} --state ESTABLISHED"

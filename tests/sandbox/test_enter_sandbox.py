@@ -94,7 +94,7 @@ def forbidden(kinds):
     if kinds & CLONE_NEWUSER:
         raise PermissionError(1, "no")
     unshare(kinds)
-namespace._unshare()  # become root, whoever this is
+namespace._unshare()  # become root of a user namespace, whichever user this is
 namespace.unshare = forbidden
 use()
 """
@@ -135,7 +135,7 @@ except NamespaceError as error:
 
 
 @pytest.mark.parametrize(
-    ("sysctls", "code", "words"),
+    ("sysctls", "code", "advice"),
     [
         (
             {"kernel.apparmor_restrict_unprivileged_userns": "1"},
@@ -166,7 +166,7 @@ def test_the_error_names_the_setting_that_forbids_it(
     monkeypatch: pytest.MonkeyPatch,
     sysctls: dict[str, str],
     code: int,
-    words: str,
+    advice: str,
     step: str,
 ) -> None:
     def read_sysctl(name: str) -> str:
@@ -181,7 +181,7 @@ def test_the_error_names_the_setting_that_forbids_it(
     monkeypatch.setattr(namespace, "read_sysctl", read_sysctl)
     monkeypatch.setattr(namespace, "_unshare", lambda: None)
     monkeypatch.setattr(namespace, step, refuse)
-    with pytest.raises(NamespaceError, match=re.escape(words)) as caught:
+    with pytest.raises(NamespaceError, match=re.escape(advice)) as caught:
         namespace.enter_sandbox()
     assert caught.value.errno == code
     assert caught.value.request == "enter a sandbox"

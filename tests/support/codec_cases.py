@@ -124,12 +124,12 @@ TUPLES = [
     Case("a protocol without ports", Tuple(src=A, dst=B, proto=50), IP4 + nest(2, be8(1, 50))),
     Case("protocol 0", Tuple(src=A, dst=B, proto=0), IP4 + nest(2, be8(1, 0))),
     Case(
-        "a zone of its own",
+        "a zone of one direction",
         Tuple(src=A, dst=B, proto=50, zone=7),
         IP4 + nest(2, be8(1, 50)) + be16(3, 7),
     ),
     Case(
-        "zone 0 is a zone",
+        "zone 0 of one direction",
         Tuple(src=A, dst=B, proto=50, zone=0),
         IP4 + nest(2, be8(1, 50)) + be16(3, 0),
     ),

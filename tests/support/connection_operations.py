@@ -77,8 +77,8 @@ async def _idle_stream(conn: Connection) -> None:
 async def _filtered(conn: Connection) -> None:
     """List and delete with a match of a protocol.
 
-    The kernel filters by protocol only within one family. Therefore the library sends one dump for
-    each family, and one delete request for each entry.
+    The kernel filters by protocol only within one family. Therefore the library sends one dump, and
+    one delete request, for each family.
     """
     async with conn.events(match=Match(proto="tcp")):
         await conn.list(Match(proto="tcp"))

@@ -142,15 +142,15 @@ def _from_element(flow: ET.Element) -> Iterator[tuple[str, object]]:
 
 
 def _independent(meta: ET.Element) -> Iterator[tuple[str, object]]:
-    words = {"unreplied", "assured"}
-    yield "status", frozenset(e.tag.upper() for e in meta if e.tag in words)
+    flags = {"unreplied", "assured"}
+    yield "status", frozenset(e.tag.upper() for e in meta if e.tag in flags)
     for element in meta:
         if element.tag == "labels":
             if SHOWS_LABELS:
                 yield "labels", frozenset(label.text for label in element)
         elif element.tag == "timestamp":
             yield from ((e.tag, int(e.text or "")) for e in element)
-        elif element.tag not in {*words, "deltatime"}:
+        elif element.tag not in {*flags, "deltatime"}:
             text = element.text or ""
             name = "entry" if element.tag == "id" else element.tag
             yield name, int(text) if text.isdecimal() else text
@@ -161,7 +161,7 @@ def _independent(meta: ET.Element) -> Iterator[tuple[str, object]]:
 
 def expected_facts(flow: Flow, *, xml: bool = False) -> Facts:
     """Return the facts that conntrack(8) must print of a flow, as text or as XML."""
-    found: Facts = {
+    expected: Facts = {
         "family": {4: 2, 6: 10}[flow.orig.src.version],
         "protocol": flow.orig.proto,
         "status": frozenset(_status(flow.status or Status(0))),
@@ -174,28 +174,28 @@ def expected_facts(flow: Flow, *, xml: bool = False) -> Facts:
     }
     state = getattr(flow.protoinfo, "state", None)
     if isinstance(state, IntEnum) and not (xml and flow.orig.proto == _SCTP):
-        found["state"] = state.name
+        expected["state"] = state.name
     for side, tuple_, counters in (
         ("orig", flow.orig, flow.counters_orig),
         ("reply", flow.reply, flow.counters_reply),
     ):
-        found |= {f"{side} {name}": value for name, value in _direction(tuple_, xml).items()}
+        expected |= {f"{side} {name}": value for name, value in _direction(tuple_, xml).items()}
         for name in _COUNTERS:
-            found[f"{side} {name}"] = getattr(counters, name, None)
+            expected[f"{side} {name}"] = getattr(counters, name, None)
     if flow.labels is not None and SHOWS_LABELS:
         bits = (bit for bit in range(128) if flow.labels >> bit & 1)
-        found["labels"] = frozenset(LABELS[bit] for bit in bits)
+        expected["labels"] = frozenset(LABELS[bit] for bit in bits)
     if flow.timestamp is not None:
         for name in ("start", "stop"):
             moment = getattr(flow.timestamp, name)
-            found[name] = moment if xml or moment is None else moment // 1_000_000_000
-    return {name: value for name, value in found.items() if value is not None}
+            expected[name] = moment if xml or moment is None else moment // 1_000_000_000
+    return {name: value for name, value in expected.items() if value is not None}
 
 
 def expected_event_facts(event: FlowEvent) -> Facts:
     """Return the facts that ``conntrack -E`` must print of an event, as text."""
-    found = expected_facts(event.flow) | {"event": event.type.name}
-    return found | {"portid": event.port_id} if event.port_id else found
+    expected = expected_facts(event.flow) | {"event": event.type.name}
+    return expected | {"portid": event.port_id} if event.port_id else expected
 
 
 def _status(status: Status) -> Iterator[str]:
@@ -208,7 +208,7 @@ def _status(status: Status) -> Iterator[str]:
 
 
 def _direction(tuple_: Tuple, xml: bool) -> Facts:
-    found: Facts = {
+    expected: Facts = {
         "src": tuple_.src,
         "dst": tuple_.dst,
         "sport": tuple_.sport,
@@ -216,8 +216,8 @@ def _direction(tuple_: Tuple, xml: bool) -> Facts:
         "zone": tuple_.zone,
     }
     if tuple_.proto in (ICMP, ICMPV6) and not xml:
-        found |= {"type": tuple_.icmp_type, "code": tuple_.icmp_code, "id": tuple_.icmp_id}
-    return found
+        expected |= {"type": tuple_.icmp_type, "code": tuple_.icmp_code, "id": tuple_.icmp_id}
+    return expected
 
 
 # -- comparison ----------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def _from_element(flow: ET.Element) -> Iterator[tuple[str, object]]:
 def expected_facts(expectation: Expectation, *, xml: bool = False) -> Facts:
     """Return the facts that conntrack(8) must print of an expectation, as text or as XML."""
     flags = expectation.flags or ExpectFlags(0)
-    found: Facts = {
+    expected: Facts = {
         "timeout": expectation.timeout,
         "proto": expectation.tuple.proto,
         "flags": frozenset(str(flag.name) for flag in ExpectFlags if flag & flags),
@@ -103,8 +103,8 @@ def expected_facts(expectation: Expectation, *, xml: bool = False) -> Facts:
         values: Facts = {"src": part.src, "dst": part.dst, "sport": part.sport, "dport": part.dport}
         if part.proto in (ICMP, ICMPV6) and not xml:
             values |= {"type": part.icmp_type, "code": part.icmp_code, "id": part.icmp_id}
-        found |= {f"{name} {key}": value for key, value in values.items() if value is not None}
-    return found
+        expected |= {f"{name} {key}": value for key, value in values.items() if value is not None}
+    return expected
 
 
 def expected_event_facts(event: ExpectEvent) -> Facts:

@@ -262,7 +262,7 @@ async def growing(environment: Environment) -> object:
             mark = stream.position()
             while not stream.has_passed(mark):
                 losses += sum(
-                    isinstance(each, EventsLost) for each in stream.receive_batch_nowait()
+                    isinstance(item, EventsLost) for item in stream.receive_batch_nowait()
                 )
         return losses > 0
 
@@ -312,10 +312,10 @@ async def lossy_table(environment: Environment) -> object:
 async def bulk(environment: Environment) -> object:
     async with connect() as conn:
         count = [await count_created(conn, FLOWS), await count_created(conn, FLOWS)]
-        count.append(sum([each.ok async for each in conn.update_many(FLOWS, mark=3)]))
+        count.append(sum([outcome.ok async for outcome in conn.update_many(FLOWS, mark=3)]))
         flows = await conn.list()
         count.append(sum(flow.mark == 3 for flow in flows))
-        count.append(sum([each.ok async for each in conn.delete_many(FLOWS[:2])]))
+        count.append(sum([outcome.ok async for outcome in conn.delete_many(FLOWS[:2])]))
         return [*count, await conn.delete_matching(MATCH), await conn.count()]
 
 
@@ -351,8 +351,8 @@ async def all_netns(environment: Environment) -> object:
 
 async def use_all(conn: Connection, other: Connection, stream: EventStream[FlowEvent]) -> object:
     seen: list[object] = []
-    for each in (conn, other, other):
-        await each.create(FLOWS[len(seen)])
+    for connection in (conn, other, other):
+        await connection.create(FLOWS[len(seen)])
         event = await anext(stream)
         seen.append([event.flow.orig.sport, event.nsid, event.netns])
     await conn.flush()
@@ -422,8 +422,8 @@ async def sending_later(environment: Environment) -> object:
 
 
 SCENARIOS: Final[dict[str, Callable[[Environment], Awaitable[object]]]] = {
-    each.__name__: each
-    for each in (
+    scenario.__name__: scenario
+    for scenario in (
         *(dump, large_dump, events, loss, growing, reliable, table, matched_table, lossy_table),
         *(bulk, netns, all_netns, sysctls, count, replaced_name, all_at_once, sending_later),
     )

@@ -45,7 +45,7 @@ _GATEWAYS6 = NATRange(
     address_min=IPv6Address("2001:db8:2::1"), address_max=IPv6Address("2001:db8:2::ff")
 )
 _KEPT_STATUS = Status.CONFIRMED | Status.SEEN_REPLY
-"""The status bits that an update must repeat: the kernel refuses an update that clears them."""
+"""The status bits that an update must repeat: the kernel refuses to clear them."""
 
 _EXPECTED_REFUSALS: Final = {errno.ENOENT, errno.EEXIST, errno.ENOBUFS}
 """Errors that a storm expects: it also deletes absent entries and creates existing ones."""
@@ -160,8 +160,9 @@ def plan_storm(seed: int, *, tuples: int = TUPLES, steps: int = STEPS) -> list[b
 def _random_request(
     rng: random.Random, requests_of_storm: _Requests, alive: bytearray, number: int, deletes: float
 ) -> bytes:
-    there = alive[number] != (rng.random() < 0.02)
-    if not there:
+    # A few requests create an entry that exists, or change or delete an absent one.
+    exists = alive[number] != (rng.random() < 0.02)
+    if not exists:
         alive[number] = 1
         return requests_of_storm.create(number, rng.choice((None, 1, 0xCAFE)))
     if rng.random() < deletes:

@@ -51,7 +51,7 @@ class FTPServer:
         control, _ = self._listener.accept()
         control.settimeout(TIMEOUT)
         with control, control.makefile("rwb", buffering=0) as lines:
-            lines.write(b"220 at your service\r\n")
+            lines.write(b"220 ready\r\n")
             for line in lines:
                 command, _, argument = line.decode().strip().partition(" ")
                 for reply in self._run_command(command, argument):
@@ -62,7 +62,7 @@ class FTPServer:
     def _run_command(self, command: str, argument: str) -> list[str]:
         match command:
             case "USER":
-                return ["230 you are known"]
+                return ["230 logged in"]
             case "PASV":
                 high, low = divmod(self._open_data(), 256)
                 numbers = ",".join([*self._host.address.split("."), str(high), str(low)])
@@ -72,17 +72,17 @@ class FTPServer:
             case "PORT":
                 *address, high, low = argument.split(",")
                 self._client = ".".join(address), int(high) << 8 | int(low)
-                return ["200 there, then"]
+                return ["200 data address set"]
             case "EPRT":
                 _, _, host, port, _ = argument.split(argument[0])
                 self._client = host, int(port)
-                return ["200 there, then"]
+                return ["200 data address set"]
             case "RETR":
                 self._send()
-                return ["150 here it comes", "226 that was it"]
+                return ["150 opening data connection", "226 transfer complete"]
             case "TYPE" | "QUIT":
-                return ["200 yes"]
-        return ["502 what?"]
+                return ["200 done"]
+        return ["502 not implemented"]
 
     def _open_data(self) -> int:
         self._data = self._listen(0)

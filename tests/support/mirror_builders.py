@@ -58,8 +58,8 @@ def mirror_of(
     mirror = Mirror(predicate)
     recorder = ChangeRecorder(mirror)
     mirror.begin_dump()
-    for each in flows:
-        mirror.add_dumped(each)
+    for reported in flows:
+        mirror.add_dumped(reported)
     mirror.end_dump()
     mirror.caught_up = True
     recorder.causes.clear()
@@ -70,8 +70,8 @@ def mirror_with_new(*flows: Flow, predicate: Callable[[Flow], bool] | None = Non
     """Return a mirror that has received a NEW event of each of these flows."""
     mirror, _ = mirror_of(predicate=predicate)
     mirror.new_entries_emit = True
-    for each in flows:
-        apply(mirror, EventType.NEW, each)
+    for reported in flows:
+        apply(mirror, EventType.NEW, reported)
     return mirror
 
 
@@ -83,8 +83,8 @@ def apply(mirror: Mirror, kind: EventType, reported: Flow, *, port_id: int = 0) 
 def dump_into(mirror: Mirror, *flows: Flow) -> None:
     """Compare a mirror with a kernel that has exactly these flows."""
     mirror.begin_dump(examine=True)
-    for each in flows:
-        mirror.add_dumped(each)
+    for reported in flows:
+        mirror.add_dumped(reported)
     for _ in mirror.remove_not_dumped():
         pass
     mirror.end_dump()
@@ -95,7 +95,7 @@ def unreported(mirror: Mirror) -> int:
 
     Look-ups confirm that the entries which a dump lacked do not exist.
     """
-    for key, each in mirror.missing_entries().items():
-        mirror.apply_check(key, each, None)
+    for key, missing in mirror.missing_entries().items():
+        mirror.apply_check(key, missing, None)
     mirror.now += 10
     return mirror.evaluate_discrepancies(mirror.now)

@@ -75,7 +75,7 @@ PER_PROTOCOL = [
         seconds(1, 2, 3, 4, 5, 6, 7),
     ),
 ]
-"""The timeouts of each protocol that the kernel has or had some of."""
+"""The timeouts of each protocol for which a kernel has or had timeouts."""
 
 POLICIES = [
     *(Case(f"timeouts of protocol {n}", timeouts, data) for n, timeouts, data in PER_PROTOCOL),
@@ -88,7 +88,7 @@ POLICIES = [
         for n, timeouts, data in PER_PROTOCOL
     ),
     Case(
-        "a timeout policy of nothing",
+        "an empty timeout policy",
         TimeoutPolicy(name="", family=0, proto=6, timeouts=TCPTimeouts()),
         policy_head(b"", 0, 6) + nest(4),
     ),

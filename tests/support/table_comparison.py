@@ -65,11 +65,11 @@ def differences(found: Mapping[Key, Flow], truth: Mapping[Key, Flow]) -> list[st
     """
     lines: list[str] = []
 
-    def add(what: str, keys: Iterable[Key], describe: Callable[[Key], object]) -> None:
+    def add(label: str, keys: Iterable[Key], describe: Callable[[Key], object]) -> None:
         listed = list(keys)
-        lines.extend(f"{what}: {describe(key)}" for key in listed[:5])
+        lines.extend(f"{label}: {describe(key)}" for key in listed[:5])
         if listed:
-            lines.append(f"{what}: {len(listed)} in total; the kernel has {len(truth)} entries")
+            lines.append(f"{label}: {len(listed)} in total; the kernel has {len(truth)} entries")
 
     add("missing", [key for key in truth if key not in found], truth.__getitem__)
     add("not in the kernel", [key for key in found if key not in truth], found.__getitem__)

@@ -137,8 +137,8 @@ def checker(name: str) -> str:
 
     The test is skipped if there is none.
     """
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
+    installed = Path(sys.executable).with_name(name)
+    found = str(installed) if installed.exists() else shutil.which(name)
     if found is None:
         pytest.skip(f"{name} is missing: pip install {name}")
     return found

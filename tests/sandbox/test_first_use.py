@@ -55,7 +55,7 @@ assert lab.read_sysctl("nf_conntrack_events") == "1"
 """
 
 FIRST_USES = WRITABLE | {
-    "each of the settings is read": PRELUDE + EACH_SETTING,
+    "every setting is read": PRELUDE + EACH_SETTING,
     "a lab": PRELUDE + LAB,
 }
 
@@ -150,16 +150,16 @@ except PermissionDenied as error:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
+    ("number", "module"),
     [(0, "modprobe nf_tables"), (1, "modprobe nft-chain-1-filter"), (2, "modprobe nft_ct")],
 )
 def test_the_sandbox_names_the_missing_module(
-    monkeypatch: pytest.MonkeyPatch, number: int, words: str
+    monkeypatch: pytest.MonkeyPatch, number: int, module: str
 ) -> None:
     def commit(*changes: object) -> None:
         raise conntrack_aio.NotFound(errno.ENOENT, str(changes[number]))
 
     monkeypatch.setattr(rules, "commit", commit)
-    with pytest.raises(NotSupported, match=words) as caught:
+    with pytest.raises(NotSupported, match=module) as caught:
         rules.track_connections()
     assert caught.value.errno == errno.ENOENT
