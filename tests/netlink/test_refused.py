@@ -158,7 +158,7 @@ def test_without_ctypes(
     results = worker.run(Job(backend, [], SELF_CONTAINED, ctypes=error))
     for name, result in results.items():
         if name in by_ctypes:
-            assert (result["error"], result["ours"]) == ("NamespaceError", True)
+            assert (result["error"], result["is_library_error"]) == ("NamespaceError", True)
             assert "setns()" in result["text"]
             assert "ctypes" in result["text"]
         else:
@@ -262,8 +262,8 @@ def test_a_required_call_is_an_error_that_names_it(
     assert list(results) == required.situations
     for result in results.values():
         assert result["error"] == (required.error or CLASSES[code])
-        assert result["ours"]
-        assert result["soon"]
+        assert result["is_library_error"]
+        assert result["prompt"]
         text = result["text"]
         assert required.call in text
         assert errno.errorcode[code] in text
@@ -279,7 +279,7 @@ def test_no_thread_can_be_started(worker: Worker, backend: str, code: int) -> No
     results = worker.run(Job(backend, denials(THREADS, code), situations))
     for name in situations:
         assert results[name]["error"] == "ResourceExhausted"
-        assert results[name]["soon"]
+        assert results[name]["prompt"]
         assert "start a thread" in results[name]["text"]
 
 

@@ -471,9 +471,9 @@ def _open_no_more_than(number: int) -> bool:
 def _describe_error(error: Exception, seconds: float) -> dict[str, object]:
     return {
         "error": type(error).__name__,
-        "ours": isinstance(error, ConntrackError),
+        "is_library_error": isinstance(error, ConntrackError),
         "text": str(error),
-        "soon": seconds < 2,
+        "prompt": seconds < 2,
     }
 
 
