@@ -26,7 +26,7 @@ from .contenders.ours import on_backend
 
 # The tests have the functions that cause shortages.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from support.shortages import descriptors, threads
+from support.resource_limits import limit_descriptors, limit_threads
 
 SHORT_OF: Final = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 """The error numbers of system calls that fail for lack of a resource."""
@@ -60,7 +60,9 @@ class Faults:
     async def _cause_shortages(self) -> None:
         while True:
             await anyio.sleep(self._rng.uniform(1, 8))
-            kind, shortage = self._rng.choice([("descriptors", descriptors), ("threads", threads)])
+            kind, shortage = self._rng.choice(
+                [("descriptors", limit_descriptors), ("threads", limit_threads)]
+            )
             with shortage(self._rng.randrange(4)):
                 await anyio.sleep(self._rng.random() ** 2 * 2)
             self.done[f"short of {kind}"] += 1

@@ -55,16 +55,16 @@ from .isolation import enter_namespace
 # The tests have the storms, and the comparison with the kernel's table.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support import flows
+from support.event_storm import SMALL_BUFFER, Storm, enable_labels, plan_storm
 from support.lab import Lab
-from support.mirrors import (
+from support.table_comparison import (
     Replay,
     by_key,
     differences,
-    kernel_truth,
+    kernel_flows,
     key_of,
-    wrong_answers,
+    wrong_look_ups,
 )
-from support.storm import SMALL_BUFFER, Storm, plan, use_labels
 
 _STORMS: Final = 4
 """How many different storms are planned beforehand, so that their memory does not grow."""
@@ -121,7 +121,7 @@ class Soak:
         self.fast_readers = [Replay(table) for table in tables]
         self.slow_readers = [Replay(table) for table in tables]
         self._plans = [
-            plan(options.seed * _STORMS + number, steps=12_000) for number in range(_STORMS)
+            plan_storm(options.seed * _STORMS + number, steps=12_000) for number in range(_STORMS)
         ]
         self._lab = Lab(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         self._started = time.monotonic()
@@ -324,11 +324,11 @@ class Soak:
             self.tables, self.fast_readers, self.slow_readers, strict=True
         ):
             await table.synced()
-            truth = await kernel_truth(self.conn)
+            truth = await kernel_flows(self.conn)
             found += [f"table: {each}" for each in differences(by_key(table), truth)]
-            found += wrong_answers(table, truth.values())
-            await fast.until_it_has(last)
-            await slow.read_until_it_has(last)
+            found += wrong_look_ups(table, truth.values())
+            await fast.wait_until_present(last)
+            await slow.read_until_present(last)
             found += [f"fast reader: {each}" for each in differences(fast.flows, truth)]
             found += [f"slow reader: {each}" for each in differences(slow.flows, truth)]
         found += self._growth()
@@ -427,7 +427,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     enter_namespace()
     set_sysctl(f"{CONNTRACK}events", 1)
     lab = Lab(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
-    use_labels(lab)
+    enable_labels(lab)
     os.close(lab.descriptor)
     # RLIMIT_DATA limits private writable memory. RLIMIT_AS would also count stacks and arenas
     # that are reserved but never used.

@@ -20,11 +20,11 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 from support.effort import GUEST, QUICK, examples
+from support.event_loops import BACKENDS as LOOPS
+from support.event_loops import INSTALLED_BACKENDS
 from support.lab import Lab
-from support.loops import BACKENDS as LOOPS
-from support.loops import INSTALLED
 from support.namespaces import new_network_namespace
-from support.neighbours import Neighbourhood
+from support.other_namespaces import OtherNamespaces
 
 from conntrack_aio import Connection, ConntrackError, connect
 from conntrack_aio.netlink import namespaces
@@ -81,11 +81,13 @@ def _is_chosen(item: pytest.Item) -> bool:
     loop = params.pop("backend", None)  # the test starts the event loop itself
     if "anyio_backend" in params:
         loop = LOOPS[BACKENDS.index(params.pop("anyio_backend"))]
-    if loop in LOOPS and loop not in INSTALLED:
+    if loop in LOOPS and loop not in INSTALLED_BACKENDS:
         return False
     test = re.sub("|".join(LOOPS), "", item.nodeid)
     name, python = zlib.crc32(test.encode()), sys.version_info.minor
-    if loop in INSTALLED and INSTALLED.index(loop) != (name + python) % len(INSTALLED):
+    if loop in INSTALLED_BACKENDS and INSTALLED_BACKENDS.index(loop) != (name + python) % len(
+        INSTALLED_BACKENDS
+    ):
         return False
     return bool(GUEST) or not params or (name // len(LOOPS) + python) % 4 == 0
 
@@ -159,9 +161,11 @@ async def conn(lab: Lab) -> AsyncIterator[Connection]:
 
 
 @pytest.fixture
-def neighbors(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Neighbourhood]:
+def neighbors(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OtherNamespaces]:
     """Create namespaces beside the lab, with names in a directory of this test."""
     monkeypatch.setattr(namespaces, "NAMED", str(tmp_path))
-    neighbors = Neighbourhood(lab, tmp_path)
+    neighbors = OtherNamespaces(lab, tmp_path)
     yield neighbors
     neighbors.close()

@@ -6,7 +6,7 @@ from enum import Enum, IntEnum, IntFlag
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from support.passed import named
+from support.hostile_arguments import case_name
 
 from conntrack_aio.plain import as_address, as_bytes, as_int, as_str, unmapped
 
@@ -68,7 +68,7 @@ class Six(IPv6Address):
 
 
 @pytest.mark.parametrize(
-    "value", [7, Number(7), Member.SEVEN, Small.SEVEN, Bits.SEVEN, Indexed(7)], ids=named
+    "value", [7, Number(7), Member.SEVEN, Small.SEVEN, Bits.SEVEN, Indexed(7)], ids=case_name
 )
 def test_subclasses_and_indexable_objects_become_plain_integers(value: object) -> None:
     converted = as_int(value)

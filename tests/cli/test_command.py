@@ -23,12 +23,12 @@ from support.namespaces import new_network_namespace
 from support.processes import (
     DESTROY,
     NEW,
-    PATIENCE,
+    TIMEOUT,
     UPDATE,
     Process,
-    subscribers,
+    count_subscribers,
+    unread_bytes,
     wait_until,
-    waiting_bytes,
 )
 
 from conntrack_aio import Connection, Flow, Status, Tuple, connect
@@ -79,7 +79,7 @@ def buffered(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(lab: Lab, *arguments: str, command: tuple[str, ...] = COMMAND) -> tuple[int, str, str]:
     """Run the command, and return its exit status, standard output and standard error."""
     start = partial(subprocess.run, (*command, *arguments), capture_output=True, text=True)
-    done = lab.run(partial(start, timeout=PATIENCE, check=False))
+    done = lab.run(partial(start, timeout=TIMEOUT, check=False))
     return done.returncode, done.stdout, done.stderr
 
 
@@ -255,7 +255,7 @@ def test_events_are_printed_as_they_occur(lab: Lab) -> None:
 
     lab.track()
     with Process(lab, *EVENTS, "--json") as events:
-        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         do(lab, create_update_delete)
         printed = [json.loads(events.line()) for _ in range(3)]
         assert [event["type"] for event in printed] == ["new", "update", "destroy"]
@@ -265,7 +265,7 @@ def test_events_are_printed_as_they_occur(lab: Lab) -> None:
         assert "ASSURED" in printed[1]["flow"]["status"]
         assert "DYING" in printed[2]["flow"]["status"]
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 def test_events_are_selected_by_type(lab: Lab) -> None:
@@ -276,22 +276,22 @@ def test_events_are_selected_by_type(lab: Lab) -> None:
 
     lab.track()
     with Process(lab, *EVENTS, "--type", "destroy") as events:
-        wait_until(lambda: subscribers(lab, DESTROY))
+        wait_until(lambda: count_subscribers(lab, DESTROY))
         do(lab, action)
         assert re.match(r"DESTROY icmp 10\.0\.0\.1 -> 10\.0\.0\.2 type=8 .* portid=", events.line())
         assert re.match(r"DESTROY tcp ESTABLISHED .* mark=0x1 portid=", events.line())
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 def test_events_are_selected_by_a_match(lab: Lab) -> None:
     lab.track()
     with Process(lab, *EVENTS, "mark 0x50 or zone 7") as events:
-        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         create(lab, PING, TCP, UDP)
         assert [events.line().split()[:2] for _ in range(2)] == [["NEW", "tcp"], ["NEW", "udp"]]
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 def report_at_start(lab: Lab, *, expected: bool) -> str:
@@ -300,14 +300,14 @@ def report_at_start(lab: Lab, *, expected: bool) -> str:
     :param expected: whether to wait for a report. Otherwise the command runs until an event.
     """
     with Process(lab, *EVENTS) as events:
-        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         if expected:
-            wait_until(lambda: waiting_bytes(events.stderr))
+            wait_until(lambda: unread_bytes(events.stderr))
         else:
             create(lab, PING)
             assert events.line()
         events.signal(signal.SIGINT)
-        status, report = events.end()
+        status, report = events.wait()
     assert status == 130
     return report
 
@@ -336,13 +336,13 @@ def test_events_of_all_namespaces_have_the_id_of_their_namespace(lab: Lab) -> No
         assert lab.run(links.assign_nsid, other, 5) == 5
         lab.track()
         with Process(lab, *EVENTS, "--all-netns", "--json") as events:
-            wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+            wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
             create(other_lab, TCP)
             create(lab, UDP)
             printed = [json.loads(events.line()) for _ in range(2)]
             assert [event.get("nsid") for event in printed] == [5, None]
             events.signal(signal.SIGINT)
-            assert events.end()[0] == 130
+            assert events.wait()[0] == 130
     finally:
         os.close(other)
 
@@ -351,7 +351,7 @@ def test_events_have_the_time_of_receipt(lab: Lab) -> None:
     lab.track()
     for form in ([], ["--json"]):
         with Process(lab, *EVENTS, "--receive-time", *form) as events:
-            wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+            wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
             before = time.time_ns()
             create(lab, TCP)
             line = events.line()
@@ -367,12 +367,12 @@ def test_a_reliable_stream_with_a_small_buffer_loses_no_destroy_event(lab: Lab) 
     create(lab, *(Flow.udp("10.0.0.1", port, "10.0.0.2", 53, timeout=600) for port in range(100)))
     options = ("--reliable", "--type", "destroy", "--receive-buffer", "4K")
     with Process(lab, *EVENTS, *options) as events:
-        wait_until(lambda: subscribers(lab, DESTROY))
+        wait_until(lambda: count_subscribers(lab, DESTROY))
         do(lab, lambda conn: conn.flush())
         ports = {re.findall(r"10\.0\.0\.1:(\d+) ->", events.line())[0] for _ in range(100)}
         assert len(ports) == 100
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--json", "--receive-time"]])
@@ -384,7 +384,7 @@ def test_events_reports_lost_events_and_continues(lab: Lab, form: list[str]) -> 
 
     lab.track()
     with Process(lab, *EVENTS, "--type", "new", *form, merged=True) as events:
-        wait_until(lambda: subscribers(lab, NEW))
+        wait_until(lambda: count_subscribers(lab, NEW))
         events.pause()
         lab.run(storm)
         events.signal(signal.SIGCONT)
@@ -427,18 +427,18 @@ def test_list_ends_when_its_reader_closes_the_pipe(lab: Lab, form: list[str]) ->
     with Process(lab, *COMMAND, "list", *form) as listing:
         assert "10.0.0.1" in listing.line()
         listing.stop_reading()
-        assert listing.end() == (0, "")
+        assert listing.wait() == (0, "")
 
 
 def test_events_ends_when_its_reader_closes_the_pipe(lab: Lab) -> None:
     lab.track()
     with Process(lab, *EVENTS) as events:
-        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         create(lab, TCP)
         assert events.line().startswith("NEW ")
         events.stop_reading()
         create(lab, UDP)
-        assert events.end() == (0, "")
+        assert events.wait() == (0, "")
 
 
 @pytest.mark.parametrize("command", ["list", "count"])
@@ -448,7 +448,7 @@ def test_a_pipe_that_is_closed_from_the_start_is_no_failure(lab: Lab, command: s
     os.close(reader)
     with os.fdopen(writer, "wb") as output:
         start = partial(subprocess.run, (*COMMAND, command), stdout=output, stderr=subprocess.PIPE)
-        done = lab.run(partial(start, timeout=PATIENCE, check=False))
+        done = lab.run(partial(start, timeout=TIMEOUT, check=False))
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -457,7 +457,7 @@ def test_standard_output_on_a_full_disk_is_a_failure(lab: Lab, command: str) -> 
     create(lab, TCP)
     with Path("/dev/full").open("wb") as output:
         start = partial(subprocess.run, (*COMMAND, command), stdout=output, stderr=subprocess.PIPE)
-        done = lab.run(partial(start, timeout=PATIENCE, check=False))
+        done = lab.run(partial(start, timeout=TIMEOUT, check=False))
     assert done.returncode == 1
     assert done.stderr == b"conntrack-aio: standard output: No space left on device\n"
 

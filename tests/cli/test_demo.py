@@ -11,7 +11,7 @@ from itertools import product
 
 import pytest
 from support.lab import Lab
-from support.processes import PATIENCE, Process
+from support.processes import TIMEOUT, Process
 
 pytestmark = pytest.mark.kernel
 
@@ -70,7 +70,7 @@ def buffered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*command: str) -> tuple[int, str, str]:
     """Run a command, and return its exit status, standard output and standard error."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -125,7 +125,7 @@ def test_the_demo_ends_when_its_reader_closes_the_pipe(lab: Lab) -> None:
     with Process(lab, *DEMO) as demo:
         assert demo.line()
         demo.stop_reading()
-        assert demo.end() == (0, "")
+        assert demo.wait() == (0, "")
 
 
 def test_the_demo_creates_no_entries_in_the_current_namespace(lab: Lab) -> None:

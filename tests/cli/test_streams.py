@@ -17,12 +17,12 @@ from support.lab import Lab
 from support.processes import (
     DESTROY,
     NEW,
-    PATIENCE,
+    TIMEOUT,
     UPDATE,
     Process,
-    subscribers,
+    count_subscribers,
+    unread_bytes,
     wait_until,
-    waiting_bytes,
 )
 
 from conntrack_aio import Flow, connect
@@ -53,7 +53,7 @@ def shell(lab: Lab, line: str, **environment: str) -> tuple[int, str, str]:
         env=os.environ | {"C": " ".join(COMMAND)} | environment,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     done = lab.run(start)
@@ -110,18 +110,18 @@ def test_events_continue_though_standard_error_is_unwritable(lab: Lab, redirecti
     lab.track()
     line = f"exec {' '.join(EVENTS)} --json --type new {redirection}"
     with Process(lab, "/bin/bash", "-c", line) as events:
-        wait_until(lambda: subscribers(lab, NEW))
+        wait_until(lambda: count_subscribers(lab, NEW))
         create_flows(lab, 3)
         printed = [json.loads(events.line()) for _ in range(3)]
         assert [event["flow"]["orig"]["sport"] for event in printed] == [1, 2, 3]
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 def test_the_descriptor_of_a_closed_standard_error_is_reserved(lab: Lab) -> None:
     """Otherwise the next socket would get descriptor 2, and Python's messages would go to it."""
     with Process(lab, "/bin/bash", "-c", f"exec {' '.join(EVENTS)} 2>&-") as events:
-        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         assert os.readlink(f"/proc/{events.pid}/fd/2") == "/dev/null"
 
 
@@ -158,9 +158,9 @@ def test_standard_output_that_is_read_only_is_a_failure(lab: Lab) -> None:
 def test_events_end_when_standard_output_is_full(lab: Lab) -> None:
     lab.track()
     with Process(lab, "/bin/bash", "-c", f"exec {' '.join(EVENTS)} >/dev/full") as events:
-        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         create_flows(lab, 1)
-        assert events.end() == (1, "conntrack-aio: standard output: No space left on device\n")
+        assert events.wait() == (1, "conntrack-aio: standard output: No space left on device\n")
 
 
 @pytest.mark.parametrize("command", ["list", "list --json", "count", "explain", "--help"])
@@ -197,7 +197,7 @@ def wait_until_blocked(process: Process) -> None:
 
     A pipe is full when all of its pages are used, though each page may have room left.
     """
-    wait_until(lambda: waiting_bytes(process.stdout) > PIPE // 2)
+    wait_until(lambda: unread_bytes(process.stdout) > PIPE // 2)
     wait_until(lambda: "pipe" in Path(f"/proc/{process.pid}/wchan").read_text())
 
 
@@ -208,11 +208,11 @@ def test_one_interrupt_ends_events_that_block_on_a_full_pipe(
 ) -> None:
     lab.track()
     with Process(lab, *EVENTS, *form, merged=merged) as events:
-        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         create_flows(lab, 3000)
         wait_until_blocked(events)
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -221,7 +221,7 @@ def test_one_interrupt_ends_a_list_that_blocks_on_a_full_pipe(lab: Lab, form: li
     with Process(lab, *COMMAND, "list", *form) as listing:
         wait_until_blocked(listing)
         listing.signal(signal.SIGINT)
-        assert listing.end() == (130, "")
+        assert listing.wait() == (130, "")
 
 
 def test_one_interrupt_ends_a_write_that_blocks_on_standard_error(
@@ -230,12 +230,12 @@ def test_one_interrupt_ends_a_write_that_blocks_on_standard_error(
     monkeypatch.setenv("CONNTRACK_AIO_DEBUG", "1")
     line = f"exec {' '.join(EVENTS)} 2>&1 >/dev/null"
     with Process(lab, "/bin/bash", "-c", line) as events:
-        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         monkeypatch.delenv("CONNTRACK_AIO_DEBUG")
         create_flows(lab, 200)
         wait_until_blocked(events)
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -245,19 +245,19 @@ def test_an_interrupt_ends_the_demo(lab: Lab, form: list[str]) -> None:
     with Process(lab, sys.executable, "-c", line) as demo:
         assert demo.line()
         os.killpg(demo.pid, signal.SIGINT)
-        status, errors = demo.end()
+        status, errors = demo.wait()
         assert (status, errors) in [(130, ""), (0, "")]  # the demo may end before the interrupt
 
 
 def test_lines_before_an_interrupt_are_complete(lab: Lab) -> None:
     lab.track()
     with Process(lab, *EVENTS, "--json") as events:
-        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         create_flows(lab, 5)
         printed = [json.loads(events.line()) for _ in range(5)]
         assert len(printed) == 5
         events.signal(signal.SIGINT)
-        assert events.end() == (130, "")
+        assert events.wait() == (130, "")
         with pytest.raises(EOFError, match=r"after b''"):
             events.line()
 
@@ -314,7 +314,7 @@ def test_an_interrupt_while_modules_load_is_quiet(
             env=os.environ | {"PYTHONPATH": paths} | environment,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
         done = lab.run(start)
@@ -335,7 +335,7 @@ def test_an_interrupt_while_modules_load_is_quiet(
 def test_a_process_that_ignores_interrupts_continues(lab: Lab) -> None:
     lab.track()
     with Process(lab, "/bin/bash", "-c", f"trap '' INT; exec {' '.join(EVENTS)}") as events:
-        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         events.signal(signal.SIGINT)
         create_flows(lab, 1)
         assert events.line().startswith("NEW ")
@@ -354,7 +354,7 @@ assert before == after
     path = tmp_path / "server.py"
     path.write_text(code)
     arguments = ["-c", code] if program == "-c" else [str(path)]
-    subprocess.run([sys.executable, *arguments], check=True, timeout=PATIENCE)
+    subprocess.run([sys.executable, *arguments], check=True, timeout=TIMEOUT)
 
 
 def test_main_restores_the_streams_and_signal_handlers(

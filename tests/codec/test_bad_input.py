@@ -7,20 +7,20 @@ from ipaddress import IPv6Address
 from typing import Any
 
 import pytest
-from support.cases import (
+from support.attribute_encoding import with_values
+from support.codec_cases import (
     A6,
-    BOTH,
+    BOTH_TUPLES,
     IP4,
     TCP4,
-    TCP4_BACK,
-    TCP4_INSIDE,
+    TCP4_PAYLOAD,
+    TCP4_REPLY,
     attr,
     be8,
     be32,
     flow,
     nest,
 )
-from support.wire import assigned
 
 from conntrack_aio import (
     DecodeError,
@@ -51,7 +51,7 @@ def raw(length: int, kind: int, payload: bytes = b"") -> bytes:
 
 
 IP = ("CTA_TUPLE_ORIG", "CTA_TUPLE_IP")
-REPLY = nest(2, TCP4_INSIDE)
+REPLY = nest(2, TCP4_PAYLOAD)
 IN6 = Tuple(src=A6, dst=A6, proto=6)
 
 
@@ -61,23 +61,25 @@ IN6 = Tuple(src=A6, dst=A6, proto=6)
 @pytest.mark.parametrize(
     ("data", "path"),
     [
-        pytest.param(BOTH + raw(0, 8), "CTA_MARK", id="length 0"),
-        pytest.param(BOTH + raw(3, 8), "CTA_MARK", id="length 3"),
-        pytest.param(BOTH + raw(65535, 8, bytes(4)), "CTA_MARK", id="length 65535"),
-        pytest.param(BOTH + raw(9, 8, bytes(4)), "CTA_MARK", id="a byte too long"),
-        pytest.param(BOTH + raw(0, 99), "99", id="length 0, unknown"),
-        pytest.param(BOTH + raw(0, 0x8008), "CTA_MARK", id="length 0, flagged as a nest"),
-        pytest.param(BOTH + attr(8, b"\1"), "CTA_MARK", id="a mark of 1 byte"),
-        pytest.param(BOTH + attr(8, bytes(3)), "CTA_MARK", id="a mark of 3 bytes"),
-        pytest.param(BOTH + attr(18, b"\1"), "CTA_ZONE", id="a zone of 1 byte"),
-        pytest.param(BOTH + attr(22, bytes(5)), "CTA_LABELS", id="labels that are not words"),
+        pytest.param(BOTH_TUPLES + raw(0, 8), "CTA_MARK", id="length 0"),
+        pytest.param(BOTH_TUPLES + raw(3, 8), "CTA_MARK", id="length 3"),
+        pytest.param(BOTH_TUPLES + raw(65535, 8, bytes(4)), "CTA_MARK", id="length 65535"),
+        pytest.param(BOTH_TUPLES + raw(9, 8, bytes(4)), "CTA_MARK", id="a byte too long"),
+        pytest.param(BOTH_TUPLES + raw(0, 99), "99", id="length 0, unknown"),
+        pytest.param(BOTH_TUPLES + raw(0, 0x8008), "CTA_MARK", id="length 0, flagged as a nest"),
+        pytest.param(BOTH_TUPLES + attr(8, b"\1"), "CTA_MARK", id="a mark of 1 byte"),
+        pytest.param(BOTH_TUPLES + attr(8, bytes(3)), "CTA_MARK", id="a mark of 3 bytes"),
+        pytest.param(BOTH_TUPLES + attr(18, b"\1"), "CTA_ZONE", id="a zone of 1 byte"),
         pytest.param(
-            BOTH + nest(9, attr(1, bytes(4))),
+            BOTH_TUPLES + attr(22, bytes(5)), "CTA_LABELS", id="labels that are not words"
+        ),
+        pytest.param(
+            BOTH_TUPLES + nest(9, attr(1, bytes(4))),
             "CTA_COUNTERS_ORIG/CTA_COUNTERS_PACKETS",
             id="a counter of 4 bytes",
         ),
         pytest.param(
-            BOTH + nest(4, nest(1, attr(4, b"\1"))),
+            BOTH_TUPLES + nest(4, nest(1, attr(4, b"\1"))),
             "CTA_PROTOINFO/CTA_PROTOINFO_TCP/CTA_PROTOINFO_TCP_FLAGS_ORIGINAL",
             id="flags without a mask",
         ),
@@ -114,14 +116,16 @@ IN6 = Tuple(src=A6, dst=A6, proto=6)
         pytest.param(REPLY + nest(1), "CTA_TUPLE_ORIG", id="an empty tuple"),
         pytest.param(REPLY + nest(1, IP4), "CTA_TUPLE_ORIG", id="a tuple without a protocol"),
         pytest.param(
-            BOTH + nest(14, nest(2, be8(1, 6))), "CTA_TUPLE_MASTER", id="a master without addresses"
+            BOTH_TUPLES + nest(14, nest(2, be8(1, 6))),
+            "CTA_TUPLE_MASTER",
+            id="a master without addresses",
         ),
         pytest.param(
             nest(1, nest(1, attr(1, bytes(4)), attr(4, bytes(16))), nest(2, be8(1, 17))) + REPLY,
             "CTA_TUPLE_ORIG",
             id="an IPv4 and an IPv6 address",
         ),
-        pytest.param(BOTH + b"\0", "", id="leftovers"),
+        pytest.param(BOTH_TUPLES + b"\0", "", id="leftovers"),
         pytest.param(b"", "", id="nothing"),
         pytest.param(REPLY, "", id="one tuple"),
     ],
@@ -136,7 +140,7 @@ def test_decode_error_names_the_attribute(data: bytes, path: str) -> None:
 @pytest.mark.parametrize("offset", [1, 2, 3])
 def test_misaligned(offset: int) -> None:
     with pytest.raises(DecodeError):
-        decode(Flow, BOTH, offset, len(BOTH))
+        decode(Flow, BOTH_TUPLES, offset, len(BOTH_TUPLES))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def test_misaligned(offset: int) -> None:
     ],
 )
 def test_value_is_taken_as_the_kernel_takes_it(data: bytes, told: dict[str, object]) -> None:
-    assert read(BOTH + data) == flow(**told)
+    assert read(BOTH_TUPLES + data) == flow(**told)
 
 
 @pytest.mark.parametrize(
@@ -191,25 +195,25 @@ def test_value_is_taken_as_the_kernel_takes_it(data: bytes, told: dict[str, obje
     ],
 )
 def test_what_is_unknown_is_kept_and_written_again(data: bytes, kept: UnknownAttribute) -> None:
-    seen = read(BOTH + data)
+    seen = read(BOTH_TUPLES + data)
     assert seen.unknown == (kept,)
-    assert encode(seen) == BOTH + data
+    assert encode(seen) == BOTH_TUPLES + data
 
 
 def test_a_long_attribute_leaves_the_value_before_it() -> None:
-    seen = read(BOTH + be32(8, 1) + attr(8, bytes(8)))
+    seen = read(BOTH_TUPLES + be32(8, 1) + attr(8, bytes(8)))
     assert (seen.mark, len(seen.unknown)) == (1, 1)
 
 
 def test_what_stood_in_a_nest_that_was_outdone_is_kept() -> None:
-    seen = read(BOTH + nest(4, nest(3, be8(1, 1), attr(99, b"x")), nest(1, be8(1, 3))))
+    seen = read(BOTH_TUPLES + nest(4, nest(3, be8(1, 1), attr(99, b"x")), nest(1, be8(1, 3))))
     assert seen.protoinfo == TCPInfo(state=3)
     assert seen.unknown == (UnknownAttribute((4, 3, 99), b"x"),)
     assert read(encode(seen)) == seen
 
 
 def test_an_event_keeps_what_its_flow_does_not_know() -> None:
-    data = BOTH + attr(99, b"x") + attr(27, bytes(9))
+    data = BOTH_TUPLES + attr(99, b"x") + attr(27, bytes(9))
     event = decode(FlowEvent, data, 0, len(data), type=None, port_id=0)
     assert event.timestamp is None
     assert {kept.path for kept in event.flow.unknown} == {(99,), (27,)}
@@ -226,7 +230,12 @@ def test_equality_is_not_of_the_order_of_unknown_attributes() -> None:
 @pytest.mark.parametrize("decoder", [decode_flow, decode_event])
 @pytest.mark.parametrize(
     ("kind", "payload"),
-    [(0x100, b""), (0x100, b"\2\0\0"), (0x101, bytes(4) + BOTH), (0x200, bytes(4) + BOTH)],
+    [
+        (0x100, b""),
+        (0x100, b"\2\0\0"),
+        (0x101, bytes(4) + BOTH_TUPLES),
+        (0x200, bytes(4) + BOTH_TUPLES),
+    ],
 )
 def test_other_messages_are_refused(decoder: Any, kind: int, payload: bytes) -> None:
     with pytest.raises(DecodeError):
@@ -234,7 +243,7 @@ def test_other_messages_are_refused(decoder: Any, kind: int, payload: bytes) -> 
 
 
 def test_a_destroy_event_is_no_entry() -> None:
-    payload = bytes(4) + BOTH
+    payload = bytes(4) + BOTH_TUPLES
     message = Message(0x102, 0, 0, 0, 0, len(payload))
     assert decode_event(payload, message).flow == flow()
     with pytest.raises(DecodeError, match="0x102"):
@@ -247,19 +256,19 @@ def test_a_destroy_event_is_no_entry() -> None:
 @pytest.mark.parametrize(
     ("obj", "path"),
     [
-        (assigned(TCP4, sport=65536), "sport"),
-        (assigned(TCP4, dport=-1), "dport"),
-        (assigned(TCP4, proto=256), "proto"),
-        (assigned(TCP4, sport="80"), "sport"),
-        (assigned(TCP4, sport=80.0), "sport"),
-        (assigned(TCP4, dst=A6), "dst"),
-        (assigned(TCP4, src=A6), "dst"),
-        (assigned(TCP4, src="10.0.0.1"), "dst"),
-        (assigned(TCP4, src=None), "dst"),
-        (assigned(TCP4, proto=None), "proto"),
-        (assigned(TCP4, icmp_id=1), "icmp_id"),
-        (assigned(TCP4, zone=65536), "zone"),
-        (assigned(IN6, src=IPv6Address("fe80::1%eth0")), "src"),
+        (with_values(TCP4, sport=65536), "sport"),
+        (with_values(TCP4, dport=-1), "dport"),
+        (with_values(TCP4, proto=256), "proto"),
+        (with_values(TCP4, sport="80"), "sport"),
+        (with_values(TCP4, sport=80.0), "sport"),
+        (with_values(TCP4, dst=A6), "dst"),
+        (with_values(TCP4, src=A6), "dst"),
+        (with_values(TCP4, src="10.0.0.1"), "dst"),
+        (with_values(TCP4, src=None), "dst"),
+        (with_values(TCP4, proto=None), "proto"),
+        (with_values(TCP4, icmp_id=1), "icmp_id"),
+        (with_values(TCP4, zone=65536), "zone"),
+        (with_values(IN6, src=IPv6Address("fe80::1%eth0")), "src"),
         (flow(mark=1 << 32), "mark"),
         (flow(mark=-1), "mark"),
         (flow(mark=10**5000), "mark"),
@@ -279,9 +288,9 @@ def test_a_destroy_event_is_no_entry() -> None:
         (flow(protoinfo=TCPInfo(flags_orig=256)), "protoinfo/flags_orig"),
         (flow(protoinfo=5), "protoinfo"),
         (flow(secctx="a" * 4096), "secctx"),
-        (flow(master=assigned(TCP4, sport=65536)), "master/sport"),
+        (flow(master=with_values(TCP4, sport=65536)), "master/sport"),
         (Flow(orig=TCP4, reply=Tuple(src=A6, dst=A6, proto=6)), "reply"),
-        (Flow(orig=TCP4, reply=assigned(TCP4_BACK, proto=17)), "reply/proto"),
+        (Flow(orig=TCP4, reply=with_values(TCP4_REPLY, proto=17)), "reply/proto"),
         (flow(unknown=(UnknownAttribute((), b""),)), "unknown"),
         (flow(unknown=(UnknownAttribute((0x4000,), b""),)), "unknown"),
         (flow(unknown=(UnknownAttribute((-1,), b""),)), "unknown"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 
-from support.byte_order import of_this_machine, swapped
+from support.byte_order import swap_byte_order, to_host_byte_order
 from support.captured import CAPTURED, EXPECTATIONS
 
 LABELS = bytes(range(16))
@@ -22,14 +22,14 @@ def message(order: str, labels: bytes, *, kind: int = 0x100) -> bytes:
 
 def test_headers_and_labels_are_in_host_byte_order() -> None:
     words = LABELS[:8][::-1] + LABELS[8:][::-1]
-    assert swapped(message("<", LABELS)) == message(">", words)
-    assert swapped(message(">", words), "big") == message("<", LABELS)
+    assert swap_byte_order(message("<", LABELS)) == message(">", words)
+    assert swap_byte_order(message(">", words), "big") == message("<", LABELS)
     expected = message("<", LABELS, kind=0x200)
-    assert swapped(expected) == message(">", LABELS, kind=0x200)
+    assert swap_byte_order(expected) == message(">", LABELS, kind=0x200)
 
 
 def test_what_was_captured_is_of_this_machine() -> None:
     for capture in [*CAPTURED, *EXPECTATIONS]:
         length, kind = struct.unpack_from("=IH", capture.data)
         assert (length, kind >> 8 in (1, 2)) == (len(capture.data), True)
-    assert of_this_machine(message("=", LABELS), sys.byteorder) == message("=", LABELS)
+    assert to_host_byte_order(message("=", LABELS), sys.byteorder) == message("=", LABELS)

@@ -7,10 +7,10 @@ from operator import attrgetter
 
 import pytest
 from support import captured_s390x
+from support.attribute_encoding import Captured
 from support.captured import CAPTURED
-from support.cases import CASES, Case
-from support.strategies import messages as classes
-from support.wire import Captured
+from support.codec_cases import CASES, Case
+from support.model_strategies import declared_classes as classes
 
 from conntrack_aio import EventType, Flow, FlowEvent
 from conntrack_aio.codec.messages import decode_event, decode_flow
@@ -101,7 +101,7 @@ def read(capture: Captured) -> Flow:
 @captured
 def test_captured_message_tells(capture: Captured) -> None:
     flow = read(capture)
-    assert {name: attrgetter(name)(flow) for name in capture.told} == capture.told
+    assert {name: attrgetter(name)(flow) for name in capture.fields} == capture.fields
     assert flow.unknown == ()
 
 

@@ -7,23 +7,23 @@ from socket import AF_INET, AF_INET6
 
 import attrs
 import pytest
-from support.cases import (
+from support.codec_cases import (
     A6,
-    BOTH,
+    BOTH_TUPLES,
     IP6,
     TCP4,
-    TCP4_BACK,
-    TCP4_BACK_INSIDE,
-    TCP4_INSIDE,
+    TCP4_PAYLOAD,
+    TCP4_REPLY,
+    TCP4_REPLY_PAYLOAD,
     C,
     attr,
     be8,
     be16,
     be32,
-    expect,
+    check_request,
     flow,
-    longs,
     nest,
+    pack_unsigned_longs,
 )
 
 from conntrack_aio import (
@@ -54,7 +54,13 @@ V6 = Tuple(src=A6, dst=ip_address("2001:db8::2"), proto=50)
 
 
 def test_create_tcp_is_established_and_liberal() -> None:
-    expect(requests.create(flow(timeout=0)), NEW, 0x600, AF_INET, BOTH + be32(7, 0) + CREATED_TCP)
+    check_request(
+        requests.create(flow(timeout=0)),
+        NEW,
+        0x600,
+        AF_INET,
+        BOTH_TUPLES + be32(7, 0) + CREATED_TCP,
+    )
 
 
 def test_create_keeps_the_state_and_flags_given() -> None:
@@ -63,7 +69,7 @@ def test_create_keeps_the_state_and_flags_given() -> None:
     )
     inside = nest(1, be8(1, 1), be8(2, 0), be8(3, 7), attr(4, b"\x0b\xff"), attr(5, b"\x0a\xff"))
     request = requests.create(flow(timeout=1, protoinfo=info))
-    expect(request, NEW, 0x600, AF_INET, BOTH + be32(7, 1) + nest(4, inside))
+    check_request(request, NEW, 0x600, AF_INET, BOTH_TUPLES + be32(7, 1) + nest(4, inside))
 
 
 def test_create_a_state_of_none_is_a_state() -> None:
@@ -74,7 +80,7 @@ def test_create_a_state_of_none_is_a_state() -> None:
 
 
 def test_create_gives_other_protocols_no_tcp_state() -> None:
-    expect(
+    check_request(
         requests.create(Flow(orig=V6, reply=V6.inverse, timeout=1)),
         NEW,
         0x600,
@@ -105,7 +111,7 @@ def test_create_sends_sctp_as_given() -> None:
 )
 def test_create_status_is_confirmed_and_settable(status: Status | None, sent: bytes) -> None:
     request = requests.create(flow(timeout=1, status=status))
-    expect(request, NEW, 0x600, AF_INET, BOTH + sent + be32(7, 1) + CREATED_TCP)
+    check_request(request, NEW, 0x600, AF_INET, BOTH_TUPLES + sent + be32(7, 1) + CREATED_TCP)
 
 
 def test_create_leaves_out_what_only_the_kernel_gives() -> None:
@@ -125,7 +131,7 @@ def test_create_sends_all_that_can_be_given() -> None:
     adjusted = SeqAdj(correction_pos=1, offset_before=-1, offset_after=2)
     inside = be32(1, 1) + be32(2, 0xFFFFFFFF) + be32(3, 2)
     rich = flow(
-        master=TCP4_BACK,
+        master=TCP4_REPLY,
         timeout=9,
         mark=0,
         zone=7,
@@ -135,19 +141,19 @@ def test_create_sends_all_that_can_be_given() -> None:
         seqadj_reply=adjusted,
         synproxy=SynProxy(isn=1, its=2, tsoff=3),
     )
-    expect(
+    check_request(
         requests.create(rich),
         NEW,
         0x600,
         AF_INET,
-        BOTH
-        + nest(14, TCP4_BACK_INSIDE)
+        BOTH_TUPLES
+        + nest(14, TCP4_REPLY_PAYLOAD)
         + be32(7, 9)
         + be32(8, 0)
         + be16(18, 7)
         + CREATED_TCP
         + nest(5, attr(1, b"ftp\0"))
-        + attr(22, longs(2))
+        + attr(22, pack_unsigned_longs(2))
         + nest(15, inside)
         + nest(16, inside)
         + nest(24, be32(1, 1), be32(2, 2), be32(3, 3)),
@@ -165,7 +171,7 @@ def test_create_takes_one_zone(zones: tuple[int | None, int | None, int | None])
     both, orig, reply = zones
     torn = Flow(
         orig=attrs.evolve(TCP4, zone=orig),
-        reply=attrs.evolve(TCP4_BACK, zone=reply),
+        reply=attrs.evolve(TCP4_REPLY, zone=reply),
         zone=both,
         timeout=1,
     )
@@ -177,10 +183,10 @@ def test_create_takes_one_zone(zones: tuple[int | None, int | None, int | None])
 @pytest.mark.parametrize("name", ["orig", "reply"])
 def test_create_in_the_zone_of_a_direction(name: str) -> None:
     made = attrs.evolve(flow(timeout=1), **{name: attrs.evolve(getattr(flow(), name), zone=5)})
-    inside = {"orig": TCP4_INSIDE, "reply": TCP4_BACK_INSIDE}
+    inside = {"orig": TCP4_PAYLOAD, "reply": TCP4_REPLY_PAYLOAD}
     inside[name] += be16(3, 5)
     tuples = nest(1, inside["orig"]) + nest(2, inside["reply"])
-    expect(requests.create(made), NEW, 0x600, AF_INET, tuples + be32(7, 1) + CREATED_TCP)
+    check_request(requests.create(made), NEW, 0x600, AF_INET, tuples + be32(7, 1) + CREATED_TCP)
 
 
 # Translating
@@ -196,11 +202,11 @@ def test_create_in_the_zone_of_a_direction(name: str) -> None:
     ],
 )
 def test_create_translated(given: NATRange | str, inside: bytes) -> None:
-    made = BOTH + be32(7, 1) + CREATED_TCP
+    made = BOTH_TUPLES + be32(7, 1) + CREATED_TCP
     source = requests.create(flow(timeout=1), nat_src=given)
-    expect(source, NEW, 0x600, AF_INET, made + nest(6, inside))
+    check_request(source, NEW, 0x600, AF_INET, made + nest(6, inside))
     destination = requests.create(flow(timeout=1), nat_dst=given)
-    expect(destination, NEW, 0x600, AF_INET, made + nest(13, inside))
+    check_request(destination, NEW, 0x600, AF_INET, made + nest(13, inside))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +232,7 @@ def test_ranges_that_would_translate_nothing_are_refused(
 
 
 def test_a_translation_is_asked_of_the_untranslated() -> None:
-    translated = attrs.evolve(flow(timeout=1), reply=attrs.evolve(TCP4_BACK, dst=C))
+    translated = attrs.evolve(flow(timeout=1), reply=attrs.evolve(TCP4_REPLY, dst=C))
     assert requests.create(translated).payload
     with pytest.raises(EncodeError) as caught:
         requests.create(translated, nat_src="10.0.0.3")

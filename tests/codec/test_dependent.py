@@ -6,8 +6,8 @@ from socket import AF_INET
 from typing import Any
 
 import pytest
+from support.attribute_encoding import attr, be8, be16, be32, nest
 from support.policy_cases import HELPER_KEY, expect_policy, policy_head, seconds
-from support.wire import attr, be8, be16, be32, nest
 
 from conntrack_aio import DecodeError, EncodeError, UnknownAttribute
 from conntrack_aio.codec.reference import decode, decode_fields, encode, encode_fields

@@ -10,25 +10,25 @@ from typing import Any
 
 import attrs
 import pytest
-from support.cases import (
+from support.attribute_encoding import with_values
+from support.codec_cases import (
     A6,
-    ALL_THREE,
+    EXPECTATION_TUPLES,
     EXPECTED4,
-    EXPECTED4_INSIDE,
+    EXPECTED4_PAYLOAD,
     IP6,
     MASK4,
     TCP4,
-    TCP4_INSIDE,
+    TCP4_PAYLOAD,
     attr,
     be8,
     be16,
     be32,
-    expect,
+    check_request,
     expectation,
     flow,
     nest,
 )
-from support.wire import assigned
 
 from conntrack_aio import EncodeError, Tuple
 from conntrack_aio.codec.requests import expectations as requests
@@ -38,7 +38,7 @@ from conntrack_aio.netlink.exchange import Request
 
 NEW, GET, DELETE, GET_STATS_CPU = 0x200, 0x201, 0x202, 0x203
 CREATE = 0x600
-FOUND = nest(2, EXPECTED4_INSIDE)
+FOUND = nest(2, EXPECTED4_PAYLOAD)
 V6 = Tuple(src=A6, dst=IPv6Address("2001:db8::2"), proto=50)
 V6_INSIDE = IP6 + nest(2, be8(1, 50))
 
@@ -47,15 +47,15 @@ V6_INSIDE = IP6 + nest(2, be8(1, 50))
 
 
 def test_lookup_by_tuple() -> None:
-    expect(requests.get(EXPECTED4), GET, 0, AF_INET, FOUND)
-    expect(requests.get(EXPECTED4, 7), GET, 0, AF_INET, FOUND + be16(7, 7))
-    expect(requests.get(EXPECTED4, 0), GET, 0, AF_INET, FOUND + be16(7, 0))
-    expect(requests.get(V6), GET, 0, AF_INET6, nest(2, V6_INSIDE))
+    check_request(requests.get(EXPECTED4), GET, 0, AF_INET, FOUND)
+    check_request(requests.get(EXPECTED4, 7), GET, 0, AF_INET, FOUND + be16(7, 7))
+    check_request(requests.get(EXPECTED4, 0), GET, 0, AF_INET, FOUND + be16(7, 0))
+    check_request(requests.get(V6), GET, 0, AF_INET6, nest(2, V6_INSIDE))
 
 
 def test_dump() -> None:
-    expect(requests.dump(), GET, 0x300, AF_UNSPEC, b"")
-    expect(requests.dump(AF_INET6), GET, 0x300, AF_INET6, b"")
+    check_request(requests.dump(), GET, 0x300, AF_UNSPEC, b"")
+    check_request(requests.dump(AF_INET6), GET, 0x300, AF_INET6, b"")
     for family in (1, 7):
         with pytest.raises(EncodeError, match="AF_INET6"):
             requests.dump(family)
@@ -64,13 +64,13 @@ def test_dump() -> None:
 
 
 def test_dump_of_a_master() -> None:
-    master = nest(1, TCP4_INSIDE)
-    expect(requests.dump_of(TCP4), GET, 0x300, AF_INET, master)
-    expect(requests.dump_of(flow(id=1)), GET, 0x300, AF_INET, master)
-    expect(requests.dump_of(flow(zone=7)), GET, 0x300, AF_INET, master + be16(7, 7))
-    expect(requests.dump_of(flow(zone=7), 8), GET, 0x300, AF_INET, master + be16(7, 8))
+    master = nest(1, TCP4_PAYLOAD)
+    check_request(requests.dump_of(TCP4), GET, 0x300, AF_INET, master)
+    check_request(requests.dump_of(flow(id=1)), GET, 0x300, AF_INET, master)
+    check_request(requests.dump_of(flow(zone=7)), GET, 0x300, AF_INET, master + be16(7, 7))
+    check_request(requests.dump_of(flow(zone=7), 8), GET, 0x300, AF_INET, master + be16(7, 8))
     zoned = attrs.evolve(TCP4, zone=5)
-    expect(requests.dump_of(zoned), GET, 0x300, AF_INET, master + be16(7, 5))
+    check_request(requests.dump_of(zoned), GET, 0x300, AF_INET, master + be16(7, 5))
     with pytest.raises(EncodeError) as caught:
         requests.dump_of(attrs.evolve(TCP4, sport=None))
     assert caught.value.path == ("master", "sport")
@@ -82,13 +82,15 @@ def test_dump_of_a_master() -> None:
 
 
 def test_delete() -> None:
-    expect(requests.delete(EXPECTED4, None), DELETE, 0, AF_INET, FOUND)
-    expect(requests.delete(EXPECTED4, 0, 7), DELETE, 0, AF_INET, FOUND + be32(5, 0) + be16(7, 7))
+    check_request(requests.delete(EXPECTED4, None), DELETE, 0, AF_INET, FOUND)
+    check_request(
+        requests.delete(EXPECTED4, 0, 7), DELETE, 0, AF_INET, FOUND + be32(5, 0) + be16(7, 7)
+    )
 
 
 def test_only_flush_deletes_without_a_tuple_or_a_name() -> None:
-    expect(requests.flush(), DELETE, 0, AF_UNSPEC, b"")
-    expect(requests.delete_by_helper("ftp"), DELETE, 0, AF_UNSPEC, attr(6, b"ftp\0"))
+    check_request(requests.flush(), DELETE, 0, AF_UNSPEC, b"")
+    check_request(requests.delete_by_helper("ftp"), DELETE, 0, AF_UNSPEC, attr(6, b"ftp\0"))
     for name in ("", "a" * 16, "a\0"):
         with pytest.raises(EncodeError) as caught:
             requests.delete_by_helper(name)
@@ -112,7 +114,7 @@ def test_target_must_be_an_expectation_or_a_tuple(target: Any) -> None:
     [
         (attrs.evolve(EXPECTED4, sport=None), "sport"),
         (attrs.evolve(EXPECTED4, dport=None), "dport"),
-        (assigned(EXPECTED4, dst=A6), "dst"),
+        (with_values(EXPECTED4, dst=A6), "dst"),
         (attrs.evolve(EXPECTED4, zone=0), "zone"),
         (Tuple(src=A6, dst=A6, proto=58, icmp_id=1, icmp_type=128), "icmp_code"),
     ],
@@ -135,7 +137,7 @@ def test_tuples_that_the_kernel_would_refuse(tuple_: Tuple, path: str) -> None:
 
 
 def test_create() -> None:
-    expect(requests.create(expectation()), NEW, CREATE, AF_INET, ALL_THREE)
+    check_request(requests.create(expectation()), NEW, CREATE, AF_INET, EXPECTATION_TUPLES)
     rich = expectation(
         flags=ExpectFlags.PERMANENT,
         expect_class=1,
@@ -143,12 +145,12 @@ def test_create() -> None:
         function="nat-follow-master",
     )
     nat = nest(1, attr(1, bytes([10, 0, 0, 3])), attr(2, bytes(4)))
-    expect(
+    check_request(
         requests.create(rich, "ftp", 7),
         NEW,
         CREATE,
         AF_INET,
-        ALL_THREE
+        EXPECTATION_TUPLES
         + attr(6, b"ftp\0")
         + be32(8, 1)
         + be32(9, 1)
@@ -160,7 +162,7 @@ def test_create() -> None:
 
 def test_create_leaves_out_what_is_the_kernels() -> None:
     told = expectation(timeout=300, id=5, helper="ftp", flags=ExpectFlags.USERSPACE)
-    expect(requests.create(told), NEW, CREATE, AF_INET, ALL_THREE + be32(8, 0))
+    check_request(requests.create(told), NEW, CREATE, AF_INET, EXPECTATION_TUPLES + be32(8, 0))
 
 
 def test_create_of_icmp_has_a_mask_that_the_kernel_can_read() -> None:
@@ -241,8 +243,10 @@ def test_create_takes_an_expectation(what: Any) -> None:
 
 def test_update_has_all_three_tuples_and_never_creates() -> None:
     found = expectation(timeout=300, id=5, helper="ftp", flags=ExpectFlags.PERMANENT)
-    expect(requests.update(found, 0), NEW, 0, AF_INET, ALL_THREE + be32(4, 0))
-    expect(requests.update(found, 9, 7), NEW, 0, AF_INET, ALL_THREE + be32(4, 9) + be16(7, 7))
+    check_request(requests.update(found, 0), NEW, 0, AF_INET, EXPECTATION_TUPLES + be32(4, 0))
+    check_request(
+        requests.update(found, 9, 7), NEW, 0, AF_INET, EXPECTATION_TUPLES + be32(4, 9) + be16(7, 7)
+    )
 
 
 @pytest.mark.parametrize("timeout", [-1, requests.MAX_TIMEOUT + 1, 1.5, None, "60"])
@@ -254,7 +258,7 @@ def test_update_refuses_timeouts_that_would_be_others(timeout: Any) -> None:
 
 
 def test_statistics() -> None:
-    expect(requests.cpu_statistics(), GET_STATS_CPU, 0x300, AF_UNSPEC, b"")
+    check_request(requests.cpu_statistics(), GET_STATS_CPU, 0x300, AF_UNSPEC, b"")
 
 
 # Words

@@ -8,10 +8,10 @@ from operator import attrgetter
 import attrs
 import pytest
 from support import captured_s390x
-from support.byte_order import of_this_machine
+from support.attribute_encoding import Captured
+from support.byte_order import to_host_byte_order
 from support.captured import EXPECTATIONS, STATISTICS
-from support.cases import ALL_THREE, expectation
-from support.wire import Captured
+from support.codec_cases import EXPECTATION_TUPLES, expectation
 
 from conntrack_aio import DecodeError, EventType
 from conntrack_aio.codec.messages import (
@@ -48,7 +48,7 @@ def read(capture: Captured) -> Expectation:
 @captured
 def test_captured_message_tells(capture: Captured) -> None:
     found = read(capture)
-    assert {name: attrgetter(name)(found) for name in capture.told} == capture.told
+    assert {name: attrgetter(name)(found) for name in capture.fields} == capture.fields
     assert found.unknown == ()
 
 
@@ -85,7 +85,7 @@ def test_captured_event_knows_its_author() -> None:
     [
         (STATISTICS, ExpectCPUStatistics(cpu=1, new=1, create=2, delete=2)),
         (
-            of_this_machine(captured_s390x.STATISTICS, "big"),
+            to_host_byte_order(captured_s390x.STATISTICS, "big"),
             ExpectCPUStatistics(cpu=0, new=0, create=1, delete=0),
         ),
     ],
@@ -114,7 +114,7 @@ Decoder = Callable[[BytesLike, Message], object]
     ],
 )
 def test_types_of_messages(decoder: Decoder, kind: int, expected: object) -> None:
-    body = b"" if isinstance(expected, ExpectCPUStatistics) else ALL_THREE
+    body = b"" if isinstance(expected, ExpectCPUStatistics) else EXPECTATION_TUPLES
     data = messages.pack(kind, 0, 0, b"\2\0\0\7" + body)
     assert decoder(data, message_of(data)) == expected
 
@@ -130,7 +130,7 @@ def test_types_of_messages(decoder: Decoder, kind: int, expected: object) -> Non
 def test_other_messages_are_refused(decoder: Decoder, kinds: set[int]) -> None:
     others = {0x100, 0x101, 0x102, 0x103, 0x104, 0x200, 0x201, 0x202, 0x203} - kinds
     for kind in others:
-        data = messages.pack(kind, 0, 0, b"\2\0\0\0" + ALL_THREE)
+        data = messages.pack(kind, 0, 0, b"\2\0\0\0" + EXPECTATION_TUPLES)
         with pytest.raises(DecodeError, match=f"{kind:#x}"):
             decoder(data, message_of(data))
     for kind in kinds:

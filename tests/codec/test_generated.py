@@ -10,10 +10,10 @@ from typing import Any
 
 import attrs
 import pytest
-from support.cases import BOTH
-from support.passed import INTEGERS, LyingText
-from support.strategies import messages as message_classes
-from support.wire import assigned, attr, be32, nest
+from support.attribute_encoding import attr, be32, nest, with_values
+from support.codec_cases import BOTH_TUPLES
+from support.hostile_arguments import INTEGERS, OverriddenStr
+from support.model_strategies import declared_classes as message_classes
 
 from conntrack_aio import Flow, Helper, Status, Tuple
 from conntrack_aio.codec import packers
@@ -77,17 +77,17 @@ def compiled(sources: Sources) -> None:
         read_all(
             fresh(decoder),
             [
-                message(BOTH),
-                message(BOTH + be32(8, MARK) + be32(3, 14) + nest(9, attr(5, b""))),
-                message(BOTH + attr(MARK & 0x3FFF, b"x") + nest(5, attr(1, WORD.encode()))),
-                message(BOTH + nest(4, nest(1, attr(1, b"\3")))),
+                message(BOTH_TUPLES),
+                message(BOTH_TUPLES + be32(8, MARK) + be32(3, 14) + nest(9, attr(5, b""))),
+                message(BOTH_TUPLES + attr(MARK & 0x3FFF, b"x") + nest(5, attr(1, WORD.encode()))),
+                message(BOTH_TUPLES + nest(4, nest(1, attr(1, b"\3")))),
             ],
         )
     flow = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 2, timeout=5, mark=MARK, zone=3)
     flow.helper, flow.status, flow.labels = Helper(name=WORD), Status.ASSURED, MARK
     six = Flow.icmp("2001:db8::1", "2001:db8::2", id=MARK & 0xFFFF, timeout=9)
-    lying = [assigned(flow, mark=make(MARK)) for make in INTEGERS.values()]
-    lying.append(assigned(flow, helper=assigned(Helper(), name=LyingText(WORD))))
+    lying = [with_values(flow, mark=make(MARK)) for make in INTEGERS.values()]
+    lying.append(with_values(flow, helper=with_values(Helper(), name=OverriddenStr(WORD))))
     for model in (requests._CREATE, requests._DELETE, requests._GET):
         rest = (None, None) if model is requests._CREATE else (None,)
         tried = packers.Packers(model._arguments, model._make, model._values)

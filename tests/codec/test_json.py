@@ -9,10 +9,10 @@ from typing import Any
 
 import attrs
 import pytest
-from support.cases import A6, CASES, TCP4, Case, flow
-from support.passed import INTEGERS, Hostile, named
+from support.attribute_encoding import with_values
+from support.codec_cases import A6, CASES, TCP4, Case, flow
+from support.hostile_arguments import INTEGERS, RaisingObject, case_name
 from support.policy_cases import PER_PROTOCOL
-from support.wire import assigned
 
 from conntrack_aio import (
     NAT,
@@ -354,8 +354,8 @@ def test_nesting_beyond_all_measure() -> None:
         ({"mark": 1 << 32}, "mark"),
         ({"orig": None}, "orig"),
         ({"orig": ORIG}, "orig"),
-        ({"orig": assigned(TCP4, src="10.0.0.1")}, "orig/src"),
-        ({"orig": assigned(TCP4, src=IPv6Address("fe80::1%lo"))}, "orig/src"),
+        ({"orig": with_values(TCP4, src="10.0.0.1")}, "orig/src"),
+        ({"orig": with_values(TCP4, src=IPv6Address("fe80::1%lo"))}, "orig/src"),
         ({"status": "ASSURED"}, "status"),
         ({"labels": -1}, "labels"),
         ({"protoinfo": Counters()}, "protoinfo"),
@@ -477,7 +477,9 @@ def test_texts_are_read_as_what_they_are() -> None:
         from_dict(Flow, BOTH | {Other("nonsense"): 1})
 
 
-@pytest.mark.parametrize("wrong", [True, 1.0, "1", Hostile(KeyError), object()], ids=named)
+@pytest.mark.parametrize(
+    "wrong", [True, 1.0, "1", RaisingObject(KeyError), object()], ids=case_name
+)
 def test_what_is_no_number_in_json(wrong: Any) -> None:
     with pytest.raises(DecodeError, match="is not a whole number"):
         from_dict(Flow, BOTH | {"mark": wrong})

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.captured import CAPTURED, EXPECTATIONS
-from support.cases import BOTH, CASES, TCP4_BACK_INSIDE, attr, be8, be16, be32, nest
+from support.codec_cases import BOTH_TUPLES, CASES, TCP4_REPLY_PAYLOAD, attr, be8, be16, be32, nest
 from support.effort import examples
-from support.strategies import edited
+from support.model_strategies import edited_payloads
 
 from conntrack_aio import DecodeError, EventType, Expectation, Flow, FlowEvent, TCPInfo, TCPState
 from conntrack_aio.codec import decoder as decoders
@@ -174,7 +174,7 @@ def test_any_bytes_are_read_as_the_reference_does(
     decoder: Decoder[Any], known: list[bytes], data: st.DataObject
 ) -> None:
     """Edited messages meet the layouts of those that they were, and of others edited before."""
-    edits = data.draw(st.lists(edited(known), min_size=1, max_size=4))
+    edits = data.draw(st.lists(edited_payloads(known), min_size=1, max_size=4))
     decoder = fresh(decoder)
     for each in [*known, *edits, *reversed(edits)]:
         assert by_layouts(decoder, each) == by_reference(decoder, each)
@@ -206,7 +206,7 @@ def test_any_datagram_of_many(data: st.DataObject) -> None:
     few = data.draw(st.lists(st.sampled_from(FLOWS), min_size=1, max_size=3))
     parts = data.draw(
         st.lists(
-            st.tuples(st.sampled_from(few) | edited(few), st.integers(1, 90)),
+            st.tuples(st.sampled_from(few) | edited_payloads(few), st.integers(1, 90)),
             min_size=1,
             max_size=6,
         )
@@ -223,7 +223,7 @@ def test_any_datagram_of_many(data: st.DataObject) -> None:
 @given(data=st.data())
 def test_a_message_alone(decoder: Decoder[Any], known: list[bytes], data: st.DataObject) -> None:
     decoder = fresh(decoder)
-    for each in [*known, *known, data.draw(edited(known))]:
+    for each in [*known, *known, data.draw(edited_payloads(known))]:
         whole = each[: int.from_bytes(each[:4], sys.byteorder)]  # what is behind it is another's
         told = by_reference(decoder, whole)
         try:
@@ -253,7 +253,7 @@ def known_after(first: bytes, second: bytes) -> bool:
 
 
 def test_values_are_no_part_of_a_skeleton() -> None:
-    assert known_after(BOTH + be32(7, 1), BOTH + be32(7, 0xFFFFFFFF))
+    assert known_after(BOTH_TUPLES + be32(7, 1), BOTH_TUPLES + be32(7, 0xFFFFFFFF))
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_values_are_no_part_of_a_skeleton() -> None:
 )
 def test_one_length_and_another_skeleton(first: bytes, second: bytes) -> None:
     assert len(first) == len(second)
-    assert not known_after(BOTH + first, BOTH + second)
+    assert not known_after(BOTH_TUPLES + first, BOTH_TUPLES + second)
 
 
 def test_what_an_attribute_means_is_said_by_another() -> None:
@@ -291,15 +291,15 @@ def test_what_an_attribute_means_is_said_by_another() -> None:
 def test_unknown_attributes_are_kept_by_a_layout_too() -> None:
     decoder = fresh(decode_flow)
     for payload in (b"abcd", b"efgh"):
-        data = message(BOTH + attr(99, payload))
+        data = message(BOTH_TUPLES + attr(99, payload))
         (flow,) = by_layouts(decoder, data)
         assert [kept.payload for kept in flow.unknown] == [payload]
-    assert is_known(decoder, message(BOTH + attr(99, b"ijkl")))
+    assert is_known(decoder, message(BOTH_TUPLES + attr(99, b"ijkl")))
 
 
 def test_what_is_shared_is_one_object() -> None:
     decoder = fresh(decode_flow)
-    data = message(BOTH + nest(4, nest(1, be8(1, 3))))
+    data = message(BOTH_TUPLES + nest(4, nest(1, be8(1, 3))))
     (_,), (first,), (second,) = (by_layouts(decoder, data) for _ in range(3))
     assert first.protoinfo == TCPInfo(state=TCPState.ESTABLISHED)
     assert first.protoinfo is second.protoinfo
@@ -315,8 +315,8 @@ def test_a_shared_object_that_is_not_whole(odd: bytes) -> None:
     """Its nest is as long as that of one that is whole, and of other bytes."""
     whole = be8(1, 3) + be8(2, 0)
     odd = odd[: len(whole)] if len(odd) != len(whole) else odd
-    plain = BOTH + nest(4, nest(1, be8(1, 3) + be8(2, 0)))
-    strange = BOTH + nest(4, nest(1, odd))
+    plain = BOTH_TUPLES + nest(4, nest(1, be8(1, 3) + be8(2, 0)))
+    strange = BOTH_TUPLES + nest(4, nest(1, odd))
     decoder = fresh(decode_flow)
     by_layouts(decoder, message(plain))
     many = message(plain) * 50 + message(strange) + message(plain) * 50
@@ -332,7 +332,7 @@ def test_an_event_is_what_its_header_says() -> None:
     for _ in range(2):
         for author in (0, 4711):
             told = [
-                by_layouts(decoder, message(BOTH, kind, flags, seq=author, port=author))[0]
+                by_layouts(decoder, message(BOTH_TUPLES, kind, flags, seq=author, port=author))[0]
                 for kind, flags in kinds
             ]
             assert [event.type for event in told] == list(EventType)
@@ -350,23 +350,23 @@ def test_the_number_of_the_processor_is_in_the_header() -> None:
 
 def test_an_answer_of_another_conversation_is_asked_about() -> None:
     decoder = fresh(decode_flow)
-    by_layouts(decoder, message(BOTH), 1)
-    strays = message(BOTH, seq=2)
+    by_layouts(decoder, message(BOTH_TUPLES), 1)
+    strays = message(BOTH_TUPLES, seq=2)
     assert by_layouts(decoder, strays, 1) == []
-    many = message(BOTH) * 50 + strays * 50 + message(BOTH) * 50
+    many = message(BOTH_TUPLES) * 50 + strays * 50 + message(BOTH_TUPLES) * 50
     assert len(by_layouts(decoder, many, 1)) == 100
 
 
 def test_a_dump_that_was_interrupted_is_always_looked_at() -> None:
     decoder = fresh(decode_flow)
-    data = message(BOTH, flags=MULTI | 0x10)
+    data = message(BOTH_TUPLES, flags=MULTI | 0x10)
     by_layouts(decoder, data)
     assert not is_known(decoder, data)
 
 
 def test_a_message_that_is_cut() -> None:
     decoder = fresh(decode_flow)
-    data = message(BOTH + be32(7, 1))
+    data = message(BOTH_TUPLES + be32(7, 1))
     by_layouts(decoder, data)
     for end in range(1, len(data)):
         cut = data + data[:end]
@@ -382,7 +382,7 @@ def test_a_stream_of_which_no_message_is_like_another_grows_nothing() -> None:
     counters = ClientStatistics()
     count = 20_000
     for number in range(count):
-        data = message(BOTH + attr(100 + number % 16000, bytes(number % 7)))
+        data = message(BOTH_TUPLES + attr(100 + number % 16000, bytes(number % 7)))
         by_layouts(decoder, data, counters=counters)
     assert counters.fallbacks > count / 2
     assert 0 < decoder.layouts <= decoders.MOST
@@ -393,9 +393,9 @@ def test_a_stream_of_which_no_message_is_like_another_grows_nothing() -> None:
 
 def test_no_layout_is_made_of_a_message_such_as_no_kernel_sends() -> None:
     decoder = fresh(decode_flow)
-    fitting = (decoders._LARGEST - len(message(BOTH))) // 4
+    fitting = (decoders._LARGEST - len(message(BOTH_TUPLES))) // 4
     for count, known in ((fitting, True), (fitting + 1, False)):
-        data = message(BOTH + attr(99, b"") * count)
+        data = message(BOTH_TUPLES + attr(99, b"") * count)
         assert by_layouts(decoder, data) == by_reference(decoder, data)
         assert is_known(decoder, data) == known
 
@@ -406,7 +406,7 @@ def test_layouts_are_forgotten_when_they_are_too_many(monkeypatch: pytest.Monkey
     decoder = fresh(decode_flow)
     most = 0
     for number in range(decoders._AT_ONCE):
-        by_layouts(decoder, message(BOTH + attr(99, bytes(4 * number))))
+        by_layouts(decoder, message(BOTH_TUPLES + attr(99, bytes(4 * number))))
         most = max(most, decoder.layouts)
     assert most == 8
 
@@ -414,8 +414,8 @@ def test_layouts_are_forgotten_when_they_are_too_many(monkeypatch: pytest.Monkey
 def test_after_such_a_stream_what_is_usual_is_learnt_again() -> None:
     decoder = fresh(decode_flow)
     for number in range(3000):
-        by_layouts(decoder, message(BOTH + attr(100 + number, b"")))
-    usual = message(BOTH + be32(7, 1))
+        by_layouts(decoder, message(BOTH_TUPLES + attr(100 + number, b"")))
+    usual = message(BOTH_TUPLES + be32(7, 1))
     for _ in range(decoders._PATIENCE + 1):
         by_layouts(decoder, usual)
     assert is_known(decoder, usual)
@@ -427,7 +427,7 @@ def test_a_memory_of_values_starts_anew_when_it_is_full() -> None:
     assert memory is not None
     for number in range(1 << 15):
         source = be32(1, number) + be32(2, 1)
-        data = message(nest(1, nest(1, source) + port(1)) + nest(2, TCP4_BACK_INSIDE))
+        data = message(nest(1, nest(1, source) + port(1)) + nest(2, TCP4_REPLY_PAYLOAD))
         (flow,) = by_layouts(decoder, data)
         assert int(flow.orig.src) == number
         assert len(memory) <= memory.limit < 1 << 15

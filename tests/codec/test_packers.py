@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import flows
-from support.effort import SPARSE, examples, of
-from support.strategies import objects
-from support.wire import assigned
+from support.attribute_encoding import with_values
+from support.effort import GUEST_STRIDE, examples, thorough_or_quick
+from support.model_strategies import objects
 
 from conntrack_aio import (
     EncodeError,
@@ -113,7 +113,7 @@ def changed(value: Any, path: tuple[str, ...], new: object) -> Any:
     """The same with another value in one place."""
     name, *rest = path
     inner = changed(getattr(value, name), tuple(rest), new) if rest else new
-    return assigned(value, **{name: inner})
+    return with_values(value, **{name: inner})
 
 
 @st.composite
@@ -146,7 +146,7 @@ SAMPLES = {
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_every_change_in_every_place(kind: str, sample: str) -> None:
     model, rest = MODELS[kind]
-    for path in [*places(SAMPLES[sample])][:: of(2, 6) * SPARSE]:
+    for path in [*places(SAMPLES[sample])][:: thorough_or_quick(2, 6) * GUEST_STRIDE]:
         fresh = Tried(model)
         assert fresh.check(SAMPLES[sample], *rest)
         for new in NASTY:

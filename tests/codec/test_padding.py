@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.cases import BOTH
-from support.strategies import messages as message_classes
-from support.wire import attr, be32, be64, nest
+from support.attribute_encoding import attr, be32, be64, nest
+from support.codec_cases import BOTH_TUPLES
+from support.model_strategies import declared_classes as message_classes
 
 from conntrack_aio import Counters, Flow, Timestamp, UnknownAttribute
 from conntrack_aio.codec.decoder import Decoder
@@ -63,7 +63,7 @@ def entry(*, padded: bool, number: int = 7) -> bytes:
         for kind in (9, 10)
     ]
     start = nest(20, u64(1, 10**18 + number, 3, padded=padded))
-    return BOTH + be32(3, 14) + counters[0] + counters[1] + start
+    return BOTH_TUPLES + be32(3, 14) + counters[0] + counters[1] + start
 
 
 def flow_message(attributes: bytes, flags: int = 2) -> bytes:
@@ -93,14 +93,14 @@ def test_layouts_read_such_messages_and_are_used_again() -> None:
 
 
 def test_before_the_time_of_an_event_it_has_the_number_of_another_attribute() -> None:
-    data = BOTH + be32(3, 14) + attr(3, b"") + be64(27, 10**18)
+    data = BOTH_TUPLES + be32(3, 14) + attr(3, b"") + be64(27, 10**18)
     for _ in range(2):
         event = decode_event.one(flow_message(data, 0x600))
         assert event.timestamp == 10**18
         assert event.flow.status == 14
         assert event.flow.unknown == ()
     # Where the kernel puts it, status has not been told yet, or has: the last that is one counts.
-    turned = BOTH + attr(3, b"") + be64(27, 10**18) + be32(3, 14)
+    turned = BOTH_TUPLES + attr(3, b"") + be64(27, 10**18) + be32(3, 14)
     assert decode_event.one(flow_message(turned, 0x600)) == event
 
 
@@ -115,7 +115,7 @@ def test_before_the_time_of_an_event_it_has_the_number_of_another_attribute() ->
 )
 def test_what_is_no_padding_is_kept(data: bytes, path: tuple[int, ...]) -> None:
     """An empty attribute may be a flag of a newer kernel."""
-    whole = BOTH + data
+    whole = BOTH_TUPLES + data
     (kept,) = decode(Flow, whole, 0, len(whole)).unknown
     assert kept.path == path
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import attrs
 import pytest
-from support.cases import expect
+from support.attribute_encoding import attr, be8, be16, be32, nest
+from support.codec_cases import check_request
 from support.policy_cases import HELPER_KEY, PER_PROTOCOL, expect_policy, policy_head, seconds
-from support.wire import attr, be8, be16, be32, nest
 
 from conntrack_aio import EncodeError, UnknownAttribute
 from conntrack_aio.codec.requests import helpers, timeouts
@@ -42,14 +42,14 @@ HEAD = policy_head(b"a", 2, 17)
 
 
 def test_timeouts_requests() -> None:
-    expect(timeouts.dump(), 0x801, DUMP, AF_UNSPEC, b"")
-    expect(timeouts.get("a"), 0x801, 0, AF_UNSPEC, attr(1, b"a\0"))
-    expect(timeouts.delete("a"), 0x802, 0, AF_UNSPEC, attr(1, b"a\0"))
+    check_request(timeouts.dump(), 0x801, DUMP, AF_UNSPEC, b"")
+    check_request(timeouts.get("a"), 0x801, 0, AF_UNSPEC, attr(1, b"a\0"))
+    check_request(timeouts.delete("a"), 0x802, 0, AF_UNSPEC, attr(1, b"a\0"))
     data = HEAD + nest(4, be32(2, 5))
-    expect(timeouts.create(policy()), 0x800, CREATE, AF_UNSPEC, data)
-    expect(timeouts.create(policy(use=3)), 0x800, CREATE, AF_UNSPEC, data)
-    expect(timeouts.replace(policy()), 0x800, REPLACE, AF_UNSPEC, data)
-    expect(
+    check_request(timeouts.create(policy()), 0x800, CREATE, AF_UNSPEC, data)
+    check_request(timeouts.create(policy(use=3)), 0x800, CREATE, AF_UNSPEC, data)
+    check_request(timeouts.replace(policy()), 0x800, REPLACE, AF_UNSPEC, data)
+    check_request(
         timeouts.create(policy(timeouts=UDPTimeouts())), 0x800, CREATE, AF_UNSPEC, HEAD + nest(4)
     )
 
@@ -59,11 +59,11 @@ def test_every_protocols_timeouts(proto: int, told: Any, data: bytes) -> None:
     told = attrs.evolve(told, unack=1) if isinstance(told, TCPTimeouts) else told
     data = data[:-4] + b"\0\0\0\1" if isinstance(told, TCPTimeouts) else data
     own = be16(2, 2) + be8(3, proto)
-    expect(timeouts.set_defaults(told, proto), 0x803, 0, AF_UNSPEC, own + nest(4, data))
-    expect(timeouts.get_defaults(type(told), proto), 0x804, 0, AF_UNSPEC, own)
+    check_request(timeouts.set_defaults(told, proto), 0x803, 0, AF_UNSPEC, own + nest(4, data))
+    check_request(timeouts.get_defaults(type(told), proto), 0x804, 0, AF_UNSPEC, own)
     made = TimeoutPolicy.of("a", told, family=AF_INET6, proto=proto)
     head = policy_head(b"a", 10, proto)
-    expect(timeouts.create(made), 0x800, CREATE, AF_UNSPEC, head + nest(4, data))
+    check_request(timeouts.create(made), 0x800, CREATE, AF_UNSPEC, head + nest(4, data))
 
 
 def test_a_class_of_timeouts_says_the_protocol() -> None:
@@ -82,7 +82,7 @@ def test_a_class_of_timeouts_says_the_protocol() -> None:
 def test_an_update_replaces_the_policy_by_itself() -> None:
     kept = UnknownAttribute((4, 3), bytes(4))
     old = policy(timeouts=UDPTimeouts(unreplied=0xFFFFFFFF, replied=5), use=4, unknown=(kept,))
-    expect(
+    check_request(
         timeouts.update(old, UDPTimeouts(replied=0)),
         0x800,
         REPLACE,
@@ -102,7 +102,7 @@ def test_what_only_a_newer_kernel_knows_is_made_as_it_was_read() -> None:
     unknown = (UnknownAttribute((4,), seconds(9), nested=True),)
     made = policy(proto=200, timeouts=None, unknown=unknown)
     data = policy_head(b"a", 2, 200) + nest(4, seconds(9))
-    expect(timeouts.create(made), 0x800, CREATE, AF_UNSPEC, data)
+    check_request(timeouts.create(made), 0x800, CREATE, AF_UNSPEC, data)
 
 
 @pytest.mark.parametrize("make", [timeouts.create, timeouts.replace])
@@ -186,21 +186,21 @@ POLICY = nest(4, be32(1, 1), expect_policy(2, b"b", 1, 2))
 
 
 def test_helpers_requests() -> None:
-    expect(helpers.dump(), 0x901, DUMP, AF_UNSPEC, b"")
-    expect(helpers.get(KEY), 0x901, 0, AF_UNSPEC, NAMED)
-    expect(helpers.delete(KEY), 0x902, 0, AF_UNSPEC, NAMED)
-    expect(helpers.flush(), 0x902, 0, AF_UNSPEC, b"")
-    expect(helpers.create(helper()), 0x900, CREATE, AF_UNSPEC, NAMED + POLICY + be32(5, 0))
+    check_request(helpers.dump(), 0x901, DUMP, AF_UNSPEC, b"")
+    check_request(helpers.get(KEY), 0x901, 0, AF_UNSPEC, NAMED)
+    check_request(helpers.delete(KEY), 0x902, 0, AF_UNSPEC, NAMED)
+    check_request(helpers.flush(), 0x902, 0, AF_UNSPEC, b"")
+    check_request(helpers.create(helper()), 0x900, CREATE, AF_UNSPEC, NAMED + POLICY + be32(5, 0))
     full = helper(queue=65535, private_data_length=32, status=HelperStatus.ENABLED)
     told = be32(3, 65535) + be32(5, 32) + be32(6, 1)
-    expect(helpers.create(full), 0x900, CREATE, AF_UNSPEC, NAMED + POLICY + told)
+    check_request(helpers.create(full), 0x900, CREATE, AF_UNSPEC, NAMED + POLICY + told)
 
 
 def test_an_update_can_not_make_a_helper() -> None:
     """It lacks the length of the private data, without which the kernel makes none."""
     told = helpers.update(KEY, 0, [helper().policies[0]], HelperStatus.DISABLED)
-    expect(told, 0x900, 0, AF_UNSPEC, NAMED + POLICY + be32(3, 0) + be32(6, 0))
-    expect(helpers.update(KEY, 5, None, None), 0x900, 0, AF_UNSPEC, NAMED + be32(3, 5))
+    check_request(told, 0x900, 0, AF_UNSPEC, NAMED + POLICY + be32(3, 0) + be32(6, 0))
+    check_request(helpers.update(KEY, 5, None, None), 0x900, 0, AF_UNSPEC, NAMED + be32(3, 5))
 
 
 def of(**fields: Any) -> dict[str, Any]:

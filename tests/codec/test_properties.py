@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.captured import CAPTURED, EXPECTATIONS
-from support.cases import BOTH, CASES, attr, nest
+from support.codec_cases import BOTH_TUPLES, CASES, attr, nest
 from support.effort import examples
-from support.strategies import edited, objects
-from support.strategies import messages as classes
+from support.model_strategies import declared_classes as classes
+from support.model_strategies import edited_payloads, objects
 
 from conntrack_aio import DecodeError, EncodeError, Flow, FlowEvent, Match, UnknownAttribute
 from conntrack_aio.codec.json import from_dict, to_dict
@@ -114,23 +114,23 @@ def test_any_bytes_are_an_object_or_an_error(cls: type, data: bytes) -> None:
 @bounded
 @given(st.binary(max_size=300))
 def test_any_bytes_behind_tuples(data: bytes) -> None:
-    check(lambda: decode(Flow, BOTH + data, 0, len(BOTH) + len(data)))
+    check(lambda: decode(Flow, BOTH_TUPLES + data, 0, len(BOTH_TUPLES) + len(data)))
 
 
 @settings(bounded, max_examples=examples(150))
-@given(edited(PAYLOADS + [case.data for case in CASES if isinstance(case.object, Flow)]))
+@given(edited_payloads(PAYLOADS + [case.data for case in CASES if isinstance(case.object, Flow)]))
 def test_edited_messages(data: bytes) -> None:
     check(lambda: decode(Flow, data, 0, len(data)))
 
 
 @settings(bounded, max_examples=examples(80))
-@given(edited([case.data for case in CASES if isinstance(case.object, Expectation)]))
+@given(edited_payloads([case.data for case in CASES if isinstance(case.object, Expectation)]))
 def test_edited_expectations(data: bytes) -> None:
     check(lambda: decode(Expectation, data, 0, len(data)))
 
 
 @settings(bounded, max_examples=examples(80))
-@given(edited([capture.data for capture in [*CAPTURED, *EXPECTATIONS]]))
+@given(edited_payloads([capture.data for capture in [*CAPTURED, *EXPECTATIONS]]))
 def test_edited_datagrams(data: bytes) -> None:
     def every(decoder: Callable[[bytes, Message], Any]) -> None:
         for message in attempt(lambda: list(messages.walk(data, len(data)))) or ():
@@ -154,7 +154,7 @@ def test_every_truncation(capture: Any) -> None:
 def test_a_buffer_of_nothing_but_headers_takes_no_time() -> None:
     """64 KiB of the smallest attributes, in a nest."""
     empty = attr(99, b"") * 16380
-    data = BOTH + nest(9, empty)
+    data = BOTH_TUPLES + nest(9, empty)
     flow = decode(Flow, data, 0, len(data))
     assert len(flow.unknown) == 16380
 

@@ -8,23 +8,23 @@ from socket import AF_INET, AF_INET6, AF_UNSPEC
 
 import attrs
 import pytest
-from support.cases import (
+from support.attribute_encoding import with_values
+from support.codec_cases import (
     A6,
     IP6,
     TCP4,
-    TCP4_BACK,
-    TCP4_BACK_INSIDE,
-    TCP4_INSIDE,
+    TCP4_PAYLOAD,
+    TCP4_REPLY,
+    TCP4_REPLY_PAYLOAD,
     attr,
     be8,
     be16,
     be32,
-    expect,
+    check_request,
     flow,
-    longs,
     nest,
+    pack_unsigned_longs,
 )
-from support.wire import assigned
 
 from conntrack_aio import (
     Counters,
@@ -40,7 +40,7 @@ from conntrack_aio.model.requests import Masked, Selection
 from conntrack_aio.netlink.exchange import Request
 
 NEW, GET, DELETE, GET_STATS = 0x100, 0x101, 0x102, 0x105
-ORIG = nest(1, TCP4_INSIDE)
+ORIG = nest(1, TCP4_PAYLOAD)
 V6 = Tuple(src=A6, dst=ip_address("2001:db8::2"), proto=50)
 
 
@@ -49,9 +49,9 @@ V6 = Tuple(src=A6, dst=ip_address("2001:db8::2"), proto=50)
 
 @pytest.mark.parametrize(("ask", "kind"), [(requests.get, GET), (requests.delete, DELETE)])
 def test_lookup_by_either_tuple(ask, kind: int) -> None:  # type: ignore[no-untyped-def]
-    expect(ask(TCP4), kind, 0, AF_INET, ORIG)
-    expect(ask(TCP4_BACK), kind, 0, AF_INET, nest(1, TCP4_BACK_INSIDE))
-    expect(ask(flow()), kind, 0, AF_INET, ORIG)
+    check_request(ask(TCP4), kind, 0, AF_INET, ORIG)
+    check_request(ask(TCP4_REPLY), kind, 0, AF_INET, nest(1, TCP4_REPLY_PAYLOAD))
+    check_request(ask(flow()), kind, 0, AF_INET, ORIG)
 
 
 @pytest.mark.parametrize("ask", [requests.get, requests.delete])
@@ -69,7 +69,7 @@ def test_lookup_by_either_tuple(ask, kind: int) -> None:  # type: ignore[no-unty
     ],
 )
 def test_lookup_in_a_zone(ask, target: Flow | Tuple, zone: int | None, sent: int) -> None:  # type: ignore[no-untyped-def]
-    expect(ask(target, zone), ask(TCP4).type, 0, AF_INET, ORIG + be16(18, sent))
+    check_request(ask(target, zone), ask(TCP4).type, 0, AF_INET, ORIG + be16(18, sent))
 
 
 def test_lookup_refuses_two_zones() -> None:
@@ -81,9 +81,9 @@ def test_lookup_refuses_two_zones() -> None:
 
 def test_family_is_that_of_the_addresses() -> None:
     inside = nest(1, IP6, nest(2, be8(1, 50)))
-    expect(requests.get(V6), GET, 0, AF_INET6, inside)
-    expect(requests.delete(V6), DELETE, 0, AF_INET6, inside)
-    expect(requests.update(V6, {"mark": 1}), NEW, 0, AF_INET6, inside + be32(8, 1))
+    check_request(requests.get(V6), GET, 0, AF_INET6, inside)
+    check_request(requests.delete(V6), DELETE, 0, AF_INET6, inside)
+    check_request(requests.update(V6, {"mark": 1}), NEW, 0, AF_INET6, inside + be32(8, 1))
     made = requests.create(Flow(orig=V6, reply=V6.inverse, timeout=1))
     assert made.payload[0] == AF_INET6
 
@@ -100,7 +100,7 @@ def test_family_is_that_of_the_addresses() -> None:
         (Tuple(src=TCP4.src, dst=TCP4.dst, proto=1, icmp_type=8, icmp_code=0), "icmp_id"),
         (Tuple(src=TCP4.src, dst=TCP4.dst, proto=1, icmp_id=8, icmp_code=0), "icmp_type"),
         (Tuple(src=A6, dst=A6, proto=58, icmp_id=1, icmp_type=128), "icmp_code"),
-        (assigned(TCP4, dst=A6), "dst"),
+        (with_values(TCP4, dst=A6), "dst"),
     ],
 )
 def test_incomplete_tuples_are_refused(target: Tuple, missing: str) -> None:
@@ -127,15 +127,15 @@ def test_target_must_be_a_flow_or_a_tuple(target: object) -> None:
 
 def test_delete_of_a_flow_carries_its_id_and_zone() -> None:
     request = requests.delete(flow(id=0x01020304, zone=7))
-    expect(request, DELETE, 0, AF_INET, ORIG + be16(18, 7) + be32(12, 0x01020304))
+    check_request(request, DELETE, 0, AF_INET, ORIG + be16(18, 7) + be32(12, 0x01020304))
 
 
 def test_delete_carries_an_id_of_zero() -> None:
-    expect(requests.delete(flow(id=0)), DELETE, 0, AF_INET, ORIG + be32(12, 0))
+    check_request(requests.delete(flow(id=0)), DELETE, 0, AF_INET, ORIG + be32(12, 0))
 
 
 def test_only_flush_deletes_without_a_tuple() -> None:
-    expect(requests.flush(), DELETE, 0, AF_UNSPEC, b"")
+    check_request(requests.flush(), DELETE, 0, AF_UNSPEC, b"")
     for target in (TCP4, flow(), flow(id=1), flow(mark=5, status=Status(8))):
         payload = requests.delete(target).payload
         assert payload[4:].startswith(ORIG)
@@ -144,22 +144,22 @@ def test_only_flush_deletes_without_a_tuple() -> None:
 
 def test_nothing_but_the_identity_is_in_a_delete() -> None:
     rich = flow(mark=1, status=Status(8), timeout=4, labels=1, zone=0)
-    expect(requests.delete(rich), DELETE, 0, AF_INET, ORIG + be16(18, 0))
+    check_request(requests.delete(rich), DELETE, 0, AF_INET, ORIG + be16(18, 0))
 
 
 # Reading
 
 
 def test_dump() -> None:
-    expect(requests.dump(), GET, 0x300, AF_UNSPEC, b"")
-    expect(requests.dump(Selection(family=AF_INET6)), GET, 0x300, AF_INET6, b"")
+    check_request(requests.dump(), GET, 0x300, AF_UNSPEC, b"")
+    check_request(requests.dump(Selection(family=AF_INET6)), GET, 0x300, AF_INET6, b"")
     # A mask always goes with a mark, and never alone.
     marked = Selection(family=AF_INET, mark=Masked(0, 0xFF))
-    expect(requests.dump(marked), GET, 0x300, AF_INET, be32(8, 0) + be32(21, 0xFF))
+    check_request(requests.dump(marked), GET, 0x300, AF_INET, be32(8, 0) + be32(21, 0xFF))
 
 
 def test_statistics() -> None:
-    expect(requests.statistics(), GET_STATS, 0, AF_UNSPEC, b"")
+    check_request(requests.statistics(), GET_STATS, 0, AF_UNSPEC, b"")
 
 
 # Updating
@@ -167,7 +167,7 @@ def test_statistics() -> None:
 
 def test_update_sends_what_is_named() -> None:
     values = {"mark": 0, "timeout": None, "labels": 0, "helper": Helper(name="")}
-    expect(
+    check_request(
         requests.update(TCP4, values),
         NEW,
         0,
@@ -178,7 +178,7 @@ def test_update_sends_what_is_named() -> None:
 
 def test_update_with_masks() -> None:
     values = {"mark": 5, "mark_mask": 7, "labels": 1, "labels_mask": 1 << 127 | 1}
-    expect(
+    check_request(
         requests.update(flow(id=1, zone=7), values),
         NEW,
         0,
@@ -186,9 +186,9 @@ def test_update_with_masks() -> None:
         ORIG
         + be32(8, 5)
         + be16(18, 7)
-        + attr(22, longs(1))
+        + attr(22, pack_unsigned_longs(1))
         + be32(21, 7)
-        + attr(23, longs(1 << 127 | 1)),
+        + attr(23, pack_unsigned_longs(1 << 127 | 1)),
     )
 
 

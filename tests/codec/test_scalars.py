@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.cases import longs
+from support.codec_cases import pack_unsigned_longs
 
 from conntrack_aio import DecodeError, EncodeError, Tuple
 from conntrack_aio.codec.scalars import from_words, scalar_of, to_words
@@ -81,7 +81,7 @@ def read(wire: Any, data: bytes) -> object:
         (Text(8), "\udcff", b"\xff\0"),
         (Bytes(4), b"", b""),
         (Bytes(4), b"\0\1\2\3", b"\0\1\2\3"),
-        (Bitmap(16), 1 << 127 | 1 << 32 | 1, longs(1 << 127 | 1 << 32 | 1)),
+        (Bitmap(16), 1 << 127 | 1 << 32 | 1, pack_unsigned_longs(1 << 127 | 1 << 32 | 1)),
     ],
     ids=repr,
 )
@@ -187,8 +187,8 @@ def test_a_bit_is_in_the_kernels_word(bit: int, word: int) -> None:
 
 
 def test_this_machines_words() -> None:
-    assert to_words(LABELS, 16) == longs(LABELS)
-    assert from_words(longs(LABELS)) == LABELS
+    assert to_words(LABELS, 16) == pack_unsigned_longs(LABELS)
+    assert from_words(pack_unsigned_longs(LABELS)) == LABELS
     size = struct.calcsize("l")
     assert to_words(LABELS, 16) == to_words(LABELS, 16, sys.byteorder, size)
 
@@ -196,7 +196,7 @@ def test_this_machines_words() -> None:
 @pytest.mark.parametrize(("size", "value"), [(0, 0), (4, 1), (8, 1), (12, 1)])
 @pytest.mark.skipif(sys.byteorder == "big", reason="of part of a word, this is the order")
 def test_short_bitmaps_are_read(size: int, value: int) -> None:
-    assert read(Bitmap(16), longs(1)[:size]) == value
+    assert read(Bitmap(16), pack_unsigned_longs(1)[:size]) == value
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 15])

@@ -8,7 +8,7 @@ from typing import cast
 
 import attrs
 import pytest
-from support.strategies import messages as classes
+from support.model_strategies import declared_classes as classes
 
 from conntrack_aio import Flow, FlowEvent, Tuple
 from conntrack_aio.codec.schema import Branch, Fork, Leaf, kernel_name, schema_of

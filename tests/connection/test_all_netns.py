@@ -12,9 +12,9 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import expectations, flows, links
-from support.files import OpenFiles
 from support.lab import Lab
-from support.neighbours import Neighbourhood
+from support.open_files import OpenFiles
+from support.other_namespaces import OtherNamespaces
 
 from conntrack_aio import Connection, EventsLost, EventStream, EventType, FlowEvent, connect
 from conntrack_aio.netlink import nsid_resolver
@@ -51,7 +51,7 @@ async def read_pending_notices(stream: EventStream[FlowEvent]) -> None:
 
 
 async def test_each_event_has_the_id_and_name_of_its_namespace(
-    neighbors: Neighbourhood, conn: Connection
+    neighbors: OtherNamespaces, conn: Connection
 ) -> None:
     blue, green = neighbors.new("blue", id=4), neighbors.new("green", id=7)
     async with conn.events(all_netns=True) as stream:
@@ -68,7 +68,7 @@ async def test_each_event_has_the_id_and_name_of_its_namespace(
 
 
 async def test_a_plain_stream_receives_no_events_of_other_namespaces(
-    neighbors: Neighbourhood, conn: Connection
+    neighbors: OtherNamespaces, conn: Connection
 ) -> None:
     blue = neighbors.new("blue", id=4)
     async with conn.events() as stream:
@@ -78,7 +78,7 @@ async def test_a_plain_stream_receives_no_events_of_other_namespaces(
 
 
 async def test_events_of_traffic_in_another_namespace_are_received(
-    neighbors: Neighbourhood, conn: Connection
+    neighbors: OtherNamespaces, conn: Connection
 ) -> None:
     blue = neighbors.new("blue", id=0)
     blue.track()
@@ -94,7 +94,7 @@ async def test_events_of_traffic_in_another_namespace_are_received(
 
 
 async def test_a_namespace_without_an_id_is_a_blind_spot(
-    neighbors: Neighbourhood, conn: Connection
+    neighbors: OtherNamespaces, conn: Connection
 ) -> None:
     blue = neighbors.new("blue")
     neighbors.new("green", id=3)
@@ -122,7 +122,7 @@ async def test_a_blind_spot_names_at_most_eight_namespaces(count: int, end: str)
 
 
 async def test_names_of_namespaces_are_looked_up_again_after_changes(
-    neighbors: Neighbourhood, conn: Connection
+    neighbors: OtherNamespaces, conn: Connection
 ) -> None:
     blue = neighbors.new(id=4)
     async with conn.events(all_netns=True) as stream:
@@ -142,13 +142,13 @@ async def test_names_of_namespaces_are_looked_up_again_after_changes(
 
 
 async def test_an_id_reassigned_while_events_are_pending_gives_no_name(
-    neighbors: Neighbourhood, conn: Connection
+    neighbors: OtherNamespaces, conn: Connection
 ) -> None:
     async with conn.events(all_netns=True) as stream:
         blue = neighbors.new("blue", id=4)
         await create_flows(blue, 1)
         neighbors.unname("blue")
-        neighbors.end(blue)
+        neighbors.destroy(blue)
         green = neighbors.new("green", id=4)
         await create_flows(green, 2)
         # The stream cannot know which namespace each event came from.
@@ -159,7 +159,7 @@ async def test_an_id_reassigned_while_events_are_pending_gives_no_name(
 
 
 async def test_an_id_reassigned_between_events_gives_the_new_name(
-    neighbors: Neighbourhood, conn: Connection
+    neighbors: OtherNamespaces, conn: Connection
 ) -> None:
     async with conn.events(all_netns=True) as stream:
         blue = neighbors.new("blue", id=4)
@@ -167,7 +167,7 @@ async def test_an_id_reassigned_between_events_gives_the_new_name(
         assert await take_events(stream, 1) == [(1, 4, "blue")]
         await create_flows(blue, 2)
         neighbors.unname("blue")
-        neighbors.end(blue)
+        neighbors.destroy(blue)
         # No other namespace can have had the id yet.
         assert await take_events(stream, 1) == [(2, 4, "blue")]
         green = neighbors.new("green", id=4)
@@ -177,19 +177,19 @@ async def test_an_id_reassigned_between_events_gives_the_new_name(
 
 
 async def test_a_stream_keeps_no_namespace_alive(
-    neighbors: Neighbourhood, conn: Connection
+    neighbors: OtherNamespaces, conn: Connection
 ) -> None:
     blue = neighbors.new("blue", id=4)
     async with conn.events(all_netns=True) as stream:
         await create_flows(blue, 1)
         assert await take_events(stream, 1) == [(1, 4, "blue")]
-        neighbors.end(blue)
+        neighbors.destroy(blue)
         await conn.create(flows.tcp(2))
         assert await take_events(stream, 1) == [(2, None, None)]
 
 
 async def test_a_closed_stream_leaves_no_descriptor_open(
-    neighbors: Neighbourhood, conn: Connection
+    neighbors: OtherNamespaces, conn: Connection
 ) -> None:
     blue = neighbors.new("blue", id=4)
     files = OpenFiles()
@@ -202,7 +202,7 @@ async def test_a_closed_stream_leaves_no_descriptor_open(
 
 
 async def test_a_garbage_collected_stream_leaves_no_descriptor_open(
-    neighbors: Neighbourhood, conn: Connection
+    neighbors: OtherNamespaces, conn: Connection
 ) -> None:
     blue = neighbors.new("blue", id=4)
     files = OpenFiles()
@@ -215,7 +215,7 @@ async def test_a_garbage_collected_stream_leaves_no_descriptor_open(
 
 @pytest.mark.parametrize("what", ["stream", "connection"])
 async def test_closing_wakes_a_waiting_reader(
-    neighbors: Neighbourhood, lab: Lab, what: str
+    neighbors: OtherNamespaces, lab: Lab, what: str
 ) -> None:
     conn = await connect(netns=lab.netns)
     stream = conn.events(all_netns=True)
@@ -233,7 +233,7 @@ async def test_closing_wakes_a_waiting_reader(
 
 
 async def test_no_event_is_lost_when_cancelled_during_a_name_look_up(
-    neighbors: Neighbourhood, conn: Connection, monkeypatch: pytest.MonkeyPatch
+    neighbors: OtherNamespaces, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, proceed = threading.Event(), threading.Event()
     original = nsid_resolver._files
@@ -267,7 +267,7 @@ async def test_no_event_is_lost_when_cancelled_during_a_name_look_up(
 
 @pytest.mark.parametrize("turns", range(12))
 async def test_no_event_is_lost_when_cancelled_at_any_point(
-    neighbors: Neighbourhood, conn: Connection, turns: int
+    neighbors: OtherNamespaces, conn: Connection, turns: int
 ) -> None:
     """All events arrive in order, each with the name of its namespace."""
     blue = neighbors.new("blue", id=4)
@@ -291,7 +291,7 @@ async def test_no_event_is_lost_when_cancelled_at_any_point(
     assert {event.netns for event in received} == {"blue"}
 
 
-async def test_lost_events_are_reported(neighbors: Neighbourhood, conn: Connection) -> None:
+async def test_lost_events_are_reported(neighbors: OtherNamespaces, conn: Connection) -> None:
     blue = neighbors.new("blue", id=4)
     async with conn.events(EventType.NEW, receive_buffer=8192, all_netns=True) as stream:
         async with connect(netns=blue.netns) as there:
@@ -310,7 +310,7 @@ async def test_lost_events_are_reported(neighbors: Neighbourhood, conn: Connecti
 
 
 async def test_covers_older_flows_describes_the_connections_own_namespace(
-    neighbors: Neighbourhood, lab: Lab, conn: Connection
+    neighbors: OtherNamespaces, lab: Lab, conn: Connection
 ) -> None:
     neighbors.new("blue", id=4).sysctl("nf_conntrack_events", 2)
     async with conn.events(all_netns=True) as stream:
@@ -424,14 +424,14 @@ def test_events_have_names_assigned_by_ip_netns(lab: Lab) -> None:
 
 
 async def test_expectation_events_have_the_id_and_name_of_their_namespace(
-    neighbors: Neighbourhood, conn: Connection
+    neighbors: OtherNamespaces, conn: Connection
 ) -> None:
     blue = neighbors.new("blue", id=4)
     async with conn.expectations.events(all_netns=True) as stream:
         async with connect(netns=blue.netns) as other:
             for connection in (conn, other):
                 master = await connection.create(expectations.ftp())
-                await connection.expectations.create(expectations.data(master))
+                await connection.expectations.create(expectations.data_connection(master))
         with anyio.fail_after(5):
             own_event, other_event = await anext(stream), await anext(stream)
     assert (own_event.type, own_event.nsid, own_event.netns) == (EventType.NEW, None, None)

@@ -11,10 +11,10 @@ from typing import Any, cast
 import anyio
 import pytest
 from support import flows
+from support.connection_operations import OPERATIONS, check_connection, create_flows
 from support.effort import stride
-from support.files import OpenFiles
 from support.lab import Lab
-from support.uses import VERBS, check, prepare
+from support.open_files import OpenFiles
 
 from conntrack_aio import connect
 
@@ -53,7 +53,7 @@ class Awaits:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", OPERATIONS)
 async def test_any_await_can_be_cancelled_by_a_cancel_scope(
     lab: Lab, name: str, offload: bool, anyio_backend: tuple[str, dict[str, bool]]
 ) -> None:
@@ -63,16 +63,16 @@ async def test_any_await_can_be_cancelled_by_a_cancel_scope(
     async with connect(netns=lab.netns, offload=offload) as conn:
         await conn.create(flows.tcp(1))
         files = OpenFiles()
-        await check(conn)
+        await check_connection(conn)
         await files.closed()
         for number in itertools.count(first, STRIDE):
-            await prepare(lab)
+            await create_flows(lab)
             scope = anyio.CancelScope()
             awaits = Awaits(number, scope.cancel)
             with anyio.fail_after(10), scope:
-                await awaits(VERBS[name](conn))
+                await awaits(OPERATIONS[name](conn))
             await files.closed()
-            await check(conn)
+            await check_connection(conn)
             await files.closed()
             if not awaits.cancelled:
                 break
@@ -81,19 +81,19 @@ async def test_any_await_can_be_cancelled_by_a_cancel_scope(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("offload", [False, True], ids=["on the loop", "offloaded"])
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", OPERATIONS)
 async def test_any_await_can_be_cancelled_by_asyncio(lab: Lab, name: str, offload: bool) -> None:
     """After ``task.cancel()`` the worker thread that the task waited for still runs."""
     async with connect(netns=lab.netns, offload=offload) as conn:
         files = OpenFiles()
         for number in itertools.count(1, STRIDE):
-            await prepare(lab)
+            await create_flows(lab)
 
             async def body(number: int = number) -> bool:
                 task = asyncio.current_task()
                 assert task is not None
                 awaits = Awaits(number, task.cancel)
-                await awaits(VERBS[name](conn))
+                await awaits(OPERATIONS[name](conn))
                 return awaits.cancelled
 
             async with asyncio.timeout(10):
@@ -101,7 +101,7 @@ async def test_any_await_can_be_cancelled_by_asyncio(lab: Lab, name: str, offloa
                     asyncio.create_task(body()), return_exceptions=True
                 )
             await files.closed()
-            await check(conn)
+            await check_connection(conn)
             if result is False:
                 break
             assert result is True or isinstance(result, asyncio.CancelledError)

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support import flows
-from support.waiting import until
+from support.polling import wait_until
 
 from conntrack_aio import Connection, Flow, Match
 from conntrack_aio.netlink.dump_receiver import CHUNKS_PER_CALL, PREFETCHED_CHUNKS
@@ -129,7 +129,7 @@ async def test_a_slow_reader_holds_only_a_few_chunks_in_memory(conn: Connection)
     def received() -> int:
         return socket.datagrams_received
 
-    await until(lambda: received() >= PREFETCHED_CHUNKS)
+    await wait_until(lambda: received() >= PREFETCHED_CHUNKS)
     for _ in range(100):  # if it prefetched more, it would do so now
         await anyio.lowlevel.checkpoint()
     most = 3 + PREFETCHED_CHUNKS + CHUNKS_PER_CALL - 1  # three chunks were handed out

@@ -8,7 +8,7 @@ import anyio
 import pytest
 from support import flows
 from support.lab import Lab
-from support.scripted import FORGER, ScriptedKernel, error_message
+from support.scripted_kernel import FORGED_SENDER, ScriptedKernel, error_message
 
 from conntrack_aio import Connection
 from conntrack_aio.codec.messages import CT_NEW
@@ -54,7 +54,7 @@ async def test_a_forged_reply_is_dropped() -> None:
     """The library checks the sender even if the kernel let such a message through."""
 
     def script(socket: FakeSocket, request: ReceivedRequest) -> None:
-        socket.deliver(error_message(request.seq, 2), sender=FORGER)
+        socket.deliver(error_message(request.seq, 2), sender=FORGED_SENDER)
         socket.ack(request)
 
     async with ScriptedKernel(script).connect() as conn:
@@ -65,8 +65,8 @@ async def test_a_forged_reply_is_dropped() -> None:
 
 async def test_a_forged_entry_in_a_dump_is_dropped() -> None:
     def script(socket: FakeSocket, request: ReceivedRequest) -> None:
-        socket.deliver(b"anything", sender=FORGER)
-        socket.reply(request, CT_NEW, flows.payload(flows.tcp()))
+        socket.deliver(b"anything", sender=FORGED_SENDER)
+        socket.reply(request, CT_NEW, flows.message_payload(flows.tcp()))
         socket.done(request)
 
     async with ScriptedKernel(script).connect() as conn:

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 from support import flows
-from support.files import OpenFiles
 from support.lab import Lab
+from support.open_files import OpenFiles
 
 from conntrack_aio import Connection, EventType, Match, connect
 

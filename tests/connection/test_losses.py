@@ -10,9 +10,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support import flows
-from support.effort import PATIENCE
+from support.effort import TIMEOUT_FACTOR
 from support.lab import Lab
-from support.scripted import ScriptedKernel
+from support.scripted_kernel import ScriptedKernel
 
 from conntrack_aio import (
     Connection,
@@ -332,7 +332,7 @@ async def test_a_reliable_stream_of_the_fake_kernel_receives_each_event_once() -
         await conn.flush()
         assert len(kernel.dying) > 400
         seen: list[int] = []
-        with anyio.fail_after(5 * PATIENCE):
+        with anyio.fail_after(5 * TIMEOUT_FACTOR):
             while len(seen) < 500:
                 seen += [event.flow.id or 0 for event in await stream.receive_batch()]
         assert len(set(seen)) == 500

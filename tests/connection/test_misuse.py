@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 from support import flows
-from support.files import OpenFiles
+from support.attribute_encoding import with_values
 from support.lab import Lab
-from support.scripted import ScriptedKernel
-from support.waiting import until
-from support.wire import assigned
+from support.open_files import OpenFiles
+from support.polling import wait_until
+from support.scripted_kernel import ScriptedKernel
 
 from conntrack_aio import (
     Connection,
@@ -40,7 +40,9 @@ CALLS: dict[str, tuple[Callable[[Connection], Awaitable[object]], type[Exception
         TypeError,
     ),
     "a range of text instead of addresses": (
-        lambda conn: conn.create(flows.tcp(), nat_src=assigned(NATRange(), address_min="1.1.1.1")),
+        lambda conn: conn.create(
+            flows.tcp(), nat_src=with_values(NATRange(), address_min="1.1.1.1")
+        ),
         EncodeError,
     ),
     "a number instead of an address": (
@@ -133,7 +135,7 @@ async def test_a_dump_closed_while_it_starts_stays_closed() -> None:
                     await anyio.lowlevel.checkpoint()
                 dump.close()
         assert conn.client_statistics().open_dumps == 0
-        await until(lambda: all(socket.closed for socket in kernel.sockets[1:]))
+        await wait_until(lambda: all(socket.closed for socket in kernel.sockets[1:]))
 
 
 def test_a_number_is_not_accepted_as_an_address() -> None:

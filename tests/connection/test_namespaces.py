@@ -13,7 +13,7 @@ import anyio
 import pytest
 from support import flows
 from support.lab import Lab
-from support.neighbours import Neighbourhood
+from support.other_namespaces import OtherNamespaces
 
 from conntrack_aio import Connection, NamespaceError, NetNS, connect
 from conntrack_aio.netlink import namespaces
@@ -150,11 +150,11 @@ async def test_no_descriptor_of_the_namespace_is_kept(lab: Lab) -> None:
             assert open_namespaces() == before
 
 
-async def test_the_namespace_lives_as_long_as_the_connection(neighbors: Neighbourhood) -> None:
+async def test_the_namespace_lives_as_long_as_the_connection(neighbors: OtherNamespaces) -> None:
     blue = neighbors.new("blue", id=4)
     conn = await connect(netns="blue")
     neighbors.unname("blue")
-    neighbors.let_go(blue)
+    neighbors.close_descriptor(blue)
     with pytest.raises(NamespaceError, match="There is no such namespace"):
         await connect(netns="blue")
     async with conn.events() as stream:
@@ -164,7 +164,7 @@ async def test_the_namespace_lives_as_long_as_the_connection(neighbors: Neighbou
     assert len(await conn.list()) == 1
     assert (await conn.sysctls.read()).count == 1
     await conn.aclose()
-    neighbors.wait_until_gone()
+    neighbors.wait_until_destroyed()
 
 
 async def test_a_connection_stays_in_the_namespace_it_was_opened_in(lab: Lab) -> None:

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from support import flows
 from support.lab import Lab
-from support.scripted import FORGER, ScriptedKernel, error_message
+from support.scripted_kernel import FORGED_SENDER, ScriptedKernel, error_message
 
 from conntrack_aio import Connection, DecodeError, EventsLost, EventStream, FlowEvent, connect
 from conntrack_aio.testing import FakeSocket
@@ -78,7 +78,7 @@ async def test_a_batch_has_at_most_256_events(fed: FedStream) -> None:
 
 async def test_forged_events_are_skipped(fed: FedStream) -> None:
     for _ in range(300):
-        fed.socket.deliver(EVENT, sender=FORGER)
+        fed.socket.deliver(EVENT, sender=FORGED_SENDER)
     fed.queue(1)
     assert numbers(fed.stream.receive_batch_nowait()) == [0]
     assert fed.stream.statistics().forged == 300
@@ -214,7 +214,7 @@ async def test_a_position_is_passed_even_if_the_queue_is_never_empty(
 
 async def test_a_position_is_passed_if_only_forged_events_were_queued(fed: FedStream) -> None:
     for _ in range(10):
-        fed.socket.deliver(EVENT, sender=FORGER)
+        fed.socket.deliver(EVENT, sender=FORGED_SENDER)
     position = fed.stream.position()
     assert not fed.stream.has_passed(position)
     assert fed.stream.receive_batch_nowait() == []
@@ -285,7 +285,7 @@ async def test_the_statistics_of_a_stream_count_each_message(fed: FedStream) -> 
     assert before.waiting_bytes == sum(message.size for message in fed.socket._queue) > 0
     assert before.receive_buffer == fed.stream.receive_buffer == fed.socket.receive_buffer
     await anext(fed.stream)
-    fed.socket.deliver(EVENT, sender=FORGER)
+    fed.socket.deliver(EVENT, sender=FORGED_SENDER)
     fed.socket.deliver(b"\1")
     fed.lose(3)
     assert fed.stream.statistics().queued == 99
@@ -317,7 +317,7 @@ async def test_client_statistics_sum_up_all_streams() -> None:
             for _ in range(times):
                 kernel.sockets[-1].deliver(EVENT)
                 kernel.sockets[-1].deliver(error_message(0))
-                kernel.sockets[-1].deliver(EVENT, sender=FORGER)
+                kernel.sockets[-1].deliver(EVENT, sender=FORGED_SENDER)
                 kernel.sockets[-1].overrun(2)
                 for error in (None, DecodeError, EventsLost):
                     await read_one(stream, error)

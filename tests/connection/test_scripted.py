@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import flows
-from support.scripted import FORGER, ScriptedKernel, error_message
+from support.scripted_kernel import FORGED_SENDER, ScriptedKernel, error_message
 
 from conntrack_aio import (
     Connection,
@@ -31,7 +31,7 @@ from conntrack_aio.testing import FakeKernel, FakeSocket, ReceivedRequest
 pytestmark = pytest.mark.anyio
 
 GARBAGE = b"\xff\xff\xff\xff" * 6
-FLOW = flows.payload(flows.tcp())
+FLOW = flows.message_payload(flows.tcp())
 
 
 def send_no_reply(socket: FakeSocket, request: ReceivedRequest) -> None:
@@ -322,7 +322,7 @@ async def test_messages_of_other_programs_are_dropped_and_counted() -> None:
     kernel = ScriptedKernel()
     async with kernel.connect() as conn:
         stream, socket = await open_stream(conn, kernel)
-        socket.deliver(event_message(1), sender=FORGER)
+        socket.deliver(event_message(1), sender=FORGED_SENDER)
         socket.deliver(event_message(2))
         assert await read_numbers(stream, 1) == [2]
         assert conn.client_statistics().forged == 1
@@ -395,7 +395,7 @@ async def test_a_stream_of_all_namespaces_reports_ids_and_errors() -> None:
         socket, notices, requester = kernel.sockets[-3:]
         socket.deliver(event_message(1), nsid=5)
         socket.deliver(event_message(2))
-        socket.deliver(event_message(3), sender=FORGER, nsid=5)
+        socket.deliver(event_message(3), sender=FORGED_SENDER, nsid=5)
         socket.deliver(GARBAGE, nsid=5)
         socket.deliver(event_message(4), nsid=6)
         with anyio.fail_after(5):

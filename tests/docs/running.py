@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from blocks import ROOT, commands_of, pattern_of
 from support.lab import Lab
-from support.processes import PATIENCE
+from support.processes import TIMEOUT
 
 _WITH_OWN_RUN: Final = 'mount -t tmpfs tmpfs /run && exec "$@"'
 """Mounts an empty ``/run``: the names of network namespaces are files there."""
@@ -100,7 +100,7 @@ class Running:
 
     def status(self) -> int:
         """Wait until the program ends, and return its exit status."""
-        return self._process.wait(PATIENCE)
+        return self._process.wait(TIMEOUT)
 
     def processes(self) -> list[int]:
         """Return the ids of the process and its descendants, the youngest last."""
@@ -176,7 +176,7 @@ class Shell(Running):
         self.write(f"{command}\nprintf '\\036{self._count} %d\\036\\n' $?\n")
         expected, interrupted, _ = expected.partition("^C\n")
         pattern = re.compile(pattern_of(expected))
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         status: int | None = None
         sent = False
         while time.monotonic() < deadline:

@@ -136,7 +136,7 @@ async def allow_labels(lab: Lab, conn: Connection) -> None:
 
 async def create_expectation(lab: Lab, conn: Connection) -> None:
     master = await conn.create(expectations.ftp())
-    await conn.expectations.create(expectations.data(master))
+    await conn.expectations.create(expectations.data_connection(master))
 
 
 async def create_flow_with_timestamp(lab: Lab, conn: Connection) -> None:

@@ -22,8 +22,8 @@ from make_reference import (
     public_name,
     table,
 )
-from support.cases import CASES
-from support.strategies import messages
+from support.codec_cases import CASES
+from support.model_strategies import declared_classes
 
 import conntrack_aio
 from conntrack_aio import (
@@ -52,7 +52,7 @@ def test_the_page_is_up_to_date() -> None:
 
 
 def test_every_class_with_attributes_has_a_section() -> None:
-    missing = [cls.__name__ for cls in messages() if cls not in make_reference.LISTED]
+    missing = [cls.__name__ for cls in declared_classes() if cls not in make_reference.LISTED]
     assert not missing, f"add {missing} to PARTS in docs/make_reference.py"
 
 
@@ -82,7 +82,7 @@ def test_the_class_of_a_field_is_listed_automatically() -> None:
     assert make_reference.with_field_classes([Novel]) == [Novel, Tuple]
 
 
-@pytest.mark.parametrize("cls", messages(), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", declared_classes(), ids=lambda cls: cls.__name__)
 def test_every_attribute_has_a_row(cls: type) -> None:
     rows = list(rows_of(public_name(cls)))
     found = {(row["Attribute"], row.get("Access")) for row in rows}

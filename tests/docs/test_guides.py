@@ -26,8 +26,8 @@ from make_reference import anchor
 from running import Running, Shell, environment
 from scenes import EXCEPTIONS, EXCERPTS, SCENES, Scene
 from support.lab import Lab
-from support.processes import PATIENCE
-from support.waiting import until
+from support.polling import wait_until
+from support.processes import TIMEOUT
 
 import conntrack_aio
 from conntrack_aio import Connection, connect
@@ -226,7 +226,7 @@ async def test_fragment(
         assert not scene.endless, printed.text
 
     async with anyio.create_task_group() as tasks:
-        with anyio.move_on_after(PATIENCE):
+        with anyio.move_on_after(TIMEOUT):
             if scene.endless:
                 tasks.start_soon(run)
                 await anyio.wait_all_tasks_blocked()
@@ -268,7 +268,7 @@ async def run_program(lab: Lab, conn: Connection, block: Block, tmp_path: Path) 
     command = f"{scene.prelude}\nexec {shlex.quote(sys.executable)} {name} {scene.arguments}"
     with Running(lab, tmp_path, "bash", "-ec", command) as program:
         async with anyio.create_task_group() as tasks:
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + TIMEOUT
             steps = deque(scene.meanwhile)
             while time.monotonic() < deadline and not program.ended:
                 if scene.endless and not steps and pattern.match(program.output):
@@ -356,7 +356,7 @@ async def run_console(
             anyio.to_thread.run_sync, shell.run_block, block.text, block.name, exceptions
         )
         for _, action in scene.meanwhile:
-            await until(partial(shell.has_more_listeners_than, listeners))
+            await wait_until(partial(shell.has_more_listeners_than, listeners))
             await action(lab, conn)
 
 

@@ -1,4 +1,4 @@
-"""Inside programs that are asyncio's own: what one task opens another closes."""
+"""Use a connection in asyncio programs, where one task may open it and another close it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ CONNECTION = web.AppKey("connection", Connection)
 
 @pytest_asyncio.fixture
 async def connection(lab: Lab) -> AsyncIterator[Connection]:
-    """Set up in one task and torn down in another, as pytest-asyncio may do."""
+    """A connection that pytest-asyncio may open in one task and close in another."""
     async with connect(netns=lab.netns) as conn:
         yield conn
 
 
-async def test_a_fixture_of_pytest_asyncio(connection: Connection) -> None:
-    made = await connection.create(flows.tcp())
-    assert (await connection.get(made)).id == made.id
+async def test_a_fixture_of_pytest_asyncio_works(connection: Connection) -> None:
+    created = await connection.create(flows.tcp())
+    assert (await connection.get(created)).id == created.id
 
 
-async def test_an_exception_reaches_its_test_unwrapped(connection: Connection) -> None:
+async def test_a_test_gets_the_exception_unwrapped(connection: Connection) -> None:
     with pytest.raises(NotFound):
         await connection.get(flows.tcp())
 
@@ -50,10 +50,10 @@ def application(lab: Lab) -> web.Application:
     return app
 
 
-async def test_a_cleanup_context_of_aiohttp(lab: Lab) -> None:
+async def test_a_cleanup_context_of_aiohttp_works(lab: Lab) -> None:
     app = application(lab)
     async with TestClient(TestServer(app)) as client:
         await app[CONNECTION].create(flows.tcp())
-        answer = await client.get("/count")
-        assert await answer.json() == 1
+        response = await client.get("/count")
+        assert await response.json() == 1
     assert app[CONNECTION]._session.requester.socket.closed

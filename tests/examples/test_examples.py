@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support import flows
 from support.lab import Lab
-from support.processes import DESTROY, NEW, UPDATE, Process, subscribers, wait_until
+from support.processes import DESTROY, NEW, UPDATE, Process, count_subscribers, wait_until
 
 from conntrack_aio import Connection, Flow, NATRange
 from conntrack_aio.sandbox import traffic
@@ -33,7 +33,7 @@ def running(lab: Lab, name: str, *arguments: str) -> Iterator[Process]:
     with Process(lab, sys.executable, "-u", str(EXAMPLES / name), *arguments) as process:
         yield process
         process.signal(signal.SIGINT)
-        _, errors = process.end()
+        _, errors = process.wait()
         if name != "first.py":  # so short that it does not handle the interrupt
             assert errors == ""
 
@@ -41,7 +41,7 @@ def running(lab: Lab, name: str, *arguments: str) -> Iterator[Process]:
 @pytest.mark.anyio
 async def test_first_prints_events(lab: Lab, conn: Connection) -> None:
     with running(lab, "first.py") as example:
-        wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY))
+        wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         await conn.create(flows.tcp(mark=7))
         assert example.line() == (
             "NEW tcp ESTABLISHED 10.1.0.1:40000 -> 10.2.0.1:80 [UNREPLIED] timeout=600 mark=0x7"
@@ -69,7 +69,7 @@ async def test_trio_application_deletes_flows_and_prints_their_ends(
     lab.sysctl("nf_conntrack_timestamp", 1)
     arguments = ("--limit", "0", "--interval", "0.01")
     with running(lab, "trio_application.py", *arguments) as example:
-        wait_until(lambda: subscribers(lab, DESTROY))
+        wait_until(lambda: count_subscribers(lab, DESTROY))
         sport, _ = lab.run(traffic.tcp_exchange)
         assert f"127.0.0.1:{sport} -> " in example.line()
 

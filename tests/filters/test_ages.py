@@ -7,9 +7,9 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import matches
+from support import match_strategies
 from support.effort import examples
-from support.storm import pool
+from support.event_storm import flow_pool
 
 from conntrack_aio import Flow, Match, Status
 from conntrack_aio.testing import FakeKernel
@@ -31,10 +31,10 @@ RELEASES = (
 FLOWS = [
     attrs.evolve(
         flow,
-        mark=matches.MARKS[number % 6],
+        mark=match_strategies.MARKS[number % 6],
         status=Status.CONFIRMED | (Status.ASSURED if number % 2 else Status.SEEN_REPLY),
     )
-    for number, (flow, gateways) in enumerate(pool(160))
+    for number, (flow, gateways) in enumerate(flow_pool(160))
     if gateways is None
 ]
 
@@ -59,7 +59,7 @@ def test_dumps_and_deletes_select_exactly_what_matches(release: str) -> None:
             assert remaining == {key(flow) for flow in flows} - expected
 
     @settings(max_examples=examples(10), deadline=None)
-    @given(matches.matches("timeout"), st.slices(len(FLOWS)))
+    @given(match_strategies.matches("timeout"), st.slices(len(FLOWS)))
     def run(match: Match, selected: slice) -> None:
         anyio.run(check, match, selected)
 

@@ -11,8 +11,8 @@ import attrs
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from support import matches
-from support.cases import be16, be32, host32, nest
+from support import match_strategies
+from support.codec_cases import be16, be32, host32, nest
 from support.effort import examples
 
 from conntrack_aio import EncodeError, Features, Flow, Match, UnsafeRequest
@@ -169,7 +169,7 @@ def kernels(draw: st.DrawFn) -> Features | None:
 
 
 @settings(max_examples=examples(120), deadline=None)
-@given(matches.matches(), matches.flows(), kernels())
+@given(match_strategies.matches(), match_strategies.flows(), kernels())
 def test_each_flow_that_matches_is_sent_in_one_dump(
     match: Match, flow: Flow, kernel: Features | None
 ) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import anyio
 import pytest
 from hypothesis import given, settings
-from support import matches
+from support import match_strategies
 from support.effort import examples
-from support.storm import pool
+from support.event_storm import flow_pool
 
 from conntrack_aio import Match
 from conntrack_aio.testing import FakeKernel
 
-FLOWS = [flow for flow, gateways in pool(60) if gateways is None]
+FLOWS = [flow for flow, gateways in flow_pool(60) if gateways is None]
 
 ONE_BY_ONE = "matches are read by a dump, then deleted one by one, by tuple, zone and id"
 ONE_REQUEST = "matches are counted, then deleted by one kernel request"
@@ -146,7 +146,7 @@ def test_the_kernel_and_the_library_act_as_explained(release: str) -> None:
                 assert exact is ("only events that match" in explanation.events)
 
     @settings(max_examples=examples(15), deadline=None)
-    @given(matches.matches())
+    @given(match_strategies.matches())
     def run(match: Match) -> None:
         anyio.run(check, match)
 

@@ -10,12 +10,12 @@ import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import matches
+from support import match_strategies
 from support.effort import examples
+from support.event_storm import enable_labels, flow_pool
+from support.kernel_release import RELEASE
 from support.lab import Lab
 from support.namespaces import new_network_namespace
-from support.release import RELEASE
-from support.storm import pool, use_labels
 
 from conntrack_aio import (
     Cause,
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 
 TUPLES = 320
-FLOWS = [*pool(TUPLES)]
+FLOWS = [*flow_pool(TUPLES)]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def shared() -> Iterator[Lab]:
     lab = Lab(descriptor)
     lab.sysctl("nf_conntrack_events", 1)
     lab.sysctl("nf_conntrack_acct", 1)
-    use_labels(lab)
+    enable_labels(lab)
     yield lab
     os.close(descriptor)
 
@@ -59,7 +59,7 @@ async def fill(conn: Connection, numbers: Sequence[int]) -> None:
     """Create flows of all kinds, and then change some of them."""
     for number in numbers:
         flow, gateways = FLOWS[number]
-        marked = attrs.evolve(flow, mark=matches.MARKS[number % 6])
+        marked = attrs.evolve(flow, mark=match_strategies.MARKS[number % 6])
         await conn.create(marked, nat_src=gateways)
         if number % 3 == 0:
             await conn.update(flow, status=Status.ASSURED, labels=1 << number % 128)
@@ -114,7 +114,7 @@ def test_dumps_counts_events_and_deletes_select_what_matches(shared: Lab) -> Non
     @settings(
         max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
-    @given(st.lists(matches.matches("timeout"), min_size=1, max_size=8), numbers)
+    @given(st.lists(match_strategies.matches("timeout"), min_size=1, max_size=8), numbers)
     def run(tested: list[Match], created: list[int]) -> None:
         anyio.run(check, tested, created)
 
@@ -140,7 +140,7 @@ def test_a_table_has_what_matches_after_any_changes(shared: Lab) -> None:
     @settings(
         max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
-    @given(matches.matches("timeout"), numbers, numbers)
+    @given(match_strategies.matches("timeout"), numbers, numbers)
     def run(match: Match, before: list[int], later: list[int]) -> None:
         anyio.run(check, match, before, later)
 
@@ -222,7 +222,7 @@ TOGGLES = {
 async def test_a_table_follows_flows_that_begin_or_cease_to_match(
     lab: Lab, conn: Connection, text: str, negated: bool
 ) -> None:
-    use_labels(lab)
+    enable_labels(lab)
     match = Match.parse(f"proto tcp and orig.dport 80 and {'not' if negated else ''} {text}")
     await conn.create(FLOW)
     async with conn.table(match) as table, table.changes() as changes:
@@ -275,7 +275,7 @@ async def test_flows_are_listed_by_helper_and_zone(lab: Lab, conn: Connection) -
 
 async def test_labels_are_compared_as_a_value(lab: Lab, conn: Connection) -> None:
     """OVN stores a gateway's hardware address in the low 48 bits."""
-    use_labels(lab)
+    enable_labels(lab)
     mac, mask = 0x0A580A800102, (1 << 48) - 1
     match = Match(labels=mac, labels_mask=mask)
     labels_by_port = {1: mac, 2: mac | 1, 3: mac | 1 << 127, 4: mac >> 1, 5: 0}

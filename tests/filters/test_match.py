@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from support import flows
-from support.wire import assigned
+from support.attribute_encoding import with_values
 
 from conntrack_aio import Flow, Match, MatchError, Status
 
@@ -160,7 +160,7 @@ def test_a_mark_outside_a_mask_that_is_a_flag_is_refused() -> None:
 @pytest.mark.parametrize("family", [AF_INET, AF_INET6])
 def test_a_tuple_of_two_families_does_not_raise(family: int) -> None:
     """Decoding may yield one, and the filter of a dump must not fail."""
-    mixed = assigned(V4, orig=assigned(V4.orig, dst=V6.orig.dst))
+    mixed = with_values(V4, orig=with_values(V4.orig, dst=V6.orig.dst))
     assert Match(family=family)(mixed) is (family == AF_INET)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import matches
+from support import match_strategies
 from support.effort import examples
 
 from conntrack_aio import LabelNames, Match, MatchError
@@ -189,7 +189,7 @@ def test_the_number_of_alternatives_is_not_bounded() -> None:
 
 
 @settings(max_examples=examples(120), deadline=None)
-@given(matches.matches())
+@given(match_strategies.matches())
 def test_the_text_of_any_match_is_parsed_as_the_same_match(match: Match) -> None:
     assert Match.parse(str(match)) == match
 

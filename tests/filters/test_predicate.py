@@ -8,7 +8,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from support import flows as samples
-from support import matches
+from support import match_strategies
 from support.effort import examples
 
 from conntrack_aio import (
@@ -116,21 +116,24 @@ def test_conditions_with_many_values() -> None:
 
 
 @settings(max_examples=examples(150), deadline=None)
-@given(matches.matches(), matches.flows())
+@given(match_strategies.matches(), match_strategies.flows())
 def test_a_predicate_agrees_with_the_reference(match: Match, flow: Flow) -> None:
-    assert match(flow) is matches.holds(match._node, flow)
+    assert match(flow) is match_strategies.reference_matches(match._node, flow)
     assert (~match)(flow) is not match(flow)
 
 
 @settings(max_examples=examples(120), deadline=None)
-@given(matches.services() | matches.nested(), matches.flows())
+@given(
+    match_strategies.service_alternatives() | match_strategies.nested_alternatives(),
+    match_strategies.flows(),
+)
 def test_tables_of_alternatives_agree_with_the_reference(match: Match, flow: Flow) -> None:
-    assert match(flow) is matches.holds(match._node, flow)
+    assert match(flow) is match_strategies.reference_matches(match._node, flow)
 
 
 def test_alternatives_can_be_looked_up_by_each_field() -> None:
     """Each is tested with flows that have the field and flows that lack it."""
-    for name, values in matches.SINGLE.items():
+    for name, values in match_strategies.SINGLE_VALUES.items():
         for text in ("not timeout 5", "not mark 99"):
             found = [Match(text, **{name: value}) for value in values]  # type: ignore[misc]
             match = Match.any([*found, *(one & Match(orig_bytes=77) for one in found)] * 2)
@@ -177,7 +180,7 @@ def test_alternatives_of_any_form_are_not_compared_one_by_one() -> None:
             samples.udp6(),
             Flow.tcp("10.1.4.1", 5, "10.1.4.1", 80, timeout=5),
         ):
-            assert match(flow) is matches.holds(match._node, flow), name
+            assert match(flow) is match_strategies.reference_matches(match._node, flow), name
             predicate, calls = match.predicate, 0
 
             def count(*_: object) -> None:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import flows as samples
-from support import matches
+from support import match_strategies
 from support.effort import examples
-from support.release import RELEASE
+from support.kernel_release import RELEASE
 
 from conntrack_aio import Flow, Match
 from conntrack_aio.filters.program import EventFilter, compile_program
@@ -41,7 +41,7 @@ def required(filter_: EventFilter | None) -> EventFilter:
 
 
 @settings(max_examples=examples(120), deadline=None)
-@given(matches.matches(), matches.flows())
+@given(match_strategies.matches(), match_strategies.flows())
 def test_a_program_accepts_what_matches(match: Match, flow: Flow) -> None:
     filter_ = compile_program(match._node)
     accepted = accepts(filter_, flow)
@@ -51,7 +51,7 @@ def test_a_program_accepts_what_matches(match: Match, flow: Flow) -> None:
 
 
 @settings(max_examples=examples(80), deadline=None)
-@given(matches.matches(), matches.flows(), st.integers(2, 60))
+@given(match_strategies.matches(), match_strategies.flows(), st.integers(2, 60))
 def test_a_shorter_program_accepts_what_matches(match: Match, flow: Flow, limit: int) -> None:
     filter_ = compile_program(match._node, limit=limit)
     assert filter_ is None or len(filter_.program) <= limit
@@ -70,7 +70,7 @@ def test_a_program_for_a_match_that_can_never_hold_is_short_enough(limit: int) -
 
 
 @settings(max_examples=examples(80), deadline=None)
-@given(matches.matches(), matches.flows(), matches.flows())
+@given(match_strategies.matches(), match_strategies.flows(), match_strategies.flows())
 def test_a_program_of_constant_fields_accepts_all_or_no_events_of_a_flow(
     match: Match, one: Flow, other: Flow
 ) -> None:
@@ -190,7 +190,7 @@ def received(pipe: tuple[socket.socket, NetlinkSocket], data: bytes) -> bool:
 
 def test_the_kernel_agrees_with_the_interpreter() -> None:
     @settings(max_examples=examples(80), deadline=None)
-    @given(matches.matches(), st.lists(matches.flows(), min_size=1, max_size=6))
+    @given(match_strategies.matches(), st.lists(match_strategies.flows(), min_size=1, max_size=6))
     def check(match: Match, flows: list[Flow]) -> None:
         filter_ = compile_program(match._node)
         if filter_ is None:

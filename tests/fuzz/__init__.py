@@ -1,5 +1,9 @@
-"""Fuzzing of all that reads what a kernel sends: by mutation, and guided by coverage.
+"""Fuzz all code that reads what a kernel sends, by mutation and guided by coverage.
 
-Whatever the bytes: nothing is raised but what the public docstrings name, nothing hangs, nothing
-takes long, and no memory is kept. What reads an input in two ways reads the same.
+For any input, these rules must hold:
+
+- The library raises only the exceptions that the public docstrings name.
+- It ends, and soon.
+- It does not leak memory or descriptors.
+- Two implementations that read the same input, such as layouts and the reference, agree.
 """

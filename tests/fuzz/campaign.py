@@ -1,4 +1,4 @@
-"""Inputs, given to what reads them."""
+"""Run fuzzing targets on inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from .inputs import TARGETS, Target, inputs
-from .watch import Hang, Watch
+from .monitor import InputHangs, InputMonitor
 
 BACKENDS: Sequence[tuple[str, dict[str, Any]]] = (
     ("asyncio", {"use_uvloop": False}),
@@ -22,8 +22,8 @@ BACKENDS: Sequence[tuple[str, dict[str, Any]]] = (
 )
 
 
-class Failed(Exception):
-    """An input did what it should not."""
+class InputFailed(Exception):
+    """An input broke a rule of the fuzzer."""
 
     def __init__(self, target: str, data: bytes) -> None:
         super().__init__(f"{target}, an input of {len(data)} bytes")
@@ -31,45 +31,51 @@ class Failed(Exception):
         self.data = data
 
 
-def run_some(target: Target, data: Iterator[bytes], watch: Watch, backend: int = 0) -> int:
-    """Give these inputs to the target; how many they were. Raises :exc:`Failed`."""
+def run_inputs(
+    target: Target, data: Iterator[bytes], monitor: InputMonitor, backend: int = 0
+) -> int:
+    """Run a target on each of these inputs, and return how many there were.
+
+    :param backend: the index of the event loop in :data:`BACKENDS`.
+    :raises InputFailed: when an input breaks a rule.
+    """
     if not inspect.iscoroutinefunction(target.run):
-        return _run_plainly(target, data, watch)
+        return _run_without_loop(target, data, monitor)
     name, options = BACKENDS[backend % len(BACKENDS)]
-    return anyio.run(_run_on_loop, target, data, watch, backend=name, backend_options=options)
+    return anyio.run(_run_on_loop, target, data, monitor, backend=name, backend_options=options)
 
 
-def _run_plainly(target: Target, data: Iterator[bytes], watch: Watch) -> int:
+def _run_without_loop(target: Target, data: Iterator[bytes], monitor: InputMonitor) -> int:
     count = 0
-    for each in data:
+    for item in data:
         count += 1
         try:
-            with watch():
-                target.run(each)
-        except (Exception, Hang) as error:
-            raise Failed(target.name, each) from error
+            with monitor():
+                target.run(item)
+        except (Exception, InputHangs) as error:
+            raise InputFailed(target.name, item) from error
     return count
 
 
-async def _run_on_loop(target: Target, data: Iterator[bytes], watch: Watch) -> int:
+async def _run_on_loop(target: Target, data: Iterator[bytes], monitor: InputMonitor) -> int:
     count = 0
-    for each in data:
+    for item in data:
         count += 1
         try:
-            with watch():
-                running = target.run(each)
+            with monitor():
+                running = target.run(item)
                 assert running is not None
                 await running
-        except (Exception, Hang) as error:
-            raise Failed(target.name, each) from error
+        except (Exception, InputHangs) as error:
+            raise InputFailed(target.name, item) from error
     return count
 
 
 class Campaign:
-    """Inputs for all targets, by their shares."""
+    """Runs several targets, each on a share of the inputs that is given by its weight."""
 
-    def __init__(self, seed: int, names: Sequence[str], watch: Watch) -> None:
-        self.watch = watch
+    def __init__(self, seed: int, names: Sequence[str], monitor: InputMonitor) -> None:
+        self.monitor = monitor
         self.counts: Counter[str] = Counter()
         self.seconds: Counter[str] = Counter()
         self._random = Random(seed)
@@ -80,12 +86,15 @@ class Campaign:
         self._turns = 0
 
     def run(self, count: int) -> None:
-        """So many inputs, all for one target. Raises :exc:`Failed`."""
+        """Choose a target, and run it on this many inputs.
+
+        :raises InputFailed: when an input breaks a rule.
+        """
         weights = [target.weight for target in self._targets]
         (target,) = self._random.choices(self._targets, weights)
         began = time.process_time()
-        some = islice(self._inputs[target.name], count)
-        self.counts[target.name] += run_some(target, some, self.watch, self._turns)
+        chosen = islice(self._inputs[target.name], count)
+        self.counts[target.name] += run_inputs(target, chosen, self.monitor, self._turns)
         self.seconds[target.name] += time.process_time() - began
         self._turns += 1
 

@@ -1,8 +1,8 @@
 """Fuzzing guided by coverage: ``python tests/fuzz/coverage_guided.py -max_total_time=60``.
 
-It needs atheris (``pip install -e '.[fuzz]'``), and takes the options of libFuzzer, and directories
-for what it finds. Which target an input is for, its first byte says. libFuzzer ends the process at
-once, so that temporary directories are left behind (``conntrack_aio_fuzz*`` below ``$TMPDIR``).
+It needs atheris (``pip install -e '.[fuzz]'``). Its arguments are options of libFuzzer and
+directories for new inputs. The first byte of an input chooses the target. libFuzzer ends the
+process without cleanup, so that temporary directories ``$TMPDIR/conntrack_aio_fuzz*`` remain.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 with atheris.instrument_imports(include=["conntrack_aio"]):
     from fuzz.inputs import TARGETS, Target
+    from fuzz.monitor import HANG_TIMEOUT, InputMonitor
     from fuzz.mutation import Mutator
-    from fuzz.seeds import DONORS
-    from fuzz.watch import PATIENCE, Watch
+    from fuzz.seeds import ALL_MESSAGES
 
 _DEFAULTS = (
     "-max_len=16384",
-    f"-timeout={PATIENCE:.0f}",
+    f"-timeout={HANG_TIMEOUT:.0f}",
     "-rss_limit_mb=1024",
     "-print_final_stats=1",
 )
 
 _targets = list(TARGETS.values())
-_watch = Watch(alarm=False)
+_monitor = InputMonitor(alarm=False)
 _runner = asyncio.Runner()
 
 
-def _of(data: bytes) -> Target:
+def _target_of(data: bytes) -> Target:
     return _targets[data[0] % len(_targets)]
 
 
-def one(data: bytes) -> None:
-    """One input."""
+def run_input(data: bytes) -> None:
+    """Run the target that the first byte of an input chooses."""
     if not data:
         return
-    target = _of(data)
+    target = _target_of(data)
     try:
-        with _watch():
+        with _monitor():
             running = target.run(data[1:])
             if inspect.iscoroutine(running):
                 _runner.run(running)
@@ -56,26 +56,28 @@ def one(data: bytes) -> None:
         raise
 
 
-def mutate(data: bytes, most: int, seed: int) -> bytes:
-    """As one who knows netlink, or as libFuzzer does."""
+def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+    """Mutate an input: most often by the mutator of its target, otherwise by that of libFuzzer."""
     random = Random(seed)
     if not data or random.random() < 0.3:
-        return bytes(atheris.Mutate(data, most))
-    target = _of(data)
-    made = target.mutate(Mutator(random, DONORS), random, data[1:], random.choice(target.seeds))
-    return (data[:1] + made)[:most]
+        return bytes(atheris.Mutate(data, max_size))
+    target = _target_of(data)
+    mutated = target.mutate(
+        Mutator(random, ALL_MESSAGES), random, data[1:], random.choice(target.seeds)
+    )
+    return (data[:1] + mutated)[:max_size]
 
 
 def main() -> None:
     logging.getLogger("conntrack_aio").addHandler(logging.NullHandler())
     corpus = tempfile.mkdtemp(prefix="conntrack_aio_fuzz")
     for number, target in enumerate(_targets):
-        # A choice of them: libFuzzer makes the others.
+        # At most about 100 seeds of each target; libFuzzer finds the others.
         for at, seed in enumerate(target.seeds[:: max(1, len(target.seeds) // 100)]):
             Path(corpus, f"{target.name}{at}").write_bytes(bytes([number]) + seed)
     options = [sys.argv[0], *_DEFAULTS, *sys.argv[1:], corpus]
-    atheris.Setup(options, one, custom_mutator=mutate)
-    with _watch:
+    atheris.Setup(options, run_input, custom_mutator=mutate)
+    with _monitor:
         atheris.Fuzz()
 
 

@@ -1,6 +1,6 @@
-"""What reads a kernel's bytes, each held to what it promises.
+"""Harnesses: functions that run one part of the library on an input and check the result.
 
-A harness takes an input and returns; or it raises what nobody told that it would.
+A harness returns if the input breaks no rule. Otherwise it raises.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from support.cases import CASES, TCP4
-from support.hexdumps import bytes_of
+from support.codec_cases import CASES, TCP4
+from support.hexdumps import parse_hexdump
 
 from conntrack_aio.codec import decoder as decoders
 from conntrack_aio.codec.decoder import Datagram, Decoder, pack_seq
@@ -36,17 +36,17 @@ from conntrack_aio.netlink.socket import RECEIVE_SIZE
 from conntrack_aio.trace.message import render
 from conntrack_aio.uapi.netlink import NETLINK
 
-from . import script
-from .script import FedSocketFactory, Feed, What
+from . import socket_script
 from .seeds import DECODERS
+from .socket_script import Script, ScriptedSocketFactory, StepKind
 
 Items = list[Any]
 
 CLASSES = sorted({type(case.object) for case in CASES}, key=lambda cls: cls.__name__)
-"""Those of the model."""
+"""The classes of the model, by name."""
 
 
-# -- layouts beside the reference -------------------------------------------------------------
+# -- layouts compared with the reference ------------------------------------------------------
 
 
 def comparable(items: Iterable[Any]) -> Items:
@@ -56,15 +56,15 @@ def comparable(items: Iterable[Any]) -> Items:
     ]
 
 
-def by_reference(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
-    """All the items of a datagram, errors among them, as the declarations have it."""
+def decode_by_reference(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
+    """Return all items of a datagram, including errors, as the reference decoder reads them."""
     items: Items = []
     try:
-        for each in messages.walk(data, len(data)):
-            if seq is not None and each.seq != seq:
+        for message in messages.walk(data, len(data)):
+            if seq is not None and message.seq != seq:
                 continue
             try:
-                items.append(decoder(data, each))
+                items.append(decoder(data, message))
             except DecodeError as error:
                 items.append(error)
     except DecodeError as error:
@@ -72,8 +72,8 @@ def by_reference(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
     return items
 
 
-def by_layouts(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
-    """The same, as streams and dumps read."""
+def decode_by_layouts(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
+    """Return all items of a datagram, including errors, as streams and dumps read them."""
     wanted = None if seq is None else pack_seq(seq)
     counters = ClientStatistics()
     datagram = Datagram(data)
@@ -98,40 +98,41 @@ def by_layouts(decoder: Decoder[Any], data: bytes, seq: int | None) -> Items:
 
 
 def layouts(data: bytes) -> None:
-    """A datagram, read twice by layouts (which learn), is what the reference reads.
+    """Check that layouts decode a datagram as the reference does.
 
-    The first byte chooses the kind of message.
+    They decode it twice, because layouts learn from each message. The first byte chooses the kind
+    of message.
     """
     option = data[0] if data else 0
     decoder, _ = DECODERS[option % len(DECODERS)]
     seq = 1 if option & 0x40 else None
     data = data[1:]
-    expected = by_reference(decoder, data, seq)
+    expected = decode_by_reference(decoder, data, seq)
     wanted = comparable(expected)
     for _ in range(2):
-        got = by_layouts(decoder, data, seq)
+        got = decode_by_layouts(decoder, data, seq)
         assert comparable(got) == wanted
-        if option & 0x80:  # an enum's member and its number are equal
+        if option & 0x80:  # == does not distinguish a member of an enum from its number
             assert repr(got) == repr(expected)
-    for each in messages.walk(data, len(data)) if not _broken(expected) else ():
-        alone = data[each.start - messages.HEADER_SIZE : each.end]
+    for first in messages.walk(data, len(data)) if not _ends_with_error(expected) else ():
+        first_message = data[first.start - messages.HEADER_SIZE : first.end]
         try:
-            one = decoder.one(alone)
+            one = decoder.one(first_message)
         except DecodeError as error:
             one = error
-        assert comparable([one]) == comparable(by_reference(decoder, alone, None))
+        assert comparable([one]) == comparable(decode_by_reference(decoder, first_message, None))
         break
     for item in expected[:4]:
         if not isinstance(item, DecodeError):
             roundtrip(item)
 
 
-def _broken(items: Items) -> bool:
+def _ends_with_error(items: Items) -> bool:
     return bool(items) and isinstance(items[-1], DecodeError)
 
 
 def roundtrip(item: Any) -> None:
-    """What was read is the same by way of JSON, and by way of bytes if it can be written."""
+    """Check that an item is unchanged by JSON, and by encoding if it can be encoded."""
     text = json.dumps(to_dict(item))
     assert from_dict(type(item), json.loads(text)) == item
     str(item)
@@ -151,7 +152,10 @@ def roundtrip(item: Any) -> None:
 
 
 def trace(data: bytes) -> None:
-    """The text of a datagram has all of its bytes. The first byte chooses whose it is."""
+    """Check that the trace of a datagram shows all of its bytes.
+
+    The first byte chooses the protocol, and whether the datagram is a reply.
+    """
     option = data[0] if data else 0
     data = data[1:]
     proto = NETLINK.ROUTE if option & 1 else NETLINK.NETFILTER
@@ -159,15 +163,15 @@ def trace(data: bytes) -> None:
     for text in render("recv", data, proto, answer=bool(option & 2)):
         assert text.startswith("recv ")
         text.encode()
-        dumped = bytes_of(text.split("\n"))
+        dumped = parse_hexdump(text.split("\n"))
         assert rest.startswith(dumped)
-        rest = rest[(len(dumped) + 3) & ~3 :]  # what pads a message is not shown
+        rest = rest[(len(dumped) + 3) & ~3 :]  # the trace does not show padding
     assert not rest
 
 
-# -- what requests are answered ---------------------------------------------------------------
+# -- replies to requests ----------------------------------------------------------------------
 
-_ASKED: list[Request] = [
+_REQUESTS: list[Request] = [
     flows.get(TCP4),
     flows.delete(TCP4),
     flows.update(TCP4, {"mark": 1}),
@@ -184,11 +188,14 @@ _READERS = (
 )
 
 
-def answers(data: bytes) -> None:
-    """Requests on one socket, and those that follow them: every outcome can be had."""
-    option, steps = script.unpack(data)
-    exchange = Exchange(_ASKED[: 1 + option % len(_ASKED)], 1)
-    window = RequestWindow([request.pack(0) for request in _ASKED], 1 + len(exchange.requests))
+def request_replies(data: bytes) -> None:
+    """Check that all requests on a socket get outcomes that can be read.
+
+    The requests of an exchange are followed by those of a request window.
+    """
+    option, steps = socket_script.unpack(data)
+    exchange = Exchange(_REQUESTS[: 1 + option % len(_REQUESTS)], 1)
+    window = RequestWindow([request.pack(0) for request in _REQUESTS], 1 + len(exchange.requests))
     exchange.following = window
     for step in steps:
         try:
@@ -212,34 +219,34 @@ def answers(data: bytes) -> None:
                     str(error)
 
 
-# -- many datagrams in a call -----------------------------------------------------------------
+# -- several datagrams in one call ------------------------------------------------------------
 
 _vector = MessageVector(32, RECEIVE_SIZE)
 
 
-def rooms(data: bytes) -> None:
-    """Datagrams received together are those received one by one."""
-    option, steps = script.unpack(data)
-    socket = FedSocketFactory(Feed([], endless=False)).open()
+def message_vectors(data: bytes) -> None:
+    """Check that datagrams received in one call give the same items as one by one."""
+    option, steps = socket_script.unpack(data)
+    socket = ScriptedSocketFactory(Script([], endless=False)).open()
     decoder, _ = DECODERS[option % len(DECODERS)]
     wanted: Items = []
     steps = steps[: _vector.count]
-    for at, (what, datagram, _) in enumerate(steps):
-        size = RECEIVE_SIZE + 1 if what == What.TOO_LARGE else len(datagram)
+    for at, (kind, datagram, _) in enumerate(steps):
+        size = RECEIVE_SIZE + 1 if kind == StepKind.TOO_LARGE else len(datagram)
         start = _vector.offsets[at]
         _vector.view[start : start + len(datagram)] = datagram
         _vector.lengths[at] = size
-        _vector.portids[at] = 4711 if what == What.FORGED else 0
-        if what == What.TOO_LARGE:
+        _vector.portids[at] = 4711 if kind == StepKind.FORGED else 0
+        if kind == StepKind.TOO_LARGE:
             wanted.append(DecodeError)
-        elif what != What.FORGED:
-            wanted += comparable(by_layouts(decoder, datagram, None))
+        elif kind != StepKind.FORGED:
+            wanted += comparable(decode_by_layouts(decoder, datagram, None))
     got: Items = []
-    for each in socket._received(_vector, len(steps)):
-        if isinstance(each, DecodeError):
+    for datagram_or_error in socket._received(_vector, len(steps)):
+        if isinstance(datagram_or_error, DecodeError):
             got.append(DecodeError)
         else:
-            got += comparable(by_layouts(decoder, each, None))
+            got += comparable(decode_by_layouts(decoder, datagram_or_error, None))
     assert got == wanted
     assert socket.forged + socket.datagrams_received == len(steps)
 
@@ -247,24 +254,24 @@ def rooms(data: bytes) -> None:
 # -- JSON -------------------------------------------------------------------------------------
 
 
-def texts(data: bytes) -> None:
-    """Any JSON is an object of the model, which is written as it was read, or no such object.
+def json_texts(data: bytes) -> None:
+    """Check that JSON is either refused, or read as an object that is written as it was read.
 
     The first byte chooses the class.
     """
     cls = CLASSES[data[0] % len(CLASSES)] if data else CLASSES[0]
     try:
-        told = json.loads(data[1:])
+        document = json.loads(data[1:])
     except (ValueError, RecursionError):
         return
     try:
-        made: Any = from_dict(cls, told)
+        obj: Any = from_dict(cls, document)
     except DecodeError as error:
         str(error)
         return
-    assert from_dict(cls, json.loads(json.dumps(to_dict(made)))) == made
-    str(made)
+    assert from_dict(cls, json.loads(json.dumps(to_dict(obj)))) == obj
+    str(obj)
     try:
-        encode(made)
+        encode(obj)
     except EncodeError as error:
         str(error)

@@ -1,4 +1,4 @@
-"""Mutators that know netlink: messages as trees of attributes, and the bytes of them."""
+"""Mutate netlink messages, as trees of attributes and as bytes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import struct
 from collections.abc import Callable, Sequence
 from random import Random
 
-from . import script
-from .script import Step, What
+from . import socket_script
+from .socket_script import Step, StepKind
 
 _HEADER = struct.Struct("=HH")
 _MESSAGE = struct.Struct("=IHHII")
-_HEAD = 20
-"""``nlmsghdr`` and ``nfgenmsg``."""
+_HEADERS_SIZE = 20
+"""The size of ``nlmsghdr`` and ``nfgenmsg``."""
 _NESTED = 0x8000
-_DEEPEST = 20
-"""What is nested deeper is mutated as bytes."""
+_MAX_DEPTH = 20
+"""The depth of nests below which attributes are mutated as bytes, not as trees."""
 
-LARGEST = 0xFFFC
-"""A datagram is hardly larger."""
+MAX_DATAGRAM = 0xFFFC
+"""The approximate size limit of a mutated datagram."""
 
 _SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 12, 15, 16, 17, 20, 255, 256, 0x7FFF, 0x8000, 0xFFFC, 0xFFFF)
 _NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 1 << 31, (1 << 31) - 1, (1 << 32) - 1)
@@ -28,12 +28,12 @@ _FLAGS = (0, 2, 0x10, 0x100, 0x200, 0x300, 0x400, 0x600, 0xFFFF)
 
 
 class Node:
-    """An attribute: its type with the flags, and its payload or what is nested in it."""
+    """An attribute: its type with the flags, and its payload or the attributes nested in it."""
 
     def __init__(self, kind: int, payload: bytes, depth: int) -> None:
         self.kind = kind
         self.payload = payload
-        self.inside = parse(payload, depth + 1) if kind & _NESTED and depth < _DEEPEST else None
+        self.inside = parse(payload, depth + 1) if kind & _NESTED and depth < _MAX_DEPTH else None
 
     def pack(self) -> bytes:
         payload = self.payload if self.inside is None else b"".join(n.pack() for n in self.inside)
@@ -42,7 +42,7 @@ class Node:
 
 
 def parse(data: bytes, depth: int = 0) -> list[Node] | None:
-    """Attributes; ``None`` for what are none."""
+    """Return the attributes in these bytes, or ``None`` if the bytes are not attributes."""
     nodes: list[Node] = []
     at, end = 0, len(data)
     while at < end:
@@ -57,7 +57,7 @@ def parse(data: bytes, depth: int = 0) -> list[Node] | None:
 
 
 def split(datagram: bytes) -> list[bytes]:
-    """Its messages, and last of all what is none."""
+    """Return the messages of a datagram, and last the rest that is not a message."""
     found: list[bytes] = []
     at = 0
     while len(datagram) - at >= 16:
@@ -73,20 +73,23 @@ def join(messages: Sequence[bytes]) -> bytes:
     return b"".join([message + bytes(-len(message) & 3) for message in messages])
 
 
-def _lists(nodes: list[Node]) -> list[list[Node]]:
-    """A list of attributes, and those of all that are nested in it."""
+def _attribute_lists(nodes: list[Node]) -> list[list[Node]]:
+    """Return a list of attributes, and the lists of all attributes nested in it."""
     found = [nodes]
     for node in nodes:
         if node.inside is not None:
-            found += _lists(node.inside)
+            found += _attribute_lists(node.inside)
     return found
 
 
 class Mutator:
-    """Makes inputs of others, with the help of a random generator."""
+    """Mutates inputs with a random generator."""
 
     def __init__(self, random: Random, donors: Sequence[bytes]) -> None:
-        """``donors`` are messages of which parts may turn up in others."""
+        """Create a mutator.
+
+        :param donors: messages whose parts are inserted into others.
+        """
         self._random = random
         self._donors = donors
         self._on_trees: list[Callable[[list[Node]], None]] = [
@@ -114,11 +117,11 @@ class Mutator:
     # -- a script ---------------------------------------------------------------------------
 
     def script(self, data: bytes, other: bytes) -> bytes:
-        """A script, whose datagrams are mutated, and whose steps are shuffled."""
+        """Mutate a script: its datagrams, and the order of its steps."""
         random = self._random
-        option, steps = script.unpack(data)
+        option, steps = socket_script.unpack(data)
         if not steps or random.random() < 0.1:
-            steps += script.unpack(other)[1]
+            steps += socket_script.unpack(other)[1]
         for _ in range(random.choice((1, 1, 2, 3))):
             if not steps:
                 break
@@ -132,22 +135,22 @@ class Mutator:
                 case 2:
                     random.shuffle(steps)
                 case 3:
-                    what = random.choice((What.OVERRUN, What.NOTHING))
-                    steps.insert(at, Step(what, to=step.to))
+                    kind = random.choice((StepKind.OVERRUN, StepKind.NOTHING))
+                    steps.insert(at, Step(kind, to=step.to))
                 case 4:
-                    steps[at] = step._replace(what=random.choice(tuple(What)))
-                case _ if len(step.data) <= 2:  # what a user does
+                    steps[at] = step._replace(kind=random.choice(tuple(StepKind)))
+                case _ if len(step.data) <= 2:  # a user action
                     steps[at] = step._replace(data=random.randbytes(2))
                 case _:
                     steps[at] = step._replace(data=self.datagram(step.data))
         if random.random() < 0.02:
             option = random.randrange(256)
-        return script.pack(steps, option)
+        return socket_script.pack(steps, option)
 
     # -- a datagram -------------------------------------------------------------------------
 
     def datagram(self, data: bytes) -> bytes:
-        """A datagram, of which a message or two are mutated, or their sequence is."""
+        """Mutate a datagram: one or more of its messages, or their order."""
         random = self._random
         messages = split(data)
         for _ in range(random.choice((1, 1, 1, 2, 4))):
@@ -169,7 +172,7 @@ class Mutator:
                     messages[at] = self._header(messages[at])
                 case _:
                     messages[at] = self.message(messages[at])
-        data = join(messages)[: LARGEST + 4]
+        data = join(messages)[: MAX_DATAGRAM + 4]
         if random.random() < 0.1 and messages:
             data = join(messages[:-1]) + messages[-1]  # without its padding
         elif random.random() < 0.1:
@@ -181,9 +184,9 @@ class Mutator:
         return data
 
     def message(self, data: bytes) -> bytes:
-        """One message: the tree of its attributes, or its bytes."""
+        """Mutate a message: the tree of its attributes, or its bytes."""
         random = self._random
-        nodes = parse(data[_HEAD:]) if len(data) > _HEAD else None
+        nodes = parse(data[_HEADERS_SIZE:]) if len(data) > _HEADERS_SIZE else None
         if nodes is None or random.random() < 0.4:
             raw = bytearray(data)
             random.choice(self._on_bytes)(raw)
@@ -191,9 +194,9 @@ class Mutator:
                 raw[:4] = len(raw).to_bytes(4, "little")
             return bytes(raw)
         for _ in range(random.choice((1, 1, 2, 3))):
-            random.choice(self._on_trees)(random.choice(_lists(nodes)))
-        body = b"".join([node.pack() for node in nodes])[:LARGEST]
-        return (_HEAD + len(body)).to_bytes(4, "little") + data[4:_HEAD] + body
+            random.choice(self._on_trees)(random.choice(_attribute_lists(nodes)))
+        body = b"".join([node.pack() for node in nodes])[:MAX_DATAGRAM]
+        return (_HEADERS_SIZE + len(body)).to_bytes(4, "little") + data[4:_HEADERS_SIZE] + body
 
     def _header(self, data: bytes) -> bytes:
         random = self._random
@@ -255,9 +258,9 @@ class Mutator:
             node.inside = None
 
     def _graft(self, nodes: list[Node]) -> None:
-        given = parse(self._random.choice(self._donors)[_HEAD:])
+        given = parse(self._random.choice(self._donors)[_HEADERS_SIZE:])
         if given:
-            scion = self._pick(self._random.choice(_lists(given)))
+            scion = self._pick(self._random.choice(_attribute_lists(given)))
             if scion is not None:
                 nodes.insert(self._random.randint(0, len(nodes)), scion)
 
@@ -272,7 +275,7 @@ class Mutator:
     def _multiply(self, nodes: list[Node]) -> None:
         if self._random.random() < 0.2 and (node := self._pick(nodes)) is not None:
             times = self._random.choice((2, 5, 30, 30, 30, 300))
-            nodes += [node] * min(times, LARGEST // (4 + len(node.payload)))
+            nodes += [node] * min(times, MAX_DATAGRAM // (4 + len(node.payload)))
 
     # -- the bytes --------------------------------------------------------------------------
 
@@ -290,7 +293,7 @@ class Mutator:
             data[at : at + width] = number.to_bytes(width, order)  # type: ignore[arg-type]
 
     def _put_size(self, data: bytearray) -> None:
-        """Where a length is likely to stand."""
+        """Write a size where the length of a message or attribute is likely to be."""
         if len(data) >= 4:
             at = self._random.randrange(len(data) // 4) * 4
             near = int.from_bytes(data[at : at + 2], "little") + self._random.randint(-5, 5)

@@ -1,7 +1,7 @@
 """Fuzzing by mutation: ``python tests/fuzz/run.py --inputs 1000000``.
 
-Shows what each target took, and how much memory the process has. At the first input that does
-what it should not, shows that and ends with a status of 1.
+It prints the time that each target takes, and the memory of the process. At the first input that
+breaks a rule, it prints that input and exits with status 1.
 """
 
 from __future__ import annotations
@@ -21,78 +21,85 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from conntrack_aio.codec import decoder
 from fuzz import inputs
-from fuzz.campaign import Campaign, Failed, run_some
+from fuzz.campaign import Campaign, InputFailed, run_inputs
 from fuzz.inputs import TARGETS
-from fuzz.large import LARGE
-from fuzz.watch import Watch, descriptors, resident
+from fuzz.large_inputs import LARGE_INPUTS
+from fuzz.monitor import InputMonitor, count_descriptors, resident_memory
 
-_BLOCK = 500
-"""Inputs of one target, one after the other, on one event loop."""
+_BLOCK_SIZE = 500
+"""The number of inputs that one target runs in a row, on one event loop."""
 
-_GROWTH = 24 << 20
-"""Bytes that the process may grow by once it is warm, after a third. (Layouts come and go, some
-hundreds of them of each kind, and are not all of a size.)"""
+_MAX_GROWTH = 24 << 20
+"""The bytes by which the process may grow after the first third of the inputs.
+
+Some growth is normal: some hundred layouts of each kind are replaced continually, and their sizes
+differ.
+"""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=1_000_000)
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after these")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--layouts", type=int, default=decoder.MOST, help="of a kind, at most")
-    parser.add_argument("--kept", type=int, default=inputs.KEPT, help="inputs to mutate further")
+    parser.add_argument(
+        "--layouts", type=int, default=decoder.MOST, help="maximum for each kind of message"
+    )
+    parser.add_argument(
+        "--kept", type=int, default=inputs.MAX_KEPT, help="maximum of inputs to mutate again"
+    )
     parser.add_argument("--target", action="append", choices=TARGETS, help="(all)")
     options = parser.parse_args()
     faulthandler.enable()
     warnings.simplefilter("error")
     logging.getLogger("conntrack_aio").addHandler(logging.NullHandler())
-    bounds = (decoder, "MOST", options.layouts), (inputs, "KEPT", options.kept)
+    bounds = (decoder, "MOST", options.layouts), (inputs, "MAX_KEPT", options.kept)
     with ExitStack() as stack:
         for bound in bounds:
             stack.enter_context(mock.patch.object(*bound))
-        watch = stack.enter_context(Watch())
-        return fuzz(Campaign(options.seed, options.target or list(TARGETS), watch), options)
+        monitor = stack.enter_context(InputMonitor())
+        return fuzz(Campaign(options.seed, options.target or list(TARGETS), monitor), options)
 
 
 def fuzz(campaign: Campaign, options: argparse.Namespace) -> int:
-    """Until there were inputs enough, or one failed; the status to end with."""
+    """Run a campaign until it has enough inputs or one fails, and return the exit status."""
     began = time.monotonic()
-    shown, files = began, descriptors()
+    printed, files = began, count_descriptors()
     sizes: list[int] = []
-    """Of the process, at each tenth."""
+    """The memory of the process in bytes, after each tenth of the inputs."""
     try:
-        for name, data in LARGE:
-            run_some(TARGETS[name], iter([data]), campaign.watch)
+        for name, data in LARGE_INPUTS:
+            run_inputs(TARGETS[name], iter([data]), campaign.monitor)
         while campaign.done < options.inputs and time.monotonic() - began < options.seconds:
-            campaign.run(min(_BLOCK, options.inputs - campaign.done))
-            if _share(campaign, options, began) * 10 >= len(sizes) + 1:
-                sizes.append(resident())
-            if time.monotonic() - shown > 10:
-                shown = time.monotonic()
-                _show(campaign, shown - began)
-    except Failed as failure:
+            campaign.run(min(_BLOCK_SIZE, options.inputs - campaign.done))
+            if _progress(campaign, options, began) * 10 >= len(sizes) + 1:
+                sizes.append(resident_memory())
+            if time.monotonic() - printed > 10:
+                printed = time.monotonic()
+                _print_progress(campaign, printed - began)
+    except InputFailed as failure:
         traceback.print_exception(failure)
         print(f"failed: {failure.target} {failure.data.hex()}")
         return 1
-    _show(campaign, time.monotonic() - began)
+    _print_progress(campaign, time.monotonic() - began)
     for name, count in campaign.counts.most_common():
-        each = campaign.seconds[name] / count * 1e6
-        print(f"  {name:9} {count:9,} inputs, {each:6.0f} µs each")
+        microseconds = campaign.seconds[name] / count * 1e6
+        print(f"  {name:9} {count:9,} inputs, {microseconds:6.0f} µs each")
     print(f"MiB at each tenth: {' '.join(str(size >> 20) for size in sizes)}")
-    print(f"descriptors: {files} before, {descriptors()} after")
+    print(f"descriptors: {files} before, {count_descriptors()} after")
     warm = sizes[len(sizes) // 3 :]
-    return int(len(warm) > 1 and warm[-1] - warm[0] > _GROWTH)
+    return int(len(warm) > 1 and warm[-1] - warm[0] > _MAX_GROWTH)
 
 
-def _share(campaign: Campaign, options: argparse.Namespace, began: float) -> float:
-    """How much of it is done."""
+def _progress(campaign: Campaign, options: argparse.Namespace, began: float) -> float:
+    """Return the share of the campaign that is done, from 0 to 1."""
     return max(campaign.done / options.inputs, (time.monotonic() - began) / options.seconds)
 
 
-def _show(campaign: Campaign, spent: float) -> None:
+def _print_progress(campaign: Campaign, spent: float) -> None:
     print(
-        f"{campaign.done:,} inputs in {spent:.0f} s, the slowest {campaign.watch.slowest:.3f} s, "
-        f"{decoder.count_layouts()} layouts, {resident() >> 20} MiB",
+        f"{campaign.done:,} inputs in {spent:.0f} s, the slowest {campaign.monitor.slowest:.3f} s, "
+        f"{decoder.count_layouts()} layouts, {resident_memory() >> 20} MiB",
         flush=True,
     )
 

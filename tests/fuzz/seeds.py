@@ -1,4 +1,4 @@
-"""What inputs are made of at first: the captured messages, the cases, and conversations of both."""
+"""The seeds of the fuzzer: captured messages, encoded cases, and scripts that consist of both."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Any
 
+from support.attribute_encoding import attr
 from support.captured import CAPTURED, EXPECTATIONS, STATISTICS
-from support.cases import CASES, be32
-from support.wire import attr
+from support.codec_cases import CASES, be32
 
 from conntrack_aio import Flow, FlowEvent
 from conntrack_aio.codec.decoder import Decoder
@@ -35,8 +35,8 @@ from conntrack_aio.netlink import messages
 from conntrack_aio.uapi.netlink import NLM_F
 from conntrack_aio.uapi.rtnetlink import RTM
 
-from . import script
-from .script import Step, What
+from . import socket_script
+from .socket_script import Step, StepKind
 
 _MULTI, _NEW = 2, 0x600
 
@@ -45,32 +45,32 @@ def message(payload: bytes, kind: int, flags: int = _MULTI, seq: int = 1) -> byt
     return messages.pack(kind, flags, seq, payload)
 
 
-def _of_cases(cls: type, kind: int, flags: int = _MULTI) -> list[bytes]:
+def _case_messages(cls: type, kind: int, flags: int = _MULTI) -> list[bytes]:
     found = [case.data for case in CASES if type(case.object) is cls]
     return [message(b"\2\0\0\0" + data, kind, flags) for data in found]
 
 
-def numbered(data: bytes, seq: int) -> bytes:
+def with_seq(data: bytes, seq: int) -> bytes:
     return data[:8] + struct.pack("=I", seq) + data[12:]
 
 
 def _captured(events: bool) -> list[bytes]:
-    return [numbered(c.data, 1) for c in CAPTURED if (c.event is not None) == events]
+    return [with_seq(c.data, 1) for c in CAPTURED if (c.event is not None) == events]
 
 
-FLOWS = _captured(False) + _of_cases(Flow, 0x100)
-EVENTS = [numbered(data, 0) for data in _captured(True)]
-EVENTS += _of_cases(FlowEvent, 0x100, _NEW) + _of_cases(Flow, 0x102, 0)
-EXPECTED = [numbered(c.data, 1) for c in EXPECTATIONS if c.event is None]
-EXPECTED += _of_cases(Expectation, 0x200)
+FLOWS = _captured(False) + _case_messages(Flow, 0x100)
+EVENTS = [with_seq(data, 0) for data in _captured(True)]
+EVENTS += _case_messages(FlowEvent, 0x100, _NEW) + _case_messages(Flow, 0x102, 0)
+EXPECTED = [with_seq(c.data, 1) for c in EXPECTATIONS if c.event is None]
+EXPECTED += _case_messages(Expectation, 0x200)
 EXPECT_EVENTS = [c.data for c in EXPECTATIONS if c.event is not None]
-EXPECT_EVENTS += _of_cases(Expectation, 0x202, 0)
-POLICIES = _of_cases(TimeoutPolicy, 0x800)
-HELPERS = _of_cases(UserspaceHelper, 0x900)
-CPU = [numbered(STATISTICS, 1), *_of_cases(CPUStatistics, 0x104)]
-EXPECT_CPU = _of_cases(ExpectCPUStatistics, 0x203)
-GLOBAL = _of_cases(TableStatistics, 0x105)
-REQUESTS = _of_cases(RequestOnly, 0x101, 5) + _of_cases(ExpectRequestOnly, 0x201, 5)
+EXPECT_EVENTS += _case_messages(Expectation, 0x202, 0)
+POLICIES = _case_messages(TimeoutPolicy, 0x800)
+HELPERS = _case_messages(UserspaceHelper, 0x900)
+CPU_STATISTICS = [with_seq(STATISTICS, 1), *_case_messages(CPUStatistics, 0x104)]
+EXPECT_CPU_STATISTICS = _case_messages(ExpectCPUStatistics, 0x203)
+TABLE_STATISTICS = _case_messages(TableStatistics, 0x105)
+REQUESTS = _case_messages(RequestOnly, 0x101, 5) + _case_messages(ExpectRequestOnly, 0x201, 5)
 
 DECODERS: Sequence[tuple[Decoder[Any], list[bytes]]] = (
     (decode_flow, FLOWS),
@@ -79,192 +79,228 @@ DECODERS: Sequence[tuple[Decoder[Any], list[bytes]]] = (
     (decode_expect_event, EXPECT_EVENTS),
     (decode_timeout_policy, POLICIES),
     (decode_helper, HELPERS),
-    (decode_cpu_statistics, CPU),
-    (decode_expect_cpu_statistics, EXPECT_CPU),
+    (decode_cpu_statistics, CPU_STATISTICS),
+    (decode_expect_cpu_statistics, EXPECT_CPU_STATISTICS),
 )
 
 
-def verdict(code: int, seq: int = 1, words: bytes = b"", echoed: bytes | None = None) -> bytes:
-    """An NLMSG_ERROR, capped unless what was asked is echoed."""
-    flags = (NLM_F.ACK_TLVS if words else 0) | (NLM_F.CAPPED if echoed is None else 0)
+def error_message(
+    code: int, seq: int = 1, extended_ack: bytes = b"", echoed: bytes | None = None
+) -> bytes:
+    """Return an NLMSG_ERROR.
+
+    :param extended_ack: the attributes of the extended acknowledgement.
+    :param echoed: the payload of the request; by default the message is capped.
+    """
+    flags = (NLM_F.ACK_TLVS if extended_ack else 0) | (NLM_F.CAPPED if echoed is None else 0)
     request = struct.pack("=IHHII", 20 + len(echoed or b""), 0x101, 5, seq, 0)
-    return message(struct.pack("=i", -code) + request + (echoed or b"") + words, 2, flags, seq)
+    return message(
+        struct.pack("=i", -code) + request + (echoed or b"") + extended_ack, 2, flags, seq
+    )
 
 
-def done(code: int = 0, words: bytes = b"", seq: int = 1) -> bytes:
-    flags = _MULTI | (NLM_F.ACK_TLVS if words else 0)
-    return message(struct.pack("=i", -code) + words, 3, flags, seq)
+def done(code: int = 0, extended_ack: bytes = b"", seq: int = 1) -> bytes:
+    flags = _MULTI | (NLM_F.ACK_TLVS if extended_ack else 0)
+    return message(struct.pack("=i", -code) + extended_ack, 3, flags, seq)
 
 
-WORDS = attr(1, b"No such thing\0") + attr(2, struct.pack("=I", 24)) + attr(3, b"cookie")
-VERDICTS = [
-    *map(verdict, (0, errno.ENOENT, errno.EPERM, errno.EEXIST, errno.EINVAL, errno.EBUSY)),
-    verdict(errno.EINVAL, words=WORDS),
-    verdict(errno.EINVAL, words=WORDS, echoed=FLOWS[0][16:]),
-    verdict(0, words=attr(1, b"\xff\xfe\0")),
-    verdict(1 << 31),
-    verdict(-5),
+EXTENDED_ACK = attr(1, b"No such thing\0") + attr(2, struct.pack("=I", 24)) + attr(3, b"cookie")
+ERROR_MESSAGES = [
+    *map(error_message, (0, errno.ENOENT, errno.EPERM, errno.EEXIST, errno.EINVAL, errno.EBUSY)),
+    error_message(errno.EINVAL, extended_ack=EXTENDED_ACK),
+    error_message(errno.EINVAL, extended_ack=EXTENDED_ACK, echoed=FLOWS[0][16:]),
+    error_message(0, extended_ack=attr(1, b"\xff\xfe\0")),
+    error_message(1 << 31),
+    error_message(-5),
     done(),
     done(errno.EAGAIN),
-    done(errno.EINVAL, WORDS),
+    done(errno.EINVAL, EXTENDED_ACK),
     message(b"", 3),
     message(b"\2\0\0\0" + struct.pack("=HHi", 8, 1, 5), RTM.NEWNSID, 0),
 ]
-NOTICES = [
+NOTIFICATIONS = [
     message(bytes(4) + struct.pack("=HHi", 8, 1, id), kind, 0, seq)
     for kind in (RTM.NEWNSID, RTM.DELNSID)
     for id in (-1, 0, 1, 2)
     for seq in (0, 1)
 ]
-DONORS = [data for _, known in DECODERS for data in known] + VERDICTS + GLOBAL + REQUESTS + NOTICES
+ALL_MESSAGES = (
+    [data for _, known in DECODERS for data in known]
+    + ERROR_MESSAGES
+    + TABLE_STATISTICS
+    + REQUESTS
+    + NOTIFICATIONS
+)
 
 DATAGRAMS = [
-    *DONORS,
+    *ALL_MESSAGES,
     *[b"".join(known) for _, known in DECODERS],
     *[known[0] * 40 for _, known in DECODERS],
     FLOWS[1] * 60 + FLOWS[0] * 40 + done(),
     EVENTS[0] * 33 + EVENTS[1] + EVENTS[0] * 33,
 ]
-"""For what reads a datagram."""
+"""The seeds of the harnesses that read one datagram."""
 
 
-# Conversations: for each of them, all the messages that could come
+# -- conversations: scripts with all replies to some requests ---------------------------------
 
 
 def _datagrams(parts: Iterable[bytes]) -> list[Step]:
-    return [Step(What.DATAGRAM, part) for part in parts]
+    return [Step(StepKind.DATAGRAM, part) for part in parts]
 
 
-def _answered(*parts: bytes) -> list[Step]:
-    """Each request is answered with one of these, and acknowledged."""
+def _replies_with_acks(*parts: bytes) -> list[Step]:
+    """Return steps that reply to each request with one of these messages and an acknowledgement."""
     pairs = zip(parts, count(1), strict=False)
-    return _datagrams(numbered(part, seq) + verdict(0, seq) for part, seq in pairs)
+    return _datagrams(with_seq(part, seq) + error_message(0, seq) for part, seq in pairs)
 
 
-def _refused(first: int, parts: Iterable[bytes]) -> list[Step]:
-    return _datagrams(numbered(part, seq) for part, seq in zip(parts, count(first), strict=False))
+def _numbered_datagrams(first: int, parts: Iterable[bytes]) -> list[Step]:
+    return _datagrams(with_seq(part, seq) for part, seq in zip(parts, count(first), strict=False))
 
 
-def _acknowledged(first: int, times: int) -> list[Step]:
-    return _datagrams(verdict(0, seq) for seq in range(first, first + times))
+def _acks(first: int, times: int) -> list[Step]:
+    return _datagrams(error_message(0, seq) for seq in range(first, first + times))
 
 
 _INTERRUPTED = FLOWS[0][:6] + struct.pack("=H", _MULTI | NLM_F.DUMP_INTR) + FLOWS[0][8:]
 
 CONVERSATIONS: Sequence[Sequence[Step]] = (
     [],
-    _answered(*FLOWS[:3]),
-    _acknowledged(1, 4),
-    _acknowledged(1, 1) + _answered(FLOWS[0], FLOWS[0], FLOWS[0])[1:],
-    _answered(FLOWS[0]) + _acknowledged(2, 3),
-    _answered(EXPECTED[0], EXPECTED[0]) + _acknowledged(3, 2),
-    _acknowledged(1, 1) + _answered(EXPECTED[0], EXPECTED[0])[1:],
-    _answered(POLICIES[0], POLICIES[0], POLICIES[0]),
-    _acknowledged(1, 1) + _answered(HELPERS[0], HELPERS[0])[1:],
-    _answered(GLOBAL[0]),
-    _answered(message(b"\2\0\0\0" + attr(4, be32(1, 5), 0x8000) + attr(3, b"\6"), 0x804)),
-    _refused(1, VERDICTS),
-    _refused(2, VERDICTS),
+    _replies_with_acks(*FLOWS[:3]),
+    _acks(1, 4),
+    _acks(1, 1) + _replies_with_acks(FLOWS[0], FLOWS[0], FLOWS[0])[1:],
+    _replies_with_acks(FLOWS[0]) + _acks(2, 3),
+    _replies_with_acks(EXPECTED[0], EXPECTED[0]) + _acks(3, 2),
+    _acks(1, 1) + _replies_with_acks(EXPECTED[0], EXPECTED[0])[1:],
+    _replies_with_acks(POLICIES[0], POLICIES[0], POLICIES[0]),
+    _acks(1, 1) + _replies_with_acks(HELPERS[0], HELPERS[0])[1:],
+    _replies_with_acks(TABLE_STATISTICS[0]),
+    _replies_with_acks(message(b"\2\0\0\0" + attr(4, be32(1, 5), 0x8000) + attr(3, b"\6"), 0x804)),
+    _numbered_datagrams(1, ERROR_MESSAGES),
+    _numbered_datagrams(2, ERROR_MESSAGES),
     *(
-        [*_datagrams([b"".join(known), *known]), Step(What.DATAGRAM, end)]
+        [*_datagrams([b"".join(known), *known]), Step(StepKind.DATAGRAM, end)]
         for _, known in DECODERS
-        for end in (done(), verdict(0), done(errno.EINVAL, WORDS), done(errno.ENOENT))
+        for end in (done(), error_message(0), done(errno.EINVAL, EXTENDED_ACK), done(errno.ENOENT))
     ),
-    [*_datagrams([_INTERRUPTED, FLOWS[1]]), Step(What.DATAGRAM, done())],
+    [*_datagrams([_INTERRUPTED, FLOWS[1]]), Step(StepKind.DATAGRAM, done())],
     [*_datagrams([FLOWS[0] * 40, FLOWS[1] * 60 + done()])],
-    [*_datagrams([FLOWS[0]]), Step(What.TOO_LARGE), *_datagrams([done()])],
-    [*_datagrams([FLOWS[0] + done()]), *_answered(FLOWS[0]), *_acknowledged(1, 3)],
+    [*_datagrams([FLOWS[0]]), Step(StepKind.TOO_LARGE), *_datagrams([done()])],
+    [*_datagrams([FLOWS[0] + done()]), *_replies_with_acks(FLOWS[0]), *_acks(1, 3)],
 )
 
 
-def _unpadded(data: bytes) -> bytes:
-    """A message that ends within a word, as none of the kernel's does."""
+def _without_padding(data: bytes) -> bytes:
+    """Return a message whose length is no multiple of 4, unlike those of the kernel."""
     return (len(data) - 3).to_bytes(4, "little") + data[4:-3]
 
 
 STREAMS: Sequence[Sequence[Step]] = (
-    _datagrams(map(_unpadded, EVENTS)),
+    _datagrams(map(_without_padding, EVENTS)),
     _datagrams(EVENTS),
     _datagrams(EXPECT_EVENTS),
-    [Step(What.OVERRUN), *_datagrams(EVENTS)],
-    [*_datagrams(EVENTS[:2]), Step(What.OVERRUN), Step(What.NOTHING), *_datagrams(EVENTS)],
-    [Step(What.OVERRUN), *_datagrams(EVENTS * 3), Step(What.OVERRUN), *_datagrams(EVENTS)],
-    [Step(What.FORGED, EVENTS[0]), Step(What.TOO_LARGE), Step(What.DATAGRAM, EVENTS[0] * 40)],
+    [Step(StepKind.OVERRUN), *_datagrams(EVENTS)],
+    [*_datagrams(EVENTS[:2]), Step(StepKind.OVERRUN), Step(StepKind.NOTHING), *_datagrams(EVENTS)],
+    [Step(StepKind.OVERRUN), *_datagrams(EVENTS * 3), Step(StepKind.OVERRUN), *_datagrams(EVENTS)],
+    [
+        Step(StepKind.FORGED, EVENTS[0]),
+        Step(StepKind.TOO_LARGE),
+        Step(StepKind.DATAGRAM, EVENTS[0] * 40),
+    ],
     [
         step
         for at, data in enumerate(EVENTS)
         for step in (
-            Step(What.NOTICE, NOTICES[at % len(NOTICES)]),
-            Step(What.ELSEWHERE, data),
-            Step(What.ANSWER, numbered(NOTICES[1], at + 1) + verdict(0, at + 1)),
+            Step(StepKind.NOTIFICATION, NOTIFICATIONS[at % len(NOTIFICATIONS)]),
+            Step(StepKind.OTHER_NETNS, data),
+            Step(
+                StepKind.RTNETLINK_REPLY,
+                with_seq(NOTIFICATIONS[1], at + 1) + error_message(0, at + 1),
+            ),
         )
     ],
 )
 
 
-# Live tables: events, dumps, answers, and what their user does, each by its own steps
+# -- live tables: scripts of events, dumps, replies and user actions --------------------------
 
 
-def _table(
+def _table_script(
     events: Sequence[bytes] = (),
     dumps: Sequence[bytes] = (),
-    answers: Sequence[bytes] = (),
-    acts: Sequence[int] = (),
+    replies: Sequence[bytes] = (),
+    actions: Sequence[int] = (),
 ) -> list[Step]:
-    """An empty datagram stands for ``NOTHING``."""
-    parts = (events, dumps, answers, [bytes([act, 7]) for act in acts])
+    """Return a script with these steps. An empty datagram becomes ``NOTHING``."""
+    parts = (events, dumps, replies, [bytes([act, 7]) for act in actions])
     return [
-        Step(What.DATAGRAM if data else What.NOTHING, data, to)
+        Step(StepKind.DATAGRAM if data else StepKind.NOTHING, data, to)
         for to, part in enumerate(parts)
         for data in part
     ]
 
 
-def _gone(data: bytes) -> bytes:
-    """A destroy event of what is told of."""
+def _destroy_event(data: bytes) -> bytes:
+    """Return the message as a destroy event."""
     return data[:4] + struct.pack("=HHI", 0x102, 0, 0) + data[12:]
 
 
-def _told(data: bytes, flags: int = 0) -> bytes:
-    """An update event of it; or that it is new."""
+def _update_event(data: bytes, flags: int = 0) -> bytes:
+    """Return the message as an update event, or with the flags of a new event as that."""
     return data[:4] + struct.pack("=HHI", 0x100, flags, 0) + data[12:]
 
 
-def _tables(flows: Sequence[bytes], events: Sequence[bytes]) -> list[list[Step]]:
-    """Conversations about some flows, and events of those and others."""
+def _table_conversations(flows: Sequence[bytes], events: Sequence[bytes]) -> list[list[Step]]:
+    """Return scripts about these flows, and events of these and other flows."""
     everything, end, wait = b"".join(flows), done(), b""
     later = [part for data in events for part in (data, wait)]
     lives = [
-        part for data in flows for part in (_told(data, _NEW), wait, _told(data), wait, _gone(data))
+        part
+        for data in flows
+        for part in (
+            _update_event(data, _NEW),
+            wait,
+            _update_event(data),
+            wait,
+            _destroy_event(data),
+        )
     ]
-    answers = [data + verdict(0) for data in flows]
-    acts = [1, 0, 3, 6, 0, 2, 4, 0, 9, 1, 3, 0, 8, 0, 1, 6, 2]
-    twice = _table(later, [everything, end, wait, everything, end], answers, acts)
+    replies = [data + error_message(0) for data in flows]
+    actions = [1, 0, 3, 6, 0, 2, 4, 0, 9, 1, 3, 0, 8, 0, 1, 6, 2]
+    twice = _table_script(later, [everything, end, wait, everything, end], replies, actions)
     failing = [flows[0], wait, flows[1] + done(errno.ENOMEM), wait, done(errno.EPERM)]
     return [
-        _table(events, [everything, end], answers, [1, 6]),
+        _table_script(events, [everything, end], replies, [1, 6]),
         twice,
-        [part for step in twice for part in (Step(What.OVERRUN), step)][:-30],
-        _table(later, [end], [], acts),
-        _table([_told(data) for data in flows], [], answers, [1, 3, 6, 2, 6]),
-        _table(lives, [*flows, end, wait, everything, end, wait, *flows[::-1]], answers, acts),
-        _table(later, failing, [], [1]),
-        _table(events * 2, [_INTERRUPTED, end, wait, everything + end], VERDICTS, [*acts, 10, 1]),
-        _table(later, [everything + end], VERDICTS, [*acts[:6], 11, 1]),
+        [part for step in twice for part in (Step(StepKind.OVERRUN), step)][:-30],
+        _table_script(later, [end], [], actions),
+        _table_script([_update_event(data) for data in flows], [], replies, [1, 3, 6, 2, 6]),
+        _table_script(
+            lives, [*flows, end, wait, everything, end, wait, *flows[::-1]], replies, actions
+        ),
+        _table_script(later, failing, [], [1]),
+        _table_script(
+            events * 2,
+            [_INTERRUPTED, end, wait, everything + end],
+            ERROR_MESSAGES,
+            [*actions, 10, 1],
+        ),
+        _table_script(later, [everything + end], ERROR_MESSAGES, [*actions[:6], 11, 1]),
     ]
 
 
-TABLES = [
+TABLE_SCRIPTS = [
     conversation
     for first in range(3)
-    for conversation in _tables(FLOWS[first::6], EVENTS[first::5] + EVENTS[:2])
+    for conversation in _table_conversations(FLOWS[first::6], EVENTS[first::5] + EVENTS[:2])
 ]
 
 
 def scripts(conversations: Iterable[Sequence[Step]], options: Sequence[int]) -> list[bytes]:
-    """Each conversation with each of these numbers for its reader."""
-    return [script.pack(steps, option) for steps in conversations for option in options]
+    """Return each conversation, packed with each of these options."""
+    return [socket_script.pack(steps, option) for steps in conversations for option in options]
 
 
-TEXTS = [(type(case.object), json.dumps(to_dict(case.object)).encode()) for case in CASES]
-"""Objects as JSON, each with its class."""
+JSON_TEXTS = [(type(case.object), json.dumps(to_dict(case.object)).encode()) for case in CASES]
+"""Objects of the model as JSON, each with its class."""

@@ -20,9 +20,9 @@ from typing import NoReturn
 import anyio
 import pytest
 from support import flows
-from support.firsts import READ_ONLY, WRITABLE
+from support.first_use_programs import READ_ONLY, WRITABLE
 from support.lab import Lab
-from support.processes import DESTROY, NEW, UPDATE, Process, subscribers, wait_until
+from support.processes import DESTROY, NEW, UPDATE, Process, count_subscribers, wait_until
 
 from conntrack_aio import connect
 
@@ -177,9 +177,9 @@ def test_a_command(command: list[str]) -> None:
 
 def test_events_by_the_command(here: Lab) -> None:
     with Process(here, sys.executable, "-m", "conntrack_aio", "events") as process:
-        wait_until(lambda: subscribers(here, NEW | UPDATE | DESTROY))
+        wait_until(lambda: count_subscribers(here, NEW | UPDATE | DESTROY))
         process.signal(signal.SIGINT)
-        process.end()
+        process.wait()
 
 
 @pytest.fixture
@@ -200,13 +200,13 @@ def begin_live_table(here: Lab, example: Process) -> None:
 
 
 def begin_trio_application(here: Lab, example: Process) -> None:
-    wait_until(lambda: subscribers(here, DESTROY))
+    wait_until(lambda: count_subscribers(here, DESTROY))
     anyio.run(end_one)
     assert example.line().startswith("ended: ")
 
 
 def begin_first(here: Lab, example: Process) -> None:
-    wait_until(lambda: subscribers(here, NEW | UPDATE | DESTROY))
+    wait_until(lambda: count_subscribers(here, NEW | UPDATE | DESTROY))
 
 
 async def end_one() -> None:
@@ -228,6 +228,6 @@ def test_an_example(here: Lab, name: str) -> None:
     with Process(here, sys.executable, "-u", str(ROOT / "examples" / name)) as example:
         BEGIN[name](here, example)
         example.signal(signal.SIGINT)
-        _, errors = example.end()
+        _, errors = example.wait()
         if name != "first.py":  # ten lines, that leave the interrupt to Python
             assert errors == ""

@@ -9,10 +9,10 @@ from contextlib import ExitStack
 
 import anyio
 import pytest
-from support.hosts import Host, wire
+from support.hosts import Host, connect_host
+from support.kernel_release import RELEASE
 from support.lab import Lab
 from support.namespaces import new_network_namespace
-from support.release import RELEASE
 
 from conntrack_aio import Connection, EventType, NotFound, ResourceBusy, Status, Tuple
 from conntrack_aio.proc_sys import set_sysctl
@@ -45,8 +45,8 @@ def hosts(lab: Lab) -> Iterator[tuple[Host, Host]]:
             stack.callback(os.close, descriptor)
             return descriptor
 
-        client = wire(lab, "client", "10.1.0.1/24", namespace(), "10.1.0.2/24")
-        server = wire(lab, "server", "10.2.0.1/24", namespace(), "10.2.0.2/24")
+        client = connect_host(lab, "client", "10.1.0.1/24", namespace(), "10.1.0.2/24")
+        server = connect_host(lab, "server", "10.2.0.1/24", namespace(), "10.2.0.2/24")
         lab.run(set_sysctl, "net.ipv4.ip_forward", 1)
         lab.program("nft", "-f", "-", input=RULES)
         yield client, server

@@ -8,8 +8,8 @@ import struct
 
 import anyio
 import pytest
+from support.kernel_release import RELEASE
 from support.lab import Lab
-from support.release import RELEASE
 
 from conntrack_aio import (
     Connection,

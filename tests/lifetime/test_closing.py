@@ -15,8 +15,8 @@ import anyio.lowlevel
 import pytest
 import uvloop
 from support import flows
-from support.files import OpenFiles
 from support.lab import Lab
+from support.open_files import OpenFiles
 
 from conntrack_aio import Connection, EventStream, Flow, FlowEvent, Match, connect, session
 

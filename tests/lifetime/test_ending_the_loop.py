@@ -13,17 +13,17 @@ from typing import Any
 import anyio
 import pytest
 from support import flows
-from support.effort import of, stride
-from support.files import OpenFiles
+from support.connection_operations import BULK_FLOWS, OPERATIONS
+from support.effort import stride, thorough_or_quick
+from support.event_loops import BACKENDS
 from support.lab import Lab
-from support.loops import BACKENDS
-from support.steps import (
+from support.open_files import OpenFiles
+from support.task_steps import (
     Main,
     interrupt_at_call,
     interrupt_at_step,
     run_until_cancelled,
 )
-from support.uses import MANY, VERBS
 
 from conntrack_aio import Connection, connect, eventloop
 
@@ -37,7 +37,7 @@ async def _use_everything(conn: Connection) -> None:
         conn.dump() as dump,
         conn.table(reconcile=None) as table,
         table.changes() as changes,
-        conn.delete_many(MANY) as bulk,
+        conn.delete_many(BULK_FLOWS) as bulk,
     ):
         await anext(dump)
         await anext(bulk)
@@ -59,7 +59,7 @@ async def _leave_open(conn: Connection) -> None:
     await anext(changes)
 
 
-USES = VERBS | {"everything": _use_everything, "left open": _leave_open}
+USES = OPERATIONS | {"everything": _use_everything, "left open": _leave_open}
 
 WITH_TASKS_OR_THREADS = ["table", "reset", "everything", "left open"]
 """The uses that start tasks and threads, and those where the order of closing matters most."""
@@ -98,7 +98,7 @@ def wait_until_closed(files: OpenFiles) -> None:
 async def _fill(lab: Lab) -> None:
     async with connect(netns=lab.netns) as conn:
         await conn.flush()
-        await flows.fill_again(conn, 299)
+        await flows.fill_cached(conn, 299)
 
 
 def open_process_wide_files(lab: Lab, backend: str) -> OpenFiles:
@@ -182,11 +182,11 @@ def test_a_connection_is_usable_after_an_interrupt(lab: Lab, offload: bool) -> N
                 raise
 
     calls = interrupt_at_call("trio", main, 0)
-    for number in range(1, calls, of(1, 5)):
+    for number in range(1, calls, thorough_or_quick(1, 5)):
         with contextlib.suppress(KeyboardInterrupt):
             interrupt_at_call("trio", main, number)
     gc.collect()
-    assert interrupted > of(30, 5)
+    assert interrupted > thorough_or_quick(30, 5)
 
 
 @pytest.mark.anyio
@@ -229,12 +229,12 @@ def test_an_interrupt_inside_the_library_leaves_nothing_open(
     calls = interrupt_at_call(backend, main_function(lab, name), 0)
     assert calls > 300
     interrupted = 0
-    # The calls of threads differ from run to run, so different points are hit.
-    for number in range(1, calls, calls // of(12, 4)):
+    # The calls thorough_or_quick threads differ from run to run, so different points are hit.
+    for number in range(1, calls, calls // thorough_or_quick(12, 4)):
         anyio.run(_fill, lab)
         try:
             interrupt_at_call(backend, main_function(lab, name), number)
         except KeyboardInterrupt:
             interrupted += 1
         wait_until_closed(files)
-    assert interrupted > of(6, 2)
+    assert interrupted > thorough_or_quick(6, 2)

@@ -12,10 +12,10 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import flows
-from support.files import OpenFiles
+from support.connection_operations import OPERATIONS, check_connection, create_flows
 from support.lab import Lab
-from support.shortages import descriptors, threads
-from support.uses import VERBS, check, prepare
+from support.open_files import OpenFiles
+from support.resource_limits import limit_descriptors, limit_threads
 
 from conntrack_aio import Connection, NoReply, ResourceExhausted, connect
 from conntrack_aio.netlink.socket import NetlinkSocket
@@ -23,13 +23,13 @@ from conntrack_aio.netlink.socket import NetlinkSocket
 pytestmark = [pytest.mark.kernel, pytest.mark.anyio]
 
 # A table retries after a shortage, which its own tests cover.
-NAMES = [name for name in VERBS if "table" not in name and "changes" not in name]
+NAMES = [name for name in OPERATIONS if "table" not in name and "changes" not in name]
 
 
 async def succeeds(conn: Connection, name: str) -> bool:
     """Return whether the method succeeded, instead of raising :exc:`ResourceExhausted`."""
     with anyio.fail_after(20), contextlib.suppress(ResourceExhausted):
-        await VERBS[name](conn)
+        await OPERATIONS[name](conn)
         return True
     return False
 
@@ -39,17 +39,17 @@ async def shorten_at_each_point(
 ) -> None:
     """Let the method run out of the resource at each point where it needs more of it."""
     async with connect(netns=lab.netns) as conn:
-        await prepare(lab)
-        await VERBS[name](conn)
+        await create_flows(lab)
+        await OPERATIONS[name](conn)
         files = OpenFiles()
         failures = 0
         for spare in itertools.count():
             await conn.flush()
-            await prepare(lab)
+            await create_flows(lab)
             with shortage(spare):
                 succeeded = await succeeds(conn, name)
             await files.closed()
-            await check(conn)
+            await check_connection(conn)
             await files.closed()
             if succeeded:
                 break
@@ -64,22 +64,22 @@ NEED_NO_DESCRIPTOR = {"get", "update", "create and delete", "count", "expect", "
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_methods_without_descriptors_raise_resource_exhausted(lab: Lab, name: str) -> None:
-    await shorten_at_each_point(lab, name, descriptors)
+    await shorten_at_each_point(lab, name, limit_descriptors)
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_methods_without_threads_raise_resource_exhausted(lab: Lab, name: str) -> None:
     async def try_each_number() -> None:
         async with connect(netns=lab.netns) as conn:
-            await prepare(lab)
+            await create_flows(lab)
         for spare in itertools.count():
             # A new connection has no threads yet. Threads of the event loop may be idle.
             async with connect(netns=lab.netns) as conn:
                 await conn.flush()
-                await prepare(lab)
-                with threads(spare):
+                await create_flows(lab)
+                with limit_threads(spare):
                     succeeded = await succeeds(conn, name)
-                await check(conn)
+                await check_connection(conn)
             if succeeded:
                 break
             assert spare < 50
@@ -114,11 +114,11 @@ async def test_methods_without_kernel_memory_raise_resource_exhausted(
     async with connect(netns=lab.netns) as conn:
         for spare in itertools.count():
             await conn.flush()
-            await prepare(lab)
+            await create_flows(lab)
             with shortage(spare):
                 await succeeds(conn, name)
                 reached = sends_left <= 0
-            await check(conn)
+            await check_connection(conn)
             if not reached:
                 break
         assert spare or name == "idle stream"
@@ -132,7 +132,7 @@ async def test_a_bulk_operation_without_threads_has_all_outcomes(lab: Lab) -> No
     for spare in range(4):
         async with connect(netns=lab.netns) as conn:
             await conn.flush()
-            with threads(spare):
+            with limit_threads(spare):
                 try:
                     outcomes = await conn.create_many(map(flows.tcp, range(1, 2000)))
                 except ResourceExhausted:  # the socket of the operation is opened on a thread
@@ -147,7 +147,7 @@ async def test_a_bulk_operation_without_threads_has_all_outcomes(lab: Lab) -> No
 
 
 async def test_a_bulk_operation_without_a_descriptor_sends_nothing(conn: Connection) -> None:
-    with descriptors(0), pytest.raises(ResourceExhausted):
+    with limit_descriptors(0), pytest.raises(ResourceExhausted):
         await conn.create_many(map(flows.tcp, range(1, 600)))
     assert await conn.count() == 0
 

@@ -9,7 +9,7 @@ from copy import copy
 import attrs
 import pytest
 from support.captured import CAPTURED
-from support.strategies import messages
+from support.model_strategies import declared_classes
 
 from conntrack_aio import (
     Counters,
@@ -50,7 +50,7 @@ def places(cls: type) -> Iterator[At[object]]:
             yield from (field.metadata[SEQUENCE].count, *field.metadata[SEQUENCE].items)
 
 
-PLACES_OF_ALL = [place for cls in messages() for place in places(cls)]
+PLACES_OF_ALL = [place for cls in declared_classes() for place in places(cls)]
 
 
 def version(text: str) -> tuple[int, ...]:
@@ -58,7 +58,7 @@ def version(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(".")))
 
 
-@pytest.mark.parametrize("cls", messages(), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", declared_classes(), ids=lambda cls: cls.__name__)
 def test_versions_are_versions(cls: type) -> None:
     for place in places(cls):
         since = version(place.since) if place.since else (4, 19)

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
-from support.cases import EXPECTED4, MASK4, TCP4, expectation
+from support.codec_cases import EXPECTED4, MASK4, TCP4, expectation
 
 from conntrack_aio import EncodeError, EventType, Tuple
 from conntrack_aio.codec.json import to_dict

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.passed import INTEGERS, Hostile, LyingText
+from support.hostile_arguments import INTEGERS, OverriddenStr, RaisingObject
 
 from conntrack_aio import EncodeError, LabelNames, Match, MatchError
 from conntrack_aio.model import labels
@@ -154,7 +154,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("make", INTEGERS.values(), ids=INTEGERS)
 def test_integers_of_any_kind(make: Callable[[int], Any]) -> None:
     names = LabelNames({"web": make(3)})
-    assert names.bit(LyingText("web")) == names.bit(make(3)) == names.bit("3") == 3
+    assert names.bit(OverriddenStr("web")) == names.bit(make(3)) == names.bit("3") == 3
     assert names.names(make(8)) == ["web"]
 
 
@@ -176,7 +176,9 @@ def test_any_number_of_leading_zeros() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["x", 5, [1], object(), Hostile(KeyError)], ids=lambda value: type(value).__name__
+    "wrong",
+    ["x", 5, [1], object(), RaisingObject(KeyError)],
+    ids=lambda value: type(value).__name__,
 )
 def test_names_are_a_mapping(wrong: Any) -> None:
     with pytest.raises(TypeError, match="mapping of names to bits"):
@@ -184,7 +186,9 @@ def test_names_are_a_mapping(wrong: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [None, 5, b"1 a", object(), Hostile(KeyError)], ids=lambda value: type(value).__name__
+    "wrong",
+    [None, 5, b"1 a", object(), RaisingObject(KeyError)],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_parsed_is_text(wrong: Any) -> None:
     with pytest.raises(TypeError, match="must be text"):
@@ -200,7 +204,9 @@ def test_each_name_is_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["x", 1.5, [1], object(), Hostile(KeyError)], ids=lambda value: type(value).__name__
+    "wrong",
+    ["x", 1.5, [1], object(), RaisingObject(KeyError)],
+    ids=lambda value: type(value).__name__,
 )
 def test_a_bitmap_is_a_number(wrong: Any) -> None:
     with pytest.raises(TypeError, match="must be an integer or None"):

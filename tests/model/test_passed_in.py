@@ -10,17 +10,17 @@ from typing import Any
 
 import attrs
 import pytest
-from support.passed import (
+from support.attribute_encoding import with_values
+from support.hostile_arguments import (
     INTEGERS,
-    Hostile,
-    LyingBytes,
-    LyingIPv4,
-    LyingIPv6,
-    LyingText,
-    member,
+    OverriddenBytes,
+    OverriddenIPv4,
+    OverriddenIPv6,
+    OverriddenStr,
+    RaisingObject,
+    enum_member,
 )
-from support.strategies import messages as message_classes
-from support.wire import assigned
+from support.model_strategies import declared_classes as message_classes
 
 from conntrack_aio import (
     Counters,
@@ -68,12 +68,12 @@ def samples(wire: Any) -> Iterator[tuple[object, object]]:
         yield from [(make(1), enum(1)) for make in INTEGERS.values()]
         yield True, enum(1)
     elif isinstance(wire, Text):
-        yield LyingText("abc"), "abc"
+        yield OverriddenStr("abc"), "abc"
     elif isinstance(wire, Bytes):
-        yield from [(LyingBytes(b"abc"), b"abc"), (bytearray(b"abc"), b"abc")]
+        yield from [(OverriddenBytes(b"abc"), b"abc"), (bytearray(b"abc"), b"abc")]
     else:
         assert isinstance(wire, Address)
-        yield LyingIPv4("10.0.0.1"), IPv4Address("10.0.0.1")
+        yield OverriddenIPv4("10.0.0.1"), IPv4Address("10.0.0.1")
 
 
 def anything(cls: type) -> Any:
@@ -99,7 +99,7 @@ def test_every_field_takes_what_stands_for_its_value(cls: type, name: str) -> No
 def hostile() -> list[Any]:
     errors = (RuntimeError, KeyError, RecursionError, OverflowError, UnicodeError, MemoryError)
     return [
-        *map(Hostile, errors),
+        *map(RaisingObject, errors),
         object(),
         [],
         {},
@@ -158,11 +158,11 @@ def lies(value: Any) -> list[Any]:
     if isinstance(value, int):
         return [make(int(value)) for make in INTEGERS.values()]
     if isinstance(value, str):
-        return [LyingText(value)]
+        return [OverriddenStr(value)]
     if isinstance(value, bytes):
-        return [LyingBytes(value)]
+        return [OverriddenBytes(value)]
     if isinstance(value, IPv4Address):
-        return [LyingIPv4(value), IPv4Address(member(int(value)))]
+        return [OverriddenIPv4(value), IPv4Address(enum_member(int(value)))]
     return []
 
 
@@ -179,7 +179,9 @@ def places(value: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 def put(value: Any, path: tuple[str, ...], new: object) -> Any:
     name, *rest = path
-    return assigned(value, **{name: put(getattr(value, name), tuple(rest), new) if rest else new})
+    return with_values(
+        value, **{name: put(getattr(value, name), tuple(rest), new) if rest else new}
+    )
 
 
 @pytest.mark.parametrize("kind", TARGETS)
@@ -210,7 +212,7 @@ def test_one_value_is_not_taken_for_another_that_claims_to_be_equal() -> None:
     for name in ("ftp", "irc"):
         plain.helper = Helper(name=name)
         expected = ask(plain)
-        other = assigned(plain, helper=assigned(Helper(), name=Chameleon(name)))
+        other = with_values(plain, helper=with_values(Helper(), name=Chameleon(name)))
         assert ask(other) == expected
         assert ask(plain) == expected
 
@@ -219,9 +221,9 @@ def test_unknown_attributes_are_made_plain_as_well() -> None:
     flow = rich()
     flow.unknown = (UnknownAttribute((99,), b"x"),)
     expected = encode(flow)
-    flow.unknown = (UnknownAttribute((member(99),), LyingBytes(b"x")),)
+    flow.unknown = (UnknownAttribute((enum_member(99),), OverriddenBytes(b"x")),)
     assert encode(flow) == expected
-    for wrong in (5, (5,), (UnknownAttribute(("x",), b""),), Hostile(KeyError)):  # type: ignore[arg-type]
+    for wrong in (5, (5,), (UnknownAttribute(("x",), b""),), RaisingObject(KeyError)):  # type: ignore[arg-type]
         flow.unknown = wrong  # type: ignore[assignment]
         with pytest.raises(EncodeError, match="unknown"):
             encode(flow)
@@ -259,8 +261,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an ICMP type too large": ({"proto": 1, "icmp_type": 256}, "icmp_type"),
     "an ICMP code too large": ({"proto": 58, "icmp_code": -1}, "icmp_code"),
     "ICMP fields of TCP": ({"icmp_id": 1}, "icmp_id"),
-    "something hostile": ({"sport": Hostile(KeyError)}, "sport"),
-    "a hostile address": ({"src": Hostile(OSError)}, "src"),
+    "something hostile": ({"sport": RaisingObject(KeyError)}, "sport"),
+    "a hostile address": ({"src": RaisingObject(OSError)}, "src"),
 }
 GOOD: dict[str, Any] = {"src": A, "dst": B, "proto": 6, "sport": 1, "dport": 2}
 WAYS: dict[str, Callable[[dict[str, Any]], Tuple]] = {
@@ -313,7 +315,7 @@ def test_nor_by_its_own_ways(make: Callable[[], object], path: str) -> None:
 def test_what_is_assigned_is_refused_by_the_request(kind: str, name: str) -> None:
     """An assignment is not looked at; it gets into no request, and no other error comes of it."""
     wrong, _ = WRONG[name]
-    broken = assigned(rich(), orig=assigned(Tuple(**GOOD), **wrong), zone=None)
+    broken = with_values(rich(), orig=with_values(Tuple(**GOOD), **wrong), zone=None)
     with pytest.raises(EncodeError):
         TARGETS[kind](broken)
     if kind in ("delete", "get", "update"):
@@ -325,9 +327,11 @@ def test_text_and_names_are_taken() -> None:
     made = Tuple(src=A, dst=B, proto="TCP", sport=1, dport=2)  # type: ignore[arg-type]
     assert made == Tuple.tcp(A, 1, B, 2) == attrs.evolve(read(), src=A)
     assert (type(made.src), type(made.proto)) == (IPv4Address, int)
-    assert Tuple(src=LyingText(A), dst=LyingIPv4(B), proto=member(6)).dst == IPv4Address(B)  # type: ignore[arg-type]
+    assert Tuple(
+        src=OverriddenStr(A), dst=OverriddenIPv4(B), proto=enum_member(6)
+    ).dst == IPv4Address(B)  # type: ignore[arg-type]
     assert type(Tuple(src=IPv4Interface("10.0.0.1/8"), dst=B, proto=6).src) is IPv4Address  # type: ignore[arg-type]
-    assert hash(Tuple(src=IPv4Address(member(1)), dst=B, proto=6))  # type: ignore[arg-type]
+    assert hash(Tuple(src=IPv4Address(enum_member(1)), dst=B, proto=6))  # type: ignore[arg-type]
 
 
 # Mapped addresses
@@ -337,7 +341,7 @@ MA, MB = "::ffff:10.0.0.1", "::ffff:10.0.0.2"
 PLAIN = Tuple.tcp(A, 1, B, 2)
 
 
-@pytest.mark.parametrize("kind", [str, IPv6Address, LyingIPv6], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [str, IPv6Address, OverriddenIPv6], ids=lambda kind: kind.__name__)
 def test_mapped_addresses_are_taken_as_what_they_are(kind: Any) -> None:
     src, dst = kind(MA), kind(MB)
     assert Tuple.tcp(src, 1, dst, 2) == PLAIN
@@ -370,7 +374,7 @@ def kept() -> Tuple:
         copy.deepcopy,
         lambda tuple_: pickle.loads(pickle.dumps(tuple_)),
         lambda tuple_: tuple_.inverse.inverse,
-        lambda tuple_: assigned(tuple_, zone=7).without_zone,
+        lambda tuple_: with_values(tuple_, zone=7).without_zone,
     ],
 )
 def test_what_the_kernel_sent_stays_as_it_came(again: Callable[[Tuple], Tuple]) -> None:
@@ -379,7 +383,7 @@ def test_what_the_kernel_sent_stays_as_it_came(again: Callable[[Tuple], Tuple]) 
 
 
 def test_a_translation_of_such_a_flow_keeps_its_family() -> None:
-    reply = assigned(kept().inverse, dst=IPv6Address("::ffff:10.0.0.9"))
+    reply = with_values(kept().inverse, dst=IPv6Address("::ffff:10.0.0.9"))
     nat = Flow(orig=kept(), reply=reply).nat
     assert nat is not None
     assert nat.src is not None
@@ -391,8 +395,28 @@ def test_a_translation_of_such_a_flow_keeps_its_family() -> None:
 
 def odd_values() -> list[Any]:
     return [
-        *("7", "", b"x", 5, -1, 1.5, 10**5000, 1 << 40, None, [], {}, object(), Hostile(KeyError)),
-        *(Hostile(RecursionError), rich(), rich().orig, Helper(name="ftp"), NATRange(port_min=1)),
+        *(
+            "7",
+            "",
+            b"x",
+            5,
+            -1,
+            1.5,
+            10**5000,
+            1 << 40,
+            None,
+            [],
+            {},
+            object(),
+            RaisingObject(KeyError),
+        ),
+        *(
+            RaisingObject(RecursionError),
+            rich(),
+            rich().orig,
+            Helper(name="ftp"),
+            NATRange(port_min=1),
+        ),
     ]
 
 
@@ -464,11 +488,11 @@ def test_what_stands_for_a_value_is_shown_as_it() -> None:
 
 def test_a_packet_to_translate_is_a_tuple() -> None:
     flow = rich()
-    for wrong in ("x", None, 5, flow, object(), Hostile(KeyError)):
+    for wrong in ("x", None, 5, flow, object(), RaisingObject(KeyError)):
         with pytest.raises(TypeError, match="packet must be a Tuple"):
             flow.translate(wrong)
     for make in INTEGERS.values():
-        assert flow.translate(assigned(flow.orig, sport=make(1))) == flow.orig
+        assert flow.translate(with_values(flow.orig, sport=make(1))) == flow.orig
 
 
 # Whatever lies about its class

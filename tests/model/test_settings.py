@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
+from support.hostile_arguments import INTEGERS, RaisingObject
 from support.lab import Lab
-from support.passed import INTEGERS, Hostile
 
 from conntrack_aio.codec.json import from_dict, to_dict
 from conntrack_aio.errors import DecodeError
@@ -139,7 +139,7 @@ def test_switches_and_modes_take_their_own_values() -> None:
 
 @pytest.mark.parametrize("name", ["acct", "events", "udp_timeout", "max"])
 @pytest.mark.parametrize(
-    "wrong", [10**5000, -(10**5000), Hostile(KeyError)], ids=["large", "below", "hostile"]
+    "wrong", [10**5000, -(10**5000), RaisingObject(KeyError)], ids=["large", "below", "hostile"]
 )
 def test_any_value_is_refused_in_words(name: str, wrong: object) -> None:
     with pytest.raises((TypeError, ValueError), match=f"^{name} .*"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.captured import CAPTURED
-from support.cases import TCP4_BACK, flow
+from support.codec_cases import TCP4_REPLY, flow
 
 from conntrack_aio import Counters, EventType, FlowEvent, Helper, Status, TCPInfo
 from conntrack_aio.codec.messages import decode_event
@@ -67,7 +67,7 @@ TUPLE = "10.0.0.1:1024 -> 10.0.0.2:80"
         ({"protoinfo": TCPInfo(wscale_orig=1)}, f"tcp {TUPLE}"),
         ({"helper": Helper(info=b"x")}, f"tcp {TUPLE}"),
         ({"counters_reply": Counters(bytes=0)}, f"tcp {TUPLE} bytes=/0"),
-        ({"master": TCP4_BACK}, f"tcp {TUPLE} master=(tcp 10.0.0.2:80 -> 10.0.0.1:1024)"),
+        ({"master": TCP4_REPLY}, f"tcp {TUPLE} master=(tcp 10.0.0.2:80 -> 10.0.0.1:1024)"),
     ],
 )
 def test_only_what_is_told(fields: dict[str, object], line: str) -> None:

@@ -7,7 +7,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.cases import attr, be8, nest
+from support.codec_cases import attr, be8, nest
 
 from conntrack_aio import DecodeError
 from conntrack_aio.netlink.attributes import (

@@ -8,8 +8,8 @@ from collections.abc import Generator
 
 import anyio
 import pytest
-from support.scripted import Script, lone_socket
-from support.waiting import until
+from support.polling import wait_until
+from support.scripted_kernel import Script, standalone_socket
 
 from conntrack_aio.errors import DecodeError, KernelError, NoReply
 from conntrack_aio.netlink import dump_receiver, messages
@@ -38,7 +38,7 @@ class Bench:
         """Return a receiver of one dump per script, in sequence."""
         ready: list[NetlinkSocket] = []
         for script in scripts:
-            socket, fake = lone_socket(script)
+            socket, fake = standalone_socket(script)
             self.sockets.append(fake)
             ready.append(socket)
         self.open += ready
@@ -84,7 +84,7 @@ async def test_all_of_it_in_order(bench: Bench) -> None:
     receiver = bench.receiver(entries(100))
     assert await read(receiver) == list(range(100))
     assert receiver.closed
-    await until(lambda: bench.sockets[0].closed)
+    await wait_until(lambda: bench.sockets[0].closed)
 
 
 async def test_nothing_happens_before_the_first_receive(bench: Bench) -> None:
@@ -121,7 +121,7 @@ async def test_only_so_much_is_received_ahead(bench: Bench) -> None:
     receiver = bench.receiver(entries(100))
     assert await receiver.receive()
     (socket,) = receiver.sockets
-    await until(
+    await wait_until(
         lambda: socket.datagrams_received >= dump_receiver.PREFETCHED_CHUNKS and not socket.in_use
     )
     assert socket.datagrams_received <= dump_receiver.PREFETCHED_CHUNKS + 1
@@ -212,11 +212,11 @@ async def test_closed_while_the_thread_is_in_a_system_call(bench: Bench) -> None
                 await receiver.receive()
 
         group.start_soon(reader)
-        await until(inside.is_set)
+        await wait_until(inside.is_set)
         receiver.close()
     assert not bench.sockets[0].closed
     go_on.set()
-    await until(lambda: bench.sockets[0].closed)
+    await wait_until(lambda: bench.sockets[0].closed)
 
 
 async def test_a_kernel_that_never_returns_times_out(bench: Bench) -> None:
@@ -233,7 +233,7 @@ async def test_a_kernel_that_never_returns_times_out(bench: Bench) -> None:
     assert inside.is_set()
     assert receiver.closed
     go_on.set()
-    await until(lambda: bench.sockets[0].closed)
+    await wait_until(lambda: bench.sockets[0].closed)
 
 
 async def test_a_reader_may_take_its_time(bench: Bench) -> None:

@@ -9,7 +9,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.cases import attr
+from support.codec_cases import attr
 from support.lab import Lab
 
 from conntrack_aio import DecodeError

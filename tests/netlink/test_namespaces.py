@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from support.files import OpenFiles
 from support.lab import Lab
 from support.namespaces import new_network_namespace
+from support.open_files import OpenFiles
 
 from conntrack_aio.errors import NamespaceError, ResourceExhausted
 from conntrack_aio.netlink import namespaces

@@ -14,9 +14,9 @@ from typing import NoReturn
 import anyio
 import anyio.to_thread
 import pytest
-from support.cases import attr
-from support.files import OpenFiles
-from support.scripted import lone_socket
+from support.codec_cases import attr
+from support.open_files import OpenFiles
+from support.scripted_kernel import standalone_socket
 
 from conntrack_aio.errors import KernelError, PermissionDenied, ResourceExhausted
 from conntrack_aio.netlink import messages, nsid_resolver
@@ -43,9 +43,9 @@ class World:
         self.refusal = 0
         self.answer = self._answer
         """The kernel's answer to a look-up."""
-        events, self.events = lone_socket()
-        notifications, self.notifications = lone_socket()
-        lookups, self.lookups = lone_socket(lambda socket, asked: self.answer(socket, asked))
+        events, self.events = standalone_socket()
+        notifications, self.notifications = standalone_socket()
+        lookups, self.lookups = standalone_socket(lambda socket, asked: self.answer(socket, asked))
         self.resolver = NsidResolver(
             events, notifications, lookups, least_cost=10_000, directory=str(directory)
         )
@@ -295,7 +295,7 @@ def test_without_descriptors_for_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(select, "epoll", refuse)
     files = OpenFiles()
-    sockets = [lone_socket()[0] for _ in range(3)]
+    sockets = [standalone_socket()[0] for _ in range(3)]
     with pytest.raises(ResourceExhausted, match="listen to all"):
         NsidResolver(*sockets, least_cost=1)
     for socket in sockets:
@@ -440,7 +440,7 @@ def test_a_refusal(code: int, error: type[KernelError], words: str) -> None:
         raise OSError(code, os.strerror(code))
 
     files = OpenFiles()
-    pairs = [lone_socket() for _ in range(3)]
+    pairs = [standalone_socket() for _ in range(3)]
     pairs[0][1].setsockopt = refuse  # type: ignore[method-assign]
     with pytest.raises(error, match=words):
         NsidResolver(*(socket for socket, _ in pairs), least_cost=1)

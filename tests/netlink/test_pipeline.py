@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import anyio
 import anyio.to_thread
 import pytest
-from support.files import OpenFiles
-from support.scripted import FORGER, Script, lone_socket
+from support.open_files import OpenFiles
+from support.scripted_kernel import FORGED_SENDER, Script, standalone_socket
 
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.exchange import Reply
@@ -47,7 +47,7 @@ def pipeline(
     reply_timeout: float = 5,
     answer_cost: int = ACKNOWLEDGEMENT_COST,
 ) -> Iterator[tuple[Pipeline, FakeSocket]]:
-    socket, fake = lone_socket(script)
+    socket, fake = standalone_socket(script)
     threads = Threads(4)
     made = Pipeline(socket, threads, reply_timeout, answer_cost)
     yield made, fake
@@ -122,7 +122,7 @@ async def test_the_window_is_what_the_buffer_holds_answers_for() -> None:
         )
     with pipeline(answer_cost=ANSWER_COST) as (pipe, fake):
         assert pipe.window_size == fake.receive_buffer // (DEPTH * ANSWER_COST)
-    socket, _ = lone_socket()
+    socket, _ = standalone_socket()
     socket.raw.setsockopt(1, 33, 1 << 24)  # SO_RCVBUFFORCE
     assert Pipeline(socket, Threads(1), 1, ANSWER_COST).window_size == WINDOW_SIZE
     socket.raw.setsockopt(1, 33, 1)
@@ -270,7 +270,7 @@ async def test_an_answer_that_never_comes_is_given_up() -> None:
 
 async def test_what_another_program_sends_is_ignored() -> None:
     def forge(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.deliver(socket.error_message(asked, errno.ENOENT), FORGER)
+        socket.deliver(socket.error_message(asked, errno.ENOENT), FORGED_SENDER)
         socket.ack(asked)
 
     with pipeline(forge) as (pipe, _):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
-from support.scripted import lone_socket
+from support.scripted_kernel import standalone_socket
 
 from conntrack_aio.uapi.socket import SO_MEMINFO, SO_RCVBUFFORCE
 
@@ -23,14 +23,14 @@ def refuse(code: int) -> Callable[..., NoReturn]:
 
 
 def test_the_queue_state_where_it_can_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     raw.drops = 5
     assert socket.queue_state() == (0, 5)
     monkeypatch.setattr(raw, "getsockopt", lambda *arguments: b"")
     assert socket.queue_state() is None
     socket.close()
 
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     monkeypatch.setattr(raw, "getsockopt", refuse(errno.ENOPROTOOPT))
     assert socket.queue_state() is None
     socket.close()
@@ -38,14 +38,14 @@ def test_the_queue_state_where_it_can_not_be_read(monkeypatch: pytest.MonkeyPatc
 
 def test_the_size_of_a_buffer_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A forced size is known; of any other, the least and the largest possible are."""
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     monkeypatch.setattr(raw, "getsockopt", refuse(errno.EPERM))
     assert (socket.least_receive_buffer, socket.receive_buffer) == (2304, 2**31 - 1)
     socket.grow(100_000)
     assert (socket.least_receive_buffer, socket.receive_buffer) == (200_000, 200_000)
     socket.close()
 
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     kernel_sets = raw.setsockopt
 
     def set_option(level: int, option: int, value: int | bytes) -> None:
@@ -66,7 +66,7 @@ def test_the_size_of_a_buffer_that_may_not_be_read(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_size_of_a_buffer_is_in_its_memory_info(monkeypatch: pytest.MonkeyPatch) -> None:
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     size = socket.receive_buffer
     kernel_gets = raw.getsockopt
 

@@ -6,7 +6,7 @@ import errno
 
 import anyio
 import pytest
-from support.scripted import Script, lone_socket
+from support.scripted_kernel import Script, standalone_socket
 
 from conntrack_aio.errors import DecodeError, NoReply, NotFound
 from conntrack_aio.netlink import receiving
@@ -29,7 +29,7 @@ def exchange(count: int = 2) -> Exchange:
 
 def sent(script: Script | None, requests: Exchange) -> tuple[NetlinkSocket, FakeSocket]:
     """Return a socket over which the requests were sent."""
-    socket, fake = lone_socket(script)
+    socket, fake = standalone_socket(script)
     socket.send(requests.data)
     return socket, fake
 
@@ -48,7 +48,7 @@ def test_all_answers_are_received() -> None:
 
 def test_nothing_is_read_for_requests_that_are_answered() -> None:
     requests = exchange(0)
-    socket, _ = lone_socket()
+    socket, _ = standalone_socket()
     assert receive_answers(socket, requests)
     socket.close()
 
@@ -136,7 +136,7 @@ def test_a_response_for_each_request() -> None:
         if asked.seq < 3:
             socket.ack(asked, errno.ENOENT if asked.seq == 2 else 0)
 
-    socket, _ = lone_socket(refuse_second)
+    socket, _ = standalone_socket(refuse_second)
     responses = send_and_receive(socket, exchange(3))
     assert [type(response.error) for response in responses] == [type(None), NotFound, NoReply]
     socket.close()
@@ -152,7 +152,7 @@ def test_an_exchange_on_a_socket_of_its_own(
         if code is not None:
             socket.ack(asked, code)
 
-    socket, fake = lone_socket(answer)
+    socket, fake = standalone_socket(answer)
     monkeypatch.setattr(receiving, "open_socket", lambda protocol: socket)
     if error is None:
         assert len(run_exchange(12, exchange())) == 2

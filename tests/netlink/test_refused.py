@@ -14,8 +14,8 @@ from itertools import chain
 from typing import NamedTuple
 
 import pytest
-from support.effort import of
-from support.refusals import BACKENDS, EARLY, Job, Results, Worker
+from support.denied_syscalls import BACKENDS, SELF_CONTAINED, Job, Results, Worker
+from support.effort import thorough_or_quick
 from support.seccomp import SUPPORTED, Denial
 
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK_OPTION, SOL_NETLINK
@@ -99,9 +99,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def unhindered(worker: Worker) -> tuple[Results, Results]:
     """Return the results of all situations if nothing is refused: early and late."""
-    early = worker.run(Job("asyncio", [], EARLY))
+    early = worker.run(Job("asyncio", [], SELF_CONTAINED))
     late = worker.run(Job("asyncio", [], ["all_at_once"], late=True))
-    assert list(early) == EARLY
+    assert list(early) == SELF_CONTAINED
     for result in chain(early.values(), late.values()):
         assert not isinstance(result, (str, dict)), (early, late)
     return early, late
@@ -118,7 +118,7 @@ def denials(pattern: Pattern, code: int) -> list[Denial]:
             backend,
             pattern,
             code,
-            of(EARLY, QUICK) if code == codes[0] else QUICK,
+            thorough_or_quick(SELF_CONTAINED, QUICK) if code == codes[0] else QUICK,
             id=f"{backend}-{name}-{errno.errorcode[code]}",
         )
         for number, (name, (pattern, codes)) in enumerate(OPTIONAL.items())
@@ -155,10 +155,10 @@ def test_without_ctypes(
 ) -> None:
     """Python may lack libffi, or memory may not be both writable and executable."""
     by_ctypes = set() if sys.version_info >= (3, 12) else {"netns", "all_netns"}
-    results = worker.run(Job(backend, [], EARLY, ctypes=error))
+    results = worker.run(Job(backend, [], SELF_CONTAINED, ctypes=error))
     for name, result in results.items():
         if name in by_ctypes:
-            assert (result["error"], result["ours"]) == ("NamespaceError", True)
+            assert (result["error"], result["is_library_error"]) == ("NamespaceError", True)
             assert "setns()" in result["text"]
             assert "ctypes" in result["text"]
         else:
@@ -210,7 +210,7 @@ REQUIRED = {
     "home": Required(
         HOME,
         [errno.EPERM, errno.ENOSYS],
-        ["lost_name"],
+        ["replaced_name"],
         "ioctl(SIOCGSKNS)",
         "NamespaceError",
         "CAP_NET_ADMIN",
@@ -262,8 +262,8 @@ def test_a_required_call_is_an_error_that_names_it(
     assert list(results) == required.situations
     for result in results.values():
         assert result["error"] == (required.error or CLASSES[code])
-        assert result["ours"]
-        assert result["soon"]
+        assert result["is_library_error"]
+        assert result["prompt"]
         text = result["text"]
         assert required.call in text
         assert errno.errorcode[code] in text
@@ -279,7 +279,7 @@ def test_no_thread_can_be_started(worker: Worker, backend: str, code: int) -> No
     results = worker.run(Job(backend, denials(THREADS, code), situations))
     for name in situations:
         assert results[name]["error"] == "ResourceExhausted"
-        assert results[name]["soon"]
+        assert results[name]["prompt"]
         assert "start a thread" in results[name]["text"]
 
 

@@ -10,8 +10,8 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from support.scripted import lone_socket
-from support.waiting import until
+from support.polling import wait_until
+from support.scripted_kernel import standalone_socket
 
 from conntrack_aio.errors import NoReply
 from conntrack_aio.netlink import requester as requester_module
@@ -28,7 +28,7 @@ async def test_a_thread_that_is_about_to_send_passes_on_the_responses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The cancelled caller does not report them as unanswered."""
-    socket, _ = lone_socket(lambda fake, asked: fake.ack(asked))
+    socket, _ = standalone_socket(lambda fake, asked: fake.ack(asked))
     begun, go_on = threading.Event(), threading.Event()
     use = socket.use
 
@@ -48,7 +48,7 @@ async def test_a_thread_that_is_about_to_send_passes_on_the_responses(
         assert not received
     finally:
         go_on.set()
-    await until(lambda: bool(received))
+    await wait_until(lambda: bool(received))
     assert [response.error for response in received] == [None]
     socket.close()
 
@@ -70,7 +70,7 @@ class Slow:
 async def test_a_request_does_not_hold_up_the_loop_for_the_thread_of_another_one() -> None:
     """The other request is that of a cancelled task whose thread is still in the kernel."""
     slow = Slow()
-    socket, _ = lone_socket(slow)
+    socket, _ = standalone_socket(slow)
     requester = Requester(socket, offload=False, reply_timeout=10.0)
     with table_walks.count():  # a walk of another connection offloads this request
         first = asyncio.create_task(requester.run([GET]))
@@ -98,7 +98,7 @@ async def test_a_kernel_that_never_returns_times_out(
     monkeypatch.setattr(requester_module, "SCHEDULING", 0.1)
     monkeypatch.setattr(requester_module, "WALK_TIMEOUT", 0.1)
     slow = Slow()
-    socket, fake = lone_socket(slow)
+    socket, fake = standalone_socket(slow)
     requester = Requester(socket, offload=True, reply_timeout=0.1)
     received: list[Response] = []
     with anyio.fail_after(5):
@@ -122,7 +122,7 @@ async def test_a_kernel_that_never_returns_times_out(
 async def test_calls_that_are_cancelled_leave_no_threads_that_wait(turns: int) -> None:
     """Such threads would run one after the other before the next call could."""
     slow = Slow()
-    socket, fake = lone_socket(slow)
+    socket, fake = standalone_socket(slow)
     requester = Requester(socket, offload=True, reply_timeout=10.0)
     before = threading.active_count()
     for _ in range(200):

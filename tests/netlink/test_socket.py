@@ -11,7 +11,7 @@ from typing import NoReturn
 import anyio
 import pytest
 from support.lab import Lab
-from support.scripted import lone_socket
+from support.scripted_kernel import standalone_socket
 
 from conntrack_aio.errors import DecodeError, KernelError
 from conntrack_aio.netlink import socket as netlink_socket
@@ -26,7 +26,7 @@ class Trouble(Exception):
 
 
 def test_it_is_used_by_a_function_as_well() -> None:
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
 
     def work() -> None:
         assert socket.in_use
@@ -41,7 +41,7 @@ def test_it_is_used_by_a_function_as_well() -> None:
 
 @pytest.mark.parametrize("trouble", [False, True])
 def test_a_close_waits_for_the_user(trouble: bool) -> None:
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     try:
         with socket.using():
             assert socket.in_use
@@ -59,7 +59,7 @@ def test_a_close_waits_for_the_user(trouble: bool) -> None:
 
 
 def test_a_datagram_that_is_too_large() -> None:
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     raw.deliver(bytes(netlink_socket.RECEIVE_SIZE + 1))
     with pytest.raises(DecodeError, match="65537 bytes"):
         socket.receive()
@@ -78,7 +78,7 @@ def refuse(code: int) -> Callable[..., NoReturn]:
 
 def test_whether_anything_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """poll(2) decides, or else epoll(7); without both the answer is yes."""
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     for attribute in ("", "poll", "epoll"):
         if attribute:
             monkeypatch.setattr(select, attribute, refuse(errno.EPERM))
@@ -91,7 +91,7 @@ def test_whether_anything_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.ENOSYS])
 def test_it_receives_by_the_other_call(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     calls: list[object] = []
 
     def receive(*arguments: object) -> NoReturn:
@@ -112,7 +112,7 @@ def test_it_receives_by_the_other_call(monkeypatch: pytest.MonkeyPatch, code: in
 
 
 def test_what_fails_for_another_reason_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     monkeypatch.setattr(raw, "sendto", refuse(errno.ENOBUFS))
     with pytest.raises(OSError, match="buffer space") as failed:
         socket.send(b"")

@@ -6,7 +6,7 @@ import threading
 
 import anyio
 import pytest
-from support.files import OpenFiles
+from support.open_files import OpenFiles
 
 from conntrack_aio.netlink.threads import Threads, Wakeup
 

@@ -1,8 +1,8 @@
-"""What accounting by this library adds up to, beside what nftables counts.
+"""Accounting with this library gives the same sums as the counters of nftables.
 
-The one packet that nftables counts and no flow does is one that the kernel tracks for no entry:
-``ct state invalid``. After a delete that is the FIN of a connection which goes on: it can't begin
-an entry, whatever ``nf_conntrack_tcp_loose`` is.
+The only packets that nftables counts and flows do not are ``ct state invalid``: the kernel has no
+entry for them. After a delete, that is the FIN of a connection that continues. A FIN never creates
+an entry, whatever the value of ``nf_conntrack_tcp_loose``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.program("nft", "nftables"),
 ]
 
-# Packets over the loopback are tracked once, where they are sent.
+# Packets over the loopback interface are tracked once, in the output hook.
 RULES = """
 table inet t {
     counter tracked { }
@@ -40,19 +40,20 @@ table inet t {
 """
 
 
-class Counted(NamedTuple):
+class Totals(NamedTuple):
     packets: int
     bytes: int
 
 
-def by_nftables(lab: Lab) -> dict[str, Counted]:
-    told = json.loads(lab.program("nft", "-j", "list", "counters"))["nftables"]
-    counters = [each["counter"] for each in told if "counter" in each]
-    return {each["name"]: Counted(each["packets"], each["bytes"]) for each in counters}
+def nftables_counters(lab: Lab) -> dict[str, Totals]:
+    """Return the counters of nftables by name."""
+    output = json.loads(lab.program("nft", "-j", "list", "counters"))["nftables"]
+    counters = [each["counter"] for each in output if "counter" in each]
+    return {each["name"]: Totals(each["packets"], each["bytes"]) for each in counters}
 
 
 class Account:
-    """As the recipe "Account traffic without losing a packet" adds up."""
+    """Adds up counters as in the recipe "Account traffic without losing a packet"."""
 
     def __init__(self) -> None:
         self.packets = 0
@@ -69,8 +70,8 @@ class Account:
             async for flow in dump:
                 self.add(flow)
 
-    async def settle(self, conn: Connection, stream: EventStream[FlowEvent]) -> None:
-        """Have all that is left end, and add it."""
+    async def add_remaining(self, conn: Connection, stream: EventStream[FlowEvent]) -> None:
+        """Delete all entries, and add the counters of their destroy events."""
         await conn.flush()
         mark = stream.position()
         while True:
@@ -84,7 +85,7 @@ STEPS = 8
 
 
 class Conversation:
-    """A TCP connection that ends in an orderly way, a step at a time."""
+    """A TCP connection that sends data and then closes, one step at a time."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -123,28 +124,28 @@ async def test_the_sums_agree_whenever_entries_are_deleted(
                 elif number % 3 == deleted_before % 3:
                     await account.reset(conn)
                 lab.run(conversation.step, number)
-        await account.settle(conn, stream)
+        await account.add_remaining(conn, stream)
         assert stream.statistics().overruns == 0
-    counted = by_nftables(lab)
+    counted = nftables_counters(lab)
     assert counted["untracked"].packets == 0
     assert (account.packets, account.bytes) == counted["tracked"]
-    # What the account lacks of all that was sent; with tcp_loose off, everything after a delete.
-    # With it on, it is a race, which a slow machine does not lose.
+    # Packets that the account lacks. With tcp_loose off, these are all packets after a delete. With
+    # tcp_loose on, it depends on a race; on a slow machine there may be none.
     assert counted["invalid"].packets > 0 or (loose and GUEST)
 
 
-@pytest.mark.long  # and a race that a slow machine does not lose
-async def test_the_packet_that_is_counted_for_no_entry_is_a_fin(lab: Lab, conn: Connection) -> None:
+@pytest.mark.long  # and the race of the test above: on a slow machine there may be no such packet
+async def test_the_packet_without_an_entry_is_a_fin(lab: Lab, conn: Connection) -> None:
     lab.program("nft", "-f", "-", input=RULES)
     await conn.sysctls.set(acct=True, tcp_loose=True)
     conversation = lab.run(Conversation)
     for number in range(STEPS - 2):
         lab.run(conversation.step, number)
     await conn.flush()
-    assert by_nftables(lab)["invalid"].packets == 0
+    assert nftables_counters(lab)["invalid"].packets == 0
     lab.run(conversation.step, STEPS - 2)  # the client's FIN
-    counted = by_nftables(lab)["invalid"]
-    # Without data, but with timestamps; on a busy machine it may be sent again.
+    counted = nftables_counters(lab)["invalid"]
+    # The FIN has TCP timestamps and no data. On a busy machine it may be retransmitted.
     assert counted.packets >= 1
     assert counted.bytes == 52 * counted.packets
     lab.run(conversation.step, STEPS - 1)

@@ -1,4 +1,4 @@
-"""Beside conntrack(8): what one writes the other reads, and both see the same events."""
+"""Interoperate with conntrack(8): each reads what the other writes, and both get equal events."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from support.conntrack8 import (
     Facts,
     check_listing,
     conntrack,
-    event_facts,
-    facts,
+    expected_event_facts,
+    expected_facts,
     from_text,
 )
 from support.lab import Lab
-from support.processes import DESTROY, NEW, PATIENCE, UPDATE, Process, subscribers, wait_until
+from support.processes import DESTROY, NEW, TIMEOUT, UPDATE, Process, count_subscribers, wait_until
 
 from conntrack_aio import (
     Connection,
@@ -57,19 +57,22 @@ V4, V6 = f"-s {A} -d {B}", f"-s {A6} -d {B6}"
 PORTS = "--sport 1000 --dport 2000"
 ASSURED = Status.SEEN_REPLY | Status.ASSURED
 PALINDROME = 0x0A0B0B0A
-"""conntrack(8) 1.4.7 sends SCTP's tags in the host's byte order."""
+"""An SCTP tag that is the same in both byte orders.
+
+conntrack(8) 1.4.7 sends the tags in host byte order.
+"""
 
 
 @attrs.frozen
 class Case:
-    """A flow, and the arguments of ``conntrack -I`` that make the same."""
+    """A flow, and the arguments of ``conntrack -I`` that create the same flow."""
 
     name: str
     arguments: str
     flow: Flow
     nat: Mapping[str, object] = MappingProxyType({})
     reply: Tuple | None = None
-    """Where the kernel translates it."""
+    """The reply tuple, if the kernel translates the flow."""
 
 
 def udp(**changes: object) -> Flow:
@@ -95,7 +98,8 @@ def cases() -> Iterator[Case]:
     for state in list(TCPState):
         arguments = f"-p tcp {V4} {PORTS} --state {state.name}"
         yield Case(f"tcp {state.name}", arguments, tcp(protoinfo=TCPInfo(state=state)))
-    for kind in list(SCTPState)[: SCTPState.HEARTBEAT_SENT]:  # with that one, 1.4.7 crashes
+    # conntrack(8) 1.4.7 crashes with the state HEARTBEAT_SENT.
+    for kind in list(SCTPState)[: SCTPState.HEARTBEAT_SENT]:
         arguments = f"-p sctp {V4} {PORTS} --orig-vtag {PALINDROME} --reply-vtag 0"
         yield Case(f"sctp {kind.name}", f"{arguments} --state {kind.name}", sctp(kind))
     established = f"-p tcp {V4} {PORTS} --state ESTABLISHED"
@@ -109,13 +113,13 @@ def cases() -> Iterator[Case]:
     yield Case("gre", f"-p gre {V4} --srckey 1000 --dstkey 2", other(47, 1000, 2))
     yield Case("esp", f"-p 50 {V4}", other(50))
     for type in (8, 0, 13, 17):
-        made = Flow.icmp(A, B, id=0xBEEF, type=type, timeout=500)
+        flow = Flow.icmp(A, B, id=0xBEEF, type=type, timeout=500)
         arguments = f"-p icmp {V4} --icmp-type {type} --icmp-code 0 --icmp-id {0xBEEF}"
-        yield Case(f"icmp {type}", arguments, made)
+        yield Case(f"icmp {type}", arguments, flow)
     for type in (128, 129):
-        made = Flow.icmp(A6, B6, id=7, type=type, timeout=500)
+        flow = Flow.icmp(A6, B6, id=7, type=type, timeout=500)
         arguments = f"-p icmpv6 {V6} --icmpv6-type {type} --icmpv6-code 0 --icmpv6-id 7"
-        yield Case(f"icmpv6 {type}", arguments, made)
+        yield Case(f"icmpv6 {type}", arguments, flow)
     udp6 = Flow.udp(A6, 1000, B6, 2000, timeout=500)
     yield Case("udp over ipv6", f"-p udp {V6} {PORTS}", udp6)
     plain = f"-p udp {V4} {PORTS}"
@@ -123,15 +127,15 @@ def cases() -> Iterator[Case]:
     yield Case("zone", f"{plain} -w 65535", udp(zone=65535))
     yield Case("orig zone", f"{plain} --orig-zone 7", udp(orig=attrs.evolve(orig, zone=7)))
     yield Case("reply zone", f"{plain} --reply-zone 7", udp(reply=attrs.evolve(reply, zone=7)))
-    there = Tuple.udp(B, 2000, "10.0.0.9", 77)
+    translated = Tuple.udp(B, 2000, "10.0.0.9", 77)
     source = NATRange.of("10.0.0.9", 77)
-    yield Case("snat", f"{plain} --src-nat 10.0.0.9:77", udp(), {"nat_src": source}, there)
-    there = Tuple.udp("10.0.0.9", 2000, A, 1000)
-    yield Case("dnat", f"{plain} --dst-nat 10.0.0.9", udp(), {"nat_dst": "10.0.0.9"}, there)
+    yield Case("snat", f"{plain} --src-nat 10.0.0.9:77", udp(), {"nat_src": source}, translated)
+    translated = Tuple.udp("10.0.0.9", 2000, A, 1000)
+    yield Case("dnat", f"{plain} --dst-nat 10.0.0.9", udp(), {"nat_dst": "10.0.0.9"}, translated)
     target = NATRange.of("fd00::9", 77)
-    there = Tuple.udp("fd00::9", 77, A6, 1000)
+    translated = Tuple.udp("fd00::9", 77, A6, 1000)
     dnat6 = f"-p udp {V6} {PORTS} --dst-nat [fd00::9]:77"
-    yield Case("dnat over ipv6", dnat6, udp6, {"nat_dst": target}, there)
+    yield Case("dnat over ipv6", dnat6, udp6, {"nat_dst": target}, translated)
 
 
 CASES = [pytest.param(case, id=case.name) for case in cases()]
@@ -139,7 +143,7 @@ CASES = [pytest.param(case, id=case.name) for case in cases()]
 
 @pytest.fixture
 def lab(lab: Lab) -> Lab:
-    """With whatever a flow may have: counters, timestamps, room for labels."""
+    """A lab whose flows have counters and timestamps."""
     lab.sysctl("nf_conntrack_acct", 1)
     lab.sysctl("nf_conntrack_timestamp", 1)
     return lab
@@ -147,11 +151,12 @@ def lab(lab: Lab) -> Lab:
 
 @pytest.fixture
 def labels(lab: Lab) -> None:
+    """Make the kernel allocate labels for new entries."""
     lab.program("nft", LABELS_IN_USE)
 
 
-def as_asked(flow: Flow) -> Flow:
-    """A new flow without what only the kernel can give."""
+def requested_fields(flow: Flow) -> Flow:
+    """Return a copy of a new flow without the fields that only the kernel sets."""
     assert 495 <= (flow.timeout or 0) <= 500
     assert flow.status is not None
     return Flow(
@@ -166,8 +171,8 @@ def as_asked(flow: Flow) -> Flow:
     )
 
 
-def as_made(case: Case, maker: str) -> Flow:
-    """What is to become of it: translated, and of TCP without a check of its windows."""
+def expected_flow(case: Case) -> Flow:
+    """Return the flow that the kernel creates: translated, and liberal about TCP windows."""
     info = case.flow.protoinfo
     if isinstance(info, TCPInfo):
         assert info.state is not None
@@ -183,21 +188,23 @@ def as_made(case: Case, maker: str) -> Flow:
 @pytest.mark.program("nft", "nftables")
 @pytest.mark.usefixtures("labels")
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("maker", ["conntrack(8)", "conntrack_aio"])
-async def test_what_one_makes_both_read(lab: Lab, conn: Connection, case: Case, maker: str) -> None:
-    if maker == "conntrack_aio":
+@pytest.mark.parametrize("creator", ["conntrack(8)", "conntrack_aio"])
+async def test_a_flow_that_either_creates_is_equal_for_both(
+    lab: Lab, conn: Connection, case: Case, creator: str
+) -> None:
+    if creator == "conntrack_aio":
         await conn.create(case.flow, **case.nat)  # type: ignore[arg-type]
     else:
         conntrack(lab, "-I", "-t", "500", *case.arguments.split())
     (flow,) = await check_listing(lab, conn)
-    assert as_asked(flow) == as_made(case, maker)
+    assert requested_fields(flow) == expected_flow(case)
     assert flow.status is not None
     manipulated = {"nat_src": Status.SRC_NAT, "nat_dst": Status.DST_NAT}
     expected = sum(manipulated[name] for name in case.nat)
     assert flow.status & Status.NAT_MASK == expected
 
 
-async def test_what_conntrack8_cannot_make_it_reads(lab: Lab, conn: Connection) -> None:
+async def test_conntrack8_reads_flows_that_it_cannot_create(lab: Lab, conn: Connection) -> None:
     ftp = Flow.tcp(A, 1000, B, 21, timeout=500)
     ftp.helper = Helper(name="ftp")
     master = await conn.create(ftp)
@@ -231,7 +238,7 @@ async def test_what_conntrack8_cannot_make_it_reads(lab: Lab, conn: Connection) 
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("updater", ["conntrack(8)", "conntrack_aio"])
-async def test_what_one_changes_both_read(
+async def test_a_flow_that_either_updates_is_equal_for_both(
     lab: Lab,
     conn: Connection,
     changes: dict[str, Any],
@@ -240,22 +247,22 @@ async def test_what_one_changes_both_read(
     updater: str,
 ) -> None:
     flow = await conn.create(tcp(mark=0x12345678, labels=1 << 127))
-    bystander = await conn.create(Flow.tcp(A, 1001, B, 2000, timeout=500))
+    unchanged = await conn.create(Flow.tcp(A, 1001, B, 2000, timeout=500))
     if updater == "conntrack_aio":
         await conn.update(flow, **changes)
     else:
         conntrack(lab, "-U", "-s", A, "-p", "tcp", "--sport", "1000", *options.split())
-    listed = {flow.id: facts(flow) for flow in await check_listing(lab, conn)}
-    for before, wanted in ((flow, expected), (bystander, {})):
+    listed = {flow.id: expected_facts(flow) for flow in await check_listing(lab, conn)}
+    for before, wanted in ((flow, expected), (unchanged, {})):
         after = listed[before.id]
-        # Who asks for one entry counts as one of its users.
-        wanted = facts(before) | {"use": 1} | wanted
+        # The use count of a single entry includes the request that reads it.
+        wanted = expected_facts(before) | {"use": 1} | wanted
         seconds = wanted.pop("timeout")
         assert seconds - 5 <= after.pop("timeout") <= seconds
         assert after == {name: value for name, value in wanted.items() if value is not None}
 
 
-async def test_what_one_deletes_is_gone_for_both(lab: Lab, conn: Connection) -> None:
+async def test_a_flow_that_either_deletes_is_absent_for_both(lab: Lab, conn: Connection) -> None:
     flows = [await conn.create(Flow.udp(A, port, B, 2000, timeout=500)) for port in (1, 2, 3)]
     await conn.delete(flows[0])
     assert {flow.key for flow in await check_listing(lab, conn)} == {f.key for f in flows[1:]}
@@ -269,13 +276,13 @@ async def test_what_one_deletes_is_gone_for_both(lab: Lab, conn: Connection) -> 
 
 @pytest.mark.program("nft", "nftables")
 @pytest.mark.usefixtures("labels")
-async def test_both_hear_the_same_events(lab: Lab, conn: Connection) -> None:
-    """An event is one message to all who listen, so that even the timeouts are the same."""
+async def test_both_receive_the_same_events(lab: Lab, conn: Connection) -> None:
+    """The kernel multicasts one message per event, so that even the timeouts are equal."""
     lab.track()
     command = (*COMMAND, "-E", "-o", DETAILS)
     async with conn.events() as stream:
         with Process(lab, *command) as listener:
-            wait_until(lambda: subscribers(lab, NEW | UPDATE | DESTROY) == 2)
+            wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY) == 2)
             lab.run(traffic.tcp_exchange)
             lab.run(traffic.udp_exchange, "::1")
             lab.run(traffic.ping)
@@ -284,18 +291,18 @@ async def test_both_hear_the_same_events(lab: Lab, conn: Connection) -> None:
             await conn.update(flow, mark=0, labels=1)
             await conn.flush()
             ended = 0
-            with anyio.fail_after(PATIENCE):
+            with anyio.fail_after(TIMEOUT):
                 while ended < 4:
                     event = await anext(stream)
-                    assert from_text(listener.line()) == [event_facts(event)]
+                    assert from_text(listener.line()) == [expected_event_facts(event)]
                     ended += event.type is EventType.DESTROY
             listener.signal(signal.SIGINT)
-            status, told = listener.end()
-            assert (status, "flow events have been shown" in told) == (0, True), told
+            status, errors = listener.wait()
+            assert (status, "flow events have been shown" in errors) == (0, True), errors
 
 
-async def test_an_association_of_real_packets(lab: Lab, conn: Connection) -> None:
-    """The network's own byte order. The kernel tracks SCTP even where it can't speak it."""
+async def test_the_tag_of_a_real_sctp_packet_is_decoded(lab: Lab, conn: Connection) -> None:
+    """The tag is in network byte order. The kernel tracks SCTP even without the SCTP module."""
     lab.track()
     init = struct.pack("!BBHIIHHI", 1, 0, 20, 0x01020304, 0xFFFF, 1, 1, 1)
     packet = struct.pack("!HHII", 1000, 2000, 0, 0) + init

@@ -1,4 +1,4 @@
-"""Expectations beside conntrack(8): both list the same, and see the same events."""
+"""Compare expectations with conntrack(8): both list the same, and get the same events."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from ipaddress import IPv4Address
 
 import pytest
 from support import conntrack8_expect as conntrack8
-from support import expectations as some
+from support import expectations
 from support.conntrack8 import conntrack
 from support.lab import Lab
-from support.processes import Process, subscribers, wait_until
+from support.processes import Process, count_subscribers, wait_until
 
 from conntrack_aio import Connection, Flow, Tuple
 from conntrack_aio.model.enums import ExpectFlags
@@ -24,9 +24,9 @@ pytestmark = [
 ]
 
 EXP_NEW, EXP_UPDATE, EXP_DESTROY = 0x08, 0x10, 0x20
-PLAIN = some.EXPECTED
+PLAIN = expectations.EXPECTED
 V6 = Tuple.tcp("fd00::1", 0, "fd00::2", 2050)
-MASTERS = {4: some.irc, 6: some.ftp6}
+MASTERS = {4: expectations.irc, 6: expectations.ftp6}
 CASES = [
     {"tuple": PLAIN},
     {"tuple": PLAIN, "any_sport": True},
@@ -48,45 +48,54 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-async def test_both_list_the_same(lab: Lab, conn: Connection, case: dict[str, object]) -> None:
-    asked = dict(case)
-    tuple_ = asked.pop("tuple")
+async def test_both_list_the_same_expectations(
+    lab: Lab, conn: Connection, case: dict[str, object]
+) -> None:
+    arguments = dict(case)
+    tuple_ = arguments.pop("tuple")
     assert isinstance(tuple_, Tuple)
     master = await conn.create(MASTERS[tuple_.src.version]())
-    await conn.expectations.create(Expectation.of(master.orig, tuple_, **asked))  # type: ignore[arg-type]
+    await conn.expectations.create(Expectation.of(master.orig, tuple_, **arguments))  # type: ignore[arg-type]
     (before,) = await conn.expectations.list()
-    lines, elements = conntrack8.listed(lab, tuple_.src.version)
-    for xml, said in ((False, lines), (True, elements)):
-        ours = conntrack8.facts(before, xml=xml)
-        (theirs,) = said
+    lines, elements = conntrack8.list_expectations(lab, tuple_.src.version)
+    for xml, listed in ((False, lines), (True, elements)):
+        ours = conntrack8.expected_facts(before, xml=xml)
+        (theirs,) = listed
         assert 0 <= ours.pop("timeout") - theirs.pop("timeout") <= 2  # type: ignore[operator]
         assert theirs == ours
 
 
-async def test_what_conntrack8_flushes_is_gone(lab: Lab, conn: Connection) -> None:
-    await some.expected(conn)
+async def test_each_sees_that_the_other_has_flushed(lab: Lab, conn: Connection) -> None:
+    await expectations.create_expectation(conn)
     conntrack(lab, "-F", "expect")
     assert await conn.expectations.list() == []
-    await some.expected(conn, some.irc())
+    await expectations.create_expectation(conn, expectations.irc())
     await conn.expectations.flush()
-    assert conntrack8.listed(lab, 4) == ([], [])
+    assert conntrack8.list_expectations(lab, 4) == ([], [])
 
 
-async def test_both_hear_the_same_events(lab: Lab, conn: Connection) -> None:
-    """An event is one message to all who listen, so that even the timeouts are the same."""
+async def test_both_receive_the_same_events(lab: Lab, conn: Connection) -> None:
+    """The kernel multicasts one message per event, so that even the timeouts are equal."""
     async with conn.expectations.events() as stream:
         with Process(lab, "conntrack", "-E", "expect") as listener:
-            # It listens to updates too, which the kernel never sends.
-            wait_until(lambda: subscribers(lab, EXP_NEW | EXP_UPDATE | EXP_DESTROY) == 1)
-            masters: list[Flow] = [await conn.create(make()) for make in (some.irc, some.ftp6)]
-            made = [await conn.expectations.create(some.data(master)) for master in masters]
+            # conntrack(8) subscribes to update events, too, which the kernel never sends.
+            wait_until(lambda: count_subscribers(lab, EXP_NEW | EXP_UPDATE | EXP_DESTROY) == 1)
+            masters: list[Flow] = [
+                await conn.create(build()) for build in (expectations.irc, expectations.ftp6)
+            ]
+            created = [
+                await conn.expectations.create(expectations.data_connection(master))
+                for master in masters
+            ]
             permanent = Expectation.of(masters[0].orig, PLAIN, flags=ExpectFlags.PERMANENT)
             await conn.expectations.create(permanent)
-            await conn.expectations.delete(made[0])
+            await conn.expectations.delete(created[0])
             await conn.expectations.delete_by_helper("ftp")
             await conn.delete(masters[0])
-            for event in await some.take(stream, 6):
-                assert conntrack8.from_line(listener.line()) == conntrack8.event_facts(event)
+            for event in await expectations.next_events(stream, 6):
+                assert conntrack8.from_line(listener.line()) == conntrack8.expected_event_facts(
+                    event
+                )
             listener.signal(signal.SIGINT)
-            status, told = listener.end()
-            assert (status, "expectation events have been shown" in told) == (0, True), told
+            status, errors = listener.wait()
+            assert (status, "expectation events have been shown" in errors) == (0, True), errors

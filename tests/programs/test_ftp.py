@@ -1,4 +1,4 @@
-"""FTP by way of a router: its helper hears of the data connection, expects it, and it comes."""
+"""FTP through a router: the helper creates an expectation, which the data connection meets."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import anyio
 import attrs
 import pytest
 from support import conntrack8_expect as conntrack8
-from support import expectations as some
-from support import modules
-from support.ftp import CONTENT, FTPServer
-from support.hosts import Host, wire
+from support import expectations, kernel_modules
+from support.ftp_server import CONTENT, FTPServer
+from support.hosts import Host, connect_host
 from support.lab import Lab
 from support.namespaces import new_network_namespace
-from support.processes import PATIENCE
+from support.processes import TIMEOUT
 
 from conntrack_aio import Connection, EventType, Flow, Helper, Status, Tuple
 from conntrack_aio.model.enums import Direction, ExpectFlags
@@ -63,45 +62,50 @@ class Network:
     masquerades: bool
 
     @property
-    def seen(self) -> str:
-        """The address by which the server knows the client."""
+    def client_as_seen(self) -> str:
+        """The client's address as the server sees it."""
         return self.server.gateway if self.masquerades else self.client.address
 
 
 @pytest.fixture(params=["10.{}.0.{}/24", "fd00:{}::{}/64"], ids=["IPv4", "IPv6"])
 def network(lab: Lab, request: pytest.FixtureRequest, masquerade: bool) -> Iterator[Network]:
-    """A client and a server, each on one side of the lab."""
-    modules.load("nf_nat_ftp")
+    """A client and a server, which are connected through the lab."""
+    kernel_modules.load_in_guest("nf_nat_ftp")
     net: str = request.param
     with ExitStack() as stack:
         hosts: list[Host] = []
         for number, name in enumerate(("client", "server"), 1):
             descriptor = new_network_namespace()
             stack.callback(os.close, descriptor)
-            hosts.append(wire(lab, name, net.format(number, 1), descriptor, net.format(number, 2)))
+            hosts.append(
+                connect_host(lab, name, net.format(number, 1), descriptor, net.format(number, 2))
+            )
         for sysctl in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
             lab.run(set_sysctl, sysctl, 1)
         lab.program("nft", "-f", "-", input=RULES + MASQUERADE * masquerade)
         yield Network(*hosts, masquerades=masquerade)
 
 
-def view(end: socket.socket) -> Tuple:
-    """What it sends."""
+def sent_tuple(end: socket.socket) -> Tuple:
+    """Return the tuple of the packets that a socket sends."""
     return Tuple.tcp(*end.getsockname()[:2], *end.getpeername()[:2])
 
 
 def announce(network: Network, ftp: FTP, passive: bool) -> tuple[socket.socket | None, Tuple]:
-    """Agree on where the data will go: a listener if that is here, and what is to be expected."""
+    """Announce a data connection in the control connection.
+
+    :returns: the client's listener in active mode, and the tuple that the helper must expect.
+    """
     client, server = network.client.address, network.server.address
     if passive:
         _, port = ftp.makepasv()
         return None, Tuple.tcp(client, 0, server, port)
     listener = network.client.lab.run(ftp.makeport)
-    return listener, Tuple.tcp(server, 0, network.seen, listener.getsockname()[1])
+    return listener, Tuple.tcp(server, 0, network.client_as_seen, listener.getsockname()[1])
 
 
 def fetch(network: Network, ftp: FTP, listener: socket.socket | None, port: int) -> bytes:
-    """What comes over the data connection."""
+    """Return what the server sends over the data connection."""
     with ExitStack() as stack:
         if listener is not None:
             stack.enter_context(listener)
@@ -120,7 +124,7 @@ def fetch(network: Network, ftp: FTP, listener: socket.socket | None, port: int)
 def check_expectation(
     network: Network, control: Flow, found: Expectation, announced: Tuple, passive: bool
 ) -> None:
-    """It is what was announced, from any port, and translated as its master is."""
+    """Check that an expectation has the announced tuple, any source port, and its master's NAT."""
     assert found == attrs.evolve(
         Expectation.of(control.orig, announced, any_sport=True, flags=ExpectFlags(0)),
         timeout=found.timeout,
@@ -135,27 +139,29 @@ def check_expectation(
         assert found.nat is None
         return
     assert announced.dport is not None
-    way = Direction.ORIGINAL if passive else Direction.REPLY
-    nowhere = "::" if ":" in network.client.address else "0.0.0.0"
-    assert found.nat == ExpectNAT.of(nowhere, announced.dport, direction=way)
+    direction = Direction.ORIGINAL if passive else Direction.REPLY
+    unspecified = "::" if ":" in network.client.address else "0.0.0.0"
+    assert found.nat == ExpectNAT.of(unspecified, announced.dport, direction=direction)
 
 
 @pytest.mark.parametrize("masquerade", [False, True], ids=["routed", "masqueraded"])
 @pytest.mark.parametrize("passive", [True, False], ids=["passive", "active"])
-async def test_a_transfer(lab: Lab, conn: Connection, network: Network, passive: bool) -> None:
-    with FTPServer(network.server, PORT), FTP(timeout=PATIENCE) as ftp:
+async def test_a_transfer_with_the_kernels_expectation(
+    lab: Lab, conn: Connection, network: Network, passive: bool
+) -> None:
+    with FTPServer(network.server, PORT), FTP(timeout=TIMEOUT) as ftp:
         network.client.lab.run(ftp.connect, network.server.address, PORT)
         ftp.login()
         ftp.set_pasv(passive)
-        control = await conn.get(view(ftp.sock))
+        control = await conn.get(sent_tuple(ftp.sock))
         assert control.helper == Helper(name="ftp")
-        assert str(control.reply.dst) == network.seen
+        assert str(control.reply.dst) == network.client_as_seen
         assert await conn.expectations.list(master=control) == []
 
         async with conn.expectations.events() as stream, conn.events(EventType.NEW) as flows:
-            # The announcement makes an expectation,
+            # The announcement creates an expectation.
             listener, announced = announce(network, ftp, passive)
-            (new,) = await some.take(stream, 1)
+            (new,) = await expectations.next_events(stream, 1)
             assert (new.type, new.port_id) == (EventType.NEW, 0)
             check_expectation(network, control, new.expectation, announced, passive)
             for found in (
@@ -165,21 +171,25 @@ async def test_a_transfer(lab: Lab, conn: Connection, network: Network, passive:
                 *await conn.expectations.list(),
                 *await conn.expectations.list(master=control),
             ):
-                assert some.ageless(found) == some.ageless(new.expectation)
-            lines, _ = conntrack8.listed(lab, announced.src.version)
+                assert expectations.without_timeout(found) == expectations.without_timeout(
+                    new.expectation
+                )
+            lines, _ = conntrack8.list_expectations(lab, announced.src.version)
             ours = attrs.evolve(new.expectation, timeout=lines[0]["timeout"])
-            assert lines == [conntrack8.facts(ours)]
+            assert lines == [conntrack8.expected_facts(ours)]
 
-            # the connection meets it,
+            # The data connection meets it.
             assert announced.dport is not None
             assert fetch(network, ftp, listener, announced.dport) == CONTENT
-            (met,) = await some.take(stream, 1)
+            (met,) = await expectations.next_events(stream, 1)
             assert (met.type, met.port_id) == (EventType.DESTROY, 0)
-            assert some.ageless(met.expectation) == some.ageless(new.expectation)
+            assert expectations.without_timeout(met.expectation) == expectations.without_timeout(
+                new.expectation
+            )
             assert await conn.expectations.list() == []
 
-            # and is a flow that knows its master.
-            with anyio.fail_after(PATIENCE):
+            # The flow of the data connection has its master.
+            with anyio.fail_after(TIMEOUT):
                 event = await anext(flows)
             assert attrs.evolve(event.flow.orig, sport=0) == announced
             assert event.flow.master == control.orig
@@ -195,20 +205,20 @@ async def test_a_transfer(lab: Lab, conn: Connection, network: Network, passive:
 
 
 @pytest.mark.parametrize("masquerade", [True], ids=["masqueraded"])
-async def test_a_transfer_that_a_program_expects(
+async def test_a_transfer_with_a_programs_expectation(
     lab: Lab, conn: Connection, network: Network
 ) -> None:
-    """Its own expectation in the place of the helper's: translated by its master, to a port."""
-    with FTPServer(network.server, PORT), FTP(timeout=PATIENCE) as ftp:
+    """Create an expectation instead of the helper, which translates to another port."""
+    with FTPServer(network.server, PORT), FTP(timeout=TIMEOUT) as ftp:
         network.client.lab.run(ftp.connect, network.server.address, PORT)
         control = await conn.get(
             Tuple.tcp(*ftp.sock.getsockname()[:2], *ftp.sock.getpeername()[:2])
         )
-        # Whoever comes from the server to the router's port 4000 is sent on to the client's 5000.
+        # A connection from the server to the router's port 4000 is translated to the client's 5000.
         await conn.expectations.create(
             Expectation.of(
                 control.orig,
-                Tuple.tcp(network.server.address, 0, network.seen, 4000),
+                Tuple.tcp(network.server.address, 0, network.client_as_seen, 4000),
                 any_sport=True,
                 nat=ExpectNAT.of(network.client.address, 5000, direction=Direction.REPLY),
                 function="nat-follow-master",
@@ -219,10 +229,10 @@ async def test_a_transfer_that_a_program_expects(
             network.server.bind(socket.SOCK_STREAM) as caller,
         ):
             listener.listen()
-            caller.connect((network.seen, 4000))
-            called, peer = listener.accept()
-            called.close()
-            flow = await conn.get(view(caller))
+            caller.connect((network.client_as_seen, 4000))
+            accepted, peer = listener.accept()
+            accepted.close()
+            flow = await conn.get(sent_tuple(caller))
         assert flow.master == control.orig
         assert flow.orig.dport == 4000
         assert flow.reply == Tuple.tcp(network.client.address, 5000, *peer[:2])

@@ -1,4 +1,4 @@
-"""Beside nfct(8) of conntrack-tools: what one writes the other reads."""
+"""Interoperate with nfct(8) of conntrack-tools: each reads what the other writes."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ PROTOCOLS: dict[str, ProtocolTimeouts] = {
     "gre": GRETimeouts(unreplied=1, replied=2),
     "generic": GenericTimeouts(timeout=1),
 }
-UNTOLD = {"heartbeat_sent", "heartbeat_acked"}
-"""What nfct 1.4.7 does not know."""
+UNSUPPORTED = {"heartbeat_sent", "heartbeat_acked"}
+"""The timeouts that nfct 1.4.7 does not support."""
 
 Facts = dict[str, object]
 
 
-def said(output: str) -> dict[str, Facts]:
-    """What nfct prints of policies, by their names; of defaults, by an empty one."""
+def parse_output(output: str) -> dict[str, Facts]:
+    """Return the policies that nfct prints, by name. Default timeouts have an empty name."""
     found: dict[str, Facts] = {}
     for name, body in re.findall(r"(?:^\.(.*) = \{\n)?((?:\t.*\n)+)\};", output, re.MULTILINE):
         numbers = re.findall(r"\.(\w+) = (\d+),", body)
@@ -75,17 +75,18 @@ def said(output: str) -> dict[str, Facts]:
 
 
 def expected(family: int, proto: int, timeouts: ProtocolTimeouts | None) -> Facts:
+    """Return what nfct must print of a policy."""
     assert timeouts is not None
-    told: Facts = {
+    values: Facts = {
         {"unack": "unacknowledged"}.get(name, name): value
         for name, value in attrs.asdict(timeouts).items()
-        if name not in UNTOLD
+        if name not in UNSUPPORTED
     }
-    return {"l3proto": family, "l4proto": proto} | told
+    return {"l3proto": family, "l4proto": proto} | values
 
 
 def arguments(timeouts: ProtocolTimeouts) -> list[str]:
-    """As nfct wants to hear them."""
+    """Return timeouts as arguments of nfct."""
     words: list[str] = []
     for name, value in attrs.asdict(timeouts).items():
         if value is not None:
@@ -95,21 +96,27 @@ def arguments(timeouts: ProtocolTimeouts) -> list[str]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("proto", PROTOCOLS)
-async def test_it_reads_what_we_write(conn: Connection, lab: Lab, proto: str, family: str) -> None:
+async def test_nfct_reads_policies_of_the_library(
+    conn: Connection, lab: Lab, proto: str, family: str
+) -> None:
     timeouts = PROTOCOLS[proto]
-    made = await conn.timeouts.create(TimeoutPolicy.of("ours", timeouts, family=FAMILIES[family]))
-    wanted = {"ours": expected(made.family, made.proto, made.timeouts)}
-    assert said(lab.program("nfct", "list", "timeout")) == wanted
-    assert said(lab.program("nfct", "get", "timeout", "ours")) == wanted
+    created = await conn.timeouts.create(
+        TimeoutPolicy.of("ours", timeouts, family=FAMILIES[family])
+    )
+    wanted = {"ours": expected(created.family, created.proto, created.timeouts)}
+    assert parse_output(lab.program("nfct", "list", "timeout")) == wanted
+    assert parse_output(lab.program("nfct", "get", "timeout", "ours")) == wanted
     await conn.timeouts.set_defaults(timeouts)
-    assert said(lab.program("nfct", "default-get", "timeout", family, proto)) == {
+    assert parse_output(lab.program("nfct", "default-get", "timeout", family, proto)) == {
         "": expected(FAMILIES[family], protocol_of(type(timeouts)), timeouts)
     }
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("proto", PROTOCOLS)
-async def test_we_read_what_it_writes(conn: Connection, lab: Lab, proto: str, family: str) -> None:
+async def test_the_library_reads_policies_of_nfct(
+    conn: Connection, lab: Lab, proto: str, family: str
+) -> None:
     timeouts = PROTOCOLS[proto]
     lab.program("nfct", "add", "timeout", "theirs", family, proto, *arguments(timeouts))
     (read,) = await conn.timeouts.list()
@@ -121,7 +128,7 @@ async def test_we_read_what_it_writes(conn: Connection, lab: Lab, proto: str, fa
     assert expected(0, 0, defaults) == expected(0, 0, timeouts)
 
 
-async def test_each_deletes_what_the_other_made(conn: Connection, lab: Lab) -> None:
+async def test_each_deletes_policies_of_the_other(conn: Connection, lab: Lab) -> None:
     lab.program("nfct", "add", "timeout", "theirs", *["inet", "udp", "replied", "5"])
     await conn.timeouts.delete("theirs")
     await conn.timeouts.create(TimeoutPolicy.of("ours", UDPTimeouts(), family=AF_INET))

@@ -1,4 +1,4 @@
-"""Entering the sandbox, with and without root, and what it says where that is forbidden."""
+"""Enter the sandbox with and without root, and check the errors where that is forbidden."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ kernel = pytest.mark.kernel
 
 
 def child(script: str) -> str:
-    """Run a script in a process of its own, as whoever runs the tests."""
+    """Run a script in a separate process, as the user who runs the tests."""
     result = subprocess.run(
         [sys.executable, "-c", script],
         cwd=Path(__file__).parents[2],
@@ -54,8 +54,9 @@ def use():
     print(proc_sys.read_sysctl("net.netfilter.nf_conntrack_count"))
 """
 
-# Root of a user namespace may have nobody else in it, but then is not really root. Whoever gives up
-# root is not dumpable, and his own /proc/self not his, until he says so.
+# If the user namespace maps 65534, the script becomes the user nobody. Otherwise root of that
+# namespace is not root of the machine anyway. After setuid() a process is not dumpable and does not
+# own /proc/self, until it calls prctl().
 NOBODY = """
 if os.geteuid() == 0 and int(open("/proc/self/uid_map").read().split()[2]) > 65534:
     os.setgroups([])
@@ -66,13 +67,13 @@ if os.geteuid() == 0 and int(open("/proc/self/uid_map").read().split()[2]) > 655
 
 
 @kernel
-@pytest.mark.parametrize("who", ["", NOBODY], ids=["whoever runs this", "nobody"])
-def test_the_sandbox_needs_no_root(who: str) -> None:
-    assert child(f"{USE}{who}use()") == "6\n"
+@pytest.mark.parametrize("become_user", ["", NOBODY], ids=["this user", "nobody"])
+def test_the_sandbox_needs_no_root(become_user: str) -> None:
+    assert child(f"{USE}{become_user}use()") == "6\n"
 
 
 @kernel
-def test_threads_that_have_ended_are_no_obstacle() -> None:
+def test_threads_that_have_ended_do_not_prevent_the_sandbox() -> None:
     script = f"""{USE}
 import threading
 for _ in range(20):
@@ -85,7 +86,7 @@ use()
 
 
 @kernel
-def test_where_user_namespaces_are_forbidden_root_gets_along_without() -> None:
+def test_root_needs_no_user_namespace() -> None:
     script = f"""{USE}
 from conntrack_aio.uapi.sched import CLONE_NEWUSER
 unshare = namespace.unshare
@@ -93,7 +94,7 @@ def forbidden(kinds):
     if kinds & CLONE_NEWUSER:
         raise PermissionError(1, "no")
     unshare(kinds)
-namespace._unshare()  # become root, whoever this is
+namespace._unshare()  # become root of a user namespace, whichever user this is
 namespace.unshare = forbidden
 use()
 """
@@ -101,9 +102,9 @@ use()
 
 
 @kernel
-def test_where_they_are_switched_off_the_error_says_what_to_do() -> None:
-    # In a user namespace of its own the limit can be set, as someone else than root, whose
-    # capabilities the next program does not get.
+def test_the_error_names_the_sysctl_that_disables_user_namespaces() -> None:
+    # The limit can be set in a separate user namespace. The script is not root there, so that it
+    # loses its capabilities when it executes the next program.
     script = """
 import os, sys
 from conntrack_aio import proc_sys
@@ -134,7 +135,7 @@ except NamespaceError as error:
 
 
 @pytest.mark.parametrize(
-    ("sysctls", "code", "words"),
+    ("sysctls", "code", "advice"),
     [
         (
             {"kernel.apparmor_restrict_unprivileged_userns": "1"},
@@ -159,13 +160,13 @@ except NamespaceError as error:
         ({}, errno.EINVAL, "CONFIG_USER_NS"),
     ],
 )
-# Refused at once; or granted, and then everything in it refused, as AppArmor also does.
+# The kernel refuses the user namespace, or AppArmor allows it and then refuses everything inside.
 @pytest.mark.parametrize("step", ["_unshare", "set_up"])
-def test_the_remedy_fits_the_prohibition(
+def test_the_error_names_the_setting_that_forbids_it(
     monkeypatch: pytest.MonkeyPatch,
     sysctls: dict[str, str],
     code: int,
-    words: str,
+    advice: str,
     step: str,
 ) -> None:
     def read_sysctl(name: str) -> str:
@@ -180,13 +181,13 @@ def test_the_remedy_fits_the_prohibition(
     monkeypatch.setattr(namespace, "read_sysctl", read_sysctl)
     monkeypatch.setattr(namespace, "_unshare", lambda: None)
     monkeypatch.setattr(namespace, step, refuse)
-    with pytest.raises(NamespaceError, match=re.escape(words)) as caught:
+    with pytest.raises(NamespaceError, match=re.escape(advice)) as caught:
         namespace.enter_sandbox()
     assert caught.value.errno == code
     assert caught.value.request == "enter a sandbox"
 
 
-def test_a_process_with_threads_does_not_enter() -> None:
+def test_a_process_with_several_threads_is_refused() -> None:
     here = os.stat("/proc/self/ns/net")
     done = threading.Event()
     thread = threading.Thread(target=done.wait)

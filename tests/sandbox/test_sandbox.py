@@ -1,4 +1,4 @@
-"""The sandbox against this machine's kernel: the traffic is real, and really tracked."""
+"""Test the sandbox on this machine's kernel: it sends real traffic, which the kernel tracks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from support.tracked import check_one, tracked
+from support.proc_entries import check_single_entry, read_entries
 
 from conntrack_aio.errors import (
     KernelError,
@@ -26,11 +26,11 @@ pytestmark = pytest.mark.kernels
 kernel = pytest.mark.kernel
 
 
-# A network namespace of one's own
+# -- network namespaces --------------------------------------------------------------------------
 
 
 @kernel
-def test_a_new_namespace_is_another_one_with_its_loopback_up(
+def test_a_new_namespace_has_its_loopback_up(
     new_namespace: Callable[[], int],
 ) -> None:
     here = os.stat("/proc/self/ns/net")
@@ -44,7 +44,7 @@ def test_a_new_namespace_is_another_one_with_its_loopback_up(
 
 
 @kernel
-def test_sysctls_are_those_of_the_namespace(new_namespace: Callable[[], int]) -> None:
+def test_sysctls_are_per_namespace(new_namespace: Callable[[], int]) -> None:
     one, other = new_namespace(), new_namespace()
     name = "net.ipv4.ip_default_ttl"
     run_inside(one, lambda: set_sysctl(name, 17))
@@ -54,7 +54,7 @@ def test_sysctls_are_those_of_the_namespace(new_namespace: Callable[[], int]) ->
         read_sysctl("net.ipv4.no_such_thing")
 
 
-# Tracking
+# -- tracking ------------------------------------------------------------------------------------
 
 
 @kernel
@@ -63,7 +63,7 @@ def test_tcp_is_tracked(new_namespace: Callable[[], int], address: str) -> None:
     def body() -> None:
         rules.track_connections()
         sport, dport = traffic.tcp_exchange(address)
-        check_one(rf"tcp .* TIME_WAIT .*sport={sport} dport={dport} .*\[ASSURED\]")
+        check_single_entry(rf"tcp .* TIME_WAIT .*sport={sport} dport={dport} .*\[ASSURED\]")
 
     run_inside(new_namespace(), body)
 
@@ -74,7 +74,7 @@ def test_udp_is_tracked(new_namespace: Callable[[], int], address: str) -> None:
     def body() -> None:
         rules.track_connections()
         sport, dport = traffic.udp_exchange(address)
-        check_one(rf"udp .*sport={sport} dport={dport} src.*sport={dport} dport={sport}")
+        check_single_entry(rf"udp .*sport={sport} dport={dport} src.*sport={dport} dport={sport}")
 
     run_inside(new_namespace(), body)
 
@@ -95,23 +95,25 @@ def test_pings_are_tracked(
     def body() -> None:
         rules.track_connections()
         traffic.ping(address, id)
-        ask, answer = types
-        check_one(rf"{protocol} .*type={ask} code=0 id={id} src.*type={answer} code=0 id={id} ")
+        request, reply = types
+        check_single_entry(
+            rf"{protocol} .*type={request} code=0 id={id} src.*type={reply} code=0 id={id} "
+        )
 
     run_inside(new_namespace(), body)
 
 
 @kernel
-def test_nothing_is_tracked_without_the_rule_and_its_table_may_exist(
+def test_nothing_is_tracked_without_the_rule_and_its_table_may_already_exist(
     new_namespace: Callable[[], int],
 ) -> None:
     def body() -> None:
         traffic.udp_exchange()
-        assert tracked()[0] == 0
+        assert read_entries()[0] == 0
         rules.track_connections()
         rules.track_connections()
         traffic.udp_exchange()
-        assert tracked()[0] == 1
+        assert read_entries()[0] == 1
 
     # The first user of connection tracking loads its module, and the sysctl with it.
     run_inside(new_namespace(), rules.track_connections)
@@ -119,7 +121,7 @@ def test_nothing_is_tracked_without_the_rule_and_its_table_may_exist(
 
 
 @kernel
-def test_a_change_of_the_rules_is_made_as_a_whole_or_not(
+def test_a_failed_transaction_changes_no_rules(
     new_namespace: Callable[[], int],
 ) -> None:
     def body() -> None:

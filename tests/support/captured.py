@@ -1,9 +1,9 @@
-"""Messages of real kernels, in this machine's byte order.
+"""Messages that real kernels sent, converted to this machine's byte order.
 
-Those here are of Linux 6.18 on x86-64, in a network namespace with rules of nftables. The settings
-``nf_conntrack_acct``, ``_timestamp`` and ``_events`` were 1. Each is whole, from its ``nlmsghdr``
-on, as it was received from a raw socket, but for the byte order. With them are those of
-``captured_s390x``.
+The messages in this module are from Linux 6.18 on x86-64, in a network namespace with nftables
+rules. The sysctls ``nf_conntrack_acct``, ``nf_conntrack_timestamp`` and ``nf_conntrack_events``
+were 1. Each message is complete, from its ``nlmsghdr`` on, as a raw socket received it; only the
+byte order is converted. The messages of :mod:`captured_s390x` are added to them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from conntrack_aio.model.enums import Direction, ExpectFlags
 from conntrack_aio.model.expectations import ExpectNAT
 
 from . import captured_s390x
-from .byte_order import of_this_machine
-from .wire import Captured
+from .attribute_encoding import Captured
+from .byte_order import to_host_byte_order
 
 SEEN = Status.SEEN_REPLY | Status.CONFIRMED
 NAT_DONE = Status.SRC_NAT_DONE | Status.DST_NAT_DONE
@@ -96,7 +96,7 @@ _CAPTURED = [
             "000000000000080008000000002a0c001b0018eaa42358269bd7"
         ),
     ),
-    # And a later one, while it closes.
+    # A later event of the same connection, while it closes.
     Captured(
         "tcp_last_ack",
         EventType.UPDATE,
@@ -135,7 +135,7 @@ _CAPTURED = [
             "000000010c0002000000000000000034100014800c00010018eaa4236ac8defc"
         ),
     ),
-    # An echo and its reply; from a dump.
+    # An ICMP echo request and its reply; from a dump.
     Captured(
         "icmp",
         None,
@@ -149,7 +149,7 @@ _CAPTURED = [
             "0a800c00010000000000000000010c000200000000000000001c100014800c00010018eaa423714e2a50"
         ),
     ),
-    # The same, flushed by conntrack(8).
+    # The same flow, flushed by conntrack(8).
     Captured(
         "icmp_destroy",
         EventType.DESTROY,
@@ -169,7 +169,7 @@ _CAPTURED = [
             "18eaa42371cab5f6"
         ),
     ),
-    # An ICMPv6 echo and its reply; from a dump.
+    # An ICMPv6 echo request and its reply; from a dump.
     Captured(
         "icmpv6",
         None,
@@ -223,7 +223,7 @@ _CAPTURED = [
             "0000000000010c000200000000000000001d100014800c00010018eaa4237ee5b5e9"
         ),
     ),
-    # A flow made by ctnetlink with a zone in its reply tuple; from a dump.
+    # A flow created through ctnetlink with a zone in its reply tuple; from a dump.
     Captured(
         "zone_reply",
         None,
@@ -243,7 +243,7 @@ _CAPTURED = [
             "0000000008000200000000000800030000000000"
         ),
     ),
-    # A GRE flow made by ctnetlink, with keys where others have ports; from a dump.
+    # A GRE flow created through ctnetlink, with keys instead of ports; from a dump.
     Captured(
         "gre",
         None,
@@ -258,7 +258,7 @@ _CAPTURED = [
             "000000000800030000000000"
         ),
     ),
-    # An SCTP flow over IPv6 made by ctnetlink; from a dump.
+    # An SCTP flow over IPv6, created through ctnetlink; from a dump.
     Captured(
         "sctp",
         None,
@@ -323,7 +323,7 @@ _CAPTURED = [
             "0a800c00010000000000000000010c000200000000000000003c100014800c00010018eaa4238b69a699"
         ),
     ),
-    # Its first event: RELATED, to netfilter.
+    # The first event of the same connection. For netfilter, its state is RELATED.
     Captured(
         "ftp_data_new",
         EventType.NEW,
@@ -338,7 +338,7 @@ _CAPTURED = [
             "18eaa4238b68f6c8"
         ),
     ),
-    # A TCP flow made by ctnetlink with all that can be given, SNAT too; from a dump.
+    # A TCP flow created through ctnetlink with every field that can be set, and SNAT; from a dump.
     Captured(
         "made",
         None,
@@ -367,7 +367,7 @@ _CAPTURED = [
             "010000000001080002000000000208000300ffffffff"
         ),
     ),
-    # The same, its mark and labels set by ctnetlink.
+    # The same flow, after ctnetlink has set its mark and labels.
     Captured(
         "made_updated",
         EventType.UPDATE,
@@ -383,7 +383,7 @@ _CAPTURED = [
             "0001080002000000000208000300ffffffff08000800000000000c001b0018eaa4239fc397b5"
         ),
     ),
-    # The same, deleted by ctnetlink.
+    # The same flow, deleted through ctnetlink.
     Captured(
         "made_destroy",
         EventType.DESTROY,
@@ -406,10 +406,10 @@ _CAPTURED = [
 ]
 
 CONTROL = Tuple.tcp("10.1.0.2", 57112, "10.2.0.2", 2121)
-"""Of FTP, by way of a router that masquerades the client as 10.2.0.1."""
+"""An FTP control connection through a router that masquerades the client as 10.2.0.1."""
 
 _EXPECTATIONS = [
-    # What the server's answer to PASV announced; from a dump.
+    # The data connection that the server's reply to PASV announced; from a dump.
     Captured(
         "ftp_passive",
         None,
@@ -436,7 +436,8 @@ _EXPECTATIONS = [
             "2d6d6173746572000000"
         ),
     ),
-    # What the client's PORT announced: to the server, the router's address; its event.
+    # An event: the data connection that the client's PORT announced. For the server, the client
+    # has the router's address.
     Captured(
         "ftp_active_new",
         EventType.NEW,
@@ -457,7 +458,8 @@ _EXPECTATIONS = [
             "2d6d6173746572000000"
         ),
     ),
-    # One made by ctnetlink with all that can be given, from any address and port; deleted by it.
+    # A destroy event: an expectation created through ctnetlink with every field that can be set,
+    # from any address and port, and deleted through ctnetlink.
     Captured(
         "sip_destroy",
         EventType.DESTROY,
@@ -488,16 +490,16 @@ _EXPECTATIONS = [
     ),
 ]
 
-STATISTICS = of_this_machine(
+STATISTICS = to_host_byte_order(
     bytes.fromhex(
         "2c00000003010200010000007394cef300000001080001000000000108000200000000020800030000000002"
     )
 )
-"""What processor 1 had done: met 1 expectation, made 2 and ended 2."""
+"""The statistics of processor 1: one expectation was met, two were created and two deleted."""
 
 CAPTURED, EXPECTATIONS = (
     [
-        capture._replace(data=of_this_machine(capture.data, order))
+        capture._replace(data=to_host_byte_order(capture.data, order))
         for order, captures in (("little", little), ("big", big))
         for capture in captures
     ]

@@ -1,7 +1,8 @@
-"""Messages of a big-endian kernel: Debian's 6.1 on s390x, with rules of nftables.
+"""Messages that a big-endian kernel sent: Debian's 6.1 on s390x, with nftables rules.
 
-The settings ``nf_conntrack_acct``, ``_timestamp`` and ``_events`` were 1. Each message is whole and
-as it was received from a raw socket, in that machine's byte order. Its events have no time.
+The sysctls ``nf_conntrack_acct``, ``nf_conntrack_timestamp`` and ``nf_conntrack_events`` were 1.
+Each message is complete, as a raw socket received it, in that machine's byte order. Events of this
+kernel have no timestamp.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.model.enums import ExpectFlags
 
-from .wire import Captured
+from .attribute_encoding import Captured
 
 SEEN = Status.SEEN_REPLY | Status.CONFIRMED
 NAT_DONE = Status.SRC_NAT_DONE | Status.DST_NAT_DONE
@@ -31,8 +32,8 @@ FTP = Tuple.tcp("10.1.0.1", 1111, "10.1.0.2", 21)
 
 FLOWS = [
     # TCP with `dnat to 10.1.0.2:8080`, `snat to 10.1.0.1:5000-5999`, `ct mark set 0x2a`
-    # and `ct label set 3`, from a dump. The label's bit is not 3: nft has the words of labels in
-    # the wrong order on a big-endian machine.
+    # and `ct label set 3`, from a dump. The bit of the label is not 3: on a big-endian machine nft
+    # swaps the words of labels.
     Captured(
         "s390x_tcp_dnat",
         None,
@@ -86,7 +87,7 @@ FLOWS = [
             "000000000008000800080000002a"
         ),
     ),
-    # The same, flushed by conntrack(8).
+    # The same flow, flushed by conntrack(8).
     Captured(
         "s390x_tcp_flushed",
         EventType.DESTROY,
@@ -163,7 +164,7 @@ FLOWS = [
             "000000000000000c0002000000000000000000108014000c000118ec61e2453d5bc3"
         ),
     ),
-    # A TCP flow made by ctnetlink with most of what can be given; from a dump.
+    # A TCP flow created through ctnetlink with most fields that can be set; from a dump.
     Captured(
         "s390x_made",
         None,
@@ -190,7 +191,7 @@ FLOWS = [
             "000100000001000800020000000200080003ffffffff"
         ),
     ),
-    # The same, its mark and labels set by ctnetlink.
+    # The same flow, after ctnetlink has set its mark and labels.
     Captured(
         "s390x_made_updated",
         EventType.UPDATE,
@@ -210,7 +211,7 @@ FLOWS = [
             "0001000800020000000200080003ffffffff0008000800000000"
         ),
     ),
-    # The same, deleted by ctnetlink.
+    # The same flow, deleted through ctnetlink.
     Captured(
         "s390x_made_destroy",
         EventType.DESTROY,
@@ -231,7 +232,7 @@ FLOWS = [
 ]
 
 EXPECTATIONS = [
-    # One made by ctnetlink; from a dump.
+    # An expectation created through ctnetlink; from a dump.
     Captured(
         "s390x_ftp_expected",
         None,
@@ -253,7 +254,7 @@ EXPECTATIONS = [
             "000666747000"
         ),
     ),
-    # Its first event.
+    # The first event of the same expectation.
     Captured(
         "s390x_ftp_expected_new",
         EventType.NEW,
@@ -275,4 +276,4 @@ EXPECTATIONS = [
 STATISTICS = bytes.fromhex(
     "0000002c0103000200000007f5b3e12300000000000800010000000000080002000000010008000300000000"
 )
-"""Of expectations: processor 0 had made one."""
+"""The statistics of expectations: processor 0 had created one."""

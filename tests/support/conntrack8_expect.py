@@ -1,6 +1,7 @@
-"""What conntrack(8) says of expectations, as facts that can be compared with ours.
+"""Compare what conntrack(8) prints about expectations with this library.
 
-It tells no id, no function and no translation; in XML no flags of its own but the same.
+Both are reduced to facts, as in :mod:`conntrack8`. conntrack(8) prints neither the id, the function
+nor the translation of an expectation. In XML each flag is an element.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ _KEYS = {"srckey": "sport", "dstkey": "dport"}
 _NUMBERS = frozenset({"sport", "dport", "type", "code", "id"})
 
 
-def listed(lab: Lab, family: int) -> tuple[list[Facts], list[Facts]]:
-    """What ``conntrack -L expect`` says, in lines and in XML. It lists one family at a time."""
+def list_expectations(lab: Lab, family: int) -> tuple[list[Facts], list[Facts]]:
+    """Return the facts that ``conntrack -L expect`` prints, as text and as XML.
+
+    :param family: 4 or 6; conntrack(8) lists one family at a time.
+    """
     arguments = ("-L", "expect", "-f", "ipv6" if family == 6 else "ipv4")
     lines = conntrack(lab, *arguments)
     elements = conntrack(lab, *arguments, "-o", "xml")
@@ -34,32 +38,32 @@ def listed(lab: Lab, family: int) -> tuple[list[Facts], list[Facts]]:
 
 
 def from_line(line: str) -> Facts:
-    """A line of a list, or of ``conntrack -E expect``."""
-    said: Facts = {}
+    """Return the facts of a line that ``conntrack -L expect`` or ``-E expect`` prints."""
+    found: Facts = {}
     for event in re.findall(r"\[(\w+)\]", line):
-        said["event"] = event
+        found["event"] = event
     words = re.sub(r"\[\w+\]", "", line).split()
-    said["timeout"] = int(words.pop(0))
-    said["flags"] = frozenset[str]()
+    found["timeout"] = int(words.pop(0))
+    found["flags"] = frozenset[str]()
     part = "tuple"
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            said["flags"] = frozenset(word.split(","))
+            found["flags"] = frozenset(word.split(","))
             continue
         for name in ("mask", "master"):
             if key.startswith(f"{name}-"):
                 part, key = name, key.removeprefix(f"{name}-")
         key = _KEYS.get(key, key)
         if key in ("src", "dst"):
-            said[f"{part} {key}"] = ip_address(value)
+            found[f"{part} {key}"] = ip_address(value)
         elif key in _NUMBERS:
-            said[f"{part} {key}"] = int(value, 0)
+            found[f"{part} {key}"] = int(value, 0)
         elif key in ("proto", "class"):
-            said[key] = int(value)
+            found[key] = int(value)
         else:
-            said[key] = value
-    return said
+            found[key] = value
+    return found
 
 
 def _from_element(flow: ET.Element) -> Iterator[tuple[str, object]]:
@@ -84,10 +88,10 @@ def _from_element(flow: ET.Element) -> Iterator[tuple[str, object]]:
             yield names[element.tag], int(text) if text.isdecimal() else text
 
 
-def facts(expectation: Expectation, *, xml: bool = False) -> Facts:
-    """What conntrack(8) ought to say of an expectation, in a line or in XML."""
+def expected_facts(expectation: Expectation, *, xml: bool = False) -> Facts:
+    """Return the facts that conntrack(8) must print of an expectation, as text or as XML."""
     flags = expectation.flags or ExpectFlags(0)
-    said: Facts = {
+    expected: Facts = {
         "timeout": expectation.timeout,
         "proto": expectation.tuple.proto,
         "flags": frozenset(str(flag.name) for flag in ExpectFlags if flag & flags),
@@ -99,10 +103,10 @@ def facts(expectation: Expectation, *, xml: bool = False) -> Facts:
         values: Facts = {"src": part.src, "dst": part.dst, "sport": part.sport, "dport": part.dport}
         if part.proto in (ICMP, ICMPV6) and not xml:
             values |= {"type": part.icmp_type, "code": part.icmp_code, "id": part.icmp_id}
-        said |= {f"{name} {key}": value for key, value in values.items() if value is not None}
-    return said
+        expected |= {f"{name} {key}": value for key, value in values.items() if value is not None}
+    return expected
 
 
-def event_facts(event: ExpectEvent) -> Facts:
-    """What ``conntrack -E expect`` ought to say, in a line."""
-    return facts(event.expectation) | {"event": event.type.name}
+def expected_event_facts(event: ExpectEvent) -> Facts:
+    """Return the facts that ``conntrack -E expect`` must print of an event, as text."""
+    return expected_facts(event.expectation) | {"event": event.type.name}

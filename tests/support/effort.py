@@ -11,19 +11,22 @@ THOROUGH: Final = bool(os.environ.get("CONNTRACK_AIO_TEST_THOROUGH"))
 """Whether to run every case, on every event loop. ``.ci/run`` does so once."""
 
 GUEST: Final = os.environ.get("CONNTRACK_AIO_TEST_GUEST")
-"""The name of the guest that this is, as ``tests/kernels`` sets it: a slow machine."""
+"""The name of the virtual machine that runs the tests, which ``tests/kernels`` sets, or ``None``.
+
+A guest is slow.
+"""
 
 QUICK: Final = not THOROUGH
 """Whether to run a selection of the cases, with fewer examples and smaller storms."""
 
-SPARSE: Final = 7 if GUEST else 1
-"""The stride through many steps that are alike."""
+GUEST_STRIDE: Final = 7 if GUEST else 1
+"""The stride through a long series of similar steps."""
 
-PATIENCE: Final = 10 if GUEST else 1
-"""The factor by which tests wait longer for what should come at once."""
+TIMEOUT_FACTOR: Final = 10 if GUEST else 1
+"""The factor by which all time limits of the tests are longer."""
 
-TIMES: Final = int(os.environ.get("CONNTRACK_AIO_TEST_TIMES", "1"))
-"""The factor by which there are more examples; ``--hypothesis-seed`` repeats the same ones."""
+EXAMPLES_FACTOR: Final = int(os.environ.get("CONNTRACK_AIO_TEST_TIMES", "1"))
+"""The factor by which Hypothesis tries more examples; ``--hypothesis-seed`` repeats them."""
 
 
 def examples(count: int) -> int:
@@ -33,14 +36,14 @@ def examples(count: int) -> int:
     """
     if GUEST:
         return max(count // 20, 3)
-    return (max(count // 5, 5) if QUICK else count) * TIMES
+    return (max(count // 5, 5) if QUICK else count) * EXAMPLES_FACTOR
 
 
-def of(thorough: T, quick: T) -> T:
+def thorough_or_quick(thorough: T, quick: T) -> T:
     """Return the first value in a thorough run, and the second in a quick one."""
     return quick if QUICK else thorough
 
 
 def stride(thorough: int, quick: int) -> int:
-    """Return the stride through the steps of a test; 1 if more examples are asked for."""
-    return 1 if TIMES > 1 else of(thorough, quick)
+    """Return the stride through the steps of a test; 1 if CONNTRACK_AIO_TEST_TIMES is set."""
+    return 1 if EXAMPLES_FACTOR > 1 else thorough_or_quick(thorough, quick)

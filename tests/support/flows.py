@@ -1,4 +1,4 @@
-"""Flows to make, all different, and the bytes of one."""
+"""Build distinct flows, encode them and their events, and create many of them."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from conntrack_aio.netlink.exchange import Request
 
 
 def tcp(number: int = 1, *, timeout: int = 600, mark: int | None = None) -> Flow:
-    """The TCP flow of this number, of some 60,000."""
+    """Return the TCP flow of this number. The numbers below 65,536 give distinct flows."""
     source = f"10.1.{number >> 8 & 255}.{number & 255}"
     return Flow.tcp(source, 40000, "10.2.0.1", 80, timeout=timeout, mark=mark)
 
 
 def udp6(number: int = 1, *, timeout: int = 600, mark: int | None = None) -> Flow:
-    """The same over IPv6 and UDP."""
+    """Return the UDP flow over IPv6 of this number."""
     return Flow.udp(f"2001:db8::{number:x}", 40000, "2001:db8:1::1", 53, timeout=timeout, mark=mark)
 
 
-def ageless(flow: Flow) -> Flow:
-    """Without its timeout, which runs while a test looks."""
+def without_timeout(flow: Flow) -> Flow:
+    """Return a copy without the timeout, which decreases while a test runs."""
     return attrs.evolve(flow, timeout=None)
 
 
-def payload(flow: Flow) -> bytes:
-    """What stands in a message about it."""
+def message_payload(flow: Flow) -> bytes:
+    """Return the payload of a message about a flow."""
     return struct.pack("!BBH", flow.orig.family, 0, 0) + encode(flow)
 
 
 def new_event(flow: Flow) -> bytes:
-    return messages.pack(CT_NEW, 0x600, 0, payload(flow))
+    return messages.pack(CT_NEW, 0x600, 0, message_payload(flow))
 
 
 def update_event(flow: Flow) -> bytes:
-    return messages.pack(CT_NEW, 0, 0, payload(flow))
+    return messages.pack(CT_NEW, 0, 0, message_payload(flow))
 
 
 def destroy_event(flow: Flow) -> bytes:
-    return messages.pack(CT_DELETE, 0, 0, payload(flow))
+    return messages.pack(CT_DELETE, 0, 0, message_payload(flow))
 
 
-async def fill_again(conn: Connection, count: int) -> None:
-    """Make the TCP flows from 1 to this count, every other with the mark 77.
+async def fill_cached(conn: Connection, count: int) -> None:
+    """Create the TCP flows 1 to ``count``; the odd ones have the mark 77.
 
-    For tests that do so hundreds of times: the requests are made once.
+    The requests are encoded once, for tests that create the same flows hundreds of times.
     """
     await conn._session.run([*_requests_for(count)])
 
@@ -63,6 +63,6 @@ def _requests_for(count: int) -> list[Request]:
     return [requests.create(tcp(n, mark=77 if n % 2 else 0)) for n in numbers]
 
 
-async def fill(conn: Connection, made: Iterable[Flow]) -> None:
-    """Make many flows, a datagram full at a time; those that are there already stay."""
-    await conn._session.run([requests.create(flow) for flow in made])
+async def fill(conn: Connection, created: Iterable[Flow]) -> None:
+    """Create many flows, several per datagram. Entries that exist already are not changed."""
+    await conn._session.run([requests.create(flow) for flow in created])

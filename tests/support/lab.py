@@ -1,4 +1,4 @@
-"""A network namespace that a test has to itself."""
+"""The network namespace of a test, and functions that run inside it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Lab:
-    """A namespace by its descriptor, and ways to do things in it."""
+    """A network namespace, given by a descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -25,7 +25,7 @@ class Lab:
         return NetNS.from_fd(self.descriptor)
 
     def run(self, function: Callable[..., T], *arguments: object) -> T:
-        """Call a function inside."""
+        """Call a function inside the namespace, and return its result."""
         return run_inside(self.descriptor, lambda: function(*arguments))
 
     def sysctl(self, name: str, value: int) -> None:
@@ -36,11 +36,14 @@ class Lab:
         return self.run(read_sysctl, f"net.netfilter.{name}")
 
     def track(self) -> None:
-        """Have the kernel track the traffic inside."""
+        """Make the kernel track the traffic inside the namespace."""
         self.run(rules.track_connections)
 
     def program(self, *command: str, input: str | None = None) -> str:
-        """Run another program inside; what it prints. A failure raises, with its words."""
+        """Run a program inside the namespace, and return its standard output.
+
+        :raises AssertionError: when the exit status is not 0, with the program's standard error.
+        """
         return self.run(_run, command, input)
 
 

@@ -60,16 +60,16 @@ def send_one_datagram() -> None:
 # -- on a scripted kernel -----------------------------------------------------------------------
 
 
-async def eventually(condition: Callable[[], object]) -> None:
+async def wait_for_condition(condition: Callable[[], object]) -> None:
     """Wait for a condition that the table meets after one of its delays."""
     with anyio.fail_after(5):
         while not condition():  # noqa: ASYNC110
             await anyio.sleep(0.001)
 
 
-def verbs(kernel: FakeKernel) -> list[str]:
+def received_verbs(kernel: FakeKernel) -> list[str]:
     """Return which requests a scripted kernel received."""
-    return [asked.verb for asked in kernel.requests]
+    return [request.verb for request in kernel.requests]
 
 
 async def check_fake(kernel: FakeKernel, table: FlowTable) -> None:
@@ -79,7 +79,7 @@ async def check_fake(kernel: FakeKernel, table: FlowTable) -> None:
     assert {flow.id for flow in table} == {flow.id for flow in kernel.flows}
 
 
-def update_of(flow: Flow, **fields: object) -> FlowEvent:
+def update_event(flow: Flow, **fields: object) -> FlowEvent:
     """Return an UPDATE event of a flow, with these fields."""
     reported = copy.copy(flow)
     for name, value in fields.items():

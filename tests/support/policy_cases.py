@@ -1,4 +1,4 @@
-"""Timeout policies and user-space helpers, and their bytes."""
+"""Timeout policies and user-space helpers, and their encoded attributes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from conntrack_aio.model.timeouts import (
     UDPTimeouts,
 )
 
-from .wire import Case, attr, be8, be16, be32, nest
+from .attribute_encoding import Case, attr, be8, be16, be32, nest
 
 
 def seconds(*values: int) -> bytes:
-    """Attributes 1, 2, and so on, of a number each."""
+    """Return the attributes 1, 2, and so on, each with one of these numbers."""
     return b"".join(be32(number, value) for number, value in enumerate(values, 1))
 
 
 def policy_head(name: bytes, family: int, proto: int) -> bytes:
-    """What stands first in the message of a timeout policy."""
+    """Return the first attributes of a timeout policy: name, family and protocol."""
     return attr(1, name + b"\0") + be16(2, family) + be8(3, proto)
 
 
@@ -75,7 +75,7 @@ PER_PROTOCOL = [
         seconds(1, 2, 3, 4, 5, 6, 7),
     ),
 ]
-"""The timeouts of each protocol that the kernel has or had some of."""
+"""The timeouts of each protocol for which a kernel has or had timeouts."""
 
 POLICIES = [
     *(Case(f"timeouts of protocol {n}", timeouts, data) for n, timeouts, data in PER_PROTOCOL),
@@ -88,7 +88,7 @@ POLICIES = [
         for n, timeouts, data in PER_PROTOCOL
     ),
     Case(
-        "a timeout policy of nothing",
+        "an empty timeout policy",
         TimeoutPolicy(name="", family=0, proto=6, timeouts=TCPTimeouts()),
         policy_head(b"", 0, 6) + nest(4),
     ),
@@ -98,7 +98,7 @@ POLICIES = [
         policy_head(b"x" * 31, 99, 6),
     ),
     Case(
-        "a timeout policy of a protocol of tomorrow",
+        "a timeout policy of an unknown protocol",
         TimeoutPolicy(
             name="a",
             family=10,
@@ -108,7 +108,7 @@ POLICIES = [
         policy_head(b"a", 10, 200) + nest(4, be32(1, 5)),
     ),
     Case(
-        "a timeout policy with a timeout of tomorrow",
+        "a timeout policy with an unknown timeout",
         TimeoutPolicy(
             name="a",
             family=10,
@@ -122,7 +122,10 @@ POLICIES = [
 
 
 def expect_policy(number: int, name: bytes, most: int, timeout: int, *more: bytes) -> bytes:
-    """One class of a helper's expectations, in its place."""
+    """Return the attribute of one class of a helper's expectations.
+
+    :param number: the number of the attribute; the first class has 2.
+    """
     return nest(number, attr(1, name + b"\0"), be32(2, most), be32(3, timeout), *more)
 
 
@@ -130,7 +133,7 @@ HELPER_KEY = nest(2, be16(1, 2), be8(2, 6))
 
 HELPERS = [
     Case(
-        "a helper of four policies",
+        "a helper with four policies",
         UserspaceHelper(
             name="amanda",
             family=2,
@@ -157,7 +160,7 @@ HELPERS = [
         + be32(6, 1),
     ),
     Case(
-        "a helper of zeros",
+        "a helper with zero values",
         UserspaceHelper(
             name="x" * 15,
             family=2,
@@ -175,12 +178,12 @@ HELPERS = [
         + be32(6, 0),
     ),
     Case(
-        "a helper of a status of tomorrow",
+        "a helper with an unknown status",
         UserspaceHelper(name="", family=2, proto=6, status=2),
         attr(1, b"\0") + HELPER_KEY + be32(6, 2),
     ),
     Case(
-        "a helper with what nobody knows, in a policy and beside them",
+        "a helper with unknown attributes, in a policy and next to the policies",
         UserspaceHelper(
             name="a",
             family=2,

@@ -1,4 +1,4 @@
-"""Programs that run beside a test, in its namespace."""
+"""Run programs in the namespace of a test while the test runs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from typing import IO, Self
 from . import effort
 from .lab import Lab
 
-PATIENCE = 20.0 * effort.PATIENCE
-"""Seconds that something may take that ought to come at once."""
+TIMEOUT = 20.0 * effort.TIMEOUT_FACTOR
+"""The time limit in seconds for whatever should happen at once."""
 
 NEW, UPDATE, DESTROY = 0x1, 0x2, 0x4
-"""The groups of ctnetlink's events, as the bits of /proc/net/netlink."""
+"""Multicast groups of ctnetlink events, as bits in the column Groups of /proc/net/netlink."""
 
 _NETFILTER = "12"
 
 
 class Process:
-    """A program that prints lines until it is told to stop."""
+    """A program that prints lines until it is stopped."""
 
     def __init__(self, lab: Lab, *command: str, merged: bool = False) -> None:
         error = subprocess.STDOUT if merged else subprocess.PIPE
@@ -53,9 +53,13 @@ class Process:
         return self._process.stderr
 
     def line(self) -> str:
-        """The next line; :exc:`TimeoutError` if it doesn't come, :exc:`EOFError` at the end."""
+        """Return the next line of standard output.
+
+        :raises TimeoutError: when no line arrives within :data:`TIMEOUT`.
+        :raises EOFError: when standard output is closed.
+        """
         while b"\n" not in self._buffer:
-            if not select.select([self._stdout], [], [], PATIENCE)[0]:
+            if not select.select([self._stdout], [], [], TIMEOUT)[0]:
                 raise TimeoutError(f"after {self._buffer!r}")
             chunk = os.read(self._stdout.fileno(), 65536)
             if not chunk:
@@ -65,22 +69,25 @@ class Process:
         return line.decode()
 
     def stop_reading(self) -> None:
-        """As ``head -1`` does."""
+        """Close the reading end of standard output, as ``head -1`` does."""
         self._stdout.close()
 
     def pause(self) -> None:
-        """Stop it until it gets a SIGCONT."""
+        """Suspend the program until it receives a SIGCONT."""
         self.signal(signal.SIGSTOP)
         os.waitpid(self.pid, os.WUNTRACED)
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def end(self) -> tuple[int, str]:
-        """Wait for its end: the exit status, and what it wrote to standard error."""
+    def wait(self) -> tuple[int, str]:
+        """Wait until the program ends.
+
+        :returns: the exit status, and the rest of standard error.
+        """
         stderr = self._process.stderr
-        told = b"" if stderr is None else stderr.read()
-        return self._process.wait(PATIENCE), told.decode()
+        output = b"" if stderr is None else stderr.read()
+        return self._process.wait(TIMEOUT), output.decode()
 
     def __enter__(self) -> Self:
         return self
@@ -96,23 +103,26 @@ class Process:
             pass
 
 
-def waiting_bytes(pipe: IO[bytes]) -> int:
-    """How many bytes wait in a pipe to be read."""
-    waiting = array.array("i", [0])
-    fcntl.ioctl(pipe.fileno(), termios.FIONREAD, waiting)
-    return waiting[0]
+def unread_bytes(pipe: IO[bytes]) -> int:
+    """Return how many bytes in a pipe have not been read."""
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe.fileno(), termios.FIONREAD, count)
+    return count[0]
 
 
-def subscribers(lab: Lab, groups: int) -> int:
-    """How many sockets of the namespace listen to just these groups."""
+def count_subscribers(lab: Lab, groups: int) -> int:
+    """Return how many netfilter sockets of the namespace subscribe to exactly these groups."""
     table = lab.run(Path("/proc/thread-self/net/netlink").read_text)
     lines = [line.split() for line in table.splitlines()[1:]]
     return sum(line[1] == _NETFILTER and int(line[3], 16) == groups for line in lines)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """For what says nothing when it happens. Raises :exc:`TimeoutError`."""
-    deadline = time.monotonic() + PATIENCE
+    """Poll until a condition is true.
+
+    :raises TimeoutError: when that takes longer than :data:`TIMEOUT`.
+    """
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError

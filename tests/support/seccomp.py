@@ -1,6 +1,7 @@
-"""Have the kernel refuse system calls to this process, as a container's seccomp profile does.
+"""Make system calls of this process fail, as the seccomp profile of a container does.
 
-A filter can't be removed, and is inherited: it is for a child process that ends afterwards.
+A seccomp filter cannot be removed, and children inherit it. Use it only in a child process that
+ends afterward.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _NUMBERS: Final = {
     "aarch64": {
         "epoll_create1": 20,
         "ioctl": 29,
-        "poll": 73,  # ppoll, by which its C library polls
+        "poll": 73,  # ppoll: the C library implements poll() with it
         "unshare": 97,
         "socket": 198,
         "socketpair": 199,
@@ -61,15 +62,18 @@ _NUMBERS: Final = {
     },
 }
 _ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-"""``AUDIT_ARCH_*`` (linux/audit.h)."""
+"""The ``AUDIT_ARCH_*`` of each machine (linux/audit.h)."""
 
 _MACHINE: Final = platform.machine()
 SUPPORTED: Final = _MACHINE in _NUMBERS and struct.calcsize("P") == 8
-"""32-bit x86 and s390x can't be: their C library makes all socket calls by socketcall(2), whose
-arguments are in memory, where a filter can't look (glibc's kernel-features.h)."""
+"""Whether this machine is supported.
+
+32-bit x86 and s390x are not: their C library makes all socket calls with socketcall(2), whose
+arguments are in memory, where a filter cannot read them (glibc's kernel-features.h).
+"""
 
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
-"""Where they stand in ``struct seccomp_data``; an argument has eight bytes, the low ones first."""
+"""Offsets in ``struct seccomp_data``. An argument has eight bytes, in little-endian order."""
 
 _LOAD, _JUMP_EQUAL, _JUMP_ANY, _RETURN = 0x20, 0x15, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
@@ -77,22 +81,22 @@ _NO_NEW_PRIVS, _SET_FILTER, _ALL_THREADS = 38, 1, 1
 
 
 class Denial(NamedTuple):
-    """A system call that is refused, if its arguments are these."""
+    """A system call that fails if its arguments have these values."""
 
     call: str
     code: int
-    """The errno."""
+    """The errno with which the call fails."""
     arguments: Mapping[int, int] = MappingProxyType({})
-    """Values of arguments, by their index from 0; only the lower 32 bits are compared."""
+    """Values of arguments by index, from 0. Only the lower 32 bits are compared."""
     flags: Mapping[int, int] = MappingProxyType({})
-    """Bits of arguments of which any is set."""
+    """Bits of arguments by index. The call fails only if any of the bits is set."""
 
     def __str__(self) -> str:
         return f"{self.call} {errno.errorcode[self.code]}"
 
 
 def deny(denials: Iterable[Denial]) -> None:
-    """Have these refused from now on, to every thread of this process and its children."""
+    """Make these calls fail from now on, in all threads of this process and in its children."""
     instructions = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_JUMP_EQUAL, 1, 0, _ARCHITECTURES[_MACHINE]),
@@ -105,8 +109,8 @@ def deny(denials: Iterable[Denial]) -> None:
         for index, bits in denial.flags.items():
             tests.append((_ARGUMENTS + 8 * index, _JUMP_ANY, bits))
         for number, (offset, test, value) in enumerate(tests, 1):
-            behind = 2 * (len(tests) - number) + 1
-            instructions += [(_LOAD, 0, 0, offset), (test, 0, behind, value)]
+            skipped = 2 * (len(tests) - number) + 1
+            instructions += [(_LOAD, 0, 0, offset), (test, 0, skipped, value)]
         instructions.append((_RETURN, 0, 0, _ERRNO | denial.code))
     instructions.append((_RETURN, 0, 0, _ALLOW))
     program = b"".join(struct.pack("=HBBI", *each) for each in instructions)
@@ -114,9 +118,9 @@ def deny(denials: Iterable[Denial]) -> None:
     libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
     if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
-    room = ctypes.create_string_buffer(program, len(program))
+    buffer = ctypes.create_string_buffer(program, len(program))
     value = ctypes.create_string_buffer(
-        struct.pack("HP", len(instructions), ctypes.addressof(room)), struct.calcsize("HP")
+        struct.pack("HP", len(instructions), ctypes.addressof(buffer)), struct.calcsize("HP")
     )
     libc.syscall.argtypes = (ctypes.c_long, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p)
     number = _NUMBERS[_MACHINE]["seccomp"]

@@ -1,4 +1,4 @@
-"""Interfaces, addresses, routes and namespace ids of the tests, against this machine's kernel."""
+"""Test interfaces, addresses, routes and namespace ids on this machine's kernel."""
 
 from __future__ import annotations
 
@@ -15,30 +15,35 @@ from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.sandbox import rules, traffic
 from conntrack_aio.sandbox.links import set_up
 from support import links
-from support.rules import new_source_nat_chain
-from support.tracked import check_one
+from support.nft_rules import new_source_nat_chain
+from support.proc_entries import check_single_entry
 
 pytestmark = [pytest.mark.kernels, pytest.mark.kernel]
 
 
 def join(left: int, left_address: str, right: int, right_address: str) -> None:
-    """A wire between two namespaces: in both, ``to3`` leads along the segment of 10.0.3.0/24."""
+    """Connect two namespaces with a veth pair.
+
+    Both interfaces are named after the network: ``to3`` belongs to 10.0.3.0/24 or fd00:3::/64.
+    """
     (segment,) = re.findall(r"^(?:10\.0\.|fd00:)(\d)", left_address)
     name = f"to{segment}"
 
-    def settle(address: str) -> None:
+    def set_up_with_address(address: str) -> None:
         links.add_address(name, address)
         set_up(name)
 
     run_inside(left, lambda: links.add_veth(name, name, right))
-    run_inside(right, lambda: settle(right_address))
-    run_inside(left, lambda: settle(left_address))
+    run_inside(right, lambda: set_up_with_address(right_address))
+    run_inside(left, lambda: set_up_with_address(left_address))
     for end in (left, right):
         run_inside(end, lambda: links.wait_until_up(name))
 
 
 @pytest.mark.parametrize("net", ["10.0.1.{}/24", "fd00:1::{}/64"])
-def test_a_wire_carries_a_ping_and_a_connection(new_namespace: Callable[[], int], net: str) -> None:
+def test_a_veth_pair_carries_a_ping_and_a_connection(
+    new_namespace: Callable[[], int], net: str
+) -> None:
     left, right = new_namespace(), new_namespace()
     join(left, net.format(1), right, net.format(2))
     address = net.format(2).split("/")[0]
@@ -53,12 +58,12 @@ def test_a_wire_carries_a_ping_and_a_connection(new_namespace: Callable[[], int]
             listener.settimeout(2)
             server, (peer, *_) = listener.accept()
             with server:
-                client.sendall(b"over the wire")
-                assert server.recv(64) == b"over the wire"
+                client.sendall(b"over the link")
+                assert server.recv(64) == b"over the link"
                 assert peer == net.format(1).split("/")[0]
 
 
-def test_a_wire_with_a_loose_end_does_not_come_up(
+def test_a_veth_whose_peer_is_down_does_not_come_up(
     new_namespace: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = new_namespace()
@@ -74,7 +79,10 @@ def test_a_wire_with_a_loose_end_does_not_come_up(
 
 
 def through_a_router(new_namespace: Callable[[], int], net: str) -> tuple[int, int, str]:
-    """A client and a router with a server behind it: their namespaces, and its address."""
+    """Connect a client and a server through a router.
+
+    :returns: the namespaces of the client and the router, and the server's address.
+    """
     client, router, server = new_namespace(), new_namespace(), new_namespace()
     for sysctl in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
         run_inside(router, partial(set_sysctl, sysctl, 1))
@@ -84,21 +92,21 @@ def through_a_router(new_namespace: Callable[[], int], net: str) -> tuple[int, i
     run_inside(client, lambda: links.add_route("default", far[0]))
     network = re.sub(r"\d/", "0/", net.format(1, 0)) if "." in net else "fd00:1::/64"
     run_inside(server, lambda: links.add_route(network, far[1]))
-    # A router asks for an IPv6 neighbour from its link-local address, which takes a while to be
-    # usable. It need not ask for one that has spoken to it.
+    # The router solicits an IPv6 neighbor from its link-local address, which is not usable at once.
+    # After a ping from the server, the router knows it without solicitation.
     run_inside(server, lambda: traffic.ping(far[1]))
     return client, router, net.format(2, 2).split("/")[0]
 
 
 @pytest.mark.parametrize("net", ["10.0.{}.{}/24", "fd00:{}::{}/64"])
-def test_what_is_forwarded_is_tracked_too(new_namespace: Callable[[], int], net: str) -> None:
+def test_forwarded_packets_are_tracked(new_namespace: Callable[[], int], net: str) -> None:
     client, router, server_address = through_a_router(new_namespace, net)
     run_inside(router, rules.track_connections)
     run_inside(client, lambda: traffic.ping(server_address, 9))
-    run_inside(router, lambda: check_one(r"icmp.*id=9 .*id=9 "))
+    run_inside(router, lambda: check_single_entry(r"icmp.*id=9 .*id=9 "))
 
 
-def test_other_rules_are_made_of_the_same_parts(new_namespace: Callable[[], int]) -> None:
+def test_the_functions_can_build_a_masquerading_rule(new_namespace: Callable[[], int]) -> None:
     client, router, server_address = through_a_router(new_namespace, "10.0.{}.{}/24")
 
     def masquerade() -> None:
@@ -110,10 +118,13 @@ def test_other_rules_are_made_of_the_same_parts(new_namespace: Callable[[], int]
 
     run_inside(router, masquerade)
     run_inside(client, lambda: traffic.ping(server_address, 9))
-    run_inside(router, lambda: check_one(r"src=10.0.1.2 dst=10.0.2.2 .*src=10.0.2.2 dst=10.0.2.1 "))
+    run_inside(
+        router,
+        lambda: check_single_entry(r"src=10.0.1.2 dst=10.0.2.2 .*src=10.0.2.2 dst=10.0.2.1 "),
+    )
 
 
-def test_an_id_for_another_namespace(new_namespace: Callable[[], int]) -> None:
+def test_an_id_can_be_assigned_to_another_namespace(new_namespace: Callable[[], int]) -> None:
     one, other = new_namespace(), new_namespace()
 
     def body() -> None:
@@ -125,7 +136,7 @@ def test_an_id_for_another_namespace(new_namespace: Callable[[], int]) -> None:
     run_inside(new_namespace(), body)
 
 
-def test_links_say_what_was_refused(new_namespace: Callable[[], int]) -> None:
+def test_errors_name_the_refused_request(new_namespace: Callable[[], int]) -> None:
     def body() -> None:
         with pytest.raises(KernelError, match=r"set up none: .*ENODEV"):
             set_up("none")

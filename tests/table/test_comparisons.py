@@ -6,8 +6,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support import flows
-from support.live_tables import check_fake, eventually, verbs
-from support.waiting import until
+from support.live_tables import check_fake, received_verbs, wait_for_condition
+from support.polling import wait_until
 
 from conntrack_aio import (
     FlowTable,
@@ -26,7 +26,7 @@ async def test_without_losses_one_dump_is_enough(kernel: FakeKernel, fake_table:
     kernel.change(flows.tcp(1).orig, mark=7)
     kernel.remove(flows.tcp(2).orig)
     await check_fake(kernel, fake_table)
-    assert verbs(kernel) == ["count", "dump"]
+    assert received_verbs(kernel) == ["count", "dump"]
 
 
 # -- incomplete dumps ---------------------------------------------------------------------------
@@ -113,7 +113,7 @@ async def test_an_entry_that_cannot_be_decoded_does_not_affect_the_others(
     kernel.on_request = reply_with_an_invalid_entry
     await check_fake(kernel, fake_table)
     assert len(fake_table) == 1
-    assert verbs(kernel).count("get") == 3
+    assert received_verbs(kernel).count("get") == 3
     assert fake_table.statistics().comparisons == 2
 
 
@@ -130,11 +130,11 @@ async def test_a_change_of_the_setting_causes_a_comparison(
     kernel = FakeKernel()
     _set_events(kernel, before)
     async with kernel.connect() as conn, conn.table(reconcile=reconcile) as table:
-        await until(lambda: len(table) == 0)
+        await wait_until(lambda: len(table) == 0)
         kernel.sysctls["nf_conntrack_events"] = 0  # the table does not read it in between
         kernel.add(flows.tcp(7))
         _set_events(kernel, after)
-        await eventually(lambda: len(table) > 0)
+        await wait_for_condition(lambda: len(table) > 0)
         await check_fake(kernel, table)
 
 
@@ -152,10 +152,10 @@ async def test_a_setting_that_cannot_be_read_may_be_zero() -> None:
         kernel.sysctls["nf_conntrack_events"] = 0
         kernel.add(flows.tcp(7))
         del kernel.sysctls["nf_conntrack_events"]
-        await eventually(lambda: len(table) > 0)
+        await wait_for_condition(lambda: len(table) > 0)
         assert table.mode is TableMode.PARTIAL
         done = table.statistics().comparisons
-        await eventually(lambda: table.statistics().comparisons >= done + 3)
+        await wait_for_condition(lambda: table.statistics().comparisons >= done + 3)
 
 
 @pytest.mark.usefixtures("short_interval")
@@ -171,7 +171,7 @@ async def test_without_silent_entries_only_an_explicit_interval_compares(
         conn.table(reconcile=None) as none,
         conn.table(reconcile=0.01) as often,
     ):
-        await eventually(lambda: often.statistics().comparisons >= 5)
+        await wait_for_condition(lambda: often.statistics().comparisons >= 5)
         for table in (default, auto, none):
             assert table.statistics().comparisons == 1
             assert table.mode is TableMode.FOLLOWED
@@ -190,7 +190,7 @@ async def test_an_older_entry_that_does_not_match_yet_may_be_silent() -> None:
         assert marked.mode is chosen.mode is TableMode.PARTIAL
         assert others.mode is TableMode.FOLLOWED, "a source never changes"
         kernel.change(flows.tcp(1).orig, mark=7)
-        await eventually(lambda: len(marked) and len(chosen))
+        await wait_for_condition(lambda: len(marked) and len(chosen))
         assert others.statistics().comparisons == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 from support import flows
 from support.lab import Lab
 from support.live_tables import by_tuple, check, read, send_one_datagram
-from support.waiting import until
+from support.polling import wait_until
 
 from conntrack_aio import (
     Cause,
@@ -175,7 +175,7 @@ async def test_synced_waits_for_a_dump_that_may_return_an_updated_entry(
             assert len(table) == 1
 
         tasks.start_soon(wait)
-        await until(lambda: table.statistics().events_applied == 1)
+        await wait_until(lambda: table.statistics().events_applied == 1)
         await anyio.wait_all_tasks_blocked()
         go_on.set()
 

@@ -8,8 +8,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support import flows
-from support.files import OpenFiles
 from support.live_tables import check_fake
+from support.open_files import OpenFiles
 
 from conntrack_aio import (
     EventType,

@@ -9,8 +9,8 @@ import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support import strategies
-from support.wire import assigned
+from support import model_strategies
+from support.attribute_encoding import with_values
 
 from conntrack_aio import EncodeError, Flow, Tuple
 from conntrack_aio.table.keys import (
@@ -42,7 +42,7 @@ def same(one: Tuple, other: Tuple) -> bool:
 _ADDRESSES = {"src": IPv6Address(0), "dst": IPv6Address(0)}
 
 
-@given(strategies.objects(Tuple), strategies.objects(Tuple), zones, zones)
+@given(model_strategies.objects(Tuple), model_strategies.objects(Tuple), zones, zones)
 @example(
     Tuple(**_ADDRESSES, proto=1, sport=1), Tuple(**_ADDRESSES, proto=1, sport=1, icmp_code=1), 0, 0
 )
@@ -121,5 +121,5 @@ def test_every_field_of_the_reply_must_be_inverse() -> None:
     assert reply_is_inverse(flow)
     assert not reply_is_inverse(attrs.evolve(flow, reply=attrs.evolve(flow.reply, proto=6)))
     for tuple_ in ("orig", "reply"):
-        changed = assigned(getattr(flow, tuple_), icmp_type=3)
+        changed = with_values(getattr(flow, tuple_), icmp_type=3)
         assert not reply_is_inverse(attrs.evolve(flow, **{tuple_: changed}))

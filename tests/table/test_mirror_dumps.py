@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.mirroring import (
+from support.mirror_builders import (
     apply,
     flow,
     mirror_of,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import attrs
-from support.mirroring import (
+from support.mirror_builders import (
     apply,
     flow,
     mirror_of,

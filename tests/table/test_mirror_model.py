@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.effort import examples
-from support.mirroring import ChangeRecorder, flow
+from support.mirror_builders import ChangeRecorder, flow
 
 from conntrack_aio import EventType, Flow, FlowEvent, Status
 from conntrack_aio.table.keys import orig_key

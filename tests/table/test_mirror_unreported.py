@@ -6,7 +6,7 @@ import copy
 from functools import partial
 
 import pytest
-from support.mirroring import (
+from support.mirror_builders import (
     ChangeRecorder,
     apply,
     dump_into,

@@ -20,18 +20,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from support import expectations, flows
 from support.effort import examples
+from support.event_storm import enable_labels, flow_pool
 from support.lab import Lab
-from support.mirrors import (
+from support.namespaces import new_network_namespace
+from support.table_comparison import (
     Key,
     Replay,
     by_key,
     differences,
-    kernel_truth,
+    kernel_flows,
     key_of,
-    wrong_answers,
+    wrong_look_ups,
 )
-from support.namespaces import new_network_namespace
-from support.storm import pool, use_labels
 
 from conntrack_aio import (
     Flow,
@@ -69,7 +69,10 @@ def _with_a_master(flow: Flow) -> Flow:
 
 
 POOL: list[tuple[Flow, dict[str, NATRange | str]]] = [
-    *((flow, {} if gateways is None else {"nat_src": gateways}) for flow, gateways in pool(16)),
+    *(
+        (flow, {} if gateways is None else {"nat_src": gateways})
+        for flow, gateways in flow_pool(16)
+    ),
     (Flow.udp("10.4.0.1", 1000, "10.4.0.2", 53, timeout=600), {"nat_dst": "192.0.2.200"}),
     (Flow.tcp("10.4.0.1", 1000, "10.4.0.2", 80, timeout=600), {"nat_src": "192.0.2.201"}),
     (Flow.icmp("10.4.0.1", "10.4.0.2", id=7, timeout=600), {}),
@@ -135,7 +138,7 @@ class TableMachine(RuleBasedStateMachine):
         """Open the tables after some entries were created, which may be silent."""
         lab = self.lab = Lab(new_network_namespace())
         self.stack.callback(os.close, lab.descriptor)
-        use_labels(lab)
+        enable_labels(lab)
         self.set_events(events)
         self.portal = self.stack.enter_context(start_blocking_portal(*backend))
         wrap = self.portal.wrap_async_context_manager
@@ -288,7 +291,7 @@ class TableMachine(RuleBasedStateMachine):
         """Describe how the tables differ from the kernel's, without the entries of these keys."""
         assert not self.table.behind
         assert not self.marked.behind
-        truth = await kernel_truth(self.conn)
+        truth = await kernel_flows(self.conn)
         expected = {key: flow for key, flow in truth.items() if key not in excluded}
         found = {key: flow for key, flow in by_key(self.table).items() if key not in excluded}
         found_marked = {
@@ -301,7 +304,7 @@ class TableMachine(RuleBasedStateMachine):
         return [
             *differences(found, expected),
             *(f"with a mark: {each}" for each in differences(found_marked, marked)),
-            *wrong_answers(self.table, expected.values()),
+            *wrong_look_ups(self.table, expected.values()),
             *(f"found: {flow}" for flow in absent if self.table.by_orig(flow.orig, zone=flow.zone)),
         ]
 
@@ -311,10 +314,10 @@ class TableMachine(RuleBasedStateMachine):
         for replay, future in self.quick:
             if future.done():
                 future.result()
-            await replay.until_it_has(last)
+            await replay.wait_until_present(last)
             assert not differences(replay.flows, truth)
         for replay in self.slow:
-            await replay.read_until_it_has(last)
+            await replay.read_until_present(last)
             assert not differences(replay.flows, truth)
 
     async def _last_change(self) -> Key:

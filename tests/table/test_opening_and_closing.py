@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 from support import flows
 from support.lab import Lab
-from support.waiting import until
+from support.polling import wait_until
 
 from conntrack_aio import (
     Connection,
@@ -160,4 +160,4 @@ async def test_closed_tables_leave_no_descriptors_open(conn: Connection) -> None
         async with conn.table() as table:
             await table.reconcile()
     # Not "==", because an older descriptor may be closed, too.
-    await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    await wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)

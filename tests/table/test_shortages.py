@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support import flows
-from support.live_tables import check_fake, eventually, update_of
+from support.live_tables import check_fake, update_event, wait_for_condition
 
 from conntrack_aio import (
     ChangeType,
@@ -137,7 +137,7 @@ async def test_no_shortage_ends_a_table(
         warnings = [each for each in caplog.records if "will retry" in each.message]
         assert len(warnings) == 1, "the failure is logged once"
     kernel._faults._pending.clear()
-    await eventually(lambda: not fake_table.behind)
+    await wait_for_condition(lambda: not fake_table.behind)
     kernel.add(flows.tcp(7))
     await check_fake(kernel, fake_table)
     statistics = fake_table.statistics()
@@ -160,7 +160,7 @@ async def test_a_shortage_during_a_look_up_does_not_end_the_table(
     kernel: FakeKernel, fake_table: FlowTable, code: int
 ) -> None:
     kernel.refuse(code, "get", times=20)
-    kernel.emit(update_of(kernel.flows[0], id=77))
+    kernel.emit(update_event(kernel.flows[0], id=77))
     await check_fake(kernel, fake_table)
 
 

@@ -19,10 +19,17 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import flows
-from support.effort import of
+from support.effort import thorough_or_quick
+from support.event_storm import SMALL_BUFFER, TUPLES, Storm, enable_labels, flow_pool, plan_storm
 from support.lab import Lab
-from support.mirrors import Replay, by_key, differences, kernel_truth, key_of, wrong_answers
-from support.storm import SMALL_BUFFER, TUPLES, Storm, plan, pool, use_labels
+from support.table_comparison import (
+    Replay,
+    by_key,
+    differences,
+    kernel_flows,
+    key_of,
+    wrong_look_ups,
+)
 
 from benchmarks import isolation, tables
 from conntrack_aio import Connection, FlowTable, Match, TableMode, connect
@@ -30,7 +37,7 @@ from conntrack_aio.sandbox import traffic
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
-SEEDS = range(of(6, 3))
+SEEDS = range(thorough_or_quick(6, 3))
 BACKENDS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
     "uvloop": ("asyncio", {"use_uvloop": True}),
@@ -38,7 +45,7 @@ BACKENDS = {
 }
 MANY = 100_000
 """Entries of a large table."""
-ALL = [flow for flow, _ in pool(TUPLES)]
+ALL = [flow for flow, _ in flow_pool(TUPLES)]
 SAMPLE = 8_000
 """Entries that are looked up in each check."""
 ROOMY = 1 << 22
@@ -63,7 +70,7 @@ def on(name: str) -> pytest.MarkDecorator:
 @pytest.fixture
 def lab(lab: Lab) -> Lab:
     """A lab whose entries have room for labels."""
-    use_labels(lab)
+    enable_labels(lab)
     return lab
 
 
@@ -93,11 +100,11 @@ class Mirrored:
             last = await self.conn.create(flows.tcp(60_000 - self.checks))
             await self.table.synced()
         assert not self.table.behind
-        truth = await kernel_truth(self.conn)
+        truth = await kernel_flows(self.conn)
         mirror = by_key(self.table)
         assert not differences(mirror, truth)
         assert len(self.table) == len(truth)
-        assert not wrong_answers(self.table, islice(truth.values(), SAMPLE))
+        assert not wrong_look_ups(self.table, islice(truth.values(), SAMPLE))
         absent = [flow for flow in ALL if key_of(flow) not in truth]
         assert not [flow for flow in absent if self.table.by_orig(flow.orig, zone=flow.zone)]
         assert not [flow for flow in absent if flow in self.table]
@@ -105,7 +112,7 @@ class Mirrored:
             for replay in self.unread:
                 tasks.start_soon(replay.follow)
             for replay in (*self.replays, *self.unread):
-                await replay.until_it_has(key_of(last))
+                await replay.wait_until_present(key_of(last))
                 assert not differences(replay.flows, mirror)
             tasks.cancel_scope.cancel()
 
@@ -127,7 +134,7 @@ async def mirrored(conn: Connection) -> AsyncIterator[Mirrored]:
 
 async def replay_from(mirrored_table: Mirrored, moment: int) -> None:
     """Start another reader after the first has applied this many changes."""
-    await mirrored_table.replays[0].until(lambda: mirrored_table.replays[0].count >= moment)
+    await mirrored_table.replays[0].wait_until(lambda: mirrored_table.replays[0].count >= moment)
     late = Replay(mirrored_table.table)
     mirrored_table.replays.append(late)
     await late.follow()
@@ -139,7 +146,7 @@ async def test_the_table_converges_after_a_storm(lab: Lab, seed: int) -> None:
     rounds, pause = rng.choice([(8, 0.0), (4, 0.0005), (1, 0.004)])
     moments = sorted(rng.sample(range(3_000), 3))
     async with AsyncExitStack() as stack:
-        storm = stack.enter_context(Storm(lab, plan(seed)))
+        storm = stack.enter_context(Storm(lab, plan_storm(seed)))
         conn = await stack.enter_async_context(connect(netns=lab.netns))
         during = rng.random() < 0.5
         if during:
@@ -160,7 +167,7 @@ async def test_the_table_converges_after_a_storm(lab: Lab, seed: int) -> None:
 @on("asyncio")
 async def test_a_blocked_event_loop_delays_the_table(lab: Lab, conn: Connection) -> None:
     """The table falls behind while the event loop is blocked. Afterwards it is correct again."""
-    with Storm(lab, plan(100)) as storm:
+    with Storm(lab, plan_storm(100)) as storm:
         async with mirrored(conn) as mirrored_table:
             storm.begin(3)
             time.sleep(1)  # noqa: ASYNC251 - blocking the loop is what is tested
@@ -177,7 +184,7 @@ async def test_the_path_of_the_namespace_may_disappear(lab: Lab) -> None:
     """Each resynchronization opens a socket, and has only its sockets to find the namespace."""
     copy = os.dup(lab.descriptor)
     try:
-        with Storm(lab, plan(101)) as storm:
+        with Storm(lab, plan_storm(101)) as storm:
             async with (
                 connect(netns=f"/proc/self/fd/{copy}") as conn,
                 mirrored(conn) as mirrored_table,
@@ -195,11 +202,11 @@ async def test_the_path_of_the_namespace_may_disappear(lab: Lab) -> None:
 
 @on("trio")
 async def test_flushing_during_a_storm(lab: Lab, conn: Connection) -> None:
-    with Storm(lab, plan(102)) as storm:
+    with Storm(lab, plan_storm(102)) as storm:
         async with mirrored(conn) as mirrored_table:
             for _ in range(3):
                 storm.begin(2, pause=0.001)
-                await mirrored_table.replays[0].until(lambda: len(mirrored_table.table) > 100)
+                await mirrored_table.replays[0].wait_until(lambda: len(mirrored_table.table) > 100)
                 await conn.flush()
                 await storm.ended()
             await mirrored_table.overrun(storm, 10)
@@ -212,7 +219,7 @@ async def test_flushing_during_a_storm(lab: Lab, conn: Connection) -> None:
 @on("uvloop")
 async def test_synced_during_a_storm(lab: Lab, conn: Connection) -> None:
     """The table has all changes from before the call, whatever happens during the call."""
-    with Storm(lab, plan(103)) as storm:
+    with Storm(lab, plan_storm(103)) as storm:
         async with mirrored(conn) as mirrored_table:
             storm.begin(8, pause=0.001)
             for number in range(5):
@@ -242,7 +249,7 @@ async def test_comparing_during_a_storm_finds_no_unreported_changes(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(quick.follow)
             compared = 0
-            with Storm(lab, plan(104, steps=SHORT)) as storm:
+            with Storm(lab, plan_storm(104, steps=SHORT)) as storm:
                 while compared < 6:
                     compared += await compare_until_ended(table, storm)
                     await mirrored_table.check()
@@ -321,11 +328,11 @@ async def test_the_table_converges_although_rules_suppress_events(lab: Lab, seed
             while table.statistics().comparisons < done + 3:  # noqa: ASYNC110 - one may be in progress
                 await anyio.sleep(0.01)
             await table.synced()
-        truth = await kernel_truth(conn)
+        truth = await kernel_flows(conn)
         assert len(truth) > 50
         assert not differences(by_key(table), truth)
         await conn.create(last := flows.tcp(60_000))
-        await quick.until_it_has(key_of(last))
+        await quick.wait_until_present(key_of(last))
         await wait_evaluated(table)
         assert table.mode is TableMode.PARTIAL
         assert table.statistics().unreported_changes > 0
@@ -381,7 +388,7 @@ async def test_a_large_table_converges_after_a_storm(lab: Lab) -> None:
     with isolation.room_for(MANY + 20_000):
         count = min(MANY, isolation.room() - 20_000)
         fill = partial(lab.run, tables.fill, tables.tcp_shapes(), 0, count)
-        with Storm(lab, plan(105)) as storm:
+        with Storm(lab, plan_storm(105)) as storm:
             await anyio.to_thread.run_sync(fill)
             async with (
                 connect(netns=lab.netns) as conn,

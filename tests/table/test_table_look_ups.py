@@ -9,8 +9,15 @@ from typing import Any
 
 import pytest
 from support import flows
-from support.passed import INTEGERS, Hostile, LyingIPv4, LyingIPv6, member, named
-from support.wire import assigned
+from support.attribute_encoding import with_values
+from support.hostile_arguments import (
+    INTEGERS,
+    OverriddenIPv4,
+    OverriddenIPv6,
+    RaisingObject,
+    case_name,
+    enum_member,
+)
 
 from conntrack_aio import (
     Connection,
@@ -101,17 +108,17 @@ async def test_look_ups_accept_any_kind_of_integer_and_address(
     created = await conn.create(Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=30, zone=9))
     six = await conn.create(Flow.udp("fd00::1", 1, "fd00::2", 2, timeout=30, zone=9))
     await table.synced()
-    for flow, kind in ((created, LyingIPv4), (six, LyingIPv6)):
+    for flow, kind in ((created, OverriddenIPv4), (six, OverriddenIPv6)):
         assert flow.id is not None
         assert [each.id for each in table.by_id(make(flow.id))] == [flow.id]
         for values in (
             {"sport": make(flow.orig.sport or 0)},
             {"dport": make(flow.orig.dport or 0), "proto": make(17)},
             {"src": kind(str(flow.orig.src)), "dst": kind(str(flow.orig.dst))},
-            {"src": type(flow.orig.src)(member(int(flow.orig.src)))},
+            {"src": type(flow.orig.src)(enum_member(int(flow.orig.src)))},
         ):
-            odd = assigned(flow.orig, **values)
-            reply = assigned(flow.reply, sport=make(flow.reply.sport or 0))
+            odd = with_values(flow.orig, **values)
+            reply = with_values(flow.reply, sport=make(flow.reply.sport or 0))
             for zone in (9, make(9)):
                 found = table.by_orig(odd, zone=zone)
                 assert found is not None
@@ -120,10 +127,10 @@ async def test_look_ups_accept_any_kind_of_integer_and_address(
                 assert table.get(odd, zone=zone) is table.find(odd, zone=zone) is found
                 assert table.get(reply, zone=zone) is found
                 assert table.translate(odd, zone=zone) == flow.orig
-            within = assigned(odd, zone=make(9))
+            within = with_values(odd, zone=make(9))
             assert table.by_orig(within) is found
             assert within in table
-            assert assigned(flow, orig=odd, zone=make(9)) in table
+            assert with_values(flow, orig=odd, zone=make(9)) in table
             assert table.by_orig(odd, zone=make(8)) is None
 
 
@@ -133,21 +140,21 @@ async def test_look_ups_accept_any_kind_of_integer_and_address(
         ("src", "10.0.0.1"),
         ("src", None),
         ("src", IPv6Address("::1")),
-        ("src", Hostile(KeyError)),
+        ("src", RaisingObject(KeyError)),
         ("proto", "udp"),
         ("proto", None),
         *[
             (field, value)
             for field in ("proto", "sport", "dport", "zone", "icmp_id", "icmp_type", "icmp_code")
-            for value in ("1", 1.0, -1, 1 << 16, 10**5000, Hostile(RecursionError), object())
+            for value in ("1", 1.0, -1, 1 << 16, 10**5000, RaisingObject(RecursionError), object())
         ],
     ],
-    ids=named,
+    ids=case_name,
 )
 async def test_look_ups_refuse_values_that_do_not_fit_their_field(
     table: FlowTable, field: str, value: object
 ) -> None:
-    broken = assigned(Tuple.icmp("10.0.0.1", "10.0.0.2", id=1), **{field: value})
+    broken = with_values(Tuple.icmp("10.0.0.1", "10.0.0.2", id=1), **{field: value})
     for name in LOOK_UPS:
         with pytest.raises(EncodeError) as caught:
             getattr(table, name)(broken)
@@ -158,7 +165,7 @@ async def test_look_ups_refuse_values_that_do_not_fit_their_field(
 
 async def test_look_ups_refuse_other_types(table: FlowTable) -> None:
     tuple_ = flows.tcp().orig
-    for wrong in ("1", 1.0, b"1", Hostile(KeyError), object()):
+    for wrong in ("1", 1.0, b"1", RaisingObject(KeyError), object()):
         for name in LOOK_UPS:
             with pytest.raises(TypeError, match="zone must be a number"):
                 getattr(table, name)(tuple_, zone=wrong)

@@ -8,8 +8,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support import flows
-from support.live_tables import check_fake, eventually, expire_all, verbs
-from support.waiting import until
+from support.live_tables import check_fake, expire_all, received_verbs, wait_for_condition
+from support.polling import wait_until
 
 from conntrack_aio import (
     Cause,
@@ -68,11 +68,11 @@ async def test_a_change_without_its_event_is_found_by_a_comparison(which: str) -
             await table.synced()
         assert table.mode is TableMode.FOLLOWED
         change(kernel)
-        await eventually(lambda: table.mode is TableMode.PARTIAL)
+        await wait_for_condition(lambda: table.mode is TableMode.PARTIAL)
         assert table.statistics().unreported_changes >= 1
         await check_fake(kernel, table)
         done = table.statistics().comparisons
-        await eventually(lambda: table.statistics().comparisons > done)
+        await wait_for_condition(lambda: table.statistics().comparisons > done)
         assert table.mode is TableMode.PARTIAL, "the rule is still there"
 
 
@@ -106,12 +106,12 @@ async def test_a_reported_change_does_not_count_as_unreported(
     async with kernel.connect() as conn, conn.table(reconcile=0.02) as table:
         if during:
             delayed = kernel.delay("dump")
-            await until(lambda: delayed.request is not None)
+            await wait_until(lambda: delayed.request is not None)
         REPORTED[which](kernel)
         if during:
             delayed.release()
         done = table.statistics().comparisons
-        await eventually(lambda: table.statistics().comparisons >= done + 5)
+        await wait_for_condition(lambda: table.statistics().comparisons >= done + 5)
         assert table.mode is TableMode.FOLLOWED
         assert table.statistics().unreported_changes == 0
 
@@ -150,12 +150,12 @@ async def test_an_expired_entry_that_still_exists_is_looked_up_after_a_delay(
     kernel: FakeKernel, fake_table: FlowTable
 ) -> None:
     """Packets extend its timeout, which no event reports."""
-    gets = verbs(kernel).count("get")
+    gets = received_verbs(kernel).count("get")
     expire_all(fake_table)
-    await eventually(lambda: verbs(kernel).count("get") >= gets + 3)
+    await wait_for_condition(lambda: received_verbs(kernel).count("get") >= gets + 3)
     for _ in range(10):
         await anyio.sleep(0.01)
-    assert verbs(kernel).count("get") == gets + 3, "each of the three is looked up once"
+    assert received_verbs(kernel).count("get") == gets + 3, "each of the three is looked up once"
     assert len(fake_table) == 3
 
 

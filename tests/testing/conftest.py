@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.anykernel import REAL, AnyKernel, Fake, Real
 from support.effort import GUEST
-from support.release import RELEASE
+from support.kernel_release import RELEASE
+from support.real_or_fake_kernel import REAL, AnyKernel, FakeKernelAdapter, RealKernel
 
 from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.testing import FakeKernel, releases
@@ -21,14 +21,14 @@ _SIZES_ARE_IMITATED = os.uname().machine == "x86_64" and not GUEST
 def anykernel(request: pytest.FixtureRequest) -> AnyKernel:
     """Return a kernel without flows, whose new flows all emit events."""
     if request.param == "fake":
-        return Fake(FakeKernel("6.18", sysctls={"nf_conntrack_events": 1}))
+        return FakeKernelAdapter(FakeKernel("6.18", sysctls={"nf_conntrack_events": 1}))
     for marker in request._node.iter_markers("since"):
         (name,) = marker.args
         if not RELEASE.has(getattr(releases, name)):
             pytest.skip(f"this kernel does not have the feature {name}")
     if request._node.get_closest_marker("sizes") and not _SIZES_ARE_IMITATED:
         pytest.skip("the memory sizes of this machine's kernel are not imitated")
-    return Real(request.getfixturevalue("lab"))
+    return RealKernel(request.getfixturevalue("lab"))
 
 
 Opener = Callable[..., NetlinkSocket]

@@ -8,7 +8,7 @@ import anyio
 import attrs
 import pytest
 from support import flows
-from support.anykernel import AnyKernel
+from support.real_or_fake_kernel import AnyKernel
 
 from conntrack_aio import (
     AlreadyExists,

@@ -9,9 +9,9 @@ import os
 import anyio
 import pytest
 from support import flows
+from support.kernel_release import release_text
 from support.lab import Lab
-from support.release import release_text
-from support.waiting import until
+from support.polling import wait_until
 
 import conntrack_aio
 from conntrack_aio import (
@@ -94,7 +94,7 @@ async def test_all_sockets_are_closed_with_the_connection() -> None:
         async for _ in conn.dump():
             break
     assert len(kernel.sockets) == 3
-    await until(lambda: all(socket.closed for socket in kernel.sockets))
+    await wait_until(lambda: all(socket.closed for socket in kernel.sockets))
     assert kernel.sockets[0].fileno() == -1
     assert "closed" in repr(kernel.sockets[0])
     assert repr(kernel) == "<FakeKernel 6.18, 300 flows>"

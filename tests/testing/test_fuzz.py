@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import raw
+from support import raw_requests
 from support.effort import examples
+from support.kernel_release import release_text
 from support.lab import Lab
 from support.namespaces import new_network_namespace
-from support.raw import CTA, be16, byte, pack, pack_be32, pack_nest
-from support.release import release_text
+from support.raw_requests import CTA, be8, be16, pack, pack_be32, pack_nest
 
 from conntrack_aio.netlink.opening import open_socket
 from conntrack_aio.netlink.socket import NetlinkSocket
@@ -39,14 +39,14 @@ def usually(value: object, others: st.SearchStrategy[object]) -> st.SearchStrate
 def proto_parts(draw: st.DrawFn, reply: bool) -> bytes:
     """Draw a ``CTA_TUPLE_PROTO``, sometimes an incomplete one."""
     proto = draw(st.sampled_from((6, 6, 17, 132, 47, 33, 1, 58, 136, 50, 0, 255)))
-    parts = [byte(1, proto)]
+    parts = [be8(1, proto)]
     if proto in (1, 58):
         base = 4 if proto == 1 else 7
         kinds = (
             ((0, 8) if reply else (8, 0)) if proto == 1 else ((129, 128) if reply else (128, 129))
         )
         kind = draw(usually(kinds[0], st.sampled_from((kinds[1], 3, 13, 200))))
-        parts += [be16(base, 5), byte(base + 1, kind), byte(base + 2, 0)]
+        parts += [be16(base, 5), be8(base + 1, kind), be8(base + 2, 0)]
     else:
         port = draw(st.integers(1, 2))
         sport, dport = (80, port) if reply else (port, 80)
@@ -65,7 +65,7 @@ def tuples(draw: st.DrawFn, number: int, family: int, reply: bool) -> bytes:
         src, dst = dst, src
     if draw(st.integers(0, 15)) == 0:
         src = dst
-    parts = [raw.addresses(src, dst), draw(proto_parts(reply))]
+    parts = [raw_requests.addresses(src, dst), draw(proto_parts(reply))]
     if draw(st.integers(0, 9)) == 0:
         parts.append(be16(3, draw(st.integers(0, 2))))
     if draw(st.integers(0, 19)) == 0:
@@ -79,15 +79,15 @@ def valid_tuples(draw: st.DrawFn, family: int) -> list[bytes]:
     src, dst = ADDRESSES[family]
     proto = draw(st.sampled_from((6, 17, 132, 47, 50)))
     port = draw(st.integers(1, 3))
-    orig = pack_nest(1, raw.addresses(src, dst), raw.ports(proto, port, 80))
-    reply = pack_nest(2, raw.addresses(dst, src), raw.ports(proto, 80, port))
+    orig = pack_nest(1, raw_requests.addresses(src, dst), raw_requests.ports(proto, port, 80))
+    reply = pack_nest(2, raw_requests.addresses(dst, src), raw_requests.ports(proto, 80, port))
     return [orig, reply]
 
 
 def tcp_info() -> st.SearchStrategy[bytes]:
     part = st.one_of(
-        st.builds(byte, st.just(1), st.integers(0, 12)),
-        st.builds(byte, st.integers(2, 3), st.integers(0, 16)),
+        st.builds(be8, st.just(1), st.integers(0, 12)),
+        st.builds(be8, st.integers(2, 3), st.integers(0, 16)),
         st.builds(pack, st.integers(4, 5), st.binary(min_size=1, max_size=3)),
     )
     return st.lists(part, max_size=5).map(lambda parts: pack_nest(4, pack_nest(1, *parts)))
@@ -95,7 +95,7 @@ def tcp_info() -> st.SearchStrategy[bytes]:
 
 def sctp_info() -> st.SearchStrategy[bytes]:
     part = st.one_of(
-        st.builds(byte, st.just(1), st.integers(0, 10)),
+        st.builds(be8, st.just(1), st.integers(0, 10)),
         st.builds(pack_be32, st.integers(2, 3), st.integers(0, 9)),
     )
     return st.lists(part, max_size=5).map(lambda parts: pack_nest(4, pack_nest(3, *parts)))
@@ -182,8 +182,17 @@ def tuple_filters(draw: st.DrawFn, family: int) -> list[bytes]:
 
 
 KINDS = (
-    *(raw.NEW, raw.NEW, raw.NEW, raw.NEW, raw.GET, raw.GET, raw.DELETE, raw.GET_CTRZERO),
-    *(raw.GET_STATS, 0x106, 0x107, 0x108, 0xD00, 0x7),
+    *(
+        raw_requests.NEW,
+        raw_requests.NEW,
+        raw_requests.NEW,
+        raw_requests.NEW,
+        raw_requests.GET,
+        raw_requests.GET,
+        raw_requests.DELETE,
+        raw_requests.GET_CTRZERO,
+    ),
+    *(raw_requests.GET_STATS, 0x106, 0x107, 0x108, 0xD00, 0x7),
 )
 
 
@@ -192,11 +201,15 @@ def requests(draw: st.DrawFn) -> tuple[int, int, int, int, bytes]:
     """Draw the type, flags, family, version and attributes of a request."""
     kind = draw(st.sampled_from(KINDS))
     family = draw(st.sampled_from((2, 2, 2, 10)))
-    flags = raw.REQUEST | draw(st.sampled_from((raw.ACK, raw.ACK, 0, raw.ACK | raw.ECHO)))
+    flags = raw_requests.REQUEST | draw(
+        st.sampled_from(
+            (raw_requests.ACK, raw_requests.ACK, 0, raw_requests.ACK | raw_requests.ECHO)
+        )
+    )
     parts: list[bytes] = []
     version = 0
     sent_family = draw(usually(family, st.sampled_from((0, 7, 2, 10))))
-    if kind == raw.NEW:
+    if kind == raw_requests.NEW:
         flags |= draw(st.sampled_from((0x600, 0x600, 0x400, 0, 0x200)))
         parts += draw(st.one_of(valid_tuples(family), valid_tuples(family), any_tuples(family)))
         parts += [pack_be32(CTA.TIMEOUT, draw(st.sampled_from((1000, 2000, 1 << 31))))]
@@ -205,12 +218,17 @@ def requests(draw: st.DrawFn) -> tuple[int, int, int, int, bytes]:
             parts.append(be16(CTA.ZONE, draw(st.integers(0, 2))))
         if draw(st.integers(0, 9)) == 0:
             parts.pop(draw(st.integers(0, len(parts) - 1)))
-    elif kind in (raw.NEW, raw.GET, raw.DELETE, raw.GET_CTRZERO) and draw(st.booleans()):
+    elif kind in (
+        raw_requests.NEW,
+        raw_requests.GET,
+        raw_requests.DELETE,
+        raw_requests.GET_CTRZERO,
+    ) and draw(st.booleans()):
         parts += draw(valid_tuples(family))[: draw(st.integers(1, 2))]
         if draw(st.integers(0, 4)) == 0:
             parts.append(be16(CTA.ZONE, draw(st.integers(0, 2))))
     else:
-        if kind != raw.DELETE:
+        if kind != raw_requests.DELETE:
             flags |= draw(st.sampled_from((0x300, 0x300, 0x100, 0x200)))
         parts += draw(
             st.one_of(st.lists(filter_attributes(family), max_size=3), tuple_filters(family))
@@ -239,14 +257,17 @@ class Reader:
         self.listener = listener
 
     def __call__(self, batch: list[bytes]) -> list[object]:
-        replies = raw.ask(self.socket, *batch)
-        return [self._comparable(replies), self._comparable(raw.read(self.listener))]
+        replies = raw_requests.exchange(self.socket, *batch)
+        return [
+            self._comparable(replies),
+            self._comparable(raw_requests.read_replies(self.listener)),
+        ]
 
-    def _comparable(self, replies: list[raw.Answer]) -> list[object]:
+    def _comparable(self, replies: list[raw_requests.RawReply]) -> list[object]:
         comparable: list[object] = []
         entries: list[str] = []
         for reply in replies:
-            if reply.code is None and reply.type in (raw.NEW, raw.DELETE):
+            if reply.code is None and reply.type in (raw_requests.NEW, raw_requests.DELETE):
                 entries.append(repr(self._entry(reply)))
                 continue
             comparable += sorted(entries)
@@ -254,8 +275,11 @@ class Reader:
             comparable.append(reply._replace(port=0))
         return comparable + sorted(entries)
 
-    def _entry(self, reply: raw.Answer) -> object:
-        attributes = {number: part.hex() for number, part in raw.numbers(reply.payload).items()}
+    def _entry(self, reply: raw_requests.RawReply) -> object:
+        attributes = {
+            number: part.hex()
+            for number, part in raw_requests.attributes_by_number(reply.payload).items()
+        }
         attributes[CTA.ID] = "an id"
         if CTA.TIMEOUT in attributes:
             attributes[CTA.TIMEOUT] = (
@@ -325,11 +349,15 @@ def test_the_replies_are_the_same(
     real_reader = lab.run(reader, open_real)
     fake_reader = reader(fake._socket_factory.open)
     try:
-        raw.ask(real_reader.socket, raw.request(raw.DELETE, family=0))
-        raw.read(real_reader.listener)
+        raw_requests.exchange(
+            real_reader.socket, raw_requests.request(raw_requests.DELETE, family=0)
+        )
+        raw_requests.read_replies(real_reader.listener)
         for batch in batches:
             data = [
-                raw.request(kind, attributes, flags=flags, seq=seq, family=family, version=version)
+                raw_requests.request(
+                    kind, attributes, flags=flags, seq=seq, family=family, version=version
+                )
                 for seq, (kind, flags, family, version, attributes) in enumerate(batch, 1)
             ]
             differing = difference(real_reader(data), fake_reader(data))

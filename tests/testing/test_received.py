@@ -69,7 +69,7 @@ def test_malformed_requests_can_be_inspected(payload: bytes, attributes: dict[st
 
 
 def test_an_incomplete_tuple_is_shown_as_a_dictionary() -> None:
-    from support.raw import CTA, be16, pack_nest
+    from support.raw_requests import CTA, be16, pack_nest
 
     part = pack_nest(CTA.TUPLE_ORIG, pack_nest(2, b"\5\0\1\0\6\0\0\0", be16(3, 80)))
     request = ReceivedRequest(0x101, 5, 1, b"\2\0\0\0" + part, 7, "dump", (Flow,))

@@ -8,10 +8,10 @@ import socket as sockets
 import struct
 
 import pytest
-from support import flows, raw
-from support.anykernel import AnyKernel, Fake
+from support import flows, raw_requests
 from support.lab import Lab
-from support.raw import CTA, DUMP, REQUEST, ask, codes, pack_be32, request
+from support.raw_requests import CTA, DUMP, REQUEST, error_codes, exchange, pack_be32, request
+from support.real_or_fake_kernel import AnyKernel, FakeKernelAdapter
 
 from conntrack_aio import Counters, Flow
 from conntrack_aio.netlink.socket import NetlinkSocket
@@ -39,7 +39,9 @@ def is_readable(socket: NetlinkSocket) -> bool:
 def update(socket: NetlinkSocket, times: int) -> None:
     """Cause this many UPDATE events."""
     for _ in range(times):
-        assert codes(ask(socket, request(raw.NEW, orig(), pack_be32(CTA.MARK, 1)))) == [0]
+        assert error_codes(
+            exchange(socket, request(raw_requests.NEW, orig(), pack_be32(CTA.MARK, 1)))
+        ) == [0]
 
 
 # -- buffers ----------------------------------------------------------------------------------
@@ -48,7 +50,7 @@ def update(socket: NetlinkSocket, times: int) -> None:
 def test_a_socket_is_readable_while_messages_are_queued(open_socket: Opener) -> None:
     socket = open_socket()
     assert not is_readable(socket)
-    socket.send(request(raw.GET_STATS))
+    socket.send(request(raw_requests.GET_STATS))
     for _ in range(2):
         assert is_readable(socket)
         socket.receive()
@@ -89,9 +91,9 @@ def test_unknown_options_are_refused(open_socket: Opener, level: int) -> None:
 def test_a_message_takes_more_of_the_buffer_than_its_bytes(open_socket: Opener) -> None:
     socket = open_socket()
     create(socket)
-    socket.send(request(raw.GET, orig()))
+    socket.send(request(raw_requests.GET, orig()))
     assert meminfo(socket)[0] == 832 + 832
-    raw.read(socket)
+    raw_requests.read_replies(socket)
     assert meminfo(socket)[0] == 0
     listener = open_socket(groups=(2,))
     update(socket, 3)
@@ -104,7 +106,9 @@ def test_acknowledgements_that_do_not_fit_are_dropped(open_socket: Opener) -> No
     socket = open_socket()
     create(socket)
     capacity = 212992 // 832
-    replies = ask(socket, *[request(raw.NEW, orig(), seq=seq) for seq in range(1, capacity + 11)])
+    replies = exchange(
+        socket, *[request(raw_requests.NEW, orig(), seq=seq) for seq in range(1, capacity + 11)]
+    )
     assert [reply.code for reply in replies] == [errno.ENOBUFS] + [0] * capacity
     assert meminfo(socket)[2] == 10
 
@@ -172,16 +176,21 @@ def test_broadcast_error_makes_destroy_events_reliable(open_socket: Opener) -> N
     listener.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.NO_ENOBUFS, 1)
     for number in range(1, 6):
         create(socket, number)
-    ask(socket, request(raw.DELETE))
-    dying = ask(socket, request(0x106, flags=REQUEST | DUMP, family=0))
+    exchange(socket, request(raw_requests.DELETE))
+    dying = exchange(socket, request(0x106, flags=REQUEST | DUMP, family=0))
     assert len(dying) == 4 + 1
-    stats, _ = ask(socket, request(raw.GET_STATS))
-    assert raw.numbers(stats.payload)[1] == b"\0\0\0\4"  # Dying entries still count.
+    stats, _ = exchange(socket, request(raw_requests.GET_STATS))
+    assert (
+        raw_requests.attributes_by_number(stats.payload)[1] == b"\0\0\0\4"
+    )  # Dying entries still count.
     seen = set()
     while len(seen) < 5:
         assert select.select([listener.raw.fileno()], [], [], 5)[0]
-        seen |= {raw.numbers(message.payload)[1] for message in raw.read(listener)}
-    (end,) = ask(socket, request(0x106, flags=REQUEST | DUMP, family=0))
+        seen |= {
+            raw_requests.attributes_by_number(message.payload)[1]
+            for message in raw_requests.read_replies(listener)
+        }
+    (end,) = exchange(socket, request(0x106, flags=REQUEST | DUMP, family=0))
     assert end.type == 3
 
 
@@ -191,7 +200,7 @@ def test_reliable_streams_get_enobufs_too(open_socket: Opener) -> None:
     listener.enable_broadcast_errors()
     for number in range(1, 41):
         create(socket, number)
-    ask(socket, request(raw.DELETE))
+    exchange(socket, request(raw_requests.DELETE))
     capacity = 12000 // EVENT
     first = meminfo(listener)
     assert first[0] == capacity * EVENT
@@ -201,8 +210,8 @@ def test_reliable_streams_get_enobufs_too(open_socket: Opener) -> None:
     while len(seen) < 40:
         assert select.select([listener.raw.fileno()], [], [], 5)[0]
         seen += [
-            raw.numbers(message.payload)[CTA.ID]
-            for message in raw.read(listener)
+            raw_requests.attributes_by_number(message.payload)[CTA.ID]
+            for message in raw_requests.read_replies(listener)
             if message.payload
         ]
     assert len(set(seen)) == 40
@@ -215,7 +224,7 @@ def test_the_fake_kernel_retries_up_to_the_first_event_that_does_not_fit() -> No
     socket, listener = endpoint.open(), endpoint.open(6000)
     listener.join(3)
     listener.enable_broadcast_errors()
-    ask(socket, request(raw.DELETE))
+    exchange(socket, request(raw_requests.DELETE))
     drops = meminfo(listener)[2]
     assert len(kernel.dying) == 40 - 12000 // EVENT == 31
     with pytest.raises(OSError, match="No buffer space"):
@@ -237,11 +246,11 @@ def test_a_missed_event_is_sent_with_the_next_one(open_socket: Opener) -> None:
     listener.raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.NO_ENOBUFS, 1)
     create(socket, 2)
     create(socket, 1)
-    raw.read(listener)
+    raw_requests.read_replies(listener)
     update(socket, 2)
-    (first,) = raw.read(listener)
+    (first,) = raw_requests.read_replies(listener)
     update(socket, 1)
-    (second,) = raw.read(listener)
+    (second,) = raw_requests.read_replies(listener)
     assert [event.flags for event in (first, second)] == [0x600, 0]
 
 
@@ -277,13 +286,17 @@ def test_the_size_of_chunks_follows_the_read_buffer(
     for number in range(400):
         source = f"10.3.{number >> 8}.{number & 255}"
         parts = (
-            raw.pack_nest(1, raw.addresses(source, "10.2.0.1"), raw.ports(17, 1, 2)),
-            raw.pack_nest(2, raw.addresses("10.2.0.1", source), raw.ports(17, 2, 1)),
+            raw_requests.pack_nest(
+                1, raw_requests.addresses(source, "10.2.0.1"), raw_requests.ports(17, 1, 2)
+            ),
+            raw_requests.pack_nest(
+                2, raw_requests.addresses("10.2.0.1", source), raw_requests.ports(17, 2, 1)
+            ),
             pack_be32(CTA.TIMEOUT, 600),
         )
-        data.append(request(raw.NEW, *parts, flags=REQUEST | 0x600))
-    assert ask(socket, *data) == []
-    first, *rest, last, end = map(len, chunks(open_socket(), raw.GET, buffer))
+        data.append(request(raw_requests.NEW, *parts, flags=REQUEST | 0x600))
+    assert exchange(socket, *data) == []
+    first, *rest, last, end = map(len, chunks(open_socket(), raw_requests.GET, buffer))
     assert first == 3776 // ENTRY * ENTRY
     assert set(rest) <= {chunk // ENTRY * ENTRY}
     assert first + sum(rest) + last == 400 * ENTRY
@@ -297,11 +310,11 @@ def test_a_dump_has_the_entries_at_the_time_of_each_chunk(open_socket: Opener) -
     for number in range(1, 101):
         create(socket, number)
     dump = open_socket()
-    dump.send(request(raw.GET, flags=REQUEST | DUMP))
+    dump.send(request(raw_requests.GET, flags=REQUEST | DUMP))
     dump.receive()
-    assert codes(ask(socket, request(raw.DELETE))) == [0]
-    rest = raw.read(dump)
-    entries_left = [message for message in rest if message.type == raw.NEW]
+    assert error_codes(exchange(socket, request(raw_requests.DELETE))) == [0]
+    rest = raw_requests.read_replies(dump)
+    entries_left = [message for message in rest if message.type == raw_requests.NEW]
     # The kernel built the second chunk when the first one was read.
     assert len(entries_left) == 100 - 3776 // ENTRY
     assert rest[-1].type == 3
@@ -313,7 +326,7 @@ def test_a_dump_that_resets_counters_loses_those_of_entries_that_do_not_fit(
     anykernel: AnyKernel, request: pytest.FixtureRequest, open_socket: Opener, buffer: int
 ) -> None:
     """Such an entry is reset, and has zero counters in the next chunk."""
-    if isinstance(anykernel, Fake):
+    if isinstance(anykernel, FakeKernelAdapter):
         anykernel.sysctl("nf_conntrack_acct", 1)
         for number in range(600):
             flow = Flow.udp("127.0.0.1", 40000, "127.0.0.1", 1000 + number, timeout=30)
@@ -325,10 +338,10 @@ def test_a_dump_that_resets_counters_loses_those_of_entries_that_do_not_fit(
         lab.run(rules.track_connections)
         lab.run(send_to_ports, range(1000, 1600))
     lost = 0
-    datagrams = chunks(open_socket(), raw.GET_CTRZERO, buffer)
+    datagrams = chunks(open_socket(), raw_requests.GET_CTRZERO, buffer)
     for chunk in datagrams:
         for entry in entries(chunk):
-            counters = raw.numbers(entry)[CTA.COUNTERS_ORIG]
+            counters = raw_requests.attributes_by_number(entry)[CTA.COUNTERS_ORIG]
             lost += counters[4:12] == bytes(8)
     assert 0 < lost < len(datagrams)
 
@@ -345,7 +358,7 @@ def entries(chunk: bytes) -> list[bytes]:
     start = 0
     while start < len(chunk):
         size, kind = struct.unpack_from("=IH", chunk, start)
-        if kind == raw.NEW:
+        if kind == raw_requests.NEW:
             payloads.append(chunk[start + 16 : start + size])
         start += (size + 3) & ~3
     return payloads

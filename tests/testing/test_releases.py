@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import attrs
 import pytest
-from support import flows, raw
-from support.raw import CTA, DUMP, REQUEST, ask, codes, pack, pack_be32, request
+from support import flows, raw_requests
+from support.raw_requests import CTA, DUMP, REQUEST, error_codes, exchange, pack, pack_be32, request
 
 from conntrack_aio import (
     AlreadyExists,
@@ -146,9 +146,9 @@ def test_an_update_honors_the_mask_of_the_mark_since_5_3(release: str, mark: int
     socket = open_release(release)
     create(socket, 1, 17, pack_be32(CTA.MARK, 0xF0))
     parts = (pack_be32(CTA.MARK, 0x3), pack_be32(CTA.MARK_MASK, 0x0F))
-    assert codes(ask(socket, request(raw.NEW, orig(), *parts))) == [0]
-    message, _ = ask(socket, request(raw.GET, orig()))
-    assert raw.numbers(message.payload)[CTA.MARK] == mark.to_bytes(4, "big")
+    assert error_codes(exchange(socket, request(raw_requests.NEW, orig(), *parts))) == [0]
+    message, _ = exchange(socket, request(raw_requests.GET, orig()))
+    assert raw_requests.attributes_by_number(message.payload)[CTA.MARK] == mark.to_bytes(4, "big")
 
 
 @pytest.mark.parametrize(("release", "left"), [("4.19", 0), ("5.4", 2)])
@@ -156,7 +156,7 @@ def test_a_flush_is_limited_to_a_family_since_5_2(release: str, left: int) -> No
     socket = open_release(release)
     create(socket, 1)
     create(socket, 2)
-    assert codes(ask(socket, request(raw.DELETE, family=10, version=1))) == [0]
+    assert error_codes(exchange(socket, request(raw_requests.DELETE, family=10, version=1))) == [0]
     assert count(socket) == left
 
 
@@ -175,12 +175,14 @@ def test_an_unknown_filter_attribute_selects_all_entries(attribute: bytes, since
         create(socket, 1)
         is_known = Release.parse(release) >= Release.parse(since)
         assert len(dumped(socket, attribute)) == (0 if is_known else 1), release
-        assert codes(ask(socket, request(raw.DELETE, attribute))) == [0]
+        assert error_codes(exchange(socket, request(raw_requests.DELETE, attribute))) == [0]
         assert count(socket) == (1 if is_known else 0), release
 
 
 def test_dumps_filter_by_tuple_since_5_8() -> None:
-    other = raw.pack_nest(1, raw.addresses("9.9.9.9", "9.9.9.9"), raw.ports(17, 1, 2))
+    other = raw_requests.pack_nest(
+        1, raw_requests.addresses("9.9.9.9", "9.9.9.9"), raw_requests.ports(17, 1, 2)
+    )
     for release in RELEASES:
         socket = open_release(release)
         create(socket, 1)
@@ -207,7 +209,7 @@ def test_a_delete_with_a_filter_is_a_flush_since_6_12(
     for parts, (code, left) in (((filtered(3),), alone), ((orig(9), filtered(3)), with_tuple)):
         socket = open_release(release)
         create(socket, 1)
-        assert codes(ask(socket, request(raw.DELETE, *parts))) == [code]
+        assert error_codes(exchange(socket, request(raw_requests.DELETE, *parts))) == [code]
         assert count(socket) == left
 
 
@@ -224,8 +226,10 @@ def test_every_release_inverts_the_comparison_of_ipv6_addresses() -> None:
         kernel = FakeKernel(release, flows=[flows.udp6(1), flows.udp6(2)])
         socket = open_on(kernel)
         tuple_ = flows.udp6(1).orig
-        packed = raw.pack_nest(
-            1, raw.addresses(str(tuple_.src), str(tuple_.dst)), raw.ports(17, 1, 2)
+        packed = raw_requests.pack_nest(
+            1,
+            raw_requests.addresses(str(tuple_.src), str(tuple_.dst)),
+            raw_requests.ports(17, 1, 2),
         )
         (entry,) = dumped(socket, packed, filtered(1), family=10)
         assert flows.udp6(2).orig.src.packed in entry.payload
@@ -233,8 +237,8 @@ def test_every_release_inverts_the_comparison_of_ipv6_addresses() -> None:
 
 @pytest.mark.parametrize(("release", "code"), [("5.10", 95), ("6.6", 95), ("6.12", 22)])
 def test_unknown_filter_flags_are_refused(release: str, code: int) -> None:
-    dump = request(raw.GET, orig(), filtered(0x1000), flags=REQUEST | DUMP)
-    assert codes(ask(open_release(release), dump)) == [code]
+    dump = request(raw_requests.GET, orig(), filtered(0x1000), flags=REQUEST | DUMP)
+    assert error_codes(exchange(open_release(release), dump)) == [code]
 
 
 @pytest.mark.parametrize(
@@ -250,20 +254,22 @@ def test_unknown_filter_flags_are_refused(release: str, code: int) -> None:
 def test_a_tcp_state_out_of_range_is_refused(release: str, code: int) -> None:
     socket = open_release(release)
     create(socket, 1, 6)
-    info = raw.pack_nest(CTA.PROTOINFO, raw.pack_nest(1, raw.byte(1, 10)))
-    assert codes(ask(socket, request(raw.NEW, orig(1, 6), info))) == [code]
+    info = raw_requests.pack_nest(CTA.PROTOINFO, raw_requests.pack_nest(1, raw_requests.be8(1, 10)))
+    assert error_codes(exchange(socket, request(raw_requests.NEW, orig(1, 6), info))) == [code]
 
 
 def test_the_refusal_of_a_short_attribute_shows_whether_it_is_known() -> None:
     for number, since in ((CTA.FILTER, "5.8"), (CTA.STATUS_MASK, "5.15")):
         for release in RELEASES:
-            (message,) = ask(open_release(release), request(raw.GET, pack(number, b"\0")))
+            (message,) = exchange(
+                open_release(release), request(raw_requests.GET, pack(number, b"\0"))
+            )
             is_known = Release.parse(release) >= Release.parse(since)
             assert message.code == (errno.ERANGE if is_known else errno.EINVAL)
             assert (message.offset == 20) is is_known
     for release in RELEASES:
-        (message,) = ask(
-            open_release(release), request(raw.GET, pack(CTA.TIMESTAMP_EVENT, bytes(8)))
+        (message,) = exchange(
+            open_release(release), request(raw_requests.GET, pack(CTA.TIMESTAMP_EVENT, bytes(8)))
         )
         assert (message.offset == 20) is (Release.parse(release) >= Release(6, 14))
 
@@ -277,8 +283,10 @@ def test_the_refusal_of_a_short_attribute_shows_whether_it_is_known() -> None:
     ],
 )
 def test_the_statistics_depend_on_the_release(release: str, statistics: list[int]) -> None:
-    replies = ask(open_release(release), request(raw.GET_STATS_CPU, flags=REQUEST | DUMP))
-    assert list(raw.numbers(replies[0].payload)) == statistics
+    replies = exchange(
+        open_release(release), request(raw_requests.GET_STATS_CPU, flags=REQUEST | DUMP)
+    )
+    assert list(raw_requests.attributes_by_number(replies[0].payload)) == statistics
 
 
 # -- events and flows -----------------------------------------------------------------------------
@@ -357,11 +365,13 @@ def test_offloaded_flows_can_be_deleted_since_6_6(release: str, code: int, left:
     kernel.change(kernel.flows[0], status=Status.OFFLOAD)
     socket = open_on(kernel)
     tuple_ = kernel.flows[0].orig
-    packed = raw.pack_nest(
-        1, raw.addresses(str(tuple_.src), str(tuple_.dst)), raw.ports(6, 40000, 80)
+    packed = raw_requests.pack_nest(
+        1,
+        raw_requests.addresses(str(tuple_.src), str(tuple_.dst)),
+        raw_requests.ports(6, 40000, 80),
     )
-    assert codes(ask(socket, request(raw.DELETE, packed))) == [code]
-    assert codes(ask(socket, request(raw.DELETE))) == [0]
+    assert error_codes(exchange(socket, request(raw_requests.DELETE, packed))) == [code]
+    assert error_codes(exchange(socket, request(raw_requests.DELETE))) == [0]
     assert count(socket) == left
 
 
@@ -414,9 +424,9 @@ async def test_the_receive_buffer_is_limited_without_privileges(release: str, gr
 
 
 def test_the_family_of_a_tuple_is_checked_since_5_9() -> None:
-    get = request(raw.GET, orig(), family=0)
-    assert codes(ask(open_release("4.19"), get)) == [errno.ENOENT]
-    assert codes(ask(open_release("5.4"), get)) == [errno.EOPNOTSUPP]
+    get = request(raw_requests.GET, orig(), family=0)
+    assert error_codes(exchange(open_release("4.19"), get)) == [errno.ENOENT]
+    assert error_codes(exchange(open_release("5.4"), get)) == [errno.EOPNOTSUPP]
 
 
 @pytest.mark.parametrize(
@@ -426,5 +436,5 @@ def test_the_end_of_a_filtered_dump_has_the_flag_in_some_releases(release: str, 
     socket = open_release(release)
     create(socket)
     for family, expected in ((2, flags), (0, 2)):
-        end = ask(socket, request(raw.GET, flags=REQUEST | DUMP, family=family))[-1]
+        end = exchange(socket, request(raw_requests.GET, flags=REQUEST | DUMP, family=family))[-1]
         assert (end.type, end.flags) == (3, expected)

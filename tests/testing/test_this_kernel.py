@@ -11,11 +11,21 @@ from collections.abc import Awaitable, Callable
 import anyio
 import attrs
 import pytest
-from support import flows, raw
-from support.anykernel import AnyKernel, Fake, Real, tried
+from support import flows, raw_requests
+from support.kernel_release import release_text
 from support.lab import Lab
-from support.raw import ACK, CTA, DUMP, REQUEST, ask, codes, pack, pack_be32, request
-from support.release import release_text
+from support.raw_requests import (
+    ACK,
+    CTA,
+    DUMP,
+    REQUEST,
+    error_codes,
+    exchange,
+    pack,
+    pack_be32,
+    request,
+)
+from support.real_or_fake_kernel import AnyKernel, FakeKernelAdapter, RealKernel, result_or_error
 
 from conntrack_aio import (
     EventType,
@@ -41,17 +51,21 @@ EVENTS = {"nf_conntrack_events": 1}
 def both(lab: Lab) -> tuple[AnyKernel, AnyKernel]:
     """Return a fake kernel of this machine's release, and the real one."""
     limit = {"nf_conntrack_max": int(lab.read_sysctl("nf_conntrack_max"))}
-    return Fake(FakeKernel(release_text(), sysctls=EVENTS | limit)), Real(lab)
+    return FakeKernelAdapter(FakeKernel(release_text(), sysctls=EVENTS | limit)), RealKernel(lab)
 
 
 # -- messages ---------------------------------------------------------------------------------
 
 
-def comparable(replies: list[raw.Answer]) -> list[object]:
+def comparable(replies: list[raw_requests.RawReply]) -> list[object]:
     """Return the parts of replies that do not differ between two kernels."""
     parts: list[object] = []
     for message in replies:
-        numbers = sorted(raw.numbers(message.payload)) if message.code is None else None
+        numbers = (
+            sorted(raw_requests.attributes_by_number(message.payload))
+            if message.code is None
+            else None
+        )
         parts.append((message.type, message.flags, message.code, message.offset, numbers))
     return parts
 
@@ -59,18 +73,20 @@ def comparable(replies: list[raw.Answer]) -> list[object]:
 def update_under_a_mask(socket: NetlinkSocket) -> object:
     create(socket, 1, 17, pack_be32(CTA.MARK, 0xF0))
     parts = (pack_be32(CTA.MARK, 0x3), pack_be32(CTA.MARK_MASK, 0x0F))
-    result = codes(ask(socket, request(raw.NEW, orig(), *parts)))
-    entry, _ = ask(socket, request(raw.GET, orig()))
-    return result, raw.numbers(entry.payload)[CTA.MARK]
+    result = error_codes(exchange(socket, request(raw_requests.NEW, orig(), *parts)))
+    entry, _ = exchange(socket, request(raw_requests.GET, orig()))
+    return result, raw_requests.attributes_by_number(entry.payload)[CTA.MARK]
 
 
 def flush_of_a_family(socket: NetlinkSocket) -> object:
     left = []
     for family in (2, 10):
         create(socket, 1)
-        result = codes(ask(socket, request(raw.DELETE, family=family, version=1)))
+        result = error_codes(
+            exchange(socket, request(raw_requests.DELETE, family=family, version=1))
+        )
         left.append((result, count(socket)))
-        ask(socket, request(raw.DELETE, family=0))
+        exchange(socket, request(raw_requests.DELETE, family=0))
     return left
 
 
@@ -80,8 +96,14 @@ def filtered_by(*attributes: bytes) -> Callable[[NetlinkSocket], object]:
     def scenario(socket: NetlinkSocket) -> object:
         create(socket, 1)
         create(socket, 2, 17, pack_be32(CTA.MARK, 1))
-        entries = comparable(ask(socket, request(raw.GET, *attributes, flags=REQUEST | DUMP)))
-        return entries, codes(ask(socket, request(raw.DELETE, *attributes))), count(socket)
+        entries = comparable(
+            exchange(socket, request(raw_requests.GET, *attributes, flags=REQUEST | DUMP))
+        )
+        return (
+            entries,
+            error_codes(exchange(socket, request(raw_requests.DELETE, *attributes))),
+            count(socket),
+        )
 
     return scenario
 
@@ -89,7 +111,7 @@ def filtered_by(*attributes: bytes) -> Callable[[NetlinkSocket], object]:
 def delete_with_a_filter(*parts: bytes) -> Callable[[NetlinkSocket], object]:
     def scenario(socket: NetlinkSocket) -> object:
         create(socket, 1)
-        return comparable(ask(socket, request(raw.DELETE, *parts))), count(socket)
+        return comparable(exchange(socket, request(raw_requests.DELETE, *parts))), count(socket)
 
     return scenario
 
@@ -101,8 +123,8 @@ def address_of_ipv6(socket: NetlinkSocket) -> object:
 
 def flags_of_a_filter(socket: NetlinkSocket) -> object:
     flags = (0, 0x1000, 0x8000_0000)
-    dumps = [request(raw.GET, orig(), filtered(n), flags=REQUEST | DUMP) for n in flags]
-    return [comparable(ask(socket, dump)) for dump in dumps]
+    dumps = [request(raw_requests.GET, orig(), filtered(n), flags=REQUEST | DUMP) for n in flags]
+    return [comparable(exchange(socket, dump)) for dump in dumps]
 
 
 def states_out_of_range(socket: NetlinkSocket) -> object:
@@ -112,12 +134,14 @@ def states_out_of_range(socket: NetlinkSocket) -> object:
     infos += [(2, 132, 3, state) for state in (8, 9, 10, 200)]
     return [
         comparable(
-            ask(
+            exchange(
                 socket,
                 request(
-                    raw.NEW,
+                    raw_requests.NEW,
                     orig(number, proto),
-                    raw.pack_nest(CTA.PROTOINFO, raw.pack_nest(kind, raw.byte(1, state))),
+                    raw_requests.pack_nest(
+                        CTA.PROTOINFO, raw_requests.pack_nest(kind, raw_requests.be8(1, state))
+                    ),
                 ),
             )
         )
@@ -127,18 +151,21 @@ def states_out_of_range(socket: NetlinkSocket) -> object:
 
 def attributes_beyond_the_last(socket: NetlinkSocket) -> object:
     return [
-        comparable(ask(socket, request(raw.GET, pack(number, b"\0")))) for number in range(20, 32)
+        comparable(exchange(socket, request(raw_requests.GET, pack(number, b"\0"))))
+        for number in range(20, 32)
     ]
 
 
 def statistics(socket: NetlinkSocket) -> object:
-    replies = ask(socket, request(raw.GET_STATS_CPU, flags=REQUEST | DUMP))
-    return sorted(raw.numbers(replies[0].payload))
+    replies = exchange(socket, request(raw_requests.GET_STATS_CPU, flags=REQUEST | DUMP))
+    return sorted(raw_requests.attributes_by_number(replies[0].payload))
 
 
 def dying_and_unconfirmed(socket: NetlinkSocket) -> object:
     create(socket, 1)
-    return [comparable(ask(socket, request(kind, flags=REQUEST | DUMP))) for kind in (0x106, 0x107)]
+    return [
+        comparable(exchange(socket, request(kind, flags=REQUEST | DUMP))) for kind in (0x106, 0x107)
+    ]
 
 
 def protocols(socket: NetlinkSocket) -> object:
@@ -146,15 +173,21 @@ def protocols(socket: NetlinkSocket) -> object:
     seen = []
     for proto in (6, 17, 33, 47, 132, 136, 50, 255):
         parts = (orig(1, proto), reply(1, proto), pack_be32(CTA.TIMEOUT, 600))
-        created = ask(socket, request(raw.NEW, *parts, flags=REQUEST | ACK | 0x600))
-        entries = [raw.numbers(entry.payload)[CTA.TUPLE_ORIG] for entry in dumped(socket)]
-        seen.append((proto, codes(created), entries))
-        ask(socket, request(raw.DELETE, family=0))
+        created = exchange(socket, request(raw_requests.NEW, *parts, flags=REQUEST | ACK | 0x600))
+        entries = [
+            raw_requests.attributes_by_number(entry.payload)[CTA.TUPLE_ORIG]
+            for entry in dumped(socket)
+        ]
+        seen.append((proto, error_codes(created), entries))
+        exchange(socket, request(raw_requests.DELETE, family=0))
     return seen
 
 
 def families(socket: NetlinkSocket) -> object:
-    return [codes(ask(socket, request(raw.GET, orig(), family=n))) for n in (0, 1, 2, 7, 10)]
+    return [
+        error_codes(exchange(socket, request(raw_requests.GET, orig(), family=n)))
+        for n in (0, 1, 2, 7, 10)
+    ]
 
 
 def statuses(socket: NetlinkSocket) -> object:
@@ -164,11 +197,18 @@ def statuses(socket: NetlinkSocket) -> object:
         new_flow = (orig(), reply(), pack_be32(CTA.TIMEOUT, 600))
         status = pack_be32(CTA.STATUS, 1 << bit | 8)
         flags = REQUEST | ACK | 0x600
-        seen.append(codes(ask(socket, request(raw.NEW, *new_flow, status, flags=flags))))
-        seen.append([raw.numbers(entry.payload).get(CTA.STATUS) for entry in dumped(socket)])
+        seen.append(
+            error_codes(exchange(socket, request(raw_requests.NEW, *new_flow, status, flags=flags)))
+        )
+        seen.append(
+            [
+                raw_requests.attributes_by_number(entry.payload).get(CTA.STATUS)
+                for entry in dumped(socket)
+            ]
+        )
         change = (orig(), pack_be32(CTA.TIMEOUT, 60))
-        seen.append(codes(ask(socket, request(raw.NEW, *change))))
-        ask(socket, request(raw.DELETE, family=0))
+        seen.append(error_codes(exchange(socket, request(raw_requests.NEW, *change))))
+        exchange(socket, request(raw_requests.DELETE, family=0))
     return seen
 
 
@@ -259,7 +299,7 @@ async def timestamps_in_events(kernel: AnyKernel) -> object:
 async def fixed_timeout(kernel: AnyKernel) -> object:
     async with kernel.connect() as conn:
         flow = await conn.create(attrs.evolve(flows.tcp(1), status=Status.FIXED_TIMEOUT))
-        return await tried(conn.update(flow, timeout=5))
+        return await result_or_error(conn.update(flow, timeout=5))
 
 
 async def matches(kernel: AnyKernel) -> object:
@@ -279,8 +319,8 @@ async def defaults(kernel: AnyKernel) -> object:
     async with kernel.connect() as conn:
         seen: list[object] = []
         for changed in (UDPTimeouts(replied=7), TCPTimeouts(established=9), SCTPTimeouts(closed=4)):
-            seen.append(await tried(conn.timeouts.set_defaults(changed)))
-            seen.append(await tried(conn.timeouts.get_defaults(type(changed))))
+            seen.append(await result_or_error(conn.timeouts.set_defaults(changed)))
+            seen.append(await result_or_error(conn.timeouts.get_defaults(type(changed))))
     return seen
 
 
@@ -318,7 +358,7 @@ async def test_the_library_gets_the_same_results(
 def test_a_new_namespace_has_the_same_settings(both: tuple[AnyKernel, AnyKernel]) -> None:
     """The fake kernel has the settings of a new namespace, with the same values."""
     fake, real = both
-    assert isinstance(fake, Fake)
+    assert isinstance(fake, FakeKernelAdapter)
     names = [name for name in fake.kernel.sysctls if name.startswith("nf_conntrack_")]
     assert len(names) > 5
     values: list[tuple[str, int, int | None]] = []

@@ -9,11 +9,11 @@ from socket import AF_INET, AF_INET6
 
 import attrs
 import pytest
-from support import raw
-from support.anykernel import AnyKernel, Fake, Real
+from support import raw_requests
 from support.lab import Lab
 from support.policy_cases import policy_head, seconds
-from support.raw import ACK, DUMP, REQUEST, be16, byte, pack, pack_be32, pack_nest
+from support.raw_requests import ACK, DUMP, REQUEST, be8, be16, pack, pack_be32, pack_nest
+from support.real_or_fake_kernel import AnyKernel, FakeKernelAdapter, RealKernel
 
 from conntrack_aio import (
     AlreadyExists,
@@ -145,9 +145,9 @@ HEAD, DATA = policy_head(b"a", 2, 17), pack_nest(4, seconds(5))
 POLICY = HEAD + DATA
 REQUESTS: dict[str, tuple[int, int, bytes, int]] = {
     "new": (NEW, 0, policy_head(b"b", 2, 17) + DATA, 0),
-    "without a family": (NEW, 0, pack(1, b"b\0") + byte(3, 17) + DATA, errno.EINVAL),
+    "without a family": (NEW, 0, pack(1, b"b\0") + be8(3, 17) + DATA, errno.EINVAL),
     "without timeouts": (NEW, 0, policy_head(b"b", 2, 17), errno.EINVAL),
-    "without a name": (NEW, 0, be16(2, 2) + byte(3, 17) + DATA, errno.EINVAL),
+    "without a name": (NEW, 0, be16(2, 2) + be8(3, 17) + DATA, errno.EINVAL),
     "an empty name": (NEW, 0, policy_head(b"", 2, 17) + DATA, 0),
     "a long name": (NEW, 0, policy_head(b"b" * 32, 2, 17) + DATA, errno.EINVAL),
     "a name without its NUL": (NEW, 0, pack(1, b"b") + HEAD[8:] + DATA, errno.EINVAL),
@@ -184,21 +184,21 @@ REQUESTS: dict[str, tuple[int, int, bytes, int]] = {
     "delete": (DELETE, 0, pack(1, b"a\0"), 0),
     "delete a missing policy": (DELETE, 0, pack(1, b"c\0"), errno.ENOENT),
     "delete all": (DELETE, 0, b"", 0),
-    "defaults read": (DEFAULT_GET, 0, be16(2, 77) + byte(3, 6), 0),
-    "defaults read without a family": (DEFAULT_GET, 0, byte(3, 6), errno.EINVAL),
+    "defaults read": (DEFAULT_GET, 0, be16(2, 77) + be8(3, 6), 0),
+    "defaults read without a family": (DEFAULT_GET, 0, be8(3, 6), errno.EINVAL),
     "defaults read of an unknown protocol": (
         DEFAULT_GET,
         0,
-        be16(2, 2) + byte(3, 9),
+        be16(2, 2) + be8(3, 9),
         errno.EOPNOTSUPP,
     ),
-    "defaults set": (DEFAULT_SET, 0, be16(2, 2) + byte(3, 17) + DATA, 0),
-    "defaults set without a family": (DEFAULT_SET, 0, byte(3, 17) + DATA, 0),
-    "defaults set to nothing": (DEFAULT_SET, 0, be16(2, 2) + byte(3, 17), errno.EINVAL),
+    "defaults set": (DEFAULT_SET, 0, be16(2, 2) + be8(3, 17) + DATA, 0),
+    "defaults set without a family": (DEFAULT_SET, 0, be8(3, 17) + DATA, 0),
+    "defaults set to nothing": (DEFAULT_SET, 0, be16(2, 2) + be8(3, 17), errno.EINVAL),
     "defaults set of an unknown protocol": (
         DEFAULT_SET,
         0,
-        be16(2, 2) + byte(3, 9) + DATA,
+        be16(2, 2) + be8(3, 9) + DATA,
         errno.EOPNOTSUPP,
     ),
     "unknown message": (0x805, 0, b"", errno.EINVAL),
@@ -211,14 +211,21 @@ def test_the_replies_are_the_same(lab: Lab, name: str) -> None:
     """The kernels send the same bytes, and have the same policies and defaults afterwards."""
     kind, flags, data, code = REQUESTS[name]
     observed: list[object] = []
-    for kernel in (Fake(FakeKernel()), Real(lab)):
+    for kernel in (FakeKernelAdapter(FakeKernel()), RealKernel(lab)):
         with closing(kernel.open()) as socket:
-            raw.ask(socket, raw.request(NEW, POLICY, family=0))
-            replies = raw.ask(socket, raw.request(kind, data, flags=REQUEST | ACK | flags))
-            after = raw.ask(socket, raw.request(GET, flags=REQUEST | DUMP))
-            after += raw.ask(socket, raw.request(DEFAULT_GET, be16(2, 2) + byte(3, 17)))
+            raw_requests.exchange(socket, raw_requests.request(NEW, POLICY, family=0))
+            replies = raw_requests.exchange(
+                socket, raw_requests.request(kind, data, flags=REQUEST | ACK | flags)
+            )
+            after = raw_requests.exchange(socket, raw_requests.request(GET, flags=REQUEST | DUMP))
+            after += raw_requests.exchange(
+                socket, raw_requests.request(DEFAULT_GET, be16(2, 2) + be8(3, 17))
+            )
             observed.append([reply._replace(port=0) for reply in replies + after])
-            assert raw.codes(replies)[:1] in ([code], [] if flags == DUMP else [code])
+            assert raw_requests.error_codes(replies)[:1] in (
+                [code],
+                [] if flags == DUMP else [code],
+            )
     assert observed[0] == observed[1]
 
 
@@ -255,8 +262,8 @@ async def test_the_tracked_protocols_depend_on_the_release() -> None:
 def test_setting_defaults_needs_a_family_before_6_9(release: str) -> None:
     kernel = FakeKernel(release)
     with closing(kernel._socket_factory.open()) as socket:
-        data = byte(3, 17) + pack_nest(4, pack_be32(1, 5))
-        (reply,) = raw.ask(socket, raw.request(DEFAULT_SET, data))
+        data = be8(3, 17) + pack_nest(4, pack_be32(1, 5))
+        (reply,) = raw_requests.exchange(socket, raw_requests.request(DEFAULT_SET, data))
     assert reply.code == (errno.EINVAL if release == "6.8" else 0)
     assert kernel.sysctls["nf_conntrack_udp_timeout"] == (30 if release == "6.8" else 5)
 
@@ -290,10 +297,10 @@ def test_received_requests_are_decoded() -> None:
             (GET, DUMP, b""),
             (DELETE, 0, HEAD[:8]),
             (DELETE, 0, b""),
-            (DEFAULT_SET, 0, byte(3, 17) + DATA),
-            (DEFAULT_GET, 0, byte(3, 17)),
+            (DEFAULT_SET, 0, be8(3, 17) + DATA),
+            (DEFAULT_GET, 0, be8(3, 17)),
         ):
-            raw.ask(socket, raw.request(kind, data, flags=REQUEST | flags))
+            raw_requests.exchange(socket, raw_requests.request(kind, data, flags=REQUEST | flags))
     assert [request.verb for request in kernel.requests] == [
         *("create policy", "replace policy", "get policy", "dump policies"),
         *("delete policy", "flush policies", "set defaults", "get defaults"),

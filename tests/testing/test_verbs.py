@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import anyio
 import attrs
 import pytest
-from support import flows, modules
-from support.anykernel import AnyKernel
+from support import flows, kernel_modules
+from support.real_or_fake_kernel import AnyKernel
 
 from conntrack_aio import (
     AlreadyExists,
@@ -222,7 +222,7 @@ async def test_a_flow_may_have_a_master(conn: Connection) -> None:
 
 
 async def test_a_helper_can_be_set_on_creation_and_detached(conn: Connection) -> None:
-    modules.load("nf_conntrack_ftp", "nf_conntrack_sane")
+    kernel_modules.load_in_guest("nf_conntrack_ftp", "nf_conntrack_sane")
     created = await conn.create(attrs.evolve(flows.tcp(), helper=Helper(name="ftp")))
     assert (created.helper, created.status) == (Helper(name="ftp"), C | Status.HELPER)
     await conn.update(created, helper="ftp")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.hexdumps import bytes_of
+from support.hexdumps import parse_hexdump
 
 from conntrack_aio.trace.message import render
 from conntrack_aio.trace.switch import LOGGER, VARIABLE
@@ -23,7 +23,7 @@ def test_the_sample_is_the_trace_of_its_bytes() -> None:
     assert [text.split()[0] for text in texts] == ["sent", "recv"]
     for text in texts:
         head = text[: text.index(" len=")]
-        data = bytes_of(text.splitlines())
+        data = parse_hexdump(text.splitlines())
         rendered = render(head, data, NETLINK.NETFILTER, answer=head.startswith("recv"))
         assert list(rendered) == [text.rstrip("\n")]
 

@@ -6,10 +6,21 @@ import re
 import struct
 
 import pytest
+from support.attribute_encoding import Captured
 from support.captured import CAPTURED, EXPECTATIONS, STATISTICS
-from support.cases import BOTH, CASES, Case, attr, be8, be16, be32, host32, longs, nest
-from support.hexdumps import DUMPED, bytes_of
-from support.wire import Captured
+from support.codec_cases import (
+    BOTH_TUPLES,
+    CASES,
+    Case,
+    attr,
+    be8,
+    be16,
+    be32,
+    host32,
+    nest,
+    pack_unsigned_longs,
+)
+from support.hexdumps import HEXDUMP_LINE, parse_hexdump
 
 from conntrack_aio import Flow, FlowEvent
 from conntrack_aio.codec.catalog import kind_of
@@ -59,8 +70,8 @@ def shown(
     rest = data
     for text in render(">", data, protocol, answer=answer):
         lines = text.splitlines()
-        texts.append([line for line in lines if not DUMPED.fullmatch(line)])
-        dumped = bytes_of(lines)
+        texts.append([line for line in lines if not HEXDUMP_LINE.fullmatch(line)])
+        dumped = parse_hexdump(lines)
         assert rest.startswith(dumped)
         rest = rest[(len(dumped) + 3) & ~3 :]
     assert rest == b""
@@ -201,7 +212,7 @@ def test_values_of_every_type_are_readable() -> None:
         + nest(9, struct.pack("=HH", 12, 1) + struct.pack(">Q", 1 << 63))
         + be32(12, 0xDEADBEEF)
         + nest(15, be32(2, 0xFFFFFFFF))
-        + attr(22, longs(1 << 127)),
+        + attr(22, pack_unsigned_longs(1 << 127)),
         flags=0x22,
     )
     assert single(data, answer=True)[1:] == [
@@ -410,8 +421,8 @@ def test_rtnetlink_types_have_names(kind: int, name: str) -> None:
 
 
 def test_messages_of_other_protocols_are_shown_as_bytes() -> None:
-    (line,) = single(entry(BOTH), protocol=16)
-    assert line == f"> len={20 + len(BOTH)} type=0x100 flags=0 seq=7 pid=0"
+    (line,) = single(entry(BOTH_TUPLES), protocol=16)
+    assert line == f"> len={20 + len(BOTH_TUPLES)} type=0x100 flags=0 seq=7 pid=0"
 
 
 # Attributes
@@ -474,7 +485,10 @@ TOO_SHORT, TOO_LONG = struct.pack("=HH", 3, 8), struct.pack("=HHB", 12, 8, 0xFF)
         (attr(8, b"\1\2\3"), ["  CTA_MARK 0x010203 (3 bytes where 4 are expected)"]),
         (attr(8, b"\1\2\3\4\5"), ["  CTA_MARK 0x0102030405 (5 bytes where 4 are expected)"]),
         (attr(22, b"\1\0\0"), ["  CTA_LABELS 0x010000 (a bitmap of 3 bytes is not made of words)"]),
-        (attr(22, longs(1)[:8]), [f"  CTA_LABELS bits [0] = 0x{longs(1)[:8].hex()}"]),
+        (
+            attr(22, pack_unsigned_longs(1)[:8]),
+            [f"  CTA_LABELS bits [0] = 0x{pack_unsigned_longs(1)[:8].hex()}"],
+        ),
         (
             nest(5, attr(1, b"ftp\0secret")),
             ["  CTA_HELP", "    CTA_HELP_NAME 'ftp' = 0x66747000736563726574"],

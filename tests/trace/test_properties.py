@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.captured import CAPTURED
-from support.cases import CASES
-from support.effort import SPARSE, examples
-from support.hexdumps import bytes_of
+from support.codec_cases import CASES
+from support.effort import GUEST_STRIDE, examples
+from support.hexdumps import parse_hexdump
 
 from conntrack_aio.netlink.messages import HEADER_SIZE
 from conntrack_aio.trace.message import render
@@ -37,7 +37,7 @@ def check(data: bytes, protocol: int, answer: bool) -> None:
     for text in texts:
         assert text.startswith("recv port=1 ")
         text.encode()  # raises nothing: a terminal can display the text
-        dumped = bytes_of(text.split("\n"))
+        dumped = parse_hexdump(text.split("\n"))
         assert rest.startswith(dumped)
         rest = rest[(len(dumped) + 3) & ~3 :]
     assert not rest
@@ -83,7 +83,7 @@ def test_edited_messages_are_shown(data: bytes, answer: bool) -> None:
 @pytest.mark.parametrize("capture", CAPTURED, ids=lambda capture: capture.name)
 def test_truncated_messages_are_shown(capture: object) -> None:
     data: bytes = capture.data  # type: ignore[attr-defined]
-    for end in range(0, len(data), SPARSE):
+    for end in range(0, len(data), GUEST_STRIDE):
         check(data[:end], NETLINK.NETFILTER, True)
         if end >= HEADER_SIZE:  # with the header's length adjusted
             check(struct.pack("=I", end) + data[4:end], NETLINK.NETFILTER, True)

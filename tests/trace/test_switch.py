@@ -9,7 +9,7 @@ from functools import partial
 
 import anyio
 import pytest
-from support.hexdumps import bytes_of
+from support.hexdumps import parse_hexdump
 from support.lab import Lab
 
 from conntrack_aio import Flow, connect
@@ -22,7 +22,7 @@ SESSION = """
 import logging, sys
 import anyio
 import conntrack_aio
-from support.scripted import ScriptedKernel
+from support.scripted_kernel import ScriptedKernel
 
 async def main():
     async with ScriptedKernel().connect() as conn:
@@ -94,8 +94,8 @@ def test_the_level_of_other_loggers_does_not_switch_the_trace_on(before: str) ->
 def test_without_the_trace_a_socket_is_not_wrapped() -> None:
     after = """
 from conntrack_aio.netlink.socket import NetlinkSocket
-from support.scripted import lone_socket
-socket, raw = lone_socket()
+from support.scripted_kernel import standalone_socket
+socket, raw = standalone_socket()
 assert socket.raw is raw
 """
     run(after=after)
@@ -154,7 +154,7 @@ def test_the_trace_of_a_real_connection(lab: Lab) -> None:
         ["len=36", "type=IPCTNL_MSG_CT_GET_STATS"],
         ["len=36", "type=NLMSG_ERROR"],
     ] * 2
-    dumped = bytes_of(done.stderr.splitlines())
+    dumped = parse_hexdump(done.stderr.splitlines())
     assert len(dumped) == 2 * (20 + 36 + 36)
     assert "\n  CTA_STATS_GLOBAL_ENTRIES 1\n" in done.stderr
 

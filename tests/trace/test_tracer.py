@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from support.flows import destroy_event, new_event, payload, tcp
-from support.hexdumps import bytes_of, datagram_of
+from support.flows import destroy_event, message_payload, new_event, tcp
+from support.hexdumps import parse_datagram, parse_hexdump
 from support.lab import Lab
-from support.scripted import FORGER, ScriptedKernel, lone_socket
+from support.scripted_kernel import FORGED_SENDER, ScriptedKernel, standalone_socket
 
 from conntrack_aio import DecodeError, EventsLost, NotFound, connect
 from conntrack_aio.netlink import messages, nfnetlink
@@ -77,14 +77,14 @@ def recorder() -> Iterator[Recorder]:
 
 
 def test_datagrams_are_logged_with_direction_socket_sender_and_groups(recorder: Recorder) -> None:
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     where = f"fd={raw.fileno()}"
     event = new_event(tcp())
     socket.send(event)
     raw.deliver(event)
     raw.deliver(event, (0, 0b101))
     raw.deliver(event, (0, 1 << 31))
-    raw.deliver(event, FORGER)
+    raw.deliver(event, FORGED_SENDER)
     for _ in range(4):
         socket.receive()
     kind = f"len={len(event)} type=IPCTNL_MSG_CT_NEW flags=NLM_F_EXCL|NLM_F_CREATE"
@@ -95,13 +95,13 @@ def test_datagrams_are_logged_with_direction_socket_sender_and_groups(recorder: 
         f"recv {where} group=32 {kind}",
         f"recv {where} from=4711 {kind}",
     ]
-    assert [bytes_of(text.split("\n")) for text in recorder.texts] == [event] * 5
+    assert [parse_hexdump(text.split("\n")) for text in recorder.texts] == [event] * 5
     assert recorder.levels == {logging.DEBUG}
     socket.close()
 
 
 def test_each_message_of_a_datagram_is_one_record(recorder: Recorder) -> None:
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     data = b"".join([new_event(tcp(1)), destroy_event(tcp(2)), new_event(tcp(3))])
     raw.deliver(data)
     socket.receive()
@@ -110,13 +110,13 @@ def test_each_message_of_a_datagram_is_one_record(recorder: Recorder) -> None:
         "type=IPCTNL_MSG_CT_DELETE",
         "type=IPCTNL_MSG_CT_NEW",
     ]
-    assert datagram_of(recorder.texts) == data
+    assert parse_datagram(recorder.texts) == data
     socket.close()
 
 
 def test_failed_system_calls_are_logged_with_the_unsent_datagram(recorder: Recorder) -> None:
     """An empty receive queue is not a failure."""
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     where = f"fd={raw.fileno()}"
     with pytest.raises(BlockingIOError):
         socket.receive()
@@ -134,12 +134,12 @@ def test_failed_system_calls_are_logged_with_the_unsent_datagram(recorder: Recor
         socket.send(new_event(tcp()))
     assert recorder.lines[1] == f"send {where} EMSGSIZE (Message too long)"
     assert recorder.lines[2].startswith(f"unsent {where} len=")
-    assert bytes_of(recorder.texts[2].split("\n")) == new_event(tcp())
+    assert parse_hexdump(recorder.texts[2].split("\n")) == new_event(tcp())
     socket.close()
 
 
 def test_an_error_without_an_errno_is_logged_with_its_text(recorder: Recorder) -> None:
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     where = f"fd={raw.fileno()}"
 
     def fail(*arguments: object) -> tuple[int, tuple[int, int]]:
@@ -153,12 +153,12 @@ def test_an_error_without_an_errno_is_logged_with_its_text(recorder: Recorder) -
 
 
 def test_a_truncated_datagram_is_logged_as_far_as_it_was_read(recorder: Recorder) -> None:
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     raw.deliver(bytes(RECEIVE_SIZE + 1))
     with pytest.raises(DecodeError):
         socket.receive()
     assert recorder.lines[0].endswith("a message claims 0 bytes, 65536 are left")
-    assert len(bytes_of(recorder.texts[0].split("\n"))) == RECEIVE_SIZE
+    assert len(parse_hexdump(recorder.texts[0].split("\n"))) == RECEIVE_SIZE
     socket.close()
 
 
@@ -172,7 +172,7 @@ class FailingHandler(logging.Handler):
 
 def test_a_failing_handler_does_not_disturb_the_socket(recorder: Recorder) -> None:
     with added(FailingHandler()):
-        socket, raw = lone_socket()
+        socket, raw = standalone_socket()
         socket.send(new_event(tcp()))
         raw.deliver(new_event(tcp()))
         assert socket.receive() == len(new_event(tcp()))
@@ -187,20 +187,20 @@ def test_a_bug_in_the_trace_does_not_disturb_the_socket(
         raise RuntimeError("bug")
 
     monkeypatch.setattr(tracer, "render", fail)
-    socket, raw = lone_socket()
+    socket, raw = standalone_socket()
     raw.deliver(new_event(tcp()))
     assert socket.receive() == len(new_event(tcp()))
     (text,) = recorder.texts
     assert text.startswith(f"recv fd={raw.fileno()} could not be decoded: RuntimeError('bug')\n")
-    assert bytes_of(text.split("\n")) == new_event(tcp())
+    assert parse_hexdump(text.split("\n")) == new_event(tcp())
     socket.close()
 
 
 def test_the_level_is_read_when_a_socket_is_opened() -> None:
-    before, _ = lone_socket()
+    before, _ = standalone_socket()
     handler = Recorder()
     with added(handler):
-        during, _ = lone_socket()
+        during, _ = standalone_socket()
         before.send(b"")
         assert handler.texts == []
         during.send(b"")
@@ -220,8 +220,8 @@ async def test_all_datagrams_of_a_scripted_kernel_are_logged(
 
     def answer(socket: FakeSocket, asked: ReceivedRequest) -> None:
         if asked.flags & 0x300:
-            socket.reply(asked, 0x100, payload(tcp(1)))
-            socket.reply(asked, 0x100, payload(tcp(2)))
+            socket.reply(asked, 0x100, message_payload(tcp(1)))
+            socket.reply(asked, 0x100, message_payload(tcp(2)))
             socket.done(asked)
         else:
             socket.ack(asked, errno.ENOENT)
@@ -252,7 +252,7 @@ async def test_all_datagrams_of_a_scripted_kernel_are_logged(
     ]
     sent = [data for socket in kernel.sockets for data in socket.sent]
     logged = [text for text in recorder.texts if text.startswith("sent")]
-    assert sorted(bytes_of(text.split("\n")) for text in logged) == sorted(sent)
+    assert sorted(parse_hexdump(text.split("\n")) for text in logged) == sorted(sent)
 
 
 @pytest.mark.kernel
@@ -322,4 +322,4 @@ def test_the_extended_acknowledgement_is_logged(lab: Lab, recorder: Recorder) ->
     assert " error=-ERANGE (" in received
     match = re.search(r"\n  NLMSGERR_ATTR_MSG '.*'\n  NLMSGERR_ATTR_OFFS (\d+) ", received)
     assert match, received
-    assert bytes_of(sent.split("\n"))[int(match[1]) :].startswith(pack(CTA.MARK_MASK, b"\x01"))
+    assert parse_hexdump(sent.split("\n"))[int(match[1]) :].startswith(pack(CTA.MARK_MASK, b"\x01"))

@@ -1,4 +1,4 @@
-"""The declarations are understood by type checkers, as by Python itself."""
+"""Type checkers accept and refuse the same uses of the public API as intended."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if isinstance(good.protoinfo, TCPInfo):
     state: int | None = good.protoinfo.state
 
 
-async def lose(conn: Connection) -> None:
+async def read_with_losses(conn: Connection) -> None:
     assert_type(conn.events(), EventStream[FlowEvent])
     assert_type(conn.events(EventType.NEW, on_loss="raise"), EventStream[FlowEvent])
     items = conn.events(EventType.NEW, on_loss="item", reliable=True)
@@ -79,8 +79,8 @@ async def watch(conn: Connection) -> None:
 
 async def read(stream: EventStream[FlowEvent]) -> None:
     async for event in stream:
-        told: FlowEvent = event
-        print(told.flow.orig.src, told.flow.id)
+        typed: FlowEvent = event
+        print(typed.flow.orig.src, typed.flow.id)
 
 
 policy = TimeoutPolicy(name="a", family=2, proto=6, timeouts=TCPTimeouts(close=1))
@@ -106,7 +106,7 @@ async def change(conn: Connection, flow: Flow) -> int:
     return await conn.update_matching(Match(mark=1), mark=2)
 
 
-async def ask(conn: Connection) -> None:
+async def policies(conn: Connection) -> None:
     tcp: TCPTimeouts = await conn.timeouts.get_defaults(TCPTimeouts)
     udp: UDPTimeouts = await conn.timeouts.get_defaults(TCPTimeouts)  # WRONG
     await conn.timeouts.get_defaults(TCPInfo)  # WRONG
@@ -133,22 +133,25 @@ def snippet(tmp_path: Path) -> Path:
 
 
 def checker(name: str) -> str:
-    """The program, of this environment or on the path."""
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
+    """Return the path of a type checker, from this environment or from ``PATH``.
+
+    The test is skipped if there is none.
+    """
+    installed = Path(sys.executable).with_name(name)
+    found = str(installed) if installed.exists() else shutil.which(name)
     if found is None:
         pytest.skip(f"{name} is missing: pip install {name}")
     return found
 
 
-def test_mypy(snippet: Path) -> None:
+def test_mypy_reports_exactly_the_wrong_lines(snippet: Path) -> None:
     command = [checker("mypy"), "--strict", "--python-executable", sys.executable, str(snippet)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=snippet.parent)
     lines = {int(n) for n in re.findall(r"^snippet\.py:(\d+): error", done.stdout, re.MULTILINE)}
     assert lines == WRONG, done.stdout
 
 
-def test_pyright(snippet: Path) -> None:
+def test_pyright_reports_exactly_the_wrong_lines(snippet: Path) -> None:
     command = [checker("pyright"), "--pythonpath", sys.executable, "--outputjson", str(snippet)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=snippet.parent)
     found = json.loads(done.stdout)["generalDiagnostics"]
@@ -156,7 +159,7 @@ def test_pyright(snippet: Path) -> None:
     assert {each["range"]["start"]["line"] + 1 for each in errors} == WRONG, done.stdout
 
 
-def test_python() -> None:
+def test_python_refuses_wrong_arguments() -> None:
     tuple_ = Tuple.tcp("10.0.0.1", 1, "10.0.0.2", 2)
     with pytest.raises(TypeError, match="orig"):
         Flow()  # type: ignore[call-arg]

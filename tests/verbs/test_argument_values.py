@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 import pytest
 from support import expectations, flows
-from support.passed import INTEGERS, Hostile, LyingText
-from support.wire import assigned
+from support.attribute_encoding import with_values
+from support.hostile_arguments import INTEGERS, OverriddenStr, RaisingObject
 
 from conntrack_aio import (
     Connection,
@@ -88,7 +88,7 @@ async def test_integers_of_any_type_are_accepted(
 
 @pytest.mark.parametrize("parameter", NUMBERS)
 @pytest.mark.parametrize(
-    "wrong", ["0x7", 1.5, b"7", object(), Hostile(RecursionError)], ids=type_name
+    "wrong", ["0x7", 1.5, b"7", object(), RaisingObject(RecursionError)], ids=type_name
 )
 async def test_other_types_are_not_accepted_as_integers(
     conn: Connection, parameter: str, wrong: Any
@@ -108,7 +108,7 @@ async def test_other_types_are_not_accepted_as_integers(
 
 
 async def test_invalid_zones_are_refused(conn: Connection) -> None:
-    for wrong in ("1", 1 << 16, -1, Hostile(OSError)):
+    for wrong in ("1", 1 << 16, -1, RaisingObject(OSError)):
         for method in (conn.get, conn.delete):
             with pytest.raises(EncodeError):
                 await method(FLOW, zone=wrong)  # type: ignore[arg-type]
@@ -119,11 +119,11 @@ async def test_invalid_zones_are_refused(conn: Connection) -> None:
 
 async def test_translations_are_addresses_or_ranges(conn: Connection) -> None:
     for number, to in enumerate(
-        ["192.0.2.1", LyingText("192.0.2.1"), "::ffff:192.0.2.1", NATRange.of("192.0.2.1")]
+        ["192.0.2.1", OverriddenStr("192.0.2.1"), "::ffff:192.0.2.1", NATRange.of("192.0.2.1")]
     ):
         created = await conn.create(flows.tcp(100 + number), nat_src=to)
         assert str(created.reply.dst) == "192.0.2.1"
-    for wrong in (5, Hostile(KeyError), object()):
+    for wrong in (5, RaisingObject(KeyError), object()):
         with pytest.raises(TypeError, match="must be an address"):
             await conn.create(flows.tcp(200), nat_src=wrong)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="must be an address"):
@@ -148,16 +148,19 @@ def bad_items() -> list[Any]:
 
     return [
         *(None, 5, "x", b"", object(), [], {}, Match(mark=1), Tuple, Flow),
-        *map(Hostile, errors),
-        *[assigned(flow, orig=assigned(flow.orig, sport=Hostile(error))) for error in errors],
-        *[assigned(flow, zone=Hostile(error)) for error in errors],
-        assigned(flow, orig=assigned(flow.orig, src="10.0.0.1")),
-        assigned(flow, orig=assigned(flow.orig, sport=70000)),
-        assigned(flow, orig=None),
-        assigned(flow, mark="x" * 10**6, zone=10**5000),
-        NewFlow(Hostile(KeyError)),  # type: ignore[arg-type]
-        NewFlow(assigned(flow, orig=5)),
-        assigned(own_master, orig=[]),
+        *map(RaisingObject, errors),
+        *[
+            with_values(flow, orig=with_values(flow.orig, sport=RaisingObject(error)))
+            for error in errors
+        ],
+        *[with_values(flow, zone=RaisingObject(error)) for error in errors],
+        with_values(flow, orig=with_values(flow.orig, src="10.0.0.1")),
+        with_values(flow, orig=with_values(flow.orig, sport=70000)),
+        with_values(flow, orig=None),
+        with_values(flow, mark="x" * 10**6, zone=10**5000),
+        NewFlow(RaisingObject(KeyError)),  # type: ignore[arg-type]
+        NewFlow(with_values(flow, orig=5)),
+        with_values(own_master, orig=[]),
         object.__new__(Flow),
         object.__new__(Tuple),
         object.__new__(RaisingFlow),
@@ -209,7 +212,7 @@ async def test_expectations_accept_integers_of_any_type(conn: Connection) -> Non
 
 async def test_policies_and_helpers_accept_values_of_any_type(conn: Connection) -> None:
     for number, convert in enumerate(INTEGERS.values()):
-        name = LyingText(f"p{number}")
+        name = OverriddenStr(f"p{number}")
         policy = TimeoutPolicy(
             name=name,
             family=convert(2),
@@ -226,7 +229,7 @@ async def test_policies_and_helpers_accept_values_of_any_type(conn: Connection) 
         assert updated.timeouts == attrs.evolve(created.timeouts, replied=6)
         await conn.timeouts.delete(name)
         helper = attrs.evolve(
-            HELPER, name=LyingText(f"h{number}"), family=convert(2), queue=convert(1)
+            HELPER, name=OverriddenStr(f"h{number}"), family=convert(2), queue=convert(1)
         )
         created_helper = await conn.helpers.create(helper)
         assert created_helper.key == (f"h{number}", 2, 6)
@@ -240,18 +243,18 @@ def test_connect_accepts_integers_of_any_type() -> None:
         connect(
             receive_buffer=convert(4096), receive_buffer_max=convert(8192), reply_timeout=convert(3)
         )
-    for wrong in ("4096", 1.5, Hostile(KeyError)):
+    for wrong in ("4096", 1.5, RaisingObject(KeyError)):
         with pytest.raises(TypeError, match="receive_buffer"):
             connect(receive_buffer=wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="reply_timeout"):
-        connect(reply_timeout=Hostile(KeyError))  # type: ignore[arg-type]
+        connect(reply_timeout=RaisingObject(KeyError))  # type: ignore[arg-type]
 
 
 # Identities
 
 
 def wrong_ids() -> list[Any]:
-    return ["x", -1, 1 << 40, 10**5000, 1.5, b"\1", object(), Hostile(KeyError)]
+    return ["x", -1, 1 << 40, 10**5000, 1.5, b"\1", object(), RaisingObject(KeyError)]
 
 
 FLOW_METHODS: dict[str, Callable[[Connection, Flow], Any]] = {
@@ -274,14 +277,14 @@ async def test_an_invalid_id_is_refused_before_any_request(
 ) -> None:
     before = conn.client_statistics().requests
     with pytest.raises(EncodeError) as caught:
-        await FLOW_METHODS[method](conn, assigned(FLOW, id=wrong))
+        await FLOW_METHODS[method](conn, with_values(FLOW, id=wrong))
     assert caught.value.path == ("id",)
     assert conn.client_statistics().requests == before
 
 
-@pytest.mark.parametrize("wrong", ["x", 1.5, object(), Hostile(KeyError)], ids=type_name)
+@pytest.mark.parametrize("wrong", ["x", 1.5, object(), RaisingObject(KeyError)], ids=type_name)
 async def test_an_invalid_start_time_is_refused(conn: Connection, wrong: Any) -> None:
-    flow = assigned(FLOW, timestamp=assigned(Timestamp(), start=wrong))
+    flow = with_values(FLOW, timestamp=with_values(Timestamp(), start=wrong))
     for name, method in FLOW_METHODS.items():
         with pytest.raises(EncodeError) as caught:
             await method(conn, flow)
@@ -293,9 +296,9 @@ async def test_an_invalid_start_time_is_refused(conn: Connection, wrong: Any) ->
 
 
 async def test_an_invalid_id_of_an_expectation_is_refused(conn: Connection) -> None:
-    expectation = expectations.data(expectations.ftp())
+    expectation = expectations.data_connection(expectations.ftp())
     for wrong in wrong_ids():
-        target = assigned(expectation, id=wrong)
+        target = with_values(expectation, id=wrong)
         for call in (
             lambda: conn.expectations.get(target),  # noqa: B023
             lambda: conn.expectations.update(target, timeout=5),  # noqa: B023
@@ -310,7 +313,7 @@ async def test_an_invalid_id_of_an_expectation_is_refused(conn: Connection) -> N
 async def test_an_id_may_be_an_integer_of_any_type(conn: Connection, type_: str) -> None:
     found = await conn.get(FLOW)
     assert found.id is not None
-    same, other = (assigned(found, id=INTEGERS[type_](id)) for id in (found.id, found.id ^ 1))
+    same, other = (with_values(found, id=INTEGERS[type_](id)) for id in (found.id, found.id ^ 1))
     await conn.update(same, mark=3)
     assert (await conn.get(same)).mark == 3
     for method in (conn.get, conn.delete):
@@ -325,12 +328,12 @@ async def test_an_id_may_be_an_integer_of_any_type(conn: Connection, type_: str)
 @pytest.mark.parametrize("wrong", [-1, 1 << 32, 1 << 40, 10**5000, "x"], ids=describe_value)
 async def test_an_invalid_status_is_refused(conn: Connection, wrong: Any) -> None:
     for _ in range(2):  # a cached request must not let it through
-        await conn.create(flow := assigned(flows.tcp(7), status=Status.ASSURED))
+        await conn.create(flow := with_values(flows.tcp(7), status=Status.ASSURED))
         await conn.delete(flow)
         with pytest.raises(EncodeError) as caught:
-            await conn.create(assigned(flows.tcp(7), status=wrong))
+            await conn.create(with_values(flows.tcp(7), status=wrong))
         assert caught.value.path == ("status",)
-    (outcome,) = await conn.create_many([assigned(flows.tcp(7), status=wrong)])
+    (outcome,) = await conn.create_many([with_values(flows.tcp(7), status=wrong)])
     assert isinstance(outcome.error, EncodeError)
 
 
@@ -343,7 +346,7 @@ async def test_text_that_is_not_an_address_raises_encode_error(conn: Connection)
         with pytest.raises(EncodeError, match="'x' does not appear to be"):
             construct()
         assert issubclass(EncodeError, ValueError)
-    for wrong in (5, None, Hostile(KeyError)):
+    for wrong in (5, None, RaisingObject(KeyError)):
         with pytest.raises(TypeError, match="must be an address"):
             ExpectNAT.of(wrong, 5)  # type: ignore[arg-type]
 
@@ -367,7 +370,7 @@ async def test_labels_by_number_need_no_connlabel_conf(
     monkeypatch.setattr(Writer, "update", update)
     for method in (conn.set_labels, conn.add_labels, conn.remove_labels):
         await method(
-            FLOW, 5, "5", "0x5", LyingText("05"), *[convert(5) for convert in INTEGERS.values()]
+            FLOW, 5, "5", "0x5", OverriddenStr("05"), *[convert(5) for convert in INTEGERS.values()]
         )
         await method(FLOW)
         with pytest.raises(EncodeError, match="oops"):

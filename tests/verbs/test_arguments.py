@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support import expectations, flows
-from support.passed import Hostile, LyingText
+from support.hostile_arguments import OverriddenStr, RaisingObject
 
 from conntrack_aio import (
     Connection,
@@ -59,7 +59,7 @@ VALID: dict[str, Any] = {
     "flows": [flows.tcp(3)],
     "match": Match(mark=1),
     "packet": expectations.EXPECTED,
-    "expectation": expectations.data(expectations.ftp()),
+    "expectation": expectations.data_connection(expectations.ftp()),
     "policy": POLICY,
     "timeouts": UDPTimeouts(replied=1),
     "kind": TCPTimeouts,
@@ -170,13 +170,13 @@ def test_object_parameters_are_found() -> None:
 
 
 @pytest.mark.parametrize(("owner", "name", "parameter"), object_parameters())
-@pytest.mark.parametrize("wrong", ["x", 5, b"x", object(), Hostile(KeyError)], ids=type_name)
+@pytest.mark.parametrize("wrong", ["x", 5, b"x", object(), RaisingObject(KeyError)], ids=type_name)
 async def test_an_argument_of_a_wrong_type_is_refused_before_any_request(
     conn: Connection, owner: str, name: str, parameter: str, wrong: object
 ) -> None:
     if parameter == "name" and isinstance(wrong, str):
         return  # text is a valid name, even if nothing has it
-    if parameter in ("targets", "flows") and isinstance(wrong, (str, bytes, Hostile)):
+    if parameter in ("targets", "flows") and isinstance(wrong, (str, bytes, RaisingObject)):
         return  # these are iterables: of wrong targets, or raising an error of their own
     before = conn.client_statistics().requests
     with pytest.raises(TypeError, match=MESSAGES[parameter]):
@@ -258,7 +258,7 @@ class Unprintable:
 
 @pytest.mark.parametrize("name", SHOWN)
 @pytest.mark.parametrize(
-    "value", [10**5000, -(10**5000), Unprintable(), Hostile(OSError)], ids=type_name
+    "value", [10**5000, -(10**5000), Unprintable(), RaisingObject(OSError)], ids=type_name
 )
 async def test_messages_show_any_value_without_raising_its_errors(
     conn: Connection, name: str, value: Any
@@ -284,10 +284,10 @@ async def test_text_arguments_are_compared_as_plain_text(conn: Connection) -> No
     for subscribe in (conn.events, conn.expectations.events):
         with pytest.raises(ValueError, match="on_loss"):
             subscribe(on_loss=Agreeable("zzz"))  # type: ignore[call-overload]
-        subscribe(on_loss=LyingText("item")).close()  # type: ignore[call-overload]
+        subscribe(on_loss=OverriddenStr("item")).close()  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="reconcile"):
         conn.table(reconcile=Agreeable("zzz"))  # type: ignore[arg-type]
-    conn.table(reconcile=LyingText("auto"))  # type: ignore[arg-type]
+    conn.table(reconcile=OverriddenStr("auto"))  # type: ignore[arg-type]
 
 
 async def test_get_defaults_needs_a_timeout_class(conn: Connection) -> None:

@@ -11,10 +11,10 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import flows
-from support.effort import SPARSE
-from support.files import OpenFiles
+from support.effort import GUEST_STRIDE
 from support.lab import Lab
-from support.scripted import ScriptedKernel
+from support.open_files import OpenFiles
+from support.scripted_kernel import ScriptedKernel
 
 from conntrack_aio import (
     BulkOperation,
@@ -268,7 +268,7 @@ async def test_items_of_a_failed_send_have_its_error() -> None:
 async def test_an_update_of_the_status_is_retried_only_a_few_times() -> None:
     def busy(socket: FakeSocket, request: ReceivedRequest) -> None:
         if request.verb == "get":
-            socket.reply(request, 0x100, flows.payload(flows.tcp(1)))
+            socket.reply(request, 0x100, flows.message_payload(flows.tcp(1)))
             socket.ack(request)
         else:
             socket.ack(request, errno.EBUSY)
@@ -338,7 +338,7 @@ async def test_a_bulk_operation_can_be_closed_while_a_thread_sends() -> None:
 async def test_a_bulk_operation_closed_at_any_point_does_not_look_complete(
     lab: Lab, close_connection: bool
 ) -> None:
-    for turns in range(0, 12, SPARSE):
+    for turns in range(0, 12, GUEST_STRIDE):
         async with connect(netns=lab.netns) as conn, anyio.create_task_group() as group:
             bulk = conn.create_many(map(flows.tcp, range(5000)))
             items: list[Flow] = []

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import anyio
 import pytest
-from support.clash import SERVICE, prepare, raced
 from support.lab import Lab
+from support.nat_clash import SERVICE, clashing_entries, prepare_namespace
 
 from conntrack_aio import Connection, EventType, Flow, Match, NotFound, Status, Tuple
 
@@ -22,7 +22,7 @@ pytestmark = [
 
 @pytest.fixture
 def lab(lab: Lab) -> Lab:
-    prepare(lab)
+    prepare_namespace(lab)
     return lab
 
 
@@ -33,7 +33,7 @@ async def get_by_reply(conn: Connection, reply: Tuple) -> Flow:
 
 
 async def test_both_entries_have_the_original_tuple(lab: Lab, conn: Connection) -> None:
-    with raced(lab) as (winners, losers):
+    with clashing_entries(lab) as (winners, losers):
         winner, loser = await get_by_reply(conn, winners), await get_by_reply(conn, losers)
         assert winner.orig == loser.orig
         assert winner.id != loser.id
@@ -64,7 +64,7 @@ UPDATES: dict[str, Callable[[Connection, Flow], Awaitable[object]]] = {
 async def test_an_update_changes_the_entry_that_was_read(
     lab: Lab, conn: Connection, method: str, which: str
 ) -> None:
-    with raced(lab) as tuples:
+    with clashing_entries(lab) as tuples:
         both = [await get_by_reply(conn, reply) for reply in tuples]
         index = which == "loser"
         await UPDATES[method](conn, both[index])
@@ -88,7 +88,7 @@ DELETES: dict[str, Callable[[Connection, Flow], Awaitable[object]]] = {
 async def test_a_delete_deletes_the_entry_that_was_read(
     lab: Lab, conn: Connection, method: str, which: str
 ) -> None:
-    with raced(lab) as tuples:
+    with clashing_entries(lab) as tuples:
         both = [await get_by_reply(conn, reply) for reply in tuples]
         index = which == "loser"
         await DELETES[method](conn, both[index])
@@ -112,7 +112,7 @@ async def test_only_a_delete_by_the_kernel_includes_losers(
 
     ``get_next_corpse`` iterates over reply tuples, by which losers are found, too.
     """
-    with raced(lab) as (winners, losers):
+    with clashing_entries(lab) as (winners, losers):
         winner, loser = await get_by_reply(conn, winners), await get_by_reply(conn, losers)
         assert await conn.delete_matching(match) == 1
         with pytest.raises(NotFound):
@@ -140,7 +140,7 @@ async def test_a_live_table_keeps_the_winner_when_the_loser_ends(
 ) -> None:
     """The destroy event of the loser has tuples of the winner, but another id."""
     async with conn.events() as events, conn.table(reconcile=None) as table:
-        with raced(lab) as (winners, losers):
+        with clashing_entries(lab) as (winners, losers):
             winner, loser = await get_by_reply(conn, winners), await get_by_reply(conn, losers)
             await table.synced()
             assert table.find(winners) is not None

@@ -21,12 +21,14 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
 async def test_new_and_destroy_events_have_their_types(conn: Connection) -> None:
     async with conn.expectations.events() as stream:
-        created = await expectations.expected(conn)
+        created = await expectations.create_expectation(conn)
         await conn.expectations.delete(created)
-        new, destroy = await expectations.take(stream, 2)
+        new, destroy = await expectations.next_events(stream, 2)
     assert (new.type, destroy.type) == (EventType.NEW, EventType.DESTROY)
     for event in (new, destroy):
-        assert expectations.ageless(event.expectation) == expectations.ageless(created)
+        assert expectations.without_timeout(event.expectation) == expectations.without_timeout(
+            created
+        )
     assert new.port_id == destroy.port_id != 0
 
 
@@ -37,7 +39,7 @@ async def test_events_have_the_time_of_receipt_on_request(conn: Connection) -> N
     ):
         master = await conn.create(expectations.ftp())
         before = time.time_ns()
-        await conn.expectations.create(expectations.data(master))
+        await conn.expectations.create(expectations.data_connection(master))
         with anyio.fail_after(5):
             event, other = await anext(stamped), await anext(plain)
     assert event.receive_timestamp is not None
@@ -53,8 +55,8 @@ async def test_only_the_requested_types_are_received(
 ) -> None:
     async with conn.expectations.events(event_type) as stream:
         for master in (expectations.ftp(), expectations.irc()):
-            await conn.expectations.delete(await expectations.expected(conn, master))
-        assert [event.type for event in await expectations.take(stream, 2)] == [
+            await conn.expectations.delete(await expectations.create_expectation(conn, master))
+        assert [event.type for event in await expectations.next_events(stream, 2)] == [
             event_type,
             event_type,
         ]
@@ -73,12 +75,12 @@ async def test_expectations_of_a_master_without_events_emit_none(
 ) -> None:
     async with conn.expectations.events() as stream:
         lab.sysctl("nf_conntrack_events", 0)
-        without_events = await expectations.expected(conn)
+        without_events = await expectations.create_expectation(conn)
         lab.sysctl("nf_conntrack_events", 1)
-        with_events = await expectations.expected(conn, expectations.irc())
+        with_events = await expectations.create_expectation(conn, expectations.irc())
         await conn.expectations.delete(without_events)
         await conn.expectations.delete(with_events)
-        events = await expectations.take(stream, 2)
+        events = await expectations.next_events(stream, 2)
     assert [event.expectation.id for event in events] == [with_events.id, with_events.id]
 
 
@@ -86,8 +88,8 @@ async def test_cpu_statistics_count_created_and_deleted_expectations(conn: Conne
     def total(name: str) -> int:
         return sum(getattr(cpu, name) for cpu in statistics)
 
-    created = await expectations.expected(conn)
-    await expectations.expected(conn, expectations.irc())
+    created = await expectations.create_expectation(conn)
+    await expectations.create_expectation(conn, expectations.irc())
     await conn.expectations.delete(created)
     statistics = await conn.expectations.cpu_statistics()
     assert [cpu.cpu for cpu in statistics] == sorted({cpu.cpu for cpu in statistics})
@@ -128,7 +130,7 @@ async def test_the_first_expected_packet_creates_a_related_flow(lab: Lab, conn: 
     async with conn.expectations.events() as stream, conn.events(EventType.NEW) as new:
         created = await conn.expectations.create(Expectation.of(master.orig, LOCAL, any_sport=True))
         exchange_datagrams(lab, 1234)
-        new_event, destroy_event = await expectations.take(stream, 2)
+        new_event, destroy_event = await expectations.next_events(stream, 2)
         with anyio.fail_after(5):
             related = (await anext(new)).flow
     assert [new_event.expectation.id, destroy_event.expectation.id] == [created.id, created.id]

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from support import expectations, modules
+from support import expectations, kernel_modules
 
 from conntrack_aio import (
     AlreadyExists,
@@ -38,7 +38,7 @@ PACKET = attrs.evolve(expectations.EXPECTED, sport=4444)
 
 async def test_create_returns_the_expectation_as_the_kernel_has_it(conn: Connection) -> None:
     master = await conn.create(expectations.ftp())
-    created = await conn.expectations.create(expectations.data(master))
+    created = await conn.expectations.create(expectations.data_connection(master))
     assert created.id is not None
     assert created == Expectation(
         master=master.orig,
@@ -51,16 +51,16 @@ async def test_create_returns_the_expectation_as_the_kernel_has_it(conn: Connect
         expect_class=0,
     )
     assert created.timeout in (299, 300)
-    assert [expectations.ageless(found) for found in await conn.expectations.list()] == [
-        expectations.ageless(created)
+    assert [expectations.without_timeout(found) for found in await conn.expectations.list()] == [
+        expectations.without_timeout(created)
     ]
-    assert expectations.ageless(await conn.expectations.get(created)) == expectations.ageless(
-        created
-    )
+    assert expectations.without_timeout(
+        await conn.expectations.get(created)
+    ) == expectations.without_timeout(created)
 
 
 async def test_create_sends_all_fields(conn: Connection) -> None:
-    modules.load("nf_nat_sip")
+    kernel_modules.load_in_guest("nf_nat_sip")
     master = await conn.create(expectations.sip())
     requested = Expectation.of(
         master.orig,
@@ -85,12 +85,14 @@ async def test_create_sends_all_fields(conn: Connection) -> None:
 
 
 async def test_an_expectation_that_was_read_can_be_created_again(conn: Connection) -> None:
-    created = await expectations.expected(conn, expectations.irc())
+    created = await expectations.create_expectation(conn, expectations.irc())
     await conn.expectations.update(created, timeout=100)
     before = await conn.expectations.get(created)
     await conn.expectations.flush()
     again = await conn.expectations.create(before)
-    assert attrs.evolve(expectations.ageless(again), id=created.id) == expectations.ageless(created)
+    assert attrs.evolve(
+        expectations.without_timeout(again), id=created.id
+    ) == expectations.without_timeout(created)
     assert 90 < (again.timeout or 0) <= 100
 
 
@@ -118,14 +120,14 @@ async def test_a_connection_of_any_protocol_can_be_expected(
 
 
 async def test_create_does_not_change_an_existing_expectation(conn: Connection) -> None:
-    created = await expectations.expected(conn)
+    created = await expectations.create_expectation(conn)
     other = attrs.evolve(
-        expectations.data(expectations.ftp()), timeout=5, flags=ExpectFlags.INACTIVE
+        expectations.data_connection(expectations.ftp()), timeout=5, flags=ExpectFlags.INACTIVE
     )
     with pytest.raises(AlreadyExists, match=r"create expectation tcp 10\.0\.0\.1:0.*update\(\)"):
         await conn.expectations.create(other)
     (left,) = await conn.expectations.list()
-    assert expectations.ageless(left) == expectations.ageless(created)
+    assert expectations.without_timeout(left) == expectations.without_timeout(created)
     assert left.timeout is not None
     assert left.timeout > 200
 
@@ -137,19 +139,19 @@ async def test_an_overlapping_expectation_is_refused(conn: Connection) -> None:
     )
     created = await conn.expectations.create(narrow)
     with pytest.raises(ResourceBusy, match="overlap"):
-        await conn.expectations.create(expectations.data(master))
+        await conn.expectations.create(expectations.data_connection(master))
     assert [found.id for found in await conn.expectations.list()] == [created.id]
 
 
 async def test_a_master_needs_a_helper(conn: Connection) -> None:
     plain = await conn.create(Flow.tcp("10.0.0.1", 1000, "10.0.0.2", 21, timeout=60))
     with pytest.raises(NotSupported, match="The master has no helper"):
-        await conn.expectations.create(expectations.data(plain))
+        await conn.expectations.create(expectations.data_connection(plain))
 
 
 async def test_a_master_must_exist(conn: Connection) -> None:
     with pytest.raises(NotFound, match="The master is missing"):
-        await conn.expectations.create(expectations.data(expectations.ftp()))
+        await conn.expectations.create(expectations.data_connection(expectations.ftp()))
 
 
 @pytest.mark.parametrize("fields", [{"function": "nope"}, {"expect_class": 1}], ids=str)
@@ -158,7 +160,7 @@ async def test_unknown_functions_and_classes_are_refused(
 ) -> None:
     master = await conn.create(expectations.ftp())
     with pytest.raises(InvalidRequest, match="no function of this name, or the helper has no such"):
-        await conn.expectations.create(attrs.evolve(expectations.data(master), **fields))
+        await conn.expectations.create(attrs.evolve(expectations.data_connection(master), **fields))
     assert await conn.expectations.list() == []
 
 
@@ -166,9 +168,10 @@ async def test_beyond_the_limit_of_the_helper_the_oldest_is_deleted(conn: Connec
     master = await conn.create(expectations.ftp())
     async with conn.expectations.events() as stream:
         created = [
-            await conn.expectations.create(expectations.data(master, port)) for port in (1, 2)
+            await conn.expectations.create(expectations.data_connection(master, port))
+            for port in (1, 2)
         ]
-        events = await expectations.take(stream, 3)
+        events = await expectations.next_events(stream, 3)
     assert sorted((event.type.name, event.expectation.id) for event in events) == sorted(
         [("NEW", created[0].id), ("DESTROY", created[0].id), ("NEW", created[1].id)]
     )
@@ -179,7 +182,7 @@ async def test_beyond_the_limit_of_the_helper_the_oldest_is_deleted(conn: Connec
 
 
 async def test_get_needs_the_own_tuple_and_find_the_tuple_of_a_packet(conn: Connection) -> None:
-    created = await expectations.expected(conn)
+    created = await expectations.create_expectation(conn)
     assert (await conn.expectations.get(expectations.EXPECTED)).id == created.id
     assert (await conn.expectations.find(PACKET)).id == created.id
     with pytest.raises(NotFound, match="mask of another one"):
@@ -190,7 +193,7 @@ async def test_get_needs_the_own_tuple_and_find_the_tuple_of_a_packet(conn: Conn
 
 
 async def test_an_expectation_as_target_means_the_one_with_its_id(conn: Connection) -> None:
-    created = await expectations.expected(conn)
+    created = await expectations.create_expectation(conn)
     assert created.id is not None
     other = attrs.evolve(created, id=created.id ^ 1)
     with pytest.raises(NotFound, match="another id"):
@@ -200,7 +203,7 @@ async def test_an_expectation_as_target_means_the_one_with_its_id(conn: Connecti
     with pytest.raises(NotFound):
         await conn.expectations.delete(other)
     (left,) = await conn.expectations.list()
-    assert expectations.ageless(left) == expectations.ageless(created)
+    assert expectations.without_timeout(left) == expectations.without_timeout(created)
     assert (await conn.expectations.get(attrs.evolve(created, id=None))).id == created.id
 
 
@@ -211,7 +214,7 @@ async def test_expectations_can_be_listed_by_master_and_family(conn: Connection)
         for master in (expectations.irc(), expectations.ftp(), expectations.ftp6())
     ]
     created = [
-        await conn.expectations.create(expectations.data(master, port))
+        await conn.expectations.create(expectations.data_connection(master, port))
         for master, port in zip((masters[0], *masters), (1, 2, 3, 4), strict=True)
     ]
     for target in (masters[0], masters[0].orig, masters[0].reply):
@@ -272,7 +275,7 @@ async def test_an_expectation_is_in_the_zone_of_its_master(conn: Connection, whe
     master = await conn.create(flow)
     # If only the reply direction is in a zone, the reply tuple finds the master in that zone.
     master_tuple = master.reply if where == "reply" else master.orig
-    requested = attrs.evolve(expectations.data(master), master=master_tuple.without_zone)
+    requested = attrs.evolve(expectations.data_connection(master), master=master_tuple.without_zone)
     with pytest.raises(NotFound, match="only with its zone"):
         await conn.expectations.create(requested)
     created = await conn.expectations.create(requested, zone=9)
@@ -297,7 +300,7 @@ async def test_an_expectation_is_in_the_zone_of_its_master(conn: Connection, whe
 
 async def test_a_tuple_finds_a_master_only_with_its_zone(conn: Connection) -> None:
     master = await conn.create(expectations.ftp(zone=9))
-    created = await conn.expectations.create(expectations.data(master), zone=9)
+    created = await conn.expectations.create(expectations.data_connection(master), zone=9)
     with pytest.raises(NotFound):
         await conn.expectations.list(master=master.orig)
     assert [e.id for e in await conn.expectations.list(master=master.orig, zone=9)] == [created.id]
@@ -308,7 +311,7 @@ async def test_the_error_explains_a_zone_of_the_reply_direction(conn: Connection
     flow.reply.zone = 9
     master = await conn.create(flow)
     with pytest.raises(NotFound, match="reply tuple and the zone"):
-        await conn.expectations.create(expectations.data(master))
+        await conn.expectations.create(expectations.data_connection(master))
 
 
 # -- changing and deleting ------------------------------------------------------------------
@@ -318,29 +321,29 @@ async def test_the_error_explains_a_zone_of_the_reply_direction(conn: Connection
 async def test_update_changes_the_timeout_without_an_event(
     conn: Connection, by_tuple: bool
 ) -> None:
-    created = await expectations.expected(conn)
+    created = await expectations.create_expectation(conn)
     async with conn.expectations.events() as stream:
         await conn.expectations.update(created.tuple if by_tuple else created, timeout=4_294_967)
         now = await conn.expectations.get(created)
-        assert expectations.ageless(now) == expectations.ageless(created)
+        assert expectations.without_timeout(now) == expectations.without_timeout(created)
         assert now.timeout in (4_294_966, 4_294_967)
         await conn.expectations.delete(created)
-        (event,) = await expectations.take(stream, 1)
+        (event,) = await expectations.next_events(stream, 1)
     assert event.type is EventType.DESTROY
 
 
 async def test_a_timeout_of_zero_ends_an_expectation(conn: Connection) -> None:
-    created = await expectations.expected(conn)
+    created = await expectations.create_expectation(conn)
     async with conn.expectations.events(EventType.DESTROY) as stream:
         await conn.expectations.update(created, timeout=0)
         # Linux 6.1.192 ends it only when it next sweeps expired expectations.
-        (event,) = await expectations.take(stream, 1, seconds=90)
+        (event,) = await expectations.next_events(stream, 1, seconds=90)
     assert await conn.expectations.list() == []
     assert (event.expectation.id, event.port_id) == (created.id, 0)
 
 
 async def test_update_does_not_create_an_expectation(conn: Connection) -> None:
-    created = await expectations.expected(conn)
+    created = await expectations.create_expectation(conn)
     await conn.expectations.delete(created)
     for target in (created, created.tuple):
         with pytest.raises(NotFound, match="update expectation"):
@@ -349,7 +352,7 @@ async def test_update_does_not_create_an_expectation(conn: Connection) -> None:
 
 
 async def test_an_expectation_found_only_by_its_mask_is_not_changed(conn: Connection) -> None:
-    created = await expectations.expected(conn)
+    created = await expectations.create_expectation(conn)
     with pytest.raises(NotFound, match=r"update expectation .*mask of another one"):
         await conn.expectations.update(PACKET, timeout=5)
     with pytest.raises(NotFound, match=r"delete expectation .*mask of another one"):
@@ -364,7 +367,8 @@ async def test_an_expectation_found_only_by_its_mask_is_not_changed(conn: Connec
 async def test_delete_deletes_only_one(conn: Connection, by: str) -> None:
     master = await conn.create(expectations.irc())
     created = [
-        await conn.expectations.create(expectations.data(master, port)) for port in (1, 2, 3)
+        await conn.expectations.create(expectations.data_connection(master, port))
+        for port in (1, 2, 3)
     ]
     target: Expectation | Tuple = created[1]
     if by == "tuple":
@@ -381,8 +385,8 @@ async def test_delete_deletes_only_one(conn: Connection, by: str) -> None:
 
 async def test_delete_by_helper_deletes_only_its_expectations(conn: Connection) -> None:
     ended, left = (
-        await expectations.expected(conn),
-        await expectations.expected(conn, expectations.irc()),
+        await expectations.create_expectation(conn),
+        await expectations.create_expectation(conn, expectations.irc()),
     )
     await conn.expectations.delete_by_helper("sip")
     await conn.expectations.delete_by_helper("ft")
@@ -393,17 +397,17 @@ async def test_delete_by_helper_deletes_only_its_expectations(conn: Connection) 
 
 async def test_flush_deletes_only_expectations(conn: Connection) -> None:
     for master in (expectations.ftp(), expectations.irc(), expectations.ftp6()):
-        await expectations.expected(conn, master)
+        await expectations.create_expectation(conn, master)
     await conn.expectations.flush()
     assert await conn.expectations.list() == []
     assert await conn.count() == 3
 
 
 async def test_deleting_a_master_deletes_its_expectations(conn: Connection) -> None:
-    created = await expectations.expected(conn)
+    created = await expectations.create_expectation(conn)
     async with conn.expectations.events() as stream:
         await conn.delete(created.master)
-        (event,) = await expectations.take(stream, 1)
+        (event,) = await expectations.next_events(stream, 1)
     assert (event.type, event.expectation.id) == (EventType.DESTROY, created.id)
     assert await conn.expectations.list() == []
 
@@ -415,7 +419,7 @@ INVALID_CALLS: list[Callable[[Connection], Awaitable[object]]] = [
     lambda conn: conn.expectations.delete(attrs.evolve(expectations.EXPECTED, zone=3)),
     # Only an id and a master:
     lambda conn: conn.expectations.delete(
-        attrs.evolve(expectations.data(expectations.ftp()), tuple=None, id=5)
+        attrs.evolve(expectations.data_connection(expectations.ftp()), tuple=None, id=5)
     ),
     lambda conn: conn.expectations.delete_by_helper(None),  # type: ignore[arg-type]
     lambda conn: conn.expectations.delete_by_helper(""),
@@ -427,7 +431,7 @@ INVALID_CALLS: list[Callable[[Connection], Awaitable[object]]] = [
     lambda conn: conn.expectations.find(None),  # type: ignore[arg-type]
     lambda conn: conn.expectations.create(None),  # type: ignore[arg-type]
     lambda conn: conn.expectations.create(
-        attrs.evolve(expectations.data(expectations.ftp()), timeout=-1)
+        attrs.evolve(expectations.data_connection(expectations.ftp()), timeout=-1)
     ),
 ]
 
@@ -437,11 +441,11 @@ async def test_invalid_input_is_refused_before_anything_is_sent(
     conn: Connection, call: Callable[[Connection], Awaitable[object]]
 ) -> None:
     """The kernel takes a delete without a tuple for a flush."""
-    created = await expectations.expected(conn)
+    created = await expectations.create_expectation(conn)
     requests = conn.client_statistics().requests
     with pytest.raises((EncodeError, TypeError)):
         await call(conn)
     assert conn.client_statistics().requests == requests
     (left,) = await conn.expectations.list()
-    assert expectations.ageless(left) == expectations.ageless(created)
+    assert expectations.without_timeout(left) == expectations.without_timeout(created)
     assert (left.timeout or 0) > 200

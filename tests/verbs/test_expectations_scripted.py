@@ -7,7 +7,7 @@ import errno
 import attrs
 import pytest
 from support import expectations
-from support.scripted import ScriptedKernel
+from support.scripted_kernel import ScriptedKernel
 
 from conntrack_aio import (
     Connection,
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 GET = 0x201
 ID = 5
 EXISTING = attrs.evolve(
-    expectations.data(expectations.ftp()), timeout=300, id=0x01020304, helper="ftp"
+    expectations.data_connection(expectations.ftp()), timeout=300, id=0x01020304, helper="ftp"
 )
 
 
@@ -53,7 +53,7 @@ class KernelWithoutIdsInDeletes:
             socket.ack(request, errno.ENOENT)
             return
         if request.type == GET:
-            socket.reply(request, EXP_NEW, expectations.payload(self.existing))
+            socket.reply(request, EXP_NEW, expectations.message_payload(self.existing))
         elif request.type == EXP_DELETE:
             self.existing = None
         socket.ack(request)
@@ -108,7 +108,7 @@ async def test_a_refused_create_changes_no_timeout() -> None:
     def exists(socket: FakeSocket, request: ReceivedRequest) -> None:
         requests.append(request)
         if request.type == GET:
-            socket.reply(request, EXP_NEW, expectations.payload(EXISTING))
+            socket.reply(request, EXP_NEW, expectations.message_payload(EXISTING))
         socket.ack(request, errno.EEXIST if request.flags & 0x400 else 0)
 
     async with ScriptedKernel(exists).connect() as conn:
@@ -177,10 +177,10 @@ async def test_a_stream_continues_after_a_malformed_event() -> None:
         stream = conn.expectations.events(EventType.DESTROY)
         socket = kernel.sockets[-1]
         assert socket.groups == {6}
-        payload = expectations.payload(EXISTING)
+        payload = expectations.message_payload(EXISTING)
         socket.deliver(messages.pack(EXP_DELETE, 0, 0, payload[:-2]))
         socket.deliver(messages.pack(EXP_DELETE, 0, 0, payload, port=7))
         with pytest.raises(DecodeError):
             await anext(stream)
-        (event,) = await expectations.take(stream, 1)
+        (event,) = await expectations.next_events(stream, 1)
     assert (event.type, event.expectation, event.port_id) == (EventType.DESTROY, EXISTING, 7)

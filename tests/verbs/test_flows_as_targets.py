@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
-from support.anykernel import REAL, AnyKernel, Fake, Real
+from support.real_or_fake_kernel import REAL, AnyKernel, FakeKernelAdapter, RealKernel
 
 from conntrack_aio import (
     Connection,
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(params=["fake", REAL])
 def anykernel(request: pytest.FixtureRequest) -> AnyKernel:
     if request.param == "fake":
-        return Fake(FakeKernel("6.18", sysctls={"nf_conntrack_events": 1}))
-    return Real(request.getfixturevalue("lab"))
+        return FakeKernelAdapter(FakeKernel("6.18", sysctls={"nf_conntrack_events": 1}))
+    return RealKernel(request.getfixturevalue("lab"))
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from socket import AF_INET, AF_INET6
 
 import attrs
 import pytest
-from support.byte_order import attributes_of_this_machine
+from support.attribute_encoding import attr, be32, nest
+from support.byte_order import attributes_to_host_byte_order
 from support.policy_cases import HELPER_KEY, expect_policy
-from support.scripted import ScriptedKernel
-from support.wire import attr, be32, nest
+from support.scripted_kernel import ScriptedKernel
 
 from conntrack_aio import (
     AlreadyExists,
@@ -261,7 +261,7 @@ async def test_a_dump_of_many_helpers_spans_several_datagrams() -> None:
 
 async def test_create_sends_what_nfct_sends() -> None:
     """Compare with what nfct(8) 1.4.7 sends for ``nfct add helper ftp inet tcp``."""
-    theirs = attributes_of_this_machine(
+    theirs = attributes_to_host_byte_order(
         bytes.fromhex(
             "0800010066747000080005000000001814000280060001000002000005000200060000002800048"
             "01c00028008000100667470000800020000000001080003000000012c0800010000000001"

@@ -16,8 +16,8 @@ from typing import Any, Never, get_type_hints
 import attrs
 import pytest
 from support import flows
-from support.anykernel import REAL, AnyKernel, Fake, Real
-from support.wire import assigned
+from support.attribute_encoding import with_values
+from support.real_or_fake_kernel import REAL, AnyKernel, FakeKernelAdapter, RealKernel
 
 from conntrack_aio import (
     Connection,
@@ -41,8 +41,8 @@ IPV6_FLOWS = 3
 @pytest.fixture(params=[*RELEASES, REAL])
 def anykernel(request: pytest.FixtureRequest) -> AnyKernel:
     if request.param == "real":
-        return Real(request.getfixturevalue("lab"))
-    return Fake(FakeKernel(request.param))
+        return RealKernel(request.getfixturevalue("lab"))
+    return FakeKernelAdapter(FakeKernel(request.param))
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ Call = Callable[[Connection, Flow], Awaitable[object]]
 
 def without(flow: Flow, *names: str) -> Any:
     """Return the original tuple of the flow with ``None`` in these fields."""
-    return assigned(flow.orig, **dict.fromkeys(names))
+    return with_values(flow.orig, **dict.fromkeys(names))
 
 
 REFUSED: dict[str, tuple[type[Exception], Call]] = {
@@ -88,7 +88,7 @@ REFUSED: dict[str, tuple[type[Exception], Call]] = {
     "no addresses": (EncodeError, lambda c, f: c.delete(without(f, "src", "dst"))),
     "two families": (
         EncodeError,
-        lambda c, f: c.delete(assigned(f.orig, dst=flows.udp6().orig.dst)),
+        lambda c, f: c.delete(with_values(f.orig, dst=flows.udp6().orig.dst)),
     ),
     # the target denotes no entry, or another one
     "another id": (NotFound, lambda c, f: c.delete(attrs.evolve(f, id=(f.id or 0) ^ 1))),
@@ -118,8 +118,8 @@ async def test_invalid_requests_are_refused_and_change_nothing(conn: Connection,
     before = await conn.list()
     with pytest.raises(error):
         await call(conn, await first_flow(conn))
-    assert [flows.ageless(flow) for flow in await conn.list()] == [
-        flows.ageless(flow) for flow in before
+    assert [flows.without_timeout(flow) for flow in await conn.list()] == [
+        flows.without_timeout(flow) for flow in before
     ]
 
 

@@ -15,9 +15,9 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from support import flows
+from support.attribute_encoding import be16
 from support.lab import Lab
-from support.scripted import ScriptedKernel
-from support.wire import be16
+from support.scripted_kernel import ScriptedKernel
 
 from conntrack_aio import (
     AlreadyExists,
@@ -348,7 +348,7 @@ async def test_unread_flows_of_a_reset_are_logged_when_the_connection_closes(
 # -- what the real kernel does not do on demand ------------------------------------------------
 
 
-FLOW = flows.payload(flows.tcp())
+FLOW = flows.message_payload(flows.tcp())
 
 
 def kernel_with_one_flow(reply: bytes | None, code: int = 0) -> ScriptedKernel:

@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 from support import flows
 from support.lab import Lab
-from support.scripted import ScriptedKernel
+from support.scripted_kernel import ScriptedKernel
 
 from conntrack_aio import Connection, CPUStatistics, DecodeError, Match, NoReply
 from conntrack_aio.netlink import messages
@@ -159,7 +159,7 @@ async def test_dying_and_unconfirmed_return_entries_of_an_older_kernel() -> None
     def script(socket: FakeSocket, request: ReceivedRequest) -> None:
         assert request.type in {0x106, 0x107}
         assert request.flags & 0x300 == 0x300
-        socket.reply(request, 0x100, flows.payload(flows.tcp(mark=1)))
+        socket.reply(request, 0x100, flows.message_payload(flows.tcp(mark=1)))
         socket.done(request)
 
     async with ScriptedKernel(script).connect() as conn:

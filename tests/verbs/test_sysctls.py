@@ -12,7 +12,7 @@ import attrs
 import pytest
 from support import flows
 from support.lab import Lab
-from support.scripted import ScriptedKernel
+from support.scripted_kernel import ScriptedKernel
 
 from conntrack_aio import (
     Connection,

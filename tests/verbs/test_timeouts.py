@@ -13,11 +13,11 @@ from socket import AF_INET, AF_INET6
 import anyio
 import attrs
 import pytest
+from support.kernel_release import RELEASE
 from support.lab import Lab
 from support.namespaces import new_network_namespace
 from support.policy_cases import seconds
-from support.release import RELEASE
-from support.scripted import ScriptedKernel
+from support.scripted_kernel import ScriptedKernel
 
 from conntrack_aio import (
     AlreadyExists,

@@ -1,0 +1,368 @@
+"""Fuzz the live table's mirror without I/O: run programs of operations and check its invariants."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from random import Random
+
+import attrs
+
+from conntrack_aio import Flow, FlowEvent, Helper, Status, Timestamp, Tuple, UnknownAttribute
+from conntrack_aio.codec.messages import decode_event, decode_flow
+from conntrack_aio.model.enums import EventType
+from conntrack_aio.model.table import Change, ChangeType
+from conntrack_aio.table.changes import PendingChanges
+from conntrack_aio.table.discrepancies import MAX_DISCREPANCIES
+from conntrack_aio.table.dump_state import _MAX_ENDED_IDS
+from conntrack_aio.table.entries import Entries
+from conntrack_aio.table.keys import orig_key, reply_is_inverse, reply_key
+from conntrack_aio.table.merging import changed_fields, duplicate
+from conntrack_aio.table.mirror import Mirror
+
+from . import seeds
+
+# -- invariants -------------------------------------------------------------------------------
+
+
+def _zone_of_orig(flow: Flow) -> int:
+    return (flow.zone if flow.orig.zone is None else flow.orig.zone) or 0
+
+
+def _zone_of_reply(flow: Flow) -> int:
+    return (flow.zone if flow.reply.zone is None else flow.reply.zone) or 0
+
+
+class SharedReplies:
+    """The reply tuples that several entries have had at the same time.
+
+    In a kernel no two entries share one. Here a look-up by such a tuple finds only one of them.
+    """
+
+    def __init__(self, entries: Entries) -> None:
+        self._counts = Counter(map(reply_key, entries.flows))
+        self.shared = {number for number, count in self._counts.items() if count > 1}
+        self._entries = entries
+        self._add, self._remove = entries.add, entries.remove
+        entries.add, entries.remove = self.add, self.remove  # type: ignore[method-assign]
+
+    def add(self, key: int, flow: Flow) -> None:
+        number = reply_key(flow)
+        self._counts[number] += 1
+        if self._counts[number] > 1:
+            self.shared.add(number)
+        self._add(key, flow)
+
+    def remove(self, key: int) -> None:
+        flow = self._entries.get(key)
+        assert flow is not None
+        self._counts[reply_key(flow)] -= 1
+        self._remove(key)
+
+
+def check_mirror(mirror: Mirror, shared: Collection[int]) -> None:
+    """Check that look-ups find each entry in every way, and that the indices have nothing else."""
+    entries = mirror.entries
+    flows = entries.copy()
+    ids = plain = 0
+    for key, flow in flows.items():
+        assert orig_key(flow) == key, f"a wrong key: {flow}"
+        assert entries.by_orig(flow.orig, _zone_of_orig(flow)) is flow, f"not by orig: {flow}"
+        if reply_key(flow) not in shared:
+            found = entries.by_reply(flow.reply, _zone_of_reply(flow))
+            assert found is flow, f"not by reply: {flow}"
+        if flow.id is not None:
+            ids += 1
+            assert any(each is flow for each in entries.by_id(flow.id)), f"not by id: {flow}"
+        plain += reply_is_inverse(flow)
+    by_id = entries._ids.values()
+    assert sum(1 if isinstance(keys, int) else len(keys) for keys in by_id) == ids
+    for number, key in entries._translated.items():
+        assert reply_key(flows[key]) == number, "a reply tuple that its entry lacks"
+    assert len(entries._translated) <= len(flows) - plain
+    assert mirror.without_events <= flows.keys()
+    assert mirror._refreshed_at.keys() == flows.keys()
+    assert len(mirror.discrepancies) <= MAX_DISCREPANCIES
+    for reported in () if mirror._dump is None else mirror._dump.reported.values():
+        assert len(reported.ended_ids) <= _MAX_ENDED_IDS
+
+
+class ReplayedTable:
+    """A table that results from applying changes, without access to the mirror."""
+
+    def __init__(self) -> None:
+        self._flows: dict[object, Flow] = {}
+
+    def apply(self, change: Change) -> None:
+        flow, before = change.flow, change.before
+        key = flow.orig, flow.zone
+        known = self._flows.get(key)
+        if change.type is ChangeType.ADDED:
+            assert known is before is None, change
+            self._flows[key] = flow
+            return
+        assert known is not None, change
+        assert before is not None, change
+        assert not changed_fields(known, before), change
+        if change.type is ChangeType.REMOVED:
+            del self._flows[key]
+            return
+        assert change.fields, change
+        assert change.fields == changed_fields(before, flow), change
+        self._flows[key] = flow
+
+    def check(self, entries: Entries) -> None:
+        """Check that it equals the mirror's table."""
+        expected = {(flow.orig, flow.zone): flow for flow in entries.flows}
+        assert self._flows.keys() == expected.keys()
+        for key, flow in self._flows.items():
+            assert not (differing := changed_fields(flow, expected[key])), differing
+
+
+class ChangeReader:
+    """A reader of changes and the table that it replays, without an event loop."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self.replayed = ReplayedTable()
+        self.pending = PendingChanges(mirror.entries)
+        mirror.listeners = (*mirror.listeners, self.pending)
+
+    def read(self, max_entries: int) -> None:
+        """Apply the changes of at most this many entries."""
+        while self.pending and max_entries > 0:
+            max_entries -= 1
+            for change in self.pending.take():
+                self.replayed.apply(change)
+
+    def close(self) -> None:
+        self._mirror.listeners = tuple(
+            each for each in self._mirror.listeners if each is not self.pending
+        )
+
+    def check(self) -> None:
+        """Read all changes, and check that the replayed table equals the mirror's."""
+        self.read(1 << 30)
+        assert not self.pending
+        self.replayed.check(self._mirror.entries)
+
+
+# -- a program of operations ------------------------------------------------------------------
+
+
+def _base_flows() -> list[Flow]:
+    """Return flows of all kinds, and some that share a tuple or an id with another."""
+    flows = [event.flow for event in map(decode_event.one, seeds.EVENTS)]
+    flows += map(decode_flow.one, seeds.FLOWS)
+    kinds = list({orig_key(flow): flow for flow in flows}.values())[:11]
+    one, two = (Flow.tcp("10.0.0.1", port, "10.0.0.2", 80, timeout=60) for port in (1, 2))
+    return [
+        *kinds,
+        one,
+        attrs.evolve(two, reply=one.reply),
+        attrs.evolve(one, reply=attrs.evolve(one.reply, proto=17)),
+        attrs.evolve(
+            one,
+            orig=Tuple(src=one.orig.src, dst=one.orig.dst, proto=1, icmp_type=3),
+            reply=Tuple(src=one.orig.dst, dst=one.orig.src, proto=1, icmp_type=4),
+        ),
+        attrs.evolve(two, orig=attrs.evolve(two.orig, sport=3)),
+        attrs.evolve(one, orig=attrs.evolve(one.orig, zone=3)),
+        attrs.evolve(one, orig=attrs.evolve(one.orig, zone=4), reply=two.reply),
+    ]
+
+
+_VARIANTS: list[dict[str, object]] = [
+    {"id": 1},
+    {"id": 1, "mark": None},
+    {"id": 1, "mark": 0},
+    {"id": 1, "mark": 5},
+    {"id": 1, "mark": 6, "labels": 8},
+    {"id": 1, "labels": None},
+    {"id": 1, "labels": 16},
+    {"id": 1, "helper": Helper(name="ftp")},
+    {"id": 1, "helper": None, "timestamp": None, "protoinfo": None},
+    {"id": 1, "status": Status.DYING | Status.CONFIRMED},
+    {"id": 1, "status": Status.CONFIRMED, "timeout": 77},
+    {"id": 1, "timestamp": Timestamp(start=1)},
+    {"id": 1, "timestamp": Timestamp(start=2)},
+    {"id": 1, "unknown": (UnknownAttribute((99,), b"x"),)},
+    {"id": 1, "unknown": (UnknownAttribute((99,), b"y"),)},
+    {"id": 1, "unknown": ()},
+    {"id": 2},
+    {"id": 2, "mark": 5, "timestamp": None},
+    {"id": 2, "labels": 1, "mark": 6},
+    {"id": 3, "mark": None},
+    {"id": None},
+    {"id": None, "mark": 6},
+    {"id": 1, "zone": 7},
+    {"id": 1, "zone": None},
+]
+_POOL = [[attrs.evolve(base, **variant) for variant in _VARIANTS] for base in _base_flows()]  # type: ignore[arg-type]
+_FLOWS = [flow for flows in _POOL for flow in flows]
+_SAME_ENTRY: dict[int, list[Flow]] = {}
+for _flow in _FLOWS:
+    _SAME_ENTRY.setdefault(orig_key(_flow), []).append(_flow)
+_FEW_FLOWS = 4
+"""The number of flows that the operations of the smallest initial program use."""
+
+
+def _keep(flow: Flow) -> bool:
+    return flow.mark != 6
+
+
+class _Player:
+    """Runs operations on a mirror, as its synchronizer might. Three bytes encode an operation."""
+
+    def __init__(self, keep: bool) -> None:
+        self.mirror = Mirror(_keep if keep else None)
+        self.replies = SharedReplies(self.mirror.entries)
+        self.readers = [ChangeReader(self.mirror)]
+        self._window = False
+        self._sweep: Iterator[None] | None = None
+
+    def play(self, operation: int, which: int, how: int) -> None:
+        """Run an operation.
+
+        :param which: the high byte of the index of a flow, or an argument of the operation.
+        :param how: the low byte of the index of a flow, or an argument of the operation.
+        """
+        mirror = self.mirror
+        flow = duplicate(_FLOWS[(which << 8 | how) % len(_FLOWS)])
+        match operation % 16:
+            case 0 | 1 | 2:
+                mirror.apply(FlowEvent(type=EventType.NEW, flow=flow))
+            case 3 | 4 | 5 | 6:
+                mirror.apply(
+                    FlowEvent(type=EventType.UPDATE, flow=flow, port_id=operation >> 4 & 1)
+                )
+            case 7 | 8:
+                mirror.apply(FlowEvent(type=EventType.DESTROY, flow=flow))
+            case 9 | 10:
+                self.begin_dump(examine=bool(operation & 16))
+                mirror.add_dumped(flow)
+            case 11:
+                self.resolve(which, how)
+            case 12:
+                self.end_dump(remove=bool(operation & 16), complete=bool(which & 1))
+            case 13:
+                self.pass_time(which, how)
+            case 14:
+                self.readers[which % len(self.readers)].read(how)
+            case _:
+                self.add_or_remove_reader(which)
+
+    def begin_dump(self, *, examine: bool = False) -> None:
+        if not self._window:
+            self.mirror.begin_dump(examine=examine)
+            self._window = True
+
+    def end_dump(self, *, remove: bool, complete: bool = True) -> None:
+        if self._window:
+            if remove:
+                for _ in self.mirror.remove_not_dumped(complete=complete):
+                    pass
+            self.mirror.end_dump()
+            self._window = False
+
+    def resolve(self, which: int, how: int) -> None:
+        """Resolve all unresolved entries, with the results of look-ups that are made now."""
+        unresolved, self.mirror.unresolved = self.mirror.unresolved, {}
+        for key in unresolved:
+            # A look-up may find another entry: the kernel compares the tuples of both directions.
+            candidates = _FLOWS if (how + key) % 7 == 0 else _SAME_ENTRY[key]
+            result = (which + key) % 4 and duplicate(candidates[(how + key) % len(candidates)])
+            self.mirror.resolve(key, result or None)
+
+    def pass_time(self, which: int, how: int) -> None:
+        """Advance the clock: late events do not come any more, and some timeouts have expired."""
+        mirror = self.mirror
+        mirror.caught_up = not self._window
+        mirror.older_entries_emit, mirror.new_entries_emit = bool(which & 1), bool(which & 2)
+        mirror.now += how
+        if which & 4:
+            mirror.record_loss()
+        for key, flow in (mirror.missing_entries() or mirror.overdue(8)).items():
+            candidates = _FLOWS if (how + key) % 7 == 0 else _SAME_ENTRY[key]
+            result = (which + key) % 4 and duplicate(candidates[(how + key) % len(candidates)])
+            mirror.apply_check(key, flow, result or None)
+        before = len(mirror.entries)
+        assert 0 <= mirror.evaluate_discrepancies(mirror.now - which % 8) <= MAX_DISCREPANCIES
+        assert len(mirror.entries) <= before
+
+    def add_or_remove_reader(self, which: int) -> None:
+        if which & 1 and len(self.readers) > 1:
+            self.readers.pop(which % len(self.readers)).close()
+        elif len(self.readers) < 4:
+            self.readers.append(ChangeReader(self.mirror))
+
+    def finish(self) -> None:
+        """Check the end state, then let a dump remove everything, and check the empty mirror."""
+        check_mirror(self.mirror, self.replies.shared)
+        for reader in self.readers:
+            reader.check()
+        self.begin_dump()
+        self.end_dump(remove=True)
+        self.mirror.begin_dump()
+        for _ in self.mirror.remove_not_dumped():
+            pass
+        self.mirror.end_dump()
+        check_mirror(self.mirror, ())
+        assert not len(self.mirror.entries)
+        for reader in self.readers:
+            reader.check()
+            reader.close()
+
+
+def run_program(data: bytes) -> None:
+    """Run a program: the mirror must stay consistent, and its readers must have what it has.
+
+    The first byte is an option: whether a predicate selects flows, and how often to check.
+    """
+    option = data[0] if data else 0
+    player = _Player(keep=bool(option & 1))
+    check_interval = 4 if option & 0x80 else 64
+    for at in range(1, len(data) - 2, 3):
+        player.play(data[at], data[at + 1], data[at + 2])
+        if at // 3 % check_interval == 0:
+            check_mirror(player.mirror, player.replies.shared)
+    player.finish()
+
+
+def initial_programs(random: Random) -> list[bytes]:
+    """Return programs about few or many flows, with rare or frequent checks."""
+    programs: list[bytes] = []
+    for number in range(24):
+        steps = bytearray([number & 1 | (0x80 if number % 3 == 0 else 0)])
+        few = [random.randrange(len(_FLOWS)) for _ in range(_FEW_FLOWS * (1 + number))]
+        same = [_FLOWS.index(each) for each in random.choice(list(_SAME_ENTRY.values()))[:24]]
+        for _ in range(40 + 20 * number):
+            chosen = random.choice(same if number & 2 else few)
+            steps += bytes([random.randrange(32), chosen >> 8, chosen & 0xFF])
+        programs.append(bytes(steps))
+    return programs
+
+
+def mutate(random: Random, data: bytes, other: bytes) -> bytes:
+    """Change, move, duplicate and remove operations, and insert some of another program."""
+    steps = [data[at : at + 3] for at in range(1, len(data) - 2, 3)]
+    given = [other[at : at + 3] for at in range(1, len(other) - 2, 3)]
+    for _ in range(random.choice((1, 2, 4, 16))):
+        at = random.randint(0, len(steps))
+        match random.randrange(6):
+            case 0:
+                del steps[at : at + random.choice((1, 1, 8))]
+            case 1:
+                steps[at:at] = steps[at : at + random.choice((1, 4))]
+            case 2:
+                start = random.randint(0, len(given))
+                steps[at:at] = given[start : start + random.choice((1, 4, 16))]
+            case 3:
+                steps.insert(at, random.randbytes(3))
+            case _:
+                if at < len(steps):
+                    changed = bytearray(steps[at])
+                    changed[random.randrange(3)] = random.randrange(256)
+                    steps[at] = bytes(changed)
+    option = data[:1] if random.random() < 0.9 else random.randbytes(1)
+    return (option or b"\0") + b"".join(steps[:1000])
