@@ -23,7 +23,7 @@ from ..model.statistics import StreamStatistics
 from ..netlink.owner import Owner
 from ..netlink.progress import Progress
 from ..netlink.receive_buffer import QueueState
-from .iterators import DecodingIterator, Reader
+from .iterators import DecodingIterator, MessageDecoder
 from .subscription import LEAST_COST, Subscription
 
 E = TypeVar("E", bound="Event | EventsLost")
@@ -89,7 +89,7 @@ class EventStream(DecodingIterator[E]):
     def __init__(
         self,
         subscription: Subscription,
-        reader: Reader[E],
+        reader: MessageDecoder[E],
         on_close: Callable[[EventStream[E]], None],
         on_loss: OnLoss = "raise",
         keep: Callable[[E], bool] | None = None,
@@ -313,7 +313,7 @@ class EventStream(DecodingIterator[E]):
                 if not isinstance(item, ConntrackError):
                     item.nsid = self._nsid_resolver.nsid
                     self._unnamed.append(item)
-                    self._held = True
+                    self._withheld = True
             if self._drained:
                 break
         if self._drained and not self._unnamed:
@@ -388,7 +388,7 @@ class EventStream(DecodingIterator[E]):
         for event, name in zip(self._unnamed, names, strict=True):
             event.netns = name
         self._unnamed.clear()
-        self._held = False
+        self._withheld = False
 
     def _report_gap(self) -> None:
         self._progress.close_gap()
@@ -427,7 +427,7 @@ class EventStream(DecodingIterator[E]):
             self._pending.clear()
             self._received.clear()
             self._unnamed.clear()
-            self._held = False
+            self._withheld = False
             self._count_losses()  # the statistics keep what they had shown
             self._socket.close()
             if self._nsid_resolver is not None:

@@ -67,10 +67,10 @@ class Probes:
         return await self._applies_filters_to_deletes()
 
     async def _knows(self, request: Request) -> bool:
-        outcome = await self._session.ask(request)
-        if isinstance(outcome.error, PermissionDenied):
-            raise outcome.error
-        return probes.is_known(outcome.failure)
+        response = await self._session.ask(request)
+        if isinstance(response.error, PermissionDenied):
+            raise response.error
+        return probes.is_known(response.failure)
 
     async def _refuses(self, request: Request) -> bool:
         """Return whether the kernel refuses a dump as invalid.

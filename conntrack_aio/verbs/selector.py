@@ -105,8 +105,8 @@ class Selector:
         filter_ = await self.filter_of(match)
         assert filter_.exact
         sent = [requests.flush_selected(each) for each in filter_.selections]
-        for outcome in await self._session.run(sent, walk=True):
-            outcome.result()
+        for response in await self._session.run(sent, walk=True):
+            response.result()
 
     async def filter_of(self, match: Match) -> DumpFilter:
         """Return what this kernel can filter dumps by; ask it only if that makes a difference."""

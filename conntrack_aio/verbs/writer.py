@@ -100,5 +100,5 @@ class Writer:
         await run_steps(self._session, delete_steps(target, zone))
 
     async def flush(self) -> None:
-        (outcome,) = await self._session.run([requests.flush()], walk=True)
-        outcome.result()
+        (response,) = await self._session.run([requests.flush()], walk=True)
+        response.result()
