@@ -149,7 +149,7 @@ class EventStream(DecodingIterator[E]):
         """Return what this stream has done so far and how full it is, also after it was closed."""
         queue_state = None if self._socket.closed else self._socket.queue_state()
         lost = self._statistics.events_lost + self._unreported_losses(queue_state)
-        undecoded = [each.left for each in self._received if isinstance(each, Datagram)]
+        undecoded = [each.remaining for each in self._received if isinstance(each, Datagram)]
         errors = len(self._received) - len(undecoded)
         return attrs.evolve(
             self._statistics,

@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from anyio.abc import AsyncResource
 
-from ..codec.decoder import Counters, Datagram
+from ..codec.decoder import Datagram, DecodeCounters
 from ..errors import ConntrackError, DecodeError
 from ..netlink.attributes import BytesLike
 from ..netlink.messages import Message
@@ -145,7 +145,7 @@ class MessageDecoder(Protocol[T]):
         takes: Callable[[bytes, Message], bool],
         seq: bytes | None,
         items: list[T | DecodeError],
-        counters: Counters,
+        counters: DecodeCounters,
         /,
     ) -> None: ...
 
@@ -153,7 +153,7 @@ class MessageDecoder(Protocol[T]):
 class DecodingIterator(ItemIterator[T]):
     """An async iterator of objects that are decoded from datagrams, some messages at a time."""
 
-    def __init__(self, owner: Owner, reader: MessageDecoder[T], counters: Counters) -> None:
+    def __init__(self, owner: Owner, reader: MessageDecoder[T], counters: DecodeCounters) -> None:
         super().__init__(owner)
         self._reader = reader
         self._counters = counters

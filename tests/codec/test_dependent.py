@@ -114,7 +114,8 @@ def test_no_policies_are_none() -> None:
     ("proto", "timeouts"), [(17, TCPTimeouts()), (6, UDPTimeouts()), (99, UDPTimeouts())]
 )
 def test_what_does_not_go_with_the_protocol(proto: int, timeouts: object) -> None:
-    with pytest.raises(EncodeError, match=f"timeouts: it does not go with proto {proto}"):
+    name = type(timeouts).__name__
+    with pytest.raises(EncodeError, match=f"timeouts: {name} does not go with proto {proto}"):
         encode(made(proto, timeouts))
 
 
@@ -122,7 +123,7 @@ def test_what_does_not_go_with_the_protocol(proto: int, timeouts: object) -> Non
     ("unknown", "reason"),
     [
         (UnknownAttribute((4,), b""), "CTA_TIMEOUT_DATA is known"),
-        (UnknownAttribute((4, 9), b""), "CTA_TIMEOUT_DATA, in which it stands, is absent"),
+        (UnknownAttribute((4, 9), b""), "CTA_TIMEOUT_DATA, which it is inside, is absent"),
     ],
 )
 def test_what_is_known_is_not_unknown(unknown: UnknownAttribute, reason: str) -> None:
@@ -139,10 +140,10 @@ def test_an_unknown_attribute_in_what_nobody_knows() -> None:
 @pytest.mark.parametrize(
     ("policies", "path", "reason"),
     [
-        ((ONE,) * 5, ("policies",), "5 are more than 4"),
-        ([ONE], ("policies",), "not a tuple"),
-        ((ONE, None), ("policies", "1"), "wrong type"),
-        ((ONE, "c"), ("policies", "1"), "wrong type"),
+        ((ONE,) * 5, ("policies",), "at most 4 items; got 5"),
+        ([ONE], ("policies",), "must be a tuple"),
+        ((ONE, None), ("policies", "1"), "must be of type ExpectPolicy; got None"),
+        ((ONE, "c"), ("policies", "1"), "must be of type ExpectPolicy; got 'c'"),
         (
             (ONE, ExpectPolicy(name="x" * 16, expect_max=1, expect_timeout=1)),
             ("policies", "1", "name"),

@@ -54,7 +54,9 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
 
 
 def fresh(decoder: Decoder[Any]) -> Decoder[Any]:
-    return Decoder(decoder._cls, decoder._what, decoder._kind, port=decoder._port)
+    return Decoder(
+        decoder._cls, decoder._description, decoder._header_values, port_field=decoder._port_field
+    )
 
 
 def read_all(decoder: Decoder[Any], datas: list[bytes]) -> None:

@@ -49,7 +49,13 @@ SEQ = pack_seq(1)
 
 def fresh(known: Decoder[Any]) -> Decoder[Any]:
     """The same decoder, with nothing learnt."""
-    return Decoder(known._cls, known._what, known._kind, port=known._port, resource=known._resource)
+    return Decoder(
+        known._cls,
+        known._description,
+        known._header_values,
+        port_field=known._port_field,
+        resource_field=known._resource_field,
+    )
 
 
 def message(
@@ -107,7 +113,7 @@ def by_layouts(
             try:
                 decoder.read(datagram, takes, wanted, portion, counters)
             finally:
-                assert len(portion) <= decoders.PORTION
+                assert len(portion) <= decoders.BATCH
                 items += portion
     except DecodeError as error:
         items.append(error)
@@ -385,15 +391,15 @@ def test_a_stream_of_which_no_message_is_like_another_grows_nothing() -> None:
         data = message(BOTH + attr(100 + number % 16000, bytes(number % 7)))
         by_layouts(decoder, data, counters=counters)
     assert counters.fallbacks > count / 2
-    assert 0 < decoder.layouts <= decoders.MOST
+    assert 0 < decoder.layouts <= decoders.MAX_LAYOUTS
     assert decoders.count_layouts() >= decoder.layouts
     assert decoder._compiled < count / 30
-    assert all(len(alike) <= decoders._ALIKE for alike in decoder._layouts.values())
+    assert all(len(alike) <= decoders._MAX_SIMILAR for alike in decoder._layouts.values())
 
 
 def test_no_layout_is_made_of_a_message_such_as_no_kernel_sends() -> None:
     decoder = fresh(decode_flow)
-    fitting = (decoders._LARGEST - len(message(BOTH))) // 4
+    fitting = (decoders._MAX_MESSAGE - len(message(BOTH))) // 4
     for count, known in ((fitting, True), (fitting + 1, False)):
         data = message(BOTH + attr(99, b"") * count)
         assert by_layouts(decoder, data) == by_reference(decoder, data)
@@ -402,10 +408,10 @@ def test_no_layout_is_made_of_a_message_such_as_no_kernel_sends() -> None:
 
 def test_layouts_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of messages that differ in their length, too: those are looked for in other places."""
-    monkeypatch.setattr(decoders, "MOST", 8)
+    monkeypatch.setattr(decoders, "MAX_LAYOUTS", 8)
     decoder = fresh(decode_flow)
     most = 0
-    for number in range(decoders._AT_ONCE):
+    for number in range(decoders._COMPILED_AT_ONCE):
         by_layouts(decoder, message(BOTH + attr(99, bytes(4 * number))))
         most = max(most, decoder.layouts)
     assert most == 8
@@ -416,7 +422,7 @@ def test_after_such_a_stream_what_is_usual_is_learnt_again() -> None:
     for number in range(3000):
         by_layouts(decoder, message(BOTH + attr(100 + number, b"")))
     usual = message(BOTH + be32(7, 1))
-    for _ in range(decoders._PATIENCE + 1):
+    for _ in range(decoders._MISSES_PER_LAYOUT + 1):
         by_layouts(decoder, usual)
     assert is_known(decoder, usual)
 

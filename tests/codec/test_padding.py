@@ -83,7 +83,10 @@ def test_it_is_dropped() -> None:
 
 def test_layouts_read_such_messages_and_are_used_again() -> None:
     decoder: Decoder[Any] = Decoder(
-        decode_flow._cls, decode_flow._what, decode_flow._kind, port=decode_flow._port
+        decode_flow._cls,
+        decode_flow._description,
+        decode_flow._header_values,
+        port_field=decode_flow._port_field,
     )
     for number in range(100):
         seen = decoder.one(flow_message(entry(padded=True, number=number)))
