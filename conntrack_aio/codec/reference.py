@@ -164,7 +164,7 @@ def _write_object(obj: object, unknown: tuple[UnknownAttribute, ...] | None = No
 
 
 def _plain_unknown(unknown: object) -> tuple[UnknownAttribute, ...]:
-    """Return the unknown attributes of an object with header_values values.
+    """Return the unknown attributes of an object with plain values.
 
     :raises EncodeError: for what is not a tuple of them.
     """

@@ -473,7 +473,10 @@ TOO_SHORT, TOO_LONG = struct.pack("=HH", 3, 8), struct.pack("=HHB", 12, 8, 0xFF)
         (attr(8, b""), ["  CTA_MARK empty"]),
         (attr(8, b"\1\2\3"), ["  CTA_MARK 0x010203 (3 bytes where 4 are expected)"]),
         (attr(8, b"\1\2\3\4\5"), ["  CTA_MARK 0x0102030405 (5 bytes where 4 are expected)"]),
-        (attr(22, b"\1\0\0"), ["  CTA_LABELS 0x010000 (a bitmap must be a multiple of 4 bytes; got 3)"]),
+        (
+            attr(22, b"\1\0\0"),
+            ["  CTA_LABELS 0x010000 (a bitmap must be a multiple of 4 bytes; got 3)"],
+        ),
         (attr(22, longs(1)[:8]), [f"  CTA_LABELS bits [0] = 0x{longs(1)[:8].hex()}"]),
         (
             nest(5, attr(1, b"ftp\0secret")),
