@@ -7,8 +7,8 @@ Generated source has three ingredients, and :class:`FunctionBuilder` keeps them 
 - **Values** are everything else. A value is bound to a name and never becomes source text.
 
 A placeholder is filled with an :class:`Expression`, which only a builder creates, or with a value,
-which is then bound. A template that contains a number, a quote or a name is refused. So a value that
-was formatted into a template by mistake raises an error.
+which is then bound. A template that contains a number, a quote or a name is refused. So a value
+that was formatted into a template by mistake raises an error.
 """
 
 from __future__ import annotations

@@ -99,10 +99,11 @@ def from_dict(cls: type[C], data: JSON) -> C:
     :raises TypeError: for a ``cls`` that is not a class of the model.
     """
     fields = _fields_of(cls)
+    may_be_mapped = cls in (Tuple,)
     values: dict[str, object] = {}
     mapped = False
     for name, item in _mapping(data).items():
-        if name == _MAPPED and cls in (Tuple,):
+        if name == _MAPPED and may_be_mapped:
             mapped = _convert(name, DecodeError, _boolean, item)
             continue
         field = fields.get(name)
@@ -183,8 +184,8 @@ def _convert(
 
     :param error_type: the class of the errors that ``convert`` raises and this raises.
 
-    :raises DecodeError: when the value cannot be converted, with the path.
-    :raises EncodeError: the same, if ``error_type`` says so.
+    :raises DecodeError: when the value cannot be converted and ``error_type`` is this class.
+    :raises EncodeError: when the value cannot be converted and ``error_type`` is this class.
     """
     try:
         return convert(value)

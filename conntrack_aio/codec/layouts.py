@@ -63,27 +63,27 @@ class Layout:
 
         :param seq: the sequence number that the messages must have, as in the header.
         """
-        most = _LARGEST_DATAGRAM // self.step
-        count = min((len(buffer) - offset) // self.step, most)
+        limit = _LARGEST_DATAGRAM // self.step
+        count = min((len(buffer) - offset) // self.step, limit)
         if self._fixed is None:
-            self._fixed = self._make_fixed(most)
+            self._fixed = self._make_fixed(limit)
         view = memoryview(buffer)[offset : offset + count * self.step]
         for number in self._fixed:
             count = number.count_equal(view, count)
         if seq is not None:
-            count = _FixedNumber("I", 8, self.step, seq, most).count_equal(view, count)
+            count = _FixedNumber("I", 8, self.step, seq, limit).count_equal(view, count)
         return count
 
-    def _make_fixed(self, most: int) -> list[_FixedNumber]:
+    def _make_fixed(self, limit: int) -> list[_FixedNumber]:
         mask = b"\xff" * 8 + self.mask.to_bytes(self.step, "little")[8:]
         template = self.head + self.template.to_bytes(self.step, "little")[8:]
         fixed: list[_FixedNumber] = []
         for at in range(0, self.step, 4):
             if mask[at : at + 4] == b"\xff\xff\xff\xff":
-                fixed.append(_FixedNumber("I", at, self.step, template[at : at + 4], most))
+                fixed.append(_FixedNumber("I", at, self.step, template[at : at + 4], limit))
             else:
                 fixed += [
-                    _FixedNumber("B", byte, self.step, template[byte : byte + 1], most)
+                    _FixedNumber("B", byte, self.step, template[byte : byte + 1], limit)
                     for byte in range(at, at + 4)
                     if mask[byte]
                 ]
@@ -94,13 +94,13 @@ class _FixedNumber:
     """A word or byte that is the same, at the same offset, in every message of a skeleton."""
 
     def __init__(
-        self, format: Literal["I", "B"], offset: int, step: int, number: bytes, most: int
+        self, format: Literal["I", "B"], offset: int, step: int, number: bytes, limit: int
     ) -> None:
         self._format: Literal["I", "B"] = format
         self._offset = offset // len(number)
         self._step = step // len(number)
         self._number = number
-        self._expected = memoryview(number * most).cast(format)
+        self._expected = memoryview(number * limit).cast(format)
 
     def count_equal(self, messages: memoryview, count: int) -> int:
         """Return how many of the first ``count`` messages have the number, up to the first other.

@@ -76,7 +76,7 @@ class Dump(DecodingIterator[T]):
     Iterating raises:
 
     :raises KernelError: for what the kernel refuses.
-    :raises DecodeError: in the place of an entry that cannot be decoded. Iteration goes on behind
+    :raises DecodeError: in the place of an entry that cannot be decoded. Iteration continues after
         it.
     :raises NoReply: when the kernel does not continue the dump in time.
     :raises DumpInterrupted: when the kernel reports that the dump is not consistent.

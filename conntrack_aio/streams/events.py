@@ -49,10 +49,10 @@ class EventStream(DecodingIterator[E]):
     Iterating raises:
 
     :raises EventsLost: in the place where the kernel dropped events, because they came faster than
-        they were read. Iteration goes on behind it. With ``on_loss="item"`` it is an item like the
+        they were read. Iteration continues after it. With ``on_loss="item"`` it is an item like the
         events, also within a batch. Each gap is reported once, at the latest when every event that
         may have waited in front of it has been handed out.
-    :raises DecodeError: in the place of an event that cannot be decoded. Iteration goes on behind
+    :raises DecodeError: in the place of an event that cannot be decoded. Iteration continues after
         it.
     :raises anyio.ClosedResourceError: when the stream or its connection is closed.
     :raises anyio.BusyResourceError: while another task iterates.

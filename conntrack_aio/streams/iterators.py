@@ -39,7 +39,7 @@ os.register_at_fork(after_in_child=_withhold_all)
 class ItemIterator(AsyncResource, Generic[T]):
     """An async iterator of items, with errors in the place of items that could not be read.
 
-    Iterating raises an error in its place. The next iteration goes on behind it.
+    Iterating raises an error in its place. The next iteration continues after it.
     """
 
     def __init__(self, owner: Owner) -> None:

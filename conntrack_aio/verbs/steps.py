@@ -79,7 +79,7 @@ def look_up_steps(target: Target, zone: int | None) -> Steps[tuple[EntryKey | No
     :raises KernelError: for any other refusal.
     """
     request = requests.get(target, zone)
-    is_identified(target)  # an invalid id is refused before the kernel is asked
+    is_identified(target)  # an invalid id is refused before anything is sent
     try:
         found = flow_in((yield request))
         check_same(target, found, request)

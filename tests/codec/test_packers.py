@@ -29,7 +29,13 @@ from conntrack_aio import (
     Tuple,
 )
 from conntrack_aio.codec import packers
-from conntrack_aio.codec.packers import FREE, SHAPES, Packers, RequestValue, _ComputedBytes
+from conntrack_aio.codec.packers import (
+    COMPILED_AT_ONCE,
+    PACKERS_PER_HINT,
+    Packers,
+    RequestValue,
+    _ComputedBytes,
+)
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.codec.schema import schema_of
 from conntrack_aio.netlink import messages
@@ -329,13 +335,13 @@ def test_compiled_shapes_are_bounded() -> None:
         sample.helper = Helper(name="x" * (shape >> 3 & 15), info=b"x" * (shape >> 7))
         if len(sample.helper.name or "") < 16 and len(sample.helper.info or b"") <= 32:
             kinds += counted.check(sample, None, None)
-    assert kinds > 20 * FREE
-    assert counted.packers.compiled <= FREE + kinds // FREE + 1
-    assert sum(map(len, counted.packers._packers.values())) <= SHAPES
+    assert kinds > 20 * COMPILED_AT_ONCE
+    assert counted.packers.compiled <= COMPILED_AT_ONCE + kinds // COMPILED_AT_ONCE + 1
+    assert sum(map(len, counted.packers._packers.values())) <= PACKERS_PER_HINT
 
 
 def test_memos_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packers, "_REMEMBERED", 8)
+    monkeypatch.setattr(packers, "_MEMO_LIMIT", 8)
     counted = CountedPackers(requests._CREATE)
     names = [chr(ord("a") + number) for number in range(26)]
     for name in names * 3:
