@@ -298,19 +298,19 @@ def _codec_of_hint(hint: object) -> tuple[JSONCodec, bool]:
 
 
 @cache
-def _codec_of_type(kind: object) -> JSONCodec:
+def _codec_of_type(hint: object) -> JSONCodec:
     """Return the conversions of values of a type.
 
     :raises TypeError: for a type that cannot be converted.
     """
-    if get_origin(kind) is tuple and get_args(kind)[1:] == (Ellipsis,):
-        return _items_codec(_codec_of_type(get_args(kind)[0]))
+    if get_origin(hint) is tuple and get_args(hint)[1:] == (Ellipsis,):
+        return _items_codec(_codec_of_type(get_args(hint)[0]))
     codec = None
-    if isinstance(kind, type):
-        known = cast("type[object]", kind)
-        codec = _object_codec(known) if attrs.has(known) else json_codec_of_type(known)
+    if isinstance(hint, type):
+        cls = cast("type[object]", hint)
+        codec = _object_codec(cls) if attrs.has(cls) else json_codec_of_type(cls)
     if codec is None:
-        raise TypeError(f"{kind} cannot be converted to JSON")
+        raise TypeError(f"{hint} cannot be converted to JSON")
     return codec
 
 
@@ -344,11 +344,11 @@ def _variant_codec(kinds: Mapping[str, type[object]]) -> JSONCodec:
     def read(data: JSON) -> object:
         rest = dict(_mapping(data))
         name = rest.pop(_KIND, None)
-        kind = kinds.get(as_str(name)) if is_text(name) else None
-        if kind is None:
+        cls = kinds.get(as_str(name)) if is_text(name) else None
+        if cls is None:
             accepted = ", ".join(kinds)
             raise DecodeError(f"must be one of {accepted}; got {describe_json(name)}", (_KIND,))
-        return from_dict(kind, rest)
+        return from_dict(cls, rest)
 
     return JSONCodec(write, read)
 

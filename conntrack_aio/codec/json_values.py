@@ -33,13 +33,13 @@ def describe_json(data: object) -> str:
         return "an object"
     if isinstance(data, list):
         return "a list"
-    kind = type(data)
-    if issubclass(kind, str):
+    cls = type(data)
+    if issubclass(cls, str):
         text = as_str(data)
         return repr(text) if len(text) <= 40 else f"{text[:40]!r}…"
-    if issubclass(kind, int):
+    if issubclass(cls, int):
         return describe_number(as_int(data))
-    return describe_value(data) if kind is float else f"a value of type {kind.__name__}"
+    return describe_value(data) if cls is float else f"a value of type {cls.__name__}"
 
 
 def is_text(data: object) -> bool:

@@ -69,10 +69,12 @@ class Skeleton:
 
 @attrs.define(eq=False)
 class Survey:
-    """Where everything in a message is."""
+    """Where the values and the unknown attributes of a message are."""
 
     skeleton: Skeleton
+    """The skeleton of the object that the message holds."""
     unknown: list[FoundUnknown]
+    """The unknown attributes of the message, at any depth."""
     fixed: list[tuple[int, int]]
     """The start and end of each range of bytes that determines the skeleton."""
 
@@ -97,7 +99,7 @@ def _check_alike(
     if found is None or other_found is None:
         return
     if field.leaves.index(found.leaf) != other.leaves.index(other_found.leaf):
-        raise DecodeError(f"{other_found.leaf.name} beside {found.leaf.name}")
+        raise DecodeError(f"{other_found.leaf.name} does not go with {found.leaf.name}")
 
 
 class _Surveyor:
