@@ -6,9 +6,9 @@ Generated source has three ingredients, and :class:`FunctionBuilder` keeps them 
 - **Names** of fields and parameters come from declarations. Each must be an identifier.
 - **Values** are everything else. A value is bound to a name and never becomes source text.
 
-What fills a placeholder is an :class:`Expression`, which only a builder makes, or a value, which
-is then bound. A template that contains a number, a quote or a name is refused, so a value that was
-formatted into a template by mistake raises an error.
+A placeholder is filled with an :class:`Expression`, which only a builder creates, or with a value,
+which is then bound. A template that contains a number, a quote or a name is refused. So a value
+that was formatted into a template by mistake raises an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from types import CodeType, FunctionType
 from typing import Any, Final, Literal, LiteralString, cast
 
 _numbers: Final = count(1)
-"""Every source gets a file name of its own."""
+"""Numbers for the file names of sources, so that each is unique."""
 
 _KEYWORDS: Final = frozenset(
     {"and", "else", "for", "if", "in", "is", "not", "or", "return", "None", "True", "False"}
@@ -39,7 +39,7 @@ _TOKEN: Final = re.compile(
 _PLACEHOLDER: Final = re.compile(r"\{[a-z_]+\}")
 
 _JOINTS: Final = {"and": " and\n", "or": " or\n", "is": " is "}
-"""Operands of ``and`` and ``or`` stand on lines of their own: a traceback shows the right one."""
+"""Each operand of ``and`` and ``or`` is on its own line, so a traceback shows the right one."""
 
 
 class BoundedMemo(dict[Any, Any]):
@@ -67,16 +67,16 @@ class BoundedMemo(dict[Any, Any]):
         return value
 
     def store(self, key: object, value: object) -> None:
-        """Add a result. :meth:`FunctionBuilder.store` writes the same steps as source."""
+        """Add a result. :meth:`FunctionBuilder.store` writes the same statements as source."""
         if len(self) >= self.limit:
             self.clear()
         self[key] = value
 
 
 class Expression:
-    """A piece of source text. Only a :class:`FunctionBuilder` makes one.
+    """A piece of source text. Only a :class:`FunctionBuilder` creates one.
 
-    It can't be formatted into a string: pass it to a template as the value of a placeholder.
+    It cannot be formatted into a string: pass it to a template as the value of a placeholder.
     """
 
     __slots__ = ("text",)
@@ -84,19 +84,19 @@ class Expression:
     text: str
 
     def __init__(self) -> None:
-        raise TypeError("an Expression is made by a method of FunctionBuilder")
+        raise TypeError("an Expression is created by a method of FunctionBuilder")
 
     def __repr__(self) -> str:
         return f"<Expression {self.text}>"
 
     def __format__(self, spec: str) -> str:
-        raise TypeError(f"pass {self!r} as the value of a placeholder; it can't be formatted")
+        raise TypeError(f"pass {self!r} as the value of a placeholder; it cannot be formatted")
 
 
 def _expression(text: str) -> Expression:
-    made = object.__new__(Expression)
-    made.text = text
-    return made
+    result = object.__new__(Expression)
+    result.text = text
+    return result
 
 
 _CONSTANTS: Final = {id(value): _expression(repr(value)) for value in (None, True, False)}
@@ -142,21 +142,21 @@ class FunctionBuilder:
         """The name of each memo's ``get``, by the memo's id. Each ``memo.get`` is a new object."""
         self._factories = factories
         self._captured: dict[str, object] = {}
-        """The values that the function has for itself, if it shares its source."""
+        """The values of :meth:`capture`, by name, if the function may share its source."""
 
     # -- names and values -------------------------------------------------------------------
 
     def parameter(self, name: str, *default: object) -> Expression:
-        """Add a parameter of this very name, and its default value if there is one.
+        """Add a parameter with exactly this name, and its default value if there is one.
 
         :raises ValueError: when the name is not an identifier, or is in use.
         """
         if name in self._taken:
             raise ValueError(f"the name {name!r} is in use")
-        made = self._fresh(name)
+        result = self._fresh(name)
         value = "".join([f"={self.bind(each).text}" for each in default])
         self._parameters.append(name + value)
-        return made
+        return result
 
     def local(self, hint: str) -> Expression:
         """Return a new local variable. Its name starts with ``hint``, an identifier."""
@@ -165,16 +165,16 @@ class FunctionBuilder:
     def bind(self, value: object, hint: str = "c") -> Expression:
         """Return the global name of an object. The same object has the same name.
 
-        ``None``, ``True`` and ``False`` stand for themselves. The name starts with that of a
-        class, and with ``hint`` for anything else.
+        ``None``, ``True`` and ``False`` are written as literals. The name of a class starts with
+        the class's own name, and any other name with ``hint``.
         """
-        made = _CONSTANTS.get(id(value)) or self._names.get(id(value))
-        if made is None:
+        result = _CONSTANTS.get(id(value)) or self._names.get(id(value))
+        if result is None:
             if issubclass(type(value), type):
                 hint = _name_of(value, hint)
-            made = self._names[id(value)] = self._fresh(hint)
-            self._bound[made.text] = value
-        return made
+            result = self._names[id(value)] = self._fresh(hint)
+            self._bound[result.text] = value
+        return result
 
     def capture(self, value: object) -> Expression:
         """Return a new name for a value in which functions of the same source differ.
@@ -182,10 +182,10 @@ class FunctionBuilder:
         Every call returns another name, even for the same value. So the source does not depend on
         any value, and functions can share it.
         """
-        made = self._fresh("v")
+        result = self._fresh("v")
         names = self._bound if self._factories is None else self._captured
-        names[made.text] = value
-        return made
+        names[result.text] = value
+        return result
 
     def _fresh(self, hint: str) -> Expression:
         taken = self._taken
@@ -204,8 +204,8 @@ class FunctionBuilder:
     def expression(self, template: LiteralString, /, **parts: object) -> Expression:
         """Return a template with its ``{placeholders}`` replaced.
 
-        A part that is not an expression is bound. A list is a sequence of parts, written with a
-        comma after each.
+        A part that is not an expression is bound. A list of parts is written with a comma after
+        each part.
 
         :raises ValueError: when the template contains a number, a quote, or a name that is neither
             a placeholder nor an attribute, or when the parts are not those of its placeholders.
@@ -255,7 +255,7 @@ class FunctionBuilder:
         return format % tuple(texts)
 
     def _text(self, part: object, hint: str = "c") -> str:
-        """Return the text of a part. A value that needs a name gets one that starts with hint."""
+        """Return the text of a part. The name of a value that is bound starts with ``hint``."""
         if type(part) is Expression:
             return part.text
         if type(part) is list:
@@ -270,9 +270,9 @@ class FunctionBuilder:
 
     def let(self, hint: str, template: LiteralString, /, **parts: object) -> Expression:
         """Assign an expression to a new local variable, and return the variable."""
-        made = self.local(hint)
-        self._lines.append(self._indented(f"{made.text} = {self._render(template, parts)}"))
-        return made
+        result = self.local(hint)
+        self._lines.append(self._indented(f"{result.text} = {self._render(template, parts)}"))
+        return result
 
     def set(self, owner: object, name: str, value: object) -> None:
         """Assign a part to the attribute of another part. The name comes from a declaration.
@@ -303,7 +303,7 @@ class FunctionBuilder:
         self.line("{memo}[{key}] = {value}", memo=memo, key=key, value=value)
 
     def _indented(self, statement: str) -> str:
-        """Return a statement at the current depth. What follows its first line is in brackets."""
+        """Return a statement at the current depth. Its further lines are inside brackets."""
         if "\n" in statement:
             statement = statement.replace("\n", f"\n{self._indent}    ")
         return self._indent + statement
@@ -312,7 +312,7 @@ class FunctionBuilder:
 
     @property
     def source(self) -> str:
-        """The source as written so far. A shared one is that of a function's factory."""
+        """The source as written so far. If it may be shared, it is the source of a factory."""
         header = f"def {self._name}({', '.join(self._parameters)}):"
         body = self._lines or ["    pass"]
         if self._factories is None:
@@ -333,31 +333,35 @@ class FunctionBuilder:
         factory = self._factories.get(key)
         if factory is None:
             factory = self._factories[key] = self._compiled(source, "make")
-        made: Callable[..., Any] = factory(*self._captured.values())
-        return made
+        result: Callable[..., Any] = factory(*self._captured.values())
+        return result
 
     def _compiled(self, source: str, name: str) -> FunctionType:
         file_name = f"<conntrack_aio {self._about} {next(_numbers)}>"
         names: dict[str, object] = dict(self._bound)
         exec(compile(source, file_name, "exec"), names)
-        made = names.pop(name)
-        assert isinstance(made, FunctionType)
+        result = names.pop(name)
+        assert isinstance(result, FunctionType)
         # Without a modification time, linecache never looks for a file of that name.
         lines = source.splitlines(keepends=True)
         linecache.cache[file_name] = (len(source), None, lines, file_name)
         # Every function of this source has the innermost code, and nothing else keeps that alive.
-        code = _innermost(made.__code__)
+        code = _innermost(result.__code__)
         weakref.finalize(code, linecache.cache.pop, file_name, None).atexit = False
-        return made
+        return result
 
 
 def _innermost(code: CodeType) -> CodeType:
+    """Return the code of the function that a factory returns, or the code of a plain function."""
     inner = [each for each in code.co_consts if isinstance(each, CodeType)]
     return _innermost(inner[0]) if inner else code
 
 
 def _identifier(name: str) -> str:
-    """Return the name. Raise :exc:`ValueError` if it is not an identifier."""
+    """Return a name.
+
+    :raises ValueError: when it is not an identifier.
+    """
     if type(name) is not str or not name.isidentifier() or iskeyword(name):
         raise ValueError(f"{name!r} is not an identifier")
     return name
@@ -373,7 +377,7 @@ def _name_of(value: object, default: str) -> str:
 def _parsed(template: str) -> tuple[str, tuple[str, ...], frozenset[str]]:
     """Return the format of a template, its placeholders in order, and the set of them.
 
-    :raises ValueError: when it contains anything that a template must not contain.
+    :raises ValueError: when it contains anything else than keywords, operators and placeholders.
     """
     names: list[str] = []
     at = 0

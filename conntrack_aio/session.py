@@ -26,7 +26,7 @@ from .plain import as_int, as_str
 from .registry import Registry
 from .streams.dump import Dump, DumpPlanner, DumpStage
 from .streams.events import E, EventStream, OnLoss
-from .streams.iterators import Reader
+from .streams.iterators import MessageDecoder
 from .streams.subscription import Buffer, EventSelection, subscribe
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class Session:
     def dump(
         self,
         request: Request,
-        reader: Reader[T],
+        reader: MessageDecoder[T],
         keep: Callable[[T], bool] | None = None,
         stage: DumpStage[T] | None = None,
         planner: DumpPlanner[T] | None = None,
@@ -150,7 +150,7 @@ class Session:
     def subscribe(
         self,
         groups: Collection[int],
-        reader: Reader[E],
+        reader: MessageDecoder[E],
         *,
         receive_buffer: int | None = None,
         receive_buffer_max: int | None = None,

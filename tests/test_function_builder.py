@@ -1,4 +1,4 @@
-"""The function builder: names, values, sources, and memos."""
+"""The function builder: names, values, templates, sources and memos."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INJECTIONS = (
 
 
 class Subclass(str):
-    """Text that lies about itself."""
+    """A string that claims to be an identifier."""
 
     __slots__ = ()
 
@@ -97,14 +97,14 @@ def test_bound_objects_live_as_long_as_the_builder() -> None:
     assert len(names) == 1000
 
 
-def test_many_values_are_bound_in_little_time() -> None:
+def test_many_values_are_bound_quickly() -> None:
     builder = FunctionBuilder("names", "test")
     values = [object() for _ in range(100_000)]
     names = [builder.bind(value) for value in values]
     assert names == [builder.bind(value) for value in values]
 
 
-def test_classes_give_their_names_if_these_are_names() -> None:
+def test_a_bound_class_has_its_name_if_that_is_an_identifier() -> None:
     builder = FunctionBuilder("names", "test")
     assert builder.bind(Path).text == "Path"
     for name in INJECTIONS:
@@ -150,12 +150,12 @@ def test_a_field_with_a_hostile_name_is_refused() -> None:
     cls = type("Hostile", (), {"__slots__": ("mark",)})
     setattr(cls, hostile, 7)
     builder = FunctionBuilder("read", "test")
-    made = builder.let("made", "{new}({cls})", new=object.__new__, cls=cls)
+    obj = builder.let("obj", "{new}({cls})", new=object.__new__, cls=cls)
     with pytest.raises(ValueError, match="is not an identifier"):
-        builder.set(made, hostile, 7)
+        builder.set(obj, hostile, 7)
     with pytest.raises(ValueError, match="is not an identifier"):
-        builder.attribute(made, hostile)
-    builder.line("return {made}", made=made)
+        builder.attribute(obj, hostile)
+    builder.line("return {obj}", obj=obj)
     assert "import" not in builder.source
     assert type(builder.build()()) is cls
 
@@ -203,7 +203,7 @@ def test_a_template_has_nothing_but_keywords_operators_and_placeholders(template
     assert "pass" in builder.source
 
 
-def test_parts_are_those_of_the_placeholders() -> None:
+def test_parts_must_match_the_placeholders() -> None:
     builder = FunctionBuilder("names", "test")
     x = builder.parameter("x")
     for parts in ({}, {"y": x}, {"x": x, "y": x}):
@@ -211,11 +211,11 @@ def test_parts_are_those_of_the_placeholders() -> None:
             builder.expression("{x}", **parts)
 
 
-def test_an_expression_is_made_by_a_builder_and_not_formatted() -> None:
-    with pytest.raises(TypeError, match="made by a method of FunctionBuilder"):
+def test_an_expression_cannot_be_created_or_formatted_directly() -> None:
+    with pytest.raises(TypeError, match="created by a method of FunctionBuilder"):
         Expression()
     found = FunctionBuilder("names", "test").parameter("x")
-    with pytest.raises(TypeError, match="it can't be formatted"):
+    with pytest.raises(TypeError, match="it cannot be formatted"):
         f"{found}"
     assert repr(found) == "<Expression x>"
 
@@ -242,7 +242,7 @@ def test_templates_of_the_package_are_literals() -> None:
 # -- sources ------------------------------------------------------------------------------------
 
 
-def test_blocks_are_indented_and_their_headers_come_last() -> None:
+def test_blocks_are_indented_and_their_headers_are_rendered_last() -> None:
     builder = FunctionBuilder("total", "test", keyword_only=True)
     rows, start = builder.parameter("rows"), builder.parameter("start", 5)
     total = builder.let("total", "{start}", start=start)
@@ -293,7 +293,7 @@ def test_a_traceback_shows_the_generated_line() -> None:
     assert "<conntrack_aio test " in shown
 
 
-def test_the_source_is_forgotten_with_the_function() -> None:
+def test_the_source_is_dropped_with_the_function() -> None:
     divide = divide_by(2)
     name = divide.__code__.co_filename
     assert name in linecache.cache
@@ -307,16 +307,16 @@ def test_a_function_keeps_its_values_and_nothing_else() -> None:
         pass
 
     value = Value()
-    known = weakref.ref(value)
+    reference = weakref.ref(value)
     builder = FunctionBuilder("get", "test")
     builder.line("return {value}", value=value)
     function = builder.build()
     del builder, value
     gc.collect()
-    assert function() is known()
+    assert function() is reference()
     assert "get" not in function.__globals__
     del function
-    assert known() is None  # without the garbage collector: there is no cycle
+    assert reference() is None  # without the garbage collector: there is no cycle
 
 
 # -- captured values ----------------------------------------------------------------------------
@@ -379,7 +379,7 @@ def test_a_memo_computes_once_and_is_cleared_at_its_limit() -> None:
     assert memo == {4: 8, 5: 10}
 
 
-def test_a_failed_computation_leaves_no_trace() -> None:
+def test_a_failed_computation_stores_nothing() -> None:
     memo = BoundedMemo(2, {1: 2}.__getitem__)
     assert memo[1] == 2
     with pytest.raises(KeyError):
@@ -395,7 +395,7 @@ def test_a_memo_without_a_function_is_filled_by_storing() -> None:
     assert memo[1] == "one"
 
 
-def test_finding_computes_nothing() -> None:
+def test_find_computes_nothing() -> None:
     memo = BoundedMemo(3, str)
     builder = FunctionBuilder("find", "test")
     key = builder.parameter("key")
@@ -409,7 +409,7 @@ def test_finding_computes_nothing() -> None:
     assert memo[1] == find(1) == "1"
 
 
-def test_written_and_called_storing_do_the_same() -> None:
+def test_store_as_source_and_as_a_call_do_the_same() -> None:
     written, called = BoundedMemo(3), BoundedMemo(3)
     builder = FunctionBuilder("store", "test")
     key, value = builder.parameter("key"), builder.parameter("value")

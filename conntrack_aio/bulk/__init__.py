@@ -1,1 +1,1 @@
-"""Many requests of one kind: where their items come from, and what became of each."""
+"""Bulk operations: where their items come from, and the outcome of each item."""

@@ -1,1 +1,1 @@
-"""Between the model and bytes: everything here is derived from the model's declarations."""
+"""Encode and decode the objects of the model, as their classes are declared."""

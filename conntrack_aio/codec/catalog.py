@@ -1,6 +1,6 @@
-"""Every kind of message there is, by its type: what the kernel calls it, and what is inside.
+"""The catalog of message types: the kernel's name of each, and the attributes in its messages.
 
-For who reads messages without knowing what was asked, as the trace does. A new kind is one line.
+The trace uses it, which reads messages without knowing the request. A new type is one line.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .schema import Branch, kernel_name, schema_of
 Row = tuple[NFNL_SUBSYS, Iterable[IntEnum], tuple[type, ...]]
 
 _ROWS: Final[tuple[Row, ...]] = (
-    # The subsystem, its messages, and the classes that declare their attributes, those of
-    # requests and of answers. A later line goes before an earlier one.
+    # Each line has a subsystem, its messages, and the classes that declare the attributes of
+    # requests and replies. A later line overrides an earlier one.
     (NFNL_SUBSYS.NONE, NFNL_MSG, ()),
     (NFNL_SUBSYS.CTNETLINK, IPCTNL_MSG_CT, (FlowEvent, RequestOnly)),
     (NFNL_SUBSYS.CTNETLINK, (IPCTNL_MSG_CT.GET_STATS,), (TableStatistics,)),
@@ -41,22 +41,23 @@ _ROWS: Final[tuple[Row, ...]] = (
 )
 
 
-class Kind(NamedTuple):
-    """A kind of message."""
+class MessageInfo(NamedTuple):
+    """What is known about a message type."""
 
     name: str
-    """The kernel's name of its type."""
+    """The kernel's name of the type."""
     attributes: Branch
-    """The attributes that are known in it."""
+    """The known attributes of its messages."""
 
 
-_classes: Final = {
+_KNOWN: Final = {
     message_type(subsystem, message): (kernel_name(message), classes)
     for subsystem, messages, classes in _ROWS
     for message in messages
 }
-_OTHERWISE_ANSWERED: Final = {
-    # ctnetlink_exp_ct_stat_fill says NFNL_SUBSYS_CTNETLINK where it means CTNETLINK_EXP.
+_REPLY_TYPES: Final = {
+    # The kernel replies with NFNL_SUBSYS_CTNETLINK instead of CTNETLINK_EXP
+    # (ctnetlink_exp_stat_fill_info).
     message_type(NFNL_SUBSYS.CTNETLINK, IPCTNL_MSG_EXP.GET_STATS_CPU): message_type(
         NFNL_SUBSYS.CTNETLINK_EXP, IPCTNL_MSG_EXP.GET_STATS_CPU
     )
@@ -64,15 +65,19 @@ _OTHERWISE_ANSWERED: Final = {
 
 
 @lru_cache(maxsize=256)
-def kind_of(type: int, *, answer: bool) -> Kind | None:
-    """What is known of a type; ``answer``: sent by the kernel. ``None``: nothing is."""
-    if answer:
-        type = _OTHERWISE_ANSWERED.get(type, type)
-    if type not in _classes:
+def message_info(type: int, *, from_kernel: bool) -> MessageInfo | None:
+    """Return what is known about a message type, or ``None`` if it is unknown.
+
+    :param type: the type in the header: the subsystem and the message.
+    :param from_kernel: whether the kernel sent the message.
+    """
+    if from_kernel:
+        type = _REPLY_TYPES.get(type, type)
+    if type not in _KNOWN:
         return None
-    name, classes = _classes[type]
+    name, classes = _KNOWN[type]
     attributes = Branch(name)
     for cls in classes:
         for number, child in schema_of(cls).root.children.items():
             attributes.children.setdefault(number, child)
-    return Kind(name, attributes)
+    return MessageInfo(name, attributes)

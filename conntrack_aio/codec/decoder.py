@@ -1,4 +1,4 @@
-"""Decoders: all the messages of one kind read, by a layout where there is one."""
+"""Decoders: read all messages of one type, with layouts where possible."""
 
 from __future__ import annotations
 
@@ -19,68 +19,81 @@ from .scalars import scalar_of
 from .skeleton import Survey, survey
 
 T = TypeVar("T")
-Plain = Mapping[str, object]
+HeaderValues = Mapping[str, object]
+"""Values of the fields that are in the headers of a message, by name."""
 
-MOST: Final = 256
-"""Layouts of one kind of message. Real traffic has a dozen or two."""
+MAX_LAYOUTS: Final = 256
+"""The largest number of layouts of a decoder. Real traffic needs a dozen or two."""
 
-_ALIKE: Final = 16
-"""Layouts that only their masks tell apart; a message is compared with one after the other."""
+_MAX_SIMILAR: Final = 16
+"""The largest number of layouts with the same length, type and flags.
 
-_AT_ONCE: Final = 32
-_PATIENCE: Final = 64
-"""So many layouts are compiled at sight; each later one only once so many more messages had none.
+A message is compared with one after the other."""
 
-To compile one takes as long as to read some 50 messages without. A stream in which no message is
-like another takes less than twice the time by this; it would take fifty times as long else.
+_COMPILED_AT_ONCE: Final = 32
+"""How many layouts are compiled as soon as a message needs them."""
+
+_MISSES_PER_LAYOUT: Final = 64
+"""How many more messages without a layout it takes to compile each further layout.
+
+Compiling a layout takes as long as reading some 50 messages without one. With this limit, a stream
+in which every message has another skeleton takes less than twice the time; without it, fifty times.
 """
 
-PORTION: Final = 40
-"""Messages read at a time. What is made of them, and of as many before that their reader still
-holds, is less than what the garbage collector waits for (700 objects) before it looks through it
-all: a reader who keeps nothing is spared that, which is a quarter of the time."""
+BATCH: Final = 40
+"""How many messages are read at a time.
 
-_LARGEST: Final = 4096
-"""Bytes of a message of which a layout is made. The kernel makes none that is larger than a page;
-a layout for 64 KiB of attributes would take a fifth of a second to compile, and 5 MB."""
+The garbage collector runs after 700 new objects. The objects of two batches are fewer: those just
+read, and those of the batch before, which the caller may still have. So a caller that keeps nothing
+never triggers the collector, which saves a quarter of the time."""
 
-_RUN: Final = 32
-"""So many messages alike are compared together."""
+_MAX_MESSAGE: Final = 4096
+"""The largest message, in bytes, that a layout is compiled for.
 
-_PORT: Final = HeaderField(12, scalar_of(HOST_U32))
+The kernel sends no message that is larger than a page. A layout for 64 KiB of attributes would take
+a fifth of a second to compile, and 5 MB."""
+
+_MIN_RUN: Final = 32
+"""The least number of consecutive messages of one skeleton that are compared together."""
+
+_PORT_ID: Final = HeaderField(12, scalar_of(HOST_U32))
 _RESOURCE: Final = HeaderField(18, scalar_of(U16))
 _INTERRUPTED: Final = int(NLM_F.DUMP_INTR)
 _PAYLOAD: Final = HEADER_SIZE + nfnetlink.SIZE
 
 
-class Counters(Protocol):
-    """Where it is counted how reading went."""
+class DecodeCounters(Protocol):
+    """The statistics that a decoder counts in."""
 
     fallbacks: int
-    """Messages that no layout fitted."""
+    """The number of messages that were read by the reference, because no layout fits them."""
     decode_errors: int
-    """Those of them that were none."""
+    """The number of messages that could not be decoded."""
 
 
 class Datagram:
-    """A received datagram, and how far it has been read."""
+    """A received datagram, and the position up to which it has been read."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.offset = 0
-        self.alike_until = 0
-        """Up to here the messages are of one skeleton, as is known already."""
-        self.retry = 0
-        """From here on it may be looked for such messages again."""
+        self.run_end = 0
+        """The end of a run: up to this offset all messages are known to have the same skeleton."""
+        self.next_search = 0
+        """The offset from which on another run may be searched."""
         self._layout: Layout | None = None
 
     @property
     def done(self) -> bool:
+        """Whether all messages have been read."""
         return self.offset >= len(self.data)
 
     @property
-    def left(self) -> int:
-        """How many messages are still to be read; a rest that is not netlink counts as one."""
+    def remaining(self) -> int:
+        """The number of messages that are still to be read.
+
+        Remaining bytes that are not netlink messages count as one.
+        """
         count, offset = 0, self.offset
         while offset < len(self.data):
             count += 1
@@ -90,85 +103,97 @@ class Datagram:
                 break
         return count
 
-    def look_ahead(self, layout: Layout, offset: int, seq: bytes | None) -> bool:
-        """Whether many messages from here on are of the first one's skeleton."""
+    def find_run(self, layout: Layout, offset: int, seq: bytes | None) -> bool:
+        """Look for a run of messages with the skeleton of a layout; return whether there is one."""
         data, step = self.data, layout.step
-        self.retry = offset + _RUN * step
-        last = self.retry - step
+        self.next_search = offset + _MIN_RUN * step
+        last = self.next_search - step
         if data[offset : offset + 8] != data[last : last + 8] or layout.size != step:
             return False
-        count = layout.run(data, offset, seq)
-        if count < _RUN:
+        count = layout.count_run(data, offset, seq)
+        if count < _MIN_RUN:
             return False
-        self.alike_until = offset + count * step
+        self.run_end = offset + count * step
         self._layout = layout
         return True
 
-    def read_alike(self, offset: int, limit: int, items: list[Any]) -> int:
-        """Read some messages of those that are alike; how many bytes they were."""
-        layout, already = self._layout, len(items)
+    def read_run(self, offset: int, limit: int, items: list[Any]) -> int:
+        """Read messages of the run, and return their size in bytes.
+
+        :param limit: the largest number of messages to read.
+        :param items: the list that the objects are added to.
+        """
+        layout, before = self._layout, len(items)
         assert layout is not None
-        stop = min(self.alike_until, offset + limit * layout.step)
+        stop = min(self.run_end, offset + limit * layout.step)
         rows = layout.struct.iter_unpack(memoryview(self.data)[offset:stop])
         try:
             layout.build(rows, items.append)
         except LayoutMismatch:
-            self.alike_until = 0  # those before it are read
-        return (len(items) - already) * layout.step
+            self.run_end = 0  # the messages before this one were read
+        return (len(items) - before) * layout.step
 
 
 _decoders: Final[WeakSet[Decoder[Any]]] = WeakSet()
 
 
 def count_layouts() -> int:
-    """Of all decoders of this process."""
+    """Return the number of layouts of all decoders in this process."""
     return sum(decoder.layouts for decoder in _decoders)
 
 
 class Decoder(Generic[T]):
-    """Reads one kind of message.
+    """Reads the messages of one type.
 
-    Its layouts are the process's, as is what is compiled; any number of threads may use them.
+    A decoder and its layouts belong to the process. Any number of threads may use them.
     """
 
     def __init__(
         self,
         cls: type[T],
-        what: str,
-        kind: Callable[[int, int], Plain | None],
+        description: str,
+        header_values: Callable[[int, int], HeaderValues | None],
         *,
-        port: str | None = None,
-        resource: str | None = None,
+        port_field: str | None = None,
+        resource_field: str | None = None,
     ) -> None:
-        """``kind`` is what a header's type and flags say of the message: values of fields, or
-        ``None`` for one that is not ``what``. ``port`` and ``resource`` are the fields that the
-        sender's port and the number in nfgenmsg are the values of.
+        """Initialize a decoder without layouts.
+
+        :param cls: the class of the objects.
+        :param description: what the messages are, for errors.
+        :param header_values: returns the values of fields that follow from the type and the flags
+            in a header; ``None`` for a message that is not of this decoder's type.
+        :param port_field: the field for the port id in the header.
+        :param resource_field: the field for ``res_id`` of the nfgenmsg.
         """
         self._cls = cls
-        self._what = what
-        self._kind = kind
-        self._port = port
-        self._resource = resource
+        self._description = description
+        self._header_values = header_values
+        self._port_field = port_field
+        self._resource_field = resource_field
         self._header_fields = {
             name: field
-            for name, field in ((port, _PORT), (resource, _RESOURCE))
+            for name, field in ((port_field, _PORT_ID), (resource_field, _RESOURCE))
             if name is not None
         }
         self._layouts: dict[bytes, list[Layout]] = {}
-        """By the first eight bytes of a header: length, type and flags."""
+        """The layouts, by the first eight bytes of a header: length, type and flags."""
         self._compiled = 0
         self._missed = 0
         _decoders.add(self)
 
     @property
     def layouts(self) -> int:
-        """How many it has."""
+        """The number of layouts."""
         return sum(map(len, tuple(self._layouts.values())))
 
     def __call__(self, buffer: BytesLike, message: Message) -> T:
-        """Read one message by the reference. Raises :exc:`DecodeError`."""
-        plain = self._plain(buffer, message)
-        return self._made(self._survey(buffer, message), buffer, plain)
+        """Read one message with the reference.
+
+        :raises DecodeError: for a message that cannot be decoded.
+        """
+        values = self._values_of(buffer, message)
+        return self._build(self._survey(buffer, message), buffer, values)
 
     def read(
         self,
@@ -176,19 +201,24 @@ class Decoder(Generic[T]):
         takes: Callable[[bytes, Message], bool],
         seq: bytes | None,
         items: list[T | DecodeError],
-        counters: Counters,
+        counters: DecodeCounters,
     ) -> None:
-        """Read the next messages of a datagram, some :data:`PORTION`, with errors among them.
+        """Read the next messages of a datagram, up to :data:`BATCH`.
 
-        ``takes`` is asked of each that no layout knows whether it is one to read. ``seq`` is the
-        sequence number, as it stands in the header, that one must have to be read unasked.
-        Raises :exc:`DecodeError` where it is not known where the next message starts.
+        :param takes: returns whether to read a message that no layout fits.
+        :param seq: the sequence number, as in the header, of the messages that layouts may read;
+            ``None`` for any.
+        :param items: the list that the objects are added to, and an error for each message that
+            cannot be decoded.
+        :param counters: counts messages without a layout, and errors.
+
+        :raises DecodeError: when the start of the next message is unknown.
         """
         number, find, add = int.from_bytes, self._layouts.get, items.append
         buffer, offset, end = datagram.data, datagram.offset, len(datagram.data)
-        for _ in range(PORTION):
-            if offset < datagram.alike_until:
-                done = datagram.read_alike(offset, PORTION - len(items), items)
+        for _ in range(BATCH):
+            if offset < datagram.run_end:
+                done = datagram.read_run(offset, BATCH - len(items), items)
                 offset += done
                 if done:
                     break
@@ -201,7 +231,7 @@ class Decoder(Generic[T]):
                     and (seq is None or buffer[offset + 8 : offset + 12] == seq)
                     and offset + layout.size <= end
                 ):
-                    if offset >= datagram.retry and datagram.look_ahead(layout, offset, seq):
+                    if offset >= datagram.next_search and datagram.find_run(layout, offset, seq):
                         break
                     try:
                         layout.build((layout.struct.unpack_from(buffer, offset),), add)
@@ -222,7 +252,10 @@ class Decoder(Generic[T]):
         datagram.offset = offset
 
     def one(self, data: bytes) -> T:
-        """Read a message that stands alone, headers and all. Raises :exc:`DecodeError`."""
+        """Read a single message, which begins with its header.
+
+        :raises DecodeError: for a message that cannot be decoded.
+        """
         items: list[T] = []
         for layout in self._layouts.get(data[:8], ()):
             known = int.from_bytes(data[: layout.size], "little") & layout.mask == layout.template
@@ -235,53 +268,60 @@ class Decoder(Generic[T]):
         return self._read(data, 0, messages.parse_header(data, 0, len(data)))
 
     def _read(self, buffer: bytes, offset: int, message: Message) -> T:
-        """By the reference, and learn from it how to read the next one like it."""
-        plain = self._plain(buffer, message)
-        made = self._made(self._survey(buffer, message), buffer, plain)
+        """Read a message with the reference, and compile a layout for further ones like it."""
+        values = self._values_of(buffer, message)
+        result = self._build(self._survey(buffer, message), buffer, values)
         self._missed += 1
-        small = message.end - offset <= _LARGEST
-        if small and self._may_learn() and not message.flags & _INTERRUPTED:
-            self._learn(buffer[offset : message.end], message)
-        return made
+        small = message.end - offset <= _MAX_MESSAGE
+        # Without a layout for messages with NLM_F_DUMP_INTR, each of them reaches ``takes``, where
+        # a dump notes that it was interrupted.
+        if small and self._may_compile() and not message.flags & _INTERRUPTED:
+            self._compile(buffer[offset : message.end], message)
+        return result
 
-    def _may_learn(self) -> bool:
-        return self._compiled < _AT_ONCE or self._missed > _PATIENCE * (self._compiled - _AT_ONCE)
+    def _may_compile(self) -> bool:
+        return self._compiled < _COMPILED_AT_ONCE or self._missed > _MISSES_PER_LAYOUT * (
+            self._compiled - _COMPILED_AT_ONCE
+        )
 
-    def _learn(self, message: bytes, header: Message) -> None:
-        plain = self._kind(header.type, header.flags)
-        assert plain is not None
+    def _compile(self, message: bytes, header: Message) -> None:
+        values = self._header_values(header.type, header.flags)
+        assert values is not None
         surveyed = survey(self._cls, message, _PAYLOAD, len(message))
-        layout = compile_layout(surveyed, message, plain, self._header_fields)
+        layout = compile_layout(surveyed, message, values, self._header_fields)
         self._compiled += 1
         if layout is None:
             return
-        if self._compiled % MOST == 0:
-            self._layouts.clear()  # those that are still met are soon there again
-        alike = self._layouts.get(message[:8], [])
-        self._layouts[message[:8]] = [*alike, layout][-_ALIKE:]
+        if self._compiled % MAX_LAYOUTS == 0:
+            self._layouts.clear()  # the layouts in use are soon compiled again
+        similar = self._layouts.get(message[:8], [])
+        self._layouts[message[:8]] = [*similar, layout][-_MAX_SIMILAR:]
 
-    def _plain(self, buffer: BytesLike, message: Message) -> dict[str, object]:
-        """The values of fields that the headers have."""
-        kind = self._kind(message.type, message.flags)
-        if kind is None:
-            raise DecodeError(f"a message of type {message.type:#x} is not {self._what}")
+    def _values_of(self, buffer: BytesLike, message: Message) -> dict[str, object]:
+        """Return the values of the fields that are in the headers.
+
+        :raises DecodeError: for a message of another type.
+        """
+        header_values = self._header_values(message.type, message.flags)
+        if header_values is None:
+            raise DecodeError(f"a message of type {message.type:#x} is not {self._description}")
         head = nfnetlink.parse(buffer, message)
-        plain = dict(kind)
-        if self._port is not None:
-            plain[self._port] = message.port
-        if self._resource is not None:
-            plain[self._resource] = head.resource
-        return plain
+        values = dict(header_values)
+        if self._port_field is not None:
+            values[self._port_field] = message.port
+        if self._resource_field is not None:
+            values[self._resource_field] = head.resource
+        return values
 
     def _survey(self, buffer: BytesLike, message: Message) -> Survey:
         return survey(
             cast("type[Any]", self._cls), buffer, message.start + nfnetlink.SIZE, message.end
         )
 
-    def _made(self, surveyed: Survey, buffer: BytesLike, plain: Plain) -> T:
-        return cast("T", decode_surveyed(surveyed, buffer, plain))
+    def _build(self, surveyed: Survey, buffer: BytesLike, values: HeaderValues) -> T:
+        return cast("T", decode_surveyed(surveyed, buffer, values))
 
 
 def pack_seq(seq: int) -> bytes:
-    """A sequence number as it stands in a header."""
+    """Return the bytes of a sequence number in a header, in host byte order."""
     return struct.pack("=I", seq)

@@ -1,36 +1,38 @@
-"""Objects as JSON, and back: derived, like everything, from the declarations.
+"""Convert the objects of the model to JSON and back, as their classes are declared.
 
-This is the specification. It holds for every class of the model, and will not change but by
-fields that are added.
+This is the specification of the JSON. It holds for every class of the model. Later versions only
+add fields.
 
-- An **object** has the names of its fields, in their order. What is absent is left out; zero,
-  ``""`` and no flags at all are not. To a reader ``null`` is absent too; what is never absent
-  must be there, and a name that is no field's is an error.
-- A **number** is an integer in the range of its attribute, up to 2^64: exact, so read it with
-  something that does not make a float of it. ``true`` and ``1.0`` are no numbers.
-- A **state** is its name in the kernel's enum, or its number where it has none: ``"ESTABLISHED"``.
-- **Flags** are a list of their names in the kernel's enum; the bits without one are a number at
-  its end: ``["SEEN_REPLY", "CONFIRMED", 65536]``.
-- **Labels** are the list of those that are set: ``[0, 127]``.
-- An **address** is text, of either family: ``"2001:db8::1"``.
-- A **tuple** of IPv4-mapped IPv6 addresses (``::ffff:10.0.0.1``) is read as one of the IPv4
-  addresses: dual-stack servers have such for their IPv4 peers. A tuple that the kernel itself has
-  sent with such addresses, of an IPv6 entry that a program made, is written with ``"mapped": true``
-  behind its fields, and read as it is written.
-- **Bytes** are hexadecimal: ``"00ff"``.
-- **Text** is text. A byte of it that is not UTF-8 is a lone surrogate, ``"\\udc80"`` to
-  ``"\\udcff"``, as Python's surrogateescape has it: leave :func:`json.dumps` its ``ensure_ascii``.
-- Where a field may hold objects of **several kinds**, they have a ``"kind"`` before their fields,
-  the kernel's name of the attribute in small letters: the ``protoinfo`` of a flow is
-  ``{"kind": "tcp", "state": "ESTABLISHED"}``, or of the kind ``sctp`` or ``dccp``. Where one
-  attribute holds them all it is the name of what is inside: the ``timeouts`` of a policy are
+- An **object** is a JSON object with the names of its fields, in the order of the fields. Absent
+  values are left out; zero, ``""`` and empty flags are not. A reader takes ``null`` as absent, too.
+  Fields that are never absent are required. An unknown name is an error.
+- A **number** is an integer in the range of its attribute, up to 2^64. Use a JSON parser that does
+  not convert integers to floats. ``true`` and ``1.0`` are not numbers.
+- A **state** is its name in the kernel's enum, or its number if it has no name: ``"ESTABLISHED"``.
+- **Flags** are a list of their names in the kernel's enum. The bits without a name are a number at
+  the end of the list: ``["SEEN_REPLY", "CONFIRMED", 65536]``.
+- **Labels** are a list of the numbers of the labels that are set: ``[0, 127]``.
+- An **address** is text, for either family: ``"2001:db8::1"``.
+- A **tuple** of IPv4-mapped IPv6 addresses (``::ffff:10.0.0.1``) is read as a tuple of the IPv4
+  addresses, because dual-stack servers have such addresses for their IPv4 peers. If the kernel
+  itself reported such addresses, of an IPv6 entry that a program created, the tuple is written with
+  ``"mapped": true`` after its fields, and is read as it was written.
+- **Bytes** are hexadecimal digits: ``"00ff"``.
+- **Text** is text. A byte that is not valid UTF-8 is a lone surrogate from ``"\\udc80"`` to
+  ``"\\udcff"``, as with Python's ``surrogateescape``. So do not turn off ``ensure_ascii`` of
+  :func:`json.dumps`.
+- A field that can hold objects of **several kinds** has a ``"kind"`` before their fields. It is the
+  kernel's name of the attribute in lower case: the ``protoinfo`` of a flow is
+  ``{"kind": "tcp", "state": "ESTABLISHED"}``, or of the kind ``sctp`` or ``dccp``. If one attribute
+  holds all kinds, it is the name of what is inside: the ``timeouts`` of a policy are
   ``{"kind": "udp", "replied": 120}``, and of the kind ``generic`` for any other protocol.
 - An :class:`~conntrack_aio.EventType` is its value: ``"destroy"``.
-- What the library does not know is in ``unknown``, as
+- Attributes that the library does not know are in ``unknown``, as
   ``{"path": [4, 1, 99], "payload": "00ff", "nested": false}``.
 
-Reading makes the object that was written, equal in every field. It looks at each field by itself;
-whether they go together, as an entry of the kernel's, is seen when a request is made of them.
+Reading returns an object that is equal to the written one in every field. It checks each field by
+itself. Whether the fields are valid together, as an entry of the kernel, is checked when a request
+is result from the object.
 """
 
 from __future__ import annotations
@@ -50,7 +52,16 @@ from ..model.declare import INLINE, PLACES, At, Nest, normalized, raw
 from ..model.tuples import Tuple
 from ..model.values import describe_error, describe_value
 from ..plain import as_str
-from .json_values import JSON, Form, entries_of, form_of, is_text, items_of, plain_form_of, shown
+from .json_values import (
+    JSON,
+    JSONCodec,
+    describe_json,
+    entries_of,
+    is_text,
+    items_of,
+    json_codec,
+    json_codec_of_type,
+)
 
 C = TypeVar("C")
 A = TypeVar("A")
@@ -61,10 +72,10 @@ _MAPPED = "mapped"
 
 
 def to_dict(obj: object) -> dict[str, JSON]:
-    """An object of the model as what :func:`json.dumps` takes.
+    """Return an object of the model as a dict that :func:`json.dumps` accepts.
 
-    Raises :exc:`EncodeError`, with the path of fields, for a value that its field can't hold, and
-    :exc:`TypeError` for what is no object of the model.
+    :raises EncodeError: for a value that its field cannot hold, with the path of fields.
+    :raises TypeError: for what is not an object of the model.
     """
     fields = _fields_of(type(obj))
     obj = normalized(obj)
@@ -73,44 +84,46 @@ def to_dict(obj: object) -> dict[str, JSON]:
         value = getattr(obj, name)
         if (value is None and field.nullable) or (field.empty and _is_empty(value)):
             continue
-        written[name] = _inside(name, EncodeError, field.form.write, value)
+        written[name] = _convert(name, EncodeError, field.codec.write, value)
     if isinstance(obj, Tuple) and _is_mapped(obj.src, obj.dst):
         written[_MAPPED] = True
     return written
 
 
 def from_dict(cls: type[C], data: JSON) -> C:
-    """The object of the class ``cls`` that ``data`` was written of.
+    """Return the object of the class ``cls`` that a dict describes.
 
-    Raises :exc:`DecodeError`, with the path of keys, for what is no such object, and
-    :exc:`TypeError` if ``cls`` is no class of the model.
+    :param data: what :func:`to_dict` returned.
+
+    :raises DecodeError: for data that is not such an object, with the path of keys.
+    :raises TypeError: for a ``cls`` that is not a class of the model.
     """
     fields = _fields_of(cls)
-    has_mapped = cls in (Tuple,)
+    may_be_mapped = cls in (Tuple,)
     values: dict[str, object] = {}
     mapped = False
     for name, item in _mapping(data).items():
-        if name == _MAPPED and has_mapped:
-            mapped = _inside(name, DecodeError, _truth, item)
+        if name == _MAPPED and may_be_mapped:
+            mapped = _convert(name, DecodeError, _boolean, item)
             continue
         field = fields.get(name)
         if field is None:
-            raise DecodeError(f"{shown(name)} is no field of {cls.__name__}")
+            raise DecodeError(f"unknown field {describe_json(name)} of {cls.__name__}")
         if item is not None or not field.nullable:
-            values[name] = _inside(name, DecodeError, field.form.read, item)
+            values[name] = _convert(name, DecodeError, field.codec.read, item)
     for name, field in fields.items():
         if field.required and name not in values:
             if not field.nullable:
-                raise DecodeError(f"{cls.__name__} is never without it", (name,))
+                raise DecodeError(f"{cls.__name__} requires this field", (name,))
             values[name] = None
     try:
-        made = cls(**values)
-    except EncodeError as error:  # of a tuple, whose fields must go together
+        result = cls(**values)
+    except EncodeError as error:  # the fields of a tuple are not valid together
         raise DecodeError(error.reason, error.path) from None
     if not mapped:
-        return made
+        return result
     if not _is_mapped(values["src"], values["dst"]):
-        raise DecodeError("its addresses are not IPv4-mapped", (_MAPPED,))
+        raise DecodeError("both addresses must be IPv4-mapped", (_MAPPED,))
     return raw(cls)(**values)
 
 
@@ -121,7 +134,7 @@ def to_json(obj: object, *, indent: int | None = None) -> str:
 
     :param indent: the spaces by which each level is indented.
 
-    :raises EncodeError: for a value that its field can't hold, with the path of fields.
+    :raises EncodeError: for a value that its field cannot hold, with the path of fields.
     :raises TypeError: for what is not an object of the model.
     """
     return json.dumps(to_dict(obj), indent=indent)
@@ -151,183 +164,208 @@ def _is_empty(value: object) -> bool:
 
 
 def _is_mapped(*addresses: object) -> bool:
-    """Whether all are IPv4-mapped IPv6 addresses."""
+    """Return whether all are IPv4-mapped IPv6 addresses."""
     return all(isinstance(each, IPv6Address) and each.ipv4_mapped for each in addresses)
 
 
-def _truth(data: JSON) -> bool:
+def _boolean(data: JSON) -> bool:
     if not isinstance(data, bool):
-        raise DecodeError(f"{shown(data)} is neither true nor false")
+        raise DecodeError(f"must be true or false; got {describe_json(data)}")
     return data
 
 
-def _inside(
+def _convert(
     key: str,
-    kind: type[DecodeError] | type[EncodeError],
+    error_type: type[DecodeError] | type[EncodeError],
     convert: Callable[[A], B],
     value: A,
 ) -> B:
-    """Convert what stands under a key; an error is of this kind and knows the path."""
+    """Convert the value of a key.
+
+    :param error_type: the class of the errors that ``convert`` raises and this raises.
+
+    :raises DecodeError: when the value cannot be converted and ``error_type`` is this class.
+    :raises EncodeError: when the value cannot be converted and ``error_type`` is this class.
+    """
     try:
         return convert(value)
-    except kind as error:
-        raise kind(error.reason, (key, *error.path)) from None
+    except error_type as error:
+        raise error_type(error.reason, (key, *error.path)) from None
     except ValueError as error:
-        raise kind(str(error), (key,)) from None
+        raise error_type(str(error), (key,)) from None
 
 
 def _mapping(data: JSON) -> dict[str, JSON]:
     if not isinstance(data, dict):
-        raise DecodeError(f"{shown(data)} is not an object")
+        raise DecodeError(f"must be an object; got {describe_json(data)}")
     return {as_str(name) if is_text(name) else name: item for name, item in entries_of(data)}
 
 
-# What a class's fields look like
+# The fields of a class
 
 
-class _Field(NamedTuple):
-    form: Form
+class _JSONField(NamedTuple):
+    """How a field is converted, and when it may be absent."""
+
+    codec: JSONCodec
     required: bool
-    """Whether it has no default."""
+    """Whether the field has no default."""
     nullable: bool
-    """Whether it may be ``None``."""
+    """Whether the field may be ``None``."""
     empty: bool
-    """Whether it is a tuple, and empty by default."""
+    """Whether the field is a tuple that is empty by default."""
 
 
-_known: dict[type[object], Mapping[str, _Field]] = {}
+_derived: dict[type[object], Mapping[str, _JSONField]] = {}
 
 
-def _fields_of(cls: type[object]) -> Mapping[str, _Field]:
-    """Raises :exc:`TypeError` for what is no class of the model."""
+def _fields_of(cls: type[object]) -> Mapping[str, _JSONField]:
+    """Return the fields of a class by name.
+
+    :raises TypeError: for what is not a class of the model.
+    """
     if not issubclass(type(cls), type) or not attrs.has(cls):  # pyright: ignore[reportUnnecessaryIsInstance]
-        shown = describe_value(cls)
-        raise TypeError(f"{shown} is no class of the model; only those have a form in JSON")
-    known = _known.get(cls)
+        raise TypeError(
+            f"expected a class of the model, such as Flow, or an object of one; "
+            f"got {describe_value(cls)}"
+        )
+    known = _derived.get(cls)
     if known is None:
-        known = _known[cls] = _derive(cls)
+        known = _derived[cls] = _derive(cls)
     return known
 
 
-def _derive(cls: type[object]) -> Mapping[str, _Field]:
-    fields: dict[str, _Field] = {}
+def _derive(cls: type[object]) -> Mapping[str, _JSONField]:
+    fields: dict[str, _JSONField] = {}
     hints: dict[str, object] | None = None
-    of_attrs = cast("type[attrs.AttrsInstance]", cls)
-    for field in cast("tuple[attrs.Attribute[object], ...]", attrs.fields(of_attrs)):
+    attrs_class = cast("type[attrs.AttrsInstance]", cls)
+    for field in cast("tuple[attrs.Attribute[object], ...]", attrs.fields(attrs_class)):
         if field.name.startswith("_"):
-            shown = describe_value(cls)
-            raise TypeError(f"{shown} has private fields, which have no form in JSON")
+            described = describe_value(cls)
+            raise TypeError(f"{described} has private fields, which cannot be converted to JSON")
         required = field.default is attrs.NOTHING
         if PLACES in field.metadata:
-            form = _of_places(cast("tuple[At[object], ...]", field.metadata[PLACES]))
+            codec = _codec_of_places(cast("tuple[At[object], ...]", field.metadata[PLACES]))
             nullable = not required
         elif INLINE in field.metadata:
-            form, nullable = _object(cast("type[object]", field.metadata[INLINE])), False
+            codec, nullable = _object_codec(cast("type[object]", field.metadata[INLINE])), False
         else:
             hints = get_type_hints(cls) if hints is None else hints
-            form, nullable = _of_hint(hints[field.name])
-        fields[field.name] = _Field(form, required, nullable, field.default == ())
+            codec, nullable = _codec_of_hint(hints[field.name])
+        fields[field.name] = _JSONField(codec, required, nullable, field.default == ())
     return fields
 
 
-def _of_places(places: Iterable[At[object]]) -> Form:
-    """Of a declared field: by the places where its value can stand."""
+def _codec_of_places(places: Iterable[At[object]]) -> JSONCodec:
+    """Return the conversions of a declared field, by the attributes that can hold its value."""
     kinds: dict[str, type[object]] = {}
-    scalars: set[Form] = set()
+    scalars: set[JSONCodec] = set()
     for place in places:
         if isinstance(place.wire, Nest):
-            kinds[_name(place)] = place.wire.cls
+            kinds[_kind_name(place)] = place.wire.cls
         else:
-            scalars.add(form_of(place.wire))
+            scalars.add(json_codec(place.wire))
     if scalars:
         assert not kinds
-        (form,) = scalars  # addresses of two families have one
-        return form
-    return _one_of(kinds) if len(kinds) > 1 else _object(*kinds.values())
+        (codec,) = scalars  # addresses of both families have the same
+        return codec
+    return _variant_codec(kinds) if len(kinds) > 1 else _object_codec(*kinds.values())
 
 
-def _name(place: At[object]) -> str:
+def _kind_name(place: At[object]) -> str:
+    """Return the value of ``"kind"`` for the objects in an attribute."""
     number = place.path[-1]
     assert isinstance(number, IntEnum), "an attribute without the kernel's name"
     if place.when is None:
         return number.name.lower()
-    # CTA_TIMEOUT_UDP is the enum inside, CTA_TIMEOUT that of the attribute around it.
+    # CTA_TIMEOUT_UDP is the enum of the attributes inside, and CTA_TIMEOUT that of the attribute
+    # around them. The kind is "udp".
     first = attrs.fields(cast("Nest[attrs.AttrsInstance]", place.wire).cls)[0]
     (inner,) = cast("tuple[At[object], ...]", first.metadata[PLACES])
     return type(inner.path[-1]).__name__.removeprefix(f"{type(number).__name__}_").lower()
 
 
-def _of_hint(hint: object) -> tuple[Form, bool]:
-    """Of a field that no attribute holds: by its type, and whether that has ``None``."""
+def _codec_of_hint(hint: object) -> tuple[JSONCodec, bool]:
+    """Return the conversions of a field that no attribute holds, and whether it may be ``None``.
+
+    :raises TypeError: for a type that cannot be converted.
+    """
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    forms = {_of_type(option) for option in options if option is not NoneType}
-    if len(forms) != 1:
-        raise TypeError(f"{hint} has no form in JSON")
-    return forms.pop(), NoneType in options
+    codecs = {_codec_of_type(option) for option in options if option is not NoneType}
+    if len(codecs) != 1:
+        raise TypeError(f"{hint} cannot be converted to JSON")
+    return codecs.pop(), NoneType in options
 
 
 @cache
-def _of_type(kind: object) -> Form:
-    if get_origin(kind) is tuple and get_args(kind)[1:] == (Ellipsis,):
-        return _items(_of_type(get_args(kind)[0]))
-    form = None
-    if isinstance(kind, type):
-        known = cast("type[object]", kind)
-        form = _object(known) if attrs.has(known) else plain_form_of(known)
-    if form is None:
-        raise TypeError(f"{kind} has no form in JSON")
-    return form
+def _codec_of_type(hint: object) -> JSONCodec:
+    """Return the conversions of values of a type.
+
+    :raises TypeError: for a type that cannot be converted.
+    """
+    if get_origin(hint) is tuple and get_args(hint)[1:] == (Ellipsis,):
+        return _items_codec(_codec_of_type(get_args(hint)[0]))
+    codec = None
+    if isinstance(hint, type):
+        cls = cast("type[object]", hint)
+        codec = _object_codec(cls) if attrs.has(cls) else json_codec_of_type(cls)
+    if codec is None:
+        raise TypeError(f"{hint} cannot be converted to JSON")
+    return codec
 
 
-def _object(cls: type[object]) -> Form:
+def _object_codec(cls: type[object]) -> JSONCodec:
+    """Return the conversions of objects of a class."""
+
     def write(value: object) -> JSON:
         if type(value) is not cls:
-            raise EncodeError(f"{describe_value(value)} is not a {cls.__name__}")
+            raise EncodeError(f"must be of type {cls.__name__}; got {describe_value(value)}")
         return cast("JSON", to_dict(value))
 
     def read(data: JSON) -> object:
         return from_dict(cls, data)
 
-    return Form(write, read)
+    return JSONCodec(write, read)
 
 
-def _one_of(kinds: Mapping[str, type[object]]) -> Form:
-    """Of objects that tell of which kind they are."""
+def _variant_codec(kinds: Mapping[str, type[object]]) -> JSONCodec:
+    """Return the conversions of objects of several classes, which have a ``"kind"`` in JSON."""
     names = {cls: name for name, cls in kinds.items()}
-    assert not any(_KIND in _fields_of(cls) for cls in names), "a field has the name of the kind"
+    assert not any(_KIND in _fields_of(cls) for cls in names), "a field is named kind"
 
     def write(value: object) -> JSON:
         name = names.get(type(value))
         if name is None:
-            wanted = ", ".join(cls.__name__ for cls in names)
-            raise EncodeError(f"{describe_value(value)} is none of {wanted}")
+            accepted = ", ".join(cls.__name__ for cls in names)
+            raise EncodeError(f"must be one of {accepted}; got {describe_value(value)}")
         written: dict[str, JSON] = {_KIND: name}
         return written | to_dict(value)
 
     def read(data: JSON) -> object:
         rest = dict(_mapping(data))
         name = rest.pop(_KIND, None)
-        kind = kinds.get(as_str(name)) if is_text(name) else None
-        if kind is None:
-            raise DecodeError(f"{shown(name)} is none of {', '.join(kinds)}", (_KIND,))
-        return from_dict(kind, rest)
+        cls = kinds.get(as_str(name)) if is_text(name) else None
+        if cls is None:
+            accepted = ", ".join(kinds)
+            raise DecodeError(f"must be one of {accepted}; got {describe_json(name)}", (_KIND,))
+        return from_dict(cls, rest)
 
-    return Form(write, read)
+    return JSONCodec(write, read)
 
 
-def _items(item: Form) -> Form:
-    """Of a tuple of any length."""
+def _items_codec(item: JSONCodec) -> JSONCodec:
+    """Return the conversions of a tuple of any length."""
 
     def write(value: object) -> JSON:
         if not isinstance(value, tuple):
-            raise EncodeError(f"{describe_value(value)} is not a tuple")
+            raise EncodeError(f"must be a tuple; got {describe_value(value)}")
         items = cast("tuple[object, ...]", value)
-        return [_inside(str(i), EncodeError, item.write, each) for i, each in enumerate(items)]
+        return [_convert(str(i), EncodeError, item.write, each) for i, each in enumerate(items)]
 
     def read(data: JSON) -> object:
         if not isinstance(data, list):
-            raise DecodeError(f"{shown(data)} is not a list")
+            raise DecodeError(f"must be a list; got {describe_json(data)}")
         items = enumerate(items_of(data))
-        return tuple(_inside(str(i), DecodeError, item.read, each) for i, each in items)
+        return tuple(_convert(str(i), DecodeError, item.read, each) for i, each in items)
 
-    return Form(write, read)
+    return JSONCodec(write, read)

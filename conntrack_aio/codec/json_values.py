@@ -1,4 +1,4 @@
-"""Single values as JSON, in both directions; :mod:`.json` says what they look like."""
+"""Convert single values to JSON and back, as :mod:`.json` specifies."""
 
 from __future__ import annotations
 
@@ -13,53 +13,56 @@ from ..model.values import describe_value
 from ..plain import as_address, as_bytes, as_int, as_str, describe_number
 
 JSON = None | bool | int | str | list["JSON"] | dict[str, "JSON"]
-"""What :func:`json.loads` gives, and :func:`json.dumps` takes. Of fractions there are none."""
+"""What :func:`json.loads` returns and :func:`json.dumps` accepts, without fractions."""
 
 
-class Form(NamedTuple):
-    """How one kind of value is written as JSON, and read."""
+class JSONCodec(NamedTuple):
+    """The conversions of one type of value to JSON and back."""
 
     write: Callable[[object], JSON]
-    """Raises :exc:`ValueError` for a value that is not of this kind."""
+    """Returns the JSON of a value, or raises :exc:`ValueError` for a value of another type."""
     read: Callable[[JSON], object]
-    """Raises :exc:`ValueError` for what is not such a value."""
+    """Returns the value of JSON, or raises :exc:`ValueError` for JSON of another form."""
 
 
-def shown(data: object) -> str:
-    """A value in the words of an error: short, whatever it is."""
+def describe_json(data: object) -> str:
+    """Return a short description of a value, as JSON names it, for an error."""
     if data is None or isinstance(data, bool):
         return {None: "null", False: "false", True: "true"}[data]
     if isinstance(data, dict):
         return "an object"
     if isinstance(data, list):
         return "a list"
-    kind = type(data)
-    if issubclass(kind, str):
+    cls = type(data)
+    if issubclass(cls, str):
         text = as_str(data)
         return repr(text) if len(text) <= 40 else f"{text[:40]!r}…"
-    if issubclass(kind, int):
+    if issubclass(cls, int):
         return describe_number(as_int(data))
-    return describe_value(data) if kind is float else f"a {kind.__name__}"
+    return describe_value(data) if cls is float else f"a value of type {cls.__name__}"
 
 
 def is_text(data: object) -> bool:
-    """Whether it is text, which may be of a subclass."""
+    """Return whether a value is a string, which may be of a subclass."""
     return issubclass(type(data), str)
 
 
 def items_of(data: list[JSON]) -> list[JSON]:
-    """Return the items of a list, whatever a subclass says they are."""
+    """Return the items of a list, even if a subclass overrides its iterator."""
     return [*list.__iter__(data)]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 def entries_of(data: dict[str, JSON]) -> list[tuple[str, JSON]]:
-    """Return the names and values of an object, whatever a subclass says they are."""
+    """Return the names and values of an object, even if a subclass overrides ``items``."""
     return [*dict.items(data)]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 @cache
-def form_of(wire: Wire[object]) -> Form:
-    """The form of a wire type; a nest has none."""
+def json_codec(wire: Wire[object]) -> JSONCodec:
+    """Return the conversions of a wire type.
+
+    :raises TypeError: for a nest, which has none.
+    """
     if isinstance(wire, Integer):
         return _integer(cast("Integer[int]", wire))
     if isinstance(wire, MaskedFlags):
@@ -75,32 +78,32 @@ def form_of(wire: Wire[object]) -> Form:
     raise TypeError(f"{wire!r} is not a scalar")
 
 
-def _integer(wire: Integer[int]) -> Form:
+def _integer(wire: Integer[int]) -> JSONCodec:
     bits = 8 * wire.size
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if wire.signed else (0, (1 << bits) - 1)
     return _number(low, high) if wire.enum is None else _named(wire.enum, low, high)
 
 
-def _named(enum: type[int], low: int, high: int) -> Form:
-    return (_flags if issubclass(enum, IntFlag) else _state)(enum, low, high)
+def _named(enum: type[int], low: int, high: int) -> JSONCodec:
+    return (_flags if issubclass(enum, IntFlag) else _enum)(enum, low, high)
 
 
-def _number(low: int, high: int) -> Form:
+def _number(low: int, high: int) -> JSONCodec:
     def check(value: object) -> int:
         try:
             number = None if type(value) is bool else as_int(value)
         except TypeError:
             number = None
         if number is None:
-            raise ValueError(f"{shown(value)} is not a whole number")
+            raise ValueError(f"must be an integer; got {describe_json(value)}")
         if not low <= number <= high:
-            raise ValueError(f"{shown(number)} is not in the range from {low} to {high}")
+            raise ValueError(f"must be from {low} to {high}; got {describe_json(number)}")
         return number
 
-    return Form(check, check)
+    return JSONCodec(check, check)
 
 
-def _state(enum: type[int], low: int, high: int) -> Form:
+def _enum(enum: type[int], low: int, high: int) -> JSONCodec:
     number = _number(low, high)
     members = _members(enum)
     names = {int(member): member.name for member in cast("type[IntEnum]", enum)}
@@ -115,10 +118,10 @@ def _state(enum: type[int], low: int, high: int) -> Form:
         plain = cast("int", number.read(data))
         return enum(plain) if plain in names else plain
 
-    return Form(write, read)
+    return JSONCodec(write, read)
 
 
-def _flags(enum: type[int], low: int, high: int) -> Form:
+def _flags(enum: type[int], low: int, high: int) -> JSONCodec:
     number = _number(low, high)
     members = _members(enum)
     names = {int(member): cast("str", member.name) for member in cast("type[IntFlag]", enum)}
@@ -139,27 +142,27 @@ def _flags(enum: type[int], low: int, high: int) -> Form:
             bits |= cast("int", known)
         return enum(bits)
 
-    return Form(write, read)
+    return JSONCodec(write, read)
 
 
 def _members(enum: type[int]) -> dict[str, int]:
-    """By the kernel's names, those of the same number too."""
+    """Return the members of an enum by the kernel's names, including aliases."""
     return dict(cast("type[IntEnum]", enum).__members__)
 
 
 def _member(members: dict[str, int], name: str) -> int:
     if name not in members:
-        raise ValueError(f"{shown(name)} is none of {', '.join(members)}")
+        raise ValueError(f"must be one of {', '.join(members)}; got {describe_json(name)}")
     return members[name]
 
 
 def _list(data: JSON) -> list[JSON]:
     if not isinstance(data, list):
-        raise ValueError(f"{shown(data)} is not a list")
+        raise ValueError(f"must be a list; got {describe_json(data)}")
     return data if type(data) is list else items_of(data)
 
 
-def _bitmap(size: int) -> Form:
+def _bitmap(size: int) -> JSONCodec:
     number = _number(0, (1 << size) - 1)
     index = _number(0, size - 1)
 
@@ -173,36 +176,36 @@ def _bitmap(size: int) -> Form:
             bits |= 1 << cast("int", index.read(item))
         return bits
 
-    return Form(write, read)
+    return JSONCodec(write, read)
 
 
-def _text(maximum: int) -> Form:
+def _text(maximum: int) -> JSONCodec:
     def check(value: object) -> str:
         if not is_text(value):
-            raise ValueError(f"{shown(value)} is not text")
+            raise ValueError(f"must be text; got {describe_json(value)}")
         value = as_str(value)
         try:
             data = value.encode(errors="surrogateescape")
         except UnicodeEncodeError:
-            raise ValueError(f"{shown(value)} has no bytes") from None
+            raise ValueError(f"{describe_json(value)} cannot be encoded as UTF-8") from None
         if b"\0" in data:
-            raise ValueError(f"{shown(value)} contains a NUL")
+            raise ValueError(f"must not contain a NUL; got {describe_json(value)}")
         if len(data) > maximum:
-            raise ValueError(f"{shown(value)} is longer than {maximum} bytes")
+            raise ValueError(f"must be at most {maximum} bytes; got {describe_json(value)}")
         return value
 
-    return Form(check, check)
+    return JSONCodec(check, check)
 
 
-def _bytes(maximum: int) -> Form:
+def _bytes(maximum: int) -> JSONCodec:
     def check(value: bytes) -> bytes:
         if len(value) > maximum:
-            raise ValueError(f"{len(value)} bytes are more than {maximum}")
+            raise ValueError(f"must be at most {maximum} bytes; got {len(value)}")
         return value
 
     def write(value: object) -> JSON:
         if not issubclass(type(value), bytes):
-            raise ValueError(f"{shown(value)} is not bytes")
+            raise ValueError(f"must be bytes; got {describe_json(value)}")
         return check(as_bytes(value)).hex()
 
     def read(data: JSON) -> object:
@@ -215,50 +218,50 @@ def _bytes(maximum: int) -> Form:
             else:
                 if len(value) * 2 == len(text):  # no spaces between
                     return check(value)
-        raise ValueError(f"{shown(data)} is not hexadecimal")
+        raise ValueError(f"must be hexadecimal digits; got {describe_json(data)}")
 
-    return Form(write, read)
+    return JSONCodec(write, read)
 
 
-def _address() -> Form:
+def _address() -> JSONCodec:
     def write(value: object) -> JSON:
         try:
             address = as_address(value)
         except TypeError:
-            raise ValueError(f"{shown(value)} is not an address") from None
+            raise ValueError(f"must be an address; got {describe_json(value)}") from None
         return str(_without_scope(address))
 
     def read(data: JSON) -> object:
         if not is_text(data):
-            raise ValueError(f"{shown(data)} is not an address")
+            raise ValueError(f"must be an address; got {describe_json(data)}")
         try:
             value = ip_address(as_str(data))
         except ValueError:
-            raise ValueError(f"{shown(data)} is not an address") from None
+            raise ValueError(f"must be an address; got {describe_json(data)}") from None
         return _without_scope(value)
 
-    return Form(write, read)
+    return JSONCodec(write, read)
 
 
 def _without_scope(value: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     if isinstance(value, IPv6Address) and value.scope_id is not None:
-        raise ValueError(f"{shown(str(value))} has a scope; the kernel's entries have none")
+        raise ValueError(f"must be an address without a scope; got {describe_json(str(value))}")
     return value
 
 
-def _truth() -> Form:
+def _boolean() -> JSONCodec:
     def check(value: object) -> bool:
         if not isinstance(value, bool):
-            raise ValueError(f"{shown(value)} is neither true nor false")
+            raise ValueError(f"must be true or false; got {describe_json(value)}")
         return value
 
-    return Form(check, check)
+    return JSONCodec(check, check)
 
 
-def _by_value(enum: type[Enum]) -> Form:
+def _by_value(enum: type[Enum]) -> JSONCodec:
     def write(value: object) -> JSON:
         if not isinstance(value, enum):
-            raise ValueError(f"{shown(value)} is no {enum.__name__}")
+            raise ValueError(f"must be a member of {enum.__name__}; got {describe_json(value)}")
         return cast("str", value.value)
 
     def read(data: JSON) -> object:
@@ -266,15 +269,16 @@ def _by_value(enum: type[Enum]) -> Form:
         for member in enum:
             if text is not None and member.value == text:
                 return member
-        raise ValueError(f"{shown(data)} is none of {', '.join(str(m.value) for m in enum)}")
+        accepted = ", ".join(str(member.value) for member in enum)
+        raise ValueError(f"must be one of {accepted}; got {describe_json(data)}")
 
-    return Form(write, read)
+    return JSONCodec(write, read)
 
 
 ADDRESS: Final = _address()
 _LOW, _HIGH = -(1 << 63), (1 << 64) - 1
-_PLAIN: Final[dict[type[object], Form]] = {
-    bool: _truth(),
+_PLAIN: Final[dict[type[object], JSONCodec]] = {
+    bool: _boolean(),
     int: _number(_LOW, _HIGH),
     str: _text(_HIGH),
     bytes: _bytes(_HIGH),
@@ -283,8 +287,8 @@ _PLAIN: Final[dict[type[object], Form]] = {
 }
 
 
-def plain_form_of(cls: type[object]) -> Form | None:
-    """The form of a value that no attribute holds, by its type; ``None`` if it has none."""
+def json_codec_of_type(cls: type[object]) -> JSONCodec | None:
+    """Return the conversions of a type of values that no attribute holds; ``None`` if unknown."""
     if issubclass(cls, IntEnum | IntFlag):
         return _named(cls, _LOW, _HIGH)
     return _by_value(cls) if issubclass(cls, Enum) else _PLAIN.get(cls)

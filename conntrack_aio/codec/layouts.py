@@ -2,7 +2,7 @@
 
 A message has a known skeleton when its masked bytes equal those of the message that the layout was
 compiled from. Then one :class:`struct.Struct` unpacks all raw values, and a generated function
-makes the objects. The result is the same as that of the reference decoder, only faster.
+creates the objects. The result is that of the reference decoder; a layout is only faster.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..model.declare import UnknownAttribute, is_shared
 from .reference import decode_surveyed, items_of
 from .scalars import Scalar
 from .schema import Schema
-from .skeleton import Found, Kept, Skeleton, Survey, survey
+from .skeleton import Found, FoundUnknown, Skeleton, Survey, survey
 
 _LARGEST_DATAGRAM: Final = 1 << 16
 """Bytes of a datagram whose messages are compared at once."""
@@ -40,47 +40,50 @@ class Layout:
     head: bytes
     """The header's length, type and flags. The caller compares them."""
     size: int
+    """Bytes of a message."""
     step: int
-    """The size with the padding that follows."""
+    """Bytes of a message with the padding that follows it."""
     mask: int
+    """The bits of a message that are the same in all messages of the skeleton, as a little-endian
+    number."""
     template: int
-    """The masked message, as a little-endian number."""
+    """The values of these bits, as a little-endian number."""
     struct: Struct
     """Unpacks the raw values of a message."""
     build: Callable[[Iterable[tuple[object, ...]], Callable[..., None]], None]
-    """Make an object of each tuple of raw values, and pass it to the second argument. Raises
+    """Creates an object from each tuple of raw values, and passes it to the second argument. Raises
     :exc:`LayoutMismatch` at the first message that only the reference can read."""
     _fixed: list[_FixedNumber] | None = None
 
-    def run(self, buffer: bytes, offset: int, seq: bytes | None) -> int:
-        """Count the consecutive messages from ``offset`` on that have this skeleton.
+    def count_run(self, buffer: bytes, offset: int, seq: bytes | None) -> int:
+        """Return how many consecutive messages from ``offset`` on have this skeleton.
 
-        Many messages are compared number by number, in a third of the time that comparing one
-        message after the other takes.
+        The messages are compared number by number. That takes a third of the time of comparing one
+        message after the other.
 
         :param seq: the sequence number that the messages must have, as in the header.
         """
-        most = _LARGEST_DATAGRAM // self.step
-        count = min((len(buffer) - offset) // self.step, most)
+        limit = _LARGEST_DATAGRAM // self.step
+        count = min((len(buffer) - offset) // self.step, limit)
         if self._fixed is None:
-            self._fixed = self._make_fixed(most)
+            self._fixed = self._make_fixed(limit)
         view = memoryview(buffer)[offset : offset + count * self.step]
         for number in self._fixed:
             count = number.count_equal(view, count)
         if seq is not None:
-            count = _FixedNumber("I", 8, self.step, seq, most).count_equal(view, count)
+            count = _FixedNumber("I", 8, self.step, seq, limit).count_equal(view, count)
         return count
 
-    def _make_fixed(self, most: int) -> list[_FixedNumber]:
+    def _make_fixed(self, limit: int) -> list[_FixedNumber]:
         mask = b"\xff" * 8 + self.mask.to_bytes(self.step, "little")[8:]
         template = self.head + self.template.to_bytes(self.step, "little")[8:]
         fixed: list[_FixedNumber] = []
         for at in range(0, self.step, 4):
             if mask[at : at + 4] == b"\xff\xff\xff\xff":
-                fixed.append(_FixedNumber("I", at, self.step, template[at : at + 4], most))
+                fixed.append(_FixedNumber("I", at, self.step, template[at : at + 4], limit))
             else:
                 fixed += [
-                    _FixedNumber("B", byte, self.step, template[byte : byte + 1], most)
+                    _FixedNumber("B", byte, self.step, template[byte : byte + 1], limit)
                     for byte in range(at, at + 4)
                     if mask[byte]
                 ]
@@ -91,13 +94,13 @@ class _FixedNumber:
     """A word or byte that is the same, at the same offset, in every message of a skeleton."""
 
     def __init__(
-        self, format: Literal["I", "B"], offset: int, step: int, number: bytes, most: int
+        self, format: Literal["I", "B"], offset: int, step: int, number: bytes, limit: int
     ) -> None:
         self._format: Literal["I", "B"] = format
         self._offset = offset // len(number)
         self._step = step // len(number)
         self._number = number
-        self._expected = memoryview(number * most).cast(format)
+        self._expected = memoryview(number * limit).cast(format)
 
     def count_equal(self, messages: memoryview, count: int) -> int:
         """Return how many of the first ``count`` messages have the number, up to the first other.
@@ -121,20 +124,22 @@ class HeaderField(NamedTuple):
 def compile_layout(
     surveyed: Survey,
     message: bytes,
-    plain: Mapping[str, object],
+    header_values: Mapping[str, object],
     header_fields: Mapping[str, HeaderField],
 ) -> Layout | None:
     """Compile a reader for messages like this one.
 
     :param surveyed: the survey of the message, with offsets from its first header on.
-    :param plain: the values of fields that are the same for all such messages.
+    :param header_values: the values of the fields that follow from the type and the flags.
     :param header_fields: the fields whose values are in the headers.
-    :returns: ``None`` when only the reference can read such messages: unknown attributes inside a
-        shared object are kept by the object's owner.
+    :returns: the reader; ``None`` when only the reference can read such messages. That is so if
+        there are unknown attributes inside a shared object, because its owner keeps them.
     """
     writer = _LayoutWriter()
-    writer.write(surveyed, plain, header_fields)
-    if any(start <= kept.start < end for kept in surveyed.kept for start, end in writer.shared):
+    writer.write(surveyed, header_values, header_fields)
+    if any(
+        start <= found.start < end for found in surveyed.unknown for start, end in writer.shared
+    ):
         return None
     mask = bytearray(len(message))
     for start, end in surveyed.fixed:
@@ -162,7 +167,7 @@ class _RawValue(NamedTuple):
 
 
 class _LayoutWriter:
-    """Writes the function that makes objects of raw values."""
+    """Writes the function that creates objects from raw values."""
 
     def __init__(self) -> None:
         self.shared: list[tuple[int, int]] = []
@@ -174,7 +179,7 @@ class _LayoutWriter:
     def write(
         self,
         surveyed: Survey,
-        plain: Mapping[str, object],
+        header_values: Mapping[str, object],
         header_fields: Mapping[str, HeaderField],
     ) -> None:
         """Write the whole function."""
@@ -182,14 +187,17 @@ class _LayoutWriter:
         rows, add = builder.parameter("rows"), builder.parameter("add")
         raw: list[Expression] = []
         with builder.block("for ({raw}) in {rows}", raw=raw, rows=rows):
-            values = dict(plain)
+            values = dict(header_values)
             for name, field in header_fields.items():
                 values[name] = self._scalar(field.scalar, field.offset, field.scalar.size or 0)
-            kept = [self._unknown(each) for each in surveyed.kept]
-            unknown = builder.let("unknown", "({kept})", kept=kept)
-            made = self._object(skeleton.schema, skeleton, 0, values, unknown)
-            builder.line("{add}({made})", add=add, made=made)
-            raw += [each.variable for _, each in sorted(self._raw.items())]
+            unknown = builder.let(
+                "unknown",
+                "({unknown})",
+                unknown=[self._unknown(found) for found in surveyed.unknown],
+            )
+            obj = self._object(skeleton.schema, skeleton, 0, values, unknown)
+            builder.line("{add}({obj})", add=add, obj=obj)
+            raw += [value.variable for _, value in sorted(self._raw.items())]
 
     def build(self) -> Callable[..., None]:
         return self._builder.build()
@@ -207,17 +215,17 @@ class _LayoutWriter:
         schema: Schema[object],
         skeleton: Skeleton,
         offset: int,
-        plain: Mapping[str, object],
+        header_values: Mapping[str, object],
         unknown: Expression,
     ) -> Expression:
-        """Write what makes an object, and return its variable.
+        """Write the lines that create an object, and return its variable.
 
         :param offset: the first of the object's slots among the skeleton's.
-        :param plain: the values of fields without attributes.
+        :param header_values: the values of the fields that no attribute holds.
         :param unknown: the unknown attributes, if the object keeps them.
         """
         builder = self._builder
-        values = dict(plain)
+        values = dict(header_values)
         for field in schema.fields:
             values[field.name] = self._value(skeleton.values[offset + field.slot])
         for sequence in schema.sequences:
@@ -228,11 +236,11 @@ class _LayoutWriter:
             values[inline.name] = self._object(inline.schema, skeleton, at, {}, unknown)
         if schema.keeps_unknown:
             values["unknown"] = unknown
-        made = builder.local(schema.cls.__name__.lower())
-        self._new(made, schema.cls)
+        obj = builder.local(schema.cls.__name__.lower())
+        self._new(obj, schema.cls)
         for attribute in attrs.fields(schema.cls):  # type: ignore[arg-type]
-            builder.set(made, attribute.name, values.get(attribute.name, attribute.default))
-        return made
+            builder.set(obj, attribute.name, values.get(attribute.name, attribute.default))
+        return obj
 
     def _value(self, found: Found | None) -> Expression:
         builder = self._builder
@@ -253,7 +261,7 @@ class _LayoutWriter:
         builder, memo = self._builder, scalar.memo
         raw = self._unpack(start, size, scalar.code)
         if memo is None and scalar.code == "H":
-            # Without this, each port would be an object of its own: a fifth of a flow's memory.
+            # Otherwise each port would be a separate object: a fifth of a flow's memory.
             numbers = builder.bind(_small_numbers(), "numbers")
             return builder.expression("{numbers}[{raw}]", numbers=numbers, raw=raw)
         if memo is None:
@@ -268,9 +276,9 @@ class _LayoutWriter:
             builder.store(memo, raw, value)
         return value
 
-    def _unknown(self, kept: Kept) -> Expression:
-        raw = self._unpack(kept.start, kept.end - kept.start)
-        return self._builder.call(UnknownAttribute, kept.path, raw, kept.nested)
+    def _unknown(self, found: FoundUnknown) -> Expression:
+        raw = self._unpack(found.start, found.end - found.start)
+        return self._builder.call(UnknownAttribute, found.path, raw, found.nested)
 
     def _unpack(self, start: int, size: int, format: str | None = None) -> Expression:
         """Return the raw value at an offset; without a format, its bytes."""
@@ -279,7 +287,7 @@ class _LayoutWriter:
         return variable
 
     def _new(self, variable: Expression, cls: type[object]) -> None:
-        self._builder.line("{made} = {new}({cls})", made=variable, new=object.__new__, cls=cls)
+        self._builder.line("{obj} = {new}({cls})", obj=variable, new=object.__new__, cls=cls)
 
 
 @cache
@@ -294,7 +302,7 @@ def _shared_objects(schema: Schema[object]) -> BoundedMemo:
     def read(nest: bytes) -> object:
         try:
             surveyed = survey(schema.cls, nest, 0, len(nest))
-            if surveyed.kept:
+            if surveyed.unknown:
                 raise LayoutMismatch
             return decode_surveyed(surveyed, nest, {})
         except DecodeError:

@@ -1,4 +1,4 @@
-"""Whole messages of ctnetlink, read: an entry of a dump, an event, the statistics."""
+"""Read the messages of ctnetlink: entries, events, statistics, expectations, policies, helpers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..uapi.nfnetlink import NFNL_SUBSYS
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT, IPCTNL_MSG_EXP
 from ..uapi.nfnetlink_cthelper import NFNL_MSG_CTHELPER
 from ..uapi.nfnetlink_cttimeout import IPCTNL_MSG_TIMEOUT
-from .decoder import Counters, Datagram, Decoder, Plain
+from .decoder import Datagram, DecodeCounters, Decoder, HeaderValues
 from .reference import decode_fields
 
 T = TypeVar("T")
@@ -46,14 +46,16 @@ EXP_DELETE = nfnetlink.message_type(_EXP, IPCTNL_MSG_EXP.DELETE)
 EXP_GET_STATS_CPU = nfnetlink.message_type(_EXP, IPCTNL_MSG_EXP.GET_STATS_CPU)
 
 
-def _only(*types: int) -> Callable[[int, int], Plain | None]:
-    return lambda kind, _: {} if kind in types else None
+def _only(*types: int) -> Callable[[int, int], HeaderValues | None]:
+    """Return a function that accepts messages of these types, which determine no field."""
+    return lambda message_type, _: {} if message_type in types else None
 
 
-def _flow_event(type: int, flags: int) -> Plain | None:
-    """The first event of a flow has NLM_F_CREATE and NLM_F_EXCL, an update has neither.
+def _flow_event(type: int, flags: int) -> HeaderValues | None:
+    """Return the event type of a message, or ``None`` if it is not an event.
 
-    (``ctnetlink_conntrack_event``)
+    The kernel sets NLM_F_CREATE and NLM_F_EXCL in the first event of a flow, and neither in an
+    update (``ctnetlink_conntrack_event``).
     """
     if type == CT_DELETE:
         return {"type": EventType.DESTROY}
@@ -62,53 +64,60 @@ def _flow_event(type: int, flags: int) -> Plain | None:
     return None
 
 
-def _expect_event(type: int, flags: int) -> Plain | None:
+def _expect_event(type: int, flags: int) -> HeaderValues | None:
+    """Return the event type of a message, or ``None`` if it is not an event of an expectation."""
     if type not in (EXP_NEW, EXP_DELETE):
         return None
     return {"type": EventType.NEW if type == EXP_NEW else EventType.DESTROY}
 
 
 decode_flow: Final = Decoder(Flow, "a conntrack entry", _only(CT_NEW))
-"""As dumps and answers to GET have it."""
+"""Reads an entry of a dump or of the reply to GET."""
 
-decode_event: Final = Decoder(FlowEvent, "a conntrack event", _flow_event, port="port_id")
+decode_event: Final = Decoder(FlowEvent, "a conntrack event", _flow_event, port_field="port_id")
+"""Reads an event of a flow."""
 
 decode_cpu_statistics: Final = Decoder(
-    CPUStatistics, "the statistics of a processor", _only(CT_STATS_CPU), resource="cpu"
+    CPUStatistics, "the statistics of a processor", _only(CT_STATS_CPU), resource_field="cpu"
 )
-"""A processor's share of ``IPCTNL_MSG_CT_GET_STATS_CPU``; its number is in the nfgenmsg."""
+"""Reads the statistics of one processor in the reply to ``IPCTNL_MSG_CT_GET_STATS_CPU``.
+
+The number of the processor is ``res_id`` of the nfgenmsg."""
 
 decode_expectation: Final = Decoder(Expectation, "an expectation", _only(EXP_NEW))
-"""As dumps and answers to GET have it."""
+"""Reads an expectation of a dump or of the reply to GET."""
 
 decode_expect_event: Final = Decoder(
-    ExpectEvent, "an expectation's event", _expect_event, port="port_id"
+    ExpectEvent, "an expectation's event", _expect_event, port_field="port_id"
 )
-"""New or gone."""
+"""Reads the NEW or DESTROY event of an expectation."""
 
 decode_expect_cpu_statistics: Final = Decoder(
     ExpectCPUStatistics,
     "the statistics of expectations",
-    # To 6.18 at least, the kernel puts the other subsystem's number in its type
-    # (ctnetlink_exp_stat_fill_info): it reads as IPCTNL_MSG_CT_GET_CTRZERO.
+    # Up to 6.18 at least, the kernel replies with the number of the other subsystem
+    # (ctnetlink_exp_stat_fill_info). The type is then that of IPCTNL_MSG_CT_GET_CTRZERO.
     _only(EXP_GET_STATS_CPU, _CT << 8 | IPCTNL_MSG_EXP.GET_STATS_CPU),
-    resource="cpu",
+    resource_field="cpu",
 )
-"""One processor's part of the answer to ``IPCTNL_MSG_EXP_GET_STATS_CPU``."""
+"""Reads the statistics of one processor in the reply to ``IPCTNL_MSG_EXP_GET_STATS_CPU``."""
 
 decode_timeout_policy: Final = Decoder(TimeoutPolicy, "a timeout policy", _only(TIMEOUT_NEW))
-"""As dumps and answers to GET have it."""
+"""Reads a policy of a dump or of the reply to GET."""
 
 decode_helper: Final = Decoder(UserspaceHelper, "a helper", _only(CTHELPER_NEW))
-"""As dumps and answers to GET have it."""
+"""Reads a helper of a dump or of the reply to GET."""
 
 _decode_global_statistics: Final = Decoder(
-    TableStatistics, "the statistics of the table", lambda kind, flags: {}
+    TableStatistics, "the statistics of the table", lambda message_type, flags: {}
 )
 
 
 class Skip:
-    """For a dump of which only its beginning or its refusal matters."""
+    """A decoder that decodes nothing, for dumps whose entries are only counted.
+
+    It also serves dumps that only show whether the kernel refuses them.
+    """
 
     def __call__(self, buffer: BytesLike, message: Message) -> None: ...
 
@@ -118,9 +127,12 @@ class Skip:
         takes: Callable[[bytes, Message], bool],
         seq: bytes | None,
         items: list[DecodeError | None],
-        counters: Counters,
+        counters: DecodeCounters,
     ) -> None:
-        """As :meth:`Decoder.read`, and reads nothing of it."""
+        """Add ``None`` for each message of a datagram that is to be read.
+
+        The parameters are those of :meth:`Decoder.read`.
+        """
         data = datagram.data
         items += [None for message in messages.walk(data, len(data)) if takes(data, message)]
         datagram.offset = len(data)
@@ -130,44 +142,61 @@ skip: Final = Skip()
 
 
 def flow_of(reply: Reply) -> Flow:
-    """The entry in an answer. Raises :exc:`DecodeError`."""
+    """Return the entry in a reply.
+
+    :raises DecodeError: for a reply that cannot be decoded.
+    """
     return _read(decode_flow, reply)
 
 
 def table_statistics_of(reply: Reply) -> TableStatistics:
-    """The answer to ``IPCTNL_MSG_CT_GET_STATS``. Raises :exc:`DecodeError`."""
+    """Return the statistics in the reply to ``IPCTNL_MSG_CT_GET_STATS``.
+
+    :raises DecodeError: for a reply that cannot be decoded.
+    """
     return _read(_decode_global_statistics, reply)
 
 
 def expectation_of(reply: Reply) -> Expectation:
-    """The expectation in an answer. Raises :exc:`DecodeError`."""
+    """Return the expectation in a reply.
+
+    :raises DecodeError: for a reply that cannot be decoded.
+    """
     return _read(decode_expectation, reply)
 
 
 def timeout_policy_of(reply: Reply) -> TimeoutPolicy:
-    """The policy in an answer. Raises :exc:`DecodeError`."""
+    """Return the timeout policy in a reply.
+
+    :raises DecodeError: for a reply that cannot be decoded.
+    """
     return _read(decode_timeout_policy, reply)
 
 
 def helper_of(reply: Reply) -> UserspaceHelper:
-    """The helper in an answer. Raises :exc:`DecodeError`."""
+    """Return the helper in a reply.
+
+    :raises DecodeError: for a reply that cannot be decoded.
+    """
     return _read(decode_helper, reply)
 
 
 def default_timeouts_of(reply: Reply) -> object:
-    """The timeouts in the answer to ``DEFAULT_GET``, which comes as a ``DEFAULT_SET``.
+    """Return the timeouts in the reply to ``DEFAULT_GET``, which is a ``DEFAULT_SET`` message.
 
-    ``None`` if it has none that are known. Raises :exc:`DecodeError`.
+    :returns: the timeouts; ``None`` if the reply has none that the library knows.
+
+    :raises DecodeError: for a reply that cannot be decoded.
     """
     if reply.type != TIMEOUT_DEFAULT_SET:
-        raise DecodeError(f"a message of type {reply.type:#x} has no timeouts by default")
+        raise DecodeError(f"a message of type {reply.type:#x} has no default timeouts")
     nfnetlink.parse(reply.payload, _whole(reply))
-    told = decode_fields(TimeoutPolicy, reply.payload, nfnetlink.SIZE, len(reply.payload))
-    return told.get("timeouts")
+    fields = decode_fields(TimeoutPolicy, reply.payload, nfnetlink.SIZE, len(reply.payload))
+    return fields.get("timeouts")
 
 
 def _read(decode: Decoder[T], reply: Reply) -> T:
-    # Of the header its type and flags are kept; nobody asks an answer for the rest.
+    # A reply has only the type and the flags of its header. No field depends on the rest.
     return decode.one(messages.pack(reply.type, reply.flags, 0, reply.payload))
 
 

@@ -1,14 +1,15 @@
 """Packers: compiled functions that write requests, each for the requests of one shape.
 
-The shape of a request is which of its values are present and of which types, and the few values
-that decide what other attributes mean. The reference writes the first request of a shape: it
-checks the values and knows all the rules. A survey finds where each value stands in that request.
-Then a function is generated that checks whether an object has the same shape, and packs its values
-with one :class:`struct.Struct`. A request that the function can't write (a value is out of range, a
-type differs) goes to the reference, which raises the error if there is one.
+The shape of a request consists of the types of its values, of which values are absent, and of the
+few values that decide what other attributes mean.
 
-So the bytes of a request must depend on nothing but its shape and its values, one by one: a packer
-can't apply a rule that compares values.
+- The reference writes the first request of a shape. It checks the values and applies all rules.
+- A survey finds the offset of each value in that request. Then a function is generated that checks
+  whether another object has the same shape, and packs its values with one :class:`struct.Struct`.
+- The reference writes every request that the function cannot write, for example if a value is out
+  of range. It also raises the errors.
+- The bytes of a request must depend only on its shape and on each value by itself. A packer cannot
+  apply a rule that compares values.
 """
 
 from __future__ import annotations
@@ -33,18 +34,20 @@ from .scalars import Scalar, to_words
 from .schema import Leaf, Schema, schema_of
 from .skeleton import Found, Skeleton, survey
 
-SHAPES: Final = 16
-"""Packers that are kept for one hint. The least recently used one is dropped."""
+PACKERS_PER_HINT: Final = 16
+"""The largest number of packers for one hint. The least recently used one is dropped."""
 
-FREE: Final = 64
-"""Shapes that are compiled at once. Each further shape is compiled only after as many requests
-went to the reference: otherwise ever new shapes would cost more to compile than to write."""
+COMPILED_AT_ONCE: Final = 64
+"""How many shapes are compiled as soon as a request needs them.
 
-_REMEMBERED: Final = 1 << 10
-"""Limit of the memo of each computed value."""
+Each further shape is compiled only after the reference has written the same number of requests.
+Otherwise requests that all have different shapes would cost more to compile than to write."""
+
+_MEMO_LIMIT: Final = 1 << 10
+"""The largest number of results in the memo of each computed value."""
 
 _SEQ: Final = 8
-"""Where the sequence number stands in a message."""
+"""The offset of the sequence number in a message."""
 _BODY: Final = HEADER_SIZE + SIZE
 
 Pack = Callable[..., bytes | None]
@@ -54,9 +57,9 @@ class RequestValue(NamedTuple):
     """A value that a request depends on, and the attribute that it is written to."""
 
     path: str
-    """Where the arguments have it, such as ``flow.orig``."""
+    """The argument and the fields that lead to the value, such as ``flow.orig``."""
     value: object
-    """What it is in the request at hand."""
+    """The value in this request."""
     cls: type
     """The class that declares the attribute."""
     field: str
@@ -80,7 +83,7 @@ class Packers:
     ) -> None:
         """Create an empty set of packers.
 
-        :param arguments: the names of the arguments that a request is made of.
+        :param arguments: the names of the arguments that determine a request.
         :param make: the reference. It returns the whole message with sequence number 0, and
             raises :exc:`EncodeError`.
         :param values: returns every value that a request depends on.
@@ -89,11 +92,13 @@ class Packers:
         self._arguments = arguments
         self._make = make
         self._values = values
-        self._credit = FREE
+        self._credit = COMPILED_AT_ONCE
         self._packers: dict[Hashable, list[Pack]] = {}
 
     def pack(self, hint: Hashable, seq: int, *arguments: object) -> bytes:
-        """Return the message for these arguments. Raises what the reference raises.
+        """Return the message for these arguments.
+
+        :raises EncodeError: as the reference does.
 
         :param hint: a part of the shape that is cheap to find; packers are looked up by it.
         """
@@ -107,16 +112,16 @@ class Packers:
                         self._packers[hint] = [packer, *packers[:index], *packers[index + 1 :]]
                     return packed
         except Exception:
-            pass  # the reference raises the right error, or writes the request
+            pass  # the reference writes the request, or raises the proper error
         data = self._make(*arguments)
-        self._learn(hint, data, arguments)
+        self._compile(hint, data, arguments)
         return data[:_SEQ] + seq.to_bytes(4, sys.byteorder) + data[_SEQ + 4 :]
 
-    def _learn(self, hint: Hashable, data: bytes, arguments: Sequence[object]) -> None:
-        self._credit = min(self._credit + 1, FREE)
-        if self.compiled >= FREE and self._credit < FREE:
+    def _compile(self, hint: Hashable, data: bytes, arguments: Sequence[object]) -> None:
+        self._credit = min(self._credit + 1, COMPILED_AT_ONCE)
+        if self.compiled >= COMPILED_AT_ONCE and self._credit < COMPILED_AT_ONCE:
             return
-        if self.compiled >= FREE:
+        if self.compiled >= COMPILED_AT_ONCE:
             self._credit = 0
         self.compiled += 1
         try:
@@ -126,7 +131,7 @@ class Packers:
                 return
         except Exception:
             return  # the reference writes such requests
-        self._packers[hint] = [packer, *self._packers.get(hint, [])[: SHAPES - 1]]
+        self._packers[hint] = [packer, *self._packers.get(hint, [])[: PACKERS_PER_HINT - 1]]
 
 
 _Path = tuple[str, ...]
@@ -165,8 +170,8 @@ class _PackerWriter:
     def compile(self, arguments: Sequence[object], values: Sequence[RequestValue]) -> Pack:
         """Return the packer.
 
-        :raises UnsupportedShape: when a packer can't write such requests.
-        :raises DecodeError: when the message can't be surveyed.
+        :raises UnsupportedShape: when a packer cannot write such requests.
+        :raises DecodeError: when the message cannot be surveyed.
         """
         builder = self._builder
         for name, argument in zip(self._arguments, arguments, strict=True):
@@ -284,9 +289,9 @@ class _PackerWriter:
         for name in map(self._variable, paths):
             parts += [name, builder.call(type, name)]
         key = builder.expression("({parts})", parts=parts)
-        known = builder.find(computed.memo, key)
-        learned = builder.call(computed.learn, key, *self._arguments.values())
-        lookup = builder.expression("{known} or {learned}", known=known, learned=learned)
+        found_bytes = builder.find(computed.memo, key)
+        new = builder.call(computed.compute, key, *self._arguments.values())
+        lookup = builder.expression("{found_bytes} or {new}", found_bytes=found_bytes, new=new)
         local = builder.local("computed")
         self._computed.append((local, lookup))
         size = found.end - found.start
@@ -309,10 +314,10 @@ class _PackerWriter:
         return self._guards.setdefault(length, _Guards())
 
     def _guard(self, path: _Path, value: object) -> None:
-        """Require that an object is of the same type, or absent.
+        """Write the condition that an object has the same type, or is absent.
 
-        :raises UnsupportedShape: when the type is not plain. Its objects may compare and hash as
-            they like, so nothing could be looked up by them.
+        :raises UnsupportedShape: when the type is not plain. Its objects may be compared and hashed
+            in any way, so bytes cannot be looked up by them.
         """
         if path in self._guarded:
             return
@@ -344,7 +349,7 @@ class _ComputedBytes:
     """The bytes that the reference computes from values, for messages otherwise like this one."""
 
     def __init__(self, make: Callable[..., bytes], data: bytes, start: int, end: int) -> None:
-        self.memo = BoundedMemo(_REMEMBERED)
+        self.memo = BoundedMemo(_MEMO_LIMIT)
         """The bytes, by the values and their types."""
         self._make = make
         self._size = len(data)
@@ -352,23 +357,25 @@ class _ComputedBytes:
         self._start = start
         self._end = end
 
-    def learn(self, key: Hashable, *arguments: object) -> bytes | None:
-        """Have the reference compute the bytes. Raises what the reference raises.
+    def compute(self, key: Hashable, *arguments: object) -> bytes | None:
+        """Compute the bytes with the reference, and store them in the memo.
 
-        :returns: ``None`` when the message differs in more than these bytes.
+        :returns: the bytes; ``None`` when the message differs in other bytes, too.
+
+        :raises EncodeError: as the reference does.
         """
         data = self._make(*arguments)
         header = data[self._start - HEADER.size : self._start]
         if len(data) != self._size or header != self._header:
             return None
-        made = data[self._start : self._end]
-        self.memo.store(key, made)
-        return made
+        computed_bytes = data[self._start : self._end]
+        self.memo.store(key, computed_bytes)
+        return computed_bytes
 
 
 @attrs.define
 class _Guards:
-    """The conditions on objects of one depth. They come before those on what is inside."""
+    """The conditions on the objects of one depth. They come before those on the objects inside."""
 
     loads: list[Expression] = attrs.field(factory=list[Expression])
     absent: list[Expression] = attrs.field(factory=list[Expression])
@@ -377,7 +384,7 @@ class _Guards:
     equal: list[Expression] = attrs.field(factory=list[Expression])
 
     def write(self, builder: FunctionBuilder) -> None:
-        """Write the source that loads the objects, and returns if they don't fit."""
+        """Write the lines that load the objects, and that return ``None`` if they do not fit."""
         for load in self.loads:
             builder.line("{load}", load=load)
         conditions: list[Expression] = []
@@ -396,7 +403,10 @@ _PLAIN: Final = frozenset({int, str, bytes, IPv4Address, IPv6Address})
 
 
 def _is_plain(cls: type) -> bool:
-    """Return whether objects of exactly this type compare by their values: ours, and built-in."""
+    """Return whether objects of exactly this type are compared by their values.
+
+    That is so for the classes of the model, their enums, and the built-in types in :data:`_PLAIN`.
+    """
     return cls in _PLAIN or is_message(cls) or cls in _declared_enums()
 
 

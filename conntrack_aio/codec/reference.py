@@ -1,7 +1,9 @@
-"""The reference codec: interprets a schema, message by message, in both directions.
+"""The reference codec: reads and writes messages one by one, by interpreting their schema.
 
-For any bytes it returns an object or raises :exc:`DecodeError` with the path of the attribute, and
-nothing else. How attributes are read: :mod:`.skeleton`.
+- For any bytes it returns an object or raises :exc:`DecodeError`, with the path of the attribute.
+  It raises nothing else.
+- The rules for reading attributes are those of :mod:`.skeleton`.
+- Layouts and packers are faster, and must return what the reference returns.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from ..model.declare import UnknownAttribute, normalized, raw
 from ..model.values import describe_value
 from ..netlink.attributes import BytesLike, pack
 from ..plain import as_bytes, as_int
-from .schema import Branch, Field, Fork, Leaf, Schema, Sequence, kernel_name, schema_of
+from .schema import Branch, FieldSchema, Fork, Leaf, Schema, SequenceSchema, kernel_name, schema_of
 from .skeleton import Found, Skeleton, Survey, survey
 
 C = TypeVar("C")
@@ -25,30 +27,40 @@ class _Validated(Protocol):
     def validate(self) -> None: ...
 
 
-def decode(cls: type[C], buffer: BytesLike, start: int, end: int, **plain: object) -> C:
+def decode(cls: type[C], buffer: BytesLike, start: int, end: int, **header_values: object) -> C:
     """Read an object of ``cls`` from the attributes between ``start`` and ``end``.
 
-    ``plain`` are the values of fields that no attribute holds. Raises :exc:`DecodeError`.
+    :param header_values: the values of the fields that no attribute holds.
+
+    :raises DecodeError: for attributes that are not such an object.
     """
-    return cast("C", decode_surveyed(survey(cls, buffer, start, end), buffer, plain))
+    return cast("C", decode_surveyed(survey(cls, buffer, start, end), buffer, header_values))
 
 
-def decode_surveyed(surveyed: Survey, buffer: BytesLike, plain: Mapping[str, object]) -> object:
-    """As :func:`decode`, of a message whose skeleton is known. Raises :exc:`DecodeError`."""
+def decode_surveyed(
+    surveyed: Survey, buffer: BytesLike, header_values: Mapping[str, object]
+) -> object:
+    """Read an object as :func:`decode` does, from a message that was surveyed.
+
+    :raises DecodeError: for attributes that are not such an object.
+    """
     unknown = tuple(
         [
-            UnknownAttribute(kept.path, bytes(buffer[kept.start : kept.end]), kept.nested)
-            for kept in surveyed.kept
+            UnknownAttribute(found.path, bytes(buffer[found.start : found.end]), found.nested)
+            for found in surveyed.unknown
         ]
     )
-    return _build(surveyed.skeleton.schema, surveyed.skeleton, 0, buffer, unknown, plain)
+    return _build(surveyed.skeleton.schema, surveyed.skeleton, 0, buffer, unknown, header_values)
 
 
 def decode_fields(cls: type[object], buffer: BytesLike, start: int, end: int) -> dict[str, object]:
-    """The values of those of a class's fields that are there. Raises :exc:`DecodeError`."""
+    """Read the fields of a class that are present, and return their values by name.
+
+    :raises DecodeError: for a value that is not valid.
+    """
     skeleton = survey(cls, buffer, start, end).skeleton
-    told = {field.name: skeleton.values[field.slot] for field in skeleton.schema.fields}
-    return {name: _value(found, buffer) for name, found in told.items() if found is not None}
+    present = {field.name: skeleton.values[field.slot] for field in skeleton.schema.fields}
+    return {name: _value(found, buffer) for name, found in present.items() if found is not None}
 
 
 def _build(
@@ -57,10 +69,10 @@ def _build(
     offset: int,
     buffer: BytesLike,
     unknown: tuple[UnknownAttribute, ...],
-    plain: Mapping[str, object],
+    header_values: Mapping[str, object],
 ) -> object:
-    """The object whose slots begin at ``offset``."""
-    arguments = dict(plain)
+    """Return the object whose slots begin at ``offset``."""
+    arguments = dict(header_values)
     for field in schema.fields:
         found = skeleton.values[offset + field.slot]
         if found is None and field.required:
@@ -88,8 +100,11 @@ def _value(found: Found, buffer: BytesLike) -> object:
         raise found.error(error) from None
 
 
-def items_of(sequence: Sequence, skeleton: Skeleton, offset: int) -> list[Found]:
-    """Those that are there, whatever their number is said to be. Raises :exc:`DecodeError`."""
+def items_of(sequence: SequenceSchema, skeleton: Skeleton, offset: int) -> list[Found]:
+    """Return the items that are present. The attribute with their number is not checked.
+
+    :raises DecodeError: when an item is missing before another one.
+    """
     items = [skeleton.values[offset + leaf.slot] for leaf in sequence.leaves]
     while items and items[-1] is None:
         items.pop()
@@ -99,24 +114,31 @@ def items_of(sequence: Sequence, skeleton: Skeleton, offset: int) -> list[Found]
 
 
 def encode(obj: object) -> bytes:
-    """The attributes of an object. Raises :exc:`EncodeError` with the field's path."""
+    """Return the attributes of an object.
+
+    :raises EncodeError: for a value that cannot be encoded, with the path of its field.
+    """
     return _write_object(obj)
 
 
 def encode_fields(cls: type[object], values: Mapping[str, object]) -> bytes:
-    """The attributes of some of a class's fields. ``None`` is left out.
+    """Return the attributes of some fields of a class. Those that are ``None`` are left out.
 
-    Raises :exc:`EncodeError` with the field's path.
+    :raises EncodeError: for a value that cannot be encoded, with the path of its field.
     """
     return _write(schema_of(cls), values, ())
 
 
 def _write_object(obj: object, unknown: tuple[UnknownAttribute, ...] | None = None) -> bytes:
-    """The attributes of an object; ``unknown`` are those inside of it that its owner keeps."""
+    """Return the attributes of an object.
+
+    :param unknown: the unknown attributes inside the object that its owner keeps; ``None`` for an
+        object that keeps its own.
+    """
     try:
         obj = normalized(obj)
     except Exception as error:
-        raise EncodeError(f"it can't be read: {describe_value(error)}") from error
+        raise EncodeError(f"it cannot be read: {describe_value(error)}") from error
     schema = schema_of(type(obj))
     if isinstance(obj, _Validated):
         obj.validate()
@@ -125,31 +147,40 @@ def _write_object(obj: object, unknown: tuple[UnknownAttribute, ...] | None = No
         inner = getattr(obj, inline.name)
         if not isinstance(inner, inline.schema.cls):
             wanted = inline.schema.cls.__name__
-            raise EncodeError(f"{describe_value(inner)} is not a {wanted}", (inline.name,))
+            raise EncodeError(
+                f"must be of type {wanted}; got {describe_value(inner)}", (inline.name,)
+            )
         parts.append(_write_object(inner))
-    names = [field.name for field in schema.fields] + [row.name for row in schema.sequences]
+    names = [field.name for field in schema.fields] + [
+        sequence.name for sequence in schema.sequences
+    ]
     values = {name: getattr(obj, name) for name in names}
     for field in schema.fields:
         if field.required and values[field.name] is None:
-            raise EncodeError("it is never absent", (field.name,))
+            raise EncodeError("must not be absent", (field.name,))
     if unknown is None:
         unknown = _plain_unknown(obj.unknown) if schema.keeps_unknown else ()  # type: ignore[attr-defined]
     return b"".join([*parts, _write(schema, values, unknown)])
 
 
 def _plain_unknown(unknown: object) -> tuple[UnknownAttribute, ...]:
-    """What an object keeps, with plain values. Raises :exc:`EncodeError`."""
+    """Return the unknown attributes of an object with plain values.
+
+    :raises EncodeError: for what is not a tuple of them.
+    """
     try:
         return tuple(
             [
                 UnknownAttribute(
-                    tuple(map(as_int, kept.path)), as_bytes(kept.payload), bool(kept.nested)
+                    tuple(map(as_int, attribute.path)),
+                    as_bytes(attribute.payload),
+                    bool(attribute.nested),
                 )
-                for kept in cast("tuple[UnknownAttribute, ...]", unknown)
+                for attribute in cast("tuple[UnknownAttribute, ...]", unknown)
             ]
         )
     except Exception:
-        raise EncodeError("it is not a tuple of UnknownAttribute", ("unknown",)) from None
+        raise EncodeError("must be a tuple of UnknownAttribute", ("unknown",)) from None
 
 
 def _write(
@@ -169,61 +200,71 @@ def _write(
         if value is not None:
             chosen[_place(field, value, values)] = value
     for sequence in schema.sequences:
-        chosen.update(_spread(sequence, values.get(sequence.name)))
-    if any(not kept.path for kept in unknown):
-        raise EncodeError("an unknown attribute has a number", ("unknown",))
-    return _assemble(schema.root, chosen, [(kept.path, kept) for kept in unknown], schema)
+        chosen.update(_place_items(sequence, values.get(sequence.name)))
+    if any(not attribute.path for attribute in unknown):
+        raise EncodeError("the path of an unknown attribute must not be empty", ("unknown",))
+    return _assemble(
+        schema.root, chosen, [(attribute.path, attribute) for attribute in unknown], schema
+    )
 
 
-def _place(field: Field, value: object, values: Mapping[str, object]) -> Leaf:
-    """Of the places where a field can stand, the one for this value."""
-    misplaced = False
+def _place(field: FieldSchema, value: object, values: Mapping[str, object]) -> Leaf:
+    """Return the attribute that can hold the value of a field.
+
+    :raises EncodeError: when none of its attributes can.
+    """
+    condition_fails = False
     for leaf in field.leaves:
         if not issubclass(type(value), leaf.types):
             continue
         if leaf.when is None or values.get(leaf.when[0]) == leaf.when[1]:
             return leaf
-        misplaced = True
-    if misplaced:
+        condition_fails = True
+    if condition_fails:
         names = {leaf.when[0] for leaf in field.leaves if leaf.when is not None}
         others = ", ".join(f"{name} {describe_value(values.get(name))}" for name in sorted(names))
-        raise EncodeError(f"it does not go with {others}", (field.name,))
-    raise EncodeError(_misfit(field.leaves[0], value), (field.name,))
+        raise EncodeError(f"{type(value).__name__} does not go with {others}", (field.name,))
+    raise EncodeError(_wrong_type(field.leaves[0], value), (field.name,))
 
 
-def _misfit(leaf: Leaf, value: object) -> str:
-    """What is wrong with a value of another type, and what is accepted."""
+def _wrong_type(leaf: Leaf, value: object) -> str:
+    """Return the error text for a value of the wrong type: what is accepted."""
     types = leaf.types
     if types == (int,):
         return f"{describe_value(value)} is not an integer"
     names: dict[type, str] = {str: "text", bytes: "bytes"}
     wanted = names.get(types[0], "an address of the ipaddress module")
     if leaf.scalar is None:
-        wanted = f"a {types[0].__name__}"
-    return f"{describe_value(value)} is of the wrong type: it must be {wanted}"
+        wanted = f"of type {types[0].__name__}"
+    return f"must be {wanted}; got {describe_value(value)}"
 
 
-def _spread(sequence: Sequence, value: object) -> dict[Leaf, object]:
-    """The items of a tuple, each in its place, and their number."""
+def _place_items(sequence: SequenceSchema, value: object) -> dict[Leaf, object]:
+    """Return the attributes of the items of a tuple, and of their number.
+
+    :raises EncodeError: for what is not a tuple, for too many items, and for a wrong item.
+    """
     if value is None:
         return {}
     if not isinstance(value, tuple):
-        raise EncodeError(f"{describe_value(value)} is not a tuple", (sequence.name,))
+        raise EncodeError(f"must be a tuple; got {describe_value(value)}", (sequence.name,))
     if not value:
         return {}
     items = cast("tuple[object, ...]", value)
     if len(items) > len(sequence.leaves):
-        raise EncodeError(f"{len(items)} are more than {len(sequence.leaves)}", (sequence.name,))
+        raise EncodeError(
+            f"must have at most {len(sequence.leaves)} items; got {len(items)}", (sequence.name,)
+        )
     for index, (leaf, item) in enumerate(zip(sequence.leaves, items, strict=False)):
         if not issubclass(type(item), leaf.types):
-            raise EncodeError(_misfit(leaf, item), (sequence.name, str(index)))
+            raise EncodeError(_wrong_type(leaf, item), (sequence.name, str(index)))
     return {sequence.count: len(items), **dict(zip(sequence.leaves, items, strict=False))}
 
 
-def _meant(
+def _resolve(
     child: Leaf | Fork | Branch, branch: Branch, chosen: Mapping[Leaf, object]
 ) -> Leaf | Branch | None:
-    """What an attribute is in this object; ``None`` if nobody knows."""
+    """Return what an attribute means in this object; ``None`` if that is unknown."""
     if not isinstance(child, Fork):
         return child
     return child.leaves.get(cast("int", chosen.get(cast("Leaf", branch.children[child.by]))))
@@ -235,13 +276,21 @@ def _assemble(
     unknown: list[tuple[tuple[int, ...], UnknownAttribute]],
     schema: Schema[C],
 ) -> bytes:
-    # What belongs to a nest that another has taken the place of comes first: the last one counts.
-    outdone: list[bytes] = []
+    """Return the attributes of a nest.
+
+    :param chosen: the values, by their attributes.
+    :param unknown: the unknown attributes, each with its path from this nest.
+    """
+    # Unknown attributes may be in a nest that a later one superseded, as the TCP and the SCTP nest
+    # in CTA_PROTOINFO. Such a nest is written first, because the last one counts.
+    superseded: list[bytes] = []
     parts: list[bytes] = []
     taken = {leaf.slot for leaf in chosen}
-    known = {number: _meant(child, branch, chosen) for number, child in branch.children.items()}
+    known = {number: _resolve(child, branch, chosen) for number, child in branch.children.items()}
     for number, child in known.items():
-        inside = [(path[1:], kept) for path, kept in unknown if path[0] == number and path[1:]]
+        inside = [
+            (path[1:], attribute) for path, attribute in unknown if path[0] == number and path[1:]
+        ]
         if child is None:
             continue
         if isinstance(child, Branch):
@@ -251,66 +300,82 @@ def _assemble(
         elif inside and child.nest is None:
             raise EncodeError(f"{child.name} holds no attributes", ("unknown",))
         elif child in chosen:
-            parts.append(_attribute(number, child, chosen[child], inside, schema))
+            parts.append(_write_known(number, child, chosen[child], inside, schema))
         elif inside and child.nest is not None:
             if child.slot not in taken:
-                raise EncodeError(f"{child.name}, in which it stands, is absent", ("unknown",))
+                raise EncodeError(f"{child.name}, which it is inside, is absent", ("unknown",))
             payload = _assemble(child.nest.root, {}, inside, child.nest)
-            outdone.append(_pack(number, payload, nested=True))
-    for path, kept in unknown:
+            superseded.append(_pack(number, payload, nested=True))
+    for path, attribute in unknown:
         if len(path) == 1:
             pad = path[0] in branch.pads and path[0] not in branch.children
-            parts.append(_kept(known.get(path[0]), path[0], kept, pad=pad))
+            parts.append(_write_unknown(known.get(path[0]), path[0], attribute, pad=pad))
         elif known.get(path[0]) is None:
             raise EncodeError(
                 f"there is no nest {kernel_name(path[0])} in {branch.name}", ("unknown",)
             )
-    return b"".join([*outdone, *parts])
+    return b"".join([*superseded, *parts])
 
 
-def _kept(known: Leaf | Branch | None, number: int, kept: UnknownAttribute, *, pad: bool) -> bytes:
-    """An unknown attribute again, unless it would be read as a known one, or as padding."""
-    if pad and not kept.payload:
+def _write_unknown(
+    known: Leaf | Branch | None, number: int, attribute: UnknownAttribute, *, pad: bool
+) -> bytes:
+    """Return an unknown attribute as it was read.
+
+    :raises EncodeError: when it would be read as a known attribute, or as padding.
+    """
+    if pad and not attribute.payload:
         raise EncodeError("an empty attribute of this number is padding", ("unknown",))
     if known is not None:
         scalar = known.scalar if isinstance(known, Leaf) else None
-        if scalar is None or len(kept.payload) <= scalar.maximum:
-            raise EncodeError(f"{known.name} is known, its value is a field's", ("unknown",))
-    return _pack(number, kept.payload, nested=kept.nested)
+        if scalar is None or len(attribute.payload) <= scalar.maximum:
+            raise EncodeError(f"{known.name} is known; set its field instead", ("unknown",))
+    return _pack(number, attribute.payload, nested=attribute.nested)
 
 
 def _pack(number: int, payload: bytes, *, nested: bool = False) -> bytes:
-    """Only what nobody knows can be too long, or have a number that can't be."""
+    """Pack an attribute.
+
+    :raises EncodeError: for a payload that is too long or a number out of range, which only unknown
+        attributes can have.
+    """
     try:
         return pack(number, payload, nested=nested)
     except ValueError as error:
         raise EncodeError(str(error), ("unknown",)) from None
 
 
-def _attribute(
+def _write_known(
     number: int,
     leaf: Leaf,
     value: object,
     inside: list[tuple[tuple[int, ...], UnknownAttribute]],
     schema: Schema[C],
 ) -> bytes:
+    """Return the attribute that holds a value, with the unknown attributes inside it.
+
+    :raises EncodeError: for a value that cannot be encoded, with the path of its field.
+    """
     try:
         if leaf.scalar is not None:
             return _pack(number, leaf.scalar.encode(value))
-        return _pack(number, _write_object(value, _rebased(inside)), nested=True)
+        return _pack(number, _write_object(value, _without_owner(inside)), nested=True)
     except EncodeError as error:
-        raise EncodeError(error.reason, (*_path(leaf, schema), *error.path)) from None
+        raise EncodeError(error.reason, (*_field_path(leaf, schema), *error.path)) from None
 
 
-def _path(leaf: Leaf, schema: Schema[C]) -> tuple[str, ...]:
-    """Of the field whose value a leaf is."""
+def _field_path(leaf: Leaf, schema: Schema[C]) -> tuple[str, ...]:
+    """Return the path of the field whose value an attribute holds."""
     for sequence in schema.sequences:
         if leaf in sequence.leaves:
             return sequence.name, str(sequence.leaves.index(leaf))
     return (next(field.name for field in schema.fields if leaf in field.leaves),)
 
 
-def _rebased(
+def _without_owner(
     unknown: list[tuple[tuple[int, ...], UnknownAttribute]],
 ) -> tuple[UnknownAttribute, ...]:
-    return tuple(UnknownAttribute(path, kept.payload, kept.nested) for path, kept in unknown)
+    """Return unknown attributes with their paths from the object that they are inside."""
+    return tuple(
+        UnknownAttribute(path, attribute.payload, attribute.nested) for path, attribute in unknown
+    )

@@ -1,4 +1,4 @@
-"""The values of single attributes, in both directions."""
+"""Read and write the values of single attributes."""
 
 from __future__ import annotations
 
@@ -19,44 +19,51 @@ from ..netlink.attributes import BytesLike
 from ..plain import as_address, as_bytes, as_str, describe_number
 
 _WORD = struct.calcsize("l")
-_FEW: Final = 1 << 10
-_MANY: Final = 1 << 12
-"""Limits of memos, in values."""
+_SMALL_MEMO: Final = 1 << 10
+_ADDRESS_MEMO: Final = 1 << 12
+"""The largest numbers of values in a memo."""
 
 MakeAttributes = Callable[[FunctionBuilder, Expression], Mapping[str, Expression]]
+"""Returns the attributes of an object, by name, as expressions of a raw value."""
 
 
 @attrs.frozen(eq=False)
 class Scalar:
-    """How one kind of value is read and written.
+    """The codec of one type of value.
 
-    Reading has two steps, so that many values can be unpacked at once: ``code`` gives what is raw,
-    ``memo`` what it means.
+    Reading has two steps, so that many values can be unpacked at once: ``code`` unpacks a raw
+    value, and ``memo`` converts it.
     """
 
     size: int | None
-    """The payload's size, where it is fixed. An empty one is padding, which is the caller's to
-    see to."""
+    """Bytes of the payload if they are fixed, or ``None``. An empty payload is then padding, which
+    the caller has to recognize."""
     maximum: int
-    """The largest payload. A larger one is of a newer kernel; that too is the caller's to see."""
+    """Bytes of the largest payload. A larger one comes from a newer kernel, which the caller has to
+    recognize."""
     code: str | None
-    """What :mod:`struct` calls it, in network byte order; ``None``: the payload's bytes."""
+    """The :mod:`struct` format of the raw value, in network byte order. ``None`` if the raw value
+    is the payload itself, as bytes."""
     memo: BoundedMemo | None
-    """What a raw value means; ``None``: itself. Raises :exc:`DecodeError`."""
+    """Converts a raw value, or raises :exc:`DecodeError`. ``None`` if nothing is to be
+    converted."""
     encode: Callable[[Any], bytes]
-    """Raises :exc:`EncodeError`."""
+    """Returns the payload of a value, or raises :exc:`EncodeError`."""
     types: tuple[type, ...]
-    """What a value must be an instance of for this place to take it."""
+    """The types of the values."""
     attributes: MakeAttributes | None = None
-    """Returns the attributes of the object that a raw value means, by name. A function then makes
-    an object that ``memo`` does not have: calling its class takes longer than reading the rest of
-    a message. ``None`` when the object has to be made by its class."""
+    """Returns the attributes of the object that a raw value stands for. With them, a generated
+    function creates an object that ``memo`` does not have: calling the class takes longer than
+    reading the rest of a message. ``None`` if only the class can create the object."""
     _unpack: Callable[[BytesLike, int], tuple[object]] | None = attrs.field(
         init=False, default=attrs.Factory(lambda self: _unpacker(self.code), takes_self=True)
     )
 
     def decode(self, buffer: BytesLike, start: int, end: int) -> object:
-        """A payload from start to end. Raises :exc:`DecodeError`."""
+        """Return the value of the payload between two offsets.
+
+        :raises DecodeError: for a payload that is not valid.
+        """
         unpack = self._unpack
         raw = bytes(buffer[start:end]) if unpack is None else unpack(buffer, start)[0]
         return raw if self.memo is None else self.memo[raw]
@@ -68,7 +75,10 @@ def _unpacker(code: str | None) -> Callable[[BytesLike, int], tuple[object]] | N
 
 @cache
 def scalar_of(wire: Wire[object]) -> Scalar:
-    """The codec of a wire type; a nest has none."""
+    """Return the codec of a wire type.
+
+    :raises TypeError: for a nest, which has none.
+    """
     if isinstance(wire, Integer):
         return _integer(cast("Integer[int]", wire))
     if isinstance(wire, Address):
@@ -94,12 +104,15 @@ def _integer(wire: Integer[int]) -> Scalar:
     pack = struct.Struct(("=" if wire.host_order else "!") + code).pack
 
     def encode(value: object) -> bytes:
-        return pack(_checked(value, low, high))
+        return pack(_number_in_range(value, low, high))
 
     memo = None if wire.enum is None else _members(wire.enum)
     if wire.host_order:
         assert memo is None
-        code, memo = f"{wire.size}s", BoundedMemo(_FEW, partial(_from_host, signed=wire.signed))
+        code, memo = (
+            f"{wire.size}s",
+            BoundedMemo(_SMALL_MEMO, partial(_from_host, signed=wire.signed)),
+        )
     return Scalar(wire.size, wire.size, code, memo, encode, (int,))
 
 
@@ -107,7 +120,11 @@ def _from_host(data: bytes, *, signed: bool) -> int:
     return int.from_bytes(data, sys.byteorder, signed=signed)
 
 
-def _checked(value: object, low: int, high: int) -> int:
+def _number_in_range(value: object, low: int, high: int) -> int:
+    """Return a number as a plain integer.
+
+    :raises EncodeError: for what is not a number, and for one out of range.
+    """
     number = plain_number(value)
     if not low <= number <= high:
         raise EncodeError(f"{describe_number(number)} is not in the range from {low} to {high}")
@@ -115,9 +132,9 @@ def _checked(value: object, low: int, high: int) -> int:
 
 
 def _members(enum: type[int]) -> BoundedMemo:
-    """From the number to the enum's member; what the enum does not know stays a number.
+    """Return a memo of the members of an enum. A number that is not a member stays a number.
 
-    Bounded, for a flag enum makes a member for every combination it meets.
+    The memo is bounded, because a flag enum has a member for every combination of flags.
     """
 
     def member(value: int) -> int:
@@ -126,15 +143,16 @@ def _members(enum: type[int]) -> BoundedMemo:
         except ValueError:
             return value
 
-    return BoundedMemo(_FEW, member)
+    return BoundedMemo(_SMALL_MEMO, member)
 
 
 def _address(wire: Address[object]) -> Scalar:
     cls = wire.cls
     assert cls in (IPv4Address, IPv6Address)
     code = "I" if cls is IPv4Address else "16s"
-    # Tables repeat their addresses: taking one from here is ten times cheaper than making it.
-    memo = BoundedMemo(_MANY, cls)
+    # A table has the same addresses many times. Finding one here is ten times faster than creating
+    # it.
+    memo = BoundedMemo(_ADDRESS_MEMO, cls)
 
     def encode(value: object) -> bytes:
         address = as_address(value)
@@ -146,18 +164,19 @@ def _address(wire: Address[object]) -> Scalar:
 
 
 def _attributes_of(cls: type[object]) -> MakeAttributes | None:
-    """Return how the attributes of an address are made, or ``None``.
+    """Return the function that returns the attributes of an address, or ``None``.
 
-    They are not public. Every Python so far has the same; another one may have others.
+    The attributes are private. They are the same in every version of Python so far; if a later
+    version has others, this returns ``None``.
     """
     try:
         if cls is IPv4Address:
-            four = object.__new__(IPv4Address)
-            four._ip = 0x7F000001  # type: ignore[attr-defined]
-            return _ipv4_attributes if four == IPv4Address("127.0.0.1") else None
-        six = object.__new__(IPv6Address)
-        six._ip, six._scope_id = 1, None  # type: ignore[attr-defined]
-        return _ipv6_attributes if str(six) == "::1" else None
+            ipv4 = object.__new__(IPv4Address)
+            ipv4._ip = 0x7F000001  # type: ignore[attr-defined]
+            return _ipv4_attributes if ipv4 == IPv4Address("127.0.0.1") else None
+        ipv6 = object.__new__(IPv6Address)
+        ipv6._ip, ipv6._scope_id = 1, None  # type: ignore[attr-defined]
+        return _ipv6_attributes if str(ipv6) == "::1" else None
     except AttributeError:
         return None
 
@@ -171,7 +190,9 @@ def _ipv6_attributes(builder: FunctionBuilder, raw: Expression) -> dict[str, Exp
 
 
 _from_bytes: Final = int.from_bytes
-"""One object, and so one name in generated source. Each ``int.from_bytes`` is another object."""
+"""A single object, which has a single name in generated source.
+
+Every evaluation of ``int.from_bytes`` returns another object."""
 
 
 def _text(wire: Text) -> Scalar:
@@ -183,7 +204,7 @@ def _text(wire: Text) -> Scalar:
         try:
             data = text.encode(errors="surrogateescape") + b"\0"
         except UnicodeEncodeError:
-            raise EncodeError(f"{describe_value(text)} has no bytes") from None
+            raise EncodeError(f"{describe_value(text)} cannot be encoded as UTF-8") from None
         if b"\0" in data[:-1]:
             raise EncodeError(f"{describe_value(text)} contains a NUL")
         if len(data) > wire.maximum:
@@ -191,14 +212,14 @@ def _text(wire: Text) -> Scalar:
             raise EncodeError(f"{shown} is longer than {wire.maximum - 1} bytes")
         return data
 
-    return Scalar(None, wire.maximum, None, BoundedMemo(_FEW, text), encode, (str,))
+    return Scalar(None, wire.maximum, None, BoundedMemo(_SMALL_MEMO, text), encode, (str,))
 
 
 def _bytes(wire: Bytes) -> Scalar:
     def encode(value: object) -> bytes:
         data = as_bytes(value)
         if len(data) > wire.maximum:
-            raise EncodeError(f"{len(data)} bytes are more than {wire.maximum}")
+            raise EncodeError(f"must be at most {wire.maximum} bytes; got {len(data)}")
         return data
 
     return Scalar(None, wire.maximum, None, None, encode, (bytes,))
@@ -207,17 +228,22 @@ def _bytes(wire: Bytes) -> Scalar:
 def _bitmap(wire: Bitmap) -> Scalar:
     def number(data: bytes) -> int:
         if len(data) % 4:
-            raise DecodeError(f"a bitmap of {len(data)} bytes is not made of words")
+            raise DecodeError(f"a bitmap must be a multiple of 4 bytes; got {len(data)}")
         return from_words(data)
 
     def encode(value: object) -> bytes:
-        return to_words(_checked(value, 0, (1 << 8 * wire.size) - 1), wire.size)
+        return to_words(_number_in_range(value, 0, (1 << 8 * wire.size) - 1), wire.size)
 
-    return Scalar(None, wire.size, None, BoundedMemo(_FEW, number), encode, (int,))
+    return Scalar(None, wire.size, None, BoundedMemo(_SMALL_MEMO, number), encode, (int,))
 
 
 def from_words(data: bytes, byteorder: str = sys.byteorder, word: int = _WORD) -> int:
-    """``unsigned long`` words, the lowest bits in the first, as one integer."""
+    """Return the integer of a bitmap, which is an array of ``unsigned long``.
+
+    The lowest bits are in the first word.
+
+    :param word: bytes of an ``unsigned long``.
+    """
     if byteorder == "little":
         return int.from_bytes(data, "little")
     words = [data[i : i + word] for i in range(0, len(data), word)]
@@ -225,7 +251,7 @@ def from_words(data: bytes, byteorder: str = sys.byteorder, word: int = _WORD) -
 
 
 def to_words(value: int, size: int, byteorder: str = sys.byteorder, word: int = _WORD) -> bytes:
-    """The inverse of :func:`from_words`, ``size`` bytes."""
+    """Return the bitmap of an integer, in ``size`` bytes: the inverse of :func:`from_words`."""
     data = value.to_bytes(size, "little")
     if byteorder == "little":
         return data
@@ -234,6 +260,6 @@ def to_words(value: int, size: int, byteorder: str = sys.byteorder, word: int = 
 
 def _masked_flags(wire: MaskedFlags[int]) -> Scalar:
     def encode(value: object) -> bytes:
-        return bytes((_checked(value, 0, 0xFF), 0xFF))
+        return bytes((_number_in_range(value, 0, 0xFF), 0xFF))
 
     return Scalar(2, 2, "Bx", _members(wire.enum), encode, (int,))

@@ -1,4 +1,4 @@
-"""The declarations of a class, arranged the way a message is: a tree of attribute numbers."""
+"""Derive the schema of a class from its declarations: a tree of attributes, like its messages."""
 
 from __future__ import annotations
 
@@ -22,16 +22,20 @@ class Leaf:
     name: str
     """The kernel's name of the attribute."""
     slot: int
-    """Where the value goes in the list that a decoder fills."""
+    """The index of the value in the list of values of a :class:`~.skeleton.Skeleton`."""
     wire: Wire[object]
+    """The declared type of the payload."""
     when: tuple[str, int] | None
+    """The field that decides what the attribute means, and its value if the attribute is this one;
+    ``None`` if the attribute always means the same."""
     scalar: Scalar | None
+    """The codec of the value; ``None`` if the value is an object."""
     nest: Schema[object] | None
-    """The schema of the object that the value is; else there is a ``scalar``."""
+    """The schema of the object that is the value; ``None`` if there is a ``scalar``."""
 
     @property
     def types(self) -> tuple[type, ...]:
-        """What a value must be an instance of to be written here."""
+        """The types of the values that this attribute can hold."""
         if self.scalar is not None:
             return self.scalar.types
         assert self.nest is not None
@@ -40,83 +44,93 @@ class Leaf:
 
 @attrs.frozen(eq=False)
 class Fork:
-    """An attribute that is one thing or another, as another one in the same nest says."""
+    """An attribute whose meaning depends on the value of another attribute in the same nest."""
 
     name: str
+    """The kernel's name of the attribute."""
     by: int
-    """The number of that other one."""
+    """The number of the other attribute."""
     leaves: dict[int, Leaf] = attrs.field(factory=dict[int, Leaf])
-    """By its value."""
+    """The meanings, by the value of the other attribute."""
 
 
 @attrs.frozen(eq=False)
 class Branch:
-    """A nest that groups attributes and is no object of its own, or the message itself."""
+    """A nest that only groups attributes and is not an object, or the message itself."""
 
     name: str
+    """The kernel's name of the nest, or the name of the class."""
     children: dict[int, Leaf | Fork | Branch] = attrs.field(
         factory=dict[int, "Leaf | Fork | Branch"]
     )
-
+    """What is in the nest, by the numbers of the attributes."""
     pads: set[int] = attrs.field(factory=set[int])
-    """The numbers of the kernel's pad attributes in here: where it aligns 64-bit values, an empty
-    one stands before each (``nla_put_64bit``)."""
+    """The numbers of the kernel's pad attributes in this nest. On architectures where the kernel
+    aligns 64-bit values, it puts an empty pad attribute before each (``nla_put_64bit``)."""
 
     def name_of(self, number: int) -> str:
-        """The kernel's name of an attribute in here, or its number."""
+        """Return the kernel's name of an attribute in this nest, or its number."""
         child = self.children.get(number)
         return str(number) if child is None else child.name
 
 
 @attrs.frozen(eq=False)
-class Field:
-    """A field of the class: its places in the tree, and whether it may be absent."""
+class FieldSchema:
+    """A field of the class: the attributes that may hold its value."""
 
     name: str
     slot: int
     required: bool
+    """Whether the field is never absent."""
     leaves: tuple[Leaf, ...]
     plain: Plain | None
-    """What its values are normalized to; ``None`` for objects."""
-    alike: Field | None = None
-    """Another field, of which the value stands at the leaf with the same number."""
+    """How its values are normalized; ``None`` for objects."""
+    alike: FieldSchema | None = None
+    """Another field, whose value must be in the leaf with the same index: the source address is of
+    the same family as the destination address."""
 
 
 @attrs.frozen(eq=False)
-class Sequence:
-    """A field that is a tuple, the places of its items in order, and that of their number."""
+class SequenceSchema:
+    """A field that is a tuple, with an attribute for each item."""
 
     name: str
     leaves: tuple[Leaf, ...]
+    """The attributes of the items, in order."""
     count: Leaf
+    """The attribute that holds the number of items."""
 
 
 @attrs.frozen(eq=False)
-class Inline:
-    """A field that is an object, made of attributes that stand beside its owner's own."""
+class InlineSchema:
+    """A field that is an object, whose attributes are in the same nest as its owner's."""
 
     name: str
     schema: Schema[object]
     offset: int
-    """Its first slot."""
+    """The first slot of the object."""
 
 
 @attrs.frozen(eq=False)
 class Schema(Generic[C]):
-    """How a class is read from attributes and written to them."""
+    """How objects of a class are read from attributes and written to them."""
 
     cls: type[C]
     root: Branch
-    fields: tuple[Field, ...]
-    sequences: tuple[Sequence, ...]
-    inlines: tuple[Inline, ...]
+    fields: tuple[FieldSchema, ...]
+    sequences: tuple[SequenceSchema, ...]
+    inlines: tuple[InlineSchema, ...]
     size: int
-    """The number of slots, those of inlined objects included."""
+    """The number of slots, including those of inlined objects."""
     keeps_unknown: bool
+    """Whether the class has a field ``unknown`` for the attributes that no field holds."""
 
 
 def kernel_name(number: int) -> str:
-    """``CTA_TUPLE_ORIG`` for a member of the uapi enums, the number for a bare one."""
+    """Return the kernel's name of an attribute, such as ``CTA_TUPLE_ORIG``.
+
+    For a number that is not a member of a uapi enum, return its digits.
+    """
     if isinstance(number, IntEnum):
         name, prefix = number.name, type(number).__name__
         return name if name.startswith(prefix.split("_")[0] + "_") else f"{prefix}_{name}"
@@ -127,7 +141,7 @@ _schemas: dict[type, Schema[object]] = {}
 
 
 def schema_of(cls: type[C]) -> Schema[C]:
-    """The schema of a class made by :func:`~conntrack_aio.model.declare.message`."""
+    """Return the schema of a class that :func:`~conntrack_aio.model.declare.message` declares."""
     known = _schemas.get(cls)
     if known is None:
         known = _schemas[cls] = _derive(cls)
@@ -136,9 +150,9 @@ def schema_of(cls: type[C]) -> Schema[C]:
 
 def _derive(cls: type[object]) -> Schema[object]:
     root = Branch(cls.__name__)
-    fields: list[Field] = []
-    sequences: list[Sequence] = []
-    inlines: list[Inline] = []
+    fields: list[FieldSchema] = []
+    sequences: list[SequenceSchema] = []
+    inlines: list[InlineSchema] = []
     slots: dict[str, int] = {}
     size = 0
     keeps_unknown = False
@@ -146,34 +160,34 @@ def _derive(cls: type[object]) -> Schema[object]:
         slots[attribute.name] = size
         if INLINE in attribute.metadata:
             inner = schema_of(attribute.metadata[INLINE])
-            root.children.update(_shifted(inner.root, size).children)
+            root.children.update(_with_slots_moved(inner.root, size).children)
             root.pads.update(inner.root.pads)
-            inlines.append(Inline(attribute.name, inner, size))
+            inlines.append(InlineSchema(attribute.name, inner, size))
             size += inner.size
         elif SEQUENCE in attribute.metadata:
             declared: declare.Sequence[object] = attribute.metadata[SEQUENCE]
-            planted = [
-                _plant(root, place, size + i, slots)
+            count, *items = [
+                _add_leaf(root, place, size + i, slots)
                 for i, place in enumerate((declared.count, *declared.items))
             ]
-            sequences.append(Sequence(attribute.name, tuple(planted[1:]), planted[0]))
-            size += len(planted)
+            sequences.append(SequenceSchema(attribute.name, tuple(items), count))
+            size += 1 + len(items)
         elif PLACES in attribute.metadata:
             places: tuple[At[object], ...] = attribute.metadata[PLACES]
-            leaves = tuple(_plant(root, place, size, slots) for place in places)
+            leaves = tuple(_add_leaf(root, place, size, slots) for place in places)
             required = attribute.default is attrs.NOTHING
             other = attribute.metadata[ALIKE]
             alike = next((field for field in fields if field.name == other), None)
             plain = plain_of(places[0].wire)
-            fields.append(Field(attribute.name, size, required, leaves, plain, alike))
+            fields.append(FieldSchema(attribute.name, size, required, leaves, plain, alike))
             size += 1
         elif attribute.name == "unknown":
             keeps_unknown = True
     return Schema(cls, root, tuple(fields), tuple(sequences), tuple(inlines), size, keeps_unknown)
 
 
-def _plant(root: Branch, place: At[object], slot: int, slots: Mapping[str, int]) -> Leaf:
-    """Add the attribute to the tree, with the nests around it."""
+def _add_leaf(root: Branch, place: At[object], slot: int, slots: Mapping[str, int]) -> Leaf:
+    """Add an attribute to the tree, with the nests around it, and return its leaf."""
     branch = root
     for number in place.path[:-1]:
         child = branch.children.setdefault(int(number), Branch(kernel_name(number)))
@@ -186,20 +200,25 @@ def _plant(root: Branch, place: At[object], slot: int, slots: Mapping[str, int])
     nest = schema_of(place.wire.cls) if isinstance(place.wire, Nest) else None
     scalar = None if nest else scalar_of(place.wire)
     leaf = Leaf(kernel_name(number), slot, place.wire, place.when, scalar, nest)
-    there = branch.children.get(int(number))
-    branch.children[int(number)] = leaf if there is None else _forked(there, leaf, branch, slots)
+    existing = branch.children.get(int(number))
+    branch.children[int(number)] = (
+        leaf if existing is None else _add_to_fork(existing, leaf, branch, slots)
+    )
     return leaf
 
 
-def _forked(
-    there: Leaf | Fork | Branch, leaf: Leaf, branch: Branch, slots: Mapping[str, int]
+def _add_to_fork(
+    existing: Leaf | Fork | Branch, leaf: Leaf, branch: Branch, slots: Mapping[str, int]
 ) -> Fork:
-    """A place that is taken, shared with one more that depends on the same field."""
+    """Return the fork of the leaves at a number: those that exist, and one more.
+
+    All of them must depend on the same field.
+    """
     twice = f"{leaf.name} is declared twice"
-    fork = there
-    if isinstance(there, Leaf) and there.when is not None and there.slot == leaf.slot:
-        name, value = there.when
-        fork = Fork(there.name, _number_in(branch, name, slots), {value: there})
+    fork = existing
+    if isinstance(existing, Leaf) and existing.when is not None and existing.slot == leaf.slot:
+        name, value = existing.when
+        fork = Fork(existing.name, _number_in(branch, name, slots), {value: existing})
     assert isinstance(fork, Fork), twice
     assert leaf.when is not None, twice
     name, value = leaf.when
@@ -210,26 +229,26 @@ def _forked(
 
 
 def _number_in(branch: Branch, name: str, slots: Mapping[str, int]) -> int:
-    """The attribute that holds a field, in the nest where another depends on it."""
+    """Return the number of the attribute in a nest that holds a field."""
     for number, child in branch.children.items():
         if isinstance(child, Leaf) and child.slot == slots.get(name):
             return number
     raise AssertionError(f"{name} is not declared before, in {branch.name}")
 
 
-def _shifted(branch: Branch, offset: int) -> Branch:
-    """The same tree with its slots moved."""
+def _with_slots_moved(branch: Branch, offset: int) -> Branch:
+    """Return a copy of a tree whose slots are moved by an offset."""
     copy = Branch(branch.name, pads=branch.pads)
     for number, child in branch.children.items():
         if isinstance(child, Branch):
-            copy.children[number] = _shifted(child, offset)
+            copy.children[number] = _with_slots_moved(child, offset)
         elif isinstance(child, Fork):
-            leaves = {value: _moved(leaf, offset) for value, leaf in child.leaves.items()}
+            leaves = {value: _leaf_moved(leaf, offset) for value, leaf in child.leaves.items()}
             copy.children[number] = Fork(child.name, child.by, leaves)
         else:
-            copy.children[number] = _moved(child, offset)
+            copy.children[number] = _leaf_moved(child, offset)
     return copy
 
 
-def _moved(leaf: Leaf, offset: int) -> Leaf:
+def _leaf_moved(leaf: Leaf, offset: int) -> Leaf:
     return attrs.evolve(leaf, slot=leaf.slot + offset)

@@ -1,20 +1,21 @@
-"""The skeleton of a message: which value stands where, and which bytes say so.
+"""Skeletons: which value is where in a message, and which bytes determine that.
 
-Two messages of one skeleton are read alike, byte for byte; only their values differ. What a
-skeleton depends on is the attributes' headers and, where one says what another one means, that
-one's value. The rules of reading hold here:
+Messages with the same skeleton are read in the same way, byte for byte; only their values differ.
+A skeleton depends on the headers of the attributes and, where the meaning of one attribute depends
+on the value of another, on that value. These rules hold for reading:
 
-- The last of repeated attributes counts, as in the kernel.
-- An empty attribute where a number is expected is padding; the kernel aligns with such on some
-  architectures. A shorter one than expected is an error. A longer one is of a newer kernel: it is
-  kept as it came, and the field is absent.
-- An empty attribute with the number that the nest's enum has for padding (``CTA_COUNTERS_PAD``)
-  is dropped, too. Where a message is padded at its top level, the kernel uses a number that is
-  another attribute's there: ``CTA_TIMESTAMP_PAD`` is ``CTA_STATUS``.
-- Anything else that the schema does not know is kept, at any depth, even if it is empty: it may
-  be a flag (``NLA_FLAG``).
-- What an attribute means may be said by another one, wherever in the same nest that stands.
-- An address of one family beside one of another is an error; the kernel has no such tuples.
+- If an attribute is repeated, the last one counts, as in the kernel.
+- Where a number is expected, an empty attribute is padding: the kernel aligns with such attributes
+  on some architectures. A payload that is too short is an error. A payload that is too long comes
+  from a newer kernel: it is kept as an unknown attribute, and the field is absent.
+- An empty attribute with the pad number of its nest (``CTA_COUNTERS_PAD``) is padding, too. At the
+  top level, the kernel's pad numbers are also the numbers of other attributes:
+  ``CTA_TIMESTAMP_PAD`` is ``CTA_STATUS``.
+- Any other attribute that the schema does not have is kept as an unknown attribute, at any depth.
+  So is an empty one, which may be a flag (``NLA_FLAG``).
+- The attribute that decides what another one means may come before or behind it in the same nest.
+- An address of one family together with one of the other family is an error. The kernel has no such
+  tuples.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ import attrs
 
 from ..errors import DecodeError
 from ..netlink.attributes import HEADER, BytesLike, walk
-from .schema import Branch, Field, Fork, Leaf, Schema, schema_of
+from .schema import Branch, FieldSchema, Fork, Leaf, Schema, schema_of
 
 
 @attrs.define(eq=False)
 class Found:
-    """A value, and where its payload lies."""
+    """A value of an object, and where its payload is."""
 
     leaf: Leaf
     start: int
@@ -38,15 +39,18 @@ class Found:
     branches: tuple[str, ...]
     """The names of the nests between the object and the value, for errors."""
     inside: Skeleton | None = None
-    """Of the object that the value is, if it is one."""
+    """The skeleton of the value, if it is an object."""
 
     def error(self, error: DecodeError) -> DecodeError:
-        """An error in it, with the path to it."""
+        """Return an error in this value with the path to it."""
         return DecodeError(error.reason, (*self.branches, self.leaf.name, *error.path))
 
 
-class Kept(NamedTuple):
-    """An attribute that is unknown, or of a newer kernel."""
+class FoundUnknown(NamedTuple):
+    """An attribute that no field holds, and where its payload is.
+
+    The schema does not have it, or a newer kernel sent a longer payload.
+    """
 
     path: tuple[int, ...]
     nested: bool
@@ -56,48 +60,63 @@ class Kept(NamedTuple):
 
 @attrs.define(eq=False)
 class Skeleton:
-    """Of one object."""
+    """Where the values of one object are."""
 
     schema: Schema[object]
     values: list[Found | None]
-    """By the schema's slots."""
+    """The values, by the slots of the schema; ``None`` for absent values."""
 
 
 @attrs.define(eq=False)
 class Survey:
-    """Of a whole message."""
+    """Where the values and the unknown attributes of a message are."""
 
     skeleton: Skeleton
-    kept: list[Kept]
+    """The skeleton of the object that the message holds."""
+    unknown: list[FoundUnknown]
+    """The unknown attributes of the message, at any depth."""
     fixed: list[tuple[int, int]]
-    """From where to where stand the bytes that make the skeleton what it is."""
+    """The start and end of each range of bytes that determines the skeleton."""
 
 
 def survey(cls: type[object], buffer: BytesLike, start: int, end: int) -> Survey:
-    """Find the values of a class in the attributes from start to end. Raises :exc:`DecodeError`."""
-    walk = _Walk(buffer)
-    return Survey(walk.object(schema_of(cls), start, end, ()), walk.kept, walk.fixed)
+    """Find the values of a class in the attributes between two offsets.
+
+    :raises DecodeError: for attributes that are not valid.
+    """
+    surveyor = _Surveyor(buffer)
+    skeleton = surveyor.object(schema_of(cls), start, end, ())
+    return Survey(skeleton, surveyor.unknown, surveyor.fixed)
 
 
-def _check_alike(field: Field, found: Found | None, other: Field, beside: Found | None) -> None:
-    """Raises :exc:`DecodeError`."""
-    if found is None or beside is None:
+def _check_alike(
+    field: FieldSchema, found: Found | None, other: FieldSchema, other_found: Found | None
+) -> None:
+    """Check that two values are in attributes with the same index.
+
+    :raises DecodeError: when they are not.
+    """
+    if found is None or other_found is None:
         return
-    if field.leaves.index(found.leaf) != other.leaves.index(beside.leaf):
-        raise DecodeError(f"{beside.leaf.name} beside {found.leaf.name}")
+    if field.leaves.index(found.leaf) != other.leaves.index(other_found.leaf):
+        raise DecodeError(f"{other_found.leaf.name} does not go with {found.leaf.name}")
 
 
-class _Walk:
-    """Through the attributes of a message."""
+class _Surveyor:
+    """Walks through the attributes of a message, and records what it finds."""
 
     def __init__(self, buffer: BytesLike) -> None:
-        self.kept: list[Kept] = []
+        self.unknown: list[FoundUnknown] = []
         self.fixed: list[tuple[int, int]] = []
         self._buffer = buffer
 
     def object(
         self, schema: Schema[object], start: int, end: int, prefix: tuple[int, ...]
     ) -> Skeleton:
+        """Return the skeleton of an object.
+
+        :param prefix: the numbers of the nests around the object.
+        """
         values: list[Found | None] = [None] * schema.size
         self._branch(schema.root, start, end, prefix, (), values)
         for field in schema.fields:
@@ -114,6 +133,12 @@ class _Walk:
         names: tuple[str, ...],
         values: list[Found | None],
     ) -> None:
+        """Find the values in a nest.
+
+        :param prefix: the numbers of the nests around its attributes.
+        :param names: the names of the nests between the object and its attributes.
+        :param values: the list that the values are stored in.
+        """
         forks: list[tuple[Fork, int, int, int]] = []
         for number, nested, first, last in walk(self._buffer, start, end, branch.name_of):
             self.fixed.append((first - HEADER.size, first))
@@ -122,16 +147,16 @@ class _Walk:
             if child is None:
                 if first == last and number in branch.pads:
                     continue
-                self.kept.append(Kept(path, nested, first, last))
+                self.unknown.append(FoundUnknown(path, nested, first, last))
                 continue
             try:
                 if isinstance(child, Leaf):
-                    if self._is_read(child, first, last):
+                    if self._is_value(child, first, last):
                         found = values[child.slot] = Found(child, first, last, names)
                         if child.nest is not None:
                             found.inside = self.object(child.nest, first, last, path)
                     elif last > first:
-                        self.kept.append(Kept(path, nested, first, last))
+                        self.unknown.append(FoundUnknown(path, nested, first, last))
                 elif isinstance(child, Branch):
                     self._branch(child, first, last, path, (*names, child.name), values)
                 else:
@@ -139,12 +164,16 @@ class _Walk:
             except DecodeError as error:
                 raise DecodeError(error.reason, (child.name, *error.path)) from None
         for fork, number, first, last in forks:
-            leaf = fork.leaves.get(self._told(values[cast("Leaf", branch.children[fork.by]).slot]))
-            meant = Branch(branch.name, {} if leaf is None else {number: leaf}, branch.pads)
-            self._branch(meant, first - HEADER.size, last, prefix, names, values)
+            deciding = cast("Leaf", branch.children[fork.by])
+            leaf = fork.leaves.get(self._deciding_value(values[deciding.slot]))
+            resolved = Branch(branch.name, {} if leaf is None else {number: leaf}, branch.pads)
+            self._branch(resolved, first - HEADER.size, last, prefix, names, values)
 
-    def _is_read(self, leaf: Leaf, first: int, last: int) -> bool:
-        """Whether its value is; else it is padding, or kept. Raises :exc:`DecodeError`."""
+    def _is_value(self, leaf: Leaf, first: int, last: int) -> bool:
+        """Return whether a payload is a value; otherwise it is padding, or too long.
+
+        :raises DecodeError: for a payload that is too short.
+        """
         scalar, size = leaf.scalar, last - first
         if scalar is None:
             return True
@@ -156,10 +185,13 @@ class _Walk:
             raise DecodeError(f"{size} bytes where {scalar.size} are expected")
         return False
 
-    def _told(self, found: Found | None) -> int:
-        """The value that another attribute depends on: so it is a part of the skeleton."""
+    def _deciding_value(self, found: Found | None) -> int:
+        """Return the value that decides what another attribute means, ``-1`` if it is absent.
+
+        Its bytes are a part of the skeleton.
+        """
         if found is None:
-            return -1  # which no number on the wire is
+            return -1  # no such attribute holds a negative number
         self.fixed.append((found.start, found.end))
         assert found.leaf.scalar is not None
         return cast("int", found.leaf.scalar.decode(self._buffer, found.start, found.end))

@@ -16,27 +16,27 @@ from ..netlink.attributes import BytesLike
 from ..netlink.dump_receiver import DumpReceiver
 from ..netlink.exchange import Request
 from ..netlink.messages import Message
-from .iterators import DecodingIterator, Reader
+from .iterators import DecodingIterator, MessageDecoder
 
 T = TypeVar("T")
 
 
 class DumpPlan(NamedTuple, Generic[T]):
-    """What a dump requests, one request after the other, and which of the entries it hands out."""
+    """The requests of a dump, sent one after the other, and the predicate for its entries."""
 
     requests: Sequence[Request]
     keep: Callable[[T], bool] | None = None
 
 
 DumpPlanner = Callable[[], Awaitable[DumpPlan[T]]]
-"""Makes the plan of a dump when it begins, after finding out what the plan depends on."""
+"""Returns the plan of a dump. It is called when the dump begins, and may send requests."""
 
 
 class DumpStage(Protocol[T]):
-    """What is done with the entries of a chunk before they are handed out.
+    """A step that processes the entries of each chunk before they are handed out.
 
-    Its results must not be lost. What a dump has not handed out, because it was cancelled or left,
-    waits for a later one.
+    Its results must not be lost. If a dump ends before it has handed out all results, they wait for
+    a later dump.
     """
 
     @property
@@ -76,7 +76,7 @@ class Dump(DecodingIterator[T]):
     Iterating raises:
 
     :raises KernelError: for what the kernel refuses.
-    :raises DecodeError: in the place of an entry that cannot be decoded. Iteration goes on behind
+    :raises DecodeError: in the place of an entry that cannot be decoded. Iteration continues after
         it.
     :raises NoReply: when the kernel does not continue the dump in time.
     :raises DumpInterrupted: when the kernel reports that the dump is not consistent.
@@ -90,7 +90,7 @@ class Dump(DecodingIterator[T]):
     def __init__(
         self,
         receiver: DumpReceiver,
-        reader: Reader[T],
+        reader: MessageDecoder[T],
         keep: Callable[[T], bool] | None,
         counters: ClientStatistics,
         on_close: Callable[[Dump[T]], None],
@@ -166,7 +166,7 @@ class Dump(DecodingIterator[T]):
         return chunk is not None
 
     async def _process(self, stage: DumpStage[T]) -> None:
-        """Have the stage process what was received."""
+        """Decode what was received, and let the stage process it."""
         while self._received:
             self._decode()
         received = list(self._pending)

@@ -23,7 +23,7 @@ from ..model.statistics import StreamStatistics
 from ..netlink.owner import Owner
 from ..netlink.progress import Progress
 from ..netlink.receive_buffer import QueueState
-from .iterators import DecodingIterator, Reader
+from .iterators import DecodingIterator, MessageDecoder
 from .subscription import LEAST_COST, Subscription
 
 E = TypeVar("E", bound="Event | EventsLost")
@@ -49,10 +49,10 @@ class EventStream(DecodingIterator[E]):
     Iterating raises:
 
     :raises EventsLost: in the place where the kernel dropped events, because they came faster than
-        they were read. Iteration goes on behind it. With ``on_loss="item"`` it is an item like the
+        they were read. Iteration continues after it. With ``on_loss="item"`` it is an item like the
         events, also within a batch. Each gap is reported once, at the latest when every event that
         may have waited in front of it has been handed out.
-    :raises DecodeError: in the place of an event that cannot be decoded. Iteration goes on behind
+    :raises DecodeError: in the place of an event that cannot be decoded. Iteration continues after
         it.
     :raises anyio.ClosedResourceError: when the stream or its connection is closed.
     :raises anyio.BusyResourceError: while another task iterates.
@@ -89,7 +89,7 @@ class EventStream(DecodingIterator[E]):
     def __init__(
         self,
         subscription: Subscription,
-        reader: Reader[E],
+        reader: MessageDecoder[E],
         on_close: Callable[[EventStream[E]], None],
         on_loss: OnLoss = "raise",
         keep: Callable[[E], bool] | None = None,
@@ -149,7 +149,7 @@ class EventStream(DecodingIterator[E]):
         """Return what this stream has done so far and how full it is, also after it was closed."""
         queue_state = None if self._socket.closed else self._socket.queue_state()
         lost = self._statistics.events_lost + self._unreported_losses(queue_state)
-        undecoded = [each.left for each in self._received if isinstance(each, Datagram)]
+        undecoded = [each.remaining for each in self._received if isinstance(each, Datagram)]
         errors = len(self._received) - len(undecoded)
         return attrs.evolve(
             self._statistics,
@@ -313,7 +313,7 @@ class EventStream(DecodingIterator[E]):
                 if not isinstance(item, ConntrackError):
                     item.nsid = self._nsid_resolver.nsid
                     self._unnamed.append(item)
-                    self._held = True
+                    self._withheld = True
             if self._drained:
                 break
         if self._drained and not self._unnamed:
@@ -388,7 +388,7 @@ class EventStream(DecodingIterator[E]):
         for event, name in zip(self._unnamed, names, strict=True):
             event.netns = name
         self._unnamed.clear()
-        self._held = False
+        self._withheld = False
 
     def _report_gap(self) -> None:
         self._progress.close_gap()
@@ -427,7 +427,7 @@ class EventStream(DecodingIterator[E]):
             self._pending.clear()
             self._received.clear()
             self._unnamed.clear()
-            self._held = False
+            self._withheld = False
             self._count_losses()  # the statistics keep what they had shown
             self._socket.close()
             if self._nsid_resolver is not None:

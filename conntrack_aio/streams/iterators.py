@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from anyio.abc import AsyncResource
 
-from ..codec.decoder import Counters, Datagram
+from ..codec.decoder import Datagram, DecodeCounters
 from ..errors import ConntrackError, DecodeError
 from ..netlink.attributes import BytesLike
 from ..netlink.messages import Message
@@ -24,22 +24,22 @@ T = TypeVar("T")
 _alive: Final[WeakSet[ItemIterator[Any]]] = WeakSet()
 
 
-def _hold_all() -> None:
-    """In a forked process, hold back the items that the parent process received.
+def _withhold_all() -> None:
+    """Withhold, in a forked process, the items that the parent process received.
 
     Iterating there then asks for more items, which raises :exc:`UsedElsewhere`.
     """
     for iterator in list(_alive):
-        iterator._held = True  # pyright: ignore[reportPrivateUsage]
+        iterator._withheld = True  # pyright: ignore[reportPrivateUsage]
 
 
-os.register_at_fork(after_in_child=_hold_all)
+os.register_at_fork(after_in_child=_withhold_all)
 
 
 class ItemIterator(AsyncResource, Generic[T]):
     """An async iterator of items, with errors in the place of items that could not be read.
 
-    An error is raised in its place. Afterwards iteration goes on behind it.
+    Iterating raises an error in its place. The next iteration continues after it.
     """
 
     def __init__(self, owner: Owner) -> None:
@@ -51,10 +51,10 @@ class ItemIterator(AsyncResource, Generic[T]):
         self._pending: deque[T | ConntrackError] = deque()
         self._has_errors = False
         """Whether some of the pending items may be errors."""
-        self._held = False
+        self._withheld = False
         """Whether the pending items must not be handed out yet."""
         self._raises: type[ConntrackError] = ConntrackError
-        """Which errors are raised in their place. Other errors are items."""
+        """The class of the errors that are raised in their place. Other errors are items."""
         _alive.add(self)
 
     @abstractmethod
@@ -63,14 +63,14 @@ class ItemIterator(AsyncResource, Generic[T]):
 
     def _is_ready(self) -> bool:
         """Return whether an item can be handed out without fetching more."""
-        return bool(self._pending) and not self._held
+        return bool(self._pending) and not self._withheld
 
     def __aiter__(self) -> Self:
         self._owner.check_call()
         return self
 
     async def __anext__(self) -> T:
-        if not self._pending or self._held:
+        if not self._pending or self._withheld:
             while not self._is_ready():
                 if not await self._refill():
                     raise StopAsyncIteration
@@ -136,7 +136,7 @@ class Batches(Generic[T]):
         await self._iterator.aclose()
 
 
-class Reader(Protocol[T]):
+class MessageDecoder(Protocol[T]):
     """Decodes messages into objects: a :class:`~conntrack_aio.codec.decoder.Decoder`."""
 
     def read(
@@ -145,7 +145,7 @@ class Reader(Protocol[T]):
         takes: Callable[[bytes, Message], bool],
         seq: bytes | None,
         items: list[T | DecodeError],
-        counters: Counters,
+        counters: DecodeCounters,
         /,
     ) -> None: ...
 
@@ -153,13 +153,13 @@ class Reader(Protocol[T]):
 class DecodingIterator(ItemIterator[T]):
     """An async iterator of objects that are decoded from datagrams, some messages at a time."""
 
-    def __init__(self, owner: Owner, reader: Reader[T], counters: Counters) -> None:
+    def __init__(self, owner: Owner, reader: MessageDecoder[T], counters: DecodeCounters) -> None:
         super().__init__(owner)
         self._reader = reader
         self._counters = counters
         self._received: deque[Datagram | ConntrackError] = deque()
         self._seq: bytes | None = None
-        """The sequence number of the messages to decode, as the header has it."""
+        """The sequence number of the messages to decode, as in the header; ``None`` for any."""
 
     def _takes(self, buffer: BytesLike, message: Message) -> bool:
         """Return whether to decode a message that no compiled layout knows."""
@@ -171,7 +171,7 @@ class DecodingIterator(ItemIterator[T]):
 
     @abstractmethod
     def _broken(self, error: DecodeError) -> None:
-        """Handle a datagram whose rest is not netlink."""
+        """Handle a datagram whose remaining bytes are not netlink messages."""
 
     def _is_ready(self) -> bool:
         while not self._pending and self._received:

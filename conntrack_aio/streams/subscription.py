@@ -103,9 +103,9 @@ def subscribe(
         socket = opened(socket_factory.open(buffer.size))
         nsid_resolver: NsidResolver | None = None
         if all_netns:  # before the first event can arrive
-            notices = opened(socket_factory.open(protocol=NETLINK.ROUTE))
-            asker = opened(socket_factory.open(protocol=NETLINK.ROUTE))
-            nsid_resolver = NsidResolver(socket, notices, asker, least_cost=LEAST_COST)
+            notifications = opened(socket_factory.open(protocol=NETLINK.ROUTE))
+            lookups = opened(socket_factory.open(protocol=NETLINK.ROUTE))
+            nsid_resolver = NsidResolver(socket, notifications, lookups, least_cost=LEAST_COST)
             failing.callback(nsid_resolver.close)
         try:
             filter_ = _attach(socket, filters)  # before the first event can arrive
@@ -139,25 +139,25 @@ def _blind_spots(
     count = read_number(sysctls, f"{CONNTRACK}count")
     yield from ConntrackSysctls(events=events, count=count).blind_spots()
     if nsid_resolver is not None and (names := nsid_resolver.names_without_id()):
-        few = ", ".join(names[:_NAMED_AT_MOST])
+        listed = ", ".join(names[:_NAMED_AT_MOST])
         more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
         yield BlindSpot(
             "",
-            f"no events of the namespaces {few}{more} arrive",
+            f"no events of the namespaces {listed}{more} arrive",
             "they have no id in this one; `ip netns set NAME auto` gives one",
         )
 
 
 def _attach(socket: NetlinkSocket, filters: Iterable[EventFilter]) -> EventFilter | None:
-    """Have the kernel run one of the filters, and return it; ``None`` if it has room for none.
+    """Attach the first filter that the kernel accepts, and return it.
 
-    Where a filter is forbidden, the library filters the events itself.
+    :returns: ``None`` if the kernel accepts none. The library then filters the events itself.
     """
     for each in filters:
         try:
             socket.attach(each.program)
         except OSError as error:
-            if error.errno == errno.ENOMEM:  # net.core.optmem_max
+            if error.errno == errno.ENOMEM:  # longer than net.core.optmem_max allows
                 continue
             return None
         return each

@@ -10,7 +10,7 @@ from errno import errorcode
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 from typing import Final
 
-from ..codec.catalog import kind_of
+from ..codec.catalog import message_info
 from ..codec.schema import schema_of
 from ..errors import DecodeError
 from ..model.declare import HOST_U32, Bytes, Text, attribute, message
@@ -84,7 +84,7 @@ def _message_text(head: str, data: bytes, header: Message, protocol: int, answer
     except DecodeError as error:
         return "\n".join([f"{line} ({error})", *hexdump(data)])
     line += f" family={_FAMILIES.get(family, family)} version={version} res_id={resource}"
-    kind = kind_of(header.type, answer=answer)
+    kind = message_info(header.type, from_kernel=answer)
     schema = UNKNOWN if kind is None else kind.attributes
     attributes = tree(data, HEADER_SIZE + nfnetlink.SIZE, len(data), schema)
     return "\n".join([line, *attributes, *hexdump(data)])
@@ -106,7 +106,7 @@ def _type_name(type: int, protocol: int, answer: bool) -> str:
         return _CONTROL_TYPES.get(type, number)
     if protocol != NETLINK.NETFILTER:
         return _ROUTE_TYPES.get(type, number) if protocol == NETLINK.ROUTE else number
-    if (kind := kind_of(type, answer=answer)) is not None:
+    if (kind := message_info(type, from_kernel=answer)) is not None:
         return kind.name
     subsystem = type >> 8
     if subsystem >= NFNL_SUBSYS.COUNT:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from enum import IntEnum, IntFlag
 from typing import cast
 
-from ..codec.json_values import form_of
+from ..codec.json_values import json_codec
 from ..codec.schema import Branch, Fork, Leaf
 from ..errors import DecodeError, EncodeError
 from ..model.declare import Bitmap, MaskedFlags
@@ -133,7 +133,7 @@ def _value_text(leaf: Leaf, value: object, size: int | None) -> str:
     """
     if isinstance(value, IntFlag):
         # The names are the same as in JSON. Bits without a name are one number.
-        parts = cast("list[int | str]", form_of(leaf.wire).write(value))
+        parts = cast("list[int | str]", json_codec(leaf.wire).write(value))
         return "|".join(f"{part:#x}" if isinstance(part, int) else part for part in parts) or "0"
     if isinstance(value, IntEnum):
         return f"{value.name} ({int(value)})"

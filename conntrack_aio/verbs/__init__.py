@@ -1,1 +1,1 @@
-"""What a connection can do, a module for each kind of thing it does it to."""
+"""The methods of a connection, in one module for each subject."""

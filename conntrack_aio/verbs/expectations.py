@@ -156,18 +156,18 @@ class Expectations:
         if expectation.timeout is not None:
             requests.check_timeout(expectation.timeout)
         read = requests.get(expectation.tuple, zone)
-        created, outcome = await self._session.run([request, read])
+        created, response = await self._session.run([request, read])
         created.result()
         try:
-            found = expectation_in(outcome)
+            found = expectation_in(response)
             if expectation.timeout is None:
                 return found
             # Not in the same datagram: had the first been refused, the second would have changed
             # an expectation that was there before.
             changed = requests.update(found, expectation.timeout, zone)
-            updated, outcome = await self._session.run([changed, read])
+            updated, response = await self._session.run([changed, read])
             updated.result()
-            return expectation_in(outcome)
+            return expectation_in(response)
         except NotFound as error:
             hint = (
                 "It was created, and was gone before it could be read back. If only the replies of "
@@ -200,8 +200,8 @@ class Expectations:
         """
         requests.check_timeout(timeout)
         found = await self._get(target, zone, "update")
-        outcome = await self._session.ask(requests.update(found, timeout, zone))
-        outcome.result()
+        response = await self._session.ask(requests.update(found, timeout, zone))
+        response.result()
 
     async def delete(self, target: ExpectTarget, *, zone: int | None = None) -> None:
         """Delete one expectation, provided that its id is still the same.
@@ -220,10 +220,10 @@ class Expectations:
         id = requests.id_of(target)
         if id is None:
             id = (await self._get(target, zone, "delete")).id
-        outcome = await self._session.ask(requests.delete(tuple_, id, zone))
-        if isinstance(outcome.error, NotFound) and await self._has_id(tuple_, id, zone):
-            outcome = await self._session.ask(requests.delete(tuple_, None, zone))
-        outcome.result()
+        response = await self._session.ask(requests.delete(tuple_, id, zone))
+        if isinstance(response.error, NotFound) and await self._has_id(tuple_, id, zone):
+            response = await self._session.ask(requests.delete(tuple_, None, zone))
+        response.result()
 
     async def delete_by_helper(self, name: str) -> None:
         """Delete every expectation of the flows that have this helper.
@@ -234,8 +234,8 @@ class Expectations:
 
         :raises EncodeError: for what is not the name of a helper.
         """
-        (outcome,) = await self._session.run([requests.delete_by_helper(name)], walk=True)
-        outcome.result()
+        (response,) = await self._session.run([requests.delete_by_helper(name)], walk=True)
+        response.result()
 
     async def flush(self, *refused: Never, **also_refused: Never) -> None:
         """Delete every expectation of the namespace.
@@ -247,8 +247,8 @@ class Expectations:
                 "flush() takes no argument, for it deletes every expectation; delete(expectation) "
                 "deletes one, and delete_by_helper(name) those of a helper"
             )
-        (outcome,) = await self._session.run([requests.flush()], walk=True)
-        outcome.result()
+        (response,) = await self._session.run([requests.flush()], walk=True)
+        response.result()
 
     async def cpu_statistics(self) -> builtins.list[ExpectCPUStatistics]:
         """Return what each processor has counted: an object for each possible processor."""
@@ -331,5 +331,5 @@ class Expectations:
 
     async def _has_id(self, tuple_: Tuple, id: int | None, zone: int | None) -> bool:
         """Return whether the tuple finds the expectation with this id."""
-        outcome = await self._session.ask(requests.get(tuple_, zone))
-        return not isinstance(outcome.error, NotFound) and expectation_in(outcome).id == id
+        response = await self._session.ask(requests.get(tuple_, zone))
+        return not isinstance(response.error, NotFound) and expectation_in(response).id == id

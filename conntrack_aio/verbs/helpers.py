@@ -132,8 +132,8 @@ class Helpers(Subsystem[UserspaceHelper]):
                 "flush() takes no argument, for it deletes every helper; delete(*helper.key) "
                 "deletes one"
             )
-        (outcome,) = await self._run([requests.flush()])
-        outcome.result()
+        (response,) = await self._run([requests.flush()])
+        response.result()
 
     async def _send_about(self, key: requests.Key, request: Request) -> None:
         """Send a request about a helper that must exist.
@@ -147,14 +147,14 @@ class Helpers(Subsystem[UserspaceHelper]):
         done.result()
 
 
-def _found(outcome: Response) -> UserspaceHelper:
+def _found(response: Response) -> UserspaceHelper:
     """Return the helper in the reply to ``get``.
 
     :raises NotFound: when the kernel acknowledged the request without a reply.
     """
-    replies = outcome.result()
+    replies = response.result()
     if not replies:
-        raise NotFound(errno.ENOENT, str(outcome.request), hint=requests.UNKNOWN)
+        raise NotFound(errno.ENOENT, str(response.request), hint=requests.UNKNOWN)
     return helper_of(replies[0])
 
 

@@ -1,4 +1,4 @@
-"""Find out what the kernel supports, by asking it and not by its version."""
+"""Find out what the kernel supports, by requests and not by its version."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SUBSYSTEMS: Final = {
 
 
 class Probes:
-    """What is known about the kernel of a connection. Each feature is asked for once."""
+    """The features of a connection's kernel. Each feature is probed once."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -54,10 +54,10 @@ class Probes:
     async def has(self, feature: str) -> bool:
         """Return whether the kernel has a feature: a field of :class:`Features`."""
         if feature not in self._known:
-            self._known[feature] = await self._ask(feature)
+            self._known[feature] = await self._probe(feature)
         return self._known[feature]
 
-    async def _ask(self, feature: str) -> bool:
+    async def _probe(self, feature: str) -> bool:
         if feature in _SUBSYSTEMS:
             return not await self._refuses(probes.subsystem(*_SUBSYSTEMS[feature]))
         if feature in _ATTRIBUTES:
@@ -67,10 +67,10 @@ class Probes:
         return await self._applies_filters_to_deletes()
 
     async def _knows(self, request: Request) -> bool:
-        outcome = await self._session.ask(request)
-        if isinstance(outcome.error, PermissionDenied):
-            raise outcome.error
-        return probes.is_known(outcome.failure)
+        response = await self._session.ask(request)
+        if isinstance(response.error, PermissionDenied):
+            raise response.error
+        return probes.is_known(response.failure)
 
     async def _refuses(self, request: Request) -> bool:
         """Return whether the kernel refuses a dump as invalid.
@@ -83,7 +83,7 @@ class Probes:
             except InvalidRequest:
                 return True
             except PermissionDenied:
-                # Only the root of the machine may ask for user-space helpers, but they exist.
+                # Only root in the initial user namespace may dump helpers. The subsystem exists.
                 if request.type >> 8 != NFNL_SUBSYS.CTHELPER:
                     raise
             return False
@@ -91,7 +91,7 @@ class Probes:
     async def _applies_filters_to_deletes(self) -> bool:
         error = (await self._session.ask(probes.flush_filter())).error
         if isinstance(error, NotFound):
-            return False  # it looked only for the tuple
+            return False  # the kernel looked only for the tuple
         if error is not None and not isinstance(error, InvalidRequest):
             raise error
         return True

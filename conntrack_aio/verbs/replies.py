@@ -19,23 +19,23 @@ from ..netlink.exchange import Reply, Response
 T = TypeVar("T")
 
 
-def flow_in(outcome: Response) -> Flow:
+def flow_in(response: Response) -> Flow:
     """Return the entry in the reply."""
-    return _object_in(outcome, "entry", flow_of)
+    return _object_in(response, "entry", flow_of)
 
 
-def expectation_in(outcome: Response) -> Expectation:
+def expectation_in(response: Response) -> Expectation:
     """Return the expectation in the reply."""
-    return _object_in(outcome, "expectation", expectation_of)
+    return _object_in(response, "expectation", expectation_of)
 
 
-def policy_in(outcome: Response) -> TimeoutPolicy:
+def policy_in(response: Response) -> TimeoutPolicy:
     """Return the timeout policy in the reply."""
-    return _object_in(outcome, "policy", timeout_policy_of)
+    return _object_in(response, "policy", timeout_policy_of)
 
 
-def _object_in(outcome: Response, what: str, read: Callable[[Reply], T]) -> T:
-    replies = outcome.result()
+def _object_in(response: Response, what: str, read: Callable[[Reply], T]) -> T:
+    replies = response.result()
     if not replies:
-        raise NoReply(f"{outcome.request}: the kernel's reply has no {what}")
+        raise NoReply(f"{response.request}: the kernel's reply has no {what}")
     return read(replies[0])

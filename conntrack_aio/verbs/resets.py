@@ -31,7 +31,7 @@ logger = logging.getLogger("conntrack_aio")
 
 
 class Resets:
-    """The flows of a connection whose counters were reset and that no reader has taken yet."""
+    """Reset counters, and keep the flows that were reset until a reader takes them."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -45,32 +45,33 @@ class Resets:
     ) -> list[Flow | ConntrackError]:
         """Send requests that read and reset, and return the flows in the same order.
 
-        An entry that has ended is an error in its place, and so is a lost reply. If this is
+        If an entry has ended or its reply was lost, an error is in its place. If this is
         cancelled or raises, the flows that were reset are kept for the next reader.
 
         :param on_unsent: called if this is cancelled or raises, with the number of requests at the
             end of the list that were not sent.
         """
-        answers: deque[Flow | ConntrackError] = deque()
+        results: deque[Flow | ConntrackError] = deque()
         caller_left = False
 
-        def take_responses(outcomes: list[Response]) -> None:
-            """Take the responses, maybe on a worker thread and after the caller has left.
+        def take_responses(responses: list[Response]) -> None:
+            """Take the responses.
 
-            A deque may be used from several threads.
+            This may run on a worker thread, and after the caller was cancelled. The results are
+            in a deque, because several threads may use a deque.
             """
-            answers.extend(map(_answer, outcomes))
+            results.extend(map(_result_of, responses))
             if caller_left:
                 keep_for_next_reader()
 
         def keep_for_next_reader() -> None:
             for _ in range(len(sent)):
                 try:
-                    answer = answers.popleft()
+                    result = results.popleft()
                 except IndexError:
                     return
-                if not isinstance(answer, NotFound):
-                    self._waiting.append(answer)
+                if not isinstance(result, NotFound):
+                    self._waiting.append(result)
 
         try:
             await self._session.run(sent, on_responses=take_responses, on_unsent=on_unsent)
@@ -78,99 +79,100 @@ class Resets:
             caller_left = True
             keep_for_next_reader()
             raise
-        return list(answers)
+        return list(results)
 
     async def reset_one(
         self, target: Target, zone: int | None, on_unsent: Callable[[], None] | None = None
     ) -> Flow:
         """Read and reset the entry that a target means.
 
-        A flow is looked up first, so that the counters of another entry are not taken for its own.
+        A flow is looked up first: its tuple may find another entry, whose counters must not be
+        reset.
 
         :param on_unsent: called when this is cancelled before the counters were reset.
         """
         request = requests.get_and_reset(target, zone)
         unsent = True
 
-        def report(count: int) -> None:
+        def note_unsent(count: int) -> None:
             nonlocal unsent
             unsent = count > 0
 
         try:
             if is_identified(target):
-                name, _ = await run_steps(self._session, look_up_steps(target, zone))
-                if name is not None:
-                    request = requests.reset_by(name)
-            (answer,) = await self.reset([request], report)
+                key, _ = await run_steps(self._session, look_up_steps(target, zone))
+                if key is not None:
+                    request = requests.reset_by(key)
+            (result,) = await self.reset([request], note_unsent)
         except ConntrackError:
             raise
         except BaseException:
             if unsent and on_unsent is not None:
                 on_unsent()
             raise
-        if isinstance(answer, ConntrackError):
-            raise answer
+        if isinstance(result, ConntrackError):
+            raise result
         try:
-            check_same(target, answer, request)
+            check_same(target, result, request)
         except NotFound:
-            self.put_back([answer])
+            self.put_back([result])
             raise
-        return answer
+        return result
 
     async def reset_each(
-        self, entries: Sequence[Flow], match: Match | None, left: list[Flow]
+        self, entries: Sequence[Flow], match: Match | None, unprocessed: list[Flow]
     ) -> list[Flow | ConntrackError]:
         """Read and reset each entry of a dump, and return the flows.
 
         An entry that has ended in the meantime is left out: its destroy event has its counters.
 
-        :param match: the flows that the reader wants.
-        :param left: when this is cancelled, the entries that were not reset are added to it.
+        :param match: selects the flows that the reader wants.
+        :param unprocessed: the entries that were not reset are added to it if this is cancelled.
         """
         results: list[Flow | ConntrackError] = []
         sent: list[Request] = []
         sent_for: list[Flow] = []
-        missed: list[Flow] = []
+        to_look_up: list[Flow] = []
         for entry in entries:
             if entry.orig.zone is not None or entry.reply.zone is not None:
-                # Its tuple may find another entry, whose counters would be taken for its own ones.
-                missed.append(entry)
+                # Its tuple may find another entry, so it is looked up first.
+                to_look_up.append(entry)
                 continue
             try:
                 sent.append(requests.get_and_reset(entry))
                 sent_for.append(entry)
             except EncodeError as error:
-                # The kernel sent an entry that no request can name. Go on with the others.
+                # No request can name the entry that the kernel sent. Go on with the others.
                 results.append(DecodeError(error.reason, error.path))
         try:
-            answers = await self.reset(
-                sent, lambda count: left.extend(sent_for[len(sent_for) - count :])
+            reset_results = await self.reset(
+                sent, lambda count: unprocessed.extend(sent_for[len(sent_for) - count :])
             )
         except BaseException:
             self.put_back(results)
-            left.extend(missed)
+            unprocessed.extend(to_look_up)
             raise
-        for entry, answer in zip(sent_for, answers, strict=True):
-            if isinstance(answer, Flow) and difference(entry, answer) is not None:
-                missed.append(entry)
-                # Another entry has its tuple, whose counters were reset and must be reported, too.
-                if match is None or match(answer):
-                    results.append(answer)
+        for entry, result in zip(sent_for, reset_results, strict=True):
+            if isinstance(result, Flow) and difference(entry, result) is not None:
+                to_look_up.append(entry)
+                # Another entry has this tuple. Its counters were reset, so report them, too.
+                if match is None or match(result):
+                    results.append(result)
                 else:
-                    self.put_back([answer])
-            elif not isinstance(answer, NotFound):
-                results.append(answer)
-        while missed:
-            entry = missed.pop()
+                    self.put_back([result])
+            elif not isinstance(result, NotFound):
+                results.append(result)
+        while to_look_up:
+            entry = to_look_up.pop()
             try:
-                results.append(await self.reset_one(entry, None, partial(missed.append, entry)))
+                results.append(await self.reset_one(entry, None, partial(to_look_up.append, entry)))
             except NotFound:
                 continue
             except ConntrackError as error:
                 results.append(error)
             except BaseException:
                 self.put_back(results)
-                left.extend(missed)
+                unprocessed.extend(to_look_up)
                 raise
         return results
 
@@ -202,9 +204,9 @@ class Resets:
             self._waiting.clear()
 
 
-def _answer(outcome: Response) -> Flow | ConntrackError:
+def _result_of(response: Response) -> Flow | ConntrackError:
     try:
-        return flow_in(outcome)
+        return flow_in(response)
     except ConntrackError as error:
         return error
 
@@ -215,19 +217,19 @@ class ResetStage:
     def __init__(self, resets: Resets, match: Match | None) -> None:
         self._resets = resets
         self._match = match
-        self._left: list[Flow] = []
-        """Entries that the dump has read, and that were not reset when it was cancelled."""
+        self._unprocessed: list[Flow] = []
+        """Entries that the dump has read and that were not reset, because it was cancelled."""
 
     @property
     def unfinished(self) -> bool:
-        return bool(self._left)
+        return bool(self._unprocessed)
 
     def waiting(self) -> list[Flow | ConntrackError]:
         return self._resets.take(self._match)
 
     async def process(self, entries: Sequence[Flow]) -> list[Flow | ConntrackError]:
-        all_entries, self._left = [*self._left, *entries], []
-        return await self._resets.reset_each(all_entries, self._match, self._left)
+        all_entries, self._unprocessed = [*self._unprocessed, *entries], []
+        return await self._resets.reset_each(all_entries, self._match, self._unprocessed)
 
     async def settle(self) -> None:
         await self._resets.settle()

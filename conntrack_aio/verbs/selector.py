@@ -52,7 +52,8 @@ class Selector:
         compiled = compiled_of(match)
 
         async def plan() -> DumpPlan[Flow]:
-            # A kernel that might filter exactly is not asked: the result is checked here then.
+            # The features of the kernel are looked up only if the requests depend on them. Without
+            # them the filter counts as inexact, and the library checks each entry.
             wants = await compiled.ready(lambda: compiled.wants_features)
             filter_ = await (self.filter_of(match) if wants else compiled.ready(compiled.dump))
             sent = [requests.dump(each) for each in filter_.selections]
@@ -105,11 +106,11 @@ class Selector:
         filter_ = await self.filter_of(match)
         assert filter_.exact
         sent = [requests.flush_selected(each) for each in filter_.selections]
-        for outcome in await self._session.run(sent, walk=True):
-            outcome.result()
+        for response in await self._session.run(sent, walk=True):
+            response.result()
 
     async def filter_of(self, match: Match) -> DumpFilter:
-        """Return what this kernel can filter dumps by; ask it only if that makes a difference."""
+        """Return the filter for dumps on this kernel, probing its features only if they matter."""
         compiled = compiled_of(match)
         if not await compiled.ready(lambda: compiled.wants_features or compiled.may_be_exact):
             return compiled.dump()

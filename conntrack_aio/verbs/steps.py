@@ -31,7 +31,7 @@ Steps = Generator[Request, Response, T]
 def start_of(flow: Flow) -> int | None:
     """Return the time at which the entry of a flow was created, or ``None`` if the flow has none.
 
-    :raises EncodeError: for what is not a number.
+    :raises EncodeError: when the time is not a number.
     """
     timestamp = flow.timestamp
     if not isinstance(timestamp, Timestamp) or timestamp.start is None:
@@ -45,17 +45,17 @@ def is_identified(target: Target) -> bool:
 
 
 def difference(target: Flow, found: Flow) -> str | None:
-    """Return what shows that the entry found is not the one of the flow; ``None`` if nothing does.
+    """Return how the entry found differs from the flow's own; ``None`` if it is the same.
 
-    An entry that is created where an equal one was just deleted mostly has the same id. Their start
-    times still differ.
+    An entry that is created just after an equal one was deleted usually has the same id, but
+    another start time.
     """
     id = id_of(target)
     if id is not None and found.id != id:
         return "Another flow, with another id, has this tuple now"
     start, other = start_of(target), start_of(found)
     if start is not None and other is not None and start != other:
-        return "Another flow, made at another time, has this tuple now"
+        return "Another flow, created at another time, has this tuple now"
     return None
 
 
@@ -79,7 +79,7 @@ def look_up_steps(target: Target, zone: int | None) -> Steps[tuple[EntryKey | No
     :raises KernelError: for any other refusal.
     """
     request = requests.get(target, zone)
-    is_identified(target)  # an invalid id is refused before the kernel is asked
+    is_identified(target)  # an invalid id is refused before anything is sent
     try:
         found = flow_in((yield request))
         check_same(target, found, request)
@@ -95,10 +95,10 @@ def _look_up_by_other_keys(
 ) -> Steps[tuple[EntryKey, Flow]]:
     for key in entry_keys(target, zone)[1:]:
         request = requests.get_by(key)
-        outcome = yield request
-        if isinstance(outcome.error, NotFound):
+        response = yield request
+        if isinstance(response.error, NotFound):
             continue
-        found = flow_in(outcome)
+        found = flow_in(response)
         if difference(target, found) is None:
             return key, found
     raise error
@@ -116,22 +116,26 @@ def delete_steps(target: Target, zone: int | None) -> Steps[None]:
             key = entry_keys(target, zone)[0]
         (yield requests.delete_by(key, found.id)).result()
         return
-    outcome = yield requests.delete(target, zone)
-    if isinstance(outcome.error, NotFound) and isinstance(target, Flow) and is_identified(target):
-        yield from delete_by_other_keys(target, zone, outcome.error)
+    response = yield requests.delete(target, zone)
+    if isinstance(response.error, NotFound) and isinstance(target, Flow) and is_identified(target):
+        yield from delete_by_other_keys(target, zone, response.error)
     else:
-        outcome.result()
+        response.result()
 
 
 def delete_by_other_keys(target: Flow, zone: int | None, error: NotFound) -> Steps[None]:
     """Delete an entry that its first key did not find.
 
-    :param error: what the kernel answered to the first key; it is raised if no other key finds it.
+    :param error: the kernel's error for the first key, which is raised if no other key finds the
+        entry.
+
+    :raises NotFound: when no key finds the entry.
+    :raises KernelError: for any other refusal.
     """
     for key in entry_keys(target, zone)[1:]:
-        outcome = yield requests.delete_by(key, target.id)
-        if not isinstance(outcome.error, NotFound):
-            outcome.result()
+        response = yield requests.delete_by(key, target.id)
+        if not isinstance(response.error, NotFound):
+            response.result()
             return
     raise error
 
@@ -147,12 +151,12 @@ def read_back_steps(flow: Flow, read: Response) -> Steps[Flow]:
     if _has_tuple_of(flow, found):
         return found
     for key in entry_keys(flow, None)[1:]:
-        outcome = yield requests.get_by(key)
-        if not isinstance(outcome.error, NotFound):
-            other = flow_in(outcome)
+        response = yield requests.get_by(key)
+        if not isinstance(response.error, NotFound):
+            other = flow_in(response)
             if _has_tuple_of(flow, other):
                 return other
-    return found  # the kernel left out a part of the tuple
+    return found  # the reply lacks a part of the tuple
 
 
 def _has_tuple_of(flow: Flow, found: Flow) -> bool:

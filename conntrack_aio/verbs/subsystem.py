@@ -10,7 +10,7 @@ from ..errors import InvalidRequest, NotSupported
 from ..netlink.exchange import Request, Response
 from ..session import Session
 from ..streams.dump import Dump
-from ..streams.iterators import Reader
+from ..streams.iterators import MessageDecoder
 from .probes import Probes
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ class Subsystem(Generic[T]):
         probes: Probes,
         feature: str,
         everything: Request,
-        reader: Reader[T],
+        reader: MessageDecoder[T],
     ) -> None:
         self._session = session
         self._probes = probes
@@ -50,9 +50,9 @@ class Subsystem(Generic[T]):
 
         :raises NotSupported: when the kernel lacks the subsystem.
         """
-        outcomes = await self._session.run(requests)
-        refused = any(isinstance(outcome.error, InvalidRequest) for outcome in outcomes)
+        responses = await self._session.run(requests)
+        refused = any(isinstance(response.error, InvalidRequest) for response in responses)
         if refused and not await self._probes.has(self._feature):
             hint = self._everything.hints[errno.EOPNOTSUPP]
             raise NotSupported(errno.EOPNOTSUPP, str(requests[named]), hint=hint)
-        return outcomes
+        return responses

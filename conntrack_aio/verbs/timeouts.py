@@ -100,8 +100,8 @@ class Timeouts(Subsystem[TimeoutPolicy]):
             all the same.
         :raises EncodeError: for a name that no policy can have.
         """
-        (outcome,) = await self._run([requests.delete(name)])
-        outcome.result()
+        (response,) = await self._run([requests.delete(name)])
+        response.result()
 
     async def delete_unused(self) -> int:
         """Delete the policies that no rule uses, and return how many there were.
@@ -112,10 +112,10 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         """
         unused = [policy for policy in await self._list() if not policy.in_use]
         deleted = 0
-        for outcome in await self._run(list(map(requests.delete_listed, unused))):
+        for response in await self._run(list(map(requests.delete_listed, unused))):
             # One that is gone or was taken meanwhile is not unused any more.
-            if not isinstance(outcome.error, NotFound | ResourceBusy):
-                outcome.result()
+            if not isinstance(response.error, NotFound | ResourceBusy):
+                response.result()
                 deleted += 1
         return deleted
 
@@ -133,8 +133,8 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         :raises TypeError: for a ``kind`` that is not a class of timeouts.
         """
         request = requests.get_defaults(kind, proto)
-        (outcome,) = await self._run([request])
-        replies = outcome.result()
+        (response,) = await self._run([request])
+        replies = response.result()
         timeouts = default_timeouts_of(replies[0]) if replies else None
         if not isinstance(timeouts, kind):
             raise NoReply(f"{request}: the kernel's reply has no timeouts")
@@ -152,12 +152,12 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         :raises NotSupported: for a protocol of which this kernel has no timeouts.
         :raises EncodeError: as :meth:`create` does.
         """
-        (outcome,) = await self._run([requests.set_defaults(timeouts, proto)])
-        outcome.result()
+        (response,) = await self._run([requests.set_defaults(timeouts, proto)])
+        response.result()
 
     async def _policy_after(self, sent: Sequence[Request]) -> TimeoutPolicy:
         """Send requests, and return the policy that the last one reads."""
         *done, read = await self._run(sent)
-        for outcome in done:
-            outcome.result()
+        for response in done:
+            response.result()
         return policy_in(read)

@@ -49,7 +49,7 @@ class CheckedUpdate:
 
         :raises TypeError: for a keyword that an update does not have.
         :raises EncodeError: for an update that changes nothing, and for a value that is not a
-            number key one is needed.
+            number where one is needed.
         """
         values: dict[str, object] = dict(update)
         for name in values:
@@ -58,7 +58,7 @@ class CheckedUpdate:
                 hint = f"; did you mean {', '.join(meant)}?" if meant else ""
                 raise TypeError(f"an update has no keyword argument {name!r}{hint}")
         if all(value is None for value in values.values()):
-            raise EncodeError("an update that changes nothing")
+            raise EncodeError("the update changes nothing; give at least one value")
         for name in _NUMBERS:
             if values.get(name) is not None:
                 values[name] = plain_number(values[name], name)
@@ -75,7 +75,7 @@ class CheckedUpdate:
 
     @property
     def has_mark_mask(self) -> bool:
-        """Whether one request is enough only if the kernel looks at ``mark_mask``."""
+        """Whether the update has a ``mark_mask``, which not every kernel applies."""
         return self.values.get("mark_mask") is not None
 
 
@@ -89,11 +89,10 @@ def update_flow(
     """Update one flow.
 
     :param masks: whether this kernel applies ``mark_mask``.
-    :param encode: makes the request, if there is a quicker way than the usual one.
+    :param encode: returns the request, if there is a faster way than the usual one.
 
     :raises EncodeError: before the first request, for what cannot be encoded.
-
-    Raises what :meth:`Connection.update` raises, too.
+    :raises ConntrackError: as :meth:`Connection.update` does.
     """
     if encode is None:
         request = requests.update(target, update.values, update.zone)
@@ -119,9 +118,9 @@ def update_flow(
             request = yield from _with_whole_mark(key, values, update.zone)
         else:
             request = requests.update(key, values, update.zone)
-        outcome = yield from _write(key, request, update)
-        if not isinstance(outcome.error, ResourceBusy) or attempt == ATTEMPTS - 1:
-            outcome.result()
+        response = yield from _write(key, request, update)
+        if not isinstance(response.error, ResourceBusy) or attempt == ATTEMPTS - 1:
+            response.result()
             return
 
 
@@ -138,12 +137,12 @@ def _with_whole_mark(
 
 
 def _write(key: Target | EntryKey, request: Request, update: CheckedUpdate) -> Steps[Response]:
-    outcome = yield request
+    response = yield request
     written = [name for name in EXTENSIONS if update.values.get(name) is not None]
-    if written and outcome.error is None:
+    if written and response.error is None:
         flow = flow_in((yield _get(key, update.zone)))
         for name in written:
             if getattr(flow, name) is None:
                 hint = f"Packets created the entry, so it has no room for {name}. The rest was done"
                 raise NotSupported(errno.EOPNOTSUPP, str(request), hint=hint)
-    return outcome
+    return response

@@ -65,7 +65,7 @@ class SingleRequests(Generic[T]):
         raise NotImplementedError
 
     def request_in_errors(self, item: T) -> Request:
-        """Return the request for an item as errors name it."""
+        """Return a request for an item that is named in errors but never sent."""
         raise NotImplementedError
 
     async def prepare(self) -> None:
@@ -100,7 +100,7 @@ class SingleRequests(Generic[T]):
 
 
 class CreateWork(SingleRequests[F]):
-    """Create entries. Items without a translation of their own get the given one."""
+    """Create entries; items that are a :class:`Flow` get the given translation."""
 
     def __init__(self, nat_src: NATRange | None, nat_dst: NATRange | None) -> None:
         self._nat_src = nat_src
@@ -121,10 +121,10 @@ class CreateWork(SingleRequests[F]):
         return RetriedWindow(sent, pipeline, self._retry, _by_masters)
 
     def _retry(self, item: F, error: NotFound) -> Steps[None] | None:
-        """Return the steps that try an item again: its master may stand behind it in the window."""
-        return None if flow_of(item).master is None else self._creating(item)
+        """Return the steps that try an item again: its master may come after it in the window."""
+        return None if flow_of(item).master is None else self._create_steps(item)
 
-    def _creating(self, item: F) -> Steps[None]:
+    def _create_steps(self, item: F) -> Steps[None]:
         if isinstance(item, NewFlow):
             request = requests.create(item.flow, item.nat_src, item.nat_dst)
         else:
@@ -132,11 +132,11 @@ class CreateWork(SingleRequests[F]):
         (yield request).result()
 
 
-def _by_masters(tries: Retries[F]) -> Retries[F]:
+def _by_masters(retries: Retries[F]) -> Retries[F]:
     """Order retries so that masters come before their flows."""
-    ordered = masters_first([outcome.item for outcome, _ in tries])
+    ordered = masters_first([outcome.item for outcome, _ in retries])
     places = {id(item): place for place, item in enumerate(ordered)}
-    return sorted(tries, key=lambda each: places[id(each[0].item)])
+    return sorted(retries, key=lambda retry: places[id(retry[0].item)])
 
 
 class DeleteWork(SingleRequests[D]):
@@ -174,7 +174,7 @@ def _has_start(item: object) -> bool:
     try:
         return isinstance(item, Flow) and item.timestamp is not None and start_of(item) is not None
     except Exception:
-        return True  # the look-up reports what is wrong with it
+        return True  # the look-up reports what is wrong with the item
 
 
 def _replies_that_fit(pipeline: Pipeline) -> int:
@@ -217,8 +217,8 @@ class SentWindow(Generic[T]):
                 if failure is not None and not failure.errno:
                     yield None
                 else:
-                    why = self._flight.unreadable
-                    yield Response(self._request_in_errors(item), [], failure, why).error
+                    unreadable = self._flight.unreadable
+                    yield Response(self._request_in_errors(item), [], failure, unreadable).error
 
 
 Retry = Callable[[T, NotFound], "Steps[None] | None"]
@@ -294,14 +294,14 @@ def _stepped(
     items: Sequence[D],
     steps: Callable[[D], Steps[None]],
     until_error: bool,
-    most: int,
+    limit: int,
 ) -> SteppedWindow[D]:
     """Start a window of items that take several requests each.
 
     :param until_error: stop behind the first item that cannot be encoded.
-    :param most: how many requests are sent at a time, so that their replies fit into the buffer.
+    :param limit: how many requests are sent at a time, so that their replies fit into the buffer.
     """
-    rounds: SteppedWindow[D] = SteppedWindow(pipeline, most)
+    rounds: SteppedWindow[D] = SteppedWindow(pipeline, limit)
     for item in items:
         outcome = Outcome(item)
         rounds.add(outcome, steps(item))
@@ -314,14 +314,14 @@ def _stepped(
 class SteppedWindow(Generic[T]):
     """A window of items whose next requests are sent together, round after round."""
 
-    def __init__(self, pipeline: Pipeline, most: int) -> None:
+    def __init__(self, pipeline: Pipeline, limit: int) -> None:
         """Initialize a window without items.
 
-        :param most: how many requests are sent at a time, so that their replies fit into the
+        :param limit: how many requests are sent at a time, so that their replies fit into the
             buffer.
         """
         self._pipeline = pipeline
-        self._most = most
+        self._limit = limit
         self._outcomes: list[Outcome[T]] = []
         self._waiting: deque[tuple[Outcome[T], Steps[None], Request]] = deque()
         self._sent: list[tuple[Outcome[T], Steps[None], Request]] = []
@@ -336,7 +336,7 @@ class SteppedWindow(Generic[T]):
     def send(self) -> None:
         """Send the next requests, if there are any."""
         self._flight = None
-        count = min(len(self._waiting), self._most)
+        count = min(len(self._waiting), self._limit)
         if count:
             self._sent = [self._waiting.popleft() for _ in range(count)]
             seq = self._pipeline.reserve(count)
@@ -349,14 +349,14 @@ class SteppedWindow(Generic[T]):
             sent, self._sent = self._sent, []
             for index, (outcome, steps, request) in enumerate(sent):
                 replies = flight.replies.get(index, [])
-                answer = Response(request, replies, flight.failures[index], flight.unreadable)
-                self._step(outcome, steps, answer)
+                response = Response(request, replies, flight.failures[index], flight.unreadable)
+                self._step(outcome, steps, response)
             self.send()
         return self._outcomes
 
-    def _step(self, outcome: Outcome[T], steps: Steps[None], answer: Response | None) -> None:
+    def _step(self, outcome: Outcome[T], steps: Steps[None], response: Response | None) -> None:
         try:
-            request = next(steps) if answer is None else steps.send(answer)
+            request = next(steps) if response is None else steps.send(response)
         except StopIteration:
             pass
         except ConntrackError as error:

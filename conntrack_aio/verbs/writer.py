@@ -60,7 +60,7 @@ class Writer:
 
     async def update(self, target: Target, update: FlowUpdate, *, zone: int | None) -> None:
         checked = CheckedUpdate.of(update, zone)
-        as_target(target)  # a wrong target is reported before the kernel is asked anything
+        as_target(target)  # a wrong target is refused before anything is sent
         masks = not checked.has_mark_mask or await self._probes.has("mark_mask")
         await run_steps(self._session, update_flow(target, checked, masks=masks))
 
@@ -100,5 +100,5 @@ class Writer:
         await run_steps(self._session, delete_steps(target, zone))
 
     async def flush(self) -> None:
-        (outcome,) = await self._session.run([requests.flush()], walk=True)
-        outcome.result()
+        (response,) = await self._session.run([requests.flush()], walk=True)
+        response.result()

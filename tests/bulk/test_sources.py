@@ -1,4 +1,4 @@
-"""Items of iterables of every kind: what comes at once, what is waited for, and what fails."""
+"""Sources of items: iterables and async iterables that wait, end, fail or are cancelled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 def refuse(items: list[int]) -> bool:
-    """Nobody wants what would have to wait."""
+    """Do not accept the items that are offered."""
     return False
 
 
@@ -55,7 +55,7 @@ async def test_windows_of_lists() -> None:
     assert await drain(FromLists(listed([0, 1, 2], [3])), 2) == [[0, 1], [2], [3]]
 
 
-async def test_an_iterable_that_fails_gives_first_what_came_before() -> None:
+async def test_items_before_an_error_are_returned_first() -> None:
     def failing() -> Iterator[int]:
         yield 1
         raise LookupError
@@ -70,7 +70,7 @@ async def test_an_iterable_that_fails_gives_first_what_came_before() -> None:
             await source.take(5, refuse)
 
 
-async def test_what_it_has_is_offered_before_it_waits() -> None:
+async def test_items_are_offered_before_it_waits() -> None:
     offered: list[list[int]] = []
 
     def accept(items: list[int]) -> bool:
@@ -91,7 +91,7 @@ async def test_what_it_has_is_offered_before_it_waits() -> None:
     assert offered == [[1, 2]]
 
 
-async def test_an_iterable_that_fails_after_its_items_were_accepted() -> None:
+async def test_an_error_after_accepted_items_is_raised() -> None:
     async def failing() -> AsyncIterator[int]:
         yield 1
         await anyio.lowlevel.checkpoint()
@@ -103,9 +103,9 @@ async def test_an_iterable_that_fails_after_its_items_were_accepted() -> None:
         await source.take(9, lambda items: True)
 
 
-async def test_cancelled_it_has_lost_nothing() -> None:
+async def test_a_cancellation_loses_no_item() -> None:
     class Slow:
-        """Unlike a generator, it can stand being cancelled."""
+        """An async iterable that, unlike a generator, goes on after a cancellation."""
 
         def __init__(self) -> None:
             self.number = 0
@@ -131,8 +131,8 @@ async def test_cancelled_it_has_lost_nothing() -> None:
     assert await source.take(9, refuse) == [1, 2, 3]
 
 
-async def test_an_exception_that_is_thrown_into_the_wait_goes_to_the_iterable() -> None:
-    """A generator cleans up when it is cancelled."""
+async def test_a_cancellation_reaches_the_iterable() -> None:
+    """A generator runs its ``finally`` blocks when it is cancelled."""
     cleaned: list[bool] = []
 
     async def generator() -> AsyncIterator[int]:

@@ -1,4 +1,4 @@
-"""Bytes that are wrong, and values that are: errors that say where, and no others."""
+"""Invalid bytes and invalid values raise errors that name the attribute or the field."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read(data: bytes) -> Flow:
 
 
 def raw(length: int, kind: int, payload: bytes = b"") -> bytes:
-    """An attribute whose length says what it likes."""
+    """Return an attribute with any length in its header."""
     return struct.pack("=HH", length, kind) + payload
 
 
@@ -111,7 +111,7 @@ IN6 = Tuple(src=A6, dst=A6, proto=6)
         pytest.param(
             nest(1, nest(1, raw(4, 1), b"\1\2\3")) + REPLY,
             "CTA_TUPLE_ORIG/CTA_TUPLE_IP",
-            id="leftovers inside a nest",
+            id="extra bytes inside a nest",
         ),
         pytest.param(REPLY + nest(1), "CTA_TUPLE_ORIG", id="an empty tuple"),
         pytest.param(REPLY + nest(1, IP4), "CTA_TUPLE_ORIG", id="a tuple without a protocol"),
@@ -125,8 +125,8 @@ IN6 = Tuple(src=A6, dst=A6, proto=6)
             "CTA_TUPLE_ORIG",
             id="an IPv4 and an IPv6 address",
         ),
-        pytest.param(BOTH_TUPLES + b"\0", "", id="leftovers"),
-        pytest.param(b"", "", id="nothing"),
+        pytest.param(BOTH_TUPLES + b"\0", "", id="extra bytes"),
+        pytest.param(b"", "", id="no attributes"),
         pytest.param(REPLY, "", id="one tuple"),
     ],
 )
@@ -138,13 +138,13 @@ def test_decode_error_names_the_attribute(data: bytes, path: str) -> None:
 
 
 @pytest.mark.parametrize("offset", [1, 2, 3])
-def test_misaligned(offset: int) -> None:
+def test_misaligned_attributes_are_refused(offset: int) -> None:
     with pytest.raises(DecodeError):
         decode(Flow, BOTH_TUPLES, offset, len(BOTH_TUPLES))
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "fields"),
     [
         pytest.param(be32(8, 1) + be32(8, 2), {"mark": 2}, id="repeated: the last counts"),
         pytest.param(be32(8, 1) + attr(8, b""), {"mark": 1}, id="empty: padding"),
@@ -154,30 +154,36 @@ def test_misaligned(offset: int) -> None:
             {"protoinfo": TCPInfo(state=3)},
             id="nests without the flag",
         ),
-        pytest.param(attr(5, attr(1, b"ftp")), {"helper": Helper(name="ftp")}, id="no NUL"),
+        pytest.param(
+            attr(5, attr(1, b"ftp")), {"helper": Helper(name="ftp")}, id="text without a NUL"
+        ),
         pytest.param(attr(5, attr(1, b"")), {"helper": Helper(name="")}, id="an empty string"),
         pytest.param(
-            attr(5, attr(1, b"ftp\0\0\0x")), {"helper": Helper(name="ftp")}, id="more than a NUL"
+            attr(5, attr(1, b"ftp\0\0\0x")),
+            {"helper": Helper(name="ftp")},
+            id="bytes after the NUL",
         ),
-        pytest.param(attr(8, be32(0, 1)[4:], 0xC000), {"mark": 1}, id="needless flags"),
+        pytest.param(attr(8, be32(0, 1)[4:], 0xC000), {"mark": 1}, id="unexpected flags"),
         pytest.param(be32(8, 1)[:-4] + bytes(3) + b"\7", {"mark": 7}, id="the last unpadded"),
         pytest.param(attr(18, b"\0\7")[:-2], {"zone": 7}, id="without its padding"),
-        pytest.param(nest(4), {"protoinfo": None}, id="a nest of nothing"),
-        pytest.param(nest(4, nest(1)), {"protoinfo": TCPInfo()}, id="an object of nothing"),
+        pytest.param(nest(4), {"protoinfo": None}, id="an empty nest"),
+        pytest.param(nest(4, nest(1)), {"protoinfo": TCPInfo()}, id="an empty object"),
         pytest.param(
             nest(4, nest(3), nest(1)), {"protoinfo": TCPInfo()}, id="two protocols: the last"
         ),
     ],
 )
-def test_value_is_taken_as_the_kernel_takes_it(data: bytes, told: dict[str, object]) -> None:
-    assert read(BOTH_TUPLES + data) == flow(**told)
+def test_values_are_read_as_the_kernel_reads_them(data: bytes, fields: dict[str, object]) -> None:
+    assert read(BOTH_TUPLES + data) == flow(**fields)
 
 
 @pytest.mark.parametrize(
-    ("data", "kept"),
+    ("data", "unknown"),
     [
         pytest.param(attr(99, b"x"), UnknownAttribute((99,), b"x"), id="unknown"),
-        pytest.param(nest(99, be8(1, 1)), UnknownAttribute((99,), be8(1, 1), True), id="a nest"),
+        pytest.param(
+            nest(99, be8(1, 1)), UnknownAttribute((99,), be8(1, 1), True), id="unknown, a nest"
+        ),
         pytest.param(attr(8, bytes(8)), UnknownAttribute((8,), bytes(8)), id="a mark of 8 bytes"),
         pytest.param(attr(18, bytes(3)), UnknownAttribute((18,), bytes(3)), id="a zone of 3"),
         pytest.param(attr(22, bytes(20)), UnknownAttribute((22,), bytes(20)), id="160 labels"),
@@ -185,42 +191,48 @@ def test_value_is_taken_as_the_kernel_takes_it(data: bytes, told: dict[str, obje
             nest(5, attr(1, b"a" * 17)), UnknownAttribute((5, 1), b"a" * 17), id="a long name"
         ),
         pytest.param(nest(5, attr(2, b"a" * 33)), UnknownAttribute((5, 2), b"a" * 33), id="info"),
-        pytest.param(be32(21, 5), UnknownAttribute((21,), b"\0\0\0\5"), id="a request's"),
-        pytest.param(be32(17, 5), UnknownAttribute((17,), b"\0\0\0\5"), id="an obsolete one"),
+        pytest.param(be32(21, 5), UnknownAttribute((21,), b"\0\0\0\5"), id="of requests only"),
+        pytest.param(be32(17, 5), UnknownAttribute((17,), b"\0\0\0\5"), id="obsolete"),
         pytest.param(nest(9, be32(3, 1)), UnknownAttribute((9, 3), b"\0\0\0\1"), id="32-bit count"),
-        pytest.param(attr(99, b""), UnknownAttribute((99,), b""), id="empty: a flag, perhaps"),
-        pytest.param(nest(9, attr(5, b"x")), UnknownAttribute((9, 5), b"x"), id="no pad"),
-        pytest.param(nest(4, be8(9, 1)), UnknownAttribute((4, 9), b"\1"), id="a protocol's"),
+        pytest.param(attr(99, b""), UnknownAttribute((99,), b""), id="empty: possibly a flag"),
+        pytest.param(
+            nest(9, attr(5, b"x")),
+            UnknownAttribute((9, 5), b"x"),
+            id="not empty, with the pad number",
+        ),
+        pytest.param(nest(4, be8(9, 1)), UnknownAttribute((4, 9), b"\1"), id="an unknown protocol"),
         pytest.param(attr(0, b"x"), UnknownAttribute((0,), b"x"), id="number 0"),
     ],
 )
-def test_what_is_unknown_is_kept_and_written_again(data: bytes, kept: UnknownAttribute) -> None:
-    seen = read(BOTH_TUPLES + data)
-    assert seen.unknown == (kept,)
-    assert encode(seen) == BOTH_TUPLES + data
+def test_unknown_attributes_are_kept_and_written_again(
+    data: bytes, unknown: UnknownAttribute
+) -> None:
+    decoded = read(BOTH_TUPLES + data)
+    assert decoded.unknown == (unknown,)
+    assert encode(decoded) == BOTH_TUPLES + data
 
 
-def test_a_long_attribute_leaves_the_value_before_it() -> None:
-    seen = read(BOTH_TUPLES + be32(8, 1) + attr(8, bytes(8)))
-    assert (seen.mark, len(seen.unknown)) == (1, 1)
+def test_a_value_survives_a_repeated_attribute_that_is_too_long() -> None:
+    decoded = read(BOTH_TUPLES + be32(8, 1) + attr(8, bytes(8)))
+    assert (decoded.mark, len(decoded.unknown)) == (1, 1)
 
 
-def test_what_stood_in_a_nest_that_was_outdone_is_kept() -> None:
-    seen = read(BOTH_TUPLES + nest(4, nest(3, be8(1, 1), attr(99, b"x")), nest(1, be8(1, 3))))
-    assert seen.protoinfo == TCPInfo(state=3)
-    assert seen.unknown == (UnknownAttribute((4, 3, 99), b"x"),)
-    assert read(encode(seen)) == seen
+def test_unknown_attributes_in_a_superseded_nest_are_kept() -> None:
+    decoded = read(BOTH_TUPLES + nest(4, nest(3, be8(1, 1), attr(99, b"x")), nest(1, be8(1, 3))))
+    assert decoded.protoinfo == TCPInfo(state=3)
+    assert decoded.unknown == (UnknownAttribute((4, 3, 99), b"x"),)
+    assert read(encode(decoded)) == decoded
 
 
-def test_an_event_keeps_what_its_flow_does_not_know() -> None:
+def test_an_event_keeps_unknown_attributes_in_its_flow() -> None:
     data = BOTH_TUPLES + attr(99, b"x") + attr(27, bytes(9))
     event = decode(FlowEvent, data, 0, len(data), type=None, port_id=0)
     assert event.timestamp is None
-    assert {kept.path for kept in event.flow.unknown} == {(99,), (27,)}
+    assert {unknown.path for unknown in event.flow.unknown} == {(99,), (27,)}
     assert encode(event) == data
 
 
-def test_equality_is_not_of_the_order_of_unknown_attributes() -> None:
+def test_the_order_of_unknown_attributes_with_different_numbers_does_not_count() -> None:
     one, other = UnknownAttribute((1, 9), b""), UnknownAttribute((99,), b"")
     assert flow(unknown=(one, other)) == flow(unknown=(other, one))
     twice = UnknownAttribute((99,), b"2")
@@ -237,12 +249,12 @@ def test_equality_is_not_of_the_order_of_unknown_attributes() -> None:
         (0x200, bytes(4) + BOTH_TUPLES),
     ],
 )
-def test_other_messages_are_refused(decoder: Any, kind: int, payload: bytes) -> None:
+def test_messages_of_another_type_are_refused(decoder: Any, kind: int, payload: bytes) -> None:
     with pytest.raises(DecodeError):
         decoder(payload, Message(kind, 0, 0, 0, 0, len(payload)))
 
 
-def test_a_destroy_event_is_no_entry() -> None:
+def test_a_destroy_event_is_not_read_as_an_entry() -> None:
     payload = bytes(4) + BOTH_TUPLES
     message = Message(0x102, 0, 0, 0, 0, len(payload))
     assert decode_event(payload, message).flow == flow()
@@ -316,6 +328,6 @@ def test_encode_error_names_the_field(obj: object, path: str) -> None:
 
 
 @pytest.mark.parametrize("proto", [0, 6, 59])
-def test_icmp_fields_are_for_icmp_alone(proto: int) -> None:
+def test_other_protocols_must_not_have_icmp_fields(proto: int) -> None:
     with pytest.raises(EncodeError, match=f"must be absent with proto {proto}"):
         encode(Tuple(src=TCP4.src, dst=TCP4.dst, proto=proto, icmp_id=1))

@@ -1,4 +1,4 @@
-"""Shared cases read and written; and messages of a real kernel."""
+"""Read and write the shared cases, and messages that a real kernel sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from conntrack_aio.netlink.messages import Message
 pytestmark = pytest.mark.kernels
 
 WITHOUT_TIME = {capture.name for capture in captured_s390x.FLOWS}
-"""Messages of a kernel whose events have no time."""
+"""The names of messages from a kernel whose events have no time."""
 
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 captured = pytest.mark.parametrize("capture", CAPTURED, ids=lambda capture: capture.name)
@@ -40,25 +40,25 @@ def test_case_encodes(case: Case) -> None:
 
 @cases
 @pytest.mark.parametrize("buffer", [bytearray, memoryview])
-def test_any_buffer_and_place_will_do(case: Case, buffer: type) -> None:
+def test_any_buffer_and_offset_can_be_decoded(case: Case, buffer: type) -> None:
     data = buffer(b"before" + case.data + b"behind")
     decoded = decode(type(case.object), data, 6, 6 + len(case.data), **case.plain)
     assert decoded == case.object
 
 
-def test_cases_are_told_apart() -> None:
+def test_the_names_of_cases_are_unique() -> None:
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names)
 
 
 def test_every_declared_attribute_is_in_a_case() -> None:
     declared: set[str] = set()
-    told: set[str] = set()
+    present: set[str] = set()
     for cls in classes():
         declared |= _declared(schema_of(cls).root)
     for case in CASES:
-        told |= _told(schema_of(type(case.object)).root, case.data, 0, len(case.data))
-    assert told == declared
+        present |= _present(schema_of(type(case.object)).root, case.data, 0, len(case.data))
+    assert present == declared
 
 
 def _declared(branch: Branch) -> set[str]:
@@ -68,16 +68,16 @@ def _declared(branch: Branch) -> set[str]:
     return names
 
 
-def _told(branch: Branch, data: bytes, start: int, end: int) -> set[str]:
+def _present(branch: Branch, data: bytes, start: int, end: int) -> set[str]:
     names: set[str] = set()
     for number, _, first, last in attributes.walk(data, start, end):
         child = branch.children.get(number)
         if isinstance(child, Branch):
-            names |= _told(child, data, first, last)
+            names |= _present(child, data, first, last)
         elif child is not None:
             names.add(child.name)
             if isinstance(child, Leaf) and child.nest is not None:
-                names |= _told(child.nest.root, data, first, last)
+                names |= _present(child.nest.root, data, first, last)
     return names
 
 
@@ -99,14 +99,14 @@ def read(capture: Captured) -> Flow:
 
 
 @captured
-def test_captured_message_tells(capture: Captured) -> None:
+def test_captured_message_has_the_expected_values(capture: Captured) -> None:
     flow = read(capture)
     assert {name: attrgetter(name)(flow) for name in capture.fields} == capture.fields
     assert flow.unknown == ()
 
 
 @captured
-def test_captured_message_survives(capture: Captured) -> None:
+def test_captured_message_survives_encoding(capture: Captured) -> None:
     flow = read(capture)
     data = encode(flow)
     assert decode(Flow, data, 0, len(data)) == flow
@@ -114,13 +114,13 @@ def test_captured_message_survives(capture: Captured) -> None:
 
 @captured
 def test_captured_message_is_written_as_the_kernel_wrote_it(capture: Captured) -> None:
-    """The same attributes, but for the mask of TCP's flags, which the kernel leaves 0."""
+    """The attributes are equal, except for the mask of the TCP flags: the kernel sends 0."""
     message = message_of(capture)
     event = decode(
         FlowEvent, capture.data, message.start + 4, message.end, type=EventType.NEW, port_id=0
     )
-    ours = encode(event)
-    assert _flat(ours, 0, len(ours)) == _flat(capture.data, message.start + 4, message.end)
+    encoded = encode(event)
+    assert _flat(encoded, 0, len(encoded)) == _flat(capture.data, message.start + 4, message.end)
 
 
 def _flat(data: bytes, start: int, end: int, path: tuple[int, ...] = ()) -> list[object]:
@@ -137,7 +137,7 @@ def _flat(data: bytes, start: int, end: int, path: tuple[int, ...] = ()) -> list
 
 
 @pytest.mark.parametrize("capture", [c for c in CAPTURED if c.event], ids=lambda c: c.name)
-def test_captured_event_knows_its_author_and_time(capture: Captured) -> None:
+def test_captured_event_has_its_port_id_and_time(capture: Captured) -> None:
     event = decode_event(capture.data, message_of(capture))
     assert event.port_id == int.from_bytes(capture.data[12:16], sys.byteorder)
     if capture.name in WITHOUT_TIME:

@@ -1,4 +1,4 @@
-"""The requests that make entries, byte by byte, and those that are refused."""
+"""The bytes of requests that create entries, and flows that are refused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ CREATED_TCP = nest(4, nest(1, be8(1, 3), attr(4, b"\x0a\xff"), attr(5, b"\x0a\xf
 V6 = Tuple(src=A6, dst=ip_address("2001:db8::2"), proto=50)
 
 
-def test_create_tcp_is_established_and_liberal() -> None:
+def test_created_tcp_flows_are_established_and_liberal() -> None:
     check_request(
         requests.create(flow(timeout=0)),
         NEW,
@@ -72,14 +72,14 @@ def test_create_keeps_the_state_and_flags_given() -> None:
     check_request(request, NEW, 0x600, AF_INET, BOTH_TUPLES + be32(7, 1) + nest(4, inside))
 
 
-def test_create_a_state_of_none_is_a_state() -> None:
+def test_the_tcp_state_none_is_sent() -> None:
     request = requests.create(flow(timeout=1, protoinfo=TCPInfo(state=TCPState.NONE)))
     assert nest(4, nest(1, be8(1, 0), attr(4, b"\x0a\xff"), attr(5, b"\x0a\xff"))) in (
         request.payload
     )
 
 
-def test_create_gives_other_protocols_no_tcp_state() -> None:
+def test_flows_of_other_protocols_get_no_tcp_state() -> None:
     check_request(
         requests.create(Flow(orig=V6, reply=V6.inverse, timeout=1)),
         NEW,
@@ -94,8 +94,8 @@ def test_create_gives_other_protocols_no_tcp_state() -> None:
 def test_create_sends_sctp_as_given() -> None:
     tuple_ = attrs.evolve(TCP4, proto=132)
     info = SCTPInfo(state=1, vtag_orig=2, vtag_reply=3)
-    made = Flow(orig=tuple_, reply=tuple_.inverse, timeout=1, protoinfo=info)
-    payload = requests.create(made).payload
+    created = Flow(orig=tuple_, reply=tuple_.inverse, timeout=1, protoinfo=info)
+    payload = requests.create(created).payload
     assert payload.endswith(nest(4, nest(3, be8(1, 1), be32(2, 2), be32(3, 3))))
 
 
@@ -114,7 +114,7 @@ def test_create_status_is_confirmed_and_settable(status: Status | None, sent: by
     check_request(request, NEW, 0x600, AF_INET, BOTH_TUPLES + sent + be32(7, 1) + CREATED_TCP)
 
 
-def test_create_leaves_out_what_only_the_kernel_gives() -> None:
+def test_values_that_only_the_kernel_sets_are_not_sent() -> None:
     copied = flow(
         timeout=1,
         id=5,
@@ -127,10 +127,10 @@ def test_create_leaves_out_what_only_the_kernel_gives() -> None:
     assert requests.create(copied).payload == requests.create(flow(timeout=1)).payload
 
 
-def test_create_sends_all_that_can_be_given() -> None:
+def test_all_values_that_a_program_can_set_are_sent() -> None:
     adjusted = SeqAdj(correction_pos=1, offset_before=-1, offset_after=2)
     inside = be32(1, 1) + be32(2, 0xFFFFFFFF) + be32(3, 2)
-    rich = flow(
+    full = flow(
         master=TCP4_REPLY,
         timeout=9,
         mark=0,
@@ -142,7 +142,7 @@ def test_create_sends_all_that_can_be_given() -> None:
         synproxy=SynProxy(isn=1, its=2, tsoff=3),
     )
     check_request(
-        requests.create(rich),
+        requests.create(full),
         NEW,
         0x600,
         AF_INET,
@@ -167,29 +167,29 @@ def test_create_needs_a_timeout() -> None:
 
 
 @pytest.mark.parametrize("zones", [(7, 7, None), (7, None, 7), (None, 5, 6), (0, 5, None)])
-def test_create_takes_one_zone(zones: tuple[int | None, int | None, int | None]) -> None:
+def test_a_flow_with_two_zones_is_refused(zones: tuple[int | None, int | None, int | None]) -> None:
     both, orig, reply = zones
-    torn = Flow(
+    inconsistent = Flow(
         orig=attrs.evolve(TCP4, zone=orig),
         reply=attrs.evolve(TCP4_REPLY, zone=reply),
         zone=both,
         timeout=1,
     )
     with pytest.raises(EncodeError) as caught:
-        requests.create(torn)
+        requests.create(inconsistent)
     assert caught.value.path == ("zone",)
 
 
 @pytest.mark.parametrize("name", ["orig", "reply"])
 def test_create_in_the_zone_of_a_direction(name: str) -> None:
-    made = attrs.evolve(flow(timeout=1), **{name: attrs.evolve(getattr(flow(), name), zone=5)})
+    created = attrs.evolve(flow(timeout=1), **{name: attrs.evolve(getattr(flow(), name), zone=5)})
     inside = {"orig": TCP4_PAYLOAD, "reply": TCP4_REPLY_PAYLOAD}
     inside[name] += be16(3, 5)
     tuples = nest(1, inside["orig"]) + nest(2, inside["reply"])
-    check_request(requests.create(made), NEW, 0x600, AF_INET, tuples + be32(7, 1) + CREATED_TCP)
+    check_request(requests.create(created), NEW, 0x600, AF_INET, tuples + be32(7, 1) + CREATED_TCP)
 
 
-# Translating
+# NAT
 
 
 @pytest.mark.parametrize(
@@ -201,12 +201,12 @@ def test_create_in_the_zone_of_a_direction(name: str) -> None:
         (NATRange(port_min=1, port_max=2), nest(3, be16(1, 1), be16(2, 2))),
     ],
 )
-def test_create_translated(given: NATRange | str, inside: bytes) -> None:
-    made = BOTH_TUPLES + be32(7, 1) + CREATED_TCP
+def test_create_with_nat(given: NATRange | str, inside: bytes) -> None:
+    created = BOTH_TUPLES + be32(7, 1) + CREATED_TCP
     source = requests.create(flow(timeout=1), nat_src=given)
-    check_request(source, NEW, 0x600, AF_INET, made + nest(6, inside))
+    check_request(source, NEW, 0x600, AF_INET, created + nest(6, inside))
     destination = requests.create(flow(timeout=1), nat_dst=given)
-    check_request(destination, NEW, 0x600, AF_INET, made + nest(13, inside))
+    check_request(destination, NEW, 0x600, AF_INET, created + nest(13, inside))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_create_translated(given: NATRange | str, inside: bytes) -> None:
         (NATRange.of(port=65536), ("nat_src", "port_min")),
     ],
 )
-def test_ranges_that_would_translate_nothing_are_refused(
+def test_nat_ranges_that_are_not_valid_are_refused(
     given: NATRange | str, path: tuple[str, ...]
 ) -> None:
     with pytest.raises(EncodeError) as caught:
@@ -231,7 +231,7 @@ def test_ranges_that_would_translate_nothing_are_refused(
     assert caught.value.path == path
 
 
-def test_a_translation_is_asked_of_the_untranslated() -> None:
+def test_nat_needs_a_flow_without_a_translation() -> None:
     translated = attrs.evolve(flow(timeout=1), reply=attrs.evolve(TCP4_REPLY, dst=C))
     assert requests.create(translated).payload
     with pytest.raises(EncodeError) as caught:
@@ -251,7 +251,7 @@ def test_a_translation_is_asked_of_the_untranslated() -> None:
         (attrs.evolve(TCP_FLOW, master=Tuple.tcp("10.0.0.1", 1, "10.0.0.2", 2, zone=1)), "master"),
     ],
 )
-def test_what_the_kernel_would_ignore_or_refuse(flow: Flow, path: str) -> None:
+def test_values_that_the_kernel_would_ignore_or_refuse_are_refused(flow: Flow, path: str) -> None:
     with pytest.raises(EncodeError) as caught:
         requests.create(flow)
     assert caught.value.path[0] == path
@@ -267,6 +267,6 @@ def test_what_the_kernel_would_ignore_or_refuse(flow: Flow, path: str) -> None:
         ("protoinfo/flags_reply", attrs.evolve(flow(timeout=1), protoinfo=TCPInfo(flags_reply=-1))),  # type: ignore[arg-type]
     ],
 )
-def test_what_is_added_to_must_be_a_number(path: str, wrong: Flow) -> None:
+def test_flags_and_states_must_be_numbers(path: str, wrong: Flow) -> None:
     with pytest.raises(EncodeError, match=f"{path}: "):
         requests.create(wrong)

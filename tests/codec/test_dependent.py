@@ -1,4 +1,4 @@
-"""Attributes that mean what another says, and tuples of numbered ones: a policy's, a helper's."""
+"""Attributes whose meaning depends on another one, and tuples: timeout policies and helpers."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ def helper(data: bytes) -> UserspaceHelper:
     return decode(UserspaceHelper, data, 0, len(data))
 
 
-def made(proto: int, timeouts: Any = None, *unknown: UnknownAttribute) -> TimeoutPolicy:
+def policy_with(proto: int, timeouts: Any = None, *unknown: UnknownAttribute) -> TimeoutPolicy:
     return TimeoutPolicy(name="a", family=AF_INET, proto=proto, timeouts=timeouts, unknown=unknown)
 
 
 # Reading
 
 
-def test_the_order_does_not_matter() -> None:
+def test_the_deciding_attribute_may_come_first_or_last() -> None:
     data = nest(4, seconds(1, 2)) + be8(3, 17) + attr(1, b"a\0") + be16(2, 2)
-    assert policy(data) == made(17, UDPTimeouts(unreplied=1, replied=2))
+    assert policy(data) == policy_with(17, UDPTimeouts(unreplied=1, replied=2))
 
 
-def test_the_last_of_repeated_ones_counts() -> None:
+def test_the_last_repeated_attribute_counts() -> None:
     head = policy_head(b"a", 2, 17)
     data = nest(4, seconds(1)) + head + be8(3, 47) + nest(4, seconds(2))
-    assert policy(data) == made(47, GRETimeouts(unreplied=2))
+    assert policy(data) == policy_with(47, GRETimeouts(unreplied=2))
 
 
-def test_what_nobody_knows_is_kept_as_it_came() -> None:
+def test_timeouts_of_an_unknown_protocol_are_kept_as_they_were_read() -> None:
     data = policy_head(b"a", 2, 99) + nest(4, seconds(1)) + attr(4, b"\x01")
-    kept = (UnknownAttribute((4,), seconds(1), nested=True), UnknownAttribute((4,), b"\x01"))
-    assert policy(data) == made(99, None, *kept)
+    unknown = (UnknownAttribute((4,), seconds(1), nested=True), UnknownAttribute((4,), b"\x01"))
+    assert policy(data) == policy_with(99, None, *unknown)
     assert encode(policy(data)) == data
 
 
-def test_without_the_other_it_is_unknown() -> None:
-    told = decode_fields(TimeoutPolicy, nest(4, seconds(1)), 0, len(nest(4, seconds(1))))
-    assert told == {}
+def test_without_the_deciding_attribute_it_is_unknown() -> None:
+    data = nest(4, seconds(1))
+    assert decode_fields(TimeoutPolicy, data, 0, len(data)) == {}
 
 
-def test_some_fields_of_a_message() -> None:
+def test_decode_fields_returns_the_fields_that_are_present() -> None:
     data = be16(2, 0) + be8(3, 1) + nest(4, seconds(7))
     assert decode_fields(TimeoutPolicy, data, 0, len(data)) == {
         "family": 0,
@@ -91,19 +91,19 @@ def test_some_fields_of_a_message() -> None:
         ),
     ],
 )
-def test_errors_say_where(data: bytes, path: str) -> None:
+def test_errors_name_the_attribute(data: bytes, path: str) -> None:
     with pytest.raises(DecodeError) as caught:
         (helper if data.startswith(HELPER) else policy)(data)
     assert path in str(caught.value)
 
 
-@pytest.mark.parametrize("told", [b"", be32(1, 0), be32(1, 4), be32(1, 0xFFFFFFFF)])
-def test_a_tuple_is_what_is_there_whatever_its_number(told: bytes) -> None:
-    data = HELPER + nest(4, told, expect_policy(2, b"b", 1, 2))
+@pytest.mark.parametrize("count_attribute", [b"", be32(1, 0), be32(1, 4), be32(1, 0xFFFFFFFF)])
+def test_the_number_of_items_is_not_checked(count_attribute: bytes) -> None:
+    data = HELPER + nest(4, count_attribute, expect_policy(2, b"b", 1, 2))
     assert helper(data).policies == (ONE,)
 
 
-def test_no_policies_are_none() -> None:
+def test_a_helper_without_policies_has_an_empty_tuple() -> None:
     assert helper(HELPER).policies == helper(HELPER + nest(4)).policies == ()
 
 
@@ -113,36 +113,39 @@ def test_no_policies_are_none() -> None:
 @pytest.mark.parametrize(
     ("proto", "timeouts"), [(17, TCPTimeouts()), (6, UDPTimeouts()), (99, UDPTimeouts())]
 )
-def test_what_does_not_go_with_the_protocol(proto: int, timeouts: object) -> None:
-    with pytest.raises(EncodeError, match=f"timeouts: it does not go with proto {proto}"):
-        encode(made(proto, timeouts))
+def test_timeouts_of_another_protocol_are_refused(proto: int, timeouts: object) -> None:
+    name = type(timeouts).__name__
+    with pytest.raises(EncodeError, match=f"timeouts: {name} does not go with proto {proto}"):
+        encode(policy_with(proto, timeouts))
 
 
 @pytest.mark.parametrize(
     ("unknown", "reason"),
     [
         (UnknownAttribute((4,), b""), "CTA_TIMEOUT_DATA is known"),
-        (UnknownAttribute((4, 9), b""), "CTA_TIMEOUT_DATA, in which it stands, is absent"),
+        (UnknownAttribute((4, 9), b""), "CTA_TIMEOUT_DATA, which it is inside, is absent"),
     ],
 )
-def test_what_is_known_is_not_unknown(unknown: UnknownAttribute, reason: str) -> None:
+def test_an_unknown_attribute_must_not_be_a_known_one(
+    unknown: UnknownAttribute, reason: str
+) -> None:
     with pytest.raises(EncodeError, match=reason):
-        encode(made(6, None, unknown))
+        encode(policy_with(6, None, unknown))
 
 
-def test_an_unknown_attribute_in_what_nobody_knows() -> None:
+def test_an_unknown_attribute_needs_its_nest() -> None:
     with pytest.raises(EncodeError, match="no nest 4"):
-        encode(made(99, None, UnknownAttribute((4, 9), b"")))
+        encode(policy_with(99, None, UnknownAttribute((4, 9), b"")))
     assert encode_fields(TimeoutPolicy, {"timeouts": None}) == b""
 
 
 @pytest.mark.parametrize(
     ("policies", "path", "reason"),
     [
-        ((ONE,) * 5, ("policies",), "5 are more than 4"),
-        ([ONE], ("policies",), "not a tuple"),
-        ((ONE, None), ("policies", "1"), "wrong type"),
-        ((ONE, "c"), ("policies", "1"), "wrong type"),
+        ((ONE,) * 5, ("policies",), "at most 4 items; got 5"),
+        ([ONE], ("policies",), "must be a tuple"),
+        ((ONE, None), ("policies", "1"), "must be of type ExpectPolicy; got None"),
+        ((ONE, "c"), ("policies", "1"), "must be of type ExpectPolicy; got 'c'"),
         (
             (ONE, ExpectPolicy(name="x" * 16, expect_max=1, expect_timeout=1)),
             ("policies", "1", "name"),
@@ -155,7 +158,9 @@ def test_an_unknown_attribute_in_what_nobody_knows() -> None:
         ),
     ],
 )
-def test_a_tuple_that_can_not_be(policies: Any, path: tuple[str, ...], reason: str) -> None:
+def test_tuples_that_are_not_valid_are_refused(
+    policies: Any, path: tuple[str, ...], reason: str
+) -> None:
     with pytest.raises(EncodeError, match=reason) as caught:
         encode(UserspaceHelper(name="a", family=2, proto=6, policies=policies))
     assert caught.value.path == path
@@ -164,8 +169,8 @@ def test_a_tuple_that_can_not_be(policies: Any, path: tuple[str, ...], reason: s
 # Inlined
 
 
-def test_both_in_an_object_inside_another() -> None:
-    """Their slots move with their owner's."""
+def test_an_inlined_object_may_have_a_dependent_attribute() -> None:
+    """The slots of the inlined object are moved behind those of its owner."""
 
     @message
     class Inner:

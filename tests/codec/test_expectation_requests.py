@@ -1,4 +1,4 @@
-"""The requests about expectations, byte by byte, and those refused before anything is sent."""
+"""The bytes of requests about expectations, and requests that are refused before sending."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ V6 = Tuple(src=A6, dst=IPv6Address("2001:db8::2"), proto=50)
 V6_INSIDE = IP6 + nest(2, be8(1, 50))
 
 
-# Finding
+# Look-ups
 
 
 def test_lookup_by_tuple() -> None:
@@ -119,8 +119,8 @@ def test_target_must_be_an_expectation_or_a_tuple(target: Any) -> None:
         (Tuple(src=A6, dst=A6, proto=58, icmp_id=1, icmp_type=128), "icmp_code"),
     ],
 )
-def test_tuples_that_the_kernel_would_refuse(tuple_: Tuple, path: str) -> None:
-    for ask, prefix in (
+def test_tuples_that_the_kernel_would_refuse_are_refused(tuple_: Tuple, path: str) -> None:
+    for make_request, prefix in (
         (requests.tuple_of, ()),
         (requests.get, ()),
         (lambda tuple_: requests.delete(tuple_, None), ()),
@@ -129,7 +129,7 @@ def test_tuples_that_the_kernel_would_refuse(tuple_: Tuple, path: str) -> None:
         (lambda tuple_: requests.create(attrs.evolve(expectation(), master=tuple_)), ("master",)),
     ):
         with pytest.raises(EncodeError) as caught:
-            ask(tuple_)
+            make_request(tuple_)
         assert caught.value.path == (*prefix, path)
 
 
@@ -138,7 +138,7 @@ def test_tuples_that_the_kernel_would_refuse(tuple_: Tuple, path: str) -> None:
 
 def test_create() -> None:
     check_request(requests.create(expectation()), NEW, CREATE, AF_INET, EXPECTATION_TUPLES)
-    rich = expectation(
+    full = expectation(
         flags=ExpectFlags.PERMANENT,
         expect_class=1,
         nat=ExpectNAT.of("10.0.0.3", 99, direction=Direction.REPLY),
@@ -146,7 +146,7 @@ def test_create() -> None:
     )
     nat = nest(1, attr(1, bytes([10, 0, 0, 3])), attr(2, bytes(4)))
     check_request(
-        requests.create(rich, "ftp", 7),
+        requests.create(full, "ftp", 7),
         NEW,
         CREATE,
         AF_INET,
@@ -160,19 +160,23 @@ def test_create() -> None:
     )
 
 
-def test_create_leaves_out_what_is_the_kernels() -> None:
-    told = expectation(timeout=300, id=5, helper="ftp", flags=ExpectFlags.USERSPACE)
-    check_request(requests.create(told), NEW, CREATE, AF_INET, EXPECTATION_TUPLES + be32(8, 0))
+def test_values_that_only_the_kernel_sets_are_not_sent() -> None:
+    read = expectation(timeout=300, id=5, helper="ftp", flags=ExpectFlags.USERSPACE)
+    check_request(requests.create(read), NEW, CREATE, AF_INET, EXPECTATION_TUPLES + be32(8, 0))
 
 
-def test_create_of_icmp_has_a_mask_that_the_kernel_can_read() -> None:
-    """It tells a type of 255, and takes only types that exist."""
+def test_the_mask_of_icmp_has_a_type_that_exists() -> None:
+    """The kernel reports a mask with the type 255, and accepts only types that exist."""
     echo = Tuple.icmp("10.0.0.1", "10.0.0.2", id=7)
-    made = Expectation.of(TCP4, echo)
-    assert (made.mask.icmp_type, made.mask.icmp_code, made.mask.icmp_id) == (255, 255, 0xFFFF)
+    created = Expectation.of(TCP4, echo)
+    assert (created.mask.icmp_type, created.mask.icmp_code, created.mask.icmp_id) == (
+        255,
+        255,
+        0xFFFF,
+    )
     ones = nest(1, attr(1, b"\xff" * 4), attr(2, b"\xff" * 4))
     mask = nest(3, ones, nest(2, be8(1, 1), be16(4, 0xFFFF), be8(5, 8), be8(6, 255)))
-    assert requests.create(made).payload.endswith(mask)
+    assert requests.create(created).payload.endswith(mask)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +212,7 @@ def test_create_of_icmp_has_a_mask_that_the_kernel_can_read() -> None:
     ],
     ids=str,
 )
-def test_create_refuses(fields: dict[str, Any], path: str) -> None:
+def test_create_refuses_fields_that_are_not_valid(fields: dict[str, Any], path: str) -> None:
     bad = copy(expectation())
     for name, value in fields.items():
         setattr(bad, name, value)
@@ -226,16 +230,16 @@ def test_create_refuses(fields: dict[str, Any], path: str) -> None:
         ({"zone": "7"}, "zone"),
     ],
 )
-def test_create_refuses_arguments(arguments: dict[str, Any], path: str) -> None:
+def test_create_refuses_arguments_that_are_not_valid(arguments: dict[str, Any], path: str) -> None:
     with pytest.raises(EncodeError) as caught:
         requests.create(expectation(), **arguments)
     assert caught.value.path == (path,)
 
 
-@pytest.mark.parametrize("what", [None, EXPECTED4, flow()])
-def test_create_takes_an_expectation(what: Any) -> None:
+@pytest.mark.parametrize("argument", [None, EXPECTED4, flow()])
+def test_create_refuses_other_types(argument: Any) -> None:
     with pytest.raises(TypeError, match="created from an Expectation"):
-        requests.create(what)
+        requests.create(argument)
 
 
 # Updating
@@ -250,7 +254,7 @@ def test_update_has_all_three_tuples_and_never_creates() -> None:
 
 
 @pytest.mark.parametrize("timeout", [-1, requests.MAX_TIMEOUT + 1, 1.5, None, "60"])
-def test_update_refuses_timeouts_that_would_be_others(timeout: Any) -> None:
+def test_update_refuses_timeouts_that_the_kernel_would_change(timeout: Any) -> None:
     with pytest.raises(EncodeError) as caught:
         requests.update(expectation(), timeout)
     assert caught.value.path == ("timeout",)
@@ -261,19 +265,19 @@ def test_statistics() -> None:
     check_request(requests.cpu_statistics(), GET_STATS_CPU, 0x300, AF_UNSPEC, b"")
 
 
-# Words
+# Text and hints
 
-WORDS = "tcp 10.0.0.1:0 -> 10.0.0.2:2050"
+TUPLE_TEXT = "tcp 10.0.0.1:0 -> 10.0.0.2:2050"
 
 
 @pytest.mark.parametrize(
-    ("request_", "words"),
+    ("request_", "text"),
     [
-        (requests.get(EXPECTED4), f"get expectation {WORDS}"),
-        (requests.get(EXPECTED4, verb="find"), f"find expectation {WORDS}"),
-        (requests.delete(EXPECTED4, 1), f"delete expectation {WORDS}"),
-        (requests.update(expectation(), 1), f"update expectation {WORDS}"),
-        (requests.create(expectation()), f"create expectation {WORDS}"),
+        (requests.get(EXPECTED4), f"get expectation {TUPLE_TEXT}"),
+        (requests.get(EXPECTED4, verb="find"), f"find expectation {TUPLE_TEXT}"),
+        (requests.delete(EXPECTED4, 1), f"delete expectation {TUPLE_TEXT}"),
+        (requests.update(expectation(), 1), f"update expectation {TUPLE_TEXT}"),
+        (requests.create(expectation()), f"create expectation {TUPLE_TEXT}"),
         (requests.delete_by_helper("ftp"), "delete the expectations of helper ftp"),
         (requests.flush(), "flush the expectations"),
         (requests.dump(), "dump the expectations"),
@@ -284,29 +288,29 @@ WORDS = "tcp 10.0.0.1:0 -> 10.0.0.2:2050"
         (requests.cpu_statistics(), "read the statistics of expectations"),
     ],
 )
-def test_request_says_what_it_is(request_: Request, words: str) -> None:
-    assert str(request_) == words
+def test_the_text_of_a_request(request_: Request, text: str) -> None:
+    assert str(request_) == text
 
 
-MADE = requests.create(expectation())
+CREATED = requests.create(expectation())
 
 
 @pytest.mark.parametrize(
     ("request_", "code", "hint"),
     [
-        (MADE, errno.EOPNOTSUPP, "no helper"),
-        (MADE, errno.ESHUTDOWN, "helper"),
-        (MADE, errno.EINVAL, "function"),
-        (MADE, errno.EMFILE, "nf_conntrack_expect_max"),
-        (MADE, errno.EBUSY, "overlap"),
-        (MADE, errno.EEXIST, "expectation with this tuple"),
-        (MADE, errno.EALREADY, "another master"),
-        (MADE, errno.ENOENT, "master is missing"),
+        (CREATED, errno.EOPNOTSUPP, "no helper"),
+        (CREATED, errno.ESHUTDOWN, "helper"),
+        (CREATED, errno.EINVAL, "function"),
+        (CREATED, errno.EMFILE, "nf_conntrack_expect_max"),
+        (CREATED, errno.EBUSY, "overlap"),
+        (CREATED, errno.EEXIST, "expectation with this tuple"),
+        (CREATED, errno.EALREADY, "another master"),
+        (CREATED, errno.ENOENT, "master is missing"),
         (requests.dump_of(TCP4), errno.ENOENT, "zone"),
         (requests.get(EXPECTED4), errno.ENOENT, "zone"),
         (requests.delete(EXPECTED4, 1), errno.ENOENT, "expired"),
         (requests.update(expectation(), 1), errno.ETIME, "expired"),
     ],
 )
-def test_request_knows_what_to_do(request_: Request, code: int, hint: str) -> None:
+def test_a_request_has_hints_for_errors(request_: Request, code: int, hint: str) -> None:
     assert hint in request_.hints[code]

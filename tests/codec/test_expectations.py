@@ -1,4 +1,4 @@
-"""Messages about expectations: those of a real kernel, and others."""
+"""Read and write messages about expectations, including those that a real kernel sent."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read(capture: Captured) -> Expectation:
 
 
 @captured
-def test_captured_message_tells(capture: Captured) -> None:
+def test_captured_message_has_the_expected_values(capture: Captured) -> None:
     found = read(capture)
     assert {name: attrgetter(name)(found) for name in capture.fields} == capture.fields
     assert found.unknown == ()
@@ -54,10 +54,10 @@ def test_captured_message_tells(capture: Captured) -> None:
 
 @captured
 def test_captured_message_is_written_as_the_kernel_wrote_it(capture: Captured) -> None:
-    ours = encode(read(capture))
+    encoded = encode(read(capture))
     start = message_of(capture.data).start + 4
-    theirs = capture.data[start:]
-    assert sorted(parts(ours)) == sorted(parts(theirs))
+    captured_attributes = capture.data[start:]
+    assert sorted(parts(encoded)) == sorted(parts(captured_attributes))
 
 
 def parts(data: bytes) -> list[tuple[int, bytes]]:
@@ -65,7 +65,7 @@ def parts(data: bytes) -> list[tuple[int, bytes]]:
 
 
 @captured
-def test_every_truncation(capture: Captured) -> None:
+def test_truncated_messages_raise_only_decode_errors(capture: Captured) -> None:
     for end in range(20, len(capture.data)):
         data = capture.data[:end]
         try:
@@ -75,7 +75,7 @@ def test_every_truncation(capture: Captured) -> None:
         assert found.master == read(capture).master
 
 
-def test_captured_event_knows_its_author() -> None:
+def test_captured_event_has_its_port_id() -> None:
     events = [decode_expect_event(c.data, message_of(c.data)) for c in EXPECTATIONS if c.event]
     assert [event.port_id for event in events] == [0, 18519, 0xC4B13AC6]
 
@@ -99,7 +99,7 @@ Decoder = Callable[[BytesLike, Message], object]
 
 
 @pytest.mark.parametrize(
-    ("decoder", "kind", "expected"),
+    ("decoder", "message_type", "expected"),
     [
         (decode_expectation, 0x200, expectation()),
         (decode_expect_event, 0x200, ExpectEvent(type=EventType.NEW, expectation=expectation())),
@@ -108,39 +108,41 @@ Decoder = Callable[[BytesLike, Message], object]
             0x202,
             ExpectEvent(type=EventType.DESTROY, expectation=expectation()),
         ),
-        # The kernel's number, and the one that it ought to be.
+        # The type that the kernel sends, and the type that it should send.
         (decode_expect_cpu_statistics, 0x103, ExpectCPUStatistics(cpu=7)),
         (decode_expect_cpu_statistics, 0x203, ExpectCPUStatistics(cpu=7)),
     ],
 )
-def test_types_of_messages(decoder: Decoder, kind: int, expected: object) -> None:
+def test_each_message_type_is_decoded(
+    decoder: Decoder, message_type: int, expected: object
+) -> None:
     body = b"" if isinstance(expected, ExpectCPUStatistics) else EXPECTATION_TUPLES
-    data = messages.pack(kind, 0, 0, b"\2\0\0\7" + body)
+    data = messages.pack(message_type, 0, 0, b"\2\0\0\7" + body)
     assert decoder(data, message_of(data)) == expected
 
 
 @pytest.mark.parametrize(
-    ("decoder", "kinds"),
+    ("decoder", "message_types"),
     [
         (decode_expectation, {0x200}),
         (decode_expect_event, {0x200, 0x202}),
         (decode_expect_cpu_statistics, {0x103, 0x203}),
     ],
 )
-def test_other_messages_are_refused(decoder: Decoder, kinds: set[int]) -> None:
-    others = {0x100, 0x101, 0x102, 0x103, 0x104, 0x200, 0x201, 0x202, 0x203} - kinds
-    for kind in others:
-        data = messages.pack(kind, 0, 0, b"\2\0\0\0" + EXPECTATION_TUPLES)
-        with pytest.raises(DecodeError, match=f"{kind:#x}"):
+def test_messages_of_another_type_are_refused(decoder: Decoder, message_types: set[int]) -> None:
+    others = {0x100, 0x101, 0x102, 0x103, 0x104, 0x200, 0x201, 0x202, 0x203} - message_types
+    for message_type in others:
+        data = messages.pack(message_type, 0, 0, b"\2\0\0\0" + EXPECTATION_TUPLES)
+        with pytest.raises(DecodeError, match=f"{message_type:#x}"):
             decoder(data, message_of(data))
-    for kind in kinds:
-        data = messages.pack(kind, 0, 0, b"\2\0")
+    for message_type in message_types:
+        data = messages.pack(message_type, 0, 0, b"\2\0")
         with pytest.raises(DecodeError, match="nfgenmsg"):
             decoder(data, message_of(data))
 
 
 @pytest.mark.parametrize("name", ["master", "tuple", "mask"])
-def test_the_three_tuples_are_never_absent(name: str) -> None:
+def test_master_tuple_and_mask_are_required(name: str) -> None:
     data = encode(expectation())
     number = {"master": 1, "tuple": 2, "mask": 3}[name]
     rest = b"".join(attributes.pack(n, d, nested=True) for n, d in parts(data) if n != number)

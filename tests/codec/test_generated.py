@@ -1,4 +1,4 @@
-"""Generated code: values come into it by name, and tracebacks show it."""
+"""Generated sources have no values in them, and tracebacks show them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from conntrack_aio.netlink import messages
 
 FIELDS = {field.name for cls in message_classes() for field in attrs.fields(cls)}
 METHODS = {"get", "clear"}
-"""Of the dicts that values are remembered in."""
-INSIDE = {"_ip", "_scope_id"}
-"""Of address objects."""
+"""The methods of memos."""
+ADDRESS_ATTRIBUTES = {"_ip", "_scope_id"}
+"""The attributes of address objects."""
 
 
 class Sources:
@@ -53,12 +53,14 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
     return Sources(monkeypatch)
 
 
-def fresh(decoder: Decoder[Any]) -> Decoder[Any]:
-    return Decoder(decoder._cls, decoder._what, decoder._kind, port=decoder._port)
+def without_layouts(decoder: Decoder[Any]) -> Decoder[Any]:
+    return Decoder(
+        decoder._cls, decoder._description, decoder._header_values, port_field=decoder._port_field
+    )
 
 
-def read_all(decoder: Decoder[Any], datas: list[bytes]) -> None:
-    for data in datas:
+def read_all(decoder: Decoder[Any], messages_: list[bytes]) -> None:
+    for data in messages_:
         decoder.one(data)
 
 
@@ -67,32 +69,33 @@ def message(attributes: bytes) -> bytes:
 
 
 MARK = 0x5A5A1234
-"""A number, and a text, that stand in what is read and sent, and in no source."""
-WORD = "helper_word"
+"""A number that is in messages and must not be in any source."""
+NAME = "some_text"
+"""A text that is in messages and must not be in any source."""
 
 
-def compiled(sources: Sources) -> None:
-    """Have everything compiled that there is to compile."""
+def compile_everything(sources: Sources) -> None:
+    """Have everything compile_everything that there is to compile."""
     for decoder in (decode_flow, decode_event):
         read_all(
-            fresh(decoder),
+            without_layouts(decoder),
             [
                 message(BOTH_TUPLES),
                 message(BOTH_TUPLES + be32(8, MARK) + be32(3, 14) + nest(9, attr(5, b""))),
-                message(BOTH_TUPLES + attr(MARK & 0x3FFF, b"x") + nest(5, attr(1, WORD.encode()))),
+                message(BOTH_TUPLES + attr(MARK & 0x3FFF, b"x") + nest(5, attr(1, NAME.encode()))),
                 message(BOTH_TUPLES + nest(4, nest(1, attr(1, b"\3")))),
             ],
         )
     flow = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 2, timeout=5, mark=MARK, zone=3)
-    flow.helper, flow.status, flow.labels = Helper(name=WORD), Status.ASSURED, MARK
+    flow.helper, flow.status, flow.labels = Helper(name=NAME), Status.ASSURED, MARK
     six = Flow.icmp("2001:db8::1", "2001:db8::2", id=MARK & 0xFFFF, timeout=9)
-    lying = [with_values(flow, mark=make(MARK)) for make in INTEGERS.values()]
-    lying.append(with_values(flow, helper=with_values(Helper(), name=OverriddenStr(WORD))))
-    for model in (requests._CREATE, requests._DELETE, requests._GET):
-        rest = (None, None) if model is requests._CREATE else (None,)
-        tried = packers.Packers(model._arguments, model._make, model._values)
+    lying = [with_values(flow, mark=create(MARK)) for create in INTEGERS.values()]
+    lying.append(with_values(flow, helper=with_values(Helper(), name=OverriddenStr(NAME))))
+    for packers_ in (requests._CREATE, requests._DELETE, requests._GET):
+        rest = (None, None) if packers_ is requests._CREATE else (None,)
+        fresh_packers = packers.Packers(packers_._arguments, packers_._make, packers_._values)
         for each in (flow, six, *lying, flow):
-            tried.pack(requests._hint_of(each), 1, each, *rest)
+            fresh_packers.pack(requests._hint_of(each), 1, each, *rest)
     for cls in message_classes():
         declare._compile_maker(cls)
         declare._compile_normalizing(cls)
@@ -105,27 +108,27 @@ def constants(source: str) -> Iterator[object]:
             yield node.value
 
 
-def test_only_names_from_declarations_are_in_it(sources: Sources) -> None:
-    compiled(sources)
+def test_sources_have_only_names_from_declarations(sources: Sources) -> None:
+    compile_everything(sources)
     for source in sources.texts:
         for value in constants(source):
             assert value in (None, True, False)
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Attribute):
-                assert node.attr in FIELDS | METHODS | INSIDE
+                assert node.attr in FIELDS | METHODS | ADDRESS_ATTRIBUTES
         assert str(MARK) not in source
         assert str(MARK & 0x3FFF) not in source
-        assert WORD not in source
+        assert NAME not in source
         assert "import" not in source
 
 
-def test_tracebacks_show_it(sources: Sources) -> None:
-    compiled(sources)
+def test_tracebacks_show_the_source(sources: Sources) -> None:
+    compile_everything(sources)
     for function, source in zip(sources.functions, sources.texts, strict=True):
         assert linecache.getlines(function.__code__.co_filename) == source.splitlines(keepends=True)
-    make = declare.raw(Tuple)
+    create = declare.raw(Tuple)
     with pytest.raises(TypeError):
-        make()
+        create()
     normalize = declare._compile_normalizing(Flow)
     try:
         normalize(object())
@@ -134,8 +137,8 @@ def test_tracebacks_show_it(sources: Sources) -> None:
         assert "value = self.status" in shown
 
 
-def test_what_is_gone_is_forgotten(sources: Sources) -> None:
-    compiled(sources)
+def test_the_source_of_a_dropped_function_is_dropped(sources: Sources) -> None:
+    compile_everything(sources)
     names = [function.__code__.co_filename for function in sources.functions]
     sources.functions.clear()
     assert not any(name in linecache.cache for name in names)

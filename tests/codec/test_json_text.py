@@ -1,4 +1,4 @@
-"""Objects as JSON text: what the text adds to the dicts of test_json.py."""
+"""Convert objects to JSON text and back; test_json.py tests the dicts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_the_text_is_the_dict_on_one_line() -> None:
     assert "\n" not in text
 
 
-def test_it_can_be_indented() -> None:
+def test_the_text_can_be_indented() -> None:
     assert to_json(FLOW, indent=2) == json.dumps(to_dict(FLOW), indent=2)
 
 
@@ -29,7 +29,7 @@ def test_text_and_bytes_are_read(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "nothing", b"\xff\xfe\xff", "[" * 100_000])
-def test_what_is_not_json_is_a_decode_error(text: str | bytes) -> None:
+def test_invalid_json_is_a_decode_error(text: str | bytes) -> None:
     with pytest.raises(DecodeError, match="this is not JSON"):
         from_json(Flow, text)
 
@@ -42,6 +42,6 @@ def test_json_that_is_not_a_flow_names_the_path() -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 5, ["{}"]])
-def test_other_than_text_is_a_type_error(wrong: object) -> None:
+def test_other_types_than_text_are_a_type_error(wrong: object) -> None:
     with pytest.raises(TypeError, match="JSON must be text or bytes"):
         from_json(Flow, wrong)  # type: ignore[arg-type]

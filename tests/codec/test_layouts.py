@@ -1,4 +1,4 @@
-"""Compiled readers: they read what the reference reads, as it does, and know when they can't."""
+"""Layouts read messages as the reference does, and leave the other messages to it."""
 
 from __future__ import annotations
 
@@ -47,18 +47,29 @@ MULTI, CREATE = 0x2, 0x400
 SEQ = pack_seq(1)
 
 
-def fresh(known: Decoder[Any]) -> Decoder[Any]:
-    """The same decoder, with nothing learnt."""
-    return Decoder(known._cls, known._what, known._kind, port=known._port, resource=known._resource)
+def without_layouts(decoder: Decoder[Any]) -> Decoder[Any]:
+    """Return the same decoder without its layouts."""
+    return Decoder(
+        decoder._cls,
+        decoder._description,
+        decoder._header_values,
+        port_field=decoder._port_field,
+        resource_field=decoder._resource_field,
+    )
 
 
 def message(
-    attributes: bytes, kind: int = CT_NEW, flags: int = MULTI, *, seq: int = 1, port: int = 7
+    attributes: bytes,
+    message_type: int = CT_NEW,
+    flags: int = MULTI,
+    *,
+    seq: int = 1,
+    port: int = 7,
 ) -> bytes:
-    return messages.pack(kind, flags, seq, b"\2\0\0\0" + attributes, port)
+    return messages.pack(message_type, flags, seq, b"\2\0\0\0" + attributes, port)
 
 
-def every(buffer: bytes, message: Message) -> bool:
+def accept_all(buffer: bytes, message: Message) -> bool:
     return True
 
 
@@ -102,64 +113,70 @@ def by_layouts(
 
     try:
         while not datagram.done:
-            portion: Items = []
+            batch: Items = []
             wanted = None if seq is None else pack_seq(seq)
             try:
-                decoder.read(datagram, takes, wanted, portion, counters)
+                decoder.read(datagram, takes, wanted, batch, counters)
             finally:
-                assert len(portion) <= decoders.PORTION
-                items += portion
+                assert len(batch) <= decoders.BATCH
+                items += batch
     except DecodeError as error:
         items.append(error)
     return comparable(items)
 
 
-def is_known(decoder: Decoder[Any], data: bytes) -> bool:
-    """Whether a layout reads it, rather than the reference."""
+def has_layout(decoder: Decoder[Any], data: bytes) -> bool:
+    """Return whether layouts read the whole datagram."""
     counters = ClientStatistics()
     by_layouts(decoder, data, counters=counters)
     return counters.fallbacks == 0
 
 
-def wrapped(cls: type, kind: int, flags: int = MULTI) -> list[bytes]:
-    return [message(case.data, kind, flags) for case in CASES if isinstance(case.object, cls)]
+def messages_of(cls: type, message_type: int, flags: int = MULTI) -> list[bytes]:
+    return [
+        message(case.data, message_type, flags) for case in CASES if isinstance(case.object, cls)
+    ]
 
 
-FLOWS = [capture.data for capture in CAPTURED if capture.event is None] + wrapped(Flow, CT_NEW)
+FLOWS = [capture.data for capture in CAPTURED if capture.event is None] + messages_of(Flow, CT_NEW)
 EVENTS = [capture.data for capture in CAPTURED if capture.event is not None]
-EVENTS += wrapped(FlowEvent, CT_NEW, CREATE) + wrapped(FlowEvent, CT_DELETE, 0)
-EXPECTED = wrapped(Expectation, 0x200)
-KINDS = [
+EVENTS += messages_of(FlowEvent, CT_NEW, CREATE) + messages_of(FlowEvent, CT_DELETE, 0)
+EXPECTED = messages_of(Expectation, 0x200)
+DECODERS = [
     (decode_flow, FLOWS),
     (decode_event, EVENTS),
     (decode_expectation, [c.data for c in EXPECTATIONS if not c.event] + EXPECTED),
     (decode_expect_event, [c.data for c in EXPECTATIONS if c.event] + EXPECTED),
-    (decode_timeout_policy, wrapped(TimeoutPolicy, 0x800)),
-    (decode_helper, wrapped(UserspaceHelper, 0x900)),
+    (decode_timeout_policy, messages_of(TimeoutPolicy, 0x800)),
+    (decode_helper, messages_of(UserspaceHelper, 0x900)),
     (decode_cpu_statistics, [message(be32(2, 5), 0x104)]),
     (decode_expect_cpu_statistics, [message(be32(1, 5), 0x203)]),
 ]
-kinds = pytest.mark.parametrize(("decoder", "known"), KINDS, ids=lambda value: value_id(value))
+each_decoder = pytest.mark.parametrize(
+    ("decoder", "known_messages"), DECODERS, ids=lambda value: value_id(value)
+)
 
 
 def value_id(value: object) -> str | None:
     return value._cls.__name__ if isinstance(value, Decoder) else "messages"
 
 
-# What is read
+# Equal to the reference
 
 
-@kinds
-def test_what_was_met_is_known(decoder: Decoder[Any], known: Sequence[bytes]) -> None:
-    for data in known:
-        decoder = fresh(decoder)  # which learns what it meets first at once
+@each_decoder
+def test_a_message_has_a_layout_after_it_was_read_once(
+    decoder: Decoder[Any], known_messages: Sequence[bytes]
+) -> None:
+    for data in known_messages:
+        decoder = without_layouts(decoder)  # it compiles the first layouts at once
         if any(isinstance(item, tuple) for item in by_reference(decoder, data)):
             continue
         by_layouts(decoder, data)
-        told = by_layouts(decoder, data)
-        assert told == by_reference(decoder, data)
-        if not any(item.unknown for item in map(flow_in, told) if item is not None):
-            assert is_known(decoder, data)
+        read = by_layouts(decoder, data)
+        assert read == by_reference(decoder, data)
+        if not any(item.unknown for item in map(flow_in, read) if item is not None):
+            assert has_layout(decoder, data)
 
 
 def flow_in(item: Any) -> Any:
@@ -167,32 +184,32 @@ def flow_in(item: Any) -> Any:
     return flow if hasattr(flow, "unknown") else None
 
 
-@kinds
+@each_decoder
 @settings(bounded, max_examples=examples(30))
 @given(data=st.data())
 def test_any_bytes_are_read_as_the_reference_does(
-    decoder: Decoder[Any], known: list[bytes], data: st.DataObject
+    decoder: Decoder[Any], known_messages: list[bytes], data: st.DataObject
 ) -> None:
-    """Edited messages meet the layouts of those that they were, and of others edited before."""
-    edits = data.draw(st.lists(edited_payloads(known), min_size=1, max_size=4))
-    decoder = fresh(decoder)
-    for each in [*known, *edits, *reversed(edits)]:
+    """Edited messages are compared with the layouts of the originals and of earlier edits."""
+    edits = data.draw(st.lists(edited_payloads(known_messages), min_size=1, max_size=4))
+    decoder = without_layouts(decoder)
+    for each in [*known_messages, *edits, *reversed(edits)]:
         assert by_layouts(decoder, each) == by_reference(decoder, each)
 
 
 @settings(bounded, max_examples=examples(25))
 @given(data=st.data())
 def test_any_values_are_read_as_the_reference_does(data: st.DataObject) -> None:
-    """Every byte that is no header may be anything."""
-    known = data.draw(st.sampled_from([each for each in FLOWS if len(each) > 100]))
-    decoder = fresh(decode_flow)
-    by_layouts(decoder, known)
-    layouts = [layout for alike in decoder._layouts.values() for layout in alike]
+    """Every byte that does not belong to a header may have any value."""
+    original = data.draw(st.sampled_from([each for each in FLOWS if len(each) > 100]))
+    decoder = without_layouts(decode_flow)
+    by_layouts(decoder, original)
+    layouts = [layout for similar in decoder._layouts.values() for layout in similar]
     if not layouts:
         return
     (layout,) = layouts
-    free = [i for i in range(20, len(known)) if not layout.mask >> 8 * i & 0xFF]
-    edited_values = bytearray(known)
+    free = [i for i in range(20, len(original)) if not layout.mask >> 8 * i & 0xFF]
+    edited_values = bytearray(original)
     for i in data.draw(st.lists(st.sampled_from(free), max_size=20)):
         edited_values[i] = data.draw(st.integers(0, 255))
     changed = bytes(edited_values)
@@ -201,59 +218,61 @@ def test_any_values_are_read_as_the_reference_does(data: st.DataObject) -> None:
 
 @settings(bounded, max_examples=examples(25))
 @given(data=st.data())
-def test_any_datagram_of_many(data: st.DataObject) -> None:
-    """Runs of messages alike, broken by others and by what is none."""
-    few = data.draw(st.lists(st.sampled_from(FLOWS), min_size=1, max_size=3))
+def test_runs_of_messages_are_read_as_the_reference_does(data: st.DataObject) -> None:
+    """Runs of messages of one skeleton are interrupted by other messages and by invalid bytes."""
+    samples = data.draw(st.lists(st.sampled_from(FLOWS), min_size=1, max_size=3))
     parts = data.draw(
         st.lists(
-            st.tuples(st.sampled_from(few) | edited_payloads(few), st.integers(1, 90)),
+            st.tuples(st.sampled_from(samples) | edited_payloads(samples), st.integers(1, 90)),
             min_size=1,
             max_size=6,
         )
     )
     datagram = b"".join(part * count for part, count in parts)
-    decoder = fresh(decode_flow)
+    decoder = without_layouts(decode_flow)
     for _ in range(2):
         assert by_layouts(decoder, datagram) == by_reference(decoder, datagram)
         assert by_layouts(decoder, datagram, 1) == by_reference(decoder, datagram, 1)
 
 
-@kinds
+@each_decoder
 @settings(bounded, max_examples=examples(25))
 @given(data=st.data())
-def test_a_message_alone(decoder: Decoder[Any], known: list[bytes], data: st.DataObject) -> None:
-    decoder = fresh(decoder)
-    for each in [*known, *known, data.draw(edited_payloads(known))]:
-        whole = each[: int.from_bytes(each[:4], sys.byteorder)]  # what is behind it is another's
-        told = by_reference(decoder, whole)
+def test_a_single_message_is_read_as_the_reference_does(
+    decoder: Decoder[Any], known_messages: list[bytes], data: st.DataObject
+) -> None:
+    decoder = without_layouts(decoder)
+    for each in [*known_messages, *known_messages, data.draw(edited_payloads(known_messages))]:
+        message_bytes = each[: int.from_bytes(each[:4], sys.byteorder)]  # without what follows it
+        expected = by_reference(decoder, message_bytes)
         try:
-            alone: Items = [decoder.one(whole)]
+            alone: Items = [decoder.one(message_bytes)]
         except DecodeError as error:
             alone = [error]
-        assert comparable(alone) == told or not whole
+        assert comparable(alone) == expected or not message_bytes
 
 
-# What tells messages apart
+# Skeletons
 
 
 def port(number: int) -> bytes:
     return nest(2, be8(1, 6) + be16(2, number) + be16(3, 80))
 
 
-def known_after(first: bytes, second: bytes) -> bool:
-    """Whether a flow's attributes are read by the layout of another's; rightly, in any case."""
-    decoder = fresh(decode_flow)
+def shares_layout(first: bytes, second: bytes) -> bool:
+    """Return whether the layout of one flow reads another, and check that the result is right."""
+    decoder = without_layouts(decode_flow)
     by_layouts(decoder, message(first))
-    known = is_known(decoder, message(second))
-    decoder = fresh(decode_flow)
+    shared = has_layout(decoder, message(second))
+    decoder = without_layouts(decode_flow)
     by_layouts(decoder, message(first))
     data = message(second)
     assert by_layouts(decoder, data) == by_reference(decoder, data)
-    return known
+    return shared
 
 
-def test_values_are_no_part_of_a_skeleton() -> None:
-    assert known_after(BOTH_TUPLES + be32(7, 1), BOTH_TUPLES + be32(7, 0xFFFFFFFF))
+def test_values_are_not_part_of_a_skeleton() -> None:
+    assert shares_layout(BOTH_TUPLES + be32(7, 1), BOTH_TUPLES + be32(7, 0xFFFFFFFF))
 
 
 @pytest.mark.parametrize(
@@ -267,38 +286,38 @@ def test_values_are_no_part_of_a_skeleton() -> None:
     ],
     ids=["another number", "another order", "another unknown one", "twice", "padding"],
 )
-def test_one_length_and_another_skeleton(first: bytes, second: bytes) -> None:
+def test_messages_of_one_length_may_have_different_skeletons(first: bytes, second: bytes) -> None:
     assert len(first) == len(second)
-    assert not known_after(BOTH_TUPLES + first, BOTH_TUPLES + second)
+    assert not shares_layout(BOTH_TUPLES + first, BOTH_TUPLES + second)
 
 
-def test_what_an_attribute_means_is_said_by_another() -> None:
-    """The first timeout of a policy for TCP is another one than that of a policy for UDP."""
+def test_the_deciding_attribute_is_part_of_the_skeleton() -> None:
+    """The same attribute number is another timeout in a policy for TCP than in one for UDP."""
 
     def policy(proto: int) -> bytes:
         data = attr(1, b"name\0") + be16(2, 2) + be8(3, proto) + nest(4, be32(1, 5))
         return message(data, 0x800)
 
-    decoder = fresh(decode_timeout_policy)
+    decoder = without_layouts(decode_timeout_policy)
     for proto in (6, 6, 17, 17, 6, 99):
-        told = by_layouts(decoder, policy(proto))
-        assert told == by_reference(decoder, policy(proto))
-    assert is_known(decoder, policy(6))
-    assert is_known(decoder, policy(17))
+        read = by_layouts(decoder, policy(proto))
+        assert read == by_reference(decoder, policy(proto))
+    assert has_layout(decoder, policy(6))
+    assert has_layout(decoder, policy(17))
     assert len(decoder._layouts) == 1
 
 
-def test_unknown_attributes_are_kept_by_a_layout_too() -> None:
-    decoder = fresh(decode_flow)
+def test_layouts_keep_unknown_attributes() -> None:
+    decoder = without_layouts(decode_flow)
     for payload in (b"abcd", b"efgh"):
         data = message(BOTH_TUPLES + attr(99, payload))
         (flow,) = by_layouts(decoder, data)
-        assert [kept.payload for kept in flow.unknown] == [payload]
-    assert is_known(decoder, message(BOTH_TUPLES + attr(99, b"ijkl")))
+        assert [unknown.payload for unknown in flow.unknown] == [payload]
+    assert has_layout(decoder, message(BOTH_TUPLES + attr(99, b"ijkl")))
 
 
-def test_what_is_shared_is_one_object() -> None:
-    decoder = fresh(decode_flow)
+def test_equal_shared_objects_are_one_object() -> None:
+    decoder = without_layouts(decode_flow)
     data = message(BOTH_TUPLES + nest(4, nest(1, be8(1, 3))))
     (_,), (first,), (second,) = (by_layouts(decoder, data) for _ in range(3))
     assert first.protoinfo == TCPInfo(state=TCPState.ESTABLISHED)
@@ -307,49 +326,51 @@ def test_what_is_shared_is_one_object() -> None:
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "unusual",
     [be8(1, 3) + attr(99, b"abcd"), be8(1, 3) + attr(2, b"123") + b"abcd"],
     ids=["unknown inside", "no attributes at all"],
 )
-def test_a_shared_object_that_is_not_whole(odd: bytes) -> None:
-    """Its nest is as long as that of one that is whole, and of other bytes."""
-    whole = be8(1, 3) + be8(2, 0)
-    odd = odd[: len(whole)] if len(odd) != len(whole) else odd
+def test_a_shared_object_that_only_the_reference_can_read(unusual: bytes) -> None:
+    """Its nest has the same length as that of an ordinary object, but other bytes."""
+    ordinary = be8(1, 3) + be8(2, 0)
+    unusual = unusual[: len(ordinary)] if len(unusual) != len(ordinary) else unusual
     plain = BOTH_TUPLES + nest(4, nest(1, be8(1, 3) + be8(2, 0)))
-    strange = BOTH_TUPLES + nest(4, nest(1, odd))
-    decoder = fresh(decode_flow)
+    reference_only = BOTH_TUPLES + nest(4, nest(1, unusual))
+    decoder = without_layouts(decode_flow)
     by_layouts(decoder, message(plain))
-    many = message(plain) * 50 + message(strange) + message(plain) * 50
+    many = message(plain) * 50 + message(reference_only) + message(plain) * 50
     assert by_layouts(decoder, many) == by_reference(decoder, many)
 
 
 # Headers
 
 
-def test_an_event_is_what_its_header_says() -> None:
-    decoder = fresh(decode_event)
-    kinds = [(CT_NEW, CREATE), (CT_NEW, 0), (CT_DELETE, 0)]
+def test_the_header_determines_the_event_type_and_port_id() -> None:
+    decoder = without_layouts(decode_event)
+    headers = [(CT_NEW, CREATE), (CT_NEW, 0), (CT_DELETE, 0)]
     for _ in range(2):
-        for author in (0, 4711):
-            told = [
-                by_layouts(decoder, message(BOTH_TUPLES, kind, flags, seq=author, port=author))[0]
-                for kind, flags in kinds
+        for port_id in (0, 4711):
+            events = [
+                by_layouts(
+                    decoder, message(BOTH_TUPLES, message_type, flags, seq=port_id, port=port_id)
+                )[0]
+                for message_type, flags in headers
             ]
-            assert [event.type for event in told] == list(EventType)
-            assert {event.port_id for event in told} == {author}
+            assert [event.type for event in events] == list(EventType)
+            assert {event.port_id for event in events} == {port_id}
 
 
-def test_the_number_of_the_processor_is_in_the_header() -> None:
-    decoder = fresh(decode_cpu_statistics)
+def test_the_header_has_the_number_of_the_processor() -> None:
+    decoder = without_layouts(decode_cpu_statistics)
     for cpu in (0, 1, 0xFFFF):
         head = struct.pack("!BBH", 0, 0, cpu)
         data = messages.pack(0x104, MULTI, 1, head + be32(2, 5))
         assert by_layouts(decoder, data)[0].cpu == cpu
-    assert is_known(decoder, data)
+    assert has_layout(decoder, data)
 
 
-def test_an_answer_of_another_conversation_is_asked_about() -> None:
-    decoder = fresh(decode_flow)
+def test_messages_with_another_sequence_number_are_not_read() -> None:
+    decoder = without_layouts(decode_flow)
     by_layouts(decoder, message(BOTH_TUPLES), 1)
     strays = message(BOTH_TUPLES, seq=2)
     assert by_layouts(decoder, strays, 1) == []
@@ -357,15 +378,15 @@ def test_an_answer_of_another_conversation_is_asked_about() -> None:
     assert len(by_layouts(decoder, many, 1)) == 100
 
 
-def test_a_dump_that_was_interrupted_is_always_looked_at() -> None:
-    decoder = fresh(decode_flow)
+def test_messages_of_an_interrupted_dump_get_no_layout() -> None:
+    decoder = without_layouts(decode_flow)
     data = message(BOTH_TUPLES, flags=MULTI | 0x10)
     by_layouts(decoder, data)
-    assert not is_known(decoder, data)
+    assert not has_layout(decoder, data)
 
 
-def test_a_message_that_is_cut() -> None:
-    decoder = fresh(decode_flow)
+def test_truncated_messages_are_read_as_the_reference_does() -> None:
+    decoder = without_layouts(decode_flow)
     data = message(BOTH_TUPLES + be32(7, 1))
     by_layouts(decoder, data)
     for end in range(1, len(data)):
@@ -376,60 +397,60 @@ def test_a_message_that_is_cut() -> None:
 # Bounds
 
 
-def test_a_stream_of_which_no_message_is_like_another_grows_nothing() -> None:
-    """Nor is a layout compiled for each: that would take fifty times as long."""
-    decoder = fresh(decode_flow)
+def test_layouts_are_bounded_if_all_messages_differ() -> None:
+    """A layout is not compiled for every message: that would take fifty times as long."""
+    decoder = without_layouts(decode_flow)
     counters = ClientStatistics()
     count = 20_000
     for number in range(count):
         data = message(BOTH_TUPLES + attr(100 + number % 16000, bytes(number % 7)))
         by_layouts(decoder, data, counters=counters)
     assert counters.fallbacks > count / 2
-    assert 0 < decoder.layouts <= decoders.MOST
+    assert 0 < decoder.layouts <= decoders.MAX_LAYOUTS
     assert decoders.count_layouts() >= decoder.layouts
     assert decoder._compiled < count / 30
-    assert all(len(alike) <= decoders._ALIKE for alike in decoder._layouts.values())
+    assert all(len(similar) <= decoders._MAX_SIMILAR for similar in decoder._layouts.values())
 
 
-def test_no_layout_is_made_of_a_message_such_as_no_kernel_sends() -> None:
-    decoder = fresh(decode_flow)
-    fitting = (decoders._LARGEST - len(message(BOTH_TUPLES))) // 4
-    for count, known in ((fitting, True), (fitting + 1, False)):
+def test_too_large_messages_get_no_layout() -> None:
+    decoder = without_layouts(decode_flow)
+    fitting = (decoders._MAX_MESSAGE - len(message(BOTH_TUPLES))) // 4
+    for count, expected in ((fitting, True), (fitting + 1, False)):
         data = message(BOTH_TUPLES + attr(99, b"") * count)
         assert by_layouts(decoder, data) == by_reference(decoder, data)
-        assert is_known(decoder, data) == known
+        assert has_layout(decoder, data) == expected
 
 
-def test_layouts_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of messages that differ in their length, too: those are looked for in other places."""
-    monkeypatch.setattr(decoders, "MOST", 8)
-    decoder = fresh(decode_flow)
+def test_layouts_are_dropped_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages of different lengths have their layouts under different keys."""
+    monkeypatch.setattr(decoders, "MAX_LAYOUTS", 8)
+    decoder = without_layouts(decode_flow)
     most = 0
-    for number in range(decoders._AT_ONCE):
+    for number in range(decoders._COMPILED_AT_ONCE):
         by_layouts(decoder, message(BOTH_TUPLES + attr(99, bytes(4 * number))))
         most = max(most, decoder.layouts)
     assert most == 8
 
 
-def test_after_such_a_stream_what_is_usual_is_learnt_again() -> None:
-    decoder = fresh(decode_flow)
+def test_layouts_are_compiled_again_after_many_different_messages() -> None:
+    decoder = without_layouts(decode_flow)
     for number in range(3000):
         by_layouts(decoder, message(BOTH_TUPLES + attr(100 + number, b"")))
     usual = message(BOTH_TUPLES + be32(7, 1))
-    for _ in range(decoders._PATIENCE + 1):
+    for _ in range(decoders._MISSES_PER_LAYOUT + 1):
         by_layouts(decoder, usual)
-    assert is_known(decoder, usual)
+    assert has_layout(decoder, usual)
 
 
-def test_a_memory_of_values_starts_anew_when_it_is_full() -> None:
-    decoder = fresh(decode_flow)
-    memory = scalar_of(IPV4).memo
-    assert memory is not None
+def test_a_full_memo_of_values_is_cleared() -> None:
+    decoder = without_layouts(decode_flow)
+    memo = scalar_of(IPV4).memo
+    assert memo is not None
     for number in range(1 << 15):
         source = be32(1, number) + be32(2, 1)
         data = message(nest(1, nest(1, source) + port(1)) + nest(2, TCP4_REPLY_PAYLOAD))
         (flow,) = by_layouts(decoder, data)
         assert int(flow.orig.src) == number
-        assert len(memory) <= memory.limit < 1 << 15
-    flow_layouts = [layout for alike in decoder._layouts.values() for layout in alike]
+        assert len(memo) <= memo.limit < 1 << 15
+    flow_layouts = [layout for similar in decoder._layouts.values() for layout in similar]
     assert len(flow_layouts) == 1

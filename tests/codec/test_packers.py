@@ -1,4 +1,4 @@
-"""Packers against the reference: the same bytes of any values, and the same errors."""
+"""Packers give the same bytes and the same errors as the reference, for any values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ from conntrack_aio import (
     Tuple,
 )
 from conntrack_aio.codec import packers
-from conntrack_aio.codec.packers import FREE, SHAPES, Packers, RequestValue, _ComputedBytes
+from conntrack_aio.codec.packers import (
+    COMPILED_AT_ONCE,
+    PACKERS_PER_HINT,
+    Packers,
+    RequestValue,
+    _ComputedBytes,
+)
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.codec.schema import schema_of
 from conntrack_aio.netlink import messages
@@ -39,54 +45,54 @@ bounded = settings(deadline=None)
 Make = Callable[..., bytes]
 
 
-class Tried:
-    """Packers of one kind, and how often they went to the reference."""
+class CountedPackers:
+    """Packers of one kind of request, which count the calls of the reference."""
 
-    def __init__(self, model: Packers) -> None:
-        self.made = 0
-        self.reference: Make = model._make
-        self.packers = Packers(model._arguments, self._make, model._values)
+    def __init__(self, packers_: Packers) -> None:
+        self.created = 0
+        self.reference: Make = packers_._make
+        self.packers = Packers(packers_._arguments, self._make, packers_._values)
 
     def _make(self, *arguments: object) -> bytes:
-        self.made += 1
+        self.created += 1
         return self.reference(*arguments)
 
     def pack(self, *arguments: Any, seq: int = 0) -> bytes:
         return self.packers.pack(requests._hint_of(arguments[0]), seq, *arguments)
 
     def check(self, *arguments: Any) -> bool:
-        """That it does what the reference does, and whether that was to make a message."""
-        made = attempt(lambda: self.reference(*arguments))
-        assert attempt(lambda: self.pack(*arguments)) == made
-        return isinstance(made, bytes)
+        """Compare with the reference; return whether it gives a message and not an error."""
+        created = attempt(lambda: self.reference(*arguments))
+        assert attempt(lambda: self.pack(*arguments)) == created
+        return isinstance(created, bytes)
 
 
 def attempt(make: Callable[[], bytes]) -> object:
-    """The message, or the error, so that it can be compared."""
+    """Return the message or, so that it can be compared, the error."""
     try:
         return make()
     except Exception as error:
         return type(error), str(error)
 
 
-MODELS = {
+KINDS = {
     "create": (requests._CREATE, (None, None)),
     "delete": (requests._DELETE, (None,)),
     "get": (requests._GET, (None,)),
     "get and reset": (requests._RESET, (None,)),
 }
-BUSY = {name: Tried(model) for name, (model, _) in MODELS.items()}
-"""Packers that have seen everything."""
+BUSY = {name: CountedPackers(packers_) for name, (packers_, _) in KINDS.items()}
+"""Packers that all tests use, so that they have many shapes."""
 
-by_kind = pytest.mark.parametrize("kind", MODELS)
+by_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def flow(number: int = 1, **others: Any) -> Flow:
     return attrs.evolve(flows.tcp(number), **others)
 
 
-# What a request's value may be assigned, right or wrong
-NASTY: list[Any] = [
+# Valid and invalid values to assign to the fields of a flow
+VALUES: list[Any] = [
     *(None, True, False, -1, 0, 1, 6, 14, 58, 255, 256, 65535, 65536, 1 << 32, (1 << 32) - 1),
     *(1 << 64, (1 << 128) - 1, 1 << 128, -(1 << 31), 1.0, float("nan"), "", "ftp", "x" * 99),
     *(b"", b"info", b"x" * 99, [], TCPState.TIME_WAIT, TCPState.NONE, Status.ASSURED, Status(0)),
@@ -101,7 +107,7 @@ NASTY: list[Any] = [
 
 
 def places(value: object, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The declared fields of an object, and of those inside of it."""
+    """Yield the paths of the declared fields of an object and of the objects inside it."""
     for field in schema_of(type(value)).fields:
         yield (*prefix, field.name)
         inner = getattr(value, field.name)
@@ -110,7 +116,7 @@ def places(value: object, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 
 
 def changed(value: Any, path: tuple[str, ...], new: object) -> Any:
-    """The same with another value in one place."""
+    """Return a copy with another value in one field."""
     name, *rest = path
     inner = changed(getattr(value, name), tuple(rest), new) if rest else new
     return with_values(value, **{name: inner})
@@ -118,16 +124,16 @@ def changed(value: Any, path: tuple[str, ...], new: object) -> Any:
 
 @st.composite
 def creatable(draw: st.DrawFn) -> Flow:
-    """Mostly flows that can be made."""
-    made: Flow = draw(objects(Flow))
-    made.reply = attrs.evolve(made.reply, zone=None)
-    made.orig = attrs.evolve(made.orig, zone=None)
+    """Mostly flows that can be created."""
+    created: Flow = draw(objects(Flow))
+    created.reply = attrs.evolve(created.reply, zone=None)
+    created.orig = attrs.evolve(created.orig, zone=None)
     if draw(st.booleans()):
-        made.master = None
-    if not isinstance(made.protoinfo, requests._PROTOINFO.get(made.orig.proto, ())):
-        made.protoinfo = None
-    made.timeout = made.timeout or draw(st.integers(0, 0xFFFFFFFF))
-    return made
+        created.master = None
+    if not isinstance(created.protoinfo, requests._PROTOINFO.get(created.orig.proto, ())):
+        created.protoinfo = None
+    created.timeout = created.timeout or draw(st.integers(0, 0xFFFFFFFF))
+    return created
 
 
 SAMPLES = {
@@ -144,51 +150,51 @@ SAMPLES = {
 
 @by_kind
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_every_change_in_every_place(kind: str, sample: str) -> None:
-    model, rest = MODELS[kind]
+def test_any_value_in_any_field_gives_what_the_reference_gives(kind: str, sample: str) -> None:
+    packers_, rest = KINDS[kind]
     for path in [*places(SAMPLES[sample])][:: thorough_or_quick(2, 6) * GUEST_STRIDE]:
-        fresh = Tried(model)
-        assert fresh.check(SAMPLES[sample], *rest)
-        for new in NASTY:
+        counted = CountedPackers(packers_)
+        assert counted.check(SAMPLES[sample], *rest)
+        for new in VALUES:
             other = changed(SAMPLES[sample], path, new)
-            fresh.check(other, *rest)
-            fresh.check(other, *rest)
-            fresh.check(SAMPLES[sample], *rest)
+            counted.check(other, *rest)
+            counted.check(other, *rest)
+            counted.check(SAMPLES[sample], *rest)
 
 
 @by_kind
 @settings(bounded, max_examples=examples(20))
 @given(data=st.data())
-def test_any_change_of_any_flow(kind: str, data: st.DataObject) -> None:
-    """A packer that was made for one is tried with what differs from it in a place or two."""
-    model, rest = MODELS[kind]
-    fresh = Tried(model)
+def test_any_changed_flow_gives_what_the_reference_gives(kind: str, data: st.DataObject) -> None:
+    """A packer for one flow is used for a flow that differs in a few fields."""
+    packers_, rest = KINDS[kind]
+    counted = CountedPackers(packers_)
     sample: Flow = data.draw(creatable() | st.sampled_from(list(SAMPLES.values())))
-    made = fresh.check(sample, *rest)
-    if made:
-        fresh.check(sample, *rest)
+    created = counted.check(sample, *rest)
+    if created:
+        counted.check(sample, *rest)
     other = sample
     for _ in range(data.draw(st.integers(1, 3))):
         path = data.draw(st.sampled_from(list(places(sample))))
         try:
-            other = changed(other, path, data.draw(st.sampled_from(NASTY)))
+            other = changed(other, path, data.draw(st.sampled_from(VALUES)))
         except (TypeError, AttributeError, attrs.exceptions.NotAnAttrsClassError):
-            continue  # what was put there before has no such field
-    fresh.check(other, *rest)
-    fresh.check(other, *rest)
-    fresh.check(sample, *rest)
+            continue  # the value that was assigned before has no such field
+    counted.check(other, *rest)
+    counted.check(other, *rest)
+    counted.check(sample, *rest)
     BUSY[kind].check(other, *rest)
 
 
 @by_kind
 @settings(bounded, max_examples=examples(12))
 @given(data=st.data())
-def test_any_two_flows(kind: str, data: st.DataObject) -> None:
-    model, rest = MODELS[kind]
-    fresh = Tried(model)
+def test_any_two_flows_give_what_the_reference_gives(kind: str, data: st.DataObject) -> None:
+    packers_, rest = KINDS[kind]
+    counted = CountedPackers(packers_)
     first, second = data.draw(creatable()), data.draw(creatable())
     for each in (first, second, first, second):
-        fresh.check(each, *rest)
+        counted.check(each, *rest)
         BUSY[kind].check(each, *rest)
 
 
@@ -196,39 +202,43 @@ def test_any_two_flows(kind: str, data: st.DataObject) -> None:
 @settings(bounded, max_examples=examples(12))
 @given(
     target=objects(Tuple) | creatable(),
-    other=objects(Tuple) | creatable() | st.sampled_from(NASTY),
+    other=objects(Tuple) | creatable() | st.sampled_from(VALUES),
     zones=st.tuples(*[st.sampled_from([None, 0, 7, True, 1 << 16, "4"])] * 2),
 )
-def test_targets_and_zones(kind: str, target: Any, other: Any, zones: tuple[Any, Any]) -> None:
-    fresh = Tried(MODELS[kind][0])
+def test_any_target_and_zone_gives_what_the_reference_gives(
+    kind: str, target: Any, other: Any, zones: tuple[Any, Any]
+) -> None:
+    counted = CountedPackers(KINDS[kind][0])
     for each in (target, other, target, other):
         for zone in zones:
-            fresh.check(each, zone)
+            counted.check(each, zone)
             BUSY[kind].check(each, zone)
 
 
 @settings(bounded, max_examples=examples(12))
 @given(creatable(), st.none() | objects(NATRange), st.none() | objects(NATRange))
-def test_translations(sample: Flow, src: NATRange | None, dst: NATRange | None) -> None:
-    """What is compared with something else, the reference sees to each time."""
+def test_any_nat_range_gives_what_the_reference_gives(
+    sample: Flow, src: NATRange | None, dst: NATRange | None
+) -> None:
+    """Values that are compared with each other are always checked by the reference."""
     sample.reply = attrs.evolve(sample.orig, src=sample.orig.dst, dst=sample.orig.src)
-    fresh = Tried(requests._CREATE)
+    counted = CountedPackers(requests._CREATE)
     for _ in range(2):
-        fresh.check(sample, src, dst)
-        fresh.check(sample, None, None)
+        counted.check(sample, src, dst)
+        counted.check(sample, None, None)
 
 
-@pytest.mark.parametrize("wrong", NASTY, ids=repr)
-def test_what_is_no_flow(wrong: object) -> None:
-    fresh = Tried(requests._CREATE)
-    fresh.check(flow(), None, None)
-    fresh.check(wrong, None, None)
-    fresh.check(flow(), wrong, None)
+@pytest.mark.parametrize("wrong", VALUES, ids=repr)
+def test_other_types_are_refused_as_the_reference_does(wrong: object) -> None:
+    counted = CountedPackers(requests._CREATE)
+    counted.check(flow(), None, None)
+    counted.check(wrong, None, None)
+    counted.check(flow(), wrong, None)
 
 
 @settings(bounded, max_examples=examples(12))
 @given(
-    target=objects(Tuple) | creatable() | st.sampled_from(NASTY),
+    target=objects(Tuple) | creatable() | st.sampled_from(VALUES),
     other=objects(Tuple) | creatable(),
     zone=st.sampled_from([None, 0, 7, "4"]),
     values=st.sampled_from(
@@ -239,7 +249,9 @@ def test_what_is_no_flow(wrong: object) -> None:
         ]
     ),
 )
-def test_updates_of_many(target: Any, other: Any, zone: Any, values: dict[str, object]) -> None:
+def test_updates_of_many_flows_give_what_single_updates_give(
+    target: Any, other: Any, zone: Any, values: dict[str, object]
+) -> None:
     encode = requests.update_of_many(values, zone)
     for each in (target, other, target, other):
         assert attempt(lambda each=each: encode(each)) == attempt(  # type: ignore[misc]
@@ -247,11 +259,11 @@ def test_updates_of_many(target: Any, other: Any, zone: Any, values: dict[str, o
         )
 
 
-# -- what it is for -------------------------------------------------------------------------
+# -- calls of the reference ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "made",
+    "created",
     [
         flow,
         lambda number: flow(number, mark=number, labels=1 << number, timeout=number),
@@ -266,48 +278,50 @@ def test_updates_of_many(target: Any, other: Any, zone: Any, values: dict[str, o
     ids=["tcp", "labels", "status", "helper", "master", "seqadj", "udp6", "icmp", "udp"],
 )
 @by_kind
-def test_of_one_shape_the_reference_makes_one(kind: str, made: Callable[[int], Flow]) -> None:
-    model, rest = MODELS[kind]
-    fresh = Tried(model)
+def test_the_reference_writes_only_the_first_requests_of_a_shape(
+    kind: str, created: Callable[[int], Flow]
+) -> None:
+    packers_, rest = KINDS[kind]
+    counted = CountedPackers(packers_)
     for number in range(1, 60):
-        message = fresh.pack(made(number), *rest, seq=number)
+        message = counted.pack(created(number), *rest, seq=number)
         assert messages.HEADER.unpack_from(message)[3] == number
-        assert message[12:] == fresh.reference(made(number), *rest)[12:]
-    # The first, and once more for each part that it remembers.
-    assert fresh.made <= 3
-    assert fresh.packers.compiled == 1
+        assert message[12:] == counted.reference(created(number), *rest)[12:]
+    # One for the first request, and one for each computed value.
+    assert counted.created <= 3
+    assert counted.packers.compiled == 1
 
 
 SEQADJ = {"correction_pos": 1, "offset_before": -2, "offset_after": 3}
 UDP = {"reply": Tuple.udp("10.0.0.2", 2, "10.0.0.1", 1), "protoinfo": None}
 
 
-def test_what_is_made_of_something_is_learned_once() -> None:
-    """The states of TCP, whose flags depend on them, and the status."""
-    fresh = Tried(requests._CREATE)
+def test_computed_values_are_computed_once() -> None:
+    """The flags of TCP depend on its state, so they are computed once for each state."""
+    counted = CountedPackers(requests._CREATE)
     infos = [TCPInfo(state=TCPState(state)) for state in range(9)]
     for _ in range(3):
         for number, info in enumerate(infos):
-            assert fresh.check(flow(number, protoinfo=info), None, None)
-    assert fresh.made == 1 + 9
-    assert fresh.packers.compiled == 1
+            assert counted.check(flow(number, protoinfo=info), None, None)
+    assert counted.created == 1 + 9
+    assert counted.packers.compiled == 1
 
 
-def test_an_error_names_its_place() -> None:
-    fresh = Tried(requests._CREATE)
-    fresh.pack(flow(mark=1), None, None)
+def test_an_error_names_the_field() -> None:
+    counted = CountedPackers(requests._CREATE)
+    counted.pack(flow(mark=1), None, None)
     with pytest.raises(EncodeError, match=r"mark: .*not in the range"):
-        fresh.pack(flow(mark=1 << 32), None, None)
+        counted.pack(flow(mark=1 << 32), None, None)
     with pytest.raises(EncodeError, match="mark: '1' is not an integer"):
-        fresh.pack(flow(mark="1"), None, None)
+        counted.pack(flow(mark="1"), None, None)
     with pytest.raises(EncodeError, match="orig/sport"):
-        fresh.pack(changed(flow(mark=1), ("orig", "sport"), 1 << 16), None, None)
+        counted.pack(changed(flow(mark=1), ("orig", "sport"), 1 << 16), None, None)
 
 
 @pytest.mark.long
-def test_variety_is_bounded() -> None:
-    """Shapes without end are not compiled without end, and take no memory without end."""
-    fresh = Tried(requests._CREATE)
+def test_compiled_shapes_are_bounded() -> None:
+    """Only a part of the shapes is compiled, and the memory for them is bounded."""
+    counted = CountedPackers(requests._CREATE)
     kinds = 0
     for shape in range(1 << 12):
         sample = flow()
@@ -317,38 +331,38 @@ def test_variety_is_bounded() -> None:
             sample.labels = 1
         if shape & 4:
             sample.zone = 1
-        # Each length of a name is a shape of its own.
+        # Each length of a name is another shape.
         sample.helper = Helper(name="x" * (shape >> 3 & 15), info=b"x" * (shape >> 7))
         if len(sample.helper.name or "") < 16 and len(sample.helper.info or b"") <= 32:
-            kinds += fresh.check(sample, None, None)
-    assert kinds > 20 * FREE
-    assert fresh.packers.compiled <= FREE + kinds // FREE + 1
-    assert sum(map(len, fresh.packers._packers.values())) <= SHAPES
+            kinds += counted.check(sample, None, None)
+    assert kinds > 20 * COMPILED_AT_ONCE
+    assert counted.packers.compiled <= COMPILED_AT_ONCE + kinds // COMPILED_AT_ONCE + 1
+    assert sum(map(len, counted.packers._packers.values())) <= PACKERS_PER_HINT
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packers, "_REMEMBERED", 8)
-    fresh = Tried(requests._CREATE)
+def test_memos_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packers, "_MEMO_LIMIT", 8)
+    counted = CountedPackers(requests._CREATE)
     names = [chr(ord("a") + number) for number in range(26)]
     for name in names * 3:
-        fresh.check(flow(helper=Helper(name=name)), None, None)
-        assert all(len(known) <= 8 for known in remembered(fresh.packers))
-    assert fresh.packers.compiled == 1
-    assert any(remembered(fresh.packers))
+        counted.check(flow(helper=Helper(name=name)), None, None)
+        assert all(len(memo) <= 8 for memo in memos_of(counted.packers))
+    assert counted.packers.compiled == 1
+    assert any(memos_of(counted.packers))
 
 
-def remembered(packers: Packers) -> list[dict[object, bytes]]:
-    """What the packers' generated functions look bytes up in."""
+def memos_of(packers: Packers) -> list[dict[object, bytes]]:
+    """Return the memos of computed bytes that the generated functions use."""
     found: list[dict[object, bytes]] = []
-    for packer in (each for alike in packers._packers.values() for each in alike):
+    for packer in (each for of_hint in packers._packers.values() for each in of_hint):
         constants = packer.__globals__.values()  # type: ignore[attr-defined]
-        memories = [each.__self__ for each in constants if hasattr(each, "__self__")]
-        found += [each.memo for each in memories if isinstance(each, _ComputedBytes)]
+        owners = [each.__self__ for each in constants if hasattr(each, "__self__")]
+        found += [each.memo for each in owners if isinstance(each, _ComputedBytes)]
     return found
 
 
-def test_a_shape_that_the_values_do_not_explain_is_not_packed() -> None:
-    """A value that was forgotten is noticed: what is packed must be what the reference made."""
+def test_a_packer_that_gives_other_bytes_than_the_reference_is_dropped() -> None:
+    """The packer has too few values, so it gives other bytes than the reference."""
 
     def make(sample: Flow) -> bytes:
         return requests._make_create(sample, None, None)
@@ -356,8 +370,8 @@ def test_a_shape_that_the_values_do_not_explain_is_not_packed() -> None:
     def values(sample: Flow) -> list[RequestValue]:
         return [RequestValue("sample.status", sample.status, Flow, "status")]
 
-    forgetful = Packers(("sample",), make, values)
+    incomplete = Packers(("sample",), make, values)
     sample = flow(status=Status.ASSURED)
     for _ in range(3):
-        assert forgetful.pack(None, 0, sample) == make(sample)
-    assert forgetful._packers == {}
+        assert incomplete.pack(None, 0, sample) == make(sample)
+    assert incomplete._packers == {}

@@ -1,4 +1,4 @@
-"""Kernels that align 64-bit values put an empty attribute before each: it is not kept."""
+"""Kernels that align 64-bit values put an empty pad attribute before each: it is dropped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from conntrack_aio.uapi import nfnetlink_conntrack as uapi
 
 
 def padded_nests() -> set[type]:
-    """The enums of nests that the kernel's headers have a pad in."""
+    """Return the enums of the nests for which the kernel's headers have a pad attribute."""
     return {
         enum
         for enum in vars(uapi).values()
@@ -36,7 +36,7 @@ def branches(branch: Branch) -> Iterator[Branch]:
             yield from branches(child)
 
 
-def test_every_nest_that_has_a_pad_knows_it() -> None:
+def test_every_nest_with_a_pad_attribute_has_its_number() -> None:
     known = {
         (number, child.name)
         for cls in message_classes()
@@ -57,10 +57,10 @@ def u64(number: int, value: int, pad: int, *, padded: bool) -> bytes:
 def entry(*, padded: bool, number: int = 7) -> bytes:
     counters = [
         nest(
-            kind,
+            number_of_nest,
             u64(1, number, 5, padded=padded) + u64(2, 100 * number, 5, padded=padded),
         )
-        for kind in (9, 10)
+        for number_of_nest in (9, 10)
     ]
     start = nest(20, u64(1, 10**18 + number, 3, padded=padded))
     return BOTH_TUPLES + be32(3, 14) + counters[0] + counters[1] + start
@@ -70,38 +70,41 @@ def flow_message(attributes: bytes, flags: int = 2) -> bytes:
     return messages.pack(0x100, flags, 1, b"\2\0\0\0" + attributes)
 
 
-def test_it_is_dropped() -> None:
+def test_padding_is_dropped() -> None:
     data = entry(padded=True)
-    seen = decode(Flow, data, 0, len(data))
+    decoded = decode(Flow, data, 0, len(data))
     plain = entry(padded=False)
-    assert seen == decode(Flow, plain, 0, len(plain))
-    assert seen.counters_orig == Counters(packets=7, bytes=700)
-    assert seen.timestamp == Timestamp(start=10**18 + 7)
-    assert seen.unknown == ()
-    assert encode(seen) == plain
+    assert decoded == decode(Flow, plain, 0, len(plain))
+    assert decoded.counters_orig == Counters(packets=7, bytes=700)
+    assert decoded.timestamp == Timestamp(start=10**18 + 7)
+    assert decoded.unknown == ()
+    assert encode(decoded) == plain
 
 
-def test_layouts_read_such_messages_and_are_used_again() -> None:
+def test_layouts_read_padded_messages() -> None:
     decoder: Decoder[Any] = Decoder(
-        decode_flow._cls, decode_flow._what, decode_flow._kind, port=decode_flow._port
+        decode_flow._cls,
+        decode_flow._description,
+        decode_flow._header_values,
+        port_field=decode_flow._port_field,
     )
     for number in range(100):
-        seen = decoder.one(flow_message(entry(padded=True, number=number)))
-        assert seen == decoder.one(flow_message(entry(padded=False, number=number)))
-        assert seen.unknown == ()
+        decoded = decoder.one(flow_message(entry(padded=True, number=number)))
+        assert decoded == decoder.one(flow_message(entry(padded=False, number=number)))
+        assert decoded.unknown == ()
     assert decoder.layouts == 2
 
 
-def test_before_the_time_of_an_event_it_has_the_number_of_another_attribute() -> None:
+def test_the_pad_of_an_event_timestamp_has_the_number_of_the_status() -> None:
     data = BOTH_TUPLES + be32(3, 14) + attr(3, b"") + be64(27, 10**18)
     for _ in range(2):
         event = decode_event.one(flow_message(data, 0x600))
         assert event.timestamp == 10**18
         assert event.flow.status == 14
         assert event.flow.unknown == ()
-    # Where the kernel puts it, status has not been told yet, or has: the last that is one counts.
-    turned = BOTH_TUPLES + attr(3, b"") + be64(27, 10**18) + be32(3, 14)
-    assert decode_event.one(flow_message(turned, 0x600)) == event
+    # The status may come before or behind the padding: the last one that is not empty counts.
+    status_last = BOTH_TUPLES + attr(3, b"") + be64(27, 10**18) + be32(3, 14)
+    assert decode_event.one(flow_message(status_last, 0x600)) == event
 
 
 @pytest.mark.parametrize(
@@ -113,14 +116,14 @@ def test_before_the_time_of_an_event_it_has_the_number_of_another_attribute() ->
         (attr(5 + 95, b""), (100,)),
     ],
 )
-def test_what_is_no_padding_is_kept(data: bytes, path: tuple[int, ...]) -> None:
+def test_other_empty_attributes_are_kept(data: bytes, path: tuple[int, ...]) -> None:
     """An empty attribute may be a flag of a newer kernel."""
     whole = BOTH_TUPLES + data
-    (kept,) = decode(Flow, whole, 0, len(whole)).unknown
-    assert kept.path == path
+    (unknown,) = decode(Flow, whole, 0, len(whole)).unknown
+    assert unknown.path == path
 
 
-def test_no_padding_is_written() -> None:
+def test_an_empty_unknown_attribute_with_a_pad_number_is_refused() -> None:
     data = entry(padded=False)
     flow = decode(Flow, data, 0, len(data))
     flow.unknown = (UnknownAttribute((9, 5), b""),)

@@ -1,4 +1,4 @@
-"""What holds for any object, and for any bytes."""
+"""Properties of any object, any bytes and any JSON."""
 
 from __future__ import annotations
 
@@ -37,52 +37,52 @@ bounded = settings(
     deadline=timedelta(seconds=5),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-"""A hang fails, a busy machine doesn't."""
+"""The deadline finds endless loops, and is long enough for a busy machine."""
 
 PAYLOADS = [capture.data[HEADER_SIZE + 4 :] for capture in CAPTURED]
 
 
-def plain(obj: Any) -> dict[str, object]:
-    """The fields that no attribute holds."""
+def header_values(obj: Any) -> dict[str, object]:
+    """Return the values of the fields that no attribute holds."""
     schema = schema_of(type(obj))
-    told = {field.name for field in schema.fields} | {inline.name for inline in schema.inlines}
+    json_data = {field.name for field in schema.fields} | {inline.name for inline in schema.inlines}
     return {
         field.name: getattr(obj, field.name)
         for field in attrs.fields(type(obj))
-        if field.name not in told | {"unknown"}
+        if field.name not in json_data | {"unknown"}
     }
 
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
 @settings(bounded, max_examples=examples(15))
 @given(data=st.data())
-def test_any_object_survives(cls: type, data: st.DataObject) -> None:
+def test_any_object_survives_encoding(cls: type, data: st.DataObject) -> None:
     obj = data.draw(objects(cls))
     encoded = encode(obj)
-    assert decode(cls, encoded, 0, len(encoded), **plain(obj)) == obj
+    assert decode(cls, encoded, 0, len(encoded), **header_values(obj)) == obj
 
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
 @settings(bounded, max_examples=examples(10))
 @given(data=st.data())
-def test_any_object_is_json_and_has_a_text(cls: type, data: st.DataObject) -> None:
+def test_any_object_survives_json_and_has_a_text(cls: type, data: st.DataObject) -> None:
     obj = data.draw(objects(cls))
-    told = json.loads(json.dumps(to_dict(obj)))
-    assert told == to_dict(obj)
-    assert from_dict(cls, told) == obj
+    json_data = json.loads(json.dumps(to_dict(obj)))
+    assert json_data == to_dict(obj)
+    assert from_dict(cls, json_data) == obj
     assert str(obj)
     assert repr(obj).startswith(cls.__name__ + "(")
 
 
 def attempt(read: Callable[[], Any]) -> Any:
-    """What was read, or ``None`` for a DecodeError; anything else is the test's failure."""
+    """Return what was read, or ``None`` for a DecodeError. Any other error fails the test."""
     try:
         return read()
     except DecodeError:
         return None
 
 
-def check(read: Callable[[], Any]) -> None:
+def check_conversions(read: Callable[[], Any]) -> None:
     obj = attempt(read)
     if obj is None:
         return
@@ -95,64 +95,64 @@ def check(read: Callable[[], Any]) -> None:
     try:
         encoded = encode(obj)
     except EncodeError:
-        return  # bytes may say what no kernel would take: addresses of two families
-    assert decode(type(obj), encoded, 0, len(encoded), **plain(obj)) == obj
+        return  # the bytes may have addresses of two families, which no kernel accepts
+    assert decode(type(obj), encoded, 0, len(encoded), **header_values(obj)) == obj
 
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
 @bounded
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_an_object_or_an_error(cls: type, data: bytes) -> None:
-    needed = {
+    required = {
         field.name: None
         for field in attrs.fields(cls)
         if field.default is attrs.NOTHING and not {PLACES, INLINE} & set(field.metadata)
     }
-    attempt(lambda: decode(cls, data, 0, len(data), **needed))
+    attempt(lambda: decode(cls, data, 0, len(data), **required))
 
 
 @bounded
 @given(st.binary(max_size=300))
-def test_any_bytes_behind_tuples(data: bytes) -> None:
-    check(lambda: decode(Flow, BOTH_TUPLES + data, 0, len(BOTH_TUPLES) + len(data)))
+def test_any_bytes_behind_two_tuples(data: bytes) -> None:
+    check_conversions(lambda: decode(Flow, BOTH_TUPLES + data, 0, len(BOTH_TUPLES) + len(data)))
 
 
 @settings(bounded, max_examples=examples(150))
 @given(edited_payloads(PAYLOADS + [case.data for case in CASES if isinstance(case.object, Flow)]))
-def test_edited_messages(data: bytes) -> None:
-    check(lambda: decode(Flow, data, 0, len(data)))
+def test_edited_messages_are_an_object_or_an_error(data: bytes) -> None:
+    check_conversions(lambda: decode(Flow, data, 0, len(data)))
 
 
 @settings(bounded, max_examples=examples(80))
 @given(edited_payloads([case.data for case in CASES if isinstance(case.object, Expectation)]))
-def test_edited_expectations(data: bytes) -> None:
-    check(lambda: decode(Expectation, data, 0, len(data)))
+def test_edited_expectations_are_an_object_or_an_error(data: bytes) -> None:
+    check_conversions(lambda: decode(Expectation, data, 0, len(data)))
 
 
 @settings(bounded, max_examples=examples(80))
 @given(edited_payloads([capture.data for capture in [*CAPTURED, *EXPECTATIONS]]))
-def test_edited_datagrams(data: bytes) -> None:
-    def every(decoder: Callable[[bytes, Message], Any]) -> None:
+def test_edited_datagrams_raise_only_decode_errors(data: bytes) -> None:
+    def decode_all(decoder: Callable[[bytes, Message], Any]) -> None:
         for message in attempt(lambda: list(messages.walk(data, len(data)))) or ():
             attempt(lambda message=message: decoder(data, message))
 
-    every(decode_flow)
-    every(decode_event)
-    every(decode_expectation)
-    every(decode_expect_event)
+    decode_all(decode_flow)
+    decode_all(decode_event)
+    decode_all(decode_expectation)
+    decode_all(decode_expect_event)
 
 
 @pytest.mark.parametrize("capture", CAPTURED, ids=lambda capture: capture.name)
-def test_every_truncation(capture: Any) -> None:
+def test_truncated_messages_raise_only_decode_errors(capture: Any) -> None:
     for end in range(len(capture.data)):
         data = capture.data[:end]
         attempt(lambda data=data: list(messages.walk(data, len(data))))
         if end >= HEADER_SIZE + 4:
-            check(lambda data=data: decode(Flow, data, HEADER_SIZE + 4, len(data)))
+            check_conversions(lambda data=data: decode(Flow, data, HEADER_SIZE + 4, len(data)))
 
 
-def test_a_buffer_of_nothing_but_headers_takes_no_time() -> None:
-    """64 KiB of the smallest attributes, in a nest."""
+def test_many_empty_attributes_are_read_quickly() -> None:
+    """A nest has 64 KiB of the smallest attributes."""
     empty = attr(99, b"") * 16380
     data = BOTH_TUPLES + nest(9, empty)
     flow = decode(Flow, data, 0, len(data))
@@ -161,7 +161,7 @@ def test_a_buffer_of_nothing_but_headers_takes_no_time() -> None:
 
 # Any JSON
 
-SCRAPS = st.recursive(
+ANY_JSON = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
@@ -174,52 +174,52 @@ SCRAPS = st.recursive(
 )
 
 
-def places(told: Any) -> list[tuple[Any, Any]]:
-    """Every container in it with every key or index, outermost first."""
-    keys = list(told) if isinstance(told, dict) else list(range(len(told)))
-    found = [(told, key) for key in keys]
+def places(json_data: Any) -> list[tuple[Any, Any]]:
+    """Return each container with each of its keys or indexes, the outermost first."""
+    keys = list(json_data) if isinstance(json_data, dict) else list(range(len(json_data)))
+    found = [(json_data, key) for key in keys]
     for key in keys:
-        if isinstance(told[key], dict | list):
-            found += places(told[key])
+        if isinstance(json_data[key], dict | list):
+            found += places(json_data[key])
     return found
 
 
 @st.composite
 def edited_json(draw: st.DrawFn, cls: type) -> Any:
-    """What was written of an object, with a piece or two changed, taken away, or put in."""
-    told = json.loads(json.dumps(to_dict(draw(objects(cls)))))
+    """Draw the JSON of an object with one or two values changed, removed or added."""
+    json_data = json.loads(json.dumps(to_dict(draw(objects(cls)))))
     for _ in range(draw(st.integers(1, 2))):
-        every = places(told)
-        if not every:
+        found = places(json_data)
+        if not found:
             break
-        container, key = draw(st.sampled_from(every))
-        act = draw(st.integers(0, 2))
-        if act == 0:
+        container, key = draw(st.sampled_from(found))
+        action = draw(st.integers(0, 2))
+        if action == 0:
             del container[key]
-        elif act == 1:
-            container[key] = draw(SCRAPS)
+        elif action == 1:
+            container[key] = draw(ANY_JSON)
         elif isinstance(container, dict):
             container[draw(st.text(max_size=8) | st.sampled_from(["kind", "mark", "src"]))] = draw(
-                SCRAPS
+                ANY_JSON
             )
         else:
-            container.append(draw(SCRAPS))
-    return told
+            container.append(draw(ANY_JSON))
+    return json_data
 
 
 @pytest.mark.parametrize("cls", [*classes(), UnknownAttribute], ids=lambda cls: cls.__name__)
 @bounded
 @given(data=st.data())
 def test_any_json_is_an_object_or_an_error(cls: type, data: st.DataObject) -> None:
-    scrap = data.draw(SCRAPS)
-    read = attempt(lambda: from_dict(cls, scrap))
+    value = data.draw(ANY_JSON)
+    read = attempt(lambda: from_dict(cls, value))
     assert read is None or from_dict(cls, to_dict(read)) == read
 
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
 @settings(bounded, max_examples=examples(15))
 @given(data=st.data())
-def test_edited_json(cls: type, data: st.DataObject) -> None:
-    told = data.draw(edited_json(cls))
-    read = attempt(lambda: from_dict(cls, told))
+def test_edited_json_is_an_object_or_an_error(cls: type, data: st.DataObject) -> None:
+    json_data = data.draw(edited_json(cls))
+    read = attempt(lambda: from_dict(cls, json_data))
     assert read is None or from_dict(cls, json.loads(json.dumps(to_dict(read)))) == read

@@ -1,4 +1,4 @@
-"""The requests, byte by byte, and those that are refused before anything is sent."""
+"""The bytes of requests about flows, and requests that are refused before anything is sent."""
 
 from __future__ import annotations
 
@@ -44,17 +44,19 @@ ORIG = nest(1, TCP4_PAYLOAD)
 V6 = Tuple(src=A6, dst=ip_address("2001:db8::2"), proto=50)
 
 
-# Finding
+# Look-ups
 
 
-@pytest.mark.parametrize(("ask", "kind"), [(requests.get, GET), (requests.delete, DELETE)])
-def test_lookup_by_either_tuple(ask, kind: int) -> None:  # type: ignore[no-untyped-def]
-    check_request(ask(TCP4), kind, 0, AF_INET, ORIG)
-    check_request(ask(TCP4_REPLY), kind, 0, AF_INET, nest(1, TCP4_REPLY_PAYLOAD))
-    check_request(ask(flow()), kind, 0, AF_INET, ORIG)
+@pytest.mark.parametrize(
+    ("make_request", "message_type"), [(requests.get, GET), (requests.delete, DELETE)]
+)
+def test_lookup_by_either_tuple(make_request, message_type: int) -> None:  # type: ignore[no-untyped-def]
+    check_request(make_request(TCP4), message_type, 0, AF_INET, ORIG)
+    check_request(make_request(TCP4_REPLY), message_type, 0, AF_INET, nest(1, TCP4_REPLY_PAYLOAD))
+    check_request(make_request(flow()), message_type, 0, AF_INET, ORIG)
 
 
-@pytest.mark.parametrize("ask", [requests.get, requests.delete])
+@pytest.mark.parametrize("make_request", [requests.get, requests.delete])
 @pytest.mark.parametrize(
     ("target", "zone", "sent"),
     [
@@ -68,24 +70,26 @@ def test_lookup_by_either_tuple(ask, kind: int) -> None:  # type: ignore[no-unty
         (attrs.evolve(flow(), orig=attrs.evolve(TCP4, zone=5)), None, 5),
     ],
 )
-def test_lookup_in_a_zone(ask, target: Flow | Tuple, zone: int | None, sent: int) -> None:  # type: ignore[no-untyped-def]
-    check_request(ask(target, zone), ask(TCP4).type, 0, AF_INET, ORIG + be16(18, sent))
+def test_lookup_in_a_zone(make_request, target: Flow | Tuple, zone: int | None, sent: int) -> None:  # type: ignore[no-untyped-def]
+    check_request(
+        make_request(target, zone), make_request(TCP4).type, 0, AF_INET, ORIG + be16(18, sent)
+    )
 
 
-def test_lookup_refuses_two_zones() -> None:
-    both = attrs.evolve(flow(zone=7), orig=attrs.evolve(TCP4, zone=5))
+def test_lookup_in_two_zones_is_refused() -> None:
+    in_two_zones = attrs.evolve(flow(zone=7), orig=attrs.evolve(TCP4, zone=5))
     with pytest.raises(EncodeError) as caught:
-        requests.get(both)
+        requests.get(in_two_zones)
     assert caught.value.path == ("orig", "zone")
 
 
-def test_family_is_that_of_the_addresses() -> None:
+def test_the_family_is_that_of_the_addresses() -> None:
     inside = nest(1, IP6, nest(2, be8(1, 50)))
     check_request(requests.get(V6), GET, 0, AF_INET6, inside)
     check_request(requests.delete(V6), DELETE, 0, AF_INET6, inside)
     check_request(requests.update(V6, {"mark": 1}), NEW, 0, AF_INET6, inside + be32(8, 1))
-    made = requests.create(Flow(orig=V6, reply=V6.inverse, timeout=1))
-    assert made.payload[0] == AF_INET6
+    created = requests.create(Flow(orig=V6, reply=V6.inverse, timeout=1))
+    assert created.payload[0] == AF_INET6
 
 
 @pytest.mark.parametrize(
@@ -104,22 +108,30 @@ def test_family_is_that_of_the_addresses() -> None:
     ],
 )
 def test_incomplete_tuples_are_refused(target: Tuple, missing: str) -> None:
-    for ask in (requests.get, requests.delete, lambda target: requests.update(target, {"mark": 1})):
+    for make_request in (
+        requests.get,
+        requests.delete,
+        lambda target: requests.update(target, {"mark": 1}),
+    ):
         with pytest.raises(EncodeError) as caught:
-            ask(target)
+            make_request(target)
         assert caught.value.path[-1] == missing
     for name in ("orig", "reply", "master"):
         broken = attrs.evolve(flow(timeout=1), **{name: target})
         with pytest.raises(EncodeError) as caught:
             requests.create(broken)
-        assert caught.value.path[-1] in (missing, "proto", "reply")  # or it is not the other's
+        assert caught.value.path[-1] in (
+            missing,
+            "proto",
+            "reply",
+        )  # or it is not the inverse of the other tuple
 
 
 @pytest.mark.parametrize("target", [None, 1, "10.0.0.1", b"", Counters()])
 def test_target_must_be_a_flow_or_a_tuple(target: object) -> None:
-    for ask in (requests.get, requests.delete):
+    for make_request in (requests.get, requests.delete):
         with pytest.raises(TypeError, match="a Flow, or the Tuple"):
-            ask(target)  # type: ignore[arg-type]
+            make_request(target)  # type: ignore[arg-type]
 
 
 # Deleting
@@ -142,9 +154,9 @@ def test_only_flush_deletes_without_a_tuple() -> None:
         assert len(payload) > len(requests.flush().payload)
 
 
-def test_nothing_but_the_identity_is_in_a_delete() -> None:
-    rich = flow(mark=1, status=Status(8), timeout=4, labels=1, zone=0)
-    check_request(requests.delete(rich), DELETE, 0, AF_INET, ORIG + be16(18, 0))
+def test_delete_sends_only_the_tuple_zone_and_id() -> None:
+    full = flow(mark=1, status=Status(8), timeout=4, labels=1, zone=0)
+    check_request(requests.delete(full), DELETE, 0, AF_INET, ORIG + be16(18, 0))
 
 
 # Reading
@@ -153,7 +165,7 @@ def test_nothing_but_the_identity_is_in_a_delete() -> None:
 def test_dump() -> None:
     check_request(requests.dump(), GET, 0x300, AF_UNSPEC, b"")
     check_request(requests.dump(Selection(family=AF_INET6)), GET, 0x300, AF_INET6, b"")
-    # A mask always goes with a mark, and never alone.
+    # A mask is only sent together with a mark.
     marked = Selection(family=AF_INET, mark=Masked(0, 0xFF))
     check_request(requests.dump(marked), GET, 0x300, AF_INET, be32(8, 0) + be32(21, 0xFF))
 
@@ -165,7 +177,7 @@ def test_statistics() -> None:
 # Updating
 
 
-def test_update_sends_what_is_named() -> None:
+def test_update_sends_the_given_values() -> None:
     values = {"mark": 0, "timeout": None, "labels": 0, "helper": Helper(name="")}
     check_request(
         requests.update(TCP4, values),
@@ -200,7 +212,10 @@ def test_update_with_masks() -> None:
         ({"mark": 2, "mark_mask": 1}, "mark"),
         ({"mark": 1, "mark_mask": 0}, "mark"),
         ({"mark": 8, "mark_mask": Status.EXPECTED}, "mark"),
-        ({"mark": 1 << 20, "mark_mask": Status.EXPECTED}, "mark"),  # a bit its enum has not
+        (
+            {"mark": 1 << 20, "mark_mask": Status.EXPECTED},
+            "mark",
+        ),  # a bit that the enum does not have
         ({"labels": 1 << 100, "labels_mask": (1 << 100) - 1}, "labels"),
         ({"mark": 1, "mark_mask": "1"}, "mark_mask"),
         ({"mark": 0, "mark_mask": 1 << 32}, "mark_mask"),
@@ -210,13 +225,13 @@ def test_update_with_masks() -> None:
         ({"helper": Helper(name="a" * 16)}, "helper/name"),
     ],
 )
-def test_update_refuses(values: dict[str, object], path: str) -> None:
+def test_updates_that_are_not_valid_are_refused(values: dict[str, object], path: str) -> None:
     with pytest.raises(EncodeError) as caught:
         requests.update(TCP4, values)
     assert "/".join(caught.value.path) == path
 
 
-def test_updated_status_repeats_what_may_not_change() -> None:
+def test_updated_status_repeats_the_bits_that_must_not_change() -> None:
     current = Status.CONFIRMED | Status.SEEN_REPLY | Status.SRC_NAT_DONE | Status.EXPECTED
     assert updated_status(current, Status.ASSURED) == current | Status.ASSURED
     assert updated_status(current, Status(0)) == current
@@ -228,18 +243,18 @@ def test_updated_status_repeats_what_may_not_change() -> None:
 @pytest.mark.parametrize(
     "bit", [*(bit for bit in Status if bit not in requests.SETTABLE), Status(1 << 16)], ids=repr
 )
-def test_updated_status_refuses_what_can_not_be_set(bit: Status) -> None:
+def test_updated_status_refuses_bits_that_cannot_be_set(bit: Status) -> None:
     with pytest.raises(EncodeError) as caught:
         updated_status(Status(0), bit)
     assert caught.value.path == ("status",)
     assert updated_status(bit, bit) == bit
 
 
-# Words
+# Text and hints
 
 
 @pytest.mark.parametrize(
-    ("request_", "words"),
+    ("request_", "text"),
     [
         (requests.get(TCP4), "get tcp 10.0.0.1:1024 -> 10.0.0.2:80"),
         (requests.delete(flow()), "delete tcp 10.0.0.1:1024 -> 10.0.0.2:80"),
@@ -250,8 +265,8 @@ def test_updated_status_refuses_what_can_not_be_set(bit: Status) -> None:
         (requests.statistics(), "count the entries"),
     ],
 )
-def test_request_says_what_it_is(request_: Request, words: str) -> None:
-    assert str(request_) == words
+def test_the_text_of_a_request(request_: Request, text: str) -> None:
+    assert str(request_) == text
 
 
 @pytest.mark.parametrize(
@@ -265,5 +280,5 @@ def test_request_says_what_it_is(request_: Request, words: str) -> None:
         (requests.delete(TCP4), errno.ENOENT, "zone"),
     ],
 )
-def test_request_knows_what_to_do(request_: Request, code: int, hint: str) -> None:
+def test_a_request_has_hints_for_errors(request_: Request, code: int, hint: str) -> None:
     assert hint in request_.hints[code]

@@ -34,7 +34,7 @@ from conntrack_aio.model.declare import (
 )
 
 
-class Colour(IntEnum):
+class Color(IntEnum):
     RED = 1
 
 
@@ -66,8 +66,8 @@ def read(wire: Any, data: bytes) -> object:
         (U64, 1, bytes(7) + b"\x01"),
         (U64, (1 << 64) - 1, b"\xff" * 8),
         (HOST_U32, 1, struct.pack("=I", 1)),
-        (u8(Colour), Colour.RED, b"\x01"),
-        (u8(Colour), 9, b"\x09"),
+        (u8(Color), Color.RED, b"\x01"),
+        (u8(Color), 9, b"\x09"),
         (u32(Bit), Bit.ONE | Bit.FOUR, b"\0\0\0\x05"),
         (u32(Bit), Bit(0), bytes(4)),
         (u32(Bit), Bit(0x80000001), b"\x80\0\0\x01"),
@@ -85,11 +85,11 @@ def read(wire: Any, data: bytes) -> object:
     ],
     ids=repr,
 )
-def test_both_ways(wire: Any, value: object, data: bytes) -> None:
+def test_values_are_written_and_read(wire: Any, value: object, data: bytes) -> None:
     assert write(wire, value) == data
-    again = read(wire, data)
-    assert again == value
-    assert type(again) is type(value)
+    decoded = read(wire, data)
+    assert decoded == value
+    assert type(decoded) is type(value)
     scalar = scalar_of(wire)
     assert scalar.size in (None, len(data))
     assert len(data) <= scalar.maximum
@@ -111,7 +111,7 @@ def test_both_ways(wire: Any, value: object, data: bytes) -> None:
         (U8, "1"),
         (U8, 1.0),
         (U8, None),
-        (u8(Colour), 256),
+        (u8(Color), 256),
         (u32(Bit), Bit(1 << 32)),
         (MaskedFlags(Bit), 256),
         (IPV6, IPv6Address("fe80::1%lo")),
@@ -126,7 +126,7 @@ def test_both_ways(wire: Any, value: object, data: bytes) -> None:
     ],
     ids=repr,
 )
-def test_out_of_range(wire: Any, value: object) -> None:
+def test_values_out_of_range_are_refused(wire: Any, value: object) -> None:
     with pytest.raises(EncodeError):
         write(wire, value)
 
@@ -141,12 +141,12 @@ def test_flags_are_read_without_their_mask() -> None:
     assert read(MaskedFlags(Bit), b"\x04\x00") == Bit.FOUR
 
 
-def test_a_nest_is_no_scalar() -> None:
+def test_a_nest_has_no_scalar() -> None:
     with pytest.raises(TypeError):
         scalar_of(Nest(Tuple))
 
 
-def test_an_address_is_made_once() -> None:
+def test_equal_addresses_are_one_object() -> None:
     assert read(IPV4, b"\1\2\3\4") is read(IPV4, b"\1\2\3\4")
 
 
@@ -164,19 +164,19 @@ LABELS = 0x0F0E0D0C0B0A09080706050403020100
         ("big", 8, "07060504030201000f0e0d0c0b0a0908"),
     ],
 )
-def test_words_of_other_machines(byteorder: str, word: int, data: str) -> None:
+def test_bitmaps_of_other_machines(byteorder: str, word: int, data: str) -> None:
     assert to_words(LABELS, 16, byteorder, word).hex() == data
     assert from_words(bytes.fromhex(data), byteorder, word) == LABELS
 
 
 @given(st.integers(0, (1 << 128) - 1), st.sampled_from(["little", "big"]), st.sampled_from([4, 8]))
-def test_words_survive(value: int, byteorder: str, word: int) -> None:
+def test_bitmaps_survive_encoding(value: int, byteorder: str, word: int) -> None:
     assert from_words(to_words(value, 16, byteorder, word), byteorder, word) == value
 
 
 @pytest.mark.parametrize("word", [4, 8])
 @pytest.mark.parametrize("bit", [0, 31, 32, 63, 64, 127])
-def test_a_bit_is_in_the_kernels_word(bit: int, word: int) -> None:
+def test_a_bit_is_in_the_same_word_as_in_the_kernel(bit: int, word: int) -> None:
     """``test_bit()`` counts within the word ``bit / BITS_PER_LONG``, read as a number."""
     for byteorder in ("little", "big"):
         data = to_words(1 << bit, 16, byteorder, word)
@@ -186,7 +186,7 @@ def test_a_bit_is_in_the_kernels_word(bit: int, word: int) -> None:
         assert not any(data[:index] + data[index + word :])
 
 
-def test_this_machines_words() -> None:
+def test_bitmaps_of_this_machine() -> None:
     assert to_words(LABELS, 16) == pack_unsigned_longs(LABELS)
     assert from_words(pack_unsigned_longs(LABELS)) == LABELS
     size = struct.calcsize("l")
@@ -194,12 +194,14 @@ def test_this_machines_words() -> None:
 
 
 @pytest.mark.parametrize(("size", "value"), [(0, 0), (4, 1), (8, 1), (12, 1)])
-@pytest.mark.skipif(sys.byteorder == "big", reason="of part of a word, this is the order")
+@pytest.mark.skipif(
+    sys.byteorder == "big", reason="the bytes of a part of a word are in another order"
+)
 def test_short_bitmaps_are_read(size: int, value: int) -> None:
     assert read(Bitmap(16), pack_unsigned_longs(1)[:size]) == value
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 15])
-def test_bitmaps_are_words(size: int) -> None:
+def test_bitmaps_that_are_not_whole_words_are_refused(size: int) -> None:
     with pytest.raises(DecodeError):
         read(Bitmap(16), bytes(size))

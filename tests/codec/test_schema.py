@@ -1,4 +1,4 @@
-"""What is declared: every attribute of the kernel's header, once."""
+"""Every attribute in the kernel's headers is declared once."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from conntrack_aio.uapi.nfnetlink_cthelper import NFCTH, NFCTH_POLICY, NFCTH_POL
 from conntrack_aio.uapi.nfnetlink_cttimeout import CTA_TIMEOUT, CTA_TIMEOUT_TCP
 
 OTHER_MESSAGES = {"CTA_EXPECT", "CTA_EXPECT_NAT", "CTA_STATS_EXP"}
-"""Attributes of messages that the library does not speak."""
+"""Enums of messages that the library does not read or write."""
 
 SAME_AS_ANOTHER = {"CTA_TIMEOUT_UDPLITE"}
-"""Enums whose numbers are declared under another's name: UDP's."""
+"""Enums whose attributes are declared with the numbers of another enum, that of UDP."""
 
 UNDECLARED = {
     CTA.SECMARK,  # obsolete
@@ -49,27 +49,27 @@ UNDECLARED = {
 
 
 def places(cls: type) -> list[list[At[object]]]:
-    """Those of each field."""
+    """Return the declared attributes of each field."""
     found: list[list[At[object]]] = []
     for field in attrs.fields(cls):
         found.append(list(cast("tuple[At[object], ...]", field.metadata.get(PLACES, ()))))
-        row = cast("Sequence[object] | None", field.metadata.get(SEQUENCE))
-        if row is not None:
-            found.append([row.count, *row.items])
+        sequence_ = cast("Sequence[object] | None", field.metadata.get(SEQUENCE))
+        if sequence_ is not None:
+            found.append([sequence_.count, *sequence_.items])
     return found
 
 
 def declared() -> Counter[tuple[str, str]]:
-    """How many fields have each attribute as the place of their value, by enum and name."""
+    """Return how many fields have their value in each attribute, by enum and name."""
     return Counter(
         name
         for cls in classes()
         for field in places(cls)
-        for name in {named(place.path[-1]) for place in field}
+        for name in {name_of(place.path[-1]) for place in field}
     )
 
 
-def named(number: int) -> tuple[str, str]:
+def name_of(number: int) -> tuple[str, str]:
     assert isinstance(number, IntEnum), f"{number} is not one of the kernel's numbers by name"
     return type(number).__name__, number.name
 
@@ -86,31 +86,31 @@ ENUMS = [
 def test_every_attribute_is_declared_once(enum: type[IntEnum]) -> None:
     values = declared()
     nests = {
-        named(number)
+        name_of(number)
         for cls in classes()
         for field in places(cls)
         for place in field
         for number in place.path[:-1]
     }
     expected = {
-        named(member)
+        name_of(member)
         for member in enum
-        if member.name not in ("UNSPEC", "PAD") and member not in map_of(enum)
+        if member.name not in ("UNSPEC", "PAD") and member not in undeclared_in(enum)
     }
     assert {key for key in values | dict.fromkeys(nests) if key[0] == enum.__name__} == expected
     for key in expected:
         assert (values[key], key in nests) in ((1, False), (0, True)), key
 
 
-def map_of(enum: type[IntEnum]) -> set[IntEnum]:
+def undeclared_in(enum: type[IntEnum]) -> set[IntEnum]:
     return {member for member in UNDECLARED if type(member) is enum}
 
 
-def test_the_enums_are_those_of_the_header() -> None:
+def test_every_enum_of_the_headers_is_checked() -> None:
     assert len(ENUMS) + len(OTHER_MESSAGES) + len(SAME_AS_ANOTHER) == 22 + 10 + 4
 
 
-def test_no_two_classes_of_a_flows_message_share_a_number() -> None:
+def test_the_classes_of_a_flow_message_share_no_number() -> None:
     numbers = Counter(
         number for cls in (Flow, RequestOnly) for number in schema_of(cls).root.children
     )
@@ -130,14 +130,14 @@ def test_a_number_declared_twice_is_refused() -> None:
         schema_of(Twice)
 
 
-def test_a_nest_is_not_also_a_value() -> None:
+def test_a_number_cannot_be_a_nest_and_a_value() -> None:
     @message
-    class Torn:
+    class Inconsistent:
         one: int | None = attribute(CTA.SECCTX, U32, default=None)
         other: int | None = attribute((CTA.SECCTX, 1), U16, default=None)
 
     with pytest.raises(AssertionError, match="CTA_SECCTX is a nest and a value"):
-        schema_of(Torn)
+        schema_of(Inconsistent)
 
 
 def test_an_attribute_may_depend_on_another() -> None:
@@ -148,9 +148,9 @@ def test_an_attribute_may_depend_on_another() -> None:
     assert len({leaf.slot for leaf in fork.leaves.values()}) == 1
 
 
-def test_what_an_attribute_depends_on_is_one_field() -> None:
+def test_all_meanings_of_an_attribute_depend_on_one_field() -> None:
     @message
-    class Torn:
+    class Inconsistent:
         kind: int = attribute(1, U8)
         other: int = attribute(2, U8)
         one: int | None = variants(
@@ -177,12 +177,12 @@ def test_what_an_attribute_depends_on_is_one_field() -> None:
         one: int | None = variants(at(CTA.MARK, U16, when=("kind", 1)), default=None)
         other: int | None = variants(at(CTA.MARK, U32, when=("kind", 2)), default=None)
 
-    for cls in (Torn, Same, Always, Fields):
+    for cls in (Inconsistent, Same, Always, Fields):
         with pytest.raises(AssertionError, match="CTA_MARK is declared twice"):
             schema_of(cls)
 
 
-def test_what_an_attribute_depends_on_stands_beside_it() -> None:
+def test_the_deciding_attribute_is_declared_before_in_the_same_nest() -> None:
     @message
     class Behind:
         one: int | None = variants(
@@ -202,14 +202,14 @@ def test_what_an_attribute_depends_on_stands_beside_it() -> None:
             schema_of(cls)
 
 
-def test_a_tuple_has_a_place_for_each_item() -> None:
+def test_a_sequence_has_an_attribute_for_each_item() -> None:
     schema = schema_of(UserspaceHelper)
-    (row,) = schema.sequences
+    (sequence_,) = schema.sequences
     policies = schema.root.children[NFCTH.POLICY]
     assert isinstance(policies, Branch)
     assert list(policies.children) == [1, 2, 3, 4, 5]
-    assert [policies.children[2 + i] for i in range(4)] == list(row.leaves)
-    assert policies.children[1] is row.count
+    assert [policies.children[2 + i] for i in range(4)] == list(sequence_.leaves)
+    assert policies.children[1] is sequence_.count
 
     @message
     class Twice:
@@ -221,7 +221,7 @@ def test_a_tuple_has_a_place_for_each_item() -> None:
         schema_of(Twice)
 
 
-def test_a_new_attribute_is_one_line() -> None:
+def test_a_new_attribute_needs_one_declaration() -> None:
     @message
     class Tomorrow:
         tuple_: Tuple | None = attribute((40, 1), Nest(Tuple), default=None)
@@ -235,21 +235,21 @@ def test_a_new_attribute_is_one_line() -> None:
     assert not schema.keeps_unknown
 
 
-def test_schema_is_made_once() -> None:
+def test_a_schema_is_derived_once() -> None:
     assert schema_of(Flow) is schema_of(Flow)
 
 
-def test_what_is_required() -> None:
+def test_required_fields() -> None:
     assert [f.name for f in schema_of(Flow).fields if f.required] == ["orig", "reply"]
     assert [f.name for f in schema_of(Tuple).fields if f.required] == ["src", "dst", "proto"]
 
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
-def test_slots_are_each_fields_own(cls: type) -> None:
+def test_every_field_has_its_own_slots(cls: type) -> None:
     schema = schema_of(cls)
     slots = [field.slot for field in schema.fields]
-    for row in schema.sequences:
-        slots += [leaf.slot for leaf in (row.count, *row.leaves)]
+    for sequence_ in schema.sequences:
+        slots += [leaf.slot for leaf in (sequence_.count, *sequence_.leaves)]
     for inline in schema.inlines:
         slots += range(inline.offset, inline.offset + inline.schema.size)
     assert sorted(slots) == list(range(schema.size))

@@ -89,7 +89,7 @@ def decode_by_layouts(decoder: Decoder[Any], data: bytes, seq: int | None) -> It
             try:
                 decoder.read(datagram, takes, wanted, portion, counters)
             finally:
-                assert len(portion) <= decoders.PORTION
+                assert len(portion) <= decoders.BATCH
                 items += portion
             assert datagram.offset > before
     except DecodeError as error:

@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--layouts", type=int, default=decoder.MOST, help="maximum for each kind of message"
+        "--layouts", type=int, default=decoder.MAX_LAYOUTS, help="maximum for each kind of message"
     )
     parser.add_argument(
         "--kept", type=int, default=inputs.MAX_KEPT, help="maximum of inputs to mutate again"

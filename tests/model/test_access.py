@@ -1,4 +1,4 @@
-"""Who tells an attribute to whom, and which kernels have it: what is declared is what is done."""
+"""The declared access of attributes, and the kernels that have them, are correct."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def version(text: str) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("cls", declared_classes(), ids=lambda cls: cls.__name__)
-def test_versions_are_versions(cls: type) -> None:
+def test_kernel_versions_are_valid(cls: type) -> None:
     for place in places(cls):
         since = version(place.since) if place.since else (4, 19)
-        assert since > (4, 19) or not place.since, f"{place}: 4.19 is as far back as is told"
+        assert since > (4, 19) or not place.since, f"{place}: versions before 4.19 are not declared"
         assert not place.until or since <= version(place.until), place
 
 
@@ -71,8 +71,8 @@ def test_versions_are_versions(cls: type) -> None:
     [place for place in PLACES_OF_ALL if isinstance(place.wire, Nest)],
     ids=lambda place: ".".join(map(str, map(int, place.path))),
 )
-def test_what_is_in_a_nest_is_where_the_nest_is(outer: At[object]) -> None:
-    """Of a class that stands in several nests: as in one of them."""
+def test_attributes_in_a_nest_have_the_access_and_versions_of_the_nest(outer: At[object]) -> None:
+    """If a class is in several nests, its attributes match at least one of them."""
     assert isinstance(outer.wire, Nest)
     outers = [place for place in PLACES_OF_ALL if place.wire == outer.wire]
     accesses = {place.access for place in outers}
@@ -87,50 +87,52 @@ def test_what_is_in_a_nest_is_where_the_nest_is(outer: At[object]) -> None:
 # A flow's messages
 
 
-def below(cls: type, prefix: Path = ()) -> Iterator[tuple[Path, At[object]]]:
-    """The places in a class's message, at any depth, with the numbers that lead there."""
+def paths_of(cls: type, prefix: Path = ()) -> Iterator[tuple[Path, At[object]]]:
+    """Yield the attributes of a class at any depth, with the numbers that lead there."""
     for field in attrs.fields(cls):
         if INLINE in field.metadata:
-            yield from below(field.metadata[INLINE], prefix)
+            yield from paths_of(field.metadata[INLINE], prefix)
         for place in field.metadata.get(PLACES, ()):
             here = (*prefix, *map(int, place.path))
             yield here, place
             if isinstance(place.wire, Nest):
-                yield from below(place.wire.cls, here)
+                yield from paths_of(place.wire.cls, here)
 
 
-def told(data: bytes, start: int, prefix: Path = (), end: int | None = None) -> Iterator[Path]:
-    """The numbers that lead to each attribute of a message."""
+def paths_in(data: bytes, start: int, prefix: Path = (), end: int | None = None) -> Iterator[Path]:
+    """Yield the numbers that lead to each attribute of a message."""
     for number, nested, first, last in attributes.walk(
         data, start, len(data) if end is None else end
     ):
         yield (*prefix, number)
         if nested:
-            yield from told(data, first, (*prefix, number), last)
+            yield from paths_in(data, first, (*prefix, number), last)
 
 
-DECLARED = dict([*below(FlowEvent), *below(RequestOnly)])
+DECLARED = dict([*paths_of(FlowEvent), *paths_of(RequestOnly)])
 
-UNSAID: set[Path] = {
+NOT_SENT: set[Path] = {
     (CTA.FILTER,),
     (CTA.FILTER, CTA_FILTER.ORIG_FLAGS),
     (CTA.FILTER, CTA_FILTER.REPLY_FLAGS),
     (CTA.STATUS_MASK,),
     (CTA.TUPLE_MASTER, CTA_TUPLE.ZONE),
 }
-"""What a program may say and these requests don't."""
+"""Attributes that a program may send and that these requests do not have."""
 
 
-def test_requests_say_all_but_what_only_the_kernel_tells() -> None:
-    said = {path for request in fullest() for path in told(request.payload, 4)}
+def test_requests_send_every_attribute_that_a_program_may_send() -> None:
+    sent = {path for request in full_requests() for path in paths_in(request.payload, 4)}
     writable = {path for path, place in DECLARED.items() if place.access is not Access.READ}
-    assert said & DECLARED.keys() == writable - UNSAID
+    assert sent & DECLARED.keys() == writable - NOT_SENT
 
 
-def test_the_kernel_tells_nothing_that_only_a_program_says() -> None:
-    seen = {path for capture in CAPTURED for path in told(capture.data, 20)} & DECLARED.keys()
-    assert seen
-    assert not [path for path in seen if DECLARED[path].access is Access.WRITE]
+def test_the_kernel_sends_no_attribute_that_only_a_program_sends() -> None:
+    received = {
+        path for capture in CAPTURED for path in paths_in(capture.data, 20)
+    } & DECLARED.keys()
+    assert received
+    assert not [path for path in received if DECLARED[path].access is Access.WRITE]
 
 
 A, B = parse_address("10.0.0.1"), parse_address("10.0.0.2")
@@ -158,8 +160,8 @@ KINDS: list[tuple[Tuple, ProtoInfo | None]] = [
 ]
 
 
-def fullest() -> Iterator[Request]:
-    """Requests about flows that have everything, what only the kernel can give as well."""
+def full_requests() -> Iterator[Request]:
+    """Yield requests about flows with every field, including those that only the kernel sets."""
     for orig, info in KINDS:
         flow = full(orig, info)
         span = NATRange(address_min=orig.src, address_max=orig.dst, port_min=1, port_max=2)
@@ -204,7 +206,7 @@ def in_zone(tuple_: Tuple) -> Tuple:
     return zoned
 
 
-def test_the_fullest_flow_is_full() -> None:
+def test_the_full_flow_has_every_field() -> None:
     absent = {
         name
         for name, value in attrs.asdict(full(*KINDS[0]), recurse=False).items()

@@ -47,31 +47,31 @@ ALL = [public for public, _ in [*PAIRS, *UP_TO_MAX]]
 ALL += [EventType, EventMode, ChangeType, Cause, TableMode]
 
 
-def members(each: type[enum.Enum]) -> list[tuple[str, object]]:
-    return [(name, member.value) for name, member in each.__members__.items()]
+def members(enum_: type[enum.Enum]) -> list[tuple[str, object]]:
+    return [(name, member.value) for name, member in enum_.__members__.items()]
 
 
 @pytest.mark.parametrize(("public", "kernel"), PAIRS, ids=[str(pair[0]) for pair in PAIRS])
-def test_the_members_are_the_kernels(public: type[enum.Enum], kernel: type[enum.Enum]) -> None:
+def test_public_members_equal_the_kernels(public: type[enum.Enum], kernel: type[enum.Enum]) -> None:
     assert members(public) == members(kernel)
 
 
 @pytest.mark.parametrize(("public", "kernel"), UP_TO_MAX, ids=["TCP", "SCTP"])
-def test_states_are_those_that_messages_have(
+def test_states_have_the_kernels_members_below_max(
     public: type[enum.IntEnum], kernel: type[enum.IntEnum]
 ) -> None:
     end = kernel["MAX"].value
-    assert members(public) == [each for each in members(kernel) if each[1] < end]
+    assert members(public) == [enum_ for enum_ in members(kernel) if enum_[1] < end]
 
 
-@pytest.mark.parametrize("public", ALL, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("public", ALL, ids=lambda enum_: enum_.__name__)
 def test_repr_and_pickle_use_the_name_that_is_imported(public: type[enum.Enum]) -> None:
     assert getattr(conntrack_aio, public.__name__) is public
     for member in public:
         assert repr(member).startswith(f"<{public.__name__}.{member.name}: ")
 
 
-@pytest.mark.parametrize("public", ALL, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("public", ALL, ids=lambda enum_: enum_.__name__)
 def test_text_is_the_name(public: type[enum.Enum]) -> None:
     for member in public:
         assert str(member) == f"{member}" == format(member) == member.name

@@ -1,4 +1,4 @@
-"""Expectations as people make and read them."""
+"""Expectations as objects: their creation, their text and their JSON."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ ONES6 = IPv6Address("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
         ),
     ],
 )
-def test_a_mask_is_made(tuple_: Tuple, arguments: dict[str, bool], mask: Tuple) -> None:
-    made = Expectation.of(TCP4, tuple_, **arguments)
-    assert (made.master, made.tuple, made.mask) == (TCP4, tuple_, mask)
+def test_of_creates_the_mask(tuple_: Tuple, arguments: dict[str, bool], mask: Tuple) -> None:
+    expectation_ = Expectation.of(TCP4, tuple_, **arguments)
+    assert (expectation_.master, expectation_.tuple, expectation_.mask) == (TCP4, tuple_, mask)
 
 
-def test_what_else_is_asked_for() -> None:
+def test_of_takes_the_other_fields() -> None:
     fields: dict[str, Any] = {
         "timeout": 5,
         "flags": ExpectFlags.PERMANENT,
@@ -61,13 +61,13 @@ def test_what_else_is_asked_for() -> None:
     assert Expectation.of(TCP4, EXPECTED4, any_sport=True, **fields) == expectation(**fields)
 
 
-@pytest.mark.parametrize("bad", ["tcp", None, b"", 5])
-def test_what_is_no_tuple(bad: Any) -> None:
+@pytest.mark.parametrize("wrong", ["tcp", None, b"", 5])
+def test_of_refuses_other_types(wrong: Any) -> None:
     with pytest.raises(EncodeError):
-        Expectation.of(TCP4, bad)
+        Expectation.of(TCP4, wrong)
 
 
-def test_a_translation_is_of_an_address_and_a_port() -> None:
+def test_expect_nat_of_an_address_and_a_port() -> None:
     nat = ExpectNAT.of("fd00::9", 99, direction=Direction.REPLY, proto=17)
     assert nat == ExpectNAT(direction=Direction.REPLY, tuple=Tuple.udp("fd00::9", 99, "::", 0))
     with pytest.raises(ValueError, match="nope"):
@@ -121,12 +121,12 @@ MASTER = "master=(tcp 10.0.0.1:1024 -> 10.0.0.2:80)"
         ),
     ],
 )
-def test_in_a_line(fields: dict[str, Any], line: str) -> None:
+def test_the_text_of_an_expectation(fields: dict[str, Any], line: str) -> None:
     assert str(attrs.evolve(expectation(), **fields)) == f"{line} {MASTER}"
 
 
 @pytest.mark.parametrize("any_sport", [False, True])
-def test_icmp_in_a_line(any_sport: bool) -> None:
+def test_the_text_of_an_icmp_expectation(any_sport: bool) -> None:
     echo = Tuple.icmp("10.0.0.1", "10.0.0.2", id=3)
     id = "" if any_sport else " id=3"
     assert str(Expectation.of(TCP4, echo, any_sport=any_sport)) == (
@@ -134,7 +134,7 @@ def test_icmp_in_a_line(any_sport: bool) -> None:
     )
 
 
-def test_an_event_in_a_line() -> None:
+def test_the_text_of_an_event() -> None:
     event = ExpectEvent(type=EventType.DESTROY, expectation=expectation(), port_id=5)
     assert str(event) == f"DESTROY tcp 10.0.0.1 -> 10.0.0.2:2050 {MASTER} portid=5"
     event = ExpectEvent(
@@ -146,11 +146,13 @@ def test_an_event_in_a_line() -> None:
     assert str(event) == line
 
 
-def test_as_json() -> None:
-    made = expectation(flags=ExpectFlags.PERMANENT, expect_class=0, nat=ExpectNAT.of("::", 9))
-    told = to_dict(made)
-    assert told.keys() == {"master", "tuple", "mask", "flags", "expect_class", "nat"}
-    assert told["flags"] == ["PERMANENT"]
-    nat = told["nat"]
+def test_the_json_of_an_expectation() -> None:
+    expectation_ = expectation(
+        flags=ExpectFlags.PERMANENT, expect_class=0, nat=ExpectNAT.of("::", 9)
+    )
+    written = to_dict(expectation_)
+    assert written.keys() == {"master", "tuple", "mask", "flags", "expect_class", "nat"}
+    assert written["flags"] == ["PERMANENT"]
+    nat = written["nat"]
     assert isinstance(nat, dict)
     assert nat["direction"] == "ORIGINAL"

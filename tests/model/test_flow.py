@@ -48,18 +48,18 @@ def test_a_tuple_is_a_hashable_value() -> None:
         (Tuple.tcp("::1", 1, "::2", 2, zone=3), Tuple.tcp("::2", 2, "::1", 1)),
     ],
 )
-def test_the_inverse(tuple_: Tuple, inverse: Tuple) -> None:
+def test_the_inverse_of_a_tuple(tuple_: Tuple, inverse: Tuple) -> None:
     assert tuple_.inverse == inverse
     assert inverse.inverse == tuple_.without_zone
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "::1"])
-def test_an_icmp_type_without_an_answer(address: str) -> None:
+def test_an_icmp_type_without_a_reply_is_refused(address: str) -> None:
     with pytest.raises(EncodeError, match="icmp_type: must be a type with a reply; got 3"):
         Flow.icmp(address, address, id=1, type=3, timeout=1)
 
 
-def test_families() -> None:
+def test_both_addresses_are_of_one_family() -> None:
     assert TCP.family == AF_INET
     assert Tuple.udp("::1", 1, "::2", 2).family == AF_INET6
     with pytest.raises(EncodeError, match="of the family of src"):
@@ -78,7 +78,7 @@ def test_families() -> None:
         (Tuple(src=TCP.src, dst=TCP.dst, proto=1, icmp_id=1, icmp_type=8), "icmp_code"),
     ],
 )
-def test_an_incomplete_tuple(tuple_: Tuple, field: str) -> None:
+def test_an_incomplete_tuple_is_refused(tuple_: Tuple, field: str) -> None:
     with pytest.raises(EncodeError) as caught:
         tuple_.require_complete()
     assert caught.value.path == (field,)
@@ -100,7 +100,7 @@ def test_a_protocol_without_ports_needs_none() -> None:
         ),
     ],
 )
-def test_a_tuple_in_words(tuple_: Tuple, text: str) -> None:
+def test_the_text_of_a_tuple(tuple_: Tuple, text: str) -> None:
     assert str(tuple_) == text
 
 
@@ -128,21 +128,21 @@ def test_flows_compare_by_all_their_fields_and_have_a_key() -> None:
     assert hash(flow.key) == hash(other.key)
 
 
-def test_two_directions_of_different_connections() -> None:
-    six = Tuple.tcp("::1", 1, "::2", 2)
+def test_tuples_of_different_connections_are_refused() -> None:
+    ipv6 = Tuple.tcp("::1", 1, "::2", 2)
     with pytest.raises(EncodeError, match=r"reply: .*family"):
-        Flow(orig=TCP, reply=six).validate()
+        Flow(orig=TCP, reply=ipv6).validate()
     with pytest.raises(EncodeError, match="reply/proto"):
         Flow(orig=TCP, reply=Tuple.udp("10.0.0.2", 80, "10.0.0.1", 1234)).validate()
 
 
-def test_a_repr_shows_what_is_there() -> None:
+def test_a_repr_shows_the_fields_that_are_present() -> None:
     flow = Flow(orig=TCP, reply=TCP.inverse, mark=0)
     assert "mark=0" in repr(flow)
     assert "None" not in repr(flow)
 
 
-def test_times() -> None:
+def test_timestamps_as_datetime() -> None:
     moment = datetime(2026, 11, 23, 9, 7, 1, 123456, tzinfo=UTC)
     start = int(moment.timestamp()) * 10**9 + 123456789
     stamp = Timestamp(start=start)
@@ -183,7 +183,7 @@ def test_times() -> None:
         ),
     ],
 )
-def test_a_flow_in_a_line(flow: Flow, text: str) -> None:
+def test_the_text_of_a_flow(flow: Flow, text: str) -> None:
     assert str(flow) == text
 
 
@@ -198,7 +198,9 @@ def test_a_flow_in_a_line(flow: Flow, text: str) -> None:
         ({"address_min": TCP.src, "address_max": IPv6Address("::1")}, ("address_max",)),
     ],
 )
-def test_a_nat_range_that_is_none(values: dict[str, int], path: tuple[str, ...]) -> None:
+def test_nat_ranges_that_are_not_valid_are_refused(
+    values: dict[str, int], path: tuple[str, ...]
+) -> None:
     with pytest.raises(EncodeError) as caught:
         NATRange(**values).validate()  # type: ignore[arg-type]
     assert caught.value.path == path

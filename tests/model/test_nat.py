@@ -1,4 +1,4 @@
-"""What a flow's tuples say of its translation."""
+"""The translation of a flow, as its tuples and its status show it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ESP = Tuple(src=ip_address(CLIENT), dst=ip_address(SERVER), proto=50)
 BOTH = Status.SRC_NAT | Status.DST_NAT
 
 
-def end(address: str, port: int | None = None) -> Endpoint:
+def endpoint(address: str, port: int | None = None) -> Endpoint:
     return Endpoint(ip_address(address), port)
 
 
 def nat(orig: Tuple, status: Status | None = None, **reply: object) -> NAT | None:
-    """Of a flow whose reply differs in these fields from the plain inverse."""
+    """Return the translation of a flow whose reply differs in these fields from the inverse."""
     fields = {n: ip_address(v) if isinstance(v, str) else v for n, v in reply.items()}
     return Flow(orig=orig, reply=attrs.evolve(orig.inverse, **fields), status=status).nat
 
@@ -32,33 +32,33 @@ def test_the_plain_inverse_is_no_translation(orig: Tuple, status: Status | None)
     assert nat(orig, status) is None
 
 
-def test_source() -> None:
-    to_router = Translation(end(CLIENT, 40000), end(ROUTER, 40000))
+def test_source_nat() -> None:
+    to_router = Translation(endpoint(CLIENT, 40000), endpoint(ROUTER, 40000))
     assert nat(TCP, dst=ROUTER) == NAT(src=to_router)
-    to_port = Translation(end(CLIENT, 40000), end(CLIENT, 1024))
+    to_port = Translation(endpoint(CLIENT, 40000), endpoint(CLIENT, 1024))
     assert nat(TCP, dport=1024) == NAT(src=to_port)
 
 
-def test_destination() -> None:
-    to_server = Translation(end(ROUTER, 8080), end(SERVER, 80))
+def test_destination_nat() -> None:
+    to_server = Translation(endpoint(ROUTER, 8080), endpoint(SERVER, 80))
     assert nat(TCP, src=SERVER, sport=80) == NAT(dst=to_server)
 
 
-def test_both_ends() -> None:
-    told = nat(TCP, BOTH, src=SERVER, sport=80, dst=ROUTER, dport=5)
-    assert told is not None
-    assert str(told.src) == "10.0.0.1:40000 => 192.0.2.1:5"
-    assert str(told.dst) == "192.0.2.1:8080 => 198.51.100.9:80"
+def test_source_and_destination_nat() -> None:
+    found = nat(TCP, BOTH, src=SERVER, sport=80, dst=ROUTER, dport=5)
+    assert found is not None
+    assert str(found.src) == "10.0.0.1:40000 => 192.0.2.1:5"
+    assert str(found.dst) == "192.0.2.1:8080 => 198.51.100.9:80"
 
 
-def test_the_identifier_of_a_ping_is_its_sources() -> None:
-    assert nat(PING, dst=ROUTER) == NAT(src=Translation(end(CLIENT, 7), end(ROUTER, 7)))
-    assert nat(PING, icmp_id=9) == NAT(src=Translation(end(CLIENT, 7), end(CLIENT, 9)))
-    assert nat(PING, src=ROUTER) == NAT(dst=Translation(end(SERVER), end(ROUTER)))
+def test_the_icmp_id_belongs_to_the_source() -> None:
+    assert nat(PING, dst=ROUTER) == NAT(src=Translation(endpoint(CLIENT, 7), endpoint(ROUTER, 7)))
+    assert nat(PING, icmp_id=9) == NAT(src=Translation(endpoint(CLIENT, 7), endpoint(CLIENT, 9)))
+    assert nat(PING, src=ROUTER) == NAT(dst=Translation(endpoint(SERVER), endpoint(ROUTER)))
 
 
-def test_a_protocol_without_ports() -> None:
-    assert nat(ESP, dst=ROUTER) == NAT(src=Translation(end(CLIENT), end(ROUTER)))
+def test_nat_of_a_protocol_without_ports() -> None:
+    assert nat(ESP, dst=ROUTER) == NAT(src=Translation(endpoint(CLIENT), endpoint(ROUTER)))
 
 
 def test_zones_are_no_translation() -> None:
@@ -66,19 +66,19 @@ def test_zones_are_no_translation() -> None:
     assert nat(attrs.evolve(TCP, zone=5)) is None
 
 
-def test_what_the_kernel_does_not_mark_it_does_not_translate() -> None:
+def test_without_the_status_bit_there_is_no_translation() -> None:
     assert nat(TCP, Status.ASSURED, dst=ROUTER) is None
-    told = nat(TCP, Status.DST_NAT, src=SERVER, dst=ROUTER)
-    assert told is not None
-    assert told.src is None
-    assert told.dst is not None
+    found = nat(TCP, Status.DST_NAT, src=SERVER, dst=ROUTER)
+    assert found is not None
+    assert found.src is None
+    assert found.dst is not None
 
 
-# -- packets on either side ---------------------------------------------------------------------
+# -- packets ------------------------------------------------------------------------------------
 
 
 def sides(flow: Flow) -> list[tuple[Tuple, Tuple]]:
-    """A packet of each direction, as it arrives and as it leaves."""
+    """Return a packet of each direction, as it arrives and as it leaves."""
     return [(flow.orig, flow.reply.inverse), (flow.reply, flow.orig.inverse)]
 
 
@@ -88,7 +88,7 @@ def sides(flow: Flow) -> list[tuple[Tuple, Tuple]]:
     [{}, {"src": "back"}, {"dst": "front"}, {"src": "back", "dst": "front"}],
     ids=["none", "destination", "source", "both"],
 )
-def test_packets_are_translated_both_ways(orig: Tuple, changed: dict[str, str]) -> None:
+def test_packets_are_translated_in_both_directions(orig: Tuple, changed: dict[str, str]) -> None:
     reply = orig.inverse
     for name, which in changed.items():
         number = 1 if which == "back" else 2
@@ -107,15 +107,15 @@ def test_ports_are_translated_too() -> None:
     assert flow.translate(Tuple.tcp(ROUTER, 80, CLIENT, 5)) == TCP.inverse
 
 
-def test_the_identifier_of_a_ping_is_translated() -> None:
+def test_the_icmp_id_is_translated() -> None:
     flow = Flow(orig=PING, reply=attrs.evolve(PING.inverse, icmp_id=9), status=BOTH)
     leaves = Tuple.icmp(CLIENT, SERVER, id=9)
     assert flow.translate(PING) == leaves
     assert flow.translate(leaves.inverse) == PING.inverse
 
 
-def test_what_the_kernel_does_not_translate_is_not() -> None:
-    """Tuples that differ alone change no packet."""
+def test_without_the_status_bit_packets_are_not_translated() -> None:
+    """Different tuples alone do not mean that packets are changed."""
     flow = Flow(orig=TCP, reply=Tuple.tcp(SERVER, 80, CLIENT, 1), status=Status(0))
     assert flow.translate(flow.orig) == flow.orig
     assert flow.translate(flow.reply) == flow.reply

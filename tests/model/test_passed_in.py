@@ -1,4 +1,4 @@
-"""Values that are passed in become plain objects, wherever they go in, and on the wire."""
+"""Values that a program passes in are converted to plain objects, in fields and in requests."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CLASSES = [cls for cls in message_classes() if cls is not Tuple]
 
 
 def scalar_fields() -> Iterator[Any]:
-    """Every field of every class of the model that an attribute of its own holds."""
+    """Yield every field of the model whose value is in a single attribute."""
     for cls in CLASSES:
         for field in schema_of(cls).fields:
             if field.plain is not None:
@@ -62,7 +62,7 @@ def _wire_of(cls: type, name: str) -> Any:
 
 
 def samples(wire: Any) -> Iterator[tuple[object, object]]:
-    """What may be passed in for a field, and the plain object that it becomes."""
+    """Yield values that a field accepts, each with the plain object that it becomes."""
     if isinstance(wire, (Integer, MaskedFlags, Bitmap)):
         enum = getattr(wire, "enum", None) or int
         yield from [(make(1), enum(1)) for make in INTEGERS.values()]
@@ -76,27 +76,27 @@ def samples(wire: Any) -> Iterator[tuple[object, object]]:
         yield OverriddenIPv4("10.0.0.1"), IPv4Address("10.0.0.1")
 
 
-def anything(cls: type) -> Any:
-    """An object with nothing in it."""
+def empty(cls: type) -> Any:
+    """Return an object without any value."""
     return raw(cls)(**{field.name: None for field in attrs.fields(cls)})
 
 
 @pytest.mark.parametrize(("cls", "name"), list(scalar_fields()))
-def test_every_field_takes_what_stands_for_its_value(cls: type, name: str) -> None:
+def test_every_field_converts_values_of_other_types(cls: type, name: str) -> None:
     for value, plain in samples(_wire_of(cls, name)):
         others = {
             field.name: None
             for field in attrs.fields(cls)
             if field.default is attrs.NOTHING and field.name != name
         }
-        made = getattr(cls(**others, **{name: value}), name)
-        assert type(made) is type(plain)
-        assert made == plain
-        # And where it was assigned, which nobody looks at, the request is made of the plain value.
+        obj = getattr(cls(**others, **{name: value}), name)
+        assert type(obj) is type(plain)
+        assert obj == plain
+        # An assignment is not checked, but the request has the plain value.
         assert encode_fields(cls, {name: value}) == encode_fields(cls, {name: plain})
 
 
-def hostile() -> list[Any]:
+def hostile_values() -> list[Any]:
     errors = (RuntimeError, KeyError, RecursionError, OverflowError, UnicodeError, MemoryError)
     return [
         *map(RaisingObject, errors),
@@ -113,25 +113,25 @@ def hostile() -> list[Any]:
 
 
 @pytest.mark.parametrize(("cls", "name"), list(scalar_fields()))
-def test_what_can_not_be_a_value_is_an_encode_error_and_no_other(cls: type, name: str) -> None:
+def test_values_that_cannot_be_converted_raise_only_encode_errors(cls: type, name: str) -> None:
     wire = _wire_of(cls, name)
-    for value in hostile():
+    for value in hostile_values():
         others = {field.name: None for field in attrs.fields(cls) if field.default is attrs.NOTHING}
         try:
-            made = cls(**others | {name: value})
+            obj = cls(**others | {name: value})
         except EncodeError:
-            assert cls is NATRange  # the only one that is checked when it is made
+            assert cls is NATRange  # the only class that checks its fields when it is created
             continue
         fits = isinstance(wire, Text) and type(value) is str
         fits = fits or (isinstance(wire, Bytes) and type(value) is bytes)
         fits = fits or (getattr(wire, "signed", False) and type(value) is int and value == -1)
         if not fits:
             with pytest.raises(EncodeError) as caught:
-                encode_fields(cls, {name: getattr(made, name)})
+                encode_fields(cls, {name: getattr(obj, name)})
             assert str(caught.value)
 
 
-# Packers, which remember what values became
+# Packers, which have memos of converted values
 
 
 TARGETS: dict[str, Callable[[Any], bytes]] = {
@@ -142,19 +142,19 @@ TARGETS: dict[str, Callable[[Any], bytes]] = {
 }
 
 
-def rich() -> Flow:
-    made = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 2, timeout=3, mark=4, zone=5)
-    made.status = Status.ASSURED
-    made.labels = 6
-    made.helper = Helper(name="ftp", info=b"x")
-    made.seqadj_orig = SeqAdj(correction_pos=1, offset_before=-1, offset_after=2)
-    made.master = Tuple.tcp("10.0.0.1", 7, "10.0.0.2", 8)
-    made.id = 9
-    return made
+def full_flow() -> Flow:
+    obj = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 2, timeout=3, mark=4, zone=5)
+    obj.status = Status.ASSURED
+    obj.labels = 6
+    obj.helper = Helper(name="ftp", info=b"x")
+    obj.seqadj_orig = SeqAdj(correction_pos=1, offset_before=-1, offset_after=2)
+    obj.master = Tuple.tcp("10.0.0.1", 7, "10.0.0.2", 8)
+    obj.id = 9
+    return obj
 
 
-def lies(value: Any) -> list[Any]:
-    """What has the same value, and does not behave."""
+def misleading_values(value: Any) -> list[Any]:
+    """Return objects with the same value whose methods return others."""
     if isinstance(value, int):
         return [make(int(value)) for make in INTEGERS.values()]
     if isinstance(value, str):
@@ -177,29 +177,29 @@ def places(value: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
             yield (*prefix, field.name), inner
 
 
-def put(value: Any, path: tuple[str, ...], new: object) -> Any:
+def with_value(value: Any, path: tuple[str, ...], new: object) -> Any:
     name, *rest = path
     return with_values(
-        value, **{name: put(getattr(value, name), tuple(rest), new) if rest else new}
+        value, **{name: with_value(getattr(value, name), tuple(rest), new) if rest else new}
     )
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_no_lie_gets_into_a_request_or_a_memory(kind: str) -> None:
-    """Every value of a flow, assigned: the same bytes before, with it, and after."""
-    ask = TARGETS[kind]
-    expected = ask(rich())
-    tried = 0
-    for path, value in places(rich()):
-        for lie in lies(value):
+def test_misleading_values_do_not_change_requests_or_memos(kind: str) -> None:
+    """The bytes are the same before, with, and after each misleading value."""
+    make_request = TARGETS[kind]
+    expected = make_request(full_flow())
+    count = 0
+    for path, value in places(full_flow()):
+        for misleading in misleading_values(value):
             for _ in range(2):
-                assert ask(put(rich(), path, lie)) == expected
-                assert ask(rich()) == expected
-            tried += 1
-    assert tried > 30
+                assert make_request(with_value(full_flow(), path, misleading)) == expected
+                assert make_request(full_flow()) == expected
+            count += 1
+    assert count > 30
 
 
-def test_one_value_is_not_taken_for_another_that_claims_to_be_equal() -> None:
+def test_values_that_claim_to_be_equal_are_told_apart() -> None:
     class Chameleon(str):
         def __eq__(self, other: object) -> bool:
             return True
@@ -207,18 +207,18 @@ def test_one_value_is_not_taken_for_another_that_claims_to_be_equal() -> None:
         def __hash__(self) -> int:
             return hash("ftp")
 
-    plain = rich()
-    ask = TARGETS["create"]
+    plain = full_flow()
+    make_request = TARGETS["create"]
     for name in ("ftp", "irc"):
         plain.helper = Helper(name=name)
-        expected = ask(plain)
+        expected = make_request(plain)
         other = with_values(plain, helper=with_values(Helper(), name=Chameleon(name)))
-        assert ask(other) == expected
-        assert ask(plain) == expected
+        assert make_request(other) == expected
+        assert make_request(plain) == expected
 
 
-def test_unknown_attributes_are_made_plain_as_well() -> None:
-    flow = rich()
+def test_unknown_attributes_are_converted_too() -> None:
+    flow = full_flow()
     flow.unknown = (UnknownAttribute((99,), b"x"),)
     expected = encode(flow)
     flow.unknown = (UnknownAttribute((enum_member(99),), OverriddenBytes(b"x")),)
@@ -229,14 +229,14 @@ def test_unknown_attributes_are_made_plain_as_well() -> None:
             encode(flow)
 
 
-def test_what_is_made_plain_is_what_decoding_makes() -> None:
+def test_converted_values_equal_decoded_values() -> None:
     assert TCPInfo(state=3).state is TCPState.ESTABLISHED  # type: ignore[arg-type]
     assert type(TCPInfo(state=99).state) is int
-    assert rich().status is Status.ASSURED
+    assert full_flow().status is Status.ASSURED
     assert Flow.udp("10.0.0.1", 1, "10.0.0.2", 2, timeout=True).timeout == 1
 
 
-# Tuples, by whatever way
+# Tuples, by whatever constructor
 
 
 A, B = "10.0.0.1", "10.0.0.2"
@@ -246,44 +246,44 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a port that is text": ({"sport": "80"}, "sport"),
     "a port that is a fraction": ({"sport": 80.0}, "sport"),
     "a protocol too large": ({"proto": 300}, "proto"),
-    "a protocol that there is not": ({"proto": "tpc"}, "proto"),
+    "an unknown protocol": ({"proto": "tpc"}, "proto"),
     "no protocol": ({"proto": None}, "proto"),
     "a zone too large": ({"zone": 70000}, "zone"),
-    "an address that is none": ({"src": "10.0.0.256"}, "src"),
+    "an address that is not valid": ({"src": "10.0.0.256"}, "src"),
     "a network": ({"dst": "10.0.0.0/8"}, "dst"),
     "an address that is a number": ({"src": 0x0A000001}, "src"),
     "an address that is bytes": ({"src": b"\n\0\0\1"}, "src"),
     "no address": ({"dst": None}, "dst"),
     "an address with a scope": ({"src": "fe80::1%lo", "dst": "fe80::2"}, "src"),
     "two families": ({"dst": "2001:db8::1"}, "dst"),
-    "two families, turned around": ({"src": "2001:db8::1"}, "dst"),
+    "two families, in the other order": ({"src": "2001:db8::1"}, "dst"),
     "an ICMP id too large": ({"proto": 1, "icmp_id": 1 << 16}, "icmp_id"),
     "an ICMP type too large": ({"proto": 1, "icmp_type": 256}, "icmp_type"),
     "an ICMP code too large": ({"proto": 58, "icmp_code": -1}, "icmp_code"),
     "ICMP fields of TCP": ({"icmp_id": 1}, "icmp_id"),
-    "something hostile": ({"sport": RaisingObject(KeyError)}, "sport"),
-    "a hostile address": ({"src": RaisingObject(OSError)}, "src"),
+    "something hostile_values": ({"sport": RaisingObject(KeyError)}, "sport"),
+    "a hostile_values address": ({"src": RaisingObject(OSError)}, "src"),
 }
-GOOD: dict[str, Any] = {"src": A, "dst": B, "proto": 6, "sport": 1, "dport": 2}
-WAYS: dict[str, Callable[[dict[str, Any]], Tuple]] = {
-    "the constructor": lambda wrong: Tuple(**GOOD | wrong),
-    "attrs.evolve": lambda wrong: attrs.evolve(Tuple(**GOOD), **wrong),
-    "attrs.evolve of one that was read": lambda wrong: attrs.evolve(read(), **wrong),
+VALID: dict[str, Any] = {"src": A, "dst": B, "proto": 6, "sport": 1, "dport": 2}
+CONSTRUCTORS: dict[str, Callable[[dict[str, Any]], Tuple]] = {
+    "the constructor": lambda wrong: Tuple(**VALID | wrong),
+    "attrs.evolve": lambda wrong: attrs.evolve(Tuple(**VALID), **wrong),
+    "attrs.evolve of a decoded tuple": lambda wrong: attrs.evolve(decoded_tuple(), **wrong),
 }
 if hasattr(copy, "replace"):
-    WAYS["copy.replace"] = lambda wrong: copy.replace(Tuple(**GOOD), **wrong)  # pyright: ignore
+    CONSTRUCTORS["copy.replace"] = lambda wrong: copy.replace(Tuple(**VALID), **wrong)  # pyright: ignore
 
 
-def read() -> Tuple:
+def decoded_tuple() -> Tuple:
     return raw(Tuple)(src=IPv4Address(A), dst=IPv4Address(B), proto=6, sport=1, dport=2)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("constructor", CONSTRUCTORS)
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_tuple_is_not_made(way: str, name: str) -> None:
+def test_a_tuple_that_is_not_valid_is_not_created(constructor: str, name: str) -> None:
     wrong, path = WRONG[name]
     with pytest.raises(EncodeError) as caught:
-        WAYS[way](wrong)
+        CONSTRUCTORS[constructor](wrong)
     assert caught.value.path == (path,)
 
 
@@ -304,7 +304,9 @@ def test_a_wrong_tuple_is_not_made(way: str, name: str) -> None:
         (lambda: Flow.icmp(A, "::1", id=1, timeout=1), "dst"),
     ],
 )
-def test_nor_by_its_own_ways(make: Callable[[], object], path: str) -> None:
+def test_class_methods_refuse_values_that_are_not_valid(
+    make: Callable[[], object], path: str
+) -> None:
     with pytest.raises(EncodeError) as caught:
         make()
     assert caught.value.path == (path,)
@@ -312,10 +314,10 @@ def test_nor_by_its_own_ways(make: Callable[[], object], path: str) -> None:
 
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize("kind", TARGETS)
-def test_what_is_assigned_is_refused_by_the_request(kind: str, name: str) -> None:
-    """An assignment is not looked at; it gets into no request, and no other error comes of it."""
+def test_assigned_values_are_checked_by_the_request(kind: str, name: str) -> None:
+    """An assignment is not checked, but a request with the value raises an EncodeError."""
     wrong, _ = WRONG[name]
-    broken = with_values(rich(), orig=with_values(Tuple(**GOOD), **wrong), zone=None)
+    broken = with_values(full_flow(), orig=with_values(Tuple(**VALID), **wrong), zone=None)
     with pytest.raises(EncodeError):
         TARGETS[kind](broken)
     if kind in ("delete", "get", "update"):
@@ -323,10 +325,10 @@ def test_what_is_assigned_is_refused_by_the_request(kind: str, name: str) -> Non
             TARGETS[kind](broken.orig)
 
 
-def test_text_and_names_are_taken() -> None:
-    made = Tuple(src=A, dst=B, proto="TCP", sport=1, dport=2)  # type: ignore[arg-type]
-    assert made == Tuple.tcp(A, 1, B, 2) == attrs.evolve(read(), src=A)
-    assert (type(made.src), type(made.proto)) == (IPv4Address, int)
+def test_addresses_as_text_and_protocols_by_name_are_accepted() -> None:
+    obj = Tuple(src=A, dst=B, proto="TCP", sport=1, dport=2)  # type: ignore[arg-type]
+    assert obj == Tuple.tcp(A, 1, B, 2) == attrs.evolve(decoded_tuple(), src=A)
+    assert (type(obj.src), type(obj.proto)) == (IPv4Address, int)
     assert Tuple(
         src=OverriddenStr(A), dst=OverriddenIPv4(B), proto=enum_member(6)
     ).dst == IPv4Address(B)  # type: ignore[arg-type]
@@ -342,7 +344,7 @@ PLAIN = Tuple.tcp(A, 1, B, 2)
 
 
 @pytest.mark.parametrize("kind", [str, IPv6Address, OverriddenIPv6], ids=lambda kind: kind.__name__)
-def test_mapped_addresses_are_taken_as_what_they_are(kind: Any) -> None:
+def test_ipv4_mapped_addresses_become_ipv4_addresses(kind: Any) -> None:
     src, dst = kind(MA), kind(MB)
     assert Tuple.tcp(src, 1, dst, 2) == PLAIN
     assert Tuple.tcp(src, 1, B, 2) == Tuple.tcp(A, 1, dst, 2) == PLAIN
@@ -356,19 +358,19 @@ def test_mapped_addresses_are_taken_as_what_they_are(kind: Any) -> None:
     assert ExpectNAT.of(src, 1) == ExpectNAT.of(A, 1)
 
 
-def test_beside_another_ipv6_address_a_mapped_one_stays() -> None:
-    """NAT64 and the like may have such packets, and no IPv4 entry is meant."""
+def test_a_mapped_address_with_another_ipv6_address_is_kept() -> None:
+    """NAT64 may have such packets. They do not belong to an IPv4 entry."""
     assert Tuple.tcp(MA, 1, "2001:db8::1", 2).src == IPv6Address(MA)
     assert Tuple.icmp(MA, "2001:db8::1", id=1).proto == 58
 
 
-def kept() -> Tuple:
-    """As the kernel sends it."""
+def mapped_tuple() -> Tuple:
+    """Return a tuple of mapped addresses as it is decoded from the kernel's message."""
     return raw(Tuple)(src=IPv6Address(MA), dst=IPv6Address(MB), proto=6, sport=1, dport=2)
 
 
 @pytest.mark.parametrize(
-    "again",
+    "copy_of",
     [
         copy.copy,
         copy.deepcopy,
@@ -377,14 +379,14 @@ def kept() -> Tuple:
         lambda tuple_: with_values(tuple_, zone=7).without_zone,
     ],
 )
-def test_what_the_kernel_sent_stays_as_it_came(again: Callable[[Tuple], Tuple]) -> None:
-    assert again(kept()) == kept() != PLAIN
-    assert again(kept()).family == kept().family
+def test_mapped_addresses_from_the_kernel_are_kept(copy_of: Callable[[Tuple], Tuple]) -> None:
+    assert copy_of(mapped_tuple()) == mapped_tuple() != PLAIN
+    assert copy_of(mapped_tuple()).family == mapped_tuple().family
 
 
-def test_a_translation_of_such_a_flow_keeps_its_family() -> None:
-    reply = with_values(kept().inverse, dst=IPv6Address("::ffff:10.0.0.9"))
-    nat = Flow(orig=kept(), reply=reply).nat
+def test_the_translation_of_a_mapped_flow_keeps_the_family() -> None:
+    reply = with_values(mapped_tuple().inverse, dst=IPv6Address("::ffff:10.0.0.9"))
+    nat = Flow(orig=mapped_tuple(), reply=reply).nat
     assert nat is not None
     assert nat.src is not None
     assert nat.src.range.address_min == IPv6Address("::ffff:10.0.0.9")
@@ -393,7 +395,7 @@ def test_a_translation_of_such_a_flow_keeps_its_family() -> None:
 # As text
 
 
-def odd_values() -> list[Any]:
+def unusual_values() -> list[Any]:
     return [
         *(
             "7",
@@ -412,49 +414,49 @@ def odd_values() -> list[Any]:
         ),
         *(
             RaisingObject(RecursionError),
-            rich(),
-            rich().orig,
+            full_flow(),
+            full_flow().orig,
             Helper(name="ftp"),
             NATRange(port_min=1),
         ),
     ]
 
 
-def described() -> Iterator[Any]:
-    """An object of each class that has a line of text, and each field of it, at any depth."""
+def objects_with_text() -> Iterator[Any]:
+    """Yield an object of each class with a text, and the path of each field, at any depth."""
     expected = Expectation.of(
-        rich().orig, Tuple.tcp(A, 1, B, 2), nat=ExpectNAT.of(A, 5), any_sport=True
+        full_flow().orig, Tuple.tcp(A, 1, B, 2), nat=ExpectNAT.of(A, 5), any_sport=True
     )
-    flow = rich()
+    flow = full_flow()
     flow.counters_orig = flow.counters_reply = Counters(packets=1, bytes=2)
-    for made in (
-        Tuple(**GOOD),
+    for obj in (
+        Tuple(**VALID),
         Tuple.icmp(A, B, id=1),
         flow,
         expected,
         FlowEvent(type=EventType.NEW, flow=flow, nsid=1, netns="x", timestamp=1),
         ExpectEvent(type=EventType.NEW, expectation=expected, receive_timestamp=1),
     ):
-        for path in paths(made):
-            yield pytest.param(made, path, id=f"{type(made).__name__}.{'.'.join(path)}")
+        for path in paths(obj):
+            yield pytest.param(obj, path, id=f"{type(obj).__name__}.{'.'.join(path)}")
 
 
-def paths(made: Any) -> Iterator[tuple[str, ...]]:
-    for field in attrs.fields(type(made)):
+def paths(obj: Any) -> Iterator[tuple[str, ...]]:
+    for field in attrs.fields(type(obj)):
         yield (field.name,)
-        inner = getattr(made, field.name)
+        inner = getattr(obj, field.name)
         if attrs.has(type(inner)):
             yield from [(field.name, *path) for path in paths(inner)]
 
 
-@pytest.mark.parametrize(("made", "path"), list(described()))
-def test_the_text_of_an_object_never_raises(made: Any, path: tuple[str, ...]) -> None:
-    for value in odd_values():
-        assert str(put(made, path, value))
+@pytest.mark.parametrize(("obj", "path"), list(objects_with_text()))
+def test_the_text_of_an_object_never_raises(obj: Any, path: tuple[str, ...]) -> None:
+    for value in unusual_values():
+        assert str(with_value(obj, path, value))
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "shown"),
+    ("field", "value", "text_of_value"),
     [
         ("mark", "7", "mark='7'"),
         ("status", "assured", "status='assured'"),
@@ -468,14 +470,16 @@ def test_the_text_of_an_object_never_raises(made: Any, path: tuple[str, ...]) ->
     ],
     ids=lambda value: describe_value(value),
 )
-def test_what_is_no_value_is_shown_as_it_is(field: str, value: object, shown: str) -> None:
-    text = str(put(rich(), (field,), value))
-    assert shown in text
-    assert "timeout=3" in text  # and the rest of it stands there, too
+def test_the_text_shows_values_that_are_not_valid(
+    field: str, value: object, text_of_value: str
+) -> None:
+    text = str(with_value(full_flow(), (field,), value))
+    assert text_of_value in text
+    assert "timeout=3" in text  # the other fields are in the text, too
 
 
-def test_what_stands_for_a_value_is_shown_as_it() -> None:
-    flow = rich()
+def test_the_text_shows_values_of_other_types_converted() -> None:
+    flow = full_flow()
     flow.status, flow.mark = Status.ASSURED | Status.SEEN_REPLY, 9
     expected = str(flow)
     for make in INTEGERS.values():
@@ -483,11 +487,11 @@ def test_what_stands_for_a_value_is_shown_as_it() -> None:
         assert str(flow) == expected
 
 
-# A packet of a flow
+# Packets to translate
 
 
 def test_a_packet_to_translate_is_a_tuple() -> None:
-    flow = rich()
+    flow = full_flow()
     for wrong in ("x", None, 5, flow, object(), RaisingObject(KeyError)):
         with pytest.raises(TypeError, match="packet must be a Tuple"):
             flow.translate(wrong)
@@ -495,11 +499,11 @@ def test_a_packet_to_translate_is_a_tuple() -> None:
         assert flow.translate(with_values(flow.orig, sport=make(1))) == flow.orig
 
 
-# Whatever lies about its class
+# Whatever misleading_values about its class
 
 
 @pytest.mark.parametrize("claimed", [IPv4Address, IPv6Address, int, str, bytes])
-def test_what_claims_to_be_of_another_class(claimed: type) -> None:
+def test_an_object_that_claims_another_class_is_refused(claimed: type) -> None:
     class Claims:
         @property
         def __class__(self) -> Any:
@@ -511,7 +515,7 @@ def test_what_claims_to_be_of_another_class(claimed: type) -> None:
             convert(value)
     for field in ("src", "proto", "sport"):
         with pytest.raises(EncodeError):
-            Tuple(**GOOD | {field: value})
+            Tuple(**VALID | {field: value})
     for cls, field in ((Helper, "name"), (Helper, "info"), (SeqAdj, "correction_pos")):
         with pytest.raises(EncodeError):
             encode_fields(cls, {field: getattr(cls(**{field: value}), field)})

@@ -1,4 +1,4 @@
-"""The declarations of settings: complete for this kernel, and what they say of values."""
+"""The declarations of settings are complete for this kernel, and check values."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from conntrack_aio.codec.json import from_dict, to_dict
 from conntrack_aio.errors import DecodeError
 from conntrack_aio.model.settings import SETTINGS, BlindSpot, ConntrackSysctls, EventMode, sysctl_of
 
-NEIGHBOURS = {"nf_log", "nf_log_all_netns", "nf_hooks_lwtunnel"}
-"""What else is in the directory: of logging, and of another part."""
+OTHER_FILES = {"nf_log", "nf_log_all_netns", "nf_hooks_lwtunnel"}
+"""Other files in the directory: of logging, and of lightweight tunnels."""
 
 
 def names(**criteria: object) -> set[str]:
-    """The settings with these values in their declaration."""
+    """Return the settings with these values in their declaration."""
     return {
         name
         for name, declared in SETTINGS.items()
@@ -28,16 +28,20 @@ def names(**criteria: object) -> set[str]:
 @pytest.mark.kernel
 def test_every_file_of_this_kernel_is_declared(lab: Lab) -> None:
     files = set(lab.run(os.listdir, "/proc/sys/net/netfilter"))
-    ours = {sysctl_of(name).removeprefix("net.netfilter.") for name in SETTINGS}
-    assert files - ours <= NEIGHBOURS
-    lasting = {sysctl_of(name).removeprefix("net.netfilter.") for name in names(since="", until="")}
-    # Each of these may be left out of a kernel; the rest is always there.
+    declared_files = {sysctl_of(name).removeprefix("net.netfilter.") for name in SETTINGS}
+    assert files - declared_files <= OTHER_FILES
+    unconditional = {
+        sysctl_of(name).removeprefix("net.netfilter.") for name in names(since="", until="")
+    }
+    # A kernel may be built without these; it always has the others.
     optional = ("events", "timestamp", "frag6", "sctp", "gre", "flowtable")
-    assert not [file for file in lasting - files if not any(word in file for word in optional)]
+    assert not [
+        file for file in unconditional - files if not any(word in file for word in optional)
+    ]
 
 
 @pytest.mark.kernel
-def test_who_may_write_them(lab: Lab) -> None:
+def test_settings_of_the_machine_are_read_only_in_a_namespace(lab: Lab) -> None:
     def writable() -> set[str]:
         return {
             name
@@ -50,7 +54,7 @@ def test_who_may_write_them(lab: Lab) -> None:
     assert lab.run(writable) >= {"events", "acct", "timestamp", "udp_timeout"}
 
 
-def test_names() -> None:
+def test_the_names_of_sysctls() -> None:
     assert sysctl_of("acct") == "net.netfilter.nf_conntrack_acct"
     assert sysctl_of("flowtable_udp_timeout") == "net.netfilter.nf_flowtable_udp_timeout"
 
@@ -67,12 +71,12 @@ def test_names() -> None:
         ("frag6_high_thresh", "18446744073709551615", (1 << 64) - 1),
     ],
 )
-def test_reading(name: str, text: str, value: object) -> None:
+def test_values_are_read(name: str, text: str, value: object) -> None:
     read = SETTINGS[name].read(text)
     assert (read, type(read)) == (value, type(value))
 
 
-def test_what_is_no_number() -> None:
+def test_text_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(DecodeError, match="expected a number; got 'x'"):
         SETTINGS["acct"].read("x")
 
@@ -89,7 +93,9 @@ def test_what_is_no_number() -> None:
         ("udp_timeout", -1, ValueError),
     ],
 )
-def test_what_is_no_value(name: str, value: object, error: type[Exception]) -> None:
+def test_values_of_another_type_are_refused(
+    name: str, value: object, error: type[Exception]
+) -> None:
     with pytest.raises(error, match=f"^{name} "):
         SETTINGS[name].check(name, value)
 
@@ -110,13 +116,13 @@ def test_blind_spots() -> None:
     assert spots(events=EventMode.OFF)["events"].why.endswith("nf_conntrack_events is 0")
 
 
-def test_a_namespace_without_flows() -> None:
+def test_a_namespace_without_flows_is_a_blind_spot() -> None:
     assert ConntrackSysctls(count=1).blind_spots() == []
     (spot,) = ConntrackSysctls(count=0).blind_spots()
     assert "until a firewall rule there needs it" in str(spot)
 
 
-def test_they_are_json() -> None:
+def test_settings_survive_json() -> None:
     settings = ConntrackSysctls(events=EventMode.AUTO, acct=False, udp_timeout=30, count=0)
     data = to_dict(settings)
     assert data == {"events": "AUTO", "acct": False, "udp_timeout": 30, "count": 0}
@@ -124,7 +130,7 @@ def test_they_are_json() -> None:
 
 
 @pytest.mark.parametrize("kind", INTEGERS)
-def test_an_integer_of_any_kind_is_the_number_that_is_set(kind: str) -> None:
+def test_integers_of_any_type_are_accepted(kind: str) -> None:
     value = SETTINGS["udp_timeout"].check("udp_timeout", INTEGERS[kind](30))
     assert (value, type(value)) == (30, int)
     for name in ("acct", "events"):
@@ -132,7 +138,7 @@ def test_an_integer_of_any_kind_is_the_number_that_is_set(kind: str) -> None:
             SETTINGS[name].check(name, INTEGERS[kind](1))
 
 
-def test_switches_and_modes_take_their_own_values() -> None:
+def test_switches_and_modes_take_their_own_types() -> None:
     assert SETTINGS["acct"].check("acct", True) == 1
     assert SETTINGS["events"].check("events", EventMode.AUTO) == 2
 
@@ -141,6 +147,6 @@ def test_switches_and_modes_take_their_own_values() -> None:
 @pytest.mark.parametrize(
     "wrong", [10**5000, -(10**5000), RaisingObject(KeyError)], ids=["large", "below", "hostile"]
 )
-def test_any_value_is_refused_in_words(name: str, wrong: object) -> None:
+def test_errors_name_the_setting(name: str, wrong: object) -> None:
     with pytest.raises((TypeError, ValueError), match=f"^{name} .*"):
         SETTINGS[name].check(name, wrong)

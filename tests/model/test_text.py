@@ -1,4 +1,4 @@
-"""A flow in one line, with what the kernel really says of some."""
+"""The text of flows and events, including those that a real kernel sent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LINES = {
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_captured_events_in_a_line(name: str) -> None:
+def test_the_text_of_captured_events(name: str) -> None:
     data = next(capture.data for capture in CAPTURED if capture.name == name)
     (message,) = messages.walk(data, len(data))
     assert str(decode_event(data, message)) == LINES[name]
@@ -49,7 +49,9 @@ def test_captured_events_in_a_line(name: str) -> None:
         ),
     ],
 )
-def test_where_by_whom_and_when(fields: dict[str, object], end: str) -> None:
+def test_the_text_ends_with_namespace_port_id_and_times(
+    fields: dict[str, object], end: str
+) -> None:
     event = FlowEvent(type=EventType.NEW, flow=flow(), **fields)  # type: ignore[arg-type]
     assert str(event) == f"NEW     {flow()}{end}"
 
@@ -70,5 +72,7 @@ TUPLE = "10.0.0.1:1024 -> 10.0.0.2:80"
         ({"master": TCP4_REPLY}, f"tcp {TUPLE} master=(tcp 10.0.0.2:80 -> 10.0.0.1:1024)"),
     ],
 )
-def test_only_what_is_told(fields: dict[str, object], line: str) -> None:
+def test_the_text_has_only_the_fields_that_are_present(
+    fields: dict[str, object], line: str
+) -> None:
     assert str(flow(**fields)) == line

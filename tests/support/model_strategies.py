@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import conntrack_aio.model
 from conntrack_aio import Flow, NATRange, UnknownAttribute
-from conntrack_aio.codec.schema import Branch, Field, Fork, Leaf, Schema, schema_of
+from conntrack_aio.codec.schema import Branch, FieldSchema, Fork, Leaf, Schema, schema_of
 from conntrack_aio.model.declare import (
     INLINE,
     PLACES,
@@ -140,7 +140,7 @@ def _undeclared_values(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def _values(
-    cls: type, field: Field, address: Address_, values: dict[str, Any]
+    cls: type, field: FieldSchema, address: Address_, values: dict[str, Any]
 ) -> st.SearchStrategy[Any]:
     given = {"proto": values["orig"].proto} if cls is Flow and field.name == "reply" else None
     choices: list[st.SearchStrategy[Any]] = [] if field.required else [st.none()]

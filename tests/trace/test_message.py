@@ -23,7 +23,7 @@ from support.codec_cases import (
 from support.hexdumps import HEXDUMP_LINE, parse_hexdump
 
 from conntrack_aio import Flow, FlowEvent
-from conntrack_aio.codec.catalog import kind_of
+from conntrack_aio.codec.catalog import message_info
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.codec.requests import helpers
 from conntrack_aio.codec.schema import Branch, schema_of
@@ -406,7 +406,7 @@ def test_the_type_determines_the_names_of_the_flags(
 
 def test_every_type_of_ctnetlink_has_a_name() -> None:
     for number in IPCTNL_MSG_CT:
-        kind = kind_of(NFNL_SUBSYS.CTNETLINK << 8 | number, answer=False)
+        kind = message_info(NFNL_SUBSYS.CTNETLINK << 8 | number, from_kernel=False)
         assert kind is not None
         assert kind.name == f"IPCTNL_MSG_CT_{number.name}"
 
@@ -484,7 +484,10 @@ TOO_SHORT, TOO_LONG = struct.pack("=HH", 3, 8), struct.pack("=HHB", 12, 8, 0xFF)
         (attr(8, b""), ["  CTA_MARK empty"]),
         (attr(8, b"\1\2\3"), ["  CTA_MARK 0x010203 (3 bytes where 4 are expected)"]),
         (attr(8, b"\1\2\3\4\5"), ["  CTA_MARK 0x0102030405 (5 bytes where 4 are expected)"]),
-        (attr(22, b"\1\0\0"), ["  CTA_LABELS 0x010000 (a bitmap of 3 bytes is not made of words)"]),
+        (
+            attr(22, b"\1\0\0"),
+            ["  CTA_LABELS 0x010000 (a bitmap must be a multiple of 4 bytes; got 3)"],
+        ),
         (
             attr(22, pack_unsigned_longs(1)[:8]),
             [f"  CTA_LABELS bits [0] = 0x{pack_unsigned_longs(1)[:8].hex()}"],
