@@ -53,7 +53,7 @@ def main() -> int:
     faulthandler.enable()
     warnings.simplefilter("error")
     logging.getLogger("conntrack_aio").addHandler(logging.NullHandler())
-    bounds = (decoder, "MOST", options.layouts), (inputs, "MAX_KEPT", options.kept)
+    bounds = (decoder, "MAX_LAYOUTS", options.layouts), (inputs, "MAX_KEPT", options.kept)
     with ExitStack() as stack:
         for bound in bounds:
             stack.enter_context(mock.patch.object(*bound))
