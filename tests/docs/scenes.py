@@ -64,6 +64,10 @@ async def some_flows(lab: Lab, conn: Connection) -> None:
     await conn.create(flows.tcp(mark=0x13))
 
 
+async def a_marked_flow(lab: Lab, conn: Connection) -> None:
+    await conn.create(Flow.udp("10.0.0.70", 1000, "10.1.0.1", 53, timeout=60, mark=0x13))
+
+
 async def a_flow(lab: Lab, conn: Connection) -> None:
     await conn.create(flows.tcp(mark=7))
 
@@ -151,6 +155,7 @@ async def default_events(lab: Lab, conn: Connection) -> None:
 
 SCENES: Final[dict[str, Scene]] = {
     "docs/guides/events.md: Follow events": endless(a_life),
+    "docs/guides/events.md: What an event contains": endless(a_life),
     "docs/guides/events.md: Subscribe, then dump": endless((1, it_changes), all_end, before=a_flow),
     "docs/guides/events.md: Losses": endless(a_flood),
     "docs/guides/events.md: Filter in the kernel": endless(a_flood),
@@ -174,6 +179,8 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/nat.md: Translate a packet": Scene(before=a_translated_flow),
     "docs/guides/nat.md: All translated flows": Scene(before=a_translated_flow),
     "docs/guides/nat.md: Connections that helpers expect": Scene(before=an_expectation),
+    "docs/guides/conntrack8.md: Filters": Scene(before=a_marked_flow),
+    "docs/guides/conntrack8.md: Change and delete": Scene(before=a_marked_flow),
     "docs/guides/counters.md: Who talks to whom": Scene(before=some_flows),
     "docs/guides/counters.md: Who talks to whom (python 2)": Scene(before=an_exchange),
     "docs/guides/counters.md: Account traffic without losing a packet": endless(before=an_exchange),
@@ -210,6 +217,7 @@ sudo setpriv --reuid=65534 --regid=65534 --clear-groups \\
 EXCEPTIONS: Final[dict[tuple[str, str], str]] = {
     ("docs/install.md", "python3 -m venv .venv"): "takes seconds; the tests have an environment",
     ("docs/install.md", ". .venv/bin/activate"): "is of that environment",
+    ("docs/tutorial.md", ". .venv/bin/activate"): "is of that environment",
     ("docs/install.md", "pip install ."): "needs a package index",
     ("docs/install.md", "pip install trio uvloop"): "needs a package index",
     ("docs/install.md", "sudo .venv/bin/conntrack-aio count"): "is of that environment",
