@@ -175,6 +175,7 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/bulk.md: Change some bits of the mark": Scene(before=some_flows),
     "docs/guides/bulk.md: Save the table and restore it": Scene(before=a_translated_flow),
     "docs/guides/bulk.md: Label flows": Scene(before=room_for_labels),
+    "docs/guides/nat.md: Who has a public port now": Scene(before=a_translated_flow),
     "docs/guides/nat.md: Which address is behind the NAT": Scene(before=a_translated_flow),
     "docs/guides/nat.md: Translate a packet": Scene(before=a_translated_flow),
     "docs/guides/nat.md: All translated flows": Scene(before=a_translated_flow),
