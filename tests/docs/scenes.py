@@ -17,6 +17,7 @@ from support.lab import Lab
 from conntrack_aio import (
     Connection,
     Flow,
+    Match,
     NATRange,
     TimeoutPolicy,
     UDPTimeouts,
@@ -80,7 +81,12 @@ async def a_translated_flow(lab: Lab, conn: Connection) -> None:
 
 async def a_translation(lab: Lab, conn: Connection) -> None:
     await a_translated_flow(lab, conn)
-    await conn.flush()
+    await conn.delete_matching(Match("snat"))
+
+
+async def a_forwarded_port(lab: Lab, conn: Connection) -> None:
+    flow = Flow.tcp("203.0.113.5", 5000, "192.0.2.1", 80, timeout=60)
+    await conn.create(flow, nat_dst=NATRange.of("10.0.0.3", 8080))
 
 
 async def tracking(lab: Lab, conn: Connection) -> None:
@@ -193,8 +199,10 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/workers.md: N workers, order kept": endless(a_life),
     "docs/guides/usage-alarm.md: How full is it": Scene(before=some_flows),
     "docs/guides/usage-alarm.md: The alarm": Scene(before=some_flows),
-    "docs/guides/http-endpoint.md: Ask it": Scene(before=a_translated_flow),
-    "docs/guides/json-log.md: A program with fields of your own": endless(a_translation),
+    "docs/guides/http-endpoint.md: Query it": Scene(before=a_translated_flow),
+    "docs/guides/json-log.md: A program with fields of your own": endless(
+        a_translation, before=a_forwarded_port
+    ),
     "docs/guides/json-log.md: With the command": Scene(before=tracking),
     "docs/guides/usage-alarm.md: Give some flows a timeout policy (console 1)": Scene(
         before=a_policy
