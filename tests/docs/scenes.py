@@ -219,7 +219,7 @@ EXCERPTS: Final[dict[str, str]] = {
     "docs/internals.md:One declaration for each attribute:3": "conntrack_aio/model/flow.py",
 }
 _ANOTHER_USER: Final = """\
-sudo setpriv --reuid=65534 --regid=65534 --clear-groups \\
+setpriv --reuid=65534 --regid=65534 --clear-groups \\
     --inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin --bounding-set=-all,+net_admin \\
     conntrack-aio count"""
 
