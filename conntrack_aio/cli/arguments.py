@@ -171,8 +171,8 @@ def _add_events(commands: _Commands) -> None:
         "--receive-buffer",
         type=_parse_size,
         metavar="BYTES",
-        help="set the size of the receive buffer, such as 8388608, 8192K or 8M; an event takes "
-        "about 640 bytes",
+        help="set the size of the receive buffer, such as 8388608, 8192K or 8M; a buffer of N "
+        "bytes holds about N/640 events",
     )
     command.add_argument(
         "--receive-time", action="store_true", help="add the time at which each event was received"

@@ -17,7 +17,7 @@ EVENTS = PLAIN | {
     "all_netns": False,
     "reliable": False,
     "receive_buffer": None,
-    "timestamp": False,
+    "receive_time": False,
 }
 MATCHING = ("list", "events", "count", "explain")
 WEB = Match(proto="tcp", orig_dport=[80, 443])
@@ -39,7 +39,7 @@ WEB = Match(proto="tcp", orig_dport=[80, 443])
         ),
         (
             "events --all-netns --reliable --receive-time",
-            EVENTS | {"all_netns": True, "reliable": True, "timestamp": True},
+            EVENTS | {"all_netns": True, "reliable": True, "receive_time": True},
         ),
         ("events --receive-buffer 4096", EVENTS | {"receive_buffer": 4096}),
         ("events --receive-buffer 512K", EVENTS | {"receive_buffer": 512 << 10}),
