@@ -198,7 +198,7 @@ def _add_events(commands: _Commands) -> None:
         type=_parse_size,
         metavar="BYTES",
         help="let this many bytes of events wait to be read, such as 8388608, 8192K or 8M "
-        f"(default: {DEFAULT_RECEIVE_BUFFER >> 20}M); an event takes about 640 bytes of it",
+        f"(default: {DEFAULT_RECEIVE_BUFFER >> 20}M); N bytes hold about N/640 events",
     )
     command.add_argument(
         "--receive-time", action="store_true", help="add the time at which each event was received"

@@ -1,7 +1,8 @@
 """Report why flows, events or counters are missing, in the same words for every subcommand.
 
 - The reports go to standard error.
-- The text is that of :meth:`ConntrackSysctls.blind_spots`.
+- The text is that of :meth:`ConntrackSysctls.blind_spots`, except for an empty table: the command
+  finds out whether the kernel tracks connections here.
 - A setting that cannot be read is not reported: the output of the command is complete without it.
 """
 
@@ -13,7 +14,7 @@ from typing import Final
 from ..connection import Connection
 from ..errors import ConntrackError
 from ..model.events import FlowEvent
-from ..model.settings import BlindSpot
+from ..model.settings import TRACKING_RULES, BlindSpot
 from ..streams.events import EventStream
 from .output import report
 
@@ -21,14 +22,12 @@ _NO_ENTRIES: Final = "count"
 """The setting of the blind spot that a namespace without entries has."""
 
 _EMPTY_TABLE: Final = {
+    False: f"no flow is tracked here: no firewall rule needs connection tracking; {TRACKING_RULES}",
     True: "the table is empty: connections are tracked here, but there are none",
     None: "the table is empty: there are no connections, or no iptables rule here makes the "
     "kernel track them",
 }
-"""The report for an empty table, by the result of :meth:`Sysctls.tracking`.
-
-For ``False`` the text of the blind spot is the report.
-"""
+"""The report for an empty table, by the result of :meth:`Sysctls.tracking`."""
 
 
 async def report_for_list(conn: Connection, settings: Collection[str] | None) -> None:
@@ -39,7 +38,7 @@ async def report_for_list(conn: Connection, settings: Collection[str] | None) ->
     """
     for spot in await _blind_spots(conn):
         if spot.setting == _NO_ENTRIES:
-            await _report_empty_table(conn, spot)
+            await _report_empty_table(conn)
         elif settings is None or spot.setting in settings:
             report(spot)
 
@@ -51,7 +50,7 @@ async def report_for_count(conn: Connection) -> None:
     """
     for spot in await _blind_spots(conn):
         if spot.setting == _NO_ENTRIES:
-            await _report_empty_table(conn, spot, silent_if=(True,))
+            await _report_empty_table(conn, silent_if=(True,))
 
 
 async def report_for_events(conn: Connection, stream: EventStream[FlowEvent]) -> None:
@@ -64,7 +63,7 @@ async def report_for_events(conn: Connection, stream: EventStream[FlowEvent]) ->
     spots = {spot.setting: spot for spot in await _blind_spots(conn)}
     for spot in stream.blind_spots:
         if spot.setting == _NO_ENTRIES:
-            await _report_empty_table(conn, spots.get(_NO_ENTRIES, spot), silent_if=(True, None))
+            await _report_empty_table(conn, silent_if=(True, None))
         else:
             # Blind spots without a setting, as of --all-netns, keep the text of the stream.
             report(spots.get(spot.setting, spot))
@@ -77,12 +76,9 @@ async def _blind_spots(conn: Connection) -> list[BlindSpot]:
         return []
 
 
-async def _report_empty_table(
-    conn: Connection, spot: BlindSpot, *, silent_if: Collection[bool | None] = ()
-) -> None:
+async def _report_empty_table(conn: Connection, *, silent_if: Collection[bool | None] = ()) -> None:
     """Report that the table is empty, with the reason as far as it is known.
 
-    :param spot: the blind spot of a namespace without entries.
     :param silent_if: the results of :meth:`Sysctls.tracking` for which nothing is reported.
     """
     try:
@@ -90,4 +86,4 @@ async def _report_empty_table(
     except ConntrackError:
         return
     if tracking not in silent_if:
-        report(_EMPTY_TABLE.get(tracking, spot))
+        report(_EMPTY_TABLE[tracking])

@@ -163,6 +163,12 @@ def _settings(cls: type[C]) -> type[C]:
 # Blind spots
 
 
+TRACKING_RULES: Final = (
+    "any nftables rule with ct, any iptables rule with -m conntrack, and any NAT needs it"
+)
+"""The firewall rules that make the kernel track connections in their network namespace."""
+
+
 @attrs.frozen
 class BlindSpot:
     """Something that is invisible to a user in a network namespace, and the reason.
@@ -175,7 +181,7 @@ class BlindSpot:
     what: str
     """What is invisible."""
     why: str
-    """The reason: the sysctl and its value, or the lack of rules."""
+    """The reason: the sysctl and its value, or for an empty table the possible lack of rules."""
 
     def __str__(self) -> str:
         return f"{self.what} here: {self.why}"
@@ -326,18 +332,21 @@ class ConntrackSysctls(SettableSysctls):
     """The number of entries in this network namespace. Only the kernel writes it."""
 
     def blind_spots(self) -> list[BlindSpot]:
-        """Return what is invisible to a user here, and the settings that hide it."""
+        """Return what is invisible to a user here, and the settings that hide it.
+
+        An empty table is one of them, because it may mean that the kernel tracks nothing here.
+        :meth:`Sysctls.tracking` finds out whether it does.
+        """
         found: list[BlindSpot] = []
         for name, declared in SETTINGS.items():
             value = cast("int | None", getattr(self, name))
             if value is not None and (what := declared.hides.get(value)) is not None:
                 found.append(BlindSpot(name, what, f"{sysctl_of(name)} is {int(value)}"))
         if self.count == 0:
-            why = (
-                "the kernel tracks nothing in a network namespace until a firewall rule there "
-                "needs it (any nftables rule with ct, any iptables rule with -m conntrack, any NAT)"
-            )
-            found.append(BlindSpot("count", "no flow is tracked", why))
+            # Whether a rule needs connection tracking takes requests: see Sysctls.tracking().
+            why = "if no firewall rule needs connection tracking, nothing is tracked; "
+            why += TRACKING_RULES
+            found.append(BlindSpot("count", "the table is empty", why))
         return found
 
 

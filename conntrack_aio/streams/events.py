@@ -78,7 +78,7 @@ class EventStream(DecodingIterator[E]):
     - ``nf_conntrack_events`` is 0: flows that are created from now on emit no events. A flow that
       was created under another setting, or that a rule gives an event mask, does emit them.
     - ``nf_conntrack_events`` is 2: flows that are older than the first listener emit none.
-    - The namespace has no entries: the kernel tracks nothing until a rule needs it.
+    - The table is empty. If no firewall rule needs connection tracking, nothing is tracked:
       :meth:`Sysctls.tracking` finds out whether one does.
     - With ``all_netns``: a namespace that ``ip netns`` knows has no id in the connection's own. Its
       :attr:`BlindSpot.setting` is empty.

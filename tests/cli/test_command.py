@@ -32,7 +32,7 @@ from support.processes import (
 )
 
 from conntrack_aio import Connection, Flow, Status, Tuple, connect
-from conntrack_aio.model.settings import ConntrackSysctls, EventMode
+from conntrack_aio.model.settings import TRACKING_RULES, ConntrackSysctls, EventMode
 
 pytestmark = pytest.mark.kernel
 
@@ -67,7 +67,10 @@ NO_COUNTERS = hint(ConntrackSysctls(acct=False))
 NO_TIMESTAMPS = hint(ConntrackSysctls(timestamp=False))
 NO_EVENTS = hint(ConntrackSysctls(events=EventMode.OFF))
 NO_EVENTS_OF_SOME = hint(ConntrackSysctls(events=EventMode.AUTO))
-NOT_TRACKED = hint(ConntrackSysctls(count=0))
+NOT_TRACKED = (
+    "conntrack-aio: no flow is tracked here: no firewall rule needs connection tracking; "
+    f"{TRACKING_RULES}\n"
+)
 
 
 @pytest.fixture(autouse=True)

@@ -164,14 +164,14 @@ async def test_covers_older_flows_follows_nf_conntrack_events(
     assert re.match(text, "".join(map(str, stream.blind_spots)))
 
 
-async def test_a_namespace_that_tracks_nothing_is_a_blind_spot(
+async def test_an_empty_table_is_reported(
     lab: Lab, conn: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="conntrack_aio"):
         async with conn.events() as stream:
             (spot,) = stream.blind_spots
-    assert (spot.setting, spot.what) == ("count", "no flow is tracked")
-    assert "until a firewall rule there needs it" in caplog.text
+    assert (spot.setting, spot.what) == ("count", "the table is empty")
+    assert "if no firewall rule needs connection tracking, nothing is tracked" in caplog.text
     await conn.create(flows.tcp())
     async with conn.events() as stream:
         assert stream.blind_spots == ()

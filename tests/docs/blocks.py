@@ -38,7 +38,7 @@ PAGES: Final = tuple(
         str(path.relative_to(ROOT))
         for path in (
             *(DOCS / f"{name}.md" for name in ("index", "install", "tutorial", "privileges")),
-            *(DOCS / f"{name}.md" for name in ("troubleshooting", "internals")),
+            *(DOCS / f"{name}.md" for name in ("troubleshooting", "internals", "glossary")),
             *(DOCS / "guides").glob("*.md"),
             ROOT / "README.md",
         )

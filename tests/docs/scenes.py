@@ -16,6 +16,7 @@ from support.lab import Lab
 from conntrack_aio import (
     Connection,
     Flow,
+    Match,
     NATRange,
     TimeoutPolicy,
     UDPTimeouts,
@@ -63,6 +64,10 @@ async def create_flows(lab: Lab, conn: Connection) -> None:
     await conn.create(flows.tcp(mark=0x13))
 
 
+async def create_marked_flow(lab: Lab, conn: Connection) -> None:
+    await conn.create(Flow.udp("10.0.0.70", 1000, "10.1.0.1", 53, timeout=60, mark=0x13))
+
+
 async def create_flow(lab: Lab, conn: Connection) -> None:
     await conn.create(flows.tcp(mark=7))
 
@@ -75,7 +80,12 @@ async def create_translated_flow(lab: Lab, conn: Connection) -> None:
 
 async def create_and_end_translated_flow(lab: Lab, conn: Connection) -> None:
     await create_translated_flow(lab, conn)
-    await conn.flush()
+    await conn.delete_matching(Match("snat"))
+
+
+async def create_forwarded_port(lab: Lab, conn: Connection) -> None:
+    flow = Flow.tcp("203.0.113.5", 5000, "192.0.2.1", 80, timeout=60)
+    await conn.create(flow, nat_dst=NATRange.of("10.0.0.3", 8080))
 
 
 async def track(lab: Lab, conn: Connection) -> None:
@@ -150,6 +160,7 @@ async def use_default_events(lab: Lab, conn: Connection) -> None:
 
 SCENES: Final[dict[str, Scene]] = {
     "docs/guides/events.md: Follow events": endless(create_change_and_end_flow),
+    "docs/guides/events.md: What an event contains": endless(create_change_and_end_flow),
     "docs/guides/events.md: Subscribe, then dump": endless(
         (1, change_flow), end_all, before=create_flow
     ),
@@ -171,10 +182,13 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/bulk.md: Change some bits of the mark": Scene(before=create_flows),
     "docs/guides/bulk.md: Save the table and restore it": Scene(before=create_translated_flow),
     "docs/guides/bulk.md: Label flows": Scene(before=allow_labels),
+    "docs/guides/nat.md: Who has a public port now": Scene(before=create_translated_flow),
     "docs/guides/nat.md: Which address is behind the NAT": Scene(before=create_translated_flow),
     "docs/guides/nat.md: Translate a packet": Scene(before=create_translated_flow),
     "docs/guides/nat.md: All translated flows": Scene(before=create_translated_flow),
     "docs/guides/nat.md: Connections that helpers expect": Scene(before=create_expectation),
+    "docs/guides/conntrack8.md: Filters": Scene(before=create_marked_flow),
+    "docs/guides/conntrack8.md: Change and delete": Scene(before=create_marked_flow),
     "docs/guides/counters.md: Who talks to whom": Scene(before=create_flows),
     "docs/guides/counters.md: Who talks to whom (python 2)": Scene(before=exchange_datagrams),
     "docs/guides/counters.md: Account traffic without losing a packet": endless(
@@ -188,9 +202,9 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/workers.md: N workers, order kept": endless(create_change_and_end_flow),
     "docs/guides/usage-alarm.md: How full is it": Scene(before=create_flows),
     "docs/guides/usage-alarm.md: The alarm": Scene(before=create_flows),
-    "docs/guides/http-endpoint.md: Ask it": Scene(before=create_translated_flow),
+    "docs/guides/http-endpoint.md: Query it": Scene(before=create_translated_flow),
     "docs/guides/json-log.md: A program with fields of your own": endless(
-        create_and_end_translated_flow
+        create_and_end_translated_flow, before=create_forwarded_port
     ),
     "docs/guides/json-log.md: With the command": Scene(before=track),
     "docs/guides/usage-alarm.md: Give some flows a timeout policy (console 1)": Scene(
@@ -212,7 +226,7 @@ EXCERPTS: Final[dict[str, str]] = {
 """The blocks that are excerpts of a file, and the files."""
 
 _ANOTHER_USER: Final = """\
-sudo setpriv --reuid=65534 --regid=65534 --clear-groups \\
+setpriv --reuid=65534 --regid=65534 --clear-groups \\
     --inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin --bounding-set=-all,+net_admin \\
     conntrack-aio count"""
 
@@ -225,6 +239,9 @@ EXCEPTIONS: Final[dict[tuple[str, str], str]] = {
         "docs/install.md",
         ". .venv/bin/activate",
     ): "needs the environment that the tests do not create",
+    ("docs/tutorial.md", ". .venv/bin/activate"): (
+        "needs the environment that the tests do not create"
+    ),
     ("docs/install.md", "pip install ."): "needs a package index",
     ("docs/install.md", "pip install trio uvloop"): "needs a package index",
     (

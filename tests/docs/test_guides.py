@@ -327,6 +327,7 @@ def test_test_module(lab: Lab, block: Block, tmp_path: Path) -> None:
 @pytest.mark.program("sysctl", "procps")
 @pytest.mark.program("ip", "iproute2")
 @pytest.mark.program("curl", "curl")
+@pytest.mark.program("conntrack", "conntrack")
 @pytest.mark.parametrize(
     "page", sorted({block.page for block in BLOCKS if block.language == "console"})
 )
