@@ -127,14 +127,14 @@ if TYPE_CHECKING:
     from .model.tuples import Tuple
     from .model.update import FlowUpdate
     from .netlink.namespaces import NetNS
+    from .operations.expectations import Expectations
+    from .operations.helpers import Helpers
+    from .operations.sysctls import Sysctls
+    from .operations.timeouts import Timeouts
     from .streams.dump import Dump
     from .streams.events import EventStream
     from .table.changes import Changes
     from .table.table import FlowTable
-    from .verbs.expectations import Expectations
-    from .verbs.helpers import Helpers
-    from .verbs.sysctls import Sysctls
-    from .verbs.timeouts import Timeouts
 
 __version__ = "0.1.0.dev0"
 
@@ -298,10 +298,10 @@ streams.dump: Dump
 streams.events: EventStream
 table.changes: Changes
 table.table: FlowTable
-verbs.expectations: Expectations
-verbs.helpers: Helpers
-verbs.sysctls: Sysctls
-verbs.timeouts: Timeouts
+operations.expectations: Expectations
+operations.helpers: Helpers
+operations.sysctls: Sysctls
+operations.timeouts: Timeouts
 """
 """The module of each name, for imports at first use."""
 

@@ -24,22 +24,22 @@ from .model.nat import NATRange
 from .model.statistics import ClientStatistics, CPUStatistics, TableStatistics
 from .model.tuples import IPAddress
 from .model.update import FlowUpdate
+from .operations.bulk_writer import BulkWriter
+from .operations.expectations import Expectations
+from .operations.helpers import Helpers
+from .operations.probes import Probes
+from .operations.reader import Reader
+from .operations.resets import Resets
+from .operations.selector import Selector
+from .operations.sysctls import Sysctls
+from .operations.timeouts import Timeouts
+from .operations.watcher import Watcher
+from .operations.writer import Writer
 from .session import Session
 from .streams.dump import Dump
 from .streams.events import EventStream, OnLoss
 from .table.table import FlowTable
 from .trace.switch import arm as arm_trace
-from .verbs.bulk_writer import BulkWriter
-from .verbs.expectations import Expectations
-from .verbs.helpers import Helpers
-from .verbs.probes import Probes
-from .verbs.reader import Reader
-from .verbs.resets import Resets
-from .verbs.selector import Selector
-from .verbs.sysctls import Sysctls
-from .verbs.timeouts import Timeouts
-from .verbs.watcher import Watcher
-from .verbs.writer import Writer
 
 F = TypeVar("F", bound=Flow | NewFlow)
 D = TypeVar("D", bound=Target)

@@ -44,8 +44,9 @@ class Table(Protocol):
 
 
 class Session:
-    """What the verbs of a connection share: requests, dumps, streams and bulk operations in one
-    network namespace.
+    """What all operations of a connection share.
+
+    This is requests, dumps, streams and bulk operations in one network namespace.
     """
 
     def __init__(

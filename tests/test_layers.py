@@ -36,7 +36,7 @@ LAYERS = {
     "bulk": 7,
     "session": 8,
     "table": 9,
-    "verbs": 10,
+    "operations": 10,
     "connection": 11,
     "testing": 13,
     "connecting": 12,

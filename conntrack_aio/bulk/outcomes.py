@@ -1,4 +1,4 @@
-"""The iterator behind the bulk verbs: many requests of one kind, with an outcome for each item."""
+"""The iterator behind the bulk methods: many requests of one kind, an outcome for each item."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class BulkWork(Protocol[T]):
 
 
 class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
-    """The outcomes of many requests, in the order of the items: what the bulk verbs return.
+    """The outcomes of many requests, in the order of the items: what the bulk methods return.
 
     It is an async iterator of :class:`Outcome`. :meth:`batches` returns lists of them, and ``await
     bulk`` returns all of them in one list. (It is awaitable, but not a coroutine:

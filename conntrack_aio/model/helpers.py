@@ -89,5 +89,5 @@ class UserspaceHelper:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """Return name, family and protocol, which the verbs take."""
+        """Return name, family and protocol, which the methods of Helpers take."""
         return self.name, self.family, self.proto

@@ -118,7 +118,7 @@ TARGETS = {
             8,
         ),
         Target(
-            "verbs",
+            "methods",
             scripted_operations.operations,
             _mutate_script,
             seeds.scripts(seeds.CONVERSATIONS, scripted_operations.OPTIONS),

@@ -6,7 +6,7 @@ PAST_FAILURES = [
     # Each has a description, the target, and the input.
     (
         "a reset of a flow without a port ends the dump, and its other flows are lost",
-        "verbs",
+        "methods",
         bytes.fromhex(
             "1100880074000000000102000100000000000000020000002c00018014000180080001000a000001"
             "080002000a00000214000280050001000600000006000200040000002c0002801400018008000100"
@@ -16,7 +16,7 @@ PAST_FAILURES = [
     ),
     (
         "a flow without a port cannot be deleted",
-        "verbs",
+        "methods",
         bytes.fromhex(
             "0e00880074000000000102000100000000000000020000002c00018014000180080001000a000001"
             "080002000a00000214000280050001000600000006000200040000002c0002801400018008000100"
@@ -26,7 +26,7 @@ PAST_FAILURES = [
     ),
     (
         "the kernel returns a policy of another protocol",
-        "verbs",
+        "methods",
         bytes.fromhex(
             "1f0050002c0000000008020001000000000000000200000006000100610000000600020000020000"
             "05000300210000002400000002000001010000000000000000000000140000000101050001000000"

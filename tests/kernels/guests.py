@@ -88,12 +88,12 @@ DIFFERENT = (
     "tests/kernels",
     "tests/programs/test_ftp.py",
     "tests/testing/test_this_kernel.py",
-    "tests/verbs/test_expectations.py",
-    "tests/verbs/test_features.py",
-    "tests/verbs/test_helpers.py",
-    "tests/verbs/test_labels.py",
-    "tests/verbs/test_sysctls.py",
-    "tests/verbs/test_timeouts.py",
+    "tests/operations/test_expectations.py",
+    "tests/operations/test_features.py",
+    "tests/operations/test_helpers.py",
+    "tests/operations/test_labels.py",
+    "tests/operations/test_sysctls.py",
+    "tests/operations/test_timeouts.py",
 )
 """What the modules that are there, a flavor, a processor or a version may change. The first things
 are not among it: only what is smoke of them is run."""

@@ -67,9 +67,9 @@ def dump_all(
 def wrong_kind(value: object, wanted: str) -> TypeError:
     """Return the error for an argument of the wrong type.
 
-    The rule for all verbs: an argument of a type that the verb does not take is a :exc:`TypeError`,
-    which says what it takes. A wrong value inside an argument is an :exc:`EncodeError` with its
-    path.
+    The rule for all requests: an argument of a type that a request does not take is a
+    :exc:`TypeError`, which says what it takes. A wrong value inside an argument is an
+    :exc:`EncodeError` with its path.
     """
     return TypeError(f"{wanted}; got {describe_value(value)}")
 

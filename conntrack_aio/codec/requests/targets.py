@@ -1,4 +1,4 @@
-"""Targets of verbs, and the keys by which the kernel finds an entry."""
+"""Targets of requests, and the keys by which the kernel finds an entry."""
 
 from __future__ import annotations
 

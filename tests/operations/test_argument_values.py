@@ -33,9 +33,9 @@ from conntrack_aio import (
     connect,
 )
 from conntrack_aio.model import labels
+from conntrack_aio.operations.writer import Writer
 from conntrack_aio.plain import describe_value
 from conntrack_aio.testing import FakeKernel
-from conntrack_aio.verbs.writer import Writer
 
 pytestmark = pytest.mark.anyio
 

@@ -53,7 +53,7 @@ def _refused(error: Exception) -> EncodeError:
 
 
 class SingleRequests(Generic[T]):
-    """The work of verbs that send one request for each item, which the kernel acknowledges."""
+    """The work of operations that send one request for each item, which the kernel acknowledges."""
 
     reply_size = ACKNOWLEDGEMENT_COST
 

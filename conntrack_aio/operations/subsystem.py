@@ -1,4 +1,4 @@
-"""The base of the verbs for a subsystem that a kernel may have been built without."""
+"""The base of the operations of a subsystem that a kernel may have been built without."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ from conntrack_aio import (
     connect,
     session,
 )
+from conntrack_aio.operations.probes import Probes
 from conntrack_aio.testing import FakeKernel, FakeSocket, ReceivedRequest
-from conntrack_aio.verbs.probes import Probes
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
