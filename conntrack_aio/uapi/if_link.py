@@ -1,4 +1,4 @@
-"""linux/if_link.h, linux/if.h and linux/veth.h: network interfaces, to Linux 6.1."""
+"""linux/if_link.h and linux/if.h: network interfaces, to Linux 6.1."""
 
 from enum import IntEnum
 
@@ -69,36 +69,6 @@ class IFLA(IntEnum):
     TSO_MAX_SIZE = 59
     TSO_MAX_SEGS = 60
     ALLMULTI = 61
-
-
-class IFLA_INFO(IntEnum):
-    """``IFLA_INFO_*``: inside ``IFLA_LINKINFO``."""
-
-    UNSPEC = 0
-    KIND = 1
-    DATA = 2
-    XSTATS = 3
-    SLAVE_KIND = 4
-    SLAVE_DATA = 5
-
-
-class IF_OPER(IntEnum):
-    """``IF_OPER_*``: the operational state of an interface (RFC 2863)."""
-
-    UNKNOWN = 0
-    NOTPRESENT = 1
-    DOWN = 2
-    LOWERLAYERDOWN = 3
-    TESTING = 4
-    DORMANT = 5
-    UP = 6
-
-
-class VETH_INFO(IntEnum):
-    """``VETH_INFO_*``: inside ``IFLA_INFO_DATA`` of a veth."""
-
-    UNSPEC = 0
-    PEER = 1
 
 
 IFF_UP = 1 << 0

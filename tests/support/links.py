@@ -15,11 +15,14 @@ from conntrack_aio.errors import kernel_error
 from conntrack_aio.netlink.attributes import pack, pack_nest, pack_text, walk
 from conntrack_aio.netlink.exchange import Exchange, Reply, Request
 from conntrack_aio.netlink.receiving import run_exchange
-from conntrack_aio.uapi.if_addr import IFA, IFA_F
-from conntrack_aio.uapi.if_link import IF_OPER, IFLA, IFLA_INFO, VETH_INFO
+from conntrack_aio.uapi.if_link import IFLA
 from conntrack_aio.uapi.net_namespace import NETNSA, NETNSA_NSID_NOT_ASSIGNED
 from conntrack_aio.uapi.netlink import NETLINK, NLM_F
-from conntrack_aio.uapi.rtnetlink import RT_SCOPE, RT_TABLE, RTA, RTM, RTN, RTPROT
+from conntrack_aio.uapi.rtnetlink import RTM
+
+from .uapi.if_addr import IFA, IFA_F
+from .uapi.if_link import IF_OPER, IFLA_INFO, VETH_INFO
+from .uapi.rtnetlink import RT_SCOPE, RT_TABLE, RTA, RTN, RTPROT
 
 _IFINFOMSG = struct.Struct("=BxHiII")
 _IFADDRMSG = struct.Struct("=BBBBI")

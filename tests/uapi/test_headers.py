@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import support.uapi
 
 import conntrack_aio.uapi
 
@@ -164,9 +165,11 @@ def _compare_macros(ours: type[IntEnum], header: Header, prefix: str) -> list[st
 
 
 def _modules() -> list[ModuleType]:
-    package = conntrack_aio.uapi
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    return [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    return [
+        importlib.import_module(f"{package.__name__}.{module.name}")
+        for package in (conntrack_aio.uapi, support.uapi)
+        for module in pkgutil.iter_modules(package.__path__)
+    ]
 
 
 def _header(module: ModuleType) -> Header | None:
