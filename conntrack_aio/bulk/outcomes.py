@@ -76,8 +76,8 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
     """The outcomes of many requests, in the order of the items: what the bulk methods return.
 
     It is an async iterator of :class:`Outcome`. :meth:`batches` returns lists of them, and ``await
-    bulk`` returns all of them in one list. (It is awaitable, but not a coroutine:
-    :func:`asyncio.ensure_future` makes a task of it.) Nothing is sent before it is iterated over or
+    bulk`` returns all of them in one list. It is awaitable, but not a coroutine:
+    :func:`asyncio.ensure_future` makes a task of it. Nothing is sent before it is iterated over or
     awaited; an operation that is dropped unused warns with a :exc:`RuntimeWarning`.
 
     Items are taken and requests are sent on a socket of its own, up to two windows ahead of the
@@ -85,12 +85,16 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
     buffer. So an async iterable must not wait for the outcome of an item that it gave. While it
     waits, the items that it gave are sent; their outcomes are handed out when it goes on.
 
-    If you leave early, by ``break``, a cancellation or :meth:`aclose`, nothing more is sent. The
-    items of the last two windows whose outcomes were not handed out may or may not have been
-    processed. After a cancellation you can go on iterating, and no outcome is missing, but an async
-    generator that the cancellation interrupted has ended. ``await bulk`` always closes the
-    operation: if it is cancelled or the iterable raises, it returns no outcomes. Closing the
-    operation neither wakes a task that waits for the iterable nor closes the iterable.
+    If you stop before the end, nothing more is sent. The items of the last two windows whose
+    outcomes were not handed out may or may not have been processed. What stops it:
+
+    - ``break`` closes nothing: you can go on iterating.
+    - After a cancellation you can go on iterating, too, and no outcome is missing. But an async
+      generator that the cancellation interrupted has ended.
+    - A cancellation of ``await bulk``, and an iterable that raises there, closes the operation
+      without returning outcomes.
+    - :meth:`aclose` closes the operation. It neither wakes a task that waits for the iterable nor
+      closes the iterable.
 
     Iterating raises what the iterable of items raises, unchanged, behind the outcomes of the items
     before. An error about one item is never raised: it is in its outcome. Iterating also raises:

@@ -68,10 +68,13 @@ class DumpStage(Protocol[T]):
 class Dump(DecodingIterator[T]):
     """The entries of a kernel table, as an async iterator: what :meth:`Connection.dump` returns.
 
-    It starts at the first iteration, on a socket of its own. You may leave it at any time: the
-    socket is closed at the end, by :meth:`aclose`, or when the object is dropped. The kernel walks
-    its table bucket by bucket and takes no snapshot. An entry that is created, changes or ends in
-    the meantime may be missed or reported twice.
+    It starts at the first iteration, on a socket of its own. The kernel walks its table bucket by
+    bucket and takes no snapshot. An entry that is created, changes or ends in the meantime may be
+    missed or reported twice.
+
+    You may leave it at any time. Neither ``break`` nor a cancellation closes it: you can go on
+    iterating, and no entry is lost. The socket is closed at the end of the dump, by
+    :meth:`aclose`, by the end of an ``async with`` block, and when the object is dropped.
 
     Iterating raises:
 

@@ -46,6 +46,9 @@ class EventStream(DecodingIterator[E]):
             async for event in stream:
                 ...
 
+    Neither ``break`` nor a cancellation closes the stream: you can go on iterating, and no event is
+    lost. Until you do, events wait in the receive buffer.
+
     Iterating raises:
 
     :raises EventsLost: in the place where the kernel dropped events, because they came faster than
@@ -225,11 +228,16 @@ class EventStream(DecodingIterator[E]):
             await self._socket.wait_readable()
 
     def position(self) -> int:
-        """Return a position in the stream, for :meth:`has_passed`: behind everything that is queued
-        now.
+        """Return the position behind everything that is queued now, for :meth:`has_passed`.
 
         It is for programs that must know when they have received everything that had happened by
-        now. The kernel queues an event before the system call that caused it returns.
+        now. The kernel queues an event before the system call that caused it returns::
+
+            position = stream.position()
+            while not stream.has_passed(position):
+                for event in stream.receive_batch_nowait():
+                    apply(event)
+                await anyio.lowlevel.checkpoint()
 
         :raises anyio.ClosedResourceError: when the stream is closed.
         """

@@ -82,8 +82,9 @@ class ItemIterator(AsyncResource, Generic[T]):
     def batches(self) -> Batches[T]:
         """Return an async iterator of lists with the same items in the same order.
 
-        A list has the items that are available, usually some dozens. A loop over lists costs less
-        for each item than ``async for`` over the items. An error is raised between two lists.
+        A list has the items that are available: never none, usually some dozens, at most some
+        hundreds. A loop over lists costs less for each item than ``async for`` over the items. An
+        error is raised between two lists.
         """
         return Batches(self)
 
