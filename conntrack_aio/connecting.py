@@ -56,7 +56,8 @@ def connect(
         million flows. Requests that meet a dump or a flush of this process run on a worker thread
         in any case.
     :param reply_timeout: seconds after which a request, or the next chunk of a dump, without a
-        reply raises :exc:`NoReply`. Normally the reply is there when the request was sent.
+        reply raises :exc:`NoReply`. Normally the kernel has replied by the time the request is
+        sent.
     :returns: an object to await or to enter.
 
     :raises TypeError: for a parameter of the wrong type.

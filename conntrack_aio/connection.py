@@ -135,12 +135,12 @@ class Connection(AsyncResource):
 
         :param match: which flows to return, instead of all. The kernel filters by what it can, and
             the library checks the rest.
-        :param reset_counters: set the counters of each flow to zero as it is read. Unless another
-            program resets them, every packet is counted once: by a flow of such a dump or, if the
-            flow ends first, by its destroy event. If you leave the dump or are cancelled, flows
-            that were reset and that you did not get come first in the next dump of this connection
-            that resets counters and whose match they meet. A reply that is lost takes its counters
-            with it: a :exc:`NoReply` stands in its place.
+        :param reset_counters: set the counters of each flow to zero as it is read. Each packet is
+            counted exactly once, in a flow of such a dump or in the destroy event of the flow,
+            unless another program resets counters, too. If iterating stops early, the flows that
+            were reset and not returned are kept: the next dump of this connection that resets
+            counters, and whose match includes them, returns them first. If a reply is lost, its
+            counters are lost as well, and a :exc:`NoReply` is raised in its place.
 
         :raises TypeError: for a ``match`` that is not a :class:`Match`.
 
@@ -182,13 +182,13 @@ class Connection(AsyncResource):
     ) -> Flow:
         """Return one flow as the kernel has it now.
 
-        :param target: a :class:`Flow`, or the :class:`Tuple` of either direction. A packet that was
-            seen outside a NAT has a reply tuple only if it was an answer. For one that went out,
-            pass its :attr:`Tuple.inverse`.
+        :param target: a :class:`Flow`, or the :class:`Tuple` of either direction. The tuple of a
+            packet captured on the outer side of a source NAT is the reply tuple of the entry if the
+            packet was incoming. If it was outgoing, pass the tuple's :attr:`Tuple.inverse`.
         :param zone: the zone to look in, instead of the target's own.
         :param reset_counters: set the counters to zero as they are read. If the call is cancelled
-            after that, or the entry was replaced in that moment, what was read comes in the next
-            :meth:`dump` that resets counters.
+            after the reset, or the reset reached a newer entry with the same tuple, the next
+            :meth:`dump` that resets counters returns the flow.
 
         :raises NotFound: when there is no such entry, and when ``target`` is a flow and another
             entry has its tuples by now.
@@ -261,7 +261,8 @@ class Connection(AsyncResource):
 
         The subscription is in effect when this method returns: subscribe, then dump, and nothing is
         missed in between. :attr:`EventStream.blind_spots` lists what the stream will not receive in
-        this namespace and why. Above all, no flow emits events where ``nf_conntrack_events`` is 0.
+        this namespace and why. In particular, flows emit no events while ``nf_conntrack_events`` is
+        0.
 
         :param types: the event types to receive, instead of all.
         :param match: the flows to receive events of. The kernel runs a program that drops other
@@ -356,8 +357,8 @@ class Connection(AsyncResource):
         :param reliable: retry DESTROY events; see :meth:`events`.
 
         :raises TypeError: for a parameter of the wrong type.
-        :raises ValueError: for a ``reconcile`` that is not above 0 and at most 366 days, and for an
-            impossible buffer size.
+        :raises ValueError: for a ``reconcile`` that is not above 0 and at most 366 days, and for a
+            buffer size out of range.
 
         For what entering the table raises see :meth:`FlowTable.__aenter__`.
         """
@@ -614,10 +615,10 @@ class Connection(AsyncResource):
         The table is dumped. Each flow is checked and then deleted by tuple, zone, id and, if it has
         one, start time. A flow that ended in the meantime does not count.
 
-        **An entry may change between the dump and its deletion**: an entry that matched when it
-        was read is deleted even if its mark or state has changed since. And without start times
+        **An entry may change between the dump and its deletion**: an entry that matched when it was
+        read is deleted even if its mark or state has changed since. And without start times
         (``nf_conntrack_timestamp``) an entry that was created again at once, with the same tuple,
-        cannot be told from the one that was read.
+        cannot be distinguished from the one that was read.
 
         From Linux 6.12 on, if the match has no IPv6 addresses, sets or ranges and the kernel
         applies all of it, the flows are counted and then deleted by one request. The returned
@@ -643,8 +644,8 @@ class Connection(AsyncResource):
         :raises EncodeError: for an update that changes nothing, and for a value that is not valid.
         :raises TypeError: for what is not a :class:`Match`, and for an unknown keyword.
 
-        Raises what :meth:`update` raises for the first flow that cannot be changed. The flows
-        before it are changed, and some behind it.
+        Raises what :meth:`update` raises for the first flow that cannot be changed. Flows before it
+        are changed; some flows after it may be changed, too.
         """
         return await self._bulk_writer.update_matching(match, changes)
 

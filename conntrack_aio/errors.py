@@ -142,7 +142,8 @@ class KernelError(ConntrackError, OSError):
 class NotFound(KernelError):
     """ENOENT: the entry does not exist, or the entry with this tuple has another id.
 
-    Also for a timeout policy, a user-space helper, or the helper of a flow that does not exist.
+    It is also raised when a timeout policy, a user-space helper, or the helper that a flow names
+    does not exist.
     """
 
 

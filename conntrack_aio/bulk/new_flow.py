@@ -36,7 +36,7 @@ class NewFlow:
 
     @classmethod
     def from_flow(cls, flow: Flow) -> NewFlow:
-        """Return what creates again a flow that was read, with the translation that it had.
+        """Return a new flow that creates this one again, with its translation.
 
         A flow with a translation is copied, because its reply changes. Another flow is used as it
         is.
@@ -60,10 +60,10 @@ F = TypeVar("F", bound=Flow | NewFlow)
 def masters_first(flows: Iterable[F]) -> list[F]:
     """Return the flows in an order in which :meth:`Connection.create_many` can create all of them.
 
-    The kernel creates a related flow only if its master exists, the connection that it was expected
-    by (:attr:`Flow.master`). A dump has flows in any order. This function puts each flow behind its
-    master, if the master is among the flows, and otherwise keeps their order. It does not compare
-    zones.
+    The kernel creates a related flow only if its master exists, the connection whose helper
+    expected it (:attr:`Flow.master`). A dump has flows in any order. This function puts each flow
+    behind its master, if the master is among the flows, and otherwise keeps their order. It does
+    not compare zones.
 
     :raises TypeError: for an item that is neither a :class:`Flow` nor a :class:`NewFlow`.
     """

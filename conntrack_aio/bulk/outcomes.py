@@ -61,7 +61,10 @@ class BulkWork(Protocol[T]):
     """Bytes of the receive buffer that the replies for one item take."""
 
     async def prepare(self) -> None:
-        """Find out what has to be known first. After a cancellation it may be called again."""
+        """Probe the kernel features that the requests depend on.
+
+        After a cancellation it may be called again.
+        """
         ...
 
     def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool, /) -> ItemWindow[T]:
@@ -82,13 +85,14 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
 
     Items are taken and requests are sent on a socket of its own, up to two windows ahead of the
     outcomes that were handed out. A window is 256 items, fewer if the system grants less receive
-    buffer. So an async iterable must not wait for the outcome of an item that it gave. While it
-    waits, the items that it gave are sent; their outcomes are handed out when it goes on.
+    buffer. An async iterable must not wait for the outcome of an item that it has yielded: outcomes
+    are returned only after it yields its next item or ends. Items that it has yielded are sent
+    while it waits.
 
     If you stop before the end, nothing more is sent. The items of the last two windows whose
-    outcomes were not handed out may or may not have been processed. What stops it:
+    outcomes were not handed out may or may not have been processed:
 
-    - ``break`` closes nothing: you can go on iterating.
+    - After ``break`` the operation stays open: you can go on iterating.
     - After a cancellation you can go on iterating, too, and no outcome is missing. But an async
       generator that the cancellation interrupted has ended.
     - A cancellation of ``await bulk``, and an iterable that raises there, closes the operation
@@ -96,8 +100,8 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
     - :meth:`aclose` closes the operation. It neither wakes a task that waits for the iterable nor
       closes the iterable.
 
-    Iterating raises what the iterable of items raises, unchanged, behind the outcomes of the items
-    before. An error about one item is never raised: it is in its outcome. Iterating also raises:
+    An exception of the iterable is raised unchanged, after the outcomes of all earlier items. An
+    error about one item is never raised: it is in its outcome. Iterating also raises:
 
     :raises ResourceExhausted: when there is no file descriptor for the socket; nothing was sent
         then.

@@ -31,8 +31,7 @@ add fields.
   ``{"path": [4, 1, 99], "payload": "00ff", "nested": false}``.
 
 Reading returns an object that is equal to the written one in every field. It checks each field by
-itself. Whether the fields are valid together, as an entry of the kernel, is checked when a request
-is result from the object.
+itself. Whether the fields are valid together is checked when a request is encoded from the object.
 """
 
 from __future__ import annotations

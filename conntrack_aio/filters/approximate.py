@@ -66,7 +66,10 @@ def _keep_largest_ranges(values: Intervals, most: int) -> Intervals:
 
 
 def _shorten_prefixes(values: Intervals, most: int) -> Intervals:
-    """Return a superset: the prefixes are cut to the greatest length at which few enough differ."""
+    """Return a superset, by shortening the prefixes.
+
+    They get the greatest length at which at most ``most`` distinct prefixes remain.
+    """
     networks = prefixes(values, 128)
     if len(networks) <= most:
         return values

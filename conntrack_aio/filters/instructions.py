@@ -83,7 +83,7 @@ class EventProgramCompiler:
     def compile(self, node: Node) -> Program:
         """Return the program for a node.
 
-        :raises TooLong: when the program has more instructions than it may have.
+        :raises ProgramTooLong: when the program has more instructions than it may have.
         """
         accept = self._code.ret(_ACCEPT)
         drop = self._code.ret(_DROP)

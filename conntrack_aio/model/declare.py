@@ -223,7 +223,8 @@ def variants(*places: At[object], default: object = attrs.NOTHING, alike: str = 
 
     The type of the value, or another field, determines the place.
 
-    :param alike: an earlier field with as many places, whose value must be at the same of them.
+    :param alike: an earlier field with the same number of places; both values must be at the place
+        with the same index.
     """
     return _field(places, default, alike)
 
@@ -481,9 +482,9 @@ _makers: Final[dict[type, Callable[..., Any]]] = {}
 
 
 def raw(cls: type[C]) -> Callable[..., C]:
-    """Return a function that makes an object of fields by their names, without normalizing them.
+    """Return a constructor that neither normalizes nor checks the values of the fields.
 
-    The values are not checked either: they come from the kernel or were normalized before.
+    It takes every field by name. The values come from the kernel or were normalized before.
     """
     known = _makers.get(cls)
     if known is None:

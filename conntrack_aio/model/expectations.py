@@ -191,8 +191,8 @@ class ExpectEvent:
 
     type: EventType = attrs.field()
     """The type of the event: NEW or DESTROY; the kernel sends no updates. An expectation ends when
-    a connection matches it, unless it is PERMANENT; when its timeout or its master's ends; when
-    another one replaces it; or when a program deletes it."""
+    a connection matches it, unless it is PERMANENT; when its timeout expires or its master ends;
+    when another one replaces it; or when a program deletes it."""
     expectation: Expectation = inlined(Expectation)
     """The expectation, complete."""
     port_id: int = attrs.field(default=0)

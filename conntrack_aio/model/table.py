@@ -91,8 +91,8 @@ class TableMode(NamedEnum):
 class FlowTableStatistics:
     """What a live table has done so far, and how large it is.
 
-    The counters only grow. Not counters are :attr:`entries`, :attr:`without_events`,
-    :attr:`last_error`, :attr:`last_comparison_ns`, :attr:`readers` and :attr:`changes_waiting`.
+    Counters only grow. Gauges, which can also fall, are :attr:`entries`, :attr:`without_events`,
+    :attr:`last_comparison_ns`, :attr:`readers` and :attr:`changes_waiting`.
     """
 
     entries: int = 0

@@ -3,9 +3,9 @@
 A namespace is entered on a new thread, which then ends: ``setns()`` moves a thread, and moving it
 back could fail. Python 3.11 lacks ``setns`` and ``unshare``, so libc's are called through ctypes.
 
-Nothing is done in a namespace that only may be the right one. The device and inode of its file
-identify a namespace: no other namespace has them while it lives. A socket that was opened in a
-namespace keeps it alive.
+A function is never run in a namespace unless it is certainly the right one. The device and inode of
+its file identify a namespace: no other namespace has them while it lives. A socket that was opened
+in a namespace keeps it alive.
 """
 
 from __future__ import annotations
@@ -212,7 +212,8 @@ def run_in_namespace_of(
 
     :param home: the identity of the namespace; ``None`` if it was unknown when the socket was made.
     :param name: how the namespace was opened, if it was.
-    :raises NamespaceError: when nothing leads to the namespace, or not surely.
+    :raises NamespaceError: when the namespace cannot be reached from the socket, or cannot be
+        identified with certainty.
     :raises ResourceExhausted: when there are no more descriptors or threads.
     """
     if home is not None and home == current():

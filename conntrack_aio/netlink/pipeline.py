@@ -161,8 +161,8 @@ class Pipeline:
     async def finish(self, window: RequestWindow) -> None:
         """Return when a window is answered. Windows may be finished in any order.
 
-        A request without an answer after that was not answered in time, or its answer was lost.
-        After a cancellation, this can be called again.
+        Requests that are still unanswered when this returns were not answered in time, or their
+        answers were lost. After a cancellation, this can be called again.
 
         :raises anyio.ClosedResourceError: when the pipeline is closed.
         """

@@ -109,8 +109,8 @@ class Expectations:
     async def find(self, packet: Tuple, *, zone: int | None = None) -> Expectation:
         """Return the expectation that a connection with this first packet would meet.
 
-        The mask of an expectation decides: one from any source port is found with any source port.
-        An INACTIVE expectation is found too, although no packet meets it.
+        The tuple is compared under the mask of the expectation: one for any source port is found by
+        any source port. An INACTIVE expectation is found too, although no packet meets it.
 
         :param packet: the addresses and ports of the packet.
         :param zone: the zone of the packet.

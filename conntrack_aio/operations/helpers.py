@@ -70,9 +70,8 @@ class Helpers(Subsystem[UserspaceHelper]):
 
         :raises AlreadyExists: when there is a helper with this key.
         :raises ResourceBusy: when a helper inside the kernel has this key.
-        :raises EncodeError: for what does not fit into the kernel: a name of more than 15 bytes, no
-            policy or more than 4, more than 255 expectations, 2,147,483 seconds or 32 bytes of
-            private data.
+        :raises EncodeError: when a limit of the kernel is exceeded: 15 bytes of name; 1 to 4
+            policies; 255 expectations and 2,147,483 seconds in a policy; 32 bytes of private data.
         """
         created, read = await self._run([requests.create(helper), requests.get(helper.key)])
         created.result()
@@ -96,9 +95,9 @@ class Helpers(Subsystem[UserspaceHelper]):
         :param queue: the number of the NFQUEUE that gets its packets.
         :param policies: all of its policies, in their order and with their names, and all with the
             same limits. Most kernels give every class the limits of the first
-            (``nfnl_cthelper_update_policy_all``, corrected in 7.2 and by 6.1.192), and the kernel
-            cannot be asked which it does. For different limits, delete the helper and create it
-            again.
+            (``nfnl_cthelper_update_policy_all``, corrected in 7.2 and by 6.1.192), and the library
+            cannot detect which of these the kernel does. For different limits, delete the helper
+            and create it again.
         :param status: whether the helper is enabled.
 
         :raises NotFound: when there is no such helper.
@@ -138,8 +137,8 @@ class Helpers(Subsystem[UserspaceHelper]):
     async def _send_about(self, key: requests.Key, request: Request) -> None:
         """Send a request about a helper that must exist.
 
-        If it does not exist, the kernel answers an update with EINVAL. A delete it acknowledges as
-        long as there is no helper at all. So the same datagram also looks the helper up.
+        If it does not exist, the kernel answers an update with EINVAL. It acknowledges a delete if
+        no user-space helper exists at all. So the same datagram also looks the helper up.
         """
         read, done = await self._run([requests.get(key), request], named=1)
         if (read.error is None and not read.replies) or isinstance(read.error, NotFound):

@@ -31,7 +31,8 @@ class _FilterFeatures(NamedTuple):
 
 
 class Selector:
-    """Makes dumps, counts, deletes and event selections of a match."""
+    """Apply a match to dumps, counts, deletes and event subscriptions, as far as this kernel can
+    filter."""
 
     def __init__(self, session: Session, probes: Probes) -> None:
         self._session = session

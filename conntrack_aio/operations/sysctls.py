@@ -124,8 +124,8 @@ class Sysctls:
             control track without a rule and are not seen. An entry is the best proof that
             connections are tracked: :meth:`Connection.count`.
 
-        It asks for the functions that see packets (Linux 5.14 with CONFIG_NETFILTER_NETLINK_HOOK)
-        and for the rules of nftables, on a worker thread. The kernel may load the modules of both.
+        The library lists the netfilter hooks (Linux 5.14 with CONFIG_NETFILTER_NETLINK_HOOK) and
+        the rules of nftables, on a worker thread. The kernel may load the modules for both.
 
         :raises anyio.ClosedResourceError: when the connection is closed.
         """

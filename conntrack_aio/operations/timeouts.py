@@ -143,7 +143,8 @@ class Timeouts(Subsystem[TimeoutPolicy]):
     async def set_defaults(self, timeouts: ProtocolTimeouts, *, proto: int | None = None) -> None:
         """Change some default timeouts of a protocol. The sysctls show them, too.
 
-        Flows without a policy follow from their next packet on. Policies keep their timeouts.
+        The new values apply to flows without a policy from their next packet. Policies keep their
+        timeouts.
 
         :param timeouts: the timeouts to change; those that are ``None`` stay as they are.
         :param proto: the protocol number, if the class of ``timeouts`` is for two protocols: 136

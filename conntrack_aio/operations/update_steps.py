@@ -131,7 +131,7 @@ def _get(key: Target | EntryKey, zone: int | None) -> Request:
 def _with_whole_mark(
     key: Target | EntryKey, values: Mapping[str, object], zone: int | None
 ) -> Steps[Request]:
-    """Return a request with the whole mark, for kernels before 5.3, which ignore the mask."""
+    """Return a request with the whole mark, for kernels before 5.8, which ignore the mask."""
     current = flow_in((yield _get(key, zone))).mark or 0
     return requests.update(key, {**values, **requests.merged_mark(current, values)}, zone)
 

@@ -206,11 +206,15 @@ class Dump(DecodingIterator[T]):
         return self._receiver.closed
 
     async def aclose(self) -> None:
-        """End the dump. Idempotent; another task may call it while one iterates."""
+        """End the dump. Idempotent; another task may call it while one iterates.
+
+        It has no checkpoint: leaving an ``async with`` block cannot be cancelled after the last
+        entry was read, and so loses no entry whose counters were reset.
+        """
         self.close()
 
     def close(self) -> None:
-        """Close as :meth:`aclose` does, without a checkpoint.
+        """Close as :meth:`aclose` does, without ``await``.
 
         Call it in the event loop's thread.
         """

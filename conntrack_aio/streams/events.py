@@ -51,10 +51,10 @@ class EventStream(DecodingIterator[E]):
 
     Iterating raises:
 
-    :raises EventsLost: in the place where the kernel dropped events, because they came faster than
-        they were read. Iteration continues after it. With ``on_loss="item"`` it is an item like the
-        events, also within a batch. Each gap is reported once, at the latest when every event that
-        may have waited in front of it has been handed out.
+    :raises EventsLost: in the place where the kernel dropped events because the receive buffer was
+        full. Iteration continues after it. With ``on_loss="item"`` it is an item like the events,
+        also within a batch. Each gap is reported once, at the latest after the last event that was
+        queued before it.
     :raises DecodeError: in the place of an event that cannot be decoded. Iteration continues after
         it.
     :raises anyio.ClosedResourceError: when the stream or its connection is closed.
@@ -182,8 +182,8 @@ class EventStream(DecodingIterator[E]):
         :raises DecodeError: in the place of an event that cannot be decoded.
         :raises anyio.ClosedResourceError: when the stream is closed.
         :raises anyio.BusyResourceError: while a task reads from it or waits for its next event.
-        :raises RuntimeError: for a stream of all namespaces, because looking up their names takes
-            waiting.
+        :raises RuntimeError: for a stream of all namespaces, because looking up the names of
+            namespaces must wait for replies.
         """
         self._check_free()
         if self._nsid_resolver is not None:
@@ -257,11 +257,10 @@ class EventStream(DecodingIterator[E]):
         :meth:`position` was called and, if events had been dropped by then, the :exc:`EventsLost`
         that reports them.
 
-        This is known when the socket is found empty. If events come so fast that it never is, it is
-        known when as many were read as can have waited, which is a few times as many as did wait.
-        The read that settles it may have nothing to hand out. So a program that must not miss the
-        moment calls :meth:`receive_batch_nowait` until that returns ``[]``, and calls this method
-        before it waits.
+        The stream knows this when a read finds the socket empty. If events keep arriving, it knows
+        after reading as many datagrams as the receive buffer could hold, which is more than were
+        queued. The read that decides may return no event. So call :meth:`receive_batch_nowait`
+        until it returns ``[]``, then this method, and only then wait.
 
         :raises anyio.ClosedResourceError: when the stream is closed: it hands out nothing more.
         """
@@ -422,12 +421,13 @@ class EventStream(DecodingIterator[E]):
     async def aclose(self) -> None:
         """Close the stream. Events that were not read are lost. Idempotent.
 
-        A task that iterates is woken, and raises :exc:`anyio.ClosedResourceError`.
+        A task that iterates is woken, and raises :exc:`anyio.ClosedResourceError`. There is no
+        checkpoint.
         """
         self.close()
 
     def close(self) -> None:
-        """Close as :meth:`aclose` does, without a checkpoint.
+        """Close as :meth:`aclose` does, without ``await``.
 
         Call it in the event loop's thread.
         """

@@ -188,4 +188,6 @@ def has_reportable_change(before: Flow, after: Flow, changed: tuple[str, ...]) -
     known, found = before.protoinfo, after.protoinfo
     if type(known) is not type(found) or known is None or found is None:
         return False
-    return None is not known.state != found.state is not None
+    if known.state is None or found.state is None:
+        return False
+    return known.state != found.state

@@ -5,7 +5,8 @@
   completed comparison has reached that of the request.
 - After lost events, a comparison is requested when the stream reports the gap. The kernel may drop
   further events until then without reporting it.
-- A comparison that fails for a temporary reason is retried for as long as it takes.
+- A comparison that fails for a temporary reason is retried until it succeeds or the table is
+  closed.
 """
 
 from __future__ import annotations

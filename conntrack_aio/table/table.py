@@ -50,8 +50,8 @@ class FlowTable(AsyncResource):
     privilege, a kernel that lacks a required feature, or an error raised by the function ``match``
     ends the table. A table that is closed or has ended holds no entries.
 
-    :meth:`aclose`, :meth:`close`, :meth:`statistics` and :attr:`resyncs` work in every state.
-    Besides the errors that each method lists, all others raise the error that ended the table, and:
+    :meth:`aclose`, :meth:`close`, :meth:`statistics` and :attr:`resyncs` work in every state. The
+    other methods raise, besides the errors that each lists, the error that ended the table, and:
 
     :raises anyio.ClosedResourceError: before the table is entered, and when the table or its
         connection is closed.
@@ -191,7 +191,7 @@ class FlowTable(AsyncResource):
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Flow]:
-        """Iterate over the entries of this moment. Later changes do not affect the iterator."""
+        """Iterate over a snapshot of the entries. Later changes do not affect the iterator."""
         self._check()
         return iter(tuple(self._entries.flows))
 

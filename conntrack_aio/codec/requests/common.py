@@ -20,9 +20,9 @@ from ...uapi.nfnetlink import NFNL_SUBSYS
 MAX_SECONDS: Final = ((1 << 31) - 1) // 1000
 """The longest timeout of a policy, in seconds: 2,147,483, about 24 days.
 
-The kernel multiplies it by its ticks per second and keeps 32 bits. It takes an entry that has 2^31
-ticks or more to live for expired (``nf_ct_is_expired``). The number of ticks per second depends on
-the kernel's configuration; 1000 is the most.
+The kernel multiplies it by its ticks per second and keeps 32 bits. The kernel treats an entry that
+has 2^31 or more ticks left as expired (``nf_ct_is_expired``). The number of ticks per second
+depends on the kernel's configuration; 1000 is the most.
 """
 
 T = TypeVar("T")

@@ -231,8 +231,9 @@ def create(expectation: Expectation, helper: str | None = None, zone: int | None
 def _sent_mask(expectation: Expectation) -> Tuple:
     """Return the mask as the kernel reads it.
 
-    The kernel requires a complete tuple and keeps only the source. So the rest must be what the
-    kernel does in any case. In ICMP it requires a type that exists, and reports 255.
+    The kernel requires a complete tuple and keeps only the source. So every other field must have
+    the value that the kernel applies anyway: all ones. In ICMP it requires a type that exists, and
+    reports 255.
 
     :raises EncodeError: for a mask that the kernel would not apply.
     """

@@ -560,7 +560,10 @@ def update_of_many(values: Mapping[str, object], zone: int | None) -> Callable[[
 
 
 def merged_mark(current: int, values: Mapping[str, object]) -> dict[str, object]:
-    """Return the values without a mask that set the mark to what a masked update results in."""
+    """Return values without ``mark_mask`` that have the same effect.
+
+    Their mark is the present one with the masked bits replaced.
+    """
     mark, mask = values["mark"], values["mark_mask"]
     assert isinstance(mark, int) and isinstance(mask, int)  # noqa: PT018 - update() checked both
     return {"mark": current & ~int(mask) | mark, "mark_mask": None}
