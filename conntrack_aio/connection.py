@@ -32,8 +32,8 @@ from .operations.reader import Reader
 from .operations.resets import Resets
 from .operations.selector import Selector
 from .operations.sysctls import Sysctls
+from .operations.table_opener import TableOpener
 from .operations.timeouts import Timeouts
-from .operations.watcher import Watcher
 from .operations.writer import Writer
 from .session import Session
 from .streams.dump import Dump
@@ -92,7 +92,7 @@ class Connection(AsyncResource):
         self._reader = Reader(session, selector, self._resets)
         self._writer = Writer(session, self._probes, self._reader)
         self._bulk_writer = BulkWriter(session, self._probes, selector)
-        self._watcher = Watcher(session, selector, self.sysctls)
+        self._table_opener = TableOpener(session, selector, self.sysctls)
         self.expectations = Expectations(session)
         self.timeouts = Timeouts(session, self._probes)
         self.helpers = Helpers(session, self._probes)
@@ -362,7 +362,7 @@ class Connection(AsyncResource):
 
         For what entering the table raises see :meth:`FlowTable.__aenter__`.
         """
-        return self._watcher.table(
+        return self._table_opener.table(
             match,
             reconcile=reconcile,
             enable_events=enable_events,

@@ -213,7 +213,9 @@ _CLASSES: dict[int, type[KernelError]] = {
 }
 
 
-SHORTAGES: Final = frozenset(code for code, error in _CLASSES.items() if error is ResourceExhausted)
+EXHAUSTION_ERRNOS: Final = frozenset(
+    code for code, error in _CLASSES.items() if error is ResourceExhausted
+)
 """The codes of :exc:`ResourceExhausted`: a later attempt may succeed."""
 
 
@@ -224,7 +226,7 @@ def kernel_error(
     return _CLASSES.get(errno, KernelError)(errno, request, detail, hint)
 
 
-REFUSALS = frozenset((_errno.EPERM, _errno.EACCES, _errno.ENOSYS))
+SECCOMP_ERRNOS = frozenset((_errno.EPERM, _errno.EACCES, _errno.ENOSYS))
 """The codes with which a seccomp profile or a security module refuses a system call."""
 
 _FORBIDDEN = (
@@ -249,9 +251,9 @@ def call_error(
         return error
     code = error.errno or _errno.EIO
     hint = ""
-    if code == _errno.ENOSYS or (code in REFUSALS and not needs):
+    if code == _errno.ENOSYS or (code in SECCOMP_ERRNOS and not needs):
         hint = f"{_FORBIDDEN[0].upper()}{_FORBIDDEN[1:]}: allow it there"
-    elif code in REFUSALS:
+    elif code in SECCOMP_ERRNOS:
         hint = f"{needs}; or {_FORBIDDEN}"
     return (cls or _CLASSES.get(code, KernelError))(code, call, hint=hint)
 

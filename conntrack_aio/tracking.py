@@ -103,7 +103,7 @@ def _dump(socket: NetlinkSocket, request: Request) -> Iterator[bytes]:
     """Yield the messages of a dump, until the end or an error."""
     exchange = DumpExchange(request, seq=1)
     socket.send(exchange.data)
-    while exchange.failure is None:
+    while exchange.completion is None:
         size = socket.receive()
         for message in messages.walk(socket.buffer, size):
             if exchange.takes(socket.buffer, message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import struct
 
-from ..errors import REFUSALS
+from ..errors import SECCOMP_ERRNOS
 from ..uapi.netlink import NETLINK_OPTION, SOL_NETLINK
 from .raw import RawSocket
 
@@ -32,7 +32,7 @@ class AllNamespacesSocket:
         except OSError as error:
             if self._both is not None:
                 self._both.close()
-            if error.errno not in REFUSALS:
+            if error.errno not in SECCOMP_ERRNOS:
                 raise
             # Without epoll, notifications wait until an event comes. If there are too many, the
             # kernel drops some, and the known ids then have no name for one read.

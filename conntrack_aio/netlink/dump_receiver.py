@@ -14,7 +14,7 @@ import anyio.lowlevel
 
 from ..errors import DecodeError, DumpInterrupted, NoReply, ResourceExhausted
 from .exchange import DumpExchange, Request
-from .messages import Failure
+from .messages import Completion
 from .owner import Owner
 from .socket import NetlinkSocket
 from .table_walks import table_walks
@@ -115,8 +115,8 @@ class DumpReceiver:
         while True:
             if self._closed:  # by another task, while this one waited
                 raise anyio.ClosedResourceError("the dump is closed")
-            if self.exchange.failure is not None:
-                self._finish(self.exchange.failure)
+            if self.exchange.completion is not None:
+                self._finish(self.exchange.completion)
                 if self._closed:
                     return None
             if self._prefetcher is None:
@@ -134,16 +134,16 @@ class DumpReceiver:
             except ResourceExhausted:
                 raise  # no chunk is lost
             except OSError as error:
-                self._finish(Failure.of(error))
+                self._finish(Completion.of(error))
             except Exception:
                 self.close()
                 raise
 
-    def _finish(self, failure: Failure) -> None:
+    def _finish(self, completion: Completion) -> None:
         """End the current dump: go on to the next one, or close."""
         self.close()
-        if failure.errno:
-            raise self.exchange.request.error(failure)
+        if completion.errno:
+            raise self.exchange.request.error(completion)
         if self.exchange.interrupted:
             raise DumpInterrupted(
                 f"{self.exchange.request}: the table changed during the dump, which is not "

@@ -28,7 +28,7 @@ from ..errors import DecodeError, KernelError, NoReply, failed, kernel_error
 from ..uapi.netlink import NLM_F
 from . import messages
 from .attributes import BytesLike
-from .messages import Failure, Message
+from .messages import Completion, Message
 
 _REQUEST = int(NLM_F.REQUEST | NLM_F.ACK)
 _DUMP = int(NLM_F.DUMP)
@@ -55,12 +55,12 @@ class Request(NamedTuple):
     def __str__(self) -> str:
         return f"{self.verb} {self.subject}" if self.subject is not None else self.verb
 
-    def error(self, failure: Failure) -> KernelError:
+    def error(self, completion: Completion) -> KernelError:
         """Return the exception that says how the kernel refused this request."""
-        if failure.call is not None:
-            return failed(str(self), failure.call)
-        code = self.meanings.get(failure.errno, failure.errno)
-        return kernel_error(code, str(self), failure.detail, self.hints.get(code, ""))
+        if completion.call is not None:
+            return failed(str(self), completion.call)
+        code = self.meanings.get(completion.errno, completion.errno)
+        return kernel_error(code, str(self), completion.detail, self.hints.get(code, ""))
 
 
 class Reply(NamedTuple):
@@ -73,24 +73,24 @@ class Reply(NamedTuple):
 
 @attrs.define
 class Response:
-    """One request with its replies and its failure."""
+    """One request with its replies and its completion."""
 
     request: Request
     replies: list[Reply] = attrs.field(factory=list[Reply])
-    failure: Failure | None = None
-    """The kernel's verdict: errno 0 is success; ``None`` until the kernel has answered."""
+    completion: Completion | None = None
+    """How the request ended: errno 0 is success; ``None`` until the kernel has answered."""
     unreadable: OSError | None = None
     """The error with which reading the answers failed, if it did."""
 
     @property
     def error(self) -> KernelError | NoReply | None:
         """Return the exception for this response, or ``None`` for success."""
-        if self.failure is None:
+        if self.completion is None:
             what = "the kernel did not answer"
             if self.unreadable is not None:
                 what = f"the kernel's answer can't be read ({self.unreadable})"
             return NoReply(f"{self.request}: {what}; the request may have been carried out")
-        return self.request.error(self.failure) if self.failure.errno else None
+        return self.request.error(self.completion) if self.completion.errno else None
 
     def result(self) -> list[Reply]:
         """Return the replies.
@@ -129,7 +129,7 @@ class Answers:
     """
 
     def __init__(self, seq: int, count: int) -> None:
-        self.failures: list[Failure | None] = [None] * count
+        self.completions: list[Completion | None] = [None] * count
         """The verdict on each request: errno 0 is success; ``None`` until the kernel answers."""
         self.replies: dict[int, list[Reply]] = {}
         """The replies, by the index of their request; requests without replies are absent."""
@@ -168,17 +168,17 @@ class Answers:
                 payload = bytes(buffer[message.start : message.end])
                 self._add(message.seq, Reply(message.type, message.flags, payload))
 
-    def _add(self, seq: int, answer: Failure | Reply) -> None:
+    def _add(self, seq: int, answer: Completion | Reply) -> None:
         index = seq - self._seq
-        if not 0 <= index < len(self.failures):
+        if not 0 <= index < len(self.completions):
             if self.following is None:
                 self.stray_replies += 1
             else:
                 self.following._add(seq, answer)
         elif isinstance(answer, Reply):
             self.replies.setdefault(index, []).append(answer)
-        elif self.failures[index] is None:
-            self.failures[index] = answer
+        elif self.completions[index] is None:
+            self.completions[index] = answer
             self.open -= 1
             if not self.open:
                 self.complete()
@@ -187,9 +187,9 @@ class Answers:
         """Note that the socket has nothing more to read.
 
         If the first request was refused for lack of privilege, the kernel will not answer the
-        requests behind it: they get the same failure.
+        requests behind it: they get the same completion.
         """
-        first = self.failures[0]
+        first = self.completions[0]
         if first is not None and first.errno == errno.EPERM and not self.lossy:
             self.fail_unanswered(first)
 
@@ -204,11 +204,11 @@ class Answers:
             answers.unreadable = unreadable
             answers = answers.following
 
-    def fail_unanswered(self, failure: Failure) -> None:
-        """Answer all unanswered requests with ``failure``."""
-        for index, known in enumerate(self.failures):
+    def fail_unanswered(self, completion: Completion) -> None:
+        """Complete all unanswered requests with ``completion``."""
+        for index, known in enumerate(self.completions):
             if known is None:
-                self._add(self._seq + index, failure)
+                self._add(self._seq + index, completion)
 
     def complete(self) -> None:
         """React to the last answer. Subclasses override this method."""
@@ -242,7 +242,7 @@ class Exchange(Answers):
     def responses(self) -> list[Response]:
         """Return a response for each request, as far as the kernel has answered."""
         return [
-            Response(request, self.replies.get(index, []), self.failures[index], self.unreadable)
+            Response(request, self.replies.get(index, []), self.completions[index], self.unreadable)
             for index, request in enumerate(self.requests)
         ]
 
@@ -279,7 +279,7 @@ class DumpExchange:
         """Whether the kernel flagged the dump as inconsistent (``NLM_F_DUMP_INTR``)."""
         self.stray_replies = 0
         """Messages that do not belong to this dump."""
-        self.failure: Failure | None = None
+        self.completion: Completion | None = None
         """The end of the dump: errno 0 is the regular one; ``None`` until it has ended."""
         self.seq = seq
 
@@ -291,13 +291,13 @@ class DumpExchange:
         if message.flags & _DUMP_INTR:
             self.interrupted = True
         if message.type == messages.ERROR:
-            self.failure = messages.parse_error(buffer, message)
+            self.completion = messages.parse_error(buffer, message)
         elif message.type == messages.DONE:
-            self.failure = messages.parse_done(buffer, message)
+            self.completion = messages.parse_done(buffer, message)
         else:
             return True
         return False
 
     def broken(self, error: DecodeError) -> None:
         """End the dump because a datagram is not netlink: the next message can't be located."""
-        self.failure = Failure(errno.EBADMSG, str(error))
+        self.completion = Completion(errno.EBADMSG, str(error))

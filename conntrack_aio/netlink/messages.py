@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..errors import REFUSALS, DecodeError, KernelError
+from ..errors import SECCOMP_ERRNOS, DecodeError, KernelError
 from ..uapi.netlink import NLM_F, NLMSG, NLMSGERR_ATTR
 from . import attributes
 from .attributes import BytesLike
@@ -66,8 +66,8 @@ def pack(kind: int, flags: int, seq: int, payload: bytes, port: int = 0) -> byte
     return HEADER.pack(size, kind, flags, seq, port) + payload + bytes(-size & 3)
 
 
-class Failure(NamedTuple):
-    """The kernel's verdict on a request: why it refused it, or errno 0 for success."""
+class Completion(NamedTuple):
+    """How a request ended: the errno with which the kernel refused it, or 0 for success."""
 
     errno: int
     detail: str | None = None
@@ -78,14 +78,14 @@ class Failure(NamedTuple):
     """The error of the system call that was refused, if the kernel never saw the request."""
 
     @classmethod
-    def of(cls, error: OSError) -> Failure:
-        """Return the failure for an error that a socket raised when sending or receiving."""
+    def of(cls, error: OSError) -> Completion:
+        """Return the completion for an error that a socket raised when sending or receiving."""
         known = error if isinstance(error, KernelError) else None
-        refused = known if error.errno in REFUSALS else None
+        refused = known if error.errno in SECCOMP_ERRNOS else None
         return cls(error.errno or errno.EIO, None if known is None else known.detail, call=refused)
 
 
-SUCCESS = Failure(0)
+SUCCESS = Completion(0)
 
 
 def parse_success(buffer: BytesLike, length: int) -> int | None:
@@ -99,15 +99,15 @@ def parse_success(buffer: BytesLike, length: int) -> int | None:
     return seq if size == length and kind == ERROR and not code else None
 
 
-def parse_done(buffer: BytesLike, message: Message) -> Failure:
+def parse_done(buffer: BytesLike, message: Message) -> Completion:
     """Read the end of a dump. Its code is 0 from most subsystems and kernels; some omit it."""
     if message.end - message.start < 4:
-        return Failure(0)
+        return Completion(0)
     (code,) = _ERRNO.unpack_from(buffer, message.start)
-    return Failure(-code, *_extended_ack(buffer, message, message.start + 4))
+    return Completion(-code, *_extended_ack(buffer, message, message.start + 4))
 
 
-def parse_error(buffer: BytesLike, message: Message) -> Failure:
+def parse_error(buffer: BytesLike, message: Message) -> Completion:
     """Read ``struct nlmsgerr`` and the extended acknowledgement after it.
 
     :raises DecodeError: when the message is too short to hold a code.
@@ -115,7 +115,7 @@ def parse_error(buffer: BytesLike, message: Message) -> Failure:
     if message.end - message.start < 4:
         raise DecodeError("an error message without a code")
     (code,) = _ERRNO.unpack_from(buffer, message.start)
-    return Failure(-code, *_extended_ack(buffer, message, extended_ack_start(buffer, message)))
+    return Completion(-code, *_extended_ack(buffer, message, extended_ack_start(buffer, message)))
 
 
 def extended_ack_start(buffer: BytesLike, message: Message) -> int:

@@ -19,7 +19,14 @@ from typing import TypeVar
 
 import attrs
 
-from ..errors import SHORTAGES, KernelError, NamespaceError, call_error, failed, kernel_error
+from ..errors import (
+    EXHAUSTION_ERRNOS,
+    KernelError,
+    NamespaceError,
+    call_error,
+    failed,
+    kernel_error,
+)
 from ..plain import as_int, as_str, describe_value
 from ..uapi.sched import CLONE_NEWNET
 from ..uapi.socket import SIOCGSKNS
@@ -31,7 +38,9 @@ Identity = tuple[int, int]
 """The device and inode of a namespace's file, which no other living namespace has."""
 
 _HERE = "/proc/thread-self/ns/net"
-_SHORTAGES = SHORTAGES - {errno.ENOSPC}  # with which the kernel refuses too many namespaces
+_TEMPORARY_ERRNOS = EXHAUSTION_ERRNOS - {
+    errno.ENOSPC
+}  # with which the kernel refuses too many namespaces
 
 NAMED = "/run/netns"
 """The directory in which ``ip netns`` keeps its names."""
@@ -269,7 +278,7 @@ def _check_shortage(error: OSError, request: str) -> None:
 
     :raises ResourceExhausted: when it is.
     """
-    if error.errno in _SHORTAGES:
+    if error.errno in _TEMPORARY_ERRNOS:
         raise kernel_error(error.errno, request) from error
 
 

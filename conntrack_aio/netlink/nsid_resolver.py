@@ -25,7 +25,7 @@ from collections.abc import Collection, Mapping, Sequence
 import anyio
 from anyio import CapacityLimiter
 
-from ..errors import SHORTAGES, DecodeError, NoReply, failed
+from ..errors import EXHAUSTION_ERRNOS, DecodeError, NoReply, failed
 from ..uapi.net_namespace import NETNSA, NETNSA_NSID_NOT_ASSIGNED
 from ..uapi.netlink import NETLINK_OPTION
 from ..uapi.rtnetlink import RTM, RTNLGRP
@@ -278,7 +278,7 @@ class _Mounts:
         try:
             self._fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno in SHORTAGES:
+            if error.errno in EXHAUSTION_ERRNOS:
                 raise
             return  # there is no /proc here
         self._poll.register(self._fd, select.POLLPRI)
@@ -319,7 +319,7 @@ def _open(path: str) -> int | None:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        if error.errno in SHORTAGES:
+        if error.errno in EXHAUSTION_ERRNOS:
             raise
         return None
 

@@ -22,7 +22,7 @@ import anyio
 
 from ..errors import DecodeError, ResourceExhausted
 from .exchange import Answers, SequenceNumbers
-from .messages import Failure
+from .messages import Completion
 from .receiving import receive_answers, wait_for_answers
 from .socket import NetlinkSocket
 from .threads import Threads, Wakeup
@@ -172,7 +172,7 @@ class Pipeline:
         if isinstance(window.error, OSError):
             # The first of several datagrams may have been sent: its answers are kept.
             self._receive(window)
-            window.fail_unanswered(Failure.of(window.error))
+            window.fail_unanswered(Completion.of(window.error))
         elif window.error is not None:
             raise window.error
         else:

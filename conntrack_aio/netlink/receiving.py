@@ -63,7 +63,7 @@ async def wait_for_answers(
 def send_and_receive(socket: NetlinkSocket, exchange: Exchange) -> list[Response]:
     """Send requests and return their responses, in the calling thread and without waiting.
 
-    A request that the kernel has not answered at once has a response without a failure, of which
+    A request that the kernel has not answered at once has a response without a completion, of which
     :meth:`Response.result` raises :exc:`NoReply`.
 
     :raises DecodeError: when the kernel's answer is not netlink.

@@ -17,7 +17,7 @@ import anyio.lowlevel
 
 from ..errors import ResourceExhausted
 from .exchange import Exchange, OnResponses, Request, Response, SequenceNumbers
-from .messages import Failure
+from .messages import Completion
 from .owner import Owner
 from .receiving import receive_answers, wait_for_answers
 from .socket import NetlinkSocket
@@ -196,7 +196,7 @@ class Requester:
                 self._thread_busy = False
                 if not isinstance(error, ResourceExhausted):
                     raise
-                exchange.fail_unanswered(Failure(error.errno or errno.EAGAIN, NO_THREAD))
+                exchange.fail_unanswered(Completion(error.errno or errno.EAGAIN, NO_THREAD))
             await self._wait_for_thread()
         exchange.timed_out = scope.cancelled_caught
         if exchange.error is not None:
@@ -236,7 +236,7 @@ class Requester:
             with table_walks.count() if walk else nullcontext():
                 self.socket.send(exchange.data)
         except OSError as error:
-            exchange.fail_unanswered(Failure.of(error))
+            exchange.fail_unanswered(Completion.of(error))
 
     def close(self) -> None:
         """Close the socket once the thread is done with its exchange. Idempotent."""

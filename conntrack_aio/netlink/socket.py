@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from .. import eventloop
-from ..errors import REFUSALS, DecodeError, KernelError, call_error, failed
+from ..errors import SECCOMP_ERRNOS, DecodeError, KernelError, call_error, failed
 from ..eventloop import Wait
 from ..uapi.netlink import NETLINK_OPTION, SOL_NETLINK
 from ..uapi.socket import SO_ATTACH_FILTER
@@ -168,7 +168,7 @@ class NetlinkSocket:
         try:
             self.raw.sendto(data, KERNEL)
         except OSError as error:
-            if error.errno in REFUSALS:
+            if error.errno in SECCOMP_ERRNOS:
                 raise call_error(error, "sendto()") from error
             raise
 
@@ -192,7 +192,7 @@ class NetlinkSocket:
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 self.overruns += 1
-            if error.errno not in REFUSALS or isinstance(error, KernelError):
+            if error.errno not in SECCOMP_ERRNOS or isinstance(error, KernelError):
                 raise
             self._has_recvfrom = False
             return self.receive()
@@ -210,7 +210,7 @@ class NetlinkSocket:
         try:
             size, _, _, sender = self.raw.recvmsg_into([self._view], 0, _MSG_TRUNC)
         except OSError as error:
-            if error.errno in REFUSALS:
+            if error.errno in SECCOMP_ERRNOS:
                 raise call_error(error, "recvfrom() and recvmsg()") from error
             raise
         return size, sender

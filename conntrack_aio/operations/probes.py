@@ -70,7 +70,7 @@ class Probes:
         response = await self._session.ask(request)
         if isinstance(response.error, PermissionDenied):
             raise response.error
-        return probes.is_known(response.failure)
+        return probes.is_known(response.completion)
 
     async def _refuses(self, request: Request) -> bool:
         """Return whether the kernel refuses a dump as invalid.

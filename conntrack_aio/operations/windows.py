@@ -201,24 +201,24 @@ class SentWindow(Generic[T]):
 
     async def finish(self) -> list[Outcome[T]]:
         await self._pipeline.finish(self._flight)
-        failures = self._flight.failures
-        if failures.count(SUCCESS) == len(self._items):
+        completions = self._flight.completions
+        if completions.count(SUCCESS) == len(self._items):
             return [Outcome(item) for item in self._items]
         errors = self._errors()
         return [Outcome(item, next(errors)) for item in self._items]
 
     def _errors(self) -> Iterator[ConntrackError | None]:
-        failures = iter(self._flight.failures)
+        completions = iter(self._flight.completions)
         for index, item in enumerate(self._items):
             if (error := self._refused.get(index)) is not None:
                 yield error
             else:
-                failure = next(failures)
-                if failure is not None and not failure.errno:
+                completion = next(completions)
+                if completion is not None and not completion.errno:
                     yield None
                 else:
                     unreadable = self._flight.unreadable
-                    yield Response(self._request_in_errors(item), [], failure, unreadable).error
+                    yield Response(self._request_in_errors(item), [], completion, unreadable).error
 
 
 Retry = Callable[[T, NotFound], "Steps[None] | None"]
@@ -349,7 +349,7 @@ class SteppedWindow(Generic[T]):
             sent, self._sent = self._sent, []
             for index, (outcome, steps, request) in enumerate(sent):
                 replies = flight.replies.get(index, [])
-                response = Response(request, replies, flight.failures[index], flight.unreadable)
+                response = Response(request, replies, flight.completions[index], flight.unreadable)
                 self._step(outcome, steps, response)
             self.send()
         return self._outcomes

@@ -6,7 +6,7 @@ import errno
 import logging
 from typing import Final
 
-from ..errors import SHORTAGES, ConntrackError, KernelError
+from ..errors import EXHAUSTION_ERRNOS, ConntrackError, KernelError
 from ..model.table import FlowTableStatistics
 from .upstream import chain_of
 
@@ -26,7 +26,7 @@ _MAX_RETRY_DELAY: Final = 2.0
 def is_temporary(error: ConntrackError) -> bool:
     """Return whether a retry may succeed: after a shortage, or a damaged or missing reply."""
     if isinstance(error, KernelError):
-        return error.errno in SHORTAGES or error.errno == errno.EBADMSG
+        return error.errno in EXHAUSTION_ERRNOS or error.errno == errno.EBADMSG
     return True
 
 

@@ -13,7 +13,7 @@ import attrs
 from ..codec.messages import decode_event, flow_of
 from ..codec.requests import flows as requests
 from ..errors import (
-    SHORTAGES,
+    EXHAUSTION_ERRNOS,
     ConntrackError,
     EncodeError,
     NoReply,
@@ -59,7 +59,7 @@ def shortages_as_resource_exhausted(request: str) -> Generator[None]:
     except ConntrackError:
         raise
     except OSError as error:
-        if error.errno not in SHORTAGES:
+        if error.errno not in EXHAUSTION_ERRNOS:
             raise
         raise ResourceExhausted(error.errno, request) from error
     except RuntimeError as error:
@@ -235,7 +235,7 @@ class Upstream:
             except ValueError:
                 return None
             except OSError as error:
-                if error.errno in SHORTAGES:
+                if error.errno in EXHAUSTION_ERRNOS:
                     raise
                 return None
 

@@ -25,7 +25,7 @@ from conntrack_aio.netlink.exchange import (
     Response,
     SequenceNumbers,
 )
-from conntrack_aio.netlink.messages import Failure, Message
+from conntrack_aio.netlink.messages import Completion, Message
 
 MULTI = 2
 GET = Request("get", "it", 0x101, 0, b"abcd")
@@ -135,7 +135,7 @@ def test_only_what_was_received_counts() -> None:
     exchange = make_exchange(2)
     buffer = ack(10) + ack(11)
     exchange.feed(buffer, len(ack(10)))
-    assert [response.failure for response in exchange.responses] == [Failure(0), None]
+    assert [response.completion for response in exchange.responses] == [Completion(0), None]
 
 
 @pytest.mark.parametrize("seq", [0, 9, 12, 0xFFFFFFFF])
@@ -144,7 +144,7 @@ def test_stray_replies_are_counted_and_dropped(seq: int) -> None:
     feed(exchange, entry(seq) + ack(seq, -errno.EPERM) + done(seq))
     assert exchange.stray_replies == 3
     assert not exchange.done
-    assert [response.failure for response in exchange.responses] == [None, None]
+    assert [response.completion for response in exchange.responses] == [None, None]
     assert [response.replies for response in exchange.responses] == [[], []]
 
 
@@ -159,7 +159,7 @@ def test_garbage_is_a_decode_error_and_the_answers_before_it_count() -> None:
     exchange = make_exchange(2)
     with pytest.raises(DecodeError):
         feed(exchange, ack(10) + b"\1\2\3")
-    assert [response.failure for response in exchange.responses] == [Failure(0), None]
+    assert [response.completion for response in exchange.responses] == [Completion(0), None]
 
 
 def test_no_answer_is_no_reply() -> None:
@@ -201,14 +201,14 @@ def test_an_answer_that_came_is_not_overruled() -> None:
 
 def test_errors_name_the_request_and_its_hint() -> None:
     request = Request("create", "a flow", 0x100, 0, b"", {errno.EINVAL: "Do better"})
-    refused = Response(request, failure=Failure(errno.EINVAL, "bad mark", 20)).error
+    refused = Response(request, completion=Completion(errno.EINVAL, "bad mark", 20)).error
     assert isinstance(refused, InvalidRequest)
     assert (refused.request, refused.detail, refused.hint) == (
         "create a flow",
         "bad mark",
         "Do better",
     )
-    other = request.error(Failure(errno.EPERM))
+    other = request.error(Completion(errno.EPERM))
     assert "CAP_NET_ADMIN" in other.hint
 
 
@@ -271,27 +271,27 @@ def test_a_dump_ends_with_done() -> None:
     walk = dump()
     first = entry(1) + entry(1, b"more")
     assert [(m.start, m.end) for m in entries(walk, first)] == [(16, 20), (36, 40)]
-    assert walk.failure is None
+    assert walk.completion is None
     last = entry(1) + done(1)
     assert len(entries(walk, last)) == 1
-    assert walk.failure == Failure(0)
+    assert walk.completion == Completion(0)
     assert not walk.interrupted
 
 
 @pytest.mark.parametrize(
     ("ending", "failure"),
     [
-        (ack(1), Failure(0)),
-        (ack(1, -errno.EBUSY), Failure(errno.EBUSY)),
-        (done(1, -errno.EIO), Failure(errno.EIO)),
-        (messages.pack(3, MULTI, 1, b""), Failure(0)),
+        (ack(1), Completion(0)),
+        (ack(1, -errno.EBUSY), Completion(errno.EBUSY)),
+        (done(1, -errno.EIO), Completion(errno.EIO)),
+        (messages.pack(3, MULTI, 1, b""), Completion(0)),
     ],
     ids=["an acknowledgement", "an error", "done with a code", "done without"],
 )
-def test_a_dump_ends_otherwise(ending: bytes, failure: Failure) -> None:
+def test_a_dump_ends_otherwise(ending: bytes, completion: Completion) -> None:
     walk = dump()
     assert entries(walk, ending) == []
-    assert walk.failure == failure
+    assert walk.completion == completion
 
 
 @pytest.mark.parametrize(
@@ -301,9 +301,9 @@ def test_a_dump_ends_with_garbage(garbage: bytes) -> None:
     walk = dump()
     data = entry(1) + garbage
     assert len(entries(walk, data)) == 1
-    assert walk.failure is not None
-    assert walk.failure.errno == errno.EBADMSG
-    refused = GET.error(walk.failure)
+    assert walk.completion is not None
+    assert walk.completion.errno == errno.EBADMSG
+    refused = GET.error(walk.completion)
     assert type(refused) is KernelError
     assert refused.detail
 
@@ -312,7 +312,7 @@ def test_stray_replies_in_a_dump() -> None:
     walk = dump()
     data = entry(0) + entry(2) + done(2) + ack(2, -1)
     assert entries(walk, data) == []
-    assert (walk.stray_replies, walk.failure) == (4, None)
+    assert (walk.stray_replies, walk.completion) == (4, None)
 
 
 @pytest.mark.parametrize("where", [entry(1, flags=MULTI | 0x10), messages.pack(3, 0x12, 1, b"")])
@@ -334,7 +334,7 @@ def test_what_was_lost_is_not_guessed() -> None:
     feed(exchange, ack(10, -errno.EPERM))
     exchange.lossy = True
     exchange.note_drained()
-    assert exchange.responses[1].failure is None
+    assert exchange.responses[1].completion is None
 
 
 def test_an_exchange_that_its_caller_released_is_not_sent() -> None:

@@ -14,7 +14,7 @@ from support.lab import Lab
 
 from conntrack_aio import DecodeError
 from conntrack_aio.netlink import messages
-from conntrack_aio.netlink.messages import Failure, Message, parse_done, parse_error
+from conntrack_aio.netlink.messages import Completion, Message, parse_done, parse_error
 from conntrack_aio.uapi.netlink import NETLINK_OPTION, SOL_NETLINK
 
 CAPPED, TLVS = 0x100, 0x200
@@ -85,61 +85,65 @@ def test_any_bytes_end(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "failure"),
     [
-        pytest.param(error(0, 0), Failure(0), id="the code alone"),
-        pytest.param(error(-2, 0, ECHOED), Failure(2), id="with the request"),
-        pytest.param(error(-2, CAPPED, REQUEST[:16]), Failure(2), id="with its header"),
+        pytest.param(error(0, 0), Completion(0), id="the code alone"),
+        pytest.param(error(-2, 0, ECHOED), Completion(2), id="with the request"),
+        pytest.param(error(-2, CAPPED, REQUEST[:16]), Completion(2), id="with its header"),
         pytest.param(
-            error(-34, CAPPED | TLVS, REQUEST[:16], WORDS), Failure(34, "bad mark", 20), id="capped"
+            error(-34, CAPPED | TLVS, REQUEST[:16], WORDS),
+            Completion(34, "bad mark", 20),
+            id="capped",
         ),
         pytest.param(
-            error(-34, TLVS, ECHOED, WORDS), Failure(34, "bad mark", 20), id="echoed, aligned"
+            error(-34, TLVS, ECHOED, WORDS), Completion(34, "bad mark", 20), id="echoed, aligned"
         ),
         pytest.param(
-            error(0, CAPPED | TLVS, REQUEST[:16], WORDS), Failure(0, "bad mark", 20), id="success"
+            error(0, CAPPED | TLVS, REQUEST[:16], WORDS),
+            Completion(0, "bad mark", 20),
+            id="success",
         ),
         pytest.param(
             error(0, TLVS, REQUEST[:16], WORDS),
-            Failure(0, "bad mark", 20),
+            Completion(0, "bad mark", 20),
             id="success is capped, said or not",
         ),
         pytest.param(
             error(-22, CAPPED | TLVS, REQUEST[:16], attr(2, struct.pack("=I", 4))),
-            Failure(22, None, 4),
+            Completion(22, None, 4),
             id="the offset alone",
         ),
         pytest.param(
             error(-22, CAPPED | TLVS, REQUEST[:16], attr(4, bytes(8)), attr(1, b"no NUL")),
-            Failure(22, "no NUL"),
+            Completion(22, "no NUL"),
             id="the policy before the words",
         ),
         pytest.param(
             error(-22, CAPPED | TLVS, REQUEST[:16], attr(1, b"\xff\0"), attr(2, b"\1")),
-            Failure(22, "\ufffd"),
+            Completion(22, "\ufffd"),
             id="neither text nor an offset",
         ),
         pytest.param(
-            error(-22, CAPPED, REQUEST[:16], WORDS), Failure(22), id="words without the flag"
+            error(-22, CAPPED, REQUEST[:16], WORDS), Completion(22), id="words without the flag"
         ),
         pytest.param(
             error(-22, CAPPED | TLVS, REQUEST[:16], attr(1, b"x\0"), b"\0\0\0\0"),
-            Failure(22, "x"),
+            Completion(22, "x"),
             id="garbage behind the words",
         ),
         pytest.param(
             error(-22, TLVS, struct.pack("=IHHII", 0xFFFFFFFF, 0, 0, 0, 0), WORDS),
-            Failure(22),
+            Completion(22),
             id="a request larger than the answer",
         ),
         pytest.param(
             error(-22, TLVS, struct.pack("=IHHII", 3, 0, 0, 0, 0), WORDS),
-            Failure(22, "bad mark", 20),
+            Completion(22, "bad mark", 20),
             id="a request smaller than a header",
         ),
-        pytest.param(error(-22, TLVS, b"\0\0"), Failure(22), id="part of a header"),
+        pytest.param(error(-22, TLVS, b"\0\0"), Completion(22), id="part of a header"),
     ],
 )
-def test_parse_error(data: bytes, failure: Failure) -> None:
-    assert parse_error(data, message(data)) == failure
+def test_parse_error(data: bytes, completion: Completion) -> None:
+    assert parse_error(data, message(data)) == completion
 
 
 @pytest.mark.parametrize("size", [0, 3])
@@ -152,16 +156,16 @@ def test_an_error_has_a_code(size: int) -> None:
 @pytest.mark.parametrize(
     ("payload", "flags", "failure"),
     [
-        (b"", 0, Failure(0)),
-        (bytes(4), 2, Failure(0)),
-        (struct.pack("=i", -4), 2, Failure(4)),
-        (struct.pack("=i", -34) + WORDS, 2 | TLVS, Failure(34, "bad mark", 20)),
-        (struct.pack("=i", -34) + WORDS, 2, Failure(34)),
+        (b"", 0, Completion(0)),
+        (bytes(4), 2, Completion(0)),
+        (struct.pack("=i", -4), 2, Completion(4)),
+        (struct.pack("=i", -34) + WORDS, 2 | TLVS, Completion(34, "bad mark", 20)),
+        (struct.pack("=i", -34) + WORDS, 2, Completion(34)),
     ],
 )
-def test_parse_done(payload: bytes, flags: int, failure: Failure) -> None:
+def test_parse_done(payload: bytes, flags: int, completion: Completion) -> None:
     data = messages.pack(3, flags, 9, payload)
-    assert parse_done(data, message(data)) == failure
+    assert parse_done(data, message(data)) == completion
 
 
 # The real one
@@ -184,8 +188,8 @@ def test_extended_acknowledgements(lab: Lab, capped: bool) -> None:
     data = lab.run(ask)
     answer = message(data)
     assert bool(answer.flags & CAPPED) == capped
-    failure = parse_error(data, answer)
-    assert failure.errno == errno.ERANGE
-    assert failure.detail is not None
-    assert "policy" in failure.detail
-    assert failure.offset == 20
+    completion = parse_error(data, answer)
+    assert completion.errno == errno.ERANGE
+    assert completion.detail is not None
+    assert "policy" in completion.detail
+    assert completion.offset == 20

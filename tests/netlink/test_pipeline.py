@@ -15,7 +15,7 @@ from support.scripted_kernel import FORGED_SENDER, Script, standalone_socket
 
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.exchange import Reply
-from conntrack_aio.netlink.messages import Failure
+from conntrack_aio.netlink.messages import Completion
 from conntrack_aio.netlink.pipeline import (
     ACKNOWLEDGEMENT_COST,
     ANSWER_COST,
@@ -29,7 +29,7 @@ from conntrack_aio.testing import FakeSocket, ReceivedRequest
 
 pytestmark = pytest.mark.anyio
 
-DONE = Failure(0)
+DONE = Completion(0)
 
 
 def acknowledge(socket: FakeSocket, asked: ReceivedRequest) -> None:
@@ -66,7 +66,7 @@ async def test_every_request_is_answered() -> None:
         windows = [push(pipe, 3), push(pipe, 2)]
         for window in windows:
             await pipe.finish(window)
-        assert [window.failures for window in windows] == [[DONE] * 3, [DONE] * 2]
+        assert [window.completions for window in windows] == [[DONE] * 3, [DONE] * 2]
         assert [len(asked.payload) for asked in fake.requests] == [4] * 5
         assert len(fake.sent) == 2
         assert pipe.requests == 5
@@ -80,8 +80,8 @@ async def test_refusals_are_of_the_request_that_was_refused() -> None:
     with pipeline(refuse_some) as (pipe, _):
         window = push(pipe, 4)
         await pipe.finish(window)
-        refused = Failure(errno.EEXIST)
-        assert window.failures == [DONE, refused, DONE, refused]
+        refused = Completion(errno.EEXIST)
+        assert window.completions == [DONE, refused, DONE, refused]
 
 
 async def test_replies_are_of_the_request_that_was_answered() -> None:
@@ -105,7 +105,7 @@ async def test_windows_may_be_finished_in_any_order() -> None:
         first, second = push(pipe, 2), push(pipe, 3)
         await pipe.finish(second)
         await pipe.finish(first)
-        assert first.failures + second.failures == [DONE] * 5
+        assert first.completions + second.completions == [DONE] * 5
         assert pipe.stray_replies == 0
 
 
@@ -134,7 +134,7 @@ async def test_a_window_that_is_too_large_goes_in_several_datagrams() -> None:
     with pipeline() as (pipe, fake):
         window = push(pipe, 100, size=5000)
         await pipe.finish(window)
-        assert window.failures == [DONE] * 100
+        assert window.completions == [DONE] * 100
         assert len(fake.sent) == 4
         assert max(map(len, fake.sent)) <= 128 * 1024
         assert [asked.seq for asked in fake.requests] == list(range(1, 101))
@@ -161,7 +161,7 @@ async def test_the_loop_goes_on_while_a_thread_sends() -> None:
             await anyio.wait_all_tasks_blocked()
             assert not finished.is_set()
             gate.set()
-        assert [window.failures for window in windows] == [[DONE], [DONE]]
+        assert [window.completions for window in windows] == [[DONE], [DONE]]
 
 
 async def test_finishing_can_be_cancelled_and_called_again() -> None:
@@ -178,7 +178,7 @@ async def test_finishing_can_be_cancelled_and_called_again() -> None:
         assert scope.cancelled_caught
         gate.set()
         await pipe.finish(window)
-        assert window.failures == [DONE] * 2
+        assert window.completions == [DONE] * 2
 
 
 # -- answers that do not come ---------------------------------------------------------------
@@ -200,8 +200,8 @@ async def test_a_refusal_for_lack_of_privilege_ends_its_datagram_alone() -> None
         await anyio.to_thread.run_sync(wait_for, lambda: all(each.sent for each in windows))
         for window in windows:
             await pipe.finish(window)
-        assert windows[0].failures == [Failure(errno.EPERM)] * 3
-        assert windows[1].failures == [DONE] * 2
+        assert windows[0].completions == [Completion(errno.EPERM)] * 3
+        assert windows[1].completions == [DONE] * 2
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -221,11 +221,11 @@ async def test_an_answer_that_was_lost_is_not_waited_for() -> None:
     with pipeline(lose_one, reply_timeout=1000) as (pipe, _):
         window = push(pipe, 3)
         await pipe.finish(window)
-        assert window.failures == [DONE, None, DONE]
+        assert window.completions == [DONE, None, DONE]
         assert pipe.overruns == 1
         again = push(pipe, 1)
         await pipe.finish(again)
-        assert again.failures == [DONE]
+        assert again.completions == [DONE]
 
 
 async def test_garbage_among_the_answers() -> None:
@@ -238,7 +238,7 @@ async def test_garbage_among_the_answers() -> None:
     with pipeline(garbage, reply_timeout=1000) as (pipe, _):
         window = push(pipe, 2)
         await pipe.finish(window)
-        assert window.failures == [None, DONE]
+        assert window.completions == [None, DONE]
 
 
 async def test_a_late_answer_is_waited_for() -> None:
@@ -250,21 +250,21 @@ async def test_a_late_answer_is_waited_for() -> None:
             await anyio.wait_all_tasks_blocked()
             for asked in fake.requests:
                 fake.ack(asked)
-        assert window.failures == [DONE] * 2
+        assert window.completions == [DONE] * 2
 
 
 async def test_an_answer_that_never_comes_is_given_up() -> None:
     with pipeline(silent, reply_timeout=0.01) as (pipe, fake):
         window = push(pipe, 1)
         await pipe.finish(window)
-        assert window.failures == [None]
+        assert window.completions == [None]
         # If the answer comes after all, it is a stray reply.
         fake.ack(fake.requests[0])
         last = push(pipe, 1)
         await anyio.to_thread.run_sync(wait_for, lambda: last.sent)
         fake.ack(fake.requests[1])
         await pipe.finish(last)
-        assert last.failures == [DONE]
+        assert last.completions == [DONE]
         assert pipe.stray_replies == 1
 
 
@@ -276,7 +276,7 @@ async def test_what_another_program_sends_is_ignored() -> None:
     with pipeline(forge) as (pipe, _):
         window = push(pipe, 2)
         await pipe.finish(window)
-        assert window.failures == [DONE] * 2
+        assert window.completions == [DONE] * 2
         assert pipe.socket.forged == 2
 
 
@@ -288,11 +288,11 @@ async def test_a_send_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fake, "sendto", refuse)
         window = push(pipe, 2)
         await pipe.finish(window)
-        assert window.failures == [Failure(errno.ENOMEM)] * 2
+        assert window.completions == [Completion(errno.ENOMEM)] * 2
         monkeypatch.undo()
         again = push(pipe, 1)
         await pipe.finish(again)
-        assert again.failures == [DONE]
+        assert again.completions == [DONE]
 
 
 async def test_an_error_on_the_thread_is_raised_by_finish() -> None:

@@ -58,7 +58,7 @@ def test_an_empty_queue_ends_the_answers() -> None:
     socket, fake = sent(None, requests)
     fake.ack(fake.requests[1])
     assert not receive_answers(socket, requests)
-    assert [response.failure is None for response in requests.responses] == [True, False]
+    assert [response.completion is None for response in requests.responses] == [True, False]
     socket.close()
 
 
@@ -79,7 +79,7 @@ def test_an_overrun_loses_answers_and_the_others_count() -> None:
     assert requests.lossy
     assert requests.unreadable is None
     assert socket.overruns == 1
-    assert [response.failure is None for response in requests.responses] == [True, False]
+    assert [response.completion is None for response in requests.responses] == [True, False]
     socket.close()
 
 

@@ -85,7 +85,7 @@ def _no_events(table: FlowTable, kernel: FakeKernel, patch: pytest.MonkeyPatch) 
     _no_memory(table, kernel, patch)
 
 
-SHORTAGES = {
+EXHAUSTION_ERRNOS = {
     "memory": _no_memory,
     "replies": _no_valid_replies,
     **{name: _no_descriptors(getattr(errno, name)) for name in ("EMFILE", "ENFILE", "ENOBUFS")},
@@ -94,7 +94,7 @@ SHORTAGES = {
     "threads for settings": _no_threads_for_settings,
     "events": _no_events,
 }
-shortages = pytest.mark.parametrize("begin", SHORTAGES.values(), ids=SHORTAGES)
+shortages = pytest.mark.parametrize("begin", EXHAUSTION_ERRNOS.values(), ids=EXHAUSTION_ERRNOS)
 
 
 @pytest.mark.parametrize("times", [1, 3])

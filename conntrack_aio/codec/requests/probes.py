@@ -13,7 +13,7 @@ from typing import Final
 from ...model.requests import FilterFlags, RequestOnly
 from ...netlink.attributes import pack
 from ...netlink.exchange import Request
-from ...netlink.messages import Failure
+from ...netlink.messages import Completion
 from ...uapi.netlink import NLM_F
 from ...uapi.nf_internals import CTA_FILTER_F
 from ...uapi.nfnetlink import NFNL_SUBSYS
@@ -43,16 +43,16 @@ def attribute(number: CTA, size: int = 1) -> Request:
     return request(*_IN_ERRORS, _CT, IPCTNL_MSG_CT.GET, pack(number, bytes(size)))
 
 
-def is_known(failure: Failure | None) -> bool:
+def is_known(completion: Completion | None) -> bool:
     """Return whether the response to :func:`attribute` means that the kernel knows the attribute.
 
     ERANGE means that the attribute is too short. EINVAL with an offset means that a program may not
     send the attribute. EINVAL without an offset means that there is no tuple.
     """
-    if failure is None:
+    if completion is None:
         return False
-    return failure.errno == errno.ERANGE or (
-        failure.errno == errno.EINVAL and failure.offset is not None
+    return completion.errno == errno.ERANGE or (
+        completion.errno == errno.EINVAL and completion.offset is not None
     )
 
 

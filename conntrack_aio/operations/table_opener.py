@@ -22,7 +22,7 @@ _MAX_INTERVAL: Final = 366 * 86400
 """The largest number of seconds between two comparisons."""
 
 
-class Watcher:
+class TableOpener:
     """Opens live tables: implements :meth:`Connection.table`."""
 
     def __init__(self, session: Session, selector: Selector, sysctls: Sysctls) -> None:
