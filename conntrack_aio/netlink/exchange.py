@@ -130,7 +130,7 @@ class Answers:
 
     def __init__(self, seq: int, count: int) -> None:
         self.completions: list[Completion | None] = [None] * count
-        """The verdict on each request: errno 0 is success; ``None`` until the kernel answers."""
+        """How each request ended: errno 0 is success; ``None`` until the kernel answers."""
         self.replies: dict[int, list[Reply]] = {}
         """The replies, by the index of their request; requests without replies are absent."""
         self.stray_replies = 0

@@ -279,7 +279,7 @@ def test_a_dump_ends_with_done() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "failure"),
+    ("ending", "completion"),
     [
         (ack(1), Completion(0)),
         (ack(1, -errno.EBUSY), Completion(errno.EBUSY)),

@@ -83,7 +83,7 @@ def test_any_bytes_end(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "failure"),
+    ("data", "completion"),
     [
         pytest.param(error(0, 0), Completion(0), id="the code alone"),
         pytest.param(error(-2, 0, ECHOED), Completion(2), id="with the request"),
@@ -154,7 +154,7 @@ def test_an_error_has_a_code(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "flags", "failure"),
+    ("payload", "flags", "completion"),
     [
         (b"", 0, Completion(0)),
         (bytes(4), 2, Completion(0)),
