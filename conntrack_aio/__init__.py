@@ -9,7 +9,7 @@
         async with conntrack_aio.connect() as conn:
             async with conn.events() as stream:
                 async for event in stream:
-                    print(event.type, event.flow.orig)
+                    print(event)
 
     anyio.run(main)
 

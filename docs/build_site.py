@@ -74,6 +74,8 @@ def main() -> None:
     found = build(mkdocs=options.mkdocs)
     for line in found:
         print(line, file=sys.stderr)
+    if not found:
+        print(f"built and checked: {SITE.relative_to(ROOT)}/index.html")
     sys.exit(bool(found))
 
 

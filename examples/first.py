@@ -8,7 +8,7 @@ import conntrack_aio
 async def main() -> None:
     async with conntrack_aio.connect() as conn, conn.events() as stream:
         async for event in stream:
-            print(event.type, event.flow)
+            print(event, flush=True)
 
 
 anyio.run(main)
