@@ -105,11 +105,11 @@ def test_an_error_belongs_to_its_request() -> None:
 
 
 def test_an_error_may_mean_another() -> None:
-    asked = GET._replace(
+    request = GET._replace(
         hints={errno.EOPNOTSUPP: "it is missing", errno.EINVAL: "never"},
         meanings={errno.EINVAL: errno.EOPNOTSUPP},
     )
-    exchange = Exchange([asked, asked], 10)
+    exchange = Exchange([request, request], 10)
     feed(exchange, ack(10, -errno.EINVAL), ack(11, -errno.ENOENT))
     renamed, plain = (response.error for response in exchange.responses)
     assert isinstance(renamed, NotSupported)

@@ -45,7 +45,9 @@ class World:
         """The kernel's answer to a look-up."""
         events, self.events = standalone_socket()
         notifications, self.notifications = standalone_socket()
-        lookups, self.lookups = standalone_socket(lambda socket, asked: self.answer(socket, asked))
+        lookups, self.lookups = standalone_socket(
+            lambda socket, request: self.answer(socket, request)
+        )
         self.resolver = NsidResolver(
             events, notifications, lookups, least_cost=10_000, directory=str(directory)
         )
@@ -68,16 +70,16 @@ class World:
         # The sequence number is that of the request behind it, which may equal one of ours.
         self.notifications.deliver(messages.pack(kind, 0, 1, nsid_payload(id), port=4711))
 
-    def _answer(self, socket: FakeSocket, asked: ReceivedRequest) -> None:
+    def _answer(self, socket: FakeSocket, request: ReceivedRequest) -> None:
         self.threads.add(threading.get_ident())
-        (fd,) = struct.unpack("=I", asked.payload[8:12])
+        (fd,) = struct.unpack("=I", request.payload[8:12])
         name = Path(os.readlink(f"/proc/self/fd/{fd}")).name
         self.requested.append(name)
         if self.refusal:
-            socket.ack(asked, self.refusal)
+            socket.ack(request, self.refusal)
             return
-        socket.reply(asked, RTM.NEWNSID, nsid_payload(self.ids.get(name, -1)), flags=0)
-        socket.ack(asked)
+        socket.reply(request, RTM.NEWNSID, nsid_payload(self.ids.get(name, -1)), flags=0)
+        socket.ack(request)
 
     async def names(self, *ids: int | None, drained: bool = True) -> list[str | None]:
         return await self.resolver.resolve(ids, drained=drained)
@@ -88,8 +90,8 @@ class World:
         return [path for path in held if path.startswith(str(self.directory))]
 
     def take_requested(self) -> list[str]:
-        asked, self.requested = self.requested, []
-        return asked
+        request, self.requested = self.requested, []
+        return request
 
 
 @pytest.fixture
@@ -307,10 +309,10 @@ async def test_late_answers_are_not_taken_for_others(world: World) -> None:
     """The answers to an earlier look-up have other sequence numbers."""
     answer = world._answer
     held: list[ReceivedRequest] = []
-    world.answer = lambda socket, asked: held.append(asked)
+    world.answer = lambda socket, request: held.append(request)
     assert await world.names(1) == [None]
-    for asked in held:
-        world.lookups.reply(asked, RTM.NEWNSID, nsid_payload(2), flags=0)
+    for request in held:
+        world.lookups.reply(request, RTM.NEWNSID, nsid_payload(2), flags=0)
     world.answer = answer
     assert await world.names(1, 2) == ["blue", "green"]
 
@@ -351,8 +353,8 @@ async def test_an_id_that_was_reassigned_while_nothing_came(world: World) -> Non
 async def test_an_id_that_is_reassigned_during_a_look_up(world: World) -> None:
     plain = world._answer
 
-    def change(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        plain(socket, asked)
+    def change(socket: FakeSocket, request: ReceivedRequest) -> None:
+        plain(socket, request)
         world.notify(RTM.DELNSID, 1)
         world.notify(RTM.NEWNSID, 1)
 
@@ -407,10 +409,10 @@ async def test_closed_during_a_look_up(world: World) -> None:
     plain = world._answer
     started, go_on = threading.Event(), threading.Event()
 
-    def slow(socket: FakeSocket, asked: ReceivedRequest) -> None:
+    def slow(socket: FakeSocket, request: ReceivedRequest) -> None:
         started.set()
         assert go_on.wait(5)
-        plain(socket, asked)
+        plain(socket, request)
 
     async def resolve() -> None:
         with pytest.raises(anyio.ClosedResourceError):

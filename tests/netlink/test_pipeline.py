@@ -32,11 +32,11 @@ pytestmark = pytest.mark.anyio
 DONE = Failure(0)
 
 
-def acknowledge(socket: FakeSocket, asked: ReceivedRequest) -> None:
-    socket.ack(asked)
+def acknowledge(socket: FakeSocket, request: ReceivedRequest) -> None:
+    socket.ack(request)
 
 
-def silent(socket: FakeSocket, asked: ReceivedRequest) -> None:
+def silent(socket: FakeSocket, request: ReceivedRequest) -> None:
     """A kernel that does not answer."""
 
 
@@ -67,15 +67,15 @@ async def test_every_request_is_answered() -> None:
         for window in windows:
             await pipe.finish(window)
         assert [window.failures for window in windows] == [[DONE] * 3, [DONE] * 2]
-        assert [len(asked.payload) for asked in fake.requests] == [4] * 5
+        assert [len(request.payload) for request in fake.requests] == [4] * 5
         assert len(fake.sent) == 2
         assert pipe.requests == 5
         assert pipe.stray_replies == pipe.overruns == 0
 
 
 async def test_refusals_are_of_the_request_that_was_refused() -> None:
-    def refuse_some(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.ack(asked, errno.EEXIST if asked.payload[0] % 2 else 0)
+    def refuse_some(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.ack(request, errno.EEXIST if request.payload[0] % 2 else 0)
 
     with pipeline(refuse_some) as (pipe, _):
         window = push(pipe, 4)
@@ -85,9 +85,9 @@ async def test_refusals_are_of_the_request_that_was_refused() -> None:
 
 
 async def test_replies_are_of_the_request_that_was_answered() -> None:
-    def answer(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.reply(asked, 0x100, asked.payload)
-        socket.ack(asked)
+    def answer(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.reply(request, 0x100, request.payload)
+        socket.ack(request)
 
     with pipeline(answer) as (pipe, _):
         windows = [push(pipe, 2), push(pipe, 1)]
@@ -137,15 +137,15 @@ async def test_a_window_that_is_too_large_goes_in_several_datagrams() -> None:
         assert window.failures == [DONE] * 100
         assert len(fake.sent) == 4
         assert max(map(len, fake.sent)) <= 128 * 1024
-        assert [asked.seq for asked in fake.requests] == list(range(1, 101))
+        assert [request.seq for request in fake.requests] == list(range(1, 101))
 
 
 async def test_the_loop_goes_on_while_a_thread_sends() -> None:
     gate = threading.Event()
 
-    def wait(socket: FakeSocket, asked: ReceivedRequest) -> None:
+    def wait(socket: FakeSocket, request: ReceivedRequest) -> None:
         assert gate.wait(10)
-        socket.ack(asked)
+        socket.ack(request)
 
     with pipeline(wait) as (pipe, _):
         windows = [push(pipe, 1), push(pipe, 1)]
@@ -167,9 +167,9 @@ async def test_the_loop_goes_on_while_a_thread_sends() -> None:
 async def test_finishing_can_be_cancelled_and_called_again() -> None:
     gate = threading.Event()
 
-    def wait(socket: FakeSocket, asked: ReceivedRequest) -> None:
+    def wait(socket: FakeSocket, request: ReceivedRequest) -> None:
         assert gate.wait(10)
-        socket.ack(asked)
+        socket.ack(request)
 
     with pipeline(wait) as (pipe, _):
         window = push(pipe, 2)
@@ -188,12 +188,12 @@ async def test_a_refusal_for_lack_of_privilege_ends_its_datagram_alone() -> None
     """The kernel does not answer the rest of the datagram, but answers the next one."""
     seen: list[ReceivedRequest] = []
 
-    def refuse_first(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        seen.append(asked)
+    def refuse_first(socket: FakeSocket, request: ReceivedRequest) -> None:
+        seen.append(request)
         if len(seen) == 1:
-            socket.ack(asked, errno.EPERM)
+            socket.ack(request, errno.EPERM)
         elif len(seen) > 3:
-            socket.ack(asked)
+            socket.ack(request)
 
     with pipeline(refuse_first) as (pipe, _):
         windows = [push(pipe, 3), push(pipe, 2)]
@@ -212,11 +212,11 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 async def test_an_answer_that_was_lost_is_not_waited_for() -> None:
-    def lose_one(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if asked.seq == 2:
+    def lose_one(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.seq == 2:
             socket.overrun()
         else:
-            socket.ack(asked)
+            socket.ack(request)
 
     with pipeline(lose_one, reply_timeout=1000) as (pipe, _):
         window = push(pipe, 3)
@@ -229,11 +229,11 @@ async def test_an_answer_that_was_lost_is_not_waited_for() -> None:
 
 
 async def test_garbage_among_the_answers() -> None:
-    def garbage(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if asked.seq == 1:
+    def garbage(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.seq == 1:
             socket.deliver(b"\xff\xff\xff\xff" * 6)
         else:
-            socket.ack(asked)
+            socket.ack(request)
 
     with pipeline(garbage, reply_timeout=1000) as (pipe, _):
         window = push(pipe, 2)
@@ -248,8 +248,8 @@ async def test_a_late_answer_is_waited_for() -> None:
             tasks.start_soon(pipe.finish, window)
             await anyio.to_thread.run_sync(wait_for, lambda: window.sent)
             await anyio.wait_all_tasks_blocked()
-            for asked in fake.requests:
-                fake.ack(asked)
+            for request in fake.requests:
+                fake.ack(request)
         assert window.failures == [DONE] * 2
 
 
@@ -269,9 +269,9 @@ async def test_an_answer_that_never_comes_is_given_up() -> None:
 
 
 async def test_what_another_program_sends_is_ignored() -> None:
-    def forge(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.deliver(socket.error_message(asked, errno.ENOENT), FORGED_SENDER)
-        socket.ack(asked)
+    def forge(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.deliver(socket.error_message(request, errno.ENOENT), FORGED_SENDER)
+        socket.ack(request)
 
     with pipeline(forge) as (pipe, _):
         window = push(pipe, 2)
@@ -296,7 +296,7 @@ async def test_a_send_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_an_error_on_the_thread_is_raised_by_finish() -> None:
-    def fault(socket: FakeSocket, asked: ReceivedRequest) -> None:
+    def fault(socket: FakeSocket, request: ReceivedRequest) -> None:
         raise ZeroDivisionError
 
     with pipeline(fault) as (pipe, _):
@@ -312,7 +312,7 @@ async def test_closing_wakes_the_waiting_task_and_sends_no_more() -> None:
     files = OpenFiles()
     gate, begun = threading.Event(), threading.Event()
 
-    def wait(socket: FakeSocket, asked: ReceivedRequest) -> None:
+    def wait(socket: FakeSocket, request: ReceivedRequest) -> None:
         begun.set()
         assert gate.wait(10)
 

@@ -34,8 +34,8 @@ def sent(script: Script | None, requests: Exchange) -> tuple[NetlinkSocket, Fake
     return socket, fake
 
 
-def acknowledge(socket: FakeSocket, asked: ReceivedRequest) -> None:
-    socket.ack(asked)
+def acknowledge(socket: FakeSocket, request: ReceivedRequest) -> None:
+    socket.ack(request)
 
 
 def test_all_answers_are_received() -> None:
@@ -111,9 +111,9 @@ async def test_late_answers_are_waited_for() -> None:
         tasks.start_soon(
             wait_for_answers, socket, requests, 10, lambda: receive_answers(socket, requests)
         )
-        for asked in fake.requests:
+        for request in fake.requests:
             await anyio.wait_all_tasks_blocked()
-            fake.ack(asked)
+            fake.ack(request)
     assert requests.done
     socket.close()
 
@@ -132,9 +132,9 @@ async def test_waiting_ends_after_the_timeout_or_at_once_if_answers_are_lost(los
 
 
 def test_a_response_for_each_request() -> None:
-    def refuse_second(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if asked.seq < 3:
-            socket.ack(asked, errno.ENOENT if asked.seq == 2 else 0)
+    def refuse_second(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.seq < 3:
+            socket.ack(request, errno.ENOENT if request.seq == 2 else 0)
 
     socket, _ = standalone_socket(refuse_second)
     responses = send_and_receive(socket, exchange(3))
@@ -148,9 +148,9 @@ def test_a_response_for_each_request() -> None:
 def test_an_exchange_on_a_socket_of_its_own(
     monkeypatch: pytest.MonkeyPatch, code: int | None, error: type[Exception] | None
 ) -> None:
-    def answer(socket: FakeSocket, asked: ReceivedRequest) -> None:
+    def answer(socket: FakeSocket, request: ReceivedRequest) -> None:
         if code is not None:
-            socket.ack(asked, code)
+            socket.ack(request, code)
 
     socket, fake = standalone_socket(answer)
     monkeypatch.setattr(receiving, "open_socket", lambda protocol: socket)

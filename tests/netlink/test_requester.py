@@ -28,7 +28,7 @@ async def test_a_thread_that_is_about_to_send_passes_on_the_responses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The cancelled caller does not report them as unanswered."""
-    socket, _ = standalone_socket(lambda fake, asked: fake.ack(asked))
+    socket, _ = standalone_socket(lambda fake, request: fake.ack(request))
     begun, go_on = threading.Event(), threading.Event()
     use = socket.use
 
@@ -59,11 +59,11 @@ class Slow:
     def __init__(self) -> None:
         self.inside, self.go_on = threading.Event(), threading.Event()
 
-    def __call__(self, fake: FakeSocket, asked: ReceivedRequest) -> None:
+    def __call__(self, fake: FakeSocket, request: ReceivedRequest) -> None:
         if not self.inside.is_set():
             self.inside.set()
             assert self.go_on.wait(10)
-        fake.ack(asked)
+        fake.ack(request)
 
 
 @pytest.mark.asyncio
