@@ -295,11 +295,13 @@ def test_other_messages_that_end_a_dump(ending: bytes, failure: Failure) -> None
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"\1\2\3", bytes(16), messages.pack(2, 0, 1, b"")], ids=["short", "zeros", "error"]
+    "malformed",
+    [b"\1\2\3", bytes(16), messages.pack(2, 0, 1, b"")],
+    ids=["short", "zeros", "error"],
 )
-def test_a_malformed_message_ends_a_dump_with_an_error(garbage: bytes) -> None:
+def test_a_malformed_message_ends_a_dump_with_an_error(malformed: bytes) -> None:
     dump = make_dump()
-    data = entry(1) + garbage
+    data = entry(1) + malformed
     assert len(take_entries(dump, data)) == 1
     assert dump.failure is not None
     assert dump.failure.errno == errno.EBADMSG

@@ -32,7 +32,7 @@ def nsid_payload(id: int) -> bytes:
     return bytes(4) + attr(1, struct.pack("=i", id))
 
 
-class ScriptedNamespaces:
+class Namespaces:
     """A directory of namespace files, and a scripted kernel that assigns ids to them.
 
     The look-up identifies a file by a descriptor, so the script can answer with the id of its name.
@@ -107,8 +107,8 @@ class ScriptedNamespaces:
 
 
 @pytest.fixture
-def namespaces(tmp_path: Path) -> Iterator[ScriptedNamespaces]:
-    namespaces = ScriptedNamespaces(tmp_path / "names")
+def namespaces(tmp_path: Path) -> Iterator[Namespaces]:
+    namespaces = Namespaces(tmp_path / "names")
     namespaces.directory.mkdir()
     namespaces.add("blue", 1)
     namespaces.add("green", 2)
@@ -118,28 +118,28 @@ def namespaces(tmp_path: Path) -> Iterator[ScriptedNamespaces]:
         socket.close()
 
 
-async def test_ids_resolve_to_names(namespaces: ScriptedNamespaces) -> None:
+async def test_ids_resolve_to_names(namespaces: Namespaces) -> None:
     assert await namespaces.resolve(2, None, 1, 3, 2) == ["green", None, "blue", None, "green"]
 
 
-async def test_ids_are_looked_up_once(namespaces: ScriptedNamespaces) -> None:
+async def test_ids_are_looked_up_once(namespaces: Namespaces) -> None:
     await namespaces.resolve(1)
     assert namespaces.take_requested() == ["blue", "green"]
     assert await namespaces.resolve(2, 1) == ["green", "blue"]
     assert namespaces.take_requested() == []
 
 
-async def test_look_ups_run_on_another_thread(namespaces: ScriptedNamespaces) -> None:
+async def test_look_ups_run_on_another_thread(namespaces: Namespaces) -> None:
     await namespaces.resolve(1)
     assert threading.get_ident() not in namespaces.threads
 
 
-async def test_the_namespace_of_the_socket_needs_no_look_up(namespaces: ScriptedNamespaces) -> None:
+async def test_the_namespace_of_the_socket_needs_no_look_up(namespaces: Namespaces) -> None:
     assert await namespaces.resolve(None, None) == [None, None]
     assert namespaces.requested == []
 
 
-async def test_only_new_names_are_looked_up(namespaces: ScriptedNamespaces) -> None:
+async def test_only_new_names_are_looked_up(namespaces: Namespaces) -> None:
     await namespaces.resolve(1)
     namespaces.take_requested()
     namespaces.add("red", 3)
@@ -148,7 +148,7 @@ async def test_only_new_names_are_looked_up(namespaces: ScriptedNamespaces) -> N
     assert namespaces.take_requested() == ["red"]
 
 
-async def test_an_id_without_a_name_is_looked_up_once(namespaces: ScriptedNamespaces) -> None:
+async def test_an_id_without_a_name_is_looked_up_once(namespaces: Namespaces) -> None:
     for _ in range(3):
         assert await namespaces.resolve(7) == [None]
     assert namespaces.take_requested() == ["blue", "green"]
@@ -156,9 +156,7 @@ async def test_an_id_without_a_name_is_looked_up_once(namespaces: ScriptedNamesp
     assert await namespaces.resolve(7) == ["red"]
 
 
-async def test_a_directory_that_changed_just_now_is_read_again(
-    namespaces: ScriptedNamespaces,
-) -> None:
+async def test_a_directory_that_changed_just_now_is_read_again(namespaces: Namespaces) -> None:
     """Another change at the same moment would not change the modification time."""
     (namespaces.directory / "grey").write_text("")
     await namespaces.resolve(7)
@@ -167,9 +165,7 @@ async def test_a_directory_that_changed_just_now_is_read_again(
     assert namespaces.take_requested() == ["grey"]
 
 
-async def test_a_mount_is_detected(
-    namespaces: ScriptedNamespaces, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_mount_is_detected(namespaces: Namespaces, monkeypatch: pytest.MonkeyPatch) -> None:
     """``ip netns`` first creates a file, and then mounts the namespace on it."""
     namespaces.add("red")
     assert await namespaces.resolve(7) == [None]
@@ -180,14 +176,14 @@ async def test_a_mount_is_detected(
     assert await namespaces.resolve(7) == ["red"]
 
 
-async def test_a_removed_name_is_not_used(namespaces: ScriptedNamespaces) -> None:
+async def test_a_removed_name_is_not_used(namespaces: Namespaces) -> None:
     await namespaces.resolve(1)
     namespaces.remove("blue")
     assert await namespaces.resolve(1, 2) == [None, "green"]
 
 
 async def test_a_name_that_now_means_another_namespace_is_looked_up_again(
-    namespaces: ScriptedNamespaces,
+    namespaces: Namespaces,
 ) -> None:
     await namespaces.resolve(1)
     (namespaces.directory / "new").write_text("")
@@ -197,27 +193,21 @@ async def test_a_name_that_now_means_another_namespace_is_looked_up_again(
     assert await namespaces.resolve(1, 9, 2) == [None, "blue", "green"]
 
 
-async def test_the_alphabetically_first_of_several_names_is_used(
-    namespaces: ScriptedNamespaces,
-) -> None:
+async def test_the_alphabetically_first_of_several_names_is_used(namespaces: Namespaces) -> None:
     namespaces.add("aqua", 1)
     assert await namespaces.resolve(1) == ["aqua"]
     namespaces.remove("aqua")
     assert await namespaces.resolve(1) == ["blue"]
 
 
-async def test_more_names_than_fit_in_one_exchange_are_looked_up(
-    namespaces: ScriptedNamespaces,
-) -> None:
+async def test_more_names_than_fit_in_one_exchange_are_looked_up(namespaces: Namespaces) -> None:
     for number in range(100):
         namespaces.add(f"n{number:03}", 100 + number)
     assert await namespaces.resolve(*range(100, 200)) == [f"n{number:03}" for number in range(100)]
 
 
 @pytest.mark.parametrize("what", ["directory", "fifo", "dangling"])
-async def test_files_that_are_no_namespaces_are_ignored(
-    namespaces: ScriptedNamespaces, what: str
-) -> None:
+async def test_files_that_are_no_namespaces_are_ignored(namespaces: Namespaces, what: str) -> None:
     path = namespaces.directory / "odd"
     if what == "directory":
         path.mkdir()
@@ -229,7 +219,7 @@ async def test_files_that_are_no_namespaces_are_ignored(
         assert await namespaces.resolve(1, 2) == ["blue", "green"]
 
 
-async def test_a_missing_directory_means_no_names(namespaces: ScriptedNamespaces) -> None:
+async def test_a_missing_directory_means_no_names(namespaces: Namespaces) -> None:
     for name in ("blue", "green"):
         namespaces.remove(name)
     namespaces.directory.rmdir()
@@ -240,7 +230,7 @@ async def test_a_missing_directory_means_no_names(namespaces: ScriptedNamespaces
     assert await namespaces.resolve(1) == ["blue"]
 
 
-async def test_a_failed_look_up_is_repeated(namespaces: ScriptedNamespaces) -> None:
+async def test_a_failed_look_up_is_repeated(namespaces: Namespaces) -> None:
     namespaces.refusal = errno.EINVAL
     assert await namespaces.resolve(1) == [None]
     namespaces.refusal = 0
@@ -248,7 +238,7 @@ async def test_a_failed_look_up_is_repeated(namespaces: ScriptedNamespaces) -> N
     assert await namespaces.resolve(1) == ["blue"]
 
 
-async def test_all_files_are_closed_after_a_look_up(namespaces: ScriptedNamespaces) -> None:
+async def test_all_files_are_closed_after_a_look_up(namespaces: Namespaces) -> None:
     namespaces.refusal = errno.EINVAL
     await namespaces.resolve(1)
     namespaces.refusal = 0
@@ -258,7 +248,7 @@ async def test_all_files_are_closed_after_a_look_up(namespaces: ScriptedNamespac
 
 @pytest.mark.parametrize("call", ["open", "listdir"])
 async def test_a_look_up_that_lacked_descriptors_is_repeated(
-    namespaces: ScriptedNamespaces, monkeypatch: pytest.MonkeyPatch, call: str
+    namespaces: Namespaces, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     def refuse(*arguments: object) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
@@ -270,7 +260,7 @@ async def test_a_look_up_that_lacked_descriptors_is_repeated(
 
 
 async def test_a_look_up_that_lacked_a_thread_is_repeated(
-    namespaces: ScriptedNamespaces, monkeypatch: pytest.MonkeyPatch
+    namespaces: Namespaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object, **options: object) -> NoReturn:
         raise RuntimeError("can't start new thread")
@@ -282,7 +272,7 @@ async def test_a_look_up_that_lacked_a_thread_is_repeated(
 
 
 async def test_without_poll_names_are_looked_up_again_for_each_batch(
-    namespaces: ScriptedNamespaces, monkeypatch: pytest.MonkeyPatch
+    namespaces: Namespaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class RefusedPoll:
         def poll(self, timeout: int) -> NoReturn:
@@ -303,7 +293,7 @@ async def test_without_epoll_notifications_are_read_with_the_next_batch(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(select, "epoll", refuse)
-    namespaces = ScriptedNamespaces(tmp_path)
+    namespaces = Namespaces(tmp_path)
     namespaces.add("blue", 1)
     assert await namespaces.resolve(1) == ["blue"]
     namespaces.remove("blue")
@@ -329,9 +319,7 @@ def test_a_lack_of_descriptors_for_epoll_is_reported(monkeypatch: pytest.MonkeyP
     assert not files.new()
 
 
-async def test_late_answers_are_not_attributed_to_a_later_look_up(
-    namespaces: ScriptedNamespaces,
-) -> None:
+async def test_late_answers_are_not_attributed_to_a_later_look_up(namespaces: Namespaces) -> None:
     """The answers to an earlier look-up have other sequence numbers."""
     answer = namespaces._answer
     unanswered: list[ReceivedRequest] = []
@@ -346,9 +334,7 @@ async def test_late_answers_are_not_attributed_to_a_later_look_up(
 # -- reassigned ids -------------------------------------------------------------------------
 
 
-async def test_the_last_datagrams_of_a_namespace_keep_its_name(
-    namespaces: ScriptedNamespaces,
-) -> None:
+async def test_the_last_datagrams_of_a_namespace_keep_its_name(namespaces: Namespaces) -> None:
     await namespaces.resolve(1)
     namespaces.remove("blue")
     del namespaces.ids["blue"]
@@ -357,7 +343,7 @@ async def test_the_last_datagrams_of_a_namespace_keep_its_name(
 
 
 async def test_a_reassigned_id_has_no_name_until_older_datagrams_are_read(
-    namespaces: ScriptedNamespaces,
+    namespaces: Namespaces,
 ) -> None:
     await namespaces.resolve(1)
     namespaces.remove("blue")
@@ -370,7 +356,7 @@ async def test_a_reassigned_id_has_no_name_until_older_datagrams_are_read(
 
 
 async def test_an_id_reassigned_while_the_queue_is_empty_has_its_new_name_at_once(
-    namespaces: ScriptedNamespaces,
+    namespaces: Namespaces,
 ) -> None:
     await namespaces.resolve(1)
     namespaces.remove("blue")
@@ -382,9 +368,7 @@ async def test_an_id_reassigned_while_the_queue_is_empty_has_its_new_name_at_onc
     assert await namespaces.resolve(1) == ["red"]
 
 
-async def test_an_id_reassigned_during_a_look_up_has_no_name(
-    namespaces: ScriptedNamespaces,
-) -> None:
+async def test_an_id_reassigned_during_a_look_up_has_no_name(namespaces: Namespaces) -> None:
     original = namespaces._answer
 
     def change(socket: FakeSocket, request: ReceivedRequest) -> None:
@@ -398,9 +382,7 @@ async def test_an_id_reassigned_during_a_look_up_has_no_name(
 
 
 @pytest.mark.parametrize("cause", ["overrun", "malformed", "truncated"])
-async def test_lost_notifications_invalidate_all_names(
-    namespaces: ScriptedNamespaces, cause: str
-) -> None:
+async def test_lost_notifications_invalidate_all_names(namespaces: Namespaces, cause: str) -> None:
     await namespaces.resolve(1)
     if cause == "overrun":
         namespaces.notifications.fail(errno.ENOBUFS)
@@ -412,7 +394,7 @@ async def test_lost_notifications_invalidate_all_names(
     assert await namespaces.resolve(1) == ["blue"]
 
 
-async def test_another_read_error_is_raised(namespaces: ScriptedNamespaces) -> None:
+async def test_another_read_error_is_raised(namespaces: Namespaces) -> None:
     namespaces.notifications.fail(errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         await namespaces.resolve(1)
@@ -422,7 +404,7 @@ async def test_another_read_error_is_raised(namespaces: ScriptedNamespaces) -> N
 
 
 async def test_a_cancelled_look_up_is_repeated(
-    namespaces: ScriptedNamespaces, monkeypatch: pytest.MonkeyPatch
+    namespaces: Namespaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, go_on = threading.Event(), threading.Event()
     original: Callable[[str], list[str]] = nsid_resolver._files
@@ -441,9 +423,7 @@ async def test_a_cancelled_look_up_is_repeated(
     assert await namespaces.resolve(1) == ["blue"]
 
 
-async def test_closing_during_a_look_up_ends_it_with_an_error(
-    namespaces: ScriptedNamespaces,
-) -> None:
+async def test_closing_during_a_look_up_ends_it_with_an_error(namespaces: Namespaces) -> None:
     original = namespaces._answer
     started, go_on = threading.Event(), threading.Event()
 

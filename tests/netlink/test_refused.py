@@ -44,6 +44,7 @@ Pattern = list[tuple[str, dict[int, int], dict[int, int]]]
 
 
 def option(name: int, level: int = SOL_SOCKET, call: str = "setsockopt") -> Pattern:
+    """Return the pattern of a call that sets or reads one socket option."""
     return [(call, {1: level, 2: name}, {})]
 
 
@@ -83,14 +84,15 @@ OPTIONAL: dict[str, tuple[Pattern, list[int]]] = {
     "recvfrom and recvmmsg": (RECVFROM + RECVMMSG, [errno.EPERM]),
     "poll": (POLL + MEMINFO, [errno.EPERM]),
     "epoll": (EPOLL, [errno.EPERM]),
-    "all of these": (
+    "several at once": (
         RECVMMSG + ACK_OPTIONS + FORCE_SIZE + MEMINFO + GET_SIZE + FILTER + GET_NAMESPACE + CONNECT,
         [errno.EPERM],
     ),
 }
+"""The calls that the library can do without, with the errnos of their refusal."""
 
 QUICK = ["dump", "events", "loss", "table", "netns", "all_netns"]
-"""The situations to test for each further errno of a call, and in quick runs."""
+"""The scenarios to test for each further errno of a call, and in quick runs."""
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +126,7 @@ def denials(pattern: Pattern, code: int) -> list[Denial]:
 
 
 @pytest.mark.parametrize(
-    ("backend", "pattern", "code", "situations"),
+    ("backend", "pattern", "code", "scenarios"),
     [
         pytest.param(
             backend,
@@ -145,10 +147,10 @@ def test_an_optional_call_makes_no_difference(
     backend: str,
     pattern: Pattern,
     code: int,
-    situations: list[str],
+    scenarios: list[str],
 ) -> None:
-    results = worker.run(Job(backend, denials(pattern, code), situations))
-    assert results == {name: expected[0][name] for name in situations}
+    results = worker.run(Job(backend, denials(pattern, code), scenarios))
+    assert results == {name: expected[0][name] for name in scenarios}
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
@@ -186,7 +188,7 @@ class RequiredCall(NamedTuple):
 
     pattern: Pattern
     codes: list[int]
-    situations: list[str]
+    scenarios: list[str]
     call: str
     """The call that the error names."""
     error: str | None = None
@@ -194,7 +196,7 @@ class RequiredCall(NamedTuple):
     capability: str | None = None
     """The capability whose lack causes EPERM too."""
     late: bool = False
-    """Whether the call is refused only after the connection was opened."""
+    """Whether the call is refused only when everything is open and in use."""
 
 
 REQUIRED = {
@@ -273,9 +275,9 @@ CLASSES = {
 def test_the_refusal_of_a_required_call_is_an_error_that_names_it(
     worker: Worker, backend: str, required: RequiredCall, code: int
 ) -> None:
-    job = Job(backend, denials(required.pattern, code), required.situations, late=required.late)
+    job = Job(backend, denials(required.pattern, code), required.scenarios, late=required.late)
     results = worker.run(job)
-    assert list(results) == required.situations
+    assert list(results) == required.scenarios
     for result in results.values():
         assert result["error"] == (required.error or CLASSES[code])
         assert result["is_library_error"]
@@ -291,9 +293,9 @@ def test_the_refusal_of_a_required_call_is_an_error_that_names_it(
 
 @pytest.mark.parametrize("code", [errno.EAGAIN, errno.EPERM])
 def test_a_lack_of_threads_is_an_error_at_once(worker: Worker, backend: str, code: int) -> None:
-    situations = ["netns", "large_dump"]
-    results = worker.run(Job(backend, denials(START_THREAD, code), situations))
-    for name in situations:
+    scenarios = ["netns", "large_dump"]
+    results = worker.run(Job(backend, denials(START_THREAD, code), scenarios))
+    for name in scenarios:
         assert results[name]["error"] == "ResourceExhausted"
         assert results[name]["prompt"]
         assert "start a thread" in results[name]["text"]
