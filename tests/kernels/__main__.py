@@ -189,7 +189,7 @@ def build_steps(guest: Guest, python: str, options: argparse.Namespace) -> list[
     marked = _files_with("pytest.mark.kernels", "anykernel")
     if guest.selected_tests:
         marked = [file for file in marked if file.startswith(guest.selected_tests)]
-    if guest.is_chroot:  # its kernel is this machine's, whose modules must stay loaded
+    if guest.is_chroot:  # its kernel is this machine's; tests/kernels is for other kernels
         marked = [file for file in marked if not file.startswith("tests/kernels/")]
     elif not guest.selected_tests:
         # These tests unload modules, so no other test runs at the same time.
