@@ -1,4 +1,8 @@
-"""Debian's packages of any architecture, by an apt of their own."""
+"""Fetch and unpack Debian packages of any architecture.
+
+- Each architecture has its own apt configuration, separate from that of this machine.
+- No script of a package runs.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 SUITES = ("bookworm", "bookworm-updates", "bookworm-backports", "sid")
-DEFAULT = "/^bookworm(-updates|-security)?$/"
+DEFAULT_RELEASE = "/^bookworm(-updates|-security)?$/"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
-class Missing(Exception):
-    """What can't be had here, and why."""
+class Unavailable(Exception):
+    """A guest cannot be run on this machine; the message says why."""
 
 
 class Archive:
-    """The packages of one architecture, kept in a directory."""
+    """The Debian packages of one architecture, cached in a directory."""
 
     def __init__(self, directory: Path, architecture: str) -> None:
         self.architecture = architecture
@@ -26,9 +30,12 @@ class Archive:
         self._environment = os.environ | {"APT_CONFIG": str(self._directory / "apt.conf")}
 
     def update(self) -> None:
-        """Read what there is."""
+        """Write the apt configuration and fetch the package lists.
+
+        :raises Unavailable: when this machine has no apt.
+        """
         if shutil.which("apt-get") is None:
-            raise Missing("apt-get is missing: the kernels are Debian's packages")
+            raise Unavailable("apt-get is missing; it is needed to fetch Debian's kernel packages")
         for name in ("lists/partial", "archives/partial"):
             (self._directory / name).mkdir(parents=True, exist_ok=True)
         lines = [
@@ -41,7 +48,7 @@ class Archive:
         settings = {
             "APT::Architecture": self.architecture,
             "APT::Architectures": self.architecture,
-            "APT::Default-Release": DEFAULT,
+            "APT::Default-Release": DEFAULT_RELEASE,
             "APT::Sandbox::User": "root",
             "APT::Install-Recommends": "false",
             "Dir::State::Lists": self._directory / "lists",
@@ -54,25 +61,30 @@ class Archive:
         }
         text = "".join(f'{name} "{value}";\n' for name, value in settings.items())
         (self._directory / "apt.conf").write_text(text)
-        # A mirror that is being updated may lack one of the lists: the others will do, or what
-        # is wanted is not found in them.
+        # A mirror that is being updated may lack one of the lists. That is no error yet: if a
+        # package is in none of the other lists, fetching it fails.
         self._apt("apt-get", "-qq", "update", check=False)
 
     def kernel(self, flavor: str, suite: str | None) -> str:
-        """The package of the newest kernel of a flavor, ``cloud-amd64`` say.
+        """Return the name of the package with the newest kernel of a flavor.
 
-        It is that of the stable release, as updates have it, or of a suite beside it.
+        :param flavor: the flavor and architecture, such as ``cloud-amd64``.
+        :param suite: the Debian suite; ``None`` for the stable release with its updates.
+        :raises Unavailable: when the suite has no such kernel.
         """
-        of_suite = [] if suite is None else ["-t", suite]
-        output = self._apt("apt-cache", "depends", *of_suite, f"linux-image-{flavor}")
+        suite_options = [] if suite is None else ["-t", suite]
+        output = self._apt("apt-cache", "depends", *suite_options, f"linux-image-{flavor}")
         for line in output.splitlines():
-            word, _, name = line.strip().partition(": ")
-            if word == "Depends" and name.startswith("linux-image-"):
+            relation, _, name = line.strip().partition(": ")
+            if relation == "Depends" and name.startswith("linux-image-"):
                 return name
-        raise Missing(f"Debian {suite or ''} has no linux-image-{flavor}")
+        raise Unavailable(f"Debian {suite or 'stable'} has no package linux-image-{flavor}")
 
-    def parts(self, package: str) -> list[str]:
-        """A package of a kernel, and since Linux 7 those that it is split into."""
+    def kernel_packages(self, package: str) -> list[str]:
+        """Return the names of all packages that a kernel consists of.
+
+        Since Linux 7, Debian splits a kernel into several packages.
+        """
         version = package.removeprefix("linux-image-")
         output = self._apt("apt-cache", "depends", package)
         names = {line.strip().partition(": ")[2] for line in output.splitlines()}
@@ -80,32 +92,32 @@ class Archive:
         return [package, *sorted(split & names)]
 
     def fetch(self, *names: str) -> list[Path]:
-        """The files of some packages, without what they depend on."""
+        """Return the files of some packages, without their dependencies."""
         uris = self._apt("apt-get", "download", "--print-uris", *names).splitlines()
-        here = self._directory / "archives"
-        files = [here / line.split()[1] for line in uris]
+        directory = self._directory / "archives"
+        files = [directory / line.split()[1] for line in uris]
         if not all(file.exists() for file in files):
-            self._apt("apt-get", "-qq", "download", *names, cwd=here)
+            self._apt("apt-get", "-qq", "download", *names, cwd=directory)
         return files
 
     def fetch_all(self, names: Sequence[str]) -> list[Path]:
-        """The files of some packages and of all that they depend on."""
+        """Return the files of some packages and of all their dependencies."""
         install = ("apt-get", "-qq", "-y", "--download-only")
         output = self._apt(*install, "--print-uris", "install", *names).splitlines()
         self._apt(*install, "install", *names)
         return [self._directory / "archives" / line.split()[1] for line in output]
 
     def _apt(self, *command: str, cwd: Path | None = None, check: bool = True) -> str:
-        done = subprocess.run(
+        process = subprocess.run(
             command, env=self._environment, cwd=cwd, capture_output=True, text=True, check=False
         )
-        if done.returncode and check:
-            raise Missing(f"{' '.join(command)}: {done.stderr.strip()}")
-        return done.stdout
+        if process.returncode and check:
+            raise Unavailable(f"{' '.join(command)}: {process.stderr.strip()}")
+        return process.stdout
 
 
 def unpack(packages: Iterable[Path], directory: Path) -> None:
-    """Put the files of some packages into a directory; none of their scripts is run."""
+    """Unpack some packages into a directory, without running their scripts."""
     directory.mkdir(parents=True, exist_ok=True)
     for package in packages:
         subprocess.run(["dpkg-deb", "-x", str(package), str(directory)], check=True)

@@ -1,4 +1,4 @@
-"""The machines that the tests are run on, and how qemu imitates each."""
+"""List the guests that the tests run in, and how qemu emulates the architecture of each."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import attrs
 
 @attrs.frozen
 class Architecture:
-    """How qemu is called for one of Debian's architectures."""
+    """The qemu command line for one of Debian's architectures."""
 
     program: str
     package: str
+    """The Debian package that contains the program."""
     arguments: tuple[str, ...]
     console: str
-    """The kernel's arguments that make it write to qemu's standard output."""
+    """The kernel arguments that select the console that qemu copies to its standard output."""
 
 
 ARCHITECTURES = {
@@ -32,22 +33,28 @@ ARCHITECTURES = {
 
 @attrs.frozen
 class Guest:
-    """One machine: which kernel it has, and what is loaded when the tests begin."""
+    """A guest: its kernel, the modules that are loaded before the tests, and its tests."""
 
     name: str
     suite: str | None
-    """A suite beside Debian's stable release."""
+    """The Debian suite of the kernel; ``None`` for the stable release."""
     flavor: str
     modules: tuple[str, ...] = ()
-    """Loaded first. Without them the first test is the first that uses connection tracking."""
-    also: tuple[str, ...] = ()
-    """Tests that are run beside those that are marked."""
-    only: tuple[str, ...] = ()
-    """Tests that are run instead of all that are marked, beside the smoke test."""
-    disks: bool = False
-    """Whether it sees directories as disks: for a kernel without 9p."""
-    here: bool = False
-    """Whether it is no machine, but another userland on this machine's kernel."""
+    """The modules to load before the tests.
+
+    Without them, the first test is the first program that uses connection tracking.
+    """
+    extra_tests: tuple[str, ...] = ()
+    """The tests to run without the marker ``kernels``, besides those with it."""
+    selected_tests: tuple[str, ...] = ()
+    """The paths of the tests to run with the marker ``kernels``; empty for all.
+
+    A guest that has them runs the smoke tests in addition, unless it loads modules.
+    """
+    uses_disks: bool = False
+    """Whether the directories are shared as disks, because the kernel lacks the 9p file system."""
+    is_chroot: bool = False
+    """Whether the guest is no virtual machine, but other user-space programs on this kernel."""
 
     @property
     def architecture(self) -> str:
@@ -72,19 +79,20 @@ MODULES = (
     "xt_NFQUEUE",
 )
 
-BYTES = (
+BYTE_LAYOUT_TESTS = (
     "tests/codec",
     "tests/model",
-    "--ignore=tests/model/test_passed_in.py",  # many, and of what users pass
+    # This file has many tests, and they check arguments, which depend on no byte order.
+    "--ignore=tests/model/test_passed_in.py",
     "tests/netlink",
     "tests/trace",
     "tests/uapi",
     "tests/filters/test_program.py",
     "tests/filters/test_predicate.py",
 )
-"""What another byte order may change."""
+"""The tests whose result may depend on the byte order or on the size of integers."""
 
-DIFFERENT = (
+KERNEL_TESTS = (
     "tests/kernels",
     "tests/programs/test_ftp.py",
     "tests/testing/test_this_kernel.py",
@@ -95,19 +103,21 @@ DIFFERENT = (
     "tests/operations/test_sysctls.py",
     "tests/operations/test_timeouts.py",
 )
-"""What the modules that are there, a flavor, a processor or a version may change. The first things
-are not among it: only what is smoke of them is run."""
+"""The tests whose result may depend on the modules, flavor, processor or version of a kernel.
+
+They include no test of first uses: of those, such a guest runs only the smoke tests.
+"""
 
 STABLE, BACKPORTS, NEWEST = None, "bookworm-backports", "sid"
 
 GUESTS = (
     Guest("6.1", STABLE, "amd64"),
-    Guest("6.1-loaded", STABLE, "amd64", modules=MODULES, only=DIFFERENT),
-    Guest("6.1-cloud", STABLE, "cloud-amd64", disks=True, only=DIFFERENT),
+    Guest("6.1-loaded", STABLE, "amd64", modules=MODULES, selected_tests=KERNEL_TESTS),
+    Guest("6.1-cloud", STABLE, "cloud-amd64", uses_disks=True, selected_tests=KERNEL_TESTS),
     Guest("6.12", BACKPORTS, "amd64"),
-    Guest("6.12-loaded", BACKPORTS, "amd64", modules=MODULES, only=DIFFERENT),
-    Guest("newest", NEWEST, "amd64", only=DIFFERENT),
-    Guest("6.1-arm64", STABLE, "arm64", only=DIFFERENT),
-    Guest("6.1-s390x", STABLE, "s390x", also=BYTES),
-    Guest("i386", STABLE, "i386", also=BYTES, here=True),
+    Guest("6.12-loaded", BACKPORTS, "amd64", modules=MODULES, selected_tests=KERNEL_TESTS),
+    Guest("newest", NEWEST, "amd64", selected_tests=KERNEL_TESTS),
+    Guest("6.1-arm64", STABLE, "arm64", selected_tests=KERNEL_TESTS),
+    Guest("6.1-s390x", STABLE, "s390x", extra_tests=BYTE_LAYOUT_TESTS),
+    Guest("i386", STABLE, "i386", extra_tests=BYTE_LAYOUT_TESTS, is_chroot=True),
 )

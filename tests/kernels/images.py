@@ -1,4 +1,8 @@
-"""What a guest starts from: a kernel, its modules, and the file system that it begins with."""
+"""Build what a guest boots: a kernel, its modules, an initial and a root file system.
+
+- A guest reads the shared directories by 9p or, if its kernel lacks 9p, from ext4 disks.
+- A virtual machine can change only ``job``. Whatever else it writes goes to overlays in its memory.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
-from debian import Archive, Missing, unpack
+from debian import Archive, Unavailable, unpack
 
 SHARED = ("root", "code", "job", "modules", "python")
-"""The directories that a guest sees, in the order of its disks where it has disks."""
+"""The directories that a guest shares, in the order of its disks if it has disks."""
 
-BY_9P = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
-BY_DISK = ("virtio_pci", "virtio_blk", "ext4", "overlay")
-"""What it takes to see the directories: loaded from the initial file system."""
+MODULES_FOR_9P = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
+MODULES_FOR_DISKS = ("virtio_pci", "virtio_blk", "ext4", "overlay")
+"""The modules that the initial file system loads to mount the shared directories."""
 
 INIT = """\
 #!/bin/sh
@@ -29,7 +33,7 @@ mount -t devtmpfs dev /dev
 for module in $(cat /order); do insmod /modules/$module; done
 {share}
 mount -t tmpfs upper /upper
-writable() {{ # what is written stays in memory: modules that Python has compiled above all
+writable() {{ # what is written stays in memory: above all, modules compiled by Python
     mkdir -p /lower/$1 /upper/$1/files /upper/$1/work
     share $1 $2 /lower/$1
     mount -t overlay \\
@@ -55,12 +59,12 @@ SHARE_BY_DISK = 'share() { mount -t ext4 -o ro $2 $3 || echo "no $1"; }'
 JOB_BY_9P = f"mount -t 9p -o {_9P} job /new/run/job"
 JOB_BY_DISK = "tar -xf /new/dev/vdc -C /new/run/job"
 SAVE_BY_DISK = "tar -cf /dev/vdc -C /run/job ."
-"""What takes the results out of a guest that has disks."""
+"""The command that writes the results to the disk of the job, in a guest that has disks."""
 
 
 @attrs.frozen
 class Image:
-    """A kernel to be started."""
+    """A kernel that qemu can boot."""
 
     version: str
     kernel: Path
@@ -71,15 +75,20 @@ class Image:
 def build(
     archive: Archive, flavor: str, suite: str | None, cache: Path, *, python: bool, disks: bool
 ) -> Image:
-    """Fetch a kernel and make its initial file system.
+    """Fetch a kernel and build its initial file system.
 
-    ``python``: packages are shared as well. ``disks``: directories are shared as disks.
+    :param flavor: the flavor and architecture, such as ``cloud-amd64``.
+    :param suite: the Debian suite; ``None`` for the stable release.
+    :param cache: the directory that keeps the results.
+    :param python: whether the guest shares a directory of Python packages too.
+    :param disks: whether the directories are shared as disks, instead of by 9p.
+    :raises Unavailable: when a package or a module is missing.
     """
     package = archive.kernel(flavor, suite)
     version = package.removeprefix("linux-image-")
     directory = cache / package
     if not (directory / "usr").is_dir():
-        unpack(archive.fetch(*archive.parts(package)), directory)
+        unpack(archive.fetch(*archive.kernel_packages(package)), directory)
         if not (directory / "lib").exists():
             (directory / "lib").symlink_to("usr/lib")
     modules = _modules(directory, version)
@@ -89,7 +98,7 @@ def build(
     busybox = cache / f"busybox-{archive.architecture}"
     if not busybox.is_dir():
         unpack(archive.fetch("busybox-static"), busybox)
-    order = load_order(modules, BY_DISK if disks else BY_9P)
+    order = load_order(modules, MODULES_FOR_DISKS if disks else MODULES_FOR_9P)
     init = INIT.format(
         version=version,
         share=SHARE_BY_DISK if disks else SHARE_BY_9P,
@@ -106,21 +115,26 @@ def _modules(directory: Path, version: str) -> Path:
 
 
 def load_order(modules: Path, wanted: Sequence[str]) -> list[Path]:
-    """The files of some modules and of what they need, each after what it needs."""
-    needs: dict[str, list[str]] = {}
+    """Return the files of some modules and of their dependencies, in loading order.
+
+    :param modules: the directory of the kernel's modules, with ``modules.dep``.
+    :param wanted: the names of the modules; those that are built in have no file.
+    :raises Unavailable: when the kernel has no such module.
+    """
+    dependencies: dict[str, list[str]] = {}
     files: dict[str, str] = {}
     for line in (modules / "modules.dep").read_text().splitlines():
         file, _, rest = line.partition(":")
-        needs[file] = rest.split()
+        dependencies[file] = rest.split()
         files[Path(file).name.split(".")[0]] = file
     builtin = (modules / "modules.builtin").read_text()
     order: dict[str, None] = {}
     for name in wanted:
         if name in files:
-            for file in (*reversed(needs[files[name]]), files[name]):
+            for file in (*reversed(dependencies[files[name]]), files[name]):
                 order.setdefault(file)
         elif f"/{name}.ko" not in builtin:
-            raise Missing(f"the kernel {modules.name} has no module {name}")
+            raise Unavailable(f"the kernel {modules.name} has no module {name}")
     return [modules / file for file in order]
 
 
@@ -134,8 +148,8 @@ def _build_initial(
     for name in ("sh", "mount", "mkdir", "cat", "insmod", "switch_root", "echo", "tar"):
         (root / "bin" / name).symlink_to("busybox")
     for file in order:
-        (root / "modules" / _plain_name(file)).write_bytes(_plain(file))
-    (root / "order").write_text("\n".join(map(_plain_name, order)) + "\n")
+        (root / "modules" / _module_file(file)).write_bytes(_decompress(file))
+    (root / "order").write_text("\n".join(map(_module_file, order)) + "\n")
     (root / "init").write_text(init)
     (root / "init").chmod(0o755)
     names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
@@ -149,11 +163,12 @@ def _build_initial(
     initial.write_bytes(gzip.compress(packed, 1))
 
 
-def _plain_name(file: Path) -> str:
+def _module_file(file: Path) -> str:
+    """Return the file name of a module without the suffix of its compression."""
     return f"{file.name.split('.')[0]}.ko"
 
 
-def _plain(file: Path) -> bytes:
+def _decompress(file: Path) -> bytes:
     data = file.read_bytes()
     if file.suffix == ".xz":
         return lzma.decompress(data)
@@ -182,11 +197,11 @@ ROOT_PACKAGES = (
     "libc-bin",
     "tar",
 )
-"""What the root of a machine of another architecture is made of."""
+"""The packages in the root file system of a guest of another architecture."""
 
 
 def build_root(archive: Archive, cache: Path) -> Path:
-    """The root of a guest of another architecture: Debian's packages, unpacked."""
+    """Unpack Debian packages into the root file system of a guest of another architecture."""
     root = cache / f"root-{archive.architecture}"
     if (root / "complete").exists():
         return root
@@ -205,14 +220,18 @@ def build_root(archive: Archive, cache: Path) -> Path:
 
 
 def build_python(cache: Path, pip: list[str]) -> Path:
-    """The packages that the tests need and that are of any architecture."""
+    """Install the Python packages that the tests need and that run on any architecture.
+
+    :param pip: the command line of pip.
+    :returns: the directory of the packages.
+    """
     directory = cache / "python"
     if not (directory / "complete").exists():
-        wanted = ["anyio", "attrs", "pytest", "pytest-asyncio", "pytest-xdist"]
-        wanted += ["trio", "hypothesis"]
+        packages = ["anyio", "attrs", "pytest", "pytest-asyncio", "pytest-xdist"]
+        packages += ["trio", "hypothesis"]
         options = ["--platform", "any", "--python-version", "3.11", "--only-binary", ":all:"]
         subprocess.run(
-            [*pip, "install", "-q", "--target", str(directory), *options, *wanted], check=True
+            [*pip, "install", "-q", "--target", str(directory), *options, *packages], check=True
         )
         os.sync()
         (directory / "complete").touch()
@@ -220,11 +239,11 @@ def build_python(cache: Path, pip: list[str]) -> Path:
 
 
 CODE = ("conntrack_aio", "tests", "docs", "examples", "benchmarks", "pyproject.toml", "README.md")
-"""What of the repository the tests need."""
+"""The files and directories of the repository that the tests need."""
 
 
 def build_code(repository: Path, directory: Path) -> Path:
-    """A copy of the repository, of what the tests need."""
+    """Copy the part of the repository that the tests need."""
     for name in CODE:
         source, target = repository / name, directory / name
         if source.is_dir():
@@ -235,9 +254,9 @@ def build_code(repository: Path, directory: Path) -> Path:
 
 
 def build_disk(directory: Path, disk: Path) -> Path:
-    """A disk with a directory on it."""
+    """Write the contents of a directory to an ext4 disk image, and return the image."""
     size = sum(file.lstat().st_size + 4096 for file in directory.rglob("*"))
     blocks = str(size * 5 // 4 // 1024 + 16384)
-    kind = ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-F"]
-    subprocess.run([*kind, "-d", str(directory), str(disk), blocks], check=True)
+    make_ext4 = ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-F"]
+    subprocess.run([*make_ext4, "-d", str(directory), str(disk), blocks], check=True)
     return disk

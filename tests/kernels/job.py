@@ -1,4 +1,10 @@
-"""What a guest does: a shell script, and the files that it leaves."""
+"""Write the shell script that a guest runs, and read the results that it leaves.
+
+- The script leaves all files in ``/run/job``, which is a directory of this machine.
+- ``ended`` exists if the script came to its end, and ``release`` holds the kernel release.
+- ``demo`` and ``demo-status`` hold the output and the exit status of the demo.
+- ``results-NUMBER.xml`` and ``status-NUMBER`` hold those of each run of pytest.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +17,7 @@ import attrs
 from guests import Guest
 from images import SAVE_BY_DISK
 
-START = """\
+SCRIPT = """\
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/tmp LANG=C.UTF-8 PYTHONPATH={path} CONNTRACK_AIO_TEST_GUEST={guest}
 export PYTHONPYCACHEPREFIX={compiled}
@@ -26,55 +32,63 @@ for module in {modules}; do modprobe $module || echo "no module $module"; done
 echo ended > /run/job/ended
 """
 
-OFF = """\
+POWER_OFF = """\
 sync
 echo o > /proc/sysrq-trigger
 sleep 60
 """
-"""How a guest that is a machine ends."""
+"""The end of the script in a virtual machine."""
 
 
-def start(guest: Guest, python: str, path: str, steps: list[str]) -> str:
-    """The script that a guest starts with; ``python`` is the interpreter in it."""
-    parents = {str(each) for end in (python, Path(python).resolve()) for each in Path(end).parents}
-    script = START.format(
+def build_script(guest: Guest, python: str, path: str, steps: list[str]) -> str:
+    """Return the script that a guest runs.
+
+    :param python: the path of the Python interpreter in the guest.
+    :param path: the value of ``PYTHONPATH``.
+    :param steps: the commands that run the demo and the tests.
+    """
+    executables = (Path(python), Path(python).resolve())
+    parents = {str(parent) for executable in executables for parent in executable.parents}
+    script = SCRIPT.format(
         path=path,
         guest=shlex.quote(guest.name),
-        compiled="/tmp/compiled" if guest.here else "",
+        compiled="/tmp/compiled" if guest.is_chroot else "",
         parents=" ".join(map(shlex.quote, sorted(parents))),
         modules=" ".join(guest.modules),
         steps="\n".join(steps),
     )
-    if guest.disks:
+    if guest.uses_disks:
         script += f"{SAVE_BY_DISK}\n"
-    return script if guest.here else script + OFF
+    return script if guest.is_chroot else script + POWER_OFF
 
 
-def demo(python: str) -> str:
-    """The README's first command, when its packages are installed."""
+def demo_command(python: str) -> str:
+    """Return the command that runs the demo, which is the README's first after installation."""
     return f"{python} -m conntrack_aio demo > /run/job/demo 2>&1; echo $? > /run/job/demo-status"
 
 
-def pytest(python: str, number: int, *arguments: str) -> str:
-    """A run of tests, whose results are ``results-NUMBER.xml``."""
+def pytest_command(python: str, number: int, *arguments: str) -> str:
+    """Return the command that runs pytest and writes ``results-NUMBER.xml``."""
     options = (
         "-p no:cacheprovider -o faulthandler_timeout=1200 -q --durations=10 "
         f"--junitxml=/run/job/results-{number}.xml"
     )
-    given = " ".join(map(shlex.quote, arguments))
-    return f"{python} -m pytest {options} {given}; echo $? > /run/job/status-{number}"
+    quoted = " ".join(map(shlex.quote, arguments))
+    return f"{python} -m pytest {options} {quoted}; echo $? > /run/job/status-{number}"
 
 
 @attrs.define
 class Results:
-    """What became of a guest's tests."""
+    """The results of a guest's tests."""
 
     passed: int = 0
     failed: list[str] = attrs.field(factory=list)
+    """The pytest ids of the tests that failed."""
     skipped: Counter[str] = attrs.field(factory=Counter)
-    """How many were skipped for each reason."""
+    """The number of skipped tests for each reason."""
 
     def add(self, file: Path) -> None:
+        """Add the results in a JUnit XML file of pytest."""
         for case in ET.parse(file).iter("testcase"):
             name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
             skipped = case.find("skipped")

@@ -1,4 +1,4 @@
-"""Starting a guest under qemu, and waiting until it ends."""
+"""Start a guest, under qemu or in a chroot, and wait until it ends."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from debian import Missing
+from debian import Unavailable
 from guests import ARCHITECTURES, Guest
 from images import Image
 
 MEMORY = 3072
-"""MiB that a guest has."""
+"""The memory of a guest, in MiB."""
 
 
-def check(guest: Guest) -> None:
-    """Say what is missing for a guest."""
-    needed = [("unshare", "util-linux")]
-    if not guest.here:
+def check_programs(guest: Guest) -> None:
+    """Check that this machine has the programs that a guest needs.
+
+    :raises Unavailable: when one is missing; the message names its package.
+    """
+    runners = [("unshare", "util-linux")]
+    if not guest.is_chroot:
         architecture = ARCHITECTURES[guest.architecture]
-        needed = [(architecture.program, architecture.package)]
+        runners = [(architecture.program, architecture.package)]
     for program, package in (
-        *needed,
+        *runners,
         ("cpio", "cpio"),
         ("depmod", "kmod"),
         ("dpkg-deb", "dpkg"),
@@ -30,16 +33,20 @@ def check(guest: Guest) -> None:
         ("mke2fs", "e2fsprogs"),
     ):
         if shutil.which(program, path="/usr/sbin:/sbin:/usr/bin:/bin") is None:
-            raise Missing(
-                f"{program} is missing: apt-get install --no-install-recommends {package}"
+            raise Unavailable(
+                f"{program} is missing; run: apt-get install --no-install-recommends {package}"
             )
 
 
-def command(guest: Guest, image: Image, shared: dict[str, Path]) -> list[str]:
-    """How qemu is called, with directories or disks. It can write into ``job`` alone."""
+def qemu_command(guest: Guest, image: Image, shared: dict[str, Path]) -> list[str]:
+    """Return the qemu command line that boots a guest.
+
+    :param shared: the directories or disk images to share, by name. The guest can write only to
+        ``job``.
+    """
     architecture = ARCHITECTURES[guest.architecture]
-    # Software emulation, whatever the machine offers: where guests can't be had otherwise, this
-    # works, and everywhere it does the same.
+    # Always use software emulation, even if the machine has KVM. It works on every machine, and the
+    # guest sees the same processor everywhere.
     arguments = [
         *(architecture.program, *architecture.arguments),
         *("-accel", "tcg,thread=multi", "-m", str(MEMORY), "-smp", "2"),
@@ -57,7 +64,7 @@ def command(guest: Guest, image: Image, shared: dict[str, Path]) -> list[str]:
     return arguments
 
 
-HERE = """\
+CHROOT_SCRIPT = """\
 set -e
 mount --bind "$ROOT" "$ROOT"
 cd "$ROOT"
@@ -73,20 +80,29 @@ mount --bind "$JOB" run/job
 mount --bind "$PYTHON" run/python
 exec chroot . /bin/sh /run/job/start
 """
-"""What runs a userland on this machine's kernel."""
+"""The shell script that mounts the shared directories and runs the guest's script in a chroot."""
 
 
-def enter(shared: dict[str, Path]) -> list[str]:
-    """What runs a guest's script in a root of its own, without a machine."""
+def chroot_command(shared: dict[str, Path]) -> list[str]:
+    """Return the command that runs a guest's script in a chroot, on this machine's kernel.
+
+    :param shared: the shared directories, by name.
+    :raises Unavailable: when the caller is not root.
+    """
     if os.geteuid() != 0:
-        raise Missing("root alone can enter another root")
-    given = [f"{name.upper()}={path}" for name, path in shared.items()]
-    own = ["unshare", "--mount", "--net", "--propagation", "private"]
-    return ["env", *given, *own, "sh", "-c", HERE]
+        raise Unavailable("this guest runs in a chroot, which needs root")
+    variables = [f"{name.upper()}={path}" for name, path in shared.items()]
+    unshare = ["unshare", "--mount", "--net", "--propagation", "private"]
+    return ["env", *variables, *unshare, "sh", "-c", CHROOT_SCRIPT]
 
 
 def run(arguments: list[str], console: Path, limit: float) -> bool:
-    """Run it until it ends, and return whether it did so within a number of seconds."""
+    """Run a command until it ends, and kill it when it exceeds the time limit.
+
+    :param console: the file that gets its output.
+    :param limit: the time limit, in seconds.
+    :returns: whether it ended within the limit.
+    """
     with console.open("wb") as output:
         process = subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT

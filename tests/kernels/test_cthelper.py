@@ -1,4 +1,7 @@
-"""User-space helpers of a kernel that has them: it and the fake one, verb by verb."""
+"""Compare how a real and a fake kernel handle user-space helpers.
+
+Real kernels need ``CONFIG_NF_CT_NETLINK_HELPER`` for them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from conntrack_aio.uapi.nfnetlink import NFNL_SUBSYS
 pytestmark = [
     pytest.mark.kernels,
     pytest.mark.anyio,
-    pytest.mark.xdist_group("helpers"),  # which are the whole machine's
+    pytest.mark.xdist_group("helpers"),  # all network namespaces share the helpers
 ]
 
 CONTROL = ExpectPolicy(name="control", expect_max=1, expect_timeout=300)
@@ -31,47 +34,46 @@ def helper(name: str, family: int = AF_INET, proto: int = 6) -> UserspaceHelper:
     return UserspaceHelper(name=name, family=family, proto=proto, policies=(CONTROL, DATA))
 
 
-async def use(kernel: AnyKernel) -> list[object]:
-    """What each verb does, one after the other."""
-    mine = helper("rpc")
-    other = helper("rpc", AF_INET6, 17)
+async def run_operations(kernel: AnyKernel) -> list[object]:
+    """Run each operation on helpers, and return their results and errors in order."""
+    tcp = helper("rpc")
+    udp6 = helper("rpc", AF_INET6, 17)
     full = helper("x" * 15)
     full.queue, full.private_data_length, full.status = 65535, 32, HelperStatus.ENABLED
-    seen: list[object] = []
+    results: list[object] = []
     async with kernel.connect() as conn:
         helpers = conn.helpers
-        seen.append((await conn.features()).helpers)
-        seen.append(await helpers.list())
-        seen += [await result_or_error(helpers.create(each)) for each in (mine, mine, other, full)]
-        seen.append(
-            await result_or_error(helpers.create(helper("ftp")))
-        )  # which the kernel has itself
-        seen += [await result_or_error(helpers.get(*each.key)) for each in (mine, other, full)]
-        seen.append(await result_or_error(helpers.get("rpc", AF_INET6, 6)))
-        seen.append(sorted(map(str, await helpers.list())))
-        seen.append(sorted(map(str, await helpers.list(name="rpc"))))
-        seen.append(await result_or_error(helpers.update(*mine.key, queue=9)))
-        seen.append(await result_or_error(helpers.update(*mine.key, status=HelperStatus.ENABLED)))
+        results.append((await conn.features()).helpers)
+        results.append(await helpers.list())
+        for new in (tcp, tcp, udp6, full):
+            results.append(await result_or_error(helpers.create(new)))
+        # The kernel's own helper has this name.
+        results.append(await result_or_error(helpers.create(helper("ftp"))))
+        for created in (tcp, udp6, full):
+            results.append(await result_or_error(helpers.get(*created.key)))
+        results.append(await result_or_error(helpers.get("rpc", AF_INET6, 6)))
+        results.append(sorted(map(str, await helpers.list())))
+        results.append(sorted(map(str, await helpers.list(name="rpc"))))
+        results.append(await result_or_error(helpers.update(*tcp.key, queue=9)))
+        results.append(await result_or_error(helpers.update(*tcp.key, status=HelperStatus.ENABLED)))
         changed = tuple(
-            attrs.evolve(each, expect_max=9, expect_timeout=6) for each in (CONTROL, DATA)
+            attrs.evolve(policy, expect_max=9, expect_timeout=6) for policy in (CONTROL, DATA)
         )
-        seen.append(await result_or_error(helpers.update(*mine.key, policies=changed)))
-        seen.append(await result_or_error(helpers.update(*mine.key, policies=(CONTROL,))))
-        seen.append(await result_or_error(helpers.update("none", AF_INET, 6, queue=9)))
-        seen.append(await result_or_error(helpers.get(*mine.key)))
-        seen.append(await result_or_error(helpers.delete(*other.key)))
-        seen.append(await result_or_error(helpers.delete(*other.key)))
-        seen.append(sorted(map(str, await helpers.list())))
-        seen.append(await result_or_error(helpers.flush()))
-        seen.append(await helpers.list())
-    return seen
+        results.append(await result_or_error(helpers.update(*tcp.key, policies=changed)))
+        results.append(await result_or_error(helpers.update(*tcp.key, policies=(CONTROL,))))
+        results.append(await result_or_error(helpers.update("none", AF_INET, 6, queue=9)))
+        results.append(await result_or_error(helpers.get(*tcp.key)))
+        results.append(await result_or_error(helpers.delete(*udp6.key)))
+        results.append(await result_or_error(helpers.delete(*udp6.key)))
+        results.append(sorted(map(str, await helpers.list())))
+        results.append(await result_or_error(helpers.flush()))
+        results.append(await helpers.list())
+    return results
 
 
-async def test_an_update_may_give_all_classes_the_limits_of_the_first(
-    lab: Lab,
-) -> None:
-    """Which is why the verb wants them to be the same."""
-    seen = []
+async def test_old_kernels_update_all_policies_with_the_limits_of_the_first(lab: Lab) -> None:
+    """Therefore ``helpers.update`` requires the same limits in all policies."""
+    results = []
     for kernel in (RealKernel(lab), FakeKernelAdapter(FakeKernel(release_text()))):
         async with kernel.connect() as conn:
             if not (await conn.features()).helpers:
@@ -86,17 +88,19 @@ async def test_an_update_may_give_all_classes_the_limits_of_the_first(
             parts = (attr(1, b"limits\0"), HELPER_KEY, nest(4, *policies))
             answers = exchange(socket, request(NFNL_SUBSYS.CTHELPER << 8, *parts))
             socket.close()
-            made = await conn.helpers.get("limits", AF_INET, 6)
-            seen.append((error_codes(answers), [attrs.astuple(each) for each in made.policies]))
-            await conn.helpers.delete(*made.key)
+            updated = await conn.helpers.get("limits", AF_INET, 6)
+            limits = [attrs.astuple(policy) for policy in updated.policies]
+            results.append((error_codes(answers), limits))
+            await conn.helpers.delete(*updated.key)
     data = ("data", 9, 10) if RELEASE.has(releases.HELPER_LIMITS_EACH) else ("data", 7, 8)
-    assert seen == [([0], [("control", 7, 8), data])] * 2
+    assert results == [([0], [("control", 7, 8), data])] * 2
 
 
-async def test_the_verbs(lab: Lab) -> None:
+async def test_the_fake_kernel_handles_helpers_as_the_real_one(lab: Lab) -> None:
     lab.program("modprobe", "nf_conntrack_ftp")
     async with RealKernel(lab).connect() as conn:
         if not (await conn.features()).helpers:
             pytest.skip("this kernel was built without CONFIG_NF_CT_NETLINK_HELPER")
         await conn.helpers.flush()
-    assert await use(RealKernel(lab)) == await use(FakeKernelAdapter(FakeKernel(release_text())))
+    fake = FakeKernelAdapter(FakeKernel(release_text()))
+    assert await run_operations(RealKernel(lab)) == await run_operations(fake)

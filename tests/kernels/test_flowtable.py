@@ -1,4 +1,7 @@
-"""Flows that a flowtable forwards past the tracker (``IPS_OFFLOAD``), between two hosts."""
+"""Check flows whose packets a flowtable forwards, so that they bypass connection tracking.
+
+The kernel marks such entries with ``IPS_OFFLOAD``. The packets are forwarded between two hosts.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +36,13 @@ table inet t {
 }
 """
 
-DELETED = RELEASE.has(releases.OFFLOADED_DELETED)
+CAN_DELETE_OFFLOADED = RELEASE.has(releases.OFFLOADED_DELETED)
+"""Whether this kernel deletes an offloaded entry on request. Older ones refuse with EBUSY."""
 
 
 @pytest.fixture
 def hosts(lab: Lab) -> Iterator[tuple[Host, Host]]:
+    """Return a client and a server, between which the lab's namespace forwards by a flowtable."""
     with ExitStack() as stack:
 
         def namespace() -> int:
@@ -54,40 +59,48 @@ def hosts(lab: Lab) -> Iterator[tuple[Host, Host]]:
 
 @pytest.fixture
 def ends(hosts: tuple[Host, Host]) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Both ends of a TCP connection that was forwarded a few times."""
+    """Return both ends of a TCP connection after enough packets to offload it."""
     client, server = hosts
-    with server.bind(socket.SOCK_STREAM, 80) as listener, client.bind(socket.SOCK_STREAM) as one:
+    with (
+        server.bind(socket.SOCK_STREAM, 80) as listener,
+        client.bind(socket.SOCK_STREAM) as client_end,
+    ):
         listener.listen()
-        one.connect(listener.getsockname())
-        other, _ = listener.accept()
-        with other:
-            other.settimeout(one.gettimeout())
+        client_end.connect(listener.getsockname())
+        server_end, _ = listener.accept()
+        with server_end:
+            server_end.settimeout(client_end.gettimeout())
             for _ in range(4):
-                one.sendall(b"x")
-                assert other.recv(1) == b"x"
-                other.sendall(b"y")
-                assert one.recv(1) == b"y"
-            yield one, other
+                client_end.sendall(b"x")
+                assert server_end.recv(1) == b"x"
+                server_end.sendall(b"y")
+                assert client_end.recv(1) == b"y"
+            yield client_end, server_end
 
 
 def orig(ends: tuple[socket.socket, socket.socket]) -> Tuple:
-    one, other = ends
-    return Tuple.tcp(*one.getsockname(), *other.getsockname())
+    """Return the original tuple of the connection."""
+    client_end, server_end = ends
+    return Tuple.tcp(*client_end.getsockname(), *server_end.getsockname())
 
 
-async def test_what_is_told(conn: Connection, ends: tuple[socket.socket, socket.socket]) -> None:
-    """It has no timeout of its own, and nobody follows its state."""
+async def test_an_offloaded_flow_has_neither_timeout_nor_protocol_state(
+    conn: Connection, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    """The kernel neither lets the entry expire nor tracks its TCP state."""
     flow = await conn.get(orig(ends))
     assert flow.status is not None
     assert Status.OFFLOAD in flow.status
     assert (flow.timeout, flow.protoinfo) == (None, None)
-    assert (flow.id, flow.status) in [(each.id, each.status) for each in await conn.list()]
+    assert (flow.id, flow.status) in [(listed.id, listed.status) for listed in await conn.list()]
     assert "[OFFLOAD]" in str(flow)
 
 
-async def test_deletes(conn: Connection, ends: tuple[socket.socket, socket.socket]) -> None:
+async def test_an_offloaded_flow_is_deleted_or_busy_depending_on_the_kernel(
+    conn: Connection, ends: tuple[socket.socket, socket.socket]
+) -> None:
     flow = await conn.get(orig(ends))
-    if DELETED:
+    if CAN_DELETE_OFFLOADED:
         await conn.delete(flow)
         with pytest.raises(NotFound):
             await conn.get(flow)
@@ -99,8 +112,10 @@ async def test_deletes(conn: Connection, ends: tuple[socket.socket, socket.socke
         assert (await conn.get(flow)).id == flow.id
 
 
-async def test_a_table(conn: Connection, ends: tuple[socket.socket, socket.socket]) -> None:
-    """It is kept as long as the kernel keeps it, though it has no timeout."""
+async def test_a_table_keeps_an_offloaded_flow_until_its_entry_is_deleted(
+    conn: Connection, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    """The flow has no timeout, from which the table could infer its end."""
     key = orig(ends)
     async with conn.events(EventType.DESTROY) as events, conn.table() as table:
         await table.synced()
@@ -113,7 +128,7 @@ async def test_a_table(conn: Connection, ends: tuple[socket.socket, socket.socke
             end.close()
         current = await conn.get(key)
         while current.status is not None and Status.OFFLOAD in current.status:
-            current = await conn.get(current)  # until the flowtable has seen the end of it
+            current = await conn.get(current)  # the flowtable releases a connection that closed
         await conn.delete(current)
         with anyio.fail_after(60):
             assert (await anext(events)).flow.id == flow.id

@@ -1,4 +1,4 @@
-"""Protocols that newer kernels no longer track: entries that real packets made, and timeouts."""
+"""Check protocols that newer kernels no longer track: entries of real packets, and timeouts."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ needs_udplite = pytest.mark.skipif(
 )
 
 DCCP, UDPLITE = 33, 136
-HOME = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 SEQUENCE = 0x123456789A
 
 
-async def first_of(conn: Connection, lab: Lab, send: object) -> FlowEvent:
-    """The first event of what is sent."""
+async def first_event(conn: Connection, lab: Lab, send: object) -> FlowEvent:
+    """Call a function that sends packets, and return the first NEW event."""
     assert callable(send)
     async with conn.events(EventType.NEW) as events:
         lab.run(send)
@@ -47,23 +47,23 @@ async def first_of(conn: Connection, lab: Lab, send: object) -> FlowEvent:
 
 
 def dccp(kind: int, sport: int, dport: int, rest: bytes) -> bytes:
-    """A packet with a long sequence number (RFC 4340, 5.1)."""
+    """Return a packet with a 48-bit sequence number, as in section 5.1 of RFC 4340."""
     offset = (16 + len(rest)) // 4
     header = struct.pack("!HHBBHBB", sport, dport, offset, 0, 0, kind << 1 | 1, 0)
     return header + SEQUENCE.to_bytes(6, "big") + rest
 
 
 def send_dccp() -> None:
-    """A DCCP-Request begins a connection, and a DCCP-Response goes on with it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, DCCP) as end:
-        end.sendto(dccp(0, 4000, 5000, b"test"), (HOME, 0))
-        end.sendto(dccp(1, 5000, 4000, bytes(8) + b"test"), (HOME, 0))
+    """Send a DCCP-Request, which creates an entry, and a DCCP-Response."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, DCCP) as raw:
+        raw.sendto(dccp(0, 4000, 5000, b"test"), (LOOPBACK, 0))
+        raw.sendto(dccp(1, 5000, 4000, bytes(8) + b"test"), (LOOPBACK, 0))
 
 
 @needs_dccp
-async def test_dccp(lab: Lab, conn: Connection) -> None:
+async def test_dccp_flows_can_be_read_updated_and_deleted(lab: Lab, conn: Connection) -> None:
     lab.track()
-    event = await first_of(conn, lab, send_dccp)
+    event = await first_event(conn, lab, send_dccp)
     assert event.flow.orig == Tuple(
         src=event.flow.orig.src, dst=event.flow.orig.dst, proto=DCCP, sport=4000, dport=5000
     )
@@ -79,39 +79,40 @@ async def test_dccp(lab: Lab, conn: Connection) -> None:
 
 
 def send_udplite() -> None:
+    """Send one UDP-Lite datagram."""
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM, UDPLITE) as server,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM, UDPLITE) as client,
     ):
-        server.bind((HOME, 5000))
-        client.bind((HOME, 4000))
-        client.sendto(b"x", (HOME, 5000))
+        server.bind((LOOPBACK, 5000))
+        client.bind((LOOPBACK, 4000))
+        client.sendto(b"x", (LOOPBACK, 5000))
 
 
 @needs_udplite
-async def test_udplite(lab: Lab, conn: Connection) -> None:
+async def test_udplite_flows_can_be_read(lab: Lab, conn: Connection) -> None:
     lab.track()
-    event = await first_of(conn, lab, send_udplite)
+    event = await first_event(conn, lab, send_udplite)
     orig = event.flow.orig
     assert (orig.proto, orig.sport, orig.dport) == (UDPLITE, 4000, 5000)
     assert (await conn.get(orig)).id == event.flow.id
 
 
 @needs_dccp
-async def test_timeouts_of_dccp(conn: Connection) -> None:
+async def test_default_timeouts_of_dccp_can_be_set(conn: Connection) -> None:
     await conn.timeouts.set_defaults(DCCPTimeouts(request=7))
     assert (await conn.timeouts.get_defaults(DCCPTimeouts)).request == 7
 
 
 @needs_udplite
-async def test_timeouts_of_udplite(conn: Connection) -> None:
-    given = TimeoutPolicy.of(
+async def test_timeout_policies_of_udplite_can_be_created(conn: Connection) -> None:
+    policy = TimeoutPolicy.of(
         f"lite{os.getpid()}", UDPTimeouts(replied=7), family=socket.AF_INET, proto=UDPLITE
     )
-    made = await conn.timeouts.create(given)
+    created = await conn.timeouts.create(policy)
     try:
-        assert made.proto == UDPLITE
-        assert isinstance(made.timeouts, UDPTimeouts)
-        assert made.timeouts.replied == 7
+        assert created.proto == UDPLITE
+        assert isinstance(created.timeouts, UDPTimeouts)
+        assert created.timeouts.replied == 7
     finally:
-        await conn.timeouts.delete(made.name)
+        await conn.timeouts.delete(created.name)

@@ -1,4 +1,4 @@
-"""The security context of an entry, where AppArmor gives one."""
+"""Check the security context of an entry, on a kernel with AppArmor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio]
 
 
 @pytest.fixture
-def labelled(lab: Lab) -> Lab:
+def lab_with_contexts(lab: Lab) -> Lab:
+    """Return a lab whose rules give each entry the context ``unconfined``."""
     if not LSM.exists():
         lab.program("mount", "-t", "securityfs", "none", "/sys/kernel/security")
     if "apparmor" not in LSM.read_text():
@@ -38,7 +39,9 @@ def labelled(lab: Lab) -> Lab:
     return lab
 
 
-async def test_a_context(labelled: Lab, conn: Connection) -> None:
-    labelled.run(traffic.udp_exchange)
+async def test_a_flow_has_the_security_context_of_its_entry(
+    lab_with_contexts: Lab, conn: Connection
+) -> None:
+    lab_with_contexts.run(traffic.udp_exchange)
     (flow,) = await conn.list(Match(proto=17))
     assert flow.secctx == "unconfined"

@@ -1,4 +1,4 @@
-"""The BPF assembler: jumps reach their targets at any distance."""
+"""Check the BPF assembler, above all that jumps reach their targets at any distance."""
 
 from __future__ import annotations
 
@@ -13,35 +13,41 @@ from conntrack_aio.netlink.bpf import MAX_INSTRUCTIONS, Assembler, ProgramTooLon
 from conntrack_aio.testing import bpf
 
 Tree = int | tuple[str, int, "Tree", "Tree"]
+"""A decision tree: a value to return, or a comparison, its operand and the two branches."""
 
 
 def build(code: Assembler, tree: Tree, leaves: dict[int, int]) -> int:
-    """Return a program that walks a tree; each leaf is a return."""
+    """Add a program that evaluates a tree, and return the label of its start.
+
+    :param leaves: the label of each value that the program already returns.
+    """
     if isinstance(tree, int):
         if tree not in leaves:
             leaves[tree] = code.ret(tree)
         return leaves[tree]
     test, k, then, other = tree
-    there = build(code, then, leaves)
-    elsewhere = build(code, other, leaves)
+    then_label = build(code, then, leaves)
+    other_label = build(code, other, leaves)
     jump = {
         "=": code.jump_equal,
         ">=": code.jump_at_least,
         ">": code.jump_above,
         "&": code.jump_any,
     }[test]
-    return jump(k, there, elsewhere)
+    return jump(k, then_label, other_label)
 
 
 def walk(tree: Tree, a: int) -> int:
+    """Return the value of a tree for the value ``a`` of the accumulator."""
     while not isinstance(tree, int):
         test, k, then, other = tree
-        holds = {"=": a == k, ">=": a >= k, ">": a > k, "&": bool(a & k)}[test]
-        tree = then if holds else other
+        is_true = {"=": a == k, ">=": a >= k, ">": a > k, "&": bool(a & k)}[test]
+        tree = then if is_true else other
     return tree
 
 
 def run(code: Assembler, start: int, a: int) -> int:
+    """Run the program at a label with the value ``a`` in the accumulator."""
     program = code.program(code.load_absolute(4, 0, start))
     return bpf.run(bpf.parse(program.pack()), a.to_bytes(4, "big"))
 
@@ -58,34 +64,34 @@ def trees() -> st.SearchStrategy[Tree]:
 
 @settings(max_examples=examples(150), deadline=None)
 @given(trees(), st.integers(0, 16))
-def test_jumps_reach_their_targets(tree: Tree, a: int) -> None:
+def test_a_program_takes_the_same_branches_as_its_tree(tree: Tree, a: int) -> None:
     code = Assembler()
     start = build(code, tree, {})
     if start != len(code):
-        return  # a leaf that was there before
+        return  # both branches are equal: no instruction was added for the root
     assert run(code, start, a) == walk(tree, a)
 
 
 @pytest.mark.parametrize("count", [1, 253, 254, 255, 256, 257, 510, 511, 512, 1000, 4000])
-def test_jumps_of_any_length(count: int) -> None:
+def test_a_jump_reaches_its_target_at_any_distance(count: int) -> None:
     code = Assembler()
     accept, drop = code.ret(1), code.ret(2)
     label = drop
     for number in reversed(range(count)):
         label = code.jump_equal(number, accept, label)
-    program = bpf.parse(code_of(code, label))
+    program = bpf.parse(assemble(code, label))
     for a in {0, count // 2, count - 1}:
         assert bpf.run(program, a.to_bytes(4, "big")) == 1
     assert bpf.run(program, count.to_bytes(4, "big")) == 2
     assert len(code) <= count + 2 + 2 * (count // 250) + 12
 
 
-def code_of(code: Assembler, start: int) -> bytes:
+def assemble(code: Assembler, start: int) -> bytes:
     return code.program(code.load_absolute(4, 0, start)).pack()
 
 
-def test_random_far_jumps() -> None:
-    """Many targets, each far from some of the jumps to it."""
+def test_far_jumps_reach_random_targets() -> None:
+    """There are many targets, each of them far from some of the jumps to it."""
     rng = random.Random(1)
     code = Assembler()
     labels = [(code.ret(number + 1), number + 1) for number in range(20)]
@@ -95,7 +101,9 @@ def test_random_far_jumps() -> None:
         labels.append((label, -number))
         if label == len(code) and number % 100 == 0:
             for a in (number, number + 1):
-                end = bpf.run(bpf.parse(code_of(copy_of(code), label)), a.to_bytes(4, "big"))
+                end = bpf.run(
+                    bpf.parse(assemble(copy_assembler(code), label)), a.to_bytes(4, "big")
+                )
                 assert 1 <= end <= 20
                 if a == number and value > 0:
                     assert end == value
@@ -103,14 +111,14 @@ def test_random_far_jumps() -> None:
                     assert end == other_value
 
 
-def copy_of(code: Assembler) -> Assembler:
+def copy_assembler(code: Assembler) -> Assembler:
     other = Assembler()
     other.__dict__.update(code.__dict__)
     other.__dict__["_code"] = list(code.__dict__["_code"])
     return other
 
 
-def test_too_long() -> None:
+def test_a_program_with_too_many_instructions_is_an_error() -> None:
     code = Assembler()
     label = code.ret(0)
     for number in range(1000):
@@ -119,7 +127,7 @@ def test_too_long() -> None:
         [code.ret(1) for _ in range(MAX_INSTRUCTIONS)]
 
 
-def test_a_listing() -> None:
+def test_a_listing_has_one_line_per_instruction() -> None:
     code = Assembler()
     accept, drop = code.ret(0xFFFFFFFF), code.ret(0)
     test = code.mask(0xFF, code.jump_equal(6, accept, drop))

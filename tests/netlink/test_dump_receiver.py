@@ -1,4 +1,4 @@
-"""Dumps received ahead of their reader: how far, and what happens on errors."""
+"""Check how far dumps are received ahead of their reader, and what happens on errors."""
 
 from __future__ import annotations
 
@@ -23,55 +23,62 @@ from conntrack_aio.testing import FakeSocket, ReceivedRequest
 pytestmark = [pytest.mark.anyio]
 
 GET = Request("dump", "it", 0x101, 0, b"\0\0\0\0")
-PATIENCE = 0.05
+REPLY_TIMEOUT = 0.05
+"""The seconds that a scripted kernel may take for one chunk."""
 
 
-class Bench:
-    """Make receivers of dumps from scripted kernels."""
+class ReceiverFactory:
+    """Create receivers of dumps from scripted kernels, and close their sockets in the end."""
 
     def __init__(self) -> None:
         self.threads = Threads(2)
         self.sockets: list[FakeSocket] = []
-        self.open: list[NetlinkSocket] = []
+        """The kernel's end of each socket, in the order of the scripts."""
+        self.library_sockets: list[NetlinkSocket] = []
 
-    def receiver(self, *scripts: Script, patience: float = PATIENCE) -> DumpReceiver:
-        """Return a receiver of one dump per script, in sequence."""
+    def create(self, *scripts: Script, reply_timeout: float = REPLY_TIMEOUT) -> DumpReceiver:
+        """Return a receiver that reads one dump per script, in sequence."""
         ready: list[NetlinkSocket] = []
         for script in scripts:
             socket, fake = standalone_socket(script)
             self.sockets.append(fake)
             ready.append(socket)
-        self.open += ready
-        receiver = DumpReceiver(lambda: ready.pop(0), GET, self.threads, patience)
+        self.library_sockets += ready
+        receiver = DumpReceiver(lambda: ready.pop(0), GET, self.threads, reply_timeout)
         receiver.set_requests([GET] * len(scripts))
         return receiver
 
 
 @pytest.fixture
-def bench() -> Generator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.threads.close()
-    for socket in bench.open:
+def factory() -> Generator[ReceiverFactory]:
+    factory = ReceiverFactory()
+    yield factory
+    factory.threads.close()
+    for socket in factory.library_sockets:
         socket.close()
 
 
-def entry(asked: ReceivedRequest, number: int) -> bytes:
-    return messages.pack(0x100, 2, asked.seq, number.to_bytes(4, "big"))
+def pack_entry(request: ReceivedRequest, number: int) -> bytes:
+    return messages.pack(0x100, 2, request.seq, number.to_bytes(4, "big"))
 
 
-def entries(count: int, *, end: bool = True) -> Script:
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
+def send_entries(count: int, *, end: bool = True) -> Script:
+    """Return a script that sends entries numbered from 0, one per datagram.
+
+    :param end: whether it sends the end of the dump.
+    """
+
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
         for number in range(count):
-            socket.deliver(entry(asked, number))
+            socket.deliver(pack_entry(request, number))
         if end:
-            socket.done(asked)
+            socket.done(request)
 
     return script
 
 
-async def read(receiver: DumpReceiver) -> list[int]:
-    """Return the numbers of all entries."""
+async def read_entries(receiver: DumpReceiver) -> list[int]:
+    """Receive the rest of the dumps, and return the numbers of the entries."""
     numbers: list[int] = []
     while (chunk := await receiver.receive()) is not None:
         for message in messages_in(chunk, len(chunk)):
@@ -80,131 +87,135 @@ async def read(receiver: DumpReceiver) -> list[int]:
     return numbers
 
 
-async def test_all_of_it_in_order(bench: Bench) -> None:
-    receiver = bench.receiver(entries(100))
-    assert await read(receiver) == list(range(100))
+async def test_all_entries_are_received_in_order(factory: ReceiverFactory) -> None:
+    receiver = factory.create(send_entries(100))
+    assert await read_entries(receiver) == list(range(100))
     assert receiver.closed
-    await wait_until(lambda: bench.sockets[0].closed)
+    await wait_until(lambda: factory.sockets[0].closed)
 
 
-async def test_nothing_happens_before_the_first_receive(bench: Bench) -> None:
-    receiver = bench.receiver(entries(1))
+async def test_no_request_is_sent_before_the_first_receive(factory: ReceiverFactory) -> None:
+    receiver = factory.create(send_entries(1))
     assert not receiver.sockets
-    assert not bench.sockets[0].sent
+    assert not factory.sockets[0].sent
     receiver.close()
     with pytest.raises(anyio.ClosedResourceError):
         await receiver.receive()
 
 
-async def test_several_are_one(bench: Bench) -> None:
-    receiver = bench.receiver(entries(20), entries(0), entries(3))
-    assert await read(receiver) == [*range(20), *range(3)]
+async def test_several_dumps_are_read_as_one(factory: ReceiverFactory) -> None:
+    receiver = factory.create(send_entries(20), send_entries(0), send_entries(3))
+    assert await read_entries(receiver) == [*range(20), *range(3)]
     assert receiver.closed
-    assert [len(fake.sent) for fake in bench.sockets] == [1, 1, 1]
+    assert [len(fake.sent) for fake in factory.sockets] == [1, 1, 1]
     assert sum(socket.datagrams_received for socket in receiver.sockets) == 23 + 3
 
 
-async def test_one_of_several_fails(bench: Bench) -> None:
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.reply(asked, messages.ERROR, (-errno.EIO).to_bytes(4, "little", signed=True))
+async def test_a_dump_that_fails_ends_the_dumps_after_it(factory: ReceiverFactory) -> None:
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.reply(request, messages.ERROR, (-errno.EIO).to_bytes(4, "little", signed=True))
 
-    receiver = bench.receiver(entries(1), script, entries(1))
+    receiver = factory.create(send_entries(1), script, send_entries(1))
     assert await receiver.receive()
     with pytest.raises(KernelError):
-        await read(receiver)
+        await read_entries(receiver)
     assert receiver.closed
-    assert not bench.sockets[2].sent
+    assert not factory.sockets[2].sent
 
 
-async def test_only_so_much_is_received_ahead(bench: Bench) -> None:
-    """A slow reader holds a few chunks, regardless of the size of the table."""
-    receiver = bench.receiver(entries(100))
+async def test_a_limited_number_of_chunks_is_received_ahead(factory: ReceiverFactory) -> None:
+    """With a slow reader, memory use does not depend on the size of the table."""
+    receiver = factory.create(send_entries(100))
     assert await receiver.receive()
     (socket,) = receiver.sockets
     await wait_until(
         lambda: socket.datagrams_received >= dump_receiver.PREFETCHED_CHUNKS and not socket.in_use
     )
     assert socket.datagrams_received <= dump_receiver.PREFETCHED_CHUNKS + 1
-    assert await read(receiver) == list(range(1, 100))
+    assert await read_entries(receiver) == list(range(1, 100))
 
 
-async def test_what_came_before_a_failure_is_handed_out_first(bench: Bench) -> None:
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.deliver(entry(asked, 0))
-        socket.reply(asked, messages.ERROR, (-errno.EIO).to_bytes(4, "little", signed=True))
+async def test_chunks_before_a_failure_are_returned_first(factory: ReceiverFactory) -> None:
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.deliver(pack_entry(request, 0))
+        socket.reply(request, messages.ERROR, (-errno.EIO).to_bytes(4, "little", signed=True))
 
-    receiver = bench.receiver(script)
+    receiver = factory.create(script)
     assert await receiver.receive()
     with pytest.raises(KernelError):
-        await read(receiver)
+        await read_entries(receiver)
     assert receiver.closed
 
 
 @pytest.mark.parametrize("code", [errno.ENOBUFS, errno.EIO])
-async def test_a_read_that_fails(bench: Bench, code: int) -> None:
-    receiver = bench.receiver(lambda socket, asked: socket.fail(code))
+async def test_a_failed_read_raises_its_error(factory: ReceiverFactory, code: int) -> None:
+    receiver = factory.create(lambda socket, request: socket.fail(code))
     with pytest.raises(KernelError) as refused:
         await receiver.receive()
     assert refused.value.errno == code
     assert receiver.closed
 
 
-async def test_a_datagram_that_is_too_large_is_an_error_in_its_place(bench: Bench) -> None:
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.deliver(entry(asked, 0))
+async def test_a_datagram_that_is_too_large_raises_an_error_in_sequence(
+    factory: ReceiverFactory,
+) -> None:
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.deliver(pack_entry(request, 0))
         socket.deliver(bytes(70_000))
 
-    receiver = bench.receiver(script)
+    receiver = factory.create(script)
     assert await receiver.receive()
     with pytest.raises(DecodeError, match="70000"):
         await receiver.receive()
     assert receiver.closed
 
 
-async def test_an_unexpected_error_on_the_thread_is_raised(bench: Bench) -> None:
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
+async def test_an_unexpected_error_in_the_thread_is_raised(factory: ReceiverFactory) -> None:
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
         raise ZeroDivisionError
 
-    receiver = bench.receiver(script)
+    receiver = factory.create(script)
     with pytest.raises(ZeroDivisionError):
         await receiver.receive()
     assert receiver.closed
 
 
-async def test_a_dump_without_an_end_times_out(bench: Bench) -> None:
-    receiver = bench.receiver(entries(3, end=False))
+async def test_a_dump_without_an_end_times_out(factory: ReceiverFactory) -> None:
+    receiver = factory.create(send_entries(3, end=False))
     with pytest.raises(NoReply):
-        await read(receiver)
+        await read_entries(receiver)
     assert receiver.closed
 
 
-async def test_more_may_come_later(bench: Bench) -> None:
-    """The real kernel has the next chunk ready at once; a scripted one may be slower."""
-    asked_by: list[ReceivedRequest] = []
-    receiver = bench.receiver(lambda socket, asked: asked_by.append(asked), patience=10)
-    fake = bench.sockets[0]
+async def test_later_chunks_are_waited_for(factory: ReceiverFactory) -> None:
+    """A real kernel has the next chunk ready at once; this scripted one does not."""
+    requests: list[ReceivedRequest] = []
+    receiver = factory.create(lambda socket, request: requests.append(request), reply_timeout=10)
+    fake = factory.sockets[0]
 
     async def deliver() -> None:
         for number in range(3):
             await anyio.wait_all_tasks_blocked()
-            fake.deliver(entry(asked_by[0], number))
+            fake.deliver(pack_entry(requests[0], number))
         await anyio.wait_all_tasks_blocked()
-        fake.done(asked_by[0])
+        fake.done(requests[0])
 
     async with anyio.create_task_group() as group:
         group.start_soon(deliver)
-        assert await read(receiver) == [0, 1, 2]
+        assert await read_entries(receiver) == [0, 1, 2]
 
 
-async def test_closed_while_the_thread_is_in_a_system_call(bench: Bench) -> None:
-    """The task wakes at once; the socket closes when the thread is done with it."""
+async def test_closing_while_the_thread_is_in_a_system_call_wakes_the_reader(
+    factory: ReceiverFactory,
+) -> None:
+    """The task wakes at once. The socket is closed when the thread no longer uses it."""
     inside, go_on = threading.Event(), threading.Event()
 
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
         inside.set()
         go_on.wait(10)
 
-    receiver = bench.receiver(script)
+    receiver = factory.create(script)
     async with anyio.create_task_group() as group:
 
         async def reader() -> None:
@@ -214,38 +225,38 @@ async def test_closed_while_the_thread_is_in_a_system_call(bench: Bench) -> None
         group.start_soon(reader)
         await wait_until(inside.is_set)
         receiver.close()
-    assert not bench.sockets[0].closed
+    assert not factory.sockets[0].closed
     go_on.set()
-    await wait_until(lambda: bench.sockets[0].closed)
+    await wait_until(lambda: factory.sockets[0].closed)
 
 
-async def test_a_kernel_that_never_returns_times_out(bench: Bench) -> None:
-    """The thread stays in its system call; the socket closes when that returns."""
+async def test_a_kernel_that_never_returns_times_out(factory: ReceiverFactory) -> None:
+    """The thread stays in its system call. The socket is closed when the call returns."""
     inside, go_on = threading.Event(), threading.Event()
 
-    def script(socket: FakeSocket, asked: ReceivedRequest) -> None:
+    def script(socket: FakeSocket, request: ReceivedRequest) -> None:
         inside.set()
         go_on.wait(10)
 
-    receiver = bench.receiver(script)
+    receiver = factory.create(script)
     with anyio.fail_after(5), pytest.raises(NoReply):
         await receiver.receive()
     assert inside.is_set()
     assert receiver.closed
     go_on.set()
-    await wait_until(lambda: bench.sockets[0].closed)
+    await wait_until(lambda: factory.sockets[0].closed)
 
 
-async def test_a_reader_may_take_its_time(bench: Bench) -> None:
+async def test_a_slow_reader_causes_no_timeout(factory: ReceiverFactory) -> None:
     """The timeout applies to the kernel, not to the reader."""
-    receiver = bench.receiver(entries(60))
+    receiver = factory.create(send_entries(60))
     assert await receiver.receive()
-    await anyio.sleep(3 * PATIENCE)
-    assert await read(receiver) == list(range(1, 60))
+    await anyio.sleep(3 * REPLY_TIMEOUT)
+    assert await read_entries(receiver) == list(range(1, 60))
 
 
-async def test_a_second_reader_is_refused(bench: Bench) -> None:
-    receiver = bench.receiver(lambda socket, asked: None, patience=10)
+async def test_a_second_reader_is_refused(factory: ReceiverFactory) -> None:
+    receiver = factory.create(lambda socket, request: None, reply_timeout=10)
     async with anyio.create_task_group() as group:
 
         async def reader() -> None:
@@ -259,9 +270,9 @@ async def test_a_second_reader_is_refused(bench: Bench) -> None:
         receiver.close()
 
 
-async def test_cancelled_and_continued(bench: Bench) -> None:
-    """No chunk is lost, whenever the reader is cancelled."""
-    receiver = bench.receiver(entries(60))
+async def test_a_cancelled_reader_can_continue(factory: ReceiverFactory) -> None:
+    """No chunk is lost, no matter when the reader is cancelled."""
+    receiver = factory.create(send_entries(60))
     numbers: list[int] = []
     turns, ended = 0, False
     while not ended:

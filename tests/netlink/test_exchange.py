@@ -1,4 +1,4 @@
-"""The rules of an exchange, each without a kernel."""
+"""Check each rule of an exchange of requests and answers, without a kernel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from conntrack_aio.netlink.exchange import (
 )
 from conntrack_aio.netlink.messages import Completion, Message
 
-MULTI = 2
+MULTI = 2  # NLM_F_MULTI; 0x10 is NLM_F_DUMP_INTR
 GET = Request("get", "it", 0x101, 0, b"abcd")
 
 
@@ -53,10 +53,10 @@ def feed(exchange: Exchange, *datagrams: bytes) -> None:
         exchange.feed(data, len(data))
 
 
-# Requests
+# Answers to requests
 
 
-def test_requests_are_one_datagram_and_ask_for_acknowledgements() -> None:
+def test_requests_share_one_datagram_and_request_acknowledgements() -> None:
     flagged = GET._replace(flags=0x600, payload=b"abcde")
     data = Exchange([GET, flagged], 10).data
     assert data == (
@@ -76,7 +76,7 @@ def test_a_multipart_answer_without_done_ends_with_its_acknowledgement() -> None
     assert exchange.responses[0].result() == [Reply(0x100, MULTI, b"data")]
 
 
-def test_an_acknowledgement_alone_is_an_answer() -> None:
+def test_an_acknowledgement_alone_answers_a_request() -> None:
     exchange = make_exchange()
     feed(exchange, ack(10))
     assert exchange.done
@@ -84,7 +84,7 @@ def test_an_acknowledgement_alone_is_an_answer() -> None:
     assert exchange.responses[0].error is None
 
 
-def test_done_is_an_answer() -> None:
+def test_done_answers_a_request() -> None:
     exchange = make_exchange()
     feed(exchange, entry(10) + done(10))
     assert exchange.done
@@ -104,26 +104,26 @@ def test_an_error_belongs_to_its_request() -> None:
         exchange.responses[1].result()
 
 
-def test_an_error_may_mean_another() -> None:
-    asked = GET._replace(
+def test_a_request_can_replace_an_errno_by_a_clearer_one() -> None:
+    request = GET._replace(
         hints={errno.EOPNOTSUPP: "it is missing", errno.EINVAL: "never"},
         meanings={errno.EINVAL: errno.EOPNOTSUPP},
     )
-    exchange = Exchange([asked, asked], 10)
+    exchange = Exchange([request, request], 10)
     feed(exchange, ack(10, -errno.EINVAL), ack(11, -errno.ENOENT))
-    renamed, plain = (response.error for response in exchange.responses)
-    assert isinstance(renamed, NotSupported)
-    assert (renamed.errno, renamed.hint) == (errno.EOPNOTSUPP, "it is missing")
-    assert isinstance(plain, NotFound)
+    replaced, unchanged = (response.error for response in exchange.responses)
+    assert isinstance(replaced, NotSupported)
+    assert (replaced.errno, replaced.hint) == (errno.EOPNOTSUPP, "it is missing")
+    assert isinstance(unchanged, NotFound)
 
 
-def test_answers_are_matched_by_their_number_in_any_order() -> None:
+def test_answers_in_any_order_are_matched_by_sequence_number() -> None:
     exchange = make_exchange(2)
     feed(exchange, entry(11, b"two") + entry(10, b"one"), ack(11), ack(10))
     assert [response.result()[0].payload for response in exchange.responses] == [b"one", b"two"]
 
 
-def test_a_reply_outlives_the_buffer() -> None:
+def test_a_reply_remains_valid_after_the_buffer_is_reused() -> None:
     exchange = make_exchange()
     buffer = bytearray(entry(10) + ack(10))
     exchange.feed(buffer, len(buffer))
@@ -131,7 +131,7 @@ def test_a_reply_outlives_the_buffer() -> None:
     assert exchange.responses[0].result()[0].payload == b"data"
 
 
-def test_only_what_was_received_counts() -> None:
+def test_only_the_received_part_of_the_buffer_is_read() -> None:
     exchange = make_exchange(2)
     buffer = ack(10) + ack(11)
     exchange.feed(buffer, len(ack(10)))
@@ -148,21 +148,21 @@ def test_stray_replies_are_counted_and_dropped(seq: int) -> None:
     assert [response.replies for response in exchange.responses] == [[], []]
 
 
-def test_the_first_answer_counts() -> None:
+def test_only_the_first_answer_to_a_request_counts() -> None:
     exchange = make_exchange(2)
     feed(exchange, ack(10), ack(10, -errno.ENOENT))
     assert not exchange.done
     assert exchange.responses[0].error is None
 
 
-def test_garbage_is_a_decode_error_and_the_answers_before_it_count() -> None:
+def test_a_malformed_message_is_an_error_and_the_answers_before_it_count() -> None:
     exchange = make_exchange(2)
     with pytest.raises(DecodeError):
         feed(exchange, ack(10) + b"\1\2\3")
     assert [response.completion for response in exchange.responses] == [Completion(0), None]
 
 
-def test_no_answer_is_no_reply() -> None:
+def test_a_request_without_an_answer_raises_no_reply() -> None:
     exchange = make_exchange()
     exchange.note_drained()
     assert not exchange.done
@@ -170,7 +170,7 @@ def test_no_answer_is_no_reply() -> None:
         exchange.responses[0].result()
 
 
-def test_lack_of_privilege_ends_the_datagram() -> None:
+def test_a_lack_of_privilege_answers_the_rest_of_the_datagram() -> None:
     exchange = make_exchange(3)
     feed(exchange, ack(10, -errno.EPERM))
     assert not exchange.done
@@ -180,7 +180,7 @@ def test_lack_of_privilege_ends_the_datagram() -> None:
 
 
 @pytest.mark.parametrize("code", [0, -errno.ENOENT, -errno.EACCES])
-def test_another_error_does_not(code: int) -> None:
+def test_any_other_error_does_not_answer_the_rest_of_the_datagram(code: int) -> None:
     exchange = make_exchange(2)
     feed(exchange, ack(10, code))
     exchange.note_drained()
@@ -188,7 +188,7 @@ def test_another_error_does_not(code: int) -> None:
     assert isinstance(exchange.responses[1].error, NoReply)
 
 
-def test_an_answer_that_came_is_not_overruled() -> None:
+def test_a_lack_of_privilege_does_not_replace_received_answers() -> None:
     exchange = make_exchange(3)
     feed(exchange, ack(10, -errno.EPERM), ack(11))
     exchange.note_drained()
@@ -199,7 +199,7 @@ def test_an_answer_that_came_is_not_overruled() -> None:
 # Errors
 
 
-def test_errors_name_the_request_and_its_hint() -> None:
+def test_an_error_has_the_text_and_the_hint_of_its_request() -> None:
     request = Request("create", "a flow", 0x100, 0, b"", {errno.EINVAL: "Do better"})
     refused = Response(request, completion=Completion(errno.EINVAL, "bad mark", 20)).error
     assert isinstance(refused, InvalidRequest)
@@ -212,22 +212,22 @@ def test_errors_name_the_request_and_its_hint() -> None:
     assert "CAP_NET_ADMIN" in other.hint
 
 
-def test_a_subject_may_be_absent() -> None:
+def test_the_text_of_a_request_may_have_no_subject() -> None:
     assert str(GET) == "get it"
     assert str(GET._replace(subject=None)) == "get"
 
 
-# Numbers
+# Sequence numbers
 
 
-def test_sequence_numbers_follow_each_other() -> None:
+def test_sequence_numbers_are_consecutive() -> None:
     sequence = SequenceNumbers()
     assert [sequence.reserve(1), sequence.reserve(3), sequence.reserve(1)] == [1, 2, 5]
 
 
 @pytest.mark.parametrize("count", [1, 2, 64])
 @pytest.mark.parametrize("left", [0, 1, 2, 63, 64, 65])
-def test_sequence_numbers_are_32_bits_and_never_0(count: int, left: int) -> None:
+def test_sequence_numbers_have_32_bits_and_are_never_0(count: int, left: int) -> None:
     sequence = SequenceNumbers()
     sequence._last = 0xFFFFFFFF - left
     for _ in range(3):
@@ -237,7 +237,7 @@ def test_sequence_numbers_are_32_bits_and_never_0(count: int, left: int) -> None
         Exchange([GET] * count, first)  # the numbers can be packed
 
 
-def test_an_exchange_at_the_end_of_the_numbers() -> None:
+def test_an_exchange_does_not_wrap_its_sequence_numbers() -> None:
     exchange = make_exchange(2, 0xFFFFFFFE)
     feed(exchange, ack(0xFFFFFFFE), ack(0), ack(0xFFFFFFFF))
     assert exchange.done
@@ -247,35 +247,35 @@ def test_an_exchange_at_the_end_of_the_numbers() -> None:
 # Dumps
 
 
-def dump() -> DumpExchange:
+def make_dump() -> DumpExchange:
     return DumpExchange(GET, 1)
 
 
-def entries(walk: DumpExchange, data: bytes) -> list[Message]:
-    """Return the entries in a datagram, as a reader of dumps does."""
-    taken: list[Message] = []
+def take_entries(dump: DumpExchange, data: bytes) -> list[Message]:
+    """Return the messages with entries of the dump in a datagram."""
+    entries: list[Message] = []
     try:
         for message in messages.walk(data, len(data)):
-            if walk.takes(data, message):
-                taken.append(message)
+            if dump.takes(data, message):
+                entries.append(message)
     except DecodeError as error:
-        walk.broken(error)
-    return taken
+        dump.broken(error)
+    return entries
 
 
-def test_the_request_of_a_dump() -> None:
-    assert dump().data == struct.pack("=IHHII", 20, 0x101, 0x305, 1, 0) + b"abcd"
+def test_a_dump_sends_one_request() -> None:
+    assert make_dump().data == struct.pack("=IHHII", 20, 0x101, 0x305, 1, 0) + b"abcd"
 
 
 def test_a_dump_ends_with_done() -> None:
-    walk = dump()
+    dump = make_dump()
     first = entry(1) + entry(1, b"more")
-    assert [(m.start, m.end) for m in entries(walk, first)] == [(16, 20), (36, 40)]
-    assert walk.completion is None
+    assert [(m.start, m.end) for m in take_entries(dump, first)] == [(16, 20), (36, 40)]
+    assert dump.completion is None
     last = entry(1) + done(1)
-    assert len(entries(walk, last)) == 1
-    assert walk.completion == Completion(0)
-    assert not walk.interrupted
+    assert len(take_entries(dump, last)) == 1
+    assert dump.completion == Completion(0)
+    assert not dump.interrupted
 
 
 @pytest.mark.parametrize(
@@ -286,50 +286,52 @@ def test_a_dump_ends_with_done() -> None:
         (done(1, -errno.EIO), Completion(errno.EIO)),
         (messages.pack(3, MULTI, 1, b""), Completion(0)),
     ],
-    ids=["an acknowledgement", "an error", "done with a code", "done without"],
+    ids=["an acknowledgement", "an error", "done with an error code", "done without a code"],
 )
-def test_a_dump_ends_otherwise(ending: bytes, completion: Completion) -> None:
-    walk = dump()
-    assert entries(walk, ending) == []
-    assert walk.completion == completion
+def test_other_messages_that_end_a_dump(ending: bytes, completion: Completion) -> None:
+    dump = make_dump()
+    assert take_entries(dump, ending) == []
+    assert dump.completion == completion
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"\1\2\3", bytes(16), messages.pack(2, 0, 1, b"")], ids=["short", "zeros", "error"]
+    "malformed",
+    [b"\1\2\3", bytes(16), messages.pack(2, 0, 1, b"")],
+    ids=["short", "zeros", "error"],
 )
-def test_a_dump_ends_with_garbage(garbage: bytes) -> None:
-    walk = dump()
-    data = entry(1) + garbage
-    assert len(entries(walk, data)) == 1
-    assert walk.completion is not None
-    assert walk.completion.errno == errno.EBADMSG
-    refused = GET.error(walk.completion)
+def test_a_malformed_message_ends_a_dump_with_an_error(malformed: bytes) -> None:
+    dump = make_dump()
+    data = entry(1) + malformed
+    assert len(take_entries(dump, data)) == 1
+    assert dump.completion is not None
+    assert dump.completion.errno == errno.EBADMSG
+    refused = GET.error(dump.completion)
     assert type(refused) is KernelError
     assert refused.detail
 
 
-def test_stray_replies_in_a_dump() -> None:
-    walk = dump()
+def test_stray_replies_in_a_dump_are_counted_and_dropped() -> None:
+    dump = make_dump()
     data = entry(0) + entry(2) + done(2) + ack(2, -1)
-    assert entries(walk, data) == []
-    assert (walk.stray_replies, walk.completion) == (4, None)
+    assert take_entries(dump, data) == []
+    assert (dump.stray_replies, dump.completion) == (4, None)
 
 
-@pytest.mark.parametrize("where", [entry(1, flags=MULTI | 0x10), messages.pack(3, 0x12, 1, b"")])
-def test_a_dump_that_was_interrupted(where: bytes) -> None:
-    walk = dump()
-    entries(walk, where)
-    assert walk.interrupted
+@pytest.mark.parametrize("data", [entry(1, flags=MULTI | 0x10), messages.pack(3, 0x12, 1, b"")])
+def test_an_interrupted_dump_is_recognized(data: bytes) -> None:
+    dump = make_dump()
+    take_entries(dump, data)
+    assert dump.interrupted
 
 
-def test_another_dump_was_interrupted() -> None:
-    walk = dump()
+def test_a_stray_reply_does_not_mark_a_dump_as_interrupted() -> None:
+    dump = make_dump()
     data = entry(2, flags=0x10)
-    entries(walk, data)
-    assert not walk.interrupted
+    take_entries(dump, data)
+    assert not dump.interrupted
 
 
-def test_what_was_lost_is_not_guessed() -> None:
+def test_lost_answers_are_not_inferred_from_a_lack_of_privilege() -> None:
     exchange = make_exchange(2)
     feed(exchange, ack(10, -errno.EPERM))
     exchange.lossy = True
@@ -337,7 +339,7 @@ def test_what_was_lost_is_not_guessed() -> None:
     assert exchange.responses[1].completion is None
 
 
-def test_an_exchange_that_its_caller_released_is_not_sent() -> None:
+def test_an_exchange_is_not_sent_after_its_caller_released_it() -> None:
     received: list[Response] = []
     exchange = Exchange([GET], 10, received.extend)
     exchange.release()
@@ -345,7 +347,7 @@ def test_an_exchange_that_its_caller_released_is_not_sent() -> None:
     assert not received
 
 
-def test_the_last_release_completes_it() -> None:
+def test_the_last_release_completes_an_exchange() -> None:
     received: list[Response] = []
     exchange = Exchange([GET, GET], 10, received.extend)
     assert exchange.acquire()

@@ -1,4 +1,4 @@
-"""Messages, errors and the ends of dumps."""
+"""Check how netlink messages, error messages and the ends of dumps are parsed."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.messages import Completion, Message, parse_done, parse_error
 from conntrack_aio.uapi.netlink import NETLINK_OPTION, SOL_NETLINK
 
-CAPPED, TLVS = 0x100, 0x200
+CAPPED, TLVS = 0x100, 0x200  # NLM_F_CAPPED, NLM_F_ACK_TLVS
 REQUEST = struct.pack("=IHHII", 25, 0x101, 5, 9, 0) + b"123456789"
-"""25 bytes, three short of aligned."""
+"""A request of 25 bytes, which lacks three bytes of padding."""
 ECHOED = REQUEST + bytes(3)
-WORDS = attr(1, b"bad mark\0") + attr(2, struct.pack("=I", 20))
+"""The request with its padding, as the kernel echoes it in an error message."""
+ACK_ATTRIBUTES = attr(1, b"bad mark\0") + attr(2, struct.pack("=I", 20))
 
 
-def message(data: bytes) -> Message:
-    (only,) = messages.walk(data, len(data))
-    return only
+def only_message(data: bytes) -> Message:
+    """Return the single message in a datagram."""
+    (message,) = messages.walk(data, len(data))
+    return message
 
 
-def error(code: int, flags: int, *behind: bytes) -> bytes:
-    payload = struct.pack("=i", code) + b"".join(behind)
+def pack_error(code: int, flags: int, *parts: bytes) -> bytes:
+    """Return an error message: the code, followed by parts such as the echoed request."""
+    payload = struct.pack("=i", code) + b"".join(parts)
     return struct.pack("=IHHII", 16 + len(payload), 2, flags, 9, 0) + payload
 
 
@@ -38,7 +41,7 @@ def error(code: int, flags: int, *behind: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("size", range(5))
-def test_pack_and_walk(size: int) -> None:
+def test_walking_returns_the_packed_messages(size: int) -> None:
     data = messages.pack(0x101, 0x305, 7, b"x" * size, port=3) + messages.pack(1, 2, 3, b"")
     assert len(data) == 32 + (size + 3) // 4 * 4
     first, second = messages.walk(data, len(data))
@@ -46,7 +49,7 @@ def test_pack_and_walk(size: int) -> None:
     assert second == Message(1, 2, 3, 0, len(data), len(data))
 
 
-def test_walk_sees_only_what_was_received() -> None:
+def test_walking_stops_at_the_received_length() -> None:
     data = messages.pack(1, 0, 0, b"abcd")
     assert len(list(messages.walk(bytearray(data + b"\xff" * 100), len(data)))) == 1
     assert list(messages.walk(data, 0)) == []
@@ -63,16 +66,16 @@ def test_walk_sees_only_what_was_received() -> None:
         struct.pack("=IHHII", 0xFFFFFFFF, 1, 0, 0, 0),
     ],
 )
-def test_walk_yields_what_was_whole_before_an_error(tail: bytes) -> None:
+def test_complete_messages_are_yielded_before_an_error(tail: bytes) -> None:
     data = messages.pack(1, 0, 0, b"") + tail
-    walked = messages.walk(data, len(data))
-    assert next(walked).type == 1
+    walk = messages.walk(data, len(data))
+    assert next(walk).type == 1
     with pytest.raises(DecodeError):
-        next(walked)
+        next(walk)
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes_end(data: bytes) -> None:
+def test_walking_any_bytes_ends(data: bytes) -> None:
     try:
         assert len(list(messages.walk(data, len(data)))) <= len(data) // 16
     except DecodeError:
@@ -85,72 +88,78 @@ def test_any_bytes_end(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "completion"),
     [
-        pytest.param(error(0, 0), Completion(0), id="the code alone"),
-        pytest.param(error(-2, 0, ECHOED), Completion(2), id="with the request"),
-        pytest.param(error(-2, CAPPED, REQUEST[:16]), Completion(2), id="with its header"),
+        pytest.param(pack_error(0, 0), Completion(0), id="only the code"),
+        pytest.param(pack_error(-2, 0, ECHOED), Completion(2), id="the echoed request"),
         pytest.param(
-            error(-34, CAPPED | TLVS, REQUEST[:16], WORDS),
+            pack_error(-2, CAPPED, REQUEST[:16]), Completion(2), id="only the header of the request"
+        ),
+        pytest.param(
+            pack_error(-34, CAPPED | TLVS, REQUEST[:16], ACK_ATTRIBUTES),
             Completion(34, "bad mark", 20),
-            id="capped",
+            id="attributes after the header",
         ),
         pytest.param(
-            error(-34, TLVS, ECHOED, WORDS), Completion(34, "bad mark", 20), id="echoed, aligned"
+            pack_error(-34, TLVS, ECHOED, ACK_ATTRIBUTES),
+            Completion(34, "bad mark", 20),
+            id="attributes after the request and its padding",
         ),
         pytest.param(
-            error(0, CAPPED | TLVS, REQUEST[:16], WORDS),
+            pack_error(0, CAPPED | TLVS, REQUEST[:16], ACK_ATTRIBUTES),
             Completion(0, "bad mark", 20),
-            id="success",
+            id="an acknowledgement with attributes",
         ),
         pytest.param(
-            error(0, TLVS, REQUEST[:16], WORDS),
+            pack_error(0, TLVS, REQUEST[:16], ACK_ATTRIBUTES),
             Completion(0, "bad mark", 20),
-            id="success is capped, said or not",
+            id="an acknowledgement is capped even without the flag",
         ),
         pytest.param(
-            error(-22, CAPPED | TLVS, REQUEST[:16], attr(2, struct.pack("=I", 4))),
+            pack_error(-22, CAPPED | TLVS, REQUEST[:16], attr(2, struct.pack("=I", 4))),
             Completion(22, None, 4),
-            id="the offset alone",
+            id="only the offset",
         ),
         pytest.param(
-            error(-22, CAPPED | TLVS, REQUEST[:16], attr(4, bytes(8)), attr(1, b"no NUL")),
+            pack_error(-22, CAPPED | TLVS, REQUEST[:16], attr(4, bytes(8)), attr(1, b"no NUL")),
             Completion(22, "no NUL"),
-            id="the policy before the words",
+            id="the policy before a text without NUL",
         ),
         pytest.param(
-            error(-22, CAPPED | TLVS, REQUEST[:16], attr(1, b"\xff\0"), attr(2, b"\1")),
+            pack_error(-22, CAPPED | TLVS, REQUEST[:16], attr(1, b"\xff\0"), attr(2, b"\1")),
             Completion(22, "\ufffd"),
-            id="neither text nor an offset",
+            id="an invalid text and an invalid offset",
         ),
         pytest.param(
-            error(-22, CAPPED, REQUEST[:16], WORDS), Completion(22), id="words without the flag"
-        ),
-        pytest.param(
-            error(-22, CAPPED | TLVS, REQUEST[:16], attr(1, b"x\0"), b"\0\0\0\0"),
-            Completion(22, "x"),
-            id="garbage behind the words",
-        ),
-        pytest.param(
-            error(-22, TLVS, struct.pack("=IHHII", 0xFFFFFFFF, 0, 0, 0, 0), WORDS),
+            pack_error(-22, CAPPED, REQUEST[:16], ACK_ATTRIBUTES),
             Completion(22),
-            id="a request larger than the answer",
+            id="attributes without the flag",
         ),
         pytest.param(
-            error(-22, TLVS, struct.pack("=IHHII", 3, 0, 0, 0, 0), WORDS),
+            pack_error(-22, CAPPED | TLVS, REQUEST[:16], attr(1, b"x\0"), b"\0\0\0\0"),
+            Completion(22, "x"),
+            id="malformed data after the text",
+        ),
+        pytest.param(
+            pack_error(-22, TLVS, struct.pack("=IHHII", 0xFFFFFFFF, 0, 0, 0, 0), ACK_ATTRIBUTES),
+            Completion(22),
+            id="a request larger than the message",
+        ),
+        pytest.param(
+            pack_error(-22, TLVS, struct.pack("=IHHII", 3, 0, 0, 0, 0), ACK_ATTRIBUTES),
             Completion(22, "bad mark", 20),
             id="a request smaller than a header",
         ),
-        pytest.param(error(-22, TLVS, b"\0\0"), Completion(22), id="part of a header"),
+        pytest.param(pack_error(-22, TLVS, b"\0\0"), Completion(22), id="part of a header"),
     ],
 )
-def test_parse_error(data: bytes, completion: Completion) -> None:
-    assert parse_error(data, message(data)) == completion
+def test_the_failure_in_an_error_message_is_parsed(data: bytes, completion: Completion) -> None:
+    assert parse_error(data, only_message(data)) == completion
 
 
 @pytest.mark.parametrize("size", [0, 3])
-def test_an_error_has_a_code(size: int) -> None:
+def test_an_error_message_without_a_code_is_malformed(size: int) -> None:
     data = messages.pack(2, 0, 0, bytes(size))
     with pytest.raises(DecodeError, match="code"):
-        parse_error(data, message(data))
+        parse_error(data, only_message(data))
 
 
 @pytest.mark.parametrize(
@@ -159,24 +168,26 @@ def test_an_error_has_a_code(size: int) -> None:
         (b"", 0, Completion(0)),
         (bytes(4), 2, Completion(0)),
         (struct.pack("=i", -4), 2, Completion(4)),
-        (struct.pack("=i", -34) + WORDS, 2 | TLVS, Completion(34, "bad mark", 20)),
-        (struct.pack("=i", -34) + WORDS, 2, Completion(34)),
+        (struct.pack("=i", -34) + ACK_ATTRIBUTES, 2 | TLVS, Completion(34, "bad mark", 20)),
+        (struct.pack("=i", -34) + ACK_ATTRIBUTES, 2, Completion(34)),
     ],
 )
-def test_parse_done(payload: bytes, flags: int, completion: Completion) -> None:
+def test_the_failure_in_a_done_message_is_parsed(
+    payload: bytes, flags: int, completion: Completion
+) -> None:
     data = messages.pack(3, flags, 9, payload)
-    assert parse_done(data, message(data)) == completion
+    assert parse_done(data, only_message(data)) == completion
 
 
-# The real one
+# The kernel's own messages
 
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("capped", [False, True])
-def test_extended_acknowledgements(lab: Lab, capped: bool) -> None:
-    """A mark of one byte, at the end and without padding: the echo is aligned by the kernel."""
+def test_extended_acknowledgements_of_the_kernel_are_parsed(lab: Lab, capped: bool) -> None:
+    """The request ends with a mark of one byte. The kernel adds the padding to the echo."""
 
-    def ask() -> bytes:
+    def send_request() -> bytes:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as raw:
             raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.EXT_ACK, 1)
             raw.setsockopt(SOL_NETLINK, NETLINK_OPTION.CAP_ACK, int(capped))
@@ -185,8 +196,8 @@ def test_extended_acknowledgements(lab: Lab, capped: bool) -> None:
             raw.send(struct.pack("=IHHII", 25, 0x101, 5, 9, 0) + payload)
             return raw.recv(4096)
 
-    data = lab.run(ask)
-    answer = message(data)
+    data = lab.run(send_request)
+    answer = only_message(data)
     assert bool(answer.flags & CAPPED) == capped
     completion = parse_error(data, answer)
     assert completion.errno == errno.ERANGE

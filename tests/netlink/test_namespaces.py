@@ -1,4 +1,4 @@
-"""Calling functions inside namespaces: where they run, and shortages."""
+"""Check functions that run in other network namespaces: where they run, and how they fail."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ from conntrack_aio.uapi.netlink import NETLINK
 pytestmark = pytest.mark.kernel
 
 
-def fail(code: int) -> Callable[..., NoReturn]:
-    def failing(*arguments: object, **options: object) -> NoReturn:
+def raise_errno(code: int) -> Callable[..., NoReturn]:
+    """Return a function that fails with an errno."""
+
+    def raise_error(*arguments: object, **options: object) -> NoReturn:
         raise OSError(code, os.strerror(code))
 
-    return failing
+    return raise_error
 
 
 @pytest.fixture
@@ -44,28 +46,28 @@ def inside(lab: Lab) -> NetlinkSocket:
     return lab.run(lambda: open_socket(NETLINK.NETFILTER))
 
 
-def current_beside(
+def current_in_namespace_of(
     socket: NetlinkSocket, home: tuple[int, int] | None, name: NetNS | None
 ) -> object:
-    """Return the namespace in which a function runs in the namespace of the socket."""
+    """Return the namespace in which ``run_in_namespace_of`` runs a function."""
     return run_in_namespace_of(socket.raw.fileno(), home, name, current)
 
 
-def test_where_it_runs(lab: Lab, inside: NetlinkSocket) -> None:
+def test_a_function_runs_in_the_namespace_of_the_socket(lab: Lab, inside: NetlinkSocket) -> None:
     home = identify(lab.descriptor)
     assert home != current()
     for known in (home, None):
-        assert current_beside(inside, known, None) == home
-        assert lab.run(current_beside, inside, known, None) == home
+        assert current_in_namespace_of(inside, known, None) == home
+        assert lab.run(current_in_namespace_of, inside, known, None) == home
     inside.close()
 
 
-def test_it_runs_in_this_thread_if_that_is_in_the_namespace(
+def test_a_function_runs_in_this_thread_if_it_is_in_the_namespace_already(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It needs no descriptor, no thread and no ioctl."""
+    """This takes no file descriptor, no other thread and no ioctl."""
     socket = open_socket(NETLINK.NETFILTER)
-    monkeypatch.setattr(fcntl, "ioctl", fail(errno.EMFILE))
+    monkeypatch.setattr(fcntl, "ioctl", raise_errno(errno.EMFILE))
     threads: list[int] = []
     run_in_namespace_of(
         socket.raw.fileno(), current(), None, lambda: threads.append(threading.get_ident())
@@ -75,27 +77,27 @@ def test_it_runs_in_this_thread_if_that_is_in_the_namespace(
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTTY, errno.ENOSYS])
-def test_a_socket_whose_namespace_can_not_be_read(
+def test_without_siocgskns_a_name_is_used_only_for_the_same_namespace(
     lab: Lab, inside: NetlinkSocket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """The name is used as long as it is the same namespace, and never another one."""
+    """The name is used while it means the namespace of the socket, and never for another one."""
     path = tmp_path / "name"
     path.symlink_to(f"/proc/{os.getpid()}/fd/{lab.descriptor}")
     name, home = NetNS.from_path(path), identify(lab.descriptor)
-    monkeypatch.setattr(fcntl, "ioctl", fail(code))
+    monkeypatch.setattr(fcntl, "ioctl", raise_errno(code))
     files = OpenFiles()
-    assert current_beside(inside, home, name) == home
+    assert current_in_namespace_of(inside, home, name) == home
     for unknown in [(None, name), (home, None), (None, None)]:
         with pytest.raises(NamespaceError, match=r"ioctl\(SIOCGSKNS\)"):
-            current_beside(inside, *unknown)
+            current_in_namespace_of(inside, *unknown)
     other = new_network_namespace()
     path.unlink()
     path.symlink_to(f"/proc/{os.getpid()}/fd/{other}")
     with pytest.raises(NamespaceError, match=r"ioctl\(SIOCGSKNS\)"):
-        current_beside(inside, home, name)
+        current_in_namespace_of(inside, home, name)
     path.unlink()
     with pytest.raises(NamespaceError, match="no such namespace"):
-        current_beside(inside, home, name)
+        current_in_namespace_of(inside, home, name)
     os.close(other)
     assert not files.new()
     inside.close()
@@ -103,24 +105,27 @@ def test_a_socket_whose_namespace_can_not_be_read(
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
 @pytest.mark.parametrize("call", ["open", "dup", "ioctl"])
-def test_without_descriptors(
+def test_a_lack_of_descriptors_is_reported(
     lab: Lab, inside: NetlinkSocket, monkeypatch: pytest.MonkeyPatch, call: str, code: int
 ) -> None:
     calls: dict[str, tuple[object, Callable[[], object]]] = {
         "open": (os, NetNS.from_path("/proc/self/ns/net").open),
         "dup": (os, lab.netns.open),
-        "ioctl": (fcntl, lambda: current_beside(inside, identify(lab.descriptor), lab.netns)),
+        "ioctl": (
+            fcntl,
+            lambda: current_in_namespace_of(inside, identify(lab.descriptor), lab.netns),
+        ),
     }
     module, action = calls[call]
     with monkeypatch.context() as patched:
-        patched.setattr(module, call, fail(code))
+        patched.setattr(module, call, raise_errno(code))
         with pytest.raises(ResourceExhausted) as raised:
             action()
     assert raised.value.errno == code
     inside.close()
 
 
-def test_without_threads(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_threads_is_reported(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(thread: threading.Thread) -> NoReturn:
         raise RuntimeError("can't start new thread")
 
@@ -131,37 +136,39 @@ def test_without_threads(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "hint"),
     [
         (errno.EPERM, "CAP_SYS_ADMIN.*seccomp"),
         (errno.ENOSYS, "seccomp"),
         (errno.EINVAL, "not a network namespace"),
     ],
 )
-def test_a_namespace_that_may_not_be_entered(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+def test_a_failure_to_enter_a_namespace_is_reported_with_its_cause(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, code: int, hint: str
 ) -> None:
-    monkeypatch.setattr(namespaces, "setns", fail(code))
-    with pytest.raises(NamespaceError, match=rf"enter the place: setns\(\): .*{words}") as raised:
+    monkeypatch.setattr(namespaces, "setns", raise_errno(code))
+    with pytest.raises(NamespaceError, match=rf"enter the place: setns\(\): .*{hint}") as raised:
         run_inside(lab.descriptor, current, "place")
     assert raised.value.errno == code
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.ENOENT])
-def test_a_namespace_that_may_not_be_opened(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_a_failure_to_open_a_namespace_is_reported_with_a_hint(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
     for name, call in ((NetNS.from_name("x"), "open"), (NetNS.from_fd(0), "dup")):
         with monkeypatch.context() as patched:
-            patched.setattr(os, call, fail(code))
+            patched.setattr(os, call, raise_errno(code))
             with pytest.raises(NamespaceError, match=rf"{call}\(\): ") as raised:
                 name.open()
         assert raised.value.hint
 
 
-# -- naming -----------------------------------------------------------------------------------
+# -- names ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("value", "same"),
+    ("value", "expected"),
     [
         ("blue", NetNS.from_name("blue")),
         ("/proc/1/ns/net", NetNS.from_path("/proc/1/ns/net")),
@@ -169,11 +176,13 @@ def test_a_namespace_that_may_not_be_opened(monkeypatch: pytest.MonkeyPatch, cod
         (NetNS.from_pid(1), NetNS.from_pid(1)),
     ],
 )
-def test_a_namespace_is_made_of_what_netns_takes(value: str | Path | NetNS, same: NetNS) -> None:
-    assert NetNS(value) == same
+def test_netns_accepts_names_paths_and_other_netns_objects(
+    value: str | Path | NetNS, expected: NetNS
+) -> None:
+    assert NetNS(value) == expected
 
 
 @pytest.mark.parametrize("value", [1, None, b"blue"])
-def test_a_namespace_is_not_made_of_anything_else(value: object) -> None:
+def test_netns_refuses_other_types(value: object) -> None:
     with pytest.raises(TypeError, match=r"netns must be a name, a path or a NetNS"):
         NetNS(value)  # type: ignore[arg-type]

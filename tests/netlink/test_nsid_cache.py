@@ -1,4 +1,4 @@
-"""Which namespace holds an id, in every order of datagrams and notifications."""
+"""Check which namespace the cache finds for an id, in each order of datagrams and notifications."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from conntrack_aio.netlink.nsid_cache import NamespaceName, NsidCache
 
 CAPACITY = 10
+"""The number of datagrams that can wait in the queue."""
 
 
 def named(name: str) -> NamespaceName:
@@ -24,12 +25,13 @@ def cache() -> NsidCache:
 
 
 def store_b(cache: NsidCache) -> None:
+    """Check that id 5 needs a look-up, and store namespace b for it."""
     assert not cache.is_final(5)
     assert 5 not in cache.known
     cache.store({5: named("b")}, [5], None)
 
 
-def test_a_name_stays_known(cache: NsidCache) -> None:
+def test_a_name_stays_in_the_cache(cache: NsidCache) -> None:
     for drained in (False, True):
         cache.begin_batch(3)
         assert cache.name_of(5) == "a"
@@ -73,7 +75,7 @@ def test_waiting_datagrams_of_a_reassigned_id_have_no_name(cache: NsidCache, ord
     assert cache.name_of(5) == "b"
 
 
-def test_a_change_is_over_once_the_queue_was_empty(cache: NsidCache) -> None:
+def test_a_reassigned_id_can_be_looked_up_after_the_queue_was_empty(cache: NsidCache) -> None:
     cache.id_freed(5)
     cache.id_assigned(5)
     assert cache.name_of(5) is None
@@ -82,7 +84,9 @@ def test_a_change_is_over_once_the_queue_was_empty(cache: NsidCache) -> None:
     assert cache.name_of(5) == "b"
 
 
-def test_a_change_before_the_last_datagram_is_over(cache: NsidCache) -> None:
+def test_a_change_before_the_last_batch_of_the_queue_leaves_no_uncertainty(
+    cache: NsidCache,
+) -> None:
     cache.id_freed(5)
     cache.id_assigned(5)
     cache.begin_batch(2)
@@ -91,7 +95,7 @@ def test_a_change_before_the_last_datagram_is_over(cache: NsidCache) -> None:
     store_b(cache)
 
 
-def test_a_change_after_the_last_datagram_is_not_over(cache: NsidCache) -> None:
+def test_a_change_after_a_batch_was_read_stays_uncertain_when_it_ends(cache: NsidCache) -> None:
     cache.begin_batch(2)
     cache.id_freed(5)
     cache.id_assigned(5)
@@ -101,7 +105,9 @@ def test_a_change_after_the_last_datagram_is_not_over(cache: NsidCache) -> None:
     store_b(cache)
 
 
-def test_a_change_is_over_even_if_the_queue_is_never_empty(cache: NsidCache) -> None:
+def test_a_reassigned_id_can_be_looked_up_even_if_the_queue_is_never_empty(
+    cache: NsidCache,
+) -> None:
     cache.begin_batch(2)
     cache.id_freed(5)
     cache.id_assigned(5)
@@ -116,7 +122,7 @@ def test_a_change_is_over_even_if_the_queue_is_never_empty(cache: NsidCache) -> 
     store_b(cache)
 
 
-def test_a_repeated_batch_counts_once(cache: NsidCache) -> None:
+def test_a_batch_that_is_begun_repeatedly_counts_once(cache: NsidCache) -> None:
     for _ in range(5):
         cache.begin_batch(1)
         cache.id_freed(5)
@@ -130,7 +136,7 @@ def test_a_repeated_batch_counts_once(cache: NsidCache) -> None:
     assert not cache.is_final(5)
 
 
-def test_a_new_id_is_certain(cache: NsidCache) -> None:
+def test_an_id_that_was_never_known_needs_no_waiting(cache: NsidCache) -> None:
     cache.begin_batch(1)
     cache.id_assigned(6)
     assert not cache.is_final(6)
@@ -158,8 +164,8 @@ def test_the_absence_of_a_name_is_stored(cache: NsidCache) -> None:
     assert cache.by_name().keys() == {"a"}
 
 
-def test_more_can_wait_after_the_buffer_grew(cache: NsidCache) -> None:
-    """An id that is freed then stays uncertain for longer; one freed before does not."""
+def test_an_id_freed_after_the_capacity_grew_is_uncertain_for_longer(cache: NsidCache) -> None:
+    """With a larger receive buffer, more datagrams of the freed id can wait."""
     cache.begin_batch(1)
     cache.set_capacity(3 * CAPACITY)
     cache.id_freed(5)
@@ -174,7 +180,7 @@ def test_more_can_wait_after_the_buffer_grew(cache: NsidCache) -> None:
     assert cache.name_of(5) is None
 
 
-def test_what_was_freed_before_the_buffer_grew(cache: NsidCache) -> None:
+def test_an_id_freed_before_the_capacity_grew_is_not_uncertain_for_longer(cache: NsidCache) -> None:
     cache.begin_batch(1)
     cache.id_freed(5)
     cache.set_capacity(100 * CAPACITY)

@@ -1,4 +1,4 @@
-"""The pipeline: windows of requests that a thread sends, with a scripted kernel."""
+"""Check the pipeline, whose thread sends windows of requests to a scripted kernel."""
 
 from __future__ import annotations
 
@@ -32,64 +32,66 @@ pytestmark = pytest.mark.anyio
 DONE = Completion(0)
 
 
-def acknowledge(socket: FakeSocket, asked: ReceivedRequest) -> None:
-    socket.ack(asked)
+def acknowledge(socket: FakeSocket, request: ReceivedRequest) -> None:
+    socket.ack(request)
 
 
-def silent(socket: FakeSocket, asked: ReceivedRequest) -> None:
-    """A kernel that does not answer."""
+def silent(socket: FakeSocket, request: ReceivedRequest) -> None:
+    """Handle a request without answering it."""
 
 
 @contextmanager
-def pipeline(
+def make_pipeline(
     script: Script = acknowledge,
     *,
     reply_timeout: float = 5,
     answer_cost: int = ACKNOWLEDGEMENT_COST,
 ) -> Iterator[tuple[Pipeline, FakeSocket]]:
+    """Create a pipeline, and close it in the end."""
     socket, fake = standalone_socket(script)
     threads = Threads(4)
-    made = Pipeline(socket, threads, reply_timeout, answer_cost)
-    yield made, fake
-    made.close()
+    pipe = Pipeline(socket, threads, reply_timeout, answer_cost)
+    yield pipe, fake
+    pipe.close()
     threads.close()
 
 
 def push(pipe: Pipeline, count: int, size: int = 4) -> RequestWindow:
+    """Push a window of requests with payloads of this size, in bytes."""
     seq = pipe.reserve(count)
     requests = [messages.pack(0x101, 5, seq + i, bytes([i % 256]) * size) for i in range(count)]
     return pipe.push(requests, seq)
 
 
 async def test_every_request_is_answered() -> None:
-    with pipeline() as (pipe, fake):
+    with make_pipeline() as (pipe, fake):
         windows = [push(pipe, 3), push(pipe, 2)]
         for window in windows:
             await pipe.finish(window)
         assert [window.completions for window in windows] == [[DONE] * 3, [DONE] * 2]
-        assert [len(asked.payload) for asked in fake.requests] == [4] * 5
+        assert [len(request.payload) for request in fake.requests] == [4] * 5
         assert len(fake.sent) == 2
         assert pipe.requests == 5
         assert pipe.stray_replies == pipe.overruns == 0
 
 
-async def test_refusals_are_of_the_request_that_was_refused() -> None:
-    def refuse_some(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.ack(asked, errno.EEXIST if asked.payload[0] % 2 else 0)
+async def test_an_error_belongs_to_the_request_that_was_refused() -> None:
+    def refuse_some(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.ack(request, errno.EEXIST if request.payload[0] % 2 else 0)
 
-    with pipeline(refuse_some) as (pipe, _):
+    with make_pipeline(refuse_some) as (pipe, _):
         window = push(pipe, 4)
         await pipe.finish(window)
         refused = Completion(errno.EEXIST)
         assert window.completions == [DONE, refused, DONE, refused]
 
 
-async def test_replies_are_of_the_request_that_was_answered() -> None:
-    def answer(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.reply(asked, 0x100, asked.payload)
-        socket.ack(asked)
+async def test_replies_belong_to_the_request_that_was_answered() -> None:
+    def answer(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.reply(request, 0x100, request.payload)
+        socket.ack(request)
 
-    with pipeline(answer) as (pipe, _):
+    with make_pipeline(answer) as (pipe, _):
         windows = [push(pipe, 2), push(pipe, 1)]
         for window in windows:
             await pipe.finish(window)
@@ -101,7 +103,7 @@ async def test_replies_are_of_the_request_that_was_answered() -> None:
 
 
 async def test_windows_may_be_finished_in_any_order() -> None:
-    with pipeline() as (pipe, _):
+    with make_pipeline() as (pipe, _):
         first, second = push(pipe, 2), push(pipe, 3)
         await pipe.finish(second)
         await pipe.finish(first)
@@ -109,18 +111,18 @@ async def test_windows_may_be_finished_in_any_order() -> None:
         assert pipe.stray_replies == 0
 
 
-async def test_no_requests_send_nothing() -> None:
-    with pipeline() as (pipe, fake):
+async def test_a_window_without_requests_sends_no_datagram() -> None:
+    with make_pipeline() as (pipe, fake):
         await pipe.finish(push(pipe, 0))
         assert fake.sent == []
 
 
-async def test_the_window_is_what_the_buffer_holds_answers_for() -> None:
-    with pipeline() as (pipe, fake):
+async def test_the_receive_buffer_has_room_for_the_answers_to_all_windows() -> None:
+    with make_pipeline() as (pipe, fake):
         assert (
             pipe.window_size == fake.receive_buffer // (DEPTH * ACKNOWLEDGEMENT_COST) < WINDOW_SIZE
         )
-    with pipeline(answer_cost=ANSWER_COST) as (pipe, fake):
+    with make_pipeline(answer_cost=ANSWER_COST) as (pipe, fake):
         assert pipe.window_size == fake.receive_buffer // (DEPTH * ANSWER_COST)
     socket, _ = standalone_socket()
     socket.raw.setsockopt(1, 33, 1 << 24)  # SO_RCVBUFFORCE
@@ -130,24 +132,24 @@ async def test_the_window_is_what_the_buffer_holds_answers_for() -> None:
     socket.close()
 
 
-async def test_a_window_that_is_too_large_goes_in_several_datagrams() -> None:
-    with pipeline() as (pipe, fake):
+async def test_a_window_that_is_too_large_is_sent_in_several_datagrams() -> None:
+    with make_pipeline() as (pipe, fake):
         window = push(pipe, 100, size=5000)
         await pipe.finish(window)
         assert window.completions == [DONE] * 100
         assert len(fake.sent) == 4
         assert max(map(len, fake.sent)) <= 128 * 1024
-        assert [asked.seq for asked in fake.requests] == list(range(1, 101))
+        assert [request.seq for request in fake.requests] == list(range(1, 101))
 
 
-async def test_the_loop_goes_on_while_a_thread_sends() -> None:
+async def test_the_event_loop_runs_while_a_thread_sends() -> None:
     gate = threading.Event()
 
-    def wait(socket: FakeSocket, asked: ReceivedRequest) -> None:
+    def wait(socket: FakeSocket, request: ReceivedRequest) -> None:
         assert gate.wait(10)
-        socket.ack(asked)
+        socket.ack(request)
 
-    with pipeline(wait) as (pipe, _):
+    with make_pipeline(wait) as (pipe, _):
         windows = [push(pipe, 1), push(pipe, 1)]
         finished = anyio.Event()
 
@@ -167,11 +169,11 @@ async def test_the_loop_goes_on_while_a_thread_sends() -> None:
 async def test_finishing_can_be_cancelled_and_called_again() -> None:
     gate = threading.Event()
 
-    def wait(socket: FakeSocket, asked: ReceivedRequest) -> None:
+    def wait(socket: FakeSocket, request: ReceivedRequest) -> None:
         assert gate.wait(10)
-        socket.ack(asked)
+        socket.ack(request)
 
-    with pipeline(wait) as (pipe, _):
+    with make_pipeline(wait) as (pipe, _):
         window = push(pipe, 2)
         with anyio.move_on_after(0.01) as scope:
             await pipe.finish(window)
@@ -181,125 +183,129 @@ async def test_finishing_can_be_cancelled_and_called_again() -> None:
         assert window.completions == [DONE] * 2
 
 
-# -- answers that do not come ---------------------------------------------------------------
+# -- missing answers ------------------------------------------------------------------------
 
 
-async def test_a_refusal_for_lack_of_privilege_ends_its_datagram_alone() -> None:
+async def test_a_lack_of_privilege_answers_only_its_own_datagram() -> None:
     """The kernel does not answer the rest of the datagram, but answers the next one."""
-    seen: list[ReceivedRequest] = []
+    requests: list[ReceivedRequest] = []
 
-    def refuse_first(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        seen.append(asked)
-        if len(seen) == 1:
-            socket.ack(asked, errno.EPERM)
-        elif len(seen) > 3:
-            socket.ack(asked)
+    def refuse_first(socket: FakeSocket, request: ReceivedRequest) -> None:
+        requests.append(request)
+        if len(requests) == 1:
+            socket.ack(request, errno.EPERM)
+        elif len(requests) > 3:
+            socket.ack(request)
 
-    with pipeline(refuse_first) as (pipe, _):
+    with make_pipeline(refuse_first) as (pipe, _):
         windows = [push(pipe, 3), push(pipe, 2)]
-        await anyio.to_thread.run_sync(wait_for, lambda: all(each.sent for each in windows))
+        await anyio.to_thread.run_sync(
+            wait_in_thread, lambda: all(window.sent for window in windows)
+        )
         for window in windows:
             await pipe.finish(window)
         assert windows[0].completions == [Completion(errno.EPERM)] * 3
         assert windows[1].completions == [DONE] * 2
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait on a thread until the condition holds."""
+def wait_in_thread(condition: Callable[[], bool]) -> None:
+    """Block this thread until a condition is true."""
     pause = threading.Event()
     while not condition():
         pause.wait(0.001)
 
 
 async def test_an_answer_that_was_lost_is_not_waited_for() -> None:
-    def lose_one(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if asked.seq == 2:
+    def lose_one(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.seq == 2:
             socket.overrun()
         else:
-            socket.ack(asked)
+            socket.ack(request)
 
-    with pipeline(lose_one, reply_timeout=1000) as (pipe, _):
+    with make_pipeline(lose_one, reply_timeout=1000) as (pipe, _):
         window = push(pipe, 3)
         await pipe.finish(window)
         assert window.completions == [DONE, None, DONE]
         assert pipe.overruns == 1
-        again = push(pipe, 1)
-        await pipe.finish(again)
-        assert again.completions == [DONE]
+        next_window = push(pipe, 1)
+        await pipe.finish(next_window)
+        assert next_window.completions == [DONE]
 
 
-async def test_garbage_among_the_answers() -> None:
-    def garbage(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        if asked.seq == 1:
+async def test_a_malformed_answer_counts_as_lost() -> None:
+    def send_malformed(socket: FakeSocket, request: ReceivedRequest) -> None:
+        if request.seq == 1:
             socket.deliver(b"\xff\xff\xff\xff" * 6)
         else:
-            socket.ack(asked)
+            socket.ack(request)
 
-    with pipeline(garbage, reply_timeout=1000) as (pipe, _):
+    with make_pipeline(send_malformed, reply_timeout=1000) as (pipe, _):
         window = push(pipe, 2)
         await pipe.finish(window)
         assert window.completions == [None, DONE]
 
 
 async def test_a_late_answer_is_waited_for() -> None:
-    with pipeline(silent) as (pipe, fake):
+    with make_pipeline(silent) as (pipe, fake):
         window = push(pipe, 2)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pipe.finish, window)
-            await anyio.to_thread.run_sync(wait_for, lambda: window.sent)
+            await anyio.to_thread.run_sync(wait_in_thread, lambda: window.sent)
             await anyio.wait_all_tasks_blocked()
-            for asked in fake.requests:
-                fake.ack(asked)
+            for request in fake.requests:
+                fake.ack(request)
         assert window.completions == [DONE] * 2
 
 
-async def test_an_answer_that_never_comes_is_given_up() -> None:
-    with pipeline(silent, reply_timeout=0.01) as (pipe, fake):
+async def test_waiting_for_an_answer_ends_after_the_reply_timeout() -> None:
+    with make_pipeline(silent, reply_timeout=0.01) as (pipe, fake):
         window = push(pipe, 1)
         await pipe.finish(window)
         assert window.completions == [None]
-        # If the answer comes after all, it is a stray reply.
+        # An answer that arrives later is a stray reply.
         fake.ack(fake.requests[0])
         last = push(pipe, 1)
-        await anyio.to_thread.run_sync(wait_for, lambda: last.sent)
+        await anyio.to_thread.run_sync(wait_in_thread, lambda: last.sent)
         fake.ack(fake.requests[1])
         await pipe.finish(last)
         assert last.completions == [DONE]
         assert pipe.stray_replies == 1
 
 
-async def test_what_another_program_sends_is_ignored() -> None:
-    def forge(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        socket.deliver(socket.error_message(asked, errno.ENOENT), FORGED_SENDER)
-        socket.ack(asked)
+async def test_messages_of_another_program_are_ignored_and_counted() -> None:
+    def forge(socket: FakeSocket, request: ReceivedRequest) -> None:
+        socket.deliver(socket.error_message(request, errno.ENOENT), FORGED_SENDER)
+        socket.ack(request)
 
-    with pipeline(forge) as (pipe, _):
+    with make_pipeline(forge) as (pipe, _):
         window = push(pipe, 2)
         await pipe.finish(window)
         assert window.completions == [DONE] * 2
         assert pipe.socket.forged == 2
 
 
-async def test_a_send_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_send_fails_the_requests_of_its_window(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuse(data: bytes, address: tuple[int, int]) -> int:
         raise OSError(errno.ENOMEM, "no")
 
-    with pipeline() as (pipe, fake):
+    with make_pipeline() as (pipe, fake):
         monkeypatch.setattr(fake, "sendto", refuse)
         window = push(pipe, 2)
         await pipe.finish(window)
         assert window.completions == [Completion(errno.ENOMEM)] * 2
         monkeypatch.undo()
-        again = push(pipe, 1)
-        await pipe.finish(again)
-        assert again.completions == [DONE]
+        next_window = push(pipe, 1)
+        await pipe.finish(next_window)
+        assert next_window.completions == [DONE]
 
 
-async def test_an_error_on_the_thread_is_raised_by_finish() -> None:
-    def fault(socket: FakeSocket, asked: ReceivedRequest) -> None:
+async def test_an_unexpected_error_in_the_thread_is_raised_by_finish() -> None:
+    def fail(socket: FakeSocket, request: ReceivedRequest) -> None:
         raise ZeroDivisionError
 
-    with pipeline(fault) as (pipe, _):
+    with make_pipeline(fail) as (pipe, _):
         window = push(pipe, 1)
         with pytest.raises(ZeroDivisionError):
             await pipe.finish(window)
@@ -308,17 +314,17 @@ async def test_an_error_on_the_thread_is_raised_by_finish() -> None:
 # -- closing --------------------------------------------------------------------------------
 
 
-async def test_closing_wakes_the_waiting_task_and_sends_no_more() -> None:
+async def test_closing_wakes_the_waiting_task_and_stops_sending() -> None:
     files = OpenFiles()
-    gate, begun = threading.Event(), threading.Event()
+    gate, started = threading.Event(), threading.Event()
 
-    def wait(socket: FakeSocket, asked: ReceivedRequest) -> None:
-        begun.set()
+    def wait(socket: FakeSocket, request: ReceivedRequest) -> None:
+        started.set()
         assert gate.wait(10)
 
-    with pipeline(wait) as (pipe, fake):
+    with make_pipeline(wait) as (pipe, fake):
         windows = [push(pipe, 1), push(pipe, 1)]
-        await anyio.to_thread.run_sync(begun.wait)
+        await anyio.to_thread.run_sync(started.wait)
 
         async def finish() -> None:
             with pytest.raises(anyio.ClosedResourceError):
@@ -328,16 +334,16 @@ async def test_closing_wakes_the_waiting_task_and_sends_no_more() -> None:
             tasks.start_soon(finish)
             await anyio.wait_all_tasks_blocked()
             pipe.close()
-        assert not fake.closed  # a thread is inside
+        assert not fake.closed  # the thread still uses it
         gate.set()
-        await anyio.to_thread.run_sync(wait_for, lambda: fake.closed)
+        await anyio.to_thread.run_sync(wait_in_thread, lambda: fake.closed)
         assert len(fake.sent) == 1
         assert not windows[1].sent
     await files.closed()
 
 
-async def test_what_is_pushed_into_a_closed_one_is_not_sent() -> None:
-    with pipeline() as (pipe, fake):
+async def test_a_closed_pipeline_sends_no_requests() -> None:
+    with make_pipeline() as (pipe, fake):
         pipe.close()
         window = push(pipe, 1)
         with pytest.raises(anyio.ClosedResourceError):

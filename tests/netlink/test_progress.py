@@ -1,4 +1,4 @@
-"""Positions in a queue whose messages are not numbered."""
+"""Check how far a queue has been read, when its messages have no numbers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import random
 from conntrack_aio.netlink.progress import Progress
 
 COST = 512
+"""The bytes of the receive buffer that a message takes at least."""
 
 
-def test_an_empty_queue_has_been_read() -> None:
+def test_finding_the_queue_empty_reaches_every_earlier_position() -> None:
     progress = Progress(COST)
     position = progress.position_after(100 * COST)
     progress.note_read(3)
@@ -19,7 +20,7 @@ def test_an_empty_queue_has_been_read() -> None:
     assert progress.position_after(0) == progress.reported_position
 
 
-def test_what_waited_has_been_read_once_as_much_was_read() -> None:
+def test_a_position_is_reached_after_as_many_messages_as_could_have_waited() -> None:
     progress = Progress(COST)
     progress.note_read(7)
     position = progress.position_after(3 * COST + 1)
@@ -28,7 +29,7 @@ def test_what_waited_has_been_read_once_as_much_was_read() -> None:
         assert (progress.reported_position >= position) is (left == 0)
 
 
-def test_a_gap_is_waited_for() -> None:
+def test_positions_before_and_in_a_gap_are_reached_when_it_is_reported() -> None:
     progress = Progress(COST)
     before = progress.position_after(2 * COST)
     progress.open_gap(4 * COST)
@@ -41,7 +42,7 @@ def test_a_gap_is_waited_for() -> None:
     assert progress.reported_position >= max(before, within)
 
 
-def test_a_gap_itself_is_something_to_be_reported() -> None:
+def test_a_position_in_an_empty_queue_is_reached_when_the_gap_is_reported() -> None:
     progress = Progress(COST)
     progress.open_gap(4 * COST)
     position = progress.position_after(0)
@@ -49,7 +50,7 @@ def test_a_gap_itself_is_something_to_be_reported() -> None:
     assert progress.reported_position >= position
 
 
-def test_drops_without_a_gap_are_waited_for() -> None:
+def test_a_position_after_unreported_drops_is_reached_when_the_queue_is_empty() -> None:
     progress = Progress(COST)
     position = progress.position_after(0, lost=True)
     assert progress.reported_position < position
@@ -57,8 +58,11 @@ def test_drops_without_a_gap_are_waited_for() -> None:
     assert progress.reported_position >= position
 
 
-def test_against_a_queue_whose_messages_are_numbered() -> None:
-    """No position is reached while older messages wait; all are once the queue was empty."""
+def test_no_position_is_reached_while_older_messages_wait() -> None:
+    """Compare with a queue whose messages have numbers.
+
+    All positions are reached when the queue is empty.
+    """
     rng = random.Random(5)
     progress = Progress(COST)
     queued = read = 0
@@ -81,4 +85,8 @@ def test_against_a_queue_whose_messages_are_numbered() -> None:
                 pass
         for position, last in positions:
             assert position > progress.reported_position or last <= read
-        positions = [each for each in positions if each[0] > progress.reported_position]
+        positions = [
+            (position, last)
+            for position, last in positions
+            if position > progress.reported_position
+        ]

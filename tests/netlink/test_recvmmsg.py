@@ -1,4 +1,4 @@
-"""Many datagrams in one system call."""
+"""Check how one system call receives many datagrams."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from conntrack_aio.uapi.netlink import AF_NETLINK
 pytestmark = pytest.mark.kernels
 
 NETLINK_USERSOCK = 2
-"""A protocol for programs to talk to each other, without the kernel."""
+"""A netlink protocol for messages between programs, without the kernel."""
 
 
 @pytest.fixture
 def pair() -> Generator[tuple[socket.socket, socket.socket]]:
-    """A pair of sockets whose datagrams have no port id."""
+    """Return a pair of sockets whose datagrams have no port id."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     with ours, theirs:
         yield ours, theirs
 
 
-def test_this_system_has_it() -> None:
+def test_recvmmsg_is_available_on_this_system() -> None:
     assert is_available()
 
 
@@ -53,7 +53,7 @@ def test_buffers_are_filled_in_order(pair: tuple[socket.socket, socket.socket]) 
         vector.receive(ours.fileno(), 10)
 
 
-def test_one_that_does_not_fit_leaves_its_neighbours_alone(
+def test_a_datagram_that_does_not_fit_leaves_the_other_buffers_intact(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = pair
@@ -66,7 +66,7 @@ def test_one_that_does_not_fit_leaves_its_neighbours_alone(
     assert bytes(vector.view[third : third + 8]) == b"c" * 8
 
 
-def test_an_error_of_the_system_call() -> None:
+def test_an_error_of_the_system_call_is_raised() -> None:
     with pytest.raises(OSError, match="Bad file descriptor") as failed:
         MessageVector(1, 100).receive(-1, 1)
     assert failed.value.errno == errno.EBADF
@@ -75,84 +75,91 @@ def test_an_error_of_the_system_call() -> None:
 # NetlinkSocket.receive_some
 
 
-def message(number: int, size: int = 4) -> bytes:
+def pack_message(number: int, size: int = 4) -> bytes:
     return messages.pack(0x100, 0, number, bytes([number]) * size)
 
 
-def received(sock: NetlinkSocket, limit: int = 64) -> list[bytes | DecodeError]:
+def receive_all(sock: NetlinkSocket, limit: int = 64) -> list[bytes | DecodeError]:
+    """Receive what waits, and return datagrams of joined messages and errors."""
     datagrams: list[bytes | DecodeError] = []
     sock.receive_some(datagrams, limit)
     return datagrams
 
 
-def test_datagrams_of_one_message_are_joined(
+def test_datagrams_with_one_message_each_are_joined(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = pair
-    sent = [message(number, 4 * number) for number in range(1, 6)]
+    sent = [pack_message(number, 4 * number) for number in range(1, 6)]
     for datagram in sent:
         theirs.send(datagram)
     sock = NetlinkSocket(ours)
-    assert received(sock) == [b"".join(sent)]
+    assert receive_all(sock) == [b"".join(sent)]
     assert (sock.datagrams_received, sock.bytes_received) == (5, len(b"".join(sent)))
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        message(1) + message(2),
+        pack_message(1) + pack_message(2),
         b"\1\2\3\4\5\6\7\10",
         struct.pack("=II", 8, 0),
-        message(1)[:-2],
-        message(1) + b"\0\0\0\0",
+        pack_message(1)[:-2],
+        pack_message(1) + b"\0\0\0\0",
     ],
-    ids=["of two messages", "of none", "shorter than a header", "cut", "with something behind"],
+    ids=[
+        "two messages",
+        "no message",
+        "shorter than a header",
+        "truncated",
+        "data after the message",
+    ],
 )
 def test_any_other_datagram_is_not_joined(
     pair: tuple[socket.socket, socket.socket], other: bytes
 ) -> None:
-    """If joined, a malformed datagram would be read as a part of the next."""
+    """If a malformed datagram were joined, it would be parsed together with the next one."""
     ours, theirs = pair
-    for datagram in (message(7), other, message(8)):
+    for datagram in (pack_message(7), other, pack_message(8)):
         theirs.send(datagram)
-    assert received(NetlinkSocket(ours)) == [message(7), other, message(8)]
+    assert receive_all(NetlinkSocket(ours)) == [pack_message(7), other, pack_message(8)]
 
 
-def test_what_is_too_large_is_an_error_between_the_others(
+def test_a_datagram_that_is_too_large_is_an_error_among_the_others(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = pair
-    for datagram in (message(7), bytes(RECEIVE_SIZE + 1), message(8)):
+    for datagram in (pack_message(7), bytes(RECEIVE_SIZE + 1), pack_message(8)):
         theirs.send(datagram)
-    first, second, third = received(NetlinkSocket(ours))
-    assert (first, third) == (message(7), message(8))
+    first, second, third = receive_all(NetlinkSocket(ours))
+    assert (first, third) == (pack_message(7), pack_message(8))
     assert isinstance(second, DecodeError)
     assert str(RECEIVE_SIZE + 1) in str(second)
 
 
-def test_a_datagram_of_one_too_large_message(
+def test_a_datagram_with_one_message_that_is_too_large_is_an_error(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = pair
     size = RECEIVE_SIZE + 4
     theirs.send(struct.pack("=I", size) + bytes(size - 4))
-    theirs.send(message(8))
-    first, second = received(NetlinkSocket(ours))
+    theirs.send(pack_message(8))
+    first, second = receive_all(NetlinkSocket(ours))
     assert isinstance(first, DecodeError)
-    assert second == message(8)
+    assert second == pack_message(8)
 
 
 @pytest.mark.kernel
-def test_what_others_sent_is_dropped_and_counted(lab: Lab) -> None:
-    def open_forger() -> socket.socket:
+def test_messages_of_another_program_are_dropped_and_counted(lab: Lab) -> None:
+    def open_usersock() -> socket.socket:
         raw = socket.socket(AF_NETLINK, socket.SOCK_RAW, NETLINK_USERSOCK)
         raw.bind((0, 0))
         return raw
 
-    raw, forger = lab.run(lambda: (open_forger(), open_forger()))
-    with raw, forger:
+    raw, sender = lab.run(lambda: (open_usersock(), open_usersock()))
+    with raw, sender:
         for number in range(5):
-            forger.sendto(message(number), (raw.getsockname()[0], 0))
+            sender.sendto(pack_message(number), (raw.getsockname()[0], 0))
         sock = NetlinkSocket(raw)
-        assert received(sock) == []
+        assert receive_all(sock) == []
         assert (sock.forged, sock.datagrams_received) == (5, 0)

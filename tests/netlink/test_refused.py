@@ -1,7 +1,8 @@
-"""System calls and socket options that are refused, mostly by seccomp, as in containers.
+"""Check what happens if system calls and socket options are refused, as by seccomp in containers.
 
-Each is refused in a process of its own. Without an optional call, the library works the same. The
-refusal of a required call is an error at once, which names the call.
+- Each call is refused in a separate process.
+- Without an optional call, the library works as with it.
+- Without a required call, the library raises an error at once, which names the call.
 """
 
 from __future__ import annotations
@@ -25,30 +26,36 @@ pytestmark = [
     pytest.mark.kernel,
     pytest.mark.skipif(
         not SUPPORTED,
-        reason="seccomp can't tell this machine's socket calls apart (socketcall)",
+        reason="seccomp cannot distinguish the socket calls of this machine, which uses socketcall",
     ),
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root makes namespaces without another one"),
+    pytest.mark.skipif(
+        os.geteuid() != 0,
+        reason="only root can create a network namespace without a user namespace",
+    ),
 ]
 
 SOL_SOCKET, SO_RCVBUF = 1, 8
 MSG_TRUNC = 0x20
 ADDRESS = 12
-"""The size of a netlink address: event loops have no such sockets."""
+"""The size of a netlink address, in bytes. Sockets of event loops have no address of this size."""
 
 Pattern = list[tuple[str, dict[int, int], dict[int, int]]]
-"""System calls with the values and the flags of their arguments."""
+"""System calls to refuse, each with the values and the flags of its arguments, by position."""
 
 
 def option(name: int, level: int = SOL_SOCKET, call: str = "setsockopt") -> Pattern:
+    """Return the pattern of a call that sets or reads one socket option."""
     return [(call, {1: level, 2: name}, {})]
 
 
 RECVMMSG: Pattern = [("recvmmsg", {}, {})]
-ACKS = option(NETLINK_OPTION.CAP_ACK, SOL_NETLINK) + option(NETLINK_OPTION.EXT_ACK, SOL_NETLINK)
-FORCED, SIZED = option(SO_RCVBUFFORCE), option(SO_RCVBUF)
-SIZE, MEMINFO = (option(name, call="getsockopt") for name in (SO_RCVBUF, SO_MEMINFO))
+ACK_OPTIONS = option(NETLINK_OPTION.CAP_ACK, SOL_NETLINK) + option(
+    NETLINK_OPTION.EXT_ACK, SOL_NETLINK
+)
+FORCE_SIZE, SET_SIZE = option(SO_RCVBUFFORCE), option(SO_RCVBUF)
+GET_SIZE, MEMINFO = (option(name, call="getsockopt") for name in (SO_RCVBUF, SO_MEMINFO))
 FILTER = option(SO_ATTACH_FILTER)
-HOME: Pattern = [("ioctl", {1: SIOCGSKNS}, {})]
+GET_NAMESPACE: Pattern = [("ioctl", {1: SIOCGSKNS}, {})]
 BIND: Pattern = [("bind", {2: ADDRESS}, {})]
 CONNECT: Pattern = [("connect", {2: ADDRESS}, {})]
 RECVFROM: Pattern = [("recvfrom", {}, {3: MSG_TRUNC})]
@@ -58,30 +65,34 @@ POLL: Pattern = [("poll", {}, {})]
 EPOLL: Pattern = [("epoll_create1", {}, {})]
 SOCKET: Pattern = [("socket", {0: AF_NETLINK}, {})]
 SETNS: Pattern = [("setns", {}, {})]
-THREADS: Pattern = [("clone3", {}, {}), ("clone", {}, {})]
+START_THREAD: Pattern = [("clone3", {}, {}), ("clone", {}, {})]
 
 OPTIONAL: dict[str, tuple[Pattern, list[int]]] = {
     "recvmmsg": (RECVMMSG, [errno.ENOSYS, errno.EPERM, errno.EINVAL]),
-    "acknowledgements": (ACKS, [errno.EPERM, errno.ENOPROTOOPT]),
-    "force a buffer": (FORCED, [errno.EPERM, errno.ENOPROTOOPT]),
-    "ask for a buffer": (FORCED + SIZED, [errno.EPERM]),
-    "read the buffer": (SIZE, [errno.EPERM, errno.ENOPROTOOPT]),
-    "meminfo": (MEMINFO, [errno.EPERM, errno.ENOSYS, errno.ENOPROTOOPT, errno.EINVAL]),
+    "acknowledgements": (ACK_OPTIONS, [errno.EPERM, errno.ENOPROTOOPT]),
+    "force a buffer size": (FORCE_SIZE, [errno.EPERM, errno.ENOPROTOOPT]),
+    "set a buffer size": (FORCE_SIZE + SET_SIZE, [errno.EPERM]),
+    "read the buffer size": (GET_SIZE, [errno.EPERM, errno.ENOPROTOOPT]),
+    "SO_MEMINFO": (MEMINFO, [errno.EPERM, errno.ENOSYS, errno.ENOPROTOOPT, errno.EINVAL]),
     "read any option": ([("getsockopt", {}, {})], [errno.ENOSYS]),
     "set any option": ([("setsockopt", {1: SOL_SOCKET}, {})], [errno.EPERM]),
     "filter": (FILTER, [errno.EPERM, errno.ENOSYS, errno.ENOPROTOOPT, errno.EINVAL]),
-    "home": (HOME, [errno.EPERM, errno.ENOSYS, errno.ENOTTY]),
+    "namespace of a socket": (GET_NAMESPACE, [errno.EPERM, errno.ENOSYS, errno.ENOTTY]),
     "bind": (BIND, [errno.EPERM]),
     "connect": (CONNECT, [errno.EPERM]),
     "recvfrom": (RECVFROM, [errno.EPERM, errno.ENOSYS]),
-    "recvfrom, recvmmsg": (RECVFROM + RECVMMSG, [errno.EPERM]),
+    "recvfrom and recvmmsg": (RECVFROM + RECVMMSG, [errno.EPERM]),
     "poll": (POLL + MEMINFO, [errno.EPERM]),
     "epoll": (EPOLL, [errno.EPERM]),
-    "all": (RECVMMSG + ACKS + FORCED + MEMINFO + SIZE + FILTER + HOME + CONNECT, [errno.EPERM]),
+    "several at once": (
+        RECVMMSG + ACK_OPTIONS + FORCE_SIZE + MEMINFO + GET_SIZE + FILTER + GET_NAMESPACE + CONNECT,
+        [errno.EPERM],
+    ),
 }
+"""The calls that the library can do without, with the errnos of their refusal."""
 
 QUICK = ["dump", "events", "loss", "table", "netns", "all_netns"]
-"""Situations for a further errno of the same call, and for short runs."""
+"""The scenarios to test for each further errno of a call, and in quick runs."""
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +108,17 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def unhindered(worker: Worker) -> tuple[Results, Results]:
-    """Return the results of all situations if nothing is refused: early and late."""
-    early = worker.run(Job("asyncio", [], SELF_CONTAINED))
-    late = worker.run(Job("asyncio", [], ["all_at_once"], late=True))
-    assert list(early) == SELF_CONTAINED
-    for result in chain(early.values(), late.values()):
-        assert not isinstance(result, (str, dict)), (early, late)
-    return early, late
+def expected(worker: Worker) -> tuple[Results, Results]:
+    """Return the results if nothing is refused.
+
+    :returns: those for a refusal from the start, and those for a later refusal.
+    """
+    from_start = worker.run(Job("asyncio", [], SELF_CONTAINED))
+    later = worker.run(Job("asyncio", [], ["all_at_once"], late=True))
+    assert list(from_start) == SELF_CONTAINED
+    for result in chain(from_start.values(), later.values()):
+        assert not isinstance(result, (str, dict)), (from_start, later)
+    return from_start, later
 
 
 def denials(pattern: Pattern, code: int) -> list[Denial]:
@@ -112,7 +126,7 @@ def denials(pattern: Pattern, code: int) -> list[Denial]:
 
 
 @pytest.mark.parametrize(
-    ("backend", "pattern", "code", "situations"),
+    ("backend", "pattern", "code", "scenarios"),
     [
         pytest.param(
             backend,
@@ -129,77 +143,81 @@ def denials(pattern: Pattern, code: int) -> list[Denial]:
 )
 def test_an_optional_call_makes_no_difference(
     worker: Worker,
-    unhindered: tuple[Results, Results],
+    expected: tuple[Results, Results],
     backend: str,
     pattern: Pattern,
     code: int,
-    situations: list[str],
+    scenarios: list[str],
 ) -> None:
-    results = worker.run(Job(backend, denials(pattern, code), situations))
-    assert results == {name: unhindered[0][name] for name in situations}
+    results = worker.run(Job(backend, denials(pattern, code), scenarios))
+    assert results == {name: expected[0][name] for name in scenarios}
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
 def test_an_optional_call_that_is_refused_later_makes_no_difference(
-    worker: Worker, unhindered: tuple[Results, Results], backend: str, name: str
+    worker: Worker, expected: tuple[Results, Results], backend: str, name: str
 ) -> None:
     """Some programs install a seccomp profile after their start."""
     pattern, codes = OPTIONAL[name]
     results = worker.run(Job(backend, denials(pattern, codes[0]), ["all_at_once"], late=True))
-    assert results == unhindered[1]
+    assert results == expected[1]
 
 
 @pytest.mark.parametrize("error", ["ImportError", "MemoryError"])
-def test_without_ctypes(
-    worker: Worker, unhindered: tuple[Results, Results], backend: str, error: str
+def test_only_python_3_11_needs_ctypes_and_only_for_setns(
+    worker: Worker, expected: tuple[Results, Results], backend: str, error: str
 ) -> None:
     """Python may lack libffi, or memory may not be both writable and executable."""
-    by_ctypes = set() if sys.version_info >= (3, 12) else {"netns", "all_netns"}
+    # Python has os.setns since 3.12.
+    need_ctypes = set() if sys.version_info >= (3, 12) else {"netns", "all_netns"}
     results = worker.run(Job(backend, [], SELF_CONTAINED, ctypes=error))
     for name, result in results.items():
-        if name in by_ctypes:
+        if name in need_ctypes:
             assert (result["error"], result["is_library_error"]) == ("NamespaceError", True)
             assert "setns()" in result["text"]
             assert "ctypes" in result["text"]
         else:
-            assert result == unhindered[0][name]
+            assert result == expected[0][name]
 
 
 # Required calls
 
 
-class Required(NamedTuple):
+class RequiredCall(NamedTuple):
+    """A required call, and the error that its refusal must raise."""
+
     pattern: Pattern
     codes: list[int]
-    situations: list[str]
+    scenarios: list[str]
     call: str
     """The call that the error names."""
     error: str | None = None
-    """The class of the error, where it is not that of the errno."""
+    """The class of the error; ``None`` for that of the errno."""
     capability: str | None = None
-    """The capability that may be missing instead."""
+    """The capability whose lack causes EPERM too."""
     late: bool = False
+    """Whether the call is refused only when everything is open and in use."""
 
 
 REQUIRED = {
-    "socket": Required(
+    "socket": RequiredCall(
         SOCKET,
         [errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT],
         ["count", "netns"],
         "socket(AF_NETLINK)",
     ),
-    "address": Required(
+    "address": RequiredCall(
         BIND + CONNECT, [errno.EPERM, errno.ENOSYS], ["count"], "bind() and connect()"
     ),
-    "send": Required(SENDTO, [errno.EPERM, errno.ENOSYS], ["count", "events"], "sendto()"),
-    "receive": Required(
+    "send": RequiredCall(SENDTO, [errno.EPERM, errno.ENOSYS], ["count", "events"], "sendto()"),
+    "receive": RequiredCall(
         RECVFROM + RECVMSG,
         [errno.EPERM, errno.ENOSYS],
         ["count"],
         "recvfrom() and recvmsg()",
         "NoReply",
     ),
-    "enter": Required(
+    "enter a namespace": RequiredCall(
         SETNS,
         [errno.EPERM, errno.ENOSYS],
         ["netns", "all_netns"],
@@ -207,8 +225,8 @@ REQUIRED = {
         "NamespaceError",
         "CAP_SYS_ADMIN",
     ),
-    "home": Required(
-        HOME,
+    "namespace of a socket": RequiredCall(
+        GET_NAMESPACE,
         [errno.EPERM, errno.ENOSYS],
         ["replaced_name"],
         "ioctl(SIOCGSKNS)",
@@ -216,20 +234,20 @@ REQUIRED = {
         "CAP_NET_ADMIN",
         late=True,
     ),
-    "join": Required(
+    "join a group": RequiredCall(
         option(NETLINK_OPTION.ADD_MEMBERSHIP, SOL_NETLINK),
         [errno.EPERM, errno.ENOSYS],
         ["events", "table", "all_netns"],
         "setsockopt(NETLINK_ADD_MEMBERSHIP)",
         capability="CAP_NET_ADMIN",
     ),
-    "reliable": Required(
+    "reliable events": RequiredCall(
         option(NETLINK_OPTION.BROADCAST_ERROR, SOL_NETLINK),
         [errno.EPERM, errno.ENOSYS, errno.ENOPROTOOPT],
         ["reliable"],
         "setsockopt(NETLINK_BROADCAST_ERROR)",
     ),
-    "all namespaces": Required(
+    "all namespaces": RequiredCall(
         option(NETLINK_OPTION.LISTEN_ALL_NSID, SOL_NETLINK),
         [errno.EPERM, errno.ENOSYS, errno.ENOPROTOOPT],
         ["all_netns"],
@@ -254,12 +272,12 @@ CLASSES = {
         for code in required.codes
     ],
 )
-def test_a_required_call_is_an_error_that_names_it(
-    worker: Worker, backend: str, required: Required, code: int
+def test_the_refusal_of_a_required_call_is_an_error_that_names_it(
+    worker: Worker, backend: str, required: RequiredCall, code: int
 ) -> None:
-    job = Job(backend, denials(required.pattern, code), required.situations, late=required.late)
+    job = Job(backend, denials(required.pattern, code), required.scenarios, late=required.late)
     results = worker.run(job)
-    assert list(results) == required.situations
+    assert list(results) == required.scenarios
     for result in results.values():
         assert result["error"] == (required.error or CLASSES[code])
         assert result["is_library_error"]
@@ -274,17 +292,19 @@ def test_a_required_call_is_an_error_that_names_it(
 
 
 @pytest.mark.parametrize("code", [errno.EAGAIN, errno.EPERM])
-def test_no_thread_can_be_started(worker: Worker, backend: str, code: int) -> None:
-    situations = ["netns", "large_dump"]
-    results = worker.run(Job(backend, denials(THREADS, code), situations))
-    for name in situations:
+def test_a_lack_of_threads_is_an_error_at_once(worker: Worker, backend: str, code: int) -> None:
+    scenarios = ["netns", "large_dump"]
+    results = worker.run(Job(backend, denials(START_THREAD, code), scenarios))
+    for name in scenarios:
         assert results[name]["error"] == "ResourceExhausted"
         assert results[name]["prompt"]
         assert "start a thread" in results[name]["text"]
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS])
-def test_sending_is_refused_later(worker: Worker, backend: str, code: int) -> None:
+def test_a_later_refusal_of_sending_is_an_error_that_names_the_call(
+    worker: Worker, backend: str, code: int
+) -> None:
     results = worker.run(Job(backend, denials(SENDTO, code), ["sending_later"], late=True))
     errors = results["sending_later"]
     assert len(errors) == 7

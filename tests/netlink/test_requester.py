@@ -1,4 +1,4 @@
-"""The shared request socket, when a thread sends for a task that was cancelled."""
+"""Check the shared request socket while a thread sends for a task that was cancelled."""
 
 from __future__ import annotations
 
@@ -24,65 +24,68 @@ GET = Request("get", "it", 0x101, 0, b"\0\0\0\0")
 
 
 @pytest.mark.asyncio
-async def test_a_thread_that_is_about_to_send_passes_on_the_responses(
+async def test_a_thread_that_sends_after_a_cancellation_passes_on_the_responses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The cancelled caller does not report them as unanswered."""
-    socket, _ = standalone_socket(lambda fake, asked: fake.ack(asked))
-    begun, go_on = threading.Event(), threading.Event()
+    socket, _ = standalone_socket(lambda fake, request: fake.ack(request))
+    started, proceed = threading.Event(), threading.Event()
     use = socket.use
 
-    def slowly(work: Callable[[], object]) -> None:
-        begun.set()
-        go_on.wait()
+    def use_later(work: Callable[[], object]) -> None:
+        started.set()
+        proceed.wait()
         use(work)
 
-    monkeypatch.setattr(socket, "use", slowly)
+    monkeypatch.setattr(socket, "use", use_later)
     requester = Requester(socket, offload=True, reply_timeout=1.0)
     received: list[Response] = []
     task = asyncio.create_task(requester.run([GET], on_responses=received.extend))
     try:
-        await anyio.to_thread.run_sync(begun.wait)
+        await anyio.to_thread.run_sync(started.wait)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert not received
     finally:
-        go_on.set()
+        proceed.set()
     await wait_until(lambda: bool(received))
     assert [response.error for response in received] == [None]
     socket.close()
 
 
-class Slow:
-    """A kernel that returns from its first system call only after ``go_on`` is set."""
+class BlockingKernel:
+    """A script whose first system call returns only after ``proceed`` is set.
+
+    ``inside`` is set when that call begins.
+    """
 
     def __init__(self) -> None:
-        self.inside, self.go_on = threading.Event(), threading.Event()
+        self.inside, self.proceed = threading.Event(), threading.Event()
 
-    def __call__(self, fake: FakeSocket, asked: ReceivedRequest) -> None:
+    def __call__(self, fake: FakeSocket, request: ReceivedRequest) -> None:
         if not self.inside.is_set():
             self.inside.set()
-            assert self.go_on.wait(10)
-        fake.ack(asked)
+            assert self.proceed.wait(10)
+        fake.ack(request)
 
 
 @pytest.mark.asyncio
-async def test_a_request_does_not_hold_up_the_loop_for_the_thread_of_another_one() -> None:
+async def test_a_request_does_not_block_the_event_loop_while_another_thread_sends() -> None:
     """The other request is that of a cancelled task whose thread is still in the kernel."""
-    slow = Slow()
-    socket, _ = standalone_socket(slow)
+    kernel = BlockingKernel()
+    socket, _ = standalone_socket(kernel)
     requester = Requester(socket, offload=False, reply_timeout=10.0)
-    with table_walks.count():  # a walk of another connection offloads this request
+    with table_walks.count():  # while another connection walks the table, requests are offloaded
         first = asyncio.create_task(requester.run([GET]))
-        await anyio.to_thread.run_sync(slow.inside.wait)
+        await anyio.to_thread.run_sync(kernel.inside.wait)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     assert socket.in_use
     second = asyncio.create_task(requester.run([GET]))
     for _ in range(20):
-        await asyncio.sleep(0)  # the loop goes on
+        await asyncio.sleep(0)  # the event loop is not blocked
     assert not second.done()
-    slow.go_on.set()
+    kernel.proceed.set()
     (response,) = await second
     assert response.error is None
     assert requester.offloaded == 2
@@ -94,21 +97,21 @@ async def test_a_request_does_not_hold_up_the_loop_for_the_thread_of_another_one
 async def test_a_kernel_that_never_returns_times_out(
     walk: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The requests behind it time out too, and no response is lost when the kernel returns."""
+    """Requests queued behind it time out too. When the kernel returns, no response is lost."""
     monkeypatch.setattr(requester_module, "SCHEDULING", 0.1)
     monkeypatch.setattr(requester_module, "WALK_TIMEOUT", 0.1)
-    slow = Slow()
-    socket, fake = standalone_socket(slow)
+    kernel = BlockingKernel()
+    socket, fake = standalone_socket(kernel)
     requester = Requester(socket, offload=True, reply_timeout=0.1)
     received: list[Response] = []
     with anyio.fail_after(5):
         (response,) = await requester.run([GET], walk=walk, on_responses=received.extend)
         assert isinstance(response.error, NoReply)
-        assert slow.inside.is_set()
+        assert kernel.inside.is_set()
         assert not received
         (response,) = await requester.run([GET])
         assert isinstance(response.error, NoReply)
-        slow.go_on.set()
+        kernel.proceed.set()
         await requester.wait_until_idle()
         assert [response.error for response in received] == [None]
         (response,) = await requester.run([GET])
@@ -119,10 +122,10 @@ async def test_a_kernel_that_never_returns_times_out(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("turns", range(6))
-async def test_calls_that_are_cancelled_leave_no_threads_that_wait(turns: int) -> None:
-    """Such threads would run one after the other before the next call could."""
-    slow = Slow()
-    socket, fake = standalone_socket(slow)
+async def test_cancelled_calls_leave_no_waiting_threads(turns: int) -> None:
+    """Otherwise all waiting threads would run, one after another, before the next call."""
+    kernel = BlockingKernel()
+    socket, fake = standalone_socket(kernel)
     requester = Requester(socket, offload=True, reply_timeout=10.0)
     before = threading.active_count()
     for _ in range(200):
@@ -132,7 +135,7 @@ async def test_calls_that_are_cancelled_leave_no_threads_that_wait(turns: int) -
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
     assert threading.active_count() <= before + 1
-    slow.go_on.set()
+    kernel.proceed.set()
     with anyio.fail_after(10):
         (response,) = await requester.run([GET])
     assert response.error is None

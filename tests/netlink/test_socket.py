@@ -1,4 +1,4 @@
-"""The socket: closing while a thread uses it, and its options."""
+"""Check the netlink socket: closing while a thread uses it, and refused system calls."""
 
 from __future__ import annotations
 
@@ -21,110 +21,112 @@ from conntrack_aio.uapi.netlink import NETLINK
 pytestmark = pytest.mark.kernels
 
 
-class Trouble(Exception):
-    """An error inside the block."""
+class BodyError(Exception):
+    """An error in the block that uses the socket."""
 
 
-def test_it_is_used_by_a_function_as_well() -> None:
-    socket, raw = standalone_socket()
+def test_a_close_waits_for_the_function_that_uses_the_socket() -> None:
+    socket, fake = standalone_socket()
 
     def work() -> None:
         assert socket.in_use
         socket.close()
-        assert not raw.closed
+        assert not fake.closed
 
     socket.use(work)
-    assert raw.closed
+    assert fake.closed
     with pytest.raises(anyio.ClosedResourceError):
         socket.use(work)
 
 
-@pytest.mark.parametrize("trouble", [False, True])
-def test_a_close_waits_for_the_user(trouble: bool) -> None:
-    socket, raw = standalone_socket()
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_close_waits_for_the_block_that_uses_the_socket(fails: bool) -> None:
+    socket, fake = standalone_socket()
     try:
         with socket.using():
             assert socket.in_use
             socket.close()
             assert socket.closed
-            assert not raw.closed
-            if trouble:
-                raise Trouble
-    except Trouble:
+            assert not fake.closed
+            if fails:
+                raise BodyError
+    except BodyError:
         pass
-    assert raw.closed
+    assert fake.closed
     with pytest.raises(anyio.ClosedResourceError), socket.using():
         pass
     socket.close()
 
 
-def test_a_datagram_that_is_too_large() -> None:
-    socket, raw = standalone_socket()
-    raw.deliver(bytes(netlink_socket.RECEIVE_SIZE + 1))
+def test_a_datagram_that_is_too_large_is_an_error() -> None:
+    socket, fake = standalone_socket()
+    fake.deliver(bytes(netlink_socket.RECEIVE_SIZE + 1))
     with pytest.raises(DecodeError, match="65537 bytes"):
         socket.receive()
-    raw.deliver(bytes(netlink_socket.RECEIVE_SIZE))
+    fake.deliver(bytes(netlink_socket.RECEIVE_SIZE))
     assert socket.receive() == netlink_socket.RECEIVE_SIZE
     assert socket.datagrams_received == 2
     socket.close()
 
 
-def refuse(code: int) -> Callable[..., NoReturn]:
-    def refused(*arguments: object) -> NoReturn:
+def raise_errno(code: int) -> Callable[..., NoReturn]:
+    """Return a function that fails with an errno."""
+
+    def raise_error(*arguments: object) -> NoReturn:
         raise OSError(code, os.strerror(code))
 
-    return refused
+    return raise_error
 
 
-def test_whether_anything_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """poll(2) decides, or else epoll(7); without both the answer is yes."""
-    socket, raw = standalone_socket()
+def test_is_readable_works_without_poll_and_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``is_readable`` calls poll(2) or else epoll(7). If both are refused, it returns ``True``."""
+    socket, fake = standalone_socket()
     for attribute in ("", "poll", "epoll"):
         if attribute:
-            monkeypatch.setattr(select, attribute, refuse(errno.EPERM))
+            monkeypatch.setattr(select, attribute, raise_errno(errno.EPERM))
         assert socket.is_readable() == (attribute == "epoll")
-        raw.deliver(bytes(16))
+        fake.deliver(bytes(16))
         assert socket.is_readable()
         socket.receive()
     socket.close()
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.ENOSYS])
-def test_it_receives_by_the_other_call(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    socket, raw = standalone_socket()
+def test_recvmsg_is_used_if_recvfrom_is_refused(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    socket, fake = standalone_socket()
     calls: list[object] = []
 
     def receive(*arguments: object) -> NoReturn:
         calls.append(arguments)
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(raw, "recvfrom_into", receive)
+    monkeypatch.setattr(fake, "recvfrom_into", receive)
     for size in (16, 32):
-        raw.deliver(bytes(size))
+        fake.deliver(bytes(size))
         assert socket.receive() == size
-    assert len(calls) == 1, "what was refused is not tried again"
+    assert len(calls) == 1, "a refused call is not repeated"
     with pytest.raises(BlockingIOError):
         socket.receive()
-    monkeypatch.setattr(raw, "recvmsg_into", refuse(code))
+    monkeypatch.setattr(fake, "recvmsg_into", raise_errno(code))
     with pytest.raises(KernelError, match=r"recvfrom\(\) and recvmsg\(\): .*seccomp"):
         socket.receive()
     socket.close()
 
 
-def test_what_fails_for_another_reason_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    socket, raw = standalone_socket()
-    monkeypatch.setattr(raw, "sendto", refuse(errno.ENOBUFS))
+def test_other_errors_of_system_calls_are_raised_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    socket, fake = standalone_socket()
+    monkeypatch.setattr(fake, "sendto", raise_errno(errno.ENOBUFS))
     with pytest.raises(OSError, match="buffer space") as failed:
         socket.send(b"")
     assert not isinstance(failed.value, KernelError)
-    raw.fail(errno.EIO)
+    fake.fail(errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         socket.receive()
     socket.close()
 
 
 @pytest.mark.kernel
-def test_a_real_one(lab: Lab) -> None:
+def test_a_socket_of_the_kernel_can_be_used(lab: Lab) -> None:
     socket = lab.run(lambda: open_socket(NETLINK.NETFILTER, receive_buffer=100_000))
     assert socket.receive_buffer == 200_000
     assert socket.queue_state() == (0, 0)

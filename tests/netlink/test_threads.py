@@ -1,4 +1,4 @@
-"""Work on other threads, and waking a task from them."""
+"""Check that threads run work, and that they can wake a task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from conntrack_aio.netlink.threads import Threads, Wakeup
 
 @pytest.mark.anyio
 class TestWakeup:
-    async def test_it_wakes_a_task_that_waits(self) -> None:
+    async def test_a_notification_wakes_the_waiting_task(self) -> None:
         wakeup = Wakeup()
         threads = Threads(1)
         woken: list[int] = []
@@ -31,7 +31,7 @@ class TestWakeup:
         wakeup.close()
         threads.close()
 
-    async def test_a_notification_before_the_wait_counts(self) -> None:
+    async def test_a_wait_after_a_notification_returns_at_once(self) -> None:
         files = OpenFiles()
         wakeup = Wakeup()
         wakeup.notify()
@@ -40,7 +40,7 @@ class TestWakeup:
         assert not files.new()
         wakeup.close()
 
-    async def test_each_wait_needs_a_notification_of_its_own(self) -> None:
+    async def test_each_wait_needs_its_own_notification(self) -> None:
         wakeup = Wakeup()
         wakeup.notify()
         await wakeup.wait()
@@ -64,12 +64,12 @@ class TestWakeup:
             await anyio.wait_all_tasks_blocked()
             wakeup.close()
         assert not files.new()
-        wakeup.notify()  # by a thread that does not know of it yet
+        wakeup.notify()  # a thread may not have noticed the close yet
         wakeup.close()
 
 
 class TestThreads:
-    def test_work_that_was_started_is_done_though_it_is_closed(self) -> None:
+    def test_started_work_is_finished_after_closing(self) -> None:
         threads = Threads(1)
         gate, done = threading.Event(), threading.Event()
         threads.start(gate.wait)
