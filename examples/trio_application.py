@@ -39,9 +39,12 @@ async def delete_old_flows(conn: Connection, limit: float, interval: float) -> N
         await trio.sleep(interval)
 
 
-async def print_ended_flows(conn: Connection) -> None:
-    """Print the flows that end, and report lost events."""
+async def print_ended_flows(
+    conn: Connection, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Print the flows that end, and report lost events. It has started once it has subscribed."""
     async with conn.events(EventType.DESTROY) as stream:
+        task_status.started()
         while True:
             try:
                 async for event in stream:
@@ -60,7 +63,7 @@ async def cancel_on_signal(scope: trio.CancelScope) -> None:
 async def main(limit: float, interval: float) -> None:
     async with conntrack_aio.connect() as conn, trio.open_nursery() as nursery:
         nursery.start_soon(cancel_on_signal, nursery.cancel_scope)
-        nursery.start_soon(print_ended_flows, conn)
+        await nursery.start(print_ended_flows, conn)
         nursery.start_soon(delete_old_flows, conn, limit, interval)
 
 
