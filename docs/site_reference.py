@@ -295,11 +295,22 @@ def prepare_annotations(obj: Object, names: Names) -> None:
             prepare_annotations(overload, names)
 
 
+def list_after_lead(parts: Parts) -> Parts:
+    """Make the errors a list of the text if it ends with a colon, as in "Iterating raises:".
+
+    Otherwise they would have another heading after that line.
+    """
+    if not (parts.text.endswith(":") and parts.fields.startswith(":raises")):
+        return parts
+    errors = re.sub(r"^:raises ([\w.]+): ", r"- :exc:`\1` – ", parts.fields, flags=re.MULTILINE)
+    return Parts(f"{parts.text}\n\n{errors}", "", parts.rest)
+
+
 def prepare_docstring(obj: Object, names: Names) -> None:
     """Change a docstring to Markdown with fields."""
     docstring = obj.docstring
     assert docstring is not None
-    parts = parts_of(docstring.value)
+    parts = list_after_lead(parts_of(docstring.value))
     text, fields, rest = (names.markdown(part, obj) for part in parts)
     docstring.value = f"{text}\n\n{fields}".strip("\n")
     sections = docstring.parse("sphinx", warn_missing_types=False)

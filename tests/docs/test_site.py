@@ -170,6 +170,19 @@ def test_a_docstring_is_split_into_text_fields_and_rest() -> None:
     assert site_reference.parts_of("Only text: here.\n\nMore.").fields == ""
 
 
+def test_errors_after_a_line_that_leads_to_them_become_its_list() -> None:
+    parts = site_reference.parts_of(
+        "Text.\n\nIterating raises:\n\n:raises anyio.X: when it is\n    closed.\n:raises Y: later."
+    )
+    text, fields, rest = site_reference.list_after_lead(parts)
+    assert text.endswith(
+        "Iterating raises:\n\n- :exc:`anyio.X` – when it is\n    closed.\n- :exc:`Y` – later."
+    )
+    assert (fields, rest) == ("", "")
+    other = site_reference.parts_of("Text.\n\n:raises Y: later.")
+    assert site_reference.list_after_lead(other) == other
+
+
 def test_blocks_become_fenced_code() -> None:
     text = site_reference.parts_of(DOCSTRING).text
     assert site_reference.fence_blocks(text).splitlines()[2:] == [
