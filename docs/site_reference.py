@@ -302,7 +302,7 @@ def list_after_lead(parts: Parts) -> Parts:
     """
     if not (parts.text.endswith(":") and parts.fields.startswith(":raises")):
         return parts
-    errors = re.sub(r"^:raises ([\w.]+): ", r"- :exc:`\1` – ", parts.fields, flags=re.MULTILINE)
+    errors = re.sub(r"^:raises ([\w.]+): ", r"- :exc:`\1`: ", parts.fields, flags=re.MULTILINE)
     return Parts(f"{parts.text}\n\n{errors}", "", parts.rest)
 
 

@@ -176,7 +176,7 @@ def test_errors_after_a_line_that_leads_to_them_become_its_list() -> None:
     )
     text, fields, rest = site_reference.list_after_lead(parts)
     assert text.endswith(
-        "Iterating raises:\n\n- :exc:`anyio.X` – when it is\n    closed.\n- :exc:`Y` – later."
+        "Iterating raises:\n\n- :exc:`anyio.X`: when it is\n    closed.\n- :exc:`Y`: later."
     )
     assert (fields, rest) == ("", "")
     other = site_reference.parts_of("Text.\n\n:raises Y: later.")
