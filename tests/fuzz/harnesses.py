@@ -203,8 +203,8 @@ def request_replies(data: bytes) -> None:
         except DecodeError:
             exchange.lossy = True
         exchange.note_drained()
-    assert exchange.open == exchange.failures.count(None)
-    assert window.open == window.failures.count(None)
+    assert exchange.open == exchange.completions.count(None)
+    assert window.open == window.completions.count(None)
     for response in exchange.responses:
         try:
             replies = response.result()
