@@ -22,7 +22,7 @@ async def test_the_event_loop_is_the_one_of_the_parameter(request: pytest.Fixtur
 
 def test_every_event_loop_is_used(request: pytest.FixtureRequest) -> None:
     names = {
-        item.callspec.id
+        item.callspec.id  # pyright: ignore[reportAttributeAccessIssue]
         for item in request.session.items
         if item.name.startswith("test_the_event_loop_is_the_one_of_the_parameter")
     }

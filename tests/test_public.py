@@ -47,7 +47,8 @@ def test_lazily_imported_names_are_attributes_of_the_package() -> None:
 
 @pytest.mark.parametrize("name", ["no_such_name", "session", "model.flow:", "_Flow"])
 def test_an_unknown_name_raises_attribute_error(name: str) -> None:
-    vars(conntrack_aio).pop(name, None)  # another test may have imported a submodule of this name
+    # Another test may have imported a submodule of this name.
+    conntrack_aio.__dict__.pop(name, None)
     with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
         getattr(conntrack_aio, name)
 

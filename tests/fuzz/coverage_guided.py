@@ -19,7 +19,7 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-with atheris.instrument_imports(include=["conntrack_aio"]):
+with atheris.instrument_imports(include=["conntrack_aio"]):  # pyright: ignore[reportAttributeAccessIssue]
     from fuzz.inputs import TARGETS, Target
     from fuzz.monitor import HANG_TIMEOUT, InputMonitor
     from fuzz.mutation import Mutator

@@ -22,11 +22,11 @@ def anykernel(request: pytest.FixtureRequest) -> AnyKernel:
     """Return a kernel without flows, whose new flows all emit events."""
     if request.param == "fake":
         return FakeKernelAdapter(FakeKernel("6.18", sysctls={"nf_conntrack_events": 1}))
-    for marker in request._node.iter_markers("since"):
+    for marker in request.node.iter_markers("since"):
         (name,) = marker.args
         if not RELEASE.has(getattr(releases, name)):
             pytest.skip(f"this kernel does not have the feature {name}")
-    if request._node.get_closest_marker("sizes") and not _SIZES_ARE_IMITATED:
+    if request.node.get_closest_marker("sizes") and not _SIZES_ARE_IMITATED:
         pytest.skip("the memory sizes of this machine's kernel are not imitated")
     return RealKernel(request.getfixturevalue("lab"))
 

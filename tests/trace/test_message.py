@@ -26,7 +26,7 @@ from conntrack_aio import Flow, FlowEvent
 from conntrack_aio.codec.catalog import message_info
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.codec.requests import helpers
-from conntrack_aio.codec.schema import Branch, schema_of
+from conntrack_aio.codec.schema import Branch, Leaf, schema_of
 from conntrack_aio.model.expectations import Expectation, ExpectEvent
 from conntrack_aio.model.requests import ExpectRequestOnly, Masked, RequestOnly, Selection
 from conntrack_aio.netlink import attributes, messages
@@ -455,7 +455,7 @@ def _names(branch: Branch, data: bytes, start: int, end: int) -> set[str]:
         names.add(child.name)
         if isinstance(child, Branch):
             names |= _names(child, data, first, last)
-        elif child.nest is not None:
+        elif isinstance(child, Leaf) and child.nest is not None:
             names |= _names(child.nest.root, data, first, last)
     return names
 
