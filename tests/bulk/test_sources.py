@@ -19,7 +19,7 @@ def refuse(items: list[int]) -> bool:
 
 async def drain(source: ItemSource[int], limit: int) -> list[list[int]]:
     taken: list[list[int]] = []
-    while items := await source.take(limit, refuse):
+    while (items := await source.take(limit, refuse)) is not None:
         taken.append(items)
     return taken
 
@@ -87,7 +87,7 @@ async def test_items_are_offered_before_it_waits() -> None:
     assert await source.take(9, accept) == []
     assert offered == [[1, 2]]
     assert await source.take(9, accept) == [3]
-    assert await source.take(9, accept) == []
+    assert await source.take(9, accept) is None
     assert offered == [[1, 2]]
 
 
