@@ -16,8 +16,8 @@ from .netlink.modules import MISSING
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .netlink.socket_factory import SocketFactory, socket_factory_for
-from .session import Session, check_buffers
-from .streams.subscription import DEFAULT_RECEIVE_BUFFER, Buffer
+from .session import Session
+from .streams.subscription import DEFAULT_RECEIVE_BUFFER, BufferSizes, check_buffer_sizes
 
 _CONNECT = ("connect to", "connection tracking")
 """How errors name the first request."""
@@ -83,18 +83,22 @@ def connect(
     if not reply_timeout > 0:
         raise ValueError(f"reply_timeout must be above 0 seconds; got {shown}")
     socket_factory = socket_factory_for.get()(None if netns is None else NetNS(netns))
-    buffer = check_buffers(receive_buffer, receive_buffer_max)
-    return Connecting(socket_factory, buffer, offload, reply_timeout)
+    buffer_sizes = check_buffer_sizes(receive_buffer, receive_buffer_max)
+    return Connecting(socket_factory, buffer_sizes, offload, reply_timeout)
 
 
 class Connecting:
     """What :func:`connect` returns: await it, or enter it with ``async with``."""
 
     def __init__(
-        self, socket_factory: SocketFactory, buffer: Buffer, offload: bool, reply_timeout: float
+        self,
+        socket_factory: SocketFactory,
+        buffer_sizes: BufferSizes,
+        offload: bool,
+        reply_timeout: float,
     ) -> None:
         self._socket_factory = socket_factory
-        self._buffer = buffer
+        self._buffer_sizes = buffer_sizes
         self._offload = offload
         self._reply_timeout = reply_timeout
         self._connection: Connection | None = None
@@ -116,7 +120,7 @@ class Connecting:
         socket = self._socket_factory.open_first()
         requester = Requester(socket, offload=self._offload, reply_timeout=self._reply_timeout)
         connection = Connection(
-            Session(self._socket_factory, requester, self._buffer, self._reply_timeout)
+            Session(self._socket_factory, requester, self._buffer_sizes, self._reply_timeout)
         )
         try:
             (outcome,) = await requester.run([requests.statistics(*_CONNECT)])

@@ -37,7 +37,8 @@ from .operations.timeouts import Timeouts
 from .operations.writer import Writer
 from .session import Session
 from .streams.dump import Dump
-from .streams.events import EventStream, OnLoss
+from .streams.events import EventStream
+from .streams.subscription import OnLoss, StreamOptions
 from .table.table import FlowTable
 from .trace.switch import arm as arm_trace
 
@@ -304,9 +305,7 @@ class Connection(AsyncResource):
 
         For what iterating raises see :class:`EventStream`.
         """
-        return self._reader.events(
-            types,
-            match=match,
+        options = StreamOptions(
             receive_buffer=receive_buffer,
             receive_buffer_max=receive_buffer_max,
             all_netns=all_netns,
@@ -314,6 +313,7 @@ class Connection(AsyncResource):
             reliable=reliable,
             receive_time=receive_time,
         )
+        return self._reader.events(types, match, options)
 
     def table(
         self,
@@ -362,13 +362,13 @@ class Connection(AsyncResource):
 
         For what entering the table raises see :meth:`FlowTable.__aenter__`.
         """
-        return self._table_opener.table(
-            match,
-            reconcile=reconcile,
-            enable_events=enable_events,
+        options = StreamOptions(
             receive_buffer=receive_buffer,
             receive_buffer_max=receive_buffer_max,
             reliable=reliable,
+        )
+        return self._table_opener.table(
+            match, reconcile=reconcile, enable_events=enable_events, options=options
         )
 
     # -- writing one flow ---------------------------------------------------------------------

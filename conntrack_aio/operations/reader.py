@@ -23,7 +23,8 @@ from ..model.values import describe_value
 from ..netlink.exchange import Request
 from ..session import Session
 from ..streams.dump import Dump
-from ..streams.events import EventStream, OnLoss
+from ..streams.events import EventStream
+from ..streams.subscription import StreamOptions
 from ..uapi.nfnetlink import NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .resets import Resets, ResetStage
@@ -106,28 +107,13 @@ class Reader:
     def events(
         self,
         types: Collection[EventType],
-        *,
         match: Match | None,
-        receive_buffer: int | None,
-        receive_buffer_max: int | None,
-        all_netns: bool,
-        on_loss: OnLoss,
-        reliable: bool,
-        receive_time: bool,
+        options: StreamOptions,
     ) -> EventStream[FlowEvent]:
         if match is not None:
             check_match(match)
-        return self._session.subscribe(
-            groups_of(types, _GROUPS),
-            decode_event,
-            receive_buffer=receive_buffer,
-            receive_buffer_max=receive_buffer_max,
-            all_netns=all_netns,
-            on_loss=on_loss,
-            reliable=reliable,
-            receive_time=receive_time,
-            event_selection=None if match is None else self._selector.event_selection(match),
-        )
+        selection = None if match is None else self._selector.event_selection(match)
+        return self._session.subscribe(groups_of(types, _GROUPS), decode_event, options, selection)
 
 
 def groups_of(types: Collection[EventType], groups: Mapping[EventType, int]) -> list[int]:

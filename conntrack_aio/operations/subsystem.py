@@ -25,19 +25,19 @@ class Subsystem(Generic[T]):
         probes: Probes,
         feature: str,
         everything: Request,
-        reader: MessageDecoder[T],
+        decoder: MessageDecoder[T],
     ) -> None:
         self._session = session
         self._probes = probes
         self._feature = feature
         self._everything = everything
-        self._reader = reader
+        self._decoder = decoder
 
-    def _dump(self, keep: Callable[[T], bool] | None = None) -> Dump[T]:
-        return self._session.dump(self._everything, self._reader, keep)
+    def _dump(self, predicate: Callable[[T], bool] | None = None) -> Dump[T]:
+        return self._session.dump(self._everything, self._decoder, predicate)
 
-    async def _list(self, keep: Callable[[T], bool] | None = None) -> list[T]:
-        async with self._dump(keep) as dump:
+    async def _list(self, predicate: Callable[[T], bool] | None = None) -> list[T]:
+        async with self._dump(predicate) as dump:
             return [each async for each in dump]
 
     async def _run(self, requests: Sequence[Request], named: int = 0) -> list[Response]:

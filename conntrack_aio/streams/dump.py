@@ -25,7 +25,7 @@ class DumpPlan(NamedTuple, Generic[T]):
     """The requests of a dump, sent one after the other, and the predicate for its entries."""
 
     requests: Sequence[Request]
-    keep: Callable[[T], bool] | None = None
+    predicate: Callable[[T], bool] | None = None
 
 
 DumpPlanner = Callable[[], Awaitable[DumpPlan[T]]]
@@ -93,17 +93,17 @@ class Dump(DecodingIterator[T]):
     def __init__(
         self,
         receiver: DumpReceiver,
-        reader: MessageDecoder[T],
-        keep: Callable[[T], bool] | None,
+        decoder: MessageDecoder[T],
+        predicate: Callable[[T], bool] | None,
         counters: ClientStatistics,
         on_close: Callable[[Dump[T]], None],
         stage: DumpStage[T] | None = None,
         planner: DumpPlanner[T] | None = None,
     ) -> None:
-        super().__init__(receiver.owner, reader, counters)
+        super().__init__(receiver.owner, decoder, counters)
         self._receiver = receiver
         self._seq = pack_seq(receiver.exchange.seq)
-        self._keep = keep
+        self._predicate = predicate
         self._statistics = counters
         self._on_close = on_close
         self._stage = stage
@@ -112,7 +112,7 @@ class Dump(DecodingIterator[T]):
         self._walked = False
         """Whether the kernel's table has been read to its end."""
         self._ended = False
-        self._retired = False
+        self._finished = False
 
     async def _refill(self) -> bool:
         """Make more entries available; return ``False`` at the end."""
@@ -158,7 +158,7 @@ class Dump(DecodingIterator[T]):
                 await anyio.lowlevel.checkpoint()
                 return False
             self._receiver.set_requests(plan.requests)
-            self._keep = plan.keep
+            self._predicate = plan.predicate
         try:
             chunk = await self._receiver.receive()
         finally:
@@ -180,24 +180,24 @@ class Dump(DecodingIterator[T]):
         try:
             results = await stage.process(entries)
         finally:
-            if not self._retired:
+            if not self._finished:
                 self._pending += errors
-        if self._retired:  # another task closed it in the meantime
+        if self._finished:  # another task closed it in the meantime
             stage.put_back(results)
             raise anyio.ClosedResourceError("the dump is closed")
         self._pending += results
 
-    def _takes(self, buffer: BytesLike, message: Message) -> bool:
+    def _accepts_message(self, buffer: BytesLike, message: Message) -> bool:
         return self._receiver.exchange.takes(buffer, message)
 
-    def _keeps(self, items: list[T | DecodeError]) -> list[T | DecodeError]:
+    def _select_items(self, items: list[T | DecodeError]) -> list[T | DecodeError]:
         self._statistics.entries_decoded += len(items)
-        keep = self._keep
-        if keep is None:
+        predicate = self._predicate
+        if predicate is None:
             return items
-        return [item for item in items if isinstance(item, DecodeError) or keep(item)]
+        return [item for item in items if isinstance(item, DecodeError) or predicate(item)]
 
-    def _broken(self, error: DecodeError) -> None:
+    def _on_malformed_datagram(self, error: DecodeError) -> None:
         self._receiver.exchange.broken(error)
 
     @property
@@ -226,8 +226,8 @@ class Dump(DecodingIterator[T]):
 
     def _finish(self) -> None:
         self._receiver.close()
-        if not self._retired:
-            self._retired = True
+        if not self._finished:
+            self._finished = True
             self._on_close(self)
 
     def __del__(self) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -27,8 +27,6 @@ from .iterators import DecodingIterator, MessageDecoder
 from .subscription import LEAST_COST, Subscription
 
 E = TypeVar("E", bound="Event | EventsLost")
-
-OnLoss = Literal["raise", "item"]
 
 _READS: Final = 256
 """How many datagrams, of one event each, are read before other tasks run."""
@@ -92,32 +90,32 @@ class EventStream(DecodingIterator[E]):
     def __init__(
         self,
         subscription: Subscription,
-        reader: MessageDecoder[E],
+        decoder: MessageDecoder[E],
         on_close: Callable[[EventStream[E]], None],
-        on_loss: OnLoss = "raise",
-        keep: Callable[[E], bool] | None = None,
+        predicate: Callable[[E], bool] | None = None,
         owner: Owner | None = None,
     ) -> None:
         """Initialize the stream.
 
         :param owner: the process and event loop that may use it; by default the current ones.
         """
+        options = subscription.options
         self._statistics = StreamStatistics()
-        super().__init__(Owner() if owner is None else owner, reader, self._statistics)
-        self._raises = ConntrackError if on_loss == "raise" else DecodeError
+        super().__init__(Owner() if owner is None else owner, decoder, self._statistics)
+        self._raises = ConntrackError if options.on_loss == "raise" else DecodeError
         self._subscription = subscription
-        self._keep = keep
+        self._predicate = predicate
         self._socket = subscription.socket
         mode = subscription.event_mode
         self.covers_older_flows = None if mode is None else mode == EventMode.ALWAYS
         self.blind_spots = subscription.blind_spots
         self._nsid_resolver = subscription.nsid_resolver
-        self._buffer_size = subscription.buffer.size
+        self._buffer_size = subscription.buffer_sizes.initial
         self._on_close = on_close
         self._unnamed: list[Event] = []
         """Pending events whose namespaces are still to be named."""
         self._reading = False
-        self._receive_time = subscription.receive_time
+        self._receive_time = options.receive_time
         self._receive_timestamp = 0
         """When the pending events were read: all of them came by the same read."""
         self._drained = False
@@ -365,26 +363,26 @@ class EventStream(DecodingIterator[E]):
 
     def _grow(self) -> None:
         """Double the receive buffer after an overrun, up to the maximum."""
-        largest = self._subscription.buffer.largest
-        if largest is not None and self._buffer_size < largest:
-            self._buffer_size = min(2 * self._buffer_size, largest)
+        maximum = self._subscription.buffer_sizes.maximum
+        if maximum is not None and self._buffer_size < maximum:
+            self._buffer_size = min(2 * self._buffer_size, maximum)
             self._socket.grow(self._buffer_size)
             if self._nsid_resolver is not None:
                 self._nsid_resolver.note_receive_buffer(self.receive_buffer)
 
-    def _keeps(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
+    def _select_items(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
         errors = sum(isinstance(item, DecodeError) for item in items) if self._has_errors else 0
         self._statistics.events_decoded += len(items) - errors
         if self._receive_time:
             for item in items:
                 if not isinstance(item, ConntrackError):
                     item.receive_timestamp = self._receive_timestamp
-        keep = self._keep
-        if keep is None:
+        predicate = self._predicate
+        if predicate is None:
             return items
-        return [item for item in items if isinstance(item, DecodeError) or keep(item)]
+        return [item for item in items if isinstance(item, DecodeError) or predicate(item)]
 
-    def _broken(self, error: DecodeError) -> None:
+    def _on_malformed_datagram(self, error: DecodeError) -> None:
         self._received.appendleft(error)
 
     async def _name(self) -> None:
@@ -414,7 +412,7 @@ class EventStream(DecodingIterator[E]):
     def _unreported_losses(self, queue_state: QueueState | None) -> int:
         """Return how many events were dropped behind the last reported gap, as far as known."""
         # With retries, a dropped event is not lost, or is counted again.
-        if queue_state is None or self._subscription.reliable:
+        if queue_state is None or self._subscription.options.reliable:
             return 0
         return (queue_state.drops - self._drops_reported) & 0xFFFFFFFF
 
