@@ -22,7 +22,7 @@ from .netlink.socket import NetlinkSocket
 from .netlink.socket_factory import SocketFactory
 from .netlink.threads import Threads, run_in_thread
 from .registry import Registry
-from .streams.dump import Dump, DumpPlanner, DumpStage
+from .streams.dump import Dump, DumpPlanner, EntryProcessor
 from .streams.events import E, EventStream
 from .streams.iterators import MessageDecoder
 from .streams.subscription import BufferSizes, EventSelection, StreamOptions, subscribe
@@ -42,9 +42,9 @@ class Table(Protocol):
 
 
 class Session:
-    """What all operations of a connection share.
+    """What all operations of a connection share: its sockets, open objects and statistics.
 
-    This is requests, dumps, streams and bulk operations in one network namespace.
+    It sends requests and opens dumps, streams and bulk operations in one network namespace.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Session:
         self._bulks: Registry[BulkOperation[Any], Sequence[Pipeline]] = Registry()
         self._tables: Registry[Table, None] = Registry()
 
-    # -- life -------------------------------------------------------------------------------
+    # -- opening and closing ---------------------------------------------------------------
 
     @property
     def closed(self) -> bool:
@@ -81,7 +81,7 @@ class Session:
         """Check that the session can be used here.
 
         :raises anyio.ClosedResourceError: when the session is closed.
-        :raises UsedElsewhere: in another process or event loop.
+        :raises UsedElsewhere: when called in another process or event loop.
         """
         self.owner.check_call()
         if self.closed:
@@ -100,7 +100,7 @@ class Session:
         self.requester.close()
         self._threads.close()
 
-    # -- conversations ----------------------------------------------------------------------
+    # -- requests, dumps, streams ----------------------------------------------------------
 
     async def ask(self, request: Request) -> Response:
         """Send one request, and return the response."""
@@ -125,13 +125,17 @@ class Session:
         request: Request,
         decoder: MessageDecoder[T],
         predicate: Callable[[T], bool] | None = None,
-        stage: DumpStage[T] | None = None,
+        processor: EntryProcessor[T] | None = None,
         planner: DumpPlanner[T] | None = None,
     ) -> Dump[T]:
-        """Dump a table on a socket of its own.
+        """Return a dump of a table, which opens a socket of its own when it is iterated.
 
-        :param predicate: a predicate for the entries to hand out.
-        :param planner: makes other requests and another predicate when the dump begins.
+        :param request: the request to dump.
+        :param decoder: decodes the entries.
+        :param predicate: which entries to hand out; ``None`` for all.
+        :param processor: processes the entries before they are handed out.
+        :param planner: called when the dump begins. The requests and the predicate that it returns
+            replace the given ones.
         """
         self.check_open()
         receiver = DumpReceiver(
@@ -142,7 +146,7 @@ class Session:
             self._dumps.discard(dump)
             _add_dump(self._counters, receiver)
 
-        dump = Dump(receiver, decoder, predicate, self._counters, on_close, stage, planner)
+        dump = Dump(receiver, decoder, predicate, self._counters, on_close, processor, planner)
         self._dumps.add(dump, receiver)
         return dump
 
@@ -244,7 +248,7 @@ class Session:
         socket = self.run_in_namespace(lambda: self.socket_factory.open(RECEIVE_BUFFER))
         return Pipeline(socket, self._threads, self._reply_timeout, reply_size)
 
-    # -- statistics --------------------------------------------------------------------------
+    # -- statistics ------------------------------------------------------------------------
 
     def statistics(self) -> ClientStatistics:
         """Return what was done so far, by what is closed and by what is open."""

@@ -1,4 +1,4 @@
-"""The iterator behind the bulk methods: many requests of one kind, an outcome for each item."""
+"""What the bulk methods return: many requests of one kind, with an outcome for each item."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
     :raises ResourceExhausted: when there is no file descriptor for the socket; nothing was sent
         then.
     :raises anyio.ClosedResourceError: when the operation or its connection is closed.
-    :raises anyio.BusyResourceError: while another task iterates.
-    :raises UsedElsewhere: in another process or event loop.
+    :raises anyio.BusyResourceError: when another task is iterating.
+    :raises UsedElsewhere: when called in another process or event loop.
     """
 
     def __init__(

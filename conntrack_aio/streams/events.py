@@ -49,15 +49,15 @@ class EventStream(DecodingIterator[E]):
 
     Iterating raises:
 
-    :raises EventsLost: in the place where the kernel dropped events because the receive buffer was
-        full. Iteration continues after it. With ``on_loss="item"`` it is an item like the events,
-        also within a batch. Each gap is reported once, at the latest after the last event that was
-        queued before it.
-    :raises DecodeError: in the place of an event that cannot be decoded. Iteration continues after
-        it.
+    :raises EventsLost: when the kernel dropped events because the receive buffer was full. It is
+        raised in the place of the gap, and iteration continues after it. With ``on_loss="item"`` it
+        is an item like the events, also within a batch. Each gap is reported once, at the latest
+        after the last event that was queued before it.
+    :raises DecodeError: when an event cannot be decoded. It is raised in the place of the event,
+        and iteration continues after it.
     :raises anyio.ClosedResourceError: when the stream or its connection is closed.
-    :raises anyio.BusyResourceError: while another task iterates.
-    :raises UsedElsewhere: in another process or event loop.
+    :raises anyio.BusyResourceError: when another task is iterating.
+    :raises UsedElsewhere: when called in another process or event loop.
     """
 
     covers_older_flows: bool | None
@@ -169,19 +169,18 @@ class EventStream(DecodingIterator[E]):
         """Return events that can be received without waiting, and ``[]`` if there are none.
 
         These are some hundreds at most: the events that were received before and not handed out or,
-        if there are none, those of up to 256 further datagrams. No other task runs in between, so a
-        loop around this method has to let them run.
+        if there are none, those of up to 256 further datagrams. No other task runs during the call,
+        so a loop around this method has to let them run.
 
-        An error is raised in its place, as by :meth:`receive_batch`. Afterwards the method can be
+        An error is raised in its place, as by :meth:`receive_batch`. After it the method can be
         called again.
 
-        :raises EventsLost: in the place where events were dropped, unless it is an item of this
-            stream.
-        :raises DecodeError: in the place of an event that cannot be decoded.
+        :raises EventsLost: when events were dropped, unless it is an item of this stream.
+        :raises DecodeError: when an event cannot be decoded.
         :raises anyio.ClosedResourceError: when the stream is closed.
-        :raises anyio.BusyResourceError: while a task reads from it or waits for its next event.
-        :raises RuntimeError: for a stream of all namespaces, because looking up the names of
-            namespaces must wait for replies.
+        :raises anyio.BusyResourceError: when a task is reading from it or waits for its next event.
+        :raises RuntimeError: when this is a stream of all namespaces, because looking up their
+            names must wait for replies.
         """
         self._check_free()
         if self._nsid_resolver is not None:
@@ -210,11 +209,11 @@ class EventStream(DecodingIterator[E]):
     async def wait_readable(self) -> None:
         """Wait until :meth:`receive_batch_nowait` may have something to return.
 
-        It returns at once if events were received already. It may return without reason.
+        It returns at once if events were received already. It may also return when there are none.
 
         :raises anyio.ClosedResourceError: when the stream is closed, also while this waits.
-        :raises anyio.BusyResourceError: while another task reads from the stream.
-        :raises UsedElsewhere: in another process or event loop.
+        :raises anyio.BusyResourceError: when another task is reading from the stream.
+        :raises UsedElsewhere: when called in another process or event loop.
         """
         self._owner.check()
         self._check_free()
@@ -226,10 +225,10 @@ class EventStream(DecodingIterator[E]):
             await self._socket.wait_readable()
 
     def position(self) -> int:
-        """Return the position behind everything that is queued now, for :meth:`has_passed`.
+        """Return the position after everything that is queued now, for :meth:`has_passed`.
 
-        It is for programs that must know when they have received everything that had happened by
-        now. The kernel queues an event before the system call that caused it returns::
+        Use it to find out when everything that has happened until now has been received. The kernel
+        queues an event before the system call that caused it returns::
 
             position = stream.position()
             while not stream.has_passed(position):
