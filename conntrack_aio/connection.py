@@ -295,8 +295,8 @@ class Connection(AsyncResource):
             name that ``ip netns`` has for it. The stream keeps none of the namespaces alive. Needs
             CAP_NET_BROADCAST. In Linux 5.19 to 6.5, set ``nf_conntrack_events`` to 1 in each
             namespace in which no program listens: otherwise its flows emit no events.
-        :param on_loss: what to do where events are missing: ``"raise"`` an :exc:`EventsLost`, or
-            return it as an ``"item"``.
+        :param on_loss: what to do where events are missing: ``"raise"`` raises :exc:`EventsLost`,
+            and ``"item"`` returns it as an item.
         :param reliable: have the kernel retry each DESTROY event that does not fit into the
             receive buffer, first after a second and then every 10 ms, until it is delivered. Each
             event arrives once. Until then the flow is dying (see :meth:`dying`): it takes memory
