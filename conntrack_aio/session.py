@@ -34,7 +34,7 @@ _THREADS = 16
 
 
 class Table(Protocol):
-    """A live table."""
+    """A live table, as far as a session needs it."""
 
     @property
     def resyncs(self) -> int: ...

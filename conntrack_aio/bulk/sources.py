@@ -8,7 +8,9 @@ from typing import Any, Generic, Protocol, TypeVar
 T = TypeVar("T")
 
 Offer = Callable[[list[T]], bool]
-"""Accepts items that would otherwise wait, and returns whether outcomes are due."""
+"""Called with the items taken so far, before a wait for the next one.
+
+``True`` means that it has accepted them, and that the source is to return after the wait."""
 
 
 class ItemSource(Protocol[T]):
@@ -21,10 +23,10 @@ class ItemSource(Protocol[T]):
         cancellation it may be called again.
 
         :param limit: the largest number of items to return.
-        :param offer: called with the items taken so far, before each wait for the next one. If it
-            accepts them, they are not returned, and this returns when the wait is over.
-        :returns: the items, or ``None`` at the end. An empty list is not the end: the items were
-            accepted by ``offer``.
+        :param offer: called before each wait for the next item. Items that it accepts are not
+            returned.
+        :returns: the items, or ``None`` at the end. A list may be empty, as after ``offer`` has
+            accepted the items.
         """
         ...
 
@@ -85,7 +87,7 @@ class FromAsyncIterable(Generic[T]):
             self._error = error
         else:
             if accepted:
-                return []  # the next item is here, and waits for more
+                return []  # the next item is returned by the next call
         taken, self._taken = self._taken, []
         return taken
 

@@ -140,7 +140,7 @@ class Batches(Generic[T]):
         return batch
 
     async def aclose(self) -> None:
-        """Close the dump or the stream that the lists come from."""
+        """Close the iterator that the lists come from."""
         await self._iterator.aclose()
 
 

@@ -91,6 +91,21 @@ async def test_items_are_offered_before_it_waits() -> None:
     assert offered == [[1, 2]]
 
 
+async def test_the_end_after_accepted_items_is_reported_at_once() -> None:
+    async def one() -> AsyncIterator[int]:
+        yield 1
+        await anyio.lowlevel.checkpoint()
+
+    assert await FromAsyncIterable(one()).take(9, lambda items: True) is None
+
+
+async def test_an_empty_list_is_not_the_end() -> None:
+    source = FromLists(listed([], [1]))
+    assert await source.take(9, refuse) == []
+    assert await source.take(9, refuse) == [1]
+    assert await source.take(9, refuse) is None
+
+
 async def test_an_error_after_accepted_items_is_raised() -> None:
     async def failing() -> AsyncIterator[int]:
         yield 1
