@@ -95,7 +95,7 @@ def compile_everything(sources: Sources) -> None:
         rest = (None, None) if packers_ is requests._CREATE else (None,)
         fresh_packers = packers.Packers(packers_._arguments, packers_._make, packers_._values)
         for each in (flow, six, *lying, flow):
-            fresh_packers.pack(requests._hint_of(each), 1, each, *rest)
+            fresh_packers.pack(requests._shape_key(each), 1, each, *rest)
     for cls in message_classes():
         declare._compile_maker(cls)
         declare._compile_normalizing(cls)

@@ -162,7 +162,7 @@ def get(target: Target, zone: int | None = None) -> Request:
 
 def get_message(target: Target, zone: int | None, seq: int) -> bytes:
     """Return the complete message of :func:`get` with this sequence number."""
-    return _GET.pack(_hint_of(target), seq, target, zone)
+    return _GET.pack(_shape_key(target), seq, target, zone)
 
 
 def get_and_reset(target: Target, zone: int | None = None) -> Request:
@@ -173,7 +173,7 @@ def get_and_reset(target: Target, zone: int | None = None) -> Request:
 
     :raises EncodeError: for an incomplete tuple, and for a field that holds no valid value.
     """
-    packed = _RESET.pack(_hint_of(target), 0, target, zone)
+    packed = _RESET.pack(_shape_key(target), 0, target, zone)
     return _about("get and reset", _named(target), IPCTNL_MSG_CT.GET_CTRZERO, packed, _HINTS_LOOKUP)
 
 
@@ -223,7 +223,7 @@ def _delete_values(target: Target, zone: int | None) -> list[RequestValue]:
     return values
 
 
-def _hint_of(target: object) -> Hashable:
+def _shape_key(target: object) -> Hashable:
     """Return a part of a target's shape that is quick to find; ``None`` without a tuple."""
     tuple_ = target.orig if isinstance(target, Flow) else target
     return (tuple_.proto, type(tuple_.src)) if isinstance(tuple_, Tuple) else None
@@ -258,7 +258,7 @@ def delete(target: Target, zone: int | None = None) -> Request:
 
 def delete_message(target: Target, zone: int | None, seq: int) -> bytes:
     """Return the complete message of :func:`delete` with this sequence number."""
-    return _DELETE.pack(_hint_of(target), seq, target, zone)
+    return _DELETE.pack(_shape_key(target), seq, target, zone)
 
 
 def _make_delete(target: Target, zone: int | None) -> bytes:
@@ -340,7 +340,7 @@ def create_message(
     seq: int,
 ) -> bytes:
     """Return the complete message of :func:`create` with this sequence number."""
-    return _CREATE.pack(_hint_of(flow), seq, flow, nat_src, nat_dst)
+    return _CREATE.pack(_shape_key(flow), seq, flow, nat_src, nat_dst)
 
 
 def _create_values(flow: Flow, nat_src: object, nat_dst: object) -> list[RequestValue]:
@@ -553,7 +553,7 @@ def update_of_many(values: Mapping[str, object], zone: int | None) -> Callable[[
     packers = Packers(("target", "zone"), make, _lookup_values)
 
     def request(target: Target) -> Request:
-        packed = packers.pack(_hint_of(target), 0, target, zone)
+        packed = packers.pack(_shape_key(target), 0, target, zone)
         return _about("update", _named(target), IPCTNL_MSG_CT.NEW, packed, _HINTS_UPDATE)
 
     return request
