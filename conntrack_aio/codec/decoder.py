@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 from ..errors import DecodeError
-from ..model.declare import HOST_U32, U16
+from ..model.wire import HOST_U32, U16
 from ..netlink import messages, nfnetlink
 from ..netlink.attributes import BytesLike
 from ..netlink.messages import HEADER_SIZE, Message

@@ -47,9 +47,10 @@ from typing import NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_t
 import attrs
 
 from ..errors import DecodeError, EncodeError
-from ..model.declare import INLINE, PLACES, At, Nest, normalized, raw
+from ..model.normalization import normalized, raw
 from ..model.tuples import Tuple
 from ..model.values import describe_error, describe_value
+from ..model.wire import INLINE, PLACES, At, Nest
 from ..plain import as_str
 from .json_values import (
     JSON,

@@ -16,7 +16,8 @@ import attrs
 
 from ..errors import DecodeError
 from ..function_builder import BoundedMemo, Expression, FunctionBuilder
-from ..model.declare import UnknownAttribute, is_shared
+from ..model.declare import UnknownAttribute
+from ..model.normalization import is_shared
 from .reference import decode_surveyed, items_of
 from .scalars import Scalar
 from .schema import Schema

@@ -25,8 +25,9 @@ from typing import Final, NamedTuple
 import attrs
 
 from ..function_builder import BoundedMemo, Expression, FunctionBuilder
-from ..model.declare import Bitmap, Integer, Wire, is_message, normalizers_of
 from ..model.flow import Flow
+from ..model.normalization import is_message, normalizers_of
+from ..model.wire import Bitmap, Integer, Wire
 from ..netlink.attributes import HEADER
 from ..netlink.messages import HEADER_SIZE
 from ..netlink.nfnetlink import SIZE

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from ..errors import DecodeError, EncodeError
-from ..model.declare import UnknownAttribute, normalized, raw
+from ..model.declare import UnknownAttribute
+from ..model.normalization import normalized, raw
 from ..model.values import describe_value
 from ..netlink.attributes import BytesLike, pack
 from ..plain import as_bytes, as_int

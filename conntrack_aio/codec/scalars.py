@@ -13,8 +13,8 @@ import attrs
 
 from ..errors import DecodeError, EncodeError
 from ..function_builder import BoundedMemo, Expression, FunctionBuilder
-from ..model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
 from ..model.values import describe_value, plain_number
+from ..model.wire import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
 from ..netlink.attributes import BytesLike
 from ..plain import as_address, as_bytes, as_str, describe_number
 

@@ -8,11 +8,12 @@ from typing import Protocol
 import attrs
 
 from ..uapi.nfnetlink_conntrack import CTA
-from .declare import U64, Access, attribute, inlined, message
+from .declare import attribute, inlined, message
 from .enums import EventType
 from .flow import Flow
 from .text import describe_event
 from .times import as_datetime
+from .wire import U64, Access
 
 
 class Event(Protocol):

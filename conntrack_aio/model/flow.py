@@ -17,32 +17,16 @@ from ..uapi.nfnetlink_conntrack import (
     CTA_SYNPROXY,
     CTA_TIMESTAMP,
 )
-from .declare import (
-    S32,
-    U16,
-    U32,
-    U64,
-    Access,
-    Bitmap,
-    Bytes,
-    Nest,
-    Text,
-    UnknownAttribute,
-    at,
-    attribute,
-    by_path,
-    message,
-    normalized,
-    u32,
-    variants,
-)
+from .declare import UnknownAttribute, attribute, by_path, message, variants
 from .enums import Status, TCPState
 from .nat import NAT, translate, translation
+from .normalization import normalized
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from .text import describe_flow
 from .times import as_datetime
 from .tuples import AddressLike, Tuple, is_plain_tuple, proto_number
 from .values import describe_value
+from .wire import S32, U16, U32, U64, Access, Bitmap, Bytes, Nest, Text, at, u32
 
 LABELS = Bitmap(16)
 """A bitmap of 128 labels: ``NF_CT_LABELS_MAX_SIZE``."""

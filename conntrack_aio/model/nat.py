@@ -10,10 +10,12 @@ import attrs
 
 from ..errors import EncodeError
 from ..uapi.nfnetlink_conntrack import CTA_NAT, CTA_PROTONAT
-from .declare import IPV4, IPV6, U16, Access, at, attribute, message, normalized, raw, variants
+from .declare import attribute, message, variants
 from .enums import Status
+from .normalization import normalized, raw
 from .tuples import AddressLike, IPAddress, Tuple, describe_endpoint, named_address, parse_address
 from .values import describe_value
+from .wire import IPV4, IPV6, U16, Access, at
 
 
 @message(hashable=True)

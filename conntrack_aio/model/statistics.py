@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 
 from ..uapi.nfnetlink_conntrack import CTA_STATS, CTA_STATS_EXP, CTA_STATS_GLOBAL
-from .declare import U32, Access, attribute, message
+from .declare import attribute, message
+from .wire import U32, Access
 
 
 @message

@@ -14,8 +14,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from ..plain import as_int
-from .declare import is_message
 from .enums import EventType, ExpectFlags, Status
+from .normalization import is_message
 from .times import as_datetime
 from .tuples import (
     ICMP,

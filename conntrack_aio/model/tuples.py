@@ -10,10 +10,12 @@ from typing import Final
 from ..errors import EncodeError
 from ..plain import as_address, as_str, unmapped
 from ..uapi.nfnetlink_conntrack import CTA_IP, CTA_PROTO, CTA_TUPLE
-from .declare import IPV4, IPV6, U8, U16, at, attribute, message, normalized, raw, variants
+from .declare import attribute, message, variants
+from .normalization import normalized, raw
 from .protocols import PROTOCOL_ALIASES, PROTOCOL_NUMBERS
 from .protocols import PROTOCOL_NAMES as PROTOCOL_NAMES
 from .values import describe_value, number_within
+from .wire import IPV4, IPV6, U8, U16, at
 
 _ICMP_FIELDS: Final = (("icmp_id", 0xFFFF), ("icmp_type", 0xFF), ("icmp_code", 0xFF))
 

@@ -13,7 +13,8 @@ from typing import Final
 from ..codec.catalog import message_info
 from ..codec.schema import schema_of
 from ..errors import DecodeError
-from ..model.declare import HOST_U32, Bytes, Text, attribute, message
+from ..model.declare import attribute, message
+from ..model.wire import HOST_U32, Bytes, Text
 from ..netlink import messages, nfnetlink
 from ..netlink.attributes import MAX_PAYLOAD
 from ..netlink.messages import DONE, ERROR, HEADER, HEADER_SIZE, Message

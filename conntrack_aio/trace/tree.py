@@ -15,7 +15,7 @@ from typing import cast
 from ..codec.json_values import json_codec
 from ..codec.schema import Branch, Fork, Leaf
 from ..errors import DecodeError, EncodeError
-from ..model.declare import Bitmap, MaskedFlags
+from ..model.wire import Bitmap, MaskedFlags
 from ..netlink.attributes import HEADER, walk
 from ..uapi.netlink import NLA_F_NESTED, NLA_F_NET_BYTEORDER
 

@@ -37,8 +37,9 @@ from conntrack_aio import (
 )
 from conntrack_aio.codec.json import to_dict
 from conntrack_aio.codec.schema import kernel_name
-from conntrack_aio.model.declare import At, Wire, attribute, message
+from conntrack_aio.model.declare import attribute, message
 from conntrack_aio.model.tuples import parse_address
+from conntrack_aio.model.wire import At, Wire
 
 TEXT = page()
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar, cast
 
 from ...errors import EncodeError
-from ...model.declare import normalized
+from ...model.normalization import normalized
 from ...model.values import describe_value, number_within, plain_number
 from ...netlink import nfnetlink
 from ...netlink.exchange import Request

@@ -18,9 +18,9 @@ from types import MappingProxyType
 from typing import Final
 
 from ...errors import EncodeError
-from ...model.declare import raw
 from ...model.enums import Direction, ExpectFlags
 from ...model.expectations import ALL_ONES, Expectation, ExpectNAT
+from ...model.normalization import raw
 from ...model.requests import ExpectRequestOnly
 from ...model.tuples import Tuple
 from ...model.values import describe_value, plain_number
