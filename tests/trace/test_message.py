@@ -120,7 +120,7 @@ def test_the_protocol_of_a_timeout_policy_determines_the_names_of_its_timeouts()
 
 
 def test_requests_about_helpers_have_names() -> None:
-    (_, *lines) = single(helpers.delete(("ftp", 2, 6)).pack(5))
+    (_, *lines) = single(helpers.delete(helpers.HelperKey("ftp", 2, 6)).pack(5))
     assert lines == [
         "  NFCTH_NAME 'ftp'",
         "  NFCTH_TUPLE",
