@@ -25,7 +25,7 @@ def lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
     """
     target = as_target(target)
     found, own = (target.orig, target.zone) if isinstance(target, Flow) else (target, None)
-    check_named(found, "orig" if isinstance(target, Flow) else None)
+    check_tuple(found, "orig" if isinstance(target, Flow) else None)
     if zone is None:
         if own and found.zone:
             raise EncodeError(
@@ -57,7 +57,7 @@ def id_of(target: Target) -> int | None:
     return plain_id(target.id) if isinstance(target, Flow) else None
 
 
-def check_named(found: object, path: str | None) -> None:
+def check_tuple(found: object, path: str | None) -> None:
     """Check that a tuple can be the tuple of an entry.
 
     :raises EncodeError: for what is not a :class:`Tuple`, and for an incomplete one.
@@ -100,7 +100,7 @@ def entry_keys(flow: Flow, zone: int | None) -> list[EntryKey]:
     keys = [EntryKey("orig", *lookup(flow, zone))]
     reply = flow.reply
     try:
-        check_named(reply, "reply")
+        check_tuple(reply, "reply")
     except EncodeError:
         return keys  # without a reply tuple there is no other key
     own = zone if zone is not None else flow.zone
