@@ -13,7 +13,7 @@ on the value of another, on that value. These rules hold for reading:
   ``CTA_TIMESTAMP_PAD`` is ``CTA_STATUS``.
 - Any other attribute that the schema does not have is kept as an unknown attribute, at any depth.
   So is an empty one, which may be a flag (``NLA_FLAG``).
-- The attribute that decides what another one means may come before or behind it in the same nest.
+- The attribute that decides what another one means may come before or after it in the same nest.
 - An address of one family together with one of the other family is an error. The kernel has no such
   tuples.
 """

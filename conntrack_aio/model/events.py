@@ -61,12 +61,12 @@ class FlowEvent:
 
     @property
     def time(self) -> datetime | None:
-        """Return :attr:`timestamp` as a datetime, rounded down to the microsecond."""
+        """The value of :attr:`timestamp` as a datetime, rounded down to the microsecond."""
         return as_datetime(self.timestamp)
 
     @property
     def receive_time(self) -> datetime | None:
-        """Return :attr:`receive_timestamp` as a datetime, rounded down to the microsecond."""
+        """The value of :attr:`receive_timestamp` as a datetime, rounded down to the microsecond."""
         return as_datetime(self.receive_timestamp)
 
     def __str__(self) -> str:

@@ -197,7 +197,7 @@ class ExpectEvent:
 
     @property
     def receive_time(self) -> datetime | None:
-        """Return :attr:`receive_timestamp` as a datetime, rounded down to the microsecond."""
+        """The value of :attr:`receive_timestamp` as a datetime, rounded down to the microsecond."""
         return as_datetime(self.receive_timestamp)
 
     def __str__(self) -> str:

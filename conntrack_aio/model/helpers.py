@@ -77,5 +77,5 @@ class UserspaceHelper:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """Return name, family and protocol, which the methods of Helpers take."""
+        """The name, family and protocol, which the methods of Helpers take."""
         return self.name, self.family, self.proto

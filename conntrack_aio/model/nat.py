@@ -122,7 +122,7 @@ class Translation:
 
     @property
     def range(self) -> NATRange:
-        """Return the range that :meth:`Connection.create` needs for this translation."""
+        """The range that :meth:`Connection.create` needs for this translation."""
         # raw(): the constructor would convert an IPv4-mapped address of an IPv6 flow.
         return raw(NATRange)(address_min=self.after.address, port_min=self.after.port)
 

@@ -236,7 +236,7 @@ class TimeoutPolicy:
 
     @property
     def in_use(self) -> bool:
-        """Return whether a rule has the policy. Flows that have it from a rule do not count."""
+        """Whether a rule has the policy. Flows that have it from a rule do not count."""
         return self.use is not None and self.use > 1
 
 

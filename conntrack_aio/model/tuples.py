@@ -207,8 +207,10 @@ class Tuple:
     ) -> Tuple:
         """Return a TCP tuple.
 
-        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
-        :param sport: the sender's port, 0 to 65535; ``dport`` likewise.
+        :param src: the sender's address, as text or as an address object.
+        :param sport: the sender's port, 0 to 65535.
+        :param dst: the receiver's address, as text or as an address object.
+        :param dport: the receiver's port, 0 to 65535.
         :param zone: the zone of this direction alone.
         :raises EncodeError: when an argument is invalid; this is a :exc:`ValueError`.
         """
@@ -226,8 +228,10 @@ class Tuple:
     ) -> Tuple:
         """Return a UDP tuple.
 
-        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
-        :param sport: the sender's port, 0 to 65535; ``dport`` likewise.
+        :param src: the sender's address, as text or as an address object.
+        :param sport: the sender's port, 0 to 65535.
+        :param dst: the receiver's address, as text or as an address object.
+        :param dport: the receiver's port, 0 to 65535.
         :param zone: the zone of this direction alone.
         :raises EncodeError: when an argument is invalid; this is a :exc:`ValueError`.
         """
@@ -268,7 +272,8 @@ class Tuple:
     ) -> Tuple:
         """Return an ICMP tuple, or an ICMPv6 tuple for IPv6 addresses: by default an echo request.
 
-        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
+        :param src: the sender's address, as text or as an address object.
+        :param dst: the receiver's address, as text or as an address object.
         :param id: the identifier of the query and its replies, 0 to 65535.
         :param type: the ICMP type; by default that of an echo request.
         :param code: the ICMP code.
@@ -291,9 +296,9 @@ class Tuple:
 
     @property
     def family(self) -> int:
-        """Return ``AF_INET`` or ``AF_INET6``, by the addresses.
+        """The address family: ``AF_INET`` or ``AF_INET6``.
 
-        :raises EncodeError: when they are not two addresses of one family.
+        :raises EncodeError: when the addresses are not two address objects of one family.
         """
         if isinstance(self.src, IPv4Address) and isinstance(self.dst, IPv4Address):
             return AF_INET
@@ -307,7 +312,7 @@ class Tuple:
 
     @property
     def inverse(self) -> Tuple:
-        """Return the tuple of replies, if nothing translates them. It has no zone.
+        """The tuple of replies, if nothing translates them. It has no zone.
 
         :raises EncodeError: when the ICMP type has no reply: the kernel does not track it.
         """
@@ -332,7 +337,7 @@ class Tuple:
 
     @property
     def without_zone(self) -> Tuple:
-        """Return the same tuple without its zone, for requests that have the zone elsewhere."""
+        """The same tuple without its zone, for requests that have the zone elsewhere."""
         if self.zone is None:
             return self
         other = copy(self)
