@@ -57,7 +57,7 @@ class Subscription(NamedTuple):
     socket: NetlinkSocket
     buffer: Buffer
     event_mode: int | None
-    """The setting ``nf_conntrack_events``."""
+    """The value of the sysctl ``nf_conntrack_events``."""
     blind_spots: tuple[BlindSpot, ...]
     """What will not be received, and why."""
     reliable: bool

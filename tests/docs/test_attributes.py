@@ -217,7 +217,7 @@ def test_sections_name_the_fields_that_hold_the_class() -> None:
 
 def test_properties_are_listed() -> None:
     assert (
-        "\n- `key`: Return name, family and protocol, which the methods of Helpers take.\n"
+        "\n- `key`: The name, family and protocol, which the methods of Helpers take.\n"
         in section_of("UserspaceHelper")
     )
     assert "Properties" not in section_of("Helper")
