@@ -67,11 +67,11 @@ class Connection(AsyncResource):
 
     Besides the errors that each method lists, every method raises:
 
-    :raises KernelError: for what the kernel refuses; the class says why.
+    :raises KernelError: when the kernel refuses a request; the class says why.
     :raises NoReply: when the kernel does not reply in time.
     :raises ResourceExhausted: when there are no file descriptors or threads left.
     :raises anyio.ClosedResourceError: when the connection is closed.
-    :raises UsedElsewhere: in another process or another event loop.
+    :raises UsedElsewhere: when it is used in another process or another event loop.
     """
 
     expectations: Expectations
@@ -142,7 +142,7 @@ class Connection(AsyncResource):
             counters, and whose match includes them, returns them first. If a reply is lost, its
             counters are lost as well, and a :exc:`NoReply` is raised in its place.
 
-        :raises TypeError: for a ``match`` that is not a :class:`Match`.
+        :raises TypeError: when ``match`` is not a :class:`Match`.
 
         For what iterating raises see :class:`Dump`.
         """
@@ -190,10 +190,10 @@ class Connection(AsyncResource):
             after the reset, or the reset reached a newer entry with the same tuple, the next
             :meth:`dump` that resets counters returns the flow.
 
-        :raises NotFound: when there is no such entry, and when ``target`` is a flow and another
+        :raises NotFound: when there is no such entry, or when ``target`` is a flow and another
             entry has its tuples by now.
-        :raises EncodeError: for an incomplete tuple, and for a field that holds no valid value.
-        :raises TypeError: for a target that is neither a :class:`Flow` nor a :class:`Tuple`.
+        :raises EncodeError: when the tuple is incomplete, or when a field holds no valid value.
+        :raises TypeError: when ``target`` is neither a :class:`Flow` nor a :class:`Tuple`.
         """
         return await self._reader.get(target, zone=zone, reset_counters=reset_counters)
 
@@ -214,7 +214,7 @@ class Connection(AsyncResource):
         The library finds out by harmless requests, once for each connection. It does so by itself
         where the answer matters; this method is for programs that want to know.
 
-        :raises PermissionDenied: without CAP_NET_ADMIN.
+        :raises PermissionDenied: when CAP_NET_ADMIN is missing.
         """
         return await self._probes.features()
 
@@ -295,12 +295,12 @@ class Connection(AsyncResource):
         :param receive_time: set :attr:`FlowEvent.receive_timestamp` of each event. All events of
             one read have the same time.
 
-        :raises PermissionDenied: without CAP_NET_ADMIN; with ``all_netns`` also without
-            CAP_NET_BROADCAST.
-        :raises TypeError: for a type that is not an :class:`EventType`, and for a ``match`` that is
-            not a :class:`Match`.
-        :raises ValueError: for another ``on_loss``, and for a ``receive_buffer_max`` below the
-            receive buffer.
+        :raises PermissionDenied: when CAP_NET_ADMIN is missing, or CAP_NET_BROADCAST for
+            ``all_netns``.
+        :raises TypeError: when a type is not an :class:`EventType`, or when ``match`` is not a
+            :class:`Match`.
+        :raises ValueError: when ``on_loss`` has another value, or when ``receive_buffer_max`` is
+            below the receive buffer.
 
         For what iterating raises see :class:`EventStream`.
         """
@@ -356,9 +356,9 @@ class Connection(AsyncResource):
             connection's setting.
         :param reliable: retry DESTROY events; see :meth:`events`.
 
-        :raises TypeError: for a parameter of the wrong type.
-        :raises ValueError: for a ``reconcile`` that is not above 0 and at most 366 days, and for a
-            buffer size out of range.
+        :raises TypeError: when a parameter is of the wrong type.
+        :raises ValueError: when ``reconcile`` is not above 0 and at most 366 days, or when a buffer
+            size is out of range.
 
         For what entering the table raises see :meth:`FlowTable.__aenter__`.
         """
@@ -393,16 +393,15 @@ class Connection(AsyncResource):
         :param nat_src: translate the source to this address, or to one of this range.
         :param nat_dst: translate the destination to this address, or to one of this range.
 
-        :raises AlreadyExists: when an entry has one of its tuples, and when every address and port
+        :raises AlreadyExists: when an entry has one of its tuples, or when every address and port
             of a range is in use.
-        :raises EncodeError: for a field that holds no valid value, and for text that is not an
-            address.
-        :raises TypeError: for what is not a :class:`Flow`.
+        :raises EncodeError: when a field holds no valid value, or when text is not an address.
+        :raises TypeError: when ``flow`` is not a :class:`Flow`.
         :raises ResourceExhausted: when the table is full.
-        :raises NotFound: when its master does not exist, and when the entry was gone before it
-            could be read back (a timeout of 0).
-        :raises NotSupported: for a helper that this kernel does not have, and for a translation if
-            it has no NAT.
+        :raises NotFound: when its master does not exist, or when the entry was gone before it could
+            be read back (a timeout of 0).
+        :raises NotSupported: when this kernel does not have the helper, or when it has no NAT for a
+            translation.
         """
         return await self._writer.create(flow, nat_src=nat_src, nat_dst=nat_dst)
 
@@ -435,14 +434,14 @@ class Connection(AsyncResource):
             - ``synproxy``: all three numbers, for an entry that a program or SYNPROXY created.
 
         :raises NotFound: when there is no such entry.
-        :raises EncodeError: for an update that changes nothing, and for a value that is not valid.
-        :raises TypeError: for an unknown keyword, and for a target that is neither a :class:`Flow`
+        :raises EncodeError: when the update changes nothing, or when a value is not valid.
+        :raises TypeError: when a keyword is unknown, or when ``target`` is neither a :class:`Flow`
             nor a :class:`Tuple`.
-        :raises ResourceExhausted: for labels of an entry that has no room for them.
-        :raises ResourceBusy: for another helper than the entry has.
-        :raises NotSupported: for ``seqadj_orig``, ``seqadj_reply`` or ``synproxy`` of an entry that
-            has no room for them, which the kernel would ignore silently.
-        :raises PermissionDenied: for the timeout of an entry with FIXED_TIMEOUT.
+        :raises ResourceExhausted: when the entry has no room for labels.
+        :raises ResourceBusy: when the entry has another helper.
+        :raises NotSupported: when the entry has no room for ``seqadj_orig``, ``seqadj_reply`` or
+            ``synproxy``, which the kernel would ignore silently.
+        :raises PermissionDenied: when the timeout of an entry with FIXED_TIMEOUT is to be changed.
         """
         await self._writer.update(target, changes, zone=zone)
 
@@ -458,15 +457,15 @@ class Connection(AsyncResource):
         :param zone: the zone to look in, instead of the target's own.
 
         :raises NotFound: when there is no such entry, or no longer.
-        :raises EncodeError: for an incomplete tuple, and for a field that holds no valid value.
-        :raises TypeError: for a target that is neither a :class:`Flow` nor a :class:`Tuple`.
+        :raises EncodeError: when the tuple is incomplete, or when a field holds no valid value.
+        :raises TypeError: when ``target`` is neither a :class:`Flow` nor a :class:`Tuple`.
         """
         await self._writer.delete(target, zone=zone)
 
     async def flush(self, *refused: Never, **also_refused: Never) -> None:
         """Delete every entry of the namespace. To delete some, use :meth:`delete_matching`.
 
-        :raises TypeError: for any argument.
+        :raises TypeError: when any argument is given.
         """
         if refused or also_refused:
             raise TypeError(
@@ -498,7 +497,7 @@ class Connection(AsyncResource):
             text, such as ``"5"``, is a bit number. Names are those of :attr:`label_names`.
         :param zone: the zone to look in, instead of the target's own.
 
-        :raises EncodeError: for an unknown label.
+        :raises EncodeError: when a label is unknown.
         :raises ResourceExhausted: when the entry has no room for labels (ENOSPC): it was created
             before a rule of the namespace used labels.
 
@@ -547,9 +546,9 @@ class Connection(AsyncResource):
             list. An outcome's error is one that :meth:`create` raises; an item that cannot be
             encoded has an :exc:`EncodeError`.
 
-        :raises TypeError: for what is not iterable, and for a translation to what is not an
+        :raises TypeError: when ``flows`` is not iterable, or when what to translate to is not an
             address.
-        :raises ValueError: for a translation to text that is not an address.
+        :raises ValueError: when text to translate to is not an address.
         """
         return self._bulk_writer.create_many(
             flows, nat_src=nat_src, nat_dst=nat_dst, stop_on_error=stop_on_error
@@ -578,8 +577,8 @@ class Connection(AsyncResource):
         :returns: the outcomes in the order of the items. An outcome's error is one that
             :meth:`update` raises.
 
-        :raises EncodeError: for an update that changes nothing, and for a value that is not valid.
-        :raises TypeError: for what is not iterable, and for an unknown keyword.
+        :raises EncodeError: when the update changes nothing, or when a value is not valid.
+        :raises TypeError: when ``targets`` is not iterable, or when a keyword is unknown.
         """
         return self._bulk_writer.update_many(
             targets, changes, zone=zone, stop_on_error=stop_on_error
@@ -605,7 +604,7 @@ class Connection(AsyncResource):
             :meth:`delete` raises: :exc:`NotFound` for an entry that has ended, and
             :exc:`EncodeError` for an item that is not a target.
 
-        :raises TypeError: for what is not iterable.
+        :raises TypeError: when ``targets`` is not iterable.
         """
         return self._bulk_writer.delete_many(targets, zone=zone, stop_on_error=stop_on_error)
 
@@ -624,10 +623,10 @@ class Connection(AsyncResource):
         applies all of it, the flows are counted and then deleted by one request. The returned
         number is then the count just before.
 
-        :raises UnsafeRequest: for a match that is always true, which is what :meth:`flush` is for.
-        :raises EncodeError: for a flow that the kernel reports so incompletely that it cannot be
+        :raises UnsafeRequest: when the match is always true, which is what :meth:`flush` is for.
+        :raises EncodeError: when the kernel reports a flow so incompletely that it cannot be
             identified.
-        :raises TypeError: for what is not a :class:`Match`.
+        :raises TypeError: when ``match`` is not a :class:`Match`.
         """
         return await self._bulk_writer.delete_matching(match)
 
@@ -641,8 +640,8 @@ class Connection(AsyncResource):
         :param match: the flows to change.
         :param changes: what to change, by the keywords of :meth:`update`.
 
-        :raises EncodeError: for an update that changes nothing, and for a value that is not valid.
-        :raises TypeError: for what is not a :class:`Match`, and for an unknown keyword.
+        :raises EncodeError: when the update changes nothing, or when a value is not valid.
+        :raises TypeError: when ``match`` is not a :class:`Match`, or when a keyword is unknown.
 
         Raises what :meth:`update` raises for the first flow that cannot be changed. Flows before it
         are changed; some flows after it may be changed, too.

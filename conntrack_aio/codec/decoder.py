@@ -190,7 +190,7 @@ class Decoder(Generic[T]):
     def __call__(self, buffer: BytesLike, message: Message) -> T:
         """Read one message with the reference.
 
-        :raises DecodeError: for a message that cannot be decoded.
+        :raises DecodeError: when the message cannot be decoded.
         """
         values = self._values_of(buffer, message)
         return self._build(self._survey(buffer, message), buffer, values)
@@ -254,7 +254,7 @@ class Decoder(Generic[T]):
     def one(self, data: bytes) -> T:
         """Read a single message, which begins with its header.
 
-        :raises DecodeError: for a message that cannot be decoded.
+        :raises DecodeError: when the message cannot be decoded.
         """
         items: list[T] = []
         for layout in self._layouts.get(data[:8], ()):
@@ -300,7 +300,7 @@ class Decoder(Generic[T]):
     def _values_of(self, buffer: BytesLike, message: Message) -> dict[str, object]:
         """Return the values of the fields that are in the headers.
 
-        :raises DecodeError: for a message of another type.
+        :raises DecodeError: when the message has another type.
         """
         header_values = self._header_values(message.type, message.flags)
         if header_values is None:

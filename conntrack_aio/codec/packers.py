@@ -367,7 +367,7 @@ class _ComputedBytes:
 
         :returns: the bytes; ``None`` when the message differs in other bytes, too.
 
-        :raises EncodeError: as the reference does.
+        :raises EncodeError: when the reference raises it.
         """
         data = self._make(*arguments)
         header = data[self._start - HEADER.size : self._start]

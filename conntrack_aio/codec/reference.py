@@ -33,7 +33,7 @@ def decode(cls: type[C], buffer: BytesLike, start: int, end: int, **header_value
 
     :param header_values: the values of the fields that no attribute holds.
 
-    :raises DecodeError: for attributes that are not such an object.
+    :raises DecodeError: when the attributes are not such an object.
     """
     return cast("C", decode_surveyed(survey(cls, buffer, start, end), buffer, header_values))
 
@@ -43,7 +43,7 @@ def decode_surveyed(
 ) -> object:
     """Read an object as :func:`decode` does, from a message that was surveyed.
 
-    :raises DecodeError: for attributes that are not such an object.
+    :raises DecodeError: when the attributes are not such an object.
     """
     unknown = tuple(
         [
@@ -57,7 +57,7 @@ def decode_surveyed(
 def decode_fields(cls: type[object], buffer: BytesLike, start: int, end: int) -> dict[str, object]:
     """Read the fields of a class that are present, and return their values by name.
 
-    :raises DecodeError: for a value that is not valid.
+    :raises DecodeError: when a value is not valid.
     """
     skeleton = survey(cls, buffer, start, end).skeleton
     present = {field.name: skeleton.values[field.slot] for field in skeleton.schema.fields}
@@ -117,7 +117,7 @@ def items_of(sequence: SequenceSchema, skeleton: Skeleton, offset: int) -> list[
 def encode(obj: object) -> bytes:
     """Return the attributes of an object.
 
-    :raises EncodeError: for a value that cannot be encoded, with the path of its field.
+    :raises EncodeError: when a value cannot be encoded; it has the path of the field.
     """
     return _write_object(obj)
 
@@ -125,7 +125,7 @@ def encode(obj: object) -> bytes:
 def encode_fields(cls: type[object], values: Mapping[str, object]) -> bytes:
     """Return the attributes of some fields of a class. Those that are ``None`` are left out.
 
-    :raises EncodeError: for a value that cannot be encoded, with the path of its field.
+    :raises EncodeError: when a value cannot be encoded; it has the path of the field.
     """
     return _write(schema_of(cls), values, ())
 
@@ -167,7 +167,7 @@ def _write_object(obj: object, unknown: tuple[UnknownAttribute, ...] | None = No
 def _plain_unknown(unknown: object) -> tuple[UnknownAttribute, ...]:
     """Return the unknown attributes of an object with plain values.
 
-    :raises EncodeError: for what is not a tuple of them.
+    :raises EncodeError: when ``unknown`` is not a tuple of them.
     """
     try:
         return tuple(
@@ -243,7 +243,8 @@ def _wrong_type(leaf: Leaf, value: object) -> str:
 def _place_items(sequence: SequenceSchema, value: object) -> dict[Leaf, object]:
     """Return the attributes of the items of a tuple, and of their number.
 
-    :raises EncodeError: for what is not a tuple, for too many items, and for a wrong item.
+    :raises EncodeError: when the value is not a tuple, has too many items, or has an item of the
+        wrong type.
     """
     if value is None:
         return {}
@@ -337,8 +338,8 @@ def _write_unknown(
 def _pack(number: int, payload: bytes, *, nested: bool = False) -> bytes:
     """Pack an attribute.
 
-    :raises EncodeError: for a payload that is too long or a number out of range, which only unknown
-        attributes can have.
+    :raises EncodeError: when the payload is too long or the number is out of range, as only those
+        of unknown attributes can be.
     """
     try:
         return pack(number, payload, nested=nested)
@@ -355,7 +356,7 @@ def _write_known(
 ) -> bytes:
     """Return the attribute that holds a value, with the unknown attributes inside it.
 
-    :raises EncodeError: for a value that cannot be encoded, with the path of its field.
+    :raises EncodeError: when a value cannot be encoded; it has the path of the field.
     """
     try:
         if leaf.scalar is not None:

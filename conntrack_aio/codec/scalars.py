@@ -62,7 +62,7 @@ class Scalar:
     def decode(self, buffer: BytesLike, start: int, end: int) -> object:
         """Return the value of the payload between two offsets.
 
-        :raises DecodeError: for a payload that is not valid.
+        :raises DecodeError: when the payload is not valid.
         """
         unpack = self._unpack
         raw = bytes(buffer[start:end]) if unpack is None else unpack(buffer, start)[0]
@@ -77,7 +77,7 @@ def _unpacker(code: str | None) -> Callable[[BytesLike, int], tuple[object]] | N
 def scalar_of(wire: Wire[object]) -> Scalar:
     """Return the codec of a wire type.
 
-    :raises TypeError: for a nest, which has none.
+    :raises TypeError: when it is a nest, which has none.
     """
     if isinstance(wire, Integer):
         return _integer(cast("Integer[int]", wire))
@@ -123,7 +123,7 @@ def _from_host(data: bytes, *, signed: bool) -> int:
 def _number_in_range(value: object, low: int, high: int) -> int:
     """Return a number as a plain integer.
 
-    :raises EncodeError: for what is not a number, and for one out of range.
+    :raises EncodeError: when the value is not a number, or when it is out of range.
     """
     number = plain_number(value)
     if not low <= number <= high:

@@ -82,7 +82,7 @@ class Survey:
 def survey(cls: type[object], buffer: BytesLike, start: int, end: int) -> Survey:
     """Find the values of a class in the attributes between two offsets.
 
-    :raises DecodeError: for attributes that are not valid.
+    :raises DecodeError: when the attributes are not valid.
     """
     surveyor = _Surveyor(buffer)
     skeleton = surveyor.object(schema_of(cls), start, end, ())
@@ -172,7 +172,7 @@ class _Surveyor:
     def _is_value(self, leaf: Leaf, first: int, last: int) -> bool:
         """Return whether a payload is a value; otherwise it is padding, or too long.
 
-        :raises DecodeError: for a payload that is too short.
+        :raises DecodeError: when the payload is too short.
         """
         scalar, size = leaf.scalar, last - first
         if scalar is None:

@@ -146,7 +146,7 @@ def setting(
     until: str = "",
     hides: Mapping[int, str] = _NOTHING,
 ) -> T | None:
-    """Declare a setting: a field with the value of a sysctl, ``None`` if the kernel does not have it.
+    """Declare a setting: a field with the value of a sysctl, ``None`` if there is no such sysctl.
 
     :param value_type: the type and unit of the value.
     :param default: ``None``.

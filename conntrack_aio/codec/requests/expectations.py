@@ -102,8 +102,8 @@ def _encode(values: Mapping[str, object], zone: int | None) -> bytes:
 def tuple_of(target: ExpectTarget) -> Tuple:
     """Return the tuple by which the kernel finds a target.
 
-    :raises TypeError: for what is neither an :class:`Expectation` nor a :class:`Tuple`.
-    :raises EncodeError: for an incomplete tuple, and for a value that is not valid.
+    :raises TypeError: when the target is neither an :class:`Expectation` nor a :class:`Tuple`.
+    :raises EncodeError: when the tuple is incomplete, or when a value is not valid.
     """
     if issubclass(type(target), Tuple):
         return _check_tuple(target)
@@ -114,7 +114,7 @@ def tuple_of(target: ExpectTarget) -> Tuple:
 def id_of(target: ExpectTarget) -> int | None:
     """Return the id of the expectation that a target means; ``None`` if any will do.
 
-    :raises EncodeError: for what cannot be an id.
+    :raises EncodeError: when the id of the target is not valid.
     """
     return plain_id(target.id) if isinstance(target, Expectation) else None
 
@@ -122,7 +122,7 @@ def id_of(target: ExpectTarget) -> int | None:
 def _check_tuple(tuple_: object, *path: str) -> Tuple:
     """Return a tuple with plain values.
 
-    :raises EncodeError: for an incomplete tuple, and for a tuple with a zone.
+    :raises EncodeError: when the tuple is incomplete or has a zone.
     """
     if not issubclass(type(tuple_), Tuple):
         raise EncodeError(f"{describe_value(tuple_)} is not a Tuple", path)
@@ -145,7 +145,7 @@ def get(tuple_: Tuple, zone: int | None = None, verb: str = "get") -> Request:
     The own tuple of an expectation finds it: the mask of another one that let this tuple in would
     overlap with it, and the kernel has no two that overlap (``expect_clash``).
 
-    :raises EncodeError: for an incomplete tuple.
+    :raises EncodeError: when the tuple is incomplete.
     """
     if not issubclass(type(tuple_), Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise wrong_kind(tuple_, "a packet must be a Tuple")
@@ -163,7 +163,7 @@ def get(tuple_: Tuple, zone: int | None = None, verb: str = "get") -> Request:
 def dump(family: int = AF_UNSPEC) -> Request:
     """Return the request that dumps the expectations, or those of one family.
 
-    :raises EncodeError: for another family.
+    :raises EncodeError: when it is another family.
     """
     family = plain_family(family, AF_UNSPEC)
     message = IPCTNL_MSG_EXP.GET
@@ -177,7 +177,7 @@ def dump(family: int = AF_UNSPEC) -> Request:
 def dump_of(master: Target, zone: int | None = None) -> Request:
     """Return the request that dumps the expectations of one flow.
 
-    :raises EncodeError: for an incomplete tuple.
+    :raises EncodeError: when the tuple is incomplete.
     """
     try:
         found, zone = lookup(master, zone)
@@ -199,7 +199,7 @@ def create(expectation: Expectation, helper: str | None = None, zone: int | None
 
     The timeout is not part of it: the kernel accepts a timeout only in an update.
 
-    :raises EncodeError: for a field that holds no valid value.
+    :raises EncodeError: when a field holds no valid value.
     """
     wanted = "an expectation is created from an Expectation"
     expectation = as_argument(expectation, Expectation, wanted)
@@ -235,7 +235,7 @@ def _sent_mask(expectation: Expectation) -> Tuple:
     the value that the kernel applies anyway: all ones. In ICMP it requires a type that exists, and
     reports 255.
 
-    :raises EncodeError: for a mask that the kernel would not apply.
+    :raises EncodeError: when the kernel would not apply the mask.
     """
     tuple_, mask = expectation.tuple, expectation.mask
     _check_tuple(mask, "mask")
@@ -264,7 +264,7 @@ def _sent_mask(expectation: Expectation) -> Tuple:
 def _created_flags(flags: ExpectFlags | None) -> ExpectFlags | None:
     """Return the flags to send, without USERSPACE, which the kernel drops.
 
-    :raises EncodeError: for unknown bits, which some kernels would store.
+    :raises EncodeError: when bits are unknown, which some kernels would store.
     """
     if flags is None:
         return None
@@ -299,7 +299,7 @@ def update(found: Expectation, timeout: int, zone: int | None = None) -> Request
 
     :param found: the expectation as the kernel reported it.
 
-    :raises EncodeError: for a timeout out of range.
+    :raises EncodeError: when the timeout is out of range.
     """
     timeout = check_timeout(timeout)
     values = {
@@ -321,7 +321,7 @@ def update(found: Expectation, timeout: int, zone: int | None = None) -> Request
 def check_timeout(timeout: int) -> int:
     """Return the plain number of seconds.
 
-    :raises EncodeError: for a number that the kernel would take for another one.
+    :raises EncodeError: when the number is out of the range that the kernel can count.
     """
     seconds = plain_number(timeout, "timeout")
     if not 0 <= seconds <= MAX_TIMEOUT:
@@ -333,7 +333,7 @@ def check_timeout(timeout: int) -> int:
 def delete(tuple_: Tuple, id: int | None, zone: int | None = None) -> Request:
     """Return the request that deletes the expectation with this tuple, if it has this id.
 
-    :raises EncodeError: for an incomplete tuple.
+    :raises EncodeError: when the tuple is incomplete.
     """
     tuple_ = _check_tuple(tuple_)
     return _request(
@@ -349,7 +349,7 @@ def delete(tuple_: Tuple, id: int | None, zone: int | None = None) -> Request:
 def delete_by_helper(name: str) -> Request:
     """Return the request that deletes the expectations of all flows with this helper.
 
-    :raises EncodeError: for what is not the name of a helper.
+    :raises EncodeError: when the name cannot be that of a helper.
     """
     name = plain_name(name, "a helper", "helper")
     return _request(

@@ -109,7 +109,7 @@ def _check_zones(flow: Flow) -> None:
 def _nat_range(flow: Flow, name: str, value: NATRange | IPAddress | str | None) -> NATRange | None:
     """Return a NAT range that the kernel will not drop silently.
 
-    :raises EncodeError: for a range that it would drop, and for what is not a range.
+    :raises EncodeError: when the kernel would drop the range, or when the value is not a range.
     """
     if value is None:
         return None

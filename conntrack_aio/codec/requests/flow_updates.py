@@ -68,7 +68,7 @@ def updated_status(current: Status, wanted: Status) -> Status:
     The kernel requires the bits that must not change to be as they are, and refuses to clear
     SEEN_REPLY and ASSURED.
 
-    :raises EncodeError: for a bit that no program can set.
+    :raises EncodeError: when no program can set one of the bits.
     """
     refused = int(wanted) & ~int(current) & ~int(SETTABLE)
     if refused:

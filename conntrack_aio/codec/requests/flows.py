@@ -146,7 +146,7 @@ def _request_by_key(
 def get(target: Target, zone: int | None = None) -> Request:
     """Return the request that reads one entry.
 
-    :raises EncodeError: for an incomplete tuple, and for a field that holds no valid value.
+    :raises EncodeError: when the tuple is incomplete, or when a field holds no valid value.
     """
     packed = get_message(target, zone, 0)
     return _packed_request("get", _subject_of(target), IPCTNL_MSG_CT.GET, packed, _HINTS_LOOKUP)
@@ -163,7 +163,7 @@ def get_and_reset(target: Target, zone: int | None = None) -> Request:
     For a single entry, the kernel has room for the reply before it resets the counters. In a dump
     it may not have, and loses them.
 
-    :raises EncodeError: for an incomplete tuple, and for a field that holds no valid value.
+    :raises EncodeError: when the tuple is incomplete, or when a field holds no valid value.
     """
     packed = _RESET.pack(_shape_key(target), 0, target, zone)
     return _packed_request(
@@ -245,7 +245,7 @@ def delete(target: Target, zone: int | None = None) -> Request:
 
     If the target is a flow, the kernel deletes the entry only if it has the id of the flow.
 
-    :raises EncodeError: for an incomplete tuple, and for a field that holds no valid value.
+    :raises EncodeError: when the tuple is incomplete, or when a field holds no valid value.
     """
     packed = delete_message(target, zone, 0)
     return _packed_request(
@@ -290,7 +290,7 @@ def flush_selected(selection: Selection) -> Request:
     kernel knows each of them. The filter of tuples is always sent, because it makes the kernel
     compare the family, too.
 
-    :raises UnsafeRequest: for a selection without any filter, which would delete everything.
+    :raises UnsafeRequest: when the selection has no filter, because it would delete everything.
     """
     if selection == Selection():
         raise UnsafeRequest("a flush that selects nothing would delete everything")
@@ -328,7 +328,7 @@ def create(
     The fields that only the kernel can set are not sent: the id, the counters, the times and the
     reference count.
 
-    :raises EncodeError: for a field that holds no valid value.
+    :raises EncodeError: when a field holds no valid value.
     """
     packed = create_message(flow, nat_src, nat_dst, 0)
     return _packed_request(
@@ -365,7 +365,7 @@ def update(
     :param values: the new values, by the names of :class:`Flow` and :class:`RequestOnly`. A status
         must come from :func:`~.flow_updates.updated_status`.
 
-    :raises EncodeError: for an incomplete tuple, and for a value that is not valid.
+    :raises EncodeError: when the tuple is incomplete, or when a value is not valid.
     """
     if issubclass(type(target), EntryKey):
         key = cast("EntryKey", target)

@@ -106,8 +106,8 @@ def dump() -> Request:
 def get(key: HelperKey) -> Request:
     """Return the request that reads one helper. If it does not exist, the kernel sends no reply.
 
-    :raises TypeError: for a name that is not text.
-    :raises EncodeError: for a key that no helper can have.
+    :raises TypeError: when the name is not text.
+    :raises EncodeError: when no helper can have the key.
     """
     attributes = encode_fields(UserspaceHelper, _key_fields(key))
     return _request("get", _subject_of(key), NFNL_MSG_CTHELPER.GET, attributes)
@@ -116,7 +116,7 @@ def get(key: HelperKey) -> Request:
 def delete(key: HelperKey) -> Request:
     """Return the request that deletes one helper.
 
-    :raises EncodeError: for a key that no helper can have.
+    :raises EncodeError: when no helper can have the key.
     """
     attributes = encode_fields(UserspaceHelper, _key_fields(key))
     return _request(
@@ -135,7 +135,7 @@ def flush() -> Request:
 def create(helper: UserspaceHelper) -> Request:
     """Return the request that creates a helper, and never changes one that exists.
 
-    :raises EncodeError: for a field that holds no valid value.
+    :raises EncodeError: when a field holds no valid value.
     """
     helper = as_argument(helper, UserspaceHelper, "a helper must be a UserspaceHelper")
     key = HelperKey(*helper.key)
@@ -168,7 +168,7 @@ def update(
     It leaves out the length of the private data, which cannot change: without it, the kernel does
     not take the request for one that creates a helper.
 
-    :raises EncodeError: for a value that is not valid.
+    :raises EncodeError: when a value is not valid.
     """
     values = _key_fields(key)
     changes = _changeable_fields(queue, policies, status)
@@ -200,7 +200,7 @@ def _key_fields(key: HelperKey, name_error: type[Exception] = TypeError) -> dict
 
     :param name_error: the class of the error for a name that is not text.
 
-    :raises EncodeError: for an incomplete key.
+    :raises EncodeError: when the key is incomplete.
     """
     values: dict[str, object] = key._asdict()
     for name, value in values.items():
@@ -224,7 +224,7 @@ def _changeable_fields(
 ) -> dict[str, object]:
     """Return the fields of a helper that can change.
 
-    :raises EncodeError: for a value that the kernel would refuse.
+    :raises EncodeError: when the kernel would refuse a value.
     """
     _check_at_most(queue, MAX_QUEUE, ("queue",))
     if status is not None and plain_number(status, "status") not in tuple(HelperStatus):

@@ -48,7 +48,7 @@ def select(selection: Selection, *, flags: bool = False) -> bytes:
 
     :param flags: whether to send the filter of tuples even if it compares nothing.
 
-    :raises EncodeError: for what the kernel cannot select by.
+    :raises EncodeError: when the kernel cannot select by one of the fields or values.
     """
     mark, status = selection.mark, selection.status
     values: dict[str, object] = {"zone": selection.zone}

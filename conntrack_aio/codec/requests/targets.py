@@ -20,8 +20,8 @@ def lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
     direction in which it finds the tuple, and a zone inside the original tuple counts only for that
     direction.
 
-    :raises TypeError: for what is neither a :class:`Flow` nor a :class:`Tuple`.
-    :raises EncodeError: for an incomplete tuple, and for a value that is not valid.
+    :raises TypeError: when the target is neither a :class:`Flow` nor a :class:`Tuple`.
+    :raises EncodeError: when the tuple is incomplete, or when a value is not valid.
     """
     target = as_target(target)
     found, own = (target.orig, target.zone) if isinstance(target, Flow) else (target, None)
@@ -38,8 +38,8 @@ def lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
 def as_target(target: object) -> Target:
     """Return a target with plain values.
 
-    :raises TypeError: for what is neither a :class:`Flow` nor a :class:`Tuple`.
-    :raises EncodeError: for a target that cannot be read.
+    :raises TypeError: when the target is neither a :class:`Flow` nor a :class:`Tuple`.
+    :raises EncodeError: when the target cannot be read.
     """
     if issubclass(type(target), Tuple):
         return as_argument(target, Tuple, "")
@@ -52,7 +52,7 @@ def as_target(target: object) -> Target:
 def id_of(target: Target) -> int | None:
     """Return the id of the entry that a target means; ``None`` if any entry will do.
 
-    :raises EncodeError: for what cannot be an id.
+    :raises EncodeError: when the id of the target is not valid.
     """
     return plain_id(target.id) if isinstance(target, Flow) else None
 
@@ -60,7 +60,7 @@ def id_of(target: Target) -> int | None:
 def check_tuple(found: object, path: str | None) -> None:
     """Check that a tuple can be the tuple of an entry.
 
-    :raises EncodeError: for what is not a :class:`Tuple`, and for an incomplete one.
+    :raises EncodeError: when the value is not a :class:`Tuple`, or when the tuple is incomplete.
     """
     above = () if path is None else (path,)
     if not isinstance(found, Tuple):

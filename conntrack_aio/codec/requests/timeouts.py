@@ -96,7 +96,7 @@ def dump() -> Request:
 def get(name: str) -> Request:
     """Return the request that reads one policy.
 
-    :raises EncodeError: for a name that no policy can have.
+    :raises EncodeError: when no policy can have the name.
     """
     return _request(
         "get", _subject_of(name), IPCTNL_MSG_TIMEOUT.GET, _name_attribute(name), _HINTS_GET
@@ -106,7 +106,7 @@ def get(name: str) -> Request:
 def delete(name: str) -> Request:
     """Return the request that deletes one policy.
 
-    :raises EncodeError: for a name that no policy can have.
+    :raises EncodeError: when no policy can have the name.
     """
     return _request(
         "delete", _subject_of(name), IPCTNL_MSG_TIMEOUT.DELETE, _name_attribute(name), _HINTS_DELETE
@@ -126,8 +126,8 @@ def delete_listed(policy: TimeoutPolicy) -> Request:
 def create(policy: TimeoutPolicy) -> Request:
     """Return the request that creates a policy, and never changes one that exists.
 
-    :raises TypeError: for what is not a policy.
-    :raises EncodeError: for a field that holds no valid value.
+    :raises TypeError: when ``policy`` is not a policy.
+    :raises EncodeError: when a field holds no valid value.
     """
     policy = _checked_policy(policy)
     return _write_policy("create", policy, NLM_F.CREATE | NLM_F.EXCL, _HINTS_CREATE)
@@ -136,8 +136,8 @@ def create(policy: TimeoutPolicy) -> Request:
 def replace(policy: TimeoutPolicy) -> Request:
     """Return the request that creates or replaces the policy of this name.
 
-    :raises TypeError: for what is not a policy.
-    :raises EncodeError: for a field that holds no valid value.
+    :raises TypeError: when ``policy`` is not a policy.
+    :raises EncodeError: when a field holds no valid value.
     """
     policy = _checked_policy(policy)
     return _write_policy("replace", policy, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
@@ -149,7 +149,7 @@ def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
     :param policy: the policy as it was read.
     :param timeouts: the timeouts to change; those that are ``None`` stay as they are.
 
-    :raises EncodeError: for timeouts of another protocol, and for a value that is not valid.
+    :raises EncodeError: when the timeouts are of another protocol, or when a value is not valid.
     """
     timeouts = plain_timeouts(timeouts)
     protocol_of(type(timeouts), policy.proto)
@@ -164,8 +164,8 @@ def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
 def get_defaults(kind: type[object], proto: int | None) -> Request:
     """Return the request that reads the default timeouts of a protocol.
 
-    :raises TypeError: for a ``kind`` that is not a class of timeouts.
-    :raises EncodeError: for a protocol that does not belong to ``kind``.
+    :raises TypeError: when ``kind`` is not a class of timeouts.
+    :raises EncodeError: when the protocol does not belong to ``kind``.
     """
     if not any(kind is each for each in PROTOCOL_TIMEOUTS):
         raise TypeError(
@@ -182,7 +182,7 @@ def set_defaults(timeouts: ProtocolTimeouts, proto: int | None) -> Request:
 
     Kernels up to 6.8 require a family, although the defaults are those of both.
 
-    :raises EncodeError: for a value that is not valid.
+    :raises EncodeError: when a value is not valid.
     """
     timeouts = plain_timeouts(timeouts)
     number = protocol_of(type(timeouts), proto)
@@ -196,7 +196,7 @@ def set_defaults(timeouts: ProtocolTimeouts, proto: int | None) -> Request:
 def plain_timeouts(timeouts: ProtocolTimeouts) -> ProtocolTimeouts:
     """Return timeouts with plain values.
 
-    :raises TypeError: for what is not an object of a class of timeouts.
+    :raises TypeError: when ``timeouts`` is not an object of a class of timeouts.
     """
     for kind in PROTOCOL_TIMEOUTS:
         if issubclass(type(timeouts), kind):
@@ -227,7 +227,7 @@ def _write_policy(
 def _checked_policy(policy: TimeoutPolicy) -> TimeoutPolicy:
     """Return the policy with plain values.
 
-    :raises EncodeError: for a policy that the kernel would refuse or that no rule could use.
+    :raises EncodeError: when the kernel would refuse the policy, or when no rule could use it.
     """
     policy = as_argument(policy, TimeoutPolicy, "a policy must be a TimeoutPolicy")
     try:
