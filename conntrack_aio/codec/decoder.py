@@ -120,6 +120,7 @@ class Datagram:
     def read_run(self, offset: int, limit: int, items: list[Any]) -> int:
         """Read messages of the run, and return their size in bytes.
 
+        :param offset: the offset of the first message to read.
         :param limit: the largest number of messages to read.
         :param items: the list that the objects are added to.
         """
@@ -205,6 +206,7 @@ class Decoder(Generic[T]):
     ) -> None:
         """Read the next messages of a datagram, up to :data:`BATCH`.
 
+        :param datagram: the datagram, whose offset is advanced.
         :param takes: returns whether to read a message that no layout fits.
         :param seq: the sequence number, as in the header, of the messages that layouts may read;
             ``None`` for any.

@@ -31,6 +31,10 @@ class _Validated(Protocol):
 def decode(cls: type[C], buffer: BytesLike, start: int, end: int, **header_values: object) -> C:
     """Read an object of ``cls`` from the attributes between ``start`` and ``end``.
 
+    :param cls: the class of the object.
+    :param buffer: the bytes that contain the attributes.
+    :param start: the offset of the first attribute.
+    :param end: the offset after the last attribute.
     :param header_values: the values of the fields that no attribute holds.
 
     :raises DecodeError: when the attributes are not such an object.
@@ -133,6 +137,7 @@ def encode_fields(cls: type[object], values: Mapping[str, object]) -> bytes:
 def _write_object(obj: object, unknown: tuple[UnknownAttribute, ...] | None = None) -> bytes:
     """Return the attributes of an object.
 
+    :param obj: the object.
     :param unknown: the unknown attributes inside the object that its owner keeps; ``None`` for an
         object that keeps its own.
     """
@@ -280,8 +285,10 @@ def _assemble(
 ) -> bytes:
     """Return the attributes of a nest.
 
+    :param branch: the attributes that the nest can have.
     :param chosen: the values, by their attributes.
     :param unknown: the unknown attributes, each with its path from this nest.
+    :param schema: the schema of the object, for errors.
     """
     # Unknown attributes may be in a nest that a later one superseded, as the TCP and the SCTP nest
     # in CTA_PROTOINFO. Such a nest is written first, because the last one counts.

@@ -242,6 +242,8 @@ def from_words(data: bytes, byteorder: str = sys.byteorder, word: int = _WORD) -
 
     The lowest bits are in the first word.
 
+    :param data: the bytes of the bitmap.
+    :param byteorder: the byte order of a word.
     :param word: bytes of an ``unsigned long``.
     """
     if byteorder == "little":

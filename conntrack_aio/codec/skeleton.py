@@ -115,6 +115,9 @@ class _Surveyor:
     ) -> Skeleton:
         """Return the skeleton of an object.
 
+        :param schema: the schema of the object.
+        :param start: the offset of its first attribute.
+        :param end: the offset after its last attribute.
         :param prefix: the numbers of the nests around the object.
         """
         values: list[Found | None] = [None] * schema.size
@@ -135,6 +138,9 @@ class _Surveyor:
     ) -> None:
         """Find the values in a nest.
 
+        :param branch: the attributes that the nest can have.
+        :param start: the offset of its first attribute.
+        :param end: the offset after its last attribute.
         :param prefix: the numbers of the nests around its attributes.
         :param names: the names of the nests between the object and its attributes.
         :param values: the list that the values are stored in.

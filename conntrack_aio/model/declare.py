@@ -52,6 +52,8 @@ def attribute(
 ) -> object:
     """Declare a field whose value is the attribute at ``path``.
 
+    :param path: the number of the attribute, or the numbers of its nests and its own.
+    :param wire: the encoding of the value.
     :param default: ``None`` if the attribute may be absent.
     :param access: whether the kernel or the program sends it; used by the reference page, as are
         ``since`` and ``until``.
@@ -76,6 +78,8 @@ def variants(*places: At[object], default: object = attrs.NOTHING, alike: str = 
 
     The type of the value, or another field, determines the place.
 
+    :param places: the places, of which a value uses the first that fits it.
+    :param default: ``None`` if the attributes may be absent.
     :param alike: an earlier field with the same number of places; both values must be at the place
         with the same index.
     """
@@ -85,6 +89,7 @@ def variants(*places: At[object], default: object = attrs.NOTHING, alike: str = 
 def sequence(*items: At[T], count: At[int], default: tuple[()]) -> tuple[T, ...]:
     """Declare a field that is a tuple, with one place for each item.
 
+    :param items: the places of the items, in order.
     :param count: the place of the number of items.
     :param default: the empty tuple, which means "absent".
     """

@@ -143,6 +143,8 @@ class NAT:
 def translation(orig: Tuple, reply: Tuple, status: Status | None) -> NAT | None:
     """Return the translation of a flow, by its tuples. The reply tuple has the translated ends.
 
+    :param orig: the tuple of the original direction.
+    :param reply: the tuple of the reply direction.
     :param status: the status bits; if present, they determine whether the kernel translates
         (``nf_nat_packet``).
     """

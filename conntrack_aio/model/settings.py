@@ -106,6 +106,7 @@ class Setting:
         only its members.
 
         :param name: the name of the field, for error messages.
+        :param value: the value to check.
         :raises TypeError: when the value has another type.
         :raises ValueError: when the value is negative or too large.
         """

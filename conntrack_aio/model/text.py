@@ -309,6 +309,7 @@ def describe_event(event: EventFields, subject: object, timestamp: object = None
 
     The line omits what is absent.
 
+    :param event: the event.
     :param subject: the flow or expectation of the event.
     :param timestamp: the kernel's time of the event, in nanoseconds since 1970.
     """

@@ -51,6 +51,7 @@ def parse_address(address: AddressLike) -> IPAddress:
 def named_address(address: AddressLike, *path: str) -> IPAddress:
     """Return the result of :func:`parse_address`.
 
+    :param address: the address, as text or as an address object.
     :param path: the field, for the error.
     :raises EncodeError: when text is not an address.
     :raises TypeError: when the value is neither text nor an address object.
@@ -74,6 +75,7 @@ def _field_address(name: str, value: object) -> IPAddress:
     """Return the plain address of a field's value.
 
     :param name: the field, for the error.
+    :param value: the value.
     :raises EncodeError: when the value is not an address, or has a scope.
     """
     if value is None:
@@ -100,6 +102,7 @@ def unmapped_pair(one: IPAddress, other: IPAddress) -> tuple[IPAddress, IPAddres
 def proto_number(value: object, field: str = "proto") -> int:
     """Return the number of a protocol, given by number or by name.
 
+    :param value: the number or the name.
     :param field: the field, for the error.
     :raises EncodeError: when the value is neither.
     """

@@ -71,8 +71,12 @@ def render(head: str, data: bytes, protocol: int, *, from_kernel: bool) -> Itera
 def _message_text(head: str, data: bytes, header: Message, protocol: int, from_kernel: bool) -> str:
     """Return the text of one message.
 
+    :param head: the text that the first line begins with.
     :param data: the bytes of this message alone. The offsets in the hexadecimal dump then equal
         those in the kernel's error messages (``NLMSGERR_ATTR_OFFS``).
+    :param header: the header of the message.
+    :param protocol: the netlink protocol.
+    :param from_kernel: whether the kernel sent the message.
     """
     header = header._replace(start=HEADER_SIZE, end=len(data))
     line = f"{head} {_header_text(len(data), header, protocol, from_kernel)}"
@@ -118,6 +122,8 @@ def _type_name(type: int, protocol: int, from_kernel: bool) -> str:
 def _flag_names(flags: int, type: int, name: str) -> str:
     """Return the names of a message's flags, joined by ``|``. Unknown flags are one number.
 
+    :param flags: the flags in the header.
+    :param type: the type in the header.
     :param name: the name of the type. Its verb decides what the upper flags mean.
     """
     verb = _VERB.search(name)
@@ -156,6 +162,9 @@ def _acknowledgement_lines(line: str, data: bytes, header: Message, protocol: in
     """Yield the lines of an error, an acknowledgement, or the end of a dump.
 
     :param line: the first line up to the error code.
+    :param data: the bytes of the message.
+    :param header: its header.
+    :param protocol: the netlink protocol.
     """
     if len(data) < HEADER_SIZE + _ERRNO.size:
         yield line

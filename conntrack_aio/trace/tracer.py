@@ -34,6 +34,7 @@ class Tracer:
     def received(self, data: bytes, sender: tuple[int, int]) -> None:
         """Log a datagram that was received.
 
+        :param data: the datagram.
         :param sender: the sender's port id, and the multicast groups as a bit mask.
         """
         port, groups = sender
@@ -47,6 +48,7 @@ class Tracer:
     def failed(self, error: OSError, data: bytes | None) -> None:
         """Log a system call that failed.
 
+        :param error: the error of the system call.
         :param data: the datagram that was not sent, or ``None`` if receiving failed.
         """
         call = "recv" if data is None else "send"

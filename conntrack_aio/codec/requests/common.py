@@ -46,6 +46,11 @@ def request(
 
     :param verb: what is done, for errors.
     :param subject: what it is done to, for errors.
+    :param subsystem: the subsystem of nfnetlink.
+    :param message: the number of the message in the subsystem.
+    :param attributes: the attributes.
+    :param flags: the flags of the header besides ``NLM_F_REQUEST``.
+    :param family: the address family in the nfgenmsg.
     :param hints: what to do about an errno, for errors.
     """
     kind = nfnetlink.message_type(subsystem, message)

@@ -106,9 +106,9 @@ def tuple_of(target: ExpectTarget) -> Tuple:
     :raises EncodeError: when the tuple is incomplete, or when a value is not valid.
     """
     if issubclass(type(target), Tuple):
-        return _check_tuple(target)
+        return _checked_tuple(target)
     wanted = "a target must be an Expectation, or the Tuple of one"
-    return _check_tuple(as_argument(target, Expectation, wanted).tuple, "tuple")
+    return _checked_tuple(as_argument(target, Expectation, wanted).tuple, "tuple")
 
 
 def id_of(target: ExpectTarget) -> int | None:
@@ -119,7 +119,7 @@ def id_of(target: ExpectTarget) -> int | None:
     return plain_id(target.id) if isinstance(target, Expectation) else None
 
 
-def _check_tuple(tuple_: object, *path: str) -> Tuple:
+def _checked_tuple(tuple_: object, *path: str) -> Tuple:
     """Return a tuple with plain values.
 
     :raises EncodeError: when the tuple is incomplete or has a zone.
@@ -149,7 +149,7 @@ def get(tuple_: Tuple, zone: int | None = None, verb: str = "get") -> Request:
     """
     if not issubclass(type(tuple_), Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise wrong_kind(tuple_, "a packet must be a Tuple")
-    tuple_ = _check_tuple(tuple_)
+    tuple_ = _checked_tuple(tuple_)
     return _request(
         f"{verb} expectation",
         tuple_,
@@ -203,8 +203,8 @@ def create(expectation: Expectation, helper: str | None = None, zone: int | None
     """
     wanted = "an expectation is created from an Expectation"
     expectation = as_argument(expectation, Expectation, wanted)
-    _check_tuple(expectation.master, "master")
-    _check_tuple(expectation.tuple, "tuple")
+    _checked_tuple(expectation.master, "master")
+    _checked_tuple(expectation.tuple, "tuple")
     if expectation.tuple.family != expectation.master.family:
         raise EncodeError("its addresses must have the family of its master", ("tuple",))
     values = {
@@ -238,7 +238,7 @@ def _sent_mask(expectation: Expectation) -> Tuple:
     :raises EncodeError: when the kernel would not apply the mask.
     """
     tuple_, mask = expectation.tuple, expectation.mask
-    _check_tuple(mask, "mask")
+    _checked_tuple(mask, "mask")
     if type(mask.src) is not type(tuple_.src):
         raise EncodeError("its addresses must have the family of the tuple", ("mask",))
     if mask.proto != tuple_.proto:
@@ -281,7 +281,7 @@ def _created_nat(expectation: Expectation) -> ExpectNAT | None:
         return None
     if not isinstance(nat, ExpectNAT):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise EncodeError(f"{describe_value(nat)} is not an ExpectNAT", ("nat",))
-    _check_tuple(nat.tuple, "nat", "tuple")
+    _checked_tuple(nat.tuple, "nat", "tuple")
     if nat.tuple.family != expectation.master.family:
         raise EncodeError("its addresses must have the family of the master", ("nat", "tuple"))
     if plain_number(nat.direction, "nat", "direction") not in tuple(Direction):
@@ -298,6 +298,8 @@ def update(found: Expectation, timeout: int, zone: int | None = None) -> Request
     Without NLM_F_CREATE it never creates an expectation.
 
     :param found: the expectation as the kernel reported it.
+    :param timeout: the new timeout in seconds.
+    :param zone: the zone of the master.
 
     :raises EncodeError: when the timeout is out of range.
     """
@@ -319,7 +321,7 @@ def update(found: Expectation, timeout: int, zone: int | None = None) -> Request
 
 
 def check_timeout(timeout: int) -> int:
-    """Return the plain number of seconds.
+    """Check a timeout, and return its plain number of seconds.
 
     :raises EncodeError: when the number is out of the range that the kernel can count.
     """
@@ -335,7 +337,7 @@ def delete(tuple_: Tuple, id: int | None, zone: int | None = None) -> Request:
 
     :raises EncodeError: when the tuple is incomplete.
     """
-    tuple_ = _check_tuple(tuple_)
+    tuple_ = _checked_tuple(tuple_)
     return _request(
         "delete expectation",
         tuple_,

@@ -362,8 +362,10 @@ def update(
 ) -> Request:
     """Return the request that changes fields of an entry.
 
+    :param target: the entry to change.
     :param values: the new values, by the names of :class:`Flow` and :class:`RequestOnly`. A status
         must come from :func:`~.flow_updates.updated_status`.
+    :param zone: the zone of the entry; by default that of the target.
 
     :raises EncodeError: when the tuple is incomplete, or when a value is not valid.
     """

@@ -198,6 +198,7 @@ def _subject_of(key: HelperKey) -> str:
 def _key_fields(key: HelperKey, name_error: type[Exception] = TypeError) -> dict[str, object]:
     """Return the fields that identify a helper.
 
+    :param key: what identifies the helper.
     :param name_error: the class of the error for a name that is not text.
 
     :raises EncodeError: when the key is incomplete.
