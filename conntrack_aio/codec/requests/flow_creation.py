@@ -3,8 +3,8 @@
 Rules of the kernel that this module deals with (``ctnetlink_create_conntrack``,
 ``ctnetlink_change_status``, ``nf_conntrack_tcp_packet``):
 
-- Any status that it gets must have CONFIRMED, and must not have the bits that it sets itself.
-- It translates the reply tuple itself, and silently drops a range that it cannot use.
+- A status must have CONFIRMED, and must not have the bits that the kernel sets itself.
+- The kernel translates the reply tuple. It silently drops a range that it cannot use.
 - A TCP entry without window data needs BE_LIBERAL, because otherwise its packets are invalid.
 """
 
