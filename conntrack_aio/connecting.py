@@ -60,15 +60,15 @@ def connect(
         sent.
     :returns: an object to await or to enter.
 
-    :raises TypeError: for a parameter of the wrong type.
-    :raises ValueError: for a ``netns`` that cannot be a name, and for a number out of range.
+    :raises TypeError: when a parameter is of the wrong type.
+    :raises ValueError: when ``netns`` cannot be a name, or when a number is out of range.
 
     Entering or awaiting the result raises:
 
-    :raises PermissionDenied: without CAP_NET_ADMIN, or without CAP_SYS_ADMIN for ``netns``.
-    :raises NotSupported: on a kernel without ctnetlink.
-    :raises NamespaceError: for a namespace that does not exist or cannot be entered.
-    :raises UnsupportedPlatform: outside Linux.
+    :raises PermissionDenied: when CAP_NET_ADMIN is missing, or CAP_SYS_ADMIN for ``netns``.
+    :raises NotSupported: when the kernel has no ctnetlink.
+    :raises NamespaceError: when the namespace does not exist or cannot be entered.
+    :raises UnsupportedPlatform: when the operating system is not Linux.
 
     If this is cancelled, the socket is closed. If a seccomp profile or a security module forbids a
     system call that is needed, the error names it.

@@ -356,7 +356,7 @@ class Connection(AsyncResource):
         :param reconcile: seconds between two comparisons with the kernel's table. Comparisons find
             the changes and ends of flows that emit no events; each takes about 8 µs per flow. With
             a number the table always compares. ``"auto"`` compares every 60 seconds, but only while
-            some entries may be silent: because the setting ``nf_conntrack_events`` allows it and no
+            some entries may be silent: because the sysctl ``nf_conntrack_events`` allows it and no
             event of them has been received, or because a comparison found a change that no event
             had reported (:attr:`FlowTable.mode`). ``None`` compares only after losses and on
             :meth:`FlowTable.reconcile`. Some rules select which events a flow emits: nftables'

@@ -22,23 +22,10 @@ from ..uapi.nfnetlink_cttimeout import (
     CTA_TIMEOUT_UDP,
     CTNL_TIMEOUT_NAME_MAX,
 )
-from .declare import (
-    U8,
-    U16,
-    U32,
-    Access,
-    At,
-    Nest,
-    Text,
-    UnknownAttribute,
-    at,
-    attribute,
-    by_path,
-    message,
-    variants,
-)
+from .declare import UnknownAttribute, attribute, by_path, message, variants
 from .tuples import ICMP, ICMPV6, TCP, UDP, proto_number
 from .values import describe_value
+from .wire import U8, U16, U32, Access, At, Nest, Text, at
 
 _DCCP: Final = 33
 _GRE: Final = 47
@@ -249,7 +236,7 @@ class TimeoutPolicy:
 
     @property
     def in_use(self) -> bool:
-        """Return whether a rule has the policy. Flows that have it from a rule do not count."""
+        """Whether a rule has the policy. Flows that have it from a rule do not count."""
         return self.use is not None and self.use > 1
 
 

@@ -102,7 +102,7 @@ class Resets:
             if is_identified(target):
                 key, _ = await run_steps(self._session, look_up_steps(target, zone))
                 if key is not None:
-                    request = requests.reset_by(key)
+                    request = requests.reset_by_key(key)
             (result,) = await self.reset([request], note_unsent)
         except ConntrackError:
             raise

@@ -144,7 +144,7 @@ class Subscription(NamedTuple):
     options: StreamOptions
     buffer_sizes: BufferSizes
     event_mode: int | None
-    """The setting ``nf_conntrack_events``."""
+    """The value of the sysctl ``nf_conntrack_events``."""
     blind_spots: tuple[BlindSpot, ...]
     """What will not be received, and why."""
     lossless: bool

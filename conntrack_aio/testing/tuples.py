@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import attrs
 
-from ..model.declare import raw
+from ..model.normalization import raw
 from ..model.tuples import ICMP, ICMPV6, TCP, UDP, Tuple
 from ..netlink.attributes import pack, pack_nest
 from ..uapi.nf_internals import CTA_FILTER_F

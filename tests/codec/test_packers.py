@@ -31,12 +31,13 @@ from conntrack_aio import (
 from conntrack_aio.codec import packers
 from conntrack_aio.codec.packers import (
     COMPILED_AT_ONCE,
-    PACKERS_PER_HINT,
+    PACKERS_PER_SHAPE_KEY,
     Packers,
     RequestValue,
     _ComputedBytes,
 )
 from conntrack_aio.codec.requests import flows as requests
+from conntrack_aio.codec.requests.flow_values import PROTOINFO
 from conntrack_aio.codec.schema import schema_of
 from conntrack_aio.netlink import messages
 
@@ -58,7 +59,7 @@ class CountedPackers:
         return self.reference(*arguments)
 
     def pack(self, *arguments: Any, seq: int = 0) -> bytes:
-        return self.packers.pack(requests._hint_of(arguments[0]), seq, *arguments)
+        return self.packers.pack(requests._shape_key(arguments[0]), seq, *arguments)
 
     def check(self, *arguments: Any) -> bool:
         """Compare with the reference; return whether it gives a message and not an error."""
@@ -130,7 +131,7 @@ def creatable(draw: st.DrawFn) -> Flow:
     created.orig = attrs.evolve(created.orig, zone=None)
     if draw(st.booleans()):
         created.master = None
-    if not isinstance(created.protoinfo, requests._PROTOINFO.get(created.orig.proto, ())):
+    if not isinstance(created.protoinfo, PROTOINFO.get(created.orig.proto, ())):
         created.protoinfo = None
     created.timeout = created.timeout or draw(st.integers(0, 0xFFFFFFFF))
     return created
@@ -337,7 +338,7 @@ def test_compiled_shapes_are_bounded() -> None:
             kinds += counted.check(sample, None, None)
     assert kinds > 20 * COMPILED_AT_ONCE
     assert counted.packers.compiled <= COMPILED_AT_ONCE + kinds // COMPILED_AT_ONCE + 1
-    assert sum(map(len, counted.packers._packers.values())) <= PACKERS_PER_HINT
+    assert sum(map(len, counted.packers._packers.values())) <= PACKERS_PER_SHAPE_KEY
 
 
 def test_memos_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
