@@ -338,12 +338,12 @@ class Connection(AsyncResource):
             kernel filters events only by fields that never change: the tuples, the zone and the id.
             Each update that passes this filter and does not match costs a request. Conditions on
             timeouts and counters are applied to what the last dump or event reported.
-        :param reconcile: seconds between two comparisons with the kernel's table. Comparisons find
-            the changes and ends of flows that emit no events; each takes about 8 µs a flow. A
-            number is always followed. ``"auto"`` compares every 60 seconds, but only while some
-            entries may be silent: because the setting ``nf_conntrack_events`` allows it and no
-            event of them has been received, or because a comparison found a change that no event
-            had reported (:attr:`FlowTable.mode`). ``None`` compares only after losses and on
+        :param reconcile: seconds between two reconciliations, see :class:`FlowTable`. They find the
+            changes and ends of flows that emit no events; each takes about 8 µs a flow. A number is
+            always followed. ``"auto"`` reconciles every 60 seconds, but only while some entries may
+            be silent: because the setting ``nf_conntrack_events`` allows it and no event of them
+            has been received, or because a reconciliation found a change that no event had reported
+            (:attr:`FlowTable.mode`). ``None`` reconciles only after losses and on
             :meth:`FlowTable.reconcile`. The table cannot see rules that choose which events a flow
             emits: nftables' ``ct event set``, iptables' ``CT --ctevents``, and Open vSwitch, which
             does so for every flow. Where such rules are in use, give a number. Otherwise the table

@@ -19,7 +19,7 @@ from .selector import Selector
 from .sysctls import Sysctls
 
 _MAX_INTERVAL: Final = 366 * 86400
-"""The largest number of seconds between two comparisons."""
+"""The largest number of seconds between two reconciliations."""
 
 
 class TableOpener:
@@ -76,7 +76,7 @@ class TableOpener:
 
 
 def _interval_of(reconcile: float | Literal["auto"] | None) -> float | Literal["auto"] | None:
-    """Check an interval between comparisons.
+    """Check an interval between reconciliations.
 
     :raises TypeError: for what is not a number of seconds, ``"auto"`` or ``None``.
     :raises ValueError: for a number out of range.

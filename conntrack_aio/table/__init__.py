@@ -1,1 +1,1 @@
-"""The live table: a mirror of the kernel's table, updated by events and by comparing."""
+"""The live table: a mirror of the kernel's table, updated by events and by reconciliations."""

@@ -13,7 +13,7 @@ from .upstream import chain_of
 logger = logging.getLogger("conntrack_aio")
 
 MAX_ATTEMPTS: Final = 5
-"""Attempts in a row after which callers that wait for a comparison get an error. If the last of
+"""Attempts in a row after which callers that wait for a reconciliation get an error. If the last of
 them read the table incompletely, its result is used all the same."""
 
 _RETRY_DELAY: Final = 0.1
@@ -78,14 +78,15 @@ class Attempts:
         if error is None:
             if self.failed_in_a_row:
                 logger.info(
-                    "live table: compared with the kernel's table after %d failed attempts",
+                    "live table: reconciled with the kernel's table after %d failed attempts",
                     self.failed_in_a_row,
                 )
             self.failed_in_a_row = 0
         else:
             if not self.failed_in_a_row:
                 logger.warning(
-                    "live table: comparing with the kernel's table failed, will retry: %s", error
+                    "live table: the reconciliation with the kernel's table failed, will retry: %s",
+                    error,
                 )
             self.failed_in_a_row += 1
             self._statistics.failures += 1

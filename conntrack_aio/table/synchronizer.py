@@ -1,11 +1,11 @@
-"""Synchronize a mirror with the kernel's table: follow events, compare, and look entries up.
+"""Synchronize a mirror with the kernel's table: follow events, reconcile, and look entries up.
 
-- A comparison dumps the kernel's table and applies the differences. Comparisons have numbers. A
-  requested comparison must begin after the request. It is done when the number of the last
-  completed comparison has reached that of the request.
-- After lost events, a comparison is requested when the stream reports the gap. The kernel may drop
-  further events until then without reporting it.
-- A comparison that fails for a temporary reason is retried until it succeeds or the table is
+- A reconciliation dumps the kernel's table and applies the differences. Reconciliations have
+  numbers. A requested reconciliation must begin after the request. It is done when the number of
+  the last completed reconciliation has reached that of the request.
+- After lost events, a reconciliation is requested when the stream reports the gap. The kernel may
+  drop further events until then without reporting it.
+- A reconciliation that fails for a temporary reason is retried until it succeeds or the table is
   closed.
 """
 
@@ -45,13 +45,13 @@ _LOOK_UPS_PER_CALL: Final = 256
 """Entries that one call looks up."""
 
 _MAX_PAUSE: Final = 5.0
-"""Seconds between two comparisons that follow each other, at most."""
+"""Seconds between two reconciliations that follow each other, at most."""
 
 _READ_RETRY_DELAY: Final = 0.1
 """Seconds before events are read again after a shortage."""
 
 _AUTO_INTERVAL: Final = 60.0
-"""Seconds between two comparisons if entries may be silent and no interval was given."""
+"""Seconds between two reconciliations if entries may be silent and no interval was given."""
 
 _CHECK_INTERVAL: Final = 0.5
 """Seconds between two scans for entries whose timeout has expired."""
@@ -65,8 +65,9 @@ _MAX_EVENT_DELAY: Final = 1.0
 after the packet has passed, for example through a queue to user space."""
 
 Interval = float | Literal["auto"] | None
-"""Seconds between two comparisons. ``"auto"`` means :data:`_AUTO_INTERVAL`, but only while entries
-may be silent. A silent entry emits no events. ``None`` means no periodic comparisons."""
+"""Seconds between two reconciliations. ``"auto"`` means :data:`_AUTO_INTERVAL`, but only while
+entries may be silent. A silent entry emits no events. ``None`` means no periodic
+reconciliations."""
 
 
 class Synchronizer:
@@ -85,7 +86,7 @@ class Synchronizer:
 
         :param upstream: the kernel's connection tracking.
         :param mirror: the mirror to update.
-        :param interval: the time between two comparisons.
+        :param interval: the time between two reconciliations.
         :param check: a method of the table that raises an error if the table has ended. The table
             is not kept alive.
         :param constant_match: whether an entry that does not match never comes to match.
@@ -102,13 +103,13 @@ class Synchronizer:
         self._older_entries_emit = False
         """Whether all entries older than the table emit events, according to the setting."""
         self._requested, self._completed = 1, 0
-        """The numbers of the last requested and of the last completed comparison."""
+        """The numbers of the last requested and of the last completed reconciliation."""
         self._requested_by_loss = 0
-        """The number of the comparison that the last loss requested."""
+        """The number of the reconciliation that the last loss requested."""
         self._read_position: int | None = None
         """The position in the event stream at the time of the last dump or look-up. Events behind
         it are newer than what was read."""
-        self._comparing = self._applying = False
+        self._reconciling = self._applying = False
         self._to_check: dict[int, Flow] = {}
         """Entries to look up because their timeout has expired, or because a dump lacked them."""
         self._idle: anyio.CancelScope | None = None
@@ -138,7 +139,7 @@ class Synchronizer:
 
     @property
     def attempts(self) -> Attempts:
-        """The attempts to compare with the kernel's table."""
+        """The attempts to reconcile."""
         return self._attempts
 
     def statistics(self) -> FlowTableStatistics:
@@ -153,7 +154,7 @@ class Synchronizer:
     # -- waiting ----------------------------------------------------------------------------
 
     async def wait_opened(self) -> None:
-        """Wait for the first comparison, and for the repair of losses during it."""
+        """Wait for the first reconciliation, and for the repair of losses during it."""
         await self._waiters.wait_until(lambda: self._completed > 0)
         await self.wait_synced()
 
@@ -163,13 +164,13 @@ class Synchronizer:
         await self._wait_or_raise(lambda: self._is_applied(position))
         requested = self._requested_by_loss
         if self._mirror.needs_look_up:
-            done = self._counters.comparisons
-            await self._waiters.wait_until(lambda: self._counters.comparisons > done)
+            done = self._counters.reconciliations
+            await self._waiters.wait_until(lambda: self._counters.reconciliations > done)
         await self._wait_or_raise(lambda: self._completed >= requested)
 
-    async def compare(self) -> None:
-        """Request a comparison, and wait for it; see :meth:`FlowTable.reconcile`."""
-        requested = self._request_comparison()
+    async def reconcile(self) -> None:
+        """Request a reconciliation, and wait for it; see :meth:`FlowTable.reconcile`."""
+        requested = self._request_reconciliation()
         await self._wait_or_raise(lambda: self._completed >= requested)
 
     def wake_waiters(self) -> None:
@@ -183,8 +184,8 @@ class Synchronizer:
     async def _wait_or_raise(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition is true.
 
-        Raises the error of the last comparison if too many in a row have failed, and one of them
-        during this call.
+        Raises the error of the last reconciliation if too many in a row have failed, and one of
+        them during this call.
         """
         failures = self._counters.failures
 
@@ -219,8 +220,8 @@ class Synchronizer:
         self._mirror.new_entries_emit = bool(self._setting) and self._setting == before
         if self._setting != before and self._completed:
             # The kernel decides about events when it creates an entry, and adds the entry to the
-            # table a little later. So silent entries may still be added after this comparison.
-            self._request_comparison()
+            # table a little later. So silent entries may still be added after this reconciliation.
+            self._request_reconciliation()
 
     @property
     def works(self) -> tuple[Work, ...]:
@@ -228,7 +229,7 @@ class Synchronizer:
 
         Each returns only by raising an error that ends the table.
         """
-        return self._follow_events, self._compare_when_needed, self._find_unreported_changes
+        return self._follow_events, self._reconcile_when_needed, self._find_unreported_changes
 
     async def _follow_events(self) -> None:
         """Apply events."""
@@ -255,7 +256,7 @@ class Synchronizer:
             self._applying = False
             if self._read_position is not None and stream.has_passed(self._read_position):
                 self._read_position = None
-                self._mirror.caught_up = not self._comparing
+                self._mirror.caught_up = not self._reconciling
             self.wake_waiters()
             if batch or self._mirror.unresolved or self._to_check:
                 await anyio.lowlevel.checkpoint()
@@ -266,10 +267,10 @@ class Synchronizer:
 
     def _handle_loss(self) -> None:
         self._mirror.record_loss()
-        self._requested_by_loss = self._request_comparison()
+        self._requested_by_loss = self._request_reconciliation()
 
-    def _request_comparison(self) -> int:
-        """Request a comparison that begins after this call, and return its number."""
+    def _request_reconciliation(self) -> int:
+        """Request a reconciliation that begins after this call, and return its number."""
         self._requested += 1
         self.wake_waiters()
         return self._requested
@@ -313,9 +314,9 @@ class Synchronizer:
         self._mirror.caught_up = False
         self._read_position = self._upstream.stream.position()
 
-    # -- comparing --------------------------------------------------------------------------
+    # -- reconciling ------------------------------------------------------------------------
 
-    async def _compare_when_needed(self) -> None:
+    async def _reconcile_when_needed(self) -> None:
         """Compare after each loss, on request, and periodically while entries may be silent."""
         while True:
             started, number = time.monotonic_ns(), self._requested
@@ -324,7 +325,7 @@ class Synchronizer:
                 logger.warning("live table: events were lost; reading the kernel's table again")
             error: ConntrackError | None = None
             try:
-                if not await self._compare(
+                if not await self._reconcile(
                     last=self._attempts.is_last, examine=self._completed > 0
                 ):
                     error = DumpInterrupted("dump the table: the dump was not complete")
@@ -335,8 +336,8 @@ class Synchronizer:
                 error = without_traceback(raised)
             took = time.monotonic_ns() - started
             self._counters.resyncs += for_loss
-            self._counters.comparisons += 1
-            self._counters.last_comparison_ns = took
+            self._counters.reconciliations += 1
+            self._counters.last_reconciliation_ns = took
             self._attempts.record(error)
             if error is None:
                 self._completed = number
@@ -344,14 +345,14 @@ class Synchronizer:
             if self._attempts.failed_in_a_row:
                 await anyio.sleep(self._attempts.retry_delay)
             elif self._requested > self._completed:
-                # Comparisons take half of the time at most. Otherwise a program that reads events
-                # too slowly would lose still more of them.
+                # Reconciliations take half of the time at most. Otherwise a program that reads
+                # events too slowly would lose still more of them.
                 await anyio.sleep(min(took / 1e9, _MAX_PAUSE))
             else:
                 await self._wait_for_need()
 
     async def _wait_for_need(self) -> None:
-        """Wait until a comparison is requested, or due by the interval."""
+        """Wait until a reconciliation is requested, or due by the interval."""
         automatic = self._interval == "auto"
         interval = _AUTO_INTERVAL if self._interval == "auto" else self._interval or math.inf
         while self._requested == self._completed:
@@ -361,15 +362,15 @@ class Synchronizer:
             try:
                 await self._read_setting()
             except ResourceExhausted:
-                # The comparison reads the setting again, and is retried if that fails.
-                self._request_comparison()
+                # The reconciliation reads the setting again, and is retried if that fails.
+                self._request_reconciliation()
             silent = (
                 self._setting == 0 or self._entries_may_be_silent or self._mirror.without_events
             )
             if silent or not automatic:
-                self._request_comparison()
+                self._request_reconciliation()
 
-    async def _compare(self, *, last: bool, examine: bool) -> bool:
+    async def _reconcile(self, *, last: bool, examine: bool) -> bool:
         """Dump the kernel's table, and apply the differences.
 
         :param last: whether to use the result even if the dump was incomplete.
@@ -379,7 +380,7 @@ class Synchronizer:
         """
         await self._read_setting()
         buckets = await self._upstream.read_number("buckets")
-        self._comparing = True
+        self._reconciling = True
         self._mirror.begin_dump(examine=examine and not self.behind)
         try:
             complete, readable = await self._read_table()
@@ -390,7 +391,7 @@ class Synchronizer:
                     await anyio.lowlevel.checkpoint()
         finally:
             self._mirror.end_dump()
-            self._comparing = False
+            self._reconciling = False
         self._record_read()
         self._wake_follower()
         await self._waiters.wait_until(lambda: not (self._mirror.unresolved or self._applying))
@@ -438,7 +439,7 @@ class Synchronizer:
                 )
                 if self._requested_by_loss == requested:  # no event was lost in the meantime
                     self._count_unreported(mirror.evaluate_discrepancies(found_before))
-            if not (self._comparing or self._to_check):
+            if not (self._reconciling or self._to_check):
                 self._to_check = mirror.missing_entries() or mirror.overdue(_CHECKS_PER_SCAN)
                 if self._to_check:
                     self._wake_follower()
@@ -450,7 +451,7 @@ class Synchronizer:
         if not self._counters.unreported_changes:
             logger.info(
                 "live table: found changes that no event reported; rules such as `ct event set` "
-                'suppress events; reconcile="auto" compares at intervals from now on'
+                'suppress events; reconcile="auto" reconciles at intervals from now on'
             )
         self._counters.unreported_changes += changes
         self.wake_waiters()

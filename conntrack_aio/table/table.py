@@ -41,8 +41,12 @@ class FlowTable(AsyncResource):
     see what had been applied when the task last gave control to the event loop. :meth:`synced`
     waits for all changes that the kernel has reported since.
 
+    A **reconciliation** dumps the kernel's table and applies the differences to this table. The
+    table does it when it is opened, after events were lost, at the interval ``reconcile``, and when
+    :meth:`reconcile` is called.
+
     The flows are as the kernel last reported them. Do not change them: an entry that changes gets
-    another object. Timeouts, counters and timestamps are those of the last comparison or of the
+    another object. Timeouts, counters and timestamps are those of the last reconciliation or of the
     last event that had them, which few events do.
 
     A shortage of file descriptors, threads or memory, or a missing reply, does not end the table.
@@ -72,7 +76,7 @@ class FlowTable(AsyncResource):
 
         :param upstream: the kernel's connection tracking.
         :param predicate: which flows to hold; ``None`` for all.
-        :param reconcile: the time between two comparisons.
+        :param reconcile: the time between two reconciliations.
         :param prepare: called before the table subscribes to events.
         :param constant_match: whether the predicate depends only on what never changes.
         """
@@ -219,13 +223,13 @@ class FlowTable(AsyncResource):
 
     @property
     def mode(self) -> TableMode:
-        """How reliable the table is between two comparisons with the kernel's table.
+        """How reliable the table is between two reconciliations.
 
-        The table reads the setting ``nf_conntrack_events`` at each comparison and at the interval
-        ``reconcile``. The setting may have changed since. The table cannot see rules that suppress
-        events of single flows: nftables' ``ct event set``, iptables' ``CT --ctevents``, Open
-        vSwitch. They affect the mode after a comparison or a look-up has found a change that no
-        event reported.
+        The table reads the setting ``nf_conntrack_events`` at each reconciliation and at the
+        interval ``reconcile``. The setting may have changed since. The table cannot see rules that
+        suppress events of single flows: nftables' ``ct event set``, iptables' ``CT --ctevents``,
+        Open vSwitch. They affect the mode after a reconciliation or a look-up has found a change
+        that no event reported.
         """
         self._check()
         return self._synchronizer.mode
@@ -234,24 +238,24 @@ class FlowTable(AsyncResource):
     def behind(self) -> bool:
         """Whether the table may lack changes that the kernel has reported.
 
-        This is the case after events were lost, or after a comparison failed, until a comparison
-        succeeds. :attr:`last_error` says why the last comparison failed.
+        This is the case after events were lost, or after a reconciliation failed, until a
+        reconciliation succeeds. :attr:`last_error` says why the last reconciliation failed.
         """
         self._check()
         return self._synchronizer.behind
 
     @property
     def last_error(self) -> ConntrackError | None:
-        """Why the last comparison with the kernel's table failed; ``None`` if it did not fail.
+        """Why the last reconciliation failed; ``None`` if it did not fail.
 
-        The table retries after 2 seconds at most, until the comparison succeeds.
+        The table retries after 2 seconds at most, until the reconciliation succeeds.
         """
         self._check()
         return self._synchronizer.attempts.last_error
 
     @property
     def resyncs(self) -> int:
-        """How often the table was compared with the kernel's because events had been lost."""
+        """How many reconciliations were necessary because events were lost."""
         return self._synchronizer.statistics().resyncs
 
     def statistics(self) -> FlowTableStatistics:
@@ -271,33 +275,34 @@ class FlowTable(AsyncResource):
     async def synced(self) -> None:
         """Wait until all changes are applied that the kernel has reported before this call.
 
-        If events were lost before, this includes the comparison that repairs the loss. Changes of
-        silent entries are not included; see :attr:`mode`. :meth:`reconcile` finds those. The call
-        takes some microseconds if no events wait. After lost events it takes as long as a
-        comparison, which is seconds at a million entries. So do not call it before each look-up.
+        If events were lost before, this includes the reconciliation that repairs the loss. Changes
+        of silent entries are not included; see :attr:`mode`. :meth:`reconcile` finds those. The
+        call takes some microseconds if no events wait. After lost events it takes as long as a
+        reconciliation, which is seconds at a million entries. So do not call it before each
+        look-up.
 
-        :raises ResourceExhausted: when the required comparison has failed for some seconds because
-            of a shortage.
+        :raises ResourceExhausted: when the required reconciliation has failed for some seconds
+            because of a shortage.
         :raises NoReply: when it has failed because the kernel did not reply.
         :raises DumpInterrupted: when it has failed because no dump was complete.
 
-        After one of these errors the table continues and retries the comparison.
+        After one of these errors the table continues and retries the reconciliation.
         """
         self._upstream.owner.check()
         self._check()
         await self._synchronizer.wait_synced()
 
     async def reconcile(self) -> None:
-        """Compare with the kernel's table now, and wait for the result.
+        """Request a reconciliation, and wait until it is done.
 
         This finds the changes of silent entries, and updates timeouts and counters.
 
-        Raises what :meth:`synced` raises, if the comparison has failed for some seconds. The table
-        continues and retries the comparison.
+        Raises what :meth:`synced` raises, if the reconciliation has failed for some seconds. The
+        table continues and retries the reconciliation.
         """
         self._upstream.owner.check()
         self._check()
-        await self._synchronizer.compare()
+        await self._synchronizer.reconcile()
 
     def changes(self) -> Changes:
         """Return an async iterator over the changes, which starts with the present entries.

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[2]))
 
 @pytest.fixture
 async def table(conn: Connection) -> AsyncIterator[FlowTable]:
-    """A live table of this machine's kernel, without periodic comparisons."""
+    """A live table of this machine's kernel, without periodic reconciliations."""
     async with conn.table(reconcile=None) as table:
         yield table
 
@@ -31,7 +31,7 @@ def kernel() -> FakeKernel:
 
 @pytest.fixture
 async def fake_table(kernel: FakeKernel) -> AsyncIterator[FlowTable]:
-    """A live table of the scripted kernel, without periodic comparisons."""
+    """A live table of the scripted kernel, without periodic reconciliations."""
     async with kernel.connect(reply_timeout=0.1) as conn, conn.table(reconcile=None) as table:
         yield table
 
@@ -46,7 +46,7 @@ def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the automatic interval between comparisons to 0.01 seconds."""
+    """Shorten the automatic interval between reconciliations to 0.01 seconds."""
     monkeypatch.setattr("conntrack_aio.table.synchronizer._AUTO_INTERVAL", 0.01)
 
 

@@ -157,17 +157,17 @@ async def test_synced_waits_for_a_dump_that_may_return_an_updated_entry(
         conn.table(Match(mark=7), reconcile=None) as table,
         anyio.create_task_group() as tasks,
     ):
-        comparing, go_on = anyio.Event(), anyio.Event()
+        reconciling, go_on = anyio.Event(), anyio.Event()
 
         async def read_number(setting: str) -> int:
             if table._mirror._dump is not None:
-                comparing.set()
+                reconciling.set()
                 await go_on.wait()
             return 1
 
         monkeypatch.setattr(table._upstream, "read_number", read_number)
         tasks.start_soon(table.reconcile)
-        await comparing.wait()
+        await reconciling.wait()
         await conn.update(flows.tcp(), mark=7)
 
         async def wait() -> None:
