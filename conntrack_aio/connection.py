@@ -38,7 +38,7 @@ from .operations.writer import Writer
 from .session import Session
 from .streams.dump import Dump
 from .streams.events import EventStream, OnLoss
-from .table.table import FlowTable
+from .table.flow_table import FlowTable
 from .trace.switch import arm as arm_trace
 
 F = TypeVar("F", bound=Flow | NewFlow)

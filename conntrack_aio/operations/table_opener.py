@@ -13,8 +13,8 @@ from ..model.settings import EventMode
 from ..model.values import as_seconds, describe_value
 from ..plain import as_str
 from ..session import Session
-from ..table.table import FlowTable
-from ..table.upstream import Buffering, Upstream
+from ..table.flow_table import FlowTable
+from ..table.kernel_table import Buffering, KernelTable
 from .selector import Selector
 from .sysctls import Sysctls
 
@@ -64,7 +64,7 @@ class TableOpener:
 
         dump = partial(self._selector.dump, filter_, checked=False)
         return FlowTable(
-            Upstream(self._session, dump, selection, buffering),
+            KernelTable(self._session, dump, selection, buffering),
             keep,
             interval,
             prepare,

@@ -76,7 +76,7 @@ async def _during_a_reconciliation(kernel: FakeKernel, conn: Connection, table: 
     for number in range(COUNT):
         kernel.change(flows.tcp(number), mark=number + 1)
     delayed = kernel.delay("dump")
-    table._synchronizer._request_reconciliation()
+    table._synchronizer._requests.request()
     while delayed.request is None:
         await anyio.lowlevel.checkpoint()
     await table.aclose()

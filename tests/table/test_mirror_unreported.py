@@ -28,8 +28,8 @@ from conntrack_aio import (
     TCPState,
 )
 from conntrack_aio.table.discrepancies import MAX_DISCREPANCIES
-from conntrack_aio.table.keys import orig_key
 from conntrack_aio.table.mirror import Mirror
+from conntrack_aio.table.tuple_keys import orig_key
 
 
 @pytest.mark.parametrize(

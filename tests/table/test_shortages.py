@@ -61,7 +61,7 @@ def _no_threads(table: FlowTable, kernel: FakeKernel, patch: pytest.MonkeyPatch)
     def fail(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    patch.setattr(table._upstream._session._threads, "start", fail)
+    patch.setattr(table._kernel_table._session._threads, "start", fail)
 
 
 def _no_threads_for_settings(
@@ -71,7 +71,7 @@ def _no_threads_for_settings(
         await anyio.lowlevel.checkpoint()
         raise RuntimeError("can't start new thread")
 
-    patch.setattr(table._upstream._session, "run_on_thread", fail)
+    patch.setattr(table._kernel_table._session, "run_on_thread", fail)
 
 
 def _no_events(table: FlowTable, kernel: FakeKernel, patch: pytest.MonkeyPatch) -> None:
@@ -80,8 +80,8 @@ def _no_events(table: FlowTable, kernel: FakeKernel, patch: pytest.MonkeyPatch) 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
-    patch.setattr(table._upstream.stream, "receive_batch_nowait", fail)
-    patch.setattr(table._upstream.stream._socket, "wait_readable", fail)
+    patch.setattr(table._kernel_table.stream, "receive_batch_nowait", fail)
+    patch.setattr(table._kernel_table.stream._socket, "wait_readable", fail)
     _no_memory(table, kernel, patch)
 
 

@@ -105,7 +105,7 @@ async def test_the_table_reconciles_at_the_given_interval(lab: Lab, conn: Connec
 async def test_the_table_does_not_reconcile_without_silent_entries(
     conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conntrack_aio.table.synchronizer._AUTO_INTERVAL", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.reconciler._AUTO_INTERVAL", 0.001)
     async with conn.table() as table:
         await conn.create(flows.tcp(1))
         await table.synced()

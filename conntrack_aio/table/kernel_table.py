@@ -33,7 +33,7 @@ from ..streams.dump import Dump
 from ..streams.events import EventStream
 from ..streams.subscription import EventSelection
 from ..uapi.nfnetlink import NFNLGRP
-from .keys import orig_key
+from .tuple_keys import orig_key
 
 _GROUPS: Final = (
     NFNLGRP.CONNTRACK_NEW,
@@ -68,19 +68,6 @@ def shortages_as_resource_exhausted(request: str) -> Generator[None]:
         raise ResourceExhausted(errno.EAGAIN, request, str(error)) from error
 
 
-def chain_of(error: BaseException) -> list[BaseException]:
-    """Return an error and its causes, each once.
-
-    The chain may have a cycle: ``raise error from error`` makes an error its own cause.
-    """
-    chain: list[BaseException] = []
-    part: BaseException | None = error
-    while part is not None and part not in chain:
-        chain.append(part)
-        part = part.__cause__ or part.__context__
-    return chain
-
-
 @attrs.frozen
 class Buffering:
     """The event buffer of a table; see the parameters of :meth:`Connection.events`."""
@@ -90,8 +77,8 @@ class Buffering:
     reliable: bool = False
 
 
-class Upstream:
-    """The connection tracking of one network namespace, as far as a table needs it."""
+class KernelTable:
+    """The kernel's table in one network namespace: its events, dumps, entries and settings."""
 
     def __init__(
         self,
@@ -220,8 +207,8 @@ class Upstream:
             responses = await self._session.run(list(to_send.values()))
         return {key: _flow_from(response) for key, response in zip(to_send, responses, strict=True)}
 
-    async def read_number(self, setting: str) -> int | None:
-        """Return a setting of connection tracking, or ``None`` if it cannot be read.
+    async def read_setting(self, setting: str) -> int | None:
+        """Return a setting of connection tracking; ``None`` if it is not readable or not a number.
 
         :param setting: its name without ``nf_conntrack_``.
 
