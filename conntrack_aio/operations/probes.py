@@ -45,8 +45,8 @@ class Probes:
     async def features(self) -> Features:
         """Return all features.
 
-        :raises PermissionDenied: without CAP_NET_ADMIN.
-        :raises KernelError: for any other refusal.
+        :raises PermissionDenied: when the program lacks CAP_NET_ADMIN.
+        :raises KernelError: when the kernel refuses a request for another reason.
         """
         names = [field.name for field in attrs.fields(Features)]
         return Features(**{name: await self.has(name) for name in names})

@@ -39,14 +39,18 @@ class Selector:
         self._probes = probes
 
     def dump(
-        self, match: Match | None, *, stage: DumpStage[Flow] | None = None, checked: bool = True
+        self,
+        match: Match | None,
+        *,
+        stage: DumpStage[Flow] | None = None,
+        apply_predicate: bool = True,
     ) -> Dump[Flow]:
         """Dump the flows that match. What to request is worked out when the dump begins.
 
         :param match: ``None`` for all flows.
         :param stage: what to do with the flows before they are handed out.
-        :param checked: whether to check what the kernel does not filter. If not, other flows come,
-            too.
+        :param apply_predicate: whether to apply the predicate of the match where the kernel does
+            not filter exactly. If not, other flows come, too.
         """
         if match is None:
             return self._session.dump(requests.dump(), decode_flow, None, stage)
@@ -58,7 +62,7 @@ class Selector:
             wants = await compiled.ready(lambda: compiled.wants_features)
             filter_ = await (self.filter_of(match) if wants else compiled.ready(compiled.dump))
             sent = [requests.dump(each) for each in filter_.selections]
-            if filter_.exact or not checked:
+            if filter_.exact or not apply_predicate:
                 return DumpPlan(sent)
             return DumpPlan(sent, await compiled.ready(lambda: compiled.predicate))
 

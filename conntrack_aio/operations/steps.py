@@ -84,6 +84,7 @@ def look_up_steps(target: Target, zone: int | None) -> Steps[tuple[EntryKey | No
     :param zone: the zone to look in, instead of the target's own.
     :returns: the key that found the entry, or ``None`` if it was the target's first key
         (:func:`~conntrack_aio.codec.requests.targets.lookup`); and the entry.
+
     :raises NotFound: when there is no such entry.
     :raises KernelError: when the kernel refuses a request.
     """
@@ -146,6 +147,7 @@ def delete_by_other_keys(target: Flow, zone: int | None, error: NotFound) -> Ste
     :param zone: the zone to look in, instead of the flow's own.
     :param error: the kernel's error for the first key, which is raised if no other key finds the
         entry.
+
     :raises NotFound: when no key finds the entry.
     :raises KernelError: when the kernel refuses a request.
     """

@@ -52,7 +52,7 @@ class TableOpener:
         filter_ = match if isinstance(match, Match) else None
         # It takes long to find out whether a large match is always true, and is not needed here.
         fast = filter_ is not None and not compiled_of(filter_).is_large
-        keep = None if fast and filter_ is not None and filter_.always else match
+        predicate = None if fast and filter_ is not None and filter_.always else match
         selection = None if filter_ is None else self._selector.coarse_event_selection(filter_)
         buffering = Buffering(receive_buffer, receive_buffer_max, reliable)
 
@@ -62,10 +62,10 @@ class TableOpener:
             if enable_events:
                 await self._enable_events()
 
-        dump = partial(self._selector.dump, filter_, checked=False)
+        dump = partial(self._selector.dump, filter_, apply_predicate=False)
         return FlowTable(
             KernelTable(self._session, dump, selection, buffering),
-            keep,
+            predicate,
             interval,
             prepare,
             constant_match=match is None or (filter_ is not None and compiled_of(filter_).constant),
@@ -78,8 +78,8 @@ class TableOpener:
 def _interval_of(reconcile: float | Literal["auto"] | None) -> float | Literal["auto"] | None:
     """Check an interval between reconciliations.
 
-    :raises TypeError: for what is not a number of seconds, ``"auto"`` or ``None``.
-    :raises ValueError: for a number out of range.
+    :raises TypeError: when it is not a number of seconds, ``"auto"`` or ``None``.
+    :raises ValueError: when the number is out of range.
     """
     if reconcile is None:
         return None

@@ -48,6 +48,7 @@ class CheckedUpdate:
 
         :param update: the update, as the program gave it.
         :param zone: the zone to look in, instead of the target's own.
+
         :raises TypeError: when an update does not have one of the keywords.
         :raises EncodeError: when the update changes nothing, or a value is not a number where one
             is needed.
@@ -93,6 +94,7 @@ def update_steps(
     :param update: what to change.
     :param kernel_applies_mark_mask: whether this kernel applies ``mark_mask``.
     :param encode: returns the request, if there is a faster way than the usual one.
+
     :raises EncodeError: when the update cannot be encoded; nothing was sent then.
     :raises ConntrackError: when :meth:`Connection.update` raises it.
     """
@@ -149,6 +151,7 @@ def _send_and_verify(
     :param key: what finds the entry.
     :param request: the request.
     :param update: the update that the request is for.
+
     :raises NotSupported: when the entry has no room for an extension.
     """
     response = yield request

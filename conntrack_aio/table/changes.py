@@ -144,7 +144,7 @@ class Changes(ItemIterator[Change]):
     Iterating raises, besides the error that ended the table:
 
     :raises anyio.ClosedResourceError: when the iterator, the table or the connection is closed.
-    :raises anyio.BusyResourceError: while another task iterates.
+    :raises anyio.BusyResourceError: when another task iterates.
     """
 
     def __init__(

@@ -52,6 +52,7 @@ class EntryIndex:
         """Return the flow with this original tuple, or ``None``.
 
         :param tuple_: a tuple as :func:`.plain_tuple` returns it.
+        :param zone: the zone of that direction.
         """
         return self._flows.get(key_of(tuple_, zone))
 
@@ -59,6 +60,7 @@ class EntryIndex:
         """Return the flow with this reply tuple, or ``None``.
 
         :param tuple_: a tuple as :func:`.plain_tuple` returns it.
+        :param zone: the zone of that direction.
         """
         key = self._translated.get(key_of(tuple_, zone))
         if key is not None:

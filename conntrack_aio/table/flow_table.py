@@ -57,10 +57,10 @@ class FlowTable(AsyncResource):
     :meth:`aclose`, :meth:`close`, :meth:`statistics` and :attr:`resyncs` work in every state. The
     other methods raise, besides the errors that each lists, the error that ended the table, and:
 
-    :raises anyio.ClosedResourceError: before the table is entered, and when the table or its
+    :raises anyio.ClosedResourceError: when the table was not entered yet, or the table or its
         connection is closed.
-    :raises UsedElsewhere: in another process; from :meth:`synced` and :meth:`reconcile` also in
-        another event loop.
+    :raises UsedElsewhere: when the table is used in another process; from :meth:`synced` and
+        :meth:`reconcile` also when it is used in another event loop.
     """
 
     def __init__(
@@ -102,8 +102,8 @@ class FlowTable(AsyncResource):
         :param tuple: the tuple.
         :param zone: the zone to look in, instead of the tuple's own; 0 if neither is given.
 
-        :raises TypeError: for what is not a :class:`Tuple`, and for a zone that is not an integer.
-        :raises EncodeError: for a value that does not fit its field.
+        :raises TypeError: when ``tuple`` is not a :class:`Tuple`, or ``zone`` is not an integer.
+        :raises EncodeError: when a value does not fit its field.
         """
         self._check()
         tuple = plain_tuple(tuple)
@@ -140,7 +140,7 @@ class FlowTable(AsyncResource):
 
         The id is a hash of 32 bits: of a million entries, some hundred share theirs with another.
 
-        :raises TypeError: for what is not an integer.
+        :raises TypeError: when ``id`` is not an integer.
         """
         self._check()
         try:
@@ -324,9 +324,10 @@ class FlowTable(AsyncResource):
         """Subscribe to events, dump the kernel's table, and start to follow the events.
 
         :raises RuntimeError: when the table was entered before.
-        :raises PermissionDenied: without CAP_NET_ADMIN, and with ``enable_events`` without the
-            right to change the setting.
-        :raises KernelError: for what else the kernel refuses; the class says why.
+        :raises PermissionDenied: when the program lacks CAP_NET_ADMIN, or, with ``enable_events``,
+            the right to change the setting.
+        :raises KernelError: when the kernel refuses a request for another reason; the class says
+            why.
         :raises ResourceExhausted: when a shortage prevents the subscription, or several attempts to
             dump the table.
         :raises NoReply: when several attempts to dump the table got no reply.

@@ -119,7 +119,7 @@ class KernelTable:
     def subscribe(self) -> None:
         """Subscribe to the events of flows.
 
-        :raises PermissionDenied: without CAP_NET_ADMIN.
+        :raises PermissionDenied: when the program lacks CAP_NET_ADMIN.
         :raises ResourceExhausted: when there are no file descriptors or no memory left.
         :raises anyio.ClosedResourceError: when the connection is closed.
         """
@@ -140,7 +140,7 @@ class KernelTable:
 
         Raises what that method raises.
 
-        :raises ResourceExhausted: for every kind of shortage.
+        :raises ResourceExhausted: when there is a shortage of any kind.
         """
         with shortages_as_resource_exhausted("read events"):
             return self.stream.receive_batch_nowait()
@@ -165,7 +165,7 @@ class KernelTable:
 
         Raises what that method raises.
 
-        :raises ResourceExhausted: for every kind of shortage.
+        :raises ResourceExhausted: when there is a shortage of any kind.
         """
         with shortages_as_resource_exhausted("dump the table"):
             return await dump.receive_batch()
@@ -212,7 +212,7 @@ class KernelTable:
 
         :param setting: its name without ``nf_conntrack_``.
 
-        :raises ResourceExhausted: for every kind of shortage.
+        :raises ResourceExhausted: when there is a shortage of any kind.
         """
         tree = self._session.socket_factory.sysctls
 

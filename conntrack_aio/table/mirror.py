@@ -402,6 +402,8 @@ class Mirror(MatchingEntries):
     def _set(self, key: int, flow: Flow, *, examine: bool = False) -> bool:
         """Store an entry as a dump or a look-up returned it.
 
+        :param key: the key of its original tuple.
+        :param flow: the entry.
         :param examine: whether an event should have reported each difference.
         :returns: whether the entry was added.
         """
