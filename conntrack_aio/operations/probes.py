@@ -59,20 +59,21 @@ class Probes:
 
     async def _probe(self, feature: str) -> bool:
         if feature in _SUBSYSTEMS:
-            return not await self._refuses(probes.subsystem(*_SUBSYSTEMS[feature]))
+            return not await self._kernel_refuses_dump(probes.subsystem(*_SUBSYSTEMS[feature]))
         if feature in _ATTRIBUTES:
-            return await self._knows(probes.attribute(*_ATTRIBUTES[feature]))
+            return await self._kernel_knows(probes.attribute(*_ATTRIBUTES[feature]))
         if feature == "zone_filter":
-            return await self._refuses(probes.zone_filter())
-        return await self._applies_filters_to_deletes()
+            return await self._kernel_refuses_dump(probes.zone_filter())
+        return await self._kernel_filters_deletes()
 
-    async def _knows(self, request: Request) -> bool:
+    async def _kernel_knows(self, request: Request) -> bool:
+        """Return whether the kernel knows the attribute in a request."""
         response = await self._session.ask(request)
         if isinstance(response.error, PermissionDenied):
             raise response.error
         return probes.is_known(response.completion)
 
-    async def _refuses(self, request: Request) -> bool:
+    async def _kernel_refuses_dump(self, request: Request) -> bool:
         """Return whether the kernel refuses a dump as invalid.
 
         A dump that it does not refuse is closed after its first chunk.
@@ -88,7 +89,8 @@ class Probes:
                     raise
             return False
 
-    async def _applies_filters_to_deletes(self) -> bool:
+    async def _kernel_filters_deletes(self) -> bool:
+        """Return whether the kernel applies a filter to a delete request."""
         error = (await self._session.ask(probes.flush_filter())).error
         if isinstance(error, NotFound):
             return False  # the kernel looked only for the tuple
