@@ -134,7 +134,7 @@ if TYPE_CHECKING:
     from .streams.dump import Dump
     from .streams.events import EventStream
     from .table.changes import Changes
-    from .table.table import FlowTable
+    from .table.flow_table import FlowTable
 
 __version__ = "0.1.0.dev0"
 
@@ -297,7 +297,7 @@ netlink.namespaces: NetNS
 streams.dump: Dump
 streams.events: EventStream
 table.changes: Changes
-table.table: FlowTable
+table.flow_table: FlowTable
 operations.expectations: Expectations
 operations.helpers: Helpers
 operations.sysctls: Sysctls

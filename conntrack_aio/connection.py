@@ -39,7 +39,7 @@ from .session import Session
 from .streams.dump import Dump
 from .streams.events import EventStream
 from .streams.subscription import OnLoss, StreamOptions
-from .table.table import FlowTable
+from .table.flow_table import FlowTable
 from .trace.switch import arm as arm_trace
 
 F = TypeVar("F", bound=Flow | NewFlow)
@@ -353,17 +353,17 @@ class Connection(AsyncResource):
             events only by fields that never change: the tuples, the zone and the id. Each update
             that passes this filter and does not match costs a request. Conditions on timeouts and
             counters are applied to what the last dump or event reported.
-        :param reconcile: seconds between two comparisons with the kernel's table. Comparisons find
-            the changes and ends of flows that emit no events; each takes about 8 µs per flow. With
-            a number the table always compares. ``"auto"`` compares every 60 seconds, but only while
-            some entries may be silent: because the sysctl ``nf_conntrack_events`` allows it and no
-            event of them has been received, or because a comparison found a change that no event
-            had reported (:attr:`FlowTable.mode`). ``None`` compares only after losses and on
-            :meth:`FlowTable.reconcile`. Some rules select which events a flow emits: nftables'
-            ``ct event set``, iptables' ``CT --ctevents``, and Open vSwitch, which does so for every
-            flow. The table cannot see such rules. Where they are in use, give a number. Otherwise
-            the table notices the end of such a flow only after its last reported timeout: within
-            seconds, or within minutes with a million entries.
+        :param reconcile: seconds between two reconciliations, see :class:`FlowTable`. They find the
+            changes and ends of flows that emit no events; each takes about 8 µs per flow. With a
+            number the table always reconciles. ``"auto"`` reconciles every 60 seconds, but only
+            while some entries may be silent: because the sysctl ``nf_conntrack_events`` allows it
+            and no event of them has been received, or because a reconciliation found a change that
+            no event had reported (:attr:`FlowTable.mode`). ``None`` reconciles only after losses
+            and on :meth:`FlowTable.reconcile`. Some rules select which events a flow emits:
+            nftables' ``ct event set``, iptables' ``CT --ctevents``, and Open vSwitch, which does so
+            for every flow. The table cannot see such rules. Where they are in use, give a number.
+            Otherwise the table notices the end of such a flow only after its last reported timeout:
+            within seconds, or within minutes with a million entries.
         :param enable_events: first set ``nf_conntrack_events`` to 1 in the namespace. Flows created
             from then on emit events, whether or not a program listens. The setting is not reset
             when the table is closed.

@@ -22,7 +22,7 @@ import anyio
 if TYPE_CHECKING:
     import asyncio
 
-Work = Callable[[], Coroutine[object, object, None]]
+TaskFunction = Callable[[], Coroutine[object, object, None]]
 """An async function that a task runs."""
 
 OnEnd = Callable[[BaseException | None], None]
@@ -121,12 +121,12 @@ class EventLoop(ABC):
         """
 
     @abstractmethod
-    def start(self, work: Work, name: str, on_end: OnEnd) -> Callable[[], None]:
+    def start(self, function: TaskFunction, name: str, on_end: OnEnd) -> Callable[[], None]:
         """Start a task that belongs to no task group.
 
         The task ends when its function returns, when it is cancelled, or when the loop ends.
 
-        :param work: the async function that the task runs.
+        :param function: the async function that the task runs.
         :param name: the name of the task, as debuggers show it.
         :param on_end: called once when the task has ended.
         :returns: a function that cancels the task. It may be called in the loop's thread at any
@@ -164,8 +164,8 @@ class _Asyncio(EventLoop):
     def wait_readable(self, descriptor: int) -> Wait:
         return _AsyncioWait(self, self._loop, descriptor)
 
-    def start(self, work: Work, name: str, on_end: OnEnd) -> Callable[[], None]:
-        task = self._loop.create_task(work(), name=name)
+    def start(self, function: TaskFunction, name: str, on_end: OnEnd) -> Callable[[], None]:
+        task = self._loop.create_task(function(), name=name)
         _tasks.add(task)
 
         # A done callback, because a task that is cancelled before its first step never enters its
@@ -272,23 +272,23 @@ class _Trio(EventLoop):
     def wait_readable(self, descriptor: int) -> Wait:
         return _TrioWait(self, descriptor)
 
-    def start(self, work: Work, name: str, on_end: OnEnd) -> Callable[[], None]:
+    def start(self, function: TaskFunction, name: str, on_end: OnEnd) -> Callable[[], None]:
         scope = anyio.CancelScope()
         cancelled = anyio.get_cancelled_exc_class()
 
         # trio defers a KeyboardInterrupt in a system task and raises it in the main task. Any other
         # exception that leaves a system task becomes a TrioInternalError, so none may leave it.
         async def run() -> None:
-            nonlocal work, on_end
+            nonlocal function, on_end
             error: BaseException | None = None
             try:
                 with scope:
-                    await work()
+                    await function()
             except cancelled:
                 raise
             except BaseException as raised:
-                # Remove this frame from the traceback. It refers to the work, and by its variable
-                # `error` to the exception itself, a reference cycle.
+                # Remove this frame from the traceback. It refers to the function, and by its
+                # variable `error` to the exception itself, a reference cycle.
                 frames = raised.__traceback__
                 error = raised.with_traceback(frames.tb_next if frames is not None else None)
                 del frames
@@ -296,9 +296,9 @@ class _Trio(EventLoop):
                 try:
                     on_end(error)
                 finally:
-                    # The error may keep a frame of the work alive, and that frame this one as its
-                    # caller.
-                    del work, on_end, error
+                    # The error may keep a frame of the function alive, and that frame this one as
+                    # its caller.
+                    del function, on_end, error
 
         context = contextvars.copy_context()
         self._lowlevel.spawn_system_task(run, name=name, context=context)

@@ -73,8 +73,8 @@ if __name__ == "__main__":
         "--reconcile",
         type=float,
         metavar="SECONDS",
-        help="compare the live table with the kernel's table at this interval; needed if firewall "
-        "rules select which flows emit events",
+        help="reconcile the live table with the kernel's table at this interval; needed if "
+        "firewall rules select which flows emit events",
     )
     options = parser.parse_args()
     anyio.run(main, options.port, options.reconcile)

@@ -132,7 +132,7 @@ class ClientStatistics:
     counters. They include those of a stream that was not read since. Events of a ``reliable``
     stream are not counted."""
     resyncs: int = 0
-    """The number of times that a live table was compared with the kernel's after lost events."""
+    """The number of reconciliations of live tables that were necessary because events were lost."""
     waiting_bytes: int = 0
     """The bytes of events in the receive buffers of all open streams, in the kernel's
     accounting."""

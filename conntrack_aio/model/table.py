@@ -28,8 +28,7 @@ class Cause(NamedEnum):
     EVENT = "event"
     """The kernel reported the change by an event."""
     RECONCILED = "reconciled"
-    """A comparison with the kernel's table, or a look-up, found the change. No event had reported
-    it."""
+    """A reconciliation or a look-up found the change. No event had reported it."""
     REPLACED = "replaced"
     """Another entry has the tuple, so this entry must have ended. No event had reported its end."""
     UNMATCHED = "unmatched"
@@ -47,8 +46,8 @@ class Change:
     cause: Cause
     before: Flow | None = None
     """The state that the reader got last; ``None`` if the entry was added. Do not subtract its
-    counters: a comparison may have updated its timeout and counters since, which is not reported
-    as a change."""
+    counters: a reconciliation may have updated its timeout and counters since, which is not
+    reported as a change."""
     fields: tuple[str, ...] = ()
     """If the entry was changed: the names of the fields of :class:`Flow` that differ from
     :attr:`before`. ``timeout``, ``use``, ``timestamp`` and the counters are not included, because
@@ -60,19 +59,19 @@ class Change:
 
 
 class TableMode(NamedEnum):
-    """How reliable a live table is between two comparisons with the kernel's table.
+    """How reliable a live table is between two reconciliations.
 
     Rules can select the events that a flow emits: nftables' ``ct event set``, iptables' ``CT
     --ctevents``, and Open vSwitch, which does so for every flow. No message of the kernel shows
-    this. The mode shows it only after a comparison, or the look-up of an entry whose timeout has
-    expired, has found a change that no event reported.
+    this. The mode shows it only after a reconciliation, or the look-up of an entry whose timeout
+    has expired, has found a change that no event reported.
     """
 
     FOLLOWED = "followed"
     """Every entry emits events according to ``nf_conntrack_events``, and the table has found no
     unreported change."""
     PARTIAL = "partial"
-    """Some entries may be silent, which means that they emit no events. Comparisons find their
+    """Some entries may be silent, which means that they emit no events. Reconciliations find their
     changes. The table has this mode:
 
     - while ``nf_conntrack_events`` is 2, or was not 1 when the table was opened, and the table has
@@ -83,7 +82,7 @@ class TableMode(NamedEnum):
       is closed.
     """
     POLLED = "polled"
-    """``nf_conntrack_events`` is 0, so new entries are silent, too. Comparisons find all
+    """``nf_conntrack_events`` is 0, so new entries are silent, too. Reconciliations find all
     changes."""
 
 
@@ -92,7 +91,7 @@ class FlowTableStatistics:
     """What a live table has done so far, and how large it is.
 
     Counters only grow. Gauges, which can also fall, are :attr:`entries`, :attr:`without_events`,
-    :attr:`last_comparison_ns`, :attr:`readers` and :attr:`changes_waiting`.
+    :attr:`last_reconciliation_ns`, :attr:`readers` and :attr:`changes_waiting`.
     """
 
     entries: int = 0
@@ -104,20 +103,21 @@ class FlowTableStatistics:
     looked_up: int = 0
     """Entries that were looked up one by one: because an event reported an unknown entry, or
     because their timeout expired and no event reported their end."""
-    comparisons: int = 0
-    """Attempts to compare with the kernel's table, including the first dump and failed attempts."""
+    reconciliations: int = 0
+    """Reconciliations, including the first dump and failed attempts. A reconciliation dumps the
+    kernel's table and applies the differences to the live table."""
     resyncs: int = 0
-    """Comparisons that were necessary because events were lost."""
+    """Reconciliations that were necessary because events were lost."""
     failures: int = 0
-    """Comparisons that failed for a temporary reason, and were retried."""
+    """Reconciliations that failed for a temporary reason, and were retried."""
     last_error: str | None = None
-    """Why the last comparison failed, as text; ``None`` if it did not fail. The error itself is
+    """Why the last reconciliation failed, as text; ``None`` if it did not fail. The error itself is
     :attr:`FlowTable.last_error`."""
     unreported_changes: int = 0
-    """Changes that a comparison or a look-up found, and that no event reported although one should
-    have. Each comparison examines some hundred differences at most."""
-    last_comparison_ns: int = 0
-    """Duration of the last comparison in nanoseconds."""
+    """Changes that a reconciliation or a look-up found, and that no event reported although one
+    should have. Each reconciliation examines some hundred differences at most."""
+    last_reconciliation_ns: int = 0
+    """Duration of the last reconciliation in nanoseconds."""
     readers: int = 0
     """Open iterators of changes."""
     changes_waiting: int = 0

@@ -16,10 +16,10 @@ from ..model.nat import NATRange
 from ..model.tuples import IPAddress
 from ..model.update import FlowUpdate
 from ..session import Session
+from .bulk_work import CreateWork, DeleteWork, UpdateWork
 from .probes import Probes
 from .selector import Selector, check_match
 from .update_steps import CheckedUpdate
-from .windows import CreateWork, DeleteWork, UpdateWork
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Flow | NewFlow)

@@ -61,8 +61,8 @@ class Expectations:
         :param zone: the zone to look for the master in, instead of its own.
         :param family: return those of ``AF_INET`` or of ``AF_INET6`` only.
 
-        :raises EncodeError: for an incomplete tuple, for a zone without a master, and for a family
-            with a master, which has its own.
+        :raises EncodeError: when the tuple is incomplete, a zone is given without a master, or a
+            family is given with a master, which has its own.
 
         Iterating raises :exc:`NotFound` when there is no such master.
         """
@@ -103,7 +103,7 @@ class Expectations:
 
         :raises NotFound: when there is no expectation with exactly this tuple, and when ``target``
             is an expectation and another one has its tuple by now.
-        :raises EncodeError: for an incomplete tuple.
+        :raises EncodeError: when the tuple is incomplete.
         """
         return await self._get(target, zone, "get")
 
@@ -117,7 +117,7 @@ class Expectations:
         :param zone: the zone of the packet.
 
         :raises NotFound: when there is no such expectation.
-        :raises EncodeError: for an incomplete tuple.
+        :raises EncodeError: when the tuple is incomplete.
         """
         return expectation_in(await self._session.ask(requests.get(packet, zone, "find")))
 
@@ -149,9 +149,9 @@ class Expectations:
         :raises AlreadyExists: when there is an expectation with this tuple.
         :raises ResourceBusy: when it overlaps with another expectation.
         :raises ResourceExhausted: when ``nf_conntrack_expect_max`` is reached.
-        :raises InvalidRequest: for a function that the kernel does not have, and for a class that
-            the helper does not have.
-        :raises EncodeError: for a field that holds no valid value.
+        :raises InvalidRequest: when the kernel does not have the function, or the helper does not
+            have the class.
+        :raises EncodeError: when a field holds no valid value.
         """
         request = requests.create(expectation, helper, zone)
         if expectation.timeout is not None:
@@ -195,9 +195,9 @@ class Expectations:
         :param zone: the zone of the master.
 
         :raises NotFound: when there is no such expectation.
-        :raises EncodeError: for a timeout above 4,294,967 seconds, which some kernels would
+        :raises EncodeError: when the timeout is above 4,294,967 seconds, which some kernels would
             shorten.
-        :raises KernelError: with ETIME, when it expires at this very moment.
+        :raises KernelError: when it expires at this very moment, with ETIME.
         """
         requests.check_timeout(timeout)
         found = await self._get(target, zone, "update")
@@ -215,7 +215,7 @@ class Expectations:
         :param zone: the zone of the master.
 
         :raises NotFound: when there is no such expectation.
-        :raises EncodeError: for an incomplete tuple.
+        :raises EncodeError: when the tuple is incomplete.
         """
         tuple_ = requests.tuple_of(target)
         id = requests.id_of(target)
@@ -233,7 +233,7 @@ class Expectations:
 
         :param name: the name of the helper, such as ``ftp``.
 
-        :raises EncodeError: for what is not the name of a helper.
+        :raises EncodeError: when no helper can have this name.
         """
         (response,) = await self._session.run([requests.delete_by_helper(name)], walk=True)
         response.result()
@@ -241,7 +241,7 @@ class Expectations:
     async def flush(self, *refused: Never, **also_refused: Never) -> None:
         """Delete every expectation of the namespace.
 
-        :raises TypeError: for any argument.
+        :raises TypeError: when an argument is given.
         """
         if refused or also_refused:
             raise TypeError(
@@ -288,8 +288,7 @@ class Expectations:
         on_loss: OnLoss = "raise",
         receive_time: bool = False,
     ) -> EventStream[ExpectEvent] | EventStream[ExpectEvent | EventsLost]:
-        """Subscribe to the NEW and DESTROY events of expectations: return an async iterator without
-        end.
+        """Subscribe to NEW and DESTROY events of expectations: return an endless async iterator.
 
         The subscription is in effect when this method returns. An expectation whose master emits no
         events emits none either: see :attr:`EventStream.covers_older_flows`. The kernel never
@@ -297,11 +296,11 @@ class Expectations:
 
         The parameters are those of :meth:`Connection.events`.
 
-        :raises PermissionDenied: without CAP_NET_ADMIN; with ``all_netns`` also without
+        :raises PermissionDenied: when the program lacks CAP_NET_ADMIN, or, with ``all_netns``,
             CAP_NET_BROADCAST.
-        :raises ValueError: for UPDATE, which the kernel never sends, and for a parameter out of
-            range.
-        :raises TypeError: for a type that is not an :class:`EventType`.
+        :raises ValueError: when a type is UPDATE, which the kernel never sends, or a parameter is
+            out of range.
+        :raises TypeError: when a type is not an :class:`EventType`.
         """
         options = StreamOptions(
             receive_buffer=receive_buffer,

@@ -60,7 +60,7 @@ class Helpers(Subsystem[UserspaceHelper]):
         """Return one helper.
 
         :raises NotFound: when there is no such helper.
-        :raises EncodeError: for a name, family or number that no helper can have.
+        :raises EncodeError: when no helper can have this name, family or number.
         """
         (read,) = await self._run([requests.get(requests.HelperKey(name, family, proto))])
         return _found(read)
@@ -103,8 +103,8 @@ class Helpers(Subsystem[UserspaceHelper]):
         :param status: whether the helper is enabled.
 
         :raises NotFound: when there is no such helper.
-        :raises ResourceBusy: for policies with other names, or in another number or order.
-        :raises EncodeError: as :meth:`create` does, and for policies with different limits.
+        :raises ResourceBusy: when the policies have other names, or another number or order.
+        :raises EncodeError: when :meth:`create` raises it, or the policies have different limits.
         """
         key = requests.HelperKey(name, family, proto)
         changed = requests.update(key, queue, policies, status)
@@ -115,7 +115,7 @@ class Helpers(Subsystem[UserspaceHelper]):
 
         :raises NotFound: when there is no such helper.
         :raises ResourceBusy: when a rule or a connection uses it.
-        :raises EncodeError: for a name, family or number that no helper can have.
+        :raises EncodeError: when no helper can have this name, family or number.
         """
         key = requests.HelperKey(name, family, proto)
         await self._send_about(key, requests.delete(key))
@@ -126,7 +126,7 @@ class Helpers(Subsystem[UserspaceHelper]):
         Helpers that a rule or a connection uses stay.
 
         :raises ResourceBusy: when all of them are in use.
-        :raises TypeError: for any argument.
+        :raises TypeError: when an argument is given.
         """
         if refused or also_refused:
             raise TypeError(

@@ -45,8 +45,8 @@ class Probes:
     async def features(self) -> Features:
         """Return all features.
 
-        :raises PermissionDenied: without CAP_NET_ADMIN.
-        :raises KernelError: for any other refusal.
+        :raises PermissionDenied: when the program lacks CAP_NET_ADMIN.
+        :raises KernelError: when the kernel refuses a request for another reason.
         """
         names = [field.name for field in attrs.fields(Features)]
         return Features(**{name: await self.has(name) for name in names})
@@ -59,20 +59,23 @@ class Probes:
 
     async def _probe(self, feature: str) -> bool:
         if feature in _SUBSYSTEMS:
-            return not await self._refuses(probes.probe_subsystem(*_SUBSYSTEMS[feature]))
+            return not await self._kernel_refuses_dump(
+                probes.probe_subsystem(*_SUBSYSTEMS[feature])
+            )
         if feature in _ATTRIBUTES:
-            return await self._knows(probes.probe_attribute(*_ATTRIBUTES[feature]))
+            return await self._kernel_knows(probes.probe_attribute(*_ATTRIBUTES[feature]))
         if feature == "zone_filter":
-            return await self._refuses(probes.probe_zone_filter())
-        return await self._applies_filters_to_deletes()
+            return await self._kernel_refuses_dump(probes.probe_zone_filter())
+        return await self._kernel_filters_deletes()
 
-    async def _knows(self, request: Request) -> bool:
+    async def _kernel_knows(self, request: Request) -> bool:
+        """Return whether the kernel knows the attribute in a request."""
         response = await self._session.ask(request)
         if isinstance(response.error, PermissionDenied):
             raise response.error
         return probes.is_attribute_known(response.completion)
 
-    async def _refuses(self, request: Request) -> bool:
+    async def _kernel_refuses_dump(self, request: Request) -> bool:
         """Return whether the kernel refuses a dump as invalid.
 
         A dump that it does not refuse is closed after its first chunk.
@@ -88,7 +91,8 @@ class Probes:
                     raise
             return False
 
-    async def _applies_filters_to_deletes(self) -> bool:
+    async def _kernel_filters_deletes(self) -> bool:
+        """Return whether the kernel applies a filter to a delete request."""
         error = (await self._session.ask(probes.probe_flush_filter())).error
         if isinstance(error, NotFound):
             return False  # the kernel looked only for the tuple

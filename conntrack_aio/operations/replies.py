@@ -1,7 +1,10 @@
 """Decode the replies to requests.
 
-Each function raises the :exc:`KernelError` with which the request was refused; :exc:`NoReply` for
-an acknowledgement without a reply; and :exc:`DecodeError` for a reply that cannot be decoded.
+Each function raises:
+
+:raises KernelError: when the kernel refused the request.
+:raises NoReply: when the kernel acknowledged the request without a reply.
+:raises DecodeError: when the reply cannot be decoded.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ again in the next chunk, with counters of zero (``ctnetlink_dump_acct``, on ever
 to 7.1). So the library dumps the entries, and then reads and resets each by a request of its own,
 whose reply has room.
 
-Counters that were reset must be reported. The flows wait here until a reader takes them, so neither
-a cancellation nor a reader who leaves in the middle of a window loses any.
+Counters that were reset must be reported. The flows are kept here until a program gets them, so
+neither a cancellation nor a program that leaves a dump early loses any.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from ..model.flow import Flow
 from ..netlink.exchange import Request, Response
 from ..session import Session
 from .replies import flow_in
-from .steps import check_same, difference, is_identified, look_up_steps, run_steps
+from .steps import check_same, describe_difference, is_identified, look_up_steps, run_steps
 
 logger = logging.getLogger("conntrack_aio")
 
 
 class Resets:
-    """Reset counters, and keep the flows that were reset until a reader takes them."""
+    """Reset counters, and keep the flows that were reset until a program gets them."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._waiting: deque[Flow | ConntrackError] = deque()
+        self._undelivered: deque[Flow | ConntrackError] = deque()
+        """Flows whose counters were reset, and errors, that no program has got yet."""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._undelivered)
 
     async def reset(
         self, sent: Sequence[Request], on_unsent: Callable[[int], None] | None = None
@@ -46,8 +47,9 @@ class Resets:
         """Send requests that read and reset, and return the flows in the same order.
 
         If an entry has ended or its reply was lost, an error is in its place. If this is
-        cancelled or raises, the flows that were reset are kept for the next reader.
+        cancelled or raises, the flows that were reset are kept for the next call.
 
+        :param sent: the requests.
         :param on_unsent: called if this is cancelled or raises, with the number of requests at the
             end of the list that were not sent.
         """
@@ -62,22 +64,22 @@ class Resets:
             """
             results.extend(map(_result_of, responses))
             if caller_left:
-                keep_for_next_reader()
+                keep_for_next_call()
 
-        def keep_for_next_reader() -> None:
+        def keep_for_next_call() -> None:
             for _ in range(len(sent)):
                 try:
                     result = results.popleft()
                 except IndexError:
                     return
                 if not isinstance(result, NotFound):
-                    self._waiting.append(result)
+                    self._undelivered.append(result)
 
         try:
             await self._session.run(sent, on_responses=take_responses, on_unsent=on_unsent)
         except BaseException:
             caller_left = True
-            keep_for_next_reader()
+            keep_for_next_call()
             raise
         return list(results)
 
@@ -89,7 +91,12 @@ class Resets:
         A flow is looked up first: its tuple may find another entry, whose counters must not be
         reset.
 
+        :param target: a flow or a tuple.
+        :param zone: the zone to look in, instead of the target's own.
         :param on_unsent: called when this is cancelled before the counters were reset.
+
+        :raises NotFound: when there is no such entry.
+        :raises KernelError: when the kernel refuses a request.
         """
         request = requests.get_and_reset(target, zone)
         unsent = True
@@ -126,34 +133,24 @@ class Resets:
 
         An entry that has ended in the meantime is left out: its destroy event has its counters.
 
-        :param match: selects the flows that the reader wants.
+        :param entries: the entries.
+        :param match: selects the flows that the program wants.
         :param unprocessed: the entries that were not reset are added to it if this is cancelled.
         """
-        results: list[Flow | ConntrackError] = []
-        sent: list[Request] = []
-        sent_for: list[Flow] = []
-        to_look_up: list[Flow] = []
-        for entry in entries:
-            if entry.orig.zone is not None or entry.reply.zone is not None:
-                # Its tuple may find another entry, so it is looked up first.
-                to_look_up.append(entry)
-                continue
-            try:
-                sent.append(requests.get_and_reset(entry))
-                sent_for.append(entry)
-            except EncodeError as error:
-                # No request can name the entry that the kernel sent. Go on with the others.
-                results.append(DecodeError(error.reason, error.path))
+        planned = _ResetRequests(entries)
+        sent_for, to_look_up = planned.entries, planned.to_look_up
+        results: list[Flow | ConntrackError] = [*planned.errors]
         try:
             reset_results = await self.reset(
-                sent, lambda count: unprocessed.extend(sent_for[len(sent_for) - count :])
+                planned.requests,
+                lambda count: unprocessed.extend(sent_for[len(sent_for) - count :]),
             )
         except BaseException:
             self.put_back(results)
             unprocessed.extend(to_look_up)
             raise
         for entry, result in zip(sent_for, reset_results, strict=True):
-            if isinstance(result, Flow) and difference(entry, result) is not None:
+            if isinstance(result, Flow) and describe_difference(entry, result) is not None:
                 to_look_up.append(entry)
                 # Another entry has this tuple. Its counters were reset, so report them, too.
                 if match is None or match(result):
@@ -162,46 +159,83 @@ class Resets:
                     self.put_back([result])
             elif not isinstance(result, NotFound):
                 results.append(result)
-        while to_look_up:
-            entry = to_look_up.pop()
+        await self._reset_after_look_up(to_look_up, results, unprocessed)
+        return results
+
+    async def _reset_after_look_up(
+        self,
+        entries: list[Flow],
+        results: list[Flow | ConntrackError],
+        unprocessed: list[Flow],
+    ) -> None:
+        """Look up each entry of a dump, and reset the one that is found.
+
+        :param entries: the entries. They are removed from the list.
+        :param results: the flows and errors are added to it.
+        :param unprocessed: the entries that were not reset are added to it if this is cancelled.
+        """
+        while entries:
+            entry = entries.pop()
             try:
-                results.append(await self.reset_one(entry, None, partial(to_look_up.append, entry)))
+                results.append(await self.reset_one(entry, None, partial(entries.append, entry)))
             except NotFound:
                 continue
             except ConntrackError as error:
                 results.append(error)
             except BaseException:
                 self.put_back(results)
-                unprocessed.extend(to_look_up)
+                unprocessed.extend(entries)
                 raise
-        return results
 
     async def wait_until_idle(self) -> None:
         """Return once the replies to all cancelled resets have arrived."""
         await self._session.requester.wait_until_idle()
 
-    def take(self, match: Match | None) -> list[Flow | ConntrackError]:
-        """Return and remove the flows that wait and match, and all errors that wait."""
+    def take_undelivered(self, match: Match | None) -> list[Flow | ConntrackError]:
+        """Return and remove the undelivered flows that match, and all undelivered errors."""
         taken: list[Flow | ConntrackError] = []
-        for _ in range(len(self._waiting)):
-            item = self._waiting.popleft()
+        for _ in range(len(self._undelivered)):
+            item = self._undelivered.popleft()
             wanted = match is None or isinstance(item, ConntrackError) or match(item)
-            (taken if wanted else self._waiting).append(item)
+            (taken if wanted else self._undelivered).append(item)
         return taken
 
     def put_back(self, results: Iterable[Flow | ConntrackError]) -> None:
-        """Keep flows that were not handed out, in front of those that wait already."""
-        self._waiting.extendleft(reversed(list(results)))
+        """Keep flows that were not handed out, before the other undelivered ones."""
+        self._undelivered.extendleft(reversed(list(results)))
 
     def close(self) -> None:
-        """Drop the flows that wait, and log how many there were."""
-        if self._waiting:
+        """Drop the undelivered flows, and log how many there were."""
+        if self._undelivered:
             logger.warning(
                 "a connection was closed with %d flows whose counters had been reset and were "
                 "not read",
-                len(self._waiting),
+                len(self._undelivered),
             )
-            self._waiting.clear()
+            self._undelivered.clear()
+
+
+class _ResetRequests:
+    """The requests that read and reset the entries of a dump."""
+
+    def __init__(self, entries: Sequence[Flow]) -> None:
+        self.requests: list[Request] = []
+        self.entries: list[Flow] = []
+        """The entry of each request."""
+        self.to_look_up: list[Flow] = []
+        """Entries that must be looked up first, because their tuple may find another entry."""
+        self.errors: list[ConntrackError] = []
+        """The errors of entries that the kernel sent, and that no request can name."""
+        for entry in entries:
+            if entry.orig.zone is not None or entry.reply.zone is not None:
+                self.to_look_up.append(entry)
+                continue
+            try:
+                self.requests.append(requests.get_and_reset(entry))
+            except EncodeError as error:
+                self.errors.append(DecodeError(error.reason, error.path))
+            else:
+                self.entries.append(entry)
 
 
 def _result_of(response: Response) -> Flow | ConntrackError:
@@ -225,7 +259,7 @@ class ResetProcessor:
         return bool(self._unprocessed)
 
     def take_waiting(self) -> list[Flow | ConntrackError]:
-        return self._resets.take(self._match)
+        return self._resets.take_undelivered(self._match)
 
     async def process(self, entries: Sequence[Flow]) -> list[Flow | ConntrackError]:
         all_entries, self._unprocessed = [*self._unprocessed, *entries], []

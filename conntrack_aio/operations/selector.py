@@ -46,14 +46,14 @@ class Selector:
         match: Match | None,
         *,
         processor: EntryProcessor[Flow] | None = None,
-        checked: bool = True,
+        apply_predicate: bool = True,
     ) -> Dump[Flow]:
         """Dump the flows that match. The requests are determined when the dump begins.
 
         :param match: which flows to return; ``None`` for all.
         :param processor: processes the flows before they are handed out.
-        :param checked: whether the library checks what the kernel does not filter. If not, other
-            flows are returned, too.
+        :param apply_predicate: whether to apply the predicate of the match where the kernel does
+            not filter exactly. If not, other flows are returned, too.
         """
         if match is None:
             return self._session.dump(requests.dump(), decode_flow, None, processor)
@@ -65,7 +65,7 @@ class Selector:
             wants = await compiled.ready(lambda: compiled.wants_features)
             filter_ = await (self.filter_of(match) if wants else compiled.ready(compiled.dump))
             sent = [requests.dump(each) for each in filter_.selections]
-            if filter_.exact or not checked:
+            if filter_.exact or not apply_predicate:
                 return DumpPlan(sent)
             return DumpPlan(sent, await compiled.ready(lambda: compiled.predicate))
 

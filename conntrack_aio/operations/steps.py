@@ -6,7 +6,7 @@ tuple: one that was created since, or one that lives at the same time (see
 :func:`~conntrack_aio.codec.requests.targets.entry_keys`). So each reply is compared with the flow,
 and if it is another entry, the next key is tried.
 
-There is no I/O here: the generators yield requests and are sent the responses.
+There is no I/O here: the functions whose names end in ``_steps`` are generators of :data:`Steps`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,15 @@ from .replies import flow_in
 
 T = TypeVar("T")
 Steps = Generator[Request, Response, T]
+"""The requests of one operation, without I/O.
+
+A generator of this type yields a request and is sent the response to it, until it returns the
+result of the operation or raises its error. :func:`run_steps` sends the requests of one generator.
+:class:`~conntrack_aio.operations.windows.StepsWindow` sends those of many generators together.
+"""
 
 
-def start_of(flow: Flow) -> int | None:
+def start_time_of(flow: Flow) -> int | None:
     """Return the time at which the entry of a flow was created, or ``None`` if the flow has none.
 
     :raises EncodeError: when the time is not a number.
@@ -41,11 +47,13 @@ def start_of(flow: Flow) -> int | None:
 
 def is_identified(target: Target) -> bool:
     """Return whether a target means one entry, not whichever entry has its tuple."""
-    return isinstance(target, Flow) and (id_of(target) is not None or start_of(target) is not None)
+    return isinstance(target, Flow) and (
+        id_of(target) is not None or start_time_of(target) is not None
+    )
 
 
-def difference(target: Flow, found: Flow) -> str | None:
-    """Return how the entry found differs from the flow's own; ``None`` if it is the same.
+def describe_difference(target: Flow, found: Flow) -> str | None:
+    """Describe how a found entry differs from the flow's own; ``None`` if it is the same.
 
     An entry that is created just after an equal one was deleted usually has the same id, but
     another start time.
@@ -53,7 +61,7 @@ def difference(target: Flow, found: Flow) -> str | None:
     id = id_of(target)
     if id is not None and found.id != id:
         return "Another flow, with another id, has this tuple now"
-    start, other = start_of(target), start_of(found)
+    start, other = start_time_of(target), start_time_of(found)
     if start is not None and other is not None and start != other:
         return "Another flow, created at another time, has this tuple now"
     return None
@@ -64,7 +72,7 @@ def check_same(target: Target, found: Flow, request: Request) -> None:
 
     :raises NotFound: when ``target`` is a flow and ``found`` is another entry.
     """
-    hint = difference(target, found) if isinstance(target, Flow) else None
+    hint = describe_difference(target, found) if isinstance(target, Flow) else None
     if hint is not None:
         raise kernel_error(errno.ENOENT, str(request), hint=hint)
 
@@ -72,11 +80,13 @@ def check_same(target: Target, found: Flow, request: Request) -> None:
 def look_up_steps(target: Target, zone: int | None) -> Steps[tuple[EntryKey | None, Flow]]:
     """Look up the entry that a target means.
 
+    :param target: a flow or a tuple.
+    :param zone: the zone to look in, instead of the target's own.
     :returns: the key that found the entry, or ``None`` if it was the target's first key
         (:func:`~conntrack_aio.codec.requests.targets.lookup`); and the entry.
 
     :raises NotFound: when there is no such entry.
-    :raises KernelError: for any other refusal.
+    :raises KernelError: when the kernel refuses a request.
     """
     request = requests.get(target, zone)
     is_identified(target)  # an invalid id is refused before anything is sent
@@ -93,13 +103,20 @@ def look_up_steps(target: Target, zone: int | None) -> Steps[tuple[EntryKey | No
 def _look_up_by_other_keys(
     target: Flow, zone: int | None, error: NotFound
 ) -> Steps[tuple[EntryKey, Flow]]:
+    """Look up an entry that its first key did not find.
+
+    :param target: the flow that was read from the entry.
+    :param zone: the zone to look in, instead of the flow's own.
+    :param error: the error for the first key, which is raised if no other key finds the entry.
+    :returns: the key that found the entry, and the entry.
+    """
     for key in entry_keys(target, zone)[1:]:
         request = requests.get_by_key(key)
         response = yield request
         if isinstance(response.error, NotFound):
             continue
         found = flow_in(response)
-        if difference(target, found) is None:
+        if describe_difference(target, found) is None:
             return key, found
     raise error
 
@@ -108,9 +125,9 @@ def delete_steps(target: Target, zone: int | None) -> Steps[None]:
     """Delete the entry that a target means.
 
     :raises NotFound: when there is no such entry.
-    :raises KernelError: for any other refusal.
+    :raises KernelError: when the kernel refuses a request.
     """
-    if isinstance(target, Flow) and start_of(target) is not None:
+    if isinstance(target, Flow) and start_time_of(target) is not None:
         key, found = yield from look_up_steps(target, zone)
         if key is None:
             key = entry_keys(target, zone)[0]
@@ -126,11 +143,13 @@ def delete_steps(target: Target, zone: int | None) -> Steps[None]:
 def delete_by_other_keys(target: Flow, zone: int | None, error: NotFound) -> Steps[None]:
     """Delete an entry that its first key did not find.
 
+    :param target: the flow that was read from the entry.
+    :param zone: the zone to look in, instead of the flow's own.
     :param error: the kernel's error for the first key, which is raised if no other key finds the
         entry.
 
     :raises NotFound: when no key finds the entry.
-    :raises KernelError: for any other refusal.
+    :raises KernelError: when the kernel refuses a request.
     """
     for key in entry_keys(target, zone)[1:]:
         response = yield requests.delete_by_key(key, target.id)
@@ -145,22 +164,23 @@ def read_back_steps(flow: Flow, read: Response) -> Steps[Flow]:
 
     The flow's original tuple may find another entry, which has that tuple in its other direction.
 
+    :param flow: the flow that was created.
     :param read: the response to reading the entry by the flow's original tuple.
     """
     found = flow_in(read)
-    if _has_tuple_of(flow, found):
+    if _has_same_orig(flow, found):
         return found
     for key in entry_keys(flow, None)[1:]:
         response = yield requests.get_by_key(key)
         if not isinstance(response.error, NotFound):
             other = flow_in(response)
-            if _has_tuple_of(flow, other):
+            if _has_same_orig(flow, other):
                 return other
     return found  # the reply lacks a part of the tuple
 
 
-def _has_tuple_of(flow: Flow, found: Flow) -> bool:
-    """Return whether the original tuples and their zones are equal."""
+def _has_same_orig(flow: Flow, found: Flow) -> bool:
+    """Return whether two flows have equal original tuples in the same zone."""
     zones = [each.orig.zone or each.zone or 0 for each in (flow, found)]
     return zones[0] == zones[1] and flow.orig.without_zone == found.orig.without_zone
 

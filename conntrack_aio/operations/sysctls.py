@@ -18,25 +18,27 @@ P = ParamSpec("P")
 S = TypeVar("S")
 V = TypeVar("V")
 
-_READ_ONLY: Final = (
+_HINT_READ_ONLY: Final = (
     "/proc/sys is mounted read-only here, as it is in most containers: set it outside the container"
 )
-_MACHINE: Final = (
+_HINT_WHOLE_MACHINE: Final = (
     "The whole machine has one. Only root can set it, in the initial network namespace; some "
     "kernels do not allow expect_max to be set at all"
 )
 
 
-def _keywords_of(
+def _takes_keywords_of(
     make: Callable[P, V],
     accepted: str,
 ) -> Callable[
     [Callable[[S, V], Coroutine[object, object, None]]],
     Callable[Concatenate[S, P], Coroutine[object, object, None]],
 ]:
-    """Give a method the keywords of its argument, so that each setting is declared once.
+    """Decorate a method to take the parameters of ``make`` instead of the object that it makes.
 
-    :param make: makes the argument of the keywords.
+    So each setting is declared only once.
+
+    :param make: makes the argument of the method.
     :param accepted: which keywords there are, for error messages.
     """
 
@@ -75,14 +77,16 @@ class Sysctls:
 
         :meth:`ConntrackSysctls.blind_spots` says what the settings hide.
 
-        :raises KernelError: for a setting that cannot be read.
-        :raises DecodeError: for a setting that is not a number.
+        :raises KernelError: when a setting cannot be read.
+        :raises DecodeError: when a setting is not a number.
         """
         return await self._session.run_on_thread(
-            lambda: _read_all(self._session.socket_factory.sysctls)
+            lambda: _read_settings(self._session.socket_factory.sysctls)
         )
 
-    @_keywords_of(SettableSysctls, "it takes the fields of ConntrackSysctls, except for count")
+    @_takes_keywords_of(
+        SettableSysctls, "it takes the fields of ConntrackSysctls, except for count"
+    )
     async def set(self, changes: SettableSysctls) -> None:
         """Change the given settings: ``await conn.sysctls.set(acct=True, timestamp=True)``.
 
@@ -93,24 +97,24 @@ class Sysctls:
 
         The call itself raises, before anything is written:
 
-        :raises TypeError: for an unknown name, and for a value of another type. Integers of any
-            type are accepted, such as NumPy's; a switch takes ``True`` and ``False`` only.
-        :raises ValueError: for a number that is negative or above 2^64.
+        :raises TypeError: when a name is unknown, or a value has another type. Integers of any type
+            are accepted, such as NumPy's; a switch takes ``True`` and ``False`` only.
+        :raises ValueError: when a number is negative or above 2^64.
 
         Awaiting it raises:
 
         :raises NotSupported: when this kernel does not have one of the settings.
-        :raises PermissionDenied: without the right to change it. Outside the initial network
-            namespace nobody may change ``max``, ``buckets`` and ``expect_max``.
-        :raises InvalidRequest: for a number that the kernel does not accept.
+        :raises PermissionDenied: when the program lacks the right to change it. Outside the initial
+            network namespace nobody may change ``max``, ``buckets`` and ``expect_max``.
+        :raises InvalidRequest: when the kernel does not accept a number.
         """
-        chosen = {
+        values = {
             name: declared.check(name, value)
             for name, declared in SETTINGS.items()
             if (value := getattr(changes, name, None)) is not None
         }
         await self._session.run_on_thread(
-            lambda: _write(self._session.socket_factory.sysctls, chosen)
+            lambda: _write_settings(self._session.socket_factory.sysctls, values)
         )
 
     async def tracking(self) -> bool | None:
@@ -134,7 +138,8 @@ class Sysctls:
         )
 
 
-def _read_all(tree: SysctlTree) -> ConntrackSysctls:
+def _read_settings(tree: SysctlTree) -> ConntrackSysctls:
+    """Read all settings that this kernel has."""
     settings = ConntrackSysctls()
     for name, declared in SETTINGS.items():
         sysctl = sysctl_of(name)
@@ -151,37 +156,46 @@ def _read_all(tree: SysctlTree) -> ConntrackSysctls:
     return settings
 
 
-def _write(tree: SysctlTree, chosen: dict[str, int]) -> None:
-    done: list[str] = []
-    for name, value in chosen.items():
+def _write_settings(tree: SysctlTree, values: dict[str, int]) -> None:
+    """Write settings in the given order, until the kernel refuses one."""
+    written: list[str] = []
+    for name, value in values.items():
         try:
             tree.write(sysctl_of(name), value)
         except KernelError:
             raise  # the error already says that the module is missing
         except OSError as error:
-            raise _refused(error.errno or errno.EIO, name, value, done) from error
-        done.append(name)
+            raise _write_error(error.errno or errno.EIO, name, value, written) from error
+        written.append(name)
 
 
-def _refused(code: int, name: str, value: int, done: list[str]) -> KernelError:
+def _write_error(code: int, name: str, value: int, written: list[str]) -> KernelError:
+    """Return the error for a setting that could not be written.
+
+    :param code: the ``errno``.
+    :param name: the name of the setting.
+    :param value: the value that was to be written.
+    :param written: the names of the settings that were written before.
+    """
     declared = SETTINGS[name]
     request = f"set {sysctl_of(name)} to {value}"
     denied = code in (errno.EPERM, errno.EACCES)
     if code == errno.ENOENT:
-        error: KernelError = NotSupported(code, request, hint=_absent(declared))
+        error: KernelError = NotSupported(code, request, hint=_hint_if_missing(declared))
     elif code == errno.EROFS:
-        error = PermissionDenied(code, request, hint=_READ_ONLY)
+        error = PermissionDenied(code, request, hint=_HINT_READ_ONLY)
     elif denied and declared.machine:
-        error = PermissionDenied(code, request, hint=_MACHINE)
+        error = PermissionDenied(code, request, hint=_HINT_WHOLE_MACHINE)
     else:
         error = kernel_error(code, request)
-    if done:
-        changed = f"These were changed before it, and stay so: {', '.join(done)}"
+    if written:
+        changed = f"These were changed before it, and stay so: {', '.join(written)}"
         error.hint = f"{error.hint}. {changed}" if error.hint else changed
     return error
 
 
-def _absent(declared: Setting) -> str:
+def _hint_if_missing(declared: Setting) -> str:
+    """Return the hint of the error for a setting that this kernel does not have."""
     if declared.since:
         return f"Linux has it since {declared.since}"
     if declared.until:

@@ -14,13 +14,13 @@ from ..model.values import as_seconds, describe_value
 from ..plain import as_str
 from ..session import Session
 from ..streams.subscription import StreamOptions
-from ..table.table import FlowTable
-from ..table.upstream import Upstream
+from ..table.flow_table import FlowTable
+from ..table.kernel_table import KernelTable
 from .selector import Selector
 from .sysctls import Sysctls
 
 _MAX_INTERVAL: Final = 366 * 86400
-"""The largest number of seconds between two comparisons."""
+"""The largest number of seconds between two reconciliations."""
 
 
 class TableOpener:
@@ -60,9 +60,9 @@ class TableOpener:
             if enable_events:
                 await self._enable_events()
 
-        dump = partial(self._selector.dump, filter_, checked=False)
+        dump = partial(self._selector.dump, filter_, apply_predicate=False)
         return FlowTable(
-            Upstream(self._session, dump, selection, options),
+            KernelTable(self._session, dump, selection, options),
             predicate,
             interval,
             prepare,
@@ -74,10 +74,10 @@ class TableOpener:
 
 
 def _interval_of(reconcile: float | Literal["auto"] | None) -> float | Literal["auto"] | None:
-    """Check an interval between comparisons.
+    """Check an interval between reconciliations.
 
-    :raises TypeError: for what is not a number of seconds, ``"auto"`` or ``None``.
-    :raises ValueError: for a number out of range.
+    :raises TypeError: when it is not a number of seconds, ``"auto"`` or ``None``.
+    :raises ValueError: when the number is out of range.
     """
     if reconcile is None:
         return None

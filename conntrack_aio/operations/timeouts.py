@@ -44,8 +44,8 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         """Return the policy of this name.
 
         :raises NotFound: when there is none.
-        :raises EncodeError: for a name that no policy can have.
-        :raises TypeError: for a name that is not text.
+        :raises EncodeError: when no policy can have this name.
+        :raises TypeError: when the name is not text.
         """
         return await self._policy_after([requests.get(name)])
 
@@ -55,9 +55,9 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         Timeouts that the policy leaves at ``None`` get the namespace's current defaults.
 
         :raises AlreadyExists: when there is a policy of this name.
-        :raises NotSupported: for a protocol of which this kernel has no timeouts.
-        :raises EncodeError: for a field that holds no valid value, and for a timeout above
-            2,147,483 seconds, which does not fit where the kernel ticks 1000 times a second.
+        :raises NotSupported: when this kernel has no timeouts for the protocol.
+        :raises EncodeError: when a field holds no valid value, or a timeout is above 2,147,483
+            seconds, which does not fit where the kernel ticks 1000 times a second.
         """
         return await self._policy_after([requests.create(policy), requests.get(policy.name)])
 
@@ -70,8 +70,8 @@ class Timeouts(Subsystem[TimeoutPolicy]):
 
         :raises InvalidRequest: when the existing policy is for another family or protocol, which
             cannot be changed.
-        :raises NotSupported: as :meth:`create` does.
-        :raises EncodeError: as :meth:`create` does.
+        :raises NotSupported: when :meth:`create` raises it.
+        :raises EncodeError: when :meth:`create` raises it.
         """
         return await self._policy_after([requests.replace(policy), requests.get(policy.name)])
 
@@ -85,8 +85,8 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         :param timeouts: the timeouts to change; those that are ``None`` stay as they are.
 
         :raises NotFound: when there is no such policy.
-        :raises EncodeError: for timeouts of another protocol, for an update that changes nothing,
-            and as :meth:`create` does.
+        :raises EncodeError: when the timeouts are of another protocol, when the update changes
+            nothing, and when :meth:`create` raises it.
         """
         timeouts = requests.plain_timeouts(timeouts)
         policy = await self.get(name)
@@ -98,7 +98,7 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         :raises NotFound: when there is no such policy.
         :raises ResourceBusy: when a rule uses it. Since Linux 7.1 and 6.1.192 the kernel deletes it
             all the same.
-        :raises EncodeError: for a name that no policy can have.
+        :raises EncodeError: when no policy can have this name.
         """
         (response,) = await self._run([requests.delete(name)])
         response.result()
@@ -113,24 +113,24 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         unused = [policy for policy in await self._list() if not policy.in_use]
         deleted = 0
         for response in await self._run(list(map(requests.delete_listed, unused))):
-            # One that is gone or was taken meanwhile is not unused any more.
+            # A policy that is gone, or that a rule uses by now, is no longer an unused one.
             if not isinstance(response.error, NotFound | ResourceBusy):
                 response.result()
                 deleted += 1
         return deleted
 
     async def get_defaults(self, kind: type[K], *, proto: int | None = None) -> K:
-        """Return the timeouts of flows without a policy in this namespace:
-        ``get_defaults(TCPTimeouts)``.
+        """Return the default timeouts of a protocol: ``get_defaults(TCPTimeouts)``.
 
-        Most of them are also in ``net.netfilter.nf_conntrack_*_timeout*``.
+        They apply to the flows of this namespace that have no policy. Most of them are also in
+        ``net.netfilter.nf_conntrack_*_timeout*``.
 
         :param kind: the class of the timeouts.
         :param proto: the protocol number, if ``kind`` is for two protocols: 136 for UDP-Lite.
 
-        :raises NotSupported: for a protocol of which this kernel has no timeouts.
-        :raises EncodeError: for a protocol that does not belong to ``kind``.
-        :raises TypeError: for a ``kind`` that is not a class of timeouts.
+        :raises NotSupported: when this kernel has no timeouts for the protocol.
+        :raises EncodeError: when the protocol does not belong to ``kind``.
+        :raises TypeError: when ``kind`` is not a class of timeouts.
         """
         request = requests.get_defaults(kind, proto)
         (response,) = await self._run([request])
@@ -150,8 +150,8 @@ class Timeouts(Subsystem[TimeoutPolicy]):
         :param proto: the protocol number, if the class of ``timeouts`` is for two protocols: 136
             for UDP-Lite.
 
-        :raises NotSupported: for a protocol of which this kernel has no timeouts.
-        :raises EncodeError: as :meth:`create` does.
+        :raises NotSupported: when this kernel has no timeouts for the protocol.
+        :raises EncodeError: when :meth:`create` raises it.
         """
         (response,) = await self._run([requests.set_defaults(timeouts, proto)])
         response.result()

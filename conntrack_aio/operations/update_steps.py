@@ -1,7 +1,6 @@
 """Update one flow: the requests that change it, and what the responses mean.
 
-There is no I/O here: a generator yields requests and is sent the responses, so that one update and
-a window of them are carried out in the same way.
+There is no I/O here: the generators are of the type :data:`~conntrack_aio.operations.steps.Steps`.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from ..plain import as_str
 from .replies import flow_in
 from .steps import Steps, is_identified, look_up_steps
 
-EXTENSIONS = ("seqadj_orig", "seqadj_reply", "synproxy")
+_EXTENSIONS = ("seqadj_orig", "seqadj_reply", "synproxy")
 """Fields that the kernel ignores silently if the entry has no room for them."""
 
 _NUMBERS = ("mark", "mark_mask", "timeout", "labels", "labels_mask")
 
-ATTEMPTS = 5
+_MAX_ATTEMPTS = 5
 """Attempts to update a status, which packets may change between the look-up and the update."""
 
 
@@ -48,9 +47,12 @@ class CheckedUpdate:
     def of(cls, update: FlowUpdate, zone: int | None) -> CheckedUpdate:
         """Check an update and make its values plain.
 
-        :raises TypeError: for a keyword that an update does not have.
-        :raises EncodeError: for an update that changes nothing, and for a value that is not a
-            number where one is needed.
+        :param update: the update, as the program gave it.
+        :param zone: the zone to look in, instead of the target's own.
+
+        :raises TypeError: when an update does not have one of the keywords.
+        :raises EncodeError: when the update changes nothing, or a value is not a number where one
+            is needed.
         """
         values: dict[str, object] = dict(update)
         for name in values:
@@ -80,20 +82,22 @@ class CheckedUpdate:
         return self.values.get("mark_mask") is not None
 
 
-def update_flow(
+def update_steps(
     target: Target,
     update: CheckedUpdate,
     *,
-    masks: bool,
+    kernel_applies_mark_mask: bool,
     encode: Callable[[Target], Request] | None = None,
 ) -> Steps[None]:
     """Update one flow.
 
-    :param masks: whether this kernel applies ``mark_mask``.
+    :param target: a flow or a tuple.
+    :param update: what to change.
+    :param kernel_applies_mark_mask: whether this kernel applies ``mark_mask``.
     :param encode: returns the request, if there is a faster way than the usual one.
 
-    :raises EncodeError: before the first request, for what cannot be encoded.
-    :raises ConntrackError: as :meth:`Connection.update` does.
+    :raises EncodeError: when the update cannot be encoded; nothing was sent then.
+    :raises ConntrackError: when :meth:`Connection.update` raises it.
     """
     if encode is None:
         request = requests.update(target, update.values, update.zone)
@@ -105,43 +109,56 @@ def update_flow(
             found_by, _ = yield from look_up_steps(target, update.zone)
             if found_by is not None:
                 key, request = found_by, requests.update(found_by, update.values)
-        if update.has_mark_mask and not masks:
-            request = yield from _with_whole_mark(key, update.values, update.zone)
-        (yield from _write(key, request, update)).result()
+        if update.has_mark_mask and not kernel_applies_mark_mask:
+            request = yield from _request_with_whole_mark(key, update.values, update.zone)
+        (yield from _send_and_verify(key, request, update)).result()
         return
-    for attempt in range(ATTEMPTS):
+    for attempt in range(_MAX_ATTEMPTS):
         # The request has to repeat the bits that must not change, and packets may change them.
         found_by, found = yield from look_up_steps(target, update.zone)
         key = target if found_by is None else found_by
         status = updated_status(found.status or Status(0), update.status)
         values = {**update.values, "status": status}
-        if update.has_mark_mask and not masks:
-            request = yield from _with_whole_mark(key, values, update.zone)
+        if update.has_mark_mask and not kernel_applies_mark_mask:
+            request = yield from _request_with_whole_mark(key, values, update.zone)
         else:
             request = requests.update(key, values, update.zone)
-        response = yield from _write(key, request, update)
-        if not isinstance(response.error, ResourceBusy) or attempt == ATTEMPTS - 1:
+        response = yield from _send_and_verify(key, request, update)
+        if not isinstance(response.error, ResourceBusy) or attempt == _MAX_ATTEMPTS - 1:
             response.result()
             return
 
 
-def _get(key: Target | EntryKey, zone: int | None) -> Request:
+def _get_request(key: Target | EntryKey, zone: int | None) -> Request:
+    """Return the request that reads an entry."""
     return requests.get_by_key(key) if isinstance(key, EntryKey) else requests.get(key, zone)
 
 
-def _with_whole_mark(
+def _request_with_whole_mark(
     key: Target | EntryKey, values: Mapping[str, object], zone: int | None
 ) -> Steps[Request]:
     """Return a request with the whole mark, for kernels before 5.8, which ignore the mask."""
-    current = flow_in((yield _get(key, zone))).mark or 0
+    current = flow_in((yield _get_request(key, zone))).mark or 0
     return requests.update(key, {**values, **merged_mark(current, values)}, zone)
 
 
-def _write(key: Target | EntryKey, request: Request, update: CheckedUpdate) -> Steps[Response]:
+def _send_and_verify(
+    key: Target | EntryKey, request: Request, update: CheckedUpdate
+) -> Steps[Response]:
+    """Send a request that updates an entry, and return the response.
+
+    Extensions that the kernel may have ignored are read back.
+
+    :param key: what finds the entry.
+    :param request: the request.
+    :param update: the update that the request is for.
+
+    :raises NotSupported: when the entry has no room for an extension.
+    """
     response = yield request
-    written = [name for name in EXTENSIONS if update.values.get(name) is not None]
+    written = [name for name in _EXTENSIONS if update.values.get(name) is not None]
     if written and response.error is None:
-        flow = flow_in((yield _get(key, update.zone)))
+        flow = flow_in((yield _get_request(key, update.zone)))
         for name in written:
             if getattr(flow, name) is None:
                 hint = f"Packets created the entry, so it has no room for {name}. The rest was done"

@@ -17,7 +17,7 @@ from ..session import Session
 from .probes import Probes
 from .reader import Reader
 from .steps import delete_steps, read_back_steps, run_steps
-from .update_steps import CheckedUpdate, update_flow
+from .update_steps import CheckedUpdate, update_steps
 
 
 class Writer:
@@ -63,8 +63,9 @@ class Writer:
     async def update(self, target: Target, update: FlowUpdate, *, zone: int | None) -> None:
         checked = CheckedUpdate.of(update, zone)
         as_target(target)  # a wrong target is refused before anything is sent
-        masks = not checked.has_mark_mask or await self._probes.has("mark_mask")
-        await run_steps(self._session, update_flow(target, checked, masks=masks))
+        applies_mask = not checked.has_mark_mask or await self._probes.has("mark_mask")
+        steps = update_steps(target, checked, kernel_applies_mark_mask=applies_mask)
+        await run_steps(self._session, steps)
 
     async def set_labels(self, target: Target, labels: tuple[Label, ...], zone: int | None) -> None:
         mask = self._mask_of(labels)

@@ -22,7 +22,7 @@ from ..model.flow import Flow
 from ..model.table import Cause, Change, ChangeType
 from ..netlink.owner import Owner
 from ..streams.iterators import ItemIterator
-from .entries import Entries
+from .entry_index import EntryIndex
 from .merging import changed_fields
 
 _BATCH_SIZE: Final = 40
@@ -48,7 +48,7 @@ class _PendingChange:
 class PendingChanges:
     """The changes that are pending for one reader: at most one per entry."""
 
-    def __init__(self, entries: Entries) -> None:
+    def __init__(self, entries: EntryIndex) -> None:
         self._entries = entries
         self._initial = entries.copy()
         """Entries that existed when the reader started, and that it has not got yet."""
@@ -56,7 +56,7 @@ class PendingChanges:
         # all items that were taken before.
         self._changes: OrderedDict[int, _PendingChange] = OrderedDict()
         self._wake_up: anyio.Event | None = None
-        self.taken: deque[Change | ConntrackError] = deque()
+        self.undelivered: deque[Change | ConntrackError] = deque()
         """Changes that the iterator has taken and not handed out: the second change of an entry."""
 
     def __len__(self) -> int:
@@ -65,15 +65,15 @@ class PendingChanges:
 
     def clear(self) -> None:
         """Drop everything, because nothing will be read any more."""
-        self._entries = Entries()
+        self._entries = EntryIndex()
         self._initial = {}
         self._changes.clear()
-        self.taken.clear()
+        self.undelivered.clear()
 
     def record_change(
         self, key: int, before: Flow | None, final: Flow | None, cause: Cause, /
     ) -> None:
-        """Record a change of an entry; see :class:`~conntrack_aio.table.mirror.ChangeListener`."""
+        """Record a change of an entry; see :meth:`.ChangeReader.record_change`."""
         if key in self._initial:
             if final is not None:
                 del self._initial[key]
@@ -144,7 +144,7 @@ class Changes(ItemIterator[Change]):
     Iterating raises, besides the error that ended the table:
 
     :raises anyio.ClosedResourceError: when the iterator, the table or the connection is closed.
-    :raises anyio.BusyResourceError: while another task iterates.
+    :raises anyio.BusyResourceError: when another task iterates.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Changes(ItemIterator[Change]):
         """
         super().__init__(owner)
         self._changes = changes
-        changes.taken = self._pending
+        changes.undelivered = self._pending
         self._check_table = check_table
         self._on_close = on_close
         self._left = _ENTRIES_PER_TURN

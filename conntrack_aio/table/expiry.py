@@ -6,7 +6,7 @@ from collections.abc import Container
 from typing import Final
 
 from ..model.flow import Flow
-from .entries import Entries
+from .entry_index import EntryIndex
 
 _ENTRIES_PER_SCAN: Final = 2048
 """Entries whose timeout one call examines, which takes less than a millisecond."""
@@ -21,7 +21,7 @@ _ROUNDING: Final = 1.0
 class ExpiryScan:
     """Scans the entries in rounds, some at a time."""
 
-    def __init__(self, entries: Entries) -> None:
+    def __init__(self, entries: EntryIndex) -> None:
         self._entries = entries
         self.refreshed_at: Final[dict[int, float]] = {}
         """When each entry was last read or reported, in seconds. Its timeout counts from then."""

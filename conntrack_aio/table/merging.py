@@ -176,6 +176,8 @@ def has_reportable_change(before: Flow, after: Flow, changed: tuple[str, ...]) -
     protocol. The kernel sets the other status bits, attaches a helper, and shifts sequence numbers
     without an event, or not always with one.
 
+    :param before: the earlier state.
+    :param after: the later state.
     :param changed: what :func:`changed_fields` returned for these two states.
     """
     if "mark" in changed or ("labels" in changed and after.labels):

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Final
 
 from ..model.enums import EventType, Status
 from ..model.events import FlowEvent
@@ -22,9 +22,7 @@ from ..model.flow import Flow
 from ..model.table import Cause
 from .discrepancies import Discrepancies
 from .dump_state import DumpState, ReportedState
-from .entries import Entries
-from .expiry import ExpiryScan
-from .keys import orig_key
+from .matching_entries import MatchingEntries
 from .merging import (
     changed_fields,
     duplicate,
@@ -34,6 +32,7 @@ from .merging import (
     merge_update,
     same_entry,
 )
+from .tuple_keys import orig_key
 
 _DYING: Final = int(Status.DYING)
 
@@ -42,22 +41,6 @@ REMOVALS_PER_TURN: Final = 2048
 
 RECHECK_DELAY: Final = 8.0
 """Seconds by which the next look-up of an entry is delayed if a look-up found that it exists."""
-
-
-class ChangeListener(Protocol):
-    """Receives the changes of a mirror."""
-
-    def record_change(
-        self, key: int, before: Flow | None, final: Flow | None, cause: Cause, /
-    ) -> None:
-        """Record that an entry was added, changed or removed.
-
-        :param key: the key of its original tuple.
-        :param before: its state before; ``None`` if it was added.
-        :param final: its last state if it was removed, otherwise ``None``.
-        :param cause: how the mirror found the change.
-        """
-        ...
 
 
 def _is_dying(flow: Flow) -> bool:
@@ -77,7 +60,7 @@ def _is_live_entry(key: int, flow: Flow) -> bool:
     return orig_key(flow) == key and not _is_dying(flow)
 
 
-class Mirror:
+class Mirror(MatchingEntries):
     """A copy of the kernel's table, or of its entries that match a predicate.
 
     The predicate is applied to complete flows only. The flow of an update is incomplete if the
@@ -89,30 +72,25 @@ class Mirror:
 
         :param predicate: which flows to hold; ``None`` for all.
         """
-        self.entries: Final = Entries()
-        self.listeners: tuple[ChangeListener, ...] = ()
-        """Replaced by another tuple when a reader starts or ends. The garbage collector may close a
-        reader at any moment, even while other listeners are called."""
-        self.without_events: Final[set[int]] = set()
-        """Keys of the entries that were read, and that no event has reported since."""
+        super().__init__(predicate)
         self.unresolved: dict[int, Flow] = {}
         """Flows by key that must be looked up, because what is known of them may be wrong."""
         self.caught_up = False
         """Whether all events that come now are newer than everything that was read."""
         self.applied = 0
         """How many events were applied."""
-        self.now = 0.0
-        """Seconds of a monotonic clock. The caller sets it before it passes events or entries."""
         self.discrepancies: Final = Discrepancies()
         self.older_entries_emit = False
         """Whether entries that no event has reported should emit events, by the setting."""
         self.new_entries_emit = False
         """Whether each entry that was created since the last dump should have emitted events."""
-        self._predicate = predicate
         self._dump: DumpState | None = None
         """The dump in progress."""
-        self._expiry: Final = ExpiryScan(self.entries)
-        self._refreshed_at: Final = self._expiry.refreshed_at
+
+    @property
+    def dump_in_progress(self) -> bool:
+        """Whether a dump has begun and not ended."""
+        return self._dump is not None
 
     @property
     def needs_look_up(self) -> bool:
@@ -120,17 +98,10 @@ class Mirror:
         return bool(self.unresolved) or (self._dump is not None and self._dump.needs_look_up)
 
     def clear(self) -> None:
-        """Remove all entries, and drop the predicate.
-
-        Tasks that do not know of it yet may still pass events. These are kept until the next call.
-        """
-        self.entries.clear()
-        self.listeners = ()
-        self.without_events.clear()
+        super().clear()
         self.unresolved = {}
         self.discrepancies.clear()
-        self._expiry.clear()
-        self._dump = self._predicate = None
+        self._dump = None
 
     # -- events -----------------------------------------------------------------------------
 
@@ -205,7 +176,7 @@ class Mirror:
             # an event.
             self.unresolved[key] = stored
         else:
-            final = merge_destroy(stored, flow) if self.listeners else stored
+            final = merge_destroy(stored, flow) if self.readers else stored
             self._remove(key, final, Cause.EVENT, before=stored)
 
     def _record_update(self, dump: DumpState, key: int, flow: Flow) -> ReportedState | None:
@@ -241,7 +212,7 @@ class Mirror:
     def add_dumped(self, flow: Flow) -> None:
         """Apply an entry that the dump returned. The caller must not use the flow afterwards."""
         dump = self._dump
-        if dump is None or _is_dying(flow):  # without a dump: the mirror was cleared meanwhile
+        if dump is None or _is_dying(flow):  # without a dump: the mirror was cleared
             return
         key = orig_key(flow)
         reported = dump.reported.get(key)
@@ -426,11 +397,13 @@ class Mirror:
             confirmed=confirmed,
         )
 
-    # -- changes ----------------------------------------------------------------------------
+    # -- entries that were read -------------------------------------------------------------
 
     def _set(self, key: int, flow: Flow, *, examine: bool = False) -> bool:
         """Store an entry as a dump or a look-up returned it.
 
+        :param key: the key of its original tuple.
+        :param flow: the entry.
         :param examine: whether an event should have reported each difference.
         :returns: whether the entry was added.
         """
@@ -452,33 +425,3 @@ class Mirror:
         self._refreshed_at[key] = self.now
         self._change(key, stored, flow, changed, Cause.RECONCILED)
         return False
-
-    def _add(self, key: int, flow: Flow, cause: Cause) -> bool:
-        """Add an entry if it matches; return whether it does."""
-        if self._predicate is not None and not self._predicate(flow):
-            return False
-        self.entries.add(key, flow)
-        self._refreshed_at[key] = self.now
-        for listener in self.listeners:
-            listener.record_change(key, None, None, cause)
-        return True
-
-    def _change(
-        self, key: int, before: Flow, flow: Flow, changed: tuple[str, ...], cause: Cause
-    ) -> None:
-        """Store a later state of an entry, or remove the entry if it no longer matches."""
-        if self._predicate is not None and not self._predicate(flow):
-            self._remove(key, flow, Cause.UNMATCHED, before=before)
-            return
-        self.entries.replace(key, flow)
-        if changed:
-            for listener in self.listeners:
-                listener.record_change(key, before, None, cause)
-
-    def _remove(self, key: int, final: Flow, cause: Cause, *, before: Flow | None = None) -> None:
-        """Remove an entry, and report its final state."""
-        self.entries.remove(key)
-        self.without_events.discard(key)
-        del self._refreshed_at[key]
-        for listener in self.listeners:
-            listener.record_change(key, before or final, final, cause)

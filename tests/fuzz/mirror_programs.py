@@ -15,10 +15,10 @@ from conntrack_aio.model.table import Change, ChangeType
 from conntrack_aio.table.changes import PendingChanges
 from conntrack_aio.table.discrepancies import MAX_DISCREPANCIES
 from conntrack_aio.table.dump_state import _MAX_ENDED_IDS
-from conntrack_aio.table.entries import Entries
-from conntrack_aio.table.keys import orig_key, reply_is_inverse, reply_key
+from conntrack_aio.table.entry_index import EntryIndex
 from conntrack_aio.table.merging import changed_fields, duplicate
 from conntrack_aio.table.mirror import Mirror
+from conntrack_aio.table.tuple_keys import orig_key, reply_is_inverse, reply_key
 
 from . import seeds
 
@@ -39,7 +39,7 @@ class SharedReplies:
     In a kernel no two entries share one. Here a look-up by such a tuple finds only one of them.
     """
 
-    def __init__(self, entries: Entries) -> None:
+    def __init__(self, entries: EntryIndex) -> None:
         self._counts = Counter(map(reply_key, entries.flows))
         self.shared = {number for number, count in self._counts.items() if count > 1}
         self._entries = entries
@@ -111,7 +111,7 @@ class ReplayedTable:
         assert change.fields == changed_fields(before, flow), change
         self._flows[key] = flow
 
-    def check(self, entries: Entries) -> None:
+    def check(self, entries: EntryIndex) -> None:
         """Check that it equals the mirror's table."""
         expected = {(flow.orig, flow.zone): flow for flow in entries.flows}
         assert self._flows.keys() == expected.keys()
@@ -126,7 +126,7 @@ class ChangeReader:
         self._mirror = mirror
         self.replayed = ReplayedTable()
         self.pending = PendingChanges(mirror.entries)
-        mirror.listeners = (*mirror.listeners, self.pending)
+        mirror.readers = (*mirror.readers, self.pending)
 
     def read(self, max_entries: int) -> None:
         """Apply the changes of at most this many entries."""
@@ -136,8 +136,8 @@ class ChangeReader:
                 self.replayed.apply(change)
 
     def close(self) -> None:
-        self._mirror.listeners = tuple(
-            each for each in self._mirror.listeners if each is not self.pending
+        self._mirror.readers = tuple(
+            each for each in self._mirror.readers if each is not self.pending
         )
 
     def check(self) -> None:

@@ -378,8 +378,8 @@ async def tables(data: bytes) -> None:
     actions = [step.data for step in steps if step.to == StepQueue.USER and step.data]
     with (
         anyio.fail_after(TIMEOUT),
-        mock.patch("conntrack_aio.table.attempts._RETRY_DELAY", 0),
-        mock.patch("conntrack_aio.table.synchronizer._READ_RETRY_DELAY", 0),
+        mock.patch("conntrack_aio.table.failures._RETRY_DELAY", 0),
+        mock.patch("conntrack_aio.table.event_follower._READ_RETRY_DELAY", 0),
     ):
         try:
             await _use_table(conn, table, factory, actions)

@@ -30,13 +30,13 @@ def tcp(**fields: object) -> Flow:
 
 
 class ChangeRecorder:
-    """A listener that applies each change of a mirror to a dict of its own."""
+    """A reader that applies each change of a mirror to a dict of its own."""
 
     def __init__(self, mirror: Mirror) -> None:
         self.flows: dict[int, Flow] = {}
         self.causes: list[Cause] = []
         self._mirror = mirror
-        mirror.listeners = (*mirror.listeners, self)
+        mirror.readers = (*mirror.readers, self)
 
     def record_change(
         self, key: int, before: Flow | None, final: Flow | None, cause: Cause

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[2]))
 
 @pytest.fixture
 async def table(conn: Connection) -> AsyncIterator[FlowTable]:
-    """A live table of this machine's kernel, without periodic comparisons."""
+    """A live table of this machine's kernel, without periodic reconciliations."""
     async with conn.table(reconcile=None) as table:
         yield table
 
@@ -31,7 +31,7 @@ def kernel() -> FakeKernel:
 
 @pytest.fixture
 async def fake_table(kernel: FakeKernel) -> AsyncIterator[FlowTable]:
-    """A live table of the scripted kernel, without periodic comparisons."""
+    """A live table of the scripted kernel, without periodic reconciliations."""
     async with kernel.connect(reply_timeout=0.1) as conn, conn.table(reconcile=None) as table:
         yield table
 
@@ -39,25 +39,25 @@ async def fake_table(kernel: FakeKernel) -> AsyncIterator[FlowTable]:
 @pytest.fixture
 def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the delays after failed attempts."""
-    monkeypatch.setattr("conntrack_aio.table.attempts._RETRY_DELAY", 0.001)
-    monkeypatch.setattr("conntrack_aio.table.attempts._MAX_RETRY_DELAY", 0.005)
-    monkeypatch.setattr("conntrack_aio.table.synchronizer._READ_RETRY_DELAY", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.failures._RETRY_DELAY", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.failures._MAX_RETRY_DELAY", 0.005)
+    monkeypatch.setattr("conntrack_aio.table.event_follower._READ_RETRY_DELAY", 0.001)
 
 
 @pytest.fixture
 def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the automatic interval between comparisons to 0.01 seconds."""
-    monkeypatch.setattr("conntrack_aio.table.synchronizer._AUTO_INTERVAL", 0.01)
+    """Shorten the automatic interval between reconciliations to 0.01 seconds."""
+    monkeypatch.setattr("conntrack_aio.table.reconciler._AUTO_INTERVAL", 0.01)
 
 
 @pytest.fixture
 def short_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the delays of the search for unreported changes to a few hundredths of a second."""
     for name, value in {
-        "_CHECK_INTERVAL": 0.01,
-        "_MAX_EVENT_DELAY": 0.02,
-        "_AUTO_INTERVAL": 0.05,
+        "unreported_changes._CHECK_INTERVAL": 0.01,
+        "unreported_changes._MAX_EVENT_DELAY": 0.02,
+        "reconciler._AUTO_INTERVAL": 0.05,
     }.items():
-        monkeypatch.setattr(f"conntrack_aio.table.synchronizer.{name}", value)
+        monkeypatch.setattr(f"conntrack_aio.table.{name}", value)
     monkeypatch.setattr("conntrack_aio.table.expiry._ROUNDING", 0.0)
     monkeypatch.setattr("conntrack_aio.table.mirror.RECHECK_DELAY", 0.05)

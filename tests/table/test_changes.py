@@ -42,12 +42,12 @@ class Table:
 
     def remove_reader(self, pending: PendingChanges) -> None:
         self.closed.append(pending)
-        rest = (each for each in self.mirror.listeners if each is not pending)
-        self.mirror.listeners = tuple(rest)
+        rest = (each for each in self.mirror.readers if each is not pending)
+        self.mirror.readers = tuple(rest)
 
     def changes(self) -> Changes:
         pending = PendingChanges(self.mirror.entries)
-        self.mirror.listeners = (*self.mirror.listeners, pending)
+        self.mirror.readers = (*self.mirror.readers, pending)
         return Changes(Owner(), pending, self.check, self.remove_reader)
 
     def apply(self, kind: EventType, number: int, **fields: object) -> None:
@@ -286,7 +286,7 @@ async def test_a_dropped_iterator_is_removed_from_the_table(table: Table) -> Non
     async for _ in table.changes():
         break
     gc.collect()
-    assert not table.mirror.listeners
+    assert not table.mirror.readers
 
 
 async def test_the_error_that_ended_the_table_is_raised(table: Table) -> None:

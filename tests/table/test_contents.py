@@ -28,7 +28,7 @@ from conntrack_aio import (
     connect,
 )
 from conntrack_aio.sandbox import traffic
-from conntrack_aio.table.keys import orig_key
+from conntrack_aio.table.tuple_keys import orig_key
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
@@ -157,17 +157,17 @@ async def test_synced_waits_for_a_dump_that_may_return_an_updated_entry(
         conn.table(Match(mark=7), reconcile=None) as table,
         anyio.create_task_group() as tasks,
     ):
-        comparing, go_on = anyio.Event(), anyio.Event()
+        reconciling, go_on = anyio.Event(), anyio.Event()
 
-        async def read_number(setting: str) -> int:
+        async def read_setting(setting: str) -> int:
             if table._mirror._dump is not None:
-                comparing.set()
+                reconciling.set()
                 await go_on.wait()
             return 1
 
-        monkeypatch.setattr(table._upstream, "read_number", read_number)
+        monkeypatch.setattr(table._kernel_table, "read_setting", read_setting)
         tasks.start_soon(table.reconcile)
-        await comparing.wait()
+        await reconciling.wait()
         await conn.update(flows.tcp(), mark=7)
 
         async def wait() -> None:
@@ -207,5 +207,7 @@ async def test_an_update_of_an_entry_that_shares_tuples_is_applied_to_that_entry
         assert len(table) == 1
         younger = next(iter(table))
         older = next(each for each in await conn.list() if each.id != younger.id)
-        found = await table._upstream.look_up({orig_key(each): each for each in (older, younger)})
+        found = await table._kernel_table.look_up(
+            {orig_key(each): each for each in (older, younger)}
+        )
         assert [each and each.id for each in found.values()] == [older.id, younger.id]

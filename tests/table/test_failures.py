@@ -92,7 +92,7 @@ MATCH_ERRORS = [
 
 
 @pytest.mark.parametrize("error", MATCH_ERRORS, ids=[type(each).__name__ for each in MATCH_ERRORS])
-@pytest.mark.parametrize("cause", ["event", "comparison"])
+@pytest.mark.parametrize("cause", ["event", "reconciliation"])
 async def test_an_error_of_the_match_function_ends_the_table(
     kernel: FakeKernel, error: Exception, cause: str
 ) -> None:
@@ -120,7 +120,7 @@ async def test_an_event_that_cannot_be_decoded_counts_as_lost(
     await check_fake(kernel, fake_table)
     statistics = fake_table.statistics()
     assert statistics.stream.decode_errors == 1
-    assert (statistics.resyncs, statistics.comparisons) == (1, 2)
+    assert (statistics.resyncs, statistics.reconciliations) == (1, 2)
 
 
 async def test_forged_events_change_nothing(kernel: FakeKernel, fake_table: FlowTable) -> None:

@@ -71,12 +71,12 @@ async def _close_connection(kernel: FakeKernel, conn: Connection, table: FlowTab
     await let_tasks_end()
 
 
-async def _during_a_comparison(kernel: FakeKernel, conn: Connection, table: FlowTable) -> None:
+async def _during_a_reconciliation(kernel: FakeKernel, conn: Connection, table: FlowTable) -> None:
     """Close while entries were read that are not in the table yet."""
     for number in range(COUNT):
         kernel.change(flows.tcp(number), mark=number + 1)
     delayed = kernel.delay("dump")
-    table._synchronizer._request_comparison()
+    table._synchronizer._requests.request()
     while delayed.request is None:
         await anyio.lowlevel.checkpoint()
     await table.aclose()
@@ -102,7 +102,7 @@ async def _fail_looking_up(kernel: FakeKernel, conn: Connection, table: FlowTabl
 
 
 async def _during_a_shortage(kernel: FakeKernel, conn: Connection, table: FlowTable) -> None:
-    """Close while the table retries a comparison."""
+    """Close while the table retries a reconciliation."""
     kernel.refuse(errno.ENOMEM, "dump", times=1000)
     with anyio.fail_after(5), contextlib.suppress(ConntrackError):
         await table.reconcile()
@@ -114,7 +114,7 @@ ENDS = [
     _aclose,
     _close,
     _close_connection,
-    _during_a_comparison,
+    _during_a_reconciliation,
     _fail,
     _fail_looking_up,
     _during_a_shortage,
@@ -135,7 +135,7 @@ async def test_an_ended_table_holds_no_flows(
     await end(kernel, conn, table)
     assert alive(refs) == 0
     statistics = table.statistics()
-    assert statistics.comparisons >= 1
+    assert statistics.reconciliations >= 1
     assert (statistics.entries, statistics.without_events, statistics.changes_waiting) == (0, 0, 0)
     assert (statistics.readers, statistics.last_error) == (0, None)
 

@@ -14,8 +14,8 @@ from support.effort import examples
 from support.mirror_builders import ChangeRecorder, flow
 
 from conntrack_aio import EventType, Flow, FlowEvent, Status
-from conntrack_aio.table.keys import orig_key
 from conntrack_aio.table.mirror import Mirror
+from conntrack_aio.table.tuple_keys import orig_key
 
 KEYS = 3
 """The number of tuples. They are few, so that many things happen to the same tuple."""

@@ -28,8 +28,8 @@ from conntrack_aio import (
     TCPState,
 )
 from conntrack_aio.table.discrepancies import MAX_DISCREPANCIES
-from conntrack_aio.table.keys import orig_key
 from conntrack_aio.table.mirror import Mirror
+from conntrack_aio.table.tuple_keys import orig_key
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_only_changes_that_have_events_count_as_unreported(found: list[Flow], co
 def test_an_event_that_comes_later_removes_the_discrepancy(
     kind: EventType, found: list[Flow]
 ) -> None:
-    """The event may come before the comparison, at any point of it, or after it."""
+    """The event may come before the reconciliation, at any point of it, or after it."""
     for moment in ("begun", "dumped", "removed", "looked up"):
         mirror = mirror_with_new(tcp())
         reported = flow(2, id=9) if len(found) == 2 else tcp(mark=6)

@@ -275,7 +275,7 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule()
     def check_all(self) -> None:
-        """Check all entries and all readers after a comparison."""
+        """Check all entries and all readers after a reconciliation."""
         self.check_followed()
         self.call(self.table.reconcile)
         self.call(self.marked.reconcile)

@@ -115,10 +115,10 @@ async def test_a_table_may_be_closed_while_it_is_entered(
     """If it has not subscribed yet, no stream stays open."""
     table = conn.table()
 
-    async def read_number(setting: str) -> None:
+    async def read_setting(setting: str) -> None:
         table.close()
 
-    monkeypatch.setattr(table._upstream, "read_number", read_number)
+    monkeypatch.setattr(table._kernel_table, "read_setting", read_setting)
     with pytest.raises(anyio.ClosedResourceError):
         await table.__aenter__()
     assert conn.client_statistics().open_streams == 0

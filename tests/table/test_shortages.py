@@ -61,7 +61,7 @@ def _no_threads(table: FlowTable, kernel: FakeKernel, patch: pytest.MonkeyPatch)
     def fail(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    patch.setattr(table._upstream._session._threads, "start", fail)
+    patch.setattr(table._kernel_table._session._threads, "start", fail)
 
 
 def _no_threads_for_settings(
@@ -71,7 +71,7 @@ def _no_threads_for_settings(
         await anyio.lowlevel.checkpoint()
         raise RuntimeError("can't start new thread")
 
-    patch.setattr(table._upstream._session, "run_on_thread", fail)
+    patch.setattr(table._kernel_table._session, "run_on_thread", fail)
 
 
 def _no_events(table: FlowTable, kernel: FakeKernel, patch: pytest.MonkeyPatch) -> None:
@@ -80,8 +80,8 @@ def _no_events(table: FlowTable, kernel: FakeKernel, patch: pytest.MonkeyPatch) 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
-    patch.setattr(table._upstream.stream, "receive_batch_nowait", fail)
-    patch.setattr(table._upstream.stream._socket, "wait_readable", fail)
+    patch.setattr(table._kernel_table.stream, "receive_batch_nowait", fail)
+    patch.setattr(table._kernel_table.stream._socket, "wait_readable", fail)
     _no_memory(table, kernel, patch)
 
 
@@ -105,7 +105,7 @@ async def test_a_dump_is_retried_until_there_is_memory(
     kernel.refuse(errno.ENOMEM, "dump", times=times)
     kernel.overrun()
     await check_fake(kernel, fake_table)
-    assert fake_table.statistics().comparisons == times + 2
+    assert fake_table.statistics().reconciliations == times + 2
 
 
 @shortages
@@ -113,7 +113,7 @@ async def test_a_dump_is_retried_until_there_is_memory(
 async def test_no_shortage_ends_a_table(
     kernel: FakeKernel, fake_table: FlowTable, begin: Shortage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Callers that wait for a comparison get an error after some attempts.
+    """Callers that wait for a reconciliation get an error after some attempts.
 
     After the shortage the table is correct again.
     """
@@ -142,7 +142,7 @@ async def test_no_shortage_ends_a_table(
     await check_fake(kernel, fake_table)
     statistics = fake_table.statistics()
     assert statistics.last_error is None
-    assert statistics.comparisons > statistics.failures
+    assert statistics.reconciliations > statistics.failures
     assert sum("failed attempts" in each.message for each in caplog.records) == 1
     replay: dict[object, Flow] = {}
     while changes.waiting:

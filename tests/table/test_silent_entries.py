@@ -51,7 +51,7 @@ async def silenced(lab: Lab) -> AsyncIterator[None]:
     lab.sysctl("nf_conntrack_events", 1)
 
 
-async def test_a_comparison_finds_silent_changes(
+async def test_a_reconciliation_finds_silent_changes(
     lab: Lab, conn: Connection, table: FlowTable
 ) -> None:
     changes = table.changes()
@@ -91,7 +91,7 @@ async def test_a_new_entry_replaces_a_silent_one_with_its_tuple(lab: Lab, conn: 
         assert table.statistics().without_events == 0
 
 
-async def test_the_table_compares_at_the_given_interval(lab: Lab, conn: Connection) -> None:
+async def test_the_table_reconciles_at_the_given_interval(lab: Lab, conn: Connection) -> None:
     async with silenced(lab):
         await conn.create(flows.tcp(1))
         async with conn.table(reconcile=0.05) as table:
@@ -102,17 +102,17 @@ async def test_the_table_compares_at_the_given_interval(lab: Lab, conn: Connecti
             assert (removed.type, removed.cause) == (ChangeType.REMOVED, Cause.RECONCILED)
 
 
-async def test_the_table_does_not_compare_without_silent_entries(
+async def test_the_table_does_not_reconcile_without_silent_entries(
     conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conntrack_aio.table.synchronizer._AUTO_INTERVAL", 0.001)
+    monkeypatch.setattr("conntrack_aio.table.reconciler._AUTO_INTERVAL", 0.001)
     async with conn.table() as table:
         await conn.create(flows.tcp(1))
         await table.synced()
-        done = table.statistics().comparisons
+        done = table.statistics().reconciliations
         for _ in range(20):
             await anyio.sleep(0.001)
-        assert table.statistics().comparisons == done
+        assert table.statistics().reconciliations == done
 
 
 SUPPRESSING_RULES = """
@@ -132,7 +132,7 @@ table inet masks {
 async def test_changes_whose_events_rules_suppress_are_found(
     lab: Lab, conn: Connection, reconcile: float | None
 ) -> None:
-    """A comparison finds them. Without one, an ended entry is removed after its timeout."""
+    """A reconciliation finds them. Without one, an ended entry is removed after its timeout."""
     lab.program("nft", "-f", "-", input=SUPPRESSING_RULES)
     lab.sysctl("nf_conntrack_udp_timeout", 1)
     async with conn.table(reconcile=reconcile) as table:
@@ -149,7 +149,7 @@ async def test_changes_whose_events_rules_suppress_are_found(
                 await anyio.sleep(0.05)
         assert table.mode is TableMode.PARTIAL
         assert table.statistics().unreported_changes == 1
-        assert (table.statistics().comparisons == 1) == (reconcile is None)
+        assert (table.statistics().reconciliations == 1) == (reconcile is None)
 
 
 # -- modes ----------------------------------------------------------------------------------------

@@ -236,22 +236,22 @@ async def test_synced_during_a_storm(lab: Lab, conn: Connection) -> None:
 
 
 @on("asyncio")
-async def test_comparing_during_a_storm_finds_no_unreported_changes(
+async def test_reconciling_during_a_storm_finds_no_unreported_changes(
     lab: Lab, conn: Connection
 ) -> None:
-    """The table is compared again and again while it changes.
+    """The table is reconciled again and again while it changes.
 
-    No event is lost, which would cause a further comparison after the storm.
+    No event is lost, which would cause a further reconciliation after the storm.
     """
     async with conn.table(receive_buffer=ROOMY) as table:
         quick = Replay(table)
         mirrored_table = Mirrored(conn, table, [quick])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(quick.follow)
-            compared = 0
+            reconciled = 0
             with Storm(lab, plan_storm(104, steps=SHORT)) as storm:
-                while compared < 6:
-                    compared += await compare_until_ended(table, storm)
+                while reconciled < 6:
+                    reconciled += await reconcile_until_ended(table, storm)
                     await mirrored_table.check()
             tasks.cancel_scope.cancel()
         assert table.statistics().stream.overruns == 0
@@ -323,9 +323,9 @@ async def test_the_table_converges_although_rules_suppress_events(lab: Lab, seed
             await conn.delete_many(some[1::2])
             if number < 8 and rng.random() < 0.2:
                 await conn.flush()
-        done = table.statistics().comparisons
+        done = table.statistics().reconciliations
         with anyio.fail_after(30):
-            while table.statistics().comparisons < done + 3:  # noqa: ASYNC110 - one may be in progress
+            while table.statistics().reconciliations < done + 3:  # noqa: ASYNC110 - one may be in progress
                 await anyio.sleep(0.01)
             await table.synced()
         truth = await kernel_flows(conn)
@@ -341,24 +341,24 @@ async def test_the_table_converges_although_rules_suppress_events(lab: Lab, seed
 
 @pytest.mark.program("nft", "nftables")
 async def test_without_rules_no_event_is_missing(lab: Lab, conn: Connection) -> None:
-    """Without rules that suppress events, frequent comparisons find no unreported change."""
+    """Without rules that suppress events, frequent reconciliations find no unreported change."""
     lab.track()
     async with conn.table(reconcile=0.02, receive_buffer=ROOMY) as table:
         for seed in range(1000):
-            if table.statistics().comparisons > 10:
+            if table.statistics().reconciliations > 10:
                 break
             await anyio.to_thread.run_sync(lab.run, exchange, seed)
             await anyio.to_thread.run_sync(lab.run, traffic.tcp_exchange)
             await conn.delete_matching(Match(proto="udp", orig_sport=range(2000, 2100)))
         await wait_evaluated(table)
-        assert table.statistics().comparisons > 10
+        assert table.statistics().reconciliations > 10
         assert table.statistics().unreported_changes == 0
         assert table.mode is TableMode.FOLLOWED
 
 
-async def compare_until_ended(table: FlowTable, storm: Storm) -> int:
-    """Compare the table until the storm is over, and return how often."""
-    compared = 0
+async def reconcile_until_ended(table: FlowTable, storm: Storm) -> int:
+    """Reconcile the table until the storm is over, and return how often."""
+    reconciled = 0
     ended = anyio.Event()
 
     async def run() -> None:
@@ -369,8 +369,8 @@ async def compare_until_ended(table: FlowTable, storm: Storm) -> int:
         storming.start_soon(run)
         while not ended.is_set():
             await table.reconcile()
-            compared += 1
-    return compared
+            reconciled += 1
+    return reconciled
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def _create_again(kernel: FakeKernel) -> None:
 
 @pytest.mark.usefixtures("short_checks")
 @pytest.mark.parametrize("which", SUPPRESSED)
-async def test_a_change_without_its_event_is_found_by_a_comparison(which: str) -> None:
+async def test_a_change_without_its_event_is_found_by_a_reconciliation(which: str) -> None:
     """From then on the mode shows that events are missing."""
     names, change = SUPPRESSED[which]
     kernel = FakeKernel(sysctls={"nf_conntrack_events": 1})
@@ -71,8 +71,8 @@ async def test_a_change_without_its_event_is_found_by_a_comparison(which: str) -
         await wait_for_condition(lambda: table.mode is TableMode.PARTIAL)
         assert table.statistics().unreported_changes >= 1
         await check_fake(kernel, table)
-        done = table.statistics().comparisons
-        await wait_for_condition(lambda: table.statistics().comparisons > done)
+        done = table.statistics().reconciliations
+        await wait_for_condition(lambda: table.statistics().reconciliations > done)
         assert table.mode is TableMode.PARTIAL, "the rule is still there"
 
 
@@ -102,7 +102,7 @@ def _lose_a_destroy_event(kernel: FakeKernel) -> None:
 async def test_a_reported_change_does_not_count_as_unreported(
     kernel: FakeKernel, which: str, during: bool
 ) -> None:
-    """The change may come before a comparison or during one."""
+    """The change may come before a reconciliation or during one."""
     async with kernel.connect() as conn, conn.table(reconcile=0.02) as table:
         if during:
             delayed = kernel.delay("dump")
@@ -110,8 +110,8 @@ async def test_a_reported_change_does_not_count_as_unreported(
         REPORTED[which](kernel)
         if during:
             delayed.release()
-        done = table.statistics().comparisons
-        await wait_for_condition(lambda: table.statistics().comparisons >= done + 5)
+        done = table.statistics().reconciliations
+        await wait_for_condition(lambda: table.statistics().reconciliations >= done + 5)
         assert table.mode is TableMode.FOLLOWED
         assert table.statistics().unreported_changes == 0
 
@@ -122,7 +122,7 @@ async def test_a_reported_change_does_not_count_as_unreported(
 async def test_an_entry_whose_timeout_has_expired_is_looked_up(
     setting: int, reconcile: None
 ) -> None:
-    """It is removed without a comparison.
+    """It is removed without a reconciliation.
 
     A silent older entry does not change the mode if the setting explains it.
     """

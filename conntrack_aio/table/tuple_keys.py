@@ -37,8 +37,8 @@ def plain_tuple(tuple_: Tuple) -> Tuple:
     Every tuple that the kernel sends has such values. They are required for :func:`key_of`: a value
     out of range would give the key of another tuple.
 
-    :raises TypeError: for what is not a :class:`Tuple`.
-    :raises EncodeError: for a value that does not fit its field, and for addresses of two families.
+    :raises TypeError: when it is not a :class:`Tuple`.
+    :raises EncodeError: when a value does not fit its field, or the addresses are of two families.
     """
     return tuple_ if is_plain_tuple(tuple_) else _convert_tuple(tuple_)
 
@@ -55,8 +55,8 @@ def _convert_tuple(tuple_: Tuple) -> Tuple:
 def plain_zone(zone: object) -> int:
     """Return a zone that a program passed, as a plain integer.
 
-    :raises TypeError: for what is not an integer.
-    :raises EncodeError: for a number outside 0 to 65535.
+    :raises TypeError: when it is not an integer.
+    :raises EncodeError: when it is outside 0 to 65535.
     """
     try:
         number = as_int(zone)

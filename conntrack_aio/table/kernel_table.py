@@ -32,7 +32,7 @@ from ..streams.dump import Dump
 from ..streams.events import EventStream
 from ..streams.subscription import EventSelection, StreamOptions
 from ..uapi.nfnetlink import NFNLGRP
-from .keys import orig_key
+from .tuple_keys import orig_key
 
 _GROUPS: Final = (
     NFNLGRP.CONNTRACK_NEW,
@@ -67,21 +67,8 @@ def shortages_as_resource_exhausted(request: str) -> Generator[None]:
         raise ResourceExhausted(errno.EAGAIN, request, str(error)) from error
 
 
-def chain_of(error: BaseException) -> list[BaseException]:
-    """Return an error and its causes, each once.
-
-    The chain may have a cycle: ``raise error from error`` makes an error its own cause.
-    """
-    chain: list[BaseException] = []
-    part: BaseException | None = error
-    while part is not None and part not in chain:
-        chain.append(part)
-        part = part.__cause__ or part.__context__
-    return chain
-
-
-class Upstream:
-    """The connection tracking of one network namespace, as far as a table needs it."""
+class KernelTable:
+    """The kernel's table in one network namespace: its events, dumps, entries and settings."""
 
     def __init__(
         self,
@@ -122,7 +109,7 @@ class Upstream:
     def subscribe(self) -> None:
         """Subscribe to the events of flows.
 
-        :raises PermissionDenied: without CAP_NET_ADMIN.
+        :raises PermissionDenied: when the program lacks CAP_NET_ADMIN.
         :raises ResourceExhausted: when there are no file descriptors or no memory left.
         :raises anyio.ClosedResourceError: when the connection is closed.
         """
@@ -140,7 +127,7 @@ class Upstream:
 
         Raises what that method raises.
 
-        :raises ResourceExhausted: for every kind of shortage.
+        :raises ResourceExhausted: when there is a shortage of any kind.
         """
         with shortages_as_resource_exhausted("read events"):
             return self.stream.receive_batch_nowait()
@@ -165,7 +152,7 @@ class Upstream:
 
         Raises what that method raises.
 
-        :raises ResourceExhausted: for every kind of shortage.
+        :raises ResourceExhausted: when there is a shortage of any kind.
         """
         with shortages_as_resource_exhausted("dump the table"):
             return await dump.receive_batch()
@@ -207,12 +194,12 @@ class Upstream:
             responses = await self._session.run(list(to_send.values()))
         return {key: _flow_from(response) for key, response in zip(to_send, responses, strict=True)}
 
-    async def read_number(self, setting: str) -> int | None:
-        """Return a setting of connection tracking, or ``None`` if it cannot be read.
+    async def read_setting(self, setting: str) -> int | None:
+        """Return a setting of connection tracking; ``None`` if it is not readable or not a number.
 
         :param setting: its name without ``nf_conntrack_``.
 
-        :raises ResourceExhausted: for every kind of shortage.
+        :raises ResourceExhausted: when there is a shortage of any kind.
         """
         tree = self._session.socket_factory.sysctls
 

@@ -13,7 +13,7 @@ from support import model_strategies
 from support.attribute_encoding import with_values
 
 from conntrack_aio import EncodeError, Flow, Tuple
-from conntrack_aio.table.keys import (
+from conntrack_aio.table.tuple_keys import (
     key_of,
     orig_key,
     plain_tuple,

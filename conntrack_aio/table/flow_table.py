@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import copy
-import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Self
 
@@ -18,7 +16,6 @@ import anyio.lowlevel
 import attrs
 from anyio.abc import AsyncResource
 
-from .. import eventloop
 from ..codec.requests.common import as_argument
 from ..errors import ConntrackError, EncodeError
 from ..model.flow import Flow
@@ -27,11 +24,14 @@ from ..model.tuples import Tuple
 from ..model.values import describe_value
 from ..plain import as_int
 from .changes import Changes, PendingChanges
-from .keys import plain_tuple, plain_zone
+from .kernel_table import KernelTable
 from .merging import may_be_same_entry
 from .mirror import Mirror
-from .synchronizer import Interval, Synchronizer
-from .upstream import Upstream, chain_of
+from .reconciler import Interval
+from .synchronizer import Synchronizer
+from .tasks import TableTasks
+from .tracebacks import clear_frames, copy_to_raise
+from .tuple_keys import plain_tuple, plain_zone
 
 
 class FlowTable(AsyncResource):
@@ -41,8 +41,12 @@ class FlowTable(AsyncResource):
     see what had been applied when the task last gave control to the event loop. :meth:`synced`
     waits for all changes that the kernel has reported since.
 
+    A **reconciliation** dumps the kernel's table and applies the differences to this table. The
+    table does it when it is opened, after events were lost, at the interval ``reconcile``, and when
+    :meth:`reconcile` is called.
+
     The flows are as the kernel last reported them. Do not change them: an entry that changes gets
-    another object. Timeouts, counters and timestamps are those of the last comparison or of the
+    another object. Timeouts, counters and timestamps are those of the last reconciliation or of the
     last event that had them, which few events do.
 
     A shortage of file descriptors, threads or memory, or a missing reply, does not end the table.
@@ -53,15 +57,15 @@ class FlowTable(AsyncResource):
     :meth:`aclose`, :meth:`close`, :meth:`statistics` and :attr:`resyncs` work in every state. The
     other methods raise, besides the errors that each lists, the error that ended the table, and:
 
-    :raises anyio.ClosedResourceError: before the table is entered, and when the table or its
+    :raises anyio.ClosedResourceError: when the table was not entered yet, or the table or its
         connection is closed.
-    :raises UsedElsewhere: in another process; from :meth:`synced` and :meth:`reconcile` also in
-        another event loop.
+    :raises UsedElsewhere: when the table is used in another process; from :meth:`synced` and
+        :meth:`reconcile` also when it is used in another event loop.
     """
 
     def __init__(
         self,
-        upstream: Upstream,
+        kernel_table: KernelTable,
         predicate: Callable[[Flow], bool] | None,
         reconcile: Interval,
         prepare: Callable[[], Awaitable[None]] | None,
@@ -70,30 +74,25 @@ class FlowTable(AsyncResource):
     ) -> None:
         """Initialize a table that is not open yet.
 
-        :param upstream: the kernel's connection tracking.
+        :param kernel_table: the kernel's table.
         :param predicate: which flows to hold; ``None`` for all.
-        :param reconcile: the time between two comparisons.
+        :param reconcile: the time between two reconciliations.
         :param prepare: called before the table subscribes to events.
         :param constant_match: whether the predicate depends only on what never changes.
         """
-        self._upstream = upstream
+        self._kernel_table = kernel_table
         self._prepare = prepare
         self._mirror = Mirror(predicate)
         self._entries = self._mirror.entries
         self._synchronizer = Synchronizer(
-            upstream, self._mirror, reconcile, self._check, constant_match=constant_match
+            kernel_table, self._mirror, reconcile, self._check, constant_match=constant_match
         )
         self._readers: tuple[PendingChanges, ...] = ()
         """The pending changes of each open iterator of changes."""
         self._entered = self._closed = False
         self._failure: BaseException | None = None
         """The error that ended the table."""
-        self._cancels: list[Callable[[], None]] = []
-        """Functions that cancel the table's tasks."""
-        self._running = 0
-        """How many of the table's tasks have not ended."""
-        self._ended: anyio.Event | None = None
-        """Set when the last of the table's tasks has ended."""
+        self._tasks = TableTasks()
 
     # -- look-ups ---------------------------------------------------------------------------
 
@@ -103,8 +102,8 @@ class FlowTable(AsyncResource):
         :param tuple: the tuple.
         :param zone: the zone to look in, instead of the tuple's own; 0 if neither is given.
 
-        :raises TypeError: for what is not a :class:`Tuple`, and for a zone that is not an integer.
-        :raises EncodeError: for a value that does not fit its field.
+        :raises TypeError: when ``tuple`` is not a :class:`Tuple`, or ``zone`` is not an integer.
+        :raises EncodeError: when a value does not fit its field.
         """
         self._check()
         tuple = plain_tuple(tuple)
@@ -141,7 +140,7 @@ class FlowTable(AsyncResource):
 
         The id is a hash of 32 bits: of a million entries, some hundred share theirs with another.
 
-        :raises TypeError: for what is not an integer.
+        :raises TypeError: when ``id`` is not an integer.
         """
         self._check()
         try:
@@ -219,13 +218,13 @@ class FlowTable(AsyncResource):
 
     @property
     def mode(self) -> TableMode:
-        """How reliable the table is between two comparisons with the kernel's table.
+        """How reliable the table is between two reconciliations.
 
-        The table reads the sysctl ``nf_conntrack_events`` at each comparison and at the interval
-        ``reconcile``. It may have changed since. The table cannot see rules that suppress
-        events of single flows: nftables' ``ct event set``, iptables' ``CT --ctevents``, Open
-        vSwitch. They affect the mode after a comparison or a look-up has found a change that no
-        event reported.
+        The table reads the sysctl ``nf_conntrack_events`` at each reconciliation and at the
+        interval ``reconcile``. It may have changed since. The table cannot see rules that
+        suppress events of single flows: nftables' ``ct event set``, iptables' ``CT --ctevents``,
+        Open vSwitch. They affect the mode after a reconciliation or a look-up has found a change
+        that no event reported.
         """
         self._check()
         return self._synchronizer.mode
@@ -234,36 +233,36 @@ class FlowTable(AsyncResource):
     def behind(self) -> bool:
         """Whether the table may lack changes that the kernel has reported.
 
-        This is the case after events were lost, or after a comparison failed, until a comparison
-        succeeds. :attr:`last_error` says why the last comparison failed.
+        This is the case after events were lost, or after a reconciliation failed, until a
+        reconciliation succeeds. :attr:`last_error` says why the last reconciliation failed.
         """
         self._check()
         return self._synchronizer.behind
 
     @property
     def last_error(self) -> ConntrackError | None:
-        """Why the last comparison with the kernel's table failed; ``None`` if it did not fail.
+        """Why the last reconciliation failed; ``None`` if it did not fail.
 
-        The table retries after 2 seconds at most, until the comparison succeeds.
+        The table retries after 2 seconds at most, until the reconciliation succeeds.
         """
         self._check()
-        return self._synchronizer.attempts.last_error
+        return self._synchronizer.last_error
 
     @property
     def resyncs(self) -> int:
-        """How often the table was compared with the kernel's because events had been lost."""
-        return self._synchronizer.statistics().resyncs
+        """How many reconciliations were necessary because events were lost."""
+        return self._synchronizer.statistics.resyncs
 
     def statistics(self) -> FlowTableStatistics:
         """Return what the table has done so far. Works on a closed table, too."""
         return attrs.evolve(
-            self._synchronizer.statistics(),
+            self._synchronizer.statistics,
             entries=len(self._entries),
             without_events=len(self._mirror.without_events),
             events_applied=self._mirror.applied,
             readers=len(self._readers),
             changes_waiting=max(map(len, self._readers), default=0),
-            stream=self._upstream.statistics(),
+            stream=self._kernel_table.statistics(),
         )
 
     # -- waiting ----------------------------------------------------------------------------
@@ -271,33 +270,34 @@ class FlowTable(AsyncResource):
     async def synced(self) -> None:
         """Wait until all changes are applied that the kernel has reported before this call.
 
-        If events were lost before, this includes the comparison that repairs the loss. Changes of
-        silent entries are not included; see :attr:`mode`. :meth:`reconcile` finds those. The call
-        takes some microseconds if no events wait. After lost events it takes as long as a
-        comparison, which is seconds at a million entries. So do not call it before each look-up.
+        If events were lost before, this includes the reconciliation that repairs the loss. Changes
+        of silent entries are not included; see :attr:`mode`. :meth:`reconcile` finds those. The
+        call takes some microseconds if no events wait. After lost events it takes as long as a
+        reconciliation, which is seconds at a million entries. So do not call it before each
+        look-up.
 
-        :raises ResourceExhausted: when the required comparison has failed for some seconds because
-            of a shortage.
+        :raises ResourceExhausted: when the required reconciliation has failed for some seconds
+            because of a shortage.
         :raises NoReply: when it has failed because the kernel did not reply.
         :raises DumpInterrupted: when it has failed because no dump was complete.
 
-        After one of these errors the table continues and retries the comparison.
+        After one of these errors the table continues and retries the reconciliation.
         """
-        self._upstream.owner.check()
+        self._kernel_table.owner.check()
         self._check()
         await self._synchronizer.wait_synced()
 
     async def reconcile(self) -> None:
-        """Compare with the kernel's table now, and wait for the result.
+        """Request a reconciliation, and wait until it is done.
 
         This finds the changes of silent entries, and updates timeouts and counters.
 
-        Raises what :meth:`synced` raises, if the comparison has failed for some seconds. The table
-        continues and retries the comparison.
+        Raises what :meth:`synced` raises, if the reconciliation has failed for some seconds. The
+        table continues and retries the reconciliation.
         """
-        self._upstream.owner.check()
+        self._kernel_table.owner.check()
         self._check()
-        await self._synchronizer.compare()
+        await self._synchronizer.reconcile()
 
     def changes(self) -> Changes:
         """Return an async iterator over the changes, which starts with the present entries.
@@ -310,13 +310,13 @@ class FlowTable(AsyncResource):
         self._check()
         changes = PendingChanges(self._entries)
         self._set_readers((*self._readers, changes))
-        return Changes(self._upstream.owner, changes, self._check, self._remove_reader)
+        return Changes(self._kernel_table.owner, changes, self._check, self._remove_reader)
 
     def _remove_reader(self, changes: PendingChanges) -> None:
         self._set_readers(tuple(reader for reader in self._readers if reader is not changes))
 
     def _set_readers(self, readers: tuple[PendingChanges, ...]) -> None:
-        self._readers = self._mirror.listeners = readers
+        self._readers = self._mirror.readers = readers
 
     # -- opening and closing ----------------------------------------------------------------
 
@@ -324,9 +324,10 @@ class FlowTable(AsyncResource):
         """Subscribe to events, dump the kernel's table, and start to follow the events.
 
         :raises RuntimeError: when the table was entered before.
-        :raises PermissionDenied: without CAP_NET_ADMIN, and with ``enable_events`` without the
-            right to change the setting.
-        :raises KernelError: for what else the kernel refuses; the class says why.
+        :raises PermissionDenied: when the program lacks CAP_NET_ADMIN, or, with ``enable_events``,
+            the right to change the setting.
+        :raises KernelError: when the kernel refuses a request for another reason; the class says
+            why.
         :raises ResourceExhausted: when a shortage prevents the subscription, or several attempts to
             dump the table.
         :raises NoReply: when several attempts to dump the table got no reply.
@@ -335,13 +336,14 @@ class FlowTable(AsyncResource):
         if self._entered:
             raise RuntimeError("this table was entered before; call table() again for another")
         self._entered = True
-        self._upstream.register(self)
+        self._kernel_table.register(self)
         try:
             await self._synchronizer.subscribe(self._prepare)
             if self._closed:  # another task closed the table while the settings were read
-                self._upstream.close()
+                self._kernel_table.close()
             self._check()
-            self._start_tasks()
+            # The tasks may store flows until they end, so the flows are dropped again then.
+            self._tasks.start(self._synchronizer.task_functions, self._on_task_end, self._release)
             await self._synchronizer.wait_opened()
         except BaseException:
             await self.aclose()
@@ -350,12 +352,12 @@ class FlowTable(AsyncResource):
 
     def _check(self) -> None:
         """Raise the error that every method raises while the table is not open."""
-        self._upstream.owner.check_process()
+        self._kernel_table.owner.check_process()
         if self._failure is not None:
-            raise _copy_error(self._failure)
+            raise copy_to_raise(self._failure)
         if self._closed:
             raise anyio.ClosedResourceError("the table is closed")
-        if not self._upstream.is_subscribed:
+        if not self._kernel_table.is_subscribed:
             raise anyio.ClosedResourceError(
                 "the table is not open yet: use it inside `async with conn.table() as table`"
             )
@@ -364,10 +366,9 @@ class FlowTable(AsyncResource):
         """Close the table, and wake the tasks that wait for it or read its changes. Idempotent."""
         self.close()
         # Nothing could wake this task in another event loop.
-        if self._running and self._upstream.owner.is_running_here:
-            assert self._ended is not None
+        if self._tasks.running and self._kernel_table.owner.is_running_here:
             with anyio.CancelScope(shield=True):
-                await self._ended.wait()
+                await self._tasks.wait_ended()
         await anyio.lowlevel.checkpoint()
 
     def close(self) -> None:
@@ -377,11 +378,9 @@ class FlowTable(AsyncResource):
         """
         if not self._closed:
             self._closed = True
-            for cancel in self._cancels:
-                cancel()
-            self._cancels.clear()
-            self._upstream.close()
-            self._upstream.unregister(self)
+            self._tasks.cancel()
+            self._kernel_table.close()
+            self._kernel_table.unregister(self)
             self._wake_all()
             self._release()
 
@@ -398,14 +397,6 @@ class FlowTable(AsyncResource):
         for reader in self._readers:
             reader.wake()
 
-    def _start_tasks(self) -> None:
-        """Start the table's tasks, none of which returns."""
-        loop = eventloop.current()
-        self._ended = anyio.Event()
-        for work in self._synchronizer.works:
-            self._cancels.append(loop.start(work, "conntrack_aio table", self._on_task_end))
-            self._running += 1
-
     def _on_task_end(self, error: BaseException | None) -> None:
         """Close the table, because one of its tasks has failed or was cancelled.
 
@@ -413,37 +404,9 @@ class FlowTable(AsyncResource):
         """
         if error is not None and not self._closed:
             self._failure = error
-            _clear_frames(error)
+            clear_frames(error)
         self.close()
-        # The count is too low if an interrupt came just before the task was counted.
-        self._running = max(0, self._running - 1)
-        if not self._running and self._ended is not None:
-            self._release()  # also of what the tasks stored until they ended
-            self._ended.set()
         self._wake_all()
-
-
-def _copy_error(error: BaseException) -> BaseException:
-    """Return a copy of an error, to be raised; the error itself if it cannot be copied.
-
-    Raising an error adds frames to its traceback, and these refer to objects of the program.
-    """
-    try:
-        copied = copy.copy(error)
-    except Exception:
-        return error
-    copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
-    return copied.with_traceback(error.__traceback__)
-
-
-def _clear_frames(error: BaseException) -> None:
-    """Clear the frames in the tracebacks of an error and of its causes.
-
-    The tracebacks still show where the errors were raised. The frames of the table's task would
-    refer to the table, and the table refers to the error.
-    """
-    for part in chain_of(error):
-        traceback.clear_frames(part.__traceback__)
 
 
 def _zone_of(tuple: Tuple, zone: int | None) -> int:

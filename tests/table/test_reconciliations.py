@@ -1,4 +1,5 @@
-"""Test when a live table compares with the kernel's, and with which dumps, on a scripted kernel."""
+"""Test when a live table is reconciled with the kernel's, and with which dumps, on a scripted
+kernel."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ async def test_a_dump_that_ends_with_an_invalid_message_is_retried(
     kernel.overrun()
     kernel.remove(kernel.flows[0])
     await check_fake(kernel, fake_table)
-    assert fake_table.statistics().comparisons == (3 if times == 1 else 6)
+    assert fake_table.statistics().reconciliations == (3 if times == 1 else 6)
 
 
 async def test_a_dump_during_a_resize_of_the_hash_table_is_repeated(
@@ -71,7 +72,7 @@ async def test_a_dump_during_a_resize_of_the_hash_table_is_repeated(
         _resize(kernel)
         delayed.release()
     await check_fake(kernel, fake_table)
-    assert fake_table.statistics().comparisons == 3
+    assert fake_table.statistics().reconciliations == 3
 
 
 def _resize(kernel: FakeKernel) -> None:
@@ -93,7 +94,7 @@ async def test_with_a_resize_during_every_dump_entries_are_looked_up(
     with anyio.fail_after(5):
         await fake_table.reconcile()
     await check_fake(kernel, fake_table)
-    assert fake_table.statistics().comparisons == 6
+    assert fake_table.statistics().reconciliations == 6
 
 
 async def test_an_entry_that_cannot_be_decoded_does_not_affect_the_others(
@@ -114,7 +115,7 @@ async def test_an_entry_that_cannot_be_decoded_does_not_affect_the_others(
     await check_fake(kernel, fake_table)
     assert len(fake_table) == 1
     assert received_verbs(kernel).count("get") == 3
-    assert fake_table.statistics().comparisons == 2
+    assert fake_table.statistics().reconciliations == 2
 
 
 # -- the setting nf_conntrack_events ------------------------------------------------------------
@@ -123,7 +124,7 @@ async def test_an_entry_that_cannot_be_decoded_does_not_affect_the_others(
 @pytest.mark.parametrize(("before", "after"), [(0, 1), (0, 2), (1, 2), (None, 1), (1, None)])
 @pytest.mark.parametrize("reconcile", ["auto", 0.01])
 @pytest.mark.usefixtures("short_interval")
-async def test_a_change_of_the_setting_causes_a_comparison(
+async def test_a_change_of_the_setting_causes_a_reconciliation(
     before: int | None, after: int | None, reconcile: float
 ) -> None:
     """Entries that were created before the change may be silent."""
@@ -154,12 +155,12 @@ async def test_a_setting_that_cannot_be_read_may_be_zero() -> None:
         del kernel.sysctls["nf_conntrack_events"]
         await wait_for_condition(lambda: len(table) > 0)
         assert table.mode is TableMode.PARTIAL
-        done = table.statistics().comparisons
-        await wait_for_condition(lambda: table.statistics().comparisons >= done + 3)
+        done = table.statistics().reconciliations
+        await wait_for_condition(lambda: table.statistics().reconciliations >= done + 3)
 
 
 @pytest.mark.usefixtures("short_interval")
-async def test_without_silent_entries_only_an_explicit_interval_compares(
+async def test_without_silent_entries_only_an_explicit_interval_reconciles(
     kernel: FakeKernel,
 ) -> None:
     for flow in kernel.flows:
@@ -171,9 +172,9 @@ async def test_without_silent_entries_only_an_explicit_interval_compares(
         conn.table(reconcile=None) as none,
         conn.table(reconcile=0.01) as often,
     ):
-        await wait_for_condition(lambda: often.statistics().comparisons >= 5)
+        await wait_for_condition(lambda: often.statistics().reconciliations >= 5)
         for table in (default, auto, none):
-            assert table.statistics().comparisons == 1
+            assert table.statistics().reconciliations == 1
             assert table.mode is TableMode.FOLLOWED
 
 
@@ -191,7 +192,7 @@ async def test_an_older_entry_that_does_not_match_yet_may_be_silent() -> None:
         assert others.mode is TableMode.FOLLOWED, "a source never changes"
         kernel.change(flows.tcp(1).orig, mark=7)
         await wait_for_condition(lambda: len(marked) and len(chosen))
-        assert others.statistics().comparisons == 1
+        assert others.statistics().reconciliations == 1
 
 
 async def test_a_kernel_without_the_setting_is_supported() -> None:

@@ -6,11 +6,11 @@ from collections.abc import Collection
 
 from ..model.flow import Flow
 from ..model.tuples import Tuple
-from .keys import key_of, reply_is_inverse, reply_key
+from .tuple_keys import key_of, reply_is_inverse, reply_key
 
 
-class Entries:
-    """Flows by the key of their original tuple; see :func:`~conntrack_aio.table.keys.orig_key`.
+class EntryIndex:
+    """Flows by the key of their original tuple; see :func:`.tuple_keys.orig_key`.
 
     The cost of a look-up does not depend on the number of entries.
     """
@@ -51,14 +51,16 @@ class Entries:
     def by_orig(self, tuple_: Tuple, zone: int) -> Flow | None:
         """Return the flow with this original tuple, or ``None``.
 
-        :param tuple_: a tuple as :func:`~conntrack_aio.table.keys.plain_tuple` returns it.
+        :param tuple_: a tuple as :func:`.plain_tuple` returns it.
+        :param zone: the zone of that direction.
         """
         return self._flows.get(key_of(tuple_, zone))
 
     def by_reply(self, tuple_: Tuple, zone: int) -> Flow | None:
         """Return the flow with this reply tuple, or ``None``.
 
-        :param tuple_: a tuple as :func:`~conntrack_aio.table.keys.plain_tuple` returns it.
+        :param tuple_: a tuple as :func:`.plain_tuple` returns it.
+        :param zone: the zone of that direction.
         """
         key = self._translated.get(key_of(tuple_, zone))
         if key is not None:

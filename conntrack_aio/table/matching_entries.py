@@ -1,0 +1,89 @@
+"""Store the entries that match a predicate, and pass each change to readers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ..model.flow import Flow
+from ..model.table import Cause
+from .entry_index import EntryIndex
+from .expiry import ExpiryScan
+
+
+class ChangeReader(Protocol):
+    """Receives the changes of a mirror for one reader."""
+
+    def record_change(
+        self, key: int, before: Flow | None, final: Flow | None, cause: Cause, /
+    ) -> None:
+        """Record that an entry was added, changed or removed.
+
+        :param key: the key of its original tuple.
+        :param before: its state before; ``None`` if it was added.
+        :param final: its last state if it was removed, otherwise ``None``.
+        :param cause: how the mirror found the change.
+        """
+        ...
+
+
+class MatchingEntries:
+    """The entries that match. The base class of :class:`.Mirror`, which decides what to store."""
+
+    def __init__(self, predicate: Callable[[Flow], bool] | None) -> None:
+        """Initialize without entries.
+
+        :param predicate: which flows to hold; ``None`` for all.
+        """
+        self.entries: Final = EntryIndex()
+        self.readers: tuple[ChangeReader, ...] = ()
+        """Replaced by another tuple when a reader starts or ends. The garbage collector may close a
+        reader at any moment, even while other readers are called."""
+        self.without_events: Final[set[int]] = set()
+        """Keys of the entries that were read, and that no event has reported since."""
+        self.now = 0.0
+        """Seconds of a monotonic clock. The caller sets it before it passes events or entries."""
+        self._predicate = predicate
+        self._expiry: Final = ExpiryScan(self.entries)
+        self._refreshed_at: Final = self._expiry.refreshed_at
+
+    def clear(self) -> None:
+        """Remove all entries, and drop the predicate.
+
+        Tasks that do not know of it yet may still pass events. These are kept until the next call.
+        """
+        self.entries.clear()
+        self.readers = ()
+        self.without_events.clear()
+        self._expiry.clear()
+        self._predicate = None
+
+    def _add(self, key: int, flow: Flow, cause: Cause) -> bool:
+        """Add an entry if it matches; return whether it does."""
+        if self._predicate is not None and not self._predicate(flow):
+            return False
+        self.entries.add(key, flow)
+        self._refreshed_at[key] = self.now
+        for reader in self.readers:
+            reader.record_change(key, None, None, cause)
+        return True
+
+    def _change(
+        self, key: int, before: Flow, flow: Flow, changed: tuple[str, ...], cause: Cause
+    ) -> None:
+        """Store a later state of an entry, or remove the entry if it no longer matches."""
+        if self._predicate is not None and not self._predicate(flow):
+            self._remove(key, flow, Cause.UNMATCHED, before=before)
+            return
+        self.entries.replace(key, flow)
+        if changed:
+            for reader in self.readers:
+                reader.record_change(key, before, None, cause)
+
+    def _remove(self, key: int, final: Flow, cause: Cause, *, before: Flow | None = None) -> None:
+        """Remove an entry, and report its final state."""
+        self.entries.remove(key)
+        self.without_events.discard(key)
+        del self._refreshed_at[key]
+        for reader in self.readers:
+            reader.record_change(key, before or final, final, cause)

@@ -1,0 +1,54 @@
+"""Copy errors, and drop what their tracebacks refer to.
+
+A traceback refers to stack frames, and these to the flows and other objects that were in use.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+
+from ..errors import ConntrackError
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """Return an error and its causes, each once.
+
+    The chain may have a cycle: ``raise error from error`` makes an error its own cause.
+    """
+    chain: list[BaseException] = []
+    part: BaseException | None = error
+    while part is not None and part not in chain:
+        chain.append(part)
+        part = part.__cause__ or part.__context__
+    return chain
+
+
+def without_traceback(error: ConntrackError) -> ConntrackError:
+    """Remove the tracebacks of an error and of its causes, and return it."""
+    for part in chain_of(error):
+        part.__traceback__ = None
+    return error
+
+
+def clear_frames(error: BaseException) -> None:
+    """Clear the frames in the tracebacks of an error and of its causes.
+
+    The tracebacks still show where the errors were raised. The frames of the table's task would
+    refer to the table, and the table refers to the error.
+    """
+    for part in chain_of(error):
+        traceback.clear_frames(part.__traceback__)
+
+
+def copy_to_raise(error: BaseException) -> BaseException:
+    """Return a copy of an error, to be raised; the error itself if it cannot be copied.
+
+    Raising an error adds frames to its traceback, and these refer to objects of the program.
+    """
+    try:
+        copied = copy.copy(error)
+    except Exception:
+        return error
+    copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
+    return copied.with_traceback(error.__traceback__)
