@@ -21,9 +21,10 @@ import attrs
 
 from conntrack_aio import Flow, NATRange, Status
 from conntrack_aio.codec.requests import flows as requests
+from conntrack_aio.model.settings import CONNTRACK
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.attributes import pack_be32
-from conntrack_aio.proc_sys import CONNTRACK, set_sysctl
+from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.sandbox import rules
 from conntrack_aio.uapi.netlink import NLM_F
 from conntrack_aio.uapi.nf_tables import NF_INET, NFT_CT, NFT_REG_1, NFTA_CT

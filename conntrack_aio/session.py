@@ -20,10 +20,10 @@ from .netlink.owner import Owner
 from .netlink.pipeline import RECEIVE_BUFFER, Pipeline
 from .netlink.requester import Requester
 from .netlink.socket import NetlinkSocket
-from .netlink.socket_factory import SocketFactory
 from .netlink.threads import Threads, run_in_thread
 from .plain import as_int, as_str
 from .registry import Registry
+from .socket_factory import SocketFactory
 from .streams.dump import Dump, DumpPlanner, DumpStage
 from .streams.events import E, EventStream, OnLoss
 from .streams.iterators import MessageDecoder

@@ -9,11 +9,11 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from ..errors import failed
 from ..filters.program import EventFilter
-from ..model.settings import BlindSpot, ConntrackSysctls, EventMode
+from ..model.settings import CONNTRACK, BlindSpot, ConntrackSysctls, EventMode
 from ..netlink.nsid_resolver import NsidResolver
 from ..netlink.socket import NetlinkSocket
-from ..netlink.socket_factory import SocketFactory
-from ..proc_sys import CONNTRACK, SysctlTree, read_number
+from ..proc_sys import SysctlTree, read_number
+from ..socket_factory import SocketFactory
 from ..uapi.netlink import NETLINK
 from ..uapi.nfnetlink import NFNLGRP
 

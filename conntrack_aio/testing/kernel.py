@@ -20,7 +20,7 @@ from ..model.timeouts import TimeoutPolicy
 from ..model.tuples import Tuple
 from ..netlink import messages, nfnetlink
 from ..netlink.namespaces import NetNS
-from ..netlink.socket_factory import SocketFactory
+from ..socket_factory import SocketFactory
 from ..streams.subscription import DEFAULT_RECEIVE_BUFFER
 from ..uapi.netlink import NETLINK_OPTION, NLM_F
 from ..uapi.nfnetlink import NFNL_SUBSYS, NFNLGRP
