@@ -113,13 +113,13 @@ class Session:
         self,
         requests: Sequence[Request],
         *,
-        walk: bool = False,
+        walks_table: bool = False,
         on_responses: OnResponses | None = None,
         on_unsent: Callable[[int], None] | None = None,
     ) -> list[Response]:
         """Send requests in order, and return a response to each. See :meth:`Requester.run`."""
         return await self.requester.run(
-            requests, walk=walk, on_responses=on_responses, on_unsent=on_unsent
+            requests, walks_table=walks_table, on_responses=on_responses, on_unsent=on_unsent
         )
 
     def dump(
@@ -208,8 +208,8 @@ class Session:
         self.check_open()
         pipelines: list[Pipeline] = []
 
-        def open_pipeline(reply_size: int) -> Pipeline:
-            pipelines.append(self._open_pipeline(reply_size))
+        def open_pipeline(answer_cost: int) -> Pipeline:
+            pipelines.append(self._open_pipeline(answer_cost))
             return pipelines[0]
 
         def retire(bulk: BulkOperation[Any]) -> None:
@@ -237,7 +237,7 @@ class Session:
 
         def work() -> T:
             # The socket identifies the namespace, so it must not be closed now.
-            with self.requester.socket.using():
+            with self.requester.socket.keep_open():
                 return self.run_in_namespace(function)
 
         return await run_in_thread(work, self._limiter)
@@ -246,10 +246,10 @@ class Session:
         self.check_open()
         return self.run_in_namespace(self.socket_factory.open)
 
-    def _open_pipeline(self, answer: int) -> Pipeline:
+    def _open_pipeline(self, answer_cost: int) -> Pipeline:
         self.check_open()
         socket = self.run_in_namespace(lambda: self.socket_factory.open(RECEIVE_BUFFER))
-        return Pipeline(socket, self._threads, self._reply_timeout, answer)
+        return Pipeline(socket, self._threads, self._reply_timeout, answer_cost)
 
     # -- statistics --------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import attrs
 
 from ..errors import ConntrackError
 from ..netlink.owner import Owner
-from ..netlink.pipeline import DEPTH, Pipeline
+from ..netlink.pipeline import WINDOWS_IN_FLIGHT, Pipeline
 from ..streams.iterators import ItemIterator
 from .sources import ItemSource
 
@@ -57,8 +57,8 @@ class ItemWindow(Protocol[T]):
 class BulkWork(Protocol[T]):
     """What a bulk operation does with its items."""
 
-    reply_size: int
-    """Bytes of the receive buffer that the replies for one item take."""
+    answer_cost: int
+    """Bytes of the receive buffer that the answers to one request take at most."""
 
     async def prepare(self) -> None:
         """Probe the kernel features that the requests depend on.
@@ -127,7 +127,7 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
         self._work: BulkWork[T] | None = work
         self._on_close = on_close
         self._stop_on_error = stop_on_error
-        self._depth = 1 if stop_on_error else DEPTH
+        self._windows_in_flight = 1 if stop_on_error else WINDOWS_IN_FLIGHT
         self._started: deque[ItemWindow[T]] = deque()
         self._error: Exception | None = None
         self._exhausted = False
@@ -176,7 +176,7 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
             assert work is not None
             await work.prepare()
             self._check_open()
-            self._pipeline = self._open_pipeline(work.reply_size)
+            self._pipeline = self._open_pipeline(work.answer_cost)
         await self._fill(self._pipeline)
         self._check_open()
         if not self._started:
@@ -206,9 +206,9 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
 
         source = self._source
         assert source is not None
-        while len(self._started) < self._depth and not self._exhausted and not offered:
+        while len(self._started) < self._windows_in_flight and not self._exhausted and not offered:
             try:
-                items = await source.take(pipeline.window_size, offer)
+                items = await source.take(pipeline.requests_per_window, offer)
             except Exception as error:  # raised behind the outcomes of the items before
                 self._error, self._exhausted = error, True
                 return

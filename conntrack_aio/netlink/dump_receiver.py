@@ -18,7 +18,7 @@ from .messages import Completion
 from .owner import Owner
 from .socket import NetlinkSocket
 from .table_walks import table_walks
-from .threads import SCHEDULING, Threads, Wakeup
+from .threads import THREAD_START_TIMEOUT, Threads, Wakeup
 
 PREFETCHED_CHUNKS = 16
 """Chunks (of 32 KiB, some 140 flows) that are received ahead of their reader."""
@@ -228,7 +228,7 @@ class _PrefetchThread:
 
         :raises TimeoutError: when nothing comes for ``reply_timeout`` seconds.
         """
-        with anyio.move_on_after(reply_timeout + SCHEDULING):
+        with anyio.move_on_after(reply_timeout + THREAD_START_TIMEOUT):
             await self.progress.wait()
             return
         # This process may have been stopped for that long, and the thread too.
@@ -239,7 +239,7 @@ class _PrefetchThread:
         """Receive on the thread until enough chunks wait for the reader, or no more come."""
         socket = self._socket
         try:
-            with socket.using():
+            with socket.keep_open():
                 if self._request is not None:
                     request, self._request = self._request, None
                     with table_walks.count():

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import attrs
 
-from ..errors import DecodeError, KernelError, NoReply, failed, kernel_error
+from ..errors import DecodeError, KernelError, NoReply, kernel_error, request_error
 from ..uapi.netlink import NLM_F
 from . import messages
 from .attributes import BytesLike
@@ -58,7 +58,7 @@ class Request(NamedTuple):
     def error(self, completion: Completion) -> KernelError:
         """Return the exception that says how the kernel refused this request."""
         if completion.call is not None:
-            return failed(str(self), completion.call)
+            return request_error(str(self), completion.call)
         code = self.meanings.get(completion.errno, completion.errno)
         return kernel_error(code, str(self), completion.detail, self.hints.get(code, ""))
 

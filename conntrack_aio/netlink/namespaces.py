@@ -24,8 +24,8 @@ from ..errors import (
     KernelError,
     NamespaceError,
     call_error,
-    failed,
     kernel_error,
+    request_error,
 )
 from ..plain import as_int, as_str, describe_value
 from ..uapi.sched import CLONE_NEWNET
@@ -160,7 +160,7 @@ class NetNS:
                 errno.EACCES: "This program may not open it: another user's process needs "
                 "CAP_SYS_PTRACE",
             }.get(error.errno or 0, refusal.hint)
-            raise failed(f"open the {self}", refusal) from error
+            raise request_error(f"open the {self}", refusal) from error
         except OverflowError as error:
             raise NamespaceError(errno.EBADF, f"open the {self}") from error
 
@@ -189,7 +189,7 @@ def run_inside(fd: int, function: Callable[[], T], label: str = "network namespa
     try:
         thread.start()
     except RuntimeError as error:
-        raise failed(f"enter the {label}", no_thread()) from error
+        raise request_error(f"enter the {label}", no_thread()) from error
     thread.join()
     if errors:
         raise errors[0]
@@ -206,7 +206,7 @@ def _not_entered(error: OSError, label: str) -> KernelError:
     )
     if error.errno == errno.EINVAL:
         refusal.hint = "It is not a network namespace"
-    return failed(f"enter the {label}", refusal)
+    return request_error(f"enter the {label}", refusal)
 
 
 def run_in_namespace_of(
@@ -252,7 +252,7 @@ def _namespace_of(fd: int, home: Identity | None, name: NetNS | None) -> int:
         refusal = call_error(
             error, "ioctl(SIOCGSKNS)", needs="This needs CAP_NET_ADMIN", cls=NamespaceError
         )
-        raise failed(request, refusal) from error
+        raise request_error(request, refusal) from error
 
 
 def identify(namespace: int) -> Identity | None:

@@ -25,7 +25,7 @@ from collections.abc import Collection, Mapping, Sequence
 import anyio
 from anyio import CapacityLimiter
 
-from ..errors import EXHAUSTION_ERRNOS, DecodeError, NoReply, failed
+from ..errors import EXHAUSTION_ERRNOS, DecodeError, NoReply, request_error
 from ..uapi.net_namespace import NETNSA, NETNSA_NSID_NOT_ASSIGNED
 from ..uapi.netlink import NETLINK_OPTION
 from ..uapi.rtnetlink import RTM, RTNLGRP
@@ -96,7 +96,7 @@ class NsidResolver:
                 self._mounts.close()
                 raise
         except OSError as error:
-            raise failed("listen to all network namespaces", error) from error
+            raise request_error("listen to all network namespaces", error) from error
 
     @property
     def nsid(self) -> int | None:
@@ -123,7 +123,9 @@ class NsidResolver:
                 self._cache.invalidate_all()
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
-                    raise failed("receive notifications about network namespaces", error) from error
+                    raise request_error(
+                        "receive notifications about network namespaces", error
+                    ) from error
                 self._cache.invalidate_all()
 
     def _read_notification(self, size: int) -> None:
@@ -206,7 +208,7 @@ class NsidResolver:
                 found[entry[0]] = entry[1]
             else:
                 unknown.append(file)
-        with self._lookups.using():
+        with self._lookups.keep_open():
             for start in range(0, len(unknown), _LOOKUPS_AT_ONCE):
                 for id, name in self._look_up(unknown[start : start + _LOOKUPS_AT_ONCE]):
                     if id == NETNSA_NSID_NOT_ASSIGNED:

@@ -6,7 +6,7 @@ import errno
 import socket
 from typing import Final
 
-from ..errors import UnsupportedPlatform, call_error, failed
+from ..errors import UnsupportedPlatform, call_error, request_error
 from ..uapi.netlink import AF_NETLINK, NETLINK_OPTION, SOL_NETLINK
 from .socket import KERNEL, NetlinkSocket
 
@@ -42,7 +42,7 @@ def open_socket(protocol: int, *, receive_buffer: int | None = None) -> NetlinkS
             AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol
         )
     except OSError as error:
-        refusal = failed(
+        refusal = request_error(
             f"open a netlink socket (protocol {protocol})", call_error(error, "socket(AF_NETLINK)")
         )
         if hint := _SOCKET_HINTS.get(refusal.errno or 0):
@@ -83,6 +83,6 @@ def _bind(raw: socket.socket) -> None:
         raw.connect(KERNEL)
     except OSError:
         if refusal is not None:
-            raise failed(
+            raise request_error(
                 "open a netlink socket", call_error(refusal, "bind() and connect()")
             ) from refusal

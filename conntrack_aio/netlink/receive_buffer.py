@@ -22,6 +22,15 @@ _SMALLEST: Final = 2304
 """No receive buffer is smaller (``SOCK_MIN_RCVBUF`` on 64-bit machines)."""
 _LARGEST: Final = 2**31 - 1
 
+ACKNOWLEDGEMENT_COST: Final = 1536
+"""Bytes of the receive buffer that an acknowledgement takes at most: usually some 830, and 1,344
+with a long message of the kernel's."""
+
+ANSWER_COST: Final = 3072
+"""Bytes of the receive buffer that the answers to one request take at most: a reply of up to 2 KiB,
+and its acknowledgement. The kernel drops answers for which there is no room, though it has carried
+out the request."""
+
 
 class QueueState(NamedTuple):
     """What the kernel reports about a socket's receive queue (``SO_MEMINFO``)."""

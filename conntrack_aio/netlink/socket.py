@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from .. import eventloop
-from ..errors import SECCOMP_ERRNOS, DecodeError, KernelError, call_error, failed
+from ..errors import SECCOMP_ERRNOS, DecodeError, KernelError, call_error, request_error
 from ..eventloop import Wait
 from ..uapi.netlink import NETLINK_OPTION, SOL_NETLINK
 from ..uapi.socket import SO_ATTACH_FILTER
@@ -120,12 +120,12 @@ class NetlinkSocket:
 
     @property
     def in_use(self) -> bool:
-        """Return whether a thread is inside :meth:`using`, perhaps for a cancelled caller."""
+        """Return whether a thread keeps the socket open, perhaps for a cancelled caller."""
         return self._lock.locked()
 
     @contextmanager
-    def using(self) -> Generator[None]:
-        """Keep the socket open inside the ``with`` block, even if it is closed meanwhile.
+    def keep_open(self) -> Generator[None]:
+        """Keep the socket open inside the ``with`` block; :meth:`close` then closes it at its end.
 
         This is for worker threads: an interrupt in the main thread could leave the lock locked.
 
@@ -137,14 +137,16 @@ class NetlinkSocket:
                     raise anyio.ClosedResourceError("the socket is closed")
                 yield
         finally:
-            # A close() meanwhile found the lock locked, and left the closing to this thread.
+            # A close() during the block found the lock locked, and left the closing to this thread.
             if self._closing:
                 self.close()
 
-    def use(self, work: Callable[[], object]) -> None:
-        """Call ``work`` while the socket is kept open as in :meth:`using`, in any thread.
+    def call_kept_open(self, work: Callable[[], object]) -> None:
+        """Call ``work`` and keep the socket open as :meth:`keep_open` does, in any thread.
 
-        :raises anyio.ClosedResourceError: when the socket is closed; and whatever ``work`` raises.
+        Raises whatever ``work`` raises, too.
+
+        :raises anyio.ClosedResourceError: when the socket is closed already.
         """
         try:
             # No interrupt can come between the acquisition of a lock and its `with` block.
@@ -261,10 +263,10 @@ class NetlinkSocket:
         """Return the first ``count`` datagrams of the vector, as :meth:`receive_some` does."""
         offsets, sizes = list(vector.offsets[:count]), vector.lengths[:count].tolist()
         first_words = vector.first_words[:count].tolist()
-        portids = vector.portids[:count].tolist()
-        if any(portids):
+        port_ids = vector.port_ids[:count].tolist()
+        if any(port_ids):
             offsets, sizes, first_words = (
-                [each for each, portid in zip(column, portids, strict=True) if portid == 0]
+                [each for each, port_id in zip(column, port_ids, strict=True) if port_id == 0]
                 for column in (offsets, sizes, first_words)
             )
             self.forged += count - len(sizes)
@@ -365,7 +367,7 @@ class NetlinkSocket:
             self._wait = eventloop.current().wait_readable(self.raw.fileno())
             await self._wait.finish()
         except OSError as error:
-            raise failed("wait for a netlink socket", error) from error
+            raise request_error("wait for a netlink socket", error) from error
         finally:
             self._wait = None
 

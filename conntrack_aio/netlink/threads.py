@@ -23,7 +23,7 @@ from ..eventloop import EventLoop
 
 T = TypeVar("T")
 
-SCHEDULING: Final = 1.0
+THREAD_START_TIMEOUT: Final = 1.0
 """Seconds that a thread may take to begin on a busy machine, on top of the kernel's own timeout."""
 
 NO_THREAD: Final = "no thread can be started, and nothing was sent"

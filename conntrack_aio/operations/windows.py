@@ -20,7 +20,8 @@ from ..model.nat import NATRange
 from ..model.values import describe_error
 from ..netlink.exchange import Request, Response
 from ..netlink.messages import SUCCESS
-from ..netlink.pipeline import ACKNOWLEDGEMENT_COST, ANSWER_COST, Pipeline, RequestWindow
+from ..netlink.pipeline import Pipeline, RequestWindow
+from ..netlink.receive_buffer import ACKNOWLEDGEMENT_COST, ANSWER_COST
 from .probes import Probes
 from .steps import Steps, delete_by_other_keys, delete_steps, is_identified, start_of
 from .update_steps import CheckedUpdate, update_flow
@@ -55,7 +56,7 @@ def _refused(error: Exception) -> EncodeError:
 class SingleRequests(Generic[T]):
     """The work of operations that send one request for each item, which the kernel acknowledges."""
 
-    reply_size = ACKNOWLEDGEMENT_COST
+    answer_cost = ACKNOWLEDGEMENT_COST
 
     def message(self, item: T, seq: int) -> bytes:
         """Return the message for an item.
@@ -179,7 +180,7 @@ def _has_start(item: object) -> bool:
 
 def _replies_that_fit(pipeline: Pipeline) -> int:
     """Return how many replies fit into a buffer that was sized for acknowledgements."""
-    return max(1, pipeline.window_size * ACKNOWLEDGEMENT_COST // ANSWER_COST)
+    return max(1, pipeline.requests_per_window * ACKNOWLEDGEMENT_COST // ANSWER_COST)
 
 
 class SentWindow(Generic[T]):
@@ -270,7 +271,7 @@ class RetriedWindow(Generic[T]):
 class UpdateWork(Generic[D]):
     """Update entries, each of which may take several requests."""
 
-    reply_size = ANSWER_COST
+    answer_cost = ANSWER_COST
 
     def __init__(self, update: CheckedUpdate, probes: Probes) -> None:
         self.update = update
@@ -286,7 +287,7 @@ class UpdateWork(Generic[D]):
         def steps(item: D) -> Steps[None]:
             return update_flow(item, self.update, masks=self.masks, encode=self._encode)
 
-        return _stepped(pipeline, items, steps, until_error, pipeline.window_size)
+        return _stepped(pipeline, items, steps, until_error, pipeline.requests_per_window)
 
 
 def _stepped(

@@ -15,7 +15,7 @@ import anyio.lowlevel
 import attrs
 
 from ..codec.decoder import Datagram
-from ..errors import ConntrackError, DecodeError, EventsLost, failed
+from ..errors import ConntrackError, DecodeError, EventsLost, request_error
 from ..filters.program import EventFilter
 from ..model.events import Event
 from ..model.settings import BlindSpot, EventMode
@@ -340,7 +340,7 @@ class EventStream(DecodingIterator[E]):
             self._drained = True
         except OSError as error:
             if error.errno != errno.ENOBUFS:
-                raise failed("receive events", error) from error
+                raise request_error("receive events", error) from error
             overrun = True
         finally:
             self._received += [

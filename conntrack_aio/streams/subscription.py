@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from ..errors import failed
+from ..errors import request_error
 from ..filters.program import EventFilter
 from ..model.settings import CONNTRACK, BlindSpot, ConntrackSysctls, EventMode
 from ..netlink.nsid_resolver import NsidResolver
@@ -114,7 +114,7 @@ def subscribe(
             for group in groups:
                 socket.join(group)
         except OSError as error:
-            raise failed("subscribe to events", error) from error
+            raise request_error("subscribe to events", error) from error
         mode = read_number(socket_factory.sysctls, EVENTS_SYSCTL)
         spots = tuple(_blind_spots(socket_factory.sysctls, mode, nsid_resolver))
         failing.pop_all()
