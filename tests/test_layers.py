@@ -23,6 +23,7 @@ LAYERS = {
     "interrupts": 0,
     "plain": 0,
     "registry": 0,
+    "tracebacks": 0,
     "uapi": 0,
     "netlink": 1,
     "kernel_modules": 2,

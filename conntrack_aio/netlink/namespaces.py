@@ -255,22 +255,25 @@ def _namespace_of(fd: int, home: Identity | None, name: NetNS | None) -> int:
         raise request_error(request, refusal) from error
 
 
-def identify(namespace: int) -> Identity | None:
-    """Return the identity of a descriptor's namespace; ``None`` if it can't be read."""
+def identity_of(info: os.stat_result) -> Identity:
+    """Return the identity of the namespace whose file has this status."""
+    return info.st_dev, info.st_ino
+
+
+def identify(file: int | str) -> Identity | None:
+    """Return the identity of a namespace; ``None`` if it cannot be read.
+
+    :param file: a descriptor or a path.
+    """
     try:
-        info = os.fstat(namespace)
+        return identity_of(os.stat(file))
     except OSError:
         return None
-    return info.st_dev, info.st_ino
 
 
 def current() -> Identity | None:
     """Return the identity of the calling thread's namespace; ``None`` without a /proc."""
-    try:
-        info = os.stat(_HERE)
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino
+    return identify(_HERE)
 
 
 def _check_shortage(error: OSError, request: str) -> None:

@@ -33,7 +33,7 @@ from . import messages, namespaces
 from .all_namespaces import AllNamespacesSocket
 from .attributes import BytesLike, pack, walk
 from .exchange import Exchange, Request, SequenceNumbers
-from .namespaces import Identity
+from .namespaces import identify, identity_of
 from .nsid_cache import NamespaceName, NsidCache
 from .receiving import send_and_receive
 from .socket import NetlinkSocket
@@ -170,7 +170,7 @@ class NsidResolver:
             return False
         if name.name is None:
             return name.directory_state == state
-        return _identify(f"{self._directory}/{name.name}") == name.identity
+        return identify(f"{self._directory}/{name.name}") == name.identity
 
     def _directory_state(self) -> object:
         """Return a value that equals an earlier one only if no name can have been added since."""
@@ -181,7 +181,7 @@ class NsidResolver:
             return changes
         if abs(time.time_ns() - info.st_mtime_ns) < _TIME_RESOLUTION:
             return object()
-        return changes, info.st_dev, info.st_ino, info.st_mtime_ns
+        return changes, identity_of(info), info.st_mtime_ns
 
     # -- look-ups ---------------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ class NsidResolver:
         unknown: list[str] = []
         for file in _files(self._directory):
             entry = known.get(file)
-            if entry is not None and entry[1].identity == _identify(f"{self._directory}/{file}"):
+            if entry is not None and entry[1].identity == identify(f"{self._directory}/{file}"):
                 found[entry[0]] = entry[1]
             else:
                 unknown.append(file)
@@ -223,7 +223,7 @@ class NsidResolver:
         The calling thread's own namespace needs none. Namespaces that can't be opened are left out.
         A look-up takes some 20 µs per name.
         """
-        own = _identify("/proc/thread-self/ns/net")
+        own = namespaces.current()
         names = _files(self._directory)
         try:
             return [
@@ -244,8 +244,8 @@ class NsidResolver:
         try:
             for file in files:
                 if (fd := _open(f"{self._directory}/{file}")) is not None:
-                    info = os.fstat(fd)
-                    opened.append((fd, NamespaceName(file, (info.st_dev, info.st_ino), None)))
+                    identity = identity_of(os.fstat(fd))
+                    opened.append((fd, NamespaceName(file, identity, None)))
             if not opened:
                 return []
             requests = [_nsid_request(fd, str(name.name)) for fd, name in opened]
@@ -305,15 +305,6 @@ def _files(directory: str) -> list[str]:
         return sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
-
-
-def _identify(path: str) -> Identity | None:
-    """Return the identity of the namespace at a path; ``None`` if there is no such file."""
-    try:
-        info = os.stat(path)
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino
 
 
 def _open(path: str) -> int | None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from ..errors import EXHAUSTION_ERRNOS, ConntrackError, KernelError
 from ..model.table import FlowTableStatistics
-from .upstream import chain_of
+from ..tracebacks import chain_of
 
 logger = logging.getLogger("conntrack_aio")
 

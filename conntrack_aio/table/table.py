@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import copy
-import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Self
 
@@ -26,12 +25,13 @@ from ..model.table import FlowTableStatistics, TableMode
 from ..model.tuples import Tuple
 from ..model.values import describe_value
 from ..plain import as_int
+from ..tracebacks import clear_frames
 from .changes import Changes, PendingChanges
 from .keys import plain_tuple, plain_zone
 from .merging import may_be_same_entry
 from .mirror import Mirror
 from .synchronizer import Interval, Synchronizer
-from .upstream import Upstream, chain_of
+from .upstream import Upstream
 
 
 class FlowTable(AsyncResource):
@@ -413,7 +413,8 @@ class FlowTable(AsyncResource):
         """
         if error is not None and not self._closed:
             self._failure = error
-            _clear_frames(error)
+            # The frames of the task refer to the table, and the table refers to the error.
+            clear_frames(error)
         self.close()
         # The count is too low if an interrupt came just before the task was counted.
         self._running = max(0, self._running - 1)
@@ -434,16 +435,6 @@ def _copy_error(error: BaseException) -> BaseException:
         return error
     copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
     return copied.with_traceback(error.__traceback__)
-
-
-def _clear_frames(error: BaseException) -> None:
-    """Clear the frames in the tracebacks of an error and of its causes.
-
-    The tracebacks still show where the errors were raised. The frames of the table's task would
-    refer to the table, and the table refers to the error.
-    """
-    for part in chain_of(error):
-        traceback.clear_frames(part.__traceback__)
 
 
 def _zone_of(tuple: Tuple, zone: int | None) -> int:

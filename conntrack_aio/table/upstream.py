@@ -68,19 +68,6 @@ def shortages_as_resource_exhausted(request: str) -> Generator[None]:
         raise ResourceExhausted(errno.EAGAIN, request, str(error)) from error
 
 
-def chain_of(error: BaseException) -> list[BaseException]:
-    """Return an error and its causes, each once.
-
-    The chain may have a cycle: ``raise error from error`` makes an error its own cause.
-    """
-    chain: list[BaseException] = []
-    part: BaseException | None = error
-    while part is not None and part not in chain:
-        chain.append(part)
-        part = part.__cause__ or part.__context__
-    return chain
-
-
 @attrs.frozen
 class Buffering:
     """The event buffer of a table; see the parameters of :meth:`Connection.events`."""
