@@ -63,7 +63,7 @@ class KernelSocketFactory:
         """Open the request socket.
 
         :raises NamespaceError: when the namespace cannot be entered.
-        :raises KernelError: as :func:`open_socket` does.
+        :raises KernelError: when :func:`open_socket` raises it.
         """
         require_linux()
         if self._netns is None:

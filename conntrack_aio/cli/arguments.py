@@ -51,8 +51,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line and return the options of the subcommand.
 
     :param arguments: the command line without the program's name, instead of ``sys.argv[1:]``.
-    :raises SystemExit: with status 2 for arguments that are not valid, and with status 0 after
-        ``--help`` and ``--version``, as argparse does.
+    :raises SystemExit: when the arguments are not valid, with status 2; when they ask for
+        ``--help`` or ``--version``, with status 0.
     """
     parser = argparse.ArgumentParser(
         prog="conntrack-aio",

@@ -26,7 +26,7 @@ def walk(
     """Yield ``(number, nested flag, payload start, payload end)`` of each attribute.
 
     :param name: returns the name of an attribute for the path in an error.
-    :raises DecodeError: at the first attribute that does not fit, after yielding those before it.
+    :raises DecodeError: when an attribute does not fit, after yielding those before it.
     """
     while start < end:
         if end - start < 4:

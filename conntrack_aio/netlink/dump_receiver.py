@@ -91,13 +91,13 @@ class DumpReceiver:
         Pass each message of a chunk to :meth:`DumpExchange.takes` of :attr:`exchange`.
 
         :raises KernelError: when the kernel refuses the dump.
-        :raises DumpInterrupted: instead of the end, when the kernel says that the dump is not
+        :raises DumpInterrupted: when the dump has ended, and the kernel reported that it is not
             consistent.
         :raises NoReply: when the kernel does not continue the dump in time.
         :raises ResourceExhausted: when no socket or thread can be had; this can be called again.
         :raises anyio.ClosedResourceError: when this receiver is closed.
         :raises anyio.BusyResourceError: when another task is receiving.
-        :raises UsedElsewhere: in another process or event loop.
+        :raises UsedElsewhere: when called in another process or event loop.
         """
         self.owner.check()
         if self._closed:

@@ -51,7 +51,7 @@ def parse_header(buffer: BytesLike, offset: int, length: int) -> Message:
 def walk(buffer: BytesLike, length: int) -> Iterator[Message]:
     """Yield the messages in the first ``length`` bytes of a datagram.
 
-    :raises DecodeError: at the first message whose length is impossible.
+    :raises DecodeError: when the length of a message is impossible, after yielding those before it.
     """
     offset = 0
     while offset < length:

@@ -60,7 +60,7 @@ class NetNS:
         Text with a slash is a path; other text is a name.
 
         :raises TypeError: when the value is of another type.
-        :raises ValueError: when it can't name a namespace.
+        :raises ValueError: when it cannot name a namespace.
         """
         if isinstance(value, NetNS):
             other = value
@@ -91,7 +91,7 @@ class NetNS:
         """Return a namespace that ``ip netns add`` made.
 
         :raises TypeError: when the name is not text.
-        :raises ValueError: when it can't be the name of a namespace.
+        :raises ValueError: when it cannot be the name of a namespace.
         """
         try:
             name = as_str(name)
@@ -169,7 +169,7 @@ def run_inside(fd: int, function: Callable[[], T], label: str = "network namespa
     """Call ``function`` on a new thread inside the namespace ``fd``, and wait for its result.
 
     :param label: the name of the namespace for errors.
-    :raises NamespaceError: when the namespace can't be entered.
+    :raises NamespaceError: when the namespace cannot be entered.
     :raises ResourceExhausted: when no thread can be started.
     """
     results: list[T] = []

@@ -77,7 +77,7 @@ class NsidResolver:
         :param lookups: an rtnetlink socket for requests.
         :param least_cost: bytes of the receive buffer that a datagram takes at least.
         :param directory: where the names are; that of ``ip netns`` by default.
-        :raises PermissionDenied: without CAP_NET_BROADCAST.
+        :raises PermissionDenied: when the program lacks CAP_NET_BROADCAST.
         """
         self._directory = namespaces.NAMED if directory is None else directory
         self._notifications = notifications
@@ -220,8 +220,8 @@ class NsidResolver:
     def names_without_id(self) -> list[str]:
         """Return the names of the namespaces that have no id here: their events do not arrive.
 
-        The calling thread's own namespace needs none. Namespaces that can't be opened are left out.
-        A look-up takes some 20 µs per name.
+        The calling thread's own namespace needs none. Namespaces that cannot be opened are left
+        out. A look-up takes some 20 µs per name.
         """
         own = namespaces.current()
         names = _files(self._directory)
@@ -286,7 +286,7 @@ class _Mounts:
         self._poll.register(self._fd, select.POLLPRI)
 
     def changes(self) -> int:
-        """Return a number that grows with each change, and whenever changes can't be detected."""
+        """Return a number that grows with each change, and whenever changes cannot be detected."""
         try:
             changed = self._fd is not None and bool(self._poll.poll(0))
         except OSError:
@@ -308,7 +308,7 @@ def _files(directory: str) -> list[str]:
 
 
 def _open(path: str) -> int | None:
-    """Return a descriptor of what may be a namespace; ``None`` if it can't be opened."""
+    """Return a descriptor of what may be a namespace; ``None`` if it cannot be opened."""
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:

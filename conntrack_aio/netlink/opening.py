@@ -78,7 +78,7 @@ def _bind(raw: socket.socket) -> None:
     except OSError as error:
         refusal = error
     try:
-        # Other programs that send to this port id get ECONNREFUSED and can't fill the buffer. What
+        # Other programs that send to this port id get ECONNREFUSED and cannot fill the buffer. What
         # they send to the groups still arrives, and is recognized by its sender's port id.
         raw.connect(KERNEL)
     except OSError:

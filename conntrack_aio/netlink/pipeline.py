@@ -1,8 +1,8 @@
-"""Send many requests, window after window: the next is made while the kernel carries one out.
+"""Send many requests, window by window: the next is made while the kernel carries one out.
 
 The kernel does its work inside ``sendmsg``, which takes most of the time of many requests. So a
-thread sends, and meanwhile the event loop's thread makes the next window and reads the answers of
-the previous one.
+thread sends. At the same time the event loop's thread makes the next window, and reads the answers
+to the previous one.
 
 The thread makes one system call for each window and leaves the answers to the event loop. Every
 call releases the interpreter's lock, and if the loop is busy, getting it back takes up to 5 ms.
@@ -110,7 +110,7 @@ class Pipeline:
         return self._sequence.reserve(count)
 
     def push(self, requests: Sequence[bytes], seq: int) -> RequestWindow:
-        """Queue requests for sending behind those pushed before, without waiting.
+        """Queue requests for sending after those pushed before, without waiting.
 
         At most :data:`WINDOWS_IN_FLIGHT` windows may be unfinished.
 
@@ -194,7 +194,7 @@ class Pipeline:
             except DecodeError:
                 first.note_lost()
             except OSError as error:
-                # The answers can't be read, though the kernel has carried the requests out.
+                # The answers cannot be read, though the kernel has carried the requests out.
                 first.note_lost(error)
                 return
             else:

@@ -84,7 +84,7 @@ class ReceiveBuffer:
     def size(self) -> int:
         """Return the size by the kernel's accounting, which is twice the size granted.
 
-        Where the size can't be read, return the upper limit for it.
+        Where the size cannot be read, return the upper limit for it.
         """
         size = self._read_size()
         if size is not None:
@@ -93,7 +93,7 @@ class ReceiveBuffer:
 
     @property
     def least_size(self) -> int:
-        """Return the same as :attr:`size`; where it can't be read, the lower limit for it."""
+        """Return the same as :attr:`size`; where it cannot be read, the lower limit for it."""
         size = self._read_size()
         if size is not None:
             return size

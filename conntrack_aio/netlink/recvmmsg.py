@@ -112,7 +112,7 @@ class MessageVector:
         :func:`is_available` is false from now on.
 
         :raises BlockingIOError: when nothing waits.
-        :raises OSError: when the socket can't be read.
+        :raises OSError: when the socket cannot be read.
         """
         global _refused
         call = _system_call()

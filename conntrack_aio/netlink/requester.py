@@ -63,7 +63,7 @@ class Requester:
         self._sequence = SequenceNumbers()
         self._queue: deque[_QueuedCall] = deque()
         """The calls of :meth:`run`; the first one has the socket. This is not a lock of anyio's,
-        which would stay locked for ever if an interrupt struck between its acquisition and the
+        which would stay locked forever if an interrupt struck between its acquisition and the
         block that releases it."""
         self._threads = Threads(1)
         self._thread_busy = False
@@ -90,11 +90,11 @@ class Requester:
 
         :param walks_table: whether the kernel walks its whole table for these requests.
         :param on_responses: called with the responses of each datagram, perhaps on a worker thread,
-            even if this call is cancelled meanwhile: for replies that must not be lost.
+            even if this call is cancelled in the meantime: for replies that must not be lost.
         :param on_unsent: called when this call is cancelled or raises, with the number of requests,
             the last ones, that will never be sent.
         :raises anyio.ClosedResourceError: when the connection is closed.
-        :raises UsedElsewhere: in another process or event loop.
+        :raises UsedElsewhere: when called in another process or event loop.
         :raises DecodeError: when an answer is not netlink.
         """
         self.owner.check()
@@ -169,7 +169,7 @@ class Requester:
                 self._send_and_receive(exchange, False)
             finally:
                 exchange.release()
-        # If answers can't be read or waited for, the requests were carried out all the same.
+        # If answers cannot be read or waited for, the requests were carried out all the same.
         if not exchange.done and exchange.unreadable is None:
             with suppress(OSError):
                 await wait_for_answers(

@@ -52,12 +52,12 @@ _NEEDS_ADMIN: Final = (
 
 @cache
 def _recvmmsg() -> ModuleType | None:
-    """Return the module :mod:`.recvmmsg`; ``None`` where Python lacks ctypes, or can't load it.
+    """Return the module :mod:`.recvmmsg`; ``None`` where Python lacks ctypes, or cannot load it.
 
     Where memory may not be both writable and executable, loading ctypes may raise
     :exc:`MemoryError`.
 
-    :raises OSError: for a shortage, which may be over the next time.
+    :raises OSError: when a resource is used up; a later attempt may succeed.
     """
     try:
         from . import recvmmsg
@@ -67,7 +67,7 @@ def _recvmmsg() -> ModuleType | None:
 
 
 def _is_readable(descriptor: int) -> bool:
-    """Return whether data or an error waits to be read; ``True`` if that can't be found out."""
+    """Return whether data or an error waits to be read; ``True`` if that cannot be found out."""
     try:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
@@ -180,7 +180,7 @@ class NetlinkSocket:
         The length is 0 for a datagram to be ignored, which another program sent.
 
         :raises BlockingIOError: when there is none.
-        :raises OSError: with ENOBUFS after an overrun, which means that messages were dropped.
+        :raises OSError: when the receive buffer had overflowed (ENOBUFS): messages were dropped.
         :raises DecodeError: when the datagram is larger than any that the kernel makes.
         """
         try:
@@ -225,7 +225,7 @@ class NetlinkSocket:
         that is larger than any that the kernel makes.
 
         :raises BlockingIOError: when there is none.
-        :raises OSError: with ENOBUFS after an overrun, which means that messages were dropped.
+        :raises OSError: when the receive buffer had overflowed (ENOBUFS): messages were dropped.
         """
         vector = self._vector or self._make_vector(limit)
         if vector is not None:
@@ -306,7 +306,7 @@ class NetlinkSocket:
     def attach(self, program: Program) -> None:
         """Make the kernel run a BPF program on each message before queueing it here.
 
-        :raises OSError: with ENOMEM when the program exceeds ``net.core.optmem_max``.
+        :raises OSError: when the program exceeds ``net.core.optmem_max`` (ENOMEM).
         """
         # The option's value is a pointer to the program.
         packed = array("B", program.pack())
@@ -340,9 +340,9 @@ class NetlinkSocket:
         self._receive_buffer.grow(size)
 
     def queue_state(self) -> QueueState | None:
-        """Return how much waits and how much was dropped; ``None`` where that can't be read.
+        """Return how much waits and how much was dropped; ``None`` where that cannot be read.
 
-        It can't be read once the socket is closed; see :meth:`ReceiveBuffer.queue_state`.
+        It cannot be read once the socket is closed; see :meth:`ReceiveBuffer.queue_state`.
         """
         return None if self._closing else self._receive_buffer.queue_state()
 
@@ -355,9 +355,9 @@ class NetlinkSocket:
     async def wait_readable(self) -> None:
         """Wait until there is something to read.
 
-        :raises anyio.ClosedResourceError: when the socket is closed, also meanwhile.
+        :raises anyio.ClosedResourceError: when the socket is closed, also while this waits.
         :raises anyio.BusyResourceError: when another task waits already.
-        :raises ResourceExhausted: when the system can't watch one more descriptor.
+        :raises ResourceExhausted: when the system cannot watch one more descriptor.
         """
         if self._closing:
             raise anyio.ClosedResourceError("the socket is closed")

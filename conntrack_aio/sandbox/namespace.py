@@ -71,7 +71,7 @@ def enter_sandbox() -> None:
     This does not need root: it also creates a user namespace. If those are forbidden, root gets
     only the network namespace. The process must have one thread. It cannot leave the sandbox.
 
-    :raises UnsupportedPlatform: on any system but Linux.
+    :raises UnsupportedPlatform: when the system is not Linux.
     :raises NamespaceError: when the kernel refuses it, with a hint what to do. The process may then
         already be in a user namespace, without privileges.
     """

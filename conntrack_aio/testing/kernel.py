@@ -69,8 +69,8 @@ class FakeKernel:
     :param on_request: a function that gets each request before the kernel, and may handle it.
 
     :raises TypeError: when ``release`` is not a string.
-    :raises ValueError: for an unknown release, setting or name in ``without``, and for a flow that
-        :meth:`add` refuses.
+    :raises ValueError: when the release, a setting or a name in ``without`` is unknown, and when
+        :meth:`add` refuses a flow.
     """
 
     release: str
@@ -198,8 +198,8 @@ class FakeKernel:
 
     @property
     def labels_used(self) -> bool:
-        """Whether a rule of the namespace uses labels. Only flows that are created meanwhile can
-        have labels."""
+        """Whether a rule of the namespace uses labels. Only flows that are created while a rule
+        uses labels can have them."""
         return self._state.labels_used
 
     @labels_used.setter
@@ -352,7 +352,7 @@ class FakeKernel:
         :param nsid: the id of another network namespace that the event comes from. Only streams of
             all namespaces receive it, and they cannot find the name of the namespace.
 
-        :raises ValueError: for a datagram without a group.
+        :raises ValueError: when the event is a datagram and no group is given.
         :raises EncodeError: when the event holds no valid value.
         """
         if isinstance(event, FlowEvent):

@@ -346,7 +346,7 @@ def create_message(
 def _create_values(flow: Flow, nat_src: object, nat_dst: object) -> list[RequestValue]:
     """Return the values that a new entry depends on.
 
-    Whether a translation fits the entry depends on a comparison, which a packer can't make.
+    Whether a translation fits the entry depends on a comparison, which a packer cannot make.
     """
     if type(flow) is not Flow or nat_src is not None or nat_dst is not None:
         raise UnsupportedShape
