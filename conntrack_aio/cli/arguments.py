@@ -121,9 +121,11 @@ class _Commands:
     ) -> argparse.ArgumentParser:
         """Add a subcommand.
 
+        :param name: the name of the subcommand.
         :param parents: the parsers of options that it shares with other subcommands.
-        :param help: what the list of subcommands says.
-        :param description: what the subcommand's own help says.
+        :param help: its line in the list of subcommands.
+        :param description: the text at the start of its own help.
+        :param epilog: the text at the end of its own help.
         """
         return self._subparsers.add_parser(
             name,

@@ -109,6 +109,8 @@ async def _print_events(
 ) -> None:
     """Print events until every flow that was created has been destroyed.
 
+    :param stream: the events.
+    :param render: returns the line for an event.
     :param counts: the numbers of events, by the name of the type. It is updated.
     """
     while True:

@@ -25,6 +25,9 @@ def walk(
 ) -> Iterator[tuple[int, bool, int, int]]:
     """Yield ``(number, nested flag, payload start, payload end)`` of each attribute.
 
+    :param buffer: holds the attributes.
+    :param start: the position of the first attribute's header.
+    :param end: the position after the last attribute.
     :param name: returns the name of an attribute for the path in an error.
     :raises DecodeError: when an attribute does not fit, after yielding those before it.
     """

@@ -48,8 +48,11 @@ class DumpReceiver:
         reply_timeout: float,
         owner: Owner | None = None,
     ) -> None:
-        """Prepare the dump that ``request`` asks for.
+        """Prepare a dump.
 
+        :param open_socket: opens the socket of a dump.
+        :param request: the request for the dump.
+        :param threads: the threads that receive.
         :param reply_timeout: seconds that the kernel may take for one chunk.
         :param owner: the process and event loop that may receive; the current ones by default.
         """

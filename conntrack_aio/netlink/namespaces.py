@@ -168,6 +168,8 @@ class NetNS:
 def run_inside(fd: int, function: Callable[[], T], label: str = "network namespace") -> T:
     """Call ``function`` on a new thread inside the namespace ``fd``, and wait for its result.
 
+    :param fd: a descriptor of the namespace.
+    :param function: the function, whose exceptions are raised here.
     :param label: the name of the namespace for errors.
     :raises NamespaceError: when the namespace cannot be entered.
     :raises ResourceExhausted: when no thread can be started.
@@ -219,8 +221,10 @@ def run_in_namespace_of(
     Where that ioctl is refused, the namespace is opened again as it was the first time, and used
     only if it is still the same.
 
+    :param fd: the descriptor of the socket.
     :param home: the identity of the namespace; ``None`` if it was unknown when the socket was made.
     :param name: how the namespace was opened, if it was.
+    :param function: the function, whose exceptions are raised here.
     :raises NamespaceError: when the namespace cannot be reached from the socket, or cannot be
         identified with certainty.
     :raises ResourceExhausted: when there are no more descriptors or threads.

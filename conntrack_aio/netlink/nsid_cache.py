@@ -94,6 +94,7 @@ class NsidCache:
     def end_batch(self, count: int, *, drained: bool) -> None:
         """Note that the datagrams of a batch were resolved.
 
+        :param count: the number of datagrams.
         :param drained: whether the queue was empty after they had been read.
         """
         self._resolved += count

@@ -73,6 +73,7 @@ class NsidResolver:
         If this raises, the caller keeps all three sockets. Otherwise :meth:`close` closes the two
         others.
 
+        :param socket: the socket whose datagrams are resolved.
         :param notifications: an rtnetlink socket that will receive notifications about ids.
         :param lookups: an rtnetlink socket for requests.
         :param least_cost: bytes of the receive buffer that a datagram takes at least.
@@ -145,6 +146,7 @@ class NsidResolver:
 
         After a cancellation, this can be called again with the same batch.
 
+        :param ids: the id of each datagram; ``None`` for the socket's own namespace.
         :param drained: whether the queue was empty after the batch had been read.
         :raises anyio.ClosedResourceError: when the resolver is closed.
         """

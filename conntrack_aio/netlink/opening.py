@@ -32,6 +32,7 @@ def require_linux() -> None:
 def open_socket(protocol: int, *, receive_buffer: int | None = None) -> NetlinkSocket:
     """Open a socket of a netlink protocol in the calling thread's network namespace.
 
+    :param protocol: the netlink protocol, such as ``NETLINK.NETFILTER``.
     :param receive_buffer: the size to ask for in bytes, which the kernel doubles.
     :raises UnsupportedPlatform: when this system has no netlink.
     :raises KernelError: when this kernel lacks the protocol, or the process may not use it.

@@ -79,6 +79,8 @@ class Pipeline:
     ) -> None:
         """Choose the window so that the receive buffer holds all answers.
 
+        :param socket: the socket to send on.
+        :param threads: the threads that send.
         :param reply_timeout: seconds that the kernel may take to answer a window.
         :param answer_cost: bytes of the receive buffer that the answers to one request take at
             most.
@@ -114,6 +116,7 @@ class Pipeline:
 
         At most :data:`WINDOWS_IN_FLIGHT` windows may be unfinished.
 
+        :param requests: complete messages with consecutive sequence numbers.
         :param seq: the sequence number of the first request.
         """
         window = RequestWindow(requests, seq)

@@ -46,6 +46,8 @@ def set_receive_buffer(raw: RawSocket, size: int, *, forced_only: bool = False) 
 
     SO_RCVBUFFORCE exceeds that limit. It needs CAP_NET_ADMIN in the initial user namespace.
 
+    :param raw: the socket.
+    :param size: the size in bytes, which the kernel doubles.
     :param forced_only: do not use SO_RCVBUF, which cuts the size down to the limit.
     :returns: ``True`` if the size may exceed the limit, ``False`` if it was cut down to it, and
         ``None`` if both options were refused and the buffer stays as it was.

@@ -78,6 +78,7 @@ def run_exchange(protocol: int, exchange: Exchange) -> list[Response]:
     """Send requests on a new socket in the calling thread's network namespace.
 
     :param protocol: the netlink protocol of the socket.
+    :param exchange: the requests.
     :returns: a response for each request, all successful.
     :raises KernelError: when the kernel refused a request; the error is that of the first one.
     :raises NoReply: when the kernel did not answer a request.

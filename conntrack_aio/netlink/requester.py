@@ -47,6 +47,7 @@ class Requester:
     def __init__(self, socket: NetlinkSocket, *, offload: bool, reply_timeout: float) -> None:
         """Use the socket in the event loop that runs here.
 
+        :param socket: the request socket of the connection.
         :param offload: whether to run every request on the worker thread.
         :param reply_timeout: seconds that the kernel may take to answer a request.
         :raises RuntimeError: when no event loop runs here.
@@ -88,6 +89,7 @@ class Requester:
 
         If no thread can be started for a request, its response says so.
 
+        :param requests: the requests.
         :param walks_table: whether the kernel walks its whole table for these requests.
         :param on_responses: called with the responses of each datagram, perhaps on a worker thread,
             even if this call is cancelled in the meantime: for replies that must not be lost.

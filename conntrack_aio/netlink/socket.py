@@ -294,8 +294,10 @@ class NetlinkSocket:
     def set_option(self, option: NETLINK_OPTION, value: int, *, needs: str = "") -> None:
         """Set a required netlink option.
 
-        :param needs: what the error says about the capability that the option needs.
-        :raises KernelError: when the kernel refuses the option, which the error names.
+        :param option: the option, which an error names.
+        :param value: the new value.
+        :param needs: a sentence for the error, about the capability that the option needs.
+        :raises KernelError: when the kernel refuses the option.
         """
         try:
             self.raw.setsockopt(SOL_NETLINK, option, value)

@@ -51,6 +51,9 @@ async def run_in_thread(
 
     The function runs to its end even if the caller is cancelled in the meantime.
 
+    :param function: the function, whose exceptions are raised here.
+    :param limiter: limits how many such functions run at a time; anyio's default limiter if
+        ``None``.
     :param abandon: whether a cancelled caller leaves at once; otherwise it waits for the function.
     :raises ResourceExhausted: when no thread can be started; then the function was not called.
     """

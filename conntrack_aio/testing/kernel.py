@@ -283,7 +283,15 @@ class FakeKernel:
         :param target: a flow of this table, or the tuple of either direction.
         :param status: the new status, which replaces the old one.
         :param protoinfo: the new protocol state; its fields that are ``None`` stay unchanged.
+        :param mark: the new mark.
         :param timeout: the new timeout, in seconds from now.
+        :param labels: the new labels, as a bit mask.
+        :param helper: the new helper.
+        :param counters_orig: the new counters of the original direction.
+        :param counters_reply: the new counters of the reply direction.
+        :param seqadj_orig: the new sequence adjustment of the original direction.
+        :param seqadj_reply: the new sequence adjustment of the reply direction.
+        :param synproxy: the new state of the SYN proxy.
         :returns: the flow as the table has it now.
 
         :raises LookupError: when the table has no such flow.
