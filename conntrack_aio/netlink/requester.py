@@ -25,9 +25,9 @@ from .socket import NetlinkSocket
 from .table_walks import table_walks
 from .threads import NO_THREAD, THREAD_START_TIMEOUT, Threads, Wakeup
 
-WALK_TIMEOUT = 60.0
-"""Seconds that the kernel may take at least to delete all entries of a table. It needs some 0.4 for
-a million."""
+TABLE_WALK_TIMEOUT = 60.0
+"""Seconds that the kernel may take at least for a request that walks its whole table. It needs some
+0.4 to delete a million entries."""
 
 REQUESTS_PER_DATAGRAM = 64
 """Requests in one datagram at most: the default receive buffer of 208 KiB holds their answers."""
@@ -194,7 +194,9 @@ class Requester:
         that is cancelled while it waits leaves nothing for the thread to do.
         """
         timeout = self._reply_timeout + THREAD_START_TIMEOUT
-        with anyio.move_on_after(max(timeout, WALK_TIMEOUT) if walks_table else timeout) as scope:
+        if walks_table:
+            timeout = max(timeout, TABLE_WALK_TIMEOUT)
+        with anyio.move_on_after(timeout) as scope:
             await self._wait_for_thread()
             self._check_open()
             self._thread_busy = True

@@ -99,7 +99,7 @@ async def test_a_kernel_that_never_returns_times_out(
 ) -> None:
     """Requests queued behind it time out too. When the kernel returns, no response is lost."""
     monkeypatch.setattr(requester_module, "THREAD_START_TIMEOUT", 0.1)
-    monkeypatch.setattr(requester_module, "WALK_TIMEOUT", 0.1)
+    monkeypatch.setattr(requester_module, "TABLE_WALK_TIMEOUT", 0.1)
     kernel = BlockingKernel()
     socket, fake = standalone_socket(kernel)
     requester = Requester(socket, offload=True, reply_timeout=0.1)
