@@ -17,13 +17,13 @@ import conntrack_aio
 
 PACKAGE = Path(conntrack_aio.__file__).parent
 LAYERS = {
+    "error_chains": 0,
     "errors": 0,
     "eventloop": 0,
     "function_builder": 0,
     "interrupts": 0,
     "plain": 0,
     "registry": 0,
-    "tracebacks": 0,
     "uapi": 0,
     "netlink": 1,
     "kernel_modules": 2,

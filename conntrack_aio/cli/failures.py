@@ -6,9 +6,9 @@ import logging
 import sys
 from collections.abc import Callable
 
+from ..error_chains import clear_frames
 from ..errors import ConntrackError
 from ..interrupts import INTERRUPTED, exit_on_interrupt, raise_on_interrupt
-from ..tracebacks import clear_frames
 from .output import (
     Interrupted,
     OutputError,

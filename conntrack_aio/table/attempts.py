@@ -6,9 +6,9 @@ import errno
 import logging
 from typing import Final
 
+from ..error_chains import chain_of
 from ..errors import EXHAUSTION_ERRNOS, ConntrackError, KernelError
 from ..model.table import FlowTableStatistics
-from ..tracebacks import chain_of
 
 logger = logging.getLogger("conntrack_aio")
 

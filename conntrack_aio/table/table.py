@@ -19,13 +19,13 @@ from anyio.abc import AsyncResource
 
 from .. import eventloop
 from ..codec.requests.common import as_argument
+from ..error_chains import clear_frames
 from ..errors import ConntrackError, EncodeError
 from ..model.flow import Flow
 from ..model.table import FlowTableStatistics, TableMode
 from ..model.tuples import Tuple
 from ..model.values import describe_value
 from ..plain import as_int
-from ..tracebacks import clear_frames
 from .changes import Changes, PendingChanges
 from .keys import plain_tuple, plain_zone
 from .merging import may_be_same_entry

@@ -1,4 +1,4 @@
-"""Free the objects to which the tracebacks of exceptions refer."""
+"""Find the causes of an error, and free the objects to which their tracebacks refer."""
 
 from __future__ import annotations
 
