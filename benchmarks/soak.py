@@ -44,7 +44,8 @@ from conntrack_aio import (
     ResourceExhausted,
     connect,
 )
-from conntrack_aio.proc_sys import CONNTRACK, set_sysctl
+from conntrack_aio.model.settings import CONNTRACK
+from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.uapi.netlink import AF_NETLINK, NETLINK
 
 from .contenders.ours import BACKENDS, on_backend

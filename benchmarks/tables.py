@@ -21,14 +21,15 @@ import attrs
 
 from conntrack_aio import Flow, NATRange, Status
 from conntrack_aio.codec.requests import flows as requests
+from conntrack_aio.model.settings import CONNTRACK
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.attributes import pack_be32
-from conntrack_aio.proc_sys import CONNTRACK, set_sysctl
+from conntrack_aio.proc_sys import set_sysctl
 from conntrack_aio.sandbox import rules
 from conntrack_aio.uapi.netlink import NLM_F
 from conntrack_aio.uapi.nf_tables import NF_INET, NFT_CT, NFT_REG_1, NFTA_CT
 
-from .contenders.floor import WINDOW, error_codes, open_socket
+from .contenders.floor import REQUESTS_PER_DATAGRAM, error_codes, open_socket
 
 _HOUR: Final = 3600
 _SEEN: Final = Status.SEEN_REPLY | Status.ASSURED
@@ -176,7 +177,7 @@ def fill(shapes: Sequence[Shape], start: int, stop: int, per_client: int = 1) ->
 
     :raises NotFilled: when the kernel refuses a flow.
     """
-    slots = list(shapes) * max(1, WINDOW // len(shapes))
+    slots = list(shapes) * max(1, REQUESTS_PER_DATAGRAM // len(shapes))
     datagram = bytearray(b"".join([slot.request for slot in slots]))
     offsets: list[tuple[int, ...]] = []
     ends: list[int] = []

@@ -11,12 +11,12 @@ from typing import NoReturn
 from .codec.requests import flows as requests
 from .connection import Connection
 from .errors import InvalidRequest, NotSupported
+from .kernel_modules import MISSING
 from .model.values import as_seconds, describe_value
-from .netlink.modules import MISSING
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
-from .netlink.socket_factory import SocketFactory, socket_factory_for
 from .session import Session
+from .socket_factory import SocketFactory, socket_factory_for
 from .streams.subscription import DEFAULT_RECEIVE_BUFFER, BufferSizes, check_buffer_sizes
 
 _CONNECT = ("connect to", "connection tracking")

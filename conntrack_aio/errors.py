@@ -258,7 +258,7 @@ def call_error(
     return (cls or _CLASSES.get(code, KernelError))(code, call, hint=hint)
 
 
-def failed(request: str, error: OSError) -> KernelError:
+def request_error(request: str, error: OSError) -> KernelError:
     """Return the error for a request that failed because of ``error``.
 
     A :exc:`KernelError`, such as :func:`call_error` returns, keeps its class, detail and hint.

@@ -8,11 +8,10 @@ load the module.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Protocol
 
-CONNTRACK = "net.netfilter.nf_conntrack_"
-"""The prefix of the names of connection tracking's sysctls."""
+from .kernel_modules import load_conntrack
+from .model.settings import CONNTRACK
 
 _OF_THE_MODULE = (CONNTRACK, "net.netfilter.nf_flowtable_")
 """The prefixes of the names of sysctls that belong to its module or to modules it depends on."""
@@ -63,29 +62,12 @@ def _path_of(name: str) -> str:
     if name.startswith(_OF_THE_MODULE) and not (
         os.path.exists(path) or os.path.exists(_path(_PROBE))
     ):
-        _load()
+        load_conntrack()
     return path
 
 
 def _path(name: str) -> str:
     return "/proc/sys/" + name.replace(".", "/")
-
-
-def _load_nothing() -> None:
-    """Do nothing, until :func:`load_by` is called."""
-
-
-_load: Callable[[], None] = _load_nothing
-
-
-def load_by(load: Callable[[], None]) -> None:
-    """Set the function to call when the sysctls of connection tracking are missing.
-
-    :param load: makes the kernel load connection tracking, or raises a :exc:`KernelError` with a
-        hint. A higher layer passes it, because it needs a netlink socket.
-    """
-    global _load
-    _load = load
 
 
 class Files:

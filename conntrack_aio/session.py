@@ -19,9 +19,9 @@ from .netlink.owner import Owner
 from .netlink.pipeline import RECEIVE_BUFFER, Pipeline
 from .netlink.requester import Requester
 from .netlink.socket import NetlinkSocket
-from .netlink.socket_factory import SocketFactory
 from .netlink.threads import Threads, run_in_thread
 from .registry import Registry
+from .socket_factory import SocketFactory
 from .streams.dump import Dump, DumpPlanner, EntryProcessor
 from .streams.events import E, EventStream
 from .streams.iterators import MessageDecoder
@@ -111,13 +111,13 @@ class Session:
         self,
         requests: Sequence[Request],
         *,
-        walk: bool = False,
+        walks_table: bool = False,
         on_responses: OnResponses | None = None,
         on_unsent: Callable[[int], None] | None = None,
     ) -> list[Response]:
         """Send requests in order, and return a response to each. See :meth:`Requester.run`."""
         return await self.requester.run(
-            requests, walk=walk, on_responses=on_responses, on_unsent=on_unsent
+            requests, walks_table=walks_table, on_responses=on_responses, on_unsent=on_unsent
         )
 
     def dump(
@@ -205,8 +205,8 @@ class Session:
         self.check_open()
         pipelines: list[Pipeline] = []
 
-        def open_pipeline(reply_size: int) -> Pipeline:
-            pipelines.append(self._open_pipeline(reply_size))
+        def open_pipeline(answer_cost: int) -> Pipeline:
+            pipelines.append(self._open_pipeline(answer_cost))
             return pipelines[0]
 
         def on_close(bulk: BulkOperation[Any]) -> None:
@@ -234,7 +234,7 @@ class Session:
 
         def work() -> T:
             # The socket identifies the namespace, so it must not be closed now.
-            with self.requester.socket.using():
+            with self.requester.socket.keep_open():
                 return self.run_in_namespace(function)
 
         return await run_in_thread(work, self._limiter)
@@ -243,10 +243,10 @@ class Session:
         self.check_open()
         return self.run_in_namespace(self.socket_factory.open)
 
-    def _open_pipeline(self, reply_size: int) -> Pipeline:
+    def _open_pipeline(self, answer_cost: int) -> Pipeline:
         self.check_open()
         socket = self.run_in_namespace(lambda: self.socket_factory.open(RECEIVE_BUFFER))
-        return Pipeline(socket, self._threads, self._reply_timeout, reply_size)
+        return Pipeline(socket, self._threads, self._reply_timeout, answer_cost)
 
     # -- statistics ------------------------------------------------------------------------
 

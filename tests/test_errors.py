@@ -17,8 +17,8 @@ from conntrack_aio.errors import (
     KernelError,
     NamespaceError,
     call_error,
-    failed,
     kernel_error,
+    request_error,
 )
 
 
@@ -68,16 +68,18 @@ def test_the_error_of_a_refused_system_call_says_who_may_refuse_it(code: int) ->
     assert "seccomp" in str(privileged)
     assert ("CAP_X" in str(privileged)) == (code != errno.ENOSYS)
     assert call_error(error, "something else") is error
-    request_error = failed("dump the table", error)
-    assert type(request_error) is type(error)
-    assert str(request_error) == f"dump the table: {error}"
+    wrapped = request_error("dump the table", error)
+    assert type(wrapped) is type(error)
+    assert str(wrapped) == f"dump the table: {error}"
 
 
 def test_the_error_of_a_failed_system_call_names_no_capability() -> None:
     error = call_error(OSError(errno.EIO, "no"), "sendto()", needs="CAP_X", cls=NamespaceError)
     assert type(error) is NamespaceError
     assert str(error) == "sendto(): Input/output error (EIO)"
-    assert str(failed("dump it", OSError(errno.EMFILE, "no"))).startswith("dump it: Too many open")
+    assert str(request_error("dump it", OSError(errno.EMFILE, "no"))).startswith(
+        "dump it: Too many open"
+    )
 
 
 @pytest.mark.parametrize(

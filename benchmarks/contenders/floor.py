@@ -21,8 +21,8 @@ from conntrack_aio.uapi.nfnetlink import NFNLGRP
 from ..timing import Contender, Observation, Stopwatch, Timing
 
 FLOOR: Final = "floor"
-WINDOW: Final = 64
-"""How many requests a datagram has. Their acknowledgements fit into the default receive buffer."""
+REQUESTS_PER_DATAGRAM: Final = 64
+"""Requests in one datagram. Their acknowledgements fit into the default receive buffer."""
 
 _ERRNO = struct.Struct("=i")
 
@@ -141,8 +141,9 @@ def events(cause: Callable[[], None], receive_buffer: int) -> Contender:
 def create(flows: Sequence[Flow]) -> Contender:
     """Time sending encoded requests, 64 per datagram, and receiving the replies."""
     packed = [requests.create(flow).pack(seq) for seq, flow in enumerate(flows, 1)]
-    windows = [packed[start : start + WINDOW] for start in range(0, len(packed), WINDOW)]
-    datagrams = [(b"".join(window), range(len(window))) for window in windows]
+    size = REQUESTS_PER_DATAGRAM
+    batches = [packed[start : start + size] for start in range(0, len(packed), size)]
+    datagrams = [(b"".join(batch), range(len(batch))) for batch in batches]
 
     def run() -> Timing:
         flush()

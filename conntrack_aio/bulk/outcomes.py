@@ -14,7 +14,7 @@ import attrs
 
 from ..errors import ConntrackError
 from ..netlink.owner import Owner
-from ..netlink.pipeline import DEPTH, Pipeline
+from ..netlink.pipeline import WINDOWS_IN_FLIGHT, Pipeline
 from ..streams.iterators import ItemIterator
 from .sources import ItemSource
 
@@ -60,8 +60,8 @@ class ItemWindow(Protocol[T]):
 class BulkWork(Protocol[T]):
     """What a bulk operation does with its items."""
 
-    reply_size: int
-    """The most bytes of the receive buffer that the replies for one item take."""
+    answer_cost: int
+    """Bytes of the receive buffer that the answers to one request take at most."""
 
     async def prepare(self) -> None:
         """Probe the kernel features that the requests depend on.
@@ -76,7 +76,7 @@ class BulkWork(Protocol[T]):
         Called once for each window of items, while earlier windows may not have finished.
 
         :param pipeline: sends the requests.
-        :param items: at most :attr:`Pipeline.window_size` of them.
+        :param items: at most :attr:`Pipeline.requests_per_window` of them.
         :param until_error: send nothing after the first item that cannot be encoded.
         """
         ...
@@ -134,7 +134,7 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
         self._work: BulkWork[T] | None = work
         self._on_close = on_close
         self._stop_on_error = stop_on_error
-        self._depth = 1 if stop_on_error else DEPTH
+        self._windows_in_flight = 1 if stop_on_error else WINDOWS_IN_FLIGHT
         self._started: deque[ItemWindow[T]] = deque()
         self._error: Exception | None = None
         self._exhausted = False
@@ -183,7 +183,7 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
             assert work is not None
             await work.prepare()
             self._check_open()
-            self._pipeline = self._open_pipeline(work.reply_size)
+            self._pipeline = self._open_pipeline(work.answer_cost)
         await self._fill(self._pipeline)
         self._check_open()
         if not self._started:
@@ -213,9 +213,9 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
 
         source = self._source
         assert source is not None
-        while len(self._started) < self._depth and not self._exhausted and not offered:
+        while len(self._started) < self._windows_in_flight and not self._exhausted and not offered:
             try:
-                items = await source.take(pipeline.window_size, offer)
+                items = await source.take(pipeline.requests_per_window, offer)
             except Exception as error:  # raised after the outcomes of the items before
                 self._error, self._exhausted = error, True
                 return

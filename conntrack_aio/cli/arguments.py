@@ -51,8 +51,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line and return the options of the subcommand.
 
     :param arguments: the command line without the program's name, instead of ``sys.argv[1:]``.
-    :raises SystemExit: with status 2 for arguments that are not valid, and with status 0 after
-        ``--help`` and ``--version``, as argparse does.
+    :raises SystemExit: when the arguments are not valid, with status 2; when they ask for
+        ``--help`` or ``--version``, with status 0.
     """
     parser = argparse.ArgumentParser(
         prog="conntrack-aio",
@@ -121,9 +121,11 @@ class _Commands:
     ) -> argparse.ArgumentParser:
         """Add a subcommand.
 
+        :param name: the name of the subcommand.
         :param parents: the parsers of options that it shares with other subcommands.
-        :param help: what the list of subcommands says.
-        :param description: what the subcommand's own help says.
+        :param help: its line in the list of subcommands.
+        :param description: the text at the start of its own help.
+        :param epilog: the text at the end of its own help.
         """
         return self._subparsers.add_parser(
             name,

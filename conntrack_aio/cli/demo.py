@@ -20,7 +20,8 @@ from ..errors import EventsLost
 from ..model.enums import EventType
 from ..model.events import FlowEvent
 from ..model.protocols import PROTOCOL_NAMES
-from ..proc_sys import CONNTRACK, set_sysctl
+from ..model.settings import CONNTRACK
+from ..proc_sys import set_sysctl
 from ..sandbox import namespace, rules, traffic
 from ..streams.events import EventStream
 from .failures import guarded, report_failure
@@ -108,6 +109,8 @@ async def _print_events(
 ) -> None:
     """Print events until every flow that was created has been destroyed.
 
+    :param stream: the events.
+    :param render: returns the line for an event.
     :param counts: the numbers of events, by the name of the type. It is updated.
     """
     while True:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
 from collections.abc import Callable
 
+from ..error_chains import clear_frames
 from ..errors import ConntrackError
 from ..interrupts import INTERRUPTED, exit_on_interrupt, raise_on_interrupt
 from .output import (
@@ -64,12 +64,12 @@ def _run_action(action: Callable[[], int | None]) -> int:
         return report_failure(error)
     except OSError as error:
         _flush_before_report()
-        _clear_frames(error)
+        _clear_frames_silently(error)
         return report_failure(_describe(error))
 
 
-def _clear_frames(error: BaseException) -> None:
-    """Free the objects in the frames of an exception's traceback, without messages from them.
+def _clear_frames_silently(error: BaseException) -> None:
+    """Clear the frames in the tracebacks of an error, without messages from finalizers.
 
     If asyncio cannot open an event loop, the finalizer of the half-opened loop fails
     (``BaseEventLoop.__del__`` closes descriptors that it never opened). Python would print that.
@@ -77,10 +77,7 @@ def _clear_frames(error: BaseException) -> None:
     hook = sys.unraisablehook
     sys.unraisablehook = lambda _: None
     try:
-        exception: BaseException | None = error
-        while exception is not None:
-            traceback.clear_frames(exception.__traceback__)
-            exception = exception.__context__
+        clear_frames(error)
     finally:
         sys.unraisablehook = hook
 

@@ -33,6 +33,7 @@ _EMPTY_TABLE: Final = {
 async def report_for_list(conn: Connection, settings: Collection[str] | None) -> None:
     """Report an empty table, and what the settings of the namespace hide.
 
+    :param conn: the connection that listed the table.
     :param settings: the settings to report about, as fields of :class:`ConntrackSysctls`, instead
         of all.
     """
@@ -79,6 +80,7 @@ async def _blind_spots(conn: Connection) -> list[BlindSpot]:
 async def _report_empty_table(conn: Connection, *, silent_if: Collection[bool | None] = ()) -> None:
     """Report that the table is empty, with the reason as far as it is known.
 
+    :param conn: the connection that found the table empty.
     :param silent_if: the results of :meth:`Sysctls.tracking` for which nothing is reported.
     """
     try:

@@ -6,23 +6,13 @@ import json
 import time
 from collections.abc import Callable
 
-from ..codec.json import to_dict
+from ..codec.json import to_json
 from ..errors import EventsLost
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 
 Render = Callable[[Flow | FlowEvent], str]
 """A function that returns the line for a flow or an event."""
-
-
-def as_text(item: Flow | FlowEvent) -> str:
-    """Return a flow or an event as a line of text."""
-    return str(item)
-
-
-def as_json(item: Flow | FlowEvent) -> str:
-    """Return a flow or an event as a line of JSON, with the field names of its class."""
-    return json.dumps(to_dict(item))
 
 
 def lost_as_json(loss: EventsLost, *, receive_time: bool = False) -> str:
@@ -39,4 +29,4 @@ def lost_as_json(loss: EventsLost, *, receive_time: bool = False) -> str:
 
 def renderer(*, json: bool) -> Render:
     """Return the function that renders lines of JSON or of text."""
-    return as_json if json else as_text
+    return to_json if json else str

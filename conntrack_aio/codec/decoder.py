@@ -155,7 +155,7 @@ class Decoder(Generic[T]):
         description: str,
         header_values: Callable[[int, int], HeaderValues | None],
         *,
-        port_field: str | None = None,
+        port_id_field: str | None = None,
         resource_field: str | None = None,
     ) -> None:
         """Initialize a decoder without layouts.
@@ -164,17 +164,17 @@ class Decoder(Generic[T]):
         :param description: what the messages are, for errors.
         :param header_values: returns the values of fields that follow from the type and the flags
             in a header; ``None`` for a message that is not of this decoder's type.
-        :param port_field: the field for the port id in the header.
+        :param port_id_field: the field for the port id in the header.
         :param resource_field: the field for ``res_id`` of the nfgenmsg.
         """
         self._cls = cls
         self._description = description
         self._header_values = header_values
-        self._port_field = port_field
+        self._port_id_field = port_id_field
         self._resource_field = resource_field
         self._header_fields = {
             name: field
-            for name, field in ((port_field, _PORT_ID), (resource_field, _RESOURCE))
+            for name, field in ((port_id_field, _PORT_ID), (resource_field, _RESOURCE))
             if name is not None
         }
         self._layouts: dict[bytes, list[Layout]] = {}
@@ -309,8 +309,8 @@ class Decoder(Generic[T]):
             raise DecodeError(f"a message of type {message.type:#x} is not {self._description}")
         head = nfnetlink.parse(buffer, message)
         values = dict(header_values)
-        if self._port_field is not None:
-            values[self._port_field] = message.port
+        if self._port_id_field is not None:
+            values[self._port_id_field] = message.port_id
         if self._resource_field is not None:
             values[self._resource_field] = head.resource
         return values

@@ -74,7 +74,7 @@ def _expect_event(type: int, flags: int) -> HeaderValues | None:
 decode_flow: Final = Decoder(Flow, "a conntrack entry", _only(CT_NEW))
 """Reads an entry of a dump or of the reply to GET."""
 
-decode_event: Final = Decoder(FlowEvent, "a conntrack event", _flow_event, port_field="port_id")
+decode_event: Final = Decoder(FlowEvent, "a conntrack event", _flow_event, port_id_field="port_id")
 """Reads an event of a flow."""
 
 decode_cpu_statistics: Final = Decoder(
@@ -88,7 +88,7 @@ decode_expectation: Final = Decoder(Expectation, "an expectation", _only(EXP_NEW
 """Reads an expectation of a dump or of the reply to GET."""
 
 decode_expect_event: Final = Decoder(
-    ExpectEvent, "an expectation's event", _expect_event, port_field="port_id"
+    ExpectEvent, "an expectation's event", _expect_event, port_id_field="port_id"
 )
 """Reads the NEW or DESTROY event of an expectation."""
 

@@ -123,7 +123,7 @@ def status_condition(
     :param name: the name of the parameter, for error messages.
     :param unset: a value holds if none of its bits is set, instead of if all of them are.
 
-    :raises MatchError: for an unknown name, and for a number that can't be a status.
+    :raises MatchError: for an unknown name, and for a number that cannot be a status.
     :raises TypeError: for what is neither bits nor an iterable of these.
     """
     items = read_items(name, _STATUS, given)
@@ -158,7 +158,7 @@ def _status_text(name: str, text: str) -> list[Node]:
 def _status_number(name: str, number: int) -> list[Node]:
     """Return a condition for each bit of a number.
 
-    :raises MatchError: for a number that can't be a status, and for 0.
+    :raises MatchError: for a number that cannot be a status, and for 0.
     """
     if not 0 <= number < 1 << STATUS.width:
         raise MatchError(

@@ -247,7 +247,7 @@ class _Group:
     def _found_opposite(self, node: Node) -> None:
         part = node.part if isinstance(node, Not) else node
         self._found_contradiction(
-            f"{_quote(part)} can't be both true and false" if self._all else ""
+            f"{_quote(part)} cannot be both true and false" if self._all else ""
         )
 
     def _has_opposite(self, node: Node) -> bool:

@@ -25,8 +25,11 @@ def walk(
 ) -> Iterator[tuple[int, bool, int, int]]:
     """Yield ``(number, nested flag, payload start, payload end)`` of each attribute.
 
+    :param buffer: holds the attributes.
+    :param start: the position of the first attribute's header.
+    :param end: the position after the last attribute.
     :param name: returns the name of an attribute for the path in an error.
-    :raises DecodeError: at the first attribute that does not fit, after yielding those before it.
+    :raises DecodeError: when an attribute does not fit, after yielding those before it.
     """
     while start < end:
         if end - start < 4:

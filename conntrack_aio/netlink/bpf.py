@@ -182,6 +182,8 @@ class Assembler:
         The attribute's value begins four bytes after that position.
 
         :param start: the position of the first attribute of the message.
+        :param path: the type of the attribute, after the types of the nests around it.
+        :param after: where to go if there is such an attribute.
         :param absent: where to go if there is no such attribute.
         """
         here = after

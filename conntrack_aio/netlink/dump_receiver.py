@@ -18,7 +18,7 @@ from .messages import Completion
 from .owner import Owner
 from .socket import NetlinkSocket
 from .table_walks import table_walks
-from .threads import SCHEDULING, Threads, Wakeup
+from .threads import THREAD_START_TIMEOUT, Threads, Wakeup
 
 PREFETCHED_CHUNKS = 16
 """Chunks (of 32 KiB, some 140 flows) that are received ahead of their reader."""
@@ -48,8 +48,11 @@ class DumpReceiver:
         reply_timeout: float,
         owner: Owner | None = None,
     ) -> None:
-        """Prepare the dump that ``request`` asks for.
+        """Prepare a dump.
 
+        :param open_socket: opens the socket of a dump.
+        :param request: the request for the dump.
+        :param threads: the threads that receive.
         :param reply_timeout: seconds that the kernel may take for one chunk.
         :param owner: the process and event loop that may receive; the current ones by default.
         """
@@ -91,13 +94,13 @@ class DumpReceiver:
         Pass each message of a chunk to :meth:`DumpExchange.takes` of :attr:`exchange`.
 
         :raises KernelError: when the kernel refuses the dump.
-        :raises DumpInterrupted: instead of the end, when the kernel says that the dump is not
+        :raises DumpInterrupted: when the dump has ended, and the kernel reported that it is not
             consistent.
         :raises NoReply: when the kernel does not continue the dump in time.
         :raises ResourceExhausted: when no socket or thread can be had; this can be called again.
         :raises anyio.ClosedResourceError: when this receiver is closed.
         :raises anyio.BusyResourceError: when another task is receiving.
-        :raises UsedElsewhere: in another process or event loop.
+        :raises UsedElsewhere: when called in another process or event loop.
         """
         self.owner.check()
         if self._closed:
@@ -228,7 +231,7 @@ class _PrefetchThread:
 
         :raises TimeoutError: when nothing comes for ``reply_timeout`` seconds.
         """
-        with anyio.move_on_after(reply_timeout + SCHEDULING):
+        with anyio.move_on_after(reply_timeout + THREAD_START_TIMEOUT):
             await self.progress.wait()
             return
         # This process may have been stopped for that long, and the thread too.
@@ -239,7 +242,7 @@ class _PrefetchThread:
         """Receive on the thread until enough chunks wait for the reader, or no more come."""
         socket = self._socket
         try:
-            with socket.using():
+            with socket.keep_open():
                 if self._request is not None:
                     request, self._request = self._request, None
                     with table_walks.count():

@@ -11,7 +11,7 @@ These rules hold for every exchange with the kernel:
   it carries. An answer with any other number is dropped and counted as a stray reply: its caller
   was cancelled.
 - A request that the kernel refuses for lack of privilege ends its datagram: the kernel does not
-  answer the requests behind it (``nfnetlink_rcv_skb``).
+  answer the requests after it (``nfnetlink_rcv_skb``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import attrs
 
-from ..errors import DecodeError, KernelError, NoReply, failed, kernel_error
+from ..errors import DecodeError, KernelError, NoReply, kernel_error, request_error
 from ..uapi.netlink import NLM_F
 from . import messages
 from .attributes import BytesLike
@@ -58,7 +58,7 @@ class Request(NamedTuple):
     def error(self, completion: Completion) -> KernelError:
         """Return the exception that says how the kernel refused this request."""
         if completion.call is not None:
-            return failed(str(self), completion.call)
+            return request_error(str(self), completion.call)
         code = self.meanings.get(completion.errno, completion.errno)
         return kernel_error(code, str(self), completion.detail, self.hints.get(code, ""))
 
@@ -88,7 +88,7 @@ class Response:
         if self.completion is None:
             what = "the kernel did not answer"
             if self.unreadable is not None:
-                what = f"the kernel's answer can't be read ({self.unreadable})"
+                what = f"the kernel's answer cannot be read ({self.unreadable})"
             return NoReply(f"{self.request}: {what}; the request may have been carried out")
         return self.request.error(self.completion) if self.completion.errno else None
 
@@ -96,7 +96,7 @@ class Response:
         """Return the replies.
 
         :raises KernelError: when the kernel refused the request.
-        :raises NoReply: when no answer came, or it can't be read.
+        :raises NoReply: when no answer came, or it cannot be read.
         """
         if (error := self.error) is not None:
             raise error
@@ -187,7 +187,7 @@ class Answers:
         """Note that the socket has nothing more to read.
 
         If the first request was refused for lack of privilege, the kernel will not answer the
-        requests behind it: they get the same completion.
+        requests after it: they get the same completion.
         """
         first = self.completions[0]
         if first is not None and first.errno == errno.EPERM and not self.lossy:
@@ -284,7 +284,7 @@ class DumpExchange:
         self.seq = seq
 
     def takes(self, buffer: BytesLike, message: Message) -> bool:
-        """Return whether a message is an entry of this dump; record what other messages say."""
+        """Return whether a message is an entry of this dump; record what other messages report."""
         if message.seq != self.seq:
             self.stray_replies += 1
             return False
@@ -299,5 +299,5 @@ class DumpExchange:
         return False
 
     def broken(self, error: DecodeError) -> None:
-        """End the dump because a datagram is not netlink: the next message can't be located."""
+        """End the dump because a datagram is not netlink: the next message cannot be located."""
         self.completion = Completion(errno.EBADMSG, str(error))

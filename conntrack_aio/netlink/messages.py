@@ -30,7 +30,7 @@ class Message(NamedTuple):
     type: int
     flags: int
     seq: int
-    port: int
+    port_id: int
     start: int
     end: int
 
@@ -42,16 +42,16 @@ def parse_header(buffer: BytesLike, offset: int, length: int) -> Message:
     """
     if length - offset < HEADER_SIZE:
         raise DecodeError(f"{length - offset} bytes are left over after the last message")
-    size, kind, flags, seq, port = HEADER.unpack_from(buffer, offset)
+    size, kind, flags, seq, port_id = HEADER.unpack_from(buffer, offset)
     if size < HEADER_SIZE or offset + size > length:
         raise DecodeError(f"a message claims {size} bytes, {length - offset} are left")
-    return Message(kind, flags, seq, port, offset + HEADER_SIZE, offset + size)
+    return Message(kind, flags, seq, port_id, offset + HEADER_SIZE, offset + size)
 
 
 def walk(buffer: BytesLike, length: int) -> Iterator[Message]:
     """Yield the messages in the first ``length`` bytes of a datagram.
 
-    :raises DecodeError: at the first message whose length is impossible.
+    :raises DecodeError: when the length of a message is impossible, after yielding those before it.
     """
     offset = 0
     while offset < length:
@@ -60,10 +60,10 @@ def walk(buffer: BytesLike, length: int) -> Iterator[Message]:
         offset = (message.end + 3) & ~3
 
 
-def pack(kind: int, flags: int, seq: int, payload: bytes, port: int = 0) -> bytes:
+def pack(kind: int, flags: int, seq: int, payload: bytes, port_id: int = 0) -> bytes:
     """Return one message with its padding. The kernel ignores the port id of a request."""
     size = HEADER_SIZE + len(payload)
-    return HEADER.pack(size, kind, flags, seq, port) + payload + bytes(-size & 3)
+    return HEADER.pack(size, kind, flags, seq, port_id) + payload + bytes(-size & 3)
 
 
 class Completion(NamedTuple):

@@ -24,8 +24,8 @@ from ..errors import (
     KernelError,
     NamespaceError,
     call_error,
-    failed,
     kernel_error,
+    request_error,
 )
 from ..plain import as_int, as_str, describe_value
 from ..uapi.sched import CLONE_NEWNET
@@ -60,7 +60,7 @@ class NetNS:
         Text with a slash is a path; other text is a name.
 
         :raises TypeError: when the value is of another type.
-        :raises ValueError: when it can't name a namespace.
+        :raises ValueError: when it cannot name a namespace.
         """
         if isinstance(value, NetNS):
             other = value
@@ -91,7 +91,7 @@ class NetNS:
         """Return a namespace that ``ip netns add`` made.
 
         :raises TypeError: when the name is not text.
-        :raises ValueError: when it can't be the name of a namespace.
+        :raises ValueError: when it cannot be the name of a namespace.
         """
         try:
             name = as_str(name)
@@ -160,7 +160,7 @@ class NetNS:
                 errno.EACCES: "This program may not open it: another user's process needs "
                 "CAP_SYS_PTRACE",
             }.get(error.errno or 0, refusal.hint)
-            raise failed(f"open the {self}", refusal) from error
+            raise request_error(f"open the {self}", refusal) from error
         except OverflowError as error:
             raise NamespaceError(errno.EBADF, f"open the {self}") from error
 
@@ -168,8 +168,10 @@ class NetNS:
 def run_inside(fd: int, function: Callable[[], T], label: str = "network namespace") -> T:
     """Call ``function`` on a new thread inside the namespace ``fd``, and wait for its result.
 
+    :param fd: a descriptor of the namespace.
+    :param function: the function, whose exceptions are raised here.
     :param label: the name of the namespace for errors.
-    :raises NamespaceError: when the namespace can't be entered.
+    :raises NamespaceError: when the namespace cannot be entered.
     :raises ResourceExhausted: when no thread can be started.
     """
     results: list[T] = []
@@ -189,7 +191,7 @@ def run_inside(fd: int, function: Callable[[], T], label: str = "network namespa
     try:
         thread.start()
     except RuntimeError as error:
-        raise failed(f"enter the {label}", no_thread()) from error
+        raise request_error(f"enter the {label}", no_thread()) from error
     thread.join()
     if errors:
         raise errors[0]
@@ -206,7 +208,7 @@ def _not_entered(error: OSError, label: str) -> KernelError:
     )
     if error.errno == errno.EINVAL:
         refusal.hint = "It is not a network namespace"
-    return failed(f"enter the {label}", refusal)
+    return request_error(f"enter the {label}", refusal)
 
 
 def run_in_namespace_of(
@@ -219,8 +221,10 @@ def run_in_namespace_of(
     Where that ioctl is refused, the namespace is opened again as it was the first time, and used
     only if it is still the same.
 
+    :param fd: the descriptor of the socket.
     :param home: the identity of the namespace; ``None`` if it was unknown when the socket was made.
     :param name: how the namespace was opened, if it was.
+    :param function: the function, whose exceptions are raised here.
     :raises NamespaceError: when the namespace cannot be reached from the socket, or cannot be
         identified with certainty.
     :raises ResourceExhausted: when there are no more descriptors or threads.
@@ -252,25 +256,28 @@ def _namespace_of(fd: int, home: Identity | None, name: NetNS | None) -> int:
         refusal = call_error(
             error, "ioctl(SIOCGSKNS)", needs="This needs CAP_NET_ADMIN", cls=NamespaceError
         )
-        raise failed(request, refusal) from error
+        raise request_error(request, refusal) from error
 
 
-def identify(namespace: int) -> Identity | None:
-    """Return the identity of a descriptor's namespace; ``None`` if it can't be read."""
+def identity_of(info: os.stat_result) -> Identity:
+    """Return the identity of the namespace whose file has this status."""
+    return info.st_dev, info.st_ino
+
+
+def identify(file: int | str) -> Identity | None:
+    """Return the identity of a namespace; ``None`` if it cannot be read.
+
+    :param file: a descriptor or a path.
+    """
     try:
-        info = os.fstat(namespace)
+        return identity_of(os.stat(file))
     except OSError:
         return None
-    return info.st_dev, info.st_ino
 
 
 def current() -> Identity | None:
     """Return the identity of the calling thread's namespace; ``None`` without a /proc."""
-    try:
-        info = os.stat(_HERE)
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino
+    return identify(_HERE)
 
 
 def _check_shortage(error: OSError, request: str) -> None:

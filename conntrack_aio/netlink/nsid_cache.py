@@ -37,7 +37,7 @@ class NsidCache:
         self._resolved = 0
         """Datagrams that were resolved so far."""
         self._horizon = capacity
-        """The number, counted likewise, of the last datagram that can be waiting now."""
+        """The number of the last datagram that can be waiting now, counted as those resolved."""
         self._freed: dict[int, int] = {}
         """Ids whose holder is gone, and the number of the last datagram that may be from it."""
         self._reassigned: dict[int, int] = {}
@@ -94,6 +94,7 @@ class NsidCache:
     def end_batch(self, count: int, *, drained: bool) -> None:
         """Note that the datagrams of a batch were resolved.
 
+        :param count: the number of datagrams.
         :param drained: whether the queue was empty after they had been read.
         """
         self._resolved += count

@@ -25,7 +25,7 @@ from collections.abc import Collection, Mapping, Sequence
 import anyio
 from anyio import CapacityLimiter
 
-from ..errors import EXHAUSTION_ERRNOS, DecodeError, NoReply, failed
+from ..errors import EXHAUSTION_ERRNOS, DecodeError, NoReply, request_error
 from ..uapi.net_namespace import NETNSA, NETNSA_NSID_NOT_ASSIGNED
 from ..uapi.netlink import NETLINK_OPTION
 from ..uapi.rtnetlink import RTM, RTNLGRP
@@ -33,7 +33,7 @@ from . import messages, namespaces
 from .all_namespaces import AllNamespacesSocket
 from .attributes import BytesLike, pack, walk
 from .exchange import Exchange, Request, SequenceNumbers
-from .namespaces import Identity
+from .namespaces import identify, identity_of
 from .nsid_cache import NamespaceName, NsidCache
 from .receiving import send_and_receive
 from .socket import NetlinkSocket
@@ -73,11 +73,12 @@ class NsidResolver:
         If this raises, the caller keeps all three sockets. Otherwise :meth:`close` closes the two
         others.
 
+        :param socket: the socket whose datagrams are resolved.
         :param notifications: an rtnetlink socket that will receive notifications about ids.
         :param lookups: an rtnetlink socket for requests.
         :param least_cost: bytes of the receive buffer that a datagram takes at least.
         :param directory: where the names are; that of ``ip netns`` by default.
-        :raises PermissionDenied: without CAP_NET_BROADCAST.
+        :raises PermissionDenied: when the program lacks CAP_NET_BROADCAST.
         """
         self._directory = namespaces.NAMED if directory is None else directory
         self._notifications = notifications
@@ -96,7 +97,7 @@ class NsidResolver:
                 self._mounts.close()
                 raise
         except OSError as error:
-            raise failed("listen to all network namespaces", error) from error
+            raise request_error("listen to all network namespaces", error) from error
 
     @property
     def nsid(self) -> int | None:
@@ -123,7 +124,9 @@ class NsidResolver:
                 self._cache.invalidate_all()
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
-                    raise failed("receive notifications about network namespaces", error) from error
+                    raise request_error(
+                        "receive notifications about network namespaces", error
+                    ) from error
                 self._cache.invalidate_all()
 
     def _read_notification(self, size: int) -> None:
@@ -143,6 +146,7 @@ class NsidResolver:
 
         After a cancellation, this can be called again with the same batch.
 
+        :param ids: the id of each datagram; ``None`` for the socket's own namespace.
         :param drained: whether the queue was empty after the batch had been read.
         :raises anyio.ClosedResourceError: when the resolver is closed.
         """
@@ -168,7 +172,7 @@ class NsidResolver:
             return False
         if name.name is None:
             return name.directory_state == state
-        return _identify(f"{self._directory}/{name.name}") == name.identity
+        return identify(f"{self._directory}/{name.name}") == name.identity
 
     def _directory_state(self) -> object:
         """Return a value that equals an earlier one only if no name can have been added since."""
@@ -179,7 +183,7 @@ class NsidResolver:
             return changes
         if abs(time.time_ns() - info.st_mtime_ns) < _TIME_RESOLUTION:
             return object()
-        return changes, info.st_dev, info.st_ino, info.st_mtime_ns
+        return changes, identity_of(info), info.st_mtime_ns
 
     # -- look-ups ---------------------------------------------------------------------------
 
@@ -202,11 +206,11 @@ class NsidResolver:
         unknown: list[str] = []
         for file in _files(self._directory):
             entry = known.get(file)
-            if entry is not None and entry[1].identity == _identify(f"{self._directory}/{file}"):
+            if entry is not None and entry[1].identity == identify(f"{self._directory}/{file}"):
                 found[entry[0]] = entry[1]
             else:
                 unknown.append(file)
-        with self._lookups.using():
+        with self._lookups.keep_open():
             for start in range(0, len(unknown), _LOOKUPS_AT_ONCE):
                 for id, name in self._look_up(unknown[start : start + _LOOKUPS_AT_ONCE]):
                     if id == NETNSA_NSID_NOT_ASSIGNED:
@@ -218,10 +222,10 @@ class NsidResolver:
     def names_without_id(self) -> list[str]:
         """Return the names of the namespaces that have no id here: their events do not arrive.
 
-        The calling thread's own namespace needs none. Namespaces that can't be opened are left out.
-        A look-up takes some 20 µs per name.
+        The calling thread's own namespace needs none. Namespaces that cannot be opened are left
+        out. A look-up takes some 20 µs per name.
         """
-        own = _identify("/proc/thread-self/ns/net")
+        own = namespaces.current()
         names = _files(self._directory)
         try:
             return [
@@ -242,8 +246,8 @@ class NsidResolver:
         try:
             for file in files:
                 if (fd := _open(f"{self._directory}/{file}")) is not None:
-                    info = os.fstat(fd)
-                    opened.append((fd, NamespaceName(file, (info.st_dev, info.st_ino), None)))
+                    identity = identity_of(os.fstat(fd))
+                    opened.append((fd, NamespaceName(file, identity, None)))
             if not opened:
                 return []
             requests = [_nsid_request(fd, str(name.name)) for fd, name in opened]
@@ -284,7 +288,7 @@ class _Mounts:
         self._poll.register(self._fd, select.POLLPRI)
 
     def changes(self) -> int:
-        """Return a number that grows with each change, and whenever changes can't be detected."""
+        """Return a number that grows with each change, and whenever changes cannot be detected."""
         try:
             changed = self._fd is not None and bool(self._poll.poll(0))
         except OSError:
@@ -305,17 +309,8 @@ def _files(directory: str) -> list[str]:
         return []
 
 
-def _identify(path: str) -> Identity | None:
-    """Return the identity of the namespace at a path; ``None`` if there is no such file."""
-    try:
-        info = os.stat(path)
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino
-
-
 def _open(path: str) -> int | None:
-    """Return a descriptor of what may be a namespace; ``None`` if it can't be opened."""
+    """Return a descriptor of what may be a namespace; ``None`` if it cannot be opened."""
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:

@@ -6,7 +6,7 @@ import errno
 import socket
 from typing import Final
 
-from ..errors import UnsupportedPlatform, call_error, failed
+from ..errors import UnsupportedPlatform, call_error, request_error
 from ..uapi.netlink import AF_NETLINK, NETLINK_OPTION, SOL_NETLINK
 from .socket import KERNEL, NetlinkSocket
 
@@ -32,6 +32,7 @@ def require_linux() -> None:
 def open_socket(protocol: int, *, receive_buffer: int | None = None) -> NetlinkSocket:
     """Open a socket of a netlink protocol in the calling thread's network namespace.
 
+    :param protocol: the netlink protocol, such as ``NETLINK.NETFILTER``.
     :param receive_buffer: the size to ask for in bytes, which the kernel doubles.
     :raises UnsupportedPlatform: when this system has no netlink.
     :raises KernelError: when this kernel lacks the protocol, or the process may not use it.
@@ -42,7 +43,7 @@ def open_socket(protocol: int, *, receive_buffer: int | None = None) -> NetlinkS
             AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol
         )
     except OSError as error:
-        refusal = failed(
+        refusal = request_error(
             f"open a netlink socket (protocol {protocol})", call_error(error, "socket(AF_NETLINK)")
         )
         if hint := _SOCKET_HINTS.get(refusal.errno or 0):
@@ -78,11 +79,11 @@ def _bind(raw: socket.socket) -> None:
     except OSError as error:
         refusal = error
     try:
-        # Other programs that send to this port id get ECONNREFUSED and can't fill the buffer. What
+        # Other programs that send to this port id get ECONNREFUSED and cannot fill the buffer. What
         # they send to the groups still arrives, and is recognized by its sender's port id.
         raw.connect(KERNEL)
     except OSError:
         if refusal is not None:
-            raise failed(
+            raise request_error(
                 "open a netlink socket", call_error(refusal, "bind() and connect()")
             ) from refusal

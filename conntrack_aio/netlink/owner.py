@@ -37,7 +37,7 @@ class Owner:
     def check(self) -> None:
         """Check where a coroutine runs.
 
-        :raises UsedElsewhere: in another process or another event loop.
+        :raises UsedElsewhere: when called in another process or another event loop.
         """
         self.check_process()
         if not self._loop.is_running_here():
@@ -48,7 +48,7 @@ class Owner:
     def check_call(self) -> None:
         """Check where a plain function runs, which may be outside of every event loop.
 
-        :raises UsedElsewhere: in another process or another event loop.
+        :raises UsedElsewhere: when called in another process or another event loop.
         """
         self.check_process()
         if self._loop.is_running_here():
@@ -62,7 +62,7 @@ class Owner:
     def check_process(self) -> None:
         """Check which process runs.
 
-        :raises UsedElsewhere: in another process.
+        :raises UsedElsewhere: when called in another process.
         """
         if not self.is_this_process:
             raise UsedElsewhere(

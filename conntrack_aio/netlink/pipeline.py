@@ -1,8 +1,8 @@
-"""Send many requests, window after window: the next is made while the kernel carries one out.
+"""Send many requests, window by window: the next is made while the kernel carries one out.
 
 The kernel does its work inside ``sendmsg``, which takes most of the time of many requests. So a
-thread sends, and meanwhile the event loop's thread makes the next window and reads the answers of
-the previous one.
+thread sends. At the same time the event loop's thread makes the next window, and reads the answers
+to the previous one.
 
 The thread makes one system call for each window and leaves the answers to the event loop. Every
 call releases the interpreter's lock, and if the loop is busy, getting it back takes up to 5 ms.
@@ -23,24 +23,18 @@ import anyio
 from ..errors import DecodeError, ResourceExhausted
 from .exchange import Answers, SequenceNumbers
 from .messages import Completion
+from .receive_buffer import ANSWER_COST
 from .receiving import receive_answers, wait_for_answers
 from .socket import NetlinkSocket
 from .threads import Threads, Wakeup
 
-WINDOW_SIZE: Final = 256
+REQUESTS_PER_WINDOW: Final = 256
 """Requests in a window at most."""
 
-DEPTH: Final = 2
+WINDOWS_IN_FLIGHT: Final = 2
 """Windows that may be unfinished: the one being sent, and the one whose answers are read."""
 
-ACKNOWLEDGEMENT_COST: Final = 1536
-"""Bytes of the receive buffer that an acknowledgement takes at most: usually some 830, and 1,344
-with a long message of the kernel's."""
-
-ANSWER_COST: Final = 3072
-"""Bytes of the receive buffer that a reply of up to 2 KiB and its acknowledgement take."""
-
-RECEIVE_BUFFER: Final = DEPTH * WINDOW_SIZE * ANSWER_COST // 2
+RECEIVE_BUFFER: Final = WINDOWS_IN_FLIGHT * REQUESTS_PER_WINDOW * ANSWER_COST // 2
 """The receive buffer to ask for, which the kernel doubles. If less is granted, the windows are
 smaller."""
 
@@ -85,12 +79,15 @@ class Pipeline:
     ) -> None:
         """Choose the window so that the receive buffer holds all answers.
 
+        :param socket: the socket to send on.
+        :param threads: the threads that send.
         :param reply_timeout: seconds that the kernel may take to answer a window.
-        :param answer_cost: bytes of the receive buffer that the answers to one request take.
+        :param answer_cost: bytes of the receive buffer that the answers to one request take at
+            most.
         """
         self.socket = socket
-        most = socket.least_receive_buffer // (DEPTH * answer_cost)
-        self.window_size = max(1, min(WINDOW_SIZE, most))
+        most = socket.least_receive_buffer // (WINDOWS_IN_FLIGHT * answer_cost)
+        self.requests_per_window = max(1, min(REQUESTS_PER_WINDOW, most))
         """The number of requests that a :meth:`push` may take."""
         self.requests = 0
         self.stray_replies = 0
@@ -115,10 +112,11 @@ class Pipeline:
         return self._sequence.reserve(count)
 
     def push(self, requests: Sequence[bytes], seq: int) -> RequestWindow:
-        """Queue requests for sending behind those pushed before, without waiting.
+        """Queue requests for sending after those pushed before, without waiting.
 
-        At most :data:`DEPTH` windows may be unfinished.
+        At most :data:`WINDOWS_IN_FLIGHT` windows may be unfinished.
 
+        :param requests: complete messages with consecutive sequence numbers.
         :param seq: the sequence number of the first request.
         """
         window = RequestWindow(requests, seq)
@@ -150,7 +148,7 @@ class Pipeline:
                     return
                 window = self._unsent.popleft()
             try:
-                with self.socket.using():
+                with self.socket.keep_open():
                     for datagram in window.datagrams():
                         self.socket.send(datagram)
             except BaseException as error:  # finish() handles it in the event loop's thread
@@ -199,7 +197,7 @@ class Pipeline:
             except DecodeError:
                 first.note_lost()
             except OSError as error:
-                # The answers can't be read, though the kernel has carried the requests out.
+                # The answers cannot be read, though the kernel has carried the requests out.
                 first.note_lost(error)
                 return
             else:

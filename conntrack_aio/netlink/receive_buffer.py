@@ -22,6 +22,15 @@ _SMALLEST: Final = 2304
 """No receive buffer is smaller (``SOCK_MIN_RCVBUF`` on 64-bit machines)."""
 _LARGEST: Final = 2**31 - 1
 
+ACKNOWLEDGEMENT_COST: Final = 1536
+"""Bytes of the receive buffer that an acknowledgement takes at most: usually some 830, and 1,344
+with a long message of the kernel's."""
+
+ANSWER_COST: Final = 3072
+"""Bytes of the receive buffer that the answers to one request take at most: a reply of up to 2 KiB,
+and its acknowledgement. The kernel drops answers for which there is no room, though it has carried
+out the request."""
+
 
 class QueueState(NamedTuple):
     """What the kernel reports about a socket's receive queue (``SO_MEMINFO``)."""
@@ -37,6 +46,8 @@ def set_receive_buffer(raw: RawSocket, size: int, *, forced_only: bool = False) 
 
     SO_RCVBUFFORCE exceeds that limit. It needs CAP_NET_ADMIN in the initial user namespace.
 
+    :param raw: the socket.
+    :param size: the size in bytes, which the kernel doubles.
     :param forced_only: do not use SO_RCVBUF, which cuts the size down to the limit.
     :returns: ``True`` if the size may exceed the limit, ``False`` if it was cut down to it, and
         ``None`` if both options were refused and the buffer stays as it was.
@@ -75,7 +86,7 @@ class ReceiveBuffer:
     def size(self) -> int:
         """Return the size by the kernel's accounting, which is twice the size granted.
 
-        Where the size can't be read, return the upper limit for it.
+        Where the size cannot be read, return the upper limit for it.
         """
         size = self._read_size()
         if size is not None:
@@ -84,7 +95,7 @@ class ReceiveBuffer:
 
     @property
     def least_size(self) -> int:
-        """Return the same as :attr:`size`; where it can't be read, the lower limit for it."""
+        """Return the same as :attr:`size`; where it cannot be read, the lower limit for it."""
         size = self._read_size()
         if size is not None:
             return size

@@ -1,7 +1,7 @@
 """Receive the answers to requests.
 
 The kernel carries a request out, and queues the answer, before ``sendmsg`` returns. So receiving
-follows sending at once, and EAGAIN means that the kernel has nothing more to say. What stands in
+follows sending at once, and EAGAIN means that the kernel has nothing more to send. What stands in
 for the kernel, as in tests, may answer later: :func:`wait_for_answers` gives it time.
 """
 
@@ -26,7 +26,7 @@ def receive_answers(socket: NetlinkSocket, answers: Answers) -> bool:
 
     :returns: whether all requests are answered; if not, the socket has nothing more to read.
     :raises DecodeError: when a datagram is not netlink.
-    :raises OSError: when the socket can't be read.
+    :raises OSError: when the socket cannot be read.
     """
     receive, buffer, feed = socket.receive, socket.buffer, answers.feed
     while answers.open:
@@ -51,8 +51,8 @@ async def wait_for_answers(
     Give up after ``reply_timeout`` seconds, and as soon as answers are known to be lost: the kernel
     does not send them again.
 
-    :raises anyio.ClosedResourceError: when the socket is closed meanwhile.
-    :raises OSError: when the socket can't be watched, and whatever ``receive`` raises.
+    :raises anyio.ClosedResourceError: when the socket is closed in the meantime.
+    :raises OSError: when the socket cannot be watched, or ``receive`` raises it.
     """
     with anyio.move_on_after(reply_timeout):
         while answers.open and not answers.lossy:
@@ -78,9 +78,10 @@ def run_exchange(protocol: int, exchange: Exchange) -> list[Response]:
     """Send requests on a new socket in the calling thread's network namespace.
 
     :param protocol: the netlink protocol of the socket.
+    :param exchange: the requests.
     :returns: a response for each request, all successful.
-    :raises KernelError: for the first request that the kernel refused.
-    :raises NoReply: for the first request that it did not answer.
+    :raises KernelError: when the kernel refused a request; the error is that of the first one.
+    :raises NoReply: when the kernel did not answer a request.
     """
     with closing(open_socket(protocol)) as socket:
         responses = send_and_receive(socket, exchange)

@@ -100,7 +100,7 @@ class MessageVector:
         lengths = memoryview(self._headers).cast("B").cast("I")
         self.lengths: Final = lengths[_MMsgHdr.len.offset // 4 :: width]
         """The sizes of the datagrams of the last call, also of those larger than their buffer."""
-        self.portids: Final = memoryview(addresses).cast("I")[1::3]
+        self.port_ids: Final = memoryview(addresses).cast("I")[1::3]
         """The port ids of their senders."""
         self.first_words: Final = self.view.cast("I")[:: step // 4]
         """The first four bytes of each."""
@@ -112,7 +112,7 @@ class MessageVector:
         :func:`is_available` is false from now on.
 
         :raises BlockingIOError: when nothing waits.
-        :raises OSError: when the socket can't be read.
+        :raises OSError: when the socket cannot be read.
         """
         global _refused
         call = _system_call()

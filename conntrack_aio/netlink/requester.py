@@ -19,22 +19,18 @@ from ..errors import ResourceExhausted
 from .exchange import Exchange, OnResponses, Request, Response, SequenceNumbers
 from .messages import Completion
 from .owner import Owner
+from .receive_buffer import ANSWER_COST
 from .receiving import receive_answers, wait_for_answers
 from .socket import NetlinkSocket
 from .table_walks import table_walks
-from .threads import NO_THREAD, SCHEDULING, Threads, Wakeup
+from .threads import NO_THREAD, THREAD_START_TIMEOUT, Threads, Wakeup
 
-WALK_TIMEOUT = 60.0
-"""Seconds that the kernel may take at least to delete all entries of a table. It needs some 0.4 for
-a million."""
+TABLE_WALK_TIMEOUT = 60.0
+"""Seconds that the kernel may take at least for a request that walks its whole table. It needs some
+0.4 to delete a million entries."""
 
-WINDOW_SIZE = 64
+REQUESTS_PER_DATAGRAM = 64
 """Requests in one datagram at most: the default receive buffer of 208 KiB holds their answers."""
-
-_ANSWER_COST = 3072
-"""Bytes of the receive buffer that the answers to one request take at most: a reply up to 2 KiB,
-and its acknowledgement some 830 bytes. The kernel drops answers for which there is no room, though
-it has carried out the request."""
 
 
 class _QueuedCall:
@@ -51,6 +47,7 @@ class Requester:
     def __init__(self, socket: NetlinkSocket, *, offload: bool, reply_timeout: float) -> None:
         """Use the socket in the event loop that runs here.
 
+        :param socket: the request socket of the connection.
         :param offload: whether to run every request on the worker thread.
         :param reply_timeout: seconds that the kernel may take to answer a request.
         :raises RuntimeError: when no event loop runs here.
@@ -62,11 +59,12 @@ class Requester:
         self.stray_replies = 0
         self._offload = offload
         self._reply_timeout = reply_timeout
-        self._window_size = max(1, min(WINDOW_SIZE, socket.least_receive_buffer // _ANSWER_COST))
+        most = socket.least_receive_buffer // ANSWER_COST
+        self._requests_per_datagram = max(1, min(REQUESTS_PER_DATAGRAM, most))
         self._sequence = SequenceNumbers()
         self._queue: deque[_QueuedCall] = deque()
         """The calls of :meth:`run`; the first one has the socket. This is not a lock of anyio's,
-        which would stay locked for ever if an interrupt struck between its acquisition and the
+        which would stay locked forever if an interrupt struck between its acquisition and the
         block that releases it."""
         self._threads = Threads(1)
         self._thread_busy = False
@@ -83,7 +81,7 @@ class Requester:
         self,
         requests: Sequence[Request],
         *,
-        walk: bool = False,
+        walks_table: bool = False,
         on_responses: OnResponses | None = None,
         on_unsent: Callable[[int], None] | None = None,
     ) -> list[Response]:
@@ -91,40 +89,42 @@ class Requester:
 
         If no thread can be started for a request, its response says so.
 
-        :param walk: whether the kernel walks its table for these requests.
+        :param requests: the requests.
+        :param walks_table: whether the kernel walks its whole table for these requests.
         :param on_responses: called with the responses of each datagram, perhaps on a worker thread,
-            even if this call is cancelled meanwhile: for replies that must not be lost.
+            even if this call is cancelled in the meantime: for replies that must not be lost.
         :param on_unsent: called when this call is cancelled or raises, with the number of requests,
             the last ones, that will never be sent.
         :raises anyio.ClosedResourceError: when the connection is closed.
-        :raises UsedElsewhere: in another process or event loop.
+        :raises UsedElsewhere: when called in another process or event loop.
         :raises DecodeError: when an answer is not netlink.
         """
         self.owner.check()
         responses: list[Response] = []
         unsent = len(requests)
 
-        async def run_windows() -> None:
+        async def run_datagrams() -> None:
             nonlocal unsent
-            for start in range(0, len(requests), self._window_size):
+            size = self._requests_per_datagram
+            for start in range(0, len(requests), size):
                 if start:
                     await anyio.lowlevel.checkpoint()
-                window = requests[start : start + self._window_size]
-                exchange = Exchange(window, self._sequence.reserve(len(window)), on_responses)
-                self.requests += len(window)
+                batch = requests[start : start + size]
+                exchange = Exchange(batch, self._sequence.reserve(len(batch)), on_responses)
+                self.requests += len(batch)
                 try:
-                    await self._run_exchange(exchange, walk)
+                    await self._run_exchange(exchange, walks_table)
                 finally:
                     # After a cancellation, the thread completes an exchange that it has started,
                     # and drops one that it has not.
                     exchange.release()
                     if exchange.started:
-                        unsent -= len(window)
+                        unsent -= len(batch)
                 self.stray_replies += exchange.stray_replies
                 responses.extend(exchange.responses)
 
         try:
-            await self._in_turn(run_windows)
+            await self._in_turn(run_datagrams)
         except BaseException:
             if on_unsent is not None:
                 on_unsent(unsent)
@@ -152,11 +152,17 @@ class Requester:
             if self._queue and (event := self._queue[0].event) is not None:
                 event.set()
 
-    async def _run_exchange(self, exchange: Exchange, walk: bool) -> None:
+    async def _run_exchange(self, exchange: Exchange, walks_table: bool) -> None:
         self._check_open()
-        if walk or self._offload or table_walks.active or self._thread_busy or self.socket.in_use:
+        if (
+            walks_table
+            or self._offload
+            or table_walks.active
+            or self._thread_busy
+            or self.socket.in_use
+        ):
             self.offloaded += len(exchange.requests)
-            await self._run_on_thread(exchange, walk)
+            await self._run_on_thread(exchange, walks_table)
             if exchange.timed_out:
                 return
         else:
@@ -165,33 +171,37 @@ class Requester:
                 self._send_and_receive(exchange, False)
             finally:
                 exchange.release()
-        # If answers can't be read or waited for, the requests were carried out all the same.
+        # If answers cannot be read or waited for, the requests were carried out all the same.
         if not exchange.done and exchange.unreadable is None:
             with suppress(OSError):
                 await wait_for_answers(
                     self.socket,
                     exchange,
                     self._reply_timeout,
-                    lambda: self.socket.use(lambda: receive_answers(self.socket, exchange)),
+                    lambda: self.socket.call_kept_open(
+                        lambda: receive_answers(self.socket, exchange)
+                    ),
                 )
 
     def _check_open(self) -> None:
         if self.socket.closed:
             raise anyio.ClosedResourceError("the connection is closed")
 
-    async def _run_on_thread(self, exchange: Exchange, walk: bool) -> None:
+    async def _run_on_thread(self, exchange: Exchange, walks_table: bool) -> None:
         """Have the thread send and receive. After the timeout it continues without the caller.
 
         The thread gets the exchange only once it is done with that of a cancelled call. So a call
         that is cancelled while it waits leaves nothing for the thread to do.
         """
-        timeout = self._reply_timeout + SCHEDULING
-        with anyio.move_on_after(max(timeout, WALK_TIMEOUT) if walk else timeout) as scope:
+        timeout = self._reply_timeout + THREAD_START_TIMEOUT
+        if walks_table:
+            timeout = max(timeout, TABLE_WALK_TIMEOUT)
+        with anyio.move_on_after(timeout) as scope:
             await self._wait_for_thread()
             self._check_open()
             self._thread_busy = True
             try:
-                self._threads.start(lambda: self._work(exchange, walk))
+                self._threads.start(lambda: self._work(exchange, walks_table))
             except BaseException as error:
                 self._thread_busy = False
                 if not isinstance(error, ResourceExhausted):
@@ -206,12 +216,12 @@ class Requester:
         while self._thread_busy:
             await self._thread_done.wait()
 
-    def _work(self, exchange: Exchange, walk: bool) -> None:
+    def _work(self, exchange: Exchange, walks_table: bool) -> None:
         """Send and receive on the thread, unless the caller was cancelled."""
         try:
             if exchange.acquire():
                 try:
-                    self._send_and_receive(exchange, walk)
+                    self._send_and_receive(exchange, walks_table)
                 finally:
                     exchange.release()
         except Exception as error:
@@ -220,20 +230,20 @@ class Requester:
             self._thread_busy = False
             self._thread_done.notify()
 
-    def _send_and_receive(self, exchange: Exchange, walk: bool) -> None:
+    def _send_and_receive(self, exchange: Exchange, walks_table: bool) -> None:
         def work() -> None:
-            self._send(exchange, walk)
+            self._send(exchange, walks_table)
             receive_answers(self.socket, exchange)
 
         try:
-            self.socket.use(work)
+            self.socket.call_kept_open(work)
         except OSError as error:
             exchange.note_lost(error)
 
-    def _send(self, exchange: Exchange, walk: bool) -> None:
+    def _send(self, exchange: Exchange, walks_table: bool) -> None:
         exchange.sent = True
         try:
-            with table_walks.count() if walk else nullcontext():
+            with table_walks.count() if walks_table else nullcontext():
                 self.socket.send(exchange.data)
         except OSError as error:
             exchange.fail_unanswered(Completion.of(error))

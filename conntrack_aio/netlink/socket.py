@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from .. import eventloop
-from ..errors import SECCOMP_ERRNOS, DecodeError, KernelError, call_error, failed
+from ..errors import SECCOMP_ERRNOS, DecodeError, KernelError, call_error, request_error
 from ..eventloop import Wait
 from ..uapi.netlink import NETLINK_OPTION, SOL_NETLINK
 from ..uapi.socket import SO_ATTACH_FILTER
@@ -52,12 +52,12 @@ _NEEDS_ADMIN: Final = (
 
 @cache
 def _recvmmsg() -> ModuleType | None:
-    """Return the module :mod:`.recvmmsg`; ``None`` where Python lacks ctypes, or can't load it.
+    """Return the module :mod:`.recvmmsg`; ``None`` where Python lacks ctypes, or cannot load it.
 
     Where memory may not be both writable and executable, loading ctypes may raise
     :exc:`MemoryError`.
 
-    :raises OSError: for a shortage, which may be over the next time.
+    :raises OSError: when a resource is used up; a later attempt may succeed.
     """
     try:
         from . import recvmmsg
@@ -67,7 +67,7 @@ def _recvmmsg() -> ModuleType | None:
 
 
 def _is_readable(descriptor: int) -> bool:
-    """Return whether data or an error waits to be read; ``True`` if that can't be found out."""
+    """Return whether data or an error waits to be read; ``True`` if that cannot be found out."""
     try:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
@@ -120,12 +120,12 @@ class NetlinkSocket:
 
     @property
     def in_use(self) -> bool:
-        """Return whether a thread is inside :meth:`using`, perhaps for a cancelled caller."""
+        """Return whether a thread keeps the socket open, perhaps for a cancelled caller."""
         return self._lock.locked()
 
     @contextmanager
-    def using(self) -> Generator[None]:
-        """Keep the socket open inside the ``with`` block, even if it is closed meanwhile.
+    def keep_open(self) -> Generator[None]:
+        """Keep the socket open inside the ``with`` block; :meth:`close` then closes it at its end.
 
         This is for worker threads: an interrupt in the main thread could leave the lock locked.
 
@@ -137,14 +137,16 @@ class NetlinkSocket:
                     raise anyio.ClosedResourceError("the socket is closed")
                 yield
         finally:
-            # A close() meanwhile found the lock locked, and left the closing to this thread.
+            # A close() during the block found the lock locked, and left the closing to this thread.
             if self._closing:
                 self.close()
 
-    def use(self, work: Callable[[], object]) -> None:
-        """Call ``work`` while the socket is kept open as in :meth:`using`, in any thread.
+    def call_kept_open(self, work: Callable[[], object]) -> None:
+        """Call ``work`` and keep the socket open as :meth:`keep_open` does, in any thread.
 
-        :raises anyio.ClosedResourceError: when the socket is closed; and whatever ``work`` raises.
+        Raises whatever ``work`` raises, too.
+
+        :raises anyio.ClosedResourceError: when the socket is closed already.
         """
         try:
             # No interrupt can come between the acquisition of a lock and its `with` block.
@@ -178,7 +180,7 @@ class NetlinkSocket:
         The length is 0 for a datagram to be ignored, which another program sent.
 
         :raises BlockingIOError: when there is none.
-        :raises OSError: with ENOBUFS after an overrun, which means that messages were dropped.
+        :raises OSError: when the receive buffer had overflowed (ENOBUFS): messages were dropped.
         :raises DecodeError: when the datagram is larger than any that the kernel makes.
         """
         try:
@@ -223,7 +225,7 @@ class NetlinkSocket:
         that is larger than any that the kernel makes.
 
         :raises BlockingIOError: when there is none.
-        :raises OSError: with ENOBUFS after an overrun, which means that messages were dropped.
+        :raises OSError: when the receive buffer had overflowed (ENOBUFS): messages were dropped.
         """
         vector = self._vector or self._make_vector(limit)
         if vector is not None:
@@ -261,10 +263,10 @@ class NetlinkSocket:
         """Return the first ``count`` datagrams of the vector, as :meth:`receive_some` does."""
         offsets, sizes = list(vector.offsets[:count]), vector.lengths[:count].tolist()
         first_words = vector.first_words[:count].tolist()
-        portids = vector.portids[:count].tolist()
-        if any(portids):
+        port_ids = vector.port_ids[:count].tolist()
+        if any(port_ids):
             offsets, sizes, first_words = (
-                [each for each, portid in zip(column, portids, strict=True) if portid == 0]
+                [each for each, port_id in zip(column, port_ids, strict=True) if port_id == 0]
                 for column in (offsets, sizes, first_words)
             )
             self.forged += count - len(sizes)
@@ -292,8 +294,10 @@ class NetlinkSocket:
     def set_option(self, option: NETLINK_OPTION, value: int, *, needs: str = "") -> None:
         """Set a required netlink option.
 
-        :param needs: what the error says about the capability that the option needs.
-        :raises KernelError: when the kernel refuses the option, which the error names.
+        :param option: the option, which an error names.
+        :param value: the new value.
+        :param needs: a sentence for the error, about the capability that the option needs.
+        :raises KernelError: when the kernel refuses the option.
         """
         try:
             self.raw.setsockopt(SOL_NETLINK, option, value)
@@ -304,7 +308,7 @@ class NetlinkSocket:
     def attach(self, program: Program) -> None:
         """Make the kernel run a BPF program on each message before queueing it here.
 
-        :raises OSError: with ENOMEM when the program exceeds ``net.core.optmem_max``.
+        :raises OSError: when the program exceeds ``net.core.optmem_max`` (ENOMEM).
         """
         # The option's value is a pointer to the program.
         packed = array("B", program.pack())
@@ -338,9 +342,9 @@ class NetlinkSocket:
         self._receive_buffer.grow(size)
 
     def queue_state(self) -> QueueState | None:
-        """Return how much waits and how much was dropped; ``None`` where that can't be read.
+        """Return how much waits and how much was dropped; ``None`` where that cannot be read.
 
-        It can't be read once the socket is closed; see :meth:`ReceiveBuffer.queue_state`.
+        It cannot be read once the socket is closed; see :meth:`ReceiveBuffer.queue_state`.
         """
         return None if self._closing else self._receive_buffer.queue_state()
 
@@ -353,9 +357,9 @@ class NetlinkSocket:
     async def wait_readable(self) -> None:
         """Wait until there is something to read.
 
-        :raises anyio.ClosedResourceError: when the socket is closed, also meanwhile.
+        :raises anyio.ClosedResourceError: when the socket is closed, also while this waits.
         :raises anyio.BusyResourceError: when another task waits already.
-        :raises ResourceExhausted: when the system can't watch one more descriptor.
+        :raises ResourceExhausted: when the system cannot watch one more descriptor.
         """
         if self._closing:
             raise anyio.ClosedResourceError("the socket is closed")
@@ -365,7 +369,7 @@ class NetlinkSocket:
             self._wait = eventloop.current().wait_readable(self.raw.fileno())
             await self._wait.finish()
         except OSError as error:
-            raise failed("wait for a netlink socket", error) from error
+            raise request_error("wait for a netlink socket", error) from error
         finally:
             self._wait = None
 

@@ -23,11 +23,11 @@ from ..eventloop import EventLoop
 
 T = TypeVar("T")
 
-SCHEDULING: Final = 1.0
+THREAD_START_TIMEOUT: Final = 1.0
 """Seconds that a thread may take to begin on a busy machine, on top of the kernel's own timeout."""
 
 NO_THREAD: Final = "no thread can be started, and nothing was sent"
-"""The detail of the error for a request that has to run on a thread and can't."""
+"""The detail of the error for a request that must run on a thread when none can be started."""
 
 _LIMITS: Final = (
     "The process or the system has reached its limit of tasks (ulimit -u, the cgroup's pids.max)"
@@ -49,8 +49,11 @@ async def run_in_thread(
 ) -> T:
     """Call ``function`` on a worker thread and return its result.
 
-    The function runs to its end even if the caller is cancelled meanwhile.
+    The function runs to its end even if the caller is cancelled in the meantime.
 
+    :param function: the function, whose exceptions are raised here.
+    :param limiter: limits how many such functions run at a time; anyio's default limiter if
+        ``None``.
     :param abandon: whether a cancelled caller leaves at once; otherwise it waits for the function.
     :raises ResourceExhausted: when no thread can be started; then the function was not called.
     """
@@ -95,7 +98,7 @@ class Threads:
     def close(self) -> None:
         """Finish the work that was started, and start no more. Idempotent."""
         executor, self._executor = self._executor, None
-        # A forked process does not have these threads, and their locks may be held for ever.
+        # A forked process does not have these threads, and their locks may be held forever.
         if executor is not None and self._pid == os.getpid():
             executor.shutdown(wait=False)
 

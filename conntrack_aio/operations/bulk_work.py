@@ -13,7 +13,8 @@ from ..errors import ConntrackError, NotFound
 from ..model.flow import Flow
 from ..model.nat import NATRange
 from ..netlink.exchange import Request
-from ..netlink.pipeline import ACKNOWLEDGEMENT_COST, ANSWER_COST, Pipeline
+from ..netlink.pipeline import Pipeline
+from ..netlink.receive_buffer import ACKNOWLEDGEMENT_COST, ANSWER_COST
 from .probes import Probes
 from .steps import Steps, delete_by_other_keys, delete_steps, is_identified, start_time_of
 from .update_steps import CheckedUpdate, update_steps
@@ -34,7 +35,7 @@ D = TypeVar("D", bound=Target)
 class SingleRequestWork(Generic[T]):
     """The work of operations that send one request for each item, which the kernel acknowledges."""
 
-    reply_size = ACKNOWLEDGEMENT_COST
+    answer_cost = ACKNOWLEDGEMENT_COST
 
     def message(self, item: T, seq: int) -> bytes:
         """Return the message for an item.
@@ -165,7 +166,7 @@ def _has_start_time(item: object) -> bool:
 class UpdateWork(Generic[D]):
     """Update entries, each of which may take several requests."""
 
-    reply_size = ANSWER_COST
+    answer_cost = ANSWER_COST
 
     def __init__(self, update: CheckedUpdate, probes: Probes) -> None:
         self._update = update
@@ -187,7 +188,7 @@ class UpdateWork(Generic[D]):
                 encode=self._encode,
             )
 
-        return _start_steps(pipeline, items, steps, until_error, pipeline.window_size)
+        return _start_steps(pipeline, items, steps, until_error, pipeline.requests_per_window)
 
 
 def _start_steps(

@@ -235,7 +235,7 @@ class Expectations:
 
         :raises EncodeError: when no helper can have this name.
         """
-        (response,) = await self._session.run([requests.delete_by_helper(name)], walk=True)
+        (response,) = await self._session.run([requests.delete_by_helper(name)], walks_table=True)
         response.result()
 
     async def flush(self, *refused: Never, **also_refused: Never) -> None:
@@ -248,7 +248,7 @@ class Expectations:
                 "flush() takes no argument, for it deletes every expectation; delete(expectation) "
                 "deletes one, and delete_by_helper(name) those of a helper"
             )
-        (response,) = await self._session.run([requests.flush()], walk=True)
+        (response,) = await self._session.run([requests.flush()], walks_table=True)
         response.result()
 
     async def cpu_statistics(self) -> builtins.list[ExpectCPUStatistics]:

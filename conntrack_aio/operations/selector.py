@@ -122,7 +122,7 @@ class Selector:
         filter_ = await self.filter_of(match)
         assert filter_.exact
         sent = [requests.flush_selected(each) for each in filter_.selections]
-        for response in await self._session.run(sent, walk=True):
+        for response in await self._session.run(sent, walks_table=True):
             response.result()
 
     async def filter_of(self, match: Match) -> DumpFilter:

@@ -16,7 +16,8 @@ from ..errors import ConntrackError, EncodeError, NotFound
 from ..model.values import describe_error
 from ..netlink.exchange import Request, Response
 from ..netlink.messages import SUCCESS
-from ..netlink.pipeline import ACKNOWLEDGEMENT_COST, ANSWER_COST, Pipeline, RequestWindow
+from ..netlink.pipeline import Pipeline, RequestWindow
+from ..netlink.receive_buffer import ACKNOWLEDGEMENT_COST, ANSWER_COST
 from .steps import Steps
 
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class SingleRequestWindow(Generic[T]):
 
 def reply_limit(pipeline: Pipeline) -> int:
     """Return how many replies fit into a buffer that was sized for acknowledgements."""
-    return max(1, pipeline.window_size * ACKNOWLEDGEMENT_COST // ANSWER_COST)
+    return max(1, pipeline.requests_per_window * ACKNOWLEDGEMENT_COST // ANSWER_COST)
 
 
 class StepsWindow(Generic[T]):

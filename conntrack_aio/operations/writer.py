@@ -103,5 +103,5 @@ class Writer:
         await run_steps(self._session, delete_steps(target, zone))
 
     async def flush(self) -> None:
-        (response,) = await self._session.run([requests.flush()], walk=True)
+        (response,) = await self._session.run([requests.flush()], walks_table=True)
         response.result()

@@ -15,8 +15,8 @@ from ..proc_sys import read_sysctl
 from ..uapi.sched import CLONE_NEWNET, CLONE_NEWUSER
 from .links import set_up
 
-_THREAD_END = 1.0
-"""The seconds that a thread may take to exit."""
+_THREAD_EXIT_TIMEOUT = 1.0
+"""Seconds that a thread may take to exit, after it was joined."""
 
 
 class _Prohibition(NamedTuple):
@@ -71,7 +71,7 @@ def enter_sandbox() -> None:
     This does not need root: it also creates a user namespace. If those are forbidden, root gets
     only the network namespace. The process must have one thread. It cannot leave the sandbox.
 
-    :raises UnsupportedPlatform: on any system but Linux.
+    :raises UnsupportedPlatform: when the system is not Linux.
     :raises NamespaceError: when the kernel refuses it, with a hint what to do. The process may then
         already be in a user namespace, without privileges.
     """
@@ -90,7 +90,7 @@ def enter_sandbox() -> None:
 
 def _is_single_threaded() -> bool:
     # A thread that was joined may not have exited in the kernel yet.
-    deadline = time.monotonic() + _THREAD_END
+    deadline = time.monotonic() + _THREAD_EXIT_TIMEOUT
     while len(os.listdir("/proc/self/task")) > 1:
         if threading.active_count() > 1 or time.monotonic() > deadline:
             return False

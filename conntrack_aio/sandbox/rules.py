@@ -146,7 +146,7 @@ def new_object(
 ) -> Request:
     """Return the request that creates an object of nftables.
 
-    :param type: the type of the object, for error messages; ``name`` likewise.
+    Errors name the object by ``type`` and ``name``.
     """
     return Request(
         f"create the nftables {type}",

@@ -12,7 +12,7 @@ import time
 from collections import deque
 
 from ..codec.decoder import Datagram
-from ..errors import ConntrackError, DecodeError, EventsLost, failed
+from ..errors import ConntrackError, DecodeError, EventsLost, request_error
 from ..model.statistics import StreamStatistics
 from ..netlink.progress import Progress
 from ..netlink.receive_buffer import QueueState
@@ -71,7 +71,7 @@ class EventReceiver:
             self.drained = True
         except OSError as error:
             if error.errno != errno.ENOBUFS:
-                raise failed("receive events", error) from error
+                raise request_error("receive events", error) from error
             overrun = True
         finally:
             self._received += [

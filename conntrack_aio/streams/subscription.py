@@ -9,15 +9,15 @@ from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 import attrs
 
-from ..errors import failed
+from ..errors import request_error
 from ..filters.program import EventFilter
-from ..model.settings import BlindSpot, ConntrackSysctls, EventMode
+from ..model.settings import CONNTRACK, BlindSpot, ConntrackSysctls, EventMode
 from ..model.values import describe_value
 from ..netlink.nsid_resolver import NsidResolver
 from ..netlink.socket import NetlinkSocket
-from ..netlink.socket_factory import SocketFactory
 from ..plain import as_int, as_str
-from ..proc_sys import CONNTRACK, SysctlTree, read_number
+from ..proc_sys import SysctlTree, read_number
+from ..socket_factory import SocketFactory
 from ..uapi.netlink import NETLINK
 from ..uapi.nfnetlink import NFNLGRP
 
@@ -199,7 +199,7 @@ def subscribe(
             for group in groups:
                 socket.join(group)
         except OSError as error:
-            raise failed("subscribe to events", error) from error
+            raise request_error("subscribe to events", error) from error
         mode = read_number(socket_factory.sysctls, EVENTS_SYSCTL)
         spots = tuple(_blind_spots(socket_factory.sysctls, mode, nsid_resolver))
         failing.pop_all()

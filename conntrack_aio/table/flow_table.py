@@ -30,7 +30,6 @@ from .mirror import Mirror
 from .reconciler import Interval
 from .synchronizer import Synchronizer
 from .tasks import TableTasks
-from .tracebacks import clear_frames, copy_to_raise
 from .tuple_keys import plain_tuple, plain_zone
 
 

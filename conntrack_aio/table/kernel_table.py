@@ -22,11 +22,11 @@ from ..errors import (
 )
 from ..model.events import FlowEvent
 from ..model.flow import Flow
+from ..model.settings import CONNTRACK
 from ..model.statistics import StreamStatistics
 from ..netlink.exchange import Request, Response
 from ..netlink.owner import Owner
 from ..netlink.threads import is_no_thread
-from ..proc_sys import CONNTRACK
 from ..session import Session, Table
 from ..streams.dump import Dump
 from ..streams.events import EventStream

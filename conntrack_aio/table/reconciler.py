@@ -16,6 +16,7 @@ from typing import Final, Literal
 import anyio
 import anyio.lowlevel
 
+from ..error_chains import without_traceback
 from ..errors import (
     ConntrackError,
     DecodeError,
@@ -31,7 +32,6 @@ from .failures import ReconciliationFailures, is_temporary
 from .kernel_table import KernelTable
 from .mirror import Mirror
 from .reconciliation_requests import ReconciliationRequests
-from .tracebacks import without_traceback
 from .waiters import Waiters
 
 logger = logging.getLogger("conntrack_aio")

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from ..netlink.namespaces import NetNS
 from ..netlink.socket import NetlinkSocket
-from ..netlink.socket_factory import SocketFactory, socket_factory_for
 from ..proc_sys import SysctlTree
+from ..socket_factory import SocketFactory, socket_factory_for
 from ..uapi.netlink import NETLINK, NETLINK_OPTION, SOL_NETLINK
 from .protocol import Receiver
 from .settings import FakeSysctlTree

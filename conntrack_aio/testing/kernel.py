@@ -20,7 +20,7 @@ from ..model.timeouts import TimeoutPolicy
 from ..model.tuples import Tuple
 from ..netlink import messages, nfnetlink
 from ..netlink.namespaces import NetNS
-from ..netlink.socket_factory import SocketFactory
+from ..socket_factory import SocketFactory
 from ..streams.subscription import DEFAULT_RECEIVE_BUFFER
 from ..uapi.netlink import NETLINK_OPTION, NLM_F
 from ..uapi.nfnetlink import NFNL_SUBSYS, NFNLGRP
@@ -69,8 +69,8 @@ class FakeKernel:
     :param on_request: a function that gets each request before the kernel, and may handle it.
 
     :raises TypeError: when ``release`` is not a string.
-    :raises ValueError: for an unknown release, setting or name in ``without``, and for a flow that
-        :meth:`add` refuses.
+    :raises ValueError: when the release, a setting or a name in ``without`` is unknown, and when
+        :meth:`add` refuses a flow.
     """
 
     release: str
@@ -198,8 +198,8 @@ class FakeKernel:
 
     @property
     def labels_used(self) -> bool:
-        """Whether a rule of the namespace uses labels. Only flows that are created meanwhile can
-        have labels."""
+        """Whether a rule of the namespace uses labels. Only flows that are created while a rule
+        uses labels can have them."""
         return self._state.labels_used
 
     @labels_used.setter
@@ -283,7 +283,15 @@ class FakeKernel:
         :param target: a flow of this table, or the tuple of either direction.
         :param status: the new status, which replaces the old one.
         :param protoinfo: the new protocol state; its fields that are ``None`` stay unchanged.
+        :param mark: the new mark.
         :param timeout: the new timeout, in seconds from now.
+        :param labels: the new labels, as a bit mask.
+        :param helper: the new helper.
+        :param counters_orig: the new counters of the original direction.
+        :param counters_reply: the new counters of the reply direction.
+        :param seqadj_orig: the new sequence adjustment of the original direction.
+        :param seqadj_reply: the new sequence adjustment of the reply direction.
+        :param synproxy: the new state of the SYN proxy.
         :returns: the flow as the table has it now.
 
         :raises LookupError: when the table has no such flow.
@@ -352,7 +360,7 @@ class FakeKernel:
         :param nsid: the id of another network namespace that the event comes from. Only streams of
             all namespaces receive it, and they cannot find the name of the namespace.
 
-        :raises ValueError: for a datagram without a group.
+        :raises ValueError: when the event is a datagram and no group is given.
         :raises EncodeError: when the event holds no valid value.
         """
         if isinstance(event, FlowEvent):

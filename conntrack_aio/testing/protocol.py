@@ -76,7 +76,7 @@ class Call:
 
         :param begin: returns the source of the dump's messages.
 
-        :raises Refused: while another dump runs on this socket.
+        :raises Refused: when another dump runs on this socket.
         :raises NoAcknowledgement: when the dump has started.
 
         It also raises what ``begin`` raises.

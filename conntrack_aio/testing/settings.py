@@ -121,8 +121,8 @@ class FakeSysctlTree:
         """Change a setting.
 
         :raises FileNotFoundError: when the kernel does not have the setting.
-        :raises PermissionError: for the number of entries, which is read-only.
-        :raises OSError: with EINVAL, for a value that the kernel refuses.
+        :raises PermissionError: when it is the number of entries, which is read-only.
+        :raises OSError: when the kernel refuses the value (EINVAL).
         """
         key = name.removeprefix(_PREFIX)
         self.read(name)

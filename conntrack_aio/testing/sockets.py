@@ -340,8 +340,8 @@ class FakeSocket:
     def sendto(self, data: bytes, address: Sender, /) -> int:
         """Send a datagram of requests to the kernel, which executes them before this returns.
 
-        :raises OSError: with EBADF after closing, ECONNREFUSED for an address other than the
-            kernel's, or EMSGSIZE for a datagram that exceeds the send buffer.
+        :raises OSError: when the socket is closed (EBADF), the address is not the kernel's
+            (ECONNREFUSED), or the datagram exceeds the send buffer (EMSGSIZE).
         """
         if self.closed:
             raise _error(errno.EBADF)
@@ -356,7 +356,7 @@ class FakeSocket:
     def recvfrom_into(self, buffer: memoryview, nbytes: int, flags: int, /) -> tuple[int, Sender]:
         """Read a datagram; return its size in the buffer, and the sender.
 
-        :raises OSError: as :meth:`recvmsg_into`.
+        :raises OSError: when :meth:`recvmsg_into` raises it.
         """
         size, _, _, sender = self.recvmsg_into([buffer[:nbytes]], 0, flags)
         return size, sender
@@ -366,8 +366,8 @@ class FakeSocket:
     ) -> tuple[int, list[tuple[int, int, bytes]], int, Sender]:
         """Read a datagram, with the id of its network namespace as control data.
 
-        :raises OSError: with EBADF after closing, ENOBUFS after an overrun, EAGAIN when nothing is
-            queued, or the code that was passed to :meth:`fail`.
+        :raises OSError: when the socket is closed (EBADF), messages were dropped (ENOBUFS), nothing
+            is queued (EAGAIN), or :meth:`fail` was called (its code).
         """
         (buffer,) = buffers
         with self._lock:
@@ -404,7 +404,7 @@ class FakeSocket:
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
         """Return SO_RCVBUF or SO_MEMINFO.
 
-        :raises OSError: with ENOPROTOOPT for any other option.
+        :raises OSError: when it is any other option (ENOPROTOOPT).
         """
         with self._lock:
             if (level, option) == (socket.SOL_SOCKET, socket.SO_RCVBUF):
@@ -417,9 +417,9 @@ class FakeSocket:
     def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
         """Set the size of the receive buffer, attach a filter, or set an option of netlink.
 
-        :raises PermissionError: without the capability that the option needs.
-        :raises OSError: with ENOPROTOOPT for an unknown option, or EINVAL or ENOMEM for a filter
-            that the kernel refuses.
+        :raises PermissionError: when the program lacks the capability that the option needs.
+        :raises OSError: when the option is unknown (ENOPROTOOPT), or the kernel refuses the filter
+            (EINVAL, ENOMEM).
         """
         with self._lock:
             if isinstance(value, bytes):

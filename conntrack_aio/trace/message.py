@@ -100,7 +100,7 @@ def _header_text(size: int, header: Message, protocol: int, from_kernel: bool) -
     name = _type_name(header.type, protocol, from_kernel)
     return (
         f"len={size} type={name} flags={_flag_names(header.flags, header.type, name)} "
-        f"seq={header.seq} pid={header.port}"
+        f"seq={header.seq} pid={header.port_id}"
     )
 
 
@@ -174,8 +174,8 @@ def _acknowledgement_lines(line: str, data: bytes, header: Message, protocol: in
     start = HEADER_SIZE + _ERRNO.size
     if header.type == ERROR:
         if len(data) >= start + HEADER_SIZE:
-            size, kind, flags, seq, port = HEADER.unpack_from(data, start)
-            request = Message(kind, flags, seq, port, 0, 0)
+            size, kind, flags, seq, port_id = HEADER.unpack_from(data, start)
+            request = Message(kind, flags, seq, port_id, 0, 0)
             yield f"  of {_header_text(size, request, protocol, from_kernel=False)}"
         start = messages.extended_ack_start(data, header)
     if header.flags & NLM_F.ACK_TLVS:

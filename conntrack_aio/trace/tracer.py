@@ -37,10 +37,10 @@ class Tracer:
         :param data: the datagram.
         :param sender: the sender's port id, and the multicast groups as a bit mask.
         """
-        port, groups = sender
+        port_id, groups = sender
         head = f"recv {self._socket_name}"
-        if port:  # The sender is not the kernel. The library drops the datagram.
-            head += f" from={port}"
+        if port_id:  # The sender is not the kernel. The library drops the datagram.
+            head += f" from={port_id}"
         if groups:
             head += f" group={'|'.join(self._group_names(groups))}"
         self._log_datagram(head, data, from_kernel=True)

@@ -55,7 +55,10 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
 
 def without_layouts(decoder: Decoder[Any]) -> Decoder[Any]:
     return Decoder(
-        decoder._cls, decoder._description, decoder._header_values, port_field=decoder._port_field
+        decoder._cls,
+        decoder._description,
+        decoder._header_values,
+        port_id_field=decoder._port_id_field,
     )
 
 

@@ -53,7 +53,7 @@ def without_layouts(decoder: Decoder[Any]) -> Decoder[Any]:
         decoder._cls,
         decoder._description,
         decoder._header_values,
-        port_field=decoder._port_field,
+        port_id_field=decoder._port_id_field,
         resource_field=decoder._resource_field,
     )
 
@@ -64,9 +64,9 @@ def message(
     flags: int = MULTI,
     *,
     seq: int = 1,
-    port: int = 7,
+    port_id: int = 7,
 ) -> bytes:
-    return messages.pack(message_type, flags, seq, b"\2\0\0\0" + attributes, port)
+    return messages.pack(message_type, flags, seq, b"\2\0\0\0" + attributes, port_id)
 
 
 def accept_all(buffer: bytes, message: Message) -> bool:
@@ -352,7 +352,7 @@ def test_the_header_determines_the_event_type_and_port_id() -> None:
         for port_id in (0, 4711):
             events = [
                 by_layouts(
-                    decoder, message(BOTH_TUPLES, message_type, flags, seq=port_id, port=port_id)
+                    decoder, message(BOTH_TUPLES, message_type, flags, seq=port_id, port_id=port_id)
                 )[0]
                 for message_type, flags in headers
             ]

@@ -86,7 +86,7 @@ def test_layouts_read_padded_messages() -> None:
         decode_flow._cls,
         decode_flow._description,
         decode_flow._header_values,
-        port_field=decode_flow._port_field,
+        port_id_field=decode_flow._port_id_field,
     )
     for number in range(100):
         decoded = decoder.one(flow_message(entry(padded=True, number=number)))

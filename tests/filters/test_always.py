@@ -68,9 +68,9 @@ def test_a_match_or_its_negation_is_always_true(make: Callable[[int], Match], si
 def test_a_match_and_its_negation_exclude_each_other(size: int) -> None:
     one, both = services(size), Match(mark=3) & services(size) & Match(orig_src="10.0.0.0/8")
     for one_side, other in ((one, ~one), (~one, one), (both, ~both), (~both, both)):
-        with pytest.raises(MatchError, match="can't be both true and false"):
+        with pytest.raises(MatchError, match="cannot be both true and false"):
             one_side & other
-    with pytest.raises(MatchError, match="can't be both true and false"):
+    with pytest.raises(MatchError, match="cannot be both true and false"):
         Match.parse(f"({both}) and not ({both})")
 
 

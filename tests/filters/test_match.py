@@ -65,7 +65,7 @@ def test_a_match_is_called_with_a_flow(match: Match, flow: object, result: bool)
         ({"orig_src": "10.0.0.1/8"}, "host bits"),
         (
             {"status": Status.ASSURED, "status_unset": Status.ASSURED},
-            "can't be both true and false",
+            "cannot be both true and false",
         ),
         ({"status": 1 << 32}, "status must be an unsigned number of 32 bits"),
         ({"status": Status(0)}, "has no bits"),

@@ -126,7 +126,7 @@ def test_labels_are_read_by_name() -> None:
         ("zone 1 and proto icmp and orig.dport 80", 1, "no protocol has both"),
         ("mark 1 or (family ipv4 and orig.src ::1)", 12, "a flow has one family"),
         ("proto tcp and proto udp", 1, "a flow has one proto"),
-        ("zone 1 and not zone 1", 1, "can't be both true and false"),
+        ("zone 1 and not zone 1", 1, "cannot be both true and false"),
         ("proto tcp and\norig.dport x", 26, "orig.dport must be a number"),
         ("orig.src not in 10.0.0.0/8", 10, "'not' must precede the whole condition: not orig.src"),
         ("orig.dport in (80, 443)", 15, "write several values of orig.dport in braces"),

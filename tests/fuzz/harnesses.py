@@ -236,7 +236,7 @@ def message_vectors(data: bytes) -> None:
         start = _vector.offsets[at]
         _vector.view[start : start + len(datagram)] = datagram
         _vector.lengths[at] = size
-        _vector.portids[at] = 4711 if kind == StepKind.FORGED else 0
+        _vector.port_ids[at] = 4711 if kind == StepKind.FORGED else 0
         if kind == StepKind.TOO_LARGE:
             wanted.append(DecodeError)
         elif kind != StepKind.FORGED:

@@ -42,7 +42,7 @@ def pack_error(code: int, flags: int, *parts: bytes) -> bytes:
 
 @pytest.mark.parametrize("size", range(5))
 def test_walking_returns_the_packed_messages(size: int) -> None:
-    data = messages.pack(0x101, 0x305, 7, b"x" * size, port=3) + messages.pack(1, 2, 3, b"")
+    data = messages.pack(0x101, 0x305, 7, b"x" * size, port_id=3) + messages.pack(1, 2, 3, b"")
     assert len(data) == 32 + (size + 3) // 4 * 4
     first, second = messages.walk(data, len(data))
     assert first == Message(0x101, 0x305, 7, 3, 16, 16 + size)

@@ -78,7 +78,7 @@ class Namespaces:
         """Send a notification of the kernel about an id."""
         # A notification has the sequence number of the request that caused it. Another program sent
         # that request, so the number may equal one of ours.
-        self.notifications.deliver(messages.pack(kind, 0, 1, nsid_payload(id), port=4711))
+        self.notifications.deliver(messages.pack(kind, 0, 1, nsid_payload(id), port_id=4711))
 
     def _answer(self, socket: FakeSocket, request: ReceivedRequest) -> None:
         self.threads.add(threading.get_ident())

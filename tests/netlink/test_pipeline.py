@@ -17,13 +17,12 @@ from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.exchange import Reply
 from conntrack_aio.netlink.messages import Completion
 from conntrack_aio.netlink.pipeline import (
-    ACKNOWLEDGEMENT_COST,
-    ANSWER_COST,
-    DEPTH,
-    WINDOW_SIZE,
+    REQUESTS_PER_WINDOW,
+    WINDOWS_IN_FLIGHT,
     Pipeline,
     RequestWindow,
 )
+from conntrack_aio.netlink.receive_buffer import ACKNOWLEDGEMENT_COST, ANSWER_COST
 from conntrack_aio.netlink.threads import Threads
 from conntrack_aio.testing import FakeSocket, ReceivedRequest
 
@@ -120,15 +119,17 @@ async def test_a_window_without_requests_sends_no_datagram() -> None:
 async def test_the_receive_buffer_has_room_for_the_answers_to_all_windows() -> None:
     with make_pipeline() as (pipe, fake):
         assert (
-            pipe.window_size == fake.receive_buffer // (DEPTH * ACKNOWLEDGEMENT_COST) < WINDOW_SIZE
+            pipe.requests_per_window
+            == fake.receive_buffer // (WINDOWS_IN_FLIGHT * ACKNOWLEDGEMENT_COST)
+            < REQUESTS_PER_WINDOW
         )
     with make_pipeline(answer_cost=ANSWER_COST) as (pipe, fake):
-        assert pipe.window_size == fake.receive_buffer // (DEPTH * ANSWER_COST)
+        assert pipe.requests_per_window == fake.receive_buffer // (WINDOWS_IN_FLIGHT * ANSWER_COST)
     socket, _ = standalone_socket()
     socket.raw.setsockopt(1, 33, 1 << 24)  # SO_RCVBUFFORCE
-    assert Pipeline(socket, Threads(1), 1, ANSWER_COST).window_size == WINDOW_SIZE
+    assert Pipeline(socket, Threads(1), 1, ANSWER_COST).requests_per_window == REQUESTS_PER_WINDOW
     socket.raw.setsockopt(1, 33, 1)
-    assert Pipeline(socket, Threads(1), 1, ANSWER_COST).window_size == 1
+    assert Pipeline(socket, Threads(1), 1, ANSWER_COST).requests_per_window == 1
     socket.close()
 
 

@@ -30,14 +30,14 @@ async def test_a_thread_that_sends_after_a_cancellation_passes_on_the_responses(
     """The cancelled caller does not report them as unanswered."""
     socket, _ = standalone_socket(lambda fake, request: fake.ack(request))
     started, proceed = threading.Event(), threading.Event()
-    use = socket.use
+    call_kept_open = socket.call_kept_open
 
-    def use_later(work: Callable[[], object]) -> None:
+    def call_later(work: Callable[[], object]) -> None:
         started.set()
         proceed.wait()
-        use(work)
+        call_kept_open(work)
 
-    monkeypatch.setattr(socket, "use", use_later)
+    monkeypatch.setattr(socket, "call_kept_open", call_later)
     requester = Requester(socket, offload=True, reply_timeout=1.0)
     received: list[Response] = []
     task = asyncio.create_task(requester.run([GET], on_responses=received.extend))
@@ -93,19 +93,21 @@ async def test_a_request_does_not_block_the_event_loop_while_another_thread_send
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("walk", [False, True])
+@pytest.mark.parametrize("walks_table", [False, True])
 async def test_a_kernel_that_never_returns_times_out(
-    walk: bool, monkeypatch: pytest.MonkeyPatch
+    walks_table: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests queued behind it time out too. When the kernel returns, no response is lost."""
-    monkeypatch.setattr(requester_module, "SCHEDULING", 0.1)
-    monkeypatch.setattr(requester_module, "WALK_TIMEOUT", 0.1)
+    monkeypatch.setattr(requester_module, "THREAD_START_TIMEOUT", 0.1)
+    monkeypatch.setattr(requester_module, "TABLE_WALK_TIMEOUT", 0.1)
     kernel = BlockingKernel()
     socket, fake = standalone_socket(kernel)
     requester = Requester(socket, offload=True, reply_timeout=0.1)
     received: list[Response] = []
     with anyio.fail_after(5):
-        (response,) = await requester.run([GET], walk=walk, on_responses=received.extend)
+        (response,) = await requester.run(
+            [GET], walks_table=walks_table, on_responses=received.extend
+        )
         assert isinstance(response.error, NoReply)
         assert kernel.inside.is_set()
         assert not received

@@ -33,17 +33,17 @@ def test_a_close_waits_for_the_function_that_uses_the_socket() -> None:
         socket.close()
         assert not fake.closed
 
-    socket.use(work)
+    socket.call_kept_open(work)
     assert fake.closed
     with pytest.raises(anyio.ClosedResourceError):
-        socket.use(work)
+        socket.call_kept_open(work)
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_close_waits_for_the_block_that_uses_the_socket(fails: bool) -> None:
     socket, fake = standalone_socket()
     try:
-        with socket.using():
+        with socket.keep_open():
             assert socket.in_use
             socket.close()
             assert socket.closed
@@ -53,7 +53,7 @@ def test_a_close_waits_for_the_block_that_uses_the_socket(fails: bool) -> None:
     except BodyError:
         pass
     assert fake.closed
-    with pytest.raises(anyio.ClosedResourceError), socket.using():
+    with pytest.raises(anyio.ClosedResourceError), socket.keep_open():
         pass
     socket.close()
 

@@ -179,7 +179,7 @@ async def test_a_stream_continues_after_a_malformed_event() -> None:
         assert socket.groups == {6}
         payload = expectations.message_payload(EXISTING)
         socket.deliver(messages.pack(EXP_DELETE, 0, 0, payload[:-2]))
-        socket.deliver(messages.pack(EXP_DELETE, 0, 0, payload, port=7))
+        socket.deliver(messages.pack(EXP_DELETE, 0, 0, payload, port_id=7))
         with pytest.raises(DecodeError):
             await anext(stream)
         (event,) = await expectations.next_events(stream, 1)

@@ -12,9 +12,8 @@ from support.first_use_programs import PRELUDE, WRITABLE
 from support.lab import Lab
 
 import conntrack_aio
-from conntrack_aio import NotSupported
+from conntrack_aio import NotSupported, kernel_modules
 from conntrack_aio import proc_sys as settings
-from conntrack_aio.netlink import modules
 from conntrack_aio.sandbox import rules
 
 pytestmark = pytest.mark.kernel
@@ -104,7 +103,7 @@ def test_the_error_names_the_module_on_a_kernel_without_ctnetlink(
     class Without:
         CTNETLINK = 200  # a subsystem that no kernel has
 
-    monkeypatch.setattr(modules, "NFNL_SUBSYS", Without)
+    monkeypatch.setattr(kernel_modules, "NFNL_SUBSYS", Without)
     for action in (settings.read_sysctl, lambda name: settings.set_sysctl(name, 1)):
         with pytest.raises(NotSupported, match="modprobe nf_conntrack_netlink") as caught:
             lab.run(action, "net.netfilter.nf_conntrack_acct")
@@ -120,7 +119,7 @@ def test_the_error_names_the_module_on_a_kernel_without_nfnetlink(
     class Without:
         NETFILTER = 3  # NETLINK_UNUSED3, which no kernel has
 
-    monkeypatch.setattr(modules, "NETLINK", Without)
+    monkeypatch.setattr(kernel_modules, "NETLINK", Without)
     with pytest.raises(NotSupported, match="modprobe nf_conntrack_netlink"):
         settings.read_sysctl("net.netfilter.nf_conntrack_acct")
 

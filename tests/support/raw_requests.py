@@ -25,7 +25,7 @@ class RawReply(NamedTuple):
     type: int
     flags: int
     seq: int
-    port: int
+    port_id: int
     groups: int
     code: int | None
     """The errno of an NLMSG_ERROR, 0 of an acknowledgement, ``None`` of other messages."""
@@ -91,12 +91,12 @@ def read_replies(socket: NetlinkSocket) -> list[RawReply]:
 
 
 def _to_reply(socket: NetlinkSocket, message: messages.Message, groups: int) -> RawReply:
-    kind, flags, seq, port, start, end = message
+    kind, flags, seq, port_id, start, end = message
     payload = bytes(socket.buffer[start:end])
     if kind != messages.ERROR:
-        return RawReply(kind, flags, seq, port, groups, None, None, None, payload)
+        return RawReply(kind, flags, seq, port_id, groups, None, None, None, payload)
     failure = messages.parse_error(socket.buffer, message)
-    return RawReply(kind, flags, seq, port, groups, *failure[:3], payload[4:20])
+    return RawReply(kind, flags, seq, port_id, groups, *failure[:3], payload[4:20])
 
 
 def exchange(socket: NetlinkSocket, *requests: bytes) -> list[RawReply]:

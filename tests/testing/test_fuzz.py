@@ -272,7 +272,7 @@ class Reader:
                 continue
             comparable += sorted(entries)
             entries = []
-            comparable.append(reply._replace(port=0))
+            comparable.append(reply._replace(port_id=0))
         return comparable + sorted(entries)
 
     def _entry(self, reply: raw_requests.RawReply) -> object:
@@ -285,8 +285,8 @@ class Reader:
             attributes[CTA.TIMEOUT] = (
                 f"{(int(attributes[CTA.TIMEOUT], 16) + 5) // 10} times ten seconds"
             )
-        port = "a program" if reply.port else "the kernel"
-        return (reply.type, reply.flags, reply.seq, port, reply.groups, attributes)
+        sender = "a program" if reply.port_id else "the kernel"
+        return (reply.type, reply.flags, reply.seq, sender, reply.groups, attributes)
 
 
 def difference(expected: list[object], got: list[object]) -> str:

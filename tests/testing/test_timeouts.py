@@ -221,7 +221,7 @@ def test_the_replies_are_the_same(lab: Lab, name: str) -> None:
             after += raw_requests.exchange(
                 socket, raw_requests.request(DEFAULT_GET, be16(2, 2) + be8(3, 17))
             )
-            observed.append([reply._replace(port=0) for reply in replies + after])
+            observed.append([reply._replace(port_id=0) for reply in replies + after])
             assert raw_requests.error_codes(replies)[:1] in (
                 [code],
                 [] if flags == DUMP else [code],

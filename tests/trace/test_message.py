@@ -90,8 +90,8 @@ def lines_of(*texts: str) -> list[str]:
     return [line for text in texts for line in text.strip("\n").splitlines()]
 
 
-def packed(kind: int, inside: bytes = b"", flags: int = 0, seq: int = 7, port: int = 0) -> bytes:
-    return messages.pack(kind, flags, seq, inside, port)
+def packed(kind: int, inside: bytes = b"", flags: int = 0, seq: int = 7, port_id: int = 0) -> bytes:
+    return messages.pack(kind, flags, seq, inside, port_id)
 
 
 def entry(inside: bytes, kind: int = 0x100, flags: int = 0) -> bytes:
@@ -295,7 +295,7 @@ def code(number: int) -> bytes:
 
 
 def test_an_acknowledgement_is_shown_with_the_request_header() -> None:
-    data = packed(2, code(0) + REQUEST_HEADER, 0x100, port=99)
+    data = packed(2, code(0) + REQUEST_HEADER, 0x100, port_id=99)
     assert single(data, from_kernel=True) == [
         "> len=36 type=NLMSG_ERROR flags=NLM_F_CAPPED seq=7 pid=99 error=0",
         REQUEST_LINE,

@@ -1,4 +1,4 @@
-"""Copy errors, and drop what their tracebacks refer to.
+"""Find the causes of an error, copy errors, and free what their tracebacks refer to.
 
 A traceback refers to stack frames, and these to the flows and other objects that were in use.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 import traceback
+from typing import TypeVar
 
-from ..errors import ConntrackError
+E = TypeVar("E", bound=BaseException)
 
 
 def chain_of(error: BaseException) -> list[BaseException]:
@@ -24,21 +25,20 @@ def chain_of(error: BaseException) -> list[BaseException]:
     return chain
 
 
-def without_traceback(error: ConntrackError) -> ConntrackError:
+def clear_frames(error: BaseException) -> None:
+    """Clear the frames in the tracebacks of an error and of its causes.
+
+    The tracebacks still show where the errors were raised.
+    """
+    for part in chain_of(error):
+        traceback.clear_frames(part.__traceback__)
+
+
+def without_traceback(error: E) -> E:
     """Remove the tracebacks of an error and of its causes, and return it."""
     for part in chain_of(error):
         part.__traceback__ = None
     return error
-
-
-def clear_frames(error: BaseException) -> None:
-    """Clear the frames in the tracebacks of an error and of its causes.
-
-    The tracebacks still show where the errors were raised. The frames of the table's task would
-    refer to the table, and the table refers to the error.
-    """
-    for part in chain_of(error):
-        traceback.clear_frames(part.__traceback__)
 
 
 def copy_to_raise(error: BaseException) -> BaseException:

@@ -12,13 +12,12 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final, Protocol, TypeVar
 
-from ..proc_sys import Files, SysctlTree
-from ..uapi.netlink import NETLINK
-from . import modules as modules  # so that reading the settings can make the kernel load it
-from . import namespaces
-from .namespaces import NetNS, run_in_namespace_of, run_inside
-from .opening import open_socket, require_linux
-from .socket import NetlinkSocket
+from .netlink import namespaces
+from .netlink.namespaces import NetNS, run_in_namespace_of, run_inside
+from .netlink.opening import open_socket, require_linux
+from .netlink.socket import NetlinkSocket
+from .proc_sys import Files, SysctlTree
+from .uapi.netlink import NETLINK
 
 T = TypeVar("T")
 
@@ -63,8 +62,8 @@ class KernelSocketFactory:
     def open_first(self) -> NetlinkSocket:
         """Open the request socket.
 
-        :raises NamespaceError: when the namespace can't be entered.
-        :raises KernelError: as :func:`open_socket` does.
+        :raises NamespaceError: when the namespace cannot be entered.
+        :raises KernelError: when :func:`open_socket` raises it.
         """
         require_linux()
         if self._netns is None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from ..errors import InvalidRequest, NoReply, NotSupported, PermissionDenied, kernel_error
-from ..proc_sys import load_by
-from ..uapi.netlink import NETLINK
-from ..uapi.nfnetlink import NFNL_SUBSYS
-from . import nfnetlink
-from .exchange import Exchange, Request
-from .receiving import run_exchange
+from .errors import InvalidRequest, NoReply, NotSupported, PermissionDenied, kernel_error
+from .netlink import nfnetlink
+from .netlink.exchange import Exchange, Request
+from .netlink.receiving import run_exchange
+from .uapi.netlink import NETLINK
+from .uapi.nfnetlink import NFNL_SUBSYS
+from .uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 
 LOAD: Final = "load connection tracking"
 
@@ -33,29 +33,23 @@ _REFUSED: Final = (
     "load it: run this as root, or run `modprobe nf_conntrack_netlink` once"
 )
 
-_GET_STATS: Final = 5
-"""``IPCTNL_MSG_CT_GET_STATS``: the number of entries, the cheapest of all requests."""
-
 
 def load_conntrack() -> None:
     """Make the kernel load connection tracking, if it has not; in any network namespace.
 
-    This sends a request that changes nothing, on a socket of its own. It blocks until the modules
-    are loaded, which can take tens of milliseconds.
+    This requests the number of entries, the cheapest of all requests, on a socket of its own. It
+    blocks until the modules are loaded, which can take tens of milliseconds.
 
-    :raises NotSupported: when the kernel has no ctnetlink, or can't load its module.
+    :raises NotSupported: when the kernel has no ctnetlink, or cannot load its module.
     :raises PermissionDenied: when this program lacks CAP_NET_ADMIN.
     """
-    kind = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, _GET_STATS)
+    kind = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, IPCTNL_MSG_CT.GET_STATS)
     exchange = Exchange([Request(LOAD, None, kind, 0, nfnetlink.pack(0))], seq=1)
     try:
         run_exchange(NETLINK.NETFILTER, exchange)
     except NoReply:
-        pass  # the module is loaded all the same: the kernel has carried the request out
+        pass  # the module is loaded even so: the kernel has carried the request out
     except (InvalidRequest, NotSupported) as error:
         raise NotSupported(errno.EOPNOTSUPP, LOAD, hint=MISSING) from error
     except PermissionDenied as error:
         raise kernel_error(error.errno or errno.EPERM, LOAD, hint=_REFUSED) from error
-
-
-load_by(load_conntrack)
