@@ -17,6 +17,7 @@ import attrs
 from anyio.abc import AsyncResource
 
 from ..codec.requests.common import as_argument
+from ..error_chains import clear_frames, copy_to_raise
 from ..errors import ConntrackError, EncodeError
 from ..model.flow import Flow
 from ..model.table import FlowTableStatistics, TableMode
@@ -403,6 +404,7 @@ class FlowTable(AsyncResource):
         """
         if error is not None and not self._closed:
             self._failure = error
+            # The frames of the task refer to the table, and the table refers to the error.
             clear_frames(error)
         self.close()
         self._wake_all()
