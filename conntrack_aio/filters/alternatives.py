@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from .fields import MARK, AddressField, BitsField, MatchField
 from .intervals import Interval, Intervals
 from .memberships import unite
-from .nodes import TRUE, Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Ranged, Texts
+from .nodes import TRUE, Addresses, AllOf, AnyOf, Atom, Bits, Node, Not, Numbers, Ranged, Texts
 
 MIN_TABLE_SIZE: Final = 4
 """Fewer alternatives than this are compared one by one."""
@@ -100,7 +100,7 @@ def any_node(parts: Sequence[Node]) -> Node:
     different = tuple(dict.fromkeys(parts)) if len(parts) > 1 else tuple(parts)
     if TRUE in different:
         return TRUE
-    return different[0] if len(different) == 1 else Any(different)
+    return different[0] if len(different) == 1 else AnyOf(different)
 
 
 # -- the values of conditions -------------------------------------------------------------------
@@ -158,7 +158,7 @@ def _ranges(node: Ranged) -> Iterable[Interval]:
 
 
 def _parts_of(node: Node) -> tuple[Node, ...]:
-    return node.parts if isinstance(node, All) else (node,)
+    return node.parts if isinstance(node, AllOf) else (node,)
 
 
 def _without(part: Node, removed: Node) -> tuple[Node, ...]:
@@ -169,31 +169,31 @@ def _without(part: Node, removed: Node) -> tuple[Node, ...]:
 def _all_node(parts: tuple[Node, ...]) -> Node:
     if not parts:
         return TRUE
-    return parts[0] if len(parts) == 1 else All(parts)
+    return parts[0] if len(parts) == 1 else AllOf(parts)
 
 
 def is_negated(part: Node) -> bool:
     """Return whether the opposite of a condition can be looked up, and the condition cannot."""
-    if isinstance(part, Any):
+    if isinstance(part, AnyOf):
         return bool(part.parts) and any(isinstance(inner, Not) for inner in part.parts)
     return isinstance(part, Not)
 
 
 def opposite(part: Node) -> Node:
     """Return a node that holds where the part does not hold."""
-    if isinstance(part, Any):
-        return All(tuple(map(opposite, part.parts)))
+    if isinstance(part, AnyOf):
+        return AllOf(tuple(map(opposite, part.parts)))
     return part.part if isinstance(part, Not) else Not(part)
 
 
 def _flattened(parts: Iterable[Node]) -> Iterable[Node]:
     """Yield alternatives. An alternative that is a disjunction is replaced by its parts."""
     for part in parts:
-        if isinstance(part, Any):
+        if isinstance(part, AnyOf):
             yield from _flattened(part.parts)
         elif (
             isinstance(part, Not)
-            and isinstance(part.part, All)
+            and isinstance(part.part, AllOf)
             and len(part.part.parts) >= MIN_TABLE_SIZE
         ):
             yield from _flattened(map(opposite, part.part.parts))
@@ -206,15 +206,15 @@ def _spread(part: Node) -> Sequence[Node]:
 
     Return other nodes unchanged.
     """
-    if not isinstance(part, All):
+    if not isinstance(part, AllOf):
         return (part,)
     for disjunction in part.parts:
-        if not isinstance(disjunction, Any) or len(disjunction.parts) > _MAX_SPREAD:
+        if not isinstance(disjunction, AnyOf) or len(disjunction.parts) > _MAX_SPREAD:
             continue
         inner = [_parts_of(alternative) for alternative in disjunction.parts]
         if all(any(isinstance(node, Numbers | Addresses) for node in parts) for parts in inner):
             rest = _without(part, disjunction)
-            return [All((*parts, *rest)) for parts in inner]
+            return [AllOf((*parts, *rest)) for parts in inner]
     return (part,)
 
 
@@ -256,7 +256,7 @@ def _single_values(part: Node) -> dict[MatchField, Atom]:
     found = {
         atom.field: atom
         for atom in _parts_of(part)
-        if not isinstance(atom, All | Any | Not) and 0 < _count_values(atom) <= most
+        if not isinstance(atom, AllOf | AnyOf | Not) and 0 < _count_values(atom) <= most
     }
     fields = sorted(
         found, key=lambda field: (field.path[-1:] not in (("src",), ("dst",)), field.name)
@@ -287,7 +287,7 @@ def _joined(parts: Sequence[Node]) -> list[Node]:
                 joined += same
                 continue
             rest = _without(same[0], atoms[0])
-            joined.append(All((unite(atoms), *rest)) if rest else unite(atoms))
+            joined.append(AllOf((unite(atoms), *rest)) if rest else unite(atoms))
         found = joined
     return found
 

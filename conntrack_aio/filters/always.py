@@ -33,8 +33,8 @@ from .nodes import (
     FALSE,
     TRUE,
     Addresses,
-    All,
-    Any,
+    AllOf,
+    AnyOf,
     Bits,
     Node,
     Not,
@@ -126,8 +126,8 @@ def _holds(node: Node, flow: dict[MatchField, int | None]) -> bool:
 
     A flow has no texts here.
     """
-    if isinstance(node, All | Any):
-        decisive = isinstance(node, Any)
+    if isinstance(node, AllOf | AnyOf):
+        decisive = isinstance(node, AnyOf)
         for part in node.parts:  # all() and any() take longer
             if _holds(part, flow) is decisive:
                 return decisive
@@ -234,9 +234,9 @@ class _Search:
                     return False
                 continue
             known.nodes[node] = holds
-            if isinstance(node, All | Any):
+            if isinstance(node, AllOf | AnyOf):
                 parts = [(part, holds) for part in node.parts]
-                if isinstance(node, All) is holds:
+                if isinstance(node, AllOf) is holds:
                     required += parts
                 else:
                     choices.append(parts)
@@ -266,10 +266,10 @@ class _Search:
         before = known.nodes.get(node)
         if before is not None:
             return before
-        if not isinstance(node, All | Any):
+        if not isinstance(node, AllOf | AnyOf):
             self._spend(node.weight)
             return known.value(node)
-        decisive = isinstance(node, Any)
+        decisive = isinstance(node, AnyOf)
         result: bool | None = not decisive
         for part in node.parts:
             value = self._value(known, part)

@@ -15,7 +15,7 @@ from ..errors import MatchError
 from .fields import MatchField
 from .intervals import Interval, Intervals, normalize, prefixes
 from .memberships import simplify_atom, unite
-from .nodes import Addresses, All, Any, Node, Numbers, Ranged
+from .nodes import Addresses, AllOf, AnyOf, Node, Numbers, Ranged
 from .tree import all_of
 
 
@@ -109,9 +109,9 @@ def union_by_field(node: Node) -> Node:
     Other nodes are returned unchanged.
     """
     try:
-        if isinstance(node, All):
+        if isinstance(node, AllOf):
             return all_of(map(union_by_field, node.parts))
-        if isinstance(node, Any) and node.parts:
+        if isinstance(node, AnyOf) and node.parts:
             return _union_of_alternatives([dict(_ranges_by_field(part)) for part in node.parts])
     except MatchError:  # the unions exclude each other, so that the node can never hold
         pass
@@ -129,6 +129,6 @@ def _union_of_alternatives(alternatives: list[dict[MatchField, Ranged]]) -> Node
 
 def _ranges_by_field(part: Node) -> Iterator[tuple[MatchField, Ranged]]:
     """Yield the fields that an alternative constrains to ranges, and the conditions on them."""
-    for condition in part.parts if isinstance(part, All) else (part,):
+    for condition in part.parts if isinstance(part, AllOf) else (part,):
         if isinstance(condition, Numbers | Addresses):
             yield condition.field, condition

@@ -18,7 +18,7 @@ from ..netlink.threads import run_in_thread
 from .always import is_always
 from .dump import DumpFilter, FilterFeatures, Requirements, compile_dump, requirements_of
 from .fields import FAMILY, MARK
-from .nodes import All, Any, Node, Not
+from .nodes import AllOf, AnyOf, Node, Not
 from .predicate import Predicate, compile_predicate
 from .program import EventFilter, ProgramCompiler
 
@@ -154,7 +154,7 @@ class Compiled:
 
 def _is_constant(node: Node) -> bool:
     """Return whether the fields of all conditions are constant."""
-    if isinstance(node, All | Any):
+    if isinstance(node, AllOf | AnyOf):
         for part in node.parts:  # noqa: SIM110 - all() takes twice as long
             if not _is_constant(part):
                 return False

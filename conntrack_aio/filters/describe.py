@@ -10,7 +10,7 @@ from typing import Final
 
 from .fields import LABEL, MARK, PROTO, STATE, STATES, STATUS, NumberField
 from .intervals import Interval, Intervals, prefixes
-from .nodes import FALSE, TRUE, Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Texts
+from .nodes import FALSE, TRUE, Addresses, AllOf, AnyOf, Atom, Bits, Node, Not, Numbers, Texts
 
 KEYWORDS: Final = frozenset({"and", "or", "not", "in", "all", "none"})
 
@@ -24,9 +24,9 @@ def describe(node: Node) -> str:
         return "all"
     if node == FALSE:
         return "none"
-    if isinstance(node, All):
+    if isinstance(node, AllOf):
         return " and ".join(map(_describe_part, node.parts))
-    if isinstance(node, Any):
+    if isinstance(node, AnyOf):
         return " or ".join(map(_describe_part, node.parts))
     if isinstance(node, Not):
         return f"not {_describe_part(node.part)}"
@@ -36,7 +36,7 @@ def describe(node: Node) -> str:
 def _describe_part(node: Node) -> str:
     """Return the text of a node inside another one: in parentheses if it has several parts."""
     text = describe(node)
-    return f"({text})" if isinstance(node, All | Any) and node.parts else text
+    return f"({text})" if isinstance(node, AllOf | AnyOf) and node.parts else text
 
 
 def _value(node: Atom) -> str:

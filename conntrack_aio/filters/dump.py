@@ -20,7 +20,7 @@ from ..model.requests import Masked, Selection
 from ..model.tuples import ICMP, ICMP_INVERSE, ICMPV6, ICMPV6_INVERSE, TCP, UDP
 from .fields import FAMILY, MARK, PROTO, STATUS, ZONE
 from .intervals import single
-from .nodes import FALSE, Addresses, All, Any, Bits, Node, Not, Numbers
+from .nodes import FALSE, Addresses, AllOf, AnyOf, Bits, Node, Not, Numbers
 from .tree import negate
 
 _ALL_BITS: Final = -1
@@ -105,9 +105,9 @@ def compile_dump(
 
 def requirements_of(node: Node) -> Requirements:
     """Return what a node requires of single fields."""
-    if isinstance(node, All):
+    if isinstance(node, AllOf):
         return _required_by_all(map(requirements_of, node.parts))
-    if isinstance(node, Any):
+    if isinstance(node, AnyOf):
         return _required_by_any(map(requirements_of, node.parts))
     if isinstance(node, Not):
         return _requirements_of_not(node.part)
@@ -144,9 +144,9 @@ def _requirements_of_addresses(node: Addresses) -> Requirements:
 
 
 def _requirements_of_not(part: Node) -> Requirements:
-    if isinstance(part, All):
+    if isinstance(part, AllOf):
         return _required_by_any(requirements_of(negate(inner)) for inner in part.parts)
-    if isinstance(part, Any):
+    if isinstance(part, AnyOf):
         return _required_by_all(requirements_of(negate(inner)) for inner in part.parts)
     if isinstance(part, Bits) and part.field in (MARK, STATUS) and part.mask.bit_count() == 1:
         inverted = Masked(part.value ^ part.mask, part.mask)

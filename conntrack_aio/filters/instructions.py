@@ -38,7 +38,7 @@ from .fields import (
     attribute_locations,
 )
 from .intervals import Interval, Intervals, prefixes
-from .nodes import Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Texts
+from .nodes import Addresses, AllOf, AnyOf, Atom, Bits, Node, Not, Numbers, Texts
 
 _ATTRIBUTES_OFFSET: Final = HEADER_SIZE + nfnetlink.SIZE
 """Where the attributes of a message begin, in bytes."""
@@ -101,13 +101,13 @@ class EventProgramCompiler:
         :param accept_unknown: whether unknown conditions count as true: they do, except below an
             odd number of ``not``.
         """
-        if isinstance(node, All | Any) and not self._constant and len(node.parts) > self._limit:
+        if isinstance(node, AllOf | AnyOf) and not self._constant and len(node.parts) > self._limit:
             raise ProgramTooLong("each part takes at least one instruction")
-        if isinstance(node, All):
+        if isinstance(node, AllOf):
             for part in reversed(node.parts):
                 if_true = self._node(part, if_true, if_false, accept_unknown=accept_unknown)
             return if_true
-        if isinstance(node, Any):
+        if isinstance(node, AnyOf):
             for part in reversed(node.parts):
                 if_false = self._node(part, if_true, if_false, accept_unknown=accept_unknown)
             return if_false

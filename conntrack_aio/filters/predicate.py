@@ -41,7 +41,7 @@ from .alternatives import (
 )
 from .fields import DCCP, FAMILY, SCTP, STATE, STATUS, ZONE, AddressField, MatchField, state_number
 from .intervals import Intervals
-from .nodes import TRUE, Addresses, All, Any, Bits, Node, Not, Numbers
+from .nodes import TRUE, Addresses, AllOf, AnyOf, Bits, Node, Not, Numbers
 
 Predicate = Callable[[Flow], bool]
 
@@ -95,9 +95,9 @@ class _PredicateWriter:
 
     def _write(self, node: Node) -> Expression:
         """Return an expression that is true if a node holds."""
-        if isinstance(node, All):
+        if isinstance(node, AllOf):
             return self._all(node.parts)
-        if isinstance(node, Any):
+        if isinstance(node, AnyOf):
             return self._any(node.parts)
         if isinstance(node, Not):
             return self._builder.expression("(not {part})", part=self._write(node.part))

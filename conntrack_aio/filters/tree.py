@@ -22,8 +22,8 @@ from .nodes import (
     FALSE,
     TRUE,
     Addresses,
-    All,
-    Any,
+    AllOf,
+    AnyOf,
     Atom,
     Bits,
     Membership,
@@ -86,7 +86,7 @@ def _check_depth(node: Node) -> Node:
 
 
 def _join(nodes: Sequence[Node], *, all_: bool) -> Node:
-    kind = All if all_ else Any
+    kind = AllOf if all_ else AnyOf
     group = _Group(all_=all_)
     for node in nodes:
         if not isinstance(node, kind):
@@ -171,7 +171,7 @@ class _Group:
             part = node.part if isinstance(node, Not) else node
             if isinstance(part, Bits) and isinstance(node, Not) is not self._all:
                 self._require_bits(part)
-            if isinstance(part, All | Any):
+            if isinstance(part, AllOf | AnyOf):
                 self._unchecked.append(node)
             self.slots[node] = node
 
@@ -184,7 +184,7 @@ class _Group:
         for node in small.slots.values():
             if _key(node) is node and _opposite(node) in large.slots:
                 self._found_opposite(node)
-            if isinstance(node.part if isinstance(node, Not) else node, All | Any):
+            if isinstance(node.part if isinstance(node, Not) else node, AllOf | AnyOf):
                 self._unchecked.append(node)
         for key in [key for key in self._membership_keys if key in other._membership_keys]:
             self._to_join.setdefault(key, [self.slots[key]]).append(other.slots[key])
@@ -330,7 +330,7 @@ def _key(node: Node) -> object:
 
 def _parts_of(node: Node, *, all_: bool) -> tuple[Node, ...]:
     """Return the parts of a conjunction or of a disjunction; none of any other node."""
-    return node.parts if isinstance(node, All if all_ else Any) else ()
+    return node.parts if isinstance(node, AllOf if all_ else AnyOf) else ()
 
 
 def _positive(node: Node) -> Membership:
