@@ -16,8 +16,9 @@ from typing import Final, NamedTuple, Protocol
 
 import attrs
 
+from ..model.protocols import ICMP, ICMPV6, TCP, UDP
 from ..model.requests import Masked, Selection
-from ..model.tuples import ICMP, ICMP_INVERSE, ICMPV6, ICMPV6_INVERSE, TCP, UDP
+from ..model.tuples import ICMP_INVERSE, ICMPV6_INVERSE
 from .fields import FAMILY, MARK, PROTO, STATUS, ZONE
 from .intervals import single
 from .nodes import FALSE, Addresses, AllOf, AnyOf, Bits, Node, Not, Numbers

@@ -19,18 +19,16 @@ from typing import Final, cast
 from ..codec.reference import encode_fields
 from ..model.declare import Integer
 from ..model.flow import Flow
-from ..model.tuples import TCP
+from ..model.protocols import DCCP, SCTP, TCP
 from ..netlink import attributes, nfnetlink
 from ..netlink.bpf import Assembler, JumpLabel, Program, ProgramTooLong
 from ..netlink.messages import HEADER_SIZE
 from ..uapi.nfnetlink_conntrack import CTA_PROTOINFO
 from .approximate import subset, superset
 from .fields import (
-    DCCP,
     FAMILY,
     LABEL,
     MARK,
-    SCTP,
     STATE,
     ZONE,
     AttributeLocation,
@@ -58,7 +56,11 @@ _DROP: Final = 0
 _MAX_LINEAR: Final = 8
 """Up to this many values are compared one by one. More are first narrowed down by bisection."""
 
-_STATES: Final = {CTA_PROTOINFO.TCP: TCP, CTA_PROTOINFO.DCCP: DCCP, CTA_PROTOINFO.SCTP: SCTP}
+_STATE_PROTOCOLS: Final = {
+    CTA_PROTOINFO.TCP: TCP,
+    CTA_PROTOINFO.DCCP: DCCP,
+    CTA_PROTOINFO.SCTP: SCTP,
+}
 """The protocol of each nested attribute that contains a state."""
 
 
@@ -219,7 +221,7 @@ class EventProgramCompiler:
         """
         if_absent = if_unknown
         for location in reversed(attribute_locations("protoinfo", "state")):
-            proto = _STATES[CTA_PROTOINFO(location.path[1])] << 8
+            proto = _STATE_PROTOCOLS[CTA_PROTOINFO(location.path[1])] << 8
             found = [
                 (max(first, proto) - proto, min(last, proto | 0xFF) - proto)
                 for first, last in values

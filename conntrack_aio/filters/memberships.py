@@ -6,7 +6,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final, cast
 
-from ..model.tuples import ICMP, ICMPV6, PORTED
+from ..model.protocols import ICMP, ICMPV6
+from ..model.tuples import PORTED
 from .fields import FAMILIES, FAMILY, PROTO, STATE, all_values
 from .intervals import Intervals, intersection, normalize, union
 from .nodes import TRUE, Addresses, Atom, Bits, Membership, Node, Numbers, Texts

@@ -9,11 +9,11 @@ from typing import Final, cast
 
 from ..errors import MatchError
 from ..model.enums import DCCPState, SCTPState, TCPState
-from ..model.tuples import TCP
+from ..model.protoinfo import STATE_TYPES
 from ..plain import as_int, as_str, describe_value
 from .arguments import NUMBER, read_digits, read_items
 from .describe import proto_name, state_names
-from .fields import DCCP, SCTP, STATE, STATES, TextField, state_number
+from .fields import STATE, STATES, TextField, state_number
 from .nodes import FALSE, Node, Texts
 from .number_values import number_in
 
@@ -24,7 +24,9 @@ _STATES: Final = (
     "a TCPState, SCTPState or DCCPState, a name such as established, or a list of these"
 )
 
-_PROTOCOLS: Final[dict[type[IntEnum], int]] = {TCPState: TCP, SCTPState: SCTP, DCCPState: DCCP}
+_PROTOCOLS: Final[dict[type[IntEnum], int]] = {
+    states: proto for proto, states in STATE_TYPES.items()
+}
 
 
 def state_condition(given: State | Iterable[State]) -> Node:

@@ -23,8 +23,8 @@ from typing import Final
 
 from ..function_builder import Expression, Factories, FunctionBuilder
 from ..model.flow import Flow
-from ..model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
-from ..model.tuples import TCP, IPAddress
+from ..model.protoinfo import PROTOINFO_TYPES, ProtoInfo
+from ..model.tuples import IPAddress
 from .alternatives import (
     MIN_TABLE_SIZE,
     IntervalTable,
@@ -39,7 +39,7 @@ from .alternatives import (
     numbers,
     opposite,
 )
-from .fields import DCCP, FAMILY, SCTP, STATE, STATUS, ZONE, AddressField, MatchField, state_number
+from .fields import FAMILY, STATE, STATUS, ZONE, AddressField, MatchField, state_number
 from .intervals import Intervals
 from .nodes import TRUE, Addresses, AllOf, AnyOf, Bits, Node, Not, Numbers
 
@@ -324,4 +324,6 @@ def _state(info: ProtoInfo | None) -> int | None:
     return state_number(proto, info.state)
 
 
-_PROTOCOLS: Final[dict[type[ProtoInfo], int]] = {TCPInfo: TCP, SCTPInfo: SCTP, DCCPInfo: DCCP}
+_PROTOCOLS: Final[dict[type[ProtoInfo], int]] = {
+    info: proto for proto, info in PROTOINFO_TYPES.items()
+}

@@ -25,9 +25,10 @@ from .declare import (
     u32,
 )
 from .enums import Direction, EventType, ExpectFlags
+from .protocols import TCP
 from .text import describe_event, describe_expectation
 from .times import as_datetime
-from .tuples import TCP, AddressLike, IPAddress, Tuple, named_address
+from .tuples import AddressLike, IPAddress, Tuple, named_address
 from .values import describe_value
 
 ALL_ONES: Final[dict[type[IPAddress], IPAddress]] = {

@@ -1,4 +1,4 @@
-"""The names of transport protocols. The table is built in: no file of the system is read."""
+"""The numbers and names of transport protocols. They are built in: the library reads no file."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-PROTOCOL_NAMES: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        1: "icmp",
-        6: "tcp",
-        17: "udp",
-        33: "dccp",
-        47: "gre",
-        50: "esp",
-        51: "ah",
-        58: "icmpv6",
-        132: "sctp",
-        136: "udplite",
-    }
-)
-"""The names of common protocols, as flows and tuples show them."""
+ICMP: Final = 1
+TCP: Final = 6
+UDP: Final = 17
+DCCP: Final = 33
+GRE: Final = 47
+ESP: Final = 50
+AH: Final = 51
+ICMPV6: Final = 58
+SCTP: Final = 132
+UDPLITE: Final = 136
 
 _IANA: Final = """
 0 hopopt ip
@@ -189,3 +184,10 @@ PROTOCOL_NUMBERS: Final[Mapping[str, int]] = MappingProxyType(_SHOWN)
 
 PROTOCOL_ALIASES: Final[Mapping[str, int]] = MappingProxyType(_ALIASES)
 """The numbers of protocols by their other names, in lower case."""
+
+_COMMON: Final = frozenset({ICMP, TCP, UDP, DCCP, GRE, ESP, AH, ICMPV6, SCTP, UDPLITE})
+
+PROTOCOL_NAMES: Final[Mapping[int, str]] = MappingProxyType(
+    {number: name for name, number in PROTOCOL_NUMBERS.items() if number in _COMMON}
+)
+"""The names of common protocols, as flows and tuples show them."""

@@ -16,10 +16,9 @@ from typing import Protocol
 from ..plain import as_int
 from .declare import is_message
 from .enums import EventType, ExpectFlags, Status
+from .protocols import ICMP, ICMPV6
 from .times import as_datetime
 from .tuples import (
-    ICMP,
-    ICMPV6,
     Tuple,
     describe_address,
     describe_endpoint,

@@ -11,8 +11,19 @@ from ..errors import EncodeError
 from ..plain import as_address, as_str, unmapped
 from ..uapi.nfnetlink_conntrack import CTA_IP, CTA_PROTO, CTA_TUPLE
 from .declare import IPV4, IPV6, U8, U16, at, attribute, message, normalized, raw, variants
-from .protocols import PROTOCOL_ALIASES, PROTOCOL_NUMBERS
-from .protocols import PROTOCOL_NAMES as PROTOCOL_NAMES
+from .protocols import (
+    DCCP,
+    GRE,
+    ICMP,
+    ICMPV6,
+    PROTOCOL_ALIASES,
+    PROTOCOL_NAMES,
+    PROTOCOL_NUMBERS,
+    SCTP,
+    TCP,
+    UDP,
+    UDPLITE,
+)
 from .values import describe_value, number_within
 
 _ICMP_FIELDS: Final = (("icmp_id", 0xFFFF), ("icmp_type", 0xFF), ("icmp_code", 0xFF))
@@ -20,15 +31,10 @@ _ICMP_FIELDS: Final = (("icmp_id", 0xFFFF), ("icmp_type", 0xFF), ("icmp_code", 0
 IPAddress = IPv4Address | IPv6Address
 AddressLike = str | IPv4Address | IPv6Address
 
-ICMP: Final = 1
-TCP: Final = 6
-UDP: Final = 17
-ICMPV6: Final = 58
-
-PORTED: Final = frozenset({TCP, UDP, 33, 47, 132, 136})
+PORTED: Final = frozenset({TCP, UDP, DCCP, GRE, SCTP, UDPLITE})
 """The protocols whose tuples have ports; those of GRE have its 16-bit keys instead."""
 
-_UNTRACKED_SOMEWHERE: Final = frozenset({33, 136})
+_UNTRACKED_SOMEWHERE: Final = frozenset({DCCP, UDPLITE})
 """The protocols that some kernels do not track: DCCP since 6.17, UDP-Lite since 7.1. Their tuples
 then have no ports."""
 

@@ -23,10 +23,10 @@ from ...errors import EncodeError, UnsafeRequest
 from ...model.enums import Status, TCPFlags, TCPState
 from ...model.flow import Flow, SeqAdj
 from ...model.nat import NATRange
-from ...model.protocols import PROTOCOL_NAMES
-from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPInfo
+from ...model.protocols import PROTOCOL_NAMES, TCP
+from ...model.protoinfo import PROTOINFO_TYPES, SCTPInfo, TCPInfo
 from ...model.requests import RequestOnly, Selection
-from ...model.tuples import TCP, IPAddress, Tuple
+from ...model.tuples import IPAddress, Tuple
 from ...model.values import describe_value, number_within, plain_number
 from ...netlink.exchange import Request
 from ...netlink.messages import HEADER_SIZE
@@ -48,8 +48,6 @@ _CREATED: Final = (
     *("seqadj_orig", "seqadj_reply", "synproxy"),
 )
 """The fields of a flow that are sent as they are. Only the kernel can set the others."""
-
-_PROTOINFO: Final[Mapping[int, type]] = {TCP: TCPInfo, 33: DCCPInfo, 132: SCTPInfo}
 
 _LIBERAL = TCPFlags.BE_LIBERAL | TCPFlags.SACK_PERM
 _EXCLUSIVE = int(NLM_F.CREATE | NLM_F.EXCL)
@@ -406,9 +404,9 @@ def _check_protoinfo(info: object, proto: int) -> None:
     """
     if info is None:
         return
-    if not isinstance(info, _PROTOINFO.get(proto, ())):
+    if not isinstance(info, PROTOINFO_TYPES.get(proto, ())):
         name = PROTOCOL_NAMES.get(proto, f"protocol {proto}")
-        wanted = _PROTOINFO[proto].__name__ if proto in _PROTOINFO else "none"
+        wanted = PROTOINFO_TYPES[proto].__name__ if proto in PROTOINFO_TYPES else "none"
         shown = describe_value(info)
         raise EncodeError(f"a flow of {name} has {wanted}; got {shown}", ("protoinfo",))
     if isinstance(info, SCTPInfo) and None in (info.state, info.vtag_orig, info.vtag_reply):
