@@ -21,6 +21,7 @@ LAYERS = {
     "function_builder": 0,
     "interrupts": 0,
     "plain": 0,
+    "suggestions": 0,
     "uapi": 0,
     "proc_sys": 0,
     "netlink": 1,

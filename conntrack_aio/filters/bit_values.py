@@ -13,6 +13,7 @@ from ..errors import EncodeError, MatchError
 from ..model.enums import Status
 from ..model.labels import Label, LabelNames
 from ..plain import as_int, as_str, describe_value
+from ..suggestions import suggestion
 from .arguments import NUMBER, read_digits, read_integer, read_items
 from .fields import LABEL, MARK, STATUS, BitsField
 from .memberships import simplify_atom
@@ -180,8 +181,9 @@ def _status_name(text: str) -> Node:
         return bit_condition(STATUS, STATUS.names[name])
     if name == UNREPLIED:
         return negate(bit_condition(STATUS, STATUS.names["seen_reply"]))
-    known = ", ".join((*STATUS.names, UNREPLIED))
-    raise MatchError(f"unknown status bit {describe_value(text)}; expected {known}")
+    known = (*STATUS.names, UNREPLIED)
+    hint = suggestion(name, known) or f"; expected {', '.join(known)}"
+    raise MatchError(f"unknown status bit {describe_value(text)}{hint}")
 
 
 # -- labels -------------------------------------------------------------------------------------

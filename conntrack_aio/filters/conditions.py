@@ -10,6 +10,7 @@ from ..errors import MatchError
 from ..model.enums import Status
 from ..model.labels import Label, LabelNames
 from ..plain import describe_value
+from ..suggestions import suggestion
 from .address_values import Network, address_condition
 from .bit_values import (
     TRANSLATIONS,
@@ -21,7 +22,6 @@ from .bit_values import (
     read_status,
     status_condition,
 )
-from .describe import suggestion
 from .fields import FIELDS, STATE, AddressField, MatchField, NumberField, TextField
 from .name_values import State, state_condition, text_condition
 from .nodes import Node

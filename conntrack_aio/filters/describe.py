@@ -1,9 +1,9 @@
-"""Write a match as the text that :mod:`.parser` reads, and suggest names for mistyped ones."""
+"""Write a match as the text that :mod:`.parser` reads."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -138,28 +138,6 @@ def _state_of_one_protocol(number: int) -> str:
     names = STATES.get(proto, {})
     name = next((name for name, known in names.items() if known == state), str(state))
     return f"{proto_name(proto)}.{name}"
-
-
-def similar_names(name: str, known: Iterable[str]) -> list[str]:
-    """Return up to three known names that resemble a name, the most similar first."""
-    # difflib is imported only after a mistake, because that takes time.
-    try:
-        from difflib import get_close_matches
-    except OSError:  # the process has no file descriptor left to read the module
-        return []
-    return get_close_matches(name[:40].lower(), known, 3, 0.5)
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return a hint for an error message: ``; did you mean 'orig.dport'?``.
-
-    :returns: empty text if no known name resembles the name.
-    """
-    names = [repr(similar) for similar in similar_names(name, known)]
-    if not names:
-        return ""
-    *first, last = names
-    return f"; did you mean {', '.join(first)} or {last}?" if first else f"; did you mean {last}?"
 
 
 def quoted(text: str) -> str:

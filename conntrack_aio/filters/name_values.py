@@ -11,6 +11,7 @@ from ..errors import MatchError
 from ..model.enums import DCCPState, SCTPState, TCPState
 from ..model.protoinfo import STATE_TYPES
 from ..plain import as_int, as_str, describe_value
+from ..suggestions import suggestion
 from .arguments import NUMBER, read_digits, read_items
 from .describe import proto_name, state_names
 from .fields import STATE, STATES, TextField, state_number
@@ -66,8 +67,11 @@ def _read_state_text(text: str) -> frozenset[int]:
         for number in STATES:
             if proto == proto_name(number):
                 return frozenset({state_number(number, read_digits(name))})
-    expected = ", ".join(state_names())
-    raise MatchError(f"unknown state {describe_value(text)}; expected {expected}")
+    hint = (
+        suggestion(text, names if dot else state_names())
+        or f"; expected {', '.join(state_names())}"
+    )
+    raise MatchError(f"unknown state {describe_value(text)}{hint}")
 
 
 @cache

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import cast
 
 from ..errors import MatchError
-from ..model.protocols import PROTOCOL_NAMES
+from ..model.protocols import unknown_protocol
 from ..plain import as_int, as_str, describe_value
 from .arguments import read_digits, read_integer, read_items
-from .describe import similar_names, suggestion
 from .fields import FAMILY, PROTO, NumberField
 from .intervals import Interval, normalize
 from .memberships import simplify_atom
@@ -90,11 +89,7 @@ def _read_text(field: NumberField, text: str) -> Interval:
 def _why_not_a_number(field: NumberField, text: str) -> str:
     shown = describe_value(text)
     if field is PROTO:
-        known: Iterable[str] = PROTOCOL_NAMES.values()
-        if not similar_names(text, known):
-            known = (*PROTO.names, *PROTO.aliases)
-        expected = "expected a number or a name such as tcp, udp, icmp"
-        return f"unknown protocol {shown}; {expected}{suggestion(text, known)}"
+        return unknown_protocol(text)
     if field.names:
         return f"{field.name} must be {', '.join((*field.names, *field.aliases))}; got {shown}"
     return f"{field.name} must be a number or a range such as 80-90; got {shown}"

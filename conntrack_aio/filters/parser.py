@@ -22,6 +22,7 @@ from typing import Final, NamedTuple, TypeVar
 from ..errors import MatchError
 from ..model.labels import LabelNames
 from ..plain import as_str, describe_value
+from ..suggestions import suggestion
 from .address_values import address_in, read_network
 from .bit_values import (
     STATUS_KEYWORDS,
@@ -31,7 +32,7 @@ from .bit_values import (
     read_mark,
     read_status,
 )
-from .describe import KEYWORDS, suggestion
+from .describe import KEYWORDS
 from .fields import (
     FAMILY,
     FIELDS,

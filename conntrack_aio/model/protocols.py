@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
+
+from ..plain import describe_value
+from ..suggestions import similar_names, suggestion
 
 ICMP: Final = 1
 TCP: Final = 6
@@ -191,3 +194,17 @@ PROTOCOL_NAMES: Final[Mapping[int, str]] = MappingProxyType(
     {number: name for name, number in PROTOCOL_NUMBERS.items() if number in _COMMON}
 )
 """The names of common protocols, as flows and tuples show them."""
+
+
+def unknown_protocol(name: str) -> str:
+    """Return the error message for a name that no protocol has.
+
+    It suggests a common protocol if the name resembles one, and otherwise any.
+    """
+    known: Iterable[str] = PROTOCOL_NAMES.values()
+    if not similar_names(name, known):
+        known = (*PROTOCOL_NUMBERS, *PROTOCOL_ALIASES)
+    return (
+        f"unknown protocol {describe_value(name)}; "
+        f"expected a number or a name such as tcp, udp, icmp{suggestion(name, known)}"
+    )

@@ -23,6 +23,7 @@ from .protocols import (
     TCP,
     UDP,
     UDPLITE,
+    unknown_protocol,
 )
 from .values import describe_value, number_within
 
@@ -114,10 +115,7 @@ def proto_number(value: object, field: str = "proto") -> int:
         number = PROTOCOL_NUMBERS.get(name, PROTOCOL_ALIASES.get(name))
         if number is not None:
             return number
-        raise EncodeError(
-            f"unknown protocol {name!r}; expected a number or a name such as tcp, udp, icmp",
-            (field,),
-        )
+        raise EncodeError(unknown_protocol(name), (field,))
     return number_within(value, 0xFF, field)
 
 
