@@ -20,7 +20,20 @@ from typing import Final, NamedTuple
 from .fields import MARK, AddressField, BitsField, MatchField
 from .intervals import Interval, Intervals
 from .memberships import unite
-from .nodes import TRUE, Addresses, AllOf, AnyOf, Atom, Bits, Node, Not, Numbers, Ranged, Texts
+from .nodes import (
+    TRUE,
+    Addresses,
+    AllOf,
+    AnyOf,
+    Atom,
+    Bits,
+    Node,
+    Not,
+    Numbers,
+    Ranged,
+    Texts,
+    opposite,
+)
 
 MIN_TABLE_SIZE: Final = 4
 """Fewer alternatives than this are compared one by one."""
@@ -173,17 +186,20 @@ def _all_node(parts: tuple[Node, ...]) -> Node:
 
 
 def is_negated(part: Node) -> bool:
-    """Return whether the opposite of a condition can be looked up, and the condition cannot."""
+    """Return whether only the negation of a part can be looked up (see :func:`negate_inside`)."""
     if isinstance(part, AnyOf):
         return bool(part.parts) and any(isinstance(inner, Not) for inner in part.parts)
     return isinstance(part, Not)
 
 
-def opposite(part: Node) -> Node:
-    """Return a node that holds where the part does not hold."""
+def negate_inside(part: Node) -> Node:
+    """Return a node that holds where the part does not: of a disjunction, its parts are negated.
+
+    So the negation of ``not a or not b`` is ``a and b``, which can be looked up.
+    """
     if isinstance(part, AnyOf):
-        return AllOf(tuple(map(opposite, part.parts)))
-    return part.part if isinstance(part, Not) else Not(part)
+        return AllOf(tuple(map(negate_inside, part.parts)))
+    return opposite(part)
 
 
 def _flattened(parts: Iterable[Node]) -> Iterable[Node]:
@@ -196,7 +212,7 @@ def _flattened(parts: Iterable[Node]) -> Iterable[Node]:
             and isinstance(part.part, AllOf)
             and len(part.part.parts) >= MIN_TABLE_SIZE
         ):
-            yield from _flattened(map(opposite, part.part.parts))
+            yield from _flattened(map(negate_inside, part.part.parts))
         else:
             yield part
 
@@ -252,16 +268,16 @@ def _single_values(part: Node) -> dict[MatchField, Atom]:
     largest sets are compared instead. Addresses come first, because they distinguish the most
     flows.
     """
-    most = 64 + 4 * part.weight
+    max_keys = 64 + 4 * part.weight
     found = {
         atom.field: atom
         for atom in _parts_of(part)
-        if not isinstance(atom, AllOf | AnyOf | Not) and 0 < _count_values(atom) <= most
+        if not isinstance(atom, AllOf | AnyOf | Not) and 0 < _count_values(atom) <= max_keys
     }
     fields = sorted(
         found, key=lambda field: (field.path[-1:] not in (("src",), ("dst",)), field.name)
     )
-    while prod(_count_values(found[field]) for field in fields) > most:
+    while prod(_count_values(found[field]) for field in fields) > max_keys:
         fields.pop()
     return {field: found[field] for field in fields}
 

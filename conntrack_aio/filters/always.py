@@ -57,7 +57,7 @@ _Literal = tuple[Node, bool]
 """A condition, and whether it holds."""
 
 
-def is_always(node: Node) -> bool:
+def is_always_true(node: Node) -> bool:
     """Return whether a bounded search finds that every flow matches."""
     if node in (TRUE, FALSE):
         return node == TRUE

@@ -20,7 +20,7 @@ _SINGLE: Final = (str, int, range, IPv4Address, IPv6Address, IPv4Network, IPv6Ne
 """Types of one item, though some can be iterated: flags, ranges and networks, which may be huge."""
 
 
-def read_digits(text: str) -> int:
+def parse_digits(text: str) -> int:
     """Return a decimal number, which may have leading zeros, or a hexadecimal one after ``0x``.
 
     :raises ValueError: for any other text.
@@ -30,7 +30,7 @@ def read_digits(text: str) -> int:
     return int(text, 16 if text[:2] in ("0x", "0X") else 10)
 
 
-def read_integer(name: str, accepted: str, value: object) -> int:
+def parse_integer(name: str, accepted: str, value: object) -> int:
     """Return an integer.
 
     :param name: the name of the parameter, for the error message.
@@ -44,7 +44,7 @@ def read_integer(name: str, accepted: str, value: object) -> int:
         raise TypeError(f"{name} must be {accepted}; got {describe_value(value)}") from None
 
 
-def read_items(name: str, accepted: str, given: object) -> list[object]:
+def parse_items(name: str, accepted: str, given: object) -> list[object]:
     """Return the items of an iterable, or a list of the one item that was passed.
 
     :param name: the name of the parameter, for the error message.

@@ -14,7 +14,7 @@ from ..model.enums import Status
 from ..model.labels import Label, LabelNames
 from ..plain import as_int, as_str, describe_value
 from ..suggestions import suggestion
-from .arguments import NUMBER, read_digits, read_integer, read_items
+from .arguments import NUMBER, parse_digits, parse_integer, parse_items
 from .fields import LABEL, MARK, STATUS, BitsField
 from .memberships import simplify_atom
 from .nodes import FALSE, Bits, Node
@@ -39,7 +39,9 @@ STATUS_KEYWORDS: Final = MappingProxyType(
 
 # -- marks --------------------------------------------------------------------------------------
 
-_MARKS: Final = "a number, its text with or without a mask, as 0x3/0xff, or a list of these"
+_ACCEPTED_MARKS: Final = (
+    "a number, its text with or without a mask, as 0x3/0xff, or a list of these"
+)
 
 
 def mark_condition(
@@ -52,19 +54,19 @@ def mark_condition(
     :raises MatchError: for a value that is not a mark, and for a value with bits outside its mask.
     :raises TypeError: for what is neither a number nor an iterable of numbers.
     """
-    items = cast("list[MaskedNumber]", read_items("mark", _MARKS, given))
-    return any_of(read_mark(item, mask) for item in items)
+    items = cast("list[MaskedNumber]", parse_items("mark", _ACCEPTED_MARKS, given))
+    return any_of(parse_mark(item, mask) for item in items)
 
 
-def read_mark(value: MaskedNumber, mask: MaskedNumber | None = None) -> Node:
+def parse_mark(value: MaskedNumber, mask: MaskedNumber | None = None) -> Node:
     """Return the condition that the mark has one value, and raise what :func:`mark_condition` does.
 
     :param mask: the bits of the mark to compare, instead of all.
     """
-    return _masked(MARK, value, mask)
+    return _parse_masked(MARK, value, mask)
 
 
-def _masked(field: BitsField, value: MaskedNumber, mask: MaskedNumber | None) -> Node:
+def _parse_masked(field: BitsField, value: MaskedNumber, mask: MaskedNumber | None) -> Node:
     name = "labels" if field is LABEL else "mark"
     if isinstance(value, str):
         text = as_str(value)
@@ -74,15 +76,15 @@ def _masked(field: BitsField, value: MaskedNumber, mask: MaskedNumber | None) ->
                 f"give the mask of {describe_value(text)} in the text or as {name}_mask, not twice"
             )
         try:
-            value, mask = read_digits(value_text), read_digits(mask_text) if slash else mask
+            value, mask = parse_digits(value_text), parse_digits(mask_text) if slash else mask
         except ValueError:
             raise MatchError(
                 f"{name} must be a number, or a number and a mask such as 0x3/0xff; "
                 f"got {describe_value(text)}"
             ) from None
     full = (1 << field.width) - 1
-    value = read_integer(name, _MARKS, value)
-    mask = full if mask is None else _read_mask(f"{name}_mask", mask)
+    value = parse_integer(name, _ACCEPTED_MARKS, value)
+    mask = full if mask is None else _parse_mask(f"{name}_mask", mask)
     for parameter, number in ((name, value), (f"{name}_mask", mask)):
         if not 0 <= number <= full:
             raise MatchError(
@@ -94,13 +96,13 @@ def _masked(field: BitsField, value: MaskedNumber, mask: MaskedNumber | None) ->
     return simplify_atom(Bits(field, mask, value))
 
 
-def _read_mask(name: str, mask: MaskedNumber) -> int:
+def _parse_mask(name: str, mask: MaskedNumber) -> int:
     if isinstance(mask, str):
         try:
-            return read_digits(as_str(mask))
+            return parse_digits(as_str(mask))
         except ValueError:
             raise MatchError(f"{name} must be a number; got {describe_value(mask)}") from None
-    return read_integer(name, "a number or its text, as 0xff", mask)
+    return parse_integer(name, "a number or its text, as 0xff", mask)
 
 
 def bit_condition(field: BitsField, number: int) -> Node:
@@ -113,7 +115,9 @@ def bit_condition(field: BitsField, number: int) -> Node:
 
 # -- status -------------------------------------------------------------------------------------
 
-_STATUS: Final = "bits of Status, their names as in 'assured|seen_reply', or a list of these"
+_ACCEPTED_STATUS: Final = (
+    "bits of Status, their names as in 'assured|seen_reply', or a list of these"
+)
 
 
 def status_condition(
@@ -127,36 +131,36 @@ def status_condition(
     :raises MatchError: for an unknown name, and for a number that can't be a status.
     :raises TypeError: for what is neither bits nor an iterable of these.
     """
-    items = read_items(name, _STATUS, given)
-    return any_of([_status_item(name, item, unset) for item in items])
+    items = parse_items(name, _ACCEPTED_STATUS, given)
+    return any_of([_parse_status_item(name, item, unset) for item in items])
 
 
-def read_status(text: str) -> Node:
+def parse_status(text: str) -> Node:
     """Return the condition that all bits of a status are set.
 
     :param text: names of bits with ``|`` between them, or the number that has these bits.
 
     :raises MatchError: for an unknown name, and for a number that is 0 or too large.
     """
-    return all_of(_status_text("status", text))
+    return all_of(_parse_status_text("status", text))
 
 
-def _status_item(name: str, item: object, unset: bool) -> Node:
+def _parse_status_item(name: str, item: object, unset: bool) -> Node:
     if isinstance(item, str):
-        bits = _status_text(name, as_str(item))
+        bits = _parse_status_text(name, as_str(item))
     else:
-        bits = _status_number(name, read_integer(name, _STATUS, item))
+        bits = _status_bits(name, parse_integer(name, _ACCEPTED_STATUS, item))
     return all_of(map(negate, bits) if unset else bits)
 
 
-def _status_text(name: str, text: str) -> list[Node]:
+def _parse_status_text(name: str, text: str) -> list[Node]:
     """Return a condition for each bit of a text."""
     if NUMBER.fullmatch(text):
-        return _status_number(name, read_digits(text))
-    return [_status_name(part) for part in text.split("|")]
+        return _status_bits(name, parse_digits(text))
+    return [_parse_status_name(part) for part in text.split("|")]
 
 
-def _status_number(name: str, number: int) -> list[Node]:
+def _status_bits(name: str, number: int) -> list[Node]:
     """Return a condition for each bit of a number.
 
     :raises MatchError: for a number that can't be a status, and for 0.
@@ -174,7 +178,7 @@ def _status_number(name: str, number: int) -> list[Node]:
     return [bit_condition(STATUS, at) for at in range(number.bit_length()) if number >> at & 1]
 
 
-def _status_name(text: str) -> Node:
+def _parse_status_name(text: str) -> Node:
     """Return the condition that a bit is set; for ``unreplied``, that SEEN_REPLY is not set."""
     name = text.strip().lower()
     if name in STATUS.names:
@@ -188,7 +192,7 @@ def _status_name(text: str) -> Node:
 
 # -- labels -------------------------------------------------------------------------------------
 
-_LABELS: Final = "labels by bit or by name, or a list of these"
+_ACCEPTED_LABELS: Final = "labels by bit or by name, or a list of these"
 
 
 class LabelBits:
@@ -229,11 +233,11 @@ def labels_condition(
     :raises TypeError: for what is neither a label nor an iterable of labels.
     """
     if mask is None:
-        return any_of(_read_labels("labels", given, bits))
-    items = read_items("labels", _LABELS, given)
+        return any_of(_parse_labels("labels", given, bits))
+    items = parse_items("labels", _ACCEPTED_LABELS, given)
     if len(items) != 1:
         raise MatchError("labels must be one number of 128 bits if labels_mask is given")
-    return _masked(LABEL, cast("Label", items[0]), mask)
+    return _parse_masked(LABEL, cast("Label", items[0]), mask)
 
 
 def labels_all_condition(given: Label | Iterable[Label], bits: LabelBits) -> Node:
@@ -241,16 +245,16 @@ def labels_all_condition(given: Label | Iterable[Label], bits: LabelBits) -> Nod
 
     Raises what :func:`labels_condition` does.
     """
-    found = _read_labels("labels_all", given, bits)
+    found = _parse_labels("labels_all", given, bits)
     return all_of(found) if found else FALSE
 
 
-def _read_labels(name: str, given: Label | Iterable[Label], bits: LabelBits) -> list[Node]:
-    items = cast("list[Label]", read_items(name, _LABELS, given))
-    return [read_label(item, bits) for item in items]
+def _parse_labels(name: str, given: Label | Iterable[Label], bits: LabelBits) -> list[Node]:
+    items = cast("list[Label]", parse_items(name, _ACCEPTED_LABELS, given))
+    return [parse_label(item, bits) for item in items]
 
 
-def read_label(given: Label, bits: LabelBits) -> Node:
+def parse_label(given: Label, bits: LabelBits) -> Node:
     """Return the condition that a label is set.
 
     For text with a mask, such as ``0x3/0xff``, return the condition that the bits in the mask have
@@ -263,8 +267,8 @@ def read_label(given: Label, bits: LabelBits) -> Node:
         value, slash, mask = given.partition("/")
         if NUMBER.fullmatch(value) and (not slash or NUMBER.fullmatch(mask)):
             if slash:
-                return _masked(LABEL, given, None)
-            given = read_digits(given)
+                return _parse_masked(LABEL, given, None)
+            given = parse_digits(given)
     if isinstance(given, int) and LABEL.width <= as_int(given) < 1 << LABEL.width:
         raise MatchError(
             f"a label must be a bit from 0 to 127 or a name; got {as_int(given)}; "

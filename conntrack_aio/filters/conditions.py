@@ -19,7 +19,7 @@ from .bit_values import (
     labels_all_condition,
     labels_condition,
     mark_condition,
-    read_status,
+    parse_status,
     status_condition,
 )
 from .fields import FIELDS, STATE, AddressField, MatchField, NumberField, TextField
@@ -121,7 +121,7 @@ def _nodes_of(name: str, value: Any, present: Mapping[str, Any], bits: LabelBits
 
 def _translation(name: str, given: OneOrMore[Network] | bool) -> Iterable[Node]:
     bit, address = TRANSLATIONS[name]
-    translated = read_status(bit)
+    translated = parse_status(bit)
     yield translated if given is not False else negate(translated)
     if not isinstance(given, bool):
         yield address_condition(cast("AddressField", FIELDS[address]), given)

@@ -2,7 +2,7 @@
 
 - The kernel may send flows that do not match. It never leaves out a flow that matches.
 - First, :func:`requirements_of` finds what a match requires of single fields. Then
-  :func:`compile_dump` selects the requirements that this kernel can check.
+  :func:`compile_dump_filter` selects the requirements that this kernel can check.
 - The kernel compares tuples only in a dump of one family. A match of both families takes two dumps.
 - The kernel is never asked to compare IPv6 addresses, because every kernel inverts that comparison.
 """
@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 from socket import AF_INET, AF_INET6, AF_UNSPEC
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import attrs
 
+from ..model.features import Features
 from ..model.protocols import ICMP, ICMPV6, TCP, UDP
 from ..model.requests import Masked, Selection
 from ..model.tuples import ICMP_INVERSE, ICMPV6_INVERSE
@@ -32,17 +33,24 @@ _ZONE_ID: Final = "zone.id"
 that of one direction."""
 
 
-class FilterFeatures(Protocol):
-    """The kernel features that filters of dumps depend on: :class:`~conntrack_aio.Features`."""
+class DumpFeatures(NamedTuple):
+    """The features of a kernel that filters of dumps depend on, as :class:`Features` has them."""
 
-    @property
-    def tuple_filter(self) -> bool: ...
-    @property
-    def reply_filter(self) -> bool: ...
-    @property
-    def status_filter(self) -> bool: ...
-    @property
-    def zone_filter(self) -> bool: ...
+    tuple_filter: bool
+    reply_filter: bool
+    status_filter: bool
+    zone_filter: bool
+
+    @classmethod
+    def of(cls, features: Features) -> DumpFeatures:
+        """Return these among all features of a kernel."""
+        return cls(*[getattr(features, name) for name in cls._fields])
+
+
+NO_FEATURES: Final = DumpFeatures(
+    tuple_filter=False, reply_filter=False, status_filter=False, zone_filter=False
+)
+"""The features that every kernel has. Every kernel filters dumps by the family and the mark."""
 
 
 class Requirements(NamedTuple):
@@ -64,13 +72,12 @@ class DumpFilter:
     """Whether the kernel sends all flows that match, and no others."""
 
 
-def compile_dump(
-    node: Node, features: FilterFeatures | None = None, requirements: Requirements | None = None
+def compile_dump_filter(
+    node: Node, features: DumpFeatures = NO_FEATURES, requirements: Requirements | None = None
 ) -> DumpFilter:
     """Return what a kernel filters the dumps of a match by.
 
-    :param features: the features of the kernel. Without, the family and the mark are used, which
-        every kernel filters by.
+    :param features: the features of the kernel.
     :param requirements: the requirements of the match, if they are known.
     """
     if node == FALSE:
@@ -80,12 +87,12 @@ def compile_dump(
     family = values.pop(FAMILY.name, Masked(AF_UNSPEC, _ALL_BITS)).value
     # A kernel that is built without marks ignores the mark. The probe for the zone filter shows
     # that this kernel does not.
-    filters_by_mark = features is not None and features.zone_filter
+    filters_by_mark = features.zone_filter
     mark = values.pop(MARK.name, None)
     status = zone = None
-    if features is not None and features.status_filter:
+    if features.status_filter:
         status = values.pop(STATUS.name, None)
-    if features is not None and features.zone_filter and _ZONE_ID in values:
+    if features.zone_filter and _ZONE_ID in values:
         zone = values.pop(_ZONE_ID).value
     families = [family]
     if not family and any(_tuple_filters(dict(values), AF_INET, features)):
@@ -213,7 +220,7 @@ _INVERSE_TYPES: Final = {ICMP: ICMP_INVERSE, ICMPV6: ICMPV6_INVERSE}
 
 
 def _tuple_filters(
-    values: dict[str, Masked], family: int, features: FilterFeatures | None
+    values: dict[str, Masked], family: int, features: DumpFeatures
 ) -> list[dict[str, object]]:
     """Return what the kernel filters the original and the reply tuple by.
 
@@ -223,10 +230,10 @@ def _tuple_filters(
 
 
 def _tuple_filter(
-    side: str, values: dict[str, Masked], family: int, features: FilterFeatures | None
+    side: str, values: dict[str, Masked], family: int, features: DumpFeatures
 ) -> dict[str, object]:
     """Return what the kernel filters the tuple of one direction by."""
-    if features is None or not family:
+    if not family:
         return {}
     if not (features.reply_filter if side == "reply" else features.tuple_filter):
         return {}

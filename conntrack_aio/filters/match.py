@@ -10,7 +10,7 @@ import attrs
 from ..model.flow import Flow
 from ..model.labels import LabelNames
 from ..plain import describe_value
-from .compiled import Compiled
+from .compiled import CompiledMatch
 from .conditions import Conditions, node_of
 from .describe import describe
 from .explain import Explanation, HasFeatures, explain
@@ -34,7 +34,7 @@ class Match:
 
     _node: Node
     """The tree of conditions. Internal."""
-    _compiled: Compiled = attrs.field(eq=False)
+    _compiled: CompiledMatch = attrs.field(eq=False)
     """The cached results of compiling the match. Internal."""
 
     def __init__(self, *text: str, **conditions: Unpack[Conditions]) -> None:
@@ -101,7 +101,7 @@ class Match:
 
     def _initialize(self, node: Node) -> None:
         object.__setattr__(self, "_node", node)
-        object.__setattr__(self, "_compiled", Compiled(node))
+        object.__setattr__(self, "_compiled", CompiledMatch(node))
 
     @classmethod
     def _from_node(cls, node: Node) -> Self:
@@ -226,7 +226,7 @@ class Match:
         are cached with this object, and not with others that are equal.
         """
         compiled = self._compiled
-        await compiled.ready(
+        await compiled.compute(
             lambda: (compiled.always, compiled.constant, compiled.program(), compiled.predicate)
         )
         return self
@@ -242,7 +242,7 @@ class Match:
         if not callable(getattr(conn, "features", None)):
             raise TypeError(f"explain() takes a Connection; got {describe_value(conn)}")
         features = await conn.features()
-        return await self._compiled.ready(lambda: explain(self._compiled, features))
+        return await self._compiled.compute(lambda: explain(self._compiled, features))
 
     def __str__(self) -> str:
         return describe(self._node)
@@ -254,7 +254,7 @@ class Match:
         return self._from_node, (self._node,)
 
 
-def compiled_of(match: Match) -> Compiled:
+def compiled_of(match: Match) -> CompiledMatch:
     """Return what is compiled of a match, for the other modules of the package."""
     return match._compiled  # pyright: ignore[reportPrivateUsage]
 

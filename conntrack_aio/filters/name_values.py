@@ -12,7 +12,7 @@ from ..model.enums import DCCPState, SCTPState, TCPState
 from ..model.protoinfo import STATE_TYPES
 from ..plain import as_int, as_str, describe_value
 from ..suggestions import suggestion
-from .arguments import NUMBER, read_digits, read_items
+from .arguments import NUMBER, parse_digits, parse_items
 from .describe import proto_name, state_names
 from .fields import STATE, STATES, TextField, state_number
 from .nodes import FALSE, Node, Texts
@@ -21,7 +21,7 @@ from .number_values import number_in
 State = TCPState | SCTPState | DCCPState | str
 """A state, or its name: of one protocol (``"tcp.close"``), or of all that have it."""
 
-_STATES: Final = (
+_ACCEPTED_STATES: Final = (
     "a TCPState, SCTPState or DCCPState, a name such as established, or a list of these"
 )
 
@@ -36,8 +36,8 @@ def state_condition(given: State | Iterable[State]) -> Node:
     :raises MatchError: for an unknown name.
     :raises TypeError: for what is neither a state nor an iterable of states.
     """
-    items = cast("list[State]", read_items("state", _STATES, given))
-    return state_in(read_state(item) for item in items)
+    items = cast("list[State]", parse_items("state", _ACCEPTED_STATES, given))
+    return state_in(parse_state(item) for item in items)
 
 
 def state_in(states: Iterable[frozenset[int]]) -> Node:
@@ -45,28 +45,28 @@ def state_in(states: Iterable[frozenset[int]]) -> Node:
     return number_in(STATE, [(number, number) for numbers in states for number in numbers])
 
 
-def read_state(item: State) -> frozenset[int]:
+def parse_state(item: State) -> frozenset[int]:
     """Return the numbers of the states that one item stands for (see :func:`state_number`).
 
     :raises MatchError: for an unknown name.
     :raises TypeError: for what is not a state.
     """
     if isinstance(item, str):
-        return _read_state_text(as_str(item).lower())
+        return _parse_state_text(as_str(item).lower())
     if type(item) not in _PROTOCOLS:
-        raise TypeError(f"state must be {_STATES}; got {describe_value(item)}")
+        raise TypeError(f"state must be {_ACCEPTED_STATES}; got {describe_value(item)}")
     return frozenset({state_number(_PROTOCOLS[type(item)], as_int(item))})
 
 
-def _read_state_text(text: str) -> frozenset[int]:
+def _parse_state_text(text: str) -> frozenset[int]:
     names = _known_states()
     if text in names:
         return names[text]
     proto, dot, name = text.partition(".")
-    if dot and NUMBER.fullmatch(name) and read_digits(name) < 256:
+    if dot and NUMBER.fullmatch(name) and parse_digits(name) < 256:
         for number in STATES:
             if proto == proto_name(number):
-                return frozenset({state_number(number, read_digits(name))})
+                return frozenset({state_number(number, parse_digits(name))})
     hint = (
         suggestion(text, names if dot else state_names())
         or f"; expected {', '.join(state_names())}"
@@ -91,20 +91,20 @@ def text_condition(field: TextField, given: str | Iterable[str]) -> Node:
     :raises MatchError: for a text that the field cannot have.
     :raises TypeError: for what is neither text nor an iterable of texts.
     """
-    items = cast("list[str]", read_items(field.name, "a name or a list of names", given))
-    return text_in(field, [read_text(field, item) for item in items])
+    items = cast("list[str]", parse_items(field.name, "a name or a list of names", given))
+    return text_in(field, [parse_text(field, item) for item in items])
 
 
 def text_in(field: TextField, texts: Iterable[str]) -> Node:
     """Return the condition that a field has one of the texts; without any it never holds.
 
-    :param texts: texts that :func:`read_text` has checked.
+    :param texts: texts that :func:`parse_text` has checked.
     """
     values = tuple(sorted({*texts}))
     return Texts(field, values) if values else FALSE
 
 
-def read_text(field: TextField, item: str) -> str:
+def parse_text(field: TextField, item: str) -> str:
     """Return a text as a plain ``str``.
 
     :raises MatchError: for a text that the field cannot have.

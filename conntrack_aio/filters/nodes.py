@@ -151,6 +151,14 @@ def depth_of(node: Node) -> int:
     return depth + node.depth if isinstance(node, _Parts) else depth
 
 
+def opposite(node: Node) -> Node:
+    """Return a node without its ``not``, or any other node with one.
+
+    :func:`.tree.negate` is for users' matches: it also simplifies, and checks the depth.
+    """
+    return node.part if isinstance(node, Not) else Not(node)
+
+
 TRUE: Final = AllOf(())
 FALSE: Final = AnyOf(())
 

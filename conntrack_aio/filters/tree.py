@@ -32,6 +32,7 @@ from .nodes import (
     Numbers,
     Texts,
     depth_of,
+    opposite,
 )
 
 MAX_DEPTH: Final = 40
@@ -70,13 +71,11 @@ def any_of(parts: Iterable[Node]) -> Node:
 def negate(part: Node) -> Node:
     """Return a node that holds where the part does not.
 
-    :raises MatchError: for nesting that is too deep.
+    :raises MatchError: when the nesting becomes too deep.
     """
-    if isinstance(part, Not):
-        return part.part
     if part in (TRUE, FALSE):
         return FALSE if part == TRUE else TRUE
-    return _check_depth(Not(part))
+    return _check_depth(opposite(part))
 
 
 def _check_depth(node: Node) -> Node:
@@ -166,7 +165,7 @@ class _Group:
                 self.slots[key] = node
                 self._membership_keys[key] = None
         elif node not in self.slots:
-            if _opposite(node) in self.slots:
+            if opposite(node) in self.slots:
                 self._found_opposite(node)
             part = node.part if isinstance(node, Not) else node
             if isinstance(part, Bits) and isinstance(node, Not) is not self._all:
@@ -182,7 +181,7 @@ class _Group:
         """
         small, large = (self, other) if len(self.slots) < len(other.slots) else (other, self)
         for node in small.slots.values():
-            if _key(node) is node and _opposite(node) in large.slots:
+            if _key(node) is node and opposite(node) in large.slots:
                 self._found_opposite(node)
             if isinstance(node.part if isinstance(node, Not) else node, AllOf | AnyOf):
                 self._unchecked.append(node)
@@ -258,7 +257,7 @@ class _Group:
         if isinstance(node, Not):
             parts = _parts_of(node.part, all_=self._all)
         else:
-            parts = tuple(map(_opposite, _parts_of(node, all_=not self._all)))
+            parts = tuple(map(opposite, _parts_of(node, all_=not self._all)))
         return bool(parts) and all(map(self._contains, parts))
 
     def _contains(self, node: Node) -> bool:
@@ -336,10 +335,6 @@ def _parts_of(node: Node, *, all_: bool) -> tuple[Node, ...]:
 def _positive(node: Node) -> Membership:
     """Return a condition on the values of a field without its ``not``."""
     return cast("Membership", node.part if isinstance(node, Not) else node)
-
-
-def _opposite(node: Node) -> Node:
-    return node.part if isinstance(node, Not) else Not(node)
 
 
 # -- explanations of errors ---------------------------------------------------------------------
