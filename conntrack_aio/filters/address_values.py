@@ -42,8 +42,8 @@ _MAX_LENGTH: Final = 100
 def address_condition(field: AddressField, given: Network | Iterable[Network]) -> Node:
     """Return the condition that an address is in one of the given networks.
 
-    :raises MatchError: for text and objects that are not an address or a network.
-    :raises TypeError: for what is neither a network nor an iterable of networks.
+    :raises MatchError: when text or an object is not an address or a network.
+    :raises TypeError: when the value is neither a network nor an iterable of networks.
     """
     items = cast("list[Network]", parse_items(field.name, _ACCEPTED, given))
     return address_in(field, [parse_network(field, item) for item in items])
@@ -52,6 +52,7 @@ def address_condition(field: AddressField, given: Network | Iterable[Network]) -
 def address_in(field: AddressField, ranges: Iterable[tuple[int, Interval]]) -> Node:
     """Return the condition that an address is in one of the ranges; without any it never is.
 
+    :param field: the field with the address.
     :param ranges: the IP version of each range, and the range.
     """
     found: dict[int, list[Interval]] = {4: [], 6: []}
@@ -64,8 +65,8 @@ def address_in(field: AddressField, ranges: Iterable[tuple[int, Interval]]) -> N
 def parse_network(field: AddressField, item: Network) -> tuple[int, Interval]:
     """Return the IP version of one item, and the range of addresses that it stands for.
 
-    :raises MatchError: for text and objects that are not an address or a network.
-    :raises TypeError: for an object of another type.
+    :raises MatchError: when text or an object is not an address or a network.
+    :raises TypeError: when the item is of another type.
     """
     if isinstance(item, str):
         try:
@@ -89,7 +90,7 @@ def parse_network(field: AddressField, item: Network) -> tuple[int, Interval]:
 def _parse_address(field: AddressField, item: object) -> IPv4Address | IPv6Address:
     """Return a plain address object.
 
-    :raises MatchError: for an object of an address class whose number is out of range.
+    :raises MatchError: when the number of an address object is out of range.
     """
     try:
         found = as_address(item)

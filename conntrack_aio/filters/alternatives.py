@@ -327,6 +327,7 @@ def _take_intervals(parts: Sequence[Node]) -> tuple[list[IntervalTable], list[No
 def _intervals(field: MatchField, found: Sequence[tuple[Node, Ranged]]) -> IntervalTable | None:
     """Return a table of alternatives; ``None`` if it would be large because many overlap.
 
+    :param field: the field that the table is by.
     :param found: each alternative, and its condition on the field.
     """
     changes: dict[int, list[tuple[int, bool]]] = {}

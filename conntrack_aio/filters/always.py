@@ -91,6 +91,7 @@ def _flow(
 ) -> dict[MatchField, int | None]:
     """Return the values of a flow that avoids the values of conditions, if other values exist.
 
+    :param version: the IP version of the flow.
     :param mentioned: the conditions, by field.
     """
     flow: dict[MatchField, int | None] = dict.fromkeys(FIELDS.values())

@@ -22,6 +22,7 @@ from .tree import all_of
 def superset(node: Ranged, max_ranges: int) -> Ranged:
     """Return a condition with fewer ranges that holds wherever the given one holds.
 
+    :param node: the condition to approximate.
     :param max_ranges: how many ranges it may have; of addresses, in each family. IPv6 ranges are
         counted as prefixes, because programs compare prefixes.
     """
@@ -31,6 +32,7 @@ def superset(node: Ranged, max_ranges: int) -> Ranged:
 def subset(node: Ranged, max_ranges: int) -> Ranged:
     """Return a condition with fewer ranges that holds only where the given one holds.
 
+    :param node: the condition to approximate.
     :param max_ranges: as for :func:`superset`.
     """
     return _approximate(node, max_ranges, _keep_largest_ranges, _keep_shortest_prefixes)

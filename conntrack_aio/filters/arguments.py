@@ -23,7 +23,7 @@ _SINGLE: Final = (str, int, range, IPv4Address, IPv6Address, IPv4Network, IPv6Ne
 def parse_digits(text: str) -> int:
     """Return a decimal number, which may have leading zeros, or a hexadecimal one after ``0x``.
 
-    :raises ValueError: for any other text.
+    :raises ValueError: when the text is anything else.
     """
     if not NUMBER.fullmatch(text):
         raise ValueError
@@ -35,8 +35,9 @@ def parse_integer(name: str, accepted: str, value: object) -> int:
 
     :param name: the name of the parameter, for the error message.
     :param accepted: what the parameter accepts, for the error message.
+    :param value: the argument.
 
-    :raises TypeError: for what is not an integer.
+    :raises TypeError: when the value is not an integer.
     """
     try:
         return as_int(value)
@@ -49,8 +50,9 @@ def parse_items(name: str, accepted: str, given: object) -> list[object]:
 
     :param name: the name of the parameter, for the error message.
     :param accepted: what the parameter accepts, for the error message.
+    :param given: the argument.
 
-    :raises TypeError: for what is neither an item nor an iterable, and for bytes.
+    :raises TypeError: when the value is neither an item nor an iterable, and when it is bytes.
     """
     if isinstance(given, _SINGLE):
         return [given]

@@ -49,19 +49,24 @@ def mark_condition(
 ) -> Node:
     """Return the condition that the mark is one of the given values.
 
+    :param given: one value, or an iterable of values.
     :param mask: the bits of the mark to compare, instead of all.
 
-    :raises MatchError: for a value that is not a mark, and for a value with bits outside its mask.
-    :raises TypeError: for what is neither a number nor an iterable of numbers.
+    :raises MatchError: when a value is not a mark, or has bits outside its mask.
+    :raises TypeError: when the value is neither a number nor an iterable of numbers.
     """
     items = cast("list[MaskedNumber]", parse_items("mark", _ACCEPTED_MARKS, given))
     return any_of(parse_mark(item, mask) for item in items)
 
 
 def parse_mark(value: MaskedNumber, mask: MaskedNumber | None = None) -> Node:
-    """Return the condition that the mark has one value, and raise what :func:`mark_condition` does.
+    """Return the condition that the mark has one value.
 
+    :param value: the value, which may be text with a mask.
     :param mask: the bits of the mark to compare, instead of all.
+
+    :raises MatchError: when the value is not a mark, or has bits outside its mask.
+    :raises TypeError: when the value is not a number.
     """
     return _parse_masked(MARK, value, mask)
 
@@ -108,6 +113,7 @@ def _parse_mask(name: str, mask: MaskedNumber) -> int:
 def bit_condition(field: BitsField, number: int) -> Node:
     """Return the condition that one bit is set.
 
+    :param field: the field with the bit.
     :param number: the position of the bit, from 0.
     """
     return Bits(field, 1 << number, 1 << number)
@@ -126,10 +132,11 @@ def status_condition(
     """Return the condition for a parameter about the status: one of the given values holds.
 
     :param name: the name of the parameter, for error messages.
+    :param given: one value, or an iterable of values.
     :param unset: a value holds if none of its bits is set, instead of if all of them are.
 
-    :raises MatchError: for an unknown name, and for a number that can't be a status.
-    :raises TypeError: for what is neither bits nor an iterable of these.
+    :raises MatchError: when a name is unknown, and when a number can't be a status.
+    :raises TypeError: when the value is neither bits nor an iterable of these.
     """
     items = parse_items(name, _ACCEPTED_STATUS, given)
     return any_of([_parse_status_item(name, item, unset) for item in items])
@@ -140,7 +147,7 @@ def parse_status(text: str) -> Node:
 
     :param text: names of bits with ``|`` between them, or the number that has these bits.
 
-    :raises MatchError: for an unknown name, and for a number that is 0 or too large.
+    :raises MatchError: when a name is unknown, and when a number is 0 or too large.
     """
     return all_of(_parse_status_text("status", text))
 
@@ -163,7 +170,7 @@ def _parse_status_text(name: str, text: str) -> list[Node]:
 def _status_bits(name: str, number: int) -> list[Node]:
     """Return a condition for each bit of a number.
 
-    :raises MatchError: for a number that can't be a status, and for 0.
+    :raises MatchError: when the number is 0, or can't be a status.
     """
     if not 0 <= number < 1 << STATUS.width:
         raise MatchError(
@@ -201,7 +208,7 @@ class LabelBits:
     def __init__(self, names: LabelNames | None) -> None:
         """Use the given names, or else the system's ``connlabel.conf``.
 
-        :raises TypeError: for names that are not :class:`LabelNames`.
+        :raises TypeError: when the names are not :class:`LabelNames`.
         """
         if not isinstance(names, LabelNames | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"label_names must be LabelNames(…); got {describe_value(names)}")
@@ -210,7 +217,7 @@ class LabelBits:
     def bit(self, label: Label) -> int:
         """Return the bit of a label.
 
-        :raises MatchError: for an unknown label, and when ``connlabel.conf`` cannot be read.
+        :raises MatchError: when the label is unknown, and when ``connlabel.conf`` cannot be read.
         """
         try:
             if self._names is None:
@@ -229,8 +236,8 @@ def labels_condition(
 
     With a mask, ``given`` is a number, and the bits of the labels that are in the mask equal it.
 
-    :raises MatchError: for an unknown label, and for a mask with other than one number.
-    :raises TypeError: for what is neither a label nor an iterable of labels.
+    :raises MatchError: when a label is unknown, and when there is a mask but not one number.
+    :raises TypeError: when the value is neither a label nor an iterable of labels.
     """
     if mask is None:
         return any_of(_parse_labels("labels", given, bits))
@@ -243,7 +250,8 @@ def labels_condition(
 def labels_all_condition(given: Label | Iterable[Label], bits: LabelBits) -> Node:
     """Return the condition for ``labels_all``: each of them is set; without any, nothing matches.
 
-    Raises what :func:`labels_condition` does.
+    :raises MatchError: when a label is unknown.
+    :raises TypeError: when the value is neither a label nor an iterable of labels.
     """
     found = _parse_labels("labels_all", given, bits)
     return all_of(found) if found else FALSE
@@ -260,7 +268,7 @@ def parse_label(given: Label, bits: LabelBits) -> Node:
     For text with a mask, such as ``0x3/0xff``, return the condition that the bits in the mask have
     the value.
 
-    :raises MatchError: for an unknown label, and for a value with bits outside its mask.
+    :raises MatchError: when the label is unknown, and when a value has bits outside its mask.
     """
     if isinstance(given, str):
         given = as_str(given)

@@ -114,29 +114,31 @@ class CompiledMatch:
             self._dump_filters[features] = found
         return found
 
-    def programs(self, *, constant: bool = False) -> Iterator[EventFilter]:
+    def programs(self, *, constant_only: bool = False) -> Iterator[EventFilter]:
         """Yield programs that the kernel can filter events by, from the longest to the shortest.
 
-        :param constant: test only fields that never change while a flow exists.
+        :param constant_only: test only fields that never change while a flow exists.
         """
         for limit in _LIMITS:
-            found = self.program(constant=constant, limit=limit)
+            found = self.program(constant_only=constant_only, limit=limit)
             if found is None:
                 return
             yield found
 
     def program(
-        self, *, constant: bool = False, limit: int = MAX_INSTRUCTIONS
+        self, *, constant_only: bool = False, limit: int = MAX_INSTRUCTIONS
     ) -> EventFilter | None:
         """Return the most selective program; ``None`` if it would accept every event.
 
-        :param constant: test only fields that never change while a flow exists.
+        :param constant_only: test only fields that never change while a flow exists.
         :param limit: how many instructions the program may have.
         """
-        key = constant, limit
+        key = constant_only, limit
         if key not in self._programs:
             self._programs[key] = (
-                None if self.always else self._compiler.compile(constant=constant, limit=limit)
+                None
+                if self.always
+                else self._compiler.compile(constant_only=constant_only, limit=limit)
             )
         return self._programs[key]
 

@@ -82,9 +82,8 @@ class Conditions(TypedDict, total=False):
 def node_of(given: Conditions) -> Node:
     """Return the node that holds where all given conditions hold.
 
-    :raises MatchError: for a value that is not possible, and for conditions that exclude each
-        other.
-    :raises TypeError: for an unknown keyword, and for a value of another type.
+    :raises MatchError: when a value is not possible, and when conditions exclude each other.
+    :raises TypeError: when a keyword is unknown, and when a value is of another type.
     """
     present = {name: value for name, value in given.items() if value is not None}
     for name in present:
@@ -103,7 +102,10 @@ def node_of(given: Conditions) -> Node:
 def _nodes_of(name: str, value: Any, present: Mapping[str, Any], bits: LabelBits) -> Iterable[Node]:
     """Yield the conditions that one keyword stands for.
 
+    :param name: the keyword.
+    :param value: its value.
     :param present: all keywords that are given, because a mask belongs to another one.
+    :param bits: the bits of named labels.
     """
     if name in _CONVERTERS:
         yield _CONVERTERS[name](value)

@@ -68,6 +68,7 @@ def _bits(node: Bits) -> str:
 def _set(items: list[str], ranges: Intervals = ()) -> str:
     """Return one item as it is, and several in braces.
 
+    :param items: the texts of the items.
     :param ranges: the ranges that the items stand for. ``in`` precedes an item that has several
         values: ``in 10.0.0.0/8``.
     """

@@ -77,6 +77,7 @@ def compile_dump_filter(
 ) -> DumpFilter:
     """Return what a kernel filters the dumps of a match by.
 
+    :param node: the match.
     :param features: the features of the kernel.
     :param requirements: the requirements of the match, if they are known.
     """
@@ -225,6 +226,8 @@ def _tuple_filters(
     """Return what the kernel filters the original and the reply tuple by.
 
     :param values: the requirements, from which those that the kernel checks are removed.
+    :param family: the family of the dump.
+    :param features: the features of the kernel.
     """
     return [_tuple_filter(side, values, family, features) for side in ("orig", "reply")]
 

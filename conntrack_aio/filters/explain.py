@@ -66,7 +66,7 @@ def explain(match: CompiledMatch, features: Features) -> Explanation:
     """Explain how a kernel with these features, and the library, apply a match."""
     dump = match.dump_filter(DumpFeatures.of(features))
     events = match.program()
-    table = match.program(constant=True)
+    table = match.program(constant_only=True)
     return Explanation(
         describe(match.node),
         _explain_dump(match, dump),

@@ -67,19 +67,19 @@ _STATE_PROTOCOLS: Final = {
 class ProgramWriter:
     """A writer of one program of limited length."""
 
-    def __init__(self, limit: int, max_ranges: int | None, *, constant: bool) -> None:
+    def __init__(self, limit: int, max_ranges: int | None, *, constant_only: bool) -> None:
         """Create a writer.
 
         :param limit: how many instructions the program may have.
         :param max_ranges: how many ranges a condition may have; ``None`` for any number.
-        :param constant: test only fields that never change while a flow exists. Conditions on other
-            fields are unknown.
+        :param constant_only: test only fields that never change while a flow exists. Conditions on
+            other fields are unknown.
         """
         self.exact = True
         """Whether the program accepts only events that match."""
         self._limit = limit
         self._max_ranges = max_ranges
-        self._constant = constant
+        self._constant_only = constant_only
         self._code = Assembler(limit)
 
     def write(self, node: Node) -> Program:
@@ -98,12 +98,16 @@ class ProgramWriter:
     def _test_node(
         self, node: Node, if_true: JumpLabel, if_false: JumpLabel, *, accept_unknown: bool
     ) -> JumpLabel:
-        """Compile a node.
+        """Test whether a node holds.
 
-        :param accept_unknown: whether unknown conditions count as true: they do, except below an
-            odd number of ``not``.
+        Unknown conditions count as true if ``accept_unknown``: they do, except below an odd number
+        of ``not``.
         """
-        if isinstance(node, AllOf | AnyOf) and not self._constant and len(node.parts) > self._limit:
+        if (
+            isinstance(node, AllOf | AnyOf)
+            and not self._constant_only
+            and len(node.parts) > self._limit
+        ):
             raise ProgramTooLong("each part takes at least one instruction")
         if isinstance(node, AllOf):
             for part in reversed(node.parts):
@@ -116,7 +120,7 @@ class ProgramWriter:
         if isinstance(node, Not):
             return self._test_node(node.part, if_false, if_true, accept_unknown=not accept_unknown)
         if_unknown = if_true if accept_unknown else if_false
-        if self._constant and not node.field.constant:
+        if self._constant_only and not node.field.constant:
             self.exact = False
             return if_unknown
         limited = self._limit_ranges(node, accept_unknown=accept_unknown)
@@ -219,7 +223,7 @@ class ProgramWriter:
     ) -> JumpLabel:
         """Test the state in the nested attribute of each protocol.
 
-        :param values: states combined with their protocols (see :func:`.fields.state_number`).
+        The values are states combined with their protocols (see :func:`.fields.state_number`).
         """
         if_absent = if_unknown
         for location in reversed(attribute_locations("protoinfo", "state")):
@@ -308,6 +312,8 @@ class ProgramWriter:
         :param networks: the prefixes in ascending order, which are equal before the word.
         :param width: the bits of an address: 32 or 128.
         :param bit: the first bit of the word.
+        :param if_true: where to continue if it has one.
+        :param if_false: where to continue if it has none.
         """
         shift = width - bit - 32
         ending = [network for network in networks if network[1] <= bit + 32]
@@ -339,6 +345,7 @@ class ProgramWriter:
         """Continue at the label of the value that A has.
 
         :param targets: values in ascending order, and their labels.
+        :param if_false: the label for any other value.
         """
         if len(targets) > _MAX_LINEAR:
             middle = len(targets) // 2

@@ -1,4 +1,10 @@
-"""Operations on conditions that the value of a field is in a set."""
+"""Combine conditions that the value of a field is in a set: numbers, addresses or texts.
+
+Several conditions on one field become one: of ``orig.dport in {80, 443}`` and
+``orig.dport >= 100`` it is ``orig.dport 443``. So contradictions are found, and each field is
+compared once. :func:`families_of` and :func:`protocols_of` find contradictions between conditions
+on different fields, such as a port of an ICMP flow.
+"""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ _PROTOCOLS: Final[dict[type[IntEnum], int]] = {
 def state_condition(given: State | Iterable[State]) -> Node:
     """Return the condition that a connection is in one of the given states.
 
-    :raises MatchError: for an unknown name.
-    :raises TypeError: for what is neither a state nor an iterable of states.
+    :raises MatchError: when a name is unknown.
+    :raises TypeError: when the value is neither a state nor an iterable of states.
     """
     items = cast("list[State]", parse_items("state", _ACCEPTED_STATES, given))
     return state_in(parse_state(item) for item in items)
@@ -48,8 +48,8 @@ def state_in(states: Iterable[frozenset[int]]) -> Node:
 def parse_state(item: State) -> frozenset[int]:
     """Return the numbers of the states that one item stands for (see :func:`state_number`).
 
-    :raises MatchError: for an unknown name.
-    :raises TypeError: for what is not a state.
+    :raises MatchError: when a name is unknown.
+    :raises TypeError: when the item is not a state.
     """
     if isinstance(item, str):
         return _parse_state_text(as_str(item).lower())
@@ -88,8 +88,8 @@ def _known_states() -> dict[str, frozenset[int]]:
 def text_condition(field: TextField, given: str | Iterable[str]) -> Node:
     """Return the condition that a field has one of the given texts.
 
-    :raises MatchError: for a text that the field cannot have.
-    :raises TypeError: for what is neither text nor an iterable of texts.
+    :raises MatchError: when the field cannot have a text.
+    :raises TypeError: when the value is neither text nor an iterable of texts.
     """
     items = cast("list[str]", parse_items(field.name, "a name or a list of names", given))
     return text_in(field, [parse_text(field, item) for item in items])
@@ -98,6 +98,7 @@ def text_condition(field: TextField, given: str | Iterable[str]) -> Node:
 def text_in(field: TextField, texts: Iterable[str]) -> Node:
     """Return the condition that a field has one of the texts; without any it never holds.
 
+    :param field: the field with the text.
     :param texts: texts that :func:`parse_text` has checked.
     """
     values = tuple(sorted({*texts}))
@@ -107,8 +108,8 @@ def text_in(field: TextField, texts: Iterable[str]) -> Node:
 def parse_text(field: TextField, item: str) -> str:
     """Return a text as a plain ``str``.
 
-    :raises MatchError: for a text that the field cannot have.
-    :raises TypeError: for what is not text.
+    :raises MatchError: when the field cannot have a text.
+    :raises TypeError: when the item is not text.
     """
     try:
         item = as_str(item)

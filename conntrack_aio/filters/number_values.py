@@ -21,8 +21,8 @@ Number = int | str | range
 def number_condition(field: NumberField, given: Number | Iterable[Number]) -> Node:
     """Return the condition that a field has one of the given values.
 
-    :raises MatchError: for a value that the field cannot have.
-    :raises TypeError: for what is neither a number nor an iterable of numbers.
+    :raises MatchError: when the field cannot have a value.
+    :raises TypeError: when the value is neither a number nor an iterable of numbers.
     """
     items = cast("list[Number]", parse_items(field.name, _accepted(field), given))
     nonempty = (item for item in items if not (isinstance(item, range) and not item))
@@ -38,10 +38,11 @@ def number_in(field: NumberField, ranges: Iterable[Interval]) -> Node:
 def parse_number(field: NumberField, item: Number) -> Interval:
     """Return the range that one item stands for.
 
+    :param field: the field with the number.
     :param item: a number, its text, or a range, which is not empty.
 
-    :raises MatchError: for a value that the field cannot have.
-    :raises TypeError: for what is not a number.
+    :raises MatchError: when the field cannot have a value.
+    :raises TypeError: when the item is not a number.
     """
     if isinstance(item, str):
         first, last = _parse_text(field, as_str(item))

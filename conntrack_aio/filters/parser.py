@@ -77,10 +77,11 @@ class Parser:
     def __init__(self, text: str, label_names: LabelNames | None) -> None:
         """Split a text into tokens.
 
+        :param text: the text of a match.
         :param label_names: the names of labels, instead of those of the system.
 
-        :raises TypeError: for what is not text.
-        :raises MatchError: for a character that no token contains.
+        :raises TypeError: when the value is not text.
+        :raises MatchError: when a character is in no token.
         """
         try:
             self._text = as_str(text)
@@ -96,7 +97,7 @@ class Parser:
     def parse(self) -> Node:
         """Parse the whole text.
 
-        :raises MatchError: for text that is not a match, and for a match that is never true.
+        :raises MatchError: when the text is not a match, and when the match is never true.
         """
         if self._current.kind == "end":
             raise self._error("the text is empty; use 'all' to match every flow")

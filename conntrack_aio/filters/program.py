@@ -48,19 +48,19 @@ class ProgramCompiler:
             self._union = union_by_field(self._node)
         return self._union
 
-    def compile(self, *, constant: bool, limit: int) -> EventFilter | None:
+    def compile(self, *, constant_only: bool, limit: int) -> EventFilter | None:
         """Return the most selective program; ``None`` if it would accept every event.
 
         The match itself is tried first, with fewer and fewer ranges. If no such program is short
         enough, the union of its alternatives by field is tried in the same way.
 
-        :param constant: test only fields that never change while a flow exists.
+        :param constant_only: test only fields that never change while a flow exists.
         :param limit: how many instructions the program may have.
         """
         for use_union in (False, True):
             node = self._union_by_field() if use_union else self._node
             for max_ranges in _RANGE_LIMITS:
-                found = self._try(node, max_ranges, constant=constant, limit=limit)
+                found = self._try(node, max_ranges, constant_only=constant_only, limit=limit)
                 if found is not None:
                     program, exact = found
                     if len(program) == 1:  # it accepts everything
@@ -69,19 +69,16 @@ class ProgramCompiler:
                 # If the program with the fewest ranges is too long, so are all in between.
                 if (
                     max_ranges is None
-                    and self._try(node, 1, constant=constant, limit=limit) is None
+                    and self._try(node, 1, constant_only=constant_only, limit=limit) is None
                 ):
                     break
         return None
 
     def _try(
-        self, node: Node, max_ranges: int | None, *, constant: bool, limit: int
+        self, node: Node, max_ranges: int | None, *, constant_only: bool, limit: int
     ) -> tuple[Program, bool] | None:
-        """Return a program and whether it is exact; ``None`` if it would be too long.
-
-        :param max_ranges: how many ranges a condition may have.
-        """
-        writer = ProgramWriter(limit, max_ranges, constant=constant)
+        """Return a program and whether it is exact; ``None`` if it would be too long."""
+        writer = ProgramWriter(limit, max_ranges, constant_only=constant_only)
         try:
             return writer.write(node), writer.exact
         except ProgramTooLong:

@@ -53,7 +53,7 @@ _NEGATED_KEYS: Final = {field: ("not", field) for field in FIELDS.values()}
 def all_of(parts: Iterable[Node]) -> Node:
     """Return a node that holds where all parts hold.
 
-    :raises MatchError: for conditions that exclude each other, and for nesting that is too deep.
+    :raises MatchError: when conditions exclude each other, and when the nesting is too deep.
     """
     nodes = list(parts)
     return FALSE if FALSE in nodes else _join(nodes, all_=True)
@@ -62,7 +62,7 @@ def all_of(parts: Iterable[Node]) -> Node:
 def any_of(parts: Iterable[Node]) -> Node:
     """Return a node that holds where at least one part holds.
 
-    :raises MatchError: for nesting that is too deep.
+    :raises MatchError: when the nesting is too deep.
     """
     nodes = list(parts)
     return TRUE if TRUE in nodes else _join(nodes, all_=False)
@@ -71,7 +71,7 @@ def any_of(parts: Iterable[Node]) -> Node:
 def negate(part: Node) -> Node:
     """Return a node that holds where the part does not.
 
-    :raises MatchError: when the nesting becomes too deep.
+    :raises MatchError: when the nesting is too deep.
     """
     if part in (TRUE, FALSE):
         return FALSE if part == TRUE else TRUE
@@ -299,6 +299,8 @@ class _Group:
 
         :param implied: return the families or protocols of the flows that a condition can hold for;
             ``None`` if it can hold for all.
+        :param required: the conditions.
+        :param reason: why a flow cannot have two families or protocols, for the error.
         """
         common: Intervals | None = None
         known: list[Membership] = []

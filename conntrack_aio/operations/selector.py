@@ -125,12 +125,12 @@ class Selector:
         """Select the events of flows that match or that may come to match. Others may be selected,
         too.
         """
-        return EventSelection(None, partial(compiled_of(match).programs, constant=True))
+        return EventSelection(None, partial(compiled_of(match).programs, constant_only=True))
 
     async def prepare_table(self, match: Match) -> None:
         """Work out what a table of a large match needs, on a worker thread."""
         compiled = compiled_of(match)
-        await compiled.compute(lambda: (compiled.predicate, compiled.program(constant=True)))
+        await compiled.compute(lambda: (compiled.predicate, compiled.program(constant_only=True)))
 
 
 def _event_predicate(match: Match) -> Callable[[FlowEvent], bool]:

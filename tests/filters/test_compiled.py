@@ -108,8 +108,8 @@ def test_the_cache_is_bounded() -> None:
     assert len(match._compiled._dump_filters) == 16
     for _ in range(3):
         for constant in (False, True):
-            programs = list(match._compiled.programs(constant=constant))
-            assert programs[0] == CompiledMatch(match._node).program(constant=constant)
+            programs = list(match._compiled.programs(constant_only=constant))
+            assert programs[0] == CompiledMatch(match._node).program(constant_only=constant)
             assert len(programs) == 4
     assert len(match._compiled._programs) == 8
 
@@ -148,9 +148,9 @@ async def test_a_large_match_is_compiled_on_a_worker_thread(
         record(name)
     compile_ = ProgramCompiler.compile
 
-    def compiled(self: ProgramCompiler, *, constant: bool, limit: int) -> object:
+    def compiled(self: ProgramCompiler, *, constant_only: bool, limit: int) -> object:
         threads.setdefault("programs", set()).add(threading.current_thread())
-        return compile_(self, constant=constant, limit=limit)
+        return compile_(self, constant_only=constant_only, limit=limit)
 
     monkeypatch.setattr(ProgramCompiler, "compile", compiled)
     flow = Flow.udp("10.0.0.1", 1, "198.51.0.7", 53, timeout=60)

@@ -75,7 +75,7 @@ def test_a_program_of_constant_fields_accepts_all_or_no_events_of_a_flow(
     match: Match, one: Flow, other: Flow
 ) -> None:
     """It accepts all if any state of the flow matches."""
-    filter_ = match._compiled.program(constant=True)
+    filter_ = match._compiled.program(constant_only=True)
     later = attrs.evolve(
         other, orig=one.orig, reply=one.reply, zone=one.zone, id=one.id, protoinfo=one.protoinfo
     )
@@ -104,8 +104,8 @@ def test_which_programs_are_exact(text: str, exact: bool) -> None:
 
 def test_there_is_no_program_that_would_accept_every_event() -> None:
     assert Match()._compiled.program() is None
-    assert Match(mark=1)._compiled.program(constant=True) is None
-    assert (~Match(mark=1))._compiled.program(constant=True) is None
+    assert Match(mark=1)._compiled.program(constant_only=True) is None
+    assert (~Match(mark=1))._compiled.program(constant_only=True) is None
 
 
 def networks(count: int) -> list[IPv4Network]:
