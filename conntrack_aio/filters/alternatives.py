@@ -1,5 +1,8 @@
 """Arrange the alternatives of a match so that a flow is not compared with each of them.
 
+A match of a thousand services, each an address and a port joined by ``or``, should take one look-up
+for each flow instead of a thousand comparisons. The predicate is compiled from this arrangement:
+
 - Alternatives that require single values of the same fields go into a :class:`LookupTable`.
 - Alternatives that differ only in the ranges of one field are joined into one.
 - Alternatives that require ranges of the same field go into an :class:`IntervalTable`.
@@ -38,8 +41,8 @@ from .nodes import (
 MIN_TABLE_SIZE: Final = 4
 """Fewer alternatives than this are compared one by one."""
 
-_MAX_SPREAD: Final = 8
-"""An alternative is spread (:func:`_spread`) over at most this many alternatives."""
+_MAX_DISTRIBUTED: Final = 8
+"""An alternative is replaced by at most this many (:func:`_distribute`)."""
 
 _MAX_OVERLAP: Final = 16
 """How many alternatives an interval may have on average."""
@@ -99,9 +102,9 @@ def arrange(parts: Iterable[Node]) -> Arrangement:
     if len(rest) < MIN_TABLE_SIZE:
         return Arrangement([], [], [], rest)
     lookups, rest = _take_lookups(rest)
-    spread = [alternative for part in rest for alternative in _spread(part)]
-    if len(spread) > len(rest):
-        more, rest = _take_lookups(spread)
+    distributed = [alternative for part in rest for alternative in _distribute(part)]
+    if len(distributed) > len(rest):
+        more, rest = _take_lookups(distributed)
         lookups += more
     intervals, rest = _take_intervals(_joined(rest))
     masks, rest = _take_masks(rest)
@@ -119,31 +122,31 @@ def any_node(parts: Sequence[Node]) -> Node:
 # -- the values of conditions -------------------------------------------------------------------
 
 
-def count(values: Intervals) -> int:
+def count_numbers(values: Intervals) -> int:
     """Return how many numbers are in the intervals."""
     return sum(last - first + 1 for first, last in values)
 
 
 def count_addresses(node: Addresses) -> int:
     """Return how many addresses a condition accepts."""
-    return count(node.v4) + count(node.v6)
+    return count_numbers(node.v4) + count_numbers(node.v6)
 
 
-def numbers(values: Intervals) -> Iterable[int]:
+def numbers_in(values: Intervals) -> Iterable[int]:
     """Return the numbers in the intervals."""
     return (number for first, last in values for number in range(first, last + 1))
 
 
 def address_numbers(node: Addresses) -> Iterable[int]:
     """Return the addresses that a condition accepts, as numbers."""
-    yield from numbers(node.v4)
-    yield from (~number for number in numbers(node.v6))
+    yield from numbers_in(node.v4)
+    yield from (~number for number in numbers_in(node.v6))
 
 
 def _count_values(node: Atom) -> int:
     """Return how many values a condition accepts; 0 if they are not looked up."""
     if isinstance(node, Numbers):
-        return count(node.values)
+        return count_numbers(node.values)
     if isinstance(node, Addresses):
         return count_addresses(node)
     if isinstance(node, Texts):
@@ -154,7 +157,7 @@ def _count_values(node: Atom) -> int:
 def _values(node: Atom) -> Iterable[object]:
     """Return the values that a condition accepts."""
     if isinstance(node, Numbers):
-        return numbers(node.values)
+        return numbers_in(node.values)
     if isinstance(node, Addresses):
         return address_numbers(node)
     return node.values if isinstance(node, Texts) else (node.value,)
@@ -217,15 +220,15 @@ def _flattened(parts: Iterable[Node]) -> Iterable[Node]:
             yield part
 
 
-def _spread(part: Node) -> Sequence[Node]:
-    """Return ``a and b`` and ``a and c`` for ``a and (b or c)``, if tables can find these.
+def _distribute(part: Node) -> Sequence[Node]:
+    """Return ``a and b`` and ``a and c`` for ``a and (b or c)``, if these can be looked up.
 
     Return other nodes unchanged.
     """
     if not isinstance(part, AllOf):
         return (part,)
     for disjunction in part.parts:
-        if not isinstance(disjunction, AnyOf) or len(disjunction.parts) > _MAX_SPREAD:
+        if not isinstance(disjunction, AnyOf) or len(disjunction.parts) > _MAX_DISTRIBUTED:
             continue
         inner = [_parts_of(alternative) for alternative in disjunction.parts]
         if all(any(isinstance(node, Numbers | Addresses) for node in parts) for parts in inner):

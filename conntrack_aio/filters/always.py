@@ -1,7 +1,8 @@
 """Find out whether every flow matches.
 
-- :func:`is_always` searches for a flow that does not match. It assumes that the match is false, and
-  derives what this implies for each field. If every case is a contradiction, every flow matches.
+- :func:`is_always_true` searches for a flow that does not match. It assumes that the match is
+  false, and derives what this implies for each field. If every case is a contradiction, every flow
+  matches.
 - Flows are assumed to be like entries of the kernel: a flow has one family, and ports, ICMP types
   and states only as its protocol has them.
 - The search is bounded. If it ends without a result, the answer is no. So the answer no can be

@@ -168,7 +168,7 @@ class Assumptions:
         return bool(self._versions)
 
     def _assume_bits(self, node: Bits, holds: bool) -> bool:
-        """Do what :meth:`assume` does, for bits."""
+        """Assume that a condition on bits holds, or that it does not (see :meth:`assume`)."""
         field = node.field
         excluded = self._excluded_bits.setdefault(field, [])
         if not holds:

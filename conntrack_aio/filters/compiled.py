@@ -63,7 +63,7 @@ class CompiledMatch:
 
     @property
     def is_large(self) -> bool:
-        """Whether compiling takes so long that a worker thread is to do it."""
+        """Whether compiling takes so long that it is done on a worker thread."""
         return self.node.weight > LARGE
 
     @property

@@ -88,7 +88,7 @@ def _known_states() -> dict[str, frozenset[int]]:
 def text_condition(field: TextField, given: str | Iterable[str]) -> Node:
     """Return the condition that a field has one of the given texts.
 
-    :raises MatchError: when the field cannot have a text.
+    :raises MatchError: when the field cannot have the text.
     :raises TypeError: when the value is neither text nor an iterable of texts.
     """
     items = cast("list[str]", parse_items(field.name, "a name or a list of names", given))
@@ -108,7 +108,7 @@ def text_in(field: TextField, texts: Iterable[str]) -> Node:
 def parse_text(field: TextField, item: str) -> str:
     """Return a text as a plain ``str``.
 
-    :raises MatchError: when the field cannot have a text.
+    :raises MatchError: when the field cannot have the text.
     :raises TypeError: when the item is not text.
     """
     try:

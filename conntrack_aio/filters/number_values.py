@@ -21,7 +21,7 @@ Number = int | str | range
 def number_condition(field: NumberField, given: Number | Iterable[Number]) -> Node:
     """Return the condition that a field has one of the given values.
 
-    :raises MatchError: when the field cannot have a value.
+    :raises MatchError: when the field cannot have the value.
     :raises TypeError: when the value is neither a number nor an iterable of numbers.
     """
     items = cast("list[Number]", parse_items(field.name, _accepted(field), given))
@@ -41,7 +41,7 @@ def parse_number(field: NumberField, item: Number) -> Interval:
     :param field: the field with the number.
     :param item: a number, its text, or a range, which is not empty.
 
-    :raises MatchError: when the field cannot have a value.
+    :raises MatchError: when the field cannot have the value.
     :raises TypeError: when the item is not a number.
     """
     if isinstance(item, str):

@@ -33,11 +33,11 @@ from .alternatives import (
     address_numbers,
     any_node,
     arrange,
-    count,
     count_addresses,
+    count_numbers,
     is_negated,
     negate_inside,
-    numbers,
+    numbers_in,
 )
 from .fields import FAMILY, STATE, STATUS, ZONE, AddressField, MatchField, state_number
 from .intervals import Intervals
@@ -175,8 +175,8 @@ class _PredicateWriter:
     def _write_numbers(self, node: Numbers) -> Expression:
         builder = self._builder
         number = self._write_value(node.field)
-        if len(node.values) > 1 and count(node.values) <= _MAX_SET_SIZE:
-            return self._write_is_in(number, frozenset(numbers(node.values)))
+        if len(node.values) > 1 and count_numbers(node.values) <= _MAX_SET_SIZE:
+            return self._write_is_in(number, frozenset(numbers_in(node.values)))
         if len(node.values) != 1:
             return builder.call(builder.capture(_Ranges(node.values).contains), number)
         ((first, last),) = node.values
