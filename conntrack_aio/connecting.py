@@ -16,8 +16,8 @@ from .netlink.modules import MISSING
 from .netlink.namespaces import NetNS
 from .netlink.requester import Requester
 from .netlink.socket_factory import SocketFactory, socket_factory_for
-from .session import Session, check_buffers
-from .streams.subscription import DEFAULT_RECEIVE_BUFFER, Buffer
+from .session import Session
+from .streams.subscription import DEFAULT_RECEIVE_BUFFER, BufferSizes, check_buffer_sizes
 from .suggestions import suggestion
 
 _CONNECT = ("connect to", "connection tracking")
@@ -61,15 +61,15 @@ def connect(
         sent.
     :returns: an object to await or to enter.
 
-    :raises TypeError: for a parameter of the wrong type.
-    :raises ValueError: for a ``netns`` that cannot be a name, and for a number out of range.
+    :raises TypeError: when a parameter is of the wrong type.
+    :raises ValueError: when ``netns`` cannot be a name, or when a number is out of range.
 
     Entering or awaiting the result raises:
 
-    :raises PermissionDenied: without CAP_NET_ADMIN, or without CAP_SYS_ADMIN for ``netns``.
-    :raises NotSupported: on a kernel without ctnetlink.
-    :raises NamespaceError: for a namespace that does not exist or cannot be entered.
-    :raises UnsupportedPlatform: outside Linux.
+    :raises PermissionDenied: when CAP_NET_ADMIN is missing, or CAP_SYS_ADMIN for ``netns``.
+    :raises NotSupported: when the kernel has no ctnetlink.
+    :raises NamespaceError: when the namespace does not exist or cannot be entered.
+    :raises UnsupportedPlatform: when the operating system is not Linux.
 
     If this is cancelled, the socket is closed. If a seccomp profile or a security module forbids a
     system call that is needed, the error names it.
@@ -84,18 +84,22 @@ def connect(
     if not reply_timeout > 0:
         raise ValueError(f"reply_timeout must be above 0 seconds; got {shown}")
     socket_factory = socket_factory_for.get()(None if netns is None else NetNS(netns))
-    buffer = check_buffers(receive_buffer, receive_buffer_max)
-    return Connecting(socket_factory, buffer, offload, reply_timeout)
+    buffer_sizes = check_buffer_sizes(receive_buffer, receive_buffer_max)
+    return Connecting(socket_factory, buffer_sizes, offload, reply_timeout)
 
 
 class Connecting:
     """What :func:`connect` returns: await it, or enter it with ``async with``."""
 
     def __init__(
-        self, socket_factory: SocketFactory, buffer: Buffer, offload: bool, reply_timeout: float
+        self,
+        socket_factory: SocketFactory,
+        buffer_sizes: BufferSizes,
+        offload: bool,
+        reply_timeout: float,
     ) -> None:
         self._socket_factory = socket_factory
-        self._buffer = buffer
+        self._buffer_sizes = buffer_sizes
         self._offload = offload
         self._reply_timeout = reply_timeout
         self._connection: Connection | None = None
@@ -121,7 +125,7 @@ class Connecting:
         socket = self._socket_factory.open_first()
         requester = Requester(socket, offload=self._offload, reply_timeout=self._reply_timeout)
         connection = Connection(
-            Session(self._socket_factory, requester, self._buffer, self._reply_timeout)
+            Session(self._socket_factory, requester, self._buffer_sizes, self._reply_timeout)
         )
         try:
             (outcome,) = await requester.run([requests.statistics(*_CONNECT)])

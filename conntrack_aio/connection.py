@@ -37,7 +37,8 @@ from .operations.timeouts import Timeouts
 from .operations.writer import Writer
 from .session import Session
 from .streams.dump import Dump
-from .streams.events import EventStream, OnLoss
+from .streams.events import EventStream
+from .streams.subscription import OnLoss, StreamOptions
 from .table.table import FlowTable
 from .trace.switch import arm as arm_trace
 
@@ -50,28 +51,29 @@ arm_trace()
 class Connection(AsyncResource):
     """A connection to the connection tracking of one network namespace.
 
-    :func:`connect` opens one. Any number of tasks may use it. Requests share one socket and are
-    answered in turn. Every dump and every event stream has a socket of its own. A connection holds
-    no task group: exceptions of the ``async with`` body are not wrapped in an exception group, and
-    one task may close what another opened.
+    :func:`connect` opens one. Any number of tasks may use it. Requests share one socket, and the
+    kernel answers them in turn. Every dump, every event stream and every bulk operation has a
+    socket of its own. A connection has no task group: exceptions of the ``async with`` body are not
+    wrapped in an exception group, and one task may close what another opened.
 
-    A **target** of a method is a :class:`Flow` or the :class:`Tuple` of either direction. A flow
-    means its own entry: the one with its id and, if the flow has one
-    (``nf_conntrack_timestamp``), its start time. The entry is looked up by the flow's original
-    tuple and, if that finds another entry or none, by its reply tuple. A tuple means whichever
-    entry has it. A tuple is looked up in its own zone, or in zone 0.
+    The **target** of a method is a :class:`Flow`, or the :class:`Tuple` of either direction:
 
-    If a method that writes is cancelled, what it had sent may or may not have been carried out; of
-    a method that writes several entries, some may be written. If one that reads is cancelled,
-    nothing is lost. The connection is usable afterwards.
+    - A flow means its own entry: the one with the flow's id and, if the flow has a start time
+      (``nf_conntrack_timestamp``), with that start time. The entry is looked up by the flow's
+      original tuple and, if that finds another entry or none, by its reply tuple.
+    - A tuple means whichever entry has it. It is looked up in its own zone, or in zone 0.
+
+    If a method that writes is cancelled, the requests that it sent may or may not have been carried
+    out. If it writes several entries, some of them may be written. If a method that reads is
+    cancelled, nothing is lost. The connection can be used afterwards.
 
     Besides the errors that each method lists, every method raises:
 
-    :raises KernelError: for what the kernel refuses; the class says why.
+    :raises KernelError: when the kernel refuses a request; the subclass says why.
     :raises NoReply: when the kernel does not reply in time.
     :raises ResourceExhausted: when there are no file descriptors or threads left.
     :raises anyio.ClosedResourceError: when the connection is closed.
-    :raises UsedElsewhere: in another process or another event loop.
+    :raises UsedElsewhere: when called in another process or event loop.
     """
 
     expectations: Expectations
@@ -79,7 +81,7 @@ class Connection(AsyncResource):
     timeouts: Timeouts
     """The timeout policies of the namespace, and its default timeouts."""
     helpers: Helpers
-    """The user-space helpers of the machine."""
+    """The user-space helpers of the machine, which all namespaces share."""
     sysctls: Sysctls
     """The settings of connection tracking in the namespace."""
 
@@ -104,7 +106,7 @@ class Connection(AsyncResource):
         return self
 
     async def aclose(self) -> None:
-        """Close the connection with its dumps, streams and tables. Idempotent."""
+        """Close the connection, with its dumps, streams, tables and bulk operations. Idempotent."""
         self.close()
         await anyio.lowlevel.checkpoint()
 
@@ -136,44 +138,54 @@ class Connection(AsyncResource):
         :param match: which flows to return, instead of all. The kernel filters by what it can, and
             the library checks the rest.
         :param reset_counters: set the counters of each flow to zero as it is read. Each packet is
-            counted exactly once, in a flow of such a dump or in the destroy event of the flow,
+            then counted exactly once, in a flow of such a dump or in the destroy event of the flow,
             unless another program resets counters, too. If iterating stops early, the flows that
-            were reset and not returned are kept: the next dump of this connection that resets
-            counters, and whose match includes them, returns them first. If a reply is lost, its
-            counters are lost as well, and a :exc:`NoReply` is raised in its place.
+            were reset and not returned are kept. The next dump of this connection that resets
+            counters returns those that its match includes, before other flows. If a reply is lost,
+            its counters are lost as well, and a :exc:`NoReply` is raised in its place.
 
-        :raises TypeError: for a ``match`` that is not a :class:`Match`.
+        :raises TypeError: when ``match`` is not a :class:`Match`.
 
         For what iterating raises see :class:`Dump`.
         """
         return self._reader.dump(match, reset_counters=reset_counters)
 
     async def list(self, match: Match | None = None, *, reset_counters: bool = False) -> list[Flow]:
-        """Return the flows of :meth:`dump` as a list.
+        """Dump the table, and return its flows as a list.
 
-        Takes the same parameters and raises what iterating over the dump raises.
+        Takes the parameters of :meth:`dump`, and raises what :meth:`dump` and iterating over it
+        raise. If an error is raised, no flow is returned; flows whose counters were reset are kept
+        for the next dump that resets counters.
         """
         return await self._reader.list(match, reset_counters=reset_counters)
 
     def dying(self, match: Match | None = None) -> Dump[Flow]:
-        """Dump the flows that have ended and are still kept.
+        """Dump the flows that have ended and that the kernel still keeps.
 
         Since Linux 5.19 these are the flows whose destroy event could not be delivered to a
         ``reliable`` stream and is retried. On older kernels they are also the flows that something
-        in the kernel still refers to. They count in :meth:`count`. (Kernel function
+        in the kernel still refers to. :meth:`count` includes them. (Kernel function
         ``ctnetlink_dump_dying``.)
 
-        :param match: which of them to return, instead of all.
+        :param match: which of these flows to return, instead of all.
+
+        :raises TypeError: when ``match`` is not a :class:`Match`.
+
+        For what iterating raises see :class:`Dump`.
         """
         return self._reader.dying(match)
 
     def unconfirmed(self, match: Match | None = None) -> Dump[Flow]:
         """Dump the flows whose first packet is still on its way through the kernel.
 
-        Always empty since Linux 5.19, which no longer keeps a list of them.
+        The dump is always empty since Linux 5.19, which no longer has a list of these flows.
         (Kernel function ``ctnetlink_dump_unconfirmed``.)
 
-        :param match: which of them to return, instead of all.
+        :param match: which of these flows to return, instead of all.
+
+        :raises TypeError: when ``match`` is not a :class:`Match`.
+
+        For what iterating raises see :class:`Dump`.
         """
         return self._reader.unconfirmed(match)
 
@@ -182,18 +194,19 @@ class Connection(AsyncResource):
     ) -> Flow:
         """Return one flow as the kernel has it now.
 
-        :param target: a :class:`Flow`, or the :class:`Tuple` of either direction. The tuple of a
-            packet captured on the outer side of a source NAT is the reply tuple of the entry if the
-            packet was incoming. If it was outgoing, pass the tuple's :attr:`Tuple.inverse`.
+        :param target: a :class:`Flow`, or the :class:`Tuple` of either direction. For a packet that
+            was captured on the outer side of a source NAT, pass the packet's tuple if the packet
+            was incoming: it is the reply tuple of the entry. If the packet was outgoing, pass the
+            :attr:`Tuple.inverse` of its tuple.
         :param zone: the zone to look in, instead of the target's own.
         :param reset_counters: set the counters to zero as they are read. If the call is cancelled
-            after the reset, or the reset reached a newer entry with the same tuple, the next
+            after the reset, or if the reset reached a newer entry with the same tuple, the next
             :meth:`dump` that resets counters returns the flow.
 
-        :raises NotFound: when there is no such entry, and when ``target`` is a flow and another
+        :raises NotFound: when there is no such entry, or when ``target`` is a flow and another
             entry has its tuples by now.
-        :raises EncodeError: for an incomplete tuple, and for a field that holds no valid value.
-        :raises TypeError: for a target that is neither a :class:`Flow` nor a :class:`Tuple`.
+        :raises EncodeError: when a tuple is incomplete, or when a field holds no valid value.
+        :raises TypeError: when the target is neither a :class:`Flow` nor a :class:`Tuple`.
         """
         return await self._reader.get(target, zone=zone, reset_counters=reset_counters)
 
@@ -203,18 +216,20 @@ class Connection(AsyncResource):
         Without a match this is the kernel's own count. It includes entries that have ended and
         whose destroy event is still to be delivered.
 
-        :param match: count the flows that match, instead. They are counted by a :meth:`dump`,
-            which decodes them only if the kernel cannot apply the whole match.
+        :param match: count only the flows that match. They are counted by a :meth:`dump`, which
+            decodes them only if the kernel cannot apply the whole match.
+
+        :raises TypeError: when ``match`` is not a :class:`Match`.
         """
         return await self._reader.count(match)
 
     async def features(self) -> Features:
         """Return what this kernel supports beyond Linux 4.19.
 
-        The library finds out by harmless requests, once for each connection. It does so by itself
-        where the answer matters; this method is for programs that want to know.
+        The library finds out by requests that change nothing, once for each connection. Other
+        methods do so by themselves where they depend on it.
 
-        :raises PermissionDenied: without CAP_NET_ADMIN.
+        :raises PermissionDenied: when the program has no CAP_NET_ADMIN.
         """
         return await self._probes.features()
 
@@ -259,18 +274,18 @@ class Connection(AsyncResource):
     ) -> EventStream[FlowEvent] | EventStream[FlowEvent | EventsLost]:
         """Subscribe to events, and return them as an async iterator that does not end.
 
-        The subscription is in effect when this method returns: subscribe, then dump, and nothing is
-        missed in between. :attr:`EventStream.blind_spots` lists what the stream will not receive in
+        The subscription is in effect when this method returns. So if you subscribe and then dump,
+        you miss nothing. :attr:`EventStream.blind_spots` lists what the stream will not receive in
         this namespace and why. In particular, flows emit no events while ``nf_conntrack_events`` is
         0.
 
         :param types: the event types to receive, instead of all.
         :param match: the flows to receive events of. The kernel runs a program that drops other
             events before they are queued, so they cost neither time nor buffer. The library checks
-            what the kernel cannot. The match is applied to what the event itself contains: every
+            what the kernel cannot. The match is applied to what the event itself contains. Every
             event has the tuples, the zone and the id. A condition on the state, the helper or
-            counters does not hold for an event without that field, and its negation does. To follow
-            flows by what changes, use :meth:`table`.
+            counters is false for an event without that field, and its negation is true. To select
+            flows by fields that change, use :meth:`table`.
         :param receive_buffer: bytes of events that may wait, instead of the connection's setting.
         :param receive_buffer_max: bytes up to which the buffer may grow, instead of the
             connection's setting.
@@ -280,33 +295,31 @@ class Connection(AsyncResource):
             name that ``ip netns`` has for it. The stream keeps none of the namespaces alive. Needs
             CAP_NET_BROADCAST. In Linux 5.19 to 6.5, set ``nf_conntrack_events`` to 1 in each
             namespace in which no program listens: otherwise its flows emit no events.
-        :param on_loss: ``"raise"`` raises :exc:`EventsLost` where events are missing. ``"item"``
-            returns it as an item in that place.
+        :param on_loss: what to do where events are missing: ``"raise"`` raises :exc:`EventsLost`,
+            and ``"item"`` returns it as an item.
         :param reliable: have the kernel retry each DESTROY event that does not fit into the
             receive buffer, first after a second and then every 10 ms, until it is delivered. Each
-            arrives once. Until then the flow is dying (see :meth:`dying`): it takes memory and
-            counts against ``nf_conntrack_max``. **A reliable stream that is not read can fill the
-            table**, so that no new connection is accepted. Closing the stream releases the flows.
-            The kernel does not retry NEW and UPDATE events, whose loss is reported. The number of
-            lost events is then unknown: :attr:`EventsLost.lost` is ``None`` and ``events_lost`` in
-            the statistics does not grow, because the socket's counter includes the failed tries. A
-            reliable stream of DESTROY alone loses nothing and raises no :exc:`EventsLost`; only
-            ``overruns`` counts. (``NETLINK_BROADCAST_ERROR``, ``ecache_work``)
+            event arrives once. Until then the flow is dying (see :meth:`dying`): it takes memory
+            and counts against ``nf_conntrack_max``. **A reliable stream that is not read can fill
+            the table**, so that no new connection is accepted. Closing the stream releases the
+            flows. The kernel does not retry NEW and UPDATE events. Their loss is reported, but not
+            how many were lost, because the socket's counter includes the failed tries:
+            :attr:`EventsLost.lost` is ``None``, and ``events_lost`` in the statistics does not
+            grow. A reliable stream of DESTROY events alone loses nothing and raises no
+            :exc:`EventsLost`; only ``overruns`` in the statistics grows.
+            (``NETLINK_BROADCAST_ERROR``, ``ecache_work``)
         :param receive_time: set :attr:`FlowEvent.receive_timestamp` of each event. All events of
             one read have the same time.
 
-        :raises PermissionDenied: without CAP_NET_ADMIN; with ``all_netns`` also without
+        :raises PermissionDenied: when the program has no CAP_NET_ADMIN or, with ``all_netns``, no
             CAP_NET_BROADCAST.
-        :raises TypeError: for a type that is not an :class:`EventType`, and for a ``match`` that is
-            not a :class:`Match`.
-        :raises ValueError: for another ``on_loss``, and for a ``receive_buffer_max`` below the
-            receive buffer.
+        :raises TypeError: when a parameter has the wrong type.
+        :raises ValueError: when ``on_loss`` has another value, when a buffer size is out of range,
+            or when ``receive_buffer_max`` is below the receive buffer.
 
         For what iterating raises see :class:`EventStream`.
         """
-        return self._reader.events(
-            types,
-            match=match,
+        options = StreamOptions(
             receive_buffer=receive_buffer,
             receive_buffer_max=receive_buffer_max,
             all_netns=all_netns,
@@ -314,6 +327,7 @@ class Connection(AsyncResource):
             reliable=reliable,
             receive_time=receive_time,
         )
+        return self._reader.events(types, match, options)
 
     def table(
         self,
@@ -328,47 +342,49 @@ class Connection(AsyncResource):
         """Open a live table, which mirrors the kernel's: ``async with conn.table() as table:``.
 
         The table is correct from the start: it subscribes to events, dumps the kernel's table, and
-        applies the events that arrived meanwhile. After lost events it dumps again. It is closed
-        with its connection. It needs its privileges for as long as it is open, because each dump
-        opens a socket.
+        applies the events that arrived during the dump. After lost events it dumps again. It is
+        closed with its connection. The program must keep its privileges for as long as the table is
+        open, because each dump opens a socket.
 
-        :param match: the flows to hold. Either a :class:`Match`, which the kernel applies to dumps
-            as far as it can, or a function of a flow, which must not change the flow and is called
-            again whenever a flow changes. A flow that no longer matches leaves the table. The
-            kernel filters events only by fields that never change: the tuples, the zone and the id.
-            Each update that passes this filter and does not match costs a request. Conditions on
-            timeouts and counters are applied to what the last dump or event reported.
+        :param match: the flows to hold, instead of all. Either a :class:`Match`, which the kernel
+            applies to dumps as far as it can, or a function that gets a flow and returns whether it
+            matches. The function must not change the flow. It is called again whenever a flow
+            changes. A flow that no longer matches is removed from the table. The kernel filters
+            events only by fields that never change: the tuples, the zone and the id. Each update
+            that passes this filter and does not match costs a request. Conditions on timeouts and
+            counters are applied to what the last dump or event reported.
         :param reconcile: seconds between two comparisons with the kernel's table. Comparisons find
-            the changes and ends of flows that emit no events; each takes about 8 µs a flow. A
-            number is always followed. ``"auto"`` compares every 60 seconds, but only while some
-            entries may be silent: because the setting ``nf_conntrack_events`` allows it and no
+            the changes and ends of flows that emit no events; each takes about 8 µs per flow. With
+            a number the table always compares. ``"auto"`` compares every 60 seconds, but only while
+            some entries may be silent: because the sysctl ``nf_conntrack_events`` allows it and no
             event of them has been received, or because a comparison found a change that no event
             had reported (:attr:`FlowTable.mode`). ``None`` compares only after losses and on
-            :meth:`FlowTable.reconcile`. The table cannot see rules that choose which events a flow
-            emits: nftables' ``ct event set``, iptables' ``CT --ctevents``, and Open vSwitch, which
-            does so for every flow. Where such rules are in use, give a number. Otherwise the table
-            notices the end of such a flow only after its last reported timeout: within seconds, or
-            within minutes with a million entries.
-        :param enable_events: first set ``nf_conntrack_events`` to 1 in the namespace, and leave it
-            at that. Flows created from then on emit events, whether or not a program listens.
+            :meth:`FlowTable.reconcile`. Some rules select which events a flow emits: nftables'
+            ``ct event set``, iptables' ``CT --ctevents``, and Open vSwitch, which does so for every
+            flow. The table cannot see such rules. Where they are in use, give a number. Otherwise
+            the table notices the end of such a flow only after its last reported timeout: within
+            seconds, or within minutes with a million entries.
+        :param enable_events: first set ``nf_conntrack_events`` to 1 in the namespace. Flows created
+            from then on emit events, whether or not a program listens. The setting is not reset
+            when the table is closed.
         :param receive_buffer: bytes of events that may wait, instead of the connection's setting.
         :param receive_buffer_max: bytes up to which the buffer may grow, instead of the
             connection's setting.
-        :param reliable: retry DESTROY events; see :meth:`events`.
+        :param reliable: have the kernel retry DESTROY events; see :meth:`events`.
 
-        :raises TypeError: for a parameter of the wrong type.
-        :raises ValueError: for a ``reconcile`` that is not above 0 and at most 366 days, and for a
-            buffer size out of range.
+        :raises TypeError: when a parameter has the wrong type.
+        :raises ValueError: when ``reconcile`` is not above 0 and at most 366 days, or when a buffer
+            size is out of range.
 
         For what entering the table raises see :meth:`FlowTable.__aenter__`.
         """
-        return self._table_opener.table(
-            match,
-            reconcile=reconcile,
-            enable_events=enable_events,
+        options = StreamOptions(
             receive_buffer=receive_buffer,
             receive_buffer_max=receive_buffer_max,
             reliable=reliable,
+        )
+        return self._table_opener.table(
+            match, reconcile=reconcile, enable_events=enable_events, options=options
         )
 
     # -- writing one flow ---------------------------------------------------------------------
@@ -382,27 +398,28 @@ class Connection(AsyncResource):
     ) -> Flow:
         """Create an entry, and return it as the kernel then has it, with its id.
 
-        The flow needs a timeout. A TCP flow without a state becomes ESTABLISHED, and both sides get
-        BE_LIBERAL, because the kernel has no window data of them. Of the status, the kernel accepts
-        SEEN_REPLY, ASSURED, FIXED_TIMEOUT and HELPER and sets the rest itself. It limits a timeout
-        to 2^31 of its ticks (8,589,934 seconds at 250 ticks a second). It drops labels where no
-        rule of the namespace uses labels.
+        The flow needs a timeout. If a TCP flow has no state, it becomes ESTABLISHED, and both sides
+        get BE_LIBERAL, because the kernel has no window data of them. The kernel accepts the status
+        bits SEEN_REPLY, ASSURED, FIXED_TIMEOUT and HELPER, and sets the other bits itself. It
+        limits a timeout to 2^31 of its ticks (8,589,934 seconds at 250 ticks a second). It drops
+        labels if no rule of the namespace uses labels.
 
         :param flow: the flow. With ``nat_src`` or ``nat_dst``, its ``reply`` must be the inverse of
-            its ``orig``; the kernel works out the translated reply.
+            its ``orig``; the kernel determines the translated reply.
         :param nat_src: translate the source to this address, or to one of this range.
         :param nat_dst: translate the destination to this address, or to one of this range.
 
-        :raises AlreadyExists: when an entry has one of its tuples, and when every address and port
-            of a range is in use.
-        :raises EncodeError: for a field that holds no valid value, and for text that is not an
-            address.
-        :raises TypeError: for what is not a :class:`Flow`.
+        :raises AlreadyExists: when an entry has one of the flow's tuples, or when every address and
+            port of a range is in use.
+        :raises EncodeError: when a field holds no valid value, or when a translation is text that
+            is not an address.
+        :raises TypeError: when ``flow`` is not a :class:`Flow`, or when a translation is not an
+            address or a range.
         :raises ResourceExhausted: when the table is full.
-        :raises NotFound: when its master does not exist, and when the entry was gone before it
-            could be read back (a timeout of 0).
-        :raises NotSupported: for a helper that this kernel does not have, and for a translation if
-            it has no NAT.
+        :raises NotFound: when the flow's master does not exist, or when the entry was gone before
+            it could be read back, as with a timeout of 0.
+        :raises NotSupported: when this kernel does not have the helper or, for a translation, has
+            no NAT.
         """
         return await self._writer.create(flow, nat_src=nat_src, nat_dst=nat_dst)
 
@@ -411,62 +428,64 @@ class Connection(AsyncResource):
     ) -> None:
         """Change the given fields of one entry, and no others.
 
-        For a flow, the entry is looked up first. The kernel does not compare ids in updates: if the
-        entry is replaced between the look-up and the update, its successor is changed. The kernel
-        applies the fields one after the other. If it refuses one, those before it stay changed.
+        If the target is a flow with an id, its entry is looked up first. The kernel does not
+        compare ids in updates: if another entry with the same tuple replaces the entry between the
+        look-up and the update, that one is changed. The kernel applies the fields one after the
+        other. If it refuses one, those before it stay changed.
 
         :param target: a :class:`Flow`, or the :class:`Tuple` of either direction.
         :param zone: the zone to look in, instead of the target's own.
-        :param changes: what to change, by keyword. ``None`` leaves a field as it is, and 0 is zero:
+        :param changes: what to change, by keyword. ``None`` leaves a field as it is; 0 sets it to
+            zero.
 
             - ``mark``: the mark; with ``mark_mask`` only its bits in the mask. Before Linux 5.8 the
               mark is read first, so a change that another program makes to the other bits at the
               same time is lost.
             - ``timeout``: seconds from now.
             - ``status``: bits to set, of SEEN_REPLY, ASSURED, FIXED_TIMEOUT and HELPER. The kernel
-              cannot clear a bit. Bits that are set already may be named.
+              cannot clear a bit. Bits that are set already may be given.
             - ``labels``: 128 bits; with ``labels_mask`` only the bits in the mask.
             - ``protoinfo``: the state of the entry's own protocol.
-            - ``helper``: ``Helper(name=..., info=...)`` sets the private data of the helper; the
-              name must be that of the helper that the entry has, which cannot change. An empty name
-              detaches the helper.
+            - ``helper``: ``Helper(name=..., info=...)`` sets the private data of the helper. The
+              name must be that of the entry's helper, which cannot change. An empty name detaches
+              the helper.
             - ``seqadj_orig``, ``seqadj_reply``: all three numbers, for an entry that has this
               extension: a program created it, or it has a helper or SYNPROXY.
             - ``synproxy``: all three numbers, for an entry that a program or SYNPROXY created.
 
         :raises NotFound: when there is no such entry.
-        :raises EncodeError: for an update that changes nothing, and for a value that is not valid.
-        :raises TypeError: for an unknown keyword, and for a target that is neither a :class:`Flow`
+        :raises EncodeError: when the update changes nothing, or when a value is not valid.
+        :raises TypeError: when a keyword is unknown, or when the target is neither a :class:`Flow`
             nor a :class:`Tuple`.
-        :raises ResourceExhausted: for labels of an entry that has no room for them.
-        :raises ResourceBusy: for another helper than the entry has.
-        :raises NotSupported: for ``seqadj_orig``, ``seqadj_reply`` or ``synproxy`` of an entry that
-            has no room for them, which the kernel would ignore silently.
-        :raises PermissionDenied: for the timeout of an entry with FIXED_TIMEOUT.
+        :raises ResourceExhausted: when the entry has no room for labels.
+        :raises ResourceBusy: when ``helper`` names another helper than the entry has.
+        :raises NotSupported: when the entry has no room for ``seqadj_orig``, ``seqadj_reply`` or
+            ``synproxy``, which the kernel would ignore silently.
+        :raises PermissionDenied: when ``timeout`` is given and the entry has FIXED_TIMEOUT.
         """
         await self._writer.update(target, changes, zone=zone)
 
     async def delete(self, target: Target, *, zone: int | None = None) -> None:
         """Delete one entry.
 
-        For a flow with a start time, the entry is looked up first and the start times are compared.
-        Otherwise the kernel compares the id. **Without start times** (``nf_conntrack_timestamp``),
-        an entry that was created again at once with the same tuple mostly has the same id, and is
-        deleted in its place.
+        If the target is a flow with a start time, its entry is looked up first and the start times
+        are compared. If it has only an id, the kernel compares the ids. **Without start times**
+        (``nf_conntrack_timestamp``), an entry that was created again at once with the same tuple
+        mostly has the same id, and is deleted instead.
 
         :param target: a :class:`Flow`, or the :class:`Tuple` of either direction.
         :param zone: the zone to look in, instead of the target's own.
 
         :raises NotFound: when there is no such entry, or no longer.
-        :raises EncodeError: for an incomplete tuple, and for a field that holds no valid value.
-        :raises TypeError: for a target that is neither a :class:`Flow` nor a :class:`Tuple`.
+        :raises EncodeError: when a tuple is incomplete, or when a field holds no valid value.
+        :raises TypeError: when the target is neither a :class:`Flow` nor a :class:`Tuple`.
         """
         await self._writer.delete(target, zone=zone)
 
     async def flush(self, *refused: Never, **also_refused: Never) -> None:
         """Delete every entry of the namespace. To delete some, use :meth:`delete_matching`.
 
-        :raises TypeError: for any argument.
+        :raises TypeError: when any argument is given.
         """
         if refused or also_refused:
             raise TypeError(
@@ -491,14 +510,14 @@ class Connection(AsyncResource):
         self._writer.label_names = names
 
     async def set_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
-        """Give an entry these labels and no others.
+        """Set the labels of an entry to these, and clear all others.
 
         :param target: a :class:`Flow`, or the :class:`Tuple` of either direction.
-        :param labels: labels by bit number or by name; none at all clears all labels. A number as
-            text, such as ``"5"``, is a bit number. Names are those of :attr:`label_names`.
+        :param labels: bit numbers or names of labels; without any, all labels are cleared. A number
+            as text, such as ``"5"``, is a bit number. Names are those of :attr:`label_names`.
         :param zone: the zone to look in, instead of the target's own.
 
-        :raises EncodeError: for an unknown label.
+        :raises EncodeError: when a label is unknown.
         :raises ResourceExhausted: when the entry has no room for labels (ENOSPC): it was created
             before a rule of the namespace used labels.
 
@@ -507,17 +526,17 @@ class Connection(AsyncResource):
         await self._writer.set_labels(target, labels, zone)
 
     async def add_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
-        """Add these labels to those that an entry has.
+        """Set these labels of an entry, and leave its other labels as they are.
 
         Takes the parameters of :meth:`set_labels` and raises what it raises.
         """
         await self._writer.add_labels(target, labels, zone)
 
     async def remove_labels(self, target: Target, *labels: Label, zone: int | None = None) -> None:
-        """Remove these labels from an entry, as far as it has them.
+        """Clear these labels of an entry, and leave its other labels as they are.
 
-        Takes the parameters of :meth:`set_labels` and raises what it raises. An entry that has no
-        room for labels has none to remove, which is not an error.
+        Takes the parameters of :meth:`set_labels` and raises what it raises. It is not an error if
+        the entry does not have a label, or has no room for labels.
         """
         await self._writer.remove_labels(target, labels, zone)
 
@@ -534,7 +553,7 @@ class Connection(AsyncResource):
         """Create many entries, as :meth:`create` does, but without reading them back.
 
         The kernel creates a related flow only if its master exists. Within a window of 256 items a
-        flow may stand before its master; :func:`masters_first` orders any number of flows.
+        flow may precede its master; :func:`masters_first` orders any number of flows.
 
         :param flows: an iterable or async iterable. A :class:`Flow` is created with ``nat_src`` and
             ``nat_dst``, a :class:`NewFlow` with its own translation.
@@ -547,9 +566,9 @@ class Connection(AsyncResource):
             list. An outcome's error is one that :meth:`create` raises; an item that cannot be
             encoded has an :exc:`EncodeError`.
 
-        :raises TypeError: for what is not iterable, and for a translation to what is not an
-            address.
-        :raises ValueError: for a translation to text that is not an address.
+        :raises TypeError: when ``flows`` is not iterable, or when a translation is not an address
+            or a range.
+        :raises ValueError: when a translation is text that is not an address.
         """
         return self._bulk_writer.create_many(
             flows, nat_src=nat_src, nat_dst=nat_dst, stop_on_error=stop_on_error
@@ -565,10 +584,10 @@ class Connection(AsyncResource):
     ) -> BulkOperation[D]:
         """Change the same fields of many entries, as :meth:`update` does.
 
-        Where :meth:`update` looks an entry up first (for a flow with an id, or for a status), a
-        window of 256 entries is looked up and then changed. So an entry of an async iterable may
-        be changed only after further items have come. To follow a stream of events, call
-        :meth:`update` for each, or give tuples.
+        If :meth:`update` would look the entries up first, as for a flow with an id or for a status,
+        a window of 256 entries is looked up and then changed. So an entry of an async iterable may
+        be changed only after the iterable has yielded further items. To change the flows of a
+        stream of events at once, call :meth:`update` for each, or give tuples.
 
         :param targets: an iterable or async iterable of flows and tuples.
         :param zone: the zone to look in, instead of each target's own.
@@ -578,8 +597,8 @@ class Connection(AsyncResource):
         :returns: the outcomes in the order of the items. An outcome's error is one that
             :meth:`update` raises.
 
-        :raises EncodeError: for an update that changes nothing, and for a value that is not valid.
-        :raises TypeError: for what is not iterable, and for an unknown keyword.
+        :raises EncodeError: when the update changes nothing, or when a value is not valid.
+        :raises TypeError: when ``targets`` is not iterable, or when a keyword is unknown.
         """
         return self._bulk_writer.update_many(
             targets, changes, zone=zone, stop_on_error=stop_on_error
@@ -594,8 +613,9 @@ class Connection(AsyncResource):
     ) -> BulkOperation[D]:
         """Delete many entries, as :meth:`delete` does.
 
-        A flow with a start time is looked up first, a window of flows at a time. Otherwise each
-        entry takes one request, and a second one by the reply tuple if the first finds nothing.
+        Flows with a start time are looked up first, a window at a time. For another target one
+        request is sent. If that finds nothing and the target is a flow with an id, a second one is
+        sent with the reply tuple.
 
         :param targets: an iterable or async iterable of flows and tuples.
         :param zone: the zone to look in, instead of each target's own.
@@ -605,7 +625,7 @@ class Connection(AsyncResource):
             :meth:`delete` raises: :exc:`NotFound` for an entry that has ended, and
             :exc:`EncodeError` for an item that is not a target.
 
-        :raises TypeError: for what is not iterable.
+        :raises TypeError: when ``targets`` is not iterable.
         """
         return self._bulk_writer.delete_many(targets, zone=zone, stop_on_error=stop_on_error)
 
@@ -620,14 +640,16 @@ class Connection(AsyncResource):
         (``nf_conntrack_timestamp``) an entry that was created again at once, with the same tuple,
         cannot be distinguished from the one that was read.
 
-        From Linux 6.12 on, if the match has no IPv6 addresses, sets or ranges and the kernel
-        applies all of it, the flows are counted and then deleted by one request. The returned
-        number is then the count just before.
+        Since Linux 6.12, if the match has no IPv6 addresses, sets or ranges and the kernel applies
+        all of it, the flows are counted and then deleted by one request. The returned number is
+        then the count just before.
 
-        :raises UnsafeRequest: for a match that is always true, which is what :meth:`flush` is for.
-        :raises EncodeError: for a flow that the kernel reports so incompletely that it cannot be
+        :param match: the flows to delete.
+
+        :raises UnsafeRequest: when the match is always true; use :meth:`flush` instead.
+        :raises EncodeError: when the kernel reports a flow so incompletely that it cannot be
             identified.
-        :raises TypeError: for what is not a :class:`Match`.
+        :raises TypeError: when ``match`` is not a :class:`Match`.
         """
         return await self._bulk_writer.delete_matching(match)
 
@@ -641,8 +663,8 @@ class Connection(AsyncResource):
         :param match: the flows to change.
         :param changes: what to change, by the keywords of :meth:`update`.
 
-        :raises EncodeError: for an update that changes nothing, and for a value that is not valid.
-        :raises TypeError: for what is not a :class:`Match`, and for an unknown keyword.
+        :raises EncodeError: when the update changes nothing, or when a value is not valid.
+        :raises TypeError: when ``match`` is not a :class:`Match`, or when a keyword is unknown.
 
         Raises what :meth:`update` raises for the first flow that cannot be changed. Flows before it
         are changed; some flows after it may be changed, too.
@@ -656,9 +678,9 @@ class Connection(AsyncResource):
         return await self._reader.table_statistics()
 
     async def cpu_statistics(self) -> builtins.list[CPUStatistics]:
-        """Return what each processor has counted: an object for each that the machine may have."""
+        """Return what each processor has counted, with an object for each possible processor."""
         return await self._reader.cpu_statistics()
 
     def client_statistics(self) -> ClientStatistics:
-        """Return what this connection has done so far, and what it has open."""
+        """Return what this connection has counted so far, and how many objects it has open."""
         return self._session.statistics()

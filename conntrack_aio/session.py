@@ -13,7 +13,6 @@ from .bulk.outcomes import BulkOperation, BulkWork
 from .bulk.sources import ItemSource
 from .codec.decoder import count_layouts
 from .model.statistics import ClientStatistics, StreamStatistics
-from .model.values import describe_value
 from .netlink.dump_receiver import DumpReceiver
 from .netlink.exchange import OnResponses, Request, Response
 from .netlink.owner import Owner
@@ -22,12 +21,11 @@ from .netlink.requester import Requester
 from .netlink.socket import NetlinkSocket
 from .netlink.socket_factory import SocketFactory
 from .netlink.threads import Threads, run_in_thread
-from .plain import as_int, as_str
 from .registry import Registry
-from .streams.dump import Dump, DumpPlanner, DumpStage
-from .streams.events import E, EventStream, OnLoss
+from .streams.dump import Dump, DumpPlanner, EntryProcessor
+from .streams.events import E, EventStream
 from .streams.iterators import MessageDecoder
-from .streams.subscription import Buffer, EventSelection, subscribe
+from .streams.subscription import BufferSizes, EventSelection, StreamOptions, subscribe
 
 T = TypeVar("T")
 
@@ -36,7 +34,7 @@ _THREADS = 16
 
 
 class Table(Protocol):
-    """A live table."""
+    """A live table, as far as a session needs it."""
 
     @property
     def resyncs(self) -> int: ...
@@ -44,21 +42,21 @@ class Table(Protocol):
 
 
 class Session:
-    """What all operations of a connection share.
+    """What all operations of a connection share: its sockets, open objects and statistics.
 
-    This is requests, dumps, streams and bulk operations in one network namespace.
+    It sends requests and opens dumps, streams and bulk operations in one network namespace.
     """
 
     def __init__(
         self,
         socket_factory: SocketFactory,
         requester: Requester,
-        buffer: Buffer,
+        buffer_sizes: BufferSizes,
         reply_timeout: float,
     ) -> None:
         self.socket_factory = socket_factory
         self.requester = requester
-        self._buffer = buffer
+        self._buffer_sizes = buffer_sizes
         self._reply_timeout = reply_timeout
         self._threads = Threads(_THREADS)
         self._limiter = CapacityLimiter(_THREADS)
@@ -68,7 +66,7 @@ class Session:
         self._bulks: Registry[BulkOperation[Any], Sequence[Pipeline]] = Registry()
         self._tables: Registry[Table, None] = Registry()
 
-    # -- life -------------------------------------------------------------------------------
+    # -- opening and closing ---------------------------------------------------------------
 
     @property
     def closed(self) -> bool:
@@ -83,7 +81,7 @@ class Session:
         """Check that the session can be used here.
 
         :raises anyio.ClosedResourceError: when the session is closed.
-        :raises UsedElsewhere: in another process or event loop.
+        :raises UsedElsewhere: when called in another process or event loop.
         """
         self.owner.check_call()
         if self.closed:
@@ -102,7 +100,7 @@ class Session:
         self.requester.close()
         self._threads.close()
 
-    # -- conversations ----------------------------------------------------------------------
+    # -- requests, dumps, streams ----------------------------------------------------------
 
     async def ask(self, request: Request) -> Response:
         """Send one request, and return the response."""
@@ -125,77 +123,76 @@ class Session:
     def dump(
         self,
         request: Request,
-        reader: MessageDecoder[T],
-        keep: Callable[[T], bool] | None = None,
-        stage: DumpStage[T] | None = None,
+        decoder: MessageDecoder[T],
+        predicate: Callable[[T], bool] | None = None,
+        processor: EntryProcessor[T] | None = None,
         planner: DumpPlanner[T] | None = None,
     ) -> Dump[T]:
-        """Dump a table on a socket of its own.
+        """Return a dump of a table, which opens a socket of its own when it is iterated.
 
-        :param keep: a predicate for the entries to hand out.
-        :param planner: makes other requests and another predicate when the dump begins.
+        :param request: the request to dump.
+        :param decoder: decodes the entries.
+        :param predicate: which entries to hand out; ``None`` for all.
+        :param processor: processes the entries before they are handed out.
+        :param planner: called when the dump begins. The requests and the predicate that it returns
+            replace the given ones.
         """
         self.check_open()
         receiver = DumpReceiver(
             self._open_socket, request, self._threads, self._reply_timeout, self.owner
         )
 
-        def retire(dump: Dump[Any]) -> None:
+        def on_close(dump: Dump[Any]) -> None:
             self._dumps.discard(dump)
             _add_dump(self._counters, receiver)
 
-        dump = Dump(receiver, reader, keep, self._counters, retire, stage, planner)
+        dump = Dump(receiver, decoder, predicate, self._counters, on_close, processor, planner)
         self._dumps.add(dump, receiver)
         return dump
 
     def subscribe(
         self,
         groups: Collection[int],
-        reader: MessageDecoder[E],
-        *,
-        receive_buffer: int | None = None,
-        receive_buffer_max: int | None = None,
-        all_netns: bool = False,
-        on_loss: OnLoss = "raise",
-        reliable: bool = False,
-        receive_time: bool = False,
-        event_selection: EventSelection[E] | None = None,
+        decoder: MessageDecoder[E],
+        options: StreamOptions,
+        selection: EventSelection[E] | None = None,
     ) -> EventStream[E]:
-        """Subscribe to multicast groups on a socket of its own, before this returns."""
+        """Subscribe to multicast groups on a socket of its own, before this returns.
+
+        :param groups: the multicast groups.
+        :param decoder: decodes the events.
+        :param options: the options of the stream.
+        :param selection: the events to hand out; ``None`` for all.
+
+        :raises TypeError: when a buffer size is not a number of bytes.
+        :raises ValueError: when a buffer size is out of range.
+        :raises KernelError: when the kernel refuses to subscribe.
+        """
         self.check_open()
-        on_loss = _check_on_loss(on_loss)
-        buffer = self.buffer_of(receive_buffer, receive_buffer_max)
+        buffer_sizes = self.buffer_sizes_of(options)
+        filters = () if selection is None else selection.filters()
         subscription = self.run_in_namespace(
-            lambda: subscribe(
-                self.socket_factory,
-                groups,
-                buffer,
-                all_netns=all_netns,
-                reliable=reliable,
-                receive_time=receive_time,
-                filters=() if event_selection is None else event_selection.filters(),
-            )
+            lambda: subscribe(self.socket_factory, groups, options, buffer_sizes, filters)
         )
-        keep = None if event_selection is None or subscription.exact else event_selection.keep
-        stream = EventStream(subscription, reader, self._retire_stream, on_loss, keep, self.owner)
+        predicate = None if selection is None or subscription.exact else selection.predicate
+        stream = EventStream(subscription, decoder, self._on_stream_close, predicate, self.owner)
         self._streams.add(stream, None)
         return stream
 
-    def buffer_of(self, size: int | None, largest: int | None) -> Buffer:
+    def buffer_sizes_of(self, options: StreamOptions) -> BufferSizes:
         """Return the sizes of a stream's receive buffer, with the connection's sizes as defaults.
 
-        :raises TypeError: for what is not a number of bytes.
-        :raises ValueError: for a size out of range.
+        :raises TypeError: when a size is not a number of bytes.
+        :raises ValueError: when a size is out of range.
         """
-        buffer = check_buffers(self._buffer.size if size is None else size, largest)
-        return buffer._replace(largest=self._buffer.largest) if largest is None else buffer
+        return options.buffer_sizes(self._buffer_sizes)
 
-    def keep(self, table: Table) -> None:
+    def register_table(self, table: Table) -> None:
         """Add a live table, which is closed with this session."""
         self.check_open()
         self._tables.add(table, None)
 
-    def forget(self, table: Table) -> None:
+    def unregister_table(self, table: Table) -> None:
         """Remove a live table that has been closed."""
         if table in self._tables:
             self._tables.discard(table)
@@ -212,12 +209,12 @@ class Session:
             pipelines.append(self._open_pipeline(reply_size))
             return pipelines[0]
 
-        def retire(bulk: BulkOperation[Any]) -> None:
+        def on_close(bulk: BulkOperation[Any]) -> None:
             self._bulks.discard(bulk)
             _add_requests(self._counters, *pipelines)
 
         bulk = BulkOperation(
-            self.owner, open_pipeline, source, work, retire, stop_on_error=stop_on_error
+            self.owner, open_pipeline, source, work, on_close, stop_on_error=stop_on_error
         )
         self._bulks.add(bulk, pipelines)
         return bulk
@@ -246,12 +243,12 @@ class Session:
         self.check_open()
         return self.run_in_namespace(self.socket_factory.open)
 
-    def _open_pipeline(self, answer: int) -> Pipeline:
+    def _open_pipeline(self, reply_size: int) -> Pipeline:
         self.check_open()
         socket = self.run_in_namespace(lambda: self.socket_factory.open(RECEIVE_BUFFER))
-        return Pipeline(socket, self._threads, self._reply_timeout, answer)
+        return Pipeline(socket, self._threads, self._reply_timeout, reply_size)
 
-    # -- statistics --------------------------------------------------------------------------
+    # -- statistics ------------------------------------------------------------------------
 
     def statistics(self) -> ClientStatistics:
         """Return what was done so far, by what is closed and by what is open."""
@@ -278,7 +275,7 @@ class Session:
             _add_requests(total, *pipelines)
         return total
 
-    def _retire_stream(self, stream: EventStream[Any]) -> None:
+    def _on_stream_close(self, stream: EventStream[Any]) -> None:
         self._streams.discard(stream)
         _add_stream(self._counters, stream)
 
@@ -313,42 +310,3 @@ def _add_traffic(total: ClientStatistics, traffic: NetlinkSocket | StreamStatist
     total.datagrams_received += traffic.datagrams_received
     total.bytes_received += traffic.bytes_received
     total.forged += traffic.forged
-
-
-def _check_on_loss(on_loss: object) -> OnLoss:
-    """Return the plain text of ``on_loss``.
-
-    :raises ValueError: for another value.
-    """
-    plain = as_str(on_loss) if issubclass(type(on_loss), str) else None
-    if plain == "raise":
-        return "raise"
-    if plain == "item":
-        return "item"
-    raise ValueError(f'on_loss must be "raise" or "item"; got {describe_value(on_loss)}')
-
-
-def check_buffers(size: int, largest: int | None) -> Buffer:
-    """Return the sizes of a receive buffer.
-
-    :raises TypeError: for what is not a number of bytes.
-    :raises ValueError: for a size that the kernel could not double in 32 bits, and for a maximum
-        below the size.
-    """
-    size = _check_buffer("receive_buffer", size)
-    if largest is not None:
-        largest = _check_buffer("receive_buffer_max", largest)
-    if largest is not None and largest < size:
-        raise ValueError(f"receive_buffer_max is {largest}, below the receive_buffer of {size}")
-    return Buffer(size, largest)
-
-
-def _check_buffer(name: str, size: int) -> int:
-    try:
-        size = as_int(size)
-    except TypeError:
-        raise TypeError(f"{name} must be a number of bytes; got {describe_value(size)}") from None
-    if not 0 < size < 1 << 30:
-        shown = describe_value(size)
-        raise ValueError(f"{name} must be at least 1 byte and below 2^30 bytes; got {shown}")
-    return size

@@ -26,21 +26,6 @@ import attrs
 
 import conntrack_aio
 from conntrack_aio.codec.schema import kernel_name
-from conntrack_aio.model.declare import (
-    INLINE,
-    PLACES,
-    SEQUENCE,
-    Address,
-    At,
-    Bitmap,
-    Bytes,
-    Integer,
-    MaskedFlags,
-    Nest,
-    Text,
-    Wire,
-)
-from conntrack_aio.model.declare import Sequence as ItemAttributes
 from conntrack_aio.model.events import FlowEvent
 from conntrack_aio.model.expectations import Expectation, ExpectEvent
 from conntrack_aio.model.features import Features
@@ -64,6 +49,21 @@ from conntrack_aio.model.statistics import (
 )
 from conntrack_aio.model.table import Change, FlowTableStatistics, TableMode
 from conntrack_aio.model.timeouts import TimeoutPolicy
+from conntrack_aio.model.wire import (
+    INLINE,
+    PLACES,
+    SEQUENCE,
+    Address,
+    At,
+    Bitmap,
+    Bytes,
+    Integer,
+    MaskedFlags,
+    Nest,
+    SequencePlaces,
+    Text,
+    Wire,
+)
 
 PAGE: Final = Path(__file__).with_name("attributes.md")
 
@@ -251,9 +251,9 @@ def fields_of(cls: type) -> tuple[attrs.Attribute[object], ...]:
     return fields
 
 
-def items_of(field: attrs.Attribute[object]) -> ItemAttributes[object] | None:
+def items_of(field: attrs.Attribute[object]) -> SequencePlaces[object] | None:
     """Return the attributes of the items, if the field is a tuple with an attribute per item."""
-    return cast("ItemAttributes[object] | None", field.metadata.get(SEQUENCE))
+    return cast("SequencePlaces[object] | None", field.metadata.get(SEQUENCE))
 
 
 def places_of(field: attrs.Attribute[object]) -> tuple[At[object], ...]:

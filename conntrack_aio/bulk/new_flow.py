@@ -15,7 +15,7 @@ from ..model.values import describe_value
 
 
 def as_range(value: NATRange | AddressLike | None) -> NATRange | None:
-    """Return what to translate to, as a range. Raises what :meth:`NATRange.of` raises."""
+    """Return a translation as a range. Raises what :meth:`NATRange.of` raises."""
     return value if value is None or isinstance(value, NATRange) else NATRange.of(value)
 
 
@@ -23,8 +23,8 @@ def as_range(value: NATRange | AddressLike | None) -> NATRange | None:
 class NewFlow:
     """A flow to create, with its translation: an item of :meth:`Connection.create_many`.
 
-    :raises ValueError: for a translation to text that is not an address.
-    :raises TypeError: for a translation to what is not an address.
+    :raises ValueError: when a translation is text that is not an address.
+    :raises TypeError: when a translation is not an address or a range.
     """
 
     flow: Flow
@@ -62,10 +62,10 @@ def masters_first(flows: Iterable[F]) -> list[F]:
 
     The kernel creates a related flow only if its master exists, the connection whose helper
     expected it (:attr:`Flow.master`). A dump has flows in any order. This function puts each flow
-    behind its master, if the master is among the flows, and otherwise keeps their order. It does
+    after its master, if the master is among the flows, and otherwise keeps their order. It does
     not compare zones.
 
-    :raises TypeError: for an item that is neither a :class:`Flow` nor a :class:`NewFlow`.
+    :raises TypeError: when an item is neither a :class:`Flow` nor a :class:`NewFlow`.
     """
     items = list(flows)
     masters: dict[Tuple, int] = {}
@@ -75,7 +75,7 @@ def masters_first(flows: Iterable[F]) -> list[F]:
     ordered: list[F] = []
     placed = [False] * len(items)
     for index in range(len(items)):
-        # Go from the flow up to the first master that is placed, and place them downwards.
+        # Go from the flow from master to master up to one that is placed; place them in reverse.
         chain: list[int] = []
         at: int | None = index
         while at is not None and not placed[at]:
@@ -90,7 +90,7 @@ def masters_first(flows: Iterable[F]) -> list[F]:
 def flow_of(item: object) -> Flow:
     """Return the flow that an item is to create.
 
-    :raises TypeError: for an item that is neither a :class:`Flow` nor a :class:`NewFlow`.
+    :raises TypeError: when an item is neither a :class:`Flow` nor a :class:`NewFlow`.
     """
     flow = item.flow if isinstance(item, NewFlow) else item
     if not isinstance(flow, Flow):

@@ -1,4 +1,4 @@
-"""The iterator behind the bulk methods: many requests of one kind, an outcome for each item."""
+"""What the bulk methods return: many requests of one kind, with an outcome for each item."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ class ItemWindow(Protocol[T]):
     """A window of items whose requests were sent."""
 
     async def finish(self) -> list[Outcome[T]]:
-        """Wait for the outcomes. After a cancellation it may be called again."""
+        """Wait for the replies, send further requests that they call for, and return the outcomes.
+
+        Called for the oldest window that has not finished. After a cancellation it is called again.
+        """
         ...
 
 
@@ -58,19 +61,23 @@ class BulkWork(Protocol[T]):
     """What a bulk operation does with its items."""
 
     reply_size: int
-    """Bytes of the receive buffer that the replies for one item take."""
+    """The most bytes of the receive buffer that the replies for one item take."""
 
     async def prepare(self) -> None:
         """Probe the kernel features that the requests depend on.
 
-        After a cancellation it may be called again.
+        Called before the first window is started. After a cancellation it is called again.
         """
         ...
 
     def start(self, pipeline: Pipeline, items: Sequence[T], until_error: bool, /) -> ItemWindow[T]:
-        """Send the first requests for the items.
+        """Send the first requests for the items, without waiting for replies.
 
-        :param until_error: stop before the first item that cannot be encoded.
+        Called once for each window of items, while earlier windows may not have finished.
+
+        :param pipeline: sends the requests.
+        :param items: at most :attr:`Pipeline.window_size` of them.
+        :param until_error: send nothing after the first item that cannot be encoded.
         """
         ...
 
@@ -106,8 +113,8 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
     :raises ResourceExhausted: when there is no file descriptor for the socket; nothing was sent
         then.
     :raises anyio.ClosedResourceError: when the operation or its connection is closed.
-    :raises anyio.BusyResourceError: while another task iterates.
-    :raises UsedElsewhere: in another process or event loop.
+    :raises anyio.BusyResourceError: when another task is iterating.
+    :raises UsedElsewhere: when called in another process or event loop.
     """
 
     def __init__(
@@ -135,7 +142,7 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
         """Whether it was iterated over, awaited or closed."""
         self._busy = False
         self._closed = False
-        self._retired = False
+        self._finished = False
 
     def __await__(self) -> Generator[object, None, list[Outcome[T]]]:
         self._used = True
@@ -169,7 +176,7 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
         # Other tasks run between windows, even if there is nothing to wait for.
         await anyio.lowlevel.checkpoint()
         self._check_open()
-        if self._retired:
+        if self._finished:
             return False
         if self._pipeline is None:
             work = self._work
@@ -209,13 +216,13 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
         while len(self._started) < self._depth and not self._exhausted and not offered:
             try:
                 items = await source.take(pipeline.window_size, offer)
-            except Exception as error:  # raised behind the outcomes of the items before
+            except Exception as error:  # raised after the outcomes of the items before
                 self._error, self._exhausted = error, True
                 return
-            if items:
-                self._start(pipeline, items)
-            elif not offered:
+            if items is None:
                 self._exhausted = True
+            elif items:
+                self._start(pipeline, items)
 
     def _start(self, pipeline: Pipeline, items: list[T]) -> None:
         self._check_open()  # another task may have closed it while this one waited
@@ -249,8 +256,8 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
     def _finish(self) -> None:
         if self._pipeline is not None:
             self._pipeline.close()
-        if not self._retired:
-            self._retired = True
+        if not self._finished:
+            self._finished = True
             self._source = self._work = None  # they may hold much memory
             self._on_close(self)
 

@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import (
-    AsyncIterable,
-    Awaitable,
-    Callable,
-    Generator,
-    Iterable,
-)
-from contextlib import suppress
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
 Offer = Callable[[list[T]], bool]
-"""Accepts items that would otherwise wait, and returns whether outcomes are due."""
+"""Called with the items taken so far, before a wait for the next one.
+
+``True`` means that it has accepted them, and that the source is to return after the wait."""
 
 
 class ItemSource(Protocol[T]):
     """A source of items."""
 
-    async def take(self, limit: int, offer: Offer[T], /) -> list[T]:
-        """Return up to ``limit`` further items, and an empty list at the end.
+    async def take(self, limit: int, offer: Offer[T], /) -> list[T] | None:
+        """Take further items from the iterable.
 
-        Before it waits for an item, it offers the items that it has. If they are accepted, it
-        returns an empty list as soon as the next item is there. It raises what the iterable raises,
-        after it has returned the items before. After a cancellation it may be called again.
+        It raises what the iterable raises, after it has returned the items before. After a
+        cancellation it may be called again.
+
+        :param limit: the largest number of items to return.
+        :param offer: called before each wait for the next item. Items that it accepts are not
+            returned.
+        :returns: the items, or ``None`` at the end. A list may be empty, as after ``offer`` has
+            accepted the items.
         """
         ...
 
 
 class FromIterable(Generic[T]):
-    """The items of an iterable, for which nothing waits."""
+    """The items of an iterable, which never waits."""
 
     def __init__(self, items: Iterable[T]) -> None:
         self._iterator = iter(items)
         self._error: Exception | None = None
 
-    async def take(self, limit: int, offer: Offer[T]) -> list[T]:
+    async def take(self, limit: int, offer: Offer[T]) -> list[T] | None:
         if self._error is not None:
             raise self._error
         taken: list[T] = []
@@ -51,7 +51,7 @@ class FromIterable(Generic[T]):
             if not taken:
                 raise
             self._error = error
-        return taken
+        return taken or None
 
 
 class FromAsyncIterable(Generic[T]):
@@ -62,7 +62,7 @@ class FromAsyncIterable(Generic[T]):
         self._taken: list[T] = []
         self._error: Exception | None = None
 
-    async def take(self, limit: int, offer: Offer[T]) -> list[T]:
+    async def take(self, limit: int, offer: Offer[T]) -> list[T] | None:
         if self._error is not None:
             raise self._error
         accepted = False
@@ -79,14 +79,15 @@ class FromAsyncIterable(Generic[T]):
                 item = await _NotifyingAwaitable(anext(self._iterator), wait)
                 self._taken.append(item)
         except StopAsyncIteration:
-            accepted = False
+            if not self._taken:
+                return None
         except Exception as error:
             if not self._taken and not accepted:
                 raise
             self._error = error
-            accepted = False
-        if accepted:
-            return []
+        else:
+            if accepted:
+                return []  # the next item is returned by the next call
         taken, self._taken = self._taken, []
         return taken
 
@@ -98,10 +99,12 @@ class FromLists(Generic[T]):
         self._lists = aiter(lists)
         self._taken: list[T] = []
 
-    async def take(self, limit: int, offer: Offer[T]) -> list[T]:
+    async def take(self, limit: int, offer: Offer[T]) -> list[T] | None:
         if not self._taken:
-            with suppress(StopAsyncIteration):
+            try:
                 self._taken = await anext(self._lists)
+            except StopAsyncIteration:
+                return None
         taken, self._taken = self._taken[:limit], self._taken[limit:]
         return taken
 

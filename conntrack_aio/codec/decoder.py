@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 from ..errors import DecodeError
-from ..model.declare import HOST_U32, U16
+from ..model.wire import HOST_U32, U16
 from ..netlink import messages, nfnetlink
 from ..netlink.attributes import BytesLike
 from ..netlink.messages import HEADER_SIZE, Message
@@ -120,6 +120,7 @@ class Datagram:
     def read_run(self, offset: int, limit: int, items: list[Any]) -> int:
         """Read messages of the run, and return their size in bytes.
 
+        :param offset: the offset of the first message to read.
         :param limit: the largest number of messages to read.
         :param items: the list that the objects are added to.
         """
@@ -190,7 +191,7 @@ class Decoder(Generic[T]):
     def __call__(self, buffer: BytesLike, message: Message) -> T:
         """Read one message with the reference.
 
-        :raises DecodeError: for a message that cannot be decoded.
+        :raises DecodeError: when the message cannot be decoded.
         """
         values = self._values_of(buffer, message)
         return self._build(self._survey(buffer, message), buffer, values)
@@ -205,6 +206,7 @@ class Decoder(Generic[T]):
     ) -> None:
         """Read the next messages of a datagram, up to :data:`BATCH`.
 
+        :param datagram: the datagram, whose offset is advanced.
         :param takes: returns whether to read a message that no layout fits.
         :param seq: the sequence number, as in the header, of the messages that layouts may read;
             ``None`` for any.
@@ -254,7 +256,7 @@ class Decoder(Generic[T]):
     def one(self, data: bytes) -> T:
         """Read a single message, which begins with its header.
 
-        :raises DecodeError: for a message that cannot be decoded.
+        :raises DecodeError: when the message cannot be decoded.
         """
         items: list[T] = []
         for layout in self._layouts.get(data[:8], ()):
@@ -300,7 +302,7 @@ class Decoder(Generic[T]):
     def _values_of(self, buffer: BytesLike, message: Message) -> dict[str, object]:
         """Return the values of the fields that are in the headers.
 
-        :raises DecodeError: for a message of another type.
+        :raises DecodeError: when the message has another type.
         """
         header_values = self._header_values(message.type, message.flags)
         if header_values is None:

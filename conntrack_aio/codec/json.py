@@ -47,9 +47,10 @@ from typing import NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_t
 import attrs
 
 from ..errors import DecodeError, EncodeError
-from ..model.declare import INLINE, PLACES, At, Nest, normalized, raw
+from ..model.normalization import normalized, raw
 from ..model.tuples import Tuple
 from ..model.values import describe_error, describe_value
+from ..model.wire import INLINE, PLACES, At, Nest
 from ..plain import as_str
 from ..suggestions import suggestion
 from .json_values import (
@@ -238,7 +239,7 @@ def _fields_of(cls: type[object]) -> Mapping[str, _JSONField]:
 
 def _derive(cls: type[object]) -> Mapping[str, _JSONField]:
     fields: dict[str, _JSONField] = {}
-    hints: dict[str, object] | None = None
+    annotations: dict[str, object] | None = None
     attrs_class = cast("type[attrs.AttrsInstance]", cls)
     for field in cast("tuple[attrs.Attribute[object], ...]", attrs.fields(attrs_class)):
         if field.name.startswith("_"):
@@ -251,8 +252,8 @@ def _derive(cls: type[object]) -> Mapping[str, _JSONField]:
         elif INLINE in field.metadata:
             codec, nullable = _object_codec(cast("type[object]", field.metadata[INLINE])), False
         else:
-            hints = get_type_hints(cls) if hints is None else hints
-            codec, nullable = _codec_of_hint(hints[field.name])
+            annotations = get_type_hints(cls) if annotations is None else annotations
+            codec, nullable = _codec_of_annotation(annotations[field.name])
         fields[field.name] = _JSONField(codec, required, nullable, field.default == ())
     return fields
 
@@ -286,32 +287,34 @@ def _kind_name(place: At[object]) -> str:
     return type(inner.path[-1]).__name__.removeprefix(f"{type(number).__name__}_").lower()
 
 
-def _codec_of_hint(hint: object) -> tuple[JSONCodec, bool]:
+def _codec_of_annotation(annotation: object) -> tuple[JSONCodec, bool]:
     """Return the conversions of a field that no attribute holds, and whether it may be ``None``.
 
     :raises TypeError: for a type that cannot be converted.
     """
-    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    options = (
+        get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    )
     codecs = {_codec_of_type(option) for option in options if option is not NoneType}
     if len(codecs) != 1:
-        raise TypeError(f"{hint} cannot be converted to JSON")
+        raise TypeError(f"{annotation} cannot be converted to JSON")
     return codecs.pop(), NoneType in options
 
 
 @cache
-def _codec_of_type(hint: object) -> JSONCodec:
+def _codec_of_type(annotation: object) -> JSONCodec:
     """Return the conversions of values of a type.
 
     :raises TypeError: for a type that cannot be converted.
     """
-    if get_origin(hint) is tuple and get_args(hint)[1:] == (Ellipsis,):
-        return _items_codec(_codec_of_type(get_args(hint)[0]))
+    if get_origin(annotation) is tuple and get_args(annotation)[1:] == (Ellipsis,):
+        return _items_codec(_codec_of_type(get_args(annotation)[0]))
     codec = None
-    if isinstance(hint, type):
-        cls = cast("type[object]", hint)
+    if isinstance(annotation, type):
+        cls = cast("type[object]", annotation)
         codec = _object_codec(cls) if attrs.has(cls) else json_codec_of_type(cls)
     if codec is None:
-        raise TypeError(f"{hint} cannot be converted to JSON")
+        raise TypeError(f"{annotation} cannot be converted to JSON")
     return codec
 
 

@@ -8,8 +8,8 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple, cast
 
-from ..model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
 from ..model.values import describe_value
+from ..model.wire import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
 from ..plain import as_address, as_bytes, as_int, as_str, describe_number
 
 JSON = None | bool | int | str | list["JSON"] | dict[str, "JSON"]

@@ -16,7 +16,8 @@ import attrs
 
 from ..errors import DecodeError
 from ..function_builder import BoundedMemo, Expression, FunctionBuilder
-from ..model.declare import UnknownAttribute, is_shared
+from ..model.declare import UnknownAttribute
+from ..model.normalization import is_shared
 from .reference import decode_surveyed, items_of
 from .scalars import Scalar
 from .schema import Schema
@@ -61,6 +62,8 @@ class Layout:
         The messages are compared number by number. That takes a third of the time of comparing one
         message after the other.
 
+        :param buffer: the datagram.
+        :param offset: the offset of the first message.
         :param seq: the sequence number that the messages must have, as in the header.
         """
         limit = _LARGEST_DATAGRAM // self.step
@@ -130,6 +133,7 @@ def compile_layout(
     """Compile a reader for messages like this one.
 
     :param surveyed: the survey of the message, with offsets from its first header on.
+    :param message: the message, from its first header on.
     :param header_values: the values of the fields that follow from the type and the flags.
     :param header_fields: the fields whose values are in the headers.
     :returns: the reader; ``None`` when only the reference can read such messages. That is so if
@@ -220,6 +224,8 @@ class _LayoutWriter:
     ) -> Expression:
         """Write the lines that create an object, and return its variable.
 
+        :param schema: the schema of the object.
+        :param skeleton: the skeleton that has the object's values.
         :param offset: the first of the object's slots among the skeleton's.
         :param header_values: the values of the fields that no attribute holds.
         :param unknown: the unknown attributes, if the object keeps them.

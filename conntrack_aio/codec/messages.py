@@ -144,7 +144,7 @@ skip: Final = Skip()
 def flow_of(reply: Reply) -> Flow:
     """Return the entry in a reply.
 
-    :raises DecodeError: for a reply that cannot be decoded.
+    :raises DecodeError: when the reply cannot be decoded.
     """
     return _read(decode_flow, reply)
 
@@ -152,7 +152,7 @@ def flow_of(reply: Reply) -> Flow:
 def table_statistics_of(reply: Reply) -> TableStatistics:
     """Return the statistics in the reply to ``IPCTNL_MSG_CT_GET_STATS``.
 
-    :raises DecodeError: for a reply that cannot be decoded.
+    :raises DecodeError: when the reply cannot be decoded.
     """
     return _read(_decode_global_statistics, reply)
 
@@ -160,7 +160,7 @@ def table_statistics_of(reply: Reply) -> TableStatistics:
 def expectation_of(reply: Reply) -> Expectation:
     """Return the expectation in a reply.
 
-    :raises DecodeError: for a reply that cannot be decoded.
+    :raises DecodeError: when the reply cannot be decoded.
     """
     return _read(decode_expectation, reply)
 
@@ -168,7 +168,7 @@ def expectation_of(reply: Reply) -> Expectation:
 def timeout_policy_of(reply: Reply) -> TimeoutPolicy:
     """Return the timeout policy in a reply.
 
-    :raises DecodeError: for a reply that cannot be decoded.
+    :raises DecodeError: when the reply cannot be decoded.
     """
     return _read(decode_timeout_policy, reply)
 
@@ -176,7 +176,7 @@ def timeout_policy_of(reply: Reply) -> TimeoutPolicy:
 def helper_of(reply: Reply) -> UserspaceHelper:
     """Return the helper in a reply.
 
-    :raises DecodeError: for a reply that cannot be decoded.
+    :raises DecodeError: when the reply cannot be decoded.
     """
     return _read(decode_helper, reply)
 
@@ -186,7 +186,7 @@ def default_timeouts_of(reply: Reply) -> object:
 
     :returns: the timeouts; ``None`` if the reply has none that the library knows.
 
-    :raises DecodeError: for a reply that cannot be decoded.
+    :raises DecodeError: when the reply cannot be decoded.
     """
     if reply.type != TIMEOUT_DEFAULT_SET:
         raise DecodeError(f"a message of type {reply.type:#x} has no default timeouts")

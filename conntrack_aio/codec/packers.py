@@ -25,8 +25,9 @@ from typing import Final, NamedTuple
 import attrs
 
 from ..function_builder import BoundedMemo, Expression, FunctionBuilder
-from ..model.declare import Bitmap, Integer, Wire, is_message, normalizers_of
 from ..model.flow import Flow
+from ..model.normalization import is_message, normalizers_of
+from ..model.wire import Bitmap, Integer, Wire
 from ..netlink.attributes import HEADER
 from ..netlink.messages import HEADER_SIZE
 from ..netlink.nfnetlink import SIZE
@@ -34,8 +35,8 @@ from .scalars import Scalar, to_words
 from .schema import Leaf, Schema, schema_of
 from .skeleton import Found, Skeleton, survey
 
-PACKERS_PER_HINT: Final = 16
-"""The largest number of packers for one hint. The least recently used one is dropped."""
+PACKERS_PER_SHAPE_KEY: Final = 16
+"""The largest number of packers for one shape key. The least recently used one is dropped."""
 
 COMPILED_AT_ONCE: Final = 64
 """How many shapes are compiled as soon as a request needs them.
@@ -95,29 +96,30 @@ class Packers:
         self._credit = COMPILED_AT_ONCE
         self._packers: dict[Hashable, list[Pack]] = {}
 
-    def pack(self, hint: Hashable, seq: int, *arguments: object) -> bytes:
+    def pack(self, shape_key: Hashable, seq: int, *arguments: object) -> bytes:
         """Return the message for these arguments.
 
-        :raises EncodeError: as the reference does.
-
-        :param hint: a part of the shape that is cheap to find; packers are looked up by it.
+        :param shape_key: a part of the shape that is cheap to find; packers are looked up by it.
+        :param seq: the sequence number of the message.
+        :param arguments: the arguments that determine the request.
+        :raises EncodeError: when the reference raises it.
         """
         try:
-            packers = self._packers.get(hint, [])
+            packers = self._packers.get(shape_key, [])
             for index, packer in enumerate(packers):
                 packed = packer(seq, *arguments)
                 if packed is not None:
                     if index:
                         # The next request probably has the same shape.
-                        self._packers[hint] = [packer, *packers[:index], *packers[index + 1 :]]
+                        self._packers[shape_key] = [packer, *packers[:index], *packers[index + 1 :]]
                     return packed
         except Exception:
             pass  # the reference writes the request, or raises the proper error
         data = self._make(*arguments)
-        self._compile(hint, data, arguments)
+        self._compile(shape_key, data, arguments)
         return data[:_SEQ] + seq.to_bytes(4, sys.byteorder) + data[_SEQ + 4 :]
 
-    def _compile(self, hint: Hashable, data: bytes, arguments: Sequence[object]) -> None:
+    def _compile(self, shape_key: Hashable, data: bytes, arguments: Sequence[object]) -> None:
         self._credit = min(self._credit + 1, COMPILED_AT_ONCE)
         if self.compiled >= COMPILED_AT_ONCE and self._credit < COMPILED_AT_ONCE:
             return
@@ -131,7 +133,10 @@ class Packers:
                 return
         except Exception:
             return  # the reference writes such requests
-        self._packers[hint] = [packer, *self._packers.get(hint, [])[: PACKERS_PER_HINT - 1]]
+        self._packers[shape_key] = [
+            packer,
+            *self._packers.get(shape_key, [])[: PACKERS_PER_SHAPE_KEY - 1],
+        ]
 
 
 _Path = tuple[str, ...]
@@ -362,7 +367,7 @@ class _ComputedBytes:
 
         :returns: the bytes; ``None`` when the message differs in other bytes, too.
 
-        :raises EncodeError: as the reference does.
+        :raises EncodeError: when the reference raises it.
         """
         data = self._make(*arguments)
         header = data[self._start - HEADER.size : self._start]

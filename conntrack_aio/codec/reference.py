@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from ..errors import DecodeError, EncodeError
-from ..model.declare import UnknownAttribute, normalized, raw
+from ..model.declare import UnknownAttribute
+from ..model.normalization import normalized, raw
 from ..model.values import describe_value
 from ..netlink.attributes import BytesLike, pack
 from ..plain import as_bytes, as_int
@@ -30,9 +31,13 @@ class _Validated(Protocol):
 def decode(cls: type[C], buffer: BytesLike, start: int, end: int, **header_values: object) -> C:
     """Read an object of ``cls`` from the attributes between ``start`` and ``end``.
 
+    :param cls: the class of the object.
+    :param buffer: the bytes that contain the attributes.
+    :param start: the offset of the first attribute.
+    :param end: the offset after the last attribute.
     :param header_values: the values of the fields that no attribute holds.
 
-    :raises DecodeError: for attributes that are not such an object.
+    :raises DecodeError: when the attributes are not such an object.
     """
     return cast("C", decode_surveyed(survey(cls, buffer, start, end), buffer, header_values))
 
@@ -42,7 +47,7 @@ def decode_surveyed(
 ) -> object:
     """Read an object as :func:`decode` does, from a message that was surveyed.
 
-    :raises DecodeError: for attributes that are not such an object.
+    :raises DecodeError: when the attributes are not such an object.
     """
     unknown = tuple(
         [
@@ -56,7 +61,7 @@ def decode_surveyed(
 def decode_fields(cls: type[object], buffer: BytesLike, start: int, end: int) -> dict[str, object]:
     """Read the fields of a class that are present, and return their values by name.
 
-    :raises DecodeError: for a value that is not valid.
+    :raises DecodeError: when a value is not valid.
     """
     skeleton = survey(cls, buffer, start, end).skeleton
     present = {field.name: skeleton.values[field.slot] for field in skeleton.schema.fields}
@@ -116,7 +121,7 @@ def items_of(sequence: SequenceSchema, skeleton: Skeleton, offset: int) -> list[
 def encode(obj: object) -> bytes:
     """Return the attributes of an object.
 
-    :raises EncodeError: for a value that cannot be encoded, with the path of its field.
+    :raises EncodeError: when a value cannot be encoded; it has the path of the field.
     """
     return _write_object(obj)
 
@@ -124,7 +129,7 @@ def encode(obj: object) -> bytes:
 def encode_fields(cls: type[object], values: Mapping[str, object]) -> bytes:
     """Return the attributes of some fields of a class. Those that are ``None`` are left out.
 
-    :raises EncodeError: for a value that cannot be encoded, with the path of its field.
+    :raises EncodeError: when a value cannot be encoded; it has the path of the field.
     """
     return _write(schema_of(cls), values, ())
 
@@ -132,6 +137,7 @@ def encode_fields(cls: type[object], values: Mapping[str, object]) -> bytes:
 def _write_object(obj: object, unknown: tuple[UnknownAttribute, ...] | None = None) -> bytes:
     """Return the attributes of an object.
 
+    :param obj: the object.
     :param unknown: the unknown attributes inside the object that its owner keeps; ``None`` for an
         object that keeps its own.
     """
@@ -166,7 +172,7 @@ def _write_object(obj: object, unknown: tuple[UnknownAttribute, ...] | None = No
 def _plain_unknown(unknown: object) -> tuple[UnknownAttribute, ...]:
     """Return the unknown attributes of an object with plain values.
 
-    :raises EncodeError: for what is not a tuple of them.
+    :raises EncodeError: when ``unknown`` is not a tuple of them.
     """
     try:
         return tuple(
@@ -242,7 +248,8 @@ def _wrong_type(leaf: Leaf, value: object) -> str:
 def _place_items(sequence: SequenceSchema, value: object) -> dict[Leaf, object]:
     """Return the attributes of the items of a tuple, and of their number.
 
-    :raises EncodeError: for what is not a tuple, for too many items, and for a wrong item.
+    :raises EncodeError: when the value is not a tuple, has too many items, or has an item of the
+        wrong type.
     """
     if value is None:
         return {}
@@ -278,8 +285,10 @@ def _assemble(
 ) -> bytes:
     """Return the attributes of a nest.
 
+    :param branch: the attributes that the nest can have.
     :param chosen: the values, by their attributes.
     :param unknown: the unknown attributes, each with its path from this nest.
+    :param schema: the schema of the object, for errors.
     """
     # Unknown attributes may be in a nest that a later one superseded, as the TCP and the SCTP nest
     # in CTA_PROTOINFO. Such a nest is written first, because the last one counts.
@@ -336,8 +345,8 @@ def _write_unknown(
 def _pack(number: int, payload: bytes, *, nested: bool = False) -> bytes:
     """Pack an attribute.
 
-    :raises EncodeError: for a payload that is too long or a number out of range, which only unknown
-        attributes can have.
+    :raises EncodeError: when the payload is too long or the number is out of range, as only those
+        of unknown attributes can be.
     """
     try:
         return pack(number, payload, nested=nested)
@@ -354,7 +363,7 @@ def _write_known(
 ) -> bytes:
     """Return the attribute that holds a value, with the unknown attributes inside it.
 
-    :raises EncodeError: for a value that cannot be encoded, with the path of its field.
+    :raises EncodeError: when a value cannot be encoded; it has the path of the field.
     """
     try:
         if leaf.scalar is not None:

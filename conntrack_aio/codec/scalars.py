@@ -13,8 +13,8 @@ import attrs
 
 from ..errors import DecodeError, EncodeError
 from ..function_builder import BoundedMemo, Expression, FunctionBuilder
-from ..model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
 from ..model.values import describe_value, plain_number
+from ..model.wire import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, Wire
 from ..netlink.attributes import BytesLike
 from ..plain import as_address, as_bytes, as_str, describe_number
 
@@ -62,7 +62,7 @@ class Scalar:
     def decode(self, buffer: BytesLike, start: int, end: int) -> object:
         """Return the value of the payload between two offsets.
 
-        :raises DecodeError: for a payload that is not valid.
+        :raises DecodeError: when the payload is not valid.
         """
         unpack = self._unpack
         raw = bytes(buffer[start:end]) if unpack is None else unpack(buffer, start)[0]
@@ -77,7 +77,7 @@ def _unpacker(code: str | None) -> Callable[[BytesLike, int], tuple[object]] | N
 def scalar_of(wire: Wire[object]) -> Scalar:
     """Return the codec of a wire type.
 
-    :raises TypeError: for a nest, which has none.
+    :raises TypeError: when it is a nest, which has none.
     """
     if isinstance(wire, Integer):
         return _integer(cast("Integer[int]", wire))
@@ -123,7 +123,7 @@ def _from_host(data: bytes, *, signed: bool) -> int:
 def _number_in_range(value: object, low: int, high: int) -> int:
     """Return a number as a plain integer.
 
-    :raises EncodeError: for what is not a number, and for one out of range.
+    :raises EncodeError: when the value is not a number, or when it is out of range.
     """
     number = plain_number(value)
     if not low <= number <= high:
@@ -242,6 +242,8 @@ def from_words(data: bytes, byteorder: str = sys.byteorder, word: int = _WORD) -
 
     The lowest bits are in the first word.
 
+    :param data: the bytes of the bitmap.
+    :param byteorder: the byte order of a word.
     :param word: bytes of an ``unsigned long``.
     """
     if byteorder == "little":

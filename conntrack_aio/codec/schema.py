@@ -8,8 +8,8 @@ from typing import Generic, TypeVar, cast
 
 import attrs
 
-from ..model import declare
-from ..model.declare import ALIKE, INLINE, PLACES, SEQUENCE, At, Nest, Plain, Wire, plain_of
+from ..model.normalization import Plain, plain_of
+from ..model.wire import ALIKE, INLINE, PLACES, SEQUENCE, At, Nest, SequencePlaces, Wire
 from .scalars import Scalar, scalar_of
 
 C = TypeVar("C")
@@ -165,7 +165,7 @@ def _derive(cls: type[object]) -> Schema[object]:
             inlines.append(InlineSchema(attribute.name, inner, size))
             size += inner.size
         elif SEQUENCE in attribute.metadata:
-            declared: declare.Sequence[object] = attribute.metadata[SEQUENCE]
+            declared: SequencePlaces[object] = attribute.metadata[SEQUENCE]
             count, *items = [
                 _add_leaf(root, place, size + i, slots)
                 for i, place in enumerate((declared.count, *declared.items))

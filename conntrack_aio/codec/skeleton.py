@@ -13,7 +13,7 @@ on the value of another, on that value. These rules hold for reading:
   ``CTA_TIMESTAMP_PAD`` is ``CTA_STATUS``.
 - Any other attribute that the schema does not have is kept as an unknown attribute, at any depth.
   So is an empty one, which may be a flag (``NLA_FLAG``).
-- The attribute that decides what another one means may come before or behind it in the same nest.
+- The attribute that decides what another one means may come before or after it in the same nest.
 - An address of one family together with one of the other family is an error. The kernel has no such
   tuples.
 """
@@ -82,7 +82,7 @@ class Survey:
 def survey(cls: type[object], buffer: BytesLike, start: int, end: int) -> Survey:
     """Find the values of a class in the attributes between two offsets.
 
-    :raises DecodeError: for attributes that are not valid.
+    :raises DecodeError: when the attributes are not valid.
     """
     surveyor = _Surveyor(buffer)
     skeleton = surveyor.object(schema_of(cls), start, end, ())
@@ -115,6 +115,9 @@ class _Surveyor:
     ) -> Skeleton:
         """Return the skeleton of an object.
 
+        :param schema: the schema of the object.
+        :param start: the offset of its first attribute.
+        :param end: the offset after its last attribute.
         :param prefix: the numbers of the nests around the object.
         """
         values: list[Found | None] = [None] * schema.size
@@ -135,6 +138,9 @@ class _Surveyor:
     ) -> None:
         """Find the values in a nest.
 
+        :param branch: the attributes that the nest can have.
+        :param start: the offset of its first attribute.
+        :param end: the offset after its last attribute.
         :param prefix: the numbers of the nests around its attributes.
         :param names: the names of the nests between the object and its attributes.
         :param values: the list that the values are stored in.
@@ -172,7 +178,7 @@ class _Surveyor:
     def _is_value(self, leaf: Leaf, first: int, last: int) -> bool:
         """Return whether a payload is a value; otherwise it is padding, or too long.
 
-        :raises DecodeError: for a payload that is too short.
+        :raises DecodeError: when the payload is too short.
         """
         scalar, size = leaf.scalar, last - first
         if scalar is None:

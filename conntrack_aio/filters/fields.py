@@ -17,11 +17,11 @@ from typing import Final, cast
 
 import attrs
 
-from ..model.declare import PLACES, At, Nest, Wire
 from ..model.enums import Status
 from ..model.flow import LABELS, Flow
 from ..model.protocols import PROTOCOL_ALIASES, PROTOCOL_NUMBERS
 from ..model.protoinfo import STATE_TYPES
+from ..model.wire import PLACES, At, Nest, Wire
 from .intervals import Intervals
 
 U16: Final = 0xFFFF

@@ -17,9 +17,9 @@ from itertools import groupby
 from typing import Final, cast
 
 from ..codec.reference import encode_fields
-from ..model.declare import Integer
 from ..model.flow import Flow
 from ..model.protocols import DCCP, SCTP, TCP
+from ..model.wire import Integer
 from ..netlink import attributes, nfnetlink
 from ..netlink.bpf import Assembler, JumpLabel, Program, ProgramTooLong
 from ..netlink.messages import HEADER_SIZE

@@ -8,11 +8,12 @@ from typing import Protocol
 import attrs
 
 from ..uapi.nfnetlink_conntrack import CTA
-from .declare import U64, Access, attribute, inlined, message
+from .declare import attribute, inlined, message
 from .enums import EventType
 from .flow import Flow
 from .text import describe_event
 from .times import as_datetime
+from .wire import U64, Access
 
 
 class Event(Protocol):
@@ -60,12 +61,12 @@ class FlowEvent:
 
     @property
     def time(self) -> datetime | None:
-        """Return :attr:`timestamp` as a datetime, rounded down to the microsecond."""
+        """The value of :attr:`timestamp` as a datetime, rounded down to the microsecond."""
         return as_datetime(self.timestamp)
 
     @property
     def receive_time(self) -> datetime | None:
-        """Return :attr:`receive_timestamp` as a datetime, rounded down to the microsecond."""
+        """The value of :attr:`receive_timestamp` as a datetime, rounded down to the microsecond."""
         return as_datetime(self.receive_timestamp)
 
     def __str__(self) -> str:

@@ -11,25 +11,15 @@ import attrs
 
 from ..errors import EncodeError
 from ..uapi.nfnetlink_conntrack import CTA_EXPECT, CTA_EXPECT_NAT
-from .declare import (
-    U32,
-    Access,
-    Nest,
-    Text,
-    UnknownAttribute,
-    attribute,
-    by_path,
-    inlined,
-    message,
-    normalized,
-    u32,
-)
+from .declare import UnknownAttribute, attribute, by_path, inlined, message
 from .enums import Direction, EventType, ExpectFlags
+from .normalization import normalized
 from .protocols import TCP
 from .text import describe_event, describe_expectation
 from .times import as_datetime
 from .tuples import AddressLike, IPAddress, Tuple, named_address
 from .values import describe_value
+from .wire import U32, Access, Nest, Text, u32
 
 ALL_ONES: Final[dict[type[IPAddress], IPAddress]] = {
     IPv4Address: IPv4Address("255.255.255.255"),
@@ -208,7 +198,7 @@ class ExpectEvent:
 
     @property
     def receive_time(self) -> datetime | None:
-        """Return :attr:`receive_timestamp` as a datetime, rounded down to the microsecond."""
+        """The value of :attr:`receive_timestamp` as a datetime, rounded down to the microsecond."""
         return as_datetime(self.receive_timestamp)
 
     def __str__(self) -> str:

@@ -17,32 +17,16 @@ from ..uapi.nfnetlink_conntrack import (
     CTA_SYNPROXY,
     CTA_TIMESTAMP,
 )
-from .declare import (
-    S32,
-    U16,
-    U32,
-    U64,
-    Access,
-    Bitmap,
-    Bytes,
-    Nest,
-    Text,
-    UnknownAttribute,
-    at,
-    attribute,
-    by_path,
-    message,
-    normalized,
-    u32,
-    variants,
-)
+from .declare import UnknownAttribute, attribute, by_path, message, variants
 from .enums import Status, TCPState
 from .nat import NAT, translate, translation
+from .normalization import normalized
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
 from .text import describe_flow
 from .times import as_datetime
 from .tuples import AddressLike, Tuple, is_plain_tuple, proto_number
 from .values import describe_value
+from .wire import S32, U16, U32, U64, Access, Bitmap, Bytes, Nest, Text, at, u32
 
 LABELS = Bitmap(16)
 """A bitmap of 128 labels: ``NF_CT_LABELS_MAX_SIZE``."""
@@ -67,12 +51,12 @@ class Timestamp:
 
     @property
     def start_time(self) -> datetime | None:
-        """Return :attr:`start` as a datetime, rounded down to the microsecond."""
+        """The value of :attr:`start` as a datetime, rounded down to the microsecond."""
         return as_datetime(self.start)
 
     @property
     def stop_time(self) -> datetime | None:
-        """Return :attr:`stop` as a datetime, rounded down to the microsecond."""
+        """The value of :attr:`stop` as a datetime, rounded down to the microsecond."""
         return as_datetime(self.stop)
 
 
@@ -196,14 +180,14 @@ class Flow:
 
     @property
     def key(self) -> tuple[Tuple, int | None, int | None]:
-        """Return the original tuple, zone and id: hashable, and as unique as :attr:`id`."""
+        """The original tuple, zone and id: hashable, and as unique as :attr:`id`."""
         return self.orig, self.zone, self.id
 
     @property
     def nat(self) -> NAT | None:
-        """Return what is translated to what, or ``None`` if nothing is translated.
+        """The translation of this connection, or ``None`` if nothing is translated.
 
-        The result is derived from the tuples. If the status is present, it counts a source or
+        It is derived from the tuples. If the status is present, it counts a source or
         destination as translated only if the kernel marked it so (SRC_NAT, DST_NAT): an entry that
         a program created with different tuples and without those bits does not change packets.
         """
@@ -242,9 +226,15 @@ class Flow:
     ) -> Flow:
         """Return a new TCP flow whose reply is the inverse of its original direction.
 
-        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
-        :param sport: the sender's port, 0 to 65535; ``dport`` likewise.
+        :param src: the sender's address, as text or as an address object.
+        :param sport: the sender's port, 0 to 65535.
+        :param dst: the receiver's address, as text or as an address object.
+        :param dport: the receiver's port, 0 to 65535.
         :param timeout: seconds until the entry expires.
+        :param state: the TCP state.
+        :param status: the status bits to set; see :attr:`status`.
+        :param mark: the mark of the connection.
+        :param zone: the zone of both directions.
         :raises EncodeError: when an address or a port is invalid; this is a :exc:`ValueError`.
         """
         return cls._of(
@@ -266,9 +256,14 @@ class Flow:
     ) -> Flow:
         """Return a new UDP flow whose reply is the inverse of its original direction.
 
-        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
-        :param sport: the sender's port, 0 to 65535; ``dport`` likewise.
+        :param src: the sender's address, as text or as an address object.
+        :param sport: the sender's port, 0 to 65535.
+        :param dst: the receiver's address, as text or as an address object.
+        :param dport: the receiver's port, 0 to 65535.
         :param timeout: seconds until the entry expires.
+        :param status: the status bits to set; see :attr:`status`.
+        :param mark: the mark of the connection.
+        :param zone: the zone of both directions.
         :raises EncodeError: when an address or a port is invalid; this is a :exc:`ValueError`.
         """
         return cls._of(Tuple.udp(src, sport, dst, dport), timeout, status, mark, zone)
@@ -289,11 +284,15 @@ class Flow:
     ) -> Flow:
         """Return a new ICMP flow, or an ICMPv6 flow for IPv6 addresses: by default an echo request.
 
-        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
+        :param src: the sender's address, as text or as an address object.
+        :param dst: the receiver's address, as text or as an address object.
         :param id: the identifier of the query and its replies, 0 to 65535.
         :param timeout: seconds until the entry expires.
         :param type: the ICMP type of the query; by default that of an echo request.
         :param code: the ICMP code.
+        :param status: the status bits to set; see :attr:`status`.
+        :param mark: the mark of the connection.
+        :param zone: the zone of both directions.
         :raises EncodeError: when an address is invalid, when the addresses have different families,
             or when the type has no reply; this is a :exc:`ValueError`.
         """

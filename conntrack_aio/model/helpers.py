@@ -10,21 +10,9 @@ from ..uapi.nfnetlink_cthelper import (
     NFCTH_POLICY_SET,
     NFCTH_TUPLE,
 )
-from .declare import (
-    U8,
-    U16,
-    U32,
-    Nest,
-    Text,
-    UnknownAttribute,
-    at,
-    attribute,
-    by_path,
-    message,
-    sequence,
-    u32,
-)
+from .declare import UnknownAttribute, attribute, by_path, message, sequence
 from .enums import HelperStatus
+from .wire import U8, U16, U32, Nest, Text, at, u32
 
 _NAME = Text(16)
 """A helper's name: ``NF_CT_HELPER_NAME_LEN`` bytes, the NUL included."""
@@ -89,5 +77,5 @@ class UserspaceHelper:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """Return name, family and protocol, which the methods of Helpers take."""
+        """The name, family and protocol, which the methods of Helpers take."""
         return self.name, self.family, self.proto

@@ -10,10 +10,12 @@ import attrs
 
 from ..errors import EncodeError
 from ..uapi.nfnetlink_conntrack import CTA_NAT, CTA_PROTONAT
-from .declare import IPV4, IPV6, U16, Access, at, attribute, message, normalized, raw, variants
+from .declare import attribute, message, variants
 from .enums import Status
+from .normalization import normalized, raw
 from .tuples import AddressLike, IPAddress, Tuple, describe_endpoint, named_address, parse_address
 from .values import describe_value
+from .wire import IPV4, IPV6, U16, Access, at
 
 
 @message(hashable=True)
@@ -120,7 +122,7 @@ class Translation:
 
     @property
     def range(self) -> NATRange:
-        """Return the range that :meth:`Connection.create` needs for this translation."""
+        """The range that :meth:`Connection.create` needs for this translation."""
         # raw(): the constructor would convert an IPv4-mapped address of an IPv6 flow.
         return raw(NATRange)(address_min=self.after.address, port_min=self.after.port)
 
@@ -141,6 +143,8 @@ class NAT:
 def translation(orig: Tuple, reply: Tuple, status: Status | None) -> NAT | None:
     """Return the translation of a flow, by its tuples. The reply tuple has the translated ends.
 
+    :param orig: the tuple of the original direction.
+    :param reply: the tuple of the reply direction.
     :param status: the status bits; if present, they determine whether the kernel translates
         (``nf_nat_packet``).
     """

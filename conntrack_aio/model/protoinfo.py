@@ -11,9 +11,10 @@ from ..uapi.nfnetlink_conntrack import (
     CTA_PROTOINFO_SCTP,
     CTA_PROTOINFO_TCP,
 )
-from .declare import U8, U32, U64, MaskedFlags, attribute, message, u8
+from .declare import attribute, message
 from .enums import DCCPRole, DCCPState, NamedNumber, SCTPState, TCPFlags, TCPState
 from .protocols import DCCP, SCTP, TCP
+from .wire import U8, U32, U64, MaskedFlags, u8
 
 
 @message(shared=True)

@@ -8,9 +8,10 @@ from socket import AF_UNSPEC
 import attrs
 
 from ..uapi.nfnetlink_conntrack import CTA, CTA_EXPECT, CTA_FILTER
-from .declare import HOST_U32, U16, U32, Access, Nest, attribute, message
+from .declare import attribute, message
 from .flow import LABELS
 from .nat import NATRange
+from .wire import HOST_U32, U16, U32, Access, Nest
 
 
 @message

@@ -1,6 +1,10 @@
-"""The settings of connection tracking, ``net.netfilter.nf_conntrack_*``, each declared once.
+"""The settings of connection tracking, each declared once.
 
-The declaration beside a field has the setting's name, type and unit, and what it hides. Sources:
+A *sysctl* is a variable of the kernel, such as ``net.netfilter.nf_conntrack_acct``. A *setting* is
+a sysctl as this library declares it: a field of :class:`ConntrackSysctls`, such as ``acct``, with a
+type. :func:`sysctl_of` returns the name of its sysctl.
+
+The declaration beside a field has the setting's type and unit, and what it hides. Sources:
 ``net/netfilter/nf_conntrack_standalone.c``; for fragments,
 ``net/ipv6/netfilter/nf_conntrack_reasm.c``; and Documentation/networking/nf_conntrack-sysctl.rst.
 """
@@ -24,7 +28,7 @@ T_co = TypeVar("T_co", bound=int, covariant=True)
 C = TypeVar("C")
 
 FLOWTABLE = "net.netfilter.nf_"
-"""The prefix of the names of the settings of nftables' flowtables, before ``flowtable``."""
+"""The prefix of the sysctls of nftables' flowtables, before ``flowtable``."""
 
 
 class EventMode(NamedNumber):
@@ -72,12 +76,12 @@ class Setting:
     prefix: str
     """The part of the sysctl's name before the field's name."""
     machine: bool
-    """Whether the setting applies to the whole machine. Other network namespaces can only read
+    """Whether the sysctl applies to the whole machine. Other network namespaces can only read
     it."""
     since: str
-    """The first kernel that has the setting, if later than 4.19."""
+    """The first kernel that has the sysctl, if later than 4.19."""
     until: str
-    """The last kernel that has the setting."""
+    """The last kernel that has the sysctl."""
     hides: Mapping[int, str]
     """What is invisible to a user, by the value that hides it."""
 
@@ -102,6 +106,7 @@ class Setting:
         only its members.
 
         :param name: the name of the field, for error messages.
+        :param value: the value to check.
         :raises TypeError: when the value has another type.
         :raises ValueError: when the value is negative or too large.
         """
@@ -142,12 +147,14 @@ def setting(
     until: str = "",
     hides: Mapping[int, str] = _NOTHING,
 ) -> T | None:
-    """Declare a field with the value of a setting, ``None`` if the kernel has no such setting.
+    """Declare a setting: a field with the value of a sysctl, ``None`` if there is no such sysctl.
 
+    :param value_type: the type and unit of the value.
+    :param default: ``None``.
     :param prefix: the part of the sysctl's name before the field's name.
-    :param machine: whether the setting applies to the whole machine.
-    :param since: the first kernel that has the setting, if later than 4.19.
-    :param until: the last kernel that has the setting.
+    :param machine: whether the sysctl applies to the whole machine.
+    :param since: the first kernel that has the sysctl, if later than 4.19.
+    :param until: the last kernel that has the sysctl.
     :param hides: what is invisible to a user, by the value that hides it.
     """
     declared = Setting(value_type, prefix, machine, since, until, hides)
@@ -177,7 +184,7 @@ class BlindSpot:
     """
 
     setting: str
-    """The field of :class:`ConntrackSysctls` that causes it."""
+    """The setting that causes it: the name of a field of :class:`ConntrackSysctls`."""
     what: str
     """What is invisible."""
     why: str
@@ -320,8 +327,8 @@ class SettableSysctls:
 class ConntrackSysctls(SettableSysctls):
     """The settings of connection tracking in one network namespace.
 
-    ``None`` means that this kernel does not have the setting in this namespace: it is older or
-    newer, it was built without that part, or it hides the setting in a namespace that a user owns
+    ``None`` means that this kernel does not have the sysctl in this namespace: it is older or
+    newer, it was built without that part, or it hides the sysctl in a namespace that a user owns
     (:attr:`events`, :attr:`acct` and :attr:`timestamp`, on Linux 5.4 and others).
 
     Timeouts are in seconds. A new timeout applies to a flow from its next packet. :attr:`events`,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 
 from ..uapi.nfnetlink_conntrack import CTA_STATS, CTA_STATS_EXP, CTA_STATS_GLOBAL
-from .declare import U32, Access, attribute, message
+from .declare import attribute, message
+from .wire import U32, Access
 
 
 @message
@@ -49,7 +50,7 @@ class CPUStatistics:
     search_restart: int | None = attribute(
         CTA_STATS.SEARCH_RESTART, U32, default=None, access=Access.READ
     )
-    """The look-ups that were restarted because the table changed meanwhile."""
+    """The look-ups that were restarted because the table changed while they ran."""
     clash_resolve: int | None = attribute(
         CTA_STATS.CLASH_RESOLVE, U32, default=None, access=Access.READ, since="5.10"
     )

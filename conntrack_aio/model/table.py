@@ -78,7 +78,7 @@ class TableMode(NamedEnum):
     - while ``nf_conntrack_events`` is 2, or was not 1 when the table was opened, and the table has
       older entries that no event has reported yet. If flows can come to match, the table cannot
       know when the last silent entry has ended, and stays in this mode.
-    - while the setting cannot be read.
+    - while this sysctl cannot be read.
     - after it found an unreported change (:attr:`FlowTableStatistics.unreported_changes`), until it
       is closed.
     """

@@ -14,8 +14,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from ..plain import as_int
-from .declare import is_message
 from .enums import EventType, ExpectFlags, Status
+from .normalization import is_message
 from .protocols import ICMP, ICMPV6
 from .times import as_datetime
 from .tuples import (
@@ -308,6 +308,7 @@ def describe_event(event: EventFields, subject: object, timestamp: object = None
 
     The line omits what is absent.
 
+    :param event: the event.
     :param subject: the flow or expectation of the event.
     :param timestamp: the kernel's time of the event, in nanoseconds since 1970.
     """

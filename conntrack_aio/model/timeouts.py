@@ -22,24 +22,11 @@ from ..uapi.nfnetlink_cttimeout import (
     CTA_TIMEOUT_UDP,
     CTNL_TIMEOUT_NAME_MAX,
 )
-from .declare import (
-    U8,
-    U16,
-    U32,
-    Access,
-    At,
-    Nest,
-    Text,
-    UnknownAttribute,
-    at,
-    attribute,
-    by_path,
-    message,
-    variants,
-)
+from .declare import UnknownAttribute, attribute, by_path, message, variants
 from .protocols import DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE
 from .tuples import proto_number
 from .values import describe_value
+from .wire import U8, U16, U32, Access, At, Nest, Text, at
 
 GENERIC: Final = 255
 """The number that stands for every protocol without a tracker of its own."""
@@ -246,7 +233,7 @@ class TimeoutPolicy:
 
     @property
     def in_use(self) -> bool:
-        """Return whether a rule has the policy. Flows that have it from a rule do not count."""
+        """Whether a rule has the policy. Flows that have it from a rule do not count."""
         return self.use is not None and self.use > 1
 
 

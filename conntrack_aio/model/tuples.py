@@ -10,7 +10,8 @@ from typing import Final
 from ..errors import EncodeError
 from ..plain import as_address, as_str, unmapped
 from ..uapi.nfnetlink_conntrack import CTA_IP, CTA_PROTO, CTA_TUPLE
-from .declare import IPV4, IPV6, U8, U16, at, attribute, message, normalized, raw, variants
+from .declare import attribute, message, variants
+from .normalization import normalized, raw
 from .protocols import (
     DCCP,
     GRE,
@@ -26,6 +27,7 @@ from .protocols import (
     unknown_protocol,
 )
 from .values import describe_value, number_within
+from .wire import IPV4, IPV6, U8, U16, at
 
 _ICMP_FIELDS: Final = (("icmp_id", 0xFFFF), ("icmp_type", 0xFF), ("icmp_code", 0xFF))
 
@@ -56,6 +58,7 @@ def parse_address(address: AddressLike) -> IPAddress:
 def named_address(address: AddressLike, *path: str) -> IPAddress:
     """Return the result of :func:`parse_address`.
 
+    :param address: the address, as text or as an address object.
     :param path: the field, for the error.
     :raises EncodeError: when text is not an address.
     :raises TypeError: when the value is neither text nor an address object.
@@ -79,6 +82,7 @@ def _field_address(name: str, value: object) -> IPAddress:
     """Return the plain address of a field's value.
 
     :param name: the field, for the error.
+    :param value: the value.
     :raises EncodeError: when the value is not an address, or has a scope.
     """
     if value is None:
@@ -105,6 +109,7 @@ def unmapped_pair(one: IPAddress, other: IPAddress) -> tuple[IPAddress, IPAddres
 def proto_number(value: object, field: str = "proto") -> int:
     """Return the number of a protocol, given by number or by name.
 
+    :param value: the number or the name.
     :param field: the field, for the error.
     :raises EncodeError: when the value is neither.
     """
@@ -209,8 +214,10 @@ class Tuple:
     ) -> Tuple:
         """Return a TCP tuple.
 
-        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
-        :param sport: the sender's port, 0 to 65535; ``dport`` likewise.
+        :param src: the sender's address, as text or as an address object.
+        :param sport: the sender's port, 0 to 65535.
+        :param dst: the receiver's address, as text or as an address object.
+        :param dport: the receiver's port, 0 to 65535.
         :param zone: the zone of this direction alone.
         :raises EncodeError: when an argument is invalid; this is a :exc:`ValueError`.
         """
@@ -228,8 +235,10 @@ class Tuple:
     ) -> Tuple:
         """Return a UDP tuple.
 
-        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
-        :param sport: the sender's port, 0 to 65535; ``dport`` likewise.
+        :param src: the sender's address, as text or as an address object.
+        :param sport: the sender's port, 0 to 65535.
+        :param dst: the receiver's address, as text or as an address object.
+        :param dport: the receiver's port, 0 to 65535.
         :param zone: the zone of this direction alone.
         :raises EncodeError: when an argument is invalid; this is a :exc:`ValueError`.
         """
@@ -270,7 +279,8 @@ class Tuple:
     ) -> Tuple:
         """Return an ICMP tuple, or an ICMPv6 tuple for IPv6 addresses: by default an echo request.
 
-        :param src: the sender's address, as text or as an address object; ``dst`` likewise.
+        :param src: the sender's address, as text or as an address object.
+        :param dst: the receiver's address, as text or as an address object.
         :param id: the identifier of the query and its replies, 0 to 65535.
         :param type: the ICMP type; by default that of an echo request.
         :param code: the ICMP code.
@@ -293,9 +303,9 @@ class Tuple:
 
     @property
     def family(self) -> int:
-        """Return ``AF_INET`` or ``AF_INET6``, by the addresses.
+        """The address family: ``AF_INET`` or ``AF_INET6``.
 
-        :raises EncodeError: when they are not two addresses of one family.
+        :raises EncodeError: when the addresses are not two address objects of one family.
         """
         if isinstance(self.src, IPv4Address) and isinstance(self.dst, IPv4Address):
             return AF_INET
@@ -309,7 +319,7 @@ class Tuple:
 
     @property
     def inverse(self) -> Tuple:
-        """Return the tuple of replies, if nothing translates them. It has no zone.
+        """The tuple of replies, if nothing translates them. It has no zone.
 
         :raises EncodeError: when the ICMP type has no reply: the kernel does not track it.
         """
@@ -334,7 +344,7 @@ class Tuple:
 
     @property
     def without_zone(self) -> Tuple:
-        """Return the same tuple without its zone, for requests that have the zone elsewhere."""
+        """The same tuple without its zone, for requests that have the zone elsewhere."""
         if self.zone is None:
             return self
         other = copy(self)

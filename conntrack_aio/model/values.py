@@ -27,6 +27,7 @@ def as_seconds(value: object) -> float:
 def plain_number(value: object, *path: str) -> int:
     """Return the plain value of an integer.
 
+    :param value: the value.
     :param path: the field, for the error.
     :raises EncodeError: when the value is not an integer.
     """
@@ -39,6 +40,8 @@ def plain_number(value: object, *path: str) -> int:
 def number_within(value: object, most: int, *path: str) -> int:
     """Return the plain value of an integer from 0 to ``most``.
 
+    :param value: the value.
+    :param most: the largest number.
     :param path: the field, for the error.
     :raises EncodeError: when the value is out of range or not an integer.
     """

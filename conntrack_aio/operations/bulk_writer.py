@@ -1,4 +1,4 @@
-"""Create, change and delete many flows: pipelined requests, with an outcome for each item."""
+"""Create, change and delete many flows, by requests that are sent many at a time."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ D = TypeVar("D", bound=Target)
 
 
 class BulkWriter:
-    """The methods of :class:`Connection` that write many flows; each implements the one of its
-    name there."""
+    """Creates, changes and deletes many flows, given by the caller or selected by a match.
+
+    Each method implements the method of :class:`Connection` with the same name, which documents it.
+    """
 
     def __init__(self, session: Session, probes: Probes, selector: Selector) -> None:
         self._session = session
@@ -105,7 +107,7 @@ class BulkWriter:
 def _source(items: Iterable[T] | AsyncIterable[T]) -> ItemSource[T]:
     """Return where a bulk operation takes its items from.
 
-    :raises TypeError: for what is not iterable.
+    :raises TypeError: when ``items`` is not iterable.
     """
     if isinstance(items, AsyncIterable):
         return FromAsyncIterable(items)

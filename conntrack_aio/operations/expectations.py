@@ -22,7 +22,8 @@ from ..model.statistics import ExpectCPUStatistics
 from ..model.tuples import Tuple
 from ..session import Session
 from ..streams.dump import Dump
-from ..streams.events import EventStream, OnLoss
+from ..streams.events import EventStream
+from ..streams.subscription import OnLoss, StreamOptions
 from ..uapi.nfnetlink import NFNLGRP
 from .reader import groups_of
 from .replies import expectation_in
@@ -302,15 +303,14 @@ class Expectations:
             range.
         :raises TypeError: for a type that is not an :class:`EventType`.
         """
-        return self._session.subscribe(
-            groups_of(types, _GROUPS),
-            decode_expect_event,
+        options = StreamOptions(
             receive_buffer=receive_buffer,
             receive_buffer_max=receive_buffer_max,
             all_netns=all_netns,
             on_loss=on_loss,
             receive_time=receive_time,
         )
+        return self._session.subscribe(groups_of(types, _GROUPS), decode_expect_event, options)
 
     async def _get(self, target: ExpectTarget, zone: int | None, verb: str) -> Expectation:
         """Return the expectation with exactly this tuple, and with the target's id if it has one.

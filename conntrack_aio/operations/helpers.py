@@ -62,7 +62,7 @@ class Helpers(Subsystem[UserspaceHelper]):
         :raises NotFound: when there is no such helper.
         :raises EncodeError: for a name, family or number that no helper can have.
         """
-        (read,) = await self._run([requests.get((name, family, proto))])
+        (read,) = await self._run([requests.get(requests.HelperKey(name, family, proto))])
         return _found(read)
 
     async def create(self, helper: UserspaceHelper) -> UserspaceHelper:
@@ -73,7 +73,9 @@ class Helpers(Subsystem[UserspaceHelper]):
         :raises EncodeError: when a limit of the kernel is exceeded: 15 bytes of name; 1 to 4
             policies; 255 expectations and 2,147,483 seconds in a policy; 32 bytes of private data.
         """
-        created, read = await self._run([requests.create(helper), requests.get(helper.key)])
+        created, read = await self._run(
+            [requests.create(helper), requests.get(requests.HelperKey(*helper.key))]
+        )
         created.result()
         return _found(read)
 
@@ -104,7 +106,7 @@ class Helpers(Subsystem[UserspaceHelper]):
         :raises ResourceBusy: for policies with other names, or in another number or order.
         :raises EncodeError: as :meth:`create` does, and for policies with different limits.
         """
-        key = name, family, proto
+        key = requests.HelperKey(name, family, proto)
         changed = requests.update(key, queue, policies, status)
         await self._send_about(key, changed)
 
@@ -115,7 +117,7 @@ class Helpers(Subsystem[UserspaceHelper]):
         :raises ResourceBusy: when a rule or a connection uses it.
         :raises EncodeError: for a name, family or number that no helper can have.
         """
-        key = name, family, proto
+        key = requests.HelperKey(name, family, proto)
         await self._send_about(key, requests.delete(key))
 
     async def flush(self, *refused: Never, **also_refused: Never) -> None:
@@ -134,7 +136,7 @@ class Helpers(Subsystem[UserspaceHelper]):
         (response,) = await self._run([requests.flush()])
         response.result()
 
-    async def _send_about(self, key: requests.Key, request: Request) -> None:
+    async def _send_about(self, key: requests.HelperKey, request: Request) -> None:
         """Send a request about a helper that must exist.
 
         If it does not exist, the kernel answers an update with EINVAL. It acknowledges a delete if

@@ -59,18 +59,18 @@ class Probes:
 
     async def _probe(self, feature: str) -> bool:
         if feature in _SUBSYSTEMS:
-            return not await self._refuses(probes.subsystem(*_SUBSYSTEMS[feature]))
+            return not await self._refuses(probes.probe_subsystem(*_SUBSYSTEMS[feature]))
         if feature in _ATTRIBUTES:
-            return await self._knows(probes.attribute(*_ATTRIBUTES[feature]))
+            return await self._knows(probes.probe_attribute(*_ATTRIBUTES[feature]))
         if feature == "zone_filter":
-            return await self._refuses(probes.zone_filter())
+            return await self._refuses(probes.probe_zone_filter())
         return await self._applies_filters_to_deletes()
 
     async def _knows(self, request: Request) -> bool:
         response = await self._session.ask(request)
         if isinstance(response.error, PermissionDenied):
             raise response.error
-        return probes.is_known(response.completion)
+        return probes.is_attribute_known(response.completion)
 
     async def _refuses(self, request: Request) -> bool:
         """Return whether the kernel refuses a dump as invalid.
@@ -89,7 +89,7 @@ class Probes:
             return False
 
     async def _applies_filters_to_deletes(self) -> bool:
-        error = (await self._session.ask(probes.flush_filter())).error
+        error = (await self._session.ask(probes.probe_flush_filter())).error
         if isinstance(error, NotFound):
             return False  # the kernel looked only for the tuple
         if error is not None and not isinstance(error, InvalidRequest):

@@ -23,10 +23,11 @@ from ..model.values import describe_value
 from ..netlink.exchange import Request
 from ..session import Session
 from ..streams.dump import Dump
-from ..streams.events import EventStream, OnLoss
+from ..streams.events import EventStream
+from ..streams.subscription import StreamOptions
 from ..uapi.nfnetlink import NFNLGRP
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
-from .resets import Resets, ResetStage
+from .resets import ResetProcessor, Resets
 from .selector import Selector, check_match
 from .steps import look_up_steps, run_steps
 
@@ -38,7 +39,10 @@ _GROUPS: Final = {
 
 
 class Reader:
-    """The methods of :class:`Connection` that read; each implements the one of its name there."""
+    """Reads flows, counts and statistics, and subscribes to flow events.
+
+    Each method implements the method of :class:`Connection` with the same name, which documents it.
+    """
 
     def __init__(self, session: Session, selector: Selector, resets: Resets) -> None:
         self._session = session
@@ -48,8 +52,8 @@ class Reader:
     def dump(self, match: Match | None, *, reset_counters: bool) -> Dump[Flow]:
         if match is not None:
             check_match(match)
-        stage = ResetStage(self._resets, match) if reset_counters else None
-        return self._selector.dump(match, stage=stage)
+        processor = ResetProcessor(self._resets, match) if reset_counters else None
+        return self._selector.dump(match, processor=processor)
 
     async def list(self, match: Match | None, *, reset_counters: bool) -> list[Flow]:
         flows: list[Flow] = []
@@ -106,35 +110,20 @@ class Reader:
     def events(
         self,
         types: Collection[EventType],
-        *,
         match: Match | None,
-        receive_buffer: int | None,
-        receive_buffer_max: int | None,
-        all_netns: bool,
-        on_loss: OnLoss,
-        reliable: bool,
-        receive_time: bool,
+        options: StreamOptions,
     ) -> EventStream[FlowEvent]:
         if match is not None:
             check_match(match)
-        return self._session.subscribe(
-            groups_of(types, _GROUPS),
-            decode_event,
-            receive_buffer=receive_buffer,
-            receive_buffer_max=receive_buffer_max,
-            all_netns=all_netns,
-            on_loss=on_loss,
-            reliable=reliable,
-            receive_time=receive_time,
-            event_selection=None if match is None else self._selector.event_selection(match),
-        )
+        selection = None if match is None else self._selector.event_selection(match)
+        return self._session.subscribe(groups_of(types, _GROUPS), decode_event, options, selection)
 
 
 def groups_of(types: Collection[EventType], groups: Mapping[EventType, int]) -> list[int]:
     """Return the multicast groups of the given event types, or all groups without a type.
 
-    :raises TypeError: for what is not an :class:`EventType`.
-    :raises ValueError: for a type without a group.
+    :raises TypeError: when a type is not an :class:`EventType`.
+    :raises ValueError: when a type has no group.
     """
     for each in types:
         if not isinstance(each, EventType):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -102,7 +102,7 @@ class Resets:
             if is_identified(target):
                 key, _ = await run_steps(self._session, look_up_steps(target, zone))
                 if key is not None:
-                    request = requests.reset_by(key)
+                    request = requests.reset_by_key(key)
             (result,) = await self.reset([request], note_unsent)
         except ConntrackError:
             raise
@@ -176,7 +176,7 @@ class Resets:
                 raise
         return results
 
-    async def settle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Return once the replies to all cancelled resets have arrived."""
         await self._session.requester.wait_until_idle()
 
@@ -211,8 +211,8 @@ def _result_of(response: Response) -> Flow | ConntrackError:
         return error
 
 
-class ResetStage:
-    """The stage of a dump that resets the counters of the flows that it reads."""
+class ResetProcessor:
+    """Resets the counters of the flows that a dump reads."""
 
     def __init__(self, resets: Resets, match: Match | None) -> None:
         self._resets = resets
@@ -221,18 +221,18 @@ class ResetStage:
         """Entries that the dump has read and that were not reset, because it was cancelled."""
 
     @property
-    def unfinished(self) -> bool:
+    def has_unprocessed(self) -> bool:
         return bool(self._unprocessed)
 
-    def waiting(self) -> list[Flow | ConntrackError]:
+    def take_waiting(self) -> list[Flow | ConntrackError]:
         return self._resets.take(self._match)
 
     async def process(self, entries: Sequence[Flow]) -> list[Flow | ConntrackError]:
         all_entries, self._unprocessed = [*self._unprocessed, *entries], []
         return await self._resets.reset_each(all_entries, self._match, self._unprocessed)
 
-    async def settle(self) -> None:
-        await self._resets.settle()
+    async def wait_until_idle(self) -> None:
+        await self._resets.wait_until_idle()
 
     def put_back(self, results: Iterable[Flow | ConntrackError]) -> None:
         self._resets.put_back(results)

@@ -14,32 +14,39 @@ from ..model.flow import Flow
 from ..model.requests import Selection
 from ..model.values import describe_value
 from ..session import Session
-from ..streams.dump import Dump, DumpPlan, DumpStage
+from ..streams.dump import Dump, DumpPlan, EntryProcessor
 from ..streams.subscription import EventSelection
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .probes import Probes
 
 
 class Selector:
-    """Apply a match to dumps, counts, deletes and event subscriptions, as far as this kernel can
-    filter."""
+    """Applies a match to dumps, counts, flushes and event subscriptions.
+
+    The kernel filters as far as its version can. The library checks the rest, except where a method
+    says that other flows are returned, too.
+    """
 
     def __init__(self, session: Session, probes: Probes) -> None:
         self._session = session
         self._probes = probes
 
     def dump(
-        self, match: Match | None, *, stage: DumpStage[Flow] | None = None, checked: bool = True
+        self,
+        match: Match | None,
+        *,
+        processor: EntryProcessor[Flow] | None = None,
+        checked: bool = True,
     ) -> Dump[Flow]:
-        """Dump the flows that match. What to request is worked out when the dump begins.
+        """Dump the flows that match. The requests are determined when the dump begins.
 
-        :param match: ``None`` for all flows.
-        :param stage: what to do with the flows before they are handed out.
-        :param checked: whether to check what the kernel does not filter. If not, other flows come,
-            too.
+        :param match: which flows to return; ``None`` for all.
+        :param processor: processes the flows before they are handed out.
+        :param checked: whether the library checks what the kernel does not filter. If not, other
+            flows are returned, too.
         """
         if match is None:
-            return self._session.dump(requests.dump(), decode_flow, None, stage)
+            return self._session.dump(requests.dump(), decode_flow, None, processor)
         compiled = compiled_of(match)
 
         async def plan() -> DumpPlan[Flow]:
@@ -54,10 +61,15 @@ class Selector:
                 return DumpPlan(sent)
             return DumpPlan(sent, await compiled.compute(lambda: compiled.predicate))
 
-        return self._session.dump(requests.dump(), decode_flow, None, stage, plan)
+        return self._session.dump(requests.dump(), decode_flow, None, processor, plan)
 
     def dump_special(self, which: IPCTNL_MSG_CT, subject: str, match: Match | None) -> Dump[Flow]:
-        """Dump a list of entries that the kernel can filter only by family."""
+        """Dump the dying or the unconfirmed entries, which the kernel can filter only by family.
+
+        :param which: the type of the request.
+        :param subject: what the entries are, for error messages.
+        :param match: which of them to return; ``None`` for all.
+        """
         request = requests.dump_special(which, subject)
         if match is None:
             return self._session.dump(request, decode_flow)
@@ -95,7 +107,10 @@ class Selector:
         return await self._probes.has("flush_filter")
 
     async def flush(self, match: Match) -> None:
-        """Delete what matches in one request, provided that :meth:`can_flush`."""
+        """Delete the flows that match by one request for each selection.
+
+        Precondition: :meth:`can_flush`.
+        """
         filter_ = await self.filter_of(match)
         assert filter_.exact
         sent = [requests.flush_selected(each) for each in filter_.selections]
@@ -122,34 +137,35 @@ class Selector:
         return EventSelection(_event_predicate(match), compiled_of(match).programs)
 
     def coarse_event_selection(self, match: Match) -> EventSelection[FlowEvent]:
-        """Select the events of flows that match or that may come to match. Others may be selected,
-        too.
+        """Select the events of flows that match now or may match later.
+
+        Events of other flows may be selected, too.
         """
         return EventSelection(None, partial(compiled_of(match).programs, constant_only=True))
 
     async def prepare_table(self, match: Match) -> None:
-        """Work out what a table of a large match needs, on a worker thread."""
+        """Compile what a table of this match needs; if the match is large, on a worker thread."""
         compiled = compiled_of(match)
         await compiled.compute(lambda: (compiled.predicate, compiled.program(constant_only=True)))
 
 
 def _event_predicate(match: Match) -> Callable[[FlowEvent], bool]:
-    """Return a predicate for events, which is worked out at the first event."""
+    """Return a predicate for events that compiles the match at the first event."""
     predicate: Callable[[Flow], bool] | None = None
 
-    def keep(event: FlowEvent) -> bool:
+    def matches(event: FlowEvent) -> bool:
         nonlocal predicate
         if predicate is None:
             predicate = match.predicate
         return predicate(event.flow)
 
-    return keep
+    return matches
 
 
 def check_match(match: Match) -> None:
     """Check that an argument is a match.
 
-    :raises TypeError: for what is not a :class:`Match`.
+    :raises TypeError: when it is not a :class:`Match`.
     """
     if not isinstance(match, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
         hint = "; Match(…) reads text" if isinstance(match, str) else ""

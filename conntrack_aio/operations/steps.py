@@ -94,7 +94,7 @@ def _look_up_by_other_keys(
     target: Flow, zone: int | None, error: NotFound
 ) -> Steps[tuple[EntryKey, Flow]]:
     for key in entry_keys(target, zone)[1:]:
-        request = requests.get_by(key)
+        request = requests.get_by_key(key)
         response = yield request
         if isinstance(response.error, NotFound):
             continue
@@ -114,7 +114,7 @@ def delete_steps(target: Target, zone: int | None) -> Steps[None]:
         key, found = yield from look_up_steps(target, zone)
         if key is None:
             key = entry_keys(target, zone)[0]
-        (yield requests.delete_by(key, found.id)).result()
+        (yield requests.delete_by_key(key, found.id)).result()
         return
     response = yield requests.delete(target, zone)
     if isinstance(response.error, NotFound) and isinstance(target, Flow) and is_identified(target):
@@ -133,7 +133,7 @@ def delete_by_other_keys(target: Flow, zone: int | None, error: NotFound) -> Ste
     :raises KernelError: for any other refusal.
     """
     for key in entry_keys(target, zone)[1:]:
-        response = yield requests.delete_by(key, target.id)
+        response = yield requests.delete_by_key(key, target.id)
         if not isinstance(response.error, NotFound):
             response.result()
             return
@@ -151,7 +151,7 @@ def read_back_steps(flow: Flow, read: Response) -> Steps[Flow]:
     if _has_tuple_of(flow, found):
         return found
     for key in entry_keys(flow, None)[1:]:
-        response = yield requests.get_by(key)
+        response = yield requests.get_by_key(key)
         if not isinstance(response.error, NotFound):
             other = flow_in(response)
             if _has_tuple_of(flow, other):

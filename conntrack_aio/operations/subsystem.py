@@ -17,7 +17,10 @@ T = TypeVar("T")
 
 
 class Subsystem(Generic[T]):
-    """A subsystem with a table of its own, which reports clearly if the kernel lacks it."""
+    """Sends the requests of a subsystem with a table of its own, such as that of timeout policies.
+
+    If the kernel was built without the subsystem, errors say so.
+    """
 
     def __init__(
         self,
@@ -25,28 +28,37 @@ class Subsystem(Generic[T]):
         probes: Probes,
         feature: str,
         everything: Request,
-        reader: MessageDecoder[T],
+        decoder: MessageDecoder[T],
     ) -> None:
+        """Initialize without sending anything.
+
+        :param session: the session of the connection.
+        :param probes: find out whether the kernel has the subsystem.
+        :param feature: the name of the subsystem among the probes.
+        :param everything: the request that dumps the table.
+        :param decoder: decodes the entries of the table.
+        """
         self._session = session
         self._probes = probes
         self._feature = feature
         self._everything = everything
-        self._reader = reader
+        self._decoder = decoder
 
-    def _dump(self, keep: Callable[[T], bool] | None = None) -> Dump[T]:
-        return self._session.dump(self._everything, self._reader, keep)
+    def _dump(self, predicate: Callable[[T], bool] | None = None) -> Dump[T]:
+        return self._session.dump(self._everything, self._decoder, predicate)
 
-    async def _list(self, keep: Callable[[T], bool] | None = None) -> list[T]:
-        async with self._dump(keep) as dump:
+    async def _list(self, predicate: Callable[[T], bool] | None = None) -> list[T]:
+        async with self._dump(predicate) as dump:
             return [each async for each in dump]
 
     async def _run(self, requests: Sequence[Request], named: int = 0) -> list[Response]:
         """Send requests in order, and return a response to each.
 
-        The kernel answers EINVAL for a subsystem that it lacks, and also for a request that it does
-        not accept. So the library asks whether it has the subsystem.
+        The kernel answers EINVAL if it lacks the subsystem, and also if it does not accept a
+        request. So after EINVAL the library probes whether the kernel has the subsystem.
 
-        :param named: the index of the request that the error names.
+        :param requests: the requests.
+        :param named: the index of the request that :exc:`NotSupported` names.
 
         :raises NotSupported: when the kernel lacks the subsystem.
         """

@@ -13,8 +13,9 @@ from ..model.settings import EventMode
 from ..model.values import as_seconds, describe_value
 from ..plain import as_str
 from ..session import Session
+from ..streams.subscription import StreamOptions
 from ..table.table import FlowTable
-from ..table.upstream import Buffering, Upstream
+from ..table.upstream import Upstream
 from .selector import Selector
 from .sysctls import Sysctls
 
@@ -36,9 +37,7 @@ class TableOpener:
         *,
         reconcile: float | Literal["auto"] | None,
         enable_events: bool,
-        receive_buffer: int | None,
-        receive_buffer_max: int | None,
-        reliable: bool,
+        options: StreamOptions,
     ) -> FlowTable:
         if match is not None and not callable(match):  # pyright: ignore[reportUnnecessaryComparison]
             shown = describe_value(match)
@@ -48,13 +47,12 @@ class TableOpener:
             raise TypeError(f"match must be a plain function, not an async one; got {shown}")
         interval = _interval_of(reconcile)
         self._session.check_open()
-        self._session.buffer_of(receive_buffer, receive_buffer_max)
+        self._session.buffer_sizes_of(options)  # to report an invalid size now
         filter_ = match if isinstance(match, Match) else None
         # It takes long to find out whether a large match is always true, and is not needed here.
         fast = filter_ is not None and not compiled_of(filter_).is_large
-        keep = None if fast and filter_ is not None and filter_.always else match
+        predicate = None if fast and filter_ is not None and filter_.always else match
         selection = None if filter_ is None else self._selector.coarse_event_selection(filter_)
-        buffering = Buffering(receive_buffer, receive_buffer_max, reliable)
 
         async def prepare() -> None:
             if filter_ is not None:
@@ -64,8 +62,8 @@ class TableOpener:
 
         dump = partial(self._selector.dump, filter_, checked=False)
         return FlowTable(
-            Upstream(self._session, dump, selection, buffering),
-            keep,
+            Upstream(self._session, dump, selection, options),
+            predicate,
             interval,
             prepare,
             constant_match=match is None or (filter_ is not None and compiled_of(filter_).constant),

@@ -13,6 +13,7 @@ from typing import cast
 import attrs
 
 from ..codec.requests import flows as requests
+from ..codec.requests.flow_updates import merged_mark, updated_status
 from ..codec.requests.targets import EntryKey, Target
 from ..errors import EncodeError, NotSupported, ResourceBusy
 from ..model.enums import Status
@@ -111,7 +112,7 @@ def update_flow(
         # The request has to repeat the bits that must not change, and packets may change them.
         found_by, found = yield from look_up_steps(target, update.zone)
         key = target if found_by is None else found_by
-        status = requests.updated_status(found.status or Status(0), update.status)
+        status = updated_status(found.status or Status(0), update.status)
         values = {**update.values, "status": status}
         if update.has_mark_mask and not masks:
             request = yield from _with_whole_mark(key, values, update.zone)
@@ -124,7 +125,7 @@ def update_flow(
 
 
 def _get(key: Target | EntryKey, zone: int | None) -> Request:
-    return requests.get_by(key) if isinstance(key, EntryKey) else requests.get(key, zone)
+    return requests.get_by_key(key) if isinstance(key, EntryKey) else requests.get(key, zone)
 
 
 def _with_whole_mark(
@@ -132,7 +133,7 @@ def _with_whole_mark(
 ) -> Steps[Request]:
     """Return a request with the whole mark, for kernels before 5.8, which ignore the mask."""
     current = flow_in((yield _get(key, zone))).mark or 0
-    return requests.update(key, {**values, **requests.merged_mark(current, values)}, zone)
+    return requests.update(key, {**values, **merged_mark(current, values)}, zone)
 
 
 def _write(key: Target | EntryKey, request: Request, update: CheckedUpdate) -> Steps[Response]:

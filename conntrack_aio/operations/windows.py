@@ -77,7 +77,7 @@ class SingleRequests(Generic[T]):
     def send(self, pipeline: Pipeline, items: Sequence[T], until_error: bool) -> SentWindow[T]:
         """Send a request for each item.
 
-        :param until_error: stop before the first item that cannot be encoded.
+        :param until_error: send nothing after the first item that cannot be encoded.
         """
         refused: dict[int, ConntrackError] = {}
         messages: list[bytes] = []

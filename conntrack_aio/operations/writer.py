@@ -21,8 +21,10 @@ from .update_steps import CheckedUpdate, update_flow
 
 
 class Writer:
-    """The methods of :class:`Connection` that write one flow; each implements the one of its name
-    there."""
+    """Creates, changes and deletes single flows, sets their labels, and flushes the table.
+
+    Each method implements the method of :class:`Connection` with the same name, which documents it.
+    """
 
     def __init__(self, session: Session, probes: Probes, reader: Reader) -> None:
         self._session = session
@@ -84,7 +86,7 @@ class Writer:
         await self._clear_labels(target, self._mask_of(labels), zone)
 
     def _mask_of(self, labels: tuple[Label, ...]) -> int:
-        """Return the bitmap of labels. The file of names is read only if a label is a name."""
+        """Return the bitmap of labels, reading the file of names only if a label is a name."""
         names = self.label_names if any(map(is_name, labels)) else LabelNames()
         return names.mask(*labels)
 

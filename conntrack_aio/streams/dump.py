@@ -25,94 +25,102 @@ class DumpPlan(NamedTuple, Generic[T]):
     """The requests of a dump, sent one after the other, and the predicate for its entries."""
 
     requests: Sequence[Request]
-    keep: Callable[[T], bool] | None = None
+    predicate: Callable[[T], bool] | None = None
 
 
 DumpPlanner = Callable[[], Awaitable[DumpPlan[T]]]
 """Returns the plan of a dump. It is called when the dump begins, and may send requests."""
 
 
-class DumpStage(Protocol[T]):
-    """A step that processes the entries of each chunk before they are handed out.
+class EntryProcessor(Protocol[T]):
+    """Processes the entries of each chunk of a dump before they are handed out.
 
-    Its results must not be lost. If a dump ends before it has handed out all results, they wait for
+    Its results must not be lost. If a dump ends before it has handed out all of them, they wait for
     a later dump.
     """
 
     @property
-    def unfinished(self) -> bool:
+    def has_unprocessed(self) -> bool:
         """Whether :meth:`process` was cancelled before it had processed all of its entries."""
         ...
 
-    def waiting(self) -> list[T | ConntrackError]:
-        """Return and remove the results that an earlier dump left."""
+    def take_waiting(self) -> list[T | ConntrackError]:
+        """Return the results that earlier dumps did not hand out, and no longer keep them."""
         ...
 
     async def process(self, entries: Sequence[T], /) -> list[T | ConntrackError]:
-        """Process entries, after those of earlier calls that are unfinished.
+        """Process the entries of a chunk, and those that a cancelled call left unprocessed.
 
-        If it is cancelled, it keeps the results for the next dump, and the other entries for the
-        next call.
+        If it is cancelled, it keeps its results for :meth:`take_waiting`, and the other entries for
+        the next call.
+
+        :param entries: the entries of the chunk; none if only unprocessed ones are left.
+        :returns: results and errors, in any order.
         """
         ...
 
-    async def settle(self) -> None:
-        """Return once no thread works for a cancelled call of :meth:`process`."""
+    async def wait_until_idle(self) -> None:
+        """Wait until no thread works for a cancelled call of :meth:`process`.
+
+        Called at the end of the dump, before the last :meth:`take_waiting`.
+        """
         ...
 
     def put_back(self, results: Iterable[T | ConntrackError], /) -> None:
-        """Keep results that were not handed out."""
+        """Keep results that were not handed out, for :meth:`take_waiting`."""
         ...
 
 
 class Dump(DecodingIterator[T]):
     """The entries of a kernel table, as an async iterator: what :meth:`Connection.dump` returns.
 
-    It starts at the first iteration, on a socket of its own. The kernel walks its table bucket by
-    bucket and takes no snapshot. An entry that is created, changes or ends in the meantime may be
-    missed or reported twice.
+    The dump starts at the first iteration, on a socket of its own. The kernel walks its table
+    bucket by bucket and takes no snapshot. An entry that is created, changes or ends during the
+    dump may be missed or reported twice.
 
-    You may leave it at any time. Neither ``break`` nor a cancellation closes it: you can go on
-    iterating, and no entry is lost. The socket is closed at the end of the dump, by
+    You may leave the loop at any time. Neither ``break`` nor a cancellation closes the dump: you
+    can go on iterating, and no entry is lost. The socket is closed at the end of the dump, by
     :meth:`aclose`, by the end of an ``async with`` block, and when the object is dropped.
 
     Iterating raises:
 
-    :raises KernelError: for what the kernel refuses.
-    :raises DecodeError: in the place of an entry that cannot be decoded. Iteration continues after
-        it.
+    :raises KernelError: when the kernel refuses the request.
+    :raises DecodeError: when an entry cannot be decoded. It is raised in the place of the entry,
+        and iteration continues after it.
     :raises NoReply: when the kernel does not continue the dump in time.
     :raises DumpInterrupted: when the kernel reports that the dump is not consistent.
-    :raises ResourceExhausted: when there are no file descriptors or threads left. Iterating again
-        goes on.
+    :raises ResourceExhausted: when there are no file descriptors or threads left. The dump can be
+        iterated again later.
     :raises anyio.ClosedResourceError: when the dump or its connection is closed.
-    :raises anyio.BusyResourceError: while another task iterates.
-    :raises UsedElsewhere: in another process or event loop.
+    :raises anyio.BusyResourceError: when another task is iterating.
+    :raises UsedElsewhere: when called in another process or event loop.
     """
 
     def __init__(
         self,
         receiver: DumpReceiver,
-        reader: MessageDecoder[T],
-        keep: Callable[[T], bool] | None,
+        decoder: MessageDecoder[T],
+        predicate: Callable[[T], bool] | None,
         counters: ClientStatistics,
         on_close: Callable[[Dump[T]], None],
-        stage: DumpStage[T] | None = None,
+        processor: EntryProcessor[T] | None = None,
         planner: DumpPlanner[T] | None = None,
     ) -> None:
-        super().__init__(receiver.owner, reader, counters)
+        super().__init__(receiver.owner, decoder, counters)
         self._receiver = receiver
         self._seq = pack_seq(receiver.exchange.seq)
-        self._keep = keep
+        self._predicate = predicate
         self._statistics = counters
         self._on_close = on_close
-        self._stage = stage
+        self._processor = processor
         self._planner = planner
         self._busy = False
         self._walked = False
         """Whether the kernel's table has been read to its end."""
         self._ended = False
-        self._retired = False
+        """Whether there is nothing more to receive or to process."""
+        self._finished = False
+        """Whether ``on_close`` was called."""
 
     async def _refill(self) -> bool:
         """Make more entries available; return ``False`` at the end."""
@@ -121,30 +129,30 @@ class Dump(DecodingIterator[T]):
             raise anyio.BusyResourceError("iterating over")
         self._busy = True
         try:
-            if self._stage is not None and not self._receiver.closed:
+            if self._processor is not None and not self._receiver.closed:
                 self._has_errors = True
-                self._pending += self._stage.waiting()
+                self._pending += self._processor.take_waiting()
             return bool(self._pending) or await self._advance()
         finally:
             self._busy = False
 
     async def _advance(self) -> bool:
         """Make the entries of the next chunk available; return ``False`` at the end."""
-        if self._stage is not None and self._stage.unfinished:
-            await self._process(self._stage)
+        if self._processor is not None and self._processor.has_unprocessed:
+            await self._process(self._processor)
             return True
         if self._ended:
             return False
         if self._walked or not await self._receive():
             self._walked = True
-            if self._stage is not None:
-                await self._stage.settle()
+            if self._processor is not None:
+                await self._processor.wait_until_idle()
                 self._has_errors = True
-                self._pending += self._stage.waiting()
+                self._pending += self._processor.take_waiting()
             self._ended = True
             return bool(self._pending)
-        if self._stage is not None:
-            await self._process(self._stage)
+        if self._processor is not None:
+            await self._process(self._processor)
         return True
 
     async def _receive(self) -> bool:
@@ -158,7 +166,7 @@ class Dump(DecodingIterator[T]):
                 await anyio.lowlevel.checkpoint()
                 return False
             self._receiver.set_requests(plan.requests)
-            self._keep = plan.keep
+            self._predicate = plan.predicate
         try:
             chunk = await self._receiver.receive()
         finally:
@@ -168,8 +176,8 @@ class Dump(DecodingIterator[T]):
             self._received.append(Datagram(chunk))
         return chunk is not None
 
-    async def _process(self, stage: DumpStage[T]) -> None:
-        """Decode what was received, and let the stage process it."""
+    async def _process(self, processor: EntryProcessor[T]) -> None:
+        """Decode what was received, and make the results of the processor available."""
         while self._received:
             self._decode()
         received = list(self._pending)
@@ -178,26 +186,26 @@ class Dump(DecodingIterator[T]):
         entries = [item for item in received if not isinstance(item, ConntrackError)]
         self._has_errors = True
         try:
-            results = await stage.process(entries)
+            results = await processor.process(entries)
         finally:
-            if not self._retired:
+            if not self._finished:
                 self._pending += errors
-        if self._retired:  # another task closed it in the meantime
-            stage.put_back(results)
+        if self._finished:  # another task closed it in the meantime
+            processor.put_back(results)
             raise anyio.ClosedResourceError("the dump is closed")
         self._pending += results
 
-    def _takes(self, buffer: BytesLike, message: Message) -> bool:
+    def _accepts_message(self, buffer: BytesLike, message: Message) -> bool:
         return self._receiver.exchange.takes(buffer, message)
 
-    def _keeps(self, items: list[T | DecodeError]) -> list[T | DecodeError]:
+    def _select_items(self, items: list[T | DecodeError]) -> list[T | DecodeError]:
         self._statistics.entries_decoded += len(items)
-        keep = self._keep
-        if keep is None:
+        predicate = self._predicate
+        if predicate is None:
             return items
-        return [item for item in items if isinstance(item, DecodeError) or keep(item)]
+        return [item for item in items if isinstance(item, DecodeError) or predicate(item)]
 
-    def _broken(self, error: DecodeError) -> None:
+    def _on_malformed_datagram(self, error: DecodeError) -> None:
         self._receiver.exchange.broken(error)
 
     @property
@@ -208,8 +216,8 @@ class Dump(DecodingIterator[T]):
     async def aclose(self) -> None:
         """End the dump. Idempotent; another task may call it while one iterates.
 
-        It has no checkpoint: leaving an ``async with`` block cannot be cancelled after the last
-        entry was read, and so loses no entry whose counters were reset.
+        It has no checkpoint. So leaving an ``async with`` block cannot be cancelled after the last
+        entry was read, and no entry whose counters were reset is lost.
         """
         self.close()
 
@@ -218,16 +226,16 @@ class Dump(DecodingIterator[T]):
 
         Call it in the event loop's thread.
         """
-        if self._stage is not None:
-            self._stage.put_back(self._pending)
+        if self._processor is not None:
+            self._processor.put_back(self._pending)
         self._pending.clear()
         self._received.clear()
         self._finish()
 
     def _finish(self) -> None:
         self._receiver.close()
-        if not self._retired:
-            self._retired = True
+        if not self._finished:
+            self._finished = True
             self._on_close(self)
 
     def __del__(self) -> None:

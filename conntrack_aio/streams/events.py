@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import anyio.lowlevel
 import attrs
 
 from ..codec.decoder import Datagram
-from ..errors import ConntrackError, DecodeError, EventsLost, failed
+from ..errors import ConntrackError, DecodeError, EventsLost
 from ..filters.program import EventFilter
 from ..model.events import Event
 from ..model.settings import BlindSpot, EventMode
 from ..model.statistics import StreamStatistics
 from ..netlink.owner import Owner
-from ..netlink.progress import Progress
-from ..netlink.receive_buffer import QueueState
+from .event_receiver import EventReceiver
 from .iterators import DecodingIterator, MessageDecoder
-from .subscription import LEAST_COST, Subscription
+from .subscription import Subscription
 
 E = TypeVar("E", bound="Event | EventsLost")
-
-OnLoss = Literal["raise", "item"]
 
 _READS: Final = 256
 """How many datagrams, of one event each, are read before other tasks run."""
@@ -51,15 +46,15 @@ class EventStream(DecodingIterator[E]):
 
     Iterating raises:
 
-    :raises EventsLost: in the place where the kernel dropped events because the receive buffer was
-        full. Iteration continues after it. With ``on_loss="item"`` it is an item like the events,
-        also within a batch. Each gap is reported once, at the latest after the last event that was
-        queued before it.
-    :raises DecodeError: in the place of an event that cannot be decoded. Iteration continues after
-        it.
+    :raises EventsLost: when the kernel dropped events because the receive buffer was full. It is
+        raised in the place of the gap, and iteration continues after it. With ``on_loss="item"`` it
+        is an item like the events, also within a batch. Each gap is reported once, at the latest
+        after the last event that was queued before it.
+    :raises DecodeError: when an event cannot be decoded. It is raised in the place of the event,
+        and iteration continues after it.
     :raises anyio.ClosedResourceError: when the stream or its connection is closed.
-    :raises anyio.BusyResourceError: while another task iterates.
-    :raises UsedElsewhere: in another process or event loop.
+    :raises anyio.BusyResourceError: when another task is iterating.
+    :raises UsedElsewhere: when called in another process or event loop.
     """
 
     covers_older_flows: bool | None
@@ -92,40 +87,35 @@ class EventStream(DecodingIterator[E]):
     def __init__(
         self,
         subscription: Subscription,
-        reader: MessageDecoder[E],
+        decoder: MessageDecoder[E],
         on_close: Callable[[EventStream[E]], None],
-        on_loss: OnLoss = "raise",
-        keep: Callable[[E], bool] | None = None,
+        predicate: Callable[[E], bool] | None = None,
         owner: Owner | None = None,
     ) -> None:
         """Initialize the stream.
 
         :param owner: the process and event loop that may use it; by default the current ones.
         """
+        options = subscription.options
         self._statistics = StreamStatistics()
-        super().__init__(Owner() if owner is None else owner, reader, self._statistics)
-        self._raises = ConntrackError if on_loss == "raise" else DecodeError
+        super().__init__(Owner() if owner is None else owner, decoder, self._statistics)
+        self._raises = ConntrackError if options.on_loss == "raise" else DecodeError
         self._subscription = subscription
-        self._keep = keep
+        self._predicate = predicate
         self._socket = subscription.socket
         mode = subscription.event_mode
         self.covers_older_flows = None if mode is None else mode == EventMode.ALWAYS
         self.blind_spots = subscription.blind_spots
         self._nsid_resolver = subscription.nsid_resolver
-        self._buffer_size = subscription.buffer.size
         self._on_close = on_close
         self._unnamed: list[Event] = []
-        """Pending events whose namespaces are still to be named."""
+        """Pending events that still lack the name of their namespace."""
         self._reading = False
-        self._receive_time = subscription.receive_time
-        self._receive_timestamp = 0
-        """When the pending events were read: all of them came by the same read."""
-        self._drained = False
-        """Whether the last read left the socket empty."""
-        self._progress = Progress(LEAST_COST)
-        self._settled = 0
-        """The position before the last read, when everything before had been handed out."""
-        self._drops_reported = 0
+        self._receive_time = options.receive_time
+        self._receiver = EventReceiver(subscription, self._received, self._statistics)
+        self._progress = self._receiver.progress
+        self._handed_out = 0
+        """The position before the last read: everything before it has been handed out."""
         for spot in self.blind_spots:
             no_events = spot.setting == "events" and mode == EventMode.OFF
             logger.log(logging.WARNING if no_events else logging.INFO, "%s", spot)
@@ -151,7 +141,7 @@ class EventStream(DecodingIterator[E]):
     def statistics(self) -> StreamStatistics:
         """Return what this stream has done so far and how full it is, also after it was closed."""
         queue_state = None if self._socket.closed else self._socket.queue_state()
-        lost = self._statistics.events_lost + self._unreported_losses(queue_state)
+        lost = self._statistics.events_lost + self._receiver.unreported_losses(queue_state)
         undecoded = [each.remaining for each in self._received if isinstance(each, Datagram)]
         errors = len(self._received) - len(undecoded)
         return attrs.evolve(
@@ -171,19 +161,18 @@ class EventStream(DecodingIterator[E]):
         """Return events that can be received without waiting, and ``[]`` if there are none.
 
         These are some hundreds at most: the events that were received before and not handed out or,
-        if there are none, those of up to 256 further datagrams. No other task runs in between, so a
-        loop around this method has to let them run.
+        if there are none, those of up to 256 further datagrams. No other task runs during the call,
+        so a loop around this method has to let them run.
 
-        An error is raised in its place, as by :meth:`receive_batch`. Afterwards the method can be
+        An error is raised in its place, as by :meth:`receive_batch`. After it the method can be
         called again.
 
-        :raises EventsLost: in the place where events were dropped, unless it is an item of this
-            stream.
-        :raises DecodeError: in the place of an event that cannot be decoded.
+        :raises EventsLost: when events were dropped, unless it is an item of this stream.
+        :raises DecodeError: when an event cannot be decoded.
         :raises anyio.ClosedResourceError: when the stream is closed.
-        :raises anyio.BusyResourceError: while a task reads from it or waits for its next event.
-        :raises RuntimeError: for a stream of all namespaces, because looking up the names of
-            namespaces must wait for replies.
+        :raises anyio.BusyResourceError: when a task is reading from it or waits for its next event.
+        :raises RuntimeError: when this is a stream of all namespaces, because looking up their
+            names must wait for replies.
         """
         self._check_free()
         if self._nsid_resolver is not None:
@@ -212,26 +201,26 @@ class EventStream(DecodingIterator[E]):
     async def wait_readable(self) -> None:
         """Wait until :meth:`receive_batch_nowait` may have something to return.
 
-        It returns at once if events were received already. It may return without reason.
+        It returns at once if events were received already. It may also return when there are none.
 
         :raises anyio.ClosedResourceError: when the stream is closed, also while this waits.
-        :raises anyio.BusyResourceError: while another task reads from the stream.
-        :raises UsedElsewhere: in another process or event loop.
+        :raises anyio.BusyResourceError: when another task is reading from the stream.
+        :raises UsedElsewhere: when called in another process or event loop.
         """
         self._owner.check()
         self._check_free()
         self._check_open()
-        gap_is_due = self._progress.has_gap and not self._drained
+        gap_is_due = self._progress.has_gap and not self._receiver.drained
         if self._pending or self._received or gap_is_due:
             await anyio.lowlevel.checkpoint()
         else:
             await self._socket.wait_readable()
 
     def position(self) -> int:
-        """Return the position behind everything that is queued now, for :meth:`has_passed`.
+        """Return the position after everything that is queued now, for :meth:`has_passed`.
 
-        It is for programs that must know when they have received everything that had happened by
-        now. The kernel queues an event before the system call that caused it returns::
+        Use it to find out when everything that has happened until now has been received. The kernel
+        queues an event before the system call that caused it returns::
 
             position = stream.position()
             while not stream.has_passed(position):
@@ -242,13 +231,7 @@ class EventStream(DecodingIterator[E]):
         :raises anyio.ClosedResourceError: when the stream is closed.
         """
         self._check_open()
-        queue_state = self._socket.queue_state()
-        if queue_state is None:
-            # If something waits, it may fill the buffer, and there may be an unreported gap.
-            waits = self._socket.is_readable()
-            return self._progress.position_after(self.receive_buffer if waits else 0, lost=waits)
-        lost = queue_state.drops != self._drops_reported and not self._subscription.lossless
-        return self._progress.position_after(queue_state.waiting, lost=lost)
+        return self._receiver.position()
 
     def has_passed(self, position: int) -> bool:
         """Return whether everything that had been queued at a position has been handed out.
@@ -267,7 +250,7 @@ class EventStream(DecodingIterator[E]):
         self._check_open()
         # The pending events came by the last read, before which there were none.
         pending = self._pending or self._received
-        return (self._settled if pending else self._progress.reported_position) >= position
+        return (self._handed_out if pending else self._progress.reported_position) >= position
 
     def _check_free(self) -> None:
         self._owner.check_call()
@@ -296,7 +279,7 @@ class EventStream(DecodingIterator[E]):
                     await self._name()
                 elif self._pending or self._received:
                     return True
-                elif self._drained or not self._progress.has_gap:
+                elif self._receiver.drained or not self._progress.has_gap:
                     # After an overrun the queue may be empty already. To wait then would delay the
                     # report of the gap until the next event.
                     await self._socket.wait_readable()
@@ -304,16 +287,16 @@ class EventStream(DecodingIterator[E]):
             self._reading = False
 
     def _read(self) -> None:
-        """Receive what waits, up to a limit. There must be no pending events."""
-        self._drained = False
-        self._settled = self._progress.reported_position
+        """Receive what waits, up to a limit. Precondition: no events are pending."""
+        receiver = self._receiver
+        self._handed_out = self._progress.reported_position
         if self._nsid_resolver is None:
-            self._read_some(_READS)
+            receiver.receive(_READS)
             return
         self._nsid_resolver.read_notifications()
         for _ in range(_READS):
             already = len(self._pending)
-            self._read_some(1)
+            receiver.receive(1)  # so that the namespace of the event is known
             while self._received:
                 self._decode()
             for item in islice(self._pending, already, None):
@@ -321,102 +304,37 @@ class EventStream(DecodingIterator[E]):
                     item.nsid = self._nsid_resolver.nsid
                     self._unnamed.append(item)
                     self._withheld = True
-            if self._drained:
+            if receiver.drained:
                 break
-        if self._drained and not self._unnamed:
+        if receiver.drained and not self._unnamed:
             self._nsid_resolver.note_drained()
 
-    def _read_some(self, limit: int) -> None:
-        """Receive up to ``limit`` datagrams."""
-        datagrams: list[bytes | DecodeError] = []
-        count = 0
-        if (until_gap := self._progress.until_gap) is not None:
-            limit = min(limit, until_gap)
-        overrun = False
-        try:
-            while count < limit:
-                count += self._socket.receive_some(datagrams, limit - count)
-        except BlockingIOError:
-            self._drained = True
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise failed("receive events", error) from error
-            overrun = True
-        finally:
-            self._received += [
-                each if isinstance(each, DecodeError) else Datagram(each) for each in datagrams
-            ]
-        if self._receive_time and count:
-            self._receive_timestamp = time.time_ns()
-        self._progress.note_read(count)
-        if self._drained:
-            self._progress.note_drained()
-        if self._progress.has_gap and (self._drained or overrun or self._progress.until_gap == 0):
-            # The queue is empty, so what comes from now on is younger than the gap. Or there was
-            # another overrun, which can only follow a read that emptied the queue, so the first gap
-            # has been passed. Or everything that the buffer could hold has been read.
-            self._report_gap()
-        if overrun:
-            # The kernel reports it once, before the older messages that still wait in the buffer.
-            self._statistics.overruns += 1
-            if not self._subscription.lossless:
-                self._progress.open_gap(self.receive_buffer)
-            self._grow()
-
-    def _grow(self) -> None:
-        """Double the receive buffer after an overrun, up to the maximum."""
-        largest = self._subscription.buffer.largest
-        if largest is not None and self._buffer_size < largest:
-            self._buffer_size = min(2 * self._buffer_size, largest)
-            self._socket.grow(self._buffer_size)
-            if self._nsid_resolver is not None:
-                self._nsid_resolver.note_receive_buffer(self.receive_buffer)
-
-    def _keeps(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
+    def _select_items(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
         errors = sum(isinstance(item, DecodeError) for item in items) if self._has_errors else 0
         self._statistics.events_decoded += len(items) - errors
         if self._receive_time:
+            timestamp = self._receiver.timestamp
             for item in items:
                 if not isinstance(item, ConntrackError):
-                    item.receive_timestamp = self._receive_timestamp
-        keep = self._keep
-        if keep is None:
+                    item.receive_timestamp = timestamp
+        predicate = self._predicate
+        if predicate is None:
             return items
-        return [item for item in items if isinstance(item, DecodeError) or keep(item)]
+        return [item for item in items if isinstance(item, DecodeError) or predicate(item)]
 
-    def _broken(self, error: DecodeError) -> None:
+    def _on_malformed_datagram(self, error: DecodeError) -> None:
         self._received.appendleft(error)
 
     async def _name(self) -> None:
+        """Set the names of the namespaces of the unnamed events."""
         assert self._nsid_resolver is not None
         nsids = [event.nsid for event in self._unnamed]
-        names = await self._nsid_resolver.resolve(nsids, drained=self._drained)
+        names = await self._nsid_resolver.resolve(nsids, drained=self._receiver.drained)
         self._check_open()
         for event, name in zip(self._unnamed, names, strict=True):
             event.netns = name
         self._unnamed.clear()
         self._withheld = False
-
-    def _report_gap(self) -> None:
-        self._progress.close_gap()
-        # The number is 0 if the last report already counted the drops of this gap.
-        self._received.append(EventsLost(self._count_losses() or None))
-
-    def _count_losses(self) -> int:
-        """Count the dropped events that were not reported yet, and return their number."""
-        queue_state = self._socket.queue_state()
-        lost = self._unreported_losses(queue_state)
-        if queue_state is not None:
-            self._drops_reported = queue_state.drops
-        self._statistics.events_lost += lost
-        return lost
-
-    def _unreported_losses(self, queue_state: QueueState | None) -> int:
-        """Return how many events were dropped behind the last reported gap, as far as known."""
-        # With retries, a dropped event is not lost, or is counted again.
-        if queue_state is None or self._subscription.reliable:
-            return 0
-        return (queue_state.drops - self._drops_reported) & 0xFFFFFFFF
 
     async def aclose(self) -> None:
         """Close the stream. Events that were not read are lost. Idempotent.
@@ -436,7 +354,7 @@ class EventStream(DecodingIterator[E]):
             self._received.clear()
             self._unnamed.clear()
             self._withheld = False
-            self._count_losses()  # the statistics keep what they had shown
+            self._receiver.count_losses()  # the statistics keep what they had shown
             self._socket.close()
             if self._nsid_resolver is not None:
                 self._nsid_resolver.close()

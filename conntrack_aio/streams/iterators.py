@@ -39,7 +39,8 @@ os.register_at_fork(after_in_child=_withhold_all)
 class ItemIterator(AsyncResource, Generic[T]):
     """An async iterator of items, with errors in the place of items that could not be read.
 
-    Iterating raises an error in its place. The next iteration continues after it.
+    Iterating raises an error in its place. The next iteration continues after it. A subclass fills
+    ``_pending`` in :meth:`_refill`.
     """
 
     def __init__(self, owner: Owner) -> None:
@@ -59,7 +60,13 @@ class ItemIterator(AsyncResource, Generic[T]):
 
     @abstractmethod
     async def _refill(self) -> bool:
-        """Fetch more items; return ``False`` at the end."""
+        """Add items or errors to ``_pending``, after waiting for them if necessary.
+
+        Called while nothing can be handed out, and again until something can. Set ``_has_errors``
+        if some of the items may be errors. Several tasks may call this at the same time.
+
+        :returns: ``False`` at the end; ``True`` even if nothing was added.
+        """
 
     def _is_ready(self) -> bool:
         """Return whether an item can be handed out without fetching more."""
@@ -89,7 +96,7 @@ class ItemIterator(AsyncResource, Generic[T]):
         return Batches(self)
 
     async def receive_batch(self) -> list[T]:
-        """Return the next list of :meth:`batches`, and an empty list at the end.
+        """Return the next list of :meth:`batches`; an empty list at the end.
 
         Raises what iterating raises.
         """
@@ -133,7 +140,7 @@ class Batches(Generic[T]):
         return batch
 
     async def aclose(self) -> None:
-        """Close the dump or the stream that the lists come from."""
+        """Close the iterator that the lists come from."""
         await self._iterator.aclose()
 
 
@@ -148,31 +155,60 @@ class MessageDecoder(Protocol[T]):
         items: list[T | DecodeError],
         counters: DecodeCounters,
         /,
-    ) -> None: ...
+    ) -> None:
+        """Decode the next few messages of a datagram, and advance its offset.
+
+        Call it until :attr:`Datagram.done`.
+
+        :param takes: returns whether to decode a message that no compiled layout knows. Layouts
+            decode messages like earlier ones without this call.
+        :param seq: the sequence number, as in the header, of the messages that layouts may decode;
+            ``None`` for any.
+        :param items: the list to add the objects to, and an error for each message that cannot be
+            decoded.
+        :param counters: the statistics to count in.
+
+        :raises DecodeError: when the start of the next message is unknown.
+        """
+        ...
 
 
 class DecodingIterator(ItemIterator[T]):
-    """An async iterator of objects that are decoded from datagrams, some messages at a time."""
+    """An async iterator of objects that are decoded from datagrams, some messages at a time.
 
-    def __init__(self, owner: Owner, reader: MessageDecoder[T], counters: DecodeCounters) -> None:
+    A subclass adds datagrams to ``_received`` in :meth:`_refill`. Each is decoded when its objects
+    are asked for.
+    """
+
+    def __init__(self, owner: Owner, decoder: MessageDecoder[T], counters: DecodeCounters) -> None:
         super().__init__(owner)
-        self._reader = reader
+        self._decoder = decoder
         self._counters = counters
         self._received: deque[Datagram | ConntrackError] = deque()
         self._seq: bytes | None = None
         """The sequence number of the messages to decode, as in the header; ``None`` for any."""
 
-    def _takes(self, buffer: BytesLike, message: Message) -> bool:
-        """Return whether to decode a message that no compiled layout knows."""
+    def _accepts_message(self, buffer: BytesLike, message: Message) -> bool:
+        """Return whether to decode a message that no compiled layout knows.
+
+        Called once for each such message, in order. A subclass may also note what the message says.
+        """
         return True
 
-    def _keeps(self, items: list[T | DecodeError]) -> list[T | DecodeError]:
-        """Return the items that are to be handed out."""
+    def _select_items(self, items: list[T | DecodeError]) -> list[T | DecodeError]:
+        """Return those of the items that are to be handed out.
+
+        Called once after each few messages are decoded, with their objects and errors in order.
+        Count the objects, and complete them, here. Do not leave out an error.
+        """
         return items
 
     @abstractmethod
-    def _broken(self, error: DecodeError) -> None:
-        """Handle a datagram whose remaining bytes are not netlink messages."""
+    def _on_malformed_datagram(self, error: DecodeError) -> None:
+        """Handle a datagram whose remaining bytes are not netlink messages.
+
+        Called after the datagram was removed from ``_received``. Ensure that the error is reported.
+        """
 
     def _is_ready(self) -> bool:
         while not self._pending and self._received:
@@ -192,12 +228,12 @@ class DecodingIterator(ItemIterator[T]):
         items: list[T | DecodeError] = []
         errors = self._counters.decode_errors
         try:
-            self._reader.read(datagram, self._takes, self._seq, items, self._counters)
+            self._decoder.read(datagram, self._accepts_message, self._seq, items, self._counters)
         except DecodeError as error:
             self._received.popleft()
-            self._broken(error)
+            self._on_malformed_datagram(error)
         else:
             if datagram.done:
                 self._received.popleft()
         self._has_errors |= self._counters.decode_errors > errors
-        self._pending += self._keeps(items)
+        self._pending += self._select_items(items)

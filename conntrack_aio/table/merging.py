@@ -12,9 +12,9 @@ from typing import Final, cast
 
 import attrs
 
-from ..model.declare import raw
 from ..model.enums import Status
 from ..model.flow import Flow
+from ..model.normalization import raw
 from ..model.protoinfo import ProtoInfo
 
 

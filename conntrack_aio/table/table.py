@@ -221,8 +221,8 @@ class FlowTable(AsyncResource):
     def mode(self) -> TableMode:
         """How reliable the table is between two comparisons with the kernel's table.
 
-        The table reads the setting ``nf_conntrack_events`` at each comparison and at the interval
-        ``reconcile``. The setting may have changed since. The table cannot see rules that suppress
+        The table reads the sysctl ``nf_conntrack_events`` at each comparison and at the interval
+        ``reconcile``. It may have changed since. The table cannot see rules that suppress
         events of single flows: nftables' ``ct event set``, iptables' ``CT --ctevents``, Open
         vSwitch. They affect the mode after a comparison or a look-up has found a change that no
         event reported.

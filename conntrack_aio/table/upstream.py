@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Final
 
 import anyio
-import attrs
 
 from ..codec.messages import decode_event, flow_of
 from ..codec.requests import flows as requests
@@ -31,7 +30,7 @@ from ..proc_sys import CONNTRACK
 from ..session import Session, Table
 from ..streams.dump import Dump
 from ..streams.events import EventStream
-from ..streams.subscription import EventSelection
+from ..streams.subscription import EventSelection, StreamOptions
 from ..uapi.nfnetlink import NFNLGRP
 from .keys import orig_key
 
@@ -81,15 +80,6 @@ def chain_of(error: BaseException) -> list[BaseException]:
     return chain
 
 
-@attrs.frozen
-class Buffering:
-    """The event buffer of a table; see the parameters of :meth:`Connection.events`."""
-
-    receive_buffer: int | None = None
-    receive_buffer_max: int | None = None
-    reliable: bool = False
-
-
 class Upstream:
     """The connection tracking of one network namespace, as far as a table needs it."""
 
@@ -98,19 +88,19 @@ class Upstream:
         session: Session,
         dump: Callable[[], Dump[Flow]],
         selection: EventSelection[FlowEvent] | None,
-        buffering: Buffering,
+        options: StreamOptions,
     ) -> None:
         """Initialize without a subscription.
 
         :param session: the session of the connection.
         :param dump: starts a dump of all entries that may match.
         :param selection: which events to receive; ``None`` for all.
-        :param buffering: how to buffer events.
+        :param options: the options of the event stream.
         """
         self._session = session
         self._selection = selection
         self._dump = dump
-        self._buffering = buffering
+        self._options = options
         self._stream: EventStream[FlowEvent] | None = None
 
     @property
@@ -138,10 +128,7 @@ class Upstream:
         """
         with shortages_as_resource_exhausted("subscribe to events"):
             self._stream = self._session.subscribe(
-                _GROUPS,
-                decode_event,
-                event_selection=self._selection,
-                **attrs.asdict(self._buffering),
+                _GROUPS, decode_event, self._options, self._selection
             )
 
     def statistics(self) -> StreamStatistics:
@@ -247,11 +234,11 @@ class Upstream:
 
         :raises anyio.ClosedResourceError: when the connection is closed.
         """
-        self._session.keep(table)
+        self._session.register_table(table)
 
     def unregister(self, table: Table) -> None:
         """Remove the table from the connection, because it has ended."""
-        self._session.forget(table)
+        self._session.unregister_table(table)
 
     def close(self) -> None:
         """Close the event stream. Idempotent. Call it in the event loop's thread."""

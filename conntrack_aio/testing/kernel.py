@@ -61,7 +61,7 @@ class FakeKernel:
     :param release: the kernel release to imitate, from ``"4.19"`` on: ``"5.15"``, ``"6.18"``. A
         release without a patch level means the newest patch level of its series.
     :param flows: the flows in the table at first. They are created before any socket subscribes
-        to events. With the setting ``nf_conntrack_events`` at 2, the default of new kernels, they
+        to events. With the sysctl ``nf_conntrack_events`` at 2, the default of new kernels, they
         never emit an event.
     :param sysctls: the settings that differ from the kernel's defaults.
     :param without: what the program or the kernel does not have, from :data:`.Unavailable`:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import attrs
 
-from ..model.declare import raw
+from ..model.normalization import raw
 from ..model.protocols import GRE, ICMP, ICMPV6, SCTP, TCP, UDP
 from ..model.tuples import Tuple
 from ..netlink.attributes import pack, pack_nest

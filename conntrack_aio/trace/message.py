@@ -13,7 +13,8 @@ from typing import Final
 from ..codec.catalog import message_info
 from ..codec.schema import schema_of
 from ..errors import DecodeError
-from ..model.declare import HOST_U32, Bytes, Text, attribute, message
+from ..model.declare import attribute, message
+from ..model.wire import HOST_U32, Bytes, Text
 from ..netlink import messages, nfnetlink
 from ..netlink.attributes import MAX_PAYLOAD
 from ..netlink.messages import DONE, ERROR, HEADER, HEADER_SIZE, Message
@@ -43,7 +44,7 @@ _CONTROL_TYPES: Final = {int(number): f"NLMSG_{number.name}" for number in NLMSG
 _ERRNO: Final = struct.Struct("=i")
 
 
-def render(head: str, data: bytes, protocol: int, *, answer: bool) -> Iterator[str]:
+def render(head: str, data: bytes, protocol: int, *, from_kernel: bool) -> Iterator[str]:
     """Yield the text of each message in a datagram.
 
     The function accepts any bytes: it terminates and raises nothing. Bytes that cannot be decoded
@@ -52,29 +53,33 @@ def render(head: str, data: bytes, protocol: int, *, answer: bool) -> Iterator[s
     :param head: the text that each message's first line begins with.
     :param data: the datagram.
     :param protocol: the netlink protocol, such as ``NETLINK.NETFILTER``.
-    :param answer: whether the kernel sent the datagram. The same type can mean one message in a
-        request and another in a reply.
+    :param from_kernel: whether the kernel sent the datagram. The same type can mean one message in
+        a request and another in a reply.
     """
     next_start = 0
     try:
         for header in messages.walk(data, len(data)):
             start, end = header.start - HEADER_SIZE, header.end
             next_start = (end + 3) & ~3
-            yield _message_text(head, data[start:end], header, protocol, answer)
+            yield _message_text(head, data[start:end], header, protocol, from_kernel)
     except DecodeError as error:
         yield "\n".join([f"{head} {error}", *hexdump(data[next_start:])])
     if not data:
         yield f"{head} an empty datagram"
 
 
-def _message_text(head: str, data: bytes, header: Message, protocol: int, answer: bool) -> str:
+def _message_text(head: str, data: bytes, header: Message, protocol: int, from_kernel: bool) -> str:
     """Return the text of one message.
 
+    :param head: the text that the first line begins with.
     :param data: the bytes of this message alone. The offsets in the hexadecimal dump then equal
         those in the kernel's error messages (``NLMSGERR_ATTR_OFFS``).
+    :param header: the header of the message.
+    :param protocol: the netlink protocol.
+    :param from_kernel: whether the kernel sent the message.
     """
     header = header._replace(start=HEADER_SIZE, end=len(data))
-    line = f"{head} {_header_text(len(data), header, protocol, answer)}"
+    line = f"{head} {_header_text(len(data), header, protocol, from_kernel)}"
     if header.type in (ERROR, DONE):
         return "\n".join([*_acknowledgement_lines(line, data, header, protocol), *hexdump(data)])
     if protocol != NETLINK.NETFILTER or header.type < NLMSG.MIN_TYPE:
@@ -84,29 +89,29 @@ def _message_text(head: str, data: bytes, header: Message, protocol: int, answer
     except DecodeError as error:
         return "\n".join([f"{line} ({error})", *hexdump(data)])
     line += f" family={_FAMILIES.get(family, family)} version={version} res_id={resource}"
-    kind = message_info(header.type, from_kernel=answer)
+    kind = message_info(header.type, from_kernel=from_kernel)
     schema = UNKNOWN if kind is None else kind.attributes
     attributes = tree(data, HEADER_SIZE + nfnetlink.SIZE, len(data), schema)
     return "\n".join([line, *attributes, *hexdump(data)])
 
 
-def _header_text(size: int, header: Message, protocol: int, answer: bool) -> str:
+def _header_text(size: int, header: Message, protocol: int, from_kernel: bool) -> str:
     """Return the fields of a message's ``struct nlmsghdr`` as text."""
-    name = _type_name(header.type, protocol, answer)
+    name = _type_name(header.type, protocol, from_kernel)
     return (
         f"len={size} type={name} flags={_flag_names(header.flags, header.type, name)} "
         f"seq={header.seq} pid={header.port}"
     )
 
 
-def _type_name(type: int, protocol: int, answer: bool) -> str:
+def _type_name(type: int, protocol: int, from_kernel: bool) -> str:
     """Return the kernel's name of a message type, or its number if the name is not known."""
     number = f"{type:#x}"
     if type < NLMSG.MIN_TYPE:
         return _CONTROL_TYPES.get(type, number)
     if protocol != NETLINK.NETFILTER:
         return _ROUTE_TYPES.get(type, number) if protocol == NETLINK.ROUTE else number
-    if (kind := message_info(type, from_kernel=answer)) is not None:
+    if (kind := message_info(type, from_kernel=from_kernel)) is not None:
         return kind.name
     subsystem = type >> 8
     if subsystem >= NFNL_SUBSYS.COUNT:
@@ -117,6 +122,8 @@ def _type_name(type: int, protocol: int, answer: bool) -> str:
 def _flag_names(flags: int, type: int, name: str) -> str:
     """Return the names of a message's flags, joined by ``|``. Unknown flags are one number.
 
+    :param flags: the flags in the header.
+    :param type: the type in the header.
     :param name: the name of the type. Its verb decides what the upper flags mean.
     """
     verb = _VERB.search(name)
@@ -155,6 +162,9 @@ def _acknowledgement_lines(line: str, data: bytes, header: Message, protocol: in
     """Yield the lines of an error, an acknowledgement, or the end of a dump.
 
     :param line: the first line up to the error code.
+    :param data: the bytes of the message.
+    :param header: its header.
+    :param protocol: the netlink protocol.
     """
     if len(data) < HEADER_SIZE + _ERRNO.size:
         yield line
@@ -166,7 +176,7 @@ def _acknowledgement_lines(line: str, data: bytes, header: Message, protocol: in
         if len(data) >= start + HEADER_SIZE:
             size, kind, flags, seq, port = HEADER.unpack_from(data, start)
             request = Message(kind, flags, seq, port, 0, 0)
-            yield f"  of {_header_text(size, request, protocol, answer=False)}"
+            yield f"  of {_header_text(size, request, protocol, from_kernel=False)}"
         start = messages.extended_ack_start(data, header)
     if header.flags & NLM_F.ACK_TLVS:
         yield from tree(data, start, len(data), schema_of(_ExtendedAck).root)

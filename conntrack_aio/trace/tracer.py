@@ -29,11 +29,12 @@ class Tracer:
 
     def sent(self, data: bytes) -> None:
         """Log a datagram that was sent."""
-        self._log_datagram(f"sent {self._socket_name}", data, answer=False)
+        self._log_datagram(f"sent {self._socket_name}", data, from_kernel=False)
 
     def received(self, data: bytes, sender: tuple[int, int]) -> None:
         """Log a datagram that was received.
 
+        :param data: the datagram.
         :param sender: the sender's port id, and the multicast groups as a bit mask.
         """
         port, groups = sender
@@ -42,18 +43,19 @@ class Tracer:
             head += f" from={port}"
         if groups:
             head += f" group={'|'.join(self._group_names(groups))}"
-        self._log_datagram(head, data, answer=True)
+        self._log_datagram(head, data, from_kernel=True)
 
     def failed(self, error: OSError, data: bytes | None) -> None:
         """Log a system call that failed.
 
+        :param error: the error of the system call.
         :param data: the datagram that was not sent, or ``None`` if receiving failed.
         """
         call = "recv" if data is None else "send"
         name = errorcode.get(error.errno or 0, "error")
         self._log(f"{call} {self._socket_name} {name} ({error.strerror or error})")
         if data is not None:
-            self._log_datagram(f"unsent {self._socket_name}", data, answer=False)
+            self._log_datagram(f"unsent {self._socket_name}", data, from_kernel=False)
 
     def _group_names(self, groups: int) -> Iterator[str]:
         """Yield the names of the groups in a bit mask, which covers the groups 1 to 32."""
@@ -62,9 +64,9 @@ class Tracer:
                 is_netfilter = self._protocol == NETLINK.NETFILTER
                 yield _GROUPS.get(number, str(number)) if is_netfilter else str(number)
 
-    def _log_datagram(self, head: str, data: bytes, *, answer: bool) -> None:
+    def _log_datagram(self, head: str, data: bytes, *, from_kernel: bool) -> None:
         try:
-            for text in render(head, data, self._protocol, answer=answer):
+            for text in render(head, data, self._protocol, from_kernel=from_kernel):
                 self._log(text)
         except Exception as error:
             # A bug in the trace must neither disturb the socket's user nor hide the bytes.

@@ -15,7 +15,7 @@ from typing import cast
 from ..codec.json_values import json_codec
 from ..codec.schema import Branch, Fork, Leaf
 from ..errors import DecodeError, EncodeError
-from ..model.declare import Bitmap, MaskedFlags
+from ..model.wire import Bitmap, MaskedFlags
 from ..netlink.attributes import HEADER, walk
 from ..uapi.netlink import NLA_F_NESTED, NLA_F_NET_BYTEORDER
 
@@ -32,6 +32,7 @@ _MAX_BYTES = 64
 def tree(data: bytes, start: int, end: int, schema: Branch, depth: int = 1) -> Iterator[str]:
     """Yield a line for each attribute between two offsets, indented inside nests.
 
+    :param data: the bytes that contain the attributes.
     :param start: the offset of the first attribute, in bytes.
     :param end: the offset after the last attribute.
     :param schema: the attributes that are declared here.
@@ -93,6 +94,7 @@ def _attribute(
 def _nested_schema(child: Leaf | Branch | None, nested: bool) -> Branch | None:
     """Return the schema inside an attribute, or ``None`` if the attribute is not a nest.
 
+    :param child: the attribute in the schema, or ``None`` if it is not declared.
     :param nested: whether the attribute has the flag ``NLA_F_NESTED``. The flag decides only for an
         attribute that is not declared.
     """
@@ -129,6 +131,8 @@ def _value(child: Leaf | Branch | None, data: bytes, first: int, last: int) -> s
 def _value_text(leaf: Leaf, value: object, size: int | None) -> str:
     """Return a decoded value as text.
 
+    :param leaf: the attribute in the schema.
+    :param value: the decoded value.
     :param size: the size of the attribute's payload in bytes, if it is fixed.
     """
     if isinstance(value, IntFlag):

@@ -19,7 +19,7 @@ def refuse(items: list[int]) -> bool:
 
 async def drain(source: ItemSource[int], limit: int) -> list[list[int]]:
     taken: list[list[int]] = []
-    while items := await source.take(limit, refuse):
+    while (items := await source.take(limit, refuse)) is not None:
         taken.append(items)
     return taken
 
@@ -87,8 +87,23 @@ async def test_items_are_offered_before_it_waits() -> None:
     assert await source.take(9, accept) == []
     assert offered == [[1, 2]]
     assert await source.take(9, accept) == [3]
-    assert await source.take(9, accept) == []
+    assert await source.take(9, accept) is None
     assert offered == [[1, 2]]
+
+
+async def test_the_end_after_accepted_items_is_reported_at_once() -> None:
+    async def one() -> AsyncIterator[int]:
+        yield 1
+        await anyio.lowlevel.checkpoint()
+
+    assert await FromAsyncIterable(one()).take(9, lambda items: True) is None
+
+
+async def test_an_empty_list_is_not_the_end() -> None:
+    source = FromLists(listed([], [1]))
+    assert await source.take(9, refuse) == []
+    assert await source.take(9, refuse) == [1]
+    assert await source.take(9, refuse) is None
 
 
 async def test_an_error_after_accepted_items_is_raised() -> None:

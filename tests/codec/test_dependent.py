@@ -11,7 +11,7 @@ from support.policy_cases import HELPER_KEY, expect_policy, policy_head, seconds
 
 from conntrack_aio import DecodeError, EncodeError, UnknownAttribute
 from conntrack_aio.codec.reference import decode, decode_fields, encode, encode_fields
-from conntrack_aio.model.declare import U8, U32, Nest, at, attribute, inlined, message, variants
+from conntrack_aio.model.declare import attribute, inlined, message, variants
 from conntrack_aio.model.helpers import ExpectPolicy, UserspaceHelper
 from conntrack_aio.model.timeouts import (
     GRETimeouts,
@@ -20,6 +20,7 @@ from conntrack_aio.model.timeouts import (
     TimeoutPolicy,
     UDPTimeouts,
 )
+from conntrack_aio.model.wire import U8, U32, Nest, at
 
 HELPER = attr(1, b"a\0") + HELPER_KEY
 ONE = ExpectPolicy(name="b", expect_max=1, expect_timeout=2)

@@ -21,7 +21,7 @@ from conntrack_aio.codec.decoder import Decoder
 from conntrack_aio.codec.messages import decode_event, decode_flow
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.function_builder import FunctionBuilder
-from conntrack_aio.model import declare
+from conntrack_aio.model import normalization
 from conntrack_aio.netlink import messages
 
 FIELDS = {field.name for cls in message_classes() for field in attrs.fields(cls)}
@@ -95,10 +95,10 @@ def compile_everything(sources: Sources) -> None:
         rest = (None, None) if packers_ is requests._CREATE else (None,)
         fresh_packers = packers.Packers(packers_._arguments, packers_._make, packers_._values)
         for each in (flow, six, *lying, flow):
-            fresh_packers.pack(requests._hint_of(each), 1, each, *rest)
+            fresh_packers.pack(requests._shape_key(each), 1, each, *rest)
     for cls in message_classes():
-        declare._compile_maker(cls)
-        declare._compile_normalizing(cls)
+        normalization._compile_maker(cls)
+        normalization.compile_normalizing(cls)
     assert len(sources.texts) > 20
 
 
@@ -126,10 +126,10 @@ def test_tracebacks_show_the_source(sources: Sources) -> None:
     compile_everything(sources)
     for function, source in zip(sources.functions, sources.texts, strict=True):
         assert linecache.getlines(function.__code__.co_filename) == source.splitlines(keepends=True)
-    create = declare.raw(Tuple)
+    create = normalization.raw(Tuple)
     with pytest.raises(TypeError):
         create()
-    normalize = declare._compile_normalizing(Flow)
+    normalize = normalization.compile_normalizing(Flow)
     try:
         normalize(object())
     except AttributeError as error:

@@ -32,10 +32,10 @@ from conntrack_aio.codec.messages import (
     decode_timeout_policy,
 )
 from conntrack_aio.codec.scalars import scalar_of
-from conntrack_aio.model.declare import IPV4
 from conntrack_aio.model.helpers import UserspaceHelper
 from conntrack_aio.model.statistics import ClientStatistics
 from conntrack_aio.model.timeouts import TimeoutPolicy
+from conntrack_aio.model.wire import IPV4
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.messages import Message
 

@@ -31,7 +31,7 @@ from conntrack_aio import (
 from conntrack_aio.codec import packers
 from conntrack_aio.codec.packers import (
     COMPILED_AT_ONCE,
-    PACKERS_PER_HINT,
+    PACKERS_PER_SHAPE_KEY,
     Packers,
     RequestValue,
     _ComputedBytes,
@@ -59,7 +59,7 @@ class CountedPackers:
         return self.reference(*arguments)
 
     def pack(self, *arguments: Any, seq: int = 0) -> bytes:
-        return self.packers.pack(requests._hint_of(arguments[0]), seq, *arguments)
+        return self.packers.pack(requests._shape_key(arguments[0]), seq, *arguments)
 
     def check(self, *arguments: Any) -> bool:
         """Compare with the reference; return whether it gives a message and not an error."""
@@ -338,7 +338,7 @@ def test_compiled_shapes_are_bounded() -> None:
             kinds += counted.check(sample, None, None)
     assert kinds > 20 * COMPILED_AT_ONCE
     assert counted.packers.compiled <= COMPILED_AT_ONCE + kinds // COMPILED_AT_ONCE + 1
-    assert sum(map(len, counted.packers._packers.values())) <= PACKERS_PER_HINT
+    assert sum(map(len, counted.packers._packers.values())) <= PACKERS_PER_SHAPE_KEY
 
 
 def test_memos_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,7 @@ def helper(**fields: Any) -> UserspaceHelper:
     return UserspaceHelper(**(given | fields))
 
 
-KEY = ("ftp", AF_INET, 6)
+KEY = helpers.HelperKey("ftp", AF_INET, 6)
 NAMED = attr(1, b"ftp\0") + HELPER_KEY
 POLICY = nest(4, be32(1, 1), expect_policy(2, b"b", 1, 2))
 
@@ -254,7 +254,7 @@ def test_an_incomplete_key_is_never_sent(make_request: Any, missing: int) -> Non
     for empty in (None, "", object()):
         key[missing] = empty
         with pytest.raises((EncodeError, TypeError)):
-            make_request(tuple(key))
+            make_request(helpers.HelperKey(*key))
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_updates_that_are_not_valid_are_refused(queue: Any, policies: Any, statu
         (timeouts.get("a"), "get timeout policy 'a'"),
         (timeouts.set_defaults(ICMPTimeouts(timeout=1), None), "set the default ICMPTimeouts"),
         (helpers.get(KEY), "get helper 'ftp' (tcp, IPv4)"),
-        (helpers.get(("x", 99, 200)), "get helper 'x' (200, family 99)"),
+        (helpers.get(helpers.HelperKey("x", 99, 200)), "get helper 'x' (200, family 99)"),
         (helpers.flush(), "flush user-space helpers"),
     ],
 )

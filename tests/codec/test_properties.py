@@ -28,8 +28,8 @@ from conntrack_aio.codec.messages import (
 )
 from conntrack_aio.codec.reference import decode, encode
 from conntrack_aio.codec.schema import schema_of
-from conntrack_aio.model.declare import INLINE, PLACES
 from conntrack_aio.model.expectations import Expectation
+from conntrack_aio.model.wire import INLINE, PLACES
 from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.messages import HEADER_SIZE, Message
 

@@ -35,7 +35,8 @@ from conntrack_aio import (
     Tuple,
 )
 from conntrack_aio.codec.requests import flows as requests
-from conntrack_aio.codec.requests.flows import updated_status
+from conntrack_aio.codec.requests.flow_updates import updated_status
+from conntrack_aio.codec.requests.flow_values import SETTABLE
 from conntrack_aio.model.requests import Masked, Selection
 from conntrack_aio.netlink.exchange import Request
 
@@ -241,7 +242,7 @@ def test_updated_status_repeats_the_bits_that_must_not_change() -> None:
 
 
 @pytest.mark.parametrize(
-    "bit", [*(bit for bit in Status if bit not in requests.SETTABLE), Status(1 << 16)], ids=repr
+    "bit", [*(bit for bit in Status if bit not in SETTABLE), Status(1 << 16)], ids=repr
 )
 def test_updated_status_refuses_bits_that_cannot_be_set(bit: Status) -> None:
     with pytest.raises(EncodeError) as caught:

@@ -15,7 +15,7 @@ from support.codec_cases import pack_unsigned_longs
 
 from conntrack_aio import DecodeError, EncodeError, Tuple
 from conntrack_aio.codec.scalars import from_words, scalar_of, to_words
-from conntrack_aio.model.declare import (
+from conntrack_aio.model.wire import (
     HOST_U32,
     IPV4,
     IPV6,

@@ -12,24 +12,11 @@ from support.model_strategies import declared_classes as classes
 
 from conntrack_aio import Flow, FlowEvent, Tuple
 from conntrack_aio.codec.schema import Branch, Fork, Leaf, kernel_name, schema_of
-from conntrack_aio.model.declare import (
-    PLACES,
-    SEQUENCE,
-    U8,
-    U16,
-    U32,
-    At,
-    Nest,
-    Sequence,
-    at,
-    attribute,
-    message,
-    sequence,
-    variants,
-)
+from conntrack_aio.model.declare import attribute, message, sequence, variants
 from conntrack_aio.model.helpers import UserspaceHelper
 from conntrack_aio.model.requests import RequestOnly
 from conntrack_aio.model.timeouts import TimeoutPolicy
+from conntrack_aio.model.wire import PLACES, SEQUENCE, U8, U16, U32, At, Nest, SequencePlaces, at
 from conntrack_aio.uapi import nfnetlink_conntrack, nfnetlink_cthelper, nfnetlink_cttimeout
 from conntrack_aio.uapi.nfnetlink_conntrack import CTA, CTA_COUNTERS, CTA_IP, CTA_TUPLE
 from conntrack_aio.uapi.nfnetlink_cthelper import NFCTH, NFCTH_POLICY, NFCTH_POLICY_SET
@@ -53,7 +40,7 @@ def places(cls: type) -> list[list[At[object]]]:
     found: list[list[At[object]]] = []
     for field in attrs.fields(cls):
         found.append(list(cast("tuple[At[object], ...]", field.metadata.get(PLACES, ()))))
-        sequence_ = cast("Sequence[object] | None", field.metadata.get(SEQUENCE))
+        sequence_ = cast("SequencePlaces[object] | None", field.metadata.get(SEQUENCE))
         if sequence_ is not None:
             found.append([sequence_.count, *sequence_.items])
     return found

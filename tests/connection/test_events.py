@@ -29,7 +29,7 @@ from conntrack_aio import (
     to_dict,
 )
 from conntrack_aio.sandbox import traffic
-from conntrack_aio.streams import events as events_module
+from conntrack_aio.streams import event_receiver
 
 pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 
@@ -219,7 +219,7 @@ async def test_the_clock_is_not_read_unless_receive_time_is_requested(
 
     async with conn.events() as stream:
         await conn.create(flows.tcp())
-        monkeypatch.setattr(events_module, "time", NoClock())
+        monkeypatch.setattr(event_receiver, "time", NoClock())
         (event,) = await take_events(stream, 1)
     assert event.receive_timestamp is None
     assert event.receive_time is None

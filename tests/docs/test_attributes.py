@@ -37,8 +37,9 @@ from conntrack_aio import (
 )
 from conntrack_aio.codec.json import to_dict
 from conntrack_aio.codec.schema import kernel_name
-from conntrack_aio.model.declare import At, Wire, attribute, message
+from conntrack_aio.model.declare import attribute, message
 from conntrack_aio.model.tuples import parse_address
+from conntrack_aio.model.wire import At, Wire
 
 TEXT = page()
 
@@ -216,7 +217,7 @@ def test_sections_name_the_fields_that_hold_the_class() -> None:
 
 def test_properties_are_listed() -> None:
     assert (
-        "\n- `key`: Return name, family and protocol, which the methods of Helpers take.\n"
+        "\n- `key`: The name, family and protocol, which the methods of Helpers take.\n"
         in section_of("UserspaceHelper")
     )
     assert "Properties" not in section_of("Helper")

@@ -160,7 +160,7 @@ def trace(data: bytes) -> None:
     data = data[1:]
     proto = NETLINK.ROUTE if option & 1 else NETLINK.NETFILTER
     rest = data
-    for text in render("recv", data, proto, answer=bool(option & 2)):
+    for text in render("recv", data, proto, from_kernel=bool(option & 2)):
         assert text.startswith("recv ")
         text.encode()
         dumped = parse_hexdump(text.split("\n"))

@@ -35,7 +35,7 @@ from conntrack_aio.netlink.socket import RECEIVE_SIZE, _too_large
 from conntrack_aio.netlink.threads import Threads
 from conntrack_aio.session import Session
 from conntrack_aio.streams.events import EventStream
-from conntrack_aio.streams.subscription import Buffer
+from conntrack_aio.streams.subscription import BufferSizes
 
 from . import socket_script
 from .harnesses import comparable, decode_by_layouts
@@ -163,7 +163,7 @@ class InlineThreads(Threads):
 
 def _connection(factory: ScriptedSocketFactory, *, inline: bool) -> Connection:
     requester = Requester(factory.open(), offload=False, reply_timeout=0)
-    session = Session(factory, requester, Buffer(socket_script.RECEIVE_BUFFER, None), 0)
+    session = Session(factory, requester, BufferSizes(socket_script.RECEIVE_BUFFER, None), 0)
     if inline:
         session._threads = InlineThreads(1)
     return Connection(session)

@@ -25,7 +25,7 @@ from conntrack_aio.model.table import Change
 from conntrack_aio.netlink.requester import Requester
 from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.session import Session
-from conntrack_aio.streams.subscription import Buffer
+from conntrack_aio.streams.subscription import BufferSizes
 from conntrack_aio.table.changes import Changes
 from conntrack_aio.uapi.netlink import NETLINK
 
@@ -225,7 +225,7 @@ class _InlineSession(Session):
 
 def _connection(factory: _ScriptedSocketFactory) -> Connection:
     requester = Requester(factory.open_first(), offload=False, reply_timeout=0)
-    session = _InlineSession(factory, requester, Buffer(socket_script.RECEIVE_BUFFER, None), 0)
+    session = _InlineSession(factory, requester, BufferSizes(socket_script.RECEIVE_BUFFER, None), 0)
     session._threads = InlineThreads(1)
     return Connection(session)
 

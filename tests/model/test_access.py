@@ -33,9 +33,9 @@ from conntrack_aio import (
     Tuple,
 )
 from conntrack_aio.codec.requests import flows as requests
-from conntrack_aio.model.declare import INLINE, PLACES, SEQUENCE, Access, At, Nest
 from conntrack_aio.model.requests import RequestOnly
 from conntrack_aio.model.tuples import parse_address
+from conntrack_aio.model.wire import INLINE, PLACES, SEQUENCE, Access, At, Nest
 from conntrack_aio.netlink import attributes
 from conntrack_aio.netlink.exchange import Request
 from conntrack_aio.uapi.nfnetlink_conntrack import CTA, CTA_FILTER, CTA_TUPLE

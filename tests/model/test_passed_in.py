@@ -43,7 +43,8 @@ from conntrack_aio import (
 from conntrack_aio.codec.reference import encode, encode_fields
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.codec.schema import schema_of
-from conntrack_aio.model.declare import Address, Bitmap, Bytes, Integer, MaskedFlags, Text, raw
+from conntrack_aio.model.normalization import raw
+from conntrack_aio.model.wire import Address, Bitmap, Bytes, Integer, MaskedFlags, Text
 from conntrack_aio.plain import as_address, as_bytes, as_int, as_str, describe_value
 
 CLASSES = [cls for cls in message_classes() if cls is not Tuple]

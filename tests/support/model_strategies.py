@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import conntrack_aio.model
 from conntrack_aio import Flow, NATRange, UnknownAttribute
 from conntrack_aio.codec.schema import Branch, FieldSchema, Fork, Leaf, Schema, schema_of
-from conntrack_aio.model.declare import (
+from conntrack_aio.model.wire import (
     INLINE,
     PLACES,
     SEQUENCE,

@@ -24,7 +24,7 @@ def test_the_sample_is_the_trace_of_its_bytes() -> None:
     for text in texts:
         head = text[: text.index(" len=")]
         data = parse_hexdump(text.splitlines())
-        rendered = render(head, data, NETLINK.NETFILTER, answer=head.startswith("recv"))
+        rendered = render(head, data, NETLINK.NETFILTER, from_kernel=head.startswith("recv"))
         assert list(rendered) == [text.rstrip("\n")]
 
 

@@ -60,7 +60,7 @@ UDP4_REPLY = """
 
 
 def shown(
-    data: bytes, *, answer: bool = False, protocol: int = NETLINK.NETFILTER
+    data: bytes, *, from_kernel: bool = False, protocol: int = NETLINK.NETFILTER
 ) -> list[list[str]]:
     """Return the lines of each message without the dump of its bytes.
 
@@ -68,7 +68,7 @@ def shown(
     """
     texts: list[list[str]] = []
     rest = data
-    for text in render(">", data, protocol, answer=answer):
+    for text in render(">", data, protocol, from_kernel=from_kernel):
         lines = text.splitlines()
         texts.append([line for line in lines if not HEXDUMP_LINE.fullmatch(line)])
         dumped = parse_hexdump(lines)
@@ -78,9 +78,11 @@ def shown(
     return texts
 
 
-def single(data: bytes, *, answer: bool = False, protocol: int = NETLINK.NETFILTER) -> list[str]:
+def single(
+    data: bytes, *, from_kernel: bool = False, protocol: int = NETLINK.NETFILTER
+) -> list[str]:
     """Return the lines of a datagram that is one message."""
-    (lines,) = shown(data, answer=answer, protocol=protocol)
+    (lines,) = shown(data, from_kernel=from_kernel, protocol=protocol)
     return lines
 
 
@@ -110,7 +112,7 @@ def test_the_protocol_of_a_timeout_policy_determines_the_names_of_its_timeouts()
         (b"\x11\x11", ["  CTA_TIMEOUT_DATA", "    1 0x0000001e"]),
     ):
         for data in (attr(3, protocol) + timeouts, timeouts + attr(3, protocol)):
-            (line, *lines) = single(packed(0x800, bytes(4) + data), answer=True)
+            (line, *lines) = single(packed(0x800, bytes(4) + data), from_kernel=True)
             assert " type=IPCTNL_MSG_TIMEOUT_NEW " in line
             assert [line for line in lines if "L4PROTO" not in line] == inside
     cut = attr(3, b"\x11") + timeouts + b"\1"
@@ -118,7 +120,7 @@ def test_the_protocol_of_a_timeout_policy_determines_the_names_of_its_timeouts()
 
 
 def test_requests_about_helpers_have_names() -> None:
-    (_, *lines) = single(helpers.delete(("ftp", 2, 6)).pack(5))
+    (_, *lines) = single(helpers.delete(helpers.HelperKey("ftp", 2, 6)).pack(5))
     assert lines == [
         "  NFCTH_NAME 'ftp'",
         "  NFCTH_TUPLE",
@@ -215,7 +217,7 @@ def test_values_of_every_type_are_readable() -> None:
         + attr(22, pack_unsigned_longs(1 << 127)),
         flags=0x22,
     )
-    assert single(data, answer=True)[1:] == [
+    assert single(data, from_kernel=True)[1:] == [
         "  CTA_STATUS SEEN_REPLY|ASSURED|CONFIRMED|0x80000000",
         "  CTA_PROTOINFO",
         "    CTA_PROTOINFO_TCP",
@@ -237,7 +239,7 @@ def test_values_of_every_type_are_readable() -> None:
 
 @pytest.mark.parametrize("capture", [*CAPTURED, *EXPECTATIONS], ids=lambda capture: capture.name)
 def test_captured_messages_are_decoded_completely(capture: Captured) -> None:
-    lines = single(capture.data, answer=True)
+    lines = single(capture.data, from_kernel=True)
     assert "family=AF_INET" in lines[0]
     text = "\n".join(lines[1:])
     assert "!" not in text
@@ -248,7 +250,7 @@ def test_captured_messages_are_decoded_completely(capture: Captured) -> None:
 
 def test_the_statistics_of_the_table_have_names() -> None:
     data = packed(0x105, bytes(4) + be32(1, 3) + be32(2, 262144), 2)
-    assert single(data, answer=True) == [
+    assert single(data, from_kernel=True) == [
         "> len=36 type=IPCTNL_MSG_CT_GET_STATS flags=NLM_F_MULTI seq=7 pid=0 "
         "family=AF_UNSPEC version=0 res_id=0",
         "  CTA_STATS_GLOBAL_ENTRIES 3",
@@ -258,19 +260,19 @@ def test_the_statistics_of_the_table_have_names() -> None:
 
 def test_the_statistics_of_a_processor_have_its_number() -> None:
     data = packed(0x104, b"\0\0\0\x03" + be32(2, 5), 2)
-    head, inside = single(data, answer=True)
+    head, inside = single(data, from_kernel=True)
     assert head.endswith(" family=AF_UNSPEC version=0 res_id=3")
     assert inside == "  CTA_STATS_FOUND 5"
 
 
 def test_the_type_of_expectation_statistics_differs_between_request_and_reply() -> None:
     data = entry(be32(1, 3), kind=0x103)
-    assert single(data, answer=True)[0].split()[2] == "type=IPCTNL_MSG_EXP_GET_STATS_CPU"
+    assert single(data, from_kernel=True)[0].split()[2] == "type=IPCTNL_MSG_EXP_GET_STATS_CPU"
     assert single(data)[0].split()[2] == "type=IPCTNL_MSG_CT_GET_CTRZERO"
 
 
 def test_the_statistics_of_expectations_have_names() -> None:
-    head, *inside = single(STATISTICS, answer=True)
+    head, *inside = single(STATISTICS, from_kernel=True)
     assert head.endswith(" family=AF_UNSPEC version=0 res_id=1")
     assert inside == [
         "  CTA_STATS_EXP_NEW 1",
@@ -294,7 +296,7 @@ def code(number: int) -> bytes:
 
 def test_an_acknowledgement_is_shown_with_the_request_header() -> None:
     data = packed(2, code(0) + REQUEST_HEADER, 0x100, port=99)
-    assert single(data, answer=True) == [
+    assert single(data, from_kernel=True) == [
         "> len=36 type=NLMSG_ERROR flags=NLM_F_CAPPED seq=7 pid=99 error=0",
         REQUEST_LINE,
     ]
@@ -302,7 +304,7 @@ def test_an_acknowledgement_is_shown_with_the_request_header() -> None:
 
 def test_an_error_is_shown_with_its_errno_and_the_request_header() -> None:
     data = packed(2, code(-2) + REQUEST_HEADER, 0x100)
-    assert single(data, answer=True) == [
+    assert single(data, from_kernel=True) == [
         "> len=36 type=NLMSG_ERROR flags=NLM_F_CAPPED seq=7 pid=0 "
         "error=-ENOENT (No such file or directory)",
         REQUEST_LINE,
@@ -331,7 +333,7 @@ EXPLANATION_LINES = [
 )
 def test_an_error_is_shown_with_its_extended_acknowledgement(echo: bytes, flags: int) -> None:
     data = packed(2, code(-34) + REQUEST_HEADER + echo + EXPLANATION, flags)
-    head, *inside = single(data, answer=True)
+    head, *inside = single(data, from_kernel=True)
     assert head.endswith("seq=7 pid=0 error=-ERANGE (Numerical result out of range)")
     assert inside == [REQUEST_LINE, *EXPLANATION_LINES]
 
@@ -349,15 +351,15 @@ def test_an_error_is_shown_with_its_extended_acknowledgement(echo: bytes, flags:
 )
 def test_a_truncated_error_is_shown_as_far_as_it_goes(inside: bytes, text: str) -> None:
     data = packed(2, inside)
-    (line,) = single(data, answer=True)
+    (line,) = single(data, from_kernel=True)
     assert line == f"> len={16 + len(inside)} type=NLMSG_ERROR flags=0 seq=7 pid=0{text}"
 
 
 def test_the_end_of_a_dump_is_shown_with_its_error() -> None:
-    assert single(packed(3, code(0), 2), answer=True) == [
+    assert single(packed(3, code(0), 2), from_kernel=True) == [
         "> len=20 type=NLMSG_DONE flags=NLM_F_MULTI seq=7 pid=0 error=0"
     ]
-    assert single(packed(3, code(-34) + EXPLANATION, 0x202), answer=True) == [
+    assert single(packed(3, code(-34) + EXPLANATION, 0x202), from_kernel=True) == [
         f"> len={20 + len(EXPLANATION)} type=NLMSG_DONE flags=NLM_F_MULTI|NLM_F_ACK_TLVS "
         "seq=7 pid=0 error=-ERANGE (Numerical result out of range)",
         *EXPLANATION_LINES,
@@ -368,7 +370,7 @@ def test_the_end_of_a_dump_is_shown_with_its_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "flags", "answer", "text"),
+    ("kind", "flags", "from_kernel", "text"),
     [
         (0x100, 0x700, False, "type=IPCTNL_MSG_CT_NEW flags=NLM_F_REPLACE|NLM_F_EXCL|NLM_F_CREATE"),
         (0x100, 0x600, True, "type=IPCTNL_MSG_CT_NEW flags=NLM_F_EXCL|NLM_F_CREATE"),
@@ -398,9 +400,9 @@ def test_the_end_of_a_dump_is_shown_with_its_error() -> None:
     ],
 )  # fmt: skip
 def test_the_type_determines_the_names_of_the_flags(
-    kind: int, flags: int, answer: bool, text: str
+    kind: int, flags: int, from_kernel: bool, text: str
 ) -> None:
-    line = single(entry(b"", kind, flags), answer=answer)[0]
+    line = single(entry(b"", kind, flags), from_kernel=from_kernel)[0]
     assert line.startswith(f"> len=20 {text} seq=7 pid=0")
 
 

@@ -29,9 +29,9 @@ TYPES = st.sampled_from(
 PROTOCOLS = st.sampled_from([NETLINK.NETFILTER, NETLINK.NETFILTER, NETLINK.ROUTE])
 
 
-def check(data: bytes, protocol: int, answer: bool) -> None:
+def check(data: bytes, protocol: int, from_kernel: bool) -> None:
     """Check that the text has all bytes of a datagram, except the padding between messages."""
-    texts = list(render("recv port=1", data, protocol, answer=answer))
+    texts = list(render("recv port=1", data, protocol, from_kernel=from_kernel))
     assert texts
     rest = data
     for text in texts:
@@ -45,8 +45,8 @@ def check(data: bytes, protocol: int, answer: bool) -> None:
 
 @bounded
 @given(st.binary(max_size=300), PROTOCOLS, st.booleans())
-def test_any_bytes_are_shown(data: bytes, protocol: int, answer: bool) -> None:
-    check(data, protocol, answer)
+def test_any_bytes_are_shown(data: bytes, protocol: int, from_kernel: bool) -> None:
+    check(data, protocol, from_kernel)
 
 
 @settings(bounded, max_examples=examples(200))
@@ -58,10 +58,10 @@ def test_any_bytes_are_shown(data: bytes, protocol: int, answer: bool) -> None:
     st.booleans(),
 )
 def test_any_payload_is_shown(
-    kind: int, flags: int, payload: bytes, protocol: int, answer: bool
+    kind: int, flags: int, payload: bytes, protocol: int, from_kernel: bool
 ) -> None:
     size = HEADER_SIZE + 4 + len(payload)
-    check(struct.pack("=IHHIII", size, kind, flags, 1, 0, 0) + payload, protocol, answer)
+    check(struct.pack("=IHHIII", size, kind, flags, 1, 0, 0) + payload, protocol, from_kernel)
 
 
 @st.composite
@@ -76,8 +76,8 @@ def edited(draw: st.DrawFn) -> bytes:
 
 @settings(bounded, max_examples=examples(200))
 @given(edited(), st.booleans())
-def test_edited_messages_are_shown(data: bytes, answer: bool) -> None:
-    check(data, NETLINK.NETFILTER, answer)
+def test_edited_messages_are_shown(data: bytes, from_kernel: bool) -> None:
+    check(data, NETLINK.NETFILTER, from_kernel)
 
 
 @pytest.mark.parametrize("capture", CAPTURED, ids=lambda capture: capture.name)

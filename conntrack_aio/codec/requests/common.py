@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar, cast
 
 from ...errors import EncodeError
-from ...model.declare import normalized
+from ...model.normalization import normalized
 from ...model.values import describe_value, number_within, plain_number
 from ...netlink import nfnetlink
 from ...netlink.exchange import Request
@@ -46,6 +46,11 @@ def request(
 
     :param verb: what is done, for errors.
     :param subject: what it is done to, for errors.
+    :param subsystem: the subsystem of nfnetlink.
+    :param message: the number of the message in the subsystem.
+    :param attributes: the attributes.
+    :param flags: the flags of the header besides ``NLM_F_REQUEST``.
+    :param family: the address family in the nfgenmsg.
     :param hints: what to do about an errno, for errors.
     """
     kind = nfnetlink.message_type(subsystem, message)
@@ -77,8 +82,8 @@ def wrong_kind(value: object, wanted: str) -> TypeError:
 def as_argument(value: object, cls: type[T], wanted: str) -> T:
     """Return an argument with plain values in every field.
 
-    :raises TypeError: for an argument of another class.
-    :raises EncodeError: for an argument that cannot be read.
+    :raises TypeError: when the argument is of another class.
+    :raises EncodeError: when the argument cannot be read.
     """
     if not issubclass(type(value), cls):
         raise wrong_kind(value, wanted)
@@ -91,7 +96,7 @@ def as_argument(value: object, cls: type[T], wanted: str) -> T:
 def plain_id(value: object) -> int | None:
     """Return the plain id of an argument, which may have none.
 
-    :raises EncodeError: for what cannot be an id: it must not end as "not found".
+    :raises EncodeError: when the value cannot be an id; otherwise the error would be "not found".
     """
     if value is None or (type(value) is int and 0 <= value <= 0xFFFFFFFF):
         return value
@@ -101,7 +106,7 @@ def plain_id(value: object) -> int | None:
 def plain_family(value: object, *more: int) -> int:
     """Return ``AF_INET`` or ``AF_INET6``, or one of ``more``.
 
-    :raises EncodeError: for another value.
+    :raises EncodeError: when it is another value.
     """
     family = plain_number(value, "family")
     if family not in (AF_INET, AF_INET6, *more):
@@ -113,8 +118,8 @@ def plain_family(value: object, *more: int) -> int:
 def plain_name(value: object, what: str, *path: str) -> str:
     """Return the plain text of a name.
 
-    :raises TypeError: for what is not text.
-    :raises EncodeError: for empty text.
+    :raises TypeError: when the value is not text.
+    :raises EncodeError: when the text is empty.
     """
     if not issubclass(type(value), str):
         raise wrong_kind(value, f"the name of {what} must be text")
@@ -127,7 +132,7 @@ def plain_name(value: object, what: str, *path: str) -> str:
 def check_seconds(value: object, path: tuple[str, ...]) -> None:
     """Check a number of seconds.
 
-    :raises EncodeError: for one above :data:`MAX_SECONDS`.
+    :raises EncodeError: when the number is above :data:`MAX_SECONDS`.
     """
     seconds = 0 if value is None else plain_number(value, *path)
     if seconds > MAX_SECONDS:

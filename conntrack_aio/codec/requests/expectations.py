@@ -18,9 +18,9 @@ from types import MappingProxyType
 from typing import Final
 
 from ...errors import EncodeError
-from ...model.declare import raw
 from ...model.enums import Direction, ExpectFlags
 from ...model.expectations import ALL_ONES, Expectation, ExpectNAT
+from ...model.normalization import raw
 from ...model.requests import ExpectRequestOnly
 from ...model.tuples import Tuple
 from ...model.values import describe_value, plain_number
@@ -102,27 +102,27 @@ def _encode(values: Mapping[str, object], zone: int | None) -> bytes:
 def tuple_of(target: ExpectTarget) -> Tuple:
     """Return the tuple by which the kernel finds a target.
 
-    :raises TypeError: for what is neither an :class:`Expectation` nor a :class:`Tuple`.
-    :raises EncodeError: for an incomplete tuple, and for a value that is not valid.
+    :raises TypeError: when the target is neither an :class:`Expectation` nor a :class:`Tuple`.
+    :raises EncodeError: when the tuple is incomplete, or when a value is not valid.
     """
     if issubclass(type(target), Tuple):
-        return _check_tuple(target)
+        return _checked_tuple(target)
     wanted = "a target must be an Expectation, or the Tuple of one"
-    return _check_tuple(as_argument(target, Expectation, wanted).tuple, "tuple")
+    return _checked_tuple(as_argument(target, Expectation, wanted).tuple, "tuple")
 
 
 def id_of(target: ExpectTarget) -> int | None:
     """Return the id of the expectation that a target means; ``None`` if any will do.
 
-    :raises EncodeError: for what cannot be an id.
+    :raises EncodeError: when the id of the target is not valid.
     """
     return plain_id(target.id) if isinstance(target, Expectation) else None
 
 
-def _check_tuple(tuple_: object, *path: str) -> Tuple:
+def _checked_tuple(tuple_: object, *path: str) -> Tuple:
     """Return a tuple with plain values.
 
-    :raises EncodeError: for an incomplete tuple, and for a tuple with a zone.
+    :raises EncodeError: when the tuple is incomplete or has a zone.
     """
     if not issubclass(type(tuple_), Tuple):
         raise EncodeError(f"{describe_value(tuple_)} is not a Tuple", path)
@@ -145,11 +145,11 @@ def get(tuple_: Tuple, zone: int | None = None, verb: str = "get") -> Request:
     The own tuple of an expectation finds it: the mask of another one that let this tuple in would
     overlap with it, and the kernel has no two that overlap (``expect_clash``).
 
-    :raises EncodeError: for an incomplete tuple.
+    :raises EncodeError: when the tuple is incomplete.
     """
     if not issubclass(type(tuple_), Tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise wrong_kind(tuple_, "a packet must be a Tuple")
-    tuple_ = _check_tuple(tuple_)
+    tuple_ = _checked_tuple(tuple_)
     return _request(
         f"{verb} expectation",
         tuple_,
@@ -163,7 +163,7 @@ def get(tuple_: Tuple, zone: int | None = None, verb: str = "get") -> Request:
 def dump(family: int = AF_UNSPEC) -> Request:
     """Return the request that dumps the expectations, or those of one family.
 
-    :raises EncodeError: for another family.
+    :raises EncodeError: when it is another family.
     """
     family = plain_family(family, AF_UNSPEC)
     message = IPCTNL_MSG_EXP.GET
@@ -177,7 +177,7 @@ def dump(family: int = AF_UNSPEC) -> Request:
 def dump_of(master: Target, zone: int | None = None) -> Request:
     """Return the request that dumps the expectations of one flow.
 
-    :raises EncodeError: for an incomplete tuple.
+    :raises EncodeError: when the tuple is incomplete.
     """
     try:
         found, zone = lookup(master, zone)
@@ -199,12 +199,12 @@ def create(expectation: Expectation, helper: str | None = None, zone: int | None
 
     The timeout is not part of it: the kernel accepts a timeout only in an update.
 
-    :raises EncodeError: for a field that holds no valid value.
+    :raises EncodeError: when a field holds no valid value.
     """
     wanted = "an expectation is created from an Expectation"
     expectation = as_argument(expectation, Expectation, wanted)
-    _check_tuple(expectation.master, "master")
-    _check_tuple(expectation.tuple, "tuple")
+    _checked_tuple(expectation.master, "master")
+    _checked_tuple(expectation.tuple, "tuple")
     if expectation.tuple.family != expectation.master.family:
         raise EncodeError("its addresses must have the family of its master", ("tuple",))
     values = {
@@ -235,10 +235,10 @@ def _sent_mask(expectation: Expectation) -> Tuple:
     the value that the kernel applies anyway: all ones. In ICMP it requires a type that exists, and
     reports 255.
 
-    :raises EncodeError: for a mask that the kernel would not apply.
+    :raises EncodeError: when the kernel would not apply the mask.
     """
     tuple_, mask = expectation.tuple, expectation.mask
-    _check_tuple(mask, "mask")
+    _checked_tuple(mask, "mask")
     if type(mask.src) is not type(tuple_.src):
         raise EncodeError("its addresses must have the family of the tuple", ("mask",))
     if mask.proto != tuple_.proto:
@@ -264,7 +264,7 @@ def _sent_mask(expectation: Expectation) -> Tuple:
 def _created_flags(flags: ExpectFlags | None) -> ExpectFlags | None:
     """Return the flags to send, without USERSPACE, which the kernel drops.
 
-    :raises EncodeError: for unknown bits, which some kernels would store.
+    :raises EncodeError: when bits are unknown, which some kernels would store.
     """
     if flags is None:
         return None
@@ -281,7 +281,7 @@ def _created_nat(expectation: Expectation) -> ExpectNAT | None:
         return None
     if not isinstance(nat, ExpectNAT):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise EncodeError(f"{describe_value(nat)} is not an ExpectNAT", ("nat",))
-    _check_tuple(nat.tuple, "nat", "tuple")
+    _checked_tuple(nat.tuple, "nat", "tuple")
     if nat.tuple.family != expectation.master.family:
         raise EncodeError("its addresses must have the family of the master", ("nat", "tuple"))
     if plain_number(nat.direction, "nat", "direction") not in tuple(Direction):
@@ -298,8 +298,10 @@ def update(found: Expectation, timeout: int, zone: int | None = None) -> Request
     Without NLM_F_CREATE it never creates an expectation.
 
     :param found: the expectation as the kernel reported it.
+    :param timeout: the new timeout in seconds.
+    :param zone: the zone of the master.
 
-    :raises EncodeError: for a timeout out of range.
+    :raises EncodeError: when the timeout is out of range.
     """
     timeout = check_timeout(timeout)
     values = {
@@ -319,9 +321,9 @@ def update(found: Expectation, timeout: int, zone: int | None = None) -> Request
 
 
 def check_timeout(timeout: int) -> int:
-    """Return the plain number of seconds.
+    """Check a timeout, and return its plain number of seconds.
 
-    :raises EncodeError: for a number that the kernel would take for another one.
+    :raises EncodeError: when the number is out of the range that the kernel can count.
     """
     seconds = plain_number(timeout, "timeout")
     if not 0 <= seconds <= MAX_TIMEOUT:
@@ -333,9 +335,9 @@ def check_timeout(timeout: int) -> int:
 def delete(tuple_: Tuple, id: int | None, zone: int | None = None) -> Request:
     """Return the request that deletes the expectation with this tuple, if it has this id.
 
-    :raises EncodeError: for an incomplete tuple.
+    :raises EncodeError: when the tuple is incomplete.
     """
-    tuple_ = _check_tuple(tuple_)
+    tuple_ = _checked_tuple(tuple_)
     return _request(
         "delete expectation",
         tuple_,
@@ -349,7 +351,7 @@ def delete(tuple_: Tuple, id: int | None, zone: int | None = None) -> Request:
 def delete_by_helper(name: str) -> Request:
     """Return the request that deletes the expectations of all flows with this helper.
 
-    :raises EncodeError: for what is not the name of a helper.
+    :raises EncodeError: when the name cannot be that of a helper.
     """
     name = plain_name(name, "a helper", "helper")
     return _request(

@@ -14,7 +14,7 @@ import errno
 from collections.abc import Mapping, Sequence
 from socket import AF_INET, AF_INET6
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from ...errors import EncodeError
 from ...model.enums import HelperStatus
@@ -34,9 +34,6 @@ from .common import (
     plain_name,
     request,
 )
-
-Key = tuple[str, int, int]
-"""What identifies a helper: name, family and protocol."""
 
 MAX_EXPECTATIONS: Final = 255
 """``NF_CT_EXPECT_MAX_CNT``."""
@@ -76,6 +73,16 @@ _HINTS_DELETE: Mapping[int, str] = MappingProxyType(
 )
 
 
+class HelperKey(NamedTuple):
+    """What identifies a user-space helper."""
+
+    name: str
+    family: int
+    """The address family of its connections: ``AF_INET`` or ``AF_INET6``."""
+    proto: int
+    """The number of the protocol of its connections."""
+
+
 def _request(
     verb: str,
     subject: object,
@@ -96,23 +103,25 @@ def dump() -> Request:
     return dump_all("user-space helpers", NFNL_SUBSYS.CTHELPER, NFNL_MSG_CTHELPER.GET, _HINTS)
 
 
-def get(key: Key) -> Request:
+def get(key: HelperKey) -> Request:
     """Return the request that reads one helper. If it does not exist, the kernel sends no reply.
 
-    :raises TypeError: for a name that is not text.
-    :raises EncodeError: for a key that no helper can have.
+    :raises TypeError: when the name is not text.
+    :raises EncodeError: when no helper can have the key.
     """
-    attributes = encode_fields(UserspaceHelper, _identity(key))
-    return _request("get", _named(key), NFNL_MSG_CTHELPER.GET, attributes)
+    attributes = encode_fields(UserspaceHelper, _key_fields(key))
+    return _request("get", _subject_of(key), NFNL_MSG_CTHELPER.GET, attributes)
 
 
-def delete(key: Key) -> Request:
+def delete(key: HelperKey) -> Request:
     """Return the request that deletes one helper.
 
-    :raises EncodeError: for a key that no helper can have.
+    :raises EncodeError: when no helper can have the key.
     """
-    attributes = encode_fields(UserspaceHelper, _identity(key))
-    return _request("delete", _named(key), NFNL_MSG_CTHELPER.DEL, attributes, hints=_HINTS_DELETE)
+    attributes = encode_fields(UserspaceHelper, _key_fields(key))
+    return _request(
+        "delete", _subject_of(key), NFNL_MSG_CTHELPER.DEL, attributes, hints=_HINTS_DELETE
+    )
 
 
 def flush() -> Request:
@@ -126,20 +135,21 @@ def flush() -> Request:
 def create(helper: UserspaceHelper) -> Request:
     """Return the request that creates a helper, and never changes one that exists.
 
-    :raises EncodeError: for a field that holds no valid value.
+    :raises EncodeError: when a field holds no valid value.
     """
     helper = as_argument(helper, UserspaceHelper, "a helper must be a UserspaceHelper")
-    values = _identity(helper.key, of=EncodeError)
+    key = HelperKey(*helper.key)
+    values = _key_fields(key, name_error=EncodeError)
     plain_family(helper.family)
     if not helper.policies:
         raise EncodeError("a helper needs at least one policy", ("policies",))
     length = 0 if helper.private_data_length is None else helper.private_data_length
     _check_at_most(length, MAX_PRIVATE_DATA, ("private_data_length",))
     values["private_data_length"] = length
-    values |= _settings(helper.queue, helper.policies, helper.status)
+    values |= _changeable_fields(helper.queue, helper.policies, helper.status)
     return _request(
         "create",
-        _named(helper.key),
+        _subject_of(key),
         NFNL_MSG_CTHELPER.NEW,
         encode_fields(UserspaceHelper, values),
         hints=_HINTS_CREATE,
@@ -148,7 +158,7 @@ def create(helper: UserspaceHelper) -> Request:
 
 
 def update(
-    key: Key,
+    key: HelperKey,
     queue: int | None,
     policies: Sequence[ExpectPolicy] | None,
     status: HelperStatus | None,
@@ -158,10 +168,10 @@ def update(
     It leaves out the length of the private data, which cannot change: without it, the kernel does
     not take the request for one that creates a helper.
 
-    :raises EncodeError: for a value that is not valid.
+    :raises EncodeError: when a value is not valid.
     """
-    values = _identity(key)
-    changes = _settings(queue, policies, status)
+    values = _key_fields(key)
+    changes = _changeable_fields(queue, policies, status)
     if all(value is None for value in changes.values()):
         raise EncodeError("an update that changes nothing")
     if policies is not None and not policies:
@@ -173,46 +183,49 @@ def update(
             ("policies",),
         )
     attributes = encode_fields(UserspaceHelper, values | changes)
-    return _request("update", _named(key), NFNL_MSG_CTHELPER.NEW, attributes, hints=_HINTS_UPDATE)
+    return _request(
+        "update", _subject_of(key), NFNL_MSG_CTHELPER.NEW, attributes, hints=_HINTS_UPDATE
+    )
 
 
-def _named(key: Key) -> str:
-    name, family, proto = key
-    family, proto = plain_number(family, "family"), plain_number(proto, "proto")
+def _subject_of(key: HelperKey) -> str:
+    """Return the text by which errors name a helper."""
+    family, proto = plain_number(key.family, "family"), plain_number(key.proto, "proto")
     version = {int(AF_INET): "IPv4", int(AF_INET6): "IPv6"}.get(family, f"family {family}")
-    return f"helper {name!r} ({PROTOCOL_NAMES.get(proto, proto)}, {version})"
+    return f"helper {key.name!r} ({PROTOCOL_NAMES.get(proto, proto)}, {version})"
 
 
-def _identity(key: Key, of: type[Exception] = TypeError) -> dict[str, object]:
+def _key_fields(key: HelperKey, name_error: type[Exception] = TypeError) -> dict[str, object]:
     """Return the fields that identify a helper.
 
-    :param of: the exception for a name that is not text.
+    :param key: what identifies the helper.
+    :param name_error: the class of the error for a name that is not text.
 
-    :raises EncodeError: for an incomplete key.
+    :raises EncodeError: when the key is incomplete.
     """
-    values: dict[str, object] = dict(zip(("name", "family", "proto"), key, strict=True))
+    values: dict[str, object] = key._asdict()
     for name, value in values.items():
         if value is None:
             raise EncodeError(
                 "a helper is identified by its name, family and protocol; give all three", (name,)
             )
     try:
-        values["name"] = plain_name(key[0], "a helper", "name")
+        values["name"] = plain_name(key.name, "a helper", "name")
     except TypeError as error:
-        if of is TypeError:
+        if name_error is TypeError:
             raise
         raise EncodeError(str(error), ("name",)) from None
-    values["family"] = plain_number(key[1], "family")
-    values["proto"] = plain_number(key[2], "proto")
+    values["family"] = plain_number(key.family, "family")
+    values["proto"] = plain_number(key.proto, "proto")
     return values
 
 
-def _settings(
+def _changeable_fields(
     queue: int | None, policies: Sequence[ExpectPolicy] | None, status: HelperStatus | int | None
 ) -> dict[str, object]:
     """Return the fields of a helper that can change.
 
-    :raises EncodeError: for a value that the kernel would refuse.
+    :raises EncodeError: when the kernel would refuse a value.
     """
     _check_at_most(queue, MAX_QUEUE, ("queue",))
     if status is not None and plain_number(status, "status") not in tuple(HelperStatus):

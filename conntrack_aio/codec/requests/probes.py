@@ -23,9 +23,10 @@ from .common import request
 
 _CT = NFNL_SUBSYS.CTNETLINK
 _DUMP = int(NLM_F.DUMP)
-_IN_ERRORS = ("ask", "what this kernel supports")
+_VERB_AND_SUBJECT: Final = ("ask", "what this kernel supports")
+"""How errors name the requests."""
 
-_NO_ENTRY: Final = pack(
+_TUPLE_OF_NO_ENTRY: Final = pack(
     CTA.TUPLE_ORIG,
     pack(CTA_TUPLE.IP, pack(CTA_IP.V4_SRC, bytes(4)) + pack(CTA_IP.V4_DST, bytes(4)), nested=True)
     + pack(CTA_TUPLE.PROTO, pack(CTA_PROTO.NUM, b"\xff"), nested=True),
@@ -34,17 +35,18 @@ _NO_ENTRY: Final = pack(
 """A complete tuple that no entry has: from and to address 0, of protocol 255."""
 
 
-def attribute(number: CTA, size: int = 1) -> Request:
-    """Return the request that shows whether the kernel knows an attribute; see :func:`is_known`.
+def probe_attribute(number: CTA, size: int = 1) -> Request:
+    """Return the request that shows whether the kernel knows an attribute.
 
     It is a GET without a tuple, with the attribute in a size that is not valid. The kernel checks
-    the attributes before it notices that there is no tuple.
+    the attributes before it notices that there is no tuple. :func:`is_attribute_known` interprets
+    the response.
     """
-    return request(*_IN_ERRORS, _CT, IPCTNL_MSG_CT.GET, pack(number, bytes(size)))
+    return request(*_VERB_AND_SUBJECT, _CT, IPCTNL_MSG_CT.GET, pack(number, bytes(size)))
 
 
-def is_known(completion: Completion | None) -> bool:
-    """Return whether the response to :func:`attribute` means that the kernel knows the attribute.
+def is_attribute_known(completion: Completion | None) -> bool:
+    """Return whether the kernel knows an attribute, by its response to :func:`probe_attribute`.
 
     ERANGE means that the attribute is too short. EINVAL with an offset means that a program may not
     send the attribute. EINVAL without an offset means that there is no tuple.
@@ -56,17 +58,17 @@ def is_known(completion: Completion | None) -> bool:
     )
 
 
-def zone_filter() -> Request:
+def probe_zone_filter() -> Request:
     """Return the request that a kernel refuses if it filters dumps by zone.
 
     It is a dump with zone 0 and with a mask without a mark. In a filter, a mask without a mark is
     an error; otherwise the kernel ignores the mask.
     """
     attributes = pack(CTA.ZONE, bytes(2)) + encode_fields(RequestOnly, {"mark_mask": 0})
-    return request(*_IN_ERRORS, _CT, IPCTNL_MSG_CT.GET, attributes, flags=_DUMP)
+    return request(*_VERB_AND_SUBJECT, _CT, IPCTNL_MSG_CT.GET, attributes, flags=_DUMP)
 
 
-def flush_filter() -> Request:
+def probe_flush_filter() -> Request:
     """Return the request that shows whether the kernel applies filters to deletes.
 
     It is a delete with a tuple that no entry has, and with a filter that is not marked as a nest.
@@ -76,17 +78,21 @@ def flush_filter() -> Request:
     """
     flags = CTA_FILTER_F.CTA_IP_SRC | CTA_FILTER_F.CTA_IP_DST | CTA_FILTER_F.CTA_PROTO_NUM
     attributes = (
-        _NO_ENTRY
+        _TUPLE_OF_NO_ENTRY
         + pack(CTA.FILTER, encode(FilterFlags(orig_flags=int(flags))))
         + pack(CTA.ID, bytes(4))
         + pack(CTA.MARK, b"\0\0\0\1")
         + pack(CTA.MARK_MASK, bytes(4))
     )
-    return request(*_IN_ERRORS, _CT, IPCTNL_MSG_CT.DELETE, attributes, family=AF_INET)
+    return request(*_VERB_AND_SUBJECT, _CT, IPCTNL_MSG_CT.DELETE, attributes, family=AF_INET)
 
 
-def subsystem(number: NFNL_SUBSYS, message: int) -> Request:
+def probe_subsystem(number: NFNL_SUBSYS, message: int) -> Request:
     """Return the dump of a subsystem, which the kernel answers with EINVAL if it lacks it."""
     return request(
-        *_IN_ERRORS, number, message, flags=_DUMP, hints=MappingProxyType({errno.EINVAL: "absent"})
+        *_VERB_AND_SUBJECT,
+        number,
+        message,
+        flags=_DUMP,
+        hints=MappingProxyType({errno.EINVAL: "absent"}),
     )

@@ -47,9 +47,10 @@ _ICMP_FLAGS: Final[Mapping[int, Mapping[str, CTA_FILTER_F]]] = {
 def select(selection: Selection, *, flags: bool = False) -> bytes:
     """Return the attributes of a selection. The family is sent in the header of the request.
 
+    :param selection: what to select.
     :param flags: whether to send the filter of tuples even if it compares nothing.
 
-    :raises EncodeError: for what the kernel cannot select by.
+    :raises EncodeError: when the kernel cannot select by one of the fields or values.
     """
     mark, status = selection.mark, selection.status
     values: dict[str, object] = {"zone": selection.zone}
@@ -65,13 +66,13 @@ def select(selection: Selection, *, flags: bool = False) -> bytes:
         if side:
             attributes += pack(number, encode_fields(Tuple, side), nested=True)
     compared = FilterFlags(
-        orig_flags=_flags(selection.orig) if selection.orig else None,
-        reply_flags=_flags(selection.reply) if selection.reply else None,
+        orig_flags=_compared_flags(selection.orig) if selection.orig else None,
+        reply_flags=_compared_flags(selection.reply) if selection.reply else None,
     )
     return attributes + encode_fields(RequestOnly, {"filter": compared})
 
 
-def _flags(side: Mapping[str, object]) -> int:
+def _compared_flags(side: Mapping[str, object]) -> int:
     """Return the flags of the parts that the kernel is to compare."""
     proto = side.get("proto")
     known = {**_FLAGS, **_ICMP_FLAGS.get(proto, {})} if isinstance(proto, int) else _FLAGS

@@ -20,12 +20,12 @@ def lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
     direction in which it finds the tuple, and a zone inside the original tuple counts only for that
     direction.
 
-    :raises TypeError: for what is neither a :class:`Flow` nor a :class:`Tuple`.
-    :raises EncodeError: for an incomplete tuple, and for a value that is not valid.
+    :raises TypeError: when the target is neither a :class:`Flow` nor a :class:`Tuple`.
+    :raises EncodeError: when the tuple is incomplete, or when a value is not valid.
     """
     target = as_target(target)
     found, own = (target.orig, target.zone) if isinstance(target, Flow) else (target, None)
-    check_named(found, "orig" if isinstance(target, Flow) else None)
+    check_tuple(found, "orig" if isinstance(target, Flow) else None)
     if zone is None:
         if own and found.zone:
             raise EncodeError(
@@ -38,8 +38,8 @@ def lookup(target: Target, zone: int | None) -> tuple[Tuple, int | None]:
 def as_target(target: object) -> Target:
     """Return a target with plain values.
 
-    :raises TypeError: for what is neither a :class:`Flow` nor a :class:`Tuple`.
-    :raises EncodeError: for a target that cannot be read.
+    :raises TypeError: when the target is neither a :class:`Flow` nor a :class:`Tuple`.
+    :raises EncodeError: when the target cannot be read.
     """
     if issubclass(type(target), Tuple):
         return as_argument(target, Tuple, "")
@@ -52,15 +52,15 @@ def as_target(target: object) -> Target:
 def id_of(target: Target) -> int | None:
     """Return the id of the entry that a target means; ``None`` if any entry will do.
 
-    :raises EncodeError: for what cannot be an id.
+    :raises EncodeError: when the id of the target is not valid.
     """
     return plain_id(target.id) if isinstance(target, Flow) else None
 
 
-def check_named(found: object, path: str | None) -> None:
+def check_tuple(found: object, path: str | None) -> None:
     """Check that a tuple can be the tuple of an entry.
 
-    :raises EncodeError: for what is not a :class:`Tuple`, and for an incomplete one.
+    :raises EncodeError: when the value is not a :class:`Tuple`, or when the tuple is incomplete.
     """
     above = () if path is None else (path,)
     if not isinstance(found, Tuple):
@@ -100,7 +100,7 @@ def entry_keys(flow: Flow, zone: int | None) -> list[EntryKey]:
     keys = [EntryKey("orig", *lookup(flow, zone))]
     reply = flow.reply
     try:
-        check_named(reply, "reply")
+        check_tuple(reply, "reply")
     except EncodeError:
         return keys  # without a reply tuple there is no other key
     own = zone if zone is not None else flow.zone

@@ -96,17 +96,21 @@ def dump() -> Request:
 def get(name: str) -> Request:
     """Return the request that reads one policy.
 
-    :raises EncodeError: for a name that no policy can have.
+    :raises EncodeError: when no policy can have the name.
     """
-    return _request("get", _named(name), IPCTNL_MSG_TIMEOUT.GET, _name(name), _HINTS_GET)
+    return _request(
+        "get", _subject_of(name), IPCTNL_MSG_TIMEOUT.GET, _name_attribute(name), _HINTS_GET
+    )
 
 
 def delete(name: str) -> Request:
     """Return the request that deletes one policy.
 
-    :raises EncodeError: for a name that no policy can have.
+    :raises EncodeError: when no policy can have the name.
     """
-    return _request("delete", _named(name), IPCTNL_MSG_TIMEOUT.DELETE, _name(name), _HINTS_DELETE)
+    return _request(
+        "delete", _subject_of(name), IPCTNL_MSG_TIMEOUT.DELETE, _name_attribute(name), _HINTS_DELETE
+    )
 
 
 def delete_listed(policy: TimeoutPolicy) -> Request:
@@ -115,28 +119,28 @@ def delete_listed(policy: TimeoutPolicy) -> Request:
     Its name may be empty, which :func:`delete` refuses.
     """
     attributes = encode_fields(TimeoutPolicy, {"name": policy.name})
-    named = _named(policy.name)
-    return _request("delete", named, IPCTNL_MSG_TIMEOUT.DELETE, attributes, _HINTS_DELETE)
+    subject = _subject_of(policy.name)
+    return _request("delete", subject, IPCTNL_MSG_TIMEOUT.DELETE, attributes, _HINTS_DELETE)
 
 
 def create(policy: TimeoutPolicy) -> Request:
     """Return the request that creates a policy, and never changes one that exists.
 
-    :raises TypeError: for what is not a policy.
-    :raises EncodeError: for a field that holds no valid value.
+    :raises TypeError: when ``policy`` is not a policy.
+    :raises EncodeError: when a field holds no valid value.
     """
-    policy = _check(policy)
-    return _write("create", policy, NLM_F.CREATE | NLM_F.EXCL, _HINTS_CREATE)
+    policy = _checked_policy(policy)
+    return _write_policy("create", policy, NLM_F.CREATE | NLM_F.EXCL, _HINTS_CREATE)
 
 
 def replace(policy: TimeoutPolicy) -> Request:
     """Return the request that creates or replaces the policy of this name.
 
-    :raises TypeError: for what is not a policy.
-    :raises EncodeError: for a field that holds no valid value.
+    :raises TypeError: when ``policy`` is not a policy.
+    :raises EncodeError: when a field holds no valid value.
     """
-    policy = _check(policy)
-    return _write("replace", policy, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
+    policy = _checked_policy(policy)
+    return _write_policy("replace", policy, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
 
 
 def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
@@ -145,23 +149,23 @@ def update(policy: TimeoutPolicy, timeouts: ProtocolTimeouts) -> Request:
     :param policy: the policy as it was read.
     :param timeouts: the timeouts to change; those that are ``None`` stay as they are.
 
-    :raises EncodeError: for timeouts of another protocol, and for a value that is not valid.
+    :raises EncodeError: when the timeouts are of another protocol, or when a value is not valid.
     """
     timeouts = plain_timeouts(timeouts)
     protocol_of(type(timeouts), policy.proto)
     _check_changes(timeouts)
     changed = copy(policy)
     changed.timeouts = copy(policy.timeouts or timeouts)
-    for name, value in _given(timeouts).items():
+    for name, value in _present_timeouts(timeouts).items():
         setattr(changed.timeouts, name, value)
-    return _write("update", changed, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
+    return _write_policy("update", changed, NLM_F.CREATE | NLM_F.REPLACE, _HINTS_REPLACE)
 
 
 def get_defaults(kind: type[object], proto: int | None) -> Request:
     """Return the request that reads the default timeouts of a protocol.
 
-    :raises TypeError: for a ``kind`` that is not a class of timeouts.
-    :raises EncodeError: for a protocol that does not belong to ``kind``.
+    :raises TypeError: when ``kind`` is not a class of timeouts.
+    :raises EncodeError: when the protocol does not belong to ``kind``.
     """
     if not any(kind is each for each in PROTOCOL_TIMEOUTS):
         raise TypeError(
@@ -178,7 +182,7 @@ def set_defaults(timeouts: ProtocolTimeouts, proto: int | None) -> Request:
 
     Kernels up to 6.8 require a family, although the defaults are those of both.
 
-    :raises EncodeError: for a value that is not valid.
+    :raises EncodeError: when a value is not valid.
     """
     timeouts = plain_timeouts(timeouts)
     number = protocol_of(type(timeouts), proto)
@@ -192,7 +196,7 @@ def set_defaults(timeouts: ProtocolTimeouts, proto: int | None) -> Request:
 def plain_timeouts(timeouts: ProtocolTimeouts) -> ProtocolTimeouts:
     """Return timeouts with plain values.
 
-    :raises TypeError: for what is not an object of a class of timeouts.
+    :raises TypeError: when ``timeouts`` is not an object of a class of timeouts.
     """
     for kind in PROTOCOL_TIMEOUTS:
         if issubclass(type(timeouts), kind):
@@ -200,31 +204,34 @@ def plain_timeouts(timeouts: ProtocolTimeouts) -> ProtocolTimeouts:
     raise wrong_kind(timeouts, "timeouts must be an object of a class such as TCPTimeouts")
 
 
-def _named(name: str) -> str:
+def _subject_of(name: str) -> str:
+    """Return the text by which errors name a policy."""
     return f"timeout policy {describe_value(name)}"
 
 
-def _name(name: str) -> bytes:
+def _name_attribute(name: str) -> bytes:
     """Return the attribute of a name. The kernel accepts an empty one, which no rule can use."""
     return encode_fields(TimeoutPolicy, {"name": plain_name(name, "a policy", "name")})
 
 
-def _write(verb: str, policy: TimeoutPolicy, flags: NLM_F, hints: Mapping[int, str]) -> Request:
+def _write_policy(
+    verb: str, policy: TimeoutPolicy, flags: NLM_F, hints: Mapping[int, str]
+) -> Request:
     sent = copy(policy)
     sent.use = None
     return _request(
-        verb, _named(policy.name), IPCTNL_MSG_TIMEOUT.NEW, encode(sent), hints, int(flags)
+        verb, _subject_of(policy.name), IPCTNL_MSG_TIMEOUT.NEW, encode(sent), hints, int(flags)
     )
 
 
-def _check(policy: TimeoutPolicy) -> TimeoutPolicy:
+def _checked_policy(policy: TimeoutPolicy) -> TimeoutPolicy:
     """Return the policy with plain values.
 
-    :raises EncodeError: for a policy that the kernel would refuse or that no rule could use.
+    :raises EncodeError: when the kernel would refuse the policy, or when no rule could use it.
     """
     policy = as_argument(policy, TimeoutPolicy, "a policy must be a TimeoutPolicy")
     try:
-        _name(policy.name)
+        _name_attribute(policy.name)
     except TypeError as error:
         raise EncodeError(str(error), ("name",)) from None
     plain_family(policy.family)
@@ -237,17 +244,17 @@ def _check(policy: TimeoutPolicy) -> TimeoutPolicy:
 
 
 def _check_changes(timeouts: ProtocolTimeouts) -> None:
-    if not _given(timeouts):
+    if not _present_timeouts(timeouts):
         raise EncodeError("an update that changes nothing", ("timeouts",))
     _check_timeouts(timeouts)
 
 
 def _check_timeouts(timeouts: ProtocolTimeouts) -> None:
-    for name, value in _given(timeouts).items():
+    for name, value in _present_timeouts(timeouts).items():
         check_seconds(value, ("timeouts", name))
 
 
-def _given(timeouts: ProtocolTimeouts) -> dict[str, object]:
+def _present_timeouts(timeouts: ProtocolTimeouts) -> dict[str, object]:
     """Return the timeouts that are not ``None``, by name."""
     names = [field.name for field in schema_of(type(timeouts)).fields]
     values = {name: getattr(timeouts, name) for name in names}
