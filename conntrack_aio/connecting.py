@@ -18,6 +18,7 @@ from .netlink.requester import Requester
 from .session import Session
 from .socket_factory import SocketFactory, socket_factory_for
 from .streams.subscription import DEFAULT_RECEIVE_BUFFER, BufferSizes, check_buffer_sizes
+from .suggestions import suggestion
 
 _CONNECT = ("connect to", "connection tracking")
 """How errors name the first request."""
@@ -108,10 +109,14 @@ class Connecting:
 
     def __getattr__(self, name: str) -> NoReturn:
         hint = ""
-        if not name.startswith("_") and hasattr(Connection, name):
-            hint = (
-                f": use `async with connect() as conn` or `conn = await connect()`, and conn.{name}"
-            )
+        if not name.startswith("_"):
+            if hasattr(Connection, name):
+                hint = (
+                    ": use `async with connect() as conn` or `conn = await connect()`, "
+                    f"and conn.{name}"
+                )
+            else:
+                hint = suggestion(name, (known for known in dir(Connection) if known[0] != "_"))
         raise AttributeError(
             f"connect() is not open, and has no {name!r}{hint}", name=name, obj=self
         )

@@ -24,6 +24,7 @@ LAYERS = {
     "interrupts": 0,
     "plain": 0,
     "registry": 0,
+    "suggestions": 0,
     "uapi": 0,
     "netlink": 1,
     "kernel_modules": 2,

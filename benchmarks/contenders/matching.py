@@ -15,7 +15,7 @@ from conntrack_aio import (
     Match,
     connect,
 )
-from conntrack_aio.filters.dump import DumpFilter, compile_dump
+from conntrack_aio.filters.dump import DumpFeatures, DumpFilter, compile_dump_filter
 
 from ..timing import Contender, Disagreement, Observation, Stopwatch, Timing
 from .floor import flush
@@ -72,7 +72,7 @@ def dump_filter(match: Match) -> DumpFilter:
 
     async def compiled() -> DumpFilter:
         async with connect() as conn:
-            return compile_dump(match._node, await conn.features())  # pyright: ignore[reportPrivateUsage]
+            return compile_dump_filter(match._node, DumpFeatures.of(await conn.features()))  # pyright: ignore[reportPrivateUsage]
 
     return on_backend(compiled)
 

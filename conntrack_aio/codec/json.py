@@ -52,6 +52,7 @@ from ..model.tuples import Tuple
 from ..model.values import describe_error, describe_value
 from ..model.wire import INLINE, PLACES, At, Nest
 from ..plain import as_str
+from ..suggestions import suggestion
 from .json_values import (
     JSON,
     JSONCodec,
@@ -108,7 +109,8 @@ def from_dict(cls: type[C], data: JSON) -> C:
             continue
         field = fields.get(name)
         if field is None:
-            raise DecodeError(f"unknown field {describe_json(name)} of {cls.__name__}")
+            hint = suggestion(name, fields) if is_text(name) else ""
+            raise DecodeError(f"unknown field {describe_json(name)} of {cls.__name__}{hint}")
         if item is not None or not field.nullable:
             values[name] = _convert(name, DecodeError, field.codec.read, item)
     for name, field in fields.items():

@@ -20,7 +20,7 @@ from typing import Final, cast
 
 from ..errors import MatchError
 from ..plain import as_address, as_int, as_str, describe_value, unmapped
-from .arguments import read_items
+from .arguments import parse_items
 from .describe import is_mapped
 from .fields import AddressField
 from .intervals import Interval, normalize
@@ -42,16 +42,17 @@ _MAX_LENGTH: Final = 100
 def address_condition(field: AddressField, given: Network | Iterable[Network]) -> Node:
     """Return the condition that an address is in one of the given networks.
 
-    :raises MatchError: for text and objects that are not an address or a network.
-    :raises TypeError: for what is neither a network nor an iterable of networks.
+    :raises MatchError: when text or an object is not an address or a network.
+    :raises TypeError: when the value is neither a network nor an iterable of networks.
     """
-    items = cast("list[Network]", read_items(field.name, _ACCEPTED, given))
-    return address_in(field, [read_network(field, item) for item in items])
+    items = cast("list[Network]", parse_items(field.name, _ACCEPTED, given))
+    return address_in(field, [parse_network(field, item) for item in items])
 
 
 def address_in(field: AddressField, ranges: Iterable[tuple[int, Interval]]) -> Node:
     """Return the condition that an address is in one of the ranges; without any it never is.
 
+    :param field: the field with the address.
     :param ranges: the IP version of each range, and the range.
     """
     found: dict[int, list[Interval]] = {4: [], 6: []}
@@ -61,24 +62,24 @@ def address_in(field: AddressField, ranges: Iterable[tuple[int, Interval]]) -> N
     return simplify_atom(Addresses(field, v4, v6)) if v4 or v6 else FALSE
 
 
-def read_network(field: AddressField, item: Network) -> tuple[int, Interval]:
+def parse_network(field: AddressField, item: Network) -> tuple[int, Interval]:
     """Return the IP version of one item, and the range of addresses that it stands for.
 
-    :raises MatchError: for text and objects that are not an address or a network.
-    :raises TypeError: for an object of another type.
+    :raises MatchError: when text or an object is not an address or a network.
+    :raises TypeError: when the item is of another type.
     """
     if isinstance(item, str):
         try:
-            return _read_text(as_str(item))
+            return _parse_text(as_str(item))
         except ValueError as error:
             raise MatchError(f"{field.name}: {error}") from None
     if isinstance(item, IPv4Network | IPv6Network):
-        first = _read_address(field, item.network_address)
+        first = _parse_address(field, item.network_address)
         size = first.max_prefixlen - as_int(item.prefixlen)
         if not 0 <= size <= first.max_prefixlen or int(first) % (1 << size):
             raise MatchError(f"{field.name}: {describe_value(item)} is not a network")
     elif isinstance(item, IPv4Address | IPv6Address):  # pyright: ignore[reportUnnecessaryIsInstance]
-        first, size = _read_address(field, item), 0
+        first, size = _parse_address(field, item), 0
     else:
         raise TypeError(f"{field.name} must be {_ACCEPTED}; got {describe_value(item)}")
     if isinstance(first, IPv6Address) and first.scope_id is not None:
@@ -86,10 +87,10 @@ def read_network(field: AddressField, item: Network) -> tuple[int, Interval]:
     return _unmap(first.version, (int(first), int(first) + (1 << size) - 1))
 
 
-def _read_address(field: AddressField, item: object) -> IPv4Address | IPv6Address:
+def _parse_address(field: AddressField, item: object) -> IPv4Address | IPv6Address:
     """Return a plain address object.
 
-    :raises MatchError: for an object of an address class whose number is out of range.
+    :raises MatchError: when the number of an address object is out of range.
     """
     try:
         found = as_address(item)
@@ -111,7 +112,7 @@ def _why_no_scope(item: object) -> str:
     return f"{item} has a scope, but addresses in packets have none"
 
 
-def _read_text(text: str) -> tuple[int, Interval]:
+def _parse_text(text: str) -> tuple[int, Interval]:
     if len(text) > _MAX_LENGTH:
         raise ValueError(f"{describe_value(text)} is not an address, a network or a range")
     if "%" in text:

@@ -1,5 +1,8 @@
 """Arrange the alternatives of a match so that a flow is not compared with each of them.
 
+A match of a thousand services, each an address and a port joined by ``or``, should take one look-up
+for each flow instead of a thousand comparisons. The predicate is compiled from this arrangement:
+
 - Alternatives that require single values of the same fields go into a :class:`LookupTable`.
 - Alternatives that differ only in the ranges of one field are joined into one.
 - Alternatives that require ranges of the same field go into an :class:`IntervalTable`.
@@ -20,13 +23,26 @@ from typing import Final, NamedTuple
 from .fields import MARK, AddressField, BitsField, MatchField
 from .intervals import Interval, Intervals
 from .memberships import unite
-from .nodes import TRUE, Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Ranged, Texts
+from .nodes import (
+    TRUE,
+    Addresses,
+    AllOf,
+    AnyOf,
+    Atom,
+    Bits,
+    Node,
+    Not,
+    Numbers,
+    Ranged,
+    Texts,
+    opposite,
+)
 
 MIN_TABLE_SIZE: Final = 4
 """Fewer alternatives than this are compared one by one."""
 
-_MAX_SPREAD: Final = 8
-"""An alternative is spread (:func:`_spread`) over at most this many alternatives."""
+_MAX_DISTRIBUTED: Final = 8
+"""An alternative is replaced by at most this many (:func:`_distribute`)."""
 
 _MAX_OVERLAP: Final = 16
 """How many alternatives an interval may have on average."""
@@ -86,9 +102,9 @@ def arrange(parts: Iterable[Node]) -> Arrangement:
     if len(rest) < MIN_TABLE_SIZE:
         return Arrangement([], [], [], rest)
     lookups, rest = _take_lookups(rest)
-    spread = [alternative for part in rest for alternative in _spread(part)]
-    if len(spread) > len(rest):
-        more, rest = _take_lookups(spread)
+    distributed = [alternative for part in rest for alternative in _distribute(part)]
+    if len(distributed) > len(rest):
+        more, rest = _take_lookups(distributed)
         lookups += more
     intervals, rest = _take_intervals(_joined(rest))
     masks, rest = _take_masks(rest)
@@ -100,37 +116,37 @@ def any_node(parts: Sequence[Node]) -> Node:
     different = tuple(dict.fromkeys(parts)) if len(parts) > 1 else tuple(parts)
     if TRUE in different:
         return TRUE
-    return different[0] if len(different) == 1 else Any(different)
+    return different[0] if len(different) == 1 else AnyOf(different)
 
 
 # -- the values of conditions -------------------------------------------------------------------
 
 
-def count(values: Intervals) -> int:
+def count_numbers(values: Intervals) -> int:
     """Return how many numbers are in the intervals."""
     return sum(last - first + 1 for first, last in values)
 
 
 def count_addresses(node: Addresses) -> int:
     """Return how many addresses a condition accepts."""
-    return count(node.v4) + count(node.v6)
+    return count_numbers(node.v4) + count_numbers(node.v6)
 
 
-def numbers(values: Intervals) -> Iterable[int]:
+def numbers_in(values: Intervals) -> Iterable[int]:
     """Return the numbers in the intervals."""
     return (number for first, last in values for number in range(first, last + 1))
 
 
 def address_numbers(node: Addresses) -> Iterable[int]:
     """Return the addresses that a condition accepts, as numbers."""
-    yield from numbers(node.v4)
-    yield from (~number for number in numbers(node.v6))
+    yield from numbers_in(node.v4)
+    yield from (~number for number in numbers_in(node.v6))
 
 
 def _count_values(node: Atom) -> int:
     """Return how many values a condition accepts; 0 if they are not looked up."""
     if isinstance(node, Numbers):
-        return count(node.values)
+        return count_numbers(node.values)
     if isinstance(node, Addresses):
         return count_addresses(node)
     if isinstance(node, Texts):
@@ -141,7 +157,7 @@ def _count_values(node: Atom) -> int:
 def _values(node: Atom) -> Iterable[object]:
     """Return the values that a condition accepts."""
     if isinstance(node, Numbers):
-        return numbers(node.values)
+        return numbers_in(node.values)
     if isinstance(node, Addresses):
         return address_numbers(node)
     return node.values if isinstance(node, Texts) else (node.value,)
@@ -158,7 +174,7 @@ def _ranges(node: Ranged) -> Iterable[Interval]:
 
 
 def _parts_of(node: Node) -> tuple[Node, ...]:
-    return node.parts if isinstance(node, All) else (node,)
+    return node.parts if isinstance(node, AllOf) else (node,)
 
 
 def _without(part: Node, removed: Node) -> tuple[Node, ...]:
@@ -169,52 +185,55 @@ def _without(part: Node, removed: Node) -> tuple[Node, ...]:
 def _all_node(parts: tuple[Node, ...]) -> Node:
     if not parts:
         return TRUE
-    return parts[0] if len(parts) == 1 else All(parts)
+    return parts[0] if len(parts) == 1 else AllOf(parts)
 
 
 def is_negated(part: Node) -> bool:
-    """Return whether the opposite of a condition can be looked up, and the condition cannot."""
-    if isinstance(part, Any):
+    """Return whether only the negation of a part can be looked up (see :func:`negate_inside`)."""
+    if isinstance(part, AnyOf):
         return bool(part.parts) and any(isinstance(inner, Not) for inner in part.parts)
     return isinstance(part, Not)
 
 
-def opposite(part: Node) -> Node:
-    """Return a node that holds where the part does not hold."""
-    if isinstance(part, Any):
-        return All(tuple(map(opposite, part.parts)))
-    return part.part if isinstance(part, Not) else Not(part)
+def negate_inside(part: Node) -> Node:
+    """Return a node that holds where the part does not: of a disjunction, its parts are negated.
+
+    So the negation of ``not a or not b`` is ``a and b``, which can be looked up.
+    """
+    if isinstance(part, AnyOf):
+        return AllOf(tuple(map(negate_inside, part.parts)))
+    return opposite(part)
 
 
 def _flattened(parts: Iterable[Node]) -> Iterable[Node]:
     """Yield alternatives. An alternative that is a disjunction is replaced by its parts."""
     for part in parts:
-        if isinstance(part, Any):
+        if isinstance(part, AnyOf):
             yield from _flattened(part.parts)
         elif (
             isinstance(part, Not)
-            and isinstance(part.part, All)
+            and isinstance(part.part, AllOf)
             and len(part.part.parts) >= MIN_TABLE_SIZE
         ):
-            yield from _flattened(map(opposite, part.part.parts))
+            yield from _flattened(map(negate_inside, part.part.parts))
         else:
             yield part
 
 
-def _spread(part: Node) -> Sequence[Node]:
-    """Return ``a and b`` and ``a and c`` for ``a and (b or c)``, if tables can find these.
+def _distribute(part: Node) -> Sequence[Node]:
+    """Return ``a and b`` and ``a and c`` for ``a and (b or c)``, if these can be looked up.
 
     Return other nodes unchanged.
     """
-    if not isinstance(part, All):
+    if not isinstance(part, AllOf):
         return (part,)
     for disjunction in part.parts:
-        if not isinstance(disjunction, Any) or len(disjunction.parts) > _MAX_SPREAD:
+        if not isinstance(disjunction, AnyOf) or len(disjunction.parts) > _MAX_DISTRIBUTED:
             continue
         inner = [_parts_of(alternative) for alternative in disjunction.parts]
         if all(any(isinstance(node, Numbers | Addresses) for node in parts) for parts in inner):
             rest = _without(part, disjunction)
-            return [All((*parts, *rest)) for parts in inner]
+            return [AllOf((*parts, *rest)) for parts in inner]
     return (part,)
 
 
@@ -252,16 +271,16 @@ def _single_values(part: Node) -> dict[MatchField, Atom]:
     largest sets are compared instead. Addresses come first, because they distinguish the most
     flows.
     """
-    most = 64 + 4 * part.weight
+    max_keys = 64 + 4 * part.weight
     found = {
         atom.field: atom
         for atom in _parts_of(part)
-        if not isinstance(atom, All | Any | Not) and 0 < _count_values(atom) <= most
+        if not isinstance(atom, AllOf | AnyOf | Not) and 0 < _count_values(atom) <= max_keys
     }
     fields = sorted(
         found, key=lambda field: (field.path[-1:] not in (("src",), ("dst",)), field.name)
     )
-    while prod(_count_values(found[field]) for field in fields) > most:
+    while prod(_count_values(found[field]) for field in fields) > max_keys:
         fields.pop()
     return {field: found[field] for field in fields}
 
@@ -287,7 +306,7 @@ def _joined(parts: Sequence[Node]) -> list[Node]:
                 joined += same
                 continue
             rest = _without(same[0], atoms[0])
-            joined.append(All((unite(atoms), *rest)) if rest else unite(atoms))
+            joined.append(AllOf((unite(atoms), *rest)) if rest else unite(atoms))
         found = joined
     return found
 
@@ -311,6 +330,7 @@ def _take_intervals(parts: Sequence[Node]) -> tuple[list[IntervalTable], list[No
 def _intervals(field: MatchField, found: Sequence[tuple[Node, Ranged]]) -> IntervalTable | None:
     """Return a table of alternatives; ``None`` if it would be large because many overlap.
 
+    :param field: the field that the table is by.
     :param found: each alternative, and its condition on the field.
     """
     changes: dict[int, list[tuple[int, bool]]] = {}

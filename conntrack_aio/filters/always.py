@@ -1,7 +1,8 @@
 """Find out whether every flow matches.
 
-- :func:`is_always` searches for a flow that does not match. It assumes that the match is false, and
-  derives what this implies for each field. If every case is a contradiction, every flow matches.
+- :func:`is_always_true` searches for a flow that does not match. It assumes that the match is
+  false, and derives what this implies for each field. If every case is a contradiction, every flow
+  matches.
 - Flows are assumed to be like entries of the kernel: a flow has one family, and ports, ICMP types
   and states only as its protocol has them.
 - The search is bounded. If it ends without a result, the answer is no. So the answer no can be
@@ -33,8 +34,8 @@ from .nodes import (
     FALSE,
     TRUE,
     Addresses,
-    All,
-    Any,
+    AllOf,
+    AnyOf,
     Bits,
     Node,
     Not,
@@ -57,7 +58,7 @@ _Literal = tuple[Node, bool]
 """A condition, and whether it holds."""
 
 
-def is_always(node: Node) -> bool:
+def is_always_true(node: Node) -> bool:
     """Return whether a bounded search finds that every flow matches."""
     if node in (TRUE, FALSE):
         return node == TRUE
@@ -91,6 +92,7 @@ def _flow(
 ) -> dict[MatchField, int | None]:
     """Return the values of a flow that avoids the values of conditions, if other values exist.
 
+    :param version: the IP version of the flow.
     :param mentioned: the conditions, by field.
     """
     flow: dict[MatchField, int | None] = dict.fromkeys(FIELDS.values())
@@ -126,8 +128,8 @@ def _holds(node: Node, flow: dict[MatchField, int | None]) -> bool:
 
     A flow has no texts here.
     """
-    if isinstance(node, All | Any):
-        decisive = isinstance(node, Any)
+    if isinstance(node, AllOf | AnyOf):
+        decisive = isinstance(node, AnyOf)
         for part in node.parts:  # all() and any() take longer
             if _holds(part, flow) is decisive:
                 return decisive
@@ -234,9 +236,9 @@ class _Search:
                     return False
                 continue
             known.nodes[node] = holds
-            if isinstance(node, All | Any):
+            if isinstance(node, AllOf | AnyOf):
                 parts = [(part, holds) for part in node.parts]
-                if isinstance(node, All) is holds:
+                if isinstance(node, AllOf) is holds:
                     required += parts
                 else:
                     choices.append(parts)
@@ -266,10 +268,10 @@ class _Search:
         before = known.nodes.get(node)
         if before is not None:
             return before
-        if not isinstance(node, All | Any):
+        if not isinstance(node, AllOf | AnyOf):
             self._spend(node.weight)
             return known.value(node)
-        decisive = isinstance(node, Any)
+        decisive = isinstance(node, AnyOf)
         result: bool | None = not decisive
         for part in node.parts:
             value = self._value(known, part)

@@ -15,80 +15,86 @@ from ..errors import MatchError
 from .fields import MatchField
 from .intervals import Interval, Intervals, normalize, prefixes
 from .memberships import simplify_atom, unite
-from .nodes import Addresses, All, Any, Node, Numbers, Ranged
+from .nodes import Addresses, AllOf, AnyOf, Node, Numbers, Ranged
 from .tree import all_of
 
 
-def superset(node: Ranged, most: int) -> Ranged:
+def superset(node: Ranged, max_ranges: int) -> Ranged:
     """Return a condition with fewer ranges that holds wherever the given one holds.
 
-    :param most: how many ranges it may have; of addresses, in each family. IPv6 ranges are counted
-        as prefixes, because programs compare prefixes.
+    :param node: the condition to approximate.
+    :param max_ranges: how many ranges it may have; of addresses, in each family. IPv6 ranges are
+        counted as prefixes, because programs compare prefixes.
     """
-    return _approximate(node, most, _close_gaps, _shorten_prefixes)
+    return _approximate(node, max_ranges, _close_gaps, _shorten_prefixes)
 
 
-def subset(node: Ranged, most: int) -> Ranged:
+def subset(node: Ranged, max_ranges: int) -> Ranged:
     """Return a condition with fewer ranges that holds only where the given one holds.
 
-    :param most: as for :func:`superset`.
+    :param node: the condition to approximate.
+    :param max_ranges: as for :func:`superset`.
     """
-    return _approximate(node, most, _keep_largest_ranges, _keep_shortest_prefixes)
+    return _approximate(node, max_ranges, _keep_largest_ranges, _keep_shortest_prefixes)
 
 
 def _approximate(
     node: Ranged,
-    most: int,
+    max_ranges: int,
     limit_ranges: Callable[[Intervals, int], Intervals],
     limit_prefixes: Callable[[Intervals, int], Intervals],
 ) -> Ranged:
     if isinstance(node, Numbers):
-        return attrs.evolve(node, values=limit_ranges(node.values, most))
-    return attrs.evolve(node, v4=limit_ranges(node.v4, most), v6=limit_prefixes(node.v6, most))
+        return attrs.evolve(node, values=limit_ranges(node.values, max_ranges))
+    return attrs.evolve(
+        node, v4=limit_ranges(node.v4, max_ranges), v6=limit_prefixes(node.v6, max_ranges)
+    )
 
 
-def _close_gaps(values: Intervals, most: int) -> Intervals:
+def _close_gaps(values: Intervals, max_ranges: int) -> Intervals:
     """Return a superset: the smallest gaps between the ranges are closed."""
-    if len(values) <= most:
+    if len(values) <= max_ranges:
         return values
     gaps = [(values[i + 1][0] - values[i][1], i) for i in range(len(values) - 1)]
-    remaining = sorted(i for _, i in sorted(gaps, reverse=True)[: most - 1])
+    remaining = sorted(i for _, i in sorted(gaps, reverse=True)[: max_ranges - 1])
     starts = [0, *(i + 1 for i in remaining)]
     ends = [*remaining, len(values) - 1]
     return tuple((values[i][0], values[j][1]) for i, j in zip(starts, ends, strict=True))
 
 
-def _keep_largest_ranges(values: Intervals, most: int) -> Intervals:
+def _keep_largest_ranges(values: Intervals, max_ranges: int) -> Intervals:
     """Return a subset: the largest ranges."""
-    if len(values) <= most:
+    if len(values) <= max_ranges:
         return values
-    return tuple(sorted(sorted(values, key=lambda interval: interval[0] - interval[1])[:most]))
+    return tuple(
+        sorted(sorted(values, key=lambda interval: interval[0] - interval[1])[:max_ranges])
+    )
 
 
-def _shorten_prefixes(values: Intervals, most: int) -> Intervals:
+def _shorten_prefixes(values: Intervals, max_ranges: int) -> Intervals:
     """Return a superset, by shortening the prefixes.
 
-    They get the greatest length at which at most ``most`` distinct prefixes remain.
+    They get the greatest length at which at most ``max_ranges`` distinct prefixes remain.
     """
     networks = prefixes(values, 128)
-    if len(networks) <= most:
+    if len(networks) <= max_ranges:
         return values
     low, high = 0, 128
     while low < high:
         length = (low + high + 1) // 2
-        if len({_cut(network, length) for network in networks}) <= most:
+        if len({_cut(network, length) for network in networks}) <= max_ranges:
             low = length
         else:
             high = length - 1
     return normalize(map(_range_of, {_cut(network, low) for network in networks}))
 
 
-def _keep_shortest_prefixes(values: Intervals, most: int) -> Intervals:
+def _keep_shortest_prefixes(values: Intervals, max_ranges: int) -> Intervals:
     """Return a subset: the shortest prefixes, which have the most addresses."""
     networks = prefixes(values, 128)
-    if len(networks) <= most:
+    if len(networks) <= max_ranges:
         return values
-    return normalize(map(_range_of, sorted(networks, key=lambda network: network[1])[:most]))
+    return normalize(map(_range_of, sorted(networks, key=lambda network: network[1])[:max_ranges]))
 
 
 def _cut(network: tuple[int, int], length: int) -> tuple[int, int]:
@@ -109,9 +115,9 @@ def union_by_field(node: Node) -> Node:
     Other nodes are returned unchanged.
     """
     try:
-        if isinstance(node, All):
+        if isinstance(node, AllOf):
             return all_of(map(union_by_field, node.parts))
-        if isinstance(node, Any) and node.parts:
+        if isinstance(node, AnyOf) and node.parts:
             return _union_of_alternatives([dict(_ranges_by_field(part)) for part in node.parts])
     except MatchError:  # the unions exclude each other, so that the node can never hold
         pass
@@ -129,6 +135,6 @@ def _union_of_alternatives(alternatives: list[dict[MatchField, Ranged]]) -> Node
 
 def _ranges_by_field(part: Node) -> Iterator[tuple[MatchField, Ranged]]:
     """Yield the fields that an alternative constrains to ranges, and the conditions on them."""
-    for condition in part.parts if isinstance(part, All) else (part,):
+    for condition in part.parts if isinstance(part, AllOf) else (part,):
         if isinstance(condition, Numbers | Addresses):
             yield condition.field, condition

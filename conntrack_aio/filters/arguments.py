@@ -20,23 +20,24 @@ _SINGLE: Final = (str, int, range, IPv4Address, IPv6Address, IPv4Network, IPv6Ne
 """Types of one item, though some can be iterated: flags, ranges and networks, which may be huge."""
 
 
-def read_digits(text: str) -> int:
+def parse_digits(text: str) -> int:
     """Return a decimal number, which may have leading zeros, or a hexadecimal one after ``0x``.
 
-    :raises ValueError: for any other text.
+    :raises ValueError: when the text is anything else.
     """
     if not NUMBER.fullmatch(text):
         raise ValueError
     return int(text, 16 if text[:2] in ("0x", "0X") else 10)
 
 
-def read_integer(name: str, accepted: str, value: object) -> int:
+def parse_integer(name: str, accepted: str, value: object) -> int:
     """Return an integer.
 
     :param name: the name of the parameter, for the error message.
     :param accepted: what the parameter accepts, for the error message.
+    :param value: the argument.
 
-    :raises TypeError: for what is not an integer.
+    :raises TypeError: when the value is not an integer.
     """
     try:
         return as_int(value)
@@ -44,13 +45,14 @@ def read_integer(name: str, accepted: str, value: object) -> int:
         raise TypeError(f"{name} must be {accepted}; got {describe_value(value)}") from None
 
 
-def read_items(name: str, accepted: str, given: object) -> list[object]:
+def parse_items(name: str, accepted: str, given: object) -> list[object]:
     """Return the items of an iterable, or a list of the one item that was passed.
 
     :param name: the name of the parameter, for the error message.
     :param accepted: what the parameter accepts, for the error message.
+    :param given: the argument.
 
-    :raises TypeError: for what is neither an item nor an iterable, and for bytes.
+    :raises TypeError: when the value is neither an item nor an iterable, and when it is bytes.
     """
     if isinstance(given, _SINGLE):
         return [given]

@@ -1,4 +1,9 @@
-"""Collect assumptions about the fields of a flow, and detect that they contradict each other."""
+"""Collect assumptions about the fields of a flow, and detect that they contradict each other.
+
+:mod:`.always` searches for a flow that does not match. Each step assumes that a condition holds, or
+that it does not. For each field, :class:`Assumptions` keeps the values that remain possible. If
+none remains for some field, no such flow exists.
+"""
 
 from __future__ import annotations
 
@@ -163,7 +168,7 @@ class Assumptions:
         return bool(self._versions)
 
     def _assume_bits(self, node: Bits, holds: bool) -> bool:
-        """Do what :meth:`assume` does, for bits."""
+        """Assume that a condition on bits holds, or that it does not (see :meth:`assume`)."""
         field = node.field
         excluded = self._excluded_bits.setdefault(field, [])
         if not holds:

@@ -13,7 +13,8 @@ from ..errors import EncodeError, MatchError
 from ..model.enums import Status
 from ..model.labels import Label, LabelNames
 from ..plain import as_int, as_str, describe_value
-from .arguments import NUMBER, read_digits, read_integer, read_items
+from ..suggestions import suggestion
+from .arguments import NUMBER, parse_digits, parse_integer, parse_items
 from .fields import LABEL, MARK, STATUS, BitsField
 from .memberships import simplify_atom
 from .nodes import FALSE, Bits, Node
@@ -38,7 +39,9 @@ STATUS_KEYWORDS: Final = MappingProxyType(
 
 # -- marks --------------------------------------------------------------------------------------
 
-_MARKS: Final = "a number, its text with or without a mask, as 0x3/0xff, or a list of these"
+_ACCEPTED_MARKS: Final = (
+    "a number, its text with or without a mask, as 0x3/0xff, or a list of these"
+)
 
 
 def mark_condition(
@@ -46,24 +49,29 @@ def mark_condition(
 ) -> Node:
     """Return the condition that the mark is one of the given values.
 
+    :param given: one value, or an iterable of values.
     :param mask: the bits of the mark to compare, instead of all.
 
-    :raises MatchError: for a value that is not a mark, and for a value with bits outside its mask.
-    :raises TypeError: for what is neither a number nor an iterable of numbers.
+    :raises MatchError: when a value is not a mark, or has bits outside its mask.
+    :raises TypeError: when the value is neither a number nor an iterable of numbers.
     """
-    items = cast("list[MaskedNumber]", read_items("mark", _MARKS, given))
-    return any_of(read_mark(item, mask) for item in items)
+    items = cast("list[MaskedNumber]", parse_items("mark", _ACCEPTED_MARKS, given))
+    return any_of(parse_mark(item, mask) for item in items)
 
 
-def read_mark(value: MaskedNumber, mask: MaskedNumber | None = None) -> Node:
-    """Return the condition that the mark has one value, and raise what :func:`mark_condition` does.
+def parse_mark(value: MaskedNumber, mask: MaskedNumber | None = None) -> Node:
+    """Return the condition that the mark has one value.
 
+    :param value: the value, which may be text with a mask.
     :param mask: the bits of the mark to compare, instead of all.
+
+    :raises MatchError: when the value is not a mark, or has bits outside its mask.
+    :raises TypeError: when the value is not a number.
     """
-    return _masked(MARK, value, mask)
+    return _parse_masked(MARK, value, mask)
 
 
-def _masked(field: BitsField, value: MaskedNumber, mask: MaskedNumber | None) -> Node:
+def _parse_masked(field: BitsField, value: MaskedNumber, mask: MaskedNumber | None) -> Node:
     name = "labels" if field is LABEL else "mark"
     if isinstance(value, str):
         text = as_str(value)
@@ -73,15 +81,15 @@ def _masked(field: BitsField, value: MaskedNumber, mask: MaskedNumber | None) ->
                 f"give the mask of {describe_value(text)} in the text or as {name}_mask, not twice"
             )
         try:
-            value, mask = read_digits(value_text), read_digits(mask_text) if slash else mask
+            value, mask = parse_digits(value_text), parse_digits(mask_text) if slash else mask
         except ValueError:
             raise MatchError(
                 f"{name} must be a number, or a number and a mask such as 0x3/0xff; "
                 f"got {describe_value(text)}"
             ) from None
     full = (1 << field.width) - 1
-    value = read_integer(name, _MARKS, value)
-    mask = full if mask is None else _read_mask(f"{name}_mask", mask)
+    value = parse_integer(name, _ACCEPTED_MARKS, value)
+    mask = full if mask is None else _parse_mask(f"{name}_mask", mask)
     for parameter, number in ((name, value), (f"{name}_mask", mask)):
         if not 0 <= number <= full:
             raise MatchError(
@@ -93,18 +101,19 @@ def _masked(field: BitsField, value: MaskedNumber, mask: MaskedNumber | None) ->
     return simplify_atom(Bits(field, mask, value))
 
 
-def _read_mask(name: str, mask: MaskedNumber) -> int:
+def _parse_mask(name: str, mask: MaskedNumber) -> int:
     if isinstance(mask, str):
         try:
-            return read_digits(as_str(mask))
+            return parse_digits(as_str(mask))
         except ValueError:
             raise MatchError(f"{name} must be a number; got {describe_value(mask)}") from None
-    return read_integer(name, "a number or its text, as 0xff", mask)
+    return parse_integer(name, "a number or its text, as 0xff", mask)
 
 
 def bit_condition(field: BitsField, number: int) -> Node:
     """Return the condition that one bit is set.
 
+    :param field: the field with the bit.
     :param number: the position of the bit, from 0.
     """
     return Bits(field, 1 << number, 1 << number)
@@ -112,7 +121,9 @@ def bit_condition(field: BitsField, number: int) -> Node:
 
 # -- status -------------------------------------------------------------------------------------
 
-_STATUS: Final = "bits of Status, their names as in 'assured|seen_reply', or a list of these"
+_ACCEPTED_STATUS: Final = (
+    "bits of Status, their names as in 'assured|seen_reply', or a list of these"
+)
 
 
 def status_condition(
@@ -121,44 +132,45 @@ def status_condition(
     """Return the condition for a parameter about the status: one of the given values holds.
 
     :param name: the name of the parameter, for error messages.
+    :param given: one value, or an iterable of values.
     :param unset: a value holds if none of its bits is set, instead of if all of them are.
 
-    :raises MatchError: for an unknown name, and for a number that cannot be a status.
-    :raises TypeError: for what is neither bits nor an iterable of these.
+    :raises MatchError: when a name is unknown, and when a number cannot be a status.
+    :raises TypeError: when the value is neither bits nor an iterable of these.
     """
-    items = read_items(name, _STATUS, given)
-    return any_of([_status_item(name, item, unset) for item in items])
+    items = parse_items(name, _ACCEPTED_STATUS, given)
+    return any_of([_parse_status_item(name, item, unset) for item in items])
 
 
-def read_status(text: str) -> Node:
+def parse_status(text: str) -> Node:
     """Return the condition that all bits of a status are set.
 
     :param text: names of bits with ``|`` between them, or the number that has these bits.
 
-    :raises MatchError: for an unknown name, and for a number that is 0 or too large.
+    :raises MatchError: when a name is unknown, and when a number is 0 or too large.
     """
-    return all_of(_status_text("status", text))
+    return all_of(_parse_status_text("status", text))
 
 
-def _status_item(name: str, item: object, unset: bool) -> Node:
+def _parse_status_item(name: str, item: object, unset: bool) -> Node:
     if isinstance(item, str):
-        bits = _status_text(name, as_str(item))
+        bits = _parse_status_text(name, as_str(item))
     else:
-        bits = _status_number(name, read_integer(name, _STATUS, item))
+        bits = _status_bits(name, parse_integer(name, _ACCEPTED_STATUS, item))
     return all_of(map(negate, bits) if unset else bits)
 
 
-def _status_text(name: str, text: str) -> list[Node]:
+def _parse_status_text(name: str, text: str) -> list[Node]:
     """Return a condition for each bit of a text."""
     if NUMBER.fullmatch(text):
-        return _status_number(name, read_digits(text))
-    return [_status_name(part) for part in text.split("|")]
+        return _status_bits(name, parse_digits(text))
+    return [_parse_status_name(part) for part in text.split("|")]
 
 
-def _status_number(name: str, number: int) -> list[Node]:
+def _status_bits(name: str, number: int) -> list[Node]:
     """Return a condition for each bit of a number.
 
-    :raises MatchError: for a number that cannot be a status, and for 0.
+    :raises MatchError: when the number is 0, or cannot be a status.
     """
     if not 0 <= number < 1 << STATUS.width:
         raise MatchError(
@@ -173,20 +185,21 @@ def _status_number(name: str, number: int) -> list[Node]:
     return [bit_condition(STATUS, at) for at in range(number.bit_length()) if number >> at & 1]
 
 
-def _status_name(text: str) -> Node:
+def _parse_status_name(text: str) -> Node:
     """Return the condition that a bit is set; for ``unreplied``, that SEEN_REPLY is not set."""
     name = text.strip().lower()
     if name in STATUS.names:
         return bit_condition(STATUS, STATUS.names[name])
     if name == UNREPLIED:
         return negate(bit_condition(STATUS, STATUS.names["seen_reply"]))
-    known = ", ".join((*STATUS.names, UNREPLIED))
-    raise MatchError(f"unknown status bit {describe_value(text)}; expected {known}")
+    known = (*STATUS.names, UNREPLIED)
+    hint = suggestion(name, known) or f"; expected {', '.join(known)}"
+    raise MatchError(f"unknown status bit {describe_value(text)}{hint}")
 
 
 # -- labels -------------------------------------------------------------------------------------
 
-_LABELS: Final = "labels by bit or by name, or a list of these"
+_ACCEPTED_LABELS: Final = "labels by bit or by name, or a list of these"
 
 
 class LabelBits:
@@ -195,7 +208,7 @@ class LabelBits:
     def __init__(self, names: LabelNames | None) -> None:
         """Use the given names, or else the system's ``connlabel.conf``.
 
-        :raises TypeError: for names that are not :class:`LabelNames`.
+        :raises TypeError: when the names are not :class:`LabelNames`.
         """
         if not isinstance(names, LabelNames | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"label_names must be LabelNames(…); got {describe_value(names)}")
@@ -204,7 +217,7 @@ class LabelBits:
     def bit(self, label: Label) -> int:
         """Return the bit of a label.
 
-        :raises MatchError: for an unknown label, and when ``connlabel.conf`` cannot be read.
+        :raises MatchError: when the label is unknown, and when ``connlabel.conf`` cannot be read.
         """
         try:
             if self._names is None:
@@ -223,46 +236,47 @@ def labels_condition(
 
     With a mask, ``given`` is a number, and the bits of the labels that are in the mask equal it.
 
-    :raises MatchError: for an unknown label, and for a mask with other than one number.
-    :raises TypeError: for what is neither a label nor an iterable of labels.
+    :raises MatchError: when a label is unknown, and when there is a mask but not one number.
+    :raises TypeError: when the value is neither a label nor an iterable of labels.
     """
     if mask is None:
-        return any_of(_read_labels("labels", given, bits))
-    items = read_items("labels", _LABELS, given)
+        return any_of(_parse_labels("labels", given, bits))
+    items = parse_items("labels", _ACCEPTED_LABELS, given)
     if len(items) != 1:
         raise MatchError("labels must be one number of 128 bits if labels_mask is given")
-    return _masked(LABEL, cast("Label", items[0]), mask)
+    return _parse_masked(LABEL, cast("Label", items[0]), mask)
 
 
 def labels_all_condition(given: Label | Iterable[Label], bits: LabelBits) -> Node:
     """Return the condition for ``labels_all``: each of them is set; without any, nothing matches.
 
-    Raises what :func:`labels_condition` does.
+    :raises MatchError: when a label is unknown.
+    :raises TypeError: when the value is neither a label nor an iterable of labels.
     """
-    found = _read_labels("labels_all", given, bits)
+    found = _parse_labels("labels_all", given, bits)
     return all_of(found) if found else FALSE
 
 
-def _read_labels(name: str, given: Label | Iterable[Label], bits: LabelBits) -> list[Node]:
-    items = cast("list[Label]", read_items(name, _LABELS, given))
-    return [read_label(item, bits) for item in items]
+def _parse_labels(name: str, given: Label | Iterable[Label], bits: LabelBits) -> list[Node]:
+    items = cast("list[Label]", parse_items(name, _ACCEPTED_LABELS, given))
+    return [parse_label(item, bits) for item in items]
 
 
-def read_label(given: Label, bits: LabelBits) -> Node:
+def parse_label(given: Label, bits: LabelBits) -> Node:
     """Return the condition that a label is set.
 
     For text with a mask, such as ``0x3/0xff``, return the condition that the bits in the mask have
     the value.
 
-    :raises MatchError: for an unknown label, and for a value with bits outside its mask.
+    :raises MatchError: when the label is unknown, and when a value has bits outside its mask.
     """
     if isinstance(given, str):
         given = as_str(given)
         value, slash, mask = given.partition("/")
         if NUMBER.fullmatch(value) and (not slash or NUMBER.fullmatch(mask)):
             if slash:
-                return _masked(LABEL, given, None)
-            given = read_digits(given)
+                return _parse_masked(LABEL, given, None)
+            given = parse_digits(given)
     if isinstance(given, int) and LABEL.width <= as_int(given) < 1 << LABEL.width:
         raise MatchError(
             f"a label must be a bit from 0 to 127 or a name; got {as_int(given)}; "

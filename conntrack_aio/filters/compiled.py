@@ -1,9 +1,9 @@
 """Compile a match for each of its uses, and cache the results with it.
 
 - Results are a predicate, filters of dumps, programs for events, and answers such as
-  :attr:`Compiled.always`. Each is computed at first use.
+  :attr:`CompiledMatch.always`. Each is computed at first use.
 - Compiling thousands of conditions takes a large part of a second. So everything that can wait
-  compiles large matches on a worker thread (:meth:`Compiled.ready`).
+  compiles large matches on a worker thread (:meth:`CompiledMatch.compute`).
 - Two threads may compute the same result at once. The results are equal.
 """
 
@@ -15,10 +15,17 @@ from typing import Final, TypeVar
 from ..errors import ResourceExhausted
 from ..netlink.bpf import MAX_INSTRUCTIONS
 from ..netlink.threads import run_in_thread
-from .always import is_always
-from .dump import DumpFilter, FilterFeatures, Requirements, compile_dump, requirements_of
+from .always import is_always_true
+from .dump import (
+    NO_FEATURES,
+    DumpFeatures,
+    DumpFilter,
+    Requirements,
+    compile_dump_filter,
+    requirements_of,
+)
 from .fields import FAMILY, MARK
-from .nodes import All, Any, Node, Not
+from .nodes import AllOf, AnyOf, Node, Not
 from .predicate import Predicate, compile_predicate
 from .program import EventFilter, ProgramCompiler
 
@@ -34,11 +41,10 @@ _LIMITS: Final = (
 """The lengths of the programs to try, in instructions. ``net.core.optmem_max`` is 20 KiB on older
 kernels, which limits a program to some 2,500 instructions."""
 
-_FeatureKey = tuple[bool, ...] | None
 T = TypeVar("T")
 
 
-class Compiled:
+class CompiledMatch:
     """The cached results of compiling one match."""
 
     def __init__(self, node: Node) -> None:
@@ -50,21 +56,21 @@ class Compiled:
         self._predicate: Predicate | None = None
         self._requirements: Requirements | None = None
         self._compiler = ProgramCompiler(node)
-        self._dumps: dict[_FeatureKey, DumpFilter] = {}
-        """By the kernel features that filters depend on: 17 at most."""
+        self._dump_filters: dict[DumpFeatures, DumpFilter] = {}
+        """By the kernel features that filters depend on: 16 at most."""
         self._programs: dict[tuple[bool, int], EventFilter | None] = {}
         """By the arguments of :meth:`program`: 8 at most."""
 
     @property
     def is_large(self) -> bool:
-        """Whether compiling takes so long that a worker thread is to do it."""
+        """Whether compiling takes so long that it is done on a worker thread."""
         return self.node.weight > LARGE
 
     @property
     def always(self) -> bool:
         """Whether a bounded search finds that every flow matches."""
         if self._always is None:
-            self._always = is_always(self.node)
+            self._always = is_always_true(self.node)
         return self._always
 
     @property
@@ -82,67 +88,66 @@ class Compiled:
         return self._predicate
 
     @property
-    def _needs(self) -> Requirements:
+    def _required(self) -> Requirements:
         if self._requirements is None:
             self._requirements = requirements_of(self.node)
         return self._requirements
 
     @property
-    def wants_features(self) -> bool:
+    def depends_on_features(self) -> bool:
         """Whether a kernel could filter a dump by more than the family and the mark."""
-        return bool(self._needs.values.keys() - {FAMILY.name, MARK.name})
+        return bool(self._required.values.keys() - {FAMILY.name, MARK.name})
 
     @property
     def may_be_exact(self) -> bool:
         """Whether a kernel could apply the whole match to a dump."""
-        return self._needs.sufficient
+        return self._required.sufficient
 
-    def dump(self, features: FilterFeatures | None = None) -> DumpFilter:
+    def dump_filter(self, features: DumpFeatures = NO_FEATURES) -> DumpFilter:
         """Return what a kernel filters dumps by.
 
-        :param features: the features of the kernel, instead of those that every kernel has.
+        :param features: the features of the kernel.
         """
-        key: _FeatureKey = None
-        if features is not None:
-            key = (
-                *(features.tuple_filter, features.reply_filter),
-                *(features.status_filter, features.zone_filter),
-            )
-        found = self._dumps.get(key)
+        found = self._dump_filters.get(features)
         if found is None:
-            found = self._dumps[key] = compile_dump(self.node, features, self._needs)
+            found = compile_dump_filter(self.node, features, self._required)
+            self._dump_filters[features] = found
         return found
 
-    def programs(self, *, constant: bool = False) -> Iterator[EventFilter]:
+    def programs(self, *, constant_only: bool = False) -> Iterator[EventFilter]:
         """Yield programs that the kernel can filter events by, from the longest to the shortest.
 
-        :param constant: test only fields that never change while a flow exists.
+        :param constant_only: test only fields that never change while a flow exists.
         """
         for limit in _LIMITS:
-            found = self.program(constant=constant, limit=limit)
+            found = self.program(constant_only=constant_only, limit=limit)
             if found is None:
                 return
             yield found
 
     def program(
-        self, *, constant: bool = False, limit: int = MAX_INSTRUCTIONS
+        self, *, constant_only: bool = False, limit: int = MAX_INSTRUCTIONS
     ) -> EventFilter | None:
         """Return the most selective program; ``None`` if it would accept every event.
 
-        :param constant: test only fields that never change while a flow exists.
+        :param constant_only: test only fields that never change while a flow exists.
         :param limit: how many instructions the program may have.
         """
-        key = constant, limit
+        key = constant_only, limit
         if key not in self._programs:
             self._programs[key] = (
-                None if self.always else self._compiler.compile(constant=constant, limit=limit)
+                None
+                if self.always
+                else self._compiler.compile(constant_only=constant_only, limit=limit)
             )
         return self._programs[key]
 
-    async def ready(self, work: Callable[[], T]) -> T:
-        """Call a function that compiles this match, and return its result.
+    async def compute(self, work: Callable[[], T]) -> T:
+        """Return what a function computes from this match.
 
         For a large match, the function runs on a worker thread.
+
+        :param work: a function that uses the other members of this object.
         """
         if not self.is_large:
             return work()
@@ -154,7 +159,7 @@ class Compiled:
 
 def _is_constant(node: Node) -> bool:
     """Return whether the fields of all conditions are constant."""
-    if isinstance(node, All | Any):
+    if isinstance(node, AllOf | AnyOf):
         for part in node.parts:  # noqa: SIM110 - all() takes twice as long
             if not _is_constant(part):
                 return False

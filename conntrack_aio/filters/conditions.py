@@ -10,6 +10,7 @@ from ..errors import MatchError
 from ..model.enums import Status
 from ..model.labels import Label, LabelNames
 from ..plain import describe_value
+from ..suggestions import suggestion
 from .address_values import Network, address_condition
 from .bit_values import (
     TRANSLATIONS,
@@ -18,10 +19,9 @@ from .bit_values import (
     labels_all_condition,
     labels_condition,
     mark_condition,
-    read_status,
+    parse_status,
     status_condition,
 )
-from .describe import suggestion
 from .fields import FIELDS, STATE, AddressField, MatchField, NumberField, TextField
 from .name_values import State, state_condition, text_condition
 from .nodes import Node
@@ -82,9 +82,8 @@ class Conditions(TypedDict, total=False):
 def node_of(given: Conditions) -> Node:
     """Return the node that holds where all given conditions hold.
 
-    :raises MatchError: for a value that is not possible, and for conditions that exclude each
-        other.
-    :raises TypeError: for an unknown keyword, and for a value of another type.
+    :raises MatchError: when a value is not possible, and when conditions exclude each other.
+    :raises TypeError: when a keyword is unknown, and when a value is of another type.
     """
     present = {name: value for name, value in given.items() if value is not None}
     for name in present:
@@ -103,7 +102,10 @@ def node_of(given: Conditions) -> Node:
 def _nodes_of(name: str, value: Any, present: Mapping[str, Any], bits: LabelBits) -> Iterable[Node]:
     """Yield the conditions that one keyword stands for.
 
+    :param name: the keyword.
+    :param value: its value.
     :param present: all keywords that are given, because a mask belongs to another one.
+    :param bits: the bits of named labels.
     """
     if name in _CONVERTERS:
         yield _CONVERTERS[name](value)
@@ -121,7 +123,7 @@ def _nodes_of(name: str, value: Any, present: Mapping[str, Any], bits: LabelBits
 
 def _translation(name: str, given: OneOrMore[Network] | bool) -> Iterable[Node]:
     bit, address = TRANSLATIONS[name]
-    translated = read_status(bit)
+    translated = parse_status(bit)
     yield translated if given is not False else negate(translated)
     if not isinstance(given, bool):
         yield address_condition(cast("AddressField", FIELDS[address]), given)

@@ -1,16 +1,16 @@
-"""Write a match as the text that :mod:`.parser` reads, and suggest names for mistyped ones."""
+"""Write a match as the text that :mod:`.parser` reads."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from .fields import LABEL, MARK, PROTO, STATE, STATES, STATUS, NumberField
 from .intervals import Interval, Intervals, prefixes
-from .nodes import FALSE, TRUE, Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Texts
+from .nodes import FALSE, TRUE, Addresses, AllOf, AnyOf, Atom, Bits, Node, Not, Numbers, Texts
 
 KEYWORDS: Final = frozenset({"and", "or", "not", "in", "all", "none"})
 
@@ -24,9 +24,9 @@ def describe(node: Node) -> str:
         return "all"
     if node == FALSE:
         return "none"
-    if isinstance(node, All):
+    if isinstance(node, AllOf):
         return " and ".join(map(_describe_part, node.parts))
-    if isinstance(node, Any):
+    if isinstance(node, AnyOf):
         return " or ".join(map(_describe_part, node.parts))
     if isinstance(node, Not):
         return f"not {_describe_part(node.part)}"
@@ -36,7 +36,7 @@ def describe(node: Node) -> str:
 def _describe_part(node: Node) -> str:
     """Return the text of a node inside another one: in parentheses if it has several parts."""
     text = describe(node)
-    return f"({text})" if isinstance(node, All | Any) and node.parts else text
+    return f"({text})" if isinstance(node, AllOf | AnyOf) and node.parts else text
 
 
 def _value(node: Atom) -> str:
@@ -68,6 +68,7 @@ def _bits(node: Bits) -> str:
 def _set(items: list[str], ranges: Intervals = ()) -> str:
     """Return one item as it is, and several in braces.
 
+    :param items: the texts of the items.
     :param ranges: the ranges that the items stand for. ``in`` precedes an item that has several
         values: ``in 10.0.0.0/8``.
     """
@@ -138,28 +139,6 @@ def _state_of_one_protocol(number: int) -> str:
     names = STATES.get(proto, {})
     name = next((name for name, known in names.items() if known == state), str(state))
     return f"{proto_name(proto)}.{name}"
-
-
-def similar_names(name: str, known: Iterable[str]) -> list[str]:
-    """Return up to three known names that resemble a name, the most similar first."""
-    # difflib is imported only after a mistake, because that takes time.
-    try:
-        from difflib import get_close_matches
-    except OSError:  # the process has no file descriptor left to read the module
-        return []
-    return get_close_matches(name[:40].lower(), known, 3, 0.5)
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return a hint for an error message: ``; did you mean 'orig.dport'?``.
-
-    :returns: empty text if no known name resembles the name.
-    """
-    names = [repr(similar) for similar in similar_names(name, known)]
-    if not names:
-        return ""
-    *first, last = names
-    return f"; did you mean {', '.join(first)} or {last}?" if first else f"; did you mean {last}?"
 
 
 def quoted(text: str) -> str:

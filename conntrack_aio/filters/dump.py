@@ -2,7 +2,7 @@
 
 - The kernel may send flows that do not match. It never leaves out a flow that matches.
 - First, :func:`requirements_of` finds what a match requires of single fields. Then
-  :func:`compile_dump` selects the requirements that this kernel can check.
+  :func:`compile_dump_filter` selects the requirements that this kernel can check.
 - The kernel compares tuples only in a dump of one family. A match of both families takes two dumps.
 - The kernel is never asked to compare IPv6 addresses, because every kernel inverts that comparison.
 """
@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 from socket import AF_INET, AF_INET6, AF_UNSPEC
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import attrs
 
+from ..model.features import Features
+from ..model.protocols import ICMP, ICMPV6, TCP, UDP
 from ..model.requests import Masked, Selection
-from ..model.tuples import ICMP, ICMP_INVERSE, ICMPV6, ICMPV6_INVERSE, TCP, UDP
+from ..model.tuples import ICMP_INVERSE, ICMPV6_INVERSE
 from .fields import FAMILY, MARK, PROTO, STATUS, ZONE
 from .intervals import single
-from .nodes import FALSE, Addresses, All, Any, Bits, Node, Not, Numbers
+from .nodes import FALSE, Addresses, AllOf, AnyOf, Bits, Node, Not, Numbers
 from .tree import negate
 
 _ALL_BITS: Final = -1
@@ -31,17 +33,24 @@ _ZONE_ID: Final = "zone.id"
 that of one direction."""
 
 
-class FilterFeatures(Protocol):
-    """The kernel features that filters of dumps depend on: :class:`~conntrack_aio.Features`."""
+class DumpFeatures(NamedTuple):
+    """The features of a kernel that filters of dumps depend on, as :class:`Features` has them."""
 
-    @property
-    def tuple_filter(self) -> bool: ...
-    @property
-    def reply_filter(self) -> bool: ...
-    @property
-    def status_filter(self) -> bool: ...
-    @property
-    def zone_filter(self) -> bool: ...
+    tuple_filter: bool
+    reply_filter: bool
+    status_filter: bool
+    zone_filter: bool
+
+    @classmethod
+    def of(cls, features: Features) -> DumpFeatures:
+        """Return these among all features of a kernel."""
+        return cls(*[getattr(features, name) for name in cls._fields])
+
+
+NO_FEATURES: Final = DumpFeatures(
+    tuple_filter=False, reply_filter=False, status_filter=False, zone_filter=False
+)
+"""The features that every kernel has. Every kernel filters dumps by the family and the mark."""
 
 
 class Requirements(NamedTuple):
@@ -63,13 +72,13 @@ class DumpFilter:
     """Whether the kernel sends all flows that match, and no others."""
 
 
-def compile_dump(
-    node: Node, features: FilterFeatures | None = None, requirements: Requirements | None = None
+def compile_dump_filter(
+    node: Node, features: DumpFeatures = NO_FEATURES, requirements: Requirements | None = None
 ) -> DumpFilter:
     """Return what a kernel filters the dumps of a match by.
 
-    :param features: the features of the kernel. Without, the family and the mark are used, which
-        every kernel filters by.
+    :param node: the match.
+    :param features: the features of the kernel.
     :param requirements: the requirements of the match, if they are known.
     """
     if node == FALSE:
@@ -79,12 +88,12 @@ def compile_dump(
     family = values.pop(FAMILY.name, Masked(AF_UNSPEC, _ALL_BITS)).value
     # A kernel that is built without marks ignores the mark. The probe for the zone filter shows
     # that this kernel does not.
-    filters_by_mark = features is not None and features.zone_filter
+    filters_by_mark = features.zone_filter
     mark = values.pop(MARK.name, None)
     status = zone = None
-    if features is not None and features.status_filter:
+    if features.status_filter:
         status = values.pop(STATUS.name, None)
-    if features is not None and features.zone_filter and _ZONE_ID in values:
+    if features.zone_filter and _ZONE_ID in values:
         zone = values.pop(_ZONE_ID).value
     families = [family]
     if not family and any(_tuple_filters(dict(values), AF_INET, features)):
@@ -105,9 +114,9 @@ def compile_dump(
 
 def requirements_of(node: Node) -> Requirements:
     """Return what a node requires of single fields."""
-    if isinstance(node, All):
+    if isinstance(node, AllOf):
         return _required_by_all(map(requirements_of, node.parts))
-    if isinstance(node, Any):
+    if isinstance(node, AnyOf):
         return _required_by_any(map(requirements_of, node.parts))
     if isinstance(node, Not):
         return _requirements_of_not(node.part)
@@ -144,9 +153,9 @@ def _requirements_of_addresses(node: Addresses) -> Requirements:
 
 
 def _requirements_of_not(part: Node) -> Requirements:
-    if isinstance(part, All):
+    if isinstance(part, AllOf):
         return _required_by_any(requirements_of(negate(inner)) for inner in part.parts)
-    if isinstance(part, Any):
+    if isinstance(part, AnyOf):
         return _required_by_all(requirements_of(negate(inner)) for inner in part.parts)
     if isinstance(part, Bits) and part.field in (MARK, STATUS) and part.mask.bit_count() == 1:
         inverted = Masked(part.value ^ part.mask, part.mask)
@@ -212,20 +221,22 @@ _INVERSE_TYPES: Final = {ICMP: ICMP_INVERSE, ICMPV6: ICMPV6_INVERSE}
 
 
 def _tuple_filters(
-    values: dict[str, Masked], family: int, features: FilterFeatures | None
+    values: dict[str, Masked], family: int, features: DumpFeatures
 ) -> list[dict[str, object]]:
     """Return what the kernel filters the original and the reply tuple by.
 
     :param values: the requirements, from which those that the kernel checks are removed.
+    :param family: the family of the dump.
+    :param features: the features of the kernel.
     """
     return [_tuple_filter(side, values, family, features) for side in ("orig", "reply")]
 
 
 def _tuple_filter(
-    side: str, values: dict[str, Masked], family: int, features: FilterFeatures | None
+    side: str, values: dict[str, Masked], family: int, features: DumpFeatures
 ) -> dict[str, object]:
     """Return what the kernel filters the tuple of one direction by."""
-    if features is None or not family:
+    if not family:
         return {}
     if not (features.reply_filter if side == "reply" else features.tuple_filter):
         return {}

@@ -12,17 +12,17 @@ from ..model.requests import Selection
 from ..netlink.bpf import Program
 from .address_values import address_condition
 from .bit_values import bit_condition
-from .compiled import Compiled
+from .compiled import CompiledMatch
 from .describe import describe
-from .dump import DumpFilter
+from .dump import DumpFeatures, DumpFilter
 from .fields import FAMILY, FIELDS, MARK, STATUS, ZONE, AddressField, MatchField, NumberField
 from .nodes import Bits, Node, atoms
 from .number_values import number_condition
 from .program import EventFilter
 from .tree import all_of, negate
 
-_ALL_FEATURES: Final = Features(
-    **dict.fromkeys((field.name for field in attrs.fields(Features)), True)
+_ALL_FEATURES: Final = DumpFeatures(
+    tuple_filter=True, reply_filter=True, status_filter=True, zone_filter=True
 )
 
 
@@ -62,11 +62,11 @@ class Explanation:
         return "\n".join(f"{name + ':':8} {getattr(self, name)}" for name in names)
 
 
-def explain(match: Compiled, features: Features) -> Explanation:
+def explain(match: CompiledMatch, features: Features) -> Explanation:
     """Explain how a kernel with these features, and the library, apply a match."""
-    dump = match.dump(features)
+    dump = match.dump_filter(DumpFeatures.of(features))
     events = match.program()
-    table = match.program(constant=True)
+    table = match.program(constant_only=True)
     return Explanation(
         describe(match.node),
         _explain_dump(match, dump),
@@ -84,7 +84,7 @@ def explain(match: Compiled, features: Features) -> Explanation:
 _NEVER: Final = "no request, because no flow can match"
 
 
-def _explain_dump(match: Compiled, dump: DumpFilter) -> str:
+def _explain_dump(match: CompiledMatch, dump: DumpFilter) -> str:
     if match.always:
         return "all flows"
     if not dump.selections:
@@ -97,13 +97,13 @@ def _explain_dump(match: Compiled, dump: DumpFilter) -> str:
         reason = _reason_to_check(match.node, dump)
         text = f"the kernel sends only flows that may match: {_selected(dump)}"
         text += f"; the library checks each {reason}"
-    newest = match.dump(_ALL_FEATURES)
+    newest = match.dump_filter(_ALL_FEATURES)
     if newest.selections != dump.selections:
         text += f" (a newer kernel would send only: {_selected(newest)})"
     return text
 
 
-def _explain_delete(match: Compiled, dump: DumpFilter, features: Features) -> str:
+def _explain_delete(match: CompiledMatch, dump: DumpFilter, features: Features) -> str:
     if match.always:
         return "refused, because every flow matches"
     if not dump.selections:
@@ -155,7 +155,7 @@ def _reason_to_check(node: Node, dump: DumpFilter) -> str:
 # -- events -------------------------------------------------------------------------------------
 
 
-def _explain_events(match: Compiled, events: EventFilter | None) -> str:
+def _explain_events(match: CompiledMatch, events: EventFilter | None) -> str:
     if match.always:
         return "all events"
     if events is None:
@@ -172,7 +172,7 @@ def _explain_events(match: Compiled, events: EventFilter | None) -> str:
     )
 
 
-def _explain_table(match: Compiled, table: EventFilter | None) -> str:
+def _explain_table(match: CompiledMatch, table: EventFilter | None) -> str:
     if match.always:
         return "all flows"
     checks = "the library checks each flow whenever it changes"

@@ -17,18 +17,16 @@ from typing import Final, cast
 
 import attrs
 
-from ..model.enums import DCCPState, SCTPState, Status, TCPState
+from ..model.enums import Status
 from ..model.flow import LABELS, Flow
 from ..model.protocols import PROTOCOL_ALIASES, PROTOCOL_NUMBERS
-from ..model.tuples import TCP
+from ..model.protoinfo import STATE_TYPES
 from ..model.wire import PLACES, At, Nest, Wire
 from .intervals import Intervals
 
 U16: Final = 0xFFFF
 U32: Final = 0xFFFFFFFF
 U64: Final = 0xFFFFFFFFFFFFFFFF
-SCTP: Final = 132
-DCCP: Final = 33
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -102,13 +100,9 @@ def _bit_names(enum: type[IntFlag]) -> dict[str, int]:
 
 
 STATES: Final[Mapping[int, Mapping[str, int]]] = MappingProxyType(
-    {
-        TCP: MappingProxyType(_member_names(TCPState)),
-        SCTP: MappingProxyType(_member_names(SCTPState)),
-        DCCP: MappingProxyType(_member_names(DCCPState)),
-    }
+    {proto: MappingProxyType(_member_names(states)) for proto, states in STATE_TYPES.items()}
 )
-"""The names of the connection states of each protocol that has any."""
+"""The numbers of connection states by name, for each protocol that has states."""
 
 
 def state_number(proto: int, state: int) -> int:

@@ -18,7 +18,7 @@ from typing import Final, cast
 
 from ..codec.reference import encode_fields
 from ..model.flow import Flow
-from ..model.tuples import TCP
+from ..model.protocols import DCCP, SCTP, TCP
 from ..model.wire import Integer
 from ..netlink import attributes, nfnetlink
 from ..netlink.bpf import Assembler, JumpLabel, Program, ProgramTooLong
@@ -26,11 +26,9 @@ from ..netlink.messages import HEADER_SIZE
 from ..uapi.nfnetlink_conntrack import CTA_PROTOINFO
 from .approximate import subset, superset
 from .fields import (
-    DCCP,
     FAMILY,
     LABEL,
     MARK,
-    SCTP,
     STATE,
     ZONE,
     AttributeLocation,
@@ -38,7 +36,7 @@ from .fields import (
     attribute_locations,
 )
 from .intervals import Interval, Intervals, prefixes
-from .nodes import Addresses, All, Any, Atom, Bits, Node, Not, Numbers, Texts
+from .nodes import Addresses, AllOf, AnyOf, Atom, Bits, Node, Not, Numbers, Texts
 
 _ATTRIBUTES_OFFSET: Final = HEADER_SIZE + nfnetlink.SIZE
 """Where the attributes of a message begin, in bytes."""
@@ -58,93 +56,101 @@ _DROP: Final = 0
 _MAX_LINEAR: Final = 8
 """Up to this many values are compared one by one. More are first narrowed down by bisection."""
 
-_STATES: Final = {CTA_PROTOINFO.TCP: TCP, CTA_PROTOINFO.DCCP: DCCP, CTA_PROTOINFO.SCTP: SCTP}
+_STATE_PROTOCOLS: Final = {
+    CTA_PROTOINFO.TCP: TCP,
+    CTA_PROTOINFO.DCCP: DCCP,
+    CTA_PROTOINFO.SCTP: SCTP,
+}
 """The protocol of each nested attribute that contains a state."""
 
 
-class EventProgramCompiler:
-    """A compiler of one program."""
+class ProgramWriter:
+    """A writer of one program of limited length."""
 
-    def __init__(self, limit: int, most: int | None, *, constant: bool) -> None:
-        """Create a compiler.
+    def __init__(self, limit: int, max_ranges: int | None, *, constant_only: bool) -> None:
+        """Create a writer.
 
         :param limit: how many instructions the program may have.
-        :param most: how many ranges a condition may have; ``None`` for any number.
-        :param constant: test only fields that never change while a flow exists. Conditions on other
-            fields are unknown.
+        :param max_ranges: how many ranges a condition may have; ``None`` for any number.
+        :param constant_only: test only fields that never change while a flow exists. Conditions on
+            other fields are unknown.
         """
         self.exact = True
         """Whether the program accepts only events that match."""
         self._limit = limit
-        self._most = most
-        self._constant = constant
+        self._max_ranges = max_ranges
+        self._constant_only = constant_only
         self._code = Assembler(limit)
 
-    def compile(self, node: Node) -> Program:
+    def write(self, node: Node) -> Program:
         """Return the program for a node.
 
         :raises ProgramTooLong: when the program has more instructions than it may have.
         """
         accept = self._code.ret(_ACCEPT)
         drop = self._code.ret(_DROP)
-        start = self._node(node, accept, drop, accept_unknown=True)
+        start = self._test_node(node, accept, drop, accept_unknown=True)
         if start == accept:
             accept_all = Assembler()
             return accept_all.program(accept_all.ret(_ACCEPT))
         return self._code.program(start)
 
-    def _node(
+    def _test_node(
         self, node: Node, if_true: JumpLabel, if_false: JumpLabel, *, accept_unknown: bool
     ) -> JumpLabel:
-        """Compile a node.
+        """Test whether a node holds.
 
-        :param accept_unknown: whether unknown conditions count as true: they do, except below an
-            odd number of ``not``.
+        Unknown conditions count as true if ``accept_unknown``: they do, except below an odd number
+        of ``not``.
         """
-        if isinstance(node, All | Any) and not self._constant and len(node.parts) > self._limit:
+        if (
+            isinstance(node, AllOf | AnyOf)
+            and not self._constant_only
+            and len(node.parts) > self._limit
+        ):
             raise ProgramTooLong("each part takes at least one instruction")
-        if isinstance(node, All):
+        if isinstance(node, AllOf):
             for part in reversed(node.parts):
-                if_true = self._node(part, if_true, if_false, accept_unknown=accept_unknown)
+                if_true = self._test_node(part, if_true, if_false, accept_unknown=accept_unknown)
             return if_true
-        if isinstance(node, Any):
+        if isinstance(node, AnyOf):
             for part in reversed(node.parts):
-                if_false = self._node(part, if_true, if_false, accept_unknown=accept_unknown)
+                if_false = self._test_node(part, if_true, if_false, accept_unknown=accept_unknown)
             return if_false
         if isinstance(node, Not):
-            return self._node(node.part, if_false, if_true, accept_unknown=not accept_unknown)
+            return self._test_node(node.part, if_false, if_true, accept_unknown=not accept_unknown)
         if_unknown = if_true if accept_unknown else if_false
-        if self._constant and not node.field.constant:
+        if self._constant_only and not node.field.constant:
             self.exact = False
             return if_unknown
         limited = self._limit_ranges(node, accept_unknown=accept_unknown)
         if limited.weight > self._limit:
             raise ProgramTooLong("each range takes at least one instruction")
-        return self._atom(limited, if_true, if_false, if_unknown)
+        return self._test_atom(limited, if_true, if_false, if_unknown)
 
     def _limit_ranges(self, node: Atom, *, accept_unknown: bool) -> Atom:
         """Return a condition that has no more ranges than are allowed.
 
         It is a superset, so that the program accepts what it cannot test; below a ``not`` a subset.
         """
-        if self._most is None or not isinstance(node, Numbers | Addresses):
+        if self._max_ranges is None or not isinstance(node, Numbers | Addresses):
             return node
         approximate = superset if accept_unknown else subset
-        approximation = approximate(node, self._most)
+        approximation = approximate(node, self._max_ranges)
         self.exact &= approximation == node
         return approximation
 
-    def _atom(
+    def _test_atom(
         self, node: Atom, if_true: JumpLabel, if_false: JumpLabel, if_unknown: JumpLabel
     ) -> JumpLabel:
         if isinstance(node, Addresses):
-            return self._addresses(node, if_true, if_false, if_unknown)
+            return self._test_addresses(node, if_true, if_false, if_unknown)
         if isinstance(node, Bits):
             if node.field is MARK:
-                return self._mark(node, if_true, if_false)
+                return self._test_mark(node, if_true, if_false)
             self.exact = False
             if node.field is LABEL:
-                return self._labels(node, if_true, if_false, if_unknown)
+                return self._test_labels(node, if_true, if_false, if_unknown)
             return self._find_and_load(
                 attribute_locations(*node.field.path)[0],
                 self._code.jump_any(node.mask, if_true, if_false),
@@ -152,33 +158,33 @@ class EventProgramCompiler:
             )
         if isinstance(node, Texts):
             self.exact = False
-            return self._texts(node, if_true, if_false, if_unknown)
-        return self._numbers(node, if_true, if_false, if_unknown)
+            return self._test_texts(node, if_true, if_false, if_unknown)
+        return self._test_numbers(node, if_true, if_false, if_unknown)
 
     # -- numbers ------------------------------------------------------------------------------
 
-    def _numbers(
+    def _test_numbers(
         self, node: Numbers, if_true: JumpLabel, if_false: JumpLabel, if_unknown: JumpLabel
     ) -> JumpLabel:
         field = node.field
         if field is FAMILY:
-            test = self._in_ranges(node.values, if_true, if_false)
+            test = self._test_ranges(node.values, if_true, if_false)
             return self._code.load_absolute(1, _FAMILY_OFFSET, test)
         if field.name == ZONE.name or field.name.endswith(".zone"):
-            return self._zone(field, node.values, if_true, if_false)
+            return self._test_zone(field, node.values, if_true, if_false)
         if field is STATE:
             self.exact = False
-            return self._state(node.values, if_true, if_false, if_unknown)
+            return self._test_state(node.values, if_true, if_false, if_unknown)
         # Events have complete tuples: the protocol lacks a field that is absent there.
         if_absent = if_false
         if field.path[0] not in ("orig", "reply"):
             self.exact = False
             if_absent = if_unknown
         for location in reversed(attribute_locations(*field.path)):
-            if_absent = self._number(location, node.values, if_true, if_false, if_absent)
+            if_absent = self._test_number(location, node.values, if_true, if_false, if_absent)
         return if_absent
 
-    def _number(
+    def _test_number(
         self,
         location: AttributeLocation,
         values: Intervals,
@@ -189,16 +195,18 @@ class EventProgramCompiler:
         if _size(location) > 4:  # counters of 64 bits: a load reads at most 32 bits
             test = if_false
             for first, last in reversed(values):
-                test = self._at_least(first, self._at_most(last, if_true, test), test)
+                test = self._test_at_least(first, self._test_at_most(last, if_true, test), test)
             return self._find(location.path, test, if_absent)
-        return self._find_and_load(location, self._in_ranges(values, if_true, if_false), if_absent)
+        return self._find_and_load(
+            location, self._test_ranges(values, if_true, if_false), if_absent
+        )
 
-    def _zone(
+    def _test_zone(
         self, field: NumberField, values: Intervals, if_true: JumpLabel, if_false: JumpLabel
     ) -> JumpLabel:
         # An absent attribute is zone 0.
         if_zero = if_true if any(first == 0 for first, _ in values) else if_false
-        test = self._in_ranges(values, if_true, if_false)
+        test = self._test_ranges(values, if_true, if_false)
         both = self._find_and_load(attribute_locations("zone")[0], test, if_zero)
         if field is ZONE:
             # A flow with a zone in one direction only has no zone of both directions.
@@ -210,34 +218,34 @@ class EventProgramCompiler:
         side, _, _ = field.name.partition(".")
         return self._find_and_load(attribute_locations(side, "zone")[0], test, both)
 
-    def _state(
+    def _test_state(
         self, values: Intervals, if_true: JumpLabel, if_false: JumpLabel, if_unknown: JumpLabel
     ) -> JumpLabel:
         """Test the state in the nested attribute of each protocol.
 
-        :param values: states combined with their protocols (see :func:`.fields.state_number`).
+        The values are states combined with their protocols (see :func:`.fields.state_number`).
         """
         if_absent = if_unknown
         for location in reversed(attribute_locations("protoinfo", "state")):
-            proto = _STATES[CTA_PROTOINFO(location.path[1])] << 8
+            proto = _STATE_PROTOCOLS[CTA_PROTOINFO(location.path[1])] << 8
             found = [
                 (max(first, proto) - proto, min(last, proto | 0xFF) - proto)
                 for first, last in values
                 if first <= proto | 0xFF and last >= proto
             ]
             if_absent = self._find_and_load(
-                location, self._in_ranges(found, if_true, if_false), if_absent
+                location, self._test_ranges(found, if_true, if_false), if_absent
             )
         return if_absent
 
-    def _in_ranges(
+    def _test_ranges(
         self, values: Sequence[Interval], if_true: JumpLabel, if_false: JumpLabel
     ) -> JumpLabel:
         """Test whether A is in one of the ranges."""
         if len(values) > _MAX_LINEAR:
             middle = len(values) // 2
-            below = self._in_ranges(values[:middle], if_true, if_false)
-            above = self._in_ranges(values[middle:], if_true, if_false)
+            below = self._test_ranges(values[:middle], if_true, if_false)
+            above = self._test_ranges(values[middle:], if_true, if_false)
             return self._code.jump_at_least(values[middle][0], above, below)
         for first, last in reversed(values):
             if first == last:
@@ -247,7 +255,7 @@ class EventProgramCompiler:
                 if_false = self._code.jump_at_least(first, inside, if_false) if first else inside
         return if_false
 
-    def _at_least(self, first: int, if_true: JumpLabel, if_false: JumpLabel) -> JumpLabel:
+    def _test_at_least(self, first: int, if_true: JumpLabel, if_false: JumpLabel) -> JumpLabel:
         """Test whether the 64 bits of the attribute at X are at least ``first``."""
         high, low = divmod(first, 1 << 32)
         test = self._code.jump_at_least(low, if_true, if_false)
@@ -255,29 +263,29 @@ class EventProgramCompiler:
         test = self._code.jump_above(high, if_true, self._code.jump_equal(high, same, if_false))
         return self._code.load_relative(4, _VALUE_OFFSET, test)
 
-    def _at_most(self, last: int, if_true: JumpLabel, if_false: JumpLabel) -> JumpLabel:
+    def _test_at_most(self, last: int, if_true: JumpLabel, if_false: JumpLabel) -> JumpLabel:
         """Test whether the 64 bits of the attribute at X are at most ``last``."""
         if last == (1 << 64) - 1:
             return if_true
-        return self._at_least(last + 1, if_false, if_true)
+        return self._test_at_least(last + 1, if_false, if_true)
 
     # -- addresses ----------------------------------------------------------------------------
 
-    def _addresses(
+    def _test_addresses(
         self, node: Addresses, if_true: JumpLabel, if_false: JumpLabel, if_unknown: JumpLabel
     ) -> JumpLabel:
         v4_location, v6_location = attribute_locations(*node.field.path)
         v4, v6 = if_false, if_false
         if node.v6:
-            test = self._in_prefixes(prefixes(node.v6, 128), 128, 0, if_true, if_false)
+            test = self._test_prefixes(prefixes(node.v6, 128), 128, 0, if_true, if_false)
             v6 = self._find(v6_location.path, test, if_unknown)
         if node.v4:
-            test = self._v4_in(node.v4, if_true, if_false)
+            test = self._test_v4(node.v4, if_true, if_false)
             v4 = self._find(v4_location.path, test, if_unknown)
         family = self._code.jump_equal(FAMILY.names["ipv4"], v4, v6)
         return self._code.load_absolute(1, _FAMILY_OFFSET, family)
 
-    def _v4_in(self, values: Intervals, if_true: JumpLabel, if_false: JumpLabel) -> JumpLabel:
+    def _test_v4(self, values: Intervals, if_true: JumpLabel, if_false: JumpLabel) -> JumpLabel:
         """Test whether the IPv4 address at X is in one of the ranges.
 
         It is compared by ranges or by prefixes, whichever takes fewer instructions.
@@ -285,11 +293,11 @@ class EventProgramCompiler:
         found = prefixes(values, 32)
         groups = len({length for _, length in found})
         if sum(1 + (first < last) for first, last in values) <= len(found) + 3 * groups:
-            test = self._in_ranges(values, if_true, if_false)
+            test = self._test_ranges(values, if_true, if_false)
             return self._code.load_relative(4, _VALUE_OFFSET, test)
-        return self._in_prefixes(found, 32, 0, if_true, if_false)
+        return self._test_prefixes(found, 32, 0, if_true, if_false)
 
-    def _in_prefixes(
+    def _test_prefixes(
         self,
         networks: list[tuple[int, int]],
         width: int,
@@ -304,6 +312,8 @@ class EventProgramCompiler:
         :param networks: the prefixes in ascending order, which are equal before the word.
         :param width: the bits of an address: 32 or 128.
         :param bit: the first bit of the word.
+        :param if_true: where to continue if it has one.
+        :param if_false: where to continue if it has none.
         """
         shift = width - bit - 32
         ending = [network for network in networks if network[1] <= bit + 32]
@@ -315,7 +325,7 @@ class EventProgramCompiler:
 
         if longer:
             inside = [
-                (value, self._in_prefixes(list(same), width, bit + 32, if_true, if_false))
+                (value, self._test_prefixes(list(same), width, bit + 32, if_true, if_false))
                 for value, same in groupby(longer, word_of)
             ]
             if_false = self._code.load_relative(4, offset, self._branch(inside, if_false))
@@ -325,7 +335,7 @@ class EventProgramCompiler:
             if length == bit:
                 return if_true
             values = sorted(word_of(network) for network in same)
-            test = self._in_ranges([(value, value) for value in values], if_true, if_false)
+            test = self._test_ranges([(value, value) for value in values], if_true, if_false)
             if length < bit + 32:
                 test = self._code.mask(0xFFFFFFFF << (bit + 32 - length) & 0xFFFFFFFF, test)
             if_false = self._code.load_relative(4, offset, test)
@@ -335,6 +345,7 @@ class EventProgramCompiler:
         """Continue at the label of the value that A has.
 
         :param targets: values in ascending order, and their labels.
+        :param if_false: the label for any other value.
         """
         if len(targets) > _MAX_LINEAR:
             middle = len(targets) // 2
@@ -347,7 +358,7 @@ class EventProgramCompiler:
 
     # -- bits and texts -----------------------------------------------------------------------
 
-    def _mark(self, node: Bits, if_true: JumpLabel, if_false: JumpLabel) -> JumpLabel:
+    def _test_mark(self, node: Bits, if_true: JumpLabel, if_false: JumpLabel) -> JumpLabel:
         test = self._code.jump_equal(node.value, if_true, if_false)
         if node.mask != 0xFFFFFFFF:
             test = self._code.mask(node.mask, test)
@@ -355,7 +366,7 @@ class EventProgramCompiler:
             attribute_locations("mark")[0], test, if_false if node.value else if_true
         )
 
-    def _labels(
+    def _test_labels(
         self, node: Bits, if_true: JumpLabel, if_false: JumpLabel, if_unknown: JumpLabel
     ) -> JumpLabel:
         """Test the labels in the mask, 32 bits at a time.
@@ -379,15 +390,15 @@ class EventProgramCompiler:
             if_true = self._code.load_relative(4, _VALUE_OFFSET + at, test)
         return self._find(location.path, if_true, if_unknown)
 
-    def _texts(
+    def _test_texts(
         self, node: Texts, if_true: JumpLabel, if_false: JumpLabel, if_unknown: JumpLabel
     ) -> JumpLabel:
         (location,) = attribute_locations(*node.field.path)
         for text in reversed(node.values):
-            if_false = self._text(text.encode() + b"\0", if_true, if_false)
+            if_false = self._test_text(text.encode() + b"\0", if_true, if_false)
         return self._find(location.path, if_false, if_unknown)
 
-    def _text(self, data: bytes, if_true: JumpLabel, if_false: JumpLabel) -> JumpLabel:
+    def _test_text(self, data: bytes, if_true: JumpLabel, if_false: JumpLabel) -> JumpLabel:
         """Test whether the value of the attribute at X is exactly ``data``."""
         at = len(data)
         while at:

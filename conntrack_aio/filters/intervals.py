@@ -91,6 +91,7 @@ def single(intervals: Intervals) -> int | None:
 def prefixes(intervals: Intervals, width: int) -> list[tuple[int, int]]:
     """Return the fewest network prefixes that make up a set, in ascending order.
 
+    :param intervals: the set.
     :param width: the bits of a number: 32 for IPv4 addresses, 128 for IPv6 addresses.
     :returns: the value and the length in bits of each prefix.
     """

@@ -10,7 +10,7 @@ import attrs
 from ..model.flow import Flow
 from ..model.labels import LabelNames
 from ..plain import describe_value
-from .compiled import Compiled
+from .compiled import CompiledMatch
 from .conditions import Conditions, node_of
 from .describe import describe
 from .explain import Explanation, HasFeatures, explain
@@ -34,7 +34,7 @@ class Match:
 
     _node: Node
     """The tree of conditions. Internal."""
-    _compiled: Compiled = attrs.field(eq=False)
+    _compiled: CompiledMatch = attrs.field(eq=False)
     """The cached results of compiling the match. Internal."""
 
     def __init__(self, *text: str, **conditions: Unpack[Conditions]) -> None:
@@ -88,11 +88,11 @@ class Match:
             is translated to.
         :param id: the id that the kernel gives the entry.
 
-        :raises MatchError: for what can never be true: a value out of bounds, a mark with bits
-            outside its mask, an unknown label, a status of 0, and conditions that exclude each
-            other, such as a port of an ICMP flow or an IPv6 address of family IPv4. Also for text
-            that is not a match.
-        :raises TypeError: for a value of another type, and for an unknown condition.
+        :raises MatchError: when the match can never be true: because of a value out of bounds, a
+            mark with bits outside its mask, an unknown label, a status of 0, or conditions that
+            exclude each other, such as a port of an ICMP flow or an IPv6 address of family IPv4.
+            Also when text is not a match.
+        :raises TypeError: when a value is of another type, and when a condition is unknown.
         """
         names = conditions.get("label_names")
         parsed = [Parser(part, names).parse() for part in text]
@@ -101,7 +101,7 @@ class Match:
 
     def _initialize(self, node: Node) -> None:
         object.__setattr__(self, "_node", node)
-        object.__setattr__(self, "_compiled", Compiled(node))
+        object.__setattr__(self, "_compiled", CompiledMatch(node))
 
     @classmethod
     def _from_node(cls, node: Node) -> Self:
@@ -132,11 +132,12 @@ class Match:
         - ``snat`` and ``dnat`` are conditions by themselves, or with an address:
           ``snat to 192.0.2.0/24``.
 
+        :param text: the text to parse.
         :param label_names: the names of labels, instead of the system's ``connlabel.conf``.
 
-        :raises MatchError: with the column, for text that is not a match or can never be true, and
+        :raises MatchError: when the text is not a match or can never be true, with the column; and
             when ``connlabel.conf`` cannot be read.
-        :raises TypeError: for what is not text.
+        :raises TypeError: when the value is not text.
         """
         return cls._from_node(Parser(text, label_names).parse())
 
@@ -145,7 +146,7 @@ class Match:
         """Return a match for the flows that match all of the given matches.
 
         :raises MatchError: when no flow can match all of them.
-        :raises TypeError: for what is not a match.
+        :raises TypeError: when an item is not a match.
         """
         return Match._from_node(all_of(_nodes_of("all", matches)))
 
@@ -155,7 +156,7 @@ class Match:
 
         For thousands of matches this is faster than joining them with ``|``.
 
-        :raises TypeError: for what is not a match.
+        :raises TypeError: when an item is not a match.
         """
         return Match._from_node(any_of(_nodes_of("any", matches)))
 
@@ -181,7 +182,7 @@ class Match:
     def __bool__(self) -> NoReturn:
         """Refuse a truth value: ``a and b`` would silently be ``b`` alone.
 
-        :raises TypeError: always.
+        :raises TypeError: when it is called.
         """
         raise TypeError(
             "a Match has no truth value: combine matches with &, | and ~ instead of and, or and "
@@ -205,7 +206,7 @@ class Match:
     def __call__(self, flow: Flow) -> bool:
         """Return whether a flow matches.
 
-        :raises TypeError: for what is not a flow.
+        :raises TypeError: when the argument is not a flow.
         """
         try:
             return self._compiled.predicate(flow)
@@ -226,7 +227,7 @@ class Match:
         are cached with this object, and not with others that are equal.
         """
         compiled = self._compiled
-        await compiled.ready(
+        await compiled.compute(
             lambda: (compiled.always, compiled.constant, compiled.program(), compiled.predicate)
         )
         return self
@@ -237,12 +238,12 @@ class Match:
         :param conn: the :class:`Connection` whose kernel it is. Its features are probed, so that
             this raises what :meth:`Connection.features` does.
 
-        :raises TypeError: for what is not a connection.
+        :raises TypeError: when ``conn`` is not a connection.
         """
         if not callable(getattr(conn, "features", None)):
             raise TypeError(f"explain() takes a Connection; got {describe_value(conn)}")
         features = await conn.features()
-        return await self._compiled.ready(lambda: explain(self._compiled, features))
+        return await self._compiled.compute(lambda: explain(self._compiled, features))
 
     def __str__(self) -> str:
         return describe(self._node)
@@ -254,7 +255,7 @@ class Match:
         return self._from_node, (self._node,)
 
 
-def compiled_of(match: Match) -> Compiled:
+def compiled_of(match: Match) -> CompiledMatch:
     """Return what is compiled of a match, for the other modules of the package."""
     return match._compiled  # pyright: ignore[reportPrivateUsage]
 
@@ -263,8 +264,9 @@ def _nodes_of(name: str, matches: Iterable[Match]) -> list[Node]:
     """Return the nodes of several matches.
 
     :param name: the name of the method that takes them, for error messages.
+    :param matches: the argument of the method.
 
-    :raises TypeError: for what is not an iterable of matches.
+    :raises TypeError: when the value is not an iterable of matches.
     """
     accepted = f'Match.{name} takes a list of matches: [Match(proto="tcp"), Match("orig.dport 80")]'
     if isinstance(matches, str) or not isinstance(matches, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -1,4 +1,10 @@
-"""Operations on conditions that the value of a field is in a set."""
+"""Combine conditions that the value of a field is in a set: numbers, addresses or texts.
+
+Several conditions on one field become one: of ``orig.dport in {80, 443}`` and
+``orig.dport >= 100`` it is ``orig.dport 443``. So contradictions are found, and each field is
+compared once. :func:`families_of` and :func:`protocols_of` find contradictions between conditions
+on different fields, such as a port of an ICMP flow.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final, cast
 
-from ..model.tuples import ICMP, ICMPV6, PORTED
+from ..model.protocols import ICMP, ICMPV6
+from ..model.tuples import PORTED
 from .fields import FAMILIES, FAMILY, PROTO, STATE, all_values
 from .intervals import Intervals, intersection, normalize, union
 from .nodes import TRUE, Addresses, Atom, Bits, Membership, Node, Numbers, Texts

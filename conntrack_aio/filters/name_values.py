@@ -9,32 +9,35 @@ from typing import Final, cast
 
 from ..errors import MatchError
 from ..model.enums import DCCPState, SCTPState, TCPState
-from ..model.tuples import TCP
+from ..model.protoinfo import STATE_TYPES
 from ..plain import as_int, as_str, describe_value
-from .arguments import NUMBER, read_digits, read_items
+from ..suggestions import suggestion
+from .arguments import NUMBER, parse_digits, parse_items
 from .describe import proto_name, state_names
-from .fields import DCCP, SCTP, STATE, STATES, TextField, state_number
+from .fields import STATE, STATES, TextField, state_number
 from .nodes import FALSE, Node, Texts
 from .number_values import number_in
 
 State = TCPState | SCTPState | DCCPState | str
 """A state, or its name: of one protocol (``"tcp.close"``), or of all that have it."""
 
-_STATES: Final = (
+_ACCEPTED_STATES: Final = (
     "a TCPState, SCTPState or DCCPState, a name such as established, or a list of these"
 )
 
-_PROTOCOLS: Final[dict[type[IntEnum], int]] = {TCPState: TCP, SCTPState: SCTP, DCCPState: DCCP}
+_PROTOCOLS: Final[dict[type[IntEnum], int]] = {
+    states: proto for proto, states in STATE_TYPES.items()
+}
 
 
 def state_condition(given: State | Iterable[State]) -> Node:
     """Return the condition that a connection is in one of the given states.
 
-    :raises MatchError: for an unknown name.
-    :raises TypeError: for what is neither a state nor an iterable of states.
+    :raises MatchError: when a name is unknown.
+    :raises TypeError: when the value is neither a state nor an iterable of states.
     """
-    items = cast("list[State]", read_items("state", _STATES, given))
-    return state_in(read_state(item) for item in items)
+    items = cast("list[State]", parse_items("state", _ACCEPTED_STATES, given))
+    return state_in(parse_state(item) for item in items)
 
 
 def state_in(states: Iterable[frozenset[int]]) -> Node:
@@ -42,30 +45,33 @@ def state_in(states: Iterable[frozenset[int]]) -> Node:
     return number_in(STATE, [(number, number) for numbers in states for number in numbers])
 
 
-def read_state(item: State) -> frozenset[int]:
+def parse_state(item: State) -> frozenset[int]:
     """Return the numbers of the states that one item stands for (see :func:`state_number`).
 
-    :raises MatchError: for an unknown name.
-    :raises TypeError: for what is not a state.
+    :raises MatchError: when a name is unknown.
+    :raises TypeError: when the item is not a state.
     """
     if isinstance(item, str):
-        return _read_state_text(as_str(item).lower())
+        return _parse_state_text(as_str(item).lower())
     if type(item) not in _PROTOCOLS:
-        raise TypeError(f"state must be {_STATES}; got {describe_value(item)}")
+        raise TypeError(f"state must be {_ACCEPTED_STATES}; got {describe_value(item)}")
     return frozenset({state_number(_PROTOCOLS[type(item)], as_int(item))})
 
 
-def _read_state_text(text: str) -> frozenset[int]:
+def _parse_state_text(text: str) -> frozenset[int]:
     names = _known_states()
     if text in names:
         return names[text]
     proto, dot, name = text.partition(".")
-    if dot and NUMBER.fullmatch(name) and read_digits(name) < 256:
+    if dot and NUMBER.fullmatch(name) and parse_digits(name) < 256:
         for number in STATES:
             if proto == proto_name(number):
-                return frozenset({state_number(number, read_digits(name))})
-    expected = ", ".join(state_names())
-    raise MatchError(f"unknown state {describe_value(text)}; expected {expected}")
+                return frozenset({state_number(number, parse_digits(name))})
+    hint = (
+        suggestion(text, names if dot else state_names())
+        or f"; expected {', '.join(state_names())}"
+    )
+    raise MatchError(f"unknown state {describe_value(text)}{hint}")
 
 
 @cache
@@ -82,27 +88,28 @@ def _known_states() -> dict[str, frozenset[int]]:
 def text_condition(field: TextField, given: str | Iterable[str]) -> Node:
     """Return the condition that a field has one of the given texts.
 
-    :raises MatchError: for a text that the field cannot have.
-    :raises TypeError: for what is neither text nor an iterable of texts.
+    :raises MatchError: when the field cannot have the text.
+    :raises TypeError: when the value is neither text nor an iterable of texts.
     """
-    items = cast("list[str]", read_items(field.name, "a name or a list of names", given))
-    return text_in(field, [read_text(field, item) for item in items])
+    items = cast("list[str]", parse_items(field.name, "a name or a list of names", given))
+    return text_in(field, [parse_text(field, item) for item in items])
 
 
 def text_in(field: TextField, texts: Iterable[str]) -> Node:
     """Return the condition that a field has one of the texts; without any it never holds.
 
-    :param texts: texts that :func:`read_text` has checked.
+    :param field: the field with the text.
+    :param texts: texts that :func:`parse_text` has checked.
     """
     values = tuple(sorted({*texts}))
     return Texts(field, values) if values else FALSE
 
 
-def read_text(field: TextField, item: str) -> str:
+def parse_text(field: TextField, item: str) -> str:
     """Return a text as a plain ``str``.
 
-    :raises MatchError: for a text that the field cannot have.
-    :raises TypeError: for what is not text.
+    :raises MatchError: when the field cannot have the text.
+    :raises TypeError: when the item is not text.
     """
     try:
         item = as_str(item)

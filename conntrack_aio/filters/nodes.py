@@ -121,12 +121,12 @@ class _Parts:
 
 
 @attrs.frozen(cache_hash=True)
-class All(_Parts):
+class AllOf(_Parts):
     """The condition that all parts hold. Without parts it is always true."""
 
 
 @attrs.frozen(cache_hash=True)
-class Any(_Parts):
+class AnyOf(_Parts):
     """The condition that at least one part holds. Without parts it is never true."""
 
 
@@ -139,7 +139,7 @@ Membership = Ranged | Texts
 Atom = Membership | Bits
 """A condition on one field."""
 
-Node = Atom | Not | All | Any
+Node = Atom | Not | AllOf | AnyOf
 
 
 def depth_of(node: Node) -> int:
@@ -151,13 +151,21 @@ def depth_of(node: Node) -> int:
     return depth + node.depth if isinstance(node, _Parts) else depth
 
 
-TRUE: Final = All(())
-FALSE: Final = Any(())
+def opposite(node: Node) -> Node:
+    """Return a node without its ``not``, or any other node with one.
+
+    :func:`.tree.negate` is for users' matches: it also simplifies, and checks the depth.
+    """
+    return node.part if isinstance(node, Not) else Not(node)
+
+
+TRUE: Final = AllOf(())
+FALSE: Final = AnyOf(())
 
 
 def atoms(node: Node) -> Iterator[Atom]:
     """Yield the conditions on single fields that a node consists of."""
-    if isinstance(node, All | Any):
+    if isinstance(node, AllOf | AnyOf):
         for part in node.parts:
             yield from atoms(part)
     elif isinstance(node, Not):

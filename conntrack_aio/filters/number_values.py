@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import cast
 
 from ..errors import MatchError
-from ..model.protocols import PROTOCOL_NAMES
+from ..model.protocols import unknown_protocol
 from ..plain import as_int, as_str, describe_value
-from .arguments import read_digits, read_integer, read_items
-from .describe import similar_names, suggestion
+from .arguments import parse_digits, parse_integer, parse_items
 from .fields import FAMILY, PROTO, NumberField
 from .intervals import Interval, normalize
 from .memberships import simplify_atom
@@ -22,12 +21,12 @@ Number = int | str | range
 def number_condition(field: NumberField, given: Number | Iterable[Number]) -> Node:
     """Return the condition that a field has one of the given values.
 
-    :raises MatchError: for a value that the field cannot have.
-    :raises TypeError: for what is neither a number nor an iterable of numbers.
+    :raises MatchError: when the field cannot have the value.
+    :raises TypeError: when the value is neither a number nor an iterable of numbers.
     """
-    items = cast("list[Number]", read_items(field.name, _accepted(field), given))
+    items = cast("list[Number]", parse_items(field.name, _accepted(field), given))
     nonempty = (item for item in items if not (isinstance(item, range) and not item))
-    return number_in(field, [read_number(field, item) for item in nonempty])
+    return number_in(field, [parse_number(field, item) for item in nonempty])
 
 
 def number_in(field: NumberField, ranges: Iterable[Interval]) -> Node:
@@ -36,16 +35,17 @@ def number_in(field: NumberField, ranges: Iterable[Interval]) -> Node:
     return simplify_atom(Numbers(field, values)) if values else FALSE
 
 
-def read_number(field: NumberField, item: Number) -> Interval:
+def parse_number(field: NumberField, item: Number) -> Interval:
     """Return the range that one item stands for.
 
+    :param field: the field with the number.
     :param item: a number, its text, or a range, which is not empty.
 
-    :raises MatchError: for a value that the field cannot have.
-    :raises TypeError: for what is not a number.
+    :raises MatchError: when the field cannot have the value.
+    :raises TypeError: when the item is not a number.
     """
     if isinstance(item, str):
-        first, last = _read_text(field, as_str(item))
+        first, last = _parse_text(field, as_str(item))
     elif isinstance(item, range):
         start, stop, step = as_int(item.start), as_int(item.stop), as_int(item.step)
         if step != 1:
@@ -55,7 +55,7 @@ def read_number(field: NumberField, item: Number) -> Interval:
             )
         first, last = start, stop - 1
     else:
-        first = last = read_integer(field.name, _accepted(field), item)
+        first = last = parse_integer(field.name, _accepted(field), item)
     for number in (first, last):
         if not 0 <= number <= field.maximum:
             shown = describe_value(number)
@@ -73,13 +73,13 @@ def _accepted(field: NumberField) -> str:
     return f"a number{named}, a range, the text of these, or a list of them"
 
 
-def _read_text(field: NumberField, text: str) -> Interval:
+def _parse_text(field: NumberField, text: str) -> Interval:
     for names in (field.names, field.aliases):
         if (number := names.get(text.lower())) is not None:
             return number, number
     first, dash, last = text.partition("-")
     try:
-        found = read_digits(first), read_digits(last if dash else first)
+        found = parse_digits(first), parse_digits(last if dash else first)
     except ValueError:
         raise MatchError(_why_not_a_number(field, text)) from None
     if found[0] > found[1]:
@@ -90,11 +90,7 @@ def _read_text(field: NumberField, text: str) -> Interval:
 def _why_not_a_number(field: NumberField, text: str) -> str:
     shown = describe_value(text)
     if field is PROTO:
-        known: Iterable[str] = PROTOCOL_NAMES.values()
-        if not similar_names(text, known):
-            known = (*PROTO.names, *PROTO.aliases)
-        expected = "expected a number or a name such as tcp, udp, icmp"
-        return f"unknown protocol {shown}; {expected}{suggestion(text, known)}"
+        return unknown_protocol(text)
     if field.names:
         return f"{field.name} must be {', '.join((*field.names, *field.aliases))}; got {shown}"
     return f"{field.name} must be a number or a range such as 80-90; got {shown}"

@@ -22,16 +22,17 @@ from typing import Final, NamedTuple, TypeVar
 from ..errors import MatchError
 from ..model.labels import LabelNames
 from ..plain import as_str, describe_value
-from .address_values import address_in, read_network
+from ..suggestions import suggestion
+from .address_values import address_in, parse_network
 from .bit_values import (
     STATUS_KEYWORDS,
     TRANSLATIONS,
     LabelBits,
-    read_label,
-    read_mark,
-    read_status,
+    parse_label,
+    parse_mark,
+    parse_status,
 )
-from .describe import KEYWORDS, suggestion
+from .describe import KEYWORDS
 from .fields import (
     FAMILY,
     FIELDS,
@@ -45,9 +46,9 @@ from .fields import (
     TextField,
 )
 from .memberships import simplify_atom
-from .name_values import read_state, read_text, state_in, text_in
+from .name_values import parse_state, parse_text, state_in, text_in
 from .nodes import FALSE, TRUE, Node, Numbers
-from .number_values import number_in, read_number
+from .number_values import number_in, parse_number
 from .tree import MAX_DEPTH, TOO_DEEP, all_of, any_of, negate
 
 T = TypeVar("T")
@@ -76,10 +77,11 @@ class Parser:
     def __init__(self, text: str, label_names: LabelNames | None) -> None:
         """Split a text into tokens.
 
+        :param text: the text of a match.
         :param label_names: the names of labels, instead of those of the system.
 
-        :raises TypeError: for what is not text.
-        :raises MatchError: for a character that no token contains.
+        :raises TypeError: when the value is not text.
+        :raises MatchError: when a character is in no token.
         """
         try:
             self._text = as_str(text)
@@ -95,7 +97,7 @@ class Parser:
     def parse(self) -> Node:
         """Parse the whole text.
 
-        :raises MatchError: for text that is not a match, and for a match that is never true.
+        :raises MatchError: when the text is not a match, and when the match is never true.
         """
         if self._current.kind == "end":
             raise self._error("the text is empty; use 'all' to match every flow")
@@ -194,7 +196,7 @@ class Parser:
         if name.text in TRANSLATIONS:
             return self._translation(*TRANSLATIONS[name.text])
         if status := STATUS_KEYWORDS.get(name.text):
-            return read_status(status)
+            return parse_status(status)
         field = FIELDS.get(name.text)
         if field is None:
             known = [*FIELDS, *TRANSLATIONS, *dict.fromkeys(STATUS_KEYWORDS.values())]
@@ -210,7 +212,7 @@ class Parser:
         :param bit: the name of the status bit of the translation.
         :param address: the name of the field that has the translated address.
         """
-        translated = read_status(bit)
+        translated = parse_status(bit)
         if not self._accept("to"):
             return translated
         return all_of([translated, self._values(FIELDS[address])])
@@ -257,40 +259,40 @@ class Parser:
     def _condition_on(self, field: MatchField, items: list[tuple[_Token, str]]) -> Node:
         """Return the condition that a field has one of several values."""
 
-        def read_all(read: Callable[[str], T]) -> list[T]:
+        def parse_all(read: Callable[[str], T]) -> list[T]:
             return [self._at_column(token.column, partial(read, text)) for token, text in items]
 
         if field is STATE:
-            return state_in(read_all(read_state))
+            return state_in(parse_all(parse_state))
         if isinstance(field, NumberField):
-            return number_in(field, read_all(lambda text: read_number(field, text)))
+            return number_in(field, parse_all(lambda text: parse_number(field, text)))
         if isinstance(field, AddressField):
-            return address_in(field, read_all(lambda text: read_network(field, text)))
+            return address_in(field, parse_all(lambda text: parse_network(field, text)))
         if isinstance(field, TextField):
-            return text_in(field, read_all(lambda text: read_text(field, text)))
+            return text_in(field, parse_all(lambda text: parse_text(field, text)))
         assert isinstance(field, BitsField)
         return any_of(
             [
-                self._at_column(token.column, self._bits_reader(field, token, text))
+                self._at_column(token.column, self._bits_parser(field, token, text))
                 for token, text in items
             ]
         )
 
-    def _bits_reader(self, field: BitsField, token: _Token, text: str) -> Callable[[], Node]:
+    def _bits_parser(self, field: BitsField, token: _Token, text: str) -> Callable[[], Node]:
         """Return the function that reads one value, which may have several bits."""
         if field is STATUS:
-            return lambda: read_status(text)
+            return lambda: parse_status(text)
         if field is LABEL:
             # A name in quotation marks may contain this character itself.
             labels = [text] if token.kind == "quoted" else text.split("|")
-            return lambda: all_of([read_label(label, self._label_bits) for label in labels])
-        return lambda: read_mark(text)
+            return lambda: all_of([parse_label(label, self._label_bits) for label in labels])
+        return lambda: parse_mark(text)
 
     def _comparison(self, field: NumberField, sign: str) -> Node:
         token, text = self._item(field)
 
         def make() -> Node:
-            first, last = read_number(field, text)
+            first, last = parse_number(field, text)
             if first != last:
                 raise MatchError(f"{sign} takes one number; got the range {text!r}")
             low, high = {

@@ -23,8 +23,8 @@ from typing import Final
 
 from ..function_builder import Expression, Factories, FunctionBuilder
 from ..model.flow import Flow
-from ..model.protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
-from ..model.tuples import TCP, IPAddress
+from ..model.protoinfo import PROTOINFO_TYPES, ProtoInfo
+from ..model.tuples import IPAddress
 from .alternatives import (
     MIN_TABLE_SIZE,
     IntervalTable,
@@ -33,15 +33,15 @@ from .alternatives import (
     address_numbers,
     any_node,
     arrange,
-    count,
     count_addresses,
+    count_numbers,
     is_negated,
-    numbers,
-    opposite,
+    negate_inside,
+    numbers_in,
 )
-from .fields import DCCP, FAMILY, SCTP, STATE, STATUS, ZONE, AddressField, MatchField, state_number
+from .fields import FAMILY, STATE, STATUS, ZONE, AddressField, MatchField, state_number
 from .intervals import Intervals
-from .nodes import TRUE, Addresses, All, Any, Bits, Node, Not, Numbers
+from .nodes import TRUE, Addresses, AllOf, AnyOf, Bits, Node, Not, Numbers
 
 Predicate = Callable[[Flow], bool]
 
@@ -51,10 +51,10 @@ _MAX_SET_SIZE: Final = 1024
 
 def compile_predicate(node: Node) -> Predicate:
     """Return a function that returns whether a flow matches."""
-    return _PredicateWriter(_Compiler()).build(node)
+    return _PredicateWriter(_PredicateCompiler()).build(node)
 
 
-class _Compiler:
+class _PredicateCompiler:
     """A compiler of the functions that one predicate calls. They are many, of few forms."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class _Compiler:
 class _PredicateWriter:
     """A writer of one function of a predicate: an expression about a flow."""
 
-    def __init__(self, compiler: _Compiler, factories: Factories | None = None) -> None:
+    def __init__(self, compiler: _PredicateCompiler, factories: Factories | None = None) -> None:
         self._compile = compiler.compile
         self._builder = builder = FunctionBuilder("match", "match", factories=factories)
         self._flow = builder.parameter("flow")
@@ -95,18 +95,18 @@ class _PredicateWriter:
 
     def _write(self, node: Node) -> Expression:
         """Return an expression that is true if a node holds."""
-        if isinstance(node, All):
-            return self._all(node.parts)
-        if isinstance(node, Any):
-            return self._any(node.parts)
+        if isinstance(node, AllOf):
+            return self._write_all(node.parts)
+        if isinstance(node, AnyOf):
+            return self._write_any(node.parts)
         if isinstance(node, Not):
             return self._builder.expression("(not {part})", part=self._write(node.part))
         if isinstance(node, Numbers):
-            return self._numbers(node)
+            return self._write_numbers(node)
         if isinstance(node, Addresses):
-            return self._addresses(node)
+            return self._write_addresses(node)
         if isinstance(node, Bits):
-            return self._bits(node)
+            return self._write_bits(node)
         return self._builder.expression(
             "(({value} := {flow}.helper) is not None and {value}.name in {names})",
             value=self._value,
@@ -114,45 +114,45 @@ class _PredicateWriter:
             names=self._builder.capture(frozenset(node.values)),
         )
 
-    def _all(self, parts: Sequence[Node]) -> Expression:
+    def _write_all(self, parts: Sequence[Node]) -> Expression:
         builder = self._builder
         if not parts:
             return builder.bind(True)
-        negated = [opposite(part) for part in parts if is_negated(part)]
+        negated = [negate_inside(part) for part in parts if is_negated(part)]
         if len(negated) < MIN_TABLE_SIZE:
             return builder.join("and", [self._write(part) for part in parts])
         operands = [self._write(part) for part in parts if not is_negated(part)]
-        operands.append(builder.expression("not {any}", any=self._any(negated)))
+        operands.append(builder.expression("not {any}", any=self._write_any(negated)))
         return builder.join("and", operands)
 
-    def _any(self, parts: Sequence[Node]) -> Expression:
+    def _write_any(self, parts: Sequence[Node]) -> Expression:
         found = arrange(parts)
         operands = [
-            *map(self._lookup, found.lookups),
-            *map(self._interval, found.intervals),
-            *map(self._masked, found.masks),
+            *map(self._write_lookup, found.lookups),
+            *map(self._write_interval, found.intervals),
+            *map(self._write_masked, found.masks),
             *map(self._write, found.rest),
         ]
         return self._builder.join("or", operands) if operands else self._builder.bind(False)
 
     # -- alternatives -----------------------------------------------------------------------
 
-    def _lookup(self, table: LookupTable) -> Expression:
+    def _write_lookup(self, table: LookupTable) -> Expression:
         compile = self._compile
         found = {key: compile(any_node(rest)) for key, rest in table.alternatives.items()}
-        key, *more = map(self._read, table.fields)
+        key, *more = map(self._write_value, table.fields)
         if more:
             key = self._builder.expression("({values})", values=[key, *more])
-        return self._call_found(found.get, key)
+        return self._write_call(found.get, key)
 
-    def _interval(self, table: IntervalTable) -> Expression:
+    def _write_interval(self, table: IntervalTable) -> Expression:
         compile = self._compile
         found = [compile(any_node(rest)) if rest else None for rest in table.alternatives]
-        return self._call_found(
-            partial(_predicate_at, table.starts, found), self._read(table.field)
+        return self._write_call(
+            partial(_predicate_at, table.starts, found), self._write_value(table.field)
         )
 
-    def _call_found(self, find: Callable[..., Predicate | None], key: Expression) -> Expression:
+    def _write_call(self, find: Callable[..., Predicate | None], key: Expression) -> Expression:
         """Return an expression that is true if ``find(key)`` returns a predicate that holds."""
         return self._builder.expression(
             "(({value} := {find}({key})) is not None and {value}({flow}))",
@@ -162,21 +162,21 @@ class _PredicateWriter:
             flow=self._flow,
         )
 
-    def _masked(self, masked: MaskedValues) -> Expression:
+    def _write_masked(self, masked: MaskedValues) -> Expression:
         builder = self._builder
-        bits = self._read(masked.field)
+        bits = self._write_value(masked.field)
         if masked.field is STATUS:
             bits = builder.expression("({bits} or {zero})", bits=bits, zero=0)
         bits = builder.call(int.__and__, bits, builder.capture(masked.mask))
-        return self._is_in(bits, masked.values)
+        return self._write_is_in(bits, masked.values)
 
     # -- conditions -------------------------------------------------------------------------
 
-    def _numbers(self, node: Numbers) -> Expression:
+    def _write_numbers(self, node: Numbers) -> Expression:
         builder = self._builder
-        number = self._read(node.field)
-        if len(node.values) > 1 and count(node.values) <= _MAX_SET_SIZE:
-            return self._is_in(number, frozenset(numbers(node.values)))
+        number = self._write_value(node.field)
+        if len(node.values) > 1 and count_numbers(node.values) <= _MAX_SET_SIZE:
+            return self._write_is_in(number, frozenset(numbers_in(node.values)))
         if len(node.values) != 1:
             return builder.call(builder.capture(_Ranges(node.values).contains), number)
         ((first, last),) = node.values
@@ -196,20 +196,22 @@ class _PredicateWriter:
             high=high,
         )
 
-    def _addresses(self, node: Addresses) -> Expression:
+    def _write_addresses(self, node: Addresses) -> Expression:
         builder = self._builder
         if count_addresses(node) <= _MAX_SET_SIZE:
-            return self._is_in(self._read(node.field), frozenset(address_numbers(node)))
+            return self._write_is_in(
+                self._write_value(node.field), frozenset(address_numbers(node))
+            )
         within = builder.capture(partial(_within, _Ranges(node.v4), _Ranges(node.v6)))
         return builder.call(within, builder.attribute(self._flow, *node.field.path))
 
-    def _is_in(self, value: Expression, values: frozenset[object]) -> Expression:
+    def _write_is_in(self, value: Expression, values: frozenset[object]) -> Expression:
         captured = self._builder.capture(values)
         return self._builder.expression("{value} in {values}", value=value, values=captured)
 
-    def _bits(self, node: Bits) -> Expression:
+    def _write_bits(self, node: Bits) -> Expression:
         builder = self._builder
-        bits, value = self._read(node.field), builder.capture(node.value)
+        bits, value = self._write_value(node.field), builder.capture(node.value)
         if node.mask == (1 << node.field.width) - 1:
             return builder.expression("{bits} == {value}", bits=bits, value=value)
         mask = builder.capture(node.mask)
@@ -228,7 +230,7 @@ class _PredicateWriter:
 
     # -- fields -----------------------------------------------------------------------------
 
-    def _read(self, field: MatchField) -> Expression:
+    def _write_value(self, field: MatchField) -> Expression:
         """Return an expression for the value of a field, or for ``None`` if the flow lacks it.
 
         Addresses are numbers as in :mod:`.alternatives`.
@@ -324,4 +326,6 @@ def _state(info: ProtoInfo | None) -> int | None:
     return state_number(proto, info.state)
 
 
-_PROTOCOLS: Final[dict[type[ProtoInfo], int]] = {TCPInfo: TCP, SCTPInfo: SCTP, DCCPInfo: DCCP}
+_PROTOCOLS: Final[dict[type[ProtoInfo], int]] = {
+    info: proto for proto, info in PROTOINFO_TYPES.items()
+}

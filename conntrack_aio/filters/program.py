@@ -16,10 +16,8 @@ from typing import Final
 import attrs
 
 from ..netlink.bpf import Program, ProgramTooLong
-from ..uapi.filter import BPF_MAXINSNS
-from .always import is_always
 from .approximate import union_by_field
-from .instructions import EventProgramCompiler
+from .instructions import ProgramWriter
 from .nodes import Node
 
 _RANGE_LIMITS: Final = (None, 1024, 256, 64, 16, 4, 1)
@@ -37,21 +35,8 @@ class EventFilter:
     """Whether the program accepts only events that match."""
 
 
-def compile_program(
-    node: Node, *, constant: bool = False, limit: int = BPF_MAXINSNS
-) -> EventFilter | None:
-    """Return the most selective program for a match; ``None`` if it would accept every event.
-
-    :param constant: test only fields that never change while a flow exists.
-    :param limit: how many instructions the program may have.
-    """
-    if is_always(node):
-        return None
-    return ProgramCompiler(node).compile(constant=constant, limit=limit)
-
-
 class ProgramCompiler:
-    """A compiler of one match, for programs of different length."""
+    """A compiler of one match, which is not always true, to programs of different length."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -63,35 +48,38 @@ class ProgramCompiler:
             self._union = union_by_field(self._node)
         return self._union
 
-    def compile(self, *, constant: bool, limit: int) -> EventFilter | None:
-        """Return what :func:`compile_program` does, for a match that is not always true.
+    def compile(self, *, constant_only: bool, limit: int) -> EventFilter | None:
+        """Return the most selective program; ``None`` if it would accept every event.
 
         The match itself is tried first, with fewer and fewer ranges. If no such program is short
         enough, the union of its alternatives by field is tried in the same way.
+
+        :param constant_only: test only fields that never change while a flow exists.
+        :param limit: how many instructions the program may have.
         """
         for use_union in (False, True):
             node = self._union_by_field() if use_union else self._node
-            for most in _RANGE_LIMITS:
-                found = self._try(node, most, constant=constant, limit=limit)
+            for max_ranges in _RANGE_LIMITS:
+                found = self._try(node, max_ranges, constant_only=constant_only, limit=limit)
                 if found is not None:
                     program, exact = found
                     if len(program) == 1:  # it accepts everything
                         return None
                     return EventFilter(program, exact and node is self._node)
                 # If the program with the fewest ranges is too long, so are all in between.
-                if most is None and self._try(node, 1, constant=constant, limit=limit) is None:
+                if (
+                    max_ranges is None
+                    and self._try(node, 1, constant_only=constant_only, limit=limit) is None
+                ):
                     break
         return None
 
     def _try(
-        self, node: Node, most: int | None, *, constant: bool, limit: int
+        self, node: Node, max_ranges: int | None, *, constant_only: bool, limit: int
     ) -> tuple[Program, bool] | None:
-        """Return a program and whether it is exact; ``None`` if it would be too long.
-
-        :param most: how many ranges a condition may have.
-        """
-        compiler = EventProgramCompiler(limit, most, constant=constant)
+        """Return a program and whether it is exact; ``None`` if it would be too long."""
+        writer = ProgramWriter(limit, max_ranges, constant_only=constant_only)
         try:
-            return compiler.compile(node), compiler.exact
+            return writer.write(node), writer.exact
         except ProgramTooLong:
             return None

@@ -22,8 +22,8 @@ from .nodes import (
     FALSE,
     TRUE,
     Addresses,
-    All,
-    Any,
+    AllOf,
+    AnyOf,
     Atom,
     Bits,
     Membership,
@@ -32,6 +32,7 @@ from .nodes import (
     Numbers,
     Texts,
     depth_of,
+    opposite,
 )
 
 MAX_DEPTH: Final = 40
@@ -52,7 +53,7 @@ _NEGATED_KEYS: Final = {field: ("not", field) for field in FIELDS.values()}
 def all_of(parts: Iterable[Node]) -> Node:
     """Return a node that holds where all parts hold.
 
-    :raises MatchError: for conditions that exclude each other, and for nesting that is too deep.
+    :raises MatchError: when conditions exclude each other, and when the nesting is too deep.
     """
     nodes = list(parts)
     return FALSE if FALSE in nodes else _join(nodes, all_=True)
@@ -61,7 +62,7 @@ def all_of(parts: Iterable[Node]) -> Node:
 def any_of(parts: Iterable[Node]) -> Node:
     """Return a node that holds where at least one part holds.
 
-    :raises MatchError: for nesting that is too deep.
+    :raises MatchError: when the nesting is too deep.
     """
     nodes = list(parts)
     return TRUE if TRUE in nodes else _join(nodes, all_=False)
@@ -70,13 +71,11 @@ def any_of(parts: Iterable[Node]) -> Node:
 def negate(part: Node) -> Node:
     """Return a node that holds where the part does not.
 
-    :raises MatchError: for nesting that is too deep.
+    :raises MatchError: when the nesting is too deep.
     """
-    if isinstance(part, Not):
-        return part.part
     if part in (TRUE, FALSE):
         return FALSE if part == TRUE else TRUE
-    return _check_depth(Not(part))
+    return _check_depth(opposite(part))
 
 
 def _check_depth(node: Node) -> Node:
@@ -86,7 +85,7 @@ def _check_depth(node: Node) -> Node:
 
 
 def _join(nodes: Sequence[Node], *, all_: bool) -> Node:
-    kind = All if all_ else Any
+    kind = AllOf if all_ else AnyOf
     group = _Group(all_=all_)
     for node in nodes:
         if not isinstance(node, kind):
@@ -166,12 +165,12 @@ class _Group:
                 self.slots[key] = node
                 self._membership_keys[key] = None
         elif node not in self.slots:
-            if _opposite(node) in self.slots:
+            if opposite(node) in self.slots:
                 self._found_opposite(node)
             part = node.part if isinstance(node, Not) else node
             if isinstance(part, Bits) and isinstance(node, Not) is not self._all:
                 self._require_bits(part)
-            if isinstance(part, All | Any):
+            if isinstance(part, AllOf | AnyOf):
                 self._unchecked.append(node)
             self.slots[node] = node
 
@@ -182,9 +181,9 @@ class _Group:
         """
         small, large = (self, other) if len(self.slots) < len(other.slots) else (other, self)
         for node in small.slots.values():
-            if _key(node) is node and _opposite(node) in large.slots:
+            if _key(node) is node and opposite(node) in large.slots:
                 self._found_opposite(node)
-            if isinstance(node.part if isinstance(node, Not) else node, All | Any):
+            if isinstance(node.part if isinstance(node, Not) else node, AllOf | AnyOf):
                 self._unchecked.append(node)
         for key in [key for key in self._membership_keys if key in other._membership_keys]:
             self._to_join.setdefault(key, [self.slots[key]]).append(other.slots[key])
@@ -258,7 +257,7 @@ class _Group:
         if isinstance(node, Not):
             parts = _parts_of(node.part, all_=self._all)
         else:
-            parts = tuple(map(_opposite, _parts_of(node, all_=not self._all)))
+            parts = tuple(map(opposite, _parts_of(node, all_=not self._all)))
         return bool(parts) and all(map(self._contains, parts))
 
     def _contains(self, node: Node) -> bool:
@@ -300,6 +299,8 @@ class _Group:
 
         :param implied: return the families or protocols of the flows that a condition can hold for;
             ``None`` if it can hold for all.
+        :param required: the conditions.
+        :param reason: why a flow cannot have two families or protocols, for the error.
         """
         common: Intervals | None = None
         known: list[Membership] = []
@@ -330,16 +331,12 @@ def _key(node: Node) -> object:
 
 def _parts_of(node: Node, *, all_: bool) -> tuple[Node, ...]:
     """Return the parts of a conjunction or of a disjunction; none of any other node."""
-    return node.parts if isinstance(node, All if all_ else Any) else ()
+    return node.parts if isinstance(node, AllOf if all_ else AnyOf) else ()
 
 
 def _positive(node: Node) -> Membership:
     """Return a condition on the values of a field without its ``not``."""
     return cast("Membership", node.part if isinstance(node, Not) else node)
-
-
-def _opposite(node: Node) -> Node:
-    return node.part if isinstance(node, Not) else Not(node)
 
 
 # -- explanations of errors ---------------------------------------------------------------------

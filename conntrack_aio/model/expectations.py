@@ -14,9 +14,10 @@ from ..uapi.nfnetlink_conntrack import CTA_EXPECT, CTA_EXPECT_NAT
 from .declare import UnknownAttribute, attribute, by_path, inlined, message
 from .enums import Direction, EventType, ExpectFlags
 from .normalization import normalized
+from .protocols import TCP
 from .text import describe_event, describe_expectation
 from .times import as_datetime
-from .tuples import TCP, AddressLike, IPAddress, Tuple, named_address
+from .tuples import AddressLike, IPAddress, Tuple, named_address
 from .values import describe_value
 from .wire import U32, Access, Nest, Text, u32
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from ..errors import EncodeError
 from ..plain import as_int, as_str, describe_number
+from ..suggestions import suggestion
 from .values import describe_value
 
 BITS = 128
@@ -160,7 +161,8 @@ class LabelNames:
             if number is None:
                 if name not in self._bits:
                     where = f" ({self._source})" if self._source else ""
-                    raise EncodeError(f"unknown label {name[:80]!r}{where}", _PATH)
+                    hint = suggestion(name, self._bits)
+                    raise EncodeError(f"unknown label {name[:80]!r}{where}{hint}", _PATH)
                 return self._bits[name]
         try:
             bit = as_int(number)

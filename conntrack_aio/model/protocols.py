@@ -1,26 +1,24 @@
-"""The names of transport protocols. The table is built in: no file of the system is read."""
+"""The numbers and names of transport protocols. They are built in: the library reads no file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-PROTOCOL_NAMES: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        1: "icmp",
-        6: "tcp",
-        17: "udp",
-        33: "dccp",
-        47: "gre",
-        50: "esp",
-        51: "ah",
-        58: "icmpv6",
-        132: "sctp",
-        136: "udplite",
-    }
-)
-"""The names of common protocols, as flows and tuples show them."""
+from ..plain import describe_value
+from ..suggestions import similar_names, suggestion
+
+ICMP: Final = 1
+TCP: Final = 6
+UDP: Final = 17
+DCCP: Final = 33
+GRE: Final = 47
+ESP: Final = 50
+AH: Final = 51
+ICMPV6: Final = 58
+SCTP: Final = 132
+UDPLITE: Final = 136
 
 _IANA: Final = """
 0 hopopt ip
@@ -189,3 +187,24 @@ PROTOCOL_NUMBERS: Final[Mapping[str, int]] = MappingProxyType(_SHOWN)
 
 PROTOCOL_ALIASES: Final[Mapping[str, int]] = MappingProxyType(_ALIASES)
 """The numbers of protocols by their other names, in lower case."""
+
+_COMMON: Final = frozenset({ICMP, TCP, UDP, DCCP, GRE, ESP, AH, ICMPV6, SCTP, UDPLITE})
+
+PROTOCOL_NAMES: Final[Mapping[int, str]] = MappingProxyType(
+    {number: name for name, number in PROTOCOL_NUMBERS.items() if number in _COMMON}
+)
+"""The names of common protocols, as flows and tuples show them."""
+
+
+def unknown_protocol(name: str) -> str:
+    """Return the error message for a name that no protocol has.
+
+    It suggests a common protocol if the name resembles one, and otherwise any.
+    """
+    known: Iterable[str] = PROTOCOL_NAMES.values()
+    if not similar_names(name, known):
+        known = (*PROTOCOL_NUMBERS, *PROTOCOL_ALIASES)
+    return (
+        f"unknown protocol {describe_value(name)}; "
+        f"expected a number or a name such as tcp, udp, icmp{suggestion(name, known)}"
+    )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
 from ..uapi.nfnetlink_conntrack import (
     CTA_PROTOINFO_DCCP,
     CTA_PROTOINFO_SCTP,
     CTA_PROTOINFO_TCP,
 )
 from .declare import attribute, message
-from .enums import DCCPRole, DCCPState, SCTPState, TCPFlags, TCPState
+from .enums import DCCPRole, DCCPState, NamedNumber, SCTPState, TCPFlags, TCPState
+from .protocols import DCCP, SCTP, TCP
 from .wire import U8, U32, U64, MaskedFlags, u8
 
 
@@ -74,3 +79,13 @@ class DCCPInfo:
 
 
 ProtoInfo = TCPInfo | SCTPInfo | DCCPInfo
+
+PROTOINFO_TYPES: Final[Mapping[int, type[ProtoInfo]]] = MappingProxyType(
+    {TCP: TCPInfo, SCTP: SCTPInfo, DCCP: DCCPInfo}
+)
+"""The class of :attr:`Flow.protoinfo`, by protocol, for the protocols that have one."""
+
+STATE_TYPES: Final[Mapping[int, type[NamedNumber]]] = MappingProxyType(
+    {TCP: TCPState, SCTP: SCTPState, DCCP: DCCPState}
+)
+"""The enum of the connection states, by protocol, for the protocols that have states."""

@@ -16,10 +16,9 @@ from typing import Protocol
 from ..plain import as_int
 from .enums import EventType, ExpectFlags, Status
 from .normalization import is_message
+from .protocols import ICMP, ICMPV6
 from .times import as_datetime
 from .tuples import (
-    ICMP,
-    ICMPV6,
     Tuple,
     describe_address,
     describe_endpoint,

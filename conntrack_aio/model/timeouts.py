@@ -23,14 +23,11 @@ from ..uapi.nfnetlink_cttimeout import (
     CTNL_TIMEOUT_NAME_MAX,
 )
 from .declare import UnknownAttribute, attribute, by_path, message, variants
-from .tuples import ICMP, ICMPV6, TCP, UDP, proto_number
+from .protocols import DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE
+from .tuples import proto_number
 from .values import describe_value
 from .wire import U8, U16, U32, Access, At, Nest, Text, at
 
-_DCCP: Final = 33
-_GRE: Final = 47
-_SCTP: Final = 132
-_UDPLITE: Final = 136
 GENERIC: Final = 255
 """The number that stands for every protocol without a tracker of its own."""
 
@@ -183,13 +180,13 @@ PROTOCOL_TIMEOUTS: Final = get_args(ProtocolTimeouts)
 _DATA: Final[tuple[At[ProtocolTimeouts], ...]] = (
     at(CTA_TIMEOUT.DATA, Nest(TCPTimeouts), when=("proto", TCP)),
     at(CTA_TIMEOUT.DATA, Nest(UDPTimeouts), when=("proto", UDP)),
-    at(CTA_TIMEOUT.DATA, Nest(UDPTimeouts), when=("proto", _UDPLITE), until="7.0"),
-    at(CTA_TIMEOUT.DATA, Nest(SCTPTimeouts), when=("proto", _SCTP)),
+    at(CTA_TIMEOUT.DATA, Nest(UDPTimeouts), when=("proto", UDPLITE), until="7.0"),
+    at(CTA_TIMEOUT.DATA, Nest(SCTPTimeouts), when=("proto", SCTP)),
     at(CTA_TIMEOUT.DATA, Nest(ICMPTimeouts), when=("proto", ICMP)),
     at(CTA_TIMEOUT.DATA, Nest(ICMPv6Timeouts), when=("proto", ICMPV6)),
-    at(CTA_TIMEOUT.DATA, Nest(GRETimeouts), when=("proto", _GRE)),
+    at(CTA_TIMEOUT.DATA, Nest(GRETimeouts), when=("proto", GRE)),
     at(CTA_TIMEOUT.DATA, Nest(GenericTimeouts), when=("proto", GENERIC)),
-    at(CTA_TIMEOUT.DATA, Nest(DCCPTimeouts), when=("proto", _DCCP), until="6.16"),
+    at(CTA_TIMEOUT.DATA, Nest(DCCPTimeouts), when=("proto", DCCP), until="6.16"),
 )
 
 

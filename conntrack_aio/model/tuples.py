@@ -12,8 +12,20 @@ from ..plain import as_address, as_str, unmapped
 from ..uapi.nfnetlink_conntrack import CTA_IP, CTA_PROTO, CTA_TUPLE
 from .declare import attribute, message, variants
 from .normalization import normalized, raw
-from .protocols import PROTOCOL_ALIASES, PROTOCOL_NUMBERS
-from .protocols import PROTOCOL_NAMES as PROTOCOL_NAMES
+from .protocols import (
+    DCCP,
+    GRE,
+    ICMP,
+    ICMPV6,
+    PROTOCOL_ALIASES,
+    PROTOCOL_NAMES,
+    PROTOCOL_NUMBERS,
+    SCTP,
+    TCP,
+    UDP,
+    UDPLITE,
+    unknown_protocol,
+)
 from .values import describe_value, number_within
 from .wire import IPV4, IPV6, U8, U16, at
 
@@ -22,15 +34,10 @@ _ICMP_FIELDS: Final = (("icmp_id", 0xFFFF), ("icmp_type", 0xFF), ("icmp_code", 0
 IPAddress = IPv4Address | IPv6Address
 AddressLike = str | IPv4Address | IPv6Address
 
-ICMP: Final = 1
-TCP: Final = 6
-UDP: Final = 17
-ICMPV6: Final = 58
-
-PORTED: Final = frozenset({TCP, UDP, 33, 47, 132, 136})
+PORTED: Final = frozenset({TCP, UDP, DCCP, GRE, SCTP, UDPLITE})
 """The protocols whose tuples have ports; those of GRE have its 16-bit keys instead."""
 
-_UNTRACKED_SOMEWHERE: Final = frozenset({33, 136})
+_UNTRACKED_SOMEWHERE: Final = frozenset({DCCP, UDPLITE})
 """The protocols that some kernels do not track: DCCP since 6.17, UDP-Lite since 7.1. Their tuples
 then have no ports."""
 
@@ -113,10 +120,7 @@ def proto_number(value: object, field: str = "proto") -> int:
         number = PROTOCOL_NUMBERS.get(name, PROTOCOL_ALIASES.get(name))
         if number is not None:
             return number
-        raise EncodeError(
-            f"unknown protocol {name!r}; expected a number or a name such as tcp, udp, icmp",
-            (field,),
-        )
+        raise EncodeError(unknown_protocol(name), (field,))
     return number_within(value, 0xFF, field)
 
 

@@ -71,7 +71,7 @@ class BulkWriter:
 
     async def delete_matching(self, match: Match) -> int:
         check_match(match)
-        if await compiled_of(match).ready(lambda: match.always):
+        if await compiled_of(match).compute(lambda: match.always):
             raise UnsafeRequest(
                 "delete_matching with a match that is always true; flush() deletes everything"
             )

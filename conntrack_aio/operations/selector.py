@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 from ..codec.messages import decode_flow, skip
 from ..codec.requests import flows as requests
-from ..filters.dump import DumpFilter
+from ..filters.dump import DumpFeatures, DumpFilter
 from ..filters.match import Match, compiled_of
 from ..model.events import FlowEvent
 from ..model.flow import Flow
@@ -19,15 +18,6 @@ from ..streams.dump import Dump, DumpPlan, EntryProcessor
 from ..streams.subscription import EventSelection
 from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .probes import Probes
-
-
-class _FilterFeatures(NamedTuple):
-    """The features of this kernel that filters depend on."""
-
-    tuple_filter: bool
-    reply_filter: bool
-    status_filter: bool
-    zone_filter: bool
 
 
 class Selector:
@@ -62,12 +52,14 @@ class Selector:
         async def plan() -> DumpPlan[Flow]:
             # The features of the kernel are looked up only if the requests depend on them. Without
             # them the filter counts as inexact, and the library checks each entry.
-            wants = await compiled.ready(lambda: compiled.wants_features)
-            filter_ = await (self.filter_of(match) if wants else compiled.ready(compiled.dump))
+            if await compiled.compute(lambda: compiled.depends_on_features):
+                filter_ = await self.filter_of(match)
+            else:
+                filter_ = await compiled.compute(compiled.dump_filter)
             sent = [requests.dump(each) for each in filter_.selections]
             if filter_.exact or not apply_predicate:
                 return DumpPlan(sent)
-            return DumpPlan(sent, await compiled.ready(lambda: compiled.predicate))
+            return DumpPlan(sent, await compiled.compute(lambda: compiled.predicate))
 
         return self._session.dump(requests.dump(), decode_flow, None, processor, plan)
 
@@ -84,11 +76,11 @@ class Selector:
         compiled = compiled_of(match)
 
         async def plan() -> DumpPlan[Flow]:
-            filter_ = await compiled.ready(compiled.dump)
+            filter_ = await compiled.compute(compiled.dump_filter)
             sent = [
                 requests.dump_special(which, subject, each.family) for each in filter_.selections
             ]
-            return DumpPlan(sent, await compiled.ready(lambda: compiled.predicate))
+            return DumpPlan(sent, await compiled.compute(lambda: compiled.predicate))
 
         return self._session.dump(request, decode_flow, planner=plan)
 
@@ -128,15 +120,17 @@ class Selector:
     async def filter_of(self, match: Match) -> DumpFilter:
         """Return the filter for dumps on this kernel, probing its features only if they matter."""
         compiled = compiled_of(match)
-        if not await compiled.ready(lambda: compiled.wants_features or compiled.may_be_exact):
-            return compiled.dump()
+        if not await compiled.compute(
+            lambda: compiled.depends_on_features or compiled.may_be_exact
+        ):
+            return compiled.dump_filter()
         features = await self._features()
-        return await compiled.ready(lambda: compiled.dump(features))
+        return await compiled.compute(lambda: compiled.dump_filter(features))
 
-    async def _features(self) -> _FilterFeatures:
-        """Return the features that filters depend on."""
+    async def _features(self) -> DumpFeatures:
+        """Return the features of this kernel that filters of dumps depend on."""
         has = self._probes.has
-        return _FilterFeatures(*[await has(name) for name in _FilterFeatures._fields])
+        return DumpFeatures(*[await has(name) for name in DumpFeatures._fields])
 
     def event_selection(self, match: Match) -> EventSelection[FlowEvent]:
         """Select the events of flows that match."""
@@ -147,12 +141,12 @@ class Selector:
 
         Events of other flows may be selected, too.
         """
-        return EventSelection(None, partial(compiled_of(match).programs, constant=True))
+        return EventSelection(None, partial(compiled_of(match).programs, constant_only=True))
 
     async def prepare_table(self, match: Match) -> None:
         """Compile what a table of this match needs; if the match is large, on a worker thread."""
         compiled = compiled_of(match)
-        await compiled.ready(lambda: (compiled.predicate, compiled.program(constant=True)))
+        await compiled.compute(lambda: (compiled.predicate, compiled.program(constant_only=True)))
 
 
 def _event_predicate(match: Match) -> Callable[[FlowEvent], bool]:

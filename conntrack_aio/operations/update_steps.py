@@ -15,13 +15,13 @@ from ..codec.requests import flows as requests
 from ..codec.requests.flow_updates import merged_mark, updated_status
 from ..codec.requests.targets import EntryKey, Target
 from ..errors import EncodeError, NotSupported, ResourceBusy
-from ..filters.describe import similar_names
 from ..model.enums import Status
 from ..model.flow import Helper
 from ..model.update import FlowUpdate
 from ..model.values import describe_value, plain_number
 from ..netlink.exchange import Request, Response
 from ..plain import as_str
+from ..suggestions import suggestion
 from .replies import flow_in
 from .steps import Steps, is_identified, look_up_steps
 
@@ -57,8 +57,7 @@ class CheckedUpdate:
         values: dict[str, object] = dict(update)
         for name in values:
             if name not in FlowUpdate.__annotations__:
-                meant = similar_names(name, FlowUpdate.__annotations__)
-                hint = f"; did you mean {', '.join(meant)}?" if meant else ""
+                hint = suggestion(name, FlowUpdate.__annotations__)
                 raise TypeError(f"an update has no keyword argument {name!r}{hint}")
         if all(value is None for value in values.values()):
             raise EncodeError("the update changes nothing; give at least one value")

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 import attrs
 
-from ..model.tuples import ICMP, ICMPV6, TCP, UDP, IPAddress, Tuple
+from ..model.protocols import ICMP, ICMPV6, TCP, UDP
+from ..model.tuples import IPAddress, Tuple
 from ..uapi.nf_internals import CTA_FILTER_F
 from ..uapi.nfnetlink_conntrack import CTA, CTA_FILTER
 from . import releases

@@ -14,7 +14,8 @@ from typing import Final
 import attrs
 
 from ..model.enums import Status
-from ..model.tuples import ICMP, ICMPV6, IPAddress, Tuple
+from ..model.protocols import ICMP, ICMPV6
+from ..model.tuples import IPAddress, Tuple
 from ..uapi.nfnetlink_conntrack import CTA_NAT, CTA_PROTONAT
 from .attributes import ADDRESS6, NEST, U16, U32, Policy, Refused, parse_nest, u16
 from .state import State

@@ -10,9 +10,10 @@ from typing import Final, Literal, get_args
 
 from ..model.enums import Status, TCPFlags
 from ..model.helpers import UserspaceHelper
+from ..model.protocols import TCP
 from ..model.protoinfo import DCCPInfo, SCTPInfo, TCPInfo
 from ..model.timeouts import TimeoutPolicy
-from ..model.tuples import TCP, Tuple
+from ..model.tuples import Tuple
 from ..netlink import messages
 from ..uapi.netlink import NETLINK, NETLINK_OPTION
 from . import events, releases

@@ -9,6 +9,7 @@ import errno
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, cast
 
+from ..model.protocols import ICMP, ICMPV6, TCP, UDP
 from ..model.timeouts import (
     GENERIC,
     DCCPTimeouts,
@@ -22,7 +23,6 @@ from ..model.timeouts import (
     TimeoutPolicy,
     UDPTimeouts,
 )
-from ..model.tuples import ICMP, ICMPV6, TCP, UDP
 from ..netlink import nfnetlink
 from ..netlink.attributes import pack, pack_be32, pack_nest
 from ..uapi.netlink import NLM_F

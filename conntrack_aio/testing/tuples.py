@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 import attrs
 
 from ..model.normalization import raw
-from ..model.tuples import ICMP, ICMPV6, TCP, UDP, Tuple
+from ..model.protocols import GRE, ICMP, ICMPV6, SCTP, TCP, UDP
+from ..model.tuples import Tuple
 from ..netlink.attributes import pack, pack_nest
 from ..uapi.nf_internals import CTA_FILTER_F
 from ..uapi.nfnetlink_conntrack import CTA, CTA_IP, CTA_PROTO, CTA_TUPLE
@@ -62,7 +63,7 @@ _ICMPV6: Final = (
     ProtocolField("icmp_type", CTA_PROTO.ICMPV6_TYPE, _F.CTA_PROTO_ICMPV6_TYPE, 1),
     ProtocolField("icmp_code", CTA_PROTO.ICMPV6_CODE, _F.CTA_PROTO_ICMPV6_CODE, 1),
 )
-_PORT_PROTOCOLS: Final = frozenset({TCP, UDP, 47, 132})
+_PORT_PROTOCOLS: Final = frozenset({TCP, UDP, GRE, SCTP})
 _INVERTIBLE: Final = {
     ICMP: frozenset({0, 8, 13, 14, 15, 16, 17, 18}),
     ICMPV6: frozenset({128, 129, 139, 140}),

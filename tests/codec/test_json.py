@@ -216,10 +216,14 @@ INVALID = [
     ({}, "orig", "Flow requires this field"),
     (BOTH | {"orig": None}, "orig", "must be an object; got null"),
     (BOTH | {"orig": {}}, "orig/src", "Tuple requires this field"),
-    (BOTH | {"marc": 1}, "", "unknown field 'marc' of Flow"),
+    (BOTH | {"marc": 1}, "", "unknown field 'marc' of Flow; did you mean 'mark' or 'master'?"),
     (BOTH | {1: 1}, "", "unknown field 1 of Flow"),
     (BOTH | {"x" * 50: 1}, "", f"unknown field '{'x' * 40}'… of Flow"),
-    (BOTH | {"orig": ORIG | {"protocol": 6}}, "orig", "unknown field 'protocol' of Tuple"),
+    (
+        BOTH | {"orig": ORIG | {"protocol": 6}},
+        "orig",
+        "unknown field 'protocol' of Tuple; did you mean 'proto'?",
+    ),
     (BOTH | {"orig": ORIG | {"src": "10.0.0"}}, "orig/src", "must be an address; got '10.0.0'"),
     (BOTH | {"orig": ORIG | {"src": 167772161}}, "orig/src", "must be an address; got 167772161"),
     (
@@ -266,7 +270,7 @@ INVALID = [
     (
         BOTH | {"protoinfo": {"kind": "sctp", "wscale_orig": 1}},
         "protoinfo",
-        "unknown field 'wscale_orig' of SCTPInfo",
+        "unknown field 'wscale_orig' of SCTPInfo; did you mean 'vtag_orig'?",
     ),
     (
         BOTH | {"protoinfo": {"kind": "dccp", "role": "BOSS"}},

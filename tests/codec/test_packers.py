@@ -37,8 +37,8 @@ from conntrack_aio.codec.packers import (
     _ComputedBytes,
 )
 from conntrack_aio.codec.requests import flows as requests
-from conntrack_aio.codec.requests.flow_values import PROTOINFO
 from conntrack_aio.codec.schema import schema_of
+from conntrack_aio.model.protoinfo import PROTOINFO_TYPES
 from conntrack_aio.netlink import messages
 
 bounded = settings(deadline=None)
@@ -131,7 +131,7 @@ def creatable(draw: st.DrawFn) -> Flow:
     created.orig = attrs.evolve(created.orig, zone=None)
     if draw(st.booleans()):
         created.master = None
-    if not isinstance(created.protoinfo, PROTOINFO.get(created.orig.proto, ())):
+    if not isinstance(created.protoinfo, PROTOINFO_TYPES.get(created.orig.proto, ())):
         created.protoinfo = None
     created.timeout = created.timeout or draw(st.integers(0, 0xFFFFFFFF))
     return created

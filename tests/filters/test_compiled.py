@@ -15,13 +15,13 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from conntrack_aio import EventType, Features, Flow, Match
+from conntrack_aio import EventType, Flow, Match
 from conntrack_aio.filters import compiled as module
-from conntrack_aio.filters.compiled import LARGE
-from conntrack_aio.filters.dump import compile_dump
+from conntrack_aio.filters.compiled import LARGE, CompiledMatch
+from conntrack_aio.filters.dump import DumpFeatures, compile_dump_filter
 from conntrack_aio.filters.nodes import Node
 from conntrack_aio.filters.predicate import Predicate, compile_predicate
-from conntrack_aio.filters.program import ProgramCompiler, compile_program
+from conntrack_aio.filters.program import ProgramCompiler
 from conntrack_aio.testing import FakeKernel
 
 
@@ -55,7 +55,7 @@ def test_each_result_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(module, name, call)
 
-    for name in ("compile_dump", "requirements_of", "compile_predicate", "is_always"):
+    for name in ("compile_dump_filter", "requirements_of", "compile_predicate", "is_always_true"):
         count(name)
     match = Match(proto="tcp", orig_dport=[80, 443])
     flow = Flow.tcp("10.0.0.1", 1, "10.0.0.2", 80, timeout=60)
@@ -84,7 +84,7 @@ def test_a_table_does_not_compile_a_prepared_match_again(
     async def use() -> None:
         await match.prepare()
         with monkeypatch.context() as patched:
-            for name in ("is_always", "_is_constant", "compile_predicate"):
+            for name in ("is_always_true", "_is_constant", "compile_predicate"):
                 patched.setattr(module, name, None)
             async with FakeKernel().connect() as conn:
                 for _ in range(2):
@@ -99,18 +99,17 @@ def test_a_table_does_not_compile_a_prepared_match_again(
 
 def test_the_cache_is_bounded() -> None:
     match = Match(proto="tcp", orig_dport=[80, 443], zone=3)
-    names = list(Features.__annotations__)
-    for lacking in itertools.product((False, True), repeat=len(names)):
-        features = Features(**dict(zip(names, lacking, strict=True)))
-        found = match._compiled.dump(features)
-        assert found == compile_dump(match._node, features)
-        assert match._compiled.dump(features) is found
-    match._compiled.dump()
-    assert len(match._compiled._dumps) == 17
+    for supported in itertools.product((False, True), repeat=len(DumpFeatures._fields)):
+        features = DumpFeatures(*supported)
+        found = match._compiled.dump_filter(features)
+        assert found == compile_dump_filter(match._node, features)
+        assert match._compiled.dump_filter(features) is found
+    match._compiled.dump_filter()
+    assert len(match._compiled._dump_filters) == 16
     for _ in range(3):
         for constant in (False, True):
-            programs = list(match._compiled.programs(constant=constant))
-            assert programs[0] == compile_program(match._node, constant=constant)
+            programs = list(match._compiled.programs(constant_only=constant))
+            assert programs[0] == CompiledMatch(match._node).program(constant_only=constant)
             assert len(programs) == 4
     assert len(match._compiled._programs) == 8
 
@@ -145,13 +144,13 @@ async def test_a_large_match_is_compiled_on_a_worker_thread(
 
         monkeypatch.setattr(module, name, call)
 
-    for name in ("compile_dump", "requirements_of", "compile_predicate"):
+    for name in ("compile_dump_filter", "requirements_of", "compile_predicate"):
         record(name)
     compile_ = ProgramCompiler.compile
 
-    def compiled(self: ProgramCompiler, *, constant: bool, limit: int) -> object:
+    def compiled(self: ProgramCompiler, *, constant_only: bool, limit: int) -> object:
         threads.setdefault("programs", set()).add(threading.current_thread())
-        return compile_(self, constant=constant, limit=limit)
+        return compile_(self, constant_only=constant_only, limit=limit)
 
     monkeypatch.setattr(ProgramCompiler, "compile", compiled)
     flow = Flow.udp("10.0.0.1", 1, "198.51.0.7", 53, timeout=60)
@@ -175,7 +174,12 @@ async def test_a_large_match_is_compiled_on_a_worker_thread(
         conn.events(EventType.NEW, match=match).close()
         async for _ in conn.dying(services(LARGE)):
             raise AssertionError
-    assert threads.keys() == {"compile_dump", "requirements_of", "compile_predicate", "programs"}
+    assert threads.keys() == {
+        "compile_dump_filter",
+        "requirements_of",
+        "compile_predicate",
+        "programs",
+    }
     assert threading.current_thread() not in set().union(*threads.values())
     threads.clear()
     async with FakeKernel(flows=[flow]).connect() as conn:
@@ -215,7 +219,7 @@ async def test_a_large_match_is_compiled_even_if_no_thread_can_start(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(anyio.to_thread, "run_sync", refused)
-    assert await services(LARGE)._compiled.ready(lambda: 5) == 5
+    assert await services(LARGE)._compiled.compute(lambda: 5) == 5
 
 
 # -- time ---------------------------------------------------------------------------------------
@@ -314,12 +318,14 @@ def test_no_program_between_two_that_are_too_long_is_tried(
     limits: list[int | None] = []
     before = ProgramCompiler._try
 
-    def recorded(self: ProgramCompiler, node: object, most: int | None, **kwargs: object) -> object:
-        limits.append(most)
-        return before(self, node, most, **kwargs)  # type: ignore[arg-type]
+    def recorded(
+        self: ProgramCompiler, node: object, max_ranges: int | None, **kwargs: object
+    ) -> object:
+        limits.append(max_ranges)
+        return before(self, node, max_ranges, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ProgramCompiler, "_try", recorded)
-    assert compile_program(Match.any(pairs(3000))._node) is not None
+    assert Match.any(pairs(3000))._compiled.program() is not None
     assert limits == [
         None,
         1,

@@ -15,21 +15,19 @@ from support import match_strategies
 from support.codec_cases import be16, be32, host32, nest
 from support.effort import examples
 
-from conntrack_aio import EncodeError, Features, Flow, Match, UnsafeRequest
+from conntrack_aio import EncodeError, Flow, Match, UnsafeRequest
 from conntrack_aio.codec.requests import flows as requests
 from conntrack_aio.codec.requests.selection import select
-from conntrack_aio.filters.dump import compile_dump
+from conntrack_aio.filters.dump import NO_FEATURES, DumpFeatures, compile_dump_filter
 from conntrack_aio.model.requests import Masked, Selection
 
 
-def features(*lacking: str) -> Features:
+def features(*lacking: str) -> DumpFeatures:
     """Return the features of the newest kernel, except some."""
-    names = list(Features.__annotations__)
-    return Features(**{name: name not in lacking for name in names})
+    return DumpFeatures(*(name not in lacking for name in DumpFeatures._fields))
 
 
 NEW = features()
-OLD = features(*Features.__annotations__)
 SOURCE = {"src": IPv4Address("10.0.0.1")}
 
 
@@ -83,7 +81,7 @@ SOURCE = {"src": IPv4Address("10.0.0.1")}
     ],
 )
 def test_the_filter_of_the_newest_kernel(text: str, selection: Selection, exact: bool) -> None:
-    found = compile_dump(Match.parse(text)._node, NEW)
+    found = compile_dump_filter(Match.parse(text)._node, NEW)
     assert found.selections == (selection,)
     assert found.exact is exact
 
@@ -103,7 +101,7 @@ def test_the_filter_of_the_newest_kernel(text: str, selection: Selection, exact:
 def test_a_match_of_tuples_takes_a_dump_of_each_family(
     text: str, selection: Selection, exact: bool
 ) -> None:
-    found = compile_dump(Match.parse(text)._node, NEW)
+    found = compile_dump_filter(Match.parse(text)._node, NEW)
     families = (AF_INET, AF_INET6)
     assert found.selections == tuple(attrs.evolve(selection, family=each) for each in families)
     assert found.exact is exact
@@ -125,21 +123,20 @@ def test_a_match_of_tuples_takes_a_dump_of_each_family(
 def test_the_filter_of_a_kernel_that_lacks_a_feature(
     text: str, lacking: str, selection: Selection, exact: bool
 ) -> None:
-    found = compile_dump(Match.parse(text)._node, features(lacking))
+    found = compile_dump_filter(Match.parse(text)._node, features(lacking))
     assert (found.selections, found.exact) == ((selection,), exact)
 
 
-@pytest.mark.parametrize("kernel", [NEW, OLD, None])
-def test_a_match_that_is_never_true_takes_no_dump(kernel: Features | None) -> None:
-    found = compile_dump(Match.parse("none")._node, kernel)
+@pytest.mark.parametrize("kernel", [NEW, NO_FEATURES])
+def test_a_match_that_is_never_true_takes_no_dump(kernel: DumpFeatures) -> None:
+    found = compile_dump_filter(Match.parse("none")._node, kernel)
     assert (found.selections, found.exact) == ((), True)
 
 
 def test_every_kernel_filters_by_family_and_mark() -> None:
     match = Match(family=AF_INET, mark=3, zone=0, proto="tcp")
     expected = Selection(family=AF_INET, mark=Masked(3, 0xFFFFFFFF))
-    for kernel in (None, OLD):
-        assert compile_dump(match._node, kernel).selections == (expected,)
+    assert compile_dump_filter(match._node, NO_FEATURES).selections == (expected,)
 
 
 def selects(selection: Selection, flow: Flow) -> bool:
@@ -163,18 +160,17 @@ def selects(selection: Selection, flow: Flow) -> bool:
 
 
 @st.composite
-def kernels(draw: st.DrawFn) -> Features | None:
-    lacking = draw(st.none() | st.lists(st.sampled_from(list(Features.__annotations__))))
-    return None if lacking is None else features(*lacking)
+def kernels(draw: st.DrawFn) -> DumpFeatures:
+    return features(*draw(st.lists(st.sampled_from(DumpFeatures._fields))))
 
 
 @settings(max_examples=examples(120), deadline=None)
 @given(match_strategies.matches(), match_strategies.flows(), kernels())
 def test_each_flow_that_matches_is_sent_in_one_dump(
-    match: Match, flow: Flow, kernel: Features | None
+    match: Match, flow: Flow, kernel: DumpFeatures
 ) -> None:
     assume(flow.orig.proto == flow.reply.proto)
-    found = compile_dump(match._node, kernel)
+    found = compile_dump_filter(match._node, kernel)
     selected = [selects(each, flow) for each in found.selections].count(True)
     assert selected >= match(flow)
     assert selected <= 1

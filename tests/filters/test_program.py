@@ -19,7 +19,7 @@ from support.effort import examples
 from support.kernel_release import RELEASE
 
 from conntrack_aio import Flow, Match
-from conntrack_aio.filters.program import EventFilter, compile_program
+from conntrack_aio.filters.program import EventFilter
 from conntrack_aio.netlink.bpf import MAX_INSTRUCTIONS, Instruction, Program
 from conntrack_aio.netlink.socket import NetlinkSocket
 from conntrack_aio.testing import bpf, releases
@@ -43,7 +43,7 @@ def required(filter_: EventFilter | None) -> EventFilter:
 @settings(max_examples=examples(120), deadline=None)
 @given(match_strategies.matches(), match_strategies.flows())
 def test_a_program_accepts_what_matches(match: Match, flow: Flow) -> None:
-    filter_ = compile_program(match._node)
+    filter_ = match._compiled.program()
     accepted = accepts(filter_, flow)
     assert accepted or not match(flow)
     if filter_ is not None and filter_.exact:
@@ -53,7 +53,7 @@ def test_a_program_accepts_what_matches(match: Match, flow: Flow) -> None:
 @settings(max_examples=examples(80), deadline=None)
 @given(match_strategies.matches(), match_strategies.flows(), st.integers(2, 60))
 def test_a_shorter_program_accepts_what_matches(match: Match, flow: Flow, limit: int) -> None:
-    filter_ = compile_program(match._node, limit=limit)
+    filter_ = match._compiled.program(limit=limit)
     assert filter_ is None or len(filter_.program) <= limit
     accepted = accepts(filter_, flow)
     assert accepted or not match(flow)
@@ -65,7 +65,7 @@ def test_a_shorter_program_accepts_what_matches(match: Match, flow: Flow, limit:
 def test_a_program_for_a_match_that_can_never_hold_is_short_enough(limit: int) -> None:
     ported = "orig.dport 53"
     match = Match.parse(f"orig.icmp_code 0 and (({ported} and not status dying) or {ported})")
-    filter_ = compile_program(match._node, limit=limit)
+    filter_ = match._compiled.program(limit=limit)
     assert filter_ is None or len(filter_.program) <= limit
 
 
@@ -75,7 +75,7 @@ def test_a_program_of_constant_fields_accepts_all_or_no_events_of_a_flow(
     match: Match, one: Flow, other: Flow
 ) -> None:
     """It accepts all if any state of the flow matches."""
-    filter_ = compile_program(match._node, constant=True)
+    filter_ = match._compiled.program(constant_only=True)
     later = attrs.evolve(
         other, orig=one.orig, reply=one.reply, zone=one.zone, id=one.id, protoinfo=one.protoinfo
     )
@@ -99,13 +99,13 @@ def test_a_program_of_constant_fields_accepts_all_or_no_events_of_a_flow(
     ],
 )
 def test_which_programs_are_exact(text: str, exact: bool) -> None:
-    assert required(compile_program(Match.parse(text)._node)).exact is exact
+    assert required(Match.parse(text)._compiled.program()).exact is exact
 
 
 def test_there_is_no_program_that_would_accept_every_event() -> None:
-    assert compile_program(Match()._node) is None
-    assert compile_program(Match(mark=1)._node, constant=True) is None
-    assert compile_program((~Match(mark=1))._node, constant=True) is None
+    assert Match()._compiled.program() is None
+    assert Match(mark=1)._compiled.program(constant_only=True) is None
+    assert (~Match(mark=1))._compiled.program(constant_only=True) is None
 
 
 def networks(count: int) -> list[IPv4Network]:
@@ -120,7 +120,7 @@ def networks(count: int) -> list[IPv4Network]:
 
 def test_a_program_of_three_thousand_networks_is_exact() -> None:
     nets = networks(3000)
-    filter_ = required(compile_program(Match(orig_src=nets)._node))
+    filter_ = required(Match(orig_src=nets)._compiled.program())
     assert filter_.exact
     assert len(filter_.program) < 3600
     program = bpf.parse(filter_.program.pack())
@@ -141,7 +141,7 @@ def test_a_program_of_many_ipv6_networks() -> None:
         )
         for length in rng.choices([40, 48, 56, 64, 96, 128], k=800)
     ]
-    filter_ = required(compile_program(Match(reply_dst=nets)._node))
+    filter_ = required(Match(reply_dst=nets)._compiled.program())
     program = bpf.parse(filter_.program.pack())
     expected = Match(reply_dst=nets)
     for net in nets:
@@ -156,7 +156,7 @@ def test_a_program_of_many_ipv6_networks() -> None:
 
 def test_too_many_pairs_for_a_program_are_approximated_by_their_fields() -> None:
     pairs = [Match(orig_src=f"10.{n >> 8}.{n & 255}.1", orig_dport=n) for n in range(3000)]
-    filter_ = required(compile_program(Match.any(pairs)._node))
+    filter_ = required(Match.any(pairs)._compiled.program())
     assert len(filter_.program) <= MAX_INSTRUCTIONS
     assert not filter_.exact
     for n in range(0, 3000, 7):
@@ -192,7 +192,7 @@ def test_the_kernel_agrees_with_the_interpreter() -> None:
     @settings(max_examples=examples(80), deadline=None)
     @given(match_strategies.matches(), st.lists(match_strategies.flows(), min_size=1, max_size=6))
     def check(match: Match, flows: list[Flow]) -> None:
-        filter_ = compile_program(match._node)
+        filter_ = match._compiled.program()
         if filter_ is None:
             return
         sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -213,7 +213,7 @@ def test_the_kernel_accepts_a_program_of_three_thousand_networks(
 ) -> None:
     """Older kernels have 20 KiB for programs, so that three hundred are tested there."""
     nets = networks(3000 if RELEASE.has(releases.LARGE_OPTMEM_MAX) else 300)
-    filter_ = required(compile_program(Match(orig_src=nets)._node))
+    filter_ = required(Match(orig_src=nets)._compiled.program())
     pipe[1].attach(filter_.program)
     for net in (*nets[:50], *nets[-50:]):
         inside = Flow.udp(net.broadcast_address, 1, "192.0.2.1", 53, timeout=1)

@@ -215,7 +215,7 @@ async def test_an_unknown_keyword_of_an_update_is_refused(
     conn: Connection, update: Callable[..., Any]
 ) -> None:
     before = conn.client_statistics().requests
-    for name, hint in (("marc", "did you mean mark?"), ("nothing_like_it", "")):
+    for name, hint in (("marc", "did you mean 'mark'"), ("nothing_like_it", "")):
         with pytest.raises(TypeError, match=f"no keyword argument '{name}'.*{hint}"):
             await update(conn, {name: 1})
     assert conn.client_statistics().requests == before

@@ -19,7 +19,7 @@ import anyio
 import attrs
 
 from conntrack_aio import Connection, EventType, Flow, FlowEvent, Status, Tuple
-from conntrack_aio.model.tuples import ICMP, ICMPV6
+from conntrack_aio.model.protocols import ICMP, ICMPV6
 
 from .lab import Lab
 from .processes import TIMEOUT

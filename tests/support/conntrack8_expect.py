@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from conntrack_aio import Tuple
 from conntrack_aio.model.enums import ExpectFlags
 from conntrack_aio.model.expectations import Expectation, ExpectEvent
-from conntrack_aio.model.tuples import ICMP, ICMPV6
+from conntrack_aio.model.protocols import ICMP, ICMPV6
 
 from .conntrack8 import Facts, conntrack
 from .lab import Lab

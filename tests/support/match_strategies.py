@@ -29,8 +29,7 @@ from conntrack_aio import (
     TCPState,
     Tuple,
 )
-from conntrack_aio.filters.nodes import Addresses, All, Bits, Node, Not, Numbers, Texts
-from conntrack_aio.filters.nodes import Any as AnyNode
+from conntrack_aio.filters.nodes import Addresses, AllOf, AnyOf, Bits, Node, Not, Numbers, Texts
 
 PORTS: Final = [53, 80, 443, *range(1024, 1032)]
 ZONES: Final = [0, 1, 2, 3, 7]
@@ -47,9 +46,9 @@ GATEWAYS: Final = [IPv4Address("192.0.2.1"), IPv6Address("2001:db8:2::1")]
 
 def reference_matches(node: Node, flow: Flow) -> bool:
     """Return whether a flow matches."""
-    if isinstance(node, All):
+    if isinstance(node, AllOf):
         return all(reference_matches(part, flow) for part in node.parts)
-    if isinstance(node, AnyNode):
+    if isinstance(node, AnyOf):
         return any(reference_matches(part, flow) for part in node.parts)
     if isinstance(node, Not):
         return not reference_matches(node.part, flow)

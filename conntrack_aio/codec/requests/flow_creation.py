@@ -16,9 +16,10 @@ from ...errors import EncodeError
 from ...model.enums import Status, TCPFlags, TCPState
 from ...model.flow import Flow
 from ...model.nat import NATRange
+from ...model.protocols import TCP
 from ...model.protoinfo import TCPInfo
 from ...model.requests import RequestOnly
-from ...model.tuples import TCP, IPAddress
+from ...model.tuples import IPAddress
 from ...model.values import describe_value, number_within, plain_number
 from ..packers import RequestValue, UnsupportedShape
 from ..reference import encode_fields

@@ -16,15 +16,11 @@ from ...errors import EncodeError
 from ...model.enums import Status
 from ...model.flow import SeqAdj
 from ...model.protocols import PROTOCOL_NAMES
-from ...model.protoinfo import DCCPInfo, SCTPInfo, TCPInfo
-from ...model.tuples import TCP
+from ...model.protoinfo import PROTOINFO_TYPES, SCTPInfo
 from ...model.values import describe_value
 
 SETTABLE: Final = Status.SEEN_REPLY | Status.ASSURED | Status.FIXED_TIMEOUT | Status.HELPER
 """The status bits that a request may set. It can clear none."""
-
-PROTOINFO: Final[Mapping[int, type]] = {TCP: TCPInfo, 33: DCCPInfo, 132: SCTPInfo}
-"""The class of the state that an entry of each protocol has; other protocols have none."""
 
 
 def check_protoinfo(info: object, proto: int) -> None:
@@ -36,9 +32,9 @@ def check_protoinfo(info: object, proto: int) -> None:
     """
     if info is None:
         return
-    if not isinstance(info, PROTOINFO.get(proto, ())):
+    if not isinstance(info, PROTOINFO_TYPES.get(proto, ())):
         name = PROTOCOL_NAMES.get(proto, f"protocol {proto}")
-        wanted = PROTOINFO[proto].__name__ if proto in PROTOINFO else "none"
+        wanted = PROTOINFO_TYPES[proto].__name__ if proto in PROTOINFO_TYPES else "none"
         shown = describe_value(info)
         raise EncodeError(f"a flow of {name} has {wanted}; got {shown}", ("protoinfo",))
     if isinstance(info, SCTPInfo) and None in (info.state, info.vtag_orig, info.vtag_reply):

@@ -15,8 +15,9 @@ from typing import Final
 
 from ...errors import EncodeError
 from ...model.flow import Flow
+from ...model.protocols import ICMP, ICMPV6
 from ...model.requests import FilterFlags, RequestOnly, Selection
-from ...model.tuples import ICMP, ICMPV6, Tuple
+from ...model.tuples import Tuple
 from ...netlink.attributes import pack
 from ...uapi.nf_internals import CTA_FILTER_F
 from ...uapi.nfnetlink_conntrack import CTA
