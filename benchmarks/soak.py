@@ -7,7 +7,7 @@ Example::
 - These run at the same time: storms of changes that overrun receive buffers, event streams of all
   kinds, two live tables with fast and slow readers, dumps, bulk operations, forged events, and
   calls that are cancelled at random times.
-- Meanwhile the soak causes shortages of descriptors and threads, forks processes, and interrupts
+- The soak also causes shortages of descriptors and threads, forks processes, and interrupts
   other programs.
 - At the end each table and each reader must have the entries of the kernel's table. No descriptor
   and no task may be left open. Memory must not have grown.

@@ -309,7 +309,7 @@ operations.timeouts: Timeouts
 def __getattr__(name: str) -> object:
     """Import a public name at its first use (PEP 562), so that small programs start fast.
 
-    :raises AttributeError: for a name that is not public.
+    :raises AttributeError: when the name is not public.
     """
     module = ""
     for word in _MODULES.split() if name in __all__ else ():

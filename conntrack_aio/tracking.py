@@ -106,5 +106,5 @@ def _dump(socket: NetlinkSocket, request: Request) -> Iterator[bytes]:
     while exchange.completion is None:
         size = socket.receive()
         for message in messages.walk(socket.buffer, size):
-            if exchange.takes(socket.buffer, message):
+            if exchange.accepts(socket.buffer, message):
                 yield bytes(socket.buffer[message.start : message.end])

@@ -199,7 +199,7 @@ class Decoder(Generic[T]):
     def read(
         self,
         datagram: Datagram,
-        takes: Callable[[bytes, Message], bool],
+        accepts: Callable[[bytes, Message], bool],
         seq: bytes | None,
         items: list[T | DecodeError],
         counters: DecodeCounters,
@@ -207,7 +207,7 @@ class Decoder(Generic[T]):
         """Read the next messages of a datagram, up to :data:`BATCH`.
 
         :param datagram: the datagram, whose offset is advanced.
-        :param takes: returns whether to read a message that no layout fits.
+        :param accepts: returns whether to read a message that no layout fits.
         :param seq: the sequence number, as in the header, of the messages that layouts may read;
             ``None`` for any.
         :param items: the list that the objects are added to, and an error for each message that
@@ -243,7 +243,7 @@ class Decoder(Generic[T]):
                     break
             else:
                 message = messages.parse_header(buffer, offset, end)
-                if takes(buffer, message):
+                if accepts(buffer, message):
                     counters.fallbacks += 1
                     try:
                         add(self._read(buffer, offset, message))
@@ -275,8 +275,8 @@ class Decoder(Generic[T]):
         result = self._build(self._survey(buffer, message), buffer, values)
         self._missed += 1
         small = message.end - offset <= _MAX_MESSAGE
-        # Without a layout for messages with NLM_F_DUMP_INTR, each of them reaches ``takes``, where
-        # a dump notes that it was interrupted.
+        # Without a layout for messages with NLM_F_DUMP_INTR, each of them reaches ``accepts``: a
+        # dump notes there that it was interrupted.
         if small and self._may_compile() and not message.flags & _INTERRUPTED:
             self._compile(buffer[offset : message.end], message)
         return result

@@ -75,8 +75,10 @@ _MAPPED = "mapped"
 def to_dict(obj: object) -> dict[str, JSON]:
     """Return an object of the model as a dict that :func:`json.dumps` accepts.
 
-    :raises EncodeError: for a value that its field cannot hold, with the path of fields.
-    :raises TypeError: for what is not an object of the model.
+    :param obj: the object, such as a :class:`Flow`.
+
+    :raises EncodeError: when a field cannot hold its value; the error has the path of fields.
+    :raises TypeError: when ``obj`` is not an object of the model.
     """
     fields = _fields_of(type(obj))
     obj = normalized(obj)
@@ -94,10 +96,12 @@ def to_dict(obj: object) -> dict[str, JSON]:
 def from_dict(cls: type[C], data: JSON) -> C:
     """Return the object of the class ``cls`` that a dict describes.
 
+    :param cls: the class of the object, such as :class:`Flow`.
     :param data: what :func:`to_dict` returned.
 
-    :raises DecodeError: for data that is not such an object, with the path of keys.
-    :raises TypeError: for a ``cls`` that is not a class of the model.
+    :raises DecodeError: when the data does not describe such an object; the error has the path of
+        keys.
+    :raises TypeError: when ``cls`` is not a class of the model.
     """
     fields = _fields_of(cls)
     may_be_mapped = cls in (Tuple,)
@@ -134,10 +138,11 @@ def to_json(obj: object, *, indent: int | None = None) -> str:
 
     The text is ASCII. Without ``indent`` it is a single line, as JSON Lines need it.
 
+    :param obj: the object, such as a :class:`Flow`.
     :param indent: the spaces by which each level is indented.
 
-    :raises EncodeError: for a value that its field cannot hold, with the path of fields.
-    :raises TypeError: for what is not an object of the model.
+    :raises EncodeError: when a field cannot hold its value; the error has the path of fields.
+    :raises TypeError: when ``obj`` is not an object of the model.
     """
     return json.dumps(to_dict(obj), indent=indent)
 
@@ -145,12 +150,13 @@ def to_json(obj: object, *, indent: int | None = None) -> str:
 def from_json(cls: type[C], text: str | bytes) -> C:
     """Return the object of the class ``cls`` that JSON text describes.
 
+    :param cls: the class of the object, such as :class:`Flow`.
     :param text: what :func:`to_json` returned; bytes are UTF-8, UTF-16 or UTF-32.
 
-    :raises DecodeError: for text that is not JSON, and for JSON that is not such an object, with
-        the path of keys.
-    :raises TypeError: for what is neither text nor bytes, or a ``cls`` that is not a class of the
-        model.
+    :raises DecodeError: when the text is not JSON, or does not describe such an object; the error
+        has the path of keys.
+    :raises TypeError: when ``text`` is neither text nor bytes, or when ``cls`` is not a class of
+        the model.
     """
     if not issubclass(type(text), (str, bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"JSON must be text or bytes; got {describe_value(text)}")
@@ -224,7 +230,7 @@ _derived: dict[type[object], Mapping[str, _JSONField]] = {}
 def _fields_of(cls: type[object]) -> Mapping[str, _JSONField]:
     """Return the fields of a class by name.
 
-    :raises TypeError: for what is not a class of the model.
+    :raises TypeError: when ``cls`` is not a class of the model.
     """
     if not issubclass(type(cls), type) or not attrs.has(cls):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
@@ -290,7 +296,7 @@ def _kind_name(place: At[object]) -> str:
 def _codec_of_annotation(annotation: object) -> tuple[JSONCodec, bool]:
     """Return the conversions of a field that no attribute holds, and whether it may be ``None``.
 
-    :raises TypeError: for a type that cannot be converted.
+    :raises TypeError: when the type cannot be converted.
     """
     options = (
         get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
@@ -305,7 +311,7 @@ def _codec_of_annotation(annotation: object) -> tuple[JSONCodec, bool]:
 def _codec_of_type(annotation: object) -> JSONCodec:
     """Return the conversions of values of a type.
 
-    :raises TypeError: for a type that cannot be converted.
+    :raises TypeError: when the type cannot be converted.
     """
     if get_origin(annotation) is tuple and get_args(annotation)[1:] == (Ellipsis,):
         return _items_codec(_codec_of_type(get_args(annotation)[0]))

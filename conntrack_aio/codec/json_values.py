@@ -61,7 +61,7 @@ def entries_of(data: dict[str, JSON]) -> list[tuple[str, JSON]]:
 def json_codec(wire: Wire[object]) -> JSONCodec:
     """Return the conversions of a wire type.
 
-    :raises TypeError: for a nest, which has none.
+    :raises TypeError: when the wire type is a nest, which has none.
     """
     if isinstance(wire, Integer):
         return _integer(cast("Integer[int]", wire))

@@ -124,7 +124,7 @@ class Skip:
     def read(
         self,
         datagram: Datagram,
-        takes: Callable[[bytes, Message], bool],
+        accepts: Callable[[bytes, Message], bool],
         seq: bytes | None,
         items: list[DecodeError | None],
         counters: DecodeCounters,
@@ -134,7 +134,7 @@ class Skip:
         The parameters are those of :meth:`Decoder.read`.
         """
         data = datagram.data
-        items += [None for message in messages.walk(data, len(data)) if takes(data, message)]
+        items += [None for message in messages.walk(data, len(data)) if accepts(data, message)]
         datagram.offset = len(data)
 
 

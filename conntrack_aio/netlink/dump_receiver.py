@@ -91,7 +91,7 @@ class DumpReceiver:
     async def receive(self) -> bytes | None:
         """Return the next chunk, or ``None`` at the end.
 
-        Pass each message of a chunk to :meth:`DumpExchange.takes` of :attr:`exchange`.
+        Pass each message of a chunk to :meth:`DumpExchange.accepts` of :attr:`exchange`.
 
         :raises KernelError: when the kernel refuses the dump.
         :raises DumpInterrupted: when the dump has ended, and the kernel reported that it is not

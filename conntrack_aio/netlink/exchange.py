@@ -283,7 +283,7 @@ class DumpExchange:
         """The end of the dump: errno 0 is the regular one; ``None`` until it has ended."""
         self.seq = seq
 
-    def takes(self, buffer: BytesLike, message: Message) -> bool:
+    def accepts(self, buffer: BytesLike, message: Message) -> bool:
         """Return whether a message is an entry of this dump; record what other messages report."""
         if message.seq != self.seq:
             self.stray_replies += 1

@@ -196,7 +196,7 @@ class Dump(DecodingIterator[T]):
         self._pending += results
 
     def _accepts_message(self, buffer: BytesLike, message: Message) -> bool:
-        return self._receiver.exchange.takes(buffer, message)
+        return self._receiver.exchange.accepts(buffer, message)
 
     def _select_items(self, items: list[T | DecodeError]) -> list[T | DecodeError]:
         self._statistics.entries_decoded += len(items)

@@ -150,7 +150,7 @@ class MessageDecoder(Protocol[T]):
     def read(
         self,
         datagram: Datagram,
-        takes: Callable[[bytes, Message], bool],
+        accepts: Callable[[bytes, Message], bool],
         seq: bytes | None,
         items: list[T | DecodeError],
         counters: DecodeCounters,
@@ -160,7 +160,7 @@ class MessageDecoder(Protocol[T]):
 
         Call it until :attr:`Datagram.done`.
 
-        :param takes: returns whether to decode a message that no compiled layout knows. Layouts
+        :param accepts: returns whether to decode a message that no compiled layout knows. Layouts
             decode messages like earlier ones without this call.
         :param seq: the sequence number, as in the header, of the messages that layouts may decode;
             ``None`` for any.

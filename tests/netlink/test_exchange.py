@@ -256,7 +256,7 @@ def take_entries(dump: DumpExchange, data: bytes) -> list[Message]:
     entries: list[Message] = []
     try:
         for message in messages.walk(data, len(data)):
-            if dump.takes(data, message):
+            if dump.accepts(data, message):
                 entries.append(message)
     except DecodeError as error:
         dump.broken(error)
