@@ -190,7 +190,10 @@ def _convert(
 ) -> B:
     """Convert the value of a key.
 
+    :param key: the key, which the path of an error begins with.
     :param error_type: the class of the errors that ``convert`` raises and this raises.
+    :param convert: converts the value.
+    :param value: the value.
 
     :raises DecodeError: when the value cannot be converted and ``error_type`` is this class.
     :raises EncodeError: when the value cannot be converted and ``error_type`` is this class.

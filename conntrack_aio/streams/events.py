@@ -94,6 +94,10 @@ class EventStream(DecodingIterator[E]):
     ) -> None:
         """Initialize the stream.
 
+        :param subscription: the sockets and the options.
+        :param decoder: decodes the messages into events.
+        :param on_close: called once, when the stream is closed.
+        :param predicate: which events to hand out; ``None`` for all.
         :param owner: the process and event loop that may use it; by default the current ones.
         """
         options = subscription.options

@@ -160,6 +160,7 @@ class MessageDecoder(Protocol[T]):
 
         Call it until :attr:`Datagram.done`.
 
+        :param datagram: the datagram, with the position up to which it has been read.
         :param accepts: returns whether to decode a message that no compiled layout knows. Layouts
             decode messages like earlier ones without this call.
         :param seq: the sequence number, as in the header, of the messages that layouts may decode;
