@@ -128,7 +128,7 @@ class Connecting:
             Session(self._socket_factory, requester, self._buffer_sizes, self._reply_timeout)
         )
         try:
-            (outcome,) = await requester.run([requests.statistics(*_CONNECT)])
+            (outcome,) = await requester.run([requests.table_statistics(*_CONNECT)])
             outcome.result()
         except InvalidRequest as error:
             connection.close()

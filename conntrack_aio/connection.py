@@ -67,9 +67,11 @@ class Connection(AsyncResource):
     out. If it writes several entries, some of them may be written. If a method that reads is
     cancelled, nothing is lost. The connection can be used afterwards.
 
-    Besides the errors that each method lists, every method raises:
+    Besides the errors that each method lists, every method that sends a request or opens a socket
+    may raise:
 
     :raises KernelError: when the kernel refuses a request; the subclass says why.
+    :raises DecodeError: when a reply cannot be decoded.
     :raises NoReply: when the kernel does not reply in time.
     :raises ResourceExhausted: when there are no file descriptors or threads left.
     :raises anyio.ClosedResourceError: when the connection is closed.
@@ -219,6 +221,8 @@ class Connection(AsyncResource):
         :param match: count only the flows that match. They are counted by a :meth:`dump`, which
             decodes them only if the kernel cannot apply the whole match.
 
+        :raises DumpInterrupted: when the entries are dumped, and the kernel reports that the dump
+            is not consistent.
         :raises TypeError: when ``match`` is not a :class:`Match`.
         """
         return await self._reader.count(match)
@@ -298,10 +302,10 @@ class Connection(AsyncResource):
         :param on_loss: what to do where events are missing: ``"raise"`` raises :exc:`EventsLost`,
             and ``"item"`` returns it as an item.
         :param reliable: have the kernel retry each DESTROY event that does not fit into the
-            receive buffer, first after a second and then every 10 ms, until it is delivered. Each
-            event arrives once. Until then the flow is dying (see :meth:`dying`): it takes memory
-            and counts against ``nf_conntrack_max``. **A reliable stream that is not read can fill
-            the table**, so that no new connection is accepted. Closing the stream releases the
+            receive buffer, first after a second and then every 10 ms, until it is delivered. Until
+            then the flow is dying (see :meth:`dying`): it takes memory and counts against
+            ``nf_conntrack_max``. Each event arrives once. **A reliable stream that is not read can
+            fill the table**, so that no new connection is accepted. Closing the stream releases the
             flows. The kernel does not retry NEW and UPDATE events. Their loss is reported, but not
             how many were lost, because the socket's counter includes the failed tries:
             :attr:`EventsLost.lost` is ``None``, and ``events_lost`` in the statistics does not
@@ -314,8 +318,8 @@ class Connection(AsyncResource):
         :raises PermissionDenied: when the program has no CAP_NET_ADMIN or, with ``all_netns``, no
             CAP_NET_BROADCAST.
         :raises TypeError: when a parameter has the wrong type.
-        :raises ValueError: when ``on_loss`` has another value, when a buffer size is out of range,
-            or when ``receive_buffer_max`` is below the receive buffer.
+        :raises ValueError: when ``on_loss`` is neither ``"raise"`` nor ``"item"``, when a buffer
+            size is out of range, or when ``receive_buffer_max`` is below the receive buffer.
 
         For what iterating raises see :class:`EventStream`.
         """
@@ -373,8 +377,8 @@ class Connection(AsyncResource):
         :param reliable: have the kernel retry DESTROY events; see :meth:`events`.
 
         :raises TypeError: when a parameter has the wrong type.
-        :raises ValueError: when ``reconcile`` is not above 0 and at most 366 days, or when a buffer
-            size is out of range.
+        :raises ValueError: when ``reconcile`` is 0, negative or more than 366 days, when a buffer
+            size is out of range, or when ``receive_buffer_max`` is below the receive buffer.
 
         For what entering the table raises see :meth:`FlowTable.__aenter__`.
         """
@@ -428,10 +432,10 @@ class Connection(AsyncResource):
     ) -> None:
         """Change the given fields of one entry, and no others.
 
-        If the target is a flow with an id, its entry is looked up first. The kernel does not
-        compare ids in updates: if another entry with the same tuple replaces the entry between the
-        look-up and the update, that one is changed. The kernel applies the fields one after the
-        other. If it refuses one, those before it stay changed.
+        If the target is a flow with an id or a start time, or if ``status`` is given, the entry is
+        looked up first. The kernel does not compare ids in updates: if another entry with the same
+        tuple replaces the entry between the look-up and the update, that one is changed. The kernel
+        applies the fields one after the other. If it refuses one, those before it stay changed.
 
         :param target: a :class:`Flow`, or the :class:`Tuple` of either direction.
         :param zone: the zone to look in, instead of the target's own.
@@ -458,7 +462,8 @@ class Connection(AsyncResource):
         :raises TypeError: when a keyword is unknown, or when the target is neither a :class:`Flow`
             nor a :class:`Tuple`.
         :raises ResourceExhausted: when the entry has no room for labels.
-        :raises ResourceBusy: when ``helper`` names another helper than the entry has.
+        :raises ResourceBusy: when ``helper`` names another helper than the entry has, or when
+            ``status`` is given and packets changed the entry's status during each of five attempts.
         :raises NotSupported: when the entry has no room for ``seqadj_orig``, ``seqadj_reply`` or
             ``synproxy``, which the kernel would ignore silently.
         :raises PermissionDenied: when ``timeout`` is given and the entry has FIXED_TIMEOUT.
@@ -614,8 +619,9 @@ class Connection(AsyncResource):
         """Delete many entries, as :meth:`delete` does.
 
         Flows with a start time are looked up first, a window at a time. For another target one
-        request is sent. If that finds nothing and the target is a flow with an id, a second one is
-        sent with the reply tuple.
+        request is sent. If it finds nothing and the target is a flow with an id, further requests
+        are sent until one finds the entry: with its reply tuple and, if a tuple has a zone of its
+        own, with the tuple in that zone.
 
         :param targets: an iterable or async iterable of flows and tuples.
         :param zone: the zone to look in, instead of each target's own.
@@ -649,7 +655,10 @@ class Connection(AsyncResource):
         :raises UnsafeRequest: when the match is always true; use :meth:`flush` instead.
         :raises EncodeError: when the kernel reports a flow so incompletely that it cannot be
             identified.
+        :raises DumpInterrupted: when the kernel reports that the dump is not consistent.
         :raises TypeError: when ``match`` is not a :class:`Match`.
+
+        After an error the flows before it may be deleted, and some flows after it, too.
         """
         return await self._bulk_writer.delete_matching(match)
 
@@ -664,7 +673,9 @@ class Connection(AsyncResource):
         :param changes: what to change, by the keywords of :meth:`update`.
 
         :raises EncodeError: when the update changes nothing, or when a value is not valid.
+        :raises DumpInterrupted: when the kernel reports that the dump is not consistent.
         :raises TypeError: when ``match`` is not a :class:`Match`, or when a keyword is unknown.
+
 
         Raises what :meth:`update` raises for the first flow that cannot be changed. Flows before it
         are changed; some flows after it may be changed, too.

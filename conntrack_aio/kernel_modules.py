@@ -42,6 +42,8 @@ def load_conntrack() -> None:
 
     :raises NotSupported: when the kernel has no ctnetlink, or cannot load its module.
     :raises PermissionDenied: when this program lacks CAP_NET_ADMIN.
+    :raises ResourceExhausted: when there are no file descriptors left.
+    :raises KernelError: when the kernel refuses for another reason.
     """
     kind = nfnetlink.message_type(NFNL_SUBSYS.CTNETLINK, IPCTNL_MSG_CT.GET_STATS)
     exchange = Exchange([Request(LOAD, None, kind, 0, nfnetlink.pack(0))], seq=1)

@@ -14,7 +14,7 @@ import attrs
 
 from ..errors import ConntrackError
 from ..netlink.owner import Owner
-from ..netlink.pipeline import WINDOWS_IN_FLIGHT, Pipeline
+from ..netlink.pipeline import MAX_WINDOWS_IN_FLIGHT, Pipeline
 from ..streams.iterators import ItemIterator
 from .sources import ItemSource
 
@@ -30,8 +30,10 @@ class Outcome(Generic[T]):
     error: ConntrackError | None = None
     """The error, or ``None`` if the request succeeded.
 
-    An :exc:`EncodeError` means that nothing was sent for the item, and :exc:`NoReply` that the
-    request may or may not have been carried out. Any other error means that the kernel refused.
+    An :exc:`EncodeError` means that nothing was changed for the item, and :exc:`NoReply` that the
+    request may or may not have been carried out. Any other error has the meaning that it has when
+    the method for a single item raises it.
+
     """
 
     @property
@@ -96,8 +98,8 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
     are returned only after it yields its next item or ends. Items that it has yielded are sent
     while it waits.
 
-    If you stop before the end, nothing more is sent. The items of the last two windows whose
-    outcomes were not handed out may or may not have been processed:
+    If you stop before the end, no further items are taken. The items of the windows that were
+    started and whose outcomes were not handed out, two at most, may or may not have been processed:
 
     - After ``break`` the operation stays open: you can go on iterating.
     - After a cancellation you can go on iterating, too, and no outcome is missing. But an async
@@ -112,6 +114,11 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
 
     :raises ResourceExhausted: when there is no file descriptor for the socket; nothing was sent
         then.
+    :raises KernelError: when the kernel refuses a request that finds out what it supports; nothing
+        was sent for the items then.
+    :raises NoReply: when the kernel does not reply to such a request; nothing was sent for the
+        items then.
+
     :raises anyio.ClosedResourceError: when the operation or its connection is closed.
     :raises anyio.BusyResourceError: when another task is iterating.
     :raises UsedElsewhere: when called in another process or event loop.
@@ -134,7 +141,7 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
         self._work: BulkWork[T] | None = work
         self._on_close = on_close
         self._stop_on_error = stop_on_error
-        self._windows_in_flight = 1 if stop_on_error else WINDOWS_IN_FLIGHT
+        self._max_windows_in_flight = 1 if stop_on_error else MAX_WINDOWS_IN_FLIGHT
         self._started: deque[ItemWindow[T]] = deque()
         self._error: Exception | None = None
         self._exhausted = False
@@ -213,7 +220,9 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
 
         source = self._source
         assert source is not None
-        while len(self._started) < self._windows_in_flight and not self._exhausted and not offered:
+        while (
+            len(self._started) < self._max_windows_in_flight and not self._exhausted and not offered
+        ):
             try:
                 items = await source.take(pipeline.requests_per_window, offer)
             except Exception as error:  # raised after the outcomes of the items before
@@ -247,7 +256,7 @@ class BulkOperation(ItemIterator[Outcome[T]], Generic[T]):
         self._shut()
 
     def _shut(self) -> None:
-        """Close with the connection, or when the object is dropped: it may be unused."""
+        """Close without counting as use: with the connection, or when the object is dropped."""
         self._closed = True
         self._started.clear()
         self._pending.clear()

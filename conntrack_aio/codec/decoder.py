@@ -30,7 +30,7 @@ _MAX_SIMILAR: Final = 16
 
 A message is compared with one after the other."""
 
-_COMPILED_AT_ONCE: Final = 32
+_COMPILED_IMMEDIATELY: Final = 32
 """How many layouts are compiled as soon as a message needs them."""
 
 _MISSES_PER_LAYOUT: Final = 64
@@ -282,8 +282,8 @@ class Decoder(Generic[T]):
         return result
 
     def _may_compile(self) -> bool:
-        return self._compiled < _COMPILED_AT_ONCE or self._missed > _MISSES_PER_LAYOUT * (
-            self._compiled - _COMPILED_AT_ONCE
+        return self._compiled < _COMPILED_IMMEDIATELY or self._missed > _MISSES_PER_LAYOUT * (
+            self._compiled - _COMPILED_IMMEDIATELY
         )
 
     def _compile(self, message: bytes, header: Message) -> None:

@@ -26,7 +26,7 @@ import attrs
 
 from ..function_builder import BoundedMemo, Expression, FunctionBuilder
 from ..model.flow import Flow
-from ..model.normalization import is_message, normalizers_of
+from ..model.normalization import is_message_class, normalizers_of
 from ..model.wire import Bitmap, Integer, Wire
 from ..netlink.attributes import HEADER
 from ..netlink.messages import HEADER_SIZE
@@ -38,7 +38,7 @@ from .skeleton import Found, Skeleton, survey
 PACKERS_PER_SHAPE_KEY: Final = 16
 """The largest number of packers for one shape key. The least recently used one is dropped."""
 
-COMPILED_AT_ONCE: Final = 64
+COMPILED_IMMEDIATELY: Final = 64
 """How many shapes are compiled as soon as a request needs them.
 
 Each further shape is compiled only after the reference has written the same number of requests.
@@ -89,11 +89,12 @@ class Packers:
             raises :exc:`EncodeError`.
         :param values: returns every value that a request depends on.
         """
-        self.compiled = 0
+        self.compilations = 0
+        """How many packers were compiled, or could not be."""
         self._arguments = arguments
         self._make = make
         self._values = values
-        self._credit = COMPILED_AT_ONCE
+        self._credit = COMPILED_IMMEDIATELY
         self._packers: dict[Hashable, list[Pack]] = {}
 
     def pack(self, shape_key: Hashable, seq: int, *arguments: object) -> bytes:
@@ -120,12 +121,12 @@ class Packers:
         return data[:_SEQ] + seq.to_bytes(4, sys.byteorder) + data[_SEQ + 4 :]
 
     def _compile(self, shape_key: Hashable, data: bytes, arguments: Sequence[object]) -> None:
-        self._credit = min(self._credit + 1, COMPILED_AT_ONCE)
-        if self.compiled >= COMPILED_AT_ONCE and self._credit < COMPILED_AT_ONCE:
+        self._credit = min(self._credit + 1, COMPILED_IMMEDIATELY)
+        if self.compilations >= COMPILED_IMMEDIATELY and self._credit < COMPILED_IMMEDIATELY:
             return
-        if self.compiled >= COMPILED_AT_ONCE:
+        if self.compilations >= COMPILED_IMMEDIATELY:
             self._credit = 0
-        self.compiled += 1
+        self.compilations += 1
         try:
             writer = _PackerWriter(self._arguments, self._make, data)
             packer = writer.compile(arguments, self._values(*arguments))
@@ -249,7 +250,7 @@ class _PackerWriter:
         return "16s", builder.call(int.to_bytes, ip, 16, "big")
 
     def _object(self, path: _Path, value: object, skeleton: Skeleton) -> None:
-        """Write an object whose fields are packed as they declare."""
+        """Write an object whose fields are packed as its class declares them."""
         builder, schema = self._builder, skeleton.schema
         if type(value) is not schema.cls or schema.sequences or schema.inlines:
             raise UnsupportedShape
@@ -266,7 +267,7 @@ class _PackerWriter:
                 self._value(inside, inner, skeleton.values[field.slot])
 
     def _computed_value(self, path: _Path, value: object, found: Found | None) -> None:
-        """Write a value from which the reference computes the bytes, and from nothing else."""
+        """Write a value from which alone the reference computes the bytes."""
         if value is None:
             return  # what the reference writes for an absent value is a part of the shape
         if found is None:
@@ -365,7 +366,8 @@ class _ComputedBytes:
     def compute(self, key: Hashable, *arguments: object) -> bytes | None:
         """Compute the bytes with the reference, and store them in the memo.
 
-        :returns: the bytes; ``None`` when the message differs in other bytes, too.
+        :returns: the bytes; ``None`` when the length of the message or the header of the attribute
+            differs, so that the bytes do not fit into the packed message.
 
         :raises EncodeError: when the reference raises it.
         """
@@ -412,7 +414,7 @@ def _is_plain(cls: type) -> bool:
 
     That is so for the classes of the model, their enums, and the built-in types in :data:`_PLAIN`.
     """
-    return cls in _PLAIN or is_message(cls) or cls in _declared_enums()
+    return cls in _PLAIN or is_message_class(cls) or cls in _declared_enums()
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar, cast
 
 import attrs
 
-from ..model.normalization import Plain, plain_of
+from ..model.normalization import Normalization, normalization_of
 from ..model.wire import ALIKE, INLINE, PLACES, SEQUENCE, At, Nest, SequencePlaces, Wire
 from .scalars import Scalar, scalar_of
 
@@ -83,7 +83,7 @@ class FieldSchema:
     required: bool
     """Whether the field is never absent."""
     leaves: tuple[Leaf, ...]
-    plain: Plain | None
+    plain: Normalization | None
     """How its values are normalized; ``None`` for objects."""
     alike: FieldSchema | None = None
     """Another field, whose value must be in the leaf with the same index: the source address is of
@@ -178,7 +178,7 @@ def _derive(cls: type[object]) -> Schema[object]:
             required = attribute.default is attrs.NOTHING
             other = attribute.metadata[ALIKE]
             alike = next((field for field in fields if field.name == other), None)
-            plain = plain_of(places[0].wire)
+            plain = normalization_of(places[0].wire)
             fields.append(FieldSchema(attribute.name, size, required, leaves, plain, alike))
             size += 1
         elif attribute.name == "unknown":

@@ -189,24 +189,28 @@ def _all_node(parts: tuple[Node, ...]) -> Node:
 
 
 def is_negated(part: Node) -> bool:
-    """Return whether only the negation of a part can be looked up (see :func:`negate_inside`)."""
+    """Return whether only the negation of a part can be looked up (see :func:`negation_of`)."""
     if isinstance(part, AnyOf):
         return bool(part.parts) and any(isinstance(inner, Not) for inner in part.parts)
     return isinstance(part, Not)
 
 
-def negate_inside(part: Node) -> Node:
-    """Return a node that holds where the part does not: of a disjunction, its parts are negated.
+def negation_of(part: Node) -> Node:
+    """Return the negation of a part. That of a disjunction is the conjunction of its negated parts.
 
     So the negation of ``not a or not b`` is ``a and b``, which can be looked up.
     """
     if isinstance(part, AnyOf):
-        return AllOf(tuple(map(negate_inside, part.parts)))
+        return AllOf(tuple(map(negation_of, part.parts)))
     return opposite(part)
 
 
 def _flattened(parts: Iterable[Node]) -> Iterable[Node]:
-    """Yield alternatives. An alternative that is a disjunction is replaced by its parts."""
+    """Yield alternatives. A disjunction is replaced by its parts.
+
+    ``not (a and b and …)`` is the disjunction ``not a or not b or …``. It is replaced only if it
+    has at least :data:`MIN_TABLE_SIZE` parts.
+    """
     for part in parts:
         if isinstance(part, AnyOf):
             yield from _flattened(part.parts)
@@ -215,7 +219,7 @@ def _flattened(parts: Iterable[Node]) -> Iterable[Node]:
             and isinstance(part.part, AllOf)
             and len(part.part.parts) >= MIN_TABLE_SIZE
         ):
-            yield from _flattened(map(negate_inside, part.part.parts))
+            yield from _flattened(map(negation_of, part.part.parts))
         else:
             yield part
 

@@ -34,7 +34,7 @@ UNREPLIED: Final = "unreplied"
 STATUS_KEYWORDS: Final = MappingProxyType(
     {text: name for name in ("assured", UNREPLIED) for text in (name, f"[{name.upper()}]")}
 )
-"""The status names that are a condition without ``status``, also in the form that flows print."""
+"""The texts that are a condition on the status by themselves, each with the name of its status."""
 
 
 # -- marks --------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def status_condition(
     :param given: one value, or an iterable of values.
     :param unset: a value holds if none of its bits is set, instead of if all of them are.
 
-    :raises MatchError: when a name is unknown, and when a number cannot be a status.
+    :raises MatchError: when a name is unknown, or when a number is 0 or too large.
     :raises TypeError: when the value is neither bits nor an iterable of these.
     """
     items = parse_items(name, _ACCEPTED_STATUS, given)
@@ -236,7 +236,8 @@ def labels_condition(
 
     With a mask, ``given`` is a number, and the bits of the labels that are in the mask equal it.
 
-    :raises MatchError: when a label is unknown, and when there is a mask but not one number.
+    :raises MatchError: when a label is unknown, when there is a mask but not one number, or when
+        that number has bits outside its mask.
     :raises TypeError: when the value is neither a label nor an iterable of labels.
     """
     if mask is None:

@@ -36,7 +36,7 @@ from .alternatives import (
     count_addresses,
     count_numbers,
     is_negated,
-    negate_inside,
+    negation_of,
     numbers_in,
 )
 from .fields import FAMILY, STATE, STATUS, ZONE, AddressField, MatchField, state_number
@@ -118,7 +118,7 @@ class _PredicateWriter:
         builder = self._builder
         if not parts:
             return builder.bind(True)
-        negated = [negate_inside(part) for part in parts if is_negated(part)]
+        negated = [negation_of(part) for part in parts if is_negated(part)]
         if len(negated) < MIN_TABLE_SIZE:
             return builder.join("and", [self._write(part) for part in parts])
         operands = [self._write(part) for part in parts if not is_negated(part)]

@@ -1,7 +1,7 @@
 """Plain values: what the fields of a message object hold, whatever a program passes.
 
 A program may pass a subclass of ``int`` or ``str``, or the number of a flag instead of the enum's
-member. The encoding of a field determines the plain types of its values (:func:`plain_of`).
+member. The encoding of a field determines the plain types of its values (:func:`normalization_of`).
 Constructors normalize the values that they get (:func:`compile_normalizing`), and requests
 normalize whole objects (:func:`normalized`). The values of a decoded message are plain, so
 decoding creates objects with :func:`raw`.
@@ -38,7 +38,7 @@ def register(cls: type, *, shared: bool) -> None:
         _shared.add(cls)
 
 
-def is_message(cls: type) -> bool:
+def is_message_class(cls: type) -> bool:
     """Return whether a class was made by :func:`~conntrack_aio.model.declare.message`."""
     return cls in _messages
 
@@ -91,7 +91,7 @@ def _plain_member(enum: type[int], most: int) -> Normalizer:
     return plain
 
 
-class Plain(NamedTuple):
+class Normalization(NamedTuple):
     """How the values of a field are normalized."""
 
     types: tuple[type, ...]
@@ -102,30 +102,30 @@ class Plain(NamedTuple):
     that is not plain."""
 
 
-def plain_of(wire: Wire[object]) -> Plain | None:
+def normalization_of(wire: Wire[object]) -> Normalization | None:
     """Return how values of an encoding are normalized, and ``None`` for objects."""
     if isinstance(wire, Integer | MaskedFlags):
         enum = cast("Integer[int] | MaskedFlags[int]", wire).enum
         if enum is None:
-            return Plain((int,), _plain_int)
+            return Normalization((int,), _plain_int)
         most = 0xFF if isinstance(wire, MaskedFlags) else (1 << 8 * wire.size) - 1
-        return Plain((enum,), _plain_member(enum, most))
+        return Normalization((enum,), _plain_member(enum, most))
     if isinstance(wire, Bitmap):
-        return Plain((int,), _plain_int)
+        return Normalization((int,), _plain_int)
     if isinstance(wire, Address):
-        return Plain((IPv4Address, IPv6Address), _plain_address, settled=False)
+        return Normalization((IPv4Address, IPv6Address), _plain_address, settled=False)
     if isinstance(wire, Text):
-        return Plain((str,), _plain_text)
-    return Plain((bytes,), _plain_bytes) if isinstance(wire, Bytes) else None
+        return Normalization((str,), _plain_text)
+    return Normalization((bytes,), _plain_bytes) if isinstance(wire, Bytes) else None
 
 
 @cache
-def normalizers_of(cls: type) -> Mapping[str, Plain]:
+def normalizers_of(cls: type) -> Mapping[str, Normalization]:
     """Return how the values of fields are normalized, by the names of the fields."""
-    found: dict[str, Plain] = {}
+    found: dict[str, Normalization] = {}
     for field in attrs.fields(cls):
         places: tuple[At[object], ...] = field.metadata.get(PLACES, ())
-        plain = plain_of(places[0].wire) if places else None
+        plain = normalization_of(places[0].wire) if places else None
         if plain is not None:
             found[field.name] = plain
     return found

@@ -107,7 +107,7 @@ class FlowTableStatistics:
     """Reconciliations, including the first dump and failed attempts. A reconciliation dumps the
     kernel's table and applies the differences to the live table."""
     resyncs: int = 0
-    """Reconciliations that were necessary because events were lost."""
+    """Reconciliations that were attempted because events were lost, including failed ones."""
     failures: int = 0
     """Reconciliations that failed for a temporary reason, and were retried."""
     last_error: str | None = None

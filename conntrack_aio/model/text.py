@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ..plain import as_int
 from .enums import EventType, ExpectFlags, Status
-from .normalization import is_message
+from .normalization import is_message_class
 from .protocols import ICMP, ICMPV6
 from .times import as_datetime
 from .tuples import (
@@ -132,7 +132,7 @@ def _flow(flow: FlowFields) -> str:
 
 def _field(holder: object, name: str) -> object:
     """Return a field of an object of the model, and ``None`` for any other object."""
-    return getattr(holder, name, None) if is_message(type(holder)) else None
+    return getattr(holder, name, None) if is_message_class(type(holder)) else None
 
 
 def _state(state: object) -> str:
@@ -186,7 +186,7 @@ def _extras(flow: FlowFields) -> list[str]:
         parts.append(f"zone={describe_value(flow.zone)}")
     parts += _labels(flow.labels)
     helper = flow.helper
-    if is_message(type(helper)):
+    if is_message_class(type(helper)):
         name = _field(helper, "name")
         if name is not None:
             parts.append(f"helper={_text(name)}")
@@ -201,7 +201,7 @@ def _extras(flow: FlowFields) -> list[str]:
             parts.append(f"{name}={'/'.join(counts)}")
     for name in ("protoinfo", "counters_orig", "counters_reply"):
         value: object = getattr(flow, name)
-        if value is not None and not is_message(type(value)):
+        if value is not None and not is_message_class(type(value)):
             parts.append(f"{name}={describe_value(value)}")
     return parts
 
@@ -230,7 +230,7 @@ def _text(value: object) -> str:
 
 def _subject(value: object) -> str:
     """Return the text of an object of the model, and a description of any other value."""
-    return str(value) if is_message(type(value)) else describe_value(value)
+    return str(value) if is_message_class(type(value)) else describe_value(value)
 
 
 def describe_expectation(expectation: ExpectationFields) -> str:
@@ -279,7 +279,7 @@ def _expectation(expectation: ExpectationFields) -> str:
 
 
 def _nat(nat: object) -> str:
-    if not is_message(type(nat)):
+    if not is_message_class(type(nat)):
         return describe_value(nat)
     direction, announced = _field(nat, "direction"), _field(nat, "tuple")
     name = direction.name if isinstance(direction, IntEnum) else describe_value(direction)

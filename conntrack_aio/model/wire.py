@@ -24,7 +24,7 @@ class Access(enum.Enum):
     """Whether the kernel or the program sends an attribute."""
 
     READ = "read"
-    """The kernel sends it. It ignores or refuses it in requests."""
+    """The kernel sends it, and ignores or refuses it in requests."""
     WRITE = "write"
     """A program sends it. The kernel never does."""
     BOTH = "read, write"
@@ -165,7 +165,8 @@ class SequencePlaces(Generic[T_co]):
 PLACES: Final = "conntrack_aio.places"
 """The places of the value: a tuple of :class:`At`."""
 ALIKE: Final = "conntrack_aio.alike"
-"""The name of another field, whose value must be at the place with the same index."""
+"""The name of another field. If the value of this field is at its n-th place, the value of the
+other field must be at its n-th place, too."""
 SEQUENCE: Final = "conntrack_aio.sequence"
 """The :class:`SequencePlaces` of a field that is a tuple."""
 INLINE: Final = "conntrack_aio.inline"

@@ -31,10 +31,10 @@ from .threads import Threads, Wakeup
 REQUESTS_PER_WINDOW: Final = 256
 """Requests in a window at most."""
 
-WINDOWS_IN_FLIGHT: Final = 2
+MAX_WINDOWS_IN_FLIGHT: Final = 2
 """Windows that may be unfinished: the one being sent, and the one whose answers are read."""
 
-RECEIVE_BUFFER: Final = WINDOWS_IN_FLIGHT * REQUESTS_PER_WINDOW * ANSWER_COST // 2
+RECEIVE_BUFFER: Final = MAX_WINDOWS_IN_FLIGHT * REQUESTS_PER_WINDOW * ANSWER_COST // 2
 """The receive buffer to ask for, which the kernel doubles. If less is granted, the windows are
 smaller."""
 
@@ -86,7 +86,7 @@ class Pipeline:
             most.
         """
         self.socket = socket
-        most = socket.least_receive_buffer // (WINDOWS_IN_FLIGHT * answer_cost)
+        most = socket.least_receive_buffer // (MAX_WINDOWS_IN_FLIGHT * answer_cost)
         self.requests_per_window = max(1, min(REQUESTS_PER_WINDOW, most))
         """The number of requests that a :meth:`push` may take."""
         self.requests = 0
@@ -114,7 +114,7 @@ class Pipeline:
     def push(self, requests: Sequence[bytes], seq: int) -> RequestWindow:
         """Queue requests for sending after those pushed before, without waiting.
 
-        At most :data:`WINDOWS_IN_FLIGHT` windows may be unfinished.
+        At most :data:`MAX_WINDOWS_IN_FLIGHT` windows may be unfinished.
 
         :param requests: complete messages with consecutive sequence numbers.
         :param seq: the sequence number of the first request.

@@ -26,8 +26,9 @@ from .table_walks import table_walks
 from .threads import NO_THREAD, THREAD_START_TIMEOUT, Threads, Wakeup
 
 TABLE_WALK_TIMEOUT = 60.0
-"""Seconds that the kernel may take at least for a request that walks its whole table. It needs some
-0.4 to delete a million entries."""
+"""The least number of seconds to wait for the reply to a request that walks the kernel's table.
+
+The kernel needs some 0.4 seconds to delete a million entries."""
 
 REQUESTS_PER_DATAGRAM = 64
 """Requests in one datagram at most: the default receive buffer of 208 KiB holds their answers."""
@@ -93,8 +94,8 @@ class Requester:
         :param walks_table: whether the kernel walks its whole table for these requests.
         :param on_responses: called with the responses of each datagram, perhaps on a worker thread,
             even if this call is cancelled in the meantime: for replies that must not be lost.
-        :param on_unsent: called when this call is cancelled or raises, with the number of requests,
-            the last ones, that will never be sent.
+        :param on_unsent: called when this call is cancelled or raises, with the number of requests
+            at the end of the sequence that will never be sent.
         :raises anyio.ClosedResourceError: when the connection is closed.
         :raises UsedElsewhere: when called in another process or event loop.
         :raises DecodeError: when an answer is not netlink.

@@ -16,7 +16,7 @@ from ..netlink.exchange import Request
 from ..netlink.pipeline import Pipeline
 from ..netlink.receive_buffer import ACKNOWLEDGEMENT_COST, ANSWER_COST
 from .probes import Probes
-from .steps import Steps, delete_by_other_keys, delete_steps, is_identified, start_time_of
+from .steps import Steps, delete_by_other_keys_steps, delete_steps, is_identified, start_time_of
 from .update_steps import CheckedUpdate, update_steps
 from .windows import (
     Retries,
@@ -45,7 +45,7 @@ class SingleRequestWork(Generic[T]):
         raise NotImplementedError
 
     def request_in_errors(self, item: T) -> Request:
-        """Return a request for an item that is named in errors but never sent."""
+        """Return the request that errors about an item name. It is never sent."""
         raise NotImplementedError
 
     async def prepare(self) -> None:
@@ -104,7 +104,7 @@ class CreateWork(SingleRequestWork[F]):
         return RetryWindow(first, pipeline, self._retry_steps, _order_by_masters)
 
     def _retry_steps(self, item: F, error: NotFound) -> Steps[None] | None:
-        """Return the steps that try an item again: its master may come after it in the window."""
+        """Return the steps that create an item after its master; ``None`` without a master."""
         return None if flow_of(item).master is None else self._create_steps(item)
 
     def _create_steps(self, item: F) -> Steps[None]:
@@ -148,9 +148,9 @@ class DeleteWork(SingleRequestWork[D]):
         return RetryWindow(first, pipeline, self._retry_steps)
 
     def _retry_steps(self, item: D, error: NotFound) -> Steps[None] | None:
-        """Return the steps that try a flow again: another tuple may find its entry."""
+        """Return the steps that try the other keys of an item; ``None`` if it has only one key."""
         if isinstance(item, Flow) and is_identified(item):
-            return delete_by_other_keys(item, self._zone, error)
+            return delete_by_other_keys_steps(item, self._zone, error)
         return None
 
 

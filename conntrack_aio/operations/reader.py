@@ -76,7 +76,7 @@ class Reader:
     def _special(self, which: IPCTNL_MSG_CT, subject: str, match: Match | None) -> Dump[Flow]:
         if match is not None:
             check_match(match)
-        return self._selector.dump_special(which, subject, match)
+        return self._selector.dump_dying_or_unconfirmed(which, subject, match)
 
     async def get(self, target: Target, *, zone: int | None, reset_counters: bool) -> Flow:
         if reset_counters:
@@ -88,14 +88,14 @@ class Reader:
         if match is not None:
             check_match(match)
             return await self._selector.count(match)
-        request = requests.statistics()
+        request = requests.table_statistics()
         entries = (await self._table_statistics(request)).entries
         if entries is None:
             raise NoReply(f"{request}: the kernel's reply has no count")
         return entries
 
     async def table_statistics(self) -> TableStatistics:
-        return await self._table_statistics(requests.statistics("read", "the statistics"))
+        return await self._table_statistics(requests.table_statistics("read", "the statistics"))
 
     async def _table_statistics(self, request: Request) -> TableStatistics:
         replies = (await self._session.ask(request)).result()

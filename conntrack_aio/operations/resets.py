@@ -42,14 +42,14 @@ class Resets:
         return len(self._undelivered)
 
     async def reset(
-        self, sent: Sequence[Request], on_unsent: Callable[[int], None] | None = None
+        self, to_send: Sequence[Request], on_unsent: Callable[[int], None] | None = None
     ) -> list[Flow | ConntrackError]:
         """Send requests that read and reset, and return the flows in the same order.
 
         If an entry has ended or its reply was lost, an error is in its place. If this is
         cancelled or raises, the flows that were reset are kept for the next call.
 
-        :param sent: the requests.
+        :param to_send: the requests.
         :param on_unsent: called if this is cancelled or raises, with the number of requests at the
             end of the list that were not sent.
         """
@@ -67,7 +67,7 @@ class Resets:
                 keep_for_next_call()
 
         def keep_for_next_call() -> None:
-            for _ in range(len(sent)):
+            for _ in range(len(to_send)):
                 try:
                     result = results.popleft()
                 except IndexError:
@@ -76,7 +76,7 @@ class Resets:
                     self._undelivered.append(result)
 
         try:
-            await self._session.run(sent, on_responses=take_responses, on_unsent=on_unsent)
+            await self._session.run(to_send, on_responses=take_responses, on_unsent=on_unsent)
         except BaseException:
             caller_left = True
             keep_for_next_call()
@@ -93,10 +93,15 @@ class Resets:
 
         :param target: a flow or a tuple.
         :param zone: the zone to look in, instead of the target's own.
-        :param on_unsent: called when this is cancelled before the counters were reset.
+        :param on_unsent: called when this is cancelled, or raises an error that is not a
+            :exc:`ConntrackError`, before the request that resets the counters was sent.
 
         :raises NotFound: when there is no such entry.
         :raises KernelError: when the kernel refuses a request.
+        :raises NoReply: when the kernel does not reply in time.
+        :raises DecodeError: when a reply cannot be decoded.
+        :raises EncodeError: when a tuple is incomplete, or when a field holds no valid value.
+        :raises TypeError: when the target is neither a :class:`Flow` nor a :class:`Tuple`.
         """
         request = requests.get_and_reset(target, zone)
         unsent = True
@@ -134,8 +139,10 @@ class Resets:
         An entry that has ended in the meantime is left out: its destroy event has its counters.
 
         :param entries: the entries.
-        :param match: selects the flows that the program wants.
-        :param unprocessed: the entries that were not reset are added to it if this is cancelled.
+        :param match: decides whether the flow of another entry, which was reset because it has the
+            same tuple, is returned or kept for a later dump; ``None`` to return it.
+        :param unprocessed: the entries that were not reset are added to it if this is cancelled or
+            raises.
         """
         planned = _ResetRequests(entries)
         sent_for, to_look_up = planned.entries, planned.to_look_up
@@ -172,7 +179,8 @@ class Resets:
 
         :param entries: the entries. They are removed from the list.
         :param results: the flows and errors are added to it.
-        :param unprocessed: the entries that were not reset are added to it if this is cancelled.
+        :param unprocessed: the entries that were not reset are added to it if this is cancelled or
+            raises.
         """
         while entries:
             entry = entries.pop()
@@ -205,11 +213,10 @@ class Resets:
         self._undelivered.extendleft(reversed(list(results)))
 
     def close(self) -> None:
-        """Drop the undelivered flows, and log how many there were."""
+        """Drop the undelivered flows and errors, and log how many there were."""
         if self._undelivered:
             logger.warning(
-                "a connection was closed with %d flows whose counters had been reset and were "
-                "not read",
+                "a connection was closed before the program got %d results of resetting counters",
                 len(self._undelivered),
             )
             self._undelivered.clear()

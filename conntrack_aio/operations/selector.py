@@ -63,14 +63,16 @@ class Selector:
 
         return self._session.dump(requests.dump(), decode_flow, None, processor, plan)
 
-    def dump_special(self, which: IPCTNL_MSG_CT, subject: str, match: Match | None) -> Dump[Flow]:
+    def dump_dying_or_unconfirmed(
+        self, which: IPCTNL_MSG_CT, subject: str, match: Match | None
+    ) -> Dump[Flow]:
         """Dump the dying or the unconfirmed entries, which the kernel can filter only by family.
 
         :param which: the type of the request.
         :param subject: what the entries are, for error messages.
         :param match: which of them to return; ``None`` for all.
         """
-        request = requests.dump_special(which, subject)
+        request = requests.dump_dying_or_unconfirmed(which, subject)
         if match is None:
             return self._session.dump(request, decode_flow)
         compiled = compiled_of(match)
@@ -78,7 +80,8 @@ class Selector:
         async def plan() -> DumpPlan[Flow]:
             filter_ = await compiled.compute(compiled.dump_filter)
             sent = [
-                requests.dump_special(which, subject, each.family) for each in filter_.selections
+                requests.dump_dying_or_unconfirmed(which, subject, each.family)
+                for each in filter_.selections
             ]
             return DumpPlan(sent, await compiled.compute(lambda: compiled.predicate))
 

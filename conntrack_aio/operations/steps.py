@@ -6,7 +6,7 @@ tuple: one that was created since, or one that lives at the same time (see
 :func:`~conntrack_aio.codec.requests.targets.entry_keys`). So each reply is compared with the flow,
 and if it is another entry, the next key is tried.
 
-There is no I/O here: the functions whose names end in ``_steps`` are generators of :data:`Steps`.
+Only :func:`run_steps` does I/O. Functions that return :data:`Steps` are generators without I/O.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def describe_difference(target: Flow, found: Flow) -> str | None:
 def check_same(target: Target, found: Flow, request: Request) -> None:
     """Check that a reply is about the entry that the target means.
 
+    :raises EncodeError: when the id or the start time of the target is not a number.
     :raises NotFound: when ``target`` is a flow and ``found`` is another entry.
     """
     hint = describe_difference(target, found) if isinstance(target, Flow) else None
@@ -87,6 +88,10 @@ def look_up_steps(target: Target, zone: int | None) -> Steps[tuple[EntryKey | No
 
     :raises NotFound: when there is no such entry.
     :raises KernelError: when the kernel refuses a request.
+    :raises NoReply: when the kernel does not reply in time.
+    :raises DecodeError: when a reply cannot be decoded.
+    :raises EncodeError: when a tuple is incomplete, or when a field holds no valid value.
+    :raises TypeError: when the target is neither a :class:`Flow` nor a :class:`Tuple`.
     """
     request = requests.get(target, zone)
     is_identified(target)  # an invalid id is refused before anything is sent
@@ -96,11 +101,11 @@ def look_up_steps(target: Target, zone: int | None) -> Steps[tuple[EntryKey | No
     except NotFound as error:
         if not (isinstance(target, Flow) and is_identified(target)):
             raise
-        return (yield from _look_up_by_other_keys(target, zone, error))
+        return (yield from _look_up_by_other_keys_steps(target, zone, error))
     return None, found
 
 
-def _look_up_by_other_keys(
+def _look_up_by_other_keys_steps(
     target: Flow, zone: int | None, error: NotFound
 ) -> Steps[tuple[EntryKey, Flow]]:
     """Look up an entry that its first key did not find.
@@ -126,6 +131,9 @@ def delete_steps(target: Target, zone: int | None) -> Steps[None]:
 
     :raises NotFound: when there is no such entry.
     :raises KernelError: when the kernel refuses a request.
+    :raises NoReply: when the kernel does not reply in time.
+    :raises EncodeError: when a tuple is incomplete, or when a field holds no valid value.
+    :raises TypeError: when the target is neither a :class:`Flow` nor a :class:`Tuple`.
     """
     if isinstance(target, Flow) and start_time_of(target) is not None:
         key, found = yield from look_up_steps(target, zone)
@@ -135,12 +143,12 @@ def delete_steps(target: Target, zone: int | None) -> Steps[None]:
         return
     response = yield requests.delete(target, zone)
     if isinstance(response.error, NotFound) and isinstance(target, Flow) and is_identified(target):
-        yield from delete_by_other_keys(target, zone, response.error)
+        yield from delete_by_other_keys_steps(target, zone, response.error)
     else:
         response.result()
 
 
-def delete_by_other_keys(target: Flow, zone: int | None, error: NotFound) -> Steps[None]:
+def delete_by_other_keys_steps(target: Flow, zone: int | None, error: NotFound) -> Steps[None]:
     """Delete an entry that its first key did not find.
 
     :param target: the flow that was read from the entry.
@@ -150,6 +158,7 @@ def delete_by_other_keys(target: Flow, zone: int | None, error: NotFound) -> Ste
 
     :raises NotFound: when no key finds the entry.
     :raises KernelError: when the kernel refuses a request.
+    :raises NoReply: when the kernel does not reply in time.
     """
     for key in entry_keys(target, zone)[1:]:
         response = yield requests.delete_by_key(key, target.id)
@@ -166,6 +175,10 @@ def read_back_steps(flow: Flow, read: Response) -> Steps[Flow]:
 
     :param flow: the flow that was created.
     :param read: the response to reading the entry by the flow's original tuple.
+
+    :raises NotFound: when the entry has ended.
+    :raises KernelError: when the kernel refuses a request.
+    :raises NoReply: when the kernel does not reply in time.
     """
     found = flow_in(read)
     if _has_same_orig(flow, found):

@@ -50,7 +50,7 @@ class CheckedUpdate:
         :param update: the update, as the program gave it.
         :param zone: the zone to look in, instead of the target's own.
 
-        :raises TypeError: when an update does not have one of the keywords.
+        :raises TypeError: when a keyword is unknown.
         :raises EncodeError: when the update changes nothing, or a value is not a number where one
             is needed.
         """
@@ -95,7 +95,8 @@ def update_steps(
     :param kernel_applies_mark_mask: whether this kernel applies ``mark_mask``.
     :param encode: returns the request, if there is a faster way than the usual one.
 
-    :raises EncodeError: when the update cannot be encoded; nothing was sent then.
+    :raises EncodeError: when the update cannot be encoded, or when no program can set one of the
+        bits of its status; nothing was changed then.
     :raises ConntrackError: when :meth:`Connection.update` raises it.
     """
     if encode is None:
@@ -160,6 +161,9 @@ def _send_and_verify(
         flow = flow_in((yield _get_request(key, update.zone)))
         for name in written:
             if getattr(flow, name) is None:
-                hint = f"Packets created the entry, so it has no room for {name}. The rest was done"
+                hint = (
+                    f"Packets created the entry, so it has no room for {name}. "
+                    "Other fields were changed"
+                )
                 raise NotSupported(errno.EOPNOTSUPP, str(request), hint=hint)
     return response

@@ -41,7 +41,7 @@ def as_encode_error(error: Exception) -> EncodeError:
         encode_error = EncodeError(describe_error(error))
     else:
         encode_error = EncodeError(
-            f"it cannot be encoded: {type(error).__name__}: {describe_error(error)}"
+            f"the item cannot be encoded: {type(error).__name__}: {describe_error(error)}"
         )
     encode_error.__cause__ = error
     return encode_error

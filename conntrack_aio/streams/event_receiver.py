@@ -110,7 +110,7 @@ class EventReceiver:
 
         :param queue_state: the state of the socket's queue; ``None`` if it is not known.
         """
-        # With retries, a dropped event is not lost, or is counted again.
+        # With ``reliable`` the number is unknown: the counter includes each failed try of an event.
         if queue_state is None or self._subscription.options.reliable:
             return 0
         return (queue_state.drops - self._drops_reported) & 0xFFFFFFFF

@@ -25,7 +25,7 @@ from .subscription import Subscription
 
 E = TypeVar("E", bound="Event | EventsLost")
 
-_READS: Final = 256
+_DATAGRAMS_PER_READ: Final = 256
 """How many datagrams, of one event each, are read before other tasks run."""
 
 logger = logging.getLogger("conntrack_aio")
@@ -52,6 +52,8 @@ class EventStream(DecodingIterator[E]):
         after the last event that was queued before it.
     :raises DecodeError: when an event cannot be decoded. It is raised in the place of the event,
         and iteration continues after it.
+    :raises KernelError: when the kernel refuses to hand out events.
+    :raises ResourceExhausted: when the system cannot watch the socket.
     :raises anyio.ClosedResourceError: when the stream or its connection is closed.
     :raises anyio.BusyResourceError: when another task is iterating.
     :raises UsedElsewhere: when called in another process or event loop.
@@ -118,7 +120,7 @@ class EventStream(DecodingIterator[E]):
         self._receive_time = options.receive_time
         self._receiver = EventReceiver(subscription, self._received, self._statistics)
         self._progress = self._receiver.progress
-        self._handed_out = 0
+        self._handed_out_position = 0
         """The position before the last read: everything before it has been handed out."""
         for spot in self.blind_spots:
             no_events = spot.setting == "events" and mode == EventMode.OFF
@@ -128,9 +130,9 @@ class EventStream(DecodingIterator[E]):
     def receive_buffer(self) -> int:
         """How many bytes may wait, in the kernel's accounting: twice what was granted.
 
-        An event takes about 1,280. It is 0 when the stream is closed. Where the kernel may not be
-        asked, because a seccomp profile forbids ``getsockopt``, it is the most that can have been
-        granted.
+        An event takes about 1,280 bytes. The value is 0 when the stream is closed. Where the kernel
+        cannot be asked, because a seccomp profile forbids ``getsockopt``, it is the most that can
+        have been granted.
         """
         return 0 if self._socket.closed else self._socket.receive_buffer
 
@@ -175,6 +177,8 @@ class EventStream(DecodingIterator[E]):
         :raises DecodeError: when an event cannot be decoded.
         :raises anyio.ClosedResourceError: when the stream is closed.
         :raises anyio.BusyResourceError: when a task is reading from it or waits for its next event.
+        :raises KernelError: when the kernel refuses to hand out events.
+        :raises UsedElsewhere: when called in another process or event loop.
         :raises RuntimeError: when this is a stream of all namespaces, because looking up their
             names must wait for replies.
         """
@@ -209,6 +213,7 @@ class EventStream(DecodingIterator[E]):
 
         :raises anyio.ClosedResourceError: when the stream is closed, also while this waits.
         :raises anyio.BusyResourceError: when another task is reading from the stream.
+        :raises ResourceExhausted: when the system cannot watch the socket.
         :raises UsedElsewhere: when called in another process or event loop.
         """
         self._owner.check()
@@ -252,9 +257,11 @@ class EventStream(DecodingIterator[E]):
         :raises anyio.ClosedResourceError: when the stream is closed: it hands out nothing more.
         """
         self._check_open()
-        # The pending events came by the last read, before which there were none.
+        # The pending events are from the last read. Before it, none were pending.
         pending = self._pending or self._received
-        return (self._handed_out if pending else self._progress.reported_position) >= position
+        return (
+            self._handed_out_position if pending else self._progress.reported_position
+        ) >= position
 
     def _check_free(self) -> None:
         self._owner.check_call()
@@ -280,7 +287,7 @@ class EventStream(DecodingIterator[E]):
                 if not self._pending and not self._received:
                     self._read()
                 if self._unnamed:
-                    await self._name()
+                    await self._set_namespace_names()
                 elif self._pending or self._received:
                     return True
                 elif self._receiver.drained or not self._progress.has_gap:
@@ -293,12 +300,12 @@ class EventStream(DecodingIterator[E]):
     def _read(self) -> None:
         """Receive what waits, up to a limit. Precondition: no events are pending."""
         receiver = self._receiver
-        self._handed_out = self._progress.reported_position
+        self._handed_out_position = self._progress.reported_position
         if self._nsid_resolver is None:
-            receiver.receive(_READS)
+            receiver.receive(_DATAGRAMS_PER_READ)
             return
         self._nsid_resolver.read_notifications()
-        for _ in range(_READS):
+        for _ in range(_DATAGRAMS_PER_READ):
             already = len(self._pending)
             receiver.receive(1)  # so that the namespace of the event is known
             while self._received:
@@ -329,7 +336,7 @@ class EventStream(DecodingIterator[E]):
     def _on_malformed_datagram(self, error: DecodeError) -> None:
         self._received.appendleft(error)
 
-    async def _name(self) -> None:
+    async def _set_namespace_names(self) -> None:
         """Set the names of the namespaces of the unnamed events."""
         assert self._nsid_resolver is not None
         nsids = [event.nsid for event in self._unnamed]

@@ -32,7 +32,7 @@ DEFAULT_RECEIVE_BUFFER: Final = 8 * 1024 * 1024
 LEAST_COST: Final = 512
 """Bytes of the receive buffer that an event takes at least; 1,280 were seen on x86-64.
 
-The size of the buffer divided by it is the most that can wait."""
+The size of the buffer divided by this is the largest number of events that can wait."""
 
 OnLoss = Literal["raise", "item"]
 """What a stream does where events are missing: raise :exc:`EventsLost`, or return it as an item."""
@@ -132,7 +132,8 @@ class EventSelection(NamedTuple, Generic[E]):
     """Which events to hand out."""
 
     predicate: Callable[[E], bool] | None
-    """The predicate to apply; ``None`` if other events may be handed out, too."""
+    """The predicate to apply. ``None`` if events that the kernel could not filter out are handed
+    out, too."""
     filters: Callable[[], Iterable[EventFilter]]
     """Programs that the kernel may filter by; the first one that fits is used."""
 

@@ -139,7 +139,8 @@ class EventFollower:
         try:
             await self._look_up_each(unresolved, self._mirror.resolve)
             await self._look_up_each(
-                to_check, lambda key, flow: self._mirror.apply_check(key, to_check[key], flow)
+                to_check,
+                lambda key, flow: self._mirror.apply_verification(key, to_check[key], flow),
             )
         except (KernelError, DecodeError, NoReply) as error:
             if not is_temporary(error):

@@ -78,7 +78,8 @@ class FlowTable(AsyncResource):
         :param predicate: which flows to hold; ``None`` for all.
         :param reconcile: the time between two reconciliations.
         :param prepare: called before the table subscribes to events.
-        :param constant_match: whether the predicate depends only on what never changes.
+        :param constant_match: whether the predicate depends only on what never changes, so that an
+            entry that does not match never comes to match.
         """
         self._kernel_table = kernel_table
         self._prepare = prepare
@@ -250,7 +251,7 @@ class FlowTable(AsyncResource):
 
     @property
     def resyncs(self) -> int:
-        """How many reconciliations were necessary because events were lost."""
+        """How many reconciliations were attempted because events were lost."""
         return self._synchronizer.statistics.resyncs
 
     def statistics(self) -> FlowTableStatistics:

@@ -5,8 +5,8 @@
   event of its own, which still comes. Events that are applied in their order over what was read
   lead to the state of the last event.
 - While a dump is in progress, :class:`~conntrack_aio.table.dump_state.DumpState` records the last
-  state that events reported of each entry. An entry of the dump counts as old as the beginning of
-  the dump, and what events reported since then is merged over it.
+  state that events reported of each entry. An entry that the dump returns is treated as if it had
+  been read when the dump began, and what events reported since then is merged over it.
 - A difference that a dump or a look-up finds, and that no event reports, shows that rules suppress
   events; see :mod:`conntrack_aio.table.discrepancies`.
 """
@@ -182,8 +182,8 @@ class Mirror(MatchingEntries):
     def _record_update(self, dump: DumpState, key: int, flow: Flow) -> ReportedState | None:
         """Record an update for the dump in progress.
 
-        :returns: what events reported of the entry, or ``None`` if the update is about another
-            entry than the events before it.
+        :returns: what events reported of the entry. ``None`` if the events before it reported
+            another entry, or the end of an entry with this tuple.
         """
         reported = dump.reported[key]
         if reported.flow is None and not reported.ended_ids:
@@ -284,7 +284,7 @@ class Mirror(MatchingEntries):
         """
         self._store_looked_up(key, flow if flow is not None and _is_live_entry(key, flow) else None)
 
-    def apply_check(self, key: int, expected: Flow, flow: Flow | None) -> None:
+    def apply_verification(self, key: int, expected: Flow, flow: Flow | None) -> None:
         """Apply the look-up of an entry from :meth:`overdue` or :meth:`missing_entries`.
 
         :param key: the key of the entry's original tuple.

@@ -37,7 +37,7 @@ from .waiters import Waiters
 logger = logging.getLogger("conntrack_aio")
 
 _MAX_PAUSE: Final = 5.0
-"""Seconds between two reconciliations that follow each other, at most."""
+"""The longest pause in seconds before a reconciliation that was requested during another one."""
 
 _AUTO_INTERVAL: Final = 60.0
 """Seconds between two reconciliations if entries may be silent and no interval was given."""
@@ -68,7 +68,7 @@ class Reconciler:
         :param waiters: the tasks to wake after each reconciliation.
         :param requests: the requests for reconciliations.
         :param coverage: shows whether entries may be silent.
-        :param follower: applies the events of the same time.
+        :param follower: applies the events that arrive in the meantime.
         :param statistics: where reconciliations are counted.
         :param interval: the time between two reconciliations.
         """
@@ -88,19 +88,22 @@ class Reconciler:
         return self._requests.loss_pending or self.failures.in_a_row > 0
 
     async def run(self) -> None:
-        """Reconcile after each loss, on request, and periodically while entries may be silent.
+        """Reconcile after each loss, on request, and at the interval.
 
-        :raises KernelError: when the kernel refuses, and a retry cannot succeed or the table is
-            being opened.
-        :raises NoReply: when the kernel does not reply while the table is being opened.
+        With ``"auto"`` the interval applies only while entries may be silent.
+
+        :raises KernelError: when the kernel refuses and a retry cannot succeed, or when it refuses
+            the last attempt while the table is being opened.
+        :raises NoReply: when the kernel does not reply to the last attempt while the table is being
+            opened.
         """
         while True:
             pause = await self._attempt()
             if self.failures.in_a_row:
                 await anyio.sleep(self.failures.retry_delay)
             elif self._requests.pending:
-                # Reconciliations take half of the time at most. Otherwise a program that reads
-                # events too slowly would lose still more of them.
+                # Pause for as long as the reconciliation took, but not longer than _MAX_PAUSE.
+                # Otherwise a program that reads events too slowly would lose still more of them.
                 await anyio.sleep(min(pause, _MAX_PAUSE))
             else:
                 await self._wait_for_need()

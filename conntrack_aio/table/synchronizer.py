@@ -85,7 +85,7 @@ class Synchronizer:
         return self._statistics
 
     def clear(self) -> None:
-        """Drop all entries and errors."""
+        """Drop the entries that wait for a look-up, and the last error."""
         self._follower.clear()
         self._failures.clear_error()
 
@@ -94,7 +94,11 @@ class Synchronizer:
     async def subscribe(self, prepare: Callable[[], Awaitable[None]] | None) -> None:
         """Read the settings, and subscribe to events.
 
-        :param prepare: called in between.
+        :param prepare: called in between; may send requests.
+
+        :raises PermissionDenied: when the program has no CAP_NET_ADMIN.
+        :raises KernelError: when the kernel refuses for another reason.
+        :raises ResourceExhausted: when there are no file descriptors or threads left.
         """
         await self._coverage.read_first_setting()
         if prepare is not None:
@@ -105,7 +109,7 @@ class Synchronizer:
     def task_functions(self) -> tuple[TaskFunction, ...]:
         """The functions to run, each in a task of its own, while the table is open.
 
-        Each returns only by raising an error that ends the table.
+        None of them returns. An error that one of them raises ends the table.
         """
         return self._follower.run, self._reconciler.run, self._unreported.run
 

@@ -426,7 +426,7 @@ def test_layouts_are_dropped_when_there_are_too_many(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(decoders, "MAX_LAYOUTS", 8)
     decoder = without_layouts(decode_flow)
     most = 0
-    for number in range(decoders._COMPILED_AT_ONCE):
+    for number in range(decoders._COMPILED_IMMEDIATELY):
         by_layouts(decoder, message(BOTH_TUPLES + attr(99, bytes(4 * number))))
         most = max(most, decoder.layouts)
     assert most == 8

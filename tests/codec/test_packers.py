@@ -30,7 +30,7 @@ from conntrack_aio import (
 )
 from conntrack_aio.codec import packers
 from conntrack_aio.codec.packers import (
-    COMPILED_AT_ONCE,
+    COMPILED_IMMEDIATELY,
     PACKERS_PER_SHAPE_KEY,
     Packers,
     RequestValue,
@@ -290,7 +290,7 @@ def test_the_reference_writes_only_the_first_requests_of_a_shape(
         assert message[12:] == counted.reference(created(number), *rest)[12:]
     # One for the first request, and one for each computed value.
     assert counted.created <= 3
-    assert counted.packers.compiled == 1
+    assert counted.packers.compilations == 1
 
 
 SEQADJ = {"correction_pos": 1, "offset_before": -2, "offset_after": 3}
@@ -305,7 +305,7 @@ def test_computed_values_are_computed_once() -> None:
         for number, info in enumerate(infos):
             assert counted.check(flow(number, protoinfo=info), None, None)
     assert counted.created == 1 + 9
-    assert counted.packers.compiled == 1
+    assert counted.packers.compilations == 1
 
 
 def test_an_error_names_the_field() -> None:
@@ -336,8 +336,8 @@ def test_compiled_shapes_are_bounded() -> None:
         sample.helper = Helper(name="x" * (shape >> 3 & 15), info=b"x" * (shape >> 7))
         if len(sample.helper.name or "") < 16 and len(sample.helper.info or b"") <= 32:
             kinds += counted.check(sample, None, None)
-    assert kinds > 20 * COMPILED_AT_ONCE
-    assert counted.packers.compiled <= COMPILED_AT_ONCE + kinds // COMPILED_AT_ONCE + 1
+    assert kinds > 20 * COMPILED_IMMEDIATELY
+    assert counted.packers.compilations <= COMPILED_IMMEDIATELY + kinds // COMPILED_IMMEDIATELY + 1
     assert sum(map(len, counted.packers._packers.values())) <= PACKERS_PER_SHAPE_KEY
 
 
@@ -348,7 +348,7 @@ def test_memos_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in names * 3:
         counted.check(flow(helper=Helper(name=name)), None, None)
         assert all(len(memo) <= 8 for memo in memos_of(counted.packers))
-    assert counted.packers.compiled == 1
+    assert counted.packers.compilations == 1
     assert any(memos_of(counted.packers))
 
 

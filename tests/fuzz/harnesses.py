@@ -175,7 +175,7 @@ _REQUESTS: list[Request] = [
     flows.get(TCP4),
     flows.delete(TCP4),
     flows.update(TCP4, {"mark": 1}),
-    flows.statistics(),
+    flows.table_statistics(),
     expectations.get(TCP4),
 ]
 _READERS = (

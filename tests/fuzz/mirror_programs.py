@@ -285,7 +285,7 @@ class _Player:
         for key, flow in (mirror.missing_entries() or mirror.overdue(8)).items():
             candidates = _FLOWS if (how + key) % 7 == 0 else _SAME_ENTRY[key]
             result = (which + key) % 4 and duplicate(candidates[(how + key) % len(candidates)])
-            mirror.apply_check(key, flow, result or None)
+            mirror.apply_verification(key, flow, result or None)
         before = len(mirror.entries)
         assert 0 <= mirror.evaluate_discrepancies(mirror.now - which % 8) <= MAX_DISCREPANCIES
         assert len(mirror.entries) <= before

@@ -17,8 +17,8 @@ from conntrack_aio.netlink import messages
 from conntrack_aio.netlink.exchange import Reply
 from conntrack_aio.netlink.messages import Completion
 from conntrack_aio.netlink.pipeline import (
+    MAX_WINDOWS_IN_FLIGHT,
     REQUESTS_PER_WINDOW,
-    WINDOWS_IN_FLIGHT,
     Pipeline,
     RequestWindow,
 )
@@ -120,11 +120,13 @@ async def test_the_receive_buffer_has_room_for_the_answers_to_all_windows() -> N
     with make_pipeline() as (pipe, fake):
         assert (
             pipe.requests_per_window
-            == fake.receive_buffer // (WINDOWS_IN_FLIGHT * ACKNOWLEDGEMENT_COST)
+            == fake.receive_buffer // (MAX_WINDOWS_IN_FLIGHT * ACKNOWLEDGEMENT_COST)
             < REQUESTS_PER_WINDOW
         )
     with make_pipeline(answer_cost=ANSWER_COST) as (pipe, fake):
-        assert pipe.requests_per_window == fake.receive_buffer // (WINDOWS_IN_FLIGHT * ANSWER_COST)
+        assert pipe.requests_per_window == fake.receive_buffer // (
+            MAX_WINDOWS_IN_FLIGHT * ANSWER_COST
+        )
     socket, _ = standalone_socket()
     socket.raw.setsockopt(1, 33, 1 << 24)  # SO_RCVBUFFORCE
     assert Pipeline(socket, Threads(1), 1, ANSWER_COST).requests_per_window == REQUESTS_PER_WINDOW

@@ -96,6 +96,6 @@ def unreported(mirror: Mirror) -> int:
     Look-ups confirm that the entries which a dump lacked do not exist.
     """
     for key, missing in mirror.missing_entries().items():
-        mirror.apply_check(key, missing, None)
+        mirror.apply_verification(key, missing, None)
     mirror.now += 10
     return mirror.evaluate_discrepancies(mirror.now)

@@ -86,7 +86,7 @@ def test_an_event_that_comes_later_removes_the_discrepancy(
         if moment == "removed":
             report()
         for key, each in mirror.missing_entries().items():
-            mirror.apply_check(key, each, None)
+            mirror.apply_verification(key, each, None)
         if moment == "looked up":
             report()
         assert unreported(mirror) == 0, moment
@@ -119,7 +119,7 @@ def test_an_entry_that_a_look_up_finds_is_not_missing() -> None:
     mirror = mirror_with_new(tcp())
     dump_into(mirror)
     ((key, expected),) = mirror.missing_entries().items()
-    mirror.apply_check(key, expected, tcp())
+    mirror.apply_verification(key, expected, tcp())
     assert len(mirror.entries) == 1
     assert unreported(mirror) == 0
 
@@ -133,7 +133,7 @@ def test_an_entry_that_no_longer_matches_is_examined() -> None:
         mirror = mirror_with_new(tcp(), predicate=lambda each: each.timeout == 30 and not each.mark)
         dump_into(mirror)
         ((key, expected),) = mirror.missing_entries().items()
-        mirror.apply_check(key, expected, tcp(**fields))
+        mirror.apply_verification(key, expected, tcp(**fields))
         assert len(mirror.entries) == 0
         assert unreported(mirror) == count
 
@@ -200,7 +200,7 @@ def test_timeouts_count_from_the_last_report() -> None:
     dump_into(mirror, flow(1, id=7, timeout=5), flow(2, id=8, timeout=30))
     assert overdue(mirror, 5) == []
     assert [each.id for each in overdue(mirror, 3)] == [7]
-    mirror.apply_check(orig_key(flow(1)), *[flow(1, id=7, timeout=30)] * 2)
+    mirror.apply_verification(orig_key(flow(1)), *[flow(1, id=7, timeout=30)] * 2)
     assert overdue(mirror, 31) == [mirror.entries.by_id(8)[0]]
 
 
@@ -223,7 +223,7 @@ def test_an_ended_entry_is_removed_after_its_event_had_time() -> None:
     recorder = ChangeRecorder(mirror)
     recorder.flows = mirror.entries.copy()
     for key, each in mirror.entries.copy().items():
-        mirror.apply_check(key, each, None)
+        mirror.apply_verification(key, each, None)
     assert len(mirror.entries) == 3
     apply(mirror, EventType.DESTROY, flow(1, id=7))
     apply(mirror, EventType.UPDATE, flow(2, id=8, timeout=90))
@@ -236,7 +236,7 @@ def test_an_ended_entry_is_removed_after_its_event_had_time() -> None:
 def test_an_older_dump_does_not_add_an_entry_that_a_look_up_did_not_find() -> None:
     mirror = mirror_with_new(flow(1, id=7))
     for key, each in mirror.entries.copy().items():
-        mirror.apply_check(key, each, None)
+        mirror.apply_verification(key, each, None)
     mirror.begin_dump()
     assert unreported(mirror) == 1
     mirror.add_dumped(flow(1, id=7))
@@ -249,6 +249,6 @@ def test_an_older_dump_does_not_add_an_entry_that_a_look_up_did_not_find() -> No
 def test_a_look_up_finds_an_unreported_change() -> None:
     mirror = mirror_with_new(tcp())
     ((key, expected),) = mirror.entries.copy().items()
-    mirror.apply_check(key, expected, tcp(mark=5))
+    mirror.apply_verification(key, expected, tcp(mark=5))
     assert [each.mark for each in mirror.entries.flows] == [5]
     assert unreported(mirror) == 1

@@ -174,7 +174,7 @@ def test_requests_about_helpers_have_names() -> None:
             [],
         ),
         (
-            requests.statistics(),
+            requests.table_statistics(),
             "> len=20 type=IPCTNL_MSG_CT_GET_STATS flags=NLM_F_REQUEST|NLM_F_ACK seq=5 pid=0 "
             "family=AF_UNSPEC version=0 res_id=0",
             [],

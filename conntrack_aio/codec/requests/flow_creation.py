@@ -1,4 +1,4 @@
-"""What a request contains that creates an entry.
+"""The contents of a request that creates an entry.
 
 Rules of the kernel that this module deals with (``ctnetlink_create_conntrack``,
 ``ctnetlink_change_status``, ``nf_conntrack_tcp_packet``):
@@ -31,7 +31,8 @@ _COPIED: Final = (
     *("orig", "reply", "master", "timeout", "mark", "zone", "helper", "labels"),
     *("seqadj_orig", "seqadj_reply", "synproxy"),
 )
-"""The fields of a flow that are sent as they are. Only the kernel can set the others."""
+"""The fields of a flow that are sent as they are. The status and the protocol's state are computed.
+Only the kernel can set the others."""
 
 _LIBERAL = TCPFlags.BE_LIBERAL | TCPFlags.SACK_PERM
 
@@ -145,7 +146,7 @@ def _created_status(status: Status | None) -> int | None:
 
 
 def _created_protoinfo(flow: Flow) -> object:
-    """Return the state of its protocol to create an entry with.
+    """Return the protocol's state to create an entry with.
 
     A TCP entry that a program creates has no window data, so without BE_LIBERAL its packets are
     invalid. Without a state it would be in NONE, where only a SYN is valid. From TIME_WAIT on it

@@ -68,7 +68,8 @@ _HINTS_UPDATE: Mapping[int, str] = MappingProxyType(
         "has no room for them",
         errno.EPERM: "This needs CAP_NET_ADMIN; nobody can change the timeout of an entry with "
         "FIXED_TIMEOUT",
-        errno.EBUSY: "The helper of an entry cannot be replaced, only detached: with an empty name",
+        errno.EBUSY: "The helper of an entry cannot be replaced, only detached, by an empty name. "
+        "With a status: packets changed it between each look-up and its update",
         errno.EOPNOTSUPP: "Only a new entry can get a helper",
         errno.ETIME: "The entry has just expired",
     }
@@ -106,14 +107,15 @@ def get_by_original_tuple(flow: Flow) -> Request:
 
     A zone inside a tuple counts for one direction, and the other direction is in zone 0. The kernel
     looks up the tuple in the zone of the original direction first, then in that of the reply
-    direction. Each time, the zone of the direction in which an entry has the tuple must be equal
-    (``nf_conntrack_find_get``, ``nf_ct_key_equal``).
+    direction. Each time, it finds an entry only if the zone of the direction in which the entry has
+    the tuple is the zone of the look-up (``nf_conntrack_find_get``, ``nf_ct_key_equal``).
 
     - So with a zone inside the original tuple, the first look-up excludes all reply tuples: they
       would have to be in zone 0.
     - The default zone cannot be sent like that, because 0 means that no zone is given. Then the
       tuple is sent as the reply tuple, with any other zone. The original direction is in zone 0,
-      and the first look-up excludes all reply tuples, because they would have to be in that zone.
+      and the first look-up excludes all reply tuples, because they would have to be in
+      that other zone.
 
     :raises EncodeError: when the tuple is incomplete.
     """
@@ -232,7 +234,9 @@ def dump(selection: Selection | None = None) -> Request:
     )
 
 
-def dump_special(which: IPCTNL_MSG_CT, subject: str, family: int = AF_UNSPEC) -> Request:
+def dump_dying_or_unconfirmed(
+    which: IPCTNL_MSG_CT, subject: str, family: int = AF_UNSPEC
+) -> Request:
     """Return the request that dumps the dying or the unconfirmed entries.
 
     The kernel filters them only by family.
@@ -267,7 +271,7 @@ def _make_delete(target: Target, zone: int | None) -> bytes:
 
 
 def request_in_errors(verb: str, target: object) -> Request:
-    """Return a request that is never sent. Its text and hints are for the error of one in a batch.
+    """Return a request that is never sent: errors about one request of a bulk operation name it.
 
     :param verb: ``create`` or ``delete``.
     :param target: the item that the request is about.
@@ -300,7 +304,7 @@ def flush_selected(selection: Selection) -> Request:
     )
 
 
-def statistics(verb: str = "count", subject: str = "the entries") -> Request:
+def table_statistics(verb: str = "count", subject: str = "the entries") -> Request:
     """Return the request that reads the number of entries.
 
     It costs the kernel less than any other, so it is also the first request of a connection.
