@@ -216,7 +216,7 @@ class Resets:
         """Drop the undelivered flows and errors, and log how many there were."""
         if self._undelivered:
             logger.warning(
-                "a connection was closed before the program got %d results of resetting counters",
+                "a connection was closed with %d undelivered results of resetting counters",
                 len(self._undelivered),
             )
             self._undelivered.clear()
