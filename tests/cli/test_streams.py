@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -49,8 +50,8 @@ def shell(lab: Lab, line: str, **environment: str) -> tuple[int, str, str]:
     """
     start = partial(
         subprocess.run,
-        ["/bin/bash", "-c", line],
-        env=os.environ | {"C": " ".join(COMMAND)} | environment,
+        ["/bin/bash", "-c", line.replace("$C", shlex.join(COMMAND))],
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -108,7 +109,7 @@ def test_unwritable_standard_error_does_not_change_the_exit_status(
 def test_events_continue_though_standard_error_is_unwritable(lab: Lab, redirection: str) -> None:
     lab.sysctl("nf_conntrack_events", 2)  # the command reports this setting
     lab.track()
-    line = f"exec {' '.join(EVENTS)} --json --type new {redirection}"
+    line = f"exec {shlex.join(EVENTS)} --json --type new {redirection}"
     with Process(lab, "/bin/bash", "-c", line) as events:
         wait_until(lambda: count_subscribers(lab, NEW))
         create_flows(lab, 3)
@@ -120,7 +121,7 @@ def test_events_continue_though_standard_error_is_unwritable(lab: Lab, redirecti
 
 def test_the_descriptor_of_a_closed_standard_error_is_reserved(lab: Lab) -> None:
     """Otherwise the next socket would get descriptor 2, and Python's messages would go to it."""
-    with Process(lab, "/bin/bash", "-c", f"exec {' '.join(EVENTS)} 2>&-") as events:
+    with Process(lab, "/bin/bash", "-c", f"exec {shlex.join(EVENTS)} 2>&-") as events:
         wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         assert os.readlink(f"/proc/{events.pid}/fd/2") == "/dev/null"
 
@@ -157,7 +158,7 @@ def test_standard_output_that_is_read_only_is_a_failure(lab: Lab) -> None:
 
 def test_events_end_when_standard_output_is_full(lab: Lab) -> None:
     lab.track()
-    with Process(lab, "/bin/bash", "-c", f"exec {' '.join(EVENTS)} >/dev/full") as events:
+    with Process(lab, "/bin/bash", "-c", f"exec {shlex.join(EVENTS)} >/dev/full") as events:
         wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         create_flows(lab, 1)
         assert events.wait() == (1, "conntrack-aio: standard output: No space left on device\n")
@@ -228,7 +229,7 @@ def test_one_interrupt_ends_a_write_that_blocks_on_standard_error(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONNTRACK_AIO_DEBUG", "1")
-    line = f"exec {' '.join(EVENTS)} 2>&1 >/dev/null"
+    line = f"exec {shlex.join(EVENTS)} 2>&1 >/dev/null"
     with Process(lab, "/bin/bash", "-c", line) as events:
         wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         monkeypatch.delenv("CONNTRACK_AIO_DEBUG")
@@ -334,7 +335,7 @@ def test_an_interrupt_while_modules_load_is_quiet(
 
 def test_a_process_that_ignores_interrupts_continues(lab: Lab) -> None:
     lab.track()
-    with Process(lab, "/bin/bash", "-c", f"trap '' INT; exec {' '.join(EVENTS)}") as events:
+    with Process(lab, "/bin/bash", "-c", f"trap '' INT; exec {shlex.join(EVENTS)}") as events:
         wait_until(lambda: count_subscribers(lab, NEW | UPDATE | DESTROY))
         events.signal(signal.SIGINT)
         create_flows(lab, 1)
