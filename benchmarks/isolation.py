@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import TypeVar, cast
 
 from conntrack_aio.netlink.namespaces import unshare
-from conntrack_aio.proc_sys import Files, read_number, set_sysctl
+from conntrack_aio.proc_sys import KernelSysctls, read_number, set_sysctl
 from conntrack_aio.sandbox.links import set_up
 from conntrack_aio.sandbox.namespace import enter_sandbox
 from conntrack_aio.uapi.sched import CLONE_NEWNET
@@ -98,7 +98,7 @@ def enter_namespace() -> None:
 
 def room() -> int:
     """Return how many flows a network namespace may have."""
-    return read_number(Files(), _MAX) or 0
+    return read_number(KernelSysctls(), _MAX) or 0
 
 
 @contextmanager

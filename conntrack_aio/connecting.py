@@ -70,8 +70,11 @@ def connect(
     :raises NotSupported: when the kernel has no ctnetlink.
     :raises NamespaceError: when the namespace does not exist or cannot be entered.
     :raises UnsupportedPlatform: when the operating system is not Linux.
+    :raises ResourceExhausted: when there are no descriptors, memory or threads left.
+    :raises NoReply: when the kernel does not reply in time.
+    :raises RuntimeError: when the result is entered a second time.
 
-    If this is cancelled, the socket is closed. If a seccomp profile or a security module forbids a
+    If that is cancelled, the socket is closed. If a seccomp profile or a security module forbids a
     system call that is needed, the error names it.
     """
     shown = describe_value(reply_timeout)
@@ -128,8 +131,8 @@ class Connecting:
             Session(self._socket_factory, requester, self._buffer_sizes, self._reply_timeout)
         )
         try:
-            (outcome,) = await requester.run([requests.table_statistics(*_CONNECT)])
-            outcome.result()
+            (response,) = await requester.run([requests.table_statistics(*_CONNECT)])
+            response.result()
         except InvalidRequest as error:
             connection.close()
             raise NotSupported(

@@ -73,6 +73,7 @@ class Wait(Protocol):
         """Wait until the descriptor is readable.
 
         :raises anyio.ClosedResourceError: when :meth:`give_up` is called.
+        :raises OSError: when the system cannot watch one more descriptor.
         """
         ...
 
@@ -117,7 +118,8 @@ class EventLoop(ABC):
 
         :param descriptor: the descriptor. It must stay open until the wait has ended.
         :returns: the wait; await its :meth:`Wait.finish`.
-        :raises OSError: when the system cannot watch one more descriptor.
+        :raises OSError: when the system cannot watch one more descriptor. Some loops find out only
+            in :meth:`Wait.finish`.
         """
 
     @abstractmethod

@@ -14,7 +14,8 @@ from .kernel_modules import load_conntrack
 from .model.settings import CONNTRACK
 
 _OF_THE_MODULE = (CONNTRACK, "net.netfilter.nf_flowtable_")
-"""The prefixes of the names of sysctls that belong to its module or to modules it depends on."""
+"""The prefixes of the names of sysctls that exist only if a module of connection tracking is
+loaded."""
 
 _PROBE = f"{CONNTRACK}count"
 """The sysctl that exists whenever the module is loaded."""
@@ -70,7 +71,7 @@ def _path(name: str) -> str:
     return "/proc/sys/" + name.replace(".", "/")
 
 
-class Files:
+class KernelSysctls:
     """The sysctls of the running kernel."""
 
     read = staticmethod(read_sysctl)
@@ -78,7 +79,7 @@ class Files:
 
 
 def read_number(sysctls: SysctlTree, name: str) -> int | None:
-    """Return a sysctl that is a number, and ``None`` if it cannot be read."""
+    """Return a sysctl that is a number; ``None`` if it cannot be read or is not a number."""
     try:
         return int(sysctls.read(name))
     except (OSError, ValueError):

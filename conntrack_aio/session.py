@@ -104,8 +104,8 @@ class Session:
 
     async def ask(self, request: Request) -> Response:
         """Send one request, and return the response."""
-        (outcome,) = await self.requester.run([request])
-        return outcome
+        (response,) = await self.requester.run([request])
+        return response
 
     async def run(
         self,
@@ -136,6 +136,9 @@ class Session:
         :param processor: processes the entries before they are handed out.
         :param planner: called when the dump begins. The requests and the predicate that it returns
             replace the given ones.
+
+        :raises anyio.ClosedResourceError: when the session is closed.
+        :raises UsedElsewhere: when called in another process or event loop.
         """
         self.check_open()
         receiver = DumpReceiver(
@@ -157,7 +160,7 @@ class Session:
         options: StreamOptions,
         selection: EventSelection[E] | None = None,
     ) -> EventStream[E]:
-        """Subscribe to multicast groups on a socket of its own, before this returns.
+        """Subscribe to multicast groups on a new socket. The subscription is complete on return.
 
         :param groups: the multicast groups.
         :param decoder: decodes the events.
@@ -167,6 +170,8 @@ class Session:
         :raises TypeError: when a buffer size is not a number of bytes.
         :raises ValueError: when a buffer size is out of range.
         :raises KernelError: when the kernel refuses to subscribe.
+        :raises anyio.ClosedResourceError: when the session is closed.
+        :raises UsedElsewhere: when called in another process or event loop.
         """
         self.check_open()
         buffer_sizes = self.buffer_sizes_of(options)
@@ -188,7 +193,11 @@ class Session:
         return options.buffer_sizes(self._buffer_sizes)
 
     def register_table(self, table: Table) -> None:
-        """Add a live table, which is closed with this session."""
+        """Add a live table, which is closed with this session.
+
+        :raises anyio.ClosedResourceError: when the session is closed.
+        :raises UsedElsewhere: when called in another process or event loop.
+        """
         self.check_open()
         self._tables.add(table, None)
 
@@ -201,7 +210,15 @@ class Session:
     def bulk(
         self, source: ItemSource[T], work: BulkWork[T], *, stop_on_error: bool = False
     ) -> BulkOperation[T]:
-        """Send requests for many items, on a socket of their own."""
+        """Return an operation that sends requests for many items, on a socket of its own.
+
+        :param source: the items.
+        :param work: makes the requests of the items.
+        :param stop_on_error: whether to stop at the first error.
+
+        :raises anyio.ClosedResourceError: when the session is closed.
+        :raises UsedElsewhere: when called in another process or event loop.
+        """
         self.check_open()
         pipelines: list[Pipeline] = []
 
@@ -226,8 +243,11 @@ class Session:
     async def run_on_thread(self, function: Callable[[], T]) -> T:
         """Call a function that may block in the session's network namespace, on a worker thread.
 
-        It runs to its end even if the caller is cancelled.
+        It runs to its end even if the caller is cancelled. Raises what the function raises, too.
 
+        :raises anyio.ClosedResourceError: when the session is closed.
+        :raises NamespaceError: when the namespace cannot be entered.
+        :raises UsedElsewhere: when called in another process or event loop.
         :raises ResourceExhausted: when no thread can be started.
         """
         self.owner.check()

@@ -16,7 +16,7 @@ from .netlink import namespaces
 from .netlink.namespaces import NetNS, run_in_namespace_of, run_inside
 from .netlink.opening import open_socket, require_linux
 from .netlink.socket import NetlinkSocket
-from .proc_sys import Files, SysctlTree
+from .proc_sys import KernelSysctls, SysctlTree
 from .uapi.netlink import NETLINK
 
 T = TypeVar("T")
@@ -55,15 +55,19 @@ class KernelSocketFactory:
     """Open sockets of the kernel that this process runs on."""
 
     def __init__(self, netns: NetNS | None = None) -> None:
-        """Open the sockets in ``netns``, or in the namespace of the thread that opens the first."""
+        """Set where to open sockets.
+
+        :param netns: the namespace; ``None`` for that of the thread that opens the first socket.
+        """
         self._netns = netns
-        self.sysctls: SysctlTree = Files()
+        self.sysctls: SysctlTree = KernelSysctls()
 
     def open_first(self) -> NetlinkSocket:
         """Open the request socket.
 
         :raises NamespaceError: when the namespace cannot be entered.
         :raises KernelError: when :func:`open_socket` raises it.
+        :raises UnsupportedPlatform: when the operating system is not Linux.
         """
         require_linux()
         if self._netns is None:
@@ -90,4 +94,4 @@ class KernelSocketFactory:
 socket_factory_for: Final[ContextVar[Callable[[NetNS | None], SocketFactory]]] = ContextVar(
     "conntrack_aio socket factory", default=KernelSocketFactory
 )
-"""Make the socket factory of a connection, given its namespace. Tests set a fake one here."""
+"""The function that makes a connection's socket factory from its namespace. Tests set another."""

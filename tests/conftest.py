@@ -165,7 +165,7 @@ def neighbors(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[OtherNamespaces]:
     """Create namespaces beside the lab, with names in a directory of this test."""
-    monkeypatch.setattr(namespaces, "NAMED", str(tmp_path))
+    monkeypatch.setattr(namespaces, "NAMES_DIRECTORY", str(tmp_path))
     neighbors = OtherNamespaces(lab, tmp_path)
     yield neighbors
     neighbors.close()

@@ -20,17 +20,17 @@ from .tree import all_of
 
 
 def superset(node: Ranged, max_ranges: int) -> Ranged:
-    """Return a condition with fewer ranges that holds wherever the given one holds.
+    """Return a condition with a limited number of ranges that holds wherever the given one holds.
 
     :param node: the condition to approximate.
-    :param max_ranges: how many ranges it may have; of addresses, in each family. IPv6 ranges are
-        counted as prefixes, because programs compare prefixes.
+    :param max_ranges: how many ranges it may have at most; for addresses, in each family. IPv6
+        ranges are counted as prefixes, because programs compare IPv6 addresses by prefixes.
     """
     return _approximate(node, max_ranges, _close_gaps, _shorten_prefixes)
 
 
 def subset(node: Ranged, max_ranges: int) -> Ranged:
-    """Return a condition with fewer ranges that holds only where the given one holds.
+    """Return a condition with a limited number of ranges that holds only where the given one does.
 
     :param node: the condition to approximate.
     :param max_ranges: as for :func:`superset`.

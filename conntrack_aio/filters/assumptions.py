@@ -202,7 +202,7 @@ class Assumptions:
     def has_possible_bits(self, spend: Callable[[int], None]) -> bool:
         """Return whether each field of bits has a value that is not excluded.
 
-        :param spend: count steps of the search.
+        :param spend: counts steps of the search.
         """
         for field, excluded in self._excluded_bits.items():
             known, bits = self._bits.get(field, (0, 0))
@@ -222,7 +222,7 @@ def _excludes_all(excluded: set[tuple[int, int]], spend: Callable[[int], None]) 
     """Return whether every value of the bits is excluded.
 
     :param excluded: masks, and the values that the bits must not have under them.
-    :param spend: count steps of the search.
+    :param spend: counts steps of the search.
     """
     spend(len(excluded))
     if any(not mask for mask, _ in excluded):

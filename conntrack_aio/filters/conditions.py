@@ -92,7 +92,7 @@ def node_of(given: Conditions) -> Node:
             raise TypeError(f"unknown condition {describe_value(name)}{hint}")
     for name in ("mark", "labels"):
         if f"{name}_mask" in present and name not in present:
-            raise MatchError(f"{name}_mask needs {name}: it selects the bits of it to compare")
+            raise MatchError(f"{name}_mask needs {name}: the mask selects the bits to compare")
     bits = LabelBits(given.get("label_names"))
     return all_of(
         node for name, value in present.items() for node in _nodes_of(name, value, present, bits)
@@ -104,7 +104,7 @@ def _nodes_of(name: str, value: Any, present: Mapping[str, Any], bits: LabelBits
 
     :param name: the keyword.
     :param value: its value.
-    :param present: all keywords that are given, because a mask belongs to another one.
+    :param present: all keywords that are given: a mask is a keyword of its own.
     :param bits: the bits of named labels.
     """
     if name in _CONVERTERS:
@@ -143,4 +143,4 @@ _CONVERTERS: Final[Mapping[str, Callable[[Any], Node]]] = {
     for field in FIELDS.values()
     if (convert := _converter(field)) is not None
 }
-"""By keyword, for the keywords that need no other one."""
+"""The function that converts the values of a field, by keyword. Fields of bits have none here."""

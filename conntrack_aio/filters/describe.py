@@ -78,7 +78,7 @@ def _set(items: list[str], ranges: Intervals = ()) -> str:
 
 
 def _comparison(node: Numbers) -> str:
-    """Return a comparison such as ``>= 1024`` for a range with one bound; otherwise nothing."""
+    """Return a comparison such as ``>= 1024`` for a range with one bound, and "" for others."""
     if len(node.values) == 1:
         ((first, last),) = node.values
         if first < last == node.field.maximum:
@@ -114,7 +114,7 @@ def proto_name(proto: int) -> str:
 def _states(values: Intervals) -> list[str]:
     """Return the names of states.
 
-    A name without a protocol is used if the set has the state of every protocol that knows it.
+    A name without a protocol is used if the set has the state of that name of every protocol.
     """
     wanted = {number for first, last in values for number in range(first, last + 1)}
     found: dict[int, str] = {}

@@ -43,14 +43,15 @@ class DumpFeatures(NamedTuple):
 
     @classmethod
     def of(cls, features: Features) -> DumpFeatures:
-        """Return these among all features of a kernel."""
+        """Return those features of a kernel that filters of dumps depend on."""
         return cls(*[getattr(features, name) for name in cls._fields])
 
 
 NO_FEATURES: Final = DumpFeatures(
     tuple_filter=False, reply_filter=False, status_filter=False, zone_filter=False
 )
-"""The features that every kernel has. Every kernel filters dumps by the family and the mark."""
+"""None of these features. Every kernel filters dumps by the family and, if built with marks, by the
+mark."""
 
 
 class Requirements(NamedTuple):

@@ -197,8 +197,6 @@ class AttributeLocation:
     """The types of the nested attributes, from the outermost to the innermost."""
     wire: Wire[object]
     """The encoding of the value."""
-    when: int | None = None
-    """The protocol whose flows have the value here; ``None`` if all do."""
 
 
 @cache
@@ -211,9 +209,8 @@ def _locations(cls: type, names: Sequence[str]) -> list[AttributeLocation]:
     field = getattr(attrs.fields(cls), names[0])
     found: list[AttributeLocation] = []
     for place in cast("tuple[At[object], ...]", field.metadata[PLACES]):
-        when = None if place.when is None else place.when[1]
         if len(names) == 1:
-            found.append(AttributeLocation(place.path, place.wire, when))
+            found.append(AttributeLocation(place.path, place.wire))
             continue
         assert isinstance(place.wire, Nest)
         found += [

@@ -100,8 +100,11 @@ class ProgramWriter:
     ) -> JumpLabel:
         """Test whether a node holds.
 
-        Unknown conditions count as true if ``accept_unknown``: they do, except below an odd number
-        of ``not``.
+        :param node: the node.
+        :param if_true: where to continue if it holds.
+        :param if_false: where to continue if it does not.
+        :param accept_unknown: whether unknown conditions count as true. They do, except below an
+            odd number of ``not``.
         """
         if (
             isinstance(node, AllOf | AnyOf)

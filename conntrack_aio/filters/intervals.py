@@ -17,7 +17,7 @@ _MAX_INSERTIONS = 8
 
 
 def normalize(ranges: Iterable[Interval]) -> Intervals:
-    """Return the set of the numbers of any ranges."""
+    """Return the set of all numbers in some ranges, which may overlap and be in any order."""
     found: list[Interval] = []
     for first, last in sorted(ranges):
         if found and first <= found[-1][1] + 1:

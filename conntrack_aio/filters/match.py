@@ -40,8 +40,9 @@ class Match:
     def __init__(self, *text: str, **conditions: Unpack[Conditions]) -> None:
         """Create a match of which every text and every condition has to hold.
 
-        A condition with several values, in any iterable, holds if one of the values holds. An empty
-        iterable matches no flow, whatever the condition. ``None`` is no condition. Numbers and
+        A condition with several values, in any iterable, holds if one of the values holds; only
+        ``labels_all`` needs all of them, and a mask is one value. An empty iterable matches no
+        flow, whatever the condition. ``None`` is no condition. Numbers and
         networks can be objects or text. Integers can also be members of enums, NumPy integers and
         ``bool``.
 
@@ -88,11 +89,11 @@ class Match:
             is translated to.
         :param id: the id that the kernel gives the entry.
 
-        :raises MatchError: when the match can never be true: because of a value out of bounds, a
-            mark with bits outside its mask, an unknown label, a status of 0, or conditions that
-            exclude each other, such as a port of an ICMP flow or an IPv6 address of family IPv4.
-            Also when text is not a match.
-        :raises TypeError: when a value is of another type, and when a condition is unknown.
+        :raises MatchError: when a value is out of bounds, a mark has bits outside its mask, a label
+            is unknown, a status is 0, or conditions are found to exclude each other, such as a port
+            of an ICMP flow or an IPv6 address of family IPv4. Also when text is not a match, when
+            conditions are nested too deep, and when ``connlabel.conf`` cannot be read.
+        :raises TypeError: when a value is of the wrong type, and when a condition is unknown.
         """
         names = conditions.get("label_names")
         parsed = [Parser(part, names).parse() for part in text]
@@ -145,7 +146,7 @@ class Match:
     def all(cls, matches: Iterable[Match]) -> Match:
         """Return a match for the flows that match all of the given matches.
 
-        :raises MatchError: when no flow can match all of them.
+        :raises MatchError: when they are found to exclude each other, or are nested too deep.
         :raises TypeError: when an item is not a match.
         """
         return Match._from_node(all_of(_nodes_of("all", matches)))
@@ -156,6 +157,7 @@ class Match:
 
         For thousands of matches this is faster than joining them with ``|``.
 
+        :raises MatchError: when they are nested too deep.
         :raises TypeError: when an item is not a match.
         """
         return Match._from_node(any_of(_nodes_of("any", matches)))
@@ -163,20 +165,26 @@ class Match:
     def __and__(self, other: Match) -> Match:
         """Return a match for the flows that match both.
 
-        :raises MatchError: when no flow can match both.
+        :raises MatchError: when they are found to exclude each other, or are nested too deep.
         """
         if not isinstance(other, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
             return NotImplemented
         return Match._from_node(all_of((self._node, other._node)))
 
     def __or__(self, other: Match) -> Match:
-        """Return a match for the flows that match either."""
+        """Return a match for the flows that match either.
+
+        :raises MatchError: when they are nested too deep.
+        """
         if not isinstance(other, Match):  # pyright: ignore[reportUnnecessaryIsInstance]
             return NotImplemented
         return Match._from_node(any_of((self._node, other._node)))
 
     def __invert__(self) -> Match:
-        """Return a match for the flows that do not match."""
+        """Return a match for the flows that do not match.
+
+        :raises MatchError: when it is nested too deep.
+        """
         return Match._from_node(negate(self._node))
 
     def __bool__(self) -> NoReturn:
@@ -233,10 +241,12 @@ class Match:
         return self
 
     async def explain(self, conn: HasFeatures) -> Explanation:
-        """Explain which part of the match the kernel applies and which the library: ``print`` it.
+        """Explain which part of the match the kernel applies, and which part the library.
 
-        :param conn: the :class:`Connection` whose kernel it is. Its features are probed, so that
-            this raises what :meth:`Connection.features` does.
+        ``print`` the result.
+
+        :param conn: a :class:`Connection` to the kernel in question. Its features are probed, so
+            this also raises what :meth:`Connection.features` raises.
 
         :raises TypeError: when ``conn`` is not a connection.
         """
@@ -256,7 +266,7 @@ class Match:
 
 
 def compiled_of(match: Match) -> CompiledMatch:
-    """Return what is compiled of a match, for the other modules of the package."""
+    """Return the compiled form of a match, for the other modules of the package."""
     return match._compiled  # pyright: ignore[reportPrivateUsage]
 
 

@@ -69,7 +69,7 @@ def _parse_state_text(text: str) -> frozenset[int]:
                 return frozenset({state_number(number, parse_digits(name))})
     hint = (
         suggestion(text, names if dot else state_names())
-        or f"; expected {', '.join(state_names())}"
+        or f"; expected one of {', '.join(state_names())}"
     )
     raise MatchError(f"unknown state {describe_value(text)}{hint}")
 

@@ -27,7 +27,7 @@ class Numbers:
 
     @property
     def weight(self) -> int:
-        """The cost of examining the condition: the number of its ranges, networks or names."""
+        """The cost of examining the condition: the number of its ranges."""
         return len(self.values)
 
 
@@ -49,7 +49,7 @@ class Addresses:
 class Bits:
     """The condition that the bits in a mask equal a value.
 
-    For the status, the mask has one bit, and the value is that this bit is set.
+    A condition on the status has a mask of one bit and the same bit as its value: it is set.
     """
 
     field: BitsField

@@ -92,5 +92,7 @@ def _why_not_a_number(field: NumberField, text: str) -> str:
     if field is PROTO:
         return unknown_protocol(text)
     if field.names:
-        return f"{field.name} must be {', '.join((*field.names, *field.aliases))}; got {shown}"
+        return (
+            f"{field.name} must be one of {', '.join((*field.names, *field.aliases))}; got {shown}"
+        )
     return f"{field.name} must be a number or a range such as 80-90; got {shown}"

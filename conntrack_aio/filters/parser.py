@@ -97,7 +97,7 @@ class Parser:
     def parse(self) -> Node:
         """Parse the whole text.
 
-        :raises MatchError: when the text is not a match, and when the match is never true.
+        :raises MatchError: when the text is not a match, or when conditions exclude each other.
         """
         if self._current.kind == "end":
             raise self._error("the text is empty; use 'all' to match every flow")

@@ -49,7 +49,9 @@ class ProgramCompiler:
         return self._union
 
     def compile(self, *, constant_only: bool, limit: int) -> EventFilter | None:
-        """Return the most selective program; ``None`` if it would accept every event.
+        """Return the most selective program, or ``None``.
+
+        It is ``None`` if the program accepts every event, or if no program is short enough.
 
         The match itself is tried first, with fewer and fewer ranges. If no such program is short
         enough, the union of its alternatives by field is tried in the same way.

@@ -2,7 +2,7 @@
 
 - Every tree of several conditions is built by :func:`all_of`, :func:`any_of` and :func:`negate`.
 - :func:`all_of` raises :exc:`MatchError` for conditions that exclude each other. :func:`any_of`
-  returns :data:`TRUE` if one of the conditions always holds.
+  returns :data:`TRUE` if it finds that at least one of the conditions holds for every flow.
 - Joining one more condition to thousands is cheap: no step examines each of them
   (see :class:`_Group`).
 """
@@ -114,7 +114,7 @@ class _Group:
       on them: several are joined.
     - A conjunction that can never hold raises :exc:`MatchError`.
     - A disjunction is checked in the same way, with all parts negated: if the negated parts
-      exclude each other, one of the parts always holds.
+      exclude each other, at least one part holds for every flow.
     """
 
     __slots__ = (
@@ -130,7 +130,7 @@ class _Group:
         self.depth = 0
         self.weight = 0
         self.always_true = False
-        """Whether one part of a disjunction always holds."""
+        """Whether this is a disjunction of which at least one part holds for every flow."""
         self._membership_keys: dict[object, None] = {}
         """The keys of the conditions on the values of fields, negated or not: a few."""
         self._bits: dict[BitsField, tuple[int, int]] = {}
@@ -297,8 +297,8 @@ class _Group:
     ) -> None:
         """Check that one family, or one protocol, meets all required conditions.
 
-        :param implied: return the families or protocols of the flows that a condition can hold for;
-            ``None`` if it can hold for all.
+        :param implied: returns the families or protocols of the flows that a condition can hold
+            for; ``None`` if it can hold for all.
         :param required: the conditions.
         :param reason: why a flow cannot have two families or protocols, for the error.
         """

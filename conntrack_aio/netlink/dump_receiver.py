@@ -97,7 +97,10 @@ class DumpReceiver:
         :raises DumpInterrupted: when the dump has ended, and the kernel reported that it is not
             consistent.
         :raises NoReply: when the kernel does not continue the dump in time.
-        :raises ResourceExhausted: when no socket or thread can be had; this can be called again.
+        :raises DecodeError: when a datagram is larger than any that the kernel makes; the dump is
+            closed.
+        :raises ResourceExhausted: when no socket can be opened or no thread be started; this can be
+            called again.
         :raises anyio.ClosedResourceError: when this receiver is closed.
         :raises anyio.BusyResourceError: when another task is receiving.
         :raises UsedElsewhere: when called in another process or event loop.
@@ -186,6 +189,7 @@ class _PrefetchThread:
         """Return the next chunk.
 
         :raises TimeoutError: when nothing comes for ``reply_timeout`` seconds.
+        :raises DecodeError: when a datagram is larger than any that the kernel makes.
         :raises ResourceExhausted: when no thread can be started.
         :raises anyio.ClosedResourceError: when the dump is closed.
         :raises OSError: when the socket raises it, and whatever else the socket raises.

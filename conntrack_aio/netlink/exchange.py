@@ -104,7 +104,7 @@ class Response:
 
 
 class SequenceNumbers:
-    """Hand out sequence numbers: 32 bits, and never 0, which is the number of events."""
+    """Hand out sequence numbers of 32 bits; never 0, the sequence number that events carry."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -232,7 +232,7 @@ class Exchange(Answers):
         self.timed_out = False
         """Whether a thread took too long; it may still be working on this exchange."""
         self.error: Exception | None = None
-        """The exception on the thread, if the kernel's answer is not netlink."""
+        """The exception on the thread, such as for an answer that is not netlink."""
         self._on_responses = on_responses
         # The garbage collector may release the caller's share on this very thread, inside the lock.
         self._lock = threading.RLock()
@@ -298,6 +298,6 @@ class DumpExchange:
             return True
         return False
 
-    def broken(self, error: DecodeError) -> None:
+    def break_off(self, error: DecodeError) -> None:
         """End the dump because a datagram is not netlink: the next message cannot be located."""
         self.completion = Completion(errno.EBADMSG, str(error))

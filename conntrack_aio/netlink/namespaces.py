@@ -38,11 +38,10 @@ Identity = tuple[int, int]
 """The device and inode of a namespace's file, which no other living namespace has."""
 
 _HERE = "/proc/thread-self/ns/net"
-_TEMPORARY_ERRNOS = EXHAUSTION_ERRNOS - {
-    errno.ENOSPC
-}  # with which the kernel refuses too many namespaces
+# With ENOSPC the kernel refuses too many namespaces, which is no shortage here.
+_TEMPORARY_ERRNOS = EXHAUSTION_ERRNOS - {errno.ENOSPC}
 
-NAMED = "/run/netns"
+NAMES_DIRECTORY = "/run/netns"
 """The directory in which ``ip netns`` keeps its names."""
 
 
@@ -95,15 +94,19 @@ class NetNS:
         """
         try:
             name = as_str(name)
-        except TypeError as error:
-            raise TypeError(f"the name of a network namespace must be text: {error}") from None
+        except TypeError:
+            shown = describe_value(name)
+            raise TypeError(f"the name of a network namespace must be text; got {shown}") from None
         if not name or "/" in name or name in {".", ".."}:
             raise ValueError(f"{describe_value(name)} is not the name of a network namespace")
-        return cls._of(f"{NAMED}/{name}", None, f"namespace {name!r}")
+        return cls._of(f"{NAMES_DIRECTORY}/{name}", None, f"namespace {name!r}")
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str]) -> NetNS:
-        """Return a namespace by its file: ``/proc/PID/ns/net``, or where it is mounted."""
+        """Return a namespace by its file: ``/proc/PID/ns/net``, or where it is mounted.
+
+        :raises TypeError: when it is not a path.
+        """
         path = os.fspath(path)
         if issubclass(type(path), str):  # pyright: ignore[reportUnnecessaryIsInstance] - or bytes
             path = as_str(path)
@@ -118,8 +121,9 @@ class NetNS:
         """
         try:
             pid = as_int(pid)
-        except TypeError as error:
-            raise TypeError(f"the id of a process must be a number: {error}") from None
+        except TypeError:
+            shown = describe_value(pid)
+            raise TypeError(f"the id of a process must be an integer; got {shown}") from None
         if pid.bit_length() > 31:
             raise ValueError(f"the id of a process has at most 31 bits; got {describe_value(pid)}")
         return cls._of(f"/proc/{pid:d}/ns/net", None, f"namespace of process {pid}")
@@ -129,8 +133,13 @@ class NetNS:
         """Return a namespace by a descriptor.
 
         The caller owns the descriptor and must keep it open until the namespace was used.
+
+        :raises TypeError: when the descriptor is not an integer.
         """
-        fd = as_int(fd)
+        try:
+            fd = as_int(fd)
+        except TypeError:
+            raise TypeError(f"a descriptor must be an integer; got {describe_value(fd)}") from None
         return cls._of(None, fd, f"namespace at descriptor {describe_value(fd)}")
 
     def __str__(self) -> str:
@@ -212,7 +221,7 @@ def _not_entered(error: OSError, label: str) -> KernelError:
 
 
 def run_in_namespace_of(
-    fd: int, home: Identity | None, name: NetNS | None, function: Callable[[], T]
+    fd: int, home: Identity | None, netns: NetNS | None, function: Callable[[], T]
 ) -> T:
     """Call ``function`` in the network namespace in which the socket ``fd`` was opened.
 
@@ -223,7 +232,7 @@ def run_in_namespace_of(
 
     :param fd: the descriptor of the socket.
     :param home: the identity of the namespace; ``None`` if it was unknown when the socket was made.
-    :param name: how the namespace was opened, if it was.
+    :param netns: how the namespace was opened, if it was.
     :param function: the function, whose exceptions are raised here.
     :raises NamespaceError: when the namespace cannot be reached from the socket, or cannot be
         identified with certainty.
@@ -231,7 +240,7 @@ def run_in_namespace_of(
     """
     if home is not None and home == current():
         return function()
-    namespace = _namespace_of(fd, home, name)
+    namespace = _namespace_of(fd, home, netns)
     try:
         if home is None and current() is not None and identify(namespace) == current():
             return function()
@@ -240,7 +249,7 @@ def run_in_namespace_of(
         os.close(namespace)
 
 
-def _namespace_of(fd: int, home: Identity | None, name: NetNS | None) -> int:
+def _namespace_of(fd: int, home: Identity | None, netns: NetNS | None) -> int:
     import fcntl
 
     try:
@@ -248,8 +257,8 @@ def _namespace_of(fd: int, home: Identity | None, name: NetNS | None) -> int:
     except OSError as error:
         request = "find the connection's network namespace"
         _check_shortage(error, request)
-        if name is not None and home is not None:
-            namespace = name.open()
+        if netns is not None and home is not None:
+            namespace = netns.open()
             if identify(namespace) == home:
                 return namespace
             os.close(namespace)

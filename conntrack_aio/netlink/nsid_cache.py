@@ -37,13 +37,14 @@ class NsidCache:
         self._resolved = 0
         """Datagrams that were resolved so far."""
         self._horizon = capacity
-        """The number of the last datagram that can be waiting now, counted as those resolved."""
+        """The number of the last datagram that can be waiting now. All datagrams are numbered from 1 on,
+        in the order in which they are resolved."""
         self._freed: dict[int, int] = {}
         """Ids whose holder is gone, and the number of the last datagram that may be from it."""
         self._reassigned: dict[int, int] = {}
         """Ids with a new holder, and the number of the last datagram that may be from the old."""
         self._all_uncertain_until = 0
-        """The number of the last datagram from before notifications were lost; else 0."""
+        """The number of the last datagram that may be older than a loss of notifications, or 0."""
 
     # -- notifications ----------------------------------------------------------------------
 

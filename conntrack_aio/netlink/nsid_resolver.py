@@ -78,9 +78,11 @@ class NsidResolver:
         :param lookups: an rtnetlink socket for requests.
         :param least_cost: bytes of the receive buffer that a datagram takes at least.
         :param directory: where the names are; that of ``ip netns`` by default.
+
         :raises PermissionDenied: when the program lacks CAP_NET_BROADCAST.
+        :raises KernelError: when the kernel refuses for another reason.
         """
-        self._directory = namespaces.NAMED if directory is None else directory
+        self._directory = namespaces.NAMES_DIRECTORY if directory is None else directory
         self._notifications = notifications
         self._lookups = lookups
         self._sequence = SequenceNumbers()
@@ -111,6 +113,7 @@ class NsidResolver:
     def read_notifications(self) -> None:
         """Read which ids were freed or assigned.
 
+        :raises KernelError: when the notifications cannot be received.
         :raises anyio.ClosedResourceError: when the resolver is closed.
         """
         if self._notifications.closed:
@@ -148,6 +151,8 @@ class NsidResolver:
 
         :param ids: the id of each datagram; ``None`` for the socket's own namespace.
         :param drained: whether the queue was empty after the batch had been read.
+
+        :raises KernelError: when the notifications cannot be received.
         :raises anyio.ClosedResourceError: when the resolver is closed.
         """
         self._cache.begin_batch(len(ids))

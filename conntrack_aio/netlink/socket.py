@@ -180,7 +180,8 @@ class NetlinkSocket:
         The length is 0 for a datagram to be ignored, which another program sent.
 
         :raises BlockingIOError: when there is none.
-        :raises OSError: when the receive buffer had overflowed (ENOBUFS): messages were dropped.
+        :raises OSError: with ENOBUFS when the receive buffer overflowed, so that messages were
+            dropped; with another errno when the system refuses to receive.
         :raises DecodeError: when the datagram is larger than any that the kernel makes.
         """
         try:
@@ -225,7 +226,8 @@ class NetlinkSocket:
         that is larger than any that the kernel makes.
 
         :raises BlockingIOError: when there is none.
-        :raises OSError: when the receive buffer had overflowed (ENOBUFS): messages were dropped.
+        :raises OSError: with ENOBUFS when the receive buffer overflowed, so that messages were
+            dropped; with another errno when the system refuses to receive.
         """
         vector = self._vector or self._make_vector(limit)
         if vector is not None:

@@ -96,7 +96,7 @@ class Threads:
             raise no_thread() from error
 
     def close(self) -> None:
-        """Finish the work that was started, and start no more. Idempotent."""
+        """Let the threads end after the work that they were given, without waiting. Idempotent."""
         executor, self._executor = self._executor, None
         # A forked process does not have these threads, and their locks may be held forever.
         if executor is not None and self._pid == os.getpid():

@@ -206,7 +206,7 @@ class Dump(DecodingIterator[T]):
         return [item for item in items if isinstance(item, DecodeError) or predicate(item)]
 
     def _on_malformed_datagram(self, error: DecodeError) -> None:
-        self._receiver.exchange.broken(error)
+        self._receiver.exchange.break_off(error)
 
     @property
     def closed(self) -> bool:

@@ -40,7 +40,7 @@ class _PendingChange:
     """The state that the reader got last; ``None`` if it got none."""
     cause: Cause
     final: Flow | None = None
-    """The last state of that entry, if it has ended. Another entry may have its tuple by now."""
+    """The last state of the entry, if it was removed. Another entry may have its tuple by now."""
     ended_by: Cause | None = None
     """Why the table removed that entry."""
 
@@ -134,9 +134,9 @@ class Changes(ItemIterator[Change]):
     happens to one entry between two reads is combined:
 
     - Several changes become one, from the state that was reported last to the present state.
-    - An entry that began and ended is not reported at all.
-    - An entry that ended, and whose tuple another entry has by now, gives two changes: REMOVED,
-      then ADDED.
+    - An entry that was added and removed is not reported at all.
+    - If an entry was removed, and one with its tuple was added since, there are two changes:
+      REMOVED, then ADDED.
 
     A cancellation loses no change: you can go on iterating. The iterator is closed by
     :meth:`aclose`, by its ``async with`` block, and when it is garbage collected.
@@ -145,6 +145,7 @@ class Changes(ItemIterator[Change]):
 
     :raises anyio.ClosedResourceError: when the iterator, the table or the connection is closed.
     :raises anyio.BusyResourceError: when another task iterates.
+    :raises UsedElsewhere: when called in another process or event loop.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Differences between the mirror and the kernel's table that no event has reported yet.
+"""Record differences between the mirror and the kernel's table that no event has reported yet.
 
 - Rules can suppress some events of an entry (nftables' ``ct event set``). No message shows that.
   It becomes visible only if a dump or a look-up finds a difference and no event reports it.
@@ -30,8 +30,8 @@ class Discrepancy:
     """Whether an event should have reported it, according to ``nf_conntrack_events``."""
     missing: bool = False
     """Whether the difference is that the kernel did not return the entry."""
-    looked_up: bool = False
-    """Whether a look-up of the missing entry was started."""
+    handed_out: bool = False
+    """Whether the missing entry was handed out to be looked up."""
     confirmed: bool = False
     """Whether a look-up found that the entry does not exist. A dump alone does not show that: it
     also leaves out expired entries whose end the kernel has not reported yet
@@ -57,14 +57,14 @@ class Discrepancies(dict[int, Discrepancy]):
         """
         if (event_expected or confirmed) and len(self) < MAX_DISCREPANCIES:
             self[key] = Discrepancy(
-                flow, now, event_expected, missing, looked_up=confirmed, confirmed=confirmed
+                flow, now, event_expected, missing, handed_out=confirmed, confirmed=confirmed
             )
 
-    def start_look_ups(self) -> dict[int, Flow]:
+    def take_missing(self) -> dict[int, Flow]:
         """Return the missing entries that must be looked up, each only once."""
         found: dict[int, Flow] = {}
         for key, discrepancy in self.items():
-            if discrepancy.missing and not (discrepancy.confirmed or discrepancy.looked_up):
-                discrepancy.looked_up = True
+            if discrepancy.missing and not (discrepancy.confirmed or discrepancy.handed_out):
+                discrepancy.handed_out = True
                 found[key] = discrepancy.flow
         return found

@@ -28,8 +28,8 @@ class ReportedState:
     def record_end(self, id: int | None) -> None:
         """Record that the entry with this id has ended.
 
-        Beyond 64 ids, every entry that the dump returns counts as ended. The next dump corrects
-        that.
+        Beyond 64 ids, every entry with this tuple that the dump returns counts as ended. The next
+        dump corrects that.
         """
         self.flow, self.complete = None, False
         self.ended_ids.add(id)
@@ -55,6 +55,7 @@ class DumpState:
         self.reported: Final[defaultdict[int, ReportedState]] = defaultdict(ReportedState)
         """What events reported since the dump began, by the key of the original tuple."""
         self.needs_look_up = False
-        """Whether an update of an unknown entry was received that the dump may still return."""
+        """Whether an update of an unknown entry was received. If the dump does not return that
+        entry, it is looked up."""
         self.examine = examine
         """Whether the differences that the dump finds are recorded as discrepancies."""

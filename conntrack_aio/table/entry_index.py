@@ -17,8 +17,8 @@ class EntryIndex:
 
     def __init__(self) -> None:
         self._flows: dict[int, Flow] = {}
-        self._translated: dict[int, int] = {}
-        """Original keys by reply key, of entries whose reply tuple is not the inverse."""
+        self._by_reply: dict[int, int] = {}
+        """Original keys by reply key, of entries for which :func:`.reply_is_inverse` is false."""
         self._ids: dict[int, int | tuple[int, ...]] = {}
         """Original keys by id. An id is a hash of 32 bits: of a million entries, some hundred share
         theirs with another."""
@@ -36,7 +36,7 @@ class EntryIndex:
     def clear(self) -> None:
         """Remove all entries."""
         self._flows.clear()
-        self._translated.clear()
+        self._by_reply.clear()
         self._ids.clear()
 
     @property
@@ -62,10 +62,10 @@ class EntryIndex:
         :param tuple_: a tuple as :func:`.plain_tuple` returns it.
         :param zone: the zone of that direction.
         """
-        key = self._translated.get(key_of(tuple_, zone))
+        key = self._by_reply.get(key_of(tuple_, zone))
         if key is not None:
             return self._flows[key]
-        # The index has all ICMP entries, so only other tuples are looked up by their inverse.
+        # The dictionary has all ICMP entries, so only other tuples are looked up by their inverse.
         if tuple_.icmp_id is tuple_.icmp_type is tuple_.icmp_code is None:
             flow = self._flows.get(key_of(tuple_.inverse, zone))
             if flow is not None and reply_is_inverse(flow):
@@ -83,7 +83,7 @@ class EntryIndex:
         """Add a flow. Its key must not be present."""
         self._flows[key] = flow
         if not reply_is_inverse(flow):
-            self._translated[reply_key(flow)] = key
+            self._by_reply[reply_key(flow)] = key
         if flow.id is not None:
             others = self._ids.setdefault(flow.id, key)
             if others != key:
@@ -91,7 +91,7 @@ class EntryIndex:
                 self._ids[flow.id] = (*others, key)
 
     def replace(self, key: int, flow: Flow) -> None:
-        """Store a later state of an entry. Its key must be present, its tuples are the same."""
+        """Store a later state of an entry. The key must be present, and the tuples the same."""
         if self._flows[key].id == flow.id:
             self._flows[key] = flow
         else:  # one of the two states has no id
@@ -104,8 +104,8 @@ class EntryIndex:
         if not reply_is_inverse(flow):
             number = reply_key(flow)
             # Another entry may have got the reply tuple in the meantime.
-            if self._translated.get(number) == key:
-                del self._translated[number]
+            if self._by_reply.get(number) == key:
+                del self._by_reply[number]
         if flow.id is None:
             return
         keys = self._ids.pop(flow.id)

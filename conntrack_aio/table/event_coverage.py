@@ -1,7 +1,7 @@
 """Determine whether all entries of a live table emit events.
 
-A silent entry emits no events. The setting ``nf_conntrack_events`` and firewall rules make entries
-silent. The kernel does not report the rules.
+A silent entry emits no events. The setting ``nf_conntrack_events`` can make entries silent, and so
+can firewall rules. The kernel does not report which entries its rules make silent.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class EventCoverage:
             bool(self._mirror.without_events) or not self._constant_match
         )
 
-    async def read_first_setting(self) -> None:
+    async def read_setting_first_time(self) -> None:
         """Read the setting before the table subscribes to events.
 
         :raises ResourceExhausted: when a shortage prevents it.

@@ -29,7 +29,7 @@ _READ_RETRY_DELAY: Final = 0.1
 class EventFollower:
     """Applies events while its :meth:`run` is running.
 
-    Only this task looks entries up, so that no events are applied during a look-up.
+    Only the task that runs it looks entries up, so that no events are applied during a look-up.
     """
 
     def __init__(
@@ -58,30 +58,30 @@ class EventFollower:
         self._read_position: int | None = None
         """The position in the event stream at the time of the last dump or look-up. Events after
         it are newer than what was read."""
-        self._to_check: dict[int, Flow] = {}
+        self._to_verify: dict[int, Flow] = {}
         """Entries to look up because their timeout has expired, or because a dump lacked them."""
         self._waiting: anyio.CancelScope | None = None
         """The scope in which the task waits for more events."""
 
     @property
-    def has_entries_to_check(self) -> bool:
-        """Whether entries of :meth:`check` have not been looked up yet."""
-        return bool(self._to_check)
+    def has_entries_to_verify(self) -> bool:
+        """Whether entries of :meth:`verify_later` have not been looked up yet."""
+        return bool(self._to_verify)
 
     def clear(self) -> None:
         """Drop the entries to check."""
-        self._to_check = {}
+        self._to_verify = {}
 
     def is_applied(self, position: int) -> bool:
         """Return whether all events are applied that were queued before a stream position."""
         return not self.applying and self._kernel_table.stream.has_passed(position)
 
-    def check(self, entries: dict[int, Flow]) -> None:
-        """Look up whether these entries still exist.
+    def verify_later(self, entries: dict[int, Flow]) -> None:
+        """Have the task look up whether these entries still exist.
 
         :param entries: entries of :meth:`Mirror.overdue` or :meth:`Mirror.missing_entries`.
         """
-        self._to_check = entries
+        self._to_verify = entries
         self.wake()
 
     def wake(self) -> None:
@@ -114,14 +114,14 @@ class EventFollower:
                 self._mirror.now = time.monotonic()
             for event in batch:
                 self._mirror.apply(event)
-            if self._mirror.unresolved or self._to_check:
+            if self._mirror.unresolved or self._to_verify:
                 await self._look_up()
             self.applying = False
             if self._read_position is not None and stream.has_passed(self._read_position):
                 self._read_position = None
                 self._mirror.caught_up = not self._mirror.dump_in_progress
             self._waiters.wake()
-            if batch or self._mirror.unresolved or self._to_check:
+            if batch or self._mirror.unresolved or self._to_verify:
                 await anyio.lowlevel.checkpoint()
             else:
                 with anyio.CancelScope() as self._waiting:
@@ -135,7 +135,7 @@ class EventFollower:
     async def _look_up(self) -> None:
         """Look up the unresolved entries and those to check, and apply the results."""
         unresolved, self._mirror.unresolved = self._mirror.unresolved, {}
-        to_check, self._to_check = self._to_check, {}
+        to_check, self._to_verify = self._to_verify, {}
         try:
             await self._look_up_each(unresolved, self._mirror.resolve)
             await self._look_up_each(

@@ -12,8 +12,8 @@ from ..model.table import FlowTableStatistics
 logger = logging.getLogger("conntrack_aio")
 
 MAX_ATTEMPTS: Final = 5
-"""Attempts in a row after which callers that wait for a reconciliation get an error. If the last of
-them read the table incompletely, its result is used all the same."""
+"""Failed attempts in a row after which callers that wait for a reconciliation get an error. If the
+last of them read the table incompletely, its result is used all the same."""
 
 _RETRY_DELAY: Final = 0.1
 """Seconds before the first retry. Each further retry waits twice as long."""

@@ -48,8 +48,8 @@ _POLL_DELAY: Final = 0.1
 def shortages_as_resource_exhausted(request: str) -> Generator[None]:
     """Convert each error that reports a shortage to :exc:`ResourceExhausted`.
 
-    Python reports missing file descriptors and memory as :exc:`OSError`, and missing threads as
-    :exc:`RuntimeError`.
+    Python raises :exc:`OSError` for a lack of file descriptors or kernel memory, and
+    :exc:`RuntimeError` for a lack of threads.
 
     :param request: what was attempted, for the text of the error.
     """
@@ -110,6 +110,7 @@ class KernelTable:
         """Subscribe to the events of flows.
 
         :raises PermissionDenied: when the program lacks CAP_NET_ADMIN.
+        :raises KernelError: when the kernel refuses for another reason.
         :raises ResourceExhausted: when there are no file descriptors or no memory left.
         :raises anyio.ClosedResourceError: when the connection is closed.
         """

@@ -50,7 +50,8 @@ class MatchingEntries:
     def clear(self) -> None:
         """Remove all entries, and drop the predicate.
 
-        Tasks that do not know of it yet may still pass events. These are kept until the next call.
+        Tasks that have not noticed the end of the table may still pass events. The entries of these
+        events stay until this is called again.
         """
         self.entries.clear()
         self.readers = ()

@@ -57,7 +57,7 @@ def may_be_same_entry(one: Flow, other: Flow) -> bool:
     """
     if one.id != other.id and one.id is not None and other.id is not None:
         return False
-    # Flows whose tuples have zones of their own have the same key and may differ in this zone.
+    # A zone of both directions, and one of the original direction only, give the same key.
     if one.zone != other.zone:
         return False
     if one.timestamp is None or other.timestamp is None:
@@ -173,8 +173,8 @@ def has_reportable_change(before: Flow, after: Flow, changed: tuple[str, ...]) -
     """Return whether one of the changed fields is one whose changes the kernel always reports.
 
     These are the mark, labels that are set, the SEEN_REPLY and ASSURED bits, and the state of the
-    protocol. The kernel sets the other status bits, attaches a helper, and shifts sequence numbers
-    without an event, or not always with one.
+    protocol. The kernel does not always send an event when it sets another status bit, attaches a
+    helper or shifts sequence numbers.
 
     :param before: the earlier state.
     :param after: the later state.

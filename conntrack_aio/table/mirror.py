@@ -344,7 +344,7 @@ class Mirror(MatchingEntries):
 
     def missing_entries(self) -> dict[int, Flow]:
         """Return the entries that a dump lacked and that must be looked up, each only once."""
-        return self.discrepancies.start_look_ups()
+        return self.discrepancies.take_missing()
 
     def evaluate_discrepancies(self, found_before: float) -> int:
         """Count the discrepancies that no event has reported, and remove entries that have ended.
@@ -359,7 +359,7 @@ class Mirror(MatchingEntries):
         count = 0
         for key, discrepancy in tuple(self.discrepancies.items()):
             missing = discrepancy.missing
-            if discrepancy.found_at > found_before or (missing and not discrepancy.looked_up):
+            if discrepancy.found_at > found_before or (missing and not discrepancy.handed_out):
                 continue
             del self.discrepancies[key]
             if missing and not discrepancy.confirmed:  # the entry could not be looked up

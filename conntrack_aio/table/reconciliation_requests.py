@@ -1,7 +1,7 @@
-"""Number the reconciliations of a live table with the kernel's, to know which requests are done.
+"""Number the requests for reconciliations of a live table, to know which of them are done.
 
-A reconciliation must begin after its request. It is done when the number of the last completed
-reconciliation has reached the number of the request.
+A reconciliation must begin after its request. The request is done when the number of the last
+completed reconciliation has reached its own number.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class Synchronizer:
         :raises KernelError: when the kernel refuses for another reason.
         :raises ResourceExhausted: when there are no file descriptors or threads left.
         """
-        await self._coverage.read_first_setting()
+        await self._coverage.read_setting_first_time()
         if prepare is not None:
             await prepare()
         self._kernel_table.subscribe()

@@ -25,7 +25,7 @@ _CHECKS_PER_SCAN: Final = 128
 interval."""
 
 _MAX_EVENT_DELAY: Final = 1.0
-"""Seconds after which the event of a change must be queued. The kernel sends the events of a packet
+"""Seconds within which the kernel queues the event of a change. It sends the events of a packet
 after the packet has passed, for example through a queue to user space."""
 
 
@@ -68,10 +68,10 @@ class UnreportedChangeFinder:
             mirror.now = time.monotonic()
             if mirror.discrepancies:
                 await self._evaluate_discrepancies()
-            if not (mirror.dump_in_progress or follower.has_entries_to_check):
+            if not (mirror.dump_in_progress or follower.has_entries_to_verify):
                 entries = mirror.missing_entries() or mirror.overdue(_CHECKS_PER_SCAN)
                 if entries:
-                    follower.check(entries)
+                    follower.verify_later(entries)
 
     async def _evaluate_discrepancies(self) -> None:
         """Count the discrepancies that no event has reported in time, if no event was lost."""
@@ -79,7 +79,7 @@ class UnreportedChangeFinder:
         requested = self._requests.requested_by_loss
         position = self._kernel_table.stream.position()
         await self._waiters.wait_until(
-            lambda: self._follower.is_applied(position) and not self._follower.has_entries_to_check
+            lambda: self._follower.is_applied(position) and not self._follower.has_entries_to_verify
         )
         if self._requests.requested_by_loss == requested:
             self._count(self._mirror.evaluate_discrepancies(found_before))

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.kernels, pytest.mark.anyio, pytest.mark.kernel]
 @pytest.fixture
 def name(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Name the lab as ``ip netns`` would, in a directory of this test, and return the name."""
-    monkeypatch.setattr(namespaces, "NAMED", str(tmp_path))
+    monkeypatch.setattr(namespaces, "NAMES_DIRECTORY", str(tmp_path))
     (tmp_path / "lab").symlink_to(f"/proc/{os.getpid()}/fd/{lab.descriptor}")
     return "lab"
 

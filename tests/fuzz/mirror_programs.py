@@ -77,9 +77,9 @@ def check_mirror(mirror: Mirror, shared: Collection[int]) -> None:
         plain += reply_is_inverse(flow)
     by_id = entries._ids.values()
     assert sum(1 if isinstance(keys, int) else len(keys) for keys in by_id) == ids
-    for number, key in entries._translated.items():
+    for number, key in entries._by_reply.items():
         assert reply_key(flows[key]) == number, "a reply tuple that its entry lacks"
-    assert len(entries._translated) <= len(flows) - plain
+    assert len(entries._by_reply) <= len(flows) - plain
     assert mirror.without_events <= flows.keys()
     assert mirror._refreshed_at.keys() == flows.keys()
     assert len(mirror.discrepancies) <= MAX_DISCREPANCIES

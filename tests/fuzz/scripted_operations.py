@@ -228,7 +228,7 @@ def _open_stream(conn: Connection, option: int) -> EventStream[Any]:
     reliable = bool(option & _StreamOption.RELIABLE)
     if option & _StreamOption.EXPECTATIONS:
         return conn.expectations.events(on_loss=on_loss, receive_buffer_max=largest)
-    with mock.patch.object(namespaces, "NAMED", _named_directory):
+    with mock.patch.object(namespaces, "NAMES_DIRECTORY", _named_directory):
         return conn.events(
             all_netns=bool(option & _StreamOption.ALL_NETNS),
             on_loss=on_loss,

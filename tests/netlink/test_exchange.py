@@ -259,7 +259,7 @@ def take_entries(dump: DumpExchange, data: bytes) -> list[Message]:
             if dump.accepts(data, message):
                 entries.append(message)
     except DecodeError as error:
-        dump.broken(error)
+        dump.break_off(error)
     return entries
 
 

@@ -109,7 +109,7 @@ def test_the_error_names_the_module_on_a_kernel_without_ctnetlink(
             lab.run(action, "net.netfilter.nf_conntrack_acct")
         assert caught.value.errno == errno.EOPNOTSUPP
         assert caught.value.request == "load connection tracking"
-    assert settings.read_number(settings.Files(), "net.netfilter.nf_conntrack_acct") is None
+    assert settings.read_number(settings.KernelSysctls(), "net.netfilter.nf_conntrack_acct") is None
 
 
 @pytest.mark.usefixtures("absent_sysctls")

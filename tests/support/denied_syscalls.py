@@ -135,7 +135,7 @@ class Environment:
         self.other = new_network_namespace()
         run_inside(self.other, lambda: set_sysctl("net.netfilter.nf_conntrack_events", 1))
         links.assign_nsid(self.other, 7)
-        namespaces.NAMED = directory
+        namespaces.NAMES_DIRECTORY = directory
         self.name = Path(directory) / "blue"
         self.name.symlink_to(f"/proc/{os.getpid()}/fd/{self.other}")
         self._job = job
