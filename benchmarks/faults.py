@@ -52,7 +52,7 @@ class Faults:
 
     @property
     def activities(self) -> tuple[Callable[[], Coroutine[object, object, None]], ...]:
-        """Return the functions to run, each in a task of its own."""
+        """The functions to run, each in a task of its own."""
         return self._cause_shortages, self._fork_processes, self._interrupt_programs
 
     # -- shortages --------------------------------------------------------------------------

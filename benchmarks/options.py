@@ -49,12 +49,12 @@ class Options:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Return all options that are numbers, by name."""
+        """All options that are numbers, by name."""
         return attrs.asdict(self, filter=lambda _, value: isinstance(value, int))
 
     @property
     def largest_table(self) -> int:
-        """Return the number of flows in the largest table."""
+        """The number of flows in the largest table."""
         return max(self.flows, self.mixed, self.events, self.creates, self.small, self.large)
 
 

@@ -27,7 +27,7 @@ class SocketFactory(Protocol):
 
     @property
     def sysctls(self) -> SysctlTree:
-        """Return the settings of the calling thread's network namespace.
+        """The settings of the calling thread's network namespace.
 
         Use them through :meth:`run_in_namespace_of`.
         """

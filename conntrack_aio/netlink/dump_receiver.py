@@ -71,12 +71,12 @@ class DumpReceiver:
 
     @property
     def closed(self) -> bool:
-        """Return whether the dumps have ended, or :meth:`close` was called."""
+        """Whether the dumps have ended, or :meth:`close` was called."""
         return self._closed
 
     @property
     def stray_replies(self) -> int:
-        """Return the number of messages that did not belong to these dumps."""
+        """The number of messages that did not belong to these dumps."""
         return self._stray_replies + self.exchange.stray_replies
 
     def set_requests(self, requests: Sequence[Request]) -> None:

@@ -84,7 +84,7 @@ class Response:
 
     @property
     def error(self) -> KernelError | NoReply | None:
-        """Return the exception for this response, or ``None`` for success."""
+        """The exception for this response, or ``None`` for success."""
         if self.completion is None:
             what = "the kernel did not answer"
             if self.unreadable is not None:
@@ -147,7 +147,7 @@ class Answers:
 
     @property
     def done(self) -> bool:
-        """Return whether every request is answered."""
+        """Whether every request is answered."""
         return self.open == 0
 
     def feed(self, buffer: BytesLike, length: int) -> None:
@@ -240,7 +240,7 @@ class Exchange(Answers):
 
     @property
     def responses(self) -> list[Response]:
-        """Return a response for each request, as far as the kernel has answered."""
+        """A response for each request, as far as the kernel has answered."""
         return [
             Response(request, self.replies.get(index, []), self.completions[index], self.unreadable)
             for index, request in enumerate(self.requests)

@@ -37,8 +37,8 @@ class NsidCache:
         self._resolved = 0
         """Datagrams that were resolved so far."""
         self._horizon = capacity
-        """The number of the last datagram that can be waiting now. All datagrams are numbered from 1 on,
-        in the order in which they are resolved."""
+        """The number of the last datagram that can be waiting now. All datagrams are numbered from
+        1 on, in the order in which they are resolved."""
         self._freed: dict[int, int] = {}
         """Ids whose holder is gone, and the number of the last datagram that may be from it."""
         self._reassigned: dict[int, int] = {}

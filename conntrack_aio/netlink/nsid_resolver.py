@@ -103,7 +103,7 @@ class NsidResolver:
 
     @property
     def nsid(self) -> int | None:
-        """Return the id with the last datagram; ``None`` for the socket's own namespace."""
+        """The id with the last datagram; ``None`` for the socket's own namespace."""
         return self._raw.nsid
 
     def note_receive_buffer(self, size: int) -> None:

@@ -26,12 +26,12 @@ class Owner:
 
     @property
     def is_this_process(self) -> bool:
-        """Return whether this is the process that opened the connection."""
+        """Whether this is the process that opened the connection."""
         return os.getpid() == self._pid
 
     @property
     def is_running_here(self) -> bool:
-        """Return whether the caller runs inside the event loop of the connection."""
+        """Whether the caller runs inside the event loop of the connection."""
         return self.is_this_process and self._loop.is_running_here()
 
     def check(self) -> None:

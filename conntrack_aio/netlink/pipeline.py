@@ -104,7 +104,7 @@ class Pipeline:
 
     @property
     def overruns(self) -> int:
-        """Return how often the receive buffer overflowed, which loses answers."""
+        """How often the receive buffer overflowed, which loses answers."""
         return self.socket.overruns
 
     def reserve(self, count: int) -> int:

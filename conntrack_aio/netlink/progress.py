@@ -48,14 +48,14 @@ class Progress:
 
     @property
     def reported_position(self) -> int:
-        """Return the position up to which all messages were read and all gaps reported."""
+        """The position up to which all messages were read and all gaps reported."""
         return self.position if self._gap is None else self._before_gap
 
     # -- after an overrun ---------------------------------------------------------------------
 
     @property
     def has_gap(self) -> bool:
-        """Return whether the kernel dropped messages and the gap was not reported yet.
+        """Whether the kernel dropped messages and the gap was not reported yet.
 
         The gap follows the messages that waited when the receive buffer was full.
         """
@@ -63,7 +63,7 @@ class Progress:
 
     @property
     def until_gap(self) -> int | None:
-        """Return how many further messages may be older than the gap; ``None`` without a gap."""
+        """How many further messages may be older than the gap; ``None`` without a gap."""
         return None if self._gap is None else max(0, self._gap - self.position)
 
     def open_gap(self, receive_buffer: int) -> None:

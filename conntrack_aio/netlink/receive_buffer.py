@@ -84,7 +84,7 @@ class ReceiveBuffer:
 
     @property
     def size(self) -> int:
-        """Return the size by the kernel's accounting, which is twice the size granted.
+        """The size by the kernel's accounting, which is twice the size granted.
 
         Where the size cannot be read, return the upper limit for it.
         """
@@ -95,7 +95,7 @@ class ReceiveBuffer:
 
     @property
     def least_size(self) -> int:
-        """Return the same as :attr:`size`; where it cannot be read, the lower limit for it."""
+        """The same as :attr:`size`; where it cannot be read, the lower limit for it."""
         size = self._read_size()
         if size is not None:
             return size

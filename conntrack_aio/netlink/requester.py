@@ -75,7 +75,7 @@ class Requester:
 
     @property
     def overruns(self) -> int:
-        """Return how often the receive buffer overflowed, which loses answers."""
+        """How often the receive buffer overflowed, which loses answers."""
         return self.socket.overruns
 
     async def run(

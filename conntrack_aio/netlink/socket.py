@@ -115,12 +115,12 @@ class NetlinkSocket:
 
     @property
     def closed(self) -> bool:
-        """Return whether :meth:`close` was called."""
+        """Whether :meth:`close` was called."""
         return self._closing
 
     @property
     def in_use(self) -> bool:
-        """Return whether a thread keeps the socket open, perhaps for a cancelled caller."""
+        """Whether a thread keeps the socket open, perhaps for a cancelled caller."""
         return self._lock.locked()
 
     @contextmanager
@@ -331,12 +331,12 @@ class NetlinkSocket:
 
     @property
     def receive_buffer(self) -> int:
-        """Return the size of the receive buffer; see :attr:`ReceiveBuffer.size`."""
+        """The size of the receive buffer; see :attr:`ReceiveBuffer.size`."""
         return self._receive_buffer.size
 
     @property
     def least_receive_buffer(self) -> int:
-        """Return the least size of the receive buffer; see :attr:`ReceiveBuffer.least_size`."""
+        """The least size of the receive buffer; see :attr:`ReceiveBuffer.least_size`."""
         return self._receive_buffer.least_size
 
     def grow(self, size: int) -> None:

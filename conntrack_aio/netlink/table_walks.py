@@ -28,7 +28,7 @@ class TableWalks:
 
     @property
     def active(self) -> bool:
-        """Return whether any thread walks a table."""
+        """Whether any thread walks a table."""
         return self._count > 0
 
     @contextmanager
