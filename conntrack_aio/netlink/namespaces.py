@@ -123,7 +123,7 @@ class NetNS:
             pid = as_int(pid)
         except TypeError:
             shown = describe_value(pid)
-            raise TypeError(f"the id of a process must be an integer; got {shown}") from None
+            raise TypeError(f"the id of a process must be a number; got {shown}") from None
         if pid.bit_length() > 31:
             raise ValueError(f"the id of a process has at most 31 bits; got {describe_value(pid)}")
         return cls._of(f"/proc/{pid:d}/ns/net", None, f"namespace of process {pid}")

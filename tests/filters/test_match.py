@@ -79,7 +79,7 @@ def test_a_match_is_called_with_a_flow(match: Match, flow: object, result: bool)
         ({"orig_dport": "\u0663"}, "must be a number"),
         ({"labels": "nosuch"}, "unknown label"),
         ({"helper": ""}, "helper must be a printable name of 1 to 15 bytes"),
-        ({"state": "up"}, "unknown state 'up'; expected none, syn_sent"),
+        ({"state": "up"}, "unknown state 'up'; expected one of none, syn_sent"),
         ({"snat": "10.0.0.1", "family": AF_INET6}, "a flow has one family"),
     ],
 )
