@@ -268,6 +268,10 @@ class FunctionBuilder:
         """Write a statement: see :meth:`expression`."""
         self._lines.append(self._indented(self._render(template, parts)))
 
+    def first_line(self, template: LiteralString, /, **parts: object) -> None:
+        """Write a statement before those written so far: see :meth:`expression`."""
+        self._lines.insert(0, f"    {self._render(template, parts)}")
+
     def let(self, hint: str, template: LiteralString, /, **parts: object) -> Expression:
         """Assign an expression to a new local variable, and return the variable."""
         result = self.local(hint)

@@ -8,14 +8,17 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 from ..errors import DecodeError
+from ..model.lazy_fields import has_lazy_fields, lazy_classes_of
 from ..model.wire import HOST_U32, U16
 from ..netlink import messages, nfnetlink
 from ..netlink.attributes import BytesLike
 from ..netlink.messages import HEADER_SIZE, Message
 from ..uapi.netlink import NLM_F
-from .layouts import HeaderField, Layout, LayoutMismatch, compile_layout
+from .layout_writer import HeaderField, State, can_compile
+from .layouts import Layout
 from .reference import decode_surveyed
 from .scalars import scalar_of
+from .schema import schema_of
 from .skeleton import Survey, survey
 
 T = TypeVar("T")
@@ -40,7 +43,7 @@ Compiling a layout takes as long as reading some 50 messages without one. With t
 in which every message has another skeleton takes less than twice the time; without it, fifty times.
 """
 
-BATCH: Final = 40
+BATCH: Final = 64
 """How many messages are read at a time.
 
 The garbage collector runs after 700 new objects. The objects of two batches are fewer: those just
@@ -117,21 +120,18 @@ class Datagram:
         self._layout = layout
         return True
 
-    def read_run(self, offset: int, limit: int, items: list[Any]) -> int:
+    def read_run(self, offset: int, limit: int, state: State, items: list[Any]) -> int:
         """Read messages of the run, and return their size in bytes.
 
         :param offset: the offset of the first message to read.
         :param limit: the largest number of messages to read.
+        :param state: the state in which objects are created.
         :param items: the list that the objects are added to.
         """
         layout, before = self._layout, len(items)
         assert layout is not None
         stop = min(self.run_end, offset + limit * layout.step)
-        rows = layout.struct.iter_unpack(memoryview(self.data)[offset:stop])
-        try:
-            layout.build(rows, items.append)
-        except LayoutMismatch:
-            self.run_end = 0  # the messages before this one were read
+        layout.read_run(memoryview(self.data)[offset:stop], state, items.append)
         return (len(items) - before) * layout.step
 
 
@@ -177,6 +177,14 @@ class Decoder(Generic[T]):
             for name, field in ((port_id_field, _PORT_ID), (resource_field, _RESOURCE))
             if name is not None
         }
+        self._inlined: tuple[str, ...] = ()
+        self._unread: State = ()
+        """The state of objects of which nothing was read."""
+        if has_lazy_fields(cls):
+            inlines = schema_of(cls).inlines
+            self._inlined = tuple([inline.name for inline in inlines])
+            lazy = [cls, *[inline.schema.cls for inline in inlines]]
+            self._unread = tuple([lazy_classes_of(each).unread for each in lazy])
         self._layouts: dict[bytes, list[Layout]] = {}
         """The layouts, by the first eight bytes of a header: length, type and flags."""
         self._compiled = 0
@@ -203,6 +211,7 @@ class Decoder(Generic[T]):
         seq: bytes | None,
         items: list[T | DecodeError],
         counters: DecodeCounters,
+        sample: T | None = None,
     ) -> None:
         """Read the next messages of a datagram, up to :data:`BATCH`.
 
@@ -213,32 +222,31 @@ class Decoder(Generic[T]):
         :param items: the list that the objects are added to, and an error for each message that
             cannot be decoded.
         :param counters: counts messages without a layout, and errors.
+        :param sample: an object of an earlier call. The lazy fields that the caller has read of it
+            are set at once in the new objects, because it will read them again.
 
         :raises DecodeError: when the start of the next message is unknown.
         """
+        state = self._unread if sample is None else self._state_of(sample)
         number, find, add = int.from_bytes, self._layouts.get, items.append
         buffer, offset, end = datagram.data, datagram.offset, len(datagram.data)
         for _ in range(BATCH):
             if offset < datagram.run_end:
-                done = datagram.read_run(offset, BATCH - len(items), items)
-                offset += done
-                if done:
-                    break
+                offset += datagram.read_run(offset, BATCH - len(items), state, items)
+                break
             if offset >= end:
                 break
             for layout in find(buffer[offset : offset + 8], ()):
+                data = buffer[offset : offset + layout.size]
                 if (
-                    number(buffer[offset : offset + layout.size], "little") & layout.mask
-                    == layout.template
-                    and (seq is None or buffer[offset + 8 : offset + 12] == seq)
-                    and offset + layout.size <= end
+                    number(data, "little") & layout.mask == layout.template
+                    and (seq is None or data[8:12] == seq)
+                    and len(data) == layout.size
                 ):
                     if offset >= datagram.next_search and datagram.find_run(layout, offset, seq):
                         break
-                    try:
-                        layout.build((layout.struct.unpack_from(buffer, offset),), add)
-                    except LayoutMismatch:
-                        continue
+                    make = layout.makes.get(state)
+                    add(layout.make(data, state) if make is None else make(data))
                     offset += layout.step
                     break
             else:
@@ -253,20 +261,23 @@ class Decoder(Generic[T]):
                 offset = (message.end + 3) & ~3
         datagram.offset = offset
 
+    def _state_of(self, sample: T) -> State:
+        """Return the state of an object: which of its fields were read."""
+        if not self._unread:
+            return ()
+        inlined: list[object] = [getattr(sample, name) for name in self._inlined]
+        return tuple(map(type, (sample, *inlined)))
+
     def one(self, data: bytes) -> T:
         """Read a single message, which begins with its header.
 
         :raises DecodeError: when the message cannot be decoded.
         """
-        items: list[T] = []
         for layout in self._layouts.get(data[:8], ()):
-            known = int.from_bytes(data[: layout.size], "little") & layout.mask == layout.template
-            if known and layout.size <= len(data):
-                try:
-                    layout.build((layout.struct.unpack_from(data),), items.append)
-                except LayoutMismatch:
-                    continue
-                return items[0]
+            message = data[: layout.size]
+            known = int.from_bytes(message, "little") & layout.mask == layout.template
+            if known and len(message) == layout.size:
+                return cast("T", layout.make(message, self._unread))
         return self._read(data, 0, messages.parse_header(data, 0, len(data)))
 
     def _read(self, buffer: bytes, offset: int, message: Message) -> T:
@@ -290,10 +301,10 @@ class Decoder(Generic[T]):
         values = self._header_values(header.type, header.flags)
         assert values is not None
         surveyed = survey(self._cls, message, _PAYLOAD, len(message))
-        layout = compile_layout(surveyed, message, values, self._header_fields)
         self._compiled += 1
-        if layout is None:
+        if not can_compile(surveyed):
             return
+        layout = Layout(surveyed, message, values, self._header_fields)
         if self._compiled % MAX_LAYOUTS == 0:
             self._layouts.clear()  # the layouts in use are soon compiled again
         similar = self._layouts.get(message[:8], [])

@@ -47,6 +47,7 @@ from typing import NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_t
 import attrs
 
 from ..errors import DecodeError, EncodeError
+from ..model.lazy_fields import own_class
 from ..model.normalization import normalized, raw
 from ..model.tuples import Tuple
 from ..model.values import describe_error, describe_value
@@ -80,7 +81,7 @@ def to_dict(obj: object) -> dict[str, JSON]:
     :raises EncodeError: when a field cannot hold its value; the error has the path of fields.
     :raises TypeError: when ``obj`` is not an object of the model.
     """
-    fields = _fields_of(type(obj))
+    fields = _fields_of(own_class(obj))
     obj = normalized(obj)
     written: dict[str, JSON] = {}
     for name, field in fields.items():
@@ -331,7 +332,7 @@ def _object_codec(cls: type[object]) -> JSONCodec:
     """Return the conversions of objects of a class."""
 
     def write(value: object) -> JSON:
-        if type(value) is not cls:
+        if own_class(value) is not cls:
             raise EncodeError(f"must be of type {cls.__name__}; got {describe_value(value)}")
         return cast("JSON", to_dict(value))
 

@@ -128,6 +128,7 @@ class Skip:
         seq: bytes | None,
         items: list[DecodeError | None],
         counters: DecodeCounters,
+        sample: None = None,
     ) -> None:
         """Add ``None`` for each message of a datagram that is to be read.
 

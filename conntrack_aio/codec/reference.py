@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from ..errors import DecodeError, EncodeError
 from ..model.declare import UnknownAttribute
+from ..model.lazy_fields import own_class
 from ..model.normalization import normalized, raw
 from ..model.values import describe_value
 from ..netlink.attributes import BytesLike, pack
@@ -145,7 +146,7 @@ def _write_object(obj: object, unknown: tuple[UnknownAttribute, ...] | None = No
         obj = normalized(obj)
     except Exception as error:
         raise EncodeError(f"it cannot be read: {describe_value(error)}") from error
-    schema = schema_of(type(obj))
+    schema = schema_of(own_class(obj))
     if isinstance(obj, _Validated):
         obj.validate()
     parts: list[bytes] = []

@@ -77,6 +77,8 @@ class Survey:
     """The unknown attributes of the message, at any depth."""
     fixed: list[tuple[int, int]]
     """The start and end of each range of bytes that determines the skeleton."""
+    start: int
+    """The offset of the first attribute."""
 
 
 def survey(cls: type[object], buffer: BytesLike, start: int, end: int) -> Survey:
@@ -86,7 +88,7 @@ def survey(cls: type[object], buffer: BytesLike, start: int, end: int) -> Survey
     """
     surveyor = _Surveyor(buffer)
     skeleton = surveyor.object(schema_of(cls), start, end, ())
-    return Survey(skeleton, surveyor.unknown, surveyor.fixed)
+    return Survey(skeleton, surveyor.unknown, surveyor.fixed, start)
 
 
 def _check_alike(

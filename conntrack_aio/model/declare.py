@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TypeVar, cast, dataclass_transform, overload
+from typing import NamedTuple, TypeVar, cast, dataclass_transform, overload
 
 import attrs
 
+from .lazy_fields import make_lazy
 from .normalization import compile_normalizing, register
 from .wire import ALIKE, INLINE, PLACES, SEQUENCE, Access, At, Path, SequencePlaces, Wire, at
 
@@ -134,15 +135,31 @@ def by_path(unknown: tuple[UnknownAttribute, ...]) -> tuple[UnknownAttribute, ..
     return tuple(sorted(unknown, key=attrgetter("path"))) if len(unknown) > 1 else unknown
 
 
+class Lazy(NamedTuple):
+    """The fields of a class with lazy fields that are not set last."""
+
+    at_once: tuple[str, ...] = ()
+    """The fields that are set when an object is decoded."""
+    often_read: tuple[str, ...] = ()
+    """The fields that are set together when one of them is read."""
+
+
 @overload
 def message(cls: type[C], /) -> type[C]: ...
 @overload
-def message(*, hashable: bool = False, shared: bool = False) -> Callable[[type[C]], type[C]]: ...
+def message(
+    *, hashable: bool = False, shared: bool = False, lazy: Lazy | None = None
+) -> Callable[[type[C]], type[C]]: ...
 @dataclass_transform(
     kw_only_default=True, field_specifiers=(attribute, variants, sequence, inlined, attrs.field)
 )
 def message(
-    cls: type[C] | None = None, /, *, hashable: bool = False, shared: bool = False
+    cls: type[C] | None = None,
+    /,
+    *,
+    hashable: bool = False,
+    shared: bool = False,
+    lazy: Lazy | None = None,
 ) -> type[C] | Callable[[type[C]], type[C]]:
     """Make a class with declared fields an attrs class, slotted and keyword-only.
 
@@ -154,6 +171,8 @@ def message(
     :param hashable: whether objects are hashable although fields can be assigned.
     :param shared: whether objects are immutable, so that flows can share them. This is for small
         objects with few distinct values, of which a table has many.
+    :param lazy: when the fields of decoded objects get their values, if the class has
+        :class:`~.lazy_fields.LazyFields` as its base.
     """
 
     def make(cls: type[C]) -> type[C]:
@@ -164,6 +183,8 @@ def message(
             cls.__attrs_post_init__ = _nothing  # type: ignore[attr-defined]
         made = attrs.define(cls, kw_only=True, unsafe_hash=unsafe_hash, frozen=shared)
         register(made, shared=shared)
+        if lazy is not None:
+            make_lazy(made, lazy.at_once, lazy.often_read)
         if not checked:
             made.__attrs_post_init__ = compile_normalizing(made)  # type: ignore[attr-defined]
         return made

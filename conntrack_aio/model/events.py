@@ -8,9 +8,10 @@ from typing import Protocol
 import attrs
 
 from ..uapi.nfnetlink_conntrack import CTA
-from .declare import attribute, inlined, message
+from .declare import Lazy, attribute, inlined, message
 from .enums import EventType
 from .flow import Flow
+from .lazy_fields import LazyFields
 from .text import describe_event
 from .times import as_datetime
 from .wire import U64, Access
@@ -26,8 +27,8 @@ class Event(Protocol):
     receive_timestamp: int | None
 
 
-@message
-class FlowEvent:
+@message(lazy=Lazy(at_once=("type", "flow")))
+class FlowEvent(LazyFields):
     """An event of a flow, as the kernel reports it.
 
     The flow is partial. It always has the tuples, id and status, and the zone unless it is 0. Other

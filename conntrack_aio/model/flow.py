@@ -17,8 +17,9 @@ from ..uapi.nfnetlink_conntrack import (
     CTA_SYNPROXY,
     CTA_TIMESTAMP,
 )
-from .declare import UnknownAttribute, attribute, by_path, message, variants
+from .declare import Lazy, UnknownAttribute, attribute, by_path, message, variants
 from .enums import Status, TCPState
+from .lazy_fields import LazyFields
 from .nat import NAT, translate, translation
 from .normalization import normalized
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
@@ -94,8 +95,8 @@ class SynProxy:
     """The offset between the server's TCP timestamps and the proxy's."""
 
 
-@message
-class Flow:
+@message(lazy=Lazy(often_read=("orig", "status", "mark", "zone", "id")))
+class Flow(LazyFields):
     """An entry of the connection tracking table, as the kernel reports it.
 
     ``None`` means "absent", 0 means zero. The kernel always sends the tuples. Other fields may be

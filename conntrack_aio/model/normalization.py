@@ -18,6 +18,7 @@ import attrs
 
 from ..function_builder import FunctionBuilder
 from ..plain import as_address, as_bytes, as_int, as_str
+from .lazy_fields import has_lazy_fields, own_class
 from .wire import INLINE, PLACES, Address, At, Bitmap, Bytes, Integer, MaskedFlags, Nest, Text, Wire
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ def register(cls: type, *, shared: bool) -> None:
 
 def is_message_class(cls: type) -> bool:
     """Return whether a class was made by :func:`~conntrack_aio.model.declare.message`."""
-    return cls in _messages
+    return cls in _messages or has_lazy_fields(cls)
 
 
 def is_shared(cls: type) -> bool:
@@ -215,7 +216,7 @@ def normalized(obj: T) -> T:
     cls = next((base for base in type(obj).__mro__ if base in _messages), None)
     if cls is None:
         return obj
-    changed = cls is not type(obj)
+    changed = cls is not own_class(obj)
     plain, nests = normalizers_of(cls), _nests_of(cls)
     values: dict[str, object] = {}
     for field in attrs.fields(cls):

@@ -6,8 +6,10 @@ The kernel walks its table inside the system calls of a dump, so these run off t
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
 import anyio.lowlevel
@@ -20,15 +22,32 @@ from .socket import NetlinkSocket
 from .table_walks import table_walks
 from .threads import THREAD_START_TIMEOUT, Threads, Wakeup
 
-PREFETCHED_CHUNKS = 16
-"""Chunks (of 32 KiB, some 140 flows) that are received ahead of their reader."""
+if TYPE_CHECKING:
+    from .recvmmsg import MessageVector
 
-CHUNKS_PER_CALL = 4
-"""Chunks that one system call receives. A thread that returns from a system call waits until the
-event loop's thread lets it run, so fewer calls keep the kernel working."""
+CHUNKS_PER_CALL: Final = 16
+"""The most chunks (of 32 KiB, some 140 flows) that one system call receives.
 
-_RESUME_AT = PREFETCHED_CHUNKS // 2
-"""The number of chunks left at which the thread starts to receive again."""
+A thread that returns from a system call waits until the event loop's thread lets it run, and the
+kernel does nothing in the meantime. So fewer calls keep the kernel working."""
+
+_VECTORS: Final = 3
+"""How many calls may have been made whose chunks are not yet taken by the reader: while the kernel
+fills the buffers of one, the reader takes the chunks of the other."""
+
+PREFETCHED_CHUNKS: Final = _VECTORS * CHUNKS_PER_CALL
+"""The most chunks that are received ahead of their reader."""
+
+_FIRST_CHUNKS: Final = 2
+"""How many chunks the first call receives, so that the reader soon has something to do."""
+
+_CALL_TIME: Final = 0.016
+"""Seconds that a system call should take at most, roughly. If few flows match a filter of the
+kernel, each chunk takes long, and the reader should not wait for many of them."""
+
+_CHECKPOINT_PERIOD: Final = 0.001
+"""Seconds after which other tasks run, although chunks wait. A checkpoint takes as long as decoding
+a dozen flows."""
 
 
 class DumpReceiver:
@@ -68,6 +87,8 @@ class DumpReceiver:
         self._prefetcher: _PrefetchThread | None = None
         self._busy = False
         self._closed = False
+        self._checkpoint_due = 0.0
+        """When other tasks run next, in seconds of the monotonic clock."""
 
     @property
     def closed(self) -> bool:
@@ -117,7 +138,9 @@ class DumpReceiver:
             self._busy = False
 
     async def _receive(self) -> bytes | None:
-        await anyio.lowlevel.checkpoint()
+        if time.monotonic() >= self._checkpoint_due:
+            await anyio.lowlevel.checkpoint()
+            self._checkpoint_due = time.monotonic() + _CHECKPOINT_PERIOD
         while True:
             if self._closed:  # by another task, while this one waited
                 raise anyio.ClosedResourceError("the dump is closed")
@@ -169,6 +192,16 @@ class DumpReceiver:
             self.sockets[-1].close()
 
 
+class _Received(NamedTuple):
+    """What one system call received."""
+
+    vector: MessageVector | None
+    """The buffers of the call; ``None`` if the datagram is in :attr:`chunks` already."""
+    filled: int
+    """How many of the buffers are filled."""
+    chunks: list[bytes | DecodeError]
+
+
 class _PrefetchThread:
     """Receive chunks of one dump on a worker thread, ahead of the reader."""
 
@@ -178,7 +211,17 @@ class _PrefetchThread:
         self._socket = socket
         self._request: bytes | None = request
         self._threads = threads
-        self._chunks: deque[bytes | DecodeError] = deque()
+        self._received: deque[_Received] = deque()
+        """What the thread has received and the reader has not taken."""
+        self._taken: _Received | None = None
+        """What the reader is taking."""
+        self._chunks: Iterator[bytes | DecodeError] = iter(())
+        """The chunks of that which are not returned yet."""
+        self._free: deque[MessageVector | None] = deque()
+        """The buffers that the thread may fill, one vector for each system call. ``None`` stands
+        for a call that receives a single datagram."""
+        self._limit = _FIRST_CHUNKS
+        """How many chunks the next call may receive."""
         self._active = False
         """Whether a thread is receiving, or about to. Its results are complete once it is not."""
         self._drained = False
@@ -196,9 +239,12 @@ class _PrefetchThread:
         """
         while True:
             active = self._active
-            chunk = self._chunks.popleft() if self._chunks else None
+            chunk = next(self._chunks, None)
+            if chunk is None and (self._taken or self._received):
+                self._take_received()
+                continue
             more = not active and not self._drained and self._failure is None
-            if more and len(self._chunks) <= _RESUME_AT:
+            if more and (self._free or self._request is not None):
                 active = self._start(required=chunk is None)
             if isinstance(chunk, DecodeError):
                 raise chunk
@@ -206,6 +252,8 @@ class _PrefetchThread:
                 return chunk
             if active:
                 await self._wait(reply_timeout)
+            elif self._received:
+                continue  # the thread ended since the first line of this loop
             elif self._failure is not None:
                 raise self._failure
             else:
@@ -214,6 +262,16 @@ class _PrefetchThread:
                 with anyio.fail_after(reply_timeout):
                     await self._socket.wait_readable()
                 self._drained = False
+
+    def _take_received(self) -> None:
+        """Let the thread fill the buffers that were read, and begin to take the next ones."""
+        if self._taken is not None:
+            self._free.append(self._taken.vector)
+            self._taken = None
+        if self._received:
+            self._taken = self._received.popleft()
+            vector, count, chunks = self._taken
+            self._chunks = iter(chunks) if vector is None else self._socket.take(vector, count)
 
     def _start(self, *, required: bool) -> bool:
         """Start a thread that receives; return whether one was started.
@@ -239,7 +297,7 @@ class _PrefetchThread:
             await self.progress.wait()
             return
         # This process may have been stopped for that long, and the thread too.
-        if self._active and not self._chunks:
+        if self._active and not self._received:
             raise TimeoutError
 
     def _receive(self) -> None:
@@ -249,12 +307,12 @@ class _PrefetchThread:
             with socket.keep_open():
                 if self._request is not None:
                     request, self._request = self._request, None
+                    for _ in range(_VECTORS):
+                        self._add_buffers(socket.make_vector(CHUNKS_PER_CALL))
                     with table_walks.count():
                         socket.send(request)
-                while len(self._chunks) < PREFETCHED_CHUNKS and not socket.closed:
-                    chunks: list[bytes | DecodeError] = []
-                    socket.receive_some(chunks, CHUNKS_PER_CALL)
-                    self._chunks += chunks
+                while self._free and not socket.closed:
+                    self._receive_some()
                     self.progress.notify()
         except BlockingIOError:
             self._drained = True
@@ -263,3 +321,35 @@ class _PrefetchThread:
         finally:
             self._active = False
             self.progress.notify()
+
+    def _add_buffers(self, vector: MessageVector | None) -> None:
+        """Let the thread fill a vector or, without one, as many datagrams one by one."""
+        self._free += [None] * CHUNKS_PER_CALL if vector is None else [vector]
+
+    def _receive_some(self) -> None:
+        """Receive chunks with one system call."""
+        socket, vector = self._socket, self._free[0]
+        if vector is None:
+            received = _Received(None, 0, socket.receive_datagram())
+        else:
+            start = time.monotonic()
+            count = socket.fill(vector, self._limit)
+            if count is None:
+                self._add_buffers(None)
+                received = _Received(None, 0, [])
+            else:
+                self._adapt_limit(time.monotonic() - start)
+                received = _Received(vector, count, [])
+        # The reader returns the vector to self._free, so it must not find it there twice.
+        self._free.popleft()
+        self._received.append(received)
+
+    def _adapt_limit(self, duration: float) -> None:
+        """Choose how many chunks the next call may receive.
+
+        :param duration: the seconds that a call took.
+        """
+        if duration < _CALL_TIME / 2:
+            self._limit = min(2 * self._limit, CHUNKS_PER_CALL)
+        elif duration > 2 * _CALL_TIME:
+            self._limit = max(self._limit // 2, 1)

@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 from array import array
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
@@ -229,25 +229,36 @@ class NetlinkSocket:
         :raises OSError: with ENOBUFS when the receive buffer overflowed, so that messages were
             dropped; with another errno when the system refuses to receive.
         """
-        vector = self._vector or self._make_vector(limit)
+        vector = self._vector or self.make_vector(limit)
         if vector is not None:
-            count = vector.receive(self.raw.fileno(), limit)
+            count = self.fill(vector, limit)
             if count is not None:
-                datagrams += self._received(vector, count)
+                self._vector = vector
+                datagrams += self.take(vector, count)
                 return count
             self._vector = None  # from now on, read them one by one
-        try:
-            if size := self.receive():
-                datagrams.append(bytes(self._view[:size]))
-        except DecodeError as error:
-            datagrams.append(error)
+        datagrams += self.receive_datagram()
         return 1
 
-    def _make_vector(self, limit: int) -> MessageVector | None:
-        """Make the vector for recvmmsg(2).
+    def receive_datagram(self) -> list[bytes | DecodeError]:
+        """Receive one datagram, as :meth:`receive_some` does, and return it in a list.
 
-        Return ``None`` where the call is forbidden, where memory is short, and where the raw socket
-        is observed or scripted.
+        The list is empty if another program sent the datagram.
+
+        :raises BlockingIOError: when there is none.
+        :raises OSError: as :meth:`receive_some` does.
+        """
+        try:
+            size = self.receive()
+        except DecodeError as error:
+            return [error]
+        return [bytes(self._view[:size])] if size else []
+
+    def make_vector(self, count: int) -> MessageVector | None:
+        """Make buffers for ``count`` datagrams, which :meth:`fill` fills.
+
+        Return ``None`` where recvmmsg(2) is forbidden, where memory is short, and where the raw
+        socket is observed or scripted.
         """
         if type(self.raw) is not socket.socket:
             return None
@@ -256,13 +267,27 @@ class NetlinkSocket:
             recvmmsg = _recvmmsg()
             if recvmmsg is None or not recvmmsg.is_available():
                 return None
-            self._vector = recvmmsg.MessageVector(limit, RECEIVE_SIZE)
+            vector: MessageVector = recvmmsg.MessageVector(count, RECEIVE_SIZE)
         except (OSError, MemoryError):
             return None  # then read them one by one
-        return self._vector
+        return vector
 
-    def _received(self, vector: MessageVector, count: int) -> list[bytes | DecodeError]:
-        """Return the first ``count`` datagrams of the vector, as :meth:`receive_some` does."""
+    def fill(self, vector: MessageVector, limit: int) -> int | None:
+        """Receive up to ``limit`` datagrams into a vector, and return their number.
+
+        Call :meth:`take` before the vector is filled again. Return ``None`` where recvmmsg(2) is
+        forbidden: nothing was received then.
+
+        :raises BlockingIOError: when there is none.
+        :raises OSError: as :meth:`receive_some` does.
+        """
+        return vector.receive(self.raw.fileno(), limit)
+
+    def take(self, vector: MessageVector, count: int) -> Iterator[bytes | DecodeError]:
+        """Return the first ``count`` datagrams of a vector, as :meth:`receive_some` does.
+
+        Each is copied when the iterator gets to it, so that large ones are not all in memory.
+        """
         offsets, sizes = list(vector.offsets[:count]), vector.lengths[:count].tolist()
         first_words = vector.first_words[:count].tolist()
         port_ids = vector.port_ids[:count].tolist()
@@ -275,14 +300,14 @@ class NetlinkSocket:
         self.datagrams_received += len(sizes)
         self.bytes_received += sum(sizes)
         view = vector.view
-        parts = [view[start : start + size] for start, size in zip(offsets, sizes, strict=True)]
         # A message starts with its length. If that is the datagram's, it is the only message in it.
         if first_words == sizes and not any(map(_is_invalid_size, sizes)):
-            return [b"".join(parts)] if parts else []
-        return [
-            bytes(part) if size <= RECEIVE_SIZE else _too_large(size)
-            for part, size in zip(parts, sizes, strict=True)
-        ]
+            parts = [view[at : at + size] for at, size in zip(offsets, sizes, strict=True)]
+            return iter([b"".join(parts)] if parts else [])
+        return (
+            bytes(view[at : at + size]) if size <= RECEIVE_SIZE else _too_large(size)
+            for at, size in zip(offsets, sizes, strict=True)
+        )
 
     # -- options ------------------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ class ItemIterator(AsyncResource, Generic[T]):
                 if not await self._refill():
                     raise StopAsyncIteration
         item = self._pending.popleft()
-        if isinstance(item, self._raises):
+        if self._has_errors and isinstance(item, self._raises):
             raise item
         return cast("T", item)
 
@@ -154,6 +154,7 @@ class MessageDecoder(Protocol[T]):
         seq: bytes | None,
         items: list[T | DecodeError],
         counters: DecodeCounters,
+        sample: T | None,
         /,
     ) -> None:
         """Decode the next few messages of a datagram, and advance its offset.
@@ -168,6 +169,7 @@ class MessageDecoder(Protocol[T]):
         :param items: the list to add the objects to, and an error for each message that cannot be
             decoded.
         :param counters: the statistics to count in.
+        :param sample: an object of an earlier call. What was read of it is decoded at once.
 
         :raises DecodeError: when the start of the next message is unknown.
         """
@@ -188,6 +190,8 @@ class DecodingIterator(ItemIterator[T]):
         self._received: deque[Datagram | ConntrackError] = deque()
         self._seq: bytes | None = None
         """The sequence number of the messages to decode, as in the header; ``None`` for any."""
+        self._sample: T | None = None
+        """The last object of the previous messages, which the program has read by now."""
 
     def _accepts_message(self, buffer: BytesLike, message: Message) -> bool:
         """Return whether to decode a message that no compiled layout knows.
@@ -229,7 +233,9 @@ class DecodingIterator(ItemIterator[T]):
         items: list[T | DecodeError] = []
         errors = self._counters.decode_errors
         try:
-            self._decoder.read(datagram, self._accepts_message, self._seq, items, self._counters)
+            self._decoder.read(
+                datagram, self._accepts_message, self._seq, items, self._counters, self._sample
+            )
         except DecodeError as error:
             self._received.popleft()
             self._on_malformed_datagram(error)
@@ -237,4 +243,7 @@ class DecodingIterator(ItemIterator[T]):
             if datagram.done:
                 self._received.popleft()
         self._has_errors |= self._counters.decode_errors > errors
-        self._pending += self._select_items(items)
+        selected = self._select_items(items)
+        self._pending += selected
+        if selected and not self._has_errors:
+            self._sample = cast("T", selected[-1])

@@ -242,7 +242,7 @@ def message_vectors(data: bytes) -> None:
         elif kind != StepKind.FORGED:
             wanted += comparable(decode_by_layouts(decoder, datagram, None))
     got: Items = []
-    for datagram_or_error in socket._received(_vector, len(steps)):
+    for datagram_or_error in socket.take(_vector, len(steps)):
         if isinstance(datagram_or_error, DecodeError):
             got.append(DecodeError)
         else:

@@ -15,6 +15,7 @@ from typing import Final, cast
 from ...errors import EncodeError
 from ...model.enums import Status, TCPFlags, TCPState
 from ...model.flow import Flow
+from ...model.lazy_fields import own_class
 from ...model.nat import NATRange
 from ...model.protocols import TCP
 from ...model.protoinfo import TCPInfo
@@ -86,7 +87,7 @@ def new_entry_values(flow: Flow, nat_src: object, nat_dst: object) -> list[Reque
 
     :raises UnsupportedShape: when there is a translation, or when the flow is of a subclass.
     """
-    if type(flow) is not Flow or nat_src is not None or nat_dst is not None:
+    if own_class(flow) is not Flow or nat_src is not None or nat_dst is not None:
         raise UnsupportedShape
     return [
         *[RequestValue(f"flow.{name}", getattr(flow, name), Flow, name) for name in _COPIED],

@@ -20,6 +20,7 @@ from typing import Final, cast
 
 from ...errors import UnsafeRequest
 from ...model.flow import Flow
+from ...model.lazy_fields import own_class
 from ...model.nat import NATRange
 from ...model.requests import Selection
 from ...model.tuples import IPAddress, Tuple
@@ -201,7 +202,7 @@ def _lookup_values(target: Target, zone: int | None) -> list[RequestValue]:
     """Return the values that a request about an entry depends on."""
     if type(target) is Tuple:
         values = [RequestValue("target", target, Flow, "orig")]
-    elif type(target) is Flow:
+    elif isinstance(target, Flow) and own_class(target) is Flow:
         values = [RequestValue("target.orig", target.orig, Flow, "orig")]
         if zone is None:
             values.append(RequestValue("target.zone", target.zone, Flow, "zone"))
