@@ -171,7 +171,7 @@ def test_a_match_reads_an_unread_flow() -> None:
     flow = by_reference(decode_flow, FLOWS[0])
     assert Match(orig_src=flow.orig.src)(unread(decode_flow, FLOWS[0]))
     event = by_reference(decode_event, EVENTS[0])
-    assert Match(orig_src=event.flow.orig.src)(unread(decode_event, EVENTS[0]))
+    assert Match(orig_src=event.flow.orig.src)(unread(decode_event, EVENTS[0]).flow)
 
 
 STATES = [
