@@ -110,6 +110,9 @@ class Flow(LazyFields):
 
     Flows compare equal if all their fields are equal; :attr:`key` identifies the entry.
 
+    A flow that was decoded gets the values of its fields when they are first read. Until then it
+    belongs to a private subclass: use :func:`isinstance`, not :class:`type`, to recognize a flow.
+
     On the wire: ``ctattr_type`` (linux/netfilter/nfnetlink_conntrack.h), written by
     ``ctnetlink_fill_info`` and ``ctnetlink_conntrack_event``.
     """
