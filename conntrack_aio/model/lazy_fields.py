@@ -16,13 +16,9 @@ The message was checked completely when it was decoded, so setting a field canno
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import attrs
-
-from ..function_builder import FunctionBuilder
-
-C = TypeVar("C")
 
 SetFields = Callable[[Any, bytes], None]
 """Sets the fields of a group from a message, and assigns the next class."""
@@ -150,31 +146,36 @@ def _subclass(cls: type, unset: dict[str, tuple[str, ...]]) -> type:
         slot: Any = vars(cls)[name]
         members[slot_name(name)] = slot
         members[name] = property(
-            _compile_getter(name, slot, methods),
+            _getter(slot, methods),
             _after(complete, slot.__set__),
             _after(complete, slot.__delete__),
         )
     return type(cls.__name__, (cls,), members)
 
 
-def _compile_getter(name: str, slot: Any, methods: Sequence[str]) -> Callable[[Any], object]:
-    """Return the function that sets the fields of an object and returns the value of one.
+def _getter(slot: Any, methods: Sequence[str]) -> Callable[[Any], object]:
+    """Return the function that sets fields of an object, and returns the value of one.
 
-    :param name: the name of the field.
-    :param slot: its descriptor in the class.
+    :param slot: the descriptor of the field in the class.
     :param methods: which methods of the object's reader set it and other fields.
     """
-    builder = FunctionBuilder("get", "lazy field")
-    self = builder.parameter("self")
-    message = builder.let("message", "{self}._message", self=self)
-    # Another thread may have set the fields in the meantime.
-    with builder.block("if {message} is None", message=message):
-        builder.line("return {get}({self})", get=slot.__get__, self=self)
-    for method in methods:
-        set_fields = builder.attribute(self, "_reader", method)
-        builder.line("{set}({self}, {message})", set=set_fields, self=self, message=message)
-    builder.line("return {value}", value=builder.attribute(self, name))
-    return builder.build()
+    get_value: Callable[[object], object] = slot.__get__
+
+    # Another thread may have set the fields, and removed the message, in the meantime.
+    def get_often_read(self: LazyFields) -> object:
+        message = self._message  # pyright: ignore[reportPrivateUsage]
+        if message is not None:
+            self._reader.set_often_read(self, message)  # pyright: ignore[reportPrivateUsage]
+        return get_value(self)
+
+    def get_other(self: LazyFields) -> object:
+        message = self._message  # pyright: ignore[reportPrivateUsage]
+        if message is not None:
+            for method in methods:
+                getattr(self._reader, method)(self, message)  # pyright: ignore[reportPrivateUsage]
+        return get_value(self)
+
+    return get_often_read if tuple(methods) == ("set_often_read",) else get_other
 
 
 def _after(complete: Callable[[Any], None], change: Callable[..., None]) -> Callable[..., None]:
