@@ -37,6 +37,8 @@ shows no descriptions of fields: they stand below each field in the source and i
   (:class:`Sysctls`).
 - **Count**: :meth:`Connection.table_statistics` and ``cpu_statistics`` are the kernel's counters,
   ``client_statistics`` is what the connection has done.
+- **Analyze**: :meth:`Dump.columns` and :meth:`EventStream.columns` yield a :class:`ColumnBatch` for
+  thousands of rows, without an object for each.
 - **JSON**: :func:`to_json`, :func:`to_dict` and their inverses, for every object.
 - **Errors**: those that the library defines derive from :exc:`ConntrackError`; what the kernel
   refuses is a :exc:`KernelError`, which is an :exc:`OSError`. Using a closed object raises
@@ -52,6 +54,7 @@ from . import interrupts as interrupts  # first: it makes an early Ctrl-C end th
 if TYPE_CHECKING:
     from .bulk.new_flow import NewFlow, masters_first
     from .bulk.outcomes import BulkOperation, Outcome
+    from .codec.columns import Column, ColumnBatch
     from .codec.json import from_dict, from_json, to_dict, to_json
     from .codec.json_values import JSON
     from .codec.requests.expectations import ExpectTarget
@@ -131,6 +134,7 @@ if TYPE_CHECKING:
     from .operations.helpers import Helpers
     from .operations.sysctls import Sysctls
     from .operations.timeouts import Timeouts
+    from .streams.column_batches import ColumnBatches
     from .streams.dump import Dump
     from .streams.events import EventStream
     from .table.changes import Changes
@@ -172,6 +176,9 @@ __all__ = [
     "Explanation",
     "Dump",
     "Features",
+    "ColumnBatches",
+    "ColumnBatch",
+    "Column",
     # Events
     "EventStream",
     "FlowEvent",
@@ -261,6 +268,7 @@ __all__ = [
 _MODULES = """
 bulk.new_flow: NewFlow masters_first
 bulk.outcomes: BulkOperation Outcome
+codec.columns: Column ColumnBatch
 codec.json: from_dict from_json to_dict to_json
 codec.json_values: JSON
 codec.requests.expectations: ExpectTarget
@@ -294,6 +302,7 @@ model.timeouts: DCCPTimeouts GRETimeouts GenericTimeouts ICMPTimeouts ICMPv6Time
 model.tuples: Tuple
 model.update: FlowUpdate
 netlink.namespaces: NetNS
+streams.column_batches: ColumnBatches
 streams.dump: Dump
 streams.events: EventStream
 table.changes: Changes

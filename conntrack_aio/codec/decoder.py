@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 from weakref import WeakSet
 
@@ -206,6 +206,11 @@ class Decoder(Generic[T]):
         _decoders.add(self)
 
     @property
+    def cls(self) -> type[T]:
+        """The class of the objects."""
+        return self._cls
+
+    @property
     def layouts(self) -> int:
         """The number of layouts."""
         return sum(map(len, tuple(self._layouts.values())))
@@ -265,12 +270,7 @@ class Decoder(Generic[T]):
             else:
                 message = messages.parse_header(buffer, offset, end)
                 if accepts(buffer, message):
-                    counters.fallbacks += 1
-                    try:
-                        add(self._read(buffer, offset, message))
-                    except DecodeError as error:
-                        counters.decode_errors += 1
-                        add(error)
+                    add(self.read_without_layout(buffer, offset, message, counters))
                 offset = (message.end + 3) & ~3
         datagram.offset = offset
 
@@ -309,6 +309,32 @@ class Decoder(Generic[T]):
             return layout.make(message, state)
 
         return make
+
+    def layouts_for(self, head: bytes) -> Sequence[Layout]:
+        """Return the layouts for messages whose header begins with these eight bytes."""
+        return self._layouts.get(head, ())
+
+    def make(self, layout: Layout, message: bytes) -> T:
+        """Return the object of a message that has the skeleton of a layout."""
+        return cast("T", layout.make(message, self._unread))
+
+    def read_without_layout(
+        self, buffer: bytes, offset: int, message: Message, counters: DecodeCounters
+    ) -> T | DecodeError:
+        """Read a message that no layout fits, and count that.
+
+        :param buffer: the datagram.
+        :param offset: the offset of the message's header.
+        :param message: the header.
+        :param counters: counts the message, and the error.
+        :returns: the object, or the error if the message cannot be decoded.
+        """
+        counters.fallbacks += 1
+        try:
+            return self._read(buffer, offset, message)
+        except DecodeError as error:
+            counters.decode_errors += 1
+            return error
 
     def _state_of(self, sample: T) -> State:
         """Return the state of an object: which of its fields were read."""

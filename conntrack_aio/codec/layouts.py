@@ -7,7 +7,7 @@ result is that of the reference decoder; a layout is only faster.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from ..netlink.attributes import BytesLike
@@ -51,9 +51,14 @@ class Layout:
         """The values of these bits, as a little-endian number."""
         self.makes: Final[dict[State, Make]] = {}
         """The functions that create an object, by the state that they create it in."""
+        self.skeleton: Final = surveyed.skeleton
+        """Where the values are, with offsets from the first header on."""
+        self.header_values: Final = header_values
+        """The values of the fields that follow from the type and the flags."""
         self._builds: dict[State, Build] = {}
         self._compiler = Compiler(surveyed, len(message), header_values, header_fields)
         self._fixed: list[_FixedNumber] | None = None
+        self._checks: list[_Check] | None = None
 
     def make(self, message: bytes, state: State) -> Any:
         """Return the object of a message.
@@ -77,6 +82,56 @@ class Layout:
         if build is None:
             build = self._builds[state] = self._compiler.compile_build(state)
         build(messages, add)
+
+    def reads(self, message: bytes, seq: bytes | None) -> bool:
+        """Return whether a message has this skeleton.
+
+        :param message: the message, from its first header on.
+        :param seq: the sequence number that it must have, as in the header; ``None`` for any.
+        """
+        return (
+            int.from_bytes(message, "little") & self.mask == self.template
+            and (seq is None or message[8:12] == seq)
+            and len(message) == self.size
+        )
+
+    def reads_all(self, messages: PackedMessages, seq: bytes | None) -> bool:
+        """Return whether messages have this skeleton.
+
+        :param messages: the messages, which have the length, type and flags of this layout.
+        :param seq: the sequence number that they must have, as in the header; ``None`` for any.
+        """
+        if self._checks is None:
+            self._checks = [_Check(*number) for number in self._fixed_numbers()]
+        if seq is not None and not _Check(8, seq).holds(messages):
+            return False
+        return all(check.holds(messages) for check in self._checks)
+
+    def fixes(self, offset: int, size: int) -> bool:
+        """Return whether some bytes are the same in all messages of the skeleton."""
+        bits = (1 << 8 * size) - 1
+        return self.mask >> 8 * offset & bits == bits
+
+    def template_bytes(self, offset: int, size: int) -> bytes:
+        """Return some bytes of a message, those that are not the same in all messages as 0."""
+        return self.template.to_bytes(self.step, "little")[offset : offset + size]
+
+    def _fixed_numbers(self) -> list[tuple[int, bytes]]:
+        """Return the offset and the bytes of each number that all messages share.
+
+        The header's are not among them.
+        """
+        mask = self.mask.to_bytes(self.step, "little")
+        template = self.template.to_bytes(self.step, "little")
+        fixed: list[tuple[int, bytes]] = []
+        at = 8
+        while at < self.step:
+            sizes = [n for n in (8, 4, 2, 1) if mask[at : at + n] == b"\xff" * n]
+            size = next((n for n in sizes if at % min(n, 4) == 0), 0)
+            if size:
+                fixed.append((at, template[at : at + size]))
+            at += size or 1
+        return fixed
 
     def count_run(self, buffer: bytes, offset: int, seq: bytes | None) -> int:
         """Return how many consecutive messages from ``offset`` on have this skeleton.
@@ -123,6 +178,56 @@ class Layout:
 
 _FORMATS: Final[dict[int, Literal["B", "H", "I", "Q"]]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 """The formats of memoryviews with numbers of so many bytes."""
+
+
+class PackedMessages:
+    """Messages of one length in one buffer, each at a multiple of ``stride`` bytes."""
+
+    def __init__(self, messages: Sequence[bytes], step: int) -> None:
+        """Join messages.
+
+        :param messages: the messages, each of ``step`` bytes. If that is a multiple of 8, an item
+            may also be several consecutive messages.
+        :param step: bytes of a message, a multiple of 4.
+        """
+        padding = bytes(-step % 8)
+        self.stride: Final = step + len(padding)
+        """Bytes from one message to the next, a multiple of 8."""
+        self.data: Final = padding.join([*messages, b""])
+        """The messages."""
+        self.count: Final = len(self.data) // self.stride
+        """The number of messages."""
+        view = memoryview(self.data)
+        self._numbers = {2: view.cast("H"), 4: view.cast("I")}
+        self._wide = view.cast("Q"), view[4:-4].cast("Q")
+
+    def numbers(self, offset: int, size: int) -> memoryview:
+        """Return the numbers at an offset of each message, as in the message.
+
+        :param offset: a multiple of the size, or of 4 if the size is 8.
+        :param size: 2, 4 or 8 bytes.
+        """
+        if size == 8:
+            return self._wide[offset >> 2 & 1][offset >> 3 :: self.stride >> 3]
+        return self._numbers[size][offset // size :: self.stride // size]
+
+
+class _Check:
+    """A number that every message of a skeleton must have at the same offset."""
+
+    def __init__(self, offset: int, number: bytes) -> None:
+        self._offset = offset
+        self._number = number
+        self._expected = memoryview(number).cast(_FORMATS[len(number)])
+
+    def holds(self, messages: PackedMessages) -> bool:
+        """Return whether each of the messages has the number."""
+        count, size = messages.count, len(self._number)
+        if size == 1:
+            return messages.data[self._offset :: messages.stride] == self._number * count
+        if len(self._expected) < count:
+            self._expected = memoryview(self._number * 2 * count).cast(_FORMATS[size])
+        return messages.numbers(self._offset, size) == self._expected[:count]
 
 
 class _FixedNumber:

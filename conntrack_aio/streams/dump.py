@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
 
+from ..codec.columns import Addresses
 from ..codec.decoder import Datagram, pack_seq
 from ..errors import ConntrackError, DecodeError
 from ..model.statistics import ClientStatistics
@@ -16,6 +18,7 @@ from ..netlink.attributes import BytesLike
 from ..netlink.dump_receiver import DumpReceiver
 from ..netlink.exchange import Request
 from ..netlink.messages import Message
+from .column_batches import ColumnBatches
 from .iterators import DecodingIterator, MessageDecoder
 
 T = TypeVar("T")
@@ -195,15 +198,36 @@ class Dump(DecodingIterator[T]):
             raise anyio.ClosedResourceError("the dump is closed")
         self._pending += results
 
+    def columns(self, *names: str, addresses: Addresses = "bytes") -> ColumnBatches:
+        """Return an async iterator of batches of columns, each of some thousands of flows.
+
+        No object is created for a flow or a value: the columns are cut out of the kernel's
+        messages. That takes a fraction of the time of iterating over flows::
+
+            async for batch in conn.dump().columns("orig_src", "bytes"):
+                print(sum(batch["bytes"].data))
+
+        :param names: the names of the columns; by default all columns.
+        :param addresses: ``"bytes"`` for 16 bytes each, IPv4 addresses as IPv4-mapped ones, or
+            ``"text"``.
+        :raises ValueError: when there is no column of a name, when one is named twice, or when
+            ``addresses`` is another value.
+        :raises TypeError: when a name is not text, or when the entries are not flows.
+        """
+        collector = self._make_collector(names, addresses)
+        return ColumnBatches(
+            self._owner,
+            collector,
+            partial(self._collect, collector),
+            self.close,
+            fills_batches=self._processor is None,  # the results of a processor must not be lost
+        )
+
     def _accepts_message(self, buffer: BytesLike, message: Message) -> bool:
         return self._receiver.exchange.accepts(buffer, message)
 
-    def _select_items(self, items: list[T | DecodeError]) -> list[T | DecodeError]:
-        self._statistics.entries_decoded += len(items)
-        predicate = self._predicate
-        if predicate is None:
-            return items
-        return [item for item in items if isinstance(item, DecodeError) or predicate(item)]
+    def _count_decoded(self, objects: int, errors: int) -> None:
+        self._statistics.entries_decoded += objects + errors
 
     def _on_malformed_datagram(self, error: DecodeError) -> None:
         self._receiver.exchange.break_off(error)

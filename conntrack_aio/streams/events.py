@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -12,6 +13,8 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+from ..codec.column_collector import ColumnCollector
+from ..codec.columns import Addresses
 from ..codec.decoder import Datagram
 from ..errors import ConntrackError, DecodeError, EventsLost
 from ..filters.program import EventFilter
@@ -19,6 +22,7 @@ from ..model.events import Event
 from ..model.settings import BlindSpot, EventMode
 from ..model.statistics import StreamStatistics
 from ..netlink.owner import Owner
+from .column_batches import ColumnBatches
 from .event_receiver import EventReceiver
 from .iterators import DecodingIterator, MessageDecoder
 from .subscription import Subscription
@@ -160,6 +164,30 @@ class EventStream(DecodingIterator[E]):
             queued=len(self._pending) + sum(undecoded) + errors,
             receive_buffer=self.receive_buffer,
         )
+
+    def columns(self, *names: str, addresses: Addresses = "bytes") -> ColumnBatches:
+        """Return an async iterator of batches of columns, each of the events that have arrived.
+
+        A batch never waits for more events. Where events are missing, it raises
+        :exc:`EventsLost`, also with ``on_loss="item"``.
+
+        :param names: the names of the columns; by default all columns. They are those of a dump,
+            and ``type``, ``port_id``, ``nsid``, ``netns``, ``timestamp`` and
+            ``receive_timestamp``.
+        :param addresses: ``"bytes"`` for 16 bytes each, IPv4 addresses as IPv4-mapped ones, or
+            ``"text"``.
+        :raises ValueError: when there is no column of a name, when one is named twice, or when
+            ``addresses`` is another value.
+        :raises TypeError: when a name is not text, or when the events are not those of flows.
+        """
+        collector = self._make_collector(names, addresses)
+        collect = partial(self._collect, collector)
+        return ColumnBatches(self._owner, collector, collect, self.close, fills_batches=False)
+
+    def _pass_on(self, collector: ColumnCollector[E]) -> None:
+        if self._receive_time:
+            collector.set_for_all("receive_timestamp", self._receiver.timestamp)
+        super()._pass_on(collector)
 
     # -- without waiting ----------------------------------------------------------------------
 
@@ -320,18 +348,16 @@ class EventStream(DecodingIterator[E]):
         if receiver.drained and not self._unnamed:
             self._nsid_resolver.note_drained()
 
+    def _count_decoded(self, objects: int, errors: int) -> None:
+        self._statistics.events_decoded += objects
+
     def _select_items(self, items: list[E | DecodeError]) -> list[E | DecodeError]:
-        errors = sum(isinstance(item, DecodeError) for item in items) if self._has_errors else 0
-        self._statistics.events_decoded += len(items) - errors
         if self._receive_time:
             timestamp = self._receiver.timestamp
             for item in items:
                 if not isinstance(item, ConntrackError):
                     item.receive_timestamp = timestamp
-        predicate = self._predicate
-        if predicate is None:
-            return items
-        return [item for item in items if isinstance(item, DecodeError) or predicate(item)]
+        return super()._select_items(items)
 
     def _on_malformed_datagram(self, error: DecodeError) -> None:
         self._received.appendleft(error)

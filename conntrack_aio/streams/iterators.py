@@ -12,7 +12,10 @@ from weakref import WeakSet
 
 from anyio.abc import AsyncResource
 
-from ..codec.decoder import Datagram, DecodeCounters
+from ..codec.column_collector import ColumnCollector, MessageContext
+from ..codec.column_fields import has_columns
+from ..codec.columns import Addresses
+from ..codec.decoder import Datagram, DecodeCounters, Decoder
 from ..errors import ConntrackError, DecodeError
 from ..netlink.attributes import BytesLike
 from ..netlink.messages import Message
@@ -192,6 +195,74 @@ class DecodingIterator(ItemIterator[T]):
         """The sequence number of the messages to decode, as in the header; ``None`` for any."""
         self._sample: T | None = None
         """The last object of the previous messages, which the program has read by now."""
+        self._predicate: Callable[[T], bool] | None = None
+        """Which objects to hand out; ``None`` for all."""
+
+    def _make_collector(self, names: tuple[str, ...], addresses: Addresses) -> ColumnCollector[T]:
+        """Return a collector of columns for :meth:`_collect`.
+
+        :param names: the names of the columns; all columns if there are none.
+        :param addresses: how columns hold addresses.
+        :raises TypeError: when these are not flows or events of flows, or a name is not text.
+        :raises ValueError: when a name is unknown or given twice, or when ``addresses`` is neither.
+        """
+        self._owner.check_call()
+        if not isinstance(self._decoder, Decoder) or not has_columns(self._decoder.cls):
+            raise TypeError("there are only columns of flows and of their events")
+        context = MessageContext(self._accepts_message, self._count_decoded, self._counters)
+        return ColumnCollector(self._decoder, names, addresses, self._seq, context)
+
+    async def _collect(self, collector: ColumnCollector[T]) -> bool:
+        """Pass what was received to a collector, after receiving more if there is nothing.
+
+        :returns: ``False`` at the end.
+        """
+        has_items = (self._pending or self._received) and not self._withheld
+        if not has_items and not await self._refill():
+            return False
+        if not self._withheld:
+            self._pass_on(collector)
+        return True
+
+    def _pass_on(self, collector: ColumnCollector[T]) -> None:
+        """Pass everything that was received to a collector.
+
+        Of the pending items it passes only those up to an error, or the error. So items that are
+        not handed out stay pending.
+        """
+        while self._pending:
+            item = self._pending[0]
+            if isinstance(item, ConntrackError):
+                if collector.rows:
+                    collector.flush()
+                else:
+                    collector.add_error(item)
+                    self._pending.popleft()
+                return
+            collector.add_object(item)
+            self._pending.popleft()
+        while self._received:
+            datagram = self._received.popleft()
+            if isinstance(datagram, ConntrackError):
+                self._counters.decode_errors += isinstance(datagram, DecodeError)
+                collector.add_error(datagram)
+                continue
+            try:
+                collector.add_datagram(datagram, self._predicate)
+            except DecodeError as error:
+                self._on_malformed_datagram(error)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the iterator. Call it in the event loop's thread."""
+
+    @abstractmethod
+    def _count_decoded(self, objects: int, errors: int) -> None:
+        """Count decoded messages.
+
+        :param objects: how many were decoded.
+        :param errors: how many could not be decoded.
+        """
 
     def _accepts_message(self, buffer: BytesLike, message: Message) -> bool:
         """Return whether to decode a message that no compiled layout knows.
@@ -204,9 +275,13 @@ class DecodingIterator(ItemIterator[T]):
         """Return those of the items that are to be handed out.
 
         Called once after each few messages are decoded, with their objects and errors in order.
-        Count the objects, and complete them, here. Do not leave out an error.
         """
-        return items
+        errors = sum(isinstance(item, DecodeError) for item in items) if self._has_errors else 0
+        self._count_decoded(len(items) - errors, errors)
+        predicate = self._predicate
+        if predicate is None:
+            return items
+        return [item for item in items if isinstance(item, DecodeError) or predicate(item)]
 
     @abstractmethod
     def _on_malformed_datagram(self, error: DecodeError) -> None:

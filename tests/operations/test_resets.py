@@ -178,6 +178,17 @@ async def test_unread_flows_of_a_reset_come_in_the_next_dump(
 
 @pytest.mark.anyio
 @pytest.mark.kernel
+async def test_columns_report_each_packet_once(conn: Connection, senders: Senders) -> None:
+    batches = conn.dump(reset_counters=True).columns("packets")
+    first = await anext(batches)
+    await batches.aclose()
+    rest = await conn.list(reset_counters=True)
+    assert 0 < sum(first["packets"].data) < senders.sent
+    assert sum(first["packets"].data) + count_packets(rest) == senders.sent
+
+
+@pytest.mark.anyio
+@pytest.mark.kernel
 async def test_unread_flows_come_only_in_a_dump_that_they_match(
     conn: Connection, senders: Senders
 ) -> None:
