@@ -38,7 +38,8 @@ shows no descriptions of fields: they stand below each field in the source and i
 - **Count**: :meth:`Connection.table_statistics` and ``cpu_statistics`` are the kernel's counters,
   ``client_statistics`` is what the connection has done.
 - **Analyze**: :meth:`Dump.columns` and :meth:`EventStream.columns` yield a :class:`ColumnBatch` for
-  thousands of rows, without an object for each.
+  thousands of rows, without an object for each. :meth:`Connection.arrow` is an :class:`ArrowTable`
+  for Polars, DuckDB and others.
 - **JSON**: :func:`to_json`, :func:`to_dict` and their inverses, for every object.
 - **Errors**: those that the library defines derive from :exc:`ConntrackError`; what the kernel
   refuses is a :exc:`KernelError`, which is an :exc:`OSError`. Using a closed object raises
@@ -54,7 +55,9 @@ from . import interrupts as interrupts  # first: it makes an early Ctrl-C end th
 if TYPE_CHECKING:
     from .bulk.new_flow import NewFlow, masters_first
     from .bulk.outcomes import BulkOperation, Outcome
-    from .codec.columns import Column, ColumnBatch
+    from .codec.arrow_table import ArrowTable
+    from .codec.column import Column
+    from .codec.columns import ColumnBatch
     from .codec.json import from_dict, from_json, to_dict, to_json
     from .codec.json_values import JSON
     from .codec.requests.expectations import ExpectTarget
@@ -179,6 +182,7 @@ __all__ = [
     "ColumnBatches",
     "ColumnBatch",
     "Column",
+    "ArrowTable",
     # Events
     "EventStream",
     "FlowEvent",
@@ -268,7 +272,9 @@ __all__ = [
 _MODULES = """
 bulk.new_flow: NewFlow masters_first
 bulk.outcomes: BulkOperation Outcome
-codec.columns: Column ColumnBatch
+codec.arrow_table: ArrowTable
+codec.column: Column
+codec.columns: ColumnBatch
 codec.json: from_dict from_json to_dict to_json
 codec.json_values: JSON
 codec.requests.expectations: ExpectTarget

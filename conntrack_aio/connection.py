@@ -13,6 +13,8 @@ from anyio.abc import AsyncResource
 
 from .bulk.new_flow import NewFlow
 from .bulk.outcomes import BulkOperation
+from .codec.arrow import Addresses
+from .codec.arrow_table import ArrowTable
 from .codec.requests.targets import Target
 from .errors import EventsLost
 from .filters.match import Match
@@ -187,6 +189,27 @@ class Connection(AsyncResource):
         for the next dump that resets counters.
         """
         return await self._reader.list(match, reset_counters=reset_counters)
+
+    async def arrow(
+        self, match: Match | None = None, *names: str, addresses: Addresses = "bytes"
+    ) -> ArrowTable:
+        """Dump the table, and return its flows as an Arrow table.
+
+        Polars, DuckDB, pandas, pyarrow and others read it, without copying numbers. This needs the
+        package nanoarrow: ``pip install 'conntrack_aio[arrow]'``.
+
+        :param match: which flows to return, instead of all.
+        :param names: the names of the columns; by default all columns.
+        :param addresses: ``"bytes"`` for 16 bytes each, IPv4 addresses as IPv4-mapped ones, or
+            ``"text"``.
+        :raises ModuleNotFoundError: when nanoarrow is not installed.
+        :raises ValueError: when there is no column of a name, when one is named twice, or when
+            ``addresses`` is another value.
+        :raises TypeError: when ``match`` is not a :class:`Match`, or a name is not text.
+
+        It also raises what iterating over a :class:`Dump` raises.
+        """
+        return await self._reader.arrow(match, names, addresses)
 
     def dying(self, match: Match | None = None) -> Dump[Flow]:
         """Dump the flows that have ended and that the kernel still keeps.

@@ -50,6 +50,10 @@ LAYERS = {
 }
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 ALLOWED = {"anyio", "attrs"} | set(sys.stdlib_module_names)
+OPTIONAL = {
+    Path("cli/sql.py"): {"duckdb"},
+}
+"""The packages of the extras, each imported in functions of one module."""
 
 
 def package_of(module: Path) -> str:
@@ -209,7 +213,7 @@ def test_no_cycle_is_found_where_there_is_none() -> None:
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_only_anyio_and_attrs_are_imported_from_third_parties(module: Path) -> None:
     others = {name.split(".")[0] for level, name in imports(module) if level == 0}
-    assert others <= ALLOWED
+    assert others <= ALLOWED | OPTIONAL.get(module, set())
 
 
 def test_imports_of_modules_are_seen() -> None:
@@ -235,6 +239,7 @@ def test_the_model_does_not_import_netlink() -> None:
 
 def test_importing_the_package_imports_no_expensive_modules() -> None:
     expensive = {"argparse", "ctypes", "subprocess", "trio", "uvloop", "json"}
+    expensive |= {"duckdb", "nanoarrow", "pyarrow"}
     code = (
         "import conntrack_aio, sys; conntrack_aio.connect, conntrack_aio.Match; "
         f"print(sorted({expensive!r} & sys.modules.keys()))"

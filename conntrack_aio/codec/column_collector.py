@@ -10,6 +10,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from ..errors import ConntrackError, DecodeError
 from ..netlink import messages
 from ..netlink.messages import Message
+from .arrow import Addresses
 from .column_fields import ColumnSource, StoredField, select_columns, stored_fields_of
 from .column_records import (
     MessageSource,
@@ -20,7 +21,7 @@ from .column_records import (
     record_layout_of,
     values_of,
 )
-from .columns import Addresses, ColumnBatch
+from .columns import ColumnBatch
 from .decoder import Datagram, DecodeCounters, Decoder
 from .layouts import Layout, PackedMessages
 

@@ -6,6 +6,9 @@ import builtins
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from ..codec.arrow import Addresses
+from ..codec.arrow_table import ArrowTable
+from ..codec.column_fields import select_columns
 from ..codec.messages import (
     decode_cpu_statistics,
     decode_event,
@@ -66,6 +69,17 @@ class Reader:
                 self._resets.put_back(flows)
             raise
         return flows
+
+    async def arrow(
+        self, match: Match | None, names: tuple[str, ...], addresses: Addresses
+    ) -> ArrowTable:
+        async with self.dump(match, reset_counters=False).columns(
+            *names, addresses=addresses
+        ) as batches:
+            table = ArrowTable(select_columns(Flow, names), addresses)
+            async for batch in batches:
+                table.add(batch)
+        return table
 
     def dying(self, match: Match | None) -> Dump[Flow]:
         return self._special(IPCTNL_MSG_CT.GET_DYING, "the dying entries", match)

@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import anyio
 import anyio.lowlevel
 
-from ..codec.columns import Addresses
+from ..codec.arrow import Addresses
 from ..codec.decoder import Datagram, pack_seq
 from ..errors import ConntrackError, DecodeError
 from ..model.statistics import ClientStatistics

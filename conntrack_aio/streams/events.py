@@ -13,8 +13,8 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+from ..codec.arrow import Addresses
 from ..codec.column_collector import ColumnCollector
-from ..codec.columns import Addresses
 from ..codec.decoder import Datagram
 from ..errors import ConntrackError, DecodeError, EventsLost
 from ..filters.program import EventFilter

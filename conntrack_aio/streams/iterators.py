@@ -12,9 +12,9 @@ from weakref import WeakSet
 
 from anyio.abc import AsyncResource
 
+from ..codec.arrow import Addresses
 from ..codec.column_collector import ColumnCollector, MessageContext
 from ..codec.column_fields import has_columns
-from ..codec.columns import Addresses
 from ..codec.decoder import Datagram, DecodeCounters, Decoder
 from ..errors import ConntrackError, DecodeError
 from ..netlink.attributes import BytesLike

@@ -28,8 +28,9 @@ from conntrack_aio import (
     Tuple,
 )
 from conntrack_aio.codec import column_collector
+from conntrack_aio.codec.arrow import Addresses
 from conntrack_aio.codec.column_collector import ColumnCollector, MessageContext
-from conntrack_aio.codec.columns import Addresses, ipv6_text
+from conntrack_aio.codec.columns import ipv6_text
 from conntrack_aio.codec.decoder import Datagram, Decoder, pack_seq
 from conntrack_aio.codec.messages import CT_DELETE, CT_NEW, decode_event, decode_flow
 from conntrack_aio.model.protocols import PROTOCOL_NAMES
