@@ -50,10 +50,6 @@ LAYERS = {
 }
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 ALLOWED = {"anyio", "attrs"} | set(sys.stdlib_module_names)
-OPTIONAL = {
-    Path("cli/sql.py"): {"duckdb"},
-}
-"""The packages of the extras, each imported in functions of one module."""
 
 
 def package_of(module: Path) -> str:
@@ -213,7 +209,7 @@ def test_no_cycle_is_found_where_there_is_none() -> None:
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_only_anyio_and_attrs_are_imported_from_third_parties(module: Path) -> None:
     others = {name.split(".")[0] for level, name in imports(module) if level == 0}
-    assert others <= ALLOWED | OPTIONAL.get(module, set())
+    assert others <= ALLOWED
 
 
 def test_imports_of_modules_are_seen() -> None:

@@ -41,6 +41,13 @@ exit status:
 
 CONNTRACK_AIO_DEBUG=1 in the environment prints every netlink message."""
 
+_SQL_EPILOG: Final = """\
+Columns are named like fields with underscores: orig_src, orig_dport, reply_dst,
+protocol, state, mark, orig_bytes, reply_bytes, bytes, packets, start, labels.
+`describe flows` as the QUERY lists all of them with their types. An example:
+
+  select orig_src, sum(bytes) from flows group by 1 order by 2 desc limit 10"""
+
 _TYPES: Final = tuple(kind.value for kind in EventType)
 
 _SIZE: Final = re.compile(r"(\d+)([KMG]?)", re.ASCII)
@@ -75,6 +82,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Print the number of flows in the kernel's table.",
     )
     _add_explain(commands)
+    _add_sql(commands)
     commands.add(
         "demo",
         commands.json,
@@ -84,6 +92,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "print the events of the flows that the kernel tracks there. Needs no root.",
     )
     options = parser.parse_args(arguments)
+    if options.command == "list" and options.json and (options.arrow or options.parquet):
+        commands.matching["list"].error("argument --json: not allowed with --arrow or --parquet")
     if (command := commands.matching.get(options.command)) is not None:
         options.match = _parse_match(command, options.match)
     return options
@@ -166,6 +176,16 @@ def _add_list(commands: _Commands) -> None:
         action="store_true",
         help="report every setting that hides something in this namespace, also with --json",
     )
+    files = command.add_mutually_exclusive_group()
+    files.add_argument(
+        "--arrow",
+        metavar="FILE",
+        help="write the flows to a file (- for standard output) as an Arrow IPC stream, usually "
+        "named *.arrows; needs nanoarrow: pip install 'conntrack_aio[arrow]'",
+    )
+    files.add_argument(
+        "--parquet", metavar="FILE", help="write the flows to a Parquet file; also needs pyarrow"
+    )
 
 
 def _add_events(commands: _Commands) -> None:
@@ -219,6 +239,28 @@ def _add_explain(commands: _Commands) -> None:
         action="store_true",
         help="also print the BPF program that filters events in the kernel",
     )
+
+
+def _add_sql(commands: _Commands) -> None:
+    command = commands.add(
+        "sql",
+        commands.netns,
+        commands.json,
+        help="run an SQL query on the flows in the kernel's table",
+        description="Dump the kernel's table, run an SQL query of DuckDB on the table `flows`, and "
+        "print its result. Only the columns that the query uses are read. Queries can read no file "
+        "and load no extension. Needs DuckDB: pip install 'conntrack_aio[sql]'.",
+        epilog=_SQL_EPILOG,
+    )
+    command.add_argument("query", metavar="QUERY", help="one SELECT statement")
+    command.add_argument(
+        "--match",
+        type=lambda text: [text],
+        default=[],
+        metavar="MATCH",
+        help="query only the flows that match, such as: 'proto tcp and orig.dst in 10.0.0.0/8'",
+    )
+    commands.matching["sql"] = command
 
 
 def _parse_match(command: argparse.ArgumentParser, arguments: Sequence[str]) -> Match | None:

@@ -31,6 +31,11 @@ def _run(options: argparse.Namespace) -> int:
         from .demo import run_demo
 
         return run_demo(json=options.json)
+    if options.command == "sql":
+        from .sql import run_sql
+
+        run_sql(options)
+        return 0
     anyio.run(_run_async, _SUBCOMMANDS[options.command], options)
     return 0
 
@@ -43,6 +48,9 @@ async def _run_async(
 
 
 async def _list(options: argparse.Namespace) -> None:
+    if options.arrow is not None or options.parquet is not None:
+        await _list_to_file(options)
+        return
     render = renderer(json=options.json)
     hiding: set[str] = set()
     """The settings that may hide something of the flows listed."""
@@ -55,6 +63,19 @@ async def _list(options: argparse.Namespace) -> None:
         if not options.json or options.verbose:
             flush_output()  # the flows precede the report where both go to one terminal
             await report_for_list(conn, None if options.verbose else hiding)
+
+
+async def _list_to_file(options: argparse.Namespace) -> None:
+    from .arrow_files import write_arrow, write_parquet
+
+    async with connect(netns=options.netns) as conn:
+        async with conn.dump(options.match).columns(addresses="text") as batches:
+            if options.arrow is not None:
+                await write_arrow(batches, options.arrow)
+            else:
+                await write_parquet(batches, options.parquet)
+        if options.verbose:
+            await report_for_list(conn, None)
 
 
 async def _events(options: argparse.Namespace) -> None:

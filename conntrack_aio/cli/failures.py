@@ -20,6 +20,10 @@ from .output import (
 )
 
 
+class CommandError(Exception):
+    """The command cannot do what was asked. The text says why."""
+
+
 def guarded(action: Callable[[], int | None]) -> int:
     """Run the action of a process, report its failure if any, and return the exit status.
 
@@ -59,7 +63,7 @@ def _run_action(action: Callable[[], int | None]) -> int:
         return action() or 0
     except SystemExit as error:  # argparse, for invalid arguments, --help and --version
         return error.code if isinstance(error.code, int) else 1
-    except ConntrackError as error:
+    except (ConntrackError, CommandError) as error:
         _flush_before_report()
         return report_failure(error)
     except OSError as error:

@@ -113,6 +113,19 @@ def flush_output() -> None:
     _print("", "", True)
 
 
+def write_bytes(data: bytes) -> None:
+    """Write bytes to standard output at once. Raises what :func:`write_line` raises."""
+    flush_output()
+    try:
+        with _interruptible():
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        raise ReaderGone from error
+    except OSError as error:
+        raise OutputError(f"standard output: {error.strerror}") from error
+
+
 def _print(line: object, end: str, flush: bool) -> None:
     # This runs for each flow and event. It repeats _interruptible() to save the context manager.
     try:

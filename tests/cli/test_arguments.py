@@ -10,7 +10,8 @@ from conntrack_aio import Match, NetNS, __version__
 from conntrack_aio.cli.arguments import parse
 
 PLAIN: dict[str, object] = {"netns": None, "json": False, "match": None}
-LIST = PLAIN | {"command": "list", "verbose": False}
+LIST = PLAIN | {"command": "list", "verbose": False, "arrow": None, "parquet": None}
+SQL = PLAIN | {"command": "sql", "query": "from flows"}
 EVENTS = PLAIN | {
     "command": "events",
     "type": [],
@@ -20,6 +21,7 @@ EVENTS = PLAIN | {
     "receive_time": False,
 }
 MATCHING = ("list", "events", "count", "explain")
+MARK_3 = Match(mark=3)
 WEB = Match(proto="tcp", orig_dport=[80, 443])
 
 
@@ -58,12 +60,21 @@ WEB = Match(proto="tcp", orig_dport=[80, 443])
             {"command": "explain", "netns": None, "match": Match(mark=3), "program": True},
         ),
         ("explain", {"command": "explain", "netns": None, "match": None, "program": False}),
+        ("list --arrow flows.arrows mark 3", LIST | {"arrow": "flows.arrows", "match": MARK_3}),
+        ("list --parquet=flows.parquet", LIST | {"parquet": "flows.parquet"}),
         ("demo", {"command": "demo", "json": False}),
         ("demo --json", {"command": "demo", "json": True}),
     ],
 )
 def test_valid_command_lines_are_parsed(line: str, options: dict[str, object]) -> None:
     assert vars(parse(line.split())) == options
+
+
+def test_a_query_and_its_match_are_one_argument_each() -> None:
+    assert vars(parse(["sql", "from flows"])) == SQL
+    arguments = ["sql", "from flows", "--match", "mark 3", "--json", "--netns", "blue"]
+    netns = NetNS.from_name("blue")
+    assert vars(parse(arguments)) == SQL | {"match": MARK_3, "json": True, "netns": netns}
 
 
 @pytest.mark.parametrize(
