@@ -189,6 +189,12 @@ SCENES: Final[dict[str, Scene]] = {
     "docs/guides/nat.md: Connections that helpers expect": Scene(before=create_expectation),
     "docs/guides/conntrack8.md: Filters": Scene(before=create_marked_flow),
     "docs/guides/conntrack8.md: Change and delete": Scene(before=create_marked_flow),
+    "docs/guides/columns.md: From a shell (console 1)": Scene(before=create_flows),
+    "docs/guides/columns.md: Query a table with DuckDB": Scene(before=create_flows),
+    "docs/guides/columns.md: Polars, pandas and Parquet": Scene(before=create_flows),
+    "docs/guides/columns.md: Batch by batch": Scene(before=create_flows),
+    "docs/guides/columns.md: Events": endless(create_change_and_end_flow),
+    "docs/guides/columns.md: The columns": Scene(before=create_flow),
     "docs/guides/counters.md: Who talks to whom": Scene(before=create_flows),
     "docs/guides/counters.md: Who talks to whom (python 2)": Scene(before=exchange_datagrams),
     "docs/guides/counters.md: Account traffic without losing a packet": endless(
