@@ -33,6 +33,7 @@ from conntrack_aio.codec.column_collector import ColumnCollector, MessageContext
 from conntrack_aio.codec.columns import ipv6_text
 from conntrack_aio.codec.decoder import Datagram, Decoder, pack_seq
 from conntrack_aio.codec.messages import CT_DELETE, CT_NEW, decode_event, decode_flow
+from conntrack_aio.codec.scalars import from_words
 from conntrack_aio.model.protocols import PROTOCOL_NAMES
 from conntrack_aio.model.statistics import ClientStatistics
 from conntrack_aio.netlink import messages
@@ -231,7 +232,7 @@ def data_of(column: Any) -> Items:
         assert len(column.data) == 16 * len(column)
         values = [bytes(column.data[16 * i : 16 * i + 16]) for i in range(len(column))]
         if column.name == "labels":
-            values = [int.from_bytes(value, "little") for value in values]
+            values = list(map(from_words, values))
     return [value for value, has in zip(values, valid, strict=True) if has]
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
-import duckdb
-import polars
 import pytest
 from support import flows
 from support.other_namespaces import OtherNamespaces
@@ -389,25 +387,3 @@ async def test_events_of_other_namespaces_have_their_names(
             while len(rows) < 2:
                 rows += zip(*(await anext(batches)).to_dict().values(), strict=True)
     assert rows == [("10.1.0.1", 4, "blue"), ("10.1.0.2", None, None)]
-
-
-# Arrow
-
-
-@on_kernel
-async def test_arrow_tables_have_the_flows_of_the_table(conn: Connection) -> None:
-    await fill(conn, 2000)
-    expected = [row_of(flow) async for flow in conn.dump()]
-    flows_table = await conn.arrow(None, *NAMES)
-    assert polars.DataFrame(flows_table).rows() == expected
-    assert len(flows_table) == 3000
-    marked = await conn.arrow(Match(mark=2), addresses="text")
-    assert len(marked) == len([row for row in expected if row[7] == 2])
-    found = duckdb.sql("select orig_src, mark, protocol, state from marked").fetchall()
-    assert len(found) == len(marked)
-    assert set(found) >= {("10.1.0.2", 2, "tcp", "ESTABLISHED")}
-    with pytest.raises(ValueError, match="unknown column 'no'"):
-        await conn.arrow(None, "no")
-    with pytest.raises(TypeError, match="match must be a Match"):
-        await conn.arrow("orig_src")  # type: ignore[arg-type]
-    assert conn.client_statistics().open_dumps == 0
