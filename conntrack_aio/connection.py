@@ -13,8 +13,6 @@ from anyio.abc import AsyncResource
 
 from .bulk.new_flow import NewFlow
 from .bulk.outcomes import BulkOperation
-from .codec.arrow import Addresses
-from .codec.arrow_table import ArrowTable
 from .codec.requests.targets import Target
 from .errors import EventsLost
 from .filters.match import Match
@@ -40,6 +38,8 @@ from .streams.subscription import OnLoss, StreamOptions
 from .trace.switch import arm as arm_trace
 
 if TYPE_CHECKING:
+    from .codec.arrow import Addresses
+    from .codec.arrow_table import ArrowTable
     from .operations.bulk_writer import BulkWriter
     from .operations.expectations import Expectations
     from .operations.helpers import Helpers

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ..codec.arrow import Addresses
-from ..codec.arrow_table import ArrowTable
-from ..codec.column_fields import select_columns
 from ..codec.messages import (
     decode_cpu_statistics,
     decode_event,
@@ -33,6 +30,10 @@ from ..uapi.nfnetlink_conntrack import IPCTNL_MSG_CT
 from .resets import ResetProcessor, Resets
 from .selector import Selector, check_match
 from .steps import look_up_steps, run_steps
+
+if TYPE_CHECKING:
+    from ..codec.arrow import Addresses
+    from ..codec.arrow_table import ArrowTable
 
 _GROUPS: Final = {
     EventType.NEW: NFNLGRP.CONNTRACK_NEW,
@@ -73,6 +74,9 @@ class Reader:
     async def arrow(
         self, match: Match | None, names: tuple[str, ...], addresses: Addresses
     ) -> ArrowTable:
+        from ..codec.arrow_table import ArrowTable
+        from ..codec.column_fields import select_columns
+
         async with self.dump(match, reset_counters=False).columns(
             *names, addresses=addresses
         ) as batches:

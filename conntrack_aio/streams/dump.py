@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
 
-from ..codec.arrow import Addresses
 from ..codec.decoder import Datagram, pack_seq
 from ..errors import ConntrackError, DecodeError
 from ..model.statistics import ClientStatistics
@@ -18,8 +17,11 @@ from ..netlink.attributes import BytesLike
 from ..netlink.dump_receiver import DumpReceiver
 from ..netlink.exchange import Request
 from ..netlink.messages import Message
-from .column_batches import ColumnBatches
 from .iterators import DecodingIterator, MessageDecoder
+
+if TYPE_CHECKING:
+    from ..codec.arrow import Addresses
+    from .column_batches import ColumnBatches
 
 T = TypeVar("T")
 
@@ -214,6 +216,8 @@ class Dump(DecodingIterator[T]):
             ``addresses`` is another value.
         :raises TypeError: when a name is not text, or when the entries are not flows.
         """
+        from .column_batches import ColumnBatches
+
         collector = self._make_collector(names, addresses)
         return ColumnBatches(
             self._owner,

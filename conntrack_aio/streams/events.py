@@ -7,14 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 import anyio.lowlevel
 import attrs
 
-from ..codec.arrow import Addresses
-from ..codec.column_collector import ColumnCollector
 from ..codec.decoder import Datagram
 from ..errors import ConntrackError, DecodeError, EventsLost
 from ..filters.program import EventFilter
@@ -22,10 +20,14 @@ from ..model.events import Event
 from ..model.settings import BlindSpot, EventMode
 from ..model.statistics import StreamStatistics
 from ..netlink.owner import Owner
-from .column_batches import ColumnBatches
 from .event_receiver import EventReceiver
 from .iterators import DecodingIterator, MessageDecoder
 from .subscription import Subscription
+
+if TYPE_CHECKING:
+    from ..codec.arrow import Addresses
+    from ..codec.column_collector import ColumnCollector
+    from .column_batches import ColumnBatches
 
 E = TypeVar("E", bound="Event | EventsLost")
 
@@ -180,6 +182,8 @@ class EventStream(DecodingIterator[E]):
             ``addresses`` is another value.
         :raises TypeError: when a name is not text, or when the events are not those of flows.
         """
+        from .column_batches import ColumnBatches
+
         collector = self._make_collector(names, addresses)
         collect = partial(self._collect, collector)
         return ColumnBatches(self._owner, collector, collect, self.close, fills_batches=False)

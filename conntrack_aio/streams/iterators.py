@@ -7,19 +7,20 @@ import os
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Generic, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar, cast
 from weakref import WeakSet
 
 from anyio.abc import AsyncResource
 
-from ..codec.arrow import Addresses
-from ..codec.column_collector import ColumnCollector, MessageContext
-from ..codec.column_fields import has_columns
 from ..codec.decoder import Datagram, DecodeCounters, Decoder
 from ..errors import ConntrackError, DecodeError
 from ..netlink.attributes import BytesLike
 from ..netlink.messages import Message
 from ..netlink.owner import Owner
+
+if TYPE_CHECKING:
+    from ..codec.arrow import Addresses
+    from ..codec.column_collector import ColumnCollector
 
 T = TypeVar("T")
 
@@ -206,6 +207,10 @@ class DecodingIterator(ItemIterator[T]):
         :raises TypeError: when these are not flows or events of flows, or a name is not text.
         :raises ValueError: when a name is unknown or given twice, or when ``addresses`` is neither.
         """
+        # Few programs use columns, and their modules take long to import.
+        from ..codec.column_collector import ColumnCollector, MessageContext
+        from ..codec.column_fields import has_columns
+
         self._owner.check_call()
         if not isinstance(self._decoder, Decoder) or not has_columns(self._decoder.cls):
             raise TypeError("there are only columns of flows and of their events")

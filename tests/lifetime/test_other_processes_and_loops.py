@@ -57,6 +57,7 @@ Use = Callable[[Opened], object]
 
 CONNECTION_METHODS: dict[str, Callable[[Connection], object]] = {
     "add_labels": lambda conn: conn.add_labels(FLOW, 1),
+    "arrow": lambda conn: conn.arrow(),
     "count": lambda conn: conn.count(),
     "cpu_statistics": lambda conn: conn.cpu_statistics(),
     "create": lambda conn: conn.create(flows.tcp(9000)),
@@ -96,7 +97,9 @@ async def expect_no_items(items: AsyncIterable[object]) -> None:
 OBJECT_METHODS: dict[str, Use] = {
     "a dump": lambda opened: expect_no_items(opened.dump),
     "a batch of a dump": lambda opened: opened.dump.receive_batch(),
+    "columns of a dump": lambda opened: expect_no_items(opened.dump.columns()),
     "a stream": lambda opened: expect_no_items(opened.stream),
+    "columns of a stream": lambda opened: expect_no_items(opened.stream.columns()),
     "a batch of a stream": lambda opened: opened.stream.receive_batch(),
     "a stream without waiting": lambda opened: opened.stream.receive_batch_nowait(),
     "a bulk operation": lambda opened: expect_no_items(opened.bulk),

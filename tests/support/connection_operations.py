@@ -68,6 +68,12 @@ async def _helper(conn: Connection) -> None:
         await conn.helpers.delete("nothing", AF_INET, 6)
 
 
+async def _columns(conn: Connection) -> None:
+    async with conn.dump().columns("orig_src", "bytes") as batches:
+        async for batch in batches:
+            assert len(batch["bytes"].data) == len(batch)
+
+
 async def _idle_stream(conn: Connection) -> None:
     async with conn.events() as stream:
         with anyio.move_on_after(0.02):
@@ -122,6 +128,7 @@ OPERATIONS: dict[str, Operation] = {
     "count": lambda conn: conn.count(),
     "list": lambda conn: conn.list(),
     "dump": _dump,
+    "columns": _columns,
     "delete_matching": lambda conn: conn.delete_matching(Match(mark=77)),
     "filtered": _filtered,
     "bulk": _bulk,
