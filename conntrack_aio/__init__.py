@@ -52,7 +52,8 @@ from . import interrupts as interrupts  # first: it makes an early Ctrl-C end th
 if TYPE_CHECKING:
     from .bulk.new_flow import NewFlow, masters_first
     from .bulk.outcomes import BulkOperation, Outcome
-    from .codec.json import from_dict, from_json, to_dict, to_json
+    from .codec.json import from_dict, from_json, to_dict
+    from .codec.json_lines import json_lines, text_lines, to_json
     from .codec.json_values import JSON
     from .codec.requests.expectations import ExpectTarget
     from .codec.requests.targets import Target
@@ -234,6 +235,8 @@ __all__ = [
     "to_dict",
     "from_dict",
     "to_json",
+    "json_lines",
+    "text_lines",
     "from_json",
     "JSON",
     # Errors
@@ -261,7 +264,8 @@ __all__ = [
 _MODULES = """
 bulk.new_flow: NewFlow masters_first
 bulk.outcomes: BulkOperation Outcome
-codec.json: from_dict from_json to_dict to_json
+codec.json: from_dict from_json to_dict
+codec.json_lines: json_lines text_lines to_json
 codec.json_values: JSON
 codec.requests.expectations: ExpectTarget
 codec.requests.targets: Target

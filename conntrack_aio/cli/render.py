@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 
-from ..codec.json import to_json
+from ..codec.json_lines import to_json
 from ..errors import EventsLost
 from ..model.events import FlowEvent
 from ..model.flow import Flow

@@ -1,0 +1,56 @@
+"""Write objects of the model as lines of JSON or text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from .json import to_dict
+from .object_json import line_of
+
+
+def to_json(obj: object, *, indent: int | None = None) -> str:
+    """Return an object of the model as JSON text: :func:`to_dict` as text.
+
+    The text is ASCII. Without ``indent`` it is a single line, as JSON Lines need it.
+
+    :param obj: the object, such as a :class:`Flow`.
+    :param indent: the spaces by which each level is indented.
+
+    :raises EncodeError: when a field cannot hold its value; the error has the path of fields.
+    :raises TypeError: when ``obj`` is not an object of the model.
+    """
+    if indent is None:
+        try:
+            text = line_of(obj)
+        except Exception:
+            text = None  # the reference raises the proper error
+        if text is not None:
+            return text
+    return json.dumps(to_dict(obj), indent=indent)
+
+
+def json_lines(objects: Iterable[object]) -> str:
+    r"""Return objects of the model as JSON Lines: :func:`to_json` of each, and a newline after it.
+
+    This is the fastest way to write many flows or events: pass it the lists of
+    :meth:`Dump.batches` or :meth:`EventStream.batches`.
+
+    :param objects: the objects, such as a list of :class:`Flow` objects.
+
+    :raises EncodeError: when a field cannot hold its value; the error has the path of fields.
+    :raises TypeError: when an object is not one of the model.
+    """
+    lines = [to_json(obj) for obj in objects]
+    lines.append("")
+    return "\n".join(lines)
+
+
+def text_lines(objects: Iterable[object]) -> str:
+    r"""Return the text of objects: :class:`str` of each, and a newline after it.
+
+    :param objects: the objects, such as a list of :class:`Flow` or :class:`FlowEvent` objects.
+    """
+    lines = [str(obj) for obj in objects]
+    lines.append("")
+    return "\n".join(lines)
