@@ -108,13 +108,22 @@ def write_line(line: object, *, flush: bool = False) -> None:
     _print(line, "\n", flush)
 
 
+def write_lines(lines: str, *, flush: bool = False) -> None:
+    """Write lines to standard output. Raises what :func:`write_line` raises.
+
+    :param lines: the lines, each with a newline at its end.
+    :param flush: whether to write the buffer at once.
+    """
+    _print(lines, "", flush)
+
+
 def flush_output() -> None:
     """Write the buffer of standard output. Raises what :func:`write_line` raises."""
     _print("", "", True)
 
 
 def _print(line: object, end: str, flush: bool) -> None:
-    # This runs for each flow and event. It repeats _interruptible() to save the context manager.
+    # This may run for each event. It repeats _interruptible() to save the context manager.
     try:
         _state.active = True
         if _state.interrupted:

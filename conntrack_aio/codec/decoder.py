@@ -16,7 +16,7 @@ from ..netlink.messages import HEADER_SIZE, Message
 from ..uapi.netlink import NLM_F
 from .layout_writer import Make, State, can_compile
 from .layouts import Layout
-from .message_lines import HeaderField
+from .lazy_objects import HeaderField
 from .reference import decode_surveyed
 from .scalars import scalar_of
 from .schema import schema_of

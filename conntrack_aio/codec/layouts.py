@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from ..netlink.attributes import BytesLike
 from .layout_writer import Build, Compiler, Make, State
-from .message_lines import HeaderField
+from .lazy_objects import HeaderField
 from .skeleton import Survey
 
 _LARGEST_DATAGRAM: Final = 1 << 16

@@ -6,19 +6,20 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from ipaddress import IPv6Address
-from socket import inet_ntoa
 from typing import Any, Final
 
 import attrs
 
 from ..function_builder import BoundedMemo, Expression
+from ..model.address_text import ipv4_texts, ipv6_texts
 from ..model.lazy_fields import WriteLine
 from ..model.normalization import is_shared
 from ..model.tuples import Tuple
-from ..model.wire import IPV4, PLACES, Address, Integer, Wire
+from ..model.wire import PLACES, Address, Integer, Wire
 from .json import KIND, MAPPED, json_fields_of, kinds_of, to_dict
 from .json_values import json_codec
-from .message_lines import LazyObject, Line, LineWriter
+from .lazy_objects import LazyObject
+from .message_lines import Line, LineWriter
 from .reference import decode_surveyed, items_of
 from .scalars import scalar_of
 from .schema import Schema
@@ -26,8 +27,8 @@ from .skeleton import Found, FoundUnknown, Skeleton, survey
 
 _TEXTS: Final = 1 << 10
 """Limit of a memo of texts."""
-ADDRESS_TEXTS: Final = 1 << 13
-"""Limit of a memo of the texts of addresses."""
+_ADDRESSES: Final = 1 << 13
+"""Limit of a memo of addresses."""
 
 
 def compile_json(obj: LazyObject) -> WriteLine:
@@ -118,6 +119,8 @@ class _JSONWriter:
         :param kinds: the classes of objects that its field can hold, by kind.
         """
         if found.inside is None:
+            if isinstance(found.leaf.wire, Address):
+                return Line('"', self._scalar(found), '"')
             return Line(self._scalar(found))
         schema, kind = found.inside.schema, None
         if len(kinds) > 1:
@@ -131,6 +134,8 @@ class _JSONWriter:
         wire, scalar = found.leaf.wire, found.leaf.scalar
         assert scalar is not None
         raw = self._writer.raw.unpack(found.start, found.end - found.start, scalar.code)
+        if isinstance(wire, Address):
+            return self._looked_up(ipv6_texts if wire.cls is IPv6Address else ipv4_texts, raw)
         if isinstance(wire, Integer) and scalar.memo is None:
             return raw
         return self._looked_up(_scalar_texts(found.leaf.wire), raw)
@@ -188,12 +193,7 @@ def _scalar_texts(wire: Wire[Any]) -> BoundedMemo:
     def write(raw: Any) -> str:
         return json.dumps(codec.write(raw if memo is None else memo[raw]))
 
-    def write_ipv4(raw: int) -> str:
-        return f'"{inet_ntoa(raw.to_bytes(4, "big"))}"'
-
-    if wire == IPV4:
-        return BoundedMemo(ADDRESS_TEXTS, write_ipv4)
-    return BoundedMemo(ADDRESS_TEXTS if isinstance(wire, Address) else _TEXTS, write)
+    return BoundedMemo(_TEXTS, write)
 
 
 @cache
@@ -208,5 +208,5 @@ def _shared_objects(schema: Schema[object], kind: str | None) -> BoundedMemo:
     return BoundedMemo(_TEXTS, write)
 
 
-_mapped: Final = BoundedMemo(ADDRESS_TEXTS, lambda raw: IPv6Address(raw).ipv4_mapped is not None)
+_mapped: Final = BoundedMemo(_ADDRESSES, lambda raw: IPv6Address(raw).ipv4_mapped is not None)
 """Whether IPv6 addresses are IPv4-mapped, by their bytes."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from ipaddress import IPv6Address
-from socket import inet_ntoa
 from typing import Any, Final
 
 from ..function_builder import BoundedMemo, Expression
+from ..model.address_text import ipv4_texts, ipv6_texts
 from ..model.events import FlowEvent
 from ..model.flow import Flow
 from ..model.lazy_fields import WriteLine
@@ -20,15 +20,15 @@ from ..model.normalization import is_shared
 from ..model.protocols import ICMP, ICMPV6
 from ..model.text import describe_state, label_parts, status_parts, time_piece
 from ..model.tuples import ICMP_INVERSE, ICMPV6_INVERSE, protocol_name
-from .message_lines import LazyObject, Line, LineWriter
+from .lazy_objects import LazyObject
+from .message_lines import Line, LineWriter
 from .reference import decode_surveyed
 from .scalars import Scalar
 from .schema import Schema
 from .skeleton import Found, Skeleton, survey
 
 _TEXTS: Final = 1 << 10
-_ADDRESS_TEXTS: Final = 1 << 13
-"""Limits of the memos of texts."""
+"""The limit of a memo of texts."""
 
 _ICMP_FIELDS: Final = ("icmp_type", "icmp_code", "icmp_id")
 
@@ -256,7 +256,7 @@ class _TextWriter:
 
     def _address(self, found: Found) -> Expression:
         is_ipv6 = _scalar(found).types == (IPv6Address,)
-        return self._looked_up(_ipv6_addresses if is_ipv6 else _ipv4_addresses, found)
+        return self._looked_up(ipv6_texts if is_ipv6 else ipv4_texts, found)
 
     def _unless_zero(self, format: str, number: Expression) -> Expression:
         """Return a formatted number, and an empty text for 0."""
@@ -270,16 +270,14 @@ class _TextWriter:
 _ICMP: Final = frozenset({ICMP, ICMPV6})
 
 
-def _memo(write: Callable[[Any], str], limit: int = _TEXTS) -> BoundedMemo:
-    return BoundedMemo(limit, write)
+def _memo(write: Callable[[Any], str]) -> BoundedMemo:
+    return BoundedMemo(_TEXTS, write)
 
 
 def _joined(parts: list[str]) -> str:
     return "".join([f" {part}" for part in parts])
 
 
-_ipv4_addresses: Final = _memo(lambda raw: inet_ntoa(raw.to_bytes(4, "big")), _ADDRESS_TEXTS)
-_ipv6_addresses: Final = _memo(lambda raw: str(IPv6Address(raw)), _ADDRESS_TEXTS)
 _protocols: Final = _memo(lambda raw: protocol_name(raw, ""))
 _prefixed_protocols: Final = _memo(lambda raw: protocol_name(raw, "proto-"))
 _statuses: Final = _memo(lambda raw: _joined(status_parts(raw)))

@@ -12,11 +12,12 @@ import operator
 from collections.abc import Callable, Mapping
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 
 from ..function_builder import BoundedMemo, Expression, FunctionBuilder
+from ..model.address_text import ipv4_texts, ipv6_texts_by_number
 from ..model.lazy_fields import has_lazy_fields, lazy_classes_of, own_class, unread_classes
 from ..model.normalization import is_message_class
 from ..model.tuples import Tuple
@@ -131,7 +132,8 @@ class _ObjectWriter:
             (cls,) = kinds.values()
             return self._object(cls, value)
         if any(isinstance(place.wire, Address) for place in places):
-            return self._address(value)
+            text = Line('"', self._address(value), '"')
+            return text.expression(self._builder)
         if places:
             return self._scalar(places[0].wire, value)
         return self._undeclared(field, described.codec, value)
@@ -174,7 +176,7 @@ class _ObjectWriter:
         self._require(self._builder.expression("{type}({ip}) is {int}", type=type, ip=ip, int=int))
         text = builder.local("text")
         with builder.block("if {type}({value}) is {cls}", type=type, value=value, cls=IPv4Address):
-            builder.line("{text} = {memo}[{ip}]", text=text, memo=_ipv4_texts, ip=ip)
+            builder.line("{text} = {memo}[{ip}]", text=text, memo=ipv4_texts, ip=ip)
         with builder.block("else"):
             scope = builder.attribute(value, "_scope_id")
             self._require(
@@ -183,7 +185,7 @@ class _ObjectWriter:
                 )
             )
             self._require(self._builder.expression("{scope} is None", scope=scope))
-            builder.line("{text} = {memo}[{ip}]", text=text, memo=_ipv6_texts, ip=ip)
+            builder.line("{text} = {memo}[{ip}]", text=text, memo=ipv6_texts_by_number, ip=ip)
         return text
 
     def _scalar(self, wire: Wire[Any], value: Expression) -> Expression:
@@ -258,7 +260,7 @@ def line_of(obj: Any) -> str | None:
 
     :raises TypeError: when ``obj`` is not an object of the model.
     """
-    cls: type[object] = type(obj)
+    cls = cast("type[object]", type(obj))
     if cls in unread_classes:
         message = obj._message
         if message is not None:
@@ -277,7 +279,5 @@ def _texts_of(codec: JSONCodec) -> BoundedMemo:
     return BoundedMemo(_TEXTS, lambda value: json.dumps(codec.write(value)))
 
 
-_ipv4_texts: Final = BoundedMemo(_ADDRESS_TEXTS, lambda ip: json.dumps(str(IPv4Address(ip))))
-_ipv6_texts: Final = BoundedMemo(_ADDRESS_TEXTS, lambda ip: json.dumps(str(IPv6Address(ip))))
 _mapped: Final = BoundedMemo(_ADDRESS_TEXTS, lambda ip: IPv6Address(ip).ipv4_mapped is not None)
 """Whether IPv6 addresses are IPv4-mapped, by their numbers."""

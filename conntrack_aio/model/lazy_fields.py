@@ -115,10 +115,13 @@ def text_if_unread(obj: LazyFields) -> str | None:
 
     :returns: the text; ``None`` if it has to be written from the fields.
     """
-    if type(obj) not in unread_classes or (message := obj._message) is None:
+    if type(obj) not in unread_classes:
+        return None
+    message = obj._message  # pyright: ignore[reportPrivateUsage]
+    if message is None:  # another thread has read it
         return None
     try:
-        return obj._reader.write_text(obj, message)
+        return obj._reader.write_text(obj, message)  # pyright: ignore[reportPrivateUsage]
     except AttributeError:  # a field that was set at once was deleted
         return None
 
@@ -129,8 +132,8 @@ def is_absent(obj: LazyFields, name: str) -> bool:
     :param obj: the object.
     :param name: the name of the field, which is not set at once.
     """
-    if type(obj) in unread_classes and obj._message is not None:
-        return name in obj._reader.absent
+    if type(obj) in unread_classes:
+        return name in obj._reader.absent  # pyright: ignore[reportPrivateUsage]
     return getattr(obj, name) is None
 
 

@@ -8,9 +8,9 @@ from socket import AF_INET, AF_INET6
 from typing import Final, TypeGuard, cast
 
 from ..errors import EncodeError
-from ..function_builder import BoundedMemo
 from ..plain import as_address, as_str, unmapped
 from ..uapi.nfnetlink_conntrack import CTA_IP, CTA_PROTO, CTA_TUPLE
+from .address_text import ipv4_texts, ipv6_texts_by_number
 from .declare import attribute, message, variants
 from .normalization import normalized, raw
 from .protocols import (
@@ -464,14 +464,9 @@ def describe_address(address: object) -> str:
         return describe_value(address)
     number = cast("IPAddress", address).__int__()
     if type(number) is int and (cls is IPv4Address or _is_plain_ipv6(address)):
-        text: str = (_IPV4_TEXTS if cls is IPv4Address else _IPV6_TEXTS)[number]
+        text: str = (ipv4_texts if cls is IPv4Address else ipv6_texts_by_number)[number]
         return text
     return str(address)
-
-
-_IPV4_TEXTS: Final = BoundedMemo(1 << 12, lambda number: str(IPv4Address(number)))
-_IPV6_TEXTS: Final = BoundedMemo(1 << 12, lambda number: str(IPv6Address(number)))
-"""The texts of addresses, by their numbers: a table has the same addresses many times."""
 
 
 def describe_endpoint(address: IPAddress, port: int | None) -> str:
