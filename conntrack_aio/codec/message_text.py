@@ -65,6 +65,11 @@ def _scalar(found: Found) -> Scalar:
     return found.leaf.scalar
 
 
+def _protocols_of(found: list[Found]) -> set[int]:
+    """Return the protocols of attributes that only tuples of one protocol have."""
+    return {each.leaf.when[1] for each in found if each.leaf.when is not None}
+
+
 class _TextWriter:
     """Writes the function."""
 
@@ -141,14 +146,19 @@ class _TextWriter:
         return Line(self._looked_up(_states_of(_scalar(state)), state))
 
     def _direction(self, values: Values) -> Line:
-        if any(name in values for name in _ICMP_FIELDS):
-            # These attributes mean this only if the protocol is ICMP or ICMPv6.
+        proto = self._raw(values["proto"])
+        protocols = _protocols_of([values[name] for name in _ICMP_FIELDS if name in values])
+        if protocols:
+            # The kernel sends these attributes with their own protocol alone.
+            for each in protocols:
+                self._writer.require(
+                    self._builder.expression("{proto} == {each}", proto=proto, each=each)
+                )
             line = Line(self._address(values["src"]), " -> ", self._address(values["dst"]))
             for name in _ICMP_FIELDS:
                 value = self._raw(values[name]) if name in values else "None"
                 line.add(f" {name.removeprefix('icmp_')}=", value)
         else:
-            proto = self._raw(values["proto"])
             self._writer.require(
                 self._builder.expression("{proto} not in {icmp}", proto=proto, icmp=_ICMP)
             )
@@ -228,7 +238,10 @@ class _TextWriter:
         return self._builder.join("and", equal)
 
     def _inverse_type(self, icmp_type: Found) -> Expression:
-        """Return the ICMP type of replies; ``None`` if there is none."""
+        """Return the ICMP type of replies; ``None`` if there is none.
+
+        :meth:`_direction` requires the protocol of the attribute.
+        """
         assert icmp_type.leaf.when is not None
         inverse = ICMP_INVERSE if icmp_type.leaf.when[1] == ICMP else ICMPV6_INVERSE
         return self._builder.expression(
