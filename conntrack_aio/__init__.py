@@ -37,7 +37,8 @@ shows no descriptions of fields: they stand below each field in the source and i
   (:class:`Sysctls`).
 - **Count**: :meth:`Connection.table_statistics` and ``cpu_statistics`` are the kernel's counters,
   ``client_statistics`` is what the connection has done.
-- **JSON**: :func:`to_json`, :func:`to_dict` and their inverses, for every object.
+- **JSON**: :func:`to_json`, :func:`to_dict` and their inverses, for every object;
+  :func:`json_lines` and :func:`text_lines` for many.
 - **Errors**: those that the library defines derive from :exc:`ConntrackError`; what the kernel
   refuses is a :exc:`KernelError`, which is an :exc:`OSError`. Using a closed object raises
   ``anyio.ClosedResourceError``, and using one that is busy ``anyio.BusyResourceError``.

@@ -383,7 +383,7 @@ def test_tuples_of_mapped_addresses() -> None:
 
 
 def test_the_writers_are_imported_when_they_are_used() -> None:
-    modules = "message_json message_text object_json json_lines json message_lines".split()
+    modules = ["message_json", "message_text", "object_json", "json_lines", "json", "message_lines"]
     code = (
         "import sys, conntrack_aio.cli.command; "
         f"print([m for m in {modules} if f'conntrack_aio.codec.{{m}}' in sys.modules])"
