@@ -130,7 +130,11 @@ def _print(line: object, end: str, flush: bool) -> None:
             raise KeyboardInterrupt
         if sys.stdout is None:  # print() would discard the line
             raise OutputError("standard output is closed")
-        print(line, end=end, flush=flush)
+        try:
+            print(line, end=end, flush=flush)
+        except UnicodeEncodeError as error:  # nothing of the line was written
+            escaped = str(line).encode(error.encoding, "backslashreplace")
+            print(escaped.decode(error.encoding), end=end, flush=flush)
         _state.active = False
     except KeyboardInterrupt:
         raise Interrupted from None

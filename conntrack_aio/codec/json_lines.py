@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from ..model.lazy_fields import text_if_unread
 from .json import to_dict
 from .object_json import line_of
 
@@ -20,14 +21,17 @@ def to_json(obj: object, *, indent: int | None = None) -> str:
     :raises EncodeError: when a field cannot hold its value; the error has the path of fields.
     :raises TypeError: when ``obj`` is not an object of the model.
     """
-    if indent is None:
-        try:
-            text = line_of(obj)
-        except Exception:
-            text = None  # the reference raises the proper error
-        if text is not None:
-            return text
-    return json.dumps(to_dict(obj), indent=indent)
+    if indent is not None:
+        return json.dumps(to_dict(obj), indent=indent)
+    return _line(obj)
+
+
+def _line(obj: object) -> str:
+    try:
+        line = line_of(obj)
+    except Exception:
+        line = None  # the reference raises the proper error
+    return json.dumps(to_dict(obj)) if line is None else line
 
 
 def json_lines(objects: Iterable[object]) -> str:
@@ -41,8 +45,7 @@ def json_lines(objects: Iterable[object]) -> str:
     :raises EncodeError: when a field cannot hold its value; the error has the path of fields.
     :raises TypeError: when an object is not one of the model.
     """
-    lines = [to_json(obj) for obj in objects]
-    lines.append("")
+    lines = [*map(_line, objects), ""]
     return "\n".join(lines)
 
 
@@ -51,6 +54,6 @@ def text_lines(objects: Iterable[object]) -> str:
 
     :param objects: the objects, such as a list of :class:`Flow` or :class:`FlowEvent` objects.
     """
-    lines = [str(obj) for obj in objects]
+    lines = [text_if_unread(obj) or str(obj) for obj in objects]
     lines.append("")
     return "\n".join(lines)

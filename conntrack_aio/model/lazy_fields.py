@@ -110,18 +110,19 @@ def own_class(obj: object) -> type[object]:
     return cls if classes is None else classes.complete
 
 
-def text_if_unread(obj: LazyFields) -> str | None:
-    """Return the text of an object, written from its message, if nothing of the object was read.
+def text_if_unread(obj: Any) -> str | None:
+    """Return the text of any object, written from its message, if nothing of it was read.
 
     :returns: the text; ``None`` if it has to be written from the fields.
     """
     if type(obj) not in unread_classes:
         return None
-    message = obj._message  # pyright: ignore[reportPrivateUsage]
+    message = obj._message
     if message is None:  # another thread has read it
         return None
     try:
-        return obj._reader.write_text(obj, message)  # pyright: ignore[reportPrivateUsage]
+        text: str | None = obj._reader.write_text(obj, message)
+        return text
     except AttributeError:  # a field that was set at once was deleted
         return None
 

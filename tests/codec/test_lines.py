@@ -109,9 +109,13 @@ PAYLOADS = [
     both(IP6, icmp(200), icmp(200)) + nest(14, IP6, icmp(58, be16(7, 1), be8(8, 128), be8(9, 0))),
 ]
 FLOWS = [
-    *[capture.data for capture in CAPTURED if capture.event is None],
-    *[message(case.data) for case in CASES if isinstance(case.object, Flow)],
-    *[message(payload) for payload in PAYLOADS],
+    data
+    for data in (
+        *[capture.data for capture in CAPTURED if capture.event is None],
+        *[message(case.data) for case in CASES if isinstance(case.object, Flow)],
+        *[message(payload) for payload in PAYLOADS],
+    )
+    if has_layout(decode_flow, data)
 ]
 EVENTS = [
     *[capture.data for capture in CAPTURED if capture.event is not None],
@@ -119,7 +123,6 @@ EVENTS = [
     message(BOTH_TUPLES + be64(27, 1_700_000_000_123_456_789), CT_DELETE, 0),
     message(BOTH_TUPLES + be64(27, (1 << 64) - 1), CT_DELETE, 0),
 ]
-FLOWS = [data for data in FLOWS if has_layout(decode_flow, data)]
 SAMPLES = [*[(decode_flow, data) for data in FLOWS], *[(decode_event, data) for data in EVENTS]]
 each_sample = pytest.mark.parametrize(("decoder", "data"), SAMPLES, ids=range(len(SAMPLES)))
 
