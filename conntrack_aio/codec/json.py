@@ -293,20 +293,20 @@ def _codec_of_annotation(annotation: object) -> tuple[JSONCodec, bool]:
     options = (
         get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     )
-    codecs = {_codec_of_type(option) for option in options if option is not NoneType}
+    codecs = {codec_of_type(option) for option in options if option is not NoneType}
     if len(codecs) != 1:
         raise TypeError(f"{annotation} cannot be converted to JSON")
     return codecs.pop(), NoneType in options
 
 
 @cache
-def _codec_of_type(annotation: object) -> JSONCodec:
+def codec_of_type(annotation: object) -> JSONCodec:
     """Return the conversions of values of a type.
 
     :raises TypeError: when the type cannot be converted.
     """
     if get_origin(annotation) is tuple and get_args(annotation)[1:] == (Ellipsis,):
-        return _items_codec(_codec_of_type(get_args(annotation)[0]))
+        return _items_codec(codec_of_type(get_args(annotation)[0]))
     codec = None
     if isinstance(annotation, type):
         cls = cast("type[object]", annotation)

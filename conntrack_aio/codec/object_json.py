@@ -18,12 +18,13 @@ import attrs
 
 from ..function_builder import BoundedMemo, Expression, FunctionBuilder
 from ..model.address_text import ipv4_texts, ipv6_texts_by_number
+from ..model.enums import EventType
 from ..model.lazy_fields import has_lazy_fields, lazy_classes_of, own_class, unread_classes
 from ..model.normalization import is_message_class
 from ..model.tuples import Tuple
 from ..model.wire import INLINE, PLACES, Address, At, Bitmap, Integer, MaskedFlags, Text, Wire
-from .json import KIND, MAPPED, JSONField, json_fields_of, kinds_of
-from .json_values import JSONCodec, json_codec
+from .json import KIND, MAPPED, JSONField, codec_of_type, json_fields_of, kinds_of
+from .json_values import HIGHEST, LOWEST, JSONCodec, json_codec
 from .message_lines import Line
 
 Write = Callable[[Any], str | None]
@@ -222,12 +223,23 @@ class _ObjectWriter:
     def _undeclared(
         self, field: attrs.Attribute[object], codec: JSONCodec, value: Expression
     ) -> Expression:
-        """Write a value as the reference does: it does not normalize such values."""
+        """Write a value of which no attribute is declared. The reference does not normalize it."""
+        builder = self._builder
+        if codec is codec_of_type(int):
+            return self._number(value, LOWEST, HIGHEST)
+        if codec is codec_of_type(EventType):
+            texts = {id(member): json.dumps(codec.write(member)) for member in EventType}
+            self._require(
+                builder.expression(
+                    "{type}({value}) is {cls}", type=type, value=value, cls=EventType
+                )
+            )
+            return builder.expression("{texts}[{id}({value})]", texts=texts, id=id, value=value)
 
         def write(value: object) -> str:
             return json.dumps(codec.write(value))
 
-        return self._builder.call(write, value)
+        return builder.call(write, value)
 
     def _mapped(self, line: Line) -> None:
         """Add whether both addresses of a tuple are IPv4-mapped."""

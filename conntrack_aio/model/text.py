@@ -337,35 +337,39 @@ def _event(event: EventFields, subject: object, timestamp: object) -> str:
         parts.append(f"in {netns or f'namespace {describe_value(event.nsid)}'}")
     if type(event.port_id) is not int or event.port_id:
         parts.append(f"portid={describe_value(event.port_id)}")
-    parts += time_parts("time", timestamp)
-    parts += time_parts("received", event.receive_timestamp)
+    parts += _time_parts("time", timestamp)
+    parts += _time_parts("received", event.receive_timestamp)
     return " ".join(parts)
 
 
-def time_parts(name: str, nanoseconds: object) -> list[str]:
+def _time_parts(name: str, nanoseconds: object) -> list[str]:
     if nanoseconds is None:
         return []
     try:
-        time = as_datetime(as_int(nanoseconds))
+        text = _time_text(as_int(nanoseconds))
     except Exception:
         return [f"{name}={describe_value(nanoseconds)}"]
-    return [] if time is None else [f"{name}={time:%Y-%m-%dT%H:%M:%S.%f}Z"]
+    return [f"{name}={text}"] if text else []
 
 
 def time_piece(nanoseconds: int) -> str:
-    """Return what :func:`describe_event` adds for the kernel's time of an event.
+    """Return what :func:`describe_event` adds for the kernel's time of an event."""
+    text = _time_text(nanoseconds)
+    return f" time={text}" if text else ""
+
+
+def _time_text(nanoseconds: int) -> str:
+    """Return a time in nanoseconds since 1970; an empty text for one after the year 9999.
 
     The text of a second is kept, because many events happen in it.
-
-    :param nanoseconds: a plain number, from 0 up.
     """
     second, rest = divmod(nanoseconds, 1_000_000_000)
     text = _second_text(second)
-    return f" time={text}.{rest // 1000:06}Z" if text else ""
+    return f"{text}.{rest // 1000:06}Z" if text else ""
 
 
 @lru_cache(8)
 def _second_text(second: int) -> str:
-    """Return a second without its fraction; an empty text for one after the year 9999."""
+    """Return the text of a second since 1970, without a fraction."""
     time = as_datetime(second * 1_000_000_000)
     return "" if time is None else f"{time:%Y-%m-%dT%H:%M:%S}"
