@@ -40,7 +40,8 @@ shows no descriptions of fields: they stand below each field in the source and i
 - **Analyze**: :meth:`Dump.columns` and :meth:`EventStream.columns` yield a :class:`ColumnBatch` for
   thousands of rows, without an object for each. :meth:`Connection.arrow` is an :class:`ArrowTable`
   for Polars, DuckDB and others.
-- **JSON**: :func:`to_json`, :func:`to_dict` and their inverses, for every object.
+- **JSON**: :func:`to_json`, :func:`to_dict` and their inverses, for every object;
+  :func:`json_lines` and :func:`text_lines` for many.
 - **Errors**: those that the library defines derive from :exc:`ConntrackError`; what the kernel
   refuses is a :exc:`KernelError`, which is an :exc:`OSError`. Using a closed object raises
   ``anyio.ClosedResourceError``, and using one that is busy ``anyio.BusyResourceError``.
@@ -58,7 +59,8 @@ if TYPE_CHECKING:
     from .codec.arrow_table import ArrowTable
     from .codec.column import Column
     from .codec.columns import ColumnBatch
-    from .codec.json import from_dict, from_json, to_dict, to_json
+    from .codec.json import from_dict, from_json, to_dict
+    from .codec.json_lines import json_lines, text_lines, to_json
     from .codec.json_values import JSON
     from .codec.requests.expectations import ExpectTarget
     from .codec.requests.targets import Target
@@ -245,6 +247,8 @@ __all__ = [
     "to_dict",
     "from_dict",
     "to_json",
+    "json_lines",
+    "text_lines",
     "from_json",
     "JSON",
     # Errors
@@ -275,7 +279,8 @@ bulk.outcomes: BulkOperation Outcome
 codec.arrow_table: ArrowTable
 codec.column: Column
 codec.columns: ColumnBatch
-codec.json: from_dict from_json to_dict to_json
+codec.json: from_dict from_json to_dict
+codec.json_lines: json_lines text_lines to_json
 codec.json_values: JSON
 codec.requests.expectations: ExpectTarget
 codec.requests.targets: Target

@@ -14,8 +14,9 @@ from ..netlink import messages, nfnetlink
 from ..netlink.attributes import BytesLike
 from ..netlink.messages import HEADER_SIZE, Message
 from ..uapi.netlink import NLM_F
-from .layout_writer import HeaderField, Make, State, can_compile
+from .layout_writer import Make, State, can_compile
 from .layouts import Layout
+from .lazy_objects import HeaderField
 from .reference import decode_surveyed
 from .scalars import scalar_of
 from .schema import schema_of

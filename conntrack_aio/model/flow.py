@@ -19,7 +19,7 @@ from ..uapi.nfnetlink_conntrack import (
 )
 from .declare import Lazy, UnknownAttribute, attribute, by_path, message, variants
 from .enums import Status, TCPState
-from .lazy_fields import LazyFields
+from .lazy_fields import LazyFields, text_if_unread
 from .nat import NAT, translate, translation
 from .normalization import normalized
 from .protoinfo import DCCPInfo, ProtoInfo, SCTPInfo, TCPInfo
@@ -324,7 +324,7 @@ class Flow(LazyFields):
         )
 
     def __str__(self) -> str:
-        return describe_flow(self)
+        return text_if_unread(self) or describe_flow(self)
 
     def validate(self) -> None:
         """Check that the two directions can belong to one entry.

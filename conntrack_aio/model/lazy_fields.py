@@ -24,13 +24,25 @@ SetFields = Callable[[Any, bytes], None]
 """Sets the fields of a group from a message, and assigns the next class."""
 
 
+WriteLine = Callable[[Any, bytes], str | None]
+"""Returns the line of an object of which nothing was read, from its message.
+
+``None`` if the line has to be written from the object's fields."""
+
+
 class FieldReader:
-    """Sets the fields of the objects that are decoded from messages of one skeleton."""
+    """Reads the objects that are decoded from messages of one skeleton."""
 
-    __slots__ = ("set_often_read", "set_others")
+    __slots__ = ("absent", "set_often_read", "set_others", "write_json", "write_text")
 
+    absent: frozenset[str]
+    """The fields that are always absent, by the skeleton."""
     set_often_read: SetFields
     set_others: SetFields
+    write_json: WriteLine
+    """Writes an object as one line of JSON."""
+    write_text: WriteLine
+    """Writes an object as :class:`str` does."""
 
 
 class LazyFields:
@@ -67,6 +79,8 @@ class LazyClasses(NamedTuple):
 
 
 _classes: Final[dict[type, LazyClasses]] = {}
+unread_classes: Final[set[type]] = set()
+"""The subclasses of which no group is set: what their objects are is in their messages alone."""
 set_class: Final = vars(object)["__class__"].__set__
 """Assign the class of an object, also where ``__class__`` is a property."""
 
@@ -96,6 +110,34 @@ def own_class(obj: object) -> type[object]:
     return cls if classes is None else classes.complete
 
 
+def text_if_unread(obj: Any) -> str | None:
+    """Return the text of any object, written from its message, if nothing of it was read.
+
+    :returns: the text; ``None`` if it has to be written from the fields.
+    """
+    if type(obj) not in unread_classes:
+        return None
+    message = obj._message
+    if message is None:  # another thread has read it
+        return None
+    try:
+        text: str | None = obj._reader.write_text(obj, message)
+        return text
+    except AttributeError:  # a field that was set at once was deleted
+        return None
+
+
+def is_absent(obj: LazyFields, name: str) -> bool:
+    """Return whether a field is ``None``, without setting the fields of a new object.
+
+    :param obj: the object.
+    :param name: the name of the field, which is not set at once.
+    """
+    if type(obj) in unread_classes:
+        return name in obj._reader.absent  # pyright: ignore[reportPrivateUsage]
+    return getattr(obj, name) is None
+
+
 def make_lazy(cls: type, at_once: Sequence[str], often_read: Sequence[str]) -> None:
     """Make the subclasses of a class with lazy fields.
 
@@ -114,6 +156,7 @@ def make_lazy(cls: type, at_once: Sequence[str], often_read: Sequence[str]) -> N
         )
     classes = LazyClasses(tuple(at_once), tuple(often_read), tuple(others), unread, partly, cls)
     _classes.update(dict.fromkeys((unread, partly, cls), classes))
+    unread_classes.add(unread)
 
 
 def _subclass(cls: type, unset: dict[str, tuple[str, ...]]) -> type:

@@ -17,7 +17,7 @@ from conntrack_aio import Flow, FlowEvent, Match, to_dict
 from conntrack_aio.codec.decoder import Decoder
 from conntrack_aio.codec.layouts import Layout
 from conntrack_aio.codec.messages import decode_event, decode_flow
-from conntrack_aio.model.lazy_fields import has_lazy_fields, lazy_classes_of, own_class
+from conntrack_aio.model.lazy_fields import has_lazy_fields, is_absent, lazy_classes_of, own_class
 from conntrack_aio.netlink import messages
 
 FLOW = lazy_classes_of(Flow)
@@ -238,3 +238,24 @@ def test_a_thread_that_was_overtaken_returns_the_value() -> None:
     assert getter(flow) is flow.reply
     assert flow.mark == 77
     assert type(flow) is Flow
+
+
+@each_sample
+def test_whether_a_field_is_absent_is_known_without_reading_it(
+    decoder: Decoder[Any], data: bytes
+) -> None:
+    expected, new = by_reference(decoder, data), unread(decoder, data)
+    lazy = FLOW if isinstance(expected, Flow) else EVENT
+    for name in (*lazy.often_read, *lazy.others):
+        absent = getattr(expected, name) is None
+        assert is_absent(new, name) is is_absent(expected, name) is absent
+    assert type(new) is lazy.unread
+    repr(new)
+    assert is_absent(new, lazy.others[-1]) is is_absent(expected, lazy.others[-1])
+
+
+def test_whether_an_assigned_field_is_absent() -> None:
+    flow = unread(decode_flow, FLOWS[0])
+    assert not is_absent(flow, "orig")
+    flow.counters_orig = None
+    assert is_absent(flow, "counters_orig")
