@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 import anyio
 import attrs
 
-from conntrack_aio import Connection, EventStream, EventType, Flow, FlowEvent, connect
+from conntrack_aio import Connection, EventStream, EventType, Flow, FlowEvent, Tuple, connect
 
 from ..isolation import run_in_process
 from ..timing import Contender, Observation, Stopwatch, Timing
@@ -108,9 +108,35 @@ async def _flows_of_batches(conn: Connection) -> AsyncIterator[Flow]:
             yield flow
 
 
+async def _columns(conn: Connection, *names: str) -> int:
+    """Read the columns of the given names, or all columns."""
+    count = 0
+    async for batch in conn.dump().columns(*names):
+        for name in batch.names:
+            _ = batch[name].data
+        count += len(batch)
+    return count
+
+
+async def _few_columns(conn: Connection) -> int:
+    return await _columns(conn, "orig_src", "orig_dport", "mark", "status")
+
+
+async def _flows_of_columns(conn: Connection) -> AsyncIterator[Flow]:
+    """Make flows of the columns that are checked."""
+    names = ("orig_src", "orig_dst", "proto", "orig_dport", "mark", "status")
+    async for batch in conn.dump().columns(*names, addresses="text"):
+        for row in zip(*[batch[name] for name in names], strict=True):
+            source, target, proto, port, mark, status = row
+            orig = Tuple(src=source, dst=target, proto=proto, dport=port)
+            yield Flow(orig=orig, reply=orig, mark=mark, status=status)
+
+
 FLOW_BY_FLOW: Final = DumpMethod("conntrack_aio", _flow_by_flow, Connection.dump)
 BATCH_BY_BATCH: Final = DumpMethod("conntrack_aio, in batches", _batch_by_batch, _flows_of_batches)
 EVERY_FIELD: Final = DumpMethod("conntrack_aio, every field", _every_field, Connection.dump)
+COLUMNS: Final = DumpMethod("conntrack_aio, all columns", _columns, _flows_of_columns)
+FEW_COLUMNS: Final = DumpMethod("conntrack_aio, four columns", _few_columns, _flows_of_columns)
 
 
 def dump(method: DumpMethod, backend: str = "asyncio") -> Contender:

@@ -53,6 +53,7 @@ def mixed(options: Options, rivals: Rivals) -> Figure:
     tables.fill(tables.mixed_shapes(), 0, options.mixed, options.per_client)
     notes.append(ours.on_backend(_composition))
     limits = dict.fromkeys((ours.FLOW_BY_FLOW.name, ours.BATCH_BY_BATCH.name), "1 x C")
+    limits[ours.COLUMNS.name] = "1.3 x floor"
     lines = measure(_contenders(options.mixed, rivals), options.runs, options.mixed, limits)
     return Figure("mixed", f"stream {options.mixed:,} flows of all kinds", lines, notes)
 
@@ -85,6 +86,8 @@ def _contenders(flows: int, rivals: Rivals) -> list[Contender]:
         ours.dump(ours.FLOW_BY_FLOW),
         ours.dump(ours.BATCH_BY_BATCH),
         ours.dump(ours.EVERY_FIELD),
+        ours.dump(ours.COLUMNS),
+        ours.dump(ours.FEW_COLUMNS),
         ours.first_dump(),
         *(ours.dump(ours.FLOW_BY_FLOW, name) for name in BACKENDS if name in rivals),
     ]

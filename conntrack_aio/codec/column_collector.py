@@ -156,6 +156,8 @@ class ColumnCollector(Generic[T]):
         self._known: dict[bytes, _Known] = {}
         """What is known of messages, by the first bytes that they have in common, their key. If it
         does not tell, there is also an entry for the key with the four bytes that tell."""
+        self._unclear: set[bytes] = set()
+        """The keys of messages that must be looked at one by one."""
 
     @property
     def rows(self) -> int:
@@ -249,8 +251,11 @@ class ColumnCollector(Generic[T]):
         :raises DecodeError: when the start of the next message is unknown.
         """
         layouts = self._decoder.layouts_for(key[:8])
-        if self._predicate is None and key not in self._known and self._know(key, layouts):
-            return offset
+        if self._predicate is None and key not in self._known and key not in self._unclear:
+            if self._know(key, layouts):
+                return offset
+            if layouts:
+                self._unclear.add(key)
         for layout in layouts:
             data = buffer[offset : offset + layout.size]
             if layout.reads(data, self._seq):
@@ -266,6 +271,7 @@ class ColumnCollector(Generic[T]):
             return
         item = self._decoder.read_without_layout(buffer, offset, message, self._context.counters)
         self._known.clear()  # there may be another layout now
+        self._unclear.clear()
         if isinstance(item, DecodeError):
             self._context.count_decoded(0, 1)
             self.add_error(item)
@@ -283,7 +289,9 @@ class ColumnCollector(Generic[T]):
         :returns: whether that is so.
         """
         start, rest = _EVENT_KEY + 12, key[_EVENT_KEY + 12 :]
-        layouts = [each for each in layouts if each.template_bytes(start, len(rest)) == rest]
+        fitting = [each for each in layouts if each.template_bytes(start, len(rest)) == rest]
+        # A skeleton may have been compiled twice.
+        layouts = list({(each.mask, each.template): each for each in fitting}.values())
         telling = _find_difference(layouts) if len(layouts) > 1 else 0
         if (
             not layouts

@@ -428,6 +428,22 @@ def test_a_batch_with_too_many_groups_is_divided(monkeypatch: pytest.MonkeyPatch
         assert_equal(by_columns(decoder, [data]), by_reference(decoder, data))
 
 
+def test_a_skeleton_that_was_compiled_twice_is_collected_as_one() -> None:
+    decoder = without_layouts(decode_flow)
+    data = message(BOTH_TUPLES + be32(7, 1))
+    by_columns(decoder, [data])
+    ((head, layouts),) = decoder._layouts.items()
+    by_columns(other := without_layouts(decode_flow), [data])
+    decoder._layouts[head] = [*layouts, *other._layouts[head]]
+    context = MessageContext(lambda *_: True, lambda *_: None, ClientStatistics())
+    collector: ColumnCollector[Any] = ColumnCollector(decoder, (), "bytes", pack_seq(1), context)
+    collector.add_datagram(Datagram(data * 3))
+    assert len(collector._known) == 1
+    assert not collector._unclear
+    collector.flush()
+    assert list(map(len, collector.results)) == [3]  # type: ignore[arg-type]
+
+
 def test_truncated_datagrams_end_in_an_error() -> None:
     decoder = without_layouts(decode_flow)
     data = message(BOTH_TUPLES + be32(7, 1))
